@@ -1,0 +1,1 @@
+//! The series store, the stream hand-overs and the ledger.

@@ -1,0 +1,1 @@
+//! Receives relays of BEAM nodes over the local socket.

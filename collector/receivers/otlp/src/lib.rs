@@ -1,0 +1,1 @@
+//! Receives OTLP metrics and logs over gRPC and HTTP.

@@ -1,0 +1,1 @@
+//! Scrapes Prometheus targets and parses their exposition.

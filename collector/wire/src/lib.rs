@@ -1,0 +1,1 @@
+//! The framing that relays and subscribers speak: a sans-I/O codec with golden frames.

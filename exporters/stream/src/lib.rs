@@ -1,0 +1,1 @@
+//! Streams events, logs and points to subscribers.
