@@ -1,1 +1,44 @@
-//! What flows through the collector: metrics, events, sources, units, series keys, limits. No I/O, no async.
+//! What flows through the collector, and nothing that moves it: metrics, events, sources, units, series keys, names and limits.
+//!
+//! Every other crate speaks in these types. There is no I/O, no clock and no async here: times come in as arguments.
+//!
+//! | to know | look in |
+//! |---|---|
+//! | which kinds of metric there are | [`metric`] |
+//! | what makes two points the same series | [`series`] |
+//! | who sent it, and its `job` and `instance` | [`source`] |
+//! | how names and labels look on a Prometheus page | [`names`], [`labels`] |
+//! | how units convert without losing integers | [`units`] |
+//! | how meaning is given to a name once, on a miss | [`resolve`] |
+//! | what a raw event is | [`event`] |
+//! | every limit, by name | [`limits`] |
+
+pub mod attributes;
+pub mod event;
+pub mod fingerprint;
+pub mod labels;
+pub mod limits;
+pub mod metric;
+pub mod names;
+pub mod pattern;
+pub mod resolve;
+pub mod series;
+pub mod source;
+pub mod units;
+
+pub use attributes::{AttributeValue, Attributes};
+pub use event::{Batch, EventKind, EventSchema, GapReason};
+pub use fingerprint::{Fingerprint, Fingerprinter, Seed};
+pub use limits::Limits;
+pub use metric::{Exemplar, MetricKind, Number, PageType, Temporality};
+pub use pattern::Pattern;
+pub use resolve::{Identity, Query, Resolution, Resolver};
+pub use series::{NameStyle, Scope, SeriesDef};
+pub use source::{Leaving, Protocol, Runtime, Source, SourceId, SourceSpec};
+pub use units::Factor;
+
+/// Nanoseconds since the Unix epoch. The only form in which time travels inside the collector.
+pub type UnixNanos = u64;
+
+/// One second in the unit of [`UnixNanos`].
+pub const SECOND: UnixNanos = 1_000_000_000;

@@ -1,0 +1,200 @@
+//! Labels of a series as a Prometheus page shows them: rendered once, when the series is met.
+//!
+//! Order: `job`, `instance`, `runtime`, labels from configuration, then the attributes. Names are made valid; two attributes that
+//! become one name are joined by `;`; a name already taken by the source gets `exported_` before it.
+//! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
+
+use crate::attributes::Attributes;
+use crate::names::sanitize;
+use crate::source::Source;
+use std::borrow::Cow;
+
+/// Label pairs of a series on a page, in the order they are written.
+pub fn page_labels<'a>(
+    source: &'a Source,
+    mapped: bool,
+    attributes: &'a Attributes,
+) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let spec = &source.spec;
+    let honored = |name: &str| spec.honor_labels && attributes.get(name).is_some();
+    let mut labels = identity_labels(source, honored);
+    if mapped {
+        labels.push(("runtime".into(), spec.runtime.as_str().into()));
+    }
+    for (name, value) in spec.labels.iter().filter(|(name, _)| !honored(name)) {
+        labels.push((sanitize(name, false), owned(&value.render())));
+    }
+    let taken = labels.len();
+    for (name, value) in attributes.iter() {
+        push_attribute(
+            &mut labels,
+            taken,
+            sanitize(name, false),
+            value.render().into_owned(),
+        );
+    }
+    labels
+}
+
+/// Label pairs of `target_info`: the resource, without what `job` and `instance` already say.
+pub fn target_info_labels(source: &Source) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+    let mut labels = identity_labels(source, |_| false);
+    labels.push(("runtime".into(), source.spec.runtime.as_str().into()));
+    let taken = labels.len();
+    let identifying = ["service.name", "service.namespace", "service.instance.id"];
+    for (name, value) in source
+        .spec
+        .resource
+        .iter()
+        .filter(|(name, _)| !identifying.contains(name))
+    {
+        push_attribute(
+            &mut labels,
+            taken,
+            sanitize(name, false),
+            value.render().into_owned(),
+        );
+    }
+    labels
+}
+
+fn identity_labels(source: &Source, honored: impl Fn(&str) -> bool) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+    let identity = [("job", &source.spec.job), ("instance", &source.spec.instance)];
+    let shown = identity
+        .into_iter()
+        .filter(|(name, value)| !value.is_empty() && !honored(name));
+    shown
+        .map(|(name, value)| (name.into(), value.as_str().into()))
+        .collect()
+}
+
+fn owned<'a>(text: &str) -> Cow<'a, str> {
+    Cow::Owned(text.to_owned())
+}
+
+fn push_attribute<'a>(
+    labels: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    taken: usize,
+    mut name: Cow<'a, str>,
+    value: String,
+) {
+    while labels[..taken].iter().any(|(own, _)| *own == name) {
+        name = Cow::Owned(format!("exported_{name}"));
+    }
+    match labels[taken..].iter_mut().find(|(other, _)| *other == name) {
+        Some((_, joined)) => {
+            let joined = joined.to_mut();
+            joined.push(';');
+            joined.push_str(&value);
+        }
+        None => labels.push((name, Cow::Owned(value))),
+    }
+}
+
+/// Writes `a="x",b="y"` with values escaped for both page formats.
+pub fn render(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
+    let mut out = String::with_capacity(labels.iter().map(|(k, v)| k.len() + v.len() + 4).sum());
+    for (name, value) in labels {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(name);
+        out.push_str("=\"");
+        escape(value, &mut out);
+        out.push('"');
+    }
+    out
+}
+
+/// Escapes a label value: backslash, quote and line feed.
+pub fn escape(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Leaving, Protocol, Runtime, SourceId, SourceSpec};
+
+    fn source(honor_labels: bool) -> Source {
+        let spec = SourceSpec {
+            protocol: Protocol::Prometheus,
+            key: Vec::new(),
+            name: "t".into(),
+            runtime: Runtime::Python,
+            job: "workers".into(),
+            instance: "127.0.0.1:8000".into(),
+            resource: Attributes::of(&[("service.name", "w"), ("host.name", "h"), ("job", "x")]),
+            labels: Attributes::of(&[("env", "dev")]),
+            honor_labels,
+            leaving: Leaving::ByReceiver,
+        };
+        Source {
+            id: SourceId(0),
+            spec,
+        }
+    }
+
+    #[test]
+    fn labels_of_the_source_come_first_and_win() {
+        let check = |honor, mapped, attributes: &[(&str, &str)], expected: &str| {
+            let attributes = Attributes::of(attributes);
+            assert_eq!(
+                render(&page_labels(&source(honor), mapped, &attributes)),
+                expected
+            );
+        };
+        let own = r#"job="workers",instance="127.0.0.1:8000""#;
+        check(
+            false,
+            false,
+            &[("a.b", "1")],
+            &format!(r#"{own},env="dev",a_b="1""#),
+        );
+        check(
+            false,
+            true,
+            &[("runtime", "x")],
+            &format!(r#"{own},runtime="python",env="dev",exported_runtime="x""#),
+        );
+        check(
+            false,
+            false,
+            &[("job", "j")],
+            &format!(r#"{own},env="dev",exported_job="j""#),
+        );
+        check(
+            true,
+            false,
+            &[("job", "j")],
+            r#"instance="127.0.0.1:8000",env="dev",job="j""#,
+        );
+        check(
+            false,
+            false,
+            &[("a.b", "1"), ("a_b", "2")],
+            &format!(r#"{own},env="dev",a_b="1;2""#),
+        );
+        check(
+            false,
+            false,
+            &[("q", "a\"b\\c\nd")],
+            &format!(r#"{own},env="dev",q="a\"b\\c\nd""#),
+        );
+    }
+
+    #[test]
+    fn target_info_shows_the_resource_without_its_identity() {
+        let source = source(false);
+        let expected =
+            r#"job="workers",instance="127.0.0.1:8000",runtime="python",host_name="h",exported_job="x""#;
+        assert_eq!(render(&target_info_labels(&source)), expected);
+    }
+}

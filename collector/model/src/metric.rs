@@ -1,0 +1,173 @@
+//! The kinds of metric, after OpenTelemetry's data model, with the kinds of Prometheus that it lacks kept as they are.
+//!
+//! Source: OpenTelemetry metrics data model 1.x, "Metric points"; OpenMetrics 1.0, "Metric types".
+
+/// What a metric measures, independent of how its points were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MetricKind {
+    /// A value that is, not one that adds up.
+    Gauge,
+    /// A sum; monotonic ones are counters.
+    Sum {
+        /// Only ever grows between restarts.
+        monotonic: bool,
+    },
+    /// Buckets with explicit upper bounds.
+    Histogram,
+    /// Base-2 exponential buckets.
+    ExponentialHistogram,
+    /// Quantiles calculated by the sender.
+    Summary,
+    /// Prometheus `unknown`/`untyped`.
+    Unknown,
+    /// OpenMetrics info: labels with the value 1.
+    Info,
+    /// OpenMetrics state set: one series per state, 0 or 1.
+    StateSet,
+    /// OpenMetrics gauge histogram: buckets that may shrink.
+    GaugeHistogram,
+}
+
+impl MetricKind {
+    /// A counter.
+    pub const COUNTER: MetricKind = MetricKind::Sum { monotonic: true };
+
+    /// The word of the catalog and of the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MetricKind::Gauge => "gauge",
+            MetricKind::Sum { monotonic: true } => "counter",
+            MetricKind::Sum { monotonic: false } => "updowncounter",
+            MetricKind::Histogram => "histogram",
+            MetricKind::ExponentialHistogram => "exponential_histogram",
+            MetricKind::Summary => "summary",
+            MetricKind::Unknown => "unknown",
+            MetricKind::Info => "info",
+            MetricKind::StateSet => "stateset",
+            MetricKind::GaugeHistogram => "gaugehistogram",
+        }
+    }
+
+    /// The type under which a Prometheus page shows it.
+    pub fn page_type(self) -> PageType {
+        match self {
+            MetricKind::Gauge | MetricKind::Sum { monotonic: false } => PageType::Gauge,
+            MetricKind::Sum { monotonic: true } => PageType::Counter,
+            MetricKind::Histogram | MetricKind::ExponentialHistogram => PageType::Histogram,
+            MetricKind::Summary => PageType::Summary,
+            MetricKind::Unknown => PageType::Unknown,
+            MetricKind::Info => PageType::Info,
+            MetricKind::StateSet => PageType::StateSet,
+            MetricKind::GaugeHistogram => PageType::GaugeHistogram,
+        }
+    }
+}
+
+/// The type of a family on a page. Several kinds may share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PageType {
+    /// `counter`
+    Counter,
+    /// `gauge`
+    Gauge,
+    /// `histogram`
+    Histogram,
+    /// `gaugehistogram` in OpenMetrics, `histogram` samples as `gauge`s in text
+    GaugeHistogram,
+    /// `summary`
+    Summary,
+    /// `info` in OpenMetrics, `gauge` in text
+    Info,
+    /// `stateset` in OpenMetrics, `gauge` in text
+    StateSet,
+    /// `unknown` in OpenMetrics, `untyped` in text
+    Unknown,
+}
+
+/// How successive points of a series relate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Temporality {
+    /// Every point is the whole since its start time: it replaces.
+    Cumulative,
+    /// Every point is what came since the last: it adds.
+    Delta,
+}
+
+/// A number that keeps an exact integer beside a float: the value is `int + float`.
+///
+/// Sums of integers stay exact at any size; a sum that sees both kinds keeps each in its own part. One part alone is used by
+/// gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Number {
+    /// The integer part.
+    pub int: i64,
+    /// The float part.
+    pub float: f64,
+}
+
+impl Number {
+    /// A number that came as an integer.
+    pub const fn int(int: i64) -> Self {
+        Number { int, float: 0.0 }
+    }
+
+    /// A number that came as a float.
+    pub const fn float(float: f64) -> Self {
+        Number { int: 0, float }
+    }
+
+    /// The nearest float. Exact while the integer part is within ±2^53 and the float part is zero.
+    #[inline]
+    pub fn to_f64(self) -> f64 {
+        if self.int == 0 {
+            self.float
+        } else {
+            self.int as f64 + self.float
+        }
+    }
+
+    /// Adds both parts; integers wrap, as the VM's counters do.
+    #[inline]
+    pub fn add(&mut self, other: Number) {
+        self.int = self.int.wrapping_add(other.int);
+        self.float += other.float;
+    }
+
+    /// The integer, when there is no float part.
+    #[inline]
+    pub fn as_int(self) -> Option<i64> {
+        (self.float == 0.0).then_some(self.int)
+    }
+}
+
+/// An example behind a number: one measurement, with the trace it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// The measured value, in the unit of the raw points.
+    pub value: f64,
+    /// When it was measured; 0 when not told.
+    pub time: crate::UnixNanos,
+    /// Trace and span ids under `trace_id` and `span_id`, in hex, and what else it carried.
+    pub attributes: crate::attributes::Attributes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_stay_exact_where_floats_would_round() {
+        let mut sum = Number::int(1 << 53);
+        sum.add(Number::int(1));
+        assert_eq!(sum.as_int(), Some((1 << 53) + 1));
+        sum.add(Number::float(0.5));
+        assert_eq!(sum.as_int(), None);
+        assert_eq!(sum.int, (1 << 53) + 1);
+    }
+
+    #[test]
+    fn a_float_keeps_its_sign_and_its_nan() {
+        assert!(Number::float(-0.0).to_f64().is_sign_negative());
+        assert!(Number::float(f64::NAN).to_f64().is_nan());
+    }
+}

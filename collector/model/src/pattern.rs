@@ -1,0 +1,207 @@
+//! Name patterns of subscriptions, `tap` and packs, and the globs of `where`.
+//!
+//! A pattern is a dotted name in which `*` stands for any text within one segment and `**` for any number of segments, none
+//! included: `phoenix.**` matches `phoenix` and `phoenix.endpoint.stop`. A glob has `*` for any text and nothing else.
+
+use std::fmt;
+
+/// A compiled name pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    text: String,
+}
+
+/// A pattern that cannot be used, with words for its author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pattern {pattern:?}: {what}")]
+pub struct BadPattern {
+    pattern: String,
+    what: &'static str,
+}
+
+impl Pattern {
+    /// Longest pattern, in bytes.
+    pub const MAX_BYTES: usize = 256;
+
+    /// Checks and keeps a pattern.
+    pub fn new(text: &str) -> Result<Self, BadPattern> {
+        let bad = |what| BadPattern {
+            pattern: crate::attributes::cut(text, 80).to_owned(),
+            what,
+        };
+        if text.is_empty() {
+            return Err(bad("is empty; write ** to match everything"));
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(bad("is longer than 256 bytes"));
+        }
+        if text.split('.').any(str::is_empty) {
+            return Err(bad("has an empty segment; write ** for any number of segments"));
+        }
+        if text
+            .split('.')
+            .any(|segment| segment != "**" && segment.contains("**"))
+        {
+            return Err(bad("has ** beside other text; ** must be a whole segment"));
+        }
+        Ok(Pattern {
+            text: text.to_owned(),
+        })
+    }
+
+    /// Whether `name` matches.
+    pub fn matches(&self, name: &str) -> bool {
+        segments_match(&self.text, name)
+    }
+
+    /// The pattern without wildcards, if it has none.
+    pub fn literal(&self) -> Option<&str> {
+        (!self.text.contains('*')).then_some(&*self.text)
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('.') {
+        Some((head, rest)) => (head, Some(rest)),
+        None => (text, None),
+    }
+}
+
+/// Iterative, with one point to go back to (the last `**`), so that hostile patterns cost at most pattern × name.
+fn segments_match(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (Some(pattern), Some(name));
+    let mut retry: Option<(Option<&str>, &str)> = None;
+    loop {
+        match (pattern.map(split), name.map(split)) {
+            (None, None) => return true,
+            (Some(("**", rest)), _) => {
+                pattern = rest;
+                match name {
+                    Some(n) => retry = Some((rest, n)),
+                    None => continue,
+                }
+                continue;
+            }
+            (Some((p, p_rest)), Some((n, n_rest))) if glob(p, n) => {
+                pattern = p_rest;
+                name = n_rest;
+                continue;
+            }
+            _ => {}
+        }
+        let Some((after, tried)) = retry else { return false };
+        let shorter = split(tried).1;
+        pattern = after;
+        name = shorter;
+        match shorter {
+            Some(n) => retry = Some((after, n)),
+            None => retry = None,
+        }
+    }
+}
+
+/// Whether `text` matches a glob in which `*` is any text.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let (p, t) = (pattern.as_bytes(), text.as_bytes());
+    let (mut i, mut j) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while j < t.len() {
+        if i < p.len() && p[i] == b'*' {
+            star = Some((i, j));
+            i += 1;
+        } else if i < p.len() && p[i] == t[j] {
+            i += 1;
+            j += 1;
+        } else if let Some((si, sj)) = star {
+            star = Some((si, sj + 1));
+            i = si + 1;
+            j = sj + 1;
+        } else {
+            return false;
+        }
+    }
+    p[i..].iter().all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_by_segments() {
+        let check = |pattern: &str, name: &str, expected: bool| {
+            assert_eq!(
+                Pattern::new(pattern).unwrap().matches(name),
+                expected,
+                "{pattern} on {name}"
+            );
+        };
+        check("**", "a", true);
+        check("**", "a.b.c", true);
+        check("phoenix.**", "phoenix", true);
+        check("phoenix.**", "phoenix.endpoint.stop", true);
+        check("phoenix.**", "phoenixes.endpoint", false);
+        check("phoenix.*", "phoenix.endpoint", true);
+        check("phoenix.*", "phoenix.endpoint.stop", false);
+        check("*.query", "repo.query", true);
+        check("**.query", "my_app.repo.query", true);
+        check("**.query", "my_app.repo.query.x", false);
+        check("a.**.z", "a.z", true);
+        check("a.**.z", "a.b.c.z", true);
+        check("a.**.z.**.q", "a.z.b.z.q", true);
+        check("a.**.b.c", "a.b.b.c", true);
+        check("http_*_total", "http_requests_total", true);
+        check("oban.job.exception", "oban.job.exception", true);
+        check("oban.job.exception", "oban.job.stop", false);
+        check("**.**", "a", true);
+    }
+
+    #[test]
+    fn bad_patterns_say_what_to_write() {
+        let check = |pattern: &str, words: &str| {
+            let error = Pattern::new(pattern).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        check("", "write **");
+        check("a..b", "empty segment");
+        check("a.b**", "whole segment");
+        check(&"x".repeat(257), "256 bytes");
+    }
+
+    #[test]
+    fn globs_match_rendered_values() {
+        let check =
+            |pattern, text, expected| assert_eq!(glob(pattern, text), expected, "{pattern} on {text}");
+        check("5*", "503", true);
+        check("5*", "403", false);
+        check("*", "", true);
+        check("", "", true);
+        check("", "a", false);
+        check("*/users/*", "/api/users/7", true);
+        check("a*b*c", "a-b-b-c", true);
+        check("a*b*c", "a-b-b", false);
+    }
+
+    #[test]
+    fn a_hostile_pattern_stays_cheap() {
+        let pattern =
+            Pattern::new(&["**"; 60].join(".a.")).unwrap_or_else(|_| Pattern::new("**.a.**.b").unwrap());
+        assert!(
+            !Pattern::new("**.a.**.b")
+                .unwrap()
+                .matches(&"a.".repeat(5_000)[..9_999])
+        );
+        let _ = pattern.matches(&"b.".repeat(5_000)[..9_999]);
+    }
+}
