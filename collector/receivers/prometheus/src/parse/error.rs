@@ -1,0 +1,63 @@
+//! What is wrong with a page: where, what stands there, what should.
+
+use std::fmt;
+
+/// A page that could not be read. Nothing of such a page is applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ParseError {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub problem: &'static str,
+    /// What stands there, at most [`FOUND_CHARS`] characters of it; empty at the end of the page.
+    pub found: String,
+    /// What to write instead.
+    pub help: &'static str,
+}
+
+/// Longest excerpt of a page that an error quotes.
+pub const FOUND_CHARS: usize = 40;
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.problem)?;
+        match self.found.as_str() {
+            "" => write!(f, ", found the end of the line")?,
+            found => write!(f, ", found {found:?}")?,
+        }
+        write!(f, "; {}", self.help)
+    }
+}
+
+/// An error without its place, as the checks that see no page make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub problem: &'static str,
+    pub help: &'static str,
+}
+
+pub(crate) const fn fault(problem: &'static str, help: &'static str) -> Fault {
+    Fault { problem, help }
+}
+
+impl Fault {
+    /// Finds the place of byte `at` in the page. Only here are lines counted: a good page never pays for it.
+    #[cold]
+    pub(crate) fn at(self, page: &[u8], at: usize) -> ParseError {
+        let at = at.min(page.len());
+        let before = &page[..at];
+        let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+        let line_end = memchr::memchr(b'\n', &page[at..]).map_or(page.len(), |newline| at + newline);
+        // Four bytes hold any character; cutting first keeps an endless line from being decoded whole.
+        let shown = &page[at..line_end.min(at + 4 * FOUND_CHARS)];
+        ParseError {
+            line: memchr::memchr_iter(b'\n', before).count() + 1,
+            column: String::from_utf8_lossy(&page[start..at]).chars().count() + 1,
+            problem: self.problem,
+            found: String::from_utf8_lossy(shown).chars().take(FOUND_CHARS).collect(),
+            help: self.help,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The tokens both formats share. Every function takes the bytes and a position, and says where its token ends.
+
+use super::error::{Fault, fault};
+use super::{Escaped, Labels, text_of};
+
+/// Bytes of a bare metric name (bit 0), and those it may begin with (bit 1); label names are the same without the colon.
+const NAME: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        if b.is_ascii_alphabetic() || b == b'_' || b == b':' {
+            table[byte] = 3;
+        } else if b.is_ascii_digit() {
+            table[byte] = 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// The first position from `at` whose byte does not satisfy `what`.
+#[inline]
+pub(crate) fn skip(bytes: &[u8], at: usize, what: impl Fn(u8) -> bool) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|&b| !what(b)).unwrap_or(rest.len())
+}
+
+#[inline]
+pub(crate) fn blanks(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, |b| matches!(b, b' ' | b'\t'))
+}
+
+/// The end of a bare metric name; `at` itself if none begins there.
+#[inline]
+pub(crate) fn metric_name_end(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(&first) if NAME[usize::from(first)] & 2 != 0 => {
+            skip(bytes, at + 1, |b| NAME[usize::from(b)] != 0)
+        }
+        _ => at,
+    }
+}
+
+fn label_name_end(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(&first) if first != b':' && NAME[usize::from(first)] & 2 != 0 => {
+            skip(bytes, at + 1, |b| b != b':' && NAME[usize::from(b)] != 0)
+        }
+        _ => at,
+    }
+}
+
+/// What stands between the quotes that open at `at`, and the position after them.
+pub(crate) fn quoted(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let mut from = at + 1;
+    loop {
+        let stop = from + memchr::memchr2(b'"', b'\\', bytes.get(from..)?)?;
+        match bytes[stop] {
+            b'"' => return Some((&bytes[at + 1..stop], stop + 1)),
+            _ => from = stop + 2,
+        }
+    }
+}
+
+/// A bare or quoted name within braces, without its quotes.
+pub(crate) fn label_name(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    if bytes.get(at) == Some(&b'"') {
+        return quoted(bytes, at);
+    }
+    let end = label_name_end(bytes, at);
+    (end > at).then(|| (&bytes[at..end], end))
+}
+
+/// What a format allows between braces.
+#[derive(Clone, Copy)]
+pub(crate) struct BraceRules {
+    /// Blanks between tokens, a comma after the last label, labels without a comma between them, newlines in values.
+    pub loose: bool,
+    /// Names in quotes, the metric's own among them.
+    pub quoted_names: bool,
+    /// A metric name stood before the brace (or none is wanted, as in an exemplar).
+    pub named: bool,
+}
+
+/// A pair of braces that was read and found good.
+pub(crate) struct Braces<'a> {
+    /// The metric name, if it was within.
+    pub name: Option<Escaped<'a>>,
+    pub labels: Labels<'a>,
+    /// The position after the closing brace.
+    pub end: usize,
+}
+
+/// A fault and the position it is at.
+pub(crate) type Placed = (Fault, usize);
+
+/// Reads `{...}` from the brace at `open`, checking all that [`Labels`] later takes for granted. `seen` is scratch space
+/// for label names, kept by the parser so that nothing is allocated per sample.
+pub(crate) fn braces<'a>(
+    page: &'a [u8],
+    open: usize,
+    rules: BraceRules,
+    seen: &mut Vec<(usize, usize)>,
+) -> Result<Braces<'a>, Placed> {
+    let blanks_if_loose = |at| if rules.loose { blanks(page, at) } else { at };
+    let (mut name, mut at) = (None, blanks_if_loose(open + 1));
+    seen.clear();
+    while page.get(at) != Some(&b'}') {
+        let quoted_here = page.get(at) == Some(&b'"');
+        let (key, key_end) = match label_name(page, at) {
+            Some(found) if !quoted_here || rules.quoted_names => found,
+            _ => return Err((expected_label(page, at, rules), at)),
+        };
+        let key_text = checked(key).map_err(|fault| (fault, at))?;
+        let next = blanks_if_loose(key_end);
+        if quoted_here && matches!(page.get(next), Some(b',' | b'}')) {
+            if rules.named || name.is_some() {
+                return Err((
+                    fault("a second metric name", "give a label a value with `=\"…\"`"),
+                    at,
+                ));
+            }
+            name = Some(key_text);
+            at = separator(page, next, rules)?;
+            continue;
+        }
+        if key_text.0.is_empty() || key_text.0 == "__name__" {
+            return Err((
+                fault(
+                    "a label cannot have this name",
+                    "write the metric's name before the brace",
+                ),
+                at,
+            ));
+        }
+        seen.push((at, key_end));
+        at = label_value(page, next, rules)?;
+        at = separator(page, blanks_if_loose(at), rules)?;
+    }
+    repeated(page, seen)?;
+    Ok(Braces {
+        name,
+        labels: Labels {
+            inner: &page[open + 1..at],
+        },
+        end: at + 1,
+    })
+}
+
+/// Reads `="value"` and gives the position after it.
+fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
+    if page.get(at) != Some(&b'=') {
+        return Err((
+            fault("expected `=` after the label's name", "write name=\"value\""),
+            at,
+        ));
+    }
+    let at = if rules.loose { blanks(page, at + 1) } else { at + 1 };
+    let (value, end) = match quoted(page, at) {
+        Some(found) => found,
+        None if page.get(at) == Some(&b'"') => {
+            return Err((fault("this label value never ends", "close it with `\"`"), at));
+        }
+        None => {
+            return Err((
+                fault("expected a label value in double quotes", "write name=\"value\""),
+                at,
+            ));
+        }
+    };
+    if !rules.loose && memchr::memchr(b'\n', value).is_some() {
+        return Err((
+            fault(
+                "this label value does not end on its line",
+                "write a line feed as `\\n`",
+            ),
+            at,
+        ));
+    }
+    checked(value).map_err(|fault| (fault, at))?;
+    Ok(end)
+}
+
+/// Passes the comma between labels; stays on a closing brace.
+fn separator(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
+    match page.get(at) {
+        Some(b'}') => Ok(at),
+        Some(b',') if rules.loose => Ok(blanks(page, at + 1)),
+        Some(b',') if page.get(at + 1) == Some(&b'}') => {
+            Err((fault("a comma after the last label", "remove the comma"), at))
+        }
+        Some(b',') => Ok(at + 1),
+        _ if rules.loose => Ok(at),
+        _ => Err((
+            fault(
+                "expected `,` or `}` after the label",
+                "separate labels with one comma",
+            ),
+            at,
+        )),
+    }
+}
+
+fn expected_label(page: &[u8], at: usize, rules: BraceRules) -> Fault {
+    match page.get(at) {
+        Some(b'"') if rules.quoted_names => fault("this quoted name never ends", "close it with `\"`"),
+        Some(b'"') => fault(
+            "names in quotes are not OpenMetrics 1.0",
+            "serve the page with `escaping=allow-utf-8` in its content type, or use names of letters, digits and `_`",
+        ),
+        None | Some(b'\n') => fault("the braces are not closed", "close the labels with `}`"),
+        _ => fault(
+            "expected a label name",
+            "names are letters, digits and `_`, and begin with no digit",
+        ),
+    }
+}
+
+fn checked(bytes: &[u8]) -> Result<Escaped<'_>, Fault> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Escaped(text)),
+        Err(_) => Err(fault(
+            "these bytes are not UTF-8",
+            "encode names and values as UTF-8",
+        )),
+    }
+}
+
+/// Refuses a label name that comes twice. Few labels are compared pairwise, many are sorted.
+fn repeated(page: &[u8], seen: &mut [(usize, usize)]) -> Result<(), Placed> {
+    let unquoted = |&(from, to): &(usize, usize)| {
+        let name = &page[from..to];
+        name.strip_prefix(b"\"")
+            .and_then(|name| name.strip_suffix(b"\""))
+            .unwrap_or(name)
+    };
+    let again = if seen.len() <= 12 {
+        (1..seen.len())
+            .find(|&i| {
+                seen[..i]
+                    .iter()
+                    .any(|other| unquoted(other) == unquoted(&seen[i]))
+            })
+            .map(|i| seen[i])
+    } else {
+        seen.sort_unstable_by(|a, b| unquoted(a).cmp(unquoted(b)).then(a.cmp(b)));
+        seen.windows(2)
+            .find(|pair| unquoted(&pair[0]) == unquoted(&pair[1]))
+            .map(|pair| pair[1])
+    };
+    match again {
+        Some((at, _)) => Err((fault("this label comes twice", "give each label one value"), at)),
+        None => Ok(()),
+    }
+}
+
+/// A bare name as text; it is ASCII.
+pub(crate) fn bare(page: &[u8], from: usize, to: usize) -> Escaped<'_> {
+    text_of(&page[from..to])
+}

@@ -1,0 +1,298 @@
+//! Prometheus text format 0.0.4, with the quoted names of Prometheus 3.
+//!
+//! Takes what Prometheus's own parser takes and refuses what it refuses: blanks between tokens, `name {…}`, a comma
+//! after the last label or none between two, line feeds within quotes, any comment, samples in any order and without
+//! metadata are fine; negative times, hexadecimal, carriage returns and types unknown to the format are not.
+//! Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::error::{Fault, ParseError, fault};
+use super::family::{FamilyKind, Role};
+use super::lex::{self, BraceRules};
+use super::{Escaped, Item, Labels, Quick, Sample, Series, number};
+
+/// Walks one page.
+#[derive(Debug)]
+pub struct Parser<'a> {
+    page: &'a [u8],
+    at: usize,
+    /// The families that a `# TYPE` line named so far; samples may come in any order.
+    kinds: HashMap<&'a str, FamilyKind, RandomState>,
+    /// Those of them that end in `_total`, by what stands before it.
+    totals: HashMap<&'a str, &'a str, RandomState>,
+    label_names: Vec<(usize, usize)>,
+}
+
+const BRACES: BraceRules = BraceRules {
+    loose: true,
+    quoted_names: true,
+    named: true,
+};
+
+impl<'a> Parser<'a> {
+    pub fn new(page: &'a [u8]) -> Self {
+        Self {
+            page,
+            at: 0,
+            kinds: HashMap::default(),
+            totals: HashMap::default(),
+            label_names: Vec::new(),
+        }
+    }
+
+    /// The next item; `None` at the end of the page. After an error there is nothing more to ask for.
+    pub fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
+        loop {
+            let start = lex::blanks(self.page, self.at);
+            match self.page.get(start) {
+                // A NUL where a line begins ends the page for Prometheus.
+                None | Some(0) => return Ok(None),
+                Some(b'\n') => self.at = start + 1,
+                Some(b'#') => {
+                    if let Some(item) = self.comment(start)? {
+                        return Ok(Some(item));
+                    }
+                }
+                Some(_) => return self.sample(start).map(|sample| Some(Item::Sample(sample))),
+            }
+        }
+    }
+
+    /// The next line cut at its last space; see [`Quick`].
+    #[inline]
+    pub fn quick(&self) -> Option<Quick<'a>> {
+        super::quick(self.page, self.at)
+    }
+
+    /// Goes on after a line that [`Parser::quick`] cut.
+    #[inline]
+    pub fn accept(&mut self, line: &Quick<'a>) {
+        self.at = line.next;
+    }
+
+    fn error(&self, fault: Fault, at: usize) -> ParseError {
+        fault.at(self.page, at)
+    }
+
+    fn line_end(&self, at: usize) -> usize {
+        memchr::memchr(b'\n', &self.page[at..]).map_or(self.page.len(), |newline| at + newline)
+    }
+
+    /// A line that begins with `#`: metadata or, by far, anything else.
+    fn comment(&mut self, start: usize) -> Result<Option<Item<'a>>, ParseError> {
+        let end = self.line_end(start);
+        self.at = (end + 1).min(self.page.len());
+        let line = &self.page[..end];
+        let word = lex::blanks(line, start + 1);
+        let name = lex::blanks(line, (word + 4).min(end));
+        if word == start + 1 || name == word + 4 {
+            return Ok(None);
+        }
+        match line.get(word..word + 4) {
+            Some(b"TYPE") => self.type_line(line, name).map(Some),
+            Some(b"HELP") => self.help_line(line, name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The name at `at` of a metadata line, and where the text after the one byte that follows it begins.
+    fn metadata_name(&self, line: &'a [u8], at: usize) -> Result<(Escaped<'a>, usize), ParseError> {
+        let (name, end) = match lex::quoted(line, at) {
+            Some(quoted) => quoted,
+            None => {
+                let end = lex::metric_name_end(line, at);
+                (&line[at..end], end)
+            }
+        };
+        match std::str::from_utf8(name) {
+            Ok(text) if end > at => Ok((Escaped(text), (end + 1).min(line.len()))),
+            _ => Err(self.error(
+                fault(
+                    "expected a metric name",
+                    "write the family's name after TYPE or HELP",
+                ),
+                at,
+            )),
+        }
+    }
+
+    fn type_line(&mut self, line: &'a [u8], at: usize) -> Result<Item<'a>, ParseError> {
+        let (family, text) = self.metadata_name(line, at)?;
+        let Some(kind) = FamilyKind::from_text(&line[text..]) else {
+            let help = "write counter, gauge, histogram, summary or untyped, one blank after the name and nothing after it";
+            return Err(self.error(fault("not a type of the text format", help), text));
+        };
+        self.kinds.insert(family.0, kind);
+        if let Some(base) = family.0.strip_suffix("_total") {
+            self.totals.insert(base, family.0);
+        }
+        Ok(Item::Type { family, kind })
+    }
+
+    fn help_line(&self, line: &'a [u8], at: usize) -> Result<Item<'a>, ParseError> {
+        let (family, text) = self.metadata_name(line, at)?;
+        match std::str::from_utf8(&line[text..]) {
+            Ok(help) => Ok(Item::Help {
+                family,
+                text: Escaped(help),
+            }),
+            Err(bad) => {
+                let at = text + bad.valid_up_to();
+                Err(self.error(
+                    fault("these bytes are not UTF-8", "encode the help text as UTF-8"),
+                    at,
+                ))
+            }
+        }
+    }
+
+    fn sample(&mut self, start: usize) -> Result<Sample<'a>, ParseError> {
+        let (series, end) = self.series(start)?;
+        let at = lex::blanks(self.page, end);
+        let value_end = lex::skip(self.page, at, |b| !matches!(b, b'{' | b' ' | b'\t' | b'\n'));
+        let value = match number::float(&self.page[at..value_end]) {
+            Some(value) => value,
+            None => return Err(self.error(bad_value(&self.page[at..value_end]), at)),
+        };
+        let (timestamp_ns, end) = self.timestamp(lex::blanks(self.page, value_end))?;
+        self.at = end;
+        let (family, kind, role) = self.family_of(&series);
+        Ok(Sample {
+            series,
+            family,
+            kind,
+            role,
+            value,
+            timestamp_ns,
+            exemplar: None,
+        })
+    }
+
+    fn series(&mut self, start: usize) -> Result<(Series<'a>, usize), ParseError> {
+        let page = self.page;
+        let name_end = lex::metric_name_end(page, start);
+        let open = lex::blanks(page, name_end);
+        let named = name_end > start;
+        if page.get(open) != Some(&b'{') {
+            if !named {
+                let help = "a line is a sample, begins with `#`, or is blank; a name begins with a letter, `_` or `:`";
+                return Err(self.error(fault("expected a metric name", help), start));
+            }
+            let name = lex::bare(page, start, name_end);
+            return Ok((
+                Series {
+                    raw: &page[start..name_end],
+                    name,
+                    labels: Labels::default(),
+                },
+                name_end,
+            ));
+        }
+        let braces = lex::braces(page, open, BraceRules { named, ..BRACES }, &mut self.label_names)
+            .map_err(|(fault, at)| fault.at(page, at))?;
+        let name = match braces.name {
+            Some(name) if !name.0.is_empty() => name,
+            None if named => lex::bare(page, start, name_end),
+            _ => {
+                return Err(self.error(
+                    fault(
+                        "no metric name",
+                        "write it before the brace, or quoted first in it",
+                    ),
+                    open,
+                ));
+            }
+        };
+        Ok((
+            Series {
+                raw: &page[start..braces.end],
+                name,
+                labels: braces.labels,
+            },
+            braces.end,
+        ))
+    }
+
+    /// The optional time and the end of the line; the position after it.
+    fn timestamp(&self, at: usize) -> Result<(Option<i64>, usize), ParseError> {
+        let digits_end = lex::skip(self.page, at, |b| b.is_ascii_digit());
+        let end = lex::blanks(self.page, digits_end);
+        match self.page.get(end) {
+            Some(b'\n') | None if digits_end == at => Ok((None, (end + 1).min(self.page.len()))),
+            Some(b'\n') | None => match number::milliseconds(&self.page[at..digits_end]) {
+                Some(time) => Ok((Some(time), (end + 1).min(self.page.len()))),
+                None => Err(self.error(
+                    fault("this time is out of range", "write milliseconds since the epoch"),
+                    at,
+                )),
+            },
+            _ => {
+                let help =
+                    "after the value comes at most a time in whole milliseconds, without sign or fraction";
+                Err(self.error(fault("expected a time or the end of the line", help), end))
+            }
+        }
+    }
+
+    /// The family a sample belongs to by the `# TYPE` lines so far; its own name, unknown, if none fits.
+    fn family_of(&self, series: &Series<'a>) -> (Escaped<'a>, FamilyKind, Role) {
+        let name = series.name.0;
+        if let Some(&kind) = self.kinds.get(name) {
+            let role = match kind {
+                FamilyKind::Counter => Some(Role::Total),
+                FamilyKind::Summary => series.labels.get("quantile").map(|_| Role::Quantile),
+                FamilyKind::Histogram => None,
+                FamilyKind::Gauge if self.is_start_of_another(name) => None,
+                _ => Some(Role::Value),
+            };
+            if let Some(role) = role {
+                return (series.name, kind, role);
+            }
+        }
+        self.family_by_suffix(series)
+            .unwrap_or((series.name, FamilyKind::Unknown, Role::Value))
+    }
+
+    /// Python's client writes the start of `x_total` as a gauge `x_created` of its own in this format.
+    fn is_start_of_another(&self, name: &str) -> bool {
+        name.strip_suffix("_created")
+            .is_some_and(|base| self.counterlike(base).is_some())
+    }
+
+    /// The counter, histogram or summary that calls itself `base`, or the counter `base_total`.
+    fn counterlike(&self, base: &str) -> Option<(&'a str, FamilyKind)> {
+        let of = |name: &str| {
+            let (&family, &kind) = self.kinds.get_key_value(name)?;
+            let has_start = matches!(
+                kind,
+                FamilyKind::Counter | FamilyKind::Histogram | FamilyKind::Summary
+            );
+            has_start.then_some((family, kind))
+        };
+        of(base).or_else(|| of(self.totals.get(base)?).filter(|(_, kind)| *kind == FamilyKind::Counter))
+    }
+
+    fn family_by_suffix(&self, series: &Series<'a>) -> Option<(Escaped<'a>, FamilyKind, Role)> {
+        let name = series.name.0;
+        if let Some(base) = name.strip_suffix("_created") {
+            let (family, kind) = self.counterlike(base)?;
+            return Some((Escaped(family), kind, Role::Created));
+        }
+        let base = &name[..name.rfind('_')?];
+        let (&family, &kind) = self.kinds.get_key_value(base)?;
+        let role = kind.role(Escaped(family), series.name)?;
+        let complete = role != Role::Bucket || series.labels.get("le").is_some();
+        complete.then_some((Escaped(family), kind, role))
+    }
+}
+
+fn bad_value(found: &[u8]) -> Fault {
+    match found {
+        [] => fault("expected a value", "write a number after the series"),
+        [.., b'\r'] => fault("a carriage return", "end lines with a line feed alone"),
+        _ => fault("not a number", "write a decimal number, NaN, +Inf or -Inf"),
+    }
+}

@@ -1,0 +1,262 @@
+//! The text format: what Prometheus takes is taken and means the same, what Prometheus refuses is refused with words.
+
+use dichroic_receiver_prometheus::parse::{FamilyKind, Item, ParseError, Role, text};
+
+/// The page as one line per item.
+fn read(page: &[u8]) -> Result<Vec<String>, ParseError> {
+    let mut parser = text::Parser::new(page);
+    let mut lines = Vec::new();
+    while let Some(item) = parser.next_item()? {
+        lines.push(match item {
+            Item::Type { family, kind } => format!("type {} {kind:?}", family.decode()),
+            Item::Help { family, text } => format!("help {} {:?}", family.decode(), text.decode()),
+            Item::Unit { .. } => panic!("the text format has no units"),
+            Item::Sample(sample) => {
+                let labels: Vec<String> = sample
+                    .series
+                    .labels
+                    .into_iter()
+                    .map(|(name, value)| format!("{}={:?}", name.decode(), value.decode()))
+                    .collect();
+                let time = sample
+                    .timestamp_ns
+                    .map(|time| format!(" @{time}"))
+                    .unwrap_or_default();
+                format!(
+                    "{}[{}] {}{time}",
+                    sample.series.name.decode(),
+                    labels.join(" "),
+                    sample.value
+                )
+            }
+        });
+    }
+    Ok(lines)
+}
+
+fn check(page: &str, expected: &[&str]) {
+    assert_eq!(
+        read(page.as_bytes()).as_deref(),
+        Ok(&expected.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>()[..]),
+        "{page:?}"
+    );
+}
+
+#[test]
+fn everything_prometheus_takes_is_taken() {
+    check("", &[]);
+    check("\n \t\n", &[]);
+    check("a 1", &["a[] 1"]);
+    check("  a\t1  \n", &["a[] 1"]);
+    check("a:b_c9 1 1395066363000\n", &["a:b_c9[] 1 @1395066363000000000"]);
+    check("a 1 0\t\n", &["a[] 1 @0"]);
+    check("a{} NaN\n", &["a[] NaN"]);
+    check("a{}+Inf\n", &["a[] inf"]);
+    check("a { b = \"c\" , d=\"e\", } 1\n", &["a[b=\"c\" d=\"e\"] 1"]);
+    check("a{b=\"c\"d=\"e\"} 1\n", &["a[b=\"c\" d=\"e\"] 1"]);
+    check("a{b=\"x } # 1\"} 1\n", &["a[b=\"x } # 1\"] 1"]);
+    check("a{b=\"\"} 1\n", &["a[b=\"\"] 1"]);
+    check("a{b=\"two\nlines\"} 1\n", &["a[b=\"two\\nlines\"] 1"]);
+    check("a{b=\"nul\0\"} 1\n", &["a[b=\"nul\\0\"] 1"]);
+    check("a{b=\"ключ 🔑\"} 1\n", &["a[b=\"ключ 🔑\"] 1"]);
+    check(
+        "# a comment\n#\n#TYPE a b\n# TYPE\n#HELP\n# TYPEa b\n\t# TYPES\n",
+        &[],
+    );
+    check(
+        "# HELP a\n# HELP b \n# HELP c  two  \n",
+        &["help a \"\"", "help b \"\"", "help c \" two  \""],
+    );
+    check("a 1\n\0whatever", &["a[] 1"]);
+}
+
+#[test]
+fn escapes_stand_for_what_prometheus_says() {
+    check(r#"a{b="\\ \" \n \t \\n"} 1"#, &[r#"a[b="\\ \" \n \\t \\n"] 1"#]);
+    check(
+        "# HELP a one\\ntwo \\\\ three\n",
+        &[r#"help a "one\ntwo \\ three""#],
+    );
+}
+
+#[test]
+fn quoted_names_are_names() {
+    check(r#"{"http.server.active"} 1"#, &["http.server.active[] 1"]);
+    check(
+        r#"{"http.server.active","a.b"="c",d="e"} 1"#,
+        &["http.server.active[a.b=\"c\" d=\"e\"] 1"],
+    );
+    check(r#"{d="e","name"} 1"#, &["name[d=\"e\"] 1"]);
+    check(
+        "# TYPE \"a.b\" gauge\n{\"a.b\"} 1\n",
+        &["type a.b Gauge", "a.b[] 1"],
+    );
+}
+
+#[test]
+fn what_prometheus_refuses_is_refused_where_it_stands() {
+    let check = |page: &[u8], line: usize, column: usize, problem: &str, found: &str| {
+        let error = read(page).expect_err(&format!("{:?} was taken", String::from_utf8_lossy(page)));
+        let seen = (error.line, error.column, error.problem, error.found.as_str());
+        assert_eq!(
+            seen,
+            (line, column, problem, found),
+            "{:?}",
+            String::from_utf8_lossy(page)
+        );
+        assert!(!error.help.is_empty());
+    };
+    check(b"a\n", 1, 2, "expected a value", "");
+    check(b"a{} \n", 1, 5, "expected a value", "");
+    check(b"ok 1\na true\n", 2, 3, "not a number", "true");
+    check(b"a 0x1p-3\n", 1, 3, "not a number", "0x1p-3");
+    check(b"a 1_2\n", 1, 3, "not a number", "1_2");
+    check(b"a 1e999\n", 1, 3, "not a number", "1e999");
+    check(b"a 1\r\n", 1, 3, "a carriage return", "1\r");
+    check(b"a 1 -1\n", 1, 5, "expected a time or the end of the line", "-1");
+    check(b"a 1 1.5\n", 1, 6, "expected a time or the end of the line", ".5");
+    check(b"a 1 2 3\n", 1, 7, "expected a time or the end of the line", "3");
+    check(
+        b"a 1 99999999999999999999\n",
+        1,
+        5,
+        "this time is out of range",
+        "99999999999999999999",
+    );
+    check(b"a 0 1\0", 1, 6, "expected a time or the end of the line", "\0");
+    check(
+        b"a{b='c'} 1\n",
+        1,
+        5,
+        "expected a label value in double quotes",
+        "'c'} 1",
+    );
+    check(b"a{b=\"c} 1\n", 1, 5, "this label value never ends", "\"c} 1");
+    check(b"a{b=\"c\"\n", 1, 8, "the braces are not closed", "");
+    check(b"a{b=\"c\",,} 1\n", 1, 9, "expected a label name", ",} 1");
+    check(b"a{,} 1\n", 1, 3, "expected a label name", ",} 1");
+    check(b"a{b} 1\n", 1, 4, "expected `=` after the label's name", "} 1");
+    check(b"a{=\"c\"} 1\n", 1, 3, "expected a label name", "=\"c\"} 1");
+    check(
+        b"a{b:c=\"d\"} 1\n",
+        1,
+        4,
+        "expected `=` after the label's name",
+        ":c=\"d\"} 1",
+    );
+    check(
+        b"a{\xff=\"c\"} 1\n",
+        1,
+        3,
+        "expected a label name",
+        "\u{fffd}=\"c\"} 1",
+    );
+    check(
+        b"a{b=\"\xff\"} 1\n",
+        1,
+        5,
+        "these bytes are not UTF-8",
+        "\"\u{fffd}\"} 1",
+    );
+    check(
+        b"a{b=\"c\",b=\"d\"} 1\n",
+        1,
+        9,
+        "this label comes twice",
+        "b=\"d\"} 1",
+    );
+    check(
+        b"a{__name__=\"b\"} 1\n",
+        1,
+        3,
+        "a label cannot have this name",
+        "__name__=\"b\"} 1",
+    );
+    check(b"{b=\"c\"} 1\n", 1, 1, "no metric name", "{b=\"c\"} 1");
+    check(b"a{\"b\"} 1\n", 1, 3, "a second metric name", "\"b\"} 1");
+    check(b"{\"a\",\"b\"} 1\n", 1, 6, "a second metric name", "\"b\"} 1");
+    check(b"a{}{} 1\n", 1, 4, "expected a value", "{} 1");
+    check(b"9a 1\n", 1, 1, "expected a metric name", "9a 1");
+    check(b"a-b 1\n", 1, 2, "not a number", "-b 1");
+    check(b"a\0{b=\"c\"} 1\n", 1, 2, "not a number", "\0{b=\"c\"} 1");
+    check(b"# TYPE \n", 1, 8, "expected a metric name", "");
+    check(b"# TYPE a\n", 1, 9, "not a type of the text format", "");
+    check(b"# TYPE a info\n", 1, 10, "not a type of the text format", "info");
+    check(
+        b"# TYPE a counter \n",
+        1,
+        10,
+        "not a type of the text format",
+        "counter ",
+    );
+    check(
+        b"# TYPE a counter\r\n",
+        1,
+        10,
+        "not a type of the text format",
+        "counter\r",
+    );
+    check(b"# HELP a \xff\n", 1, 10, "these bytes are not UTF-8", "\u{fffd}");
+}
+
+#[test]
+fn an_error_says_line_column_what_is_there_and_what_to_write() {
+    let error = read("# TYPE a gauge\na{b=\"é\"} 1,5\n".as_bytes()).expect_err("a comma is no point");
+    assert_eq!(
+        error.to_string(),
+        "line 2, column 10: not a number, found \"1,5\"; write a decimal number, NaN, +Inf or -Inf"
+    );
+    let long = format!("a {}\n", "x".repeat(1 << 20));
+    assert_eq!(read(long.as_bytes()).expect_err("no number").found.len(), 40);
+}
+
+#[test]
+fn samples_find_their_family_by_the_type_lines_before_them() {
+    use {FamilyKind as K, Role as R};
+    let page = "\
+# TYPE h histogram\n# TYPE s summary\n# TYPE c_total counter\n# TYPE c_created gauge\n# TYPE d counter\n# TYPE g gauge\n\
+h_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\nh_created 5\nh_bucket 1\nh 1\n\
+s{quantile=\"0.5\"} 1\ns 1\ns_sum 1\ns_count 1\nc_total 1\nc_created 5\nd 1\nd_total 1\nd_created 5\n\
+g 1\ng_sum 1\ng_created 5\nfree 1\n";
+    let expected = [
+        ("h", K::Histogram, R::Bucket),
+        ("h", K::Histogram, R::Sum),
+        ("h", K::Histogram, R::Count),
+        ("h", K::Histogram, R::Created),
+        ("h_bucket", K::Unknown, R::Value),
+        ("h", K::Unknown, R::Value),
+        ("s", K::Summary, R::Quantile),
+        ("s", K::Unknown, R::Value),
+        ("s", K::Summary, R::Sum),
+        ("s", K::Summary, R::Count),
+        ("c_total", K::Counter, R::Total),
+        ("c_total", K::Counter, R::Created),
+        ("d", K::Counter, R::Total),
+        ("d", K::Counter, R::Total),
+        ("d", K::Counter, R::Created),
+        ("g", K::Gauge, R::Value),
+        ("g_sum", K::Unknown, R::Value),
+        ("g_created", K::Unknown, R::Value),
+        ("free", K::Unknown, R::Value),
+    ];
+    let mut parser = text::Parser::new(page.as_bytes());
+    let mut seen = Vec::new();
+    while let Some(item) = parser.next_item().expect("a good page") {
+        if let Item::Sample(sample) = item {
+            seen.push((sample.family.0, sample.kind, sample.role));
+        }
+    }
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn many_labels_are_checked_for_repeats_too() {
+    let labels = |n: usize| (0..n).map(|i| format!("l{i}=\"v\",")).collect::<String>();
+    assert!(read(format!("a{{{}}} 1\n", labels(10_000)).as_bytes()).is_ok());
+    let error =
+        read(format!("a{{{}l5000=\"again\"}} 1\n", labels(10_000)).as_bytes()).expect_err("l5000 twice");
+    assert_eq!(
+        (error.problem, &error.found[..13]),
+        ("this label comes twice", "l5000=\"again\"")
+    );
+}
