@@ -1,1 +1,41 @@
-//! The framing that relays and subscribers speak: a sans-I/O codec with golden frames.
+//! The framing that relays and subscribers speak: a sans-I/O codec of `SPEC.md`, version 1.0.
+//!
+//! Receivers and the stream exporter push the bytes they read into a [`FrameReader`], get [`RawFrame`]s back and
+//! decode each body by its [`FrameType`]; what they send they write into a `Vec<u8>` with the same types. The
+//! crate promises: no I/O, no panic and no unbounded memory on any input; every frame it accepts it re-encodes
+//! byte for byte; [`Numbers`], [`Histograms`] and [`Events`] are read in place, without allocating.
+//!
+//! Not here, because they need the state of a connection: timeouts, whether a series or schema is defined (see
+//! [`Dictionary`]), tokens, and the guarantee of section 3 of the specification.
+#![forbid(unsafe_code)]
+
+pub mod control;
+pub mod define;
+pub mod error;
+pub mod events;
+pub mod events_builder;
+pub mod frame;
+pub mod hello;
+pub mod histograms;
+mod input;
+pub mod limits;
+mod map;
+pub mod numbers;
+pub mod plan;
+pub mod text;
+pub mod value;
+
+pub use control::{Gap, GapReason, Goodbye, GoodbyeCode, Ping, Pong};
+pub use define::{Define, DefineKind, DefineWriter, Dictionary};
+pub use error::{Error, ErrorKind, Fault, Result};
+pub use events::{Events, EventsHeader, EventsScratch, patch_header};
+pub use events_builder::{EventsBuilder, Pushed};
+pub use frame::{FrameReader, FrameType, Header, RawFrame};
+pub use hello::{CollectorHello, Hello, RelayHello, Role, Subscribe, SubscriberHello};
+pub use histograms::{Bucket, HistogramRow, Histograms, HistogramsWriter, Side};
+pub use numbers::{NumberRow, Numbers, NumbersWriter};
+pub use plan::{
+    Aggregate, AggregateType, Condition, Expression, Operation, Plan, PlanLimits, PlanReply, Root, Step,
+    StreamEntry, StreamKind, Transform,
+};
+pub use value::{Cell, ListRef, Map, MapRef, Value};

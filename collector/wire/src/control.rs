@@ -1,0 +1,272 @@
+//! The small frames: PING, PONG, GAP and GOODBYE.
+
+use crate::error::{ErrorKind, Result};
+use crate::frame::{self, FrameType};
+use crate::input::Input;
+use crate::limits::GOODBYE_WORDS_BYTES;
+use crate::value::{bounded, cut_at};
+
+/// Asks for the [`Pong`] with the same token. From a relay the token is the number of the flush just sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping(pub u64);
+
+/// Says that everything before the [`Ping`] with this token is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong(pub u64);
+
+fn token(body: &[u8], frame_type: FrameType) -> Result<u64> {
+    let mut input = Input::new(body, Some(frame_type));
+    let token = input.u64()?;
+    input.finish()?;
+    Ok(token)
+}
+
+impl Ping {
+    /// Decodes a body.
+    pub fn decode(body: &[u8]) -> Result<Self> {
+        token(body, FrameType::Ping).map(Self)
+    }
+
+    /// Appends the frame.
+    pub fn write(self, out: &mut Vec<u8>) {
+        put_token(out, FrameType::Ping, self.0);
+    }
+}
+
+impl Pong {
+    /// Decodes a body.
+    pub fn decode(body: &[u8]) -> Result<Self> {
+        token(body, FrameType::Pong).map(Self)
+    }
+
+    /// Appends the frame.
+    pub fn write(self, out: &mut Vec<u8>) {
+        put_token(out, FrameType::Pong, self.0);
+    }
+}
+
+fn put_token(out: &mut Vec<u8>, frame_type: FrameType, token: u64) {
+    out.extend_from_slice(
+        &frame::Header {
+            length: 8,
+            frame_type,
+        }
+        .encode(),
+    );
+    out.extend_from_slice(&token.to_le_bytes());
+}
+
+/// Why rows of a stream are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The subscriber was slow: its own ring was full.
+    Slow,
+    /// The cursor or replay reached back further than the ring.
+    BeyondReplay,
+    /// The collector restarted.
+    CollectorRestarted,
+    /// The relay had more rows than its credit.
+    RelayOverload,
+    /// The relay reached its limit of rows a second.
+    RateLimit,
+    /// A relay's connection broke with rows in its buffers.
+    RelayConnectionBroke,
+    /// A row was larger than a frame.
+    RowTooLarge,
+    /// A reason of a later minor version.
+    Other(u8),
+}
+
+impl GapReason {
+    /// The reason of a code.
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Slow,
+            2 => Self::BeyondReplay,
+            3 => Self::CollectorRestarted,
+            4 => Self::RelayOverload,
+            5 => Self::RateLimit,
+            6 => Self::RelayConnectionBroke,
+            7 => Self::RowTooLarge,
+            other => Self::Other(other),
+        }
+    }
+
+    /// The code on the wire.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Slow => 1,
+            Self::BeyondReplay => 2,
+            Self::CollectorRestarted => 3,
+            Self::RelayOverload => 4,
+            Self::RateLimit => 5,
+            Self::RelayConnectionBroke => 6,
+            Self::RowTooLarge => 7,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+/// A counted loss in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The schema whose rows are missing; 0 for all.
+    pub schema: u32,
+    /// Why.
+    pub reason: GapReason,
+    /// How many rows; `None` when nobody knows.
+    pub lost: Option<u64>,
+}
+
+const LOST_NOT_KNOWN: u64 = u64::MAX;
+
+impl Gap {
+    /// Decodes a body.
+    pub fn decode(body: &[u8]) -> Result<Self> {
+        let mut input = Input::new(body, Some(FrameType::Gap));
+        let schema = input.u32()?;
+        let reason = GapReason::from_code(input.u8()?);
+        let lost = input.u64()?;
+        input.finish()?;
+        Ok(Self {
+            schema,
+            reason,
+            lost: (lost != LOST_NOT_KNOWN).then_some(lost),
+        })
+    }
+
+    /// Appends the frame.
+    pub fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(
+            &frame::Header {
+                length: 13,
+                frame_type: FrameType::Gap,
+            }
+            .encode(),
+        );
+        out.extend_from_slice(&self.schema.to_le_bytes());
+        out.push(self.reason.code());
+        out.extend_from_slice(&self.lost.unwrap_or(LOST_NOT_KNOWN).to_le_bytes());
+    }
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub enum GoodbyeCode {
+    Version,
+    Unauthorised,
+    Malformed,
+    Limit,
+    Timeout,
+    Superseded,
+    Shutdown,
+    Slow,
+    Detach,
+    BadRequest,
+    Internal,
+    /// A code of a later minor version.
+    Other(u16),
+}
+
+impl GoodbyeCode {
+    /// The code's meaning.
+    pub fn from_code(code: u16) -> Self {
+        match code {
+            1 => Self::Version,
+            2 => Self::Unauthorised,
+            3 => Self::Malformed,
+            4 => Self::Limit,
+            5 => Self::Timeout,
+            6 => Self::Superseded,
+            7 => Self::Shutdown,
+            8 => Self::Slow,
+            9 => Self::Detach,
+            10 => Self::BadRequest,
+            11 => Self::Internal,
+            other => Self::Other(other),
+        }
+    }
+
+    /// The code on the wire.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Version => 1,
+            Self::Unauthorised => 2,
+            Self::Malformed => 3,
+            Self::Limit => 4,
+            Self::Timeout => 5,
+            Self::Superseded => 6,
+            Self::Shutdown => 7,
+            Self::Slow => 8,
+            Self::Detach => 9,
+            Self::BadRequest => 10,
+            Self::Internal => 11,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+/// `retry_ms` of a GOODBYE: the peer's own backoff decides.
+pub const RETRY_OWN_BACKOFF: u32 = 0;
+/// `retry_ms` of a GOODBYE: do not come back unasked.
+pub const RETRY_NEVER: u32 = u32::MAX;
+
+/// The last frame of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// Why.
+    pub code: GoodbyeCode,
+    /// When to come back, in milliseconds; see [`RETRY_OWN_BACKOFF`] and [`RETRY_NEVER`].
+    pub retry_ms: u32,
+    /// What happened and what to do, for a person; at most 1,024 bytes.
+    pub words: String,
+}
+
+impl Goodbye {
+    /// A goodbye whose words are cut to what the frame holds.
+    pub fn new(code: GoodbyeCode, retry_ms: u32, words: &str) -> Self {
+        Self {
+            code,
+            retry_ms,
+            words: cut_at(words, GOODBYE_WORDS_BYTES).to_owned(),
+        }
+    }
+
+    /// Decodes a body.
+    pub fn decode(body: &[u8]) -> Result<Self> {
+        let mut input = Input::new(body, Some(FrameType::Goodbye));
+        let code = GoodbyeCode::from_code(input.u16()?);
+        let retry_ms = input.u32()?;
+        let len = input.left();
+        if len > GOODBYE_WORDS_BYTES {
+            let max = GOODBYE_WORDS_BYTES as i64;
+            return Err(input.error(ErrorKind::OutOfRange {
+                what: "bytes of words",
+                got: len as i64,
+                min: 0,
+                max,
+            }));
+        }
+        let words = input.str(len)?.to_owned();
+        Ok(Self {
+            code,
+            retry_ms,
+            words,
+        })
+    }
+
+    /// Appends the frame.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unwritable`] when the words are longer than 1,024 bytes.
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
+        frame::write(out, FrameType::Goodbye, |out| {
+            bounded("words", self.words.len(), GOODBYE_WORDS_BYTES)?;
+            out.extend_from_slice(&self.code.code().to_le_bytes());
+            out.extend_from_slice(&self.retry_ms.to_le_bytes());
+            out.extend_from_slice(self.words.as_bytes());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,525 @@
+//! Writes EVENTS: rows of cells in, one canonical frame out. The stream exporter builds with it what a subscription
+//! selects; [`EventsBuilder::append`] takes rows out of a received frame without looking at each string again.
+//!
+//! Canonical: strings and values are numbered in the order in which the columns, left to right and top to bottom,
+//! first use them; nothing is in a table twice or unused; a column is of the first kind that holds it: absent, i64,
+//! f64 (integers beside floats are promoted when f64 holds them exactly), reference.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{ColumnKind, Events, EventsHeader, FIXED_BYTES};
+use crate::frame::{self, FrameType};
+use crate::limits::{
+    BODY_BYTES_EVER, EVENT_COLUMNS, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, VALUES_PER_FRAME,
+};
+use crate::value::{Cell, bounded, float_bits};
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the frame.
+    Added,
+    /// The frame is full: [`finish`](EventsBuilder::finish) it and push the row again.
+    Full,
+}
+
+/// Integers up to this magnitude are exact as f64.
+const EXACT: i64 = 1 << 53;
+/// Bytes of a number in the value table.
+const NUMBER_BYTES: usize = 9;
+/// Not yet numbered.
+const UNUSED: u16 = u16::MAX;
+
+/// A cell as it waits for the kind of its column.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Null,
+    Int(i64),
+    Float(f64),
+    Str(u16),
+    Value(u16),
+}
+
+#[derive(Debug, Default)]
+struct PendingColumn {
+    slots: Vec<Slot>,
+    nulls: usize,
+    ints: usize,
+    /// Ints that f64 does not hold exactly.
+    inexact: usize,
+    floats: usize,
+}
+
+impl PendingColumn {
+    fn add(&mut self, slot: Slot) {
+        self.count(slot, 1);
+        self.slots.push(slot);
+    }
+
+    fn take_back(&mut self) {
+        if let Some(slot) = self.slots.pop() {
+            self.count(slot, usize::MAX);
+        }
+    }
+
+    fn count(&mut self, slot: Slot, by: usize) {
+        let counter = match slot {
+            Slot::Null => &mut self.nulls,
+            Slot::Int(_) => &mut self.ints,
+            Slot::Float(_) => &mut self.floats,
+            Slot::Str(_) | Slot::Value(_) => return,
+        };
+        *counter = counter.wrapping_add(by);
+        if let Slot::Int(int) = slot
+            && !(-EXACT..=EXACT).contains(&int)
+        {
+            self.inexact = self.inexact.wrapping_add(by);
+        }
+    }
+
+    fn kind(&self) -> ColumnKind {
+        let rows = self.slots.len();
+        if self.nulls == rows {
+            ColumnKind::Absent
+        } else if self.ints == rows {
+            ColumnKind::Int
+        } else if self.ints + self.floats == rows && self.inexact == 0 {
+            ColumnKind::Float
+        } else {
+            ColumnKind::Reference
+        }
+    }
+
+    /// Numbers that go to the value table, if no two are alike.
+    fn loose_numbers(&self) -> usize {
+        if self.kind() == ColumnKind::Reference {
+            self.ints + self.floats
+        } else {
+            0
+        }
+    }
+}
+
+/// Byte strings, each once, by number.
+#[derive(Debug, Default)]
+struct Interner {
+    numbers: HashTable<u16>,
+    hasher: RandomState,
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+fn slice<'b>(ends: &[u32], bytes: &'b [u8], number: u16) -> &'b [u8] {
+    let number = usize::from(number);
+    let start = if number == 0 { 0 } else { ends[number - 1] as usize };
+    &bytes[start..ends[number] as usize]
+}
+
+impl Interner {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, number: u16) -> &[u8] {
+        slice(&self.ends, &self.bytes, number)
+    }
+
+    /// The number of `entry`; `None` when there is no number left.
+    fn intern(&mut self, entry: &[u8], max: usize) -> Option<u16> {
+        let Self {
+            numbers,
+            hasher,
+            ends,
+            bytes,
+        } = self;
+        let hash = hasher.hash_one(entry);
+        if let Some(number) = numbers.find(hash, |number| slice(ends, bytes, *number) == entry) {
+            return Some(*number);
+        }
+        let number = ends.len();
+        if number >= max || bytes.len() + entry.len() > BODY_BYTES_EVER as usize {
+            return None;
+        }
+        bytes.extend_from_slice(entry);
+        ends.push(bytes.len() as u32);
+        let number = number as u16;
+        numbers.insert_unique(hash, number, |number| {
+            hasher.hash_one(slice(ends, bytes, *number))
+        });
+        Some(number)
+    }
+
+    fn clear(&mut self) {
+        self.numbers.clear();
+        self.ends.clear();
+        self.bytes.clear();
+    }
+}
+
+/// The order of a table's entries, by first use.
+#[derive(Debug, Default)]
+struct Order {
+    new_number: Vec<u16>,
+    entries: Vec<u16>,
+}
+
+impl Order {
+    fn reset(&mut self, len: usize) {
+        self.new_number.clear();
+        self.new_number.resize(len, UNUSED);
+        self.entries.clear();
+    }
+
+    fn number(&mut self, entry: u16) -> u16 {
+        let place = usize::from(entry);
+        if place >= self.new_number.len() {
+            self.new_number.resize(place + 1, UNUSED);
+        }
+        if self.new_number[place] == UNUSED {
+            self.new_number[place] = self.entries.len() as u16;
+            self.entries.push(entry);
+        }
+        self.new_number[place]
+    }
+}
+
+/// Collects rows of one schema and source and writes them as one frame; then it is empty and collects the next.
+#[derive(Debug)]
+pub struct EventsBuilder {
+    schema: u32,
+    source: u32,
+    max_body: usize,
+    times: Vec<i64>,
+    columns: Vec<PendingColumn>,
+    strings: Interner,
+    values: Interner,
+    /// Values within `values`, counting elements: the frame's limit is on these.
+    nested: usize,
+    string_order: Order,
+    value_order: Order,
+    /// One encoded value.
+    encoded: Vec<u8>,
+    /// Numbers here of the strings and values of the frame that is appended.
+    known: Vec<u16>,
+}
+
+impl EventsBuilder {
+    /// An empty builder for rows of `columns` cells besides the time, and bodies of at most `max_body` bytes: the
+    /// receiver's `max_frame`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unwritable`] for more than 63 columns.
+    pub fn new(schema: u32, source: u32, columns: usize, max_body: u32) -> Result<Self> {
+        bounded("columns", columns + 1, EVENT_COLUMNS).map_err(in_events)?;
+        Ok(Self {
+            schema,
+            source,
+            max_body: max_body.min(BODY_BYTES_EVER) as usize,
+            times: Vec::new(),
+            columns: (0..columns).map(|_| PendingColumn::default()).collect(),
+            strings: Interner::default(),
+            values: Interner::default(),
+            nested: 0,
+            string_order: Order::default(),
+            value_order: Order::default(),
+            encoded: Vec::new(),
+            known: Vec::new(),
+        })
+    }
+
+    /// Rows collected.
+    pub fn rows(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Adds a row: its time in unix ns and the cells of columns 1….
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unwritable`] when the row is of another width, a string is longer than 65,535 bytes, or the row
+    /// is too large for a frame of its own. It is then not added.
+    pub fn push(&mut self, time: i64, cells: &[Cell<'_>]) -> Result<Pushed> {
+        if cells.len() != self.columns.len() {
+            let kind = ErrorKind::Unwritable {
+                what: "cells",
+                got: cells.len(),
+                max: self.columns.len(),
+            };
+            return Err(in_events(Error::new(None, 0, kind)));
+        }
+        if self.rows() == EVENT_ROWS {
+            return Ok(Pushed::Full);
+        }
+        for (column, cell) in cells.iter().enumerate() {
+            match self.slot(*cell) {
+                Ok(Some(slot)) => self.columns[column].add(slot),
+                Ok(None) => return self.refuse(column),
+                Err(error) => {
+                    self.take_back(column);
+                    return Err(in_events(error));
+                }
+            }
+        }
+        self.commit(time)
+    }
+
+    /// Adds rows of a received frame in the given order, and says how many were added: fewer than given when this
+    /// frame is full, then [`finish`](Self::finish) it and append the rest.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push), for the first row that was not added; the rows before it are in the frame.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn append(&mut self, from: &Events<'_>, rows: impl IntoIterator<Item = usize>) -> Result<usize> {
+        if from.columns() != self.columns.len() + 1 {
+            let kind = ErrorKind::Unwritable {
+                what: "columns",
+                got: from.columns(),
+                max: self.columns.len() + 1,
+            };
+            return Err(in_events(Error::new(None, 0, kind)));
+        }
+        self.known.clear();
+        self.known.resize(from.strings(), UNUSED);
+        let mut added = 0;
+        for row in rows {
+            match self.append_row(from, row)? {
+                Pushed::Added => added += 1,
+                Pushed::Full => break,
+            }
+        }
+        Ok(added)
+    }
+
+    fn append_row(&mut self, from: &Events<'_>, row: usize) -> Result<Pushed> {
+        if self.rows() == EVENT_ROWS {
+            return Ok(Pushed::Full);
+        }
+        for column in 0..self.columns.len() {
+            match self.slot_from(from, row, column + 1) {
+                Ok(Some(slot)) => self.columns[column].add(slot),
+                Ok(None) => return self.refuse(column),
+                Err(error) => {
+                    self.take_back(column);
+                    return Err(in_events(error));
+                }
+            }
+        }
+        match from.cell(row, 0) {
+            Cell::Int(time) => self.commit(time),
+            _ => self.refuse(self.columns.len()),
+        }
+    }
+
+    fn slot_from(&mut self, from: &Events<'_>, row: usize, column: usize) -> Result<Option<Slot>> {
+        use crate::events::Column;
+        let Column::Reference(references) = from.column(column) else {
+            return self.slot(from.cell(row, column));
+        };
+        let reference = i16::from_le_bytes(references[row]);
+        let Ok(string) = usize::try_from(reference) else {
+            return self.slot(from.resolve(reference));
+        };
+        if self.known[string] == UNUSED {
+            match self.strings.intern(from.string(string).as_bytes(), EVENT_STRINGS) {
+                Some(number) => self.known[string] = number,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Slot::Str(self.known[string])))
+    }
+
+    /// What a cell waits as; `None` when a table is full.
+    fn slot(&mut self, cell: Cell<'_>) -> Result<Option<Slot>> {
+        Ok(match cell {
+            Cell::Null => Some(Slot::Null),
+            Cell::Int(int) => Some(Slot::Int(int)),
+            Cell::Float(float) => Some(Slot::Float(float)),
+            Cell::Str(text) => {
+                bounded("string", text.len(), crate::limits::STRING_BYTES)?;
+                self.strings.intern(text.as_bytes(), EVENT_STRINGS).map(Slot::Str)
+            }
+            other => {
+                self.encoded.clear();
+                other.encode(&mut self.encoded)?;
+                let before = self.values.len();
+                let number = self.values.intern(&self.encoded, EVENT_VALUES);
+                if self.values.len() > before {
+                    self.nested += other.count_values();
+                }
+                number.map(Slot::Value)
+            }
+        })
+    }
+
+    /// Keeps the row whose cells are all added, unless the frame would become too large.
+    fn commit(&mut self, time: i64) -> Result<Pushed> {
+        self.times.push(time);
+        // One more for null.
+        let loose = 1 + self.loose_numbers();
+        let fits = self.values.len() + loose <= EVENT_VALUES && self.nested + loose <= VALUES_PER_FRAME;
+        if fits && self.body_bytes() <= self.max_body {
+            return Ok(Pushed::Added);
+        }
+        self.times.pop();
+        self.refuse(self.columns.len())
+    }
+
+    /// Takes back the first `columns` cells of a row for which there is no room.
+    fn refuse(&mut self, columns: usize) -> Result<Pushed> {
+        if self.rows() > 0 {
+            self.take_back(columns);
+            return Ok(Pushed::Full);
+        }
+        let kind = ErrorKind::Unwritable {
+            what: "row",
+            got: self.body_bytes(),
+            max: self.max_body,
+        };
+        self.take_back(columns);
+        self.clear();
+        Err(in_events(Error::new(None, 0, kind)))
+    }
+
+    fn take_back(&mut self, columns: usize) {
+        self.columns[..columns]
+            .iter_mut()
+            .for_each(PendingColumn::take_back);
+    }
+
+    fn loose_numbers(&self) -> usize {
+        self.columns.iter().map(PendingColumn::loose_numbers).sum()
+    }
+
+    /// Bytes of the body, at most: as if no two loose numbers were alike.
+    fn body_bytes(&self) -> usize {
+        let rows = self.times.len();
+        let columns: usize = self
+            .columns
+            .iter()
+            .map(|column| column.kind().row_bytes() * rows)
+            .sum();
+        let strings = 2 * self.strings.len() + self.strings.bytes.len();
+        let values = 1 + self.values.bytes.len() + self.loose_numbers() * NUMBER_BYTES;
+        FIXED_BYTES + 1 + self.columns.len() + 8 * rows + columns + strings + values
+    }
+
+    /// Appends the frame of the rows collected, the first of them at `position`, and is empty again. Returns how many
+    /// rows they were: with 0 nothing is written.
+    pub fn finish(&mut self, position: u64, out: &mut Vec<u8>) -> Result<usize> {
+        let rows = self.rows();
+        if rows > 0 {
+            let header = EventsHeader {
+                schema: self.schema,
+                source: self.source,
+                position,
+            };
+            frame::write(out, FrameType::Events, |out| self.write_body(header, out))?;
+        }
+        self.clear();
+        Ok(rows)
+    }
+
+    fn write_body(&mut self, header: EventsHeader, out: &mut Vec<u8>) -> Result<()> {
+        let start = out.len();
+        out.extend_from_slice(&header.schema.to_le_bytes());
+        out.extend_from_slice(&header.source.to_le_bytes());
+        out.extend_from_slice(&header.position.to_le_bytes());
+        out.extend_from_slice(&(self.rows() as u16).to_le_bytes());
+        out.push(1 + self.columns.len() as u8);
+        // Strings and values are counted while the columns are written.
+        out.extend_from_slice(&[0; 4]);
+        out.push(ColumnKind::Int as u8);
+        out.extend(self.columns.iter().map(|column| column.kind() as u8));
+        for time in &self.times {
+            out.extend_from_slice(&time.to_le_bytes());
+        }
+        self.string_order.reset(self.strings.len());
+        self.value_order.reset(self.values.len());
+        for column in 0..self.columns.len() {
+            self.write_column(column, out)?;
+        }
+        let (strings, values) = (&self.string_order.entries, &self.value_order.entries);
+        out[start + 19..start + 21].copy_from_slice(&(strings.len() as u16).to_le_bytes());
+        out[start + 21..start + 23].copy_from_slice(&(values.len() as u16).to_le_bytes());
+        for string in strings {
+            out.extend_from_slice(&(self.strings.get(*string).len() as u16).to_le_bytes());
+        }
+        for string in strings {
+            out.extend_from_slice(self.strings.get(*string));
+        }
+        for value in values {
+            out.extend_from_slice(self.values.get(*value));
+        }
+        Ok(())
+    }
+
+    fn write_column(&mut self, column: usize, out: &mut Vec<u8>) -> Result<()> {
+        let kind = self.columns[column].kind();
+        for row in 0..self.columns[column].slots.len() {
+            match (kind, self.columns[column].slots[row]) {
+                (ColumnKind::Absent, _) => return Ok(()),
+                (ColumnKind::Int, Slot::Int(int)) => out.extend_from_slice(&int.to_le_bytes()),
+                (ColumnKind::Float, Slot::Int(int)) => out.extend_from_slice(&(int as f64).to_le_bytes()),
+                (ColumnKind::Float, Slot::Float(float)) => {
+                    out.extend_from_slice(&float_bits(float).to_le_bytes());
+                }
+                (_, slot) => {
+                    let reference = self.reference(slot)?;
+                    out.extend_from_slice(&reference.to_le_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&mut self, slot: Slot) -> Result<i16> {
+        let value = match slot {
+            Slot::Str(string) => return Ok(self.string_order.number(string) as i16),
+            Slot::Value(value) => value,
+            Slot::Null => self.loose(Cell::Null)?,
+            Slot::Int(int) => self.loose(Cell::Int(int))?,
+            Slot::Float(float) => self.loose(Cell::Float(float))?,
+        };
+        Ok(-1 - self.value_order.number(value) as i16)
+    }
+
+    /// A null or number among the values.
+    fn loose(&mut self, cell: Cell<'_>) -> Result<u16> {
+        self.encoded.clear();
+        cell.encode(&mut self.encoded)?;
+        // `commit` left room for every one of them.
+        let full = ErrorKind::Unwritable {
+            what: "values",
+            got: self.values.len() + 1,
+            max: EVENT_VALUES,
+        };
+        self.values
+            .intern(&self.encoded, EVENT_VALUES)
+            .ok_or_else(|| Error::new(None, 0, full))
+    }
+
+    fn clear(&mut self) {
+        self.times.clear();
+        for column in &mut self.columns {
+            let mut slots = std::mem::take(&mut column.slots);
+            slots.clear();
+            *column = PendingColumn {
+                slots,
+                ..PendingColumn::default()
+            };
+        }
+        self.strings.clear();
+        self.values.clear();
+        self.nested = 0;
+    }
+}
+
+fn in_events(mut error: Error) -> Error {
+    error.frame = Some(FrameType::Events);
+    error
+}

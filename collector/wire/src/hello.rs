@@ -1,0 +1,548 @@
+//! HELLO: who speaks, in which version, and what for. [`Hello`] keeps every field it was sent; the typed views check
+//! the keys that a role must have and ignore those that a later minor version may add.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{self, FrameType};
+use crate::input::Input;
+use crate::limits;
+use crate::map::{Fields, put, put_some, string_list};
+use crate::value::{self, Budget, Cell, Map, Value};
+
+/// What HELLO begins with.
+pub const MAGIC: [u8; 4] = *b"DICH";
+/// The major version of this crate.
+pub const MAJOR: u8 = 1;
+/// The highest minor version of this crate.
+pub const MINOR: u8 = 0;
+
+const HELLO: &str = "HELLO";
+/// The name by which errors mean the map of a subscription: they are answered with GOODBYE 10, not 3.
+pub(crate) const SUBSCRIBE: &str = "subscribe";
+
+/// Who sends a HELLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// The collector.
+    Collector = 0,
+    /// What runs in a BEAM.
+    Relay = 1,
+    /// A reader of streams.
+    Subscriber = 2,
+    /// Reserved.
+    Emitter = 3,
+}
+
+impl Role {
+    fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Collector,
+            1 => Self::Relay,
+            2 => Self::Subscriber,
+            3 => Self::Emitter,
+            _ => return None,
+        })
+    }
+}
+
+/// A HELLO with all its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Major version, 1.
+    pub major: u8,
+    /// Minor version; both sides then use the lower one.
+    pub minor: u8,
+    /// Who speaks.
+    pub role: Role,
+    /// Every field, also those that this version does not know.
+    pub fields: Map,
+}
+
+impl Hello {
+    /// A HELLO of this version.
+    pub fn new(role: Role, fields: Map) -> Self {
+        Self {
+            major: MAJOR,
+            minor: MINOR,
+            role,
+            fields,
+        }
+    }
+
+    /// Decodes a body. Of another major version only the first seven bytes are read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Magic`], [`ErrorKind::Version`], an unknown role, or fields that are not one map.
+    pub fn decode(body: &[u8]) -> Result<Self> {
+        let mut input = Input::new(body, Some(FrameType::Hello));
+        if input.take(MAGIC.len())? != MAGIC {
+            return Err(input.error_at(0, ErrorKind::Magic));
+        }
+        let (major, minor, code) = (input.u8()?, input.u8()?, input.u8()?);
+        if major != MAJOR {
+            return Err(input.error_at(4, ErrorKind::Version { major, minor }));
+        }
+        let unknown = ErrorKind::UnknownCode { what: "role", code };
+        let role = Role::from_code(code).ok_or_else(|| input.error_at(6, unknown))?;
+        let fields = map_body(&mut input)?;
+        Ok(Self {
+            major,
+            minor,
+            role,
+            fields,
+        })
+    }
+
+    /// Appends the frame.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unwritable`] when a field is larger than the format holds.
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
+        frame::write(out, FrameType::Hello, |out| {
+            out.extend_from_slice(&MAGIC);
+            out.extend_from_slice(&[self.major, self.minor, self.role as u8]);
+            value::encode_map(&self.fields, out)
+        })
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        Fields::new(FrameType::Hello, HELLO, &self.fields)
+    }
+
+    fn of(&self, role: Role) -> Result<Fields<'_>> {
+        if self.role != role {
+            let kind = ErrorKind::UnknownCode {
+                what: "role here",
+                code: self.role as u8,
+            };
+            return Err(Error::new(Some(FrameType::Hello), 6, kind));
+        }
+        Ok(self.fields())
+    }
+
+    /// The sender's secret, if it sent one: required on TCP, never to be logged.
+    pub fn token(&self) -> Result<Option<&str>> {
+        self.fields().opt_str("token")
+    }
+
+    /// The largest body that the sender takes, in bytes.
+    pub fn max_frame(&self) -> Result<u32> {
+        max_frame(self.fields())
+    }
+}
+
+/// The rest of a body as one map.
+pub(crate) fn map_body(input: &mut Input<'_>) -> Result<Map> {
+    let at = input.at();
+    let cell = value::check(input, &mut Budget::new())?;
+    input.finish()?;
+    match cell {
+        Cell::Map(map) => Ok(map.to_map()),
+        _ => {
+            let kind = ErrorKind::BadValue {
+                map: "body",
+                key: String::new(),
+                expected: "a map",
+            };
+            Err(input.error_at(at, kind))
+        }
+    }
+}
+
+fn max_frame(fields: Fields<'_>) -> Result<u32> {
+    let max_frame = fields.opt_u32("max_frame")?.unwrap_or(limits::BODY_BYTES_DEFAULT);
+    match max_frame {
+        limits::BODY_BYTES_BEFORE_HELLO..=limits::BODY_BYTES_EVER => Ok(max_frame),
+        _ => fields.bad("max_frame", "16384 to 1048576"),
+    }
+}
+
+/// How a relay came into its BEAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RelayMode {
+    /// As a dependency of the application.
+    Installed,
+    /// Loaded into a running node.
+    Attached,
+}
+
+/// What a relay says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayHello {
+    /// Program and version.
+    pub agent: String,
+    /// Name of the node. A source is (node, os_pid).
+    pub node: String,
+    /// Process id of the BEAM in its operating system.
+    pub os_pid: i64,
+    /// OTP release.
+    pub otp: String,
+    /// Version of `telemetry`; "" when it is absent.
+    pub telemetry: String,
+    /// Native time units per second.
+    pub native_per_s: i64,
+    /// `erlang:time_offset()`, native units.
+    pub time_offset: i64,
+    /// When this relay began to count, unix ns; new for each boot of the BEAM or start of the relay.
+    pub epoch: i64,
+    /// Number of this connection in its epoch.
+    pub attempt: i64,
+    /// How the relay came into its BEAM.
+    pub mode: RelayMode,
+    /// Resource attributes.
+    pub resource: Map,
+    /// Largest body that the relay takes, in bytes.
+    pub max_frame: u32,
+    /// Secret; required on TCP, never to be logged.
+    pub token: Option<String>,
+}
+
+impl RelayHello {
+    /// Reads the fields of a relay's HELLO.
+    ///
+    /// # Errors
+    /// Another role; a required key that is missing; a value of the wrong type.
+    pub fn read(hello: &Hello) -> Result<Self> {
+        let fields = hello.of(Role::Relay)?;
+        Ok(Self {
+            agent: fields.str("agent")?.to_owned(),
+            node: fields.str("node")?.to_owned(),
+            os_pid: fields.int("os_pid")?,
+            otp: fields.str("otp")?.to_owned(),
+            telemetry: fields.str("telemetry")?.to_owned(),
+            native_per_s: match fields.int("native_per_s")? {
+                per_s @ 1.. => per_s,
+                _ => return fields.bad("native_per_s", "above 0"),
+            },
+            time_offset: fields.int("time_offset")?,
+            epoch: fields.int("epoch")?,
+            attempt: fields.int("attempt")?,
+            mode: match fields.str("mode")? {
+                "installed" => RelayMode::Installed,
+                "attached" => RelayMode::Attached,
+                _ => return fields.bad("mode", "\"installed\" or \"attached\""),
+            },
+            resource: fields.opt_map("resource")?.cloned().unwrap_or_default(),
+            max_frame: max_frame(fields)?,
+            token: fields.opt_str("token")?.map(str::to_owned),
+        })
+    }
+
+    /// The HELLO that says this.
+    pub fn to_hello(&self) -> Hello {
+        let mut map = common(&self.agent, self.token.as_deref(), self.max_frame);
+        put(&mut map, "node", self.node.as_str());
+        put(&mut map, "os_pid", self.os_pid);
+        put(&mut map, "otp", self.otp.as_str());
+        put(&mut map, "telemetry", self.telemetry.as_str());
+        put(&mut map, "native_per_s", self.native_per_s);
+        put(&mut map, "time_offset", self.time_offset);
+        put(&mut map, "epoch", self.epoch);
+        put(&mut map, "attempt", self.attempt);
+        let mode = match self.mode {
+            RelayMode::Installed => "installed",
+            RelayMode::Attached => "attached",
+        };
+        put(&mut map, "mode", mode);
+        put_some(
+            &mut map,
+            "resource",
+            (!self.resource.is_empty()).then(|| self.resource.clone()),
+        );
+        Hello::new(Role::Relay, map)
+    }
+}
+
+fn common(agent: &str, token: Option<&str>, max_frame: u32) -> Map {
+    let mut map = Map::new();
+    put(&mut map, "agent", agent);
+    put_some(&mut map, "token", token);
+    put_some(
+        &mut map,
+        "max_frame",
+        (max_frame != limits::BODY_BYTES_DEFAULT).then_some(max_frame),
+    );
+    map
+}
+
+/// What the collector says of itself. To relays `position` and `resumed` are absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorHello {
+    /// Program and version.
+    pub agent: String,
+    /// When the collector started, unix ns.
+    pub epoch: i64,
+    /// Largest body that the collector takes, in bytes.
+    pub max_frame: u32,
+    /// To a subscriber: position of the next row of its stream.
+    pub position: Option<u64>,
+    /// To a subscriber: whether its cursor was found.
+    pub resumed: Option<bool>,
+}
+
+impl CollectorHello {
+    /// Reads the fields of a collector's HELLO.
+    ///
+    /// # Errors
+    /// Another role; a required key that is missing; a value of the wrong type.
+    pub fn read(hello: &Hello) -> Result<Self> {
+        let fields = hello.of(Role::Collector)?;
+        Ok(Self {
+            agent: fields.str("agent")?.to_owned(),
+            epoch: fields.int("epoch")?,
+            max_frame: max_frame(fields)?,
+            position: fields.opt_u64("position")?,
+            resumed: fields.opt_bool("resumed")?,
+        })
+    }
+
+    /// The HELLO that says this.
+    pub fn to_hello(&self) -> Hello {
+        let mut map = Map::new();
+        put(&mut map, "agent", self.agent.as_str());
+        put(&mut map, "epoch", self.epoch);
+        put(&mut map, "max_frame", self.max_frame);
+        put_some(
+            &mut map,
+            "position",
+            self.position.map(|position| position as i64),
+        );
+        put_some(&mut map, "resumed", self.resumed);
+        Hello::new(Role::Collector, map)
+    }
+}
+
+/// What a subscriber says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscriberHello {
+    /// Program and version.
+    pub agent: String,
+    /// Largest body that the subscriber takes, in bytes.
+    pub max_frame: u32,
+    /// Secret; required on TCP, never to be logged.
+    pub token: Option<String>,
+    /// What it wants; `None` only greets.
+    pub subscribe: Option<Subscribe>,
+}
+
+impl SubscriberHello {
+    /// Reads the fields of a subscriber's HELLO.
+    ///
+    /// # Errors
+    /// Another role; a required key that is missing; a value of the wrong type. What is wrong inside `subscribe`, an
+    /// unknown key among it, is answered with GOODBYE 10.
+    pub fn read(hello: &Hello) -> Result<Self> {
+        let fields = hello.of(Role::Subscriber)?;
+        Ok(Self {
+            agent: fields.str("agent")?.to_owned(),
+            max_frame: max_frame(fields)?,
+            token: fields.opt_str("token")?.map(str::to_owned),
+            subscribe: fields.opt_map("subscribe")?.map(Subscribe::read).transpose()?,
+        })
+    }
+
+    /// The HELLO that says this.
+    pub fn to_hello(&self) -> Hello {
+        let mut map = common(&self.agent, self.token.as_deref(), self.max_frame);
+        put_some(
+            &mut map,
+            "subscribe",
+            self.subscribe.as_ref().map(Subscribe::to_map),
+        );
+        Hello::new(Role::Subscriber, map)
+    }
+}
+
+/// What a subscription is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub enum SubscribeKind {
+    Event,
+    Metric,
+    Log,
+}
+
+/// What happens to rows when the subscriber's ring is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub enum OnFull {
+    DropOldest,
+    DropNewest,
+    Disconnect,
+}
+
+/// Where a subscriber had come to, exact while the ring holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The collector's epoch.
+    pub epoch: i64,
+    /// Position of the last frame.
+    pub position: u64,
+    /// Rows of that frame that were consumed.
+    pub rows: u16,
+}
+
+/// One subscription; keys that are `None` were left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscribe {
+    /// Events, metrics or logs.
+    pub kind: SubscribeKind,
+    /// Globs on dotted names; at least one.
+    pub patterns: Vec<String>,
+    /// Globs on the values of labels; all keys must match. Not there and empty are the same.
+    pub where_: BTreeMap<String, Vec<String>>,
+    /// Of metrics: time between two points of a series, in milliseconds.
+    pub every_ms: Option<u32>,
+    /// How far back to begin, in milliseconds.
+    pub replay_ms: Option<u32>,
+    /// Where to resume.
+    pub cursor: Option<Cursor>,
+    /// Rows that the collector holds for this subscriber.
+    pub buffer: Option<u32>,
+    /// What happens when they are full.
+    pub on_full: Option<OnFull>,
+    /// Share of rows wanted, above 0 and at most 1.
+    pub sample: Option<f64>,
+}
+
+impl Subscribe {
+    /// A subscription to everything of a kind that matches one of `patterns`, all else left to the collector.
+    pub fn new(kind: SubscribeKind, patterns: Vec<String>) -> Self {
+        Self {
+            kind,
+            patterns,
+            where_: BTreeMap::new(),
+            every_ms: None,
+            replay_ms: None,
+            cursor: None,
+            buffer: None,
+            on_full: None,
+            sample: None,
+        }
+    }
+
+    fn read(map: &Map) -> Result<Self> {
+        let fields = Fields::new(FrameType::Hello, SUBSCRIBE, map);
+        fields.only(&[
+            "kind",
+            "match",
+            "where",
+            "every_ms",
+            "replay_ms",
+            "cursor",
+            "buffer",
+            "on_full",
+            "sample",
+        ])?;
+        Ok(Self {
+            kind: match fields.str("kind")? {
+                "event" => SubscribeKind::Event,
+                "metric" => SubscribeKind::Metric,
+                "log" => SubscribeKind::Log,
+                _ => return fields.bad("kind", "\"event\", \"metric\" or \"log\""),
+            },
+            patterns: globs(fields, "match", fields.list("match")?)?,
+            where_: where_(fields)?,
+            every_ms: fields.opt_u32("every_ms")?,
+            replay_ms: fields.opt_u32("replay_ms")?,
+            cursor: fields
+                .opt_list("cursor")?
+                .map(|items| cursor(fields, items))
+                .transpose()?,
+            buffer: match fields.opt_u32("buffer")? {
+                Some(rows) if !limits::SUBSCRIBE_BUFFER_ROWS.contains(&rows.into()) => {
+                    return fields.bad("buffer", "64 to 1048576 rows");
+                }
+                rows => rows,
+            },
+            on_full: match fields.opt_str("on_full")? {
+                None => None,
+                Some("drop_oldest") => Some(OnFull::DropOldest),
+                Some("drop_newest") => Some(OnFull::DropNewest),
+                Some("disconnect") => Some(OnFull::Disconnect),
+                Some(_) => {
+                    return fields.bad("on_full", "\"drop_oldest\", \"drop_newest\" or \"disconnect\"");
+                }
+            },
+            sample: match fields.opt_float("sample")? {
+                Some(share) if !(share > 0.0 && share <= 1.0) => {
+                    return fields.bad("sample", "above 0.0 and at most 1.0");
+                }
+                share => share,
+            },
+        })
+    }
+
+    fn to_map(&self) -> Map {
+        let mut map = Map::new();
+        let kind = match self.kind {
+            SubscribeKind::Event => "event",
+            SubscribeKind::Metric => "metric",
+            SubscribeKind::Log => "log",
+        };
+        put(&mut map, "kind", kind);
+        put(&mut map, "match", string_list(&self.patterns));
+        if !self.where_.is_empty() {
+            let globs = |(label, globs): (&String, &Vec<String>)| (label.clone(), string_list(globs));
+            put(&mut map, "where", self.where_.iter().map(globs).collect::<Map>());
+        }
+        put_some(&mut map, "every_ms", self.every_ms);
+        put_some(&mut map, "replay_ms", self.replay_ms);
+        let cursor = |cursor: Cursor| {
+            vec![
+                Value::Int(cursor.epoch),
+                Value::Int(cursor.position as i64),
+                Value::Int(cursor.rows.into()),
+            ]
+        };
+        put_some(&mut map, "cursor", self.cursor.map(cursor));
+        put_some(&mut map, "buffer", self.buffer);
+        let on_full = |policy| match policy {
+            OnFull::DropOldest => "drop_oldest",
+            OnFull::DropNewest => "drop_newest",
+            OnFull::Disconnect => "disconnect",
+        };
+        put_some(&mut map, "on_full", self.on_full.map(on_full));
+        put_some(&mut map, "sample", self.sample);
+        map
+    }
+}
+
+fn globs(fields: Fields<'_>, key: &'static str, items: &[Value]) -> Result<Vec<String>> {
+    let globs = fields.strings(key, items)?;
+    let fits = |glob: &String| (1..=limits::PATTERN_BYTES).contains(&glob.len());
+    if globs.is_empty() || globs.len() > limits::PATTERNS || !globs.iter().all(fits) {
+        return fields.bad(key, "1 to 64 patterns of 1 to 256 bytes");
+    }
+    Ok(globs)
+}
+
+fn where_(fields: Fields<'_>) -> Result<BTreeMap<String, Vec<String>>> {
+    let Some(map) = fields.opt_map("where")? else {
+        return Ok(BTreeMap::new());
+    };
+    if map.is_empty() || map.len() > limits::WHERE_KEYS {
+        return fields.bad("where", "a map of 1 to 16 labels");
+    }
+    map.iter()
+        .map(|(label, value)| match value.as_list() {
+            Some(items) => Ok((label.clone(), globs(fields, "where", items)?)),
+            None => fields.bad("where", "a map of labels to lists of patterns"),
+        })
+        .collect()
+}
+
+fn cursor(fields: Fields<'_>, items: &[Value]) -> Result<Cursor> {
+    if let [Value::Int(epoch), Value::Int(position), Value::Int(rows)] = *items
+        && let (Ok(position), Ok(rows)) = (u64::try_from(position), u16::try_from(rows))
+    {
+        return Ok(Cursor {
+            epoch,
+            position,
+            rows,
+        });
+    }
+    fields.bad("cursor", "[epoch, position, rows]")
+}

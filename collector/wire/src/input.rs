@@ -1,0 +1,103 @@
+//! A cursor over one body. Every read checks what is left first, so that a decoder above it can neither panic nor
+//! believe a count that the bytes cannot hold.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::FrameType;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    frame: Option<FrameType>,
+}
+
+impl<'a> Input<'a> {
+    pub fn new(bytes: &'a [u8], frame: Option<FrameType>) -> Self {
+        Self { bytes, at: 0, frame }
+    }
+
+    /// The byte of the body that is read next.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// An error at the byte that is read next.
+    pub fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(self.frame, self.at, kind)
+    }
+
+    /// An error at an earlier byte.
+    pub fn error_at(&self, at: usize, kind: ErrorKind) -> Error {
+        Error::new(self.frame, at, kind)
+    }
+
+    /// The bytes between two positions already passed.
+    pub fn between(&self, from: usize, to: usize) -> &'a [u8] {
+        &self.bytes[from..to]
+    }
+
+    pub fn take(&mut self, needed: usize) -> Result<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        match rest.get(..needed) {
+            Some(taken) => {
+                self.at += needed;
+                Ok(taken)
+            }
+            None => Err(self.error(ErrorKind::Truncated {
+                needed,
+                left: rest.len(),
+            })),
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let rest = &self.bytes[self.at..];
+        match rest.first_chunk::<N>() {
+            Some(array) => {
+                self.at += N;
+                Ok(*array)
+            }
+            None => Err(self.error(ErrorKind::Truncated {
+                needed: N,
+                left: rest.len(),
+            })),
+        }
+    }
+
+    pub fn u8(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub fn u16(&mut self) -> Result<u16> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    pub fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    pub fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    pub fn i64(&mut self) -> Result<i64> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    pub fn str(&mut self, len: usize) -> Result<&'a str> {
+        let at = self.at;
+        std::str::from_utf8(self.take(len)?).map_err(|_| self.error_at(at, ErrorKind::NotUtf8))
+    }
+
+    /// Refuses anything after the last field.
+    pub fn finish(&self) -> Result<()> {
+        match self.left() {
+            0 => Ok(()),
+            left => Err(self.error(ErrorKind::Trailing(left))),
+        }
+    }
+}
