@@ -1,1 +1,31 @@
-//! The series store, the stream hand-overs and the ledger.
+//! The series store, the stream of events, the hand-overs between threads, and the ledger.
+//!
+//! One thread, the ingest thread, owns the [`Store`]; receivers run on it and call it synchronously with whole requests. Nothing
+//! between a socket's bytes and a cell awaits, locks or sends. Other threads never touch the store: through a [`Handle`] they
+//! hand in [`Job`]s, which run in steps between requests and copy out what was asked for, through a [`lane`].
+//!
+//! | to do | call |
+//! |---|---|
+//! | meet a sender | [`Store::open_source`], [`Store::end_source`] |
+//! | find a series, or define it on a miss | [`Store::find`], [`Store::define`] |
+//! | write a point | `set_*` (cumulative and gauges replace), `add_*` (deltas add) |
+//! | let a series leave now | [`Store::leave`] |
+//! | hand out raw events | [`Store::publish`], [`Store::publish_gap`] |
+//! | read from another thread | [`Handle::ask`], [`Handle::snapshot`], [`Handle::subscribe`] |
+//! | account for what happened | [`Store::ledger`], [`ledger`] |
+
+pub mod job;
+pub mod lane;
+pub mod ledger;
+pub mod snapshot;
+pub mod store;
+pub mod stream;
+mod sync;
+
+pub use job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
+pub use ledger::{Account, DropReason, Hop, Ledger, Signal};
+pub use snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
+pub use store::{
+    Buckets, ExponentialPoint, HistogramPoint, Metric, Refused, SeriesMeta, SeriesRef, Store, SummaryPoint,
+};
+pub use stream::{Interest, StreamItem, Subscription, Wanted};

@@ -1,0 +1,295 @@
+//! The ledger: what became of every point, event and log, by hop, by source and by reason.
+//!
+//! Every term is counted where it happens; none is the remainder of others, so a balance that does not hold is a defect that
+//! shows. The hops and their equations:
+//!
+//! | hop | equation |
+//! |---|---|
+//! | ingest, per source and signal | `received = applied + dropped{reason} + staged` |
+//! | each exporter and subscriber | `offered = sent + dropped{reason} + queued` |
+//! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (the relay's own account, as it last said) |
+//!
+//! The unit of a metric is a data point (a sample, for scraped pages), of events and logs a row.
+
+use dichroic_model::{SourceId, UnixNanos};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What kind of thing is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    /// Data points.
+    Metrics,
+    /// Raw events.
+    Events,
+    /// Log records.
+    Logs,
+    /// Spans, which are not kept yet.
+    Traces,
+}
+
+impl Signal {
+    /// The word of the ledger's JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Signal::Metrics => "metrics",
+            Signal::Events => "events",
+            Signal::Logs => "logs",
+            Signal::Traces => "traces",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// Why something was dropped. Each has its own counter.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum DropReason { $($(#[$doc])* $name,)* }
+
+        impl DropReason {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &[DropReason] = &[$(DropReason::$name,)*];
+
+            /// The word of the `reason` label.
+            pub fn as_str(self) -> &'static str {
+                match self { $(DropReason::$name => $word,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The number of series in all is at its limit.
+    SeriesLimit = "series_limit",
+    /// The source has as many series as it may.
+    SeriesPerSource = "series_per_source",
+    /// The metric has as many series as it may.
+    SeriesPerMetric = "series_per_metric",
+    /// The accounted bytes are at their limit.
+    MemoryLimit = "memory_limit",
+    /// Too many sources.
+    SourceLimit = "source_limit",
+    /// Too many labels, or a name that is too long.
+    LabelLimit = "label_limit",
+    /// More buckets than allowed, or counts that do not fit their bounds.
+    Buckets = "buckets",
+    /// Too many event schemas.
+    SchemaLimit = "schema_limit",
+    /// Not what the format says: wrong type, missing value, bad number.
+    Malformed = "malformed",
+    /// A kind that is not kept yet.
+    Unsupported = "unsupported",
+    /// The same series twice in one page or request.
+    Duplicate = "duplicate",
+    /// Older than what is held, or a total that went backwards.
+    Backwards = "backwards",
+    /// A delta whose start lies before the end of the last one.
+    Overlap = "overlap",
+    /// The point says that it has no value.
+    NoRecordedValue = "no_recorded_value",
+    /// The series left between being found and being written.
+    SeriesGone = "series_gone",
+    /// A page or request over its size limit.
+    TooLarge = "too_large",
+    /// A schema that was withdrawn while its rows were on their way.
+    Withdrawn = "withdrawn",
+    /// In flight when the relay's connection broke.
+    RelayBroke = "relay_broke",
+    /// Nobody was subscribed any more.
+    Unwanted = "unwanted",
+    /// The receiver of the hand-over was too slow.
+    Slow = "slow",
+    /// Left behind at the shutdown deadline.
+    Shutdown = "shutdown",
+}
+
+/// The account of one source and signal at the ingest hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Since when it counts.
+    pub since: UnixNanos,
+    /// Came in.
+    pub received: u64,
+    /// Reached a cell or a stream.
+    pub applied: u64,
+    /// Held, neither applied nor dropped yet.
+    pub staged: u64,
+    dropped: Vec<u64>,
+}
+
+impl Account {
+    fn new(since: UnixNanos) -> Self {
+        Account {
+            since,
+            received: 0,
+            applied: 0,
+            staged: 0,
+            dropped: vec![0; DropReason::ALL.len()],
+        }
+    }
+
+    /// Dropped for one reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Reasons that dropped something, with how much.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL
+            .iter()
+            .map(|r| (*r, self.dropped(*r)))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    /// Whether received = applied + dropped + staged.
+    pub fn balances(&self) -> bool {
+        self.received == self.applied + self.staged + self.dropped.iter().sum::<u64>()
+    }
+}
+
+/// The account of one exporter or subscriber. Shared between threads: each counter has one writer and is only ever added to,
+/// so relaxed order suffices; a reader may see one term a moment before another, at rest they balance.
+#[derive(Debug, Default)]
+pub struct Hop {
+    /// Given to it.
+    pub offered: AtomicU64,
+    /// Left it.
+    pub sent: AtomicU64,
+    /// Lost in it.
+    pub dropped: AtomicU64,
+    /// Held by it.
+    pub queued: AtomicU64,
+}
+
+impl Hop {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// (offered, sent, dropped, queued)
+    pub fn read(&self) -> (u64, u64, u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (
+            read(&self.offered),
+            read(&self.sent),
+            read(&self.dropped),
+            read(&self.queued),
+        )
+    }
+}
+
+/// All accounts.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// When this process began to count, which is the ledger's epoch.
+    pub epoch: UnixNanos,
+    accounts: BTreeMap<(SourceId, Signal), Account>,
+    /// Names of sources, kept when the source has left.
+    names: BTreeMap<SourceId, (&'static str, String)>,
+    relays: BTreeMap<SourceId, BTreeMap<String, u64>>,
+    hops: BTreeMap<String, Arc<Hop>>,
+}
+
+impl Ledger {
+    /// An empty ledger that begins now.
+    pub fn new(epoch: UnixNanos) -> Self {
+        Ledger {
+            epoch,
+            ..Ledger::default()
+        }
+    }
+
+    pub(crate) fn name(&mut self, source: SourceId, protocol: &'static str, name: &str) {
+        self.names.insert(source, (protocol, name.to_owned()));
+    }
+
+    /// (protocol, name) of a source, also of one that has left.
+    pub fn source_name(&self, source: SourceId) -> Option<(&'static str, &str)> {
+        self.names
+            .get(&source)
+            .map(|(protocol, name)| (*protocol, name.as_str()))
+    }
+
+    fn account_mut(&mut self, source: SourceId, signal: Signal) -> &mut Account {
+        let epoch = self.epoch;
+        self.accounts
+            .entry((source, signal))
+            .or_insert_with(|| Account::new(epoch))
+    }
+
+    /// `n` came in.
+    pub fn received(&mut self, source: SourceId, signal: Signal, n: u64) {
+        self.account_mut(source, signal).received += n;
+    }
+
+    /// `n` reached a cell or a stream.
+    pub fn applied(&mut self, source: SourceId, signal: Signal, n: u64) {
+        self.account_mut(source, signal).applied += n;
+    }
+
+    /// `n` were dropped.
+    pub fn dropped(&mut self, source: SourceId, signal: Signal, reason: DropReason, n: u64) {
+        self.account_mut(source, signal).dropped[reason as usize] += n;
+    }
+
+    /// A term of a relay's own account, as it last said.
+    pub fn relay(&mut self, source: SourceId, term: String, value: u64) {
+        self.relays.entry(source).or_default().insert(term, value);
+    }
+
+    /// The account of an exporter or subscriber, made when first asked for.
+    pub fn hop(&mut self, name: &str) -> Arc<Hop> {
+        self.hops.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// One account.
+    pub fn account(&self, source: SourceId, signal: Signal) -> Option<&Account> {
+        self.accounts.get(&(source, signal))
+    }
+
+    /// All accounts of the ingest hop.
+    pub fn accounts(&self) -> impl Iterator<Item = (SourceId, Signal, &Account)> {
+        self.accounts
+            .iter()
+            .map(|((source, signal), account)| (*source, *signal, account))
+    }
+
+    /// Accounts of relays, as they last said.
+    pub fn relays(&self) -> impl Iterator<Item = (SourceId, &BTreeMap<String, u64>)> {
+        self.relays.iter().map(|(source, terms)| (*source, terms))
+    }
+
+    /// Accounts of exporters and subscribers.
+    pub fn hops(&self) -> impl Iterator<Item = (&str, &Hop)> {
+        self.hops.iter().map(|(name, hop)| (name.as_str(), &**hop))
+    }
+
+    /// Whether every account of the ingest hop balances.
+    pub fn balances(&self) -> bool {
+        self.accounts.values().all(Account::balances)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_balances_when_every_term_was_counted() {
+        let mut ledger = Ledger::new(5);
+        let source = SourceId(1);
+        ledger.received(source, Signal::Metrics, 10);
+        assert!(!ledger.balances());
+        ledger.applied(source, Signal::Metrics, 7);
+        ledger.dropped(source, Signal::Metrics, DropReason::SeriesLimit, 3);
+        assert!(ledger.balances());
+        let account = ledger.account(source, Signal::Metrics).unwrap();
+        assert_eq!(account.since, 5);
+        assert_eq!(
+            account.drops().collect::<Vec<_>>(),
+            [(DropReason::SeriesLimit, 3)]
+        );
+    }
+}

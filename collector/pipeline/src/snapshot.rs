@@ -1,0 +1,188 @@
+//! Copies of series for exporters: in family order, a bounded step at a time.
+//!
+//! Each row is one series at one moment; rows of one chunk were copied together. Between chunks ingest goes on, which is the
+//! promise that Prometheus makes too: a series is consistent in itself, a page is not a single moment.
+
+use crate::job::{Job, Progress};
+use crate::lane::{self, Receiver, Sender, TrySend};
+use crate::store::{ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, Store, SummaryCell};
+use dichroic_model::{Exemplar, Number, UnixNanos};
+use std::sync::Arc;
+use std::task::Context;
+
+/// Series looked at in one step: about 0.1 ms.
+const STEP: usize = 4_096;
+
+/// Rows copied together.
+pub type Chunk = Vec<Row>;
+
+/// One series, copied.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What stays true of it.
+    pub meta: Arc<SeriesMeta>,
+    /// Its value, raw: the meta's factor turns it into the metric's unit.
+    pub value: RowValue,
+    /// Since when it counts; 0 when not known.
+    pub start: UnixNanos,
+    /// Time of its last point.
+    pub time: UnixNanos,
+    /// Kept off pages: its name or labels there belong to another.
+    pub hidden: bool,
+    /// The newest example behind it.
+    pub exemplar: Option<Arc<Exemplar>>,
+}
+
+/// A copied value.
+#[derive(Debug, Clone)]
+pub enum RowValue {
+    /// A gauge, sum, unknown, info or state.
+    Number(Number),
+    /// Explicit buckets.
+    Histogram(Box<HistogramCell>),
+    /// Exponential buckets.
+    Exponential(Box<ExponentialCell>),
+    /// Quantiles.
+    Summary(Box<SummaryCell>),
+}
+
+impl Row {
+    /// A number in the metric's unit; an integer stays one when no conversion is needed.
+    pub fn scaled(&self, raw: Number) -> Number {
+        if self.meta.factor.is_one() {
+            raw
+        } else {
+            Number::float(self.meta.factor.apply(raw.to_f64()))
+        }
+    }
+}
+
+/// Says which series are wanted.
+pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
+
+/// What to copy.
+#[derive(Default)]
+pub struct SnapshotRequest {
+    /// Only series for which this holds; `None` copies all.
+    pub filter: Option<SeriesFilter>,
+    /// Only series written at or after this time (milliseconds are resolved).
+    pub changed_since: Option<UnixNanos>,
+    /// Chunks that may wait for the reader; 0 means 4.
+    pub lane: usize,
+}
+
+/// The job behind [`crate::Handle::snapshot`].
+pub struct Snapshot {
+    request: SnapshotRequest,
+    out: Sender<Chunk>,
+    waiting: Option<Chunk>,
+    family: String,
+    place: usize,
+    started: bool,
+    finished: bool,
+}
+
+impl Snapshot {
+    /// The job and where its chunks come out. The lane closes when everything was copied.
+    pub fn new(request: SnapshotRequest) -> (Self, Receiver<Chunk>) {
+        let (out, chunks) = lane::lane(if request.lane == 0 { 4 } else { request.lane });
+        let job = Snapshot {
+            request,
+            out,
+            waiting: None,
+            family: String::new(),
+            place: 0,
+            started: false,
+            finished: false,
+        };
+        (job, chunks)
+    }
+
+    fn copy(&mut self, store: &Store) -> Chunk {
+        let since = self.request.changed_since.map(|time| store.millis(time));
+        let mut rows = Vec::new();
+        let mut looked = 0;
+        while looked < STEP {
+            let Some((name, members)) = store.families.at_or_after(&self.family, true) else {
+                self.finished = true;
+                break;
+            };
+            if name != self.family {
+                (self.family, self.place) = (name.to_owned(), 0);
+            }
+            let rest = members.slots.get(self.place..).unwrap_or_default();
+            let part = &rest[..rest.len().min(STEP - looked)];
+            for index in part.iter().copied().filter(|index| *index != GONE) {
+                rows.extend(self.row(store, index, since));
+            }
+            looked += part.len().max(1);
+            self.place += part.len();
+            if part.len() == rest.len() {
+                self.family.push('\0');
+                self.place = 0;
+            }
+        }
+        rows
+    }
+
+    fn row(&self, store: &Store, index: u32, since: Option<u32>) -> Option<Row> {
+        let slot: &Slot = &store.slots[index as usize];
+        let meta = slot.meta.as_ref()?;
+        if since.is_some_and(|since| slot.touched < since) {
+            return None;
+        }
+        if self.request.filter.as_ref().is_some_and(|wants| !wants(meta)) {
+            return None;
+        }
+        let value = slot.copy()?;
+        let exemplar = store.exemplar(index).cloned();
+        Some(Row {
+            meta: meta.clone(),
+            value,
+            start: slot.start,
+            time: slot.time,
+            hidden: slot.hidden,
+            exemplar,
+        })
+    }
+}
+
+impl Job for Snapshot {
+    fn step(&mut self, store: &mut Store, cx: &mut Context<'_>) -> Progress {
+        if !self.started {
+            self.started = true;
+            store.copies += 1;
+        }
+        let progress = self.advance(store, cx);
+        if progress == Progress::Done {
+            store.copies -= 1;
+        }
+        progress
+    }
+}
+
+impl Snapshot {
+    fn advance(&mut self, store: &Store, cx: &mut Context<'_>) -> Progress {
+        let chunk = match self.waiting.take() {
+            Some(chunk) => chunk,
+            None if self.finished => return Progress::Done,
+            None => self.copy(store),
+        };
+        if chunk.is_empty() {
+            return if self.finished {
+                Progress::Done
+            } else {
+                Progress::More
+            };
+        }
+        self.out.register(cx.waker());
+        match self.out.try_send(chunk) {
+            Ok(()) => Progress::More,
+            Err(TrySend::Closed(_)) => Progress::Done,
+            Err(TrySend::Full(chunk)) => {
+                self.waiting = Some(chunk);
+                Progress::Blocked
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Cells: the cumulative state of one series.
+//!
+//! A number lives in the slot itself; histograms are boxed, so that a number series does not pay for them. Values are raw, as the
+//! sender counted; the series' factor turns them into the declared unit when they are copied out, so integers stay exact.
+
+use crate::snapshot::RowValue;
+use dichroic_model::Number;
+use std::sync::Arc;
+
+/// The state of a series.
+#[derive(Debug, Clone)]
+pub(crate) enum Cell {
+    /// Defined, no point yet: not visible to anyone.
+    Empty,
+    /// A gauge, sum, unknown, info or state.
+    Number(Number),
+    /// Explicit buckets.
+    Histogram(Box<HistogramCell>),
+    /// Base-2 exponential buckets.
+    Exponential(Box<ExponentialCell>),
+    /// Quantiles.
+    Summary(Box<SummaryCell>),
+}
+
+/// State of a histogram with explicit bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramCell {
+    /// Upper bounds, ascending, in the exported unit, without +Inf.
+    pub bounds: Arc<[f64]>,
+    /// One count per bound and one above the last.
+    pub counts: Box<[u64]>,
+    /// Raw sum, if the sender keeps one.
+    pub sum: Option<Number>,
+    /// Raw extremes, if the sender keeps them.
+    pub min_max: Option<(f64, f64)>,
+}
+
+/// State of an exponential histogram: bucket `i` of a side holds (base^(offset+i), base^(offset+i+1)], base = 2^(2^-scale).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExponentialCell {
+    /// Resolution.
+    pub scale: i32,
+    /// Counts of |value| <= `zero_threshold`.
+    pub zero_count: u64,
+    /// Width of the zero bucket.
+    pub zero_threshold: f64,
+    /// Index of the first positive bucket and the counts.
+    pub positive: (i32, Vec<u64>),
+    /// The same for negative values.
+    pub negative: (i32, Vec<u64>),
+    /// Raw sum, if the sender keeps one.
+    pub sum: Option<Number>,
+    /// Raw extremes, if the sender keeps them.
+    pub min_max: Option<(f64, f64)>,
+}
+
+/// State of a summary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummaryCell {
+    /// Observations.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Number,
+    /// (quantile, value), ascending.
+    pub quantiles: Box<[(f64, f64)]>,
+}
+
+impl HistogramCell {
+    /// Observations.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+impl ExponentialCell {
+    /// Observations.
+    pub fn count(&self) -> u64 {
+        let side = |buckets: &(i32, Vec<u64>)| buckets.1.iter().sum::<u64>();
+        self.zero_count + side(&self.positive) + side(&self.negative)
+    }
+
+    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbours add.
+    pub(crate) fn fit(&mut self, max: usize) {
+        while (self.positive.1.len() > max || self.negative.1.len() > max) && self.scale > -10 {
+            self.downscale(1);
+        }
+    }
+
+    pub(crate) fn downscale(&mut self, by: u32) {
+        for side in [&mut self.positive, &mut self.negative] {
+            let (offset, counts) = (side.0, std::mem::take(&mut side.1));
+            let first = offset >> by;
+            for (i, count) in counts.into_iter().enumerate() {
+                let place = (((offset + i as i32) >> by) - first) as usize;
+                if side.1.len() <= place {
+                    side.1.resize(place + 1, 0);
+                }
+                side.1[place] += count;
+            }
+            side.0 = first;
+        }
+        self.scale -= by as i32;
+    }
+
+    /// Adds another histogram: at the coarser scale of both, then within `max` buckets.
+    pub(crate) fn merge(&mut self, mut other: ExponentialCell, max: usize) {
+        let scale = self.scale.min(other.scale);
+        for cell in [&mut *self, &mut other] {
+            let by = (cell.scale - scale) as u32;
+            if by > 0 {
+                cell.downscale(by.min(31));
+            }
+        }
+        self.zero_count += other.zero_count;
+        self.zero_threshold = self.zero_threshold.max(other.zero_threshold);
+        // A far-away bucket must not make a huge range before it is fitted.
+        while span(&self.positive, &other.positive).max(span(&self.negative, &other.negative)) > max
+            && self.scale > -10
+        {
+            self.downscale(1);
+            other.downscale(1);
+        }
+        add_side(&mut self.positive, &other.positive);
+        add_side(&mut self.negative, &other.negative);
+        self.sum = add_sums(self.sum, other.sum);
+        self.min_max = merge_extremes(self.min_max, other.min_max);
+    }
+}
+
+fn span(a: &(i32, Vec<u64>), b: &(i32, Vec<u64>)) -> usize {
+    let ends = |s: &(i32, Vec<u64>)| (i64::from(s.0), i64::from(s.0) + s.1.len() as i64);
+    match (a.1.is_empty(), b.1.is_empty()) {
+        (true, true) => 0,
+        (false, true) => a.1.len(),
+        (true, false) => b.1.len(),
+        (false, false) => {
+            let ((a0, a1), (b0, b1)) = (ends(a), ends(b));
+            (a1.max(b1) - a0.min(b0)) as usize
+        }
+    }
+}
+
+fn add_side(into: &mut (i32, Vec<u64>), from: &(i32, Vec<u64>)) {
+    if from.1.is_empty() {
+        return;
+    }
+    if into.1.is_empty() {
+        *into = from.clone();
+        return;
+    }
+    if from.0 < into.0 {
+        let missing = (into.0 - from.0) as usize;
+        into.1.splice(0..0, std::iter::repeat_n(0, missing));
+        into.0 = from.0;
+    }
+    let shift = (from.0 - into.0) as usize;
+    if into.1.len() < shift + from.1.len() {
+        into.1.resize(shift + from.1.len(), 0);
+    }
+    for (i, count) in from.1.iter().enumerate() {
+        into.1[shift + i] += count;
+    }
+}
+
+/// The sum of sums: lost as soon as one side does not keep it.
+pub(crate) fn add_sums(a: Option<Number>, b: Option<Number>) -> Option<Number> {
+    let (mut a, b) = (a?, b?);
+    a.add(b);
+    Some(a)
+}
+
+pub(crate) fn merge_extremes(a: Option<(f64, f64)>, b: Option<(f64, f64)>) -> Option<(f64, f64)> {
+    let ((a_min, a_max), (b_min, b_max)) = (a?, b?);
+    Some((a_min.min(b_min), a_max.max(b_max)))
+}
+
+impl super::Slot {
+    /// A copy for exporters; nothing before the first point.
+    #[inline]
+    pub(crate) fn copy(&self) -> Option<RowValue> {
+        if self.time == 0 {
+            return None;
+        }
+        Some(match &self.cell {
+            Cell::Empty => return None,
+            Cell::Number(n) => RowValue::Number(*n),
+            Cell::Histogram(h) => RowValue::Histogram(h.clone()),
+            Cell::Exponential(e) => RowValue::Exponential(e.clone()),
+            Cell::Summary(s) => RowValue::Summary(s.clone()),
+        })
+    }
+}
+
+impl Cell {
+    /// Bytes beside the slot, for admission.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Cell::Empty | Cell::Number(_) => 0,
+            Cell::Histogram(h) => size_of::<HistogramCell>() + h.counts.len() * 8,
+            Cell::Exponential(e) => {
+                size_of::<ExponentialCell>() + (e.positive.1.capacity() + e.negative.1.capacity()) * 8
+            }
+            Cell::Summary(s) => size_of::<SummaryCell>() + s.quantiles.len() * 16,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exponential(scale: i32, offset: i32, counts: &[u64]) -> ExponentialCell {
+        ExponentialCell {
+            scale,
+            zero_count: 1,
+            zero_threshold: 0.0,
+            positive: (offset, counts.to_vec()),
+            negative: (0, Vec::new()),
+            sum: Some(Number::int(1)),
+            min_max: None,
+        }
+    }
+
+    #[test]
+    fn downscaling_adds_neighbours_and_loses_nothing() {
+        let mut cell = exponential(3, -3, &[1, 2, 3, 4]);
+        cell.downscale(1);
+        assert_eq!((cell.scale, cell.positive.clone()), (2, (-2, vec![1, 5, 4])));
+        assert_eq!(cell.count(), 11);
+    }
+
+    #[test]
+    fn merging_meets_at_the_coarser_scale() {
+        let mut a = exponential(1, 0, &[1, 1]);
+        a.merge(exponential(0, -1, &[5]), 160);
+        assert_eq!(
+            (a.scale, a.positive.clone(), a.zero_count),
+            (0, (-1, vec![5, 2]), 2)
+        );
+        assert_eq!(a.sum, Some(Number::int(2)));
+    }
+
+    #[test]
+    fn far_apart_buckets_are_fitted_before_they_grow() {
+        let mut a = exponential(8, -100_000, &[1]);
+        a.merge(exponential(8, 100_000, &[1]), 160);
+        assert!(a.positive.1.len() <= 160);
+        assert_eq!(a.count(), 4);
+    }
+}

@@ -1,0 +1,355 @@
+//! Writing points into cells: what replaces, what adds, and what is refused.
+//!
+//! Every call answers with `Err(reason)` when the point was not applied; the caller counts it under that reason.
+
+use super::cell::{Cell, ExponentialCell, HistogramCell, SummaryCell, add_sums, merge_extremes};
+use super::{SeriesMeta, SeriesRef, Slot, Store};
+use crate::ledger::DropReason;
+use dichroic_model::{Exemplar, MetricKind, Number, UnixNanos};
+use std::sync::Arc;
+
+/// A histogram point with explicit buckets, in raw units. Counts are per bucket (not accumulated), one more than bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct HistogramPoint<'a> {
+    /// Per bucket.
+    pub counts: &'a [u64],
+    /// If the sender keeps one.
+    pub sum: Option<Number>,
+    /// If the sender keeps them.
+    pub min_max: Option<(f64, f64)>,
+}
+
+/// Exponential buckets of one sign.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Buckets<'a> {
+    /// Index of the first.
+    pub offset: i32,
+    /// Counts from there on.
+    pub counts: &'a [u64],
+}
+
+/// An exponential histogram point.
+#[derive(Debug, Clone, Copy)]
+pub struct ExponentialPoint<'a> {
+    /// Resolution, -10 to 20.
+    pub scale: i32,
+    /// In the zero bucket.
+    pub zero_count: u64,
+    /// Its width.
+    pub zero_threshold: f64,
+    /// Above zero.
+    pub positive: Buckets<'a>,
+    /// Below zero.
+    pub negative: Buckets<'a>,
+    /// If the sender keeps one.
+    pub sum: Option<Number>,
+    /// If the sender keeps them.
+    pub min_max: Option<(f64, f64)>,
+}
+
+/// A summary point.
+#[derive(Debug, Clone, Copy)]
+pub struct SummaryPoint<'a> {
+    /// Observations.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Number,
+    /// (quantile, value)
+    pub quantiles: &'a [(f64, f64)],
+}
+
+type Applied = Result<(), DropReason>;
+
+pub(super) fn empty_cell(meta: &SeriesMeta, bounds: Option<Arc<[f64]>>) -> Cell {
+    match (meta.metric.kind, bounds) {
+        (MetricKind::Histogram | MetricKind::GaugeHistogram, Some(bounds)) => {
+            Cell::Histogram(Box::new(HistogramCell {
+                counts: vec![0; bounds.len() + 1].into(),
+                bounds,
+                sum: None,
+                min_max: None,
+            }))
+        }
+        _ => Cell::Empty,
+    }
+}
+
+impl Store {
+    /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops begins anew (its start becomes `time`) unless `start`
+    /// says otherwise. `start` 0 means "not told".
+    pub fn set_number(
+        &mut self,
+        series: SeriesRef,
+        value: Number,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        let touched = self.millis(now);
+        let slot = live(&mut self.slots, series)?;
+        let mut reset = false;
+        if slot.monotonic
+            && let Cell::Number(old) = &slot.cell
+        {
+            reset = value.to_f64() < old.to_f64() && (start == 0 || start <= slot.start);
+        }
+        slot.cell = Cell::Number(value);
+        stamp(slot, start, time, touched, reset);
+        self.warnings.resets += u64::from(reset);
+        Ok(())
+    }
+
+    /// A delta of a sum: adds.
+    pub fn add_number(
+        &mut self,
+        series: SeriesRef,
+        value: Number,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        self.delta(series, start, time, now, |slot, _| {
+            match &mut slot.cell {
+                Cell::Number(held) => held.add(value),
+                cell => *cell = Cell::Number(value),
+            }
+            Ok(())
+        })
+    }
+
+    /// A cumulative histogram: replaces. A count that drops begins anew.
+    pub fn set_histogram(
+        &mut self,
+        series: SeriesRef,
+        point: &HistogramPoint<'_>,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        let touched = self.millis(now);
+        let slot = live(&mut self.slots, series)?;
+        let cell = histogram(slot, point)?;
+        let reset =
+            point.counts.iter().sum::<u64>() < cell.count() && (start == 0 || start <= slot_start(slot));
+        let cell = histogram(slot, point)?;
+        cell.counts.copy_from_slice(point.counts);
+        (cell.sum, cell.min_max) = (point.sum, point.min_max);
+        stamp(slot, start, time, touched, reset);
+        self.warnings.resets += u64::from(reset);
+        Ok(())
+    }
+
+    /// A delta of a histogram: adds.
+    pub fn add_histogram(
+        &mut self,
+        series: SeriesRef,
+        point: &HistogramPoint<'_>,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        self.delta(series, start, time, now, |slot, _| {
+            let first = slot.time == 0;
+            let cell = histogram(slot, point)?;
+            cell.counts
+                .iter_mut()
+                .zip(point.counts)
+                .for_each(|(held, n)| *held += n);
+            cell.sum = if first {
+                point.sum
+            } else {
+                add_sums(cell.sum, point.sum)
+            };
+            cell.min_max = if first {
+                point.min_max
+            } else {
+                merge_extremes(cell.min_max, point.min_max)
+            };
+            Ok(())
+        })
+    }
+
+    /// A cumulative exponential histogram: replaces.
+    pub fn set_exponential(
+        &mut self,
+        series: SeriesRef,
+        point: &ExponentialPoint<'_>,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        let (touched, max) = (self.millis(now), self.limits.buckets);
+        let slot = live(&mut self.slots, series)?;
+        let fresh = exponential(point, max)?;
+        let mut reset = false;
+        let before = slot.cell.heap_bytes();
+        if let Cell::Exponential(old) = &slot.cell {
+            reset = fresh.count() < old.count() && (start == 0 || start <= slot.start);
+        }
+        slot.cell = Cell::Exponential(Box::new(fresh));
+        let after = slot.cell.heap_bytes();
+        stamp(slot, start, time, touched, reset);
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        self.warnings.resets += u64::from(reset);
+        Ok(())
+    }
+
+    /// A delta of an exponential histogram: adds, at the coarser scale of both.
+    pub fn add_exponential(
+        &mut self,
+        series: SeriesRef,
+        point: &ExponentialPoint<'_>,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        self.delta(series, start, time, now, |slot, max| {
+            let fresh = exponential(point, max)?;
+            match &mut slot.cell {
+                Cell::Exponential(held) => held.merge(fresh, max),
+                cell => *cell = Cell::Exponential(Box::new(fresh)),
+            }
+            Ok(())
+        })
+    }
+
+    /// A summary: replaces.
+    pub fn set_summary(
+        &mut self,
+        series: SeriesRef,
+        point: &SummaryPoint<'_>,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Applied {
+        let (touched, max) = (self.millis(now), self.limits.buckets);
+        if point.quantiles.len() > max {
+            return Err(DropReason::Buckets);
+        }
+        let slot = live(&mut self.slots, series)?;
+        let mut reset = false;
+        let before = slot.cell.heap_bytes();
+        if let Cell::Summary(old) = &slot.cell {
+            reset = point.count < old.count && (start == 0 || start <= slot.start);
+        }
+        let cell = SummaryCell {
+            count: point.count,
+            sum: point.sum,
+            quantiles: point.quantiles.into(),
+        };
+        slot.cell = Cell::Summary(Box::new(cell));
+        let after = slot.cell.heap_bytes();
+        stamp(slot, start, time, touched, reset);
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        self.warnings.resets += u64::from(reset);
+        Ok(())
+    }
+
+    /// Keeps the newest example of a series.
+    pub fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
+        if self.slot(series).is_some() {
+            self.exemplars.insert(series.index, Arc::new(exemplar));
+        }
+    }
+
+    /// The number a live series holds, raw.
+    pub fn number(&self, series: SeriesRef) -> Option<Number> {
+        match self.slot(series)?.cell {
+            Cell::Number(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The explicit histogram a live series holds, raw.
+    pub fn histogram(&self, series: SeriesRef) -> Option<&HistogramCell> {
+        match &self.slot(series)?.cell {
+            Cell::Histogram(cell) => Some(cell),
+            _ => None,
+        }
+    }
+
+    /// The exponential histogram a live series holds, raw.
+    pub fn exponential(&self, series: SeriesRef) -> Option<&ExponentialCell> {
+        match &self.slot(series)?.cell {
+            Cell::Exponential(cell) => Some(cell),
+            _ => None,
+        }
+    }
+
+    fn delta(
+        &mut self,
+        series: SeriesRef,
+        start: UnixNanos,
+        time: UnixNanos,
+        now: UnixNanos,
+        add: impl FnOnce(&mut Slot, usize) -> Applied,
+    ) -> Applied {
+        let (touched, max) = (self.millis(now), self.limits.buckets);
+        let slot = live(&mut self.slots, series)?;
+        let last = slot.time;
+        let before = slot.cell.heap_bytes();
+        add(slot, max)?;
+        let after = slot.cell.heap_bytes();
+        if last == 0 {
+            slot.start = if start == 0 { time } else { start };
+        }
+        slot.time = last.max(time);
+        slot.touched = touched;
+        self.warnings.delta_gaps += u64::from(last != 0 && start > last);
+        self.warnings.delta_overlaps += u64::from(last != 0 && start != 0 && start < last);
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        Ok(())
+    }
+}
+
+fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> {
+    match slots.get_mut(series.index as usize) {
+        Some(slot) if slot.generation == series.generation && slot.meta.is_some() => Ok(slot),
+        _ => Err(DropReason::SeriesGone),
+    }
+}
+
+fn slot_start(slot: &Slot) -> UnixNanos {
+    slot.start
+}
+
+fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, touched: u32, reset: bool) {
+    if start > slot.start {
+        slot.start = start;
+    } else if reset || slot.start == 0 {
+        slot.start = time;
+    }
+    slot.time = time;
+    slot.touched = touched;
+}
+
+fn histogram<'a>(
+    slot: &'a mut Slot,
+    point: &HistogramPoint<'_>,
+) -> Result<&'a mut HistogramCell, DropReason> {
+    match &mut slot.cell {
+        Cell::Histogram(cell) if cell.counts.len() == point.counts.len() => Ok(cell),
+        _ => Err(DropReason::Buckets),
+    }
+}
+
+fn exponential(point: &ExponentialPoint<'_>, max: usize) -> Result<ExponentialCell, DropReason> {
+    let sane = (-10..=20).contains(&point.scale)
+        && [point.positive, point.negative]
+            .iter()
+            .all(|side| i64::from(side.offset) + side.counts.len() as i64 <= i64::from(i32::MAX));
+    if !sane {
+        return Err(DropReason::Buckets);
+    }
+    let mut cell = ExponentialCell {
+        scale: point.scale,
+        zero_count: point.zero_count,
+        zero_threshold: point.zero_threshold,
+        positive: (point.positive.offset, point.positive.counts.to_vec()),
+        negative: (point.negative.offset, point.negative.counts.to_vec()),
+        sum: point.sum,
+        min_max: point.min_max,
+    };
+    cell.fit(max);
+    Ok(cell)
+}
