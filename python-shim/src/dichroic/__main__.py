@@ -1,0 +1,21 @@
+"""`python -m dichroic …` is `dichroic …`: this process becomes the executable of the wheel."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ._errors import BinaryNotFound
+from ._find_bin import find_bin
+
+
+def main() -> None:
+    try:
+        path = find_bin()
+    except BinaryNotFound as error:
+        sys.exit(f"dichroic: {error}")
+    os.execv(path, [path, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The EVENTS frame: columns of one schema with a string table of its own, and its fast way into Python objects.
+
+This is the hot path of the package. A row costs one tuple (from `zip` over the columns) and one small object; strings
+are decoded once a frame, and references are resolved by one C-level `map` over a dict, whose KeyError is at the same
+time the bounds check that the framing demands before any use.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from functools import lru_cache
+from itertools import accumulate, pairwise, repeat
+from typing import Any, Final
+
+from ._errors import ProtocolError
+from ._types import Event, Log, RowContext
+from ._values import CutString, Reader, Value, encode
+
+EVENTS_HEAD: Final = struct.Struct("<IIQHBHH")
+MAX_ROWS: Final = 4_096
+MAX_COLUMNS: Final = 64
+MAX_TABLE: Final = 32_767
+ABSENT, INTEGER, FLOAT, REFERENCE = 0, 1, 2, 3
+_WIDTH: Final = (0, 8, 8, 2)
+_CODE: Final = "?qdh"
+_I64_MIN, _I64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+@lru_cache(maxsize=512)
+def _column(rows: int, kind: int) -> struct.Struct:
+    return struct.Struct(f"<{rows}{_CODE[kind]}")
+
+
+class EventsBody:
+    """One EVENTS frame, read but not resolved: numbers, references, and the two tables."""
+
+    __slots__ = ("columns", "kinds", "position", "rows", "schema", "source", "strings", "values")
+
+    def __init__(
+        self,
+        schema: int,
+        source: int,
+        position: int,
+        rows: int,
+        kinds: bytes,
+        columns: list[tuple[Any, ...]],
+        strings: list[str],
+        values: list[Value],
+    ) -> None:
+        self.schema = schema
+        self.source = source
+        self.position = position
+        self.rows = rows
+        self.kinds = kinds
+        self.columns = columns  # one tuple a column, empty for an absent one; references are numbers
+        self.strings = strings
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EventsBody):
+            return NotImplemented
+        return encode_events(self) == encode_events(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def check(self) -> None:
+        """Refuses references beyond the tables."""
+        s, v = len(self.strings), len(self.values)
+        for kind, column in zip(self.kinds, self.columns, strict=True):
+            if kind == REFERENCE and (max(column) >= s or min(column) < -v):
+                raise ProtocolError(f"EVENTS refers beyond its {s} strings and {v} values")
+
+    def resolved(self) -> list[Any]:
+        """The columns with references replaced by what they mean."""
+        pool: dict[int, Any] = dict(enumerate(self.strings))
+        pool.update((-1 - k, value) for k, value in enumerate(self.values))
+        return self._resolve(pool)
+
+    def _resolve(self, pool: dict[int, Any]) -> list[Any]:
+        resolved: list[Any] = []
+        look_up = pool.__getitem__
+        for kind, column in zip(self.kinds, self.columns, strict=True):
+            if kind == REFERENCE:
+                try:
+                    resolved.append(list(map(look_up, column)))
+                except KeyError as error:
+                    raise ProtocolError(f"EVENTS refers to {error}, outside of its tables") from None
+            else:
+                resolved.append(column if kind else repeat(None, self.rows))
+        return resolved
+
+    def events(self, context: RowContext) -> list[Event]:
+        """One object a row. The caller has checked that the schema fits the columns."""
+        log = context.schema.kind == "log"
+        pool: dict[int, Any] = dict(enumerate(self.strings))
+        for k, value in enumerate(self.values):
+            pool[-1 - k] = value if log else _scalar(value)
+        kind: type[Event] = Log if log else Event
+        new = kind.__new__
+        events: list[Event] = []
+        add = events.append
+        for row in zip(*self._resolve(pool), strict=True):
+            event = new(kind)
+            event._context = context
+            event._row = row
+            add(event)
+        return events
+
+
+def _scalar(value: Value) -> Value:
+    """An event's metadata are scalars; the rare rest is rendered rather than dropped."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=lambda raw: raw.decode("utf-8", "backslashreplace"))
+    return value
+
+
+def parse_events(body: bytes) -> EventsBody:
+    """Reads a whole EVENTS body, every length checked; references are checked when they are resolved, or by `check`."""
+    if len(body) < EVENTS_HEAD.size:
+        raise ProtocolError(f"an EVENTS of {len(body)} bytes, it has at least {EVENTS_HEAD.size}")
+    schema, source, position, rows, c, s, v = EVENTS_HEAD.unpack_from(body)
+    if not (1 <= rows <= MAX_ROWS and 1 <= c <= MAX_COLUMNS and s <= MAX_TABLE and v <= MAX_TABLE):
+        raise ProtocolError(f"EVENTS of {rows} rows, {c} columns, {s} strings, {v} values: beyond a limit")
+    at = EVENTS_HEAD.size + c
+    kinds = bytes(body[EVENTS_HEAD.size : at])
+    if len(kinds) != c or max(kinds) > REFERENCE or kinds[0] != INTEGER:
+        raise ProtocolError("EVENTS has a column of unknown kind, or its first is no time")
+    if at + rows * sum(map(_WIDTH.__getitem__, kinds)) + 2 * s > len(body):
+        raise ProtocolError(f"EVENTS of {rows} rows does not fit in {len(body)} bytes")
+    columns: list[tuple[Any, ...]] = []
+    for kind in kinds:
+        if kind == ABSENT:
+            columns.append(())
+            continue
+        column = _column(rows, kind).unpack_from(body, at)
+        columns.append(column)
+        at += rows * _WIDTH[kind]
+    strings, at = _strings(body, at, s)
+    values: list[Value] = []
+    if v or at != len(body):
+        reader = Reader(body, at)
+        values = [reader.value() for _ in range(v)]
+        if reader.at != reader.end:
+            raise ProtocolError(f"{reader.end - reader.at} bytes too many after EVENTS")
+    return EventsBody(schema, source, position, rows, kinds, columns, strings, values)
+
+
+def _strings(body: bytes, at: int, s: int) -> tuple[list[str], int]:
+    if not s:
+        return [], at
+    lengths = _column_u16(s).unpack_from(body, at)
+    ends = list(accumulate(lengths, initial=at + 2 * s))
+    if ends[-1] > len(body):
+        raise ProtocolError(f"the {s} strings of EVENTS do not fit in {len(body)} bytes")
+    try:
+        return [str(body[a:b], "utf-8") for a, b in pairwise(ends)], ends[-1]
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"a string of EVENTS is not UTF-8: {error.reason}") from None
+
+
+@lru_cache(maxsize=512)
+def _column_u16(n: int) -> struct.Struct:
+    return struct.Struct(f"<{n}H")
+
+
+def encode_events(frame: EventsBody) -> bytes:
+    """The body's bytes."""
+    s, v = len(frame.strings), len(frame.values)
+    out = bytearray(
+        EVENTS_HEAD.pack(frame.schema, frame.source, frame.position, frame.rows, len(frame.kinds), s, v) + frame.kinds
+    )
+    for kind, column in zip(frame.kinds, frame.columns, strict=True):
+        if kind != ABSENT:
+            out += _column(frame.rows, kind).pack(*column)
+    raw = [text.encode() for text in frame.strings]
+    out += _column_u16(s).pack(*map(len, raw))
+    out += b"".join(raw)
+    for value in frame.values:
+        encode(value, out)
+    return bytes(out)
+
+
+def columns_of(schema: int, source: int, position: int, rows: list[tuple[Any, ...]]) -> EventsBody:
+    """Packs rows (time first) into columns, as a collector does; for tests and `dichroic.testing`."""
+    strings: dict[str, int] = {}
+    values: list[Value] = []
+    kinds = bytearray()
+    columns: list[tuple[Any, ...]] = []
+    for column in zip(*rows, strict=True):
+        kind = _kind(column)
+        kinds.append(kind)
+        if kind == REFERENCE:
+            columns.append(tuple(_reference(cell, strings, values) for cell in column))
+        else:
+            columns.append(() if kind == ABSENT else column)
+    return EventsBody(schema, source, position, len(rows), bytes(kinds), columns, list(strings), values)
+
+
+def _kind(column: tuple[Any, ...]) -> int:
+    types = set(map(type, column))
+    if types == {type(None)}:
+        return ABSENT
+    if types == {int} and min(column) >= _I64_MIN and max(column) <= _I64_MAX:
+        return INTEGER
+    return FLOAT if types == {float} else REFERENCE
+
+
+def _reference(cell: Any, strings: dict[str, int], values: list[Value]) -> int:
+    if isinstance(cell, str) and not isinstance(cell, CutString):
+        return strings.setdefault(cell, len(strings))
+    values.append(cell)
+    return -len(values)

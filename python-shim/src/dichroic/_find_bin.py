@@ -1,0 +1,61 @@
+"""Finds the `dichroic` executable that the wheel carries. Called by `python -m dichroic` and `dichroic.start`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from typing import Final
+
+from ._errors import BinaryNotFound
+
+NAME: Final = "dichroic"
+VARIABLE: Final = "DICHROIC_BIN"
+
+
+def find_bin() -> str:
+    """The path of the executable: `$DICHROIC_BIN`, else where installers put it, else the one on `$PATH`."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        if _is_program(named):
+            return named
+        raise BinaryNotFound(f"${VARIABLE} names {named}, which is no executable file")
+    tried = []
+    for directory in _directories():
+        path = os.path.join(directory, NAME + (sysconfig.get_config_var("EXE") or ""))
+        if _is_program(path):
+            return path
+        tried.append(path)
+    found = shutil.which(NAME)
+    if found and _is_program(found):
+        return found
+    raise BinaryNotFound(
+        f"the dichroic executable is in none of {', '.join(tried)}, nor on $PATH: "
+        f"reinstall the wheel, or name it in ${VARIABLE}"
+    )
+
+
+def _is_program(path: str) -> bool:
+    """An executable file which is no script of ours: that would start itself again without end."""
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        return False
+    with open(path, "rb") as file:
+        return file.read(2) != b"#!" or os.environ.get(VARIABLE) == path
+
+
+def _directories() -> Iterator[str]:
+    package = os.path.dirname(os.path.abspath(__file__))
+    yield sysconfig.get_path("scripts")
+    yield sysconfig.get_path("scripts", vars={"base": sys.base_prefix})
+    yield os.path.join(_above(package, 4), "bin")  # <prefix>/lib/pythonX.Y/site-packages/dichroic
+    yield os.path.join(_above(package, 1), "bin")  # pip install --target
+    scheme = "osx_framework_user" if sys.platform == "darwin" and sys._framework else f"{os.name}_user"  # type: ignore[attr-defined,unused-ignore]
+    yield sysconfig.get_path("scripts", scheme=scheme)
+
+
+def _above(path: str, levels: int) -> str:
+    for _ in range(levels):
+        path = os.path.dirname(path)
+    return path

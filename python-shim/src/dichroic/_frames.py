@@ -1,0 +1,341 @@
+"""The frames of the framing, each a small class that reads and writes its own body.
+
+Called by `_protocol`, by `dichroic.testing` and by the golden-frame tests. `decode(type, body)` refuses with
+`ProtocolError` what is not exactly a frame, and `encode(decode(bytes)) == bytes` for whatever it accepts. Rules that
+need the state of a connection (ids, roles, who may send what) are not here.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, ClassVar, Final, TypeAlias
+
+from ._errors import ProtocolError
+from ._events import EventsBody, encode_events, parse_events
+from ._values import Reader, Value, encode
+
+MAGIC: Final = b"DICH"
+MAJOR: Final = 1
+MINOR: Final = 0
+COLLECTOR, RELAY, SUBSCRIBER, EMITTER = 0, 1, 2, 3
+SERIES, SCHEMA, SOURCE = 1, 2, 3
+MAX_BUCKETS: Final = 1_024
+MAX_GOODBYE_BYTES: Final = 1_024
+LOST_UNKNOWN: Final = (1 << 64) - 1
+
+HEADER: Final = struct.Struct("<IB")
+_U32, _U64, _I64 = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<q")
+_GOODBYE, _GAP = struct.Struct("<HI"), struct.Struct("<IBQ")
+NUMBER_ROW: Final = struct.Struct("<Iqd")
+HISTOGRAM_ROW: Final = struct.Struct("<IHqd")
+BUCKET: Final = struct.Struct("<hBQ")
+
+#: Keys without which a HELLO of a role, or a definition, is malformed.
+_HELLO_KEYS: Final[dict[int, dict[str, type]]] = {
+    COLLECTOR: {"agent": str, "epoch": int},
+    RELAY: {
+        "agent": str, "node": str, "os_pid": int, "otp": str, "telemetry": str, "native_per_s": int,
+        "time_offset": int, "epoch": int, "attempt": int, "mode": str,
+    },
+    SUBSCRIBER: {"agent": str},
+    EMITTER: {"agent": str},
+}  # fmt: skip
+
+
+def is_a(value: Value, kind: type) -> bool:
+    """`isinstance` for values of the framing, where a boolean is no integer."""
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def require(fields: dict[str, Value], keys: dict[str, type], what: str) -> None:
+    """Refuses a map that lacks a key or holds it with another type."""
+    for key, kind in keys.items():
+        if key not in fields:
+            raise ProtocolError(f"{what} lacks the key {key!r}")
+        if not is_a(fields[key], kind):
+            raise ProtocolError(f"{key!r} of {what} is no {kind.__name__}")
+
+
+class _Frame:
+    """Equality and repr by slots: frames are values."""
+
+    __slots__: tuple[str, ...] = ()
+    TYPE: ClassVar[int]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+class Hello(_Frame):
+    __slots__ = ("fields", "foreign", "major", "minor", "role")
+    TYPE = 1
+
+    def __init__(
+        self, role: int, fields: dict[str, Value], major: int = MAJOR, minor: int = MINOR, foreign: bytes = b""
+    ) -> None:
+        self.role = role
+        self.fields = fields
+        self.major = major
+        self.minor = minor
+        self.foreign = foreign  # what another major version puts after the first 7 bytes
+
+    def body(self) -> bytes:
+        out = bytearray(MAGIC)
+        out += bytes((self.major, self.minor, self.role))
+        if self.major == MAJOR:
+            encode(self.fields, out)
+        else:
+            out += self.foreign
+        return bytes(out)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Hello:
+        """Of another major version only the first 7 bytes are read: they alone are frozen."""
+        if len(body) < 7 or body[:4] != MAGIC:
+            raise ProtocolError(f"this is no dichroic peer: its HELLO begins with {bytes(body[:7])!r}")
+        major, minor, role = body[4], body[5], body[6]
+        if major != MAJOR:
+            return cls(role, {}, major, minor, bytes(body[7:]))
+        if role not in _HELLO_KEYS:
+            raise ProtocolError(f"unknown role {role} in HELLO")
+        fields = _whole_map(body, 7, "HELLO")
+        require(fields, _HELLO_KEYS[role], "HELLO")
+        return cls(role, fields, major, minor)
+
+
+class Goodbye(_Frame):
+    __slots__ = ("code", "retry_ms", "words")
+    TYPE = 2
+
+    def __init__(self, code: int, retry_ms: int = 0, words: str = "") -> None:
+        self.code = code
+        self.retry_ms = retry_ms
+        self.words = words
+
+    def body(self) -> bytes:
+        words = self.words.encode()[:MAX_GOODBYE_BYTES].decode(errors="ignore").encode()
+        return _GOODBYE.pack(self.code, self.retry_ms) + words
+
+    @classmethod
+    def decode(cls, body: bytes) -> Goodbye:
+        if not 6 <= len(body) <= 6 + MAX_GOODBYE_BYTES:
+            raise ProtocolError(f"a GOODBYE of {len(body)} bytes, it has 6 to {6 + MAX_GOODBYE_BYTES}")
+        code, retry_ms = _GOODBYE.unpack_from(body)
+        return cls(code, retry_ms, Reader(body, 6).text(len(body) - 6))
+
+
+class _Token(_Frame):
+    __slots__ = ("token",)
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+    def body(self) -> bytes:
+        return _U64.pack(self.token)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Any:
+        if len(body) != 8:
+            raise ProtocolError(f"a {cls.__name__.upper()} of {len(body)} bytes, it has 8")
+        return cls(_U64.unpack(body)[0])
+
+
+class Ping(_Token):
+    __slots__ = ()
+    TYPE = 3
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Ping and other.token == self.token
+
+
+class Pong(_Token):
+    __slots__ = ()
+    TYPE = 4
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Pong and other.token == self.token
+
+
+class Plan(_Frame):
+    __slots__ = ("fields",)
+    TYPE = 5
+
+    def __init__(self, fields: dict[str, Value]) -> None:
+        self.fields = fields
+
+    def body(self) -> bytes:
+        out = bytearray()
+        encode(self.fields, out)
+        return bytes(out)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Plan:
+        return cls(_whole_map(body, 0, "PLAN"))
+
+
+class Define(_Frame):
+    """Definitions of one kind: (id, fields), or (id, None) which forgets the id."""
+
+    __slots__ = ("entries", "kind")
+    TYPE = 6
+
+    def __init__(self, kind: int, entries: list[tuple[int, dict[str, Value] | None]]) -> None:
+        self.kind = kind
+        self.entries = entries
+
+    def body(self) -> bytes:
+        out = bytearray((self.kind,))
+        for id, fields in self.entries:
+            out += _U32.pack(id)
+            encode(fields, out)
+        return bytes(out)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Define:
+        reader = Reader(body)
+        kind = body[reader.take(1)]
+        if kind not in (SERIES, SCHEMA, SOURCE):
+            raise ProtocolError(f"unknown kind {kind} in DEFINE")
+        entries: list[tuple[int, dict[str, Value] | None]] = []
+        while reader.at < reader.end:
+            id = _U32.unpack_from(body, reader.take(4))[0]
+            fields = reader.value()
+            if fields is not None and not isinstance(fields, dict):
+                raise ProtocolError(f"DEFINE of id {id} is neither a map nor null")
+            entries.append((id, fields))
+        return cls(kind, entries)
+
+
+class Numbers(_Frame):
+    """(series, integer part, float part), read at one time."""
+
+    __slots__ = ("rows", "time")
+    TYPE = 7
+
+    def __init__(self, time: int, rows: list[tuple[int, int, float]]) -> None:
+        self.time = time
+        self.rows = rows
+
+    def body(self) -> bytes:
+        return _I64.pack(self.time) + b"".join(NUMBER_ROW.pack(*row) for row in self.rows)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Numbers:
+        if len(body) < 8 or (len(body) - 8) % NUMBER_ROW.size:
+            raise ProtocolError(f"a NUMBERS of {len(body)} bytes, it has 8 and {NUMBER_ROW.size} a row")
+        return cls(_I64.unpack_from(body)[0], list(NUMBER_ROW.iter_unpack(body[8:])))
+
+
+#: (series, integer part of the sum, float part of the sum, ((index, side, count), …))
+HistogramRow: TypeAlias = "tuple[int, int, float, tuple[tuple[int, int, int], ...]]"
+
+
+class Histograms(_Frame):
+    __slots__ = ("rows", "time")
+    TYPE = 8
+
+    def __init__(self, time: int, rows: list[HistogramRow]) -> None:
+        self.time = time
+        self.rows = rows
+
+    def body(self) -> bytes:
+        out = bytearray(_I64.pack(self.time))
+        for series, whole, part, buckets in self.rows:
+            out += HISTOGRAM_ROW.pack(series, len(buckets), whole, part)
+            for bucket in buckets:
+                out += BUCKET.pack(*bucket)
+        return bytes(out)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Histograms:
+        reader = Reader(body)
+        time = _I64.unpack_from(body, reader.take(8))[0]
+        rows: list[HistogramRow] = []
+        while reader.at < reader.end:
+            series, n, whole, part = HISTOGRAM_ROW.unpack_from(body, reader.take(HISTOGRAM_ROW.size))
+            if n > MAX_BUCKETS:
+                raise ProtocolError(f"a histogram of {n} buckets, the limit is {MAX_BUCKETS}")
+            at = reader.take(n * BUCKET.size)
+            rows.append((series, whole, part, _buckets(body[at : reader.at], series)))
+        return cls(time, rows)
+
+
+def _buckets(raw: bytes, series: int) -> tuple[tuple[int, int, int], ...]:
+    buckets = tuple(BUCKET.iter_unpack(raw))
+    last = (-1, 0)
+    for index, side, count in buckets:
+        if side > 2 or count == 0 or (side, index) <= last:
+            raise ProtocolError(f"buckets of series {series} are empty, out of order or of an unknown side")
+        last = (side, index)
+    return buckets
+
+
+class Events(_Frame):
+    __slots__ = ("parsed",)
+    TYPE = 9
+
+    def __init__(self, parsed: EventsBody) -> None:
+        self.parsed = parsed
+
+    def body(self) -> bytes:
+        return encode_events(self.parsed)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Events:
+        parsed = parse_events(body)
+        parsed.check()
+        return cls(parsed)
+
+
+class GapFrame(_Frame):
+    __slots__ = ("lost", "reason", "schema")
+    TYPE = 10
+
+    def __init__(self, schema: int, reason: int, lost: int) -> None:
+        self.schema = schema
+        self.reason = reason
+        self.lost = lost
+
+    def body(self) -> bytes:
+        return _GAP.pack(self.schema, self.reason, self.lost)
+
+    @classmethod
+    def decode(cls, body: bytes) -> GapFrame:
+        if len(body) != _GAP.size:
+            raise ProtocolError(f"a GAP of {len(body)} bytes, it has {_GAP.size}")
+        return cls(*_GAP.unpack(body))
+
+
+Frame: TypeAlias = "Hello | Goodbye | Ping | Pong | Plan | Define | Numbers | Histograms | Events | GapFrame"
+FRAMES: Final[dict[int, type[Frame]]] = {
+    kind.TYPE: kind for kind in (Hello, Goodbye, Ping, Pong, Plan, Define, Numbers, Histograms, Events, GapFrame)
+}
+
+
+def decode(type: int, body: bytes) -> Frame | None:
+    """The frame, or None for a type that a newer minor version may have added."""
+    kind = FRAMES.get(type)
+    return None if kind is None else kind.decode(body)
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The frame's bytes, header and all."""
+    body = frame.body()
+    return HEADER.pack(len(body), frame.TYPE) + body
+
+
+def _whole_map(body: bytes, at: int, what: str) -> dict[str, Value]:
+    reader = Reader(body, at)
+    fields = reader.value()
+    if not isinstance(fields, dict):
+        raise ProtocolError(f"the fields of {what} are no map")
+    if reader.at != reader.end:
+        raise ProtocolError(f"{reader.end - reader.at} bytes too many after {what}")
+    return fields

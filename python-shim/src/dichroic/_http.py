@@ -1,0 +1,158 @@
+"""The frames over HTTP: the request for `/v1/stream`, and an incremental reader of the response, without any I/O.
+
+Called by the links of both clients for `http://` addresses, where only the server's half of the framing is spoken.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlencode
+
+from ._address import Endpoint
+from ._errors import (
+    BadRequest,
+    ConnectionLost,
+    DichroicError,
+    Goodbye,
+    InternalError,
+    ProtocolError,
+    Unauthorised,
+)
+from ._values import Value
+
+MAX_HEAD: Final = 16_384
+MAX_CHUNK_LINE: Final = 1_024
+_STATUS: Final[dict[int, type[Goodbye]]] = {400: BadRequest, 401: Unauthorised, 403: Unauthorised, 422: BadRequest}
+
+
+def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, Value]) -> bytes:
+    """`GET /v1/stream?format=frames&…`: each key of the `subscribe` map is a parameter, lists repeat it, and labels of
+    `where` are `where.LABEL`."""
+    query: list[tuple[str, str]] = [("format", "frames")]
+    for key, value in subscribe.items():
+        if isinstance(value, dict):
+            for label, patterns in value.items():
+                query += [(f"{key}.{label}", str(pattern)) for pattern in patterns]
+        elif key == "cursor" and isinstance(value, list):
+            query.append((key, ",".join(map(str, value))))
+        elif isinstance(value, list):
+            query += [(key, str(item)) for item in value]
+        else:
+            query.append((key, str(value)))
+    host = str(endpoint).removeprefix("http://")
+    lines = [
+        f"GET /v1/stream?{urlencode(query)} HTTP/1.1",
+        f"Host: {host}",
+        "Accept: application/vnd.dichroic.frames; version=1",
+        "User-Agent: dichroic-py",
+    ]
+    if token is not None:
+        if "\r" in token or "\n" in token:
+            raise ValueError("a token has no line breaks")
+        lines.append(f"Authorization: Bearer {token}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class HttpBody:
+    """Bytes of a response in, bytes of its body out; raises the exception that a bad status means."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._chunked = False
+        self._head = True
+        self._left: int | None = None  # of the chunk or body; None: until the connection closes
+        self._ended = False
+        self._refusal: int | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        self._rest += data
+        if self._head and not self._read_head():
+            return b""
+        if self._refusal is not None:
+            self._refuse()
+            return b""
+        return self._read_chunks() if self._chunked else self._read_plain()
+
+    def end(self) -> DichroicError | None:
+        """What the end of the connection means beyond itself."""
+        if self._refusal is not None:
+            return self._refused()
+        return None
+
+    def _read_head(self) -> bool:
+        end = self._rest.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._rest) > MAX_HEAD:
+                raise ProtocolError(f"an HTTP response head of more than {MAX_HEAD} bytes")
+            return False
+        lines = self._rest[:end].decode("latin-1").split("\r\n")
+        del self._rest[: end + 4]
+        status = lines[0].split(" ", 2)
+        if len(status) < 2 or not status[0].startswith("HTTP/1.") or not status[1].isdigit():
+            raise ProtocolError(f"this is no HTTP server: it answers {lines[0][:80]!r}")
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        length = headers.get("content-length")
+        if length is not None and length.isdigit():
+            self._left = int(length)
+        self._head = False
+        if int(status[1]) != 200:
+            self._refusal = int(status[1])
+        elif "vnd.dichroic.frames" not in headers.get("content-type", "vnd.dichroic.frames"):
+            raise ProtocolError(f"the server answers with {headers['content-type']!r}: is this the admin address?")
+        return True
+
+    def _refuse(self) -> None:
+        """Raises once the whole explanation is here, or enough of it."""
+        if len(self._rest) >= (self._left if self._left is not None else 1_024):
+            raise self._refused()
+
+    def _refused(self) -> DichroicError:
+        words = bytes(self._rest[:512]).decode("utf-8", "replace").strip()
+        status = self._refusal or 0
+        if status == 404:
+            return BadRequest(f"HTTP 404 at /v1/stream: is this the admin address? {words}")
+        return _STATUS.get(status, InternalError)(f"HTTP {status}: {words}")
+
+    def _read_plain(self) -> bytes:
+        body = bytes(self._rest)
+        self._rest.clear()
+        return body
+
+    def _read_chunks(self) -> bytes:
+        out = bytearray()
+        at = 0
+        rest = self._rest
+        while at < len(rest) and not self._ended:
+            if self._left:
+                piece = rest[at : at + self._left]
+                out += piece
+                at += len(piece)
+                self._left -= len(piece)
+                continue
+            # A chunk's data is followed by a line break, which the next size line may begin with.
+            start = at + 2 if rest[at : at + 2] == b"\r\n" else at
+            end = rest.find(b"\r\n", start)
+            if end < 0:
+                if len(rest) - at > MAX_CHUNK_LINE:
+                    raise ProtocolError("an HTTP chunk without a size")
+                break
+            self._left = self._chunk_size(bytes(rest[start:end]))
+            self._ended = self._left == 0
+            at = end + 2
+        del rest[:at]
+        if self._ended and not out:
+            raise ConnectionLost("the HTTP response ended")
+        return bytes(out)
+
+    @staticmethod
+    def _chunk_size(line: bytes) -> int:
+        digits = line.partition(b";")[0].strip()
+        try:
+            if not 1 <= len(digits) <= 8 or not digits.isalnum():
+                raise ValueError
+            return int(digits, 16)
+        except ValueError:
+            raise ProtocolError(f"{line[:40]!r} is no HTTP chunk size") from None

@@ -1,0 +1,197 @@
+"""The tagged values of the framing: one encoding for each value, anything else is malformed.
+
+Called by `_frames` for HELLO, PLAN, DEFINE and the value table of EVENTS. Promises: `decode` of hostile bytes raises
+`ProtocolError` and nothing else, builds nothing larger than the bytes that are there, and whatever it accepts `encode`
+turns into the same bytes again.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any, Final, TypeAlias
+
+from ._errors import ProtocolError
+
+#: What a tagged value may be.
+Value: TypeAlias = "bool | int | float | str | bytes | list[Any] | dict[str, Any] | None"
+
+MAX_DEPTH: Final = 8
+MAX_VALUES_PER_FRAME: Final = 65_536
+MAX_STRING_BYTES: Final = 65_535
+MAX_KEY_BYTES: Final = 255
+_I64_MIN, _I64_MAX = -(1 << 63), (1 << 63) - 1
+_NAN: Final = b"\x00\x00\x00\x00\x00\x00\xf8\x7f"
+
+_U16, _U32, _I64, _F64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<q"), struct.Struct("<d")
+_CUT = struct.Struct("<IH")
+
+
+class CutString(str):
+    """A string that was shortened on its way; `whole_bytes` is the length in UTF-8 bytes that it had."""
+
+    __slots__ = ("whole_bytes",)
+    whole_bytes: int
+
+    def __new__(cls, text: str, whole_bytes: int) -> CutString:
+        self = super().__new__(cls, text)
+        self.whole_bytes = whole_bytes
+        return self
+
+    def __reduce__(self) -> tuple[type[CutString], tuple[str, int]]:
+        return CutString, (str(self), self.whole_bytes)
+
+
+class Reader:
+    """A cursor over one frame's body which never reads past its end."""
+
+    __slots__ = ("at", "body", "budget", "end")
+
+    def __init__(self, body: bytes, at: int = 0) -> None:
+        self.body = body
+        self.at = at
+        self.end = len(body)
+        self.budget = MAX_VALUES_PER_FRAME
+
+    def take(self, n: int) -> int:
+        """Advances over `n` bytes and returns where they begin."""
+        at = self.at
+        if n > self.end - at:
+            raise ProtocolError(f"a frame ends inside a value: {n} bytes wanted at offset {at}, {self.end - at} left")
+        self.at = at + n
+        return at
+
+    def text(self, n: int) -> str:
+        at = self.take(n)
+        try:
+            return str(self.body[at : at + n], "utf-8")
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"a string at offset {at} is not UTF-8: {error.reason}") from None
+
+    def value(self, depth: int = 0) -> Value:
+        """Reads one tagged value; `depth` counts the containers around it."""
+        self.budget -= 1
+        if self.budget < 0:
+            raise ProtocolError(f"a frame holds more than {MAX_VALUES_PER_FRAME} values")
+        tag = self.body[self.take(1)]
+        if tag == 5:
+            return self.text(_U16.unpack_from(self.body, self.take(2))[0])
+        if tag == 3:
+            return int(_I64.unpack_from(self.body, self.take(8))[0])
+        if tag == 4:
+            return self._float()
+        if tag <= 2:
+            return (None, False, True)[tag]
+        if tag == 6:
+            return self._cut()
+        if tag == 7:
+            n = _U16.unpack_from(self.body, self.take(2))[0]
+            at = self.take(n)
+            return bytes(self.body[at : at + n])
+        if tag == 8 or tag == 9:
+            if depth >= MAX_DEPTH:
+                raise ProtocolError(f"values nest deeper than {MAX_DEPTH}")
+            n = _U16.unpack_from(self.body, self.take(2))[0]
+            # The smallest item is 1 byte in a list and 3 in a map: refuse a lying count before walking it.
+            if n * (1 if tag == 8 else 3) > self.end - self.at:
+                raise ProtocolError(f"a container of {n} items does not fit in {self.end - self.at} bytes")
+            return [self.value(depth + 1) for _ in range(n)] if tag == 8 else self._map(n, depth + 1)
+        raise ProtocolError(f"unknown value tag {tag} at offset {self.at - 1}")
+
+    def _float(self) -> float:
+        at = self.take(8)
+        number = float(_F64.unpack_from(self.body, at)[0])
+        if number != number and self.body[at : at + 8] != _NAN:
+            raise ProtocolError(f"a NaN at offset {at} is not the canonical one")
+        return number
+
+    def _cut(self) -> CutString:
+        whole, n = _CUT.unpack_from(self.body, self.take(6))
+        if whole <= n:
+            raise ProtocolError(f"a cut string of {n} bytes claims a whole length of {whole}")
+        return CutString(self.text(n), whole)
+
+    def _map(self, n: int, depth: int) -> dict[str, Value]:
+        result: dict[str, Value] = {}
+        last = b""
+        for _ in range(n):
+            k = self.body[self.take(1)]
+            at = self.at
+            key = self.text(k)
+            raw = bytes(self.body[at : at + k])
+            if raw <= last:  # also refuses the empty key: b"" <= b""
+                raise ProtocolError(f"map keys are not strictly ascending at {key!r}")
+            last = raw
+            result[key] = self.value(depth)
+        return result
+
+
+def encode(value: Value, out: bytearray, depth: int = 0) -> None:
+    """Appends the one encoding of `value`; raises `ValueError` or `TypeError` for what the framing cannot carry."""
+    if value is None:
+        out.append(0)
+    elif value is True or value is False:
+        out.append(2 if value else 1)
+    elif isinstance(value, str):
+        _encode_text(value, out)
+    elif isinstance(value, int):
+        _encode_int(value, out)
+    elif isinstance(value, float):
+        out.append(4)
+        out += _NAN if math.isnan(value) else _F64.pack(value)
+    elif isinstance(value, (bytes, bytearray)):
+        out.append(7)
+        out += _U16.pack(_fits(len(value), MAX_STRING_BYTES, "bytes"))
+        out += value
+    elif isinstance(value, (list, tuple, dict)):
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"values nest deeper than {MAX_DEPTH}")
+        if isinstance(value, dict):
+            _encode_map(value, out, depth + 1)
+        else:
+            out.append(8)
+            out += _U16.pack(_fits(len(value), 65_535, "list items"))
+            for item in value:
+                encode(item, out, depth + 1)
+    else:
+        raise TypeError(f"a {type(value).__name__} cannot travel: use str, int, float, bool, None, bytes, list or dict")
+
+
+def _fits(n: int, limit: int, what: str) -> int:
+    if n > limit:
+        raise ValueError(f"{n} {what}, the framing carries at most {limit}")
+    return n
+
+
+def _encode_int(value: int, out: bytearray) -> None:
+    if _I64_MIN <= value <= _I64_MAX:
+        out.append(3)
+        out += _I64.pack(value)
+    else:
+        out.append(4)
+        try:
+            out += _F64.pack(value)
+        except OverflowError:
+            out += _F64.pack(math.copysign(math.inf, value))
+
+
+def _encode_text(value: str, out: bytearray) -> None:
+    raw = value.encode("utf-8")
+    if isinstance(value, CutString):
+        out.append(6)
+        out += _CUT.pack(value.whole_bytes, _fits(len(raw), MAX_STRING_BYTES, "bytes of a string"))
+    else:
+        out.append(5)
+        out += _U16.pack(_fits(len(raw), MAX_STRING_BYTES, "bytes of a string"))
+    out += raw
+
+
+def _encode_map(value: dict[str, Any], out: bytearray, depth: int) -> None:
+    out.append(9)
+    out += _U16.pack(_fits(len(value), 65_535, "map keys"))
+    for raw, item in sorted(((key.encode(), item) for key, item in value.items()), key=lambda pair: pair[0]):
+        if not 1 <= len(raw) <= MAX_KEY_BYTES:
+            raise ValueError(f"a map key of {len(raw)} bytes, the framing carries 1 to {MAX_KEY_BYTES}")
+        out.append(len(raw))
+        out += raw
+        encode(item, out, depth)

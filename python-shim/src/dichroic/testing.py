@@ -1,0 +1,409 @@
+"""A collector in this process, for tests of programs that consume streams.
+
+`FakeCollector` speaks the real framing over a Unix socket: it greets, matches patterns and `where`, replays from its
+ring, resumes from cursors, and can be told to misbehave.
+
+    async with FakeCollector() as collector, dichroic.connect(collector.address) as client:
+        async with client.subscribe("shop.**") as events:
+            collector.emit("shop.checkout.stop", {"duration": 0.25}, {"plan": "free"})
+            event = await anext(events)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from . import _frames as frames
+from ._errors import DichroicError
+from ._events import columns_of
+from ._frames import Define, Frame, GapFrame, Hello, Histograms, Numbers, encode_frame
+from ._protocol import Decoder
+from ._request import rendered
+from ._types import Histogram, Number, Scalar
+
+_LOG_COLUMNS = ("severity", "body", "trace_id", "span_id", "attributes")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a dotted name matches: `*` stays within a segment, `**` stands for any number of them."""
+    return _segments(pattern.split("."), name.split("."))
+
+
+def _segments(pattern: list[str], name: list[str]) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "**":
+        return any(_segments(pattern[1:], name[skip:]) for skip in range(len(name) + 1))
+    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _segments(pattern[1:], name[1:])
+
+
+class Subscriber:
+    """One connection, as the collector sees it."""
+
+    def __init__(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
+        self.hello = hello
+        subscribe = hello.fields.get("subscribe")
+        self.subscribe: dict[str, Any] | None = subscribe if isinstance(subscribe, dict) else None
+        self.received: list[Frame] = []  #: what it sent after its HELLO
+        self.writer = writer
+        self._schemas: dict[Any, int] = {}
+        self._series: dict[Any, int] = {}
+        self._sources: dict[str, int] = {}
+
+    def send(self, *frames: Frame) -> None:
+        for frame in frames:
+            self.writer.write(encode_frame(frame))
+
+    def wants(self, kind: str, name: str, labels: Mapping[str, Any]) -> bool:
+        wanted = self.subscribe
+        if wanted is None or wanted.get("kind") != kind:
+            return False
+        if not any(matches(pattern, name) for pattern in wanted["match"]):
+            return False
+        for label, patterns in wanted.get("where", {}).items():
+            value = labels.get(label)
+            if value is None or not any(fnmatch.fnmatchcase(rendered(value), pattern) for pattern in patterns):
+                return False
+        return True
+
+    def source(self, name: str, runtime: str) -> int:
+        """The id of a source, defined when it is new."""
+        id = self._sources.get(name)
+        if id is None:
+            id = self._sources[name] = len(self._sources) + 1
+            self.send(Define(frames.SOURCE, [(id, {"name": name, "runtime": runtime, "resource": {}})]))
+        return id
+
+    def schema(self, kind: str, name: str, measurements: tuple[str, ...], metadata: tuple[str, ...]) -> int:
+        key = kind, name, measurements, metadata
+        id = self._schemas.get(key)
+        if id is None:
+            id = self._schemas[key] = len(self._schemas) + 1
+            pairs = [[column, ""] for column in measurements]
+            fields: dict[str, Any] = {"name": name, "kind": kind, "measurements": pairs, "metadata": list(metadata)}
+            self.send(Define(frames.SCHEMA, [(id, fields)]))
+        return id
+
+    def series(self, key: Any, fields: dict[str, Any]) -> int:
+        id = self._series.get(key)
+        if id is None:
+            id = self._series[key] = len(self._series)
+            self.send(Define(frames.SERIES, [(id, fields)]))
+        return id
+
+
+class _Row:
+    """One event or log in the ring."""
+
+    __slots__ = (
+        "kind",
+        "labels",
+        "measurements",
+        "metadata",
+        "name",
+        "position",
+        "runtime",
+        "source",
+        "time",
+        "values",
+    )
+
+    def __init__(self, kind: str, name: str, time: int, source: str, runtime: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.time = time
+        self.source = source
+        self.runtime = runtime
+        self.position = 0
+        self.labels: Mapping[str, Any] = {}
+        self.measurements: tuple[str, ...] = ()
+        self.metadata: tuple[str, ...] = ()
+        self.values: tuple[Any, ...] = ()
+
+
+class FakeCollector:
+    """See the module. `ring` is how many rows can be replayed; a `token` refuses who lacks it; `greet` replaces the
+    whole answer to a HELLO, for collectors that misbehave."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        ring: int = 10_000,
+        epoch: int = 1_700_000_000_000_000_000,
+        token: str | None = None,
+        greet: Callable[[Subscriber], Awaitable[None]] | None = None,
+    ) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if path is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="dichroic-fake-")
+            path = os.path.join(self._folder.name, "dichroic.sock")
+        self.path = os.fspath(path)
+        self.epoch = epoch
+        self.greet = greet
+        self.hellos: list[Hello] = []  #: every HELLO received so far
+        self.subscribers: list[Subscriber] = []  #: connections with a subscription, in order, while they are open
+        self._token = token
+        self._ring: deque[_Row] = deque(maxlen=ring)
+        self._next = 1
+        self._server: asyncio.AbstractServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._changed = asyncio.Condition()
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.path}"
+
+    async def __aenter__(self) -> FakeCollector:
+        await self.listen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.kill()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    async def listen(self) -> None:
+        """Starts to accept connections."""
+        self._server = await asyncio.start_unix_server(self._accept, self.path)
+
+    async def kill(self) -> None:
+        """Breaks every connection without a goodbye and stops listening, as kill -9 does."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        await self.drop_connections()
+
+    async def restart(self) -> None:
+        """Kills it and starts it again with another epoch and an empty ring."""
+        await self.kill()
+        self.epoch += 1_000_000_000
+        self._ring.clear()
+        self._next = 1
+        await self.listen()
+
+    async def drop_connections(self) -> None:
+        """Breaks every connection without a goodbye."""
+        for writer in self._writers:
+            writer.transport.abort()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def goodbye(self, code: int, words: str = "", retry_ms: int = 0) -> None:
+        """Says goodbye to every subscriber and closes."""
+        for subscriber in self.subscribers:
+            subscriber.send(frames.Goodbye(code, retry_ms, words))
+            subscriber.writer.close()
+
+    async def wait_for(self, condition: Callable[[FakeCollector], Any], timeout: float = 5.0) -> None:
+        """Returns when `condition(self)` holds, which is looked at whenever a frame arrives or a connection changes."""
+        async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(lambda: condition(self)), timeout)
+
+    # -- what it collects --------------------------------------------------------------------------------------
+
+    def emit(
+        self,
+        name: str,
+        measurements: Mapping[str, Number] | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        *,
+        time: int | None = None,
+        source: str = "fake@127.0.0.1",
+        runtime: str = "beam",
+    ) -> None:
+        """An event happens: it goes into the ring and to whom it concerns."""
+        row = _Row("event", name, _now(time), source, runtime)
+        row.labels = metadata or {}
+        row.measurements, row.metadata = tuple(measurements or ()), tuple(metadata or ())
+        row.values = (*(measurements or {}).values(), *(metadata or {}).values())
+        self._publish(row)
+
+    def log(
+        self,
+        name: str,
+        body: str,
+        attributes: Mapping[str, Scalar] | None = None,
+        *,
+        severity: int = 9,
+        trace_id: bytes | None = None,
+        span_id: bytes | None = None,
+        time: int | None = None,
+        source: str = "fake-worker",
+        runtime: str = "python",
+    ) -> None:
+        """A log record arrives."""
+        row = _Row("log", name, _now(time), source, runtime)
+        row.labels = attributes or {}
+        row.metadata = _LOG_COLUMNS
+        row.values = (severity, body, trace_id, span_id, dict(attributes or {}))
+        self._publish(row)
+
+    def point(
+        self,
+        name: str,
+        value: Number | Histogram,
+        labels: Mapping[str, Scalar] | None = None,
+        *,
+        kind: str | None = None,
+        unit: str = "",
+        start: int = 0,
+        time: int | None = None,
+        source: str = "fake@127.0.0.1",
+        runtime: str = "beam",
+    ) -> None:
+        """A series has this value now."""
+        labels = dict(labels or {})
+        for subscriber in self.subscribers:
+            if subscriber.wants("metric", name, labels):
+                fields: dict[str, Any] = {"name": name, "labels": labels, "start": start, "unit": unit}
+                fields["source"] = subscriber.source(source, runtime)
+                if isinstance(value, Histogram):
+                    fields["type"] = kind or ("exponential" if value.bounds is None else "buckets")
+                    if value.bounds is None:
+                        fields["scale"] = value.scale or 0
+                    else:
+                        fields["bounds"] = list(value.bounds)
+                else:
+                    fields["type"] = kind or "counter"
+                id = subscriber.series((name, tuple(sorted(labels.items())), source, start), fields)
+                subscriber.send(_point_frame(_now(time), id, value))
+
+    def gap(self, lost: int | None, reason: int = 1) -> None:
+        """Tells every subscriber of a loss, by the number of its reason."""
+        for subscriber in self.subscribers:
+            subscriber.send(GapFrame(0, reason, frames.LOST_UNKNOWN if lost is None else lost))
+
+    def _publish(self, row: _Row) -> None:
+        row.position = self._next
+        self._next += 1
+        self._ring.append(row)
+        for subscriber in self.subscribers:
+            _deliver(subscriber, [row])
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        subscriber: Subscriber | None = None
+        try:
+            decoder = Decoder()
+            while data := await reader.read(65_536):
+                for frame in decoder.feed(data):
+                    if subscriber is not None:
+                        subscriber.received.append(frame)
+                    elif isinstance(frame, Hello):
+                        subscriber = Subscriber(frame, writer)
+                        await self._welcome(subscriber)
+                    async with self._changed:
+                        self._changed.notify_all()
+        except (OSError, DichroicError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            self._writers.discard(writer)
+            if subscriber in self.subscribers:
+                self.subscribers.remove(subscriber)
+            writer.close()
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _welcome(self, subscriber: Subscriber) -> None:
+        self.hellos.append(subscriber.hello)
+        if self.greet is not None:
+            await self.greet(subscriber)
+        elif self._token is not None and subscriber.hello.fields.get("token") != self._token:
+            subscriber.send(frames.Goodbye(2, 0, "the token is wrong"))
+            subscriber.writer.close()
+        else:
+            self.admit(subscriber)
+
+    def admit(self, subscriber: Subscriber) -> None:
+        """Answers a HELLO as a collector should: what it missed first, then what happens."""
+        fields: dict[str, Any] = {"agent": "fake/0", "epoch": self.epoch}
+        if subscriber.subscribe is None:
+            subscriber.send(Hello(frames.COLLECTOR, fields))
+            return
+        rows, lost, resumed = self._begin(subscriber.subscribe)
+        fields["position"] = rows[0].position if rows else self._next
+        fields["resumed"] = resumed
+        subscriber.send(Hello(frames.COLLECTOR, fields))
+        if lost:
+            subscriber.send(GapFrame(0, 2, lost))
+        _deliver(subscriber, rows)
+        self.subscribers.append(subscriber)
+
+    def _begin(self, subscribe: dict[str, Any]) -> tuple[list[_Row], int, bool]:
+        """The rows to replay, how many are no longer there, and whether a cursor could be honoured."""
+        cursor = subscribe.get("cursor")
+        if cursor is not None:
+            epoch, position, consumed = cursor
+            if epoch != self.epoch:
+                return list(self._ring), 0, False
+            after = position + consumed
+            oldest = self._ring[0].position if self._ring else self._next
+            return [row for row in self._ring if row.position >= after], max(0, oldest - after), oldest <= after
+        replay_ms = subscribe.get("replay_ms")
+        if replay_ms is None:
+            return [], 0, False
+        since = time.time_ns() - replay_ms * 1_000_000
+        return [row for row in self._ring if row.time >= since], 0, False
+
+
+def _now(given: int | None) -> int:
+    return time.time_ns() if given is None else given
+
+
+def _deliver(subscriber: Subscriber, rows: Sequence[_Row]) -> None:
+    """Sends what the subscriber wants: each frame holds neighbours of one shape, so that position + rows is exact."""
+    pending: list[_Row] = []
+    for row in rows:
+        if not subscriber.wants(row.kind, row.name, row.labels):
+            continue
+        if pending and (
+            _shape(pending[-1]) != _shape(row) or pending[-1].position + 1 != row.position or len(pending) == 256
+        ):
+            _send_rows(subscriber, pending)
+            pending = []
+        pending.append(row)
+    if pending:
+        _send_rows(subscriber, pending)
+
+
+def _shape(row: _Row) -> tuple[Any, ...]:
+    return row.kind, row.name, row.source, row.measurements, row.metadata
+
+
+def _send_rows(subscriber: Subscriber, rows: list[_Row]) -> None:
+    first = rows[0]
+    source = subscriber.source(first.source, first.runtime)
+    schema = subscriber.schema(first.kind, first.name, first.measurements, first.metadata)
+    cells = [(row.time, *row.values) for row in rows]
+    subscriber.send(frames.Events(columns_of(schema, source, first.position, cells)))
+
+
+def _point_frame(time: int, id: int, value: Number | Histogram) -> Frame:
+    number = value.sum if isinstance(value, Histogram) else value
+    whole, part = (number, 0.0) if isinstance(number, int) else (0, number)
+    if isinstance(value, Histogram):
+        return Histograms(time, [(id, whole, part, value._rows)])
+    return Numbers(time, [(id, whole, part)])
