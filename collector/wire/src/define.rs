@@ -455,7 +455,9 @@ impl Schema {
         let measurements: Option<_> = fields.list("measurements")?.iter().map(measurement).collect();
         let schema = Self {
             name: fields.str("name")?.to_owned(),
-            kind: crate::plan::stream_kind(fields)?,
+            kind: fields
+                .str("kind")
+                .and_then(|_| crate::plan::stream_kind(fields))?,
             measurements: match measurements {
                 Some(measurements) => measurements,
                 None => return fields.bad("measurements", "a list of [name, unit]"),

@@ -121,6 +121,7 @@ impl<'a> Histograms<'a> {
 
 fn row<'a>(input: &mut Input<'a>) -> Result<HistogramRow<'a>> {
     let series = input.u32()?;
+    let at = input.at();
     let count: usize = input.u16()?.into();
     if count > BUCKETS_PER_ROW {
         let kind = ErrorKind::OutOfRange {
@@ -129,7 +130,7 @@ fn row<'a>(input: &mut Input<'a>) -> Result<HistogramRow<'a>> {
             min: 0,
             max: BUCKETS_PER_ROW as i64,
         };
-        return Err(input.error(kind));
+        return Err(input.error_at(at, kind));
     }
     let sum_int = input.i64()?;
     let sum_float = f64::from_bits(input.u64()?);

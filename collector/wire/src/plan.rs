@@ -1,7 +1,7 @@
 //! PLAN: what the collector asks a relay to extract, and the relay's reply. The collector writes a [`Plan`] and reads
 //! a [`PlanReply`]; reading a [`Plan`] back is for tools and tests.
 //!
-//! A key that is `None`, empty or at its default is left out, so that a plan has one encoding.
+//! A key that is `None`, an empty `keep` and `kind: event` are left out when writing.
 
 use crate::define::{float_list, floats};
 use crate::error::{Error, ErrorKind, Result};
@@ -342,7 +342,11 @@ impl StreamEntry {
     fn to_map(&self) -> Map {
         let mut map = Map::new();
         put(&mut map, "schema", self.schema);
-        put(&mut map, "kind", self.kind.name());
+        put_some(
+            &mut map,
+            "kind",
+            (self.kind != StreamKind::Event).then(|| self.kind.name()),
+        );
         put(&mut map, "event", string_list(&self.event));
         put(&mut map, "columns", expression_list(&self.columns));
         put_some(&mut map, "keep", condition_list(&self.keep));
@@ -524,11 +528,12 @@ fn unknown(what: &'static str, name: &str) -> Error {
     )
 }
 
+/// An event, unless it says otherwise.
 pub(crate) fn stream_kind(fields: Fields<'_>) -> Result<StreamKind> {
-    match fields.str("kind")? {
-        "event" => Ok(StreamKind::Event),
-        "log" => Ok(StreamKind::Log),
-        _ => fields.bad("kind", "\"event\" or \"log\""),
+    match fields.opt_str("kind")? {
+        None | Some("event") => Ok(StreamKind::Event),
+        Some("log") => Ok(StreamKind::Log),
+        Some(_) => fields.bad("kind", "\"event\" or \"log\""),
     }
 }
 
@@ -544,13 +549,13 @@ fn event(fields: Fields<'_>) -> Result<Vec<String>> {
     Ok(event)
 }
 
-/// `keep` is left out when nothing is asked.
 fn keep(fields: Fields<'_>) -> Result<Vec<Condition>> {
-    match fields.opt_list("keep")? {
-        None => Ok(Vec::new()),
-        Some([]) => fields.bad("keep", "left out or a list of at least one condition"),
-        Some(items) => items.iter().map(Condition::read).collect(),
-    }
+    fields
+        .opt_list("keep")?
+        .unwrap_or_default()
+        .iter()
+        .map(Condition::read)
+        .collect()
 }
 
 fn entry<'m>(name: &'static str, value: &'m Value) -> Result<Fields<'m>> {
@@ -566,7 +571,8 @@ fn aggregate(value: &Value) -> Result<Aggregate> {
     let own: &[&str] = match name {
         "exponential" => &["factor", "scale", "octaves"],
         "buckets" => &["bounds"],
-        _ => &[],
+        "counter" | "sum" | "last" => &[],
+        _ => return Err(unknown("type", name)),
     };
     let common = [
         "key", "type", "event", "value", "labels", "keep", "series", "expire_s",
@@ -603,11 +609,11 @@ fn aggregate(value: &Value) -> Result<Aggregate> {
     })
 }
 
+/// The type of a name that is known to be one.
 fn aggregate_type(fields: Fields<'_>, name: &str) -> Result<AggregateType> {
     Ok(match name {
         "counter" => AggregateType::Counter,
         "sum" => AggregateType::Sum,
-        "last" => AggregateType::Last,
         "exponential" => AggregateType::Exponential {
             factor: fields.float("factor")?,
             scale: match fields.int("scale")? {
@@ -627,7 +633,7 @@ fn aggregate_type(fields: Fields<'_>, name: &str) -> Result<AggregateType> {
             }
             AggregateType::Buckets { bounds }
         }
-        _ => return Err(unknown("type", name)),
+        _ => AggregateType::Last,
     })
 }
 

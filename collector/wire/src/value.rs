@@ -248,10 +248,7 @@ impl Value {
     /// # Errors
     /// Whatever is not the one encoding of a value within the limits.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut input = Input::new(bytes, None);
-        let cell = check(&mut input, &mut Budget::new())?;
-        input.finish()?;
-        Ok(cell.to_value())
+        Cell::decode(bytes).map(Cell::to_value)
     }
 
     /// Appends the encoding.
@@ -519,6 +516,17 @@ impl<'a> Cell<'a> {
             whole_len,
             kept: cut_at(text, max_bytes),
         }
+    }
+
+    /// Checks bytes that are one value and nothing else, and reads them in place.
+    ///
+    /// # Errors
+    /// Whatever is not the one encoding of a value within the limits.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self> {
+        let mut input = Input::new(bytes, None);
+        let cell = check(&mut input, &mut Budget::new())?;
+        input.finish()?;
+        Ok(cell)
     }
 
     /// A copy that owns its content.

@@ -1,0 +1,166 @@
+//! What the tests of this crate share: the golden frames, and writing again what was read.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::PathBuf;
+
+use dichroic_wire::events::{Column, ColumnKind};
+use dichroic_wire::limits::{BODY_BYTES_EVER, HEADER_BYTES};
+use dichroic_wire::{
+    Define, DefineWriter, Events, EventsScratch, FrameReader, FrameType, Gap, Goodbye, Hello, Histograms,
+    HistogramsWriter, NumberRow, Numbers, NumbersWriter, Ping, Pong, RawFrame, Result, Value,
+};
+
+/// A golden frame: its name and its bytes.
+pub fn goldens() -> Vec<(String, Vec<u8>)> {
+    let mut goldens: Vec<_> = std::fs::read_dir(folder())
+        .expect("the golden folder")
+        .map(|entry| entry.expect("a golden file").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "bin"))
+        .map(|path| {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            (name, std::fs::read(path).expect("golden bytes"))
+        })
+        .collect();
+    goldens.sort();
+    assert_eq!(goldens.len(), 21, "golden frames in {}", folder().display());
+    goldens
+}
+
+pub fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name).with_extension("bin")).expect("golden bytes")
+}
+
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// The body of a whole frame.
+pub fn body(frame: &[u8]) -> &[u8] {
+    &frame[HEADER_BYTES..]
+}
+
+/// A reader on a connection that was greeted.
+pub fn greeted() -> FrameReader {
+    let mut reader = FrameReader::new();
+    reader.greeted(BODY_BYTES_EVER);
+    reader
+}
+
+/// Decodes the one frame in `bytes` and writes it again from what was understood; `None` when it is not whole.
+pub fn rewrite(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut reader = greeted();
+    reader.push(bytes);
+    let Some(frame) = reader.next()? else {
+        return Ok(None);
+    };
+    let mut out = Vec::new();
+    rewrite_frame(frame, &mut out)?;
+    Ok(Some(out))
+}
+
+fn rewrite_frame(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let body = frame.body;
+    match frame.frame_type {
+        FrameType::Hello => Hello::decode(body)?.write(out),
+        FrameType::Goodbye => Goodbye::decode(body)?.write(out),
+        FrameType::Ping => {
+            Ping::decode(body)?.write(out);
+            Ok(())
+        }
+        FrameType::Pong => {
+            Pong::decode(body)?.write(out);
+            Ok(())
+        }
+        FrameType::Plan => {
+            let mut again = Vec::new();
+            Value::decode(body)?.encode(&mut again)?;
+            RawFrame {
+                frame_type: FrameType::Plan,
+                body: &again,
+            }
+            .write(out)
+        }
+        FrameType::Define => rewrite_define(Define::decode(body)?, out),
+        FrameType::Numbers => rewrite_numbers(Numbers::decode(body)?, out),
+        FrameType::Histograms => rewrite_histograms(Histograms::decode(body)?, out),
+        FrameType::Events => {
+            let again = events_body(&Events::decode(body, &mut EventsScratch::default())?);
+            RawFrame {
+                frame_type: FrameType::Events,
+                body: &again,
+            }
+            .write(out)
+        }
+        FrameType::Gap => {
+            Gap::decode(body)?.write(out);
+            Ok(())
+        }
+        FrameType::Unknown(_) => frame.write(out),
+    }
+}
+
+fn rewrite_define(define: Define<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let mut writer = DefineWriter::begin(out, define.kind, BODY_BYTES_EVER);
+    for (id, map) in define.entries() {
+        let added = match map {
+            Some(map) => writer.define(id, &map.to_map())?,
+            None => writer.forget(id)?,
+        };
+        assert!(added);
+    }
+    writer.finish()
+}
+
+fn rewrite_numbers(numbers: Numbers<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let mut writer = NumbersWriter::begin(out, numbers.time, BODY_BYTES_EVER);
+    for row in numbers.rows() {
+        assert!(writer.push(NumberRow { ..row }));
+    }
+    writer.finish()
+}
+
+fn rewrite_histograms(histograms: Histograms<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let mut writer = HistogramsWriter::begin(out, histograms.time, BODY_BYTES_EVER);
+    for row in histograms.rows() {
+        assert!(writer.push(row.series, row.sum_int, row.sum_float, row.buckets())?);
+    }
+    writer.finish()
+}
+
+/// The body that a view was read from, made of what the view says.
+pub fn events_body(events: &Events<'_>) -> Vec<u8> {
+    let header = events.header();
+    let mut out = Vec::new();
+    out.extend_from_slice(&header.schema.to_le_bytes());
+    out.extend_from_slice(&header.source.to_le_bytes());
+    out.extend_from_slice(&header.position.to_le_bytes());
+    out.extend_from_slice(&(events.rows() as u16).to_le_bytes());
+    out.push(events.columns() as u8);
+    out.extend_from_slice(&(events.strings() as u16).to_le_bytes());
+    out.extend_from_slice(&(events.values() as u16).to_le_bytes());
+    let columns = || (0..events.columns()).map(|column| events.column(column));
+    out.extend(columns().map(|column| match column {
+        Column::Absent => ColumnKind::Absent as u8,
+        Column::Int(_) => ColumnKind::Int as u8,
+        Column::Float(_) => ColumnKind::Float as u8,
+        Column::Reference(_) => ColumnKind::Reference as u8,
+    }));
+    for column in columns() {
+        match column {
+            Column::Absent => {}
+            Column::Int(cells) | Column::Float(cells) => out.extend_from_slice(cells.as_flattened()),
+            Column::Reference(cells) => out.extend_from_slice(cells.as_flattened()),
+        }
+    }
+    let strings = || (0..events.strings()).map(|string| events.string(string));
+    strings().for_each(|string| out.extend_from_slice(&(string.len() as u16).to_le_bytes()));
+    strings().for_each(|string| out.extend_from_slice(string.as_bytes()));
+    for value in 0..events.values() {
+        events
+            .value(value)
+            .to_value()
+            .encode(&mut out)
+            .expect("a value that was read");
+    }
+    out
+}

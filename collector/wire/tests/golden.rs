@@ -1,0 +1,341 @@
+//! The golden frames: three languages share nothing but these bytes.
+
+mod common;
+
+use common::{body, folder, golden, goldens, greeted, rewrite};
+use dichroic_wire::define::{Buckets, RelaySeries, Schema, Source, SubscriberSeries};
+use dichroic_wire::{
+    Aggregate, AggregateType, Cell, CollectorHello, Condition, Define, Events, EventsBuilder, EventsScratch,
+    Expression, Gap, GapReason, Goodbye, GoodbyeCode, Hello, Histograms, Map, Numbers, Plan, PlanLimits,
+    PlanReply, RelayHello, Root, Side, StreamEntry, StreamKind, SubscriberHello, Transform, Value, text,
+};
+
+#[test]
+fn every_golden_is_written_again_byte_for_byte() {
+    for (name, bytes) in goldens() {
+        assert_eq!(rewrite(&bytes), Ok(Some(bytes.clone())), "{name}");
+    }
+}
+
+#[test]
+fn no_beginning_of_a_golden_is_taken_for_a_frame() {
+    for (name, bytes) in goldens() {
+        for end in 0..bytes.len() {
+            assert_eq!(rewrite(&bytes[..end]), Ok(None), "{name} cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn no_beginning_of_a_golden_body_is_taken_for_another_body() {
+    for (name, bytes) in goldens() {
+        // Words end and rows stop anywhere; what they cut is still told apart from the whole.
+        for end in 0..body(&bytes).len() {
+            let mut cut = bytes[..5 + end].to_vec();
+            cut[..4].copy_from_slice(&(end as u32).to_le_bytes());
+            match rewrite(&cut) {
+                Err(_) => {}
+                Ok(again) => {
+                    assert_eq!(again, Some(cut), "{name} body cut at {end}");
+                    assert!(
+                        ["goodbye", "numbers", "histograms", "define"]
+                            .iter()
+                            .any(|n| name.starts_with(n)),
+                        "{name}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_golden_fed_byte_by_byte_is_the_same_frame() {
+    for (name, bytes) in goldens() {
+        let mut reader = greeted();
+        let (last, rest) = bytes.split_last().expect("a frame");
+        for byte in rest {
+            reader.push(&[*byte]);
+            assert_eq!(reader.next(), Ok(None), "{name}");
+        }
+        reader.push(&[*last]);
+        assert_eq!(
+            reader.next().expect("a frame").expect("whole").body,
+            body(&bytes),
+            "{name}"
+        );
+        assert_eq!(reader.pending(), 0, "{name}");
+    }
+}
+
+/// With `WRITE_GOLDEN_TEXT` set in the environment the files are written instead of compared.
+#[test]
+fn the_text_beside_each_golden_is_what_it_says() {
+    for (name, bytes) in goldens() {
+        let mut reader = greeted();
+        reader.push(&bytes);
+        let rendered = text::render(reader.next().expect("a frame").expect("whole")).expect("readable");
+        let path = folder().join(&name).with_extension("txt");
+        if std::env::var_os("WRITE_GOLDEN_TEXT").is_some() {
+            std::fs::write(&path, &rendered).expect("writable");
+        }
+        assert_eq!(
+            std::fs::read_to_string(&path).expect("text beside the bytes"),
+            rendered,
+            "{name}"
+        );
+    }
+}
+
+fn hello(name: &str) -> Hello {
+    Hello::decode(body(&golden(name))).expect(name)
+}
+
+/// What a typed view writes again; a key at its default may be left out.
+fn check_hello(name: &str, again: Hello) {
+    let mut out = Vec::new();
+    again.write(&mut out).expect(name);
+    assert_eq!(out, golden(name), "{name}");
+}
+
+#[test]
+fn typed_hellos_write_what_they_read() {
+    check_hello(
+        "hello-relay",
+        RelayHello::read(&hello("hello-relay")).expect("relay").to_hello(),
+    );
+    for name in ["hello-subscriber", "hello-resume"] {
+        check_hello(name, SubscriberHello::read(&hello(name)).expect(name).to_hello());
+    }
+    for name in ["hello-collector", "hello-collector-to-subscriber"] {
+        check_hello(name, CollectorHello::read(&hello(name)).expect(name).to_hello());
+    }
+}
+
+#[test]
+fn the_relay_of_the_golden_is_understood() {
+    let relay = RelayHello::read(&hello("hello-relay")).expect("relay");
+    assert_eq!(
+        (relay.node.as_str(), relay.os_pid, relay.otp.as_str()),
+        ("shop@127.0.0.1", 4242, "25")
+    );
+    assert_eq!(
+        (relay.attempt, relay.native_per_s, relay.max_frame),
+        (1, 1_000_000_000, 262_144)
+    );
+    assert_eq!(relay.resource.get("service.name"), Some(&Value::from("shop")));
+}
+
+#[test]
+fn the_cursor_of_the_golden_is_understood() {
+    let subscriber = SubscriberHello::read(&hello("hello-resume")).expect("subscriber");
+    let cursor = subscriber
+        .subscribe
+        .expect("a subscription")
+        .cursor
+        .expect("a cursor");
+    assert_eq!(
+        (cursor.epoch, cursor.position, cursor.rows),
+        (1_763_700_000_000_000_007, 18_446, 3)
+    );
+}
+
+fn golden_plan() -> Plan {
+    let conn = |field| Expression::path(Root::Metadata, &["conn", field]);
+    let duration = || Expression::path(Root::Measurements, &["duration"]);
+    let event = || ["phoenix", "endpoint", "stop"].map(str::to_owned).to_vec();
+    Plan {
+        generation: 7,
+        flush_ms: 1000,
+        linger_s: 0,
+        limits: PlanLimits {
+            series: 10_000,
+            string: 128,
+            credit: 20_000,
+            rows_per_s: 50_000,
+        },
+        aggregates: vec![Aggregate {
+            key: 0x2f0c_5d1e_7a9b_4c33,
+            aggregate_type: AggregateType::Exponential {
+                factor: 1e-9,
+                scale: 3,
+                octaves: (-20, 12),
+            },
+            event: event(),
+            value: Some(duration()),
+            labels: vec![conn("method"), conn("status")],
+            keep: vec![Condition::has(Expression::path(Root::Metadata, &["conn"]))],
+            series: 2000,
+            expire_s: 900,
+        }],
+        streams: vec![StreamEntry {
+            schema: 1,
+            kind: StreamKind::Event,
+            event: event(),
+            columns: vec![
+                duration(),
+                conn("method"),
+                conn("status"),
+                Expression::path(Root::Metadata, &["route"]).then(Transform::Cut(64)),
+            ],
+            keep: vec![],
+            sample: Some(1.0),
+        }],
+    }
+}
+
+#[test]
+fn a_plan_is_written_and_read() {
+    let mut out = Vec::new();
+    golden_plan().write(&mut out).expect("a plan");
+    assert_eq!(out, golden("plan"));
+    assert_eq!(Plan::decode(body(&golden("plan"))), Ok(golden_plan()));
+    let reply = PlanReply {
+        generation: 7,
+        attached: 1,
+        refused: vec![],
+    };
+    assert_eq!(PlanReply::decode(body(&golden("plan-reply"))), Ok(reply.clone()));
+    let mut out = Vec::new();
+    reply.write(&mut out).expect("a reply");
+    assert_eq!(out, golden("plan-reply"));
+}
+
+/// The first definition of a golden.
+fn definition(name: &str) -> (u32, Option<Map>) {
+    let bytes = golden(name);
+    let define = Define::decode(body(&bytes)).expect(name);
+    define
+        .entries()
+        .next()
+        .map(|(id, map)| (id, map.map(|map| map.to_map())))
+        .expect(name)
+}
+
+#[test]
+fn definitions_are_understood() {
+    let bytes = golden("define-series-relay");
+    let define = Define::decode(body(&bytes)).expect("series");
+    let series: Vec<_> = define
+        .entries()
+        .map(|(id, map)| {
+            (
+                id,
+                RelaySeries::read(map.expect("a definition")).expect("a series"),
+            )
+        })
+        .collect();
+    assert_eq!(series.len(), 2);
+    assert_eq!((series[1].0, series[1].1.key), (1, 0x2f0c_5d1e_7a9b_4c33));
+    assert_eq!(
+        series[1].1.labels.iter().collect::<Vec<_>>(),
+        [Cell::Str("POST"), Cell::Int(500)]
+    );
+    assert_eq!(
+        (series[1].1.start, series[1].1.overflow),
+        (1_763_800_000_000_000_000, false)
+    );
+
+    let (id, map) = definition("define-schema");
+    let schema = Schema::read(map.as_ref().expect("a schema")).expect("a schema");
+    assert_eq!(
+        (id, schema.name.as_str(), schema.columns()),
+        (1, "phoenix.endpoint.stop", 5)
+    );
+    assert_eq!(Some(schema.to_map()), map);
+
+    let (id, map) = definition("define-source");
+    let source = Source::read(map.as_ref().expect("a source")).expect("a source");
+    assert_eq!((id, source.runtime.as_str()), (1, "beam"));
+    assert_eq!(Some(source.to_map()), map);
+
+    let (_, map) = definition("define-series-subscriber");
+    let series = SubscriberSeries::read(map.as_ref().expect("a series")).expect("a series");
+    assert_eq!(series.buckets, Some(Buckets::Scale(3)));
+    assert_eq!(Some(series.to_map()), map);
+
+    assert_eq!(definition("define-forget"), (1, None));
+}
+
+#[test]
+fn numbers_and_histograms_are_understood() {
+    let bytes = golden("numbers");
+    let numbers = Numbers::decode(body(&bytes)).expect("numbers");
+    let rows: Vec<_> = numbers
+        .rows()
+        .map(|row| (row.series, row.int, row.float))
+        .collect();
+    assert_eq!(rows, [(2, 1042, 0.0), (3, -7, 2.5)]);
+
+    let bytes = golden("histograms");
+    let histograms = Histograms::decode(body(&bytes)).expect("histograms");
+    let rows: Vec<_> = histograms.rows().collect();
+    assert_eq!(
+        (rows[0].sum_int, rows[0].count(), rows[1].count()),
+        (18_150_000, 13, 7)
+    );
+    let buckets: Vec<_> = rows[1]
+        .buckets()
+        .map(|bucket| (bucket.side, bucket.index, bucket.count))
+        .collect();
+    assert_eq!(
+        buckets,
+        [
+            (Side::Zero, 0, 2),
+            (Side::Positive, 5, 1),
+            (Side::Negative, -3, 4)
+        ]
+    );
+}
+
+#[test]
+fn events_are_understood_and_built_from_rows() {
+    for name in ["events", "events-mixed"] {
+        let bytes = golden(name);
+        let mut scratch = EventsScratch::default();
+        let events = Events::decode(body(&bytes), &mut scratch).expect(name);
+        let header = events.header();
+        let builder = || EventsBuilder::new(header.schema, header.source, events.columns() - 1, 1 << 18);
+
+        let mut by_rows = builder().expect("a builder");
+        for row in 0..events.rows() {
+            let cells: Vec<_> = (1..events.columns())
+                .map(|column| events.cell(row, column))
+                .collect();
+            let time = events.times().nth(row).expect("a time");
+            by_rows.push(time, &cells).expect("a row");
+        }
+        let mut out = Vec::new();
+        assert_eq!(by_rows.finish(header.position, &mut out), Ok(events.rows()));
+        assert_eq!(out, bytes, "{name} by rows");
+
+        let mut by_copy = builder().expect("a builder");
+        assert_eq!(by_copy.append(&events, 0..events.rows()), Ok(events.rows()));
+        out.clear();
+        by_copy.finish(header.position, &mut out).expect("a frame");
+        assert_eq!(out, bytes, "{name} by copy");
+    }
+}
+
+#[test]
+fn control_frames_are_understood() {
+    let gap = |name: &str| Gap::decode(body(&golden(name)));
+    assert_eq!(
+        gap("gap"),
+        Ok(Gap {
+            schema: 1,
+            reason: GapReason::Slow,
+            lost: Some(120)
+        })
+    );
+    assert_eq!(
+        gap("gap-restart"),
+        Ok(Gap {
+            schema: 0,
+            reason: GapReason::CollectorRestarted,
+            lost: None
+        })
+    );
+    let goodbye = Goodbye::decode(body(&golden("goodbye"))).expect("goodbye");
+    assert_eq!((goodbye.code, goodbye.retry_ms), (GoodbyeCode::Version, 0));
+}

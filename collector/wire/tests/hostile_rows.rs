@@ -1,0 +1,397 @@
+//! Rows, definitions and plans that nobody honest sends: each is refused, with the reason and the place.
+
+mod common;
+
+use common::{body, golden};
+use dichroic_wire::define::RelaySeries;
+use dichroic_wire::*;
+
+fn events_error(bytes: &[u8]) -> Error {
+    Events::decode(bytes, &mut EventsScratch::default())
+        .map(drop)
+        .expect_err("refused")
+}
+
+/// Changes the body of the golden EVENTS, and expects the error.
+fn check_events(change: impl FnOnce(&mut Vec<u8>), offset: usize, kind: ErrorKind) {
+    let mut bytes = body(&golden("events")).to_vec();
+    change(&mut bytes);
+    assert_eq!(
+        events_error(&bytes),
+        Error::new(Some(FrameType::Events), offset, kind)
+    );
+}
+
+#[test]
+fn events_that_lie_are_refused() {
+    use ErrorKind::*;
+    let rows = |got| OutOfRange {
+        what: "rows",
+        got,
+        min: 1,
+        max: 4096,
+    };
+    let columns = |got| OutOfRange {
+        what: "columns",
+        got,
+        min: 1,
+        max: 64,
+    };
+    let outside = |reference| Reference {
+        reference,
+        strings: 3,
+        values: 1,
+    };
+    check_events(|bytes| bytes[16] = 0, 16, rows(0));
+    check_events(|bytes| bytes[17] = 0x20, 16, rows(0x2003));
+    check_events(|bytes| bytes[18] = 0, 18, columns(0));
+    check_events(|bytes| bytes[18] = 65, 18, columns(65));
+    check_events(
+        |bytes| bytes[20] = 0x80,
+        19,
+        OutOfRange {
+            what: "strings",
+            got: 0x8003,
+            min: 0,
+            max: 32_767,
+        },
+    );
+    check_events(
+        |bytes| bytes[22] = 0x80,
+        21,
+        OutOfRange {
+            what: "values",
+            got: 0x8001,
+            min: 0,
+            max: 32_767,
+        },
+    );
+    check_events(|bytes| bytes[23] = 2, 23, TimeColumn(2));
+    check_events(
+        |bytes| bytes[24] = 4,
+        24,
+        UnknownCode {
+            what: "column kind",
+            code: 4,
+        },
+    );
+    // Columns begin at 28; the methods at 76, the routes at 106, the lengths at 112, the strings at 118.
+    check_events(|bytes| bytes[76] = 3, 76, outside(3));
+    check_events(|bytes| bytes[110] = 0xfe, 110, outside(-2));
+    check_events(
+        |bytes| bytes[78..80].copy_from_slice(&[0, 0x80]),
+        78,
+        outside(i16::MIN),
+    );
+    check_events(
+        |bytes| bytes[112..114].fill(0xff),
+        118,
+        Truncated {
+            needed: 65_549,
+            left: 47,
+        },
+    );
+    check_events(|bytes| bytes[118] = 0xff, 118, NotUtf8);
+    check_events(
+        |bytes| bytes[135] = 11,
+        135,
+        UnknownCode {
+            what: "tag",
+            code: 11,
+        },
+    );
+    check_events(|bytes| bytes.push(0), 165, Trailing(1));
+    check_events(|bytes| bytes.truncate(22), 21, Truncated { needed: 2, left: 1 });
+    check_events(
+        |bytes| bytes[16] = 0xff,
+        28,
+        Truncated {
+            needed: 255 * 8,
+            left: 137,
+        },
+    );
+}
+
+#[test]
+fn a_code_point_shared_by_two_strings_is_refused() {
+    // "GET", "POST" become bytes that are valid together and not apart.
+    check_events(
+        |bytes| bytes[120..122].copy_from_slice("é".as_bytes()),
+        121,
+        ErrorKind::NotUtf8,
+    );
+}
+
+fn check_histograms(change: impl FnOnce(&mut Vec<u8>), offset: usize, kind: ErrorKind) {
+    let mut bytes = body(&golden("histograms")).to_vec();
+    change(&mut bytes);
+    let error = Histograms::decode(&bytes).map(drop).expect_err("refused");
+    assert_eq!(error, Error::new(Some(FrameType::Histograms), offset, kind));
+}
+
+#[test]
+fn histograms_that_lie_are_refused() {
+    use ErrorKind::*;
+    let buckets = |got| OutOfRange {
+        what: "buckets",
+        got,
+        min: 0,
+        max: 1024,
+    };
+    check_histograms(|bytes| bytes[12..14].fill(0xff), 12, buckets(65_535));
+    check_histograms(
+        |bytes| bytes[12] = 9,
+        30,
+        Truncated {
+            needed: 9 * 11,
+            left: 88,
+        },
+    );
+    check_histograms(
+        |bytes| bytes[32] = 3,
+        30,
+        UnknownCode {
+            what: "bucket side",
+            code: 3,
+        },
+    );
+    check_histograms(|bytes| bytes[33] = 0, 30, EmptyBucket);
+    check_histograms(|bytes| bytes[41] = 0xb1, 41, BucketOrder); // twice the same
+    check_histograms(|bytes| bytes[41] = 0xb0, 41, BucketOrder);
+    check_histograms(
+        |bytes| bytes[85] = 1,
+        85,
+        OutOfRange {
+            what: "index of the zero bucket",
+            got: 1,
+            min: 0,
+            max: 0,
+        },
+    );
+    check_histograms(
+        |bytes| bytes.truncate(117),
+        85,
+        Truncated { needed: 33, left: 32 },
+    );
+}
+
+#[test]
+fn small_frames_of_the_wrong_size_are_refused() {
+    let cases: [(Result<()>, usize, ErrorKind); 6] = [
+        (
+            Ping::decode(&[0; 7]).map(drop),
+            0,
+            ErrorKind::Truncated { needed: 8, left: 7 },
+        ),
+        (Ping::decode(&[0; 9]).map(drop), 8, ErrorKind::Trailing(1)),
+        (Gap::decode(&[0; 14]).map(drop), 13, ErrorKind::Trailing(1)),
+        (
+            Numbers::decode(&[0; 29]).map(drop),
+            28,
+            ErrorKind::Truncated { needed: 20, left: 1 },
+        ),
+        (
+            Goodbye::decode(&[0; 5]).map(drop),
+            2,
+            ErrorKind::Truncated { needed: 4, left: 3 },
+        ),
+        (
+            Goodbye::decode(&[0, 0, 0, 0, 0, 0, 0xff]).map(drop),
+            6,
+            ErrorKind::NotUtf8,
+        ),
+    ];
+    for (result, offset, kind) in cases {
+        let error = result.expect_err("refused");
+        assert_eq!((error.offset, error.kind), (offset, kind));
+    }
+    assert!(Goodbye::decode(&[b'w'; 6 + 1024]).is_ok());
+    assert!(Goodbye::decode(&[b'w'; 6 + 1025]).is_err());
+}
+
+#[test]
+fn frames_without_rows_say_nothing_and_are_legal() {
+    assert!(Numbers::decode(&[0; 8]).expect("numbers").is_empty());
+    assert_eq!(Histograms::decode(&[0; 8]).expect("histograms").rows().count(), 0);
+    assert_eq!(Define::decode(&[1]).expect("define").entries().count(), 0);
+}
+
+#[test]
+fn a_definition_is_a_map_or_null() {
+    let kind = ErrorKind::BadValue {
+        map: "series",
+        key: String::new(),
+        expected: "a map or null",
+    };
+    let error = Define::decode(&[1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0])
+        .map(drop)
+        .expect_err("refused");
+    assert_eq!(error, Error::new(Some(FrameType::Define), 5, kind));
+    let error = Define::decode(&[4]).map(drop).expect_err("refused");
+    assert_eq!(
+        error.kind,
+        ErrorKind::UnknownCode {
+            what: "DEFINE kind",
+            code: 4
+        }
+    );
+}
+
+#[test]
+fn a_dictionary_holds_each_id_once_and_none_beyond_its_limit() {
+    let mut series = Dictionary::new(DefineKind::Series, 10);
+    let what = "series";
+    series.define(9, "nine").expect("free");
+    let kind = |error: Error| error.kind;
+    assert_eq!(
+        series.define(9, "again").map_err(kind),
+        Err(ErrorKind::AlreadyDefined { what, id: 9 })
+    );
+    let error = series.define(10, "ten").expect_err("beyond");
+    assert_eq!(error.goodbye_code(), Some(GoodbyeCode::Limit));
+    assert_eq!(
+        series.forget(3).map_err(kind),
+        Err(ErrorKind::Undefined { what, id: 3 })
+    );
+    assert_eq!(
+        series.get(FrameType::Numbers, u32::MAX).map_err(kind),
+        Err(ErrorKind::Undefined { what, id: u32::MAX })
+    );
+    assert_eq!(series.iter().collect::<Vec<_>>(), [(9, &"nine")]);
+    assert_eq!((series.forget(9), series.len()), (Ok("nine"), 0));
+    assert!(series.define(9, "free again").is_ok());
+}
+
+#[test]
+fn a_series_with_more_labels_than_allowed_is_refused() {
+    let map = |labels| dichroic_wire::define::relay_series_map(77, vec![Value::Null; labels], 1, true);
+    let read = |labels| {
+        let mut out = Vec::new();
+        dichroic_wire::define::write_one(&mut out, DefineKind::Series, 0, &map(labels)).expect("written");
+        let define = Define::decode(body(&out)).expect("a definition");
+        let map = define.entries().next().expect("one").1.expect("a map");
+        RelaySeries::read(map)
+            .map(|series| (series.labels.len(), series.overflow))
+            .map_err(|error| error.kind)
+    };
+    assert_eq!(read(32), Ok((32, true)));
+    assert!(matches!(read(33), Err(ErrorKind::BadValue { key, .. }) if key == "labels"));
+}
+
+#[test]
+fn a_plan_entry_with_something_unknown_is_refused_by_name() {
+    let plan = Value::decode(body(&golden("plan"))).expect("a plan");
+    let refused = |list: &str, key: &str, value: Value| {
+        let Value::Map(mut plan) = plan.clone() else {
+            panic!("no map")
+        };
+        let Some(Value::List(entries)) = plan.get_mut(list) else {
+            panic!("no list")
+        };
+        let Value::Map(entry) = &mut entries[0] else {
+            panic!("no entry")
+        };
+        entry.insert(key.to_owned(), value);
+        let mut bytes = Vec::new();
+        Value::Map(plan).encode(&mut bytes).expect("written");
+        Plan::decode(&bytes).expect_err(key).to_string()
+    };
+    let expression = |root: &str, transform: &str| {
+        let path = Value::List(vec!["conn".into()]);
+        Value::List(vec![root.into(), path, Value::List(vec![transform.into()])])
+    };
+    assert!(refused("aggregates", "window", Value::Int(1)).contains("window"));
+    assert!(refused("aggregates", "type", "summary".into()).contains("summary"));
+    assert!(refused("aggregates", "bounds", Value::List(vec![])).contains("bounds"));
+    assert!(refused("aggregates", "scale", Value::Int(5)).contains("scale"));
+    assert!(refused("aggregates", "expire_s", Value::Int(299)).contains("expire_s"));
+    assert!(refused("aggregates", "key", Value::Int(15)).contains("key"));
+    assert!(refused("aggregates", "value", expression("metadata", "upper")).contains("upper"));
+    assert!(refused("aggregates", "value", expression("process", "name")).contains("process"));
+    let like = Value::List(vec![Value::List(vec![
+        "like".into(),
+        expression("metadata", "name"),
+    ])]);
+    assert!(refused("streams", "keep", like).contains("like"));
+    assert!(refused("streams", "sample", Value::Float(0.0)).contains("sample"));
+}
+
+#[test]
+fn a_builder_says_when_it_is_full_and_refuses_what_no_frame_holds() {
+    let mut builder = EventsBuilder::new(1, 0, 1, 100).expect("a builder");
+    assert_eq!(builder.push(1, &[Cell::Str("0123456789")]), Ok(Pushed::Added));
+    let error = builder.push(2, &[]).expect_err("another width");
+    assert_eq!(error.fault(), Fault::Caller);
+    let wide = "x".repeat(80);
+    assert_eq!(builder.push(3, &[Cell::Str(&wide)]), Ok(Pushed::Full));
+    let mut out = Vec::new();
+    assert_eq!(builder.finish(0, &mut out), Ok(1));
+    let error = builder
+        .push(3, &[Cell::Str(&wide)])
+        .expect_err("larger than any frame");
+    assert!(
+        matches!(error.kind, ErrorKind::Unwritable { what: "row", .. }),
+        "{error:?}"
+    );
+    assert_eq!(
+        builder.push(4, &[Cell::Null]),
+        Ok(Pushed::Added),
+        "it goes on after that"
+    );
+    assert_eq!(builder.finish(0, &mut Vec::new()), Ok(1));
+    assert_eq!(builder.finish(0, &mut Vec::new()), Ok(0));
+
+    let mut builder = EventsBuilder::new(1, 0, 0, 1 << 20).expect("a builder");
+    for row in 0..4096 {
+        assert_eq!(builder.push(row, &[]), Ok(Pushed::Added));
+    }
+    assert_eq!(builder.push(4096, &[]), Ok(Pushed::Full));
+    assert!(EventsBuilder::new(1, 0, 64, 1 << 20).is_err());
+}
+
+#[test]
+fn integers_beside_floats_are_promoted_only_when_nothing_is_lost() {
+    let column = |cells: &[Cell<'static>]| {
+        let mut builder = EventsBuilder::new(1, 0, 1, 1 << 18).expect("a builder");
+        for cell in cells {
+            builder.push(0, &[*cell]).expect("a row");
+        }
+        let mut out = Vec::new();
+        builder.finish(0, &mut out).expect("a frame");
+        let mut scratch = EventsScratch::default();
+        let events = Events::decode(body(&out), &mut scratch).expect("readable");
+        events.cells(1).map(|cell| cell.to_value()).collect::<Vec<_>>()
+    };
+    let odd = (1 << 53) + 1;
+    assert_eq!(
+        column(&[Cell::Int(1), Cell::Float(0.5)]),
+        [Value::Float(1.0), Value::Float(0.5)]
+    );
+    assert_eq!(
+        column(&[Cell::Int(odd), Cell::Float(0.5)]),
+        [Value::Int(odd), Value::Float(0.5)]
+    );
+    assert_eq!(column(&[Cell::Int(1), Cell::Null]), [Value::Int(1), Value::Null]);
+    assert_eq!(column(&[Cell::Null, Cell::Null]), [Value::Null, Value::Null]);
+}
+
+#[test]
+fn only_the_head_of_an_events_frame_is_patched() {
+    let mut bytes = golden("events");
+    let header = EventsHeader {
+        schema: 0x0102_0304,
+        source: 7,
+        position: u64::MAX - 1,
+    };
+    patch_header(&mut bytes, header).expect("an EVENTS frame");
+    let mut scratch = EventsScratch::default();
+    assert_eq!(
+        Events::decode(body(&bytes), &mut scratch)
+            .expect("readable")
+            .header(),
+        header
+    );
+    assert_eq!(bytes[21..], golden("events")[21..]);
+    assert!(patch_header(&mut golden("histograms"), header).is_err());
+    assert!(patch_header(&mut bytes[..27], header).is_err());
+}
