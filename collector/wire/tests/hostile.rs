@@ -5,11 +5,6 @@ mod common;
 use common::{body, golden, greeted};
 use dichroic_wire::limits::{BODY_BYTES_BEFORE_HELLO, BODY_BYTES_EVER};
 use dichroic_wire::{
-    Cell, Define, DefineKind, Dictionary, Error, ErrorKind, Events, EventsBuilder, EventsHeader,
-    EventsScratch, Fault, FrameReader, FrameType, Gap, Goodbye, GoodbyeCode, Hello, Histograms, Map, Numbers,
-    Ping, Plan, Pushed, RelayHello, Result, Role, SubscriberHello, Value, patch_header,
-};
-use dichroic_wire::{
     Cell, Error, ErrorKind, Fault, FrameReader, FrameType, GoodbyeCode, Hello, Map, RelayHello, Role,
     SubscriberHello, Value,
 };
