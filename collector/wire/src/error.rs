@@ -73,8 +73,8 @@ pub enum ErrorKind {
     /// The keys of a map are not strictly ascending by byte.
     #[error("keys of a map must be strictly ascending")]
     KeysNotAscending,
-    /// A value nested deeper than [`crate::limits::VALUE_DEPTH`].
-    #[error("value nested deeper than 8")]
+    /// Lists and maps nested deeper than [`crate::limits::VALUE_DEPTH`].
+    #[error("lists and maps nested deeper than 8")]
     TooDeep,
     /// More values than [`crate::limits::VALUES_PER_FRAME`].
     #[error("more than 65536 values")]

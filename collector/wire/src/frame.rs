@@ -170,7 +170,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`ErrorKind::Http`] when the first bytes are an HTTP request, [`ErrorKind::FrameTooLong`] as soon as a header
-    /// announces too much, [`ErrorKind::NotGreeted`] for a first frame that is neither HELLO nor GOODBYE.
+    /// announces too much, [`ErrorKind::UnknownCode`] for type 0, [`ErrorKind::NotGreeted`] for a first frame that is neither HELLO nor GOODBYE.
     #[allow(
         clippy::should_implement_trait,
         reason = "it lends from the reader, which Iterator cannot"
@@ -199,6 +199,17 @@ impl FrameReader {
     }
 
     fn admit(&self, length: u32, frame_type: FrameType) -> Result<()> {
+        if frame_type == FrameType::Unknown(0) {
+            // No version will have it: a stream of zeros is out of step, not newer.
+            return Err(Error::new(
+                None,
+                0,
+                ErrorKind::UnknownCode {
+                    what: "frame type",
+                    code: 0,
+                },
+            ));
+        }
         if !self.greeted && !matches!(frame_type, FrameType::Hello | FrameType::Goodbye) {
             return Err(Error::new(Some(frame_type), 0, ErrorKind::NotGreeted));
         }

@@ -35,7 +35,7 @@ pub use hello::{CollectorHello, Hello, RelayHello, Role, Subscribe, SubscriberHe
 pub use histograms::{Bucket, HistogramRow, Histograms, HistogramsWriter, Side};
 pub use numbers::{NumberRow, Numbers, NumbersWriter};
 pub use plan::{
-    Aggregate, AggregateType, Condition, Expression, Operation, Plan, PlanLimits, PlanReply, Root, Step,
-    StreamEntry, StreamKind, Transform,
+    Aggregate, AggregateType, Carry, Condition, Expression, Operation, Plan, PlanLimits, PlanReply, Root,
+    Step, StreamEntry, StreamKind, Transform,
 };
 pub use value::{Cell, ListRef, Map, MapRef, Value};

@@ -26,7 +26,7 @@ pub const SUBSCRIBERS: usize = 256;
 
 /// Values of one frame, counting every element of every list and map.
 pub const VALUES_PER_FRAME: usize = 65_536;
-/// Depth of a value: 1 for a value inside nothing, one more for each list or map around it.
+/// Lists and maps within one another: a list inside nothing is at depth 1.
 pub const VALUE_DEPTH: usize = 8;
 /// Bytes of a string, of the kept part of a cut string, or of a byte string.
 pub const STRING_BYTES: usize = 65_535;
@@ -67,6 +67,8 @@ pub const GOODBYE_WORDS_BYTES: usize = 1_024;
 pub const PLAN_ENTRIES: usize = 2_000;
 /// Steps of a path.
 pub const PATH_STEPS: usize = 8;
+/// Names that one entry may carry.
+pub const CARRIED: usize = 64;
 /// Bounds of a `buckets` aggregate.
 pub const BOUNDS: usize = 160;
 /// Lowest and highest scale of an `exponential` aggregate.

@@ -3,6 +3,8 @@
 //!
 //! A key that is `None`, an empty `keep` and `kind: event` are left out when writing.
 
+use std::collections::BTreeMap;
+
 use crate::define::{float_list, floats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, FrameType};
@@ -27,6 +29,17 @@ pub struct Plan {
     pub aggregates: Vec<Aggregate>,
     /// What is sent row by row.
     pub streams: Vec<StreamEntry>,
+    /// What later events of a process need of earlier ones.
+    pub carries: Vec<Carry>,
+}
+
+/// Values kept in the process of an event for the events after it, where [`Expression::carried`] reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carry {
+    /// Name of the event, atom by atom.
+    pub event: Vec<String>,
+    /// What is kept under each name; `None` clears it. At most 64.
+    pub slots: BTreeMap<String, Option<Expression>>,
 }
 
 /// What a relay may use.
@@ -51,7 +64,7 @@ pub struct Aggregate {
     pub aggregate_type: AggregateType,
     /// Name of the event, atom by atom.
     pub event: Vec<String>,
-    /// What is measured; `None` counts events.
+    /// What is measured; `None` for a counter, and only for it.
     pub value: Option<Expression>,
     /// Values of the labels; their names stay in the collector.
     pub labels: Vec<Expression>,
@@ -66,7 +79,7 @@ pub struct Aggregate {
 /// What an aggregate keeps.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AggregateType {
-    /// A count, or a sum that only grows.
+    /// A count of events; it has no value.
     Counter,
     /// A sum.
     Sum,
@@ -131,6 +144,8 @@ pub enum Root {
     Measurements,
     /// The event's metadata.
     Metadata,
+    /// What was carried; the path is one name.
+    Carry,
 }
 
 /// One step of a path.
@@ -254,6 +269,12 @@ impl Plan {
                 .map(aggregate)
                 .collect::<Result<_>>()?,
             streams: entries("streams")?.iter().map(stream).collect::<Result<_>>()?,
+            carries: fields
+                .opt_list("carries")?
+                .unwrap_or_default()
+                .iter()
+                .map(carry)
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -299,6 +320,23 @@ impl Plan {
                 .map(|entry| entry.to_map().into())
                 .collect::<Vec<_>>(),
         );
+        let carries: Vec<_> = self.carries.iter().map(|entry| entry.to_map().into()).collect();
+        put_some(&mut map, "carries", (!carries.is_empty()).then_some(carries));
+        map
+    }
+}
+
+impl Carry {
+    fn to_map(&self) -> Map {
+        let slot = |(name, slot): (&String, &Option<Expression>)| {
+            (
+                name.clone(),
+                slot.as_ref().map_or(Value::Null, Expression::to_value),
+            )
+        };
+        let mut map = Map::new();
+        put(&mut map, "event", string_list(&self.event));
+        put(&mut map, "slots", self.slots.iter().map(slot).collect::<Map>());
         map
     }
 }
@@ -374,6 +412,11 @@ impl Expression {
         }
     }
 
+    /// What a [`Carry`] kept under a name.
+    pub fn carried(name: &str) -> Self {
+        Self::path(Root::Carry, &[name])
+    }
+
     /// The same with one transform more.
     #[must_use]
     pub fn then(mut self, transform: Transform) -> Self {
@@ -385,6 +428,7 @@ impl Expression {
         let root = match self.root {
             Root::Measurements => "measurements",
             Root::Metadata => "metadata",
+            Root::Carry => "carry",
         };
         let step = |step: &Step| match step {
             Step::Key(key) => Value::from(key.as_str()),
@@ -403,10 +447,14 @@ impl Expression {
         let root = match root.as_str() {
             "measurements" => Root::Measurements,
             "metadata" => Root::Metadata,
+            "carry" => Root::Carry,
             _ => return Err(unknown("root", root)),
         };
         if path.len() > limits::PATH_STEPS {
             return Err(bad("path", "at most 8 steps"));
+        }
+        if root == Root::Carry && !matches!(path.as_slice(), [Value::Str(_)]) {
+            return Err(bad("path", "one name for what was carried"));
         }
         let step = |step: &Value| match step {
             Value::Str(key) => Ok(Step::Key(key.clone())),
@@ -659,6 +707,23 @@ fn stream(value: &Value) -> Result<StreamEntry> {
     })
 }
 
+fn carry(value: &Value) -> Result<Carry> {
+    let fields = entry("carry", value)?;
+    fields.only(&["event", "slots"])?;
+    let slots = fields.map("slots")?;
+    if slots.len() > limits::CARRIED {
+        return fields.bad("slots", "at most 64 names");
+    }
+    let slot = |(name, value): (&String, &Value)| match value {
+        Value::Null => Ok((name.clone(), None)),
+        _ => Ok((name.clone(), Some(Expression::read(value)?))),
+    };
+    Ok(Carry {
+        event: event(fields)?,
+        slots: slots.iter().map(slot).collect::<Result<_>>()?,
+    })
+}
+
 /// A relay's answer to a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanReply {
@@ -673,9 +738,9 @@ pub struct PlanReply {
 /// An entry that a relay does not do. A refused entry never stops the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Key of the aggregate or id of the schema, as it is on the wire.
-    pub entry: i64,
-    /// Why.
+    /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry that had neither.
+    pub entry: Option<i64>,
+    /// Why; what was kept of it when the relay cut it.
     pub words: String,
 }
 
@@ -687,10 +752,14 @@ impl PlanReply {
     pub fn decode(body: &[u8]) -> Result<Self> {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
         let fields = Fields::new(FrameType::Plan, "PLAN reply", &map);
-        let refused = |item: &Value| match item.as_list() {
-            Some([Value::Int(entry), Value::Str(words)]) => Some(Refused {
-                entry: *entry,
-                words: words.clone(),
+        let refused = |item: &Value| match item.as_list()? {
+            [Value::Int(entry), words] => Some(Refused {
+                entry: Some(*entry),
+                words: text(words)?,
+            }),
+            [Value::Null, words] => Some(Refused {
+                entry: None,
+                words: text(words)?,
             }),
             _ => None,
         };
@@ -725,5 +794,13 @@ impl PlanReply {
             self.refused.iter().map(pair).collect::<Vec<_>>(),
         );
         frame::write(out, FrameType::Plan, |out| value::encode_map(&map, out))
+    }
+}
+
+/// A string, or what was kept of it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Str(text) | Value::Cut { kept: text, .. } => Some(text.clone()),
+        _ => None,
     }
 }

@@ -205,11 +205,10 @@ pub(crate) fn check<'a>(input: &mut Input<'a>, budget: &mut Budget) -> Result<Ce
 }
 
 fn check_at<'a>(input: &mut Input<'a>, budget: &mut Budget, depth: usize) -> Result<Cell<'a>> {
-    if depth > VALUE_DEPTH {
-        return Err(input.error(ErrorKind::TooDeep));
-    }
+    let at = input.at();
     match head(input)? {
         Head::Scalar(scalar) => Ok(scalar),
+        Head::List(_) | Head::Map(_) if depth > VALUE_DEPTH => Err(input.error_at(at, ErrorKind::TooDeep)),
         Head::List(len) => {
             admit(input, budget, len, SMALLEST_ITEM)?;
             let from = input.at();
@@ -266,7 +265,9 @@ impl Value {
     }
 
     fn encode_at(&self, out: &mut Vec<u8>, depth: usize) -> Result<()> {
-        bounded("depth", depth, VALUE_DEPTH)?;
+        if matches!(self, Self::List(_) | Self::Map(_)) {
+            bounded("depth", depth, VALUE_DEPTH)?;
+        }
         match self {
             Self::Null => out.push(tag::NULL),
             Self::Bool(value) => out.push(tag::FALSE + u8::from(*value)),

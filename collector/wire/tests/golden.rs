@@ -4,10 +4,12 @@ mod common;
 
 use common::{body, folder, golden, goldens, greeted, rewrite};
 use dichroic_wire::define::{Buckets, RelaySeries, Schema, Source, SubscriberSeries};
+use dichroic_wire::plan::Refused;
 use dichroic_wire::{
-    Aggregate, AggregateType, Cell, CollectorHello, Condition, Define, Events, EventsBuilder, EventsScratch,
-    Expression, Gap, GapReason, Goodbye, GoodbyeCode, Hello, Histograms, Map, Numbers, Plan, PlanLimits,
-    PlanReply, RelayHello, Root, Side, StreamEntry, StreamKind, SubscriberHello, Transform, Value, text,
+    Aggregate, AggregateType, Carry, Cell, CollectorHello, Condition, Define, Events, EventsBuilder,
+    EventsScratch, Expression, Gap, GapReason, Goodbye, GoodbyeCode, Hello, Histograms, Map, Numbers,
+    Operation, Plan, PlanLimits, PlanReply, RelayHello, Root, Side, Step, StreamEntry, StreamKind,
+    SubscriberHello, Transform, Value, text,
 };
 
 #[test]
@@ -181,6 +183,7 @@ fn golden_plan() -> Plan {
             keep: vec![],
             sample: Some(1.0),
         }],
+        carries: vec![],
     }
 }
 
@@ -199,6 +202,89 @@ fn a_plan_is_written_and_read() {
     let mut out = Vec::new();
     reply.write(&mut out).expect("a reply");
     assert_eq!(out, golden("plan-reply"));
+    let refused = |entry| Refused {
+        entry,
+        words: "unknown transform".into(),
+    };
+    let reply = PlanReply {
+        refused: vec![refused(Some(-5)), refused(None)],
+        ..reply
+    };
+    out.clear();
+    reply.write(&mut out).expect("a reply");
+    assert_eq!(PlanReply::decode(body(&out)), Ok(reply));
+}
+
+#[test]
+fn what_the_golden_plan_does_not_show_is_written_and_read_too() {
+    let event = || vec!["router".to_owned(), "start".to_owned()];
+    let mut plan = golden_plan();
+    plan.carries = vec![Carry {
+        event: event(),
+        slots: [
+            (
+                "route".to_owned(),
+                Some(Expression::path(Root::Metadata, &["route"])),
+            ),
+            ("user".to_owned(), None),
+        ]
+        .into(),
+    }];
+    let path = vec![Step::Key("stack".into()), Step::Element(0)];
+    let transforms = vec![
+        Transform::Name,
+        Transform::Class,
+        Transform::Tag,
+        Transform::Length,
+        Transform::Bool,
+        Transform::Type,
+        Transform::Allow(vec!["a".into(), Value::Int(1)]),
+        Transform::Default(Value::Null),
+    ];
+    let expression = Expression {
+        root: Root::Metadata,
+        path,
+        transforms,
+    };
+    let condition = |operation, operands| Condition {
+        operation,
+        expression: expression.clone(),
+        operands,
+    };
+    plan.streams[0].kind = StreamKind::Log;
+    plan.streams[0].keep = vec![
+        condition(Operation::Eq, vec![Value::Null]),
+        condition(Operation::Ne, vec!["x".into()]),
+        condition(Operation::Lt, vec![Value::Float(0.5)]),
+        condition(Operation::Gt, vec![Value::Int(-1)]),
+        condition(Operation::In, vec!["x".into(), "y".into()]),
+        condition(Operation::Lacks, vec![]),
+    ];
+    let of = |key, aggregate_type, value| Aggregate {
+        key,
+        aggregate_type,
+        event: event(),
+        value,
+        labels: vec![Expression::carried("route")],
+        keep: vec![],
+        series: 10,
+        expire_s: 300,
+    };
+    plan.aggregates = vec![
+        of(16, AggregateType::Counter, None),
+        of(17, AggregateType::Sum, Some(expression.clone())),
+        of(u64::MAX, AggregateType::Last, Some(expression.clone())),
+        of(
+            18,
+            AggregateType::Buckets {
+                bounds: vec![-1.0, 0.0, 2.5],
+            },
+            Some(expression.clone()),
+        ),
+    ];
+    let mut out = Vec::new();
+    plan.write(&mut out).expect("a plan");
+    assert_eq!(Plan::decode(body(&out)), Ok(plan));
 }
 
 /// The first definition of a golden.

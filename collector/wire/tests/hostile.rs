@@ -18,7 +18,7 @@ fn check_value(bytes: &[u8], offset: usize, kind: ErrorKind) {
 }
 
 fn nested(depth: usize) -> Vec<u8> {
-    let mut bytes = [8, 1, 0].repeat(depth - 1);
+    let mut bytes = [8, 1, 0].repeat(depth);
     bytes.push(0);
     bytes
 }
@@ -81,7 +81,7 @@ fn more_values_than_a_frame_may_hold_are_refused_before_they_are_kept() {
 #[test]
 fn what_the_layout_cannot_hold_is_not_written() {
     let long = "x".repeat(65_536);
-    let deep = (0..8).fold(Value::Null, |inner, _| Value::List(vec![inner]));
+    let deep = (0..9).fold(Value::Null, |inner, _| Value::List(vec![inner]));
     let key = |key: &str| Value::Map(Map::from([(key.to_owned(), Value::Null)]));
     let cut = Value::Cut {
         whole_len: 3,
@@ -143,6 +143,15 @@ fn a_stream_that_is_not_ours_is_refused_at_its_first_bytes() {
         FrameReader::new(),
         &[8, 0, 0, 0, 3],
         ErrorKind::NotGreeted,
+        malformed,
+    );
+    check_reader(
+        FrameReader::new(),
+        &[0, 0, 0, 0, 0],
+        ErrorKind::UnknownCode {
+            what: "frame type",
+            code: 0,
+        },
         malformed,
     );
     check_reader(

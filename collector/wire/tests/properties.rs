@@ -26,8 +26,7 @@ fn scalar() -> impl Strategy<Value = Value> {
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    // Seven levels of lists and maps around a scalar are the depth of 8.
-    scalar().prop_recursive(7, 64, 6, |inner| {
+    scalar().prop_recursive(8, 64, 6, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::List),
             proptest::collection::btree_map(".{1,8}", inner, 0..6).prop_map(Value::Map),
