@@ -176,6 +176,17 @@ impl Quick<'_> {
     }
 }
 
+/// The line at `at` if it begins with `#`, without its line feed, and the position after it.
+#[inline]
+fn comment_at(page: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let rest = page.get(at..)?;
+    if rest.first() != Some(&b'#') {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+    Some((&rest[..end], (at + end + 1).min(page.len())))
+}
+
 /// Cuts the line that starts at `at`; `None` for metadata, comments, blank lines and lines without a space.
 #[inline]
 fn quick(page: &[u8], at: usize) -> Option<Quick<'_>> {

@@ -71,6 +71,18 @@ impl<'a> Parser<'a> {
         self.at = line.next;
     }
 
+    /// Passes a line that begins with `#` without reading it: for callers that read it in an earlier page.
+    pub fn skip_comment(&mut self) -> Option<&'a [u8]> {
+        let (line, next) = super::comment_at(self.page, self.at)?;
+        self.at = next;
+        Some(line)
+    }
+
+    /// Whether everything was read or passed.
+    pub fn at_end(&self) -> bool {
+        self.at == self.page.len()
+    }
+
     fn error(&self, fault: Fault, at: usize) -> ParseError {
         fault.at(self.page, at)
     }

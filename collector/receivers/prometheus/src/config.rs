@@ -1,0 +1,614 @@
+//! What to scrape: Prometheus's `scrape_configs`, as far as static targets need them, and the `--scrape URL` of the command
+//! line. The daemon reads [`ScrapeConfig`]s from its file and asks each for its [`Target`]s; errors name the key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use dichroic_model::{Attributes, Leaving, Protocol, Runtime, SourceSpec};
+use hyper::Uri;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::ingest::PageLimits;
+
+/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but for `body_size_limit`, which is never
+/// unbounded here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrapeConfig {
+    pub job_name: String,
+    #[serde(default = "one_minute", with = "duration")]
+    pub scrape_interval: Duration,
+    /// At most the interval; 10 s, or the interval if that is shorter, unless told.
+    #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub scrape_timeout: Option<Duration>,
+    #[serde(default = "metrics_path")]
+    pub metrics_path: String,
+    #[serde(default)]
+    pub scheme: Scheme,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub honor_labels: bool,
+    #[serde(default = "yes")]
+    pub honor_timestamps: bool,
+    /// Whether to ask for gzip.
+    #[serde(default = "yes")]
+    pub enable_compression: bool,
+    /// Bytes of a page, after inflating; 0 stands for [`BODY_BYTES`].
+    #[serde(default, with = "size")]
+    pub body_size_limit: u64,
+    #[serde(default)]
+    pub sample_limit: usize,
+    #[serde(default)]
+    pub label_limit: usize,
+    #[serde(default)]
+    pub label_name_length_limit: usize,
+    #[serde(default)]
+    pub label_value_length_limit: usize,
+    #[serde(default)]
+    pub static_configs: Vec<StaticConfig>,
+}
+
+/// Targets that share labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticConfig {
+    /// `host:port`, or a host alone.
+    pub targets: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How to reach a target. There is no TLS yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    #[default]
+    Http,
+}
+
+/// Largest page where the configuration sets no limit: 64 MiB.
+pub const BODY_BYTES: u64 = 64 << 20;
+
+/// How often a target of the command line is scraped.
+pub const URL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Job of a target of the command line.
+pub const URL_JOB: &str = "scrape";
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn one_minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn metrics_path() -> String {
+    "/metrics".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What is wrong with a target's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}; {help}")]
+pub struct ConfigError {
+    /// The key, or `--scrape`.
+    pub key: &'static str,
+    pub problem: String,
+    /// What to write instead.
+    pub help: &'static str,
+}
+
+fn wrong(key: &'static str, problem: impl Into<String>, help: &'static str) -> ConfigError {
+    ConfigError {
+        key,
+        problem: problem.into(),
+        help,
+    }
+}
+
+/// One page to scrape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub job: String,
+    pub instance: String,
+    pub host: String,
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+    /// Added to every series, sorted by name; without `job` and `instance`.
+    pub labels: BTreeMap<String, String>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub honor_labels: bool,
+    pub honor_timestamps: bool,
+    pub compression: bool,
+    pub body_bytes: usize,
+    pub limits: PageLimits,
+}
+
+impl ScrapeConfig {
+    /// A configuration with Prometheus's defaults and no targets.
+    pub fn new(job_name: impl Into<String>) -> Self {
+        Self {
+            job_name: job_name.into(),
+            scrape_interval: one_minute(),
+            scrape_timeout: None,
+            metrics_path: metrics_path(),
+            scheme: Scheme::Http,
+            params: BTreeMap::new(),
+            honor_labels: false,
+            honor_timestamps: true,
+            enable_compression: true,
+            body_size_limit: 0,
+            sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            static_configs: Vec::new(),
+        }
+    }
+
+    /// The targets, checked.
+    pub fn targets(&self) -> Result<Vec<Target>, ConfigError> {
+        let timeout = self.check_times()?;
+        if self.job_name.is_empty() {
+            return Err(wrong("job_name", "it is empty", "name the job"));
+        }
+        if !self.metrics_path.starts_with('/') {
+            return Err(wrong(
+                "metrics_path",
+                format!("{:?} is no path", self.metrics_path),
+                "begin it with `/`",
+            ));
+        }
+        let mut targets = Vec::new();
+        for group in &self.static_configs {
+            for address in &group.targets {
+                targets.push(self.target(address, &group.labels, timeout)?);
+            }
+        }
+        Ok(targets)
+    }
+
+    fn check_times(&self) -> Result<Duration, ConfigError> {
+        if self.scrape_interval < Duration::from_millis(10) {
+            return Err(wrong(
+                "scrape_interval",
+                "it is below 10ms",
+                "write a duration such as 5s",
+            ));
+        }
+        let timeout = self
+            .scrape_timeout
+            .unwrap_or(DEFAULT_TIMEOUT.min(self.scrape_interval));
+        match timeout {
+            Duration::ZERO => Err(wrong(
+                "scrape_timeout",
+                "it is zero",
+                "write a duration such as 5s",
+            )),
+            timeout if timeout > self.scrape_interval => Err(wrong(
+                "scrape_timeout",
+                "it is longer than scrape_interval",
+                "shorten it, or scrape less often",
+            )),
+            timeout => Ok(timeout),
+        }
+    }
+
+    fn target(
+        &self,
+        address: &str,
+        labels: &BTreeMap<String, String>,
+        timeout: Duration,
+    ) -> Result<Target, ConfigError> {
+        let help = "write host:port; path and scheme have keys of their own (metrics_path, scheme)";
+        let uri: Uri = format!("http://{address}{}", self.path_and_query())
+            .parse()
+            .map_err(|error| wrong("targets", format!("{address:?}: {error}"), help))?;
+        if address.contains(['/', '?', '#', '@']) || address.is_empty() {
+            return Err(wrong("targets", format!("{address:?} is not host:port"), help));
+        }
+        let (host, port) =
+            host_and_port(&uri).ok_or_else(|| wrong("targets", format!("{address:?}"), help))?;
+        let mut labels = labels.clone();
+        let instance = labels
+            .remove("instance")
+            .unwrap_or_else(|| address_with_port(&host, port));
+        Ok(Target {
+            job: labels.remove("job").unwrap_or_else(|| self.job_name.clone()),
+            instance,
+            host,
+            port,
+            path: self.path_and_query(),
+            labels,
+            interval: self.scrape_interval,
+            timeout,
+            honor_labels: self.honor_labels,
+            honor_timestamps: self.honor_timestamps,
+            compression: self.enable_compression,
+            body_bytes: if self.body_size_limit == 0 {
+                BODY_BYTES
+            } else {
+                self.body_size_limit
+            } as usize,
+            limits: PageLimits {
+                samples: self.sample_limit,
+                labels: self.label_limit,
+                label_name_bytes: self.label_name_length_limit,
+                label_value_bytes: self.label_value_length_limit,
+            },
+        })
+    }
+
+    fn path_and_query(&self) -> String {
+        let mut path = self.metrics_path.clone();
+        let pairs = self
+            .params
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        for (n, (name, value)) in pairs.enumerate() {
+            path.push(if n == 0 && !self.metrics_path.contains('?') {
+                '?'
+            } else {
+                '&'
+            });
+            path.push_str(&encode(name));
+            path.push('=');
+            path.push_str(&encode(value));
+        }
+        path
+    }
+}
+
+impl Target {
+    /// The target of `--scrape URL`: every [`URL_INTERVAL`], `/metrics` unless the URL has a path.
+    pub fn from_url(url: &str) -> Result<Self, ConfigError> {
+        let help = "write http://host:port/path";
+        let full = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
+        };
+        let uri: Uri = full
+            .parse()
+            .map_err(|error| wrong("--scrape", format!("{url:?}: {error}"), help))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong("--scrape", format!("{url:?} is not plain http"), help));
+        }
+        let Some((host, port)) = host_and_port(&uri) else {
+            return Err(wrong("--scrape", format!("{url:?} names no host"), help));
+        };
+        let mut config = ScrapeConfig::new(URL_JOB);
+        config.scrape_interval = URL_INTERVAL;
+        let mut target = config.target(&address_with_port(&host, port), &BTreeMap::new(), URL_INTERVAL)?;
+        if let Some(path) = uri.path_and_query().filter(|path| path.as_str() != "/") {
+            target.path = path.as_str().to_owned();
+        }
+        Ok(target)
+    }
+
+    /// Where it is scraped.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.path)
+    }
+
+    pub(crate) fn authority(&self) -> String {
+        address_with_port(&self.host, self.port)
+    }
+
+    /// What the store is told of it.
+    pub(crate) fn source(&self, runtime: Runtime) -> SourceSpec {
+        let labels: Vec<(&str, &str)> = self
+            .labels
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        SourceSpec {
+            protocol: Protocol::Prometheus,
+            key: format!("{}\0{}\0{}", self.job, self.instance, self.url()).into_bytes(),
+            name: format!("{}/{}", self.job, self.instance),
+            runtime,
+            job: self.job.clone(),
+            instance: self.instance.clone(),
+            resource: Attributes::default(),
+            labels: Attributes::of(&labels),
+            honor_labels: self.honor_labels,
+            leaving: Leaving::ByReceiver,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.url(), self.job)
+    }
+}
+
+fn host_and_port(uri: &Uri) -> Option<(String, u16)> {
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_owned(), uri.port_u16().unwrap_or(80)))
+}
+
+fn address_with_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// Percent-encodes a part of a query.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// `1h30m`, `5s`, `100ms`: whole numbers with units, largest first.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 7] = [
+        ("y", 31_536_000_000),
+        ("w", 604_800_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
+    let (mut rest, mut millis, mut next) = (text.trim(), 0u64, 0);
+    if rest.is_empty() || rest == "0" {
+        return (rest == "0").then_some(Duration::ZERO);
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit_end = digits + rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let place = UNITS
+            .iter()
+            .position(|(unit, _)| *unit == &rest[digits..unit_end])?;
+        if place < next {
+            return None;
+        }
+        next = place + 1;
+        millis = millis.checked_add(number.checked_mul(UNITS[place].1)?)?;
+        rest = &rest[unit_end..];
+    }
+    Some(Duration::from_millis(millis))
+}
+
+fn format_duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "0s".into(),
+        millis if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
+        millis if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+        millis => format!("{millis}ms"),
+    }
+}
+
+/// `512KiB`, `10MB`, `1048576`; as in Prometheus KB and KiB are both 1024 bytes.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let shift = match text[digits..].trim() {
+        "" | "B" => 0,
+        "KB" | "KiB" => 10,
+        "MB" | "MiB" => 20,
+        "GB" | "GiB" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+mod duration {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(*duration))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).ok_or_else(|| {
+            de::Error::custom(format_args!(
+                "{text:?} is not a duration; write it with its unit, such as 5s or 1m30s"
+            ))
+        })
+    }
+}
+
+mod optional_duration {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => duration::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        duration::deserialize(deserializer).map(Some)
+    }
+}
+
+mod size {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(*size)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        struct Size;
+        impl de::Visitor<'_> for Size {
+            type Value = u64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as 10MB, or a number of bytes")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+                Ok(value)
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+                u64::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+                parse_size(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_becomes_a_target() {
+        let check = |url: &str, expected: &str| match Target::from_url(url) {
+            Ok(target) => assert_eq!(
+                format!("{} {} {}", target.url(), target.job, target.instance),
+                expected,
+                "{url}"
+            ),
+            Err(error) => assert_eq!(error.to_string(), expected, "{url}"),
+        };
+        check(
+            "http://127.0.0.1:8000",
+            "http://127.0.0.1:8000/metrics scrape 127.0.0.1:8000",
+        );
+        check(
+            "127.0.0.1:8000",
+            "http://127.0.0.1:8000/metrics scrape 127.0.0.1:8000",
+        );
+        check("http://worker/m?a=b", "http://worker:80/m?a=b scrape worker:80");
+        check(
+            "http://[::1]:9100/",
+            "http://[::1]:9100/metrics scrape [::1]:9100",
+        );
+        check(
+            "https://worker",
+            "--scrape: \"https://worker\" is not plain http; write http://host:port/path",
+        );
+        assert!(Target::from_url("http://").is_err());
+    }
+
+    #[test]
+    fn a_scrape_config_has_the_defaults_of_prometheus() {
+        let config: ScrapeConfig = serde_json::from_str(
+            r#"{"job_name": "w", "static_configs": [{"targets": ["a:1", "b:2"], "labels": {"env": "dev", "instance": "i"}}]}"#,
+        )
+        .expect("a good config");
+        let targets = config.targets().expect("good targets");
+        let first = &targets[0];
+        assert_eq!(
+            (
+                first.interval.as_secs(),
+                first.timeout.as_secs(),
+                first.body_bytes
+            ),
+            (60, 10, 64 << 20)
+        );
+        assert_eq!(
+            (first.url().as_str(), first.job.as_str(), first.instance.as_str()),
+            ("http://a:1/metrics", "w", "i")
+        );
+        assert_eq!(
+            (first.honor_labels, first.honor_timestamps, first.compression),
+            (false, true, true)
+        );
+        assert_eq!(first.labels, BTreeMap::from([("env".into(), "dev".into())]));
+        assert_eq!(targets.len(), 2);
+    }
+
+    #[test]
+    fn parameters_are_encoded() {
+        let mut config = ScrapeConfig::new("j");
+        config
+            .params
+            .insert("match[]".into(), vec!["a b".into(), "c".into()]);
+        assert_eq!(
+            config.path_and_query(),
+            "/metrics?match%5B%5D=a%20b&match%5B%5D=c"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_scraped_is_refused_by_its_key() {
+        let check = |json: &str, expected: &str| {
+            let error = match serde_json::from_str::<ScrapeConfig>(json) {
+                Ok(config) => config.targets().expect_err("a bad config").to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains(expected), "{json}: {error}");
+        };
+        check(r#"{"job_name": ""}"#, "job_name: it is empty");
+        check(
+            r#"{"job_name": "a", "scrape_interval": "5"}"#,
+            "\"5\" is not a duration",
+        );
+        check(
+            r#"{"job_name": "a", "scrape_interval": "5s", "scrape_timeout": "6s"}"#,
+            "longer than scrape_interval",
+        );
+        check(
+            r#"{"job_name": "a", "metrics_path": "m"}"#,
+            "metrics_path: \"m\" is no path",
+        );
+        check(
+            r#"{"job_name": "a", "scheme": "https"}"#,
+            "unknown variant `https`",
+        );
+        check(
+            r#"{"job_name": "a", "scrape_intervall": "5s"}"#,
+            "unknown field `scrape_intervall`",
+        );
+        check(
+            r#"{"job_name": "a", "body_size_limit": "5 potatoes"}"#,
+            "a size such as 10MB",
+        );
+        check(
+            r#"{"job_name": "a", "static_configs": [{"targets": ["http://a:1"]}]}"#,
+            "targets: ",
+        );
+        check(
+            r#"{"job_name": "a", "static_configs": [{"targets": ["a:1/m"]}]}"#,
+            "is not host:port",
+        );
+    }
+
+    #[test]
+    fn durations_and_sizes_are_read_as_prometheus_writes_them() {
+        let millis = |text: &str| parse_duration(text).map(|duration| duration.as_millis());
+        assert_eq!(millis("1m30s"), Some(90_000));
+        assert_eq!(millis("100ms"), Some(100));
+        assert_eq!(millis("1d"), Some(86_400_000));
+        for bad in ["", "5", "s", "5s1m", "1.5s", "5 s", "99999999999999999999s"] {
+            assert_eq!(millis(bad), None, "{bad:?}");
+        }
+        assert_eq!(
+            (
+                parse_size("10MB"),
+                parse_size("1KiB"),
+                parse_size("7"),
+                parse_size("x")
+            ),
+            (Some(10 << 20), Some(1024), Some(7), None)
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! Points into cells, and every sample into the ledger.
+
+use dichroic_model::{Number, SourceId, UnixNanos};
+use dichroic_pipeline::{DropReason, HistogramPoint, Signal, Store, SummaryPoint};
+
+use super::points::{Memory, NO_TIME, Point};
+use super::{Ingested, Moment};
+use crate::parse::FamilyKind;
+
+/// What came of applying a page, in samples.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub applied: u64,
+    dropped: Vec<(DropReason, u64)>,
+    pub added: u64,
+    /// The store no longer knows a series that memory points to: it must be met again.
+    pub must_rebuild: bool,
+}
+
+impl Outcome {
+    fn drop(&mut self, reason: DropReason, samples: u64) {
+        match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += samples,
+            None => self.dropped.push((reason, samples)),
+        }
+    }
+
+    /// Writes the account: every sample was either applied or dropped.
+    pub(super) fn account(mut self, store: &mut Store, source: SourceId, duplicates: u64) -> Ingested {
+        if duplicates > 0 {
+            self.drop(DropReason::Duplicate, duplicates);
+        }
+        let samples = self.applied + self.dropped.iter().map(|(_, count)| count).sum::<u64>();
+        let ledger = store.ledger_mut();
+        ledger.received(source, Signal::Metrics, samples);
+        ledger.applied(source, Signal::Metrics, self.applied);
+        for (reason, count) in self.dropped {
+            ledger.dropped(source, Signal::Metrics, reason, count);
+        }
+        Ingested {
+            samples,
+            applied: self.applied,
+            added: self.added,
+            replayed: true,
+        }
+    }
+}
+
+/// Writes the values noted in memory.
+pub(super) fn apply(memory: &Memory, store: &mut Store, moment: Moment) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut writer = Writer {
+        memory,
+        store,
+        moment,
+        counts: Vec::new(),
+        quantiles: Vec::new(),
+    };
+    for point in &memory.points {
+        let samples = u64::from(point.samples);
+        match writer.write(point) {
+            Ok(()) => outcome.applied += samples,
+            Err(reason) => {
+                outcome.must_rebuild |= reason == DropReason::SeriesGone;
+                outcome.drop(reason, samples);
+            }
+        }
+    }
+    outcome
+}
+
+struct Writer<'m> {
+    memory: &'m Memory,
+    store: &'m mut Store,
+    moment: Moment,
+    counts: Vec<u64>,
+    quantiles: Vec<(f64, f64)>,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn write(&mut self, point: &Point) -> Result<(), DropReason> {
+        let series = point.series?;
+        let (start, now) = (self.start(point), self.moment.now);
+        match point.kind {
+            FamilyKind::Histogram | FamilyKind::GaugeHistogram => {
+                self.fill_counts(point)?;
+                let sum = self.memory.value(point.sum).map(number);
+                let histogram = HistogramPoint {
+                    counts: &self.counts,
+                    sum,
+                    min_max: None,
+                };
+                self.store
+                    .set_histogram(series, &histogram, start, self.time(point), now)
+            }
+            FamilyKind::Summary => {
+                self.quantiles.clear();
+                let parts = self.memory.parts_of(point).iter();
+                self.quantiles
+                    .extend(parts.filter_map(|&(q, line)| Some((q, self.memory.value(line)?))));
+                let summary = SummaryPoint {
+                    count: self.memory.value(point.main).map_or(Ok(0), whole)?,
+                    sum: number(self.memory.value(point.sum).unwrap_or(0.0)),
+                    quantiles: &self.quantiles,
+                };
+                self.store
+                    .set_summary(series, &summary, start, self.time(point), now)
+            }
+            _ => {
+                let value = self.memory.value(point.main).ok_or(DropReason::Malformed)?;
+                self.store
+                    .set_number(series, number(value), start, self.time(point), now)
+            }
+        }
+    }
+
+    /// Counts per bucket out of cumulative ones. What is not whole, or falls, is no histogram.
+    fn fill_counts(&mut self, point: &Point) -> Result<(), DropReason> {
+        self.counts.clear();
+        let mut below = 0;
+        for &(_, line) in self.memory.parts_of(point) {
+            let count = whole(self.memory.value(line).unwrap_or(f64::NAN))?;
+            self.counts
+                .push(count.checked_sub(below).ok_or(DropReason::Buckets)?);
+            below = count;
+        }
+        if !point.closed {
+            let total = self.memory.value(point.main).map_or(Ok(below), whole)?;
+            self.counts
+                .push(total.checked_sub(below).ok_or(DropReason::Buckets)?);
+        }
+        Ok(())
+    }
+
+    fn start(&self, point: &Point) -> UnixNanos {
+        match self.memory.value(point.created) {
+            // Saturates: what is no time is as good as none.
+            Some(seconds) if seconds > 0.0 => ((seconds * 1e6).round() as u64).saturating_mul(1_000),
+            _ => 0,
+        }
+    }
+
+    /// The newest of its lines' own times, or that of the scrape.
+    fn time(&self, point: &Point) -> UnixNanos {
+        if !self.moment.honor_timestamps {
+            return self.moment.scraped;
+        }
+        let line = self
+            .memory
+            .parts_of(point)
+            .last()
+            .map_or(point.main, |(_, line)| *line);
+        match self.memory.lines.get(line as usize).map(|line| line.time) {
+            Some(time) if time != NO_TIME => u64::try_from(time).unwrap_or(0),
+            _ => self.moment.scraped,
+        }
+    }
+}
+
+/// Whole numbers become integers, which pages show faster and sums keep exact.
+#[inline]
+fn number(value: f64) -> Number {
+    const EXACT: f64 = (1u64 << 53) as f64;
+    let whole = value as i64;
+    if value.abs() < EXACT && whole as f64 == value && (whole != 0 || value.is_sign_positive()) {
+        Number::int(whole)
+    } else {
+        Number::float(value)
+    }
+}
+
+fn whole(value: f64) -> Result<u64, DropReason> {
+    if value >= 0.0 && value < 1.9e19 && value.fract() == 0.0 {
+        Ok(value as u64)
+    } else {
+        Err(DropReason::Buckets)
+    }
+}

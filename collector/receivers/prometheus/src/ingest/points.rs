@@ -1,0 +1,104 @@
+//! What is remembered of a page: its lines, and the points they make up.
+
+use dichroic_model::Fingerprint;
+use dichroic_pipeline::{DropReason, SeriesRef, Store};
+use hashbrown::HashTable;
+
+use crate::parse::FamilyKind;
+
+/// No line.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A sample without a time of its own.
+pub(super) const NO_TIME: i64 = i64::MIN;
+
+/// One sample line, in the order of the page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
+    /// Of `name{...}` as it stands.
+    pub fp: Fingerprint,
+    pub value: f64,
+    /// Nanoseconds since the epoch, or [`NO_TIME`].
+    pub time: i64,
+    /// The replay that last met it.
+    pub seen: u32,
+}
+
+/// Lines that are one data point: a number, or the parts of a histogram or summary.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    /// Of family, labels and bounds: what the store knows it by.
+    pub fp: Fingerprint,
+    /// Its place in the store, or why it has none.
+    pub series: Result<SeriesRef, DropReason>,
+    pub kind: FamilyKind,
+    /// The value; the count of a histogram or summary.
+    pub main: u32,
+    pub sum: u32,
+    /// The line that tells when it began.
+    pub created: u32,
+    /// First of its buckets or quantiles in [`Memory::parts`], ascending by bound, and how many they are.
+    pub parts: (u32, u32),
+    /// Whether the last bucket is that of +Inf.
+    pub closed: bool,
+    /// Lines it is made of.
+    pub samples: u32,
+}
+
+impl Point {
+    pub fn leave(&self, store: &mut Store) {
+        if let Ok(series) = self.series {
+            store.leave(series);
+        }
+    }
+
+    pub fn is_histogram(&self) -> bool {
+        matches!(self.kind, FamilyKind::Histogram | FamilyKind::GaugeHistogram)
+    }
+}
+
+/// A page as it was last time.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub lines: Vec<Line>,
+    /// Lines by fingerprint, for pages whose order changes.
+    pub index: HashTable<u32>,
+    pub points: Vec<Point>,
+    /// Lines of buckets and quantiles, with their bounds.
+    pub parts: Vec<(f64, u32)>,
+    /// Over all lines that begin with `#`.
+    pub comments: u64,
+    pub openmetrics: bool,
+    /// Whether a replay may stand for a parse: not if a series was refused (there may be room now) or a sample carries what
+    /// only the parser reads.
+    pub replayable: bool,
+    /// The number of the replay under way.
+    pub turn: u32,
+}
+
+impl Memory {
+    pub fn find(&self, fp: Fingerprint) -> Option<u32> {
+        self.index
+            .find(fp.low, |&line| self.lines[line as usize].fp == fp)
+            .copied()
+    }
+
+    pub fn insert(&mut self, line: Line) -> u32 {
+        let at = self.lines.len() as u32;
+        self.lines.push(line);
+        let lines = &self.lines;
+        self.index
+            .insert_unique(line.fp.low, at, |&line| lines[line as usize].fp.low);
+        at
+    }
+
+    pub fn parts_of(&self, point: &Point) -> &[(f64, u32)] {
+        let (first, count) = point.parts;
+        &self.parts[first as usize..(first + count) as usize]
+    }
+
+    /// The value of a line, if there is one.
+    pub fn value(&self, line: u32) -> Option<f64> {
+        self.lines.get(line as usize).map(|line| line.value)
+    }
+}

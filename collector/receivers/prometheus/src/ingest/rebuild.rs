@@ -1,0 +1,402 @@
+//! The long way: a page read by the parser, its samples assembled to points, its points made known to the store.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use dichroic_model::{
+    AttributeValue, Exemplar, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Scope, SeriesDef,
+    SourceId, Temporality,
+};
+use dichroic_pipeline::Store;
+use foldhash::HashMap as FoldMap;
+
+use super::points::{Line, Memory, NO_TIME, NONE, Point};
+use super::replay::mix;
+use super::{Format, PageError, PageLimits};
+use crate::parse::{Escaped, FamilyKind, Item, ParseError, Role, Sample, openmetrics, text};
+
+/// A page that was read whole and found good, not yet known to the store.
+pub(super) struct Build<'a> {
+    memory: Memory,
+    drafts: Vec<Draft<'a>>,
+    by_key: FoldMap<Fingerprint, u32>,
+    families: FoldMap<&'a str, Family<'a>>,
+    fingerprints: &'a Fingerprinter,
+    /// Samples whose series the page had shown before.
+    pub duplicates: u64,
+    key: Vec<u8>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Family<'a> {
+    help: Escaped<'a>,
+    unit: &'a str,
+}
+
+/// A point in the making.
+struct Draft<'a> {
+    /// One of its samples, which names it.
+    sample: Sample<'a>,
+    key: Fingerprint,
+    point: Point,
+    parts: Vec<(f64, u32)>,
+}
+
+enum Parser<'a> {
+    Text(text::Parser<'a>),
+    OpenMetrics(openmetrics::Parser<'a>),
+}
+
+impl<'a> Parser<'a> {
+    fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
+        match self {
+            Self::Text(parser) => parser.next_item(),
+            Self::OpenMetrics(parser) => parser.next_item(),
+        }
+    }
+}
+
+/// Reads the page. An error comes with the number of samples that were read until there.
+pub(super) fn read<'a>(
+    body: &'a [u8],
+    format: Format,
+    limits: &PageLimits,
+    fingerprints: &'a Fingerprinter,
+) -> Result<Build<'a>, (PageError, u64)> {
+    let mut parser = match format {
+        Format::Text => Parser::Text(text::Parser::new(body)),
+        Format::OpenMetrics { quoted_names: false } => Parser::OpenMetrics(openmetrics::Parser::new(body)),
+        Format::OpenMetrics { quoted_names: true } => {
+            Parser::OpenMetrics(openmetrics::Parser::new(body).with_quoted_names())
+        }
+    };
+    let mut build = Build {
+        memory: Memory {
+            openmetrics: format != Format::Text,
+            replayable: true,
+            ..Memory::default()
+        },
+        drafts: Vec::new(),
+        by_key: HashMap::default(),
+        families: HashMap::default(),
+        fingerprints,
+        duplicates: 0,
+        key: Vec::new(),
+    };
+    let mut samples = 0u64;
+    loop {
+        let item = parser.next_item().map_err(|error| (error.into(), samples + 1))?;
+        match item {
+            None => break,
+            Some(Item::Help { family, text }) => build.families.entry(family.0).or_default().help = text,
+            Some(Item::Unit { family, unit }) => build.families.entry(family.0).or_default().unit = unit,
+            Some(Item::Type { .. }) => {}
+            Some(Item::Sample(sample)) => {
+                samples += 1;
+                if samples > limits.max_samples() as u64 {
+                    return Err((
+                        PageError::Samples {
+                            limit: limits.max_samples(),
+                        },
+                        samples,
+                    ));
+                }
+                check_labels(&sample, limits, body).map_err(|error| (error, samples))?;
+                build.add(sample);
+            }
+        }
+    }
+    build.memory.comments = comments(body, format);
+    Ok(build)
+}
+
+/// The hash over comments as a replay would make it; a page it cannot pass is not replayable, which the hash then shows.
+fn comments(body: &[u8], format: Format) -> u64 {
+    let openmetrics = format != Format::Text;
+    let (mut hash, mut samples, mut rest) = (0, 0, body);
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        match rest.first() {
+            Some(b'#') => hash = mix(hash, &rest[..end], samples, openmetrics),
+            _ => samples += 1,
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    hash
+}
+
+fn check_labels(sample: &Sample<'_>, limits: &PageLimits, body: &[u8]) -> Result<(), PageError> {
+    if (limits.labels, limits.label_name_bytes, limits.label_value_bytes) == (0, 0, 0) {
+        return Ok(());
+    }
+    let over = |size: usize, limit: usize| limit != 0 && size > limit;
+    let error = |what, limit, key| {
+        let at = sample.series.raw.as_ptr() as usize - body.as_ptr() as usize;
+        let line = memchr::memchr_iter(b'\n', &body[..at.min(body.len())]).count() + 1;
+        Err(PageError::Labels {
+            line,
+            what,
+            limit,
+            key,
+        })
+    };
+    if over(sample.series.labels.into_iter().count() + 1, limits.labels) {
+        return error("the number of labels", limits.labels, "label_limit");
+    }
+    for (name, value) in sample.series.labels {
+        if over(name.0.len(), limits.label_name_bytes) {
+            return error(
+                "a label's name",
+                limits.label_name_bytes,
+                "label_name_length_limit",
+            );
+        }
+        if over(value.0.len(), limits.label_value_bytes) {
+            return error(
+                "a label's value",
+                limits.label_value_bytes,
+                "label_value_length_limit",
+            );
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Build<'a> {
+    fn add(&mut self, sample: Sample<'a>) {
+        let fp = self.fingerprints.of(sample.series.raw);
+        let time = sample.timestamp_ns.unwrap_or(NO_TIME);
+        if let Some(before) = self.memory.find(fp) {
+            // A replay takes each series once, so a page with repeats is always parsed.
+            (self.duplicates, self.memory.replayable) = (self.duplicates + 1, false);
+            let line = &mut self.memory.lines[before as usize];
+            if time > line.time {
+                (line.value, line.time) = (sample.value, time);
+            }
+            return;
+        }
+        // What stands behind the value is only read by the parser; text with times alone is replayed by it line by line.
+        let replayable =
+            sample.exemplar.is_none() && (sample.timestamp_ns.is_none() || !self.memory.openmetrics);
+        self.memory.replayable &= replayable;
+        let line = self.memory.insert(Line {
+            fp,
+            value: sample.value,
+            time,
+            seen: 0,
+        });
+        let key = self.key_of(&sample);
+        let draft = match self.by_key.get(&key) {
+            Some(&draft) => &mut self.drafts[draft as usize],
+            None => {
+                self.by_key.insert(key, self.drafts.len() as u32);
+                self.drafts.push(Draft::new(sample, key));
+                self.drafts.last_mut().expect("just pushed")
+            }
+        };
+        draft.take(&sample, line);
+    }
+
+    /// The point a sample belongs to: family and labels, without the label that tells parts apart and without empty ones.
+    fn key_of(&mut self, sample: &Sample<'a>) -> Fingerprint {
+        let mut labels = labels_of(sample);
+        labels.sort_unstable();
+        self.key.clear();
+        self.key.push(sample.kind as u8);
+        self.key.extend_from_slice(sample.family.0.as_bytes());
+        for (name, value) in &labels {
+            for text in [name, value] {
+                self.key.push(0xff); // no UTF-8 text has this byte
+                self.key.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.fingerprints.of(&self.key)
+    }
+
+    /// Makes the points known to the store; series that `before` had and this page has not leave. Gives the new memory and
+    /// how many series are new.
+    pub(super) fn settle(mut self, store: &mut Store, source: SourceId, before: &Memory) -> (Memory, u64) {
+        for draft in &mut self.drafts {
+            draft.finish(&mut self.memory.parts, self.fingerprints);
+        }
+        let kept: foldhash::HashSet<Fingerprint> = self.drafts.iter().map(|draft| draft.point.fp).collect();
+        before
+            .points
+            .iter()
+            .filter(|point| !kept.contains(&point.fp))
+            .for_each(|point| point.leave(store));
+        let (mut added, families) = (0, self.families);
+        for draft in &mut self.drafts {
+            if let Some(series) = store.find(draft.point.fp) {
+                draft.point.series = Ok(series);
+            } else if draft.is_complete() {
+                let family = families.get(draft.sample.family.0).copied().unwrap_or_default();
+                draft.point.series = draft.define(store, source, family).map_err(|refused| refused.0);
+                added += u64::from(draft.point.series.is_ok());
+            }
+            if let (Ok(series), Some(exemplar)) = (draft.point.series, draft.sample.exemplar) {
+                store.set_exemplar(series, owned(&exemplar));
+            }
+            self.memory.replayable &= draft.point.series.is_ok() || !draft.is_complete();
+        }
+        self.memory.points = self.drafts.into_iter().map(|draft| draft.point).collect();
+        (self.memory, added)
+    }
+}
+
+/// The labels that identify a sample's point.
+fn labels_of<'a>(sample: &Sample<'a>) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let part = sample.kind.part_label(sample.role);
+    let labels = sample
+        .series
+        .labels
+        .into_iter()
+        .filter(|(name, _)| Some(name.0) != part);
+    labels
+        .filter(|(_, value)| !value.0.is_empty())
+        .map(|(name, value)| (name.decode(), value.decode()))
+        .collect()
+}
+
+fn owned(exemplar: &crate::parse::Exemplar<'_>) -> Exemplar {
+    let text = |value: Escaped<'_>| AttributeValue::Str(Cow::Owned(value.decode().into_owned()));
+    let mut labels: Vec<_> = exemplar
+        .labels
+        .into_iter()
+        .map(|(name, value)| (Cow::Owned(name.decode().into_owned()), text(value)))
+        .collect();
+    Exemplar {
+        value: exemplar.value,
+        time: exemplar
+            .timestamp_ns
+            .and_then(|time| u64::try_from(time).ok())
+            .unwrap_or(0),
+        attributes: dichroic_model::Attributes::pack(&mut labels),
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn new(sample: Sample<'a>, key: Fingerprint) -> Self {
+        let point = Point {
+            fp: key,
+            series: Err(dichroic_pipeline::DropReason::Malformed),
+            kind: sample.kind,
+            main: NONE,
+            sum: NONE,
+            created: NONE,
+            parts: (0, 0),
+            closed: false,
+            samples: 0,
+        };
+        Self {
+            sample,
+            key,
+            point,
+            parts: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, sample: &Sample<'a>, line: u32) {
+        self.point.samples += 1;
+        match sample.role {
+            Role::Value | Role::Total | Role::Count => self.point.main = line,
+            Role::Sum => self.point.sum = line,
+            Role::Created => self.point.created = line,
+            Role::Bucket | Role::Quantile => {
+                if let Some(bound) = part_bound(sample) {
+                    self.parts.push((bound, line));
+                }
+            }
+        }
+        // The newest example, and a name that shows the value rather than its start.
+        if sample.exemplar.is_some() || (self.sample.role == Role::Created && self.sample.exemplar.is_none())
+        {
+            self.sample = *sample;
+        }
+    }
+
+    /// Whether there is a value to write, and not only a start time or a sum.
+    fn is_complete(&self) -> bool {
+        self.point.main != NONE || !self.parts.is_empty()
+    }
+
+    /// Sorts the parts, and lets the fingerprint speak for the bounds too: other bounds are another series.
+    fn finish(&mut self, parts: &mut Vec<(f64, u32)>, fingerprints: &Fingerprinter) {
+        self.parts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        self.parts.dedup_by(|later, kept| later.0 == kept.0);
+        self.point.closed = self
+            .parts
+            .last()
+            .is_some_and(|(bound, _)| *bound == f64::INFINITY);
+        self.point.parts = (parts.len() as u32, self.parts.len() as u32);
+        parts.extend_from_slice(&self.parts);
+        if self.point.is_histogram() {
+            let mut bytes = Vec::with_capacity(16 + self.parts.len() * 8);
+            bytes.extend_from_slice(&self.key.low.to_le_bytes());
+            bytes.extend_from_slice(&self.key.high.to_le_bytes());
+            self.parts
+                .iter()
+                .for_each(|(bound, _)| bytes.extend_from_slice(&bound.to_bits().to_le_bytes()));
+            self.point.fp = fingerprints.of(&bytes);
+        }
+    }
+
+    fn define(
+        &self,
+        store: &mut Store,
+        source: SourceId,
+        family: Family<'_>,
+    ) -> Result<dichroic_pipeline::SeriesRef, dichroic_pipeline::Refused> {
+        let bounds = self.point.is_histogram().then(|| {
+            let finite: Vec<f64> = self
+                .parts
+                .iter()
+                .map(|(bound, _)| *bound)
+                .filter(|bound| bound.is_finite())
+                .collect();
+            store.intern_bounds(&finite)
+        });
+        let name = match self.sample.role {
+            Role::Total => self.sample.series.name.decode(),
+            _ => self.sample.family.decode(),
+        };
+        let help = family.help.decode();
+        let attributes = labels_of(&self.sample)
+            .into_iter()
+            .map(|(name, value)| (name, AttributeValue::Str(value)));
+        let def = SeriesDef {
+            source,
+            scope: &Scope::default(),
+            name: &name,
+            style: NameStyle::Verbatim,
+            unit: family.unit,
+            help: &help,
+            kind: metric_kind(self.point.kind),
+            temporality: Temporality::Cumulative,
+            factor: Factor::ONE,
+            attributes: attributes.collect(),
+            bounds,
+        };
+        store.define(self.point.fp, def)
+    }
+}
+
+/// The bound of a bucket or the quantile of a summary's value.
+fn part_bound(sample: &Sample<'_>) -> Option<f64> {
+    let label = sample.kind.part_label(sample.role)?;
+    let bound: f64 = sample.series.labels.get(label)?.decode().parse().ok()?;
+    (!bound.is_nan()).then_some(bound)
+}
+
+fn metric_kind(kind: FamilyKind) -> MetricKind {
+    match kind {
+        FamilyKind::Unknown => MetricKind::Unknown,
+        FamilyKind::Gauge => MetricKind::Gauge,
+        FamilyKind::Counter => MetricKind::COUNTER,
+        FamilyKind::StateSet => MetricKind::StateSet,
+        FamilyKind::Info => MetricKind::Info,
+        FamilyKind::Histogram => MetricKind::Histogram,
+        FamilyKind::GaugeHistogram => MetricKind::GaugeHistogram,
+        FamilyKind::Summary => MetricKind::Summary,
+    }
+}
