@@ -1,0 +1,99 @@
+%% The records that the hot path and its builders share. Internal: nothing outside this application includes it.
+
+-define(STATIC, dichroic_handler).            % persistent_term key of #static{}
+-define(MAX_EVENTS, 8192).                    % event slots in a relay's life; one per event name ever planned
+-define(MAX_ENTRIES, 4096).                   % entry slots: 2,000 of a plan, and those still leaving
+-define(MAX_STREAMS, 1024).                   % stream contents (subs) and stream accounts (rows)
+-define(MAX_SHARDS, 16).
+
+%% Cells of `acct`, three for each entry slot, after the fixed ones.
+-define(ACCT_FAILURES, 1).
+-define(ACCT_REATTACHED, 2).
+-define(ACCT_SERIES, 3).                      % series alive, all entries
+-define(ACCT_SERIES_CAP, 4).
+-define(ACCT_FIXED, 8).
+-define(ACCT_PER_ENTRY, 8).
+-define(SKIP_ABSENT, 1).
+-define(SKIP_NOT_NUMERIC, 2).
+-define(SKIP_RANGE, 3).
+-define(OVERFLOWED, 4).
+-define(ENTRY_SERIES, 5).                     % series alive of this entry
+
+%% Cells of `rows`, eight for each stream account. Drop cells are numbered by the reason of a GAP.
+-define(ROWS_PER_STREAM, 8).
+-define(ROWS_SENT, 1).
+-define(ROWS_SAMPLED, 2).                     % running number that the sampler hashes
+-define(DROP_OVERLOAD, 4).
+-define(DROP_RATE, 5).
+-define(DROP_BROKEN, 6).
+-define(DROP_TOO_LARGE, 7).
+
+%% Cells of `credit`: four fixed ones, then rows in flight by shard, a cache line apart.
+-define(CREDIT_MAX, 1).
+-define(RATE_SECOND, 2).
+-define(RATE_COUNT, 3).
+-define(RATE_MAX, 4).
+-define(CREDIT_CELL(Shard), (8 * (Shard) + 1)).
+
+%% Cells of one series. A counter has one; a sum two; a histogram its count (written last, read first), both parts of
+%% the sum, the zero bucket (exponential) or the first bucket (bounds), and the others.
+-define(CELL_SUM_INT, 1).
+-define(CELL_SUM_FLOAT, 2).
+-define(CELL_COUNT, 1).
+-define(CELL_INT, 2).
+-define(CELL_FLOAT, 3).
+-define(CELL_ZERO, 4).
+-define(CELL_BUCKETS, 5).
+
+%% What every handler call reads first. Written once per epoch, so that persistent_term is not rewritten.
+-record(static, {
+    epoch       :: integer(),
+    shards      :: pos_integer(),
+    tables      :: tuple(),                   % one ETS table a shard: {{EntrySlot, Labels}, AtomicsRef}
+    relays      :: tuple(),                   % registered names, one a shard
+    slots       :: atomics:atomics_ref(),     % event slot -> program id, 0 = nothing
+    acct        :: atomics:atomics_ref(),
+    subs        :: atomics:atomics_ref(),     % stream content -> stream account, 0 = nobody wants it
+    rows        :: atomics:atomics_ref(),
+    credit      :: atomics:atomics_ref(),
+    series      :: ets:tid(),                 % {{EntrySlot, Labels}, StartNs}
+    lasts       :: ets:tid(),                 % {{EntrySlot, Labels}, Value, Writes}
+    fresh       :: ets:tid(),                 % {Unique, {EntrySlot, Labels}, AtomicsRef | last}
+    streams     :: ets:tid()                  % {Account, Schema}
+}).
+
+%% One aggregate of a plan, compiled. Everything the handler needs is inside.
+-record(entry, {
+    slot = 0    :: non_neg_integer(),
+    key         :: integer(),
+    type        :: counter | sum | last | exponential | buckets,
+    value       :: undefined | dichroic_expr:expr(),
+    factor = 1.0 :: float(),
+    grid        :: undefined | tuple(),       % dichroic_bucket:grid() or a tuple of bounds
+    size = 1    :: pos_integer(),             % atomics cells of one series in one shard
+    cap         :: pos_integer(),
+    expire_s = 0 :: non_neg_integer(),        % 0 = never
+    late = []   :: [none | name]              % what is left to do to each label when it is defined
+}).
+
+%% Entries that look at an event alike: the condition and the labels are computed once for all of them.
+-record(group, {
+    keep        :: [dichroic_expr:condition()],
+    labels      :: [dichroic_expr:expr()],
+    entries     :: [#entry{}]
+}).
+
+-record(stream, {
+    content = 0 :: non_neg_integer(),
+    keep        :: [dichroic_expr:condition()],
+    columns     :: [dichroic_expr:expr()],
+    sample      :: float()
+}).
+
+%% What one event means. Lives in persistent_term under {dichroic_program, Id}; never rewritten.
+-record(program, {
+    string_cap  :: pos_integer(),
+    groups      :: [#group{}],
+    streams     :: [#stream{}],
+    carries     :: [{CarryKey :: tuple(), clear | dichroic_expr:expr()}]
+}).

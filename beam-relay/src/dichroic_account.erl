@@ -1,0 +1,76 @@
+%% @doc The relay's own account, sent like any totals under the reserved keys, so that the collector's ledger is exact.
+%%
+%% Owned by the engine. flush/4 reads every counter of the account and returns what changed; on a new connection all of
+%% it, rows_sent first, so that the collector can tell what was lost in a break. The rows of a stream that was withdrawn
+%% stay until their last reading is acknowledged.
+-module(dichroic_account).
+
+-include("dichroic.hrl").
+
+-export([new/0, reconnected/1, flush/4]).
+-export_type([account/0]).
+
+-define(KEY_SENT, 1).
+-define(KEY_DROPPED, 2).
+-define(KEY_SKIPPED, 3).
+-define(KEY_FAILURES, 4).
+-define(KEY_REATTACHED, 5).
+-define(KEY_OVERFLOWED, 6).
+
+%% What was last sent: {Key, Labels} => {Id, Value}
+-opaque account() :: #{{1..6, list()} => {non_neg_integer(), integer()}}.
+
+-spec new() -> account().
+new() -> #{}.
+
+-spec reconnected(account()) -> account().
+reconnected(_) -> #{}.
+
+%% @doc Changed rows are put in front of `numbers'. `Streams' are the accounts of rows: number and schema.
+-spec flush(#static{}, [#entry{}], [{pos_integer(), non_neg_integer()}], {dichroic_totals:out(), account()}) ->
+    {dichroic_totals:out(), account()}.
+flush(St, Entries, Streams, {Out, Account}) ->
+    Readings = readings(St, Entries, Streams),
+    Gone = maps:without([K || {K, _} <- Readings], Account),
+    #{freed := Freed, ids := Ids} = Out,
+    Out1 = Out#{freed := [Id || {Id, _} <- maps:values(Gone)] ++ Freed},
+    {Rows, Defines, Ids1, Kept} = lists:foldl(
+        fun(R, Acc) -> reading(St, R, Acc) end,
+        {[], [], Ids, maps:without(maps:keys(Gone), Account)}, Readings),
+    #{numbers := Numbers, defines := Before} = Out1,
+    {Out1#{ids := Ids1, numbers := Numbers ++ Rows, defines := Defines ++ Before}, Kept}.
+
+reading(St, {{Key, Labels} = K, V}, {Rows, Defines, Ids, Account} = Acc) ->
+    case Account of
+        #{K := {_, V}} -> Acc;
+        #{K := {Id, _}} -> {[{Id, V, 0.0} | Rows], Defines, Ids, Account#{K := {Id, V}}};
+        _ ->
+            case take_id(Ids) of
+                none -> Acc;
+                {Id, Ids1} ->
+                    Define = {Id, #{<<"key">> => Key, <<"labels">> => Labels, <<"start">> => St#static.epoch}},
+                    {[{Id, V, 0.0} | Rows], [Define | Defines], Ids1, Account#{K => {Id, V}}}
+            end
+    end.
+
+take_id({Next, [Id | Freed], Limit}) -> {Id, {Next, Freed, Limit}};
+take_id({Next, [], Limit}) when Next < Limit -> {Next, {Next + 1, [], Limit}};
+take_id(_) -> none.
+
+readings(St, Entries, Streams) ->
+    [{{?KEY_SENT, [Schema]}, rows(St, A, ?ROWS_SENT)} || {A, Schema} <- Streams]
+    ++ [{{?KEY_DROPPED, [Schema, Reason]}, N} || {A, Schema} <- Streams,
+                                                 Reason <- [?DROP_OVERLOAD, ?DROP_RATE, ?DROP_BROKEN, ?DROP_TOO_LARGE],
+                                                 (N = rows(St, A, Reason)) > 0]
+    ++ [{{?KEY_SKIPPED, [Key, Why]}, N} || #entry{key = Key, slot = Slot} <- Entries,
+                                           {Cell, Why} <- [{?SKIP_ABSENT, <<"absent">>},
+                                                           {?SKIP_NOT_NUMERIC, <<"not_numeric">>},
+                                                           {?SKIP_RANGE, <<"out_of_range">>}],
+                                           (N = acct(St, dichroic_store:acct(Slot, Cell))) > 0]
+    ++ [{{?KEY_FAILURES, []}, N} || (N = acct(St, ?ACCT_FAILURES)) > 0]
+    ++ [{{?KEY_REATTACHED, []}, N} || (N = acct(St, ?ACCT_REATTACHED)) > 0]
+    ++ [{{?KEY_OVERFLOWED, [Key]}, N} || #entry{key = Key, slot = Slot} <- Entries,
+                                         (N = acct(St, dichroic_store:acct(Slot, ?OVERFLOWED))) > 0].
+
+rows(#static{rows = Rows}, Account, Cell) -> atomics:get(Rows, (Account - 1) * ?ROWS_PER_STREAM + Cell).
+acct(#static{acct = Acct}, Cell) -> atomics:get(Acct, Cell).

@@ -1,0 +1,75 @@
+%% @doc Which bucket a number falls into: base-2 exponential buckets from the bits of the float, explicit ones by bounds.
+%%
+%% grid/3 is called once per plan entry; index/2 and bound/2 by the handler for every observation. Bucket i of scale s is
+%% (b^i, b^(i+1)] with b = 2^(2^-s), as in OTLP. The inner boundaries are irrational for s > 0: each is held as the largest
+%% 52-bit mantissa below it, found with whole numbers, so that no observation lands beside its bucket by rounding.
+-module(dichroic_bucket).
+
+-export([grid/3, size/1, least/1, index/2, bound/2]).
+-export_type([grid/0]).
+
+%% {Scale, Least index, Greatest index, Boundaries inside one octave}
+-type grid() :: {-4..4, integer(), integer(), tuple()}.
+
+-define(MANTISSA, 52).
+
+-spec grid(-4..4, integer(), integer()) -> grid().
+grid(Scale, Lo, Hi) when Scale >= 0 ->
+    Inner = [boundary(K, Scale) || K <- lists:seq(1, (1 bsl Scale) - 1)],
+    {Scale, (Lo bsl Scale) - 1, (Hi bsl Scale) - 1, list_to_tuple(Inner ++ [1 bsl ?MANTISSA])};
+grid(Scale, Lo, Hi) ->
+    {Scale, (Lo - 1) bsr -Scale, (Hi - 1) bsr -Scale, {}}.
+
+%% The largest m with (1 + m/2^52)^(2^s) =< 2^k.
+boundary(K, Scale) ->
+    Power = 1 bsl Scale,
+    Limit = 1 bsl (K + ?MANTISSA * Power),
+    bisect(0, 1 bsl ?MANTISSA, fun(M) -> power((1 bsl ?MANTISSA) + M, Scale) =< Limit end).
+
+power(X, 0) -> X;
+power(X, S) -> power(X * X, S - 1).
+
+bisect(Lo, Hi, _) when Hi - Lo =< 1 -> Lo;
+bisect(Lo, Hi, Fits) ->
+    Mid = (Lo + Hi) bsr 1,
+    case Fits(Mid) of
+        true -> bisect(Mid, Hi, Fits);
+        false -> bisect(Lo, Mid, Fits)
+    end.
+
+-spec size(grid()) -> pos_integer().
+size({_, Least, Greatest, _}) -> Greatest - Least + 1.
+
+-spec least(grid()) -> integer().
+least({_, Least, _, _}) -> Least.
+
+%% @doc Index of a positive float, clamped to the grid.
+-spec index(float(), grid()) -> integer().
+index(F, {Scale, Least, Greatest, Inner}) ->
+    <<_:1, E:11, M:?MANTISSA>> = <<F/float>>,
+    clamp(raw(E - 1023, M, Scale, Inner), Least, Greatest).
+
+raw(E, 0, Scale, _) when Scale >= 0 -> (E bsl Scale) - 1;
+raw(E, M, Scale, Inner) when Scale >= 0 -> (E bsl Scale) + inner(M bsr (?MANTISSA - Scale), M, Inner);
+raw(E, 0, Scale, _) -> (E - 1) bsr -Scale;
+raw(E, _, Scale, _) -> E bsr -Scale.
+
+%% The linear guess is never too high, and too low by two at most: 2^s log2(1+x) - 2^s x < 1.4 for s =< 4.
+inner(J, M, Inner) when M > element(J + 1, Inner) -> inner(J + 1, M, Inner);
+inner(J, _, _) -> J.
+
+clamp(I, Least, _) when I < Least -> Least;
+clamp(I, _, Greatest) when I > Greatest -> Greatest;
+clamp(I, _, _) -> I.
+
+%% @doc Number of the first bound that is not below the value; the number of bounds if there is none.
+-spec bound(number(), tuple()) -> non_neg_integer().
+bound(V, Bounds) -> bound(V, Bounds, 0, tuple_size(Bounds)).
+
+bound(_, _, Lo, Lo) -> Lo;
+bound(V, Bounds, Lo, Hi) ->
+    Mid = (Lo + Hi) bsr 1,
+    case V =< element(Mid + 1, Bounds) of
+        true -> bound(V, Bounds, Lo, Mid);
+        false -> bound(V, Bounds, Mid + 1, Hi)
+    end.

@@ -1,0 +1,314 @@
+%% @doc The relay without its socket: takes a plan, gives frames.
+%%
+%% Lives in the connection's process (and, in tests and benches, in any). plan/2 swaps what handlers do, event by event,
+%% by writing one `atomics' slot each; a program that did not change is not touched, and no persistent term is ever
+%% rewritten. flush/5 gives the frames of one flush. Streams are switched on only by streams_on/1, after the first flush
+%% of a connection, because the account of rows must be read before any row is written to it.
+-module(dichroic_engine).
+
+-include("dichroic.hrl").
+
+-export([new/1, plan/2, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
+         reconnected/1, flush/5, discard/1, live/1]).
+-export_type([engine/0]).
+
+-define(KEEP_STALE, 64).
+-define(MAX_KNOWN_CONTENTS, 512).
+-define(NUMBER_BYTES, 20).
+
+-record(engine, {
+    static :: #static{},
+    plan = none :: none | dichroic_plan:plan(),
+    entries = #{} :: #{Key :: integer() => #entry{}},
+    leaving = [] :: [{#entry{}, RetiredAt :: integer()}],
+    free = [] :: [pos_integer()],
+    next_entry = 1 :: pos_integer(),
+    events = #{} :: #{[atom()] => pos_integer()},
+    programs = #{} :: #{[atom()] => {pos_integer(), #program{}}},
+    next_program = 1 :: pos_integer(),
+    stale = [] :: [pos_integer()],
+    contents = #{} :: #{term() => pos_integer()},
+    wanted = [] :: [{Content :: pos_integer(), Account :: pos_integer()}],
+    accounts = #{} :: #{Schema :: non_neg_integer() => {Account :: pos_integer(), active | {withdrawn, integer()}}},
+    ids = {0, [], 10000} :: dichroic_totals:ids(),
+    totals :: dichroic_totals:totals(),
+    account :: dichroic_account:account(),
+    flushed = 0 :: integer()
+}).
+-opaque engine() :: #engine{}.
+
+-spec new(#static{}) -> engine().
+new(Static) -> #engine{static = Static, totals = dichroic_totals:new(), account = dichroic_account:new()}.
+
+-spec flush_ms(engine()) -> pos_integer().
+flush_ms(#engine{plan = none}) -> 1000;
+flush_ms(#engine{plan = #{flush_ms := Ms}}) -> Ms.
+
+-spec linger_s(engine()) -> non_neg_integer().
+linger_s(#engine{plan = none}) -> 0;
+linger_s(#engine{plan = #{linger_s := S}}) -> S.
+
+-spec generation(engine()) -> integer().
+generation(#engine{plan = none}) -> 0;
+generation(#engine{plan = #{generation := G}}) -> G.
+
+-spec live(engine()) -> non_neg_integer().
+live(#engine{totals = T}) -> dichroic_totals:live(T).
+
+%% @doc The events to be attached, each with the slot that is its handler's configuration.
+-spec events(engine()) -> [{[atom()], pos_integer()}].
+events(#engine{programs = Programs, events = Events}) -> [{E, maps:get(E, Events)} || E <- lists:sort(maps:keys(Programs))].
+
+%%% A new plan
+
+-spec plan(dichroic_value:value(), engine()) -> {ok, [dichroic_plan:refusal()], engine()} | {error, iodata()}.
+plan(Value, E) ->
+    case dichroic_plan:compile(Value) of
+        {error, _} = No -> No;
+        {ok, #{refused := Refused} = Plan} ->
+            {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Plan})),
+            {No2, Wanted, E2} = streams(Plan, E1),
+            {No3, E3} = programs(Plan, Wanted, E2),
+            {ok, Refused ++ No1 ++ No2 ++ No3, retire(Gone, E3)}
+    end.
+
+limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}}, #engine{static = St} = E) ->
+    %% Part of the ids is for the account and for overflow series.
+    atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - max(1, Series div 8)),
+    atomics:put(St#static.credit, ?CREDIT_MAX, max(1, Credit div St#static.shards)),
+    atomics:put(St#static.credit, ?RATE_MAX, Rate),
+    {Next, Freed, _} = E#engine.ids,
+    E#engine{ids = {Next, Freed, Series}}.
+
+%% Entries of a known key keep their slot, and with it their totals.
+entries(#{aggregates := Aggregates}, #engine{entries = Old} = E) ->
+    Keys = [K || {_, _, _, #entry{key = K}} <- Aggregates],
+    Gone = maps:values(maps:without(Keys, Old)),
+    {No, E1} = lists:foldl(fun({_, _, _, Entry}, Acc) -> entry(Entry, Acc) end,
+                           {[], E#engine{entries = maps:with(Keys, Old)}}, Aggregates),
+    {No, Gone, E1}.
+
+entry(#entry{key = Key} = Entry, {No, #engine{entries = Entries} = E}) ->
+    case take_slot(Key, E) of
+        {none, E1} -> {[[Key, <<"no room for more entries, older ones are still leaving">>] | No], E1};
+        {Slot, E1} -> {No, E1#engine{entries = Entries#{Key => Entry#entry{slot = Slot}}}}
+    end.
+
+%% What comes back before it is quite gone gets its slot again, so that its account does not run backwards.
+take_slot(Key, #engine{entries = Entries, leaving = Leaving} = E) ->
+    case {Entries, [L || {#entry{key = K}, _} = L <- Leaving, K =:= Key]} of
+        {#{Key := #entry{slot = Slot}}, _} -> {Slot, E};
+        {_, [{#entry{slot = Slot}, _} | _] = Back} -> {Slot, E#engine{leaving = Leaving -- Back}};
+        {_, []} -> take_slot(E)
+    end.
+
+%% After the swap, so that nothing new is counted where nobody will read.
+retire(Gone, #engine{entries = Entries, leaving = Leaving, static = St, flushed = Flushed} = E) ->
+    Slots = [Slot || #entry{slot = Slot} <- Gone],
+    E#engine{totals = dichroic_totals:retire(St, by_slot(Gone ++ maps:values(Entries)), Slots, E#engine.totals),
+             leaving = [{Entry, Flushed} || Entry <- Gone] ++ Leaving}.
+
+by_slot(Entries) -> maps:from_list([{Slot, Entry} || #entry{slot = Slot} = Entry <- Entries]).
+
+take_slot(#engine{free = [Slot | Free], static = St} = E) ->
+    ok = dichroic_store:purge(St, Slot),
+    {Slot, E#engine{free = Free}};
+take_slot(#engine{next_entry = N} = E) when N =< ?MAX_ENTRIES -> {N, E#engine{next_entry = N + 1}};
+take_slot(E) -> {none, E}.
+
+%% The handler knows a stream by its content, the account by its schema: wanting the same columns again, under another
+%% schema, changes one `atomics' cell and no program.
+streams(#{streams := Streams}, #engine{accounts = Accounts, flushed = Flushed} = E) ->
+    Schemas = [Schema || {_, Schema, _} <- Streams],
+    Withdrawn = maps:map(fun(_, {A, active}) -> {A, {withdrawn, Flushed}}; (_, Other) -> Other end,
+                         maps:without(Schemas, Accounts)),
+    Again = maps:map(fun(_, {A, _}) -> {A, active} end, maps:with(Schemas, Accounts)),
+    E1 = trim_contents(E#engine{accounts = maps:merge(Withdrawn, Again)}),
+    {No, Wanted, _, E2} = lists:foldl(fun stream/2, {[], [], #{}, E1}, Streams),
+    E3 = E2#engine{wanted = [{C, A} || {_, #stream{content = C}, A} <- Wanted]},
+    {No, [{Event, S} || {Event, S, _} <- Wanted], switch(E#engine.wanted, E3)}.
+
+stream({Event, Schema, #stream{keep = Keep, columns = Columns, sample = Sample} = S}, {No, Wanted, Seen, E}) ->
+    Term0 = {Event, Keep, Columns, Sample},
+    Nth = maps:get(Term0, Seen, 0),
+    case content({Term0, Nth}, E) of
+        {none, E1} -> {[[Schema, <<"more than 1024 different streams">>] | No], Wanted, Seen, E1};
+        {Content, E1} ->
+            case account(Schema, E1) of
+                {none, E2} -> {[[Schema, <<"no room for more streams, older ones are still leaving">>] | No], Wanted, Seen, E2};
+                {Account, E2} ->
+                    {No, [{Event, S#stream{content = Content}, Account} | Wanted], Seen#{Term0 => Nth + 1}, E2}
+            end
+    end.
+
+content(Term, #engine{contents = Contents} = E) ->
+    case Contents of
+        #{Term := C} -> {C, E};
+        _ ->
+            case lists:seq(1, ?MAX_STREAMS) -- maps:values(Contents) of
+                [] -> {none, E};
+                [C | _] -> {C, E#engine{contents = Contents#{Term => C}}}
+            end
+    end.
+
+%% Contents that nobody wants now stay known, so that wanting them again is cheap, until there are many.
+trim_contents(#engine{contents = Contents, wanted = Wanted} = E) when map_size(Contents) > ?MAX_KNOWN_CONTENTS ->
+    E#engine{contents = maps:filter(fun(_, C) -> lists:keymember(C, 1, Wanted) end, Contents)};
+trim_contents(E) -> E.
+
+account(Schema, #engine{accounts = Accounts, static = St} = E) ->
+    case Accounts of
+        #{Schema := {A, _}} -> {A, E};
+        _ ->
+            case lists:seq(1, ?MAX_STREAMS) -- [A || {A, _} <- maps:values(Accounts)] of
+                [] -> {none, E};
+                [A | _] ->
+                    _ = [atomics:put(St#static.rows, (A - 1) * ?ROWS_PER_STREAM + C, 0)
+                         || C <- lists:seq(1, ?ROWS_PER_STREAM)],
+                    true = ets:insert(St#static.streams, {A, Schema}),
+                    {A, E#engine{accounts = Accounts#{Schema => {A, active}}}}
+            end
+    end.
+
+%% Streams that were on and go, or change their schema, are switched now; new ones wait for streams_on/1.
+switch(Before, #engine{wanted = Wanted, static = St} = E) ->
+    _ = [atomics:put(St#static.subs, C, 0) || {C, _} = CA <- Before, not lists:member(CA, Wanted)],
+    E.
+
+-spec streams_on(engine()) -> ok.
+streams_on(#engine{wanted = Wanted, static = St}) ->
+    _ = [atomics:put(St#static.subs, C, A) || {C, A} <- Wanted],
+    ok.
+
+-spec streams_off(engine()) -> ok.
+streams_off(#engine{wanted = Wanted, static = St}) ->
+    _ = [atomics:put(St#static.subs, C, 0) || {C, _} <- Wanted],
+    ok.
+
+%%% Programs
+
+programs(#{limits := #{string := Cap}} = Plan, Wanted, #engine{programs = Old} = E) ->
+    New = build(Plan, Cap, Wanted, E),
+    {No, E1} = maps:fold(fun swap/3, {[], E}, New),
+    Gone = maps:without(maps:keys(New), Old),
+    _ = [atomics:put((E#engine.static)#static.slots, maps:get(Event, E#engine.events), 0) || Event <- maps:keys(Gone)],
+    {No, erase_stale(E1#engine{programs = maps:without(maps:keys(Gone), E1#engine.programs),
+                               stale = [Id || {Id, _} <- maps:values(Gone)] ++ E1#engine.stale})}.
+
+build(#{aggregates := Aggregates, carries := Carries}, Cap, Wanted, #engine{entries = Entries} = E) ->
+    Empty = #program{string_cap = Cap, groups = [], streams = [], carries = []},
+    P1 = lists:foldr(
+        fun({Event, Keep, Labels, #entry{key = Key}}, Acc) ->
+            case Entries of
+                #{Key := Entry} -> upsert(Event, Empty, fun(P) -> add_entry(Keep, Labels, Entry, P) end, Acc);
+                _ -> Acc
+            end
+        end, #{}, Aggregates),
+    P2 = lists:foldr(
+        fun({Event, Slots}, Acc) ->
+            upsert(Event, Empty, fun(#program{carries = C} = P) -> P#program{carries = Slots ++ C} end, Acc)
+        end, P1, Carries),
+    Active = lists:usort([Event || {Event, _} <- Wanted]),
+    Known = lists:sort([{C, Event, #stream{content = C, keep = K, columns = Cols, sample = S}}
+                        || {{{Event, K, Cols, S}, _}, C} <- maps:to_list(E#engine.contents),
+                           lists:member(Event, Active) orelse is_map_key(Event, P2)]),
+    lists:foldr(
+        fun({_, Event, S}, Acc) ->
+            upsert(Event, Empty, fun(#program{streams = Ss} = P) -> P#program{streams = [S | Ss]} end, Acc)
+        end, P2, Known).
+
+upsert(Key, Default, Change, Map) -> Map#{Key => Change(maps:get(Key, Map, Default))}.
+
+add_entry(Keep, Labels, Entry, #program{groups = Groups} = P) ->
+    case lists:splitwith(fun(#group{keep = K, labels = L}) -> K =/= Keep orelse L =/= Labels end, Groups) of
+        {Before, [#group{entries = Es} = G | After]} -> P#program{groups = Before ++ [G#group{entries = [Entry | Es]} | After]};
+        {_, []} -> P#program{groups = [#group{keep = Keep, labels = Labels, entries = [Entry]} | Groups]}
+    end.
+
+swap(Event, Program, {No, #engine{programs = Programs} = E}) ->
+    case Programs of
+        #{Event := {_, Program}} -> {No, E};
+        _ ->
+            case slot(Event, E) of
+                none -> {[[null, <<"more than 8192 events in the life of this relay">>] | No], E};
+                {Slot, E1} ->
+                    Id = E1#engine.next_program,
+                    St = E1#engine.static,
+                    ok = persistent_term:put({dichroic_program, Id}, Program),
+                    ok = atomics:put(St#static.slots, Slot, Id),
+                    Stale = case Programs of #{Event := {Old, _}} -> [Old | E1#engine.stale]; _ -> E1#engine.stale end,
+                    {No, E1#engine{programs = Programs#{Event => {Id, Program}}, next_program = Id + 1, stale = Stale}}
+            end
+    end.
+
+slot(Event, #engine{events = Events} = E) ->
+    case Events of
+        #{Event := Slot} -> {Slot, E};
+        _ when map_size(Events) >= ?MAX_EVENTS -> none;
+        _ ->
+            Slot = map_size(Events) + 1,
+            {Slot, E#engine{events = Events#{Event => Slot}}}
+    end.
+
+%% Erasing makes the VM look at every process, so it is done rarely, many at once.
+erase_stale(#engine{stale = Stale} = E) when length(Stale) > ?KEEP_STALE ->
+    {Keep, Erase} = lists:split(?KEEP_STALE div 4, Stale),
+    _ = [persistent_term:erase({dichroic_program, Id}) || Id <- Erase],
+    E#engine{stale = Keep};
+erase_stale(E) -> E.
+
+%% @doc The end of an epoch: nothing of it stays in persistent_term.
+-spec discard(engine()) -> ok.
+discard(#engine{stale = Stale, programs = Programs, static = St}) ->
+    _ = [atomics:put(St#static.slots, I, 0) || I <- lists:seq(1, ?MAX_EVENTS)],
+    _ = [persistent_term:erase({dichroic_program, Id}) || Id <- [I || {I, _} <- maps:values(Programs)] ++ Stale],
+    ok.
+
+%%% Flushing
+
+-spec reconnected(engine()) -> engine().
+reconnected(#engine{ids = {_, _, Limit}} = E) ->
+    E#engine{ids = {0, [], Limit}, totals = dichroic_totals:reconnected(E#engine.totals),
+             account = dichroic_account:reconnected(E#engine.account)}.
+
+%% @doc The frames of flush number `Flush', none larger than `MaxFrame'.
+-spec flush(Flush :: integer(), Ponged :: integer(), NowS :: integer(), MaxFrame :: pos_integer(), engine()) ->
+    {[dichroic_wire:frame()], engine()}.
+flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
+    E = settle(Flush, Ponged, E0),
+    Entries = maps:values(E#engine.entries),
+    Accounted = Entries ++ [Entry || {Entry, _} <- E#engine.leaving],
+    Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => []},
+    Streams = lists:sort([{A, Schema} || {Schema, {A, _}} <- maps:to_list(E#engine.accounts)]),
+    {Out1, Account} = dichroic_account:flush(St, Accounted, Streams, {Out0, E#engine.account}),
+    {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, Now, Out1}, E#engine.totals),
+    #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms} = Out2,
+    Time = erlang:system_time(nanosecond),
+    Frames = [{define, series, D} || D <- chunks(lists:reverse(Defines), Max - 16, fun define_bytes/1)]
+        ++ [{numbers, Time, N} || N <- chunks(lists:reverse(Numbers), Max - 16, fun(_) -> ?NUMBER_BYTES end)]
+        ++ [{histograms, Time, H} || H <- chunks(lists:reverse(Histograms), Max - 16, fun histogram_bytes/1)]
+        ++ [{define, series, D} || D <- chunks([{Id, null} || Id <- Freed], Max - 16, fun define_bytes/1)],
+    {Frames, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush}}.
+
+%% Slots and accounts whose last reading is acknowledged are free again. Three flushes, because a handler that began before
+%% the swap may still be counting, and its cells are read once more.
+settle(_, Ponged, #engine{leaving = Leaving, accounts = Accounts, static = St} = E) ->
+    {Done, Still} = lists:partition(fun({_, At}) -> Ponged > At + 4 end, Leaving),
+    Gone = maps:filter(fun(_, {_, {withdrawn, At}}) -> Ponged > At + 3; (_, _) -> false end, Accounts),
+    _ = [ets:delete(St#static.streams, A) || {A, _} <- maps:values(Gone)],
+    E#engine{leaving = Still, free = [Slot || {#entry{slot = Slot}, _} <- Done] ++ E#engine.free,
+             accounts = maps:without(maps:keys(Gone), Accounts)}.
+
+define_bytes({_, V}) -> 4 + iolist_size(dichroic_value:encode(V)).
+histogram_bytes({_, _, _, Buckets}) -> 22 + 11 * length(Buckets).
+
+chunks([], _, _) -> [];
+chunks(Items, Max, Size) -> chunks(Items, Max, Size, 0, []).
+
+chunks([], _, _, _, Acc) -> [lists:reverse(Acc)];
+chunks([I | Items], Max, Size, Used, Acc) ->
+    Bytes = Size(I),
+    case Used + Bytes > Max andalso Acc =/= [] of
+        true -> [lists:reverse(Acc) | chunks([I | Items], Max, Size, 0, [])];
+        false -> chunks(Items, Max, Size, Used + Bytes, [I | Acc])
+    end.

@@ -1,0 +1,208 @@
+%% @doc The function that telemetry calls, in the process that emits the event.
+%%
+%% handle/4 reads one persistent term, one `atomics' slot of its event, and the program that the slot names; it adds to
+%% the counters of the scheduler it runs on and returns. It sends a message only for a raw stream that somebody wants, and
+%% only while there is credit. It never raises, blocks, logs or grows: a label set is admitted against caps, an unusable
+%% measurement is counted, anything unforeseen is caught and counted as a handler failure.
+-module(dichroic_handler).
+
+-include("dichroic.hrl").
+
+-export([handle/4]).
+
+-define(MAX_SMALL, 16#7ffffffffffffff).
+-define(MIN_I64, -16#8000000000000000).
+-define(MAX_I64, 16#7fffffffffffffff).
+-define(MAX_FLOAT, 1.0e280).
+
+%% @doc `Slot' is the whole configuration of the handler: an integer, so that telemetry copies nothing per event.
+-spec handle(term(), term(), term(), pos_integer()) -> ok.
+handle(_Event, Measurements, Metadata, Slot) ->
+    try
+        St = persistent_term:get(?STATIC),
+        case atomics:get(St#static.slots, Slot) of
+            0 -> ok;
+            Id -> run(persistent_term:get({dichroic_program, Id}), Measurements, Metadata, St)
+        end
+    catch
+        _:_ -> failed()
+    end.
+
+failed() ->
+    try atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1)
+    catch _:_ -> ok
+    end.
+
+%% Carried values are read by the aggregates and streams of an event before the event writes its own.
+run(#program{groups = Groups, streams = Streams, carries = Carries, string_cap = Cap}, Meas, Meta, St) ->
+    Shard = (erlang:system_info(scheduler_id) - 1) rem St#static.shards + 1,
+    groups(Groups, Meas, Meta, Cap, St, element(Shard, St#static.tables)),
+    streams(Streams, Meas, Meta, Cap, St, Shard),
+    carries(Carries, Meas, Meta, Cap).
+
+%%% Aggregates
+
+groups([], _, _, _, _, _) -> ok;
+groups([#group{keep = Keep, labels = Labels, entries = Entries} | Groups], Meas, Meta, Cap, St, Table) ->
+    case Keep =:= [] orelse dichroic_expr:holds(Keep, Meas, Meta) of
+        true -> entries(Entries, labels(Labels, Meas, Meta, Cap), Meas, Meta, St, Table);
+        false -> ok
+    end,
+    groups(Groups, Meas, Meta, Cap, St, Table).
+
+labels([], _, _, _) -> {};
+labels([A], Meas, Meta, Cap) -> {label(A, Meas, Meta, Cap)};
+labels([A, B], Meas, Meta, Cap) -> {label(A, Meas, Meta, Cap), label(B, Meas, Meta, Cap)};
+labels([A, B, C], Meas, Meta, Cap) ->
+    {label(A, Meas, Meta, Cap), label(B, Meas, Meta, Cap), label(C, Meas, Meta, Cap)};
+labels([A, B, C, D], Meas, Meta, Cap) ->
+    {label(A, Meas, Meta, Cap), label(B, Meas, Meta, Cap), label(C, Meas, Meta, Cap), label(D, Meas, Meta, Cap)};
+labels(L, Meas, Meta, Cap) -> list_to_tuple([label(E, Meas, Meta, Cap) || E <- L]).
+
+label(E, Meas, Meta, Cap) -> dichroic_expr:label(dichroic_expr:eval(E, Meas, Meta), Cap).
+
+entries([], _, _, _, _, _) -> ok;
+entries([#entry{type = counter} = E | Es], Labels, Meas, Meta, St, Table) ->
+    atomics:add(cells({E#entry.slot, Labels}, E, St, Table), 1, 1),
+    entries(Es, Labels, Meas, Meta, St, Table);
+entries([#entry{value = Value} = E | Es], Labels, Meas, Meta, St, Table) ->
+    case usable(dichroic_expr:eval(Value, Meas, Meta)) of
+        {skip, Why} -> atomics:add(St#static.acct, dichroic_store:acct(E#entry.slot, Why), 1);
+        V -> record(E, V, {E#entry.slot, Labels}, St, Table)
+    end,
+    entries(Es, Labels, Meas, Meta, St, Table).
+
+%% Beyond these bounds a sum could leave what a counter cell or a float can hold.
+usable(V) when is_integer(V), V =< ?MAX_SMALL, V >= -?MAX_SMALL -> V;
+usable(V) when is_float(V), V < ?MAX_FLOAT, V > -?MAX_FLOAT -> V;
+usable(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
+usable(V) when is_number(V) -> {skip, ?SKIP_RANGE};
+usable(nil) -> {skip, ?SKIP_ABSENT};
+usable(undefined) -> {skip, ?SKIP_ABSENT};
+usable(_) -> {skip, ?SKIP_NOT_NUMERIC}.
+
+cells(Key, E, St, Table) ->
+    try ets:lookup_element(Table, Key, 2)
+    catch error:badarg -> dichroic_store:cell(St, Table, Key, E)
+    end.
+
+record(#entry{type = exponential, factor = Factor, grid = Grid} = E, V, Key, St, Table) ->
+    Ref = cells(Key, E, St, Table),
+    case V * Factor of
+        F when F > 0 -> atomics:add(Ref, ?CELL_BUCKETS + dichroic_bucket:index(F, Grid) - element(2, Grid), 1);
+        F when F < 0 -> negative(E, -F, Key, St, Table);
+        _ -> atomics:add(Ref, ?CELL_ZERO, 1)
+    end,
+    observed(Ref, V);
+record(#entry{type = buckets, grid = Bounds} = E, V, Key, St, Table) ->
+    Ref = cells(Key, E, St, Table),
+    atomics:add(Ref, ?CELL_ZERO + dichroic_bucket:bound(V, Bounds), 1),
+    observed(Ref, V);
+record(#entry{type = sum} = E, V, Key, St, Table) ->
+    add(cells(Key, E, St, Table), ?CELL_SUM_INT, V);
+record(#entry{type = last} = E, V, Key, St, _) ->
+    case ets:update_element(St#static.lasts, Key, [{2, V}, {3, erlang:monotonic_time()}]) of
+        true -> ok;
+        false -> dichroic_store:last(St, Key, E, V)
+    end.
+
+%% Last of all: whoever sees this count sees the bucket and the sum of every observation in it.
+observed(Ref, V) ->
+    add(Ref, ?CELL_INT, V),
+    atomics:add(Ref, ?CELL_COUNT, 1).
+
+%% Rare, so it costs a second table row only where it happens.
+negative(#entry{grid = {_, Least, _, _} = Grid, size = Size} = E, F, {Slot, Labels}, St, Table) ->
+    Ref = cells({Slot, Labels, neg}, E, St, Table),
+    Greatest = min(Size - ?CELL_ZERO, 1023 - (Size - ?CELL_ZERO)) - 1,
+    atomics:add(Ref, ?CELL_BUCKETS + min(dichroic_bucket:index(F, Grid) - Least, Greatest), 1).
+
+add(Ref, Cell, V) when is_integer(V) -> atomics:add(Ref, Cell, V);
+add(Ref, Cell, V) -> add_float(Ref, Cell + 1, V, atomics:get(Ref, Cell + 1)).
+
+add_float(Ref, Cell, V, Bits) ->
+    <<Held/float>> = <<Bits:64>>,
+    <<New:64/signed>> = <<(Held + V)/float>>,
+    case atomics:compare_exchange(Ref, Cell, Bits, New) of
+        ok -> ok;
+        Other -> add_float(Ref, Cell, V, Other)
+    end.
+
+%%% Raw streams
+
+streams([], _, _, _, _, _) -> ok;
+streams([#stream{content = Content} = S | Ss], Meas, Meta, Cap, St, Shard) ->
+    case atomics:get(St#static.subs, Content) of
+        0 -> ok;
+        Account -> stream(S, Account, Meas, Meta, Cap, St, Shard)
+    end,
+    streams(Ss, Meas, Meta, Cap, St, Shard).
+
+stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, Meta, Cap, St, Shard) ->
+    Rows = St#static.rows,
+    Base = (Account - 1) * ?ROWS_PER_STREAM,
+    case dichroic_expr:holds(Keep, Meas, Meta) andalso sampled(Sample, Rows, Base) of
+        false -> ok;
+        true ->
+            Now = erlang:system_time(nanosecond),
+            case admitted(Now div 1000000000, St#static.credit, Shard) of
+                true ->
+                    Row = {row, Account, Now, [dichroic_expr:column(dichroic_expr:eval(C, Meas, Meta), Cap) || C <- Columns]},
+                    to_relay(element(Shard, St#static.relays), Row, Rows, Base, St, Shard);
+                Reason -> atomics:add(Rows, Base + Reason, 1)
+            end
+    end.
+
+%% A hash of a running number: no state in the caller, and no step with the rhythm of the events.
+sampled(1.0, _, _) -> true;
+sampled(Sample, Rows, Base) ->
+    erlang:phash2(atomics:add_get(Rows, Base + ?ROWS_SAMPLED, 1), 16#8000000) < Sample * 16#8000000.
+
+admitted(Second, Credit, Shard) ->
+    case atomics:add_get(Credit, ?CREDIT_CELL(Shard), 1) > atomics:get(Credit, ?CREDIT_MAX) of
+        true ->
+            atomics:sub(Credit, ?CREDIT_CELL(Shard), 1),
+            ?DROP_OVERLOAD;
+        false ->
+            case in_rate(Second, Credit) of
+                true -> true;
+                false ->
+                    atomics:sub(Credit, ?CREDIT_CELL(Shard), 1),
+                    ?DROP_RATE
+            end
+    end.
+
+in_rate(Second, Credit) ->
+    case atomics:get(Credit, ?RATE_SECOND) of
+        Second -> ok;
+        Before ->
+            case atomics:compare_exchange(Credit, ?RATE_SECOND, Before, Second) of
+                ok -> atomics:put(Credit, ?RATE_COUNT, 0);
+                _ -> ok
+            end
+    end,
+    atomics:add_get(Credit, ?RATE_COUNT, 1) =< atomics:get(Credit, ?RATE_MAX).
+
+to_relay(Name, Row, Rows, Base, St, Shard) ->
+    case whereis(Name) of
+        undefined ->
+            atomics:sub(St#static.credit, ?CREDIT_CELL(Shard), 1),
+            atomics:add(Rows, Base + ?DROP_OVERLOAD, 1);
+        Pid ->
+            Pid ! Row,
+            ok
+    end.
+
+%%% Carry
+
+carries([], _, _, _) -> ok;
+carries([{Key, clear} | Cs], Meas, Meta, Cap) ->
+    _ = erase(Key),
+    carries(Cs, Meas, Meta, Cap);
+carries([{Key, Expr} | Cs], Meas, Meta, Cap) ->
+    _ = case dichroic_expr:column(dichroic_expr:eval(Expr, Meas, Meta), Cap) of
+            nil -> erase(Key);
+            undefined -> erase(Key);
+            V -> put(Key, V)
+        end,
+    carries(Cs, Meas, Meta, Cap).

@@ -1,0 +1,131 @@
+%% @doc Who this node is: the fields of HELLO that describe it.
+%%
+%% Called by dichroic_connection once a connection, so that an application loaded after the relay is seen by the next one.
+%% Reads the environment and the application controller's tables; never waits for either.
+-module(dichroic_identity).
+
+-export([hello/0, resource/0, resource_attributes/1]).
+
+%% Tools and libraries of the platform: never what a node is there for.
+-define(NOT_MAIN, [kernel, stdlib, sasl, compiler, syntax_tools, crypto, ssl, public_key, asn1, inets, mnesia, runtime_tools,
+                   tools, os_mon, observer, wx, et, debugger, xmerl, edoc, eunit, common_test, dialyzer, parsetools, reltool,
+                   erl_interface, ssh, ftp, tftp, snmp, megaco, eldap, diameter, erl_docgen, odbc, jinterface,
+                   elixir, logger, mix, iex, hex, eex, ex_unit, rebar, dichroic, telemetry, telemetry_poller]).
+
+-spec hello() -> #{binary() => dichroic_value:value()}.
+hello() ->
+    #{<<"agent">> => <<"dichroic-relay/", (version())/binary>>,
+      <<"node">> => atom_to_binary(node()),
+      <<"os_pid">> => os_pid(),
+      <<"otp">> => list_to_binary(erlang:system_info(otp_release)),
+      <<"telemetry">> => telemetry(),
+      <<"native_per_s">> => erlang:convert_time_unit(1, second, native),
+      <<"time_offset">> => erlang:time_offset(),
+      <<"mode">> => mode(),
+      <<"max_frame">> => 1048576,
+      <<"resource">> => resource()}.
+
+mode() ->
+    case application:get_env(dichroic, mode) of
+        {ok, attached} -> <<"attached">>;
+        _ -> <<"installed">>
+    end.
+
+version() ->
+    case application:get_key(dichroic, vsn) of
+        {ok, Vsn} -> list_to_binary(Vsn);
+        undefined -> <<"0.0.0">>
+    end.
+
+os_pid() ->
+    try list_to_integer(os:getpid()) catch error:_ -> 0 end.
+
+telemetry() ->
+    case application:get_key(telemetry, vsn) of
+        {ok, Vsn} -> try list_to_binary(Vsn) catch error:_ -> <<"unknown">> end;
+        undefined ->
+            case code:is_loaded(telemetry) of
+                false -> <<>>;
+                _ -> <<"unknown">>
+            end
+    end.
+
+%% @doc OpenTelemetry's variables first, then the release, then the main application.
+-spec resource() -> #{binary() => dichroic_value:value()}.
+resource() ->
+    Given = resource_attributes(env("OTEL_RESOURCE_ATTRIBUTES")),
+    Version = case env("RELEASE_VSN") of <<>> -> #{}; V -> #{<<"service.version">> => V} end,
+    Attributes = maps:merge(Version, Given),
+    case {env("OTEL_SERVICE_NAME"), Attributes} of
+        {<<>>, #{<<"service.name">> := _}} -> Attributes;
+        {<<>>, _} -> Attributes#{<<"service.name">> => default_name()};
+        {Name, _} -> Attributes#{<<"service.name">> => Name}
+    end.
+
+default_name() ->
+    case env("RELEASE_NAME") of
+        <<>> -> main_application();
+        Name -> Name
+    end.
+
+env(Name) ->
+    case os:getenv(Name) of
+        false -> <<>>;
+        Value ->
+            case unicode:characters_to_binary(Value) of
+                B when is_binary(B) -> dichroic_value:cut(B, 4096);
+                _ -> <<>>
+            end
+    end.
+
+%% @doc `key=value,key=value', values percent-encoded. What is malformed is left out.
+-spec resource_attributes(binary()) -> #{binary() => binary()}.
+resource_attributes(Text) ->
+    maps:from_list(lists:flatmap(fun attribute/1, lists:sublist(binary:split(Text, <<",">>, [global]), 64))).
+
+attribute(Pair) ->
+    case binary:split(Pair, <<"=">>) of
+        [K, V] ->
+            case {string:trim(K), decode(string:trim(V))} of
+                {Key, Value} when byte_size(Key) >= 1, byte_size(Key) =< 255, is_binary(Value) -> [{Key, Value}];
+                _ -> []
+            end;
+        _ -> []
+    end.
+
+decode(V) ->
+    case uri_string:percent_decode(V) of
+        Value when is_binary(Value) ->
+            case dichroic_value:is_utf8(Value) of true -> Value; false -> error end;
+        _ -> error
+    end.
+
+%% The application that nothing else needs, that needs the relay, and that needs the most: what the release is about.
+main_application() ->
+    Apps = [A || {A, _, _} <- application:loaded_applications()],
+    Needs = maps:from_list([{A, needs(A)} || A <- Apps]),
+    Needed = lists:usort(lists:append(maps:values(Needs))),
+    Ranked = [{lists:member(dichroic, closure(A, Needs)), length(closure(A, Needs)), A}
+              || A <- Apps -- ?NOT_MAIN, not lists:member(A, Needed)],
+    case lists:sort(Ranked) of
+        [] -> node_name();
+        Sorted -> {_, _, A} = lists:last(Sorted), atom_to_binary(A)
+    end.
+
+needs(App) ->
+    lists:append([L || Key <- [applications, included_applications], {ok, L} <- [application:get_key(App, Key)]]).
+
+closure(App, Needs) -> closure(maps:get(App, Needs, []), Needs, []).
+
+closure([], _, Seen) -> Seen;
+closure([A | As], Needs, Seen) ->
+    case lists:member(A, Seen) of
+        true -> closure(As, Needs, Seen);
+        false -> closure(maps:get(A, Needs, []) ++ As, Needs, [A | Seen])
+    end.
+
+node_name() ->
+    case binary:split(atom_to_binary(node()), <<"@">>) of
+        [<<"nonode">> | _] -> <<"beam">>;
+        [Name | _] -> Name
+    end.

@@ -1,0 +1,136 @@
+%% @doc Keeps the handlers attached, whatever happens to them.
+%%
+%% The connection says which events are wanted; this process attaches and detaches, listens to `[telemetry, handler,
+%% failure]', and looks once a second whether everything is still there. What somebody detached it attaches again and
+%% counts. Without telemetry it waits for it. If this process dies handlers stay as they are, and its successor asks the
+%% connection again.
+-module(dichroic_janitor).
+
+-behaviour(gen_server).
+
+-include("dichroic.hrl").
+
+-export([start_link/0, want/1, available/0, failed/4]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-ignore_xref([{telemetry, attach, 4}, {telemetry, detach, 1}, {telemetry, list_handlers, 1}]).
+
+-define(LOOK_MS, 1000).
+-define(LOAD_EVERY, 10).
+
+-record(j, {wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0}).
+
+start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% @doc From now on exactly these events, each with its slot. The answer is how many are attached.
+-spec want([{[atom()], pos_integer()}]) -> non_neg_integer().
+want(Events) ->
+    try gen_server:call(?MODULE, {want, maps:from_list(Events)}, 15000)
+    catch exit:_ -> 0
+    end.
+
+%% @doc Is telemetry there and running?
+-spec available() -> boolean().
+available() ->
+    erlang:function_exported(telemetry, attach, 4) andalso
+        try is_list(telemetry:list_handlers([dichroic])) catch _:_ -> false end.
+
+%% @doc Handler of `[telemetry, handler, failure]'; runs in the process whose handler failed.
+-spec failed(term(), term(), term(), term()) -> ok.
+failed(_, _, #{handler_id := {dichroic, _}}, _) ->
+    try
+        atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1),
+        ?MODULE ! look,
+        ok
+    catch _:_ -> ok
+    end;
+failed(_, _, _, _) -> ok.
+
+init([]) ->
+    _ = process_flag(trap_exit, true),
+    _ = code:ensure_loaded(telemetry),
+    detach_all(),
+    tick(),
+    dichroic_connection:janitor_ready(),
+    {ok, #j{}}.
+
+tick() -> erlang:send_after(?LOOK_MS, self(), tick).
+
+handle_call({want, Wanted}, _From, #j{attached = Attached} = J) ->
+    Off = maps:filter(fun(E, Slot) -> maps:get(E, Wanted, none) =/= Slot end, Attached),
+    _ = [detach({dichroic, E}) || E <- maps:keys(Off)],
+    map_size(Wanted) =:= 0 andalso detach({dichroic, failure}),
+    J1 = attach_missing(J#j{wanted = Wanted, attached = maps:without(maps:keys(Off), Attached)}),
+    {reply, map_size(J1#j.attached), J1}.
+
+handle_cast(_, J) -> {noreply, J}.
+
+handle_info(tick, #j{ticks = N} = J) ->
+    _ = tick(),
+    _ = N rem ?LOAD_EVERY =:= 0 andalso not erlang:function_exported(telemetry, attach, 4)
+        andalso code:ensure_loaded(telemetry),
+    {noreply, look(J#j{ticks = N + 1})};
+handle_info(look, J) -> {noreply, look(J)};
+handle_info(_, J) -> {noreply, J}.
+
+terminate(_, _) -> detach_all().
+
+look(#j{wanted = Wanted} = J) when map_size(Wanted) =:= 0 -> J;
+look(#j{attached = Before} = J) ->
+    case ours() of
+        unavailable -> told(Before, J#j{attached = #{}});
+        Present ->
+            Kept = maps:filter(fun(E, _) -> lists:member(E, Present) end, Before),
+            J1 = attach_missing(J#j{attached = Kept}),
+            Again = maps:size(maps:with(maps:keys(maps:without(maps:keys(Kept), Before)), J1#j.attached)),
+            Again > 0 andalso count(Again),
+            told(Before, J1)
+    end.
+
+told(Before, #j{attached = After} = J) ->
+    map_size(Before) =/= map_size(After) andalso dichroic_connection:attached(map_size(After)),
+    J.
+
+count(N) ->
+    case dichroic_store:static() of
+        #static{acct = Acct} -> atomics:add(Acct, ?ACCT_REATTACHED, N);
+        none -> ok
+    end.
+
+attach_missing(#j{wanted = Wanted, attached = Attached} = J) ->
+    case map_size(Wanted) > 0 andalso available() of
+        true ->
+            _ = attach({dichroic, failure}, [telemetry, handler, failure], fun ?MODULE:failed/4, none),
+            New = maps:filter(
+                fun(E, Slot) -> attach({dichroic, E}, E, fun dichroic_handler:handle/4, Slot) =:= ok end,
+                maps:without(maps:keys(Attached), Wanted)),
+            J#j{attached = maps:merge(Attached, New)};
+        false -> J
+    end.
+
+%% The events that our handlers are attached to.
+ours() ->
+    try [E || #{id := {dichroic, E}} <- telemetry:list_handlers([])]
+    catch _:_ -> unavailable
+    end.
+
+%% A handler under our name that is not in our books is of an earlier life: its slot may mean something else now.
+attach({dichroic, failure} = Id, Event, Fun, Config) -> call(attach, [Id, Event, Fun, Config]);
+attach(Id, Event, Fun, Config) ->
+    case call(attach, [Id, Event, Fun, Config]) of
+        {error, already_exists} ->
+            detach(Id),
+            call(attach, [Id, Event, Fun, Config]);
+        Answer -> Answer
+    end.
+
+detach(Id) -> _ = call(detach, [Id]), ok.
+
+call(Function, Args) ->
+    try apply(telemetry, Function, Args) catch _:_ -> {error, unavailable} end.
+
+detach_all() ->
+    case ours() of
+        unavailable -> ok;
+        Events -> lists:foreach(fun(E) -> detach({dichroic, E}) end, lists:usort(Events)), detach({dichroic, failure})
+    end.

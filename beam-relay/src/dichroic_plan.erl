@@ -1,0 +1,251 @@
+%% @doc From a PLAN frame to what the handler runs.
+%%
+%% Called by dichroic_engine for every PLAN. Whatever the collector sends, the result is a plan: an entry that this relay
+%% cannot do exactly as asked is refused by name, because guessing would make a number wrong, and the others go on. New
+%% atoms are made only here, from event names and path steps, fewer than 8,192 in a VM's life.
+-module(dichroic_plan).
+
+-include("dichroic.hrl").
+
+-export([compile/1, atom_budget_left/0]).
+-export_type([plan/0, refusal/0]).
+
+-type event() :: [atom(), ...].
+-type refusal() :: [integer() | binary() | null, ...].
+-type plan() :: #{generation := integer(), flush_ms := pos_integer(), linger_s := non_neg_integer(),
+                  limits := #{atom() => pos_integer()},
+                  aggregates := [{event(), [dichroic_expr:condition()], [dichroic_expr:expr()], #entry{}}],
+                  streams := [{event(), Schema :: non_neg_integer(), #stream{}}],
+                  carries := [{event(), [{tuple(), clear | dichroic_expr:expr()}]}],
+                  refused := [refusal()]}.
+
+-define(MAX_ATOMS, 8192).
+-define(MAX_PLANNED, 2000).
+-define(MAX_LABELS, 32).
+-define(MAX_COLUMNS, 63).
+-define(MAX_BOUNDS, 160).
+-define(MAX_BUCKETS, 768).
+-define(MAX_CARRIED, 64).
+-define(MAX_CREDIT, 1000000).
+
+-spec compile(dichroic_value:value()) -> {ok, plan()} | {error, iodata()}.
+compile(#{<<"generation">> := G} = Plan) when is_integer(G) ->
+    try
+        Limits = limits(maps:get(<<"limits">>, Plan, #{})),
+        {Carries, No1} = each(fun carry/1, list(<<"carries">>, Plan)),
+        Carried = lists:usort([Name || {_, Slots} <- Carries, {{_, Name}, _} <- Slots]),
+        {Aggregates, No2} = each(fun(E) -> aggregate(E, Limits, Carried) end, list(<<"aggregates">>, Plan)),
+        {Streams, No3} = each(fun(E) -> stream(E, Carried) end, list(<<"streams">>, Plan)),
+        {Unique, No4} = unique(Aggregates),
+        {ok, #{generation => G,
+               flush_ms => clamp(int(<<"flush_ms">>, Plan, 1000), 10, 60000),
+               linger_s => clamp(int(<<"linger_s">>, Plan, 0), 0, 1 bsl 31),
+               limits => Limits, aggregates => Unique, streams => Streams, carries => Carries,
+               refused => No1 ++ No2 ++ No3 ++ No4}}
+    catch
+        throw:Words -> {error, ["PLAN: ", Words]}
+    end;
+compile(_) -> {error, "PLAN without a generation"}.
+
+limits(M) when is_map(M) ->
+    #{series => clamp(int(<<"series">>, M, 10000), 8, 1000000),
+      string => clamp(int(<<"string">>, M, 128), 1, 4096),
+      credit => clamp(int(<<"credit">>, M, 20000), 1, ?MAX_CREDIT),
+      rows_per_s => clamp(int(<<"rows_per_s">>, M, 50000), 1, 100000000)};
+limits(_) -> throw("limits is no map").
+
+list(Key, Map) ->
+    case maps:get(Key, Map, []) of
+        L when is_list(L) -> L;
+        _ -> throw([Key, " is no list"])
+    end.
+
+int(Key, Map, Default) ->
+    case maps:get(Key, Map, Default) of
+        I when is_integer(I) -> I;
+        _ -> throw([Key, " is no integer"])
+    end.
+
+clamp(V, Lo, Hi) -> max(Lo, min(Hi, V)).
+
+each(Compile, Entries) ->
+    {Done, No, _} = lists:foldl(
+        fun(_, {Done, No, N}) when N >= ?MAX_PLANNED, length(No) >= 64 -> {Done, No, N};
+           (E, {Done, No, N}) when N >= ?MAX_PLANNED ->
+                {Done, [[name_of(E), <<"more than 2000 entries">>] | No], N};
+           (E, {Done, No, N}) ->
+                try {[Compile(E) | Done], No, N + 1}
+                catch throw:Words -> {Done, [[name_of(E), words(Words)] | No], N + 1}
+                end
+        end, {[], [], 0}, Entries),
+    {lists:reverse(Done), lists:reverse(No)}.
+
+name_of(#{<<"key">> := K}) when is_integer(K) -> K;
+name_of(#{<<"schema">> := S}) when is_integer(S) -> S;
+name_of(_) -> null.
+
+words(Words) -> dichroic_value:cut(unicode:characters_to_binary(Words), 256).
+
+unique(Aggregates) ->
+    {Kept, No, _} = lists:foldl(
+        fun({_, _, _, #entry{key = K}} = A, {Kept, No, Seen}) ->
+            case Seen of
+                #{K := _} -> {Kept, [[K, <<"the key is in the plan twice">>] | No], Seen};
+                _ -> {[A | Kept], No, Seen#{K => true}}
+            end
+        end, {[], [], #{}}, Aggregates),
+    {lists:reverse(Kept), lists:reverse(No)}.
+
+%%% Aggregates
+
+aggregate(#{<<"key">> := Key, <<"type">> := Type, <<"event">> := Event} = E, Limits, Carried) when is_integer(Key) ->
+    (Key >= 0 andalso Key =< 15) andalso throw("keys 0 to 15 are reserved"),
+    known(E, [<<"key">>, <<"type">>, <<"event">>, <<"value">>, <<"labels">>, <<"keep">>, <<"factor">>, <<"scale">>,
+              <<"octaves">>, <<"bounds">>, <<"series">>, <<"expire_s">>]),
+    Keep = keep(E),
+    Labels = exprs(<<"labels">>, E, ?MAX_LABELS),
+    {Early, Late} = lists:unzip([late(L) || L <- Labels]),
+    Entry = type(Type, E, #entry{key = Key, type = counter, value = value(E), late = Late,
+                                 cap = clamp(int(<<"series">>, E, maps:get(series, Limits)), 1, 1000000),
+                                 expire_s = expire(E)}),
+    carried(Carried, [Entry#entry.value | Labels ++ Keep]),
+    {event(Event), Keep, Early, Entry};
+aggregate(_, _, _) -> throw("an aggregate needs key, type and event").
+
+known(E, Keys) ->
+    case maps:keys(E) -- Keys of
+        [] -> ok;
+        [K | _] -> throw(["unknown key ", K])
+    end.
+
+value(#{<<"value">> := V}) -> expr(V);
+value(_) -> undefined.
+
+expire(E) ->
+    case int(<<"expire_s">>, E, 0) of
+        0 -> 0;
+        S when S >= 300, S < 1 bsl 31 -> S;
+        _ -> throw("expire_s is below 300")
+    end.
+
+%% The name of a module is made when its series is defined, not at every event: the key of the series holds the atom.
+late({then, Fetch, [name]}) -> {Fetch, name};
+late(E) -> {E, none}.
+
+type(<<"counter">>, _, #entry{value = undefined} = R) -> R#entry{type = counter, size = 1};
+type(<<"counter">>, _, _) -> throw("a counter of events has no value; a sum has");
+type(_, _, #entry{value = undefined}) -> throw("value is missing");
+type(<<"sum">>, _, R) -> R#entry{type = sum, size = 2};
+type(<<"last">>, _, R) -> R#entry{type = last, size = 1};
+type(<<"exponential">>, #{<<"scale">> := S, <<"octaves">> := [Lo, Hi]} = E, R)
+  when is_integer(S), S >= -4, S =< 4, is_integer(Lo), is_integer(Hi), Lo >= -1022, Hi =< 1023, Lo < Hi ->
+    Grid = dichroic_bucket:grid(S, Lo, Hi),
+    N = dichroic_bucket:size(Grid),
+    N =< ?MAX_BUCKETS orelse throw("octaves and scale make more than 768 buckets"),
+    R#entry{type = exponential, grid = Grid, factor = factor(E), size = 4 + N};
+type(<<"exponential">>, _, _) -> throw("exponential needs scale -4 to 4 and octaves [lo, hi]");
+type(<<"buckets">>, #{<<"bounds">> := Bounds}, R) when is_list(Bounds), Bounds =/= [] ->
+    length(Bounds) =< ?MAX_BOUNDS orelse throw("more than 160 bounds"),
+    lists:all(fun is_number/1, Bounds) orelse throw("a bound is no number"),
+    ascending(Bounds) orelse throw("bounds are not ascending"),
+    R#entry{type = buckets, grid = list_to_tuple(Bounds), size = 4 + length(Bounds)};
+type(<<"buckets">>, _, _) -> throw("buckets needs bounds");
+type(Type, _, _) -> throw(io_lib:format("unknown type ~tp", [Type])).
+
+factor(E) ->
+    case maps:get(<<"factor">>, E, 1.0) of
+        F when is_number(F), F >= 1.0e-18, F =< 1.0e18 -> float(F);
+        _ -> throw("factor is not between 1e-18 and 1e18")
+    end.
+
+ascending([A, B | R]) -> A < B andalso ascending([B | R]);
+ascending(_) -> true.
+
+keep(E) ->
+    [case dichroic_expr:condition(C, fun atom/1) of
+         {ok, Compiled} -> Compiled;
+         {error, Words} -> throw(Words)
+     end || C <- list(<<"keep">>, E)].
+
+exprs(Key, E, Max) ->
+    L = list(Key, E),
+    length(L) =< Max orelse throw([Key, ": more than ", integer_to_list(Max)]),
+    [expr(V) || V <- L].
+
+expr(V) ->
+    case dichroic_expr:compile(V, fun atom/1) of
+        {ok, E} -> E;
+        {error, Words} -> throw(Words)
+    end.
+
+carried(Known, Parts) ->
+    case lists:usort(lists:flatmap(fun dichroic_expr:carry_names/1, Parts)) -- Known of
+        [] -> ok;
+        [Name | _] -> throw(["nothing in the plan carries ", Name])
+    end.
+
+%%% Streams and carries
+
+stream(#{<<"schema">> := Schema, <<"event">> := Event} = E, Carried)
+  when is_integer(Schema), Schema >= 0, Schema =< 16#ffffffff ->
+    known(E, [<<"schema">>, <<"kind">>, <<"event">>, <<"columns">>, <<"keep">>, <<"sample">>]),
+    case maps:get(<<"kind">>, E, <<"event">>) of
+        <<"event">> -> ok;
+        Kind -> throw(io_lib:format("this relay has no streams of kind ~tp", [Kind]))
+    end,
+    Sample = maps:get(<<"sample">>, E, 1.0),
+    (is_number(Sample) andalso Sample > 0 andalso Sample =< 1) orelse throw("sample is not in (0, 1]"),
+    Keep = keep(E),
+    Columns = exprs(<<"columns">>, E, ?MAX_COLUMNS),
+    carried(Carried, Columns ++ Keep),
+    {event(Event), Schema, #stream{keep = Keep, columns = Columns, sample = float(Sample)}};
+stream(_, _) -> throw("a stream needs schema and event").
+
+carry(#{<<"event">> := Event, <<"slots">> := Slots} = E) when is_map(Slots) ->
+    known(E, [<<"event">>, <<"slots">>]),
+    map_size(Slots) =< ?MAX_CARRIED orelse throw("more than 64 carried names"),
+    {event(Event), [{dichroic_expr:carry_key(Name), carry_value(V)} || {Name, V} <- maps:to_list(Slots)]};
+carry(_) -> throw("a carry needs event and slots").
+
+carry_value(null) -> clear;
+carry_value(V) -> expr(V).
+
+event(Names) when is_list(Names), Names =/= [], length(Names) =< 32 ->
+    [case is_binary(N) andalso N =/= <<>> andalso atom(N) of
+         {ok, A} -> A;
+         {error, Words} -> throw(Words);
+         false -> throw("an event is a list of names")
+     end || N <- Names];
+event(_) -> throw("an event is a list of names").
+
+%%% Atoms
+
+-spec atom(binary()) -> {ok, atom()} | {error, iodata()}.
+atom(Name) ->
+    try {ok, binary_to_existing_atom(Name)}
+    catch error:_ -> new_atom(Name)
+    end.
+
+new_atom(Name) ->
+    Used = atom_counter(),
+    case counters:get(Used, 1) < ?MAX_ATOMS - 1 of
+        false -> {error, "this VM has no room for more new names (8192)"};
+        true ->
+            try binary_to_atom(Name) of
+                A -> counters:add(Used, 1, 1), {ok, A}
+            catch error:_ -> {error, "a name is longer than an atom may be"}
+            end
+    end.
+
+-spec atom_budget_left() -> non_neg_integer().
+atom_budget_left() -> ?MAX_ATOMS - 1 - counters:get(atom_counter(), 1).
+
+%% Kept for the life of the VM, over restarts of the relay: atoms are never freed either.
+atom_counter() ->
+    case persistent_term:get(dichroic_atoms, none) of
+        none ->
+            New = counters:new(1, []),
+            persistent_term:put(dichroic_atoms, New),
+            New;
+        Ref -> Ref
+    end.

@@ -1,0 +1,66 @@
+%% @doc Finds the collector and opens a connection to it.
+%%
+%% Called by dichroic_connection only; every call is bounded in time. Order: `$DICHROIC_SOCKET', the application's
+%% `socket' setting (a path, or `{tcp, Host, Port}' with `token'), then the places where a collector puts its socket. One
+%% that was named is the only one tried. A socket below /tmp is trusted only in a directory of our own that nobody else
+%% may write to: anyone can make a path there.
+-module(dichroic_socket).
+
+-include_lib("kernel/include/file.hrl").
+
+-export([connect/0, candidates/0]).
+
+-define(TIMEOUT_MS, 1000).
+-define(SEND_TIMEOUT_MS, 5000).
+
+-type target() :: {local, file:filename_all()} | {tcp, inet:hostname() | inet:ip_address(), inet:port_number()}.
+
+-spec connect() -> {ok, gen_tcp:socket(), target()} | {error, term()}.
+connect() -> try_each(candidates(), no_socket_found).
+
+try_each([], Reason) -> {error, Reason};
+try_each([Target | Targets], Before) ->
+    case trusted(Target) andalso open(Target) of
+        {ok, Socket} -> {ok, Socket, Target};
+        {error, enoent} -> try_each(Targets, Before);
+        {error, Reason} -> try_each(Targets, {Target, Reason});
+        false -> try_each(Targets, {Target, not_our_directory})
+    end.
+
+open({local, Path}) -> safely({local, Path}, 0, [local]);
+open({tcp, Host, Port}) -> safely(Host, Port, [{nodelay, true}]).
+
+safely(Address, Port, Options) ->
+    try gen_tcp:connect(Address, Port, [binary, {packet, raw}, {active, false}, {send_timeout, ?SEND_TIMEOUT_MS},
+                                        {send_timeout_close, true}, {buffer, 65536} | Options], ?TIMEOUT_MS)
+    catch _:_ -> {error, einval}
+    end.
+
+%% @doc Where a collector may be, in the order of trying.
+-spec candidates() -> [target()].
+candidates() ->
+    case {os:getenv("DICHROIC_SOCKET"), application:get_env(dichroic, socket)} of
+        {Path, _} when is_list(Path), Path =/= "" -> [{local, Path}];
+        {_, {ok, {tcp, _, _} = Tcp}} -> [Tcp];
+        {_, {ok, Path}} -> [{local, Path}];
+        _ -> usual()
+    end.
+
+usual() ->
+    [{local, "/run/dichroic/dichroic.sock"}]
+        ++ [{local, filename:join(Dir, "dichroic.sock")} || Dir <- [os:getenv("XDG_RUNTIME_DIR")], is_list(Dir), Dir =/= ""]
+        ++ [{local, "/tmp/dichroic-" ++ integer_to_list(Uid) ++ "/dichroic.sock"} || Uid <- uid()].
+
+uid() ->
+    case file:read_file_info("/proc/self") of
+        {ok, #file_info{uid = Uid}} when is_integer(Uid) -> [Uid];
+        _ -> []
+    end.
+
+trusted({local, "/tmp/dichroic-" ++ _ = Path}) ->
+    case os:getenv("DICHROIC_SOCKET") =:= Path orelse file:read_link_info(filename:dirname(Path)) of
+        true -> true;
+        {ok, #file_info{type = directory, uid = Uid, mode = Mode}} -> [Uid] =:= uid() andalso Mode band 8#022 =:= 0;
+        _ -> false
+    end;
+trusted(_) -> true.

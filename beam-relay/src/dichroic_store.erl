@@ -1,0 +1,165 @@
+%% @doc The memory that handlers count in: ETS tables, `atomics' arrays, and the one persistent term that names them.
+%%
+%% Written by handlers (in whatever process emits) through cell/4 and last/4, read by dichroic_totals. The process only
+%% owns the tables: if it dies they go, handlers find nothing and do nothing, and the supervisor starts a new epoch. All
+%% tables are bounded: a label set is admitted against the cap of its entry and of the node, beyond it everything is
+%% counted in one overflow series of the entry.
+-module(dichroic_store).
+
+-behaviour(gen_server).
+
+-include("dichroic.hrl").
+
+-export([start_link/0, reset/0, static/0, make/1, drop/1]).
+-export([cell/4, last/4, purge/2, forget/2, acct/2]).
+-export([init/1, handle_call/3, handle_cast/2]).
+
+-define(MIN_RESET_MS, 500).
+
+start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% @doc A new epoch: empty tables. Called by the connection when it starts and when linger_s is over.
+-spec reset() -> #static{}.
+reset() -> gen_server:call(?MODULE, reset, infinity).
+
+-spec static() -> #static{} | none.
+static() -> persistent_term:get(?STATIC, none).
+
+init([]) ->
+    _ = process_flag(trap_exit, true),
+    {ok, {none, erlang:monotonic_time(millisecond) - ?MIN_RESET_MS}}.
+
+%% Two resets in quick succession mean that something crashes in a loop: slow it down, never give up.
+handle_call(reset, _From, {Old, At}) ->
+    Wait = At + ?MIN_RESET_MS - erlang:monotonic_time(millisecond),
+    Old =/= none andalso Wait > 0 andalso timer:sleep(Wait),
+    New = make(erlang:system_time(nanosecond)),
+    persistent_term:put(?STATIC, New),
+    drop(Old),
+    {reply, New, {New, erlang:monotonic_time(millisecond)}}.
+
+handle_cast(_, S) -> {noreply, S}.
+
+%% @doc Tables of one epoch, owned by the calling process.
+-spec make(integer()) -> #static{}.
+make(Epoch) ->
+    Shards = min(erlang:system_info(schedulers), ?MAX_SHARDS),
+    Shared = [set, public, {write_concurrency, true}, {read_concurrency, true}],
+    Acct = atomics:new(?ACCT_FIXED + ?ACCT_PER_ENTRY * ?MAX_ENTRIES, [{signed, true}]),
+    atomics:put(Acct, ?ACCT_SERIES_CAP, 10000),
+    #static{epoch = Epoch,
+            shards = Shards,
+            tables = list_to_tuple([ets:new(dichroic_cells, [set, public]) || _ <- lists:seq(1, Shards)]),
+            relays = list_to_tuple([dichroic_relay:name(I) || I <- lists:seq(1, Shards)]),
+            slots = atomics:new(?MAX_EVENTS, []),
+            acct = Acct,
+            subs = atomics:new(?MAX_STREAMS, []),
+            rows = atomics:new(?ROWS_PER_STREAM * ?MAX_STREAMS, []),
+            credit = atomics:new(?CREDIT_CELL(Shards), [{signed, true}]),
+            series = ets:new(dichroic_series, Shared),
+            lasts = ets:new(dichroic_lasts, Shared),
+            fresh = ets:new(dichroic_fresh, Shared),
+            streams = ets:new(dichroic_streams, Shared)}.
+
+-spec drop(#static{} | none) -> ok.
+drop(none) -> ok;
+drop(#static{tables = Tables, series = A, lasts = B, fresh = C, streams = D}) ->
+    _ = [catch ets:delete(T) || T <- [A, B, C, D | tuple_to_list(Tables)]],
+    ok.
+
+%% @doc Where a cell of the account of an entry is.
+-spec acct(pos_integer(), pos_integer()) -> pos_integer().
+acct(Slot, Cell) -> ?ACCT_FIXED + (Slot - 1) * ?ACCT_PER_ENTRY + Cell.
+
+%%% The slow path of a handler: a label set that this shard sees for the first time
+
+%% @doc The cells of a series in this table, made if need be; those of the overflow series when there is no room.
+-spec cell(#static{}, ets:tid(), tuple(), #entry{}) -> atomics:atomics_ref().
+cell(St, Table, Key, Entry) ->
+    case admit(St, base(Key), Entry) of
+        true -> in_table(St, Table, Key, Entry#entry.size);
+        false ->
+            atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
+            in_table(St, Table, setelement(2, Key, overflow), Entry#entry.size)
+    end.
+
+base({_, _} = Key) -> Key;
+base({Slot, Labels, neg}) -> {Slot, Labels}.
+
+in_table(St, Table, Key, Size) ->
+    case ets:lookup(Table, Key) of
+        [{_, Ref}] -> Ref;
+        [] ->
+            Own = own(Key),
+            Ref = atomics:new(Size, [{signed, true}]),
+            case ets:insert_new(Table, {Own, Ref}) of
+                true ->
+                    ets:insert(St#static.fresh, {erlang:unique_integer(), Own, Ref}),
+                    Ref;
+                false -> in_table(St, Table, Key, Size)
+            end
+    end.
+
+admit(#static{series = Series, acct = Acct}, {Slot, _} = Key, #entry{cap = Cap}) ->
+    case ets:member(Series, Key) of
+        true -> true;
+        false ->
+            Cell = acct(Slot, ?ENTRY_SERIES),
+            All = atomics:add_get(Acct, ?ACCT_SERIES, 1),
+            Mine = atomics:add_get(Acct, Cell, 1),
+            Room = Mine =< Cap andalso All =< atomics:get(Acct, ?ACCT_SERIES_CAP),
+            Inserted = Room andalso ets:insert_new(Series, {own(Key), erlang:system_time(nanosecond)}),
+            Inserted orelse begin
+                atomics:sub(Acct, ?ACCT_SERIES, 1),
+                atomics:sub(Acct, Cell, 1)
+            end,
+            Room
+    end.
+
+%% @doc The slow path of a last value.
+-spec last(#static{}, tuple(), #entry{}, number()) -> ok.
+last(St, Key, Entry, Value) ->
+    case admit(St, Key, Entry) of
+        true -> put_last(St, Key, Value);
+        false ->
+            atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
+            put_last(St, setelement(2, Key, overflow), Value)
+    end.
+
+put_last(#static{lasts = Lasts, fresh = Fresh}, Key, Value) ->
+    Own = own(Key),
+    case ets:insert_new(Lasts, {Own, Value, erlang:monotonic_time()}) of
+        true -> ets:insert(Fresh, {erlang:unique_integer(), Own, last}), ok;
+        false -> ets:update_element(Lasts, Key, [{2, Value}, {3, erlang:monotonic_time()}]), ok
+    end.
+
+%% What stays in a table must not keep alive the long binary (a request, say) that a label is a part of.
+own({Slot, Labels}) when is_tuple(Labels) -> {Slot, list_to_tuple([own_label(L) || L <- tuple_to_list(Labels)])};
+own({Slot, Labels, neg}) when is_tuple(Labels) -> erlang:append_element(own({Slot, Labels}), neg);
+own(Key) -> Key.
+
+own_label(L) when is_binary(L) -> binary:copy(L);
+own_label(L) -> L.
+
+%%% For dichroic_totals
+
+%% @doc Takes a label set out of the tables, so that its next event begins a new series.
+-spec forget(#static{}, {pos_integer(), tuple() | overflow}) -> ok.
+forget(#static{tables = Tables, series = Series, lasts = Lasts}, {Slot, Labels} = Key) ->
+    ets:delete(Series, Key),
+    ets:delete(Lasts, Key),
+    _ = [begin ets:delete(T, Key), ets:delete(T, {Slot, Labels, neg}) end || T <- tuple_to_list(Tables)],
+    ok.
+
+%% @doc Takes everything of an entry slot out of the tables: before the slot means something else.
+-spec purge(#static{}, pos_integer()) -> ok.
+purge(#static{tables = Tables, series = Series, lasts = Lasts, acct = Acct}, Slot) ->
+    true = ets:match_delete(Series, {{Slot, '_'}, '_'}),
+    true = ets:match_delete(Lasts, {{Slot, '_'}, '_', '_'}),
+    _ = [begin
+             true = ets:match_delete(T, {{Slot, '_'}, '_'}),
+             true = ets:match_delete(T, {{Slot, '_', neg}, '_'})
+         end || T <- tuple_to_list(Tables)],
+    atomics:sub(Acct, ?ACCT_SERIES, max(0, atomics:get(Acct, acct(Slot, ?ENTRY_SERIES)))),
+    _ = [atomics:put(Acct, acct(Slot, C), 0) || C <- lists:seq(1, ?ACCT_PER_ENTRY)],
+    ok.

@@ -1,0 +1,220 @@
+%% @doc The reading side of the counters: which series live, what changed since the last flush, which have been idle.
+%%
+%% Owned by the engine, in the connection's process; no I/O. A row is the whole total of a series, so nothing is kept for
+%% resending and a lost connection costs nothing: reconnected/1 forgets the ids, and the next flush defines and sends all.
+%% Leaving follows the wire's rule: idle, its last total acknowledged, hidden for two flushes, read once more, forgotten.
+-module(dichroic_totals).
+
+-include("dichroic.hrl").
+
+-export([new/0, reconnected/1, flush/4, retire/4, live/1]).
+-export_type([totals/0, out/0, ids/0]).
+
+-record(ser, {
+    entry       :: #entry{},
+    labels      :: [dichroic_value:value()] | overflow,
+    start       :: integer(),
+    raw = []    :: [{pos_integer(), tuple() | overflow}],     % keys in the tables that mean this series
+    cells = []  :: [{pos | neg, atomics:atomics_ref()}],
+    id = none   :: none | non_neg_integer(),
+    stamp = none :: term(),                                   % what tells that nothing changed
+    sent = none :: none | non_neg_integer(),                  % flush that sent the last total on this connection
+    changed = 0 :: integer(),                                 % monotonic second of the last change
+    hidden = 0  :: non_neg_integer()                          % flush at which it was hidden
+}).
+
+-record(totals, {series = #{} :: #{term() => #ser{}}, leaving = [] :: [#ser{}]}).
+-opaque totals() :: #totals{}.
+
+%% Ids of one connection: next unused, freed, limit.
+-type ids() :: {non_neg_integer(), [non_neg_integer()], non_neg_integer()}.
+-type out() :: #{ids := ids(), freed := [non_neg_integer()], defines := list(), numbers := list(),
+                 histograms := list()}.
+
+-spec new() -> totals().
+new() -> #totals{}.
+
+-spec live(totals()) -> non_neg_integer().
+live(#totals{series = S, leaving = L}) -> map_size(S) + length(L).
+
+%% @doc A new connection knows no ids.
+-spec reconnected(totals()) -> totals().
+reconnected(#totals{series = Series, leaving = Leaving}) ->
+    Forget = fun(S) -> S#ser{id = none, stamp = none, sent = none} end,
+    #totals{series = maps:map(fun(_, S) -> Forget(S) end, Series), leaving = [Forget(S) || S <- Leaving]}.
+
+%% @doc Entries that a new plan lacks: their series leave. Their slots may be used again when no series has them.
+-spec retire(#static{}, #{pos_integer() => #entry{}}, [pos_integer()], totals()) -> totals().
+retire(_, _, [], T) -> T;
+retire(St, Entries, Slots, #totals{} = T0) ->
+    #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
+    Gone = maps:filter(fun(_, S) -> lists:member((S#ser.entry)#entry.slot, Slots) end, Series),
+    Hidden = [hide(St, 0, S) || S <- maps:values(Gone)],
+    T#totals{series = maps:without(maps:keys(Gone), Series), leaving = Hidden ++ Leaving}.
+
+%% @doc Everything that changed, as rows; `Ponged' is the last flush that the collector acknowledged.
+-spec flush(#static{}, #{pos_integer() => #entry{}}, {Flush :: integer(), Ponged :: integer(), NowS :: integer(), out()},
+            totals()) -> {out(), totals()}.
+flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
+    #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
+    {Changed, Hide, Out1} = maps:fold(
+        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Now, Key, S, Acc) end, {[], [], Out0}, Series),
+    Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
+    {Still, Out2} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1}, Leaving),
+    {Out2, T#totals{series = Kept, leaving = [hide(St, Flush, S) || {_, S} <- Hide] ++ Still}}.
+
+visit(St, Flush, Ponged, Now, Key, S, {Changed, Hide, Out} = Acc) ->
+    case read(St, S) of
+        same ->
+            case idle(S, Ponged, Now) of
+                true -> {Changed, [{Key, S} | Hide], Out};
+                false -> Acc
+            end;
+        {Stamp, Value} ->
+            {S1, Out1} = send(Value, S, Out),
+            %% A first reading on a new connection is no sign of life.
+            At = case S#ser.stamp =:= none andalso S#ser.changed =/= 0 of true -> S#ser.changed; false -> Now end,
+            {[{Key, S1#ser{stamp = Stamp, sent = Flush, changed = At}} | Changed], Hide, Out1}
+    end.
+
+idle(#ser{entry = #entry{expire_s = 0}}, _, _) -> false;
+idle(#ser{sent = none}, _, _) -> false;
+idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Now) ->
+    Now - At >= E andalso Sent =< Ponged.
+
+hide(St, Flush, #ser{raw = Raw} = S) ->
+    _ = [dichroic_store:forget(St, Key) || Key <- Raw],
+    S#ser{hidden = Flush}.
+
+%% Handlers that had the cells in hand when they were hidden are done by now.
+leave(_, Flush, #ser{hidden = 0} = S, {Still, Out}) -> {[S#ser{hidden = Flush} | Still], Out};
+leave(_, Flush, #ser{hidden = H} = S, {Still, Out}) when Flush < H + 2 -> {[S | Still], Out};
+leave(St, _, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, {Still, Out}) ->
+    Admitted = length([K || {_, L} = K <- Raw, L =/= overflow]),
+    atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),
+    atomics:sub(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), Admitted),
+    case read(St, S) of
+        same -> {Still, free(S, Out)};
+        {_, Value} ->
+            {S1, Out1} = send(Value, S, Out),
+            {Still, free(S1, Out1)}
+    end.
+
+free(#ser{id = none}, Out) -> Out;
+free(#ser{id = Id}, #{freed := Freed} = Out) -> Out#{freed := [Id | Freed]}.
+
+%%% Rows
+
+send(Value, #ser{id = none} = S, #{ids := Ids, defines := Defines} = Out) ->
+    case take_id(Ids) of
+        none -> {S, Out};
+        {Id, Ids1} -> send(Value, S#ser{id = Id}, Out#{ids := Ids1, defines := [{Id, define(S)} | Defines]})
+    end;
+send({number, I, F}, #ser{id = Id} = S, #{numbers := Rows} = Out) -> {S, Out#{numbers := [{Id, I, F} | Rows]}};
+send({histogram, I, F, Buckets}, #ser{id = Id} = S, #{histograms := Rows} = Out) ->
+    {S, Out#{histograms := [{Id, I, F, Buckets} | Rows]}}.
+
+take_id({Next, [Id | Freed], Limit}) -> {Id, {Next, Freed, Limit}};
+take_id({Next, [], Limit}) when Next < Limit -> {Next, {Next + 1, [], Limit}};
+take_id(_) -> none.
+
+define(#ser{entry = #entry{key = Key, late = Late}, labels = overflow, start = Start}) ->
+    #{<<"key">> => Key, <<"labels">> => [null || _ <- Late], <<"start">> => Start, <<"overflow">> => true};
+define(#ser{entry = #entry{key = Key}, labels = Labels, start = Start}) ->
+    #{<<"key">> => Key, <<"labels">> => Labels, <<"start">> => Start}.
+
+%%% Reading cells
+
+read(St, #ser{entry = #entry{type = last}, raw = Raw, stamp = Stamp}) ->
+    Held = [{At, V} || Key <- Raw, {_, V, At} <- ets:lookup(St#static.lasts, Key)],
+    case Held =/= [] andalso lists:max(Held) of
+        false -> same;
+        Stamp -> same;
+        {_, V} = New when is_integer(V) -> {New, {number, V, 0.0}};
+        {_, V} = New -> {New, {number, 0, V}}
+    end;
+read(_, #ser{entry = #entry{type = counter}, cells = Cells, stamp = Stamp}) ->
+    case sum(1, Cells) of
+        Stamp -> same;
+        I -> {I, {number, I, 0.0}}
+    end;
+read(_, #ser{entry = #entry{type = sum}, cells = Cells, stamp = Stamp}) ->
+    case {sum(?CELL_SUM_INT, Cells), floats(?CELL_SUM_FLOAT, Cells)} of
+        Stamp -> same;
+        {I, F} = New -> {New, {number, I, F}}
+    end;
+read(_, #ser{entry = Entry, cells = Cells, stamp = Stamp}) ->
+    Pos = [C || {pos, _} = C <- Cells],
+    case sum(?CELL_COUNT, Pos) of
+        Stamp -> same;
+        Count -> {Count, {histogram, sum(?CELL_INT, Pos), floats(?CELL_FLOAT, Pos), buckets(Entry, Pos, Cells -- Pos)}}
+    end.
+
+sum(Ix, Cells) -> lists:foldl(fun({_, Ref}, Acc) -> Acc + atomics:get(Ref, Ix) end, 0, Cells).
+
+floats(Ix, Cells) ->
+    lists:foldl(fun({_, Ref}, Acc) -> <<F/float>> = <<(atomics:get(Ref, Ix)):64>>, Acc + F end, 0.0, Cells).
+
+buckets(#entry{type = buckets, size = Size}, Pos, _) -> side(?CELL_ZERO, Size, 1, -?CELL_ZERO, Pos);
+buckets(#entry{grid = Grid, size = Size}, Pos, Neg) ->
+    Shift = dichroic_bucket:least(Grid) - ?CELL_BUCKETS,
+    side(?CELL_ZERO, ?CELL_ZERO, 0, -?CELL_ZERO, Pos) ++ side(?CELL_BUCKETS, Size, 1, Shift, Pos)
+        ++ side(?CELL_BUCKETS, Size, 2, Shift, Neg).
+
+side(_, _, _, _, []) -> [];
+side(From, To, Side, Shift, Cells) ->
+    [{Ix + Shift, Side, N} || Ix <- lists:seq(From, To), (N = sum(Ix, Cells)) > 0].
+
+%%% Cells that handlers have made since the last flush
+
+fresh(#static{fresh = Fresh} = St, Entries, T) ->
+    lists:foldl(
+        fun({U, Key, Ref}, Acc) ->
+            true = ets:delete(Fresh, U),
+            adopt(St, Entries, Key, Ref, Acc)
+        end, T, lists:sort(ets:tab2list(Fresh))).
+
+adopt(St, Entries, {Slot, Labels, neg}, Ref, T) -> adopt(St, Entries, {Slot, Labels}, {neg, Ref}, T);
+adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
+    case Entries of
+        #{Slot := #entry{key = Key, late = Late} = Entry} ->
+            Norm = normal(Labels, Late),
+            SerKey = {Key, Norm},
+            S = case Series of
+                    #{SerKey := Known} -> Known;
+                    _ -> #ser{entry = Entry, labels = Norm, start = start(St, Raw)}
+                end,
+            T#totals{series = Series#{SerKey => join(Raw, Ref, S)}};
+        _ ->
+            ok = dichroic_store:forget(St, Raw),
+            T
+    end.
+
+%% A cell belongs to the incarnation that is alive when the engine learns of it; whoever is not in the table any more
+%% was hidden in between, and begins anew.
+start(St, {Slot, Labels} = Raw) ->
+    case ets:lookup(St#static.series, Raw) of
+        [{_, Start}] -> Start;
+        [] when Labels =:= overflow -> erlang:system_time(nanosecond);
+        [] ->
+            Now = erlang:system_time(nanosecond),
+            true = ets:insert(St#static.series, {Raw, Now}),
+            atomics:add(St#static.acct, ?ACCT_SERIES, 1),
+            atomics:add(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), 1),
+            Now
+    end.
+
+join(Raw, Ref, #ser{raw = Raws, cells = Cells} = S) ->
+    S#ser{raw = case lists:member(Raw, Raws) of true -> Raws; false -> [Raw | Raws] end,
+          cells = case Ref of last -> Cells; {neg, _} -> [Ref | Cells]; _ -> [{pos, Ref} | Cells] end}.
+
+%% Labels as they are on the wire, so that an atom and the string of its name are one series, not two of one name.
+normal(overflow, _) -> overflow;
+normal(Labels, Late) -> lists:zipwith(fun finish/2, tuple_to_list(Labels), Late).
+
+finish(V, _) when V =:= nil; V =:= undefined -> null;
+finish(V, _) when is_boolean(V); is_number(V) -> V;
+finish(V, name) when is_atom(V) ->
+    case atom_to_binary(V) of <<"Elixir.", Name/binary>> -> Name; Name -> Name end;
+finish(V, none) when is_atom(V) -> atom_to_binary(V);
+finish(V, _) -> case dichroic_value:is_utf8(V) of true -> V; false -> {bytes, V} end.
