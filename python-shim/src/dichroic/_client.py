@@ -134,14 +134,16 @@ class Subscription(Generic[T]):
 
     # -- filling -----------------------------------------------------------------------------------------------
 
-    async def _fill(self) -> None:
-        """Returns once there may be items; every await in here may be cancelled without loss."""
+    async def _fill(self, once: bool = False) -> None:
+        """Returns once there are items, or after one step; every await in here may be cancelled without loss."""
         if self._filling:
             raise RuntimeError("this subscription is already being iterated by another task; subscribe once for each")
         self._filling = True
         try:
             while not self._stream.items:
                 await self._step()
+                if once:
+                    break
         finally:
             self._filling = False
 
@@ -254,8 +256,10 @@ class Batches(Generic[T]):
                 if not self._gathered:
                     self._deadline = loop.time() + self._within
                 take(stream, self._max - len(self._gathered), self._gathered)
-            elif not self._gathered or stream.queued:
+            elif not self._gathered:
                 await subscription._fill()
+            elif stream.queued:
+                await subscription._fill(once=True)
             elif not await self._more(self._deadline - loop.time()):
                 return
 

@@ -104,6 +104,7 @@ class EventsBody:
             event = new(kind)
             event._context = context
             event._row = row
+            event._measurements = event._metadata = None
             add(event)
         return events
 

@@ -271,7 +271,7 @@ def _buckets(raw: bytes, series: int) -> tuple[tuple[int, int, int], ...]:
     buckets = tuple(BUCKET.iter_unpack(raw))
     last = (-1, 0)
     for index, side, count in buckets:
-        if side > 2 or count == 0 or (side, index) <= last:
+        if side > 2 or count == 0 or (side, index) <= last or (side == 0 and index != 0):
             raise ProtocolError(f"buckets of series {series} are empty, out of order or of an unknown side")
         last = (side, index)
     return buckets

@@ -63,7 +63,7 @@ class Link(asyncio.Protocol):
         limit = SILENCE_TIMEOUT if self._stream.greeted else HELLO_TIMEOUT
         left = self._heard + limit - self._loop.time()
         if left > 0 or self._paused:
-            self._timer = self._loop.call_later(max(left, 1.0), self._watch)
+            self._timer = self._loop.call_later(left if left > 0 else 1.0, self._watch)
             return
         error: DichroicError = (
             ConnectionLost(f"the collector was silent for {limit:.0f} s")

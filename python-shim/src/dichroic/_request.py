@@ -41,7 +41,7 @@ def milliseconds(duration: Duration, name: str) -> int:
         value = duration * 1000
     else:
         raise TypeError(f"{name} is a duration such as '30s' or a number of seconds, not {type(duration).__name__}")
-    if not (math.isfinite(value) and 0 <= value < 1 << 62):
+    if not (math.isfinite(value) and 0 <= round(value) < 1 << 32):
         raise ValueError(f"{name}={duration!r} is out of range")
     return round(value)
 

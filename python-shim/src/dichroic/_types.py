@@ -77,8 +77,8 @@ class Event:
     __match_args__ = ("name", "measurements", "metadata", "time", "source")
     _context: RowContext
     _row: tuple[Any, ...]
-    _measurements: dict[str, Number]
-    _metadata: dict[str, Scalar]
+    _measurements: dict[str, Number] | None  # built when asked for
+    _metadata: dict[str, Scalar] | None
 
     def __init__(
         self,
@@ -112,21 +112,21 @@ class Event:
 
     @property
     def measurements(self) -> dict[str, Number]:
-        try:
-            return self._measurements
-        except AttributeError:
-            pairs = zip(self._context.schema.measurements, self._row[1:], strict=False)
-            self._measurements = {name: number for name, number in pairs if number is not None}
-            return self._measurements
+        found = self._measurements
+        if found is None:
+            found = dict(zip(self._context.schema.measurements, self._row[1:]))  # noqa: B905  # metadata follow
+            if None in found.values():
+                found = {name: number for name, number in found.items() if number is not None}
+            self._measurements = found
+        return found
 
     @property
     def metadata(self) -> dict[str, Scalar]:
-        try:
-            return self._metadata
-        except AttributeError:
+        found = self._metadata
+        if found is None:
             context = self._context
-            self._metadata = dict(zip(context.schema.metadata, self._row[context.first_metadata :], strict=True))
-            return self._metadata
+            found = self._metadata = dict(zip(context.schema.metadata, self._row[context.first_metadata :]))  # noqa: B905
+        return found
 
     @property
     def units(self) -> dict[str, str]:
@@ -200,16 +200,14 @@ class Log(Event):
 
     @property
     def metadata(self) -> dict[str, Scalar]:
-        try:
-            return self._metadata
-        except AttributeError:
+        if self._metadata is None:
             attributes = self._field("attributes")
             self._metadata = dict(attributes) if isinstance(attributes, dict) else {}
             row = self._row[self._context.first_metadata :]
             for name, value in zip(self._context.schema.metadata, row, strict=True):
                 if name not in _LOG_FIELDS:
                     self._metadata[name] = value
-            return self._metadata
+        return self._metadata
 
     def _key(self) -> tuple[Any, ...]:
         return *super()._key(), self.severity, self.body, self.trace_id, self.span_id

@@ -68,8 +68,10 @@ class Reader:
         except UnicodeDecodeError as error:
             raise ProtocolError(f"a string at offset {at} is not UTF-8: {error.reason}") from None
 
-    def value(self, depth: int = 0) -> Value:
-        """Reads one tagged value; `depth` counts the containers around it."""
+    def value(self, depth: int = 1) -> Value:
+        """Reads one tagged value; `depth` is 1 for one inside nothing, and one more for each container around it."""
+        if depth > MAX_DEPTH:
+            raise ProtocolError(f"values nest deeper than {MAX_DEPTH}")
         self.budget -= 1
         if self.budget < 0:
             raise ProtocolError(f"a frame holds more than {MAX_VALUES_PER_FRAME} values")
@@ -89,8 +91,6 @@ class Reader:
             at = self.take(n)
             return bytes(self.body[at : at + n])
         if tag == 8 or tag == 9:
-            if depth >= MAX_DEPTH:
-                raise ProtocolError(f"values nest deeper than {MAX_DEPTH}")
             n = _U16.unpack_from(self.body, self.take(2))[0]
             # The smallest item is 1 byte in a list and 3 in a map: refuse a lying count before walking it.
             if n * (1 if tag == 8 else 3) > self.end - self.at:
@@ -126,8 +126,10 @@ class Reader:
         return result
 
 
-def encode(value: Value, out: bytearray, depth: int = 0) -> None:
+def encode(value: Value, out: bytearray, depth: int = 1) -> None:
     """Appends the one encoding of `value`; raises `ValueError` or `TypeError` for what the framing cannot carry."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"values nest deeper than {MAX_DEPTH}")
     if value is None:
         out.append(0)
     elif value is True or value is False:
@@ -144,8 +146,6 @@ def encode(value: Value, out: bytearray, depth: int = 0) -> None:
         out += _U16.pack(_fits(len(value), MAX_STRING_BYTES, "bytes"))
         out += value
     elif isinstance(value, (list, tuple, dict)):
-        if depth >= MAX_DEPTH:
-            raise ValueError(f"values nest deeper than {MAX_DEPTH}")
         if isinstance(value, dict):
             _encode_map(value, out, depth + 1)
         else:
@@ -170,9 +170,9 @@ def _encode_int(value: int, out: bytearray) -> None:
     else:
         out.append(4)
         try:
-            out += _F64.pack(value)
+            out += _F64.pack(float(value))
         except OverflowError:
-            out += _F64.pack(math.copysign(math.inf, value))
+            out += _F64.pack(math.inf if value > 0 else -math.inf)
 
 
 def _encode_text(value: str, out: bytearray) -> None:

@@ -346,11 +346,12 @@ class FakeCollector:
         rows, lost, resumed = self._begin(subscriber.subscribe)
         fields["position"] = rows[0].position if rows else self._next
         fields["resumed"] = resumed
+        # On the list before the answer leaves: who has been greeted, in another thread perhaps, finds itself there.
+        self.subscribers.append(subscriber)
         subscriber.send(Hello(frames.COLLECTOR, fields))
         if lost:
             subscriber.send(GapFrame(0, 2, lost))
         _deliver(subscriber, rows)
-        self.subscribers.append(subscriber)
 
     def _begin(self, subscribe: dict[str, Any]) -> tuple[list[_Row], int, bool]:
         """The rows to replay, how many are no longer there, and whether a cursor could be honoured."""
