@@ -166,6 +166,11 @@ impl FrameReader {
         self.buffer.len() - self.taken
     }
 
+    /// What was pushed and not handed out: goes to the reader that takes the connection over.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.taken..]
+    }
+
     /// The next whole frame, or `None` until more is pushed.
     ///
     /// # Errors
