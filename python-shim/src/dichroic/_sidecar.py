@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
+from ._address import SOCKET_VARIABLE
 from ._client import Client, connect
 from ._errors import SidecarFailed
 from ._find_bin import find_bin
@@ -117,12 +118,12 @@ class Sidecar:
 
     @property
     def socket(self) -> str | None:
-        """The path of its local socket, as far as the ready file names it."""
+        """The path of its local socket: what the ready file says, else the `$DICHROIC_SOCKET` it was started with."""
         for key in ("socket", "local_socket"):
             path = self.endpoints.get(key)
             if isinstance(path, str):
                 return path
-        return None
+        return (self._env or {}).get(SOCKET_VARIABLE)
 
     def connect(self) -> Client:
         """A client of this sidecar."""
