@@ -23,8 +23,10 @@ pub struct Row {
     pub meta: Arc<SeriesMeta>,
     /// Its value, raw: the meta's factor turns it into the metric's unit.
     pub value: RowValue,
-    /// Since when it counts; 0 when not known.
+    /// Since when it counts. Where the sender did not tell, the time of its first point here, or of the point that began anew.
     pub start: UnixNanos,
+    /// Whether the sender told `start`.
+    pub start_told: bool,
     /// Time of its last point.
     pub time: UnixNanos,
     /// Kept off pages: its name or labels there belong to another.
@@ -140,6 +142,7 @@ impl Snapshot {
             meta: meta.clone(),
             value,
             start: slot.start,
+            start_told: slot.start_told,
             time: slot.time,
             hidden: slot.hidden,
             exemplar,

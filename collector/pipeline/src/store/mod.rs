@@ -70,6 +70,7 @@ pub(crate) struct Slot {
     /// Another series has the same labels on the page and goes first.
     pub(crate) hidden: bool,
     monotonic: bool,
+    pub(crate) start_told: bool,
     /// Low halves of the fingerprints under which it is found, beside the page one.
     aliases: Vec<Fingerprint>,
 }
@@ -567,6 +568,7 @@ impl Store {
             cell,
             meta: Some(Arc::new(meta)),
             start: 0,
+            start_told: false,
             time: 0,
             generation,
             touched: 0,

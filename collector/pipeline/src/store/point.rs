@@ -292,6 +292,7 @@ impl Store {
         let after = slot.cell.heap_bytes();
         if last == 0 {
             slot.start = if start == 0 { time } else { start };
+            slot.start_told = start != 0;
         }
         slot.time = last.max(time);
         slot.touched = touched;
@@ -315,9 +316,9 @@ fn slot_start(slot: &Slot) -> UnixNanos {
 
 fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, touched: u32, reset: bool) {
     if start > slot.start {
-        slot.start = start;
+        (slot.start, slot.start_told) = (start, true);
     } else if reset || slot.start == 0 {
-        slot.start = time;
+        (slot.start, slot.start_told) = (time, false);
     }
     slot.time = time;
     slot.touched = touched;

@@ -1,0 +1,147 @@
+//! Which page a client gets: by its `Accept` and `Accept-Encoding` headers.
+//!
+//! Called once per request with the header's text. Whatever it holds, some page comes out: a scraper is better served with the
+//! simplest format than with an error. Source: RFC 9110, sections 12.4.2 and 12.5.1; Prometheus "Content negotiation".
+
+/// A format of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Prometheus text 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The `Content-Type` of the page.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// One element of an `Accept` header: what it names, its `version` if it names one, its weight in thousandths.
+struct Range<'a> {
+    name: &'a str,
+    version: Option<&'a str>,
+    weight: u32,
+}
+
+fn ranges(header: &str) -> impl Iterator<Item = Range<'_>> {
+    header.split(',').map(|element| {
+        let mut parts = element.split(';').map(str::trim);
+        let mut range = Range {
+            name: parts.next().unwrap_or_default(),
+            version: None,
+            weight: 1000,
+        };
+        for (key, value) in parts.filter_map(|p| p.split_once('=')) {
+            let value = value.trim().trim_matches('"');
+            match key.trim() {
+                k if k.eq_ignore_ascii_case("version") => range.version = Some(value),
+                k if k.eq_ignore_ascii_case("q") => range.weight = weight(value),
+                // `charset` and `escaping` change nothing: every name on the page is valid in the oldest scheme.
+                _ => {}
+            }
+        }
+        range
+    })
+}
+
+fn weight(text: &str) -> u32 {
+    match text.parse::<f64>() {
+        Ok(q) if (0.0..=1.0).contains(&q) => (q * 1000.0).round() as u32,
+        _ => 0,
+    }
+}
+
+/// The format that the header prefers; of equal weights the first. Text where there is no header or nothing we have is in it.
+pub fn negotiate(accept: Option<&str>) -> Format {
+    let mut best = (0, Format::Text);
+    for range in ranges(accept.unwrap_or_default()) {
+        let format = match (range.name.to_ascii_lowercase().as_str(), range.version) {
+            ("application/openmetrics-text", None | Some("1.0.0")) => Format::OpenMetrics,
+            ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => Format::Text,
+            _ => continue,
+        };
+        if range.weight > best.0 {
+            best = (range.weight, format);
+        }
+    }
+    best.1
+}
+
+/// Whether the client takes gzip.
+pub fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
+    let mut any = false;
+    for range in ranges(accept_encoding.unwrap_or_default()) {
+        match range.name {
+            name if name.eq_ignore_ascii_case("gzip") => return range.weight > 0,
+            "*" => any = range.weight > 0,
+            _ => {}
+        }
+    }
+    any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accept_header_decides_the_format() {
+        use Format::{OpenMetrics, Text};
+        let check = |accept, expected| assert_eq!(negotiate(accept), expected, "{accept:?}");
+        check(None, Text);
+        check(Some(""), Text);
+        check(Some("*/*"), Text);
+        check(Some("text/html,application/xhtml+xml,*/*;q=0.8"), Text);
+        check(Some("application/json"), Text);
+        check(Some("application/openmetrics-text"), OpenMetrics);
+        check(Some("application/openmetrics-text; version=1.0.0"), OpenMetrics);
+        check(
+            Some("application/openmetrics-text; version=\"1.0.0\""),
+            OpenMetrics,
+        );
+        check(Some("application/openmetrics-text; version=0.0.1"), Text);
+        check(Some("application/openmetrics-text; q=0"), Text);
+        check(
+            Some("text/plain;version=0.0.4;q=0.9,application/openmetrics-text;q=0.5"),
+            Text,
+        );
+        check(Some("APPLICATION/OpenMetrics-Text;Version=1.0.0"), OpenMetrics);
+        check(Some("application/openmetrics-text;q=nonsense"), Text);
+        // Prometheus 2.42 and Prometheus 3, as they ask by default.
+        check(
+            Some(
+                "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            ),
+            OpenMetrics,
+        );
+        check(
+            Some(
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            ),
+            OpenMetrics,
+        );
+        check(
+            Some(
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3",
+            ),
+            Text,
+        );
+    }
+
+    #[test]
+    fn gzip_is_used_only_where_it_is_taken() {
+        let check = |header, expected| assert_eq!(accepts_gzip(header), expected, "{header:?}");
+        check(None, false);
+        check(Some("gzip"), true);
+        check(Some("deflate, GZIP;q=0.5"), true);
+        check(Some("gzip;q=0, *"), false);
+        check(Some("*"), true);
+        check(Some("br"), false);
+    }
+}

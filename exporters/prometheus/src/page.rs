@@ -1,0 +1,110 @@
+//! Drives a page from the store to bytes: asks for a copy of the series, renders chunk by chunk as they come, compresses.
+//!
+//! Called by the HTTP server, on any thread but the ingest thread: rendering 100,000 series takes some milliseconds and compressing
+//! them some ten. The account of hop [`HOP`] counts rows: offered = sent + dropped + queued.
+
+use crate::negotiate::Format;
+use crate::render::{Options, Renderer};
+use bytes::Bytes;
+use dichroic_model::Source;
+use dichroic_pipeline::{Busy, Handle, Hop, SnapshotRequest};
+use libdeflater::{CompressionLvl, Compressor};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The name of this exporter in the ledger.
+pub const HOP: &str = "prometheus";
+
+/// A buffer that a larger page left behind is not kept beyond this many bytes.
+const KEPT_BYTES: usize = 64 << 20;
+
+thread_local! {
+    /// The buffer of the last compressed page of this thread.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The page, compressed if `gzip`. `Err` when the store has too many readers: answer 503 and let the scraper come again.
+pub async fn page(handle: &Handle, format: Format, gzip: bool) -> Result<Bytes, Busy> {
+    page_with(handle, format, gzip, Options::default()).await
+}
+
+/// [`page()`], with choices.
+pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Options) -> Result<Bytes, Busy> {
+    let hop = handle.ask(|store| store.ledger_mut().hop(HOP)).await?;
+    let chunks = handle.snapshot(SnapshotRequest::default())?;
+    let mut renderer = Renderer::with_buffer(format, options, BUFFER.take());
+    let mut account = Rows { hop: &hop, queued: 0 };
+    while let Some(rows) = chunks.recv().await {
+        let before = renderer.stats();
+        renderer.chunk(&rows);
+        let after = renderer.stats();
+        account.take(after.shown - before.shown, after.unfit - before.unfit);
+    }
+    let sources = handle.ask(|store| shown_sources(store.sources())).await?;
+    renderer.finish(&sources);
+    account.send();
+    let page = renderer.into_buffer();
+    if !gzip {
+        return Ok(Bytes::from(page));
+    }
+    let compressed = compress(&page);
+    if page.capacity() <= KEPT_BYTES {
+        BUFFER.set(page);
+    }
+    Ok(compressed)
+}
+
+/// Sources that have something on the page.
+fn shown_sources<'a>(
+    sources: impl Iterator<Item = (&'a Arc<Source>, usize, Option<dichroic_model::UnixNanos>)>,
+) -> Vec<Arc<Source>> {
+    sources
+        .filter(|(_, series, _)| *series > 0)
+        .map(|(source, ..)| source.clone())
+        .collect()
+}
+
+/// One gzip member at the fastest level: about 1 ns a byte, to a tenth of the size.
+pub fn compress(page: &[u8]) -> Bytes {
+    let mut compressor = Compressor::new(CompressionLvl::fastest());
+    let mut out = vec![0; compressor.gzip_compress_bound(page.len())];
+    let size = compressor
+        .gzip_compress(page, &mut out)
+        .expect("the bound is enough for any input");
+    out.truncate(size);
+    out.shrink_to_fit();
+    Bytes::from(out)
+}
+
+/// Rows of one page in the ledger. A page that is given up half-way counts as dropped.
+struct Rows<'a> {
+    hop: &'a Hop,
+    queued: u64,
+}
+
+impl Rows<'_> {
+    fn take(&mut self, shown: u64, unfit: u64) {
+        Hop::add(&self.hop.offered, shown + unfit);
+        Hop::add(&self.hop.dropped, unfit);
+        Hop::add(&self.hop.queued, shown);
+        self.queued += shown;
+    }
+
+    fn send(&mut self) {
+        Hop::add(&self.hop.sent, self.queued);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.hop.queued.fetch_sub(self.queued, Ordering::Relaxed);
+        self.queued = 0;
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        Hop::add(&self.hop.dropped, self.queued);
+        self.settle();
+    }
+}

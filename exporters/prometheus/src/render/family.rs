@@ -1,0 +1,243 @@
+//! What is the same for all lines of a family: its header, its sample names, and what must wait until its end.
+
+use super::number::{push_count, push_number};
+use super::open;
+use crate::Format;
+use dichroic_model::{Factor, Number, PageType};
+use dichroic_pipeline::Metric;
+use dichroic_pipeline::store::Family;
+use std::sync::Arc;
+
+/// The family that is being written.
+pub(super) struct Shape {
+    /// The metric of the last row; families may hold several.
+    pub(super) metric: Arc<Metric>,
+    pub(super) family: Arc<Family>,
+    pub(super) kind: PageType,
+    /// Its numbers are one line each, whatever their value.
+    pub(super) plain: bool,
+    /// Its lines belong to the page's own `target_info`.
+    pub(super) is_target_info: bool,
+    pub(super) sample: Vec<u8>,
+    /// `name_bucket{`
+    pub(super) bucket: Vec<u8>,
+    pub(super) sum: Vec<u8>,
+    pub(super) count: Vec<u8>,
+    pub(super) created: Vec<u8>,
+    /// Text pages: `_gsum` and `_gcount` are families of their own, after the buckets.
+    gsums: Vec<u8>,
+    gcounts: Vec<u8>,
+    /// OpenMetrics: states of one set must stand together, in whatever order they were met. (labels without the state, line)
+    states: Vec<(String, Vec<u8>)>,
+}
+
+impl Shape {
+    pub(super) fn new(format: Format, metric: &Arc<Metric>, family: &Arc<Family>) -> Self {
+        let base = &family.page.base;
+        let with = |suffix: &str| format!("{base}{suffix}").into_bytes();
+        let kind = family.kind;
+        let sample = match kind {
+            PageType::Counter if family.page.total => with("_total"),
+            PageType::Info => with("_info"),
+            _ => with(""),
+        };
+        let gauge_histogram = kind == PageType::GaugeHistogram;
+        let is_target_info =
+            sample == b"target_info" && matches!(kind, PageType::Info | PageType::Gauge | PageType::Unknown);
+        let always = match (format, kind) {
+            (_, PageType::Gauge | PageType::Unknown) => true,
+            (_, PageType::Counter) => format == Format::Text || !family.page.total,
+            (_, PageType::Info | PageType::StateSet) => format == Format::Text,
+            (_, PageType::Histogram | PageType::GaugeHistogram | PageType::Summary) => false,
+        };
+        Shape {
+            metric: metric.clone(),
+            family: family.clone(),
+            kind,
+            plain: always && !is_target_info,
+            is_target_info,
+            sample,
+            bucket: with("_bucket{"),
+            sum: with(if gauge_histogram { "_gsum" } else { "_sum" }),
+            count: with(if gauge_histogram { "_gcount" } else { "_count" }),
+            created: with("_created"),
+            gsums: Vec::new(),
+            gcounts: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_of(&self, family: &Arc<Family>) -> bool {
+        Arc::ptr_eq(&self.family, family) || self.family.page.base == family.page.base
+    }
+
+    pub(super) fn write_header(&self, format: Format, out: &mut Vec<u8>) {
+        let Family { page, kind, help } = &*self.family;
+        let (name, word) = match format {
+            Format::Text => (
+                std::str::from_utf8(&self.sample).unwrap_or(&page.base),
+                text_type(*kind),
+            ),
+            Format::OpenMetrics if *kind == PageType::Counter && !page.total => {
+                (page.base.as_str(), "unknown")
+            }
+            Format::OpenMetrics => (page.base.as_str(), openmetrics_type(*kind)),
+        };
+        header(out, format, name, word, help);
+        let unit = &page.unit;
+        let may_have_unit = !matches!(kind, PageType::Info | PageType::StateSet);
+        if format == Format::OpenMetrics
+            && !unit.is_empty()
+            && may_have_unit
+            && ends_with_unit(&page.base, unit)
+        {
+            line(out, &["# UNIT ", name, " ", unit]);
+        }
+    }
+
+    /// `_gsum` and `_gcount`: here in OpenMetrics, at the end of the family in text.
+    pub(super) fn gauge_totals(
+        &mut self,
+        format: Format,
+        out: &mut Vec<u8>,
+        labels: &[u8],
+        sum: Option<(Number, Factor)>,
+        count: u64,
+    ) {
+        let text = format == Format::Text;
+        if let Some((raw, factor)) = sum {
+            let out = if text { &mut self.gsums } else { &mut *out };
+            open(out, &self.sum, labels);
+            push_number(out, raw, factor);
+            out.push(b'\n');
+        }
+        if text || sum.is_some() {
+            let out = if text { &mut self.gcounts } else { out };
+            open(out, &self.count, labels);
+            push_count(out, count);
+            out.push(b'\n');
+        }
+    }
+
+    /// Keeps a state until the family ends. `false` when its labels do not name a state.
+    pub(super) fn hold_state(&mut self, labels: &str, value: f64) -> bool {
+        let name = format!("{}=\"", self.family.page.base);
+        let at = if labels.starts_with(&name) {
+            0
+        } else {
+            match labels.find(&format!(",{name}")) {
+                Some(at) => at + 1,
+                None => return false,
+            }
+        };
+        let set = format!("{}{}", &labels[..at], after_label(&labels[at + name.len()..]));
+        let mut text = Vec::with_capacity(self.sample.len() + labels.len() + 8);
+        open(&mut text, &self.sample, labels.as_bytes());
+        text.extend_from_slice(if value == 1.0 { b"1\n" } else { b"0\n" });
+        self.states.push((set, text));
+        true
+    }
+
+    pub(super) fn write_held_back(&mut self, out: &mut Vec<u8>) {
+        self.states.sort_by(|a, b| a.0.cmp(&b.0));
+        self.states
+            .iter()
+            .for_each(|(_, text)| out.extend_from_slice(text));
+        for (suffix, lines) in [("_gsum", &self.gsums), ("_gcount", &self.gcounts)] {
+            if !lines.is_empty() {
+                line(out, &["# TYPE ", &self.family.page.base, suffix, " gauge"]);
+                out.extend_from_slice(lines);
+            }
+        }
+    }
+}
+
+/// What follows a label whose value begins `rest`.
+fn after_label(rest: &str) -> &str {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices() {
+        match c {
+            '"' if !escaped => return &rest[at + 1..],
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    ""
+}
+
+fn ends_with_unit(base: &str, unit: &str) -> bool {
+    base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
+}
+
+fn text_type(kind: PageType) -> &'static str {
+    match kind {
+        PageType::Counter => "counter",
+        PageType::Gauge | PageType::Info | PageType::StateSet => "gauge",
+        PageType::Histogram | PageType::GaugeHistogram => "histogram",
+        PageType::Summary => "summary",
+        PageType::Unknown => "untyped",
+    }
+}
+
+fn openmetrics_type(kind: PageType) -> &'static str {
+    match kind {
+        PageType::Counter => "counter",
+        PageType::Gauge => "gauge",
+        PageType::Histogram => "histogram",
+        PageType::GaugeHistogram => "gaugehistogram",
+        PageType::Summary => "summary",
+        PageType::Info => "info",
+        PageType::StateSet => "stateset",
+        PageType::Unknown => "unknown",
+    }
+}
+
+/// `# HELP` (if there is help) and `# TYPE`.
+pub(super) fn header(out: &mut Vec<u8>, format: Format, name: &str, word: &str, help: &str) {
+    if !help.is_empty() {
+        let mut text = String::with_capacity(help.len());
+        for c in help.chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '"' if format == Format::OpenMetrics => text.push_str("\\\""),
+                c => text.push(c),
+            }
+        }
+        line(out, &["# HELP ", name, " ", &text]);
+    }
+    line(out, &["# TYPE ", name, " ", word]);
+}
+
+fn line(out: &mut Vec<u8>, parts: &[&str]) {
+    parts
+        .iter()
+        .for_each(|part| out.extend_from_slice(part.as_bytes()));
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_label_begins_after_its_closing_quote() {
+        assert_eq!(after_label(r#"x",b="1""#), r#",b="1""#);
+        assert_eq!(after_label(r#"a\"b\\",b="1""#), r#",b="1""#);
+        assert_eq!(after_label(r#"x""#), "");
+    }
+
+    #[test]
+    fn help_is_escaped_as_each_format_says() {
+        let check = |format, expected: &str| {
+            let mut out = Vec::new();
+            header(&mut out, format, "a", "gauge", "say \"hi\"\nand \\");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(Format::Text, "# HELP a say \"hi\"\\nand \\\\\n# TYPE a gauge\n");
+        check(
+            Format::OpenMetrics,
+            "# HELP a say \\\"hi\\\"\\nand \\\\\n# TYPE a gauge\n",
+        );
+    }
+}

@@ -1,0 +1,504 @@
+//! Renders rows into a page, chunk by chunk, into one buffer that is used again for the next page.
+//!
+//! Called with chunks in family order, as `pipeline::Snapshot` hands them out; a family may span chunks and its header is written
+//! once. Labels were rendered when the series was met, so a number costs three copies and a formatted number: about 20 ns. What a
+//! format forbids is left out and counted, never written wrong.
+
+mod buckets;
+mod family;
+mod number;
+mod target;
+
+use buckets::{Classic, LeCache, Les, fixed_bounds};
+use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
+use dichroic_pipeline::store::{ExponentialCell, HistogramCell, SummaryCell};
+use dichroic_pipeline::{Row, RowValue, SeriesMeta};
+use family::Shape;
+use number::{canonical, push_count, push_f64, push_number, push_seconds};
+use std::sync::Arc;
+use target::Targets;
+
+use crate::Format;
+
+/// What may be left out of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// `_created` samples in OpenMetrics, where the sender told the start time.
+    pub created: bool,
+    /// Exemplars in OpenMetrics.
+    pub exemplars: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            created: true,
+            exemplars: true,
+        }
+    }
+}
+
+/// What became of the rows of one page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Rows on the page.
+    pub shown: u64,
+    /// Rows kept off pages by the store, because their place there belongs to another.
+    pub hidden: u64,
+    /// Rows whose value or labels the format cannot say.
+    pub unfit: u64,
+}
+
+/// Renders one page at a time.
+pub struct Renderer {
+    format: Format,
+    options: Options,
+    out: Vec<u8>,
+    shape: Option<Shape>,
+    les: LeCache,
+    classic: Classic,
+    targets: Targets,
+    stats: Stats,
+}
+
+impl Renderer {
+    /// A renderer with an empty page.
+    pub fn new(format: Format, options: Options) -> Self {
+        Self::with_buffer(format, options, Vec::new())
+    }
+
+    /// The same, writing into a buffer that is at hand; what it holds is forgotten.
+    pub fn with_buffer(format: Format, options: Options, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Renderer {
+            format,
+            options,
+            out: buffer,
+            shape: None,
+            les: LeCache::default(),
+            classic: Classic::default(),
+            targets: Targets::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Begins a new page in the same buffer.
+    pub fn clear(&mut self) {
+        self.out.clear();
+        self.shape = None;
+        self.les.clear();
+        self.targets = Targets::default();
+        self.stats = Stats::default();
+    }
+
+    /// Adds rows.
+    pub fn chunk(&mut self, rows: &[Row]) {
+        for row in rows {
+            self.row(row);
+        }
+    }
+
+    /// Ends the page: what the last family held back, `target_info` of `sources`, and the end mark.
+    pub fn finish<'a>(&mut self, sources: impl IntoIterator<Item = &'a Arc<Source>>) -> &[u8] {
+        self.end_family();
+        self.targets.write(self.format, sources, &mut self.out);
+        if self.format == Format::OpenMetrics {
+            self.out.extend_from_slice(b"# EOF\n");
+        }
+        &self.out
+    }
+
+    /// What became of the rows so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The page so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// The buffer with the page.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+
+    #[inline]
+    fn row(&mut self, row: &Row) {
+        if row.hidden {
+            self.stats.hidden += 1;
+            return;
+        }
+        let known = matches!(&self.shape, Some(shape) if Arc::ptr_eq(&shape.metric, &row.meta.metric));
+        if !known && !self.meet(&row.meta) {
+            return;
+        }
+        let fits = match &row.value {
+            RowValue::Number(value) => self.number(row, *value),
+            RowValue::Histogram(cell) => self.histogram(row, cell),
+            RowValue::Exponential(cell) => self.exponential(row, cell),
+            RowValue::Summary(cell) => self.summary(row, cell),
+        };
+        self.stats.shown += u64::from(fits);
+        self.stats.unfit += u64::from(!fits);
+    }
+
+    /// Another metric: of the same family, or of the next. Says whether it has a place on the page.
+    fn meet(&mut self, meta: &SeriesMeta) -> bool {
+        let Some(family) = &meta.metric.family else {
+            self.stats.hidden += 1;
+            return false;
+        };
+        if let Some(shape) = &mut self.shape
+            && shape.is_of(family)
+        {
+            shape.metric = meta.metric.clone();
+            return true;
+        }
+        self.end_family();
+        let shape = Shape::new(self.format, &meta.metric, family);
+        self.targets.note_name(&shape.family);
+        if !shape.is_target_info {
+            shape.write_header(self.format, &mut self.out);
+        }
+        self.shape = Some(shape);
+        true
+    }
+
+    fn end_family(&mut self) {
+        if let Some(mut shape) = self.shape.take() {
+            shape.write_held_back(&mut self.out);
+        }
+    }
+
+    // ---- numbers ----------------------------------------------------------------------------------------------------------
+
+    #[inline]
+    fn number(&mut self, row: &Row, value: Number) -> bool {
+        let Some(shape) = &mut self.shape else {
+            return false;
+        };
+        let labels = row.meta.labels.as_bytes();
+        if shape.plain {
+            open(&mut self.out, &shape.sample, labels);
+            push_number(&mut self.out, value, row.meta.factor);
+            self.out.push(b'\n');
+            return true;
+        }
+        if shape.is_target_info {
+            self.targets.note(&row.meta);
+            return true;
+        }
+        let shown = row.meta.factor.apply(value.to_f64());
+        match (shape.kind, self.format) {
+            (PageType::Histogram | PageType::GaugeHistogram | PageType::Summary, _) => false,
+            (PageType::Counter, Format::OpenMetrics) => self.openmetrics_counter(row, value, shown),
+            (PageType::Info, Format::OpenMetrics) if shown != 1.0 => false,
+            (PageType::StateSet, Format::OpenMetrics) => {
+                (shown == 0.0 || shown == 1.0) && shape.hold_state(&row.meta.labels, shown)
+            }
+            _ => {
+                open(&mut self.out, &shape.sample, labels);
+                push_number(&mut self.out, value, row.meta.factor);
+                self.out.push(b'\n');
+                true
+            }
+        }
+    }
+
+    fn openmetrics_counter(&mut self, row: &Row, value: Number, shown: f64) -> bool {
+        let Some(shape) = &self.shape else { return false };
+        if shown.is_nan() || shown < 0.0 {
+            return false;
+        }
+        let labels = row.meta.labels.as_bytes();
+        open(&mut self.out, &shape.sample, labels);
+        push_number(&mut self.out, value, row.meta.factor);
+        if let Some(exemplar) = self.exemplar_of(row) {
+            push_exemplar(&mut self.out, exemplar, row.meta.factor);
+        }
+        self.out.push(b'\n');
+        self.created(row, labels);
+        true
+    }
+
+    // ---- histograms -------------------------------------------------------------------------------------------------------
+
+    fn histogram(&mut self, row: &Row, cell: &HistogramCell) -> bool {
+        let les = self.les.shared(&cell.bounds);
+        let negative = cell.bounds.first().is_some_and(|b| *b < 0.0);
+        let sum = cell.sum.map(|sum| (sum, row.meta.factor));
+        self.buckets(row, &cell.bounds, &les, &cell.counts, sum, negative)
+    }
+
+    fn exponential(&mut self, row: &Row, cell: &ExponentialCell) -> bool {
+        let bounds = fixed_bounds(&row.meta.metric.unit);
+        let les = self.les.fixed(bounds);
+        let mut classic = std::mem::take(&mut self.classic);
+        let counts = classic.counts(cell, row.meta.factor, bounds);
+        let sum = cell.sum.map(|sum| (sum, row.meta.factor));
+        let fits = self.buckets(row, bounds, &les, counts, sum, false);
+        self.classic = classic;
+        fits
+    }
+
+    fn buckets(
+        &mut self,
+        row: &Row,
+        bounds: &[f64],
+        les: &Les,
+        counts: &[u64],
+        sum: Option<(Number, Factor)>,
+        negative: bool,
+    ) -> bool {
+        let Some(labels) = without(&row.meta.labels, "le") else {
+            return false;
+        };
+        let labels = labels.as_bytes();
+        let exemplar = self.exemplar_of(row).cloned();
+        let Some(shape) = &mut self.shape else {
+            return false;
+        };
+        if les.len() != counts.len() || !matches!(shape.kind, PageType::Histogram | PageType::GaugeHistogram)
+        {
+            return false;
+        }
+        let out = &mut self.out;
+        out.reserve(counts.len() * (shape.bucket.len() + labels.len() + 40));
+        let marked = exemplar.as_ref().map(|exemplar| {
+            let value = row.meta.factor.apply(exemplar.value);
+            bounds.partition_point(|b| *b < value)
+        });
+        let from = out.len();
+        out.extend_from_slice(&shape.bucket);
+        if !labels.is_empty() {
+            out.extend_from_slice(labels);
+            out.push(b',');
+        }
+        let prefix = from..out.len();
+        let mut total: u64 = 0;
+        for (at, (le, count)) in les.iter().zip(counts).enumerate() {
+            if at > 0 {
+                out.extend_from_within(prefix.clone());
+            }
+            total = total.wrapping_add(*count);
+            out.extend_from_slice(le);
+            push_count(out, total);
+            if let Some(exemplar) = &exemplar
+                && marked == Some(at)
+            {
+                push_exemplar(out, exemplar, row.meta.factor);
+            }
+            out.push(b'\n');
+        }
+        let openmetrics = self.format == Format::OpenMetrics;
+        let sum = sum.map(|(raw, factor)| (raw, factor, factor.apply(raw.to_f64())));
+        if shape.kind == PageType::GaugeHistogram {
+            let sum =
+                sum.filter(|(.., shown)| !openmetrics || (!shown.is_nan() && (*shown >= 0.0 || negative)));
+            shape.gauge_totals(self.format, out, labels, sum.map(|(raw, f, _)| (raw, f)), total);
+            return true;
+        }
+        let sum = sum.filter(|(.., shown)| !openmetrics || (*shown >= 0.0 && !negative));
+        if let Some((raw, factor, _)) = sum {
+            open(out, &shape.sum, labels);
+            push_number(out, raw, factor);
+            out.push(b'\n');
+        }
+        if sum.is_some() || !openmetrics {
+            open(out, &shape.count, labels);
+            push_count(out, total);
+            out.push(b'\n');
+        }
+        self.created(row, labels);
+        true
+    }
+
+    // ---- summaries --------------------------------------------------------------------------------------------------------
+
+    fn summary(&mut self, row: &Row, cell: &SummaryCell) -> bool {
+        let Some(labels) = without(&row.meta.labels, "quantile") else {
+            return false;
+        };
+        let labels = labels.as_bytes();
+        let openmetrics = self.format == Format::OpenMetrics;
+        let factor = row.meta.factor;
+        let Some(shape) = &self.shape else { return false };
+        if shape.kind != PageType::Summary {
+            return false;
+        }
+        let out = &mut self.out;
+        let mut last = f64::NEG_INFINITY;
+        for (quantile, value) in cell.quantiles.iter().copied() {
+            let fits = quantile > last && (0.0..=1.0).contains(&quantile);
+            if !fits || (openmetrics && value < 0.0) {
+                continue;
+            }
+            last = quantile;
+            out.extend_from_slice(&shape.sample);
+            out.push(b'{');
+            if !labels.is_empty() {
+                out.extend_from_slice(labels);
+                out.push(b',');
+            }
+            out.extend_from_slice(b"quantile=\"");
+            out.extend_from_slice(canonical(quantile).as_bytes());
+            out.extend_from_slice(b"\"} ");
+            push_f64(out, factor.apply(value));
+            out.push(b'\n');
+        }
+        if !openmetrics || factor.apply(cell.sum.to_f64()) >= 0.0 {
+            open(out, &shape.sum, labels);
+            push_number(out, cell.sum, factor);
+            out.push(b'\n');
+        }
+        open(out, &shape.count, labels);
+        push_count(out, cell.count);
+        out.push(b'\n');
+        self.created(row, labels);
+        true
+    }
+
+    // ---- what only OpenMetrics has ----------------------------------------------------------------------------------------
+
+    fn exemplar_of<'a>(&self, row: &'a Row) -> Option<&'a Arc<Exemplar>> {
+        let wanted = self.format == Format::OpenMetrics && self.options.exemplars;
+        row.exemplar.as_ref().filter(|_| wanted)
+    }
+
+    fn created(&mut self, row: &Row, labels: &[u8]) {
+        if self.format == Format::OpenMetrics
+            && self.options.created
+            && row.start_told
+            && let Some(shape) = &self.shape
+        {
+            open(&mut self.out, &shape.created, labels);
+            push_seconds(&mut self.out, row.start);
+            self.out.push(b'\n');
+        }
+    }
+}
+
+/// `name{labels} `
+#[inline]
+fn open(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
+    out.reserve(name.len() + labels.len() + 32);
+    out.extend_from_slice(name);
+    if labels.is_empty() {
+        out.push(b' ');
+    } else {
+        out.push(b'{');
+        out.extend_from_slice(labels);
+        out.extend_from_slice(b"} ");
+    }
+}
+
+/// Labels in which `reserved` is free for the page to use: a label of that name becomes `exported_…`. `None` when that name is
+/// taken too.
+fn without<'a>(labels: &'a str, reserved: &str) -> Option<std::borrow::Cow<'a, str>> {
+    use std::borrow::Cow;
+    // A quote inside a value is escaped, so `,name="` can only be the start of a label.
+    let find = |name: &str| {
+        let pattern = format!("{name}=\"");
+        if labels.starts_with(&pattern) {
+            return Some(0);
+        }
+        labels.find(&format!(",{pattern}")).map(|at| at + 1)
+    };
+    if !labels.contains(reserved) {
+        return Some(Cow::Borrowed(labels));
+    }
+    let Some(at) = find(reserved) else {
+        return Some(Cow::Borrowed(labels));
+    };
+    if find(&format!("exported_{reserved}")).is_some() {
+        return None;
+    }
+    let (before, after) = labels.split_at(at);
+    Some(Cow::Owned(format!("{before}exported_{after}")))
+}
+
+/// Characters that the labels of an exemplar may have together.
+const EXEMPLAR_CHARACTERS: usize = 128;
+
+/// ` # {trace_id="…"} 0.67 1700000000.123`
+fn push_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar, factor: Factor) {
+    let mut labels: Vec<(std::borrow::Cow<'_, str>, String)> = Vec::new();
+    for (name, value) in exemplar.attributes.iter() {
+        let name = dichroic_model::names::sanitize(name, false);
+        if !labels.iter().any(|(other, _)| *other == name) {
+            labels.push((name, value.render().into_owned()));
+        }
+    }
+    let size = |labels: &[(std::borrow::Cow<'_, str>, String)]| -> usize {
+        labels
+            .iter()
+            .map(|(k, v)| k.chars().count() + v.chars().count())
+            .sum()
+    };
+    if size(&labels) > EXEMPLAR_CHARACTERS {
+        labels.retain(|(name, _)| name == "trace_id" || name == "span_id");
+    }
+    if size(&labels) > EXEMPLAR_CHARACTERS {
+        return;
+    }
+    let mut text = String::new();
+    for (name, value) in &labels {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(name);
+        text.push_str("=\"");
+        dichroic_model::labels::escape(value, &mut text);
+        text.push('"');
+    }
+    out.extend_from_slice(b" # {");
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"} ");
+    push_f64(out, factor.apply(exemplar.value));
+    if exemplar.time > 0 {
+        out.push(b' ');
+        push_seconds(out, exemplar.time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_the_page_needs_steps_aside() {
+        let check = |labels, expected: Option<&str>| {
+            assert_eq!(without(labels, "le").as_deref(), expected, "{labels}");
+        };
+        check("", Some(""));
+        check(r#"a="1""#, Some(r#"a="1""#));
+        check(r#"le="1",b="2""#, Some(r#"exported_le="1",b="2""#));
+        check(r#"a="1",le="2""#, Some(r#"a="1",exported_le="2""#));
+        check(r#"title="2""#, Some(r#"title="2""#));
+        check(r#"a=",le=\"5\"""#, Some(r#"a=",le=\"5\"""#));
+        check(r#"exported_le="1",le="2""#, None);
+    }
+
+    #[test]
+    fn an_exemplar_too_long_keeps_its_trace() {
+        use dichroic_model::Attributes;
+        let long = "x".repeat(200);
+        let exemplar = |pairs: &[(&str, &str)]| {
+            let exemplar = Exemplar {
+                value: 2.5,
+                time: 1_700_000_000_000_000_000,
+                attributes: Attributes::of(pairs),
+            };
+            let mut out = Vec::new();
+            push_exemplar(&mut out, &exemplar, Factor::ONE);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            exemplar(&[("trace_id", "ab"), ("http.route", &long)]),
+            " # {trace_id=\"ab\"} 2.5 1700000000.000"
+        );
+        assert_eq!(exemplar(&[("trace_id", &long)]), "");
+        assert_eq!(exemplar(&[("k", "a\"b")]), " # {k=\"a\\\"b\"} 2.5 1700000000.000");
+    }
+}

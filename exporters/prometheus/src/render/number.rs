@@ -1,0 +1,152 @@
+//! Numbers as pages write them.
+//!
+//! Values are the shortest text that reads back to the same float, and integers without exponent or point. Bounds and quantiles
+//! are label values, so they must be equal as text wherever they come from: they follow Go's `'g'` format with a point, as the
+//! OpenMetrics specification ("Considerations: Canonical Numbers") and the Python client write them.
+
+use dichroic_model::{Factor, Number};
+
+/// Integers of this size and more are written as floats when they came as floats.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Writes a raw number in the unit that `factor` leads to.
+#[inline]
+pub(super) fn push_number(out: &mut Vec<u8>, raw: Number, factor: Factor) {
+    match raw.as_int() {
+        Some(int) if factor.is_one() => push_int(out, int),
+        _ => push_f64(out, factor.apply(raw.to_f64())),
+    }
+}
+
+#[inline]
+pub(super) fn push_int(out: &mut Vec<u8>, int: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(int).as_bytes());
+}
+
+#[inline]
+pub(super) fn push_count(out: &mut Vec<u8>, count: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+}
+
+#[inline]
+pub(super) fn push_f64(out: &mut Vec<u8>, value: f64) {
+    if value.abs() < EXACT && value.trunc() == value {
+        push_int(out, value as i64);
+    } else if value.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        push_special(out, value);
+    }
+}
+
+fn push_special(out: &mut Vec<u8>, value: f64) {
+    let word: &[u8] = match value {
+        v if v.is_nan() => b"NaN",
+        v if v > 0.0 => b"+Inf",
+        _ => b"-Inf",
+    };
+    out.extend_from_slice(word);
+}
+
+/// Writes nanoseconds as seconds with milliseconds.
+pub(super) fn push_seconds(out: &mut Vec<u8>, nanos: u64) {
+    push_count(out, nanos / 1_000_000_000);
+    let millis = (nanos / 1_000_000 % 1_000) as u32;
+    let digits = [millis / 100, millis / 10 % 10, millis % 10];
+    out.push(b'.');
+    out.extend(digits.map(|d| b'0' + d as u8));
+}
+
+/// A bound or quantile as a label value.
+pub(super) fn canonical(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    // Rust's `{:e}` gives the shortest digits and the exponent; only their layout is Go's.
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').expect("{:e} has an exponent");
+    let exponent: i32 = exponent.parse().expect("{:e} has a decimal exponent");
+    if exponent < -4 || exponent >= 6 {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{mantissa}e{sign}{:02}", exponent.abs());
+    }
+    let plain = format!("{value}");
+    if plain.contains('.') { plain } else { plain + ".0" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_short_and_read_back_to_the_same_float() {
+        let check = |value: f64, expected: &str| {
+            let mut out = Vec::new();
+            push_f64(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            if value == value {
+                assert_eq!(expected.parse::<f64>().unwrap(), value, "{expected}");
+            }
+        };
+        check(0.0, "0");
+        check(-0.0, "0");
+        check(1.0, "1");
+        check(-3.0, "-3");
+        check(0.1, "0.1");
+        check(1.5e-9, "1.5e-9");
+        check(1e15, "1000000000000000");
+        check(9_007_199_254_740_993.0, "9007199254740992.0");
+        check(1e300, "1e300");
+        check(f64::MAX, "1.7976931348623157e308");
+        check(5e-324, "5e-324");
+        check(f64::INFINITY, "+Inf");
+        check(f64::NEG_INFINITY, "-Inf");
+        check(f64::NAN, "NaN");
+    }
+
+    #[test]
+    fn integers_stay_exact_and_the_factor_is_applied_once() {
+        let check = |raw, factor, expected: &str| {
+            let mut out = Vec::new();
+            push_number(&mut out, raw, factor);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let ns = Factor::new(1, 1_000_000_000).unwrap();
+        check(Number::int(i64::MAX), Factor::ONE, "9223372036854775807");
+        check(Number::int(i64::MIN), Factor::ONE, "-9223372036854775808");
+        check(Number::int(1_500_000_000), ns, "1.5");
+        check(Number::int(2_000_000_000), ns, "2");
+        check(Number { int: 2, float: 0.5 }, Factor::ONE, "2.5");
+    }
+
+    #[test]
+    fn bounds_are_canonical() {
+        let check = |value, expected: &str| assert_eq!(canonical(value), expected);
+        check(0.0, "0.0");
+        check(0.005, "0.005");
+        check(0.0001, "0.0001");
+        check(0.00001, "1e-05");
+        check(1.0, "1.0");
+        check(-1.0, "-1.0");
+        check(2.5, "2.5");
+        check(10.0, "10.0");
+        check(65536.0, "65536.0");
+        check(100000.0, "100000.0");
+        check(1e6, "1e+06");
+        check(1234567.0, "1.234567e+06");
+        check(1e10, "1e+10");
+        check(1e100, "1e+100");
+        check(123456.789, "123456.789");
+        check(f64::INFINITY, "+Inf");
+    }
+
+    #[test]
+    fn times_are_seconds() {
+        let mut out = Vec::new();
+        push_seconds(&mut out, 1_700_000_000_042_999_999);
+        assert_eq!(out, b"1700000000.042");
+    }
+}

@@ -1,0 +1,72 @@
+//! `target_info`: one line per source with its resource, at the end of the page.
+//!
+//! A scraped target may bring a `target_info` of its own. Its lines join ours, because a family stands on a page once, and take
+//! the place of ours for that source, because a join on `job` and `instance` must find one.
+
+use super::family::header;
+use super::open;
+use crate::Format;
+use dichroic_model::{PageType, Source, SourceId, labels};
+use dichroic_pipeline::SeriesMeta;
+use dichroic_pipeline::store::Family;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+#[derive(Default)]
+pub(super) struct Targets {
+    /// Labels of lines that targets brought.
+    brought: Vec<(SourceId, Arc<SeriesMeta>)>,
+    /// A family named `target` that is not ours stands on the page.
+    name_taken: bool,
+}
+
+impl Targets {
+    /// Notes a family that is written, for its name.
+    pub(super) fn note_name(&mut self, family: &Family) {
+        self.name_taken |= family.page.base == "target" && family.kind != PageType::Info;
+    }
+
+    /// Keeps a line that a target brought.
+    pub(super) fn note(&mut self, meta: &Arc<SeriesMeta>) {
+        self.brought.push((meta.source.id, meta.clone()));
+    }
+
+    pub(super) fn write<'a>(
+        &self,
+        format: Format,
+        sources: impl IntoIterator<Item = &'a Arc<Source>>,
+        out: &mut Vec<u8>,
+    ) {
+        let of_targets: HashSet<SourceId> = self.brought.iter().map(|(id, _)| *id).collect();
+        let mut lines: Vec<String> = self
+            .brought
+            .iter()
+            .map(|(_, meta)| meta.labels.to_string())
+            .collect();
+        let mut own: Vec<&Arc<Source>> = sources
+            .into_iter()
+            .filter(|source| !of_targets.contains(&source.id))
+            .filter(|source| !source.spec.job.is_empty() || !source.spec.instance.is_empty())
+            .collect();
+        own.sort_by_key(|source| source.id);
+        lines.extend(
+            own.into_iter()
+                .map(|source| labels::render(&labels::target_info_labels(source))),
+        );
+        if lines.is_empty() {
+            return;
+        }
+        let (name, word) = match format {
+            Format::OpenMetrics if !self.name_taken => ("target", "info"),
+            _ => ("target_info", "gauge"),
+        };
+        header(out, format, name, word, "Target metadata");
+        let mut written = HashSet::new();
+        for line in &lines {
+            if written.insert(line.as_str()) {
+                open(out, b"target_info", line.as_bytes());
+                out.extend_from_slice(b"1\n");
+            }
+        }
+    }
+}
