@@ -780,10 +780,8 @@ impl PlanReply {
     /// [`ErrorKind::Unwritable`] when it is larger than the format holds.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         let pair = |refused: &Refused| {
-            Value::List(vec![
-                Value::Int(refused.entry),
-                Value::from(refused.words.as_str()),
-            ])
+            let entry = refused.entry.map_or(Value::Null, Value::Int);
+            Value::List(vec![entry, Value::from(refused.words.as_str())])
         };
         let mut map = Map::new();
         put(&mut map, "generation", self.generation);

@@ -425,3 +425,32 @@ fn control_frames_are_understood() {
     let goodbye = Goodbye::decode(body(&golden("goodbye"))).expect("goodbye");
     assert_eq!((goodbye.code, goodbye.retry_ms), (GoodbyeCode::Version, 0));
 }
+
+/// The hex of a worked example: what is no pair of digits explains.
+fn bytes_of(example: &str) -> Vec<u8> {
+    let hex =
+        |word: &&str| word.len().is_multiple_of(2) && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let digits: String = example.split_whitespace().filter(hex).collect();
+    let pair = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("two digits");
+    (0..digits.len()).step_by(2).map(pair).collect()
+}
+
+#[test]
+fn the_worked_examples_of_the_specification_are_the_goldens() {
+    let specification = include_str!("../SPEC.md");
+    let (_, examples) = specification
+        .split_once("## 9. Worked examples\n")
+        .expect("section 9");
+    let (examples, _) = examples.split_once("## 10.").expect("section 10");
+    let mut parts = examples.split("```");
+    let mut seen = 0;
+    while let (Some(words), Some(example)) = (parts.next(), parts.next()) {
+        let names = words
+            .split('`')
+            .filter_map(|word| word.strip_prefix("golden/")?.strip_suffix(".bin"));
+        let expected: Vec<u8> = names.flat_map(golden).collect();
+        assert_eq!(bytes_of(example), expected, "{words}");
+        seen += 1;
+    }
+    assert_eq!(seen, 7);
+}
