@@ -130,6 +130,8 @@ VIOLATIONS: list[tuple[list[Frame | bytes], str]] = [
     ([Define(SCHEMA, [(1, {"name": "e", "kind": "x", "measurements": [], "metadata": []})])], "unknown kind 'x'"),
     ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [1], "metadata": []})])], r"no \[name, unit\]"),
     ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [], "metadata": [1]})])], "has no name"),
+    ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [], "metadata": ["x"] * 64})])], "65 columns"),
+    ([HEADER.pack(0, 0)], "out of step"),
     ([Define(SERIES, [(1, {"name": "m", "type": "c", "source": True, "labels": {}})])], "is no int"),
 ]
 

@@ -106,6 +106,11 @@ def test_too_large_a_frame_is_refused_by_its_header_alone() -> None:
         Decoder().feed(HEADER.pack(1_048_577, 9))
 
 
+def test_type_zero_is_a_stream_out_of_step() -> None:
+    with pytest.raises(ProtocolError, match="out of step"):
+        Decoder().feed(bytes(5))
+
+
 def test_the_worked_example_of_events_means_what_the_specification_says() -> None:
     [frame] = Decoder().feed(GOLDENS["events"])
     assert isinstance(frame, Events)
@@ -118,9 +123,9 @@ def test_the_worked_example_of_events_means_what_the_specification_says() -> Non
 
 
 def nested(depth: int) -> Any:
-    """A value inside `depth` − 1 lists."""
+    """A value inside `depth` lists."""
     value: Any = None
-    for _ in range(depth - 1):
+    for _ in range(depth):
         value = [value]
     return value
 
@@ -139,7 +144,7 @@ VALUES: list[tuple[Any, str]] = [
     (b"\xff", "070100ff"),
     ([1, "a"], "0802000301000000000000000501 0061".replace(" ", "")),
     ({"b": None, "a": True}, "0902000161020162" + "00"),
-    (nested(8), "080100" * 7 + "00"),
+    (nested(8), "080100" * 8 + "00"),
 ]
 
 
@@ -167,7 +172,7 @@ MALFORMED_VALUES = [
     ("09010000" + "00", "an empty key"),
     ("090200016100016100", "a key twice"),
     ("090200016200016100", "keys out of order"),
-    ("080100" * 8 + "00", "nine deep"),
+    ("080100" * 9 + "00", "nine deep"),
 ]
 
 
@@ -177,7 +182,9 @@ def test_a_malformed_value_is_refused(raw: str, what: str) -> None:
         Reader(bytes.fromhex(raw)).value()
 
 
-@pytest.mark.parametrize("value", [nested(9), "\ud800", "x" * 65_536, {"": 1}, {"k" * 256: 1}, object(), b"x" * 65_536])
+@pytest.mark.parametrize(
+    "value", [nested(9), CutString("abc", 3), "\ud800", "x" * 65_536, {"": 1}, {"k" * 256: 1}, object(), b"x" * 65_536]
+)
 def test_what_cannot_travel_is_refused_before_it_is_sent(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         encode(value, bytearray())

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from . import _frames as frames
 from ._errors import DichroicError, FrameTooLarge, ProtocolError, VersionMismatch, goodbye
-from ._events import parse_events
+from ._events import MAX_COLUMNS, parse_events
 from ._frames import HEADER, Define, Frame, GapFrame, Hello, Histograms, Numbers, Ping, encode_frame
 from ._request import Request
 from ._types import GAP_REASONS, Event, Gap, Histogram, Point, RowContext, Schema, Series, Source, Stats
@@ -52,7 +52,7 @@ class Splitter:
         self._need = HEADER.size
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that `data` completes. Raises `FrameTooLarge` before anything is kept of such a frame."""
+        """The frames that `data` completes. A header that is too large or of type 0 raises before its body is kept."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
@@ -65,6 +65,8 @@ class Splitter:
             length, type = HEADER.unpack_from(data, at)
             if length > self.max_body:
                 raise FrameTooLarge(f"a frame of {length} bytes is announced, the limit here is {self.max_body}")
+            if type == 0:
+                raise ProtocolError("a frame of type 0, which no version has: the stream is out of step")
             if end - at - HEADER.size < length:
                 break
             at += HEADER.size + length
@@ -464,6 +466,8 @@ def _read_schema(fields: dict[str, Value]) -> Schema:
         pairs.append((pair[0], pair[1] or ""))
     if not all(isinstance(name, str) for name in metadata):
         raise ProtocolError("a metadata column of a schema has no name")
+    if len(pairs) + len(metadata) >= MAX_COLUMNS:
+        raise ProtocolError(f"a schema of {1 + len(pairs) + len(metadata)} columns, the limit is {MAX_COLUMNS}")
     if fields["kind"] not in ("event", "log"):
         raise ProtocolError(f"a schema of unknown kind {fields['kind']!r}")
     return Schema(str(fields["name"]), str(fields["kind"]), tuple(pairs), tuple(metadata))

@@ -70,8 +70,6 @@ class Reader:
 
     def value(self, depth: int = 1) -> Value:
         """Reads one tagged value; `depth` is 1 for one inside nothing, and one more for each container around it."""
-        if depth > MAX_DEPTH:
-            raise ProtocolError(f"values nest deeper than {MAX_DEPTH}")
         self.budget -= 1
         if self.budget < 0:
             raise ProtocolError(f"a frame holds more than {MAX_VALUES_PER_FRAME} values")
@@ -91,6 +89,8 @@ class Reader:
             at = self.take(n)
             return bytes(self.body[at : at + n])
         if tag == 8 or tag == 9:
+            if depth > MAX_DEPTH:
+                raise ProtocolError(f"lists and maps nest deeper than {MAX_DEPTH}")
             n = _U16.unpack_from(self.body, self.take(2))[0]
             # The smallest item is 1 byte in a list and 3 in a map: refuse a lying count before walking it.
             if n * (1 if tag == 8 else 3) > self.end - self.at:
@@ -128,8 +128,6 @@ class Reader:
 
 def encode(value: Value, out: bytearray, depth: int = 1) -> None:
     """Appends the one encoding of `value`; raises `ValueError` or `TypeError` for what the framing cannot carry."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"values nest deeper than {MAX_DEPTH}")
     if value is None:
         out.append(0)
     elif value is True or value is False:
@@ -146,6 +144,8 @@ def encode(value: Value, out: bytearray, depth: int = 1) -> None:
         out += _U16.pack(_fits(len(value), MAX_STRING_BYTES, "bytes"))
         out += value
     elif isinstance(value, (list, tuple, dict)):
+        if depth > MAX_DEPTH:
+            raise ValueError(f"lists and maps nest deeper than {MAX_DEPTH}")
         if isinstance(value, dict):
             _encode_map(value, out, depth + 1)
         else:
@@ -178,6 +178,8 @@ def _encode_int(value: int, out: bytearray) -> None:
 def _encode_text(value: str, out: bytearray) -> None:
     raw = value.encode("utf-8")
     if isinstance(value, CutString):
+        if not len(raw) < value.whole_bytes < 1 << 32:
+            raise ValueError(f"a cut string of {len(raw)} bytes cannot have had {value.whole_bytes}")
         out.append(6)
         out += _CUT.pack(value.whole_bytes, _fits(len(raw), MAX_STRING_BYTES, "bytes of a string"))
     else:
