@@ -171,7 +171,8 @@ fn number(value: f64) -> Number {
 }
 
 fn whole(value: f64) -> Result<u64, DropReason> {
-    if value >= 0.0 && value < 1.9e19 && value.fract() == 0.0 {
+    const ABOVE: f64 = 18_446_744_073_709_551_616.0; // 2^64
+    if (0.0..ABOVE).contains(&value) && value.fract() == 0.0 {
         Ok(value as u64)
     } else {
         Err(DropReason::Buckets)

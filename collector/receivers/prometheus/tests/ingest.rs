@@ -1,0 +1,476 @@
+//! Pages into the store: what families become, what replay does, what leaves, what is accounted.
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use common::{NOW, lines, on_ingest_thread, rows, store};
+use dichroic_model::{Attributes, Leaving, Limits, Protocol, Runtime, SECOND, Source, SourceSpec};
+use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_receiver_prometheus::ingest::{Format, Ingested, Moment, Page, PageError, PageLimits};
+use proptest::prelude::*;
+
+const OM: Format = Format::OpenMetrics { quoted_names: false };
+
+/// A target with its page, in a store.
+struct Fixture {
+    store: Rc<RefCell<Store>>,
+    source: Arc<Source>,
+    page: Page,
+    limits: PageLimits,
+    honor_timestamps: bool,
+    scrapes: u64,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let store = store(limits);
+        let spec = SourceSpec {
+            protocol: Protocol::Prometheus,
+            key: b"t".to_vec(),
+            name: "t".into(),
+            runtime: Runtime::Other,
+            job: "j".into(),
+            instance: "i".into(),
+            resource: Attributes::default(),
+            labels: Attributes::default(),
+            honor_labels: false,
+            leaving: Leaving::ByReceiver,
+        };
+        let source = store
+            .borrow_mut()
+            .open_source(spec, NOW)
+            .expect("room for a source");
+        Self {
+            store,
+            source,
+            page: Page::default(),
+            limits: PageLimits::default(),
+            honor_timestamps: true,
+            scrapes: 0,
+        }
+    }
+
+    /// Scrapes happen a second apart.
+    fn scrape(&mut self, page: &str, format: Format) -> Result<Ingested, PageError> {
+        self.scrapes += 1;
+        let scraped = NOW + self.scrapes * SECOND;
+        let moment = Moment {
+            scraped,
+            now: scraped,
+            honor_timestamps: self.honor_timestamps,
+        };
+        self.page.ingest(
+            &mut self.store.borrow_mut(),
+            &self.source,
+            page.as_bytes(),
+            format,
+            &self.limits,
+            moment,
+        )
+    }
+
+    fn good(&mut self, page: &str, format: Format) -> Ingested {
+        self.scrape(page, format)
+            .unwrap_or_else(|error| panic!("{error}: {page}"))
+    }
+
+    fn account(&self) -> (u64, u64, Vec<(DropReason, u64)>) {
+        let store = self.store.borrow();
+        assert!(store.ledger().balances());
+        let account = store
+            .ledger()
+            .account(self.source.id, Signal::Metrics)
+            .expect("an account");
+        (account.received, account.applied, account.drops().collect())
+    }
+}
+
+const EVERYTHING: &str = "\
+# TYPE c counter\n# HELP c Counts.\nc_total{a=\"1\"} 5\nc_created{a=\"1\"} 1600000000.5\n\
+# TYPE g gauge\ng{b=\"x\\\"y\",empty=\"\"} -1.5\n\
+# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 6\nh_count 6\nh_sum 7.5\n\
+# TYPE s summary\ns{quantile=\"0.5\"} 2\ns{quantile=\"0.9\"} 3\ns_count 4\ns_sum 9\n\
+# TYPE i info\ni_info{version=\"1\"} 1\n# TYPE t stateset\nt{t=\"on\"} 1\nt{t=\"off\"} 0\n\
+# TYPE gh gaugehistogram\ngh_bucket{le=\"1\"} 2\ngh_bucket{le=\"+Inf\"} 2\ngh_gcount 2\ngh_gsum 1\nfree 7\n# EOF\n";
+
+fn everything() -> Vec<&'static str> {
+    vec![
+        "counter c_total{job=\"j\",instance=\"i\",a=\"1\"} 5",
+        "gauge g{job=\"j\",instance=\"i\",b=\"x\\\"y\"} -1.5",
+        "gaugehistogram gh{job=\"j\",instance=\"i\"} [1.0] [2, 0] sum Some(1.0)",
+        "histogram h{job=\"j\",instance=\"i\"} [0.5, 1.0] [1, 2, 3] sum Some(7.5)",
+        "info i{job=\"j\",instance=\"i\",version=\"1\"} 1",
+        "stateset t{job=\"j\",instance=\"i\",t=\"off\"} 0",
+        "stateset t{job=\"j\",instance=\"i\",t=\"on\"} 1",
+        "summary s{job=\"j\",instance=\"i\"} [(0.5, 2.0), (0.9, 3.0)] count 4 sum 9",
+        "unknown free{job=\"j\",instance=\"i\"} 7",
+    ]
+}
+
+#[test]
+fn samples_become_the_points_of_their_families() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        let first = fixture.good(EVERYTHING, OM);
+        assert_eq!(
+            (first.samples, first.applied, first.added, first.replayed),
+            (20, 20, 9, false)
+        );
+        assert_eq!(lines(&fixture.store).await, everything());
+        let again = fixture.good(EVERYTHING, OM);
+        assert_eq!(
+            (again.samples, again.applied, again.added, again.replayed),
+            (20, 20, 0, true)
+        );
+        assert_eq!(lines(&fixture.store).await, everything());
+        assert_eq!(fixture.account(), (40, 40, vec![]));
+        let rows = rows(&fixture.store).await;
+        let counter = rows
+            .iter()
+            .find(|row| row.meta.metric.name == "c_total")
+            .expect("the counter");
+        assert_eq!(
+            (counter.start, counter.time),
+            (1_600_000_000_500_000_000, NOW + 2 * SECOND)
+        );
+        assert_eq!(counter.meta.metric.help, "Counts.");
+    });
+}
+
+#[test]
+fn both_formats_say_the_same() {
+    on_ingest_thread(async {
+        let text = "\
+# HELP c_total Counts.\n# TYPE c_total counter\nc_total{a=\"1\"} 5\n# TYPE c_created gauge\nc_created{a=\"1\"} 1600000000.5\n\
+# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 6\nh_count 6\nh_sum 7.5\n\
+# TYPE s summary\ns{quantile=\"0.5\"} 2\ns{quantile=\"0.9\"} 3\ns_count 4\ns_sum 9\n";
+        let mut fixture = Fixture::new();
+        fixture.good(text, Format::Text);
+        let expected: Vec<&str> = everything()
+            .into_iter()
+            .filter(|line| {
+                ["counter", "histogram", "summary"]
+                    .iter()
+                    .any(|kind| line.starts_with(kind))
+            })
+            .collect();
+        assert_eq!(lines(&fixture.store).await, expected);
+        let started = rows(&fixture.store).await.iter().map(|row| row.start).min();
+        assert_eq!(started, Some(1_600_000_000_500_000_000));
+    });
+}
+
+#[test]
+fn what_a_scrape_does_not_show_leaves_now_and_what_is_new_comes() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        fixture.good("a 1\nb 2\nc 3\n", Format::Text);
+        let second = fixture.good("c 4\na 5\nd 6\n", Format::Text);
+        assert_eq!((second.added, second.replayed), (1, false));
+        let of = |lines: Vec<String>| {
+            lines
+                .iter()
+                .map(|line| line.replace("{job=\"j\",instance=\"i\"}", ""))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of(lines(&fixture.store).await),
+            ["unknown a 5", "unknown c 4", "unknown d 6"]
+        );
+        assert!(
+            fixture.good("d 1\na 2\nc 3\n", Format::Text).replayed,
+            "text in another order is the same page"
+        );
+        assert_eq!(
+            of(lines(&fixture.store).await),
+            ["unknown a 2", "unknown c 3", "unknown d 1"]
+        );
+        fixture.page.clear(&mut fixture.store.borrow_mut());
+        assert_eq!(lines(&fixture.store).await, Vec::<String>::new());
+        assert_eq!(fixture.good("a 1\n", Format::Text).added, 1);
+    });
+}
+
+#[test]
+fn a_page_with_an_error_anywhere_changes_nothing() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        fixture.good("a 1\nb 2\n", Format::Text);
+        let before = lines(&fixture.store).await;
+        for bad in ["a 5\nb x\n", "a 5\nnew 1\nb 2 3 4\n", "a 5\nb 6\nc{ 1\n"] {
+            let error = fixture.scrape(bad, Format::Text).expect_err("a bad page");
+            assert!(matches!(error, PageError::Parse(_)), "{error}");
+            assert_eq!(lines(&fixture.store).await, before, "{bad:?}");
+        }
+        assert_eq!(
+            fixture.account(),
+            (2 + 2 + 3 + 3, 2, vec![(DropReason::Malformed, 8)])
+        );
+        assert!(fixture.good("a 7\nb 8\n", Format::Text).replayed);
+    });
+}
+
+#[test]
+fn a_replay_of_openmetrics_is_as_strict_as_its_parser() {
+    let page = |total: &str, buckets: [u64; 3], count: u64, info: &str| {
+        format!(
+            "# TYPE c counter\nc_total {total}\n# TYPE h histogram\nh_bucket{{le=\"1\"}} {}\nh_bucket{{le=\"2\"}} {}\nh_bucket{{le=\"+Inf\"}} {}\n\
+             h_count {count}\nh_sum 1\n# TYPE i info\ni_info{{a=\"b\"}} {info}\n# EOF\n",
+            buckets[0], buckets[1], buckets[2]
+        )
+    };
+    let good = page("1", [1, 2, 3], 3, "1");
+    let check = |second: &str, problem: &str| {
+        let mut fixture = Fixture::new();
+        fixture.good(&good, OM);
+        match fixture.scrape(second, OM) {
+            Err(PageError::Parse(error)) => assert_eq!(error.problem, problem),
+            other => panic!("{second}: {other:?}"),
+        }
+    };
+    check(&page("-1", [1, 2, 3], 3, "1"), "a count, sum or quantile below 0");
+    check(
+        &page("NaN", [1, 2, 3], 3, "1"),
+        "a count or sum that is not a number",
+    );
+    check(
+        &page("1", [2, 1, 3], 3, "1"),
+        "a bucket counts less than the one before it",
+    );
+    check(
+        &page("1", [1, 2, 3], 4, "1"),
+        "a histogram's count is not that of its last bucket",
+    );
+    check(&page("1", [1, 2, 3], 3, "2"), "an info whose value is not 1");
+    check(&good.replace("# EOF\n", ""), "the page is not complete");
+    check(&good.replace("# EOF\n", "# EOF\nx"), "text after `# EOF`");
+    check(
+        &good.replace("# TYPE i info\n", "\n# TYPE i info\n"),
+        "a blank line",
+    );
+    check(
+        &good
+            .replace("h_count 3\nh_sum 1\n", "h_sum 1\nh_count 3\n")
+            .replace("c_total 1", "c_total x"),
+        "not a number",
+    );
+}
+
+#[test]
+fn changed_metadata_is_noticed() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        fixture.good("# TYPE a gauge\na 1\n", Format::Text);
+        assert!(!fixture.good("# TYPE a counter\na 1\n", Format::Text).replayed);
+        assert_eq!(
+            lines(&fixture.store).await,
+            ["counter a{job=\"j\",instance=\"i\"} 1"]
+        );
+    });
+}
+
+#[test]
+fn other_buckets_make_another_series() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        let page = |bound: &str| {
+            format!(
+                "# TYPE h histogram\nh_bucket{{le=\"{bound}\"}} 1\nh_bucket{{le=\"+Inf\"}} 2\nh_count 2\nh_sum 3\n"
+            )
+        };
+        fixture.good(&page("1"), Format::Text);
+        fixture.good(&page("2"), Format::Text);
+        assert_eq!(
+            lines(&fixture.store).await,
+            ["histogram h{job=\"j\",instance=\"i\"} [2.0] [1, 1] sum Some(3.0)"]
+        );
+    });
+}
+
+#[test]
+fn a_counter_that_drops_begins_anew() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        let start = async |fixture: &Fixture| rows(&fixture.store).await[0].start;
+        fixture.good("# TYPE a_total counter\na_total 5\n", Format::Text);
+        assert_eq!(start(&fixture).await, NOW + SECOND);
+        fixture.good("# TYPE a_total counter\na_total 6\n", Format::Text);
+        assert_eq!(start(&fixture).await, NOW + SECOND);
+        fixture.good("# TYPE a_total counter\na_total 1\n", Format::Text);
+        assert_eq!(start(&fixture).await, NOW + 3 * SECOND);
+    });
+}
+
+#[test]
+fn times_are_honoured_or_not() {
+    on_ingest_thread(async {
+        for (honor, expected) in [(true, 1_500_000_000_000_000_000), (false, NOW + SECOND)] {
+            let mut fixture = Fixture {
+                honor_timestamps: honor,
+                ..Fixture::new()
+            };
+            fixture.good("a 1 1500000000000\n", Format::Text);
+            assert_eq!(rows(&fixture.store).await[0].time, expected, "{honor}");
+        }
+        let mut fixture = Fixture::new();
+        fixture.good("a 1 1500000000000\nb 1\n", Format::Text);
+        assert!(fixture.good("a 2 1500000001000\nb 2\n", Format::Text).replayed);
+        assert_eq!(rows(&fixture.store).await[0].time, 1_500_000_001_000_000_000);
+    });
+}
+
+#[test]
+fn repeats_and_impossible_histograms_of_text_are_counted_drops() {
+    let check = |page: &str, applied: u64, drops: &[(DropReason, u64)]| {
+        let mut fixture = Fixture::new();
+        for scrape in 1..=2 {
+            fixture.good(page, Format::Text);
+            let drops: Vec<_> = drops
+                .iter()
+                .map(|(reason, count)| (*reason, count * scrape))
+                .collect();
+            assert_eq!(fixture.account().1, applied * scrape, "{page}");
+            assert_eq!(fixture.account().2, drops, "{page}");
+        }
+    };
+    check("a 1\na 2\nb 1\n", 2, &[(DropReason::Duplicate, 1)]);
+    check(
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 5\nh_bucket{le=\"+Inf\"} 4\nh_count 4\nb 1\n",
+        1,
+        &[(DropReason::Buckets, 3)],
+    );
+    check(
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 0.5\nh_bucket{le=\"+Inf\"} 4\nb 1\n",
+        1,
+        &[(DropReason::Buckets, 2)],
+    );
+    check(
+        "# TYPE h histogram\nh_sum 5\nb 1\n",
+        1,
+        &[(DropReason::Malformed, 1)],
+    );
+    check(
+        "# TYPE h histogram\nh_bucket{le=\"2\"} 3\nh_bucket{le=\"1\"} 1\nh_count 3\n",
+        3,
+        &[],
+    );
+}
+
+#[test]
+fn a_label_explosion_is_bounded_by_the_store_and_counted() {
+    let mut fixture = Fixture::with(Limits {
+        series: 100,
+        ..Limits::default()
+    });
+    for scrape in 0..5 {
+        let page: String = (0..1000)
+            .map(|i| format!("a{{id=\"{scrape}-{i}\"}} 1\n"))
+            .collect();
+        let ingested = fixture.good(&page, Format::Text);
+        assert_eq!((ingested.samples, ingested.applied), (1000, 100));
+        assert_eq!(fixture.store.borrow().series(), 100);
+    }
+    assert_eq!(
+        fixture.account(),
+        (5000, 500, vec![(DropReason::SeriesLimit, 4500)])
+    );
+}
+
+#[test]
+fn limits_of_a_page_refuse_it_whole() {
+    let check = |limits: PageLimits, page: &str, expected: &str| {
+        let mut fixture = Fixture {
+            limits,
+            ..Fixture::new()
+        };
+        match fixture.scrape(page, Format::Text) {
+            Ok(_) => assert_eq!(expected, "", "{page}"),
+            Err(error) => assert_eq!(error.to_string(), expected, "{page}"),
+        }
+        assert!(fixture.store.borrow().ledger().balances());
+    };
+    let none = PageLimits::default();
+    check(PageLimits { samples: 2, ..none }, "a 1\nb 1\n", "");
+    check(
+        PageLimits { samples: 2, ..none },
+        "a 1\nb 1\nc 1\n",
+        "the page has more than 2 samples; raise sample_limit, or let the target expose less",
+    );
+    check(PageLimits { labels: 2, ..none }, "a{b=\"c\"} 1\n", "");
+    check(
+        PageLimits { labels: 2, ..none },
+        "x 1\na{b=\"c\",d=\"e\"} 1\n",
+        "line 2: the number of labels is over its limit of 2; raise label_limit, or let the target expose less",
+    );
+    check(
+        PageLimits {
+            label_value_bytes: 3,
+            ..none
+        },
+        "a{b=\"long\"} 1\n",
+        "line 1: a label's value is over its limit of 3; raise label_value_length_limit, or let the target expose less",
+    );
+}
+
+#[test]
+fn content_types_choose_the_format() {
+    let check = |content_type: Option<&str>, expected: Option<Format>| {
+        assert_eq!(Format::of(content_type).ok(), expected, "{content_type:?}");
+    };
+    check(None, Some(Format::Text));
+    check(Some(""), Some(Format::Text));
+    check(Some("text/plain"), Some(Format::Text));
+    check(
+        Some("text/plain; version=0.0.4; charset=utf-8"),
+        Some(Format::Text),
+    );
+    check(
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        Some(OM),
+    );
+    check(
+        Some("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"),
+        Some(Format::OpenMetrics { quoted_names: true }),
+    );
+    check(
+        Some("application/openmetrics-text; version=1.0.0; escaping=underscores"),
+        Some(OM),
+    );
+    check(Some("text/html"), None);
+    check(Some("application/json"), None);
+    check(
+        Some("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily"),
+        None,
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_replayed_page_leaves_the_store_as_a_parsed_one_does(
+        scrapes in prop::collection::vec(prop::collection::vec((0..6u8, 0..100u32, prop::option::of(0..9i64)), 0..8), 1..6)
+    ) {
+        on_ingest_thread(async {
+            let mut remembering = Fixture::new();
+            for scrape in scrapes {
+                let page: String = scrape.iter().map(|(series, value, time)| {
+                    let time = time.map(|time| format!(" {time}")).unwrap_or_default();
+                    format!("m{{s=\"{series}\"}} {value}{time}\n")
+                }).collect();
+                let mut fresh = Fixture::new();
+                let (a, b) = (remembering.good(&page, Format::Text), fresh.good(&page, Format::Text));
+                assert_eq!((a.samples, a.applied), (b.samples, b.applied));
+                assert_eq!(lines(&remembering.store).await, lines(&fresh.store).await);
+            }
+            remembering.account();
+        });
+    }
+}
