@@ -262,12 +262,10 @@ impl<T> Dictionary<T> {
 
     /// What is alive, by ascending id.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let alive = |(id, meaning): (usize, &'_ Option<T>)| meaning.as_ref().map(|_| id);
         self.alive
             .iter()
             .enumerate()
-            .filter_map(alive)
-            .filter_map(|id| Some((id as u32, self.alive[id].as_ref()?)))
+            .filter_map(|(id, meaning)| Some((id as u32, meaning.as_ref()?)))
     }
 }
 

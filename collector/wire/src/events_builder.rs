@@ -258,7 +258,7 @@ impl EventsBuilder {
                 Ok(Some(slot)) => self.columns[column].add(slot),
                 Ok(None) => return self.refuse(column),
                 Err(error) => {
-                    self.take_back(column);
+                    self.abandon(column);
                     return Err(in_events(error));
                 }
             }
@@ -304,7 +304,7 @@ impl EventsBuilder {
                 Ok(Some(slot)) => self.columns[column].add(slot),
                 Ok(None) => return self.refuse(column),
                 Err(error) => {
-                    self.take_back(column);
+                    self.abandon(column);
                     return Err(in_events(error));
                 }
             }
@@ -371,24 +371,28 @@ impl EventsBuilder {
 
     /// Takes back the first `columns` cells of a row for which there is no room.
     fn refuse(&mut self, columns: usize) -> Result<Pushed> {
+        let got = self.body_bytes();
+        self.abandon(columns);
         if self.rows() > 0 {
-            self.take_back(columns);
             return Ok(Pushed::Full);
         }
         let kind = ErrorKind::Unwritable {
             what: "row",
-            got: self.body_bytes(),
+            got,
             max: self.max_body,
         };
-        self.take_back(columns);
-        self.clear();
         Err(in_events(Error::new(None, 0, kind)))
     }
 
-    fn take_back(&mut self, columns: usize) {
+    /// Takes back the first `columns` cells of a row that is not added. What it put into the tables is left until
+    /// the frame is finished, or it would have to be counted who uses it; an empty frame is emptied at once.
+    fn abandon(&mut self, columns: usize) {
         self.columns[..columns]
             .iter_mut()
             .for_each(PendingColumn::take_back);
+        if self.rows() == 0 {
+            self.clear();
+        }
     }
 
     fn loose_numbers(&self) -> usize {

@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::define::{float_list, floats};
-use crate::error::{Error, ErrorKind, Result};
+use crate::define::float_list;
+use crate::error::Result;
 use crate::frame::{self, FrameType};
-use crate::hello::map_body;
-use crate::input::Input;
 use crate::limits;
-use crate::map::{Fields, put, put_some, string_list};
+use crate::map::{put, put_some, string_list};
 use crate::value::{self, Map, Value, bounded};
+
+mod read;
+mod reply;
+
+pub(crate) use read::stream_kind;
+pub use reply::{PlanReply, Refused};
 
 /// What a relay is asked to extract.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,57 +231,9 @@ impl Operation {
             Self::Lacks => "lacks",
         }
     }
-
-    fn takes(self, operands: usize) -> bool {
-        match self {
-            Self::Eq | Self::Ne | Self::Lt | Self::Gt => operands == 1,
-            Self::In => operands >= 1,
-            Self::Has | Self::Lacks => operands == 0,
-        }
-    }
 }
 
-const PLAN: &str = "PLAN";
-const AGGREGATE: &str = "aggregate";
-const STREAM: &str = "stream";
-
 impl Plan {
-    /// Decodes a body. Unknown keys of the plan itself and of its limits are ignored; one in an entry is refused.
-    ///
-    /// # Errors
-    /// The first entry that a relay would refuse, and whatever is malformed.
-    pub fn decode(body: &[u8]) -> Result<Self> {
-        let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
-        let fields = Fields::new(FrameType::Plan, PLAN, &map);
-        let entries = |key| fields.list(key);
-        if entries("aggregates")?.len() + entries("streams")?.len() > limits::PLAN_ENTRIES {
-            return fields.bad("aggregates", "at most 2000 entries, streams included");
-        }
-        let limits = Fields::new(FrameType::Plan, "limits", fields.map("limits")?);
-        Ok(Self {
-            generation: fields.int("generation")?,
-            flush_ms: fields.u32("flush_ms")?,
-            linger_s: fields.u32("linger_s")?,
-            limits: PlanLimits {
-                series: limits.u32("series")?,
-                string: limits.u32("string")?,
-                credit: limits.u32("credit")?,
-                rows_per_s: limits.u32("rows_per_s")?,
-            },
-            aggregates: entries("aggregates")?
-                .iter()
-                .map(aggregate)
-                .collect::<Result<_>>()?,
-            streams: entries("streams")?.iter().map(stream).collect::<Result<_>>()?,
-            carries: fields
-                .opt_list("carries")?
-                .unwrap_or_default()
-                .iter()
-                .map(carry)
-                .collect::<Result<_>>()?,
-        })
-    }
-
     /// Appends the frame. It may be larger than the relay's `max_frame`: compare the bytes that were added.
     ///
     /// # Errors
@@ -439,38 +395,6 @@ impl Expression {
         items.extend(self.transforms.iter().map(Transform::to_value));
         Value::List(items)
     }
-
-    fn read(value: &Value) -> Result<Self> {
-        let Some([Value::Str(root), Value::List(path), transforms @ ..]) = value.as_list() else {
-            return Err(bad("expression", "[root, path, transform…]"));
-        };
-        let root = match root.as_str() {
-            "measurements" => Root::Measurements,
-            "metadata" => Root::Metadata,
-            "carry" => Root::Carry,
-            _ => return Err(unknown("root", root)),
-        };
-        if path.len() > limits::PATH_STEPS {
-            return Err(bad("path", "at most 8 steps"));
-        }
-        if root == Root::Carry && !matches!(path.as_slice(), [Value::Str(_)]) {
-            return Err(bad("path", "one name for what was carried"));
-        }
-        let step = |step: &Value| match step {
-            Value::Str(key) => Ok(Step::Key(key.clone())),
-            Value::Int(index) => index
-                .to_owned()
-                .try_into()
-                .map(Step::Element)
-                .map_err(|_| bad("path", "elements from 0")),
-            _ => Err(bad("path", "a list of strings and integers")),
-        };
-        Ok(Self {
-            root,
-            path: path.iter().map(step).collect::<Result<_>>()?,
-            transforms: transforms.iter().map(Transform::read).collect::<Result<_>>()?,
-        })
-    }
 }
 
 impl Transform {
@@ -490,29 +414,6 @@ impl Transform {
         items.extend(operands);
         Value::List(items)
     }
-
-    fn read(value: &Value) -> Result<Self> {
-        let Some([Value::Str(name), operands @ ..]) = value.as_list() else {
-            return Err(bad("transform", "[name, operand…]"));
-        };
-        Ok(match (name.as_str(), operands) {
-            ("name", []) => Self::Name,
-            ("class", []) => Self::Class,
-            ("tag", []) => Self::Tag,
-            ("length", []) => Self::Length,
-            ("bool", []) => Self::Bool,
-            ("type", []) => Self::Type,
-            ("cut", [Value::Int(bytes)]) => {
-                Self::Cut(u32::try_from(*bytes).map_err(|_| bad("cut", "a count of bytes"))?)
-            }
-            ("allow", values) if !values.is_empty() => Self::Allow(values.to_vec()),
-            ("default", [value]) => Self::Default(value.clone()),
-            ("name" | "class" | "tag" | "length" | "bool" | "type" | "cut" | "allow" | "default", _) => {
-                return Err(bad(name, "with the operands of that transform"));
-            }
-            _ => return Err(unknown("transform", name)),
-        })
-    }
 }
 
 impl Condition {
@@ -529,276 +430,5 @@ impl Condition {
         let mut items = vec![Value::from(self.operation.name()), self.expression.to_value()];
         items.extend(self.operands.iter().cloned());
         Value::List(items)
-    }
-
-    fn read(value: &Value) -> Result<Self> {
-        let Some([Value::Str(name), expression, operands @ ..]) = value.as_list() else {
-            return Err(bad("condition", "[operation, expression, operand…]"));
-        };
-        let operation = match name.as_str() {
-            "eq" => Operation::Eq,
-            "ne" => Operation::Ne,
-            "lt" => Operation::Lt,
-            "gt" => Operation::Gt,
-            "in" => Operation::In,
-            "has" => Operation::Has,
-            "lacks" => Operation::Lacks,
-            _ => return Err(unknown("operation", name)),
-        };
-        if !operation.takes(operands.len()) {
-            return Err(bad(name, "with the operands of that operation"));
-        }
-        Ok(Self {
-            operation,
-            expression: Expression::read(expression)?,
-            operands: operands.to_vec(),
-        })
-    }
-}
-
-fn bad(key: &str, expected: &'static str) -> Error {
-    let kind = ErrorKind::BadValue {
-        map: PLAN,
-        key: key.to_owned(),
-        expected,
-    };
-    Error::new(Some(FrameType::Plan), 0, kind)
-}
-
-fn unknown(what: &'static str, name: &str) -> Error {
-    Error::new(
-        Some(FrameType::Plan),
-        0,
-        ErrorKind::UnknownName {
-            what,
-            name: name.to_owned(),
-        },
-    )
-}
-
-/// An event, unless it says otherwise.
-pub(crate) fn stream_kind(fields: Fields<'_>) -> Result<StreamKind> {
-    match fields.opt_str("kind")? {
-        None | Some("event") => Ok(StreamKind::Event),
-        Some("log") => Ok(StreamKind::Log),
-        Some(_) => fields.bad("kind", "\"event\" or \"log\""),
-    }
-}
-
-fn expressions(items: &[Value]) -> Result<Vec<Expression>> {
-    items.iter().map(Expression::read).collect()
-}
-
-fn event(fields: Fields<'_>) -> Result<Vec<String>> {
-    let event = fields.strings("event", fields.list("event")?)?;
-    if event.is_empty() {
-        return fields.bad("event", "a list of at least one name");
-    }
-    Ok(event)
-}
-
-fn keep(fields: Fields<'_>) -> Result<Vec<Condition>> {
-    fields
-        .opt_list("keep")?
-        .unwrap_or_default()
-        .iter()
-        .map(Condition::read)
-        .collect()
-}
-
-fn entry<'m>(name: &'static str, value: &'m Value) -> Result<Fields<'m>> {
-    match value.as_map() {
-        Some(map) => Ok(Fields::new(FrameType::Plan, name, map)),
-        None => Err(bad(name, "a map")),
-    }
-}
-
-fn aggregate(value: &Value) -> Result<Aggregate> {
-    let fields = entry(AGGREGATE, value)?;
-    let name = fields.str("type")?;
-    let own: &[&str] = match name {
-        "exponential" => &["factor", "scale", "octaves"],
-        "buckets" => &["bounds"],
-        "counter" | "sum" | "last" => &[],
-        _ => return Err(unknown("type", name)),
-    };
-    let common = [
-        "key", "type", "event", "value", "labels", "keep", "series", "expire_s",
-    ];
-    fields.only(&[&common, own].concat())?;
-    let key = fields.int("key")? as u64;
-    if key < limits::RESERVED_KEYS {
-        return fields.bad("key", "not below 16");
-    }
-    let labels = fields.list("labels")?;
-    if labels.len() > limits::LABELS {
-        return fields.bad("labels", "at most 32");
-    }
-    let expire_s = fields.u32("expire_s")?;
-    if expire_s < limits::EXPIRE_S_MIN {
-        return fields.bad("expire_s", "at least 300");
-    }
-    let value = fields.map.get("value").map(Expression::read).transpose()?;
-    if value.is_none() && name != "counter" {
-        return Err(fields.error(ErrorKind::MissingKey {
-            map: AGGREGATE,
-            key: "value",
-        }));
-    }
-    Ok(Aggregate {
-        key,
-        aggregate_type: aggregate_type(fields, name)?,
-        event: event(fields)?,
-        value,
-        labels: expressions(labels)?,
-        keep: keep(fields)?,
-        series: fields.u32("series")?,
-        expire_s,
-    })
-}
-
-/// The type of a name that is known to be one.
-fn aggregate_type(fields: Fields<'_>, name: &str) -> Result<AggregateType> {
-    Ok(match name {
-        "counter" => AggregateType::Counter,
-        "sum" => AggregateType::Sum,
-        "exponential" => AggregateType::Exponential {
-            factor: fields.float("factor")?,
-            scale: match fields.int("scale")? {
-                scale if limits::SCALE.contains(&scale) => scale,
-                _ => return fields.bad("scale", "-4 to 4"),
-            },
-            octaves: match *fields.list("octaves")? {
-                [Value::Int(lo), Value::Int(hi)] if lo < hi => (lo, hi),
-                _ => return fields.bad("octaves", "[lo, hi], lo below hi"),
-            },
-        },
-        "buckets" => {
-            let bounds = floats(fields, "bounds", fields.list("bounds")?)?;
-            let ascending = bounds.is_sorted_by(|a, b| a < b) && !bounds.iter().any(|bound| bound.is_nan());
-            if bounds.is_empty() || bounds.len() > limits::BOUNDS || !ascending {
-                return fields.bad("bounds", "1 to 160 ascending floats");
-            }
-            AggregateType::Buckets { bounds }
-        }
-        _ => AggregateType::Last,
-    })
-}
-
-fn stream(value: &Value) -> Result<StreamEntry> {
-    let fields = entry(STREAM, value)?;
-    fields.only(&["schema", "kind", "event", "columns", "keep", "sample"])?;
-    let columns = fields.list("columns")?;
-    if columns.len() >= limits::EVENT_COLUMNS {
-        return fields.bad("columns", "at most 63");
-    }
-    Ok(StreamEntry {
-        schema: fields.u32("schema")?,
-        kind: stream_kind(fields)?,
-        event: event(fields)?,
-        columns: expressions(columns)?,
-        keep: keep(fields)?,
-        sample: match fields.opt_float("sample")? {
-            Some(share) if !(share > 0.0 && share <= 1.0) => {
-                return fields.bad("sample", "above 0.0 and at most 1.0");
-            }
-            share => share,
-        },
-    })
-}
-
-fn carry(value: &Value) -> Result<Carry> {
-    let fields = entry("carry", value)?;
-    fields.only(&["event", "slots"])?;
-    let slots = fields.map("slots")?;
-    if slots.len() > limits::CARRIED {
-        return fields.bad("slots", "at most 64 names");
-    }
-    let slot = |(name, value): (&String, &Value)| match value {
-        Value::Null => Ok((name.clone(), None)),
-        _ => Ok((name.clone(), Some(Expression::read(value)?))),
-    };
-    Ok(Carry {
-        event: event(fields)?,
-        slots: slots.iter().map(slot).collect::<Result<_>>()?,
-    })
-}
-
-/// A relay's answer to a plan.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlanReply {
-    /// The plan's number.
-    pub generation: i64,
-    /// Events that now have a handler.
-    pub attached: u32,
-    /// Entries that the relay does not do, and why.
-    pub refused: Vec<Refused>,
-}
-
-/// An entry that a relay does not do. A refused entry never stops the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry that had neither.
-    pub entry: Option<i64>,
-    /// Why; what was kept of it when the relay cut it.
-    pub words: String,
-}
-
-impl PlanReply {
-    /// Decodes a body; unknown keys are ignored.
-    ///
-    /// # Errors
-    /// A required key that is missing, a value of the wrong type.
-    pub fn decode(body: &[u8]) -> Result<Self> {
-        let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
-        let fields = Fields::new(FrameType::Plan, "PLAN reply", &map);
-        let refused = |item: &Value| match item.as_list()? {
-            [Value::Int(entry), words] => Some(Refused {
-                entry: Some(*entry),
-                words: text(words)?,
-            }),
-            [Value::Null, words] => Some(Refused {
-                entry: None,
-                words: text(words)?,
-            }),
-            _ => None,
-        };
-        let refused: Option<_> = fields.list("refused")?.iter().map(refused).collect();
-        Ok(Self {
-            generation: fields.int("generation")?,
-            attached: fields.u32("attached")?,
-            refused: match refused {
-                Some(refused) => refused,
-                None => return fields.bad("refused", "a list of [key or schema, words]"),
-            },
-        })
-    }
-
-    /// Appends the frame.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unwritable`] when it is larger than the format holds.
-    pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
-        let pair = |refused: &Refused| {
-            let entry = refused.entry.map_or(Value::Null, Value::Int);
-            Value::List(vec![entry, Value::from(refused.words.as_str())])
-        };
-        let mut map = Map::new();
-        put(&mut map, "generation", self.generation);
-        put(&mut map, "attached", self.attached);
-        put(
-            &mut map,
-            "refused",
-            self.refused.iter().map(pair).collect::<Vec<_>>(),
-        );
-        frame::write(out, FrameType::Plan, |out| value::encode_map(&map, out))
-    }
-}
-
-/// A string, or what was kept of it.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::Str(text) | Value::Cut { kept: text, .. } => Some(text.clone()),
-        _ => None,
     }
 }

@@ -341,6 +341,21 @@ fn a_builder_says_when_it_is_full_and_refuses_what_no_frame_holds() {
     assert_eq!(builder.finish(0, &mut Vec::new()), Ok(1));
     assert_eq!(builder.finish(0, &mut Vec::new()), Ok(0));
 
+    // What refused rows left in the tables does not count against the next one.
+    let (mut builder, unwritable) = (
+        EventsBuilder::new(1, 0, 2, 100).expect("a builder"),
+        "x".repeat(65_536),
+    );
+    for row in 0..9 {
+        let name = format!("leftover number {row}");
+        assert!(
+            builder
+                .push(row, &[Cell::Str(&name), Cell::Str(&unwritable)])
+                .is_err()
+        );
+    }
+    assert_eq!(builder.push(9, &[Cell::Str("ok"), Cell::Null]), Ok(Pushed::Added));
+
     let mut builder = EventsBuilder::new(1, 0, 0, 1 << 20).expect("a builder");
     for row in 0..4096 {
         assert_eq!(builder.push(row, &[]), Ok(Pushed::Added));

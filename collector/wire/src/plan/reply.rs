@@ -1,0 +1,87 @@
+//! The relay's reply to a plan.
+
+use crate::error::Result;
+use crate::frame::{self, FrameType};
+use crate::hello::map_body;
+use crate::input::Input;
+use crate::map::{Fields, put};
+use crate::value::{self, Map, Value};
+
+/// A relay's answer to a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanReply {
+    /// The plan's number.
+    pub generation: i64,
+    /// Events that now have a handler.
+    pub attached: u32,
+    /// Entries that the relay does not do, and why.
+    pub refused: Vec<Refused>,
+}
+
+/// An entry that a relay does not do. A refused entry never stops the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry that had neither.
+    pub entry: Option<i64>,
+    /// Why; what was kept of it when the relay cut it.
+    pub words: String,
+}
+
+impl PlanReply {
+    /// Decodes a body; unknown keys are ignored.
+    ///
+    /// # Errors
+    /// A required key that is missing, a value of the wrong type.
+    pub fn decode(body: &[u8]) -> Result<Self> {
+        let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
+        let fields = Fields::new(FrameType::Plan, "PLAN reply", &map);
+        let refused = |item: &Value| match item.as_list()? {
+            [Value::Int(entry), words] => Some(Refused {
+                entry: Some(*entry),
+                words: text(words)?,
+            }),
+            [Value::Null, words] => Some(Refused {
+                entry: None,
+                words: text(words)?,
+            }),
+            _ => None,
+        };
+        let refused: Option<_> = fields.list("refused")?.iter().map(refused).collect();
+        Ok(Self {
+            generation: fields.int("generation")?,
+            attached: fields.u32("attached")?,
+            refused: match refused {
+                Some(refused) => refused,
+                None => return fields.bad("refused", "a list of [key or schema, words]"),
+            },
+        })
+    }
+
+    /// Appends the frame.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unwritable`] when it is larger than the format holds.
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
+        let pair = |refused: &Refused| {
+            let entry = refused.entry.map_or(Value::Null, Value::Int);
+            Value::List(vec![entry, Value::from(refused.words.as_str())])
+        };
+        let mut map = Map::new();
+        put(&mut map, "generation", self.generation);
+        put(&mut map, "attached", self.attached);
+        put(
+            &mut map,
+            "refused",
+            self.refused.iter().map(pair).collect::<Vec<_>>(),
+        );
+        frame::write(out, FrameType::Plan, |out| value::encode_map(&map, out))
+    }
+}
+
+/// A string, or what was kept of it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Str(text) | Value::Cut { kept: text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
