@@ -384,8 +384,8 @@ impl EventsBuilder {
         Err(in_events(Error::new(None, 0, kind)))
     }
 
-    /// Takes back the first `columns` cells of a row that is not added. What it put into the tables is left until
-    /// the frame is finished, or it would have to be counted who uses it; an empty frame is emptied at once.
+    /// Takes back the first `columns` cells of a row that is not added. What it put into the tables stays until the
+    /// frame is finished, since entries do not count their users; when there is no other row it goes at once.
     fn abandon(&mut self, columns: usize) {
         self.columns[..columns]
             .iter_mut()
