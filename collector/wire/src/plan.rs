@@ -237,7 +237,7 @@ impl Plan {
     /// Appends the frame. It may be larger than the relay's `max_frame`: compare the bytes that were added.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] for more than 2,000 entries or a plan beyond the format's limits.
+    /// [`crate::ErrorKind::Unwritable`] for more than 2,000 entries or a plan beyond the format's limits.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Plan, |out| {
             bounded(

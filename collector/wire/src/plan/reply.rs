@@ -60,7 +60,7 @@ impl PlanReply {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when it is larger than the format holds.
+    /// [`crate::ErrorKind::Unwritable`] when it is larger than the format holds.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         let pair = |refused: &Refused| {
             let entry = refused.entry.map_or(Value::Null, Value::Int);
