@@ -50,6 +50,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"buffer": 1 << 21}, "from 64 to 1048576"),
     ({"sample": 0.0}, "above 0 and at most 1"),
     ({"sample": 1.5}, "above 0 and at most 1"),
+    ({"sample": 0.5, "kind": "metric"}, "sample is of events and logs"),
     ({"where": {str(n): "x" for n in range(17)}}, "at most 16"),
     ({"where": {"a": [None]}}, "where\\['a'\\] is a pattern"),
     ({"where": {"a": []}}, "at least one pattern"),

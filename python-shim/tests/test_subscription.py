@@ -449,6 +449,28 @@ async def test_closing_ends_an_iteration_that_waits() -> None:
 
 
 @asynchronous
+async def test_closing_ends_a_wait_for_the_next_connection() -> None:
+    async with subscribed() as (fake, events):
+        fake.goodbye(4, "come back tomorrow", retry_ms=86_400_000)
+        waiting = asyncio.ensure_future(events.__anext__())
+        await fake.wait_for(lambda fake: not fake.subscribers)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await events.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
+@asynchronous
+async def test_a_client_forgets_subscriptions_that_are_closed() -> None:
+    async with FakeCollector() as fake, dichroic.connect(fake.address) as client:
+        for _ in range(3):
+            async with client.subscribe("**"):
+                assert len(client._subscriptions) == 1
+        assert not client._subscriptions
+
+
+@asynchronous
 async def test_a_closed_client_closes_its_subscriptions_and_gives_no_more() -> None:
     async with FakeCollector() as fake:
         client = dichroic.connect(fake.address)

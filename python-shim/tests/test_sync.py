@@ -121,6 +121,23 @@ def test_closing_leaves_decoded_rows_readable_and_ends(there: Thread) -> None:
         client.subscribe("**")
 
 
+def test_closing_from_another_thread_ends_an_iteration(there: Thread) -> None:
+    with dichroic.connect_sync(there.fake.address) as client:
+        events = client.subscribe("**").__enter__()
+        seen: list[Any] = []
+        reader = threading.Thread(target=lambda: seen.extend(events))
+        reader.start()
+        there.do(there.fake.emit, "one")
+        deadline = time.monotonic() + 5
+        while not seen:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        events.close()
+        reader.join(5)
+        assert not reader.is_alive()
+        assert [event.name for event in seen] == ["one"]
+
+
 def test_without_reconnect_the_end_is_raised(there: Thread) -> None:
     with dichroic.connect_sync(there.fake.address) as client, client.subscribe("**", reconnect=False) as events:
         there.do(there.fake.goodbye, 7, "going down")

@@ -8,6 +8,7 @@ timeout, lock or task group is ever held across a `yield`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import warnings
 from collections.abc import AsyncIterator, Mapping
@@ -80,13 +81,18 @@ def take(stream: Stream, room: int, into: list[Any]) -> None:
 class Subscription(Generic[T]):
     """Items as they happen: `async with client.subscribe(…) as events: async for event in events: …`"""
 
-    def __init__(self, address: Address, request: Request, reconnect: bool) -> None:
+    def __init__(
+        self, address: Address, request: Request, reconnect: bool, siblings: set[Subscription[Any]] | None = None
+    ) -> None:
+        self._siblings = siblings if siblings is not None else set()
+        self._siblings.add(self)
         self._address = address
         self._stream = Stream(request)
         self._recovery = Recovery(self._stream, reconnect)
         self._link: Link | None = None
         self._filling = False
         self._closed = False
+        self._closing = asyncio.Event()  # ends a wait for the next connection
         self._ended: DichroicError | None = None
         self._retry_at = 0.0
 
@@ -126,6 +132,8 @@ class Subscription(Generic[T]):
     async def aclose(self) -> None:
         """Says goodbye and closes. What has been decoded already can still be iterated over."""
         self._closed = True
+        self._closing.set()
+        self._siblings.discard(self)
         link, self._link = self._link, None
         if link is not None:
             link.close()
@@ -184,7 +192,10 @@ class Subscription(Generic[T]):
         """One attempt at a greeted connection, not before its time."""
         wait = self._retry_at - asyncio.get_running_loop().time()
         if wait > 0:
-            await asyncio.sleep(wait)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), wait)
+        if self._closed:
+            return
         self._stream.open()
         link = await open_link(self._address, self._stream, self._stream.subscribe_map())
         if self._closed:
@@ -281,7 +292,7 @@ class Client:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._closed = False
-        self._subscriptions: list[Subscription[Any]] = []
+        self._subscriptions: set[Subscription[Any]] = set()  # those not closed
         self.agent = ""  #: what the collector calls itself, such as "dichroic/0.1.0"
         self.epoch: int | None = None  #: when the collector started, ns since the epoch
 
@@ -302,8 +313,7 @@ class Client:
     async def aclose(self) -> None:
         """Closes every subscription that is still open."""
         self._closed = True
-        open, self._subscriptions = self._subscriptions, []
-        for subscription in open:
+        for subscription in list(self._subscriptions):
             await subscription.aclose()
 
     @overload
@@ -367,9 +377,7 @@ class Client:
         if self._closed:
             raise Closed("this client is closed; connect again")
         request = Request(patterns, kind, where, replay, every, buffer, on_full, on_gap, sample, cursor)
-        subscription: Subscription[Any] = Subscription(self._address, request, reconnect)
-        self._subscriptions.append(subscription)
-        return subscription
+        return Subscription(self._address, request, reconnect, self._subscriptions)
 
 
 def connect(address: str | os.PathLike[str] | None = None, *, token: str | None = None) -> Client:

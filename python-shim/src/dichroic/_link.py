@@ -29,9 +29,14 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        if self._closed:
+            transport.abort()
+        else:
+            self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return  # the stream may belong to the next connection by now
         self._heard = self._loop.time()
         if self._http is not None:
             try:
@@ -121,19 +126,18 @@ class Link(asyncio.Protocol):
 async def connect_link(endpoint: Endpoint, stream: Stream) -> Link:
     """A connected link; raises OSError when nobody listens."""
     loop = asyncio.get_running_loop()
-    http = HttpBody() if endpoint.kind == "http" else None
-
-    def factory() -> Link:
-        return Link(stream, loop, http)
-
+    link = Link(stream, loop, HttpBody() if endpoint.kind == "http" else None)
     attempt: Any
     if endpoint.kind == "unix":
-        attempt = loop.create_unix_connection(factory, endpoint.path)
+        attempt = loop.create_unix_connection(lambda: link, endpoint.path)
     else:
-        attempt = loop.create_connection(factory, endpoint.host, endpoint.port)
+        attempt = loop.create_connection(lambda: link, endpoint.host, endpoint.port)
     try:
-        _, link = await asyncio.wait_for(attempt, HELLO_TIMEOUT)
+        await asyncio.wait_for(attempt, HELLO_TIMEOUT)
     except asyncio.TimeoutError:
+        link.abort()
         raise TimeoutError(f"no connection within {HELLO_TIMEOUT:.0f} s") from None
-    assert isinstance(link, Link)
+    except BaseException:
+        link.abort()  # also a connection that was made in the moment of cancellation
+        raise
     return link

@@ -163,7 +163,6 @@ class Stream:
         self._rows_waiting = False  # whether `items` holds rows of that frame, or only a gap that came after it
         self.agent = ""  #: of the collector
         self._queue: deque[tuple[int, bytes] | DichroicError] = deque()
-        self._splitter = Splitter(MAX_BODY_BEFORE_HELLO)
         self._pending_gap: Gap | None = None
         given: Any = request.fields.get("cursor")
         if given is not None:
@@ -171,7 +170,8 @@ class Stream:
         self._reset()
 
     def _reset(self) -> None:
-        self._splitter = Splitter(MAX_BODY_BEFORE_HELLO)
+        self._answer = bytearray()  # the beginning of the collector's HELLO
+        self._splitter = Splitter(MAX_BODY)
         self._queue.clear()
         self.backlog = 0
         self.greeted = False
@@ -216,20 +216,19 @@ class Stream:
 
     def _greet(self, data: bytes) -> bytes:
         """Reads the collector's HELLO with its own small limit, and leaves what follows it to the larger one."""
-        splitter = self._splitter
-        splitter._rest += data
-        rest = splitter._rest
+        self._answer += data
+        rest = self._answer
         if len(rest) < HEADER.size:
             return b""
         length, type = HEADER.unpack_from(rest)
-        if length > splitter.max_body or type not in (Hello.TYPE, frames.Goodbye.TYPE):
+        if length > MAX_BODY_BEFORE_HELLO or type not in (Hello.TYPE, frames.Goodbye.TYPE):
             raise ProtocolError(f"this is no dichroic collector: its answer begins with {bytes(rest[:16])!r}")
         if len(rest) < HEADER.size + length:
             return b""
         hello = check_collector_hello(type, bytes(rest[HEADER.size : HEADER.size + length]))
         after = bytes(rest[HEADER.size + length :])
+        self._answer.clear()
         self._welcome(hello)
-        self._splitter = Splitter(MAX_BODY)
         return after
 
     def _welcome(self, hello: Hello) -> None:

@@ -89,6 +89,8 @@ class Request:
         if sample is not None:
             if not 0 < sample <= 1:
                 raise ValueError(f"sample={sample!r} is a share of the events, above 0 and at most 1")
+            if kind == "metric":
+                raise ValueError("sample is of events and logs; points have every=")
             self.fields["sample"] = float(sample)
         if cursor is not None:
             if kind == "metric":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -46,6 +46,7 @@ class SyncLink:
 
     def write(self, data: bytes) -> None:
         try:
+            self._socket.settimeout(HELLO_TIMEOUT)
             self._socket.sendall(data)
         except OSError as error:
             self._stream.fail(ConnectionLost(f"the connection broke: {error}"))
@@ -55,18 +56,19 @@ class SyncLink:
         limit = SILENCE_TIMEOUT if self._stream.greeted else HELLO_TIMEOUT
         silent_at = self._heard + limit
         wait = (silent_at if until is None else min(until, silent_at)) - time.monotonic()
-        if not select.select([self._socket], [], [], max(0.0, wait))[0]:
+        try:
+            self._socket.settimeout(max(0.0, wait))
+            data = self._socket.recv(READ_SIZE)
+        except (TimeoutError, BlockingIOError):
             if time.monotonic() < silent_at:
                 return False
             kind = ConnectionLost if self._stream.greeted else HandshakeTimeout
             self._stream.fail(kind(f"the collector was silent for {limit:.0f} s"))
             return True
-        self._heard = time.monotonic()
-        try:
-            data = self._socket.recv(READ_SIZE)
         except OSError as error:
             self._stream.fail(ConnectionLost(f"the connection broke: {error}"))
             return True
+        self._heard = time.monotonic()
         if not data:
             refused = self._http.end() if self._http is not None else None
             self._stream.fail(refused or ConnectionLost("the collector closed the connection without a goodbye"))
@@ -90,6 +92,7 @@ class SyncLink:
             if farewell and self._http is None:
                 self._socket.settimeout(0.1)
                 self._socket.sendall(farewell)
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
         except OSError:
             pass  # it is gone already, which is what closing is for
         self._socket.close()
@@ -98,13 +101,18 @@ class SyncLink:
 class SyncSubscription(Generic[T]):
     """Items as they happen: `with client.subscribe(…) as events: for event in events: …`"""
 
-    def __init__(self, address: Address, request: Request, reconnect: bool) -> None:
+    def __init__(
+        self, address: Address, request: Request, reconnect: bool, siblings: set[SyncSubscription[Any]] | None = None
+    ) -> None:
+        self._siblings = siblings if siblings is not None else set()
+        self._siblings.add(self)
         self._address = address
         self._stream = Stream(request)
         self._recovery = Recovery(self._stream, reconnect)
         self._link: SyncLink | None = None
         self._filling = False
         self._closed = False
+        self._closing = threading.Event()  # ends a wait for the next connection
         self._ended: DichroicError | None = None
         self._retry_at = 0.0
 
@@ -142,8 +150,10 @@ class SyncSubscription(Generic[T]):
         return self._stream.stats()
 
     def close(self) -> None:
-        """Says goodbye and closes. What has been decoded already can still be iterated over."""
+        """Says goodbye and closes, from any thread. What has been decoded already can still be iterated over."""
         self._closed = True
+        self._closing.set()
+        self._siblings.discard(self)
         link, self._link = self._link, None
         if link is not None:
             link.close()
@@ -194,9 +204,14 @@ class SyncSubscription(Generic[T]):
     def _open(self) -> None:
         wait = self._retry_at - time.monotonic()
         if wait > 0:
-            time.sleep(wait)
+            self._closing.wait(min(wait, threading.TIMEOUT_MAX))
+        if self._closed:
+            return
         self._stream.open()
-        self._link = open_sync_link(self._address, self._stream, self._stream.subscribe_map())
+        link = open_sync_link(self._address, self._stream, self._stream.subscribe_map())
+        self._link = link
+        if self._closed:
+            link.close()
 
 
 def open_sync_link(address: Address, stream: Stream, subscribe: dict[str, Any] | None) -> SyncLink:
@@ -271,7 +286,7 @@ class SyncClient:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._closed = False
-        self._subscriptions: list[SyncSubscription[Any]] = []
+        self._subscriptions: set[SyncSubscription[Any]] = set()  # those not closed
         self.agent = ""  #: what the collector calls itself, such as "dichroic/0.1.0"
         self.epoch: int | None = None  #: when the collector started, ns since the epoch
 
@@ -291,8 +306,7 @@ class SyncClient:
     def close(self) -> None:
         """Closes every subscription that is still open."""
         self._closed = True
-        open, self._subscriptions = self._subscriptions, []
-        for subscription in open:
+        for subscription in list(self._subscriptions):
             subscription.close()
 
     @overload
@@ -356,9 +370,7 @@ class SyncClient:
         if self._closed:
             raise Closed("this client is closed; connect again")
         request = Request(patterns, kind, where, replay, every, buffer, on_full, on_gap, sample, cursor)
-        subscription: SyncSubscription[Any] = SyncSubscription(self._address, request, reconnect)
-        self._subscriptions.append(subscription)
-        return subscription
+        return SyncSubscription(self._address, request, reconnect, self._subscriptions)
 
 
 def connect_sync(address: str | os.PathLike[str] | None = None, *, token: str | None = None) -> SyncClient:
