@@ -1,1 +1,29 @@
-//! Definitions per library: events, units, mapping to semantic conventions, and the code that resolves by them.
+//! Definitions per library: which events to count, in which units, under which names; and the code that resolves by them.
+//!
+//! A **pack** is a YAML file for one library, compiled into the binary. A **definition** is one metric in the vocabulary of
+//! `Telemetry.Metrics`; packs hold them, and `metrics.definitions` of the configuration takes the same type. The receiver of
+//! relays asks a [`Selection`] what to extract ([`Selection::work`]); the store asks the [`PackResolver`] what a series means.
+//! There is no I/O here and nothing that can fail after reading: what a file says is checked when it is read, and errors give the
+//! line, the column and what to write instead.
+//!
+//! | to know | look in |
+//! |---|---|
+//! | how a value is found in an event | [`expression`] |
+//! | what a metric definition may say | [`definition`] |
+//! | what a pack file may say | [`pack`] |
+//! | what a relay is asked to extract | [`work`] |
+//! | which metrics runtimes share | [`resolve`] |
+#![forbid(unsafe_code)]
+
+pub mod definition;
+pub mod expression;
+pub mod pack;
+pub mod resolve;
+mod shape;
+pub mod work;
+
+pub use definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
+pub use expression::{Comparison, Condition, Expression, Root, Scalar, Step, Transform};
+pub use pack::{Pack, PackError, Packs, StreamDefinition};
+pub use resolve::PackResolver;
+pub use work::{CarrySlot, Metric, Selection, Shape, Stream, Variables, Work};

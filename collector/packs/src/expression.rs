@@ -1,0 +1,342 @@
+//! How a value is found in an event: a path, then transforms from a closed set; and conditions on such values.
+//!
+//! Nothing here is executed: the relay evaluates expressions in the process that emits the event, and answers null for whatever is
+//! no scalar in the end.
+
+use crate::shape::{self, Shapes};
+use serde::de::{self, Deserialize, Deserializer, MapAccess};
+
+/// Where a path begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// The event's measurements.
+    Measurements,
+    /// The event's metadata.
+    Metadata,
+    /// What another event left in the same process; the path is one name.
+    Carry,
+}
+
+/// One step of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// A key of a map or struct: the atom, else the binary.
+    Key(String),
+    /// An element of a tuple or list, from 0.
+    Element(u32),
+}
+
+/// A literal of a definition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scalar {
+    /// True or false.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// Text; also an atom of that name.
+    Str(String),
+}
+
+/// The closed set of transforms.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transform {
+    /// A module's name without `Elixir.`.
+    Name,
+    /// 503 → `5xx`.
+    Class,
+    /// An atom, or the first of a tuple.
+    Tag,
+    /// Length of a list, map, tuple or binary.
+    Length,
+    /// Whether it is there and not false.
+    Bool,
+    /// Name of the type.
+    Type,
+    /// At most so many bytes.
+    Cut(u32),
+    /// One of these, else `other`.
+    Allow(Vec<Scalar>),
+    /// Instead of nothing.
+    Default(Scalar),
+}
+
+/// What is taken from an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression {
+    /// Where the path begins; `None` is metadata for tags and conditions, measurements for values.
+    pub root: Option<Root>,
+    /// At most 8 steps.
+    pub path: Vec<Step>,
+    /// Applied in order.
+    pub transforms: Vec<Transform>,
+}
+
+/// How a condition compares.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Comparison {
+    /// Equal.
+    Eq(Scalar),
+    /// Not equal, or absent.
+    Ne(Scalar),
+    /// A number below.
+    Lt(Scalar),
+    /// A number above.
+    Gt(Scalar),
+    /// One of.
+    In(Vec<Scalar>),
+    /// Present.
+    Has,
+    /// Absent.
+    Lacks,
+}
+
+/// What must hold of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// What is compared.
+    pub expression: Expression,
+    /// How.
+    pub comparison: Comparison,
+}
+
+/// Steps that a path may have.
+pub const PATH_STEPS: usize = 8;
+
+fn steps(text: &str) -> Result<Vec<Step>, String> {
+    let step = |part: &str| match part.parse() {
+        Ok(element) => Step::Element(element),
+        Err(_) => Step::Key(part.to_owned()),
+    };
+    if text.is_empty() || text.split('.').any(|part| part.trim().is_empty()) {
+        return Err(format!(
+            "path {text:?} has an empty step; write keys joined by dots, such as conn.status or commands.0.0"
+        ));
+    }
+    let path: Vec<_> = text.split('.').map(step).collect();
+    if path.len() > PATH_STEPS {
+        return Err(format!("path {text:?} has more than {PATH_STEPS} steps"));
+    }
+    Ok(path)
+}
+
+impl Expression {
+    /// A path written with dots, without root and transforms.
+    pub fn path(text: &str) -> Result<Self, String> {
+        Ok(Expression {
+            root: None,
+            path: steps(text)?,
+            transforms: Vec::new(),
+        })
+    }
+
+    /// One measurement or metadata key whose name may hold dots.
+    pub fn key(root: Root, key: &str) -> Self {
+        Expression {
+            root: Some(root),
+            path: vec![Step::Key(key.to_owned())],
+            transforms: Vec::new(),
+        }
+    }
+
+    /// The name that is carried, if this reads a carried value.
+    pub fn carried(&self) -> Option<&str> {
+        match (self.root, self.path.as_slice()) {
+            (Some(Root::Carry), [Step::Key(name)]) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+const EXPRESSION: &str = "a path such as conn.status, or {path: conn.status, from: metadata|measurements, transform: [class]}, or {carry: NAME}";
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongExpression {
+    path: Option<String>,
+    carry: Option<String>,
+    from: Option<Root>,
+    #[serde(default)]
+    transform: Vec<Transform>,
+}
+
+fn expression<E: de::Error>(
+    path: Option<String>,
+    carry: Option<String>,
+    from: Option<Root>,
+    transforms: Vec<Transform>,
+) -> Result<Expression, E> {
+    match (path, carry, from) {
+        (_, _, Some(Root::Carry)) => Err(E::custom("from: carry is written {carry: NAME}")),
+        (Some(path), None, root) => Ok(Expression {
+            root,
+            path: steps(&path).map_err(E::custom)?,
+            transforms,
+        }),
+        (None, Some(name), None) => Ok(Expression {
+            root: Some(Root::Carry),
+            path: vec![Step::Key(name)],
+            transforms,
+        }),
+        _ => Err(E::custom(format!("write either path or carry: {EXPRESSION}"))),
+    }
+}
+
+impl<'de> Shapes<'de> for Expression {
+    const EXPECTED: &'static str = EXPRESSION;
+
+    fn text<E: de::Error>(text: &str) -> Result<Self, E> {
+        Expression::path(text).map_err(E::custom)
+    }
+
+    fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let long: LongExpression = shape::from_map(map)?;
+        expression(long.path, long.carry, long.from, long.transform)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expression {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        shape::any(deserializer)
+    }
+}
+
+impl<'de> Shapes<'de> for Scalar {
+    const EXPECTED: &'static str = "text, a number, true or false";
+
+    fn text<E: de::Error>(text: &str) -> Result<Self, E> {
+        Ok(Scalar::Str(text.to_owned()))
+    }
+
+    fn flag<E: de::Error>(flag: bool) -> Result<Self, E> {
+        Ok(Scalar::Bool(flag))
+    }
+
+    fn integer<E: de::Error>(integer: i64) -> Result<Self, E> {
+        Ok(Scalar::Int(integer))
+    }
+
+    fn float<E: de::Error>(float: f64) -> Result<Self, E> {
+        Ok(Scalar::Float(float))
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        shape::any(deserializer)
+    }
+}
+
+const TRANSFORM: &str =
+    "one of name, class, tag, length, bool, type, {cut: BYTES}, {allow: [VALUES]}, {default: VALUE}";
+
+impl<'de> Shapes<'de> for Transform {
+    const EXPECTED: &'static str = TRANSFORM;
+
+    fn text<E: de::Error>(text: &str) -> Result<Self, E> {
+        Ok(match text {
+            "name" => Transform::Name,
+            "class" => Transform::Class,
+            "tag" => Transform::Tag,
+            "length" => Transform::Length,
+            "bool" => Transform::Bool,
+            "type" => Transform::Type,
+            _ => {
+                return Err(E::custom(format!(
+                    "unknown transform {text:?}; write {TRANSFORM}"
+                )));
+            }
+        })
+    }
+
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let wrong = || {
+            de::Error::custom(format!(
+                "a transform with an operand has one key; write {TRANSFORM}"
+            ))
+        };
+        let key: String = map.next_key()?.ok_or_else(wrong)?;
+        let transform = match key.as_str() {
+            "cut" => Transform::Cut(map.next_value()?),
+            "allow" => Transform::Allow(map.next_value()?),
+            "default" => Transform::Default(map.next_value()?),
+            _ => {
+                return Err(de::Error::custom(format!(
+                    "unknown transform {key:?}; write {TRANSFORM}"
+                )));
+            }
+        };
+        match map.next_key::<String>()? {
+            None => Ok(transform),
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Transform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        shape::any(deserializer)
+    }
+}
+
+const CONDITION: &str =
+    "{path: KEY, eq: VALUE}, with one of eq, ne, lt, gt, in: [VALUES], has: true, lacks: true";
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongCondition {
+    path: Option<String>,
+    carry: Option<String>,
+    from: Option<Root>,
+    #[serde(default)]
+    transform: Vec<Transform>,
+    eq: Option<Scalar>,
+    ne: Option<Scalar>,
+    lt: Option<Scalar>,
+    gt: Option<Scalar>,
+    r#in: Option<Vec<Scalar>>,
+    has: Option<bool>,
+    lacks: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use de::Error;
+        let long = LongCondition::deserialize(deserializer)?;
+        let present = |there: bool| if there { Comparison::Has } else { Comparison::Lacks };
+        let mut found = [
+            long.eq.map(Comparison::Eq),
+            long.ne.map(Comparison::Ne),
+            long.lt.map(Comparison::Lt),
+            long.gt.map(Comparison::Gt),
+            long.r#in.map(Comparison::In),
+            long.has.map(present),
+            long.lacks.map(|absent| present(!absent)),
+        ]
+        .into_iter()
+        .flatten();
+        let (Some(comparison), None) = (found.next(), found.next()) else {
+            return Err(D::Error::custom(format!(
+                "a condition compares once; write {CONDITION}"
+            )));
+        };
+        match &comparison {
+            Comparison::Lt(bound) | Comparison::Gt(bound)
+                if !matches!(bound, Scalar::Int(_) | Scalar::Float(_)) =>
+            {
+                Err(D::Error::custom(
+                    "lt and gt compare numbers; write eq or in for text",
+                ))
+            }
+            Comparison::In(values) if values.is_empty() => {
+                Err(D::Error::custom("in: [] never holds; list at least one value"))
+            }
+            _ => Ok(Condition {
+                expression: expression(long.path, long.carry, long.from, long.transform)?,
+                comparison,
+            }),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Gives meaning to series by the packs: which metrics runtimes share, and which older names became them.
+//!
+//! The store asks once per new series, on the ingest thread. Scraped series keep name, unit and values to the letter; that they are
+//! shared is seen by the name that a page would show.
+
+use crate::pack::{Mapped, Packs};
+use dichroic_model::names::page_name;
+use dichroic_model::{MetricKind, NameStyle, PageType, Query, Resolution, Resolver, units};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Resolves by packs; everything that they do not know is [`Resolution::plain`].
+pub struct PackResolver {
+    generation: u64,
+    mapped: HashMap<String, Mapped>,
+    /// Older name → (canonical name, attributes to rename).
+    older: HashMap<String, (String, Vec<(String, String)>)>,
+    /// Names that pages show for mapped histograms.
+    pages: HashMap<String, String>,
+}
+
+impl PackResolver {
+    /// A resolver of these packs. Each has a generation of its own, so that the store sees the change when one replaces another.
+    pub fn new(packs: &Packs) -> Self {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let mut resolver = PackResolver {
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            mapped: HashMap::new(),
+            older: HashMap::new(),
+            pages: HashMap::new(),
+        };
+        for mapped in packs.iter().flat_map(|pack| &pack.mapped) {
+            let page = page_name(
+                &mapped.name,
+                &mapped.unit,
+                PageType::Histogram,
+                NameStyle::OpenTelemetry,
+            );
+            resolver.pages.insert(page.base, mapped.name.clone());
+            for older in &mapped.from {
+                let renames = older.rename.clone().into_iter().collect();
+                resolver
+                    .older
+                    .insert(older.name.clone(), (mapped.name.clone(), renames));
+            }
+            resolver.mapped.insert(mapped.name.clone(), mapped.clone());
+        }
+        resolver
+    }
+
+    /// The mapping of everything that is compiled in.
+    pub fn builtin() -> Self {
+        PackResolver::new(&Packs::builtin())
+    }
+
+    fn shared(&self, query: &Query<'_>) -> Option<Resolution> {
+        let def = query.def;
+        let plain = Resolution::plain(query);
+        if def.style == NameStyle::Verbatim {
+            return self.pages.contains_key(def.name).then(|| Resolution {
+                mapped: true,
+                ..plain
+            });
+        }
+        let (name, rename) = match self.older.get(def.name) {
+            Some((name, rename)) => (name.as_str(), rename.clone()),
+            None => (def.name, Vec::new()),
+        };
+        let mapped = self.mapped.get(name)?;
+        // Exponential buckets cannot be rescaled exactly, and a unit that is no time is another metric of the same name.
+        let exponential = def.kind == MetricKind::ExponentialHistogram;
+        let factor = units::conversion(def.unit, &mapped.unit).filter(|f| f.is_one() || !exponential)?;
+        let help = if def.help.is_empty() {
+            &mapped.help
+        } else {
+            def.help
+        };
+        Some(Resolution {
+            name: mapped.name.clone(),
+            unit: mapped.unit.clone(),
+            factor,
+            help: help.to_owned(),
+            mapped: true,
+            rename,
+        })
+    }
+}
+
+impl Resolver for PackResolver {
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn resolve(&self, query: &Query<'_>) -> Resolution {
+        let histogram = matches!(
+            query.def.kind,
+            MetricKind::Histogram | MetricKind::ExponentialHistogram | MetricKind::Summary
+        );
+        match self.shared(query).filter(|_| histogram) {
+            Some(resolution) => resolution,
+            None => Resolution::plain(query),
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! What a relay is asked to extract: packs and definitions with templates filled, units settled, carried names made unique.
+//!
+//! The receiver of relays calls [`Selection::work`] once per relay, since templates depend on the node, and turns the result into a
+//! plan. Two metrics of one name and equal labels would overwrite each other; packs tell theirs apart by a label, and
+//! the receiver drops the second with a count.
+
+use crate::definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
+use crate::expression::{Condition, Expression, Root, Step};
+use crate::pack::Packs;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bounds of the semantic conventions for durations of HTTP, in seconds.
+pub const DURATION_BOUNDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+
+/// Values of templates by name.
+pub type Variables = BTreeMap<String, Vec<String>>;
+
+/// What is to be measured: packs, definitions of the configuration, values of templates.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Selection {
+    /// Packs in use.
+    pub packs: Packs,
+    /// `metrics.definitions`.
+    pub definitions: Vec<Definition>,
+    /// Values of templates that win over those of packs, such as `ecto_prefix`.
+    pub variables: Variables,
+}
+
+/// How a metric is kept, with everything in its exported unit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shape {
+    /// How many events.
+    Counter,
+    /// A running sum.
+    Sum {
+        /// Whether it only grows.
+        monotonic: bool,
+    },
+    /// The last value.
+    Last,
+    /// Base-2 exponential buckets.
+    Exponential {
+        /// 2^scale buckets for each doubling.
+        scale: i64,
+        /// Values outside [2^lo, 2^hi) go to the outermost buckets.
+        octaves: (i64, i64),
+    },
+    /// Upper bounds in `unit`.
+    Buckets(Vec<f64>),
+}
+
+/// One metric from one measurement of one event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// Dotted name.
+    pub name: String,
+    /// For people.
+    pub help: String,
+    /// How it is kept.
+    pub shape: Shape,
+    /// The event, part by part.
+    pub event: Vec<String>,
+    /// What is measured; `None` counts events.
+    pub value: Option<Expression>,
+    /// Unit of the raw measurement: `native`, UCUM, or empty.
+    pub raw_unit: String,
+    /// Unit of what is exported: UCUM, or empty.
+    pub unit: String,
+    /// Label names and where their values are, by name.
+    pub labels: Vec<(String, Expression)>,
+    /// Labels that are always the same.
+    pub fixed: Vec<(String, String)>,
+    /// What must hold.
+    pub keep: Vec<Condition>,
+    /// Series before the overflow series.
+    pub series: u32,
+    /// Idle time before the VM may forget a series, in seconds.
+    pub expire_s: u32,
+}
+
+/// One raw event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stream {
+    /// The event, part by part.
+    pub event: Vec<String>,
+    /// Name, unit (`native`, UCUM or empty) and place of each measurement.
+    pub measurements: Vec<(String, String, Expression)>,
+    /// Name and place of each metadata column.
+    pub metadata: Vec<(String, Expression)>,
+}
+
+/// What an event leaves, or clears, for later ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CarrySlot {
+    /// The event.
+    pub event: Vec<String>,
+    /// Name of the slot, unique in the work.
+    pub name: String,
+    /// What fills it; `None` clears it.
+    pub expression: Option<Expression>,
+}
+
+/// Everything that one relay is asked for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Work {
+    /// Counted in the VM.
+    pub metrics: Vec<Metric>,
+    /// Sent row by row while somebody wants them.
+    pub streams: Vec<Stream>,
+    /// Carried between events.
+    pub carries: Vec<CarrySlot>,
+}
+
+impl Stream {
+    /// Dotted name.
+    pub fn name(&self) -> String {
+        self.event.join(".")
+    }
+}
+
+/// `My-App` → `my_app`, as OTP applications are named.
+pub fn application_name(service: &str) -> String {
+    let mut name = String::with_capacity(service.len());
+    for c in service.chars() {
+        match c {
+            c if c.is_ascii_alphanumeric() => name.push(c.to_ascii_lowercase()),
+            _ if name.ends_with('_') => {}
+            _ => name.push('_'),
+        }
+    }
+    name.trim_matches('_').to_owned()
+}
+
+impl Selection {
+    /// The work for a node whose main application is `app` (may be empty: then templates that need it have no value).
+    pub fn work(&self, app: &str) -> Work {
+        let mut work = Work::default();
+        let units = self.event_units(app);
+        for pack in self.packs.iter() {
+            let scope = Scope {
+                name: &pack.name,
+                carry: &pack.carry,
+                selection: self,
+                defaults: &pack.variables,
+                app,
+                units: &units,
+            };
+            scope.carries(&pack.carry, &mut work);
+            for definition in &pack.definitions {
+                scope.metrics(definition, &mut work);
+            }
+            for stream in &pack.streams {
+                for event in scope.events(&stream.event) {
+                    work.streams
+                        .push(scope.stream(&event, &stream.measurements, &stream.metadata));
+                }
+            }
+            pack.definitions
+                .iter()
+                .for_each(|d| scope.implied_stream(d, &mut work));
+        }
+        let none = BTreeMap::new();
+        for (number, definition) in self.definitions.iter().enumerate() {
+            let scope = Scope {
+                name: &format!("definition{number}"),
+                carry: &definition.carry,
+                selection: self,
+                defaults: &none,
+                app,
+                units: &units,
+            };
+            scope.carries(&definition.carry, &mut work);
+            scope.metrics(definition, &mut work);
+            scope.implied_stream(definition, &mut work);
+        }
+        work
+    }
+
+    /// Event → measurement → unit, of all packs.
+    fn event_units(&self, app: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut units = BTreeMap::new();
+        for pack in self.packs.iter() {
+            for (event, of_event) in &pack.event_units {
+                for event in self.fill(event, &pack.variables, app) {
+                    units.insert(event, of_event.clone());
+                }
+            }
+        }
+        units
+    }
+
+    /// Every value of a text with templates: none when a template has no value.
+    fn fill(&self, text: &str, defaults: &Variables, app: &str) -> Vec<String> {
+        let Some((before, rest)) = text.split_once("${") else {
+            return vec![text.to_owned()];
+        };
+        let Some((name, after)) = rest.split_once('}') else {
+            return vec![text.to_owned()];
+        };
+        let own = vec![app.to_owned()];
+        let values = match name {
+            "app" if app.is_empty() => return Vec::new(),
+            "app" => &own,
+            name => match self.variables.get(name).or_else(|| defaults.get(name)) {
+                Some(values) => values,
+                None => return Vec::new(),
+            },
+        };
+        let filled: BTreeSet<String> = values
+            .iter()
+            .filter(|value| !value.contains(&format!("${{{name}}}")))
+            .flat_map(|value| self.fill(&format!("{before}{value}{after}"), defaults, app))
+            .collect();
+        filled.into_iter().collect()
+    }
+}
+
+/// Where a definition stands: its pack, or the configuration.
+struct Scope<'a> {
+    name: &'a str,
+    carry: &'a BTreeMap<String, Carry>,
+    selection: &'a Selection,
+    defaults: &'a Variables,
+    app: &'a str,
+    units: &'a BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Scope<'_> {
+    fn events(&self, event: &EventName) -> Vec<String> {
+        self.selection.fill(&event.0, self.defaults, self.app)
+    }
+
+    /// Slots are named after their pack, so that two packs may use one name.
+    fn local(&self, expression: &Expression, root: Root) -> Expression {
+        let mut expression = expression.clone();
+        match expression.carried() {
+            Some(name) if self.carry.contains_key(name) => {
+                expression.path = vec![Step::Key(format!("{}.{name}", self.name))];
+            }
+            _ => {
+                expression.root.get_or_insert(root);
+            }
+        }
+        expression
+    }
+
+    fn conditions(&self, conditions: &[Condition]) -> Vec<Condition> {
+        let local = |condition: &Condition| Condition {
+            expression: self.local(&condition.expression, Root::Metadata),
+            comparison: condition.comparison.clone(),
+        };
+        conditions.iter().map(local).collect()
+    }
+
+    fn carries(&self, carries: &BTreeMap<String, Carry>, work: &mut Work) {
+        for (name, carry) in carries {
+            let mut slot = |event: &EventName, expression: Option<Expression>| {
+                for event in self.events(event) {
+                    work.carries.push(CarrySlot {
+                        event: EventName(event).parts(),
+                        name: format!("{}.{name}", self.name),
+                        expression: expression.clone(),
+                    });
+                }
+            };
+            carry.clear.iter().for_each(|event| slot(event, None));
+            slot(&carry.event, Some(self.local(&carry.expression, Root::Metadata)));
+        }
+    }
+
+    fn metrics(&self, definition: &Definition, work: &mut Work) {
+        for event in self.events(&definition.event) {
+            if definition.measurements.is_empty() {
+                work.metrics.push(self.metric(definition, &event, None));
+            }
+            for measurement in &definition.measurements {
+                work.metrics
+                    .push(self.metric(definition, &event, Some(measurement)));
+            }
+        }
+    }
+
+    fn unit(&self, definition: &Definition, event: &str, measurement: Option<&Expression>) -> Option<Unit> {
+        if definition.unit.is_some() {
+            return definition.unit.clone();
+        }
+        let key = key_of(measurement?)?;
+        self.units.get(event)?.get(key).map(|unit| Unit::of(unit))
+    }
+
+    fn metric(&self, definition: &Definition, event: &str, measurement: Option<&Expression>) -> Metric {
+        let counter = definition.kind == DefinitionType::Counter;
+        let unit = self.unit(definition, event, measurement);
+        let mut keep = self.conditions(&definition.keep);
+        let value = measurement.map(|m| self.local(m, Root::Measurements));
+        if counter && let Some(value) = &value {
+            keep.push(Condition {
+                expression: value.clone(),
+                comparison: crate::Comparison::Has,
+            });
+        }
+        let mut fixed: Vec<_> = definition.labels.clone().into_iter().collect();
+        if let (Some(label), Some(measurement)) = (&definition.measurement_tag, measurement) {
+            fixed.push((label.clone(), key_of(measurement).unwrap_or_default().to_owned()));
+        }
+        Metric {
+            name: definition.name.clone(),
+            help: definition.help.clone(),
+            shape: shape(definition, unit.as_ref()),
+            event: EventName(event.to_owned()).parts(),
+            value: value.filter(|_| !counter),
+            raw_unit: unit
+                .as_ref()
+                .filter(|_| !counter)
+                .map(|u| u.from.clone())
+                .unwrap_or_default(),
+            unit: match &unit {
+                Some(unit) => unit.base().to_owned(),
+                None => String::new(),
+            },
+            labels: definition
+                .tags
+                .iter()
+                .map(|(label, expression)| (label.clone(), self.local(expression, Root::Metadata)))
+                .collect(),
+            fixed,
+            keep,
+            series: definition.series,
+            expire_s: definition.expire_s,
+        }
+    }
+
+    fn stream(
+        &self,
+        event: &str,
+        measurements: &BTreeMap<String, String>,
+        metadata: &BTreeMap<String, Expression>,
+    ) -> Stream {
+        let known = BTreeMap::new();
+        let measurements = match measurements.is_empty() {
+            true => self.units.get(event).unwrap_or(&known),
+            false => measurements,
+        };
+        Stream {
+            event: EventName(event.to_owned()).parts(),
+            measurements: measurements
+                .iter()
+                .map(|(name, unit)| {
+                    (
+                        name.clone(),
+                        unit.clone(),
+                        Expression::key(Root::Measurements, name),
+                    )
+                })
+                .collect(),
+            metadata: metadata
+                .iter()
+                .map(|(name, expression)| (name.clone(), self.local(expression, Root::Metadata)))
+                .collect(),
+        }
+    }
+
+    /// The event of a definition can be subscribed to, under the definition's own names. Definitions of one event make one
+    /// stream; a stream that a pack declares stands as it is.
+    fn implied_stream(&self, definition: &Definition, work: &mut Work) {
+        for event in self.events(&definition.event) {
+            if self.declared(&event) {
+                continue;
+            }
+            let parts = EventName(event.clone()).parts();
+            let at = match work.streams.iter().position(|stream| stream.event == parts) {
+                Some(at) => at,
+                None => {
+                    let (none, no_metadata) = (BTreeMap::new(), BTreeMap::new());
+                    work.streams.push(self.stream(&event, &none, &no_metadata));
+                    work.streams.len() - 1
+                }
+            };
+            for measurement in &definition.measurements {
+                self.imply_measurement(&mut work.streams[at], definition, &event, measurement);
+            }
+            let stream = &mut work.streams[at];
+            for (label, expression) in &definition.tags {
+                if !stream.metadata.iter().any(|(name, _)| name == label) {
+                    stream
+                        .metadata
+                        .push((label.clone(), self.local(expression, Root::Metadata)));
+                }
+            }
+        }
+    }
+
+    fn imply_measurement(&self, stream: &mut Stream, definition: &Definition, event: &str, m: &Expression) {
+        let Some(key) = key_of(m).filter(|_| m.root == Some(Root::Measurements)) else {
+            return;
+        };
+        if stream.measurements.iter().any(|(name, ..)| name == key) {
+            return;
+        }
+        let unit = self
+            .unit(definition, event, Some(m))
+            .map(|u| u.from)
+            .unwrap_or_default();
+        stream
+            .measurements
+            .push((key.to_owned(), unit, Expression::key(Root::Measurements, key)));
+    }
+
+    fn declared(&self, event: &str) -> bool {
+        self.selection.packs.iter().any(|pack| {
+            pack.streams.iter().any(|s| {
+                self.selection
+                    .fill(&s.event.0, &pack.variables, self.app)
+                    .iter()
+                    .any(|e| e == event)
+            })
+        })
+    }
+}
+
+fn key_of(expression: &Expression) -> Option<&str> {
+    match expression.path.last()? {
+        Step::Key(key) => Some(key),
+        Step::Element(_) => None,
+    }
+}
+
+fn shape(definition: &Definition, unit: Option<&Unit>) -> Shape {
+    let base = unit.map_or("", Unit::base);
+    match (definition.kind, &definition.buckets) {
+        (DefinitionType::Counter, _) => Shape::Counter,
+        (DefinitionType::Sum, _) => Shape::Sum {
+            monotonic: definition.monotonic,
+        },
+        (DefinitionType::LastValue, _) => Shape::Last,
+        (DefinitionType::Distribution, Some(Buckets::Bounds(bounds))) => {
+            let factor = unit
+                .and_then(|unit| dichroic_model::units::conversion(&unit.to, base))
+                .unwrap_or(dichroic_model::Factor::ONE);
+            Shape::Buckets(bounds.iter().map(|bound| factor.apply(*bound)).collect())
+        }
+        (DefinitionType::Distribution, None) if base == "s" => Shape::Buckets(DURATION_BOUNDS.to_vec()),
+        (_, Some(Buckets::Exponential { scale, octaves })) => exponential(base, *scale, *octaves),
+        (DefinitionType::Summary | DefinitionType::Distribution, _) => exponential(base, None, None),
+    }
+}
+
+/// Fixed memory in the VM: at most 272 buckets. Seconds reach from a microsecond to four hours, bytes from 1 to 2^40.
+fn exponential(base: &str, scale: Option<i64>, octaves: Option<(i64, i64)>) -> Shape {
+    let (usual_scale, usual_octaves) = match base {
+        "s" => (3, (-20, 14)),
+        "By" => (2, (0, 40)),
+        _ => (2, (-20, 40)),
+    };
+    let octaves = octaves.unwrap_or(usual_octaves);
+    // The VM refuses more than 768 buckets: a wide range gets a coarser scale.
+    let mut scale = scale.unwrap_or(usual_scale);
+    while scale > -4 && scale_buckets(scale, octaves) > 512 {
+        scale -= 1;
+    }
+    Shape::Exponential { scale, octaves }
+}
+
+fn scale_buckets(scale: i64, (lo, hi): (i64, i64)) -> i64 {
+    match scale {
+        0.. => (hi - lo) << scale,
+        _ => (hi - lo) >> -scale,
+    }
+}

@@ -1,0 +1,193 @@
+//! What packs and definitions may say, and what a reader is told when they do not.
+
+use dichroic_packs::{Definition, Pack, PackError, Packs, Selection, Shape};
+use std::collections::BTreeMap;
+
+fn definition(yaml: &str) -> Result<Definition, String> {
+    serde_saphyr::from_str(yaml).map_err(|e: serde_saphyr::Error| {
+        // What is wrong with a document as a whole has no place; in a list, as in a configuration, it is the item's.
+        let (line, column) = e.location().map_or((1, 1), |at| (at.line(), at.column()));
+        format!("{line}:{column}: {}", e.without_snippet())
+    })
+}
+
+#[test]
+fn every_built_in_pack_is_read() {
+    let packs = Packs::builtin();
+    assert_eq!(
+        packs.names().collect::<Vec<_>>(),
+        ["ecto", "oban", "phoenix", "snakepit", "vm"]
+    );
+}
+
+#[test]
+fn no_metric_has_two_types_or_two_units() {
+    let selection = Selection {
+        packs: Packs::builtin(),
+        ..Selection::default()
+    };
+    let mut seen: BTreeMap<String, (std::mem::Discriminant<Shape>, String)> = BTreeMap::new();
+    for metric in selection.work("shop").metrics {
+        let this = (std::mem::discriminant(&metric.shape), metric.unit.clone());
+        let first = seen.entry(metric.name.clone()).or_insert_with(|| this.clone());
+        assert_eq!(*first, this, "{}", metric.name);
+        assert!(!metric.help.is_empty(), "{} has no help", metric.name);
+    }
+}
+
+#[test]
+fn metrics_of_one_name_and_event_differ_by_a_fixed_label_or_exclude_each_other() {
+    let selection = Selection {
+        packs: Packs::builtin(),
+        ..Selection::default()
+    };
+    let metrics = selection.work("shop").metrics;
+    for (i, a) in metrics.iter().enumerate() {
+        for b in &metrics[i + 1..] {
+            let labels_by_repo = a.labels.iter().any(|(label, _)| label == "repo");
+            let same = a.name == b.name && a.fixed == b.fixed && a.labels == b.labels;
+            assert!(
+                !same || labels_by_repo,
+                "{} from {:?} and {:?}",
+                a.name,
+                a.event,
+                b.event
+            );
+        }
+    }
+}
+
+#[test]
+fn the_vocabulary_of_telemetry_metrics_is_understood() {
+    let ok = |yaml: &str| definition(yaml).unwrap_or_else(|e| panic!("{yaml}: {e}"));
+    let d = ok("{name: http.request.stop.duration, type: distribution, unit: [native, millisecond]}");
+    assert_eq!(d.event.0, "http.request.stop");
+    assert_eq!(d.unit.unwrap().base(), "s");
+    let d =
+        ok("{name: a.b, type: counter, event: x.y, tags: [plan, result], drop: [{path: result, eq: ping}]}");
+    assert_eq!(d.tags.len(), 2);
+    assert_eq!(d.keep.len(), 1);
+    ok("{name: a.b, type: sum, event: x.y, measurement: bytes, unit: byte, monotonic: false}");
+    ok(
+        "{name: a.b, type: summary, event: x.y, measurement: {path: messages, from: metadata, transform: [length]}}",
+    );
+    ok("{name: a.b, type: distribution, event: x.y, measurement: d, buckets: {scale: 2, octaves: [-4, 8]}}");
+}
+
+#[test]
+fn a_wrong_definition_says_where_and_what_to_write() {
+    let check = |yaml: &str, place: &str, words: &[&str]| {
+        let error = definition(yaml).expect_err(yaml);
+        assert!(error.starts_with(place), "{yaml}\n{error}");
+        for word in words {
+            assert!(error.contains(word), "{yaml}\n{error}\nlacks {word}");
+        }
+    };
+    let base = "name: a.b\nevent: x.y\nmeasurement: d\n";
+    check(
+        &format!("{base}type: histogram\n"),
+        "4:",
+        &["histogram", "distribution", "last_value"],
+    );
+    check(
+        &format!("{base}type: sum\nmesurement: d\n"),
+        "5:",
+        &["mesurement", "measurement"],
+    );
+    check(
+        &format!("{base}type: sum\nunit: [ms, By]\n"),
+        "5:",
+        &["does not convert", "native"],
+    );
+    check(
+        &format!("{base}type: sum\nbuckets: [1, 2]\n"),
+        "1:",
+        &["a.b", "distribution"],
+    );
+    check(
+        &format!("{base}type: distribution\nbuckets: [2, 1]\n"),
+        "5:",
+        &["ascending"],
+    );
+    check(
+        &format!("{base}type: distribution\nbuckets: exp\n"),
+        "5:",
+        &["exponential"],
+    );
+    check(
+        &format!("{base}type: sum\ntags: {{s: conn..status}}\n"),
+        "5:",
+        &["conn.status"],
+    );
+    check(
+        &format!("{base}type: sum\ntags:\n  s: {{path: a, transform: [upcase]}}\n"),
+        "6:",
+        &["upcase", "class"],
+    );
+    check(
+        &format!("{base}type: sum\nkeep: [{{path: a}}]\n"),
+        "5:",
+        &["eq", "lacks"],
+    );
+    check(&format!("{base}type: sum\nexpire_s: 5\n"), "1:", &["300"]);
+    check("name: a.b\nevent: x.**\ntype: counter\n", "2:", &["one event"]);
+    check(
+        "name: a.b\nevent: x.y\ntype: sum\n",
+        "1:",
+        &["measurement is missing", "measurement: KEY"],
+    );
+    check("type: sum\n", "1:", &["name"]);
+    check(
+        "{name: a.b, event: x, type: counter, keep: [{path: a, eq: 1}], drop: [{path: b, eq: 1}]}",
+        "1:",
+        &["exclude"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_whole_definition_is_placed_at_its_beginning() {
+    let yaml = "- {name: a.b, type: counter, event: x}\n- name: c.d\n  event: x.y\n  type: sum\n";
+    let error = serde_saphyr::from_str::<Vec<Definition>>(yaml).unwrap_err();
+    let at = error.location().expect("a place");
+    assert_eq!((at.line(), at.column()), (2, 3));
+}
+
+#[test]
+fn a_wrong_pack_says_file_line_and_column() {
+    let error = Pack::parse(
+        "my.yaml",
+        "name: my\nevents: []\ndefinitions:\n  - {name: a.b, type: zebra}\n",
+    )
+    .unwrap_err();
+    let PackError::File {
+        file, line, column, ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!((file.as_str(), *line), ("my.yaml", 4));
+    assert!(*column > 1 && error.to_string().contains("zebra"), "{error}");
+    let error = Pack::parse(
+        "my.yaml",
+        "name: my\nevents: []\nstreams: [{event: a.b, metadata: {r: {carry: x}}}]\n",
+    );
+    assert!(error.unwrap_err().to_string().contains("nothing carries \"x\""));
+}
+
+#[test]
+fn an_unknown_pack_is_answered_with_those_that_there_are() {
+    let error = Packs::builtin()
+        .choose(&["pheonix".to_owned()])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("pheonix") && error.contains("phoenix") && !error.contains("semconv"),
+        "{error}"
+    );
+    let chosen = Packs::builtin().choose(&["vm".to_owned()]).unwrap();
+    assert_eq!(chosen.names().collect::<Vec<_>>(), ["vm"]);
+    assert!(
+        chosen.iter().any(|pack| pack.name == "semconv"),
+        "the mapping stays"
+    );
+}
