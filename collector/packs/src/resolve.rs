@@ -57,7 +57,7 @@ impl PackResolver {
         let def = query.def;
         let plain = Resolution::plain(query);
         if def.style == NameStyle::Verbatim {
-            return self.pages.contains_key(def.name).then(|| Resolution {
+            return self.pages.contains_key(def.name).then_some(Resolution {
                 mapped: true,
                 ..plain
             });
