@@ -1,1 +1,37 @@
-fn main() {}
+//! `dichroic`: the collector's binary. Arguments here, everything else in its module.
+#![forbid(unsafe_code)]
+
+mod api;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod endpoints;
+mod export;
+mod greet;
+mod http;
+mod ingest;
+mod local_socket;
+mod logs;
+mod own;
+mod run;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => {
+            logs::start();
+            run::run(&args)
+        }
+        Command::Check(args) => commands::check::check(&args),
+        Command::Tap(args) => commands::finish(commands::tap::tap(args)),
+        Command::Catalog(args) => commands::finish(commands::catalog::catalog(args)),
+        Command::Ledger(args) => commands::finish(commands::ledger::ledger(args)),
+    }
+}

@@ -1,0 +1,89 @@
+# One command per task, the same at the desk and in CI. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+ROOT := $(CURDIR)
+BUILD := $(ROOT)/build
+VENV := $(BUILD)/venv
+PYTHON := $(VENV)/bin/python
+MUSL := x86_64-unknown-linux-musl
+export DICHROIC_PYTHON := $(PYTHON)
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help demo test bench lint fmt setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
+        loom miri deny dialyzer dashboards static wheel clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: setup-demo ## See it work: an Erlang node and two Python programs, together (DEMO_SECONDS=30 ends it)
+	@cargo build --release --quiet -p dichroic --message-format short
+	@$(PYTHON) examples/demo/demo.py
+
+test: setup-test lint loom test-rust test-erlang test-python test-corpora test-system ## Everything that must pass
+	@echo "all tests passed"
+
+test-rust: setup-test ## Rust unit, property and integration tests
+	DICHROIC_REQUIRE_ORACLES=1 cargo test --workspace --quiet
+
+test-erlang: setup-test ## The relay: eunit, Common Test, xref
+	$(MAKE) -C beam-relay test
+
+test-python: setup-test ## The Python package
+	cd python-shim && $(PYTHON) -m pytest -q
+
+test-system: setup-test ## The real collector with real Erlang, Python and Prometheus around it
+	cargo build --quiet -p dichroic
+	$(PYTHON) -m pytest -q tests
+
+test-corpora: ## Data files of other projects, from the folder named by DICHROIC_CORPORA
+	@if [ -z "$${DICHROIC_CORPORA:-}" ]; then echo "corpora: DICHROIC_CORPORA is not set; nothing to read"; \
+	else cargo test --quiet -p dichroic-receiver-prometheus -p dichroic-receiver-otlp -p dichroic-wire corpora; fi
+
+bench: ## Measure, and print ratios against a baseline of the same run
+	./bench/run.sh
+
+lint: setup-test ## Formatting, clippy, ruff, mypy, invariants of the tree
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cd python-shim && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+	$(PYTHON) -m ruff check examples dashboards tests scripts
+
+fmt: ## Format everything
+	cargo fmt --all
+	$(PYTHON) -m ruff format python-shim examples dashboards tests scripts
+
+loom: ## Models of every lock-free piece, all interleavings
+	RUSTFLAGS="--cfg loom" cargo test -p dichroic-pipeline --test 'loom_*' --release --quiet --target-dir target/loom
+
+miri: ## The pipeline's unit tests under Miri (nightly toolchain with the miri component)
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p dichroic-pipeline --lib --target-dir target/miri
+
+deny: ## Licences, bans and sources of dependencies (needs cargo-deny)
+	cargo deny check licenses bans sources
+
+dialyzer: setup-test ## Dialyzer over the relay
+	$(MAKE) -C beam-relay dialyzer
+
+dashboards: setup-test ## Run every query of every dashboard against a real Prometheus
+	cargo build --quiet -p dichroic
+	$(PYTHON) -m pytest -q tests/test_dashboards.py
+
+static: ## A static binary for any Linux (musl)
+	rustup target add $(MUSL)
+	command -v musl-gcc >/dev/null || ./scripts/apt.sh musl-tools
+	cargo build --release -p dichroic --target $(MUSL)
+	@ls -l target/$(MUSL)/release/dichroic
+
+wheel: setup-test ## The Python wheel with the binary in it
+	$(PYTHON) -m pip install --quiet 'maturin>=1.9,<2'
+	cd python-shim && $(VENV)/bin/maturin build --release --out $(BUILD)/wheels
+
+setup-demo: ## Install what the demo needs
+	@./scripts/setup.sh demo
+
+setup-test: ## Install what the tests need
+	@./scripts/setup.sh test
+
+clean: ## Remove what was built
+	rm -rf target build

@@ -1,0 +1,170 @@
+//! What the admin API says: sources, ledger and catalog, as JSON. The commands of the same names show the same documents.
+
+use dichroic_pipeline::store::Warnings;
+use dichroic_pipeline::{Busy, Handle, Ledger, Row, SnapshotRequest, Store};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Label values that are counted one by one; beyond, the catalog says "at least".
+const CARDINALITY: usize = 10_000;
+
+/// `/api/v1/sources`: every source that is open or lingers.
+pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
+    handle
+        .ask(|store| {
+            let list: Vec<Value> = store
+                .sources()
+                .map(|(source, series, ended)| {
+                    let spec = &source.spec;
+                    let resource: Map<String, Value> =
+                        spec.resource.iter().map(|(k, v)| (k.to_owned(), Value::from(v.render()))).collect();
+                    json!({
+                        "name": spec.name,
+                        "protocol": spec.protocol.as_str(),
+                        "runtime": spec.runtime.as_str(),
+                        "job": spec.job,
+                        "instance": spec.instance,
+                        "series": series,
+                        "ended": ended,
+                        "resource": resource,
+                    })
+                })
+                .collect();
+            json!({ "sources": list })
+        })
+        .await
+}
+
+/// `/api/v1/ledger`: what became of everything, by hop.
+pub async fn ledger(handle: &Handle) -> Result<Value, Busy> {
+    let (ledger, warnings) = handle.ask(|store: &mut Store| (store.ledger().clone(), store.warnings())).await?;
+    Ok(ledger_document(&ledger, warnings))
+}
+
+fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
+    let name = |source| ledger.source_name(source).unwrap_or(("internal", "collector"));
+    let ingest: Vec<Value> = ledger
+        .accounts()
+        .map(|(source, signal, account)| {
+            let (protocol, name) = name(source);
+            let dropped: Map<String, Value> =
+                account.drops().map(|(reason, n)| (reason.as_str().to_owned(), n.into())).collect();
+            json!({
+                "source": name, "protocol": protocol, "signal": signal.as_str(), "since": account.since,
+                "received": account.received, "applied": account.applied, "staged": account.staged,
+                "dropped": dropped, "balances": account.balances(),
+            })
+        })
+        .collect();
+    let exporters: Vec<Value> = ledger
+        .hops()
+        .map(|(name, hop)| {
+            let (offered, sent, dropped, queued) = hop.read();
+            json!({
+                "exporter": name, "offered": offered, "sent": sent, "dropped": dropped, "queued": queued,
+                "balances": offered == sent + dropped + queued,
+            })
+        })
+        .collect();
+    let relays: Vec<Value> =
+        ledger.relays().map(|(source, terms)| json!({ "source": name(source).1, "account": terms })).collect();
+    let balances = ledger.balances() && exporters.iter().all(|hop| hop["balances"] == true);
+    json!({
+        "epoch": ledger.epoch,
+        "balances": balances,
+        "ingest": ingest,
+        "exporters": exporters,
+        "relays": relays,
+        "warnings": warnings_document(warnings),
+    })
+}
+
+/// Names of the conditions, as the collector's own metrics have them too.
+pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
+    [
+        ("label_collisions", warnings.label_collisions),
+        ("name_conflicts", warnings.name_conflicts),
+        ("delta_gaps", warnings.delta_gaps),
+        ("delta_overlaps", warnings.delta_overlaps),
+        ("resets", warnings.resets),
+        ("cut_values", warnings.cut_values),
+    ]
+}
+
+fn warnings_document(seen: Warnings) -> Value {
+    warnings(seen).into_iter().map(|(name, n)| (name.to_owned(), Value::from(n))).collect::<Map<_, _>>().into()
+}
+
+#[derive(Default)]
+struct Entry {
+    facts: Map<String, Value>,
+    series: u64,
+    hidden: u64,
+    sources: BTreeSet<String>,
+    runtimes: BTreeSet<&'static str>,
+    labels: BTreeMap<String, HashSet<String>>,
+    warnings: BTreeSet<String>,
+}
+
+/// `/api/v1/catalog`: every metric that has a series, every event schema that was seen.
+pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
+    let chunks = handle.snapshot(SnapshotRequest::default())?;
+    let mut entries: BTreeMap<(String, &'static str), Entry> = BTreeMap::new();
+    while let Some(chunk) = chunks.recv().await {
+        chunk.iter().for_each(|row| note(&mut entries, row));
+        tokio::task::yield_now().await;
+    }
+    let events = handle.ask(|store| store.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>()).await?;
+    let metrics: Vec<Value> = entries.into_values().map(Entry::document).collect();
+    let events: Vec<Value> = events
+        .iter()
+        .map(|schema| {
+            let measurements: Map<String, Value> =
+                schema.measurements.iter().map(|(name, unit)| (name.clone(), unit.as_str().into())).collect();
+            json!({
+                "name": schema.name, "kind": schema.kind.as_str(),
+                "measurements": measurements, "metadata": schema.metadata,
+            })
+        })
+        .collect();
+    Ok(json!({ "metrics": metrics, "events": events }))
+}
+
+fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
+    let metric = &row.meta.metric;
+    let entry = entries.entry((metric.name.clone(), metric.kind.as_str())).or_default();
+    if entry.series == 0 {
+        entry.facts.insert("name".into(), metric.name.as_str().into());
+        let page = metric.family.as_ref().map(|family| family.page.base.as_str());
+        entry.facts.insert("page_name".into(), page.into());
+        entry.facts.insert("type".into(), metric.kind.as_str().into());
+        entry.facts.insert("unit".into(), metric.unit.as_str().into());
+        entry.facts.insert("help".into(), metric.help.as_str().into());
+    }
+    entry.series += 1;
+    entry.hidden += u64::from(row.hidden);
+    entry.sources.insert(row.meta.source.name().to_owned());
+    entry.runtimes.insert(row.meta.source.spec.runtime.as_str());
+    for (name, value) in row.meta.attributes.iter() {
+        let values = entry.labels.entry(name.to_owned()).or_default();
+        if values.len() < CARDINALITY {
+            values.insert(value.render().into_owned());
+        }
+    }
+    if row.hidden {
+        entry.warnings.insert("some series are not on the page: their name or labels there belong to another".into());
+    }
+}
+
+impl Entry {
+    fn document(mut self) -> Value {
+        let labels: Map<String, Value> =
+            self.labels.into_iter().map(|(name, values)| (name, json!({ "values": values.len() }))).collect();
+        self.facts.insert("series".into(), self.series.into());
+        self.facts.insert("labels".into(), labels.into());
+        self.facts.insert("sources".into(), self.sources.into_iter().collect());
+        self.facts.insert("runtimes".into(), self.runtimes.into_iter().collect());
+        self.facts.insert("warnings".into(), self.warnings.into_iter().collect());
+        self.facts.into()
+    }
+}

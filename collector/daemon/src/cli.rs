@@ -1,0 +1,152 @@
+//! The command line. What each command does is in `commands`; `run` is in `run`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Where the admin API listens when nothing else is said.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
+
+#[derive(Parser)]
+#[command(
+    name = "dichroic",
+    version,
+    about = "Merges BEAM and Python telemetry: relays, OTLP and scrapes in; a Prometheus page and streams out.",
+    after_help = "Examples:\n  dichroic run --scrape http://127.0.0.1:8000/metrics\n  dichroic tap 'phoenix.**'\n  dichroic check --config dichroic.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 bad config."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the sidecar
+    #[command(
+        after_help = "Examples:\n  dichroic run\n  dichroic run --scrape http://127.0.0.1:8000/metrics --scrape 127.0.0.1:8001\n  dichroic run --config dichroic.yaml --ready-file /run/dichroic/ready.json"
+    )]
+    Run(Run),
+    /// Validate a configuration file
+    #[command(after_help = "Example:\n  dichroic check --config dichroic.yaml --print")]
+    Check(Check),
+    /// Show live events, logs or points
+    #[command(
+        after_help = "Examples:\n  dichroic tap 'phoenix.**' --where 'status=5*'\n  dichroic tap http.server.request.duration --kind metric --every 2s\n  dichroic tap --format json --limit 100 | jq .name"
+    )]
+    Tap(Tap),
+    /// List every known metric and event
+    #[command(after_help = "Examples:\n  dichroic catalog\n  dichroic catalog 'http.**' --format json")]
+    Catalog(Catalog),
+    /// Show what became of every point, by hop, source and reason
+    #[command(after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check")]
+    Ledger(Ledger),
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// Configuration file; without one the defaults are used
+    #[arg(long, value_name = "FILE", env = "DICHROIC_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Prometheus page to scrape every 5 seconds; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub scrape: Vec<String>,
+    /// Write the endpoints as JSON to this file when ready; removed at exit
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "dichroic.yaml", env = "DICHROIC_CONFIG")]
+    pub config: PathBuf,
+    /// Print the effective configuration, secrets redacted
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// How a command reaches a running collector.
+#[derive(Args)]
+pub struct Admin {
+    /// Address of the collector's admin API
+    #[arg(long = "admin", value_name = "ADDR", default_value = DEFAULT_ADMIN, env = "DICHROIC_ADMIN")]
+    pub address: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For pipes: one JSON document, or one a line
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Raw `:telemetry` and OpenTelemetry events
+    Event,
+    /// Points of metrics
+    Metric,
+    /// Log records
+    Log,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Event => "event",
+            Kind::Metric => "metric",
+            Kind::Log => "log",
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct Tap {
+    /// Names to show: `*` is any text within a segment, `**` any number of segments
+    #[arg(value_name = "PATTERN", default_value = "**")]
+    pub patterns: Vec<String>,
+    /// What to show
+    #[arg(long, value_enum, default_value = "event")]
+    pub kind: Kind,
+    /// Only rows whose label matches the glob; may be repeated
+    #[arg(long = "where", value_name = "LABEL=GLOB")]
+    pub wheres: Vec<String>,
+    /// Start with the rows of the last seconds, for example 30s
+    #[arg(long, value_name = "DURATION")]
+    pub replay: Option<String>,
+    /// For metrics: how often changed points are shown
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    pub every: String,
+    /// Stop after this many rows
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// How rows are written
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+    #[command(flatten)]
+    pub admin: Admin,
+}
+
+#[derive(Args)]
+pub struct Catalog {
+    /// Names to list
+    #[arg(value_name = "PATTERN", default_value = "**")]
+    pub patterns: Vec<String>,
+    /// How the list is written
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+    #[command(flatten)]
+    pub admin: Admin,
+}
+
+#[derive(Args)]
+pub struct Ledger {
+    /// How the ledger is written
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+    /// Fail unless every account balances
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    pub admin: Admin,
+}

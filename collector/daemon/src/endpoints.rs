@@ -1,0 +1,67 @@
+//! Where a running collector can be reached: printed for people, written to the ready file for programs.
+
+use crate::config::Config;
+use crate::export::Export;
+use crate::ingest::OtlpAddresses;
+use serde::Serialize;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Real addresses, after port 0 was resolved. Absent ones are off.
+#[derive(Debug, Clone, Serialize)]
+pub struct Endpoints {
+    pub pid: u32,
+    pub version: &'static str,
+    pub prometheus: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub otlp_grpc: Option<SocketAddr>,
+    pub otlp_http: Option<SocketAddr>,
+    pub socket: PathBuf,
+}
+
+impl Endpoints {
+    /// Collects them.
+    pub fn new(export: &Export, otlp: &OtlpAddresses, socket: &Path) -> Self {
+        Endpoints {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            prometheus: export.prometheus,
+            admin: export.admin,
+            otlp_grpc: otlp.grpc,
+            otlp_http: otlp.http,
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Writes JSON beside the file and renames it into place: a reader sees all of it or nothing.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, format!("{}\n", serde_json::to_string(self)?))?;
+        std::fs::rename(partial, path)
+    }
+}
+
+/// The lines of the start: endpoints, then the bounds within which it will stay.
+pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
+    let shown = |address: Option<SocketAddr>, path: &str, scheme: &str| match address {
+        Some(address) => format!("{scheme}{address}{path}"),
+        None => "off".to_owned(),
+    };
+    let limits = &config.limits;
+    format!(
+        "dichroic {version}\n  metrics     {metrics}\n  admin       {admin}\n  stream      {stream}\n  otlp/grpc   {grpc}\n  otlp/http   {http}\n  socket      {socket}\n  limits      {series} series, {memory} MiB for series, {replay} MiB / {seconds} s of replay per signal, {subscribers} subscribers\n",
+        version = endpoints.version,
+        metrics = shown(endpoints.prometheus, "/metrics", "http://"),
+        admin = shown(endpoints.admin, "/api/v1/catalog", "http://"),
+        stream = shown(endpoints.admin, "/v1/stream", "http://"),
+        grpc = shown(endpoints.otlp_grpc, "", "http://"),
+        http = shown(endpoints.otlp_http, "", "http://"),
+        socket = endpoints.socket.display(),
+        series = limits.series,
+        memory = limits.memory.0 >> 20,
+        replay = limits.replay.0 >> 20,
+        seconds = limits.replay_time.0.as_secs(),
+        subscribers = limits.subscribers,
+    )
+}

@@ -1,0 +1,165 @@
+//! The HTTP side shared by both listeners: accepting, limits, answers and the check of the Host header.
+//!
+//! `/metrics` may be opened to a pod network, so its listener answers nothing else than pages and health. The admin listener is for
+//! this machine: it checks the Host header (a web page of a stranger must not read it through the browser) and, where
+//! configured, a token.
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+/// What every handler answers with.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Answer = Response<Body>;
+
+/// Connections of one listener at once.
+const CONNECTIONS: usize = 512;
+/// Time to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Binds, or says which key to change.
+pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|e| format!("{key}: cannot listen on {address}: {e}; set {key} to another address"))
+}
+
+/// Accepts until `stop` is set, then lets open requests end.
+pub async fn serve<H, F>(listener: TcpListener, handler: H, mut stop: watch::Receiver<bool>)
+where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Answer> + 'static,
+{
+    let handler = Rc::new(handler);
+    let room = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors: wait for some to come back instead of spinning.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let handler = handler.clone();
+        let mut stop = stop.clone();
+        tokio::task::spawn_local(async move {
+            let _permit = permit;
+            let service = hyper::service::service_fn(move |request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                _ = stop.wait_for(|stop| *stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+        });
+    }
+}
+
+/// An answer with a body in one piece.
+pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A line of text.
+pub fn text(status: StatusCode, line: &str) -> Answer {
+    answer(status, "text/plain; charset=utf-8", format!("{line}\n"))
+}
+
+/// A JSON document.
+pub fn json(value: &serde_json::Value) -> Answer {
+    answer(StatusCode::OK, "application/json", value.to_string())
+}
+
+/// An error as JSON: what was wrong and what to do.
+pub fn error(status: StatusCode, what: &str) -> Answer {
+    answer(status, "application/json", serde_json::json!({ "error": what }).to_string())
+}
+
+/// 405, naming what is allowed.
+pub fn only_get() -> Answer {
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// Whether a request names this machine. A missing Host is let through: HTTP/1.0 tools, never a browser.
+pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
+    let Some(host) = host else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || also.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+/// Whether a request carries the token. Compares in constant time.
+pub fn token_matches(authorization: Option<&HeaderValue>, token: &str) -> bool {
+    let given = authorization.and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("");
+    let (given, token) = (given.as_bytes(), token.as_bytes());
+    let same = given.iter().zip(token).fold(0u8, |acc, (a, b)| acc | (a ^ b));
+    given.len() == token.len() && same == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_hosts() {
+        let check = |host: &str, expected: bool| {
+            let value = HeaderValue::from_str(host).unwrap();
+            assert_eq!(host_allowed(Some(&value), &["collector.internal".to_owned()]), expected, "{host}");
+        };
+        check("localhost", true);
+        check("LOCALHOST:9465", true);
+        check("127.0.0.1:9465", true);
+        check("[::1]:9465", true);
+        check("collector.internal:1", true);
+        check("evil.example", false);
+        check("127.0.0.1.evil.example", false);
+        check("10.0.0.1:9465", false);
+        assert!(host_allowed(None, &[]));
+    }
+
+    #[test]
+    fn a_token_matches_whole_or_not_at_all() {
+        let check = |given: Option<&str>, expected: bool| {
+            let value = given.map(|g| HeaderValue::from_str(g).unwrap());
+            assert_eq!(token_matches(value.as_ref(), "0123456789abcdef"), expected, "{given:?}");
+        };
+        check(Some("Bearer 0123456789abcdef"), true);
+        check(Some("Bearer 0123456789abcde"), false);
+        check(Some("Bearer 0123456789abcdef0"), false);
+        check(Some("0123456789abcdef"), false);
+        check(None, false);
+    }
+}

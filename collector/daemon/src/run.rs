@@ -1,0 +1,120 @@
+//! `dichroic run`: start-up, two threads, shutdown.
+//!
+//! ```text
+//! ingest thread  receivers (OTLP, scraper, relays on the local socket) and the store; nothing else writes it
+//! main thread    signals, the Prometheus page, the admin API, streams to subscribers
+//! ```
+//!
+//! Shutdown goes receivers → pipeline → exporters: receivers take in what is on its way, subscribers get what is held, then both
+//! threads end. All of it against one deadline; what is left behind then is counted under `shutdown`.
+
+use crate::config::{Config, load};
+use crate::endpoints::{self, Endpoints};
+use crate::ingest::{self, Ingest, Started};
+use crate::own::Stage;
+use crate::{cli, export};
+use dichroic_receiver_prometheus::config::Target;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+/// Bad configuration, as sysexits.h has it.
+pub const BAD_CONFIG: u8 = 78;
+
+/// Runs until a signal.
+pub fn run(args: &cli::Run) -> ExitCode {
+    let config = match args.config.as_deref().map(load).transpose() {
+        Ok(config) => config.unwrap_or_default(),
+        Err(bad) => {
+            eprintln!("dichroic: {bad}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let targets = match targets(&config, &args.scrape) {
+        Ok(targets) => targets,
+        Err(words) => {
+            eprintln!("dichroic: {words}");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(config, targets, args.ready_file.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => {
+            eprintln!("dichroic: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn targets(config: &Config, urls: &[String]) -> Result<Vec<Target>, String> {
+    let mut targets = Vec::new();
+    for job in &config.receivers.prometheus.scrape_configs {
+        targets.extend(job.targets().map_err(|e| e.to_string())?);
+    }
+    for url in urls {
+        targets.push(Target::from_url(url).map_err(|e| e.to_string())?);
+    }
+    Ok(targets)
+}
+
+/// Tells both threads to stop, receivers before exporters.
+#[derive(Clone)]
+pub struct Stop {
+    pub receivers: watch::Receiver<bool>,
+    pub exporters: watch::Receiver<bool>,
+}
+
+fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Result<(), String> {
+    let (stop_receivers, receivers) = watch::channel(false);
+    let (stop_exporters, exporters) = watch::channel(false);
+    let stop = Stop { receivers, exporters };
+    let page_stage = Stage::new("page");
+    let deadline = config.limits.shutdown.0;
+
+    let ingest = Ingest { config: config.clone(), targets, stop: stop.clone(), page: page_stage.clone() };
+    let (thread, started) = ingest::spawn(ingest)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let local = LocalSet::new();
+    let result = runtime.block_on(local.run_until(async {
+        let Started { handle, board, relays, otlp, socket, subscribers, receivers_done } = started;
+        let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+        let export = export::start(export::Parts { config: &config, handle, board, relays, subscribers, stop, page: page_stage }).await?;
+        let endpoints = Endpoints::new(&export, &otlp, &socket);
+        announce(&config, &endpoints, ready_file)?;
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("stopping: receivers first");
+        let begun = Instant::now();
+        export.not_ready();
+        stop_receivers.send_replace(true);
+        let left = |begun: Instant| deadline.saturating_sub(begun.elapsed());
+        if tokio::time::timeout(left(begun), receivers_done).await.is_err() {
+            tracing::warn!("shutdown deadline reached: receivers did not finish");
+        }
+        export.finish(left(begun)).await;
+        stop_exporters.send_replace(true);
+        tokio::time::sleep(Duration::from_millis(20).min(left(begun))).await;
+        Ok(())
+    }));
+    // Whatever happened, the other thread must end too.
+    stop_receivers.send_replace(true);
+    stop_exporters.send_replace(true);
+    if let Some(path) = ready_file {
+        let _ = std::fs::remove_file(path);
+    }
+    thread.join().map_err(|_| "the ingest thread panicked".to_owned())?;
+    result
+}
+
+fn announce(config: &Config, endpoints: &Endpoints, ready_file: Option<&Path>) -> Result<(), String> {
+    print!("{}", endpoints::describe(endpoints, config));
+    if let Some(path) = ready_file {
+        endpoints.write(path).map_err(|e| format!("ready file {}: {e}", path.display()))?;
+    }
+    println!("ready");
+    use std::io::Write;
+    std::io::stdout().flush().map_err(|e| e.to_string())
+}

@@ -1,0 +1,161 @@
+%% @doc A shop that never was: an Erlang node that serves simulated requests and emits the :telemetry events that Phoenix,
+%% Ecto, Oban and telemetry_poller emit, in their shapes.
+%%
+%% Nothing in here knows of Dichroic: the relay is an application beside it. Each request is a process, as in Cowboy or Bandit:
+%% endpoint start, route found, one or two queries, endpoint stop; some requests enqueue a job, some fail. The shop keeps its
+%% own count of everything it emitted and prints it as one line of JSON when it is told to stop, so that others can be
+%% compared with the truth.
+-module(shop).
+
+-export([main/1]).
+
+-define(SECOND, 1000).
+-define(TRUTH, shop_truth).
+-define(COUNTS, [requests, errors, queries, jobs, failed_jobs]).
+
+%% Arguments: requests a second (as text or atom).
+main([Rate]) ->
+    Truth = counters:new(length(?COUNTS), [write_concurrency]),
+    persistent_term:put(?TRUTH, Truth),
+    PerSecond = list_to_integer(atom_to_list(Rate)),
+    _ = spawn_link(fun() -> clients(PerSecond) end),
+    _ = spawn_link(fun poller/0),
+    io:format("serving ~b requests a second on ~s~n", [PerSecond, node()]),
+    wait().
+
+%% Ends at a line "stop", or when whoever started us has gone.
+wait() ->
+    case io:get_line("") of
+        "stop" ++ _ -> stop();
+        eof -> stop();
+        {error, _} -> stop();
+        _ -> wait()
+    end.
+
+stop() ->
+    Pairs = [io_lib:format("\"~s\":~b", [Name, counters:get(persistent_term:get(?TRUTH), place(Name))]) || Name <- ?COUNTS],
+    io:format("truth {~s}~n", [lists:join(",", Pairs)]),
+    %% Stopping the relay first lets it hand over what it counted last.
+    _ = application:stop(dichroic),
+    init:stop().
+
+place(Name) -> length(lists:takewhile(fun(N) -> N =/= Name end, ?COUNTS)) + 1.
+
+count(Name) -> counters:add(persistent_term:get(?TRUTH), place(Name), 1).
+
+%% Open loop: requests come whether or not earlier ones are done, in small groups so that timers stay cheap.
+clients(PerSecond) ->
+    Every = max(1, ?SECOND div max(1, PerSecond)),
+    Group = max(1, PerSecond * Every div ?SECOND),
+    clients(Group, Every).
+
+clients(Group, Every) ->
+    [spawn(fun request/0) || _ <- lists:seq(1, Group)],
+    timer:sleep(Every),
+    clients(Group, Every).
+
+%% ---- a request, as Phoenix tells it --------------------------------------------------------------------------------------
+
+request() ->
+    {Method, Route, Action, Weight} = route(),
+    Started = erlang:monotonic_time(),
+    Conn = conn(Method, Route),
+    emit([phoenix, endpoint, start], #{system_time => erlang:system_time()}, #{conn => Conn, options => []}),
+    Dispatch = #{conn => Conn, route => Route, plug => 'Elixir.ShopWeb.PageController', plug_opts => Action,
+                 path_params => #{}, pipe_through => [browser], log => debug},
+    emit([phoenix, router_dispatch, start], #{system_time => erlang:system_time()}, Dispatch),
+    query(<<"products">>, select, Weight),
+    Method =:= <<"POST">> andalso query(<<"orders">>, insert, Weight * 2),
+    work(Weight),
+    Status = status(),
+    Done = Conn#{status := Status, state := sent},
+    emit([phoenix, router_dispatch, stop], #{duration => since(Started)}, Dispatch#{conn := Done}),
+    emit([phoenix, endpoint, stop], #{duration => since(Started)}, #{conn => Done, options => []}),
+    count(requests),
+    Status >= 500 andalso count(errors),
+    Method =:= <<"POST">> andalso job().
+
+route() ->
+    element(rand:uniform(4), {{<<"GET">>, <<"/">>, home, 2}, {<<"GET">>, <<"/products/:id">>, show, 6},
+                              {<<"GET">>, <<"/search">>, search, 18}, {<<"POST">>, <<"/orders">>, create, 12}}).
+
+status() ->
+    case rand:uniform(100) of
+        N when N =< 2 -> 500;
+        N when N =< 5 -> 404;
+        _ -> 200
+    end.
+
+conn(Method, Route) ->
+    #{'__struct__' => 'Elixir.Plug.Conn', method => Method, request_path => Route, status => nil, host => <<"shop.example">>,
+      port => 4000, scheme => http, state => unset, params => #{<<"id">> => <<"42">>}, remote_ip => {127, 0, 0, 1},
+      req_headers => [{<<"accept">>, <<"text/html">>}, {<<"user-agent">>, <<"demo">>}], assigns => #{}, private => #{}}.
+
+%% ---- Ecto ----------------------------------------------------------------------------------------------------------------
+
+query(Source, Command, Weight) ->
+    Began = erlang:monotonic_time(),
+    work(Weight div 3),
+    Total = since(Began),
+    Queue = Total div 10,
+    emit([my_app, repo, query],
+         #{total_time => Total, query_time => Total - Queue, queue_time => Queue, decode_time => Total div 50,
+           idle_time => erlang:convert_time_unit(rand:uniform(20), millisecond, native)},
+         #{type => ecto_sql_query, repo => 'Elixir.Shop.Repo', source => Source,
+           query => <<"SELECT p0.id FROM products AS p0">>, params => [],
+           result => {ok, #{'__struct__' => 'Elixir.Postgrex.Result', command => Command, num_rows => 1}}, options => []}),
+    count(queries).
+
+%% ---- Oban ----------------------------------------------------------------------------------------------------------------
+
+job() ->
+    spawn(fun() ->
+        Began = erlang:monotonic_time(),
+        Meta = #{conf => #{name => 'Elixir.Oban'}, prefix => <<"public">>, state => success,
+                 job => #{'__struct__' => 'Elixir.Oban.Job', id => erlang:unique_integer([positive]), queue => <<"mailers">>,
+                          worker => <<"Shop.ReceiptMailer">>, attempt => 1, args => #{<<"order">> => 7}}},
+        emit([oban, job, start], #{system_time => erlang:system_time()}, Meta),
+        work(10),
+        Measurements = #{duration => since(Began), memory => 24_000, reductions => 9_000,
+                         queue_time => erlang:convert_time_unit(rand:uniform(30), millisecond, native)},
+        case rand:uniform(20) of
+            1 ->
+                Failure = #{kind => error, reason => timeout, stacktrace => [], state => failure},
+                emit([oban, job, exception], Measurements, maps:merge(Meta, Failure)),
+                count(failed_jobs);
+            _ ->
+                emit([oban, job, stop], Measurements, Meta#{result => ok})
+        end,
+        count(jobs)
+    end).
+
+%% ---- telemetry_poller ----------------------------------------------------------------------------------------------------
+
+%% Under the name of the real one, so that the relay leaves these to it.
+poller() ->
+    register(telemetry_poller_default, self()),
+    poll().
+
+poll() ->
+    emit([vm, memory], maps:from_list(erlang:memory()), #{}),
+    Total = erlang:statistics(total_run_queue_lengths_all),
+    Cpu = erlang:statistics(total_run_queue_lengths),
+    emit([vm, total_run_queue_lengths], #{total => Total, cpu => Cpu, io => Total - Cpu}, #{}),
+    Info = fun(Key) -> erlang:system_info(Key) end,
+    emit([vm, system_counts],
+         #{process_count => Info(process_count), process_limit => Info(process_limit), atom_count => Info(atom_count),
+           atom_limit => Info(atom_limit), port_count => Info(port_count), port_limit => Info(port_limit)}, #{}),
+    timer:sleep(2 * ?SECOND),
+    poll().
+
+%% ---- shared --------------------------------------------------------------------------------------------------------------
+
+emit(Event, Measurements, Metadata) -> telemetry:execute(Event, Measurements, Metadata).
+
+since(Began) -> erlang:monotonic_time() - Began.
+
+%% Mostly about Milliseconds, sometimes ten times that: latencies have a tail.
+work(Milliseconds) ->
+    Spread = 1 + rand:uniform(),
+    Tail = case rand:uniform(50) of 1 -> 10; _ -> 1 end,
+    timer:sleep(round(Milliseconds * Spread * Tail)).
