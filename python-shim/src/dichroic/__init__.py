@@ -42,8 +42,9 @@ from ._sidecar import Sidecar, start
 from ._sync import SyncBatches, SyncClient, SyncSubscription, connect_sync
 from ._types import Event, Gap, Histogram, Log, Point, Series, Source, Stats
 from ._values import CutString
+from ._version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Address",

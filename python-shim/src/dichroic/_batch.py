@@ -115,6 +115,8 @@ def _grouped(group: str, values: dict[str, Any]) -> list[tuple[str, str, Any]]:
 def _uniform(column: list[Any]) -> list[Any]:
     """Arrow columns have one type: ints become floats among floats, and anything mixed becomes text."""
     types = {type(value) for value in column if value is not None}
+    if types == {int} and not all(value is None or -(1 << 63) <= value < 1 << 63 for value in column):
+        types = {int, float}
     if len(types) <= 1 and types <= {int, float, str, bool, bytes}:
         return column
     if types == {int, float}:

@@ -24,13 +24,15 @@ from ._frames import HEADER, Define, Frame, GapFrame, Hello, Histograms, Numbers
 from ._request import Request
 from ._types import GAP_REASONS, Event, Gap, Histogram, Point, RowContext, Schema, Series, Source, Stats
 from ._values import Value
+from ._version import VERSION
 
-AGENT: Final = "dichroic-py/0.1.0"
+AGENT: Final = f"dichroic-py/{VERSION}"
 MAX_BODY_BEFORE_HELLO: Final = 16_384
 MAX_BODY: Final = 262_144
 MAX_SERIES: Final = 1_000_000
 MAX_SCHEMAS: Final = 4_096
 MAX_SOURCES: Final = 1_024
+MAX_SCALE: Final = 64  # far beyond what any exponential histogram uses, and 2 ** 2 ** -scale is still a float
 #: A driver stops reading above HIGH_WATER queued bytes and goes on below LOW_WATER.
 HIGH_WATER: Final = 1_048_576
 LOW_WATER: Final = 262_144
@@ -424,7 +426,7 @@ class Stream:
             unit=str(fields.get("unit") or ""),
             source=self._sources.get(source),
             help=str(fields.get("help") or ""),
-            scale=scale if isinstance(scale, int) else None,
+            scale=_read_scale(scale) if isinstance(scale, int) else None,
             bounds=_read_bounds(bounds) if isinstance(bounds, list) else None,
         )
 
@@ -440,6 +442,12 @@ def _admit(table: dict[int, Any], id: int, fields: dict[str, Value] | None, limi
     if id >= limit:
         raise FrameTooLarge(f"{what} {id} is beyond the limit of {limit} ids")
     return True
+
+
+def _read_scale(scale: int) -> int:
+    if not -MAX_SCALE <= scale <= MAX_SCALE:
+        raise ProtocolError(f"a series of scale {scale}, which is not from -{MAX_SCALE} to {MAX_SCALE}")
+    return scale
 
 
 def _read_bounds(bounds: list[Any]) -> tuple[float, ...]:

@@ -1,0 +1,173 @@
+"""The sans-I/O `Stream` under bytes that arrive anyhow: the same items however they are split, and under damage only
+errors of this package, raised where they belong; nothing that was handed out fails when it is looked at."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dichroic
+from dichroic import Batch, DichroicError, Event, Gap, Histogram, Point
+from dichroic import _frames as frames
+from dichroic._events import columns_of
+from dichroic._frames import COLLECTOR, HEADER, SCHEMA, SERIES, SOURCE, Define, Events, Frame, Hello, encode_frame
+from dichroic._protocol import Stream
+from dichroic._request import Kind, Request
+from dichroic._values import CutString
+
+from .test_frames import mutate
+
+SEED = 7_122_026
+LOG_COLUMNS = ["severity", "body", "trace_id", "span_id", "attributes"]
+SESSION: list[Frame] = [
+    Hello(COLLECTOR, {"agent": "a/1", "epoch": 5, "max_frame": 262_144, "position": 10, "resumed": False}),
+    frames.GapFrame(0, 2, 4),
+    Define(SOURCE, [(1, {"name": "node", "runtime": "beam", "resource": {"service.name": "shop"}})]),
+    Define(SCHEMA, [
+        (1, {"name": "e", "kind": "event", "measurements": [["n", "s"], ["m", ""]], "metadata": ["k", "o"]}),
+    ]),
+    Define(SCHEMA, [(2, {"name": "l", "kind": "log", "measurements": [], "metadata": [*LOG_COLUMNS]})]),
+    Events(columns_of(1, 1, 10, [
+        (1, 2, None, "x", 1), (3, 0.5, None, CutString("y", 9), [b"\xff"]), (4, 1, None, None, "x"),
+    ])),
+    frames.Ping(3),
+    Events(columns_of(2, 1, 13, [(5, 9, "body", b"\x01" * 16, None, {"a": 1})])),
+    Define(SERIES, [
+        (0, {"name": "c", "type": "counter", "source": 1, "labels": {"r": "/"}, "unit": "1", "start": 1}),
+        (1, {"name": "h", "type": "exponential", "source": 1, "labels": {}, "scale": 3}),
+        (2, {"name": "b", "type": "buckets", "source": 1, "labels": {}, "bounds": [0.5, 1.0]}),
+    ]),
+    frames.Numbers(6, [(0, 7, 0.0), (0, 1, 0.5)]),
+    frames.Histograms(7, [(1, 3, 0.5, ((0, 0, 1), (-3, 1, 2), (-1, 2, 1))), (2, 0, 2.5, ((0, 1, 1), (2, 1, 4)))]),
+    frames.GapFrame(1, 1, frames.LOST_UNKNOWN),
+    Define(SCHEMA, [(1, None)]),
+    frames.Goodbye(7, 0, "done"),
+]  # fmt: skip
+RAW = b"".join(map(encode_frame, SESSION))
+
+
+def stream(kind: Kind = "event", **options: Any) -> Stream:
+    return Stream(Request(("**",), kind=kind, on_gap="yield", **options))
+
+
+def run(pieces: list[bytes], subject: Stream) -> tuple[list[Any], bytes, str]:
+    """What a session hands out, answers, and how it ends."""
+    items: list[Any] = []
+    sent = b""
+    subject.open()
+    try:
+        for piece in pieces:
+            sent += subject.receive(piece)
+            while subject.advance():
+                items += subject.items
+                subject.items.clear()
+    except DichroicError as error:
+        return items, sent, str(error)
+    return items, sent, ""
+
+
+def test_a_session_is_the_same_however_its_bytes_are_split() -> None:
+    whole = run([RAW], stream())
+    items, sent, end = whole
+    assert [type(item).__name__ for item in items] == ["Gap", *["Event"] * 3, "Log", *["Point"] * 4, "Gap"]
+    assert items[-1] == Gap(None, "slow", "e")
+    assert sent == encode_frame(frames.Pong(3))
+    assert "shutdown, code 7): done" in end
+    for cut in range(len(RAW) + 1):
+        assert run([RAW[:cut], RAW[cut:]], stream()) == whole
+    assert run([bytes((byte,)) for byte in RAW], stream()) == whole
+
+
+def test_what_is_no_scalar_is_rendered_in_the_metadata_of_events() -> None:
+    items, _, _ = run([RAW], stream())
+    assert items[2].metadata == {"k": "y", "o": '["\\\\xff"]'}
+    assert items[2].metadata["k"].whole_bytes == 9
+    assert items[2].measurements == {"n": 0.5}
+    assert items[1].units == {"n": "s", "m": ""}
+
+
+def look_at(item: Any) -> None:
+    """Everything a consumer may do with an item."""
+    repr(item)
+    assert item == item
+    if isinstance(item, Event):
+        assert isinstance(item.measurements, dict)
+        assert isinstance(item.metadata, dict)
+        assert isinstance(item.time, int)
+        _ = item.name, item.source.runtime, item.source.resource, item.units
+    if isinstance(item, Point):
+        _ = item.name, item.labels, item.kind, item.start, item.unit, item.source, item.help
+        if isinstance(item.value, Histogram):
+            _ = item.value.quantile(0.5), item.value.quantile(0), item.value.quantile(1)
+
+
+def test_damage_ends_in_our_errors_and_what_was_handed_out_can_be_looked_at() -> None:
+    rng = random.Random(SEED)
+    ended = survived = 0
+    for _ in range(3_000):
+        raw = bytearray(RAW)
+        for _ in range(rng.randint(1, 3)):
+            mutate(raw, rng)
+        cuts = sorted(rng.randrange(len(raw) + 1) for _ in range(3))
+        pieces = [bytes(raw[a:b]) for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+        try:
+            items, _, end = run(pieces, stream())
+            for item in items:
+                look_at(item)
+            Batch(items).to_columns()
+        except Exception as error:
+            raise AssertionError(f"seed {SEED}: {bytes(raw)!r}") from error
+        ended += "done" not in end
+        survived += bool(items)
+    assert ended > 1_000, "the damage is too small to test anything"
+    assert survived > 1_000, "the damage is too large to test anything"
+
+
+def test_the_cursor_follows_what_is_handed_out() -> None:
+    subject = stream()
+    subject.open()
+    assert subject.cursor is None
+    subject.receive(RAW)
+    cursors: list[Any] = []
+    names: list[str] = []
+    while not names or names[-1] != "Log":
+        assert subject.advance()
+        while subject.items:
+            names.append(type(subject.items.popleft()).__name__)
+            cursors.append(subject.cursor)
+    assert names == ["Gap", "Event", "Event", "Event", "Log"]
+    assert cursors == [(5, 10, 0), (5, 10, 1), (5, 10, 2), (5, 10, 3), (5, 13, 1)]
+    assert subject.subscribe_map()["cursor"] == [5, 13, 1]
+
+
+def test_a_resumed_connection_asks_with_the_cursor_and_not_with_replay() -> None:
+    subject = stream(replay="30s")
+    assert "cursor" not in subject.subscribe_map()
+    run([RAW], subject)
+    assert subject.subscribe_map()["cursor"] == [5, 13, 1]
+    assert "replay_ms" not in subject.subscribe_map()
+
+
+def test_nothing_is_read_after_an_error() -> None:
+    subject = stream()
+    subject.open()
+    subject.receive(encode_frame(SESSION[0]) + HEADER.pack(1 << 20, 9))
+    for _ in range(100):
+        assert subject.receive(b"x" * 65_536) == b""
+    assert subject.backlog == 0
+    with pytest.raises(dichroic.FrameTooLarge):
+        subject.advance()
+
+
+def test_a_scale_beyond_reason_is_refused() -> None:
+    series: dict[str, Any] = {"name": "h", "type": "exponential", "source": 0, "labels": {}, "scale": 1 << 40}
+    _, _, end = run([encode_frame(SESSION[0]), encode_frame(Define(SERIES, [(0, series)]))], stream())
+    assert "scale 1099511627776" in end
+
+
+def test_the_versions_of_package_and_collector_are_one() -> None:
+    manifest = (Path(__file__).parents[2] / "Cargo.toml").read_text()
+    assert f'version = "{dichroic.__version__}"' in manifest

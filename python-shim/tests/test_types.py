@@ -1,0 +1,29 @@
+"""What mypy knows of a subscription: this module is checked, its functions that are no tests are never called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dichroic
+from dichroic import Event, Gap, Log, Point, Subscription, SyncSubscription
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from typing_extensions import assert_type
+
+    def subscriptions_know_what_they_hand_out(client: dichroic.Client, blocking: dichroic.SyncClient) -> None:
+        assert_type(client.subscribe("**"), Subscription[Event])
+        assert_type(client.subscribe("**", kind="metric", every=0.5), Subscription[Point])
+        assert_type(client.subscribe("**", kind="log", on_gap="raise"), Subscription[Log])
+        assert_type(client.subscribe("**", on_gap="yield", where={"a": 1}), Subscription[Event | Gap])
+        assert_type(client.subscribe("**", kind="metric", on_gap="yield"), Subscription[Point | Gap])
+        assert_type(blocking.subscribe("**", kind="log"), SyncSubscription[Log])
+        assert_type(dichroic.events("**", address="/run/x.sock", replay="30s"), AsyncIterator[Event])
+        client.subscribe("**", nonsense=1)  # type: ignore[call-overload]
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    from importlib.resources import files
+
+    assert (files("dichroic") / "py.typed").is_file()
