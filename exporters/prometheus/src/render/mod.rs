@@ -157,8 +157,8 @@ impl Renderer {
         }
         self.end_family();
         let shape = Shape::new(self.format, &meta.metric, family);
-        self.targets.note_name(&shape.family);
         if !shape.is_target_info {
+            self.targets.note_family(&shape.family.page.base);
             shape.write_header(self.format, &mut self.out);
         }
         self.shape = Some(shape);
@@ -331,10 +331,12 @@ impl Renderer {
         let mut last = f64::NEG_INFINITY;
         for (quantile, value) in cell.quantiles.iter().copied() {
             let fits = quantile > last && (0.0..=1.0).contains(&quantile);
+            if fits {
+                last = quantile;
+            }
             if !fits || (openmetrics && value < 0.0) {
                 continue;
             }
-            last = quantile;
             out.extend_from_slice(&shape.sample);
             out.push(b'{');
             if !labels.is_empty() {

@@ -6,9 +6,8 @@
 use super::family::header;
 use super::open;
 use crate::Format;
-use dichroic_model::{PageType, Source, SourceId, labels};
+use dichroic_model::{Source, SourceId, labels};
 use dichroic_pipeline::SeriesMeta;
-use dichroic_pipeline::store::Family;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -16,14 +15,17 @@ use std::sync::Arc;
 pub(super) struct Targets {
     /// Labels of lines that targets brought.
     brought: Vec<(SourceId, Arc<SeriesMeta>)>,
-    /// A family named `target` that is not ours stands on the page.
+    /// A family named `target` that is not ours stands on the page: ours is a gauge then.
     name_taken: bool,
+    /// A family of another type is named `target_info`: ours cannot stand beside it.
+    sample_taken: bool,
 }
 
 impl Targets {
-    /// Notes a family that is written, for its name.
-    pub(super) fn note_name(&mut self, family: &Family) {
-        self.name_taken |= family.page.base == "target" && family.kind != PageType::Info;
+    /// Notes a family that is written as its own, for its name.
+    pub(super) fn note_family(&mut self, base: &str) {
+        self.name_taken |= base == "target";
+        self.sample_taken |= base == "target_info";
     }
 
     /// Keeps a line that a target brought.
@@ -38,11 +40,7 @@ impl Targets {
         out: &mut Vec<u8>,
     ) {
         let of_targets: HashSet<SourceId> = self.brought.iter().map(|(id, _)| *id).collect();
-        let mut lines: Vec<String> = self
-            .brought
-            .iter()
-            .map(|(_, meta)| meta.labels.to_string())
-            .collect();
+        let mut lines: Vec<String> = self.brought.iter().map(|(_, meta)| with_runtime(meta)).collect();
         let mut own: Vec<&Arc<Source>> = sources
             .into_iter()
             .filter(|source| !of_targets.contains(&source.id))
@@ -53,7 +51,7 @@ impl Targets {
             own.into_iter()
                 .map(|source| labels::render(&labels::target_info_labels(source))),
         );
-        if lines.is_empty() {
+        if lines.is_empty() || self.sample_taken {
             return;
         }
         let (name, word) = match format {
@@ -69,4 +67,14 @@ impl Targets {
             }
         }
     }
+}
+
+/// What a target says of itself, and what runs it.
+fn with_runtime(meta: &SeriesMeta) -> String {
+    let labels = &*meta.labels;
+    if labels.starts_with("runtime=\"") || labels.contains(",runtime=\"") {
+        return labels.to_owned();
+    }
+    let comma = if labels.is_empty() { "" } else { "," };
+    format!("{labels}{comma}runtime=\"{}\"", meta.source.spec.runtime.as_str())
 }

@@ -1,0 +1,164 @@
+//! Other projects read our pages: the official Python client's two parsers, and Prometheus's own `promtool`.
+//!
+//! `DICHROIC_PYTHON` names a Python that has `prometheus_client`, `DICHROIC_PROMETHEUS` the folder that `scripts/fetch-prometheus.sh`
+//! prints. Where one is not set the test says so and passes, unless `DICHROIC_REQUIRE_ORACLES=1`, which the Makefile sets.
+
+mod common;
+
+use common::{Def, Kit, everything};
+use dichroic_exporter_prometheus::Format;
+use dichroic_model::{MetricKind, Number, Protocol};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn oracle(variable: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(variable).map(PathBuf::from);
+    let required = std::env::var("DICHROIC_REQUIRE_ORACLES").is_ok_and(|v| v == "1");
+    assert!(
+        found.is_some() || !required,
+        "{variable} is not set and DICHROIC_REQUIRE_ORACLES=1"
+    );
+    if found.is_none() {
+        eprintln!("{variable} is not set: this oracle was not asked");
+    }
+    found
+}
+
+fn write(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn ask_python(python: &Path, kit: &mut Kit, name: &str, differences: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle.py");
+    let files = [
+        write(&format!("{name}.txt"), &kit.page(Format::Text)),
+        write(&format!("{name}.openmetrics"), &kit.page(Format::OpenMetrics)),
+        write(&format!("{name}.allowed"), &differences.join("\n")),
+    ];
+    let answer = Command::new(python).arg(script).args(&files).output().unwrap();
+    assert!(
+        answer.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&answer.stderr)
+    );
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+/// What OpenMetrics forbids and `everything` holds. The Python client's text parser adds `_total` to every counter that it reads.
+const DIFFERENCES: &[&str] = &[
+    "text below_zero_celsius_count",
+    "text below_zero_celsius_sum",
+    "text broken_count_total",
+    "text drift",
+    "text drift_sum",
+    "text queue_gcount",
+    "text sumless_bytes_count",
+    "text oldcounter_total",
+    "openmetrics oldcounter",
+];
+
+#[test]
+fn the_python_client_reads_both_pages_and_finds_the_same_samples() {
+    if let Some(python) = oracle("DICHROIC_PYTHON") {
+        ask_python(&python, &mut everything(), "everything", DIFFERENCES);
+        ask_python(&python, &mut hostile(), "hostile", &[]);
+    }
+}
+
+/// Texts that look like syntax, in every place where a sender may put text.
+fn hostile() -> Kit {
+    let mut kit = Kit::default();
+    let texts = [
+        "",
+        " ",
+        "\n",
+        "\\",
+        "\"",
+        "\\n",
+        "\\\"",
+        "},{",
+        "# EOF",
+        "a # {b=\"c\"} 1",
+        "=",
+        ",",
+        "ё",
+        "\u{1F600}",
+        "\r",
+        "\t",
+        "\u{85}",
+        "\u{2028}",
+    ];
+    let resource: Vec<(String, &str)> = texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| (format!("r{at}"), *text))
+        .collect();
+    let resource: Vec<(&str, &str)> = resource.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+    let source = kit.source(Protocol::Otlp, "a\"b\\c\nd", "{}", &resource);
+    for (at, text) in texts.iter().enumerate() {
+        let def = Def::otel("hostile", "", MetricKind::COUNTER).help("one\\ two\n\"three\" \\n");
+        kit.number(
+            &source,
+            &def,
+            &[("at", &at.to_string()), ("text", text)],
+            Number::int(1),
+        );
+        let name = format!("9{text}.x");
+        kit.number(
+            &source,
+            &Def::otel("keys", "", MetricKind::Gauge),
+            &[("at", &at.to_string()), (&name, "v")],
+            Number::int(1),
+        );
+    }
+    kit
+}
+
+fn promtool(folder: &Path, page: &str) -> (Option<i32>, String) {
+    let mut child = Command::new(folder.join("promtool"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn promtool_reads_the_text_page_and_has_no_word_against_names_made_from_dotted_ones() {
+    let Some(folder) = oracle("DICHROIC_PROMETHEUS") else {
+        return;
+    };
+    for mut kit in [everything(), hostile()] {
+        // 0: nothing to say; 3: lint of what targets named themselves. 1 would be a page that cannot be read.
+        let (code, said) = promtool(&folder, &kit.page(Format::Text));
+        assert!(code == Some(0) || code == Some(3), "{code:?} {said}");
+    }
+    let mut kit = Kit::default();
+    let source = kit.source(Protocol::Beam, "shop", "shop@h", &[("host.name", "h")]);
+    let (counter, duration, memory) = (
+        Def::otel("oban.job.count", "{job}", MetricKind::COUNTER).help("Jobs."),
+        Def::otel("http.server.request.duration", "s", MetricKind::Histogram).help("Durations."),
+        Def::otel("vm.memory", "By", MetricKind::Gauge).help("Memory."),
+    );
+    kit.number(&source, &counter, &[], Number::int(1));
+    kit.histogram(
+        &source,
+        &duration.bounds(&[0.005, 1.0]),
+        &[],
+        &[1, 2, 3],
+        Some(Number::float(9.5)),
+    );
+    kit.number(&source, &memory, &[], Number::int(1));
+    let (code, said) = promtool(&folder, &kit.page(Format::Text));
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}

@@ -1,0 +1,169 @@
+//! What pages look like and what they promise.
+
+mod common;
+
+use common::{Def, Kit, NOW, everything, reader};
+use dichroic_exporter_prometheus::{Format, Options, Renderer};
+use dichroic_model::{MetricKind, Number, Protocol};
+use std::path::PathBuf;
+
+fn golden(name: &str, page: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("DICHROIC_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, page).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    let differs = expected.lines().zip(page.lines()).find(|(a, b)| a != b);
+    assert_eq!(
+        differs, None,
+        "{name}: set DICHROIC_UPDATE_GOLDEN=1 and read the diff"
+    );
+    assert_eq!(expected, page, "{name}");
+}
+
+#[test]
+fn the_text_page_is_the_golden_one() {
+    golden("page.txt", &everything().page(Format::Text));
+}
+
+#[test]
+fn the_openmetrics_page_is_the_golden_one() {
+    golden("page.openmetrics", &everything().page(Format::OpenMetrics));
+}
+
+#[test]
+fn both_pages_read_back_to_the_same_samples_but_for_what_a_format_forbids() {
+    let mut kit = everything();
+    let text = reader::read(&kit.page(Format::Text), false).unwrap();
+    let open = reader::read(&kit.page(Format::OpenMetrics), true).unwrap();
+    let only_text: Vec<_> = text
+        .iter()
+        .filter(|(k, _)| !open.contains_key(k))
+        .map(|((n, _), _)| n.as_str())
+        .collect();
+    let only_open = open.keys().filter(|k| !text.contains_key(k));
+    assert_eq!(
+        only_text,
+        [
+            "below_zero_celsius_count",
+            "below_zero_celsius_sum",
+            "broken_count_total",
+            "drift",
+            "drift_sum",
+            "queue_gcount",
+            "sumless_bytes_count"
+        ],
+    );
+    assert!(
+        only_open
+            .map(|(name, _)| name)
+            .all(|name| name.ends_with("_created"))
+    );
+    for (key, value) in &open {
+        assert!(text.get(key).is_none_or(|other| other == value), "{key:?}");
+    }
+}
+
+#[test]
+fn every_row_is_accounted_for() {
+    let mut kit = everything();
+    let rows: usize = kit.chunks().iter().map(Vec::len).sum();
+    for (format, unfit) in [(Format::Text, 0), (Format::OpenMetrics, 1)] {
+        let (_, stats) = kit.page_and_stats(format, Options::default());
+        assert_eq!(stats.shown + stats.hidden + stats.unfit, rows as u64);
+        assert_eq!((stats.hidden, stats.unfit), (1, unfit));
+    }
+}
+
+#[test]
+fn created_and_exemplars_can_be_left_out() {
+    let mut kit = everything();
+    let options = Options {
+        created: false,
+        exemplars: false,
+    };
+    let (page, _) = kit.page_and_stats(Format::OpenMetrics, options);
+    assert!(!page.contains("_created") && !page.contains(" # {"));
+    let page = kit.page(Format::OpenMetrics);
+    assert!(page.contains("_created") && page.contains(" # {"));
+}
+
+#[test]
+fn a_start_that_nobody_told_is_no_creation_time() {
+    let mut kit = Kit::default();
+    let source = kit.source(Protocol::Prometheus, "j", "i", &[]);
+    let series = kit.series(&source, &Def::scraped("a_total", MetricKind::COUNTER), &[]);
+    kit.store.set_number(series, Number::int(5), 0, NOW, NOW).unwrap();
+    assert!(!kit.page(Format::OpenMetrics).contains("a_created"));
+}
+
+#[test]
+fn a_family_that_spans_chunks_has_one_header() {
+    let mut kit = Kit::default();
+    let source = kit.source(Protocol::Otlp, "j", "i", &[]);
+    for at in 0..10_000 {
+        kit.number(
+            &source,
+            &Def::otel("a", "", MetricKind::Gauge),
+            &[("at", &at.to_string())],
+            Number::int(at),
+        );
+    }
+    assert!(kit.chunks().len() > 1);
+    let page = kit.page(Format::Text);
+    assert_eq!(page.matches("# TYPE a gauge").count(), 1);
+    assert_eq!(reader::read(&page, false).unwrap().len(), 10_001);
+}
+
+#[test]
+fn a_buffer_that_is_used_again_gives_the_same_page() {
+    let mut kit = everything();
+    let chunks = kit.chunks();
+    let mut renderer = Renderer::new(Format::OpenMetrics, Options::default());
+    let mut pages = Vec::new();
+    for _ in 0..2 {
+        renderer.clear();
+        chunks.iter().for_each(|chunk| renderer.chunk(chunk));
+        pages.push(renderer.finish(&kit.sources()).to_vec());
+    }
+    assert_eq!(pages[0], pages[1]);
+}
+
+#[test]
+fn an_empty_store_gives_an_empty_page() {
+    assert_eq!(Kit::default().page(Format::Text), "");
+    assert_eq!(Kit::default().page(Format::OpenMetrics), "# EOF\n");
+}
+
+#[test]
+fn a_family_named_target_leaves_target_info_a_gauge() {
+    let mut kit = Kit::default();
+    let source = kit.source(Protocol::Otlp, "j", "i", &[]);
+    kit.number(
+        &source,
+        &Def::otel("target", "", MetricKind::Gauge),
+        &[],
+        Number::int(1),
+    );
+    let page = kit.page(Format::OpenMetrics);
+    assert!(
+        page.contains("# TYPE target gauge\n") && page.contains("# TYPE target_info gauge\n"),
+        "{page}"
+    );
+    reader::read(&page, true).unwrap();
+}
+
+#[test]
+fn a_family_of_another_type_named_target_info_keeps_the_name() {
+    let mut kit = Kit::default();
+    let source = kit.source(Protocol::Otlp, "j", "i", &[]);
+    let def = Def::otel("target.info", "", MetricKind::Histogram).bounds(&[1.0]);
+    kit.histogram(&source, &def, &[], &[1, 0], None);
+    for (format, openmetrics) in [(Format::Text, false), (Format::OpenMetrics, true)] {
+        let page = kit.page(format);
+        assert_eq!(page.matches("# TYPE target").count(), 1, "{page}");
+        reader::read(&page, openmetrics).unwrap();
+    }
+}
