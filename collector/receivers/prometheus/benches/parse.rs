@@ -3,6 +3,7 @@
 //!
 //! The page is 10 000 samples of about 94 bytes: counters, histograms of 15 buckets, gauges with escapes.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 use dichroic_model::{Attributes, Identity, Leaving, Limits, Protocol, Runtime, Source, SourceSpec};
 use dichroic_pipeline::Store;
-use dichroic_receiver_prometheus::ingest::{Format, Moment, Page, PageLimits};
+use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 use dichroic_receiver_prometheus::parse::{Item, openmetrics, text};
 
 const SAMPLES: usize = 10_000;
@@ -86,7 +87,7 @@ fn measure(what: &str, floor: Option<f64>, mut run: impl FnMut()) -> f64 {
 }
 
 struct Target {
-    store: Store,
+    store: RefCell<Store>,
     source: Arc<Source>,
     page: Page,
 }
@@ -108,7 +109,7 @@ impl Target {
         };
         let source = store.open_source(spec, 1).expect("room for a source");
         Self {
-            store,
+            store: RefCell::new(store),
             source,
             page: Page::default(),
         }
@@ -120,15 +121,13 @@ impl Target {
             now: 2,
             honor_timestamps: true,
         };
-        let limits = PageLimits::default();
-        let ingested = self.page.ingest(
-            &mut self.store,
-            &self.source,
-            body.as_bytes(),
+        let exposition = Exposition {
+            body: body.as_bytes(),
             format,
-            &limits,
+            limits: PageLimits::default(),
             moment,
-        );
+        };
+        let ingested = self.page.ingest(&self.store, &self.source, &exposition);
         assert_eq!(ingested.expect("a good page").applied as usize, SAMPLES);
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::Target;
 use crate::fetch::{Client, FetchError};
-use crate::ingest::{Format, Ingested, Moment, Page, PageError};
+use crate::ingest::{Exposition, Format, Ingested, Moment, Page, PageError};
 
 /// How a target fares, for people and the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -234,32 +234,52 @@ impl Loop {
 
     async fn scrape(&mut self) {
         let (began, scraped) = (Instant::now(), now());
-        let fetched = self.client.get(&self.target, &mut self.body).await;
-        let result = fetched.map_err(ScrapeError::from).and_then(|content_type| {
-            let store = &mut self.store.borrow_mut();
-            self.state.borrow_mut().take_page(
-                &self.target,
-                store,
-                &self.body,
-                content_type.as_deref(),
-                scraped,
-            )
-        });
+        let result = match self.client.get(&self.target, &mut self.body).await {
+            Ok(content_type) => self.take_page(content_type.as_deref(), scraped).await,
+            Err(error) => Err(error.into()),
+        };
         let duration = began.elapsed();
+        let mut state = self.state.borrow_mut();
+        let store = &mut self.store.borrow_mut();
         if result.is_err() {
-            self.state
-                .borrow_mut()
-                .fail(&self.target, &mut self.store.borrow_mut());
+            state.fail(&self.target, store);
         }
-        self.state.borrow().report(
-            &mut self.store.borrow_mut(),
-            result.as_ref().ok(),
-            duration,
-            scraped,
-        );
+        state.report(store, result.as_ref().ok(), duration, scraped);
+        drop(state);
         self.post(result, duration, scraped);
         // A page that was once large must not hold its memory for ever.
         self.body.shrink_to(self.body.len() * 2);
+    }
+
+    async fn take_page(
+        &self,
+        content_type: Option<&str>,
+        scraped: UnixNanos,
+    ) -> Result<Ingested, ScrapeError> {
+        let runtime = Some(runtime_of(&self.body));
+        let source = self
+            .state
+            .borrow_mut()
+            .open(&self.target, &mut self.store.borrow_mut(), runtime)?;
+        let format = Format::of(content_type)?;
+        let moment = Moment {
+            scraped,
+            now: now(),
+            honor_timestamps: self.target.honor_timestamps,
+        };
+        // Out of the state, which another task may ask for during a pause.
+        let mut page = std::mem::take(&mut self.state.borrow_mut().page);
+        let exposition = Exposition {
+            body: &self.body,
+            format,
+            limits: self.target.limits,
+            moment,
+        };
+        let result = page
+            .ingest_in_steps(&self.store, &source, &exposition, tokio::task::yield_now)
+            .await;
+        self.state.borrow_mut().page = page;
+        Ok(result?)
     }
 
     /// Updates the status, and logs when it turns.
@@ -293,26 +313,6 @@ impl Loop {
 }
 
 impl State {
-    fn take_page(
-        &mut self,
-        target: &Target,
-        store: &mut Store,
-        body: &[u8],
-        content_type: Option<&str>,
-        scraped: UnixNanos,
-    ) -> Result<Ingested, ScrapeError> {
-        let source = self.open(target, store, Some(runtime_of(body)))?;
-        let format = Format::of(content_type)?;
-        let moment = Moment {
-            scraped,
-            now: now(),
-            honor_timestamps: target.honor_timestamps,
-        };
-        Ok(self
-            .page
-            .ingest(store, &source, body, format, &target.limits, moment)?)
-    }
-
     /// The target's source. A target that turns out to be of another runtime is another source.
     fn open(
         &mut self,

@@ -2,14 +2,16 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use common::{NOW, lines, on_ingest_thread, rows, store};
 use dichroic_model::{Attributes, Leaving, Limits, Protocol, Runtime, SECOND, Source, SourceSpec};
 use dichroic_pipeline::{DropReason, Signal, Store};
-use dichroic_receiver_prometheus::ingest::{Format, Ingested, Moment, Page, PageError, PageLimits};
+use dichroic_receiver_prometheus::ingest::{
+    Exposition, Format, Ingested, Moment, Page, PageError, PageLimits,
+};
 use proptest::prelude::*;
 
 const OM: Format = Format::OpenMetrics { quoted_names: false };
@@ -66,14 +68,13 @@ impl Fixture {
             now: scraped,
             honor_timestamps: self.honor_timestamps,
         };
-        self.page.ingest(
-            &mut self.store.borrow_mut(),
-            &self.source,
-            page.as_bytes(),
+        let exposition = Exposition {
+            body: page.as_bytes(),
             format,
-            &self.limits,
+            limits: self.limits,
             moment,
-        )
+        };
+        self.page.ingest(&self.store, &self.source, &exposition)
     }
 
     fn good(&mut self, page: &str, format: Format) -> Ingested {
@@ -417,6 +418,39 @@ fn limits_of_a_page_refuse_it_whole() {
         "a{b=\"long\"} 1\n",
         "line 1: a label's value is over its limit of 3; raise label_value_length_limit, or let the target expose less",
     );
+}
+
+#[test]
+fn a_large_page_pauses_often_and_lets_others_use_the_store() {
+    on_ingest_thread(async {
+        let mut fixture = Fixture::new();
+        let page: String = (0..50_000).map(|i| format!("a{{id=\"{i}\"}} 1\n")).collect();
+        for at_least in [150, 15] {
+            let pauses = Cell::new(0);
+            let pause = || {
+                assert!(fixture.store.try_borrow_mut().is_ok());
+                pauses.set(pauses.get() + 1);
+                tokio::task::yield_now()
+            };
+            let moment = Moment {
+                scraped: NOW,
+                now: NOW,
+                honor_timestamps: true,
+            };
+            let exposition = Exposition {
+                body: page.as_bytes(),
+                format: Format::Text,
+                limits: fixture.limits,
+                moment,
+            };
+            let ingested = fixture
+                .page
+                .ingest_in_steps(&fixture.store, &fixture.source, &exposition, pause)
+                .await;
+            assert_eq!(ingested.map(|ingested| ingested.applied), Ok(50_000));
+            assert!(pauses.get() >= at_least, "{} pauses", pauses.get());
+        }
+    });
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Points into cells, and every sample into the ledger.
 
+use std::ops::Range;
+
 use dichroic_model::{Number, SourceId, UnixNanos};
 use dichroic_pipeline::{DropReason, HistogramPoint, Signal, Store, SummaryPoint};
 
@@ -13,6 +15,7 @@ pub(super) struct Outcome {
     pub applied: u64,
     dropped: Vec<(DropReason, u64)>,
     pub added: u64,
+    pub replayed: bool,
     /// The store no longer knows a series that memory points to: it must be met again.
     pub must_rebuild: bool,
 }
@@ -41,14 +44,19 @@ impl Outcome {
             samples,
             applied: self.applied,
             added: self.added,
-            replayed: true,
+            replayed: self.replayed,
         }
     }
 }
 
-/// Writes the values noted in memory.
-pub(super) fn apply(memory: &Memory, store: &mut Store, moment: Moment) -> Outcome {
-    let mut outcome = Outcome::default();
+/// Writes the values noted in memory for some of its points.
+pub(super) fn apply(
+    memory: &Memory,
+    store: &mut Store,
+    moment: Moment,
+    points: Range<usize>,
+    outcome: &mut Outcome,
+) {
     let mut writer = Writer {
         memory,
         store,
@@ -56,7 +64,7 @@ pub(super) fn apply(memory: &Memory, store: &mut Store, moment: Moment) -> Outco
         counts: Vec::new(),
         quantiles: Vec::new(),
     };
-    for point in &memory.points {
+    for point in &memory.points[points] {
         let samples = u64::from(point.samples);
         match writer.write(point) {
             Ok(()) => outcome.applied += samples,
@@ -66,7 +74,6 @@ pub(super) fn apply(memory: &Memory, store: &mut Store, moment: Moment) -> Outco
             }
         }
     }
-    outcome
 }
 
 struct Writer<'m> {

@@ -13,13 +13,18 @@ mod points;
 mod rebuild;
 mod replay;
 
+use std::cell::RefCell;
 use std::fmt;
+use std::task::{Context, Poll, Waker};
 
-use dichroic_model::{Source, UnixNanos};
+use dichroic_model::{Fingerprinter, Source, SourceId, UnixNanos};
 use dichroic_pipeline::{DropReason, Signal, Store};
 
-use crate::parse::ParseError;
+use crate::parse::{Item, ParseError, openmetrics, text};
+use apply::Outcome;
 use points::Memory;
+use rebuild::{Build, Reader};
+use replay::{Replay, Step};
 
 /// What the body of a scrape is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +138,16 @@ pub struct Moment {
     pub honor_timestamps: bool,
 }
 
+/// One scrape's page, as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Exposition<'a> {
+    /// The body, inflated.
+    pub body: &'a [u8],
+    pub format: Format,
+    pub limits: PageLimits,
+    pub moment: Moment,
+}
+
 /// One target's page, remembered between scrapes.
 #[derive(Default)]
 pub struct Page {
@@ -147,44 +162,165 @@ impl fmt::Debug for Page {
     }
 }
 
+/// Work between two pauses, each well under a millisecond: lines replayed, items parsed, series defined, points written.
+const REPLAY_LINES: usize = 8_192;
+const READ_ITEMS: usize = 1_024;
+const SETTLE_POINTS: usize = 512;
+const APPLY_POINTS: usize = 4_096;
+
+/// The parser that a format asks for.
+enum Parser<'a> {
+    Text(text::Parser<'a>),
+    OpenMetrics(openmetrics::Parser<'a>),
+}
+
+impl Default for Parser<'_> {
+    fn default() -> Self {
+        Self::Text(text::Parser::new(&[]))
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn new(body: &'a [u8], format: Format) -> Self {
+        let openmetrics = openmetrics::Parser::new(body);
+        match format {
+            Format::Text => Self::Text(text::Parser::new(body)),
+            Format::OpenMetrics { quoted_names: false } => Self::OpenMetrics(openmetrics),
+            Format::OpenMetrics { quoted_names: true } => Self::OpenMetrics(openmetrics.with_quoted_names()),
+        }
+    }
+
+    fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
+        match self {
+            Self::Text(parser) => parser.next_item(),
+            Self::OpenMetrics(parser) => parser.next_item(),
+        }
+    }
+}
+
 impl Page {
     /// Reads a page and applies it: the series it shows are written, those it no longer shows leave. Samples are accounted
     /// in the store's ledger under `source`.
     pub fn ingest(
         &mut self,
-        store: &mut Store,
+        store: &RefCell<Store>,
         source: &Source,
+        exposition: &Exposition<'_>,
+    ) -> Result<Ingested, PageError> {
+        let never = || std::future::ready(());
+        let ingest = std::pin::pin!(self.ingest_in_steps(store, source, exposition, never));
+        match ingest.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => unreachable!("a pause that is ready never makes it wait"),
+        }
+    }
+
+    /// The same, with a `pause` after every fraction of a millisecond, so that a large page does not keep sockets and
+    /// exporters waiting. The store is not borrowed during a pause. Abandoned half way, the page is forgotten: the caller
+    /// then ends the source.
+    pub async fn ingest_in_steps<P: Future<Output = ()>>(
+        &mut self,
+        store: &RefCell<Store>,
+        source: &Source,
+        exposition: &Exposition<'_>,
+        pause: impl Fn() -> P,
+    ) -> Result<Ingested, PageError> {
+        let Exposition {
+            body,
+            format,
+            limits,
+            moment,
+        } = *exposition;
+        let fingerprints = store.borrow().fingerprinter(source.id);
+        if self.replay(&fingerprints, body, format, &pause).await {
+            let mut outcome = self.apply(store, moment, &pause).await;
+            if !outcome.must_rebuild {
+                outcome.replayed = true;
+                return Ok(outcome.account(&mut store.borrow_mut(), source.id, 0));
+            }
+        }
+        let mut reader = Reader::new(body, format, limits, &fingerprints);
+        loop {
+            match reader.step(READ_ITEMS) {
+                Ok(true) => pause().await,
+                Ok(false) => break,
+                Err(error) => {
+                    refuse(&mut store.borrow_mut(), source.id, &error, reader.samples);
+                    return Err(error);
+                }
+            }
+        }
+        let build = reader.finish();
+        let duplicates = build.duplicates;
+        let added = self.settle(build, store, source.id, &pause).await;
+        let mut outcome = self.apply(store, moment, &pause).await;
+        outcome.added = added;
+        Ok(outcome.account(&mut store.borrow_mut(), source.id, duplicates))
+    }
+
+    async fn replay<P: Future<Output = ()>>(
+        &mut self,
+        fingerprints: &Fingerprinter,
         body: &[u8],
         format: Format,
-        limits: &PageLimits,
+        pause: &impl Fn() -> P,
+    ) -> bool {
+        let Some(mut replay) = Replay::new(&mut self.memory, fingerprints, body, format) else {
+            return false;
+        };
+        loop {
+            match replay.step(REPLAY_LINES) {
+                Step::More => pause().await,
+                step => return step == Step::Same,
+            }
+        }
+    }
+
+    /// Lets series leave that the page no longer shows, meets the new ones, and remembers the page. How many are new.
+    async fn settle<P: Future<Output = ()>>(
+        &mut self,
+        mut build: Build<'_>,
+        store: &RefCell<Store>,
+        source: SourceId,
+        pause: &impl Fn() -> P,
+    ) -> u64 {
+        let kept = build.identify();
+        for points in std::mem::take(&mut self.memory).points.chunks(SETTLE_POINTS) {
+            let gone = points.iter().filter(|point| !kept.contains(&point.fp));
+            gone.for_each(|point| point.leave(&mut store.borrow_mut()));
+            pause().await;
+        }
+        let mut added = 0;
+        for from in (0..build.len()).step_by(SETTLE_POINTS) {
+            let points = from..build.len().min(from + SETTLE_POINTS);
+            added += build.settle(&mut store.borrow_mut(), source, points);
+            pause().await;
+        }
+        self.memory = build.remember();
+        added
+    }
+
+    async fn apply<P: Future<Output = ()>>(
+        &self,
+        store: &RefCell<Store>,
         moment: Moment,
-    ) -> Result<Ingested, PageError> {
-        let fingerprints = store.fingerprinter(source.id);
-        if replay::replay(&mut self.memory, &fingerprints, body, format) {
-            let outcome = apply::apply(&self.memory, store, moment);
-            if !outcome.must_rebuild {
-                return Ok(outcome.account(store, source.id, 0));
+        pause: &impl Fn() -> P,
+    ) -> Outcome {
+        let (mut outcome, total) = (Outcome::default(), self.memory.points.len());
+        for from in (0..total).step_by(APPLY_POINTS) {
+            let points = from..total.min(from + APPLY_POINTS);
+            apply::apply(
+                &self.memory,
+                &mut store.borrow_mut(),
+                moment,
+                points,
+                &mut outcome,
+            );
+            if from + APPLY_POINTS < total {
+                pause().await;
             }
         }
-        match rebuild::read(body, format, limits, &fingerprints) {
-            Ok(build) => {
-                let duplicates = build.duplicates;
-                let (memory, added) = build.settle(store, source.id, &self.memory);
-                self.memory = memory;
-                let mut outcome = apply::apply(&self.memory, store, moment);
-                outcome.added = added;
-                Ok(Ingested {
-                    replayed: false,
-                    ..outcome.account(store, source.id, duplicates)
-                })
-            }
-            Err((error, samples)) => {
-                let ledger = store.ledger_mut();
-                ledger.received(source.id, Signal::Metrics, samples);
-                ledger.dropped(source.id, Signal::Metrics, error.reason(), samples);
-                Err(error)
-            }
-        }
+        outcome
     }
 
     /// The target is down: everything it showed leaves now.
@@ -194,4 +330,10 @@ impl Page {
             .iter()
             .for_each(|point| point.leave(store));
     }
+}
+
+fn refuse(store: &mut Store, source: SourceId, error: &PageError, samples: u64) {
+    let ledger = store.ledger_mut();
+    ledger.received(source, Signal::Metrics, samples);
+    ledger.dropped(source, Signal::Metrics, error.reason(), samples);
 }

@@ -2,18 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use dichroic_model::{
     AttributeValue, Exemplar, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Scope, SeriesDef,
     SourceId, Temporality,
 };
 use dichroic_pipeline::Store;
-use foldhash::HashMap as FoldMap;
+use foldhash::{HashMap as FoldMap, HashSet as FoldSet};
 
 use super::points::{Line, Memory, NO_TIME, NONE, Point};
 use super::replay::mix;
-use super::{Format, PageError, PageLimits};
-use crate::parse::{Escaped, FamilyKind, Item, ParseError, Role, Sample, openmetrics, text};
+use super::{Format, PageError, PageLimits, Parser};
+use crate::parse::{Escaped, FamilyKind, Item, Role, Sample};
 
 /// A page that was read whole and found good, not yet known to the store.
 pub(super) struct Build<'a> {
@@ -42,87 +43,113 @@ struct Draft<'a> {
     parts: Vec<(f64, u32)>,
 }
 
-enum Parser<'a> {
-    Text(text::Parser<'a>),
-    OpenMetrics(openmetrics::Parser<'a>),
+/// A page that is being read.
+pub(super) struct Reader<'a> {
+    parser: Parser<'a>,
+    body: &'a [u8],
+    limits: PageLimits,
+    build: Build<'a>,
+    /// Samples so far.
+    pub samples: u64,
+    comments: Comments<'a>,
 }
 
-impl<'a> Parser<'a> {
-    fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
-        match self {
-            Self::Text(parser) => parser.next_item(),
-            Self::OpenMetrics(parser) => parser.next_item(),
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        body: &'a [u8],
+        format: Format,
+        limits: PageLimits,
+        fingerprints: &'a Fingerprinter,
+    ) -> Self {
+        let openmetrics = format != Format::Text;
+        let build = Build {
+            memory: Memory {
+                openmetrics,
+                replayable: true,
+                ..Memory::default()
+            },
+            drafts: Vec::new(),
+            by_key: HashMap::default(),
+            families: HashMap::default(),
+            fingerprints,
+            duplicates: 0,
+            key: Vec::new(),
+        };
+        let comments = Comments {
+            rest: body,
+            openmetrics,
+            samples: 0,
+            hash: 0,
+        };
+        Self {
+            parser: Parser::new(body, format),
+            body,
+            limits,
+            build,
+            samples: 0,
+            comments,
         }
     }
-}
 
-/// Reads the page. An error comes with the number of samples that were read until there.
-pub(super) fn read<'a>(
-    body: &'a [u8],
-    format: Format,
-    limits: &PageLimits,
-    fingerprints: &'a Fingerprinter,
-) -> Result<Build<'a>, (PageError, u64)> {
-    let mut parser = match format {
-        Format::Text => Parser::Text(text::Parser::new(body)),
-        Format::OpenMetrics { quoted_names: false } => Parser::OpenMetrics(openmetrics::Parser::new(body)),
-        Format::OpenMetrics { quoted_names: true } => {
-            Parser::OpenMetrics(openmetrics::Parser::new(body).with_quoted_names())
-        }
-    };
-    let mut build = Build {
-        memory: Memory {
-            openmetrics: format != Format::Text,
-            replayable: true,
-            ..Memory::default()
-        },
-        drafts: Vec::new(),
-        by_key: HashMap::default(),
-        families: HashMap::default(),
-        fingerprints,
-        duplicates: 0,
-        key: Vec::new(),
-    };
-    let mut samples = 0u64;
-    loop {
-        let item = parser.next_item().map_err(|error| (error.into(), samples + 1))?;
-        match item {
-            None => break,
-            Some(Item::Help { family, text }) => build.families.entry(family.0).or_default().help = text,
-            Some(Item::Unit { family, unit }) => build.families.entry(family.0).or_default().unit = unit,
-            Some(Item::Type { .. }) => {}
-            Some(Item::Sample(sample)) => {
-                samples += 1;
-                if samples > limits.max_samples() as u64 {
-                    return Err((
-                        PageError::Samples {
-                            limit: limits.max_samples(),
-                        },
-                        samples,
-                    ));
+    /// Reads at most `items` items; whether there are more. An error is the page's end.
+    pub(super) fn step(&mut self, items: usize) -> Result<bool, PageError> {
+        self.comments.step(items);
+        for _ in 0..items {
+            match self.parser.next_item().inspect_err(|_| self.samples += 1)? {
+                None => return Ok(false),
+                Some(Item::Help { family, text }) => {
+                    self.build.families.entry(family.0).or_default().help = text
                 }
-                check_labels(&sample, limits, body).map_err(|error| (error, samples))?;
-                build.add(sample);
+                Some(Item::Unit { family, unit }) => {
+                    self.build.families.entry(family.0).or_default().unit = unit
+                }
+                Some(Item::Type { .. }) => {}
+                Some(Item::Sample(sample)) => self.sample(sample)?,
             }
         }
+        Ok(true)
     }
-    build.memory.comments = comments(body, format);
-    Ok(build)
+
+    fn sample(&mut self, sample: Sample<'a>) -> Result<(), PageError> {
+        self.samples += 1;
+        let limit = self.limits.max_samples();
+        if self.samples > limit as u64 {
+            return Err(PageError::Samples { limit });
+        }
+        check_labels(&sample, &self.limits, self.body)?;
+        self.build.add(sample);
+        Ok(())
+    }
+
+    /// What was read, after the last step.
+    pub(super) fn finish(mut self) -> Build<'a> {
+        self.comments.step(usize::MAX);
+        self.build.memory.comments = self.comments.hash;
+        self.build
+    }
 }
 
-/// The hash over comments as a replay would make it; a page it cannot pass is not replayable, which the hash then shows.
-fn comments(body: &[u8], format: Format) -> u64 {
-    let openmetrics = format != Format::Text;
-    let (mut hash, mut samples, mut rest) = (0, 0, body);
-    while !rest.is_empty() {
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        match rest.first() {
-            Some(b'#') => hash = mix(hash, &rest[..end], samples, openmetrics),
-            _ => samples += 1,
+/// The hash over comments as a replay would make it. Where it differs (a label value of several lines, one of them like a
+/// comment) the page is simply never replayed.
+struct Comments<'a> {
+    rest: &'a [u8],
+    openmetrics: bool,
+    samples: usize,
+    hash: u64,
+}
+
+impl Comments<'_> {
+    fn step(&mut self, lines: usize) {
+        for _ in 0..lines {
+            let end = memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
+            match self.rest.first() {
+                None => return,
+                Some(b'#') => self.hash = mix(self.hash, &self.rest[..end], self.samples, self.openmetrics),
+                Some(_) => self.samples += 1,
+            }
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
         }
-        rest = rest.get(end + 1..).unwrap_or_default();
     }
-    hash
 }
 
 fn check_labels(sample: &Sample<'_>, limits: &PageLimits, body: &[u8]) -> Result<(), PageError> {
@@ -213,24 +240,31 @@ impl<'a> Build<'a> {
         self.fingerprints.of(&self.key)
     }
 
-    /// Makes the points known to the store; series that `before` had and this page has not leave. Gives the new memory and
-    /// how many series are new.
-    pub(super) fn settle(mut self, store: &mut Store, source: SourceId, before: &Memory) -> (Memory, u64) {
+    /// Gives every point its fingerprint, after the last sample.
+    pub(super) fn identify(&mut self) -> FoldSet<Fingerprint> {
         for draft in &mut self.drafts {
             draft.finish(&mut self.memory.parts, self.fingerprints);
         }
-        let kept: foldhash::HashSet<Fingerprint> = self.drafts.iter().map(|draft| draft.point.fp).collect();
-        before
-            .points
-            .iter()
-            .filter(|point| !kept.contains(&point.fp))
-            .for_each(|point| point.leave(store));
-        let (mut added, families) = (0, self.families);
-        for draft in &mut self.drafts {
+        self.drafts.iter().map(|draft| draft.point.fp).collect()
+    }
+
+    /// How many points there are to settle.
+    pub(super) fn len(&self) -> usize {
+        self.drafts.len()
+    }
+
+    /// Makes some points known to the store; how many series are new.
+    pub(super) fn settle(&mut self, store: &mut Store, source: SourceId, points: Range<usize>) -> u64 {
+        let mut added = 0;
+        for draft in &mut self.drafts[points] {
             if let Some(series) = store.find(draft.point.fp) {
                 draft.point.series = Ok(series);
             } else if draft.is_complete() {
-                let family = families.get(draft.sample.family.0).copied().unwrap_or_default();
+                let family = self
+                    .families
+                    .get(draft.sample.family.0)
+                    .copied()
+                    .unwrap_or_default();
                 draft.point.series = draft.define(store, source, family).map_err(|refused| refused.0);
                 added += u64::from(draft.point.series.is_ok());
             }
@@ -239,8 +273,13 @@ impl<'a> Build<'a> {
             }
             self.memory.replayable &= draft.point.series.is_ok() || !draft.is_complete();
         }
+        added
+    }
+
+    /// What is remembered of the page.
+    pub(super) fn remember(mut self) -> Memory {
         self.memory.points = self.drafts.into_iter().map(|draft| draft.point).collect();
-        (self.memory, added)
+        self.memory
     }
 }
 

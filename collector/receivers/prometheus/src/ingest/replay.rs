@@ -4,8 +4,8 @@ use std::hash::Hasher;
 
 use dichroic_model::Fingerprinter;
 
-use super::Format;
 use super::points::{Memory, NO_TIME, Point};
+use super::{Format, Parser};
 use crate::parse::{FamilyKind, Item, Quick, openmetrics, text};
 
 /// Seed of the hash over comment lines; it only guards against change, not against intent.
@@ -23,34 +23,11 @@ pub(super) fn mix(comments: u64, line: &[u8], at: usize, openmetrics: bool) -> u
     comments.wrapping_add(hasher.finish())
 }
 
-/// Notes the values of `body` in memory if it shows exactly the series that memory holds. `false`: read it with the parser;
-/// memory's values are then meaningless.
-pub(super) fn replay(memory: &mut Memory, fingerprints: &Fingerprinter, body: &[u8], format: Format) -> bool {
-    if !memory.replayable || memory.openmetrics != (format != Format::Text) {
-        return false;
-    }
-    memory.turn = memory.turn.wrapping_add(1);
-    let mut replay = Replay {
-        memory,
-        fingerprints,
-        next: 0,
-        met: 0,
-        repeated: false,
-        comments: 0,
-    };
-    let complete = match format {
-        Format::Text => replay.text(text::Parser::new(body)),
-        Format::OpenMetrics { .. } => replay.openmetrics(openmetrics::Parser::new(body)),
-    };
-    let same = !replay.repeated
-        && replay.met == replay.memory.lines.len()
-        && replay.comments == replay.memory.comments;
-    complete && same && (format == Format::Text || memory.points.iter().all(|point| allowed(memory, point)))
-}
-
-struct Replay<'m> {
+/// A page that is being replayed: steps note its values in memory.
+pub(super) struct Replay<'m, 'a> {
     memory: &'m mut Memory,
     fingerprints: &'m Fingerprinter,
+    parser: Parser<'a>,
     /// The line that is expected.
     next: usize,
     met: usize,
@@ -59,10 +36,68 @@ struct Replay<'m> {
     comments: u64,
 }
 
-impl Replay<'_> {
-    /// Text may come in another order, and with times.
-    fn text(&mut self, mut parser: text::Parser<'_>) -> bool {
-        loop {
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    More,
+    /// All values are noted, and nothing but values changed.
+    Same,
+    /// Read it with the parser; memory's values are meaningless.
+    Other,
+}
+
+impl<'m, 'a> Replay<'m, 'a> {
+    /// `None` if memory cannot stand for a parse of this page.
+    pub(super) fn new(
+        memory: &'m mut Memory,
+        fingerprints: &'m Fingerprinter,
+        body: &'a [u8],
+        format: Format,
+    ) -> Option<Self> {
+        if !memory.replayable || memory.openmetrics != (format != Format::Text) {
+            return None;
+        }
+        memory.turn = memory.turn.wrapping_add(1);
+        let parser = Parser::new(body, format);
+        Some(Self {
+            memory,
+            fingerprints,
+            parser,
+            next: 0,
+            met: 0,
+            repeated: false,
+            comments: 0,
+        })
+    }
+
+    /// Reads at most `lines` lines.
+    pub(super) fn step(&mut self, lines: usize) -> Step {
+        // The parser moves out, so that the loops below know which one it is.
+        let (complete, parser) = match std::mem::take(&mut self.parser) {
+            Parser::Text(mut parser) => (self.text(&mut parser, lines), Parser::Text(parser)),
+            Parser::OpenMetrics(mut parser) => {
+                (self.openmetrics(&mut parser, lines), Parser::OpenMetrics(parser))
+            }
+        };
+        self.parser = parser;
+        match complete {
+            None => Step::More,
+            Some(true) if self.is_same() => Step::Same,
+            Some(_) => Step::Other,
+        }
+    }
+
+    fn is_same(&self) -> bool {
+        let memory = &*self.memory;
+        !self.repeated
+            && self.met == memory.lines.len()
+            && self.comments == memory.comments
+            && (!memory.openmetrics || memory.points.iter().all(|point| allowed(memory, point)))
+    }
+
+    /// Text may come in another order, and with times. `Some(false)` if something is new.
+    fn text(&mut self, parser: &mut text::Parser<'_>, lines: usize) -> Option<bool> {
+        for _ in 0..lines {
             if let Some(line) = parser.quick()
                 && let Some(value) = self.known(&line, false)
             {
@@ -75,18 +110,19 @@ impl Replay<'_> {
                 continue;
             }
             match parser.next_item() {
-                Ok(None) => return true,
+                Ok(None) => return Some(true),
                 Ok(Some(Item::Sample(sample))) if self.place(sample.series.raw) => {
                     self.note(sample.value, sample.timestamp_ns.unwrap_or(NO_TIME));
                 }
-                _ => return false,
+                _ => return Some(false),
             }
         }
+        None
     }
 
     /// OpenMetrics must come in the very order that the strict parser found good.
-    fn openmetrics(&mut self, mut parser: openmetrics::Parser<'_>) -> bool {
-        loop {
+    fn openmetrics(&mut self, parser: &mut openmetrics::Parser<'_>, lines: usize) -> Option<bool> {
+        for _ in 0..lines {
             if let Some(line) = parser.quick()
                 && let Some(value) = self.known(&line, true)
             {
@@ -96,9 +132,10 @@ impl Replay<'_> {
             }
             match parser.skip_comment() {
                 Some(comment) => self.comments = mix(self.comments, comment, self.next, true),
-                None => return parser.at_end(),
+                None => return Some(parser.at_end()),
             }
         }
+        None
     }
 
     /// The value of a line whose series is expected here, or (unless `in_order`) anywhere.

@@ -115,20 +115,22 @@ pub(crate) fn braces<'a>(
             Some(found) if !quoted_here || rules.quoted_names => found,
             _ => return Err((expected_label(page, at, rules), at)),
         };
-        let key_text = checked(key).map_err(|fault| (fault, at))?;
         let next = blanks_if_loose(key_end);
-        if quoted_here && matches!(page.get(next), Some(b',' | b'}')) {
-            if rules.named || name.is_some() {
-                return Err((
-                    fault("a second metric name", "give a label a value with `=\"…\"`"),
-                    at,
-                ));
+        if quoted_here {
+            let key_text = checked(key).map_err(|fault| (fault, at))?;
+            if matches!(page.get(next), Some(b',' | b'}')) {
+                if rules.named || name.is_some() {
+                    return Err((
+                        fault("a second metric name", "give a label a value with `=\"…\"`"),
+                        at,
+                    ));
+                }
+                name = Some(key_text);
+                at = separator(page, next, rules)?;
+                continue;
             }
-            name = Some(key_text);
-            at = separator(page, next, rules)?;
-            continue;
         }
-        if key_text.0.is_empty() || key_text.0 == "__name__" {
+        if key.is_empty() || key == b"__name__" {
             return Err((
                 fault(
                     "a label cannot have this name",
@@ -137,11 +139,14 @@ pub(crate) fn braces<'a>(
                 at,
             ));
         }
-        seen.push((at, key_end));
+        let key_start = at + usize::from(quoted_here);
+        seen.push((key_start, key_start + key.len()));
         at = label_value(page, next, rules)?;
         at = separator(page, blanks_if_loose(at), rules)?;
     }
-    repeated(page, seen)?;
+    if seen.len() > 1 {
+        repeated(page, seen)?;
+    }
     Ok(Braces {
         name,
         labels: Labels {
@@ -232,24 +237,15 @@ fn checked(bytes: &[u8]) -> Result<Escaped<'_>, Fault> {
 
 /// Refuses a label name that comes twice. Few labels are compared pairwise, many are sorted.
 fn repeated(page: &[u8], seen: &mut [(usize, usize)]) -> Result<(), Placed> {
-    let unquoted = |&(from, to): &(usize, usize)| {
-        let name = &page[from..to];
-        name.strip_prefix(b"\"")
-            .and_then(|name| name.strip_suffix(b"\""))
-            .unwrap_or(name)
-    };
+    let name = |&(from, to): &(usize, usize)| &page[from..to];
     let again = if seen.len() <= 12 {
         (1..seen.len())
-            .find(|&i| {
-                seen[..i]
-                    .iter()
-                    .any(|other| unquoted(other) == unquoted(&seen[i]))
-            })
+            .find(|&i| seen[..i].iter().any(|other| name(other) == name(&seen[i])))
             .map(|i| seen[i])
     } else {
-        seen.sort_unstable_by(|a, b| unquoted(a).cmp(unquoted(b)).then(a.cmp(b)));
+        seen.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(a.cmp(b)));
         seen.windows(2)
-            .find(|pair| unquoted(&pair[0]) == unquoted(&pair[1]))
+            .find(|pair| name(&pair[0]) == name(&pair[1]))
             .map(|pair| pair[1])
     };
     match again {

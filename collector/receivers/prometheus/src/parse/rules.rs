@@ -2,7 +2,7 @@
 //! not interleave, and values that their type allows.
 //!
 //! The parser shows every metadata line and every sample in page order. Memory grows with families and groups, not
-//! with samples; a group is remembered as the 128-bit hash of its labels, in whatever order they stand.
+//! with samples; a group is remembered as the 64-bit hash of its labels, in whatever order they stand.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -20,8 +20,8 @@ pub(super) struct Rules<'a> {
     names: HashSet<Box<str>, RandomState>,
     family: Option<Family<'a>>,
     /// Groups of the current family.
-    groups: HashSet<u128, RandomState>,
-    hashers: (RandomState, RandomState),
+    groups: HashSet<u64, RandomState>,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct Family<'a> {
 /// The samples of one family with the same labels, which stand together.
 #[derive(Debug)]
 struct Group {
-    id: u128,
+    id: u64,
     timestamp_ns: Option<i64>,
     buckets: Buckets,
 }
@@ -116,7 +116,7 @@ impl<'a> Rules<'a> {
         check_value(sample).map_err(here)?;
         check_exemplar(sample).map_err(here)?;
         let bound = part_of(sample).map_err(here)?;
-        let id = group_id(&self.hashers, sample);
+        let id = group_id(&self.hasher, sample);
         let before = std::mem::replace(&mut family.at, at);
         let mut group = match family.group.take() {
             Some(mut group) if group.id == id => {
@@ -364,7 +364,7 @@ fn part_of(sample: &Sample<'_>) -> Result<Option<f64>, Fault> {
 
 /// The metric within its family: the hash of its labels without the one that tells parts apart. A sum of the labels'
 /// hashes does not depend on their order. An info has no groups.
-fn group_id(hashers: &(RandomState, RandomState), sample: &Sample<'_>) -> u128 {
+fn group_id(hasher: &RandomState, sample: &Sample<'_>) -> u64 {
     if sample.kind == FamilyKind::Info {
         return 0;
     }
@@ -372,13 +372,12 @@ fn group_id(hashers: &(RandomState, RandomState), sample: &Sample<'_>) -> u128 {
         FamilyKind::StateSet => Some(sample.family.0),
         kind => kind.part_label(sample.role),
     };
-    let (mut high, mut low) = (0u64, 0u64);
-    for (name, value) in sample.series.labels {
-        if Some(name.0) != part {
-            let label = (name, value.decode());
-            high = high.wrapping_add(hashers.0.hash_one(&label));
-            low = low.wrapping_add(hashers.1.hash_one(&label));
-        }
-    }
-    u128::from(high) << 64 | u128::from(low)
+    let labels = sample
+        .series
+        .labels
+        .into_iter()
+        .filter(|(name, _)| Some(name.0) != part);
+    labels
+        .map(|(name, value)| hasher.hash_one((name.0, value.decode())))
+        .fold(0, u64::wrapping_add)
 }
