@@ -435,7 +435,7 @@ def shop_command() -> list[str]:
     if ebin := telemetry_ebin():
         paths = ["-pa", ebin, *paths]
     # A node name without a distribution port: the demo needs neither epmd nor a cookie.
-    name = ["-name", "shop@127.0.0.1", "-dist_listen", "false"]
+    name = ["-name", "shop@127.0.0.1", "-dist_listen", "false", "-start_epmd", "false"]
     start = f"{{ok,_}} = application:ensure_all_started(telemetry), {{ok,_}} = application:ensure_all_started(dichroic), shop:main(['{RATE}'])."
     return ["erl", "-noshell", *name, *paths, "-eval", start]
 

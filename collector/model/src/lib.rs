@@ -13,6 +13,8 @@
 //! | what a raw event is | [`event`] |
 //! | every limit, by name | [`limits`] |
 
+#![forbid(unsafe_code)]
+
 pub mod attributes;
 pub mod event;
 pub mod fingerprint;

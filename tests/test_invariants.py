@@ -1,0 +1,119 @@
+"""The invariants of ARCHITECTURE.md that a look at the tree can prove."""
+
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Crates that speak sockets, HTTP or protobuf: the pipeline and the model must not need them.
+SOCKET_CRATES = {"tokio", "hyper", "hyper-util", "tonic", "prost", "mio", "socket2", "opentelemetry-proto"}
+
+
+@cache
+def crates() -> dict[str, dict]:
+    text = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", "--no-deps", "--offline"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return {package["name"]: package for package in json.loads(text)["packages"]}
+
+
+def needs(name: str) -> set[str]:
+    """What a crate depends on when it is built, not when it is tested."""
+    return {d["name"] for d in crates()[name]["dependencies"] if d["kind"] is None}
+
+
+def ours(name: str) -> set[str]:
+    return {d for d in needs(name) if d in crates()}
+
+
+def test_the_model_depends_on_no_workspace_crate():
+    assert ours("dichroic-model") == set()
+
+
+def test_the_pipeline_depends_on_the_model_only_and_on_no_socket_or_protobuf_crate():
+    assert ours("dichroic-pipeline") == {"dichroic-model"}
+    assert needs("dichroic-pipeline") & SOCKET_CRATES == set()
+
+
+def test_the_wire_is_a_codec_without_input_or_output():
+    assert needs("dichroic-wire") & SOCKET_CRATES == set()
+
+
+@pytest.mark.parametrize("kind", ["receiver", "exporter"])
+def test_receivers_and_exporters_never_import_one_another(kind):
+    for name in crates():
+        if f"-{kind}-" in name:
+            others = {d for d in ours(name) if "-receiver-" in d or "-exporter-" in d}
+            assert others == set(), f"{name} imports {others}"
+
+
+def test_only_the_daemon_knows_receivers_and_exporters():
+    for name in crates():
+        if name != "dichroic" and "-receiver-" not in name and "-exporter-" not in name:
+            assert not {d for d in ours(name) if "-receiver-" in d or "-exporter-" in d}, name
+
+
+def rust_sources() -> list[Path]:
+    return [
+        path
+        for folder in ("collector", "exporters")
+        for path in (ROOT / folder).rglob("*.rs")
+        if "target" not in path.parts
+    ]
+
+
+def test_only_the_daemon_exits_the_process():
+    for path in rust_sources():
+        if "collector/daemon" not in path.as_posix() and "/benches/" not in path.as_posix():
+            assert "process::exit" not in path.read_text(), path
+
+
+def test_unsafe_stands_only_in_the_pipeline_and_each_block_says_why_it_is_sound():
+    unsafe = re.compile(r"^[^/\n]*\bunsafe\s*(\{|fn|impl|trait)", re.M)
+    for path in rust_sources():
+        text = path.read_text()
+        if "collector/pipeline" in path.as_posix():
+            for match in unsafe.finditer(text):
+                before = text[: match.start()].rstrip().splitlines()
+                assert before and "SAFETY" in "\n".join(before[-4:]), f"{path}: unsafe without // SAFETY:"
+        else:
+            assert not unsafe.search(text), f"{path}: unsafe outside the pipeline"
+
+
+def test_every_crate_but_the_pipeline_forbids_unsafe_code():
+    for name, package in crates().items():
+        if name == "dichroic-pipeline":
+            continue
+        for target in package["targets"]:
+            if set(target["kind"]) & {"lib", "bin"}:
+                text = Path(target["src_path"]).read_text()
+                assert "forbid(unsafe_code)" in text, target["src_path"]
+
+
+def test_the_python_package_has_no_mandatory_dependency():
+    text = (ROOT / "python-shim" / "pyproject.toml").read_text()
+    match = re.search(r"^dependencies\s*=\s*\[(.*?)\]", text, re.M | re.S)
+    assert match is None or match.group(1).strip() == ""
+
+
+def test_the_relay_depends_on_nothing_but_otp_and_optionally_telemetry():
+    text = (ROOT / "beam-relay" / "src" / "dichroic.app.src").read_text()
+    applications = re.search(r"\{applications, \[(.*?)\]\}", text).group(1)
+    assert {a.strip() for a in applications.split(",")} == {"kernel", "stdlib", "telemetry"}
+    assert "{optional_applications, [telemetry]}" in text
+    assert "{deps, []}" in (ROOT / "beam-relay" / "rebar.config").read_text()
+
+
+@pytest.mark.parametrize("folder", ["collector", "exporters", "beam-relay", "python-shim", "dashboards", "examples", "scripts"])
+def test_the_repository_speaks_of_the_product_alone(folder):
+    machine_paths = re.compile(r"(?<![\w.])/(work|root)/")
+    for path in (ROOT / folder).rglob("*"):
+        if path.is_file() and path.suffix in {".rs", ".erl", ".py", ".md", ".toml", ".yaml", ".sh", ".json"}:
+            if {"_build", "target", "__pycache__", ".mypy_cache", ".ruff_cache"} & set(path.parts):
+                continue
+            assert not machine_paths.search(path.read_text(errors="replace")), f"{path}: a path of one machine"
