@@ -61,16 +61,16 @@ readings(St, Entries, Streams) ->
     [{{?KEY_SENT, [Schema]}, rows(St, A, ?ROWS_SENT)} || {A, Schema} <- Streams]
     ++ [{{?KEY_DROPPED, [Schema, Reason]}, N} || {A, Schema} <- Streams,
                                                  Reason <- [?DROP_OVERLOAD, ?DROP_RATE, ?DROP_BROKEN, ?DROP_TOO_LARGE],
-                                                 (N = rows(St, A, Reason)) > 0]
+                                                 N <- [rows(St, A, Reason)], N > 0]
     ++ [{{?KEY_SKIPPED, [Key, Why]}, N} || #entry{key = Key, slot = Slot} <- Entries,
                                            {Cell, Why} <- [{?SKIP_ABSENT, <<"absent">>},
                                                            {?SKIP_NOT_NUMERIC, <<"not_numeric">>},
                                                            {?SKIP_RANGE, <<"out_of_range">>}],
-                                           (N = acct(St, dichroic_store:acct(Slot, Cell))) > 0]
-    ++ [{{?KEY_FAILURES, []}, N} || (N = acct(St, ?ACCT_FAILURES)) > 0]
-    ++ [{{?KEY_REATTACHED, []}, N} || (N = acct(St, ?ACCT_REATTACHED)) > 0]
+                                           N <- [acct(St, dichroic_store:acct(Slot, Cell))], N > 0]
+    ++ [{{?KEY_FAILURES, []}, N} || N <- [acct(St, ?ACCT_FAILURES)], N > 0]
+    ++ [{{?KEY_REATTACHED, []}, N} || N <- [acct(St, ?ACCT_REATTACHED)], N > 0]
     ++ [{{?KEY_OVERFLOWED, [Key]}, N} || #entry{key = Key, slot = Slot} <- Entries,
-                                         (N = acct(St, dichroic_store:acct(Slot, ?OVERFLOWED))) > 0].
+                                         N <- [acct(St, dichroic_store:acct(Slot, ?OVERFLOWED))], N > 0].
 
 rows(#static{rows = Rows}, Account, Cell) -> atomics:get(Rows, (Account - 1) * ?ROWS_PER_STREAM + Cell).
 acct(#static{acct = Acct}, Cell) -> atomics:get(Acct, Cell).

@@ -85,6 +85,7 @@ init([]) ->
     _ = process_flag(trap_exit, true),
     _ = process_flag(message_queue_data, off_heap),
     0 = dichroic_janitor:want([]),
+    dichroic_engine:sweep(),
     Static = dichroic_store:reset(),
     {ok, connect, #d{engine = dichroic_engine:new(Static), epoch = Static#static.epoch}, [{state_timeout, 0, connect}]}.
 

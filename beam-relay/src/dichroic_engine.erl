@@ -9,7 +9,7 @@
 -include("dichroic.hrl").
 
 -export([new/1, plan/2, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
-         reconnected/1, flush/5, discard/1, live/1]).
+         reconnected/1, flush/5, discard/1, sweep/0, live/1]).
 -export_type([engine/0]).
 
 -define(KEEP_STALE, 64).
@@ -25,7 +25,6 @@
     next_entry = 1 :: pos_integer(),
     events = #{} :: #{[atom()] => pos_integer()},
     programs = #{} :: #{[atom()] => {pos_integer(), #program{}}},
-    next_program = 1 :: pos_integer(),
     stale = [] :: [pos_integer()],
     contents = #{} :: #{term() => pos_integer()},
     wanted = [] :: [{Content :: pos_integer(), Account :: pos_integer()}],
@@ -232,12 +231,12 @@ swap(Event, Program, {No, #engine{programs = Programs} = E}) ->
             case slot(Event, E) of
                 none -> {[[null, <<"more than 8192 events in the life of this relay">>] | No], E};
                 {Slot, E1} ->
-                    Id = E1#engine.next_program,
+                    Id = erlang:unique_integer([positive]),
                     St = E1#engine.static,
                     ok = persistent_term:put({dichroic_program, Id}, Program),
                     ok = atomics:put(St#static.slots, Slot, Id),
                     Stale = case Programs of #{Event := {Old, _}} -> [Old | E1#engine.stale]; _ -> E1#engine.stale end,
-                    {No, E1#engine{programs = Programs#{Event => {Id, Program}}, next_program = Id + 1, stale = Stale}}
+                    {No, E1#engine{programs = Programs#{Event => {Id, Program}}, stale = Stale}}
             end
     end.
 
@@ -256,6 +255,12 @@ erase_stale(#engine{stale = Stale} = E) when length(Stale) > ?KEEP_STALE ->
     _ = [persistent_term:erase({dichroic_program, Id}) || Id <- Erase],
     E#engine{stale = Keep};
 erase_stale(E) -> E.
+
+%% @doc What an engine that was killed has left in persistent_term.
+-spec sweep() -> ok.
+sweep() ->
+    _ = [persistent_term:erase(K) || {{dichroic_program, _} = K, _} <- persistent_term:get()],
+    ok.
 
 %% @doc The end of an epoch: nothing of it stays in persistent_term.
 -spec discard(engine()) -> ok.

@@ -163,7 +163,7 @@ buckets(#entry{grid = Grid, size = Size}, Pos, Neg) ->
 
 side(_, _, _, _, []) -> [];
 side(From, To, Side, Shift, Cells) ->
-    [{Ix + Shift, Side, N} || Ix <- lists:seq(From, To), (N = sum(Ix, Cells)) > 0].
+    [{Ix + Shift, Side, N} || Ix <- lists:seq(From, To), N <- [sum(Ix, Cells)], N > 0].
 
 %%% Cells that handlers have made since the last flush
 

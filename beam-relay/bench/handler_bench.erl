@@ -1,0 +1,117 @@
+%% @doc What the handler costs the process that emits: ns per event over a handler that does nothing.
+%%
+%% Run by `make bench'. Prints the median of several rounds at one and at two processes, with three labels (method,
+%% status, route) and metadata of a size that Phoenix has. Rounds of the kinds take turns, so that a machine whose speed
+%% drifts drifts for all of them alike.
+-module(handler_bench).
+
+-export([main/0, noop/4]).
+
+-define(ROUNDS, 9).
+-define(EVENTS, 200000).
+-define(EVENT, [phoenix, endpoint, stop]).
+
+main() ->
+    {ok, _} = application:ensure_all_started(telemetry),
+    Kinds = [none, noop, counter, buckets, exponential, both, stream_off],
+    io:format("telemetry ~ts, OTP ~ts, ~b schedulers, ~b rounds of ~b events~n",
+              [case application:get_key(telemetry, vsn) of {ok, V} -> V; _ -> "?" end,
+               erlang:system_info(otp_release), erlang:system_info(schedulers_online), ?ROUNDS, ?EVENTS]),
+    [report(P, Kinds) || P <- [1, 2]],
+    halt().
+
+report(Processes, Kinds) ->
+    Rounds = [[{K, round_of(K, Processes)} || K <- Kinds] || _ <- lists:seq(1, ?ROUNDS)],
+    Median = fun(K) -> L = lists:sort([Ns || R <- Rounds, {K1, Ns} <- R, K1 =:= K]), lists:nth(?ROUNDS div 2 + 1, L) end,
+    Least = fun(K) -> lists:min([Ns || R <- Rounds, {K1, Ns} <- R, K1 =:= K]) end,
+    Noop = Median(noop),
+    io:format("~n~b process(es)    median    least   over no-op~n", [Processes]),
+    [io:format("  ~-14s ~7b  ~7b  ~10b~n", [K, Median(K), Least(K), Median(K) - Noop]) || K <- Kinds].
+
+round_of(Kind, Processes) ->
+    Clean = setup(Kind),
+    Parent = self(),
+    Each = ?EVENTS div Processes,
+    Pids = [spawn_opt(fun() -> emitter(Parent, Each) end, [{min_heap_size, 20000}]) || _ <- lists:seq(1, Processes)],
+    [receive {P, ready} -> ok end || P <- Pids],
+    [P ! go || P <- Pids],
+    %% Wall time of one process's share: at two processes on two cores both run at once.
+    Ns = lists:max([receive {P, T} -> T end || P <- Pids]),
+    Clean(),
+    Ns div Each.
+
+emitter(Parent, N) ->
+    Metadata = metadata(),
+    run(2000, Metadata),
+    garbage_collect(),
+    Parent ! {self(), ready},
+    receive go -> ok end,
+    T0 = erlang:monotonic_time(nanosecond),
+    run(N, Metadata),
+    Parent ! {self(), erlang:monotonic_time(nanosecond) - T0}.
+
+run(0, _) -> ok;
+run(N, Metadata) ->
+    telemetry:execute(?EVENT, #{duration => 1000000 + N band 16#fffff}, Metadata),
+    run(N - 1, Metadata).
+
+metadata() ->
+    Headers = [{<<"header-", (integer_to_binary(I))/binary>>, binary:copy(<<"v">>, 30)} || I <- lists:seq(1, 30)],
+    Conn = #{'__struct__' => 'Elixir.Plug.Conn', method => <<"GET">>, status => 200, host => <<"www.example.com">>,
+             request_path => <<"/users/42">>, path_info => [<<"users">>, <<"42">>], req_headers => Headers,
+             resp_headers => Headers, params => #{<<"id">> => <<"42">>}, assigns => #{user => #{name => <<"x">>}},
+             private => maps:from_list([{binary_to_atom(<<"p", (integer_to_binary(I))/binary>>), Headers} || I <- lists:seq(1, 8)]),
+             remote_ip => {127, 0, 0, 1}, scheme => http, port => 4000, query_string => <<>>, state => sent, halted => false},
+    #{conn => Conn, route => <<"/users/:id">>, plug => 'Elixir.UserController', plug_opts => show, options => [],
+      log => info, telemetry_span_context => make_ref(), path_params => #{}, pipe_through => [browser], extra => 1}.
+
+noop(_, _, _, _) -> ok.
+
+setup(none) -> fun() -> ok end;
+setup(noop) ->
+    ok = telemetry:attach(bench, ?EVENT, fun ?MODULE:noop/4, 1),
+    fun() -> ok = telemetry:detach(bench) end;
+setup(Kind) ->
+    Static = dichroic_store:make(1),
+    persistent_term:put(dichroic_handler, Static),
+    {ok, [], Engine} = dichroic_engine:plan(plan(Kind), dichroic_engine:new(Static)),
+    [{?EVENT, Slot}] = dichroic_engine:events(Engine),
+    ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
+    fun() ->
+        ok = telemetry:detach(bench),
+        %% A bench that counts nothing would be fast.
+        {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
+        true = lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames),
+        ok = dichroic_engine:discard(Engine),
+        dichroic_store:drop(Static)
+    end.
+
+plan(Kind) ->
+    Aggregates = case Kind of
+        counter -> [counter()];
+        buckets -> [buckets()];
+        exponential -> [exponential()];
+        both -> [counter(), exponential()];
+        stream_off -> [counter()]
+    end,
+    Streams = case Kind of
+        stream_off -> [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()}];
+        _ -> []
+    end,
+    #{<<"generation">> => 1, <<"aggregates">> => Aggregates, <<"streams">> => Streams}.
+
+counter() -> entry(100, <<"counter">>, #{}).
+buckets() ->
+    entry(101, <<"buckets">>, #{<<"value">> => duration(), <<"bounds">> =>
+        [B * 1.0e9 || B <- [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]]}).
+exponential() ->
+    entry(102, <<"exponential">>, #{<<"value">> => duration(), <<"scale">> => 3, <<"octaves">> => [-20, 12],
+                                    <<"factor">> => 1.0e-9}).
+
+entry(Key, Type, More) ->
+    maps:merge(#{<<"key">> => Key, <<"type">> => Type, <<"event">> => names(), <<"labels">> => labels()}, More).
+
+names() -> [atom_to_binary(A) || A <- ?EVENT].
+duration() -> [<<"measurements">>, [<<"duration">>]].
+labels() ->
+    [[<<"metadata">>, [<<"conn">>, <<"method">>]], [<<"metadata">>, [<<"conn">>, <<"status">>]], [<<"metadata">>, [<<"route">>]]].

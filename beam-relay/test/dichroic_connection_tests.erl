@@ -1,0 +1,384 @@
+%% @doc The whole relay against a collector on a real socket.
+-module(dichroic_connection_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3]).
+-import(fake_collector, [wait/2, total/3]).
+
+-define(E, [shop, order]).
+
+both() -> [counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), []), sum(102, ?E, meas(<<"f">>), []),
+           (sum(103, ?E, meas(<<"v">>), []))#{<<"type">> := <<"exponential">>, <<"scale">> => 3, <<"octaves">> => [-20, 20]}].
+
+with_relay(Plan, Test) ->
+    {timeout, 60, fun() ->
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => Plan}),
+        ok = support:start_relay(Path),
+        try
+            ok = steady(C),
+            Test(C, Path)
+        after
+            support:stop_relay(),
+            catch fake_collector:stop(C),
+            file:delete(Path)
+        end
+    end}.
+
+steady(C) -> wait(C, fun(#{replies := [_ | _], pings := P, connected := true}) -> P > 0 end), ok.
+
+order(N) -> telemetry:execute(?E, #{v => N, f => 0.5}, #{k => N rem 3}).
+
+%% Everything that was counted is held: one flush begun after now has been read.
+flushed(C) ->
+    #{flush := N} = dichroic:info(),
+    wait(C, fun(#{pings := P}) -> P > N + 1 end).
+
+holds_exactly(C, Ns) ->
+    flushed(C),
+    Sum = lists:sum(Ns), Count = length(Ns),
+    #{errors := Errors} = State = fake_collector:state(C),
+    ?assertEqual([], Errors),
+    ?assertEqual([{length([N || N <- Ns, N rem 3 =:= K]), 0.0} || K <- [0, 1, 2]], [shown(total(State, 100, [K])) || K <- [0, 1, 2]]),
+    ?assertEqual({Sum, 0.0}, total(State, 101, [])),
+    ?assertEqual({0, Count * 0.5}, total(State, 102, [])),
+    {Sum, 0.0, Buckets} = total(State, 103, []),
+    ?assertEqual(Count, lists:sum([N || {_, N} <- Buckets])).
+
+%% A series is there from its first event on.
+shown(none) -> {0, 0.0};
+shown(Total) -> Total.
+
+hello_says_who_we_are_test_() ->
+    with_relay(plan(both()), fun(C, _) ->
+        #{hello := Hello} = fake_collector:state(C),
+        ?assertMatch(#{<<"agent">> := <<"dichroic-relay/", _/binary>>, <<"attempt">> := 1, <<"mode">> := <<"installed">>,
+                       <<"resource">> := #{<<"service.name">> := _}}, Hello),
+        ?assertEqual(atom_to_binary(node()), maps:get(<<"node">>, Hello)),
+        ?assertEqual(list_to_integer(os:getpid()), maps:get(<<"os_pid">>, Hello)),
+        ?assertEqual(erlang:convert_time_unit(1, second, native), maps:get(<<"native_per_s">>, Hello)),
+        ?assert(byte_size(maps:get(<<"telemetry">>, Hello)) > 0),
+        #{replies := [Reply]} = fake_collector:state(C),
+        ?assertEqual(#{<<"generation">> => 1, <<"attached">> => 1, <<"refused">> => []}, Reply)
+    end).
+
+totals_arrive_exactly_test_() ->
+    with_relay(plan(both()), fun(C, _) ->
+        Ns = lists:seq(1, 20000),
+        Parts = [[N || N <- Ns, N rem 8 =:= I] || I <- lists:seq(0, 7)],
+        Pids = [spawn_monitor(fun() -> [order(N) || N <- Part] end) || Part <- Parts],
+        [receive {'DOWN', Ref, _, _, normal} -> ok end || {_, Ref} <- Pids],
+        holds_exactly(C, Ns)
+    end).
+
+a_collector_that_is_killed_and_returns_finds_the_totals_continued_test_() ->
+    with_relay(plan(both()), fun(C, Path) ->
+        [order(N) || N <- lists:seq(1, 100)],
+        holds_exactly(C, lists:seq(1, 100)),
+        fake_collector:kill(C),
+        [order(N) || N <- lists:seq(101, 200)],
+        {C2, _} = fake_collector:start(Path, #{plan => plan(both())}),
+        ok = steady(C2),
+        [order(N) || N <- lists:seq(201, 300)],
+        holds_exactly(C2, lists:seq(1, 300)),
+        ?assert(maps:get(<<"attempt">>, maps:get(hello, fake_collector:state(C2))) > 1),
+        ?assertEqual(maps:get(epoch, dichroic:info()), maps:get(<<"epoch">>, maps:get(hello, fake_collector:state(C2)))),
+        fake_collector:stop(C2)
+    end).
+
+a_connection_cut_at_any_byte_loses_nothing_test_() ->
+    {timeout, 120, fun() ->
+        Seed = support:seed(),
+        Path = support:socket_path(),
+        ok = support:start_relay(Path),
+        try
+            Ends = lists:foldl(fun(Round, From) ->
+                {C, _} = fake_collector:start(Path, #{plan => plan(both()), limit => rand:uniform(1500)}),
+                dichroic:reconnect(),
+                [order(N) || N <- lists:seq(From, From + 49)],
+                %% Cut by its limit, after however many bytes.
+                support:wait(fun() -> #{connections := N, connected := On} = fake_collector:state(C), N > 0 andalso not On end),
+                fake_collector:kill(C),
+                ?assertNotEqual(none, {Round, Seed}),
+                From + 50
+            end, 1, lists:seq(1, 40)),
+            {Last, _} = fake_collector:start(Path, #{plan => plan(both())}),
+            dichroic:reconnect(),
+            ok = steady(Last),
+            flushed(Last),
+            State = fake_collector:state(Last),
+            ?assertEqual([], maps:get(errors, State)),
+            %% Before the first plan nothing was attached; from then on every order counts.
+            {Count, 0.0} = lists:foldl(fun({I, F}, {J, G}) -> {I + J, F + G} end, {0, 0.0}, [total(State, 100, [K]) || K <- [0, 1, 2]]),
+            {Sum, 0.0} = total(State, 101, []),
+            First = Ends - Count,
+            ?assert(First =< 1001, {seed, Seed}),
+            ?assertEqual(lists:sum(lists:seq(First, Ends - 1)), Sum),
+            fake_collector:stop(Last)
+        after support:stop_relay(), file:delete(Path) end
+    end}.
+
+rows_reach_who_wants_them_and_stop_when_nobody_does_test_() ->
+    Stream = stream(7, ?E, [meas(<<"v">>), meta(<<"k">>)]),
+    with_relay(plan(both(), #{<<"streams">> => [Stream]}), fun(C, _) ->
+        [order(N) || N <- lists:seq(1, 1000)],
+        wait(C, fun(#{events := Es}) -> length(lists:append([R || {7, R} <- Es])) =:= 1000 end),
+        #{events := Es} = fake_collector:state(C),
+        Rows = lists:append([R || {7, R} <- Es]),
+        ?assertEqual([[N, N rem 3] || N <- lists:seq(1, 1000)], lists:sort([tl(R) || R <- Rows])),
+        ?assert(lists:all(fun({_, R}) -> length(R) =< 256 end, Es)),
+        flushed(C),
+        ?assertEqual({1000, 0.0}, total(fake_collector:state(C), 1, [7])),
+        fake_collector:plan(C, (plan(both()))#{<<"generation">> := 2}),
+        wait(C, fun(#{replies := R}) -> length(R) =:= 2 end),
+        [order(N) || N <- lists:seq(1, 100)],
+        flushed(C),
+        #{events := After, errors := Errors} = fake_collector:state(C),
+        ?assertEqual({1000, []}, {length(lists:append([R || {7, R} <- After])), Errors})
+    end).
+
+the_account_of_rows_goes_first_on_a_new_connection_test_() ->
+    Stream = stream(7, ?E, [meas(<<"v">>)]),
+    with_relay(plan(both(), #{<<"streams">> => [Stream]}), fun(C, _) ->
+        %% Rows are on their way all the time.
+        Busy = spawn_link(fun Loop() -> order(1), receive stop -> ok after 0 -> Loop() end end),
+        wait(C, fun(#{events := Es}) -> length(Es) > 3 end),
+        fake_collector:cut(C),
+        wait(C, fun(#{connections := N, events := _, order := O}) -> N > 1 andalso lists:member(events, O) end),
+        #{order := Order, errors := Errors} = fake_collector:state(C),
+        unlink(Busy), Busy ! stop,
+        ?assertEqual([hello, plan, define, numbers], lists:sublist(Order, 4)),
+        ?assertEqual([], Errors)
+    end).
+
+rows_sent_and_dropped_add_up_when_the_collector_reads_slowly_test_() ->
+    Stream = stream(7, ?E, [meas(<<"v">>), meta(<<"pad">>)]),
+    with_relay(plan([counter(100, ?E, [])], #{<<"streams">> => [Stream], <<"limits">> => #{<<"credit">> => 2000, <<"string">> => 4096}}), fun(C, _) ->
+        fake_collector:mute(C, true),
+        Pad = binary:copy(<<"p">>, 2000),
+        [telemetry:execute(?E, #{v => N}, #{pad => <<(integer_to_binary(N))/binary, Pad/binary>>}) || N <- lists:seq(1, 20000)],
+        fake_collector:mute(C, false),
+        flushed(C),
+        State = wait(C, fun(S) ->
+            {Sent, _} = total(S, 1, [7]),
+            Dropped = case total(S, 2, [7, 4]) of none -> 0; {D, _} -> D end,
+            Received = length(lists:append([R || {7, R} <- maps:get(events, S)])),
+            Sent =:= Received andalso Sent + Dropped =:= 20000 andalso S
+        end),
+        ?assertEqual([], maps:get(errors, State)),
+        ?assertEqual({20000, 0.0}, total(State, 100, []))
+    end).
+
+what_somebody_detaches_is_attached_again_and_counted_test_() ->
+    with_relay(plan(both()), fun(C, _) ->
+        order(1),
+        ok = telemetry:detach({dichroic, ?E}),
+        support:wait(fun() -> [] =/= [H || #{id := {dichroic, ?E}} = H <- telemetry:list_handlers([])] end),
+        order(2),
+        holds_exactly(C, [1, 2]),
+        ?assertEqual({1, 0.0}, total(fake_collector:state(C), 5, []))
+    end).
+
+our_failing_handler_is_reported_and_attached_again_at_once_test_() ->
+    with_relay(plan(both()), fun(C, _) ->
+        %% Nothing makes it fail, so the failure is told as telemetry would tell it.
+        ok = telemetry:detach({dichroic, ?E}),
+        telemetry:execute([telemetry, handler, failure], #{}, #{handler_id => {dichroic, ?E}, kind => error}),
+        support:wait(fun() -> [] =/= [H || #{id := {dichroic, ?E}} = H <- telemetry:list_handlers([])] end, 500),
+        flushed(C),
+        ?assertEqual({1, 0.0}, total(fake_collector:state(C), 4, []))
+    end).
+
+telemetry_that_comes_later_is_attached_when_it_comes_test_() ->
+    {timeout, 60, fun() ->
+        ok = support:telemetry(),
+        ok = application:stop(telemetry),
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => plan(both())}),
+        os:putenv("DICHROIC_SOCKET", Path),
+        ok = application:start(dichroic),
+        try
+            ok = steady(C),
+            ?assertMatch([#{<<"attached">> := 0}], maps:get(replies, fake_collector:state(C))),
+            ok = application:start(telemetry),
+            wait(C, fun(#{replies := [#{<<"attached">> := 1} | _]}) -> true end),
+            order(5),
+            holds_exactly(C, [5])
+        after support:stop_relay(), support:telemetry(), fake_collector:stop(C), file:delete(Path) end
+    end}.
+
+stopping_flushes_says_goodbye_and_leaves_nothing_test_() ->
+    {timeout, 60, fun() ->
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => (plan(both()))#{<<"flush_ms">> := 60000}}),
+        Before = {length(ets:all()), [K || {K, _} <- persistent_term:get(), is_tuple(K), element(1, K) =:= dichroic_program]},
+        ok = support:start_relay(Path),
+        ok = steady(C),
+        [order(N) || N <- lists:seq(1, 10)],
+        support:stop_relay(),
+        State = wait(C, fun(#{goodbye := {goodbye, 7, _, _}} = S) -> S end),
+        ?assertEqual({55, 0.0}, total(State, 101, [])),
+        ?assertEqual([], [H || #{id := {dichroic, _}} = H <- telemetry:list_handlers([])]),
+        ?assertEqual(Before, {length(ets:all()), [K || {K, _} <- persistent_term:get(), is_tuple(K), element(1, K) =:= dichroic_program]}),
+        fake_collector:stop(C)
+    end}.
+
+%%% What the collector may say
+
+on_goodbye(Code, Retry, Check) ->
+    with_relay(plan(both()), fun(C, _) ->
+        order(3),
+        fake_collector:goodbye(C, Code, Retry),
+        Check(C)
+    end).
+
+a_collector_that_shuts_down_gets_the_last_flush_test_() ->
+    {timeout, 60, fun() ->
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => (plan(both()))#{<<"flush_ms">> := 60000}}),
+        ok = support:start_relay(Path),
+        try
+            ok = steady(C),
+            order(3),
+            fake_collector:goodbye(C, 7, 60000),
+            State = wait(C, fun(#{goodbye := {goodbye, 7, _, _}} = S) -> S end),
+            ?assertEqual({3, 0.0}, total(State, 101, [])),
+            ?assertMatch(#{state := backoff}, support:wait(fun() -> #{state := backoff} = dichroic:info() end))
+        after support:stop_relay(), fake_collector:stop(C), file:delete(Path) end
+    end}.
+
+a_superseded_relay_goes_at_once_and_waits_as_told_test_() ->
+    on_goodbye(6, 60000, fun(C) ->
+        wait(C, fun(#{connected := false}) -> true end),
+        ?assertMatch(#{state := backoff, last_error := {goodbye, 6, _}}, dichroic:info()),
+        %% Counting goes on, and asking brings it back.
+        order(4),
+        dichroic:reconnect(),
+        wait(C, fun(#{connections := 2}) -> true end),
+        ok = steady(C),
+        holds_exactly(C, [3, 4])
+    end).
+
+a_relay_told_never_to_return_stays_away_until_asked_test_() ->
+    on_goodbye(2, 16#ffffffff, fun(C) ->
+        wait(C, fun(#{connected := false}) -> true end),
+        receive after 700 -> ok end,
+        ?assertMatch(#{connections := 1}, fake_collector:state(C)),
+        dichroic:reconnect(),
+        wait(C, fun(#{connections := 2}) -> true end)
+    end).
+
+a_relay_told_to_detach_leaves_the_node_alone_and_returns_with_a_new_epoch_test_() ->
+    on_goodbye(9, 16#ffffffff, fun(C) ->
+        support:wait(fun() -> #{state := detached} = dichroic:info() end),
+        ?assertEqual([], [H || #{id := {dichroic, _}} = H <- telemetry:list_handlers([])]),
+        #{hello := #{<<"epoch">> := First}} = fake_collector:state(C),
+        dichroic:reconnect(),
+        wait(C, fun(#{connections := 2, hello := #{<<"epoch">> := E, <<"attempt">> := 1}}) -> E > First end),
+        ok = steady(C)
+    end).
+
+without_a_collector_for_linger_s_everything_is_detached_test_() ->
+    with_relay(plan(both(), #{<<"linger_s">> => 1}), fun(C, Path) ->
+        order(1),
+        #{epoch := Epoch} = dichroic:info(),
+        fake_collector:kill(C),
+        support:wait(fun() -> [] =:= [H || #{id := {dichroic, _}} = H <- telemetry:list_handlers([])] end),
+        ?assert(maps:get(epoch, dichroic:info()) > Epoch),
+        {C2, _} = fake_collector:start(Path, #{plan => plan(both())}),
+        ok = steady(C2),
+        order(2),
+        holds_exactly(C2, [2]),
+        fake_collector:stop(C2)
+    end).
+
+garbage_from_the_collector_ends_the_connection_with_words_and_not_the_relay_test_() ->
+    [{Why, with_relay(plan(both()), fun(C, _) ->
+        #{epoch := Epoch} = dichroic:info(),
+        fake_collector:send(C, Bytes),
+        wait(C, fun(#{connections := N}) -> N > 1 end),
+        ok = steady(C),
+        order(1),
+        holds_exactly(C, [1]),
+        ?assertEqual(Epoch, maps:get(epoch, dichroic:info()))
+    end)} || {Why, Bytes} <- [
+        {"a frame of 2 MiB", <<2097152:32/little, 5>>},
+        {"a plan that is no map", <<1:32/little, 5, 0>>},
+        {"a second HELLO", iolist_to_binary(dichroic_wire:encode({hello, 1, 0, 0, #{<<"agent">> => <<"x">>}}))},
+        {"rows, which only relays send", iolist_to_binary(dichroic_wire:encode({numbers, 0, []}))},
+        {"an HTTP answer", <<"HTTP/1.1 400 Bad Request\r\n\r\n">>}]].
+
+frames_of_a_later_minor_are_skipped_test_() ->
+    with_relay(plan(both()), fun(C, _) ->
+        fake_collector:send(C, <<3:32/little, 77, "abc">>),
+        order(1),
+        holds_exactly(C, [1]),
+        ?assertMatch(#{connections := 1}, fake_collector:state(C))
+    end).
+
+a_collector_that_says_nothing_is_left_after_a_while_test_() ->
+    {timeout, 30, fun silent_collector/0}.
+
+silent_collector() ->
+    %% The times are those of the wire; here only that silence is a state one can leave.
+    Path = support:socket_path(),
+    {C, _} = fake_collector:start(Path, #{}),
+    ok = support:start_relay(Path),
+    try
+        support:wait(fun() -> #{state := plan} = dichroic:info() end),
+        support:wait(fun() -> #{last_error := {said_goodbye, 5, _}} = dichroic:info() end, 9000)
+    after support:stop_relay(), fake_collector:stop(C), file:delete(Path) end.
+
+over_tcp_a_token_is_shown_test_() ->
+    {timeout, 30, fun() ->
+        {C, Port} = fake_collector:start(tcp, #{plan => plan(both())}),
+        application:set_env(dichroic, token, <<"secret">>),
+        ok = support:start_relay({tcp, {127, 0, 0, 1}, Port}),
+        try
+            ok = steady(C),
+            ?assertMatch(#{hello := #{<<"token">> := <<"secret">>}}, fake_collector:state(C)),
+            order(7),
+            holds_exactly(C, [7])
+        after support:stop_relay(), application:unset_env(dichroic, token), fake_collector:stop(C) end
+    end}.
+
+the_vm_is_sampled_for_our_handler_alone_test_() ->
+    Memory = (sum(100, [vm, memory], meas(<<"total">>), []))#{<<"type">> := <<"last">>},
+    with_relay(plan([Memory, counter(101, [vm, system_counts], [])]), fun(C, _) ->
+        Me = self(),
+        ok = telemetry:attach(other, [vm, memory], fun telemetry_contract_tests:tell/4, {Me, other}),
+        wait(C, fun(S) -> {Bytes, 0.0} = total(S, 100, []), {N, 0.0} = total(S, 101, []), Bytes > 1000000 andalso N > 0 end),
+        telemetry:detach(other),
+        receive {other, _, _, _, _} -> error(doubled) after 0 -> ok end
+    end).
+
+every_process_of_the_relay_may_die_and_counting_goes_on_test_() ->
+    [{atom_to_list(Name), with_relay(plan(both(), #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}), fun(C, _) ->
+        Level = maps:get(level, logger:get_primary_config()),
+        logger:set_primary_config(level, none),
+        Old = whereis(Name),
+        exit(Old, kill),
+        support:wait(fun() -> P = whereis(Name), is_pid(P) andalso P =/= Old end),
+        support:wait(fun() -> #{state := steady, attached := 1} = dichroic:info() end),
+        logger:set_primary_config(level, Level),
+        order(5),
+        %% Handlers may have been attached again just before; the event is in the last epoch in any case.
+        wait(C, fun(S) -> {5, 0.0} = total(S, 101, []), true end),
+        wait(C, fun(#{events := Es}) -> lists:member([5], [tl(R) || {7, Rows} <- Es, R <- Rows]) end),
+        ?assertMatch(#{errors := []}, fake_collector:state(C))
+    end)} || Name <- [dichroic_connection, dichroic_store, dichroic_janitor, dichroic_sampler, dichroic_relay_1]].
+
+the_sockets_are_looked_for_in_order_test() ->
+    os:putenv("DICHROIC_SOCKET", "/named"),
+    application:set_env(dichroic, socket, "/configured"),
+    ?assertEqual([{local, "/named"}], dichroic_socket:candidates()),
+    os:unsetenv("DICHROIC_SOCKET"),
+    ?assertEqual([{local, "/configured"}], dichroic_socket:candidates()),
+    application:unset_env(dichroic, socket),
+    Xdg = os:getenv("XDG_RUNTIME_DIR"),
+    os:putenv("XDG_RUNTIME_DIR", "/xdg"),
+    [{local, "/run/dichroic/dichroic.sock"}, {local, "/xdg/dichroic.sock"}, {local, Tmp}] = dichroic_socket:candidates(),
+    case Xdg of false -> os:unsetenv("XDG_RUNTIME_DIR"); _ -> os:putenv("XDG_RUNTIME_DIR", Xdg) end,
+    ?assertMatch("/tmp/dichroic-" ++ _, Tmp).

@@ -1,0 +1,198 @@
+%% @doc Plans that change, series that leave, connections that are new.
+-module(dichroic_engine_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
+
+-define(E, [a, b]).
+-define(F, [a, c]).
+
+defined(Frames, Key) -> [Id || {define, series, Ds} <- Frames, {Id, #{<<"key">> := K}} <- Ds, K =:= Key].
+forgotten(Frames) -> [Id || {define, series, Ds} <- Frames, {Id, null} <- Ds].
+rows(Frames) -> [R || {Type, _, Rows} <- Frames, Type =/= define, R <- Rows].
+
+a_flush_holds_only_what_changed_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"k">>)])])),
+    emit(E, ?E, #{}, #{k => 1}), emit(E, ?E, #{}, #{k => 2}),
+    {F1, E1} = flush(1, E),
+    ?assertEqual(2, length(rows(F1))),
+    {F2, E2} = flush(2, E1),
+    ?assertEqual([], F2),
+    emit(E2, ?E, #{}, #{k => 2}),
+    {F3, _} = flush(3, E2),
+    ?assertMatch([{numbers, _, [{_, 2, 0.0}]}], F3).
+
+a_new_connection_is_told_everything_and_totals_go_on_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, []), sum(101, ?E, meas(<<"v">>), [])])),
+    emit(E, ?E, #{v => 2}, #{}),
+    {_, E1} = flush(1, E),
+    emit(E, ?E, #{v => 2}, #{}),
+    {F, _} = flush(2, dichroic_engine:reconnected(E1)),
+    ?assertEqual({2, 0.0}, total(F, 100, [])),
+    ?assertEqual({4, 0.0}, total(F, 101, [])),
+    ?assertEqual([0, 1], lists:sort(defined(F, 100) ++ defined(F, 101))).
+
+the_same_key_keeps_its_totals_over_plans_and_another_begins_anew_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, [])])),
+    emit(E, ?E, #{}, #{}),
+    {F1, E1} = flush(1, E),
+    [Id] = defined(F1, 100),
+    {ok, [], E2} = dichroic_engine:plan(plan([counter(100, ?E, []), counter(101, ?E, [])]), E1),
+    emit(E2, ?E, #{}, #{}),
+    {F2, E3} = flush(2, E2),
+    ?assertEqual([], defined(F2, 100)),
+    ?assert(lists:member({Id, 2, 0.0}, rows(F2))),
+    ?assertEqual({1, 0.0}, total(F2, 101, [])),
+    %% Withdrawn: hidden, its last row read once more, then forgotten.
+    {ok, [], E4} = dichroic_engine:plan(plan([counter(101, ?E, [])]), E3),
+    Frames = settle(3, 8, E4),
+    ?assertEqual([Id], forgotten(Frames)),
+    ?assertEqual(1, dichroic_engine:live(E4) - 1).
+
+settle(N, Last, _) when N > Last -> [];
+settle(N, Last, E) ->
+    {Frames, E1} = flush(N, E),
+    Frames ++ settle(N + 1, Last, E1).
+
+a_plan_that_changes_nothing_touches_no_program_test() ->
+    Plan = plan([counter(100, ?E, [meta(<<"k">>)])]),
+    {ok, [], E} = engine(Plan),
+    Before = lists:sort([K || {{dichroic_program, _} = K, _} <- persistent_term:get()]),
+    {ok, [], E1} = dichroic_engine:plan(Plan#{<<"generation">> := 2}, E),
+    ?assertEqual(Before, lists:sort([K || {{dichroic_program, _} = K, _} <- persistent_term:get()])),
+    ?assertEqual(2, dichroic_engine:generation(E1)).
+
+subscribing_again_makes_no_new_program_test() ->
+    Plan = fun(Streams) -> plan([counter(100, ?E, [])], #{<<"streams">> => Streams}) end,
+    {ok, [], E0} = engine(Plan([stream(1, ?E, [meas(<<"v">>)])])),
+    Terms = fun() -> length([1 || {{dichroic_program, _}, _} <- persistent_term:get()]) end,
+    Before = Terms(),
+    E = lists:foldl(fun(Schema, Acc) ->
+        {ok, [], Off} = dichroic_engine:plan(Plan([]), Acc),
+        {ok, [], On} = dichroic_engine:plan(Plan([stream(Schema, ?E, [meas(<<"v">>)])]), Off),
+        {_, Flushed} = flush(Schema, On),
+        Flushed
+    end, E0, lists:seq(2, 50)),
+    ?assertEqual(Before, Terms()),
+    ?assertEqual([{?E, 1}], dichroic_engine:events(E)).
+
+many_plans_leave_few_programs_behind_test() ->
+    dichroic_engine:sweep(),
+    {ok, [], E} = engine(plan([])),
+    Before = length(persistent_term:get()),
+    E1 = lists:foldl(fun(I, Acc) ->
+        {ok, [], New} = dichroic_engine:plan(plan([counter(1000 + I, ?E, [meta(<<"k">>)])]), Acc),
+        emit(New, ?E, #{}, #{k => I}),
+        {_, Flushed} = flush(I, New),
+        Flushed
+    end, E, lists:seq(1, 500)),
+    ?assert(length(persistent_term:get()) - Before =< 70),
+    ?assert(dichroic_engine:live(E1) < 10),
+    dichroic_engine:discard(E1),
+    ?assertEqual(Before, length(persistent_term:get())).
+
+an_event_that_leaves_the_plan_is_not_counted_any_more_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, []), counter(101, ?F, [])])),
+    {_, Slot} = lists:keyfind(?F, 1, dichroic_engine:events(E)),
+    {ok, [], E1} = dichroic_engine:plan(plan([counter(100, ?E, [])]), E),
+    ?assertEqual([?E], [Ev || {Ev, _} <- dichroic_engine:events(E1)]),
+    ok = dichroic_handler:handle(?F, #{}, #{}, Slot),
+    {F, _} = flush(1, E1),
+    ?assertEqual(none, total(F, 101, [])).
+
+%%% Eviction
+
+expiring() -> (sum(100, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"expire_s">> => 300}.
+
+an_idle_series_leaves_by_the_rule_and_begins_anew_when_it_returns_test() ->
+    {ok, [], E0} = engine(plan([expiring()])),
+    emit(E0, ?E, #{v => 5}, #{k => 1}),
+    {F1, E1} = flush(1, 0, 1000, E0),
+    [Id] = defined(F1, 100),
+    %% Idle for long, but its last total is not acknowledged: it stays.
+    {[], E2} = flush(2, 0, 2000, E1),
+    ?assertEqual(1, dichroic_engine:live(E2)),
+    %% Acknowledged, but not idle for long enough.
+    {[], E3} = flush(3, 2, 1299, E2),
+    %% Hidden now; a handler that had the cell in hand still counts.
+    Ref = cell(E3, 1),
+    {[], E4} = flush(4, 3, 1300, E3),
+    ?assertEqual(none, cell(E4, 1)),
+    atomics:add(Ref, 1, 7),
+    {[], E5} = flush(5, 4, 1301, E4),
+    %% And meanwhile it returns: another incarnation, another id.
+    emit(E5, ?E, #{v => 1}, #{k => 1}),
+    {F6, E6} = flush(6, 5, 1302, E5),
+    [Id2] = defined(F6, 100),
+    ?assertNotEqual(Id, Id2),
+    ?assert(lists:member({Id, 12, 0.0}, rows(F6))),
+    ?assert(lists:member({Id2, 1, 0.0}, rows(F6))),
+    ?assertEqual([Id], forgotten(F6)),
+    ?assertEqual(1, dichroic_engine:live(E6)),
+    %% Starts differ, and the room is free again.
+    [S1] = starts(F1), [S2] = starts(F6),
+    ?assert(S2 > S1),
+    #static{acct = Acct} = persistent_term:get(?STATIC),
+    ?assertEqual(1, atomics:get(Acct, ?ACCT_SERIES)).
+
+starts(Frames) -> [S || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100, <<"start">> := S}} <- Ds].
+
+cell(_, K) ->
+    #static{tables = Tables} = persistent_term:get(?STATIC),
+    case [Ref || T <- tuple_to_list(Tables), {{_, {L}}, Ref} <- ets:tab2list(T), L =:= K] of [Ref | _] -> Ref; [] -> none end.
+
+what_still_moves_is_never_evicted_test() ->
+    {ok, [], E0} = engine(plan([expiring()])),
+    lists:foldl(fun(N, E) ->
+        emit(E, ?E, #{v => 1}, #{k => 1}),
+        {Frames, E1} = flush(N, N - 1, N * 200, E),
+        ?assertEqual([], forgotten(Frames)),
+        E1
+    end, E0, lists:seq(1, 20)).
+
+a_gauge_expires_by_itself_test() ->
+    Gauge = (expiring())#{<<"type">> := <<"last">>},
+    {ok, [], E0} = engine(plan([Gauge])),
+    emit(E0, ?E, #{v => 5}, #{k => 1}),
+    {_, E1} = flush(1, 0, 1000, E0),
+    %% The same value again is a sign of life.
+    emit(E0, ?E, #{v => 5}, #{k => 1}),
+    {[_], E2} = flush(2, 1, 1290, E1),
+    {[], E3} = flush(3, 2, 1580, E2),
+    {[], E4} = flush(4, 3, 1600, E3),
+    {[], E5} = flush(5, 4, 1601, E4),
+    {F6, E6} = flush(6, 5, 1602, E5),
+    ?assertEqual(1, length(forgotten(F6))),
+    ?assertEqual(0, dichroic_engine:live(E6)).
+
+evicting_makes_room_under_the_cap_test() ->
+    {ok, [], E0} = engine(plan([(expiring())#{<<"series">> => 10}])),
+    [emit(E0, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 10)],
+    {_, E1} = flush(1, 0, 0, E0),
+    E2 = lists:foldl(fun(N, E) -> {_, Next} = flush(N, N - 1, 400, E), Next end, E1, lists:seq(2, 6)),
+    [emit(E2, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(11, 20)],
+    {F, _} = flush(7, 6, 401, E2),
+    ?assertEqual(0, account(F, 6, [100])),
+    ?assertEqual(10, length(defined(F, 100))).
+
+churn_of_labels_keeps_totals_whole_and_memory_flat_test_() ->
+    {timeout, 120, fun() ->
+        {ok, [], E0} = engine(plan([(expiring())#{<<"series">> => 200}])),
+        Loop = fun Loop(N, E, Held, _) when N > 300 -> {E, Held};
+                   Loop(N, E, Held, Ids) ->
+                       [emit(E, ?E, #{v => 1}, #{k => (N div 3) * 100 + K}) || K <- lists:seq(50, 69)],
+                       [emit(E, ?E, #{v => 1}, #{k => N * 100 + K}) || K <- lists:seq(1, 20)],
+                       {Frames, E1} = flush(N, N - 1, N * 100, E),
+                       Ids1 = lists:foldl(fun({Id, null}, M) -> maps:remove(Id, M);
+                                             ({Id, D}, M) -> M#{Id => maps:with([<<"labels">>, <<"start">>], D)} end, Ids,
+                                          lists:append([Ds || {define, series, Ds} <- Frames, [x || {_, null} <- Ds] =:= []])),
+                       Held1 = lists:foldl(fun({Id, V, _}, M) -> M#{maps:get(Id, Ids1) => V} end, Held, rows(Frames)),
+                       Ids2 = maps:without(forgotten(Frames), Ids1),
+                       Loop(N + 1, E1, Held1, Ids2)
+               end,
+        {E, Held} = Loop(1, E0, #{}, #{}),
+        ?assertEqual(300 * 40, lists:sum(maps:values(Held))),
+        ?assert(dichroic_engine:live(E) =< 200)
+    end}.

@@ -1,0 +1,92 @@
+%% @doc Paths, transforms and conditions.
+-module(dichroic_expr_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+atoms(B) -> {ok, binary_to_atom(B)}.
+
+metadata() ->
+    #{conn => #{method => <<"GET">>, status => 503}, <<"pool">> => <<"p1">>, plug => 'Elixir.My.Controller', action => show,
+      commands => [[<<"SET">>, <<"k">>], []], result => {error, #{command => insert}}, improper => [a | b], none => nil,
+      flag => false, list => [1, 2, 3], long => binary:copy(<<"x">>, 300), exc => #{'__struct__' => 'Elixir.RuntimeError'},
+      pid => self(), big => 1 bsl 70, erl => undefined}.
+
+eval(Value) ->
+    {ok, E} = dichroic_expr:compile(Value, fun atoms/1),
+    dichroic_expr:eval(E, #{duration => 5}, metadata()).
+
+m(Path) -> [<<"metadata">>, Path].
+m(Path, T) -> [<<"metadata">>, Path, T].
+
+expressions_test_() ->
+    [{support:title(V), ?_assertEqual(Expected, eval(V))} || {V, Expected} <- [
+        {[<<"measurements">>, [<<"duration">>]], 5},
+        {m([<<"conn">>, <<"status">>]), 503},
+        {m([<<"pool">>]), <<"p1">>},
+        {m([<<"absent">>]), nil},
+        {m([<<"conn">>, <<"absent">>]), nil},
+        {m([<<"plug">>, <<"deeper">>]), nil},
+        {m([<<"commands">>, 0, 0]), <<"SET">>},
+        {m([<<"commands">>, 1, 0]), nil},
+        {m([<<"result">>, 1, <<"command">>]), insert},
+        {m([<<"result">>, 2]), nil},
+        {m([<<"improper">>, 0]), a},
+        {m([<<"improper">>, 1]), nil},
+        {m([<<"plug">>], <<"name">>), <<"My.Controller">>},
+        {m([<<"plug">>], [<<"name">>]), <<"My.Controller">>},
+        {m([<<"action">>], <<"name">>), <<"show">>},
+        {m([<<"conn">>, <<"status">>], <<"class">>), <<"5xx">>},
+        {m([<<"pool">>], <<"class">>), nil},
+        {m([<<"result">>], <<"tag">>), error},
+        {m([<<"action">>], <<"tag">>), show},
+        {m([<<"list">>], <<"tag">>), nil},
+        {m([<<"list">>], <<"length">>), 3},
+        {m([<<"improper">>], <<"length">>), nil},
+        {m([<<"absent">>], <<"bool">>), false},
+        {m([<<"flag">>], <<"bool">>), false},
+        {m([<<"conn">>], <<"bool">>), true},
+        {m([<<"exc">>], <<"type">>), <<"RuntimeError">>},
+        {m([<<"result">>], <<"type">>), tuple},
+        {m([<<"absent">>], <<"type">>), nil},
+        {m([<<"long">>], [<<"cut">>, 4]), {cut, 300, <<"xxxx">>}},
+        {m([<<"pool">>], [<<"cut">>, 4]), <<"p1">>},
+        {m([<<"pool">>], [<<"allow">>, <<"p1">>, <<"p2">>]), <<"p1">>},
+        {m([<<"action">>], [<<"allow">>, <<"show">>]), show},
+        {m([<<"pool">>], [<<"allow">>, <<"p2">>]), <<"other">>},
+        {m([<<"absent">>], [<<"default">>, <<"d">>]), <<"d">>},
+        {m([<<"erl">>], [<<"default">>, 7]), 7},
+        {m([<<"flag">>], [<<"default">>, true]), false}]].
+
+refused_expressions_test_() ->
+    [{support:title(V), ?_assertMatch({error, _}, dichroic_expr:compile(V, fun atoms/1))} || V <- [
+        5, [], [<<"metadata">>], [<<"elsewhere">>, [<<"a">>]], m([]), m([-1]), m([null]), m([<<"a">>], <<"upcase">>),
+        m([<<"a">>], [<<"cut">>]), m([<<"a">>], [<<"cut">>, -1]), m([<<"a">>], [<<"allow">>]), m([<<"a">>], [<<"default">>, []]),
+        m(lists:duplicate(9, <<"a">>)), [<<"carry">>, [<<"a">>, <<"b">>]]]].
+
+conditions_test_() ->
+    [{support:title(C), fun() ->
+        {ok, Compiled} = dichroic_expr:condition(C, fun atoms/1),
+        ?assertEqual(Expected, dichroic_expr:holds([Compiled], #{duration => 5}, metadata()))
+      end} || {C, Expected} <- [
+        {[<<"has">>, m([<<"conn">>])], true}, {[<<"has">>, m([<<"none">>])], false}, {[<<"has">>, m([<<"absent">>])], false},
+        {[<<"lacks">>, m([<<"absent">>])], true}, {[<<"lacks">>, m([<<"pid">>])], false},
+        {[<<"eq">>, m([<<"action">>]), <<"show">>], true}, {[<<"eq">>, m([<<"pool">>]), <<"p1">>], true},
+        {[<<"eq">>, m([<<"conn">>, <<"status">>]), 503], true}, {[<<"eq">>, m([<<"conn">>, <<"status">>]), 503.0], true},
+        {[<<"eq">>, m([<<"flag">>]), false], true}, {[<<"eq">>, m([<<"flag">>]), <<"false">>], false},
+        {[<<"eq">>, m([<<"absent">>]), null], true}, {[<<"eq">>, m([<<"erl">>]), null], true},
+        {[<<"ne">>, m([<<"absent">>]), <<"x">>], true}, {[<<"ne">>, m([<<"action">>]), <<"show">>], false},
+        {[<<"lt">>, [<<"measurements">>, [<<"duration">>]], 6], true}, {[<<"gt">>, [<<"measurements">>, [<<"duration">>]], 5], false},
+        {[<<"gt">>, m([<<"pool">>]), 1], false}, {[<<"lt">>, m([<<"pid">>]), 1], false},
+        {[<<"in">>, m([<<"action">>]), <<"index">>, <<"show">>], true}, {[<<"in">>, m([<<"action">>]), [<<"show">>]], true},
+        {[<<"in">>, m([<<"action">>]), <<"index">>], false}]].
+
+labels_are_scalars_within_their_cap_test_() ->
+    [?_assertEqual(Expected, dichroic_expr:label(V, 4)) || {V, Expected} <- [
+        {ok, ok}, {<<"abcd">>, <<"abcd">>}, {<<"abcde">>, <<"abcd">>}, {5, 5}, {1.5, 1.5}, {[1], nil}, {{a}, nil}, {#{}, nil},
+        {self(), nil}, {<<1:3>>, nil}, {1 bsl 63, float(1 bsl 63)}, {1 bsl 5000, nil}, {(1 bsl 63) - 1, (1 bsl 63) - 1},
+        {{cut, 9, <<"abcdef">>}, <<"abcd">>}]].
+
+a_column_tells_how_long_a_cut_string_was_test() ->
+    ?assertEqual({cut, 6, <<"abcd">>}, dichroic_expr:column(<<"abcdef">>, 4)),
+    ?assertEqual({cut, 99, <<"ab">>}, dichroic_expr:column({cut, 99, <<"ab">>}, 4)),
+    ?assertEqual(nil, dichroic_expr:column(self(), 4)).

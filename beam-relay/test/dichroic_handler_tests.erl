@@ -1,0 +1,263 @@
+%% @doc The handler under load, under hostile events, at its caps.
+-module(dichroic_handler_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, total/3, account/3]).
+
+-define(E, [a, b]).
+-define(V, meas(<<"v">>)).
+
+typed(Type, More) -> maps:merge((sum(100, ?E, ?V, []))#{<<"type">> := Type}, More).
+exponential() -> typed(<<"exponential">>, #{<<"scale">> => 3, <<"octaves">> => [-20, 12], <<"factor">> => 1.0e-9}).
+
+values(Plan, Measurements) ->
+    {ok, [], E} = engine(Plan),
+    [emit(E, ?E, #{v => V}, #{}) || V <- Measurements],
+    {Frames, _} = flush(1, E),
+    Frames.
+
+every_type_holds_what_it_was_given_test_() ->
+    Sum = fun(Vs, Expected) -> ?assertEqual(Expected, total(values(plan([sum(100, ?E, ?V, [])]), Vs), 100, [])) end,
+    [{"a counter counts events, whatever they measure", fun() ->
+        ?assertEqual({3, 0.0}, total(values(plan([counter(100, ?E, [])]), [1, none, self()]), 100, [])) end},
+     {"a sum keeps integers and floats apart", fun() -> Sum([1, 2.5, -7, 1 bsl 61], {(1 bsl 61) - 6, 2.5}) end},
+     {"a sum wraps at 64 bits", fun() -> Sum([(1 bsl 63) - 1, 2], {-(1 bsl 63) + 1, 0.0}) end},
+     {"a last value is the last, whole or not", fun() ->
+        Last = plan([typed(<<"last">>, #{})]),
+        ?assertEqual({7, 0.0}, total(values(Last, [3.5, 7]), 100, [])),
+        ?assertEqual({0, 3.5}, total(values(Last, [7, 3.5]), 100, [])) end},
+     {"an exponential histogram is the golden one", fun() ->
+        Vs = lists:duplicate(3, 1100000) ++ lists:duplicate(9, 1250000) ++ [3600000],
+        ?assertEqual({18150000, 0.0, [{-79, 1, 3}, {-78, 1, 9}, {-65, 1, 1}]}, total(values(plan([exponential()]), Vs), 100, [])) end},
+     {"an exponential histogram has zeros and negatives", fun() ->
+        Unit = (exponential())#{<<"factor">> := 1},
+        ?assertEqual({-9, 1.0, [{0, 0, 2}, {4, 1, 1}, {7, 1, 1}, {-9, 2, 1}, {27, 2, 1}]},
+                     total(values(plan([Unit]), [0, 0.0, 2, 1.5, -11, -0.5]), 100, [])) end},
+     {"explicit bounds hold what is equal to them", fun() ->
+        B = typed(<<"buckets">>, #{<<"bounds">> => [10, 20.5]}),
+        ?assertEqual({61, 20.5, [{0, 1, 2}, {1, 1, 1}, {2, 1, 1}]}, total(values(plan([B]), [10, 0, 20.5, 51]), 100, [])) end}].
+
+what_is_no_number_is_skipped_and_counted_by_its_reason_test() ->
+    Frames = values(plan([exponential()]), [nil, undefined, <<"1">>, [1], 1 bsl 63, 1.0e300, -1.0e300, 5]),
+    ?assertEqual(2, account(Frames, 3, [100, <<"absent">>])),
+    ?assertEqual(2, account(Frames, 3, [100, <<"not_numeric">>])),
+    ?assertEqual(3, account(Frames, 3, [100, <<"out_of_range">>])),
+    ?assertMatch({5, _, [_]}, total(Frames, 100, [])).
+
+only_what_the_conditions_keep_is_counted_test() ->
+    Keep = (counter(100, ?E, []))#{<<"keep">> => [[<<"has">>, meta(<<"x">>)], [<<"gt">>, ?V, 3]]},
+    {ok, [], E} = engine(plan([Keep])),
+    [emit(E, ?E, #{v => V}, M) || V <- [1, 4, 5], M <- [#{}, #{x => 1}]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual({2, 0.0}, total(Frames, 100, [])).
+
+one_label_set_is_one_series_however_it_is_spelt_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>), [<<"metadata">>, [<<"m">>], <<"name">>]])])),
+    [emit(E, ?E, #{}, M) || M <- [#{r => ok, m => 'Elixir.A.B'}, #{r => <<"ok">>, m => <<"A.B">>}, #{<<"r">> => ok, m => 'A.B'}]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual({3, 0.0}, total(Frames, 100, [<<"ok">>, <<"A.B">>])),
+    ?assertEqual(1, length([1 || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100}} <- Ds])).
+
+labels_that_are_no_text_travel_as_bytes_and_null_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)])])),
+    [emit(E, ?E, #{}, #{r => R}) || R <- [<<255>>, self(), nil, undefined, #{}, "text"]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual({1, 0.0}, total(Frames, 100, [{bytes, <<255>>}])),
+    ?assertEqual({5, 0.0}, total(Frames, 100, [null])).
+
+totals_are_exact_under_load_from_many_processes_test_() ->
+    {timeout, 120, fun() ->
+        {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, ?V, [meta(<<"k">>)]),
+                                   sum(102, ?E, meas(<<"f">>), []), (exponential())#{<<"key">> := 103}])),
+        Processes = 40,
+        Each = 5000,
+        %% Flushing all the while: reading must not disturb what is counted.
+        Me = self(),
+        Pids = [spawn_monitor(fun() ->
+            [emit(E, ?E, #{v => (P * Each + N) * 1000, f => 0.25}, #{k => N rem 7}) || N <- lists:seq(1, Each)]
+        end) || P <- lists:seq(1, Processes)],
+        {Held, E1, N} = flush_until_done(length(Pids), 1, #{}, E, Me),
+        {Frames, _} = flush(N, E1),
+        All = apply_frames(Frames, Held),
+        Values = [(P * Each + I) * 1000 || P <- lists:seq(1, Processes), I <- lists:seq(1, Each)],
+        ?assertEqual(Processes * Each, lists:sum([I || {{100, _}, {I, 0.0}} <- maps:to_list(All)])),
+        ?assertEqual(lists:sum(Values), lists:sum([I || {{101, _}, {I, 0.0}} <- maps:to_list(All)])),
+        ?assertEqual({0, 0.25 * Processes * Each}, maps:get({102, []}, All)),
+        {Sum, 0.0, Buckets} = maps:get({103, []}, All),
+        ?assertEqual({lists:sum(Values), Processes * Each}, {Sum, lists:sum([C || {_, _, C} <- Buckets])})
+    end}.
+
+flush_until_done(0, N, Held, E, _) -> {Held, E, N};
+flush_until_done(Left, N, Held, E, Me) ->
+    receive {'DOWN', _, process, _, Reason} ->
+        ?assertEqual(normal, Reason),
+        flush_until_done(Left - 1, N, Held, E, Me)
+    after 1 ->
+        {Frames, E1} = flush(N, E),
+        flush_until_done(Left, N + 1, apply_frames(Frames, Held), E1, Me)
+    end.
+
+%% A collector in a line: ids, then rows that replace, and that never run backwards.
+apply_frames(Frames, Held) -> lists:foldl(fun apply_frame/2, Held, Frames).
+
+apply_frame({define, series, Ds}, Held) ->
+    lists:foldl(fun({Id, #{<<"key">> := K, <<"labels">> := L}}, H) -> H#{{id, Id} => {K, L}}; ({Id, null}, H) -> maps:remove({id, Id}, H) end,
+                Held, Ds);
+apply_frame({_, _, Rows}, Held) ->
+    lists:foldl(fun(Row, H) ->
+        Series = maps:get({id, element(1, Row)}, H),
+        Value = list_to_tuple(tl(tuple_to_list(Row))),
+        ?assert(element(1, Value) >= element(1, maps:get(Series, H, {-1 bsl 63}))),
+        H#{Series => Value}
+    end, Held, Rows).
+
+a_label_explosion_is_folded_into_one_overflow_series_test() ->
+    Capped = (sum(100, ?E, ?V, [meta(<<"k">>)]))#{<<"series">> => 50},
+    {ok, [], E} = engine(plan([Capped])),
+    Before = erlang:memory(ets),
+    [emit(E, ?E, #{v => 2}, #{k => integer_to_binary(N)}) || N <- lists:seq(1, 100000)],
+    ?assert(erlang:memory(ets) - Before < 1000000),
+    {Frames, _} = flush(1, E),
+    [Overflow] = [D || {define, series, Ds} <- Frames, {_, #{<<"overflow">> := true} = D} <- Ds],
+    ?assertMatch(#{<<"key">> := 100, <<"labels">> := [null]}, Overflow),
+    ?assertEqual({2 * (100000 - 50), 0.0}, total(Frames, 100, [null])),
+    ?assertEqual(51, length([1 || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100}} <- Ds])),
+    ?assertEqual(100000 - 50, account(Frames, 6, [100])).
+
+the_node_has_a_cap_beside_that_of_the_entries_test() ->
+    {ok, [], E} = engine(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 4)], #{<<"limits">> => #{<<"series">> => 80}})),
+    [emit(E, ?E, #{}, #{k => N}) || N <- lists:seq(1, 1000)],
+    {Frames, _} = flush(1, E),
+    Ids = [Id || {define, series, Ds} <- Frames, {Id, _} <- Ds],
+    ?assert(length(Ids) =< 80),
+    ?assertEqual([], [Id || Id <- Ids, Id >= 80]),
+    ?assertEqual(4000, lists:sum([V || {numbers, _, Rows} <- Frames, {Id, V, _} <- Rows, series_key(Id, Frames) > 100])).
+
+series_key(Id, Frames) -> hd([K || {define, series, Ds} <- Frames, {I, #{<<"key">> := K}} <- Ds, I =:= Id]).
+
+%%% Carry
+
+the_route_of_a_request_reaches_the_event_of_its_end_test() ->
+    Slot = fun(V) -> #{<<"phoenix.route">> => V} end,
+    Event = fun(E) -> support:names(E) end,
+    Start = [phoenix, endpoint, start], Route = [phoenix, router_dispatch, start], Stop = [phoenix, endpoint, stop],
+    {ok, [], E} = engine(plan(
+        [counter(100, Stop, [meta([<<"conn">>, <<"status">>]), [<<"carry">>, [<<"phoenix.route">>], [<<"default">>, <<"none">>]]])],
+        #{<<"carries">> => [#{<<"event">> => Event(Start), <<"slots">> => Slot(null)},
+                            #{<<"event">> => Event(Route), <<"slots">> => Slot(meta(<<"route">>))}]})),
+    ?assertEqual([Start, Stop, Route], [Ev || {Ev, _} <- dichroic_engine:events(E)]),
+    Request = fun(R, Status) ->
+        emit(E, Start, #{}, #{}),
+        R =:= none orelse emit(E, Route, #{}, #{route => R}),
+        Status =:= crashed orelse emit(E, Stop, #{}, #{conn => #{status => Status}})
+    end,
+    %% One process serves them all, as a keep-alive connection does; another has its own slots.
+    Other = spawn_monitor(fun() -> Request(<<"/other">>, 200) end),
+    Request(<<"/users/:id">>, 200), Request(<<"/leaks">>, crashed), Request(none, 404), Request(<<"/users/:id">>, 200),
+    receive {'DOWN', _, process, P, normal} when P =:= element(1, Other) -> ok end,
+    {Frames, _} = flush(1, E),
+    ?assertEqual({2, 0.0}, total(Frames, 100, [200, <<"/users/:id">>])),
+    ?assertEqual({1, 0.0}, total(Frames, 100, [404, <<"none">>])),
+    ?assertEqual({1, 0.0}, total(Frames, 100, [200, <<"/other">>])).
+
+an_event_reads_what_was_carried_before_it_writes_its_own_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, [[<<"carry">>, [<<"x">>]]])],
+                              #{<<"carries">> => [#{<<"event">> => support:names(?E), <<"slots">> => #{<<"x">> => meta(<<"x">>)}}]})),
+    [emit(E, ?E, #{}, #{x => X}) || X <- [1, 2, self(), 3]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual([{1, 0.0}, {1, 0.0}, {2, 0.0}], [total(Frames, 100, [L]) || L <- [1, 2, null]]).
+
+%%% Hostile events
+
+cyclic_looking(0) -> #{};
+cyclic_looking(N) -> #{'__struct__' => 'Elixir.Node', parent => cyclic_looking(N - 1), children => [cyclic_looking(0)]}.
+
+hostile_events_never_raise_and_never_stop_the_others_test_() ->
+    {timeout, 60, fun() ->
+        Labels = [meta(<<"a">>), meta([<<"a">>, <<"b">>]), [<<"metadata">>, [<<"a">>, 0, <<"b">>], <<"length">>],
+                  [<<"metadata">>, [<<"a">>], <<"name">>], [<<"metadata">>, [<<"a">>], <<"class">>],
+                  [<<"metadata">>, [<<"a">>], <<"tag">>], [<<"metadata">>, [<<"a">>], <<"type">>],
+                  [<<"metadata">>, [<<"a">>], [<<"cut">>, 3]], [<<"metadata">>, [<<"a">>], [<<"allow">>, 1]]],
+        Every = [counter(100, ?E, Labels), sum(101, ?E, ?V, []), (exponential())#{<<"key">> := 102},
+                 typed(<<"last">>, #{<<"key">> => 103}), typed(<<"buckets">>, #{<<"key">> => 104, <<"bounds">> => [1]}),
+                 (counter(105, ?E, []))#{<<"keep">> => [[<<"eq">>, meta(<<"a">>), 1]]}],
+        {ok, [], E} = engine(plan(Every, #{<<"carries">> => [#{<<"event">> => support:names(?E), <<"slots">> => #{<<"c">> => meta(<<"a">>)}}]})),
+        Seed = support:seed(),
+        Maps = [#{}, [], [a | b], 5, <<"map">>, {}, self(), #{v => #{}}, #{v => -0.0}, #{v => [1 | 2]}, #{a => cyclic_looking(200)},
+                #{a => lists:seq(1, 100000)}, #{a => [1 | improper]}, #{a => <<1:7>>}, #{a => binary:copy(<<200>>, 100000)},
+                #{a => fun() -> ok end}, #{a => {error, make_ref()}}, #{a => 1 bsl 100000}, #{v => 1 bsl 100000},
+                #{v => 1.7976931348623157e308}, #{v => -1.7976931348623157e308}, #{v => 5.0e-324}, #{a => ''}],
+        [emit(E, ?E, Meas, Meta) || Meas <- Maps, Meta <- Maps],
+        [try emit(E, ?E, random(3), random(3)) catch K:R -> error({seed, Seed, K, R}) end || _ <- lists:seq(1, 20000)],
+        emit(E, ?E, #{v => 5}, #{}),
+        {Frames, _} = flush(1, E),
+        ?assertEqual(0, account(Frames, 4, [])),
+        ?assertMatch({5, 0.0}, total(Frames, 103, [])),
+        ?assertMatch({I, _} when is_integer(I), total(Frames, 101, []))
+    end}.
+
+random(0) -> element(rand:uniform(12), {1, -1, 1.5, nil, true, <<"x">>, <<200>>, a, [], self(), 1 bsl 80, {}});
+random(D) ->
+    case rand:uniform(5) of
+        1 -> maps:from_list([{lists:nth(rand:uniform(4), [a, b, v, <<"a">>]), random(D - 1)} || _ <- lists:seq(1, rand:uniform(3))]);
+        2 -> [random(D - 1) || _ <- lists:seq(1, rand:uniform(3))];
+        3 -> [random(D - 1) | random(D - 1)];
+        4 -> list_to_tuple([random(D - 1) || _ <- lists:seq(1, rand:uniform(3))]);
+        5 -> random(0)
+    end.
+
+a_handler_without_a_relay_does_nothing_test() ->
+    persistent_term:erase(?STATIC),
+    ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, 1)),
+    ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, nonsense)),
+    {ok, [], E} = engine(plan([counter(100, ?E, [])])),
+    dichroic_store:drop(persistent_term:get(?STATIC)),
+    ?assertEqual(ok, emit(E, ?E, #{}, #{})).
+
+%%% Streams, without relays: what the handler decides
+
+streamed(More, Limits, N) ->
+    {ok, [], E} = engine(plan([], #{<<"streams">> => [maps:merge(stream(9, ?E, [?V]), More)], <<"limits">> => Limits})),
+    %% The test stands in for every relay.
+    Me = self(),
+    Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_relay:names()],
+    [register(Name, P) || {Name, P} <- Relays],
+    [emit(E, ?E, #{v => I}, #{}) || I <- lists:seq(1, 10)],
+    dichroic_engine:streams_on(E),
+    [emit(E, ?E, #{v => I}, #{}) || I <- lists:seq(1, N)],
+    dichroic_engine:streams_off(E),
+    [emit(E, ?E, #{v => I}, #{}) || I <- lists:seq(1, 10)],
+    {Frames, _} = flush(1, E),
+    [begin P ! stop, receive {P, stopped} -> ok end end || {_, P} <- Relays],
+    Frames.
+
+forward(To) -> receive stop -> To ! {self(), stopped}; M -> To ! M, forward(To) end.
+
+rows() -> receive {row, _, _, _} = R -> [R | rows()] after 0 -> [] end.
+
+rows_are_sent_only_while_somebody_wants_them_test() ->
+    _ = streamed(#{}, #{}, 100),
+    Rows = rows(),
+    ?assertEqual(lists:seq(1, 100), lists:sort([V || {row, _, _, [V]} <- Rows])),
+    ?assert(lists:all(fun({row, _, T, _}) -> abs(T - erlang:system_time(nanosecond)) < 60000000000 end, Rows)).
+
+without_credit_a_row_is_dropped_and_counted_test() ->
+    Shards = length(dichroic_relay:names()),
+    Frames = streamed(#{}, #{<<"credit">> => 10 * Shards}, 1000),
+    Rows = length(rows()),
+    ?assert(Rows =< 10 * Shards),
+    ?assertEqual(1000, Rows + account(Frames, 2, [9, 4])).
+
+beyond_the_rate_a_row_is_dropped_and_counted_test() ->
+    Frames = streamed(#{}, #{<<"rows_per_s">> => 50}, 1000),
+    Rows = length(rows()),
+    ?assert(Rows =< 100),
+    ?assertEqual(1000, Rows + account(Frames, 2, [9, 5])).
+
+a_sample_is_about_its_share_and_conditions_come_first_test() ->
+    _ = streamed(#{<<"sample">> => 0.25, <<"keep">> => [[<<"gt">>, ?V, 4000]]}, #{}, 12000),
+    Rows = rows(),
+    ?assert(abs(length(Rows) - 2000) < 250),
+    ?assert(lists:all(fun({row, _, _, [V]}) -> V > 4000 end, Rows)).

@@ -1,0 +1,135 @@
+%% @doc What the tests share: plans in short words, the telemetry to test with, a relay to start and stop.
+-module(support).
+
+-export([telemetry/0, counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
+         total/3, socket_path/0, start_relay/1, stop_relay/0, wait/1, wait/2, account/3, seed/0, title/1]).
+
+-include("../../src/dichroic.hrl").
+
+%% @doc The real library where TELEMETRY_EBIN points to it, else the stand-in; started.
+telemetry() ->
+    case os:getenv("TELEMETRY_EBIN") of
+        Ebin when is_list(Ebin), Ebin =/= "" ->
+            true = code:add_patha(Ebin),
+            case code:which(telemetry_handler_table) of
+                non_existing -> error({no_telemetry_in, Ebin});
+                _ -> ok
+            end,
+            [reload(M, Ebin) || M <- [telemetry, telemetry_app]];
+        _ ->
+            case application:load(telemetry) of
+                ok -> ok;
+                {error, {already_loaded, _}} -> ok;
+                {error, _} -> {ok, [App]} = file:consult(filename:join(here(), "telemetry.app")), application:load(App)
+            end
+    end,
+    {ok, _} = application:ensure_all_started(telemetry),
+    ok.
+
+reload(M, Ebin) ->
+    case lists:prefix(filename:absname(Ebin), filename:absname(to_list(code:which(M)))) andalso code:is_loaded(M) of
+        {file, File} -> case lists:prefix(Ebin, to_list(File)) of true -> ok; false -> load(M, Ebin) end;
+        _ -> load(M, Ebin)
+    end.
+
+load(M, Ebin) ->
+    code:purge(M), code:delete(M), code:purge(M),
+    {module, M} = code:load_abs(filename:join(Ebin, atom_to_list(M))).
+
+to_list(L) when is_list(L) -> L;
+to_list(_) -> "".
+
+here() -> filename:join([filename:dirname(?FILE)]).
+
+%%% Plans
+
+names(Event) -> [atom_to_binary(A) || A <- Event].
+meas(K) -> [<<"measurements">>, [K]].
+meta(Path) when is_list(Path) -> [<<"metadata">>, Path];
+meta(K) -> meta([K]).
+
+counter(Key, Event, Labels) ->
+    #{<<"key">> => Key, <<"type">> => <<"counter">>, <<"event">> => names(Event), <<"labels">> => Labels}.
+
+sum(Key, Event, Value, Labels) ->
+    (counter(Key, Event, Labels))#{<<"type">> := <<"sum">>, <<"value">> => Value}.
+
+stream(Schema, Event, Columns) ->
+    #{<<"schema">> => Schema, <<"kind">> => <<"event">>, <<"event">> => names(Event), <<"columns">> => Columns}.
+
+plan(Aggregates) -> plan(Aggregates, #{}).
+plan(Aggregates, More) ->
+    maps:merge(#{<<"generation">> => 1, <<"flush_ms">> => 20, <<"aggregates">> => Aggregates, <<"streams">> => []}, More).
+
+%%% An engine without a relay around it; the calling process owns the tables
+
+engine(Plan) ->
+    Static = dichroic_store:make(erlang:system_time(nanosecond)),
+    persistent_term:put(?STATIC, Static),
+    dichroic_engine:plan(Plan, dichroic_engine:new(Static)).
+
+%% As telemetry would call the handler.
+emit(Engine, Event, Measurements, Metadata) ->
+    {_, Slot} = lists:keyfind(Event, 1, dichroic_engine:events(Engine)),
+    ok = dichroic_handler:handle(Event, Measurements, Metadata, Slot).
+
+%% What a collector would hold after the flush: {Frames, Rows by {Key, Labels}, Engine}
+flush(N, Engine) -> flush(N, N - 1, 0, Engine).
+flush(N, Ponged, Now, Engine) ->
+    {Frames, Engine1} = dichroic_engine:flush(N, Ponged, Now, 262144, Engine),
+    %% Through the bytes, so that every test is one of the codec too.
+    [{ok, F, <<>>} = dichroic_wire:decode(iolist_to_binary(dichroic_wire:encode(F)), 262144) || F <- Frames],
+    {Frames, Engine1}.
+
+%% The last row of a series in frames that define it.
+total(Frames, Key, Labels) ->
+    Ids = [Id || {define, series, Ds} <- Frames, {Id, #{<<"key">> := K, <<"labels">> := L}} <- Ds, K =:= Key, L =:= Labels],
+    case [R || {Type, _, Rows} <- Frames, Type =:= numbers orelse Type =:= histograms, R <- Rows, lists:member(element(1, R), Ids)] of
+        [] -> none;
+        Rows -> list_to_tuple(tl(tuple_to_list(lists:last(Rows))))
+    end.
+
+account(Frames, Key, Labels) -> case total(Frames, Key, Labels) of none -> 0; {N, 0.0} -> N end.
+
+%%% A whole relay
+
+socket_path() -> filename:join("/tmp", "dichroic-test-" ++ os:getpid() ++ "-" ++
+                               integer_to_list(erlang:unique_integer([positive])) ++ ".sock").
+
+start_relay(Path) ->
+    ok = telemetry(),
+    case Path of
+        {tcp, _, _} -> application:set_env(dichroic, socket, Path);
+        _ -> os:putenv("DICHROIC_SOCKET", Path)
+    end,
+    {ok, _} = application:ensure_all_started(dichroic),
+    ok.
+
+stop_relay() ->
+    Level = maps:get(level, logger:get_primary_config()),
+    ok = logger:set_primary_config(level, critical),
+    _ = application:stop(dichroic),
+    ok = logger:set_primary_config(level, Level),
+    os:unsetenv("DICHROIC_SOCKET"),
+    application:unset_env(dichroic, socket),
+    ok.
+
+wait(Fun) -> wait(Fun, 10000).
+wait(Fun, Ms) when Ms > 0 ->
+    case try Fun() catch _:_ -> false end of
+        false -> receive after 5 -> wait(Fun, Ms - 5) end;
+        Answer -> Answer
+    end;
+wait(_, _) -> error(waited_in_vain).
+
+%% For loops of random input: the seed is shown when the test fails, and can be given again.
+seed() ->
+    Seed = case os:getenv("SEED") of
+        S when is_list(S), S =/= "" -> list_to_integer(S);
+        _ -> erlang:unique_integer([positive]) + erlang:system_time()
+    end,
+    _ = rand:seed(exsss, Seed),
+    Seed.
+
+%% @doc A term as the name of its test.
+title(Term) -> lists:flatten(io_lib:format("~0tp", [Term])).
