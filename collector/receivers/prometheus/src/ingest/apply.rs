@@ -103,9 +103,13 @@ impl Writer<'_> {
             }
             FamilyKind::Summary => {
                 self.quantiles.clear();
-                let parts = self.memory.parts_of(point).iter();
+                let parts = self
+                    .memory
+                    .bounds_of(point)
+                    .iter()
+                    .zip(self.memory.parts_of(point));
                 self.quantiles
-                    .extend(parts.filter_map(|&(q, line)| Some((q, self.memory.value(line)?))));
+                    .extend(parts.filter_map(|(&q, &line)| Some((q, self.memory.value(line)?))));
                 let summary = SummaryPoint {
                     count: self.memory.value(point.main).map_or(Ok(0), whole)?,
                     sum: number(self.memory.value(point.sum).unwrap_or(0.0)),
@@ -126,7 +130,7 @@ impl Writer<'_> {
     fn fill_counts(&mut self, point: &Point) -> Result<(), DropReason> {
         self.counts.clear();
         let mut below = 0;
-        for &(_, line) in self.memory.parts_of(point) {
+        for &line in self.memory.parts_of(point) {
             let count = whole(self.memory.value(line).unwrap_or(f64::NAN))?;
             self.counts
                 .push(count.checked_sub(below).ok_or(DropReason::Buckets)?);
@@ -148,18 +152,11 @@ impl Writer<'_> {
         }
     }
 
-    /// The newest of its lines' own times, or that of the scrape.
+    /// The own time of its value, or of its last part; else that of the scrape.
     fn time(&self, point: &Point) -> UnixNanos {
-        if !self.moment.honor_timestamps {
-            return self.moment.scraped;
-        }
-        let line = self
-            .memory
-            .parts_of(point)
-            .last()
-            .map_or(point.main, |(_, line)| *line);
-        match self.memory.lines.get(line as usize).map(|line| line.time) {
-            Some(time) if time != NO_TIME => u64::try_from(time).unwrap_or(0),
+        let line = self.memory.parts_of(point).last().copied().unwrap_or(point.main);
+        match self.memory.time(line) {
+            time if time != NO_TIME && self.moment.honor_timestamps => u64::try_from(time).unwrap_or(0),
             _ => self.moment.scraped,
         }
     }

@@ -12,16 +12,12 @@ pub(super) const NONE: u32 = u32::MAX;
 /// A sample without a time of its own.
 pub(super) const NO_TIME: i64 = i64::MIN;
 
-/// One sample line, in the order of the page.
+/// One sample line, in the order of the page. There are as many as samples, so it is small.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
     /// Of `name{...}` as it stands.
     pub fp: Fingerprint,
     pub value: f64,
-    /// Nanoseconds since the epoch, or [`NO_TIME`].
-    pub time: i64,
-    /// The replay that last met it.
-    pub seen: u32,
 }
 
 /// Lines that are one data point: a number, or the parts of a histogram or summary.
@@ -37,8 +33,10 @@ pub(super) struct Point {
     pub sum: u32,
     /// The line that tells when it began.
     pub created: u32,
-    /// First of its buckets or quantiles in [`Memory::parts`], ascending by bound, and how many they are.
-    pub parts: (u32, u32),
+    /// The list of its bounds or quantiles in [`Memory::bounds`], or [`NONE`].
+    pub bounds: u32,
+    /// The line of the first of them in [`Memory::parts`]; the others follow.
+    pub parts: u32,
     /// Whether the last bucket is that of +Inf.
     pub closed: bool,
     /// Lines it is made of.
@@ -61,19 +59,23 @@ impl Point {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub lines: Vec<Line>,
-    /// Lines by fingerprint, for pages whose order changes.
+    /// The lines' own times, [`NO_TIME`] for those without; empty if no line has one.
+    pub times: Vec<i64>,
+    /// A bit per line: whether the replay under way has met it.
+    pub met: Vec<u64>,
+    /// Lines by fingerprint, for pages whose order may change.
     pub index: HashTable<u32>,
     pub points: Vec<Point>,
-    /// Lines of buckets and quantiles, with their bounds.
-    pub parts: Vec<(f64, u32)>,
+    /// Lines of buckets and quantiles.
+    pub parts: Vec<u32>,
+    /// Distinct lists of bounds or quantiles, ascending.
+    pub bounds: Vec<Box<[f64]>>,
     /// Over all lines that begin with `#`.
     pub comments: u64,
     pub openmetrics: bool,
     /// Whether a replay may stand for a parse: not if a series was refused (there may be room now) or a sample carries what
     /// only the parser reads.
     pub replayable: bool,
-    /// The number of the replay under way.
-    pub turn: u32,
 }
 
 impl Memory {
@@ -83,18 +85,42 @@ impl Memory {
             .copied()
     }
 
-    pub fn insert(&mut self, line: Line) -> u32 {
+    pub fn insert(&mut self, line: Line, time: Option<i64>) -> u32 {
         let at = self.lines.len() as u32;
         self.lines.push(line);
+        if time.is_some() || !self.times.is_empty() {
+            self.times.resize(self.lines.len(), NO_TIME);
+            self.set_time(at, time.unwrap_or(NO_TIME));
+        }
         let lines = &self.lines;
         self.index
             .insert_unique(line.fp.low, at, |&line| lines[line as usize].fp.low);
         at
     }
 
-    pub fn parts_of(&self, point: &Point) -> &[(f64, u32)] {
-        let (first, count) = point.parts;
-        &self.parts[first as usize..(first + count) as usize]
+    pub fn time(&self, line: u32) -> i64 {
+        self.times.get(line as usize).copied().unwrap_or(NO_TIME)
+    }
+
+    pub fn set_time(&mut self, line: u32, time: i64) {
+        if time != NO_TIME && self.times.is_empty() {
+            self.times.resize(self.lines.len(), NO_TIME);
+        }
+        if let Some(place) = self.times.get_mut(line as usize) {
+            *place = time;
+        }
+    }
+
+    pub fn bounds_of(&self, point: &Point) -> &[f64] {
+        self.bounds
+            .get(point.bounds as usize)
+            .map_or(&[], |bounds| bounds)
+    }
+
+    /// The lines of its buckets or quantiles, in the order of [`Memory::bounds_of`].
+    pub fn parts_of(&self, point: &Point) -> &[u32] {
+        let (first, count) = (point.parts as usize, self.bounds_of(point).len());
+        &self.parts[first..first + count]
     }
 
     /// The value of a line, if there is one.

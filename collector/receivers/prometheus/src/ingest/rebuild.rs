@@ -26,6 +26,7 @@ pub(super) struct Build<'a> {
     /// Samples whose series the page had shown before.
     pub duplicates: u64,
     key: Vec<u8>,
+    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -74,6 +75,7 @@ impl<'a> Reader<'a> {
             fingerprints,
             duplicates: 0,
             key: Vec::new(),
+            labels: Vec::new(),
         };
         let comments = Comments {
             rest: body,
@@ -192,26 +194,20 @@ fn check_labels(sample: &Sample<'_>, limits: &PageLimits, body: &[u8]) -> Result
 impl<'a> Build<'a> {
     fn add(&mut self, sample: Sample<'a>) {
         let fp = self.fingerprints.of(sample.series.raw);
-        let time = sample.timestamp_ns.unwrap_or(NO_TIME);
         if let Some(before) = self.memory.find(fp) {
-            // A replay takes each series once, so a page with repeats is always parsed.
-            (self.duplicates, self.memory.replayable) = (self.duplicates + 1, false);
-            let line = &mut self.memory.lines[before as usize];
-            if time > line.time {
-                (line.value, line.time) = (sample.value, time);
-            }
-            return;
+            return self.repeat(before, &sample);
         }
         // What stands behind the value is only read by the parser; text with times alone is replayed by it line by line.
         let replayable =
             sample.exemplar.is_none() && (sample.timestamp_ns.is_none() || !self.memory.openmetrics);
         self.memory.replayable &= replayable;
-        let line = self.memory.insert(Line {
-            fp,
-            value: sample.value,
-            time,
-            seen: 0,
-        });
+        let line = self.memory.insert(
+            Line {
+                fp,
+                value: sample.value,
+            },
+            sample.timestamp_ns,
+        );
         let key = self.key_of(&sample);
         let draft = match self.by_key.get(&key) {
             Some(&draft) => &mut self.drafts[draft as usize],
@@ -224,14 +220,27 @@ impl<'a> Build<'a> {
         draft.take(&sample, line);
     }
 
+    /// A series that the page showed before: the later time counts, else the first. A replay takes each series once, so
+    /// such a page is always parsed.
+    fn repeat(&mut self, line: u32, sample: &Sample<'a>) {
+        self.duplicates += 1;
+        self.memory.replayable = false;
+        let time = sample.timestamp_ns.unwrap_or(NO_TIME);
+        if time > self.memory.time(line) {
+            self.memory.set_time(line, time);
+            self.memory.lines[line as usize].value = sample.value;
+        }
+    }
+
     /// The point a sample belongs to: family and labels, without the label that tells parts apart and without empty ones.
     fn key_of(&mut self, sample: &Sample<'a>) -> Fingerprint {
-        let mut labels = labels_of(sample);
-        labels.sort_unstable();
+        self.labels.clear();
+        self.labels.extend(labels_of(sample));
+        self.labels.sort_unstable();
         self.key.clear();
         self.key.push(sample.kind as u8);
         self.key.extend_from_slice(sample.family.0.as_bytes());
-        for (name, value) in &labels {
+        for (name, value) in &self.labels {
             for text in [name, value] {
                 self.key.push(0xff); // no UTF-8 text has this byte
                 self.key.extend_from_slice(text.as_bytes());
@@ -242,8 +251,9 @@ impl<'a> Build<'a> {
 
     /// Gives every point its fingerprint, after the last sample.
     pub(super) fn identify(&mut self) -> FoldSet<Fingerprint> {
+        let mut lists = FoldMap::default();
         for draft in &mut self.drafts {
-            draft.finish(&mut self.memory.parts, self.fingerprints);
+            draft.finish(&mut self.memory, &mut lists, self.fingerprints);
         }
         self.drafts.iter().map(|draft| draft.point.fp).collect()
     }
@@ -279,22 +289,23 @@ impl<'a> Build<'a> {
     /// What is remembered of the page.
     pub(super) fn remember(mut self) -> Memory {
         self.memory.points = self.drafts.into_iter().map(|draft| draft.point).collect();
+        if self.memory.openmetrics {
+            // Its order must not change, so nothing is ever looked up.
+            self.memory.index = hashbrown::HashTable::new();
+        }
         self.memory
     }
 }
 
 /// The labels that identify a sample's point.
-fn labels_of<'a>(sample: &Sample<'a>) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+fn labels_of<'a>(sample: &Sample<'a>) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
     let part = sample.kind.part_label(sample.role);
     let labels = sample
         .series
         .labels
         .into_iter()
-        .filter(|(name, _)| Some(name.0) != part);
-    labels
-        .filter(|(_, value)| !value.0.is_empty())
-        .map(|(name, value)| (name.decode(), value.decode()))
-        .collect()
+        .filter(move |(name, value)| Some(name.0) != part && !value.0.is_empty());
+    labels.map(|(name, value)| (name.decode(), value.decode()))
 }
 
 fn owned(exemplar: &crate::parse::Exemplar<'_>) -> Exemplar {
@@ -323,7 +334,8 @@ impl<'a> Draft<'a> {
             main: NONE,
             sum: NONE,
             created: NONE,
-            parts: (0, 0),
+            bounds: NONE,
+            parts: 0,
             closed: false,
             samples: 0,
         };
@@ -360,22 +372,42 @@ impl<'a> Draft<'a> {
     }
 
     /// Sorts the parts, and lets the fingerprint speak for the bounds too: other bounds are another series.
-    fn finish(&mut self, parts: &mut Vec<(f64, u32)>, fingerprints: &Fingerprinter) {
+    fn finish(
+        &mut self,
+        memory: &mut Memory,
+        lists: &mut FoldMap<Vec<u8>, u32>,
+        fingerprints: &Fingerprinter,
+    ) {
+        if self.parts.is_empty() {
+            return;
+        }
         self.parts.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.parts.dedup_by(|later, kept| later.0 == kept.0);
         self.point.closed = self
             .parts
             .last()
             .is_some_and(|(bound, _)| *bound == f64::INFINITY);
-        self.point.parts = (parts.len() as u32, self.parts.len() as u32);
-        parts.extend_from_slice(&self.parts);
+        self.point.parts = memory.parts.len() as u32;
+        memory.parts.extend(self.parts.iter().map(|(_, line)| *line));
+        let mut bytes: Vec<u8> = self
+            .parts
+            .iter()
+            .flat_map(|(bound, _)| bound.to_bits().to_le_bytes())
+            .collect();
+        self.point.bounds = match lists.get(&bytes) {
+            Some(&list) => list,
+            None => {
+                let list = memory.bounds.len() as u32;
+                memory
+                    .bounds
+                    .push(self.parts.iter().map(|(bound, _)| *bound).collect());
+                lists.insert(bytes.clone(), list);
+                list
+            }
+        };
         if self.point.is_histogram() {
-            let mut bytes = Vec::with_capacity(16 + self.parts.len() * 8);
             bytes.extend_from_slice(&self.key.low.to_le_bytes());
             bytes.extend_from_slice(&self.key.high.to_le_bytes());
-            self.parts
-                .iter()
-                .for_each(|(bound, _)| bytes.extend_from_slice(&bound.to_bits().to_le_bytes()));
             self.point.fp = fingerprints.of(&bytes);
         }
     }
@@ -400,9 +432,7 @@ impl<'a> Draft<'a> {
             _ => self.sample.family.decode(),
         };
         let help = family.help.decode();
-        let attributes = labels_of(&self.sample)
-            .into_iter()
-            .map(|(name, value)| (name, AttributeValue::Str(value)));
+        let attributes = labels_of(&self.sample).map(|(name, value)| (name, AttributeValue::Str(value)));
         let def = SeriesDef {
             source,
             scope: &Scope::default(),

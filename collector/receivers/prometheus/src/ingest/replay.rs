@@ -57,7 +57,8 @@ impl<'m, 'a> Replay<'m, 'a> {
         if !memory.replayable || memory.openmetrics != (format != Format::Text) {
             return None;
         }
-        memory.turn = memory.turn.wrapping_add(1);
+        memory.met.clear();
+        memory.met.resize(memory.lines.len().div_ceil(64), 0);
         let parser = Parser::new(body, format);
         Some(Self {
             memory,
@@ -158,13 +159,17 @@ impl<'m, 'a> Replay<'m, 'a> {
 
     #[inline]
     fn note(&mut self, value: f64, time: i64) {
-        let turn = self.memory.turn;
-        let Some(line) = self.memory.lines.get_mut(self.next) else {
+        let (at, memory) = (self.next, &mut *self.memory);
+        let (Some(line), Some(met)) = (memory.lines.get_mut(at), memory.met.get_mut(at / 64)) else {
             return;
         };
-        self.repeated |= line.seen == turn;
+        line.value = value;
+        self.repeated |= *met & (1 << (at % 64)) != 0;
+        *met |= 1 << (at % 64);
+        if time != NO_TIME || !memory.times.is_empty() {
+            memory.set_time(at as u32, time);
+        }
         self.met += 1;
-        (line.value, line.time, line.seen) = (value, time, turn);
         self.next += 1;
     }
 }
@@ -180,14 +185,14 @@ fn allowed(memory: &Memory, point: &Point) -> bool {
         FamilyKind::Info => main == Some(1.0),
         FamilyKind::StateSet => main == Some(0.0) || main == Some(1.0),
         FamilyKind::Summary => {
-            let negative = |&(_, line): &(f64, u32)| memory.value(line).is_some_and(|value| value < 0.0);
+            let negative = |&line: &u32| memory.value(line).is_some_and(|value| value < 0.0);
             count_like(point.main) && count_like(point.sum) && !parts.iter().any(negative)
         }
         FamilyKind::Histogram | FamilyKind::GaugeHistogram => {
-            let counts = || parts.iter().filter_map(|&(_, line)| memory.value(line));
+            let counts = || parts.iter().filter_map(|&line| memory.value(line));
             let rising = counts().is_sorted() && counts().all(|count| count >= 0.0);
             let total = counts().next_back();
-            let negative_bounds = parts.first().is_some_and(|(bound, _)| *bound < 0.0);
+            let negative_bounds = memory.bounds_of(point).first().is_some_and(|bound| *bound < 0.0);
             let any_sum = point.kind == FamilyKind::GaugeHistogram && negative_bounds;
             let sum = memory.value(point.sum);
             rising
