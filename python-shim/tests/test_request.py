@@ -108,14 +108,14 @@ def test_a_named_socket_is_the_only_place_and_otherwise_the_list_is_probed(monke
     assert socket_paths() == ["/x.sock"]
     monkeypatch.delenv("DICHROIC_SOCKET")
     monkeypatch.setattr(_address, "_is_ours", lambda directory: True)
-    private = f"/tmp/dichroic-{os.getuid()}/dichroic.sock"
+    private = f"/tmp/dichroic-{os.geteuid()}/dichroic.sock"
     assert socket_paths() == ["/run/dichroic/dichroic.sock", "/run/user/1/dichroic.sock", private]
 
 
 def test_a_directory_of_somebody_else_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert _address._is_ours(str(tmp_path))
     assert _address._is_ours(str(tmp_path / "absent"))
-    monkeypatch.setattr("os.getuid", lambda: os.stat(tmp_path).st_uid + 12_345)
+    monkeypatch.setattr("os.geteuid", lambda: os.stat(tmp_path).st_uid + 12_345)
     monkeypatch.setattr("os.lstat", lambda path: type("Stat", (), {"st_uid": 77})())
     assert not _address._is_ours(str(tmp_path))
 

@@ -88,7 +88,7 @@ def socket_paths() -> list[str]:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         paths.append(os.path.join(runtime, "dichroic.sock"))
-    private = f"/tmp/dichroic-{os.getuid()}"
+    private = f"/tmp/dichroic-{os.geteuid()}"
     if _is_ours(private):
         paths.append(os.path.join(private, "dichroic.sock"))
     return paths
@@ -97,6 +97,6 @@ def socket_paths() -> list[str]:
 def _is_ours(directory: str) -> bool:
     """Anyone may create a name in /tmp: a directory of somebody else's is no place to find our collector."""
     try:
-        return os.lstat(directory).st_uid in (0, os.getuid())
+        return os.lstat(directory).st_uid in (0, os.geteuid())
     except OSError:
         return True  # it is not there: let the connection attempt say so

@@ -1,0 +1,69 @@
+"""When and whether a subscription comes back: full jitter under a doubling ceiling, from the start again after rows."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dichroic import ConnectionLost, DichroicError, Gap, ProtocolError, ShuttingDown, TooSlow, Unauthorised
+from dichroic._protocol import Stream
+from dichroic._recovery import Recovery
+from dichroic._request import Request
+
+
+class Highest(random.Random):
+    """Draws the ceiling itself."""
+
+    def uniform(self, a: float, b: float) -> float:
+        assert a == 0.0, "full jitter begins at zero"
+        return b
+
+
+def recovery(reconnect: bool = True, connections: int = 1) -> tuple[Recovery, Stream]:
+    stream = Stream(Request(("**",)))
+    stream.connections = connections
+    return Recovery(stream, reconnect, Highest()), stream
+
+
+def test_the_ceiling_doubles_up_to_five_seconds_and_starts_over_after_rows() -> None:
+    subject, stream = recovery()
+    lost = ConnectionLost("gone")
+    assert [subject.delay(lost) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    stream.rows_since_connect = 1
+    assert subject.delay(lost) == 0.1
+
+
+def test_the_collectors_own_delay_wins() -> None:
+    subject, _ = recovery()
+    assert subject.delay(ShuttingDown("later", retry_ms=60_000)) == 60.0
+
+
+FINAL: list[tuple[DichroicError, bool, int]] = [
+    (ConnectionLost("no reconnect wanted"), False, 1),
+    (ConnectionLost("never connected"), True, 0),
+    (Unauthorised("token"), True, 1),
+]
+
+
+@pytest.mark.parametrize(("error", "reconnect", "connections"), FINAL)
+def test_some_errors_end_a_subscription(error: DichroicError, reconnect: bool, connections: int) -> None:
+    subject, _ = recovery(reconnect, connections)
+    with pytest.raises(type(error)):
+        subject.delay(error)
+
+
+def test_a_second_violation_in_a_row_is_final_and_rows_between_forgive() -> None:
+    subject, stream = recovery()
+    subject.delay(ProtocolError("first"))
+    stream.rows_since_connect = 1
+    subject.delay(ProtocolError("first again"))
+    stream.rows_since_connect = 0
+    with pytest.raises(ProtocolError, match="second"):
+        subject.delay(ProtocolError("second"))
+
+
+def test_being_too_slow_is_a_gap() -> None:
+    subject, stream = recovery()
+    subject.delay(TooSlow("slow"))
+    assert list(stream.items) == [Gap(None, "slow")]
