@@ -1,0 +1,51 @@
+//! Limits and times of the exporter, each named with its unit. The defaults are those of the wire specification.
+
+use std::time::Duration;
+
+/// What the daemon decides for all subscribers.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Program and version, as HELLO names them.
+    pub agent: String,
+    /// Subscribers at once, of every kind and transport.
+    pub subscribers: usize,
+    /// Largest body that a subscriber may send, in bytes, as HELLO announces it.
+    pub max_frame: u32,
+    /// Rows held for a subscriber that names no `buffer`.
+    pub buffer_rows: usize,
+    /// Bytes held for one subscriber, whatever its `buffer` says.
+    pub buffer_bytes: usize,
+    /// Series of one metric subscription; more end it, with words.
+    pub series: usize,
+    /// Shortest time between two looks at the store for one metric subscription; a shorter `every_ms` becomes this.
+    pub min_every: Duration,
+    /// Rows of a frame that is put together here.
+    pub batch_rows: usize,
+    /// How long rows wait to be put together.
+    pub batch_delay: Duration,
+    /// Silence after which a PING is sent.
+    pub ping_after: Duration,
+    /// How long a subscriber may take nothing at all while something waits for it.
+    pub stall: Duration,
+    /// How long a GOODBYE and what stands before it may take to be written.
+    pub farewell: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            agent: concat!("dichroic/", env!("CARGO_PKG_VERSION")).to_owned(),
+            subscribers: dichroic_wire::limits::SUBSCRIBERS,
+            max_frame: dichroic_wire::limits::BODY_BYTES_DEFAULT,
+            buffer_rows: 8_192,
+            buffer_bytes: 16 << 20,
+            series: 100_000,
+            min_every: Duration::from_millis(100),
+            batch_rows: 256,
+            batch_delay: Duration::from_millis(5),
+            ping_after: Duration::from_secs(15),
+            stall: Duration::from_secs(300),
+            farewell: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Rows, gaps and greetings as a subscriber wants them: frames, lines of JSON, or server-sent events.
+//!
+//! Sans-I/O: everything is appended to a buffer. The frames of one connection share its ids; a definition stands before the first
+//! frame that uses it.
+
+use crate::dictionary::{Id, Ids};
+use crate::json;
+use crate::ring::{Gap, Rows};
+use dichroic_model::{AttributeValue, Attributes, EventKind, EventSchema, Source};
+use dichroic_wire::define::{self, DefineKind, DefineWriter};
+use dichroic_wire::frame::Header;
+use dichroic_wire::plan::StreamKind;
+use dichroic_wire::{
+    CollectorHello, Events, EventsBuilder, EventsScratch, FrameType, GapReason, Goodbye, Map, Ping, Value,
+    events, limits,
+};
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+/// One subscriber's encoder.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    /// The framing of the wire.
+    Frames(Box<Frames>),
+    /// One JSON object a line, or an event of `text/event-stream` each.
+    Json(Box<Json>),
+}
+
+impl Encoder {
+    pub fn frames(max_frame: u32) -> Self {
+        Encoder::Frames(Box::new(Frames {
+            max_frame,
+            schemas: Ids::new(limits::SCHEMAS),
+            sources: Ids::new(limits::SOURCES),
+            scratch: EventsScratch::default(),
+        }))
+    }
+
+    pub fn json(sse: bool, epoch: u64) -> Self {
+        Encoder::Json(Box::new(Json {
+            sse,
+            epoch,
+            scratch: EventsScratch::default(),
+            columns: HashMap::new(),
+        }))
+    }
+
+    pub fn hello(&mut self, out: &mut Vec<u8>, hello: &CollectorHello) {
+        match self {
+            Encoder::Frames(_) => written(hello.to_hello().write(out)),
+            Encoder::Json(json) => json.object(out, "hello", |out| json::hello(out, hello)),
+        }
+    }
+
+    /// Appends rows; returns how many were too large for any frame of this subscriber, each told by a gap in its place.
+    pub fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> u64 {
+        match self {
+            Encoder::Frames(frames) => frames.rows(out, rows),
+            Encoder::Json(json) => json.rows(out, rows),
+        }
+    }
+
+    pub fn gap(&mut self, out: &mut Vec<u8>, gap: &Gap) {
+        let reason = GapReason::from_code(gap.reason as u8);
+        match self {
+            Encoder::Frames(frames) => {
+                let schema = match &gap.schema {
+                    Some(schema) => frames.schema(out, schema),
+                    None => 0,
+                };
+                let lost = gap.lost;
+                dichroic_wire::Gap { schema, reason, lost }.write(out);
+            }
+            Encoder::Json(json) => {
+                let name = gap.schema.as_ref().map(|schema| schema.name.as_str());
+                json.object(out, "gap", |out| json::gap(out, name, reason, gap.lost));
+            }
+        }
+    }
+
+    /// Shows that the connection lives. Lines of JSON have nothing for it.
+    pub fn alive(&mut self, out: &mut Vec<u8>, token: u64) {
+        match self {
+            Encoder::Frames(_) => Ping(token).write(out),
+            Encoder::Json(json) if json.sse => out.extend_from_slice(b": heartbeat\n\n"),
+            Encoder::Json(_) => {}
+        }
+    }
+
+    pub fn goodbye(&mut self, out: &mut Vec<u8>, goodbye: &Goodbye) {
+        match self {
+            Encoder::Frames(_) => written(goodbye.write(out)),
+            Encoder::Json(json) => {
+                json.object(out, "goodbye", |out| {
+                    json::goodbye(out, goodbye.code.code(), &goodbye.words);
+                });
+            }
+        }
+    }
+}
+
+/// What this crate asks the codec to write fits the format: it was built within its limits.
+pub(crate) fn written(result: dichroic_wire::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "a frame could not be written; this is a defect");
+    }
+}
+
+/// The framing.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub max_frame: u32,
+    schemas: Ids,
+    sources: Ids,
+    scratch: EventsScratch,
+}
+
+impl Frames {
+    fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> u64 {
+        let schema = self.schema(out, rows.schema());
+        let source = self.source(out, rows.source());
+        if rows.is_whole() && rows.body().len() <= self.max_frame as usize {
+            forward(out, rows, schema, source);
+            return 0;
+        }
+        self.part(out, rows, schema, source)
+    }
+
+    /// Rows of a body that cannot be forwarded as it is: a range of it, or one that is too large for this subscriber.
+    fn part(&mut self, out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) -> u64 {
+        let Frames {
+            max_frame, scratch, ..
+        } = self;
+        let events = match Events::decode(rows.body(), scratch) {
+            Ok(events) => events,
+            Err(error) => return unreadable(out, rows, schema, &error),
+        };
+        let mut builder = match EventsBuilder::new(schema, source, events.columns() - 1, *max_frame) {
+            Ok(builder) => builder,
+            Err(error) => return unreadable(out, rows, schema, &error),
+        };
+        let mut too_large = 0;
+        let (mut first, mut next) = (rows.from, rows.from);
+        while next < rows.to {
+            let had = builder.rows();
+            let appended = builder.append(&events, (next..rows.to).map(|row| row as usize));
+            next += (builder.rows() - had) as u32;
+            if appended.is_err() || next < rows.to {
+                written(builder.finish(rows.position(first), out).map(drop));
+            }
+            if appended.is_err() {
+                too_large += 1;
+                next += 1;
+                lost_one(out, schema);
+            }
+            if builder.rows() == 0 {
+                first = next;
+            }
+        }
+        if builder.rows() > 0 {
+            written(builder.finish(rows.position(first), out).map(drop));
+        }
+        too_large
+    }
+
+    /// The id of a schema on this connection, defined if it was not.
+    fn schema(&mut self, out: &mut Vec<u8>, schema: &EventSchema) -> u32 {
+        match self.schemas.id(schema.id) {
+            Id::Known(id) => id,
+            Id::New { id, forget } => {
+                forget_first(out, DefineKind::Schema, id, forget);
+                written(define::write_one(
+                    out,
+                    DefineKind::Schema,
+                    id,
+                    &schema_map(schema),
+                ));
+                id
+            }
+        }
+    }
+
+    /// The id of a source on this connection, defined if it was not.
+    pub fn source(&mut self, out: &mut Vec<u8>, source: &Source) -> u32 {
+        match self.sources.id(source.id.0) {
+            Id::Known(id) => id,
+            Id::New { id, forget } => {
+                forget_first(out, DefineKind::Source, id, forget);
+                let start = out.len();
+                let whole = define::write_one(out, DefineKind::Source, id, &source_map(source, true));
+                if whole.is_err() || out.len() - start > self.max_frame as usize {
+                    // A resource that fits no frame of the subscriber is left out rather than the source.
+                    out.truncate(start);
+                    written(define::write_one(
+                        out,
+                        DefineKind::Source,
+                        id,
+                        &source_map(source, false),
+                    ));
+                }
+                id
+            }
+        }
+    }
+}
+
+/// The body goes out as it came in; only the ids of the connection and the position are written over.
+fn forward(out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) {
+    let body = rows.body();
+    let header = Header {
+        length: body.len() as u32,
+        frame_type: FrameType::Events,
+    };
+    let start = out.len();
+    out.reserve(limits::HEADER_BYTES + body.len());
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(body);
+    let header = events::EventsHeader {
+        schema,
+        source,
+        position: rows.position(rows.from),
+    };
+    written(events::patch_header(&mut out[start..], header));
+}
+
+fn lost_one(out: &mut Vec<u8>, schema: u32) {
+    let gap = dichroic_wire::Gap {
+        schema,
+        reason: GapReason::RowTooLarge,
+        lost: Some(1),
+    };
+    gap.write(out);
+}
+
+/// A receiver let a body through that the codec does not take: its rows are lost, and told.
+fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire::Error) -> u64 {
+    tracing::error!(%error, schema = %rows.schema().name, "a batch cannot be read; this is a defect");
+    let lost = rows.len() as u64;
+    let gap = dichroic_wire::Gap {
+        schema,
+        reason: GapReason::RowTooLarge,
+        lost: Some(lost),
+    };
+    gap.write(out);
+    lost
+}
+
+fn forget_first(out: &mut Vec<u8>, kind: DefineKind, id: u32, forget: bool) {
+    if forget {
+        let mut writer = DefineWriter::begin(out, kind, limits::BODY_BYTES_BEFORE_HELLO);
+        written(writer.forget(id).map(drop));
+        written(writer.finish());
+    }
+}
+
+fn schema_map(schema: &EventSchema) -> Map {
+    let kind = match schema.kind {
+        EventKind::Event => StreamKind::Event,
+        EventKind::Log => StreamKind::Log,
+    };
+    define::Schema {
+        name: schema.name.clone(),
+        kind,
+        measurements: schema.measurements.clone(),
+        metadata: schema.metadata.clone(),
+    }
+    .to_map()
+}
+
+fn source_map(source: &Source, with_resource: bool) -> Map {
+    let resource = if with_resource {
+        attribute_map(&source.spec.resource)
+    } else {
+        Map::new()
+    };
+    define::Source {
+        name: source.name().to_owned(),
+        runtime: source.spec.runtime.as_str().to_owned(),
+        resource,
+    }
+    .to_map()
+}
+
+/// Attributes as a map of the wire; names it cannot hold are left out.
+pub(crate) fn attribute_map(attributes: &Attributes) -> Map {
+    let fits = |name: &str| (1..=limits::KEY_BYTES).contains(&name.len());
+    attributes
+        .iter()
+        .filter(|(name, _)| fits(name))
+        .map(|(name, value)| (name.to_owned(), attribute_value(value)))
+        .collect()
+}
+
+fn attribute_value(value: AttributeValue<'_>) -> Value {
+    match value {
+        AttributeValue::Null => Value::Null,
+        AttributeValue::Bool(flag) => Value::Bool(flag),
+        AttributeValue::Int(int) => Value::Int(int),
+        AttributeValue::Float(float) => Value::Float(float),
+        AttributeValue::Str(text) => Value::cut(&text, limits::STRING_BYTES),
+    }
+}
+
+/// JSON, a line or a server-sent event each.
+#[derive(Debug)]
+pub(crate) struct Json {
+    sse: bool,
+    epoch: u64,
+    scratch: EventsScratch,
+    columns: HashMap<u32, Arc<json::Columns>>,
+}
+
+impl Json {
+    fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> u64 {
+        let schema = rows.schema();
+        let columns = self
+            .columns
+            .entry(schema.id)
+            .or_insert_with(|| Arc::new(json::Columns::from(&**schema)))
+            .clone();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let kind = schema.kind.as_str();
+        let lost = match Events::decode(rows.body(), &mut scratch) {
+            Ok(events) => {
+                for row in rows.from..rows.to {
+                    self.begin(out, kind, Some(rows.position(row)));
+                    json::row(out, &columns, rows.source().name(), &events, row as usize);
+                    self.end(out);
+                }
+                0
+            }
+            Err(error) => {
+                tracing::error!(%error, schema = %schema.name, "a batch cannot be read; this is a defect");
+                let lost = rows.len() as u64;
+                self.object(out, "gap", |out| {
+                    json::gap(out, Some(&schema.name), GapReason::RowTooLarge, Some(lost));
+                });
+                lost
+            }
+        };
+        self.scratch = scratch;
+        lost
+    }
+
+    /// One object, framed.
+    pub fn object(&self, out: &mut Vec<u8>, kind: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.begin(out, kind, None);
+        write(out);
+        self.end(out);
+    }
+
+    /// The id of a server-sent event is the cursor behind it: from this row's position on, one row was consumed.
+    fn begin(&self, out: &mut Vec<u8>, kind: &str, position: Option<u64>) {
+        if self.sse {
+            let _ = writeln!(out, "event: {kind}");
+            if let Some(position) = position {
+                let _ = writeln!(out, "id: {},{position},1", self.epoch);
+            }
+            out.extend_from_slice(b"data: ");
+        }
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.sse { b"\n\n" } else { b"\n" });
+    }
+}

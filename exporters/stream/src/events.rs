@@ -1,0 +1,347 @@
+//! The feed of an event or log subscription: batches from the store through the filter into the ring, and out of it.
+
+use crate::account::Account;
+use crate::config::Config;
+use crate::encode::Encoder;
+use crate::filter::{Filter, Selection};
+use crate::outgoing::Outgoing;
+use crate::request::Request;
+use crate::ring::{Gap, Held, Next, Pushed, Ring, Rows, Selected};
+use crate::session::Refusal;
+use dichroic_model::{Batch, EventSchema, GapReason, Source};
+use dichroic_pipeline::{StreamItem, Subscription};
+use dichroic_wire::{Events, EventsBuilder, EventsScratch, GoodbyeCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Whole batches of at most this many rows are put together with their neighbours when the subscriber is behind: a frame costs
+/// its reader more than so few rows do.
+const SMALL: u32 = 32;
+
+/// Where a resumed subscription begins.
+#[derive(Debug, Default, Clone, Copy)]
+struct Skip {
+    /// Rows before this position.
+    before: u64,
+    /// Then this many wanted rows.
+    rows: u64,
+}
+
+/// Rows being put together. They are of one schema and source and follow each other in the subscription.
+struct Open {
+    schema: Arc<EventSchema>,
+    source: Arc<Source>,
+    builder: EventsBuilder,
+    positions: Vec<u64>,
+    since: Instant,
+}
+
+/// One subscription to rows.
+pub(crate) struct EventFeed {
+    pub subscription: Subscription,
+    ring: Ring,
+    filter: Filter,
+    scratch: EventsScratch,
+    rows_wanted: Vec<u32>,
+    open: Option<Open>,
+    skip: Skip,
+    account: Account,
+    max_frame: u32,
+    batch_rows: usize,
+    batch_delay: Duration,
+}
+
+impl EventFeed {
+    /// `resumed` says whether the cursor of the request was found: only then does it say what to skip.
+    pub fn new(
+        subscription: Subscription,
+        request: &Request,
+        resumed: bool,
+        account: Account,
+        max_frame: u32,
+        config: &Config,
+    ) -> Self {
+        let skip = match request.cursor {
+            Some(cursor) if resumed => Skip {
+                before: cursor.position,
+                rows: cursor.rows.into(),
+            },
+            _ => Skip::default(),
+        };
+        EventFeed {
+            subscription,
+            ring: Ring::new(request.buffer, config.buffer_bytes, request.on_full),
+            filter: request.filter.clone(),
+            scratch: EventsScratch::default(),
+            rows_wanted: Vec::new(),
+            open: None,
+            skip,
+            account,
+            max_frame,
+            batch_rows: config.batch_rows,
+            batch_delay: config.batch_delay,
+        }
+    }
+
+    /// When rows that wait to be put together must go.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.since + self.batch_delay)
+    }
+
+    /// Whether nothing waits here.
+    pub fn is_drained(&self) -> bool {
+        self.ring.is_empty() && self.open.is_none() && self.subscription.items.is_empty()
+    }
+
+    /// Rows whose last byte was written.
+    pub fn sent(&self, rows: u64) {
+        if rows > 0 {
+            self.account.sent(rows);
+        }
+    }
+
+    /// Moves what waits into the buffer while it has room, and puts an end to waiting for company that has lasted long enough.
+    pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
+        self.drain(out, encoder);
+        if self.ring.is_empty() && out.has_room() && self.deadline().is_some_and(|deadline| deadline <= now) {
+            // With an empty ring and room in the buffer it cannot be refused.
+            let _ = self.close(out, encoder);
+        }
+    }
+
+    fn drain(&mut self, out: &mut Outgoing, encoder: &mut Encoder) {
+        while out.has_room() {
+            match self.ring.pop() {
+                Some(Next::Rows(rows)) => self.encode(&rows, out, encoder),
+                Some(Next::Gap(gap)) => encoder.gap(&mut out.bytes, &gap),
+                None => return,
+            }
+        }
+    }
+
+    /// Puts a loss where the stream stands.
+    pub fn gap(&mut self, gap: Gap) {
+        self.ring.push_gap(gap);
+    }
+
+    /// Takes what the store sent. An error ends the subscription.
+    pub fn accept(
+        &mut self,
+        item: StreamItem,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), Refusal> {
+        let lost = self.subscription.take_lost();
+        if lost > 0 {
+            self.lost_in_lane(lost, out, encoder)?;
+        }
+        match item {
+            StreamItem::Batch(batch) => self.batch(batch, out, encoder),
+            StreamItem::Gap {
+                schema, reason, lost, ..
+            } => {
+                self.close(out, encoder)?;
+                self.ring.push_gap(Gap { schema, reason, lost });
+                Ok(())
+            }
+        }
+    }
+
+    /// The thread was too busy to take batches in time. With a filter nobody knows how many of the lost rows were wanted.
+    fn lost_in_lane(&mut self, lost: u64, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+        self.close(out, encoder)?;
+        self.account.lost(lost);
+        self.ring.push_gap(Gap {
+            schema: None,
+            reason: GapReason::Slow,
+            lost: self.filter.is_open().then_some(lost),
+        });
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: Arc<Batch>, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+        let from = self.skip.before.saturating_sub(batch.position);
+        let from = from.min(batch.rows.into()) as u32;
+        let behind = !self.ring.is_empty() || !out.is_empty();
+        if self.filter.is_open() && !(behind && batch.rows <= SMALL) {
+            return self.whole(batch, from, out, encoder);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = match Events::decode(&batch.body, &mut scratch) {
+            Ok(events) => self.parts(&batch, from, &events, out, encoder),
+            // Let through by a receiver, so it is a defect: the encoder says so and tells the subscriber.
+            Err(_) => self.whole(batch, from, out, encoder),
+        };
+        self.scratch = scratch;
+        result
+    }
+
+    fn whole(
+        &mut self,
+        batch: Arc<Batch>,
+        from: u32,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), Refusal> {
+        self.close(out, encoder)?;
+        let from = from + self.skip(u64::from(batch.rows - from)) as u32;
+        let to = batch.rows;
+        if from == to {
+            return Ok(());
+        }
+        let held = Held::Shared(batch);
+        self.account.offered(u64::from(to - from));
+        self.give(Rows { held, from, to }, out, encoder)
+    }
+
+    /// Takes as many of `rows` as are still to be skipped.
+    fn skip(&mut self, rows: u64) -> u64 {
+        let skipped = self.skip.rows.min(rows);
+        self.skip.rows -= skipped;
+        skipped
+    }
+
+    /// Some rows of a batch, or all of a small one.
+    fn parts(
+        &mut self,
+        batch: &Arc<Batch>,
+        from: u32,
+        events: &Events<'_>,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), Refusal> {
+        let mut rows = std::mem::take(&mut self.rows_wanted);
+        rows.clear();
+        let all = match self.filter.select(&batch.schema, batch.position, events) {
+            Selection::All => {
+                rows.extend(0..batch.rows);
+                true
+            }
+            Selection::Some(some) => {
+                rows.extend_from_slice(some);
+                false
+            }
+        };
+        let result = if all && batch.rows > SMALL {
+            self.whole(batch.clone(), from, out, encoder)
+        } else {
+            rows.retain(|row| *row >= from);
+            let skipped = self.skip(rows.len() as u64) as usize;
+            self.account.offered((rows.len() - skipped) as u64);
+            self.gather(batch, &rows[skipped..], events, out, encoder)
+        };
+        self.rows_wanted = rows;
+        result
+    }
+
+    fn gather(
+        &mut self,
+        batch: &Arc<Batch>,
+        mut rows: &[u32],
+        events: &Events<'_>,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), Refusal> {
+        while !rows.is_empty() {
+            let other = |open: &Open| open.schema.id != batch.schema.id || open.source.id != batch.source.id;
+            if self.open.as_ref().is_some_and(other) {
+                self.close(out, encoder)?;
+            }
+            if self.open.is_none() {
+                self.open = Some(self.start(batch, events)?);
+            }
+            let Some(open) = &mut self.open else { break };
+            let had = open.builder.rows();
+            let room = self.batch_rows.saturating_sub(had);
+            let appended = open
+                .builder
+                .append(events, rows.iter().take(room).map(|row| *row as usize));
+            let added = open.builder.rows() - had;
+            open.positions
+                .extend(rows[..added].iter().map(|row| batch.position + u64::from(*row)));
+            rows = &rows[added..];
+            let full = open.builder.rows() >= self.batch_rows;
+            if appended.is_err() {
+                // Too large for any frame of this subscriber.
+                rows = &rows[1..];
+                self.close(out, encoder)?;
+                self.account.dropped(1);
+                self.ring.push_gap(Gap {
+                    schema: Some(batch.schema.clone()),
+                    reason: GapReason::RowTooLarge,
+                    lost: Some(1),
+                });
+            } else if full || !rows.is_empty() {
+                self.close(out, encoder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, batch: &Arc<Batch>, events: &Events<'_>) -> Result<Open, Refusal> {
+        // Ids and position are written over when the frame goes out.
+        let builder = EventsBuilder::new(0, 0, events.columns() - 1, self.max_frame)
+            .map_err(|error| Refusal::new(GoodbyeCode::Internal, 0, error.to_string()))?;
+        Ok(Open {
+            schema: batch.schema.clone(),
+            source: batch.source.clone(),
+            builder,
+            positions: Vec::new(),
+            since: Instant::now(),
+        })
+    }
+
+    /// Rows put together so far go on their way.
+    fn close(&mut self, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let mut frame = Vec::new();
+        let rows = open.builder.finish(0, &mut frame).unwrap_or(0);
+        if rows == 0 {
+            return Ok(());
+        }
+        let selected = Selected {
+            schema: open.schema,
+            source: open.source,
+            frame: frame.into(),
+            positions: open.positions.into(),
+        };
+        let held = Held::Selected(Arc::new(selected));
+        let to = rows as u32;
+        self.give(Rows { held, from: 0, to }, out, encoder)
+    }
+
+    /// Rows go straight to the buffer when nothing is before them, else into the ring.
+    fn give(&mut self, rows: Rows, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+        self.drain(out, encoder);
+        if self.ring.is_empty() && out.has_room() {
+            self.encode(&rows, out, encoder);
+            return Ok(());
+        }
+        match self.ring.push(rows) {
+            Pushed::Held { dropped: 0 } => Ok(()),
+            Pushed::Held { dropped } => {
+                self.account.dropped(dropped);
+                Ok(())
+            }
+            Pushed::Full => Err(Refusal::new(
+                GoodbyeCode::Slow,
+                0,
+                format!(
+                    "too slow: {} rows wait and the buffer holds no more; read faster, or ask for a larger buffer",
+                    self.ring.rows()
+                ),
+            )),
+        }
+    }
+
+    fn encode(&self, rows: &Rows, out: &mut Outgoing, encoder: &mut Encoder) {
+        let too_large = encoder.rows(&mut out.bytes, rows);
+        if too_large > 0 {
+            self.account.dropped(too_large);
+        }
+        out.mark(rows.len() as u64 - too_large);
+    }
+}

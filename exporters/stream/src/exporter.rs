@@ -1,0 +1,312 @@
+//! The exporter: opens subscriptions in the store and serves them. Made once by the daemon, on its export thread.
+
+use crate::account::Account;
+use crate::config::Config;
+use crate::encode::Encoder;
+use crate::events::EventFeed;
+use crate::outgoing::Outgoing;
+use crate::points::PointFeed;
+use crate::registry::{Format, Place, Registry, SubscriberInfo};
+use crate::request::Request;
+use crate::ring::Gap;
+use crate::session::{Feed, Peer, Refusal, Session, shutting_down};
+use dichroic_model::{EventKind, GapReason, UnixNanos};
+use dichroic_pipeline::{Busy, Handle, Hop, Subscription, Wanted};
+use dichroic_wire::hello::{Cursor, SubscribeKind};
+use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
+
+/// Comes back soon: nothing is wrong with what was asked.
+const RETRY_MS: u32 = 1_000;
+
+/// Serves subscribers. Cheap to clone; all clones are one exporter.
+#[derive(Clone)]
+pub struct Exporter(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub handle: Handle,
+    pub config: Config,
+    pub registry: Arc<Registry>,
+}
+
+/// A subscription that is open, and what its HELLO says.
+pub(crate) struct Opened {
+    pub feed: Feed,
+    pub hello: CollectorHello,
+    pub place: Place,
+}
+
+/// Who asks, and how it is spoken to.
+pub(crate) struct Who {
+    pub agent: String,
+    pub format: Format,
+    pub max_frame: u32,
+}
+
+impl Exporter {
+    /// An exporter over the store behind `handle`.
+    pub fn new(handle: Handle, config: Config) -> Self {
+        let registry = Arc::new(Registry::new(config.subscribers));
+        Exporter(Arc::new(Shared {
+            handle,
+            config,
+            registry,
+        }))
+    }
+
+    /// Serves a connection whose HELLO was read and whose sender may subscribe (peer credentials or token were checked).
+    /// `leftover` is what was read behind the HELLO. Returns when the connection is over; a refusal is told by GOODBYE.
+    pub async fn serve_subscriber<IO>(&self, mut io: IO, hello: &Hello, leftover: &[u8])
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shared = &*self.0;
+        let opened = match SubscriberHello::read(hello) {
+            Ok(hello) => self.open_socket(&hello).await.map(|opened| (opened, hello)),
+            Err(error) => {
+                let code = error.goodbye_code().unwrap_or(GoodbyeCode::Malformed);
+                Err(Refusal::new(code, 0, error.to_string()))
+            }
+        };
+        let (opened, asked) = match opened {
+            Ok(opened) => opened,
+            Err(Refusal(goodbye)) => {
+                tracing::debug!(code = ?goodbye.code, words = goodbye.words, "subscriber refused");
+                let mut out = Vec::new();
+                crate::encode::written(goodbye.write(&mut out));
+                let farewell = async {
+                    io.write_all(&out).await?;
+                    io.shutdown().await
+                };
+                let _ = tokio::time::timeout(shared.config.farewell, farewell).await;
+                return;
+            }
+        };
+        let (reader, writer) = split(io);
+        let session = Session {
+            reader,
+            writer,
+            peer: Some(Peer::new(shared.config.max_frame, leftover)),
+            feed: opened.feed,
+            encoder: Encoder::frames(asked.max_frame),
+            out: Outgoing::default(),
+            config: &shared.config,
+            stop: shared.registry.stopping(),
+        };
+        let end = session.run(&opened.hello).await;
+        tracing::debug!(agent = asked.agent, ?end, "subscriber left");
+        drop(opened.place);
+    }
+
+    async fn open_socket(&self, hello: &SubscriberHello) -> Result<Opened, Refusal> {
+        let who = Who {
+            agent: hello.agent.clone(),
+            format: Format::Socket,
+            max_frame: hello.max_frame,
+        };
+        let request = hello
+            .subscribe
+            .as_ref()
+            .map(|asked| Request::check(asked, &self.0.config));
+        match request.transpose() {
+            Ok(request) => self.0.open(who, request).await,
+            Err(bad) => Err(Refusal::new(GoodbyeCode::BadRequest, 0, bad.to_string())),
+        }
+    }
+
+    /// Everyone subscribed at present, in order of arrival, with their counts.
+    pub fn subscribers(&self) -> Vec<SubscriberInfo> {
+        self.0.registry.list()
+    }
+
+    /// Ends all subscriptions: what waits goes out, then GOODBYE 7. Returns when all are gone, or `false` at the deadline.
+    /// New subscribers are refused from here on.
+    pub async fn shutdown(&self, deadline: Duration) -> bool {
+        tokio::time::timeout(deadline, self.0.registry.stop())
+            .await
+            .is_ok()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// Opens what was asked for; `None` only greets.
+    pub async fn open(&self, who: Who, request: Option<Request>) -> Result<Opened, Refusal> {
+        if *self.registry.stopping().borrow() {
+            return Err(shutting_down());
+        }
+        let place = self
+            .registry
+            .admit(info(&who, request.as_ref()))
+            .ok_or_else(too_many)?;
+        match request {
+            None => self.greet(place).await,
+            Some(request) if request.kind == SubscribeKind::Metric => {
+                self.open_points(&who, request, place).await
+            }
+            Some(request) => self.open_rows(&who, request, place).await,
+        }
+    }
+
+    async fn greet(&self, place: Place) -> Result<Opened, Refusal> {
+        let asked = self
+            .handle
+            .ask(|store| (store.epoch(), store.next_position(EventKind::Event)));
+        let (epoch, position) = asked.await.map_err(busy)?;
+        Ok(Opened {
+            feed: Feed::Nothing,
+            hello: self.hello(epoch, position, false),
+            place,
+        })
+    }
+
+    async fn open_rows(&self, who: &Who, request: Request, place: Place) -> Result<Opened, Refusal> {
+        let now = now();
+        let replay = |replay: Duration| now.saturating_sub(replay.as_nanos() as u64);
+        let wanted = Wanted {
+            kind: match request.kind {
+                SubscribeKind::Log => EventKind::Log,
+                _ => EventKind::Event,
+            },
+            patterns: request.patterns.clone(),
+            replay_from: request.replay.map(replay),
+            resume_from: None,
+        };
+        let cursor = request.cursor;
+        let asked = self
+            .handle
+            .ask(move |store| subscribe(store, wanted, cursor))
+            .await;
+        let Answer {
+            epoch,
+            hop,
+            restarted,
+            subscription,
+        } = asked.map_err(busy)?;
+        let subscription = subscription.ok_or_else(too_many)?;
+        let resumed = cursor.is_some() && !restarted && subscription.resumed;
+        let hello = self.hello(epoch, subscription.position, resumed);
+        let account = Account::new(place.hop.clone(), hop);
+        let mut feed = EventFeed::new(
+            subscription,
+            &request,
+            resumed,
+            account,
+            who.max_frame,
+            &self.config,
+        );
+        if cursor.is_some() && !resumed {
+            feed.gap(Gap {
+                schema: None,
+                reason: if restarted {
+                    GapReason::CollectorRestarted
+                } else {
+                    GapReason::BeyondReplay
+                },
+                lost: None,
+            });
+        }
+        Ok(Opened {
+            feed: Feed::Events(Box::new(feed)),
+            hello,
+            place,
+        })
+    }
+
+    async fn open_points(&self, who: &Who, request: Request, place: Place) -> Result<Opened, Refusal> {
+        let asked = self
+            .handle
+            .ask(|store| (store.epoch(), store.ledger_mut().hop("stream.points")));
+        let (epoch, hop) = asked.await.map_err(busy)?;
+        let account = Account::new(place.hop.clone(), hop);
+        let feed = PointFeed::new(
+            self.handle.clone(),
+            request,
+            account,
+            who.max_frame,
+            self.config.series,
+        );
+        Ok(Opened {
+            feed: Feed::Points(Box::new(feed)),
+            hello: self.hello(epoch, 0, false),
+            place,
+        })
+    }
+
+    fn hello(&self, epoch: UnixNanos, position: u64, resumed: bool) -> CollectorHello {
+        CollectorHello {
+            agent: self.config.agent.clone(),
+            epoch: epoch as i64,
+            max_frame: self.config.max_frame,
+            position: Some(position),
+            resumed: Some(resumed),
+        }
+    }
+}
+
+struct Answer {
+    epoch: UnixNanos,
+    hop: Arc<Hop>,
+    restarted: bool,
+    subscription: Option<Subscription>,
+}
+
+/// Runs on the ingest thread. A cursor of another epoch is of another collector: all that this one holds is new to the subscriber.
+fn subscribe(store: &mut dichroic_pipeline::Store, mut wanted: Wanted, cursor: Option<Cursor>) -> Answer {
+    let epoch = store.epoch();
+    let restarted = cursor.is_some_and(|cursor| cursor.epoch != epoch as i64);
+    wanted.resume_from = cursor.map(|cursor| if restarted { 0 } else { cursor.position });
+    Answer {
+        epoch,
+        hop: store.ledger_mut().hop("stream"),
+        restarted,
+        subscription: store.subscribe(wanted),
+    }
+}
+
+fn info(who: &Who, request: Option<&Request>) -> SubscriberInfo {
+    let kind = match request.map(|request| request.kind) {
+        None => "",
+        Some(SubscribeKind::Event) => "event",
+        Some(SubscribeKind::Log) => "log",
+        Some(SubscribeKind::Metric) => "metric",
+    };
+    let patterns = request.map_or(Vec::new(), |request| {
+        request.patterns.iter().map(ToString::to_string).collect()
+    });
+    SubscriberInfo {
+        id: 0,
+        agent: dichroic_model::attributes::cut(&who.agent, 128).to_owned(),
+        format: who.format,
+        kind,
+        patterns,
+        since: now(),
+        offered: 0,
+        sent: 0,
+        dropped: 0,
+        queued: 0,
+    }
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(
+        GoodbyeCode::Limit,
+        5 * RETRY_MS,
+        "too many subscribers: as many as limits.subscribers allows are connected",
+    )
+}
+
+fn busy(busy: Busy) -> Refusal {
+    Refusal::new(GoodbyeCode::Limit, RETRY_MS, busy.to_string())
+}
+
+pub(crate) fn now() -> UnixNanos {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+}

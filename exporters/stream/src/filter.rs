@@ -1,0 +1,222 @@
+//! Which rows and series a subscriber gets: `where`, label by label, and `sample`.
+//!
+//! A label is a column by the name that its pack gave it (metadata first, then measurements; of logs also a key of
+//! `attributes`), and of series an attribute by its dotted or its page name, `job`, `instance` or `runtime`. Its value is
+//! rendered as text and one of the label's globs must match; every label must. An unknown label and a null match nothing.
+
+use dichroic_model::pattern::glob;
+use dichroic_model::{AttributeValue, EventSchema, names::sanitize};
+use dichroic_pipeline::SeriesMeta;
+use dichroic_wire::events::Column;
+use dichroic_wire::{Cell, Events};
+use std::collections::{BTreeMap, HashMap};
+
+/// The rows of a batch that are wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Selection<'f> {
+    /// All of them.
+    All,
+    /// These, ascending; maybe none.
+    Some(&'f [u32]),
+}
+
+/// A compiled `where` and `sample`, with what it learned about schemas.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    labels: Vec<(String, Vec<String>)>,
+    /// Rows whose hash is at or above this are not wanted; `None` takes all.
+    sample: Option<u64>,
+    /// By schema id: the column of each label. A stream sees at most as many schemas as the store has.
+    columns: HashMap<u32, Vec<Option<Place>>>,
+    rows: Vec<u32>,
+    verdicts: Vec<Option<bool>>,
+}
+
+/// Where a label's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Column(usize),
+    /// In the map of this column.
+    In(usize),
+}
+
+impl Filter {
+    /// A filter of globs by label; `sample` is a share above 0 and at most 1.
+    pub fn new(labels: &BTreeMap<String, Vec<String>>, sample: Option<f64>) -> Self {
+        // `as` saturates, so that a share just below 1 cannot wrap.
+        let threshold = |share: f64| (share * 18_446_744_073_709_551_616.0) as u64;
+        Filter {
+            labels: labels
+                .iter()
+                .map(|(label, globs)| (label.clone(), globs.clone()))
+                .collect(),
+            sample: sample.filter(|share| *share < 1.0).map(threshold),
+            ..Filter::default()
+        }
+    }
+
+    /// Whether everything passes.
+    pub fn is_open(&self) -> bool {
+        self.labels.is_empty() && self.sample.is_none()
+    }
+
+    /// The wanted rows of a batch at `position`. Which rows a sample takes depends on their position alone, so that a cursor
+    /// means the same rows when it comes back.
+    pub fn select(&mut self, schema: &EventSchema, position: u64, events: &Events<'_>) -> Selection<'_> {
+        if self.is_open() {
+            return Selection::All;
+        }
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
+        rows.extend(0..events.rows() as u32);
+        if let Some(threshold) = self.sample {
+            rows.retain(|row| spread(position + u64::from(*row)) < threshold);
+        }
+        if !self.labels.is_empty() {
+            self.places(schema);
+            let places = &self.columns[&schema.id];
+            for ((label, globs), place) in self.labels.iter().zip(places) {
+                match place {
+                    None => rows.clear(),
+                    Some(Place::Column(column)) => {
+                        keep(&mut rows, events, *column, globs, &mut self.verdicts)
+                    }
+                    Some(Place::In(column)) => keep_in(&mut rows, events, *column, label, globs),
+                }
+            }
+        }
+        self.rows = rows;
+        if self.rows.len() == events.rows() {
+            Selection::All
+        } else {
+            Selection::Some(&self.rows)
+        }
+    }
+
+    fn places(&mut self, schema: &EventSchema) {
+        let labels = &self.labels;
+        self.columns.entry(schema.id).or_insert_with(|| {
+            let of = |(label, _): &(String, Vec<String>)| place(schema, label);
+            labels.iter().map(of).collect()
+        });
+    }
+
+    /// Whether a series is wanted. Samples are of rows: they do not apply.
+    pub fn wants_series(&self, meta: &SeriesMeta) -> bool {
+        self.labels.iter().all(|(label, globs)| {
+            label_of(meta, label).is_some_and(|value| globs.iter().any(|pattern| glob(pattern, &value)))
+        })
+    }
+}
+
+fn place(schema: &EventSchema, label: &str) -> Option<Place> {
+    let before = 1 + schema.measurements.len();
+    let metadata = |name: &str| schema.metadata.iter().position(|known| known == name);
+    metadata(label)
+        .map(|at| Place::Column(before + at))
+        .or_else(|| {
+            let at = schema.measurements.iter().position(|(name, _)| name == label)?;
+            Some(Place::Column(1 + at))
+        })
+        .or_else(|| {
+            let log = schema.kind == dichroic_model::EventKind::Log;
+            let at = metadata("attributes").filter(|_| log)?;
+            Some(Place::In(before + at))
+        })
+}
+
+fn keep(
+    rows: &mut Vec<u32>,
+    events: &Events<'_>,
+    column: usize,
+    globs: &[String],
+    verdicts: &mut Vec<Option<bool>>,
+) {
+    if column >= events.columns() {
+        return rows.clear();
+    }
+    match events.column(column) {
+        Column::Absent => rows.clear(),
+        Column::Reference(references) => {
+            // Each string is looked at once, however many rows have it.
+            verdicts.clear();
+            verdicts.resize(events.strings(), None);
+            rows.retain(|row| {
+                let reference = i16::from_le_bytes(references[*row as usize]);
+                match usize::try_from(reference) {
+                    Ok(at) => {
+                        *verdicts[at].get_or_insert_with(|| matches(globs, Cell::Str(events.string(at))))
+                    }
+                    Err(_) => matches(globs, events.resolve(reference)),
+                }
+            });
+        }
+        _ => rows.retain(|row| matches(globs, events.cell(*row as usize, column))),
+    }
+}
+
+fn keep_in(rows: &mut Vec<u32>, events: &Events<'_>, column: usize, label: &str, globs: &[String]) {
+    if column >= events.columns() {
+        return rows.clear();
+    }
+    rows.retain(|row| match events.cell(*row as usize, column) {
+        Cell::Map(map) => map.get(label).is_some_and(|cell| matches(globs, cell)),
+        _ => false,
+    });
+}
+
+fn matches(globs: &[String], cell: Cell<'_>) -> bool {
+    with_text(cell, |text| globs.iter().any(|pattern| glob(pattern, text)))
+}
+
+/// Hands over a cell as a label would show it; `false` for null.
+fn with_text(cell: Cell<'_>, look: impl FnOnce(&str) -> bool) -> bool {
+    match cell {
+        Cell::Null => false,
+        Cell::Bool(true) => look("true"),
+        Cell::Bool(false) => look("false"),
+        Cell::Int(int) => look(itoa::Buffer::new().format(int)),
+        Cell::Float(float) => look(&float.to_string()),
+        Cell::Str(text) => look(text),
+        Cell::CutStr { kept, .. } => look(kept),
+        other => {
+            let mut out = Vec::new();
+            crate::json::value(&mut out, other);
+            let text = String::from_utf8_lossy(&out);
+            look(text.trim_matches('"'))
+        }
+    }
+}
+
+/// A label of a series as text.
+fn label_of(meta: &SeriesMeta, label: &str) -> Option<String> {
+    let shown = |value: AttributeValue<'_>| match value {
+        AttributeValue::Null => None,
+        value => Some(value.render().into_owned()),
+    };
+    if let Some(value) = meta.attributes.get(label) {
+        return shown(value);
+    }
+    if let Some((_, value)) = meta
+        .attributes
+        .iter()
+        .find(|(name, _)| sanitize(name, false) == label)
+    {
+        return shown(value);
+    }
+    let spec = &meta.source.spec;
+    match label {
+        "job" => Some(spec.job.clone()).filter(|job| !job.is_empty()),
+        "instance" => Some(spec.instance.clone()).filter(|instance| !instance.is_empty()),
+        "runtime" => Some(spec.runtime.as_str().to_owned()),
+        _ => spec.labels.get(label).and_then(shown),
+    }
+}
+
+/// Spreads positions evenly over all of u64 (the finisher of SplitMix64).
+fn spread(position: u64) -> u64 {
+    let mut z = position.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

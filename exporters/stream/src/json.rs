@@ -1,0 +1,422 @@
+//! Events, logs, points and gaps as JSON, one object each: the lines of `ndjson`, the data of `sse`, and `tap --format json`.
+//!
+//! Integers are written exactly, floats in the shortest form that reads back the same; a float that is not finite is the string
+//! `"NaN"`, `"Infinity"` or `"-Infinity"`. Bytes are lower-case hex, as OTLP's JSON writes trace ids. A string that the relay cut
+//! ends in `…`. Times are integers, nanoseconds since the Unix epoch.
+
+use dichroic_model::{EventKind, EventSchema};
+use dichroic_wire::define::{Buckets, Schema, SubscriberSeries};
+use dichroic_wire::plan::StreamKind;
+use dichroic_wire::{Bucket, Cell, CollectorHello, Events, GapReason, Side, Value};
+use std::io::Write;
+
+/// The keys of a schema, ready to be written.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    log: bool,
+    /// `{"type":"event","name":"…","time":`
+    head: Vec<u8>,
+    /// `"key":` of each column.
+    measurements: Vec<Vec<u8>>,
+    metadata: Vec<Vec<u8>>,
+}
+
+impl Columns {
+    fn new<'a>(
+        name: &str,
+        log: bool,
+        measurements: impl Iterator<Item = &'a str>,
+        metadata: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let mut head = Vec::new();
+        head.extend_from_slice(if log {
+            br#"{"type":"log","name":"#
+        } else {
+            br#"{"type":"event","name":"#
+        });
+        string(&mut head, name);
+        head.extend_from_slice(br#","time":"#);
+        let key = |name: &str| {
+            let mut out = Vec::new();
+            string(&mut out, name);
+            out.push(b':');
+            out
+        };
+        Columns {
+            log,
+            head,
+            measurements: measurements.map(key).collect(),
+            metadata: metadata.map(key).collect(),
+        }
+    }
+}
+
+impl From<&EventSchema> for Columns {
+    fn from(schema: &EventSchema) -> Self {
+        Columns::new(
+            &schema.name,
+            schema.kind == EventKind::Log,
+            schema.measurements.iter().map(|(name, _)| name.as_str()),
+            schema.metadata.iter().map(String::as_str),
+        )
+    }
+}
+
+impl From<&Schema> for Columns {
+    fn from(schema: &Schema) -> Self {
+        Columns::new(
+            &schema.name,
+            schema.kind == StreamKind::Log,
+            schema.measurements.iter().map(|(name, _)| name.as_str()),
+            schema.metadata.iter().map(String::as_str),
+        )
+    }
+}
+
+/// Writes a row: `{"type":"event","name":…,"time":…,"source":…,"measurements":{…},"metadata":{…}}`. Measurements that are null
+/// are left out, metadata that is null is not. A log has its columns (severity, body, …) beside its name instead.
+///
+/// # Panics
+/// When there is no such row.
+pub fn row(out: &mut Vec<u8>, columns: &Columns, source: &str, events: &Events<'_>, row: usize) {
+    let last = events.columns();
+    let cell = |column: usize| {
+        if column < last {
+            events.cell(row, column)
+        } else {
+            Cell::Null
+        }
+    };
+    out.extend_from_slice(&columns.head);
+    value(out, cell(0));
+    out.extend_from_slice(br#","source":"#);
+    string(out, source);
+    if columns.log {
+        for (at, key) in columns.metadata.iter().enumerate() {
+            out.push(b',');
+            out.extend_from_slice(key);
+            value(out, cell(1 + columns.measurements.len() + at));
+        }
+        out.push(b'}');
+        return;
+    }
+    out.extend_from_slice(br#","measurements":{"#);
+    let mut first = true;
+    for (at, key) in columns.measurements.iter().enumerate() {
+        let cell = cell(1 + at);
+        if cell != Cell::Null {
+            comma(out, &mut first);
+            out.extend_from_slice(key);
+            value(out, cell);
+        }
+    }
+    out.extend_from_slice(br#"},"metadata":{"#);
+    let mut first = true;
+    for (at, key) in columns.metadata.iter().enumerate() {
+        comma(out, &mut first);
+        out.extend_from_slice(key);
+        value(out, cell(1 + columns.measurements.len() + at));
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// The value of a point.
+#[derive(Debug, Clone, Copy)]
+pub enum PointValue<'a> {
+    /// `int + float`
+    Number(i64, f64),
+    /// A histogram's total.
+    Histogram {
+        /// `int + float`; a NaN when the sender keeps no sum.
+        sum: (i64, f64),
+        /// Ascending by side and index, none empty.
+        buckets: &'a [Bucket],
+    },
+}
+
+/// Writes a point: `{"type":"point","name":…,"kind":…,"time":…,"start":…,"source":…,"unit":…,"labels":{…},"value":…}`.
+///
+/// A histogram has, instead of `value`, `count`, `sum` (null when nobody keeps it) and its buckets: with bounds `bounds` and
+/// `counts` (one more, the last above all bounds, not accumulated), else `scale`, `zero`, and `positive` and `negative` as lists of
+/// [index, count], where bucket i is (b^i, b^(i+1)], b = 2^(2^-scale).
+pub fn point(out: &mut Vec<u8>, series: &SubscriberSeries, source: &str, time: i64, is: PointValue<'_>) {
+    out.extend_from_slice(br#"{"type":"point","name":"#);
+    string(out, &series.name);
+    out.extend_from_slice(br#","kind":"#);
+    string(out, &series.metric_type);
+    let _ = write!(out, r#","time":{time},"start":"#);
+    match series.start {
+        Some(start) => integer(out, start),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(br#","source":"#);
+    string(out, source);
+    out.extend_from_slice(br#","unit":"#);
+    string(out, series.unit.as_deref().unwrap_or(""));
+    out.extend_from_slice(br#","labels":"#);
+    map(
+        out,
+        series.labels.iter().map(|(key, value)| (key.as_str(), value)),
+        owned,
+    );
+    match is {
+        PointValue::Number(int, part) => {
+            out.extend_from_slice(br#","value":"#);
+            number(out, int, part);
+        }
+        PointValue::Histogram { sum, buckets } => histogram(out, series, sum, buckets),
+    }
+    out.push(b'}');
+}
+
+fn histogram(out: &mut Vec<u8>, series: &SubscriberSeries, sum: (i64, f64), buckets: &[Bucket]) {
+    let count = buckets.iter().fold(0u64, |n, b| n.saturating_add(b.count));
+    let _ = write!(out, r#","count":{count},"sum":"#);
+    if sum.1.is_nan() {
+        out.extend_from_slice(b"null");
+    } else {
+        number(out, sum.0, sum.1);
+    }
+    match &series.buckets {
+        Some(Buckets::Bounds(bounds)) => {
+            out.extend_from_slice(br#","bounds":["#);
+            list(out, bounds.iter(), |out, bound| float(out, *bound));
+            out.extend_from_slice(br#"],"counts":["#);
+            let at = |index: usize| {
+                buckets
+                    .iter()
+                    .find(|b| b.index as usize == index)
+                    .map_or(0, |b| b.count)
+            };
+            list(out, 0..=bounds.len(), |out, index| {
+                let _ = write!(out, "{}", at(index));
+            });
+            out.push(b']');
+        }
+        other => {
+            let scale = match other {
+                Some(Buckets::Scale(scale)) => *scale,
+                _ => 0,
+            };
+            let zero: u64 = buckets
+                .iter()
+                .filter(|b| b.side == Side::Zero)
+                .map(|b| b.count)
+                .sum();
+            let _ = write!(out, r#","scale":{scale},"zero":{zero}"#);
+            for (key, side) in [("positive", Side::Positive), ("negative", Side::Negative)] {
+                let _ = write!(out, r#","{key}":["#);
+                list(out, buckets.iter().filter(|b| b.side == side), |out, b| {
+                    let _ = write!(out, "[{},{}]", b.index, b.count);
+                });
+                out.push(b']');
+            }
+        }
+    }
+}
+
+/// Writes a counted loss: `{"type":"gap","reason":…,"lost":…,"name":…}`; `lost` is null when nobody knows, `name` when it is of all.
+pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Option<u64>) {
+    out.extend_from_slice(br#"{"type":"gap","reason":"#);
+    match reason {
+        GapReason::Slow => string(out, "slow"),
+        GapReason::BeyondReplay => string(out, "beyond replay"),
+        GapReason::CollectorRestarted => string(out, "collector restarted"),
+        GapReason::RelayOverload => string(out, "relay overload"),
+        GapReason::RateLimit => string(out, "rate limit"),
+        GapReason::RelayConnectionBroke => string(out, "relay connection broke"),
+        GapReason::RowTooLarge => string(out, "row too large"),
+        GapReason::Other(code) => string(out, &format!("reason {code}")),
+    }
+    out.extend_from_slice(br#","lost":"#);
+    match lost {
+        Some(lost) => drop(write!(out, "{lost}")),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(br#","name":"#);
+    match name {
+        Some(name) => string(out, name),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+}
+
+/// Writes what a collector says of itself: `{"type":"hello","agent":…,"epoch":…,"position":…,"resumed":…}`.
+pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
+    out.extend_from_slice(br#"{"type":"hello","agent":"#);
+    string(out, &hello.agent);
+    let _ = write!(out, r#","epoch":{},"position":"#, hello.epoch);
+    match hello.position {
+        Some(position) => drop(write!(out, "{position}")),
+        None => out.extend_from_slice(b"null"),
+    }
+    let _ = write!(out, r#","resumed":{}}}"#, hello.resumed.unwrap_or(false));
+}
+
+/// Writes an end with words: `{"type":"goodbye","code":…,"words":…}`.
+pub fn goodbye(out: &mut Vec<u8>, code: u16, words: &str) {
+    let _ = write!(out, r#"{{"type":"goodbye","code":{code},"words":"#);
+    string(out, words);
+    out.push(b'}');
+}
+
+/// Writes one value.
+pub fn value(out: &mut Vec<u8>, cell: Cell<'_>) {
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Bool(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
+        Cell::Int(int) => integer(out, int),
+        Cell::Float(value) => float(out, value),
+        Cell::Str(text) => string(out, text),
+        Cell::CutStr { kept, .. } => {
+            string(out, kept);
+            out.pop();
+            out.extend_from_slice("…\"".as_bytes());
+        }
+        Cell::Bytes(bytes) => hex(out, bytes),
+        Cell::List(items) => {
+            out.push(b'[');
+            list(out, items.iter(), value);
+            out.push(b']');
+        }
+        Cell::Map(entries) => map(out, entries.iter(), value),
+    }
+}
+
+fn owned(out: &mut Vec<u8>, item: &Value) {
+    match item {
+        Value::Null => value(out, Cell::Null),
+        Value::Bool(flag) => value(out, Cell::Bool(*flag)),
+        Value::Int(int) => integer(out, *int),
+        Value::Float(number) => float(out, *number),
+        Value::Str(text) => string(out, text),
+        Value::Cut { whole_len, kept } => value(
+            out,
+            Cell::CutStr {
+                whole_len: *whole_len,
+                kept,
+            },
+        ),
+        Value::Bytes(bytes) => hex(out, bytes),
+        Value::List(items) => {
+            out.push(b'[');
+            list(out, items.iter(), owned);
+            out.push(b']');
+        }
+        Value::Map(entries) => map(
+            out,
+            entries.iter().map(|(key, value)| (key.as_str(), value)),
+            owned,
+        ),
+    }
+}
+
+fn list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+    let mut first = true;
+    for item in items {
+        comma(out, &mut first);
+        write(out, item);
+    }
+}
+
+fn map<'a, T>(
+    out: &mut Vec<u8>,
+    entries: impl Iterator<Item = (&'a str, T)>,
+    write: impl Fn(&mut Vec<u8>, T),
+) {
+    out.push(b'{');
+    list(out, entries, |out, (key, item)| {
+        string(out, key);
+        out.push(b':');
+        write(out, item);
+    });
+    out.push(b'}');
+}
+
+fn comma(out: &mut Vec<u8>, first: &mut bool) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+}
+
+fn integer(out: &mut Vec<u8>, int: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(int).as_bytes());
+}
+
+fn float(out: &mut Vec<u8>, float: f64) {
+    if float.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(float).as_bytes());
+    } else if float.is_nan() {
+        out.extend_from_slice(br#""NaN""#);
+    } else if float > 0.0 {
+        out.extend_from_slice(br#""Infinity""#);
+    } else {
+        out.extend_from_slice(br#""-Infinity""#);
+    }
+}
+
+/// `int + part`: exact while there is no part; a float that came alone keeps its form, its sign of zero included.
+fn number(out: &mut Vec<u8>, int: i64, part: f64) {
+    if part == 0.0 && (int != 0 || part.is_sign_positive()) {
+        integer(out, int);
+    } else if int == 0 {
+        float(out, part);
+    } else {
+        float(out, int as f64 + part);
+    }
+}
+
+fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    for byte in bytes {
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    out.push(b'"');
+}
+
+/// Writes a string with what JSON asks to be escaped: quote, backslash and control characters. U+2028 and U+2029 too, which end a
+/// line for some readers of a stream of lines.
+pub fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = escape(out, special);
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | 0xe2)
+}
+
+/// Writes the first character of `text` and returns what comes after it.
+fn escape<'t>(out: &mut Vec<u8>, text: &'t [u8]) -> &'t [u8] {
+    let short = match text[0] {
+        b'"' => b"\\\"",
+        b'\\' => b"\\\\",
+        b'\n' => b"\\n",
+        b'\r' => b"\\r",
+        b'\t' => b"\\t",
+        0xe2 => {
+            match text.get(1..3) {
+                Some([0x80, 0xa8]) => out.extend_from_slice(b"\\u2028"),
+                Some([0x80, 0xa9]) => out.extend_from_slice(b"\\u2029"),
+                _ => {
+                    out.push(0xe2);
+                    return &text[1..];
+                }
+            }
+            return &text[3..];
+        }
+        control => {
+            let _ = write!(out, "\\u{control:04x}");
+            return &text[1..];
+        }
+    };
+    out.extend_from_slice(short);
+    &text[1..]
+}

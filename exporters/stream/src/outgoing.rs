@@ -1,0 +1,105 @@
+//! Bytes on their way to one subscriber, with marks that say how many rows have left when how many bytes have.
+
+use std::collections::VecDeque;
+
+/// Above this nothing more is encoded until something was written. One entry may overshoot it.
+const TARGET: usize = 64 << 10;
+/// A larger buffer is given back when it has been emptied.
+const KEEP: usize = 256 << 10;
+
+/// What is encoded and not yet written.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// Encoders append here.
+    pub bytes: Vec<u8>,
+    at: usize,
+    /// (end in `bytes`, rows of which that is the end)
+    marks: VecDeque<(usize, u64)>,
+}
+
+impl Outgoing {
+    /// What is to be written next.
+    pub fn pending(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// Whether more may be encoded.
+    pub fn has_room(&self) -> bool {
+        self.bytes.len() - self.at < TARGET
+    }
+
+    /// The last `rows` rows end here.
+    pub fn mark(&mut self, rows: u64) {
+        if rows > 0 {
+            self.marks.push_back((self.bytes.len(), rows));
+        }
+    }
+
+    /// Bytes were written; returns how many rows have thereby left.
+    pub fn written(&mut self, bytes: usize) -> u64 {
+        self.at += bytes;
+        let mut rows = 0;
+        while let Some((end, marked)) = self.marks.front().copied() {
+            if end > self.at {
+                break;
+            }
+            self.marks.pop_front();
+            rows += marked;
+        }
+        if self.is_empty() {
+            self.at = 0;
+            self.bytes.clear();
+            if self.bytes.capacity() > KEEP {
+                self.bytes = Vec::new();
+            }
+        }
+        rows
+    }
+
+    /// Makes room at the front, so that a buffer that is never quite empty does not grow.
+    pub fn compact(&mut self) {
+        if self.at >= TARGET {
+            self.bytes.drain(..self.at);
+            self.marks.iter_mut().for_each(|(end, _)| *end -= self.at);
+            self.at = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_left_when_their_last_byte_has() {
+        let mut out = Outgoing::default();
+        out.bytes.extend([0; 10]);
+        out.mark(3);
+        out.bytes.extend([0; 5]);
+        out.mark(2);
+        assert_eq!(out.written(9), 0);
+        assert_eq!(out.written(1), 3);
+        assert_eq!(out.pending().len(), 5);
+        assert_eq!(out.written(5), 2);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_that_is_never_empty_stays_small() {
+        let mut out = Outgoing::default();
+        out.bytes.push(0);
+        let mut rows = 0;
+        for _ in 0..1_000 {
+            out.bytes.extend([0; 4_096]);
+            out.mark(1);
+            rows += out.written(4_096);
+            out.compact();
+        }
+        assert!(out.bytes.capacity() < 4 * TARGET, "{}", out.bytes.capacity());
+        assert_eq!(rows + out.marks.len() as u64, 1_000);
+    }
+}

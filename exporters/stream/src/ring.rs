@@ -1,0 +1,332 @@
+//! What waits for one subscriber: rows in order with the gaps between them, bounded in rows and in bytes.
+//!
+//! Rows are counted after filtering, so that what a slow subscriber loses is exact. Whole batches are shared with the replay and
+//! all other subscribers; a part of a batch is a range of it, so that a full ring gives up rows one by one, never batches.
+
+use dichroic_model::{Batch, EventSchema, GapReason, Source};
+use dichroic_wire::hello::OnFull;
+use dichroic_wire::limits::HEADER_BYTES;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Accounted for an entry beside its body, in bytes.
+const ENTRY_BYTES: usize = 128;
+/// Different gaps kept apart at one place; beyond it those of one reason become one.
+const GAPS: usize = 64;
+
+/// Rows that were selected out of one or more batches of a schema and source.
+#[derive(Debug)]
+pub struct Selected {
+    /// Their columns.
+    pub schema: Arc<EventSchema>,
+    /// Who sent them.
+    pub source: Arc<Source>,
+    /// An EVENTS frame, header included; its schema, source and position are not filled in.
+    pub frame: Box<[u8]>,
+    /// Of each row in the collector's order.
+    pub positions: Box<[u64]>,
+}
+
+/// Where rows are held.
+#[derive(Debug, Clone)]
+pub enum Held {
+    /// All rows of a batch wanted: shared.
+    Shared(Arc<Batch>),
+    /// Some rows: copied out.
+    Selected(Arc<Selected>),
+}
+
+/// A range of rows of one schema and source. Never empty.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Where.
+    pub held: Held,
+    /// First row.
+    pub from: u32,
+    /// Behind the last row.
+    pub to: u32,
+}
+
+impl Rows {
+    /// How many.
+    pub fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+
+    /// Whether it is everything that is held there.
+    pub fn is_whole(&self) -> bool {
+        let all = match &self.held {
+            Held::Shared(batch) => batch.rows,
+            Held::Selected(selected) => selected.positions.len() as u32,
+        };
+        (self.from, self.to) == (0, all)
+    }
+
+    /// Position of a row of what is held.
+    pub fn position(&self, row: u32) -> u64 {
+        match &self.held {
+            Held::Shared(batch) => batch.position + u64::from(row),
+            Held::Selected(selected) => selected.positions[row as usize],
+        }
+    }
+
+    /// Their columns.
+    pub fn schema(&self) -> &Arc<EventSchema> {
+        match &self.held {
+            Held::Shared(batch) => &batch.schema,
+            Held::Selected(selected) => &selected.schema,
+        }
+    }
+
+    /// Who sent them.
+    pub fn source(&self) -> &Arc<Source> {
+        match &self.held {
+            Held::Shared(batch) => &batch.source,
+            Held::Selected(selected) => &selected.source,
+        }
+    }
+
+    /// The body of the EVENTS frame that holds them, and maybe others.
+    pub fn body(&self) -> &[u8] {
+        match &self.held {
+            Held::Shared(batch) => &batch.body,
+            Held::Selected(selected) => &selected.frame[HEADER_BYTES..],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES
+            + match &self.held {
+                Held::Shared(batch) => batch.size(),
+                Held::Selected(selected) => selected.frame.len() + 8 * selected.positions.len(),
+            }
+    }
+}
+
+/// A counted loss.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    /// Whose rows; `None` for all or when not known.
+    pub schema: Option<Arc<EventSchema>>,
+    /// Why.
+    pub reason: GapReason,
+    /// How many; `None` when not known.
+    pub lost: Option<u64>,
+}
+
+impl Gap {
+    /// Rows of any schema that the subscriber was too slow for.
+    pub fn slow(lost: u64) -> Self {
+        Gap {
+            schema: None,
+            reason: GapReason::Slow,
+            lost: Some(lost),
+        }
+    }
+
+    fn same(&self, other: &Gap) -> bool {
+        let id = |gap: &Gap| gap.schema.as_ref().map(|schema| schema.id);
+        self.reason == other.reason && id(self) == id(other)
+    }
+}
+
+/// Gaps at one place: bounded, because those of one schema and reason add up.
+#[derive(Debug, Default)]
+struct Gaps(Vec<Gap>);
+
+impl Gaps {
+    fn note(&mut self, mut gap: Gap) {
+        if self.0.len() >= GAPS && !self.0.iter().any(|known| known.same(&gap)) {
+            gap.schema = None;
+        }
+        match self.0.iter_mut().find(|known| known.same(&gap)) {
+            Some(known) => known.lost = known.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
+            None => self.0.push(gap),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Entry {
+    Rows(Rows),
+    Gaps(Gaps),
+}
+
+/// What comes next out of a ring.
+#[derive(Debug)]
+pub enum Next {
+    /// Rows.
+    Rows(Rows),
+    /// A loss before whatever follows.
+    Gap(Gap),
+}
+
+/// What a push came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// Held; this many rows, these or older ones, were given up for it.
+    Held {
+        /// Rows lost.
+        dropped: u64,
+    },
+    /// No room, and the subscriber wants to be disconnected then. Nothing was changed.
+    Full,
+}
+
+/// The ring.
+#[derive(Debug)]
+pub struct Ring {
+    entries: VecDeque<Entry>,
+    /// Losses at the very front.
+    front: Gaps,
+    rows: usize,
+    bytes: usize,
+    max_rows: usize,
+    max_bytes: usize,
+    on_full: OnFull,
+}
+
+impl Ring {
+    /// An empty ring.
+    pub fn new(max_rows: usize, max_bytes: usize, on_full: OnFull) -> Self {
+        Ring {
+            entries: VecDeque::new(),
+            front: Gaps::default(),
+            rows: 0,
+            bytes: 0,
+            max_rows,
+            max_bytes,
+            on_full,
+        }
+    }
+
+    /// Rows held.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes accounted, those of shared batches included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether neither rows nor gaps wait.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.front.0.is_empty()
+    }
+
+    /// Adds rows at the back, by the policy.
+    pub fn push(&mut self, rows: Rows) -> Pushed {
+        if self.rows + rows.len() <= self.max_rows && self.bytes + rows.bytes() <= self.max_bytes {
+            self.keep(rows);
+            return Pushed::Held { dropped: 0 };
+        }
+        match self.on_full {
+            OnFull::DropOldest => self.push_over_oldest(rows),
+            OnFull::DropNewest => self.push_what_fits(rows),
+            OnFull::Disconnect => Pushed::Full,
+        }
+    }
+
+    /// Adds a loss at the back.
+    pub fn push_gap(&mut self, gap: Gap) {
+        match self.entries.back_mut() {
+            Some(Entry::Gaps(gaps)) => gaps.note(gap),
+            Some(Entry::Rows(_)) => self.entries.push_back(Entry::Gaps(Gaps(vec![gap]))),
+            None => self.front.note(gap),
+        }
+    }
+
+    /// Takes what comes next.
+    pub fn pop(&mut self) -> Option<Next> {
+        if !self.front.0.is_empty() {
+            return Some(Next::Gap(self.front.0.remove(0)));
+        }
+        match self.entries.pop_front()? {
+            Entry::Rows(rows) => {
+                self.rows -= rows.len();
+                self.bytes -= rows.bytes();
+                Some(Next::Rows(rows))
+            }
+            Entry::Gaps(gaps) => {
+                self.front = gaps;
+                self.pop()
+            }
+        }
+    }
+
+    fn keep(&mut self, rows: Rows) {
+        self.rows += rows.len();
+        self.bytes += rows.bytes();
+        self.entries.push_back(Entry::Rows(rows));
+    }
+
+    fn push_over_oldest(&mut self, mut rows: Rows) -> Pushed {
+        let mut dropped = 0;
+        while self.bytes + rows.bytes() > self.max_bytes {
+            match self.give_up(usize::MAX) {
+                0 => break,
+                gone => dropped += gone,
+            }
+        }
+        while self.rows > 0 && self.rows + rows.len() > self.max_rows {
+            dropped += self.give_up(self.rows + rows.len() - self.max_rows);
+        }
+        // Still too many: these rows alone are more than the ring holds, and the newest of them stay.
+        let beyond = rows.len().saturating_sub(self.max_rows) as u32;
+        rows.from += beyond;
+        dropped += u64::from(beyond);
+        self.front.note(Gap::slow(dropped));
+        self.keep(rows);
+        Pushed::Held { dropped }
+    }
+
+    /// Drops up to `rows` of the oldest entry's rows; the gaps before it move to the front. Returns how many were dropped.
+    fn give_up(&mut self, rows: usize) -> u64 {
+        loop {
+            match self.entries.front_mut() {
+                None => return 0,
+                Some(Entry::Gaps(gaps)) => {
+                    std::mem::take(&mut gaps.0)
+                        .into_iter()
+                        .for_each(|gap| self.front.note(gap));
+                    self.entries.pop_front();
+                }
+                Some(Entry::Rows(oldest)) => {
+                    let gone = rows.min(oldest.len());
+                    self.rows -= gone;
+                    if gone == oldest.len() {
+                        self.bytes -= oldest.bytes();
+                        self.entries.pop_front();
+                    } else {
+                        oldest.from += gone as u32;
+                    }
+                    return gone as u64;
+                }
+            }
+        }
+    }
+
+    fn push_what_fits(&mut self, mut rows: Rows) -> Pushed {
+        let room = if self.bytes + rows.bytes() > self.max_bytes && self.rows > 0 {
+            0
+        } else {
+            self.max_rows.saturating_sub(self.rows)
+        };
+        let kept = rows.len().min(room);
+        let dropped = (rows.len() - kept) as u64;
+        rows.to = rows.from + kept as u32;
+        if kept > 0 {
+            self.keep(rows);
+        }
+        if dropped > 0 {
+            self.push_gap(Gap::slow(dropped));
+        }
+        Pushed::Held { dropped }
+    }
+}

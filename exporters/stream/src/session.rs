@@ -1,0 +1,370 @@
+//! One subscriber, from the answer to its HELLO to its end, over any reader and writer.
+//!
+//! A single task does everything: takes batches or points as they come, writes while the peer takes bytes, reads the few frames that
+//! a subscriber may send. A peer that takes nothing stops only the writing: what comes meanwhile goes to its ring.
+
+use crate::config::Config;
+use crate::encode::Encoder;
+use crate::events::EventFeed;
+use crate::outgoing::Outgoing;
+use crate::points::PointFeed;
+use dichroic_pipeline::{Row, StreamItem};
+use dichroic_wire::limits::SUBSCRIBER_FRAMES_PER_S;
+use dichroic_wire::{CollectorHello, FrameReader, FrameType, Goodbye, GoodbyeCode, Ping, Pong, RawFrame};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Items taken from the store between two attempts to write.
+const ITEMS: usize = 32;
+
+/// A subscription that is not or no longer served, in the words of its GOODBYE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal(pub Goodbye);
+
+impl Refusal {
+    pub fn new(code: GoodbyeCode, retry_ms: u32, words: impl AsRef<str>) -> Self {
+        Refusal(Goodbye::new(code, retry_ms, words.as_ref()))
+    }
+
+    fn malformed(words: impl AsRef<str>) -> Self {
+        Refusal::new(GoodbyeCode::Malformed, 0, words)
+    }
+}
+
+/// Where a session's rows come from.
+pub(crate) enum Feed {
+    Events(Box<EventFeed>),
+    Points(Box<PointFeed>),
+    /// The peer only greeted.
+    Nothing,
+}
+
+/// What a feed woke up with.
+pub(crate) enum Item {
+    Stream(StreamItem),
+    /// `None` ends a look at the store.
+    Rows(Option<Vec<Row>>),
+    /// The store has gone.
+    End,
+}
+
+impl Feed {
+    /// The next item. Cancel-safe: nothing is taken before it returns.
+    async fn next(&self) -> Item {
+        match self {
+            Feed::Events(feed) => feed
+                .subscription
+                .items
+                .recv()
+                .await
+                .map_or(Item::End, Item::Stream),
+            Feed::Points(feed) => Item::Rows(feed.next().await),
+            Feed::Nothing => std::future::pending().await,
+        }
+    }
+
+    fn try_next(&self) -> Option<Item> {
+        match self {
+            Feed::Events(feed) => feed.subscription.items.try_recv().map(Item::Stream),
+            _ => None,
+        }
+    }
+
+    fn accept(&mut self, item: Item, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+        match (self, item) {
+            (Feed::Events(feed), Item::Stream(item)) => feed.accept(item, out, encoder),
+            (Feed::Points(feed), Item::Rows(rows)) => feed.accept(rows, out, encoder),
+            (_, Item::End) => Err(shutting_down()),
+            _ => Ok(()),
+        }
+    }
+
+    fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
+        match self {
+            Feed::Events(feed) => feed.fill(out, encoder, now),
+            Feed::Points(feed) => feed.fill(out, encoder, now),
+            Feed::Nothing => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Feed::Events(feed) => feed.deadline(),
+            Feed::Points(feed) => feed.deadline(),
+            Feed::Nothing => None,
+        }
+    }
+
+    fn sent(&self, rows: u64) {
+        match self {
+            Feed::Events(feed) => feed.sent(rows),
+            Feed::Points(feed) => feed.sent(rows),
+            Feed::Nothing => {}
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        match self {
+            Feed::Events(feed) => feed.is_drained(),
+            _ => true,
+        }
+    }
+}
+
+pub(crate) fn shutting_down() -> Refusal {
+    Refusal::new(GoodbyeCode::Shutdown, 0, "the collector shuts down")
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The peer said GOODBYE.
+    Goodbye,
+    /// The peer went without one.
+    Gone,
+    /// The peer took nothing for too long.
+    Stalled,
+    /// This side said GOODBYE.
+    Refused(GoodbyeCode),
+}
+
+/// What a subscriber may send, and how often.
+pub(crate) struct Peer {
+    frames: FrameReader,
+    second: Instant,
+    count: u32,
+}
+
+impl Peer {
+    /// `leftover` is what was read behind its HELLO.
+    pub fn new(max_frame: u32, leftover: &[u8]) -> Self {
+        let mut frames = FrameReader::new();
+        frames.greeted(max_frame);
+        frames.push(leftover);
+        Peer {
+            frames,
+            second: Instant::now(),
+            count: 0,
+        }
+    }
+
+    /// Answers whole frames; says whether the peer said GOODBYE.
+    fn answer(&mut self, out: &mut Vec<u8>, now: Instant) -> Result<bool, Refusal> {
+        loop {
+            let frame = match self.frames.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(false),
+                // Also what is too long: nothing that a subscriber may send is.
+                Err(error) => return Err(Refusal::malformed(error.to_string())),
+            };
+            if now.duration_since(self.second) >= Duration::from_secs(1) {
+                (self.second, self.count) = (now, 0);
+            }
+            self.count += 1;
+            if self.count > SUBSCRIBER_FRAMES_PER_S {
+                return Err(Refusal::malformed(
+                    "more than 10 frames a second from a subscriber",
+                ));
+            }
+            if answer(frame, out)? {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn answer(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+    let malformed = |error: dichroic_wire::Error| Refusal::malformed(error.to_string());
+    match frame.frame_type {
+        FrameType::Ping => {
+            let Ping(token) = Ping::decode(frame.body).map_err(malformed)?;
+            Pong(token).write(out);
+            Ok(false)
+        }
+        FrameType::Pong => Pong::decode(frame.body).map_err(malformed).map(|_| false),
+        FrameType::Goodbye => Goodbye::decode(frame.body).map_err(malformed).map(|_| true),
+        FrameType::Unknown(_) => Ok(false),
+        other => Err(Refusal::malformed(format!(
+            "{} from a subscriber: after HELLO it may send PING, PONG and GOODBYE",
+            other.name()
+        ))),
+    }
+}
+
+/// A session about to run.
+pub(crate) struct Session<'c, R, W> {
+    pub reader: R,
+    pub writer: W,
+    /// `None` where the transport carries the server's half only.
+    pub peer: Option<Peer>,
+    pub feed: Feed,
+    pub encoder: Encoder,
+    pub out: Outgoing,
+    pub config: &'c Config,
+    pub stop: watch::Receiver<bool>,
+}
+
+enum Woken {
+    Wrote(std::io::Result<usize>),
+    Read(std::io::Result<usize>),
+    Item(Item),
+    Time,
+    Stop,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
+    /// Serves until one side ends it.
+    pub async fn run(mut self, hello: &CollectorHello) -> End {
+        self.encoder.hello(&mut self.out.bytes, hello);
+        let end = match self.serve().await {
+            Ok(end) => end,
+            Err(refusal) => {
+                let code = refusal.0.code;
+                // Who is too slow gets no more rows, a shutdown sends what there is.
+                self.farewell(refusal.0, code == GoodbyeCode::Shutdown).await;
+                End::Refused(code)
+            }
+        };
+        if end == End::Goodbye {
+            // A half-close: what was put together for it already still goes out.
+            self.last_bytes().await;
+        }
+        end
+    }
+
+    async fn serve(&mut self) -> Result<End, Refusal> {
+        let mut buffer = [0; 1_024];
+        let mut progress = Instant::now();
+        if self.answer(progress)? {
+            return Ok(End::Goodbye);
+        }
+        loop {
+            let now = Instant::now();
+            self.feed.fill(&mut self.out, &mut self.encoder, now);
+            self.out.compact();
+            let idle = if self.out.is_empty() {
+                progress + self.config.ping_after
+            } else {
+                progress + self.config.stall
+            };
+            let wake = self.feed.deadline().map_or(idle, |deadline| deadline.min(idle));
+            let woken = tokio::select! {
+                wrote = self.writer.write(self.out.pending()), if !self.out.is_empty() => Woken::Wrote(wrote),
+                read = self.reader.read(&mut buffer) => Woken::Read(read),
+                item = self.feed.next() => Woken::Item(item),
+                () = sleep_until(wake) => Woken::Time,
+                _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
+            };
+            match woken {
+                Woken::Wrote(Ok(bytes)) if bytes > 0 => {
+                    progress = Instant::now();
+                    self.feed.sent(self.out.written(bytes));
+                }
+                Woken::Wrote(_) | Woken::Read(Ok(0) | Err(_)) => return Ok(End::Gone),
+                Woken::Read(Ok(bytes)) => {
+                    if let Some(peer) = &mut self.peer {
+                        peer.frames.push(&buffer[..bytes]);
+                        if self.answer(Instant::now())? {
+                            return Ok(End::Goodbye);
+                        }
+                    }
+                }
+                Woken::Item(item) => self.take(item).await?,
+                Woken::Time => {
+                    let now = Instant::now();
+                    if now < idle {
+                        continue;
+                    }
+                    if !self.out.is_empty() {
+                        return Ok(End::Stalled);
+                    }
+                    self.encoder.alive(&mut self.out.bytes, 0);
+                    progress = now;
+                }
+                Woken::Stop => return Err(shutting_down()),
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant) -> Result<bool, Refusal> {
+        match &mut self.peer {
+            Some(peer) => peer.answer(&mut self.out.bytes, now),
+            None => Ok(false),
+        }
+    }
+
+    async fn take(&mut self, item: Item) -> Result<(), Refusal> {
+        self.feed.accept(item, &mut self.out, &mut self.encoder)?;
+        for _ in 0..ITEMS {
+            if !self.out.has_room() {
+                break;
+            }
+            let Some(item) = self.feed.try_next() else { break };
+            self.feed.accept(item, &mut self.out, &mut self.encoder)?;
+        }
+        // The lanes of the store know no budget: without this one subscriber could keep the thread while its lane is fed.
+        tokio::task::coop::consume_budget().await;
+        Ok(())
+    }
+
+    /// Says GOODBYE, with everything that waits before it if `drain`. What is not written in time is lost and counted.
+    async fn farewell(&mut self, goodbye: Goodbye, drain: bool) {
+        let Session {
+            feed,
+            encoder,
+            out,
+            writer,
+            config,
+            ..
+        } = self;
+        let work = async {
+            // Rows that wait for company go at once.
+            let later = Instant::now() + config.batch_delay;
+            while drain {
+                while out.has_room() {
+                    let Some(item) = feed.try_next() else { break };
+                    if feed.accept(item, out, encoder).is_err() {
+                        break;
+                    }
+                }
+                feed.fill(out, encoder, later);
+                if out.is_empty() && feed.is_drained() {
+                    break;
+                }
+                feed.sent(out.written(write_some(writer, out).await?));
+            }
+            encoder.goodbye(&mut out.bytes, &goodbye);
+            while !out.is_empty() {
+                feed.sent(out.written(write_some(writer, out).await?));
+            }
+            writer.shutdown().await
+        };
+        let _ = timeout(config.farewell, work).await;
+    }
+
+    async fn last_bytes(&mut self) {
+        let Session {
+            feed,
+            out,
+            writer,
+            config,
+            ..
+        } = self;
+        let work = async {
+            while !out.is_empty() {
+                feed.sent(out.written(write_some(writer, out).await?));
+            }
+            writer.shutdown().await
+        };
+        let _ = timeout(config.farewell, work).await;
+    }
+}
+
+async fn write_some<W: AsyncWrite + Unpin>(writer: &mut W, out: &Outgoing) -> std::io::Result<usize> {
+    match writer.write(out.pending()).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        bytes => Ok(bytes),
+    }
+}

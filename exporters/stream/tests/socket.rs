@@ -1,0 +1,581 @@
+//! Subscribers of events on a real Unix socket: what arrives, in which order, and what is told when something does not.
+
+mod common;
+
+use common::{Client, EPOCH, Row, Told, events, run, run_with, until};
+use dichroic_exporter_stream::Config;
+use dichroic_model::{GapReason, Limits};
+use dichroic_wire::hello::{Cursor, OnFull};
+use dichroic_wire::{Cell, Goodbye, GoodbyeCode, Hello, Map, Ping, Pong, Role, Value};
+
+fn numbers(rows: &[Row]) -> Vec<i64> {
+    rows.iter().map(Row::n).collect()
+}
+
+#[test]
+fn events_arrive_exactly_and_in_order() {
+    run(|world| async move {
+        let (a, b) = (
+            world.schema("phoenix.endpoint.stop"),
+            world.schema("oban.job.stop"),
+        );
+        let (shop, cart) = (world.source("shop@a"), world.source("cart@b"));
+        let mut client = world.connect(Some(events(&["**"])));
+        let hello = client.greeted().await;
+        assert_eq!(
+            (hello.epoch, hello.position, hello.resumed),
+            (EPOCH as i64, Some(0), Some(false))
+        );
+        world.publish(&a, &shop, 0..300);
+        world.publish(&b, &cart, 300..310);
+        world.publish(&a, &shop, 310..320);
+        let rows = client.rows(320).await;
+        assert_eq!(numbers(&rows), (0..320).collect::<Vec<_>>());
+        assert_eq!(rows[305].name, "oban.job.stop");
+        assert_eq!(rows[305].source, "cart@b");
+        assert_eq!(rows[315].source, "shop@a");
+        assert_eq!(rows[7].time, EPOCH as i64 + 7);
+        assert_eq!(
+            rows[5].cells,
+            [Value::Int(5), Value::from("POST"), Value::Int(503)]
+        );
+    });
+}
+
+#[test]
+fn only_names_that_match_arrive() {
+    run(|world| async move {
+        let (a, b) = (
+            world.schema("phoenix.endpoint.stop"),
+            world.schema("oban.job.stop"),
+        );
+        let source = world.source("shop@a");
+        let mut client = world.connect(Some(events(&["oban.**"])));
+        client.greeted().await;
+        world.publish(&a, &source, 0..10);
+        world.publish(&b, &source, 10..13);
+        assert_eq!(numbers(&client.rows(3).await), [10, 11, 12]);
+    });
+}
+
+#[test]
+fn where_selects_rows_by_rendered_values() {
+    let check = |labels: &'static [(&str, &[&str])], wanted: fn(i64) -> bool| {
+        run(|world| async move {
+            let schema = world.schema("phoenix.endpoint.stop");
+            let source = world.source("shop@a");
+            let mut subscribe = events(&["phoenix.**"]);
+            for (label, globs) in labels {
+                let globs = globs.iter().map(|g| (*g).to_owned()).collect();
+                subscribe.where_.insert((*label).to_owned(), globs);
+            }
+            let mut client = world.connect(Some(subscribe));
+            client.greeted().await;
+            for start in [0, 100, 200] {
+                world.publish(&schema, &source, start..start + 100);
+            }
+            let expected: Vec<_> = (0..300).filter(|n| wanted(*n)).collect();
+            let rows = client.rows(expected.len()).await;
+            assert_eq!(numbers(&rows), expected, "{labels:?}");
+        });
+    };
+    check(&[("status", &["5*"])], |n| n % 5 == 0);
+    check(&[("status", &["5*", "200"])], |_| true);
+    check(&[("method", &["GET"]), ("status", &["5*"])], |n| n % 10 == 0);
+    check(&[("n", &["7", "29?", "*99"])], |n| {
+        n == 7 || n == 99 || n == 199 || n == 299
+    });
+}
+
+#[test]
+fn an_unknown_label_matches_nothing() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut subscribe = events(&["**"]);
+        subscribe.where_.insert("nosuch".to_owned(), vec!["*".to_owned()]);
+        let mut client = world.connect(Some(subscribe));
+        client.greeted().await;
+        world.publish(&schema, &source, 0..10);
+        client.send(&ping(1)).await;
+        assert_eq!(client.next().await, Told::Pong(1));
+        until(|| world.store.borrow().subscribers() == 1).await;
+        assert_eq!(world.hop("stream"), (0, 0, 0, 0));
+    });
+}
+
+#[test]
+fn a_sample_is_the_same_rows_each_time() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        world.publish(&schema, &source, 0..2_000);
+        let mut subscribe = events(&["**"]);
+        (subscribe.sample, subscribe.replay_ms) = (Some(0.25), Some(60_000));
+        let mut first = Vec::new();
+        for _ in 0..2 {
+            let before = world.hop("stream").0;
+            let mut client = world.connect(Some(subscribe.clone()));
+            client.greeted().await;
+            until(|| world.hop("stream").0 > before).await;
+            let seen = numbers(&client.rows((world.hop("stream").0 - before) as usize).await);
+            assert!((400..600).contains(&seen.len()), "{}", seen.len());
+            if first.is_empty() {
+                first = seen;
+            } else {
+                assert_eq!(first, seen);
+            }
+        }
+    });
+}
+
+#[test]
+fn replay_comes_first() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        world.publish(&schema, &source, 0..50);
+        let mut subscribe = events(&["**"]);
+        subscribe.replay_ms = Some(30_000);
+        let mut client = world.connect(Some(subscribe));
+        assert_eq!(client.greeted().await.position, Some(50));
+        world.publish(&schema, &source, 50..60);
+        assert_eq!(numbers(&client.rows(60).await), (0..60).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_cursor_loses_and_doubles_nothing_at_any_row() {
+    for filtered in [false, true] {
+        for consumed in [1, 7, 99, 100, 101, 130, 250] {
+            run(|world| async move {
+                let schema = world.schema("a.b");
+                let source = world.source("shop@a");
+                let mut subscribe = events(&["**"]);
+                if filtered {
+                    subscribe
+                        .where_
+                        .insert("method".to_owned(), vec!["GET".to_owned()]);
+                }
+                let expected: Vec<_> = (0..800).filter(|n| !filtered || n % 2 == 0).collect();
+                let mut client = world.connect(Some(subscribe.clone()));
+                let epoch = client.greeted().await.epoch;
+                for at in 0..6 {
+                    world.publish(&schema, &source, at * 100..(at + 1) * 100);
+                }
+                let mut seen = client.rows(consumed).await;
+                let (position, rows) = seen.last().unwrap().cursor;
+                drop(client);
+                world.publish(&schema, &source, 600..700);
+                subscribe.cursor = Some(Cursor {
+                    epoch,
+                    position,
+                    rows,
+                });
+                let mut client = world.connect(Some(subscribe));
+                assert_eq!(client.greeted().await.resumed, Some(true));
+                world.publish(&schema, &source, 700..800);
+                seen.extend(client.rows(expected.len() - consumed).await);
+                assert_eq!(numbers(&seen), expected, "filtered {filtered}, after {consumed}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_cursor_that_cannot_be_found_is_told_by_a_gap_before_the_first_row() {
+    let check = |epoch: i64, position: u64, reason: u8, first: i64| {
+        let limits = Limits {
+            replay_bytes: 4_096,
+            ..Limits::default()
+        };
+        run_with(Config::default(), limits, |world| async move {
+            let schema = world.schema("a.b");
+            let source = world.source("shop@a");
+            for at in 0..20 {
+                world.publish(&schema, &source, at * 50..(at + 1) * 50);
+            }
+            let mut subscribe = events(&["**"]);
+            let rows = 3;
+            subscribe.cursor = Some(Cursor {
+                epoch,
+                position,
+                rows,
+            });
+            let mut client = world.connect(Some(subscribe));
+            assert_eq!(client.greeted().await.resumed, Some(false));
+            world.publish(&schema, &source, 1_000..1_001);
+            assert_eq!(client.next().await, Told::Gap(None, reason, None));
+            let rows = client.rows(1).await;
+            assert!(rows[0].n() >= first, "{}", rows[0].n());
+        });
+    };
+    check(EPOCH as i64, 0, GapReason::BeyondReplay as u8, 900);
+    check(EPOCH as i64, 50_000, GapReason::BeyondReplay as u8, 1_000);
+    check(7, 0, GapReason::CollectorRestarted as u8, 900);
+}
+
+/// Publishes until the subscriber's own ring has lost rows; returns how many rows were published.
+async fn overrun(world: &common::World, lost_at_least: u64) -> i64 {
+    let schema = world.schema("a.b");
+    let source = world.source("shop@a");
+    let mut next = 0;
+    while world.hop("stream").2 < lost_at_least {
+        world.publish(&schema, &source, next..next + 100);
+        next += 100;
+        let offered = next as u64;
+        until(|| world.hop("stream").0 == offered).await;
+        assert!(next < 10_000_000, "the socket takes everything");
+    }
+    next
+}
+
+#[test]
+fn a_slow_reader_loses_its_oldest_rows_and_is_told_exactly_how_many() {
+    run(|world| async move {
+        let mut subscribe = events(&["**"]);
+        subscribe.buffer = Some(1_000);
+        let mut client = world.connect(Some(subscribe));
+        client.greeted().await;
+        let published = overrun(&world, 50_000).await;
+        let (_, _, dropped, queued) = world.hop("stream");
+        // The ring, what is encoded, and nothing else: the rest went into the socket or was lost.
+        assert!(queued < 1_000 + 6_000, "{queued} rows are held");
+        let (mut seen, mut lost, mut next) = (0, 0, 0);
+        while seen + lost < published as u64 {
+            match client.next().await {
+                Told::Row(row) => {
+                    assert_eq!(row.n(), next, "rows are missing without a gap");
+                    (seen, next) = (seen + 1, next + 1);
+                }
+                Told::Gap(None, 1, Some(n)) => {
+                    lost += n;
+                    next += n as i64;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(lost, dropped);
+        assert_eq!(next, published, "the newest rows are kept");
+        until(|| world.hop("stream") == (published as u64, seen, dropped, 0)).await;
+    });
+}
+
+#[test]
+fn drop_newest_keeps_what_came_first() {
+    run(|world| async move {
+        let mut subscribe = events(&["**"]);
+        (subscribe.buffer, subscribe.on_full) = (Some(1_000), Some(OnFull::DropNewest));
+        let mut client = world.connect(Some(subscribe));
+        client.greeted().await;
+        let published = overrun(&world, 50_000).await;
+        let dropped = world.hop("stream").2;
+        let mut next = 0;
+        let lost = loop {
+            match client.next().await {
+                Told::Row(row) => {
+                    assert_eq!(row.n(), next);
+                    next += 1;
+                }
+                Told::Gap(None, 1, Some(n)) => break n,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(lost, dropped);
+        assert_eq!(next as u64 + lost, published as u64);
+    });
+}
+
+#[test]
+fn disconnect_says_goodbye_to_the_slow() {
+    run(|world| async move {
+        let mut subscribe = events(&["**"]);
+        (subscribe.buffer, subscribe.on_full) = (Some(1_000), Some(OnFull::Disconnect));
+        let mut client = world.connect(Some(subscribe));
+        client.greeted().await;
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        for at in 0..600 {
+            world.publish(&schema, &source, at * 100..(at + 1) * 100);
+            tokio::task::yield_now().await;
+        }
+        let mut next = 0;
+        let words = loop {
+            match client.next().await {
+                Told::Row(row) => {
+                    assert_eq!(row.n(), next);
+                    next += 1;
+                }
+                Told::Goodbye(8, words) => break words,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(words.contains("read faster"), "{words}");
+        assert_eq!(client.next().await, Told::End);
+        until(|| world.exporter.subscribers().is_empty()).await;
+        let (offered, sent, dropped, queued) = world.hop("stream");
+        assert_eq!((offered, queued), (sent + dropped, 0));
+        assert_eq!(sent, next as u64);
+    });
+}
+
+#[test]
+fn two_subscribers_are_independent() {
+    run(|world| async move {
+        let mut stuck = world.connect(Some(events(&["**"])));
+        let mut quick = world.connect(Some(events(&["**"])));
+        (stuck.greeted().await, quick.greeted().await);
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut seen = 0;
+        for at in 0..1_000 {
+            world.publish(&schema, &source, at * 100..(at + 1) * 100);
+            seen += quick.rows(100).await.len();
+        }
+        assert_eq!(seen, 100_000);
+        let list = world.exporter.subscribers();
+        assert!(list[0].dropped > 0 && list[1].dropped == 0, "{list:?}");
+        assert_eq!(list[1].offered, 100_000);
+    });
+}
+
+#[test]
+fn a_relays_gap_is_forwarded_in_its_place() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut client = world.connect(Some(events(&["**"])));
+        client.greeted().await;
+        world.publish(&schema, &source, 0..2);
+        world
+            .store
+            .borrow_mut()
+            .publish_gap(&schema, &source, GapReason::RelayOverload, Some(17));
+        world.publish(&schema, &source, 2..4);
+        assert_eq!(numbers(&client.rows(2).await), [0, 1]);
+        assert_eq!(
+            client.next().await,
+            Told::Gap(Some("a.b".to_owned()), 4, Some(17))
+        );
+        assert_eq!(numbers(&client.rows(2).await), [2, 3]);
+    });
+}
+
+fn ping(token: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    Ping(token).write(&mut out);
+    out
+}
+
+async fn goodbye(client: &mut Client) -> (u16, String) {
+    loop {
+        match client.next().await {
+            Told::Goodbye(code, words) => {
+                assert_eq!(client.next().await, Told::End);
+                return (code, words);
+            }
+            Told::End => panic!("no GOODBYE"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_a_subscriber_may_not_send_ends_it_with_words() {
+    let check = |bytes: Vec<u8>, words: &'static str| {
+        run(|world| async move {
+            let mut client = world.connect(Some(events(&["**"])));
+            client.greeted().await;
+            client.send(&bytes).await;
+            let (code, said) = goodbye(&mut client).await;
+            assert_eq!(code, 3, "{said}");
+            assert!(said.contains(words), "{said}");
+            until(|| world.exporter.subscribers().is_empty()).await;
+        });
+    };
+    check(b"hello, is this a chat?".to_vec(), "bytes");
+    check(vec![3, 0, 0, 0, 3, 1, 2, 3], "PING");
+    check(vec![1, 0, 0, 0, 9, 0], "EVENTS from a subscriber");
+    check(ping(1).repeat(11), "more than 10");
+}
+
+#[test]
+fn ping_is_answered_and_goodbye_ends_it() {
+    run(|world| async move {
+        // What was read behind the HELLO counts too.
+        let mut client = world.connect_with(Some(events(&["**"])), 262_144, &ping(41));
+        client.greeted().await;
+        assert_eq!(client.next().await, Told::Pong(41));
+        client.send(&ping(42)).await;
+        assert_eq!(client.next().await, Told::Pong(42));
+        let mut bytes = Vec::new();
+        Pong(1).write(&mut bytes);
+        Goodbye::new(GoodbyeCode::Shutdown, 0, "done")
+            .write(&mut bytes)
+            .unwrap();
+        client.send(&bytes).await;
+        assert_eq!(client.next().await, Told::End);
+        until(|| world.exporter.subscribers().is_empty()).await;
+        world
+            .handle
+            .ask(|store| store.interest().generation)
+            .await
+            .unwrap();
+        world.subscribed(0).await;
+    });
+}
+
+#[test]
+fn one_that_only_greets_is_answered_and_kept() {
+    run(|world| async move {
+        let mut client = world.connect(None);
+        let hello = client.greeted().await;
+        assert_eq!(hello.epoch, EPOCH as i64);
+        client.send(&ping(5)).await;
+        assert_eq!(client.next().await, Told::Pong(5));
+    });
+}
+
+#[test]
+fn a_subscription_that_cannot_be_served_is_refused_with_words() {
+    let check = |change: fn(&mut Map), code: u16, words: &'static str| {
+        run(|world| async move {
+            let mut subscribe = Map::new();
+            subscribe.insert("kind".to_owned(), Value::from("event"));
+            subscribe.insert("match".to_owned(), Value::List(vec![Value::from("**")]));
+            change(&mut subscribe);
+            let mut fields = Map::new();
+            fields.insert("agent".to_owned(), Value::from("test/1"));
+            fields.insert("subscribe".to_owned(), Value::Map(subscribe));
+            let mut client = world.connect_hello(Hello::new(Role::Subscriber, fields), &[]);
+            let (said_code, said) = goodbye(&mut client).await;
+            assert_eq!(said_code, code, "{said}");
+            assert!(said.contains(words), "{said}");
+        });
+    };
+    check(
+        |map| drop(map.insert("match".to_owned(), Value::List(vec![Value::from("a..b")]))),
+        10,
+        "match: pattern \"a..b\"",
+    );
+    check(
+        |map| drop(map.insert("filter".to_owned(), Value::Null)),
+        10,
+        "unknown key \"filter\"",
+    );
+    check(|map| drop(map.remove("kind")), 10, "kind");
+    check(
+        |map| drop(map.insert("buffer".to_owned(), Value::Int(5))),
+        10,
+        "64 to 1048576",
+    );
+    check(
+        |map| {
+            map.insert("kind".to_owned(), Value::from("metric"));
+            map.insert("sample".to_owned(), Value::Float(0.5));
+        },
+        10,
+        "sample",
+    );
+}
+
+#[test]
+fn one_subscriber_too_many_is_told_so() {
+    let config = Config {
+        subscribers: 2,
+        ..Config::default()
+    };
+    run_with(config, Limits::default(), |world| async move {
+        let mut first = world.connect(Some(events(&["**"])));
+        let mut second = world.connect(None);
+        (first.greeted().await, second.greeted().await);
+        let mut third = world.connect(Some(events(&["**"])));
+        let (code, words) = goodbye(&mut third).await;
+        assert_eq!(code, 4, "{words}");
+        drop(second);
+        until(|| world.exporter.subscribers().len() == 1).await;
+        let mut fourth = world.connect(Some(events(&["**"])));
+        fourth.greeted().await;
+    });
+}
+
+#[test]
+fn a_row_too_large_for_the_subscriber_is_told_and_the_others_come() {
+    for filtered in [false, true] {
+        run(|world| async move {
+            let schema = world.schema("a.b");
+            let source = world.source("shop@a");
+            let mut subscribe = events(&["**"]);
+            if filtered {
+                subscribe.where_.insert("status".to_owned(), vec!["1".to_owned()]);
+            }
+            let mut client = world.connect_with(Some(subscribe), 16_384, &[]);
+            client.greeted().await;
+            let big = "x".repeat(20_000);
+            let row = |n, text| vec![Cell::Int(n), Cell::Str(text), Cell::Int(1)];
+            let mut rows = vec![row(0, "a"), row(1, &*big), row(2, "b")];
+            rows.push(vec![Cell::Int(3), Cell::Str("c"), Cell::Int(2)]);
+            world.publish_rows(&schema, &source, &rows);
+            assert_eq!(numbers(&client.rows(1).await), [0]);
+            assert_eq!(client.next().await, Told::Gap(Some("a.b".to_owned()), 7, Some(1)));
+            let rest: &[i64] = if filtered { &[2] } else { &[2, 3] };
+            assert_eq!(numbers(&client.rows(rest.len()).await), rest);
+            let sent = 1 + rest.len() as u64;
+            until(|| world.hop("stream") == (sent + 1, sent, 1, 0)).await;
+        });
+    }
+}
+
+#[test]
+fn a_shutdown_sends_what_waits_and_says_goodbye() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut subscribe = events(&["**"]);
+        subscribe
+            .where_
+            .insert("method".to_owned(), vec!["GET".to_owned()]);
+        let mut client = world.connect(Some(subscribe));
+        client.greeted().await;
+        world.publish(&schema, &source, 0..100);
+        let exporter = world.exporter.clone();
+        let (stopped, ()) = tokio::join!(exporter.shutdown(common::DEADLINE), async {
+            assert_eq!(client.rows(50).await.len(), 50);
+            assert!(matches!(client.next().await, Told::Goodbye(7, _)));
+            assert_eq!(client.next().await, Told::End);
+        });
+        assert!(stopped);
+        let mut late = world.connect(Some(events(&["**"])));
+        assert_eq!(goodbye(&mut late).await.0, 7);
+    });
+}
+
+#[test]
+fn silence_is_broken_by_a_ping() {
+    let config = Config {
+        ping_after: std::time::Duration::from_millis(20),
+        ..Config::default()
+    };
+    run_with(config, Limits::default(), |world| async move {
+        let mut client = world.connect(Some(events(&["**"])));
+        client.greeted().await;
+        assert!(matches!(client.next().await, Told::Ping(_)));
+        assert!(matches!(client.next().await, Told::Ping(_)));
+    });
+}
+
+#[test]
+fn one_that_takes_nothing_for_too_long_is_let_go() {
+    let config = Config {
+        stall: std::time::Duration::from_millis(50),
+        ..Config::default()
+    };
+    run_with(config, Limits::default(), |world| async move {
+        let mut client = world.connect(Some(events(&["**"])));
+        client.greeted().await;
+        overrun(&world, 1).await;
+        until(|| world.exporter.subscribers().is_empty()).await;
+        let (offered, sent, dropped, queued) = world.hop("stream");
+        assert_eq!((offered, queued), (sent + dropped, 0));
+    });
+}
