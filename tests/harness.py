@@ -1,0 +1,600 @@
+"""The parties of a system test as objects: the collector, the demo's programs, and a Prometheus that scrapes the collector.
+
+For tests that want the real thing on loopback. Every party is a context manager: entering it starts the program and waits until
+it serves, leaving it ends the process it started, by its pid. Listeners take free ports. Nothing sleeps for a guessed time:
+`wait_until` polls a condition against a deadline, and says with what it last saw when the deadline passes.
+
+    with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector, Shop(collector) as shop:
+        wait_until(lambda: "http_server_request_duration_seconds" in collector.metrics(), 20, "requests of the shop")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "examples" / "demo"
+RELAY = ROOT / "beam-relay"
+PYTHON = os.environ.get("DICHROIC_PYTHON", sys.executable)
+
+T = TypeVar("T")
+Json = Any
+
+
+class Timeout(AssertionError):
+    """A condition that did not come true in time."""
+
+
+def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """The condition's first truthy value. An exception of it counts as "not yet" and is told when time is up."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except (OSError, ValueError, KeyError, IndexError, AssertionError) as error:
+            last = error
+        if time.monotonic() >= deadline:
+            raise Timeout(f"waited {seconds:g} s for {what}; last seen: {last!r}")
+        time.sleep(0.05)
+
+
+def http_get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> tuple[int, str]:
+    """Status and body; an HTTP error is an answer like any other."""
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for programs that cannot report the one they took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def dichroic_bin() -> Path:
+    """The collector's binary: DICHROIC_BIN, else the debug build."""
+    path = Path(os.environ.get("DICHROIC_BIN") or ROOT / "target" / "debug" / "dichroic")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: run `cargo build -p dichroic`, or set DICHROIC_BIN")
+    return path
+
+
+# A killed test run leaves nothing behind. The pid stays that of the program, because setpriv executes it in its place.
+_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+
+
+class Process:
+    """A program with its output at hand. `argv()` is asked just before each start."""
+
+    name = "process"
+    stop_seconds = 10.0
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"dichroic-{self.name}-"))
+        self.lines: list[str] = []
+        self._child: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    # ---- what a party says of itself ----
+
+    def argv(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def wait_ready(self) -> None:
+        """Returns when the program serves."""
+
+    # ---- life ----
+
+    def start(self) -> None:
+        assert self._child is None, f"{self.name} runs already"
+        self.lines = []
+        self._child = subprocess.Popen(
+            [*_WITH_PARENT, *self.argv()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **self.environment()},
+        )
+        assert self._child.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self._child.stdout, self.lines), daemon=True)
+        self._reader.start()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+
+    @staticmethod
+    def _read(stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+    @property
+    def child(self) -> subprocess.Popen[str]:
+        assert self._child is not None, f"{self.name} was not started"
+        return self._child
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_line(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+        """The first match in the output; fails at once, with the output, if the program has ended."""
+
+        def found() -> re.Match[str] | None:
+            ended = not self.running()
+            for line in list(self.lines):
+                if match := re.search(pattern, line):
+                    return match
+            if ended:
+                raise SystemError(f"{self.name} ended with {self.child.returncode}:\n{self.output()}")
+            return None
+
+        return wait_until(
+            found,
+            seconds,
+            f"{pattern!r} in the output of {self.name}:\n{self.output()}",
+        )
+
+    def kill(self) -> None:
+        """SIGKILL, for tests of what happens then."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM and the exit code; SIGKILL if it does not end in time."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        if self._child is None:
+            return 0
+        child = self._child
+        if child.poll() is None:
+            child.send_signal(how)
+        return self._wait_end(child)
+
+    def _wait_end(self, child: subprocess.Popen[str]) -> int:
+        try:
+            code = child.wait(self.stop_seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            code = child.wait()
+            self.lines.append(f"{self.name} did not end within {self.stop_seconds:g} s and was killed")
+        if self._reader is not None:
+            self._reader.join(5)
+        for stream in (child.stdin, child.stdout):
+            if stream is not None:
+                stream.close()
+        self._child = None
+        return code
+
+    def restart(self) -> None:
+        """Ends it the hard way and starts it again, under the same configuration."""
+        self.kill()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Collector(Process):
+    """`dichroic run` on free ports, with a socket of its own. Restarting keeps the socket; other ports may change.
+
+    `config` is merged over the configuration made here; `scrape` are pages that are scraped every second as job `workers`.
+    """
+
+    name = "collector"
+
+    def __init__(
+        self,
+        scrape: Sequence[str] = (),
+        config: Mapping[str, Json] | None = None,
+        args: Sequence[str] = (),
+    ):
+        super().__init__()
+        self.socket = self.folder / "s.sock"
+        self.ready_file = self.folder / "ready.json"
+        self.config_file = self.folder / "dichroic.yaml"
+        self.args = list(args)
+        self.endpoints: dict[str, Json] = {}
+        targets = [urllib.parse.urlsplit(url if "://" in url else f"http://{url}").netloc for url in scrape]
+        jobs = [
+            {
+                "job_name": "workers",
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "static_configs": [{"targets": targets}],
+            }
+        ]
+        anywhere = "127.0.0.1:0"
+        self.config: dict[str, Json] = merged(
+            {
+                "receivers": {
+                    "otlp": {"grpc": anywhere, "http": anywhere},
+                    "prometheus": {"scrape_configs": jobs if targets else []},
+                },
+                "exporters": {"prometheus": {"listen": anywhere}},
+                "admin": {"listen": anywhere},
+                "security": {"local_socket": {"path": str(self.socket)}},
+            },
+            config or {},
+        )
+
+    def argv(self) -> Sequence[str]:
+        # JSON is YAML.
+        self.config_file.write_text(json.dumps(self.config, indent=2) + "\n")
+        self.ready_file.unlink(missing_ok=True)
+        run = [
+            "run",
+            "--config",
+            str(self.config_file),
+            "--ready-file",
+            str(self.ready_file),
+        ]
+        return [str(dichroic_bin()), *run, *self.args]
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            if not self.running():
+                raise SystemError(f"the collector ended with {self.child.returncode}:\n{self.output()}")
+            return self.ready_file.is_file()
+
+        wait_until(ready, 20, "the collector's ready file")
+        self.endpoints = json.loads(self.ready_file.read_text())
+
+    # ---- its endpoints ----
+
+    @property
+    def prometheus(self) -> str:
+        """host:port of the Prometheus page."""
+        return str(self.endpoints["prometheus"])
+
+    @property
+    def admin(self) -> str:
+        """host:port of the admin API and the stream."""
+        return str(self.endpoints["admin"])
+
+    @property
+    def otlp_http(self) -> str:
+        return f"http://{self.endpoints['otlp_http']}"
+
+    @property
+    def otlp_grpc(self) -> str:
+        return f"http://{self.endpoints['otlp_grpc']}"
+
+    @property
+    def address(self) -> str:
+        """What `dichroic.connect` takes."""
+        return f"unix://{self.endpoints.get('socket', self.socket)}"
+
+    def metrics(self, accept: str = "text/plain;version=0.0.4") -> str:
+        status, body = http_get(f"http://{self.prometheus}/metrics", {"Accept": accept})
+        assert status == 200, f"/metrics answers {status}: {body}"
+        return body
+
+    def api(self, path: str) -> Json:
+        """A document of the admin API, such as `/api/v1/ledger`."""
+        status, body = http_get(f"http://{self.admin}{path}")
+        assert status == 200, f"{path} answers {status}: {body}"
+        return json.loads(body)
+
+    def ledger(self) -> Json:
+        return self.api("/api/v1/ledger")
+
+    def sources(self) -> Json:
+        return self.api("/api/v1/sources")
+
+    def catalog(self) -> Json:
+        return self.api("/api/v1/catalog")
+
+    def run_command(self, *args: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """A command of the binary against this collector, such as `ledger --check`."""
+        return subprocess.run(
+            [str(dichroic_bin()), *args],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "DICHROIC_ADMIN": self.admin},
+            check=False,
+        )
+
+
+def merged(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:
+    """Mappings merge, everything else is replaced."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+class Shop(Process):
+    """The demo's Erlang node with the relay in it. `stop()` asks it to end; `truth` is then its own count of what it emitted."""
+
+    name = "shop"
+    stop_seconds = 20.0
+
+    def __init__(
+        self,
+        collector: Collector | None = None,
+        rate: int = 50,
+        env: Mapping[str, str] | None = None,
+    ):
+        """Without a collector its relay finds none, and waits for the one that `env` names."""
+        super().__init__()
+        self.rate = rate
+        self.truth: dict[str, int] = {}
+        self._env = dict(env or {})
+        if collector is not None:
+            self._env.setdefault("DICHROIC_SOCKET", str(collector.socket))
+
+    def argv(self) -> Sequence[str]:
+        boot = (
+            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
+            f"spawn(fun() -> shop:main(['{self.rate}']) end)."
+        )
+        # A name without a listener: nothing may connect to the node, and no epmd is started.
+        name = [
+            "-name",
+            "shop@127.0.0.1",
+            "-setcookie",
+            "demo",
+            "-dist_listen",
+            "false",
+            "-start_epmd",
+            "false",
+        ]
+        paths = [part for ebin in erlang_paths() for part in ("-pa", str(ebin))]
+        return ["erl", "-noshell", *name, *paths, "-eval", boot]
+
+    def environment(self) -> dict[str, str]:
+        return {"HOME": str(self.folder), "ERL_CRASH_DUMP_SECONDS": "0", **self._env}
+
+    def wait_ready(self) -> None:
+        self.wait_line(r"serving \d+ requests a second")
+
+    def stop(self) -> int:
+        if not self.running():
+            return super().stop()
+        child = self.child
+        assert child.stdin is not None
+        child.stdin.write("stop\n")
+        child.stdin.flush()
+        code = self._wait_end(child)
+        if match := re.search(r"^truth (\{.*\})$", self.output(), re.MULTILINE):
+            self.truth = json.loads(match[1])
+        return code
+
+
+def erlang_paths() -> list[Path]:
+    """Folders of compiled modules: the shop, the relay, and telemetry (TELEMETRY_EBIN, else the relay's stand-in for it)."""
+    support = RELAY / "test" / "support"
+    given = os.environ.get("TELEMETRY_EBIN")
+    telemetry = (
+        Path(given)
+        if given
+        else compiled(
+            "telemetry",
+            sorted(support.glob("telemetry*.erl")),
+            support / "telemetry.app",
+        )
+    )
+    relay = compiled(
+        "dichroic",
+        sorted((RELAY / "src").glob("*.erl")),
+        RELAY / "src" / "dichroic.app.src",
+    )
+    return [telemetry, relay, compiled("shop", [DEMO / "shop.erl"])]
+
+
+def compiled(name: str, sources: Sequence[Path], app: Path | None = None) -> Path:
+    """The folder of the application's beams under build/, made again when a source is newer."""
+    into = ROOT / "build" / "test-ebin" / name
+    read = [
+        *sources,
+        *([app] if app else []),
+        *(p for s in sources[:1] for p in s.parent.glob("*.hrl")),
+    ]
+    newest = max(path.stat().st_mtime for path in read)
+    if into.is_dir() and into.stat().st_mtime > newest:
+        return into
+    into.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=into.parent))
+    done = subprocess.run(
+        ["erlc", "-o", str(fresh), *map(str, sources)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=sources[0].parent,
+    )
+    assert done.returncode == 0, f"erlc of {name}:\n{done.stdout}{done.stderr}"
+    if app is not None:
+        (fresh / f"{name}.app").write_text(app.read_text())
+    if into.exists():
+        shutil.rmtree(into)
+    try:
+        fresh.rename(into)
+    except OSError:  # another run was quicker
+        shutil.rmtree(fresh)
+    return into
+
+
+class Embedder(Process):
+    """The demo's worker with `prometheus_client`. Its page is at `url`; a restart keeps the port."""
+
+    name = "embedder"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = 0
+
+    def argv(self) -> Sequence[str]:
+        return [PYTHON, str(DEMO / "embedder.py"), str(self.port)]
+
+    def wait_ready(self) -> None:
+        self.port = int(self.wait_line(r"page on http://127\.0\.0\.1:(\d+)/metrics")[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/metrics"
+
+
+class Recommender(Process):
+    """The demo's service with `opentelemetry-sdk`, pushing OTLP over HTTP to the collector."""
+
+    name = "recommender"
+
+    def __init__(self, collector: Collector) -> None:
+        super().__init__()
+        self.collector = collector
+
+    def argv(self) -> Sequence[str]:
+        return [PYTHON, str(DEMO / "recommender.py"), self.collector.otlp_http]
+
+    def wait_ready(self) -> None:
+        self.wait_line(r"pushing OTLP to")
+
+
+def prometheus_folder() -> Path:
+    """Where `prometheus` and `promtool` are; fetched and unpacked once."""
+    script = ROOT / "scripts" / "fetch-prometheus.sh"
+    done = subprocess.run([str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.split()[-1])
+
+
+def promtool(*args: str, cwd: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs promtool; the caller judges the exit code."""
+    tool = str(prometheus_folder() / "promtool")
+    return subprocess.run([tool, *args], capture_output=True, text=True, cwd=cwd, input=stdin, check=False)
+
+
+class QueryError(AssertionError):
+    """Prometheus refused a query."""
+
+
+class Prometheus(Process):
+    """A Prometheus server that scrapes the collector every second, as the README tells users to (`honor_labels: true`)."""
+
+    name = "prometheus"
+
+    def __init__(
+        self,
+        target: str,
+        rule_files: Sequence[Path] = (),
+        job: str = "dichroic",
+        interval: str = "1s",
+    ):
+        """`target` is host:port, such as `collector.prometheus`."""
+        super().__init__()
+        self.target, self.rule_files, self.job, self.interval = (
+            target,
+            list(rule_files),
+            job,
+            interval,
+        )
+        self.port = 0
+
+    def argv(self) -> Sequence[str]:
+        self.port = free_port()
+        scrape = {
+            "job_name": self.job,
+            "honor_labels": True,
+            "static_configs": [{"targets": [self.target]}],
+        }
+        config = {
+            "global": {
+                "scrape_interval": self.interval,
+                "scrape_timeout": self.interval,
+                "evaluation_interval": self.interval,
+            },
+            "rule_files": [str(path) for path in self.rule_files],
+            "scrape_configs": [scrape],
+        }
+        file = self.folder / "prometheus.yml"
+        file.write_text(json.dumps(config, indent=2))
+        return [
+            str(prometheus_folder() / "prometheus"),
+            f"--config.file={file}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--log.level=warn",
+        ]
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            if not self.running():
+                raise SystemError(f"prometheus ended with {self.child.returncode}:\n{self.output()}")
+            return http_get(f"{self.url}/-/ready")[0] == 200
+
+        wait_until(ready, 30, "prometheus to be ready")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def api(self, path: str, **parameters: str | float) -> Json:
+        query = urllib.parse.urlencode({k: str(v) for k, v in parameters.items()})
+        status, body = http_get(f"{self.url}/api/v1/{path}?{query}")
+        document = json.loads(body)
+        if document.get("status") != "success":
+            raise QueryError(f"{status} {document.get('error', body)}")
+        return document["data"]
+
+    def query(self, promql: str, at: float | None = None) -> list[Json]:
+        """The instant vector: a list of {"metric": labels, "value": [time, text]}."""
+        result: list[Json] = self.api("query", query=promql, **({} if at is None else {"time": at}))["result"]
+        return result
+
+    def query_range(self, promql: str, start: float, end: float, step: float) -> list[Json]:
+        result: list[Json] = self.api("query_range", query=promql, start=start, end=end, step=step)["result"]
+        return result
+
+    def scalar(self, promql: str) -> float:
+        """The value of a query that answers with exactly one sample."""
+        result = self.query(promql)
+        assert len(result) == 1, f"{promql} has {len(result)} samples: {result[:3]}"
+        return float(result[0]["value"][1])
+
+    def label_values(self, label: str, selector: str) -> list[str]:
+        values: list[str] = self.api(f"label/{label}/values", **{"match[]": selector})
+        return values
