@@ -38,9 +38,10 @@ from ._errors import (
     VersionMismatch,
 )
 from ._find_bin import find_bin
+from ._points import Histogram, Point, Series
 from ._sidecar import Sidecar, start
 from ._sync import SyncBatches, SyncClient, SyncSubscription, connect_sync
-from ._types import Event, Gap, Histogram, Log, Point, Series, Source, Stats
+from ._types import Event, Gap, Log, Source, Stats
 from ._values import CutString
 from ._version import VERSION
 

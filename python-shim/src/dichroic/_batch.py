@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 from ._errors import MissingDependency
-from ._types import Event, Histogram, Log, Point
+from ._points import Histogram, Point
+from ._types import Event, Log
 
 T = TypeVar("T")
 

@@ -20,10 +20,11 @@ from ._batch import Batch
 from ._errors import Closed, DichroicError, GapError, GapWarning, ProtocolError
 from ._http import stream_request
 from ._link import Link, connect_link
+from ._points import Point
 from ._protocol import Stream, complaint, greeting
 from ._recovery import Recovery
 from ._request import Duration, Kind, OnFull, OnGap, Patterns, Request, milliseconds
-from ._types import Event, Gap, Log, Point, Stats
+from ._types import Event, Gap, Log, Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -26,13 +26,13 @@ _STATUS: Final[dict[int, type[Goodbye]]] = {400: BadRequest, 401: Unauthorised, 
 
 
 def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, Value]) -> bytes:
-    """`GET /v1/stream?format=frames&…`: each key of the `subscribe` map is a parameter, lists repeat it, and labels of
-    `where` are `where.LABEL`."""
+    """`GET /v1/stream?format=frames&…`: each key of the `subscribe` map is a parameter, a list repeats it, a glob of
+    `where` is `LABEL:GLOB`, and the cursor is `EPOCH,POSITION,ROWS`."""
     query: list[tuple[str, str]] = [("format", "frames")]
     for key, value in subscribe.items():
         if isinstance(value, dict):
             for label, patterns in value.items():
-                query += [(f"{key}.{label}", str(pattern)) for pattern in patterns]
+                query += [(key, f"{label}:{pattern}") for pattern in patterns]
         elif key == "cursor" and isinstance(value, list):
             query.append((key, ",".join(map(str, value))))
         elif isinstance(value, list):

@@ -21,8 +21,9 @@ from . import _frames as frames
 from ._errors import DichroicError, FrameTooLarge, ProtocolError, VersionMismatch, goodbye
 from ._events import MAX_COLUMNS, parse_events
 from ._frames import HEADER, Define, Frame, GapFrame, Hello, Histograms, Numbers, Ping, encode_frame
+from ._points import Histogram, Point, Series
 from ._request import Request
-from ._types import GAP_REASONS, Event, Gap, Histogram, Point, RowContext, Schema, Series, Source, Stats
+from ._types import GAP_REASONS, Event, Gap, RowContext, Schema, Source, Stats
 from ._values import Value
 from ._version import VERSION
 

@@ -14,10 +14,11 @@ from ._batch import Batch
 from ._client import Cursor, Options, Where, hand_out_gaps, take
 from ._errors import Closed, ConnectionLost, DichroicError, GapError, HandshakeTimeout, ProtocolError
 from ._http import HttpBody, stream_request
+from ._points import Point
 from ._protocol import CLOSING, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream, complaint, greeting
 from ._recovery import Recovery
 from ._request import Duration, Kind, OnFull, OnGap, Request, milliseconds
-from ._types import Event, Gap, Log, Point, Stats
+from ._types import Event, Gap, Log, Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

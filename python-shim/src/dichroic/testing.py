@@ -26,9 +26,10 @@ from . import _frames as frames
 from ._errors import DichroicError
 from ._events import columns_of
 from ._frames import Define, Frame, GapFrame, Hello, Histograms, Numbers, encode_frame
+from ._points import Histogram
 from ._protocol import Decoder
 from ._request import rendered
-from ._types import Histogram, Number, Scalar
+from ._types import Number, Scalar
 
 _LOG_COLUMNS = ("severity", "body", "trace_id", "span_id", "attributes")
 

@@ -1,0 +1,214 @@
+"""Metric points: what a subscription of kind "metric" hands out, and the distributions among their values."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any
+
+from ._types import Number, Scalar, Source
+
+
+class Series:
+    """What all points of one time series share."""
+
+    __slots__ = ("bounds", "help", "kind", "labels", "name", "scale", "source", "start", "unit")
+
+    def __init__(
+        self,
+        name: str,
+        labels: Mapping[str, Scalar],
+        kind: str,
+        start: int,
+        unit: str = "",
+        source: Source | None = None,
+        help: str = "",
+        scale: int | None = None,
+        bounds: tuple[float, ...] | None = None,
+    ) -> None:
+        self.name = name
+        self.labels = dict(labels)
+        self.kind = kind
+        self.start = start
+        self.unit = unit
+        self.source = source if source is not None else Source("")
+        self.help = help
+        self.scale = scale
+        self.bounds = bounds
+
+
+class Histogram:
+    """A distribution since the series began: `count`, `sum`, and the non-empty `buckets` as (lower, upper, count).
+
+    Each bucket holds what is above `lower` and not above `upper`. `bounds` are those of an explicit histogram, `scale`
+    that of an exponential one; the other is None.
+    """
+
+    __slots__ = ("_rows", "bounds", "count", "scale", "sum")
+
+    def __init__(
+        self,
+        sum: Number,
+        rows: tuple[tuple[int, int, int], ...],
+        scale: int | None = None,
+        bounds: tuple[float, ...] | None = None,
+    ) -> None:
+        self.sum = sum
+        self.scale = scale
+        self.bounds = bounds
+        self._rows = rows  # (index, side, count), as on the wire
+        total = 0
+        for _, _, n in rows:
+            total += n
+        self.count = total
+
+    @property
+    def buckets(self) -> list[tuple[float, float, int]]:
+        """Non-empty buckets in ascending order."""
+        return sorted((*self._range(index, side), count) for index, side, count in self._rows)
+
+    def _range(self, index: int, side: int) -> tuple[float, float]:
+        if side == 0:
+            return 0.0, 0.0
+        if self.bounds is not None:
+            lower = self.bounds[index - 1] if 0 < index <= len(self.bounds) else -math.inf
+            upper = self.bounds[index] if 0 <= index < len(self.bounds) else math.inf
+            return lower, upper
+        step = 2.0 ** -(self.scale or 0)
+        lower, upper = _power(index * step), _power((index + 1) * step)
+        return (lower, upper) if side == 1 else (-upper, -lower)
+
+    def quantile(self, q: float) -> float:
+        """The value below which a share `q` of the observations lies, by linear interpolation; NaN when empty."""
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"a quantile is between 0 and 1, not {q}")
+        buckets = self.buckets
+        if not buckets:
+            return math.nan
+        ends: list[int] = []
+        for _, _, n in buckets:
+            ends.append(n + (ends[-1] if ends else 0))
+        rank = q * self.count
+        at = min(bisect_left(ends, rank), len(buckets) - 1)
+        lower, upper, n = buckets[at]
+        if math.isinf(lower):
+            lower = min(0.0, upper)
+        if math.isinf(upper):
+            return lower
+        return lower + (upper - lower) * max(0.0, rank - (ends[at] - n)) / n
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        mine = self.sum, self._rows, self.scale, self.bounds
+        return mine == (other.sum, other._rows, other.scale, other.bounds)
+
+    __hash__ = None  # type: ignore[assignment]  # compared by value, may be large
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Histogram, (self.sum, self._rows, self.scale, self.bounds)
+
+    def __repr__(self) -> str:
+        return f"Histogram(count={self.count}, sum={self.sum!r}, buckets={self.buckets!r})"
+
+
+def _power(exponent: float) -> float:
+    try:
+        return math.ldexp(2.0 ** (exponent % 1.0), math.floor(exponent))
+    except OverflowError:
+        return math.inf
+
+
+class Point:
+    """The state of one time series: `value` is cumulative since `start`, as read at `time` (ns since the epoch)."""
+
+    __slots__ = ("series", "time", "value")
+    __match_args__ = ("name", "labels", "kind", "value", "start", "time")
+
+    def __init__(
+        self,
+        name: str,
+        labels: Mapping[str, Scalar] | None = None,
+        kind: str = "last",
+        value: Number | Histogram = 0,
+        start: int = 0,
+        time: int = 0,
+        *,
+        unit: str = "",
+        source: str = "",
+        help: str = "",
+    ) -> None:
+        source = source if isinstance(source, Source) else Source(source)
+        self.series = Series(name, labels or {}, kind, start, unit, source, help)
+        self.value = value
+        self.time = time
+
+    @classmethod
+    def of(cls, series: Series, value: Number | Histogram, time: int) -> Point:
+        """A point of a known series."""
+        self = cls.__new__(cls)
+        self.series = series
+        self.value = value
+        self.time = time
+        return self
+
+    @property
+    def name(self) -> str:
+        return self.series.name
+
+    @property
+    def labels(self) -> dict[str, Scalar]:
+        return self.series.labels
+
+    @property
+    def kind(self) -> str:
+        return self.series.kind
+
+    @property
+    def start(self) -> int:
+        return self.series.start
+
+    @property
+    def unit(self) -> str:
+        return self.series.unit
+
+    @property
+    def source(self) -> Source:
+        return self.series.source
+
+    @property
+    def help(self) -> str:
+        return self.series.help
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.name, self.labels, self.kind, self.value, self.start, self.time, self.unit, str(self.source)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Point) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it holds a dict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _point, (
+            self.name,
+            self.labels,
+            self.kind,
+            self.value,
+            self.start,
+            self.time,
+            self.unit,
+            self.source,
+            self.help,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Point({self.name!r}, {self.labels!r}, {self.kind!r}, {self.value!r}, start={self.start}, "
+            f"time={self.time}, unit={self.unit!r}, source={str(self.source)!r})"
+        )
+
+
+def _point(*fields: Any) -> Point:
+    *positional, unit, source, help = fields
+    return Point(*positional, unit=unit, source=source, help=help)
