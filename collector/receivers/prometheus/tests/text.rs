@@ -154,9 +154,9 @@ fn what_prometheus_refuses_is_refused_where_it_stands() {
     check(
         b"a{b=\"\xff\"} 1\n",
         1,
-        5,
+        6,
         "these bytes are not UTF-8",
-        "\"\u{fffd}\"} 1",
+        "\u{fffd}\"} 1",
     );
     check(
         b"a{b=\"c\",b=\"d\"} 1\n",

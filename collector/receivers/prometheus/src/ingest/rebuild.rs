@@ -63,14 +63,18 @@ impl<'a> Reader<'a> {
         fingerprints: &'a Fingerprinter,
     ) -> Self {
         let openmetrics = format != Format::Text;
+        // A line is rarely shorter; growing a table costs as much as filling it.
+        let likely = body.len() / 100;
         let build = Build {
             memory: Memory {
+                lines: Vec::with_capacity(likely),
+                index: hashbrown::HashTable::with_capacity(likely),
                 openmetrics,
                 replayable: true,
                 ..Memory::default()
             },
-            drafts: Vec::new(),
-            by_key: HashMap::default(),
+            drafts: Vec::with_capacity(likely / 2),
+            by_key: HashMap::with_capacity_and_hasher(likely / 2, Default::default()),
             families: HashMap::default(),
             fingerprints,
             duplicates: 0,

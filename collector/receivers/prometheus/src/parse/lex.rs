@@ -116,19 +116,16 @@ pub(crate) fn braces<'a>(
             _ => return Err((expected_label(page, at, rules), at)),
         };
         let next = blanks_if_loose(key_end);
-        if quoted_here {
-            let key_text = checked(key).map_err(|fault| (fault, at))?;
-            if matches!(page.get(next), Some(b',' | b'}')) {
-                if rules.named || name.is_some() {
-                    return Err((
-                        fault("a second metric name", "give a label a value with `=\"…\"`"),
-                        at,
-                    ));
-                }
-                name = Some(key_text);
-                at = separator(page, next, rules)?;
-                continue;
+        if quoted_here && matches!(page.get(next), Some(b',' | b'}')) {
+            if rules.named || name.is_some() {
+                return Err((
+                    fault("a second metric name", "give a label a value with `=\"…\"`"),
+                    at,
+                ));
             }
+            name = Some(checked(page, at + 1, key_end - 1)?);
+            at = separator(page, next, rules)?;
+            continue;
         }
         if key.is_empty() || key == b"__name__" {
             return Err((
@@ -147,11 +144,13 @@ pub(crate) fn braces<'a>(
     if seen.len() > 1 {
         repeated(page, seen)?;
     }
+    // Once for all of them: outside quotes there is only ASCII.
+    let labels = Labels {
+        inner: checked(page, open + 1, at)?.0,
+    };
     Ok(Braces {
         name,
-        labels: Labels {
-            inner: &page[open + 1..at],
-        },
+        labels,
         end: at + 1,
     })
 }
@@ -186,7 +185,6 @@ fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Place
             at,
         ));
     }
-    checked(value).map_err(|fault| (fault, at))?;
     Ok(end)
 }
 
@@ -225,13 +223,13 @@ fn expected_label(page: &[u8], at: usize, rules: BraceRules) -> Fault {
     }
 }
 
-fn checked(bytes: &[u8]) -> Result<Escaped<'_>, Fault> {
-    match std::str::from_utf8(bytes) {
+fn checked(page: &[u8], from: usize, to: usize) -> Result<Escaped<'_>, Placed> {
+    match std::str::from_utf8(&page[from..to]) {
         Ok(text) => Ok(Escaped(text)),
-        Err(_) => Err(fault(
-            "these bytes are not UTF-8",
-            "encode names and values as UTF-8",
-        )),
+        Err(bad) => {
+            let fault = fault("these bytes are not UTF-8", "encode names and values as UTF-8");
+            Err((fault, from + bad.valid_up_to()))
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a> Escaped<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Labels<'a> {
     /// What stands between the braces; checked before a `Labels` is made.
-    inner: &'a [u8],
+    inner: &'a str,
 }
 
 impl<'a> Labels<'a> {
@@ -130,7 +130,7 @@ impl<'a> IntoIterator for Labels<'a> {
 /// Walks [`Labels`] in the order of the page.
 #[derive(Debug, Clone)]
 pub struct LabelIter<'a> {
-    rest: &'a [u8],
+    rest: &'a str,
 }
 
 impl<'a> Iterator for LabelIter<'a> {
@@ -138,16 +138,24 @@ impl<'a> Iterator for LabelIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let at = lex::skip(self.rest, 0, |b| matches!(b, b' ' | b'\t' | b','));
-            let (name, end) = lex::label_name(self.rest, at)?;
-            let equal = lex::blanks(self.rest, end);
-            if self.rest.get(equal) != Some(&b'=') {
+            let bytes = self.rest.as_bytes();
+            let at = lex::skip(bytes, 0, |b| matches!(b, b' ' | b'\t' | b','));
+            let (name, end) = lex::label_name(bytes, at)?;
+            let from = at + usize::from(bytes[at] == b'"');
+            let name = from..from + name.len();
+            let equal = lex::blanks(bytes, end);
+            if bytes.get(equal) != Some(&b'=') {
                 self.rest = &self.rest[end..]; // a quoted metric name
                 continue;
             }
-            let (value, end) = lex::quoted(self.rest, lex::blanks(self.rest, equal + 1))?;
+            let open = lex::blanks(bytes, equal + 1);
+            let (value, end) = lex::quoted(bytes, open)?;
+            let pair = (
+                Escaped(&self.rest[name]),
+                Escaped(&self.rest[open + 1..open + 1 + value.len()]),
+            );
             self.rest = &self.rest[end..];
-            return Some((text_of(name), text_of(value)));
+            return Some(pair);
         }
     }
 }
