@@ -13,8 +13,6 @@
 -export([start_link/0, want/1, available/0, failed/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--ignore_xref([{telemetry, attach, 4}, {telemetry, detach, 1}, {telemetry, list_handlers, 1}]).
-
 -define(LOOK_MS, 1000).
 -define(LOAD_EVERY, 10).
 

@@ -79,6 +79,13 @@ contract_test_() ->
                             stacktrace := _}}], lists:sort(all())),
            ?assertEqual([], [H || #{id := bad} = H <- telemetry:list_handlers([])]) end} || Kind <- [error, exit, throw]]}.
 
+the_library_under_test_is_the_one_that_was_asked_for_test() ->
+    ok = support:telemetry(),
+    case os:getenv("TELEMETRY_EBIN", "") of
+        "" -> ?assertEqual({ok, "0.0.0-stand-in"}, application:get_key(telemetry, vsn));
+        Ebin -> ?assertEqual(filename:join(filename:absname(Ebin), "telemetry.beam"), filename:absname(code:which(telemetry)))
+    end.
+
 attach(Id, Event, Tag) -> telemetry:attach(Id, Event, fun ?MODULE:tell/4, {self(), Tag}).
 
 all() -> receive M when is_tuple(M), tuple_size(M) =:= 5 -> [M | all()] after 0 -> [] end.
