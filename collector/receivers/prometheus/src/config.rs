@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use dichroic_model::{Attributes, Leaving, Protocol, Runtime, SourceSpec};
 use hyper::Uri;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use crate::ingest::PageLimits;
+use crate::units::{duration, optional_duration, size};
 
 /// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but for `body_size_limit`, which is never
 /// unbounded here.
@@ -354,126 +355,6 @@ fn encode(text: &str) -> String {
     out
 }
 
-/// `1h30m`, `5s`, `100ms`: whole numbers with units, largest first.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 31_536_000_000),
-        ("w", 604_800_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    let (mut rest, mut millis, mut next) = (text.trim(), 0u64, 0);
-    if rest.is_empty() || rest == "0" {
-        return (rest == "0").then_some(Duration::ZERO);
-    }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = rest[..digits].parse().ok()?;
-        let unit_end = digits + rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let place = UNITS
-            .iter()
-            .position(|(unit, _)| *unit == &rest[digits..unit_end])?;
-        if place < next {
-            return None;
-        }
-        next = place + 1;
-        millis = millis.checked_add(number.checked_mul(UNITS[place].1)?)?;
-        rest = &rest[unit_end..];
-    }
-    Some(Duration::from_millis(millis))
-}
-
-fn format_duration(duration: Duration) -> String {
-    match duration.as_millis() {
-        0 => "0s".into(),
-        millis if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
-        millis if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
-        millis => format!("{millis}ms"),
-    }
-}
-
-/// `512KiB`, `10MB`, `1048576`; as in Prometheus KB and KiB are both 1024 bytes.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: u64 = text[..digits].parse().ok()?;
-    let shift = match text[digits..].trim() {
-        "" | "B" => 0,
-        "KB" | "KiB" => 10,
-        "MB" | "MiB" => 20,
-        "GB" | "GiB" => 30,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
-}
-
-mod duration {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_duration(*duration))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_duration(&text).ok_or_else(|| {
-            de::Error::custom(format_args!(
-                "{text:?} is not a duration; write it with its unit, such as 5s or 1m30s"
-            ))
-        })
-    }
-}
-
-mod optional_duration {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => duration::serialize(duration, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        duration::deserialize(deserializer).map(Some)
-    }
-}
-
-mod size {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(*size)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        struct Size;
-        impl de::Visitor<'_> for Size {
-            type Value = u64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as 10MB, or a number of bytes")
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-                Ok(value)
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-                u64::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-                parse_size(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_any(Size)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,26 +470,6 @@ mod tests {
         check(
             r#"{"job_name": "a", "static_configs": [{"targets": ["a:1/m"]}]}"#,
             "is not host:port",
-        );
-    }
-
-    #[test]
-    fn durations_and_sizes_are_read_as_prometheus_writes_them() {
-        let millis = |text: &str| parse_duration(text).map(|duration| duration.as_millis());
-        assert_eq!(millis("1m30s"), Some(90_000));
-        assert_eq!(millis("100ms"), Some(100));
-        assert_eq!(millis("1d"), Some(86_400_000));
-        for bad in ["", "5", "s", "5s1m", "1.5s", "5 s", "99999999999999999999s"] {
-            assert_eq!(millis(bad), None, "{bad:?}");
-        }
-        assert_eq!(
-            (
-                parse_size("10MB"),
-                parse_size("1KiB"),
-                parse_size("7"),
-                parse_size("x")
-            ),
-            (Some(10 << 20), Some(1024), Some(7), None)
         );
     }
 }

@@ -486,7 +486,7 @@ fn content_types_choose_the_format() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_replayed_page_leaves_the_store_as_a_parsed_one_does(
@@ -503,6 +503,36 @@ proptest! {
                 let (a, b) = (remembering.good(&page, Format::Text), fresh.good(&page, Format::Text));
                 assert_eq!((a.samples, a.applied), (b.samples, b.applied));
                 assert_eq!(lines(&remembering.store).await, lines(&fresh.store).await);
+            }
+            remembering.account();
+        });
+    }
+
+    #[test]
+    fn a_replay_of_openmetrics_comes_to_the_verdict_of_a_parse(
+        scrapes in prop::collection::vec((prop::collection::vec(0..5usize, 12), any::<bool>()), 2..6)
+    ) {
+        const VALUES: [&str; 5] = ["1", "0", "2", "-1", "NaN"];
+        on_ingest_thread(async {
+            let mut remembering = Fixture::new();
+            for (picks, usually_one) in scrapes {
+                // Mostly good pages, so that there is something to replay.
+                let value = |n: usize| if usually_one && picks[n] < 4 { "1" } else { VALUES[picks[n]] };
+                let page = format!(
+                    "# TYPE c counter\nc_total {}\n\
+                     # TYPE h histogram\nh_bucket{{le=\"1\"}} {}\nh_bucket{{le=\"+Inf\"}} {}\nh_count {}\nh_sum {}\n\
+                     # TYPE g gaugehistogram\ng_bucket{{le=\"-1\"}} {}\ng_bucket{{le=\"+Inf\"}} {}\ng_gcount {}\ng_gsum {}\n\
+                     # TYPE s summary\ns{{quantile=\"0.5\"}} {}\ns_count {}\n\
+                     # TYPE i info\ni_info {}\n# EOF\n",
+                    value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7), value(8), value(9),
+                    value(10), value(11)
+                );
+                let mut fresh = Fixture::new();
+                let (again, first) = (remembering.scrape(&page, OM), fresh.scrape(&page, OM));
+                assert_eq!(again.map(|a| a.applied), first.clone().map(|a| a.applied), "{page}");
+                if first.is_ok() {
+                    assert_eq!(lines(&remembering.store).await, lines(&fresh.store).await);
+                }
             }
             remembering.account();
         });
