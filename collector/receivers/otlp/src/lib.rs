@@ -1,1 +1,58 @@
 //! Receives OTLP metrics and logs over gRPC and HTTP.
+//!
+//! The daemon calls [`bind`] and then [`serve`] on its ingest thread. Requests are collected whole, within a budget of bytes, and
+//! handed to [`Ingest`], which writes into the store synchronously. Traces are counted and answered with a partial success: they are
+//! not kept yet.
+//!
+//! | to know | look in |
+//! |---|---|
+//! | how a point finds its series | [`ingest`] |
+//! | how protobuf is read in place | [`walk`] |
+//! | how JSON is read | [`json`] |
+//! | what HTTP and gRPC answer | [`server`] |
+//! | every limit, by name | [`config`] |
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod ingest;
+pub mod json;
+pub mod server;
+pub mod walk;
+
+pub use config::Config;
+pub use ingest::{Ingest, Malformed, Outcome};
+pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
+
+/// The three services of OTLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// `MetricsService`, `/v1/metrics`.
+    Metrics,
+    /// `LogsService`, `/v1/logs`.
+    Logs,
+    /// `TraceService`, `/v1/traces`.
+    Traces,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Service; 3] = [Service::Metrics, Service::Logs, Service::Traces];
+
+    /// As in "a metrics request".
+    pub fn noun(self) -> &'static str {
+        match self {
+            Service::Metrics => "metrics",
+            Service::Logs => "logs",
+            Service::Traces => "traces",
+        }
+    }
+
+    /// What a request of it holds.
+    pub fn items(self) -> &'static str {
+        match self {
+            Service::Metrics => "data points",
+            Service::Logs => "log records",
+            Service::Traces => "spans",
+        }
+    }
+}

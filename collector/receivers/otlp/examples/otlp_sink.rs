@@ -1,0 +1,88 @@
+//! Listens for OTLP on free ports and prints, every second and when stopped, what the store holds. For trying out a sender:
+//! `cargo run -p dichroic-receiver-otlp --example otlp_sink`, then point the sender to the addresses it prints.
+
+use dichroic_model::{EventKind, Identity, Limits, Pattern};
+use dichroic_pipeline::{StreamItem, Wanted, inbox};
+use dichroic_receiver_otlp::{Config, bind, serve};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::task::{LocalSet, spawn_local};
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let any = Some(([127, 0, 0, 1], 0).into());
+    let config = Config {
+        grpc: any,
+        http: any,
+        ..Config::default()
+    };
+    let bound = bind(config).await?;
+    for (name, address) in [("grpc", bound.grpc), ("http", bound.http)] {
+        println!("{name} {}", address.ok_or("not listening")?);
+    }
+    let counters = bound.counters.clone();
+    let store = Rc::new(RefCell::new(dichroic_pipeline::Store::new(
+        Limits::default(),
+        Arc::new(Identity),
+        now(),
+    )));
+    let (handle, jobs) = inbox();
+    spawn_local(dichroic_pipeline::serve(store.clone(), jobs));
+    for kind in [EventKind::Event, EventKind::Log] {
+        let wanted = Wanted {
+            kind,
+            patterns: vec![Pattern::new("**")?],
+            replay_from: None,
+            resume_from: None,
+        };
+        let subscription = handle
+            .subscribe(wanted)
+            .await?
+            .ok_or("no room for a subscriber")?;
+        spawn_local(async move {
+            while let Some(item) = subscription.items.recv().await {
+                if let StreamItem::Batch(batch) = item {
+                    println!("{} {} rows of {:?}", kind.as_str(), batch.rows, batch.schema.name);
+                }
+            }
+        });
+    }
+    spawn_local(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Ok(chunks) = handle.snapshot(Default::default()) else {
+                continue;
+            };
+            while let Some(chunk) = chunks.recv().await {
+                for row in chunk {
+                    println!("{}{{{}}} {:?}", row.meta.metric.name, row.meta.labels, row.value);
+                }
+            }
+        }
+    });
+    let cut_off = serve(bound, store.clone(), async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+    .await;
+    println!("requests {:?}, cut off {cut_off}", counters.requests());
+    for (source, signal, account) in store.borrow().ledger().accounts() {
+        let drops: Vec<_> = account.drops().collect();
+        let (received, applied) = (account.received, account.applied);
+        println!("{source:?} {signal:?} received {received} applied {applied} dropped {drops:?}");
+    }
+    println!("balances {}", store.borrow().ledger().balances());
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    LocalSet::new().block_on(&runtime, run())
+}

@@ -1,0 +1,235 @@
+//! Bytes of an OTLP request in, cells and batches out: the synchronous heart of the receiver.
+//!
+//! Called on the ingest thread with whole bodies. A body is checked first and refused as a whole when its frame does not hold
+//! together; after that every item is applied or counted as dropped, each under its reason, and the sender is told how many were
+//! rejected and why. Protobuf is walked in place: a point of a known series costs a hash of its attributes as they came, a look
+//! into the table and a write. JSON is rewritten as protobuf first ([`crate::json`]) and takes the same way.
+
+mod attributes;
+mod logs;
+mod metrics;
+mod parts;
+mod point;
+mod sources;
+mod tally;
+
+use crate::Service;
+use crate::walk::Broken;
+pub(crate) use attributes::base64;
+use bytes::Bytes;
+use dichroic_model::{Fingerprinter, Scope, SourceId, UnixNanos};
+use dichroic_pipeline::{DropReason, Signal, Store};
+use parts::{Part, Parts};
+use sources::Sources;
+pub use sources::{IDLE, UNATTRIBUTED};
+use tally::Tally;
+
+/// A body that is no request of its service; nothing of it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an OTLP {} request in protobuf: {broken} (at byte {at}); nothing of it was taken", .service.noun())]
+pub struct Malformed {
+    /// What the body was sent as.
+    pub service: Service,
+    /// Where, in bytes from the beginning of the protobuf.
+    pub at: usize,
+    /// What is wrong there.
+    pub broken: Broken,
+}
+
+/// What became of a request, as its sender is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Points, records or spans taken.
+    pub accepted: u64,
+    /// Those that were not.
+    pub rejected: u64,
+    /// Why, for a person; empty when there is nothing to say.
+    pub message: String,
+}
+
+/// The receiver's memory between requests: who its sources are, and buffers.
+#[derive(Default)]
+pub struct Ingest {
+    sources: Sources,
+    scratch: point::Scratch,
+    logs: logs::Logs,
+}
+
+/// A request that is being applied, and where in it that stands.
+pub struct Request {
+    service: Service,
+    body: Bytes,
+    parts: Parts,
+    here: Here,
+    tally: Tally,
+}
+
+/// Whose items follow.
+struct Here {
+    source: SourceId,
+    /// Nothing of the source can be taken, for this reason.
+    refused: Option<DropReason>,
+    known: Option<sources::Known>,
+    of_source: Fingerprinter,
+    of_scope: Fingerprinter,
+    scope: Scope,
+}
+
+impl Ingest {
+    /// Applies an `ExportMetricsServiceRequest`.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the body is none; nothing was applied then.
+    pub fn metrics(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<Outcome, Malformed> {
+        self.whole(store, Service::Metrics, body, now)
+    }
+
+    /// Publishes the records of an `ExportLogsServiceRequest`.
+    ///
+    /// # Errors
+    /// As [`Ingest::metrics`].
+    pub fn logs(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<Outcome, Malformed> {
+        self.whole(store, Service::Logs, body, now)
+    }
+
+    /// Counts the spans of an `ExportTraceServiceRequest`: they are not kept.
+    ///
+    /// # Errors
+    /// As [`Ingest::metrics`].
+    pub fn traces(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<Outcome, Malformed> {
+        self.whole(store, Service::Traces, body, now)
+    }
+
+    fn whole(
+        &mut self,
+        store: &mut Store,
+        service: Service,
+        body: &[u8],
+        now: UnixNanos,
+    ) -> Result<Outcome, Malformed> {
+        let mut request = self.begin(store, service, Bytes::copy_from_slice(body))?;
+        loop {
+            if let Some(outcome) = self.step(store, &mut request, usize::MAX, now) {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Checks a body and prepares to apply it in steps.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is no request of the service.
+    pub fn begin(&mut self, store: &Store, service: Service, body: Bytes) -> Result<Request, Malformed> {
+        parts::check(service, &body)?;
+        let nobody = store.fingerprinter(UNATTRIBUTED);
+        Ok(Request {
+            service,
+            parts: Parts::new(&body),
+            body,
+            here: Here {
+                source: UNATTRIBUTED,
+                refused: Some(DropReason::Malformed),
+                known: None,
+                of_source: nobody.clone(),
+                of_scope: nobody,
+                scope: Scope::default(),
+            },
+            tally: Tally::new(service),
+        })
+    }
+
+    /// Applies about `bytes` of the request, and says what became of all of it once it is done.
+    ///
+    /// The ledger balances after every step.
+    pub fn step(
+        &mut self,
+        store: &mut Store,
+        request: &mut Request,
+        bytes: usize,
+        now: UnixNanos,
+    ) -> Option<Outcome> {
+        let until = request.parts.position().saturating_add(bytes);
+        let mut done = false;
+        while request.parts.position() < until {
+            match request.parts.next(&request.body) {
+                Some(Part::Resource(resource)) => self.resource(store, request, &resource, now),
+                Some(Part::Scope(scope)) => request.here.enter(&scope),
+                Some(Part::Item(item)) => self.item(store, request, item, now),
+                None => {
+                    done = true;
+                    break;
+                }
+            }
+        }
+        self.flush(store, request, now);
+        (done || request.parts.position() == request.body.len() && self.drained(request))
+            .then(|| request.tally.outcome())
+    }
+
+    fn drained(&self, request: &mut Request) -> bool {
+        request.parts.next(&request.body).is_none()
+    }
+
+    fn resource(&mut self, store: &mut Store, request: &mut Request, resource: &[u8], now: UnixNanos) {
+        self.flush(store, request, now);
+        let here = &mut request.here;
+        match self.sources.of(store, resource, now) {
+            Ok(known) => {
+                here.source = known.source.id;
+                here.refused = None;
+                here.of_source = known.prints.clone();
+                here.known = Some(known);
+            }
+            Err(reason) => {
+                (here.source, here.known) = (UNATTRIBUTED, None);
+                here.refused = Some(reason);
+            }
+        }
+        here.scope = Scope::default();
+        here.of_scope = here.of_source.with(&[]);
+    }
+
+    fn item(
+        &mut self,
+        store: &mut Store,
+        request: &mut Request,
+        item: std::ops::Range<usize>,
+        now: UnixNanos,
+    ) {
+        let Request {
+            service,
+            body,
+            here,
+            tally,
+            ..
+        } = request;
+        let item = &body[item];
+        match service {
+            Service::Metrics => metrics::apply(store, &mut self.scratch, here, tally, item, now),
+            Service::Logs => self.logs.record(store, here, tally, item, now),
+            Service::Traces => {
+                tally.dropped(Signal::Traces, here.refused.unwrap_or(DropReason::Unsupported), 1)
+            }
+        }
+    }
+
+    /// Hands rows to subscribers and counts to the ledger.
+    fn flush(&mut self, store: &mut Store, request: &mut Request, now: UnixNanos) {
+        if let Some(known) = &request.here.known {
+            self.logs.publish(store, &known.source, &mut request.tally, now);
+        }
+        request.tally.enter(store.ledger_mut(), request.here.source);
+    }
+
+    /// Lets sources go that have been silent for [`IDLE`]. Call every few seconds.
+    pub fn tick(&mut self, store: &mut Store, now: UnixNanos) {
+        self.sources.tick(store, now);
+    }
+}
+
+impl Here {
+    fn enter(&mut self, scope: &[u8]) {
+        self.of_scope = self.of_source.with(scope);
+        self.scope = metrics::scope(scope);
+    }
+}

@@ -1,0 +1,169 @@
+//! Which source a resource is: found by the resource's bytes as they came, opened when they are new, ended when it falls silent.
+//!
+//! Sources of OTLP have no connection to end with. They stay open for [`IDLE`] after their last request, the time after which
+//! their series leave too; the next request of the same identity finds the same source.
+
+use super::attributes::{Pair, pairs};
+use crate::walk::Broken;
+use dichroic_model::{
+    AttributeValue, Attributes, Fingerprinter, Leaving, Protocol, Runtime, SECOND, Source, SourceId,
+    SourceSpec, UnixNanos, attributes::cut,
+};
+use dichroic_pipeline::{DropReason, Refused, Store};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Silence after which a series, and then its source, leaves.
+pub const IDLE: UnixNanos = 300 * SECOND;
+/// A source that changed its resource is not replaced again before this time has passed: two programs that claim one
+/// `service.instance.id` would otherwise throw each other's series away with every request.
+const REPLACE: UnixNanos = 10 * SECOND;
+/// Bytes of a resource; larger ones are refused.
+const RESOURCE_BYTES: usize = 64 * 1024;
+/// Resources up to this size are found by their bytes.
+const CACHED_BYTES: usize = 8 * 1024;
+/// What cannot be laid to any source's account is counted under this id, which no source has.
+pub const UNATTRIBUTED: SourceId = SourceId(u32::MAX);
+
+/// A source and the seed of its series.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) source: Arc<Source>,
+    pub(super) prints: Fingerprinter,
+}
+
+struct Open {
+    known: Known,
+    seen: UnixNanos,
+    replaced: UnixNanos,
+}
+
+/// The open sources of this receiver.
+#[derive(Default)]
+pub(super) struct Sources {
+    by_key: HashMap<Vec<u8>, Open>,
+    /// The resource's bytes, to the key of its source and the id it had.
+    by_bytes: HashMap<Vec<u8>, (Vec<u8>, SourceId)>,
+}
+
+impl Sources {
+    /// The source of a resource.
+    pub(super) fn of(
+        &mut self,
+        store: &mut Store,
+        resource: &[u8],
+        now: UnixNanos,
+    ) -> Result<Known, DropReason> {
+        if let Some((key, id)) = self.by_bytes.get(resource)
+            && let Some(open) = self.by_key.get_mut(key)
+            && open.known.source.id == *id
+        {
+            open.seen = now;
+            return Ok(open.known.clone());
+        }
+        if resource.len() > RESOURCE_BYTES {
+            return Err(DropReason::LabelLimit);
+        }
+        let spec = spec(resource).map_err(|_| DropReason::Malformed)?;
+        let key = spec.key.clone();
+        let known = self.open(store, spec, now)?;
+        if resource.len() <= CACHED_BYTES {
+            if self.by_bytes.len() >= 2 * store.limits().sources {
+                self.by_bytes.clear();
+            }
+            self.by_bytes.insert(resource.to_vec(), (key, known.source.id));
+        }
+        Ok(known)
+    }
+
+    fn open(&mut self, store: &mut Store, spec: SourceSpec, now: UnixNanos) -> Result<Known, DropReason> {
+        let mut replaced = 0;
+        if let Some(open) = self.by_key.get_mut(&spec.key) {
+            open.seen = now;
+            let same = open.known.source.spec.resource == spec.resource;
+            if same || open.replaced + REPLACE > now {
+                return Ok(open.known.clone());
+            }
+            replaced = now;
+        }
+        let key = spec.key.clone();
+        let source = store.open_source(spec, now).map_err(|Refused(reason)| reason)?;
+        let prints = store.fingerprinter(source.id);
+        let known = Known { source, prints };
+        let open = Open {
+            known: known.clone(),
+            seen: now,
+            replaced,
+        };
+        self.by_key.insert(key, open);
+        Ok(known)
+    }
+
+    /// Ends the sources that have been silent for [`IDLE`].
+    pub(super) fn tick(&mut self, store: &mut Store, now: UnixNanos) {
+        let before = self.by_key.len();
+        self.by_key.retain(|_, open| {
+            let stays = open.seen + IDLE >= now;
+            if !stays {
+                store.end_source(open.known.source.id, now);
+            }
+            stays
+        });
+        if self.by_key.len() != before {
+            let by_key = &self.by_key;
+            self.by_bytes.retain(|_, (key, _)| by_key.contains_key(key));
+        }
+    }
+}
+
+/// What a resource says of its source.
+fn spec(resource: &[u8]) -> Result<SourceSpec, Broken> {
+    let mut all = pairs(resource, 1)?;
+    let namespace = value(&all, "service.namespace");
+    let name = value(&all, "service.name");
+    let instance = value(&all, "service.instance.id");
+    let job = if namespace.is_empty() || name.is_empty() {
+        name.clone()
+    } else {
+        format!("{namespace}/{name}")
+    };
+    let runtime = match value(&all, "telemetry.sdk.language").as_str() {
+        "python" => Runtime::Python,
+        "erlang" => Runtime::Beam,
+        _ => Runtime::Other,
+    };
+    let identity = (!instance.is_empty()).then(|| {
+        let identity = [
+            ("service.namespace", namespace.as_str()),
+            ("service.name", &name),
+            ("service.instance.id", &instance),
+        ];
+        Attributes::of(&identity)
+    });
+    let resource = Attributes::pack(&mut all);
+    let shown = match (job.as_str(), instance.as_str()) {
+        ("", "") => "otlp".to_owned(),
+        (job, "") => job.to_owned(),
+        (job, instance) => format!("{job} {instance}"),
+    };
+    Ok(SourceSpec {
+        protocol: Protocol::Otlp,
+        key: identity.as_ref().unwrap_or(&resource).as_bytes().to_vec(),
+        name: cut(&shown, 256).to_owned(),
+        runtime,
+        job,
+        instance,
+        resource,
+        labels: Attributes::default(),
+        honor_labels: false,
+        leaving: Leaving::AfterIdle(IDLE),
+    })
+}
+
+/// The last value of a key, as text.
+fn value(pairs: &[Pair<'_>], key: &str) -> String {
+    let found = pairs.iter().rev().find(|(k, _)| k == key);
+    found
+        .map(|(_, value): &(_, AttributeValue<'_>)| value.render().into_owned())
+        .unwrap_or_default()
+}

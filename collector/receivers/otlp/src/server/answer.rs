@@ -1,0 +1,133 @@
+//! Answers in the request's own encoding: `Export*ServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
+
+use crate::walk::{put_bytes, put_varint};
+use crate::{Outcome, Service};
+use bytes::Bytes;
+use dichroic_model::attributes::cut;
+
+/// Longest text in an answer, in bytes.
+const WORDS_BYTES: usize = 1_024;
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Protobuf,
+    Json,
+}
+
+impl Format {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Format::Protobuf => "application/x-protobuf",
+            Format::Json => "application/json",
+        }
+    }
+}
+
+/// `google.rpc.Code`, as far as they are used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+}
+
+/// The response to a request that was taken, wholly or in part.
+pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> Bytes {
+    let words = cut(&outcome.message, WORDS_BYTES);
+    let partial = outcome.rejected > 0 || !words.is_empty();
+    let bytes = match format {
+        Format::Protobuf if !partial => Vec::new(),
+        Format::Protobuf => {
+            let (mut inner, mut out) = (Vec::new(), Vec::new());
+            if outcome.rejected > 0 {
+                put_varint(&mut inner, 1 << 3);
+                put_varint(&mut inner, outcome.rejected);
+            }
+            put_bytes(&mut inner, 2, words.as_bytes());
+            put_bytes(&mut out, 1, &inner);
+            out
+        }
+        Format::Json if !partial => b"{}".to_vec(),
+        Format::Json => {
+            let rejected = match service {
+                Service::Metrics => "rejectedDataPoints",
+                Service::Logs => "rejectedLogRecords",
+                Service::Traces => "rejectedSpans",
+            };
+            let count = outcome.rejected.to_string();
+            serde_json::json!({"partialSuccess": {rejected: count, "errorMessage": words}})
+                .to_string()
+                .into_bytes()
+        }
+    };
+    bytes.into()
+}
+
+/// A `google.rpc.Status`.
+pub(super) fn status(code: Code, words: &str, format: Format) -> Bytes {
+    let words = cut(words, WORDS_BYTES);
+    let bytes = match format {
+        Format::Protobuf => status_bytes(code, words, None),
+        Format::Json => serde_json::json!({"code": code as i32, "message": words})
+            .to_string()
+            .into_bytes(),
+    };
+    bytes.into()
+}
+
+/// The same in protobuf, with a `google.rpc.RetryInfo` when the sender is to come again.
+pub(super) fn status_bytes(code: Code, words: &str, retry_seconds: Option<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, 1 << 3);
+    put_varint(&mut out, code as u64);
+    put_bytes(&mut out, 2, words.as_bytes());
+    if let Some(seconds) = retry_seconds {
+        let (mut delay, mut info, mut any) = (Vec::new(), Vec::new(), Vec::new());
+        put_varint(&mut delay, 1 << 3);
+        put_varint(&mut delay, seconds);
+        put_bytes(&mut info, 1, &delay);
+        put_bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+        put_bytes(&mut any, 2, &info);
+        put_bytes(&mut out, 3, &any);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+    use prost::Message;
+
+    #[test]
+    fn a_partial_success_says_how_many_and_why() {
+        let outcome = Outcome {
+            accepted: 1,
+            rejected: 2,
+            message: "why \"so\"".into(),
+        };
+        let bytes = response(Service::Metrics, &outcome, Format::Protobuf);
+        let partial = ExportMetricsServiceResponse::decode(bytes)
+            .unwrap()
+            .partial_success
+            .unwrap();
+        assert_eq!(
+            (partial.rejected_data_points, &*partial.error_message),
+            (2, "why \"so\"")
+        );
+        assert_eq!(
+            response(Service::Logs, &outcome, Format::Json),
+            r#"{"partialSuccess":{"errorMessage":"why \"so\"","rejectedLogRecords":"2"}}"#
+        );
+    }
+
+    #[test]
+    fn a_full_success_is_empty() {
+        let outcome = Outcome::default();
+        assert_eq!(response(Service::Metrics, &outcome, Format::Protobuf), "");
+        assert_eq!(response(Service::Metrics, &outcome, Format::Json), "{}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Requests' bodies in, whole and bounded; answers out.
+
+use super::answer::Code;
+use super::budget::Share;
+use crate::config::Limits;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::time::{Instant, timeout_at};
+
+/// Why a request was not taken: what its sender is told, and under what it is counted.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) http: u16,
+    pub(super) code: Code,
+    pub(super) words: String,
+    /// Seconds after which to come again.
+    pub(super) retry: Option<u64>,
+}
+
+impl Refusal {
+    pub(super) fn new(http: u16, code: Code, words: impl Into<String>) -> Self {
+        Refusal {
+            http,
+            code,
+            words: words.into(),
+            retry: None,
+        }
+    }
+
+    pub(super) fn bad(words: impl Into<String>) -> Self {
+        Refusal::new(400, Code::InvalidArgument, words)
+    }
+
+    pub(super) fn too_large(limits: &Limits) -> Self {
+        let words = format!(
+            "the request is larger than {} bytes (receivers.otlp.limits.request_bytes); send smaller batches",
+            limits.request_bytes
+        );
+        Refusal::new(413, Code::ResourceExhausted, words)
+    }
+
+    pub(super) fn busy() -> Self {
+        let words =
+            "too many bytes of requests in flight (receivers.otlp.limits.in_flight_bytes); come again";
+        Refusal {
+            retry: Some(1),
+            ..Refusal::new(503, Code::ResourceExhausted, words)
+        }
+    }
+
+    fn slow() -> Self {
+        Refusal::new(
+            408,
+            Code::DeadlineExceeded,
+            "the request's body did not arrive in time",
+        )
+    }
+}
+
+/// Collects a body: at most `limits.request_bytes` and what the budget has left, within the time allowed.
+///
+/// What is announced is believed only to refuse it; memory is taken as bytes arrive.
+pub(super) async fn collect(
+    mut body: Incoming,
+    limits: &Limits,
+    share: &mut Share,
+) -> Result<Bytes, Refusal> {
+    if body.size_hint().lower() > limits.request_bytes as u64 {
+        return Err(Refusal::too_large(limits));
+    }
+    let end = Instant::now() + limits.body_timeout;
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    loop {
+        let soon = end.min(Instant::now() + limits.stall_timeout);
+        let frame = match timeout_at(soon, body.frame()).await {
+            Err(_) => return Err(Refusal::slow()),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(Refusal::bad(format!("the body broke off: {error}"))),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limits.request_bytes {
+            return Err(Refusal::too_large(limits));
+        }
+        if !share.grow(data.len()) {
+            return Err(Refusal::busy());
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// The body of an answer: at most one piece, and trailers for gRPC.
+pub(super) struct Answer {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    pub(super) fn new(data: Bytes) -> Self {
+        Answer {
+            data: (!data.is_empty()).then_some(data),
+            trailers: None,
+        }
+    }
+
+    pub(super) fn with_trailers(mut self, trailers: HeaderMap) -> Self {
+        self.trailers = Some(trailers);
+        self
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.data.take().map(Frame::data);
+        let next = data.or_else(|| self.trailers.take().map(Frame::trailers));
+        Poll::Ready(next.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}

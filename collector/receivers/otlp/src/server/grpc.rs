@@ -1,0 +1,143 @@
+//! OTLP/gRPC: unary calls over HTTP/2, framed here.
+//!
+//! Not tonic: its services must be `Send` and its messages decoded before they are seen, while this receiver's store lives on one
+//! thread and wants the bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source:
+//! "gRPC over HTTP2", grpc.io.
+
+use super::answer::{Code, Format, response, status_bytes};
+use super::body::{Answer, Refusal, collect};
+use super::inflate::{Encoding, Failed, inflate};
+use super::{Shared, counters::Verdict};
+use crate::{Outcome, Service};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use std::fmt::Write;
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const ENCODING: &str = "grpc-encoding";
+const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// Flag and length before each message.
+const PREFIX_BYTES: usize = 5;
+
+/// Whether a request is gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let prefix = b"application/grpc";
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..prefix.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Answers one call.
+pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
+    let mut reply = match take(shared, request).await {
+        Ok((service, outcome)) => {
+            shared.counters.count("grpc", Verdict::of(&outcome));
+            let message = response(service, &outcome, Format::Protobuf);
+            let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+            framed.put_u8(0);
+            framed.put_u32(message.len() as u32);
+            framed.put(message);
+            let mut trailers = HeaderMap::new();
+            trailers.insert(STATUS, HeaderValue::from_static("0"));
+            Response::new(Answer::new(framed.freeze()).with_trailers(trailers))
+        }
+        Err(refusal) => {
+            shared.counters.count("grpc", Verdict::refused(refusal.http));
+            let mut reply = Response::new(Answer::new(Bytes::new()));
+            refuse(&refusal, reply.headers_mut());
+            reply
+        }
+    };
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(ACCEPTED, HeaderValue::from_static("identity,gzip,zstd"));
+    reply
+}
+
+fn refuse(refusal: &Refusal, headers: &mut HeaderMap) {
+    headers.insert(STATUS, (refusal.code as i32).into());
+    if let Ok(words) = HeaderValue::from_str(&percent(&refusal.words)) {
+        headers.insert(MESSAGE, words);
+    }
+    if refusal.retry.is_some() {
+        let details = status_bytes(refusal.code, &refusal.words, refusal.retry);
+        if let Ok(details) = HeaderValue::from_str(&crate::ingest::base64(&details)) {
+            headers.insert(DETAILS, details);
+        }
+    }
+}
+
+/// Text as `grpc-message` wants it.
+fn percent(words: &str) -> String {
+    let mut out = String::with_capacity(words.len());
+    for byte in words.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            byte => write!(out, "%{byte:02X}").expect("a string takes all"),
+        }
+    }
+    out
+}
+
+fn route(path: &str) -> Option<Service> {
+    match path {
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Service::Metrics),
+        "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Service::Logs),
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Service::Traces),
+        _ => None,
+    }
+}
+
+async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, Outcome), Refusal> {
+    let (head, body) = request.into_parts();
+    let service = route(head.uri.path()).ok_or_else(|| {
+        let words = format!(
+            "{:?} is no method here; the OTLP services Metrics, Logs and Trace have Export",
+            head.uri.path()
+        );
+        Refusal::new(404, Code::Unimplemented, words)
+    })?;
+    let limits = &shared.limits;
+    let mut share = shared.budget.share();
+    let mut framed = collect(body, limits, &mut share).await?;
+    if framed.len() < PREFIX_BYTES {
+        return Err(Refusal::bad(
+            "a call needs one message: a flag, a length and the message",
+        ));
+    }
+    let prefix = framed.split_to(PREFIX_BYTES);
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    if length != framed.len() {
+        let words = format!("the message's length says {length} bytes, {} came", framed.len());
+        return Err(Refusal::bad(words));
+    }
+    let message = match prefix[0] {
+        0 => framed,
+        1 => {
+            let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
+            let encoding = Encoding::named(named.unwrap_or("")).filter(|e| *e != Encoding::Identity);
+            let encoding = encoding.ok_or_else(|| {
+                let words = "the message is compressed in a way not known here: send gzip, zstd or identity";
+                Refusal::new(415, Code::Unimplemented, words)
+            })?;
+            let inflated =
+                inflate(encoding, &framed, limits.request_bytes).map_err(|failed| match failed {
+                    Failed::TooLarge => Refusal::too_large(limits),
+                    Failed::Corrupt => {
+                        Refusal::bad(format!("the message is not {encoding:?} as its header says"))
+                    }
+                })?;
+            if !share.grow(inflated.len()) {
+                return Err(Refusal::busy());
+            }
+            inflated.into()
+        }
+        flag => return Err(Refusal::bad(format!("a message's flag is 0 or 1, not {flag}"))),
+    };
+    Ok((service, shared.ingest(service, message).await?))
+}

@@ -1,0 +1,148 @@
+//! OTLP/HTTP: which service a request is for, in what form it comes, and the answer in the same form.
+//!
+//! Source: OTLP specification 1.x, "OTLP/HTTP". Beside the three paths, `POST /` is taken, since there are senders that leave the
+//! path out: protobuf there means traces, JSON says what it is by its top-level key.
+
+use super::answer::{Code, Format, response, status};
+use super::body::{Answer, Refusal, collect};
+use super::inflate::{Encoding, Failed, inflate};
+use super::{Shared, counters::Verdict};
+use crate::{Outcome, Service, json};
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+const PATHS: &str = "/v1/metrics, /v1/logs and /v1/traces";
+
+/// Answers one request.
+pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
+    let format = format(request.headers());
+    let shown = format.unwrap_or(Format::Json);
+    match take(shared, request, format).await {
+        Ok((service, outcome)) => {
+            shared.counters.count("http", Verdict::of(&outcome));
+            reply(StatusCode::OK, shown, response(service, &outcome, shown))
+        }
+        Err(refusal) => {
+            shared.counters.count("http", Verdict::refused(refusal.http));
+            refuse(&refusal, shown)
+        }
+    }
+}
+
+fn reply(code: StatusCode, format: Format, body: Bytes) -> Response<Answer> {
+    let mut response = Response::new(Answer::new(body));
+    *response.status_mut() = code;
+    let content_type = HeaderValue::from_static(format.content_type());
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn refuse(refusal: &Refusal, format: Format) -> Response<Answer> {
+    let code = StatusCode::from_u16(refusal.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = reply(code, format, status(refusal.code, &refusal.words, format));
+    if let Some(seconds) = refusal.retry {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    if code == StatusCode::METHOD_NOT_ALLOWED {
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// The form of the body, by `Content-Type`: its case, spaces and parameters do not matter.
+fn format(headers: &HeaderMap) -> Option<Format> {
+    let value = headers.get(CONTENT_TYPE)?.as_bytes();
+    let name = value.split(|byte| *byte == b';').next()?.trim_ascii();
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    if is("application/x-protobuf") || is("application/protobuf") {
+        Some(Format::Protobuf)
+    } else if is("application/json") {
+        Some(Format::Json)
+    } else {
+        None
+    }
+}
+
+/// Where a request goes; `None` inside when its body has to say.
+fn route(path: &str) -> Option<Option<Service>> {
+    match path.strip_suffix('/').unwrap_or(path) {
+        "/v1/metrics" => Some(Some(Service::Metrics)),
+        "/v1/logs" => Some(Some(Service::Logs)),
+        "/v1/traces" => Some(Some(Service::Traces)),
+        "" => Some(None),
+        _ => None,
+    }
+}
+
+async fn take(
+    shared: &Shared,
+    request: Request<Incoming>,
+    format: Option<Format>,
+) -> Result<(Service, Outcome), Refusal> {
+    let (head, body) = request.into_parts();
+    let route = route(head.uri.path()).ok_or_else(|| {
+        let words = format!(
+            "nothing is at {:?}; OTLP/HTTP is taken at {PATHS}",
+            head.uri.path()
+        );
+        Refusal::new(404, Code::NotFound, words)
+    })?;
+    if head.method != Method::POST {
+        let words = format!("{} is not allowed here: OTLP/HTTP is sent by POST", head.method);
+        return Err(Refusal::new(405, Code::Unimplemented, words));
+    }
+    let format = format.ok_or_else(|| {
+        let words = "the Content-Type must be application/x-protobuf or application/json";
+        Refusal::new(415, Code::InvalidArgument, words)
+    })?;
+    let encoding = encoding(&head.headers)?;
+    let limits = &shared.limits;
+    let mut share = shared.budget.share();
+    let mut body = collect(body, limits, &mut share).await?;
+    if encoding != Encoding::Identity && !body.is_empty() {
+        let inflated = inflate(encoding, &body, limits.request_bytes).map_err(|failed| match failed {
+            Failed::TooLarge => Refusal::too_large(limits),
+            Failed::Corrupt => Refusal::bad(format!(
+                "the body is not {encoding:?} as its Content-Encoding says"
+            )),
+        })?;
+        body = inflated.into();
+        grow(&mut share, body.len())?;
+    }
+    let service = match (route, format) {
+        (Some(service), _) => service,
+        (None, Format::Protobuf) => Service::Traces,
+        (None, Format::Json) => json::service_of(&body).ok_or_else(|| {
+            Refusal::bad("JSON sent to / needs resourceMetrics, resourceLogs or resourceSpans at its top")
+        })?,
+    };
+    if format == Format::Json {
+        body = json::to_protobuf(service, &body)
+            .map_err(|error| Refusal::bad(error.to_string()))?
+            .into();
+        grow(&mut share, body.len())?;
+    }
+    Ok((service, shared.ingest(service, body).await?))
+}
+
+fn grow(share: &mut super::budget::Share, bytes: usize) -> Result<(), Refusal> {
+    if share.grow(bytes) {
+        Ok(())
+    } else {
+        Err(Refusal::busy())
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let Some(value) = headers.get(CONTENT_ENCODING) else {
+        return Ok(Encoding::Identity);
+    };
+    value.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
+        let words = "the Content-Encoding must be gzip, zstd or identity";
+        Refusal::new(415, Code::InvalidArgument, words)
+    })
+}

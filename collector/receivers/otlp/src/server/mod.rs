@@ -1,0 +1,321 @@
+//! The two ports: sockets in, whole bodies to [`Ingest`], answers out; all on the ingest thread.
+//!
+//! [`bind`] takes the ports, so that a busy one is known before anything starts; [`serve`] runs until it is told to stop, then lets
+//! requests in flight finish within `stop_timeout`. Both ports understand both protocols, told apart by the content type: a sender
+//! pointed to the wrong one works. Nothing here is `Send`: run it in a `LocalSet`.
+
+mod answer;
+mod body;
+mod budget;
+mod counters;
+mod grpc;
+mod http;
+mod inflate;
+mod io;
+
+use crate::config::{Config, Limits};
+use crate::{Ingest, Outcome, Service};
+use body::Refusal;
+use budget::Budget;
+use bytes::Bytes;
+pub use counters::{Counters, Verdict};
+use dichroic_model::UnixNanos;
+use dichroic_pipeline::Store;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto::Builder;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+
+/// Bytes applied between two looks at other tasks: below a millisecond of work.
+const STEP_BYTES: usize = 1 << 20;
+/// How often silent sources are looked for.
+const TICK: Duration = Duration::from_secs(5);
+/// HTTP/2 windows: with the default of 64 KiB a large body waits for a round trip every few chunks.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+const FRAME_BYTES: u32 = 1 << 20;
+const HEADER_BYTES: u32 = 16 << 10;
+const PING: Duration = Duration::from_secs(30);
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A port could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for OTLP: {source}; change {key} in the configuration, or stop what uses the port"
+)]
+pub struct BindError {
+    /// The configuration key to change.
+    pub key: &'static str,
+    /// What was asked for.
+    pub address: SocketAddr,
+    /// Why not.
+    pub source: std::io::Error,
+}
+
+/// The ports, taken.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where gRPC is expected.
+    pub grpc: Option<SocketAddr>,
+    /// Where HTTP is expected.
+    pub http: Option<SocketAddr>,
+    /// What will be counted.
+    pub counters: Rc<Counters>,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+}
+
+/// Takes the ports.
+///
+/// # Errors
+/// [`BindError`] names the configuration key of the port that could not be taken.
+pub async fn bind(config: Config) -> Result<Bound, BindError> {
+    let mut bound = Bound {
+        grpc: None,
+        http: None,
+        counters: Rc::default(),
+        listeners: Vec::new(),
+        limits: config.limits,
+    };
+    let ports = [
+        (config.grpc, "receivers.otlp.grpc", &mut bound.grpc),
+        (config.http, "receivers.otlp.http", &mut bound.http),
+    ];
+    for (address, key, real) in ports {
+        let Some(address) = address else { continue };
+        let failed = |source| BindError { key, address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        *real = Some(listener.local_addr().map_err(failed)?);
+        bound.listeners.push(listener);
+    }
+    Ok(bound)
+}
+
+/// What all requests share.
+struct Shared {
+    store: Rc<RefCell<Store>>,
+    ingest: RefCell<Ingest>,
+    budget: Budget,
+    limits: Limits,
+    counters: Rc<Counters>,
+}
+
+impl Shared {
+    /// Applies a body, giving way to other tasks every [`STEP_BYTES`].
+    async fn ingest(&self, service: Service, body: Bytes) -> Result<Outcome, Refusal> {
+        let begun = self
+            .ingest
+            .borrow_mut()
+            .begin(&self.store.borrow(), service, body);
+        let mut request = begun.map_err(|malformed| Refusal::bad(malformed.to_string()))?;
+        loop {
+            let outcome = {
+                let (mut ingest, mut store) = (self.ingest.borrow_mut(), self.store.borrow_mut());
+                ingest.step(&mut store, &mut request, STEP_BYTES, now())
+            };
+            match outcome {
+                Some(outcome) => return Ok(outcome),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
+fn now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as UnixNanos)
+}
+
+/// Serves until `stop` completes, then lets requests in flight finish for `limits.stop_timeout`.
+///
+/// Returns the number of connections that had to be cut off.
+pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, stop: impl Future<Output = ()>) -> usize {
+    let shared = Rc::new(Shared {
+        store,
+        ingest: RefCell::default(),
+        budget: Budget::new(bound.limits.in_flight_bytes),
+        limits: bound.limits,
+        counters: bound.counters,
+    });
+    let (stopping, stopped) = watch::channel(false);
+    let mut accepting = JoinSet::new();
+    for listener in bound.listeners {
+        accepting.spawn_local(accept(listener, shared.clone(), stopped.clone()));
+    }
+    let mut stop = pin!(stop);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            _ = tick.tick() => {
+                shared.ingest.borrow_mut().tick(&mut shared.store.borrow_mut(), now());
+            }
+        }
+    }
+    let _ = stopping.send(true);
+    let mut cut_off = 0;
+    while let Some(left) = accepting.join_next().await {
+        cut_off += left.unwrap_or(0);
+    }
+    cut_off
+}
+
+/// Accepts until told to stop, then waits for the connections; returns how many did not finish.
+async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stopped: watch::Receiver<bool>) -> usize {
+    let builder = Rc::new(builder(&shared.limits));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(_) if connections.len() >= shared.limits.connections => {
+                shared
+                    .counters
+                    .turned_away
+                    .set(shared.counters.turned_away.get() + 1);
+            }
+            Ok((stream, _)) => {
+                connections.spawn_local(connection(
+                    stream,
+                    builder.clone(),
+                    shared.clone(),
+                    stopped.clone(),
+                ));
+            }
+            // Out of file descriptors, or a peer that left already: neither may end or spin the loop.
+            Err(error) => {
+                tracing::warn!(%error, "an OTLP connection could not be accepted");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let deadline = Instant::now() + shared.limits.stop_timeout;
+    while !connections.is_empty() {
+        if timeout_at(deadline, connections.join_next()).await.is_err() {
+            break;
+        }
+    }
+    connections.len()
+}
+
+/// Tasks of HTTP/2 streams, on this thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<Local> {
+    let mut builder = Builder::new(Local);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(1 << 20);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .max_header_list_size(HEADER_BYTES)
+        .max_concurrent_streams(limits.streams)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+struct Counted(Rc<Shared>);
+
+impl Counted {
+    fn new(shared: Rc<Shared>) -> Self {
+        shared.counters.open.set(shared.counters.open.get() + 1);
+        Counted(shared)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.counters.open.set(self.0.counters.open.get() - 1);
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    builder: Rc<Builder<Local>>,
+    shared: Rc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let _counted = Counted::new(shared.clone());
+    let _ = stream.set_nodelay(true);
+    let version = tokio::select! {
+        version = timeout(shared.limits.head_timeout, is_http2(&stream)) => version,
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    let Ok(Ok(http2)) = version else { return };
+    let builder = (*builder).clone();
+    let builder = if http2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
+    let io = io::Watched::new(stream, shared.limits.stall_timeout);
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move {
+            Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
+                grpc::answer(&shared, request).await
+            } else {
+                http::answer(&shared, request).await
+            })
+        }
+    });
+    let mut serving = pin!(builder.serve_connection(io, service));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        _ = stopped.wait_for(|stopped| *stopped) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an OTLP connection ended badly");
+    }
+}
+
+/// Whether the peer speaks HTTP/2, from its first bytes, which stay in the socket.
+async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let n = stream.peek(&mut seen).await?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if seen[..n] != PREFACE[..n] || n == PREFACE.len() {
+            return Ok(n == PREFACE.len() && seen == *PREFACE);
+        }
+        // The socket stays readable while the rest of the preface is on its way.
+        sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,239 @@
+//! Reads protobuf in place: fields of a message one after another, nothing copied, nothing allocated.
+//!
+//! Called by everything in [`crate::ingest`]. It promises to stay within the message whatever the bytes say, and to tell a
+//! broken message from one that ends. Groups, which no OTLP message has, count as broken.
+//!
+//! Source: "Encoding", protobuf.dev.
+
+use std::borrow::Cow;
+
+/// What is wrong with the bytes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// A varint of more than ten bytes, or a message that ends within one.
+    #[error("a number does not end")]
+    Varint,
+    /// A length prefix larger than what is left.
+    #[error("a field is longer than the message that holds it")]
+    Length,
+    /// Field number 0, or a wire type that does not exist.
+    #[error("a field has no valid tag")]
+    Tag,
+    /// A known field with another wire type than the schema gives it.
+    #[error("a field is of the wrong type")]
+    Type,
+    /// Text that is not UTF-8.
+    #[error("a string is not UTF-8")]
+    Utf8,
+    /// Messages within messages beyond the limit.
+    #[error("values are nested too deeply")]
+    Depth,
+}
+
+/// A field's content, by wire type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Content<'a> {
+    /// int32, int64, uint32, uint64, sint32, bool, enum.
+    Varint(u64),
+    /// fixed64, sfixed64, double.
+    Fixed64(u64),
+    /// string, bytes, messages, packed lists.
+    Bytes(&'a [u8]),
+    /// fixed32.
+    Fixed32(u32),
+}
+
+/// A position within a message.
+#[derive(Debug, Clone)]
+pub struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// At the beginning of a message.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Cursor { bytes, at: 0 }
+    }
+
+    /// Bytes read so far.
+    #[inline]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The next field, by number; `None` at the end.
+    #[inline]
+    pub fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, Broken> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).map_err(|_| Broken::Tag)?;
+        if number == 0 || number > 0x1fff_ffff {
+            return Err(Broken::Tag);
+        }
+        let content = match tag & 7 {
+            0 => Content::Varint(self.varint()?),
+            1 => Content::Fixed64(u64::from_le_bytes(self.array()?)),
+            2 => {
+                let len = self.varint()?;
+                Content::Bytes(self.take(usize::try_from(len).map_err(|_| Broken::Length)?)?)
+            }
+            5 => Content::Fixed32(u32::from_le_bytes(self.array()?)),
+            _ => return Err(Broken::Tag),
+        };
+        Ok(Some((number, content)))
+    }
+
+    /// A bare number, as packed lists hold them.
+    #[inline]
+    pub fn varint(&mut self) -> Result<u64, Broken> {
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Broken> {
+        let mut value = 0;
+        for (place, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
+            if place == 9 && *byte > 1 {
+                return Err(Broken::Varint);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                self.at += place + 1;
+                return Ok(value);
+            }
+        }
+        Err(Broken::Varint)
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Broken> {
+        let rest = &self.bytes[self.at..];
+        if len > rest.len() {
+            return Err(Broken::Length);
+        }
+        self.at += len;
+        Ok(&rest[..len])
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
+        let (array, _) = self.bytes[self.at..].split_first_chunk().ok_or(Broken::Length)?;
+        self.at += N;
+        Ok(*array)
+    }
+
+    /// Whether nothing is left.
+    pub fn is_done(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+}
+
+/// The content of submessage `number`: a message split over several fields is their concatenation, as protobuf merges it.
+pub fn submessage(message: &[u8], number: u32) -> Result<Cow<'_, [u8]>, Broken> {
+    let mut found = Cow::Borrowed(&[][..]);
+    let mut cursor = Cursor::new(message);
+    while let Some((field, content)) = cursor.field()? {
+        if field == number {
+            let Content::Bytes(part) = content else {
+                return Err(Broken::Type);
+            };
+            merge(&mut found, part);
+        }
+    }
+    Ok(found)
+}
+
+/// Appends the next part of a message that came in parts.
+pub fn merge<'a>(whole: &mut Cow<'a, [u8]>, part: &'a [u8]) {
+    if whole.is_empty() {
+        *whole = Cow::Borrowed(part);
+    } else if !part.is_empty() {
+        whole.to_mut().extend_from_slice(part);
+    }
+}
+
+/// The text of a string field.
+#[inline]
+pub fn text(bytes: &[u8]) -> Result<&str, Broken> {
+    std::str::from_utf8(bytes).map_err(|_| Broken::Utf8)
+}
+
+/// Appends the varint form of `value`.
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a length-delimited field.
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(bytes: &[u8]) -> Result<Vec<(u32, Content<'_>)>, Broken> {
+        let mut cursor = Cursor::new(bytes);
+        let mut all = Vec::new();
+        while let Some(field) = cursor.field()? {
+            all.push(field);
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn every_wire_type_is_read_and_every_broken_one_is_named() {
+        let check = |bytes: &[u8], expected: Result<Vec<(u32, Content<'_>)>, Broken>| {
+            assert_eq!(fields(bytes), expected, "{bytes:02x?}");
+        };
+        check(&[], Ok(vec![]));
+        check(&[0x08, 0x96, 0x01], Ok(vec![(1, Content::Varint(150))]));
+        check(&[0x12, 2, b'h', b'i'], Ok(vec![(2, Content::Bytes(b"hi"))]));
+        check(&[0x1d, 1, 0, 0, 0], Ok(vec![(3, Content::Fixed32(1))]));
+        check(
+            &[0x21, 1, 0, 0, 0, 0, 0, 0, 0],
+            Ok(vec![(4, Content::Fixed64(1))]),
+        );
+        check(&[0x08], Err(Broken::Varint));
+        check(&[0x08, 0x80], Err(Broken::Varint));
+        let ten = [0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
+        check(&ten, Ok(vec![(1, Content::Varint(u64::MAX))]));
+        check(
+            &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
+            Err(Broken::Varint),
+        );
+        check(&[0x12, 3, b'h', b'i'], Err(Broken::Length));
+        check(
+            &[0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+            Err(Broken::Length),
+        );
+        check(&[0x1d, 1, 0], Err(Broken::Length));
+        check(&[0x00, 1], Err(Broken::Tag));
+        check(&[0x0b], Err(Broken::Tag));
+        check(&[0x0f, 1], Err(Broken::Tag));
+    }
+
+    #[test]
+    fn a_message_in_parts_is_their_concatenation() {
+        let mut bytes = Vec::new();
+        put_bytes(&mut bytes, 1, b"ab");
+        put_bytes(&mut bytes, 2, b"xx");
+        put_bytes(&mut bytes, 1, b"cd");
+        assert_eq!(&*submessage(&bytes, 1).unwrap(), b"abcd");
+        assert_eq!(&*submessage(&bytes, 3).unwrap(), b"");
+    }
+}
