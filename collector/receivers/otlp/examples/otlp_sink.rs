@@ -66,11 +66,17 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     });
-    let cut_off = serve(bound, store.clone(), async {
+    let (stopping, stop) = tokio::sync::watch::channel(false);
+    spawn_local(async move {
         let _ = tokio::signal::ctrl_c().await;
-    })
-    .await;
-    println!("requests {:?}, cut off {cut_off}", counters.requests());
+        let _ = stopping.send(true);
+    });
+    serve(bound, store.clone(), stop).await;
+    println!(
+        "requests {:?}, cut off {}",
+        counters.requests(),
+        counters.cut_off()
+    );
     for (source, signal, account) in store.borrow().ledger().accounts() {
         let drops: Vec<_> = account.drops().collect();
         let (received, applied) = (account.received, account.applied);

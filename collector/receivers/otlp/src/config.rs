@@ -1,4 +1,4 @@
-//! What the receiver can be told, with its defaults. Configuration names the fields below `receivers.otlp`.
+//! What the receiver can be told, with its defaults. The daemon fills it from `receivers.otlp` of its configuration.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,11 +21,11 @@ pub struct Limits {
     pub request_bytes: usize,
     /// Bytes of all requests in flight (503 or RESOURCE_EXHAUSTED, with the time to come again).
     pub in_flight_bytes: usize,
-    /// Connections on each port; more are closed at once.
+    /// Connections on each port; more are closed at once. A connection takes memory of its own, up to its HTTP/2 window.
     pub connections: usize,
     /// Streams at once on one HTTP/2 connection.
     pub streams: u32,
-    /// Time for the head of a request.
+    /// Time for the head of a request, which on HTTP/1 begins when the last one was answered: an idle connection ends then.
     pub head_timeout: Duration,
     /// Time without a byte of a body that has begun (408, DEADLINE_EXCEEDED).
     pub stall_timeout: Duration,
@@ -52,7 +52,7 @@ impl Default for Limits {
             in_flight_bytes: 128 << 20,
             connections: 256,
             streams: 128,
-            head_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(90),
             stall_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),

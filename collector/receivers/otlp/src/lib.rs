@@ -19,7 +19,7 @@ pub mod json;
 pub mod server;
 pub mod walk;
 
-pub use config::Config;
+pub use config::{Config, Limits};
 pub use ingest::{Ingest, Malformed, Outcome};
 pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
 

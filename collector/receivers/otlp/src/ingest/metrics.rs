@@ -337,7 +337,8 @@ impl Target<'_> {
             (None, false) => return Err(DropReason::Malformed),
         };
         let growing = self.delta() && self.head.kind == MetricKind::COUNTER;
-        if growing && !common.no_value && !(value.to_f64() >= 0.0) {
+        let falls = value.to_f64().is_nan() || value.to_f64() < 0.0;
+        if growing && !common.no_value && falls {
             return Err(DropReason::Backwards);
         }
         let series = self.series(self.prints.of(common.attributes), common, None)?;
@@ -402,7 +403,8 @@ impl Target<'_> {
             let sum = sides
                 .into_iter()
                 .try_fold(0u64, |sum, side| sum.checked_add(side?));
-            if sum != Some(read.count) || read.count > COUNT || !(read.zero_threshold >= 0.0) {
+            let width = read.zero_threshold;
+            if sum != Some(read.count) || read.count > COUNT || width.is_nan() || width < 0.0 {
                 return Err(DropReason::Buckets);
             }
         }

@@ -276,11 +276,10 @@ pub(super) fn summary<'a>(
             (3, Content::Fixed64(time)) => common.time = time,
             (4, Content::Fixed64(n)) => count = n,
             (5, Content::Fixed64(bits)) => sum = double(bits),
-            (6, Content::Bytes(quantile)) => {
-                if quantiles.len() < LIST {
-                    quantiles.push(value_at_quantile(quantile)?);
-                }
+            (6, Content::Bytes(quantile)) if quantiles.len() <= LIST => {
+                quantiles.push(value_at_quantile(quantile)?)
             }
+            (6, Content::Bytes(_)) => {}
             (8, Content::Varint(flags)) => common.no_value = flags & NO_RECORDED_VALUE != 0,
             (2..=8, _) => return Err(Broken::Type),
             _ => {}

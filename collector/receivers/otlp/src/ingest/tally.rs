@@ -126,11 +126,11 @@ fn explain(reason: DropReason) -> String {
         DropReason::SeriesLimit => "over limits.series",
         DropReason::SeriesPerSource => "over limits.series_per_source",
         DropReason::SeriesPerMetric => "over limits.series_per_metric",
-        DropReason::MemoryLimit => "over limits.memory_bytes",
+        DropReason::MemoryLimit => "over limits.memory",
         DropReason::SourceLimit => "over limits.sources",
-        DropReason::LabelLimit => "over limits.labels, limits.label_name_bytes or the length of a name",
-        DropReason::Buckets => "over limits.buckets, or with counts that do not fit their bounds",
-        DropReason::SchemaLimit => "over limits.schemas",
+        DropReason::LabelLimit => "with more labels than limits.labels, or with a name that is too long",
+        DropReason::Buckets => "with too many buckets, or counts that do not fit their bounds or their sum",
+        DropReason::SchemaLimit => "over the number of event names",
         DropReason::Malformed => {
             "not as OTLP says (missing value or name, unknown temporality, broken attributes)"
         }

@@ -38,15 +38,14 @@ impl Refusal {
 
     pub(super) fn too_large(limits: &Limits) -> Self {
         let words = format!(
-            "the request is larger than {} bytes (receivers.otlp.limits.request_bytes); send smaller batches",
+            "the request is larger than {} bytes (receivers.otlp.max_request); send smaller batches",
             limits.request_bytes
         );
         Refusal::new(413, Code::ResourceExhausted, words)
     }
 
     pub(super) fn busy() -> Self {
-        let words =
-            "too many bytes of requests in flight (receivers.otlp.limits.in_flight_bytes); come again";
+        let words = "too many bytes of requests in flight (receivers.otlp.in_flight); come again";
         Refusal {
             retry: Some(1),
             ..Refusal::new(503, Code::ResourceExhausted, words)

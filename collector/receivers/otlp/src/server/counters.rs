@@ -64,6 +64,8 @@ pub struct Counters {
     pub(super) open: Cell<usize>,
     /// Connections closed at once because there were too many.
     pub(super) turned_away: Cell<u64>,
+    /// Connections that did not finish in time when the receiver stopped.
+    pub(super) cut_off: Cell<usize>,
 }
 
 impl Counters {
@@ -96,6 +98,11 @@ impl Counters {
     /// Connections open now.
     pub fn connections(&self) -> usize {
         self.open.get()
+    }
+
+    /// Connections that had to be cut off when the receiver stopped.
+    pub fn cut_off(&self) -> usize {
+        self.cut_off.get()
     }
 
     /// Connections closed at once because there were as many as allowed.

@@ -137,10 +137,10 @@ fn now() -> UnixNanos {
     since.map_or(0, |since| since.as_nanos() as UnixNanos)
 }
 
-/// Serves until `stop` completes, then lets requests in flight finish for `limits.stop_timeout`.
+/// Serves until `stop` turns true or its sender is gone, then lets requests in flight finish for `limits.stop_timeout`.
 ///
-/// Returns the number of connections that had to be cut off.
-pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, stop: impl Future<Output = ()>) -> usize {
+/// Connections that had to be cut off are in [`Counters::cut_off`].
+pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Receiver<bool>) {
     let shared = Rc::new(Shared {
         store,
         ingest: RefCell::default(),
@@ -148,37 +148,30 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, stop: impl Future<Ou
         limits: bound.limits,
         counters: bound.counters,
     });
-    let (stopping, stopped) = watch::channel(false);
     let mut accepting = JoinSet::new();
     for listener in bound.listeners {
-        accepting.spawn_local(accept(listener, shared.clone(), stopped.clone()));
+        accepting.spawn_local(accept(listener, shared.clone(), stop.clone()));
     }
-    let mut stop = pin!(stop);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = &mut stop => break,
+            _ = stop.wait_for(|stop| *stop) => break,
             _ = tick.tick() => {
                 shared.ingest.borrow_mut().tick(&mut shared.store.borrow_mut(), now());
             }
         }
     }
-    let _ = stopping.send(true);
-    let mut cut_off = 0;
-    while let Some(left) = accepting.join_next().await {
-        cut_off += left.unwrap_or(0);
-    }
-    cut_off
+    while accepting.join_next().await.is_some() {}
 }
 
-/// Accepts until told to stop, then waits for the connections; returns how many did not finish.
-async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stopped: watch::Receiver<bool>) -> usize {
+/// Accepts until told to stop, then waits for the connections as long as allowed.
+async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stop: watch::Receiver<bool>) {
     let builder = Rc::new(builder(&shared.limits));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
@@ -190,12 +183,7 @@ async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stopped: watch::R
                     .set(shared.counters.turned_away.get() + 1);
             }
             Ok((stream, _)) => {
-                connections.spawn_local(connection(
-                    stream,
-                    builder.clone(),
-                    shared.clone(),
-                    stopped.clone(),
-                ));
+                connections.spawn_local(connection(stream, builder.clone(), shared.clone(), stop.clone()));
             }
             // Out of file descriptors, or a peer that left already: neither may end or spin the loop.
             Err(error) => {
@@ -211,7 +199,8 @@ async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stopped: watch::R
             break;
         }
     }
-    connections.len()
+    let counters = &shared.counters;
+    counters.cut_off.set(counters.cut_off.get() + connections.len());
 }
 
 /// Tasks of HTTP/2 streams, on this thread.
@@ -265,13 +254,13 @@ async fn connection(
     stream: TcpStream,
     builder: Rc<Builder<Local>>,
     shared: Rc<Shared>,
-    mut stopped: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     let _counted = Counted::new(shared.clone());
     let _ = stream.set_nodelay(true);
     let version = tokio::select! {
         version = timeout(shared.limits.head_timeout, is_http2(&stream)) => version,
-        _ = stopped.wait_for(|stopped| *stopped) => return,
+        _ = stop.wait_for(|stop| *stop) => return,
     };
     let Ok(Ok(http2)) = version else { return };
     let builder = (*builder).clone();
@@ -294,7 +283,7 @@ async fn connection(
     let mut serving = pin!(builder.serve_connection(io, service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        _ = stopped.wait_for(|stopped| *stopped) => {
+        _ = stop.wait_for(|stop| *stop) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
