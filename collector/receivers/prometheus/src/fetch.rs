@@ -101,6 +101,7 @@ impl Client {
             "gzip" | "x-gzip" => {
                 read(response, &mut self.packed, target.body_bytes).await?;
                 inflate(&self.packed, body, target.body_bytes)?;
+                self.packed.shrink_to(self.packed.len() * 2);
             }
             _ => return Err(FetchError::Encoding(encoding.chars().take(40).collect())),
         }

@@ -239,11 +239,14 @@ impl Loop {
             Err(error) => Err(error.into()),
         };
         let duration = began.elapsed();
+        if result.is_err() {
+            let mut page = std::mem::take(&mut self.state.borrow_mut().page);
+            page.clear_in_steps(&self.store, tokio::task::yield_now).await;
+        }
         let mut state = self.state.borrow_mut();
         let store = &mut self.store.borrow_mut();
-        if result.is_err() {
-            state.fail(&self.target, store);
-        }
+        // So that `up` says 0 from the first scrape on, even if no page was ever read.
+        let _ = state.open(&self.target, store, None);
         state.report(store, result.as_ref().ok(), duration, scraped);
         drop(state);
         self.post(result, duration, scraped);
@@ -330,12 +333,6 @@ impl State {
             .open_source(target.source(runtime), now())
             .map_err(|_| ScrapeError::Sources)?;
         Ok(self.source.insert(source).clone())
-    }
-
-    fn fail(&mut self, target: &Target, store: &mut Store) {
-        self.page.clear(store);
-        // So that `up` says 0 from the first scrape on.
-        let _ = self.open(target, store, None);
     }
 
     /// Writes what Prometheus itself says of a scrape. These are no samples of the target: the ledger does not count them.

@@ -330,6 +330,20 @@ impl Page {
             .iter()
             .for_each(|point| point.leave(store));
     }
+
+    /// The same, with a `pause` after every fraction of a millisecond.
+    pub async fn clear_in_steps<P: Future<Output = ()>>(
+        &mut self,
+        store: &RefCell<Store>,
+        pause: impl Fn() -> P,
+    ) {
+        for points in std::mem::take(&mut self.memory).points.chunks(SETTLE_POINTS) {
+            points
+                .iter()
+                .for_each(|point| point.leave(&mut store.borrow_mut()));
+            pause().await;
+        }
+    }
 }
 
 fn refuse(store: &mut Store, source: SourceId, error: &PageError, samples: u64) {
