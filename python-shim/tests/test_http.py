@@ -48,6 +48,12 @@ def test_a_response_without_chunks_is_its_body() -> None:
         (HEAD + b"123456789\r\n", dichroic.ProtocolError, "no HTTP chunk size"),
         (HEAD + b"1" * 2000, dichroic.ProtocolError, "without a size"),
         (HEAD + b"0\r\n\r\n", dichroic.ConnectionLost, "ended"),
+        (
+            b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfull\r\n0\r\n\r\n",
+            dichroic.LimitExceeded,
+            "503: full$",
+        ),
+        (b"HTTP/1.1 500 No\r\n\r\n" + b"x" * 600, dichroic.InternalError, "HTTP 500: xxx"),
         (b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\ntoken", dichroic.Unauthorised, "HTTP 401: token"),
         (b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", dichroic.BadRequest, "HTTP 400: bad"),
         (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", dichroic.BadRequest, "is this the admin address"),
@@ -57,6 +63,12 @@ def test_a_response_without_chunks_is_its_body() -> None:
 def test_a_bad_response_is_told_in_words(response: bytes, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         HttpBody().feed(response)
+
+
+def test_a_busy_server_says_when_to_come_back() -> None:
+    with pytest.raises(dichroic.LimitExceeded) as caught:
+        HttpBody().feed(b"HTTP/1.1 503 No\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n")
+    assert caught.value.retry_ms == 5000
 
 
 @asynchronous

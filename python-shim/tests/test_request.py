@@ -127,7 +127,7 @@ def test_the_request_over_http_has_every_key_of_the_subscription() -> None:
     head = stream_request(endpoint, "secret", request.fields).decode().split("\r\n")
     assert head[0] == (
         "GET /v1/stream?format=frames&kind=event&match=a.%2A%2A&match=b&buffer=8192&on_full=drop_oldest"
-        "&where=status%3A5%2A&where=status%3A404&replay_ms=30000&cursor=1%2C2%2C3 HTTP/1.1"
+        "&where.status=5%2A&where.status=404&replay_ms=30000&cursor=1%2C2%2C3 HTTP/1.1"
     )
     assert "Host: localhost:9465" in head
     assert "Authorization: Bearer secret" in head

@@ -6,7 +6,7 @@ Called by the links of both clients for `http://` addresses, where only the serv
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from ._address import Endpoint
 from ._errors import (
@@ -15,6 +15,7 @@ from ._errors import (
     DichroicError,
     Goodbye,
     InternalError,
+    LimitExceeded,
     ProtocolError,
     Unauthorised,
 )
@@ -22,17 +23,24 @@ from ._values import Value
 
 MAX_HEAD: Final = 16_384
 MAX_CHUNK_LINE: Final = 1_024
-_STATUS: Final[dict[int, type[Goodbye]]] = {400: BadRequest, 401: Unauthorised, 403: Unauthorised, 422: BadRequest}
+MAX_WORDS: Final = 512
+_STATUS: Final[dict[int, type[Goodbye]]] = {
+    400: BadRequest,
+    401: Unauthorised,
+    403: Unauthorised,
+    422: BadRequest,
+    503: LimitExceeded,
+}
 
 
 def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, Value]) -> bytes:
     """`GET /v1/stream?format=frames&…`: each key of the `subscribe` map is a parameter, a list repeats it, a glob of
-    `where` is `LABEL:GLOB`, and the cursor is `EPOCH,POSITION,ROWS`."""
+    `where` is `where.LABEL=GLOB`, and the cursor is `EPOCH,POSITION,ROWS`."""
     query: list[tuple[str, str]] = [("format", "frames")]
     for key, value in subscribe.items():
         if isinstance(value, dict):
             for label, patterns in value.items():
-                query += [(key, f"{label}:{pattern}") for pattern in patterns]
+                query += [(f"{key}.{label}", str(pattern)) for pattern in patterns]
         elif key == "cursor" and isinstance(value, list):
             query.append((key, ",".join(map(str, value))))
         elif isinstance(value, list):
@@ -41,7 +49,7 @@ def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, V
             query.append((key, str(value)))
     host = str(endpoint).removeprefix("http://")
     lines = [
-        f"GET /v1/stream?{urlencode(query)} HTTP/1.1",
+        f"GET /v1/stream?{urlencode(query, quote_via=quote)} HTTP/1.1",
         f"Host: {host}",
         "Accept: application/vnd.dichroic.frames; version=1",
         "User-Agent: dichroic-py",
@@ -63,15 +71,22 @@ class HttpBody:
         self._left: int | None = None  # of the chunk or body; None: until the connection closes
         self._ended = False
         self._refusal: int | None = None
+        self._words = bytearray()  # of a refusal
+        self._retry_ms = 0
 
     def feed(self, data: bytes) -> bytes:
         self._rest += data
         if self._head and not self._read_head():
             return b""
+        body = self._read_chunks() if self._chunked else self._read_plain()
         if self._refusal is not None:
-            self._refuse()
+            self._words += body
+            if self._ended or len(self._words) >= MAX_WORDS:
+                raise self._refused()
             return b""
-        return self._read_chunks() if self._chunked else self._read_plain()
+        if self._ended and not body:
+            raise ConnectionLost("the HTTP response ended")
+        return body
 
     def end(self) -> DichroicError | None:
         """What the end of the connection means beyond itself."""
@@ -95,8 +110,12 @@ class HttpBody:
         }
         self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         length = headers.get("content-length")
-        if length is not None and length.isdigit():
+        if length is not None and length.isdigit() and not self._chunked:
             self._left = int(length)
+            self._ended = self._left == 0
+        retry = headers.get("retry-after", "")
+        if retry.isdigit() and len(retry) < 6:
+            self._retry_ms = int(retry) * 1000
         self._head = False
         if int(status[1]) != 200:
             self._refusal = int(status[1])
@@ -104,21 +123,20 @@ class HttpBody:
             raise ProtocolError(f"the server answers with {headers['content-type']!r}: is this the admin address?")
         return True
 
-    def _refuse(self) -> None:
-        """Raises once the whole explanation is here, or enough of it."""
-        if len(self._rest) >= (self._left if self._left is not None else 1_024):
-            raise self._refused()
-
     def _refused(self) -> DichroicError:
-        words = bytes(self._rest[:512]).decode("utf-8", "replace").strip()
+        words = bytes(self._words[:MAX_WORDS]).decode("utf-8", "replace").strip()
         status = self._refusal or 0
         if status == 404:
             return BadRequest(f"HTTP 404 at /v1/stream: is this the admin address? {words}")
-        return _STATUS.get(status, InternalError)(f"HTTP {status}: {words}")
+        return _STATUS.get(status, InternalError)(f"HTTP {status}: {words}", self._retry_ms)
 
     def _read_plain(self) -> bytes:
         body = bytes(self._rest)
         self._rest.clear()
+        if self._left is not None:
+            body = body[: self._left]
+            self._left -= len(body)
+            self._ended = not self._left
         return body
 
     def _read_chunks(self) -> bytes:
@@ -143,8 +161,6 @@ class HttpBody:
             self._ended = self._left == 0
             at = end + 2
         del rest[:at]
-        if self._ended and not out:
-            raise ConnectionLost("the HTTP response ended")
         return bytes(out)
 
     @staticmethod
