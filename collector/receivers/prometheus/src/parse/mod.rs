@@ -18,7 +18,7 @@ pub mod text;
 
 use std::borrow::Cow;
 
-pub use error::ParseError;
+pub use error::{FOUND_CHARS, ParseError};
 pub use family::{FamilyKind, Role};
 
 /// One line of a page that carries meaning; comments and blank lines are passed over.
