@@ -1,1 +1,90 @@
-//! Receives relays of BEAM nodes over the local socket.
+//! Receives relays of BEAM nodes: greets them, tells them what to extract, and puts their totals into the store.
+//!
+//! The daemon's listener reads HELLO, sees that it is a relay's, and hands the connection to [`Receiver::serve_relay`]. Everything runs
+//! on the ingest thread: between a frame and the cells nothing awaits. Promises: a total is stored, never added, so a resend is
+//! harmless; whatever a relay does wrong ends its own connection with words and nobody else's; every row is in the ledger as
+//! applied or dropped with a reason.
+//!
+//! | to know | look in |
+//! |---|---|
+//! | what a relay is asked for | [`plan`] |
+//! | one connection, from HELLO to GOODBYE | `session` |
+//! | which relay is which, and who supersedes whom | `nodes` |
+//! | what a frame does | [`relay`] |
+//! | rows → cells | [`series`] |
+//! | the relay's own account, and gaps | `account` |
+#![forbid(unsafe_code)]
+
+mod account;
+mod events;
+mod nodes;
+pub mod plan;
+pub mod relay;
+pub mod series;
+mod session;
+mod status;
+
+pub use nodes::Receiver;
+pub use status::{RelayStatus, StatusBoard};
+
+use dichroic_model::Pattern;
+use dichroic_packs::Selection;
+use dichroic_wire::limits;
+use std::time::Duration;
+
+/// What the receiver asks of relays, and what it allows them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Packs, definitions and values of templates.
+    pub selection: Selection,
+    /// Raw events that are sent without a subscriber (`stream.keep`), so that replay has them.
+    pub keep: Vec<Pattern>,
+    /// Time between two flushes of a relay.
+    pub flush: Duration,
+    /// Series of one relay; ids are below it.
+    pub series: u32,
+    /// Bytes of a string before the relay cuts it.
+    pub string: u32,
+    /// Rows in flight inside a VM.
+    pub credit: u32,
+    /// Rows a second that one relay may send.
+    pub rows_per_s: u32,
+    /// Seconds for which an attached relay counts without a collector. An installed one counts for ever.
+    pub attached_linger_s: u32,
+    /// Relays connected at once.
+    pub relays: usize,
+    /// Bytes of a frame's body that a relay may send.
+    pub max_frame: u32,
+    /// Silence after which a relay is gone; three flushes if that is more.
+    pub silence: Duration,
+    /// Time to complete a started frame, and for a relay to read what it is sent.
+    pub frame_timeout: Duration,
+    /// Time that a relay has for its last flush after GOODBYE.
+    pub goodbye_timeout: Duration,
+    /// How often a change of what subscribers want is looked for.
+    pub check_every: Duration,
+    /// Program and version, told in HELLO.
+    pub agent: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            selection: Selection::default(),
+            keep: Vec::new(),
+            flush: Duration::from_secs(1),
+            series: limits::SERIES_DEFAULT,
+            string: limits::LABEL_BYTES as u32,
+            credit: 20_000,
+            rows_per_s: 50_000,
+            attached_linger_s: 30,
+            relays: limits::RELAYS,
+            max_frame: limits::BODY_BYTES_DEFAULT,
+            silence: Duration::from_secs(15),
+            frame_timeout: limits::FRAME_TIMEOUT,
+            goodbye_timeout: Duration::from_secs(2),
+            check_every: Duration::from_millis(100),
+            agent: concat!("dichroic/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! EVENTS of a relay → batches of the stream: checked, given the collector's schema, source and position, published as bytes.
+
+use crate::plan::StreamSpec;
+use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
+use dichroic_pipeline::Store;
+use dichroic_wire::{Events, EventsScratch, StreamEntry};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A raw event of this relay under the schema that the store gave it.
+#[derive(Debug)]
+struct Stream {
+    schema: Arc<EventSchema>,
+    /// It is in the present plan.
+    asked: bool,
+    /// It was in a plan of this connection: rows may still be on their way.
+    known: bool,
+}
+
+/// What a frame of rows came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// Handed to the stream.
+    Yes,
+    /// Nobody asks for it any more.
+    Withdrawn,
+}
+
+/// The raw events of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    by_schema: HashMap<u32, Stream>,
+    /// Schema of each spec of the blueprint; `None` when the store has no room for it.
+    of_spec: Vec<Option<u32>>,
+    scratch: EventsScratch,
+}
+
+impl Streams {
+    /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match.
+    pub(crate) fn register(&mut self, store: &mut Store, specs: &[StreamSpec]) -> usize {
+        self.by_schema.values_mut().for_each(|stream| stream.asked = false);
+        self.of_spec.clear();
+        for spec in specs {
+            let schema = store.schema(
+                EventKind::Event,
+                &spec.name,
+                spec.measurements.clone(),
+                spec.metadata.clone(),
+            );
+            self.of_spec.push(schema.as_ref().ok().map(|schema| schema.id));
+            if let Ok(schema) = schema {
+                self.by_schema.entry(schema.id).or_insert(Stream {
+                    schema,
+                    asked: false,
+                    known: false,
+                });
+            }
+        }
+        self.of_spec.iter().filter(|schema| schema.is_none()).count()
+    }
+
+    /// The entries of those that are wanted. Others that were asked for are withdrawn.
+    pub(crate) fn ask(&mut self, specs: &[StreamSpec], wanted: impl Fn(&StreamSpec) -> bool) -> Vec<StreamEntry> {
+        self.by_schema.values_mut().for_each(|stream| stream.asked = false);
+        let mut entries = Vec::new();
+        for (spec, schema) in specs.iter().zip(&self.of_spec) {
+            if let Some(id) = *schema
+                && wanted(spec)
+                && let Some(stream) = self.by_schema.get_mut(&id)
+                && !stream.asked
+            {
+                (stream.asked, stream.known) = (true, true);
+                entries.push(spec.entry(id));
+            }
+        }
+        entries
+    }
+
+    /// Whether [`Streams::ask`] would ask for others than it did last.
+    pub(crate) fn differs(&self, specs: &[StreamSpec], wanted: impl Fn(&StreamSpec) -> bool) -> bool {
+        let asked = |id: &u32| self.by_schema.get(id).is_some_and(|stream| stream.asked);
+        let mut pairs = specs.iter().zip(&self.of_spec);
+        pairs.any(|(spec, schema)| schema.as_ref().is_some_and(|id| asked(id) != wanted(spec)))
+    }
+
+    /// The schema with this id, if it was ever asked of this relay.
+    pub(crate) fn schema(&self, id: u32) -> Option<&Arc<EventSchema>> {
+        self.by_schema.get(&id).map(|stream| &stream.schema)
+    }
+
+    /// Publishes a frame: its schema, its count of rows, and what became of them.
+    pub(crate) fn publish(
+        &mut self,
+        store: &mut Store,
+        source: &Arc<Source>,
+        body: &[u8],
+        now: UnixNanos,
+    ) -> Result<(u32, u64, Published), Refusal> {
+        let events = Events::decode(body, &mut self.scratch).map_err(Refusal::Format)?;
+        let header = events.header();
+        let rows = events.rows();
+        let wrong = |words| Err(Refusal::Agreement(words, rows as u64));
+        let Some(stream) = self.by_schema.get(&header.schema).filter(|stream| stream.known) else {
+            return wrong(format!("schema {} is not in a plan of this connection", header.schema));
+        };
+        let schema = &stream.schema;
+        let columns = 1 + schema.measurements.len() + schema.metadata.len();
+        if events.columns() != columns {
+            return wrong(format!(
+                "EVENTS of schema {} has {} columns, the plan {columns}",
+                header.schema,
+                events.columns()
+            ));
+        }
+        if header.source != 0 || header.position != 0 {
+            return wrong("EVENTS of a relay has source 0 and position 0".to_owned());
+        }
+        if !stream.asked {
+            return Ok((header.schema, rows as u64, Published::Withdrawn));
+        }
+        let position = store.next_position(EventKind::Event);
+        let mut body: Box<[u8]> = body.into();
+        // Layout of EVENTS: schema, source, position; all little-endian, at the beginning.
+        body[4..8].copy_from_slice(&source.id.0.to_le_bytes());
+        body[8..16].copy_from_slice(&position.to_le_bytes());
+        store.publish(Batch {
+            schema: schema.clone(),
+            source: source.clone(),
+            position,
+            rows: rows as u32,
+            received: now,
+            body,
+        });
+        Ok((header.schema, rows as u64, Published::Yes))
+    }
+}
+
+/// Why a frame of rows ends the connection.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Its bytes are no EVENTS.
+    Format(dichroic_wire::Error),
+    /// They are, but not what was agreed: words, and the rows that are dropped.
+    Agreement(String, u64),
+}

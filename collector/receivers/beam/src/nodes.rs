@@ -1,0 +1,349 @@
+//! Which relay is which: nodes by name, who supersedes whom, and what one connection leaves to the next.
+//!
+//! `instance` is the node's name and one incarnation of it is shown at a time, the newest. Of one epoch the higher attempt wins, of
+//! two epochs the later connection; the loser's unread bytes are never applied. BEAMs without a name (`nonode@nohost`) may be several:
+//! the second at a time gets its process id into its name instead of superseding the first.
+
+use crate::Config;
+use crate::relay::{Heritage, Relay};
+use crate::session;
+use crate::status::{RelayStatus, StatusBoard};
+use dichroic_model::attributes::Attributes;
+use dichroic_model::{
+    AttributeValue, Leaving, Protocol, Runtime, SECOND, SourceId, SourceSpec, UnixNanos,
+};
+use dichroic_pipeline::Store;
+use dichroic_wire::control::RETRY_OWN_BACKOFF;
+use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello, Value};
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+/// Time for which series of a node stay after it went.
+const LINGER: UnixNanos = 60 * SECOND;
+/// Time for which a node that went is remembered, longer than its series.
+const REMEMBER: UnixNanos = 120 * SECOND;
+/// A loser that is another VM of the same name waits this long, so that two do not take turns.
+const RETRY_OTHER_VM_MS: u32 = 60_000;
+/// What a BEAM is called that has no name.
+const NAMELESS: &str = "nonode@nohost";
+
+/// The receiver of relays. Cheap to clone; lives on the ingest thread.
+#[derive(Clone)]
+pub struct Receiver(Rc<Inner>);
+
+struct Inner {
+    config: RefCell<Rc<Config>>,
+    revision: Cell<u64>,
+    generation: Cell<i64>,
+    nodes: RefCell<HashMap<String, Node>>,
+    sessions: Cell<usize>,
+    closing: Cell<bool>,
+    quiet: Notify,
+    board: StatusBoard,
+}
+
+#[derive(Default)]
+struct Node {
+    live: Option<Rc<Control>>,
+    source: Option<SourceId>,
+    os_pid: i64,
+    epoch: i64,
+    attempt: i64,
+    heritage: Heritage,
+    ended: UnixNanos,
+    crashes: u64,
+}
+
+/// A connection, as others reach it.
+pub(crate) struct Control {
+    pub(crate) key: String,
+    pub(crate) relay: RefCell<Relay>,
+    pub(crate) bell: Notify,
+    told: RefCell<Option<Goodbye>>,
+}
+
+impl Control {
+    /// Ends the connection: nothing that it reads from now on is applied, unless the goodbye is a shutdown.
+    fn tell(&self, goodbye: Goodbye) {
+        *self.told.borrow_mut() = Some(goodbye);
+        self.bell.notify_one();
+    }
+
+    /// The goodbye that it was told to say.
+    pub(crate) fn told(&self) -> Option<Goodbye> {
+        self.told.borrow().clone()
+    }
+}
+
+/// How a connection ended, for people and the ledger.
+pub(crate) enum Ended {
+    /// The relay said goodbye.
+    Goodbye(String),
+    /// It closed, or fell silent, without a word.
+    Crash(String),
+    /// We ended it.
+    Ours(String),
+}
+
+impl Receiver {
+    /// A receiver with no relays yet.
+    pub fn new(config: Config) -> Self {
+        Receiver(Rc::new(Inner {
+            config: RefCell::new(Rc::new(config)),
+            revision: Cell::new(0),
+            // A collector that follows another goes on above it, as long as clocks do.
+            generation: Cell::new((session::unix_now() / 1_000_000) as i64),
+            nodes: RefCell::default(),
+            sessions: Cell::new(0),
+            closing: Cell::new(false),
+            quiet: Notify::new(),
+            board: StatusBoard::default(),
+        }))
+    }
+
+    /// Serves one relay until it goes. `hello` was read by the listener, `leftover` is what came behind it. Runs on the thread that
+    /// owns the store.
+    pub async fn serve_relay<IO>(&self, io: IO, hello: Hello, leftover: &[u8], store: Rc<RefCell<Store>>)
+    where
+        IO: AsyncRead + AsyncWrite,
+    {
+        session::run(self.clone(), io, hello, leftover, store).await;
+    }
+
+    /// Other packs, definitions or limits. Relays get a new plan within a tenth of a second; what did not change goes on counting.
+    pub fn reload(&self, config: Config) {
+        *self.0.config.borrow_mut() = Rc::new(config);
+        self.0.revision.set(self.0.revision.get() + 1);
+    }
+
+    /// Asks every relay for its last flush and waits for them, not longer than the time for goodbyes. No relay is taken on any more.
+    pub async fn shutdown(&self) {
+        self.0.closing.set(true);
+        let live: Vec<_> = self.0.nodes.borrow().values().filter_map(|node| node.live.clone()).collect();
+        for control in live {
+            control.tell(closing());
+        }
+        let deadline = tokio::time::Instant::now() + 2 * self.config().goodbye_timeout;
+        while self.0.sessions.get() > 0 {
+            if tokio::time::timeout_at(deadline, self.0.quiet.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Relays connected, and those that went a short while ago.
+    pub fn status(&self) -> Vec<RelayStatus> {
+        self.0.board.read()
+    }
+
+    /// The same, readable from any thread. At most a second old.
+    pub fn board(&self) -> StatusBoard {
+        self.0.board.clone()
+    }
+
+    /// Relays connected at present.
+    pub fn connected(&self) -> usize {
+        self.0.nodes.borrow().values().filter(|node| node.live.is_some()).count()
+    }
+
+    pub(crate) fn config(&self) -> Rc<Config> {
+        self.0.config.borrow().clone()
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.0.revision.get()
+    }
+
+    pub(crate) fn next_generation(&self) -> i64 {
+        self.0.generation.set(self.0.generation.get() + 1);
+        self.0.generation.get()
+    }
+
+    pub(crate) fn enter(&self) {
+        self.0.sessions.set(self.0.sessions.get() + 1);
+    }
+
+    pub(crate) fn exit(&self) {
+        self.0.sessions.set(self.0.sessions.get() - 1);
+        self.0.quiet.notify_one();
+    }
+
+    pub(crate) fn show(&self, control: &Control) {
+        self.0.board.write(&control.key, control.relay.borrow_mut().status());
+    }
+
+    /// Makes a greeted relay the one of its node, or says why not.
+    pub(crate) fn claim(&self, hello: RelayHello, store: &mut Store, now: UnixNanos) -> Result<Rc<Control>, Goodbye> {
+        if self.0.closing.get() {
+            return Err(closing());
+        }
+        self.prune(now);
+        let config = self.config();
+        let key = self.key(&hello);
+        if !self.is_live(&key) && self.connected() >= config.relays {
+            let words = format!("{} relays are connected, as many as the collector takes", config.relays);
+            return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &words));
+        }
+        let mut nodes = self.0.nodes.borrow_mut();
+        let node = nodes.entry(key.clone()).or_default();
+        let same_vm = node.os_pid == hello.os_pid;
+        let same_epoch = same_vm && node.epoch == hello.epoch;
+        if let Some(loser) = node.live.take() {
+            if same_epoch && hello.attempt <= node.attempt {
+                let words = format!("attempt {} of this epoch is connected, this is {}", node.attempt, hello.attempt);
+                node.live = Some(loser);
+                return Err(Goodbye::new(GoodbyeCode::Superseded, RETRY_OWN_BACKOFF, &words));
+            }
+            node.heritage = loser.relay.borrow_mut().hand_over();
+            loser.tell(superseded(&hello, same_vm));
+        }
+        let spec = source_spec(&key, &hello);
+        let source = match store.open_source(spec, now) {
+            Ok(source) => source,
+            Err(refused) => {
+                let words = format!("the collector knows as many sources as it may ({})", refused.0.as_str());
+                return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &words));
+            }
+        };
+        let mut heritage = std::mem::take(&mut node.heritage);
+        if node.source != Some(source.id) {
+            // What is held belongs to a source that has left.
+            heritage.series = Default::default();
+        }
+        node.source = Some(source.id);
+        (node.os_pid, node.epoch, node.attempt) = (hello.os_pid, hello.epoch, hello.attempt);
+        let relay = Relay::new(store, &config, source, hello, heritage, same_epoch, now);
+        let control = Rc::new(Control {
+            key,
+            relay: RefCell::new(relay),
+            bell: Notify::new(),
+            told: RefCell::new(None),
+        });
+        node.live = Some(control.clone());
+        Ok(control)
+    }
+
+    /// The connection is over. One that was superseded has nothing left to give up.
+    pub(crate) fn release(&self, control: &Rc<Control>, store: &mut Store, ended: &Ended, now: UnixNanos) {
+        let mut nodes = self.0.nodes.borrow_mut();
+        let Some(node) = nodes.get_mut(&control.key) else { return };
+        if !node.live.as_ref().is_some_and(|live| Rc::ptr_eq(live, control)) {
+            return;
+        }
+        let mut relay = control.relay.borrow_mut();
+        let mut status = relay.status();
+        let id = relay.source().id;
+        let end = match ended {
+            Ended::Goodbye(words) | Ended::Ours(words) => words.clone(),
+            Ended::Crash(words) => {
+                node.crashes += 1;
+                store.ledger_mut().relay(id, "ended_without_goodbye".to_owned(), node.crashes);
+                words.clone()
+            }
+        };
+        tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay gone");
+        (status.ended, status.end) = (Some(now), end);
+        self.0.board.write(&control.key, status);
+        store.end_source(id, now);
+        (node.live, node.ended, node.heritage) = (None, now, relay.hand_over());
+    }
+
+    fn is_live(&self, key: &str) -> bool {
+        self.0.nodes.borrow().get(key).is_some_and(|node| node.live.is_some())
+    }
+
+    fn key(&self, hello: &RelayHello) -> String {
+        if hello.node != NAMELESS {
+            return hello.node.clone();
+        }
+        let nodes = self.0.nodes.borrow();
+        let own = format!("{NAMELESS}#{}", hello.os_pid);
+        let taken = nodes
+            .get(NAMELESS)
+            .is_some_and(|node| node.live.is_some() && node.os_pid != hello.os_pid);
+        if taken || nodes.contains_key(&own) { own } else { hello.node.clone() }
+    }
+
+    /// Forgets nodes that went long ago, and the longest gone when there are too many.
+    fn prune(&self, now: UnixNanos) {
+        let most = 4 * self.config().relays;
+        let mut nodes = self.0.nodes.borrow_mut();
+        let gone = |node: &Node| node.live.is_none();
+        let mut leaving: Vec<String> = nodes
+            .iter()
+            .filter(|(_, node)| gone(node) && node.ended + REMEMBER < now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if nodes.len() - leaving.len() > most {
+            let oldest = nodes.iter().filter(|(_, node)| gone(node)).min_by_key(|(_, node)| node.ended);
+            leaving.extend(oldest.map(|(key, _)| key.clone()));
+        }
+        for key in leaving {
+            nodes.remove(&key);
+            self.0.board.remove(&key);
+        }
+    }
+}
+
+fn closing() -> Goodbye {
+    let words = "the collector is shutting down";
+    Goodbye::new(GoodbyeCode::Shutdown, RETRY_OWN_BACKOFF, words)
+}
+
+fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
+    let retry = if same_vm { RETRY_OWN_BACKOFF } else { RETRY_OTHER_VM_MS };
+    let words = format!(
+        "superseded: {} connected as process {}, epoch {}, attempt {}",
+        by.node, by.os_pid, by.epoch, by.attempt
+    );
+    Goodbye::new(GoodbyeCode::Superseded, retry, &words)
+}
+
+fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
+    let text = |name: &str| hello.resource.get(name).and_then(Value::as_str).unwrap_or_default();
+    let service = match text("service.name") {
+        "" => hello.node.split('@').next().unwrap_or_default(),
+        service => service,
+    };
+    let instance = match text("service.instance.id") {
+        "" => key.replace('#', ":"),
+        instance => instance.to_owned(),
+    };
+    SourceSpec {
+        protocol: Protocol::Beam,
+        key: key.as_bytes().to_vec(),
+        name: key.to_owned(),
+        runtime: Runtime::Beam,
+        job: match text("service.namespace") {
+            "" => service.to_owned(),
+            namespace => format!("{namespace}/{service}"),
+        },
+        instance,
+        resource: resource(hello),
+        labels: Attributes::default(),
+        honor_labels: false,
+        leaving: Leaving::AfterEnd(LINGER),
+    }
+}
+
+fn resource(hello: &RelayHello) -> Attributes {
+    let mut pairs = vec![
+        (Cow::Borrowed("process.runtime.name"), AttributeValue::from("BEAM")),
+        (Cow::Borrowed("process.runtime.version"), hello.otp.as_str().into()),
+    ];
+    for (name, value) in &hello.resource {
+        let value = match value {
+            Value::Bool(flag) => AttributeValue::Bool(*flag),
+            Value::Int(int) => AttributeValue::Int(*int),
+            Value::Float(float) => AttributeValue::Float(*float),
+            Value::Str(text) | Value::Cut { kept: text, .. } => text.as_str().into(),
+            Value::Null | Value::Bytes(_) | Value::List(_) | Value::Map(_) => continue,
+        };
+        pairs.push((Cow::Borrowed(name.as_str()), value));
+    }
+    Attributes::pack(&mut pairs)
+}

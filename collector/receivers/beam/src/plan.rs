@@ -1,0 +1,334 @@
+//! What a relay is asked to extract: packs and definitions as the entries of a PLAN, and what the collector must remember of them.
+//!
+//! A relay sends raw units and positional labels; a [`Measure`] has the names, the unit and the factor. The key of an entry is a
+//! hash of its content, stable over restarts, so that a relay keeps its totals when another collector asks the same.
+
+use crate::Config;
+use dichroic_model::{Factor, MetricKind, Pattern, units};
+use dichroic_packs::work::application_name;
+use dichroic_packs::{self as packs, Comparison, Metric, Scalar, Shape, Stream};
+use dichroic_wire::limits::{BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS};
+use dichroic_wire::plan::{Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root, Step, Transform};
+use dichroic_wire::{RelayHello, StreamEntry, StreamKind, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The collector's half of an aggregate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// Key of the entry.
+    pub key: u64,
+    /// Dotted name.
+    pub name: String,
+    /// For people.
+    pub help: String,
+    /// What it is.
+    pub kind: MetricKind,
+    /// Unit of exported values.
+    pub unit: String,
+    /// Raw values times this are in `unit`.
+    pub factor: Factor,
+    /// Names of the labels, in the order of the entry's expressions.
+    pub labels: Vec<String>,
+    /// Labels that are always the same.
+    pub fixed: Vec<(String, String)>,
+    /// Of an explicit histogram: bounds in `unit`.
+    pub bounds: Option<Arc<[f64]>>,
+    /// Of an exponential histogram: scale, and the lowest and highest index there can be.
+    pub grid: Option<(i32, i16, i16)>,
+}
+
+/// A raw event that can be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamSpec {
+    /// Dotted name.
+    pub name: String,
+    /// (name, unit) of each measurement.
+    pub measurements: Vec<(String, String)>,
+    /// Names of the metadata columns.
+    pub metadata: Vec<String>,
+    event: Vec<String>,
+    columns: Vec<Expression>,
+}
+
+/// Everything that one relay can be asked for.
+#[derive(Debug, Default)]
+pub struct Blueprint {
+    /// Entries.
+    pub aggregates: Vec<Aggregate>,
+    /// Values carried between events.
+    pub carries: Vec<Carry>,
+    /// Meaning of the entries, by key.
+    pub measures: HashMap<u64, Rc<Measure>>,
+    /// Raw events, of which only those that somebody wants are asked for.
+    pub streams: Vec<StreamSpec>,
+    /// What could not be asked for: what, and why.
+    pub left_out: Vec<(String, String)>,
+}
+
+impl Blueprint {
+    /// What this relay is asked for.
+    pub fn new(config: &Config, relay: &RelayHello) -> Self {
+        let service = relay.resource.get("service.name").and_then(Value::as_str);
+        let work = config.selection.work(&application_name(service.unwrap_or_default()));
+        let per_s = u64::try_from(relay.native_per_s).unwrap_or(1);
+        let mut blueprint = Blueprint {
+            carries: carries(&work.carries),
+            ..Blueprint::default()
+        };
+        for metric in &work.metrics {
+            match aggregate(metric, per_s) {
+                Ok((entry, measure)) => blueprint.add(entry, measure),
+                Err(words) => blueprint.left_out.push((metric.name.clone(), words)),
+            }
+        }
+        for stream in &work.streams {
+            match stream_spec(stream, per_s) {
+                Ok(spec) => blueprint.streams.push(spec),
+                Err(words) => blueprint.left_out.push((stream.name(), words)),
+            }
+        }
+        blueprint
+    }
+
+    fn add(&mut self, entry: Aggregate, measure: Measure) {
+        if self.aggregates.len() >= PLAN_ENTRIES / 2 {
+            let words = format!("more than {} metrics", PLAN_ENTRIES / 2);
+            self.left_out.push((measure.name, words));
+        } else if self.measures.insert(entry.key, Rc::new(measure)).is_none() {
+            self.aggregates.push(entry);
+        }
+    }
+}
+
+impl StreamSpec {
+    /// Whether one of the patterns asks for it.
+    pub fn wanted<'p>(&self, patterns: impl IntoIterator<Item = &'p Pattern>) -> bool {
+        patterns.into_iter().any(|pattern| pattern.matches(&self.name))
+    }
+
+    /// The entry that asks for it under a schema.
+    pub fn entry(&self, schema: u32) -> StreamEntry {
+        StreamEntry {
+            schema,
+            kind: StreamKind::Event,
+            event: self.event.clone(),
+            columns: self.columns.clone(),
+            keep: Vec::new(),
+            sample: None,
+        }
+    }
+}
+
+/// The factor from a raw unit to the exported one.
+fn factor(raw: &str, unit: &str, per_s: u64) -> Result<Factor, String> {
+    let factor = match raw {
+        "" => Some(Factor::ONE),
+        "native" => units::native(per_s, unit),
+        raw => units::conversion(raw, unit),
+    };
+    factor.ok_or_else(|| format!("{raw:?} does not convert to {unit:?} at {per_s} native units a second"))
+}
+
+fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String> {
+    if metric.labels.len() > LABELS {
+        return Err(format!("more than {LABELS} labels"));
+    }
+    let factor = factor(&metric.raw_unit, &metric.unit, per_s)?;
+    let (aggregate_type, kind) = shape(&metric.shape, factor)?;
+    let mut entry = Aggregate {
+        key: 0,
+        aggregate_type,
+        event: metric.event.clone(),
+        value: metric.value.as_ref().map(expression).transpose()?,
+        labels: metric.labels.iter().map(|(_, e)| expression(e)).collect::<Result<_, _>>()?,
+        keep: metric.keep.iter().map(condition).collect::<Result<_, _>>()?,
+        series: metric.series,
+        expire_s: metric.expire_s,
+    };
+    entry.key = key(&entry, metric)?;
+    let measure = Measure {
+        key: entry.key,
+        name: metric.name.clone(),
+        help: metric.help.clone(),
+        kind,
+        unit: metric.unit.clone(),
+        factor,
+        labels: metric.labels.iter().map(|(label, _)| label.clone()).collect(),
+        fixed: metric.fixed.clone(),
+        bounds: match &metric.shape {
+            Shape::Buckets(bounds) => Some(bounds.as_slice().into()),
+            _ => None,
+        },
+        grid: match metric.shape {
+            Shape::Exponential { scale, octaves } => Some(grid(scale, octaves)),
+            _ => None,
+        },
+    };
+    Ok((entry, measure))
+}
+
+fn shape(shape: &Shape, factor: Factor) -> Result<(AggregateType, MetricKind), String> {
+    Ok(match shape {
+        Shape::Counter => (AggregateType::Counter, MetricKind::COUNTER),
+        Shape::Sum { monotonic } => (AggregateType::Sum, MetricKind::Sum { monotonic: *monotonic }),
+        Shape::Last => (AggregateType::Last, MetricKind::Gauge),
+        Shape::Exponential { scale, octaves } => {
+            let exponential = AggregateType::Exponential {
+                factor: factor.apply(1.0),
+                scale: *scale,
+                octaves: *octaves,
+            };
+            (exponential, MetricKind::ExponentialHistogram)
+        }
+        Shape::Buckets(bounds) if bounds.len() > BOUNDS => return Err(format!("more than {BOUNDS} bounds")),
+        Shape::Buckets(bounds) => {
+            let bounds: Vec<f64> = bounds.iter().map(|bound| raw_bound(*bound, factor)).collect();
+            (AggregateType::Buckets { bounds }, MetricKind::Histogram)
+        }
+    })
+}
+
+/// A bound in raw units. 0.075 s is 75,000,000 ns and not the float beside it, so that an integer that equals the bound is below it.
+fn raw_bound(bound: f64, factor: Factor) -> f64 {
+    let raw = bound * factor.den as f64 / factor.num as f64;
+    let whole = raw.round();
+    if (raw - whole).abs() <= whole.abs() * 1e-12 { whole } else { raw }
+}
+
+/// Scale and the indexes that a relay can send: those of [2^lo, 2^hi).
+fn grid(scale: i64, (lo, hi): (i64, i64)) -> (i32, i16, i16) {
+    let (least, greatest) = match scale {
+        0.. => ((lo << scale) - 1, (hi << scale) - 1),
+        _ => ((lo - 1) >> -scale, (hi - 1) >> -scale),
+    };
+    let narrow = |index: i64| index.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+    (scale as i32, narrow(least), narrow(greatest))
+}
+
+/// FNV-1a of the entry without its key, and of the names that stay here. Part of what relays hold: must not change.
+fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
+    let mut map = entry.to_map();
+    map.remove("key");
+    let mut bytes = Vec::new();
+    Value::Map(map).encode(&mut bytes).map_err(|e| e.to_string())?;
+    let labels = metric.labels.iter().map(|(label, _)| label.as_str());
+    let fixed = metric.fixed.iter().flat_map(|(label, value)| [label.as_str(), value.as_str()]);
+    for name in [metric.name.as_str()].into_iter().chain(labels).chain(fixed) {
+        bytes.push(0);
+        bytes.extend_from_slice(name.as_bytes());
+    }
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    Ok(if hash < RESERVED_KEYS { hash + RESERVED_KEYS } else { hash })
+}
+
+fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
+    let places = stream.measurements.iter().map(|(.., e)| e);
+    let columns = places.chain(stream.metadata.iter().map(|(_, e)| e));
+    let columns: Vec<_> = columns.map(expression).collect::<Result<_, _>>()?;
+    if columns.len() >= EVENT_COLUMNS {
+        return Err(format!("more than {} columns", EVENT_COLUMNS - 1));
+    }
+    let unit = |unit: &str| if unit == "native" { native_word(per_s) } else { unit.to_owned() };
+    Ok(StreamSpec {
+        name: stream.name(),
+        measurements: stream.measurements.iter().map(|(name, u, _)| (name.clone(), unit(u))).collect(),
+        metadata: stream.metadata.iter().map(|(name, _)| name.clone()).collect(),
+        event: stream.event.clone(),
+        columns,
+    })
+}
+
+/// Rows of a stream stay raw; their unit is told by its real name where it has one.
+fn native_word(per_s: u64) -> String {
+    match per_s {
+        1_000_000_000 => "ns",
+        1_000_000 => "us",
+        1_000 => "ms",
+        1 => "s",
+        _ => "native",
+    }
+    .to_owned()
+}
+
+fn carries(slots: &[packs::CarrySlot]) -> Vec<Carry> {
+    let mut by_event: BTreeMap<&[String], BTreeMap<String, Option<Expression>>> = BTreeMap::new();
+    for slot in slots {
+        let filled = slot.expression.as_ref().map(expression).transpose();
+        let (Ok(filled), slots) = (filled, by_event.entry(&slot.event).or_default()) else {
+            continue;
+        };
+        if slots.len() < CARRIED {
+            slots.insert(slot.name.clone(), filled);
+        }
+    }
+    by_event
+        .into_iter()
+        .map(|(event, slots)| Carry {
+            event: event.to_vec(),
+            slots,
+        })
+        .collect()
+}
+
+fn expression(from: &packs::Expression) -> Result<Expression, String> {
+    if from.path.len() > PATH_STEPS {
+        return Err(format!("a path of more than {PATH_STEPS} steps"));
+    }
+    let step = |step: &packs::Step| match step {
+        packs::Step::Key(key) => Step::Key(key.clone()),
+        packs::Step::Element(element) => Step::Element(*element),
+    };
+    Ok(Expression {
+        root: match from.root {
+            Some(packs::Root::Measurements) => Root::Measurements,
+            Some(packs::Root::Carry) => Root::Carry,
+            Some(packs::Root::Metadata) | None => Root::Metadata,
+        },
+        path: from.path.iter().map(step).collect(),
+        transforms: from.transforms.iter().map(transform).collect(),
+    })
+}
+
+fn transform(from: &packs::Transform) -> Transform {
+    match from {
+        packs::Transform::Name => Transform::Name,
+        packs::Transform::Class => Transform::Class,
+        packs::Transform::Tag => Transform::Tag,
+        packs::Transform::Length => Transform::Length,
+        packs::Transform::Bool => Transform::Bool,
+        packs::Transform::Type => Transform::Type,
+        packs::Transform::Cut(bytes) => Transform::Cut(*bytes),
+        packs::Transform::Allow(values) => Transform::Allow(values.iter().map(scalar).collect()),
+        packs::Transform::Default(value) => Transform::Default(scalar(value)),
+    }
+}
+
+fn scalar(from: &Scalar) -> Value {
+    match from {
+        Scalar::Bool(flag) => Value::Bool(*flag),
+        Scalar::Int(int) => Value::Int(*int),
+        Scalar::Float(float) => Value::Float(*float),
+        Scalar::Str(text) => Value::from(text.as_str()),
+    }
+}
+
+fn condition(from: &packs::Condition) -> Result<Condition, String> {
+    let (operation, operands) = match &from.comparison {
+        Comparison::Eq(value) => (Operation::Eq, vec![scalar(value)]),
+        Comparison::Ne(value) => (Operation::Ne, vec![scalar(value)]),
+        Comparison::Lt(value) => (Operation::Lt, vec![scalar(value)]),
+        Comparison::Gt(value) => (Operation::Gt, vec![scalar(value)]),
+        Comparison::In(values) => (Operation::In, values.iter().map(scalar).collect()),
+        Comparison::Has => (Operation::Has, Vec::new()),
+        Comparison::Lacks => (Operation::Lacks, Vec::new()),
+    };
+    Ok(Condition {
+        operation,
+        expression: expression(&from.expression)?,
+        operands,
+    })
+}

@@ -1,0 +1,651 @@
+//! From a row to its cell: the ids of one connection, and what each means in the store.
+//!
+//! A row is the whole total of its series: it replaces. Per id the table holds 32 bytes that the hit path reads (where the cell is,
+//! which incarnation, how often the integer part wrapped), and apart from them what is needed to define the series again
+//! after it left the store. A series is met in the store by its first row, never by its DEFINE.
+
+use crate::plan::Measure;
+use dichroic_model::attributes::Attributes;
+use dichroic_model::{
+    AttributeValue, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Source, Temporality, UnixNanos,
+};
+use dichroic_pipeline::{DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Store};
+use dichroic_wire::{HistogramRow, NumberRow, Side};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// 2^64: what one wrap of the integer part is worth.
+const WRAP: f64 = 18_446_744_073_709_551_616.0;
+/// Time before a series that was not admitted is tried again.
+const RETRY: UnixNanos = 10 * dichroic_model::SECOND;
+
+/// What an id stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not defined.
+    Free,
+    /// Defined, no row yet.
+    Waiting,
+    /// In the store.
+    Live,
+    /// A row of the relay's own account.
+    Account,
+    /// Its entry is no longer in the plan.
+    Withdrawn,
+    /// Not admitted by the store.
+    Refused(DropReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gauge,
+    Counter,
+    UpDown,
+    Histogram,
+    Exponential,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    series: Option<SeriesRef>,
+    wraps: i32,
+    start: UnixNanos,
+    state: State,
+    kind: Kind,
+}
+
+const FREE: Entry = Entry {
+    series: None,
+    wraps: 0,
+    start: 0,
+    state: State::Free,
+    kind: Kind::Gauge,
+};
+
+/// What the hit path does not need.
+#[derive(Debug)]
+struct Known {
+    measure: Option<Rc<Measure>>,
+    labels: Attributes,
+    retry: UnixNanos,
+}
+
+/// What is held of a series beyond its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    start: UnixNanos,
+    wraps: i32,
+}
+
+/// What one row came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// In its cell.
+    Yes,
+    /// Not, and why.
+    Dropped(DropReason),
+    /// It belongs to the relay's account.
+    Account,
+}
+
+/// A row that breaks the agreement; the connection ends with these words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong(pub String);
+
+/// The series of one connection.
+#[derive(Debug)]
+pub struct SeriesTable {
+    source: Arc<Source>,
+    fingerprints: Fingerprinter,
+    scope: Scope,
+    limit: u32,
+    entries: Vec<Entry>,
+    known: Vec<Option<Box<Known>>>,
+    alive: usize,
+    /// Which id writes a series: two that mean the same would overwrite one another.
+    owners: HashMap<SeriesRef, u32>,
+    /// Of connections before this one.
+    held: HashMap<SeriesRef, Held>,
+    /// Counters that the relay forgot: they stay on the page, within bounds.
+    forgotten: Forgotten,
+    counts: Vec<u64>,
+    /// Totals that went backwards.
+    pub backwards: u64,
+}
+
+/// Counters that the VM evicted. The oldest leave when there are more than the relay may have alive.
+#[derive(Debug, Default)]
+struct Forgotten {
+    order: VecDeque<SeriesRef>,
+    members: HashSet<SeriesRef>,
+}
+
+impl Forgotten {
+    fn add(&mut self, series: SeriesRef, max: usize, store: &mut Store) {
+        if self.members.insert(series) {
+            self.order.push_back(series);
+        }
+        while self.order.len() > max {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if self.members.remove(&oldest) {
+                store.leave(oldest);
+            }
+        }
+    }
+
+    fn back(&mut self, series: SeriesRef) {
+        self.members.remove(&series);
+    }
+}
+
+/// What connections of one node hand on.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    held: HashMap<SeriesRef, Held>,
+    forgotten: Forgotten,
+}
+
+fn kind_of(measure: &Measure) -> Kind {
+    match measure.kind {
+        MetricKind::Sum { monotonic: true } => Kind::Counter,
+        MetricKind::Sum { monotonic: false } => Kind::UpDown,
+        MetricKind::Histogram => Kind::Histogram,
+        MetricKind::ExponentialHistogram => Kind::Exponential,
+        _ => Kind::Gauge,
+    }
+}
+
+impl SeriesTable {
+    /// An empty table for ids below `limit`.
+    pub fn new(source: Arc<Source>, store: &Store, limit: u32, legacy: Legacy) -> Self {
+        SeriesTable {
+            fingerprints: store.fingerprinter(source.id),
+            source,
+            scope: Scope {
+                name: "dichroic.relay".to_owned(),
+                version: String::new(),
+            },
+            limit,
+            entries: Vec::new(),
+            known: Vec::new(),
+            alive: 0,
+            owners: HashMap::new(),
+            held: legacy.held,
+            forgotten: legacy.forgotten,
+            counts: Vec::new(),
+            backwards: 0,
+        }
+    }
+
+    /// Ids defined at present.
+    pub fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// The first id that may not be used.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// A plan may allow more; what it allowed before stays allowed.
+    pub fn allow(&mut self, limit: u32) {
+        self.limit = self.limit.max(limit);
+    }
+
+    /// Whether the id is defined.
+    pub fn is_defined(&self, id: u32) -> bool {
+        self.entries.get(id as usize).is_some_and(|entry| entry.state != State::Free)
+    }
+
+    /// Gives a free id, below the limit, its meaning; `None` is an entry that the plan does not have (any more).
+    pub fn define(&mut self, id: u32, measure: Option<Rc<Measure>>, labels: Attributes, start: UnixNanos) {
+        let state = if measure.is_some() { State::Waiting } else { State::Withdrawn };
+        let kind = measure.as_deref().map_or(Kind::Gauge, kind_of);
+        let known = Known {
+            measure,
+            labels,
+            retry: 0,
+        };
+        self.put(id, Entry { start, state, kind, ..FREE }, Some(Box::new(known)));
+    }
+
+    /// The id is of the relay's account.
+    pub fn define_account(&mut self, id: u32) {
+        self.put(
+            id,
+            Entry {
+                state: State::Account,
+                ..FREE
+            },
+            None,
+        );
+    }
+
+    fn put(&mut self, id: u32, entry: Entry, known: Option<Box<Known>>) {
+        let place = id as usize;
+        if self.entries.len() <= place {
+            self.entries.resize(place + 1, FREE);
+            self.known.resize_with(place + 1, || None);
+        }
+        self.alive += 1;
+        self.entries[place] = entry;
+        self.known[place] = known;
+    }
+
+    /// The relay forgot the series: a gauge leaves, a counter stays with its last total.
+    pub fn forget(&mut self, id: u32, store: &mut Store) {
+        let place = id as usize;
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        let gone = std::mem::replace(entry, FREE);
+        self.known[place] = None;
+        self.alive = self.alive.saturating_sub(1);
+        let Some(series) = gone.series else { return };
+        self.owners.remove(&series);
+        match gone.kind {
+            Kind::Gauge | Kind::UpDown => store.leave(series),
+            _ => self.forgotten.add(series, self.limit as usize, store),
+        }
+    }
+
+    /// A number's total. `time` is when it was read, `now` when it came.
+    #[inline]
+    pub fn number(
+        &mut self,
+        store: &mut Store,
+        row: NumberRow,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Result<Applied, Wrong> {
+        let Some(entry) = self.entries.get_mut(row.series as usize) else {
+            return Err(undefined(row.series));
+        };
+        if let (State::Live, Some(series)) = (entry.state, entry.series)
+            && let Some(held) = store.number(series)
+        {
+            match entry.kind {
+                Kind::Gauge => {}
+                Kind::Counter => {
+                    let float_back = entry.wraps == 0 && row.float < held.float;
+                    if row.int.wrapping_sub(held.int) < 0 || float_back {
+                        self.backwards += 1;
+                        return Ok(Applied::Dropped(DropReason::Backwards));
+                    }
+                    entry.wraps += wrapped(held.int, row.int);
+                }
+                _ => entry.wraps += wrapped(held.int, row.int),
+            }
+            let value = unwrapped(row.int, row.float, entry.wraps);
+            return Ok(match store.set_number(series, value, entry.start, time, now) {
+                Ok(()) => Applied::Yes,
+                Err(reason) => Applied::Dropped(reason),
+            });
+        }
+        self.number_met(store, row, time, now)
+    }
+
+    /// A number's first row, or one that is no number's.
+    #[cold]
+    fn number_met(
+        &mut self,
+        store: &mut Store,
+        row: NumberRow,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Result<Applied, Wrong> {
+        let (series, met) = match self.meet(store, row.series, now)? {
+            Ok(met) => met,
+            Err(applied) => return Ok(applied),
+        };
+        let entry = &mut self.entries[row.series as usize];
+        if matches!(entry.kind, Kind::Histogram | Kind::Exponential) {
+            return Err(Wrong(format!("series {} is a histogram, NUMBERS has a row for it", row.series)));
+        }
+        if met == Met::Continues && store.number(series).is_some() {
+            // The next look takes the hit path.
+            return self.number(store, row, time, now);
+        }
+        // Without a past, the integer part of a counter is what it is modulo 2^64.
+        entry.wraps = i32::from(entry.kind == Kind::Counter && row.int < 0);
+        let value = unwrapped(row.int, row.float, entry.wraps);
+        Ok(match store.set_number(series, value, entry.start, time, now) {
+            Ok(()) => Applied::Yes,
+            Err(reason) => Applied::Dropped(reason),
+        })
+    }
+
+    /// A histogram's total.
+    pub fn histogram(
+        &mut self,
+        store: &mut Store,
+        row: &HistogramRow<'_>,
+        time: UnixNanos,
+        now: UnixNanos,
+    ) -> Result<Applied, Wrong> {
+        let (series, met) = match self.meet(store, row.series, now)? {
+            Ok(met) => met,
+            Err(applied) => return Ok(applied),
+        };
+        let place = row.series as usize;
+        let measure = self.known[place].as_deref().and_then(|known| known.measure.clone());
+        match (self.entries[place].kind, measure) {
+            (Kind::Histogram, Some(measure)) => self.explicit(store, row, series, &measure, met, (time, now)),
+            (Kind::Exponential, Some(measure)) => self.exponential(store, row, series, &measure, met, (time, now)),
+            _ => Err(Wrong(format!("series {} is a number, HISTOGRAMS has a row for it", row.series))),
+        }
+    }
+
+    fn explicit(
+        &mut self,
+        store: &mut Store,
+        row: &HistogramRow<'_>,
+        series: SeriesRef,
+        measure: &Measure,
+        met: Met,
+        (time, now): (UnixNanos, UnixNanos),
+    ) -> Result<Applied, Wrong> {
+        let bounds = measure.bounds.as_ref().map_or(0, |bounds| bounds.len());
+        self.counts.clear();
+        self.counts.resize(bounds + 1, 0);
+        for bucket in row.buckets() {
+            match usize::try_from(bucket.index).ok().and_then(|at| self.counts.get_mut(at)) {
+                Some(count) if bucket.side == Side::Positive => *count = bucket.count,
+                _ => return Err(bad_bucket(row.series, bucket.index)),
+            }
+        }
+        let mut past = None;
+        if met == Met::Continues
+            && let Some(held) = store.histogram(series)
+        {
+            if held.counts.iter().zip(&self.counts).any(|(held, count)| count < held) {
+                self.backwards += 1;
+                return Ok(Applied::Dropped(DropReason::Backwards));
+            }
+            past = held.sum;
+        }
+        let sum = self.sum(row, past);
+        let point = HistogramPoint {
+            counts: &self.counts,
+            sum: Some(sum),
+            min_max: None,
+        };
+        let start = self.entries[row.series as usize].start;
+        Ok(applied(store.set_histogram(series, &point, start, time, now)))
+    }
+
+    fn exponential(
+        &mut self,
+        store: &mut Store,
+        row: &HistogramRow<'_>,
+        series: SeriesRef,
+        measure: &Measure,
+        met: Met,
+        (time, now): (UnixNanos, UnixNanos),
+    ) -> Result<Applied, Wrong> {
+        let (scale, least, greatest) = measure.grid.unwrap_or((0, 0, 0));
+        let mut past = None;
+        if met == Met::Continues
+            && let Some(held) = store.exponential(series)
+        {
+            if row.count() < held.count() {
+                self.backwards += 1;
+                return Ok(Applied::Dropped(DropReason::Backwards));
+            }
+            past = held.sum;
+        }
+        let sum = self.sum(row, past);
+        // Both sides in one scratch: positive buckets, then negative ones. The plan's octaves bound their number.
+        self.counts.clear();
+        let mut zero_count = 0;
+        let mut sides = [(0_i32, 0_usize); 2];
+        for bucket in row.buckets() {
+            let side = match bucket.side {
+                Side::Zero => {
+                    zero_count = bucket.count;
+                    continue;
+                }
+                Side::Positive => &mut sides[0],
+                Side::Negative => &mut sides[1],
+            };
+            if !(least..=greatest).contains(&bucket.index) {
+                return Err(bad_bucket(row.series, bucket.index));
+            }
+            let index = i32::from(bucket.index);
+            if side.1 == 0 {
+                side.0 = index;
+            }
+            // Buckets ascend by side and index, so those between are empty.
+            let place = (index - side.0) as usize;
+            self.counts.resize(self.counts.len() + place - side.1, 0);
+            self.counts.push(bucket.count);
+            side.1 = place + 1;
+        }
+        let [(positive, split), (negative, _)] = sides;
+        let point = ExponentialPoint {
+            scale,
+            zero_count,
+            zero_threshold: 0.0,
+            positive: dichroic_pipeline::Buckets {
+                offset: positive,
+                counts: &self.counts[..split],
+            },
+            negative: dichroic_pipeline::Buckets {
+                offset: negative,
+                counts: &self.counts[split..],
+            },
+            sum: Some(sum),
+            min_max: None,
+        };
+        let start = self.entries[row.series as usize].start;
+        Ok(applied(store.set_exponential(series, &point, start, time, now)))
+    }
+
+    fn sum(&mut self, row: &HistogramRow<'_>, past: Option<Number>) -> Number {
+        let entry = &mut self.entries[row.series as usize];
+        match past {
+            Some(past) => entry.wraps += wrapped(past.int, row.sum_int),
+            None => entry.wraps = 0,
+        }
+        unwrapped(row.sum_int, row.sum_float, entry.wraps)
+    }
+
+    /// Finds or defines the series of an id. The inner error is a row that is not applied.
+    fn meet(
+        &mut self,
+        store: &mut Store,
+        id: u32,
+        now: UnixNanos,
+    ) -> Result<Result<(SeriesRef, Met), Applied>, Wrong> {
+        let place = id as usize;
+        let Some(entry) = self.entries.get(place).copied() else {
+            return Err(undefined(id));
+        };
+        match entry.state {
+            State::Free => return Err(undefined(id)),
+            State::Account => return Ok(Err(Applied::Account)),
+            State::Withdrawn => return Ok(Err(Applied::Dropped(DropReason::Withdrawn))),
+            State::Refused(reason) if self.known[place].as_ref().is_some_and(|k| k.retry > now) => {
+                return Ok(Err(Applied::Dropped(reason)));
+            }
+            State::Live => {
+                if let Some(series) = entry.series {
+                    if store.meta(series).is_some() {
+                        return Ok(Ok((series, Met::Continues)));
+                    }
+                    self.owners.remove(&series);
+                }
+            }
+            State::Waiting | State::Refused(_) => {}
+        }
+        Ok(self.define_in(store, id, now))
+    }
+
+    fn define_in(&mut self, store: &mut Store, id: u32, now: UnixNanos) -> Result<(SeriesRef, Met), Applied> {
+        let place = id as usize;
+        let found = match self.admit(store, place) {
+            Ok(series) => match self.owners.get(&series) {
+                Some(owner) if *owner != id => Err(DropReason::Duplicate),
+                _ => Ok(series),
+            },
+            Err(reason) => Err(reason),
+        };
+        let entry = &mut self.entries[place];
+        let series = match found {
+            Ok(series) => series,
+            Err(reason) => {
+                (entry.state, entry.series) = (State::Refused(reason), None);
+                if let Some(known) = &mut self.known[place] {
+                    known.retry = now + RETRY;
+                }
+                return Err(Applied::Dropped(reason));
+            }
+        };
+        (entry.state, entry.series) = (State::Live, Some(series));
+        self.owners.insert(series, id);
+        self.forgotten.back(series);
+        match self.held.remove(&series) {
+            Some(held) if held.start == entry.start => {
+                entry.wraps = held.wraps;
+                Ok((series, Met::Continues))
+            }
+            _ => {
+                entry.wraps = 0;
+                Ok((series, Met::Begins))
+            }
+        }
+    }
+
+    fn admit(&self, store: &mut Store, place: usize) -> Result<SeriesRef, DropReason> {
+        let Some((known, measure)) = self.known[place]
+            .as_deref()
+            .and_then(|known| Some((known, known.measure.as_deref()?)))
+        else {
+            return Err(DropReason::Withdrawn);
+        };
+        let mut identity = measure.key.to_le_bytes().to_vec();
+        identity.extend_from_slice(known.labels.as_bytes());
+        let fingerprint = self.fingerprints.of(&identity);
+        if let Some(series) = store.find(fingerprint) {
+            return Ok(series);
+        }
+        let fixed = measure
+            .fixed
+            .iter()
+            .map(|(label, value)| (Cow::Borrowed(label.as_str()), AttributeValue::from(value.as_str())));
+        let def = SeriesDef {
+            source: self.source.id,
+            scope: &self.scope,
+            name: &measure.name,
+            style: NameStyle::OpenTelemetry,
+            unit: &measure.unit,
+            help: &measure.help,
+            kind: measure.kind,
+            temporality: Temporality::Cumulative,
+            factor: measure.factor,
+            attributes: known
+                .labels
+                .iter()
+                .map(|(label, value)| (Cow::Borrowed(label), value))
+                .chain(fixed)
+                .collect(),
+            bounds: measure.bounds.clone(),
+        };
+        store.define(fingerprint, def).map_err(|refused| refused.0)
+    }
+
+    /// The plan changed: series whose entry is gone, or means something else, leave.
+    pub fn replan(&mut self, store: &mut Store, measures: &HashMap<u64, Rc<Measure>>) {
+        for place in 0..self.entries.len() {
+            let Some(known) = self.known[place].as_deref_mut() else { continue };
+            let Some(old) = known.measure.clone() else { continue };
+            let new = measures.get(&old.key);
+            if new.is_some_and(|new| **new == *old) {
+                continue;
+            }
+            known.measure = new.cloned();
+            let entry = &mut self.entries[place];
+            entry.state = if new.is_some() { State::Waiting } else { State::Withdrawn };
+            if let Some(series) = entry.series.take() {
+                self.owners.remove(&series);
+                store.leave(series);
+            }
+        }
+    }
+
+    /// The first flush is in: what it did not define is of an incarnation that has ended.
+    pub fn settle(&mut self, store: &mut Store) {
+        for (series, _) in self.held.drain() {
+            if !self.owners.contains_key(&series) {
+                store.leave(series);
+            }
+        }
+        if self.forgotten.order.len() > 2 * self.forgotten.members.len() {
+            let members = &self.forgotten.members;
+            self.forgotten.order.retain(|series| members.contains(series));
+        }
+    }
+
+    /// What the next connection of this node needs.
+    pub fn hand_over(&mut self) -> Legacy {
+        let mut held = std::mem::take(&mut self.held);
+        for entry in &self.entries {
+            if let Some(series) = entry.series {
+                let (start, wraps) = (entry.start, entry.wraps);
+                held.insert(series, Held { start, wraps });
+            }
+        }
+        (self.entries, self.known) = (Vec::new(), Vec::new());
+        self.owners.clear();
+        Legacy {
+            held,
+            forgotten: std::mem::take(&mut self.forgotten),
+        }
+    }
+}
+
+impl Legacy {
+    /// A new incarnation of the node: counters that the old one forgot do not outlive it.
+    pub fn new_epoch(&mut self) {
+        for series in std::mem::take(&mut self.forgotten).members {
+            self.held.entry(series).or_insert(Held { start: 0, wraps: 0 });
+        }
+    }
+}
+
+/// Whether a series continues what the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// The same incarnation: it may only grow.
+    Continues,
+    /// Another: whatever is held is replaced.
+    Begins,
+}
+
+/// +1 or -1 when the integer part went over the edge of 64 bits, by the shorter way round.
+#[inline]
+fn wrapped(held: i64, new: i64) -> i32 {
+    let up = new.wrapping_sub(held) >= 0;
+    i32::from(up && new < held) - i32::from(!up && new > held)
+}
+
+#[inline]
+fn unwrapped(int: i64, float: f64, wraps: i32) -> Number {
+    let float = if wraps == 0 { float } else { float + f64::from(wraps) * WRAP };
+    Number { int, float }
+}
+
+fn applied(result: Result<(), DropReason>) -> Applied {
+    match result {
+        Ok(()) => Applied::Yes,
+        Err(reason) => Applied::Dropped(reason),
+    }
+}
+
+fn undefined(id: u32) -> Wrong {
+    Wrong(format!("series {id} is not defined"))
+}
+
+fn bad_bucket(id: u32, index: i16) -> Wrong {
+    Wrong(format!("series {id} has no bucket {index}: the plan's bounds or octaves end before it"))
+}

@@ -1,0 +1,364 @@
+//! One relay's connection: greeting, plans, frames, timeouts, goodbyes. All waiting happens here; frames are applied without any.
+
+use crate::Config;
+use crate::nodes::{Control, Ended, Receiver};
+use crate::relay::{After, Violation};
+use dichroic_model::{Pattern, UnixNanos};
+use dichroic_pipeline::Store;
+use dichroic_wire::control::RETRY_OWN_BACKOFF;
+use dichroic_wire::{CollectorHello, FrameReader, Goodbye, GoodbyeCode, Hello, RelayHello};
+use std::cell::RefCell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::{Duration, Instant, sleep_until};
+
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+/// Bytes of answers that wait before no more is read: a relay that does not read is not read either.
+const UNSENT: usize = 64 * 1024;
+/// Bytes applied before other tasks of the thread get their turn.
+const TURN: usize = 1024 * 1024;
+/// How often the board is written.
+const SHOW: Duration = Duration::from_secs(1);
+
+/// Unix time in nanoseconds.
+pub(crate) fn unix_now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+struct Session<IO> {
+    read: ReadHalf<IO>,
+    write: WriteHalf<IO>,
+    buffer: Box<[u8]>,
+    reader: FrameReader,
+    out: Vec<u8>,
+    sent: usize,
+    heard: Instant,
+    /// Since when the frame that is not complete yet is under way.
+    unfinished: Option<Instant>,
+    /// Since when answers wait without progress.
+    stuck: Option<Instant>,
+}
+
+/// Why the steady state was left.
+enum Why {
+    /// We end it: what to say.
+    Say(Goodbye),
+    /// The relay ended it.
+    Over(Ended),
+}
+
+/// Gives the node free even when the task is dropped in the middle.
+struct Guard {
+    receiver: Receiver,
+    control: Option<Rc<Control>>,
+    store: Rc<RefCell<Store>>,
+}
+
+impl Guard {
+    fn release(&mut self, ended: &Ended) {
+        if let Some(control) = self.control.take()
+            && let Ok(mut store) = self.store.try_borrow_mut()
+        {
+            self.receiver.release(&control, &mut store, ended, unix_now());
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.release(&Ended::Ours("the collector dropped the connection".to_owned()));
+        self.receiver.exit();
+    }
+}
+
+pub(crate) async fn run<IO>(receiver: Receiver, io: IO, hello: Hello, leftover: &[u8], store: Rc<RefCell<Store>>)
+where
+    IO: AsyncRead + AsyncWrite,
+{
+    receiver.enter();
+    let mut guard = Guard {
+        receiver: receiver.clone(),
+        control: None,
+        store: store.clone(),
+    };
+    let config = receiver.config();
+    let mut session = Session::new(io, &config, leftover);
+    let claimed = match RelayHello::read(&hello) {
+        Ok(hello) => receiver.claim(hello, &mut store.borrow_mut(), unix_now()),
+        Err(error) => Err(goodbye(Violation::from(error))),
+    };
+    let control = match claimed {
+        Ok(control) => control,
+        Err(goodbye) => {
+            tracing::warn!(words = %goodbye.words, "relay refused");
+            return session.farewell(&config, &goodbye, None, &store).await;
+        }
+    };
+    guard.control = Some(control.clone());
+    session.greet(&receiver, &control, &store);
+    match session.steady(&receiver, &control, &store).await {
+        Why::Over(ended) => {
+            let _ = tokio::time::timeout(config.goodbye_timeout, session.flush()).await;
+            guard.release(&ended);
+        }
+        Why::Say(goodbye) if goodbye.code == GoodbyeCode::Shutdown => {
+            session.farewell(&config, &goodbye, Some(&control), &store).await;
+            guard.release(&Ended::Ours(goodbye.words));
+        }
+        Why::Say(goodbye) => {
+            // Another connection may take the node over while this one is still reading its goodbye.
+            guard.release(&Ended::Ours(goodbye.words.clone()));
+            session.farewell(&config, &goodbye, None, &store).await;
+        }
+    }
+}
+
+fn goodbye(violation: Violation) -> Goodbye {
+    Goodbye::new(violation.code, RETRY_OWN_BACKOFF, &violation.words)
+}
+
+impl<IO: AsyncRead + AsyncWrite> Session<IO> {
+    fn new(io: IO, config: &Config, leftover: &[u8]) -> Self {
+        let (read, write) = tokio::io::split(io);
+        let mut reader = FrameReader::new();
+        reader.greeted(config.max_frame);
+        reader.push(leftover);
+        Session {
+            read,
+            write,
+            buffer: vec![0; READ].into_boxed_slice(),
+            reader,
+            out: Vec::new(),
+            sent: 0,
+            heard: Instant::now(),
+            unfinished: None,
+            stuck: None,
+        }
+    }
+
+    fn greet(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Store>) {
+        let config = receiver.config();
+        let mut store = store.borrow_mut();
+        let hello = CollectorHello {
+            agent: config.agent.clone(),
+            epoch: store.epoch() as i64,
+            max_frame: config.max_frame,
+            position: None,
+            resumed: None,
+        };
+        if let Err(error) = hello.to_hello().write(&mut self.out) {
+            tracing::error!(%error, "HELLO cannot be written");
+        }
+        let interest = store.interest().events.clone();
+        let mut relay = control.relay.borrow_mut();
+        relay.plan(&config, &interest, receiver.next_generation(), &mut self.out);
+        let hello = relay.hello();
+        tracing::info!(node = %hello.node, os_pid = hello.os_pid, otp = %hello.otp, telemetry = %hello.telemetry,
+            attempt = hello.attempt, "relay connected");
+        drop(relay);
+        receiver.show(control);
+    }
+
+    async fn steady(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Store>) -> Why {
+        let mut plans = Plans::new(receiver, store);
+        let mut shown = Instant::now();
+        let mut turn = 0;
+        let every = receiver.config().check_every;
+        let mut tick = pin!(sleep_until(Instant::now() + every));
+        if let Some(why) = self.apply(control, store) {
+            return why;
+        }
+        loop {
+            if let Some(goodbye) = control.told() {
+                return Why::Say(goodbye);
+            }
+            tokio::select! {
+                biased;
+                () = control.bell.notified() => {}
+                () = &mut tick => {
+                    tick.as_mut().reset(Instant::now() + every);
+                    if let Some(goodbye) = self.overdue(&receiver.config()) {
+                        return Why::Say(goodbye);
+                    }
+                    plans.check(receiver, control, store, &mut self.out);
+                    if shown.elapsed() >= SHOW {
+                        shown = Instant::now();
+                        receiver.show(control);
+                    }
+                }
+                written = self.write.write(&self.out[self.sent..]), if self.sent < self.out.len() => {
+                    match written {
+                        Ok(n) if n > 0 => self.wrote(n),
+                        Ok(_) => return Why::Over(Ended::Crash("it closed the connection".to_owned())),
+                        Err(error) => return Why::Over(Ended::Crash(error.to_string())),
+                    }
+                }
+                read = self.read.read(&mut self.buffer), if self.out.len() - self.sent < UNSENT => {
+                    let n = match read {
+                        Ok(0) => return Why::Over(Ended::Crash("it closed the connection without GOODBYE".to_owned())),
+                        Ok(n) => n,
+                        Err(error) => return Why::Over(Ended::Crash(error.to_string())),
+                    };
+                    self.heard = Instant::now();
+                    self.reader.push(&self.buffer[..n]);
+                    if let Some(why) = self.apply(control, store) {
+                        return why;
+                    }
+                    turn += n;
+                }
+            }
+            if turn >= TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Applies every whole frame that is there.
+    fn apply(&mut self, control: &Control, store: &RefCell<Store>) -> Option<Why> {
+        let now = unix_now();
+        let mut store = store.borrow_mut();
+        let mut relay = control.relay.borrow_mut();
+        loop {
+            let violation = match self.reader.next() {
+                Ok(Some(frame)) => match relay.frame(&mut store, frame, now, &mut self.out) {
+                    Ok(After::Nothing) => {
+                        self.unfinished = None;
+                        continue;
+                    }
+                    Ok(After::Goodbye(goodbye)) => {
+                        let words = format!("goodbye {}: {}", goodbye.code.code(), goodbye.words);
+                        return Some(Why::Over(Ended::Goodbye(words)));
+                    }
+                    Err(violation) => violation,
+                },
+                Ok(None) => break,
+                Err(error) => Violation::from(error),
+            };
+            tracing::warn!(node = %relay.hello().node, words = %violation.words, "relay broke the agreement");
+            return Some(Why::Say(goodbye(violation)));
+        }
+        match self.reader.pending() {
+            0 => self.unfinished = None,
+            _ => {
+                self.unfinished.get_or_insert_with(Instant::now);
+            }
+        }
+        None
+    }
+
+    fn wrote(&mut self, n: usize) {
+        self.sent += n;
+        self.stuck = None;
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// What took too long.
+    fn overdue(&mut self, config: &Config) -> Option<Goodbye> {
+        let silence = config.silence.max(3 * config.flush);
+        let waiting = self.sent < self.out.len();
+        let stuck = waiting.then(|| *self.stuck.get_or_insert_with(Instant::now));
+        let late = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since.elapsed() > limit);
+        let say = |code, words: String| Some(Goodbye::new(code, RETRY_OWN_BACKOFF, &words));
+        if late(stuck, config.frame_timeout) {
+            return say(GoodbyeCode::Slow, format!("nothing was read for {:?}", config.frame_timeout));
+        }
+        if late(self.unfinished, config.frame_timeout) {
+            return say(GoodbyeCode::Timeout, format!("a frame was not complete after {:?}", config.frame_timeout));
+        }
+        if self.heard.elapsed() > silence {
+            return say(GoodbyeCode::Timeout, format!("nothing was heard for {silence:?}"));
+        }
+        None
+    }
+
+    async fn flush(&mut self) {
+        while self.sent < self.out.len() {
+            match self.write.write(&self.out[self.sent..]).await {
+                Ok(n) if n > 0 => self.wrote(n),
+                _ => return,
+            }
+        }
+    }
+
+    /// Says goodbye and reads on for a while: to the end, so that the peer gets the words and no reset; with `control`, its last
+    /// flush is applied and answered.
+    async fn farewell(
+        &mut self,
+        config: &Config,
+        goodbye: &Goodbye,
+        control: Option<&Control>,
+        store: &RefCell<Store>,
+    ) {
+        if goodbye.write(&mut self.out).is_err() {
+            return;
+        }
+        let talk = async {
+            loop {
+                self.flush().await;
+                match self.read.read(&mut self.buffer).await {
+                    Ok(n) if n > 0 => {
+                        let Some(control) = control else { continue };
+                        self.reader.push(&self.buffer[..n]);
+                        if self.apply(control, store).is_some() {
+                            return;
+                        }
+                    }
+                    _ => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(config.goodbye_timeout, talk).await;
+        let _ = self.write.shutdown().await;
+    }
+}
+
+/// Notices when a new plan is due: other subscriptions, or another configuration.
+struct Plans {
+    revision: u64,
+    interest: u64,
+    patterns: Vec<Pattern>,
+}
+
+impl Plans {
+    fn new(receiver: &Receiver, store: &RefCell<Store>) -> Self {
+        let mut store = store.borrow_mut();
+        let interest = store.interest();
+        Plans {
+            revision: receiver.revision(),
+            interest: interest.generation,
+            patterns: interest.events.clone(),
+        }
+    }
+
+    fn check(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Store>, out: &mut Vec<u8>) {
+        let mut store = store.borrow_mut();
+        let interest = store.interest();
+        let reloaded = self.revision != receiver.revision();
+        let mut asked = false;
+        if self.interest != interest.generation {
+            self.interest = interest.generation;
+            asked = self.patterns != interest.events;
+            self.patterns.clone_from(&interest.events);
+        }
+        if !reloaded && !asked {
+            return;
+        }
+        let config = receiver.config();
+        let mut relay = control.relay.borrow_mut();
+        if reloaded {
+            self.revision = receiver.revision();
+            relay.configure(&mut store, &config);
+        }
+        if reloaded || relay.asks_otherwise(&config, &self.patterns) {
+            relay.plan(&config, &self.patterns, receiver.next_generation(), out);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What people are told of relays: for `/api/v1/sources`, `ledger` and the logs. Read from any thread.
+
+use dichroic_model::{SourceId, UnixNanos};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One relay, connected or gone a short while ago.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelayStatus {
+    /// The source in the store.
+    pub source: Option<SourceId>,
+    /// Name of the node.
+    pub node: String,
+    /// Its process in the operating system.
+    pub os_pid: i64,
+    /// Program and version of the relay.
+    pub agent: String,
+    /// OTP release.
+    pub otp: String,
+    /// Version of `telemetry`; empty when the node has none.
+    pub telemetry: String,
+    /// Whether it was loaded into a running node.
+    pub attached_mode: bool,
+    /// When the relay began to count, unix ns.
+    pub epoch: i64,
+    /// Number of the connection in that epoch.
+    pub attempt: i64,
+    /// Since when it is connected.
+    pub since: UnixNanos,
+    /// When the connection ended; `None` while it is up.
+    pub ended: Option<UnixNanos>,
+    /// How it ended, in words.
+    pub end: String,
+    /// Generation of the plan that the relay has accepted; 0 before the first.
+    pub generation: i64,
+    /// Events that have a handler in the node.
+    pub attached: u32,
+    /// What the relay does not do: metric or event, and its words.
+    pub refused: Vec<(String, String)>,
+    /// Series defined at present.
+    pub series: usize,
+    /// Rows of totals that came.
+    pub rows: u64,
+    /// Totals that went backwards and were ignored.
+    pub backwards: u64,
+    /// Raw events that came.
+    pub events: u64,
+    /// Flushes that were applied whole.
+    pub flushes: u64,
+    /// Frames of a type that this version does not have.
+    pub unknown_frames: u64,
+}
+
+/// The board on which sessions write once a second, and which anyone may read. Nothing on the way of a row touches it.
+#[derive(Debug, Clone, Default)]
+pub struct StatusBoard(Arc<Mutex<BTreeMap<String, RelayStatus>>>);
+
+impl StatusBoard {
+    /// All relays, by node.
+    pub fn read(&self) -> Vec<RelayStatus> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn write(&self, key: &str, status: RelayStatus) {
+        self.lock().insert(key.to_owned(), status);
+    }
+
+    pub(crate) fn remove(&self, key: &str) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, RelayStatus>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
