@@ -22,14 +22,17 @@ mod encode;
 mod events;
 mod exporter;
 pub mod filter;
+mod http;
 pub mod json;
 mod outgoing;
 mod points;
 mod registry;
 pub mod request;
 pub mod ring;
+mod series;
 mod session;
 
 pub use config::Config;
 pub use exporter::Exporter;
+pub use http::Body;
 pub use registry::{Format, SubscriberInfo};

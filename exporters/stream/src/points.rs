@@ -1,29 +1,411 @@
-//! stub
+//! The feed of a metric subscription: every so often a look at the series that changed, as points.
+//!
+//! The first look takes everything that matches, later ones what was written since. A point is the whole state of its series, so a
+//! look that does not fit (the subscriber has not yet taken the last one) is skipped and loses nothing. A series that has left the
+//! store is noticed by its dropped meta and forgotten by the subscriber within [`SWEEP`].
+
 use crate::account::Account;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Frames, written};
+use crate::exporter::now;
+use crate::json::{self, PointValue};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
+use crate::series::{Cut, Part, Reading, definition, read};
 use crate::session::Refusal;
-use dichroic_pipeline::{Handle, Row};
+use dichroic_model::{Number, Pattern, UnixNanos};
+use dichroic_pipeline::lane::Receiver;
+use dichroic_pipeline::{Handle, Row, SeriesMeta, SnapshotRequest};
+use dichroic_wire::define::{self, DefineKind, DefineWriter, SubscriberSeries};
+use dichroic_wire::{GoodbyeCode, HistogramsWriter, NumberRow, NumbersWriter, limits};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter::Peekable;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::time::Instant;
-pub(crate) struct PointFeed {
-    account: Account,
+
+/// How often series that have left are looked for.
+const SWEEP: Duration = Duration::from_secs(2);
+/// A look whose encoding has grown to this many bytes, unwritten, is broken off. The next one takes up what it did not show.
+const LOOK_BYTES: usize = 4 << 20;
+
+/// One series as the subscriber knows it.
+struct Known {
+    id: u32,
+    meta: Weak<SeriesMeta>,
+    start: UnixNanos,
+    cut: Cut,
+    /// Hash of what was last sent, so that a look that begins anew does not say it twice.
+    last: Option<u64>,
+    /// Its definition fits the subscriber's frames.
+    fits: bool,
+    /// Kept where every point repeats it.
+    definition: Option<Box<SubscriberSeries>>,
 }
+
+/// One look at the store.
+struct Look {
+    chunks: Receiver<Vec<Row>>,
+    began: UnixNanos,
+}
+
+/// One subscription to metrics.
+pub(crate) struct PointFeed {
+    handle: Handle,
+    request: Request,
+    account: Account,
+    max_frame: u32,
+    max_series: usize,
+    /// By the address of the meta, which stays taken while [`Known`] holds it weakly.
+    known: HashMap<(usize, Part), Known>,
+    free: Vec<u32>,
+    look: Option<Look>,
+    /// What was written from here on has not been shown.
+    since: Option<UnixNanos>,
+    next_look: Instant,
+    next_sweep: Instant,
+}
+
+/// Points of one chunk, by the frame they go into.
+#[derive(Default)]
+struct Points {
+    numbers: Vec<NumberRow>,
+    histograms: Vec<(u32, Reading)>,
+}
+
 impl PointFeed {
-    pub fn new(_: Handle, _: Request, account: Account, _: u32, _: usize) -> Self {
-        PointFeed { account }
+    pub fn new(
+        handle: Handle,
+        request: Request,
+        account: Account,
+        max_frame: u32,
+        max_series: usize,
+    ) -> Self {
+        PointFeed {
+            handle,
+            request,
+            account,
+            max_frame,
+            max_series,
+            known: HashMap::new(),
+            free: Vec::new(),
+            look: None,
+            since: None,
+            next_look: Instant::now(),
+            next_sweep: Instant::now() + SWEEP,
+        }
     }
+
+    /// The next rows of a look, `None` at its end. Without one this waits for ever.
     pub async fn next(&self) -> Option<Vec<Row>> {
-        std::future::pending().await
+        match &self.look {
+            Some(look) => look.chunks.recv().await,
+            None => std::future::pending().await,
+        }
     }
-    pub fn accept(&mut self, _: Option<Vec<Row>>, _: &mut Outgoing, _: &mut Encoder) -> Result<(), Refusal> {
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.look.is_none().then_some(self.next_look)
+    }
+
+    pub fn sent(&self, points: u64) {
+        if points > 0 {
+            self.account.sent(points);
+        }
+    }
+
+    /// Begins a look when one is due and the last one has left.
+    pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
+        if self.look.is_some() || now < self.next_look {
+            return;
+        }
+        self.next_look = (self.next_look + self.request.every).max(now);
+        if !out.is_empty() {
+            return;
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP;
+            self.forget_gone(out, encoder);
+        }
+        let began = crate::exporter::now();
+        let wanted = SnapshotRequest {
+            filter: Some(Box::new(series_filter(&self.request))),
+            changed_since: self.since,
+            lane: 0,
+        };
+        // A busy store is asked again at the next tick.
+        self.look = self
+            .handle
+            .snapshot(wanted)
+            .ok()
+            .map(|chunks| Look { chunks, began });
+    }
+
+    /// Encodes rows; `None` ends the look.
+    pub fn accept(
+        &mut self,
+        rows: Option<Vec<Row>>,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), Refusal> {
+        let Some(rows) = rows else {
+            if let Some(look) = self.look.take() {
+                self.since = Some(look.began);
+            }
+            return Ok(());
+        };
+        let points = match encoder {
+            Encoder::Frames(frames) => self.frames(&rows, out, frames)?,
+            Encoder::Json(json) => {
+                let before = out.bytes.len();
+                let points = self.objects(&rows, |definition, source, time, value| {
+                    json.object(&mut out.bytes, "point", |bytes| {
+                        json::point(bytes, definition, source, time, value);
+                    });
+                })?;
+                debug_assert!(points > 0 || out.bytes.len() == before);
+                points
+            }
+        };
+        self.account.offered(points);
+        out.mark(points);
+        if out.pending().len() > LOOK_BYTES {
+            // `since` stays: what was not shown is shown by the next look, and what was is not said twice.
+            self.look = None;
+        }
         Ok(())
     }
-    pub fn fill(&mut self, _: &mut Outgoing, _: &mut Encoder, _: Instant) {}
-    pub fn deadline(&self) -> Option<Instant> {
-        None
+
+    fn frames(&mut self, rows: &[Row], out: &mut Outgoing, frames: &mut Frames) -> Result<u64, Refusal> {
+        let mut points = Points::default();
+        let (max_frame, mut lost) = (self.max_frame, 0);
+        for row in rows {
+            let source = frames.source(&mut out.bytes, &row.meta.source);
+            self.each(row, |known, anew, part, reading| {
+                if let Some(had) = anew {
+                    let definition = definition(row, part, &known.cut, source);
+                    if had && known.fits {
+                        forget(
+                            &mut out.bytes,
+                            &mut std::iter::once(known.id).peekable(),
+                            max_frame,
+                        );
+                    }
+                    known.fits = define(&mut out.bytes, known, &definition, max_frame);
+                }
+                if !known.fits {
+                    lost += 1;
+                    return;
+                }
+                match reading {
+                    Reading::Number(Number { int, float }) => {
+                        let series = known.id;
+                        points.numbers.push(NumberRow { series, int, float });
+                    }
+                    histogram => points.histograms.push((known.id, histogram)),
+                }
+            })?;
+        }
+        if lost > 0 {
+            self.account.lost(lost);
+        }
+        let count = points.numbers.len() + points.histograms.len();
+        points.write(&mut out.bytes, now() as i64, self.max_frame);
+        Ok(count as u64)
     }
-    pub fn sent(&self, n: u64) {
-        self.account.sent(n)
+
+    fn objects(
+        &mut self,
+        rows: &[Row],
+        mut write: impl FnMut(&SubscriberSeries, &str, i64, PointValue<'_>),
+    ) -> Result<u64, Refusal> {
+        let time = now() as i64;
+        let mut points = 0;
+        for row in rows {
+            self.each(row, |known, anew, part, reading| {
+                if anew.is_some() {
+                    known.definition = Some(Box::new(definition(row, part, &known.cut, 0)));
+                }
+                let Some(definition) = &known.definition else {
+                    return;
+                };
+                points += 1;
+                let value = match &reading {
+                    Reading::Number(number) => PointValue::Number(number.int, number.float),
+                    Reading::Histogram { sum, buckets } => PointValue::Histogram {
+                        sum: (sum.int, sum.float),
+                        buckets,
+                    },
+                };
+                write(definition, row.meta.source.name(), time, value);
+            })?;
+        }
+        Ok(points)
     }
+
+    /// Hands over each part of a row that has something new to say, with what the subscriber knows of it. The second argument is
+    /// there when it is to be defined, and says whether it must be forgotten first.
+    fn each(
+        &mut self,
+        row: &Row,
+        mut say: impl FnMut(&mut Known, Option<bool>, Part, Reading),
+    ) -> Result<(), Refusal> {
+        let mut beyond = false;
+        read(row, |part, cut, reading| {
+            let key = (Arc::as_ptr(&row.meta) as usize, part);
+            let mut anew = None;
+            if !self.known.contains_key(&key) {
+                if self.known.len() >= self.max_series {
+                    beyond = true;
+                    return;
+                }
+                anew = Some(false);
+                let id = self.free.pop().unwrap_or(self.known.len() as u32 + 1);
+                let known = Known {
+                    id,
+                    meta: Arc::downgrade(&row.meta),
+                    start: row.start,
+                    cut: cut.clone(),
+                    last: None,
+                    fits: true,
+                    definition: None,
+                };
+                self.known.insert(key, known);
+            }
+            let Some(known) = self.known.get_mut(&key) else {
+                return;
+            };
+            if known.start != row.start || known.cut != cut {
+                (known.start, known.cut, known.last) = (row.start, cut, None);
+                anew = Some(true);
+            }
+            let now = Some(fingerprint(row.time, &reading));
+            if known.last == now {
+                return;
+            }
+            known.last = now;
+            say(known, anew, part, reading);
+        });
+        if beyond {
+            let words = format!(
+                "the subscription matches more than {} series; narrow match or where",
+                self.max_series
+            );
+            return Err(Refusal::new(GoodbyeCode::Limit, u32::MAX, words));
+        }
+        Ok(())
+    }
+
+    fn forget_gone(&mut self, out: &mut Outgoing, encoder: &Encoder) {
+        let (mut gone, mut told) = (Vec::new(), Vec::new());
+        self.known.retain(|_, known| {
+            let lives = known.meta.strong_count() > 0;
+            if !lives {
+                gone.push(known.id);
+                told.extend(known.fits.then_some(known.id));
+            }
+            lives
+        });
+        if let Encoder::Frames(_) = encoder {
+            let mut ids = told.into_iter().peekable();
+            forget(&mut out.bytes, &mut ids, self.max_frame);
+        }
+        self.free.append(&mut gone);
+    }
+}
+
+/// Takes ids back, as many to a frame as it holds.
+fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_frame: u32) {
+    while ids.peek().is_some() {
+        let mut writer = DefineWriter::begin(out, DefineKind::Series, max_frame);
+        while let Some(id) = ids.peek() {
+            match writer.forget(*id) {
+                Ok(true) => drop(ids.next()),
+                _ => break,
+            }
+        }
+        written(writer.finish());
+    }
+}
+
+/// Gives an id its meaning, in a frame of its own; `false` when it is larger than the subscriber's frames or the format.
+fn define(out: &mut Vec<u8>, known: &Known, definition: &SubscriberSeries, max_frame: u32) -> bool {
+    if let Cut::Bounds(bounds) = &known.cut
+        && bounds.len() >= limits::BUCKETS_PER_ROW
+    {
+        return false;
+    }
+    let start = out.len();
+    let result = define::write_one(out, DefineKind::Series, known.id, &definition.to_map());
+    let fits = result.is_ok() && out.len() - start - limits::HEADER_BYTES <= max_frame as usize;
+    if !fits {
+        out.truncate(start);
+    }
+    fits
+}
+
+fn fingerprint(time: UnixNanos, reading: &Reading) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let number = |hasher: &mut DefaultHasher, number: &Number| {
+        (number.int, number.float.to_bits()).hash(hasher);
+    };
+    time.hash(&mut hasher);
+    match reading {
+        Reading::Number(value) => number(&mut hasher, value),
+        Reading::Histogram { sum, buckets } => {
+            number(&mut hasher, sum);
+            for bucket in buckets {
+                (bucket.index, bucket.side, bucket.count).hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+impl Points {
+    fn write(&self, out: &mut Vec<u8>, time: i64, max_frame: u32) {
+        let mut numbers = self.numbers.iter().copied().peekable();
+        while numbers.peek().is_some() {
+            let mut writer = NumbersWriter::begin(out, time, max_frame);
+            while numbers.next_if(|row| writer.push(*row)).is_some() {}
+            written(writer.finish());
+        }
+        let mut histograms = self.histograms.iter().peekable();
+        while histograms.peek().is_some() {
+            let mut writer = HistogramsWriter::begin(out, time, max_frame);
+            while let Some((series, Reading::Histogram { sum, buckets })) = histograms.peek() {
+                match writer.push(*series, sum.int, sum.float, buckets.iter().copied()) {
+                    Ok(false) => break,
+                    result => written(result.map(drop)),
+                }
+                histograms.next();
+            }
+            written(writer.finish());
+        }
+    }
+}
+
+/// Which series are wanted, for the ingest thread: names are matched once per metric, since series come in family order.
+fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use<> {
+    let (patterns, filter) = (request.patterns.clone(), request.filter.clone());
+    let last = Cell::new((0, false));
+    move |meta| {
+        let metric = Arc::as_ptr(&meta.metric) as usize;
+        if last.get().0 != metric {
+            last.set((metric, name_matches(&patterns, meta)));
+        }
+        last.get().1 && filter.wants_series(meta)
+    }
+}
+
+/// The canonical name, the family's name on a page, and its samples' where that is another.
+fn name_matches(patterns: &[Pattern], meta: &SeriesMeta) -> bool {
+    let metric = &meta.metric;
+    let any = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+    any(&metric.name)
+        || metric
+            .family
+            .as_ref()
+            .is_some_and(|family| any(&family.page.base) || any(&format!("{}_total", family.page.base)))
 }

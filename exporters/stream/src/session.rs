@@ -320,8 +320,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             ..
         } = self;
         let work = async {
-            // Rows that wait for company go at once.
-            let later = Instant::now() + config.batch_delay;
             while drain {
                 while out.has_room() {
                     let Some(item) = feed.try_next() else { break };
@@ -329,9 +327,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                         break;
                     }
                 }
-                feed.fill(out, encoder, later);
-                if out.is_empty() && feed.is_drained() {
-                    break;
+                // Rows that wait for company go at once.
+                feed.fill(out, encoder, Instant::now() + config.batch_delay);
+                if out.is_empty() {
+                    if feed.is_drained() {
+                        break;
+                    }
+                    continue;
                 }
                 feed.sent(out.written(write_some(writer, out).await?));
             }

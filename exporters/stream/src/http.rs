@@ -1,0 +1,408 @@
+//! `/v1/stream`: the same subscriptions over HTTP, asked for in the query and answered by a body that does not end.
+//!
+//! | parameter | is |
+//! |---|---|
+//! | `match` | a name pattern; repeated, or several with commas between |
+//! | `kind` | `event` (default), `log`, `metric` |
+//! | `where` | `label:glob`, or `where.label=glob`; repeated: globs of one label are alternatives, labels must all match |
+//! | `format` | `frames`, `ndjson` (default) or `sse`; wins over `Accept` |
+//! | `every_ms`, `replay_ms`, `cursor` (`epoch,position,rows`), `buffer`, `on_full`, `sample` | as in HELLO |
+//!
+//! A browser's `Last-Event-ID` is a cursor. An unknown parameter is refused, because ignoring a filter makes a number wrong.
+
+use crate::encode::Encoder;
+use crate::exporter::{Exporter, Who};
+use crate::outgoing::Outgoing;
+use crate::registry::Format;
+use crate::request::{BadRequest, Request, bad};
+use crate::session::{Refusal, Session};
+use bytes::Bytes;
+use dichroic_wire::hello::{Cursor, OnFull, SubscribeKind};
+use dichroic_wire::{GoodbyeCode, Subscribe, limits};
+use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
+use hyper::body::Frame;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, DuplexStream, ReadBuf, duplex, split};
+
+/// Bytes on their way between a session and its HTTP connection.
+const PIPE: usize = 64 << 10;
+/// Largest piece of a body.
+const PIECE: usize = 32 << 10;
+
+/// A response's body: words, or a stream that lasts as long as the subscription.
+#[derive(Debug)]
+pub struct Body(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Words(Option<Bytes>),
+    Stream(DuplexStream),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        match &mut self.get_mut().0 {
+            Inner::Words(words) => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
+            Inner::Stream(stream) => {
+                let mut piece = vec![0; PIECE];
+                let mut buffer = ReadBuf::new(&mut piece);
+                ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+                let filled = buffer.filled().len();
+                if filled == 0 {
+                    return Poll::Ready(None);
+                }
+                piece.truncate(filled);
+                Poll::Ready(Some(Ok(Frame::data(piece.into()))))
+            }
+        }
+    }
+}
+
+impl Exporter {
+    /// Answers a request for the stream; the caller has checked its path, its host and whether it may. Must be called on a tokio
+    /// runtime: a task serves the body until the subscription ends or the body is dropped.
+    pub async fn http_response(&self, parts: &Parts) -> Response<Body> {
+        if parts.method != Method::GET {
+            return words(StatusCode::METHOD_NOT_ALLOWED, "the stream is read with GET");
+        }
+        match self.open_stream(parts).await {
+            Ok(response) => response,
+            Err(Refusal(goodbye)) => {
+                let status = match goodbye.code {
+                    GoodbyeCode::BadRequest => StatusCode::BAD_REQUEST,
+                    GoodbyeCode::Limit | GoodbyeCode::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                words(status, &goodbye.words)
+            }
+        }
+    }
+
+    async fn open_stream(&self, parts: &Parts) -> Result<Response<Body>, Refusal> {
+        let shared = self.shared().clone();
+        let asked = parse(parts.uri.query().unwrap_or(""), &parts.headers);
+        let request = asked.and_then(|(asked, format)| Ok((Request::check(&asked, &shared.config)?, format)));
+        let (request, format) =
+            request.map_err(|bad| Refusal::new(GoodbyeCode::BadRequest, 0, bad.to_string()))?;
+        let agent = parts
+            .headers
+            .get(header::USER_AGENT)
+            .and_then(|agent| agent.to_str().ok());
+        let who = Who {
+            agent: agent.unwrap_or("").to_owned(),
+            format,
+            max_frame: match format {
+                Format::Ndjson | Format::Sse => limits::BODY_BYTES_EVER,
+                _ => limits::BODY_BYTES_DEFAULT,
+            },
+        };
+        let opened = shared.open(who, Some(request)).await?;
+        let (ours, theirs) = duplex(PIPE);
+        let epoch = opened.hello.epoch as u64;
+        tokio::spawn(async move {
+            let (reader, writer) = split(ours);
+            let session = Session {
+                reader,
+                writer,
+                peer: None,
+                feed: opened.feed,
+                encoder: match format {
+                    Format::Ndjson => Encoder::json(false, epoch),
+                    Format::Sse => Encoder::json(true, epoch),
+                    Format::Frames | Format::Socket => Encoder::frames(limits::BODY_BYTES_DEFAULT),
+                },
+                out: Outgoing::default(),
+                config: &shared.config,
+                stop: shared.registry.stopping(),
+            };
+            let end = session.run(&opened.hello).await;
+            tracing::debug!(?format, ?end, "HTTP subscriber left");
+            drop(opened.place);
+        });
+        Ok(respond(
+            StatusCode::OK,
+            content_type(format),
+            Inner::Stream(theirs),
+        ))
+    }
+}
+
+fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Frames | Format::Socket => "application/vnd.dichroic.frames; version=1",
+        Format::Ndjson => "application/x-ndjson",
+        Format::Sse => "text/event-stream",
+    }
+}
+
+fn words(status: StatusCode, words: &str) -> Response<Body> {
+    let text = Bytes::from(format!("{words}\n"));
+    let mut response = respond(status, "text/plain; charset=utf-8", Inner::Words(Some(text)));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+    }
+    response
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: Inner) -> Response<Body> {
+    let mut response = Response::new(Body(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+/// Reads a query and the headers that say the same.
+fn parse(query: &str, headers: &HeaderMap) -> Result<(Subscribe, Format), BadRequest> {
+    let mut asked = Subscribe::new(SubscribeKind::Event, Vec::new());
+    let mut format = None;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decoded(key)?, decoded(value)?);
+        match key.as_str() {
+            "format" => format = Some(named_format(&value)?),
+            key => parameter(&mut asked, key, value)?,
+        }
+    }
+    if asked.patterns.is_empty() {
+        return Err(bad("match", "is missing; match=** takes everything"));
+    }
+    if asked.cursor.is_none()
+        && asked.kind != SubscribeKind::Metric
+        && let Some(id) = headers.get("last-event-id").and_then(|id| id.to_str().ok())
+        && !id.is_empty()
+    {
+        asked.cursor = Some(cursor(id)?);
+    }
+    let format = match format {
+        Some(format) => format,
+        None => accepted_format(headers)?,
+    };
+    Ok((asked, format))
+}
+
+fn parameter(asked: &mut Subscribe, key: &str, value: String) -> Result<(), BadRequest> {
+    match key {
+        "match" => asked.patterns.extend(value.split(',').map(str::to_owned)),
+        "kind" => {
+            asked.kind = match value.as_str() {
+                "event" => SubscribeKind::Event,
+                "log" => SubscribeKind::Log,
+                "metric" => SubscribeKind::Metric,
+                _ => return Err(bad("kind", format!("{value:?}; write event, log or metric"))),
+            }
+        }
+        "where" => match value.split_once(':') {
+            Some((label, glob)) if !label.is_empty() => wanted(asked, label, glob),
+            _ => return Err(bad("where", format!("{value:?}; write where=label:glob"))),
+        },
+        "every_ms" => asked.every_ms = Some(number("every_ms", &value)?),
+        "replay_ms" => asked.replay_ms = Some(number("replay_ms", &value)?),
+        "buffer" => asked.buffer = Some(number("buffer", &value)?),
+        "sample" => asked.sample = Some(number("sample", &value)?),
+        "cursor" => asked.cursor = Some(cursor(&value)?),
+        "on_full" => {
+            asked.on_full = Some(match value.as_str() {
+                "drop_oldest" => OnFull::DropOldest,
+                "drop_newest" => OnFull::DropNewest,
+                "disconnect" => OnFull::Disconnect,
+                _ => {
+                    let words = format!("{value:?}; write drop_oldest, drop_newest or disconnect");
+                    return Err(bad("on_full", words));
+                }
+            });
+        }
+        _ => match key.strip_prefix("where.") {
+            Some(label) if !label.is_empty() => wanted(asked, label, &value),
+            _ => {
+                let known =
+                    "match, kind, where, format, every_ms, replay_ms, cursor, buffer, on_full, sample";
+                let key = dichroic_model::attributes::cut(key, 80);
+                return Err(bad(
+                    "query",
+                    format!("unknown parameter {key:?}; known are {known}"),
+                ));
+            }
+        },
+    }
+    Ok(())
+}
+
+fn wanted(asked: &mut Subscribe, label: &str, glob: &str) {
+    asked
+        .where_
+        .entry(label.to_owned())
+        .or_default()
+        .push(glob.to_owned());
+}
+
+fn number<N: FromStr>(parameter: &'static str, text: &str) -> Result<N, BadRequest> {
+    text.parse()
+        .map_err(|_| bad(parameter, format!("{text:?} is no number that fits here")))
+}
+
+fn cursor(text: &str) -> Result<Cursor, BadRequest> {
+    let wrong = || bad("cursor", format!("{text:?}; write epoch,position,rows"));
+    let parts: Vec<_> = text.split([',', ':']).collect();
+    let [epoch, position, rows] = parts[..] else {
+        return Err(wrong());
+    };
+    Ok(Cursor {
+        epoch: epoch.parse().map_err(|_| wrong())?,
+        position: position.parse().map_err(|_| wrong())?,
+        rows: rows.parse().map_err(|_| wrong())?,
+    })
+}
+
+fn named_format(name: &str) -> Result<Format, BadRequest> {
+    match name {
+        "frames" => Ok(Format::Frames),
+        "ndjson" => Ok(Format::Ndjson),
+        "sse" => Ok(Format::Sse),
+        _ => Err(bad("format", format!("{name:?}; write frames, ndjson or sse"))),
+    }
+}
+
+/// The first format named that is ours; lines of JSON for whoever does not care.
+fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or("");
+    for media in accept.split(',') {
+        let mut parts = media.split(';').map(str::trim);
+        match parts.next().unwrap_or("") {
+            "application/vnd.dichroic.frames" => {
+                return match parts.find_map(|parameter| parameter.strip_prefix("version=")) {
+                    None | Some("1") => Ok(Format::Frames),
+                    Some(version) => {
+                        let words = format!("frames of version {version:?}; this collector speaks version=1");
+                        Err(bad("Accept", words))
+                    }
+                };
+            }
+            "text/event-stream" => return Ok(Format::Sse),
+            "application/x-ndjson" | "application/ndjson" => return Ok(Format::Ndjson),
+            _ => {}
+        }
+    }
+    Ok(Format::Ndjson)
+}
+
+/// Undoes percent-encoding; `+` is a space.
+fn decoded(text: &str) -> Result<String, BadRequest> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        match first {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = more.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                let byte = digits
+                    .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
+                    .and_then(|d| u8::from_str_radix(d, 16).ok());
+                bytes.push(byte.ok_or_else(|| {
+                    bad("query", format!("{text:?} has a % that no two hex digits follow"))
+                })?);
+                rest = &more[2..];
+            }
+            other => bytes.push(*other),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| bad("query", format!("{text:?} is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(query: &str) -> Result<(Subscribe, Format), String> {
+        parse(query, &HeaderMap::new()).map_err(|bad| bad.to_string())
+    }
+
+    #[test]
+    fn a_query_says_what_a_hello_says() {
+        let (asked, format) = parsed(
+            "match=a.**,b.*&match=c&kind=log&where=status:5*&where.status=404&where.http%2eroute=/a%20b+c:d\
+             &every_ms=250&replay_ms=30000&cursor=7,42,3&buffer=128&on_full=disconnect&sample=0.5&format=sse",
+        )
+        .unwrap();
+        assert_eq!(asked.patterns, ["a.**", "b.*", "c"]);
+        assert_eq!(asked.kind, SubscribeKind::Log);
+        assert_eq!(asked.where_["status"], ["5*", "404"]);
+        assert_eq!(asked.where_["http.route"], ["/a b c:d"]);
+        let cursor = Cursor {
+            epoch: 7,
+            position: 42,
+            rows: 3,
+        };
+        assert_eq!(
+            (asked.every_ms, asked.replay_ms, asked.cursor),
+            (Some(250), Some(30_000), Some(cursor))
+        );
+        assert_eq!(
+            (asked.buffer, asked.on_full, asked.sample),
+            (Some(128), Some(OnFull::Disconnect), Some(0.5))
+        );
+        assert_eq!(format, Format::Sse);
+    }
+
+    #[test]
+    fn a_bad_query_is_told_by_the_name_of_its_parameter() {
+        let check = |query: &str, words: &str| {
+            let error = parsed(query).unwrap_err();
+            assert!(error.contains(words), "{query}: {error}");
+        };
+        check("", "match: is missing");
+        check("kind=event", "match: is missing");
+        check("match=a&kind=trace", "kind: \"trace\"");
+        check(
+            "match=a&where=status",
+            "where: \"status\"; write where=label:glob",
+        );
+        check("match=a&where=:x", "where:");
+        check("match=a&where.=x", "unknown parameter \"where.\"");
+        check("match=a&filter=x", "unknown parameter \"filter\"");
+        check("match=a&buffer=-1", "buffer: \"-1\"");
+        check("match=a&every_ms=99999999999", "every_ms:");
+        check("match=a&cursor=1,2", "cursor: \"1,2\"; write epoch,position,rows");
+        check("match=a&format=xml", "format: \"xml\"");
+        check("match=a&on_full=wait", "on_full:");
+        check("match=%zz", "query:");
+        check("match=%e", "query:");
+        check("match=%+f", "query:");
+        check("match=%ff", "not UTF-8");
+    }
+
+    #[test]
+    fn accept_chooses_the_format_when_the_query_does_not() {
+        let check = |accept: &str, query: &str, expected: Option<Format>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            let format = parse(query, &headers).ok().map(|(_, format)| format);
+            assert_eq!(format, expected, "{accept} {query}");
+        };
+        let frames = "application/vnd.dichroic.frames; version=1";
+        check(frames, "match=a", Some(Format::Frames));
+        check(frames, "match=a&format=ndjson", Some(Format::Ndjson));
+        check("application/vnd.dichroic.frames;version=2", "match=a", None);
+        check("text/event-stream", "match=a", Some(Format::Sse));
+        check("text/html, text/event-stream", "match=a", Some(Format::Sse));
+        check("*/*", "match=a", Some(Format::Ndjson));
+    }
+}

@@ -1,0 +1,221 @@
+//! A series of the store as a subscriber sees it: one series, or for a summary several, each with a number or with buckets.
+//!
+//! The wire has numbers and histograms. A summary becomes numbers, as a Prometheus page shows it: its quantiles under its own name
+//! with a label `quantile` (type `summary`), its sum and count under `NAME.sum` and `NAME.count` (`_sum` and `_count` for names that
+//! came from a page; type `counter`).
+
+use crate::encode::attribute_map;
+use dichroic_model::{NameStyle, Number};
+use dichroic_pipeline::store::ExponentialCell;
+use dichroic_pipeline::{Row, RowValue};
+use dichroic_wire::define::{Buckets, SubscriberSeries};
+use dichroic_wire::{Bucket, Map, Side, Value, limits};
+use std::sync::Arc;
+
+/// Which series of a subscriber a series of the store becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// The one.
+    Whole,
+    /// A summary's quantile, by its bits.
+    Quantile(u64),
+    /// A summary's sum.
+    Sum,
+    /// A summary's count.
+    Count,
+}
+
+/// How buckets are cut. A series whose cut changes is defined anew.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cut {
+    /// It has none.
+    None,
+    /// Base-2 exponential.
+    Scale(i64),
+    /// Upper bounds.
+    Bounds(Arc<[f64]>),
+}
+
+/// A value in the exported unit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reading {
+    Number(Number),
+    /// The sum is a NaN when the sender keeps none. Buckets ascend by side and index; none is empty.
+    Histogram {
+        sum: Number,
+        buckets: Vec<Bucket>,
+    },
+}
+
+/// Hands over what a row becomes.
+pub(crate) fn read(row: &Row, mut each: impl FnMut(Part, Cut, Reading)) {
+    match &row.value {
+        RowValue::Number(number) => each(Part::Whole, Cut::None, Reading::Number(row.scaled(*number))),
+        RowValue::Histogram(cell) => {
+            let counts = cell
+                .counts
+                .iter()
+                .enumerate()
+                .map(|(at, count)| positive(at as i16, *count));
+            let buckets = counts.filter(|bucket| bucket.count > 0).collect();
+            let sum = sum(row, cell.sum);
+            let cut = Cut::Bounds(cell.bounds.clone());
+            each(Part::Whole, cut, Reading::Histogram { sum, buckets });
+        }
+        RowValue::Exponential(cell) => {
+            let (scale, buckets) = exponential(cell);
+            let sum = sum(row, cell.sum);
+            each(
+                Part::Whole,
+                Cut::Scale(scale),
+                Reading::Histogram { sum, buckets },
+            );
+        }
+        RowValue::Summary(cell) => {
+            for (quantile, value) in &cell.quantiles {
+                let value = row.scaled(Number::float(*value));
+                each(
+                    Part::Quantile(quantile.to_bits()),
+                    Cut::None,
+                    Reading::Number(value),
+                );
+            }
+            each(Part::Sum, Cut::None, Reading::Number(row.scaled(cell.sum)));
+            let count = Number::int(i64::try_from(cell.count).unwrap_or(i64::MAX));
+            each(Part::Count, Cut::None, Reading::Number(count));
+        }
+    }
+}
+
+fn sum(row: &Row, sum: Option<Number>) -> Number {
+    sum.map_or(Number::float(f64::NAN), |sum| row.scaled(sum))
+}
+
+fn positive(index: i16, count: u64) -> Bucket {
+    let side = Side::Positive;
+    Bucket { index, side, count }
+}
+
+/// Buckets at the finest scale whose indexes and count the wire holds: halving the resolution adds neighbours and loses nothing.
+fn exponential(cell: &ExponentialCell) -> (i64, Vec<Bucket>) {
+    let mut by = 0;
+    loop {
+        let fits = |(offset, counts): &(i32, Vec<u64>)| {
+            let last = i64::from(*offset) + counts.len() as i64 - 1;
+            let span = (last >> by) - (i64::from(*offset) >> by);
+            counts.is_empty()
+                || (i16::try_from(i64::from(*offset) >> by).is_ok()
+                    && i16::try_from(last >> by).is_ok()
+                    && span < limits::BUCKETS_PER_ROW as i64 / 2 - 1)
+        };
+        if fits(&cell.positive) && fits(&cell.negative) || by == 63 {
+            break;
+        }
+        by += 1;
+    }
+    let mut buckets = Vec::new();
+    if cell.zero_count > 0 {
+        buckets.push(Bucket {
+            index: 0,
+            side: Side::Zero,
+            count: cell.zero_count,
+        });
+    }
+    for (side, (offset, counts)) in [(Side::Positive, &cell.positive), (Side::Negative, &cell.negative)] {
+        for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let index = ((i64::from(*offset) + at as i64) >> by) as i16;
+            match buckets.last_mut() {
+                Some(last) if (last.side, last.index) == (side, index) => {
+                    last.count = last.count.saturating_add(*count);
+                }
+                _ => buckets.push(Bucket {
+                    index,
+                    side,
+                    count: *count,
+                }),
+            }
+        }
+    }
+    (i64::from(cell.scale) - by, buckets)
+}
+
+/// The definition of a part. `source` is the source's id on the connection.
+pub(crate) fn definition(row: &Row, part: Part, cut: &Cut, source: u32) -> SubscriberSeries {
+    let meta = &row.meta;
+    let metric = &meta.metric;
+    let mut labels: Map = attribute_map(&meta.source.spec.labels);
+    labels.extend(attribute_map(&meta.attributes));
+    let suffixed = |suffix: &str| match metric.style {
+        NameStyle::OpenTelemetry => format!("{}.{suffix}", metric.name),
+        NameStyle::Verbatim => format!("{}_{suffix}", metric.name),
+    };
+    let (name, metric_type) = match part {
+        Part::Whole => (metric.name.clone(), metric.kind.as_str()),
+        Part::Quantile(bits) => {
+            let quantile = f64::from_bits(bits).to_string();
+            labels.insert("quantile".to_owned(), Value::Str(quantile));
+            (metric.name.clone(), "summary")
+        }
+        Part::Sum => (suffixed("sum"), "counter"),
+        Part::Count => (suffixed("count"), "counter"),
+    };
+    let told = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    SubscriberSeries {
+        name,
+        metric_type: metric_type.to_owned(),
+        source,
+        labels,
+        unit: told(&metric.unit).filter(|_| part != Part::Count),
+        start: (row.start != 0).then_some(row.start as i64),
+        help: told(dichroic_model::attributes::cut(&metric.help, 1_024)),
+        buckets: match cut {
+            Cut::None => None,
+            Cut::Scale(scale) => Some(Buckets::Scale(*scale)),
+            Cut::Bounds(bounds) => Some(Buckets::Bounds(bounds.to_vec())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(scale: i32, positive: (i32, Vec<u64>)) -> ExponentialCell {
+        ExponentialCell {
+            scale,
+            zero_count: 2,
+            zero_threshold: 0.0,
+            positive,
+            negative: (-3, vec![4]),
+            sum: None,
+            min_max: None,
+        }
+    }
+
+    #[test]
+    fn buckets_that_fit_the_wire_stay_as_they_are() {
+        let (scale, buckets) = exponential(&cell(3, (-79, vec![3, 0, 1])));
+        let flat: Vec<_> = buckets
+            .iter()
+            .map(|b| (b.side.code(), b.index, b.count))
+            .collect();
+        assert_eq!(
+            (scale, flat),
+            (3, vec![(0, 0, 2), (1, -79, 3), (1, -77, 1), (2, -3, 4)])
+        );
+    }
+
+    #[test]
+    fn indexes_beyond_the_wire_meet_at_a_coarser_scale_with_all_their_counts() {
+        for offset in [32_767, 1_000_000, -2_000_000, i32::MAX - 200, i32::MIN] {
+            let (scale, buckets) = exponential(&cell(20, (offset, vec![1; 160])));
+            let count: u64 = buckets.iter().map(|b| b.count).sum();
+            assert_eq!(count, 2 + 160 + 4, "offset {offset}");
+            assert!(scale < 20 && buckets.len() <= limits::BUCKETS_PER_ROW);
+            let ascending = buckets
+                .windows(2)
+                .all(|w| (w[0].side, w[0].index) < (w[1].side, w[1].index));
+            assert!(ascending, "offset {offset}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! `/v1/stream`: the lines, the events and the frames of the same subscription.
+
+mod common;
+
+use common::{Client, EPOCH, World, events, run, run_with, until};
+use dichroic_exporter_stream::{Body, Config};
+use dichroic_model::{EventKind, GapReason, Limits};
+use dichroic_wire::{Cell, EventsBuilder};
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+fn get(query: &str) -> Parts {
+    Request::get(format!("/v1/stream?{query}"))
+        .body(())
+        .unwrap()
+        .into_parts()
+        .0
+}
+
+async fn ask(world: &World, query: &str) -> Response<Body> {
+    world.exporter.http_response(&get(query)).await
+}
+
+/// Reads a body until it holds `n` times `end`.
+async fn read(body: &mut Body, n: usize, end: &str) -> String {
+    let mut text = String::new();
+    while text.matches(end).count() < n {
+        let frame = body.frame().await.expect("more comes").unwrap();
+        text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+    }
+    text
+}
+
+fn publish_two(world: &World) {
+    let schema = world.schema("phoenix.endpoint.stop");
+    let source = world.source("shop@a");
+    world.publish_rows(
+        &schema,
+        &source,
+        &[
+            vec![Cell::Int(-7), Cell::Str("GE\"T\n"), Cell::Int(200)],
+            vec![
+                Cell::Int(i64::MAX),
+                Cell::Float(f64::INFINITY),
+                Cell::CutStr {
+                    whole_len: 9,
+                    kept: "long",
+                },
+            ],
+        ],
+    );
+    world
+        .store
+        .borrow_mut()
+        .publish_gap(&schema, &source, GapReason::RateLimit, Some(3));
+}
+
+#[test]
+fn ndjson_is_one_object_a_line() {
+    run(|world| async move {
+        let mut response = ask(&world, "match=phoenix.**").await;
+        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+        publish_two(&world);
+        let text = read(response.body_mut(), 4, "\n").await;
+        let expected = [
+            format!(
+                r#"{{"type":"hello","agent":"{}","epoch":{EPOCH},"position":0,"resumed":false}}"#,
+                Config::default().agent
+            ),
+            format!(
+                r#"{{"type":"event","name":"phoenix.endpoint.stop","time":{EPOCH},"source":"shop@a","measurements":{{"n":-7}},"metadata":{{"method":"GE\"T\n","status":200}}}}"#
+            ),
+            format!(
+                r#"{{"type":"event","name":"phoenix.endpoint.stop","time":{},"source":"shop@a","measurements":{{"n":9223372036854775807}},"metadata":{{"method":"Infinity","status":"long…"}}}}"#,
+                EPOCH + 1
+            ),
+            r#"{"type":"gap","reason":"rate limit","lost":3,"name":"phoenix.endpoint.stop"}"#.to_owned(),
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    });
+}
+
+#[test]
+fn sse_carries_the_same_objects_with_cursors() {
+    run(|world| async move {
+        let mut response = ask(&world, "match=**&format=sse").await;
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        publish_two(&world);
+        let text = read(response.body_mut(), 4, "\n\n").await;
+        let blocks: Vec<Vec<&str>> = text
+            .split_terminator("\n\n")
+            .map(|b| b.lines().collect())
+            .collect();
+        assert_eq!(blocks[0][0], "event: hello");
+        assert_eq!(
+            blocks[1][..2],
+            ["event: event".to_owned(), format!("id: {EPOCH},0,1")]
+        );
+        assert!(blocks[1][2].starts_with(r#"data: {"type":"event","name":"phoenix.endpoint.stop""#));
+        assert_eq!(blocks[2][1], format!("id: {EPOCH},1,1"));
+        assert_eq!(blocks[3][0], "event: gap");
+        assert_eq!(blocks[3].len(), 2, "a gap is no place to resume from");
+    });
+}
+
+#[test]
+fn a_browser_resumes_by_the_last_id_it_saw() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        world.publish(&schema, &source, 0..10);
+        let mut parts = get("match=**&where=method:GET&format=sse");
+        let id = format!("{EPOCH},4,1");
+        parts.headers.insert("last-event-id", id.parse().unwrap());
+        let mut response = world.exporter.http_response(&parts).await;
+        let text = read(response.body_mut(), 3, "\n\n").await;
+        assert!(text.contains(r#""resumed":true"#), "{text}");
+        let seen: Vec<_> = text.lines().filter(|l| l.contains("\"n\":")).collect();
+        assert!(
+            seen[0].contains("\"n\":6") && seen[1].contains("\"n\":8"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn an_idle_sse_stream_has_a_heartbeat() {
+    let config = Config {
+        ping_after: Duration::from_millis(10),
+        ..Config::default()
+    };
+    run_with(config, Limits::default(), |world| async move {
+        let mut response = ask(&world, "match=**&format=sse").await;
+        let text = read(response.body_mut(), 3, "\n\n").await;
+        assert!(text.ends_with(": heartbeat\n\n: heartbeat\n\n"), "{text}");
+    });
+}
+
+#[test]
+fn frames_over_http_are_those_of_the_socket() {
+    run(|world| async move {
+        let mut response = ask(&world, "match=**&format=frames").await;
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/vnd.dichroic.frames; version=1"
+        );
+        let mut socket = world.connect(Some(events(&["**"])));
+        socket.greeted().await;
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        world.publish(&schema, &source, 0..700);
+        let mut over_http = Client::new(UnixStream::pair().unwrap().0);
+        let mut pieces = 0;
+        while over_http.event_frames == 0 {
+            let frame = response.body_mut().frame().await.unwrap().unwrap();
+            over_http.take(&frame.into_data().unwrap());
+            pieces += 1;
+        }
+        assert!(pieces >= 1);
+        assert_eq!(over_http.rows(700).await, socket.rows(700).await);
+    });
+}
+
+#[test]
+fn logs_have_their_own_fields() {
+    run(|world| async move {
+        let metadata = ["severity", "body", "trace_id", "span_id", "attributes"];
+        let metadata = metadata.map(str::to_owned).to_vec();
+        let schema = world
+            .store
+            .borrow_mut()
+            .schema(EventKind::Log, "app", vec![], metadata);
+        let (schema, source) = (schema.unwrap(), world.source("worker"));
+        let mut response = ask(&world, "match=**&kind=log&where=user:7").await;
+        for user in [6_i64, 7] {
+            // A map, as the value table of a frame holds it.
+            let attributes = dichroic_wire::Value::Map([("user".to_owned(), user.into())].into());
+            let mut bytes = Vec::new();
+            attributes.encode(&mut bytes).unwrap();
+            let mut scratch = dichroic_wire::EventsScratch::default();
+            let body = one_value_body(&bytes);
+            let events = dichroic_wire::Events::decode(&body, &mut scratch).unwrap();
+            let row = vec![
+                Cell::Int(17),
+                Cell::Str("it broke"),
+                Cell::Bytes(&[0xab, 1]),
+                Cell::Null,
+                events.cell(0, 1),
+            ];
+            world.publish_rows(&schema, &source, &[row]);
+        }
+        let text = read(response.body_mut(), 2, "\n").await;
+        let expected = format!(
+            r#"{{"type":"log","name":"app","time":{},"source":"worker","severity":17,"body":"it broke","trace_id":"ab01","span_id":null,"attributes":{{"user":7}}}}"#,
+            EPOCH + 1
+        );
+        assert_eq!(text.lines().nth(1), Some(&*expected));
+    });
+}
+
+/// The body of an EVENTS frame of one row whose only cell is this value.
+fn one_value_body(value: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let mut builder = EventsBuilder::new(1, 0, 1, 1 << 20).unwrap();
+    builder.push(0, &[Cell::Bool(true)]).unwrap();
+    builder.finish(0, &mut frame).unwrap();
+    frame.truncate(frame.len() - 1);
+    frame.extend_from_slice(value);
+    frame.split_off(5)
+}
+
+#[test]
+fn points_are_lines_too() {
+    run(|world| async move {
+        let mut response = ask(&world, "match=**&kind=metric").await;
+        let text = read(response.body_mut(), 1, "\n").await;
+        assert!(text.starts_with(r#"{"type":"hello""#), "{text}");
+        assert_eq!(world.exporter.subscribers()[0].kind, "metric");
+    });
+}
+
+#[test]
+fn what_cannot_be_served_has_a_status_and_words() {
+    let config = Config {
+        subscribers: 1,
+        ..Config::default()
+    };
+    run_with(config, Limits::default(), |world| async move {
+        let _held = ask(&world, "match=**").await;
+        let check = async |query: &str, status: StatusCode, words: &str| {
+            let response = ask(&world, query).await;
+            assert_eq!(response.status(), status, "{query}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert!(body.contains(words), "{query}: {body}");
+        };
+        check("match=a..b", StatusCode::BAD_REQUEST, "match: pattern").await;
+        check("kind=event", StatusCode::BAD_REQUEST, "match: is missing").await;
+        check("match=a&buffer=1", StatusCode::BAD_REQUEST, "buffer: 1 rows").await;
+        check("match=a&sample=nan", StatusCode::BAD_REQUEST, "sample:").await;
+        check("match=a", StatusCode::SERVICE_UNAVAILABLE, "too many subscribers").await;
+        let mut post = get("match=a");
+        post.method = http::Method::POST;
+        let response = world.exporter.http_response(&post).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    });
+}
+
+#[test]
+fn dropping_the_body_ends_the_subscription() {
+    run(|world| async move {
+        let mut response = ask(&world, "match=**").await;
+        read(response.body_mut(), 1, "\n").await;
+        assert!(!response.body().is_end_stream());
+        drop(response);
+        until(|| world.exporter.subscribers().is_empty()).await;
+    });
+}
+
+#[test]
+fn a_slow_http_reader_is_told_what_it_lost() {
+    run(|world| async move {
+        let mut response = ask(&world, "match=**&buffer=500").await;
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut published = 0;
+        while world.hop("stream").2 < 5_000 {
+            world.publish(&schema, &source, published..published + 100);
+            published += 100;
+            until(|| world.hop("stream").0 == published as u64).await;
+        }
+        let (mut rows, mut lost) = (0, 0);
+        let mut rest = String::new();
+        while rows + lost < published {
+            let frame = response.body_mut().frame().await.unwrap().unwrap();
+            rest.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+            let whole = rest.rfind('\n').map_or(0, |at| at + 1);
+            for line in rest[..whole].lines() {
+                let object: serde_json::Value = serde_json::from_str(line).unwrap();
+                match object["type"].as_str().unwrap() {
+                    "event" => rows += 1,
+                    "gap" => lost += object["lost"].as_i64().unwrap(),
+                    _ => {}
+                }
+            }
+            rest.drain(..whole);
+        }
+        assert_eq!(lost as u64, world.hop("stream").2);
+    });
+}
