@@ -18,6 +18,6 @@ pub mod fetch;
 pub mod ingest;
 pub mod parse;
 pub mod scrape;
-mod units;
+pub mod units;
 
 pub use units::{parse_duration, parse_size};
