@@ -1,0 +1,1 @@
+"""The dashboards, one module each, and how Grafana wants them written."""
