@@ -65,9 +65,10 @@ impl Sources {
             return Err(DropReason::LabelLimit);
         }
         let spec = spec(resource).map_err(|_| DropReason::Malformed)?;
-        let key = spec.key.clone();
+        let (key, attributes) = (spec.key.clone(), spec.resource.clone());
         let known = self.open(store, spec, now)?;
-        if resource.len() <= CACHED_BYTES {
+        // One that only shares the identity is looked at again: it may replace the source later.
+        if resource.len() <= CACHED_BYTES && known.source.spec.resource == attributes {
             if self.by_bytes.len() >= 2 * store.limits().sources {
                 self.by_bytes.clear();
             }

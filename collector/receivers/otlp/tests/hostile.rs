@@ -1,0 +1,303 @@
+//! What a hostile, cut or garbled body can do: be refused, or lose its own points, counted. Nothing else.
+
+mod common;
+
+use common::*;
+use dichroic_receiver_otlp::{Service, json, walk};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use proptest::prelude::*;
+
+/// A request with every kind of metric in it.
+fn everything() -> Vec<u8> {
+    let mut point = with(&[("a", "x"), ("b", "ключ")], int(7));
+    point.exemplars = vec![Exemplar {
+        time_unix_nano: 9,
+        value: Some(exemplar::Value::AsInt(7)),
+        trace_id: vec![1; 16],
+        ..Default::default()
+    }];
+    let summary = Summary {
+        data_points: vec![SummaryDataPoint {
+            time_unix_nano: EPOCH,
+            quantile_values: vec![ValueAtQuantile {
+                quantile: 0.5,
+                value: 1.0,
+            }],
+            ..Default::default()
+        }],
+    };
+    body(vec![
+        gauge("g", vec![point.clone(), float(0.5)]),
+        sum("c", DELTA, true, vec![point]),
+        histogram("h", CUMULATIVE, vec![buckets(&[1.0, 2.0], &[1, 2, 3])]),
+        exponential("e", DELTA, vec![exponential_buckets(1, 2, 3, &[4, 5])]),
+        metric("s", Data::Summary(summary)),
+    ])
+    .to_vec()
+}
+
+#[test]
+fn a_body_cut_anywhere_is_refused_and_changes_nothing() {
+    let whole = everything();
+    for end in 1..whole.len() {
+        let mut world = World::new();
+        let error = world
+            .take(Service::Metrics, &whole[..end])
+            .expect_err("a cut body");
+        assert!(error.to_string().contains("nothing of it was taken"));
+        assert_eq!(
+            (world.rows().len(), world.accounts().len()),
+            (0, 0),
+            "cut at {end}"
+        );
+    }
+}
+
+#[test]
+fn lengths_that_lie_are_refused() {
+    let check = |body: &[u8]| {
+        for service in Service::ALL {
+            assert!(World::new().take(service, body).is_err(), "{body:02x?}");
+        }
+    };
+    // A resource of 2^63 bytes, of 4 GiB, and of one more than there are.
+    check(&[0x0a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
+    check(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    check(&[0x0a, 0x01]);
+    check(&[0x0a, 0x02, 0x12, 0x7f]);
+    // Tags that do not exist, a number where a message belongs.
+    check(&[0x00]);
+    check(&[0x0b]);
+    check(&[0x08, 0x01]);
+    check(b"{\"resourceMetrics\":[]}");
+}
+
+#[test]
+fn bodies_of_another_service_do_no_harm() {
+    let body = everything();
+    for service in [Service::Logs, Service::Traces] {
+        let mut world = World::new();
+        if let Ok(outcome) = world.take(service, &body) {
+            assert_eq!(outcome.accepted + outcome.rejected, 5, "{service:?}");
+        }
+        assert_eq!(world.rows().len(), 0);
+    }
+}
+
+#[test]
+fn what_is_broken_within_a_point_costs_that_point() {
+    use walk::put_bytes;
+    let good = int(1).encode_to_vec();
+    let text = |bytes: &[u8]| {
+        let (mut value, mut pair, mut point) = (Vec::new(), Vec::new(), int(1).encode_to_vec());
+        put_bytes(&mut value, 1, bytes);
+        put_bytes(&mut pair, 1, b"k");
+        put_bytes(&mut pair, 2, &value);
+        put_bytes(&mut point, 7, &pair);
+        point
+    };
+    let mut garbled = good.clone();
+    put_bytes(&mut garbled, 7, &[0xff, 0xff]);
+    let mut nested = vec![];
+    for _ in 0..200 {
+        let (mut list, mut value) = (Vec::new(), Vec::new());
+        put_bytes(&mut list, 1, &nested);
+        put_bytes(&mut value, 5, &list);
+        nested = value;
+    }
+    let (mut pair, mut deep) = (Vec::new(), int(1).encode_to_vec());
+    put_bytes(&mut pair, 1, b"k");
+    put_bytes(&mut pair, 2, &nested);
+    put_bytes(&mut deep, 7, &pair);
+    let wrong_type = [&good[..], &[0x18, 0x01]].concat();
+    let beyond = [&good[..], &[0x3a, 0x7f]].concat();
+    for bad in [text(&[0xff]), garbled, deep, wrong_type, beyond] {
+        let (mut data, mut metric, mut scope, mut resource, mut body) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        put_bytes(&mut data, 1, &bad);
+        put_bytes(&mut data, 1, &text(b"fine"));
+        put_bytes(&mut metric, 1, b"g");
+        put_bytes(&mut metric, 5, &data);
+        put_bytes(&mut scope, 2, &metric);
+        put_bytes(&mut resource, 2, &scope);
+        put_bytes(&mut body, 1, &resource);
+        let mut world = World::new();
+        world.take(Service::Metrics, &body).unwrap();
+        assert_eq!(world.lines(), ["g{k=\"fine\"} gauge int 1"]);
+        assert_eq!(
+            world.accounts(),
+            ["otlp metrics received=2 applied=1 malformed=1"]
+        );
+    }
+}
+
+#[test]
+fn a_million_empty_messages_take_no_memory_of_their_own() {
+    // Two bytes each; as generated types they would take fifty times their size.
+    let points: Vec<u8> = [0x0a, 0x00].repeat(1 << 20);
+    let (mut metric, mut scope, mut resource, mut body) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    walk::put_bytes(&mut metric, 1, b"g");
+    walk::put_bytes(&mut metric, 5, &points);
+    walk::put_bytes(&mut scope, 2, &metric);
+    walk::put_bytes(&mut resource, 2, &scope);
+    walk::put_bytes(&mut body, 1, &resource);
+    let mut world = World::new();
+    let outcome = world.take(Service::Metrics, &body).unwrap();
+    assert_eq!((outcome.accepted, outcome.rejected), (0, 1 << 20));
+    assert_eq!(world.store.series(), 0);
+}
+
+#[test]
+fn a_point_with_a_million_attributes_is_dropped() {
+    let mut point = int(1).encode_to_vec();
+    let pair = attributes(&[("k", "v")])[0].encode_to_vec();
+    for _ in 0..200_000 {
+        walk::put_bytes(&mut point, 7, &pair);
+    }
+    let point = NumberDataPoint::decode(&*point).unwrap();
+    let mut world = World::new();
+    world.metrics(vec![gauge("g", vec![point])]);
+    assert_eq!(
+        world.accounts(),
+        ["shop metrics received=1 applied=0 label_limit=1"]
+    );
+}
+
+#[test]
+fn made_up_sources_and_event_names_are_bounded() {
+    let mut world = World::with(dichroic_model::Limits {
+        sources: 8,
+        ..Default::default()
+    });
+    for n in 0..100 {
+        let name = format!("s{n}");
+        let body = request_of(&[("service.name", &name)], vec![gauge("g", vec![int(1)])]).encode_to_vec();
+        world.take(Service::Metrics, &body).unwrap();
+        let text = format!(
+            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"eventName":"e{n}-{}"}}]}}]}}]}}"#,
+            "x".repeat(240)
+        );
+        world.json(Service::Logs, &text).unwrap();
+    }
+    assert_eq!(world.store.sources().count(), 8);
+}
+
+#[test]
+fn json_nested_without_end_is_refused() {
+    for open in ["[", "{\"a\":", "{\"resourceMetrics\":[{\"x\":"] {
+        let text = open.repeat(100_000);
+        for service in Service::ALL {
+            assert!(json::to_protobuf(service, text.as_bytes()).is_err());
+        }
+        assert_eq!(
+            json::service_of(open.replace("resourceMetrics", "y").repeat(100_000).as_bytes()),
+            None
+        );
+    }
+    let deep = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{}{}}}]}}]}}]}}"#,
+        r#"{"arrayValue":{"values":["#.repeat(60),
+        "]}}".repeat(60)
+    );
+    assert!(json::to_protobuf(Service::Logs, deep.as_bytes()).is_err());
+}
+
+/// Whether the generated types take the body, and how many items they find.
+fn oracle(service: Service, body: &[u8]) -> Option<u64> {
+    let n = match service {
+        Service::Metrics => {
+            let request = ExportMetricsServiceRequest::decode(body).ok()?;
+            let metrics = request
+                .resource_metrics
+                .iter()
+                .flat_map(|r| &r.scope_metrics)
+                .flat_map(|s| &s.metrics);
+            metrics
+                .map(|m| match &m.data {
+                    Some(Data::Gauge(d)) => d.data_points.len(),
+                    Some(Data::Sum(d)) => d.data_points.len(),
+                    Some(Data::Histogram(d)) => d.data_points.len(),
+                    Some(Data::ExponentialHistogram(d)) => d.data_points.len(),
+                    Some(Data::Summary(d)) => d.data_points.len(),
+                    None => 0,
+                })
+                .sum::<usize>()
+        }
+        Service::Logs => {
+            let request = ExportLogsServiceRequest::decode(body).ok()?;
+            request
+                .resource_logs
+                .iter()
+                .flat_map(|r| &r.scope_logs)
+                .map(|s| s.log_records.len())
+                .sum()
+        }
+        Service::Traces => {
+            let request = ExportTraceServiceRequest::decode(body).ok()?;
+            request
+                .resource_spans
+                .iter()
+                .flat_map(|r| &r.scope_spans)
+                .map(|s| s.spans.len())
+                .sum()
+        }
+    };
+    Some(n as u64)
+}
+
+fn compare(service: Service, body: &[u8]) {
+    let mut world = World::new();
+    let taken = world.take(service, body);
+    if let Some(items) = oracle(service, body) {
+        let outcome = taken.expect("what the generated types take is taken");
+        assert_eq!(outcome.accepted + outcome.rejected, items, "{body:02x?}");
+    }
+    world.rows();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for service in Service::ALL {
+            compare(service, &bytes);
+            let _ = json::to_protobuf(service, &bytes);
+        }
+        let _ = json::service_of(&bytes);
+    }
+
+    #[test]
+    fn a_request_with_changed_bytes_is_read_as_the_generated_types_read_it(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = everything();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        for service in Service::ALL {
+            compare(service, &bytes);
+        }
+    }
+
+    #[test]
+    fn pieces_of_a_request_in_any_order_are_read_as_the_generated_types_read_them(
+        pieces in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..40), 1..8),
+    ) {
+        let whole = everything();
+        let bytes: Vec<u8> = pieces
+            .iter()
+            .flat_map(|(start, len)| whole[start.index(whole.len())..].iter().take(*len).copied())
+            .collect();
+        let (mut scope, mut resource, mut body) = (Vec::new(), Vec::new(), Vec::new());
+        walk::put_bytes(&mut scope, 2, &bytes);
+        walk::put_bytes(&mut resource, 2, &scope);
+        walk::put_bytes(&mut body, 1, &resource);
+        for service in Service::ALL {
+            compare(service, &bytes);
+            compare(service, &body);
+        }
+    }
+}
