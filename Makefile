@@ -47,11 +47,11 @@ lint: setup-test ## Formatting, clippy, ruff, mypy, invariants of the tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cd python-shim && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
-	$(PYTHON) -m ruff check examples dashboards tests scripts
+	$(PYTHON) -m ruff check examples dashboards tests bench
 
 fmt: ## Format everything
 	cargo fmt --all
-	$(PYTHON) -m ruff format python-shim examples dashboards tests scripts
+	$(PYTHON) -m ruff format python-shim examples dashboards tests bench
 
 loom: ## Models of every lock-free piece, all interleavings
 	RUSTFLAGS="--cfg loom" cargo test -p dichroic-pipeline --test 'loom_*' --release --quiet --target-dir target/loom

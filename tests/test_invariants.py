@@ -59,12 +59,7 @@ def test_only_the_daemon_knows_receivers_and_exporters():
 
 
 def rust_sources() -> list[Path]:
-    return [
-        path
-        for folder in ("collector", "exporters")
-        for path in (ROOT / folder).rglob("*.rs")
-        if "target" not in path.parts
-    ]
+    return [path for folder in ("collector", "exporters") for path in (ROOT / folder).rglob("*.rs") if "target" not in path.parts]
 
 
 def test_only_the_daemon_exits_the_process():
@@ -74,7 +69,7 @@ def test_only_the_daemon_exits_the_process():
 
 
 def test_unsafe_stands_only_in_the_pipeline_and_each_block_says_why_it_is_sound():
-    unsafe = re.compile(r"^[^/\n]*\bunsafe\s*(\{|fn|impl|trait)", re.M)
+    unsafe = re.compile(r"^[^/\n]*\bunsafe\s*(\{|fn|impl|trait)", re.MULTILINE)
     for path in rust_sources():
         text = path.read_text()
         if "collector/pipeline" in path.as_posix():
@@ -97,7 +92,7 @@ def test_every_crate_but_the_pipeline_forbids_unsafe_code():
 
 def test_the_python_package_has_no_mandatory_dependency():
     text = (ROOT / "python-shim" / "pyproject.toml").read_text()
-    match = re.search(r"^dependencies\s*=\s*\[(.*?)\]", text, re.M | re.S)
+    match = re.search(r"^dependencies\s*=\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)
     assert match is None or match.group(1).strip() == ""
 
 

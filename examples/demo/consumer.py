@@ -17,6 +17,12 @@ def say(**fields: object) -> None:
     print(json.dumps(fields, default=str), flush=True)
 
 
+def told_by(row: dichroic.Event) -> dict[str, object]:
+    if isinstance(row, dichroic.Log):
+        return {"body": row.body, "metadata": dict(row.metadata)}
+    return {"measurements": dict(row.measurements), "metadata": dict(row.metadata)}
+
+
 async def follow(address: str | None, kind: str, *patterns: str, **options: object) -> None:
     async with dichroic.connect(address) as client:
         async with client.subscribe(*patterns, kind=kind, on_gap="yield", **options) as rows:
@@ -26,14 +32,7 @@ async def follow(address: str | None, kind: str, *patterns: str, **options: obje
                 elif kind == "metric":
                     say(kind=kind, name=row.name, source=row.source, labels=row.labels)
                 else:
-                    say(
-                        kind=kind,
-                        name=row.name,
-                        source=row.source,
-                        time=row.time,
-                        measurements=dict(row.measurements),
-                        metadata=dict(row.metadata),
-                    )
+                    say(kind=kind, name=row.name, source=row.source, time=row.time, **told_by(row))
 
 
 async def main() -> None:

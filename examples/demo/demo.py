@@ -139,9 +139,7 @@ class Demo:
     def start(self) -> None:
         compile_erlang()
         python = sys.executable
-        self.child(
-            "embedder", [python, str(DEMO / "embedder.py"), "0" if free_ports() else "8000"], self.on_embedder
-        )
+        self.child("embedder", [python, str(DEMO / "embedder.py"), "0" if free_ports() else "8000"], self.on_embedder)
         if not self.page_of_embedder.wait(20):
             raise Stopped("embedder.py did not start; is port 8000 taken? Try DEMO_PORTS=free")
         self.start_collector()
@@ -178,7 +176,9 @@ class Demo:
         deadline = time.monotonic() + 20
         while not ready.exists():
             if collector.process.poll() is not None:
-                raise Stopped("the collector did not start; DEMO_VERBOSE=1 shows why. Are the default ports taken? Try DEMO_PORTS=free")
+                raise Stopped(
+                    "the collector did not start; DEMO_VERBOSE=1 shows why. Are the default ports taken? Try DEMO_PORTS=free"
+                )
             if time.monotonic() > deadline:
                 raise Stopped("the collector was not ready within 20 seconds")
             time.sleep(0.02)
@@ -377,8 +377,9 @@ def requests_by_runtime(page: list[tuple[str, dict[str, str], float]]) -> dict[s
 
 
 def describe(row: dict) -> str:
-    pairs = [f"{k}={v}" for part in (row["measurements"], row["metadata"]) for k, v in part.items() if v is not None]
-    return f"{row['name']:<22} {' '.join(pairs)}"[:150]
+    parts = (row.get("measurements", {}), row["metadata"])
+    pairs = [f"{k}={v}" for part in parts for k, v in part.items() if v is not None and not k.startswith("code.")]
+    return f"{row['name']:<22} {row.get('body', '')} {' '.join(pairs)}"[:150]
 
 
 def ledger_table(ledger: dict) -> str:
@@ -435,8 +436,9 @@ def shop_command() -> list[str]:
     if ebin := telemetry_ebin():
         paths = ["-pa", ebin, *paths]
     # A node name without a distribution port: the demo needs neither epmd nor a cookie.
-    name = ["-name", "shop@127.0.0.1", "-dist_listen", "false", "-start_epmd", "false"]
-    start = f"{{ok,_}} = application:ensure_all_started(telemetry), {{ok,_}} = application:ensure_all_started(dichroic), shop:main(['{RATE}'])."
+    name = ["-name", "shop@127.0.0.1", "-dist_listen", "false", "-start_epmd", "false", "-kernel", "logger_level", "error"]
+    apps = "[{ok, _} = application:ensure_all_started(A) || A <- [telemetry, dichroic]]"
+    start = f"{apps}, shop:main(['{RATE}'])."
     return ["erl", "-noshell", *name, *paths, "-eval", start]
 
 

@@ -30,9 +30,7 @@ def main() -> None:
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=1_000)
     meters = MeterProvider(metric_readers=[reader], resource=resource)
     loggers = LoggerProvider(resource=resource)
-    loggers.add_log_record_processor(
-        BatchLogRecordProcessor(OTLPLogExporter(f"{endpoint}/v1/logs"), schedule_delay_millis=500)
-    )
+    loggers.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(f"{endpoint}/v1/logs"), schedule_delay_millis=500))
     set_logger_provider(loggers)
     log = logging.getLogger("recommender")
     log.setLevel(logging.INFO)

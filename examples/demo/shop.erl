@@ -11,37 +11,64 @@
 
 -define(SECOND, 1000).
 -define(TRUTH, shop_truth).
--define(COUNTS, [requests, errors, queries, jobs, failed_jobs]).
+-define(COUNTS, [requests, errors, queries, jobs, failed_jobs, active]).
 
 %% Arguments: requests a second (as text or atom).
 main([Rate]) ->
     Truth = counters:new(length(?COUNTS), [write_concurrency]),
     persistent_term:put(?TRUTH, Truth),
     PerSecond = list_to_integer(atom_to_list(Rate)),
-    _ = spawn_link(fun() -> clients(PerSecond) end),
     _ = spawn_link(fun poller/0),
+    wait_for_an_audience(5 * ?SECOND),
+    Clients = spawn(fun() -> clients(PerSecond) end),
     io:format("serving ~b requests a second on ~s~n", [PerSecond, node()]),
-    wait().
+    wait(Clients).
 
-%% Ends at a line "stop", or when whoever started us has gone.
-wait() ->
-    case io:get_line("") of
-        "stop" ++ _ -> stop();
-        eof -> stop();
-        {error, _} -> stop();
-        _ -> wait()
+%% What is emitted before anyone has attached is counted by nobody; a comparison with the truth should not begin with that.
+wait_for_an_audience(Left) ->
+    case telemetry:list_handlers([phoenix, endpoint, stop]) of
+        [] when Left > 0 ->
+            timer:sleep(10),
+            wait_for_an_audience(Left - 10);
+        _ ->
+            ok
     end.
 
-stop() ->
-    Pairs = [io_lib:format("\"~s\":~b", [Name, counters:get(persistent_term:get(?TRUTH), place(Name))]) || Name <- ?COUNTS],
+%% Ends at a line "stop", or when whoever started us has gone.
+wait(Clients) ->
+    case io:get_line("") of
+        "stop" ++ _ -> stop(Clients);
+        eof -> stop(Clients);
+        {error, _} -> stop(Clients);
+        _ -> wait(Clients)
+    end.
+
+%% No new requests; those at work end, and their jobs.
+stop(Clients) ->
+    exit(Clients, kill),
+    settle(),
+    Pairs = [io_lib:format("\"~s\":~b", [Name, counted(Name)]) || Name <- ?COUNTS],
     io:format("truth {~s}~n", [lists:join(",", Pairs)]),
     %% Stopping the relay first lets it hand over what it counted last.
     _ = application:stop(dichroic),
     init:stop().
 
+settle() ->
+    case counted(active) of
+        0 -> ok;
+        _ -> timer:sleep(10), settle()
+    end.
+
+counted(Name) -> counters:get(persistent_term:get(?TRUTH), place(Name)).
+
 place(Name) -> length(lists:takewhile(fun(N) -> N =/= Name end, ?COUNTS)) + 1.
 
 count(Name) -> counters:add(persistent_term:get(?TRUTH), place(Name), 1).
+
+%% A request or a job at work, as a process of its own.
+start(Work) ->
+    count(active),
+    spawn(fun() -> Work(), counters:sub(persistent_term:get(?TRUTH), place(active), 1) end).
 
 %% Open loop: requests come whether or not earlier ones are done, in small groups so that timers stay cheap.
 clients(PerSecond) ->
@@ -50,7 +77,7 @@ clients(PerSecond) ->
     clients(Group, Every).
 
 clients(Group, Every) ->
-    [spawn(fun request/0) || _ <- lists:seq(1, Group)],
+    [start(fun request/0) || _ <- lists:seq(1, Group)],
     timer:sleep(Every),
     clients(Group, Every).
 
@@ -109,7 +136,7 @@ query(Source, Command, Weight) ->
 %% ---- Oban ----------------------------------------------------------------------------------------------------------------
 
 job() ->
-    spawn(fun() ->
+    start(fun() ->
         Began = erlang:monotonic_time(),
         Meta = #{conf => #{name => 'Elixir.Oban'}, prefix => <<"public">>, state => success,
                  job => #{'__struct__' => 'Elixir.Oban.Job', id => erlang:unique_integer([positive]), queue => <<"mailers">>,

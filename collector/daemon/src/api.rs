@@ -16,8 +16,11 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
                 .sources()
                 .map(|(source, series, ended)| {
                     let spec = &source.spec;
-                    let resource: Map<String, Value> =
-                        spec.resource.iter().map(|(k, v)| (k.to_owned(), Value::from(v.render()))).collect();
+                    let resource: Map<String, Value> = spec
+                        .resource
+                        .iter()
+                        .map(|(k, v)| (k.to_owned(), Value::from(v.render())))
+                        .collect();
                     json!({
                         "name": spec.name,
                         "protocol": spec.protocol.as_str(),
@@ -37,7 +40,9 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
 
 /// `/api/v1/ledger`: what became of everything, by hop.
 pub async fn ledger(handle: &Handle) -> Result<Value, Busy> {
-    let (ledger, warnings) = handle.ask(|store: &mut Store| (store.ledger().clone(), store.warnings())).await?;
+    let (ledger, warnings) = handle
+        .ask(|store: &mut Store| (store.ledger().clone(), store.warnings()))
+        .await?;
     Ok(ledger_document(&ledger, warnings))
 }
 
@@ -47,8 +52,10 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
         .accounts()
         .map(|(source, signal, account)| {
             let (protocol, name) = name(source);
-            let dropped: Map<String, Value> =
-                account.drops().map(|(reason, n)| (reason.as_str().to_owned(), n.into())).collect();
+            let dropped: Map<String, Value> = account
+                .drops()
+                .map(|(reason, n)| (reason.as_str().to_owned(), n.into()))
+                .collect();
             json!({
                 "source": name, "protocol": protocol, "signal": signal.as_str(), "since": account.since,
                 "received": account.received, "applied": account.applied, "staged": account.staged,
@@ -66,8 +73,10 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
             })
         })
         .collect();
-    let relays: Vec<Value> =
-        ledger.relays().map(|(source, terms)| json!({ "source": name(source).1, "account": terms })).collect();
+    let relays: Vec<Value> = ledger
+        .relays()
+        .map(|(source, terms)| json!({ "source": name(source).1, "account": terms }))
+        .collect();
     let balances = ledger.balances() && exporters.iter().all(|hop| hop["balances"] == true);
     json!({
         "epoch": ledger.epoch,
@@ -92,7 +101,11 @@ pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
 }
 
 fn warnings_document(seen: Warnings) -> Value {
-    warnings(seen).into_iter().map(|(name, n)| (name.to_owned(), Value::from(n))).collect::<Map<_, _>>().into()
+    warnings(seen)
+        .into_iter()
+        .map(|(name, n)| (name.to_owned(), Value::from(n)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 #[derive(Default)]
@@ -114,13 +127,18 @@ pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
         chunk.iter().for_each(|row| note(&mut entries, row));
         tokio::task::yield_now().await;
     }
-    let events = handle.ask(|store| store.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>()).await?;
+    let events = handle
+        .ask(|store| store.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>())
+        .await?;
     let metrics: Vec<Value> = entries.into_values().map(Entry::document).collect();
     let events: Vec<Value> = events
         .iter()
         .map(|schema| {
-            let measurements: Map<String, Value> =
-                schema.measurements.iter().map(|(name, unit)| (name.clone(), unit.as_str().into())).collect();
+            let measurements: Map<String, Value> = schema
+                .measurements
+                .iter()
+                .map(|(name, unit)| (name.clone(), unit.as_str().into()))
+                .collect();
             json!({
                 "name": schema.name, "kind": schema.kind.as_str(),
                 "measurements": measurements, "metadata": schema.metadata,
@@ -132,7 +150,9 @@ pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
 
 fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
     let metric = &row.meta.metric;
-    let entry = entries.entry((metric.name.clone(), metric.kind.as_str())).or_default();
+    let entry = entries
+        .entry((metric.name.clone(), metric.kind.as_str()))
+        .or_default();
     if entry.series == 0 {
         entry.facts.insert("name".into(), metric.name.as_str().into());
         let page = metric.family.as_ref().map(|family| family.page.base.as_str());
@@ -152,19 +172,27 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
         }
     }
     if row.hidden {
-        entry.warnings.insert("some series are not on the page: their name or labels there belong to another".into());
+        entry
+            .warnings
+            .insert("some series are not on the page: their name or labels there belong to another".into());
     }
 }
 
 impl Entry {
     fn document(mut self) -> Value {
-        let labels: Map<String, Value> =
-            self.labels.into_iter().map(|(name, values)| (name, json!({ "values": values.len() }))).collect();
+        let labels: Map<String, Value> = self
+            .labels
+            .into_iter()
+            .map(|(name, values)| (name, json!({ "values": values.len() })))
+            .collect();
         self.facts.insert("series".into(), self.series.into());
         self.facts.insert("labels".into(), labels.into());
-        self.facts.insert("sources".into(), self.sources.into_iter().collect());
-        self.facts.insert("runtimes".into(), self.runtimes.into_iter().collect());
-        self.facts.insert("warnings".into(), self.warnings.into_iter().collect());
+        self.facts
+            .insert("sources".into(), self.sources.into_iter().collect());
+        self.facts
+            .insert("runtimes".into(), self.runtimes.into_iter().collect());
+        self.facts
+            .insert("warnings".into(), self.warnings.into_iter().collect());
         self.facts.into()
     }
 }

@@ -57,7 +57,12 @@ pub struct Run {
 #[derive(Args)]
 pub struct Check {
     /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = "dichroic.yaml", env = "DICHROIC_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "dichroic.yaml",
+        env = "DICHROIC_CONFIG"
+    )]
     pub config: PathBuf,
     /// Print the effective configuration, secrets redacted
     #[arg(long)]

@@ -2,12 +2,12 @@
 //!
 //! Nothing here touches the store but through its handle, so nothing here can hold up a receiver.
 
+use crate::api;
 use crate::config::{self, Config};
 use crate::http::{self, Answer};
 use crate::ingest::Arrival;
 use crate::own::Stage;
 use crate::run::Stop;
-use crate::{api, endpoints};
 use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
 use dichroic_exporter_stream as stream;
 use dichroic_pipeline::Handle;
@@ -33,7 +33,7 @@ pub struct Parts<'a> {
     pub config: &'a Config,
     pub handle: Handle,
     pub board: Board,
-    pub relays: beam::Board,
+    pub relays: beam::StatusBoard,
     pub subscribers: mpsc::Receiver<Arrival>,
     pub stop: Stop,
     pub page: Stage,
@@ -55,7 +55,7 @@ impl Export {
 
     /// Lets subscribers have what is held for them.
     pub async fn finish(&self, deadline: Duration) {
-        if tokio::time::timeout(deadline, self.streams.shutdown()).await.is_err() {
+        if !self.streams.shutdown(deadline).await {
             tracing::warn!("shutdown deadline reached: some subscribers did not take what was held for them");
         }
     }
@@ -63,17 +63,37 @@ impl Export {
 
 /// Binds and starts everything of this side. Must run in a `LocalSet`.
 pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
-    let Parts { config, handle, board, relays, subscribers, stop, page } = parts;
+    let Parts {
+        config,
+        handle,
+        board,
+        relays,
+        subscribers,
+        stop,
+        page,
+    } = parts;
     let ready = Rc::new(Cell::new(true));
     let streams = stream::Exporter::new(
         handle.clone(),
-        stream::Config { subscribers: config.limits.subscribers, ..stream::Config::default() },
+        stream::Config {
+            subscribers: config.limits.subscribers,
+            ..stream::Config::default()
+        },
     );
     let prometheus = bind(&config.exporters.prometheus.listen, "exporters.prometheus.listen").await?;
     let admin = bind(&config.admin.listen, "admin.listen").await?;
     let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
-    let export = Export { prometheus: address(&prometheus), admin: address(&admin), ready: ready.clone(), streams: streams.clone() };
-    let pages = Rc::new(Pages { handle: handle.clone(), ready, stage: page });
+    let export = Export {
+        prometheus: address(&prometheus),
+        admin: address(&admin),
+        ready: ready.clone(),
+        streams: streams.clone(),
+    };
+    let pages = Rc::new(Pages {
+        handle: handle.clone(),
+        ready,
+        stage: page,
+    });
     if let Some(listener) = prometheus {
         let pages = pages.clone();
         let handler = move |request| {
@@ -83,7 +103,14 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
         tokio::task::spawn_local(http::serve(listener, handler, stop.exporters.clone()));
     }
     if let Some(listener) = admin {
-        let admin = Rc::new(Admin { handle, board, relays, streams: streams.clone(), pages, config: config.admin.clone() });
+        let admin = Rc::new(Admin {
+            handle,
+            board,
+            relays,
+            streams: streams.clone(),
+            pages,
+            config: config.admin.clone(),
+        });
         let handler = move |request| {
             let admin = admin.clone();
             async move { admin.answer(request).await }
@@ -103,10 +130,17 @@ async fn bind(listen: &config::values::Listen, key: &str) -> Result<Option<TcpLi
 
 /// Serves subscribers of the local socket.
 async fn take_over(mut arrivals: mpsc::Receiver<Arrival>, streams: stream::Exporter) {
-    while let Some(Arrival { stream, hello, leftover }) = arrivals.recv().await {
-        let Ok(stream) = UnixStream::from_std(stream) else { continue };
+    while let Some(Arrival {
+        stream,
+        hello,
+        leftover,
+    }) = arrivals.recv().await
+    {
+        let Ok(stream) = UnixStream::from_std(stream) else {
+            continue;
+        };
         let streams = streams.clone();
-        tokio::task::spawn_local(async move { streams.serve_subscriber(stream, hello, leftover).await });
+        tokio::task::spawn_local(async move { streams.serve_subscriber(stream, &hello, &leftover).await });
     }
 }
 
@@ -140,9 +174,13 @@ impl Pages {
             Ok(bytes) => {
                 self.stage.record(begun.elapsed());
                 let mut answer = http::answer(StatusCode::OK, format.content_type(), bytes);
-                answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+                answer
+                    .headers_mut()
+                    .insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
                 if gzip {
-                    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                    answer
+                        .headers_mut()
+                        .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 }
                 answer
             }
@@ -153,7 +191,10 @@ impl Pages {
     async fn health(&self) -> Answer {
         match tokio::time::timeout(ALIVE, self.handle.ask(|_| ())).await {
             Ok(Ok(())) => http::text(StatusCode::OK, "ok"),
-            _ => http::text(StatusCode::SERVICE_UNAVAILABLE, "the ingest thread does not answer"),
+            _ => http::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the ingest thread does not answer",
+            ),
         }
     }
 }
@@ -162,7 +203,7 @@ impl Pages {
 struct Admin {
     handle: Handle,
     board: Board,
-    relays: beam::Board,
+    relays: beam::StatusBoard,
     streams: stream::Exporter,
     pages: Rc<Pages>,
     config: config::Admin,
@@ -198,8 +239,13 @@ impl Admin {
         if let Some(token) = &self.config.token
             && !http::token_matches(request.headers().get(header::AUTHORIZATION), &token.0)
         {
-            let mut answer = http::error(StatusCode::UNAUTHORIZED, "send the token of admin.token as Authorization: Bearer");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let mut answer = http::error(
+                StatusCode::UNAUTHORIZED,
+                "send the token of admin.token as Authorization: Bearer",
+            );
+            answer
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return Some(answer);
         }
         (!matches!(*request.method(), Method::GET | Method::HEAD)).then(http::only_get)
@@ -208,13 +254,13 @@ impl Admin {
     async fn stream(&self, request: Request<Incoming>) -> Answer {
         let (parts, _) = request.into_parts();
         let response: Response<stream::Body> = self.streams.http_response(&parts).await;
-        response.map(BodyExt::boxed_unsync)
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 
     async fn sources(&self) -> Result<Value, dichroic_pipeline::Busy> {
         let mut document = api::sources(&self.handle).await?;
         document["targets"] = self.board.targets().iter().map(target).collect();
-        document["relays"] = serde_json::to_value(self.relays.relays()).unwrap_or_default();
+        document["relays"] = self.relays.read().iter().map(relay).collect();
         document["subscribers"] = self.streams.subscribers().iter().map(subscriber).collect();
         Ok(document)
     }
@@ -230,7 +276,26 @@ fn target(status: &dichroic_receiver_prometheus::scrape::TargetStatus) -> Value 
     })
 }
 
+fn relay(status: &beam::RelayStatus) -> Value {
+    let refused: Vec<Value> = status
+        .refused
+        .iter()
+        .map(|(what, words)| json!({ "what": what, "words": words }))
+        .collect();
+    json!({
+        "node": status.node, "os_pid": status.os_pid, "agent": status.agent, "otp": status.otp,
+        "telemetry": status.telemetry, "mode": if status.attached_mode { "attached" } else { "installed" },
+        "epoch": status.epoch, "attempt": status.attempt, "since": status.since,
+        "connected": status.ended.is_none(), "ended": status.ended, "end": status.end,
+        "generation": status.generation, "attached": status.attached, "refused": refused,
+        "series": status.series, "rows": status.rows, "backwards": status.backwards,
+        "events": status.events, "flushes": status.flushes, "unknown_frames": status.unknown_frames,
+    })
+}
+
 fn subscriber(info: &stream::SubscriberInfo) -> Value {
-    let _ = info;
-    json!({})
+    json!({
+        "id": info.id, "agent": info.agent, "format": info.format.as_str(), "kind": info.kind, "patterns": info.patterns,
+        "since": info.since, "offered": info.offered, "sent": info.sent, "dropped": info.dropped, "queued": info.queued,
+    })
 }

@@ -20,9 +20,12 @@ pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, pages: &st
     let refusal = match tokio::time::timeout(HELLO_TIMEOUT, read(stream)).await {
         Ok(Ok(greeted)) => return greeted,
         Ok(Err(Refusal::Http)) => {
-            let body = format!("this socket speaks the dichroic framing; pages are at http://{pages}/metrics\n");
+            let body =
+                format!("this socket speaks the dichroic framing; pages are at http://{pages}/metrics\n");
             let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
-            let _ = stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+            let _ = stream
+                .write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
+                .await;
             return None;
         }
         Ok(Err(Refusal::Goodbye(code, words))) => Goodbye::new(code, 60_000, &words),
@@ -55,7 +58,10 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Greeted>, R
         match hello {
             None => {}
             Some(Err(error)) if matches!(error.kind, ErrorKind::Http) => return Err(Refusal::Http),
-            Some(Err(error)) => return Err(Refusal::Goodbye(error.goodbye_code(), error.to_string())),
+            Some(Err(error)) => {
+                let code = error.goodbye_code().unwrap_or(GoodbyeCode::Malformed);
+                return Err(Refusal::Goodbye(code, error.to_string()));
+            }
             Some(Ok(hello)) => return accept(hello, &reader).map(Some),
         }
         match stream.read(&mut buffer).await {
@@ -67,7 +73,10 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Greeted>, R
 
 fn accept(hello: Hello, reader: &FrameReader) -> Result<Greeted, Refusal> {
     match hello.role {
-        Role::Relay | Role::Subscriber => Ok(Greeted { hello, leftover: reader.rest().to_vec() }),
+        Role::Relay | Role::Subscriber => Ok(Greeted {
+            hello,
+            leftover: reader.rest().to_vec(),
+        }),
         role => Err(Refusal::Goodbye(
             GoodbyeCode::BadRequest,
             format!("role {role:?} is not served here; connect as relay or subscriber"),

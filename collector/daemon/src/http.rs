@@ -20,7 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 /// What every handler answers with.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// What may go wrong while a body is sent.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Answer = Response<Body>;
 
 /// Connections of one listener at once.
@@ -30,7 +32,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Binds, or says which key to change.
 pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|e| format!("{key}: cannot listen on {address}: {e}; set {key} to another address"))
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| format!("{key}: cannot listen on {address}: {e}; set {key} to another address"))
 }
 
 /// Accepts until `stop` is set, then lets open requests end.
@@ -42,7 +46,9 @@ where
     let handler = Rc::new(handler);
     let room = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
@@ -79,10 +85,18 @@ where
 
 /// An answer with a body in one piece.
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    let mut response = Response::new(
+        Full::new(body.into())
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -98,13 +112,19 @@ pub fn json(value: &serde_json::Value) -> Answer {
 
 /// An error as JSON: what was wrong and what to do.
 pub fn error(status: StatusCode, what: &str) -> Answer {
-    answer(status, "application/json", serde_json::json!({ "error": what }).to_string())
+    answer(
+        status,
+        "application/json",
+        serde_json::json!({ "error": what }).to_string(),
+    )
 }
 
 /// 405, naming what is allowed.
 pub fn only_get() -> Answer {
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
 
@@ -123,7 +143,10 @@ pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
 
 /// Whether a request carries the token. Compares in constant time.
 pub fn token_matches(authorization: Option<&HeaderValue>, token: &str) -> bool {
-    let given = authorization.and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("");
+    let given = authorization
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "))
+        .unwrap_or("");
     let (given, token) = (given.as_bytes(), token.as_bytes());
     let same = given.iter().zip(token).fold(0u8, |acc, (a, b)| acc | (a ^ b));
     given.len() == token.len() && same == 0
@@ -137,7 +160,11 @@ mod tests {
     fn only_names_of_this_machine_are_hosts() {
         let check = |host: &str, expected: bool| {
             let value = HeaderValue::from_str(host).unwrap();
-            assert_eq!(host_allowed(Some(&value), &["collector.internal".to_owned()]), expected, "{host}");
+            assert_eq!(
+                host_allowed(Some(&value), &["collector.internal".to_owned()]),
+                expected,
+                "{host}"
+            );
         };
         check("localhost", true);
         check("LOCALHOST:9465", true);
@@ -154,7 +181,11 @@ mod tests {
     fn a_token_matches_whole_or_not_at_all() {
         let check = |given: Option<&str>, expected: bool| {
             let value = given.map(|g| HeaderValue::from_str(g).unwrap());
-            assert_eq!(token_matches(value.as_ref(), "0123456789abcdef"), expected, "{given:?}");
+            assert_eq!(
+                token_matches(value.as_ref(), "0123456789abcdef"),
+                expected,
+                "{given:?}"
+            );
         };
         check(Some("Bearer 0123456789abcdef"), true);
         check(Some("Bearer 0123456789abcde"), false);

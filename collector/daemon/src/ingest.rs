@@ -3,18 +3,18 @@
 //! One tokio runtime with one thread. Receivers run as tasks on it and write into the store synchronously; between requests the
 //! thread serves reads ([`dichroic_pipeline::serve`]), lets due series leave, and reads the collector's own metrics.
 
-use crate::config::{Config, LocalSocket};
+use crate::config::Config;
 use crate::greet::{Greeted, greet};
 use crate::local_socket;
 use crate::own::{Own, Stage};
 use crate::run::Stop;
-use dichroic_model::{Attributes, Leaving, Protocol, Runtime, SourceSpec, UnixNanos};
-use dichroic_packs::{PackResolver, Packs};
+use dichroic_model::{Attributes, Leaving, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
+use dichroic_packs::{PackResolver, Packs, Selection, Variables};
 use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::Target;
-use dichroic_receiver_prometheus::ingest::{Format, Moment, Page, PageLimits};
+use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 use dichroic_receiver_prometheus::scrape::{Board, Scraper};
 use dichroic_wire::limits::UNGREETED_CONNECTIONS;
 use dichroic_wire::{Hello, Role};
@@ -61,7 +61,7 @@ pub struct OtlpAddresses {
 pub struct Started {
     pub handle: Handle,
     pub board: Board,
-    pub relays: beam::Board,
+    pub relays: beam::StatusBoard,
     pub otlp: OtlpAddresses,
     pub socket: PathBuf,
     pub subscribers: mpsc::Receiver<Arrival>,
@@ -71,7 +71,9 @@ pub struct Started {
 
 /// Now, in the collector's unit of time.
 pub fn now() -> UnixNanos {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as UnixNanos)
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as UnixNanos)
 }
 
 /// Starts the thread; returns when it receives, or with the words of what prevents it.
@@ -120,32 +122,55 @@ impl Ingest {
 
     async fn start(&self) -> Result<(Started, Running), String> {
         let config = &self.config;
-        let packs = Packs::load(config.metrics.packs.names()?, &config.metrics.definitions).map_err(|e| e.to_string())?;
-        let packs = Arc::new(packs);
-        let resolver = Arc::new(PackResolver::new(packs.clone()));
+        let selection = selection(config)?;
+        let resolver = Arc::new(PackResolver::new(&selection.packs));
         let store: Shared = Rc::new(RefCell::new(Store::new(config.limits.model(), resolver, now())));
         let (handle, inbox) = inbox();
         self.spawn_upkeep(&store, inbox);
 
         let otlp = otlp::bind(otlp_config(config)).await.map_err(|e| e.to_string())?;
-        let addresses = OtlpAddresses { grpc: otlp.grpc_address(), http: otlp.http_address() };
-        let otlp_task = tokio::task::spawn_local(otlp::serve(otlp, store.clone(), self.stop.receivers.clone()));
+        let addresses = OtlpAddresses {
+            grpc: otlp.grpc,
+            http: otlp.http,
+        };
+        let otlp_task =
+            tokio::task::spawn_local(otlp::serve(otlp, store.clone(), self.stop.receivers.clone()));
 
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(self.targets.clone());
         let board = scraper.board();
 
-        let relays = beam::Receiver::new(beam_config(config, packs)?);
+        let relays = beam::Receiver::new(beam_config(config, selection));
         let relay_board = relays.board();
         let socket = local_socket::bind(&config.security.local_socket)?;
         let path = socket.path.clone();
         let (to_export, subscribers) = mpsc::channel(WAITING_SUBSCRIBERS);
-        let pages = config.exporters.prometheus.listen.address().map_or_else(|| "-".to_owned(), |a| a.to_string());
-        let listener = tokio::task::spawn_local(listen(socket, relays.clone(), store.clone(), to_export, pages));
+        let pages = config
+            .exporters
+            .prometheus
+            .listen
+            .address()
+            .map_or_else(|| "-".to_owned(), |a| a.to_string());
+        let listener =
+            tokio::task::spawn_local(listen(socket, relays.clone(), store.clone(), to_export, pages));
 
         let (done, receivers_done) = oneshot::channel();
-        let running = Running { otlp: otlp_task, scraper, relays, listener, done };
-        let started = Started { handle, board, relays: relay_board, otlp: addresses, socket: path, subscribers, receivers_done };
+        let running = Running {
+            otlp: otlp_task,
+            scraper,
+            relays,
+            listener,
+            done,
+        };
+        let started = Started {
+            handle,
+            board,
+            relays: relay_board,
+            otlp: addresses,
+            socket: path,
+            subscribers,
+            receivers_done,
+        };
         Ok((started, running))
     }
 
@@ -153,7 +178,12 @@ impl Ingest {
         tokio::task::spawn_local(serve(store.clone(), inbox));
         let lag = Stage::new("ingest_lag");
         let own = Own::new(vec![self.page.clone(), lag.clone()], Duration::from_nanos(now()));
-        let upkeep = Upkeep { store: store.clone(), own, lag, page: Page::default() };
+        let upkeep = Upkeep {
+            store: store.clone(),
+            own,
+            lag,
+            page: Page::default(),
+        };
         tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
     }
 }
@@ -180,18 +210,56 @@ impl Running {
 
 fn otlp_config(config: &Config) -> otlp::Config {
     let otlp = &config.receivers.otlp;
+    let limits = otlp::Limits {
+        request_bytes: otlp.max_request.0,
+        in_flight_bytes: otlp.in_flight.0,
+        stop_timeout: config.limits.shutdown.0,
+        ..otlp::Limits::default()
+    };
     otlp::Config {
         grpc: otlp.grpc.address(),
         http: otlp.http.address(),
-        max_request_bytes: otlp.max_request.0,
-        in_flight_bytes: otlp.in_flight.0,
-        ..otlp::Config::default()
+        limits,
     }
 }
 
-fn beam_config(config: &Config, packs: Arc<Packs>) -> Result<beam::Config, String> {
-    let _ = (config, packs);
-    Err("wiring follows the receiver".to_owned())
+/// What relays are asked for.
+pub fn selection(config: &Config) -> Result<Selection, String> {
+    let packs = match config.metrics.packs.names()? {
+        None => Packs::builtin(),
+        Some(names) => Packs::builtin().choose(names).map_err(|e| e.to_string())?,
+    };
+    let mut variables = Variables::default();
+    if !config.receivers.beam.ecto_prefixes.is_empty() {
+        variables.insert(
+            "ecto_prefix".to_owned(),
+            config.receivers.beam.ecto_prefixes.clone(),
+        );
+    }
+    Ok(Selection {
+        packs,
+        definitions: config.metrics.definitions.clone(),
+        variables,
+    })
+}
+
+fn beam_config(config: &Config, selection: Selection) -> beam::Config {
+    let beam = &config.receivers.beam;
+    beam::Config {
+        selection,
+        // Checked when the configuration was read.
+        keep: config
+            .exporters
+            .stream
+            .keep
+            .iter()
+            .filter_map(|p| Pattern::new(p).ok())
+            .collect(),
+        flush: beam.flush_interval.0,
+        series: u32::try_from(beam.series).unwrap_or(u32::MAX),
+        rows_per_s: u32::try_from(beam.rows_per_second).unwrap_or(u32::MAX),
+        ..beam::Config::default()
+    }
 }
 
 /// Accepts on the local socket for as long as it is polled.
@@ -204,7 +272,9 @@ async fn listen(
 ) {
     let room = Arc::new(Semaphore::new(UNGREETED_CONNECTIONS));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         let mut stream = match socket.accept().await {
             Ok(stream) => stream,
             Err(error) => {
@@ -213,16 +283,23 @@ async fn listen(
                 continue;
             }
         };
-        let (relays, store, to_export, pages) = (relays.clone(), store.clone(), to_export.clone(), pages.clone());
+        let (relays, store, to_export, pages) =
+            (relays.clone(), store.clone(), to_export.clone(), pages.clone());
         tokio::task::spawn_local(async move {
             let greeted = greet(&mut stream, &pages).await;
             drop(permit);
-            let Some(Greeted { hello, leftover }) = greeted else { return };
+            let Some(Greeted { hello, leftover }) = greeted else {
+                return;
+            };
             if hello.role == Role::Relay {
-                relays.serve_relay(stream, hello, leftover, store).await;
+                relays.serve_relay(stream, hello, &leftover, store).await;
             } else if let Ok(stream) = stream.into_std() {
                 // A full hand-over means that the export thread is stuck: the peer's connection closes and it tries again.
-                let _ = to_export.try_send(Arrival { stream, hello, leftover });
+                let _ = to_export.try_send(Arrival {
+                    stream,
+                    hello,
+                    leftover,
+                });
             }
         });
     }
@@ -246,22 +323,37 @@ impl Upkeep {
             tokio::time::sleep_until(due.into()).await;
             self.lag.record(due.elapsed());
             due = Instant::now() + TICK;
-            let mut store = self.store.borrow_mut();
-            store.tick(now());
+            self.store.borrow_mut().tick(now());
             if Instant::now() >= next_page {
                 next_page = Instant::now() + interval;
-                let page = self.own.page(&store);
-                let moment = Moment { scraped: now(), now: now(), honor_timestamps: false };
-                let read = self.page.ingest(&mut store, &source, page.as_bytes(), Format::OpenMetrics, &PageLimits::default(), moment);
-                if let Err(error) = read {
-                    tracing::error!(%error, "the collector's own metrics cannot be read");
-                }
+                self.read_own(&source);
             }
         }
     }
 }
 
-fn own_source() -> SourceSpec {
+impl Upkeep {
+    fn read_own(&mut self, source: &Source) {
+        let page = self.own.page(&self.store.borrow());
+        let moment = Moment {
+            scraped: now(),
+            now: now(),
+            honor_timestamps: false,
+        };
+        let exposition = Exposition {
+            body: page.as_bytes(),
+            format: Format::OpenMetrics { quoted_names: false },
+            limits: PageLimits::default(),
+            moment,
+        };
+        if let Err(error) = self.page.ingest(&self.store, source, &exposition) {
+            tracing::error!(%error, "the collector's own metrics cannot be read");
+        }
+    }
+}
+
+/// The collector as a source of its own.
+pub fn own_source() -> SourceSpec {
     SourceSpec {
         protocol: Protocol::Internal,
         key: b"dichroic".to_vec(),
@@ -275,6 +367,3 @@ fn own_source() -> SourceSpec {
         leaving: Leaving::ByReceiver,
     }
 }
-
-#[allow(unused_imports)]
-use LocalSocket as _;

@@ -31,7 +31,10 @@ pub fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
     if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()) {
         paths.push(Path::new(&dir).join("dichroic.sock"));
     }
-    paths.push(PathBuf::from(format!("/tmp/dichroic-{}/dichroic.sock", own_uid())));
+    paths.push(PathBuf::from(format!(
+        "/tmp/dichroic-{}/dichroic.sock",
+        own_uid()
+    )));
     paths
 }
 
@@ -52,7 +55,10 @@ pub fn bind(config: &LocalSocket) -> Result<Bound, String> {
             break;
         }
     }
-    Err(format!("no local socket: {}; set security.local_socket.path", tried.join("; ")))
+    Err(format!(
+        "no local socket: {}; set security.local_socket.path",
+        tried.join("; ")
+    ))
 }
 
 const IN_USE: &str = "another collector runs there";
@@ -80,14 +86,22 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, String> {
     }
     let mut allow = config.allow_uids.clone();
     allow.extend([0, own_uid()]);
-    Ok(Bound { listener, path: path.to_owned(), allow, _lock: lock })
+    Ok(Bound {
+        listener,
+        path: path.to_owned(),
+        allow,
+        _lock: lock,
+    })
 }
 
 /// Makes the directory, ours alone, or checks that nobody else can plant a socket in it.
 fn make_directory(dir: &Path) -> Result<(), String> {
     if !dir.exists() {
         // `/run/dichroic` is for root and for service managers to make; a made one is private.
-        fs::DirBuilder::new().mode(0o755).create(dir).map_err(|e| format!("directory: {e}"))?;
+        fs::DirBuilder::new()
+            .mode(0o755)
+            .create(dir)
+            .map_err(|e| format!("directory: {e}"))?;
         if dir.starts_with("/tmp") {
             fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|e| format!("directory: {e}"))?;
         }
@@ -131,7 +145,10 @@ mod tests {
     use super::*;
 
     fn config(path: &Path) -> LocalSocket {
-        LocalSocket { path: Some(path.to_owned()), ..LocalSocket::default() }
+        LocalSocket {
+            path: Some(path.to_owned()),
+            ..LocalSocket::default()
+        }
     }
 
     fn scratch(name: &str) -> PathBuf {
@@ -146,7 +163,10 @@ mod tests {
         fs::write(&path, b"").unwrap();
         let first = bind(&config(&path)).unwrap();
         let error = bind(&config(&path)).err().unwrap();
-        assert!(error.contains("another collector") && error.contains("security.local_socket.path"), "{error}");
+        assert!(
+            error.contains("another collector") && error.contains("security.local_socket.path"),
+            "{error}"
+        );
         drop(first);
         assert!(!path.exists());
         drop(bind(&config(&path)).unwrap());

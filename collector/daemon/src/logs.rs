@@ -14,10 +14,15 @@ pub fn start() {
         Ok("text") => false,
         _ => !terminal,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(true);
     if json {
         builder.json().flatten_event(true).init();
     } else {
-        builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).init();
+        builder
+            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
+            .init();
     }
 }

@@ -29,14 +29,21 @@ pub struct Stage {
 impl Stage {
     /// A stage under this name.
     pub fn new(name: &'static str) -> Self {
-        let histogram = Histogram::new_with_bounds(1_000, 100_000_000_000, 2).expect("fixed bounds are valid");
-        Stage { name, nanos: Arc::new(Mutex::new(histogram)) }
+        let histogram =
+            Histogram::new_with_bounds(1_000, 100_000_000_000, 2).expect("fixed bounds are valid");
+        Stage {
+            name,
+            nanos: Arc::new(Mutex::new(histogram)),
+        }
     }
 
     /// Notes how long it took.
     pub fn record(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.lock().unwrap_or_else(|e| e.into_inner()).saturating_record(nanos);
+        self.nanos
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .saturating_record(nanos);
     }
 
     /// (sum in seconds, count, (bound, count in the bucket)…)
@@ -49,7 +56,7 @@ impl Stage {
             buckets.push((bound, upto - below));
             below = upto;
         }
-        buckets.push((f64::MAX, nanos.len() - below));
+        buckets.push((f64::INFINITY, nanos.len() - below));
         (nanos.mean() * nanos.len() as f64 / 1e9, nanos.len(), buckets)
     }
 }
@@ -72,7 +79,10 @@ pub struct Own {
 impl Own {
     /// Shows these stages.
     pub fn new(stages: Vec<Stage>, started: Duration) -> Self {
-        Own { stages, started: started.as_secs_f64() }
+        Own {
+            stages,
+            started: started.as_secs_f64(),
+        }
     }
 
     /// The page, in OpenMetrics text.
@@ -83,11 +93,31 @@ impl Own {
             warnings: store.warnings(),
             gauges: vec![
                 gauge("dichroic_series", "Live series.", store.series()),
-                gauge("dichroic_series_limit", "Series that may live at once.", store.limits().series),
-                gauge("dichroic_series_bytes", "Accounted bytes of series, labels and tables.", store.bytes()),
-                gauge("dichroic_series_bytes_limit", "Accounted bytes that may be used.", store.limits().memory_bytes),
-                gauge("dichroic_sources", "Sources that are open or linger.", store.sources().count()),
-                gauge("dichroic_subscribers", "Subscribers of events and logs.", store.subscribers()),
+                gauge(
+                    "dichroic_series_limit",
+                    "Series that may live at once.",
+                    store.limits().series,
+                ),
+                gauge(
+                    "dichroic_series_bytes",
+                    "Accounted bytes of series, labels and tables.",
+                    store.bytes(),
+                ),
+                gauge(
+                    "dichroic_series_bytes_limit",
+                    "Accounted bytes that may be used.",
+                    store.limits().memory_bytes,
+                ),
+                gauge(
+                    "dichroic_sources",
+                    "Sources that are open or linger.",
+                    store.sources().count(),
+                ),
+                gauge(
+                    "dichroic_subscribers",
+                    "Subscribers of events and logs.",
+                    store.subscribers(),
+                ),
             ],
             process: Process::read(self.started),
             stages: self.stages.clone(),
@@ -135,16 +165,28 @@ impl Collector for Reading {
         let encoder = &mut encoder;
         self.ingest(encoder)?;
         self.exporters(encoder)?;
-        let rows = api::warnings(self.warnings).into_iter().map(|(kind, n)| ([("kind", kind)], n)).collect();
-        counters(encoder, "dichroic_warnings", "Conditions that lose nothing but deserve a look.", rows)?;
+        let rows = api::warnings(self.warnings)
+            .into_iter()
+            .map(|(kind, n)| ([("kind", kind)], n))
+            .collect();
+        counters(
+            encoder,
+            "dichroic_warnings",
+            "Conditions that lose nothing but deserve a look.",
+            rows,
+        )?;
         for (name, help, value) in &self.gauges {
             gauge(encoder, name, help, *value)?;
         }
         self.latencies(encoder)?;
         self.process.encode(encoder)?;
         let metric = ConstGauge::new(1i64);
-        let mut family =
-            encoder.encode_descriptor("dichroic_build_info", "The collector's version.", None, metric.metric_type())?;
+        let mut family = encoder.encode_descriptor(
+            "dichroic_build_info",
+            "The collector's version.",
+            None,
+            metric.metric_type(),
+        )?;
         metric.encode(family.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?)
     }
 }
@@ -153,8 +195,15 @@ impl Reading {
     fn ingest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (mut received, mut applied, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
         for (source, signal, account) in self.ledger.accounts() {
-            let (protocol, name) = self.ledger.source_name(source).unwrap_or(("internal", "collector"));
-            let labels = [("source", name), ("protocol", protocol), ("signal", signal.as_str())];
+            let (protocol, name) = self
+                .ledger
+                .source_name(source)
+                .unwrap_or(("internal", "collector"));
+            let labels = [
+                ("source", name),
+                ("protocol", protocol),
+                ("signal", signal.as_str()),
+            ];
             received.push((labels, account.received));
             applied.push((labels, account.applied));
             for (reason, n) in account.drops() {
@@ -163,17 +212,52 @@ impl Reading {
             }
         }
         // Sources that share a name (a target that came back under another identity) are one series here.
-        counters(encoder, "dichroic_ingest_received", "Points, events and logs that came in.", merged(received))?;
-        counters(encoder, "dichroic_ingest_applied", "Those that reached a cell or a stream.", merged(applied))?;
-        counters(encoder, "dichroic_ingest_dropped", "Those that were dropped, by reason.", merged(dropped))
+        counters(
+            encoder,
+            "dichroic_ingest_received",
+            "Points, events and logs that came in.",
+            merged(received),
+        )?;
+        counters(
+            encoder,
+            "dichroic_ingest_applied",
+            "Those that reached a cell or a stream.",
+            merged(applied),
+        )?;
+        counters(
+            encoder,
+            "dichroic_ingest_dropped",
+            "Those that were dropped, by reason.",
+            merged(dropped),
+        )
     }
 
     fn exporters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let hops: Vec<_> = self.ledger.hops().map(|(name, hop)| ([("exporter", name)], hop.read())).collect();
-        let column = |pick: fn(&(u64, u64, u64, u64)) -> u64| hops.iter().map(|(l, hop)| (*l, pick(hop))).collect();
-        counters(encoder, "dichroic_exporter_offered", "Rows given to an exporter.", column(|hop| hop.0))?;
-        counters(encoder, "dichroic_exporter_sent", "Rows that left an exporter.", column(|hop| hop.1))?;
-        counters(encoder, "dichroic_exporter_dropped", "Rows lost in an exporter.", column(|hop| hop.2))
+        let hops: Vec<_> = self
+            .ledger
+            .hops()
+            .map(|(name, hop)| ([("exporter", name)], hop.read()))
+            .collect();
+        let column =
+            |pick: fn(&(u64, u64, u64, u64)) -> u64| hops.iter().map(|(l, hop)| (*l, pick(hop))).collect();
+        counters(
+            encoder,
+            "dichroic_exporter_offered",
+            "Rows given to an exporter.",
+            column(|hop| hop.0),
+        )?;
+        counters(
+            encoder,
+            "dichroic_exporter_sent",
+            "Rows that left an exporter.",
+            column(|hop| hop.1),
+        )?;
+        counters(
+            encoder,
+            "dichroic_exporter_dropped",
+            "Rows lost in an exporter.",
+            column(|hop| hop.2),
+        )
     }
 
     fn latencies(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -182,7 +266,9 @@ impl Reading {
         let mut family = encoder.encode_descriptor("dichroic_stage_duration_seconds", help, None, kind)?;
         for stage in &self.stages {
             let (sum, count, buckets) = stage.read();
-            family.encode_family(&[("stage", stage.name)])?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+            family
+                .encode_family(&[("stage", stage.name)])?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }
@@ -190,7 +276,8 @@ impl Reading {
 
 fn merged<L: Ord>(rows: Vec<(L, u64)>) -> Vec<(L, u64)> {
     let mut sums = std::collections::BTreeMap::new();
-    rows.into_iter().for_each(|(labels, n)| *sums.entry(labels).or_insert(0) += n);
+    rows.into_iter()
+        .for_each(|(labels, n)| *sums.entry(labels).or_insert(0) += n);
     sums.into_iter().collect()
 }
 
@@ -221,8 +308,18 @@ impl Process {
         let cpu = ConstCounter::new(self.cpu_seconds);
         let help = "User and system CPU time of the collector.";
         cpu.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, cpu.metric_type())?)?;
-        gauge(encoder, "process_resident_memory_bytes", "Resident memory of the collector.", self.resident_bytes)?;
-        gauge(encoder, "process_open_fds", "Open file descriptors of the collector.", self.open_fds)?;
+        gauge(
+            encoder,
+            "process_resident_memory_bytes",
+            "Resident memory of the collector.",
+            self.resident_bytes,
+        )?;
+        gauge(
+            encoder,
+            "process_open_fds",
+            "Open file descriptors of the collector.",
+            self.open_fds,
+        )?;
         let help = "When the collector started, since the Unix epoch.";
         gauge(encoder, "process_start_time_seconds", help, self.start_seconds)
     }
@@ -234,12 +331,15 @@ mod tests {
     use dichroic_model::resolve::Identity;
     use dichroic_model::{Limits, SourceId};
     use dichroic_pipeline::{DropReason, Signal};
+    use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 
     #[test]
     fn the_page_shows_the_ledger_the_limits_and_the_process() {
         let mut store = Store::new(Limits::default(), Arc::new(Identity), 1);
         store.ledger_mut().received(SourceId(0), Signal::Metrics, 3);
-        store.ledger_mut().dropped(SourceId(0), Signal::Metrics, DropReason::SeriesLimit, 1);
+        store
+            .ledger_mut()
+            .dropped(SourceId(0), Signal::Metrics, DropReason::SeriesLimit, 1);
         let stage = Stage::new("page");
         stage.record(Duration::from_micros(200));
         let page = Own::new(vec![stage], Duration::from_secs(7)).page(&store);
@@ -247,10 +347,37 @@ mod tests {
             r#"dichroic_ingest_received_total{source="collector",protocol="internal",signal="metrics"} 3"#,
             r#"reason="series_limit"} 1"#,
             r#"dichroic_stage_duration_seconds_bucket{le="0.0005",stage="page"} 1"#,
+            r#"dichroic_stage_duration_seconds_bucket{le="+Inf",stage="page"} 1"#,
             "process_start_time_seconds 7.0",
             "# EOF",
         ] {
             assert!(page.contains(line), "{line} not in\n{page}");
         }
+    }
+
+    #[test]
+    fn our_own_receiver_takes_the_page() {
+        let store = std::cell::RefCell::new(Store::new(Limits::default(), Arc::new(Identity), 1));
+        let source = store
+            .borrow_mut()
+            .open_source(crate::ingest::own_source(), 2)
+            .unwrap();
+        let page =
+            Own::new(vec![Stage::new("page"), Stage::new("tick")], Duration::ZERO).page(&store.borrow());
+        let exposition = Exposition {
+            body: page.as_bytes(),
+            format: Format::OpenMetrics { quoted_names: false },
+            limits: PageLimits::default(),
+            moment: Moment {
+                scraped: 2,
+                now: 2,
+                honor_timestamps: false,
+            },
+        };
+        let read = Page::default().ingest(&store, &source, &exposition).unwrap();
+        assert!(
+            read.applied > 10 && read.applied == read.samples,
+            "{read:?}\n{page}"
+        );
     }
 }

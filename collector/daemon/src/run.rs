@@ -74,15 +74,40 @@ fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Res
     let page_stage = Stage::new("page");
     let deadline = config.limits.shutdown.0;
 
-    let ingest = Ingest { config: config.clone(), targets, stop: stop.clone(), page: page_stage.clone() };
+    let ingest = Ingest {
+        config: config.clone(),
+        targets,
+        stop: stop.clone(),
+        page: page_stage.clone(),
+    };
     let (thread, started) = ingest::spawn(ingest)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
     let local = LocalSet::new();
     let result = runtime.block_on(local.run_until(async {
-        let Started { handle, board, relays, otlp, socket, subscribers, receivers_done } = started;
+        let Started {
+            handle,
+            board,
+            relays,
+            otlp,
+            socket,
+            subscribers,
+            receivers_done,
+        } = started;
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
-        let export = export::start(export::Parts { config: &config, handle, board, relays, subscribers, stop, page: page_stage }).await?;
+        let export = export::start(export::Parts {
+            config: &config,
+            handle,
+            board,
+            relays,
+            subscribers,
+            stop,
+            page: page_stage,
+        })
+        .await?;
         let endpoints = Endpoints::new(&export, &otlp, &socket);
         announce(&config, &endpoints, ready_file)?;
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -105,14 +130,18 @@ fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Res
     if let Some(path) = ready_file {
         let _ = std::fs::remove_file(path);
     }
-    thread.join().map_err(|_| "the ingest thread panicked".to_owned())?;
+    thread
+        .join()
+        .map_err(|_| "the ingest thread panicked".to_owned())?;
     result
 }
 
 fn announce(config: &Config, endpoints: &Endpoints, ready_file: Option<&Path>) -> Result<(), String> {
     print!("{}", endpoints::describe(endpoints, config));
     if let Some(path) = ready_file {
-        endpoints.write(path).map_err(|e| format!("ready file {}: {e}", path.display()))?;
+        endpoints
+            .write(path)
+            .map_err(|e| format!("ready file {}: {e}", path.display()))?;
     }
     println!("ready");
     use std::io::Write;

@@ -8,12 +8,18 @@ use serde_json::Value;
 
 /// Asks and prints.
 pub async fn catalog(args: cli::Catalog) -> Result<(), String> {
-    let patterns: Vec<Pattern> =
-        args.patterns.iter().map(|p| Pattern::new(p).map_err(|e| e.to_string())).collect::<Result<_, _>>()?;
+    let patterns: Vec<Pattern> = args
+        .patterns
+        .iter()
+        .map(|p| Pattern::new(p).map_err(|e| e.to_string()))
+        .collect::<Result<_, _>>()?;
     let mut document = client::document(&args.admin.address, "/api/v1/catalog").await?;
     let wanted = |entry: &Value| {
         let names = [entry["name"].as_str(), entry["page_name"].as_str()];
-        names.into_iter().flatten().any(|name| patterns.iter().any(|p| p.matches(name)))
+        names
+            .into_iter()
+            .flatten()
+            .any(|name| patterns.iter().any(|p| p.matches(name)))
     };
     for part in ["metrics", "events"] {
         if let Some(list) = document[part].as_array_mut() {
@@ -50,7 +56,11 @@ fn show(document: &Value) {
     let events = list(document, "events");
     if !events.is_empty() {
         line("");
-        let mut rows = vec![["EVENT", "KIND", "MEASUREMENTS", "METADATA"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["EVENT", "KIND", "MEASUREMENTS", "METADATA"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         for event in events {
             let measurements: Vec<String> = event["measurements"]
                 .as_object()
@@ -58,13 +68,22 @@ fn show(document: &Value) {
                 .flatten()
                 .map(|(name, unit)| format!("{name}[{}]", unit.as_str().unwrap_or("")))
                 .collect();
-            rows.push(vec![text(event, "name"), text(event, "kind"), measurements.join(" "), words(&event["metadata"])]);
+            rows.push(vec![
+                text(event, "name"),
+                text(event, "kind"),
+                measurements.join(" "),
+                words(&event["metadata"]),
+            ]);
         }
         table(&rows);
     }
     for metric in list(document, "metrics") {
         for warning in metric["warnings"].as_array().into_iter().flatten() {
-            line(&format!("warning: {}: {}", text(metric, "name"), warning.as_str().unwrap_or_default()));
+            line(&format!(
+                "warning: {}: {}",
+                text(metric, "name"),
+                warning.as_str().unwrap_or_default()
+            ));
         }
     }
 }
@@ -78,5 +97,10 @@ fn text(entry: &Value, key: &str) -> String {
 }
 
 fn words(list: &Value) -> String {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -29,28 +29,47 @@ fn show(document: &Value) {
         table(&rows);
         line("");
     };
-    rows("ingest", &["SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "STAGED", "DROPPED", ""], &|account| {
-        vec![
-            format!("{} ({})", text(&account["source"]), text(&account["protocol"])),
-            text(&account["signal"]),
-            account["received"].to_string(),
-            account["applied"].to_string(),
-            account["staged"].to_string(),
-            drops(&account["dropped"]),
-            verdict(account),
-        ]
-    });
-    rows("exporters", &["EXPORTER", "OFFERED", "SENT", "DROPPED", "QUEUED", ""], &|hop| {
-        let number = |key: &str| hop[key].to_string();
-        vec![text(&hop["exporter"]), number("offered"), number("sent"), number("dropped"), number("queued"), verdict(hop)]
-    });
+    rows(
+        "ingest",
+        &["SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "STAGED", "DROPPED", ""],
+        &|account| {
+            vec![
+                format!("{} ({})", text(&account["source"]), text(&account["protocol"])),
+                text(&account["signal"]),
+                account["received"].to_string(),
+                account["applied"].to_string(),
+                account["staged"].to_string(),
+                drops(&account["dropped"]),
+                verdict(account),
+            ]
+        },
+    );
+    rows(
+        "exporters",
+        &["EXPORTER", "OFFERED", "SENT", "DROPPED", "QUEUED", ""],
+        &|hop| {
+            let number = |key: &str| hop[key].to_string();
+            vec![
+                text(&hop["exporter"]),
+                number("offered"),
+                number("sent"),
+                number("dropped"),
+                number("queued"),
+                verdict(hop),
+            ]
+        },
+    );
     for relay in document["relays"].as_array().into_iter().flatten() {
         line(&format!("relay {} says:", text(&relay["source"])));
         for (term, value) in relay["account"].as_object().into_iter().flatten() {
             line(&format!("  {term} {value}"));
         }
     }
-    let balanced = if document["balances"] == true { "balances" } else { "DOES NOT BALANCE" };
+    let balanced = if document["balances"] == true {
+        "balances"
+    } else {
+        "DOES NOT BALANCE"
+    };
     line(&format!("the ledger {balanced}"));
 }
 
@@ -59,11 +78,23 @@ fn text(value: &Value) -> String {
 }
 
 fn drops(dropped: &Value) -> String {
-    let each: Vec<String> =
-        dropped.as_object().into_iter().flatten().map(|(reason, n)| format!("{n} {reason}")).collect();
-    if each.is_empty() { "0".to_owned() } else { each.join(", ") }
+    let each: Vec<String> = dropped
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(reason, n)| format!("{n} {reason}"))
+        .collect();
+    if each.is_empty() {
+        "0".to_owned()
+    } else {
+        each.join(", ")
+    }
 }
 
 fn verdict(account: &Value) -> String {
-    if account["balances"] == true { String::new() } else { "DOES NOT BALANCE".to_owned() }
+    if account["balances"] == true {
+        String::new()
+    } else {
+        "DOES NOT BALANCE".to_owned()
+    }
 }

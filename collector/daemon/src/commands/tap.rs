@@ -13,7 +13,9 @@ const MAX_LINE: usize = 4 << 20;
 
 /// Subscribes and prints until the stream ends, the limit is reached or the reader goes away.
 pub async fn tap(args: cli::Tap) -> Result<(), String> {
-    let mut body = client::get(&args.admin.address, &query(&args)?).await?.into_body();
+    let mut body = client::get(&args.admin.address, &query(&args)?)
+        .await?
+        .into_body();
     let mut rest: Vec<u8> = Vec::new();
     let mut left = args.limit.unwrap_or(u64::MAX);
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -40,8 +42,9 @@ fn query(args: &cli::Tap) -> Result<String, String> {
         query.push_str(&format!("&match={}", escape(pattern)));
     }
     for filter in &args.wheres {
-        let (label, glob) =
-            filter.split_once('=').ok_or_else(|| format!("--where {filter:?}: write LABEL=GLOB, such as status=5*"))?;
+        let (label, glob) = filter
+            .split_once('=')
+            .ok_or_else(|| format!("--where {filter:?}: write LABEL=GLOB, such as status=5*"))?;
         query.push_str(&format!("&where={}", escape(&format!("{label}:{glob}"))));
     }
     if let Some(replay) = &args.replay {
@@ -55,7 +58,8 @@ fn query(args: &cli::Tap) -> Result<String, String> {
 
 /// Prints one line of the stream; says whether it was a row (a greeting or a gap is none).
 fn print(row: &[u8], format: Format, colours: bool) -> Result<bool, String> {
-    let value: Value = serde_json::from_slice(row).map_err(|e| format!("a line of the stream is not JSON: {e}"))?;
+    let value: Value =
+        serde_json::from_slice(row).map_err(|e| format!("a line of the stream is not JSON: {e}"))?;
     let kind = value["type"].as_str().unwrap_or("");
     let is_row = matches!(kind, "event" | "log" | "point");
     if format == Format::Json {
@@ -69,25 +73,51 @@ fn print(row: &[u8], format: Format, colours: bool) -> Result<bool, String> {
 }
 
 fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
-    let paint = |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
+    let paint = |code: &str, text: &str| {
+        if colours {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    };
     let name = value["name"].as_str().unwrap_or("");
     let time = paint("2", &clock(value["time"].as_i64().unwrap_or(0)));
     let name = paint("36", name);
     Some(match kind {
-        "event" => format!("{time} {name} {} {}", pairs(&value["measurements"]), pairs(&value["metadata"])),
+        "event" => format!(
+            "{time} {name} {} {}",
+            pairs(&value["measurements"]),
+            pairs(&value["metadata"])
+        ),
         "log" => format!("{time} {name} {}", pairs(&value["metadata"])),
-        "point" => format!("{time} {name} {} {}", pairs(&value["labels"]), short(&value["value"])),
+        "point" => format!(
+            "{time} {name} {} {}",
+            pairs(&value["labels"]),
+            short(&value["value"])
+        ),
         "gap" => {
-            let lost = value["lost"].as_u64().map_or("an unknown number of".to_owned(), |n| n.to_string());
-            paint("33", &format!("gap: {lost} rows lost, {}", value["reason"].as_str().unwrap_or("")))
+            let lost = value["lost"]
+                .as_u64()
+                .map_or("an unknown number of".to_owned(), |n| n.to_string());
+            paint(
+                "33",
+                &format!(
+                    "gap: {lost} rows lost, {}",
+                    value["reason"].as_str().unwrap_or("")
+                ),
+            )
         }
         _ => return None,
     })
 }
 
 fn pairs(map: &Value) -> String {
-    let each: Vec<String> =
-        map.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", short(value))).collect();
+    let each: Vec<String> = map
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", short(value)))
+        .collect();
     each.join(" ")
 }
 
@@ -104,7 +134,12 @@ fn clock(nanos: i64) -> String {
     let millis = nanos.div_euclid(1_000_000);
     let (seconds, millis) = (millis.div_euclid(1_000), millis.rem_euclid(1_000));
     let day = seconds.rem_euclid(86_400);
-    format!("{:02}:{:02}:{:02}.{millis:03}", day / 3_600, day / 60 % 60, day % 60)
+    format!(
+        "{:02}:{:02}:{:02}.{millis:03}",
+        day / 3_600,
+        day / 60 % 60,
+        day % 60
+    )
 }
 
 #[cfg(test)]
@@ -115,13 +150,22 @@ mod tests {
     #[test]
     fn rows_are_written_for_people() {
         let check = |value: Value, expected: &str| {
-            assert_eq!(describe(value["type"].as_str().unwrap(), &value, false).as_deref(), Some(expected));
+            assert_eq!(
+                describe(value["type"].as_str().unwrap(), &value, false).as_deref(),
+                Some(expected)
+            );
         };
         check(
             json!({"type": "event", "name": "a.stop", "time": 3_723_004_000_000i64, "measurements": {"d": 5}, "metadata": {"route": "/x y", "status": 200}}),
             "01:02:03.004 a.stop d=5 route=\"/x y\" status=200",
         );
-        check(json!({"type": "gap", "lost": null, "reason": "slow"}), "gap: an unknown number of rows lost, slow");
-        check(json!({"type": "gap", "lost": 3, "reason": "slow"}), "gap: 3 rows lost, slow");
+        check(
+            json!({"type": "gap", "lost": null, "reason": "slow"}),
+            "gap: an unknown number of rows lost, slow",
+        );
+        check(
+            json!({"type": "gap", "lost": 3, "reason": "slow"}),
+            "gap: 3 rows lost, slow",
+        );
     }
 }

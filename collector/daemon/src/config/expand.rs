@@ -50,7 +50,11 @@ pub fn expand(text: &str, lookup: &dyn Lookup) -> Result<String, Problem> {
             what,
         };
         // Comments are left alone: an example in a comment needs no environment.
-        let code = line.trim_start().starts_with('#').then_some(0).unwrap_or(line.len());
+        let code = line
+            .trim_start()
+            .starts_with('#')
+            .then_some(0)
+            .unwrap_or(line.len());
         let mut at = 0;
         while let Some(dollar) = line[at..code.max(at)].find('$').map(|i| at + i) {
             out.push_str(&line[at..dollar]);
@@ -59,7 +63,9 @@ pub fn expand(text: &str, lookup: &dyn Lookup) -> Result<String, Problem> {
                 out.push('$');
                 at = dollar + 2;
             } else if let Some(inner) = rest.strip_prefix('{') {
-                let end = inner.find('}').ok_or_else(|| problem(dollar, "${ without }".to_owned()))?;
+                let end = inner
+                    .find('}')
+                    .ok_or_else(|| problem(dollar, "${ without }".to_owned()))?;
                 out.push_str(&value(&inner[..end], lookup).map_err(|what| problem(dollar, what))?);
                 at = dollar + 2 + end + 1;
             } else {
@@ -83,10 +89,16 @@ fn value(reference: &str, lookup: &dyn Lookup) -> Result<String, String> {
                 format!("environment variable {name} is not set; set it or write ${{env:{name}:-default}}")
             })?
         }
-        Some(("file", path)) => {
-            lookup.file(path).map_err(|e| format!("file {path}: {e}"))?.trim_end_matches(['\n', '\r']).to_owned()
+        Some(("file", path)) => lookup
+            .file(path)
+            .map_err(|e| format!("file {path}: {e}"))?
+            .trim_end_matches(['\n', '\r'])
+            .to_owned(),
+        _ => {
+            return Err(format!(
+                "${{{reference}}} is not known; write ${{env:NAME}} or ${{file:PATH}}"
+            ));
         }
-        _ => return Err(format!("${{{reference}}} is not known; write ${{env:NAME}} or ${{file:PATH}}")),
     };
     if value.contains(['\n', '\r']) {
         return Err(format!("${{{reference}}} has more than one line"));
@@ -110,7 +122,11 @@ mod tests {
         }
 
         fn file(&self, path: &str) -> Result<String, String> {
-            if path == "/secret" { Ok("s3cret\n".into()) } else { Err("not there".into()) }
+            if path == "/secret" {
+                Ok("s3cret\n".into())
+            } else {
+                Err("not there".into())
+            }
         }
     }
 
@@ -121,7 +137,10 @@ mod tests {
         check("a: ${env:NOPE:-x}\nb: ${env:NOPE:-}", "a: x\nb: ");
         check("token: ${file:/secret}\n", "token: s3cret\n");
         check("price: $$5 and $5", "price: $5 and $5");
-        check("# ${env:NOPE} is left alone\na: 1", "# ${env:NOPE} is left alone\na: 1");
+        check(
+            "# ${env:NOPE} is left alone\na: 1",
+            "# ${env:NOPE} is left alone\na: 1",
+        );
     }
 
     #[test]

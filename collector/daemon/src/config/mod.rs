@@ -97,29 +97,33 @@ impl Default for Beam {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     pub packs: Packs,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing)]
     pub definitions: Vec<dichroic_packs::Definition>,
 }
 
 /// Which packs are used.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Packs {
-    /// `auto`: all; a relay attaches only to what its node emits.
-    #[default]
-    #[serde(skip)]
-    Auto,
+    /// `auto`: all; a handler costs nothing while its event is not emitted.
     Word(String),
     List(Vec<String>),
+}
+
+impl Default for Packs {
+    fn default() -> Self {
+        Packs::Word("auto".to_owned())
+    }
 }
 
 impl Packs {
     /// The names, `None` for all.
     pub fn names(&self) -> Result<Option<&[String]>, String> {
         match self {
-            Packs::Auto => Ok(None),
             Packs::Word(word) if word == "auto" => Ok(None),
-            Packs::Word(word) => Err(format!("metrics.packs: {word:?}; write auto, or a list such as [vm, phoenix]")),
+            Packs::Word(word) => Err(format!(
+                "metrics.packs: {word:?}; write auto, or a list such as [vm, phoenix]"
+            )),
             Packs::List(names) => Ok(Some(names)),
         }
     }
@@ -142,7 +146,9 @@ pub struct PrometheusPage {
 
 impl Default for PrometheusPage {
     fn default() -> Self {
-        PrometheusPage { listen: LOOPBACK(9464) }
+        PrometheusPage {
+            listen: LOOPBACK(9464),
+        }
     }
 }
 
@@ -168,7 +174,11 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { listen: LOOPBACK(9465), token: None, hosts: Vec::new() }
+        Admin {
+            listen: LOOPBACK(9465),
+            token: None,
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -255,7 +265,12 @@ pub struct LocalSocket {
 
 impl Default for LocalSocket {
     fn default() -> Self {
-        LocalSocket { path: None, mode: "0600".to_owned(), group: None, allow_uids: Vec::new() }
+        LocalSocket {
+            path: None,
+            mode: "0600".to_owned(),
+            group: None,
+            allow_uids: Vec::new(),
+        }
     }
 }
 
@@ -269,7 +284,9 @@ pub struct Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Telemetry { interval: Span(Duration::from_secs(1)) }
+        Telemetry {
+            interval: Span(Duration::from_secs(1)),
+        }
     }
 }
 
@@ -287,8 +304,12 @@ impl std::error::Error for Bad {}
 
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, Bad> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Bad(format!("{}: {e}; name another file with --config", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Bad(format!(
+            "{}: {e}; name another file with --config",
+            path.display()
+        ))
+    })?;
     parse(&text, &path.display().to_string())
 }
 
@@ -296,7 +317,10 @@ pub fn load(path: &Path) -> Result<Config, Bad> {
 pub fn parse(text: &str, name: &str) -> Result<Config, Bad> {
     let expanded = expand::expand(text, &System)
         .map_err(|p| Bad(format!("{name}:{}:{}: {}", p.line, p.column, p.what)))?;
-    let config = if expanded.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+    let config = if expanded
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
         Config::default()
     } else {
         serde_saphyr::from_str(&expanded).map_err(|e| Bad(explain(&e, name)))?
@@ -307,12 +331,30 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Bad> {
 
 /// Keys of the public interface that this version does not have yet: told apart from typing errors.
 const NOT_YET: &[(&str, &str)] = &[
-    ("remote_write", "exporters.remote_write is not in this version; let Prometheus scrape exporters.prometheus"),
-    ("attach", "receivers.beam.attach is not in this version; add the relay to the node instead"),
-    ("local_tcp", "security.local_tcp is not in this version; use security.local_socket"),
-    ("file_sd_configs", "file_sd_configs is not in this version; use static_configs"),
-    ("http_sd_configs", "http_sd_configs is not in this version; use static_configs"),
-    ("dns_sd_configs", "dns_sd_configs is not in this version; use static_configs"),
+    (
+        "remote_write",
+        "exporters.remote_write is not in this version; let Prometheus scrape exporters.prometheus",
+    ),
+    (
+        "attach",
+        "receivers.beam.attach is not in this version; add the relay to the node instead",
+    ),
+    (
+        "local_tcp",
+        "security.local_tcp is not in this version; use security.local_socket",
+    ),
+    (
+        "file_sd_configs",
+        "file_sd_configs is not in this version; use static_configs",
+    ),
+    (
+        "http_sd_configs",
+        "http_sd_configs is not in this version; use static_configs",
+    ),
+    (
+        "dns_sd_configs",
+        "dns_sd_configs is not in this version; use static_configs",
+    ),
 ];
 
 fn explain(error: &serde_saphyr::Error, name: &str) -> String {
@@ -321,7 +363,9 @@ fn explain(error: &serde_saphyr::Error, name: &str) -> String {
         None => name.to_owned(),
     };
     let rendered = error.render();
-    let hint = NOT_YET.iter().find(|(key, _)| rendered.contains(&format!("`{key}`")) && rendered.contains("unknown"));
+    let hint = NOT_YET
+        .iter()
+        .find(|(key, _)| rendered.contains(&format!("`{key}`")) && rendered.contains("unknown"));
     match hint {
         Some((_, words)) => format!("{place}: {words}\n{rendered}"),
         None => format!("{place}: {rendered}"),
@@ -331,14 +375,26 @@ fn explain(error: &serde_saphyr::Error, name: &str) -> String {
 /// What types cannot say.
 fn check(config: &Config) -> Result<(), String> {
     config.metrics.packs.names()?;
-    let exposed = |listen: &Listen| listen.address().is_some_and(|address| !address.ip().is_loopback());
+    let exposed = |listen: &Listen| {
+        listen
+            .address()
+            .is_some_and(|address| !address.ip().is_loopback())
+    };
     if exposed(&config.admin.listen) && config.admin.token.is_none() {
         return Err("admin.listen is not loopback: set admin.token, at least 16 characters".to_owned());
     }
-    if config.admin.token.as_ref().is_some_and(|token| token.0.len() < 16) {
+    if config
+        .admin
+        .token
+        .as_ref()
+        .is_some_and(|token| token.0.len() < 16)
+    {
         return Err("admin.token is shorter than 16 characters".to_owned());
     }
-    for (key, listen) in [("grpc", &config.receivers.otlp.grpc), ("http", &config.receivers.otlp.http)] {
+    for (key, listen) in [
+        ("grpc", &config.receivers.otlp.grpc),
+        ("http", &config.receivers.otlp.http),
+    ] {
         if exposed(listen) && !config.security.allow_non_loopback {
             return Err(format!(
                 "receivers.otlp.{key} is not loopback and takes data without authentication: set security.allow_non_loopback: true if that is meant"
@@ -349,7 +405,8 @@ fn check(config: &Config) -> Result<(), String> {
         return Err("security.local_socket.mode: write an octal file mode such as \"0660\"".to_owned());
     }
     for job in &config.receivers.prometheus.scrape_configs {
-        job.targets().map_err(|e| format!("receivers.prometheus.scrape_configs: job {:?}: {e}", job.job_name))?;
+        job.targets()
+            .map_err(|e| format!("receivers.prometheus.scrape_configs: job {:?}: {e}", job.job_name))?;
     }
     for pattern in &config.exporters.stream.keep {
         dichroic_model::Pattern::new(pattern).map_err(|e| format!("exporters.stream.keep: {e}"))?;
@@ -388,7 +445,10 @@ limits: { series: 1_000_000, memory: 512MiB }
 "#;
         let config = parse(text, "f").unwrap();
         assert_eq!(config.receivers.otlp.http, Listen::Off);
-        assert_eq!(config.receivers.prometheus.scrape_configs[0].static_configs[0].labels["env"], "dev");
+        assert_eq!(
+            config.receivers.prometheus.scrape_configs[0].static_configs[0].labels["env"],
+            "dev"
+        );
         assert_eq!(config.limits.series, 1_000_000);
     }
 
@@ -403,19 +463,34 @@ limits: { series: 1_000_000, memory: 512MiB }
         };
         check("receivers:\n  otpl: {}\n", "2:3", &["otpl", "otlp"]);
         check("limits:\n  memory: many\n", "2:11", &["512MiB"]);
-        check("exporters:\n  prometheus: { listen: localhost:9464 }\n", "2:25", &["127.0.0.1:9464"]);
+        check(
+            "exporters:\n  prometheus: { listen: localhost:9464 }\n",
+            "2:25",
+            &["127.0.0.1:9464"],
+        );
         check("a: [1\n", "", &[]);
         check("admin: { token: short }\n", " ", &["16 characters"]);
         check("admin: { listen: 0.0.0.0:9465 }\n", " ", &["admin.token"]);
-        check("receivers: { otlp: { http: 0.0.0.0:4318 } }\n", " ", &["allow_non_loopback"]);
+        check(
+            "receivers: { otlp: { http: 0.0.0.0:4318 } }\n",
+            " ",
+            &["allow_non_loopback"],
+        );
         check("metrics: { packs: everything }\n", " ", &["auto"]);
-        check("exporters:\n  remote_write: []\n", "2:3", &["not in this version"]);
+        check(
+            "exporters:\n  remote_write: []\n",
+            "2:3",
+            &["not in this version"],
+        );
     }
 
     #[test]
     fn secrets_are_redacted_when_the_configuration_is_printed() {
         let config = parse("admin: { token: 0123456789abcdef }\n", "f").unwrap();
         let shown = serde_saphyr::to_string(&config).unwrap();
-        assert!(shown.contains("<redacted>") && !shown.contains("0123456789abcdef"), "{shown}");
+        assert!(
+            shown.contains("<redacted>") && !shown.contains("0123456789abcdef"),
+            "{shown}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Values of the configuration with a unit in their text: durations, sizes, addresses, secrets.
 
-use dichroic_receiver_prometheus::config as receiver;
+use dichroic_receiver_prometheus::units as receiver;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -94,11 +94,13 @@ impl<'de> Deserialize<'de> for Secret {
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = |text: &str| match text {
+        let read = |text: &str| {
+            match text {
             "false" | "off" => Ok(Listen::Off),
             text => text.parse().map(Listen::On).map_err(|_| {
                 format!("{text:?} is no address to listen on; write HOST:PORT with a numeric host, such as 127.0.0.1:9464, or false")
             }),
+        }
         };
         deserializer.deserialize_any(Text(read, "an address such as 127.0.0.1:9464, or false"))
     }
@@ -149,7 +151,8 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_are_read_as_people_write_them() {
-        let span = |text: &str, ms: u64| assert_eq!(parse_span(text), Ok(Duration::from_millis(ms)), "{text}");
+        let span =
+            |text: &str, ms: u64| assert_eq!(parse_span(text), Ok(Duration::from_millis(ms)), "{text}");
         span("500ms", 500);
         span("5s", 5_000);
         span("1m30s", 90_000);
@@ -164,16 +167,25 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_how_to_write_it() {
         for text in ["", "5", "s", "5 parsecs", "99999999999999999999h", "-5s"] {
-            assert!(parse_span(text).unwrap_err().contains("write for example"), "{text}");
+            assert!(
+                parse_span(text).unwrap_err().contains("write for example"),
+                "{text}"
+            );
         }
         for text in ["", "MiB", "5 elephants", "-1", "1e99", "99999999TB"] {
-            assert!(parse_size(text).unwrap_err().contains("write for example"), "{text}");
+            assert!(
+                parse_size(text).unwrap_err().contains("write for example"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_secret_is_never_shown() {
         assert_eq!(format!("{:?}", Secret("hunter2".into())), "<redacted>");
-        assert_eq!(serde_json::to_string(&Secret("hunter2".into())).unwrap(), "\"<redacted>\"");
+        assert_eq!(
+            serde_json::to_string(&Secret("hunter2".into())).unwrap(),
+            "\"<redacted>\""
+        );
     }
 }

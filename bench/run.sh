@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs every bench: `make bench`, or `bench/run.sh NAME…` for some. Each prints its figure, its budget, and the ratio to a baseline of
+# the same run. Medians of several rounds; on a shared machine trust the ratios.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${DICHROIC_PYTHON:-build/venv/bin/python}
+all=(store rows parse ingest page fanout relay python idle)
+wanted=("${@:-${all[@]}}")
+[ $# -gt 0 ] || wanted=("${all[@]}")
+
+echo "machine: $(nproc) × $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(uname -sr)"
+echo "commit:  $(git rev-parse --short HEAD)$(git diff --quiet || echo ' and uncommitted changes'), $(rustc --version)"
+
+rust() { cargo bench --quiet -p "$1" --bench "$2"; }
+for name in "${wanted[@]}"; do
+  printf '\n== %s\n' "$name"
+  case $name in
+    store)  rust dichroic-pipeline store ;;
+    rows)   rust dichroic-receiver-beam rows ;;
+    parse)  rust dichroic-receiver-prometheus parse ;;
+    ingest) rust dichroic-receiver-otlp ingest ;;
+    page)   rust dichroic-exporter-prometheus page ;;
+    fanout) rust dichroic-exporter-stream fanout ;;
+    relay)  make --no-print-directory -C beam-relay bench ;;
+    python) "$python" python-shim/bench/stream_bench.py ;;
+    idle)   cargo build --release --quiet -p dichroic && "$python" bench/idle.py ;;
+    *) echo "no bench $name; there are: ${all[*]}" >&2; exit 2 ;;
+  esac
+done

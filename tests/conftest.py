@@ -1,0 +1,7 @@
+"""Makes the harness and the Python package importable, and keeps one collector for tests that only read."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "python-shim" / "src")]

@@ -1,0 +1,30 @@
+%% @doc Emits exactly what it is told, at once, and keeps the node alive: `fixed:main([Requests, Milliseconds…])` emits that many
+%% endpoint requests, the durations in turn. For tests that compare numbers with the truth.
+-module(fixed).
+
+-export([main/2]).
+
+main(Requests, Milliseconds) ->
+    Native = [erlang:convert_time_unit(Ms, millisecond, native) || Ms <- Milliseconds],
+    wait_attached(),
+    emit(Requests, Native, Native),
+    io:format("emitted ~b~n", [Requests]),
+    _ = io:get_line(""),
+    _ = application:stop(dichroic),
+    init:stop().
+
+wait_attached() ->
+    case telemetry:list_handlers([phoenix, endpoint, stop]) of
+        [] -> timer:sleep(20), wait_attached();
+        _ -> ok
+    end.
+
+emit(0, _, _) -> ok;
+emit(N, [], All) -> emit(N, All, All);
+emit(N, [Duration | Rest], All) ->
+    Conn = #{'__struct__' => 'Elixir.Plug.Conn', method => <<"GET">>, status => 200, request_path => <<"/">>},
+    Dispatch = #{conn => Conn#{status := nil}, route => <<"/fixed">>},
+    telemetry:execute([phoenix, endpoint, start], #{system_time => erlang:system_time()}, #{conn => Conn#{status := nil}}),
+    telemetry:execute([phoenix, router_dispatch, start], #{system_time => erlang:system_time()}, Dispatch),
+    telemetry:execute([phoenix, endpoint, stop], #{duration => Duration}, #{conn => Conn}),
+    emit(N - 1, Rest, All).

@@ -1,0 +1,85 @@
+"""Parties that only some tests need: a node that emits exactly what it is told, and a Python program that pushes exact numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from prometheus_client.parser import text_string_to_metric_families
+
+BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+
+
+class FixedNode(Process):
+    """`tests/fixed.erl`: waits for the relay to attach, emits, stays until it is told to end."""
+
+    name = "fixed"
+    stop_seconds = 20.0
+
+    def __init__(self, collector: Collector, requests: int, milliseconds: Sequence[int]):
+        super().__init__()
+        self.collector = collector
+        self.requests = requests
+        self.milliseconds = list(milliseconds)
+
+    def argv(self) -> Sequence[str]:
+        boot = (
+            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
+            f"fixed:main({self.requests}, {self.milliseconds})."
+        )
+        paths = [*erlang_paths(), compiled("fixed", [Path(ROOT / "tests" / "fixed.erl")])]
+        name = ["-name", "fixed@127.0.0.1", "-setcookie", "x", "-dist_listen", "false", "-start_epmd", "false"]
+        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.folder),
+            "DICHROIC_SOCKET": str(self.collector.socket),
+            "OTEL_SERVICE_NAME": "fixed",
+            "ERL_CRASH_DUMP_SECONDS": "0",
+        }
+
+    def wait_ready(self) -> None:
+        self.wait_line(r"^emitted ", 30)
+
+
+def push_durations(collector: Collector, milliseconds: Sequence[int], service: str = "fixed-python") -> None:
+    """Records each duration once under http.server.request.duration and exports with the real SDK."""
+    resource = Resource.create({"service.name": service, "service.instance.id": "1"})
+    exporter = OTLPMetricExporter(f"{collector.otlp_http}/v1/metrics")
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=60_000)
+    provider = MeterProvider(metric_readers=[reader], resource=resource)
+    histogram = provider.get_meter("fixed").create_histogram(
+        "http.server.request.duration", "s", explicit_bucket_boundaries_advisory=BOUNDS
+    )
+    for ms in milliseconds:
+        histogram.record(ms / 1000, {"http.route": "/fixed", "http.request.method": "GET"})
+    provider.shutdown()
+
+
+def samples(page: str) -> list[tuple[str, dict[str, str], float]]:
+    """Every sample of a text page, by the official Python parser."""
+    return [
+        (sample.name, dict(sample.labels), sample.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    ]
+
+
+def total(page: str, name: str, **labels: str) -> float:
+    """Sum of the samples of this name and these labels."""
+    wanted = labels.items()
+    return sum(value for n, have, value in samples(page) if n == name and wanted <= have.items())
+
+
+def wait_total(collector: Collector, expected: float, name: str, seconds: float = 20, **labels: str) -> None:
+    wait_until(
+        lambda: total(collector.metrics(), name, **labels) == expected or None,
+        seconds,
+        f"{name}{labels} to be {expected}; it is {total(collector.metrics(), name, **labels)}",
+    )

@@ -1,0 +1,101 @@
+"""The commands, as their users type them."""
+
+import json
+import subprocess
+
+import pytest
+from harness import ROOT, Collector, Embedder, dichroic_bin, wait_until
+
+
+def dichroic(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(dichroic_bin()), *args], capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.fixture(scope="module")
+def collector():
+    with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector:
+        wait_until(lambda: "embedder_texts_total" in collector.metrics(), 20, "a scraped page")
+        yield collector
+
+
+@pytest.mark.parametrize("command", ["run", "check", "tap", "catalog", "ledger"])
+def test_help_of_each_command_shows_an_example(command):
+    shown = dichroic(command, "--help")
+    assert shown.returncode == 0
+    assert f"dichroic {command}" in shown.stdout.split("Example")[1]
+
+
+def test_wrong_usage_exits_with_2():
+    assert dichroic("fly").returncode == 2
+    assert dichroic("run", "--scrape", "ftp://nowhere").returncode == 2
+
+
+def test_the_version_is_told():
+    assert dichroic("--version").stdout.startswith("dichroic 0.")
+
+
+def test_a_bad_configuration_exits_with_78_and_tells_line_column_and_what_to_write(tmp_path):
+    path = tmp_path / "dichroic.yaml"
+    path.write_text("receivers:\n  otlp: { grcp: 127.0.0.1:4317 }\n")
+    for command in (["check", "--config", str(path)], ["run", "--config", str(path)]):
+        result = dichroic(*command)
+        assert result.returncode == 78
+        assert f"{path}:2:11" in result.stderr
+        assert "grcp" in result.stderr and "grpc" in result.stderr
+
+
+def test_the_shipped_sidecar_configuration_is_good():
+    result = dichroic("check", "--config", str(ROOT / "examples" / "sidecar" / "dichroic.yaml"))
+    assert result.returncode == 0, result.stderr
+
+
+def test_check_prints_what_is_in_force_without_secrets(tmp_path):
+    path = tmp_path / "dichroic.yaml"
+    path.write_text("admin: { token: 0123456789abcdef0123 }\n")
+    shown = dichroic("check", "--config", str(path), "--print")
+    assert shown.returncode == 0, shown.stderr
+    assert "0123456789abcdef" not in shown.stdout and "redacted" in shown.stdout
+    again = tmp_path / "again.yaml"
+    again.write_text(shown.stdout)
+    assert dichroic("check", "--config", str(again)).returncode == 0, "what is printed can be read again"
+
+
+def test_a_busy_port_fails_the_start_and_names_the_key(collector, tmp_path):
+    path = tmp_path / "dichroic.yaml"
+    busy = {**collector.config, "exporters": {"prometheus": {"listen": collector.prometheus}}}
+    busy["security"] = {"local_socket": {"path": str(tmp_path / "s.sock")}}
+    path.write_text(json.dumps(busy))
+    result = dichroic("run", "--config", str(path))
+    assert result.returncode == 1
+    assert "exporters.prometheus.listen" in result.stderr
+
+
+def test_the_catalog_knows_type_unit_labels_and_source(collector):
+    entry = next(m for m in collector.catalog()["metrics"] if m["name"] == "embedder_batch_duration_seconds")
+    assert entry["type"] == "histogram"
+    assert entry["labels"]["model"]["values"] == 2
+    shown = collector.run_command("catalog", "embedder_**")
+    assert shown.returncode == 0, shown.stderr
+    assert "embedder_batch_duration_seconds" in shown.stdout and "model(2)" in shown.stdout
+
+
+def test_the_ledger_is_shown_and_checked(collector):
+    shown = collector.run_command("ledger", "--check")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "the ledger balances" in shown.stdout
+    document = json.loads(collector.run_command("ledger", "--format", "json").stdout)
+    assert document["balances"] is True
+
+
+def test_tap_prints_points_as_json_lines_and_stops_at_the_limit(collector):
+    shown = collector.run_command("tap", "embedder_**", "--kind", "metric", "--format", "json", "--limit", "3")
+    assert shown.returncode == 0, shown.stderr
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert len(rows) == 3
+    assert all(row["type"] == "point" and row["name"].startswith("embedder_") for row in rows)
+
+
+def test_a_command_without_a_collector_says_what_to_do():
+    result = dichroic("ledger", "--admin", "127.0.0.1:1")
+    assert result.returncode == 1
+    assert "dichroic run" in result.stderr and "--admin" in result.stderr

@@ -1,0 +1,119 @@
+"""kill -9 of each party, and its return: the numbers and gaps afterwards."""
+
+import asyncio
+import time
+
+import dichroic
+from harness import Collector, Embedder, Shop, wait_until
+from parties import FixedNode, total, wait_total
+
+REQUESTS = "http_server_request_duration_seconds_count"
+
+
+def relay(collector: Collector) -> dict:
+    relays = collector.sources()["relays"]
+    assert len(relays) == 1, relays
+    return relays[0]
+
+
+def test_a_collector_killed_under_load_again_and_again_ends_with_the_exact_count():
+    with Collector() as collector, Shop(collector, rate=200) as shop:
+        for _ in range(4):
+            wait_until(lambda: total(collector.metrics(), REQUESTS, runtime="beam") > 0, 20, "requests on the page")
+            collector.restart()
+        wait_until(lambda: relay(collector)["connected"], 20, "the relay to come back")
+        shop.stop()
+        assert shop.truth["requests"] > 100
+        wait_total(collector, shop.truth["requests"], REQUESTS, runtime="beam")
+        assert collector.ledger()["balances"]
+
+
+def test_a_collector_that_returns_continues_the_counts_without_a_reset():
+    with Collector() as collector, FixedNode(collector, 100, [5]):
+        wait_total(collector, 100, REQUESTS)
+        accept = "application/openmetrics-text;version=1.0.0"
+        created = [line for line in collector.metrics(accept).splitlines() if "request_duration_seconds_created" in line]
+        assert created
+        collector.restart()
+        wait_total(collector, 100, REQUESTS)
+        after = [line for line in collector.metrics(accept).splitlines() if "request_duration_seconds_created" in line]
+        assert after == created
+
+
+def test_a_node_that_is_killed_is_told_from_one_that_said_goodbye_and_returns_with_a_new_start():
+    with Collector() as collector, FixedNode(collector, 50, [5]) as node:
+        wait_total(collector, 50, REQUESTS)
+        node.kill()
+        wait_until(lambda: not relay(collector)["connected"], 20, "the relay to be gone")
+        assert "goodbye" in relay(collector)["end"].lower(), relay(collector)["end"]
+        assert total(collector.metrics(), REQUESTS) == 50, "its series linger"
+        node.requests = 7
+        node.start()
+        wait_total(collector, 7, REQUESTS)
+        assert collector.ledger()["balances"]
+
+
+def test_a_scraped_worker_that_is_killed_goes_down_and_its_series_leave_and_return():
+    with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector:
+        wait_until(lambda: total(collector.metrics(), "up", job="workers") == 1, 20, "the target to be up")
+        port = embedder.url.rsplit(":", 1)[1].split("/")[0]
+        embedder.kill()
+        wait_until(lambda: total(collector.metrics(), "up", job="workers") == 0, 20, "the target to be down")
+        wait_until(lambda: "embedder_texts_total" not in collector.metrics(), 5, "its series to leave")
+        embedder.port = int(port)
+        embedder.start()
+        wait_until(lambda: "embedder_texts_total" in collector.metrics(), 20, "its series to return")
+        assert total(collector.metrics(), "up", job="workers") == 1
+        assert collector.ledger()["balances"]
+
+
+KEEP = {"exporters": {"stream": {"keep": ["phoenix.endpoint.stop"]}}}
+
+
+def test_a_subscriber_that_is_cut_off_resumes_by_cursor_without_a_loss_or_a_double():
+    milliseconds = list(range(1, 2_001))
+
+    async def read(collector: Collector, upto: int, cursor=None):
+        seen = []
+        async with dichroic.connect(collector.address) as client:
+            replay = None if cursor else "60s"
+            options = {"cursor": cursor, "replay": replay, "on_gap": "raise"}
+            async with client.subscribe("phoenix.endpoint.stop", **options) as events:
+                async for event in events:
+                    seen.append(event.measurements["duration"])
+                    if len(seen) == upto:
+                        return seen, events.cursor
+        return seen, cursor
+
+    async def both(collector: Collector):
+        first, cursor = await asyncio.wait_for(read(collector, 777), 30)
+        second, _ = await asyncio.wait_for(read(collector, len(milliseconds) - 777, cursor), 30)
+        return first + second
+
+    with Collector(config=KEEP) as collector, FixedNode(collector, len(milliseconds), milliseconds):
+        wait_total(collector, len(milliseconds), REQUESTS)
+        durations = asyncio.run(both(collector))
+    assert [round(d / 1e6) for d in durations] == milliseconds
+
+
+def test_a_subscriber_is_told_of_a_collector_that_was_killed_and_goes_on():
+    async def follow(collector: Collector) -> list:
+        got: list = []
+        async with dichroic.connect(collector.address) as client:
+            async with client.subscribe("phoenix.endpoint.stop", on_gap="yield") as events:
+                loop = asyncio.get_running_loop()
+                async for row in events:
+                    got.append(row)
+                    if len(got) == 1:
+                        await loop.run_in_executor(None, collector.restart)
+                    if isinstance(got[-1], dichroic.Event) and any(isinstance(r, dichroic.Gap) for r in got):
+                        return got
+        return got
+
+    with Collector() as collector, Shop(collector, rate=50):
+        wait_until(lambda: total(collector.metrics(), REQUESTS) > 0, 20, "requests on the page")
+        began = time.monotonic()
+        rows = asyncio.run(asyncio.wait_for(follow(collector), 40))
+        gap = next(row for row in rows if isinstance(row, dichroic.Gap))
+        assert gap.lost is None, "nobody can know how many"
+        assert time.monotonic() - began < 40
