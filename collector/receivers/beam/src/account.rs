@@ -114,7 +114,7 @@ impl Account {
         }
         match self.rows.insert(schema, value) {
             // Lower than what came: the relay's account of it began anew in between.
-            Some(received) => value.checked_sub(received).unwrap_or(0),
+            Some(received) => value.saturating_sub(received),
             None if self.stranger => 0,
             None => value,
         }
@@ -152,7 +152,11 @@ mod tests {
         let mut account = Account::new(1);
         account.flushed();
         account.received(7, 100);
-        assert_eq!(account.sent(7, 250), 0, "later readings race with rows on their way");
+        assert_eq!(
+            account.sent(7, 250),
+            0,
+            "later readings race with rows on their way"
+        );
         account.reconnected();
         assert_eq!(account.sent(7, 130), 30);
         account.flushed();
@@ -167,7 +171,11 @@ mod tests {
         assert_eq!(account.dropped(7, 4, 50), 0);
         account.flushed();
         assert_eq!(account.dropped(7, 4, 60), 10);
-        assert_eq!(account.dropped(8, 4, 5), 5, "a term that appears later began at zero");
+        assert_eq!(
+            account.dropped(8, 4, 5),
+            5,
+            "a term that appears later began at zero"
+        );
         account.reconnected();
         assert_eq!(account.sent(7, 1_010), 10);
     }

@@ -38,7 +38,9 @@ pub(crate) struct Streams {
 impl Streams {
     /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match.
     pub(crate) fn register(&mut self, store: &mut Store, specs: &[StreamSpec]) -> usize {
-        self.by_schema.values_mut().for_each(|stream| stream.asked = false);
+        self.by_schema
+            .values_mut()
+            .for_each(|stream| stream.asked = false);
         self.of_spec.clear();
         for spec in specs {
             let schema = store.schema(
@@ -60,8 +62,14 @@ impl Streams {
     }
 
     /// The entries of those that are wanted. Others that were asked for are withdrawn.
-    pub(crate) fn ask(&mut self, specs: &[StreamSpec], wanted: impl Fn(&StreamSpec) -> bool) -> Vec<StreamEntry> {
-        self.by_schema.values_mut().for_each(|stream| stream.asked = false);
+    pub(crate) fn ask(
+        &mut self,
+        specs: &[StreamSpec],
+        wanted: impl Fn(&StreamSpec) -> bool,
+    ) -> Vec<StreamEntry> {
+        self.by_schema
+            .values_mut()
+            .for_each(|stream| stream.asked = false);
         let mut entries = Vec::new();
         for (spec, schema) in specs.iter().zip(&self.of_spec) {
             if let Some(id) = *schema
@@ -101,7 +109,10 @@ impl Streams {
         let rows = events.rows();
         let wrong = |words| Err(Refusal::Agreement(words, rows as u64));
         let Some(stream) = self.by_schema.get(&header.schema).filter(|stream| stream.known) else {
-            return wrong(format!("schema {} is not in a plan of this connection", header.schema));
+            return wrong(format!(
+                "schema {} is not in a plan of this connection",
+                header.schema
+            ));
         };
         let schema = &stream.schema;
         let columns = 1 + schema.measurements.len() + schema.metadata.len();

@@ -9,9 +9,7 @@ use crate::relay::{Heritage, Relay};
 use crate::session;
 use crate::status::{RelayStatus, StatusBoard};
 use dichroic_model::attributes::Attributes;
-use dichroic_model::{
-    AttributeValue, Leaving, Protocol, Runtime, SECOND, SourceId, SourceSpec, UnixNanos,
-};
+use dichroic_model::{AttributeValue, Leaving, Protocol, Runtime, SECOND, SourceId, SourceSpec, UnixNanos};
 use dichroic_pipeline::Store;
 use dichroic_wire::control::RETRY_OWN_BACKOFF;
 use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello, Value};
@@ -123,13 +121,22 @@ impl Receiver {
     /// Asks every relay for its last flush and waits for them, not longer than the time for goodbyes. No relay is taken on any more.
     pub async fn shutdown(&self) {
         self.0.closing.set(true);
-        let live: Vec<_> = self.0.nodes.borrow().values().filter_map(|node| node.live.clone()).collect();
+        let live: Vec<_> = self
+            .0
+            .nodes
+            .borrow()
+            .values()
+            .filter_map(|node| node.live.clone())
+            .collect();
         for control in live {
             control.tell(closing());
         }
         let deadline = tokio::time::Instant::now() + 2 * self.config().goodbye_timeout;
         while self.0.sessions.get() > 0 {
-            if tokio::time::timeout_at(deadline, self.0.quiet.notified()).await.is_err() {
+            if tokio::time::timeout_at(deadline, self.0.quiet.notified())
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -147,7 +154,12 @@ impl Receiver {
 
     /// Relays connected at present.
     pub fn connected(&self) -> usize {
-        self.0.nodes.borrow().values().filter(|node| node.live.is_some()).count()
+        self.0
+            .nodes
+            .borrow()
+            .values()
+            .filter(|node| node.live.is_some())
+            .count()
     }
 
     pub(crate) fn config(&self) -> Rc<Config> {
@@ -173,11 +185,18 @@ impl Receiver {
     }
 
     pub(crate) fn show(&self, control: &Control) {
-        self.0.board.write(&control.key, control.relay.borrow_mut().status());
+        self.0
+            .board
+            .write(&control.key, control.relay.borrow_mut().status());
     }
 
     /// Makes a greeted relay the one of its node, or says why not.
-    pub(crate) fn claim(&self, hello: RelayHello, store: &mut Store, now: UnixNanos) -> Result<Rc<Control>, Goodbye> {
+    pub(crate) fn claim(
+        &self,
+        hello: RelayHello,
+        store: &mut Store,
+        now: UnixNanos,
+    ) -> Result<Rc<Control>, Goodbye> {
         if self.0.closing.get() {
             return Err(closing());
         }
@@ -185,7 +204,10 @@ impl Receiver {
         let config = self.config();
         let key = self.key(&hello);
         if !self.is_live(&key) && self.connected() >= config.relays {
-            let words = format!("{} relays are connected, as many as the collector takes", config.relays);
+            let words = format!(
+                "{} relays are connected, as many as the collector takes",
+                config.relays
+            );
             return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &words));
         }
         let mut nodes = self.0.nodes.borrow_mut();
@@ -194,7 +216,10 @@ impl Receiver {
         let same_epoch = same_vm && node.epoch == hello.epoch;
         if let Some(loser) = node.live.take() {
             if same_epoch && hello.attempt <= node.attempt {
-                let words = format!("attempt {} of this epoch is connected, this is {}", node.attempt, hello.attempt);
+                let words = format!(
+                    "attempt {} of this epoch is connected, this is {}",
+                    node.attempt, hello.attempt
+                );
                 node.live = Some(loser);
                 return Err(Goodbye::new(GoodbyeCode::Superseded, RETRY_OWN_BACKOFF, &words));
             }
@@ -205,7 +230,10 @@ impl Receiver {
         let source = match store.open_source(spec, now) {
             Ok(source) => source,
             Err(refused) => {
-                let words = format!("the collector knows as many sources as it may ({})", refused.0.as_str());
+                let words = format!(
+                    "the collector knows as many sources as it may ({})",
+                    refused.0.as_str()
+                );
                 return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &words));
             }
         };
@@ -230,7 +258,9 @@ impl Receiver {
     /// The connection is over. One that was superseded has nothing left to give up.
     pub(crate) fn release(&self, control: &Rc<Control>, store: &mut Store, ended: &Ended, now: UnixNanos) {
         let mut nodes = self.0.nodes.borrow_mut();
-        let Some(node) = nodes.get_mut(&control.key) else { return };
+        let Some(node) = nodes.get_mut(&control.key) else {
+            return;
+        };
         if !node.live.as_ref().is_some_and(|live| Rc::ptr_eq(live, control)) {
             return;
         }
@@ -241,7 +271,9 @@ impl Receiver {
             Ended::Goodbye(words) | Ended::Ours(words) => words.clone(),
             Ended::Crash(words) => {
                 node.crashes += 1;
-                store.ledger_mut().relay(id, "ended_without_goodbye".to_owned(), node.crashes);
+                store
+                    .ledger_mut()
+                    .relay(id, "ended_without_goodbye".to_owned(), node.crashes);
                 words.clone()
             }
         };
@@ -253,7 +285,11 @@ impl Receiver {
     }
 
     fn is_live(&self, key: &str) -> bool {
-        self.0.nodes.borrow().get(key).is_some_and(|node| node.live.is_some())
+        self.0
+            .nodes
+            .borrow()
+            .get(key)
+            .is_some_and(|node| node.live.is_some())
     }
 
     fn key(&self, hello: &RelayHello) -> String {
@@ -265,7 +301,11 @@ impl Receiver {
         let taken = nodes
             .get(NAMELESS)
             .is_some_and(|node| node.live.is_some() && node.os_pid != hello.os_pid);
-        if taken || nodes.contains_key(&own) { own } else { hello.node.clone() }
+        if taken || nodes.contains_key(&own) {
+            own
+        } else {
+            hello.node.clone()
+        }
     }
 
     /// Forgets nodes that went long ago, and the longest gone when there are too many.
@@ -279,7 +319,10 @@ impl Receiver {
             .map(|(key, _)| key.clone())
             .collect();
         if nodes.len() - leaving.len() > most {
-            let oldest = nodes.iter().filter(|(_, node)| gone(node)).min_by_key(|(_, node)| node.ended);
+            let oldest = nodes
+                .iter()
+                .filter(|(_, node)| gone(node))
+                .min_by_key(|(_, node)| node.ended);
             leaving.extend(oldest.map(|(key, _)| key.clone()));
         }
         for key in leaving {
@@ -295,7 +338,11 @@ fn closing() -> Goodbye {
 }
 
 fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
-    let retry = if same_vm { RETRY_OWN_BACKOFF } else { RETRY_OTHER_VM_MS };
+    let retry = if same_vm {
+        RETRY_OWN_BACKOFF
+    } else {
+        RETRY_OTHER_VM_MS
+    };
     let words = format!(
         "superseded: {} connected as process {}, epoch {}, attempt {}",
         by.node, by.os_pid, by.epoch, by.attempt
@@ -304,7 +351,13 @@ fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
 }
 
 fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
-    let text = |name: &str| hello.resource.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = |name: &str| {
+        hello
+            .resource
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let service = match text("service.name") {
         "" => hello.node.split('@').next().unwrap_or_default(),
         service => service,
@@ -332,8 +385,14 @@ fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
 
 fn resource(hello: &RelayHello) -> Attributes {
     let mut pairs = vec![
-        (Cow::Borrowed("process.runtime.name"), AttributeValue::from("BEAM")),
-        (Cow::Borrowed("process.runtime.version"), hello.otp.as_str().into()),
+        (
+            Cow::Borrowed("process.runtime.name"),
+            AttributeValue::from("BEAM"),
+        ),
+        (
+            Cow::Borrowed("process.runtime.version"),
+            hello.otp.as_str().into(),
+        ),
     ];
     for (name, value) in &hello.resource {
         let value = match value {

@@ -7,8 +7,12 @@ use crate::Config;
 use dichroic_model::{Factor, MetricKind, Pattern, units};
 use dichroic_packs::work::application_name;
 use dichroic_packs::{self as packs, Comparison, Metric, Scalar, Shape, Stream};
-use dichroic_wire::limits::{BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS};
-use dichroic_wire::plan::{Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root, Step, Transform};
+use dichroic_wire::limits::{
+    BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS,
+};
+use dichroic_wire::plan::{
+    Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root, Step, Transform,
+};
 use dichroic_wire::{RelayHello, StreamEntry, StreamKind, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -71,7 +75,9 @@ impl Blueprint {
     /// What this relay is asked for.
     pub fn new(config: &Config, relay: &RelayHello) -> Self {
         let service = relay.resource.get("service.name").and_then(Value::as_str);
-        let work = config.selection.work(&application_name(service.unwrap_or_default()));
+        let work = config
+            .selection
+            .work(&application_name(service.unwrap_or_default()));
         let per_s = u64::try_from(relay.native_per_s).unwrap_or(1);
         let mut blueprint = Blueprint {
             carries: carries(&work.carries),
@@ -142,7 +148,11 @@ fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String
         aggregate_type,
         event: metric.event.clone(),
         value: metric.value.as_ref().map(expression).transpose()?,
-        labels: metric.labels.iter().map(|(_, e)| expression(e)).collect::<Result<_, _>>()?,
+        labels: metric
+            .labels
+            .iter()
+            .map(|(_, e)| expression(e))
+            .collect::<Result<_, _>>()?,
         keep: metric.keep.iter().map(condition).collect::<Result<_, _>>()?,
         series: metric.series,
         expire_s: metric.expire_s,
@@ -172,7 +182,12 @@ fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String
 fn shape(shape: &Shape, factor: Factor) -> Result<(AggregateType, MetricKind), String> {
     Ok(match shape {
         Shape::Counter => (AggregateType::Counter, MetricKind::COUNTER),
-        Shape::Sum { monotonic } => (AggregateType::Sum, MetricKind::Sum { monotonic: *monotonic }),
+        Shape::Sum { monotonic } => (
+            AggregateType::Sum,
+            MetricKind::Sum {
+                monotonic: *monotonic,
+            },
+        ),
         Shape::Last => (AggregateType::Last, MetricKind::Gauge),
         Shape::Exponential { scale, octaves } => {
             let exponential = AggregateType::Exponential {
@@ -194,7 +209,11 @@ fn shape(shape: &Shape, factor: Factor) -> Result<(AggregateType, MetricKind), S
 fn raw_bound(bound: f64, factor: Factor) -> f64 {
     let raw = bound * factor.den as f64 / factor.num as f64;
     let whole = raw.round();
-    if (raw - whole).abs() <= whole.abs() * 1e-12 { whole } else { raw }
+    if (raw - whole).abs() <= whole.abs() * 1e-12 {
+        whole
+    } else {
+        raw
+    }
 }
 
 /// Scale and the indexes that a relay can send: those of [2^lo, 2^hi).
@@ -214,15 +233,22 @@ fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
     let mut bytes = Vec::new();
     Value::Map(map).encode(&mut bytes).map_err(|e| e.to_string())?;
     let labels = metric.labels.iter().map(|(label, _)| label.as_str());
-    let fixed = metric.fixed.iter().flat_map(|(label, value)| [label.as_str(), value.as_str()]);
+    let fixed = metric
+        .fixed
+        .iter()
+        .flat_map(|(label, value)| [label.as_str(), value.as_str()]);
     for name in [metric.name.as_str()].into_iter().chain(labels).chain(fixed) {
         bytes.push(0);
         bytes.extend_from_slice(name.as_bytes());
     }
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
-    Ok(if hash < RESERVED_KEYS { hash + RESERVED_KEYS } else { hash })
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    Ok(if hash < RESERVED_KEYS {
+        hash + RESERVED_KEYS
+    } else {
+        hash
+    })
 }
 
 fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
@@ -232,10 +258,20 @@ fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
     if columns.len() >= EVENT_COLUMNS {
         return Err(format!("more than {} columns", EVENT_COLUMNS - 1));
     }
-    let unit = |unit: &str| if unit == "native" { native_word(per_s) } else { unit.to_owned() };
+    let unit = |unit: &str| {
+        if unit == "native" {
+            native_word(per_s)
+        } else {
+            unit.to_owned()
+        }
+    };
     Ok(StreamSpec {
         name: stream.name(),
-        measurements: stream.measurements.iter().map(|(name, u, _)| (name.clone(), unit(u))).collect(),
+        measurements: stream
+            .measurements
+            .iter()
+            .map(|(name, u, _)| (name.clone(), unit(u)))
+            .collect(),
         metadata: stream.metadata.iter().map(|(name, _)| name.clone()).collect(),
         event: stream.event.clone(),
         columns,

@@ -102,7 +102,12 @@ impl Relay {
             heritage.series.new_epoch();
         }
         let mut relay = Relay {
-            series: SeriesTable::new(source.clone(), store, config.series.min(SERIES_EVER), heritage.series),
+            series: SeriesTable::new(
+                source.clone(),
+                store,
+                config.series.min(SERIES_EVER),
+                heritage.series,
+            ),
             blueprint: Blueprint::default(),
             streams: Streams::default(),
             account,
@@ -165,7 +170,11 @@ impl Relay {
             }
             out.truncate(before);
             // Metrics are worth more than raw events, and those that come first more than the last.
-            let entries = if plan.streams.is_empty() { plan.aggregates.len() } else { plan.streams.len() };
+            let entries = if plan.streams.is_empty() {
+                plan.aggregates.len()
+            } else {
+                plan.streams.len()
+            };
             let keep = entries - entries.div_ceil(8);
             cut += entries - keep;
             match plan.streams.is_empty() {
@@ -174,7 +183,10 @@ impl Relay {
             }
         }
         if cut > 0 {
-            let words = format!("the plan is larger than the {} bytes that the relay takes", self.hello.max_frame);
+            let words = format!(
+                "the plan is larger than the {} bytes that the relay takes",
+                self.hello.max_frame
+            );
             self.status.refused.push((format!("{cut} entries"), words));
         }
     }
@@ -210,7 +222,10 @@ impl Relay {
             FrameType::Goodbye => return Ok(After::Goodbye(Goodbye::decode(frame.body)?)),
             FrameType::Unknown(_) => self.status.unknown_frames += 1,
             FrameType::Hello | FrameType::Gap => {
-                return Err(malformed(format!("{} is not expected from a relay here", frame.frame_type.name())));
+                return Err(malformed(format!(
+                    "{} is not expected from a relay here",
+                    frame.frame_type.name()
+                )));
             }
         }
         Ok(After::Nothing)
@@ -262,7 +277,10 @@ impl Relay {
             match self.series.histogram(store, &row, time, now) {
                 Ok(Applied::Account) => {
                     unread += 1;
-                    wrong = Some(Wrong(format!("series {} is of the account, HISTOGRAMS has a row for it", row.series)));
+                    wrong = Some(Wrong(format!(
+                        "series {} is of the account, HISTOGRAMS has a row for it",
+                        row.series
+                    )));
                 }
                 Ok(applied) => tally.add(applied),
                 Err(words) => {
@@ -275,7 +293,13 @@ impl Relay {
     }
 
     /// Puts a frame's rows into the ledger; those after a wrong one were not read.
-    fn count(&mut self, store: &mut Store, tally: Tally, unread: u64, wrong: Option<Wrong>) -> Result<(), Violation> {
+    fn count(
+        &mut self,
+        store: &mut Store,
+        tally: Tally,
+        unread: u64,
+        wrong: Option<Wrong>,
+    ) -> Result<(), Violation> {
         let id = self.source.id;
         let ledger = store.ledger_mut();
         ledger.received(id, Signal::Metrics, tally.received + unread);
@@ -320,7 +344,10 @@ impl Relay {
     fn define(&mut self, store: &mut Store, body: &[u8]) -> Result<(), Violation> {
         let define = Define::decode(body)?;
         if define.kind != DefineKind::Series {
-            return Err(malformed(format!("a relay defines series, not a {}", define.kind.name())));
+            return Err(malformed(format!(
+                "a relay defines series, not a {}",
+                define.kind.name()
+            )));
         }
         for (id, meaning) in define.entries() {
             match meaning {
@@ -350,8 +377,12 @@ impl Relay {
             return Err(malformed(format!("series {id} is already defined")));
         }
         if series.key < RESERVED_KEYS {
-            let term = Term::read(series)
-                .ok_or_else(|| malformed(format!("labels of the account's key {} are not its own", series.key)))?;
+            let term = Term::read(series).ok_or_else(|| {
+                malformed(format!(
+                    "labels of the account's key {} are not its own",
+                    series.key
+                ))
+            })?;
             self.series.define_account(id);
             self.terms.insert(id, term);
             return Ok(());
@@ -370,12 +401,15 @@ impl Relay {
             Some(measure) => attributes(measure, series.labels, series.overflow),
             None => Attributes::default(),
         };
-        self.series.define(id, measure, labels, u64::try_from(series.start).unwrap_or(0));
+        self.series
+            .define(id, measure, labels, u64::try_from(series.start).unwrap_or(0));
         Ok(())
     }
 
     fn account_row(&mut self, store: &mut Store, id: u32, value: u64) {
-        let Some(term) = self.terms.get(&id).cloned() else { return };
+        let Some(term) = self.terms.get(&id).cloned() else {
+            return;
+        };
         let text = self.term_text(&term);
         store.ledger_mut().relay(self.source.id, text, value);
         match term {
@@ -417,7 +451,11 @@ impl Relay {
         match term {
             Term::Sent(schema) => format!("rows_sent{{event={:?}}}", event(schema)),
             Term::Dropped(schema, reason) => {
-                format!("rows_dropped{{event={:?},reason={:?}}}", event(schema), reason_word(*reason))
+                format!(
+                    "rows_dropped{{event={:?},reason={:?}}}",
+                    event(schema),
+                    reason_word(*reason)
+                )
             }
             Term::Skipped(key, why) => format!("skipped{{metric={:?},reason={why:?}}}", metric(key)),
             Term::Failures => "handler_failures".to_owned(),
@@ -514,7 +552,10 @@ fn status(source: &Source, hello: &RelayHello, now: UnixNanos) -> RelayStatus {
 fn attributes(measure: &Measure, labels: ListRef<'_>, overflow: bool) -> Attributes {
     let mut pairs = Vec::with_capacity(labels.len());
     if overflow {
-        pairs.push((Cow::Borrowed("otel_metric_overflow"), AttributeValue::from("true")));
+        pairs.push((
+            Cow::Borrowed("otel_metric_overflow"),
+            AttributeValue::from("true"),
+        ));
     } else {
         for (name, cell) in measure.labels.iter().zip(labels.iter()) {
             if let Some(value) = attribute(cell) {

@@ -7,7 +7,8 @@
 use crate::plan::Measure;
 use dichroic_model::attributes::Attributes;
 use dichroic_model::{
-    AttributeValue, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Source, Temporality, UnixNanos,
+    AttributeValue, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Source, Temporality,
+    UnixNanos,
 };
 use dichroic_pipeline::{DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Store};
 use dichroic_wire::{HistogramRow, NumberRow, Side};
@@ -128,7 +129,9 @@ impl Forgotten {
             self.order.push_back(series);
         }
         while self.order.len() > max {
-            let Some(oldest) = self.order.pop_front() else { break };
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
             if self.members.remove(&oldest) {
                 store.leave(oldest);
             }
@@ -196,19 +199,34 @@ impl SeriesTable {
 
     /// Whether the id is defined.
     pub fn is_defined(&self, id: u32) -> bool {
-        self.entries.get(id as usize).is_some_and(|entry| entry.state != State::Free)
+        self.entries
+            .get(id as usize)
+            .is_some_and(|entry| entry.state != State::Free)
     }
 
     /// Gives a free id, below the limit, its meaning; `None` is an entry that the plan does not have (any more).
     pub fn define(&mut self, id: u32, measure: Option<Rc<Measure>>, labels: Attributes, start: UnixNanos) {
-        let state = if measure.is_some() { State::Waiting } else { State::Withdrawn };
+        let state = if measure.is_some() {
+            State::Waiting
+        } else {
+            State::Withdrawn
+        };
         let kind = measure.as_deref().map_or(Kind::Gauge, kind_of);
         let known = Known {
             measure,
             labels,
             retry: 0,
         };
-        self.put(id, Entry { start, state, kind, ..FREE }, Some(Box::new(known)));
+        self.put(
+            id,
+            Entry {
+                start,
+                state,
+                kind,
+                ..FREE
+            },
+            Some(Box::new(known)),
+        );
     }
 
     /// The id is of the relay's account.
@@ -237,7 +255,9 @@ impl SeriesTable {
     /// The relay forgot the series: a gauge leaves, a counter stays with its last total.
     pub fn forget(&mut self, id: u32, store: &mut Store) {
         let place = id as usize;
-        let Some(entry) = self.entries.get_mut(place) else { return };
+        let Some(entry) = self.entries.get_mut(place) else {
+            return;
+        };
         let gone = std::mem::replace(entry, FREE);
         self.known[place] = None;
         self.alive = self.alive.saturating_sub(1);
@@ -300,7 +320,10 @@ impl SeriesTable {
         };
         let entry = &mut self.entries[row.series as usize];
         if matches!(entry.kind, Kind::Histogram | Kind::Exponential) {
-            return Err(Wrong(format!("series {} is a histogram, NUMBERS has a row for it", row.series)));
+            return Err(Wrong(format!(
+                "series {} is a histogram, NUMBERS has a row for it",
+                row.series
+            )));
         }
         if met == Met::Continues && store.number(series).is_some() {
             // The next look takes the hit path.
@@ -328,11 +351,18 @@ impl SeriesTable {
             Err(applied) => return Ok(applied),
         };
         let place = row.series as usize;
-        let measure = self.known[place].as_deref().and_then(|known| known.measure.clone());
+        let measure = self.known[place]
+            .as_deref()
+            .and_then(|known| known.measure.clone());
         match (self.entries[place].kind, measure) {
             (Kind::Histogram, Some(measure)) => self.explicit(store, row, series, &measure, met, (time, now)),
-            (Kind::Exponential, Some(measure)) => self.exponential(store, row, series, &measure, met, (time, now)),
-            _ => Err(Wrong(format!("series {} is a number, HISTOGRAMS has a row for it", row.series))),
+            (Kind::Exponential, Some(measure)) => {
+                self.exponential(store, row, series, &measure, met, (time, now))
+            }
+            _ => Err(Wrong(format!(
+                "series {} is a number, HISTOGRAMS has a row for it",
+                row.series
+            ))),
         }
     }
 
@@ -349,7 +379,10 @@ impl SeriesTable {
         self.counts.clear();
         self.counts.resize(bounds + 1, 0);
         for bucket in row.buckets() {
-            match usize::try_from(bucket.index).ok().and_then(|at| self.counts.get_mut(at)) {
+            match usize::try_from(bucket.index)
+                .ok()
+                .and_then(|at| self.counts.get_mut(at))
+            {
                 Some(count) if bucket.side == Side::Positive => *count = bucket.count,
                 _ => return Err(bad_bucket(row.series, bucket.index)),
             }
@@ -358,7 +391,12 @@ impl SeriesTable {
         if met == Met::Continues
             && let Some(held) = store.histogram(series)
         {
-            if held.counts.iter().zip(&self.counts).any(|(held, count)| count < held) {
+            if held
+                .counts
+                .iter()
+                .zip(&self.counts)
+                .any(|(held, count)| count < held)
+            {
                 self.backwards += 1;
                 return Ok(Applied::Dropped(DropReason::Backwards));
             }
@@ -529,10 +567,12 @@ impl SeriesTable {
         if let Some(series) = store.find(fingerprint) {
             return Ok(series);
         }
-        let fixed = measure
-            .fixed
-            .iter()
-            .map(|(label, value)| (Cow::Borrowed(label.as_str()), AttributeValue::from(value.as_str())));
+        let fixed = measure.fixed.iter().map(|(label, value)| {
+            (
+                Cow::Borrowed(label.as_str()),
+                AttributeValue::from(value.as_str()),
+            )
+        });
         let def = SeriesDef {
             source: self.source.id,
             scope: &self.scope,
@@ -557,15 +597,23 @@ impl SeriesTable {
     /// The plan changed: series whose entry is gone, or means something else, leave.
     pub fn replan(&mut self, store: &mut Store, measures: &HashMap<u64, Rc<Measure>>) {
         for place in 0..self.entries.len() {
-            let Some(known) = self.known[place].as_deref_mut() else { continue };
-            let Some(old) = known.measure.clone() else { continue };
+            let Some(known) = self.known[place].as_deref_mut() else {
+                continue;
+            };
+            let Some(old) = known.measure.clone() else {
+                continue;
+            };
             let new = measures.get(&old.key);
             if new.is_some_and(|new| **new == *old) {
                 continue;
             }
             known.measure = new.cloned();
             let entry = &mut self.entries[place];
-            entry.state = if new.is_some() { State::Waiting } else { State::Withdrawn };
+            entry.state = if new.is_some() {
+                State::Waiting
+            } else {
+                State::Withdrawn
+            };
             if let Some(series) = entry.series.take() {
                 self.owners.remove(&series);
                 store.leave(series);
@@ -631,7 +679,11 @@ fn wrapped(held: i64, new: i64) -> i32 {
 
 #[inline]
 fn unwrapped(int: i64, float: f64, wraps: i32) -> Number {
-    let float = if wraps == 0 { float } else { float + f64::from(wraps) * WRAP };
+    let float = if wraps == 0 {
+        float
+    } else {
+        float + f64::from(wraps) * WRAP
+    };
     Number { int, float }
 }
 
@@ -647,5 +699,7 @@ fn undefined(id: u32) -> Wrong {
 }
 
 fn bad_bucket(id: u32, index: i16) -> Wrong {
-    Wrong(format!("series {id} has no bucket {index}: the plan's bounds or octaves end before it"))
+    Wrong(format!(
+        "series {id} has no bucket {index}: the plan's bounds or octaves end before it"
+    ))
 }

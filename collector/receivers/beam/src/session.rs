@@ -75,8 +75,13 @@ impl Drop for Guard {
     }
 }
 
-pub(crate) async fn run<IO>(receiver: Receiver, io: IO, hello: Hello, leftover: &[u8], store: Rc<RefCell<Store>>)
-where
+pub(crate) async fn run<IO>(
+    receiver: Receiver,
+    io: IO,
+    hello: Hello,
+    leftover: &[u8],
+    store: Rc<RefCell<Store>>,
+) where
     IO: AsyncRead + AsyncWrite,
 {
     receiver.enter();
@@ -265,13 +270,20 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let silence = config.silence.max(3 * config.flush);
         let waiting = self.sent < self.out.len();
         let stuck = waiting.then(|| *self.stuck.get_or_insert_with(Instant::now));
-        let late = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since.elapsed() > limit);
+        let late =
+            |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since.elapsed() > limit);
         let say = |code, words: String| Some(Goodbye::new(code, RETRY_OWN_BACKOFF, &words));
         if late(stuck, config.frame_timeout) {
-            return say(GoodbyeCode::Slow, format!("nothing was read for {:?}", config.frame_timeout));
+            return say(
+                GoodbyeCode::Slow,
+                format!("nothing was read for {:?}", config.frame_timeout),
+            );
         }
         if late(self.unfinished, config.frame_timeout) {
-            return say(GoodbyeCode::Timeout, format!("a frame was not complete after {:?}", config.frame_timeout));
+            return say(
+                GoodbyeCode::Timeout,
+                format!("a frame was not complete after {:?}", config.frame_timeout),
+            );
         }
         if self.heard.elapsed() > silence {
             return say(GoodbyeCode::Timeout, format!("nothing was heard for {silence:?}"));

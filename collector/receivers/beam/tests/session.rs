@@ -1,0 +1,397 @@
+//! A relay's connection, from HELLO to GOODBYE, against a relay of the wire crate.
+
+mod common;
+
+use common::*;
+use dichroic_model::SourceId;
+use dichroic_pipeline::{DropReason, Signal};
+use dichroic_receiver_beam::Receiver;
+use dichroic_wire::{GoodbyeCode, Side, Value};
+
+const ORDERS: usize = 0;
+const BYTES: usize = 1;
+const BALANCE: usize = 2;
+const QUEUE: usize = 3;
+const DURATION: usize = 4;
+const LATENCY: usize = 5;
+
+fn plan_label(plan: &str) -> Vec<Value> {
+    vec![Value::Bool(true), Value::from(plan)]
+}
+
+#[test]
+fn totals_of_every_type_reach_their_cells() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        assert_eq!(relay.hello.as_ref().unwrap().epoch, T0);
+        let (orders, bytes, balance) = (relay.key(ORDERS), relay.key(BYTES), relay.key(BALANCE));
+        let (queue, duration, latency) = (relay.key(QUEUE), relay.key(DURATION), relay.key(LATENCY));
+        relay.define(0, orders, plan_label("pro"), T0).await;
+        relay
+            .define(1, orders, vec![Value::Null, Value::from("free")], T0)
+            .await;
+        relay.define(2, bytes, vec![], T0).await;
+        relay.define(3, balance, vec![], T0).await;
+        relay.define(4, queue, vec![], T0).await;
+        relay.define(5, duration, vec![Value::from("pro")], T0).await;
+        relay.define(6, latency, vec![], T0).await;
+        relay.flush().await;
+        assert!(page(&store).is_empty(), "a definition alone shows nothing");
+        relay
+            .numbers(&[
+                (0, 10, 0.0),
+                (1, 3, 0.0),
+                (2, 4096, 0.5),
+                (3, -7, 2.5),
+                (4, 12, 0.0),
+            ])
+            .await;
+        relay
+            .histogram(
+                5,
+                (1_500_000_000, 0.0),
+                &[(0, Side::Positive, 2), (2, Side::Positive, 1)],
+            )
+            .await;
+        relay
+            .histogram(
+                6,
+                (3, 0.25),
+                &[
+                    (0, Side::Zero, 1),
+                    (-3, Side::Positive, 2),
+                    (0, Side::Positive, 1),
+                ],
+            )
+            .await;
+        relay.flush().await;
+        assert_eq!(
+            page(&store),
+            [
+                "shop.balance{} -4.5",
+                "shop.bytes{} 4096.5",
+                "shop.duration{plan=\"pro\"} [0.1, 1.0] [2, 0, 1] 1.5",
+                "shop.latency{} 3 1 (-3, [2, 0, 0, 1]) (0, []) 0.00325",
+                "shop.orders{ok=\"true\",plan=\"pro\"} 10",
+                "shop.orders{plan=\"free\"} 3",
+                "shop.queue{} 12",
+            ]
+        );
+        let store = store.borrow();
+        let account = store.ledger().account(SourceId(0), Signal::Metrics).unwrap();
+        assert_eq!((account.received, account.applied), (7, 7));
+        assert!(store.ledger().balances());
+    });
+}
+
+#[test]
+fn a_resend_changes_nothing_and_a_lower_total_is_ignored() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (orders, duration) = (relay.key(ORDERS), relay.key(DURATION));
+        relay.define(0, orders, plan_label("pro"), T0).await;
+        relay.define(1, duration, vec![Value::Null], T0).await;
+        for _ in 0..3 {
+            relay.numbers(&[(0, 10, 0.0)]).await;
+            relay.histogram(1, (5, 0.0), &[(0, Side::Positive, 5)]).await;
+        }
+        relay.numbers(&[(0, 9, 0.0)]).await;
+        relay.histogram(1, (4, 0.0), &[(0, Side::Positive, 4)]).await;
+        relay.flush().await;
+        let expected = [
+            "shop.duration{} [0.1, 1.0] [5, 0, 0] 0.000000005",
+            "shop.orders{ok=\"true\",plan=\"pro\"} 10",
+        ];
+        assert_eq!(page(&store), expected);
+        let store = store.borrow();
+        let account = store.ledger().account(SourceId(0), Signal::Metrics).unwrap();
+        assert_eq!((account.applied, account.dropped(DropReason::Backwards)), (6, 2));
+        assert!(account.balances());
+    });
+}
+
+#[test]
+fn integer_parts_that_wrap_go_on_upwards() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (bytes, duration) = (relay.key(BYTES), relay.key(DURATION));
+        relay.define(0, bytes, vec![], T0).await;
+        relay.define(1, duration, vec![Value::Null], T0).await;
+        let near = i64::MAX - 9;
+        for int in [near, near.wrapping_add(20), -5, 100] {
+            relay.numbers(&[(0, int, 0.0)]).await;
+        }
+        relay.histogram(1, (near, 0.0), &[(0, Side::Positive, 1)]).await;
+        relay
+            .histogram(1, (near.wrapping_add(20), 0.0), &[(0, Side::Positive, 2)])
+            .await;
+        relay.flush().await;
+        let expected = [
+            format!("shop.bytes{{}} {}", 2_f64.powi(64) + 100.0),
+            format!(
+                "shop.duration{{}} [0.1, 1.0] [2, 0, 0] {}",
+                (2_f64.powi(63) + 10.0) / 1e9
+            ),
+        ];
+        assert_eq!(page(&store), expected);
+    });
+}
+
+#[test]
+fn a_reconnect_in_the_same_epoch_goes_on_without_a_reset() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (orders, bytes) = (relay.key(ORDERS), relay.key(BYTES));
+        relay.define(0, orders, plan_label("pro"), T0).await;
+        relay.define(1, bytes, vec![], T0).await;
+        relay.numbers(&[(0, 10, 0.0), (1, i64::MAX, 0.0)]).await;
+        relay.numbers(&[(1, i64::MIN, 0.0)]).await;
+        relay.flush().await;
+        relay.crash().await;
+        let status = receiver.status();
+        assert!(
+            status[0].ended.is_some() && status[0].end.contains("without GOODBYE"),
+            "{status:?}"
+        );
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 2)).await;
+        assert_eq!(relay.key(ORDERS), orders, "the same content has the same key");
+        // Other ids, in another order.
+        relay.define(8, bytes, vec![], T0).await;
+        relay.define(3, orders, plan_label("pro"), T0).await;
+        relay.numbers(&[(3, 4, 0.0), (8, i64::MIN + 1, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(
+            page(&store)[1],
+            "shop.orders{ok=\"true\",plan=\"pro\"} 10",
+            "older than what is held"
+        );
+        relay.numbers(&[(3, 12, 0.0)]).await;
+        relay.flush().await;
+        let expected = [
+            format!("shop.bytes{{}} {}", 2_f64.powi(63)),
+            "shop.orders{ok=\"true\",plan=\"pro\"} 12".into(),
+        ];
+        assert_eq!(page(&store), expected);
+        assert!(rows(&store).iter().all(|row| row.start == T0 as u64));
+        assert_eq!(store.borrow().warnings().resets, 0);
+        assert_eq!(store.borrow().sources().count(), 1);
+    });
+}
+
+#[test]
+fn a_new_epoch_begins_anew_and_what_it_has_not_leaves() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(ORDERS);
+        relay.define(0, orders, plan_label("pro"), T0).await;
+        relay.define(1, orders, plan_label("free"), T0).await;
+        relay.numbers(&[(0, 10, 0.0), (1, 20, 0.0)]).await;
+        relay.flush().await;
+        relay.crash().await;
+        let later = T0 + 5_000_000_000;
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, later, 1)).await;
+        assert_eq!(
+            page(&store).len(),
+            2,
+            "the old incarnation is shown until the new one has flushed"
+        );
+        relay.define(0, orders, plan_label("pro"), later).await;
+        relay.numbers(&[(0, 3, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store), ["shop.orders{ok=\"true\",plan=\"pro\"} 3"]);
+        assert_eq!(rows(&store)[0].start, later as u64);
+    });
+}
+
+#[test]
+fn of_one_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut old = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = old.key(ORDERS);
+        old.define(0, orders, plan_label("pro"), T0).await;
+        old.numbers(&[(0, 10, 0.0)]).await;
+        old.flush().await;
+        // The winner's task is started first, so these bytes are unread when it takes over.
+        let mut new = Relay::dial(&receiver, &store, &hello("shop@a", 1, T0, 2));
+        old.send(&numbers(&[(0, 999, 0.0)])).await;
+        assert_eq!(old.goodbye().await.code, GoodbyeCode::Superseded);
+        new.next().await;
+        new.expect_plan().await;
+        new.define(0, orders, plan_label("pro"), T0).await;
+        new.numbers(&[(0, 11, 0.0)]).await;
+        new.flush().await;
+        assert!(page(&store)[0].ends_with(" 11"), "{:?}", page(&store));
+        let mut late = Relay::dial(&receiver, &store, &hello("shop@a", 1, T0, 1));
+        assert_eq!(late.goodbye().await.code, GoodbyeCode::Superseded);
+        new.numbers(&[(0, 1_000, 0.0)]).await;
+        new.flush().await;
+        assert!(page(&store)[0].ends_with(" 1000"));
+        assert_eq!(receiver.connected(), 1);
+        let other = Relay::connect(&receiver, &store, &hello("shop@a", 77, T0 - 5, 1)).await;
+        assert_eq!(
+            new.goodbye().await.code,
+            GoodbyeCode::Superseded,
+            "of two epochs the later connection"
+        );
+        drop(other);
+    });
+}
+
+#[test]
+fn beams_without_a_name_are_told_apart() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut one = Relay::connect(&receiver, &store, &hello("nonode@nohost", 1, T0, 1)).await;
+        let mut two = Relay::connect(&receiver, &store, &hello("nonode@nohost", 2, T0, 1)).await;
+        one.flush().await;
+        two.flush().await;
+        assert_eq!(receiver.connected(), 2);
+        let instances: Vec<_> = store
+            .borrow()
+            .sources()
+            .map(|(s, ..)| s.spec.instance.clone())
+            .collect();
+        assert_eq!(instances, ["nonode@nohost", "nonode@nohost:2"]);
+    });
+}
+
+#[test]
+fn what_a_hostile_relay_sends_ends_its_own_connection_with_words() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut good = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = good.key(ORDERS);
+        let duration = good.key(DURATION);
+        good.define(0, orders, plan_label("pro"), T0).await;
+        let define = |id: u32, key: u64, labels: Vec<Value>| (id, key, labels);
+        type Case<'a> = (&'a str, GoodbyeCode, Option<(u32, u64, Vec<Value>)>, Vec<u8>);
+        let mut histogram = Vec::new();
+        let mut writer = dichroic_wire::HistogramsWriter::begin(&mut histogram, T0, MAX);
+        let bucket = dichroic_wire::Bucket {
+            index: 3,
+            side: Side::Positive,
+            count: 1,
+        };
+        assert!(writer.push(1, 0, 0.0, [bucket]).unwrap());
+        writer.finish().unwrap();
+        let cases: Vec<Case<'_>> = vec![
+            (
+                "series 7 is not defined",
+                GoodbyeCode::Malformed,
+                None,
+                numbers(&[(7, 1, 0.0)]),
+            ),
+            (
+                "series 4294967295 is not defined",
+                GoodbyeCode::Malformed,
+                None,
+                numbers(&[(u32::MAX, 1, 0.0)]),
+            ),
+            (
+                "ids below 10000",
+                GoodbyeCode::Limit,
+                Some(define(10_000, orders, plan_label("x"))),
+                vec![],
+            ),
+            (
+                "has 1 labels, shop.orders has 2",
+                GoodbyeCode::Malformed,
+                Some(define(1, orders, vec![Value::Null])),
+                vec![],
+            ),
+            (
+                "is a histogram",
+                GoodbyeCode::Malformed,
+                Some(define(1, duration, vec![Value::Null])),
+                numbers(&[(1, 1, 0.0)]),
+            ),
+            (
+                "no bucket 3",
+                GoodbyeCode::Malformed,
+                Some(define(1, duration, vec![Value::Null])),
+                histogram,
+            ),
+            (
+                "account's key 1",
+                GoodbyeCode::Malformed,
+                Some(define(1, 1, vec![Value::from("x")])),
+                vec![],
+            ),
+            ("262144", GoodbyeCode::Limit, None, vec![1, 0, 4, 0, 7]),
+            (
+                "NUMBERS",
+                GoodbyeCode::Malformed,
+                None,
+                vec![9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            ("not expected", GoodbyeCode::Malformed, None, {
+                let mut out = Vec::new();
+                hello("shop@a", 1, T0, 1).to_hello().write(&mut out).unwrap();
+                out
+            }),
+            (
+                "EVENTS",
+                GoodbyeCode::Malformed,
+                None,
+                vec![3, 0, 0, 0, 9, 1, 2, 3],
+            ),
+            ("schema 9", GoodbyeCode::Malformed, None, events(9, 1, 0)),
+        ];
+        for (number, (words, code, definition, bytes)) in cases.into_iter().enumerate() {
+            let mut bad =
+                Relay::connect(&receiver, &store, &hello("bad@a", 100 + number as i64, T0, 1)).await;
+            if let Some((id, key, labels)) = definition {
+                bad.define(id, key, labels, T0).await;
+            }
+            bad.send(&bytes).await;
+            let goodbye = bad.goodbye().await;
+            assert_eq!(goodbye.code, code, "{words}: {goodbye:?}");
+            assert!(goodbye.words.contains(words), "{words}: {goodbye:?}");
+            good.numbers(&[(0, number as i64, 0.0)]).await;
+            good.flush().await;
+        }
+        assert!(store.borrow().ledger().balances());
+    });
+}
+
+/// An EVENTS frame of `rows` rows and `columns` columns of integers beside the time.
+fn events(schema: u32, rows: usize, columns: usize) -> Vec<u8> {
+    let mut builder = dichroic_wire::events_builder::EventsBuilder::new(schema, 0, columns, MAX).unwrap();
+    for row in 0..rows {
+        let cells = vec![dichroic_wire::Cell::Int(row as i64); columns];
+        builder.push(T0 + row as i64, &cells).unwrap();
+    }
+    let mut out = Vec::new();
+    builder.finish(0, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn a_cut_connection_never_panics_at_any_byte() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(ORDERS);
+        relay.crash().await;
+        let mut bytes = Vec::new();
+        let mut writer =
+            dichroic_wire::DefineWriter::begin(&mut bytes, dichroic_wire::DefineKind::Series, MAX);
+        let map = dichroic_wire::define::relay_series_map(orders, plan_label("pro"), T0, false);
+        assert!(writer.define(0, &map).unwrap());
+        writer.finish().unwrap();
+        bytes.extend(numbers(&[(0, 5, 0.0)]));
+        for cut in 0..=bytes.len() {
+            let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 2 + cut as i64)).await;
+            relay.send(&bytes[..cut]).await;
+            relay.crash().await;
+        }
+        assert_eq!(page(&store), ["shop.orders{ok=\"true\",plan=\"pro\"} 5"]);
+        assert!(store.borrow().ledger().balances());
+    });
+}

@@ -1,0 +1,214 @@
+//! Raw events: asked for while somebody wants them, published as they came, losses counted.
+
+mod common;
+
+use common::*;
+use dichroic_model::{EventKind, GapReason, SourceId};
+use dichroic_packs::{Packs, Selection};
+use dichroic_pipeline::{DropReason, Signal, StreamItem, Subscription, Wanted};
+use dichroic_receiver_beam::{Config, Receiver};
+use dichroic_wire::events_builder::EventsBuilder;
+use dichroic_wire::{Cell, Events, EventsScratch, GoodbyeCode, Value};
+
+fn phoenix() -> Config {
+    Config {
+        selection: Selection {
+            packs: Packs::builtin().choose(&["phoenix".to_owned()]).unwrap(),
+            ..Selection::default()
+        },
+        ..config()
+    }
+}
+
+fn subscribe(store: &Shared, text: &str) -> Subscription {
+    let wanted = Wanted {
+        kind: EventKind::Event,
+        patterns: vec![pattern(text)],
+        replay_from: None,
+        resume_from: None,
+    };
+    store
+        .borrow_mut()
+        .subscribe(wanted)
+        .expect("room for a subscriber")
+}
+
+fn frame(schema: u32, rows: &[[Cell<'_>; 4]]) -> Vec<u8> {
+    let mut builder = EventsBuilder::new(schema, 0, 4, MAX).unwrap();
+    for (number, row) in rows.iter().enumerate() {
+        builder.push(T0 + number as i64, row).unwrap();
+    }
+    let mut out = Vec::new();
+    builder.finish(0, &mut out).unwrap();
+    out
+}
+
+const ROW: [Cell<'static>; 4] = [
+    Cell::Int(1_200_345),
+    Cell::Str("GET"),
+    Cell::Str("/users/:id"),
+    Cell::Int(200),
+];
+
+#[test]
+fn raw_events_are_asked_for_while_somebody_wants_them() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(phoenix()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let first = relay.plan.clone().unwrap();
+        assert!(first.streams.is_empty(), "nobody asks");
+        let subscription = subscribe(&store, "phoenix.endpoint.*");
+        let plan = relay.expect_plan().await.clone();
+        assert!(plan.generation > first.generation);
+        assert_eq!(plan.aggregates, first.aggregates, "counting goes on as it was");
+        let events: Vec<_> = plan.streams.iter().map(|s| s.event.join(".")).collect();
+        assert_eq!(events, ["phoenix.endpoint.start", "phoenix.endpoint.stop"]);
+        // Another one who wants no more than that changes nothing; one who wants more does.
+        let second = subscribe(&store, "phoenix.endpoint.stop");
+        let third = subscribe(&store, "phoenix.channel_joined");
+        assert_eq!(relay.expect_plan().await.streams.len(), 3);
+        drop((subscription, second, third));
+        assert!(relay.expect_plan().await.streams.is_empty());
+    });
+}
+
+#[test]
+fn rows_are_published_with_the_collectors_schema_source_and_position() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(phoenix()));
+        let subscription = subscribe(&store, "phoenix.endpoint.stop");
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let schema = relay.plan.as_ref().unwrap().streams[0].schema;
+        relay.send(&frame(schema, &[ROW, ROW])).await;
+        relay.send(&frame(schema, &[ROW])).await;
+        relay.flush().await;
+        let mut positions = Vec::new();
+        while let Some(StreamItem::Batch(batch)) = subscription.items.try_recv() {
+            assert_eq!(batch.schema.name, "phoenix.endpoint.stop");
+            assert_eq!(
+                batch.schema.measurements,
+                [("duration".to_owned(), "ns".to_owned())]
+            );
+            assert_eq!(batch.schema.metadata, ["method", "route", "status"]);
+            assert_eq!(batch.source.name(), "shop@a");
+            let mut scratch = EventsScratch::default();
+            let events = Events::decode(&batch.body, &mut scratch).unwrap();
+            assert_eq!(events.header().schema, batch.schema.id);
+            assert_eq!(events.header().source, batch.source.id.0);
+            assert_eq!(events.header().position, batch.position);
+            assert_eq!(events.cell(0, 3), Cell::Str("/users/:id"));
+            positions.push((batch.position, batch.rows));
+        }
+        assert_eq!(positions, [(0, 2), (2, 1)]);
+        let store = store.borrow();
+        let account = store.ledger().account(SourceId(0), Signal::Events).unwrap();
+        assert_eq!((account.received, account.applied), (3, 3));
+    });
+}
+
+#[test]
+fn rows_of_a_withdrawn_stream_are_dropped_and_counted() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(phoenix()));
+        let subscription = subscribe(&store, "phoenix.endpoint.stop");
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let schema = relay.plan.as_ref().unwrap().streams[0].schema;
+        drop(subscription);
+        relay.expect_plan().await;
+        relay.send(&frame(schema, &[ROW])).await;
+        relay.flush().await;
+        {
+            let store = store.borrow();
+            let account = store.ledger().account(SourceId(0), Signal::Events).unwrap();
+            assert_eq!((account.received, account.dropped(DropReason::Withdrawn)), (1, 1));
+        }
+        let mut builder = EventsBuilder::new(schema, 0, 2, MAX).unwrap();
+        builder.push(T0, &ROW[..2]).unwrap();
+        let mut out = Vec::new();
+        builder.finish(0, &mut out).unwrap();
+        relay.send(&out).await;
+        let goodbye = relay.goodbye().await;
+        assert_eq!(goodbye.code, GoodbyeCode::Malformed);
+        assert!(goodbye.words.contains("3 columns, the plan 5"), "{goodbye:?}");
+        assert!(store.borrow().ledger().balances());
+    });
+}
+
+#[test]
+fn rows_lost_in_a_break_are_counted_exactly() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(phoenix()));
+        let subscription = subscribe(&store, "phoenix.endpoint.stop");
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let schema = relay.plan.as_ref().unwrap().streams[0].schema;
+        relay.flush().await;
+        relay.send(&frame(schema, &[ROW; 3])).await;
+        // Its own account lags behind: no loss.
+        relay.define(0, 1, vec![Value::Int(schema.into())], T0).await;
+        relay.numbers(&[(0, 5, 0.0)]).await;
+        relay
+            .define(1, 2, vec![Value::Int(schema.into()), Value::Int(4)], T0)
+            .await;
+        relay.numbers(&[(1, 7, 0.0)]).await;
+        relay.flush().await;
+        relay.crash().await;
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 2)).await;
+        relay.define(0, 1, vec![Value::Int(schema.into())], T0).await;
+        relay
+            .define(1, 2, vec![Value::Int(schema.into()), Value::Int(4)], T0)
+            .await;
+        relay.numbers(&[(0, 13, 0.0), (1, 9, 0.0)]).await;
+        relay.flush().await;
+        let mut gaps = Vec::new();
+        while let Some(item) = subscription.items.try_recv() {
+            if let StreamItem::Gap {
+                reason,
+                lost,
+                schema,
+                source,
+            } = item
+            {
+                assert_eq!(schema.unwrap().name, "phoenix.endpoint.stop");
+                assert_eq!(source.unwrap().name(), "shop@a");
+                gaps.push((reason, lost.unwrap()));
+            }
+        }
+        let expected = [
+            (GapReason::RelayOverload, 7),
+            (GapReason::RelayBroke, 10),
+            (GapReason::RelayOverload, 2),
+        ];
+        assert_eq!(gaps, expected);
+        let store = store.borrow();
+        let account = store.ledger().account(SourceId(0), Signal::Events).unwrap();
+        assert_eq!(
+            (
+                account.received,
+                account.applied,
+                account.dropped(DropReason::RelayBroke)
+            ),
+            (13, 3, 10)
+        );
+        assert!(account.balances());
+        let (_, terms) = store.ledger().relays().next().unwrap();
+        assert_eq!(terms["rows_sent{event=\"phoenix.endpoint.stop\"}"], 13);
+        assert_eq!(
+            terms["rows_dropped{event=\"phoenix.endpoint.stop\",reason=\"overload\"}"],
+            9
+        );
+        assert_eq!(terms["ended_without_goodbye"], 1);
+    });
+}
+
+#[test]
+fn kept_patterns_are_asked_for_without_a_subscriber() {
+    run(async {
+        let config = Config {
+            keep: vec![pattern("phoenix.error_rendered")],
+            ..phoenix()
+        };
+        let (store, receiver) = (store(), Receiver::new(config));
+        let relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        assert_eq!(relay.plan.unwrap().streams.len(), 1);
+    });
+}
