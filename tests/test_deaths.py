@@ -93,7 +93,8 @@ def test_a_subscriber_that_is_cut_off_resumes_by_cursor_without_a_loss_or_a_doub
     with Collector(config=KEEP) as collector, FixedNode(collector, len(milliseconds), milliseconds):
         wait_total(collector, len(milliseconds), REQUESTS)
         durations = asyncio.run(both(collector))
-    assert [round(d / 1e6) for d in durations] == milliseconds
+    # A node sends by scheduler, so a process that moved may overtake itself; nothing is lost and nothing doubled.
+    assert sorted(round(d / 1e6) for d in durations) == milliseconds
 
 
 def test_a_subscriber_is_told_of_a_collector_that_was_killed_and_goes_on():

@@ -37,7 +37,7 @@ def test_quantiles_over_beam_and_python_together_equal_the_truth():
         beam_sum = total(page, "http_server_request_duration_seconds_sum", runtime="beam")
         assert math.isclose(beam_sum, milliseconds / 1000, rel_tol=1e-12)
         truth = [ms / 1000 for ms in BEAM_MS * 100 + PYTHON_MS * 100]
-        with Prometheus(collector) as prometheus:
+        with Prometheus(collector.prometheus) as prometheus:
             bucket = "http_server_request_duration_seconds_bucket"
             wait_until(lambda: prometheus.query(bucket), 20, "Prometheus to have scraped the collector")
             for q in (0.05, 0.25, 0.5, 0.9, 0.95, 0.99):
@@ -52,7 +52,7 @@ def test_each_source_keeps_its_own_job_and_instance_under_honor_labels():
         push_durations(collector, [5])
         wait_total(collector, 10, "http_server_request_duration_seconds_count", job="fixed", instance="fixed@127.0.0.1")
         wait_total(collector, 1, "http_server_request_duration_seconds_count", job="fixed-python", instance="1")
-        with Prometheus(collector) as prometheus:
+        with Prometheus(collector.prometheus) as prometheus:
             query = 'http_server_request_duration_seconds_count{job="fixed",http_route="/fixed"}'
             rows = wait_until(lambda: prometheus.query(query), 20, "the node's series in Prometheus")
             assert rows[0]["metric"]["instance"] == "fixed@127.0.0.1"
