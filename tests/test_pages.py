@@ -1,0 +1,65 @@
+"""The page of a collector under load, read by parsers that others wrote."""
+
+import pytest
+from harness import ROOT, Collector, Embedder, Recommender, Shop, promtool, wait_until
+from parties import samples
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+
+
+@pytest.fixture(scope="module")
+def pages():
+    with (
+        Embedder() as embedder,
+        Collector(scrape=[embedder.url]) as collector,
+        Shop(collector, rate=100),
+        Recommender(collector),
+    ):
+
+        def all_here():
+            page = collector.metrics()
+            wanted = ('job="shop"', 'job="workers"', 'job="shop/recommender"', 'job="dichroic"')
+            return all(job in page for job in wanted)
+
+        wait_until(all_here, 30, "every source on the page")
+        yield collector.metrics(), collector.metrics(OPENMETRICS)
+
+
+def test_the_official_parser_takes_both_pages_and_finds_the_same_series(pages):
+    text, open_metrics = pages
+    ours = {(name, frozenset(labels.items())) for name, labels, _ in samples(text)}
+    theirs = {
+        (sample.name, frozenset(sample.labels.items()))
+        for family in openmetrics(open_metrics)
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+    # Between the two scrapes a new status or route may have come; nothing may differ in kind.
+    assert len(ours ^ theirs) < 0.02 * len(ours), sorted(ours ^ theirs)[:10]
+
+
+def test_no_series_is_on_a_page_twice(pages):
+    for page in pages:
+        lines = [line.rsplit(" ", 1)[0] for line in page.splitlines() if line and not line.startswith("#")]
+        assert len(lines) == len(set(lines))
+
+
+def test_promtool_reads_the_page_and_finds_nothing_to_say_about_our_own_families(pages):
+    checked = promtool("check", "metrics", stdin=pages[0])
+    said = (checked.stdout + checked.stderr).splitlines()
+    assert checked.returncode in (0, 3), said
+    assert "error while linting" not in checked.stderr, said
+    assert [line for line in said if line.startswith("dichroic_")] == []
+
+
+def test_beam_and_python_share_one_metric(pages):
+    runtimes = {
+        labels["runtime"] for name, labels, _ in samples(pages[0]) if name == "http_server_request_duration_seconds_count"
+    }
+    assert runtimes == {"beam", "python"}
+
+
+def test_the_shipped_scrape_configuration_is_good():
+    checked = promtool("check", "config", "--syntax-only", str(ROOT / "examples" / "sidecar" / "prometheus.yaml"))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
