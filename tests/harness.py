@@ -358,33 +358,33 @@ class Shop(Process):
         collector: Collector | None = None,
         rate: int = 50,
         env: Mapping[str, str] | None = None,
+        modules: Sequence[Path] = (),
     ):
-        """Without a collector its relay finds none, and waits for the one that `env` names."""
+        """Without a collector its relay finds none, and waits for the one that `env` names.
+
+        `modules` are Erlang files whose `start/0` is called in the node too.
+        """
         super().__init__()
         self.rate = rate
+        self.modules = list(modules)
         self.truth: dict[str, int] = {}
         self._env = dict(env or {})
         if collector is not None:
             self._env.setdefault("DICHROIC_SOCKET", str(collector.socket))
 
     def argv(self) -> Sequence[str]:
+        also = "".join(f"{module.stem}:start(), " for module in self.modules)
         boot = (
             "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
-            f"spawn(fun() -> shop:main(['{self.rate}']) end)."
+            f"{also}spawn(fun() -> shop:main(['{self.rate}']) end)."
         )
         # A name without a listener: nothing may connect to the node, and no epmd is started.
-        name = [
-            "-name",
-            "shop@127.0.0.1",
-            "-setcookie",
-            "demo",
-            "-dist_listen",
-            "false",
-            "-start_epmd",
-            "false",
-        ]
-        paths = [part for ebin in erlang_paths() for part in ("-pa", str(ebin))]
+        name = ["-name", "shop@127.0.0.1", "-setcookie", "demo", "-dist_listen", "false", "-start_epmd", "false"]
+        paths = [part for ebin in self._code() for part in ("-pa", str(ebin))]
         return ["erl", "-noshell", *name, *paths, "-eval", boot]
+
+    def _code(self) -> list[Path]:
+        return [*erlang_paths(), *(compiled(module.stem, [module]) for module in self.modules)]
 
     def environment(self) -> dict[str, str]:
         return {"HOME": str(self.folder), "ERL_CRASH_DUMP_SECONDS": "0", **self._env}

@@ -149,7 +149,7 @@ def beam_counts() -> list[Panel]:
                 width=12,
             ),
             timeseries(
-                f"{title} of limit",
+                f"{title} against the limit",
                 f"Share of `vm_{what}_limit`.",
                 "percentunit",
                 Query(share(what), NODE),

@@ -1,0 +1,57 @@
+%% @doc Events that packs know and the demo's shop does not emit: failures, sockets, channels, plugins, Snakepit.
+%%
+%% For the test of the dashboards, so that every panel has something to show. Runs beside the shop in the same node and emits one
+%% of each several times a second, in the shapes of the libraries.
+-module(dash_events).
+
+-export([start/0]).
+
+-define(EVERY_MS, 200).
+
+start() -> spawn(fun loop/0).
+
+loop() ->
+    [telemetry:execute(Event, Measurements, Metadata) || {Event, Measurements, Metadata} <- events()],
+    timer:sleep(?EVERY_MS),
+    loop().
+
+events() -> oban() ++ phoenix() ++ snakepit() ++ vm() ++ ecto().
+
+oban() ->
+    Job = #{queue => <<"mailers">>, worker => <<"Shop.ReceiptMailer">>, id => 1, attempt => 2},
+    Plugin = #{plugin => 'Elixir.Oban.Plugins.Pruner'},
+    [{[oban, job, exception], #{duration => ms(20), queue_time => ms(5)}, #{job => Job, state => failure, kind => error}},
+     {[oban, plugin, stop], #{duration => ms(3)}, Plugin},
+     {[oban, plugin, exception], #{duration => ms(3)}, Plugin#{kind => error}}].
+
+phoenix() ->
+    Socket = #{channel => 'Elixir.ShopWeb.RoomChannel', transport => websocket},
+    Conn = #{method => <<"GET">>, status => 500},
+    [{[phoenix, router_dispatch, exception], #{duration => ms(2)}, #{conn => Conn, route => <<"/search">>, kind => error}},
+     {[phoenix, error_rendered], #{duration => ms(1)}, #{conn => Conn, status => 500, kind => error}},
+     {[phoenix, socket_connected], #{duration => ms(1)}, #{transport => websocket, result => ok}},
+     {[phoenix, channel_joined], #{duration => ms(2)}, #{socket => Socket, result => ok}},
+     {[phoenix, channel_handled_in], #{duration => ms(4)}, #{socket => Socket, event => <<"say">>}}].
+
+snakepit() ->
+    Call = #{pool => default, command => <<"embed">>, operation => <<"embed">>, worker_id => <<"w1">>},
+    Python = #{library => <<"numpy">>, function => <<"mean">>, call_type => <<"function">>},
+    [{[snakepit, grpc_worker, execute, stop], #{duration => ms(15), executions => 1}, Call#{status => ok}},
+     {[snakepit, grpc_worker, execute, stop], #{duration => ms(40), executions => 1, errors => 1},
+      Call#{status => error, error_kind => timeout}},
+     {[snakepit, python, call, stop], #{duration => ms(12)}, Python},
+     {[snakepit, python, call, stop], #{duration => 10_000_000}, Python#{timestamp_ns => 1}},
+     {[snakepit, pool, saturated], #{queue_size => 9, max_queue_size => 9},
+      #{pool => default, available_workers => 0, busy_workers => 4}},
+     {[snakepit, worker, crash], #{}, #{pool => default, reason => killed, exit_code => 137, device => cpu}},
+     {[snakepit, worker, restarted], #{count => 1}, #{pool => default, reason => crash}},
+     {[snakepit, worker, recycled], #{count => 1, memory_mb => 512}, #{pool => default, reason => ttl}},
+     {[snakepit, heartbeat, heartbeat_timeout], #{missed => 1}, #{worker_id => <<"w1">>}}].
+
+vm() -> [{[vm, persistent_term], maps:with([count, memory], persistent_term:info()), #{}}].
+
+ecto() ->
+    [{[my_app, repo, query], #{total_time => ms(9), query_time => ms(8), queue_time => ms(1)},
+      #{repo => 'Elixir.Shop.Repo', source => <<"orders">>, result => {error, timeout}}}].
+
+ms(N) -> erlang:convert_time_unit(N, millisecond, native).

@@ -1,0 +1,288 @@
+"""The dashboards: well made, built from their source, and every query of every panel answered by a real Prometheus.
+
+No Grafana runs here. What runs is everything below it: the real collector, under the load of the demo's programs, scraped by a
+real Prometheus, asked what Grafana would ask, variables expanded as Grafana expands them. An empty, NaN-only or failed answer
+fails, and so does a metric of the page that no panel shows.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dash_lint import EXCEPTIONS, problems
+from dash_queries import DASHBOARDS, chosen, dashboards, expand, label_values, metrics_of, numbers, panels, query_variables
+from harness import Collector, Embedder, Prometheus, QueryError, Recommender, Shop, Timeout, promtool, wait_until
+
+Json = Any
+RULES = DASHBOARDS / "rules"
+BOARDS = dashboards()
+
+# Panels without data as long as all is well. They must be empty then, and answer without error.
+EMPTY_WHEN_HEALTHY = {
+    ("dichroic-self", "Dropped by source and reason"): "nothing is dropped within the limits",
+}
+
+# Families of the page that no panel shows. A name may be a pattern.
+DELIBERATELY_UNUSED = {
+    r"embedder_.*": "the demo worker's own; an application brings its own dashboard",
+    r"recommender_.*": "the demo service's own; an application brings its own dashboard",
+    r"snakepit_pool_queue_size|snakepit_pool_workers": "known only while the queue is full, so a line would mislead",
+    r"snakepit_worker_recycle_memory_bytes": "for a person who tunes recycling: see the catalog",
+}
+
+# How long from the first request until every panel has something to show.
+PATIENCE = 45.0
+
+
+# ---- as files --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_three_dashboards_are_there():
+    assert {uid: board["title"] for uid, board in BOARDS.items()} == {
+        "dichroic-services": "Federated services",
+        "dichroic-beam": "BEAM VM",
+        "dichroic-self": "Dichroic itself",
+    }
+
+
+def test_the_committed_files_are_what_the_generator_writes():
+    program = "import build, json; print(json.dumps(build.files()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=DASHBOARDS, capture_output=True, text=True, check=True)
+    built = json.loads(done.stdout)
+    committed = {path.name: path.read_text(encoding="utf-8") for path in DASHBOARDS.glob("*.json")}
+    assert sorted(built) == sorted(committed)
+    for name, text in built.items():
+        assert committed[name] == text, f"{name} is out of date: run `python dashboards/build.py`"
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_dashboard_keeps_the_rules(uid: str):
+    assert problems(BOARDS[uid]) == []
+
+
+def test_every_exception_from_the_rules_is_still_needed():
+    titles = {(uid, panel["title"]) for uid, board in BOARDS.items() for panel in panels(board)}
+    assert [key for key in EXCEPTIONS if key[1:] not in titles] == []
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda b: b.update(editable=True), "editable"),
+        (lambda b: b.update(schemaVersion=41), "schemaVersion"),
+        (lambda b: b["templating"]["list"].pop(1), "datasource, job, instance"),
+        (lambda b: b["templating"]["list"][1].update(refresh=1), "refresh"),
+        (lambda b: b["panels"][0]["gridPos"].update(w=25), "24 columns"),
+        (lambda b: b["panels"][1]["gridPos"].update(x=0), "lies over"),
+        (lambda b: b["panels"][1].update(id=b["panels"][0]["id"]), "unique"),
+        (lambda b: b["panels"][0].update(title=""), "title"),
+        (lambda b: b["panels"][0].update(description=""), "description"),
+        (lambda b: b["panels"][0].update(targets=[]), "no query"),
+        (lambda b: b["panels"][0]["fieldConfig"]["defaults"].update(unit="seconds"), "unit"),
+        (lambda b: b["panels"][0]["fieldConfig"]["defaults"].pop("noValue"), "nothing"),
+        (lambda b: b["panels"][0].update(datasource={"type": "prometheus", "uid": "abc"}), "data source"),
+        (lambda b: expression(b, 'sum(rate(x_total{job=~"$job"}[$__rate_interval]))'), "variable instance"),
+        (lambda b: expression(b, 'rate(x_total{job=~"$job",instance=~"$instance"}[5m])'), "zoom"),
+        (lambda b: expression(b, 'x_total{job=~"$job",instance=~"$instance"}'), "without rate"),
+        (lambda b: expression(b, 'rate(x{job=~"$job",instance=~"$instance"}[$__rate_interval])'), "no counter"),
+        (lambda b: expression(b, 'sum(x{job=~"$job",instance=~"$instance"}'), "parentheses"),
+    ],
+)
+def test_a_rule_that_is_broken_is_told(break_it: Any, words: str):
+    board = copy.deepcopy(BOARDS["dichroic-services"])
+    break_it(board)
+    assert any(words in problem for problem in problems(board)), problems(board)
+
+
+def expression(board: Json, expr: str) -> None:
+    board["panels"][0]["targets"][0]["expr"] = expr
+
+
+def test_variables_expand_as_in_grafana():
+    variable = {"allValue": ".+"}
+    check = [(None, ".+"), (["a.b"], r"a\\.b"), (["a", "b/c"], r"(a|b\\/c)")]
+    assert [chosen(variable, values) for values, _ in check] == [expected for _, expected in check]
+    assert expand('rate(x{a=~"$job"}[$__rate_interval]) ${job:regex}', {"job": "j"}, 15, 15) == 'rate(x{a=~"j"}[60s]) j'
+    assert expand("$__rate_interval", {}, 60, 15) == "75s"
+    with pytest.raises(KeyError):
+        expand("$nope", {})
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------------
+
+
+def test_rule_files_are_sound():
+    done = promtool("check", "rules", "recording.yaml", "alerts.yaml", cwd=RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_record_and_alert_as_their_cases_say():
+    done = promtool("test", "rules", "tests.yaml", cwd=RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case():
+    alerts = re.findall(r"- alert: (\w+)", (RULES / "alerts.yaml").read_text())
+    cases = (RULES / "tests.yaml").read_text()
+    assert [alert for alert in alerts if f"alertname: {alert}" not in cases] == []
+
+
+# ---- against the real thing ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Live:
+    """Everything at work."""
+
+    collector: Collector
+    prometheus: Prometheus
+    since: float
+
+    def series(self, expr: str, instant: bool) -> list[Json]:
+        now = time.time()
+        if instant:
+            return self.prometheus.query(expr)
+        return self.prometheus.query_range(expr, self.since, now, 1)
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Live]:
+    events = Path(__file__).with_name("dash_events.erl")
+    rules = [RULES / "recording.yaml", RULES / "alerts.yaml"]
+    since = time.time()
+    with (
+        Embedder() as embedder,
+        Collector(scrape=[embedder.url]) as collector,
+        Prometheus(collector.prometheus, rule_files=rules) as prometheus,
+        Recommender(collector),
+        Shop(collector, rate=40, modules=[events]),
+    ):
+        yield Live(collector, prometheus, since)
+
+
+@pytest.fixture(scope="module")
+def deadline(live: Live) -> float:
+    """One for all panels: they fill at the same time."""
+    return time.monotonic() + PATIENCE
+
+
+def every_query() -> list[Any]:
+    return [
+        pytest.param(uid, panel, target, id=f"{uid.removeprefix('dichroic-')}: {panel['title']} {target['refId']}")
+        for uid, board in BOARDS.items()
+        for panel in panels(board)
+        for target in panel["targets"]
+    ]
+
+
+def remaining(deadline: float) -> float:
+    return max(0.5, deadline - time.monotonic())
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_every_variable_offers_values(live: Live, deadline: float, uid: str):
+    everything = {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])}
+    for variable in query_variables(BOARDS[uid]):
+        selector, label = label_values(expand(variable["query"], everything))
+        wait_until(
+            lambda s=selector, n=label: live.prometheus.label_values(n, s), remaining(deadline), f"values of {variable['name']}"
+        )
+
+
+@pytest.mark.parametrize(("uid", "panel", "target"), every_query())
+def test_every_query_of_every_panel_has_an_answer(live: Live, deadline: float, uid: str, panel: Json, target: Json):
+    expr = expand(target["expr"], {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])})
+    if (uid, panel["title"]) in EMPTY_WHEN_HEALTHY:
+        assert live.series(expr, target["instant"]) == [], EMPTY_WHEN_HEALTHY[uid, panel["title"]]
+        return
+    wait_until(lambda: numbers(live.series(expr, target["instant"])), remaining(deadline), f"an answer to {expr}")
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_choosing_every_value_by_hand_is_the_same_as_all(live: Live, deadline: float, uid: str):
+    board = BOARDS[uid]
+    variables = query_variables(board)
+    everything = {v["name"]: chosen(v, None) for v in variables}
+    values = {}
+    for variable in variables:
+        selector, label = label_values(expand(variable["query"], everything))
+        values[variable["name"]] = chosen(variable, live.prometheus.label_values(label, selector))
+    empty = []
+    for panel in panels(board):
+        for target in panel["targets"]:
+            if (uid, panel["title"]) in EMPTY_WHEN_HEALTHY:
+                continue
+            expr = expand(target["expr"], values)
+            try:
+                wait_until(lambda e=expr, t=target: numbers(live.series(e, t["instant"])), 3, "")
+            except Timeout:
+                empty.append(f"{panel['title']}: {expr}")
+    assert empty == []
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_every_annotation_is_understood(live: Live, uid: str):
+    everything = {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])}
+    for annotation in BOARDS[uid]["annotations"]["list"]:
+        if "expr" in annotation:
+            # Restarts, which a healthy run does not have.
+            assert live.series(expand(annotation["expr"], everything), False) == [], annotation["name"]
+
+
+def families(page: str) -> set[str]:
+    return set(re.findall(r"^# TYPE (\S+) ", page, re.MULTILINE))
+
+
+def test_every_family_of_the_page_is_shown_or_left_out_on_purpose(live: Live):
+    used = {
+        name for board in BOARDS.values() for panel in panels(board) for t in panel["targets"] for name in metrics_of(t["expr"])
+    }
+    parts = re.compile(r"_(bucket|count|sum)$")
+    used |= {parts.sub("", name) for name in used}
+    left = sorted(families(live.collector.metrics()) - used)
+    unexplained = [name for name in left if not any(re.fullmatch(pattern, name) for pattern in DELIBERATELY_UNUSED)]
+    assert unexplained == [], "show them on a dashboard, or say in DELIBERATELY_UNUSED why not"
+
+
+def test_nothing_is_called_unused_that_is_shown_or_gone(live: Live):
+    page = families(live.collector.metrics())
+    unknown = [pattern for pattern in DELIBERATELY_UNUSED if not any(re.fullmatch(pattern, name) for name in page)]
+    assert unknown == []
+
+
+def test_a_quantile_of_beam_and_python_together_lies_between_those_of_each(live: Live, deadline: float):
+    def p95(by: str) -> dict[str, float]:
+        name = "http_server_request_duration_seconds_bucket"
+        answer = live.prometheus.query(f"histogram_quantile(0.95, sum by ({by} le) (rate({name}[20s])))")
+        return {entry["metric"].get("runtime", "all"): float(entry["value"][1]) for entry in answer}
+
+    each = wait_until(lambda: len(p := p95("runtime,")) == 2 and p, remaining(deadline), "both runtimes")
+    both = p95("")["all"]
+    assert min(each.values()) * 0.99 <= both <= max(each.values()) * 1.01, (each, both)
+
+
+def test_the_rules_run_and_a_healthy_demo_alerts_nobody(live: Live, deadline: float):
+    def rules() -> list[Json]:
+        found = [rule for group in live.prometheus.api("rules")["groups"] for rule in group["rules"]]
+        return found if all(rule["health"] != "unknown" for rule in found) else []
+
+    seen = wait_until(rules, remaining(deadline), "a first evaluation of the rules")
+    assert [(rule["name"], rule.get("lastError")) for rule in seen if rule["health"] != "ok"] == []
+    recorded = "job_runtime:http_server_request_duration_seconds:p95_rate5m"
+    wait_until(lambda: len(numbers(live.prometheus.query(recorded))) == 2, remaining(deadline), recorded)
+    assert [alert["labels"]["alertname"] for alert in live.prometheus.api("alerts")["alerts"] if alert["state"] == "firing"] == []
+
+
+def test_a_query_that_is_wrong_is_an_error_and_not_an_empty_answer(live: Live):
+    with pytest.raises(QueryError):
+        live.series("sum(rate(up[4s])", instant=True)
