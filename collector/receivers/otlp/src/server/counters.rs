@@ -56,12 +56,30 @@ impl Verdict {
     }
 }
 
+/// One of what a gauge counts, while this lives.
+pub(super) struct One<'a>(&'a Cell<usize>);
+
+impl<'a> One<'a> {
+    pub(super) fn of(gauge: &'a Cell<usize>) -> Self {
+        gauge.set(gauge.get() + 1);
+        One(gauge)
+    }
+}
+
+impl Drop for One<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// The receiver's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
     requests: RefCell<BTreeMap<(&'static str, Verdict), u64>>,
     /// Connections open now.
     pub(super) open: Cell<usize>,
+    /// Requests whose head was read and that are not answered yet.
+    pub(super) in_flight: Cell<usize>,
     /// Connections closed at once because there were too many.
     pub(super) turned_away: Cell<u64>,
     /// Connections that did not finish in time when the receiver stopped.
@@ -93,6 +111,11 @@ impl Counters {
             .iter()
             .find(|((t, v), _)| (*t, *v) == (transport, verdict))
             .map_or(0, |(_, n)| *n)
+    }
+
+    /// Requests in flight: head read, not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
     }
 
     /// Connections open now.

@@ -18,6 +18,7 @@ use crate::{Ingest, Outcome, Service};
 use body::Refusal;
 use budget::Budget;
 use bytes::Bytes;
+use counters::One;
 pub use counters::{Counters, Verdict};
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::Store;
@@ -235,28 +236,14 @@ fn builder(limits: &Limits) -> Builder<Local> {
     builder
 }
 
-struct Counted(Rc<Shared>);
-
-impl Counted {
-    fn new(shared: Rc<Shared>) -> Self {
-        shared.counters.open.set(shared.counters.open.get() + 1);
-        Counted(shared)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.counters.open.set(self.0.counters.open.get() - 1);
-    }
-}
-
 async fn connection(
     stream: TcpStream,
     builder: Rc<Builder<Local>>,
     shared: Rc<Shared>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let _counted = Counted::new(shared.clone());
+    let counters = shared.counters.clone();
+    let _open = One::of(&counters.open);
     let _ = stream.set_nodelay(true);
     let version = tokio::select! {
         version = timeout(shared.limits.head_timeout, is_http2(&stream)) => version,
@@ -273,6 +260,7 @@ async fn connection(
     let service = service_fn(move |request| {
         let shared = shared.clone();
         async move {
+            let _in_flight = One::of(&shared.counters.in_flight);
             Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
                 grpc::answer(&shared, request).await
             } else {

@@ -1,5 +1,5 @@
 //! A store with a receiver before it, requests from the generated types, and what came of them as lines of text.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
 use bytes::Bytes;
 use dichroic_model::{Identity, Limits};
