@@ -10,6 +10,7 @@
 //! | what a relay is asked for | [`plan`] |
 //! | one connection, from HELLO to GOODBYE | `session` |
 //! | which relay is which, and who supersedes whom | `nodes` |
+//! | `job`, `instance`, resource | `identity` |
 //! | what a frame does | [`relay`] |
 //! | rows → cells | [`series`] |
 //! | the relay's own account, and gaps | `account` |
@@ -17,6 +18,7 @@
 
 mod account;
 mod events;
+mod identity;
 mod nodes;
 pub mod plan;
 pub mod relay;

@@ -5,23 +5,19 @@
 //! the second at a time gets its process id into its name instead of superseding the first.
 
 use crate::Config;
-use crate::relay::{Heritage, Relay};
+use crate::relay::{Heritage, Relay, source_spec};
 use crate::session;
 use crate::status::{RelayStatus, StatusBoard};
-use dichroic_model::attributes::Attributes;
-use dichroic_model::{AttributeValue, Leaving, Protocol, Runtime, SECOND, SourceId, SourceSpec, UnixNanos};
+use dichroic_model::{SECOND, SourceId, UnixNanos};
 use dichroic_pipeline::Store;
 use dichroic_wire::control::RETRY_OWN_BACKOFF;
-use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello, Value};
-use std::borrow::Cow;
+use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-/// Time for which series of a node stay after it went.
-const LINGER: UnixNanos = 60 * SECOND;
 /// Time for which a node that went is remembered, longer than its series.
 const REMEMBER: UnixNanos = 120 * SECOND;
 /// A loser that is another VM of the same name waits this long, so that two do not take turns.
@@ -348,61 +344,4 @@ fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
         by.node, by.os_pid, by.epoch, by.attempt
     );
     Goodbye::new(GoodbyeCode::Superseded, retry, &words)
-}
-
-fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
-    let text = |name: &str| {
-        hello
-            .resource
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let service = match text("service.name") {
-        "" => hello.node.split('@').next().unwrap_or_default(),
-        service => service,
-    };
-    let instance = match text("service.instance.id") {
-        "" => key.replace('#', ":"),
-        instance => instance.to_owned(),
-    };
-    SourceSpec {
-        protocol: Protocol::Beam,
-        key: key.as_bytes().to_vec(),
-        name: key.to_owned(),
-        runtime: Runtime::Beam,
-        job: match text("service.namespace") {
-            "" => service.to_owned(),
-            namespace => format!("{namespace}/{service}"),
-        },
-        instance,
-        resource: resource(hello),
-        labels: Attributes::default(),
-        honor_labels: false,
-        leaving: Leaving::AfterEnd(LINGER),
-    }
-}
-
-fn resource(hello: &RelayHello) -> Attributes {
-    let mut pairs = vec![
-        (
-            Cow::Borrowed("process.runtime.name"),
-            AttributeValue::from("BEAM"),
-        ),
-        (
-            Cow::Borrowed("process.runtime.version"),
-            hello.otp.as_str().into(),
-        ),
-    ];
-    for (name, value) in &hello.resource {
-        let value = match value {
-            Value::Bool(flag) => AttributeValue::Bool(*flag),
-            Value::Int(int) => AttributeValue::Int(*int),
-            Value::Float(float) => AttributeValue::Float(*float),
-            Value::Str(text) | Value::Cut { kept: text, .. } => text.as_str().into(),
-            Value::Null | Value::Bytes(_) | Value::List(_) | Value::Map(_) => continue,
-        };
-        pairs.push((Cow::Borrowed(name.as_str()), value));
-    }
-    Attributes::pack(&mut pairs)
 }

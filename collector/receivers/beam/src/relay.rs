@@ -6,6 +6,7 @@
 use crate::Config;
 use crate::account::{Account, Term, gap_reason, reason_word};
 use crate::events::{Published, Refusal, Streams};
+pub use crate::identity::source_spec;
 use crate::plan::{Blueprint, Measure};
 use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
