@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 use crate::snapshot::{Chunk, Snapshot, SnapshotRequest};
 use crate::store::Store;
 use crate::stream::{Subscription, Wanted};
-use crate::sync::{Arc, ArrayQueue, AtomicWaker, register};
+use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, fence, register};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -37,6 +37,14 @@ pub trait Job: Send {
 struct Shared {
     queue: ArrayQueue<Box<dyn Job>>,
     bell: AtomicWaker,
+    /// The inbox is gone: nobody will run a job any more.
+    closed: AtomicBool,
+}
+
+impl Shared {
+    fn drain(&self) {
+        while self.queue.pop().is_some() {}
+    }
 }
 
 /// Reaches the store from any thread. Cheap to clone.
@@ -46,7 +54,19 @@ pub struct Handle(Arc<Shared>);
 /// The store's end: given to [`serve`].
 pub struct Inbox(Arc<Shared>);
 
-/// The inbox is full; try again later.
+/// Jobs that wait when the store goes are dropped, so that nobody waits for their answers.
+///
+/// Orderings. `closed` is stored, then the queue is drained; a sender pushes, then loads `closed`. With a fence between the two steps
+/// on both sides one of them sees the other, so a job is run, drained here, or drained by its sender.
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.0.drain();
+    }
+}
+
+/// The inbox is full, or the store is gone; try again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
@@ -63,14 +83,20 @@ pub fn inbox() -> (Handle, Inbox) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(INBOX),
         bell: AtomicWaker::new(),
+        closed: AtomicBool::new(false),
     });
     (Handle(shared.clone()), Inbox(shared))
 }
 
 impl Handle {
-    /// Hands in a job.
+    /// Hands in a job. One whose store goes before its turn is dropped.
     pub fn submit(&self, job: Box<dyn Job>) -> Result<(), Busy> {
         self.0.queue.push(job).map_err(|_| Busy)?;
+        fence(Ordering::SeqCst);
+        if self.0.closed.load(Ordering::SeqCst) {
+            self.0.drain();
+            return Err(Busy);
+        }
         self.0.bell.wake();
         Ok(())
     }

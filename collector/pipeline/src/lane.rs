@@ -15,6 +15,8 @@ use std::task::{Context, Poll, Waker};
 struct Shared<T> {
     queue: ArrayQueue<T>,
     closed: AtomicBool,
+    /// The sender has sent all that it had to.
+    finished: AtomicBool,
     /// Rung when an item came or the sender closed.
     arrival: AtomicWaker,
     /// Rung when room came or the receiver closed.
@@ -41,6 +43,7 @@ pub fn lane<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(capacity.max(1)),
         closed: AtomicBool::new(false),
+        finished: AtomicBool::new(false),
         arrival: AtomicWaker::new(),
         room: AtomicWaker::new(),
     });
@@ -56,6 +59,11 @@ impl<T> Sender<T> {
         self.0.queue.push(item).map_err(TrySend::Full)?;
         self.0.arrival.wake();
         Ok(())
+    }
+
+    /// Says that everything was sent. A lane that closes without this was cut short.
+    pub fn finish(&self) {
+        self.0.finished.store(true, Ordering::Release);
     }
 
     /// Takes the oldest item back, to make room for a newer one. The receiver may win the race for it.
@@ -102,6 +110,11 @@ impl<T> Receiver<T> {
     /// The next item, `None` when the sender is gone and everything was received. Cancel-safe: nothing is taken before it returns.
     pub async fn recv(&self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Whether the sender had sent everything when the lane closed. Ask after [`Receiver::recv`] has said `None`.
+    pub fn is_finished(&self) -> bool {
+        self.0.finished.load(Ordering::Acquire)
     }
 
     /// [`Receiver::recv`] by hand.

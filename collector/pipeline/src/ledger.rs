@@ -12,7 +12,7 @@
 //! The unit of a metric is a data point (a sample, for scraped pages), of events and logs a row.
 
 use dichroic_model::{SourceId, UnixNanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -189,10 +189,21 @@ pub struct Ledger {
     /// Names of sources, kept when the source has left.
     names: BTreeMap<SourceId, (&'static str, String)>,
     relays: BTreeMap<SourceId, BTreeMap<String, u64>>,
+    /// Sources that have left, in order, as long as each keeps an account of its own.
+    retired: VecDeque<SourceId>,
     hops: BTreeMap<String, Arc<Hop>>,
 }
 
+/// Sources that have left and still have an account of their own.
+const RETIRED: usize = 1_024;
+
+/// Terms of one relay's account.
+const RELAY_TERMS: usize = 256;
+
 impl Ledger {
+    /// The account into which those of sources are added that left long ago.
+    pub const DEPARTED: SourceId = SourceId(u32::MAX);
+
     /// An empty ledger that begins now.
     pub fn new(epoch: UnixNanos) -> Self {
         Ledger {
@@ -203,6 +214,33 @@ impl Ledger {
 
     pub(crate) fn name(&mut self, source: SourceId, protocol: &'static str, name: &str) {
         self.names.insert(source, (protocol, name.to_owned()));
+    }
+
+    /// The source has left. Its account stays; of many, the oldest are added up in one ([`Ledger::DEPARTED`]), so that the ledger is
+    /// bounded and still balances.
+    pub(crate) fn retire(&mut self, source: SourceId) {
+        self.retired.push_back(source);
+        while self.retired.len() > RETIRED
+            && let Some(oldest) = self.retired.pop_front()
+        {
+            self.fold(oldest);
+        }
+    }
+
+    fn fold(&mut self, source: SourceId) {
+        self.names.remove(&source);
+        self.relays.remove(&source);
+        for signal in [Signal::Metrics, Signal::Events, Signal::Logs, Signal::Traces] {
+            let Some(old) = self.accounts.remove(&(source, signal)) else {
+                continue;
+            };
+            self.name(Self::DEPARTED, "internal", "sources that left");
+            let sum = self.account_mut(Self::DEPARTED, signal);
+            sum.received += old.received;
+            sum.applied += old.applied;
+            sum.staged += old.staged;
+            sum.dropped.iter_mut().zip(old.dropped).for_each(|(a, b)| *a += b);
+        }
     }
 
     /// (protocol, name) of a source, also of one that has left.
@@ -236,7 +274,10 @@ impl Ledger {
 
     /// A term of a relay's own account, as it last said.
     pub fn relay(&mut self, source: SourceId, term: String, value: u64) {
-        self.relays.entry(source).or_default().insert(term, value);
+        let terms = self.relays.entry(source).or_default();
+        if terms.len() < RELAY_TERMS || terms.contains_key(&term) {
+            terms.insert(term, value);
+        }
     }
 
     /// The account of an exporter or subscriber, made when first asked for.
@@ -291,5 +332,21 @@ mod tests {
             account.drops().collect::<Vec<_>>(),
             [(DropReason::SeriesLimit, 3)]
         );
+    }
+
+    #[test]
+    fn accounts_of_many_departed_sources_are_added_up_and_lose_nothing() {
+        let mut ledger = Ledger::new(0);
+        for id in 0..3_000 {
+            ledger.name(SourceId(id), "otlp", "x");
+            ledger.received(SourceId(id), Signal::Metrics, 2);
+            ledger.applied(SourceId(id), Signal::Metrics, 1);
+            ledger.dropped(SourceId(id), Signal::Metrics, DropReason::Malformed, 1);
+            ledger.retire(SourceId(id));
+        }
+        assert_eq!(ledger.accounts().count(), RETIRED + 1);
+        assert_eq!(ledger.accounts().map(|(.., a)| a.received).sum::<u64>(), 6_000);
+        assert!(ledger.balances());
+        assert_eq!(ledger.source_name(SourceId(0)), None);
     }
 }

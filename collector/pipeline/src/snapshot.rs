@@ -67,7 +67,7 @@ pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
 pub struct SnapshotRequest {
     /// Only series for which this holds; `None` copies all.
     pub filter: Option<SeriesFilter>,
-    /// Only series written at or after this time (milliseconds are resolved).
+    /// Only series written at or after this time (tenths of a second are resolved: a little more may come).
     pub changed_since: Option<UnixNanos>,
     /// Chunks that may wait for the reader; 0 means 4.
     pub lane: usize,
@@ -80,12 +80,14 @@ pub struct Snapshot {
     waiting: Option<Chunk>,
     family: String,
     place: usize,
-    started: bool,
+    /// Given by the store when the copy begins.
+    copy: Option<u64>,
     finished: bool,
 }
 
 impl Snapshot {
-    /// The job and where its chunks come out. The lane closes when everything was copied.
+    /// The job and where its chunks come out. The lane closes when everything was copied, and says so
+    /// ([`Receiver::is_finished`]): one that closes without was given up, because its reader took too long or the store is gone.
     pub fn new(request: SnapshotRequest) -> (Self, Receiver<Chunk>) {
         let (out, chunks) = lane::lane(if request.lane == 0 { 4 } else { request.lane });
         let job = Snapshot {
@@ -94,18 +96,18 @@ impl Snapshot {
             waiting: None,
             family: String::new(),
             place: 0,
-            started: false,
+            copy: None,
             finished: false,
         };
         (job, chunks)
     }
 
-    fn copy(&mut self, store: &Store) -> Chunk {
-        let since = self.request.changed_since.map(|time| store.millis(time));
-        let mut rows = Vec::new();
+    fn copy(&mut self, store: &Store, copy: u64) -> Chunk {
+        let since = self.request.changed_since.map(|time| store.tenths(time));
+        let mut rows = Vec::with_capacity(STEP.min(store.series()));
         let mut looked = 0;
         while looked < STEP {
-            let Some((name, members)) = store.families.at_or_after(&self.family, true) else {
+            let Some((name, members)) = store.families.at_or_after(&self.family) else {
                 self.finished = true;
                 break;
             };
@@ -115,7 +117,7 @@ impl Snapshot {
             let rest = members.slots.get(self.place..).unwrap_or_default();
             let part = &rest[..rest.len().min(STEP - looked)];
             for index in part.iter().copied().filter(|index| *index != GONE) {
-                rows.extend(self.row(store, index, since));
+                rows.extend(self.row(store, index, copy, since));
             }
             looked += part.len().max(1);
             self.place += part.len();
@@ -127,10 +129,11 @@ impl Snapshot {
         rows
     }
 
-    fn row(&self, store: &Store, index: u32, since: Option<u32>) -> Option<Row> {
+    #[inline]
+    fn row(&self, store: &Store, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
         let slot: &Slot = &store.slots[index as usize];
         let meta = slot.meta.as_ref()?;
-        if since.is_some_and(|since| slot.touched < since) {
+        if since.is_some_and(|since| slot.touched < since) || store.is_fresh(index, copy) {
             return None;
         }
         if self.request.filter.as_ref().is_some_and(|wants| !wants(meta)) {
@@ -152,31 +155,31 @@ impl Snapshot {
 
 impl Job for Snapshot {
     fn step(&mut self, store: &mut Store, cx: &mut Context<'_>) -> Progress {
-        if !self.started {
-            self.started = true;
-            store.copies += 1;
+        let copy = *self.copy.get_or_insert_with(|| store.begin_copy());
+        if !store.copying(copy) {
+            // Given up by the store: the lane closes without being finished.
+            return Progress::Done;
         }
-        let progress = self.advance(store, cx);
+        let progress = self.advance(store, copy, cx);
         if progress == Progress::Done {
-            store.copies -= 1;
+            store.end_copy(copy);
         }
         progress
     }
 }
 
 impl Snapshot {
-    fn advance(&mut self, store: &Store, cx: &mut Context<'_>) -> Progress {
+    fn advance(&mut self, store: &Store, copy: u64, cx: &mut Context<'_>) -> Progress {
         let chunk = match self.waiting.take() {
             Some(chunk) => chunk,
-            None if self.finished => return Progress::Done,
-            None => self.copy(store),
+            None if self.finished => {
+                self.out.finish();
+                return Progress::Done;
+            }
+            None => self.copy(store, copy),
         };
         if chunk.is_empty() {
-            return if self.finished {
-                Progress::Done
-            } else {
-                Progress::More
-            };
+            return Progress::More;
         }
         self.out.register(cx.waker());
         match self.out.try_send(chunk) {

@@ -41,6 +41,10 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
         let after = renderer.stats();
         account.take(after.shown - before.shown, after.unfit - before.unfit);
     }
+    if !chunks.is_finished() {
+        // The store gave the copy up or is going away: half a page would look like series that left.
+        return Err(Busy);
+    }
     let sources = handle.ask(|store| shown_sources(store.sources())).await?;
     renderer.finish(&sources);
     account.send();

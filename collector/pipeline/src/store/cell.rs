@@ -65,25 +65,38 @@ pub struct SummaryCell {
     pub quantiles: Box<[(f64, f64)]>,
 }
 
+/// The sum of counts. Senders may lie: it stops at the largest number instead of wrapping.
+pub(crate) fn total(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, n| sum.saturating_add(*n))
+}
+
 impl HistogramCell {
     /// Observations.
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        total(&self.counts)
     }
 }
 
 impl ExponentialCell {
     /// Observations.
     pub fn count(&self) -> u64 {
-        let side = |buckets: &(i32, Vec<u64>)| buckets.1.iter().sum::<u64>();
-        self.zero_count + side(&self.positive) + side(&self.negative)
+        self.zero_count
+            .saturating_add(total(&self.positive.1))
+            .saturating_add(total(&self.negative.1))
     }
 
-    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbours add.
-    pub(crate) fn fit(&mut self, max: usize) {
-        while (self.positive.1.len() > max || self.negative.1.len() > max) && self.scale > -10 {
+    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbours add. `false` when they cannot be made to fit,
+    /// which only indexes far outside of what a float can be need.
+    #[must_use]
+    pub(crate) fn fit(&mut self, max: usize) -> bool {
+        while self.widest() > max && self.scale > -10 {
             self.downscale(1);
         }
+        self.widest() <= max
+    }
+
+    fn widest(&self) -> usize {
+        self.positive.1.len().max(self.negative.1.len())
     }
 
     pub(crate) fn downscale(&mut self, by: u32) {
@@ -95,15 +108,17 @@ impl ExponentialCell {
                 if side.1.len() <= place {
                     side.1.resize(place + 1, 0);
                 }
-                side.1[place] += count;
+                side.1[place] = side.1[place].saturating_add(count);
             }
             side.0 = first;
         }
         self.scale -= by as i32;
     }
 
-    /// Adds another histogram: at the coarser scale of both, then within `max` buckets.
-    pub(crate) fn merge(&mut self, mut other: ExponentialCell, max: usize) {
+    /// Adds another histogram: at the coarser scale of both, then within `max` buckets. `false`, with nothing added, when the two
+    /// cannot be made to fit.
+    #[must_use]
+    pub(crate) fn merge(&mut self, mut other: ExponentialCell, max: usize) -> bool {
         let scale = self.scale.min(other.scale);
         for cell in [&mut *self, &mut other] {
             let by = (cell.scale - scale) as u32;
@@ -111,19 +126,22 @@ impl ExponentialCell {
                 cell.downscale(by.min(31));
             }
         }
-        self.zero_count += other.zero_count;
-        self.zero_threshold = self.zero_threshold.max(other.zero_threshold);
         // A far-away bucket must not make a huge range before it is fitted.
-        while span(&self.positive, &other.positive).max(span(&self.negative, &other.negative)) > max
-            && self.scale > -10
-        {
+        let wide = |a: &Self, b: &Self| span(&a.positive, &b.positive).max(span(&a.negative, &b.negative));
+        while wide(self, &other) > max && self.scale > -10 {
             self.downscale(1);
             other.downscale(1);
         }
+        if wide(self, &other) > max {
+            return false;
+        }
+        self.zero_count = self.zero_count.saturating_add(other.zero_count);
+        self.zero_threshold = self.zero_threshold.max(other.zero_threshold);
         add_side(&mut self.positive, &other.positive);
         add_side(&mut self.negative, &other.negative);
         self.sum = add_sums(self.sum, other.sum);
         self.min_max = merge_extremes(self.min_max, other.min_max);
+        true
     }
 }
 
@@ -158,7 +176,7 @@ fn add_side(into: &mut (i32, Vec<u64>), from: &(i32, Vec<u64>)) {
         into.1.resize(shift + from.1.len(), 0);
     }
     for (i, count) in from.1.iter().enumerate() {
-        into.1[shift + i] += count;
+        into.1[shift + i] = into.1[shift + i].saturating_add(*count);
     }
 }
 
@@ -232,7 +250,7 @@ mod tests {
     #[test]
     fn merging_meets_at_the_coarser_scale() {
         let mut a = exponential(1, 0, &[1, 1]);
-        a.merge(exponential(0, -1, &[5]), 160);
+        assert!(a.merge(exponential(0, -1, &[5]), 160));
         assert_eq!(
             (a.scale, a.positive.clone(), a.zero_count),
             (0, (-1, vec![5, 2]), 2)
@@ -243,8 +261,22 @@ mod tests {
     #[test]
     fn far_apart_buckets_are_fitted_before_they_grow() {
         let mut a = exponential(8, -100_000, &[1]);
-        a.merge(exponential(8, 100_000, &[1]), 160);
+        assert!(a.merge(exponential(8, 100_000, &[1]), 160));
         assert!(a.positive.1.len() <= 160);
         assert_eq!(a.count(), 4);
+    }
+
+    #[test]
+    fn indexes_that_no_float_has_are_refused_instead_of_filled_with_zeros() {
+        let mut a = exponential(0, i32::MIN / 2, &[1]);
+        let before = a.count();
+        assert!(!a.merge(exponential(0, i32::MAX / 2, &[1]), 160));
+        assert_eq!(a.count(), before);
+        assert!(!exponential(-10, 0, &vec![1; 1000]).fit(160));
+    }
+
+    #[test]
+    fn counts_stop_at_the_largest_number() {
+        assert_eq!(exponential(0, 0, &[u64::MAX, 5]).count(), u64::MAX);
     }
 }

@@ -3,14 +3,25 @@
 //! A metric is canonical (dotted name, unit, kind); a family is what a page shows (`# TYPE` once, all samples together). Metrics of one
 //! family may come from several sources and runtimes. A metric whose page name or suffixes are taken by a family of another
 //! type cannot be shown beside it: its series are kept for streams and the catalog, hidden from pages, and counted.
+//!
+//! A metric lives as long as a series of it, a family as long as a metric of it; both are accounted in bytes.
 
+use dichroic_model::attributes::cut;
 use dichroic_model::names::{PageName, page_name};
 use dichroic_model::{MetricKind, NameStyle, PageType};
+use hashbrown::HashTable;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// A family's place.
 pub(crate) type FamilyId = u32;
+
+/// A metric's number; never used again.
+pub(crate) type MetricId = u64;
+
+/// Bytes of a help text that are kept.
+const HELP_BYTES: usize = 1_024;
 
 /// What a page shows once per family.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +30,7 @@ pub struct Family {
     pub page: PageName,
     /// Type on the page.
     pub kind: PageType,
-    /// The first help text that was not empty.
+    /// The help text of its first metric.
     pub help: String,
 }
 
@@ -39,16 +50,34 @@ pub struct Metric {
     /// What pages show. `None` when the name is taken by a family of another type.
     pub family: Option<Arc<Family>>,
     pub(crate) family_id: FamilyId,
+    pub(crate) id: MetricId,
+}
+
+impl Metric {
+    /// Bytes that the metric and its part of the family are accounted for.
+    fn bytes(&self) -> usize {
+        // The name stands in the metric, its key, the family and up to six claimed names; tables have room to spare.
+        1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
+    }
 }
 
 pub(crate) struct Members {
-    pub(crate) family: Arc<Family>,
-    /// Slots, in order of arrival; [`GONE`] where one left while a copy was under way.
+    family: Arc<Family>,
+    /// Slots; [`GONE`] where one left while a copy was under way.
     pub(crate) slots: Vec<u32>,
-    gone: usize,
+    /// Places of [`GONE`].
+    holes: Vec<u32>,
+    metrics: usize,
+    shown: bool,
 }
 
 pub(crate) const GONE: u32 = u32::MAX;
+
+struct Known {
+    metric: Arc<Metric>,
+    series: usize,
+    hash: u64,
+}
 
 #[derive(Default)]
 pub(crate) struct Families {
@@ -57,7 +86,12 @@ pub(crate) struct Families {
     by_name: BTreeMap<String, FamilyId>,
     /// Every sample name that a family may produce, so that two families never produce the same one.
     claimed: HashMap<String, FamilyId>,
-    metrics: HashMap<(String, String, MetricKind, NameStyle), Arc<Metric>>,
+    metrics: HashTable<Known>,
+    hasher: RandomState,
+    next_metric: MetricId,
+    /// Families with holes or without metrics, to be looked at when nobody copies.
+    untidy: Vec<FamilyId>,
+    bytes: usize,
 }
 
 fn sample_names(page: &PageName, kind: PageType) -> Vec<String> {
@@ -72,8 +106,13 @@ fn sample_names(page: &PageName, kind: PageType) -> Vec<String> {
     }
 }
 
+/// Where a family without a place on pages stands in page order.
+fn hidden_place(base: &str, id: FamilyId) -> String {
+    format!("{base}\u{0}{id}")
+}
+
 impl Families {
-    /// Finds or makes the metric and its family.
+    /// Finds or makes the metric and its family. A metric that gets no series must be given back: [`Families::release`].
     pub(crate) fn metric(
         &mut self,
         name: &str,
@@ -82,15 +121,17 @@ impl Families {
         style: NameStyle,
         help: &str,
     ) -> Arc<Metric> {
-        let key = (name.to_owned(), unit.to_owned(), kind, style);
-        if let Some(metric) = self.metrics.get(&key) {
-            return metric.clone();
+        let hash = self.hasher.hash_one((name, unit, kind, style));
+        if let Some(known) = self.find(hash, name, unit, kind, style) {
+            return known.metric.clone();
         }
+        let help = cut(help, HELP_BYTES);
         let (family_id, family) = self.family(
             page_name(name, unit, kind.page_type(), style),
             kind.page_type(),
             help,
         );
+        self.next_metric += 1;
         let metric = Arc::new(Metric {
             name: name.to_owned(),
             unit: unit.to_owned(),
@@ -99,8 +140,18 @@ impl Families {
             style,
             family,
             family_id,
+            id: self.next_metric,
         });
-        self.metrics.insert(key, metric.clone());
+        self.bytes += metric.bytes();
+        let known = Known {
+            metric: metric.clone(),
+            series: 0,
+            hash,
+        };
+        self.metrics.insert_unique(hash, known, |known| known.hash);
+        if let Some(members) = &mut self.members[family_id as usize] {
+            members.metrics += 1;
+        }
         metric
     }
 
@@ -113,7 +164,7 @@ impl Families {
             return (id, Some(members.family.clone()));
         }
         let names = sample_names(&page, kind);
-        let clash = names.iter().any(|name| self.claimed.contains_key(name));
+        let shown = !names.iter().any(|name| self.claimed.contains_key(name));
         let id = self.free.pop().unwrap_or(self.members.len() as FamilyId);
         if id as usize == self.members.len() {
             self.members.push(None);
@@ -123,18 +174,21 @@ impl Families {
             kind,
             help: help.to_owned(),
         });
-        let place = if clash {
-            format!("{}\u{0}{id}", family.page.base)
+        let base = &family.page.base;
+        let place = if shown {
+            base.clone()
         } else {
-            family.page.base.clone()
+            hidden_place(base, id)
         };
+        self.by_name.insert(place, id);
         self.members[id as usize] = Some(Members {
             family: family.clone(),
             slots: Vec::new(),
-            gone: 0,
+            holes: Vec::new(),
+            metrics: 0,
+            shown,
         });
-        self.by_name.insert(place, id);
-        if clash {
+        if !shown {
             return (id, None);
         }
         for name in names {
@@ -143,62 +197,135 @@ impl Families {
         (id, Some(family))
     }
 
-    pub(crate) fn add(&mut self, id: FamilyId, slot: u32) -> u32 {
-        let Some(members) = &mut self.members[id as usize] else {
+    /// A series more. Its place in the family.
+    pub(crate) fn add(&mut self, metric: &Metric, slot: u32) -> u32 {
+        if let Some(known) = self.known(metric) {
+            known.series += 1;
+        }
+        let Some(members) = &mut self.members[metric.family_id as usize] else {
             return 0;
         };
         members.slots.push(slot);
         (members.slots.len() - 1) as u32
     }
 
-    /// Leaves a hole, so that a copy under way neither skips nor repeats others.
-    pub(crate) fn remove(&mut self, id: FamilyId, place: u32) {
-        if let Some(members) = &mut self.members[id as usize] {
+    /// A series less. Leaves a hole, so that a copy under way neither skips nor repeats others.
+    pub(crate) fn remove(&mut self, metric: &Metric, place: u32) {
+        if let Some(members) = &mut self.members[metric.family_id as usize] {
+            if members.holes.is_empty() {
+                self.untidy.push(metric.family_id);
+            }
             members.slots[place as usize] = GONE;
-            members.gone += 1;
+            members.holes.push(place);
+        }
+        if let Some(known) = self.known(metric) {
+            known.series -= 1;
+        }
+        self.release(metric);
+    }
+
+    /// Forgets the metric if no series is left of it.
+    pub(crate) fn release(&mut self, metric: &Metric) {
+        let unused = |known: &Known| known.metric.id == metric.id && known.series == 0;
+        let Ok(entry) = self.metrics.find_entry(self.hash(metric), unused) else {
+            return;
+        };
+        entry.remove();
+        self.bytes -= metric.bytes();
+        if let Some(members) = &mut self.members[metric.family_id as usize] {
+            members.metrics -= 1;
+            if members.metrics == 0 && members.slots.is_empty() {
+                // No copy can be inside of a family that never had a member.
+                self.forget(metric.family_id);
+            } else if members.metrics == 0 {
+                self.untidy.push(metric.family_id);
+            }
         }
     }
 
-    /// Closes holes and forgets empty families, calling `moved(slot, new place)`. Only while nobody copies.
-    pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, u32)) {
-        for id in 0..self.members.len() {
-            let Some(members) = &mut self.members[id] else {
+    fn find(&self, hash: u64, name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> Option<&Known> {
+        self.metrics.find(hash, |known| {
+            let metric = &known.metric;
+            (metric.kind, metric.style) == (kind, style) && metric.name == name && metric.unit == unit
+        })
+    }
+
+    fn hash(&self, metric: &Metric) -> u64 {
+        let Metric {
+            name,
+            unit,
+            kind,
+            style,
+            ..
+        } = metric;
+        self.hasher
+            .hash_one((name.as_str(), unit.as_str(), *kind, *style))
+    }
+
+    fn known(&mut self, metric: &Metric) -> Option<&mut Known> {
+        let hash = self.hash(metric);
+        self.metrics.find_mut(hash, |known| known.metric.id == metric.id)
+    }
+
+    /// Closes holes with the family's last series and forgets families without metrics, calling `moved(slot, new place)`. Only
+    /// while nobody copies.
+    pub(crate) fn tidy(&mut self, mut moved: impl FnMut(u32, u32)) {
+        for id in std::mem::take(&mut self.untidy) {
+            let Some(members) = &mut self.members[id as usize] else {
                 continue;
             };
-            if members.gone * 2 > members.slots.len()
-                || (members.gone > 0 && members.slots.len() == members.gone)
-            {
-                members.slots.retain(|slot| *slot != GONE);
-                members.gone = 0;
-                for (place, slot) in members.slots.iter().enumerate() {
-                    moved(*slot, place as u32);
+            for hole in std::mem::take(&mut members.holes) {
+                while members.slots.last() == Some(&GONE) {
+                    members.slots.pop();
                 }
-                if members.slots.is_empty() {
-                    self.forget(id as FamilyId);
+                if (hole as usize) < members.slots.len()
+                    && let Some(last) = members.slots.pop()
+                {
+                    members.slots[hole as usize] = last;
+                    moved(last, hole);
                 }
+            }
+            while members.slots.last() == Some(&GONE) {
+                members.slots.pop();
+            }
+            members.slots.shrink_to(members.slots.len() * 2 + 16);
+            if members.metrics == 0 {
+                self.forget(id);
             }
         }
     }
 
     fn forget(&mut self, id: FamilyId) {
-        self.members[id as usize] = None;
+        let Some(members) = self.members[id as usize].take() else {
+            return;
+        };
         self.free.push(id);
-        self.by_name.retain(|_, other| *other != id);
-        self.claimed.retain(|_, other| *other != id);
-        self.metrics.retain(|_, metric| metric.family_id != id);
+        let page = &members.family.page;
+        if members.shown {
+            self.by_name.remove(&page.base);
+            for name in sample_names(page, members.family.kind) {
+                self.claimed.remove(&name);
+            }
+        } else {
+            self.by_name.remove(&hidden_place(&page.base, id));
+        }
     }
 
     /// The first family at or after `name` in page order.
-    pub(crate) fn at_or_after(&self, name: &str, inclusive: bool) -> Option<(&str, &Members)> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        let from = if inclusive { Included(name) } else { Excluded(name) };
-        let (name, id) = self.by_name.range::<str, _>((from, Unbounded)).next()?;
+    pub(crate) fn at_or_after(&self, name: &str) -> Option<(&str, &Members)> {
+        use std::ops::Bound::{Included, Unbounded};
+        let (name, id) = self.by_name.range::<str, _>((Included(name), Unbounded)).next()?;
         self.members[*id as usize]
             .as_ref()
             .map(|members| (name.as_str(), members))
     }
 
     pub(crate) fn metrics(&self) -> impl Iterator<Item = &Arc<Metric>> {
-        self.metrics.values()
+        self.metrics.iter().map(|known| &known.metric)
+    }
+
+    /// Bytes accounted for metrics and families.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every call answers with `Err(reason)` when the point was not applied; the caller counts it under that reason.
 
-use super::cell::{Cell, ExponentialCell, HistogramCell, SummaryCell, add_sums, merge_extremes};
+use super::cell::{Cell, ExponentialCell, HistogramCell, SummaryCell, add_sums, merge_extremes, total};
 use super::{SeriesMeta, SeriesRef, Slot, Store};
 use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number, UnixNanos};
@@ -85,16 +85,18 @@ impl Store {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Applied {
-        let touched = self.millis(now);
+        let touched = self.tenths(now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
-        if slot.monotonic
-            && let Cell::Number(old) = &slot.cell
-        {
-            reset = value.to_f64() < old.to_f64() && (start == 0 || start <= slot.start);
+        match &slot.cell {
+            Cell::Number(old) if slot.monotonic && value.to_f64() < old.to_f64() => {
+                reset = fell(slot, start, time)?;
+            }
+            Cell::Number(_) => {}
+            _ => first_number(slot)?,
         }
         slot.cell = Cell::Number(value);
-        stamp(slot, start, time, touched, reset);
+        stamp(slot, start, time, now, touched, reset);
         self.warnings.resets += u64::from(reset);
         Ok(())
     }
@@ -111,7 +113,10 @@ impl Store {
         self.delta(series, start, time, now, |slot, _| {
             match &mut slot.cell {
                 Cell::Number(held) => held.add(value),
-                cell => *cell = Cell::Number(value),
+                _ => {
+                    first_number(slot)?;
+                    slot.cell = Cell::Number(value);
+                }
             }
             Ok(())
         })
@@ -126,15 +131,16 @@ impl Store {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Applied {
-        let touched = self.millis(now);
+        let touched = self.tenths(now);
         let slot = live(&mut self.slots, series)?;
-        let cell = histogram(slot, point)?;
-        let reset =
-            point.counts.iter().sum::<u64>() < cell.count() && (start == 0 || start <= slot_start(slot));
+        let mut reset = total(point.counts) < histogram(slot, point)?.count();
+        if reset {
+            reset = fell(slot, start, time)?;
+        }
         let cell = histogram(slot, point)?;
         cell.counts.copy_from_slice(point.counts);
         (cell.sum, cell.min_max) = (point.sum, point.min_max);
-        stamp(slot, start, time, touched, reset);
+        stamp(slot, start, time, now, touched, reset);
         self.warnings.resets += u64::from(reset);
         Ok(())
     }
@@ -149,12 +155,12 @@ impl Store {
         now: UnixNanos,
     ) -> Applied {
         self.delta(series, start, time, now, |slot, _| {
-            let first = slot.time == 0;
             let cell = histogram(slot, point)?;
+            let first = cell.counts.iter().all(|n| *n == 0);
             cell.counts
                 .iter_mut()
                 .zip(point.counts)
-                .for_each(|(held, n)| *held += n);
+                .for_each(|(held, n)| *held = held.saturating_add(*n));
             cell.sum = if first {
                 point.sum
             } else {
@@ -178,17 +184,19 @@ impl Store {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Applied {
-        let (touched, max) = (self.millis(now), self.limits.buckets);
+        let (touched, max) = (self.tenths(now), self.limits.buckets);
         let slot = live(&mut self.slots, series)?;
         let fresh = exponential(point, max)?;
         let mut reset = false;
-        let before = slot.cell.heap_bytes();
-        if let Cell::Exponential(old) = &slot.cell {
-            reset = fresh.count() < old.count() && (start == 0 || start <= slot.start);
+        match &slot.cell {
+            Cell::Exponential(old) if fresh.count() < old.count() => reset = fell(slot, start, time)?,
+            Cell::Exponential(_) => {}
+            _ => first_of(slot, &[MetricKind::ExponentialHistogram])?,
         }
+        let before = slot.cell.heap_bytes();
         slot.cell = Cell::Exponential(Box::new(fresh));
         let after = slot.cell.heap_bytes();
-        stamp(slot, start, time, touched, reset);
+        stamp(slot, start, time, now, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.warnings.resets += u64::from(reset);
         Ok(())
@@ -206,10 +214,13 @@ impl Store {
         self.delta(series, start, time, now, |slot, max| {
             let fresh = exponential(point, max)?;
             match &mut slot.cell {
-                Cell::Exponential(held) => held.merge(fresh, max),
-                cell => *cell = Cell::Exponential(Box::new(fresh)),
+                Cell::Exponential(held) => held.merge(fresh, max).then_some(()).ok_or(DropReason::Buckets),
+                _ => {
+                    first_of(slot, &[MetricKind::ExponentialHistogram])?;
+                    slot.cell = Cell::Exponential(Box::new(fresh));
+                    Ok(())
+                }
             }
-            Ok(())
         })
     }
 
@@ -222,33 +233,39 @@ impl Store {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Applied {
-        let (touched, max) = (self.millis(now), self.limits.buckets);
+        let (touched, max) = (self.tenths(now), self.limits.buckets);
         if point.quantiles.len() > max {
             return Err(DropReason::Buckets);
         }
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
-        let before = slot.cell.heap_bytes();
-        if let Cell::Summary(old) = &slot.cell {
-            reset = point.count < old.count && (start == 0 || start <= slot.start);
+        match &slot.cell {
+            Cell::Summary(old) if point.count < old.count => reset = fell(slot, start, time)?,
+            Cell::Summary(_) => {}
+            _ => first_of(slot, &[MetricKind::Summary])?,
         }
         let cell = SummaryCell {
             count: point.count,
             sum: point.sum,
             quantiles: point.quantiles.into(),
         };
+        let before = slot.cell.heap_bytes();
         slot.cell = Cell::Summary(Box::new(cell));
         let after = slot.cell.heap_bytes();
-        stamp(slot, start, time, touched, reset);
+        stamp(slot, start, time, now, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.warnings.resets += u64::from(reset);
         Ok(())
     }
 
-    /// Keeps the newest example of a series.
+    /// Keeps the newest example of a series. One whose attributes pass [`EXEMPLAR_BYTES`] is not kept.
     pub fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
-        if self.slot(series).is_some() {
-            self.exemplars.insert(series.index, Arc::new(exemplar));
+        if self.slot(series).is_none() || exemplar.attributes.as_bytes().len() > EXEMPLAR_BYTES {
+            return;
+        }
+        self.bytes += exemplar_bytes(&exemplar);
+        if let Some(old) = self.exemplars.insert(series.index, Arc::new(exemplar)) {
+            self.bytes -= exemplar_bytes(&old);
         }
     }
 
@@ -284,12 +301,16 @@ impl Store {
         now: UnixNanos,
         add: impl FnOnce(&mut Slot, usize) -> Applied,
     ) -> Applied {
-        let (touched, max) = (self.millis(now), self.limits.buckets);
+        let (touched, max) = (self.tenths(now), self.limits.buckets);
         let slot = live(&mut self.slots, series)?;
         let last = slot.time;
+        let time = if time == 0 { now } else { time };
         let before = slot.cell.heap_bytes();
-        add(slot, max)?;
+        let added = add(slot, max);
+        // Also when the point was refused: the cell may have become coarser in the attempt.
         let after = slot.cell.heap_bytes();
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        added?;
         if last == 0 {
             slot.start = if start == 0 { time } else { start };
             slot.start_told = start != 0;
@@ -298,7 +319,6 @@ impl Store {
         slot.touched = touched;
         self.warnings.delta_gaps += u64::from(last != 0 && start > last);
         self.warnings.delta_overlaps += u64::from(last != 0 && start != 0 && start < last);
-        self.bytes = (self.bytes + after).saturating_sub(before);
         Ok(())
     }
 }
@@ -310,11 +330,45 @@ fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> 
     }
 }
 
-fn slot_start(slot: &Slot) -> UnixNanos {
-    slot.start
+/// A total came that is lower than the one held: whether it began anew and nobody told. `Err` when it only comes late, which a
+/// time before the last one shows where no newer start does.
+fn fell(slot: &Slot, start: UnixNanos, time: UnixNanos) -> Result<bool, DropReason> {
+    if start > slot.start {
+        return Ok(false);
+    }
+    if time != 0 && time < slot.time {
+        return Err(DropReason::Backwards);
+    }
+    Ok(true)
 }
 
-fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, touched: u32, reset: bool) {
+/// The first point decides what a cell holds, and may only be what the metric says.
+fn first_of(slot: &Slot, kinds: &[MetricKind]) -> Applied {
+    let fits = matches!(slot.cell, Cell::Empty)
+        && slot
+            .meta
+            .as_ref()
+            .is_some_and(|meta| kinds.contains(&meta.metric.kind));
+    fits.then_some(()).ok_or(DropReason::Malformed)
+}
+
+fn first_number(slot: &Slot) -> Applied {
+    first_of(
+        slot,
+        &[
+            MetricKind::Gauge,
+            MetricKind::COUNTER,
+            MetricKind::Sum { monotonic: false },
+            MetricKind::Unknown,
+            MetricKind::Info,
+            MetricKind::StateSet,
+        ],
+    )
+}
+
+fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, now: UnixNanos, touched: u32, reset: bool) {
+    // 0 is how a slot says that it has no point yet.
+    let time = if time == 0 { now } else { time };
     if start > slot.start {
         (slot.start, slot.start_told) = (start, true);
     } else if reset || slot.start == 0 {
@@ -322,6 +376,14 @@ fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, touched: u32, reset
     }
     slot.time = time;
     slot.touched = touched;
+}
+
+/// Bytes that the attributes of an exemplar may have.
+pub const EXEMPLAR_BYTES: usize = 1_024;
+
+/// What an exemplar is accounted for.
+pub(super) fn exemplar_bytes(exemplar: &Exemplar) -> usize {
+    size_of::<Exemplar>() + 64 + exemplar.attributes.as_bytes().len()
 }
 
 fn histogram<'a>(
@@ -351,6 +413,8 @@ fn exponential(point: &ExponentialPoint<'_>, max: usize) -> Result<ExponentialCe
         sum: point.sum,
         min_max: point.min_max,
     };
-    cell.fit(max);
+    if !cell.fit(max) {
+        return Err(DropReason::Buckets);
+    }
     Ok(cell)
 }

@@ -3,6 +3,29 @@
 use dichroic_model::Fingerprint;
 use hashbrown::HashTable;
 
+/// As much of a fingerprint as the table and the slots keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    low: [u32; 2],
+    high: u32,
+}
+
+impl Key {
+    fn low(self) -> u64 {
+        u64::from(self.low[0]) | u64::from(self.low[1]) << 32
+    }
+}
+
+impl From<Fingerprint> for Key {
+    #[inline]
+    fn from(fp: Fingerprint) -> Self {
+        Key {
+            low: [fp.low as u32, (fp.low >> 32) as u32],
+            high: fp.high as u32,
+        }
+    }
+}
+
 struct Entry {
     low: u64,
     high: u32,
@@ -13,34 +36,42 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Table(HashTable<Entry>);
 
-fn half(fp: Fingerprint) -> u32 {
-    fp.high as u32
-}
-
 impl Table {
     #[inline]
     pub(crate) fn find(&self, fp: Fingerprint) -> Option<u32> {
+        let high = fp.high as u32;
         self.0
-            .find(fp.low, |e| e.low == fp.low && e.high == half(fp))
+            .find(fp.low, |e| e.low == fp.low && e.high == high)
             .map(|e| e.slot)
     }
 
-    pub(crate) fn insert(&mut self, fp: Fingerprint, slot: u32) {
-        self.0.insert_unique(
-            fp.low,
-            Entry {
-                low: fp.low,
-                high: half(fp),
-                slot,
-            },
-            |e| e.low,
-        );
+    pub(crate) fn find_key(&self, key: Key) -> Option<u32> {
+        let low = key.low();
+        self.0
+            .find(low, |e| e.low == low && e.high == key.high)
+            .map(|e| e.slot)
     }
 
-    pub(crate) fn remove(&mut self, fp: Fingerprint, slot: u32) {
-        if let Ok(entry) = self.0.find_entry(fp.low, |e| {
-            e.low == fp.low && e.high == half(fp) && e.slot == slot
-        }) {
+    /// The key leads to the slot from now on, wherever it led before.
+    pub(crate) fn insert(&mut self, key: Key, slot: u32) {
+        let low = key.low();
+        let entry = self
+            .0
+            .entry(low, |e| e.low == low && e.high == key.high, |e| e.low);
+        entry.and_modify(|e| e.slot = slot).or_insert(Entry {
+            low,
+            high: key.high,
+            slot,
+        });
+    }
+
+    /// Forgets the key if it leads to the slot.
+    pub(crate) fn remove(&mut self, key: Key, slot: u32) {
+        let low = key.low();
+        if let Ok(entry) = self
+            .0
+            .find_entry(low, |e| e.low == low && e.high == key.high && e.slot == slot)
+        {
             entry.remove();
         }
     }

@@ -1,0 +1,450 @@
+//! Meeting a series: its key, its meaning, its place on the page, admission, and what happens when two want one place.
+
+use super::cell::Cell;
+use super::{Key, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
+use crate::ledger::DropReason;
+use dichroic_model::{
+    AttributeValue, Attributes, Factor, Fingerprint, Leaving, MetricKind, Query, SeriesDef, Temporality,
+    attributes::cut, labels,
+};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// A label of the page.
+type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// The attribute of series that take what has no room. Source: OpenTelemetry metrics SDK, "Cardinality limits".
+const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
+
+/// A series that wants to be admitted.
+struct Candidate {
+    meta: SeriesMeta,
+    bounds: Option<Arc<[f64]>>,
+    /// Its place on the page.
+    page: Fingerprint,
+}
+
+impl Store {
+    /// Meets a series: finds the one with this key, or admits it. The fingerprint finds it from now on.
+    ///
+    /// A series is visible from its first point, not from here. A delta that has no room is folded into the metric's overflow
+    /// series (`otel_metric_overflow="true"`), under no fingerprint of its own.
+    pub fn define(&mut self, fp: Fingerprint, mut def: SeriesDef<'_>) -> Result<SeriesRef, Refused> {
+        self.check_texts(&mut def)?;
+        let source = self
+            .sources
+            .get(&def.source)
+            .ok_or(Refused(DropReason::SeriesGone))?
+            .source
+            .clone();
+        let meaning = self.resolver.resolve(&Query {
+            source: &source,
+            def: &def,
+        });
+        let factor = def.factor.then(meaning.factor);
+        let factor = factor.ok_or(Refused(DropReason::Malformed))?;
+        let bounds = self.bounds_of(&def, meaning.factor)?;
+        for (from, to) in &meaning.rename {
+            def.attributes
+                .iter_mut()
+                .filter(|(key, _)| key == from)
+                .for_each(|(key, _)| *key = to.clone().into());
+        }
+        let attributes = Attributes::pack(&mut def.attributes);
+        let metric = self
+            .families
+            .metric(&meaning.name, &meaning.unit, def.kind, def.style, &meaning.help);
+        let shown = labels::page_labels(&source, meaning.mapped, &attributes);
+        let page = self.page_place(metric.family_id, &shown);
+        let rendered = labels::render(&shown).into_boxed_str();
+        drop(shown);
+        let meta = SeriesMeta {
+            metric,
+            source,
+            scope: self.scope(def.scope),
+            temporality: def.temporality,
+            factor,
+            attributes,
+            labels: rendered,
+        };
+        let candidate = Candidate { meta, bounds, page };
+        if let Some(index) = self.known(&candidate) {
+            return Ok(self.meet_again(index, fp, candidate));
+        }
+        let metric = candidate.meta.metric.clone();
+        let met = match self.room(&candidate) {
+            Ok(()) => Ok(self.admit(Some(fp), candidate)),
+            Err(reason) => self.fold(candidate, meaning.mapped, reason),
+        };
+        if met.is_err() {
+            self.families.release(&metric);
+        }
+        met
+    }
+
+    fn check_texts(&mut self, def: &mut SeriesDef<'_>) -> Result<(), Refused> {
+        let max = self.limits.label_name_bytes;
+        let too_long = |(name, _): &(Cow<'_, str>, AttributeValue<'_>)| name.len() > max;
+        let of_metric = [def.name, def.unit, &def.scope.name, &def.scope.version];
+        if def.attributes.len() > self.limits.labels
+            || def.attributes.iter().any(too_long)
+            || of_metric
+                .iter()
+                .any(|text| text.len() > self.limits.label_value_bytes)
+        {
+            return Err(Refused(DropReason::LabelLimit));
+        }
+        for (_, value) in &mut def.attributes {
+            if let AttributeValue::Str(text) = value
+                && text.len() > self.limits.label_value_bytes
+            {
+                *text = Cow::Owned(cut(text, self.limits.label_value_bytes).to_owned());
+                self.warnings.cut_values += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn bounds_of(&mut self, def: &SeriesDef<'_>, factor: Factor) -> Result<Option<Arc<[f64]>>, Refused> {
+        let Some(bounds) = &def.bounds else {
+            return Ok(None);
+        };
+        let fits = |bounds: &[f64]| {
+            bounds.len() <= self.limits.buckets
+                && bounds.iter().all(|b| b.is_finite())
+                && bounds.windows(2).all(|w| w[0] < w[1])
+        };
+        if factor.is_one() {
+            return if fits(bounds) {
+                Ok(Some(self.intern_bounds(bounds)))
+            } else {
+                Err(Refused(DropReason::Buckets))
+            };
+        }
+        let scaled: Vec<f64> = bounds.iter().map(|b| factor.apply(*b)).collect();
+        // Scaling may bring neighbours together.
+        if !fits(&scaled) {
+            return Err(Refused(DropReason::Buckets));
+        }
+        Ok(Some(self.intern_bounds(&scaled)))
+    }
+
+    // ---- identity ---------------------------------------------------------------------------------------------------------
+
+    /// A place on the page: family and set of labels. Order does not matter there, and an empty value is no label.
+    fn page_place(&self, family: super::family::FamilyId, shown: &[Label<'_>]) -> Fingerprint {
+        let mut sorted: Vec<&Label<'_>> = shown.iter().filter(|(_, value)| !value.is_empty()).collect();
+        sorted.sort_unstable();
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(0);
+        bytes.extend_from_slice(&family.to_le_bytes());
+        for (name, value) in sorted {
+            for text in [name, value] {
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.pages.of(&bytes)
+    }
+
+    /// Where a series is found whose place on the page another has: by its whole key.
+    fn own_key(&self, meta: &SeriesMeta) -> Key {
+        let mut bytes = Vec::with_capacity(meta.attributes.as_bytes().len() + 64);
+        bytes.push(1);
+        bytes.extend_from_slice(&meta.source.id.0.to_le_bytes());
+        bytes.extend_from_slice(&meta.metric.id.to_le_bytes());
+        bytes.push(meta.temporality as u8);
+        for text in [&meta.scope.name, &meta.scope.version] {
+            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        bytes.extend_from_slice(meta.attributes.as_bytes());
+        self.pages.of(&bytes).into()
+    }
+
+    fn known(&self, candidate: &Candidate) -> Option<u32> {
+        let same = |index: &u32| self.same_key(*index, &candidate.meta);
+        let there = self.table.find(candidate.page)?;
+        Some(there)
+            .filter(same)
+            .or_else(|| self.table.find_key(self.own_key(&candidate.meta)).filter(same))
+    }
+
+    fn same_key(&self, index: u32, wanted: &SeriesMeta) -> bool {
+        let Some(have) = &self.slots[index as usize].meta else {
+            return false;
+        };
+        Arc::ptr_eq(&have.metric, &wanted.metric)
+            && have.source.id == wanted.source.id
+            && have.temporality == wanted.temporality
+            && have.scope == wanted.scope
+            && have.attributes == wanted.attributes
+    }
+
+    /// Another spelling of a series we have: an alias. Other bounds or another raw unit begin a new count.
+    fn meet_again(&mut self, index: u32, fp: Fingerprint, candidate: Candidate) -> SeriesRef {
+        let Candidate { meta, bounds, .. } = candidate;
+        let slot = &mut self.slots[index as usize];
+        let other_factor = slot.meta.as_ref().is_some_and(|have| have.factor != meta.factor);
+        let other_bounds = match (&slot.cell, &bounds) {
+            (Cell::Histogram(cell), Some(bounds)) => *cell.bounds != **bounds,
+            (Cell::Empty, Some(_)) => true,
+            _ => false,
+        };
+        if other_factor || other_bounds {
+            let old = std::mem::replace(&mut slot.cell, point::empty_cell(&meta, bounds));
+            self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
+            (slot.start, slot.start_told) = (slot.time, false);
+            if other_factor {
+                slot.meta = Some(Arc::new(meta));
+            }
+            // Old fingerprints meant the old bounds or unit: they must miss, and be met again.
+            self.forget_aliases(index);
+        }
+        let slot = &mut self.slots[index as usize];
+        slot.meaning = self.meaning;
+        let generation = slot.generation;
+        self.add_alias(index, fp.into());
+        SeriesRef { index, generation }
+    }
+
+    fn add_alias(&mut self, index: u32, alias: Key) {
+        if self.table.find_key(alias) == Some(index) {
+            return;
+        }
+        let slot = &mut self.slots[index as usize];
+        let mut all: Vec<Key> = slot.aliases.take().unwrap_or_default().into_vec();
+        self.bytes -= all.len() * size_of::<Key>();
+        if slot.alias != slot.key {
+            all.push(slot.alias);
+        }
+        while all.len() + 1 > self.limits.aliases_per_series.max(1) {
+            self.table.remove(all.remove(0), index);
+        }
+        self.bytes += all.len() * size_of::<Key>();
+        slot.aliases = (!all.is_empty()).then(|| all.into_boxed_slice());
+        slot.alias = alias;
+        self.table.insert(alias, index);
+    }
+
+    /// The series is found by what it is alone.
+    pub(super) fn forget_aliases(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        let all = slot.aliases.take().unwrap_or_default();
+        self.bytes -= all.len() * size_of::<Key>();
+        all.iter().for_each(|alias| self.table.remove(*alias, index));
+        if slot.alias != slot.key {
+            self.table.remove(slot.alias, index);
+            slot.alias = slot.key;
+        }
+    }
+
+    // ---- admission --------------------------------------------------------------------------------------------------------
+
+    fn room(&self, candidate: &Candidate) -> Result<(), DropReason> {
+        let meta = &candidate.meta;
+        let tenant = self.sources.get(&meta.source.id).ok_or(DropReason::SeriesGone)?;
+        let of_metric = tenant.by_metric.get(&meta.metric.id).copied().unwrap_or(0);
+        if self.series() >= self.limits.series {
+            Err(DropReason::SeriesLimit)
+        } else if tenant.slots.len() >= self.limits.series_per_source {
+            Err(DropReason::SeriesPerSource)
+        } else if of_metric >= self.limits.series_per_metric {
+            Err(DropReason::SeriesPerMetric)
+        } else {
+            self.memory(candidate)
+        }
+    }
+
+    fn memory(&self, candidate: &Candidate) -> Result<(), DropReason> {
+        let cell = candidate.bounds.as_ref().map_or(0, |b| 128 + 8 * b.len());
+        let fits = self.bytes() + series_bytes(&candidate.meta) + cell <= self.limits.memory_bytes;
+        fits.then_some(()).ok_or(DropReason::MemoryLimit)
+    }
+
+    /// Folds a delta into the overflow series of its metric and source. One stands outside the caps on numbers, else it could never be
+    /// made; but not outside of memory, and all of them together are at most a sixteenth of the series allowed.
+    fn fold(&mut self, candidate: Candidate, mapped: bool, reason: DropReason) -> Result<SeriesRef, Refused> {
+        if candidate.meta.temporality != Temporality::Delta {
+            return Err(Refused(reason));
+        }
+        let Candidate { meta, bounds, .. } = candidate;
+        let attributes = Attributes::of(&[OVERFLOW]);
+        let shown = labels::page_labels(&meta.source, mapped, &attributes);
+        let page = self.page_place(meta.metric.family_id, &shown);
+        let rendered = labels::render(&shown).into_boxed_str();
+        drop(shown);
+        let meta = SeriesMeta {
+            labels: rendered,
+            attributes,
+            ..meta
+        };
+        let candidate = Candidate { meta, bounds, page };
+        if let Some(index) = self.known(&candidate) {
+            let slot = &self.slots[index as usize];
+            let same_unit = slot
+                .meta
+                .as_ref()
+                .is_some_and(|have| have.factor == candidate.meta.factor);
+            return if same_unit {
+                let generation = slot.generation;
+                Ok(SeriesRef { index, generation })
+            } else {
+                Err(Refused(reason))
+            };
+        }
+        if self.memory(&candidate).is_err() || self.overflows >= self.limits.series / 16 + 64 {
+            return Err(Refused(reason));
+        }
+        Ok(self.admit(None, candidate))
+    }
+
+    fn admit(&mut self, fp: Option<Fingerprint>, candidate: Candidate) -> SeriesRef {
+        let Candidate { meta, bounds, page } = candidate;
+        let page = Key::from(page);
+        let cell = point::empty_cell(&meta, bounds);
+        self.bytes += series_bytes(&meta) + cell.heap_bytes();
+        self.overflows += usize::from(is_overflow(&meta));
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let tenant = self
+            .sources
+            .get_mut(&meta.source.id)
+            .expect("define found the source");
+        tenant.slots.push(index);
+        *tenant.by_metric.entry(meta.metric.id).or_default() += 1;
+        let slot = Slot {
+            place: self.families.add(&meta.metric, index),
+            tenant_place: (tenant.slots.len() - 1) as u32,
+            monotonic: meta.metric.kind == MetricKind::COUNTER,
+            idles: matches!(meta.source.spec.leaving, Leaving::AfterIdle(_)),
+            hidden: meta.metric.family.is_none(),
+            contested: false,
+            cell,
+            start: 0,
+            start_told: false,
+            time: 0,
+            generation,
+            touched: (self.clock.saturating_sub(self.epoch) / super::TENTH) as u32,
+            key: page,
+            alias: page,
+            aliases: None,
+            meaning: self.meaning,
+            meta: Some(Arc::new(meta)),
+        };
+        self.warnings.name_conflicts += u64::from(slot.hidden);
+        match self.slots.get_mut(index as usize) {
+            Some(place) => *place = slot,
+            None => self.slots.push(slot),
+        }
+        self.take_place(index, page);
+        if let Some(fp) = fp {
+            self.add_alias(index, fp.into());
+        }
+        self.note_fresh(index);
+        SeriesRef { index, generation }
+    }
+
+    // ---- two that want one place on the page ------------------------------------------------------------------------------
+
+    /// Gives the newcomer the place, unless another has it that goes first.
+    fn take_place(&mut self, index: u32, page: Key) {
+        let Some(holder) = self.table.find_key(page) else {
+            self.table.insert(page, index);
+            return;
+        };
+        let newcomer_first = self.order(index, holder) == Ordering::Less;
+        let (first, second) = if newcomer_first {
+            (index, holder)
+        } else {
+            (holder, index)
+        };
+        let own = self.slots[second as usize]
+            .meta
+            .as_ref()
+            .map_or(page, |meta| self.own_key(meta));
+        self.set_key(second, own);
+        self.set_key(first, page);
+        self.slots[second as usize].hidden = true;
+        for index in [first, second] {
+            self.slots[index as usize].contested = true;
+        }
+        self.rivals.entry(page).or_default().push(second);
+        self.wanted_places.insert(second, page);
+        self.warnings.label_collisions += 1;
+    }
+
+    fn set_key(&mut self, index: u32, key: Key) {
+        let slot = &mut self.slots[index as usize];
+        if slot.alias == slot.key {
+            slot.alias = key;
+        }
+        slot.key = key;
+        self.table.insert(key, index);
+    }
+
+    /// Which of two goes first on the page: by what they are, whoever came first.
+    fn order(&self, a: u32, b: u32) -> Ordering {
+        let (Some(a), Some(b)) = (&self.slots[a as usize].meta, &self.slots[b as usize].meta) else {
+            return Ordering::Equal;
+        };
+        let source = |meta: &SeriesMeta| (meta.source.spec.protocol, meta.source.spec.key.clone());
+        let metric = |meta: &SeriesMeta| {
+            let metric = &meta.metric;
+            (
+                metric.name.clone(),
+                metric.unit.clone(),
+                metric.kind,
+                metric.style,
+            )
+        };
+        source(a)
+            .cmp(&source(b))
+            .then_with(|| metric(a).cmp(&metric(b)))
+            .then_with(|| a.scope.cmp(&b.scope))
+            .then_with(|| (a.temporality as u8).cmp(&(b.temporality as u8)))
+            .then_with(|| a.attributes.as_bytes().cmp(b.attributes.as_bytes()))
+    }
+
+    /// A series leaves that others want to follow, or that waits to follow another.
+    pub(super) fn leave_place(&mut self, index: u32, key: Key) {
+        if let Some(page) = self.wanted_places.remove(&index) {
+            if let Some(rivals) = self.rivals.get_mut(&page) {
+                rivals.retain(|rival| *rival != index);
+                if rivals.is_empty() {
+                    self.rivals.remove(&page);
+                }
+            }
+            return;
+        }
+        let Some(mut rivals) = self.rivals.remove(&key) else {
+            return;
+        };
+        let first = (0..rivals.len()).min_by(|a, b| self.order(rivals[*a], rivals[*b]));
+        let Some(heir) = first.map(|at| rivals.swap_remove(at)) else {
+            return;
+        };
+        self.wanted_places.remove(&heir);
+        self.table.remove(self.slots[heir as usize].key, heir);
+        self.set_key(heir, key);
+        let slot = &mut self.slots[heir as usize];
+        slot.hidden = slot.meta.as_ref().is_none_or(|meta| meta.metric.family.is_none());
+        slot.contested = !rivals.is_empty();
+        self.note_fresh(heir);
+        if !rivals.is_empty() {
+            self.rivals.insert(key, rivals);
+        }
+    }
+}
+
+/// What a series is accounted for beside its slot: labels and attributes, their headers, its places in lists.
+pub(super) fn series_bytes(meta: &SeriesMeta) -> usize {
+    size_of::<SeriesMeta>() + 16 + meta.labels.len() + meta.attributes.as_bytes().len() + 48
+}
+
+pub(super) fn is_overflow(meta: &SeriesMeta) -> bool {
+    let mut all = meta.attributes.iter();
+    let only = all.next().is_some_and(|(name, _)| name == OVERFLOW.0);
+    only && all.next().is_none()
+}

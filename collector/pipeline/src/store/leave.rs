@@ -1,0 +1,173 @@
+//! Leaving: by the receiver's word, when idle, after a source's end, after a reload; always in bounded parts.
+
+use super::cell::Cell;
+use super::define::{is_overflow, series_bytes};
+use super::point::exemplar_bytes;
+use super::{SeriesRef, Store, TENTH, Table, Tenant};
+use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
+
+/// Slots looked at per tick: some tens of microseconds.
+const SWEEP: u32 = 16_384;
+
+/// Series that leave per tick: about half a millisecond.
+const LEAVE: usize = 1_024;
+
+/// A copy that takes longer is given up, so that holes in families can be closed.
+const COPY: UnixNanos = 30 * SECOND;
+
+/// How long series stay that were not met after a reload. One that is quiet, a counter of the BEAM for example, may still be right.
+const STALE: UnixNanos = 600 * SECOND;
+
+impl Store {
+    /// The series leaves now: it is on no page and in no copy that starts after this.
+    pub fn leave(&mut self, series: SeriesRef) {
+        if self.slot(series).is_some() {
+            self.remove(series.index);
+        }
+    }
+
+    /// Lets series leave that are due, a bounded part of them per call. Call about ten times a second.
+    pub fn tick(&mut self, now: UnixNanos) {
+        self.clock = self.clock.max(now);
+        self.streams.sweep();
+        let mut budget = LEAVE;
+        self.leave_with_sources(now, &mut budget);
+        self.leave_idle(now, &mut budget);
+        self.copies.retain(|_, began| *began + COPY >= now);
+        if self.copies.is_empty() {
+            self.fresh.clear();
+            let slots = &mut self.slots;
+            self.families
+                .tidy(|slot, place| slots[slot as usize].place = place);
+        }
+        if self.resolver.generation() != self.resolver_generation {
+            self.resolver_generation = self.resolver.generation();
+            self.mean_anew(now);
+        }
+    }
+
+    fn leave_with_sources(&mut self, now: UnixNanos, budget: &mut usize) {
+        let due: Vec<SourceId> = self
+            .sources
+            .values()
+            .filter(|t| t.due(now))
+            .map(|t| t.source.id)
+            .collect();
+        for id in due {
+            while *budget > 0
+                && let Some(last) = self.sources.get(&id).and_then(|t| t.slots.last().copied())
+            {
+                self.remove(last);
+                *budget -= 1;
+            }
+            if self.sources.get(&id).is_some_and(|t| t.slots.is_empty()) {
+                self.drop_source(id);
+            }
+        }
+    }
+
+    fn leave_idle(&mut self, now: UnixNanos, budget: &mut usize) {
+        let stale = self.stale_at.is_some_and(|at| now >= at);
+        let slots = self.slots.len() as u32;
+        let end = self.sweep.saturating_add(SWEEP).min(slots);
+        let mut index = self.sweep.min(end);
+        while index < end && *budget > 0 {
+            if self.is_due(index, now, stale) {
+                self.remove(index);
+                *budget -= 1;
+            }
+            index += 1;
+        }
+        self.sweep = if index == slots { 0 } else { index };
+    }
+
+    fn is_due(&self, index: u32, now: UnixNanos, stale: bool) -> bool {
+        let slot = &self.slots[index as usize];
+        let Some(meta) = &slot.meta else { return false };
+        if stale && slot.meaning != self.meaning {
+            return true;
+        }
+        // The slot alone answers for nearly all; the source is looked up only for those that may be due.
+        let touched = self.epoch + u64::from(slot.touched) * TENTH + (TENTH - 1);
+        slot.idles
+            && touched.saturating_add(self.shortest_idle) < now
+            && matches!(meta.source.spec.leaving, Leaving::AfterIdle(idle) if touched.saturating_add(idle) < now)
+    }
+
+    /// The meaning of everything may have changed. Every series keeps its state but is met anew: references are stale and
+    /// fingerprints unknown, until its next point finds it again by what it is. What is not met again leaves after a while.
+    fn mean_anew(&mut self, now: UnixNanos) {
+        self.meaning = self.meaning.wrapping_add(1);
+        self.stale_at = Some(now + STALE);
+        let mut table = Table::default();
+        for index in 0..self.slots.len() as u32 {
+            let slot = &mut self.slots[index as usize];
+            if slot.meta.is_none() {
+                continue;
+            }
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.alias = slot.key;
+            let dropped = slot.aliases.take().unwrap_or_default();
+            self.bytes -= dropped.len() * size_of::<super::Key>();
+            table.insert(slot.key, index);
+        }
+        self.table = table;
+    }
+
+    /// All series of a source, and the source.
+    pub(super) fn drop_source(&mut self, id: SourceId) {
+        while let Some(last) = self.sources.get(&id).and_then(|t| t.slots.last().copied()) {
+            self.remove(last);
+        }
+        if let Some(tenant) = self.sources.remove(&id) {
+            self.bytes -= tenant.bytes;
+            let spec = &tenant.source.spec;
+            self.source_keys.remove(&(spec.protocol, spec.key.clone()));
+            self.ledger.retire(id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, index: u32) {
+        self.forget_aliases(index);
+        let slot = &mut self.slots[index as usize];
+        let Some(meta) = slot.meta.take() else { return };
+        let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
+        slot.generation = slot.generation.wrapping_add(1);
+        let (place, tenant_place, key, contested) = (slot.place, slot.tenant_place, slot.key, slot.contested);
+        self.table.remove(key, index);
+        if contested {
+            self.leave_place(index, key);
+        }
+        self.families.remove(&meta.metric, place);
+        self.fresh.remove(&index);
+        self.bytes -= series_bytes(&meta) + cell.heap_bytes();
+        self.overflows -= usize::from(is_overflow(&meta));
+        if let Some(exemplar) = self.exemplars.remove(&index) {
+            self.bytes -= exemplar_bytes(&exemplar);
+        }
+        if let Some(tenant) = self.sources.get_mut(&meta.source.id) {
+            tenant.slots.swap_remove(tenant_place as usize);
+            if let Some(moved) = tenant.slots.get(tenant_place as usize) {
+                self.slots[*moved as usize].tenant_place = tenant_place;
+            }
+            if let Some(n) = tenant.by_metric.get_mut(&meta.metric.id) {
+                *n -= 1;
+                if *n == 0 {
+                    tenant.by_metric.remove(&meta.metric.id);
+                }
+            }
+        }
+        self.free.push(index);
+    }
+}
+
+impl Tenant {
+    fn due(&self, now: UnixNanos) -> bool {
+        let Some(ended) = self.ended else { return false };
+        match self.source.spec.leaving {
+            Leaving::ByReceiver => true,
+            Leaving::AfterEnd(wait) => ended + wait < now,
+            Leaving::AfterIdle(_) => self.slots.is_empty(),
+        }
+    }
+}
