@@ -18,6 +18,18 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
+/// Lines of one call stop at this many bytes: a table entry that every row of a frame refers to is written out for each.
+const LINES_BYTES: usize = 64 << 10;
+
+/// What became of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// Rows dealt with; the others are to be offered again when these have left.
+    pub rows: u32,
+    /// Those of them that were lost: larger than any frame of this subscriber. A gap stands in their place.
+    pub lost: u64,
+}
+
 /// One subscriber's encoder.
 #[derive(Debug)]
 pub(crate) enum Encoder {
@@ -53,8 +65,8 @@ impl Encoder {
         }
     }
 
-    /// Appends rows; returns how many were too large for any frame of this subscriber, each told by a gap in its place.
-    pub fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> u64 {
+    /// Appends rows, from the first on.
+    pub fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> Encoded {
         match self {
             Encoder::Frames(frames) => frames.rows(out, rows),
             Encoder::Json(json) => json.rows(out, rows),
@@ -117,17 +129,21 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> u64 {
+    fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> Encoded {
         let schema = self.schema(out, rows.schema());
         let source = self.source(out, rows.source());
-        if rows.is_whole() && rows.body().len() <= self.max_frame as usize {
+        let lost = if rows.is_whole() && rows.body().len() <= self.max_frame as usize {
             forward(out, rows, schema, source);
-            return 0;
-        }
-        self.part(out, rows, schema, source)
+            0
+        } else {
+            self.part(out, rows, schema, source)
+        };
+        let rows = rows.to - rows.from;
+        Encoded { rows, lost }
     }
 
-    /// Rows of a body that cannot be forwarded as it is: a range of it, or one that is too large for this subscriber.
+    /// Rows of a body that cannot be forwarded as it is: a range of it, or one that is too large for this subscriber. Returns how
+    /// many were lost.
     fn part(&mut self, out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) -> u64 {
         let Frames {
             max_frame, scratch, ..
@@ -312,7 +328,7 @@ pub(crate) struct Json {
 }
 
 impl Json {
-    fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> u64 {
+    fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> Encoded {
         let schema = rows.schema();
         let columns = self
             .columns
@@ -321,14 +337,18 @@ impl Json {
             .clone();
         let mut scratch = std::mem::take(&mut self.scratch);
         let kind = schema.kind.as_str();
-        let lost = match Events::decode(rows.body(), &mut scratch) {
+        let start = out.len();
+        let encoded = match Events::decode(rows.body(), &mut scratch) {
             Ok(events) => {
-                for row in rows.from..rows.to {
+                let mut row = rows.from;
+                while row < rows.to && out.len() - start < LINES_BYTES {
                     self.begin(out, kind, Some(rows.position(row)));
                     json::row(out, &columns, rows.source().name(), &events, row as usize);
                     self.end(out);
+                    row += 1;
                 }
-                0
+                let rows = row - rows.from;
+                Encoded { rows, lost: 0 }
             }
             Err(error) => {
                 tracing::error!(%error, schema = %schema.name, "a batch cannot be read; this is a defect");
@@ -336,11 +356,12 @@ impl Json {
                 self.object(out, "gap", |out| {
                     json::gap(out, Some(&schema.name), GapReason::RowTooLarge, Some(lost));
                 });
-                lost
+                let rows = rows.to - rows.from;
+                Encoded { rows, lost }
             }
         };
         self.scratch = scratch;
-        lost
+        encoded
     }
 
     /// One object, framed.
@@ -363,5 +384,93 @@ impl Json {
 
     fn end(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.sse { b"\n\n" } else { b"\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Held, Selected};
+    use dichroic_model::{Leaving, Protocol, Runtime, SourceId, SourceSpec};
+    use dichroic_wire::Cell;
+
+    fn rows(text: &str, count: u32) -> Rows {
+        let spec = SourceSpec {
+            protocol: Protocol::Beam,
+            key: Vec::new(),
+            name: "shop@a".into(),
+            runtime: Runtime::Beam,
+            job: String::new(),
+            instance: String::new(),
+            resource: Attributes::default(),
+            labels: Attributes::default(),
+            honor_labels: false,
+            leaving: Leaving::ByReceiver,
+        };
+        let schema = EventSchema {
+            id: 1,
+            name: "a.b".into(),
+            kind: EventKind::Event,
+            measurements: Vec::new(),
+            metadata: vec!["route".into()],
+        };
+        let mut builder = EventsBuilder::new(1, 0, 1, limits::BODY_BYTES_EVER).unwrap();
+        for _ in 0..count {
+            builder.push(0, &[Cell::Str(text)]).unwrap();
+        }
+        let mut frame = Vec::new();
+        builder.finish(0, &mut frame).unwrap();
+        let selected = Selected {
+            schema: Arc::new(schema),
+            source: Arc::new(Source {
+                id: SourceId(0),
+                spec,
+            }),
+            frame: frame.into(),
+            positions: (0..u64::from(count)).collect(),
+        };
+        let held = Held::Selected(Arc::new(selected));
+        Rows {
+            held,
+            from: 0,
+            to: count,
+        }
+    }
+
+    #[test]
+    fn lines_stop_before_a_small_frame_has_become_a_large_text() {
+        let mut rows = rows(&"x".repeat(10_000), 4_096);
+        let mut encoder = Encoder::json(false, 7);
+        let mut left = 4_096;
+        while left > 0 {
+            let mut out = Vec::new();
+            let encoded = encoder.rows(&mut out, &rows);
+            assert!(out.len() < LINES_BYTES + 11_000, "{}", out.len());
+            assert!(encoded.rows > 0 && encoded.lost == 0);
+            rows.from += encoded.rows;
+            left -= encoded.rows;
+        }
+        assert!(rows.is_empty());
+    }
+
+    #[test]
+    fn a_range_of_a_frame_begins_at_its_own_position() {
+        let mut rows = rows("/users/:id", 10);
+        (rows.from, rows.to) = (4, 7);
+        let mut out = Vec::new();
+        let encoded = Encoder::frames(limits::BODY_BYTES_DEFAULT).rows(&mut out, &rows);
+        assert_eq!(encoded, Encoded { rows: 3, lost: 0 });
+        let mut reader = dichroic_wire::FrameReader::new();
+        reader.greeted(limits::BODY_BYTES_DEFAULT);
+        reader.push(&out);
+        let mut last = None;
+        while let Some(frame) = reader.next().unwrap() {
+            last = Some((frame.frame_type, frame.body.to_vec()));
+        }
+        let (kind, body) = last.unwrap();
+        assert_eq!(kind, FrameType::Events);
+        let mut scratch = EventsScratch::default();
+        let events = Events::decode(&body, &mut scratch).unwrap();
+        assert_eq!((events.header().position, events.rows()), (4, 3));
     }
 }

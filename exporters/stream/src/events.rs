@@ -10,6 +10,7 @@ use crate::ring::{Gap, Held, Next, Pushed, Ring, Rows, Selected};
 use crate::session::Refusal;
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
 use dichroic_pipeline::{StreamItem, Subscription};
+use dichroic_wire::hello::OnFull;
 use dichroic_wire::{Events, EventsBuilder, EventsScratch, GoodbyeCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +105,10 @@ impl EventFeed {
     /// Moves what waits into the buffer while it has room, and puts an end to waiting for company that has lasted long enough.
     pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
         self.drain(out, encoder);
-        if self.ring.is_empty() && out.has_room() && self.deadline().is_some_and(|deadline| deadline <= now) {
+        // Small batches wait only while the subscriber is behind, selected rows for their time.
+        let due = (self.filter.is_open() && out.is_empty())
+            || self.deadline().is_some_and(|deadline| deadline <= now);
+        if self.open.is_some() && self.ring.is_empty() && out.has_room() && due {
             // With an empty ring and room in the buffer it cannot be refused.
             let _ = self.close(out, encoder);
         }
@@ -113,7 +117,7 @@ impl EventFeed {
     fn drain(&mut self, out: &mut Outgoing, encoder: &mut Encoder) {
         while out.has_room() {
             match self.ring.pop() {
-                Some(Next::Rows(rows)) => self.encode(&rows, out, encoder),
+                Some(Next::Rows(rows)) => self.encode(rows, out, encoder),
                 Some(Next::Gap(gap)) => encoder.gap(&mut out.bytes, &gap),
                 None => return,
             }
@@ -152,6 +156,11 @@ impl EventFeed {
     fn lost_in_lane(&mut self, lost: u64, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
         self.close(out, encoder)?;
         self.account.lost(lost);
+        if self.ring.on_full() == OnFull::Disconnect {
+            let words =
+                format!("too slow: {lost} rows were lost before they reached the buffer; read faster");
+            return Err(Refusal::new(GoodbyeCode::Slow, 0, words));
+        }
         self.ring.push_gap(Gap {
             schema: None,
             reason: GapReason::Slow,
@@ -317,7 +326,7 @@ impl EventFeed {
     fn give(&mut self, rows: Rows, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
         self.drain(out, encoder);
         if self.ring.is_empty() && out.has_room() {
-            self.encode(&rows, out, encoder);
+            self.encode(rows, out, encoder);
             return Ok(());
         }
         match self.ring.push(rows) {
@@ -337,11 +346,15 @@ impl EventFeed {
         }
     }
 
-    fn encode(&self, rows: &Rows, out: &mut Outgoing, encoder: &mut Encoder) {
-        let too_large = encoder.rows(&mut out.bytes, rows);
-        if too_large > 0 {
-            self.account.dropped(too_large);
+    fn encode(&mut self, mut rows: Rows, out: &mut Outgoing, encoder: &mut Encoder) {
+        let encoded = encoder.rows(&mut out.bytes, &rows);
+        if encoded.lost > 0 {
+            self.account.dropped(encoded.lost);
         }
-        out.mark(rows.len() as u64 - too_large);
+        out.mark(u64::from(encoded.rows) - encoded.lost);
+        rows.from += encoded.rows;
+        if !rows.is_empty() {
+            self.ring.put_back(rows);
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Exporter {
         let session = Session {
             reader,
             writer,
-            peer: Some(Peer::new(shared.config.max_frame, leftover)),
+            peer: Some(Peer::new(leftover)),
             feed: opened.feed,
             encoder: Encoder::frames(asked.max_frame),
             out: Outgoing::default(),

@@ -220,3 +220,73 @@ fn spread(position: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dichroic_model::EventKind;
+    use dichroic_wire::{EventsBuilder, EventsScratch, limits};
+
+    fn selected(label: &str, globs: &[&str], cells: &[Cell<'_>]) -> Vec<u32> {
+        let schema = EventSchema {
+            id: 1,
+            name: "a.b".into(),
+            kind: EventKind::Event,
+            measurements: vec![("duration".into(), "s".into())],
+            metadata: vec!["status".into()],
+        };
+        let mut builder = EventsBuilder::new(1, 0, 2, limits::BODY_BYTES_EVER).unwrap();
+        for cell in cells {
+            builder.push(0, &[Cell::Int(5), *cell]).unwrap();
+        }
+        let mut frame = Vec::new();
+        builder.finish(0, &mut frame).unwrap();
+        let mut scratch = EventsScratch::default();
+        let events = Events::decode(&frame[limits::HEADER_BYTES..], &mut scratch).unwrap();
+        let globs = globs.iter().map(|g| (*g).to_owned()).collect();
+        let mut filter = Filter::new(&BTreeMap::from([(label.to_owned(), globs)]), None);
+        match filter.select(&schema, 0, &events) {
+            Selection::All => (0..cells.len() as u32).collect(),
+            Selection::Some(rows) => rows.to_vec(),
+        }
+    }
+
+    #[test]
+    fn globs_look_at_values_as_text() {
+        let cells = [
+            Cell::Int(503),
+            Cell::Str("503"),
+            Cell::Float(1.5),
+            Cell::Bool(true),
+            Cell::Null,
+            Cell::CutStr {
+                whole_len: 80,
+                kept: "/users",
+            },
+            Cell::Bytes(&[0xab, 0x01]),
+        ];
+        let check = |label: &str, globs: &[&str], expected: &[u32]| {
+            assert_eq!(selected(label, globs, &cells), expected, "{label} {globs:?}");
+        };
+        check("status", &["5*"], &[0, 1]);
+        check("status", &["1.5", "true"], &[2, 3]);
+        check("status", &["*"], &[0, 1, 2, 3, 5, 6]);
+        check("status", &["/u*"], &[5]);
+        check("status", &["ab01"], &[6]);
+        check("duration", &["5"], &[0, 1, 2, 3, 4, 5, 6]);
+        check("nosuch", &["*"], &[]);
+    }
+
+    #[test]
+    fn a_sample_takes_its_share_by_position() {
+        let share = |wanted: f64| {
+            let filter = Filter::new(&BTreeMap::new(), Some(wanted));
+            let threshold = filter.sample.unwrap_or(u64::MAX);
+            (0..100_000).filter(|p| spread(*p) < threshold).count() as f64 / 100_000.0
+        };
+        for wanted in [0.001, 0.1, 0.5, 0.999, 1.0] {
+            let got = share(wanted);
+            assert!((got - wanted).abs() < 0.01, "{wanted}: {got}");
+        }
+    }
+}

@@ -420,3 +420,132 @@ fn escape<'t>(out: &mut Vec<u8>, text: &'t [u8]) -> &'t [u8] {
     out.extend_from_slice(short);
     &text[1..]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dichroic_wire::Map;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn values_keep_their_type_and_every_digit() {
+        let check = |cell: Cell<'_>, expected: &str| assert_eq!(written(|out| value(out, cell)), expected);
+        check(Cell::Null, "null");
+        check(Cell::Bool(true), "true");
+        check(Cell::Int(i64::MIN), "-9223372036854775808");
+        check(Cell::Float(1.0), "1.0");
+        check(Cell::Float(-0.0), "-0.0");
+        check(Cell::Float(0.1), "0.1");
+        check(Cell::Float(1e300), "1e300");
+        check(Cell::Float(f64::NAN), r#""NaN""#);
+        check(Cell::Float(f64::NEG_INFINITY), r#""-Infinity""#);
+        check(
+            Cell::Str("a\"b\\c\n\r\t\u{1}\u{7f}ключ\u{2028}€"),
+            "\"a\\\"b\\\\c\\n\\r\\t\\u0001\u{7f}ключ\\u2028€\"",
+        );
+        check(Cell::Bytes(&[0, 255]), r#""00ff""#);
+        let cut = Cell::CutStr {
+            whole_len: 9,
+            kept: "long\"",
+        };
+        check(cut, "\"long\\\"…\"");
+    }
+
+    #[test]
+    fn any_string_reads_back_as_it_was() {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |t| t.as_nanos() as u64 | 1);
+        println!("seed {seed}");
+        let mut random = seed;
+        for _ in 0..5_000 {
+            let mut text = String::new();
+            for _ in 0..random % 12 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let range = [0x80, 0x2100, 0x11_0000][(random >> 40) as usize % 3];
+                text.extend(char::from_u32((random % range) as u32));
+            }
+            random = random.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let json = written(|out| string(out, &text));
+            let back: String =
+                serde_json::from_str(&json).unwrap_or_else(|e| panic!("seed {seed}: {e}: {json}"));
+            assert_eq!(back, text, "seed {seed}");
+            assert!(!json.contains('\n'), "seed {seed}");
+        }
+    }
+
+    fn series(buckets: Option<Buckets>) -> SubscriberSeries {
+        SubscriberSeries {
+            name: "http.duration".into(),
+            metric_type: "histogram".into(),
+            source: 1,
+            labels: Map::from([("method".into(), "GET".into()), ("status".into(), 200i64.into())]),
+            unit: Some("s".into()),
+            start: Some(5),
+            help: None,
+            buckets,
+        }
+    }
+
+    #[test]
+    fn points_are_objects() {
+        let head = r#"{"type":"point","name":"http.duration","kind":"histogram","time":9,"start":5,"source":"shop@a","unit":"s","labels":{"method":"GET","status":200},"#;
+        let check = |buckets, is: PointValue<'_>, rest: &str| {
+            let json = written(|out| point(out, &series(buckets), "shop@a", 9, is));
+            assert_eq!(json, format!("{head}{rest}"));
+            serde_json::from_str::<serde_json::Value>(&json).unwrap();
+        };
+        check(
+            None,
+            PointValue::Number(i64::MAX, 0.0),
+            r#""value":9223372036854775807}"#,
+        );
+        check(None, PointValue::Number(0, 0.25), r#""value":0.25}"#);
+        check(None, PointValue::Number(2, 0.25), r#""value":2.25}"#);
+        let bucket = |index, side, count| Bucket { index, side, count };
+        let explicit = [bucket(0, Side::Positive, 3), bucket(2, Side::Positive, 2)];
+        let bounds = Some(Buckets::Bounds(vec![0.1, 1.0]));
+        let is = PointValue::Histogram {
+            sum: (0, 4.5),
+            buckets: &explicit,
+        };
+        check(
+            bounds,
+            is,
+            r#""count":5,"sum":4.5,"bounds":[0.1,1.0],"counts":[3,0,2]}"#,
+        );
+        let exponential = [
+            bucket(0, Side::Zero, 2),
+            bucket(-79, Side::Positive, 3),
+            bucket(-3, Side::Negative, 4),
+        ];
+        let is = PointValue::Histogram {
+            sum: (0, f64::NAN),
+            buckets: &exponential,
+        };
+        check(
+            Some(Buckets::Scale(3)),
+            is,
+            r#""count":9,"sum":null,"scale":3,"zero":2,"positive":[[-79,3]],"negative":[[-3,4]]}"#,
+        );
+    }
+
+    #[test]
+    fn gaps_and_goodbyes_are_objects() {
+        assert_eq!(
+            written(|out| gap(out, None, GapReason::CollectorRestarted, None)),
+            r#"{"type":"gap","reason":"collector restarted","lost":null,"name":null}"#
+        );
+        assert_eq!(
+            written(|out| goodbye(out, 8, "too slow")),
+            r#"{"type":"goodbye","code":8,"words":"too slow"}"#
+        );
+    }
+}

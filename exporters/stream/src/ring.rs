@@ -242,6 +242,18 @@ impl Ring {
         }
     }
 
+    /// Puts rows that were taken out, or the last of them, back to the front, even beyond the limits: they were in hand.
+    pub fn put_back(&mut self, rows: Rows) {
+        self.rows += rows.len();
+        self.bytes += rows.bytes();
+        self.entries.push_front(Entry::Rows(rows));
+    }
+
+    /// What happens when it is full.
+    pub fn on_full(&self) -> OnFull {
+        self.on_full
+    }
+
     /// Takes what comes next.
     pub fn pop(&mut self) -> Option<Next> {
         if !self.front.0.is_empty() {
@@ -328,5 +340,217 @@ impl Ring {
             self.push_gap(Gap::slow(dropped));
         }
         Pushed::Held { dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dichroic_model::{Attributes, EventKind, Leaving, Protocol, Runtime, SourceId, SourceSpec};
+
+    fn source() -> Arc<Source> {
+        let spec = SourceSpec {
+            protocol: Protocol::Beam,
+            key: Vec::new(),
+            name: "shop@a".into(),
+            runtime: Runtime::Beam,
+            job: String::new(),
+            instance: String::new(),
+            resource: Attributes::default(),
+            labels: Attributes::default(),
+            honor_labels: false,
+            leaving: Leaving::ByReceiver,
+        };
+        Arc::new(Source {
+            id: SourceId(0),
+            spec,
+        })
+    }
+
+    fn schema(id: u32) -> Arc<EventSchema> {
+        Arc::new(EventSchema {
+            id,
+            name: format!("a.{id}"),
+            kind: EventKind::Event,
+            measurements: Vec::new(),
+            metadata: Vec::new(),
+        })
+    }
+
+    fn rows(position: u64, count: u32) -> Rows {
+        let batch = Batch {
+            schema: schema(1),
+            source: source(),
+            position,
+            rows: count,
+            received: 0,
+            body: vec![0; 100].into(),
+        };
+        Rows {
+            held: Held::Shared(Arc::new(batch)),
+            from: 0,
+            to: count,
+        }
+    }
+
+    /// What comes out: positions of rows, and gaps as their negative size.
+    fn drained(ring: &mut Ring) -> Vec<i64> {
+        let mut out = Vec::new();
+        while let Some(next) = ring.pop() {
+            match next {
+                Next::Rows(rows) => out.extend((rows.from..rows.to).map(|row| rows.position(row) as i64)),
+                Next::Gap(gap) => out.push(-(gap.lost.unwrap() as i64)),
+            }
+        }
+        assert_eq!((ring.rows(), ring.bytes(), ring.is_empty()), (0, 0, true));
+        out
+    }
+
+    fn filled(max_rows: usize, on_full: OnFull, batches: &[u32]) -> (Ring, u64, bool) {
+        let mut ring = Ring::new(max_rows, 1 << 20, on_full);
+        let (mut position, mut lost, mut full) = (0, 0, false);
+        for count in batches {
+            match ring.push(rows(position, *count)) {
+                Pushed::Held { dropped } => lost += dropped,
+                Pushed::Full => full = true,
+            }
+            position += u64::from(*count);
+        }
+        (ring, lost, full)
+    }
+
+    #[test]
+    fn a_full_ring_gives_up_exactly_as_many_rows_as_it_must() {
+        let check = |on_full, batches: &[u32], expected: &[i64]| {
+            let (mut ring, lost, _) = filled(4, on_full, batches);
+            assert_eq!(drained(&mut ring), expected, "{on_full:?} {batches:?}");
+            let told: i64 = expected.iter().filter(|n| **n < 0).sum();
+            assert_eq!(lost as i64, -told);
+        };
+        use OnFull::{DropNewest, DropOldest};
+        check(DropOldest, &[2, 2], &[0, 1, 2, 3]);
+        check(DropOldest, &[3, 3], &[-2, 2, 3, 4, 5]);
+        check(DropOldest, &[1, 1, 1, 1, 1], &[-1, 1, 2, 3, 4]);
+        check(DropOldest, &[2, 9], &[-7, 7, 8, 9, 10]);
+        check(DropOldest, &[9], &[-5, 5, 6, 7, 8]);
+        check(DropNewest, &[3, 3], &[0, 1, 2, 3, -2]);
+        check(DropNewest, &[9, 1, 1], &[0, 1, 2, 3, -7]);
+    }
+
+    #[test]
+    fn disconnect_changes_nothing_and_says_so() {
+        let (mut ring, lost, full) = filled(4, OnFull::Disconnect, &[3, 3]);
+        assert_eq!((lost, full), (0, true));
+        assert_eq!(drained(&mut ring), [0, 1, 2]);
+    }
+
+    #[test]
+    fn bytes_bound_it_too() {
+        let mut ring = Ring::new(1_000_000, 4_000, OnFull::DropOldest);
+        let mut lost = 0;
+        for position in 0..1_000 {
+            if let Pushed::Held { dropped } = ring.push(rows(position, 1)) {
+                lost += dropped;
+            }
+            assert!(ring.bytes() <= 4_000);
+        }
+        let out = drained(&mut ring);
+        assert_eq!(out[0], -(lost as i64));
+        assert_eq!(*out.last().unwrap(), 999);
+        assert_eq!(out.len() as u64 - 1 + lost, 1_000);
+    }
+
+    #[test]
+    fn gaps_stay_in_their_place_and_survive_the_rows_before_them() {
+        let relay = |id, lost| Gap {
+            schema: Some(schema(id)),
+            reason: GapReason::RelayOverload,
+            lost: Some(lost),
+        };
+        let mut ring = Ring::new(4, 1 << 20, OnFull::DropOldest);
+        ring.push(rows(0, 2));
+        ring.push_gap(relay(1, 100));
+        ring.push_gap(relay(1, 10));
+        ring.push(rows(2, 2));
+        ring.push(rows(4, 3));
+        // Rows 0 to 2 went, in two pieces around the relay's gap; the pieces are told as one.
+        let mut told = drained(&mut ring);
+        told[..2].sort_unstable();
+        assert_eq!(told, [-110, -3, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_flood_of_different_gaps_is_bounded_and_counted() {
+        let mut ring = Ring::new(4, 1 << 20, OnFull::DropNewest);
+        ring.push(rows(0, 1));
+        for id in 0..10_000 {
+            ring.push_gap(Gap {
+                schema: Some(schema(id)),
+                reason: GapReason::RateLimit,
+                lost: Some(1),
+            });
+        }
+        let out = drained(&mut ring);
+        assert!(out.len() <= 2 + GAPS, "{}", out.len());
+        assert_eq!(out[1..].iter().sum::<i64>(), -10_000);
+    }
+
+    #[test]
+    fn an_unknown_loss_stays_unknown() {
+        let mut ring = Ring::new(4, 1 << 20, OnFull::DropOldest);
+        for lost in [Some(1), None, Some(2)] {
+            let (schema, reason) = (None, GapReason::RelayBroke);
+            ring.push_gap(Gap { schema, reason, lost });
+        }
+        assert!(matches!(ring.pop(), Some(Next::Gap(Gap { lost: None, .. }))));
+        assert!(ring.pop().is_none());
+    }
+
+    #[test]
+    fn whatever_happens_every_row_is_held_or_told() {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |t| t.as_nanos() as u64 | 1);
+        println!("seed {seed}");
+        let mut random = seed;
+        let mut below = |n: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % n
+        };
+        for round in 0..300 {
+            let policy = [OnFull::DropOldest, OnFull::DropNewest][round % 2];
+            let mut ring = Ring::new(1 + below(50) as usize, 1_000 + below(5_000) as usize, policy);
+            let (mut position, mut next, mut dropped, mut told) = (0, 0, 0, 0);
+            for _ in 0..200 {
+                if below(3) > 0 {
+                    let count = 1 + below(30);
+                    if let Pushed::Held { dropped: more } = ring.push(rows(position, count as u32)) {
+                        dropped += more;
+                    }
+                    position += count;
+                } else {
+                    match ring.pop() {
+                        Some(Next::Rows(rows)) => {
+                            assert_eq!(rows.position(rows.from), next, "seed {seed}");
+                            next += rows.len() as u64;
+                        }
+                        Some(Next::Gap(gap)) => {
+                            told += gap.lost.unwrap();
+                            next += gap.lost.unwrap();
+                        }
+                        None => assert_eq!(next, position, "seed {seed}"),
+                    }
+                }
+            }
+            while let Some(item) = ring.pop() {
+                match item {
+                    Next::Rows(rows) => next += rows.len() as u64,
+                    Next::Gap(gap) => (told, next) = (told + gap.lost.unwrap(), next + gap.lost.unwrap()),
+                }
+            }
+            assert_eq!((next, told), (position, dropped), "seed {seed}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::events::EventFeed;
 use crate::outgoing::Outgoing;
 use crate::points::PointFeed;
 use dichroic_pipeline::{Row, StreamItem};
-use dichroic_wire::limits::SUBSCRIBER_FRAMES_PER_S;
+use dichroic_wire::limits::{FRAME_TIMEOUT, SUBSCRIBER_FRAMES_PER_S};
 use dichroic_wire::{CollectorHello, FrameReader, FrameType, Goodbye, GoodbyeCode, Ping, Pong, RawFrame};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -135,27 +135,45 @@ pub(crate) struct Peer {
     frames: FrameReader,
     second: Instant,
     count: u32,
+    /// Since when a frame is not complete.
+    unfinished: Option<Instant>,
 }
+
+/// Largest body that a subscriber has reason to send after its HELLO: a GOODBYE and its words.
+const PEER_BODY: u32 = 2 << 10;
 
 impl Peer {
     /// `leftover` is what was read behind its HELLO.
-    pub fn new(max_frame: u32, leftover: &[u8]) -> Self {
+    pub fn new(leftover: &[u8]) -> Self {
         let mut frames = FrameReader::new();
-        frames.greeted(max_frame);
+        frames.greeted(PEER_BODY);
         frames.push(leftover);
         Peer {
             frames,
             second: Instant::now(),
             count: 0,
+            unfinished: None,
         }
+    }
+
+    /// When the frame that has begun must be complete.
+    fn deadline(&self) -> Option<Instant> {
+        self.unfinished.map(|since| since + FRAME_TIMEOUT)
     }
 
     /// Answers whole frames; says whether the peer said GOODBYE.
     fn answer(&mut self, out: &mut Vec<u8>, now: Instant) -> Result<bool, Refusal> {
         loop {
             let frame = match self.frames.next() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(false),
+                Ok(Some(frame)) => {
+                    self.unfinished = None;
+                    frame
+                }
+                Ok(None) => {
+                    let unfinished = self.frames.pending() > 0;
+                    self.unfinished = unfinished.then(|| self.unfinished.unwrap_or(now));
+                    return Ok(false);
+                }
                 // Also what is too long: nothing that a subscriber may send is.
                 Err(error) => return Err(Refusal::malformed(error.to_string())),
             };
@@ -229,7 +247,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         };
         if end == End::Goodbye {
             // A half-close: what was put together for it already still goes out.
-            self.last_bytes().await;
+            let _ = timeout(self.config.farewell, self.last_bytes()).await;
         }
         end
     }
@@ -249,7 +267,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             } else {
                 progress + self.config.stall
             };
-            let wake = self.feed.deadline().map_or(idle, |deadline| deadline.min(idle));
+            let late = self.peer.as_ref().and_then(Peer::deadline);
+            let wake = [self.feed.deadline(), late]
+                .into_iter()
+                .flatten()
+                .fold(idle, Instant::min);
             let woken = tokio::select! {
                 wrote = self.writer.write(self.out.pending()), if !self.out.is_empty() => Woken::Wrote(wrote),
                 read = self.reader.read(&mut buffer) => Woken::Read(read),
@@ -274,6 +296,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 Woken::Item(item) => self.take(item).await?,
                 Woken::Time => {
                     let now = Instant::now();
+                    if late.is_some_and(|late| late <= now) {
+                        let words = "a frame was begun and not completed within 10 s";
+                        return Err(Refusal::new(GoodbyeCode::Timeout, 0, words));
+                    }
                     if now < idle {
                         continue;
                     }
@@ -311,62 +337,51 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
 
     /// Says GOODBYE, with everything that waits before it if `drain`. What is not written in time is lost and counted.
     async fn farewell(&mut self, goodbye: Goodbye, drain: bool) {
-        let Session {
-            feed,
-            encoder,
-            out,
-            writer,
-            config,
-            ..
-        } = self;
+        let limit = self.config.farewell;
         let work = async {
-            while drain {
-                while out.has_room() {
-                    let Some(item) = feed.try_next() else { break };
-                    if feed.accept(item, out, encoder).is_err() {
-                        break;
-                    }
-                }
-                // Rows that wait for company go at once.
-                feed.fill(out, encoder, Instant::now() + config.batch_delay);
-                if out.is_empty() {
-                    if feed.is_drained() {
-                        break;
-                    }
-                    continue;
-                }
-                feed.sent(out.written(write_some(writer, out).await?));
+            if drain {
+                self.drain().await?;
             }
-            encoder.goodbye(&mut out.bytes, &goodbye);
-            while !out.is_empty() {
-                feed.sent(out.written(write_some(writer, out).await?));
-            }
-            writer.shutdown().await
+            self.encoder.goodbye(&mut self.out.bytes, &goodbye);
+            self.last_bytes().await
         };
-        let _ = timeout(config.farewell, work).await;
+        let _ = timeout(limit, work).await;
     }
 
-    async fn last_bytes(&mut self) {
-        let Session {
-            feed,
-            out,
-            writer,
-            config,
-            ..
-        } = self;
-        let work = async {
-            while !out.is_empty() {
-                feed.sent(out.written(write_some(writer, out).await?));
+    /// Writes everything that the store has sent so far.
+    async fn drain(&mut self) -> std::io::Result<()> {
+        loop {
+            while self.out.has_room() {
+                let Some(item) = self.feed.try_next() else { break };
+                if self.feed.accept(item, &mut self.out, &mut self.encoder).is_err() {
+                    return Ok(());
+                }
             }
-            writer.shutdown().await
-        };
-        let _ = timeout(config.farewell, work).await;
+            // Rows that wait for company go at once.
+            let later = Instant::now() + self.config.batch_delay;
+            self.feed.fill(&mut self.out, &mut self.encoder, later);
+            if !self.out.is_empty() {
+                self.write_some().await?;
+            } else if self.feed.is_drained() {
+                return Ok(());
+            }
+        }
     }
-}
 
-async fn write_some<W: AsyncWrite + Unpin>(writer: &mut W, out: &Outgoing) -> std::io::Result<usize> {
-    match writer.write(out.pending()).await? {
-        0 => Err(std::io::ErrorKind::WriteZero.into()),
-        bytes => Ok(bytes),
+    async fn last_bytes(&mut self) -> std::io::Result<()> {
+        while !self.out.is_empty() {
+            self.write_some().await?;
+        }
+        self.writer.shutdown().await
+    }
+
+    async fn write_some(&mut self) -> std::io::Result<()> {
+        match self.writer.write(self.out.pending()).await? {
+            0 => Err(std::io::ErrorKind::WriteZero.into()),
+            bytes => {
+                self.feed.sent(self.out.written(bytes));
+                Ok(())
+            }
+        }
     }
 }

@@ -291,3 +291,62 @@ fn a_slow_http_reader_is_told_what_it_lost() {
         assert_eq!(lost as u64, world.hop("stream").2);
     });
 }
+
+#[test]
+fn a_table_entry_that_every_row_refers_to_is_written_out_for_each() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut response = ask(&world, "match=**&buffer=64").await;
+        let long = "x".repeat(60_000);
+        let rows: Vec<_> = (0..200)
+            .map(|n| vec![Cell::Int(n), Cell::Str(&long), Cell::Int(1)])
+            .collect();
+        // One frame of 64 KB becomes 12 MB of lines.
+        world.publish_rows(&schema, &source, &rows);
+        let text = read(response.body_mut(), 201, "\n").await;
+        for (n, line) in text.lines().skip(1).enumerate() {
+            assert!(line.contains(&format!("\"n\":{n}}}")), "row {n}");
+        }
+        until(|| world.hop("stream") == (200, 200, 0, 0)).await;
+    });
+}
+
+#[test]
+fn a_real_http_connection_carries_it() {
+    run(|world| async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let exporter = world.exporter.clone();
+        tokio::task::spawn_local(async move {
+            let (io, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                let exporter = exporter.clone();
+                async move {
+                    let (parts, _) = request.into_parts();
+                    Ok::<_, std::convert::Infallible>(exporter.http_response(&parts).await)
+                }
+            });
+            let io = hyper_util::rt::TokioIo::new(io);
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(io, service)
+                .await;
+        });
+        let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+        io.write_all(b"GET /v1/stream?match=a.*&format=ndjson HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        world.subscribed(1).await;
+        world.publish(&world.schema("a.b"), &world.source("shop@a"), 0..3);
+        let mut text = String::new();
+        while text.matches("\"measurements\"").count() < 3 {
+            let mut bytes = [0; 4_096];
+            let n = io.read(&mut bytes).await.unwrap();
+            text.push_str(std::str::from_utf8(&bytes[..n]).unwrap());
+        }
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        drop(io);
+        until(|| world.exporter.subscribers().is_empty()).await;
+    });
+}

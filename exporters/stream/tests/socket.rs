@@ -324,7 +324,8 @@ fn two_subscribers_are_independent() {
     run(|world| async move {
         let mut stuck = world.connect(Some(events(&["**"])));
         let mut quick = world.connect(Some(events(&["**"])));
-        (stuck.greeted().await, quick.greeted().await);
+        stuck.greeted().await;
+        quick.greeted().await;
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
         let mut seen = 0;
@@ -394,6 +395,7 @@ fn what_a_subscriber_may_not_send_ends_it_with_words() {
         });
     };
     check(b"hello, is this a chat?".to_vec(), "bytes");
+    check(vec![0, 0, 1, 0, 2], "65536 bytes");
     check(vec![3, 0, 0, 0, 3, 1, 2, 3], "PING");
     check(vec![1, 0, 0, 0, 9, 0], "EVENTS from a subscriber");
     check(ping(1).repeat(11), "more than 10");
@@ -488,7 +490,8 @@ fn one_subscriber_too_many_is_told_so() {
     run_with(config, Limits::default(), |world| async move {
         let mut first = world.connect(Some(events(&["**"])));
         let mut second = world.connect(None);
-        (first.greeted().await, second.greeted().await);
+        first.greeted().await;
+        second.greeted().await;
         let mut third = world.connect(Some(events(&["**"])));
         let (code, words) = goodbye(&mut third).await;
         assert_eq!(code, 4, "{words}");
@@ -577,5 +580,56 @@ fn one_that_takes_nothing_for_too_long_is_let_go() {
         until(|| world.exporter.subscribers().is_empty()).await;
         let (offered, sent, dropped, queued) = world.hop("stream");
         assert_eq!((offered, queued), (sent + dropped, 0));
+    });
+}
+
+#[test]
+fn rows_lost_before_the_ring_are_told_too() {
+    for filtered in [false, true] {
+        run(|world| async move {
+            let schema = world.schema("a.b");
+            let source = world.source("shop@a");
+            let mut subscribe = events(&["**"]);
+            if filtered {
+                subscribe
+                    .where_
+                    .insert("status".to_owned(), vec!["200".to_owned()]);
+            }
+            let mut client = world.connect(Some(subscribe));
+            client.greeted().await;
+            // The session has no turn meanwhile: its lane of 1,024 batches overflows.
+            for n in 0..1_500 {
+                world.publish(&schema, &source, n * 5 + 1..n * 5 + 5);
+            }
+            let lost = (1_500 - 1_024) * 4;
+            let expected = (!filtered).then_some(lost);
+            assert_eq!(client.next().await, Told::Gap(None, 1, expected));
+            let rows = client.rows(1_024 * 4).await;
+            assert_eq!(rows[0].n(), (1_500 - 1_024) * 5 + 1);
+            let (offered, sent) = (1_500 * 4, 1_024 * 4);
+            until(|| world.hop("stream") == (offered, sent, lost, 0)).await;
+        });
+    }
+}
+
+#[test]
+fn more_sources_than_a_connection_has_ids_for_are_defined_in_turn() {
+    run(|world| async move {
+        let schema = world.schema("a.b");
+        let sources: Vec<_> = (0..1_100)
+            .map(|n| world.source(&format!("node{n}@host")))
+            .collect();
+        let mut client = world.connect(Some(events(&["**"])));
+        client.greeted().await;
+        for _ in 0..2 {
+            for (n, source) in sources.iter().enumerate() {
+                world.publish(&schema, source, n as i64..n as i64 + 1);
+                if n % 100 == 99 {
+                    for row in client.rows(100).await {
+                        assert_eq!(row.source, format!("node{}@host", row.n()));
+                    }
+                }
+            }
+        }
     });
 }

@@ -284,11 +284,8 @@ impl Client {
     pub fn take(&mut self, bytes: &[u8]) {
         self.frames.push(bytes);
         let mut frames = Vec::new();
-        loop {
-            match self.frames.next().unwrap() {
-                Some(frame) => frames.push((frame.frame_type, frame.body.to_vec())),
-                None => break,
-            }
+        while let Some(frame) = self.frames.next().unwrap() {
+            frames.push((frame.frame_type, frame.body.to_vec()));
             if self.hello.is_none() {
                 let (kind, body) = frames.remove(0);
                 self.greet(kind, &body);
