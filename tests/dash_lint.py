@@ -150,8 +150,8 @@ def _targets(panel: Json) -> Iterator[tuple[str, str]]:
             yield "targets", "a query is either instant or over a range"
         yield from ((rule, f"{words}: {target['expr']}") for rule, words in _expression(target["expr"]))
         quantile = "histogram_quantile(" in target["expr"]
-        if quantile and not target["instant"] and not target["exemplar"]:
-            yield "exemplar", "a latency over time should show exemplars"
+        if target["exemplar"] != (quantile and panel["type"] == "timeseries"):
+            yield "exemplar", "a latency over time shows exemplars, and nothing else does"
 
 
 def _expression(expr: str) -> Iterator[tuple[str, str]]:

@@ -75,6 +75,29 @@ def label_values(query: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
+def legend_labels(target: Json) -> set[str]:
+    """Labels that a legend names."""
+    return set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+
+
+def legend(target: Json, labels: Mapping[str, str]) -> str:
+    """The legend of one series, as Grafana writes it."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), target["legendFormat"])
+
+
+def table_labels(panel: Json) -> set[str]:
+    """Labels that make the rows of a table: the columns that are renamed and are no numbers."""
+    organize = next(t for t in panel["transformations"] if t["id"] == "organize")
+    return {name for name in organize["options"]["renameByName"] if not name.startswith("Value")}
+
+
+def metrics_of_rule(expr: str) -> set[str]:
+    """Names of the metrics in the expression of a rule, which may stand without a selector."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expr)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)", " ", bare)
+    return {name for name in re.findall(r"\b[a-z_:][\w:]*\b(?!\s*\()", bare) if "_" in name or ":" in name or name == "up"}
+
+
 def numbers(result: Sequence[Json]) -> list[float]:
     """Finite values of an answer of Prometheus, instant or range."""
     pairs = [pair for entry in result for pair in ([entry["value"]] if "value" in entry else entry["values"])]

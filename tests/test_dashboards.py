@@ -20,7 +20,21 @@ from typing import Any
 
 import pytest
 from dash_lint import EXCEPTIONS, problems
-from dash_queries import DASHBOARDS, chosen, dashboards, expand, label_values, metrics_of, numbers, panels, query_variables
+from dash_queries import (
+    DASHBOARDS,
+    chosen,
+    dashboards,
+    expand,
+    label_values,
+    legend,
+    legend_labels,
+    metrics_of,
+    metrics_of_rule,
+    numbers,
+    panels,
+    query_variables,
+    table_labels,
+)
 from harness import Collector, Embedder, Prometheus, QueryError, Recommender, Shop, Timeout, promtool, wait_until
 
 Json = Any
@@ -118,6 +132,23 @@ def test_variables_expand_as_in_grafana():
         expand("$nope", {})
 
 
+def test_an_answer_without_a_finite_number_is_no_answer():
+    check = [
+        ([], []),
+        ([{"metric": {}, "value": [1, "NaN"]}], []),
+        ([{"metric": {}, "values": [[1, "NaN"], [2, "+Inf"]]}], []),
+        ([{"metric": {}, "values": [[1, "NaN"], [2, "0.5"]]}, {"metric": {}, "value": [1, "0"]}], [0.5, 0.0]),
+    ]
+    for answer, expected in check:
+        assert numbers(answer) == expected
+
+
+def test_metrics_of_an_expression_are_found():
+    assert metrics_of('sum by (a_b) (rate(x_total{job=~"y_z{"}[5m])) / up{a="b"}') == {"x_total", "up"}
+    rule = 'sum by (a_b, le) (rate(x_total{event="y_z"}[15m])) / (up > 0) and on (a_b) job:z:rate5m > 0.1'
+    assert metrics_of_rule(rule) == {"x_total", "up", "job:z:rate5m"}
+
+
 # ---- rules -----------------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +239,46 @@ def test_every_query_of_every_panel_has_an_answer(live: Live, deadline: float, u
     wait_until(lambda: numbers(live.series(expr, target["instant"])), remaining(deadline), f"an answer to {expr}")
 
 
+def filled(uid: str, kind: str) -> list[Any]:
+    return [
+        pytest.param(uid, panel, id=f"{uid.removeprefix('dichroic-')}: {panel['title']}")
+        for panel in panels(BOARDS[uid])
+        if panel["type"] == kind and (uid, panel["title"]) not in EMPTY_WHEN_HEALTHY
+    ]
+
+
+def answers(live: Live, deadline: float, uid: str, panel: Json) -> list[tuple[Json, list[Json]]]:
+    """Each target of a panel and its answer."""
+    everything = {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])}
+    found = []
+    for target in panel["targets"]:
+        expr = expand(target["expr"], everything)
+        ask = lambda e=expr, t=target: [s for s in live.series(e, t["instant"]) if numbers([s])]
+        found.append((target, wait_until(ask, remaining(deadline), f"an answer to {expr}")))
+    return found
+
+
+@pytest.mark.parametrize(("uid", "panel"), [p for uid in BOARDS for p in filled(uid, "timeseries")])
+def test_every_line_has_a_legend_of_its_own(live: Live, deadline: float, uid: str, panel: Json):
+    legends: list[str] = []
+    for target, result in answers(live, deadline, uid, panel):
+        for label in legend_labels(target):
+            assert any(label in series["metric"] for series in result), f"no series has the label {label}"
+        legends += [legend(target, series["metric"]) for series in result]
+    assert len(set(legends)) == len(legends), sorted(legends)
+
+
+@pytest.mark.parametrize(("uid", "panel"), [p for uid in BOARDS for p in filled(uid, "table")])
+def test_the_queries_of_a_table_meet_in_the_same_rows(live: Live, deadline: float, uid: str, panel: Json):
+    rows = []
+    for target, result in answers(live, deadline, uid, panel):
+        for series in result:
+            assert set(series["metric"]) <= table_labels(panel), f"{target['expr']} brings columns of its own"
+        rows.append({tuple(sorted(series["metric"].items())) for series in result})
+    assert any(rows[0] <= other for other in rows), rows
+    assert all(other & rows[0] for other in rows), rows
+
+
 @pytest.mark.parametrize("uid", BOARDS)
 def test_choosing_every_value_by_hand_is_the_same_as_all(live: Live, deadline: float, uid: str):
     board = BOARDS[uid]
@@ -277,6 +348,9 @@ def test_the_rules_run_and_a_healthy_demo_alerts_nobody(live: Live, deadline: fl
         return found if all(rule["health"] != "unknown" for rule in found) else []
 
     seen = wait_until(rules, remaining(deadline), "a first evaluation of the rules")
+    for name in sorted({name for rule in seen for name in metrics_of_rule(rule["query"])} - {"dichroic_ingest_dropped_total"}):
+        # A rule over a metric that nobody exports never fires.
+        wait_until(lambda n=name: live.prometheus.query(n), remaining(deadline), f"metric {name} of a rule")
     assert [(rule["name"], rule.get("lastError")) for rule in seen if rule["health"] != "ok"] == []
     recorded = "job_runtime:http_server_request_duration_seconds:p95_rate5m"
     wait_until(lambda: len(numbers(live.prometheus.query(recorded))) == 2, remaining(deadline), recorded)

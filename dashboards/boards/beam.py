@@ -169,7 +169,7 @@ def beam_memory() -> list[Panel]:
     allocated, used = (series("vm_memory_bytes", f'type="{kind}"') for kind in ("processes", "processes_used"))
 
     columns = [
-        Column(kind, series("vm_memory_bytes", f'type="{kind}"'), "bytes")
+        Column(kind, total(series("vm_memory_bytes", f'type="{kind}"'), "job, instance"), "bytes")
         for kind in ("total", "processes", "system", "binary", "ets", "code", "atom")
     ]
     return [

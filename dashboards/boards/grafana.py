@@ -7,7 +7,7 @@ text of an empty panel) is decided here once. Ids and positions are given out by
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Json = dict[str, Any]
@@ -191,6 +191,8 @@ def stat(
     shows_name: bool = False,
 ) -> Panel:
     """One number now, with its recent course behind it; or, with `shows_name`, the legend in place of the number."""
+    # Exemplars would be further values of a panel that shows one.
+    query = replace(query, exemplar=False)
     body = _panel("stat", title, description, _targets(query, instant=shows_name), width=width, height=height)
     body["fieldConfig"] = {
         "defaults": {

@@ -44,8 +44,8 @@ def services() -> Board:
         variables=[
             datasource_variable(),
             variable("job", "Service", f"target_info{{{OTHERS}}}", "job"),
-            variable("instance", "Instance", 'target_info{job=~"$job"}', "instance"),
-            variable("runtime", "Runtime", series("target_info"), "runtime"),
+            variable("instance", "Instance", f'target_info{{job=~"$job",{OTHERS}}}', "instance"),
+            variable("runtime", "Runtime", series("target_info", OTHERS), "runtime"),
             variable("route", "Route", series(f"{HTTP}_count"), "http_route", all_value=".*"),
         ],
         annotations=[worker_restarts()],
@@ -477,7 +477,7 @@ def reporters() -> list[Panel]:
         table(
             "Sources",
             "Every source that reports now, and what runs it (`target_info`).",
-            [Column("Sources", f"count by (job, instance, runtime) ({series('target_info')})")],
+            [Column("Sources", f"count by (job, instance, runtime) ({series('target_info', OTHERS)})")],
             {"job": "Service", "instance": "Instance", "runtime": "Runtime"},
         ),
         table(
