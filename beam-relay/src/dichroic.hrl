@@ -5,6 +5,7 @@
 -define(MAX_ENTRIES, 4096).                   % entry slots: 2,000 of a plan, and those still leaving
 -define(MAX_STREAMS, 1024).                   % stream contents (subs) and stream accounts (rows)
 -define(MAX_SHARDS, 16).
+-define(MAX_LABEL_BYTES, 256).
 
 %% Cells of `acct`, three for each entry slot, after the fixed ones.
 -define(ACCT_FAILURES, 1).
@@ -92,7 +93,8 @@
 
 %% What one event means. Lives in persistent_term under {dichroic_program, Id}; never rewritten.
 -record(program, {
-    string_cap  :: pos_integer(),
+    string_cap  :: pos_integer(),             % bytes of a string in a row or a slot
+    label_cap   :: pos_integer(),             % bytes of a string in a label
     groups      :: [#group{}],
     streams     :: [#stream{}],
     carries     :: [{CarryKey :: tuple(), clear | dichroic_expr:expr()}]

@@ -177,7 +177,8 @@ received(State, #d{buffer = Buffer} = D) ->
             {keep_state, D};
         {ok, Frame, Rest} -> again(frame(Frame, State, D#d{buffer = Rest}));
         {error, {limit, Words}} -> violated(State, ?LIMIT, Words, D);
-        {error, {malformed, Words}} -> violated(State, ?MALFORMED, Words, D)
+        {error, {malformed, Words}} -> violated(State, ?MALFORMED, Words, D);
+        {error, {version, Words}} -> violated(State, ?BAD_VERSION, Words, D)
     end.
 
 %% The next frame of the buffer is read in the state that this one led to.
@@ -189,11 +190,9 @@ again(Other) -> Other.
 violated(drain, _, _, D) -> drained(D);
 violated(_, Code, Words, D) -> goodbye(Code, Words, D).
 
-frame({hello, 1, _, 0, Fields}, hello, D) ->
-    Max = case Fields of #{<<"max_frame">> := M} when is_integer(M), M >= 1024 -> min(M, ?MAX_FRAME); _ -> ?PEER_MAX_FRAME end,
+frame({hello, _, _, 0, Fields}, hello, D) ->
+    Max = case Fields of #{<<"max_frame">> := M} when is_integer(M), M >= ?BEFORE_HELLO -> min(M, ?MAX_FRAME); _ -> ?PEER_MAX_FRAME end,
     {next_state, plan, D#d{max_frame = Max}, [{state_timeout, ?HELLO_MS, hello}]};
-frame({hello, Major, Minor, 0, _}, hello, D) ->
-    goodbye(?BAD_VERSION, io_lib:format("the collector speaks ~b.~b, this relay 1.0: update the older one", [Major, Minor]), D);
 frame({plan, Plan}, State, D) when State =:= plan; State =:= steady -> planned(Plan, State, D);
 frame({ping, T}, State, D) ->
     case transmit([{pong, T}], D) of
@@ -234,8 +233,9 @@ planned(Plan, State, D) ->
     end.
 
 %% Sent for every plan, and again when the number changes by itself: telemetry came, or went.
-reply(#d{engine = Engine, attached = Attached, refused = Refused}) ->
-    {plan, #{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached, <<"refused">> => Refused}}.
+reply(#d{engine = Engine, attached = Attached, refused = Refused, max_frame = Max}) ->
+    {plan, #{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
+             <<"refused">> => dichroic_plan:fitting(Refused, Max div 2)}}.
 
 %%% STEADY
 

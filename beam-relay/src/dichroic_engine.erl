@@ -15,6 +15,8 @@
 -define(KEEP_STALE, 64).
 -define(MAX_KNOWN_CONTENTS, 512).
 -define(NUMBER_BYTES, 20).
+%% A frame may hold 65,536 values; the smallest definition has 12 bytes for each of its own.
+-define(DEFINE_BYTES, 262144).
 
 -record(engine, {
     static :: #static{},
@@ -195,7 +197,7 @@ programs(#{limits := #{string := Cap}} = Plan, Wanted, #engine{programs = Old} =
                                stale = [Id || {Id, _} <- maps:values(Gone)] ++ E1#engine.stale})}.
 
 build(#{aggregates := Aggregates, carries := Carries}, Cap, Wanted, #engine{entries = Entries} = E) ->
-    Empty = #program{string_cap = Cap, groups = [], streams = [], carries = []},
+    Empty = #program{string_cap = Cap, label_cap = min(Cap, ?MAX_LABEL_BYTES), groups = [], streams = [], carries = []},
     P1 = lists:foldr(
         fun({Event, Keep, Labels, #entry{key = Key}}, Acc) ->
             case Entries of
@@ -289,7 +291,7 @@ flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
     {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, Now, Out1}, E#engine.totals),
     #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms} = Out2,
     Time = erlang:system_time(nanosecond),
-    Frames = [{define, series, D} || D <- chunks(lists:reverse(Defines), Max - 16, fun define_bytes/1)]
+    Frames = [{define, series, D} || D <- chunks(lists:reverse(Defines), min(Max, ?DEFINE_BYTES) - 16, fun define_bytes/1)]
         ++ [{numbers, Time, N} || N <- chunks(lists:reverse(Numbers), Max - 16, fun(_) -> ?NUMBER_BYTES end)]
         ++ [{histograms, Time, H} || H <- chunks(lists:reverse(Histograms), Max - 16, fun histogram_bytes/1)]
         ++ [{define, series, D} || D <- chunks([{Id, null} || Id <- Freed], Max - 16, fun define_bytes/1)],

@@ -34,9 +34,9 @@ failed() ->
     end.
 
 %% Carried values are read by the aggregates and streams of an event before the event writes its own.
-run(#program{groups = Groups, streams = Streams, carries = Carries, string_cap = Cap}, Meas, Meta, St) ->
+run(#program{groups = Groups, streams = Streams, carries = Carries, string_cap = Cap, label_cap = LabelCap}, Meas, Meta, St) ->
     Shard = (erlang:system_info(scheduler_id) - 1) rem St#static.shards + 1,
-    groups(Groups, Meas, Meta, Cap, St, element(Shard, St#static.tables)),
+    groups(Groups, Meas, Meta, LabelCap, St, element(Shard, St#static.tables)),
     streams(Streams, Meas, Meta, Cap, St, Shard),
     carries(Carries, Meas, Meta, Cap).
 

@@ -7,7 +7,7 @@
 
 -include("dichroic.hrl").
 
--export([compile/1, atom_budget_left/0]).
+-export([compile/1, fitting/2, atom_budget_left/0]).
 -export_type([plan/0, refusal/0]).
 
 -type event() :: [atom(), ...].
@@ -85,6 +85,18 @@ name_of(#{<<"schema">> := S}) when is_integer(S) -> S;
 name_of(_) -> null.
 
 words(Words) -> dichroic_value:cut(unicode:characters_to_binary(Words), 256).
+
+%% @doc The refusals, with their words shortened until all of them fit into so many bytes; at worst the first ones only.
+-spec fitting([refusal()], pos_integer()) -> [refusal()].
+fitting(Refused, Max) -> fitting(Refused, Max, [256, 64, 24]).
+
+fitting(Refused, Max, [Bytes | Shorter]) ->
+    Cut = [[What, dichroic_value:cut(Words, Bytes)] || [What, Words] <- Refused],
+    case iolist_size(dichroic_value:encode(Cut)) =< Max of
+        true -> Cut;
+        false when Shorter =/= [] -> fitting(Refused, Max, Shorter);
+        false -> lists:sublist(Cut, Max div (Bytes + 16))
+    end.
 
 unique(Aggregates) ->
     {Kept, No, _} = lists:foldl(

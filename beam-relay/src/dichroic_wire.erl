@@ -25,6 +25,7 @@
     | {gap, non_neg_integer(), byte(), non_neg_integer()}
     | {unknown, byte(), binary()}.
 
+-define(MAJOR, 1).
 -define(MAX_BODY, 1048576).
 -define(MAX_VALUES, 65536).
 
@@ -81,7 +82,8 @@ column({ref, L}) -> << <<V:16/little-signed>> || V <- L >>.
 
 %% @doc The first frame of a buffer. `Limit' is the largest body this side accepts now; nothing is reserved by the
 %% announced length, the buffer holds only what arrived.
--spec decode(binary(), pos_integer()) -> {ok, frame(), Rest :: binary()} | more | {error, {limit | malformed, iodata()}}.
+-spec decode(binary(), pos_integer()) ->
+    {ok, frame(), Rest :: binary()} | more | {error, {limit | malformed | version, iodata()}}.
 decode(<<Len:32/little, _/binary>>, Limit) when Len > Limit; Len > ?MAX_BODY ->
     {error, {limit, ["a frame of ", integer_to_binary(Len), " bytes, the limit is ",
                      integer_to_binary(min(Limit, ?MAX_BODY))]}};
@@ -89,10 +91,13 @@ decode(<<Len:32/little, Type, Body:Len/binary, Rest/binary>>, _) ->
     try frame(Type, Body) of
         Frame -> {ok, Frame, Rest}
     catch
+        throw:{version, Words} -> {error, {version, Words}};
         throw:Words -> {error, {malformed, Words}}
     end;
 decode(_, _) -> more.
 
+frame(1, <<"DICH", Major, Minor, _, _/binary>>) when Major =/= ?MAJOR ->
+    throw({version, io_lib:format("the peer speaks version ~b.~b, this side 1.0: update the older one", [Major, Minor])});
 frame(1, <<"DICH", Major, Minor, Role, Body/binary>>) when Role =< 3 ->
     {hello, Major, Minor, Role, map_body(Body)};
 frame(1, <<"DICH", _, _, Role, _/binary>>) -> throw(["unknown role ", integer_to_binary(Role)]);
@@ -147,7 +152,7 @@ histograms(_, _) -> throw("HISTOGRAMS is cut short or has more than 1024 buckets
 
 buckets(0, Rest, _, Acc) -> {lists:reverse(Acc), Rest};
 buckets(N, <<Ix:16/little-signed, Side, Count:64/little, Rest/binary>>, Before, Acc)
-  when Side =< 2, Count > 0, {Side, Ix} > Before ->
+  when Side =< 2, Count > 0, {Side, Ix} > Before, Side > 0 orelse Ix =:= 0 ->
     buckets(N - 1, Rest, {Side, Ix}, [{Ix, Side, Count} | Acc]);
 buckets(_, _, _, _) -> throw("HISTOGRAMS whose buckets are cut short, empty, or not ascending").
 

@@ -310,6 +310,62 @@ garbage_from_the_collector_ends_the_connection_with_words_and_not_the_relay_test
         {"rows, which only relays send", iolist_to_binary(dichroic_wire:encode({numbers, 0, []}))},
         {"an HTTP answer", <<"HTTP/1.1 400 Bad Request\r\n\r\n">>}]].
 
+a_collector_of_another_major_version_is_told_so_and_left_alone_for_long_test_() ->
+    {timeout, 30, fun() ->
+        Path = support:socket_path(),
+        _ = file:delete(Path),
+        {ok, L} = gen_tcp:listen(0, [binary, {active, false}, {packet, raw}, {ifaddr, {local, Path}}]),
+        ok = support:start_relay(Path),
+        try
+            {ok, S} = gen_tcp:accept(L, 5000),
+            ok = gen_tcp:send(S, <<9:32/little, 1, "DICH", 2, 0, 0, "??">>),
+            Told = read_until_closed(S, <<>>),
+            {ok, {hello, 1, 0, 1, _}, Rest} = dichroic_wire:decode(Told, 16384),
+            ?assertMatch({ok, {goodbye, 1, _, _}, <<>>}, dichroic_wire:decode(Rest, 16384)),
+            ?assertEqual({error, timeout}, gen_tcp:accept(L, 500))
+        after support:stop_relay(), gen_tcp:close(L), file:delete(Path) end
+    end}.
+
+read_until_closed(S, Acc) ->
+    case gen_tcp:recv(S, 0, 5000) of
+        {ok, Bytes} -> read_until_closed(S, <<Acc/binary, Bytes/binary>>);
+        {error, closed} -> Acc
+    end.
+
+a_collector_killed_a_hundred_times_under_load_neither_loses_nor_doubles_test_() ->
+    {timeout, 120, fun() ->
+        Seed = support:seed(),
+        Path = support:socket_path(),
+        {First, _} = fake_collector:start(Path, #{plan => plan(both())}),
+        ok = support:start_relay(Path),
+        try
+            ok = steady(First),
+            Writers = [spawn_link(fun() -> write(I, 0) end) || I <- [0, 1, 2]],
+            Last = lists:foldl(fun(_, C) ->
+                receive after rand:uniform(40) -> ok end,
+                #{errors := []} = fake_collector:state(C),
+                fake_collector:kill(C),
+                {Next, _} = fake_collector:start(Path, #{plan => plan(both())}),
+                dichroic:reconnect(),
+                Next
+            end, First, lists:seq(1, 100)),
+            Counts = [begin P ! {stop, self()}, receive {P, N} -> {I, N} end end || {I, P} <- lists:zip([0, 1, 2], Writers)],
+            dichroic:reconnect(),
+            ok = steady(Last),
+            flushed(Last),
+            State = fake_collector:state(Last),
+            ?assertEqual([], maps:get(errors, State)),
+            [?assertEqual({N, 0.0}, total(State, 100, [I]), {seed, Seed}) || {I, N} <- Counts],
+            ?assertEqual({lists:sum([I * N || {I, N} <- Counts]), 0.0}, total(State, 101, [])),
+            ?assertEqual({0, 0.5 * lists:sum([N || {_, N} <- Counts])}, total(State, 102, [])),
+            fake_collector:stop(Last)
+        after support:stop_relay(), file:delete(Path) end
+    end}.
+
+write(I, N) ->
+    telemetry:execute(?E, #{v => I, f => 0.5}, #{k => I}),
+    receive {stop, From} -> From ! {self(), N + 1} after 0 -> write(I, N + 1) end.
+
 frames_of_a_later_minor_are_skipped_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         fake_collector:send(C, <<3:32/little, 77, "abc">>),

@@ -68,6 +68,11 @@ no_more_entries_than_the_limit_test() ->
     Plan = #{<<"aggregates">> => [aggregate(#{<<"key">> => 100 + I}) || I <- lists:seq(1, 2010)]},
     ?assertEqual(10, length(refused(Plan))).
 
+refusals_fit_into_the_frame_of_the_reply_test() ->
+    Many = [[I bsl 40, binary:copy(<<"w">>, 256)] || I <- lists:seq(1, 2000)],
+    [?assert(iolist_size(dichroic_value:encode(dichroic_plan:fitting(Many, Max))) =< Max) || Max <- [8192, 131072, 1048576]],
+    ?assertEqual(2000, length(dichroic_plan:fitting(Many, 131072))).
+
 the_golden_plan_is_accepted_whole_test() ->
     {ok, Bytes} = file:read_file(filename:join(os:getenv("DICHROIC_GOLDEN", "../collector/wire/golden"), "plan.bin")),
     {ok, {plan, Plan}, <<>>} = dichroic_wire:decode(Bytes, 1048576),
