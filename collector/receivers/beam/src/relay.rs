@@ -388,9 +388,8 @@ impl Relay {
             self.terms.insert(id, term);
             return Ok(());
         }
-        // A key that the plan does not have: it was withdrawn while the definition was on its way.
-        let measure = self.blueprint.measures.get(&series.key).cloned();
-        let labels = match &measure {
+        // A key that the plan does not have was withdrawn while the definition was on its way.
+        let labels = match self.series.measure(series.key) {
             Some(measure) if measure.labels.len() != series.labels.len() => {
                 return Err(malformed(format!(
                     "series {id} has {} labels, {} has {}",
@@ -402,8 +401,8 @@ impl Relay {
             Some(measure) => attributes(measure, series.labels, series.overflow),
             None => Attributes::default(),
         };
-        self.series
-            .define(id, measure, labels, u64::try_from(series.start).unwrap_or(0));
+        let start = u64::try_from(series.start).unwrap_or(0);
+        self.series.define(id, series.key, labels, start);
         Ok(())
     }
 

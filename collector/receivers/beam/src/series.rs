@@ -53,14 +53,20 @@ struct Entry {
     series: Option<SeriesRef>,
     wraps: i32,
     start: UnixNanos,
+    /// Place of its measure.
+    measure: u32,
     state: State,
     kind: Kind,
 }
+
+/// No measure.
+const UNPLANNED: u32 = u32::MAX;
 
 const FREE: Entry = Entry {
     series: None,
     wraps: 0,
     start: 0,
+    measure: UNPLANNED,
     state: State::Free,
     kind: Kind::Gauge,
 };
@@ -68,7 +74,6 @@ const FREE: Entry = Entry {
 /// What the hit path does not need.
 #[derive(Debug)]
 struct Known {
-    measure: Option<Rc<Measure>>,
     labels: Attributes,
     retry: UnixNanos,
 }
@@ -104,6 +109,9 @@ pub struct SeriesTable {
     limit: u32,
     entries: Vec<Entry>,
     known: Vec<Option<Box<Known>>>,
+    /// Entries of the plans of this connection; `None` is one that was withdrawn.
+    measures: Vec<Option<Rc<Measure>>>,
+    places: HashMap<u64, u32>,
     alive: usize,
     /// Which id writes a series: two that mean the same would overwrite one another.
     owners: HashMap<SeriesRef, u32>,
@@ -173,6 +181,8 @@ impl SeriesTable {
             limit,
             entries: Vec::new(),
             known: Vec::new(),
+            measures: Vec::new(),
+            places: HashMap::new(),
             alive: 0,
             owners: HashMap::new(),
             held: legacy.held,
@@ -204,29 +214,25 @@ impl SeriesTable {
             .is_some_and(|entry| entry.state != State::Free)
     }
 
-    /// Gives a free id, below the limit, its meaning; `None` is an entry that the plan does not have (any more).
-    pub fn define(&mut self, id: u32, measure: Option<Rc<Measure>>, labels: Attributes, start: UnixNanos) {
-        let state = if measure.is_some() {
-            State::Waiting
-        } else {
-            State::Withdrawn
+    /// What a key of the present plan means.
+    pub fn measure(&self, key: u64) -> Option<&Rc<Measure>> {
+        self.measures[*self.places.get(&key)? as usize].as_ref()
+    }
+
+    /// Gives a free id, below the limit, its meaning. A key that the plan does not have (any more) is counted and no more.
+    pub fn define(&mut self, id: u32, key: u64, labels: Attributes, start: UnixNanos) {
+        let (state, kind) = match self.measure(key) {
+            Some(measure) => (State::Waiting, kind_of(measure)),
+            None => (State::Withdrawn, Kind::Gauge),
         };
-        let kind = measure.as_deref().map_or(Kind::Gauge, kind_of);
-        let known = Known {
-            measure,
-            labels,
-            retry: 0,
+        let entry = Entry {
+            start,
+            measure: self.places.get(&key).copied().unwrap_or(UNPLANNED),
+            state,
+            kind,
+            ..FREE
         };
-        self.put(
-            id,
-            Entry {
-                start,
-                state,
-                kind,
-                ..FREE
-            },
-            Some(Box::new(known)),
-        );
+        self.put(id, entry, Some(Box::new(Known { labels, retry: 0 })));
     }
 
     /// The id is of the relay's account.
@@ -350,11 +356,9 @@ impl SeriesTable {
             Ok(met) => met,
             Err(applied) => return Ok(applied),
         };
-        let place = row.series as usize;
-        let measure = self.known[place]
-            .as_deref()
-            .and_then(|known| known.measure.clone());
-        match (self.entries[place].kind, measure) {
+        let entry = self.entries[row.series as usize];
+        let measure = self.measures.get(entry.measure as usize).cloned().flatten();
+        match (entry.kind, measure) {
             (Kind::Histogram, Some(measure)) => self.explicit(store, row, series, &measure, met, (time, now)),
             (Kind::Exponential, Some(measure)) => {
                 self.exponential(store, row, series, &measure, met, (time, now))
@@ -555,10 +559,8 @@ impl SeriesTable {
     }
 
     fn admit(&self, store: &mut Store, place: usize) -> Result<SeriesRef, DropReason> {
-        let Some((known, measure)) = self.known[place]
-            .as_deref()
-            .and_then(|known| Some((known, known.measure.as_deref()?)))
-        else {
+        let measure = self.measures.get(self.entries[place].measure as usize);
+        let (Some(known), Some(Some(measure))) = (self.known[place].as_deref(), measure) else {
             return Err(DropReason::Withdrawn);
         };
         let mut identity = measure.key.to_le_bytes().to_vec();
@@ -594,25 +596,33 @@ impl SeriesTable {
         store.define(fingerprint, def).map_err(|refused| refused.0)
     }
 
-    /// The plan changed: series whose entry is gone, or means something else, leave.
+    /// A plan: series whose entry is gone, or means something else than before, leave.
     pub fn replan(&mut self, store: &mut Store, measures: &HashMap<u64, Rc<Measure>>) {
-        for place in 0..self.entries.len() {
-            let Some(known) = self.known[place].as_deref_mut() else {
-                continue;
-            };
-            let Some(old) = known.measure.clone() else {
-                continue;
-            };
-            let new = measures.get(&old.key);
-            if new.is_some_and(|new| **new == *old) {
+        let mut changed = HashSet::new();
+        for (key, place) in &self.places {
+            let (old, new) = (&mut self.measures[*place as usize], measures.get(key));
+            if old.as_ref() != new {
+                *old = new.cloned();
+                changed.insert(*place);
+            }
+        }
+        for (key, measure) in measures {
+            let next = self.measures.len() as u32;
+            if *self.places.entry(*key).or_insert(next) == next {
+                self.measures.push(Some(measure.clone()));
+            }
+        }
+        for entry in &mut self.entries {
+            let of_plan = matches!(
+                entry.state,
+                State::Waiting | State::Live | State::Refused(_) | State::Withdrawn
+            );
+            if !of_plan || !changed.contains(&entry.measure) {
                 continue;
             }
-            known.measure = new.cloned();
-            let entry = &mut self.entries[place];
-            entry.state = if new.is_some() {
-                State::Waiting
-            } else {
-                State::Withdrawn
+            entry.state = match self.measures[entry.measure as usize] {
+                Some(_) => State::Waiting,
+                None => State::Withdrawn,
             };
             if let Some(series) = entry.series.take() {
                 self.owners.remove(&series);
