@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -360,3 +361,35 @@ def test_the_rules_run_and_a_healthy_demo_alerts_nobody(live: Live, deadline: fl
 def test_a_query_that_is_wrong_is_an_error_and_not_an_empty_answer(live: Live):
     with pytest.raises(QueryError):
         live.series("sum(rate(up[4s])", instant=True)
+
+
+# Last: from here on the demo is not healthy any more.
+def test_a_loss_is_shown_with_its_source_and_reason_and_alerts(live: Live):
+    panel = next(p for p in panels(BOARDS["dichroic-self"]) if p["title"] == "Dropped by source and reason")
+    target = panel["targets"][0]
+    expr = expand(target["expr"], {"job": ".+", "instance": ".+"})
+
+    def lose() -> set[str]:
+        post_histogram_without_buckets(live.collector)
+        lost = [s for s in live.series(expr, target["instant"]) if any(n > 0 for n in numbers([s]))]
+        return {legend(target, series["metric"]) for series in lost}
+
+    assert wait_until(lose, 15, "a loss on the panel") == {"broken (metrics): buckets"}
+
+    def alerts() -> set[tuple[str, str, str]]:
+        found = live.prometheus.api("alerts")["alerts"]
+        return {(a["labels"]["alertname"], a["labels"].get("source", ""), a["state"]) for a in found}
+
+    wait_until(lambda: ("DichroicDrops", "broken", "pending") in alerts(), 15, "the alert")
+
+
+def post_histogram_without_buckets(collector: Collector) -> None:
+    """One data point that the collector must refuse: three bounds, one bucket."""
+    point = {"timeUnixNano": "1", "count": "1", "sum": 1, "bucketCounts": ["1"], "explicitBounds": [1, 2, 3]}
+    metric = {"name": "h", "unit": "s", "histogram": {"aggregationTemporality": 2, "dataPoints": [point]}}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "broken"}}]}
+    body = {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]}
+    headers = {"Content-Type": "application/json"}
+    url = f"{collector.otlp_http}/v1/metrics"
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as answer:
+        assert json.load(answer)["partialSuccess"]["rejectedDataPoints"] == "1"
