@@ -93,11 +93,12 @@ attribute(Pair) ->
         _ -> []
     end.
 
+%% What is neither percent-encoded nor UTF-8 is thrown by uri_string, and no attribute.
 decode(V) ->
-    case uri_string:percent_decode(V) of
-        Value when is_binary(Value) ->
-            case dichroic_value:is_utf8(Value) of true -> Value; false -> error end;
+    try uri_string:percent_decode(V) of
+        Value when is_binary(Value) -> Value;
         _ -> error
+    catch _:_ -> error
     end.
 
 %% The application that nothing else needs, that needs the relay, and that needs the most: what the release is about.

@@ -14,9 +14,13 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(LOOK_MS, 1000).
+%% While an application boots, telemetry is often a moment behind us.
+-define(EARLY_MS, 50).
+-define(EARLY_LOOKS, 100).
 -define(LOAD_EVERY, 10).
 
--record(j, {wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0}).
+-record(j, {wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0,
+            early = ?EARLY_LOOKS :: non_neg_integer()}).
 
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
@@ -48,11 +52,14 @@ init([]) ->
     _ = process_flag(trap_exit, true),
     _ = code:ensure_loaded(telemetry),
     detach_all(),
-    tick(),
+    J = #j{},
+    _ = tick(J),
     dichroic_connection:janitor_ready(),
-    {ok, #j{}}.
+    {ok, J}.
 
-tick() -> erlang:send_after(?LOOK_MS, self(), tick).
+tick(#j{early = Early, attached = Attached}) when Early > 0, map_size(Attached) =:= 0 ->
+    erlang:send_after(?EARLY_MS, self(), tick);
+tick(_) -> erlang:send_after(?LOOK_MS, self(), tick).
 
 handle_call({want, Wanted}, _From, #j{attached = Attached} = J) ->
     Off = maps:filter(fun(E, Slot) -> maps:get(E, Wanted, none) =/= Slot end, Attached),
@@ -63,11 +70,12 @@ handle_call({want, Wanted}, _From, #j{attached = Attached} = J) ->
 
 handle_cast(_, J) -> {noreply, J}.
 
-handle_info(tick, #j{ticks = N} = J) ->
-    _ = tick(),
+handle_info(tick, #j{ticks = N, early = Early} = J) ->
     _ = N rem ?LOAD_EVERY =:= 0 andalso not erlang:function_exported(telemetry, attach, 4)
         andalso code:ensure_loaded(telemetry),
-    {noreply, look(J#j{ticks = N + 1})};
+    J1 = look(J#j{ticks = N + 1, early = max(0, Early - 1)}),
+    _ = tick(J1),
+    {noreply, J1};
 handle_info(look, J) -> {noreply, look(J)};
 handle_info(_, J) -> {noreply, J}.
 

@@ -20,11 +20,17 @@ connect() -> try_each(candidates(), no_socket_found).
 
 try_each([], Reason) -> {error, Reason};
 try_each([Target | Targets], Before) ->
-    case trusted(Target) andalso open(Target) of
+    case trusted(Target) of
+        true -> attempt(Target, Targets, Before);
+        absent -> try_each(Targets, Before);
+        foreign -> try_each(Targets, {Target, not_our_directory})
+    end.
+
+attempt(Target, Targets, Before) ->
+    case open(Target) of
         {ok, Socket} -> {ok, Socket, Target};
         {error, enoent} -> try_each(Targets, Before);
-        {error, Reason} -> try_each(Targets, {Target, Reason});
-        false -> try_each(Targets, {Target, not_our_directory})
+        {error, Reason} -> try_each(Targets, {Target, Reason})
     end.
 
 open({local, Path}) -> safely({local, Path}, 0, [local]);
@@ -60,7 +66,9 @@ uid() ->
 trusted({local, "/tmp/dichroic-" ++ _ = Path}) ->
     case os:getenv("DICHROIC_SOCKET") =:= Path orelse file:read_link_info(filename:dirname(Path)) of
         true -> true;
-        {ok, #file_info{type = directory, uid = Uid, mode = Mode}} -> [Uid] =:= uid() andalso Mode band 8#022 =:= 0;
-        _ -> false
+        {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#022 =:= 0 ->
+            case uid() of [Uid] -> true; _ -> foreign end;
+        {ok, _} -> foreign;
+        {error, _} -> absent
     end;
 trusted(_) -> true.

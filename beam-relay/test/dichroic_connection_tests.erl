@@ -366,6 +366,25 @@ write(I, N) ->
     telemetry:execute(?E, #{v => I, f => 0.5}, #{k => I}),
     receive {stop, From} -> From ! {self(), N + 1} after 0 -> write(I, N + 1) end.
 
+a_collector_that_hangs_up_at_once_is_tried_again_ever_more_slowly_test_() ->
+    {timeout, 30, fun() ->
+        Path = support:socket_path(),
+        _ = file:delete(Path),
+        {ok, L} = gen_tcp:listen(0, [binary, {active, false}, {packet, raw}, {backlog, 100}, {ifaddr, {local, Path}}]),
+        ok = support:start_relay(Path),
+        try
+            N = hang_up(L, erlang:monotonic_time(millisecond) + 3000, 0),
+            %% Means of 100, 200, 400 ... 2,500 ms: about six in three seconds; without backoff thousands.
+            ?assert(N >= 2 andalso N =< 30, N)
+        after support:stop_relay(), gen_tcp:close(L), file:delete(Path) end
+    end}.
+
+hang_up(L, End, N) ->
+    case gen_tcp:accept(L, max(0, End - erlang:monotonic_time(millisecond))) of
+        {ok, S} -> gen_tcp:close(S), hang_up(L, End, N + 1);
+        {error, timeout} -> N
+    end.
+
 frames_of_a_later_minor_are_skipped_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         fake_collector:send(C, <<3:32/little, 77, "abc">>),

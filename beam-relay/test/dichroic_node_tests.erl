@@ -1,0 +1,120 @@
+%% @doc The relay in a node of its own, as in life: started beside an application, stopped with it, killed with it.
+-module(dichroic_node_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+-import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3]).
+-import(fake_collector, [wait/2, total/3]).
+
+-export([burst/2, procs/1, pause/1]).
+
+-define(E, [shop, order]).
+
+node_with(Plan, Test) ->
+    {timeout, 90, fun() ->
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => Plan}),
+        {ok, Peer, _} = peer:start(#{connection => standard_io,
+                                     env => [{"DICHROIC_SOCKET", Path}, {"OTEL_SERVICE_NAME", "shop"}],
+                                     args => ["-pa" | code:get_path()]}),
+        try
+            ok = peer:call(Peer, support, telemetry, []),
+            ok = peer:call(Peer, application, start, [dichroic]),
+            wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
+            Test(C, Peer)
+        after
+            catch peer:stop(Peer),
+            fake_collector:stop(C),
+            file:delete(Path)
+        end
+    end}.
+
+%% In the other node.
+burst(From, To) ->
+    Parts = 4,
+    Pids = [spawn_monitor(fun() ->
+        [telemetry:execute(?E, #{v => N}, #{k => N rem 5}) || N <- lists:seq(From, To), N rem Parts =:= I]
+    end) || I <- lists:seq(0, Parts - 1)],
+    [receive {'DOWN', Ref, _, _, Reason} -> normal = Reason end || {_, Ref} <- Pids],
+    ok.
+
+orders() -> plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [])]).
+
+the_service_has_the_name_that_it_was_given_test_() ->
+    node_with(orders(), fun(C, Peer) ->
+        #{hello := Hello} = fake_collector:state(C),
+        ?assertMatch(#{<<"resource">> := #{<<"service.name">> := <<"shop">>}, <<"node">> := <<"nonode@nohost">>}, Hello),
+        ?assertEqual(list_to_integer(peer:call(Peer, os, getpid, [])), maps:get(<<"os_pid">>, Hello))
+    end).
+
+a_node_that_stops_in_order_says_its_last_totals_and_goodbye_test_() ->
+    node_with((orders())#{<<"flush_ms">> := 60000}, fun(C, Peer) ->
+        ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
+        peer:call(Peer, init, stop, []),
+        State = wait(C, fun(#{goodbye := {goodbye, 7, _, _}} = S) -> S end),
+        ?assertEqual({500500, 0.0}, total(State, 101, [])),
+        ?assertEqual([], maps:get(errors, State))
+    end).
+
+of_a_node_that_is_killed_the_last_flush_remains_test_() ->
+    node_with(orders(), fun(C, Peer) ->
+        ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
+        wait(C, fun(S) -> total(S, 101, []) =:= {500500, 0.0} end),
+        Pid = peer:call(Peer, os, getpid, []),
+        _ = os:cmd("kill -9 " ++ Pid),
+        State = wait(C, fun(#{connected := false} = S) -> S end),
+        ?assertMatch(#{goodbye := none, errors := []}, State),
+        ?assertEqual({500500, 0.0}, total(State, 101, []))
+    end).
+
+a_million_events_in_a_burst_are_counted_in_flat_memory_test_() ->
+    node_with(plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [])],
+                   #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])], <<"limits">> => #{<<"credit">> => 5000, <<"rows_per_s">> => 100000}}),
+              fun(C, Peer) ->
+        %% The rows are let flow as well, and most are dropped; no process may pile up.
+        Before = peer:call(Peer, erlang, memory, [total]),
+        ok = peer:call(Peer, ?MODULE, burst, [1, 1000000], 80000),
+        [peer:call(Peer, erlang, garbage_collect, [P]) || P <- peer:call(Peer, erlang, processes, [])],
+        ?assert(peer:call(Peer, erlang, memory, [total]) - Before < 20000000),
+        State = wait(C, fun(S) ->
+            {500000500000, 0.0} = total(S, 101, []),
+            {Sent, _} = total(S, 1, [7]),
+            Dropped = lists:sum([D || R <- [4, 5], {D, _} <- [total(S, 2, [7, R])]]),
+            Sent + Dropped =:= 1000000 andalso Sent =:= length(lists:append([R || {7, R} <- maps:get(events, S)])) andalso S
+        end),
+        ?assertEqual([], maps:get(errors, State)),
+        ?assertEqual([{200000, 0.0} || _ <- lists:seq(1, 5)], [total(State, 100, [K]) || K <- lists:seq(0, 4)])
+    end).
+
+%% In the other node: so many idle processes, each with a little to look at.
+procs(N) -> _ = [spawn(fun() -> X = lists:seq(1, 50), receive X -> ok end end) || _ <- lists:seq(1, N)], ok.
+
+%% In the other node: the longest time that a process which only looks at the clock was not running.
+pause(Ms) ->
+    End = erlang:monotonic_time(microsecond) + Ms * 1000,
+    pause(erlang:monotonic_time(microsecond), End, 0).
+
+pause(Before, End, Longest) ->
+    Now = erlang:monotonic_time(microsecond),
+    case Now < End of
+        true -> pause(Now, End, max(Longest, Now - Before));
+        false -> Longest
+    end.
+
+subscribing_makes_no_work_for_the_processes_of_the_node_test_() ->
+    node_with(orders(), fun(C, Peer) ->
+        ok = peer:call(Peer, ?MODULE, procs, [20000]),
+        Stream = fun(S) -> plan([counter(100, ?E, [meta(<<"k">>)])], #{<<"generation">> => S, <<"streams">> => [stream(S, ?E, [meas(<<"v">>)])]}) end,
+        Collections = fun() -> element(1, peer:call(Peer, erlang, statistics, [garbage_collection])) end,
+        lists:foreach(fun(S) ->
+            fake_collector:plan(C, Stream(S)),
+            wait(C, fun(#{replies := [#{<<"generation">> := G} | _]}) -> G =:= S end)
+        end, [2, 3]),
+        Before = Collections(),
+        lists:foreach(fun(S) ->
+            fake_collector:plan(C, Stream(S)),
+            wait(C, fun(#{replies := [#{<<"generation">> := G} | _]}) -> G =:= S end)
+        end, lists:seq(4, 40)),
+        %% Rewriting one persistent term would make the VM look at each of the 20,000.
+        ?assert(Collections() - Before < 10000)
+    end).
