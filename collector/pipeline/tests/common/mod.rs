@@ -1,0 +1,180 @@
+//! A store with short words for what the tests do to it.
+#![allow(dead_code)]
+
+use dichroic_model::{
+    AttributeValue, Attributes, Factor, Fingerprint, Identity, Leaving, Limits, MetricKind, NameStyle,
+    Number, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
+};
+use dichroic_pipeline::{
+    DropReason, Job, Progress, Refused, Row, RowValue, SeriesRef, Snapshot, SnapshotRequest, Store,
+};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+pub const NOW: u64 = 1_700_000_000 * SECOND;
+
+pub fn store(change: impl FnOnce(&mut Limits)) -> Store {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    Store::new(limits, Arc::new(Identity), NOW)
+}
+
+pub fn spec(key: &str, leaving: Leaving) -> SourceSpec {
+    SourceSpec {
+        protocol: Protocol::Otlp,
+        key: key.into(),
+        name: key.into(),
+        runtime: Runtime::Python,
+        job: "j".into(),
+        instance: "i".into(),
+        resource: Attributes::default(),
+        labels: Attributes::default(),
+        honor_labels: false,
+        leaving,
+    }
+}
+
+pub fn source(store: &mut Store, key: &str) -> Arc<Source> {
+    store.open_source(spec(key, Leaving::ByReceiver), NOW).unwrap()
+}
+
+#[derive(Clone, Copy)]
+pub struct Def<'a> {
+    pub name: &'a str,
+    pub unit: &'a str,
+    pub kind: MetricKind,
+    pub style: NameStyle,
+    pub temporality: Temporality,
+    pub factor: Factor,
+    pub bounds: Option<&'a [f64]>,
+}
+
+pub const GAUGE: Def<'static> = Def {
+    name: "m",
+    unit: "",
+    kind: MetricKind::Gauge,
+    style: NameStyle::OpenTelemetry,
+    temporality: Temporality::Cumulative,
+    factor: Factor::ONE,
+    bounds: None,
+};
+
+pub const COUNTER: Def<'static> = Def {
+    kind: MetricKind::COUNTER,
+    ..GAUGE
+};
+
+pub const DELTA: Def<'static> = Def {
+    temporality: Temporality::Delta,
+    ..COUNTER
+};
+
+pub const HISTOGRAM: Def<'static> = Def {
+    kind: MetricKind::Histogram,
+    bounds: Some(&[1.0, 2.0]),
+    ..GAUGE
+};
+
+pub const EXPONENTIAL: Def<'static> = Def {
+    kind: MetricKind::ExponentialHistogram,
+    ..GAUGE
+};
+
+/// A fingerprint as a receiver would make it, of anything.
+pub fn fp(store: &Store, source: &Source, raw: &str) -> Fingerprint {
+    store.fingerprinter(source.id).of(raw.as_bytes())
+}
+
+pub fn define_as(
+    store: &mut Store,
+    source: &Source,
+    raw: &str,
+    def: Def<'_>,
+    attributes: &[(&str, &str)],
+) -> Result<SeriesRef, DropReason> {
+    let fp = fp(store, source, raw);
+    let attributes = attributes
+        .iter()
+        .map(|(k, v)| (Cow::Borrowed(*k), AttributeValue::from(*v)));
+    let def = SeriesDef {
+        source: source.id,
+        scope: &Scope::default(),
+        name: def.name,
+        style: def.style,
+        unit: def.unit,
+        help: "",
+        kind: def.kind,
+        temporality: def.temporality,
+        factor: def.factor,
+        attributes: attributes.collect(),
+        bounds: def.bounds.map(Into::into),
+    };
+    store.define(fp, def).map_err(|Refused(reason)| reason)
+}
+
+/// Finds or defines, as receivers do.
+pub fn meet(
+    store: &mut Store,
+    source: &Source,
+    def: Def<'_>,
+    attributes: &[(&str, &str)],
+) -> Result<SeriesRef, DropReason> {
+    let raw = format!(
+        "{} {} {:?} {:?} {:?} {:?} {attributes:?}",
+        def.name, def.unit, def.kind, def.style, def.temporality, def.bounds
+    );
+    match store.find(fp(store, source, &raw)) {
+        Some(series) => Ok(series),
+        None => define_as(store, source, &raw, def, attributes),
+    }
+}
+
+pub fn set(
+    store: &mut Store,
+    source: &Source,
+    def: Def<'_>,
+    attributes: &[(&str, &str)],
+    value: i64,
+) -> SeriesRef {
+    let series = meet(store, source, def, attributes).unwrap();
+    store.set_number(series, Number::int(value), 0, NOW, NOW).unwrap();
+    series
+}
+
+/// Runs a copy to its end.
+pub fn rows(store: &mut Store) -> Vec<Row> {
+    rows_of(store, SnapshotRequest::default())
+}
+
+pub fn rows_of(store: &mut Store, request: SnapshotRequest) -> Vec<Row> {
+    let (mut job, chunks) = Snapshot::new(request);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut all = Vec::new();
+    while job.step(store, &mut cx) != Progress::Done {
+        all.extend(std::iter::from_fn(|| chunks.try_recv()).flatten());
+    }
+    assert!(chunks.is_finished());
+    all
+}
+
+/// `name{labels} value`, of visible rows, `-` before hidden ones.
+pub fn lines(store: &mut Store) -> Vec<String> {
+    rows(store).iter().map(line).collect()
+}
+
+pub fn line(row: &Row) -> String {
+    let value = match &row.value {
+        RowValue::Number(n) => row.scaled(*n).to_f64().to_string(),
+        RowValue::Histogram(h) => format!("{:?} {:?}", h.bounds, h.counts),
+        RowValue::Exponential(e) => format!("{} {:?}", e.scale, e.positive),
+        RowValue::Summary(s) => s.count.to_string(),
+    };
+    let hidden = if row.hidden { "-" } else { "" };
+    let own = row.meta.labels.trim_start_matches("job=\"j\",instance=\"i\"");
+    format!(
+        "{hidden}{}{{{}}} {value}",
+        row.meta.metric.name,
+        own.trim_start_matches(',')
+    )
+}

@@ -1,0 +1,285 @@
+//! What makes two points one series, and which of two series has a place on the page.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Attributes, Factor, Leaving, MetricKind, NameStyle, Number, Protocol, SourceSpec};
+use dichroic_pipeline::{HistogramPoint, Store};
+
+#[test]
+fn shuffled_attributes_are_one_series() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let a = define_as(&mut store, &source, "ab", GAUGE, &[("a", "1"), ("b", "2")]).unwrap();
+    let b = define_as(&mut store, &source, "ba", GAUGE, &[("b", "2"), ("a", "1")]).unwrap();
+    assert_eq!(a, b);
+    assert_eq!(store.series(), 1);
+    for raw in ["ab", "ba"] {
+        assert_eq!(store.find(fp(&store, &source, raw)), Some(a), "{raw}");
+    }
+}
+
+#[test]
+fn spellings_beyond_the_bound_are_forgotten_and_the_series_stays_one() {
+    let mut store = store(|limits| limits.aliases_per_series = 3);
+    let source = source(&mut store, "s");
+    let series = set(&mut store, &source, GAUGE, &[("a", "1")], 5);
+    let before = store.live_bytes();
+    for spelling in 0..1_000 {
+        let again = define_as(&mut store, &source, &format!("{spelling}"), GAUGE, &[("a", "1")]);
+        assert_eq!(again, Ok(series));
+    }
+    assert_eq!(store.series(), 1);
+    let found = (0..1_000).filter(|at| store.find(fp(&store, &source, &format!("{at}"))).is_some());
+    assert_eq!(found.collect::<Vec<_>>(), [997, 998, 999], "the newest");
+    assert!(store.live_bytes() <= before + 64, "aliases do not grow");
+    store.leave(series);
+    assert_eq!(
+        store.find(fp(&store, &source, "999")),
+        None,
+        "aliases leave with the series"
+    );
+}
+
+#[test]
+fn a_reference_is_stale_once_its_series_has_left_even_if_the_place_is_taken_again() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let old = set(&mut store, &source, GAUGE, &[("a", "1")], 1);
+    store.leave(old);
+    let new = set(&mut store, &source, GAUGE, &[("a", "2")], 2);
+    assert_ne!(old, new);
+    assert!(store.set_number(old, Number::int(9), 0, NOW, NOW).is_err());
+    store.leave(old);
+    assert_eq!(lines(&mut store), ["m{a=\"2\"} 2"]);
+}
+
+/// Two sources under one job and instance, told apart by their keys.
+fn two(store: &mut Store, first: &str, second: &str) {
+    for key in [first, second] {
+        let source = source(store, key);
+        set(store, &source, GAUGE, &[("a", "1")], i64::from(key == "x"));
+    }
+}
+
+#[test]
+fn of_two_series_with_one_place_the_same_is_shown_whoever_came_first() {
+    for (first, second) in [("x", "y"), ("y", "x")] {
+        let mut store = store(|_| {});
+        two(&mut store, first, second);
+        let mut seen = lines(&mut store);
+        seen.sort();
+        assert_eq!(seen, ["-m{a=\"1\"} 0", "m{a=\"1\"} 1"], "{first} first");
+        assert_eq!(store.warnings().label_collisions, 1);
+    }
+}
+
+#[test]
+fn when_the_shown_one_leaves_the_next_takes_its_place() {
+    for order in [["x", "y", "z"], ["z", "y", "x"], ["y", "z", "x"]] {
+        let mut store = store(|_| {});
+        let sources = order.map(|key| source(&mut store, key));
+        for (source, value) in sources.iter().zip(order) {
+            set(&mut store, source, GAUGE, &[], i64::from(value.as_bytes()[0]));
+        }
+        for (left, shown) in [(None, 'x'), (Some("x"), 'y'), (Some("y"), 'z')] {
+            if let Some(key) = left {
+                let at = order.iter().position(|k| *k == key).unwrap();
+                store.end_source(sources[at].id, NOW);
+            }
+            let visible: Vec<_> = lines(&mut store)
+                .into_iter()
+                .filter(|l| !l.starts_with('-'))
+                .collect();
+            assert_eq!(visible, [format!("m{{}} {}", shown as u32)], "{order:?}");
+        }
+        let z = order.iter().position(|k| *k == "z").unwrap();
+        set(&mut store, &sources[z], GAUGE, &[], 7);
+        assert_eq!(lines(&mut store), ["m{} 7"], "found under the place it inherited");
+    }
+}
+
+#[test]
+fn a_rival_that_leaves_takes_nothing_with_it() {
+    let mut store = store(|_| {});
+    let (x, y) = (source(&mut store, "x"), source(&mut store, "y"));
+    set(&mut store, &x, GAUGE, &[], 1);
+    set(&mut store, &y, GAUGE, &[], 2);
+    store.end_source(y.id, NOW);
+    assert_eq!(lines(&mut store), ["m{} 1"]);
+    set(&mut store, &x, GAUGE, &[], 3);
+    assert_eq!((lines(&mut store), store.series()), (vec!["m{} 3".to_owned()], 1));
+}
+
+#[test]
+fn the_place_on_the_page_is_a_set_of_labels() {
+    let honoring = |key: &str, job: &str| SourceSpec {
+        protocol: Protocol::Prometheus,
+        honor_labels: true,
+        job: job.into(),
+        labels: Attributes::of(&[("env", "dev")]),
+        ..spec(key, Leaving::ByReceiver)
+    };
+    let mut store = store(|_| {});
+    let a = store.open_source(honoring("a", "theirs"), NOW).unwrap();
+    let b = store.open_source(honoring("b", "other"), NOW).unwrap();
+    set(&mut store, &a, GAUGE, &[], 1);
+    // Written in another order, and with a label that is none because it is empty.
+    set(&mut store, &b, GAUGE, &[("job", "theirs"), ("none", "")], 2);
+    assert_eq!(rows(&mut store).iter().filter(|row| row.hidden).count(), 1);
+}
+
+#[test]
+fn a_family_of_another_type_hides_and_both_are_kept() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    set(&mut store, &source, Def { name: "a", ..COUNTER }, &[], 1);
+    set(
+        &mut store,
+        &source,
+        Def {
+            name: "a.total",
+            kind: MetricKind::Gauge,
+            ..GAUGE
+        },
+        &[],
+        2,
+    );
+    assert_eq!(lines(&mut store), ["a{} 1", "-a.total{} 2"]);
+    assert_eq!(store.warnings().name_conflicts, 1);
+}
+
+#[test]
+fn kinds_that_share_a_type_share_a_family_and_one_of_two_equal_series_is_hidden() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let sum = Def {
+        kind: MetricKind::Sum { monotonic: false },
+        ..GAUGE
+    };
+    set(&mut store, &source, GAUGE, &[], 1);
+    set(&mut store, &source, sum, &[], 2);
+    set(
+        &mut store,
+        &source,
+        Def {
+            style: NameStyle::Verbatim,
+            ..GAUGE
+        },
+        &[],
+        3,
+    );
+    assert_eq!(rows(&mut store).iter().filter(|row| row.hidden).count(), 2);
+    assert_eq!(store.series(), 3);
+}
+
+#[test]
+fn other_bounds_begin_a_new_count_in_the_same_series() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let bytes = store.live_bytes();
+    let point = |counts| HistogramPoint {
+        counts,
+        sum: None,
+        min_max: None,
+    };
+    let old = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
+    store
+        .set_histogram(old, &point(&[1, 2, 3]), NOW - 9, NOW, NOW)
+        .unwrap();
+    let wider = Def {
+        bounds: Some(&[1.0, 2.0, 3.0, 4.0]),
+        ..HISTOGRAM
+    };
+    let new = meet(&mut store, &source, wider, &[]).unwrap();
+    store
+        .set_histogram(new, &point(&[1, 0, 0, 0, 0]), 0, NOW + 5, NOW)
+        .unwrap();
+    assert_eq!((old, store.series()), (new, 1));
+    assert_eq!(lines(&mut store), ["m{} [1.0, 2.0, 3.0, 4.0] [1, 0, 0, 0, 0]"]);
+    assert_eq!(rows(&mut store)[0].start, NOW);
+    // The old fingerprint meant the old bounds: it misses and is met again.
+    let back = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
+    store
+        .set_histogram(back, &point(&[5, 5, 5]), 0, NOW + 6, NOW)
+        .unwrap();
+    assert_eq!(lines(&mut store), ["m{} [1.0, 2.0] [5, 5, 5]"]);
+    store.leave(back);
+    store.tick(NOW);
+    assert_eq!(store.live_bytes(), bytes);
+}
+
+#[test]
+fn another_raw_unit_begins_a_new_count_instead_of_a_wrong_one() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let in_unit = |unit| Def {
+        name: "busy",
+        unit,
+        ..COUNTER
+    };
+    let ms = define_as(&mut store, &source, "ms", in_unit("ms"), &[]).unwrap();
+    store.set_number(ms, Number::int(5_000), 0, NOW, NOW).unwrap();
+    let s = define_as(&mut store, &source, "s", in_unit("s"), &[]).unwrap();
+    store.set_number(s, Number::int(6), 0, NOW, NOW).unwrap();
+    assert_eq!(lines(&mut store), ["busy{} 6"]);
+    assert_eq!(
+        store.find(fp(&store, &source, "ms")),
+        None,
+        "its points would be read in the wrong unit"
+    );
+}
+
+#[test]
+fn a_series_met_without_bounds_gets_them_when_they_come() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    define_as(
+        &mut store,
+        &source,
+        "none",
+        Def {
+            bounds: None,
+            ..HISTOGRAM
+        },
+        &[],
+    )
+    .unwrap();
+    let series = define_as(&mut store, &source, "some", HISTOGRAM, &[]).unwrap();
+    let point = HistogramPoint {
+        counts: &[1, 1, 1],
+        sum: None,
+        min_max: None,
+    };
+    assert_eq!(store.set_histogram(series, &point, 0, NOW, NOW), Ok(()));
+}
+
+#[test]
+fn a_source_with_the_same_key_is_the_same_source_until_its_identity_changes() {
+    let mut store = store(|_| {});
+    let a = source(&mut store, "s");
+    set(&mut store, &a, GAUGE, &[], 1);
+    assert_eq!(source(&mut store, "s").id, a.id);
+    let moved = SourceSpec {
+        instance: "elsewhere".into(),
+        ..spec("s", Leaving::ByReceiver)
+    };
+    let b = store.open_source(moved, NOW).unwrap();
+    assert_ne!(a.id, b.id);
+    assert_eq!((store.series(), store.sources().count()), (0, 1));
+}
+
+#[test]
+fn factors_of_the_receiver_and_of_the_meaning_are_applied_together() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    // Raw tens of microseconds of a metric declared in milliseconds are shown in seconds.
+    let def = Def {
+        unit: "ms",
+        factor: Factor::new(1, 100).unwrap(),
+        ..COUNTER
+    };
+    set(&mut store, &source, def, &[], 150_000);
+    assert_eq!(lines(&mut store), ["m{} 1.5"]);
+}

@@ -1,0 +1,241 @@
+//! Every limit of the store: what it drops and under which reason, and that nothing grows past it.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Attributes, EventKind, Leaving, Limits, NameStyle, Number, SourceSpec};
+use dichroic_pipeline::{DropReason, Refused, Store};
+
+fn fill(
+    change: impl FnOnce(&mut Limits),
+    def: Def<'_>,
+    series: usize,
+) -> (Store, Vec<Result<(), DropReason>>) {
+    let mut store = store(change);
+    let source = source(&mut store, "s");
+    let met = (0..series)
+        .map(|at| meet(&mut store, &source, def, &[("at", &at.to_string())]).map(|_| ()))
+        .collect();
+    (store, met)
+}
+
+#[test]
+fn caps_refuse_what_has_no_room_under_their_own_reason() {
+    let check = |change: fn(&mut Limits), reason| {
+        let (store, met) = fill(change, GAUGE, 5);
+        assert_eq!(met[..3], [Ok(()); 3]);
+        assert_eq!(met[3..], [Err(reason); 2]);
+        assert_eq!(store.series(), 3);
+    };
+    check(|l| l.series = 3, DropReason::SeriesLimit);
+    check(|l| l.series_per_source = 3, DropReason::SeriesPerSource);
+    check(|l| l.series_per_metric = 3, DropReason::SeriesPerMetric);
+}
+
+#[test]
+fn memory_is_a_limit_of_its_own_and_holds() {
+    let limit = 1 << 20;
+    let (store, met) = fill(|l| l.memory_bytes = limit, GAUGE, 20_000);
+    let admitted = met.iter().filter(|met| met.is_ok()).count();
+    assert!((500..20_000).contains(&admitted), "{admitted}");
+    assert_eq!(met.last(), Some(&Err(DropReason::MemoryLimit)));
+    // A table may double once after the last check.
+    assert!(store.bytes() < 2 * limit, "{}", store.bytes());
+}
+
+#[test]
+fn texts_and_bounds_have_limits() {
+    let mut store = store(|l| (l.labels, l.label_name_bytes, l.label_value_bytes, l.buckets) = (2, 8, 8, 3));
+    let source = source(&mut store, "s");
+    let mut check = |def, attributes: &[(&str, &str)], expected| {
+        assert_eq!(
+            meet(&mut store, &source, def, attributes).map(|_| ()),
+            expected,
+            "{attributes:?}"
+        );
+    };
+    check(
+        GAUGE,
+        &[("a", "1"), ("b", "2"), ("c", "3")],
+        Err(DropReason::LabelLimit),
+    );
+    check(GAUGE, &[("far_too_long", "1")], Err(DropReason::LabelLimit));
+    check(
+        Def {
+            name: "far_too_long",
+            ..GAUGE
+        },
+        &[],
+        Err(DropReason::LabelLimit),
+    );
+    check(GAUGE, &[("a", "cut after eight")], Ok(()));
+    check(
+        Def {
+            name: "h4",
+            bounds: Some(&[1.0, 2.0, 3.0, 4.0]),
+            ..HISTOGRAM
+        },
+        &[],
+        Err(DropReason::Buckets),
+    );
+    check(
+        Def {
+            name: "h2",
+            bounds: Some(&[2.0, 1.0]),
+            ..HISTOGRAM
+        },
+        &[],
+        Err(DropReason::Buckets),
+    );
+    check(
+        Def {
+            name: "hi",
+            bounds: Some(&[1.0, f64::INFINITY]),
+            ..HISTOGRAM
+        },
+        &[],
+        Err(DropReason::Buckets),
+    );
+    check(
+        Def {
+            name: "hn",
+            bounds: Some(&[f64::NAN]),
+            ..HISTOGRAM
+        },
+        &[],
+        Err(DropReason::Buckets),
+    );
+    assert_eq!(store.warnings().cut_values, 1);
+}
+
+#[test]
+fn sources_and_schemas_have_limits() {
+    let mut store = store(|l| (l.sources, l.schemas, l.memory_bytes) = (2, 2, 64 << 10));
+    source(&mut store, "a");
+    let b = source(&mut store, "b");
+    let third = spec("c", Leaving::ByReceiver);
+    assert_eq!(
+        store.open_source(third.clone(), NOW).err(),
+        Some(Refused(DropReason::SourceLimit))
+    );
+    store.end_source(b.id, NOW);
+    let fat = "x".repeat(60_000);
+    let fat = SourceSpec {
+        resource: Attributes::of(&[("a", &fat), ("b", &fat)]),
+        ..third
+    };
+    assert_eq!(
+        store.open_source(fat, NOW).err(),
+        Some(Refused(DropReason::MemoryLimit))
+    );
+
+    let mut schema = |name: &str| store.schema(EventKind::Event, name, Vec::new(), Vec::new());
+    let held = schema("a").unwrap();
+    drop(schema("b").unwrap());
+    assert!(schema("c").is_ok(), "in the place of one that nobody holds");
+    let other = schema("c").unwrap();
+    assert_eq!(schema("d").err(), Some(Refused(DropReason::SchemaLimit)));
+    assert_ne!(held.id, other.id);
+}
+
+#[test]
+fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
+    let mut store = store(|l| l.series_per_metric = 2);
+    let source = source(&mut store, "s");
+    let empty = store.live_bytes();
+    for at in 0..10 {
+        let series = meet(&mut store, &source, DELTA, &[("at", &at.to_string())]).unwrap();
+        store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+    }
+    let mut seen = lines(&mut store);
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            "m{at=\"0\"} 1",
+            "m{at=\"1\"} 1",
+            "m{otel_metric_overflow=\"true\"} 8"
+        ]
+    );
+    let stranger = Def {
+        name: "other",
+        ..DELTA
+    };
+    set_and_leave(&mut store, &source, stranger);
+    store.end_source(source.id, NOW);
+    store.tick(NOW);
+    assert!(
+        store.live_bytes() < empty,
+        "the source has left too: {}",
+        store.live_bytes()
+    );
+    assert_eq!(store.live_bytes(), 0);
+}
+
+fn set_and_leave(store: &mut Store, source: &dichroic_model::Source, def: Def<'_>) {
+    let series = meet(store, source, def, &[]).unwrap();
+    store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+    store.leave(series);
+}
+
+#[test]
+fn overflow_series_do_not_mix_raw_units() {
+    let mut store = store(|l| l.series_per_metric = 1);
+    let source = source(&mut store, "s");
+    let in_unit = |unit| Def { unit, ..DELTA };
+    for raw in ["1", "2"] {
+        let series = define_as(&mut store, &source, raw, in_unit("ms"), &[("a", raw)]).unwrap();
+        store.add_number(series, Number::int(1_000), 0, NOW, NOW).unwrap();
+    }
+    let other = define_as(&mut store, &source, "3", in_unit("s"), &[("a", "3")]);
+    assert_eq!(other, Err(DropReason::SeriesPerMetric));
+}
+
+#[test]
+fn neither_refused_metrics_nor_overflow_can_fill_the_memory() {
+    let mut store = store(|l| l.series = 10);
+    let source = source(&mut store, "s");
+    for at in 0..10 {
+        set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 1);
+    }
+    let before = store.live_bytes();
+    for at in 0..5_000 {
+        let name = format!("metric{at}");
+        let def = Def { name: &name, ..GAUGE };
+        assert_eq!(meet(&mut store, &source, def, &[]), Err(DropReason::SeriesLimit));
+    }
+    assert_eq!((store.live_bytes(), store.metrics().count()), (before, 1));
+    let folded = (0..5_000).filter(|at| {
+        let name = format!("metric{at}");
+        meet(&mut store, &source, Def { name: &name, ..DELTA }, &[]).is_ok()
+    });
+    assert_eq!(folded.count(), 64);
+    assert_eq!(store.series(), 74);
+}
+
+#[test]
+fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let empty = store.live_bytes();
+    for at in 0..10_000 {
+        let name = format!("m{}", at % 7);
+        let unit = format!("{{u{at}}}");
+        let bounds = [f64::from(at), f64::from(at) + 1.0];
+        let def = Def {
+            name: &name,
+            unit: &unit,
+            bounds: Some(&bounds),
+            style: NameStyle::OpenTelemetry,
+            ..HISTOGRAM
+        };
+        let series = meet(&mut store, &source, def, &[]).unwrap();
+        store.leave(series);
+        if at % 100 == 0 {
+            store.tick(NOW);
+        }
+    }
+    store.tick(NOW);
+    assert_eq!((store.live_bytes(), store.metrics().count()), (empty, 0));
+}

@@ -1,0 +1,310 @@
+//! What points do to cells: replace, add, begin anew, or be refused.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Attributes, Exemplar, Number};
+use dichroic_pipeline::{Buckets, DropReason, ExponentialPoint, HistogramPoint, Row, Store, SummaryPoint};
+
+fn only(store: &mut Store) -> Row {
+    let mut rows = rows(store);
+    assert_eq!(rows.len(), 1);
+    rows.remove(0)
+}
+
+#[test]
+fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
+    struct Case {
+        point: (i64, u64, u64),
+        expected: Result<(), DropReason>,
+        start: u64,
+        told: bool,
+        resets: u64,
+    }
+    // The first point is 10, started at NOW-100 as told, at NOW.
+    let check = |name: &str, case: Case| {
+        let mut store = store(|_| {});
+        let source = source(&mut store, "s");
+        let series = meet(&mut store, &source, COUNTER, &[]).unwrap();
+        store
+            .set_number(series, Number::int(10), NOW - 100, NOW, NOW)
+            .unwrap();
+        let (value, start, time) = case.point;
+        assert_eq!(
+            store.set_number(series, Number::int(value), start, time, NOW),
+            case.expected,
+            "{name}"
+        );
+        let row = only(&mut store);
+        assert_eq!((row.start, row.start_told), (case.start, case.told), "{name}");
+        assert_eq!(store.warnings().resets, case.resets, "{name}");
+    };
+    let case = |point, expected, start, told, resets| Case {
+        point,
+        expected,
+        start,
+        told,
+        resets,
+    };
+    check(
+        "grows",
+        case((11, NOW - 100, NOW + 5), Ok(()), NOW - 100, true, 0),
+    );
+    check(
+        "grows, start not told",
+        case((11, 0, NOW + 5), Ok(()), NOW - 100, true, 0),
+    );
+    check(
+        "drops with the same start",
+        case((3, NOW - 100, NOW + 5), Ok(()), NOW + 5, false, 1),
+    );
+    check(
+        "drops, start not told",
+        case((3, 0, NOW + 5), Ok(()), NOW + 5, false, 1),
+    );
+    check(
+        "drops with a newer start",
+        case((3, NOW + 2, NOW + 5), Ok(()), NOW + 2, true, 0),
+    );
+    check(
+        "a late one",
+        case(
+            (3, NOW - 100, NOW - 5),
+            Err(DropReason::Backwards),
+            NOW - 100,
+            true,
+            0,
+        ),
+    );
+    check("not a number", case((10, 0, NOW), Ok(()), NOW - 100, true, 0));
+}
+
+#[test]
+fn deltas_add_exactly_and_tell_gaps_and_overlaps() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let series = meet(&mut store, &source, DELTA, &[]).unwrap();
+    let big = (1_i64 << 53) + 1;
+    for (value, start, time) in [(big, 100, 200), (1, 200, 300), (1, 350, 400), (1, 390, 500)] {
+        store
+            .add_number(series, Number::int(value), start, time, NOW)
+            .unwrap();
+    }
+    store
+        .add_number(series, Number::float(0.25), 500, 600, NOW)
+        .unwrap();
+    assert_eq!(
+        store.number(series),
+        Some(Number {
+            int: big + 3,
+            float: 0.25
+        })
+    );
+    assert_eq!(
+        (store.warnings().delta_gaps, store.warnings().delta_overlaps),
+        (1, 1)
+    );
+    let row = only(&mut store);
+    assert_eq!((row.start, row.time, row.start_told), (100, 600, true));
+}
+
+#[test]
+fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let def = Def {
+        temporality: dichroic_model::Temporality::Delta,
+        ..HISTOGRAM
+    };
+    let series = meet(&mut store, &source, def, &[]).unwrap();
+    let point = |sum, min_max| HistogramPoint {
+        counts: &[1, 2, u64::MAX],
+        sum,
+        min_max,
+    };
+    store
+        .add_histogram(series, &point(Some(Number::int(3)), Some((1.0, 2.0))), 0, 5, NOW)
+        .unwrap();
+    store
+        .add_histogram(series, &point(Some(Number::int(4)), Some((0.5, 1.0))), 5, 6, NOW)
+        .unwrap();
+    let cell = store.histogram(series).unwrap().clone();
+    assert_eq!(
+        (&cell.counts[..], cell.sum, cell.min_max),
+        (&[2, 4, u64::MAX][..], Some(Number::int(7)), Some((0.5, 2.0)))
+    );
+    store
+        .add_histogram(series, &point(None, None), 6, 7, NOW)
+        .unwrap();
+    let cell = store.histogram(series).unwrap();
+    assert_eq!((cell.sum, cell.min_max), (None, None));
+}
+
+fn exponential(scale: i32, offset: i32, counts: &[u64]) -> ExponentialPoint<'_> {
+    ExponentialPoint {
+        scale,
+        zero_count: 0,
+        zero_threshold: 0.0,
+        positive: Buckets { offset, counts },
+        negative: Buckets::default(),
+        sum: None,
+        min_max: None,
+    }
+}
+
+#[test]
+fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right() {
+    let mut store = store(|limits| limits.buckets = 160);
+    let source = source(&mut store, "s");
+    let def = Def {
+        temporality: dichroic_model::Temporality::Delta,
+        ..EXPONENTIAL
+    };
+    let empty = store.live_bytes();
+    let series = meet(&mut store, &source, def, &[]).unwrap();
+    let many = vec![1; 100_000];
+    let refused = [
+        exponential(21, 0, &[1]),
+        exponential(-11, 0, &[1]),
+        exponential(0, i32::MAX, &[1, 1]),
+        exponential(-10, 0, &many),
+    ];
+    for point in &refused {
+        assert_eq!(
+            store.add_exponential(series, point, 0, NOW, NOW),
+            Err(DropReason::Buckets)
+        );
+        assert_eq!(
+            store.set_exponential(series, point, 0, NOW, NOW),
+            Err(DropReason::Buckets)
+        );
+    }
+    store
+        .add_exponential(series, &exponential(0, i32::MIN, &[1]), 0, NOW, NOW)
+        .unwrap();
+    let far = exponential(0, i32::MAX - 1, &[1]);
+    assert_eq!(
+        store.add_exponential(series, &far, 0, NOW, NOW),
+        Err(DropReason::Buckets)
+    );
+    store
+        .add_exponential(series, &exponential(20, 0, &many), 0, NOW, NOW)
+        .unwrap_err();
+    store.leave(series);
+    store.tick(NOW);
+    assert_eq!(store.live_bytes(), empty);
+}
+
+#[test]
+fn wide_exponential_points_become_coarser_and_lose_no_count() {
+    let mut store = store(|limits| limits.buckets = 160);
+    let source = source(&mut store, "s");
+    let series = meet(&mut store, &source, EXPONENTIAL, &[]).unwrap();
+    store
+        .set_exponential(series, &exponential(8, -500, &[1; 1_000]), 0, NOW, NOW)
+        .unwrap();
+    let cell = store.exponential(series).unwrap();
+    assert!(cell.positive.1.len() <= 160);
+    assert_eq!((cell.count(), cell.scale), (1_000, 5));
+}
+
+#[test]
+fn a_cell_holds_only_what_its_metric_says() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let number = meet(&mut store, &source, Def { name: "n", ..GAUGE }, &[]).unwrap();
+    let histogram = meet(
+        &mut store,
+        &source,
+        Def {
+            name: "h",
+            ..HISTOGRAM
+        },
+        &[],
+    )
+    .unwrap();
+    let unbounded = meet(
+        &mut store,
+        &source,
+        Def {
+            name: "u",
+            bounds: None,
+            ..HISTOGRAM
+        },
+        &[],
+    )
+    .unwrap();
+    let summary = SummaryPoint {
+        count: 1,
+        sum: Number::int(1),
+        quantiles: &[],
+    };
+    let point = HistogramPoint {
+        counts: &[1, 1, 1],
+        sum: None,
+        min_max: None,
+    };
+    for series in [histogram, unbounded] {
+        assert_eq!(
+            store.set_number(series, Number::int(1), 0, NOW, NOW),
+            Err(DropReason::Malformed)
+        );
+        assert_eq!(
+            store.add_number(series, Number::int(1), 0, NOW, NOW),
+            Err(DropReason::Malformed)
+        );
+    }
+    for series in [histogram, unbounded, number] {
+        assert_eq!(
+            store.set_summary(series, &summary, 0, NOW, NOW),
+            Err(DropReason::Malformed)
+        );
+        assert_eq!(
+            store.set_exponential(series, &exponential(0, 0, &[1]), 0, NOW, NOW),
+            Err(DropReason::Malformed)
+        );
+    }
+    assert_eq!(
+        store.set_histogram(number, &point, 0, NOW, NOW),
+        Err(DropReason::Buckets)
+    );
+    let short = HistogramPoint {
+        counts: &[1],
+        ..point
+    };
+    assert_eq!(
+        store.set_histogram(histogram, &short, 0, NOW, NOW),
+        Err(DropReason::Buckets)
+    );
+}
+
+#[test]
+fn a_series_is_visible_from_its_first_point_even_if_that_has_no_time() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let series = meet(&mut store, &source, GAUGE, &[]).unwrap();
+    assert_eq!(rows(&mut store).len(), 0);
+    store.set_number(series, Number::int(1), 0, 0, NOW + 1).unwrap();
+    assert_eq!(only(&mut store).time, NOW + 1);
+}
+
+#[test]
+fn the_newest_exemplar_is_kept_and_an_oversized_one_is_not() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let empty = store.live_bytes();
+    let series = set(&mut store, &source, COUNTER, &[], 1);
+    let exemplar = |value, text: &str| Exemplar {
+        value,
+        time: 0,
+        attributes: Attributes::of(&[("trace_id", text)]),
+    };
+    store.set_exemplar(series, exemplar(1.0, "a"));
+    store.set_exemplar(series, exemplar(2.0, "b"));
+    store.set_exemplar(series, exemplar(3.0, &"x".repeat(5_000)));
+    assert_eq!(only(&mut store).exemplar.unwrap().value, 2.0);
+    store.leave(series);
+    store.tick(NOW);
+    assert_eq!(store.live_bytes(), empty);
+}
