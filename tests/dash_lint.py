@@ -110,6 +110,9 @@ def _grid(placed: list[Json], where: str) -> Iterator[str]:
         for other in sorted({taken[cell] for cell in cells if cell in taken}):
             yield f"{title}: lies over {other} in {where}"
         taken.update((cell, title) for cell in cells)
+    lines = {y for _, y in taken}
+    if len(taken) != 24 * len(lines):
+        yield f"{where} has holes"
 
 
 def _panel(panel: Json) -> Iterator[tuple[str, str]]:

@@ -131,6 +131,7 @@ class Process:
             self.wait_ready()
         except BaseException:
             self.kill()
+            self._forget()
             raise
 
     @staticmethod
@@ -207,17 +208,20 @@ class Process:
         self.kill()
         self.start()
 
+    def _forget(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._forget()
 
 
 class Collector(Process):
-    """`dichroic run` on free ports, with a socket of its own. Restarting keeps the socket; other ports may change.
+    """`dichroic run` on free ports, with a socket of its own. A restart keeps the addresses that the first start took.
 
     `config` is merged over the configuration made here; `scrape` are pages that are scraped every second as job `workers`.
     """
@@ -259,7 +263,23 @@ class Collector(Process):
             config or {},
         )
 
+    def _keep_addresses(self) -> None:
+        took = {
+            ("receivers", "otlp", "grpc"): "otlp_grpc",
+            ("receivers", "otlp", "http"): "otlp_http",
+            ("exporters", "prometheus", "listen"): "prometheus",
+            ("admin", "listen"): "admin",
+        }
+        for path, name in took.items():
+            *sections, key = path
+            place = self.config
+            for section in sections:
+                place = place[section]
+            place[key] = self.endpoints[name] or False
+
     def argv(self) -> Sequence[str]:
+        if self.endpoints:
+            self._keep_addresses()
         # JSON is YAML.
         self.config_file.write_text(json.dumps(self.config, indent=2) + "\n")
         self.ready_file.unlink(missing_ok=True)
@@ -513,7 +533,10 @@ class QueryError(AssertionError):
 
 
 class Prometheus(Process):
-    """A Prometheus server that scrapes the collector every second, as the README tells users to (`honor_labels: true`)."""
+    """A Prometheus server that scrapes the collector every second, as the README tells users to (`honor_labels: true`).
+
+    A restart keeps port and data.
+    """
 
     name = "prometheus"
 
@@ -535,7 +558,7 @@ class Prometheus(Process):
         self.port = 0
 
     def argv(self) -> Sequence[str]:
-        self.port = free_port()
+        self.port = self.port or free_port()
         scrape = {
             "job_name": self.job,
             "honor_labels": True,
