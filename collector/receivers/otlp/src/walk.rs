@@ -63,16 +63,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next field, by number; `None` at the end.
-    #[inline]
+    // Inlined always: the loops that call it keep only the wire types they look at.
+    #[inline(always)]
     pub fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, Broken> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| Broken::Tag)?;
-        if number == 0 || number > 0x1fff_ffff {
+        // Numbers of fields end at 2^29 - 1.
+        if tag < 8 || tag > u64::from(u32::MAX) {
             return Err(Broken::Tag);
         }
+        let number = (tag >> 3) as u32;
         let content = match tag & 7 {
             0 => Content::Varint(self.varint()?),
             1 => Content::Fixed64(u64::from_le_bytes(self.array()?)),
@@ -87,7 +89,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A bare number, as packed lists hold them.
-    #[inline]
+    #[inline(always)]
     pub fn varint(&mut self) -> Result<u64, Broken> {
         match self.bytes.get(self.at) {
             Some(byte) if *byte < 0x80 => {
@@ -98,6 +100,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Result<u64, Broken> {
         let mut value = 0;
         for (place, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
@@ -113,7 +116,7 @@ impl<'a> Cursor<'a> {
         Err(Broken::Varint)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, len: usize) -> Result<&'a [u8], Broken> {
         let rest = &self.bytes[self.at..];
         if len > rest.len() {
@@ -123,7 +126,7 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..len])
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
         let (array, _) = self.bytes[self.at..].split_first_chunk().ok_or(Broken::Length)?;
         self.at += N;

@@ -73,12 +73,11 @@ pub(super) fn apply(
         // Not reached: the body was checked down to the points.
         return;
     };
-    let points = fields.points();
-    let named = |bytes| text(bytes).unwrap_or("");
     let head = match (here.refused, fields.head()) {
         (None, Ok(head)) => head,
         (Some(reason), _) | (None, Err(reason)) => {
-            return tally.dropped_of(Signal::Metrics, reason, points, named(fields.name));
+            let name = text(fields.name).unwrap_or("");
+            return tally.dropped_of(Signal::Metrics, reason, fields.points(), name);
         }
     };
     scratch.prefix.clear();
