@@ -17,7 +17,7 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: setup-demo ## See it work: an Erlang node and two Python programs, together (DEMO_SECONDS=30 ends it)
-	@cargo build --release --quiet -p dichroic --message-format short
+	@cargo build --release -p dichroic
 	@$(PYTHON) examples/demo/demo.py
 
 test: setup-test lint loom test-rust test-erlang test-python test-corpora test-system ## Everything that must pass

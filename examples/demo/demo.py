@@ -219,7 +219,7 @@ class Demo:
 
     def watch(self, deadline: float | None, seen: dict[str, set[str]]) -> None:
         known: set[str] = set()
-        next_status = time.monotonic() + 5
+        next_status = time.monotonic() + 2
         before: tuple[float, dict[str, float]] | None = None
         while not self.stopping.is_set() and (deadline is None or time.monotonic() < deadline):
             self.stopping.wait(0.5)
