@@ -1,0 +1,217 @@
+//! Copies while series come and go: nothing that stays is skipped or shown twice.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Number, SECOND};
+use dichroic_pipeline::{Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest, Store, lane};
+use proptest::prelude::*;
+use std::collections::HashSet;
+use std::task::{Context, Waker};
+
+struct Copy {
+    job: Snapshot,
+    chunks: lane::Receiver<Vec<Row>>,
+    rows: Vec<Row>,
+    done: bool,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let (job, chunks) = Snapshot::new(SnapshotRequest::default());
+        Copy {
+            job,
+            chunks,
+            rows: Vec::new(),
+            done: false,
+        }
+    }
+
+    /// A step of the job, and what came of it.
+    fn step(&mut self, store: &mut Store) {
+        if !self.done {
+            self.done = self.job.step(store, &mut Context::from_waker(Waker::noop())) == Progress::Done;
+            self.rows
+                .extend(std::iter::from_fn(|| self.chunks.try_recv()).flatten());
+        }
+    }
+
+    fn finish(mut self, store: &mut Store) -> Vec<Row> {
+        while !self.done {
+            self.step(store);
+        }
+        assert!(self.chunks.is_finished());
+        self.rows
+    }
+}
+
+#[test]
+fn rows_come_in_family_order_each_family_together() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    for at in 0..12_000 {
+        let name = ["b", "a", "c.d", "a.b"][at % 4];
+        set(
+            &mut store,
+            &source,
+            Def { name, ..GAUGE },
+            &[("at", &at.to_string())],
+            1,
+        );
+    }
+    let mut names: Vec<String> = rows(&mut store)
+        .iter()
+        .map(|row| row.meta.metric.name.clone())
+        .collect();
+    assert_eq!(names.len(), 12_000);
+    names.dedup();
+    assert_eq!(names, ["a", "a.b", "b", "c.d"]);
+}
+
+#[test]
+fn a_series_that_leaves_and_comes_back_is_copied_once() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let all: Vec<SeriesRef> = (0..10_000)
+        .map(|at| set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 1))
+        .collect();
+    let mut copy = Copy::new();
+    copy.step(&mut store);
+    for (at, series) in all.iter().enumerate().take(2_000) {
+        store.leave(*series);
+        store.tick(NOW);
+        set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 2);
+    }
+    let rows = copy.finish(&mut store);
+    let labels: HashSet<&str> = rows.iter().map(|row| &*row.meta.labels).collect();
+    assert_eq!((rows.len(), labels.len()), (10_000, 10_000));
+    assert_eq!(rows_now(&mut store), 10_000, "the next copy has them all");
+}
+
+fn rows_now(store: &mut Store) -> usize {
+    rows(store).iter().filter(|row| !row.hidden).count()
+}
+
+#[test]
+fn an_heir_waits_for_the_next_copy() {
+    let mut store = store(|_| {});
+    let (x, y) = (source(&mut store, "x"), source(&mut store, "y"));
+    set(&mut store, &x, GAUGE, &[("place", "one")], 1);
+    for at in 0..10_000 {
+        set(&mut store, &x, GAUGE, &[("at", &at.to_string())], 1);
+    }
+    set(&mut store, &y, GAUGE, &[("place", "one")], 2);
+    let mut copy = Copy::new();
+    copy.step(&mut store);
+    let first = meet(&mut store, &x, GAUGE, &[("place", "one")]).unwrap();
+    store.leave(first);
+    let shown = |rows: &[Row]| {
+        rows.iter()
+            .filter(|r| !r.hidden && r.meta.labels.contains("one"))
+            .count()
+    };
+    assert_eq!(shown(&copy.finish(&mut store)), 1);
+    assert_eq!(shown(&rows(&mut store)), 1);
+}
+
+#[test]
+fn a_copy_that_nobody_takes_is_given_up_and_says_so() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    for at in 0..50_000 {
+        set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 1);
+    }
+    let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
+    let mut cx = Context::from_waker(Waker::noop());
+    while job.step(&mut store, &mut cx) != Progress::Blocked {}
+    store.tick(NOW + 20 * SECOND);
+    assert_eq!(job.step(&mut store, &mut cx), Progress::Blocked);
+    store.tick(NOW + 60 * SECOND);
+    assert_eq!(job.step(&mut store, &mut cx), Progress::Done);
+    drop(job);
+    assert!(std::iter::from_fn(|| chunks.try_recv()).count() > 0);
+    assert!(!chunks.is_finished());
+}
+
+#[test]
+fn only_what_changed_since_is_copied_when_asked() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let old = set(&mut store, &source, GAUGE, &[("a", "1")], 1);
+    set(&mut store, &source, GAUGE, &[("a", "2")], 2);
+    let later = NOW + 10 * SECOND;
+    store.set_number(old, Number::int(3), 0, later, later).unwrap();
+    let since = |time| SnapshotRequest {
+        changed_since: Some(time),
+        ..SnapshotRequest::default()
+    };
+    let values = |store: &mut Store, time| rows_of(store, since(time)).iter().map(line).collect::<Vec<_>>();
+    assert_eq!(values(&mut store, later), ["m{a=\"1\"} 3"]);
+    assert_eq!(values(&mut store, NOW).len(), 2);
+    assert_eq!(values(&mut store, later + SECOND).len(), 0);
+    let filtered = SnapshotRequest {
+        filter: Some(Box::new(|meta| meta.labels.contains("2"))),
+        ..Default::default()
+    };
+    assert_eq!(rows_of(&mut store, filtered).len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Between the steps of copies that overlap, random series of random families leave and come.
+    #[test]
+    fn survivors_are_copied_exactly_once(
+        operations in prop::collection::vec((0..3u8, 0..200usize), 50..300),
+        steps in prop::collection::vec(0..300usize, 1..8),
+    ) {
+        let mut store = store(|_| {});
+        let source = source(&mut store, "s");
+        let names = ["a", "b", "c"];
+        let mut live: Vec<Option<SeriesRef>> = Vec::new();
+        let labels = |at: usize| at.to_string();
+        // A step looks at 4,096 series, so that the first ends among those that come and go.
+        for at in 0..4_000 {
+            set(&mut store, &source, Def { name: "A", ..GAUGE }, &[("at", &labels(at))], 0);
+        }
+        for at in 0..200 {
+            live.push(Some(set(&mut store, &source, Def { name: names[at % 3], ..GAUGE }, &[("at", &labels(at))], 1)));
+        }
+        let mut touched = vec![false; 200];
+        let mut first = Copy::new();
+        first.step(&mut store);
+        let mut second = Copy::new();
+        for (number, (kind, at)) in operations.iter().enumerate() {
+            match (kind, live[*at]) {
+                (0, Some(series)) => {
+                    store.leave(series);
+                    live[*at] = None;
+                    touched[*at] = true;
+                }
+                (1, None) => {
+                    let name = names[at % 3];
+                    live[*at] = Some(set(&mut store, &source, Def { name, ..GAUGE }, &[("at", &labels(*at))], 2));
+                }
+                (2, _) => store.tick(NOW),
+                _ => {}
+            }
+            if steps.contains(&number) {
+                first.step(&mut store);
+                second.step(&mut store);
+            }
+        }
+        for copy in [first, second] {
+            let rows = copy.finish(&mut store);
+            let mut seen = HashSet::new();
+            for row in &rows {
+                prop_assert!(seen.insert((row.meta.metric.name.clone(), row.meta.labels.clone())), "{row:?} twice");
+            }
+            for (at, touched) in touched.iter().enumerate() {
+                let label = format!("job=\"j\",instance=\"i\",at=\"{at}\"");
+                let there = seen.contains(&(names[at % 3].to_owned(), label.into()));
+                prop_assert!(*touched || there, "{at} is missing");
+            }
+        }
+    }
+}

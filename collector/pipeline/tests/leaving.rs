@@ -1,0 +1,163 @@
+//! How series and sources leave.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Identity, Leaving, Limits, Number, Query, Resolution, Resolver, SECOND};
+use dichroic_pipeline::{Signal, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn open(store: &mut Store, leaving: Leaving) -> Arc<dichroic_model::Source> {
+    store.open_source(spec("s", leaving), NOW).unwrap()
+}
+
+fn fill(store: &mut Store, source: &dichroic_model::Source, series: usize) {
+    for at in 0..series {
+        set(store, source, GAUGE, &[("at", &at.to_string())], 1);
+    }
+}
+
+#[test]
+fn what_the_receiver_holds_stays_until_it_says_so() {
+    let mut store = store(|_| {});
+    let source = open(&mut store, Leaving::ByReceiver);
+    fill(&mut store, &source, 3);
+    store.tick(NOW + 86_400 * SECOND);
+    assert_eq!(store.series(), 3);
+    store.end_source(source.id, NOW);
+    assert_eq!((store.series(), store.sources().count()), (0, 0));
+}
+
+#[test]
+fn idle_series_leave_one_by_one_and_the_source_after_the_last() {
+    let mut store = store(|_| {});
+    let source = open(&mut store, Leaving::AfterIdle(300 * SECOND));
+    fill(&mut store, &source, 2);
+    let kept = meet(&mut store, &source, GAUGE, &[("at", "1")]).unwrap();
+    let later = NOW + 200 * SECOND;
+    store.set_number(kept, Number::int(2), 0, later, later).unwrap();
+    let check = |store: &mut Store, at: u64, series, sources| {
+        store.tick(NOW + at * SECOND);
+        assert_eq!(
+            (store.series(), store.sources().count()),
+            (series, sources),
+            "after {at} s"
+        );
+    };
+    check(&mut store, 299, 2, 1);
+    check(&mut store, 302, 1, 1);
+    check(&mut store, 502, 0, 1);
+    store.end_source(source.id, NOW + 503 * SECOND);
+    check(&mut store, 504, 0, 0);
+}
+
+#[test]
+fn series_linger_after_the_end_unless_the_source_comes_back() {
+    let mut store = store(|_| {});
+    let source = open(&mut store, Leaving::AfterEnd(60 * SECOND));
+    fill(&mut store, &source, 2);
+    store.end_source(source.id, NOW);
+    store.tick(NOW + 59 * SECOND);
+    assert_eq!(store.series(), 2);
+    open(&mut store, Leaving::AfterEnd(60 * SECOND));
+    store.tick(NOW + 1_000 * SECOND);
+    assert_eq!(store.series(), 2);
+    store.end_source(source.id, NOW + 1_000 * SECOND);
+    store.tick(NOW + 1_061 * SECOND);
+    assert_eq!((store.series(), store.sources().count()), (0, 0));
+}
+
+#[test]
+fn many_leave_in_parts() {
+    for leaving in [Leaving::AfterIdle(SECOND), Leaving::AfterEnd(SECOND)] {
+        let mut store = store(|_| {});
+        let source = open(&mut store, leaving);
+        fill(&mut store, &source, 5_000);
+        store.end_source(source.id, NOW);
+        let mut ticks = 0;
+        while store.series() > 0 {
+            let before = store.series();
+            store.tick(NOW + 10 * SECOND);
+            assert!(before - store.series() <= 1_024);
+            ticks += 1;
+            assert!(ticks < 20, "{leaving:?}");
+        }
+    }
+}
+
+#[test]
+fn series_stay_fresh_for_more_than_fifty_days() {
+    let mut store = store(|_| {});
+    let source = open(&mut store, Leaving::AfterIdle(300 * SECOND));
+    for day in [1, 49, 50, 100, 1_000] {
+        let now = NOW + day * 86_400 * SECOND;
+        let series = meet(&mut store, &source, GAUGE, &[("day", &day.to_string())]).unwrap();
+        store.set_number(series, Number::int(1), 0, now, now).unwrap();
+        store.tick(now + SECOND);
+        assert_eq!(store.series(), 1, "day {day}");
+    }
+}
+
+#[test]
+fn an_account_outlives_its_source() {
+    let mut store = store(|_| {});
+    let source = open(&mut store, Leaving::ByReceiver);
+    store.ledger_mut().received(source.id, Signal::Metrics, 1);
+    store.ledger_mut().applied(source.id, Signal::Metrics, 1);
+    store.end_source(source.id, NOW);
+    assert_eq!(store.ledger().source_name(source.id), Some(("otlp", "s")));
+    assert_eq!(
+        store
+            .ledger()
+            .account(source.id, Signal::Metrics)
+            .unwrap()
+            .applied,
+        1
+    );
+}
+
+/// Names everything `new` from generation 1 on, but for what is named `fixed`.
+struct Reloading(AtomicU64);
+
+impl Resolver for Reloading {
+    fn generation(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn resolve(&self, query: &Query<'_>) -> Resolution {
+        let mut meaning = Identity.resolve(query);
+        if self.generation() > 0 && query.def.name != "fixed" {
+            meaning.name = "new".into();
+        }
+        meaning
+    }
+}
+
+#[test]
+fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met_again() {
+    let resolver = Arc::new(Reloading(AtomicU64::new(0)));
+    let mut store = Store::new(Limits::default(), resolver.clone(), NOW);
+    let source = open(&mut store, Leaving::ByReceiver);
+    let add = |store: &mut Store, name| {
+        let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
+        store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+        series
+    };
+    let stale = add(&mut store, "fixed");
+    add(&mut store, "old");
+    add(&mut store, "quiet");
+    resolver.0.store(1, Ordering::Relaxed);
+    store.tick(NOW + SECOND);
+    assert!(store.meta(stale).is_none(), "references must be looked up again");
+    add(&mut store, "fixed");
+    add(&mut store, "old");
+    assert_eq!(
+        lines(&mut store),
+        ["fixed{} 2", "new{} 1", "old{} 1", "quiet{} 1"]
+    );
+    store.tick(NOW + 602 * SECOND);
+    store.tick(NOW + 602 * SECOND);
+    assert_eq!(lines(&mut store), ["fixed{} 2", "new{} 1"]);
+}

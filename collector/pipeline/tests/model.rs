@@ -1,0 +1,188 @@
+//! Random operations against a simple model: the store shows what the model holds, and its account of memory comes back to zero.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Leaving, Number, SECOND};
+use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, Store};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Clone)]
+enum Operation {
+    /// source, metric, labels, value
+    Write(usize, usize, usize, i64),
+    Leave(usize, usize, usize),
+    End(usize),
+    Tick,
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let place = || (0..3usize, 0..6usize, 0..8usize);
+    let one = prop_oneof![
+        8 => (place(), 1..100i64).prop_map(|((s, m, l), v)| Operation::Write(s, m, l, v)),
+        3 => place().prop_map(|(s, m, l)| Operation::Leave(s, m, l)),
+        1 => (0..3usize).prop_map(Operation::End),
+        1 => Just(Operation::Tick),
+    ];
+    prop::collection::vec(one, 1..400)
+}
+
+/// Two of them share a family, one clashes with it, three hold buckets.
+fn metric(at: usize) -> Def<'static> {
+    let named = |name, def| Def { name, ..def };
+    match at {
+        0 => named("a", GAUGE),
+        1 => Def {
+            kind: dichroic_model::MetricKind::Sum { monotonic: false },
+            ..named("a", GAUGE)
+        },
+        2 => named("a.total", COUNTER),
+        3 => named("h", HISTOGRAM),
+        4 => Def {
+            bounds: Some(&[1.0, 2.0, 3.0]),
+            ..named("h", HISTOGRAM)
+        },
+        _ => named("e", EXPONENTIAL),
+    }
+}
+
+/// (source, metric, labels) → value; metrics 3 and 4 are one series with other bounds.
+type Model = BTreeMap<(usize, usize, usize), i64>;
+
+fn write(store: &mut Store, source: &dichroic_model::Source, at: usize, labels: usize, value: i64) {
+    let label = labels.to_string();
+    let attributes = [("a", label.as_str()), ("b", "x")];
+    let attributes = if labels % 2 == 0 {
+        &attributes[..]
+    } else {
+        &attributes[..1]
+    };
+    let series = meet(store, source, metric(at), attributes).unwrap();
+    let applied = match at {
+        3 | 4 => {
+            let counts = [value as u64, 0, 0, 0];
+            let point = HistogramPoint {
+                counts: &counts[..at],
+                sum: None,
+                min_max: None,
+            };
+            store.set_histogram(series, &point, 0, NOW, NOW)
+        }
+        5 => {
+            let counts = vec![1; value as usize];
+            let positive = Buckets {
+                offset: 0,
+                counts: &counts,
+            };
+            let negative = Buckets::default();
+            let point = ExponentialPoint {
+                scale: 0,
+                zero_count: 0,
+                zero_threshold: 0.0,
+                positive,
+                negative,
+                sum: None,
+                min_max: None,
+            };
+            store.set_exponential(series, &point, 0, NOW, NOW)
+        }
+        _ => store.set_number(series, Number::int(value), 0, NOW, NOW),
+    };
+    applied.unwrap();
+}
+
+fn check(store: &mut Store, model: &Model) -> Result<(), TestCaseError> {
+    let rows = rows(store);
+    prop_assert_eq!(rows.len(), model.len());
+    prop_assert_eq!(store.series(), model.len());
+    let mut shown = BTreeSet::new();
+    for row in rows.iter().filter(|row| !row.hidden) {
+        let family = row.meta.metric.family.as_ref().unwrap();
+        let place = (family.page.base.clone(), row.meta.labels.clone());
+        prop_assert!(shown.insert(place), "two in one place: {row:?}");
+    }
+    let mut values: Vec<i64> = rows
+        .iter()
+        .map(|row| match &row.value {
+            dichroic_pipeline::RowValue::Number(n) => n.int,
+            dichroic_pipeline::RowValue::Histogram(h) => h.count() as i64,
+            dichroic_pipeline::RowValue::Exponential(e) => e.count() as i64,
+            dichroic_pipeline::RowValue::Summary(_) => 0,
+        })
+        .collect();
+    let mut expected: Vec<i64> = model.values().copied().collect();
+    values.sort_unstable();
+    expected.sort_unstable();
+    prop_assert_eq!(values, expected);
+    // Every place that somebody wants is shown: hiding is for rivals, never for the last one.
+    let wanted: BTreeSet<_> = rows
+        .iter()
+        .filter_map(|row| {
+            Some((
+                row.meta.metric.family.as_ref()?.page.base.clone(),
+                row.meta.labels.clone(),
+            ))
+        })
+        .collect();
+    prop_assert_eq!(shown, wanted);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_agrees_with_a_simple_model_and_gives_all_memory_back(operations in operations()) {
+        let mut store = store(|limits| limits.aliases_per_series = 2);
+        let mut model = Model::new();
+        let keys = ["x", "y", "z"];
+        let rules = [Leaving::ByReceiver, Leaving::AfterEnd(SECOND), Leaving::AfterIdle(SECOND)];
+        let open = |store: &mut Store, at: usize| store.open_source(spec(keys[at], rules[at]), NOW).unwrap();
+        let same = |at: usize| if at == 4 { 3 } else { at };
+        for (number, operation) in operations.iter().enumerate() {
+            match *operation {
+                Operation::Write(s, m, l, value) => {
+                    let source = open(&mut store, s);
+                    // A histogram that drops is late unless its time moves: it does not here, so it is a reset, and replaces.
+                    write(&mut store, &source, m, l, value);
+                    model.insert((s, same(m), l), value);
+                }
+                Operation::Leave(s, m, l) => {
+                    if model.remove(&(s, same(m), l)).is_some() {
+                        let source = open(&mut store, s);
+                        let label = l.to_string();
+                        let attributes = [("a", label.as_str()), ("b", "x")];
+                        let attributes = if l % 2 == 0 { &attributes[..] } else { &attributes[..1] };
+                        let series = meet(&mut store, &source, metric(m), attributes).unwrap();
+                        store.leave(series);
+                    }
+                }
+                Operation::End(s) => {
+                    let source = open(&mut store, s);
+                    store.end_source(source.id, NOW);
+                    if s == 0 {
+                        model.retain(|(source, ..), _| *source != 0);
+                    } else {
+                        open(&mut store, s);
+                    }
+                }
+                Operation::Tick => store.tick(NOW),
+            }
+            if number % 40 == 0 {
+                check(&mut store, &model)?;
+            }
+        }
+        check(&mut store, &model)?;
+        for at in 0..3 {
+            let source = open(&mut store, at);
+            store.end_source(source.id, NOW);
+        }
+        for _ in 0..4 {
+            store.tick(NOW + 100 * SECOND);
+        }
+        prop_assert_eq!((store.series(), store.sources().count(), store.metrics().count()), (0, 0, 0));
+        prop_assert_eq!(store.live_bytes(), 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! Raw events: replay, resume, loss that is told exactly, and what receivers are told of interest.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::*;
+use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source};
+use dichroic_pipeline::{Store, StreamItem, Subscription, Wanted};
+use std::sync::Arc;
+
+struct Stage {
+    store: Store,
+    source: Arc<Source>,
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(&mut dichroic_model::Limits)) -> Self {
+        let mut store = store(change);
+        let source = source(&mut store, "s");
+        Stage { store, source }
+    }
+
+    fn schema(&mut self, name: &str) -> Arc<EventSchema> {
+        let schema = self.store.schema(EventKind::Event, name, Vec::new(), Vec::new());
+        schema.unwrap()
+    }
+
+    fn publish(&mut self, name: &str, rows: u32, received: u64) -> u64 {
+        let position = self.store.next_position(EventKind::Event);
+        let batch = Batch {
+            schema: self.schema(name),
+            source: self.source.clone(),
+            position,
+            rows,
+            received,
+            body: vec![0; 100].into(),
+        };
+        self.store.publish(batch);
+        position
+    }
+
+    fn subscribe(&mut self, pattern: &str, change: impl FnOnce(&mut Wanted)) -> Option<Subscription> {
+        let mut wanted = Wanted {
+            kind: EventKind::Event,
+            patterns: vec![Pattern::new(pattern).unwrap()],
+            replay_from: None,
+            resume_from: None,
+        };
+        change(&mut wanted);
+        self.store.subscribe(wanted)
+    }
+}
+
+fn received(subscription: &Subscription) -> Vec<String> {
+    std::iter::from_fn(|| subscription.items.try_recv())
+        .map(|item| match item {
+            StreamItem::Batch(batch) => format!("{}@{}+{}", batch.schema.name, batch.position, batch.rows),
+            StreamItem::Gap { reason, lost, .. } => format!("gap {reason:?} {lost:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_subscriber_gets_what_its_patterns_want_from_now_on() {
+    let mut stage = Stage::new(|_| {});
+    stage.publish("a.b", 1, NOW);
+    let subscription = stage.subscribe("a.**", |_| {}).unwrap();
+    assert_eq!((subscription.position, subscription.resumed), (1, true));
+    stage.publish("a.c", 2, NOW);
+    stage.publish("b.c", 3, NOW);
+    let (schema, source) = (stage.schema("a.c"), stage.source.clone());
+    stage
+        .store
+        .publish_gap(&schema, &source, GapReason::RelayBroke, Some(9));
+    assert_eq!(received(&subscription), ["a.c@1+2", "gap RelayBroke Some(9)"]);
+}
+
+#[test]
+fn replay_begins_at_a_time_and_resume_at_a_position() {
+    let mut stage = Stage::new(|_| {});
+    for at in 0..4 {
+        stage.publish("a", 10, NOW + at * SECOND);
+    }
+    let replayed = stage
+        .subscribe("a", |w| w.replay_from = Some(NOW + 2 * SECOND))
+        .unwrap();
+    assert_eq!(received(&replayed), ["a@20+10", "a@30+10"]);
+    let check = |stage: &mut Stage, position, resumed, first: &[&str]| {
+        let subscription = stage.subscribe("a", |w| w.resume_from = Some(position)).unwrap();
+        assert_eq!(subscription.resumed, resumed, "{position}");
+        assert_eq!(received(&subscription), first, "{position}");
+    };
+    check(&mut stage, 40, true, &[]);
+    check(&mut stage, 35, true, &["a@30+10"]);
+    check(&mut stage, 30, true, &["a@30+10"]);
+    check(&mut stage, 41, false, &[]);
+    check(&mut stage, 0, true, &["a@0+10", "a@10+10", "a@20+10", "a@30+10"]);
+}
+
+#[test]
+fn replay_is_bounded_in_bytes_and_in_age_and_resume_tells_what_is_gone() {
+    let mut stage = Stage::new(|l| l.replay_bytes = 1_000);
+    for _ in 0..100 {
+        stage.publish("a", 1, NOW);
+    }
+    let subscription = stage.subscribe("a", |w| w.resume_from = Some(0)).unwrap();
+    assert!(!subscription.resumed);
+    let held = received(&subscription).len();
+    assert!((1..=10).contains(&held), "{held}");
+    let mut stage = Stage::new(|l| l.replay_seconds = 60);
+    stage.publish("a", 1, NOW);
+    stage.publish("a", 1, NOW + 61 * SECOND);
+    let subscription = stage.subscribe("a", |w| w.replay_from = Some(0)).unwrap();
+    assert_eq!(received(&subscription), ["a@1+1"]);
+}
+
+#[test]
+fn a_slow_subscriber_loses_the_oldest_and_is_told_exactly_how_many() {
+    let mut stage = Stage::new(|l| l.subscriber_batches = 4);
+    let (slow, quick) = (
+        stage.subscribe("a", |_| {}).unwrap(),
+        stage.subscribe("a", |_| {}).unwrap(),
+    );
+    let mut taken = 0;
+    for at in 0..10 {
+        stage.publish("a", at + 1, NOW);
+        taken += received(&quick).len();
+    }
+    assert_eq!(
+        (taken, quick.take_lost()),
+        (10, 0),
+        "one that reads loses nothing"
+    );
+    assert_eq!(received(&slow), ["a@21+7", "a@28+8", "a@36+9", "a@45+10"]);
+    assert_eq!(slow.take_lost(), 21);
+    assert_eq!(slow.take_lost(), 0, "told once");
+}
+
+#[test]
+fn interest_changes_with_every_subscription_and_its_end() {
+    let mut stage = Stage::new(|_| {});
+    let quiet = stage.store.interest().generation;
+    let subscription = stage.subscribe("a.*", |_| {}).unwrap();
+    let logs = stage.subscribe("x", |w| w.kind = EventKind::Log).unwrap();
+    let wanted = stage.store.interest().clone();
+    assert!(wanted.generation > quiet);
+    assert_eq!((wanted.events.len(), wanted.logs.len()), (1, 1));
+    drop(subscription);
+    let after = stage.store.interest().clone();
+    assert!(after.generation > wanted.generation);
+    assert_eq!((after.events.len(), after.logs.len()), (0, 1));
+    drop(logs);
+    stage.store.tick(NOW);
+    assert_eq!(stage.store.subscribers(), 0);
+}
+
+#[test]
+fn subscribers_have_a_limit_and_a_gone_one_makes_room() {
+    let mut stage = Stage::new(|l| l.subscribers = 1);
+    let first = stage.subscribe("a", |_| {}).unwrap();
+    assert!(stage.subscribe("a", |_| {}).is_none());
+    drop(first);
+    assert!(stage.subscribe("a", |_| {}).is_some());
+}
