@@ -26,39 +26,35 @@ pub(crate) enum Published {
     Withdrawn,
 }
 
-/// The raw events of one connection.
+/// The raw events of one connection, by the schema of the plan.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     by_schema: HashMap<u32, Stream>,
-    /// Schema of each spec of the blueprint; `None` when the store has no room for it.
-    of_spec: Vec<Option<u32>>,
     scratch: EventsScratch,
 }
 
 impl Streams {
-    /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match.
+    /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match. Returns for how many
+    /// the store has no room.
     pub(crate) fn register(&mut self, store: &mut Store, specs: &[StreamSpec]) -> usize {
         self.by_schema
             .values_mut()
             .for_each(|stream| stream.asked = false);
-        self.of_spec.clear();
+        let mut without = 0;
         for spec in specs {
-            let schema = store.schema(
-                EventKind::Event,
-                &spec.name,
-                spec.measurements.clone(),
-                spec.metadata.clone(),
-            );
-            self.of_spec.push(schema.as_ref().ok().map(|schema| schema.id));
-            if let Ok(schema) = schema {
-                self.by_schema.entry(schema.id).or_insert(Stream {
-                    schema,
-                    asked: false,
-                    known: false,
-                });
+            let (measurements, metadata) = (spec.measurements.clone(), spec.metadata.clone());
+            match store.schema(EventKind::Event, &spec.name, measurements, metadata) {
+                Ok(schema) => {
+                    self.by_schema.entry(spec.schema).or_insert(Stream {
+                        schema,
+                        asked: false,
+                        known: false,
+                    });
+                }
+                Err(_) => without += 1,
             }
         }
-        self.of_spec.iter().filter(|schema| schema.is_none()).count()
+        without
     }
 
     /// The entries of those that are wanted. Others that were asked for are withdrawn.
@@ -71,14 +67,10 @@ impl Streams {
             .values_mut()
             .for_each(|stream| stream.asked = false);
         let mut entries = Vec::new();
-        for (spec, schema) in specs.iter().zip(&self.of_spec) {
-            if let Some(id) = *schema
-                && wanted(spec)
-                && let Some(stream) = self.by_schema.get_mut(&id)
-                && !stream.asked
-            {
+        for spec in specs.iter().filter(|spec| wanted(spec)) {
+            if let Some(stream) = self.by_schema.get_mut(&spec.schema) {
                 (stream.asked, stream.known) = (true, true);
-                entries.push(spec.entry(id));
+                entries.push(spec.entry());
             }
         }
         entries
@@ -86,12 +78,13 @@ impl Streams {
 
     /// Whether [`Streams::ask`] would ask for others than it did last.
     pub(crate) fn differs(&self, specs: &[StreamSpec], wanted: impl Fn(&StreamSpec) -> bool) -> bool {
-        let asked = |id: &u32| self.by_schema.get(id).is_some_and(|stream| stream.asked);
-        let mut pairs = specs.iter().zip(&self.of_spec);
-        pairs.any(|(spec, schema)| schema.as_ref().is_some_and(|id| asked(id) != wanted(spec)))
+        specs.iter().any(|spec| {
+            let asked = self.by_schema.get(&spec.schema).map(|stream| stream.asked);
+            asked.is_some_and(|asked| asked != wanted(spec))
+        })
     }
 
-    /// The schema with this id, if it was ever asked of this relay.
+    /// The store's schema of a schema of the plan.
     pub(crate) fn schema(&self, id: u32) -> Option<&Arc<EventSchema>> {
         self.by_schema.get(&id).map(|stream| &stream.schema)
     }
@@ -132,6 +125,7 @@ impl Streams {
         let position = store.next_position(EventKind::Event);
         let mut body: Box<[u8]> = body.into();
         // Layout of EVENTS: schema, source, position; all little-endian, at the beginning.
+        body[0..4].copy_from_slice(&schema.id.to_le_bytes());
         body[4..8].copy_from_slice(&source.id.0.to_le_bytes());
         body[8..16].copy_from_slice(&position.to_le_bytes());
         store.publish(Batch {

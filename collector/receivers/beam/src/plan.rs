@@ -46,6 +46,9 @@ pub struct Measure {
 /// A raw event that can be asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSpec {
+    /// Schema under which a relay sends it: a hash of its names, so that the relay's account of its rows means the same to a
+    /// collector that comes after this one.
+    pub schema: u32,
     /// Dotted name.
     pub name: String,
     /// (name, unit) of each measurement.
@@ -91,6 +94,7 @@ impl Blueprint {
         }
         for stream in &work.streams {
             match stream_spec(stream, per_s) {
+                Ok(spec) if blueprint.streams.iter().any(|other| other.schema == spec.schema) => {}
                 Ok(spec) => blueprint.streams.push(spec),
                 Err(words) => blueprint.left_out.push((stream.name(), words)),
             }
@@ -114,10 +118,10 @@ impl StreamSpec {
         patterns.into_iter().any(|pattern| pattern.matches(&self.name))
     }
 
-    /// The entry that asks for it under a schema.
-    pub fn entry(&self, schema: u32) -> StreamEntry {
+    /// The entry that asks for it.
+    pub fn entry(&self) -> StreamEntry {
         StreamEntry {
-            schema,
+            schema: self.schema,
             kind: StreamKind::Event,
             event: self.event.clone(),
             columns: self.columns.clone(),
@@ -226,7 +230,14 @@ fn grid(scale: i64, (lo, hi): (i64, i64)) -> (i32, i16, i16) {
     (scale as i32, narrow(least), narrow(greatest))
 }
 
-/// FNV-1a of the entry without its key, and of the names that stay here. Part of what relays hold: must not change.
+/// FNV-1a, 64 bits.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// A hash of the entry without its key, and of the names that stay here. Part of what relays hold: must not change.
 fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
     let mut map = entry.to_map();
     map.remove("key");
@@ -241,9 +252,7 @@ fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
         bytes.push(0);
         bytes.extend_from_slice(name.as_bytes());
     }
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash = fnv(&bytes);
     Ok(if hash < RESERVED_KEYS {
         hash + RESERVED_KEYS
     } else {
@@ -265,14 +274,22 @@ fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
             unit.to_owned()
         }
     };
+    let measurements = stream.measurements.iter();
+    let measurements: Vec<_> = measurements.map(|(name, u, _)| (name.clone(), unit(u))).collect();
+    let metadata: Vec<_> = stream.metadata.iter().map(|(name, _)| name.clone()).collect();
+    let names = measurements
+        .iter()
+        .flat_map(|(name, unit)| [name.as_str(), unit.as_str()]);
+    let names: Vec<_> = names
+        .chain([""])
+        .chain(metadata.iter().map(String::as_str))
+        .collect();
+    let name = stream.name();
     Ok(StreamSpec {
-        name: stream.name(),
-        measurements: stream
-            .measurements
-            .iter()
-            .map(|(name, u, _)| (name.clone(), unit(u)))
-            .collect(),
-        metadata: stream.metadata.iter().map(|(name, _)| name.clone()).collect(),
+        schema: fnv(format!("{name}\0{}", names.join("\0")).as_bytes()) as u32,
+        name,
+        measurements,
+        metadata,
         event: stream.event.clone(),
         columns,
     })

@@ -24,6 +24,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Flushes after which a node that counts nothing has nothing to count.
+const SETTLE_FLUSHES: u64 = 3;
+
 /// Why the connection ends: what GOODBYE says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -62,7 +65,8 @@ pub struct Relay {
     terms: HashMap<u32, Term>,
     status: RelayStatus,
     generation: i64,
-    flushed: bool,
+    /// What the incarnation before had and this one has not was let go.
+    settled: bool,
 }
 
 impl From<dichroic_wire::Error> for Violation {
@@ -117,7 +121,7 @@ impl Relay {
             source,
             hello,
             generation: 0,
-            flushed: false,
+            settled: false,
         };
         relay.configure(store, config);
         relay
@@ -232,12 +236,13 @@ impl Relay {
         Ok(After::Nothing)
     }
 
-    /// A PING ends a flush; the first one shows what the incarnation before had and this one has not.
+    /// A PING ends a flush. The first with totals in it (a node that has just begun may have none yet) shows what the incarnation
+    /// before had and this one has not; so a page is never empty in between, and never shows both.
     fn flush(&mut self, store: &mut Store) {
         self.status.flushes += 1;
-        if !self.flushed {
-            self.flushed = true;
-            self.account.flushed();
+        self.account.flushed();
+        if !self.settled && (self.status.rows > 0 || self.status.flushes >= SETTLE_FLUSHES) {
+            self.settled = true;
             self.series.settle(store);
         }
     }

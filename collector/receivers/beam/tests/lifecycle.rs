@@ -144,6 +144,30 @@ fn two_ids_that_mean_one_series_do_not_overwrite_each_other() {
 }
 
 #[test]
+fn a_node_that_begins_with_an_empty_flush_leaves_no_empty_page() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(0);
+        let labels = || vec![Value::Null, Value::Null];
+        relay.define(0, orders, labels(), T0).await;
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.flush().await;
+        relay.crash().await;
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0 + 1, 1)).await;
+        relay.flush().await;
+        assert_eq!(
+            page(&store),
+            ["shop.orders{} 10"],
+            "until the new incarnation has something to show"
+        );
+        relay.flush().await;
+        relay.flush().await;
+        assert!(page(&store).is_empty(), "but not for ever");
+    });
+}
+
+#[test]
 fn the_overflow_series_has_one_label() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
