@@ -176,7 +176,7 @@ type_of(_) -> other.
 
 cut(B, N) when is_binary(B), byte_size(B) > N -> {cut, byte_size(B), dichroic_value:cut(B, N)};
 cut(A, N) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> cut(atom_to_binary(A), N);
-cut({cut, Whole, B}, N) when is_binary(B), byte_size(B) > N -> {cut, Whole, dichroic_value:cut(B, N)};
+cut({cut, Whole, B}, N) when is_integer(Whole), is_binary(B), byte_size(B) > N -> {cut, Whole, dichroic_value:cut(B, N)};
 cut(V, _) -> V.
 
 allow(Vs, V) -> case same_as_any(Vs, V) of true -> V; false -> <<"other">> end.
@@ -225,8 +225,9 @@ label(V, _) -> big(V).
 -spec column(term(), pos_integer()) -> atom() | binary() | number() | {cut, pos_integer(), binary()}.
 column(V, Cap) when is_binary(V), byte_size(V) > Cap -> {cut, byte_size(V), own(dichroic_value:cut(V, Cap))};
 column(V, _) when is_binary(V) -> own(V);
-column({cut, Whole, V}, Cap) when is_integer(Whole), is_binary(V) ->
+column({cut, Whole, V}, Cap) when is_integer(Whole), is_binary(V), Whole > byte_size(V), Whole =< 16#ffffffff ->
     {cut, Whole, own(dichroic_value:cut(V, Cap))};
+column(V, _) when is_tuple(V) -> nil;
 column(V, Cap) -> label(V, Cap).
 
 %% A short part must not keep a long binary alive while it waits.

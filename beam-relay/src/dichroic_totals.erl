@@ -215,6 +215,9 @@ normal(Labels, Late) -> lists:zipwith(fun finish/2, tuple_to_list(Labels), Late)
 finish(V, _) when V =:= nil; V =:= undefined -> null;
 finish(V, _) when is_boolean(V); is_number(V) -> V;
 finish(V, name) when is_atom(V) ->
-    case atom_to_binary(V) of <<"Elixir.", Name/binary>> -> Name; Name -> Name end;
-finish(V, none) when is_atom(V) -> atom_to_binary(V);
+    case atom_to_binary(V) of <<"Elixir.", Name/binary>> -> short(Name); Name -> short(Name) end;
+finish(V, none) when is_atom(V) -> short(atom_to_binary(V));
 finish(V, _) -> case dichroic_value:is_utf8(V) of true -> V; false -> {bytes, V} end.
+
+%% Strings were cut before they became a key; an atom is one word there, however long its name.
+short(Name) -> dichroic_value:cut(Name, ?MAX_LABEL_BYTES).

@@ -214,6 +214,40 @@ random(D) ->
         5 -> random(0)
     end.
 
+whatever_is_in_an_event_its_row_and_its_labels_can_be_sent_test_() ->
+    {timeout, 60, fun() ->
+        Seed = support:seed(),
+        Expressions = [meta(<<"a">>), meta(<<"b">>), [<<"metadata">>, [<<"a">>], [<<"cut">>, 3]], [<<"metadata">>, [<<"v">>], <<"type">>]],
+        Labelled = (counter(100, ?E, Expressions))#{<<"series">> => 3000},
+        {ok, [], E} = engine(plan([Labelled])),
+        Compiled = [begin {ok, C} = dichroic_expr:compile(X, fun(B) -> {ok, binary_to_atom(B)} end), C end || X <- Expressions],
+        [begin
+             Metadata = #{a => wild(), b => wild(), v => wild()},
+             emit(E, ?E, #{}, Metadata),
+             Rows = [{I, [dichroic_expr:column(dichroic_expr:eval(C, #{}, Metadata), 20) || C <- Compiled]} || I <- [1, 2]],
+             Bytes = iolist_to_binary(dichroic_wire:encode(dichroic_wire:events(1, Rows))),
+             ?assertMatch({ok, {events, 1, _, _, _, _, _}, <<>>}, dichroic_wire:decode(Bytes, 262144), {Seed, Metadata})
+         end || _ <- lists:seq(1, 5000)],
+        %% flush/2 decodes every frame again.
+        {Frames, _} = flush(1, E),
+        ?assertEqual(0, account(Frames, 4, []))
+    end}.
+
+%% Also what looks like our own way of saying that a string was cut.
+wild() ->
+    case rand:uniform(12) of
+        1 -> {cut, rand:uniform(5), <<"abc">>};
+        2 -> {cut, -1, <<"abc">>};
+        3 -> {cut, a, b};
+        4 -> {cut, 1 bsl 40, <<"abcdefgh">>};
+        5 -> {bytes, <<"x">>};
+        6 -> {float_bits, 0};
+        7 -> rand:bytes(rand:uniform(40));
+        8 -> binary_to_atom(binary:copy(<<16#20ac/utf8>>, 255));
+        9 -> 1 bsl rand:uniform(2000);
+        _ -> random(2)
+    end.
+
 a_handler_without_a_relay_does_nothing_test() ->
     persistent_term:erase(?STATIC),
     ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, 1)),
