@@ -160,7 +160,7 @@ impl Shared {
         let (epoch, position) = asked.await.map_err(busy)?;
         Ok(Opened {
             feed: Feed::Nothing,
-            hello: self.hello(epoch, position, false),
+            hello: self.hello(epoch, Some(position), false),
             place,
         })
     }
@@ -190,7 +190,7 @@ impl Shared {
         } = asked.map_err(busy)?;
         let subscription = subscription.ok_or_else(too_many)?;
         let resumed = cursor.is_some() && !restarted && subscription.resumed;
-        let hello = self.hello(epoch, subscription.position, resumed);
+        let hello = self.hello(epoch, Some(subscription.position), resumed);
         let account = Account::new(place.hop.clone(), hop);
         let mut feed = EventFeed::new(
             subscription,
@@ -233,17 +233,17 @@ impl Shared {
         );
         Ok(Opened {
             feed: Feed::Points(Box::new(feed)),
-            hello: self.hello(epoch, 0, false),
+            hello: self.hello(epoch, None, false),
             place,
         })
     }
 
-    fn hello(&self, epoch: UnixNanos, position: u64, resumed: bool) -> CollectorHello {
+    fn hello(&self, epoch: UnixNanos, position: Option<u64>, resumed: bool) -> CollectorHello {
         CollectorHello {
             agent: self.config.agent.clone(),
             epoch: epoch as i64,
             max_frame: self.config.max_frame,
-            position: Some(position),
+            position,
             resumed: Some(resumed),
         }
     }

@@ -6,9 +6,9 @@
 //!
 //! | to know | look in |
 //! |---|---|
-//! | what a subscription may ask for | [`request`] |
-//! | which rows a subscriber gets | [`filter`] |
-//! | what is held for a slow subscriber, and what it loses | [`ring`] |
+//! | what a subscription may ask for | `request` |
+//! | which rows a subscriber gets | `filter` |
+//! | what is held for a slow subscriber, and what it loses | `ring` |
 //! | how a connection lives and ends | `session` |
 //! | how metrics become points | `points` |
 //! | how rows look as JSON | [`json`] |
@@ -21,14 +21,14 @@ mod dictionary;
 mod encode;
 mod events;
 mod exporter;
-pub mod filter;
+mod filter;
 mod http;
 pub mod json;
 mod outgoing;
 mod points;
 mod registry;
-pub mod request;
-pub mod ring;
+mod request;
+mod ring;
 mod series;
 mod session;
 

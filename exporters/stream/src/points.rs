@@ -150,23 +150,21 @@ impl PointFeed {
         encoder: &mut Encoder,
     ) -> Result<(), Refusal> {
         let Some(rows) = rows else {
-            if let Some(look) = self.look.take() {
+            // One that was cut short (the store gave it up) is taken up by the next, which begins where this one did.
+            if let Some(look) = self.look.take()
+                && look.chunks.is_finished()
+            {
                 self.since = Some(look.began);
             }
             return Ok(());
         };
         let points = match encoder {
             Encoder::Frames(frames) => self.frames(&rows, out, frames)?,
-            Encoder::Json(json) => {
-                let before = out.bytes.len();
-                let points = self.objects(&rows, |definition, source, time, value| {
-                    json.object(&mut out.bytes, "point", |bytes| {
-                        json::point(bytes, definition, source, time, value);
-                    });
-                })?;
-                debug_assert!(points > 0 || out.bytes.len() == before);
-                points
-            }
+            Encoder::Json(json) => self.objects(&rows, |definition, source, time, value| {
+                json.object(&mut out.bytes, "point", |bytes| {
+                    json::point(bytes, definition, source, time, value);
+                });
+            })?,
         };
         self.account.offered(points);
         out.mark(points);

@@ -211,7 +211,8 @@ impl Ring {
     }
 
     /// Bytes accounted, those of shared batches included.
-    pub fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         self.bytes
     }
 

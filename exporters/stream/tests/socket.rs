@@ -3,10 +3,11 @@
 mod common;
 
 use common::{Client, EPOCH, Row, Told, events, run, run_with, until};
-use dichroic_exporter_stream::Config;
+use dichroic_exporter_stream::{Config, SubscriberInfo};
 use dichroic_model::{GapReason, Limits};
 use dichroic_wire::hello::{Cursor, OnFull};
 use dichroic_wire::{Cell, Goodbye, GoodbyeCode, Hello, Map, Ping, Pong, Role, Value};
+use tokio::io::AsyncWriteExt;
 
 fn numbers(rows: &[Row]) -> Vec<i64> {
     rows.iter().map(Row::n).collect()
@@ -631,5 +632,108 @@ fn more_sources_than_a_connection_has_ids_for_are_defined_in_turn() {
                 }
             }
         }
+    });
+}
+
+/// A random number generator whose seed a failing test prints.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = now.unwrap().as_nanos() as u64 | 1;
+        println!("seed {seed}");
+        Random(seed)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+#[test]
+fn whatever_a_subscriber_sends_it_is_answered_or_let_go() {
+    run(|world| async move {
+        let mut random = Random::new();
+        for _ in 0..200 {
+            let mut client = world.connect(Some(events(&["**"])));
+            client.greeted().await;
+            let length = 1 + random.below(40);
+            let mut bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
+            if random.below(2) == 0 {
+                // A header that may be believed.
+                bytes.splice(0..0, [random.below(12) as u8, 0, 0, 0, random.below(12) as u8]);
+            }
+            client.send(&bytes).await;
+            client.io.shutdown().await.unwrap();
+            while !matches!(client.next().await, Told::End | Told::Goodbye(3, _)) {}
+        }
+        until(|| world.exporter.subscribers().is_empty()).await;
+    });
+}
+
+#[test]
+fn the_account_balances_whoever_comes_stalls_and_goes() {
+    run(|world| async move {
+        let mut random = Random::new();
+        let schema = world.schema("a.b");
+        let source = world.source("shop@a");
+        let mut clients: Vec<Client> = Vec::new();
+        for round in 0..400 {
+            if clients.len() < 20 {
+                let mut subscribe = events(&["**"]);
+                subscribe.buffer = Some(64 + random.below(500) as u32);
+                let policies = [OnFull::DropOldest, OnFull::DropNewest, OnFull::Disconnect];
+                subscribe.on_full = Some(policies[random.below(3) as usize]);
+                if random.below(2) == 0 {
+                    subscribe
+                        .where_
+                        .insert("method".to_owned(), vec!["GET".to_owned()]);
+                }
+                if random.below(3) == 0 {
+                    subscribe.replay_ms = Some(60_000);
+                }
+                clients.push(world.connect(Some(subscribe)));
+            }
+            let rows = 1 + random.below(300) as i64;
+            world.publish(&schema, &source, round * 1_000..round * 1_000 + rows);
+            if random.below(3) == 0 {
+                let reader = random.below(clients.len() as u64) as usize;
+                for _ in 0..random.below(2_000) {
+                    let next = clients[reader].next();
+                    if tokio::time::timeout(std::time::Duration::from_millis(1), next)
+                        .await
+                        .is_err()
+                    {
+                        break;
+                    }
+                }
+            }
+            if random.below(10) == 0 {
+                let gone = random.below(clients.len() as u64) as usize;
+                clients.swap_remove(gone);
+            }
+            tokio::task::yield_now().await;
+        }
+        for subscriber in world.exporter.subscribers() {
+            let SubscriberInfo {
+                offered,
+                sent,
+                dropped,
+                queued,
+                ..
+            } = subscriber;
+            assert_eq!(offered, sent + dropped + queued, "{subscriber:?}");
+        }
+        let (offered, sent, dropped, queued) = world.hop("stream");
+        assert_eq!(offered, sent + dropped + queued);
+        drop(clients);
+        until(|| world.exporter.subscribers().is_empty()).await;
+        let (offered, sent, dropped, queued) = world.hop("stream");
+        assert!(dropped > 0 && sent > 0);
+        assert_eq!((offered, queued), (sent + dropped, 0));
     });
 }
