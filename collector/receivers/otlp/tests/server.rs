@@ -316,6 +316,8 @@ fn what_cannot_be_taken_is_refused_with_words() {
             "Content-Type",
         )
         .await;
+        let web = ("content-type", "application/grpc-web+proto");
+        check("POST", "/v1/metrics", &[web], b"", 415, "Content-Type").await;
         check(
             "POST",
             "/v1/metrics",

@@ -23,13 +23,13 @@ const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// Flag and length before each message.
 const PREFIX_BYTES: usize = 5;
 
-/// Whether a request is gRPC.
+/// Whether a request is gRPC: `application/grpc`, with a suffix or parameters, but not gRPC-Web.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let prefix = b"application/grpc";
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..prefix.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    let Some(value) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
+        return false;
+    };
+    let (name, rest) = value.split_at(value.len().min(b"application/grpc".len()));
+    name.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 /// Answers one call.

@@ -46,6 +46,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const FRAME_BYTES: u32 = 1 << 20;
 const HEADER_BYTES: u32 = 16 << 10;
+/// What one HTTP/1 connection reads ahead, which also bounds the head of a request.
+const READ_BYTES: usize = 256 << 10;
 const PING: Duration = Duration::from_secs(30);
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -222,7 +224,7 @@ fn builder(limits: &Limits) -> Builder<Local> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
-        .max_buf_size(1 << 20);
+        .max_buf_size(READ_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
