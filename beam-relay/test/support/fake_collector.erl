@@ -4,11 +4,11 @@
 %% kept in `errors', which every test expects to be empty.
 -module(fake_collector).
 
--export([start/1, start/2, stop/1, kill/1, cut/1, plan/2, goodbye/3, state/1, wait/2, wait/3, total/3, send/2, mute/2]).
+-export([start/1, start/2, stop/1, kill/1, cut/1, plan/2, goodbye/3, state/1, wait/2, wait/3, total/3, send/2, mute/2, silent/2]).
 
 -record(c, {listen, socket = none, buffer = <<>>, limit = infinity, plan, sent = none, hello = none, replies = [],
             ids = #{}, rows = #{}, events = [], pings = 0, last_ping = none, goodbye = none, connections = 0, errors = [],
-            order = [], mute = false, backlog = <<>>, gone = []}).
+            order = [], mute = false, silent = false, backlog = <<>>, gone = []}).
 
 %% Options: plan, limit (bytes to read before closing), tcp, rows (what an earlier collector held)
 start(Path) -> start(Path, #{}).
@@ -39,7 +39,9 @@ cut(Pid) -> call(Pid, cut).
 plan(Pid, Plan) -> call(Pid, {plan, Plan}).
 goodbye(Pid, Code, Retry) -> call(Pid, {goodbye, Code, Retry}).
 send(Pid, Bytes) -> call(Pid, {send, Bytes}).
+%% Mute: reads no more. Silent: reads, and answers no PING.
 mute(Pid, Bool) -> call(Pid, {mute, Bool}).
+silent(Pid, Bool) -> call(Pid, {silent, Bool}).
 state(Pid) -> call(Pid, state).
 
 call(Pid, What) ->
@@ -91,6 +93,7 @@ loop(C) ->
             ok = inet:setopts(S, [{active, once}]),
             loop(C#c{socket = S, buffer = <<>>, backlog = <<>>, sent = none, ids = #{}, goodbye = none, order = [],
                      connections = C#c.connections + 1});
+        %% What came before it was told to be mute; nothing more is asked for.
         {tcp, S, Bytes} when S =:= C#c.socket, C#c.mute -> loop(C#c{backlog = <<(C#c.backlog)/binary, Bytes/binary>>});
         {tcp, S, Bytes} when S =:= C#c.socket ->
             C1 = got(Bytes, C),
@@ -109,6 +112,7 @@ answer(cut, #c{socket = S} = C) -> S =/= none andalso gen_tcp:close(S), {ok, C#c
 answer({plan, Plan}, C) -> {ok, send_plan(C#c{plan = Plan})};
 answer({goodbye, Code, Retry}, C) -> {put_frame({goodbye, Code, Retry, <<"test">>}, C), C};
 answer({send, Bytes}, C) -> {gen_tcp:send(C#c.socket, Bytes), C};
+answer({silent, Bool}, C) -> {ok, C#c{silent = Bool}};
 answer({mute, true}, C) -> {ok, C#c{mute = true}};
 answer({mute, false}, #c{socket = S} = C) ->
     C1 = got(C#c.backlog, C#c{mute = false, backlog = <<>>}),
@@ -149,7 +153,7 @@ frame({histograms, _, Rows}, C) ->
 frame({events, Schema, 0, 0, Columns, Strings, Values}, C) ->
     C#c{events = [{Schema, rows(Columns, Strings, Values)} | C#c.events]};
 frame({ping, N}, C) ->
-    put_frame({pong, N}, C),
+    C#c.silent orelse put_frame({pong, N}, C),
     C#c{pings = N};
 frame({goodbye, _, _, _} = G, C) -> C#c{goodbye = G};
 frame(F, C) -> fault({unexpected, element(1, F)}, C).
