@@ -45,6 +45,8 @@ BOARDS = dashboards()
 # Panels without data as long as all is well. They must be empty then, and answer without error.
 EMPTY_WHEN_HEALTHY = {
     ("dichroic-self", "Dropped by source and reason"): "nothing is dropped within the limits",
+    ("dichroic-self", "Raw events that relays sent"): "nobody subscribes to raw events here",
+    ("dichroic-self", "What relays could not count or send"): "nothing is lost, skipped or folded",
 }
 
 # Families of the page that no panel shows. A name may be a pattern.

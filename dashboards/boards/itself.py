@@ -46,6 +46,7 @@ def itself() -> Board:
     board.row("Limits", *itself_limits(), collapsed=False)
     board.row("Ledger", *itself_ledger(), collapsed=False)
     board.row("Exporters, subscribers and the scrape", *itself_exporters())
+    board.row("Relays", *itself_relays())
     board.row("Stages", *itself_stages())
     board.row("The process", *itself_process())
     return board
@@ -185,6 +186,38 @@ def itself_ledger() -> list[Panel]:
             "short",
             Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
             width=6,
+        ),
+    ]
+
+
+def itself_relays() -> list[Panel]:
+    def lost(what: str, by: str = "source") -> str:
+        return total(rate(f"dichroic_relay_{what}_total"), by)
+
+    return [
+        timeseries(
+            "Raw events that relays sent",
+            "Rows a second, by node and event. Relays send them only while someone subscribes or `exporters.stream.keep` asks.",
+            "short",
+            Query(lost("rows_sent", "source, event"), "{{source}} {{event}}"),
+        ),
+        timeseries(
+            "Events without what a metric needs",
+            "Events a second that lacked a metric's measurement. Normal for some: an Ecto query that decodes nothing has no decode time.",
+            "short",
+            Query(lost("skipped", "source, metric, reason"), "{{source}} {{metric}}: {{reason}}"),
+        ),
+        timeseries(
+            "What relays could not count or send",
+            "Rows dropped in the VM (no credit, a rate limit), series beyond the cap that were folded, handlers that failed or that "
+            "someone detached.",
+            "short",
+            [
+                Query(lost("rows_dropped", "source, reason"), "{{source}} rows: {{reason}}"),
+                Query(lost("overflowed", "source, metric"), "{{source}} folded: {{metric}}"),
+                Query(lost("handler_failures"), "{{source}} handler failures"),
+                Query(lost("reattached"), "{{source}} re-attached"),
+            ],
         ),
     ]
 

@@ -12,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -165,6 +166,7 @@ impl Collector for Reading {
         let encoder = &mut encoder;
         self.ingest(encoder)?;
         self.exporters(encoder)?;
+        self.relays(encoder)?;
         let rows = api::warnings(self.warnings)
             .into_iter()
             .map(|(kind, n)| ([("kind", kind)], n))
@@ -260,6 +262,23 @@ impl Reading {
         )
     }
 
+    /// Every term of a relay's own account is a family: `dichroic_relay_rows_sent_total{source,event}` and so on.
+    fn relays(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families: BTreeMap<&str, Vec<(Labels, u64)>> = BTreeMap::new();
+        for (source, terms) in self.ledger.relays() {
+            let name = self.ledger.source_name(source).map_or("", |(_, name)| name);
+            for (term, value) in terms {
+                let (family, labels) = account_term(name, term);
+                families.entry(family).or_default().push((labels, *value));
+            }
+        }
+        for (family, rows) in families {
+            let help = "A term of the relays' own accounts, as they last said.";
+            counters(encoder, &format!("dichroic_relay_{family}"), help, merged(rows))?;
+        }
+        Ok(())
+    }
+
     fn latencies(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let kind = prometheus_client::metrics::MetricType::Histogram;
         let help = "How long a stage took.";
@@ -274,8 +293,19 @@ impl Reading {
     }
 }
 
+type Labels = Vec<(String, String)>;
+
+/// Splits a term of the ledger, `name{label="value",…}`, into family and labels.
+fn account_term<'a>(source: &str, term: &'a str) -> (&'a str, Labels) {
+    let (family, inner) = term.split_once('{').unwrap_or((term, "}"));
+    let mut labels = vec![("source".to_owned(), source.to_owned())];
+    let pairs = inner.trim_end_matches('}').split("\",").filter_map(|pair| pair.split_once("=\""));
+    labels.extend(pairs.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned())));
+    (family, labels)
+}
+
 fn merged<L: Ord>(rows: Vec<(L, u64)>) -> Vec<(L, u64)> {
-    let mut sums = std::collections::BTreeMap::new();
+    let mut sums = BTreeMap::new();
     rows.into_iter()
         .for_each(|(labels, n)| *sums.entry(labels).or_insert(0) += n);
     sums.into_iter().collect()
@@ -353,6 +383,20 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line} not in\n{page}");
         }
+    }
+
+    #[test]
+    fn terms_of_relays_become_families_with_labels() {
+        let check = |term: &str, family: &str, labels: &[(&str, &str)]| {
+            let expected: Labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            assert_eq!(account_term("n", term), (family, expected));
+        };
+        check("reattached", "reattached", &[("source", "n")]);
+        check(
+            r#"rows_dropped{event="a.stop",reason="overload"}"#,
+            "rows_dropped",
+            &[("source", "n"), ("event", "a.stop"), ("reason", "overload")],
+        );
     }
 
     #[test]
