@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// 2^64: what one wrap of the integer part is worth.
 const WRAP: f64 = 18_446_744_073_709_551_616.0;
+/// Observations that one histogram may have: a century at a billion a second, and no sum of counts overflows.
+const COUNT_MOST: u64 = 1 << 62;
 /// Time before a series that was not admitted is tried again.
 const RETRY: UnixNanos = 10 * dichroic_model::SECOND;
 
@@ -358,6 +360,13 @@ impl SeriesTable {
         };
         let entry = self.entries[row.series as usize];
         let measure = self.measures.get(entry.measure as usize).cloned().flatten();
+        if row.count() > COUNT_MOST {
+            return Err(Wrong(format!(
+                "series {}: no histogram counts to {}",
+                row.series,
+                row.count()
+            )));
+        }
         match (entry.kind, measure) {
             (Kind::Histogram, Some(measure)) => self.explicit(store, row, series, &measure, met, (time, now)),
             (Kind::Exponential, Some(measure)) => {

@@ -1,0 +1,282 @@
+//! A relay in miniature: recorded events in, metrics and rows out, by the work of a selection.
+//!
+//! Atoms and strings are both text here, tuples and lists both lists; a module is text that begins with `Elixir.`.
+
+use dichroic_model::{Factor, units};
+use dichroic_packs::{Comparison, Condition, Expression, Metric, Root, Scalar, Shape, Step, Transform, Work};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A term of a recorded event.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Term {
+    #[default]
+    Nil,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Term>),
+    Map(BTreeMap<String, Term>),
+}
+
+impl<'de> Deserialize<'de> for Term {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Term;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a term")
+            }
+            fn visit_unit<E>(self) -> Result<Term, E> {
+                Ok(Term::Nil)
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<Term, E> {
+                Ok(Term::Bool(v))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<Term, E> {
+                Ok(Term::Int(v))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Term, E> {
+                Ok(Term::Int(v as i64))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<Term, E> {
+                Ok(Term::Float(v))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Term, E> {
+                Ok(Term::Text(v.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Term, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(Term::List(items))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Term, A::Error> {
+                let mut items = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    items.insert(key, value);
+                }
+                Ok(Term::Map(items))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// One recorded event.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    pub event: String,
+    #[serde(default)]
+    pub measurements: Term,
+    #[serde(default)]
+    pub metadata: Term,
+}
+
+type Carried = BTreeMap<String, Term>;
+
+struct Context<'a> {
+    event: &'a Recorded,
+    carried: &'a Carried,
+}
+
+impl Context<'_> {
+    fn eval(&self, expression: &Expression) -> Term {
+        let root = match expression.root {
+            Some(Root::Measurements) => &self.event.measurements,
+            Some(Root::Carry) => {
+                let name = expression.carried().expect("one name");
+                return transformed(
+                    self.carried.get(name).cloned().unwrap_or_default(),
+                    &expression.transforms,
+                );
+            }
+            _ => &self.event.metadata,
+        };
+        let found = expression
+            .path
+            .iter()
+            .try_fold(root, |term, step| match (step, term) {
+                (Step::Key(key), Term::Map(map)) => map.get(key),
+                (Step::Element(at), Term::List(list)) => list.get(*at as usize),
+                _ => None,
+            });
+        transformed(found.cloned().unwrap_or_default(), &expression.transforms)
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        let term = self.eval(&condition.expression);
+        let number = |scalar: &Scalar| match scalar {
+            Scalar::Int(int) => *int as f64,
+            Scalar::Float(float) => *float,
+            _ => f64::NAN,
+        };
+        match &condition.comparison {
+            Comparison::Eq(value) => term == literal(value),
+            Comparison::Ne(value) => term != literal(value),
+            Comparison::In(values) => values.iter().any(|value| term == literal(value)),
+            Comparison::Lt(value) => numeric(&term).is_some_and(|n| n < number(value)),
+            Comparison::Gt(value) => numeric(&term).is_some_and(|n| n > number(value)),
+            Comparison::Has => term != Term::Nil,
+            Comparison::Lacks => term == Term::Nil,
+        }
+    }
+}
+
+fn literal(scalar: &Scalar) -> Term {
+    match scalar {
+        Scalar::Bool(flag) => Term::Bool(*flag),
+        Scalar::Int(int) => Term::Int(*int),
+        Scalar::Float(float) => Term::Float(*float),
+        Scalar::Str(text) => Term::Text(text.clone()),
+    }
+}
+
+fn numeric(term: &Term) -> Option<f64> {
+    match term {
+        Term::Int(int) => Some(*int as f64),
+        Term::Float(float) => Some(*float),
+        _ => None,
+    }
+}
+
+fn transformed(term: Term, transforms: &[Transform]) -> Term {
+    transforms
+        .iter()
+        .fold(term, |term, transform| match (transform, term) {
+            (Transform::Default(value), Term::Nil) => literal(value),
+            (Transform::Name, Term::Text(text)) => Term::Text(text.trim_start_matches("Elixir.").to_owned()),
+            (Transform::Tag, Term::List(list)) => list.into_iter().next().unwrap_or_default(),
+            (Transform::Bool, term) => Term::Bool(!matches!(term, Term::Nil | Term::Bool(false))),
+            (Transform::Length, Term::List(list)) => Term::Int(list.len() as i64),
+            (Transform::Class, Term::Int(status)) => Term::Text(format!("{}xx", status / 100)),
+            (Transform::Allow(values), term) if !values.iter().any(|v| literal(v) == term) => {
+                Term::Text("other".into())
+            }
+            (_, term) => term,
+        })
+}
+
+fn shown(term: &Term) -> Option<String> {
+    Some(match term {
+        Term::Bool(flag) => flag.to_string(),
+        Term::Int(int) => int.to_string(),
+        Term::Float(float) => float.to_string(),
+        Term::Text(text) => text.clone(),
+        Term::Nil | Term::List(_) | Term::Map(_) => return None,
+    })
+}
+
+/// What the events come to: `name{labels} value unit`, sorted; and `event column=value`, in order.
+pub fn play(work: &Work, events: &[Recorded]) -> (Vec<String>, Vec<String>) {
+    let mut totals: BTreeMap<String, (&Metric, u64, f64)> = BTreeMap::new();
+    let (mut rows, mut carried) = (Vec::new(), Carried::new());
+    for event in events {
+        let context = Context {
+            event,
+            carried: &carried,
+        };
+        for metric in work.metrics.iter().filter(|m| m.event.join(".") == event.event) {
+            count(&context, metric, &mut totals);
+        }
+        for stream in work.streams.iter().filter(|s| s.name() == event.event) {
+            let measurements = stream
+                .measurements
+                .iter()
+                .map(|(name, unit, e)| (name, context.eval(e), unit.as_str()));
+            let columns = measurements.chain(
+                stream
+                    .metadata
+                    .iter()
+                    .map(|(name, e)| (name, context.eval(e), "")),
+            );
+            let cells: Vec<String> = columns
+                .filter_map(|(name, term, unit)| Some(format!("{name}={}{unit}", shown(&term)?)))
+                .collect();
+            rows.push(format!("{} {}", event.event, cells.join(" ")));
+        }
+        let slots = work
+            .carries
+            .iter()
+            .filter(|slot| slot.event.join(".") == event.event);
+        let written: Vec<_> = slots
+            .map(|slot| {
+                (
+                    slot.name.clone(),
+                    slot.expression
+                        .as_ref()
+                        .map(|e| context.eval(e))
+                        .unwrap_or_default(),
+                )
+            })
+            .collect();
+        carried.extend(written);
+    }
+    let lines = totals.iter().map(|(series, (metric, count, sum))| {
+        let unit = if metric.unit.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", metric.unit)
+        };
+        match metric.shape {
+            Shape::Counter => format!("{series} {count}"),
+            Shape::Sum { .. } | Shape::Last => format!("{series} {sum}{unit}"),
+            Shape::Buckets(_) | Shape::Exponential { .. } => {
+                format!("{series} count={count} sum={sum}{unit}")
+            }
+        }
+    });
+    (lines.collect(), rows)
+}
+
+fn count<'w>(
+    context: &Context<'_>,
+    metric: &'w Metric,
+    totals: &mut BTreeMap<String, (&'w Metric, u64, f64)>,
+) {
+    if !metric.keep.iter().all(|condition| context.holds(condition)) {
+        return;
+    }
+    let value = match &metric.value {
+        None => 0.0,
+        Some(expression) => match numeric(&context.eval(expression)) {
+            Some(value) => value,
+            None => return,
+        },
+    };
+    let labels = metric
+        .labels
+        .iter()
+        .map(|(name, e)| (name, shown(&context.eval(e))));
+    let fixed = metric
+        .fixed
+        .iter()
+        .map(|(name, value)| (name, Some(value.clone())));
+    let mut labels: Vec<String> = labels
+        .chain(fixed)
+        .filter_map(|(name, value)| Some(format!("{name}={:?}", value?)))
+        .collect();
+    labels.sort();
+    let (_, count, sum) = totals
+        .entry(format!("{}{{{}}}", metric.name, labels.join(",")))
+        .or_insert((metric, 0, 0.0));
+    let scaled = factor(metric).apply(value);
+    *count += 1;
+    *sum = if metric.shape == Shape::Last {
+        scaled
+    } else {
+        *sum + scaled
+    };
+}
+
+fn factor(metric: &Metric) -> Factor {
+    match metric.raw_unit.as_str() {
+        "" => Factor::ONE,
+        "native" => units::native(1_000_000_000, &metric.unit).expect("a time"),
+        raw => units::conversion(raw, &metric.unit).expect("checked when read"),
+    }
+}

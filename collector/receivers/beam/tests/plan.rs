@@ -1,0 +1,114 @@
+//! What a relay is asked for, and that the same asks for the same.
+
+mod common;
+
+use common::{DEFINITIONS, T0, definitions, hello};
+use dichroic_packs::{Packs, Selection, Variables};
+use dichroic_receiver_beam::Config;
+use dichroic_receiver_beam::plan::Blueprint;
+use dichroic_wire::Value;
+
+fn config(selection: Selection) -> Config {
+    Config {
+        selection,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn keys_do_not_change_from_build_to_build() {
+    // Relays keep their totals under these keys while collectors come and go: a change here resets every counter.
+    let selection = Selection {
+        definitions: definitions(DEFINITIONS),
+        ..Selection::default()
+    };
+    let blueprint = Blueprint::new(&config(selection), &hello("a@a", 1, T0, 1));
+    let keys: Vec<String> = blueprint
+        .aggregates
+        .iter()
+        .map(|a| format!("{:016x}", a.key))
+        .collect();
+    assert_eq!(keys, KEYS);
+}
+
+const KEYS: [&str; 6] = [
+    "3697fa8cb2fd58c5",
+    "957e8790435675fe",
+    "b53545c1acb474f6",
+    "8951cd82ae0e5afe",
+    "d3a19b38e591fdc9",
+    "c7b3360c34a79c96",
+];
+
+#[test]
+fn keys_differ_with_everything_that_makes_a_number_mean_something_else() {
+    let key = |yaml: &str, native: i64| {
+        let selection = Selection {
+            definitions: definitions(yaml),
+            ..Selection::default()
+        };
+        let mut relay = hello("a@a", 1, T0, 1);
+        relay.native_per_s = native;
+        Blueprint::new(&config(selection), &relay).aggregates[0].key
+    };
+    let ns = 1_000_000_000;
+    let base = "[{name: a.b, type: distribution, event: x.y, measurement: d, unit: [native, s], tags: [t]}]";
+    assert_eq!(
+        key(base, ns),
+        key(
+            &base.replace("unit: [native, s]", "help: other, unit: [native, s]"),
+            ns
+        )
+    );
+    for (from, to) in [
+        ("a.b", "a.c"),
+        ("x.y", "x.z"),
+        ("measurement: d", "measurement: e"),
+        ("[t]", "[u]"),
+        ("[t]", "{u: t}"),
+        ("tags: [t]", "tags: [t], labels: {f: g}"),
+        ("tags: [t]", "tags: [t], keep: [{path: t, has: true}]"),
+        ("tags: [t]", "tags: [t], buckets: [1, 2]"),
+    ] {
+        assert_ne!(key(base, ns), key(&base.replace(from, to), ns), "{from} → {to}");
+    }
+    assert_ne!(key(base, ns), key(base, 1_000_000), "bounds are in native units");
+}
+
+#[test]
+fn templates_are_filled_by_the_node_and_by_configuration() {
+    let events = |selection: Selection, service: &str| {
+        let mut relay = hello("a@a", 1, T0, 1);
+        relay.resource = [("service.name".to_owned(), Value::from(service))].into();
+        let blueprint = Blueprint::new(&config(selection), &relay);
+        let mut events: Vec<String> = blueprint.streams.iter().map(|s| s.name.clone()).collect();
+        events.dedup();
+        events
+    };
+    let ecto = || Selection {
+        packs: Packs::builtin().choose(&["ecto".to_owned()]).unwrap(),
+        ..Selection::default()
+    };
+    assert_eq!(
+        events(ecto(), "Check-Out"),
+        ["check_out.repo.query", "my_app.repo.query"]
+    );
+    assert_eq!(events(ecto(), ""), ["my_app.repo.query"]);
+    let own = Selection {
+        variables: Variables::from([("ecto_prefix".to_owned(), vec!["shop.read_repo".to_owned()])]),
+        ..ecto()
+    };
+    assert_eq!(events(own, "shop"), ["shop.read_repo.query"]);
+}
+
+#[test]
+fn everything_that_is_built_in_can_be_asked_for() {
+    let selection = Selection {
+        packs: Packs::builtin(),
+        ..Selection::default()
+    };
+    let blueprint = Blueprint::new(&config(selection), &hello("a@a", 1, T0, 1));
+    assert_eq!(blueprint.left_out, []);
+    assert_eq!(blueprint.measures.len(), blueprint.aggregates.len());
+    assert!(blueprint.aggregates.len() > 60, "{}", blueprint.aggregates.len());
+}
