@@ -54,9 +54,7 @@ def test_promtool_reads_the_page_and_finds_nothing_to_say_about_our_own_families
 
 
 def test_beam_and_python_share_one_metric(pages):
-    runtimes = {
-        labels["runtime"] for name, labels, _ in samples(pages[0]) if name == "http_server_request_duration_seconds_count"
-    }
+    runtimes = {labels["runtime"] for name, labels, _ in samples(pages[0]) if name == "http_server_request_duration_seconds_count"}
     assert runtimes == {"beam", "python"}
 
 
