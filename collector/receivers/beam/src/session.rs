@@ -16,8 +16,9 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
-/// Bytes of answers that wait before no more is read: a relay that does not read is not read either.
-const UNSENT: usize = 64 * 1024;
+/// Bytes of answers that wait before no more is read: a relay that does not read is not read either. More than the largest plan, so
+/// that a relay that is busy sending is not made to wait for itself.
+const UNSENT: usize = 1024 * 1024 + 64 * 1024;
 /// Bytes applied before other tasks of the thread get their turn.
 const TURN: usize = 1024 * 1024;
 /// How often the board is written.
@@ -189,7 +190,10 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                     if let Some(goodbye) = self.overdue(&receiver.config()) {
                         return Why::Say(goodbye);
                     }
-                    plans.check(receiver, control, store, &mut self.out);
+                    // One plan at a time waits to be read.
+                    if self.sent == self.out.len() {
+                        plans.check(receiver, control, store, &mut self.out);
+                    }
                     if shown.elapsed() >= SHOW {
                         shown = Instant::now();
                         receiver.show(control);
