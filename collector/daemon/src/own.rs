@@ -299,7 +299,10 @@ type Labels = Vec<(String, String)>;
 fn account_term<'a>(source: &str, term: &'a str) -> (&'a str, Labels) {
     let (family, inner) = term.split_once('{').unwrap_or((term, "}"));
     let mut labels = vec![("source".to_owned(), source.to_owned())];
-    let pairs = inner.trim_end_matches('}').split("\",").filter_map(|pair| pair.split_once("=\""));
+    let pairs = inner
+        .trim_end_matches('}')
+        .split("\",")
+        .filter_map(|pair| pair.split_once("=\""));
     labels.extend(pairs.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned())));
     (family, labels)
 }
@@ -388,7 +391,10 @@ mod tests {
     #[test]
     fn terms_of_relays_become_families_with_labels() {
         let check = |term: &str, family: &str, labels: &[(&str, &str)]| {
-            let expected: Labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let expected: Labels = labels
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
             assert_eq!(account_term("n", term), (family, expected));
         };
         check("reattached", "reattached", &[("source", "n")]);
