@@ -71,13 +71,17 @@ handle_call({want, Wanted}, _From, #j{attached = Attached} = J) ->
 handle_cast(_, J) -> {noreply, J}.
 
 handle_info(tick, #j{ticks = N, early = Early} = J) ->
-    _ = N rem ?LOAD_EVERY =:= 0 andalso not erlang:function_exported(telemetry, attach, 4)
-        andalso code:ensure_loaded(telemetry),
+    _ = erlang:function_exported(telemetry, attach, 4) orelse load(N),
     J1 = look(J#j{ticks = N + 1, early = max(0, Early - 1)}),
     _ = tick(J1),
     {noreply, J1};
 handle_info(look, J) -> {noreply, look(J)};
 handle_info(_, J) -> {noreply, J}.
+
+%% Where code is loaded when it is first called, nothing may have called telemetry yet. Looking for a module that is not
+%% there costs a walk over the code path, so it is done rarely, unless its process is already to be seen.
+load(N) ->
+    (N rem ?LOAD_EVERY =:= 0 orelse whereis(telemetry_handler_table) =/= undefined) andalso code:ensure_loaded(telemetry).
 
 terminate(_, _) -> detach_all().
 
