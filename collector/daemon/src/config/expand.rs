@@ -50,11 +50,11 @@ pub fn expand(text: &str, lookup: &dyn Lookup) -> Result<String, Problem> {
             what,
         };
         // Comments are left alone: an example in a comment needs no environment.
-        let code = line
-            .trim_start()
-            .starts_with('#')
-            .then_some(0)
-            .unwrap_or(line.len());
+        let code = if line.trim_start().starts_with('#') {
+            0
+        } else {
+            line.len()
+        };
         let mut at = 0;
         while let Some(dollar) = line[at..code.max(at)].find('$').map(|i| at + i) {
             out.push_str(&line[at..dollar]);
