@@ -96,11 +96,10 @@ def test_the_python_package_has_no_mandatory_dependency():
     assert match is None or match.group(1).strip() == ""
 
 
-def test_the_relay_depends_on_nothing_but_otp_and_optionally_telemetry():
+def test_the_relay_depends_on_nothing_but_otp_and_finds_telemetry_by_itself():
     text = (ROOT / "beam-relay" / "src" / "dichroic.app.src").read_text()
     applications = re.search(r"\{applications, \[(.*?)\]\}", text).group(1)
-    assert {a.strip() for a in applications.split(",")} == {"kernel", "stdlib", "telemetry"}
-    assert "{optional_applications, [telemetry]}" in text
+    assert {a.strip() for a in applications.split(",")} == {"kernel", "stdlib"}
     assert "{deps, []}" in (ROOT / "beam-relay" / "rebar.config").read_text()
 
 
