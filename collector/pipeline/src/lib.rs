@@ -13,6 +13,7 @@
 //! | hand out raw events | [`Store::publish`], [`Store::publish_gap`] |
 //! | read from another thread | [`Handle::ask`], [`Handle::snapshot`], [`Handle::subscribe`] |
 //! | account for what happened | [`Store::ledger`], [`ledger`] |
+#![forbid(unsafe_code)]
 
 pub mod job;
 pub mod lane;

@@ -10,8 +10,11 @@ use dichroic_model::{Exemplar, Number, UnixNanos};
 use std::sync::Arc;
 use std::task::Context;
 
-/// Series looked at in one step: about 0.1 ms.
-const STEP: usize = 4_096;
+/// Series looked at in one step: less than 0.1 ms.
+const STEP: usize = 2048;
+
+/// Series whose memory is asked for before the first of them is copied.
+const GROUP: usize = 32;
 
 /// Rows copied together.
 pub type Chunk = Vec<Row>;
@@ -116,8 +119,13 @@ impl Snapshot {
             }
             let rest = members.slots.get(self.place..).unwrap_or_default();
             let part = &rest[..rest.len().min(STEP - looked)];
-            for index in part.iter().copied().filter(|index| *index != GONE) {
-                rows.extend(self.row(store, index, copy, since));
+            for group in part.chunks(GROUP) {
+                warm(store, group);
+                for index in group.iter().copied().filter(|index| *index != GONE) {
+                    if let Some(row) = self.row(store, index, copy, since) {
+                        rows.push(row);
+                    }
+                }
             }
             looked += part.len().max(1);
             self.place += part.len();
@@ -140,7 +148,7 @@ impl Snapshot {
             return None;
         }
         let value = slot.copy()?;
-        let exemplar = store.exemplar(index).cloned();
+        let exemplar = slot.exemplified.then(|| store.exemplar(index).cloned()).flatten();
         Some(Row {
             meta: meta.clone(),
             value,
@@ -151,6 +159,17 @@ impl Snapshot {
             exemplar,
         })
     }
+}
+
+/// Reads what the copies of a group will need. Raising a reference count waits for its memory, and for all that was asked before;
+/// plain reads wait together. Copying series that lie scattered is several times faster so.
+#[inline]
+fn warm(store: &Store, group: &[u32]) {
+    let counts = group
+        .iter()
+        .filter_map(|index| store.slots.get(*index as usize)?.meta.as_ref())
+        .map(Arc::strong_count);
+    std::hint::black_box(counts.fold(0, usize::wrapping_add));
 }
 
 impl Job for Snapshot {

@@ -1,5 +1,7 @@
 //! The shared-memory primitives, real or modelled: under `cfg(loom)` every one is loom's, so that the models in `tests` explore
 //! the orderings of exactly the code that ships.
+//!
+//! The models: `RUSTFLAGS="--cfg loom" cargo test -p dichroic-pipeline --test 'loom_*' --release --target-dir target/loom`
 
 #[cfg(not(loom))]
 pub(crate) use atomic_waker::AtomicWaker;

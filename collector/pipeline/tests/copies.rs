@@ -178,7 +178,7 @@ proptest! {
         for at in 0..200 {
             live.push(Some(set(&mut store, &source, Def { name: names[at % 3], ..GAUGE }, &[("at", &labels(at))], 1)));
         }
-        let mut touched = vec![false; 200];
+        let mut touched = [false; 200];
         let mut first = Copy::new();
         first.step(&mut store);
         let mut second = Copy::new();

@@ -54,7 +54,7 @@ type Model = BTreeMap<(usize, usize, usize), i64>;
 fn write(store: &mut Store, source: &dichroic_model::Source, at: usize, labels: usize, value: i64) {
     let label = labels.to_string();
     let attributes = [("a", label.as_str()), ("b", "x")];
-    let attributes = if labels % 2 == 0 {
+    let attributes = if labels.is_multiple_of(2) {
         &attributes[..]
     } else {
         &attributes[..1]
@@ -154,7 +154,7 @@ proptest! {
                         let source = open(&mut store, s);
                         let label = l.to_string();
                         let attributes = [("a", label.as_str()), ("b", "x")];
-                        let attributes = if l % 2 == 0 { &attributes[..] } else { &attributes[..1] };
+                        let attributes = if l.is_multiple_of(2) { &attributes[..] } else { &attributes[..1] };
                         let series = meet(&mut store, &source, metric(m), attributes).unwrap();
                         store.leave(series);
                     }

@@ -56,8 +56,7 @@ impl Store {
             .families
             .metric(&meaning.name, &meaning.unit, def.kind, def.style, &meaning.help);
         let shown = labels::page_labels(&source, meaning.mapped, &attributes);
-        let page = self.page_place(metric.family_id, &shown);
-        let rendered = labels::render(&shown).into_boxed_str();
+        let (rendered, page) = self.on_page(metric.family_id, &shown);
         drop(shown);
         let meta = SeriesMeta {
             metric,
@@ -132,20 +131,34 @@ impl Store {
 
     // ---- identity ---------------------------------------------------------------------------------------------------------
 
-    /// A place on the page: family and set of labels. Order does not matter there, and an empty value is no label.
-    fn page_place(&self, family: super::family::FamilyId, shown: &[Label<'_>]) -> Fingerprint {
-        let mut sorted: Vec<&Label<'_>> = shown.iter().filter(|(_, value)| !value.is_empty()).collect();
-        sorted.sort_unstable();
-        let mut bytes = Vec::with_capacity(256);
-        bytes.push(0);
-        bytes.extend_from_slice(&family.to_le_bytes());
-        for (name, value) in sorted {
-            for text in [name, value] {
-                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                bytes.extend_from_slice(text.as_bytes());
+    /// Labels as the page shows them, and the place there: family and set of labels. Order does not matter in a set, so the
+    /// hashes of labels are added; and an empty value is no label.
+    fn on_page(&self, family: super::family::FamilyId, shown: &[Label<'_>]) -> (Box<str>, Fingerprint) {
+        let mut text = String::with_capacity(shown.iter().map(|(k, v)| k.len() + v.len() + 4).sum());
+        let mut place = [0; 20];
+        let (mut low, mut high) = (0_u64, 0_u64);
+        for (name, value) in shown {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            let from = text.len();
+            text.push_str(name);
+            text.push_str("=\"");
+            if value.bytes().any(|b| matches!(b, b'\\' | b'"' | b'\n')) {
+                labels::escape(value, &mut text);
+            } else {
+                text.push_str(value);
+            }
+            text.push('"');
+            if !value.is_empty() {
+                let label = self.pages.of(&text.as_bytes()[from..]);
+                (low, high) = (low.wrapping_add(label.low), high.wrapping_add(label.high));
             }
         }
-        self.pages.of(&bytes)
+        place[..4].copy_from_slice(&family.to_le_bytes());
+        place[4..12].copy_from_slice(&low.to_le_bytes());
+        place[12..].copy_from_slice(&high.to_le_bytes());
+        (text.into_boxed_str(), self.pages.of(&place))
     }
 
     /// Where a series is found whose place on the page another has: by its whole key.
@@ -272,8 +285,7 @@ impl Store {
         let Candidate { meta, bounds, .. } = candidate;
         let attributes = Attributes::of(&[OVERFLOW]);
         let shown = labels::page_labels(&meta.source, mapped, &attributes);
-        let page = self.page_place(meta.metric.family_id, &shown);
-        let rendered = labels::render(&shown).into_boxed_str();
+        let (rendered, page) = self.on_page(meta.metric.family_id, &shown);
         drop(shown);
         let meta = SeriesMeta {
             labels: rendered,
@@ -324,6 +336,7 @@ impl Store {
             cell,
             start: 0,
             start_told: false,
+            exemplified: false,
             time: 0,
             generation,
             touched: (self.clock.saturating_sub(self.epoch) / super::TENTH) as u32,

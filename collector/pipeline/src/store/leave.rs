@@ -142,7 +142,9 @@ impl Store {
         self.fresh.remove(&index);
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
         self.overflows -= usize::from(is_overflow(&meta));
-        if let Some(exemplar) = self.exemplars.remove(&index) {
+        if self.slots[index as usize].exemplified
+            && let Some(exemplar) = self.exemplars.remove(&index)
+        {
             self.bytes -= exemplar_bytes(&exemplar);
         }
         if let Some(tenant) = self.sources.get_mut(&meta.source.id) {

@@ -85,6 +85,8 @@ pub(crate) struct Slot {
     /// Its source's series leave when idle.
     idles: bool,
     pub(crate) start_told: bool,
+    /// An example of it is kept.
+    pub(crate) exemplified: bool,
     /// Which reload of the resolver gave it its meaning.
     meaning: u8,
 }

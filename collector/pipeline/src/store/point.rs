@@ -264,6 +264,7 @@ impl Store {
             return;
         }
         self.bytes += exemplar_bytes(&exemplar);
+        self.slots[series.index as usize].exemplified = true;
         if let Some(old) = self.exemplars.insert(series.index, Arc::new(exemplar)) {
             self.bytes -= exemplar_bytes(&old);
         }

@@ -1,0 +1,68 @@
+//! Models of the inbox: its doorbell is heard, and nobody waits for a store that is gone. Run as `sync` says.
+#![cfg(loom)]
+
+mod common;
+
+use common::store;
+use dichroic_pipeline::{inbox, serve};
+use loom::future::block_on;
+use loom::thread;
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+fn model(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(test);
+}
+
+#[test]
+fn every_question_is_answered_whenever_it_comes() {
+    model(2, || {
+        let (handle, inbox) = inbox();
+        let answered = Arc::new(AtomicUsize::new(0));
+        let asking: Vec<_> = (0..2)
+            .map(|_| {
+                let (handle, answered) = (handle.clone(), answered.clone());
+                thread::spawn(move || {
+                    // Not one of loom's: it only tells the loop below, on whose thread it is raised, when to end.
+                    let asked = block_on(handle.ask(move |_| answered.fetch_add(1, Ordering::Relaxed)));
+                    assert!(asked.is_ok());
+                })
+            })
+            .collect();
+        let mut serving = pin!(serve(Rc::new(RefCell::new(store(|_| {}))), inbox));
+        block_on(std::future::poll_fn(|cx| {
+            assert!(serving.as_mut().poll(cx).is_pending());
+            if answered.load(Ordering::Relaxed) == 2 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        }));
+        asking.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_question_to_a_store_that_goes_is_answered_or_refused() {
+    model(3, || {
+        let (handle, inbox) = inbox();
+        let asking = thread::spawn(move || block_on(handle.ask(|_| ())));
+        let mut serving = Box::pin(serve(Rc::new(RefCell::new(store(|_| {}))), inbox));
+        let polled = Cell::new(false);
+        block_on(std::future::poll_fn(|cx| {
+            if !polled.replace(true) {
+                assert!(serving.as_mut().poll(cx).is_pending());
+            }
+            Poll::Ready(())
+        }));
+        drop(serving);
+        // Either way the thread ends: a question that waits for ever would be a deadlock of the model.
+        let _ = asking.join().unwrap();
+    });
+}
