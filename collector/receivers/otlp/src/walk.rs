@@ -25,6 +25,9 @@ pub enum Broken {
     /// Text that is not UTF-8.
     #[error("a string is not UTF-8")]
     Utf8,
+    /// More messages in one request than allowed.
+    #[error("more than 1048576 resources, scopes, metrics, points, records or spans")]
+    TooMany,
     /// Messages within messages beyond the limit.
     #[error("values are nested too deeply")]
     Depth,

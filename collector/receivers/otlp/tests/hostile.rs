@@ -132,20 +132,51 @@ fn what_is_broken_within_a_point_costs_that_point() {
     }
 }
 
-#[test]
-fn a_million_empty_messages_take_no_memory_of_their_own() {
-    // Two bytes each; as generated types they would take fifty times their size.
-    let points: Vec<u8> = [0x0a, 0x00].repeat(1 << 20);
+/// A gauge of `points` empty points, two bytes each; as generated types they would take fifty times their size.
+fn empty_points(points: usize) -> Vec<u8> {
+    let points: Vec<u8> = [0x0a, 0x00].repeat(points);
     let (mut metric, mut scope, mut resource, mut body) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     walk::put_bytes(&mut metric, 1, b"g");
     walk::put_bytes(&mut metric, 5, &points);
     walk::put_bytes(&mut scope, 2, &metric);
     walk::put_bytes(&mut resource, 2, &scope);
     walk::put_bytes(&mut body, 1, &resource);
+    body
+}
+
+#[test]
+fn half_a_million_empty_points_take_no_memory_and_many_steps() {
     let mut world = World::new();
-    let outcome = world.take(Service::Metrics, &body).unwrap();
-    assert_eq!((outcome.accepted, outcome.rejected), (0, 1 << 20));
+    let body = empty_points(1 << 19);
+    let mut request = world
+        .ingest
+        .begin(&world.store, Service::Metrics, body.into())
+        .unwrap();
+    let mut steps = 1;
+    let outcome = loop {
+        match world.ingest.step(&mut world.store, &mut request, 1 << 20, EPOCH) {
+            Some(outcome) => break outcome,
+            None => steps += 1,
+        }
+        assert!(world.store.ledger().balances(), "after every step");
+    };
+    assert_eq!((outcome.accepted, outcome.rejected), (0, 1 << 19));
+    assert!(
+        steps >= 16,
+        "{steps}: others get their turn within one metric too"
+    );
     assert_eq!(world.store.series(), 0);
+}
+
+#[test]
+fn more_messages_than_a_request_may_hold_are_refused_at_once() {
+    let mut world = World::new();
+    for body in [empty_points(1 << 20), [0x0a, 0x00].repeat((1 << 20) + 1)] {
+        let refused = world.take(Service::Metrics, &body).expect_err("too many");
+        assert_eq!(refused.broken, walk::Broken::TooMany);
+        assert!(refused.to_string().contains("more than 1048576"), "{refused}");
+    }
+    assert_eq!(world.accounts().len(), 0);
 }
 
 #[test]

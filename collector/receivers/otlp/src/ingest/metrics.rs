@@ -16,6 +16,7 @@ use dichroic_pipeline::{
     Buckets, DropReason, ExponentialPoint, HistogramPoint, Refused, SeriesRef, Signal, Store, SummaryPoint,
 };
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of a metric's name, and of its unit.
@@ -28,6 +29,11 @@ const SCOPE_BYTES: usize = 256;
 const ATTRIBUTE_BYTES: usize = 1 << 20;
 /// Observations of one point: up to here a count is exact on a page, and sums of counts cannot overflow.
 const COUNT: u64 = 1 << 53;
+
+/// What a metric, a point and a new series count for in a step, beside their bytes.
+const METRIC_BYTES: usize = 256;
+const POINT_BYTES: usize = 32;
+const SERIES_BYTES: usize = 2_048;
 
 /// Number of the field of `Metric` that holds the data.
 const GAUGE: u32 = 5;
@@ -60,24 +66,46 @@ pub(super) fn scope(message: &[u8]) -> Scope {
     scope
 }
 
-/// Applies all points of a `Metric`; each is counted as applied or as dropped.
+/// A metric in a body, and how far its points were applied.
+pub(super) struct Place {
+    metric: Range<usize>,
+    /// In the metric's data.
+    at: usize,
+    /// What stands behind the points, once it was read.
+    known: Option<(u64, bool)>,
+}
+
+impl Place {
+    pub(super) fn new(metric: Range<usize>) -> Self {
+        Place {
+            metric,
+            at: 0,
+            known: None,
+        }
+    }
+}
+
+/// Applies points of a `Metric` until the step is spent, and says where to go on; each is counted as applied or as dropped.
 pub(super) fn apply(
     store: &mut Store,
     scratch: &mut Scratch,
     here: &Here,
     tally: &mut Tally,
-    metric: &[u8],
+    body: &[u8],
+    mut place: Place,
     now: UnixNanos,
-) {
-    let Ok(fields) = Fields::read(metric) else {
-        // Not reached: the body was checked down to the points.
-        return;
-    };
+) -> Option<Place> {
+    let metric = &body[place.metric.clone()];
+    scratch.spend(METRIC_BYTES);
+    // An error is not to be met: the body was checked down to the points.
+    let fields = Fields::read(metric, place.known).ok()?;
     let head = match (here.refused, fields.head()) {
         (None, Ok(head)) => head,
         (Some(reason), _) | (None, Err(reason)) => {
             let name = text(fields.name).unwrap_or("");
-            return tally.dropped_of(Signal::Metrics, reason, fields.points(), name);
+            scratch.spend(fields.data.len());
+            tally.dropped_of(Signal::Metrics, reason, fields.points(), name);
+            return None;
         }
     };
     scratch.prefix.clear();
@@ -100,10 +128,12 @@ pub(super) fn apply(
         prints: &prints,
         head: &head,
         now,
+        defined: 0,
     };
     let mut applied = 0;
     let mut bounds = Bounds::default();
-    let mut cursor = Cursor::new(&fields.data);
+    let mut cursor = Cursor::new(&fields.data[place.at..]);
+    let mut left = None;
     while let Ok(Some(field)) = cursor.field() {
         let (1, Content::Bytes(point)) = field else {
             continue;
@@ -118,8 +148,17 @@ pub(super) fn apply(
             Ok(()) => applied += 1,
             Err(reason) => tally.dropped_of(Signal::Metrics, reason, 1, head.name),
         }
+        let defined = std::mem::take(&mut target.defined);
+        scratch.spend(POINT_BYTES + point.len() + defined * SERIES_BYTES);
+        if scratch.left == 0 {
+            place.at += cursor.at();
+            place.known = Some((fields.temporality, fields.monotonic));
+            left = Some(place);
+            break;
+        }
     }
     tally.applied(Signal::Metrics, applied);
+    left
 }
 
 /// The fields of a `Metric`, whatever their order.
@@ -136,7 +175,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(metric: &'a [u8]) -> Result<Self, Broken> {
+    fn read(metric: &'a [u8], known: Option<(u64, bool)>) -> Result<Self, Broken> {
         let mut fields = Fields::default();
         let mut cursor = Cursor::new(metric);
         while let Some((number, content)) = cursor.field()? {
@@ -153,6 +192,10 @@ impl<'a> Fields<'a> {
                 }
                 _ => {}
             }
+        }
+        if let Some(known) = known {
+            (fields.temporality, fields.monotonic) = known;
+            return Ok(fields);
         }
         let data = std::mem::take(&mut fields.data);
         let mut cursor = Cursor::new(&data);
@@ -233,6 +276,8 @@ struct Target<'a> {
     prints: &'a Fingerprinter,
     head: &'a Head<'a>,
     now: UnixNanos,
+    /// Series that were not known, since this was last taken.
+    defined: usize,
 }
 
 type Applied = Result<(), DropReason>;
@@ -302,6 +347,7 @@ impl Target<'_> {
             MetricKind::ExponentialHistogram => 1,
             _ => 7,
         };
+        self.defined += 1;
         let attributes = pairs(attributes, number).map_err(malformed)?;
         let bounds: Option<Arc<[f64]>> = bounds.map(Into::into);
         let def = SeriesDef {

@@ -22,7 +22,11 @@ use dichroic_pipeline::{DropReason, Signal, Store};
 use parts::{Part, Parts};
 use sources::Sources;
 pub use sources::{IDLE, UNATTRIBUTED};
+use std::ops::Range;
 use tally::Tally;
+
+/// What any piece of a request counts for in a step, beside its bytes.
+const PART_BYTES: usize = 64;
 
 /// A body that is no request of its service; nothing of it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +64,8 @@ pub struct Request {
     service: Service,
     body: Bytes,
     parts: Parts,
+    /// A metric of which points are left.
+    metric: Option<metrics::Place>,
     here: Here,
     tally: Tally,
 }
@@ -125,6 +131,7 @@ impl Ingest {
         Ok(Request {
             service,
             parts: Parts::new(&body),
+            metric: None,
             body,
             here: Here {
                 source: UNATTRIBUTED,
@@ -140,7 +147,8 @@ impl Ingest {
 
     /// Applies about `bytes` of the request, and says what became of all of it once it is done.
     ///
-    /// The ledger balances after every step.
+    /// Work that costs more than its bytes counts for more, so that a step of a mebibyte stays near a millisecond, whatever the
+    /// request holds. The ledger balances after every step.
     pub fn step(
         &mut self,
         store: &mut Store,
@@ -148,30 +156,30 @@ impl Ingest {
         bytes: usize,
         now: UnixNanos,
     ) -> Option<Outcome> {
-        let until = request.parts.position().saturating_add(bytes);
+        self.scratch.left = bytes;
         let mut done = false;
-        while request.parts.position() < until {
+        while self.scratch.left > 0 && !done {
+            if let Some(metric) = request.metric.take() {
+                self.metric(store, request, metric, now);
+                continue;
+            }
             match request.parts.next(&request.body) {
                 Some(Part::Resource(resource)) => self.resource(store, request, &resource, now),
-                Some(Part::Scope(scope)) => request.here.enter(&scope),
-                Some(Part::Item(item)) => self.item(store, request, item, now),
-                None => {
-                    done = true;
-                    break;
+                Some(Part::Scope(scope)) => {
+                    self.scratch.spend(PART_BYTES + scope.len());
+                    request.here.enter(&scope);
                 }
+                Some(Part::Item(item)) => self.item(store, request, item, now),
+                None => done = true,
             }
         }
         self.flush(store, request, now);
-        (done || request.parts.position() == request.body.len() && self.drained(request))
-            .then(|| request.tally.outcome())
-    }
-
-    fn drained(&self, request: &mut Request) -> bool {
-        request.parts.next(&request.body).is_none()
+        done.then(|| request.tally.outcome())
     }
 
     fn resource(&mut self, store: &mut Store, request: &mut Request, resource: &[u8], now: UnixNanos) {
         self.flush(store, request, now);
+        self.scratch.spend(4 * PART_BYTES + resource.len());
         let here = &mut request.here;
         match self.sources.of(store, resource, now) {
             Ok(known) => {
@@ -189,28 +197,24 @@ impl Ingest {
         here.of_scope = here.of_source.with(&[]);
     }
 
-    fn item(
-        &mut self,
-        store: &mut Store,
-        request: &mut Request,
-        item: std::ops::Range<usize>,
-        now: UnixNanos,
-    ) {
-        let Request {
-            service,
-            body,
-            here,
-            tally,
-            ..
-        } = request;
-        let item = &body[item];
-        match service {
-            Service::Metrics => metrics::apply(store, &mut self.scratch, here, tally, item, now),
-            Service::Logs => self.logs.record(store, here, tally, item, now),
+    fn item(&mut self, store: &mut Store, request: &mut Request, item: Range<usize>, now: UnixNanos) {
+        let (here, tally) = (&request.here, &mut request.tally);
+        match request.service {
+            Service::Metrics => self.metric(store, request, metrics::Place::new(item), now),
+            Service::Logs => {
+                self.scratch.spend(4 * (PART_BYTES + item.len()));
+                self.logs.record(store, here, tally, &request.body[item], now);
+            }
             Service::Traces => {
-                tally.dropped(Signal::Traces, here.refused.unwrap_or(DropReason::Unsupported), 1)
+                self.scratch.spend(PART_BYTES);
+                tally.dropped(Signal::Traces, here.refused.unwrap_or(DropReason::Unsupported), 1);
             }
         }
+    }
+
+    fn metric(&mut self, store: &mut Store, request: &mut Request, place: metrics::Place, now: UnixNanos) {
+        let (here, tally) = (&request.here, &mut request.tally);
+        request.metric = metrics::apply(store, &mut self.scratch, here, tally, &request.body, place, now);
     }
 
     /// Hands rows to subscribers and counts to the ledger.

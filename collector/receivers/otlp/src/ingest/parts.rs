@@ -9,7 +9,11 @@ use crate::Service;
 use crate::walk::{Broken, Content, Cursor, submessage};
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::Range;
+
+/// Resources, scopes, metrics, points, records and spans of one request, at most.
+pub(super) const MESSAGES: usize = 1 << 20;
 
 /// A piece of a request, in the order in which it is to be looked at.
 pub(super) enum Part {
@@ -59,15 +63,6 @@ impl Parts {
             }
         }
     }
-
-    /// Bytes that are behind.
-    pub(super) fn position(&self) -> usize {
-        self.rest
-            .iter()
-            .rev()
-            .find(|rest| !rest.is_empty())
-            .map_or(self.rest[0].end, |rest| rest.start)
-    }
 }
 
 fn own(found: Result<Cow<'_, [u8]>, Broken>) -> Vec<u8> {
@@ -90,23 +85,25 @@ fn message(body: &[u8], rest: &mut Range<usize>) -> Option<(u32, Range<usize>)> 
 
 /// Refuses a body whose frame does not hold together, before anything of it is applied.
 ///
-/// Looks as deep as data points are counted; what is broken inside a point costs that point alone.
+/// Looks as deep as data points are counted; what is broken inside a point costs that point alone. Refuses more than [`MESSAGES`] too,
+/// so that a body of empty messages cannot hold up everyone.
 pub(super) fn check(service: Service, body: &[u8]) -> Result<(), Malformed> {
+    let left = Cell::new(MESSAGES);
     let at = |within: &[u8], broken: Broken| Malformed {
         service,
         // Both are parts of one buffer.
         at: within.as_ptr() as usize - body.as_ptr() as usize,
         broken,
     };
-    each(body, 1, &at, &mut |resource| {
-        each(resource, 2, &at, &mut |scope| {
-            each(scope, 2, &at, &mut |item| match service {
-                Service::Metrics => metric(item, &at),
+    each(body, 1, &left, &at, &mut |resource| {
+        each(resource, 2, &left, &at, &mut |scope| {
+            each(scope, 2, &left, &at, &mut |item| match service {
+                Service::Metrics => metric(item, &left, &at),
                 Service::Logs | Service::Traces => Ok(()),
             })?;
-            each(scope, 1, &at, &mut |_| Ok(()))
+            each(scope, 1, &left, &at, &mut |_| Ok(()))
         })?;
-        each(resource, 1, &at, &mut |_| Ok(()))
+        each(resource, 1, &left, &at, &mut |_| Ok(()))
     })
 }
 
@@ -116,6 +113,7 @@ type At<'f> = &'f dyn Fn(&[u8], Broken) -> Malformed;
 fn each<'a>(
     message: &'a [u8],
     number: u32,
+    left: &Cell<usize>,
     at: At<'_>,
     inner: &mut dyn FnMut(&'a [u8]) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
@@ -125,7 +123,11 @@ fn each<'a>(
         .map_err(|broken| at(&message[cursor.at()..], broken))?
     {
         match content {
-            Content::Bytes(bytes) if field == number => inner(bytes)?,
+            Content::Bytes(bytes) if field == number => {
+                let counted = left.get().checked_sub(1);
+                left.set(counted.ok_or_else(|| at(bytes, Broken::TooMany))?);
+                inner(bytes)?;
+            }
             _ if field == number => return Err(at(&message[cursor.at()..], Broken::Type)),
             _ => {}
         }
@@ -133,7 +135,7 @@ fn each<'a>(
     Ok(())
 }
 
-fn metric(metric: &[u8], at: At<'_>) -> Result<(), Malformed> {
+fn metric(metric: &[u8], left: &Cell<usize>, at: At<'_>) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(metric);
     loop {
         match cursor
@@ -141,7 +143,7 @@ fn metric(metric: &[u8], at: At<'_>) -> Result<(), Malformed> {
             .map_err(|broken| at(&metric[cursor.at()..], broken))?
         {
             None => return Ok(()),
-            Some((5 | 7 | 9 | 10 | 11, Content::Bytes(data))) => each(data, 1, at, &mut |_| Ok(()))?,
+            Some((5 | 7 | 9 | 10 | 11, Content::Bytes(data))) => each(data, 1, left, at, &mut |_| Ok(()))?,
             Some((1..=3 | 5 | 7 | 9 | 10 | 11, content)) if !matches!(content, Content::Bytes(_)) => {
                 return Err(at(&metric[cursor.at()..], Broken::Type));
             }

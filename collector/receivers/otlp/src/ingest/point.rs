@@ -15,6 +15,8 @@ const NO_RECORDED_VALUE: u64 = 1;
 /// Buffers reused from point to point.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// What is left of the present step, in bytes.
+    pub(super) left: usize,
     /// Attribute fields that did not lie side by side.
     pub(super) run: Vec<u8>,
     /// Identity of a metric.
@@ -23,6 +25,14 @@ pub(super) struct Scratch {
     pub(super) negative: Vec<u64>,
     pub(super) bounds: Vec<f64>,
     pub(super) quantiles: Vec<(f64, f64)>,
+}
+
+impl Scratch {
+    /// Takes from what is left of the step.
+    #[inline]
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
 }
 
 /// What every kind of point has.

@@ -14,7 +14,9 @@ mod inflate;
 mod io;
 
 use crate::config::{Config, Limits};
+use crate::walk::Broken;
 use crate::{Ingest, Outcome, Service};
+use answer::Code;
 use body::Refusal;
 use budget::Budget;
 use bytes::Bytes;
@@ -121,7 +123,10 @@ impl Shared {
             .ingest
             .borrow_mut()
             .begin(&self.store.borrow(), service, body);
-        let mut request = begun.map_err(|malformed| Refusal::bad(malformed.to_string()))?;
+        let mut request = begun.map_err(|malformed| match malformed.broken {
+            Broken::TooMany => Refusal::new(413, Code::ResourceExhausted, malformed.to_string()),
+            _ => Refusal::bad(malformed.to_string()),
+        })?;
         loop {
             let outcome = {
                 let (mut ingest, mut store) = (self.ingest.borrow_mut(), self.store.borrow_mut());
