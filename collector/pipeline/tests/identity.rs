@@ -283,3 +283,43 @@ fn factors_of_the_receiver_and_of_the_meaning_are_applied_together() {
     set(&mut store, &source, def, &[], 150_000);
     assert_eq!(lines(&mut store), ["m{} 1.5"]);
 }
+
+#[test]
+fn a_family_that_was_hidden_is_shown_when_the_other_type_has_left() {
+    let mut store = store(|_| {});
+    let (x, y, z) = (
+        source(&mut store, "x"),
+        source(&mut store, "y"),
+        source(&mut store, "z"),
+    );
+    let counter = Def { name: "a", ..COUNTER };
+    set(&mut store, &x, Def { name: "a", ..GAUGE }, &[], 1);
+    set(&mut store, &y, counter, &[], 2);
+    set(&mut store, &z, counter, &[], 3);
+    set(
+        &mut store,
+        &z,
+        Def {
+            name: "a.total",
+            ..COUNTER
+        },
+        &[("more", "1")],
+        4,
+    );
+    assert_eq!(
+        lines(&mut store),
+        ["a{} 1", "-a{} 2", "-a{} 3", "-a.total{more=\"1\"} 4"]
+    );
+    store.end_source(x.id, NOW);
+    store.tick(NOW);
+    assert_eq!(lines(&mut store), ["a{} 2", "-a{} 3", "a.total{more=\"1\"} 4"]);
+    set(&mut store, &y, counter, &[], 5);
+    let x = source(&mut store, "x");
+    set(&mut store, &x, Def { name: "a", ..GAUGE }, &[], 1);
+    assert_eq!(lines(&mut store)[0], "a{} 5");
+    for source in [y, z] {
+        store.end_source(source.id, NOW);
+    }
+    store.tick(NOW);
+    assert_eq!(lines(&mut store), ["a{} 1"]);
+}

@@ -2,7 +2,8 @@
 //!
 //! A metric is canonical (dotted name, unit, kind); a family is what a page shows (`# TYPE` once, all samples together). Metrics of one
 //! family may come from several sources and runtimes. A metric whose page name or suffixes are taken by a family of another
-//! type cannot be shown beside it: its series are kept for streams and the catalog, hidden from pages, and counted.
+//! type cannot be shown beside it: its series are kept for streams and the catalog, hidden from pages, and counted. They are shown
+//! once the other family has left.
 //!
 //! A metric lives as long as a series of it, a family as long as a metric of it; both are accounted in bytes.
 
@@ -54,6 +55,19 @@ pub struct Metric {
 }
 
 impl Metric {
+    fn shown_as(&self, family: &Arc<Family>) -> Metric {
+        Metric {
+            name: self.name.clone(),
+            unit: self.unit.clone(),
+            help: self.help.clone(),
+            kind: self.kind,
+            style: self.style,
+            family: Some(family.clone()),
+            family_id: self.family_id,
+            id: self.id,
+        }
+    }
+
     /// Bytes that the metric and its part of the family are accounted for.
     fn bytes(&self) -> usize {
         // The name stands in the metric, its key, the family and up to six claimed names; tables have room to spare.
@@ -73,6 +87,13 @@ pub(crate) struct Members {
 
 pub(crate) const GONE: u32 = u32::MAX;
 
+/// Base name, type, whether its samples carry `_total`.
+type HiddenKey = (String, u8, bool);
+
+fn hidden_key(page: &PageName, kind: PageType) -> HiddenKey {
+    (page.base.clone(), kind as u8, page.total)
+}
+
 struct Known {
     metric: Arc<Metric>,
     series: usize,
@@ -86,6 +107,10 @@ pub(crate) struct Families {
     by_name: BTreeMap<String, FamilyId>,
     /// Every sample name that a family may produce, so that two families never produce the same one.
     claimed: HashMap<String, FamilyId>,
+    /// Families without a place on pages, by what they would be there.
+    hidden: BTreeMap<HiddenKey, FamilyId>,
+    /// A name became free that a hidden family may have waited for.
+    freed: bool,
     metrics: HashTable<Known>,
     hasher: RandomState,
     next_metric: MetricId,
@@ -155,7 +180,7 @@ impl Families {
         metric
     }
 
-    /// A hidden metric gets a family of its own without a place on pages, so that its series are still kept in order.
+    /// Hidden metrics get a family without a place on pages, so that their series are still kept in order.
     fn family(&mut self, page: PageName, kind: PageType, help: &str) -> (FamilyId, Option<Arc<Family>>) {
         if let Some(id) = self.by_name.get(&page.base).copied()
             && let Some(members) = &self.members[id as usize]
@@ -165,6 +190,10 @@ impl Families {
         }
         let names = sample_names(&page, kind);
         let shown = !names.iter().any(|name| self.claimed.contains_key(name));
+        if let Some(id) = self.hidden.get(&hidden_key(&page, kind)).copied() {
+            self.freed |= shown;
+            return (id, None);
+        }
         let id = self.free.pop().unwrap_or(self.members.len() as FamilyId);
         if id as usize == self.members.len() {
             self.members.push(None);
@@ -189,6 +218,7 @@ impl Families {
             shown,
         });
         if !shown {
+            self.hidden.insert(hidden_key(&family.page, kind), id);
             return (id, None);
         }
         for name in names {
@@ -306,8 +336,38 @@ impl Families {
             for name in sample_names(page, members.family.kind) {
                 self.claimed.remove(&name);
             }
+            self.freed |= !self.hidden.is_empty();
         } else {
             self.by_name.remove(&hidden_place(&page.base, id));
+            self.hidden.remove(&hidden_key(page, members.family.kind));
+        }
+    }
+
+    /// Shows families whose names have become free, calling `renewed(their slots, their metrics by number)`. Only while nobody copies.
+    pub(crate) fn reveal(&mut self, mut renewed: impl FnMut(&[u32], &HashMap<MetricId, Arc<Metric>>)) {
+        if !std::mem::take(&mut self.freed) {
+            return;
+        }
+        for (key, id) in self.hidden.clone() {
+            let Some(members) = &mut self.members[id as usize] else {
+                continue;
+            };
+            let family = members.family.clone();
+            let names = sample_names(&family.page, family.kind);
+            if names.iter().any(|name| self.claimed.contains_key(name)) {
+                continue;
+            }
+            members.shown = true;
+            self.claimed.extend(names.into_iter().map(|name| (name, id)));
+            self.hidden.remove(&key);
+            self.by_name.remove(&hidden_place(&family.page.base, id));
+            self.by_name.insert(family.page.base.clone(), id);
+            let mut metrics = HashMap::new();
+            for known in self.metrics.iter_mut().filter(|k| k.metric.family_id == id) {
+                known.metric = Arc::new(known.metric.shown_as(&family));
+                metrics.insert(known.metric.id, known.metric.clone());
+            }
+            renewed(&members.slots, &metrics);
         }
     }
 

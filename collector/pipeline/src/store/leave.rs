@@ -3,8 +3,9 @@
 use super::cell::Cell;
 use super::define::{is_overflow, series_bytes};
 use super::point::exemplar_bytes;
-use super::{SeriesRef, Store, TENTH, Table, Tenant};
+use super::{GONE, SeriesRef, Store, TENTH, Table, Tenant};
 use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
+use std::sync::Arc;
 
 /// Slots looked at per tick: some tens of microseconds.
 const SWEEP: u32 = 16_384;
@@ -39,6 +40,17 @@ impl Store {
             let slots = &mut self.slots;
             self.families
                 .tidy(|slot, place| slots[slot as usize].place = place);
+            let rivals = &self.wanted_places;
+            self.families.reveal(|members, metrics| {
+                for index in members.iter().filter(|index| **index != GONE) {
+                    let slot = &mut slots[*index as usize];
+                    let Some(meta) = &slot.meta else { continue };
+                    if let Some(metric) = metrics.get(&meta.metric.id) {
+                        slot.meta = Some(Arc::new(meta.of(metric)));
+                        slot.hidden = rivals.contains_key(index);
+                    }
+                }
+            });
         }
         if self.resolver.generation() != self.resolver_generation {
             self.resolver_generation = self.resolver.generation();

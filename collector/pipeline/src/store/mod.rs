@@ -59,6 +59,21 @@ pub struct SeriesMeta {
     pub labels: Box<str>,
 }
 
+impl SeriesMeta {
+    /// The same series of a metric that is shown otherwise.
+    fn of(&self, metric: &Arc<Metric>) -> SeriesMeta {
+        SeriesMeta {
+            metric: metric.clone(),
+            source: self.source.clone(),
+            scope: self.scope.clone(),
+            temporality: self.temporality,
+            factor: self.factor,
+            attributes: self.attributes.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
 pub(crate) struct Slot {
     pub(crate) cell: Cell,
     pub(crate) meta: Option<Arc<SeriesMeta>>,
