@@ -3,24 +3,23 @@
 //! The session feeds it whole frames in order; it answers with bytes to send. It never waits. An error ends the connection with
 //! words; what was applied before stays, and the ledger counts the rest of the frame as dropped.
 
+mod account_rows;
+mod define;
+
 use crate::Config;
-use crate::account::{Account, Term, gap_reason, reason_word};
+use crate::account::{Account, Term};
 use crate::events::{Published, Refusal, Streams};
 pub use crate::identity::source_spec;
-use crate::plan::{Blueprint, Measure};
+use crate::plan::Blueprint;
 use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
-use dichroic_model::attributes::Attributes;
-use dichroic_model::{AttributeValue, GapReason, Pattern, Source, UnixNanos};
+use dichroic_model::{Pattern, Source, UnixNanos};
 use dichroic_pipeline::{DropReason, Signal, Store};
-use dichroic_wire::define::{Define, DefineKind, RelaySeries};
-use dichroic_wire::limits::{PLAN_ENTRIES, RESERVED_KEYS, SERIES_EVER};
+use dichroic_wire::limits::{PLAN_ENTRIES, SERIES_EVER};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
-use dichroic_wire::value::{Cell, ListRef};
 use dichroic_wire::{
     FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
 };
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -123,7 +122,7 @@ impl Relay {
             streams: Streams::default(),
             account,
             terms: HashMap::new(),
-            status: status(&source, &hello, now),
+            status: RelayStatus::new(&source, &hello, now),
             source,
             hello,
             generation: 0,
@@ -368,129 +367,6 @@ impl Relay {
         }
     }
 
-    fn define(&mut self, store: &mut Store, body: &[u8]) -> Result<(), Violation> {
-        let define = Define::decode(body)?;
-        if define.kind != DefineKind::Series {
-            return Err(malformed(format!(
-                "a relay defines series, not a {}",
-                define.kind.name()
-            )));
-        }
-        for (id, meaning) in define.entries() {
-            match meaning {
-                None if !self.series.is_defined(id) => {
-                    return Err(malformed(format!("series {id} is forgotten but not defined")));
-                }
-                None => {
-                    if let Some(term) = self.terms.remove(&id) {
-                        self.account.forget(&term);
-                    }
-                    self.series.forget(id, store);
-                }
-                Some(map) => self.define_one(id, &RelaySeries::read(map)?)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn define_one(&mut self, id: u32, series: &RelaySeries<'_>) -> Result<(), Violation> {
-        if id >= self.series.limit() {
-            return Err(Violation {
-                code: GoodbyeCode::Limit,
-                words: format!("series {id}: the plan allows ids below {}", self.series.limit()),
-            });
-        }
-        if self.series.is_defined(id) {
-            return Err(malformed(format!("series {id} is already defined")));
-        }
-        if series.key < RESERVED_KEYS {
-            let term = Term::read(series).ok_or_else(|| {
-                malformed(format!(
-                    "labels of the account's key {} are not its own",
-                    series.key
-                ))
-            })?;
-            self.series.define_account(id);
-            self.terms.insert(id, term);
-            return Ok(());
-        }
-        // A key that the plan does not have was withdrawn while the definition was on its way.
-        let labels = match self.series.measure(series.key) {
-            Some(measure) if measure.labels.len() != series.labels.len() => {
-                return Err(malformed(format!(
-                    "series {id} has {} labels, {} has {}",
-                    series.labels.len(),
-                    measure.name,
-                    measure.labels.len()
-                )));
-            }
-            Some(measure) => attributes(measure, series.labels, series.overflow),
-            None => Attributes::default(),
-        };
-        let start = u64::try_from(series.start).unwrap_or(0);
-        self.series.define(id, series.key, labels, start);
-        Ok(())
-    }
-
-    fn account_row(&mut self, store: &mut Store, id: u32, value: u64) {
-        let Some(term) = self.terms.get(&id).cloned() else {
-            return;
-        };
-        let text = self.term_text(&term);
-        store.ledger_mut().relay(self.source.id, text, value);
-        match term {
-            Term::Sent(schema) => {
-                let lost = self.account.sent(schema, value);
-                if lost > 0 {
-                    let ledger = store.ledger_mut();
-                    ledger.received(self.source.id, Signal::Events, lost);
-                    ledger.dropped(self.source.id, Signal::Events, DropReason::RelayBroke, lost);
-                    self.gap(store, schema, GapReason::RelayBroke, lost);
-                }
-            }
-            Term::Dropped(schema, reason) => {
-                let lost = self.account.dropped(schema, reason, value);
-                if lost > 0 {
-                    self.gap(store, schema, gap_reason(reason), lost);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn gap(&self, store: &mut Store, schema: u32, reason: GapReason, lost: u64) {
-        // A schema of a collector before this one: nobody here can be told.
-        if let Some(schema) = self.streams.schema(schema) {
-            store.publish_gap(schema, &self.source, reason, Some(lost));
-        }
-    }
-
-    fn term_text(&self, term: &Term) -> String {
-        let event = |schema: &u32| match self.streams.schema(*schema) {
-            Some(schema) => schema.name.clone(),
-            None => format!("schema {schema}"),
-        };
-        let metric = |key: &u64| match self.blueprint.measures.get(key) {
-            Some(measure) => measure.name.clone(),
-            None => format!("key {key:#018x}"),
-        };
-        match term {
-            Term::Sent(schema) => format!("rows_sent{{event={:?}}}", event(schema)),
-            Term::Dropped(schema, reason) => {
-                format!(
-                    "rows_dropped{{event={:?},reason={:?}}}",
-                    event(schema),
-                    reason_word(*reason)
-                )
-            }
-            Term::Skipped(key, why) => format!("skipped{{metric={:?},reason={why:?}}}", metric(key)),
-            Term::Failures => "handler_failures".to_owned(),
-            Term::Reattached => "reattached".to_owned(),
-            Term::Overflowed(key) => format!("overflowed{{metric={:?}}}", metric(key)),
-            Term::Unknown(key) => format!("unknown{{key=\"{key}\"}}"),
-        }
-    }
-
     fn reply(&mut self, reply: PlanReply) {
         if reply.generation != self.generation {
             // Of a plan before the last: the next reply is on its way.
@@ -546,61 +422,6 @@ impl Relay {
             account: Some(std::mem::replace(&mut self.account, Account::new(1))),
         }
     }
-}
-
-fn status(source: &Source, hello: &RelayHello, now: UnixNanos) -> RelayStatus {
-    RelayStatus {
-        source: Some(source.id),
-        node: hello.node.clone(),
-        os_pid: hello.os_pid,
-        agent: hello.agent.clone(),
-        otp: hello.otp.clone(),
-        telemetry: hello.telemetry.clone(),
-        attached_mode: hello.mode == hello::RelayMode::Attached,
-        epoch: hello.epoch,
-        attempt: hello.attempt,
-        since: now,
-        ended: None,
-        end: String::new(),
-        generation: 0,
-        attached: 0,
-        refused: Vec::new(),
-        series: 0,
-        rows: 0,
-        backwards: 0,
-        events: 0,
-        flushes: 0,
-        unknown_frames: 0,
-    }
-}
-
-/// Labels by name. Null is no label; a series that stands for all others has none of its own.
-fn attributes(measure: &Measure, labels: ListRef<'_>, overflow: bool) -> Attributes {
-    let mut pairs = Vec::with_capacity(labels.len());
-    if overflow {
-        pairs.push((
-            Cow::Borrowed("otel_metric_overflow"),
-            AttributeValue::from("true"),
-        ));
-    } else {
-        for (name, cell) in measure.labels.iter().zip(labels.iter()) {
-            if let Some(value) = attribute(cell) {
-                pairs.push((Cow::Borrowed(name.as_str()), value));
-            }
-        }
-    }
-    Attributes::pack(&mut pairs)
-}
-
-fn attribute(cell: Cell<'_>) -> Option<AttributeValue<'_>> {
-    Some(match cell {
-        Cell::Bool(flag) => AttributeValue::Bool(flag),
-        Cell::Int(int) => AttributeValue::Int(int),
-        Cell::Float(float) => AttributeValue::Float(float),
-        Cell::Str(text) | Cell::CutStr { kept: text, .. } => text.into(),
-        Cell::Bytes(bytes) => AttributeValue::Str(String::from_utf8_lossy(bytes)),
-        Cell::Null | Cell::List(_) | Cell::Map(_) => return None,
-    })
 }
 
 /// When rows were read. A relay without a clock is taken at the collector's.

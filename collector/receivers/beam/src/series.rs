@@ -4,23 +4,26 @@
 //! which incarnation, how often the integer part wrapped), and apart from them what is needed to define the series again
 //! after it left the store. A series is met in the store by its first row, never by its DEFINE.
 
+mod histograms;
+mod legacy;
+
 use crate::plan::Measure;
 use dichroic_model::attributes::Attributes;
 use dichroic_model::{
     AttributeValue, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Source, Temporality,
     UnixNanos,
 };
-use dichroic_pipeline::{DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Store};
-use dichroic_wire::{HistogramRow, NumberRow, Side};
+use dichroic_pipeline::{DropReason, SeriesRef, Store};
+use dichroic_wire::NumberRow;
+pub use legacy::Legacy;
+use legacy::{Forgotten, Held};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// 2^64: what one wrap of the integer part is worth.
 const WRAP: f64 = 18_446_744_073_709_551_616.0;
-/// Observations that one histogram may have: a century at a billion a second, and no sum of counts overflows.
-const COUNT_MOST: u64 = 1 << 62;
 /// Time before a series that was not admitted is tried again.
 const RETRY: UnixNanos = 10 * dichroic_model::SECOND;
 
@@ -80,13 +83,6 @@ struct Known {
     retry: UnixNanos,
 }
 
-/// What is held of a series beyond its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    start: UnixNanos,
-    wraps: i32,
-}
-
 /// What one row came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -124,40 +120,6 @@ pub struct SeriesTable {
     counts: Vec<u64>,
     /// Totals that went backwards.
     pub backwards: u64,
-}
-
-/// Counters that the VM evicted. The oldest leave when there are more than the relay may have alive.
-#[derive(Debug, Default)]
-struct Forgotten {
-    order: VecDeque<SeriesRef>,
-    members: HashSet<SeriesRef>,
-}
-
-impl Forgotten {
-    fn add(&mut self, series: SeriesRef, max: usize, store: &mut Store) {
-        if self.members.insert(series) {
-            self.order.push_back(series);
-        }
-        while self.order.len() > max {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            if self.members.remove(&oldest) {
-                store.leave(oldest);
-            }
-        }
-    }
-
-    fn back(&mut self, series: SeriesRef) {
-        self.members.remove(&series);
-    }
-}
-
-/// What connections of one node hand on.
-#[derive(Debug, Default)]
-pub struct Legacy {
-    held: HashMap<SeriesRef, Held>,
-    forgotten: Forgotten,
 }
 
 fn kind_of(measure: &Measure) -> Kind {
@@ -355,161 +317,6 @@ impl SeriesTable {
         })
     }
 
-    /// A histogram's total.
-    pub fn histogram(
-        &mut self,
-        store: &mut Store,
-        row: &HistogramRow<'_>,
-        time: UnixNanos,
-        now: UnixNanos,
-    ) -> Result<Applied, Wrong> {
-        let (series, met) = match self.meet(store, row.series, now)? {
-            Ok(met) => met,
-            Err(applied) => return Ok(applied),
-        };
-        let entry = self.entries[row.series as usize];
-        let measure = self.measures.get(entry.measure as usize).cloned().flatten();
-        if row.count() > COUNT_MOST {
-            return Err(Wrong(format!(
-                "series {}: no histogram counts to {}",
-                row.series,
-                row.count()
-            )));
-        }
-        match (entry.kind, measure) {
-            (Kind::Histogram, Some(measure)) => self.explicit(store, row, series, &measure, met, (time, now)),
-            (Kind::Exponential, Some(measure)) => {
-                self.exponential(store, row, series, &measure, met, (time, now))
-            }
-            _ => Err(Wrong(format!(
-                "series {} is a number, HISTOGRAMS has a row for it",
-                row.series
-            ))),
-        }
-    }
-
-    fn explicit(
-        &mut self,
-        store: &mut Store,
-        row: &HistogramRow<'_>,
-        series: SeriesRef,
-        measure: &Measure,
-        met: Met,
-        (time, now): (UnixNanos, UnixNanos),
-    ) -> Result<Applied, Wrong> {
-        let bounds = measure.bounds.as_ref().map_or(0, |bounds| bounds.len());
-        self.counts.clear();
-        self.counts.resize(bounds + 1, 0);
-        for bucket in row.buckets() {
-            match usize::try_from(bucket.index)
-                .ok()
-                .and_then(|at| self.counts.get_mut(at))
-            {
-                Some(count) if bucket.side == Side::Positive => *count = bucket.count,
-                _ => return Err(bad_bucket(row.series, bucket.index)),
-            }
-        }
-        let mut past = None;
-        if met == Met::Continues
-            && let Some(held) = store.histogram(series)
-        {
-            if held
-                .counts
-                .iter()
-                .zip(&self.counts)
-                .any(|(held, count)| count < held)
-            {
-                self.backwards += 1;
-                return Ok(Applied::Dropped(DropReason::Backwards));
-            }
-            past = held.sum;
-        }
-        let sum = self.sum(row, past);
-        let point = HistogramPoint {
-            counts: &self.counts,
-            sum: Some(sum),
-            min_max: None,
-        };
-        let start = self.entries[row.series as usize].start;
-        Ok(applied(store.set_histogram(series, &point, start, time, now)))
-    }
-
-    fn exponential(
-        &mut self,
-        store: &mut Store,
-        row: &HistogramRow<'_>,
-        series: SeriesRef,
-        measure: &Measure,
-        met: Met,
-        (time, now): (UnixNanos, UnixNanos),
-    ) -> Result<Applied, Wrong> {
-        let (scale, least, greatest) = measure.grid.unwrap_or((0, 0, 0));
-        let mut past = None;
-        if met == Met::Continues
-            && let Some(held) = store.exponential(series)
-        {
-            if row.count() < held.count() {
-                self.backwards += 1;
-                return Ok(Applied::Dropped(DropReason::Backwards));
-            }
-            past = held.sum;
-        }
-        let sum = self.sum(row, past);
-        // Both sides in one scratch: positive buckets, then negative ones. The plan's octaves bound their number.
-        self.counts.clear();
-        let mut zero_count = 0;
-        let mut sides = [(0_i32, 0_usize); 2];
-        for bucket in row.buckets() {
-            let side = match bucket.side {
-                Side::Zero => {
-                    zero_count = bucket.count;
-                    continue;
-                }
-                Side::Positive => &mut sides[0],
-                Side::Negative => &mut sides[1],
-            };
-            if !(least..=greatest).contains(&bucket.index) {
-                return Err(bad_bucket(row.series, bucket.index));
-            }
-            let index = i32::from(bucket.index);
-            if side.1 == 0 {
-                side.0 = index;
-            }
-            // Buckets ascend by side and index, so those between are empty.
-            let place = (index - side.0) as usize;
-            self.counts.resize(self.counts.len() + place - side.1, 0);
-            self.counts.push(bucket.count);
-            side.1 = place + 1;
-        }
-        let [(positive, split), (negative, _)] = sides;
-        let point = ExponentialPoint {
-            scale,
-            zero_count,
-            zero_threshold: 0.0,
-            positive: dichroic_pipeline::Buckets {
-                offset: positive,
-                counts: &self.counts[..split],
-            },
-            negative: dichroic_pipeline::Buckets {
-                offset: negative,
-                counts: &self.counts[split..],
-            },
-            sum: Some(sum),
-            min_max: None,
-        };
-        let start = self.entries[row.series as usize].start;
-        Ok(applied(store.set_exponential(series, &point, start, time, now)))
-    }
-
-    fn sum(&mut self, row: &HistogramRow<'_>, past: Option<Number>) -> Number {
-        let entry = &mut self.entries[row.series as usize];
-        match past {
-            Some(past) => entry.wraps += wrapped(past.int, row.sum_int),
-            None => entry.wraps = 0,
-        }
-        unwrapped(row.sum_int, row.sum_float, entry.wraps)
-    }
-
     /// Finds or defines the series of an id. The inner error is a row that is not applied.
     fn meet(
         &mut self,
@@ -680,15 +487,6 @@ impl SeriesTable {
     }
 }
 
-impl Legacy {
-    /// A new incarnation of the node: counters that the old one forgot do not outlive it.
-    pub fn new_epoch(&mut self) {
-        for series in std::mem::take(&mut self.forgotten).members {
-            self.held.entry(series).or_insert(Held { start: 0, wraps: 0 });
-        }
-    }
-}
-
 /// Whether a series continues what the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
@@ -715,19 +513,6 @@ fn unwrapped(int: i64, float: f64, wraps: i32) -> Number {
     Number { int, float }
 }
 
-fn applied(result: Result<(), DropReason>) -> Applied {
-    match result {
-        Ok(()) => Applied::Yes,
-        Err(reason) => Applied::Dropped(reason),
-    }
-}
-
 fn undefined(id: u32) -> Wrong {
     Wrong(format!("series {id} is not defined"))
-}
-
-fn bad_bucket(id: u32, index: i16) -> Wrong {
-    Wrong(format!(
-        "series {id} has no bucket {index}: the plan's bounds or octaves end before it"
-    ))
 }

@@ -1,6 +1,8 @@
 //! What people are told of relays: for `/api/v1/sources`, `ledger` and the logs. Read from any thread.
 
-use dichroic_model::{SourceId, UnixNanos};
+use dichroic_model::{Source, SourceId, UnixNanos};
+use dichroic_wire::RelayHello;
+use dichroic_wire::hello::RelayMode;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,6 +51,35 @@ pub struct RelayStatus {
     pub flushes: u64,
     /// Frames of a type that this version does not have.
     pub unknown_frames: u64,
+}
+
+impl RelayStatus {
+    /// Of a relay that has just been greeted.
+    pub(crate) fn new(source: &Source, hello: &RelayHello, now: UnixNanos) -> Self {
+        RelayStatus {
+            source: Some(source.id),
+            node: hello.node.clone(),
+            os_pid: hello.os_pid,
+            agent: hello.agent.clone(),
+            otp: hello.otp.clone(),
+            telemetry: hello.telemetry.clone(),
+            attached_mode: hello.mode == RelayMode::Attached,
+            epoch: hello.epoch,
+            attempt: hello.attempt,
+            since: now,
+            ended: None,
+            end: String::new(),
+            generation: 0,
+            attached: 0,
+            refused: Vec::new(),
+            series: 0,
+            rows: 0,
+            backwards: 0,
+            events: 0,
+            flushes: 0,
+            unknown_frames: 0,
+        }
+    }
 }
 
 /// The board on which sessions write once a second, and which anyone may read. Nothing on the way of a row touches it.

@@ -1,0 +1,108 @@
+//! DEFINE of a relay: ids that begin to mean a series or a term of the account, and ids that are forgotten.
+
+use super::{Relay, Violation, malformed};
+use crate::account::Term;
+use crate::plan::Measure;
+use dichroic_model::AttributeValue;
+use dichroic_model::attributes::Attributes;
+use dichroic_pipeline::Store;
+use dichroic_wire::GoodbyeCode;
+use dichroic_wire::define::{Define, DefineKind, RelaySeries};
+use dichroic_wire::limits::RESERVED_KEYS;
+use dichroic_wire::value::{Cell, ListRef};
+use std::borrow::Cow;
+
+impl Relay {
+    pub(super) fn define(&mut self, store: &mut Store, body: &[u8]) -> Result<(), Violation> {
+        let define = Define::decode(body)?;
+        if define.kind != DefineKind::Series {
+            return Err(malformed(format!(
+                "a relay defines series, not a {}",
+                define.kind.name()
+            )));
+        }
+        for (id, meaning) in define.entries() {
+            match meaning {
+                None if !self.series.is_defined(id) => {
+                    return Err(malformed(format!("series {id} is forgotten but not defined")));
+                }
+                None => {
+                    if let Some(term) = self.terms.remove(&id) {
+                        self.account.forget(&term);
+                    }
+                    self.series.forget(id, store);
+                }
+                Some(map) => self.define_one(id, &RelaySeries::read(map)?)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn define_one(&mut self, id: u32, series: &RelaySeries<'_>) -> Result<(), Violation> {
+        if id >= self.series.limit() {
+            return Err(Violation {
+                code: GoodbyeCode::Limit,
+                words: format!("series {id}: the plan allows ids below {}", self.series.limit()),
+            });
+        }
+        if self.series.is_defined(id) {
+            return Err(malformed(format!("series {id} is already defined")));
+        }
+        if series.key < RESERVED_KEYS {
+            let term = Term::read(series).ok_or_else(|| {
+                malformed(format!(
+                    "labels of the account's key {} are not its own",
+                    series.key
+                ))
+            })?;
+            self.series.define_account(id);
+            self.terms.insert(id, term);
+            return Ok(());
+        }
+        // A key that the plan does not have was withdrawn while the definition was on its way.
+        let labels = match self.series.measure(series.key) {
+            Some(measure) if measure.labels.len() != series.labels.len() => {
+                return Err(malformed(format!(
+                    "series {id} has {} labels, {} has {}",
+                    series.labels.len(),
+                    measure.name,
+                    measure.labels.len()
+                )));
+            }
+            Some(measure) => attributes(measure, series.labels, series.overflow),
+            None => Attributes::default(),
+        };
+        let start = u64::try_from(series.start).unwrap_or(0);
+        self.series.define(id, series.key, labels, start);
+        Ok(())
+    }
+}
+
+/// Labels by name. Null is no label; a series that stands for all others has none of its own.
+fn attributes(measure: &Measure, labels: ListRef<'_>, overflow: bool) -> Attributes {
+    let mut pairs = Vec::with_capacity(labels.len());
+    if overflow {
+        pairs.push((
+            Cow::Borrowed("otel_metric_overflow"),
+            AttributeValue::from("true"),
+        ));
+    } else {
+        for (name, cell) in measure.labels.iter().zip(labels.iter()) {
+            if let Some(value) = attribute(cell) {
+                pairs.push((Cow::Borrowed(name.as_str()), value));
+            }
+        }
+    }
+    Attributes::pack(&mut pairs)
+}
+
+fn attribute(cell: Cell<'_>) -> Option<AttributeValue<'_>> {
+    Some(match cell {
+        Cell::Bool(flag) => AttributeValue::Bool(flag),
+        Cell::Int(int) => AttributeValue::Int(int),
+        Cell::Float(float) => AttributeValue::Float(float),
+        Cell::Str(text) | Cell::CutStr { kept: text, .. } => text.into(),
+        Cell::Bytes(bytes) => AttributeValue::Str(String::from_utf8_lossy(bytes)),
+        Cell::Null | Cell::List(_) | Cell::Map(_) => return None,
+    })
+}
