@@ -30,7 +30,7 @@ const PART_BYTES: usize = 64;
 
 /// A body that is no request of its service; nothing of it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an OTLP {} request in protobuf: {broken} (at byte {at}); nothing of it was taken", .service.noun())]
+#[error("not an OTLP {} request: {broken} (at byte {at} of its protobuf form); nothing of it was taken", .service.noun())]
 pub struct Malformed {
     /// What the body was sent as.
     pub service: Service,

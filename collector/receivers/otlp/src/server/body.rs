@@ -3,7 +3,7 @@
 use super::answer::Code;
 use super::budget::Share;
 use crate::config::Limits;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -11,6 +11,9 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, timeout_at};
+
+/// Room made at least when a body comes in more than one piece.
+const READ_AHEAD: usize = 64 << 10;
 
 /// Why a request was not taken: what its sender is told, and under what it is counted.
 #[derive(Debug)]
@@ -73,7 +76,8 @@ pub(super) async fn collect(
         return Err(Refusal::too_large(limits));
     }
     let end = Instant::now() + limits.body_timeout;
-    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let announced = body.size_hint().lower() as usize;
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
     loop {
         let soon = end.min(Instant::now() + limits.stall_timeout);
         let frame = match timeout_at(soon, body.frame()).await {
@@ -92,11 +96,21 @@ pub(super) async fn collect(
         if first.is_empty() && rest.is_empty() {
             first = data;
         } else {
-            rest.extend_from_slice(&std::mem::take(&mut first));
-            rest.extend_from_slice(&data);
+            append(&mut rest, &std::mem::take(&mut first), announced);
+            append(&mut rest, &data, announced);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(if rest.is_empty() { first } else { rest.into() })
+}
+
+/// Appends; room is made for as much again as is there, but not for more than was announced.
+fn append(whole: &mut Vec<u8>, data: &[u8], announced: usize) {
+    if whole.capacity() - whole.len() < data.len() {
+        let missing = announced.saturating_sub(whole.len());
+        let room = whole.len().max(READ_AHEAD);
+        whole.reserve_exact(if missing == 0 { room } else { room.min(missing) }.max(data.len()));
+    }
+    whole.extend_from_slice(data);
 }
 
 /// The body of an answer: at most one piece, and trailers for gRPC.
