@@ -95,6 +95,19 @@ def test_tap_prints_points_as_json_lines_and_stops_at_the_limit(collector):
     assert all(row["type"] == "point" and row["name"].startswith("embedder_") for row in rows)
 
 
+def test_tap_filters_by_label(collector):
+    where = ["--where", "model=e5*"]
+    shown = collector.run_command("tap", "embedder_texts_total", "--kind", "metric", "--format", "json", "--limit", "2", *where)
+    assert shown.returncode == 0, shown.stderr
+    assert {json.loads(line)["labels"]["model"] for line in shown.stdout.splitlines()} == {"e5-large"}
+
+
+def test_tap_refuses_a_pattern_in_the_collectors_words(collector):
+    shown = collector.run_command("tap", "a..b")
+    assert shown.returncode == 1
+    assert "empty segment" in shown.stderr, shown.stderr
+
+
 def test_a_command_without_a_collector_says_what_to_do():
     result = dichroic("ledger", "--admin", "127.0.0.1:1")
     assert result.returncode == 1

@@ -70,15 +70,3 @@ pub async fn document(address: &str, path: &str) -> Result<Value, String> {
     }
     serde_json::from_slice(&bytes).map_err(|e| format!("{address}{path}: not JSON: {e}"))
 }
-
-/// Escapes a query value.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}

@@ -2,8 +2,9 @@
 
 use super::line;
 use crate::cli::{self, Format, Kind};
-use crate::client::{self, escape};
+use crate::client;
 use crate::config::values::parse_span;
+use dichroic_receiver_prometheus::config::encode as escape;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -45,7 +46,7 @@ fn query(args: &cli::Tap) -> Result<String, String> {
         let (label, glob) = filter
             .split_once('=')
             .ok_or_else(|| format!("--where {filter:?}: write LABEL=GLOB, such as status=5*"))?;
-        query.push_str(&format!("&where={}", escape(&format!("{label}:{glob}"))));
+        query.push_str(&format!("&where.{}={}", escape(label), escape(glob)));
     }
     if let Some(replay) = &args.replay {
         query.push_str(&format!("&replay_ms={}", parse_span(replay)?.as_millis()));

@@ -344,7 +344,7 @@ fn address_with_port(host: &str, port: u16) -> String {
 }
 
 /// Percent-encodes a part of a query.
-fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
