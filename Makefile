@@ -8,6 +8,7 @@ VENV := $(BUILD)/venv
 PYTHON := $(VENV)/bin/python
 MUSL := x86_64-unknown-linux-musl
 export DICHROIC_PYTHON := $(PYTHON)
+export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help demo test bench lint fmt setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
@@ -24,7 +25,7 @@ test: setup-test lint loom test-rust test-erlang test-python test-corpora test-s
 	@echo "all tests passed"
 
 test-rust: setup-test ## Rust unit, property and integration tests
-	DICHROIC_REQUIRE_ORACLES=1 cargo test --workspace --quiet
+	DICHROIC_REQUIRE_ORACLES=1 cargo test --workspace --quiet --no-fail-fast
 
 test-erlang: setup-test ## The relay: eunit, Common Test, xref
 	$(MAKE) -C beam-relay test
