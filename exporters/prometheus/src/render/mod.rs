@@ -5,6 +5,7 @@
 //! format forbids is left out and counted, never written wrong.
 
 mod buckets;
+mod exemplar;
 mod family;
 mod number;
 mod target;
@@ -13,6 +14,7 @@ use buckets::{Classic, LeCache, Les, fixed_bounds};
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
 use dichroic_pipeline::store::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
+use exemplar::push_exemplar;
 use family::Shape;
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
 use std::sync::Arc;
@@ -420,50 +422,6 @@ fn without<'a>(labels: &'a str, reserved: &str) -> Option<std::borrow::Cow<'a, s
     Some(Cow::Owned(format!("{before}exported_{after}")))
 }
 
-/// Characters that the labels of an exemplar may have together.
-const EXEMPLAR_CHARACTERS: usize = 128;
-
-/// ` # {trace_id="…"} 0.67 1700000000.123`
-fn push_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar, factor: Factor) {
-    let mut labels: Vec<(std::borrow::Cow<'_, str>, String)> = Vec::new();
-    for (name, value) in exemplar.attributes.iter() {
-        let name = dichroic_model::names::sanitize(name, false);
-        if !labels.iter().any(|(other, _)| *other == name) {
-            labels.push((name, value.render().into_owned()));
-        }
-    }
-    let size = |labels: &[(std::borrow::Cow<'_, str>, String)]| -> usize {
-        labels
-            .iter()
-            .map(|(k, v)| k.chars().count() + v.chars().count())
-            .sum()
-    };
-    if size(&labels) > EXEMPLAR_CHARACTERS {
-        labels.retain(|(name, _)| name == "trace_id" || name == "span_id");
-    }
-    if size(&labels) > EXEMPLAR_CHARACTERS {
-        return;
-    }
-    let mut text = String::new();
-    for (name, value) in &labels {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(name);
-        text.push_str("=\"");
-        dichroic_model::labels::escape(value, &mut text);
-        text.push('"');
-    }
-    out.extend_from_slice(b" # {");
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(b"} ");
-    push_f64(out, factor.apply(exemplar.value));
-    if exemplar.time > 0 {
-        out.push(b' ');
-        push_seconds(out, exemplar.time);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,27 +438,5 @@ mod tests {
         check(r#"title="2""#, Some(r#"title="2""#));
         check(r#"a=",le=\"5\"""#, Some(r#"a=",le=\"5\"""#));
         check(r#"exported_le="1",le="2""#, None);
-    }
-
-    #[test]
-    fn an_exemplar_too_long_keeps_its_trace() {
-        use dichroic_model::Attributes;
-        let long = "x".repeat(200);
-        let exemplar = |pairs: &[(&str, &str)]| {
-            let exemplar = Exemplar {
-                value: 2.5,
-                time: 1_700_000_000_000_000_000,
-                attributes: Attributes::of(pairs),
-            };
-            let mut out = Vec::new();
-            push_exemplar(&mut out, &exemplar, Factor::ONE);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(
-            exemplar(&[("trace_id", "ab"), ("http.route", &long)]),
-            " # {trace_id=\"ab\"} 2.5 1700000000.000"
-        );
-        assert_eq!(exemplar(&[("trace_id", &long)]), "");
-        assert_eq!(exemplar(&[("k", "a\"b")]), " # {k=\"a\\\"b\"} 2.5 1700000000.000");
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests share: a store with one of everything, copies of it, and our own strict reader of pages.
 #![allow(dead_code)]
 
+pub mod arbitrary;
 pub mod reader;
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, Stats};

@@ -1,0 +1,181 @@
+//! Any series at all, with names that collide, texts that look like syntax, and values that a format forbids.
+
+use super::{Def, Kit, NOW};
+use dichroic_model::{Factor, MetricKind, NameStyle, Number, Protocol, Source};
+use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, SummaryPoint};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+pub struct Series {
+    source: usize,
+    name: String,
+    scraped: bool,
+    unit: &'static str,
+    help: String,
+    kind: MetricKind,
+    labels: Vec<(String, String)>,
+    value: f64,
+    counts: Vec<u64>,
+    start_told: bool,
+}
+
+fn kinds() -> impl Strategy<Value = MetricKind> {
+    prop::sample::select(vec![
+        MetricKind::Gauge,
+        MetricKind::COUNTER,
+        MetricKind::Sum { monotonic: false },
+        MetricKind::Histogram,
+        MetricKind::ExponentialHistogram,
+        MetricKind::Summary,
+        MetricKind::Unknown,
+        MetricKind::Info,
+        MetricKind::StateSet,
+        MetricKind::GaugeHistogram,
+    ])
+}
+
+fn values() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        Just(0.0),
+        Just(1.0),
+        any::<f64>(),
+        -1e3..1e3,
+        Just(f64::NAN),
+        Just(f64::INFINITY),
+        (-1000i32..1000).prop_map(f64::from)
+    ]
+}
+
+/// Names from a small alphabet, so that they collide, with suffixes that mean something on a page.
+fn name() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec!["a", "b", "a.b", "target", "target_info", "9", "é", "A:b"]);
+    let suffix = prop::sample::select(vec![
+        "", "_total", "_sum", "_count", "_bucket", "_created", "_info", ".seconds",
+    ]);
+    (word, suffix).prop_map(|(word, suffix)| format!("{word}{suffix}"))
+}
+
+fn labels() -> impl Strategy<Value = Vec<(String, String)>> {
+    let key = prop::sample::select(vec![
+        "a",
+        "a.b",
+        "a_b",
+        "le",
+        "exported_le",
+        "quantile",
+        "job",
+        "instance",
+        "runtime",
+        "b",
+        "target",
+        "",
+    ]);
+    let value = prop_oneof![Just(String::new()), "[a\"\\\\\n,={}# é]{0,5}"];
+    prop::collection::vec((key.prop_map(str::to_owned), value), 0..4)
+}
+
+pub fn series() -> impl Strategy<Value = Series> {
+    let unit = prop::sample::select(vec!["", "s", "ms", "By", "1", "{x}", "seconds"]);
+    (
+        (
+            0..4usize,
+            name(),
+            any::<bool>(),
+            unit,
+            "[a\"\\\\\n]{0,4}",
+            kinds(),
+        ),
+        (
+            labels(),
+            values(),
+            prop::collection::vec(0..5u64, 1..6),
+            any::<bool>(),
+        ),
+    )
+        .prop_map(
+            |((source, name, scraped, unit, help, kind), (labels, value, counts, start_told))| Series {
+                source,
+                name,
+                scraped,
+                unit,
+                help,
+                kind,
+                labels,
+                value,
+                counts,
+                start_told,
+            },
+        )
+}
+
+pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
+    let labels: Vec<(&str, &str)> = s.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let bounds: Vec<f64> = (0..s.counts.len() - 1).map(|at| at as f64 - 0.5).collect();
+    let explicit = matches!(s.kind, MetricKind::Histogram | MetricKind::GaugeHistogram);
+    let def = Def {
+        name: &s.name,
+        style: if s.scraped {
+            NameStyle::Verbatim
+        } else {
+            NameStyle::OpenTelemetry
+        },
+        unit: s.unit,
+        help: &s.help,
+        kind: s.kind,
+        factor: Factor::ONE,
+        bounds: explicit.then_some(&bounds),
+    };
+    let series = kit.series(source, &def, &labels);
+    let start = if s.start_told { NOW - 1 } else { 0 };
+    let (counts, sum) = (&s.counts, (s.value != 0.0).then_some(Number::float(s.value)));
+    // A point may be refused where another of these series has other bounds: that is the store's own matter.
+    let _ = match s.kind {
+        MetricKind::Histogram | MetricKind::GaugeHistogram => {
+            let point = HistogramPoint {
+                counts,
+                sum,
+                min_max: None,
+            };
+            kit.store.set_histogram(series, &point, start, NOW, NOW)
+        }
+        MetricKind::ExponentialHistogram => {
+            let point = ExponentialPoint {
+                scale: s.counts[0] as i32 - 2,
+                zero_count: 1,
+                zero_threshold: s.value.abs().min(1.0),
+                positive: Buckets { offset: -2, counts },
+                negative: Buckets { offset: 3, counts },
+                sum,
+                min_max: None,
+            };
+            kit.store.set_exponential(series, &point, start, NOW, NOW)
+        }
+        MetricKind::Summary => {
+            let quantiles = [(0.5, s.value), (0.5, 1.0), (s.value, 2.0)];
+            let point = SummaryPoint {
+                count: 1,
+                sum: Number::float(s.value),
+                quantiles: &quantiles,
+            };
+            kit.store.set_summary(series, &point, start, NOW, NOW)
+        }
+        _ => kit
+            .store
+            .set_number(series, Number::float(s.value), start, NOW, NOW),
+    };
+}
+
+/// A store with them, from sources that are alike.
+pub fn filled(all: &[Series]) -> Kit {
+    let mut kit = Kit::default();
+    let sources = [
+        kit.source(Protocol::Otlp, "j", "i", &[("host.name", "h")]),
+        kit.source(Protocol::Prometheus, "j", "i", &[]),
+        kit.source(Protocol::Beam, "", "", &[]),
+        kit.source(Protocol::Beam, "k", "", &[("job", "j"), ("a", "\"\n")]),
+    ];
+    for series in all {
+        apply(&mut kit, &sources[series.source], series);
+    }
+    kit
+}
