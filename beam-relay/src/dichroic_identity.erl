@@ -34,7 +34,8 @@ mode() ->
 version() ->
     case application:get_key(dichroic, vsn) of
         {ok, Vsn} -> list_to_binary(Vsn);
-        undefined -> <<"0.0.0">>
+        %% Attached from outside: modules without an application.
+        undefined -> application:get_env(dichroic, vsn, <<"0.0.0">>)
     end.
 
 os_pid() ->

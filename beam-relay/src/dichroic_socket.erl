@@ -1,6 +1,7 @@
 %% @doc Finds the collector and opens a connection to it.
 %%
-%% Called by dichroic_connection only; every call is bounded in time. Order: `$DICHROIC_SOCKET', the application's
+%% Called by dichroic_connection only; every call is bounded in time. Order: `{attached, Path}', which whoever attached us
+%% from outside has set; `$DICHROIC_SOCKET', the application's
 %% `socket' setting (a path, or `{tcp, Host, Port}' with `token'), then the places where a collector puts its socket. One
 %% that was named is the only one tried. A socket below /tmp is trusted only in a directory of our own that nobody else
 %% may write to: anyone can make a path there.
@@ -46,6 +47,7 @@ safely(Address, Port, Options) ->
 -spec candidates() -> [target()].
 candidates() ->
     case {os:getenv("DICHROIC_SOCKET"), application:get_env(dichroic, socket)} of
+        {_, {ok, {attached, Path}}} -> [{local, Path}];
         {Path, _} when is_list(Path), Path =/= "" -> [{local, Path}];
         {_, {ok, {tcp, _, _} = Tcp}} -> [Tcp];
         {_, {ok, Path}} -> [{local, Path}];
@@ -64,7 +66,7 @@ uid() ->
     end.
 
 trusted({local, "/tmp/dichroic-" ++ _ = Path}) ->
-    case os:getenv("DICHROIC_SOCKET") =:= Path orelse file:read_link_info(filename:dirname(Path)) of
+    case named(Path) orelse file:read_link_info(filename:dirname(Path)) of
         true -> true;
         {ok, #file_info{type = directory, uid = Uid, mode = Mode}} when Mode band 8#022 =:= 0 ->
             case uid() of [Uid] -> true; _ -> foreign end;
@@ -72,3 +74,6 @@ trusted({local, "/tmp/dichroic-" ++ _ = Path}) ->
         {error, _} -> absent
     end;
 trusted(_) -> true.
+
+named(Path) ->
+    os:getenv("DICHROIC_SOCKET") =:= Path orelse application:get_env(dichroic, socket) =:= {ok, {attached, Path}}.
