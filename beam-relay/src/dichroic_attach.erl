@@ -1,0 +1,183 @@
+%% @doc The relay as a guest: starts it in a node that was never prepared, and leaves that node as it was.
+%%
+%% Loaded and called by a collector that connects over Erlang distribution as a hidden node. start/1 makes one process, the
+%% keeper, registered under this module's name. It owns the relay's supervisor and watches its guardian, the node that
+%% attached it. It leaves when it is told `{leave, Pid, Tag}', when the relay ends, and when the guardian has been gone for 30 s
+%% and no other came in its place. Leaving means: handlers detached and the last totals sent; processes, tables, persistent
+%% terms and environment gone; and the code of every module given to start/1, this one last, unloaded. Code that a process of
+%% the application still runs is never purged.
+-module(dichroic_attach).
+
+-export([start/1, info/0]).
+-export_type([options/0]).
+
+-define(LINGER_MS, 30000).
+%% Between the last handler detached and the code deleted: a process may have looked up a handler that it has not called yet.
+-define(GRACE_MS, 200).
+-define(STOP_MS, 15000).
+-define(PURGE_TRIES, 100).
+-define(PURGE_MS, 50).
+-define(ANSWER_MS, 20000).
+%% Modules of OTP that the relay calls and that a node in interactive mode may load only because of it.
+-define(OTP, [gen_statem, rand, uri_string, counters, atomics, string, unicode_util, local_tcp, inet_tcp, gen_tcp,
+              sys, calendar, persistent_term, ordsets]).
+
+-type options() :: #{guardian := node(), socket := string(), modules := [module()], vsn := binary()}.
+
+-record(k, {guardian :: node() | none, socket :: string(), modules :: [module()], loaded :: [module()],
+            since :: integer(), relay :: pid(), linger = none :: none | reference()}).
+
+%% @doc Starts the relay, or changes its guardian when it runs already with the same socket and the same modules.
+-spec start(options()) -> {ok, started | adopted} | {error, term()}.
+start(#{guardian := Guardian} = Options) ->
+    case whereis(?MODULE) of
+        undefined -> begin_with(Options);
+        Keeper -> ask(Keeper, {adopt, Guardian, maps:with([socket, modules], Options)})
+    end.
+
+begin_with(Options) ->
+    Self = self(),
+    Tag = make_ref(),
+    {Keeper, Monitor} = spawn_monitor(fun() -> keep(Self, Tag, Options) end),
+    answer(Keeper, Monitor, Tag).
+
+%% @doc What is attached, for whom, and how the relay is.
+-spec info() -> #{atom() => term()} | {error, term()}.
+info() ->
+    case whereis(?MODULE) of
+        undefined -> {error, not_attached};
+        Keeper ->
+            case ask(Keeper, info) of
+                #{} = Info -> Info#{relay => dichroic_connection:info()};
+                Error -> Error
+            end
+    end.
+
+ask(Keeper, Question) ->
+    Tag = make_ref(),
+    Monitor = monitor(process, Keeper),
+    Keeper ! {Question, self(), Tag},
+    answer(Keeper, Monitor, Tag).
+
+answer(Keeper, Monitor, Tag) ->
+    receive
+        {Tag, Answer} ->
+            _ = demonitor(Monitor, [flush]),
+            Answer;
+        {'DOWN', Monitor, process, Keeper, Reason} -> {error, Reason}
+    after ?ANSWER_MS ->
+        _ = demonitor(Monitor, [flush]),
+        {error, timeout}
+    end.
+
+%%% The keeper
+
+keep(Starter, Tag, #{guardian := Guardian, socket := Socket, modules := Modules, vsn := Vsn}) ->
+    true = register(?MODULE, self()),
+    _ = process_flag(trap_exit, true),
+    Loaded = [M || {M, _} <- code:all_loaded()],
+    ok = application:set_env(dichroic, mode, attached),
+    ok = application:set_env(dichroic, socket, {attached, Socket}),
+    ok = application:set_env(dichroic, vsn, Vsn),
+    {ok, Relay} = dichroic_sup:start_link(),
+    true = monitor_node(Guardian, true),
+    Starter ! {Tag, {ok, started}},
+    loop(#k{guardian = Guardian, socket = Socket, modules = Modules, loaded = Loaded, relay = Relay,
+            since = erlang:system_time(second)}).
+
+loop(#k{guardian = Guardian, relay = Relay, linger = Linger} = K) ->
+    receive
+        {nodedown, Guardian} when Guardian =/= none ->
+            loop(K#k{guardian = none, linger = erlang:start_timer(?LINGER_MS, self(), linger)});
+        {timeout, Linger, linger} -> leave(K, none);
+        {{adopt, Next, Same}, From, Tag} -> loop(adopt(Next, Same, From, Tag, K));
+        {info, From, Tag} ->
+            From ! {Tag, info(K)},
+            loop(K);
+        {leave, From, Tag} -> leave(K, {From, Tag});
+        {'EXIT', Relay, _} -> leave(K, none);
+        _ -> loop(K)
+    end.
+
+adopt(Next, #{socket := Socket, modules := Modules}, From, Tag,
+      #k{guardian = none, socket = Socket, modules = Modules} = K) ->
+    true = monitor_node(Next, true),
+    From ! {Tag, {ok, adopted}},
+    K1 = quiet(K),
+    K1#k{guardian = Next};
+adopt(_, _, From, Tag, #k{guardian = Guardian, socket = Socket} = K) ->
+    From ! {Tag, {error, {attached, Guardian, Socket}}},
+    K.
+
+quiet(#k{linger = none} = K) -> K;
+quiet(#k{linger = Timer} = K) ->
+    _ = erlang:cancel_timer(Timer),
+    K#k{linger = none}.
+
+info(#k{guardian = Guardian, socket = Socket, since = Since, modules = Modules}) ->
+    #{guardian => Guardian, socket => Socket, since => Since,
+      modules => [{M, erlang:get_module_info(M, md5)} || M <- Modules, erlang:module_loaded(M)]}.
+
+%%% Leaving
+
+-spec leave(#k{}, none | {pid(), term()}) -> term().
+leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
+    stop_relay(K#k.relay),
+    detach_all(),
+    timer:sleep(?GRACE_MS),
+    _ = [persistent_term:erase(Key) || Key <- terms()],
+    _ = [application:unset_env(dichroic, Key) || Key <- [mode, socket, vsn]],
+    Kept = unload(lists:delete(?MODULE, Modules), ?PURGE_TRIES),
+    %% What stays of modules of OTP is harmless, so one that anybody might be in stays whole.
+    Extra = [M || M <- ?OTP, not lists:member(M, Loaded), erlang:module_loaded(M)],
+    _ = unload(unused(Extra), 1),
+    case Asker of
+        none -> ok;
+        {From, Tag} -> From ! {Tag, {left, Kept}}
+    end,
+    %% From here on nothing of this module runs, so that it can be unloaded too.
+    lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
+
+stop_relay(Relay) ->
+    _ = dichroic_connection:drain(),
+    Monitor = monitor(process, Relay),
+    exit(Relay, shutdown),
+    receive {'DOWN', Monitor, process, _, _} -> ok
+    after ?STOP_MS ->
+        exit(Relay, kill),
+        receive {'DOWN', Monitor, process, _, _} -> ok end
+    end.
+
+%% The relay has done it, unless it was killed.
+detach_all() ->
+    try [telemetry:detach(Id) || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])] of _ -> ok
+    catch _:_ -> ok
+    end.
+
+terms() ->
+    [Key || {Key, _} <- persistent_term:get(), ours(Key)].
+
+ours(dichroic_handler) -> true;
+ours({dichroic_program, _}) -> true;
+ours(_) -> false.
+
+%% Gives the modules whose old code could not be purged, because a process is in it.
+unload(Modules, Tries) ->
+    _ = [code:delete(M) || M <- Modules, erlang:module_loaded(M)],
+    purge(Modules, Tries).
+
+purge(Modules, Tries) ->
+    case [M || M <- Modules, not code:soft_purge(M)] of
+        [] -> [];
+        Busy when Tries > 1 ->
+            timer:sleep(?PURGE_MS),
+            purge(Busy, Tries - 1);
+        Busy -> Busy
+    end.
+
+unused([]) -> [];
+unused(Modules) ->
+    Used = lists:usort([M || P <- processes(), P =/= self(),
+                             {current_stacktrace, Stack} <- [process_info(P, current_stacktrace)],
+                             {M, _, _, _} <- Stack]),
+    Modules -- Used.

@@ -1,0 +1,317 @@
+//! Attaching: load the relay, start it, watch over it, take it out.
+//!
+//! The relay does what it always does: it dials the collector's local socket and gets its plan there. Here is only control. If we
+//! die, the relay's keeper on the node sees our connection end, waits 30 s for another guardian, and leaves by itself.
+
+use crate::Error;
+use crate::connection::{Connection, Idle};
+use crate::modules::{self, Module};
+use crate::term::{Term, atom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Name of the keeper: a registered process and the module that it runs.
+const KEEPER: &str = "dichroic_attach";
+/// Time for a call that reads something.
+const ASK: Duration = Duration::from_secs(10);
+/// Time for loading, starting and adopting.
+const START: Duration = Duration::from_secs(30);
+/// Time for leaving: last totals, processes, code.
+const LEAVE: Duration = Duration::from_secs(40);
+/// Time in which the relay finds the collector.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What is there before we do anything.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Presence {
+    /// Nothing of ours.
+    Nothing,
+    /// The relay is part of the application.
+    Installed,
+    /// Someone attached it.
+    Attached(Attached),
+}
+
+/// An attached relay.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Attached {
+    /// Name under which the one who attached it is connected; `None` while the relay waits for another.
+    pub guardian: Option<String>,
+    /// Socket of the collector.
+    pub socket: String,
+    /// State of its connection to the collector.
+    pub state: String,
+    /// Events with a handler.
+    pub events: u64,
+    /// What kept it from the collector, in Erlang's words.
+    pub last_error: Option<String>,
+    /// Loaded modules and the MD5 of their code, as the node says.
+    pub modules: Vec<(String, String)>,
+}
+
+/// What became of leaving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Modules whose code a process of the application was still in: deleted, not purged.
+    pub kept: Vec<String>,
+}
+
+/// What is on the node.
+pub async fn presence(node: &mut Connection) -> Result<Presence, Error> {
+    if whereis(node, KEEPER).await? {
+        let info = node.call(KEEPER, "info", Vec::new(), ASK).await?;
+        return match info {
+            Term::Map(_) => Ok(Presence::Attached(attached(&info))),
+            // It left while we asked.
+            _ => Ok(Presence::Nothing),
+        };
+    }
+    Ok(if whereis(node, "dichroic_sup").await? {
+        Presence::Installed
+    } else {
+        Presence::Nothing
+    })
+}
+
+async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
+    let answer = node.call("erlang", "whereis", vec![atom(name)], ASK).await?;
+    Ok(matches!(answer, Term::Pid(_)))
+}
+
+/// Loads the relay and starts it with the collector's socket, or takes over one that waits for a guardian.
+pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Presence, Error> {
+    match presence(node).await? {
+        Presence::Installed => return Ok(Presence::Installed),
+        Presence::Attached(found) if found.guardian.is_some() => return Ok(Presence::Attached(found)),
+        Presence::Attached(found) if is_ours(&found, socket) => start(node, socket, Vec::new()).await?,
+        Presence::Attached(_) => {
+            detach(node).await?;
+            load_and_start(node, socket).await?;
+        }
+        Presence::Nothing => load_and_start(node, socket).await?,
+    }
+    node.monitor(KEEPER).await?;
+    Ok(Presence::Nothing)
+}
+
+fn is_ours(found: &Attached, socket: &Path) -> bool {
+    let same = modules::relay().all(|m| {
+        found
+            .modules
+            .iter()
+            .any(|(name, md5)| name == m.name && md5 == m.md5)
+    });
+    same && Path::new(&found.socket) == socket
+}
+
+async fn load_and_start(node: &mut Connection, socket: &Path) -> Result<(), Error> {
+    for module in modules::relay() {
+        if let Some(file) = loaded_from(node, module.name).await? {
+            if file != modules::FILE {
+                return Err(Error::Call(format!(
+                    "the node has loaded {} from {file}: the relay is part of its application; start that instead: application:ensure_all_started(dichroic)",
+                    module.name
+                )));
+            }
+            forget(node, &[module.name]).await?;
+        }
+    }
+    start(node, socket, vec![modules::to_load(modules::relay())]).await
+}
+
+/// Where a module was loaded from; `None` when it is not loaded.
+async fn loaded_from(node: &mut Connection, module: &str) -> Result<Option<String>, Error> {
+    let answer = node.call("code", "is_loaded", vec![atom(module)], ASK).await?;
+    Ok(match answer.as_tuple() {
+        Some([_, file]) => Some(file.to_text().unwrap_or_default()),
+        _ => None,
+    })
+}
+
+async fn forget(node: &mut Connection, names: &[&str]) -> Result<(), Error> {
+    for name in names {
+        node.call("code", "delete", vec![atom(name)], ASK).await?;
+        node.call("code", "soft_purge", vec![atom(name)], ASK).await?;
+    }
+    Ok(())
+}
+
+/// Loads (when there is something to load) and starts in one call: if we die in between, nothing is half done.
+async fn start(node: &mut Connection, socket: &Path, load: Vec<Term>) -> Result<(), Error> {
+    let socket = socket
+        .to_str()
+        .ok_or_else(|| Error::Usage(format!("socket {}: its path is not UTF-8", socket.display())))?;
+    let options = Term::Map(vec![
+        (atom("guardian"), atom(node.own_name())),
+        (
+            atom("socket"),
+            Term::List(
+                socket
+                    .chars()
+                    .map(|c| Term::Int(i64::from(u32::from(c))))
+                    .collect(),
+            ),
+        ),
+        (
+            atom("modules"),
+            Term::List(modules::relay().map(|m| atom(m.name)).collect()),
+        ),
+        (atom("vsn"), Term::Binary(env!("CARGO_PKG_VERSION").into())),
+    ]);
+    match in_turn(node, load, KEEPER, "start", options, START).await? {
+        Term::Tuple(parts) if parts.first().and_then(Term::as_atom) == Some("ok") => Ok(()),
+        other => Err(Error::Call(format!("the relay did not start: {other}"))),
+    }
+}
+
+/// `code:atomic_load(Load)`, then a function of what was loaded, as one call that the node finishes without us.
+pub(crate) async fn in_turn(
+    node: &mut Connection,
+    load: Vec<Term>,
+    module: &str,
+    function: &str,
+    argument: Term,
+    limit: Duration,
+) -> Result<Term, Error> {
+    let call = Term::Export(module.to_owned(), function.to_owned(), 1);
+    let Some(beams) = load.into_iter().next() else {
+        return node.call(module, function, vec![argument], limit).await;
+    };
+    let arguments = vec![
+        Term::Export("erlang".to_owned(), "apply".to_owned(), 2),
+        Term::List(vec![
+            Term::Export("code".to_owned(), "atomic_load".to_owned(), 1),
+            call,
+        ]),
+        Term::List(vec![Term::List(vec![beams.clone()]), Term::List(vec![argument])]),
+    ];
+    match node.call("lists", "zipwith", arguments, limit).await {
+        Ok(Term::List(mut answers)) if answers.len() == 2 => {
+            let answer = answers.remove(1);
+            match answers[0].as_atom() {
+                Some("ok") => Ok(answer),
+                _ => Err(not_loaded(&answers[0])),
+            }
+        }
+        Ok(other) => Err(Error::Protocol(format!("the node answered {other}"))),
+        Err(Error::Call(words)) => {
+            // What was not loaded is not defined; ask why.
+            match node.call("code", "prepare_loading", vec![beams], limit).await? {
+                Term::Tuple(parts) if parts.first().and_then(Term::as_atom) == Some("error") => {
+                    Err(not_loaded(&Term::Tuple(parts)))
+                }
+                _ => Err(Error::Call(words)),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn not_loaded(answer: &Term) -> Error {
+    Error::Call(format!(
+        "the node does not load the relay's modules (OTP 25 or newer does): {answer}"
+    ))
+}
+
+/// Waits until the relay has its plan from the collector; gives what it says of itself then, or when the time is over.
+pub async fn settle(node: &mut Connection) -> Result<Attached, Error> {
+    let until = Instant::now() + SETTLE;
+    loop {
+        let now = look(node).await?;
+        if now.state == "steady" || Instant::now() >= until {
+            return Ok(now);
+        }
+        node.idle(Instant::now() + Duration::from_millis(50)).await?;
+    }
+}
+
+/// What the attached relay says of itself.
+pub async fn look(node: &mut Connection) -> Result<Attached, Error> {
+    match node.call(KEEPER, "info", Vec::new(), ASK).await? {
+        info @ Term::Map(_) => Ok(attached(&info)),
+        other => Err(Error::Call(format!("the relay is gone: {other}"))),
+    }
+}
+
+fn attached(info: &Term) -> Attached {
+    let relay = info.get("relay");
+    let of_relay = |key: &str| relay.and_then(|relay| relay.get(key));
+    let modules = info.get("modules").and_then(Term::as_list).unwrap_or_default();
+    Attached {
+        guardian: info
+            .get("guardian")
+            .and_then(Term::as_atom)
+            .filter(|name| *name != "none")
+            .map(str::to_owned),
+        socket: info.get("socket").and_then(Term::to_text).unwrap_or_default(),
+        state: of_relay("state").and_then(Term::to_text).unwrap_or_default(),
+        events: of_relay("attached")
+            .and_then(Term::as_int)
+            .and_then(|n| u64::try_from(n).ok())
+            .unwrap_or(0),
+        last_error: of_relay("last_error")
+            .filter(|e| e.as_atom() != Some("none"))
+            .map(ToString::to_string),
+        modules: modules.iter().filter_map(name_and_md5).collect(),
+    }
+}
+
+fn name_and_md5(entry: &Term) -> Option<(String, String)> {
+    match entry.as_tuple()? {
+        [Term::Atom(name), Term::Binary(md5)] => Some((
+            name.clone(),
+            md5.iter().map(|byte| format!("{byte:02x}")).collect(),
+        )),
+        _ => None,
+    }
+}
+
+/// Keeps watch until `until`; true when the relay has left, because somebody detached it.
+pub async fn watch(node: &mut Connection, until: Instant) -> Result<bool, Error> {
+    Ok(matches!(node.idle(until).await?, Idle::Down(_)))
+}
+
+/// Takes the relay out. `None` when there was none. Returns when its code is gone from the node.
+pub async fn detach(node: &mut Connection) -> Result<Option<Left>, Error> {
+    if !whereis(node, KEEPER).await? {
+        return Ok(None);
+    }
+    let answer = node.ask(KEEPER, atom("leave"), LEAVE).await?;
+    let kept = match answer.as_tuple() {
+        Some([_, Term::List(kept)]) => kept.iter().filter_map(Term::to_text).collect(),
+        _ => Vec::new(),
+    };
+    // Its last step, unloading itself, comes after its last words.
+    let until = Instant::now() + ASK;
+    while loaded_from(node, KEEPER).await?.is_some() {
+        if Instant::now() >= until {
+            return Err(Error::late("unloading the keeper", ASK));
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(Some(Left { kept }))
+}
+
+/// A line for each module: name and MD5.
+pub fn listing(modules: impl Iterator<Item = Module>) -> Vec<(&'static str, &'static str)> {
+    modules.map(|module| (module.name, module.md5)).collect()
+}
+
+/// One node to stay attached to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub node: crate::address::NodeName,
+    pub lookup: crate::address::Lookup,
+    pub places: crate::cookie::Places,
+    /// Socket of the collector.
+    pub socket: PathBuf,
+}
+
+impl Target {
+    /// Reads the cookie and connects.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        let cookie = crate::cookie::Cookie::find(&self.places)?;
+        Connection::open(&self.node, &self.lookup, &cookie).await
+    }
+}

@@ -1,0 +1,397 @@
+//! A hidden connection to a node: control messages, calls through its `rex` server, ticks. Nothing per event crosses it.
+//!
+//! One task owns a [`Connection`] and drives it: [`Connection::call`] answers ticks while it waits, [`Connection::idle`] does so while
+//! there is nothing to ask. A connection that nobody drives is dropped by the node after its net_ticktime. Every message from the node is
+//! bounded before memory is taken for it; what we did not ask for is read and forgotten.
+
+use crate::Error;
+use crate::address::{Lookup, NodeName, own_address};
+use crate::cookie::Cookie;
+use crate::epmd;
+use crate::handshake::{Introduced, shake};
+use crate::term::{Pid, Reference, Term, atom, decode, tuple};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// Longest message of a node.
+pub const MAX_MESSAGE: usize = 16 << 20;
+/// Time for epmd, the connection and the handshake together.
+const CONNECT: Duration = Duration::from_secs(7);
+/// The default of a node's net_ticktime.
+const NET_TICKTIME: Duration = Duration::from_secs(60);
+/// A node that takes nothing for so long is gone.
+const WRITE: Duration = Duration::from_secs(15);
+
+const PASS_THROUGH: u8 = 112;
+const SEND: i64 = 2;
+const REG_SEND: i64 = 6;
+const MONITOR_P: i64 = 19;
+const MONITOR_P_EXIT: i64 = 21;
+const SEND_SENDER: i64 = 22;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    introduced: Introduced,
+    ticktime: Duration,
+    buffer: Vec<u8>,
+    sent: Instant,
+    heard: Instant,
+    calls: i64,
+    monitors: u32,
+    /// The monitored process ended, with this reason.
+    down: Option<Term>,
+}
+
+/// What a node said that matters.
+#[derive(Debug, Clone, PartialEq)]
+enum Incoming {
+    Message(Term),
+    Down { monitor: u32, reason: Term },
+    Other,
+}
+
+/// Why [`Connection::idle`] returned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Idle {
+    /// The monitored process ended.
+    Down(Term),
+    /// The time is over.
+    Over,
+}
+
+impl Connection {
+    /// Finds the node on this machine, connects and shakes hands.
+    pub async fn open(node: &NodeName, lookup: &Lookup, cookie: &Cookie) -> Result<Self, Error> {
+        let opening = async {
+            let ip = own_address(&node.host).await?;
+            let port = epmd::port(lookup, node).await?;
+            let at = SocketAddr::new(ip, port);
+            let mut stream = TcpStream::connect(at)
+                .await
+                .map_err(|e| Error::io(&format!("{node} at {at}"), &e))?;
+            let _ = stream.set_nodelay(true);
+            let introduced = shake(&mut stream, &node.host, cookie).await?;
+            if introduced.peer_name != node.to_string() {
+                return Err(Error::Handshake(format!(
+                    "the node at {at} is {}, not {node}",
+                    introduced.peer_name
+                )));
+            }
+            Ok((stream, introduced))
+        };
+        let (stream, introduced) = timeout(CONNECT, opening)
+            .await
+            .map_err(|_| Error::late(format!("connecting to {node}"), CONNECT))??;
+        let mut connection = Connection {
+            stream,
+            introduced,
+            ticktime: NET_TICKTIME,
+            buffer: Vec::new(),
+            sent: Instant::now(),
+            heard: Instant::now(),
+            calls: 0,
+            monitors: 0,
+            down: None,
+        };
+        connection.learn_ticktime().await?;
+        Ok(connection)
+    }
+
+    /// The name that the node gave us.
+    pub fn own_name(&self) -> &str {
+        &self.introduced.own_name
+    }
+
+    async fn learn_ticktime(&mut self) -> Result<(), Error> {
+        let answer = self
+            .call("net_kernel", "get_net_ticktime", Vec::new(), CONNECT)
+            .await?;
+        let seconds = match &answer {
+            Term::Int(seconds) => Some(*seconds),
+            // It is being changed.
+            Term::Tuple(parts) => parts.get(1).and_then(Term::as_int),
+            _ => None,
+        };
+        if let Some(seconds) = seconds.and_then(|s| u64::try_from(s).ok()) {
+            self.ticktime = Duration::from_secs(seconds.clamp(4, 3600));
+        }
+        Ok(())
+    }
+
+    fn own_pid(&self) -> Term {
+        Term::Pid(Pid {
+            node: self.introduced.own_name.clone(),
+            id: 1,
+            serial: 0,
+            creation: self.introduced.own_creation,
+        })
+    }
+
+    /// Calls a function on the node, through the server that answers `rpc:call/4`.
+    pub async fn call(
+        &mut self,
+        module: &str,
+        function: &str,
+        arguments: Vec<Term>,
+        limit: Duration,
+    ) -> Result<Term, Error> {
+        self.calls += 1;
+        let tag = Term::Int(self.calls);
+        let request = tuple([
+            atom("call"),
+            atom(module),
+            atom(function),
+            Term::List(arguments),
+            atom("user"),
+        ]);
+        let message = tuple([atom("$gen_call"), tuple([self.own_pid(), tag.clone()]), request]);
+        self.send_to("rex", message).await?;
+        let answer = self
+            .answer(&tag, limit)
+            .await?
+            .ok_or_else(|| Error::late(format!("{module}:{function} on the node"), limit))?;
+        refuse_badrpc(module, function, answer)
+    }
+
+    /// Sends `{Question, Pid, Tag}` to a registered process and waits for `{Tag, Answer}`.
+    pub async fn ask(&mut self, name: &str, question: Term, limit: Duration) -> Result<Term, Error> {
+        self.calls += 1;
+        let tag = Term::Int(self.calls);
+        self.send_to(name, tuple([question, self.own_pid(), tag.clone()]))
+            .await?;
+        self.answer(&tag, limit)
+            .await?
+            .ok_or_else(|| Error::late(format!("{name} on the node"), limit))
+    }
+
+    /// The answer with this tag; `None` when the time is over.
+    async fn answer(&mut self, tag: &Term, limit: Duration) -> Result<Option<Term>, Error> {
+        let until = Instant::now() + limit;
+        while let Some(incoming) = self.next(until).await? {
+            if let Incoming::Message(Term::Tuple(mut parts)) = incoming
+                && parts.len() == 2
+                && parts[0] == *tag
+            {
+                return Ok(Some(parts.remove(1)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a message to a registered process of the node.
+    pub async fn send_to(&mut self, name: &str, message: Term) -> Result<(), Error> {
+        let control = tuple([Term::Int(REG_SEND), self.own_pid(), atom(""), atom(name)]);
+        self.write(&control, Some(&message)).await
+    }
+
+    /// Waits to hear when a registered process of the node ends. One at a time.
+    pub async fn monitor(&mut self, name: &str) -> Result<(), Error> {
+        self.monitors += 1;
+        self.down = None;
+        let control = tuple([Term::Int(MONITOR_P), self.own_pid(), atom(name), self.reference()]);
+        self.write(&control, None).await
+    }
+
+    fn reference(&self) -> Term {
+        Term::Reference(Reference {
+            node: self.introduced.own_name.clone(),
+            creation: self.introduced.own_creation,
+            words: vec![self.monitors, 0, 0],
+        })
+    }
+
+    /// Keeps the connection alive until `until`, or until the monitored process ends.
+    ///
+    /// Cancellation safe: what was read stays for the next call.
+    pub async fn idle(&mut self, until: Instant) -> Result<Idle, Error> {
+        loop {
+            if let Some(reason) = self.down.take() {
+                return Ok(Idle::Down(reason));
+            }
+            if self.next(until).await?.is_none() && self.down.is_none() {
+                return Ok(Idle::Over);
+            }
+        }
+    }
+
+    /// The next message; `None` when the time is over. Ticks in between.
+    async fn next(&mut self, until: Instant) -> Result<Option<Incoming>, Error> {
+        loop {
+            if let Some(frame) = take_frame(&mut self.buffer)? {
+                self.heard = Instant::now();
+                match incoming(&frame)? {
+                    Some(Incoming::Down { monitor, reason }) => {
+                        if monitor == self.monitors {
+                            self.down = Some(reason);
+                        }
+                        return Ok(Some(Incoming::Other));
+                    }
+                    Some(message) => return Ok(Some(message)),
+                    // A tick asks for one: so we also follow a net_ticktime that changes.
+                    None => self.tick().await?,
+                }
+                continue;
+            }
+            let silent = self.heard + self.ticktime + self.ticktime / 4;
+            let due = self.sent + (self.ticktime / 4).min(Duration::from_secs(15));
+            let wake = until.min(silent).min(due);
+            tokio::select! {
+                biased;
+                read = read_more(&mut self.stream, &mut self.buffer) => {
+                    if read.map_err(|e| Error::io("the connection to the node broke", &e))? == 0 {
+                        return Err(Error::Connection("the node closed the connection".to_owned()));
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    let now = Instant::now();
+                    if now >= until {
+                        return Ok(None);
+                    }
+                    if now >= silent {
+                        return Err(Error::late("the node", self.ticktime));
+                    }
+                    self.tick().await?;
+                }
+            }
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), Error> {
+        self.write_all(&[0; 4]).await
+    }
+
+    async fn write(&mut self, control: &Term, message: Option<&Term>) -> Result<(), Error> {
+        let mut frame = vec![0, 0, 0, 0, PASS_THROUGH];
+        control.encode(&mut frame);
+        if let Some(message) = message {
+            message.encode(&mut frame);
+        }
+        let len = u32::try_from(frame.len() - 4)
+            .map_err(|_| Error::Protocol("a message of more than 4 GiB".to_owned()))?;
+        frame[..4].copy_from_slice(&len.to_be_bytes());
+        self.write_all(&frame).await
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        timeout(WRITE, self.stream.write_all(bytes))
+            .await
+            .map_err(|_| Error::late("writing to the node", WRITE))?
+            .map_err(|e| Error::io("the connection to the node broke", &e))?;
+        self.sent = Instant::now();
+        Ok(())
+    }
+}
+
+fn refuse_badrpc(module: &str, function: &str, answer: Term) -> Result<Term, Error> {
+    match answer.as_tuple() {
+        Some([Term::Atom(tag), reason]) if tag == "badrpc" => Err(Error::Call(format!(
+            "{module}:{function} failed on the node: {reason}"
+        ))),
+        _ => Ok(answer),
+    }
+}
+
+async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
+    buffer.reserve(16 << 10);
+    stream.read_buf(buffer).await
+}
+
+/// The first whole frame of the buffer.
+fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+    let Some(head) = buffer.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let len = u32::from_be_bytes(*head) as usize;
+    if len > MAX_MESSAGE {
+        return Err(Error::Protocol(format!(
+            "the node announces a message of {len} bytes; {MAX_MESSAGE} are the limit"
+        )));
+    }
+    if buffer.len() < 4 + len {
+        return Ok(None);
+    }
+    let rest = buffer.split_off(4 + len);
+    let mut frame = std::mem::replace(buffer, rest);
+    frame.drain(..4);
+    Ok(Some(frame))
+}
+
+/// What a frame says; `None` is a tick.
+fn incoming(frame: &[u8]) -> Result<Option<Incoming>, Error> {
+    let wrong = |what: String| Error::Protocol(format!("the node sent {what}"));
+    let Some((kind, rest)) = frame.split_first() else {
+        return Ok(None);
+    };
+    if *kind != PASS_THROUGH {
+        return Err(wrong(format!(
+            "a message of kind {kind}, which was not negotiated"
+        )));
+    }
+    let (control, rest) = decode(rest).map_err(|e| wrong(e.to_string()))?;
+    let parts = control.as_tuple().unwrap_or_default();
+    let operation = parts.first().and_then(Term::as_int);
+    Ok(Some(match (operation, parts) {
+        (Some(SEND | SEND_SENDER | REG_SEND), _) => {
+            let (message, _) = decode(rest).map_err(|e| wrong(e.to_string()))?;
+            Incoming::Message(message)
+        }
+        (Some(MONITOR_P_EXIT), [_, _, _, Term::Reference(monitor), reason]) => Incoming::Down {
+            monitor: monitor.words.first().copied().unwrap_or_default(),
+            reason: reason.clone(),
+        },
+        _ => Incoming::Other,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn frames_are_taken_whole_and_huge_ones_are_refused_before_they_come() {
+        let mut buffer = vec![0, 0, 0, 2, 1, 2, 0, 0, 0, 0, 0, 0];
+        assert_eq!(take_frame(&mut buffer).unwrap(), Some(vec![1, 2]));
+        assert_eq!(take_frame(&mut buffer).unwrap(), Some(vec![]));
+        assert_eq!(take_frame(&mut buffer).unwrap(), None);
+        let words = take_frame(&mut vec![0xff; 5]).unwrap_err().to_string();
+        assert!(words.contains("limit"), "{words}");
+    }
+
+    #[test]
+    fn what_matters_is_told_from_what_does_not() {
+        let frame = |control: Term, message: Option<Term>| {
+            let mut frame = vec![PASS_THROUGH];
+            control.encode(&mut frame);
+            if let Some(message) = message {
+                message.encode(&mut frame);
+            }
+            incoming(&frame).unwrap()
+        };
+        assert_eq!(incoming(b"").unwrap(), None);
+        let send = tuple([Term::Int(2), atom(""), atom("to")]);
+        assert_eq!(
+            frame(send, Some(Term::Int(1))),
+            Some(Incoming::Message(Term::Int(1)))
+        );
+        let link = tuple([Term::Int(1), atom("a"), atom("b")]);
+        assert_eq!(frame(link, None), Some(Incoming::Other));
+        assert!(incoming(&[131, 68]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_and_no_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = incoming(&bytes);
+            bytes.insert(0, PASS_THROUGH);
+            bytes.insert(1, 131);
+            let _ = incoming(&bytes);
+            let _ = take_frame(&mut bytes);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The cookie: whoever has it may run anything on the node. Read from a file that only its owner can read; never shown.
+
+use crate::Error;
+use rustix::process::geteuid;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Longest cookie that a node can have: it is an atom.
+const MAX_BYTES: usize = 255;
+
+/// A cookie. Its text leaves this module only as part of a digest.
+#[derive(Clone)]
+pub struct Cookie(Vec<u8>);
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<cookie>")
+    }
+}
+
+/// Where to look.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// A file that was named.
+    pub file: Option<PathBuf>,
+    /// A release, whose cookie is in `releases/COOKIE`.
+    pub release: Option<PathBuf>,
+}
+
+impl Cookie {
+    /// From bytes, as a file has them.
+    pub fn new(text: &[u8]) -> Result<Self, Error> {
+        let cookie = text.trim_ascii();
+        match cookie.len() {
+            0 => Err(Error::Cookie("the cookie is empty".to_owned())),
+            1..=MAX_BYTES => Ok(Cookie(cookie.to_vec())),
+            n => Err(Error::Cookie(format!(
+                "the cookie has {n} bytes; a node's has {MAX_BYTES} at most"
+            ))),
+        }
+    }
+
+    /// The first of: the named file, the release's, `$DICHROIC_COOKIE_FILE`, `~/.erlang.cookie`. One that was named is the only one tried.
+    pub fn find(places: &Places) -> Result<Self, Error> {
+        if let Some(path) = &places.file {
+            return Self::read(path);
+        }
+        if let Some(release) = &places.release {
+            return Self::read(&release.join("releases/COOKIE"));
+        }
+        if let Some(path) = variable("DICHROIC_COOKIE_FILE") {
+            return Self::read(&path);
+        }
+        let homes = [
+            variable("HOME").map(|home| home.join(".erlang.cookie")),
+            variable("XDG_CONFIG_HOME").map(|config| config.join("erlang/.erlang.cookie")),
+        ];
+        match homes.into_iter().flatten().find(|path| path.exists()) {
+            Some(path) => Self::read(&path),
+            None => Err(Error::Cookie(
+                "no cookie: name a file with --cookie-file or DICHROIC_COOKIE_FILE, or a release with --release; there is no ~/.erlang.cookie".to_owned(),
+            )),
+        }
+    }
+
+    /// Reads a file that belongs to us (or to root) and that nobody else may read.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let words =
+            |what: &dyn fmt::Display| Error::Cookie(format!("cookie file {}: {what}", path.display()));
+        let file = File::open(path).map_err(|e| words(&e))?;
+        let meta = file.metadata().map_err(|e| words(&e))?;
+        if !meta.is_file() {
+            return Err(words(&"is not a file"));
+        }
+        let mode = meta.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(words(&format_args!(
+                "has mode {mode:04o}, so that others may use it; the cookie lets its holder run anything on the node: chmod 0600 {}",
+                path.display()
+            )));
+        }
+        if ![0, geteuid().as_raw()].contains(&meta.uid()) {
+            return Err(words(&format_args!("belongs to user {}, not to us", meta.uid())));
+        }
+        let mut text = Vec::new();
+        file.take(4096).read_to_end(&mut text).map_err(|e| words(&e))?;
+        Self::new(&text).map_err(|e| words(&e))
+    }
+
+    /// What proves, for a challenge, that we know the cookie.
+    pub(crate) fn digest(&self, challenge: u32) -> [u8; 16] {
+        use md5::{Digest, Md5};
+        let mut md5 = Md5::new();
+        md5.update(&self.0);
+        md5.update(challenge.to_string().as_bytes());
+        md5.finalize().into()
+    }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scratch(name: &str, mode: u32, text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("dichroic-cookie-{}-{name}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let check = |mode: u32, good: bool| {
+            let path = scratch(&format!("{mode:o}"), mode, "SECRET\n");
+            match Cookie::read(&path) {
+                Ok(_) => assert!(good, "{mode:o}"),
+                Err(error) => {
+                    let words = error.to_string();
+                    assert!(!good, "{mode:o}: {words}");
+                    assert!(
+                        words.contains("chmod 0600") && !words.contains("SECRET"),
+                        "{words}"
+                    );
+                }
+            }
+            fs::remove_file(path).unwrap();
+        };
+        check(0o600, true);
+        check(0o400, true);
+        check(0o640, false);
+        check(0o604, false);
+        check(0o644, false);
+    }
+
+    #[test]
+    fn a_cookie_is_neither_empty_nor_endless_and_never_shown() {
+        assert!(Cookie::new(b" \n").is_err());
+        assert!(Cookie::new(&[b'x'; 256]).is_err());
+        let cookie = Cookie::new(b"SECRET\n").unwrap();
+        assert_eq!(cookie.0, b"SECRET");
+        assert_eq!(format!("{cookie:?}"), "<cookie>");
+    }
+
+    #[test]
+    fn the_digest_is_that_of_erlang() {
+        // erlang:md5(["monster", "12345"])
+        let hex: String = Cookie::new(b"monster")
+            .unwrap()
+            .digest(12345)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(hex, "a5ed80015fecaf4c95df69831987c39e");
+    }
+}

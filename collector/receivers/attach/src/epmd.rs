@@ -1,0 +1,45 @@
+//! Asking epmd for the port of a node. Protocol: "EPMD Protocol" in the distribution protocol of the ERTS user's guide.
+
+use crate::Error;
+use crate::address::{Lookup, NodeName, own_address};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PORT_PLEASE2_REQ: u8 = 122;
+const PORT2_RESP: u8 = 119;
+
+/// The port of the node's listener.
+pub async fn port(lookup: &Lookup, node: &NodeName) -> Result<u16, Error> {
+    let (host, port) = match lookup {
+        Lookup::Port(port) => return Ok(*port),
+        Lookup::Epmd { host, port } => (host, *port),
+    };
+    let at = SocketAddr::new(own_address(host).await?, port);
+    let words = |e: std::io::Error| {
+        Error::Epmd(format!(
+            "epmd at {at}: {e}; is the node distributed? name another epmd with --epmd, or the node's own port with --port"
+        ))
+    };
+    let mut stream = TcpStream::connect(at).await.map_err(words)?;
+    stream.write_all(&request(&node.alive)?).await.map_err(words)?;
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.map_err(words)?;
+    match head {
+        [PORT2_RESP, 0] => Ok(stream.read_u16().await.map_err(words)?),
+        [PORT2_RESP, _] => Err(Error::Epmd(format!(
+            "epmd at {at} knows no node {:?}; `epmd -names` lists those it knows",
+            node.alive
+        ))),
+        _ => Err(Error::Epmd(format!("what listens at {at} is no epmd"))),
+    }
+}
+
+fn request(alive: &str) -> Result<Vec<u8>, Error> {
+    let len =
+        u16::try_from(alive.len() + 1).map_err(|_| Error::Usage("the node's name is too long".to_owned()))?;
+    let mut out = len.to_be_bytes().to_vec();
+    out.push(PORT_PLEASE2_REQ);
+    out.extend_from_slice(alive.as_bytes());
+    Ok(out)
+}

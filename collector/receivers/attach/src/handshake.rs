@@ -1,0 +1,242 @@
+//! The handshake of Erlang distribution, version 6, as the connecting side, with a name that the node makes up for us.
+//!
+//! The codec is plain functions over bytes; [`shake`] sends and reads them. Format: "Distribution Handshake" of the ERTS user's guide.
+//! We ask to be named (`NAME_ME`), so that no node-name atom is made per visit, and do not ask to be published: the node's own
+//! clustering never sees us.
+
+use crate::Error;
+use crate::cookie::Cookie;
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longest handshake message that is read.
+const MAX_MESSAGE: usize = 1024;
+
+/// What OTP 25 to 28 demand of every node, and monitors. Neither published nor with atom cache, fragments or distribution headers:
+/// every message then is a plain one.
+const FLAGS: u64 = EXTENDED_REFERENCES
+    | DIST_MONITOR
+    | FUN_TAGS
+    | DIST_MONITOR_NAME
+    | NEW_FUN_TAGS
+    | EXTENDED_PIDS_PORTS
+    | EXPORT_PTR_TAG
+    | BIT_BINARIES
+    | NEW_FLOATS
+    | UTF8_ATOMS
+    | MAP_TAGS
+    | BIG_CREATION
+    | HANDSHAKE_23
+    | UNLINK_ID
+    | NAME_ME
+    | V4_NC
+    | MANDATORY_25_DIGEST;
+const EXTENDED_REFERENCES: u64 = 0x4;
+const DIST_MONITOR: u64 = 0x8;
+const FUN_TAGS: u64 = 0x10;
+const DIST_MONITOR_NAME: u64 = 0x20;
+const NEW_FUN_TAGS: u64 = 0x80;
+const EXTENDED_PIDS_PORTS: u64 = 0x100;
+const EXPORT_PTR_TAG: u64 = 0x200;
+const BIT_BINARIES: u64 = 0x400;
+const NEW_FLOATS: u64 = 0x800;
+const UTF8_ATOMS: u64 = 0x1_0000;
+const MAP_TAGS: u64 = 0x2_0000;
+const BIG_CREATION: u64 = 0x4_0000;
+const HANDSHAKE_23: u64 = 0x100_0000;
+const UNLINK_ID: u64 = 0x200_0000;
+const NAME_ME: u64 = 1 << 33;
+const V4_NC: u64 = 1 << 34;
+const MANDATORY_25_DIGEST: u64 = 1 << 36;
+
+/// Who we are to the node, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduced {
+    pub own_name: String,
+    pub own_creation: u32,
+    pub peer_name: String,
+}
+
+/// What the node answers to our name.
+#[derive(Debug, PartialEq, Eq)]
+enum Status {
+    Named { name: String, creation: u32 },
+    Refused(String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Challenge {
+    value: u32,
+    name: String,
+}
+
+/// Shakes hands. `host` is the host part of the node's name: the name that we are given gets the same, so that short and long names fit.
+pub async fn shake(stream: &mut TcpStream, host: &str, cookie: &Cookie) -> Result<Introduced, Error> {
+    send(stream, &name_message(host)).await?;
+    let (own_name, own_creation) = match status(&read(stream, "our name").await?)? {
+        Status::Named { name, creation } => (name, creation),
+        Status::Refused(words) => {
+            return Err(Error::Handshake(format!(
+                "the node refuses the connection: {words}"
+            )));
+        }
+    };
+    let challenge = challenge(&read(stream, "our name").await?)?;
+    let ours = random()?;
+    let mut reply = vec![b'r'];
+    reply.extend_from_slice(&ours.to_be_bytes());
+    reply.extend_from_slice(&cookie.digest(challenge.value));
+    send(stream, &reply).await?;
+    let wrong_cookie = || {
+        Error::Handshake(format!(
+            "{} does not accept the cookie: it is not the one that the node runs with",
+            challenge.name
+        ))
+    };
+    // A node that is told a wrong digest hangs up without a word.
+    let ack = read_message(stream).await.map_err(|_| wrong_cookie())?;
+    match ack.split_first() {
+        Some((b'a', digest)) if digest == cookie.digest(ours) => Ok(Introduced {
+            own_name,
+            own_creation,
+            peer_name: challenge.name,
+        }),
+        // Someone who does not know the cookie wants to pass for the node.
+        Some((b'a', _)) => Err(Error::Handshake(format!(
+            "what answers as {} does not know the cookie; nothing was sent to it",
+            challenge.name
+        ))),
+        _ => Err(not_a_node()),
+    }
+}
+
+fn not_a_node() -> Error {
+    Error::Protocol("what listens there is no Erlang node of OTP 23 or newer".to_owned())
+}
+
+fn random() -> Result<u32, Error> {
+    let mut bytes = [0; 4];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::Connection(format!("no random numbers: {e}")))?;
+    Ok(u32::from_ne_bytes(bytes))
+}
+
+async fn send(stream: &mut TcpStream, message: &[u8]) -> Result<(), Error> {
+    let mut out = (message.len() as u16).to_be_bytes().to_vec();
+    out.extend_from_slice(message);
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|e| Error::io("handshake", &e))
+}
+
+async fn read(stream: &mut TcpStream, after: &str) -> Result<Vec<u8>, Error> {
+    read_message(stream).await.map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Error::Handshake(format!(
+            "the node hung up after {after}; if it uses TLS for distribution it cannot be attached to"
+        )),
+        io::ErrorKind::InvalidData => not_a_node(),
+        _ => Error::io("handshake", &e),
+    })
+}
+
+async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let len = usize::from(stream.read_u16().await?);
+    if len == 0 || len > MAX_MESSAGE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut message = vec![0; len];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+fn name_message(host: &str) -> Vec<u8> {
+    let mut out = vec![b'N'];
+    out.extend_from_slice(&FLAGS.to_be_bytes());
+    out.extend_from_slice(&0_u32.to_be_bytes());
+    out.extend_from_slice(&(host.len() as u16).to_be_bytes());
+    out.extend_from_slice(host.as_bytes());
+    out
+}
+
+fn status(message: &[u8]) -> Result<Status, Error> {
+    let words = message.strip_prefix(b"s").ok_or_else(not_a_node)?;
+    if let Some(rest) = words.strip_prefix(b"named:") {
+        let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(not_a_node)?;
+        let (name, rest) = rest
+            .split_at_checked(usize::from(u16::from_be_bytes(*len)))
+            .ok_or_else(not_a_node)?;
+        let creation = rest.first_chunk::<4>().ok_or_else(not_a_node)?;
+        return Ok(Status::Named {
+            name: String::from_utf8(name.to_vec()).map_err(|_| not_a_node())?,
+            creation: u32::from_be_bytes(*creation),
+        });
+    }
+    let words = String::from_utf8_lossy(words);
+    Ok(Status::Refused(match &*words {
+        "not_allowed" => "not_allowed; its net_kernel:allow/1 lists others".to_owned(),
+        "ok" | "ok_simultaneous" => "it does not give out names (OTP 23 or newer does)".to_owned(),
+        other => other.chars().take(64).collect(),
+    }))
+}
+
+fn challenge(message: &[u8]) -> Result<Challenge, Error> {
+    let rest = message.strip_prefix(b"N").ok_or_else(not_a_node)?;
+    let (_flags, rest) = rest.split_first_chunk::<8>().ok_or_else(not_a_node)?;
+    let (value, rest) = rest.split_first_chunk::<4>().ok_or_else(not_a_node)?;
+    let (_creation, rest) = rest.split_first_chunk::<4>().ok_or_else(not_a_node)?;
+    let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(not_a_node)?;
+    let name = rest
+        .get(..usize::from(u16::from_be_bytes(*len)))
+        .ok_or_else(not_a_node)?;
+    Ok(Challenge {
+        value: u32::from_be_bytes(*value),
+        name: String::from_utf8(name.to_vec()).map_err(|_| not_a_node())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn statuses_are_read() {
+        let check = |message: &[u8], expected: Option<Status>| {
+            assert_eq!(status(message).ok(), expected, "{message:?}")
+        };
+        check(
+            b"snamed:\x00\x03a@b\x00\x00\x00\x07",
+            Some(Status::Named {
+                name: "a@b".to_owned(),
+                creation: 7,
+            }),
+        );
+        check(b"snok", Some(Status::Refused("nok".to_owned())));
+        check(b"snamed:\x00\x09a@b\x00\x00\x00\x07", None);
+        check(b"HTTP", None);
+    }
+
+    #[test]
+    fn a_challenge_is_read() {
+        let mut message = b"N".to_vec();
+        message.extend_from_slice(&5_u64.to_be_bytes());
+        message.extend_from_slice(&9_u32.to_be_bytes());
+        message.extend_from_slice(&1_u32.to_be_bytes());
+        message.extend_from_slice(b"\x00\x03s@h");
+        let read = challenge(&message).unwrap();
+        assert_eq!((read.value, read.name.as_str()), (9, "s@h"));
+        for cut in 0..message.len() {
+            assert!(challenge(&message[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = status(&bytes);
+            let _ = challenge(&bytes);
+        }
+    }
+}
