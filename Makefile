@@ -48,7 +48,7 @@ lint: setup-test ## Formatting, clippy, ruff, mypy, invariants of the tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cd python-shim && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
-	$(PYTHON) -m ruff check examples dashboards tests bench
+	$(PYTHON) -m ruff check examples dashboards tests bench && $(PYTHON) -m ruff format --check examples dashboards tests bench
 
 fmt: ## Format everything
 	cargo fmt --all

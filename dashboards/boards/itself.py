@@ -203,14 +203,15 @@ def itself_relays() -> list[Panel]:
         ),
         timeseries(
             "Events without what a metric needs",
-            "Events a second that lacked a metric's measurement. Normal for some: an Ecto query that decodes nothing has no decode time.",
+            "Events a second that lacked a metric's measurement. Normal for some: an Ecto query that decodes nothing has no "
+            "decode time.",
             "short",
             Query(lost("skipped", "source, metric, reason"), "{{source}} {{metric}}: {{reason}}"),
         ),
         timeseries(
             "What relays could not count or send",
-            "Rows dropped in the VM (no credit, a rate limit), series beyond the cap that were folded, handlers that failed or that "
-            "someone detached.",
+            "Rows dropped in the VM (no credit, a rate limit), series beyond the cap that were folded, handlers that failed or "
+            "that someone detached.",
             "short",
             [
                 Query(lost("rows_dropped", "source, reason"), "{{source}} rows: {{reason}}"),
