@@ -1,71 +1,72 @@
-%% @doc The VM's own numbers, as the events that telemetry_poller would emit, for nodes that have no telemetry_poller.
+%% @doc Emits the VM's own numbers where nothing else does, to this relay's handlers only.
 %%
-%% Runs only while a plan asks for one of its events and telemetry_poller does not; gives them straight to our own handler,
-%% so that no other handler of the node sees an event twice. A new sampler is one line in samplers/0: an event, and a
-%% function that returns its measurements quickly and without messages to other processes.
+%% The connection says which events the plan has; what telemetry_poller emits is emitted only while it does not run.
+%% dichroic_vm says what is read, dichroic_mailboxes looks at queues of messages in a process of its own.
 -module(dichroic_sampler).
 
 -behaviour(gen_server).
 
--export([start_link/0, want/1, events/0, sample/1]).
+-export([start_link/0, want/1, events/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(PERIOD_MS, 5000).
 
-samplers() ->
-    [{[vm, memory], fun memory/0},
-     {[vm, total_run_queue_lengths], fun run_queues/0},
-     {[vm, system_counts], fun counts/0}].
+-record(s, {events = [] :: [{[atom()], pos_integer()}], states = #{} :: #{[atom()] => dichroic_vm:state()},
+            boxes = [] :: [{[atom()], pos_integer()}], walker = none :: none | pid(), timer = none :: none | reference()}).
 
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 -spec events() -> [[atom()]].
-events() -> [E || {E, _} <- samplers()].
+events() -> dichroic_vm:events() ++ dichroic_mailboxes:events().
 
 %% @doc The events that the plan asks for, each with its slot. Others than ours are ignored.
 -spec want([{[atom()], pos_integer()}]) -> ok.
 want(Events) -> gen_server:cast(?MODULE, {want, [E || {Name, _} = E <- Events, lists:member(Name, events())]}).
 
--spec sample([atom()]) -> #{atom() => integer()}.
-sample(Event) ->
-    {_, Read} = lists:keyfind(Event, 1, samplers()),
-    Read().
-
 init([]) ->
     dichroic_connection:sampler_ready(),
-    {ok, {[], none}}.
+    {ok, #s{}}.
 
 handle_call(_, _, S) -> {reply, ok, S}.
 
-handle_cast({want, Same}, {Same, _} = S) -> {noreply, S};
-handle_cast({want, []}, {_, Timer}) ->
-    stop(Timer),
-    {noreply, {[], none}};
-handle_cast({want, Events}, {_, Timer}) ->
-    stop(Timer),
-    {noreply, {Events, run(Events)}}.
+handle_cast({want, All}, S) ->
+    {Boxes, Events} = lists:partition(fun({Name, _}) -> lists:member(Name, dichroic_mailboxes:events()) end, All),
+    {noreply, walk(Boxes, sampled(Events, S))}.
 
-handle_info(sample, {Events, _}) when Events =/= [] -> {noreply, {Events, run(Events)}};
+handle_info({timeout, Timer, sample}, #s{timer = Timer} = S) -> {noreply, run(S)};
 handle_info(_, S) -> {noreply, S}.
 
-stop(none) -> ok;
-stop(Timer) -> _ = erlang:cancel_timer(Timer), ok.
+sampled(Same, #s{events = Same} = S) -> S;
+sampled(Events, #s{states = Before, timer = Timer} = S) ->
+    _ = Timer =:= none orelse erlang:cancel_timer(Timer),
+    Names = [Name || {Name, _} <- Events],
+    maps:foreach(fun dichroic_vm:end_with/2, maps:without(Names, Before)),
+    States = maps:from_list([{Name, case Before of #{Name := State} -> State; _ -> dichroic_vm:begin_with(Name) end}
+                             || Name <- Names]),
+    S1 = S#s{events = Events, states = States, timer = none},
+    case Events of
+        [] -> S1;
+        _ -> run(S1)
+    end.
 
-run(Events) ->
-    poller_runs() orelse lists:foreach(
-        fun({Event, Slot}) -> dichroic_handler:handle(Event, sample(Event), #{}, Slot) end, Events),
-    erlang:send_after(?PERIOD_MS, self(), sample).
+run(#s{events = Events, states = States} = S) ->
+    Poller = poller_runs(),
+    States1 = lists:foldl(fun(E, Acc) -> emit(E, Poller, Acc) end, States, Events),
+    S#s{states = States1, timer = erlang:start_timer(?PERIOD_MS, self(), sample)}.
+
+emit({Event, Slot}, Poller, States) ->
+    case Poller andalso dichroic_vm:polled(Event) of
+        true -> States;
+        false ->
+            {Rows, State} = dichroic_vm:sample(Event, maps:get(Event, States)),
+            lists:foreach(fun({Meas, Meta}) -> dichroic_handler:handle(Event, Meas, Meta, Slot) end, Rows),
+            States#{Event := State}
+    end.
+
+walk(Same, #s{boxes = Same} = S) -> S;
+walk(Boxes, #s{walker = Walker} = S) ->
+    is_pid(Walker) andalso begin true = unlink(Walker), exit(Walker, kill) end,
+    S#s{boxes = Boxes, walker = case Boxes of [] -> none; _ -> dichroic_mailboxes:start_link(Boxes) end}.
 
 %% By name, because asking the application controller would wait for whatever it is starting.
 poller_runs() -> whereis(telemetry_poller_sup) =/= undefined orelse whereis(telemetry_poller_default) =/= undefined.
-
-memory() -> maps:from_list(erlang:memory()).
-
-run_queues() ->
-    Total = erlang:statistics(total_run_queue_lengths_all),
-    Cpu = erlang:statistics(total_run_queue_lengths),
-    #{total => Total, cpu => Cpu, io => max(0, Total - Cpu)}.
-
-counts() ->
-    maps:from_list([{C, erlang:system_info(C)} || C <- [process_count, process_limit, atom_count, atom_limit,
-                                                        port_count, port_limit]]).

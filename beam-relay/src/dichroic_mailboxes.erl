@@ -1,0 +1,117 @@
+%% @doc Looks for the longest message queues, a few processes at a time, so that it costs the same on a node with a
+%% thousand processes and on one with a million.
+%%
+%% A process of its own, started by dichroic_sampler while the plan asks for one of its events, ended by it. A round looks
+%% at every registered process and, where the VM can list the others cheaply, at those too; a step is 256 processes, then a
+%% pause. At the end of a round the longest ten are emitted, by registered name or initial call, and what was among them
+%% before and is not now as empty.
+-module(dichroic_mailboxes).
+
+-export([events/0, start_link/1, survey/1]).
+
+-define(TOP, 10).
+-define(STEP, 256).
+-define(PAUSE_MS, 50).
+-define(ROUND_MS, 5000).
+%% Beyond it, before OTP 28, no list of all is made.
+-define(MAX_LISTED, 100000).
+-define(MAX_MEMORY, 10485760).
+
+-type top() :: [{Length :: pos_integer(), pid()}].
+-type found() :: #{top := top(), processes := non_neg_integer(), messages := non_neg_integer()}.
+
+-spec events() -> [[atom()]].
+events() -> [[dichroic, vm, mailbox], [dichroic, vm, mailboxes]].
+
+-spec start_link([{[atom()], pos_integer()}]) -> pid().
+start_link(Slots) -> spawn_link(fun() -> rounds(maps:from_list(Slots), #{}) end).
+
+rounds(Slots, Before) ->
+    Began = erlang:monotonic_time(millisecond),
+    Found = survey(fun() -> receive after ?PAUSE_MS -> ok end end),
+    Named = emit(Found, Slots, Before),
+    true = erlang:garbage_collect(),
+    receive after max(0, Began + ?ROUND_MS - erlang:monotonic_time(millisecond)) -> rounds(Slots, Named) end.
+
+emit(#{top := Top, processes := Processes, messages := Messages}, Slots, Before) ->
+    Named = lists:foldl(fun({Length, Pid}, Acc) -> longest(name(Pid), Length, Acc) end, #{}, Top),
+    Empty = maps:map(fun(_, _) -> 0 end, maps:without(maps:keys(Named), Before)),
+    _ = [handle([dichroic, vm, mailbox], #{length => L}, #{process => Name}, Slots)
+         || {Name, L} <- maps:to_list(maps:merge(Named, Empty))],
+    handle([dichroic, vm, mailboxes], #{processes => Processes, messages => Messages}, #{}, Slots),
+    Named.
+
+longest(gone, _, Named) -> Named;
+longest(Name, Length, Named) -> maps:update_with(Name, fun(L) -> max(L, Length) end, Length, Named).
+
+handle(Event, Measurements, Metadata, Slots) ->
+    case Slots of
+        #{Event := Slot} -> dichroic_handler:handle(Event, Measurements, Metadata, Slot);
+        _ -> ok
+    end.
+
+%% @doc One round; `Pause' is called after every step.
+-spec survey(fun(() -> term())) -> found().
+survey(Pause) ->
+    Found = look(registered_pids(), Pause, #{top => [], processes => 0, messages => 0}),
+    others(Pause, Found).
+
+registered_pids() -> {list, [P || Name <- registered(), P <- [whereis(Name)], is_pid(P)]}.
+
+%% Every process, those with names once more: the longest are found by their pid, so none is there twice.
+others(Pause, Found) ->
+    case erlang:function_exported(erlang, processes_iterator, 0) of
+        true -> look({iterator, erlang:apply(erlang, processes_iterator, [])}, Pause, empty(Found));
+        false ->
+            case erlang:system_info(process_count) =< ?MAX_LISTED of
+                true -> look({list, erlang:processes()}, Pause, empty(Found));
+                false -> Found
+            end
+    end.
+
+empty(Found) -> Found#{processes := 0, messages := 0}.
+
+look(From, Pause, Found) ->
+    case step(?STEP, From, Found) of
+        {done, Found1} -> Found1;
+        {From1, Found1} ->
+            _ = Pause(),
+            look(From1, Pause, Found1)
+    end.
+
+step(0, From, Found) -> {From, Found};
+step(N, From, Found) ->
+    case next(From) of
+        none -> {done, Found};
+        {Pid, From1} -> step(N - 1, From1, see(Pid, Found))
+    end.
+
+next({list, []}) -> none;
+next({list, [Pid | Pids]}) -> {Pid, {list, Pids}};
+next({iterator, Iterator}) ->
+    case erlang:apply(erlang, processes_next, [Iterator]) of
+        {Pid, Iterator1} -> {Pid, {iterator, Iterator1}};
+        none -> none
+    end.
+
+see(Pid, #{top := Top, processes := P, messages := M} = Found) when Pid =/= self() ->
+    case erlang:process_info(Pid, message_queue_len) of
+        {_, 0} -> Found#{processes := P + 1};
+        {_, N} -> Found#{processes := P + 1, messages := M + N, top := top(N, Pid, Top)};
+        undefined -> Found
+    end;
+see(_, Found) -> Found.
+
+-spec top(pos_integer(), pid(), top()) -> top().
+top(N, Pid, Top) -> lists:sublist(lists:reverse(lists:sort([{N, Pid} | lists:keydelete(Pid, 2, Top)])), ?TOP).
+
+%% The dictionary, where the initial call is kept, is copied whole: not of a process that is large.
+name(Pid) ->
+    case erlang:process_info(Pid, [registered_name, memory, initial_call]) of
+        [{_, Name}, _, _] when is_atom(Name) -> Name;
+        [_, {_, Memory}, {_, {proc_lib, _, _}}] when Memory =< ?MAX_MEMORY -> call(proc_lib:translate_initial_call(Pid));
+        [_, _, {_, Call}] -> call(Call);
+        undefined -> gone
+    end.
+
+call({M, F, A}) -> iolist_to_binary([atom_to_binary(M), $:, atom_to_binary(F), $/, integer_to_binary(A)]).

@@ -1,0 +1,145 @@
+%% @doc The numbers of the VM, each as telemetry_poller would emit it: events with measurements and metadata.
+%%
+%% Called by dichroic_sampler, in its process, every few seconds and only for events of the plan. What the VM tells as a
+%% total since boot is given as the rise since the reading before, so that a sum begins at zero with the relay. No reading
+%% takes longer or answers more where the node has more processes, tables or peers than its bound.
+-module(dichroic_vm).
+
+-export([events/0, polled/1, begin_with/1, sample/2, end_with/2]).
+-export_type([state/0]).
+
+-type state() :: none | term().
+-type emitted() :: {Measurements :: #{atom() => number()}, Metadata :: #{atom() => atom() | binary() | integer()}}.
+
+-define(MAX_SCHEDULERS, 128).
+-define(MAX_PEERS, 64).
+
+-spec events() -> [[atom()]].
+events() ->
+    [[vm, memory], [vm, total_run_queue_lengths], [vm, system_counts],
+     [dichroic, vm, work], [dichroic, vm, uptime], [dichroic, vm, scheduler], [dichroic, vm, run_queue],
+     [dichroic, vm, ets], [dichroic, vm, distribution], [dichroic, vm, info]].
+
+%% @doc Whether telemetry_poller emits it too, where it runs.
+-spec polled([atom()]) -> boolean().
+polled(Event) -> hd(Event) =:= vm.
+
+%% @doc Called once before the first sample.
+-spec begin_with([atom()]) -> state().
+begin_with([dichroic, vm, scheduler]) ->
+    %% Counted by process: it is off again when everyone who wanted it has said so, or is dead.
+    _ = erlang:system_flag(scheduler_wall_time, true),
+    none;
+begin_with([dichroic, vm, distribution]) -> #{};
+begin_with(_) -> none.
+
+%% @doc Called once after the last sample.
+-spec end_with([atom()], state()) -> ok.
+end_with([dichroic, vm, scheduler], _) ->
+    _ = erlang:system_flag(scheduler_wall_time, false),
+    ok;
+end_with(_, _) -> ok.
+
+-spec sample([atom()], state()) -> {[emitted()], state()}.
+sample([vm, memory], S) -> {[{maps:from_list(erlang:memory()), #{}}], S};
+sample([vm, total_run_queue_lengths], S) ->
+    Total = erlang:statistics(total_run_queue_lengths_all),
+    Cpu = erlang:statistics(total_run_queue_lengths),
+    {[{#{total => Total, cpu => Cpu, io => max(0, Total - Cpu)}, #{}}], S};
+sample([vm, system_counts], S) ->
+    {[{maps:from_list([{C, erlang:system_info(C)} || C <- [process_count, process_limit, atom_count, atom_limit,
+                                                           port_count, port_limit]]), #{}}], S};
+sample([dichroic, vm, work], Before) ->
+    Now = work(),
+    {[{rise(Now, Before), #{}}], Now};
+sample([dichroic, vm, uptime], S) ->
+    {[{#{uptime => erlang:monotonic_time() - erlang:system_info(start_time)}, #{}}], S};
+sample([dichroic, vm, scheduler], Before) -> schedulers(Before);
+sample([dichroic, vm, run_queue], S) -> {run_queues(), S};
+sample([dichroic, vm, ets], S) ->
+    {[{#{count => erlang:system_info(ets_count), limit => erlang:system_info(ets_limit)}, #{}}], S};
+sample([dichroic, vm, distribution], Before) -> peers(Before);
+sample([dichroic, vm, info], S) ->
+    Versions = #{otp => list_to_binary(erlang:system_info(otp_release)), erts => list_to_binary(erlang:system_info(version)),
+                 flavor => erlang:system_info(emu_flavor), schedulers => erlang:system_info(schedulers_online),
+                 architecture => list_to_binary(erlang:system_info(system_architecture))},
+    {[{#{value => 1}, Versions}], S}.
+
+%%% Totals since boot
+
+work() ->
+    {Collections, Words, _} = erlang:statistics(garbage_collection),
+    {Reductions, _} = erlang:statistics(reductions),
+    {Switches, _} = erlang:statistics(context_switches),
+    {{input, In}, {output, Out}} = erlang:statistics(io),
+    #{gc_count => Collections, gc_reclaimed => Words * erlang:system_info(wordsize), reductions => Reductions,
+      context_switches => Switches, io_input => In, io_output => Out}.
+
+rise(Now, none) -> maps:map(fun(_, _) -> 0 end, Now);
+rise(Now, Before) -> maps:map(fun(K, V) -> max(0, V - maps:get(K, Before, V)) end, Now).
+
+%%% Schedulers. Those that run ordinary processes one by one, the dirty ones as two pools.
+
+schedulers(Before) ->
+    case erlang:statistics(scheduler_wall_time_all) of
+        undefined -> {[], none};
+        Times ->
+            Now = pools(Times),
+            {[{#{utilization => (A - A0) / (T - T0)}, Who}
+              || is_map(Before), {Who, {A, T}} <- maps:to_list(Now), #{Who := {A0, T0}} <- [Before], T > T0, A >= A0], Now}
+    end.
+
+pools(Times) ->
+    lists:foldl(
+        fun({Id, Active, Total}, Acc) ->
+            maps:update_with(who(Id), fun({A, T}) -> {A + Active, T + Total} end, {Active, Total}, Acc)
+        end, #{}, Times).
+
+who(Id) -> who(Id, erlang:system_info(schedulers), erlang:system_info(dirty_cpu_schedulers)).
+
+who(Id, Normal, _) when Id =< Normal, Id =< ?MAX_SCHEDULERS -> #{type => normal, scheduler => Id};
+who(Id, Normal, _) when Id =< Normal -> #{type => normal};
+who(Id, Normal, Cpu) when Id =< Normal + Cpu -> #{type => dirty_cpu};
+who(_, _, _) -> #{type => dirty_io}.
+
+run_queues() ->
+    Normal = erlang:system_info(schedulers),
+    Lengths = erlang:statistics(run_queue_lengths_all),
+    {Own, Dirty} = lists:split(min(Normal, length(Lengths)), Lengths),
+    {One, More} = lists:split(min(?MAX_SCHEDULERS, length(Own)), Own),
+    [{#{length => L}, #{type => normal, scheduler => Id}} || {Id, L} <- lists:zip(lists:seq(1, length(One)), One)]
+    ++ [{#{length => lists:sum(More)}, #{type => normal}} || More =/= []]
+    ++ [{#{length => L}, #{type => Type}} || {Type, L} <- zip([dirty_cpu, dirty_io], Dirty)].
+
+zip([A | As], [B | Bs]) -> [{A, B} | zip(As, Bs)];
+zip(_, _) -> [].
+
+%%% Connections to other nodes: bytes that wait, and that came and went. A peer that left is told as empty, once.
+
+peers(Before) ->
+    Peers = [P || {Node, Controller} <- lists:sublist(erlang:system_info(dist_ctrl), ?MAX_PEERS),
+                  {ok, Reading} <- [controller(Controller)], P <- [{Node, {Controller, Reading}}]],
+    Now = maps:from_list(Peers),
+    Rows = [{(rise(maps:remove(queue, R), of_before(Node, Controller, Before)))#{queue => maps:get(queue, R)}, #{peer => Node}}
+            || {Node, {Controller, R}} <- Peers],
+    Gone = [{#{queue => 0, input => 0, output => 0}, #{peer => Node}} || Node <- maps:keys(Before), not is_map_key(Node, Now)],
+    {Rows ++ Gone, Now}.
+
+of_before(Node, Controller, Before) ->
+    case Before of
+        #{Node := {Controller, R}} -> R;
+        _ -> none
+    end.
+
+%% A port is a socket of its own; a process carries the connection over something else, TLS for one.
+controller(Port) when is_port(Port) ->
+    case {erlang:port_info(Port, queue_size), erlang:port_info(Port, input), erlang:port_info(Port, output)} of
+        {{queue_size, Q}, {input, In}, {output, Out}} -> {ok, #{queue => Q, input => In, output => Out}};
+        _ -> gone
+    end;
+controller(Pid) when is_pid(Pid) ->
+    case erlang:process_info(Pid, message_queue_len) of
+        {message_queue_len, _} -> {ok, #{queue => 0, input => 0, output => 0}};
+        undefined -> gone
+    end;
+controller(_) -> gone.

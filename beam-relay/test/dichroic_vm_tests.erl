@@ -1,0 +1,112 @@
+%% @doc The VM's own numbers: their shape, their bounds, and that nothing stays switched on.
+-module(dichroic_vm_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [plan/1, meas/1, meta/1, counter/3, engine/1, wait/1]).
+
+twice(Event, Between) ->
+    S0 = dichroic_vm:begin_with(Event),
+    {First, S1} = dichroic_vm:sample(Event, S0),
+    Between(),
+    {Second, S2} = dichroic_vm:sample(Event, S1),
+    ok = dichroic_vm:end_with(Event, S2),
+    {First, Second}.
+
+every_sampler_answers_with_numbers_and_scalars_test_() ->
+    [{support:title(Event), fun() ->
+        {First, Second} = twice(Event, fun() -> ok end),
+        [begin
+             ?assert(maps:fold(fun(K, V, Ok) -> Ok andalso is_atom(K) andalso is_number(V) andalso V >= 0 end, true, Meas)),
+             ?assert(maps:fold(fun(_, V, Ok) -> Ok andalso (is_atom(V) orelse is_binary(V) orelse is_integer(V)) end, true, Meta))
+         end || {Meas, Meta} <- First ++ Second],
+        ?assert(length(Second) =< 2 * 128 + 4)
+    end} || Event <- dichroic_vm:events()].
+
+totals_since_boot_begin_at_zero_and_rise_by_what_was_done_test() ->
+    {[{Zero, _}], [{Rise, _}]} = twice([dichroic, vm, work], fun() ->
+        [erlang:garbage_collect() || _ <- lists:seq(1, 10)],
+        lists:sum(lists:seq(1, 100000))
+    end),
+    ?assertEqual([0], lists:usort(maps:values(Zero))),
+    ?assertMatch(#{gc_count := Gc, reductions := R} when Gc >= 10 andalso R > 1000, Rise),
+    ?assertEqual([gc_count, gc_reclaimed, context_switches, io_input, io_output, reductions] -- maps:keys(Rise), []).
+
+the_time_of_schedulers_is_measured_only_while_it_is_wanted_test() ->
+    Measured = fun() -> erlang:statistics(scheduler_wall_time) =/= undefined end,
+    Before = Measured(),
+    Event = [dichroic, vm, scheduler],
+    S0 = dichroic_vm:begin_with(Event),
+    {[], S1} = dichroic_vm:sample(Event, S0),
+    ?assert(Measured()),
+    busy(erlang:monotonic_time(millisecond) + 20),
+    {Rows, S2} = dichroic_vm:sample(Event, S1),
+    ok = dichroic_vm:end_with(Event, S2),
+    ?assertEqual(Before, Measured()),
+    Share = [U || {#{utilization := U}, #{type := normal}} <- Rows],
+    ?assertEqual(erlang:system_info(schedulers), length(Share)),
+    ?assert(lists:all(fun(U) -> U >= 0 andalso U =< 1.001 end, Share)),
+    ?assert(lists:max(Share) > 0.1).
+
+busy(Until) -> erlang:monotonic_time(millisecond) < Until andalso busy(Until).
+
+each_scheduler_has_its_run_queue_test() ->
+    {Rows, _} = dichroic_vm:sample([dichroic, vm, run_queue], none),
+    Ids = [Id || {#{length := _}, #{type := normal, scheduler := Id}} <- Rows],
+    ?assertEqual(lists:seq(1, erlang:system_info(schedulers)), Ids),
+    ?assertMatch([_, _], [T || {_, #{type := T}} <- Rows, T =/= normal]).
+
+a_table_more_is_counted_test() ->
+    Count = fun() -> {[{#{count := N, limit := L}, _}], _} = dichroic_vm:sample([dichroic, vm, ets], none), ?assert(L >= N), N end,
+    Before = Count(),
+    Tables = [ets:new(t, []) || _ <- lists:seq(1, 50)],
+    ?assert(Count() >= Before + 45),
+    lists:foreach(fun ets:delete/1, Tables).
+
+a_peer_that_leaves_is_told_as_empty_once_test() ->
+    Gone = #{'x@y' => {make_ref(), #{queue => 7, input => 1, output => 1}}},
+    {[{Meas, Meta}], State} = dichroic_vm:sample([dichroic, vm, distribution], Gone),
+    ?assertEqual({#{queue => 0, input => 0, output => 0}, #{peer => 'x@y'}}, {Meas, Meta}),
+    ?assertEqual({[], #{}}, dichroic_vm:sample([dichroic, vm, distribution], State)).
+
+%%% Mailboxes
+
+stuck(Messages) ->
+    Pid = spawn(fun() -> receive stop -> ok end end),
+    [Pid ! N || N <- lists:seq(1, Messages)],
+    Pid.
+
+the_longest_mailboxes_are_found_and_no_more_than_ten_test() ->
+    Pids = [stuck(1000 + N) || N <- lists:seq(1, 20)],
+    #{top := Top, processes := Looked, messages := Messages} = dichroic_mailboxes:survey(fun() -> ok end),
+    [P ! stop || P <- Pids],
+    ?assertEqual(lists:reverse(lists:seq(1011, 1020)), [N || {N, _} <- Top]),
+    ?assert(Looked >= 20),
+    ?assert(Messages >= 20 * 1010).
+
+a_survey_looks_at_few_processes_between_two_pauses_test() ->
+    Pids = [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 2000)],
+    Self = self(),
+    #{processes := Looked} = dichroic_mailboxes:survey(fun() -> Self ! pause end),
+    [P ! stop || P <- Pids],
+    Pauses = fun Count(N) -> receive pause -> Count(N + 1) after 0 -> N end end(0),
+    ?assert(Looked > 2000),
+    ?assert(Pauses >= 2000 div 256).
+
+a_mailbox_has_the_name_of_its_process_and_is_empty_when_it_leaves_the_list_test_() ->
+    {timeout, 30, fun() ->
+        Event = [dichroic, vm, mailbox],
+        Last = (counter(100, Event, [meta(<<"process">>)]))#{<<"type">> => <<"last">>, <<"value">> => meas(<<"length">>)},
+        {ok, [], E} = engine(plan([Last])),
+        [{Event, Slot}] = dichroic_engine:events(E),
+        Pid = stuck(5000),
+        true = register(a_slow_one, Pid),
+        Walker = dichroic_mailboxes:start_link([{Event, Slot}]),
+        #static{lasts = Lasts} = persistent_term:get(?STATIC),
+        wait(fun() -> [5000] =:= [V || {{_, {a_slow_one}}, V, _} <- ets:tab2list(Lasts)] end),
+        Pid ! stop,
+        wait(fun() -> [0] =:= [V || {{_, {a_slow_one}}, V, _} <- ets:tab2list(Lasts)] end),
+        unlink(Walker),
+        exit(Walker, kill)
+    end}.
