@@ -52,6 +52,8 @@ pub struct Metric {
     pub family: Option<Arc<Family>>,
     pub(crate) family_id: FamilyId,
     pub(crate) id: MetricId,
+    /// Where the table of metrics keeps it.
+    hash: u64,
 }
 
 impl Metric {
@@ -65,6 +67,7 @@ impl Metric {
             family: Some(family.clone()),
             family_id: self.family_id,
             id: self.id,
+            hash: self.hash,
         }
     }
 
@@ -97,7 +100,6 @@ fn hidden_key(page: &PageName, kind: PageType) -> HiddenKey {
 struct Known {
     metric: Arc<Metric>,
     series: usize,
-    hash: u64,
 }
 
 #[derive(Default)]
@@ -166,14 +168,14 @@ impl Families {
             family,
             family_id,
             id: self.next_metric,
+            hash,
         });
         self.bytes += metric.bytes();
         let known = Known {
             metric: metric.clone(),
             series: 0,
-            hash,
         };
-        self.metrics.insert_unique(hash, known, |known| known.hash);
+        self.metrics.insert_unique(hash, known, |known| known.metric.hash);
         if let Some(members) = &mut self.members[family_id as usize] {
             members.metrics += 1;
         }
@@ -248,16 +250,19 @@ impl Families {
             members.slots[place as usize] = GONE;
             members.holes.push(place);
         }
-        if let Some(known) = self.known(metric) {
+        let last = self.known(metric).is_some_and(|known| {
             known.series -= 1;
+            known.series == 0
+        });
+        if last {
+            self.release(metric);
         }
-        self.release(metric);
     }
 
     /// Forgets the metric if no series is left of it.
     pub(crate) fn release(&mut self, metric: &Metric) {
         let unused = |known: &Known| known.metric.id == metric.id && known.series == 0;
-        let Ok(entry) = self.metrics.find_entry(self.hash(metric), unused) else {
+        let Ok(entry) = self.metrics.find_entry(metric.hash, unused) else {
             return;
         };
         entry.remove();
@@ -280,21 +285,9 @@ impl Families {
         })
     }
 
-    fn hash(&self, metric: &Metric) -> u64 {
-        let Metric {
-            name,
-            unit,
-            kind,
-            style,
-            ..
-        } = metric;
-        self.hasher
-            .hash_one((name.as_str(), unit.as_str(), *kind, *style))
-    }
-
     fn known(&mut self, metric: &Metric) -> Option<&mut Known> {
-        let hash = self.hash(metric);
-        self.metrics.find_mut(hash, |known| known.metric.id == metric.id)
+        self.metrics
+            .find_mut(metric.hash, |known| known.metric.id == metric.id)
     }
 
     /// Closes holes with the family's last series and forgets families without metrics, calling `moved(slot, new place)`. Only
