@@ -78,7 +78,7 @@ pub struct Definition {
     pub unit: Option<Unit>,
     /// Label → where its value is.
     pub tags: BTreeMap<String, Expression>,
-    /// Labels that are always the same.
+    /// Labels that are always the same; `${prefix}` is the event's name without its last part.
     pub labels: BTreeMap<String, String>,
     /// What must all hold for an event to count.
     pub keep: Vec<Condition>,
@@ -94,6 +94,10 @@ pub struct Definition {
     pub monotonic: bool,
     /// Values from other events, by name, for `{carry: NAME}`.
     pub carry: BTreeMap<String, Carry>,
+    /// The name is as a page shows it, unit word included, and values are in the `to` unit instead of its base unit.
+    pub verbatim: bool,
+    /// Packs with which this would count the same thing twice: it is left out when one of them is chosen.
+    pub unless: Vec<String>,
 }
 
 /// Series that a definition may have unless it says otherwise.
@@ -317,6 +321,10 @@ struct LongDefinition {
     monotonic: Option<bool>,
     #[serde(default)]
     carry: BTreeMap<String, Carry>,
+    #[serde(default)]
+    verbatim: bool,
+    #[serde(default)]
+    unless: Vec<String>,
 }
 
 /// `{label: path}`, or a list of metadata keys that are labels of the same name.
@@ -426,6 +434,8 @@ fn check(long: LongDefinition) -> Result<Definition, String> {
         expire_s: long.expire_s.unwrap_or(EXPIRE_S_DEFAULT),
         monotonic: long.monotonic.unwrap_or(true),
         carry: long.carry,
+        verbatim: long.verbatim,
+        unless: long.unless,
     })
 }
 

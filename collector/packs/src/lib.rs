@@ -18,6 +18,7 @@
 pub mod definition;
 pub mod expression;
 pub mod pack;
+mod print;
 pub mod resolve;
 mod shape;
 pub mod work;

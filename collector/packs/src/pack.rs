@@ -1,4 +1,4 @@
-//! A pack: what is known of one library. Read from YAML, by the same reader as the configuration; five are compiled in.
+//! A pack: what is known of one library. Read from YAML, by the same reader as the configuration; the known libraries' are compiled in.
 
 use crate::definition::{Carry, Definition, EventName};
 use crate::expression::Expression;
@@ -104,14 +104,21 @@ pub enum PackError {
     },
 }
 
-const BUILTIN: &[(&str, &str)] = &[
-    ("ecto.yaml", include_str!("../packs/ecto.yaml")),
-    ("oban.yaml", include_str!("../packs/oban.yaml")),
-    ("phoenix.yaml", include_str!("../packs/phoenix.yaml")),
-    ("semconv.yaml", include_str!("../packs/semconv.yaml")),
-    ("snakepit.yaml", include_str!("../packs/snakepit.yaml")),
-    ("vm.yaml", include_str!("../packs/vm.yaml")),
-];
+macro_rules! files {
+    ($folder:literal: $($name:literal)*) => {
+        &[$((concat!($name, ".yaml"), include_str!(concat!("../packs/", $folder, $name, ".yaml")))),*]
+    };
+}
+
+const BUILTIN: &[(&str, &str)] = files!("":
+    "absinthe" "ash" "bandit" "beam_runtime" "broadway" "commanded" "cowboy" "crucible" "ecto" "finch" "live_view" "llm_guard"
+    "logger" "nebulex" "oban" "phoenix" "plug" "redix" "semconv" "snakebridge" "snakepit" "tesla" "vm"
+);
+
+/// Packs of the same names whose metrics are those of PromEx 1.11.
+const PROMEX: &[(&str, &str)] = files!("promex/":
+    "absinthe" "broadway" "cowboy" "ecto" "live_view" "oban" "phoenix" "vm"
+);
 
 /// Packs by name.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -174,6 +181,23 @@ impl Packs {
     pub fn builtin() -> Self {
         let parse = |(file, text): &(&str, &str)| Pack::parse(file, text).expect("built-in packs are tested");
         Packs(BUILTIN.iter().map(parse).collect())
+    }
+
+    /// With the metrics of PromEx (names, labels, buckets, milliseconds) in place of our own, where PromEx has any for a library.
+    ///
+    /// # Panics
+    /// Never: a test reads every variant.
+    pub fn promex(mut self) -> Self {
+        for (file, text) in PROMEX {
+            let variant = Pack::parse(file, text).expect("built-in packs are tested");
+            let Some(pack) = self.0.iter_mut().find(|pack| pack.name == variant.name) else {
+                continue;
+            };
+            pack.definitions = variant.definitions;
+            pack.carry.extend(variant.carry);
+            pack.variables.extend(variant.variables);
+        }
+        self
     }
 
     /// These, for tests and for packs of configuration.

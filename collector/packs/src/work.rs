@@ -56,6 +56,8 @@ pub enum Shape {
 pub struct Metric {
     /// Dotted name.
     pub name: String,
+    /// Whether pages show the name to the letter, without suffixes for unit and type.
+    pub verbatim: bool,
     /// For people.
     pub help: String,
     /// How it is kept.
@@ -148,7 +150,7 @@ impl Selection {
                 units: &units,
             };
             scope.carries(&pack.carry, &mut work);
-            for definition in &pack.definitions {
+            for definition in self.wanted(&pack.definitions) {
                 scope.metrics(definition, &mut work);
             }
             for stream in &pack.streams {
@@ -157,12 +159,11 @@ impl Selection {
                         .push(scope.stream(&event, &stream.measurements, &stream.metadata));
                 }
             }
-            pack.definitions
-                .iter()
+            self.wanted(&pack.definitions)
                 .for_each(|d| scope.implied_stream(d, &mut work));
         }
         let none = BTreeMap::new();
-        for (number, definition) in self.definitions.iter().enumerate() {
+        for (number, definition) in self.wanted(&self.definitions).enumerate() {
             let scope = Scope {
                 name: &format!("definition{number}"),
                 carry: &definition.carry,
@@ -178,6 +179,14 @@ impl Selection {
         work
     }
 
+    /// Those that no chosen pack excludes.
+    fn wanted<'d>(&'d self, definitions: &'d [Definition]) -> impl Iterator<Item = &'d Definition> {
+        let chosen = |name: &String| self.packs.names().any(|pack| pack == name);
+        definitions
+            .iter()
+            .filter(move |definition| !definition.unless.iter().any(chosen))
+    }
+
     /// Event → measurement → unit, of all packs.
     fn event_units(&self, app: &str) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut units = BTreeMap::new();
@@ -189,6 +198,15 @@ impl Selection {
             }
         }
         units
+    }
+
+    /// A name with templates: their first value; a template without a value is left out of the name.
+    fn fill_one(&self, name: &str, defaults: &Variables, app: &str) -> String {
+        if !name.contains("${") {
+            return name.to_owned();
+        }
+        let filled = self.fill(name, defaults, app).into_iter().next();
+        filled.unwrap_or_else(|| name.replace("${app}.", "").replace(['$', '{', '}'], ""))
     }
 
     /// Every value of a text with templates: none when a template has no value.
@@ -301,14 +319,17 @@ impl Scope<'_> {
                 comparison: crate::Comparison::Has,
             });
         }
-        let mut fixed: Vec<_> = definition.labels.clone().into_iter().collect();
+        let prefix = event.rsplit_once('.').map_or(event, |(prefix, _)| prefix);
+        let fill = |(label, value): (&String, &String)| (label.clone(), value.replace("${prefix}", prefix));
+        let mut fixed: Vec<_> = definition.labels.iter().map(fill).collect();
         if let (Some(label), Some(measurement)) = (&definition.measurement_tag, measurement) {
             fixed.push((label.clone(), key_of(measurement).unwrap_or_default().to_owned()));
         }
         Metric {
-            name: definition.name.clone(),
+            name: self.selection.fill_one(&definition.name, self.defaults, self.app),
             help: definition.help.clone(),
             shape: shape(definition, unit.as_ref()),
+            verbatim: definition.verbatim,
             event: EventName(event.to_owned()).parts(),
             value: value.filter(|_| !counter),
             raw_unit: unit
@@ -317,6 +338,7 @@ impl Scope<'_> {
                 .map(|u| u.from.clone())
                 .unwrap_or_default(),
             unit: match &unit {
+                Some(unit) if definition.verbatim => unit.to.clone(),
                 Some(unit) => unit.base().to_owned(),
                 None => String::new(),
             },
@@ -428,7 +450,11 @@ fn key_of(expression: &Expression) -> Option<&str> {
 }
 
 fn shape(definition: &Definition, unit: Option<&Unit>) -> Shape {
-    let base = unit.map_or("", Unit::base);
+    let base = match unit {
+        Some(unit) if definition.verbatim => &unit.to,
+        Some(unit) => unit.base(),
+        None => "",
+    };
     match (definition.kind, &definition.buckets) {
         (DefinitionType::Counter, _) => Shape::Counter,
         (DefinitionType::Sum, _) => Shape::Sum {

@@ -2,51 +2,107 @@
 
 mod interpreter;
 
-use dichroic_packs::{Packs, Selection};
+use dichroic_packs::{Packs, Selection, Variables};
 use interpreter::{Recorded, play};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fixture {
+    /// Values of templates that the configuration would give.
+    #[serde(default)]
+    variables: Variables,
     events: Vec<Recorded>,
     metrics: Vec<String>,
-    rows: Vec<String>,
+    /// Raw rows; not told apart by variants of a pack.
+    rows: Option<Vec<String>>,
+    /// Texts of the events that must stand in no label.
+    never: Vec<String>,
 }
 
-fn check(pack: &str, text: &str) {
+fn check(packs: Packs, pack: &str, text: &str) {
     let fixture: Fixture = serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{pack}: {e}"));
     let selection = Selection {
-        packs: Packs::builtin().choose(&[pack.to_owned()]).unwrap(),
+        packs: packs.choose(&[pack.to_owned()]).unwrap(),
+        variables: fixture.variables,
         ..Selection::default()
     };
     let (metrics, rows) = play(&selection.work("shop"), &fixture.events);
+    let lines = |of: &[String]| {
+        let quoted: Vec<_> = of.iter().map(|line| format!("  - '{line}'")).collect();
+        quoted.join("\n")
+    };
     assert_eq!(
         metrics,
         fixture.metrics,
-        "{pack}: metrics\n{}",
-        metrics.join("\n")
+        "{pack}:\nmetrics:\n{}\nrows:\n{}\n",
+        lines(&metrics),
+        lines(&rows)
     );
-    assert_eq!(rows, fixture.rows, "{pack}: rows\n{}", rows.join("\n"));
+    if let Some(expected) = &fixture.rows {
+        assert_eq!(&rows, expected, "{pack}:\nrows:\n{}\n", lines(&rows));
+    }
+    let events = text.split("\nmetrics:").next().unwrap();
+    for never in &fixture.never {
+        assert!(events.contains(never), "{pack}: no event has {never:?}");
+        let found: Vec<_> = metrics.iter().filter(|line| line.contains(never)).collect();
+        assert!(found.is_empty(), "{pack}: {never:?} is a label of {found:?}");
+    }
 }
 
 macro_rules! fixtures {
-    ($($pack:ident: $name:ident,)*) => {
+    ($known:ident, $packs:expr, $folder:literal: $($pack:ident: $name:ident,)*) => {
         $(#[test]
         fn $name() {
-            check(stringify!($pack), include_str!(concat!("fixtures/", stringify!($pack), ".yaml")));
+            check($packs, stringify!($pack), include_str!(concat!("fixtures/", $folder, stringify!($pack), ".yaml")));
         })*
 
-        #[test]
-        fn every_pack_has_a_fixture() {
-            assert_eq!(Packs::builtin().names().collect::<Vec<_>>(), [$(stringify!($pack)),*]);
-        }
+        const $known: &[&str] = &[$(stringify!($pack)),*];
     };
 }
 
-fixtures! {
+fixtures! { OWN, Packs::builtin(), "":
+    absinthe: absinthe_operations_are_known_by_the_field_they_begin_with_and_not_by_the_clients_name,
+    ash: ash_actions_are_told_apart_by_domain_resource_and_kind,
+    bandit: bandit_requests_have_bounded_methods_and_instants_are_no_durations,
+    beam_runtime: beam_runtime_has_sums_that_begin_at_zero_and_gauges_by_scheduler_and_process,
+    broadway: broadway_messages_are_counted_by_the_lengths_of_lists,
+    commanded: commanded_commands_are_known_by_the_names_of_their_structs,
+    cowboy: cowboy_statuses_are_numbers_even_when_they_came_with_words,
+    crucible: crucible_has_three_units_and_numbers_in_metadata,
     ecto: ecto_queries_are_database_operations_and_absent_times_are_skipped,
+    finch: finch_requests_are_counted_once_and_their_parts_apart,
+    live_view: live_views_are_mounted_twice_and_told_apart,
+    llm_guard: llm_guard_confidences_are_a_histogram,
+    logger: logger_counts_messages_by_level_and_crashes_by_initial_call,
+    nebulex: nebulex_keys_and_values_stay_in_the_node,
     oban: oban_jobs_are_counted_by_how_they_ended,
     phoenix: phoenix_requests_have_the_route_of_their_own_process,
+    plug: plug_requests_are_counted_under_the_prefix_that_was_configured,
+    redix: redix_commands_are_known_by_their_first_word,
+    snakebridge: snakebridge_calls_that_are_told_again_are_not_counted,
     snakepit: snakepit_calls_are_counted_once_in_their_own_units_without_worker_ids,
+    tesla: tesla_requests_are_counted_without_the_older_event_and_without_urls,
     vm: vm_samples_become_gauges_by_type,
+}
+
+fixtures! { PROMEX, Packs::builtin().promex(), "promex/":
+    absinthe: absinthe_has_the_names_and_labels_of_promex,
+    broadway: broadway_has_the_names_and_labels_of_promex,
+    cowboy: cowboy_has_the_names_and_labels_of_promex,
+    ecto: ecto_has_the_names_and_labels_of_promex,
+    live_view: live_view_has_the_names_and_labels_of_promex,
+    oban: oban_has_the_names_and_labels_of_promex,
+    phoenix: phoenix_has_the_names_and_labels_of_promex,
+    vm: vm_has_the_names_and_labels_of_promex,
+}
+
+#[test]
+fn every_pack_and_every_variant_has_a_fixture() {
+    assert_eq!(Packs::builtin().names().collect::<Vec<_>>(), OWN);
+    let (own, promex) = (Packs::builtin(), Packs::builtin().promex());
+    let changed = own.iter().zip(promex.iter()).filter(|(a, b)| a != b);
+    assert_eq!(
+        changed.map(|(pack, _)| pack.name.as_str()).collect::<Vec<_>>(),
+        PROMEX
+    );
 }

@@ -16,7 +16,30 @@ fn every_built_in_pack_is_read() {
     let packs = Packs::builtin();
     assert_eq!(
         packs.names().collect::<Vec<_>>(),
-        ["ecto", "oban", "phoenix", "snakepit", "vm"]
+        [
+            "absinthe",
+            "ash",
+            "bandit",
+            "beam_runtime",
+            "broadway",
+            "commanded",
+            "cowboy",
+            "crucible",
+            "ecto",
+            "finch",
+            "live_view",
+            "llm_guard",
+            "logger",
+            "nebulex",
+            "oban",
+            "phoenix",
+            "plug",
+            "redix",
+            "snakebridge",
+            "snakepit",
+            "tesla",
+            "vm",
+        ]
     );
 }
 
@@ -37,14 +60,23 @@ fn no_metric_has_two_types_or_two_units() {
 
 #[test]
 fn metrics_of_one_name_and_event_differ_by_a_fixed_label_or_exclude_each_other() {
+    let several = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
+    let variables = [
+        ("plug_prefix", several(&["shop.plug", "admin.plug"])),
+        ("hedging_prefix", several(&["crucible_hedging", "shop.hedging"])),
+        ("ash_domain", several(&["orders", "accounts"])),
+    ];
     let selection = Selection {
         packs: Packs::builtin(),
+        variables: variables.map(|(name, values)| (name.to_owned(), values)).into(),
         ..Selection::default()
     };
     let metrics = selection.work("shop").metrics;
     for (i, a) in metrics.iter().enumerate() {
         for b in &metrics[i + 1..] {
-            let labels_by_repo = a.labels.iter().any(|(label, _)| label == "repo");
+            // Events of several repositories or caches: each names its own.
+            let own = ["repo", "cache", "domain"];
+            let labels_by_repo = a.labels.iter().any(|(label, _)| own.contains(&label.as_str()));
             let same = a.name == b.name && a.fixed == b.fixed && a.labels == b.labels;
             assert!(
                 !same || labels_by_repo,
@@ -190,4 +222,94 @@ fn an_unknown_pack_is_answered_with_those_that_there_are() {
         chosen.iter().any(|pack| pack.name == "semconv"),
         "the mapping stays"
     );
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same_definition() {
+    let configured = [
+        "{name: a.b, type: counter, event: x.y, tags: [plan, result], drop: [{path: result, in: [ping, 1, 2.5, true, 'true', '7']}]}",
+        "{name: a.b, type: sum, event: x.y, measurement: bytes, unit: byte, monotonic: false, labels: {a: 'yes', b: '1.5'}}",
+        "{name: a.b, type: summary, event: x.y, measurement: {path: messages.0.1, from: metadata, transform: [length, {default: 0}, {cut: 5}, {allow: [a, 1]}]}}",
+        "{name: a.b, type: distribution, event: x.y, measurement: d, buckets: {scale: 2, octaves: [-4, 8]}, unit: [native, ms], verbatim: true, unless: [phoenix]}",
+        "{name: a.b, type: distribution, event: x.y, measurement: d, buckets: [0.1, 1], unit: ['{call}', '{call}'], series: 7, expire_s: 400}",
+        "{name: a.b, type: last_value, event: x.y, measurement: [a, b], measurement_tag: type, help: \"'tis: a # colon\"}",
+        "{name: a.b, type: counter, event: x.y, tags: {r: {carry: route}}, carry: {route: {event: x.z, path: {path: '1.2', transform: [name]}, clear: [x.start, x.stop]}}}",
+    ];
+    let configured = configured
+        .iter()
+        .map(|yaml| definition(yaml).unwrap_or_else(|e| panic!("{yaml}: {e}")));
+    let (own, promex) = (Packs::builtin(), Packs::builtin().promex());
+    let packed = own
+        .iter()
+        .chain(promex.iter())
+        .flat_map(|pack| pack.definitions.clone());
+    for one in configured.chain(packed) {
+        let printed = serde_saphyr::to_string(&one).expect("prints");
+        let read: Definition = serde_saphyr::from_str(&printed).unwrap_or_else(|e| panic!("{printed}\n{e}"));
+        assert_eq!(read, one, "{printed}");
+    }
+}
+
+#[test]
+fn a_definition_is_left_out_when_a_pack_counts_the_same() {
+    let names = |packs: &[&str]| {
+        let packs: Vec<_> = packs.iter().map(|name| (*name).to_owned()).collect();
+        let selection = Selection {
+            packs: Packs::builtin().choose(&packs).unwrap(),
+            ..Selection::default()
+        };
+        let metrics = selection.work("shop").metrics;
+        let shared = metrics
+            .iter()
+            .filter(|m| m.name == "http.server.request.duration" || m.name == "http.client.request.duration");
+        shared.map(|m| m.event.join(".")).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["bandit", "phoenix", "plug"]), ["phoenix.endpoint.stop"]);
+    assert_eq!(names(&["cowboy", "plug"]), ["cowboy.request.stop"]);
+    assert_eq!(names(&["bandit"]), ["bandit.request.stop"]);
+    assert_eq!(names(&["finch", "tesla"]), ["finch.request.stop"]);
+    assert_eq!(names(&["tesla"]), ["tesla.request.stop"]);
+}
+
+#[test]
+fn labels_that_the_reference_forbids_are_in_no_pack() {
+    let forbidden = [
+        "worker_id",
+        "worker_pid",
+        "session_id",
+        "correlation_id",
+        "request_id",
+        "experiment_id",
+        "deployment_id",
+        "stacktrace",
+        "params",
+        "args",
+        "request_path",
+        "remote_address",
+        "remote_port",
+        "aggregate_uuid",
+        "query",
+        "url",
+        "host_header",
+        "telemetry_span_context",
+        "pid",
+        "user_data",
+        "actor",
+    ];
+    let (own, promex) = (Packs::builtin(), Packs::builtin().promex());
+    for definition in own.iter().chain(promex.iter()).flat_map(|pack| &pack.definitions) {
+        for (label, expression) in &definition.tags {
+            let last = expression
+                .path
+                .last()
+                .map(|step| format!("{step:?}"))
+                .unwrap_or_default();
+            let read = forbidden.iter().any(|name| last == format!("Key({name:?})"));
+            assert!(
+                !read && !forbidden.contains(&label.as_str()),
+                "{}: {label}",
+                definition.name
+            );
+        }
+    }
 }

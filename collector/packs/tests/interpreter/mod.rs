@@ -1,6 +1,7 @@
 //! A relay in miniature: recorded events in, metrics and rows out, by the work of a selection.
 //!
-//! Atoms and strings are both text here, tuples and lists both lists; a module is text that begins with `Elixir.`.
+//! Events are YAML. `:ok` and `Elixir.Shop.Repo` are atoms, other text is a binary, `{tuple: [...]}` is a tuple, `null` is nil,
+//! and `"#pid"`, `"#ref"` stand for what has no text.
 
 use dichroic_model::{Factor, units};
 use dichroic_packs::{Comparison, Condition, Expression, Metric, Root, Scalar, Shape, Step, Transform, Work};
@@ -16,9 +17,12 @@ pub enum Term {
     Bool(bool),
     Int(i64),
     Float(f64),
+    Atom(String),
     Text(String),
     List(Vec<Term>),
+    Tuple(Vec<Term>),
     Map(BTreeMap<String, Term>),
+    Opaque,
 }
 
 impl<'de> Deserialize<'de> for Term {
@@ -45,7 +49,12 @@ impl<'de> Deserialize<'de> for Term {
                 Ok(Term::Float(v))
             }
             fn visit_str<E>(self, v: &str) -> Result<Term, E> {
-                Ok(Term::Text(v.to_owned()))
+                Ok(match v.strip_prefix(':') {
+                    Some(atom) => Term::Atom(atom.to_owned()),
+                    None if v.starts_with("Elixir.") => Term::Atom(v.to_owned()),
+                    None if v.starts_with('#') => Term::Opaque,
+                    None => Term::Text(v.to_owned()),
+                })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Term, A::Error> {
                 let mut items = Vec::new();
@@ -56,10 +65,13 @@ impl<'de> Deserialize<'de> for Term {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Term, A::Error> {
                 let mut items = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry()? {
+                while let Some((key, value)) = map.next_entry::<String, Term>()? {
                     items.insert(key, value);
                 }
-                Ok(Term::Map(items))
+                Ok(match items.get("tuple") {
+                    Some(Term::List(list)) if items.len() == 1 => Term::Tuple(list.clone()),
+                    _ => Term::Map(items),
+                })
             }
         }
         deserializer.deserialize_any(Any)
@@ -102,7 +114,7 @@ impl Context<'_> {
             .iter()
             .try_fold(root, |term, step| match (step, term) {
                 (Step::Key(key), Term::Map(map)) => map.get(key),
-                (Step::Element(at), Term::List(list)) => list.get(*at as usize),
+                (Step::Element(at), Term::List(list) | Term::Tuple(list)) => list.get(*at as usize),
                 _ => None,
             });
         transformed(found.cloned().unwrap_or_default(), &expression.transforms)
@@ -116,9 +128,9 @@ impl Context<'_> {
             _ => f64::NAN,
         };
         match &condition.comparison {
-            Comparison::Eq(value) => term == literal(value),
-            Comparison::Ne(value) => term != literal(value),
-            Comparison::In(values) => values.iter().any(|value| term == literal(value)),
+            Comparison::Eq(value) => same(value, &term),
+            Comparison::Ne(value) => !same(value, &term),
+            Comparison::In(values) => values.iter().any(|value| same(value, &term)),
             Comparison::Lt(value) => numeric(&term).is_some_and(|n| n < number(value)),
             Comparison::Gt(value) => numeric(&term).is_some_and(|n| n > number(value)),
             Comparison::Has => term != Term::Nil,
@@ -144,17 +156,58 @@ fn numeric(term: &Term) -> Option<f64> {
     }
 }
 
+/// An atom equals the text of its name, an integer the float of its value.
+fn same(scalar: &Scalar, term: &Term) -> bool {
+    match (scalar, term) {
+        (Scalar::Bool(flag), Term::Bool(other)) => flag == other,
+        (Scalar::Str(text), Term::Atom(name) | Term::Text(name)) => text == name,
+        (scalar, term) => numeric(&literal(scalar)).is_some_and(|n| Some(n) == numeric(term)),
+    }
+}
+
+fn type_name(term: &Term) -> Term {
+    let word = match term {
+        Term::Nil => return Term::Nil,
+        Term::Bool(_) => "bool",
+        Term::Int(_) => "int",
+        Term::Float(_) => "float",
+        Term::Atom(_) => "atom",
+        Term::Text(_) => "string",
+        Term::List(_) => "list",
+        Term::Tuple(_) => "tuple",
+        Term::Opaque => "pid",
+        Term::Map(map) => match map.get("__struct__") {
+            Some(Term::Atom(name)) => name.trim_start_matches("Elixir."),
+            _ => "map",
+        },
+    };
+    Term::Text(word.to_owned())
+}
+
 fn transformed(term: Term, transforms: &[Transform]) -> Term {
     transforms
         .iter()
         .fold(term, |term, transform| match (transform, term) {
             (Transform::Default(value), Term::Nil) => literal(value),
-            (Transform::Name, Term::Text(text)) => Term::Text(text.trim_start_matches("Elixir.").to_owned()),
-            (Transform::Tag, Term::List(list)) => list.into_iter().next().unwrap_or_default(),
+            (Transform::Name, Term::Atom(name)) => Term::Text(name.trim_start_matches("Elixir.").to_owned()),
+            (Transform::Tag, term @ (Term::Atom(_) | Term::Nil | Term::Bool(_))) => term,
+            (Transform::Tag, Term::Tuple(list)) => match list.into_iter().next() {
+                Some(tag @ Term::Atom(_)) => tag,
+                _ => Term::Nil,
+            },
+            (Transform::Tag, _) => Term::Nil,
+            (Transform::Type, term) => type_name(&term),
             (Transform::Bool, term) => Term::Bool(!matches!(term, Term::Nil | Term::Bool(false))),
-            (Transform::Length, Term::List(list)) => Term::Int(list.len() as i64),
-            (Transform::Class, Term::Int(status)) => Term::Text(format!("{}xx", status / 100)),
-            (Transform::Allow(values), term) if !values.iter().any(|v| literal(v) == term) => {
+            (Transform::Length, Term::List(list) | Term::Tuple(list)) => Term::Int(list.len() as i64),
+            (Transform::Length, Term::Map(map)) => Term::Int(map.len() as i64),
+            (Transform::Length, Term::Text(text)) => Term::Int(text.len() as i64),
+            (Transform::Length, _) => Term::Nil,
+            (Transform::Class, Term::Int(status @ 100..=599)) => Term::Text(format!("{}xx", status / 100)),
+            (Transform::Class, _) => Term::Nil,
+            (Transform::Cut(bytes), Term::Text(text) | Term::Atom(text)) => {
+                Term::Text(text.chars().take(*bytes as usize).collect())
+            }
+            (Transform::Allow(values), term) if !values.iter().any(|value| same(value, &term)) => {
                 Term::Text("other".into())
             }
             (_, term) => term,
@@ -166,8 +219,8 @@ fn shown(term: &Term) -> Option<String> {
         Term::Bool(flag) => flag.to_string(),
         Term::Int(int) => int.to_string(),
         Term::Float(float) => float.to_string(),
-        Term::Text(text) => text.clone(),
-        Term::Nil | Term::List(_) | Term::Map(_) => return None,
+        Term::Text(text) | Term::Atom(text) => text.clone(),
+        _ => return None,
     })
 }
 
