@@ -25,6 +25,8 @@ pub struct Measure {
     pub key: u64,
     /// Dotted name.
     pub name: String,
+    /// Whether pages show the name to the letter.
+    pub verbatim: bool,
     /// For people.
     pub help: String,
     /// What it is.
@@ -165,6 +167,7 @@ fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String
     let measure = Measure {
         key: entry.key,
         name: metric.name.clone(),
+        verbatim: metric.verbatim,
         help: metric.help.clone(),
         kind,
         unit: metric.unit.clone(),

@@ -404,7 +404,11 @@ impl SeriesTable {
             source: self.source.id,
             scope: &self.scope,
             name: &measure.name,
-            style: NameStyle::OpenTelemetry,
+            style: if measure.verbatim {
+                NameStyle::Verbatim
+            } else {
+                NameStyle::OpenTelemetry
+            },
             unit: &measure.unit,
             help: &measure.help,
             kind: measure.kind,
