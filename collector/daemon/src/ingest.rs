@@ -3,7 +3,7 @@
 //! One tokio runtime with one thread. Receivers run as tasks on it and write into the store synchronously; between requests the
 //! thread serves reads ([`dichroic_pipeline::serve`]), lets due series leave, and reads the collector's own metrics.
 
-use crate::config::Config;
+use crate::config::{Config, Naming};
 use crate::greet::{Greeted, greet};
 use crate::local_socket;
 use crate::own::{Own, Stage};
@@ -225,11 +225,15 @@ fn otlp_config(config: &Config) -> otlp::Config {
 
 /// What relays are asked for.
 pub fn selection(config: &Config) -> Result<Selection, String> {
-    let packs = match config.metrics.packs.names()? {
-        None => Packs::builtin(),
-        Some(names) => Packs::builtin().choose(names).map_err(|e| e.to_string())?,
+    let known = match config.metrics.naming {
+        Naming::Opentelemetry => Packs::builtin(),
+        Naming::Promex => Packs::builtin().promex(),
     };
-    let mut variables = Variables::default();
+    let packs = match config.metrics.packs.names()? {
+        None => known,
+        Some(names) => known.choose(names).map_err(|e| e.to_string())?,
+    };
+    let mut variables: Variables = config.metrics.variables.clone();
     if !config.receivers.beam.ecto_prefixes.is_empty() {
         variables.insert(
             "ecto_prefix".to_owned(),

@@ -97,8 +97,22 @@ impl Default for Beam {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     pub packs: Packs,
-    #[serde(skip_serializing)]
+    /// Whose names the metrics of packs have.
+    pub naming: Naming,
+    /// Values of the packs' templates, such as `plug_prefix: [my_app.plug]`.
+    pub variables: dichroic_packs::Variables,
     pub definitions: Vec<dichroic_packs::Definition>,
+}
+
+/// Whose names the metrics of packs have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
+    /// OpenTelemetry's, with units and suffixes as Prometheus has them.
+    #[default]
+    Opentelemetry,
+    /// Those of PromEx for what PromEx measures, so that its dashboards go on working.
+    Promex,
 }
 
 /// Which packs are used.
@@ -482,6 +496,26 @@ limits: { series: 1_000_000, memory: 512MiB }
             "2:3",
             &["not in this version"],
         );
+    }
+
+    #[test]
+    fn definitions_are_printed_and_what_is_printed_reads_back() {
+        let text = r#"
+metrics:
+  packs: [vm, plug]
+  naming: promex
+  variables: { plug_prefix: [shop.plug] }
+  definitions:
+    - { name: shop.checkout.duration, type: distribution, event: shop.checkout.stop, measurement: duration, unit: [native, ms], tags: [plan] }
+    - { name: shop.carts, type: counter, event: shop.cart, keep: [{ path: kind, eq: "7" }] }
+"#;
+        let config = parse(text, "f").unwrap();
+        let shown = serde_saphyr::to_string(&config).unwrap();
+        assert!(shown.contains("shop.checkout.duration"), "{shown}");
+        let again = parse(&shown, "printed").unwrap();
+        assert_eq!(again.metrics.definitions, config.metrics.definitions, "{shown}");
+        assert_eq!(again.metrics.variables, config.metrics.variables);
+        assert_eq!((again.metrics.naming, again.metrics.packs), (Naming::Promex, config.metrics.packs));
     }
 
     #[test]
