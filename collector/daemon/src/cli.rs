@@ -39,6 +39,72 @@ pub enum Command {
     /// Show what became of every point, by hop, source and reason
     #[command(after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check")]
     Ledger(Ledger),
+    /// Instrument a running BEAM node from outside, until this command ends
+    #[command(
+        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and only nodes of this machine are attached to."
+    )]
+    Attach(Attach),
+    /// Take an attached relay out of a node
+    #[command(after_help = "Example:\n  dichroic detach shop@127.0.0.1")]
+    Detach(Detach),
+    /// List the telemetry events that a running BEAM node can emit
+    #[command(
+        after_help = "Examples:\n  dichroic discover shop@127.0.0.1\n  dichroic discover shop@127.0.0.1 --live 10s\n  dichroic discover shop@127.0.0.1 --live 10s --format json | jq '.events[] | select(.count > 0)'"
+    )]
+    Discover(Discover),
+}
+
+/// How a BEAM node is reached.
+#[derive(Args)]
+pub struct Reach {
+    /// The node, as its own node() says; on this machine
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// File with the node's cookie, mode 0600; else $DICHROIC_COOKIE_FILE, else ~/.erlang.cookie
+    #[arg(long, value_name = "FILE")]
+    pub cookie_file: Option<PathBuf>,
+    /// Folder of the node's release, whose releases/COOKIE is used
+    #[arg(long, value_name = "DIR", conflicts_with = "cookie_file")]
+    pub release: Option<PathBuf>,
+    /// Where epmd listens; else 127.0.0.1 at $ERL_EPMD_PORT or 4369
+    #[arg(long, value_name = "HOST:PORT")]
+    pub epmd: Option<String>,
+    /// Port of the node itself, for nodes without epmd
+    #[arg(long, value_name = "N", conflicts_with = "epmd")]
+    pub port: Option<u16>,
+}
+
+#[derive(Args)]
+pub struct Attach {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Local socket of the running collector; else the usual places
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Detach after this time, for example 10m
+    #[arg(long = "for", value_name = "DURATION")]
+    pub duration: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Detach {
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Args)]
+pub struct Discover {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Also count, for so long, which events are emitted
+    #[arg(long, value_name = "DURATION")]
+    pub live: Option<String>,
+    /// Also list names that look less like events
+    #[arg(long)]
+    pub all: bool,
+    /// How the list is written
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
 }
 
 #[derive(Args)]

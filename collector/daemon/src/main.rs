@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod attached;
 mod cli;
 mod client;
 mod commands;
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::check(&args),
         Command::Tap(args) => commands::finish(commands::tap::tap(args)),
         Command::Catalog(args) => commands::finish(commands::catalog::catalog(args)),
+        Command::Attach(args) => commands::finish(commands::attach::attach(args)),
+        Command::Detach(args) => commands::finish(commands::attach::detach(args)),
+        Command::Discover(args) => commands::finish(commands::discover::discover(args)),
         Command::Ledger(args) => commands::finish(commands::ledger::ledger(args)),
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{Config, load};
 use crate::endpoints::{self, Endpoints};
 use crate::ingest::{self, Ingest, Started};
 use crate::own::Stage;
-use crate::{cli, export};
+use crate::{attached, cli, export};
 use dichroic_receiver_prometheus::config::Target;
 use std::path::Path;
 use std::process::ExitCode;
@@ -109,11 +109,13 @@ fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Res
         })
         .await?;
         let endpoints = Endpoints::new(&export, &otlp, &socket);
+        let attached = attached::start(&config.receivers.beam.attach, &socket);
         announce(&config, &endpoints, ready_file)?;
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         tracing::info!("stopping: receivers first");
         let begun = Instant::now();
         export.not_ready();
+        attached.finish(deadline / 2).await;
         stop_receivers.send_replace(true);
         let left = |begun: Instant| deadline.saturating_sub(begun.elapsed());
         if tokio::time::timeout(left(begun), receivers_done).await.is_err() {

@@ -1,7 +1,9 @@
 //! The commands that read: each asks a running collector and prints what it says, for people or for pipes.
 
+pub mod attach;
 pub mod catalog;
 pub mod check;
+pub mod discover;
 pub mod ledger;
 pub mod tap;
 

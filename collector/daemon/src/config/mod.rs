@@ -79,6 +79,42 @@ pub struct Beam {
     pub series: usize,
     /// Raw events a second from one relay.
     pub rows_per_second: usize,
+    /// Nodes without a relay that get one while the collector runs.
+    pub attach: Vec<Attach>,
+}
+
+/// A node to attach to over Erlang distribution.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// `name@host`, on this machine.
+    pub node: String,
+    /// File with its cookie, mode 0600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_file: Option<PathBuf>,
+    /// Folder of its release, whose `releases/COOKIE` is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<PathBuf>,
+    /// `HOST:PORT` of epmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epmd: Option<String>,
+    /// Port of the node itself, for nodes without epmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl Attach {
+    /// What to connect to.
+    pub fn target(&self, socket: &Path) -> Result<dichroic_receiver_attach::attach::Target, String> {
+        let reach = crate::cli::Reach {
+            node: self.node.clone(),
+            cookie_file: self.cookie_file.clone(),
+            release: self.release.clone(),
+            epmd: self.epmd.clone(),
+            port: self.port,
+        };
+        crate::commands::attach::target(&reach, socket)
+    }
 }
 
 impl Default for Beam {
@@ -88,6 +124,7 @@ impl Default for Beam {
             ecto_prefixes: Vec::new(),
             series: 10_000,
             rows_per_second: 100_000,
+            attach: Vec::new(),
         }
     }
 }
@@ -350,10 +387,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "exporters.remote_write is not in this version; let Prometheus scrape exporters.prometheus",
     ),
     (
-        "attach",
-        "receivers.beam.attach is not in this version; add the relay to the node instead",
-    ),
-    (
         "local_tcp",
         "security.local_tcp is not in this version; use security.local_socket",
     ),
@@ -421,6 +454,17 @@ fn check(config: &Config) -> Result<(), String> {
     for job in &config.receivers.prometheus.scrape_configs {
         job.targets()
             .map_err(|e| format!("receivers.prometheus.scrape_configs: job {:?}: {e}", job.job_name))?;
+    }
+    for attach in &config.receivers.beam.attach {
+        attach
+            .target(Path::new(""))
+            .map_err(|e| format!("receivers.beam.attach: {e}"))?;
+        if attach.epmd.is_some() && attach.port.is_some() {
+            return Err(format!(
+                "receivers.beam.attach: {}: write epmd or port, not both",
+                attach.node
+            ));
+        }
     }
     for pattern in &config.exporters.stream.keep {
         dichroic_model::Pattern::new(pattern).map_err(|e| format!("exporters.stream.keep: {e}"))?;

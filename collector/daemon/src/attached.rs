@@ -1,0 +1,128 @@
+//! Nodes that the configuration attaches to: one task each that connects, attaches, watches, and tries again.
+//!
+//! Runs on the main thread; only control passes here. A node that goes away is tried again with backoff. When the collector comes back
+//! within 30 s of its death the relay that it left on the node is taken over, with its totals.
+
+use crate::commands::attach::unreachable;
+use crate::config;
+use dichroic_receiver_attach::Error;
+use dichroic_receiver_attach::attach::{self, Presence, Target};
+use dichroic_receiver_attach::connection::Connection;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// A connection that held so long begins with the shortest pause again.
+const HELD: Duration = Duration::from_secs(30);
+/// How long a watch lasts before it begins anew.
+const WATCH: Duration = Duration::from_secs(3600);
+
+/// The tasks.
+pub struct Attachments {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts a task for each node. Called inside a `LocalSet`.
+pub fn start(nodes: &[config::Attach], socket: &Path) -> Attachments {
+    let (stop, stopped) = watch::channel(false);
+    let tasks = nodes
+        .iter()
+        .filter_map(|node| node.target(socket).ok())
+        .map(|target| tokio::task::spawn_local(keep(target, stopped.clone())))
+        .collect();
+    Attachments { stop, tasks }
+}
+
+impl Attachments {
+    /// Detaches every node, within the deadline; those that are left behind leave by themselves.
+    pub async fn finish(self, deadline: Duration) {
+        self.stop.send_replace(true);
+        let all = async {
+            for task in self.tasks {
+                let _ = task.await;
+            }
+        };
+        if timeout(deadline, all).await.is_err() {
+            tracing::warn!("shutdown deadline reached: some nodes will detach by themselves");
+        }
+    }
+}
+
+async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
+    let mut pause = BACKOFF_MIN;
+    let mut told = String::new();
+    loop {
+        let begun = Instant::now();
+        let mut node = None;
+        let outcome = tokio::select! {
+            outcome = once(&target, &mut node) => Some(outcome),
+            _ = stopped.wait_for(|stop| *stop) => None,
+        };
+        match outcome {
+            None => return leave(&target, node).await,
+            Some(Ok(words)) => tell(&mut told, &target, words),
+            Some(Err(error)) => tell(&mut told, &target, error.to_string()),
+        }
+        drop(node);
+        if begun.elapsed() > HELD {
+            pause = BACKOFF_MIN;
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        pause = (pause * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// The same words once, not at every try.
+fn tell(told: &mut String, target: &Target, words: String) {
+    if *told != words {
+        tracing::warn!(node = %target.node, "attach: {words}");
+        *told = words;
+    }
+}
+
+/// Attaches and watches until something ends it.
+async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, Error> {
+    let node = slot.insert(target.connect().await?);
+    match attach::attach(node, &target.socket).await? {
+        Presence::Nothing => {}
+        Presence::Installed => {
+            // Nothing to do; look again when it may have changed.
+            *slot = None;
+            sleep(BACKOFF_MAX).await;
+            return Ok("runs the relay as part of its application: nothing to attach".to_owned());
+        }
+        Presence::Attached(other) => {
+            *slot = None;
+            let by = other.guardian.unwrap_or_default();
+            return Ok(format!("is attached already, to {} by {by}", other.socket));
+        }
+    }
+    let now = attach::settle(node).await?;
+    if now.state == "steady" {
+        tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, "attached");
+    } else {
+        tracing::warn!(
+            "attach: {}",
+            unreachable(&target.node.to_string(), &target.socket, &now)
+        );
+    }
+    while !attach::watch(node, Instant::now() + WATCH).await? {}
+    *slot = None;
+    Ok("was detached by another".to_owned())
+}
+
+async fn leave(target: &Target, node: Option<Connection>) {
+    let Some(mut node) = node else { return };
+    match attach::detach(&mut node).await {
+        Ok(_) => tracing::info!(node = %target.node, "detached"),
+        Err(error) => tracing::warn!(node = %target.node, "detach: {error}"),
+    }
+}

@@ -1,0 +1,230 @@
+//! `dichroic discover`: which events a node can emit, which it does emit, and what knows them.
+
+use super::attach::target;
+use super::{line, table};
+use crate::cli::{self, Format};
+use crate::config::values::parse_span;
+use dichroic_model::Pattern;
+use dichroic_packs::work::application_name;
+use dichroic_packs::{Packs, Selection, Variables};
+use dichroic_receiver_attach::discover::{self, Discovery, Event, MAX_LIVE};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+/// Asks and prints.
+pub async fn discover(args: cli::Discover) -> Result<(), String> {
+    let live = args
+        .live
+        .as_deref()
+        .map(parse_span)
+        .transpose()?
+        .unwrap_or(Duration::ZERO);
+    if live > MAX_LIVE {
+        return Err(format!("--live: {} s are the most", MAX_LIVE.as_secs()));
+    }
+    let target = target(&args.reach, Path::new(""))?;
+    let words = |e: dichroic_receiver_attach::Error| e.to_string();
+    let mut node = target.connect().await.map_err(words)?;
+    let found = discover::discover(&mut node, &known(&target.node.alive), live)
+        .await
+        .map_err(words)?;
+    let knowledge = Knowledge::new(&found);
+    match args.format {
+        Format::Json => line(&knowledge.document(&found).to_string()),
+        Format::Text => knowledge.show(&found, args.all),
+    }
+    Ok(())
+}
+
+/// Names of the events that packs ask for, for an application that is named as the node is.
+fn known(alive: &str) -> Vec<String> {
+    let selection = Selection {
+        packs: Packs::builtin(),
+        definitions: Vec::new(),
+        variables: Variables::default(),
+    };
+    let work = selection.work(&application_name(alive));
+    let metrics = work.metrics.iter().map(|m| m.event.join("."));
+    let streams = work.streams.iter().map(|s| s.event.join("."));
+    metrics
+        .chain(streams)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
+}
+
+/// What packs know of a node.
+struct Knowledge {
+    /// Name of the pack and its patterns.
+    packs: Vec<(String, Vec<Pattern>)>,
+    counts: BTreeMap<String, u64>,
+    handlers: BTreeMap<String, usize>,
+}
+
+impl Knowledge {
+    fn new(found: &Discovery) -> Self {
+        let patterns = |names: &[String]| -> Vec<Pattern> {
+            names
+                .iter()
+                .flat_map(|name| filled(name, &found.ecto))
+                .filter_map(|name| Pattern::new(&name).ok())
+                .collect()
+        };
+        let mut handlers = BTreeMap::new();
+        for handler in &found.handlers {
+            *handlers.entry(handler.event.clone()).or_default() += 1;
+        }
+        let counts = found.live.iter().flat_map(|live| live.counts.iter().cloned());
+        Knowledge {
+            packs: Packs::builtin()
+                .iter()
+                .map(|pack| (pack.name.clone(), patterns(&pack.events)))
+                .collect(),
+            counts: counts.collect(),
+            handlers,
+        }
+    }
+
+    fn pack(&self, event: &str) -> Option<&str> {
+        self.packs
+            .iter()
+            .find(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(event)))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Every event, and those that were emitted although no loaded code names them.
+    fn events(&self, found: &Discovery) -> Vec<Event> {
+        let mut events = found.events.clone();
+        for name in self.counts.keys() {
+            if !events.iter().any(|event| event.name == *name) {
+                events.push(Event {
+                    name: name.clone(),
+                    likely: true,
+                    modules: Vec::new(),
+                });
+            }
+        }
+        for event in &mut events {
+            event.likely |= self.pack(&event.name).is_some() || self.counts.contains_key(&event.name);
+        }
+        events.sort_by(|a, b| a.name.cmp(&b.name));
+        events
+    }
+
+    /// Packs that have something to say about the node.
+    fn matching(&self, events: &[Event]) -> Vec<&str> {
+        let used: BTreeSet<&str> = events.iter().filter_map(|event| self.pack(&event.name)).collect();
+        used.into_iter().collect()
+    }
+
+    fn document(&self, found: &Discovery) -> Value {
+        let seconds = found.live.as_ref().map(|live| live.time.as_secs_f64());
+        let events = self.events(found);
+        let rows: Vec<Value> = events
+            .iter()
+            .map(|event| {
+                let mut row = json!({
+                    "event": event.name, "likely": event.likely, "modules": event.modules,
+                    "pack": self.pack(&event.name), "handlers": self.handlers.get(&event.name).unwrap_or(&0),
+                });
+                if let Some(seconds) = seconds {
+                    let count = self.counts.get(&event.name).copied().unwrap_or(0);
+                    row["count"] = count.into();
+                    row["per_second"] = (count as f64 / seconds).into();
+                }
+                row
+            })
+            .collect();
+        let handlers: Vec<Value> = found
+            .handlers
+            .iter()
+            .map(|h| json!({ "id": h.id, "event": h.event, "function": h.function }))
+            .collect();
+        json!({
+            "node": found.node, "otp": found.otp, "telemetry": found.telemetry, "modules": found.modules,
+            "unread": found.unread, "truncated": found.truncated, "live_seconds": seconds, "events": rows,
+            "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
+            "applications": found.applications.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn show(&self, found: &Discovery, all: bool) {
+        let events = self.events(found);
+        let telemetry = match found.telemetry.as_str() {
+            "" => "without telemetry".to_owned(),
+            version => format!("telemetry {version}"),
+        };
+        line(&format!(
+            "{}: OTP {}, {telemetry}, {} modules, {} handlers attached",
+            found.node,
+            found.otp,
+            found.modules,
+            found.handlers.len()
+        ));
+        let packs = self.matching(&events);
+        line(&format!(
+            "packs that know it: {}",
+            if packs.is_empty() {
+                "none".to_owned()
+            } else {
+                packs.join(" ")
+            }
+        ));
+        if !found.ecto.is_empty() {
+            line(&format!("events of Ecto repositories: {}", found.ecto.join(" ")));
+        }
+        line("");
+        self.rows(found, events.iter().filter(|event| all || event.likely));
+        line("");
+        if found.unread > 0 {
+            line(&format!("{} loaded modules could not be read", found.unread));
+        }
+        if found.truncated {
+            line("there are more names than are shown");
+        }
+        let hidden = events.iter().filter(|event| !event.likely).count();
+        if hidden > 0 && !all {
+            line(&format!(
+                "{hidden} other lists of atoms in modules that emit may be events too: --all shows them"
+            ));
+        }
+    }
+
+    fn rows<'e>(&self, found: &Discovery, events: impl Iterator<Item = &'e Event>) {
+        let mut header = vec!["EVENT", "PACK", "HANDLERS"];
+        if found.live.is_some() {
+            header.extend(["COUNT", "PER SECOND"]);
+        }
+        header.push("NAMED IN");
+        let mut rows = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+        for event in events {
+            let mut row = vec![
+                event.name.clone(),
+                self.pack(&event.name).unwrap_or("-").to_owned(),
+                self.handlers.get(&event.name).unwrap_or(&0).to_string(),
+            ];
+            if let Some(live) = &found.live {
+                let count = self.counts.get(&event.name).copied().unwrap_or(0);
+                row.push(count.to_string());
+                row.push(format!("{:.1}", count as f64 / live.time.as_secs_f64()));
+            }
+            row.push(event.modules.join(" "));
+            rows.push(row);
+        }
+        table(&rows);
+    }
+}
+
+/// Patterns with the names of Ecto's repositories filled in; other templates are unknown here.
+fn filled(pattern: &str, ecto: &[String]) -> Vec<String> {
+    if !pattern.contains("${") {
+        return vec![pattern.to_owned()];
+    }
+    ecto.iter()
+        .filter_map(|event| event.strip_suffix(".query"))
+        .map(|prefix| pattern.replace("${ecto_prefix}", prefix))
+        .filter(|pattern| !pattern.contains("${"))
+        .collect()
+}
