@@ -1,6 +1,7 @@
 //! Rendering 100,000 series: nanoseconds per series, beside the budget and beside a plain copy of the same bytes.
 //!
-//! Run with `cargo bench -p dichroic-exporter-prometheus`. Prints the best of several rounds: the machine's noise only ever adds.
+//! Run with `cargo bench -p dichroic-exporter-prometheus`. `PAGE_BENCH=float` runs
+//! one part. Prints the best of several rounds: the machine's noise only ever adds.
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, page::compress};
 use dichroic_model::{
@@ -107,10 +108,9 @@ fn run(name: &str, budget: Option<f64>, chunks: &[Vec<Row>]) {
         });
         let bytes = page.len() as f64 / SERIES as f64;
         let against = budget.map_or(String::new(), |b| format!("  budget {b:.0}, ratio {:.2}", ns / b));
-        println!(
-            "page/{name}/{word:<12}{ns:8.1} ns/series {bytes:7.0} B/series  memcpy x{:.1}{against}",
-            ns / plain
-        );
+        let label = format!("page/{name}/{word}");
+        let times = ns / plain;
+        println!("{label:<28}{ns:8.1} ns/series {bytes:7.0} B/series  memcpy x{times:.1}{against}");
         if name == "int" && format == Format::Text {
             let ns = best(|| {
                 black_box(compress(black_box(&page)));
@@ -121,19 +121,18 @@ fn run(name: &str, budget: Option<f64>, chunks: &[Vec<Row>]) {
 }
 
 fn main() {
-    run(
-        "int",
-        Some(30.0),
-        &rows(MetricKind::COUNTER, |at| Number::int((at * 7919) as i64)),
-    );
-    run(
-        "float",
-        Some(60.0),
-        &rows(MetricKind::Gauge, |at| Number::float((at as f64 + 0.5).sqrt())),
-    );
-    run(
-        "histogram",
-        None,
-        &rows(MetricKind::Histogram, |at| Number::float(at as f64 * 0.37)),
-    );
+    let only = std::env::var("PAGE_BENCH").ok();
+    let wanted = |name| only.as_deref().is_none_or(|only| only == name);
+    if wanted("int") {
+        let rows = rows(MetricKind::COUNTER, |at| Number::int((at * 7919) as i64));
+        run("int", Some(30.0), &rows);
+    }
+    if wanted("float") {
+        let rows = rows(MetricKind::Gauge, |at| Number::float((at as f64 + 0.5).sqrt()));
+        run("float", Some(60.0), &rows);
+    }
+    if wanted("histogram") {
+        let rows = rows(MetricKind::Histogram, |at| Number::float(at as f64 * 0.37));
+        run("histogram", None, &rows);
+    }
 }
