@@ -19,6 +19,7 @@
 -define(SKIP_RANGE, 3).
 -define(OVERFLOWED, 4).
 -define(ENTRY_SERIES, 5).                     % series alive of this entry
+-define(ENTRY_LEADER, 6).                     % slot whose rows hold the views that this entry is in, 0 = none
 
 %% Cells of `rows`, eight for each stream account. Drop cells are numbered by the reason of a GAP.
 -define(ROWS_PER_STREAM, 8).
@@ -50,7 +51,7 @@
 -record(static, {
     epoch       :: integer(),
     shards      :: pos_integer(),
-    tables      :: tuple(),                   % one ETS table a shard: {{EntrySlot, Labels}, AtomicsRef}
+    tables      :: tuple(),                   % one ETS table a shard: {{EntrySlot, Labels}, View | AtomicsRef, AtomicsRef}
     relays      :: tuple(),                   % registered names, one a shard
     slots       :: atomics:atomics_ref(),     % event slot -> program id, 0 = nothing
     acct        :: atomics:atomics_ref(),
@@ -70,17 +71,20 @@
     type        :: counter | sum | last | exponential | buckets,
     value       :: undefined | dichroic_expr:expr(),
     factor = 1.0 :: float(),
-    grid        :: undefined | tuple(),       % dichroic_bucket:grid() or a tuple of bounds
+    grid        :: undefined | tuple(),       % dichroic_bucket:grid() or dichroic_bucket:bounds()
     size = 1    :: pos_integer(),             % atomics cells of one series in one shard
     cap         :: pos_integer(),
     expire_s = 0 :: non_neg_integer(),        % 0 = never
     late = []   :: [none | name]              % what is left to do to each label when it is defined
 }).
 
-%% Entries that look at an event alike: the condition and the labels are computed once for all of them.
+%% Entries that look at an event alike: the condition and the labels are computed once for all of them. With a tag, their
+%% cells are found by one look into the table too: the row of the first entry has a view, {Tag, Tries, AtomicsRef | none, ...},
+%% one for each entry. A tag is never used for other entries, or for the same after a plan without them.
 -record(group, {
     keep        :: [dichroic_expr:condition()],
     labels      :: [dichroic_expr:expr()],
+    tag = 0     :: non_neg_integer(),         % 0 = no views
     entries     :: [#entry{}]
 }).
 

@@ -5,11 +5,13 @@
 %% 52-bit mantissa below it, found with whole numbers, so that no observation lands beside its bucket by rounding.
 -module(dichroic_bucket).
 
--export([grid/3, size/1, least/1, index/2, bound/2]).
--export_type([grid/0]).
+-export([grid/3, bounds/1, size/1, least/1, index/2, bound/2]).
+-export_type([grid/0, bounds/0]).
 
 %% {Scale, Least index, Greatest index, Boundaries inside one octave}
 -type grid() :: {-4..4, integer(), integer(), tuple()}.
+%% {Bounds, the same rounded down}: whole numbers are compared with whole ones, which the VM does without a call.
+-type bounds() :: {tuple(), tuple()}.
 
 -define(MANTISSA, 52).
 
@@ -62,9 +64,13 @@ clamp(I, Least, _) when I < Least -> Least;
 clamp(I, _, Greatest) when I > Greatest -> Greatest;
 clamp(I, _, _) -> I.
 
+-spec bounds([number()]) -> bounds().
+bounds(Bounds) -> {list_to_tuple(Bounds), list_to_tuple([floor(B) || B <- Bounds])}.
+
 %% @doc Number of the first bound that is not below the value; the number of bounds if there is none.
--spec bound(number(), tuple()) -> non_neg_integer().
-bound(V, Bounds) -> bound(V, Bounds, 0, tuple_size(Bounds)).
+-spec bound(number(), bounds()) -> non_neg_integer().
+bound(V, {_, Whole}) when is_integer(V) -> bound(V, Whole, 0, tuple_size(Whole));
+bound(V, {Bounds, _}) -> bound(V, Bounds, 0, tuple_size(Bounds)).
 
 bound(_, _, Lo, Lo) -> Lo;
 bound(V, Bounds, Lo, Hi) ->

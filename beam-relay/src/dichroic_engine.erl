@@ -28,6 +28,8 @@
     events = #{} :: #{[atom()] => pos_integer()},
     programs = #{} :: #{[atom()] => {pos_integer(), #program{}}},
     stale = [] :: [pos_integer()],
+    tags = #{} :: #{[Slot :: pos_integer()] => pos_integer()},
+    next_tag = 1 :: pos_integer(),
     contents = #{} :: #{term() => pos_integer()},
     wanted = [] :: [{Content :: pos_integer(), Account :: pos_integer()}],
     accounts = #{} :: #{Schema :: non_neg_integer() => {Account :: pos_integer(), active | {withdrawn, integer()}}},
@@ -189,8 +191,8 @@ streams_off(#engine{wanted = Wanted, static = St}) ->
 %%% Programs
 
 programs(#{limits := #{string := Cap}} = Plan, Wanted, #engine{programs = Old} = E) ->
-    New = build(Plan, Cap, Wanted, E),
-    {No, E1} = maps:fold(fun swap/3, {[], E}, New),
+    {New, E0} = tagged(build(Plan, Cap, Wanted, E), E),
+    {No, E1} = maps:fold(fun swap/3, {[], E0}, New),
     Gone = maps:without(maps:keys(New), Old),
     _ = [atomics:put((E#engine.static)#static.slots, maps:get(Event, E#engine.events), 0) || Event <- maps:keys(Gone)],
     {No, erase_stale(E1#engine{programs = maps:without(maps:keys(Gone), E1#engine.programs),
@@ -224,6 +226,28 @@ add_entry(Keep, Labels, Entry, #program{groups = Groups} = P) ->
     case lists:splitwith(fun(#group{keep = K, labels = L}) -> K =/= Keep orelse L =/= Labels end, Groups) of
         {Before, [#group{entries = Es} = G | After]} -> P#program{groups = Before ++ [G#group{entries = [Entry | Es]} | After]};
         {_, []} -> P#program{groups = [#group{keep = Keep, labels = Labels, entries = [Entry]} | Groups]}
+    end.
+
+%% Groups of several entries get a tag: the one they had in the plan before, else a new one. The first entry of a group is
+%% one that every event counts, if there is one, because its row must be there before it can hold a view.
+tagged(Programs, #engine{tags = Old, next_tag = Next} = E) ->
+    {New, {Tags, Next1}} = lists:mapfoldl(
+        fun({Event, #program{groups = Groups} = P}, Acc) ->
+            {Groups1, Acc1} = lists:mapfoldl(fun(G, A) -> tag(G, Old, E#engine.static, A) end, Acc, Groups),
+            {{Event, P#program{groups = Groups1}}, Acc1}
+        end, {#{}, Next}, maps:to_list(Programs)),
+    {maps:from_list(New), E#engine{tags = Tags, next_tag = Next1}}.
+
+tag(#group{entries = Entries} = G, Old, St, {Tags, Next}) ->
+    {Lasts, Cells} = lists:partition(fun(#entry{type = Type}) -> Type =:= last end, Entries),
+    {Counters, Others} = lists:partition(fun(#entry{type = Type}) -> Type =:= counter end, Cells),
+    Ordered = Counters ++ Others,
+    case [Slot || #entry{slot = Slot} <- Ordered] of
+        [Leader, _ | _] = Slots ->
+            _ = [atomics:put(St#static.acct, dichroic_store:acct(S, ?ENTRY_LEADER), Leader) || S <- Slots],
+            Tag = maps:get(Slots, Old, Next),
+            {G#group{tag = Tag, entries = Ordered ++ Lasts}, {Tags#{Slots => Tag}, max(Next, Tag + 1)}};
+        _ -> {G, {Tags, Next}}
     end.
 
 swap(Event, Program, {No, #engine{programs = Programs} = E}) ->

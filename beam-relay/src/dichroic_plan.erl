@@ -160,7 +160,7 @@ type(<<"buckets">>, #{<<"bounds">> := Bounds}, R) when is_list(Bounds), Bounds =
     length(Bounds) =< ?MAX_BOUNDS orelse throw("more than 160 bounds"),
     lists:all(fun is_number/1, Bounds) orelse throw("a bound is no number"),
     ascending(Bounds) orelse throw("bounds are not ascending"),
-    R#entry{type = buckets, grid = list_to_tuple(Bounds), size = 4 + length(Bounds)};
+    R#entry{type = buckets, grid = dichroic_bucket:bounds(Bounds), size = 4 + length(Bounds)};
 type(<<"buckets">>, _, _) -> throw("buckets needs bounds");
 type(Type, _, _) -> throw(io_lib:format("unknown type ~tp", [Type])).
 

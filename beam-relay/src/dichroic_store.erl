@@ -11,7 +11,7 @@
 -include("dichroic.hrl").
 
 -export([start_link/0, reset/0, static/0, make/1, drop/1]).
--export([cell/4, last/4, purge/2, forget/2, acct/2]).
+-export([cell/4, last/4, view/4, unview/2, purge/2, forget/2, acct/2]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 -define(MIN_RESET_MS, 500).
@@ -88,11 +88,11 @@ base({Slot, Labels, neg}) -> {Slot, Labels}.
 
 in_table(St, Table, Key, Size) ->
     case ets:lookup(Table, Key) of
-        [{_, Ref}] -> Ref;
+        [{_, _, Ref}] -> Ref;
         [] ->
             Own = own(Key),
             Ref = atomics:new(Size, [{signed, true}]),
-            case ets:insert_new(Table, {Own, Ref}) of
+            case ets:insert_new(Table, {Own, Ref, Ref}) of
                 true ->
                     ets:insert(St#static.fresh, {erlang:unique_integer(), Own, Ref}),
                     Ref;
@@ -141,15 +141,48 @@ own(Key) -> Key.
 own_label(L) when is_binary(L) -> binary:copy(L);
 own_label(L) -> L.
 
+%% @doc Puts the cells of all entries of a group into the row of its first, where the next event finds them at once.
+%% Whoever is hidden in between is hidden from the view too: by forget/2 if it comes after us, else by the second look.
+-spec view(ets:tid(), #group{}, tuple(), non_neg_integer()) -> ok.
+view(Table, #group{tag = Tag, entries = [#entry{slot = Leader} | _] = Entries}, Labels, Tries) ->
+    Look = fun() -> [present(Table, {Slot, Labels}) || #entry{slot = Slot, type = Type} <- Entries, Type =/= last] end,
+    case Look() of
+        [none | _] -> ok;
+        Refs ->
+            _ = ets:update_element(Table, {Leader, Labels}, {2, list_to_tuple([Tag, Tries | Refs])}),
+            Look() =:= Refs orelse unview_row(Table, {Leader, Labels}),
+            ok
+    end.
+
+present(Table, Key) ->
+    case ets:lookup(Table, Key) of
+        [{_, _, Ref}] -> Ref;
+        [] -> none
+    end.
+
+unview_row(Table, Key) ->
+    case ets:lookup(Table, Key) of
+        [{_, View, Ref}] when is_tuple(View) -> ets:update_element(Table, Key, {2, Ref});
+        _ -> false
+    end.
+
 %%% For dichroic_totals
+
+%% @doc Takes the cells of a series out of the view that they are in.
+-spec unview(#static{}, {pos_integer(), tuple() | overflow}) -> ok.
+unview(#static{tables = Tables, acct = Acct}, {Slot, Labels}) ->
+    case atomics:get(Acct, acct(Slot, ?ENTRY_LEADER)) of
+        0 -> ok;
+        Leader -> _ = [unview_row(T, {Leader, Labels}) || T <- tuple_to_list(Tables)], ok
+    end.
 
 %% @doc Takes a label set out of the tables, so that its next event begins a new series.
 -spec forget(#static{}, {pos_integer(), tuple() | overflow}) -> ok.
-forget(#static{tables = Tables, series = Series, lasts = Lasts}, {Slot, Labels} = Key) ->
+forget(#static{tables = Tables, series = Series, lasts = Lasts} = St, {Slot, Labels} = Key) ->
     ets:delete(Series, Key),
     ets:delete(Lasts, Key),
     _ = [begin ets:delete(T, Key), ets:delete(T, {Slot, Labels, neg}) end || T <- tuple_to_list(Tables)],
-    ok.
+    unview(St, Key).
 
 %% @doc Takes everything of an entry slot out of the tables: before the slot means something else.
 -spec purge(#static{}, pos_integer()) -> ok.
@@ -157,8 +190,8 @@ purge(#static{tables = Tables, series = Series, lasts = Lasts, acct = Acct}, Slo
     true = ets:match_delete(Series, {{Slot, '_'}, '_'}),
     true = ets:match_delete(Lasts, {{Slot, '_'}, '_', '_'}),
     _ = [begin
-             true = ets:match_delete(T, {{Slot, '_'}, '_'}),
-             true = ets:match_delete(T, {{Slot, '_', neg}, '_'})
+             true = ets:match_delete(T, {{Slot, '_'}, '_', '_'}),
+             true = ets:match_delete(T, {{Slot, '_', neg}, '_', '_'})
          end || T <- tuple_to_list(Tables)],
     atomics:sub(Acct, ?ACCT_SERIES, max(0, atomics:get(Acct, acct(Slot, ?ENTRY_SERIES)))),
     _ = [atomics:put(Acct, acct(Slot, C), 0) || C <- lists:seq(1, ?ACCT_PER_ENTRY)],

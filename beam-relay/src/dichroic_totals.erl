@@ -88,7 +88,10 @@ hide(St, Flush, #ser{raw = Raw} = S) ->
 
 %% Handlers that had the cells in hand when they were hidden are done by now.
 leave(_, Flush, #ser{hidden = 0} = S, {Still, Out}) -> {[S#ser{hidden = Flush} | Still], Out};
-leave(_, Flush, #ser{hidden = H} = S, {Still, Out}) when Flush < H + 2 -> {[S | Still], Out};
+leave(St, Flush, #ser{hidden = H, raw = Raw} = S, {Still, Out}) when Flush < H + 2 ->
+    %% A handler that was stopped while it made a view may have brought them back.
+    _ = [dichroic_store:unview(St, Key) || Key <- Raw],
+    {[S | Still], Out};
 leave(St, _, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, {Still, Out}) ->
     Admitted = length([K || {_, L} = K <- Raw, L =/= overflow]),
     atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),

@@ -51,6 +51,6 @@ what_is_beyond_the_octaves_is_counted_at_their_edge_test() ->
     [?assertEqual(95, dichroic_bucket:index(F, Grid)) || F <- [4096.0, 1.0e300]].
 
 a_bound_holds_what_is_equal_to_it_test_() ->
-    Bounds = {1, 2.5, 10},
+    Bounds = dichroic_bucket:bounds([-2.5, 1, 2.5, 10]),
     [?_assertEqual(I, dichroic_bucket:bound(V, Bounds)) || {V, I} <- [
-        {-5, 0}, {1, 0}, {1.0, 0}, {1.01, 1}, {2.5, 1}, {3, 2}, {10, 2}, {10.5, 3}, {1 bsl 62, 3}]].
+        {-5, 0}, {-3, 0}, {-2.5, 0}, {-2, 1}, {1, 1}, {1.0, 1}, {1.01, 2}, {2, 2}, {2.5, 2}, {3, 3}, {10, 3}, {10.5, 4}, {1 bsl 62, 4}]].

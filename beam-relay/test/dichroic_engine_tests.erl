@@ -141,7 +141,7 @@ starts(Frames) -> [S || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100, 
 
 cell(_, K) ->
     #static{tables = Tables} = persistent_term:get(?STATIC),
-    case [Ref || T <- tuple_to_list(Tables), {{_, {L}}, Ref} <- ets:tab2list(T), L =:= K] of [Ref | _] -> Ref; [] -> none end.
+    case [Ref || T <- tuple_to_list(Tables), {{_, {L}}, _, Ref} <- ets:tab2list(T), L =:= K] of [Ref | _] -> Ref; [] -> none end.
 
 what_still_moves_is_never_evicted_test() ->
     {ok, [], E0} = engine(plan([expiring()])),

@@ -93,7 +93,7 @@ totals_are_exact_under_load_from_many_processes_test_() ->
 %% What the cells of the first entry hold, read past the engine: tells a lost count from a lost row.
 in_tables() ->
     #static{tables = Tables} = persistent_term:get(?STATIC),
-    lists:sum([atomics:get(Ref, 1) || T <- tuple_to_list(Tables), {{1, _}, Ref} <- ets:tab2list(T)]).
+    lists:sum([atomics:get(Ref, 1) || T <- tuple_to_list(Tables), {{1, _}, _, Ref} <- ets:tab2list(T)]).
 
 flush_until_done([], N, Held, E) -> {Held, E, N};
 flush_until_done([{Pid, Ref} | Left] = Pids, N, Held, E) ->

@@ -1,0 +1,178 @@
+%% @doc Entries whose cells are found together: whatever plans, values and expiry do to them, what was emitted is counted.
+-module(dichroic_view_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [counter/3, sum/4, plan/1, meas/1, meta/1, engine/1, emit/4, flush/2, flush/4, total/3, account/3, seed/0]).
+
+-define(E, [a, b]).
+-define(KEYS, [100, 101, 102, 103, 104]).
+
+labels() -> [meta(<<"k">>)].
+
+entry(100) -> counter(100, ?E, labels());
+entry(101) -> (sum(101, ?E, meas(<<"v">>), labels()))#{<<"expire_s">> => 300};
+entry(102) -> (sum(102, ?E, meas(<<"w">>), labels()))#{<<"type">> := <<"buckets">>, <<"bounds">> => [1, 5, 20.5], <<"expire_s">> => 300};
+entry(103) -> (sum(103, ?E, meas(<<"w">>), labels()))#{<<"type">> := <<"last">>};
+entry(104) -> (sum(104, ?E, meas(<<"v">>), labels()))#{<<"type">> := <<"exponential">>, <<"scale">> => 2, <<"octaves">> => [-4, 10]}.
+
+views() ->
+    #static{tables = Tables} = persistent_term:get(?STATIC),
+    [View || T <- tuple_to_list(Tables), {_, View, _} <- ets:tab2list(T), is_tuple(View)].
+
+%% There is a table for each scheduler, and a view in each.
+on_one_scheduler(Test) ->
+    fun() ->
+        {Pid, Ref} = spawn_opt(Test, [monitor, {scheduler, 1}]),
+        receive {'DOWN', Ref, process, Pid, Reason} -> ?assertEqual(normal, Reason) end
+    end.
+
+two_entries_are_found_in_one_row_test_() -> on_one_scheduler(fun() ->
+    {ok, [], E} = engine(plan([entry(100), entry(101)])),
+    emit(E, ?E, #{v => 1}, #{k => 1}),
+    [View] = views(),
+    ?assertMatch({_, 0, _, _}, View),
+    emit(E, ?E, #{v => 2}, #{k => 1}),
+    ?assertEqual([View], views()),
+    {F, _} = flush(1, E),
+    ?assertEqual([{2, 0.0}, {3, 0.0}], [total(F, Key, [1]) || Key <- [100, 101]])
+end).
+
+one_entry_needs_no_view_test() ->
+    {ok, [], E} = engine(plan([entry(102), entry(103)])),
+    emit(E, ?E, #{w => 1}, #{k => 1}),
+    ?assertEqual([], views()).
+
+who_has_its_first_value_later_is_seen_from_then_on_test_() -> on_one_scheduler(fun() ->
+    {ok, [], E} = engine(plan([entry(100), entry(101)])),
+    [emit(E, ?E, Meas, #{k => 1}) || Meas <- [#{}, #{v => 3}, #{v => self()}, #{v => 4.5}]],
+    ?assertMatch([{_, 1, _, Ref}] when is_reference(Ref), views()),
+    {F, _} = flush(1, E),
+    ?assertEqual([{4, 0.0}, {3, 4.5}], [total(F, Key, [1]) || Key <- [100, 101]]),
+    ?assertEqual({1, 1}, {account(F, 3, [101, <<"absent">>]), account(F, 3, [101, <<"not_numeric">>])})
+end).
+
+who_found_no_room_is_looked_for_only_so_often_test_() -> on_one_scheduler(fun() ->
+    {ok, [], E} = engine(plan([entry(100), (entry(101))#{<<"series">> => 1}])),
+    [emit(E, ?E, #{v => 1}, #{k => K}) || K <- [1 | lists:duplicate(50, 2)]],
+    ?assertMatch([{_, 0, _, _}, {_, 8, _, none}], lists:keysort(2, views())),
+    {F, _} = flush(1, E),
+    ?assertEqual([{50, 0.0}, {1, 0.0}, {50, 0.0}], [total(F, 100, [2]), total(F, 101, [1]), total(F, 101, [null])])
+end).
+
+a_series_that_leaves_leaves_the_view_test() ->
+    {ok, [], E} = engine(plan([entry(100), entry(101)])),
+    emit(E, ?E, #{v => 1}, #{k => 1}),
+    {_, E1} = flush(1, 0, 1000, E),
+    {_, E2} = flush(2, 1, 1300, E1),
+    ?assertEqual([], views()),
+    emit(E2, ?E, #{v => 1}, #{k => 1}),
+    {F, _} = flush(3, 2, 1301, E2),
+    ?assertEqual({1, 0.0}, total(F, 101, [1])).
+
+%%% Against a model: what was emitted, summed over all incarnations of a series
+
+nothing_is_lost_or_doubled_whatever_plans_and_expiry_do_test_() ->
+    {timeout, 120, [{integer_to_list(N), fun() -> random_life(seed()) end} || N <- lists:seq(1, 40)]}.
+
+random_life(Seed) ->
+    {ok, [], E} = engine(plan([entry(K) || K <- ?KEYS])),
+    Model0 = #{plan => ?KEYS, emitted => #{}, ids => #{}, done => #{}, now => 1000},
+    {E1, Model} = lists:foldl(fun(N, Acc) -> random_step(N, Acc) end, {E, Model0}, lists:seq(1, 150)),
+    ?assertEqual({Seed, maps:get(emitted, Model)}, {Seed, counted(read(200, E1, Model))}).
+
+random_step(N, {E, #{plan := Keys, now := Now} = Model}) ->
+    case rand:uniform(10) of
+        1 ->
+            New = [K || K <- ?KEYS, rand:uniform(3) > 1],
+            {ok, [], E1} = dichroic_engine:plan(plan([entry(K) || K <- shuffled(New)]), E),
+            {E1, Model#{plan := New}};
+        2 -> step_flush(N, E, Model#{now := Now + 400});
+        3 -> step_flush(N, E, Model#{now := Now + 1});
+        _ when Keys =:= [] -> {E, Model};
+        _ -> {E, random_event(E, Model)}
+    end.
+
+shuffled(L) -> [X || {_, X} <- lists:sort([{rand:uniform(), X} || X <- L])].
+
+random_event(E, #{plan := Keys, emitted := Emitted} = Model) ->
+    K = rand:uniform(3),
+    Meas = maps:from_list([{Name, rand:uniform(40) - 5} || Name <- [v, w], rand:uniform(4) > 1]),
+    emit(E, ?E, Meas, #{k => K}),
+    Hits = [{{Key, K}, amount(Key, Meas)} || Key <- Keys, Key =/= 103, amount(Key, Meas) =/= none],
+    Model#{emitted := lists:foldl(fun({S, {C, A}}, Acc) ->
+        maps:update_with(S, fun({C0, A0}) -> {C0 + C, A0 + A} end, {C, A}, Acc)
+    end, Emitted, Hits)}.
+
+%% {What is counted beside the sum, sum}
+amount(100, _) -> {0, 1};
+amount(101, #{v := V}) -> {0, V};
+amount(102, #{w := W}) -> {1, W};
+amount(104, #{v := V}) -> {1, V};
+amount(_, _) -> none.
+
+step_flush(N, E, Model) ->
+    {Frames, E1} = flush(N, N - 1, maps:get(now, Model), E),
+    {E1, lists:foldl(fun frame/2, Model, Frames)}.
+
+%% Whoever is leaving is read once more, two flushes later.
+read(N, E, Model) ->
+    {_, Read} = lists:foldl(fun(I, {Acc, M}) -> step_flush(N + I, Acc, M) end, {E, Model}, lists:seq(1, 4)),
+    Read.
+
+frame({define, series, Ds}, Model) ->
+    lists:foldl(fun define/2, Model, Ds);
+frame({Type, _, Rows}, #{ids := Ids} = Model) when Type =:= numbers; Type =:= histograms ->
+    Model#{ids := lists:foldl(fun(Row, Acc) -> maps:update_with(element(1, Row), fun({S, _}) -> {S, value(Row)} end, Acc) end, Ids, Rows)}.
+
+define({Id, null}, #{ids := Ids, done := Done} = Model) ->
+    {{S, V}, Left} = maps:take(Id, Ids),
+    Model#{ids := Left, done := add(S, V, Done)};
+define({Id, #{<<"key">> := Key, <<"labels">> := Labels}}, #{ids := Ids} = Model) ->
+    Model#{ids := Ids#{Id => {{Key, Labels}, {0, 0}}}}.
+
+value({_, I, _}) -> {0, I};
+value({_, I, _, Buckets}) -> {lists:sum([N || {_, _, N} <- Buckets]), I}.
+
+add(S, {C, A}, Acc) -> maps:update_with(S, fun({C0, A0}) -> {C0 + C, A0 + A} end, {C, A}, Acc).
+
+counted(#{ids := Ids, done := Done}) ->
+    All = lists:foldl(fun({S, V}, Acc) -> add(S, V, Acc) end, Done, maps:values(Ids)),
+    maps:from_list([{{Key, K}, V} || {{Key, [K]}, V} <- maps:to_list(All), lists:member(Key, ?KEYS), Key =/= 103]).
+
+%% Expiry beside emitters that never rest. A flush waits until each of them is through with an event that it began after
+%% the flush before: what is kept in hand for longer than two flushes is lost, by the rule.
+expiry_beside_emitters_loses_nothing_test_() ->
+    {timeout, 120, fun() ->
+        {ok, [], E} = engine(plan([entry(K) || K <- [100, 101, 102]])),
+        Events = counters:new(6, []),
+        Pids = [spawn_link(fun() -> emitter(E, P, Events) end) || P <- lists:seq(1, 6)],
+        Model0 = #{ids => #{}, done => #{}, now => 1000},
+        {E1, Model} = lists:foldl(fun(N, {Acc, #{now := Now} = M}) ->
+            progress(Events),
+            step_flush(N, Acc, M#{now := Now + 400})
+        end, {E, Model0}, lists:seq(1, 400)),
+        Each = [begin P ! {stop, self()}, receive {P, Counts} -> Counts end end || P <- Pids],
+        Expected = lists:foldl(fun(Counts, Acc) -> maps:fold(fun add/3, Acc, Counts) end, #{}, Each),
+        ?assertEqual(Expected, counted(read(500, E1, Model)))
+    end}.
+
+progress(Events) ->
+    Before = [counters:get(Events, I) || I <- lists:seq(1, 6)],
+    support:wait(fun() ->
+        lists:all(fun({I, B}) -> counters:get(Events, I) > B + 1 end, lists:zip(lists:seq(1, 6), Before))
+    end).
+
+emitter(E, P, Events) -> emitter(E, P, Events, 0, #{}).
+emitter(E, P, Events, N, Counts) ->
+    receive {stop, From} -> From ! {self(), Counts}
+    after 0 ->
+        %% Mostly without the values of the two that expire, so that they do.
+        K = N rem 3,
+        Meas = case N rem 64 < 3 of true -> #{v => N, w => P}; false -> #{} end,
+        emit(E, ?E, Meas, #{k => K}),
+        counters:add(Events, P, 1),
+        Hits = [{{Key, K}, A} || Key <- [100, 101, 102], A <- [amount(Key, Meas)], A =/= none],
+        emitter(E, P, Events, N + 1, lists:foldl(fun({S, V}, Acc) -> add(S, V, Acc) end, Counts, Hits))
+    end.

@@ -1,0 +1,122 @@
+%% @doc Who takes part in the benches of this folder, and how each is told to count the same things.
+%%
+%% A contestant is set up by start/2, which gives back how to stop it; all of them then hear the same events through
+%% `telemetry'. Dichroic's plan is what the collector sends for a counter and a distribution with three labels. Peers are
+%% used as their documentation shows, given whatever is cheapest for them: no unit conversion, `tag_values' that reads only
+%% the three values. They are not part of this repository: their code is on the path only if the caller put it there.
+-module(contestants).
+
+-export([present/1, start/2, noop/4, event/0, metadata/1, bounds_s/0, bounds_ns/0]).
+-export([plan/2, entry/3]).
+
+-define(EVENT, [phoenix, endpoint, stop]).
+
+event() -> ?EVENT.
+
+%% What OpenTelemetry's semantic conventions name for durations in seconds.
+bounds_s() -> [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0].
+bounds_ns() -> [B * 1.0e9 || B <- bounds_s()].
+
+%% @doc Of these kinds, those whose code can be loaded.
+present(Kinds) -> [K || K <- Kinds, loadable(K)].
+
+loadable({peep, _}) -> code:ensure_loaded('Elixir.Peep') =:= {module, 'Elixir.Peep'};
+loadable(core) -> code:ensure_loaded('Elixir.TelemetryMetricsPrometheus.Core') =:= {module, 'Elixir.TelemetryMetricsPrometheus.Core'};
+loadable(_) -> true.
+
+%% @doc Starts a contestant that counts `Metrics'; the fun stops it and says whether it has counted.
+-spec start(term(), [map()]) -> fun(() -> boolean()).
+start(none, _) -> fun() -> true end;
+start(noop, _) ->
+    ok = telemetry:attach(bench, ?EVENT, fun ?MODULE:noop/4, 1),
+    fun() -> telemetry:detach(bench) =:= ok end;
+start({dichroic, Which}, Metrics) ->
+    Static = dichroic_store:make(1),
+    persistent_term:put(dichroic_handler, Static),
+    {ok, [], Engine} = dichroic_engine:plan(plan(Which, Metrics), dichroic_engine:new(Static)),
+    [{?EVENT, Slot}] = dichroic_engine:events(Engine),
+    ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
+    fun() ->
+        ok = telemetry:detach(bench),
+        {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
+        ok = dichroic_engine:discard(Engine),
+        dichroic_store:drop(Static),
+        lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames)
+    end;
+start({peep, Storage}, Metrics) ->
+    {ok, Pid} = 'Elixir.Peep':start_link([{name, bench_peep}, {metrics, [struct(M, fun(O) -> O end) || M <- Metrics]},
+                                          {storage, Storage}]),
+    fun() ->
+        Counted = map_size('Elixir.Peep':get_all_metrics(bench_peep)) > 0,
+        stop(Pid),
+        Counted
+    end;
+start(core, Metrics) ->
+    {ok, Pid} = 'Elixir.TelemetryMetricsPrometheus.Core':start_link(
+        [{name, bench_core}, {start_async, false}, {metrics, [struct(M, fun(O) -> O end) || M <- Metrics]}]),
+    fun() ->
+        Page = iolist_to_binary('Elixir.TelemetryMetricsPrometheus.Core':scrape(bench_core)),
+        stop(Pid),
+        byte_size(Page) > 100
+    end.
+
+stop(Pid) ->
+    true = unlink(Pid),
+    Ref = monitor(process, Pid),
+    exit(Pid, shutdown),
+    receive {'DOWN', Ref, _, _, _} -> ok end,
+    %% A reporter that was ended before it could tidy up must not count beside the next one.
+    _ = [telemetry:detach(Id) || #{id := Id} <- telemetry:list_handlers([])],
+    ok.
+
+noop(_, _, _, _) -> ok.
+
+%%% What is counted: #{type := counter | sum | distribution, name := [atom()], ...}
+
+struct(#{type := Type, name := Name} = M, Options) ->
+    Opts = [{event_name, ?EVENT}, {measurement, duration}, {tags, [method, status, route]},
+            {tag_values, maps:get(tag_values, M, fun conn_tags/1)},
+            {reporter_options, Options(maps:get(options, M, [{buckets, bounds_ns()}]))}
+            | [{unit, U} || {ok, U} <- [maps:find(unit, M)]]],
+    'Elixir.Telemetry.Metrics':Type(Name, Opts).
+
+conn_tags(#{conn := #{method := Method, status := Status}, route := Route}) ->
+    #{method => Method, status => Status, route => Route}.
+
+%% @doc The plan for these metrics; `Which' says as what a distribution is counted.
+plan(Which, Metrics) ->
+    Streams = [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()} || Which =:= stream],
+    #{<<"generation">> => 1, <<"streams">> => Streams,
+      <<"aggregates">> => [aggregate(I, Which, M) || {I, M} <- lists:zip(lists:seq(100, 99 + length(Metrics)), Metrics)]}.
+
+aggregate(Key, _, #{type := counter}) -> entry(Key, <<"counter">>, #{});
+aggregate(Key, _, #{type := sum}) -> entry(Key, <<"sum">>, #{<<"value">> => duration()});
+aggregate(Key, exponential, _) ->
+    entry(Key, <<"exponential">>, #{<<"value">> => duration(), <<"scale">> => 3, <<"octaves">> => [-20, 12], <<"factor">> => 1.0e-9});
+aggregate(Key, _, M) ->
+    entry(Key, <<"buckets">>, #{<<"value">> => duration(), <<"bounds">> => maps:get(bounds, M, bounds_ns())}).
+
+entry(Key, Type, More) ->
+    maps:merge(#{<<"key">> => Key, <<"type">> => Type, <<"event">> => names(), <<"labels">> => labels()}, More).
+
+names() -> [atom_to_binary(A) || A <- ?EVENT].
+duration() -> [<<"measurements">>, [<<"duration">>]].
+labels() ->
+    [[<<"metadata">>, [<<"conn">>, <<"method">>]], [<<"metadata">>, [<<"conn">>, <<"status">>]], [<<"metadata">>, [<<"route">>]]].
+
+%%% What is emitted
+
+%% @doc Metadata of an event: just the three labels, or ten keys with a connection like Phoenix's.
+metadata(small) -> #{conn => #{method => <<"GET">>, status => 200}, route => <<"/users/:id">>};
+metadata(conn) ->
+    Headers = [{<<"header-", (integer_to_binary(I))/binary>>, binary:copy(<<"v">>, 30)} || I <- lists:seq(1, 16)],
+    Private = maps:from_list([{binary_to_atom(<<"p", (integer_to_binary(I))/binary>>), copy(Headers)} || I <- lists:seq(1, 4)]),
+    Conn = #{'__struct__' => 'Elixir.Plug.Conn', method => <<"GET">>, status => 200, host => <<"www.example.com">>,
+             request_path => <<"/users/42">>, path_info => [<<"users">>, <<"42">>], req_headers => Headers,
+             resp_headers => copy(Headers), params => #{<<"id">> => <<"42">>}, assigns => #{user => #{name => <<"x">>}},
+             private => Private, remote_ip => {127, 0, 0, 1}, scheme => http, port => 4000, query_string => <<>>,
+             state => sent, halted => false},
+    #{conn => Conn, route => <<"/users/:id">>, plug => 'Elixir.UserController', plug_opts => show, options => [],
+      log => info, telemetry_span_context => make_ref(), path_params => #{}, pipe_through => [browser], extra => 1}.
+
+copy(Headers) -> [{binary:copy(K), binary:copy(V)} || {K, V} <- Headers].

@@ -1,0 +1,75 @@
+%% @doc What each contestant costs the process that emits: ns per event, at one and two processes, small and large metadata.
+%%
+%% Rounds of all kinds take turns, so that a machine whose speed drifts drifts for all alike; what is printed are medians
+%% over rounds, and the least of them. `cpu' is the VM's processor time per event, the better figure on a machine that has
+%% other work. Every kind counts one counter and one distribution with three labels, if its name does not say otherwise.
+-module(cost_bench).
+
+-export([main/0]).
+
+-define(KINDS, [none, noop, {dichroic, buckets}, {dichroic, exponential}, {dichroic, stream},
+                {peep, default}, {peep, striped}, core]).
+
+main() ->
+    {ok, _} = application:ensure_all_started(telemetry),
+    Rounds = env("ROUNDS", 9),
+    Events = env("EVENTS", 100000),
+    Persist = os:getenv("PERSIST") =:= "1",
+    io:format("OTP ~ts, ~b schedulers, ~b rounds of ~b events, telemetry ~ts~ts~n",
+              [erlang:system_info(otp_release), erlang:system_info(schedulers_online), Rounds, Events,
+               element(2, application:get_key(telemetry, vsn)),
+               case Persist of true -> ", telemetry:persist() after attaching"; false -> "" end]),
+    io:format("metadata: small ~b words, conn ~b words~n",
+              [erts_debug:flat_size(contestants:metadata(M)) || M <- [small, conn]]),
+    [report(P, M, Rounds, Events, Persist) || M <- [small, conn], P <- [1, 2]],
+    halt().
+
+env(Name, Default) -> case os:getenv(Name) of false -> Default; V -> list_to_integer(V) end.
+
+report(Processes, Size, Rounds, Events, Persist) ->
+    Kinds = contestants:present(?KINDS),
+    Seen = [[{K, round_of(K, Processes, Size, Events, Persist)} || K <- Kinds] || _ <- lists:seq(1, Rounds)],
+    Sorted = fun(K, Ix) -> lists:sort([element(Ix, T) || R <- Seen, {K1, T} <- R, K1 =:= K]) end,
+    Median = fun(K, Ix) -> lists:nth(Rounds div 2 + 1, Sorted(K, Ix)) end,
+    io:format("~n~-28s    wall   least  over no-op     cpu  over no-op~n",
+              [io_lib:format("~b process(es), ~p", [Processes, Size])]),
+    [io:format("  ~-26s ~7b ~7b ~11b ~7b ~11b~n",
+               [name(K), Median(K, 1), hd(Sorted(K, 1)), Median(K, 1) - Median(noop, 1), Median(K, 2),
+                Median(K, 2) - Median(noop, 2)]) || K <- Kinds].
+
+name(none) -> "no handler";
+name(noop) -> "no-op handler";
+name({dichroic, stream}) -> "dichroic, stream known, off";
+name({dichroic, What}) -> io_lib:format("dichroic, ~p", [What]);
+name({peep, Storage}) -> io_lib:format("Peep, ~p", [Storage]);
+name(core) -> "TelemetryMetricsPrometheus".
+
+round_of(Kind, Processes, Size, Events, Persist) ->
+    Stop = contestants:start(Kind, [#{type => counter, name => [http, requests]}, #{type => distribution, name => [http, duration]}]),
+    Persist andalso telemetry:persist(),
+    Parent = self(),
+    Each = Events div Processes,
+    Pids = [spawn_opt(fun() -> emitter(Parent, Each, Size) end, [{min_heap_size, 20000}]) || _ <- lists:seq(1, Processes)],
+    [receive {P, ready} -> ok end || P <- Pids],
+    {Cpu0, _} = erlang:statistics(runtime),
+    [P ! go || P <- Pids],
+    %% Wall time of one process's share: at two processes on two cores both run at once.
+    Ns = lists:max([receive {P, T} -> T end || P <- Pids]),
+    {Cpu1, _} = erlang:statistics(runtime),
+    true = Stop(),
+    {Ns div Each, (Cpu1 - Cpu0) * 1000000 div (Each * Processes)}.
+
+emitter(Parent, N, Size) ->
+    Metadata = contestants:metadata(Size),
+    run(2000, Metadata),
+    garbage_collect(),
+    Parent ! {self(), ready},
+    receive go -> ok end,
+    T0 = erlang:monotonic_time(nanosecond),
+    run(N, Metadata),
+    Parent ! {self(), erlang:monotonic_time(nanosecond) - T0}.
+
+run(0, _) -> ok;
+run(N, Metadata) ->
+    telemetry:execute([phoenix, endpoint, stop], #{duration => 1000000 + N band 16#fffff}, Metadata),
+    run(N - 1, Metadata).

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The relay beside its peers: `bench/beam/run.sh [cost|memory|exact]…`. Peers take part if their compiled code is named:
+# PEEP_EBIN, TMP_CORE_EBIN, TELEMETRY_METRICS_EBIN, NIMBLE_OPTIONS_EBIN, ELIXIR_EBIN, and TELEMETRY_EBIN for the real telemetry.
+# Without them the relay runs beside a handler that does nothing. ROUNDS, EVENTS, PERSIST=1 (telemetry:persist/0) change the bench of cost.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out=build/bench-beam
+mkdir -p "$out"
+make --no-print-directory -s -C beam-relay compile >&2
+erlc -o "$out" bench/beam/*.erl beam-relay/test/support/telemetry*.erl
+cp beam-relay/test/support/telemetry.app "$out"
+
+paths=(-pa "$out")
+for ebin in "${ELIXIR_EBIN-}" "${ELIXIR_EBIN:+${ELIXIR_EBIN%/*/*}/logger/ebin}" "${PEEP_EBIN-}" "${TMP_CORE_EBIN-}" \
+            "${TELEMETRY_METRICS_EBIN-}" "${NIMBLE_OPTIONS_EBIN-}" "${TELEMETRY_EBIN-}"; do
+  [ -z "$ebin" ] || paths+=(-pa "$ebin")
+done
+paths+=(-pa beam-relay/_build/default/lib/dichroic/ebin)
+
+echo "machine: $(nproc) × $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
+echo "commit:  $(git rev-parse --short HEAD)"
+wanted=("$@")
+[ $# -gt 0 ] || wanted=(cost memory exact)
+for name in "${wanted[@]}"; do
+  printf '\n== %s\n' "$name"
+  ERL_CRASH_DUMP_SECONDS=0 erl +sbwt none +sbwtdcpu none +sbwtdio none -noshell "${paths[@]}" -s "${name}_bench" main
+done
