@@ -1,7 +1,10 @@
 //! What the admin API says: sources, ledger and catalog, as JSON. The commands of the same names show the same documents.
 
+use crate::lint;
+use dichroic_model::{Attributes, SourceId};
 use dichroic_pipeline::store::Warnings;
 use dichroic_pipeline::{Busy, Handle, Ledger, Row, SnapshotRequest, Store};
+use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -106,6 +109,48 @@ fn warnings_document(seen: Warnings) -> Value {
         .map(|(name, n)| (name.to_owned(), Value::from(n)))
         .collect::<Map<_, _>>()
         .into()
+}
+
+/// `/api/v1/lint`: what looks wrong.
+pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatus>) -> Result<Value, Busy> {
+    let chunks = handle.snapshot(SnapshotRequest::default())?;
+    let mut seen = lint::Seen::default();
+    while let Some(chunk) = chunks.recv().await {
+        chunk.iter().for_each(|row| seen.note(row));
+        tokio::task::yield_now().await;
+    }
+    let (services, warnings) = handle
+        .ask(|store| {
+            let service = |resource: &Attributes| {
+                resource
+                    .get("service.name")
+                    .map(|name| name.render().into_owned())
+            };
+            let services: BTreeMap<SourceId, String> = store
+                .sources()
+                .filter_map(|(source, ..)| Some((source.id, service(&source.spec.resource)?)))
+                .collect();
+            (services, store.warnings())
+        })
+        .await?;
+    let relays: Vec<(RelayStatus, String)> = relays
+        .into_iter()
+        .map(|relay| {
+            let service = relay.source.and_then(|id| services.get(&id)).cloned();
+            (relay, service.unwrap_or_default())
+        })
+        .collect();
+    let findings = seen.findings(&lint::Asked {
+        config,
+        relays: &relays,
+        warnings,
+    });
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    Ok(json!({
+        "warnings": count(lint::Level::Warning),
+        "notes": count(lint::Level::Note),
+        "findings": findings.iter().map(lint::Finding::document).collect::<Vec<_>>(),
+    }))
 }
 
 #[derive(Default)]

@@ -39,6 +39,11 @@ pub enum Command {
     /// Show what became of every point, by hop, source and reason
     #[command(after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check")]
     Ledger(Ledger),
+    /// Tell what looks wrong: metrics that never fired, units, bounds, labels that grow, names that clash
+    #[command(
+        after_help = "Examples:\n  dichroic lint\n  dichroic lint --strict --format json | jq '.findings[].words'"
+    )]
+    Lint(Lint),
     /// Instrument a running BEAM node from outside, until this command ends
     #[command(
         after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and only nodes of this machine are attached to."
@@ -206,6 +211,18 @@ pub struct Catalog {
     /// How the list is written
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+    #[command(flatten)]
+    pub admin: Admin,
+}
+
+#[derive(Args)]
+pub struct Lint {
+    /// How the findings are written
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+    /// Fail when there is a warning; notes do not count
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub admin: Admin,
 }

@@ -5,11 +5,13 @@
 use crate::api;
 use crate::config::{self, Config};
 use crate::http::{self, Answer};
-use crate::ingest::Arrival;
+use crate::ingest::{Arrival, selection};
+use crate::lint;
 use crate::own::Stage;
 use crate::run::Stop;
 use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
 use dichroic_exporter_stream as stream;
+use dichroic_model::Pattern;
 use dichroic_pipeline::Handle;
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_prometheus::scrape::Board;
@@ -110,6 +112,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
             streams: streams.clone(),
             pages,
             config: config.admin.clone(),
+            lint: lint_config(config)?,
         });
         let handler = move |request| {
             let admin = admin.clone();
@@ -199,6 +202,15 @@ impl Pages {
     }
 }
 
+fn lint_config(config: &Config) -> Result<lint::Config, String> {
+    let keep = config.exporters.stream.keep.iter();
+    Ok(lint::Config {
+        selection: selection(config)?,
+        chosen: matches!(config.metrics.packs, config::Packs::List(_)),
+        keep: keep.filter_map(|pattern| Pattern::new(pattern).ok()).collect(),
+    })
+}
+
 /// The admin listener.
 struct Admin {
     handle: Handle,
@@ -207,9 +219,10 @@ struct Admin {
     streams: stream::Exporter,
     pages: Rc<Pages>,
     config: config::Admin,
+    lint: lint::Config,
 }
 
-const INDEX: &str = "dichroic\n\n/api/v1/catalog   every known metric and event\n/api/v1/ledger    what became of every point\n/api/v1/sources   who sends, targets, relays, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
+const INDEX: &str = "dichroic\n\n/api/v1/catalog   every known metric and event\n/api/v1/ledger    what became of every point\n/api/v1/lint      what looks wrong\n/api/v1/sources   who sends, targets, relays, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -222,6 +235,7 @@ impl Admin {
             "/" => return http::text(StatusCode::OK, INDEX),
             "/api/v1/catalog" => api::catalog(&self.handle).await,
             "/api/v1/ledger" => api::ledger(&self.handle).await,
+            "/api/v1/lint" => api::lint(&self.handle, &self.lint, self.relays.read()).await,
             "/api/v1/sources" => self.sources().await,
             _ => return http::error(StatusCode::NOT_FOUND, "not found; GET / lists what there is"),
         };

@@ -12,6 +12,7 @@ mod export;
 mod greet;
 mod http;
 mod ingest;
+mod lint;
 mod local_socket;
 mod logs;
 mod own;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Attach(args) => commands::finish(commands::attach::attach(args)),
         Command::Detach(args) => commands::finish(commands::attach::detach(args)),
         Command::Discover(args) => commands::finish(commands::discover::discover(args)),
+        Command::Lint(args) => commands::finish(commands::lint::lint(args)),
         Command::Ledger(args) => commands::finish(commands::ledger::ledger(args)),
     }
 }

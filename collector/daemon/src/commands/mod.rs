@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod check;
 pub mod discover;
 pub mod ledger;
+pub mod lint;
 pub mod tap;
 
 use std::process::ExitCode;

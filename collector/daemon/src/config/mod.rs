@@ -559,7 +559,10 @@ metrics:
         let again = parse(&shown, "printed").unwrap();
         assert_eq!(again.metrics.definitions, config.metrics.definitions, "{shown}");
         assert_eq!(again.metrics.variables, config.metrics.variables);
-        assert_eq!((again.metrics.naming, again.metrics.packs), (Naming::Promex, config.metrics.packs));
+        assert_eq!(
+            (again.metrics.naming, again.metrics.packs),
+            (Naming::Promex, config.metrics.packs)
+        );
     }
 
     #[test]

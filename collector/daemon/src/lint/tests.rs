@@ -1,0 +1,444 @@
+use super::*;
+use dichroic_model::{
+    AttributeValue, Attributes, Factor, Fingerprint, Identity, Leaving, Limits, MetricKind, Number, Runtime,
+    Scope, SeriesDef, Source, SourceSpec, Temporality,
+};
+use dichroic_pipeline::{HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+const NOW: u64 = 1_700_000_000_000_000_000;
+
+struct World {
+    store: Store,
+    node: Arc<Source>,
+    python: Arc<Source>,
+    next: u64,
+}
+
+/// A series: who, name, unit, kind, labels, style.
+struct Line<'a>(
+    bool,
+    &'a str,
+    &'a str,
+    MetricKind,
+    &'a [(&'a str, &'a str)],
+    NameStyle,
+);
+
+impl World {
+    fn new() -> Self {
+        let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
+        let mut open = |protocol, runtime, name: &str| {
+            let spec = SourceSpec {
+                protocol,
+                key: name.into(),
+                name: name.into(),
+                runtime,
+                job: "shop".into(),
+                instance: name.into(),
+                resource: Attributes::of(&[("service.name", "shop")]),
+                labels: Attributes::default(),
+                honor_labels: false,
+                leaving: Leaving::ByReceiver,
+            };
+            store.open_source(spec, NOW).unwrap()
+        };
+        World {
+            node: open(Protocol::Beam, Runtime::Beam, "shop@host"),
+            python: open(Protocol::Otlp, Runtime::Python, "worker"),
+            store,
+            next: 1,
+        }
+    }
+
+    fn define(&mut self, line: &Line<'_>, bounds: Option<&[f64]>) -> dichroic_pipeline::SeriesRef {
+        let Line(beam, name, unit, kind, labels, style) = *line;
+        self.next += 1;
+        let labels = labels
+            .iter()
+            .map(|(k, v)| (Cow::Borrowed(*k), AttributeValue::from(*v)));
+        let def = SeriesDef {
+            source: if beam { self.node.id } else { self.python.id },
+            scope: &Scope::default(),
+            name,
+            style,
+            unit,
+            help: "",
+            kind,
+            temporality: Temporality::Cumulative,
+            factor: Factor::ONE,
+            attributes: labels.collect(),
+            bounds: bounds.map(Into::into),
+        };
+        self.store
+            .define(
+                Fingerprint {
+                    low: self.next,
+                    high: self.next,
+                },
+                def,
+            )
+            .unwrap()
+    }
+
+    fn number(&mut self, beam: bool, name: &str, unit: &str, labels: &[(&str, &str)]) {
+        let line = Line(
+            beam,
+            name,
+            unit,
+            MetricKind::COUNTER,
+            labels,
+            NameStyle::OpenTelemetry,
+        );
+        self.set(&line);
+    }
+
+    fn set(&mut self, line: &Line<'_>) {
+        let series = self.define(line, None);
+        self.store
+            .set_number(series, Number::int(1), NOW, NOW, NOW)
+            .unwrap();
+    }
+
+    fn histogram(&mut self, name: &str, unit: &str, bounds: &[f64], counts: &[u64], sum: f64) {
+        let line = Line(
+            false,
+            name,
+            unit,
+            MetricKind::Histogram,
+            &[],
+            NameStyle::OpenTelemetry,
+        );
+        let series = self.define(&line, Some(bounds));
+        let point = HistogramPoint {
+            counts,
+            sum: Some(Number::float(sum)),
+            min_max: None,
+        };
+        self.store.set_histogram(series, &point, NOW, NOW, NOW).unwrap();
+    }
+
+    fn relay(&self) -> RelayStatus {
+        RelayStatus {
+            source: Some(self.node.id),
+            node: "shop@host".into(),
+            os_pid: 1,
+            agent: String::new(),
+            otp: "25".into(),
+            telemetry: "1.4.1".into(),
+            attached_mode: false,
+            epoch: 1,
+            attempt: 1,
+            since: NOW,
+            ended: None,
+            end: String::new(),
+            generation: 1,
+            attached: 1,
+            refused: Vec::new(),
+            series: 0,
+            rows: 0,
+            backwards: 0,
+            events: 0,
+            flushes: 3,
+            unknown_frames: 0,
+        }
+    }
+
+    fn seen(&mut self) -> Seen {
+        let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut seen = Seen::default();
+        while job.step(&mut self.store, &mut cx) != Progress::Done {
+            std::iter::from_fn(|| chunks.try_recv())
+                .flatten()
+                .for_each(|row| seen.note(&row));
+        }
+        std::iter::from_fn(|| chunks.try_recv())
+            .flatten()
+            .for_each(|row| seen.note(&row));
+        seen
+    }
+
+    /// `level check subject` of each finding, and all words.
+    fn lint(&mut self, packs: &[&str], definitions: &str, relays: &[RelayStatus]) -> (Vec<String>, String) {
+        let names: Vec<_> = packs.iter().map(|name| (*name).to_owned()).collect();
+        let config = Config {
+            selection: Selection {
+                packs: if packs.is_empty() {
+                    Packs::of(Vec::new())
+                } else {
+                    Packs::builtin().choose(&names).unwrap()
+                },
+                definitions: serde_saphyr::from_str(definitions).unwrap(),
+                ..Selection::default()
+            },
+            chosen: true,
+            keep: vec![Pattern::new("shop.**").unwrap(), Pattern::new("vm.**").unwrap()],
+        };
+        let relays: Vec<_> = relays
+            .iter()
+            .map(|relay| (relay.clone(), "shop".to_owned()))
+            .collect();
+        let seen = self.seen();
+        let findings = seen.findings(&Asked {
+            config: &config,
+            relays: &relays,
+            warnings: self.store.warnings(),
+        });
+        let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);
+        let words: Vec<_> = findings.iter().map(|f| f.words.as_str()).collect();
+        (findings.iter().map(short).collect(), words.join("\n"))
+    }
+
+    fn check(&mut self, expected: &[&str], words: &[&str]) {
+        let (found, all) = self.lint(&[], "[]", &[]);
+        assert_eq!(found, expected, "{all}");
+        for word in words {
+            assert!(all.contains(word), "{word:?} not in {all}");
+        }
+    }
+}
+
+#[test]
+fn what_is_well_is_not_suspected() {
+    let mut world = World::new();
+    world.number(true, "shop.orders", "{order}", &[("plan", "pro")]);
+    world.histogram(
+        "http.server.request.duration",
+        "s",
+        &[0.005, 0.1, 1.0],
+        &[50, 3, 1, 0],
+        0.9,
+    );
+    world.histogram("fast.duration", "s", &[0.005, 0.1], &[50, 0, 0], 0.01);
+    world.histogram("few.values", "s", &[0.1], &[0, 3], 9.0);
+    world.histogram("rpc.duration", "ms", DEFAULT_BOUNDS, &[1; 16], 9.0);
+    world.check(&[], &[]);
+}
+
+#[test]
+fn a_definition_whose_event_never_fired_is_told_with_the_event() {
+    let mut world = World::new();
+    world.number(true, "shop.orders", "", &[("event", "stop")]);
+    let definitions = "[{name: shop.orders, type: counter, event: shop.order.stop, labels: {event: stop}}, \
+                       {name: shop.orders, type: counter, event: shop.order.exception, labels: {event: exception}}, \
+                       {name: shop.carts, type: counter, event: shop.cart.created}]";
+    let relay = world.relay();
+    let (found, words) = world.lint(&[], definitions, std::slice::from_ref(&relay));
+    assert_eq!(
+        found,
+        [
+            "Warning keep_matches_nothing vm.**",
+            "Warning never_fired shop.carts",
+            "Warning never_fired shop.orders"
+        ]
+    );
+    assert!(
+        words.contains("shop.cart.created") && words.contains("shop.order.exception"),
+        "{words}"
+    );
+    // Before the first flush nobody can tell, and of a node that went neither.
+    for early in [
+        RelayStatus {
+            flushes: 0,
+            ..relay.clone()
+        },
+        RelayStatus {
+            ended: Some(NOW),
+            ..relay
+        },
+    ] {
+        let (found, _) = world.lint(&[], definitions, &[early]);
+        assert_eq!(found, ["Warning keep_matches_nothing vm.**"]);
+    }
+}
+
+#[test]
+fn a_chosen_pack_without_any_event_is_a_warning_and_a_silent_event_a_note() {
+    let mut world = World::new();
+    world.number(true, "redix.connections", "", &[("reconnection", "false")]);
+    let relay = world.relay();
+    let (found, _) = world.lint(&["redix", "ecto"], "[]", &[relay]);
+    let never: Vec<_> = found.iter().filter(|f| f.contains("never_fired")).collect();
+    assert!(
+        never.contains(&&"Warning never_fired ecto".to_owned()),
+        "{never:?}"
+    );
+    assert!(
+        never.contains(&&"Note never_fired redix.pipeline.stop".to_owned()),
+        "{never:?}"
+    );
+    // That nothing was lost or failed is well.
+    assert!(
+        !never
+            .iter()
+            .any(|f| f.contains("disconnection") || f.contains("failed")),
+        "{never:?}"
+    );
+}
+
+#[test]
+fn what_a_relay_refuses_is_told_in_its_words() {
+    let mut world = World::new();
+    let relay = RelayStatus {
+        refused: vec![("shop.x".into(), "more than 160 bounds".into())],
+        ..world.relay()
+    };
+    let (found, words) = world.lint(&[], "[]", &[relay]);
+    assert!(found.contains(&"Warning refused shop.x".to_owned()), "{found:?}");
+    assert!(words.contains("more than 160 bounds"), "{words}");
+}
+
+#[test]
+fn seconds_in_the_bounds_of_milliseconds_are_a_warning() {
+    let mut world = World::new();
+    world.histogram("http.client.request.duration", "s", DEFAULT_BOUNDS, &[0; 16], 0.0);
+    world.check(
+        &["Warning default_bounds http.client.request.duration"],
+        &["below 5 s is one bucket"],
+    );
+}
+
+#[test]
+fn values_that_are_all_outside_their_bounds_are_a_warning() {
+    let mut world = World::new();
+    world.histogram("a.above", "s", &[0.1, 1.0], &[0, 0, 30], 45_000.0);
+    world.histogram("b.below", "By", &[1_000.0, 10_000.0], &[30, 0, 0], 3.0);
+    world.check(
+        &["Warning outside_bounds a.above", "Warning outside_bounds b.below"],
+        &["above the last bound, 1s", "far below the first bound, 1000By"],
+    );
+}
+
+#[test]
+fn units_in_names_are_a_warning_for_dotted_names_and_a_note_for_scraped_ones() {
+    let mut world = World::new();
+    world.number(false, "job.elapsed_ms", "", &[]);
+    world.number(false, "terms", "", &[]);
+    let scraped = Line(
+        false,
+        "gc_time_milliseconds_total",
+        "",
+        MetricKind::COUNTER,
+        &[],
+        NameStyle::Verbatim,
+    );
+    world.set(&scraped);
+    world.check(
+        &[
+            "Warning unit_in_name job.elapsed_ms",
+            "Note unit_in_name gc_time_milliseconds_total",
+        ],
+        &["declare the unit"],
+    );
+}
+
+#[test]
+fn labels_that_look_like_ids_or_have_many_values_are_a_warning() {
+    let mut world = World::new();
+    for n in 0..4 {
+        let uuid = format!("01234567-89ab-cdef-0123-45678900000{n}");
+        world.number(true, "a.uuids", "", &[("request", &uuid)]);
+        let path = format!("/orders/471{n}/items");
+        world.number(true, "b.paths", "", &[("path", &path)]);
+        let route = ["/orders/:id", "/v1/orders", "/users/:id/x", "/"][n];
+        world.number(
+            true,
+            "c.routes",
+            "",
+            &[("route", route), ("status", ["200", "404", "500", "503"][n])],
+        );
+        let hash = format!("deadbeef0123456{n}");
+        world.number(true, "d.hashes", "", &[("key", &hash)]);
+        world.number(true, "e.pids", "", &[("pid", &format!("#PID<0.1{n}.0>"))]);
+        world.number(true, "f.ids", "", &[("user", &format!("10000{n}"))]);
+    }
+    for n in 0..=MANY {
+        world.number(true, "g.many", "", &[("customer", &format!("c-{n}x"))]);
+    }
+    world.check(
+        &[
+            "Warning cardinality a.uuids",
+            "Warning cardinality b.paths",
+            "Warning cardinality d.hashes",
+            "Warning cardinality e.pids",
+            "Warning cardinality f.ids",
+            "Warning cardinality g.many",
+        ],
+        &[
+            "UUIDs",
+            "paths with ids",
+            "hashes",
+            "processes",
+            "numbers",
+            "201 values",
+            "/orders/4710/items",
+        ],
+    );
+}
+
+#[test]
+fn names_and_labels_that_clash_on_the_page_are_a_warning() {
+    let mut world = World::new();
+    world.number(false, "a.b", "", &[]);
+    world.set(&Line(
+        false,
+        "a.b.total",
+        "",
+        MetricKind::Gauge,
+        &[],
+        NameStyle::OpenTelemetry,
+    ));
+    world.set(&Line(
+        false,
+        "jobs.total",
+        "",
+        MetricKind::Gauge,
+        &[],
+        NameStyle::OpenTelemetry,
+    ));
+    world.set(&Line(
+        false,
+        "jobs_total",
+        "",
+        MetricKind::Gauge,
+        &[],
+        NameStyle::OpenTelemetry,
+    ));
+    let (found, _) = world.lint(&[], "[]", &[]);
+    assert!(
+        found
+            .iter()
+            .any(|f| f.starts_with("Warning name_conflict a.b.total")),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|f| f.starts_with("Warning label_collision jobs")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn findings_are_a_line_each_and_a_document() {
+    let finding = Finding {
+        level: Level::Note,
+        check: "unit_in_name",
+        subject: "a_ms".into(),
+        source: "worker".into(),
+        words: "its name ends with ms".into(),
+    };
+    let document = json!({ "warnings": 0, "notes": 1, "findings": [finding.document()] });
+    assert_eq!(
+        crate::commands::lint::text(&document),
+        [
+            "note: a_ms (worker): its name ends with ms [unit_in_name]",
+            "0 warnings, 1 notes"
+        ]
+    );
+    let none = json!({ "warnings": 0, "notes": 0, "findings": [] });
+    assert_eq!(crate::commands::lint::text(&none), ["nothing looks wrong"]);
+}
