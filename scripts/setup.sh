@@ -18,7 +18,7 @@ esac
 
 if [ ! -x "$venv/bin/python" ]; then
   echo "making a Python virtual environment"
-  python3 -m venv "$venv" 2>/dev/null || { rm -rf "$venv"; ./scripts/apt.sh python3-venv; python3 -m venv "$venv"; }
+  python3 -m venv "$venv" >/dev/null 2>&1 || { rm -rf "$venv"; ./scripts/apt.sh python3-venv; python3 -m venv "$venv"; }
 fi
 requirements=scripts/requirements-$what.txt
 stamp=$build/.requirements-$what
