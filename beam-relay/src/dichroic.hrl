@@ -30,11 +30,15 @@
 -define(DROP_BROKEN, 6).
 -define(DROP_TOO_LARGE, 7).
 
-%% Cells of `credit`: four fixed ones, then rows in flight by shard, a cache line apart.
+%% Cells of `credit`: eight fixed ones, then rows in flight by shard, a cache line apart.
 -define(CREDIT_MAX, 1).
 -define(RATE_SECOND, 2).
 -define(RATE_COUNT, 3).
 -define(RATE_MAX, 4).
+-define(LOG_CREDIT_MAX, 5).                   % logs have a pool of their own; its rows in flight are in the cell after the last shard's
+-define(LOG_SECOND, 6).
+-define(LOG_COUNT, 7).
+-define(LOG_RATE_MAX, 8).
 -define(CREDIT_CELL(Shard), (8 * (Shard) + 1)).
 
 %% Cells of one series. A counter has one; a sum two; a histogram its count (written last, read first), both parts of
@@ -61,7 +65,7 @@
     series      :: ets:tid(),                 % {{EntrySlot, Labels}, StartNs}
     lasts       :: ets:tid(),                 % {{EntrySlot, Labels}, Value, Writes}
     fresh       :: ets:tid(),                 % {Unique, {EntrySlot, Labels}, AtomicsRef | last}
-    streams     :: ets:tid()                  % {Account, Schema}
+    streams     :: ets:tid()                  % {Account, Schema}, {{leader, Pid}, Application}
 }).
 
 %% One aggregate of a plan, compiled. Everything the handler needs is inside.
@@ -91,7 +95,7 @@
 -record(stream, {
     content = 0 :: non_neg_integer(),
     keep        :: [dichroic_expr:condition()],
-    columns     :: [dichroic_expr:expr()],
+    columns     :: [dichroic_expr:expr()] | dichroic_logger:log_columns(),
     sample      :: float()
 }).
 

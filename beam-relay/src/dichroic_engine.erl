@@ -13,6 +13,8 @@
 -export_type([engine/0]).
 
 -define(KEEP_STALE, 64).
+%% Logs may use so much beside what events may: rows in flight, rows a second.
+-define(LOG_SHARE, 8).
 -define(MAX_KNOWN_CONTENTS, 512).
 -define(NUMBER_BYTES, 20).
 %% A frame may hold 65,536 values; the smallest definition has 12 bytes for each of its own.
@@ -80,6 +82,8 @@ limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}}, #
     atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - max(1, Series div 8)),
     atomics:put(St#static.credit, ?CREDIT_MAX, max(1, Credit div St#static.shards)),
     atomics:put(St#static.credit, ?RATE_MAX, Rate),
+    atomics:put(St#static.credit, ?LOG_CREDIT_MAX, max(1, Credit div ?LOG_SHARE)),
+    atomics:put(St#static.credit, ?LOG_RATE_MAX, max(1, Rate div ?LOG_SHARE)),
     {Next, Freed, _} = E#engine.ids,
     E#engine{ids = {Next, Freed, Series}}.
 

@@ -187,6 +187,11 @@ streams([#stream{content = Content} = S | Ss], Meas, Meta, Cap, St, Shard) ->
     end,
     streams(Ss, Meas, Meta, Cap, St, Shard).
 
+stream(#stream{keep = Keep, sample = Sample, columns = {log, _, _}} = S, Account, Meas, Meta, _, #static{rows = Rows} = St, _) ->
+    case dichroic_expr:holds(Keep, Meas, Meta) andalso sampled(Sample, Rows, (Account - 1) * ?ROWS_PER_STREAM) of
+        true -> dichroic_logger:row(S, Account, Meas, Meta, St);
+        false -> ok
+    end;
 stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, Meta, Cap, St, Shard) ->
     Rows = St#static.rows,
     Base = (Account - 1) * ?ROWS_PER_STREAM,

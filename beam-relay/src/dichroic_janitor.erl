@@ -3,7 +3,7 @@
 %% The connection says which events are wanted; this process attaches and detaches, listens to `[telemetry, handler,
 %% failure]', and looks once a second whether everything is still there. What somebody detached it attaches again and
 %% counts. Without telemetry it waits for it. If this process dies handlers stay as they are, and its successor asks the
-%% connection again.
+%% connection again. The handler of `logger' is kept in the same way.
 -module(dichroic_janitor).
 
 -behaviour(gen_server).
@@ -19,7 +19,7 @@
 -define(EARLY_LOOKS, 100).
 -define(LOAD_EVERY, 10).
 
--record(j, {wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0,
+-record(j, {logs = [] :: [{[atom()], pos_integer()}], wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0,
             early = ?EARLY_LOOKS :: non_neg_integer()}).
 
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
@@ -52,6 +52,7 @@ init([]) ->
     _ = process_flag(trap_exit, true),
     _ = code:ensure_loaded(telemetry),
     detach_all(),
+    dichroic_logger:want([]),
     J = #j{},
     _ = tick(J),
     dichroic_connection:janitor_ready(),
@@ -61,16 +62,24 @@ tick(#j{early = Early, attached = Attached}) when Early > 0, map_size(Attached) 
     erlang:send_after(?EARLY_MS, self(), tick);
 tick(_) -> erlang:send_after(?LOOK_MS, self(), tick).
 
-handle_call({want, Wanted}, _From, #j{attached = Attached} = J) ->
+handle_call({want, All}, _From, #j{attached = Attached, logs = Before} = J0) ->
+    %% Of these the relay itself is the source, and no handler of telemetry.
+    Own = maps:with(dichroic_sampler:events(), All),
+    Logs = maps:with(dichroic_logger:events(), All),
+    J = J0#j{logs = maps:to_list(Logs)},
+    (J#j.logs =:= [] andalso Before =:= []) orelse dichroic_logger:want(J#j.logs),
+    Sampled = [E || E <- maps:keys(Own), hd(E) =:= dichroic],
+    Wanted = maps:without(Sampled ++ maps:keys(Logs), All),
     Off = maps:filter(fun(E, Slot) -> maps:get(E, Wanted, none) =/= Slot end, Attached),
     _ = [detach({dichroic, E}) || E <- maps:keys(Off)],
     map_size(Wanted) =:= 0 andalso detach({dichroic, failure}),
     J1 = attach_missing(J#j{wanted = Wanted, attached = maps:without(maps:keys(Off), Attached)}),
-    {reply, map_size(J1#j.attached), J1}.
+    {reply, map_size(J1#j.attached) + length(Sampled) + map_size(Logs), J1}.
 
 handle_cast(_, J) -> {noreply, J}.
 
-handle_info(tick, #j{ticks = N, early = Early} = J) ->
+handle_info(tick, #j{ticks = N, early = Early, logs = Logs} = J) ->
+    (Logs =:= [] orelse dichroic_logger:installed()) orelse begin dichroic_logger:want(Logs), count(1) end,
     _ = erlang:function_exported(telemetry, attach, 4) orelse load(N),
     J1 = look(J#j{ticks = N + 1, early = max(0, Early - 1)}),
     _ = tick(J1),
@@ -83,7 +92,9 @@ handle_info(_, J) -> {noreply, J}.
 load(N) ->
     (N rem ?LOAD_EVERY =:= 0 orelse whereis(telemetry_handler_table) =/= undefined) andalso code:ensure_loaded(telemetry).
 
-terminate(_, _) -> detach_all().
+terminate(_, _) ->
+    dichroic_logger:want([]),
+    detach_all().
 
 look(#j{wanted = Wanted} = J) when map_size(Wanted) =:= 0 -> J;
 look(#j{attached = Before} = J) ->

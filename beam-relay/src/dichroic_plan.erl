@@ -201,17 +201,28 @@ carried(Known, Parts) ->
 stream(#{<<"schema">> := Schema, <<"event">> := Event} = E, Carried)
   when is_integer(Schema), Schema >= 0, Schema =< 16#ffffffff ->
     known(E, [<<"schema">>, <<"kind">>, <<"event">>, <<"columns">>, <<"keep">>, <<"sample">>]),
-    case maps:get(<<"kind">>, E, <<"event">>) of
-        <<"event">> -> ok;
-        Kind -> throw(io_lib:format("this relay has no streams of kind ~tp", [Kind]))
-    end,
     Sample = maps:get(<<"sample">>, E, 1.0),
     (is_number(Sample) andalso Sample > 0 andalso Sample =< 1) orelse throw("sample is not in (0, 1]"),
     Keep = keep(E),
-    Columns = exprs(<<"columns">>, E, ?MAX_COLUMNS),
-    carried(Carried, Columns ++ Keep),
+    Columns = columns(maps:get(<<"kind">>, E, <<"event">>), Event, E),
+    carried(Carried, case Columns of {log, _, _} -> Keep; _ -> Columns ++ Keep end),
     {event(Event), Schema, #stream{keep = Keep, columns = Columns, sample = float(Sample)}};
 stream(_, _) -> throw("a stream needs schema and event").
+
+columns(<<"event">>, _, E) -> exprs(<<"columns">>, E, ?MAX_COLUMNS);
+columns(<<"log">>, [<<"dichroic">>, <<"logger">>, <<"message">>], E) ->
+    case dichroic_logger:columns(list(<<"columns">>, E)) of
+        {ok, Body, Names} -> {log, Body, [{existing(Name), Name} || Name <- Names]};
+        error -> throw("the columns of logs are severity, body, trace_id, span_id and attributes")
+    end;
+columns(<<"log">>, _, _) -> throw("logs are the event dichroic.logger.message");
+columns(Kind, _, _) -> throw(io_lib:format("this relay has no streams of kind ~tp", [Kind])).
+
+existing(Name) ->
+    case atom(Name) of
+        {ok, A} -> A;
+        {error, Words} -> throw(Words)
+    end.
 
 carry(#{<<"event">> := Event, <<"slots">> := Slots} = E) when is_map(Slots) ->
     known(E, [<<"event">>, <<"slots">>]),

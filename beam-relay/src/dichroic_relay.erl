@@ -3,11 +3,12 @@
 %% Handlers send `{row, Account, TimeNs, Cells}' after taking a credit; the relay gives the credits back when the rows are
 %% out or dropped. The connection tells it the socket, and takes it away. Every row ends in exactly one count: sent, or
 %% dropped with a reason. Nothing in it can fail on a row; if it is killed, its rows go with it and its credit is given back.
+%% Messages of `logger' have a process of their own, which also renders them: `{log, Account, TimeNs, What}'.
 -module(dichroic_relay).
 
 -include("dichroic.hrl").
 
--export([start_link/1, name/1, names/0, socket/1]).
+-export([start_link/1, name/1, names/0, log_name/0, socket/1]).
 -export([init/2, system_continue/3, system_terminate/4, system_code_change/4, system_get_state/1]).
 
 -define(BATCH, 256).
@@ -22,20 +23,24 @@ name(I) when I >= 1, I =< ?MAX_SHARDS ->
                 dichroic_relay_11, dichroic_relay_12, dichroic_relay_13, dichroic_relay_14, dichroic_relay_15,
                 dichroic_relay_16}).
 
+%% @doc The one that carries logs, and renders them.
+-spec log_name() -> atom().
+log_name() -> dichroic_relay_log.
+
 -spec names() -> [atom()].
 names() -> [name(I) || I <- lists:seq(1, min(erlang:system_info(schedulers), ?MAX_SHARDS))].
 
 %% @doc Which socket to write to from now on; `none' after the connection is gone.
 -spec socket(none | {gen_tcp:socket(), pos_integer()}) -> ok.
 socket(S) ->
-    _ = [catch Name ! {socket, S} || Name <- names()],
+    _ = [catch Name ! {socket, S} || Name <- [log_name() | names()]],
     ok.
 
 start_link(Shard) -> proc_lib:start_link(?MODULE, init, [self(), Shard]).
 
 init(Parent, Shard) ->
     _ = process_flag(message_queue_data, off_heap),
-    true = register(name(Shard), self()),
+    true = register(case Shard of log -> log_name(); _ -> name(Shard) end, self()),
     lost_with_predecessor(Shard),
     proc_lib:init_ack(Parent, {ok, self()}),
     _ = dichroic_connection:relay_ready(),
@@ -43,9 +48,12 @@ init(Parent, Shard) ->
 
 lost_with_predecessor(Shard) ->
     case dichroic_store:static() of
-        #static{credit = Credit} -> atomics:put(Credit, ?CREDIT_CELL(Shard), 0);
+        #static{credit = Credit} = St -> atomics:put(Credit, credit_cell(Shard, St), 0);
         none -> ok
     end.
+
+credit_cell(log, #static{shards = Shards}) -> ?CREDIT_CELL(Shards + 1);
+credit_cell(Shard, _) -> ?CREDIT_CELL(Shard).
 
 loop(#s{n = 0} = S) -> receive M -> message(M, S) end;
 loop(#s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
@@ -55,11 +63,13 @@ loop_until(_, #s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
 loop_until(At, S) ->
     receive
         {row, Account, Time, Cells} -> loop_until(At, row(Account, Time, Cells, S));
+        {log, Account, Time, Log} -> loop_until(At, row(Account, Time, cells(Log), S));
         M -> message(M, flush(S))
     after max(0, At - erlang:monotonic_time(millisecond)) -> loop(flush(S))
     end.
 
 message({row, Account, Time, Cells}, S) -> loop(row(Account, Time, Cells, S));
+message({log, Account, Time, Log}, S) -> loop(row(Account, Time, cells(Log), S));
 message({socket, none}, S) -> loop(S#s{socket = none});
 message({socket, {Socket, MaxFrame}}, S) -> loop(S#s{socket = Socket, max_frame = MaxFrame});
 message({system, From, Request}, S) -> sys:handle_system_msg(Request, From, S#s.parent, ?MODULE, [], S);
@@ -69,13 +79,19 @@ message(_, S) -> loop(S).
 row(Account, Time, Cells, #s{n = N, rows = Rows} = S) ->
     S#s{n = N + 1, rows = Rows#{Account => [{Time, Cells} | maps:get(Account, Rows, [])]}}.
 
+%% Rendering calls other people's code.
+cells(Log) ->
+    try dichroic_logger:cells(Log)
+    catch _:_ -> [element(1, Log), <<"(a message that cannot be shown)">>, nil, nil, {map, #{}}]
+    end.
+
 flush(#s{n = 0} = S) -> S;
 flush(#s{n = N, rows = Rows, shard = Shard} = S) ->
     case dichroic_store:static() of
         none -> S#s{n = 0, rows = #{}};
         St ->
             S1 = maps:fold(fun(A, R, Acc) -> send(A, lists:reverse(R), St, Acc) end, S, Rows),
-            atomics:sub(St#static.credit, ?CREDIT_CELL(Shard), N),
+            atomics:sub(St#static.credit, credit_cell(Shard, St), N),
             S1#s{n = 0, rows = #{}}
     end.
 

@@ -25,7 +25,7 @@ init(helpers) ->
 init(relays) ->
     {ok, {flags(one_for_one),
           [#{id => I, start => {dichroic_relay, start_link, [I]}, modules => [dichroic_relay]}
-           || I <- lists:seq(1, length(dichroic_relay:names()))]}}.
+           || I <- [log | lists:seq(1, length(dichroic_relay:names()))]]}}.
 
 flags(Strategy) -> #{strategy => Strategy, intensity => 1000, period => 1}.
 

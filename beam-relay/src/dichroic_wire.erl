@@ -197,7 +197,8 @@ values(N, Body, Left, Acc) ->
         {error, Words} -> throw(Words)
     end.
 
-%% @doc EVENTS from rows of scalars (atoms, binaries, integers, floats, {cut, Whole, Prefix}), as a relay sends them.
+%% @doc EVENTS from rows of scalars (atoms, binaries, integers, floats, {cut, Whole, Prefix}), as a relay sends them. Of
+%% logs a cell may also be {bytes, Binary}, or {map, Map} of values.
 -spec events(Schema :: non_neg_integer(), [row(), ...]) -> frame().
 events(Schema, Rows) ->
     Times = {i64, [T || {T, _} <- Rows]},
@@ -263,4 +264,6 @@ scalar(A) when is_atom(A) -> atom_to_binary(A);
 scalar(B) when is_binary(B) -> case dichroic_value:is_utf8(B) of true -> B; false -> {bytes, B} end;
 scalar({cut, Whole, B}) -> case dichroic_value:is_utf8(B) of true -> {cut, Whole, B}; false -> {bytes, B} end;
 scalar(N) when is_number(N) -> N;
+scalar({bytes, B} = V) when is_binary(B) -> V;
+scalar({map, M}) when is_map(M) -> M;
 scalar(_) -> null.
