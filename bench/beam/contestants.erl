@@ -1,13 +1,12 @@
 %% @doc Who takes part in the benches of this folder, and how each is told to count the same things.
 %%
-%% A contestant is set up by start/2, which gives back how to stop it; all of them then hear the same events through
+%% A contestant is set up by start/2, which gives back how to read and to stop it; all of them then hear the same events through
 %% `telemetry'. Dichroic's plan is what the collector sends for a counter and a distribution with three labels. Peers are
 %% used as their documentation shows, given whatever is cheapest for them: no unit conversion, `tag_values' that reads only
 %% the three values. They are not part of this repository: their code is on the path only if the caller put it there.
 -module(contestants).
 
--export([present/1, start/2, noop/4, event/0, metadata/1, bounds_s/0, bounds_ns/0]).
--export([plan/2, entry/3]).
+-export([present/1, name/1, start/2, noop/4, event/0, metadata/1, bounds_s/0]).
 
 -define(EVENT, [phoenix, endpoint, stop]).
 
@@ -24,41 +23,45 @@ loadable({peep, _}) -> code:ensure_loaded('Elixir.Peep') =:= {module, 'Elixir.Pe
 loadable(core) -> code:ensure_loaded('Elixir.TelemetryMetricsPrometheus.Core') =:= {module, 'Elixir.TelemetryMetricsPrometheus.Core'};
 loadable(_) -> true.
 
-%% @doc Starts a contestant that counts `Metrics'; the fun stops it and says whether it has counted.
--spec start(term(), [map()]) -> fun(() -> boolean()).
-start(none, _) -> fun() -> true end;
+name(none) -> "no handler";
+name(noop) -> "no-op handler";
+name({dichroic, stream}) -> "dichroic, a stream, off";
+name({dichroic, stream_on}) -> "dichroic, a stream, on";
+name({dichroic, What}) -> io_lib:format("dichroic, ~p", [What]);
+name({peep, Storage}) -> io_lib:format("Peep, ~p", [Storage]);
+name(core) -> "TelemetryMetricsPrometheus".
+
+%% @doc Starts a contestant that counts `Metrics'. What comes back answers `read' with what it has counted, in its own terms,
+%% and `stop'.
+-spec start(term(), [map()]) -> fun((read | stop) -> term()).
+start(none, _) -> fun(_) -> ok end;
 start(noop, _) ->
     ok = telemetry:attach(bench, ?EVENT, fun ?MODULE:noop/4, 1),
-    fun() -> telemetry:detach(bench) =:= ok end;
+    fun(read) -> ok; (stop) -> telemetry:detach(bench) end;
 start({dichroic, Which}, Metrics) ->
     Static = dichroic_store:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Which, Metrics), dichroic_engine:new(Static)),
     [{?EVENT, Slot}] = dichroic_engine:events(Engine),
+    Which =:= stream_on andalso dichroic_engine:streams_on(Engine),
     ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
-    fun() ->
-        ok = telemetry:detach(bench),
-        {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
-        ok = dichroic_engine:discard(Engine),
-        dichroic_store:drop(Static),
-        lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames)
+    put(?MODULE, Engine),
+    fun(read) ->
+            {Frames, After} = dichroic_engine:flush(1, 0, 0, 262144, get(?MODULE)),
+            put(?MODULE, After),
+            Frames;
+       (stop) ->
+            ok = telemetry:detach(bench),
+            ok = dichroic_engine:discard(erase(?MODULE)),
+            dichroic_store:drop(Static)
     end;
 start({peep, Storage}, Metrics) ->
-    {ok, Pid} = 'Elixir.Peep':start_link([{name, bench_peep}, {metrics, [struct(M, fun(O) -> O end) || M <- Metrics]},
-                                          {storage, Storage}]),
-    fun() ->
-        Counted = map_size('Elixir.Peep':get_all_metrics(bench_peep)) > 0,
-        stop(Pid),
-        Counted
-    end;
+    {ok, Pid} = 'Elixir.Peep':start_link([{name, bench_peep}, {metrics, [struct(M) || M <- Metrics]}, {storage, Storage}]),
+    fun(read) -> 'Elixir.Peep':get_all_metrics(bench_peep); (stop) -> stop(Pid) end;
 start(core, Metrics) ->
     {ok, Pid} = 'Elixir.TelemetryMetricsPrometheus.Core':start_link(
-        [{name, bench_core}, {start_async, false}, {metrics, [struct(M, fun(O) -> O end) || M <- Metrics]}]),
-    fun() ->
-        Page = iolist_to_binary('Elixir.TelemetryMetricsPrometheus.Core':scrape(bench_core)),
-        stop(Pid),
-        byte_size(Page) > 100
-    end.
+        [{name, bench_core}, {start_async, false}, {metrics, [struct(M) || M <- Metrics]}]),
+    fun(read) -> iolist_to_binary('Elixir.TelemetryMetricsPrometheus.Core':scrape(bench_core)); (stop) -> stop(Pid) end.
 
 stop(Pid) ->
     true = unlink(Pid),
@@ -71,36 +74,35 @@ stop(Pid) ->
 
 noop(_, _, _, _) -> ok.
 
-%%% What is counted: #{type := counter | sum | distribution, name := [atom()], ...}
+%%% What is counted: #{type := counter | sum | distribution, name := [atom()], measurement, unit, options, bounds}
 
-struct(#{type := Type, name := Name} = M, Options) ->
-    Opts = [{event_name, ?EVENT}, {measurement, duration}, {tags, [method, status, route]},
-            {tag_values, maps:get(tag_values, M, fun conn_tags/1)},
-            {reporter_options, Options(maps:get(options, M, [{buckets, bounds_ns()}]))}
-            | [{unit, U} || {ok, U} <- [maps:find(unit, M)]]],
-    'Elixir.Telemetry.Metrics':Type(Name, Opts).
+struct(#{type := Type, name := Name} = M) ->
+    'Elixir.Telemetry.Metrics':Type(Name, [
+        {event_name, ?EVENT}, {measurement, maps:get(measurement, M, duration)}, {tags, [method, status, route]},
+        {tag_values, fun conn_tags/1}, {reporter_options, maps:get(options, M, [{buckets, bounds_ns()}])}
+        | [{unit, Unit} || #{unit := Unit} <- [M]]]).
 
 conn_tags(#{conn := #{method := Method, status := Status}, route := Route}) ->
     #{method => Method, status => Status, route => Route}.
 
 %% @doc The plan for these metrics; `Which' says as what a distribution is counted.
 plan(Which, Metrics) ->
-    Streams = [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()} || Which =:= stream],
+    Streams = [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()} || Which =:= stream orelse Which =:= stream_on],
     #{<<"generation">> => 1, <<"streams">> => Streams,
       <<"aggregates">> => [aggregate(I, Which, M) || {I, M} <- lists:zip(lists:seq(100, 99 + length(Metrics)), Metrics)]}.
 
 aggregate(Key, _, #{type := counter}) -> entry(Key, <<"counter">>, #{});
-aggregate(Key, _, #{type := sum}) -> entry(Key, <<"sum">>, #{<<"value">> => duration()});
-aggregate(Key, exponential, _) ->
-    entry(Key, <<"exponential">>, #{<<"value">> => duration(), <<"scale">> => 3, <<"octaves">> => [-20, 12], <<"factor">> => 1.0e-9});
+aggregate(Key, _, #{type := sum} = M) -> entry(Key, <<"sum">>, #{<<"value">> => value(M)});
+aggregate(Key, exponential, M) ->
+    entry(Key, <<"exponential">>, #{<<"value">> => value(M), <<"scale">> => 3, <<"octaves">> => [-20, 12], <<"factor">> => 1.0e-9});
 aggregate(Key, _, M) ->
-    entry(Key, <<"buckets">>, #{<<"value">> => duration(), <<"bounds">> => maps:get(bounds, M, bounds_ns())}).
+    entry(Key, <<"buckets">>, #{<<"value">> => value(M), <<"bounds">> => bounds_ns()}).
 
 entry(Key, Type, More) ->
     maps:merge(#{<<"key">> => Key, <<"type">> => Type, <<"event">> => names(), <<"labels">> => labels()}, More).
 
 names() -> [atom_to_binary(A) || A <- ?EVENT].
-duration() -> [<<"measurements">>, [<<"duration">>]].
+value(M) -> [<<"measurements">>, [atom_to_binary(maps:get(measurement, M, duration))]].
 labels() ->
     [[<<"metadata">>, [<<"conn">>, <<"method">>]], [<<"metadata">>, [<<"conn">>, <<"status">>]], [<<"metadata">>, [<<"route">>]]].
 

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=build/bench-beam
 mkdir -p "$out"
-make --no-print-directory -s -C beam-relay compile >&2
+make --no-print-directory -s -C "${RELAY:-beam-relay}" compile >&2
 erlc -o "$out" bench/beam/*.erl beam-relay/test/support/telemetry*.erl
 cp beam-relay/test/support/telemetry.app "$out"
 
@@ -15,7 +15,7 @@ for ebin in "${ELIXIR_EBIN-}" "${ELIXIR_EBIN:+${ELIXIR_EBIN%/*/*}/logger/ebin}" 
             "${TELEMETRY_METRICS_EBIN-}" "${NIMBLE_OPTIONS_EBIN-}" "${TELEMETRY_EBIN-}"; do
   [ -z "$ebin" ] || paths+=(-pa "$ebin")
 done
-paths+=(-pa beam-relay/_build/default/lib/dichroic/ebin)
+paths+=(-pa "${RELAY:-beam-relay}"/_build/default/lib/dichroic/ebin)
 
 echo "machine: $(nproc) × $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
 echo "commit:  $(git rev-parse --short HEAD)"

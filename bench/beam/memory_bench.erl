@@ -1,0 +1,58 @@
+%% @doc What a series costs in memory, beside its peers: a counter and a distribution over many label sets.
+%%
+%% Every label set is seen on one scheduler, then on all of them, because who counts per scheduler pays for each. Bytes are
+%% those that the whole VM grew by, after collecting garbage, for one label set (its counter and its distribution), with
+%% what the contestant keeps for reading. The last column is after a hundred times the events, unread.
+-module(memory_bench).
+
+-export([main/0]).
+
+-define(SETS, 2000).
+-define(KINDS, [{dichroic, buckets}, {dichroic, exponential}, {peep, default}, {peep, striped}, core]).
+
+main() ->
+    {ok, _} = application:ensure_all_started(telemetry),
+    io:format("~b label sets; bytes for each~n~n  ~-28s ~14s ~15s ~22s~n",
+              [?SETS, "", "one scheduler", "all schedulers", "100 events each more"]),
+    [report(K) || K <- contestants:present(?KINDS)],
+    halt().
+
+report(Kind) ->
+    Metrics = [#{type => counter, name => [http, requests]}, #{type => distribution, name => [http, duration]}],
+    Contestant = contestants:start(Kind, Metrics),
+    emit(1, 1, -1),
+    Contestant(read),
+    Before = memory(),
+    emit(1, 1, ?SETS),
+    Contestant(read),
+    One = memory(),
+    emit(erlang:system_info(schedulers_online), 1, ?SETS),
+    Contestant(read),
+    All = memory(),
+    emit(1, 100, ?SETS),
+    More = memory(),
+    io:format("  ~-28s ~14b ~15b ~22b~n",
+              [contestants:name(Kind) | [(M - Before) div ?SETS || M <- [One, All, More]]]),
+    Contestant(stop).
+
+%% What was freed on another scheduler comes back a little later.
+memory() -> memory(none, 50).
+
+memory(Before, Tries) ->
+    _ = [garbage_collect(P) || P <- processes()],
+    case erlang:memory(total) of
+        Total when Tries > 0, (Before =:= none orelse abs(Total - Before) > 4096) ->
+            receive after 20 -> memory(Total, Tries - 1) end;
+        Total -> Total
+    end.
+
+%% On each of the first schedulers, each label set so many times. A negative number is one set, to warm up.
+emit(Schedulers, Times, Sets) ->
+    Pids = [spawn_opt(fun() -> [event(N) || _ <- lists:seq(1, Times), N <- lists:seq(min(Sets, 1), Sets)] end,
+                      [monitor, {scheduler, S}]) || S <- lists:seq(1, Schedulers)],
+    [receive {'DOWN', Ref, process, Pid, normal} -> ok end || {Pid, Ref} <- Pids].
+
+event(N) ->
+    #{route := Route} = Metadata = contestants:metadata(small),
+    telemetry:execute(contestants:event(), #{duration => 1000000 + N * 1000},
+                      Metadata#{route := <<Route/binary, (integer_to_binary(N))/binary>>}).
