@@ -259,6 +259,13 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
             .iter()
             .filter_map(|p| Pattern::new(p).ok())
             .collect(),
+        logs: beam::Logs {
+            keep: config.exporters.stream.keep_logs,
+            severity: beam.logs.level.severity(),
+            without: beam.logs.without.clone(),
+            attributes: beam.logs.attributes.clone(),
+            body: u32::try_from(beam.logs.length.0).unwrap_or(u32::MAX),
+        },
         flush: beam.flush_interval.0,
         series: u32::try_from(beam.series).unwrap_or(u32::MAX),
         rows_per_s: u32::try_from(beam.rows_per_second).unwrap_or(u32::MAX),

@@ -79,8 +79,66 @@ pub struct Beam {
     pub series: usize,
     /// Raw events a second from one relay.
     pub rows_per_second: usize,
+    /// Log records, sent while somebody subscribes to logs.
+    pub logs: Logs,
     /// Nodes without a relay that get one while the collector runs.
     pub attach: Vec<Attach>,
+}
+
+/// What nodes may send of their logs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logs {
+    /// Lowest level, beside that of the node itself.
+    pub level: Level,
+    /// Domains of `logger` whose messages stay in the node, such as `otp.sasl`.
+    pub without: Vec<String>,
+    /// Metadata that become attributes; nothing else leaves the node.
+    pub attributes: Vec<String>,
+    /// Bytes of a message before it is cut, at most 16 KiB.
+    pub length: Size,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        let logs = dichroic_receiver_beam::Logs::default();
+        Logs {
+            level: Level::Info,
+            without: logs.without,
+            attributes: logs.attributes,
+            length: Size(logs.body as usize),
+        }
+    }
+}
+
+/// A level of `logger`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Debug,
+    Info,
+    Notice,
+    Warning,
+    Error,
+    Critical,
+    Alert,
+    Emergency,
+}
+
+impl Level {
+    /// OpenTelemetry's number.
+    pub fn severity(self) -> i64 {
+        match self {
+            Level::Debug => 5,
+            Level::Info => 9,
+            Level::Notice => 10,
+            Level::Warning => 13,
+            Level::Error => 17,
+            Level::Critical => 18,
+            Level::Alert => 19,
+            Level::Emergency => 21,
+        }
+    }
 }
 
 /// A node to attach to over Erlang distribution.
@@ -124,6 +182,7 @@ impl Default for Beam {
             ecto_prefixes: Vec::new(),
             series: 10_000,
             rows_per_second: 100_000,
+            logs: Logs::default(),
             attach: Vec::new(),
         }
     }
@@ -209,6 +268,8 @@ impl Default for PrometheusPage {
 pub struct Stream {
     /// Events kept flowing, for replay, without a subscriber.
     pub keep: Vec<String>,
+    /// Log records of nodes too.
+    pub keep_logs: bool,
 }
 
 /// API and stream over HTTP.
@@ -465,6 +526,13 @@ fn check(config: &Config) -> Result<(), String> {
                 attach.node
             ));
         }
+    }
+    let logs = &config.receivers.beam.logs;
+    if logs.attributes.len() > 32 || logs.attributes.iter().any(|name| !(1..=255).contains(&name.len())) {
+        return Err("receivers.beam.logs.attributes: at most 32 names of 1 to 255 bytes".to_owned());
+    }
+    if !(1..=16 << 10).contains(&logs.length.0) {
+        return Err("receivers.beam.logs.length: 1 byte to 16 KiB".to_owned());
     }
     for pattern in &config.exporters.stream.keep {
         dichroic_model::Pattern::new(pattern).map_err(|e| format!("exporters.stream.keep: {e}"))?;

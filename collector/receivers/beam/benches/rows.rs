@@ -5,7 +5,7 @@
 
 use dichroic_model::Limits;
 use dichroic_packs::{PackResolver, Selection};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::{Interest, Store};
 use dichroic_receiver_beam::Config;
 use dichroic_receiver_beam::relay::{Heritage, Relay, source_spec};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
@@ -89,7 +89,7 @@ impl Bench {
             now,
         );
         let mut out = Vec::new();
-        relay.plan(&config, &[], 1, &mut out);
+        relay.plan(&config, &Interest::default(), 1, &mut out);
         let mut reader = FrameReader::new();
         reader.greeted(1 << 20);
         reader.push(&out);

@@ -2,7 +2,7 @@
 
 use crate::plan::StreamSpec;
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::{Signal, Store};
 use dichroic_wire::{Events, EventsScratch, StreamEntry};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Streams {
         let mut without = 0;
         for spec in specs {
             let (measurements, metadata) = (spec.measurements.clone(), spec.metadata.clone());
-            match store.schema(EventKind::Event, &spec.name, measurements, metadata) {
+            match store.schema(spec.kind, &spec.name, measurements, metadata) {
                 Ok(schema) => {
                     self.by_schema.entry(spec.schema).or_insert(Stream {
                         schema,
@@ -89,6 +89,14 @@ impl Streams {
         self.by_schema.get(&id).map(|stream| &stream.schema)
     }
 
+    /// What its rows count as.
+    pub(crate) fn signal(&self, id: u32) -> Signal {
+        match self.schema(id).map(|schema| schema.kind) {
+            Some(EventKind::Log) => Signal::Logs,
+            _ => Signal::Events,
+        }
+    }
+
     /// Publishes a frame: its schema, its count of rows, and what became of them.
     pub(crate) fn publish(
         &mut self,
@@ -122,7 +130,7 @@ impl Streams {
         if !stream.asked {
             return Ok((header.schema, rows as u64, Published::Withdrawn));
         }
-        let position = store.next_position(EventKind::Event);
+        let position = store.next_position(schema.kind);
         let mut body: Box<[u8]> = body.into();
         // Layout of EVENTS: schema, source, position; all little-endian, at the beginning.
         body[0..4].copy_from_slice(&schema.id.to_le_bytes());

@@ -12,6 +12,7 @@
 //! | which relay is which, and who supersedes whom | `nodes` |
 //! | `job`, `instance`, resource | `identity` |
 //! | what a frame does | [`relay`] |
+//! | log records | `logs` |
 //! | rows → cells | [`series`] |
 //! | the relay's own account, and gaps | `account` |
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
 mod account;
 mod events;
 mod identity;
+mod logs;
 mod nodes;
 pub mod plan;
 pub mod relay;
@@ -26,6 +28,7 @@ pub mod series;
 mod session;
 mod status;
 
+pub use logs::Logs;
 pub use nodes::Receiver;
 pub use status::{RelayStatus, StatusBoard};
 
@@ -41,6 +44,8 @@ pub struct Config {
     pub selection: Selection,
     /// Raw events that are sent without a subscriber (`stream.keep`), so that replay has them.
     pub keep: Vec<Pattern>,
+    /// Log records.
+    pub logs: Logs,
     /// Time between two flushes of a relay.
     pub flush: Duration,
     /// Series of one relay; ids are below it.
@@ -74,6 +79,7 @@ impl Default for Config {
         Config {
             selection: Selection::default(),
             keep: Vec::new(),
+            logs: Logs::default(),
             flush: Duration::from_secs(1),
             series: limits::SERIES_DEFAULT,
             string: limits::LABEL_BYTES as u32,

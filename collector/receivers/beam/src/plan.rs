@@ -4,9 +4,10 @@
 //! hash of its content, stable over restarts, so that a relay keeps its totals when another collector asks the same.
 
 use crate::Config;
-use dichroic_model::{Factor, MetricKind, Pattern, units};
+use dichroic_model::{EventKind, Factor, MetricKind, Pattern, units};
 use dichroic_packs::work::application_name;
 use dichroic_packs::{self as packs, Comparison, Metric, Scalar, Shape, Stream};
+use dichroic_pipeline::Interest;
 use dichroic_wire::limits::{
     BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS,
 };
@@ -48,6 +49,8 @@ pub struct Measure {
 /// A raw event that can be asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSpec {
+    /// Event or log.
+    pub kind: EventKind,
     /// Schema under which a relay sends it: a hash of its names, so that the relay's account of its rows means the same to a
     /// collector that comes after this one.
     pub schema: u32,
@@ -57,8 +60,9 @@ pub struct StreamSpec {
     pub measurements: Vec<(String, String)>,
     /// Names of the metadata columns.
     pub metadata: Vec<String>,
-    event: Vec<String>,
-    columns: Vec<Expression>,
+    pub(crate) event: Vec<String>,
+    pub(crate) columns: Vec<Expression>,
+    pub(crate) keep: Vec<Condition>,
 }
 
 /// Everything that one relay can be asked for.
@@ -102,6 +106,9 @@ impl Blueprint {
             }
         }
         blueprint
+            .streams
+            .push(config.logs.spec(|names| fnv(names) as u32));
+        blueprint
     }
 
     fn add(&mut self, entry: Aggregate, measure: Measure) {
@@ -115,19 +122,26 @@ impl Blueprint {
 }
 
 impl StreamSpec {
-    /// Whether one of the patterns asks for it.
-    pub fn wanted<'p>(&self, patterns: impl IntoIterator<Item = &'p Pattern>) -> bool {
-        patterns.into_iter().any(|pattern| pattern.matches(&self.name))
+    /// Whether a subscriber or the configuration asks for it.
+    pub fn wanted(&self, config: &Config, interest: &Interest) -> bool {
+        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&self.name));
+        match self.kind {
+            EventKind::Event => matches(&interest.events) || matches(&config.keep),
+            EventKind::Log => config.logs.keep || matches(&interest.logs),
+        }
     }
 
     /// The entry that asks for it.
     pub fn entry(&self) -> StreamEntry {
         StreamEntry {
             schema: self.schema,
-            kind: StreamKind::Event,
+            kind: match self.kind {
+                EventKind::Event => StreamKind::Event,
+                EventKind::Log => StreamKind::Log,
+            },
             event: self.event.clone(),
             columns: self.columns.clone(),
-            keep: Vec::new(),
+            keep: self.keep.clone(),
             sample: None,
         }
     }
@@ -289,6 +303,8 @@ fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
         .collect();
     let name = stream.name();
     Ok(StreamSpec {
+        kind: EventKind::Event,
+        keep: Vec::new(),
         schema: fnv(format!("{name}\0{}", names.join("\0")).as_bytes()) as u32,
         name,
         measurements,

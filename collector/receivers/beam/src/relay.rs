@@ -13,8 +13,8 @@ pub use crate::identity::source_spec;
 use crate::plan::Blueprint;
 use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
-use dichroic_model::{Pattern, Source, UnixNanos};
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_model::{Source, UnixNanos};
+use dichroic_pipeline::{DropReason, Interest, Signal, Store};
 use dichroic_wire::limits::{PLAN_ENTRIES, SERIES_EVER};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
@@ -146,9 +146,9 @@ impl Relay {
 
     /// The PLAN to send: everything that is counted, and the raw events that `interest` or the configuration ask for. What does not
     /// fit the relay's frames is left out and told.
-    pub fn plan(&mut self, config: &Config, interest: &[Pattern], generation: i64, out: &mut Vec<u8>) {
+    pub fn plan(&mut self, config: &Config, interest: &Interest, generation: i64, out: &mut Vec<u8>) {
         self.generation = generation;
-        let wanted = |spec: &crate::plan::StreamSpec| spec.wanted(interest.iter().chain(&config.keep));
+        let wanted = |spec: &crate::plan::StreamSpec| spec.wanted(config, interest);
         let mut plan = Plan {
             generation,
             flush_ms: config.flush.as_millis().clamp(10, 60_000) as u32,
@@ -202,8 +202,8 @@ impl Relay {
     }
 
     /// Whether other raw events are wanted than the present plan asks for.
-    pub fn asks_otherwise(&self, config: &Config, interest: &[Pattern]) -> bool {
-        let wanted = |spec: &crate::plan::StreamSpec| spec.wanted(interest.iter().chain(&config.keep));
+    pub fn asks_otherwise(&self, config: &Config, interest: &Interest) -> bool {
+        let wanted = |spec: &crate::plan::StreamSpec| spec.wanted(config, interest);
         self.streams.differs(&self.blueprint.streams, wanted)
     }
 
@@ -349,11 +349,12 @@ impl Relay {
             Ok((schema, rows, published)) => {
                 self.account.received(schema, rows);
                 self.status.events += rows;
+                let signal = self.streams.signal(schema);
                 let ledger = store.ledger_mut();
-                ledger.received(id, Signal::Events, rows);
+                ledger.received(id, signal, rows);
                 match published {
-                    Published::Yes => ledger.applied(id, Signal::Events, rows),
-                    Published::Withdrawn => ledger.dropped(id, Signal::Events, DropReason::Withdrawn, rows),
+                    Published::Yes => ledger.applied(id, signal, rows),
+                    Published::Withdrawn => ledger.dropped(id, signal, DropReason::Withdrawn, rows),
                 }
                 Ok(())
             }

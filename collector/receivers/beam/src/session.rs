@@ -3,8 +3,8 @@
 use crate::Config;
 use crate::nodes::{Control, Ended, Receiver};
 use crate::relay::{After, Violation};
-use dichroic_model::{Pattern, UnixNanos};
-use dichroic_pipeline::Store;
+use dichroic_model::UnixNanos;
+use dichroic_pipeline::{Interest, Store};
 use dichroic_wire::control::RETRY_OWN_BACKOFF;
 use dichroic_wire::{CollectorHello, FrameReader, Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::RefCell;
@@ -159,7 +159,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         if let Err(error) = hello.to_hello().write(&mut self.out) {
             tracing::error!(%error, "HELLO cannot be written");
         }
-        let interest = store.interest().events.clone();
+        let interest = store.interest().clone();
         let mut relay = control.relay.borrow_mut();
         relay.plan(&config, &interest, receiver.next_generation(), &mut self.out);
         let hello = relay.hello();
@@ -339,18 +339,15 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
 /// Notices when a new plan is due: other subscriptions, or another configuration.
 struct Plans {
     revision: u64,
-    interest: u64,
-    patterns: Vec<Pattern>,
+    interest: Interest,
 }
 
 impl Plans {
     fn new(receiver: &Receiver, store: &RefCell<Store>) -> Self {
         let mut store = store.borrow_mut();
-        let interest = store.interest();
         Plans {
             revision: receiver.revision(),
-            interest: interest.generation,
-            patterns: interest.events.clone(),
+            interest: store.interest().clone(),
         }
     }
 
@@ -359,10 +356,9 @@ impl Plans {
         let interest = store.interest();
         let reloaded = self.revision != receiver.revision();
         let mut asked = false;
-        if self.interest != interest.generation {
-            self.interest = interest.generation;
-            asked = self.patterns != interest.events;
-            self.patterns.clone_from(&interest.events);
+        if self.interest.generation != interest.generation {
+            asked = self.interest.events != interest.events || self.interest.logs != interest.logs;
+            self.interest.clone_from(interest);
         }
         if !reloaded && !asked {
             return;
@@ -373,8 +369,8 @@ impl Plans {
             self.revision = receiver.revision();
             relay.configure(&mut store, &config);
         }
-        if reloaded || relay.asks_otherwise(&config, &self.patterns) {
-            relay.plan(&config, &self.patterns, receiver.next_generation(), out);
+        if reloaded || relay.asks_otherwise(&config, &self.interest) {
+            relay.plan(&config, &self.interest, receiver.next_generation(), out);
         }
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use dichroic_pipeline::Interest;
 use dichroic_receiver_beam::Config;
 use dichroic_receiver_beam::relay::{Heritage, Relay, source_spec};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
@@ -42,7 +43,11 @@ fn relay(store: &Shared, config: &Config) -> (Relay, Plan) {
         T0 as u64,
     );
     let mut out = Vec::new();
-    relay.plan(config, &[pattern("**")], 1, &mut out);
+    let interest = Interest {
+        events: vec![pattern("**")],
+        ..Interest::default()
+    };
+    relay.plan(config, &interest, 1, &mut out);
     let mut reader = FrameReader::new();
     reader.greeted(1 << 20);
     reader.push(&out);

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{DEFINITIONS, T0, definitions, hello};
+use dichroic_model::EventKind;
 use dichroic_packs::{Packs, Selection, Variables};
 use dichroic_receiver_beam::Config;
 use dichroic_receiver_beam::plan::Blueprint;
@@ -81,7 +82,8 @@ fn templates_are_filled_by_the_node_and_by_configuration() {
         let mut relay = hello("a@a", 1, T0, 1);
         relay.resource = [("service.name".to_owned(), Value::from(service))].into();
         let blueprint = Blueprint::new(&config(selection), &relay);
-        let mut events: Vec<String> = blueprint.streams.iter().map(|s| s.name.clone()).collect();
+        let events = blueprint.streams.iter().filter(|s| s.kind == EventKind::Event);
+        let mut events: Vec<String> = events.map(|s| s.name.clone()).collect();
         events.dedup();
         events
     };

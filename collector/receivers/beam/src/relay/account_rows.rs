@@ -3,7 +3,7 @@
 use super::Relay;
 use crate::account::{Term, gap_reason, reason_word};
 use dichroic_model::GapReason;
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_pipeline::{DropReason, Store};
 
 impl Relay {
     pub(super) fn account_row(&mut self, store: &mut Store, id: u32, value: u64) {
@@ -16,9 +16,10 @@ impl Relay {
             Term::Sent(schema) => {
                 let lost = self.account.sent(schema, value);
                 if lost > 0 {
+                    let signal = self.streams.signal(schema);
                     let ledger = store.ledger_mut();
-                    ledger.received(self.source.id, Signal::Events, lost);
-                    ledger.dropped(self.source.id, Signal::Events, DropReason::RelayBroke, lost);
+                    ledger.received(self.source.id, signal, lost);
+                    ledger.dropped(self.source.id, signal, DropReason::RelayBroke, lost);
                     self.gap(store, schema, GapReason::RelayBroke, lost);
                 }
             }

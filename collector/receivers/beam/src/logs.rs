@@ -1,0 +1,95 @@
+//! Log records of nodes: the one stream of kind `log` that a relay is asked for, in the columns that OTLP's records have too.
+
+use crate::plan::StreamSpec;
+use dichroic_model::EventKind;
+use dichroic_wire::Value;
+use dichroic_wire::plan::{Condition, Expression, Operation, Root, Transform};
+
+/// The event under which a relay has the messages of `logger`.
+const EVENT: [&str; 3] = ["dichroic", "logger", "message"];
+/// Name of the stream: that of OTLP's records without an event name.
+const NAME: &str = "log";
+/// Columns beside the time.
+const COLUMNS: [&str; 5] = ["severity", "body", "trace_id", "span_id", "attributes"];
+
+/// What log records are asked for, while somebody wants any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// Sent without a subscriber, so that replay has them (`exporters.stream.keep_logs`).
+    pub keep: bool,
+    /// Lowest severity, 1 to 24.
+    pub severity: i64,
+    /// Domains of `logger`, joined by dots, whose messages stay in the node.
+    pub without: Vec<String>,
+    /// Metadata that become attributes; nothing else leaves the node.
+    pub attributes: Vec<String>,
+    /// Bytes of a message before it is cut.
+    pub body: u32,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        let attributes = [
+            "mfa",
+            "file",
+            "line",
+            "pid",
+            "domain",
+            "application",
+            "registered_name",
+            "initial_call",
+            "crash_reason",
+            "request_id",
+            "correlation_id",
+        ];
+        Logs {
+            keep: false,
+            severity: 9,
+            without: Vec::new(),
+            attributes: attributes.map(str::to_owned).to_vec(),
+            body: 2048,
+        }
+    }
+}
+
+impl Logs {
+    /// The stream; `hash` gives its schema from its names.
+    pub(crate) fn spec(&self, hash: impl Fn(&[u8]) -> u32) -> StreamSpec {
+        let place = |root, name: &str| Expression::path(root, &[name]);
+        let names: Vec<Value> = self.attributes.iter().map(|name| name.as_str().into()).collect();
+        let attributes = match names.is_empty() {
+            true => place(Root::Metadata, "attributes"),
+            false => place(Root::Metadata, "attributes").then(Transform::Allow(names)),
+        };
+        let condition = |operation, expression, operand| Condition {
+            operation,
+            expression,
+            operands: vec![operand],
+        };
+        let severity = place(Root::Measurements, "severity");
+        let level = condition(Operation::Gt, severity.clone(), Value::Int(self.severity - 1));
+        let without = self.without.iter().map(|domain| {
+            condition(
+                Operation::Ne,
+                place(Root::Metadata, "domain"),
+                Value::from(domain.as_str()),
+            )
+        });
+        StreamSpec {
+            kind: EventKind::Log,
+            schema: hash(format!("{NAME}\0{}", COLUMNS.join("\0")).as_bytes()),
+            name: NAME.to_owned(),
+            measurements: Vec::new(),
+            metadata: COLUMNS.map(str::to_owned).to_vec(),
+            event: EVENT.map(str::to_owned).to_vec(),
+            columns: vec![
+                severity,
+                place(Root::Metadata, "body").then(Transform::Cut(self.body)),
+                place(Root::Metadata, "trace_id"),
+                place(Root::Metadata, "span_id"),
+                attributes,
+            ],
+            keep: std::iter::once(level).chain(without).collect(),
+        }
+    }
+}
