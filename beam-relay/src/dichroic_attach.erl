@@ -19,8 +19,8 @@
 -define(PURGE_MS, 50).
 -define(ANSWER_MS, 20000).
 %% Modules of OTP that the relay calls and that a node in interactive mode may load only because of it.
--define(OTP, [gen_statem, rand, uri_string, counters, atomics, string, unicode_util, local_tcp, inet_tcp, gen_tcp,
-              sys, calendar, persistent_term, ordsets]).
+-define(OTP, [gen_statem, rand, uri_string, string, unicode_util, local_tcp, local_udp, inet_tcp, gen_tcp, sys, calendar,
+              timer, ordsets, io_lib_pretty]).
 
 -type options() :: #{guardian := node(), socket := string(), modules := [module()], vsn := binary()}.
 
@@ -80,17 +80,30 @@ keep(Starter, Tag, #{guardian := Guardian, socket := Socket, modules := Modules,
     ok = application:set_env(dichroic, socket, {attached, Socket}),
     ok = application:set_env(dichroic, vsn, Vsn),
     {ok, Relay} = dichroic_sup:start_link(),
-    true = monitor_node(Guardian, true),
     Starter ! {Tag, {ok, started}},
-    loop(#k{guardian = Guardian, socket = Socket, modules = Modules, loaded = Loaded, relay = Relay,
+    guarded(Guardian, #k{guardian = Guardian, socket = Socket, modules = Modules, loaded = Loaded, relay = Relay,
             since = erlang:system_time(second)}).
+
+%% Of a node that is gone already a monitor would try to connect to it.
+guarded(Guardian, K) ->
+    _ = case lists:member(Guardian, nodes(hidden)) of
+            true -> monitor_node(Guardian, true);
+            false -> self() ! {nodedown, Guardian}
+        end,
+    loop(K#k{guardian = Guardian}).
 
 loop(#k{guardian = Guardian, relay = Relay, linger = Linger} = K) ->
     receive
         {nodedown, Guardian} when Guardian =/= none ->
             loop(K#k{guardian = none, linger = erlang:start_timer(?LINGER_MS, self(), linger)});
         {timeout, Linger, linger} -> leave(K, none);
-        {{adopt, Next, Same}, From, Tag} -> loop(adopt(Next, Same, From, Tag, K));
+        {{adopt, Next, #{socket := Socket, modules := Modules}}, From, Tag}
+          when Guardian =:= none, Socket =:= K#k.socket, Modules =:= K#k.modules ->
+            From ! {Tag, {ok, adopted}},
+            guarded(Next, quiet(K));
+        {{adopt, _, _}, From, Tag} ->
+            From ! {Tag, {error, {attached, Guardian, K#k.socket}}},
+            loop(K);
         {info, From, Tag} ->
             From ! {Tag, info(K)},
             loop(K);
@@ -98,16 +111,6 @@ loop(#k{guardian = Guardian, relay = Relay, linger = Linger} = K) ->
         {'EXIT', Relay, _} -> leave(K, none);
         _ -> loop(K)
     end.
-
-adopt(Next, #{socket := Socket, modules := Modules}, From, Tag,
-      #k{guardian = none, socket = Socket, modules = Modules} = K) ->
-    true = monitor_node(Next, true),
-    From ! {Tag, {ok, adopted}},
-    K1 = quiet(K),
-    K1#k{guardian = Next};
-adopt(_, _, From, Tag, #k{guardian = Guardian, socket = Socket} = K) ->
-    From ! {Tag, {error, {attached, Guardian, Socket}}},
-    K.
 
 quiet(#k{linger = none} = K) -> K;
 quiet(#k{linger = Timer} = K) ->
@@ -124,6 +127,7 @@ info(#k{guardian = Guardian, socket = Socket, since = Since, modules = Modules})
 leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
     stop_relay(K#k.relay),
     detach_all(),
+    _ = logger:remove_handler(dichroic),
     timer:sleep(?GRACE_MS),
     _ = [persistent_term:erase(Key) || Key <- terms()],
     _ = [application:unset_env(dichroic, Key) || Key <- [mode, socket, vsn]],
@@ -159,6 +163,9 @@ terms() ->
 
 ours(dichroic_handler) -> true;
 ours({dichroic_program, _}) -> true;
+ours(dichroic_atoms) -> true;
+%% Of a handler that was removed, logger keeps a term that says so.
+ours({logger_config, {'$handler_config$', dichroic}}) -> not lists:member(dichroic, logger:get_handler_ids());
 ours(_) -> false.
 
 %% Gives the modules whose old code could not be purged, because a process is in it.

@@ -2,8 +2,9 @@
 %%
 %% Loaded into a node over distribution and called once: run/1 reads the modules that are loaded, not what they do. Every module
 %% that calls `telemetry:execute' or `telemetry:span' is read for its literals; lists of atoms among them may be events. Asked to
-%% listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing. When the
-%% process that called run/1 ends, however it ends, an undertaker detaches what is left and unloads this module.
+%% listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing. The answer
+%% is a message to who asked, while that one is still connected. When the process that works has ended, however it ended, an
+%% undertaker detaches what is left and unloads this module.
 -module(dichroic_discover).
 
 -export([run/1, count/4]).
@@ -20,23 +21,25 @@
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
 %% Modules of OTP that a node in interactive mode may load only because of us.
--define(OTP, [beam_lib, io_lib_pretty, erl_scan, string, unicode_util, ordsets, zlib]).
+-define(OTP, [beam_lib, io_lib_pretty, erl_scan, string, unicode_util, ordsets, timer]).
 
 %% `also' are names of events that may be there, dotted, beside those that are found.
--type options() :: #{guardian := node(), live_ms := non_neg_integer(), also := [binary()]}.
+-type options() :: #{guardian := node(), answer := {pid(), term()}, live_ms := non_neg_integer(), also := [binary()]}.
 
 -type call() :: execute | span.
 -type event() :: [atom()].
 
--spec run(options()) -> #{atom() => term()}.
-run(#{guardian := Guardian, live_ms := Ms, also := Also}) ->
-    Loaded = code:all_loaded(),
-    undertaker(Loaded),
+-spec run(options()) -> started.
+run(#{answer := Answer} = Options) ->
+    _ = spawn(fun() -> undertaker(Answer, Options, code:all_loaded()) end),
+    started.
+
+work(#{guardian := Guardian, live_ms := Ms, also := Also}, Loaded) ->
     _ = process_flag(max_heap_size, #{size => ?MAX_HEAP_WORDS, kill => true, error_logger => false}),
     _ = process_flag(priority, low),
     {Found, Unread} = scan(Loaded),
     Ecto = ecto(),
-    Handlers = handlers(),
+    {Ours, Handlers} = lists:partition(fun({Id, _, _}) -> is_ours(Id) end, handlers()),
     Events = lists:sublist(lists:usort(maps:keys(Found) ++ Ecto ++ [E || {_, E, _} <- Handlers]), ?MAX_EVENTS),
     Known = lists:sublist(lists:usort(Events ++ existing(Also)), ?MAX_EVENTS),
     _ = process_flag(priority, normal),
@@ -44,8 +47,8 @@ run(#{guardian := Guardian, live_ms := Ms, also := Also}) ->
       telemetry => version(telemetry), modules => length(Loaded), unread => Unread,
       truncated => maps:size(Found) > ?MAX_EVENTS,
       applications => [{atom_to_binary(A), iolist_to_binary(V)} || {A, _, V} <- application:loaded_applications()],
-      events => [{dotted(E), likely(E), [atom_to_binary(M) || M <- lists:sublist(maps:get(E, Found, []), 8)]} || E <- Events],
-      ecto => [dotted(E) || E <- Ecto],
+      events => [{dotted(E), likely(E, Handlers), [atom_to_binary(M) || M <- lists:sublist(maps:get(E, Found, []), 8)]} || E <- Events],
+      ecto => [dotted(E) || E <- Ecto], relay => length(Ours),
       handlers => [{words(Id), dotted(E), words(F)} || {Id, E, F} <- lists:sublist(Handlers, ?MAX_HANDLERS)],
       live => live(min(Ms, ?MAX_LIVE_MS), Known, Guardian)}.
 
@@ -91,6 +94,8 @@ note(Module, New, Events) ->
 calls(?MODULE, _) -> {[], <<>>};
 calls(telemetry, _) -> {[], <<>>};
 calls(_, preloaded) -> {[], <<>>};
+%% Loaded by us; see dichroic_attach.
+calls(_, "(attached by dichroic)") -> {[], <<>>};
 calls(Module, [_ | _] = File) ->
     case beam_lib:chunks(File, [imports]) of
         {ok, {Module, [{imports, Imports}]}} -> {calls(Imports), File};
@@ -163,13 +168,11 @@ as_events(L, Calls) ->
 span(Prefix) -> [Prefix ++ [Last] || Last <- [start, stop, exception]].
 
 %% Events are named after the application that emits them, or end as spans do; other lists of atoms are more often something else.
-likely([First | _] = Event) ->
+likely([First | _] = Event, Handlers) ->
     lists:member(lists:last(Event), [start, stop, exception])
         orelse First =:= vm
         orelse application:get_key(First, vsn) =/= undefined
-        orelse attached(Event).
-
-attached(Event) -> try [] =/= [H || #{event_name := E} = H <- telemetry:list_handlers(Event), E =:= Event] catch _:_ -> false end.
+        orelse lists:keymember(Event, 2, Handlers).
 
 %%% What knows its events itself
 
@@ -194,6 +197,10 @@ handlers() ->
     catch _:_ -> []
     end.
 
+%% Handlers of a relay say nothing of the application.
+is_ours({dichroic, _}) -> true;
+is_ours(_) -> false.
+
 %%% Listening
 
 live(0, _, _) -> none;
@@ -211,9 +218,11 @@ live(Ms, Events, Guardian) ->
     {Took, [{dotted(E), N} || {E, I} <- maps:to_list(Numbered), N <- [counters:get(Counts, I)], N > 0]}.
 
 wait(Ms, Guardian) ->
-    true = monitor_node(Guardian, true),
-    receive {nodedown, Guardian} -> ok after Ms -> ok end,
-    monitor_node(Guardian, false).
+    %% Of a node that is gone a monitor would try to connect to it.
+    lists:member(Guardian, nodes(hidden)) andalso begin
+        true = monitor_node(Guardian, true),
+        receive {nodedown, Guardian} -> ok after Ms -> ok end
+    end.
 
 %% @doc The handler: adds one, in the process that emits.
 -spec count(event(), term(), term(), term()) -> ok.
@@ -231,14 +240,13 @@ stop_listening() ->
 
 %%% Leaving
 
-undertaker(Loaded) ->
-    Self = self(),
-    Known = [M || {M, _} <- Loaded],
-    _ = spawn(fun() ->
-        Monitor = monitor(process, Self),
-        receive {'DOWN', Monitor, process, _, _} -> bury(Known) end
-    end),
-    ok.
+undertaker(Answer, Options, Loaded) ->
+    {Worker, Monitor} = spawn_monitor(fun() -> answer(Answer, {ok, work(Options, Loaded)}) end),
+    receive {'DOWN', Monitor, process, Worker, Reason} -> Reason =:= normal orelse answer(Answer, {error, words(Reason)}) end,
+    bury([M || {M, _} <- Loaded]).
+
+%% To a node that is gone nothing is sent, and no connection is tried.
+answer({Pid, Tag}, Answer) -> erlang:send(Pid, {Tag, Answer}, [noconnect]).
 
 bury(Known) ->
     stop_listening(),

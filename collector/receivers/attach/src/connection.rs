@@ -140,8 +140,7 @@ impl Connection {
         arguments: Vec<Term>,
         limit: Duration,
     ) -> Result<Term, Error> {
-        self.calls += 1;
-        let tag = Term::Int(self.calls);
+        let (own, tag) = self.address();
         let request = tuple([
             atom("call"),
             atom(module),
@@ -149,7 +148,7 @@ impl Connection {
             Term::List(arguments),
             atom("user"),
         ]);
-        let message = tuple([atom("$gen_call"), tuple([self.own_pid(), tag.clone()]), request]);
+        let message = tuple([atom("$gen_call"), tuple([own, tag.clone()]), request]);
         self.send_to("rex", message).await?;
         let answer = self
             .answer(&tag, limit)
@@ -160,17 +159,21 @@ impl Connection {
 
     /// Sends `{Question, Pid, Tag}` to a registered process and waits for `{Tag, Answer}`.
     pub async fn ask(&mut self, name: &str, question: Term, limit: Duration) -> Result<Term, Error> {
-        self.calls += 1;
-        let tag = Term::Int(self.calls);
-        self.send_to(name, tuple([question, self.own_pid(), tag.clone()]))
-            .await?;
+        let (own, tag) = self.address();
+        self.send_to(name, tuple([question, own, tag.clone()])).await?;
         self.answer(&tag, limit)
             .await?
             .ok_or_else(|| Error::late(format!("{name} on the node"), limit))
     }
 
+    /// Where `{Tag, Answer}` may be sent to, and a tag that nobody else has.
+    pub(crate) fn address(&mut self) -> (Term, Term) {
+        self.calls += 1;
+        (self.own_pid(), Term::Int(self.calls))
+    }
+
     /// The answer with this tag; `None` when the time is over.
-    async fn answer(&mut self, tag: &Term, limit: Duration) -> Result<Option<Term>, Error> {
+    pub(crate) async fn answer(&mut self, tag: &Term, limit: Duration) -> Result<Option<Term>, Error> {
         let until = Instant::now() + limit;
         while let Some(incoming) = self.next(until).await? {
             if let Incoming::Message(Term::Tuple(mut parts)) = incoming

@@ -4,10 +4,12 @@ use crate::Error;
 use crate::attach::in_turn;
 use crate::connection::Connection;
 use crate::modules;
-use crate::term::{Term, atom};
+use crate::term::{Term, atom, tuple};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+/// Time for loading.
+const START: Duration = Duration::from_secs(30);
 /// Time for reading the node's modules.
 const SCAN: Duration = Duration::from_secs(120);
 /// Time for leaving.
@@ -32,7 +34,10 @@ pub struct Discovery {
     pub events: Vec<Event>,
     /// Events of Ecto's repositories.
     pub ecto: Vec<String>,
+    /// Handlers of others.
     pub handlers: Vec<Handler>,
+    /// Handlers of a relay.
+    pub relay: u64,
     /// What was emitted while we listened.
     pub live: Option<Live>,
 }
@@ -66,8 +71,10 @@ pub struct Live {
 /// Asks the node. `also` are names of events that may be there, beside those that are found; `live` is for how long to listen.
 pub async fn discover(node: &mut Connection, also: &[String], live: Duration) -> Result<Discovery, Error> {
     let live = live.min(MAX_LIVE);
+    let (address, tag) = node.address();
     let options = Term::Map(vec![
         (atom("guardian"), atom(node.own_name())),
+        (atom("answer"), tuple([address, tag.clone()])),
         (
             atom("live_ms"),
             Term::Int(i64::try_from(live.as_millis()).unwrap_or(i64::MAX)),
@@ -82,9 +89,16 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
         ),
     ]);
     let load = vec![modules::to_load(modules::discover())];
-    let answer = in_turn(node, load, modules::DISCOVER, "run", options, SCAN + live).await?;
+    in_turn(node, load, modules::DISCOVER, "run", options, START).await?;
+    let limit = SCAN + live;
+    let answer = node.answer(&tag, limit).await?;
+    let answer = answer.ok_or_else(|| Error::late("reading the node's modules", limit))?;
     gone(node).await?;
-    read(&answer).ok_or_else(|| Error::Protocol(format!("the node answered {answer}")))
+    match answer.as_tuple() {
+        Some([Term::Atom(ok), found]) if ok == "ok" => read(found),
+        _ => None,
+    }
+    .ok_or_else(|| Error::Call(format!("the node could not be read: {answer}")))
 }
 
 async fn gone(node: &mut Connection) -> Result<(), Error> {
@@ -118,6 +132,7 @@ fn read(answer: &Term) -> Option<Discovery> {
         events: list("events")?.iter().filter_map(event).collect(),
         ecto: list("ecto")?.iter().filter_map(Term::to_text).collect(),
         handlers: list("handlers")?.iter().filter_map(handler).collect(),
+        relay: number("relay")?,
         live: live(answer.get("live")?),
     })
 }

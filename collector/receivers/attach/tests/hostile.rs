@@ -1,0 +1,170 @@
+//! What answers in place of a node may be anything: each gets an error in words, soon, and no memory.
+
+use dichroic_receiver_attach::Error;
+use dichroic_receiver_attach::address::{Lookup, NodeName};
+use dichroic_receiver_attach::connection::Connection;
+use dichroic_receiver_attach::cookie::Cookie;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const OURS: &[u8] = b"cookie";
+
+/// Connects to a listener that does as `peer` says.
+async fn connect<F>(peer: impl FnOnce(TcpStream) -> F) -> Result<Connection, Error>
+where
+    F: Future<Output = std::io::Result<()>>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let node = NodeName::parse("fake@127.0.0.1").unwrap();
+    let cookie = Cookie::new(OURS).unwrap();
+    let lookup = Lookup::Port(port);
+    let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie), async {
+        let (stream, _) = listener.accept().await.unwrap();
+        // That we hang up on it is the point of most of them.
+        let _ = peer(stream).await;
+    });
+    connection
+}
+
+async fn words<F>(peer: impl FnOnce(TcpStream) -> F) -> String
+where
+    F: Future<Output = std::io::Result<()>>,
+{
+    connect(peer).await.unwrap_err().to_string()
+}
+
+fn digest(cookie: &[u8], challenge: u32) -> [u8; 16] {
+    use md5::{Digest, Md5};
+    Md5::digest([cookie, challenge.to_string().as_bytes()].concat()).into()
+}
+
+async fn message(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_u16(bytes.len() as u16).await?;
+    stream.write_all(bytes).await
+}
+
+async fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// The node's side of a handshake, with the cookie it has.
+async fn shake(stream: &mut TcpStream, name: &[u8], cookie: &[u8]) -> std::io::Result<()> {
+    let hello = read(stream).await?;
+    assert_eq!(hello[0], b'N');
+    message(stream, b"snamed:\x00\x0dabc@127.0.0.1\x00\x00\x00\x01").await?;
+    let mut challenge = b"N\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x2a\x00\x00\x00\x01".to_vec();
+    challenge.extend_from_slice(&(name.len() as u16).to_be_bytes());
+    challenge.extend_from_slice(name);
+    message(stream, &challenge).await?;
+    let reply = read(stream).await?;
+    assert_eq!(reply[0], b'r');
+    let theirs = u32::from_be_bytes(reply[1..5].try_into().unwrap());
+    let ack = [&b"a"[..], &digest(cookie, theirs)].concat();
+    message(stream, &ack).await
+}
+
+const NAME: &[u8] = b"fake@127.0.0.1";
+
+#[tokio::test]
+async fn what_is_no_node_is_called_so() {
+    let http = words(async |mut s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await;
+    assert!(http.contains("no Erlang node"), "{http}");
+    let garbage = words(async |mut s| message(&mut s, &[0xff; 600]).await).await;
+    assert!(garbage.contains("no Erlang node"), "{garbage}");
+    let closed = words(async |s| {
+        drop(s);
+        Ok(())
+    })
+    .await;
+    assert!(closed.contains("hung up") || closed.contains("reset"), "{closed}");
+    let refused = words(async |mut s| {
+        read(&mut s).await?;
+        message(&mut s, b"snot_allowed").await
+    })
+    .await;
+    assert!(refused.contains("refuses"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_like_our_cookie_says_nothing_and_we_say_it() {
+    let words = words(async |mut s| {
+        read(&mut s).await?;
+        message(&mut s, b"snamed:\x00\x0dabc@127.0.0.1\x00\x00\x00\x01").await?;
+        let challenge =
+            b"N\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x2a\x00\x00\x00\x01\x00\x0efake@127.0.0.1";
+        message(&mut s, challenge).await?;
+        read(&mut s).await?;
+        s.shutdown().await
+    })
+    .await;
+    assert!(words.contains("does not accept the cookie"), "{words}");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_know_the_cookie_gets_nothing_of_us() {
+    let words = words(async |mut s| shake(&mut s, NAME, b"guess").await).await;
+    assert!(words.contains("does not know the cookie"), "{words}");
+}
+
+#[tokio::test]
+async fn another_node_at_the_port_is_not_taken_for_the_one_that_was_named() {
+    let words = words(async |mut s| shake(&mut s, b"other@127.0.0.1", OURS).await).await;
+    assert!(
+        words.contains("is other@127.0.0.1, not fake@127.0.0.1"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn messages_without_measure_or_sense_end_the_connection() {
+    let check = async |frame: &'static [u8], expected: &str| {
+        let words = words(async |mut s| {
+            shake(&mut s, NAME, OURS).await?;
+            s.write_all(frame).await?;
+            // The answer of ours, if there is one, is not read; the end of the connection is.
+            let mut rest = Vec::new();
+            s.read_to_end(&mut rest).await.map(|_| ())
+        })
+        .await;
+        assert!(words.contains(expected), "{frame:?}: {words}");
+    };
+    check(b"\xff\xff\xff\xff", "limit").await;
+    check(b"\x00\x00\x00\x02\x83\x44", "not negotiated").await;
+    check(b"\x00\x00\x00\x03\x70\x83\xff", "unknown tag").await;
+    check(b"\x00\x00\x00\x07\x70\x83\x69\xff\xff\xff\xff", "a term").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_given_up() {
+    let begun = tokio::time::Instant::now();
+    let words = words(async |mut s| {
+        let mut rest = Vec::new();
+        s.read_to_end(&mut rest).await.map(|_| ())
+    })
+    .await;
+    assert!(words.contains("no answer within"), "{words}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_is_given_up_though_it_ticks() {
+    let words = words(async |mut s| {
+        shake(&mut s, NAME, OURS).await?;
+        // Its first question has come: the connection stands.
+        s.read_u32().await?;
+        tokio::time::pause();
+        loop {
+            s.write_all(&[0; 4]).await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    assert!(
+        words.contains("get_net_ticktime on the node: no answer"),
+        "{words}"
+    );
+}

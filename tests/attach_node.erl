@@ -1,0 +1,87 @@
+%% @doc A node that was never prepared, for tests of attaching: does what it is told by lines on its input.
+%%
+%%   snapshot       prints everything that somebody who was here may have left behind, one `snapshot Key Value' a line
+%%   emit N         emits N requests from N processes and waits for them
+%%   go Rate        starts the demo's shop; `stop' stops its clients, and it prints what it emitted and stays until `end'
+%%   end            ends the node
+-module(attach_node).
+
+-export([main/0]).
+
+main() ->
+    _ = [io_lib:format("~0tp", [Value]) || {_, Value} <- snapshot()],
+    io:format("attach_node ready~n"),
+    loop(none).
+
+loop(Console) ->
+    case string:lexemes(io:get_line(""), " \n") of
+        ["snapshot"] ->
+            [io:format("snapshot ~s ~0tp~n", [Key, Value]) || {Key, Value} <- snapshot()],
+            io:format("snapshot end~n"),
+            loop(Console);
+        ["emit", N] ->
+            emit(list_to_integer(N)),
+            loop(Console);
+        ["go", Rate] ->
+            New = spawn_link(fun() -> console(none) end),
+            spawn(fun() -> group_leader(New, self()), shop:main([list_to_atom(Rate)]) end),
+            loop(New);
+        ["stop"] ->
+            Console ! stop,
+            loop(Console);
+        _ -> halt()
+    end.
+
+emit(N) ->
+    Conn = #{'__struct__' => 'Elixir.Plug.Conn', method => <<"GET">>, status => 200},
+    Emitters = [spawn_monitor(fun() ->
+        telemetry:execute([phoenix, router_dispatch, start], #{system_time => 1}, #{conn => Conn, route => <<"/emitted">>}),
+        telemetry:execute([phoenix, endpoint, stop], #{duration => 1000000}, #{conn => Conn})
+    end) || _ <- lists:seq(1, N)],
+    Ends = [receive {'DOWN', Ref, process, Pid, Why} -> Why end || {Pid, Ref} <- Emitters],
+    io:format("emitted ~b of which ~b ended normally~n", [N, length([normal || normal <- Ends])]).
+
+%% The shop's input and output. It reads "stop" when we are told so; what it then does after it printed its truth must wait.
+console(Reader) ->
+    receive
+        stop ->
+            {From, As} = Reader,
+            From ! {io_reply, As, "stop\n"},
+            console(none);
+        {io_request, From, As, Request} when element(1, Request) =:= get_line -> console({From, As});
+        {io_request, From, As, Request} ->
+            Text = text(Request),
+            io:put_chars(user, Text),
+            case lists:prefix("truth", Text) of
+                true -> ok;
+                false -> From ! {io_reply, As, ok}
+            end,
+            console(Reader)
+    end.
+
+text({put_chars, _, M, F, A}) -> unicode:characters_to_list(apply(M, F, A));
+text({put_chars, _, Chars}) -> unicode:characters_to_list(Chars);
+text(_) -> "".
+
+snapshot() ->
+    Loaded = [M || {M, _} <- code:all_loaded()],
+    [{handlers, lists:sort([{Id, E} || #{id := Id, event_name := E} <- telemetry:list_handlers([])])},
+     {modules, lists:sort(Loaded)},
+     {old_code, [M || M <- Loaded, erlang:check_old_code(M)]},
+     {ours, [M || M <- [dichroic_attach, dichroic_discover, dichroic_handler, dichroic_sup], erlang:check_old_code(M)]},
+     {processes, lists:sort([who(P) || P <- processes()])},
+     {ports, lists:sort([Name || P <- erlang:ports(), {name, Name} <- [erlang:port_info(P, name)]])},
+     {tables, lists:sort([ets:info(T, name) || T <- ets:all()])},
+     {terms, {persistent_term:info(), lists:sort([K || {K, _} <- persistent_term:get()])}},
+     {environment, application:get_all_env(dichroic)},
+     {applications, lists:sort([A || {A, _, _} <- application:loaded_applications()])},
+     {loggers, lists:sort(logger:get_handler_ids())},
+     {wall_time, [scheduler || erlang:statistics(scheduler_wall_time) =/= undefined]},
+     {traced, erlang:trace_info(new, flags)}].
+
+who(P) ->
+    case process_info(P, [registered_name, initial_call, dictionary]) of
+        [{_, Name}, _, _] when is_atom(Name) -> Name;
+        [_, {_, Call}, {_, Dictionary}] -> proplists:get_value('$initial_call', Dictionary, Call);
+        undefined -> gone
+    end.

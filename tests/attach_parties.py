@@ -1,0 +1,153 @@
+"""Parties of the tests of attaching: a node without the relay, an epmd of its own, and `dichroic attach` as a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import DEMO, RELAY, ROOT, Collector, Process, compiled, dichroic_bin, free_port, wait_until
+
+COOKIE = "UnguessableCookieOfThisTest"
+
+
+def telemetry_path() -> Path:
+    """The real library when TELEMETRY_EBIN names it, else the relay's stand-in for it."""
+    if given := os.environ.get("TELEMETRY_EBIN"):
+        return Path(given)
+    support = RELAY / "test" / "support"
+    return compiled("telemetry", sorted(support.glob("telemetry*.erl")), support / "telemetry.app")
+
+
+def listens(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+class Epmd(Process):
+    """A port mapper of its own: the machine's is neither needed nor disturbed."""
+
+    name = "epmd"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_port()
+
+    def argv(self) -> Sequence[str]:
+        return ["epmd", "-port", str(self.port), "-address", "127.0.0.1"]
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: listens(self.port), 10, "epmd to listen")
+
+
+class BareNode(Process):
+    """`tests/attach_node.erl` on a real Erlang node with telemetry and the shop, and nothing of the relay on its code path.
+
+    Without an epmd it listens on a fixed port. A restart keeps name and port.
+    """
+
+    name = "bare"
+    stop_seconds = 20.0
+
+    def __init__(self, alive: str = "bare", epmd: Epmd | None = None, also: Sequence[Path] = (), boot: str = ""):
+        super().__init__()
+        self.node = f"{alive}@127.0.0.1"
+        self.epmd = epmd
+        self.port = free_port()
+        self.also = list(also)
+        self.boot = boot
+        self.cookie_file = self.folder / "cookie"
+        self.cookie_file.write_text(COOKIE + "\n")
+        self.cookie_file.chmod(0o600)
+
+    def argv(self) -> Sequence[str]:
+        ebins = [
+            telemetry_path(),
+            compiled("shop", [DEMO / "shop.erl"]),
+            compiled("attach_node", [ROOT / "tests" / "attach_node.erl"]),
+            *self.also,
+        ]
+        paths = [part for ebin in ebins for part in ("-pa", str(ebin))]
+        listener = ["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
+        if self.epmd is None:
+            listener = ["-start_epmd", "false", "-erl_epmd_port", str(self.port), *listener]
+        boot = f"{{ok, _}} = application:ensure_all_started(telemetry), {self.boot} attach_node:main()."
+        # Only the test's own user can read this process's arguments' file: the cookie is in HOME, as in real life.
+        home = self.folder / ".erlang.cookie"
+        if not home.exists():
+            home.write_text(COOKIE)
+            home.chmod(0o400)
+        return ["erl", "-noshell", "-name", self.node, *listener, *paths, "-eval", boot]
+
+    def environment(self) -> dict[str, str]:
+        epmd = {} if self.epmd is None else {"ERL_EPMD_PORT": str(self.epmd.port)}
+        return {"HOME": str(self.folder), "ERL_CRASH_DUMP_SECONDS": "0", "DICHROIC_SOCKET": "", **epmd}
+
+    def wait_ready(self) -> None:
+        self.wait_line("attach_node ready")
+        # The first who connects to a node makes it load what it needs for connections, whoever that is.
+        wait_until(lambda: "is not attached" in self.visit() or "as part of" in self.visit(), 10, "a first visitor")
+
+    def visit(self) -> str:
+        command = [str(dichroic_bin()), "detach", *self.reach()]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stderr
+
+    def reach(self) -> list[str]:
+        """How `dichroic` reaches it: arguments of a command."""
+        where = ["--port", str(self.port)] if self.epmd is None else ["--epmd", f"127.0.0.1:{self.epmd.port}"]
+        return [self.node, "--cookie-file", str(self.cookie_file), *where]
+
+    def config(self) -> dict[str, object]:
+        """The same for `receivers.beam.attach`."""
+        where: dict[str, object] = {"port": self.port} if self.epmd is None else {"epmd": f"127.0.0.1:{self.epmd.port}"}
+        return {"node": self.node, "cookie_file": str(self.cookie_file), **where}
+
+    def say(self, line: str) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+
+    def snapshot(self) -> dict[str, str]:
+        """What there is on the node, by kind."""
+        begin = len(self.lines)
+        self.say("snapshot")
+        wait_until(lambda: "snapshot end" in self.lines[begin:], 10, "a snapshot")
+        found = {}
+        for line in self.lines[begin:]:
+            if match := re.match(r"snapshot (\w+) (.*)", line):
+                found[match[1]] = match[2]
+        return found
+
+    def emit(self, n: int) -> None:
+        """Emits that many requests; every emitting process must end as if nobody listened."""
+        begin = len(self.lines)
+        self.say(f"emit {n}")
+        line = wait_until(lambda: next((x for x in self.lines[begin:] if x.startswith("emitted")), None), 30, "events")
+        assert line == f"emitted {n} of which {n} ended normally"
+
+
+class Attacher(Process):
+    """`dichroic attach`, attached when it is ready."""
+
+    name = "attacher"
+    stop_seconds = 30.0
+
+    def __init__(self, node: BareNode, collector: Collector, *args: str):
+        super().__init__()
+        self.node = node
+        self.collector = collector
+        self.args = args
+
+    def argv(self) -> Sequence[str]:
+        return [str(dichroic_bin()), "attach", *self.node.reach(), "--socket", str(self.collector.socket), *self.args]
+
+    def wait_ready(self) -> None:
+        self.wait_line(r": attached to \d+ events")
+
+    def interrupt(self) -> int:
+        """Ctrl-C and the exit code."""
+        return self._end(signal.SIGINT)

@@ -1,0 +1,338 @@
+"""A node that was never prepared is attached to, counted exactly, and left as it was, however the attacher ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attach_parties import COOKIE, Attacher, BareNode, Epmd
+from harness import ROOT, Collector, Process, erlang_paths, wait_until
+from parties import total
+
+EMITTED = "http_server_request_duration_seconds_count"
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture
+def node() -> Iterator[BareNode]:
+    with BareNode() as node:
+        yield node
+        # Nothing of ours may have made the node complain.
+        said = [line for line in node.lines if not line.startswith(("snapshot", "emitted", "serving", "truth", "attach_node"))]
+        assert said == []
+
+
+def counted(collector: Collector, expected: float, **labels: str) -> None:
+    wait_until(
+        lambda: total(collector.metrics(), EMITTED, **labels) == expected,
+        15,
+        f"{expected} requests; there are {total(collector.metrics(), EMITTED, **labels)}",
+    )
+
+
+def as_before(node: BareNode, before: dict[str, str], seconds: float = 10) -> None:
+    """Everything but the VM's own passing processes is what it was."""
+    last: dict[str, tuple[str, str | None]] = {}
+
+    def same() -> bool:
+        now = node.snapshot()
+        last.clear()
+        last.update({key: (value, now.get(key)) for key, value in before.items() if now.get(key) != value})
+        return not last
+
+    try:
+        wait_until(same, seconds, "the node to be as before")
+    except AssertionError:
+        raise AssertionError(f"left behind, before and after: {last}") from None
+
+
+def test_events_are_counted_exactly_and_ctrl_c_leaves_the_node_as_it_was(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    with Attacher(node, collector) as attacher:
+        assert node.snapshot()["handlers"] != before["handlers"]
+        node.emit(1000)
+        counted(collector, 1000, http_route="/emitted", http_request_method="GET", http_response_status_code="200")
+        node.emit(234)
+        assert attacher.interrupt() == 0
+        assert re.search(r"detached; \d+ modules unloaded, nothing is left", attacher.output()), attacher.output()
+    # What was emitted just before the end was handed over on leaving.
+    counted(collector, 1234)
+    as_before(node, before)
+    node.emit(10)
+    counted(collector, 1234)
+
+
+def test_what_is_loaded_is_told_by_name_and_by_the_digest_of_its_code(collector: Collector, node: BareNode) -> None:
+    manifest = (ROOT / "collector/receivers/attach/beams/MANIFEST").read_text()
+    expected = set(re.findall(r"^beam (\w+) (\w+)$", manifest, re.MULTILINE))
+    with Attacher(node, collector) as attacher:
+        told = {(name, md5) for md5, name in re.findall(r"^  ([0-9a-f]{32}) (\w+)$", attacher.output(), re.MULTILINE)}
+    assert told == {(name, md5) for name, md5 in expected if name != "dichroic_discover"}
+
+
+def test_a_shop_under_load_is_counted_as_it_counts_itself(collector: Collector, node: BareNode) -> None:
+    with Attacher(node, collector) as attacher:
+        node.say("go 200")
+        node.wait_line("serving 200")
+        wait_until(lambda: total(collector.metrics(), EMITTED) > 400, 30, "some requests")
+        node.say("stop")
+        truth = json.loads(node.wait_line(r"^truth (\{.*\})$", 30)[1])
+        counted(collector, truth["requests"])
+        page = collector.metrics()
+        assert total(page, EMITTED, http_response_status_code="500") == truth["errors"]
+        assert total(page, "db_client_operation_duration_seconds_count") == truth["queries"]
+        assert attacher.interrupt() == 0
+
+
+def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collector, node: BareNode) -> None:
+    node.say("go 500")
+    node.wait_line("serving 500", 20)
+    for _ in range(3):
+        with Attacher(node, collector) as attacher:
+            seen = total(collector.metrics(), EMITTED)
+            wait_until(lambda: total(collector.metrics(), EMITTED) > seen, 20, "requests")  # noqa: B023
+            assert attacher.interrupt() == 0
+    node.say("stop")
+    # A request that had been killed would never be counted as done, and the shop would wait for it.
+    assert json.loads(node.wait_line(r"^truth (\{.*\})$", 30)[1])["active"] == 0
+
+
+def test_detach_ends_the_attacher_and_leaves_the_node_as_it_was(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    with Attacher(node, collector) as attacher:
+        node.emit(5)
+        done = collector.run_command("detach", *node.reach())
+        assert done.returncode == 0, done.stderr
+        assert "nothing is left" in done.stdout
+        attacher.wait_line("detached by another")
+        assert attacher.child.wait(10) == 0
+    counted(collector, 5)
+    as_before(node, before)
+    again = collector.run_command("detach", *node.reach())
+    assert again.returncode == 1
+    assert "is not attached" in again.stderr
+
+
+def test_for_a_time(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    attacher = Attacher(node, collector, "--for", "1s")
+    with attacher:
+        assert attacher.child.wait(15) == 0
+    as_before(node, before)
+
+
+def test_after_the_attacher_was_killed_another_takes_over_and_no_count_is_lost(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    with Attacher(node, collector) as first:
+        node.emit(10)
+        counted(collector, 10)
+        first.kill()
+        node.emit(5)
+        with Attacher(node, collector) as second:
+            node.emit(3)
+            # One epoch throughout: totals of a relay that began anew would begin at zero.
+            counted(collector, 18)
+            assert second.interrupt() == 0
+    as_before(node, before)
+
+
+def test_after_the_attacher_was_killed_the_node_is_as_before_within_the_linger(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    with Attacher(node, collector) as attacher:
+        node.emit(10)
+        counted(collector, 10)
+        attacher.kill()
+        node.emit(7)
+        counted(collector, 17)
+        as_before(node, before, 40)
+
+
+def test_a_second_attacher_is_told_who_is_there(collector: Collector, node: BareNode) -> None:
+    with Attacher(node, collector):
+        second = collector.run_command("attach", *node.reach(), "--socket", str(collector.socket))
+        assert second.returncode == 1
+        assert "is attached already" in second.stderr
+        assert f"dichroic detach {node.node}" in second.stderr
+        node.emit(4)
+        counted(collector, 4)
+
+
+def test_a_node_that_has_the_relay_is_left_alone(collector: Collector) -> None:
+    relay = erlang_paths()[1]
+    with BareNode("installed", also=[relay], boot="{ok, _} = application:ensure_all_started(dichroic),") as node:
+        before = node.snapshot()
+        done = collector.run_command("attach", *node.reach(), "--socket", str(collector.socket))
+        assert done.returncode == 0, done.stderr
+        assert "as part of its application" in done.stdout
+        assert node.snapshot()["modules"] == before["modules"]
+        done = collector.run_command("detach", *node.reach())
+        assert done.returncode == 1
+        assert "does not touch" in done.stderr
+
+
+def test_without_a_collector_nothing_is_loaded(node: BareNode, tmp_path: Path, collector: Collector) -> None:
+    before = node.snapshot()
+    done = collector.run_command("attach", *node.reach(), "--socket", str(tmp_path / "none.sock"))
+    assert done.returncode == 1
+    assert "no collector" in done.stderr
+    assert "--socket" in done.stderr
+    assert node.snapshot() == before
+
+
+def test_a_wrong_cookie_is_said_to_be_wrong_and_never_shown(collector: Collector, tmp_path: Path) -> None:
+    wrong = tmp_path / "cookie"
+    wrong.write_text("AnotherSecret")
+    wrong.chmod(0o600)
+    with BareNode() as node:
+        where = ["--port", str(node.port)]
+        done = collector.run_command("discover", node.node, "--cookie-file", str(wrong), *where)
+        assert done.returncode == 1
+        assert "does not accept the cookie" in done.stderr
+        assert "AnotherSecret" not in done.stdout + done.stderr
+        wrong.chmod(0o644)
+        done = collector.run_command("discover", node.node, "--cookie-file", str(wrong), *where)
+        assert done.returncode == 1
+        assert "chmod 0600" in done.stderr
+
+
+def test_the_cookie_stands_in_no_argument_and_no_output(collector: Collector, node: BareNode) -> None:
+    with Attacher(node, collector) as attacher:
+        assert COOKIE not in Path(f"/proc/{attacher.pid}/cmdline").read_text()
+        assert COOKIE not in Path(f"/proc/{attacher.pid}/environ").read_text()
+        attacher.interrupt()
+        assert COOKIE not in attacher.output()
+
+
+def test_a_node_of_another_machine_is_refused(collector: Collector, node: BareNode) -> None:
+    done = collector.run_command("attach", "shop@192.0.2.7", *node.reach()[1:], "--socket", str(collector.socket))
+    assert done.returncode == 1
+    assert "is not this machine" in done.stderr
+    assert "root" in done.stderr
+
+
+def test_the_port_is_asked_of_epmd(collector: Collector) -> None:
+    with Epmd() as epmd, BareNode("mapped", epmd=epmd) as node:
+        with Attacher(node, collector) as attacher:
+            node.emit(3)
+            counted(collector, 3)
+            assert attacher.interrupt() == 0
+        stranger = collector.run_command("detach", "stranger@127.0.0.1", *node.reach()[1:])
+        assert stranger.returncode == 1
+        assert "knows no node" in stranger.stderr
+
+
+# ---- discover ------------------------------------------------------------------------------------------------------------
+
+
+def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector: Collector, node: BareNode) -> None:
+    node.say("go 100")
+    node.wait_line("serving 100", 20)
+    done = collector.run_command("discover", *node.reach(), "--live", "2s", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    events = {event["event"]: event for event in found["events"]}
+    assert events["phoenix.endpoint.stop"]["modules"] == ["attach_node", "shop"] or "shop" in events["phoenix.endpoint.stop"]["modules"]
+    assert events["phoenix.endpoint.stop"]["pack"] == "phoenix"
+    assert 50 < events["phoenix.endpoint.stop"]["per_second"] < 150
+    assert events["my_app.repo.query"]["pack"] == "ecto"
+    assert events["my_app.repo.query"]["count"] > 100
+    assert events["vm.memory"]["likely"]
+    assert {"phoenix", "ecto", "oban", "vm"} <= set(found["packs"])
+    text = collector.run_command("discover", *node.reach())
+    assert re.search(r"^phoenix\.endpoint\.stop +phoenix +0 ", text.stdout, re.MULTILINE), text.stdout
+
+
+def test_discover_leaves_nothing_behind(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    for args in [[], ["--live", "1s"]]:
+        done = collector.run_command("discover", *node.reach(), *args)
+        assert done.returncode == 0, done.stderr
+        as_before(node, before)
+
+
+class Listener(Process):
+    """`dichroic discover --live`, which a test interrupts."""
+
+    name = "listener"
+
+    def __init__(self, node: BareNode):
+        super().__init__()
+        self.node = node
+
+    def argv(self) -> list[str]:
+        from harness import dichroic_bin
+
+        return [str(dichroic_bin()), "discover", *self.node.reach(), "--live", "60s"]
+
+
+def test_a_listener_that_was_killed_leaves_nothing_behind(node: BareNode) -> None:
+    before = node.snapshot()
+    with Listener(node) as listener:
+        wait_until(lambda: "dichroic_discover" in node.snapshot()["handlers"], 10, "the handler that counts")
+        listener.kill()
+        as_before(node, before)
+
+
+# ---- receivers.beam.attach -----------------------------------------------------------------------------------------------
+
+
+def test_a_collector_attaches_to_the_nodes_of_its_configuration_and_leaves_them_when_it_stops() -> None:
+    with BareNode("one") as one, BareNode("two") as two:
+        before = [node.snapshot() for node in (one, two)]
+        with Collector(config={"receivers": {"beam": {"attach": [one.config(), two.config()]}}}) as collector:
+            for node in (one, two):
+                wait_until(lambda: "{dichroic," in node.snapshot()["handlers"], 15, "handlers")  # noqa: B023
+            one.emit(7)
+            two.emit(9)
+            counted(collector, 7, instance=one.node)
+            counted(collector, 9, instance=two.node)
+            # A node that restarts is attached to again.
+            two.restart()
+            wait_until(lambda: "{dichroic," in two.snapshot()["handlers"], 30, "handlers after a restart")
+            two.emit(2)
+            wait_until(lambda: total(collector.metrics(), EMITTED, instance=two.node) == 2, 15, "two requests")
+            assert collector.stop() == 0
+        as_before(one, before[0])
+        as_before(two, before[1])
+
+
+def test_a_collector_that_was_killed_takes_its_nodes_over_again_with_their_totals() -> None:
+    with BareNode() as node:
+        before = node.snapshot()
+        with Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
+            wait_until(lambda: "{dichroic," in node.snapshot()["handlers"], 15, "handlers")
+            node.emit(7)
+            counted(collector, 7)
+            collector.kill()
+            node.emit(5)
+            collector.start()
+            counted(collector, 12)
+            assert collector.stop() == 0
+        as_before(node, before)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"node": "nohost"}, "name@host"),
+        ({"node": "a@127.0.0.1", "port": 1, "epmd": "127.0.0.1:2"}, "not both"),
+        ({"node": "a@127.0.0.1", "cookie": "secret"}, "cookie_file"),
+    ],
+)
+def test_a_bad_entry_of_the_configuration_is_told_in_words(tmp_path: Path, entry: dict[str, object], words: str) -> None:
+    from harness import dichroic_bin
+
+    file = tmp_path / "dichroic.yaml"
+    file.write_text(json.dumps({"receivers": {"beam": {"attach": [entry]}}}))
+    done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert words in done.stderr
