@@ -6,7 +6,7 @@ use crate::cli::{self, Format};
 use crate::config::values::parse_span;
 use dichroic_model::Pattern;
 use dichroic_packs::work::application_name;
-use dichroic_packs::{Packs, Selection, Variables};
+use dichroic_packs::{Pack, Packs, Selection, Variables};
 use dichroic_receiver_attach::discover::{self, Discovery, Event, MAX_LIVE};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ pub async fn discover(args: cli::Discover) -> Result<(), String> {
     let found = discover::discover(&mut node, &known(&target.node.alive), live)
         .await
         .map_err(words)?;
-    let knowledge = Knowledge::new(&found);
+    let knowledge = Knowledge::new(&found, &target.node.alive);
     match args.format {
         Format::Json => line(&knowledge.document(&found).to_string()),
         Format::Text => knowledge.show(&found, args.all),
@@ -64,13 +64,18 @@ struct Knowledge {
 }
 
 impl Knowledge {
-    fn new(found: &Discovery) -> Self {
-        let patterns = |names: &[String]| -> Vec<Pattern> {
-            names
-                .iter()
-                .flat_map(|name| filled(name, &found.ecto))
-                .filter_map(|name| Pattern::new(&name).ok())
-                .collect()
+    fn new(found: &Discovery, alive: &str) -> Self {
+        let prefixes = found.ecto.iter().filter_map(|event| event.strip_suffix(".query"));
+        let repositories: Vec<String> = prefixes.map(str::to_owned).collect();
+        let app = application_name(alive);
+        let patterns = |pack: &Pack| -> Vec<Pattern> {
+            let mut variables = pack.variables.clone();
+            if let Some(prefixes) = variables.get_mut("ecto_prefix") {
+                prefixes.extend(repositories.iter().cloned());
+            }
+            variables.insert("app".to_owned(), vec![app.clone()]);
+            let names = pack.events.iter().flat_map(|name| filled(name, &variables));
+            names.filter_map(|name| Pattern::new(&name).ok()).collect()
         };
         let mut handlers = BTreeMap::new();
         for handler in &found.handlers {
@@ -80,7 +85,7 @@ impl Knowledge {
         Knowledge {
             packs: Packs::builtin()
                 .iter()
-                .map(|pack| (pack.name.clone(), patterns(&pack.events)))
+                .map(|pack| (pack.name.clone(), patterns(pack)))
                 .collect(),
             counts: counts.collect(),
             handlers,
@@ -145,7 +150,7 @@ impl Knowledge {
         json!({
             "node": found.node, "otp": found.otp, "telemetry": found.telemetry, "modules": found.modules,
             "unread": found.unread, "truncated": found.truncated, "live_seconds": seconds, "events": rows,
-            "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
+            "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
             "applications": found.applications.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
         })
     }
@@ -163,6 +168,12 @@ impl Knowledge {
             found.modules,
             found.handlers.len()
         ));
+        if found.relay > 0 {
+            line(&format!(
+                "a relay of dichroic is there, with {} handlers",
+                found.relay
+            ));
+        }
         let packs = self.matching(&events);
         line(&format!(
             "packs that know it: {}",
@@ -217,14 +228,27 @@ impl Knowledge {
     }
 }
 
-/// Patterns with the names of Ecto's repositories filled in; other templates are unknown here.
-fn filled(pattern: &str, ecto: &[String]) -> Vec<String> {
-    if !pattern.contains("${") {
-        return vec![pattern.to_owned()];
+/// A pattern with every value of its variables in turn. Values may have variables themselves; no variable leads in a circle for ever,
+/// because each step uses one up.
+fn filled(pattern: &str, variables: &Variables) -> Vec<String> {
+    let mut done = vec![pattern.to_owned()];
+    for _ in 0..variables.len() {
+        done = done
+            .iter()
+            .flat_map(|text| filled_once(text, variables))
+            .collect();
     }
-    ecto.iter()
-        .filter_map(|event| event.strip_suffix(".query"))
-        .map(|prefix| pattern.replace("${ecto_prefix}", prefix))
-        .filter(|pattern| !pattern.contains("${"))
-        .collect()
+    done.retain(|text| !text.contains("${"));
+    done
+}
+
+fn filled_once(text: &str, variables: &Variables) -> Vec<String> {
+    let used = variables
+        .iter()
+        .map(|(name, values)| (format!("${{{name}}}"), values))
+        .find(|(name, _)| text.contains(name));
+    match used {
+        Some((name, values)) => values.iter().map(|value| text.replace(&name, value)).collect(),
+        None => vec![text.to_owned()],
+    }
 }
