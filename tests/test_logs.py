@@ -1,0 +1,158 @@
+"""Log records of a node, as a subscriber of logs sees them, and what a storm of them does to everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import dichroic
+from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
+from parties import total, wait_total
+
+
+class Logs(Process):
+    """`tests/logs.erl`: a node that logs what it is told."""
+
+    name = "logs"
+    stop_seconds = 20.0
+
+    def __init__(self, collector: Collector):
+        super().__init__()
+        self.collector = collector
+
+    def argv(self) -> list[str]:
+        boot = (
+            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), logs:main()."
+        )
+        paths = [*erlang_paths(), compiled("logs", [ROOT / "tests" / "logs.erl"])]
+        name = ["-name", "logs@127.0.0.1", "-setcookie", "x", "-dist_listen", "false", "-start_epmd", "false"]
+        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.folder),
+            "DICHROIC_SOCKET": str(self.collector.socket),
+            "OTEL_SERVICE_NAME": "logs",
+            "ERL_CRASH_DUMP_SECONDS": "0",
+        }
+
+    def wait_ready(self) -> None:
+        self.wait_line("^ready")
+        wait_until(lambda: self.collector.sources()["relays"][0]["attached"] > 0, 20, "the relay to have its plan")
+
+    def tell(self, command: str, seconds: float = 60) -> None:
+        done = self.lines.count("done")
+        assert self.child.stdin is not None
+        self.child.stdin.write(command + "\n")
+        self.child.stdin.flush()
+        wait_until(lambda: self.lines.count("done") > done, seconds, f"{command} to be done: {self.output()}")
+
+
+def generation(collector: Collector) -> int:
+    """Of the last plan that the node answered."""
+    return int(collector.sources()["relays"][0]["generation"])
+
+
+def reading(collector: Collector, then: Callable[[], None], enough: Callable[[list], bool]) -> list:
+    """Subscribes to logs, does `then` when the node has the plan that asks for them, and reads until it is enough."""
+
+    async def read() -> list:
+        got: list = []
+        loop = asyncio.get_running_loop()
+        before = generation(collector)
+        async with dichroic.connect(collector.address) as client:
+            async with client.subscribe("**", kind="log", on_gap="yield", buffer=200_000) as records:
+                asked = lambda: generation(collector) > before
+                await loop.run_in_executor(None, wait_until, asked, 20, "the node to answer the plan with logs")
+                done = loop.run_in_executor(None, then)
+                async for record in records:
+                    got.append(record)
+                    if enough(got):
+                        break
+                await done
+        return got
+
+    return asyncio.run(asyncio.wait_for(read(), 90))
+
+
+def records(got: list) -> list[dichroic.Log]:
+    return [record for record in got if isinstance(record, dichroic.Log)]
+
+
+def test_messages_of_a_node_come_with_severity_body_ids_and_attributes():
+    def then() -> None:
+        node.tell("info it went well")
+        node.tell("error it broke")
+
+    with Collector() as collector, Logs(collector) as node:
+        info, error = reading(collector, then, lambda got: len(got) == 2)
+        assert (info.severity, info.body, info.trace_id) == (9, "it went well", None)
+        assert info.metadata["request_id"] == "r-1"
+        assert info.source.name == "logs@127.0.0.1"
+        assert (error.severity, error.body) == (17, "it broke")
+        assert (error.trace_id, error.span_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+        assert str(error.metadata["beam.pid"]).startswith("<0.")
+        assert collector.ledger()["balances"]
+
+
+def test_a_crash_is_a_record_and_is_counted_by_what_crashed():
+    with Collector() as collector, Logs(collector) as node:
+
+        def crash() -> None:
+            node.tell("crash")
+
+        got = reading(collector, crash, lambda got: len(got) == 2)
+        assert {record.severity for record in got} == {17}
+        assert all("on_purpose" in record.body for record in got), [record.body for record in got]
+        wait_total(collector, 1, "process_crashes_total", initial_call="logs:init/1", **{"class": "error"})
+        wait_total(collector, 2, "log_messages_total", level="error")
+
+
+def test_levels_below_the_configured_one_stay_in_the_node_and_are_counted_all_the_same():
+    config = {"receivers": {"beam": {"logs": {"level": "error"}}}}
+
+    def then() -> None:
+        for _ in range(10):
+            node.tell("info nobody hears it")
+        node.tell("error it broke")
+
+    with Collector(config=config) as collector, Logs(collector) as node:
+        got = reading(collector, then, lambda got: len(got) == 1)
+        assert [record.body for record in got] == ["it broke"]
+        wait_total(collector, 10, "log_messages_total", level="info")
+
+
+def test_logs_that_are_kept_can_be_replayed_by_who_comes_later():
+    async def read(collector: Collector) -> dichroic.Log:
+        async with dichroic.connect(collector.address) as client:
+            async with client.subscribe("**", kind="log", replay="60s", on_gap="raise") as stream:
+                async for record in stream:
+                    return record
+        raise AssertionError("no record")
+
+    with Collector(config={"exporters": {"stream": {"keep_logs": True}}}) as collector, Logs(collector) as node:
+        node.tell("error long ago")
+        wait_until(lambda: collector.sources()["relays"][0]["events"] > 0, 20, "the record to be kept")
+        assert asyncio.run(asyncio.wait_for(read(collector), 20)).body == "long ago"
+
+
+def test_a_storm_of_logs_leaves_the_counts_of_events_exact_and_its_own_drops_counted():
+    lines, requests = 100_000, 20_000
+
+    accounted = 0
+
+    def told(got: list) -> bool:
+        nonlocal accounted
+        accounted += 1 if isinstance(got[-1], dichroic.Log) else got[-1].lost or 0
+        return accounted == lines
+
+    with Collector() as collector, Logs(collector) as node:
+        got = reading(collector, lambda: node.tell(f"storm {lines} {requests}"), told)
+        seen, gaps = records(got), [item for item in got if isinstance(item, dichroic.Gap)]
+        assert gaps, "100,000 lines at once are more than a node may send"
+        assert {gap.reason for gap in gaps} <= {"relay overload", "rate limit", "relay_overload", "rate_limit"}
+        assert len(seen) + sum(gap.lost or 0 for gap in gaps) == lines
+        wait_total(collector, requests, "http_server_request_duration_seconds_count")
+        wait_total(collector, lines, "log_messages_total", level="error")
+        assert total(collector.metrics(), "vm_gc_count_total") >= 0
+        assert collector.ledger()["balances"]
