@@ -11,7 +11,7 @@ export DICHROIC_PYTHON := $(PYTHON)
 export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench lint fmt setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
+.PHONY: help demo test bench lint fmt beams setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
         loom miri deny dialyzer dashboards static wheel clean
 
 help: ## List the commands
@@ -43,6 +43,9 @@ test-corpora: ## Data files of other projects, from the folder named by DICHROIC
 
 bench: ## Measure, and print ratios against a baseline of the same run
 	./bench/run.sh
+
+beams: setup-test ## Compile the relay's modules that `dichroic attach` loads into nodes
+	./scripts/build-beams.sh
 
 lint: setup-test ## Formatting, clippy, ruff, mypy, invariants of the tree
 	cargo fmt --all --check

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from attach_parties import COOKIE, Attacher, BareNode, Epmd
-from harness import ROOT, Collector, Process, erlang_paths, wait_until
+from harness import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
 from parties import total
 
 EMITTED = "http_server_request_duration_seconds_count"
@@ -240,7 +240,7 @@ def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     events = {event["event"]: event for event in found["events"]}
-    assert events["phoenix.endpoint.stop"]["modules"] == ["attach_node", "shop"] or "shop" in events["phoenix.endpoint.stop"]["modules"]
+    assert "shop" in events["phoenix.endpoint.stop"]["modules"]
     assert events["phoenix.endpoint.stop"]["pack"] == "phoenix"
     assert 50 < events["phoenix.endpoint.stop"]["per_second"] < 150
     assert events["my_app.repo.query"]["pack"] == "ecto"
@@ -269,8 +269,6 @@ class Listener(Process):
         self.node = node
 
     def argv(self) -> list[str]:
-        from harness import dichroic_bin
-
         return [str(dichroic_bin()), "discover", *self.node.reach(), "--live", "60s"]
 
 
@@ -329,8 +327,6 @@ def test_a_collector_that_was_killed_takes_its_nodes_over_again_with_their_total
     ],
 )
 def test_a_bad_entry_of_the_configuration_is_told_in_words(tmp_path: Path, entry: dict[str, object], words: str) -> None:
-    from harness import dichroic_bin
-
     file = tmp_path / "dichroic.yaml"
     file.write_text(json.dumps({"receivers": {"beam": {"attach": [entry]}}}))
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)

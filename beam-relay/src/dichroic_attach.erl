@@ -135,10 +135,11 @@ leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
     %% What stays of modules of OTP is harmless, so one that anybody might be in stays whole.
     Extra = [M || M <- ?OTP, not lists:member(M, Loaded), erlang:module_loaded(M)],
     _ = unload(unused(Extra), 1),
-    case Asker of
-        none -> ok;
-        {From, Tag} -> From ! {Tag, {left, Kept}}
-    end,
+    %% A guardian that is gone is not connected to again.
+    _ = case Asker of
+            none -> ok;
+            {From, Tag} -> erlang:send(From, {Tag, {left, Kept}}, [noconnect])
+        end,
     %% From here on nothing of this module runs, so that it can be unloaded too.
     lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
 

@@ -76,6 +76,11 @@ async fn stay(
             now.events,
             socket.display()
         ));
+        if now.events == 0 {
+            line(&format!(
+                "{name}: telemetry does not run there; the relay attaches when it does"
+            ));
+        }
         let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365 * 30));
         attach::watch(node, until)
             .await

@@ -4,7 +4,7 @@
 pub const BEAMS: &[(&str, &str, &[u8])] = &[
     ("dichroic", "4100fd588bceed8e5f4c9a1dc2d9caac", include_bytes!("dichroic.beam")),
     ("dichroic_account", "69c6142596389bc48a46271c0bcc8004", include_bytes!("dichroic_account.beam")),
-    ("dichroic_attach", "26d5ffb46a3fbe09eacb9958378be743", include_bytes!("dichroic_attach.beam")),
+    ("dichroic_attach", "f14aff10fd191dbfd43af39fb5c67159", include_bytes!("dichroic_attach.beam")),
     ("dichroic_bucket", "c909744dd2c9d14b311914dce08c5c01", include_bytes!("dichroic_bucket.beam")),
     ("dichroic_connection", "79f9ee682e187422911504146b2964b4", include_bytes!("dichroic_connection.beam")),
     ("dichroic_discover", "ead98c5f799d821796495f752f882c17", include_bytes!("dichroic_discover.beam")),
