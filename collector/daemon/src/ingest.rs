@@ -7,6 +7,7 @@ use crate::config::{Config, Naming};
 use crate::greet::{Greeted, greet};
 use crate::local_socket;
 use crate::own::{Own, Stage};
+use crate::reload::Loaded;
 use crate::run::Stop;
 use dichroic_model::{Attributes, Leaving, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
@@ -26,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 /// Subscribers that may wait to be taken over.
@@ -41,6 +42,8 @@ pub struct Ingest {
     pub stop: Stop,
     /// Latency of pages, measured by the other thread, shown by this one.
     pub page: Stage,
+    /// Configurations that are to take effect now.
+    pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
 /// A subscriber on its way to the export thread.
@@ -111,8 +114,17 @@ impl Ingest {
                 if tell.send(Ok(started)).is_err() {
                     return;
                 }
-                let mut receivers = self.stop.receivers.clone();
-                let _ = receivers.wait_for(|stop| *stop).await;
+                let mut running = running;
+                let (mut receivers, mut reload) = (self.stop.receivers.clone(), self.reload.clone());
+                loop {
+                    tokio::select! {
+                        _ = receivers.wait_for(|stop| *stop) => break,
+                        Ok(()) = reload.changed() => {
+                            let loaded = reload.borrow_and_update().clone();
+                            loaded.into_iter().for_each(|loaded| running.reload(&loaded));
+                        }
+                    }
+                }
                 running.finish().await;
                 // Reads go on until the exporters have what they need.
                 let _ = exporters.wait_for(|stop| *stop).await;
@@ -156,6 +168,8 @@ impl Ingest {
 
         let (done, receivers_done) = oneshot::channel();
         let running = Running {
+            store: store.clone(),
+            metrics: metrics_text(config),
             otlp: otlp_task,
             scraper,
             relays,
@@ -190,6 +204,9 @@ impl Ingest {
 
 /// Receivers at work.
 struct Running {
+    store: Shared,
+    /// The `metrics` section in force, as text.
+    metrics: String,
     otlp: tokio::task::JoinHandle<()>,
     scraper: Scraper,
     relays: beam::Receiver,
@@ -198,6 +215,21 @@ struct Running {
 }
 
 impl Running {
+    /// Applies what can change while running. The configuration was checked before it was handed over.
+    fn reload(&mut self, loaded: &Loaded) {
+        let Ok(selection) = selection(&loaded.config) else {
+            return;
+        };
+        let metrics = metrics_text(&loaded.config);
+        if metrics != self.metrics {
+            self.metrics = metrics;
+            let resolver = Arc::new(PackResolver::new(&selection.packs));
+            self.store.borrow_mut().set_resolver(resolver);
+        }
+        self.relays.reload(beam_config(&loaded.config, selection));
+        self.scraper.set_targets(loaded.targets.clone());
+    }
+
     /// Lets every receiver take in what is on its way. The caller holds the deadline.
     async fn finish(mut self) {
         self.listener.abort();
@@ -206,6 +238,10 @@ impl Running {
         let _ = self.otlp.await;
         let _ = self.done.send(());
     }
+}
+
+fn metrics_text(config: &Config) -> String {
+    serde_json::to_string(&config.metrics).unwrap_or_default()
 }
 
 fn otlp_config(config: &Config) -> otlp::Config {

@@ -16,6 +16,7 @@ mod lint;
 mod local_socket;
 mod logs;
 mod own;
+mod reload;
 mod run;
 
 use clap::Parser;

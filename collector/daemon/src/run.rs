@@ -12,6 +12,7 @@ use crate::config::{Config, load};
 use crate::endpoints::{self, Endpoints};
 use crate::ingest::{self, Ingest, Started};
 use crate::own::Stage;
+use crate::reload::Reloader;
 use crate::{attached, cli, export};
 use dichroic_receiver_prometheus::config::Target;
 use std::path::Path;
@@ -40,7 +41,7 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(config, targets, args.ready_file.as_deref()) {
+    match serve(config, targets, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(words) => {
             eprintln!("dichroic: {words}");
@@ -49,7 +50,8 @@ pub fn run(args: &cli::Run) -> ExitCode {
     }
 }
 
-fn targets(config: &Config, urls: &[String]) -> Result<Vec<Target>, String> {
+/// The targets of the configuration and of the command line.
+pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<Target>, String> {
     let mut targets = Vec::new();
     for job in &config.receivers.prometheus.scrape_configs {
         targets.extend(job.targets().map_err(|e| e.to_string())?);
@@ -67,7 +69,9 @@ pub struct Stop {
     pub exporters: watch::Receiver<bool>,
 }
 
-fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Result<(), String> {
+fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), String> {
+    let ready_file = args.ready_file.as_deref();
+    let (mut reloader, reload) = Reloader::new(args.config.clone(), args.scrape.clone(), config.clone());
     let (stop_receivers, receivers) = watch::channel(false);
     let (stop_exporters, exporters) = watch::channel(false);
     let stop = Stop { receivers, exporters };
@@ -79,6 +83,7 @@ fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Res
         targets,
         stop: stop.clone(),
         page: page_stage.clone(),
+        reload,
     };
     let (thread, started) = ingest::spawn(ingest)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,6 +103,7 @@ fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Res
         } = started;
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
         let export = export::start(export::Parts {
             config: &config,
             handle,
@@ -111,7 +117,13 @@ fn serve(config: Config, targets: Vec<Target>, ready_file: Option<&Path>) -> Res
         let endpoints = Endpoints::new(&export, &otlp, &socket);
         let attached = attached::start(&config.receivers.beam.attach, &socket);
         announce(&config, &endpoints, ready_file)?;
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reloader.reload(),
+            }
+        }
         tracing::info!("stopping: receivers first");
         let begun = Instant::now();
         export.not_ready();

@@ -201,6 +201,11 @@ const INTERNED: usize = 4_096;
 const PAGE_SALT: u64 = u64::MAX;
 
 impl Store {
+    /// Meaning is given by this resolver from the next tick on: series keep their state and are met again.
+    pub fn set_resolver(&mut self, resolver: Arc<dyn Resolver>) {
+        self.resolver = resolver;
+    }
+
     /// An empty store that begins at `epoch`.
     pub fn new(limits: Limits, resolver: Arc<dyn Resolver>, epoch: UnixNanos) -> Self {
         let seed = Seed::random();

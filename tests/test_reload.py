@@ -1,0 +1,52 @@
+"""SIGHUP: what did not change keeps running, a bad file is refused and the old configuration stays."""
+
+import json
+import signal
+
+from harness import Collector, Embedder, wait_until
+from parties import total
+
+
+def hang_up(collector: Collector) -> None:
+    collector.child.send_signal(signal.SIGHUP)
+
+
+def scrapes(collector: Collector, url: str) -> int:
+    return next(t["scrapes"] for t in collector.sources()["targets"] if t["url"] == url)
+
+
+def test_a_new_target_is_scraped_while_the_old_one_goes_on_and_a_removed_one_leaves():
+    with Embedder() as first, Embedder() as second, Collector(scrape=[first.url]) as collector:
+        wait_until(lambda: total(collector.metrics(), "up") == 1, 20, "the first target")
+        before = scrapes(collector, first.url)
+        jobs = collector.config["receivers"]["prometheus"]["scrape_configs"]
+        host = lambda url: url.split("/")[2]
+        jobs[0]["static_configs"][0]["targets"].append(host(second.url))
+        collector.config_file.write_text(json.dumps(collector.config))
+        hang_up(collector)
+        wait_until(lambda: total(collector.metrics(), "up") == 2, 20, "both targets")
+        assert scrapes(collector, first.url) >= before, "it was not begun anew"
+        jobs[0]["static_configs"][0]["targets"] = [host(second.url)]
+        collector.config_file.write_text(json.dumps(collector.config))
+        hang_up(collector)
+        wait_until(lambda: len(collector.sources()["targets"]) == 1, 20, "the first target to leave")
+        assert collector.ledger()["balances"]
+
+
+def test_a_bad_file_is_refused_in_the_log_and_everything_stays():
+    with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector:
+        wait_until(lambda: total(collector.metrics(), "up") == 1, 20, "the target")
+        collector.config_file.write_text("receivers: { otpl: {} }\n")
+        hang_up(collector)
+        wait_until(lambda: "configuration refused" in collector.output(), 10, "the refusal in the log")
+        assert "otpl" in collector.output()
+        assert total(collector.metrics(), "up") == 1
+
+
+def test_a_change_that_needs_a_restart_is_named():
+    with Collector() as collector:
+        collector.config["limits"] = {"series": 7}
+        collector.config_file.write_text(json.dumps(collector.config))
+        hang_up(collector)
+        wait_until(lambda: "limits.series" in collector.output(), 10, "the section in the log")
+        assert "restart" in collector.output()
