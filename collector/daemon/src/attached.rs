@@ -6,7 +6,7 @@
 use crate::commands::attach::unreachable;
 use crate::config;
 use dichroic_receiver_attach::Error;
-use dichroic_receiver_attach::attach::{self, Presence, Target};
+use dichroic_receiver_attach::attach::{self, Outcome, Target};
 use dichroic_receiver_attach::connection::Connection;
 use std::path::Path;
 use std::time::Duration;
@@ -92,14 +92,14 @@ fn tell(told: &mut String, target: &Target, words: String) {
 async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, Error> {
     let node = slot.insert(target.connect().await?);
     match attach::attach(node, &target.socket).await? {
-        Presence::Nothing => {}
-        Presence::Installed => {
+        Outcome::Ours => {}
+        Outcome::Installed => {
             // Nothing to do; look again when it may have changed.
             *slot = None;
             sleep(BACKOFF_MAX).await;
             return Ok("runs the relay as part of its application: nothing to attach".to_owned());
         }
-        Presence::Attached(other) => {
+        Outcome::Taken(other) => {
             *slot = None;
             let by = other.guardian.unwrap_or_default();
             return Ok(format!("is attached already, to {} by {by}", other.socket));
@@ -121,7 +121,15 @@ async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, 
 
 async fn leave(target: &Target, node: Option<Connection>) {
     let Some(mut node) = node else { return };
-    match attach::detach(&mut node).await {
+    let mut left = attach::detach(&mut node).await;
+    if left.is_err() {
+        // What was interrupted may have left half a message on the connection.
+        left = match target.connect().await {
+            Ok(mut node) => attach::detach(&mut node).await,
+            Err(error) => Err(error),
+        };
+    }
+    match left {
         Ok(_) => tracing::info!(node = %target.node, "detached"),
         Err(error) => tracing::warn!(node = %target.node, "detach: {error}"),
     }

@@ -5,7 +5,7 @@ use crate::cli;
 use crate::config::values::parse_span;
 use crate::local_socket;
 use dichroic_receiver_attach::address::{Lookup, NodeName};
-use dichroic_receiver_attach::attach::{self, Attached, Left, Presence, Target};
+use dichroic_receiver_attach::attach::{self, Attached, Left, Outcome, Presence, Target};
 use dichroic_receiver_attach::connection::Connection;
 use dichroic_receiver_attach::cookie::Places;
 use dichroic_receiver_attach::modules;
@@ -22,19 +22,21 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let target = target(&args.reach, &socket)?;
     let name = target.node.to_string();
     let words = |e: dichroic_receiver_attach::Error| e.to_string();
+    // From here on Ctrl-C does not kill us before the node is left.
+    let mut ends = Ends::new()?;
     let mut node = target.connect().await.map_err(words)?;
     match attach::attach(&mut node, &socket).await.map_err(words)? {
-        Presence::Nothing => {}
-        Presence::Installed => {
+        Outcome::Ours => {}
+        Outcome::Installed => {
             line(&format!(
                 "{name} runs the relay as part of its application: nothing was loaded, nothing is to be attached"
             ));
             return Ok(());
         }
-        Presence::Attached(other) => return Err(already(&name, &other)),
+        Outcome::Taken(other) => return Err(already(&name, &other)),
     }
     let until = end.map(|end| Instant::now() + end);
-    let watched = stay(&mut node, &name, &socket, until).await;
+    let watched = stay(&mut node, &name, &socket, until, &mut ends).await;
     match watched {
         Ok(true) => {
             line(&format!("{name}: detached by another"));
@@ -57,8 +59,8 @@ async fn stay(
     name: &str,
     socket: &Path,
     until: Option<Instant>,
+    ends: &mut Ends,
 ) -> Result<bool, String> {
-    let mut ends = Ends::new()?;
     let begin = async |node: &mut Connection| {
         let now = attach::settle(node).await.map_err(|e| e.to_string())?;
         line(&format!(

@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::connection::{Connection, Idle};
-use crate::modules::{self, Module};
+use crate::modules;
 use crate::term::{Term, atom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +50,17 @@ pub struct Attached {
     pub modules: Vec<(String, String)>,
 }
 
+/// What became of attaching.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The relay runs on the node, and we are its guardian.
+    Ours,
+    /// The relay is part of the application: nothing was loaded.
+    Installed,
+    /// Another has attached it: nothing was changed.
+    Taken(Attached),
+}
+
 /// What became of leaving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
@@ -80,10 +91,10 @@ async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
 }
 
 /// Loads the relay and starts it with the collector's socket, or takes over one that waits for a guardian.
-pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Presence, Error> {
+pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Outcome, Error> {
     match presence(node).await? {
-        Presence::Installed => return Ok(Presence::Installed),
-        Presence::Attached(found) if found.guardian.is_some() => return Ok(Presence::Attached(found)),
+        Presence::Installed => return Ok(Outcome::Installed),
+        Presence::Attached(found) if found.guardian.is_some() => return Ok(Outcome::Taken(found)),
         Presence::Attached(found) if is_ours(&found, socket) => start(node, socket, Vec::new()).await?,
         Presence::Attached(_) => {
             detach(node).await?;
@@ -92,7 +103,7 @@ pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Presence, Er
         Presence::Nothing => load_and_start(node, socket).await?,
     }
     node.monitor(KEEPER).await?;
-    Ok(Presence::Nothing)
+    Ok(Outcome::Ours)
 }
 
 fn is_ours(found: &Attached, socket: &Path) -> bool {
@@ -291,11 +302,6 @@ pub async fn detach(node: &mut Connection) -> Result<Option<Left>, Error> {
         sleep(Duration::from_millis(10)).await;
     }
     Ok(Some(Left { kept }))
-}
-
-/// A line for each module: name and MD5.
-pub fn listing(modules: impl Iterator<Item = Module>) -> Vec<(&'static str, &'static str)> {
-    modules.map(|module| (module.name, module.md5)).collect()
 }
 
 /// One node to stay attached to.

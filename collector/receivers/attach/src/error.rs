@@ -36,11 +36,6 @@ impl Error {
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
         Error::Connection(format!("{what}: {error}"))
     }
-
-    /// Whether another try may help without anybody changing anything.
-    pub fn passes(&self) -> bool {
-        !matches!(self, Error::Usage(_))
-    }
 }
 
 impl fmt::Display for Error {
