@@ -528,7 +528,12 @@ fn check(config: &Config) -> Result<(), String> {
         }
     }
     let logs = &config.receivers.beam.logs;
-    if logs.attributes.len() > 32 || logs.attributes.iter().any(|name| !(1..=255).contains(&name.len())) {
+    if logs.attributes.len() > 32
+        || logs
+            .attributes
+            .iter()
+            .any(|name| !(1..=255).contains(&name.len()))
+    {
         return Err("receivers.beam.logs.attributes: at most 32 names of 1 to 255 bytes".to_owned());
     }
     if !(1..=16 << 10).contains(&logs.length.0) {
