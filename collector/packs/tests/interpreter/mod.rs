@@ -4,7 +4,9 @@
 //! and `"#pid"`, `"#ref"` stand for what has no text.
 
 use dichroic_model::{Factor, units};
-use dichroic_packs::{Comparison, Condition, Expression, Metric, Root, Scalar, Shape, Step, Transform, Work};
+use dichroic_packs::{
+    CarrySlot, Comparison, Condition, Expression, Metric, Root, Scalar, Shape, Step, Stream, Transform, Work,
+};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -224,87 +226,113 @@ fn shown(term: &Term) -> Option<String> {
     })
 }
 
-/// What the events come to: `name{labels} value unit`, sorted; and `event column=value`, in order.
-pub fn play(work: &Work, events: &[Recorded]) -> (Vec<String>, Vec<String>) {
-    let mut totals: BTreeMap<String, (&Metric, u64, f64)> = BTreeMap::new();
+/// One series of one metric, in raw units.
+#[derive(Debug, Clone)]
+pub struct Total<'w> {
+    /// The metric, in the work.
+    pub metric: &'w Metric,
+    /// Values of its labels, in its order.
+    pub labels: Vec<Term>,
+    /// Events that counted.
+    pub count: u64,
+    /// Sum of the integers, or the last value if it was one.
+    pub int: i64,
+    /// Sum of the floats, or the last value if it was one.
+    pub float: f64,
+}
+
+/// What the events come to: series in the order of metrics and labels, and `event column=value` rows in the order of events.
+pub fn totals<'w>(work: &'w Work, events: &[Recorded]) -> (Vec<Total<'w>>, Vec<String>) {
+    let mut totals = BTreeMap::new();
     let (mut rows, mut carried) = (Vec::new(), Carried::new());
     for event in events {
         let context = Context {
             event,
             carried: &carried,
         };
-        for metric in work.metrics.iter().filter(|m| m.event.join(".") == event.event) {
-            count(&context, metric, &mut totals);
+        let metrics = work.metrics.iter().enumerate();
+        for (place, metric) in metrics.filter(|(_, m)| m.event.join(".") == event.event) {
+            count(&context, place, metric, &mut totals);
         }
         for stream in work.streams.iter().filter(|s| s.name() == event.event) {
-            let measurements = stream
-                .measurements
-                .iter()
-                .map(|(name, unit, e)| (name, context.eval(e), unit.as_str()));
-            let columns = measurements.chain(
-                stream
-                    .metadata
-                    .iter()
-                    .map(|(name, e)| (name, context.eval(e), "")),
-            );
-            let cells: Vec<String> = columns
-                .filter_map(|(name, term, unit)| Some(format!("{name}={}{unit}", shown(&term)?)))
-                .collect();
-            rows.push(format!("{} {}", event.event, cells.join(" ")));
+            rows.push(row(&context, stream));
         }
         let slots = work
             .carries
             .iter()
             .filter(|slot| slot.event.join(".") == event.event);
-        let written: Vec<_> = slots
-            .map(|slot| {
-                (
-                    slot.name.clone(),
-                    slot.expression
-                        .as_ref()
-                        .map(|e| context.eval(e))
-                        .unwrap_or_default(),
-                )
-            })
-            .collect();
+        let value = |slot: &CarrySlot| {
+            slot.expression
+                .as_ref()
+                .map(|e| context.eval(e))
+                .unwrap_or_default()
+        };
+        let written: Vec<_> = slots.map(|slot| (slot.name.clone(), value(slot))).collect();
         carried.extend(written);
     }
-    let lines = totals.iter().map(|(series, (metric, count, sum))| {
-        let unit = if metric.unit.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", metric.unit)
-        };
-        match metric.shape {
-            Shape::Counter => format!("{series} {count}"),
-            Shape::Sum { .. } | Shape::Last => format!("{series} {sum}{unit}"),
-            Shape::Buckets(_) | Shape::Exponential { .. } => {
-                format!("{series} count={count} sum={sum}{unit}")
-            }
-        }
-    });
-    (lines.collect(), rows)
+    (totals.into_values().collect(), rows)
+}
+
+fn row(context: &Context<'_>, stream: &Stream) -> String {
+    let measurements = stream.measurements.iter();
+    let measurements = measurements.map(|(name, unit, e)| (name, context.eval(e), unit.as_str()));
+    let metadata = stream
+        .metadata
+        .iter()
+        .map(|(name, e)| (name, context.eval(e), ""));
+    let cells: Vec<String> = measurements
+        .chain(metadata)
+        .filter_map(|(name, term, unit)| Some(format!("{name}={}{unit}", shown(&term)?)))
+        .collect();
+    format!("{} {}", context.event.event, cells.join(" "))
 }
 
 fn count<'w>(
     context: &Context<'_>,
+    place: usize,
     metric: &'w Metric,
-    totals: &mut BTreeMap<String, (&'w Metric, u64, f64)>,
+    totals: &mut BTreeMap<(usize, Vec<Option<String>>), Total<'w>>,
 ) {
     if !metric.keep.iter().all(|condition| context.holds(condition)) {
         return;
     }
-    let value = match &metric.value {
-        None => 0.0,
-        Some(expression) => match numeric(&context.eval(expression)) {
-            Some(value) => value,
-            None => return,
-        },
+    let value = metric.value.as_ref().map_or(Term::Int(0), |e| context.eval(e));
+    let (int, float) = match value {
+        Term::Int(int) => (int, 0.0),
+        Term::Float(float) => (0, float),
+        _ => return,
     };
-    let labels = metric
-        .labels
-        .iter()
-        .map(|(name, e)| (name, shown(&context.eval(e))));
+    let labels: Vec<Term> = metric.labels.iter().map(|(_, e)| context.eval(e)).collect();
+    let total = totals
+        .entry((place, labels.iter().map(shown).collect()))
+        .or_insert_with(|| Total {
+            metric,
+            labels,
+            count: 0,
+            int: 0,
+            float: 0.0,
+        });
+    total.count += 1;
+    if metric.shape == Shape::Last {
+        (total.int, total.float) = (int, float);
+    } else {
+        total.int += int;
+        total.float += float;
+    }
+}
+
+/// The same as text: `name{labels} value unit`, sorted; and the rows.
+pub fn play(work: &Work, events: &[Recorded]) -> (Vec<String>, Vec<String>) {
+    let (totals, rows) = totals(work, events);
+    let mut lines: Vec<String> = totals.iter().map(line).collect();
+    lines.sort();
+    (lines, rows)
+}
+
+fn line(total: &Total<'_>) -> String {
+    let metric = total.metric;
+    let names = metric.labels.iter().map(|(name, _)| name);
+    let labels = names.zip(total.labels.iter().map(shown));
     let fixed = metric
         .fixed
         .iter()
@@ -314,16 +342,18 @@ fn count<'w>(
         .filter_map(|(name, value)| Some(format!("{name}={:?}", value?)))
         .collect();
     labels.sort();
-    let (_, count, sum) = totals
-        .entry(format!("{}{{{}}}", metric.name, labels.join(",")))
-        .or_insert((metric, 0, 0.0));
-    let scaled = factor(metric).apply(value);
-    *count += 1;
-    *sum = if metric.shape == Shape::Last {
-        scaled
-    } else {
-        *sum + scaled
+    let series = format!("{}{{{}}}", metric.name, labels.join(","));
+    let sum = factor(metric).apply(total.int as f64 + total.float);
+    let unit = match metric.unit.as_str() {
+        "" => String::new(),
+        unit => format!(" {unit}"),
     };
+    let count = total.count;
+    match metric.shape {
+        Shape::Counter => format!("{series} {count}"),
+        Shape::Sum { .. } | Shape::Last => format!("{series} {sum}{unit}"),
+        Shape::Buckets(_) | Shape::Exponential { .. } => format!("{series} count={count} sum={sum}{unit}"),
+    }
 }
 
 fn factor(metric: &Metric) -> Factor {

@@ -1,0 +1,244 @@
+//! Fixtures of the packs as a file of Erlang terms, which the relay's own tests play through the real handler: the plan that a relay
+//! gets for each pack, recorded events, and what every series comes to by our own reading. So Rust and Erlang agree, or one test fails.
+//!
+//! After a change of a pack, a fixture or the plan, `DICHROIC_BLESS=1 cargo test -p dichroic-receiver-beam --test packs` writes it anew.
+
+mod common;
+#[allow(dead_code)]
+#[path = "../../../packs/tests/interpreter/mod.rs"]
+mod interpreter;
+
+use dichroic_packs::{Packs, Selection, Shape, Variables};
+use dichroic_receiver_beam::Config;
+use dichroic_receiver_beam::plan::Blueprint;
+use dichroic_wire::limits::PLAN_ENTRIES;
+use dichroic_wire::plan::{Plan, PlanLimits};
+use interpreter::{Recorded, Term, Total};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(serde::Deserialize)]
+struct Fixture {
+    #[serde(default)]
+    variables: Variables,
+    events: Vec<Recorded>,
+}
+
+fn folder(under: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..").join(under)
+}
+
+fn plan(blueprint: &Blueprint) -> Plan {
+    Plan {
+        generation: 1,
+        flush_ms: 1_000,
+        linger_s: 0,
+        limits: PlanLimits {
+            series: 10_000,
+            string: 128,
+            credit: 1_000,
+            rows_per_s: 1_000,
+        },
+        aggregates: blueprint.aggregates.clone(),
+        streams: Vec::new(),
+        carries: blueprint.carries.clone(),
+    }
+}
+
+fn config(selection: Selection) -> Config {
+    Config {
+        selection,
+        ..Config::default()
+    }
+}
+
+/// Text as Erlang writes it.
+fn text(out: &mut String, quote: char, text: &str) {
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            c if c == quote => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+}
+
+fn binary(out: &mut String, value: &str) {
+    out.push_str("<<");
+    text(out, '"', value);
+    out.push_str("/utf8>>");
+}
+
+fn list<T>(
+    out: &mut String,
+    ends: [char; 2],
+    items: impl IntoIterator<Item = T>,
+    each: impl Fn(&mut String, T),
+) {
+    out.push(ends[0]);
+    for (n, item) in items.into_iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        each(out, item);
+    }
+    out.push(ends[1]);
+}
+
+/// A recorded term; `'$opaque'` becomes a process where it is played.
+fn term(out: &mut String, value: &Term) {
+    match value {
+        Term::Nil => out.push_str("nil"),
+        Term::Bool(flag) => write!(out, "{flag}").unwrap(),
+        Term::Int(int) => write!(out, "{int}").unwrap(),
+        Term::Float(float) => write!(out, "{float:?}").unwrap(),
+        Term::Atom(name) => text(out, '\'', name),
+        Term::Text(value) => binary(out, value),
+        Term::List(items) => list(out, ['[', ']'], items, term),
+        Term::Tuple(items) => list(out, ['{', '}'], items, term),
+        Term::Opaque => out.push_str("'$opaque'"),
+        Term::Map(map) => {
+            out.push('#');
+            list(out, ['{', '}'], map, |out, (key, value)| {
+                text(out, '\'', key);
+                out.push_str(" => ");
+                term(out, value);
+            });
+        }
+    }
+}
+
+/// A label as a relay sends it.
+fn label(out: &mut String, value: &Term) {
+    match value {
+        Term::Bool(_) | Term::Int(_) | Term::Float(_) => term(out, value),
+        Term::Atom(value) | Term::Text(value) => binary(out, value),
+        _ => out.push_str("null"),
+    }
+}
+
+fn event(out: &mut String, recorded: &Recorded) {
+    out.push('{');
+    list(out, ['[', ']'], recorded.event.split('.'), |out, part| {
+        text(out, '\'', part)
+    });
+    for map in [&recorded.measurements, &recorded.metadata] {
+        out.push(',');
+        match map {
+            Term::Nil => out.push_str("#{}"),
+            map => term(out, map),
+        }
+    }
+    out.push('}');
+}
+
+fn total(out: &mut String, key: u64, total: &Total<'_>) {
+    // Keys travel as signed integers.
+    write!(out, "{{{},", key as i64).unwrap();
+    list(out, ['[', ']'], &total.labels, label);
+    match total.metric.shape {
+        Shape::Counter => write!(out, ",{{{},0.0}}}}", total.count),
+        Shape::Sum { .. } | Shape::Last => write!(out, ",{{{},{:?}}}}}", total.int, total.float),
+        _ => write!(out, ",{{{},{:?},{}}}}}", total.int, total.float, total.count),
+    }
+    .unwrap();
+}
+
+fn terms(title: &str, packs: &Packs, pack: &str, yaml: &str) -> String {
+    let fixture: Fixture = serde_saphyr::from_str(yaml).unwrap_or_else(|e| panic!("{title}: {e}"));
+    let selection = Selection {
+        packs: packs.choose(&[pack.to_owned()]).unwrap(),
+        variables: fixture.variables,
+        ..Selection::default()
+    };
+    let work = selection.work("shop");
+    let blueprint = Blueprint::new(&config(selection), &common::hello("shop@host", 1, 1, 1));
+    assert_eq!(blueprint.left_out, [], "{title}");
+    assert_eq!(
+        blueprint.aggregates.len(),
+        work.metrics.len(),
+        "{title}: entries of one key"
+    );
+    let mut bytes = Vec::new();
+    plan(&blueprint).write(&mut bytes).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    let mut out = String::from("{");
+    text(&mut out, '"', title);
+    write!(out, ",<<\"{hex}\">>").unwrap();
+    out.push_str(",\n ");
+    list(&mut out, ['[', ']'], &fixture.events, |out, recorded| {
+        event(out, recorded);
+        out.push('\n');
+    });
+    out.push_str(",\n ");
+    let (totals, _) = interpreter::totals(&work, &fixture.events);
+    list(&mut out, ['[', ']'], &totals, |out, each| {
+        let place = work.metrics.iter().position(|m| std::ptr::eq(m, each.metric));
+        total(out, blueprint.aggregates[place.unwrap()].key, each);
+        out.push('\n');
+    });
+    out.push_str("}.\n");
+    out
+}
+
+#[test]
+fn the_relays_tests_play_the_fixtures_of_today() {
+    let mut written = String::from(
+        "%% -*- coding: utf-8 -*-\n%% Written by a test of the collector: {Title, PLAN, Events, Totals}. See dichroic_packs_tests.erl.\n",
+    );
+    for (under, packs) in [("", Packs::builtin()), ("promex", Packs::builtin().promex())] {
+        let mut files: Vec<_> = std::fs::read_dir(folder("collector/packs/tests/fixtures").join(under))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+            .collect();
+        files.sort();
+        assert!(files.len() >= 8, "{files:?}");
+        for file in files {
+            let pack = file.file_stem().unwrap().to_str().unwrap();
+            let yaml = std::fs::read_to_string(&file).unwrap();
+            written.push_str(&terms(format!("{under} {pack}").trim(), &packs, pack, &yaml));
+        }
+    }
+    let golden = folder("beam-relay/test/packs.terms");
+    if std::env::var_os("DICHROIC_BLESS").is_some() {
+        std::fs::write(&golden, &written).unwrap();
+    }
+    let held = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert!(
+        held == written,
+        "{} is of another day; run again with DICHROIC_BLESS=1",
+        golden.display()
+    );
+}
+
+#[test]
+fn all_packs_together_fit_into_one_plan_and_one_frame() {
+    for packs in [Packs::builtin(), Packs::builtin().promex()] {
+        let selection = Selection {
+            packs,
+            ..Selection::default()
+        };
+        let hello = common::hello("shop@host", 1, 1, 1);
+        let blueprint = Blueprint::new(&config(selection), &hello);
+        assert_eq!(blueprint.left_out, []);
+        assert!(
+            blueprint.aggregates.len() < PLAN_ENTRIES / 2,
+            "{}",
+            blueprint.aggregates.len()
+        );
+        let mut bytes = Vec::new();
+        plan(&blueprint).write(&mut bytes).unwrap();
+        assert!(
+            bytes.len() < hello.max_frame as usize / 4,
+            "{} bytes",
+            bytes.len()
+        );
+        println!("{} metrics, {} bytes", blueprint.aggregates.len(), bytes.len());
+    }
+}
