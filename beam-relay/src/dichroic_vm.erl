@@ -133,9 +133,12 @@ of_before(Node, Controller, Before) ->
 
 %% A port is a socket of its own; a process carries the connection over something else, TLS for one.
 controller(Port) when is_port(Port) ->
-    case {erlang:port_info(Port, queue_size), erlang:port_info(Port, input), erlang:port_info(Port, output)} of
-        {{queue_size, Q}, {input, In}, {output, Out}} -> {ok, #{queue => Q, input => In, output => Out}};
-        _ -> gone
+    try inet:getstat(Port, [send_pend, recv_oct, send_oct]) of
+        {ok, Stats} ->
+            Of = fun(S) -> proplists:get_value(S, Stats, 0) end,
+            {ok, #{queue => Of(send_pend), input => Of(recv_oct), output => Of(send_oct)}};
+        {error, _} -> gone
+    catch _:_ -> gone
     end;
 controller(Pid) when is_pid(Pid) ->
     case erlang:process_info(Pid, message_queue_len) of

@@ -1,0 +1,69 @@
+%% @doc A node of a cluster that does what it is told: a command a line on standard input, answered with `done' and what it found.
+-module(nodes).
+
+-export([main/0]).
+
+main() ->
+    io:format("ready~n"),
+    commands().
+
+commands() ->
+    Answer = case string:lexemes(io:get_line(""), " \n") of
+        ["emit", N] -> emit(list_to_integer(N));
+        ["join", Node] -> net_kernel:connect_node(list_to_atom(Node));
+        ["cut"] -> cut();
+        ["upgrade", Times] -> upgrade(list_to_integer(Times));
+        ["stop"] ->
+            _ = application:stop(dichroic),
+            init:stop()
+    end,
+    io:format("done ~0tp~n", [Answer]),
+    commands().
+
+emit(N) ->
+    Pids = [spawn_monitor(fun() -> requests(N div 4, fun request/0) end) || _ <- lists:seq(1, 4)],
+    [receive {'DOWN', Ref, _, _, Reason} -> normal = Reason end || {_, Ref} <- Pids],
+    4 * (N div 4).
+
+requests(0, _) -> ok;
+requests(N, Request) -> Request(), requests(N - 1, Request).
+
+request() -> telemetry:execute([phoenix, endpoint, stop], #{duration => 1000000}, #{conn => #{method => <<"GET">>, status => 200}}).
+
+%% The relay's connection, once there is one, breaks in the middle of whatever it was doing.
+cut() ->
+    Connection = whereis(dichroic_connection),
+    case [P || P <- erlang:ports(), erlang:port_info(P, connected) =:= {connected, Connection}] of
+        [] -> timer:sleep(5), cut();
+        Ports -> length([exit(P, kill) || P <- Ports])
+    end.
+
+%% A module of the application, replaced again and again while processes run it. How often it emitted.
+upgrade(Times) ->
+    load(0),
+    Self = self(),
+    Pids = [spawn_link(fun() -> work(Self, 0) end) || _ <- lists:seq(1, 3)],
+    [begin load(V), timer:sleep(20) end || V <- lists:seq(1, Times)],
+    [P ! stop || P <- Pids],
+    lists:sum([receive {P, N} -> N end || P <- Pids]).
+
+work(Parent, N) ->
+    receive stop -> Parent ! {self(), N}
+    after 0 ->
+        V = hot_module:emit(),
+        true = is_integer(V),
+        N rem 50 =:= 0 andalso timer:sleep(1),
+        work(Parent, N + 1)
+    end.
+
+load(V) ->
+    Forms = [{attribute, 1, module, hot_module}, {attribute, 1, export, [{emit, 0}]},
+             {function, 1, emit, 0, [{clause, 1, [], [],
+                 [{call, 1, {remote, 1, {atom, 1, telemetry}, {atom, 1, execute}},
+                   [erl_parse:abstract([phoenix, endpoint, stop]), erl_parse:abstract(#{duration => 1000000}),
+                    erl_parse:abstract(#{conn => #{method => <<"GET">>, status => 200}})]},
+                  {integer, 1, V}]}]}],
+    {ok, hot_module, Beam} = compile:forms(Forms, []),
+    _ = code:soft_purge(hot_module),
+    {module, hot_module} = code:load_binary(hot_module, "hot_module.erl", Beam),
+    ok.

@@ -1,0 +1,217 @@
+"""Several nodes at one collector: who is who, restarts, broken connections, code that changes under load."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+from harness import ROOT, Collector, Process, compiled, erlang_paths, free_port, wait_until
+from parties import samples, total, wait_total
+
+REQUESTS = "http_server_request_duration_seconds_count"
+
+
+class Epmd(Process):
+    """A port mapper of our own, so that nodes of a test find each other and nobody else."""
+
+    name = "epmd"
+
+    def argv(self) -> list[str]:
+        self.port = free_port()
+        return ["epmd", "-port", str(self.port), "-address", "127.0.0.1"]
+
+    def wait_ready(self) -> None:
+        def names() -> bool:
+            return "up and running" in os.popen(f"ERL_EPMD_ADDRESS=127.0.0.1 epmd -port {self.port} -names 2>&1").read()
+
+        wait_until(names, 20, "epmd")
+
+
+class Node(Process):
+    """`tests/nodes.erl` under a name of its own."""
+
+    stop_seconds = 20.0
+
+    def __init__(self, collector: Collector, name: str, service: str = "shop", epmd: Epmd | None = None):
+        self.name = name
+        super().__init__()
+        self.collector, self.service, self.epmd = collector, service, epmd
+
+    @property
+    def node(self) -> str:
+        return f"{self.name}@127.0.0.1"
+
+    def argv(self) -> list[str]:
+        boot = (
+            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), nodes:main()."
+        )
+        paths = [*erlang_paths(), compiled("nodes", [ROOT / "tests" / "nodes.erl"])]
+        alone = [] if self.epmd else ["-dist_listen", "false"]
+        name = ["-name", self.node, "-setcookie", "x", *alone, "-start_epmd", "false"]
+        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+
+    def environment(self) -> dict[str, str]:
+        port = {"ERL_EPMD_PORT": str(self.epmd.port), "ERL_EPMD_ADDRESS": "127.0.0.1"} if self.epmd else {}
+        return {
+            "HOME": str(self.folder),
+            "DICHROIC_SOCKET": str(self.collector.socket),
+            "OTEL_SERVICE_NAME": self.service,
+            "ERL_CRASH_DUMP_SECONDS": "0",
+            **port,
+        }
+
+    def wait_ready(self) -> None:
+        self.wait_line("^ready")
+        wait_until(lambda: self.relay()["connected"] and self.relay()["attached"] > 0, 20, f"the plan of {self.name}")
+
+    def relay(self) -> dict:
+        mine = [r for r in self.collector.sources()["relays"] if r["node"] == self.node and r["os_pid"] == self.pid]
+        assert len(mine) == 1, mine
+        return mine[0]
+
+    def tell(self, command: str, seconds: float = 60) -> str:
+        before = len(self.lines)
+        assert self.child.stdin is not None
+        self.child.stdin.write(command + "\n")
+        self.child.stdin.flush()
+
+        def answer() -> str | None:
+            done = [match[1] for line in self.lines[before:] if (match := re.match("done (.*)", line))]
+            return done[0] if done else None
+
+        return wait_until(answer, seconds, f"{command} to be done: {self.output()}")
+
+    def emit(self, requests: int) -> None:
+        assert self.tell(f"emit {requests}") == str(requests)
+
+
+def counts(collector: Collector) -> dict[tuple[str, str], float]:
+    """Requests by service and node."""
+    found: dict[tuple[str, str], float] = {}
+    for name, labels, value in samples(collector.metrics()):
+        if name == REQUESTS:
+            who = (labels["job"], labels["instance"])
+            found[who] = found.get(who, 0) + value
+    return found
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+def test_nodes_of_one_service_and_of_another_on_one_host_are_told_apart(collector: Collector):
+    with (
+        Node(collector, "a") as a,
+        Node(collector, "b") as b,
+        Node(collector, "c") as c,
+        Node(collector, "d", service="billing") as d,
+    ):
+        for node, requests in ((a, 1000), (b, 2000), (c, 3000), (d, 400)):
+            node.emit(requests)
+        expected = {
+            ("shop", "a@127.0.0.1"): 1000,
+            ("shop", "b@127.0.0.1"): 2000,
+            ("shop", "c@127.0.0.1"): 3000,
+            ("billing", "d@127.0.0.1"): 400,
+        }
+        wait_until(lambda: counts(collector) == expected, 20, f"{expected}; {counts(collector)}")
+        ledger = collector.ledger()
+        assert ledger["balances"]
+        accounts = {a["source"]: a for a in ledger["ingest"] if a["protocol"] == "beam" and a["signal"] == "metrics"}
+        assert sorted(accounts) == [node.node for node in (a, b, c, d)]
+        assert all(account["balances"] and account["applied"] > 0 for account in accounts.values())
+
+
+def test_a_node_that_restarts_begins_anew_and_the_others_go_on(collector: Collector):
+    with Node(collector, "a") as a, Node(collector, "b") as b:
+        a.emit(1000)
+        b.emit(1000)
+        wait_total(collector, 2000, REQUESTS)
+        for end in (a.kill, a.stop):
+            end()
+            a.start()
+            a.emit(40)
+            wait_until(
+                lambda: counts(collector) == {("shop", a.node): 40, ("shop", b.node): 1000},
+                20,
+                f"40 of the new node and no other; {counts(collector)}",
+            )
+        b.emit(8)
+        wait_total(collector, 1008, REQUESTS, instance=b.node)
+        assert collector.ledger()["balances"]
+
+
+def test_connections_that_break_under_load_neither_double_nor_lose_a_count(collector: Collector):
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    with Node(collector, "a") as a, Node(collector, "b") as b:
+        emitted = {a: 0, b: 0}
+        for _ in range(8):
+            node = chance.choice([a, b])
+            for each in (a, b):
+                requests = 4 * chance.randrange(1, 2000)
+                each.emit(requests)
+                emitted[each] += requests
+            node.tell("cut")
+        for node, requests in emitted.items():
+            wait_total(collector, requests, REQUESTS, instance=node.node)
+        wait_until(lambda: a.relay()["attempt"] + b.relay()["attempt"] >= 10, 20, f"connections anew (seed {seed})")
+        wait_until(lambda: a.relay()["connected"] and b.relay()["connected"], 20, "both to be back")
+        assert collector.ledger()["balances"], f"seed {seed}"
+
+
+def test_code_that_is_replaced_under_load_is_counted_exactly(collector: Collector):
+    with Node(collector, "a") as a:
+        emitted = int(a.tell("upgrade 30"))
+        assert emitted > 1000
+        wait_total(collector, emitted, REQUESTS)
+        relay = [text for text in str(collector.ledger()).split("'") if "handler_failures" in text or "reattached" in text]
+        assert relay == [], "no handler was lost"
+
+
+def test_nodes_of_a_cluster_tell_what_waits_for_each_other(collector: Collector):
+    with Epmd() as epmd, Node(collector, "a", epmd=epmd) as a, Node(collector, "b", epmd=epmd) as b:
+        assert a.tell(f"join {b.node}") == "true"
+        peer = {"instance": a.node, "peer": b.node}
+
+        def traffic() -> bool:
+            page = collector.metrics()
+            return total(page, "vm_distribution_output_bytes_total", **peer) > 0 and any(
+                n == "vm_distribution_queue_bytes" and peer.items() <= have.items() for n, have, _ in samples(page)
+            )
+
+        wait_until(traffic, 40, "bytes between the nodes")
+        b.kill()
+        wait_until(
+            lambda: not any(r["connected"] for r in collector.sources()["relays"] if r["node"] == b.node), 20, "b to be gone"
+        )
+
+
+def test_the_numbers_of_the_vm_are_on_the_page(collector: Collector):
+    with Node(collector, "a"):
+        names = {
+            "vm_gc_count_total",
+            "vm_gc_reclaimed_bytes_total",
+            "vm_reductions_total",
+            "vm_context_switches_total",
+            "vm_io_input_bytes_total",
+            "vm_uptime_seconds",
+            "vm_scheduler_utilization_ratio",
+            "vm_scheduler_run_queue_length",
+            "vm_ets_count",
+            "vm_process_mailbox_messages",
+            "vm_info",
+        }
+
+        def missing() -> set[str]:
+            return names - {name for name, _, _ in samples(collector.metrics())}
+
+        wait_until(lambda: not missing(), 40, f"{missing()} on the page")
+        page = collector.metrics()
+        assert 0 < total(page, "vm_uptime_seconds") < 120
+        assert 0 <= total(page, "vm_scheduler_utilization_ratio", scheduler="1") <= 1.001
