@@ -20,6 +20,7 @@ use dichroic_receiver_prometheus::scrape::{Board, Scraper};
 use dichroic_wire::limits::UNGREETED_CONNECTIONS;
 use dichroic_wire::{Hello, Role};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -270,6 +271,15 @@ pub fn selection(config: &Config) -> Result<Selection, String> {
         Some(names) => known.choose(names).map_err(|e| e.to_string())?,
     };
     let mut variables: Variables = config.metrics.variables.clone();
+    let used = packs.iter().flat_map(|pack| pack.variables.keys());
+    let used: BTreeSet<&str> = used.map(String::as_str).collect();
+    if let Some(name) = variables.keys().find(|name| !used.contains(name.as_str())) {
+        let used: Vec<_> = used.into_iter().collect();
+        return Err(format!(
+            "metrics.variables: no pack in use has a template {name:?}; there are {}",
+            used.join(", ")
+        ));
+    }
     if !config.receivers.beam.ecto_prefixes.is_empty() {
         variables.insert(
             "ecto_prefix".to_owned(),

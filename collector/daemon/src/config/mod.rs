@@ -482,7 +482,7 @@ fn explain(error: &serde_saphyr::Error, name: &str) -> String {
 
 /// What types cannot say.
 fn check(config: &Config) -> Result<(), String> {
-    config.metrics.packs.names()?;
+    crate::ingest::selection(config)?;
     let exposed = |listen: &Listen| {
         listen
             .address()
@@ -608,6 +608,12 @@ limits: { series: 1_000_000, memory: 512MiB }
             &["allow_non_loopback"],
         );
         check("metrics: { packs: everything }\n", " ", &["auto"]);
+        check("metrics: { packs: [pheonix] }\n", " ", &["pheonix", "phoenix"]);
+        check(
+            "metrics: { variables: { ecto_prefx: [a] } }\n",
+            " ",
+            &["ecto_prefx", "ecto_prefix"],
+        );
         check(
             "exporters:\n  remote_write: []\n",
             "2:3",
