@@ -1,7 +1,9 @@
 //! What packs and definitions may say, and what a reader is told when they do not.
 
+use dichroic_model::names::page_name;
+use dichroic_model::{NameStyle, PageType};
 use dichroic_packs::{Definition, Pack, PackError, Packs, Selection, Shape};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn definition(yaml: &str) -> Result<Definition, String> {
     serde_saphyr::from_str(yaml).map_err(|e: serde_saphyr::Error| {
@@ -312,4 +314,111 @@ fn labels_that_the_reference_forbids_are_in_no_pack() {
             );
         }
     }
+}
+
+#[test]
+fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
+    // What the panels of PromEx 1.11 ask for, after the prefix, as far as events tell it.
+    let asked = [
+        "absinthe_execute_complexity_size",
+        "absinthe_execute_duration_milliseconds",
+        "absinthe_execute_invalid_request_count",
+        "absinthe_subscription_duration_milliseconds",
+        "beam_memory_allocated_bytes",
+        "beam_memory_atom_total_bytes",
+        "beam_memory_binary_total_bytes",
+        "beam_memory_code_total_bytes",
+        "beam_memory_ets_total_bytes",
+        "beam_memory_persistent_term_total_bytes",
+        "beam_memory_processes_total_bytes",
+        "beam_stats_atom_count",
+        "beam_stats_context_switch_count",
+        "beam_stats_ets_count",
+        "beam_stats_gc_count",
+        "beam_stats_gc_reclaimed_bytes",
+        "beam_stats_port_count",
+        "beam_stats_port_io_byte_count",
+        "beam_stats_process_count",
+        "beam_stats_reduction_count",
+        "beam_stats_run_queue_count",
+        "beam_stats_uptime_milliseconds_count",
+        "beam_system_atom_limit_info",
+        "beam_system_ets_limit_info",
+        "beam_system_port_limit_info",
+        "beam_system_process_limit_info",
+        "broadway_process_batch_duration_milliseconds",
+        "broadway_process_batch_failure_size",
+        "broadway_process_batch_success_size",
+        "broadway_process_message_duration_milliseconds",
+        "broadway_process_message_exception_duration_milliseconds",
+        "ecto_repo_query_decode_time_milliseconds",
+        "ecto_repo_query_execution_time_milliseconds",
+        "ecto_repo_query_idle_time_milliseconds",
+        "ecto_repo_query_queue_time_milliseconds",
+        "ecto_repo_query_results_returned",
+        "ecto_repo_query_total_time_milliseconds",
+        "oban_job_complete_attempts",
+        "oban_job_exception_attempts",
+        "oban_job_exception_duration_milliseconds",
+        "oban_job_exception_queue_time_milliseconds",
+        "oban_job_processing_duration_milliseconds",
+        "oban_job_queue_time_milliseconds",
+        "oban_producer_dispatched_count",
+        "oban_producer_duration_milliseconds",
+        "oban_producer_exception_duration_milliseconds",
+        "phoenix_channel_handled_in_duration_milliseconds",
+        "phoenix_channel_joined_total",
+        "phoenix_http_request_duration_milliseconds",
+        "phoenix_http_requests_total",
+        "phoenix_live_view_handle_event_duration_milliseconds",
+        "phoenix_live_view_handle_event_exception_duration_milliseconds",
+        "phoenix_live_view_mount_duration_milliseconds",
+        "phoenix_live_view_mount_exception_duration_milliseconds",
+        "phoenix_socket_connected_duration_milliseconds",
+        "plug_cowboy_http_request_duration_milliseconds",
+        "plug_cowboy_http_requests_total",
+        "plug_cowboy_http_response_size_bytes",
+        "prom_ex_status_info",
+    ];
+    let selection = Selection {
+        packs: Packs::builtin().promex(),
+        ..Selection::default()
+    };
+    let kind = |shape: &Shape| match shape {
+        Shape::Counter | Shape::Sum { monotonic: true } => PageType::Counter,
+        Shape::Sum { .. } | Shape::Last => PageType::Gauge,
+        Shape::Buckets(_) | Shape::Exponential { .. } => PageType::Histogram,
+    };
+    let metrics = selection.work("shop").metrics;
+    let shown: BTreeSet<String> = metrics
+        .iter()
+        .filter(|metric| metric.verbatim)
+        .map(|metric| {
+            let page = page_name(
+                &metric.name,
+                &metric.unit,
+                kind(&metric.shape),
+                NameStyle::Verbatim,
+            );
+            format!("{}{}", page.base, if page.total { "_total" } else { "" })
+        })
+        .collect();
+    for name in asked {
+        assert!(
+            shown.contains(&format!("shop_prom_ex_{name}")),
+            "{name} is not among {shown:#?}"
+        );
+    }
+    let request = metrics
+        .iter()
+        .find(|m| m.name == "shop.prom_ex.phoenix.http.request.duration.milliseconds")
+        .unwrap();
+    assert_eq!(
+        (request.raw_unit.as_str(), request.unit.as_str()),
+        ("native", "ms")
+    );
+    assert_eq!(
+        request.shape,
+        Shape::Buckets(vec![10.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0, 30000.0])
+    );
 }
