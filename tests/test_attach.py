@@ -251,6 +251,34 @@ def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector
     assert re.search(r"^phoenix\.endpoint\.stop +phoenix +0 ", text.stdout, re.MULTILINE), text.stdout
 
 
+ECTO = """
+-module('Elixir.Ecto.Repo').
+-export([all_running/0]).
+all_running() -> ['Elixir.Stock.Repo', 'Elixir.Broken.Repo', self()].
+"""
+REPO = """
+-module('Elixir.Stock.Repo').
+-export([config/0]).
+config() -> [{password, <<"hidden">>}, {telemetry_prefix, [stock, repo]}].
+"""
+
+
+def test_events_of_ecto_repositories_are_found_though_no_code_names_them(collector: Collector, tmp_path: Path) -> None:
+    for source in (ECTO, REPO):
+        name = re.findall(r"-module\('(.*)'\)", source)[0]
+        (tmp_path / f"{name}.erl").write_text(source)
+        subprocess.run(["erlc", f"{name}.erl"], cwd=tmp_path, check=True)
+    boot = "_ = [code:ensure_loaded(M) || M <- ['Elixir.Ecto.Repo', 'Elixir.Stock.Repo']],"
+    with BareNode("stock", also=[tmp_path], boot=boot) as node:
+        done = collector.run_command("discover", *node.reach(), "--format", "json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["ecto"] == ["stock.repo.query"]
+        event = next(event for event in found["events"] if event["event"] == "stock.repo.query")
+        assert event["pack"] == "ecto"
+        assert "hidden" not in done.stdout
+
+
 def test_discover_leaves_nothing_behind(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
     for args in [[], ["--live", "1s"]]:
