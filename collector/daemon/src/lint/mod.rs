@@ -75,6 +75,8 @@ struct Label {
 struct Family {
     unit: String,
     verbatim: bool,
+    /// Its name is what packs or configuration say.
+    named_here: bool,
     hidden: u64,
     no_family: bool,
     bounds: Option<std::sync::Arc<[f64]>>,
@@ -147,6 +149,7 @@ impl Seen {
         let family = self.families.entry(key).or_default();
         family.unit.clone_from(&metric.unit);
         family.verbatim = metric.style == NameStyle::Verbatim;
+        family.named_here = family.verbatim && source.spec.protocol == Protocol::Beam;
         family.hidden += u64::from(row.hidden);
         family.no_family |= metric.family.is_none();
         if let RowValue::Histogram(cell) = &row.value {
@@ -412,7 +415,7 @@ impl Family {
     }
 
     fn unit(&self, name: &str) -> Option<Suspicion> {
-        let word = shape::unit_in_name(name)?;
+        let word = shape::unit_in_name(name).filter(|_| !self.named_here)?;
         if self.verbatim {
             let words = format!(
                 "its name ends with {word}: base units (seconds, bytes) let panels and rules be shared"

@@ -326,6 +326,15 @@ fn units_in_names_are_a_warning_for_dotted_names_and_a_note_for_scraped_ones() {
         NameStyle::Verbatim,
     );
     world.set(&scraped);
+    // As configuration asks for it: names of PromEx, say.
+    world.set(&Line(
+        true,
+        "shop_prom_ex_time_milliseconds",
+        "ms",
+        MetricKind::COUNTER,
+        &[],
+        NameStyle::Verbatim,
+    ));
     world.check(
         &[
             "Warning unit_in_name job.elapsed_ms",
