@@ -14,7 +14,7 @@ from dash_queries import metrics_of, panels
 
 Json = Any
 
-UNITS = {"none", "short", "reqps", "ops", "s", "bytes", "percentunit"}
+UNITS = {"none", "short", "Bps", "reqps", "ops", "s", "bytes", "percentunit"}
 KINDS = {"timeseries", "stat", "heatmap", "table", "state-timeline"}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COUNTER_FUNCTIONS = ("rate(", "increase(", "irate(")
@@ -25,7 +25,7 @@ EXCEPTIONS = {
     ("counter", "dichroic-self", "In flight or unaccounted"): "the account since the start is the point; a rate would hide it",
 }
 # Gauges whose names end as those of counters do.
-GAUGES = {"vm_process_count", "vm_atom_count", "vm_port_count", "vm_persistent_term_count"}
+GAUGES = {"vm_process_count", "vm_atom_count", "vm_port_count", "vm_ets_count", "vm_persistent_term_count"}
 
 
 def problems(document: Json) -> list[str]:

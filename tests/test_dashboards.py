@@ -51,6 +51,7 @@ EMPTY_WHEN_HEALTHY = {
 
 # Families of the page that no panel shows. A name may be a pattern.
 DELIBERATELY_UNUSED = {
+    r"vm_info": "versions of the node: for joins and the catalog",
     r"embedder_.*": "the demo worker's own; an application brings its own dashboard",
     r"recommender_.*": "the demo service's own; an application brings its own dashboard",
     r"snakepit_pool_queue_size|snakepit_pool_workers": "known only while the queue is full, so a line would mislead",

@@ -39,6 +39,8 @@ def beam() -> Board:
     board.add(*beam_requests())
     board.add(*beam_limits())
     board.row("Run queues and memory", *beam_lines(), collapsed=False)
+    board.row("Schedulers and work", *beam_work())
+    board.row("Message queues", *beam_mailboxes())
     board.row("Counts and limits", *beam_counts())
     board.row("Memory in detail", *beam_memory())
     return board
@@ -134,6 +136,94 @@ def beam_lines() -> list[Panel]:
             Query(total(series("vm_memory_bytes", 'type=~"processes|binary|ets|code|atom"'), "type"), "{{type}}"),
             width=24,
             stacked=True,
+        ),
+    ]
+
+
+def beam_work() -> list[Panel]:
+    by_node = "job, instance"
+    ports = {"input": "in", "output": "out"}
+    return [
+        timeseries(
+            "Scheduler utilisation",
+            "Share of time that schedulers had work (`vm_scheduler_utilization_ratio`), each kind taken together. Above 0.8 "
+            "for long: no room for a burst.",
+            "percentunit",
+            Query(f"avg by ({by_node}, type) ({series('vm_scheduler_utilization_ratio')})", f"{NODE} {{{{type}}}}"),
+            maximum=1,
+            thresholds=warn_at(0.8, 0.95),
+        ),
+        timeseries(
+            "Run queue by scheduler",
+            "Processes that wait for each scheduler. One queue far above the others: work that cannot be moved.",
+            "short",
+            Query(series("vm_scheduler_run_queue_length"), f"{NODE} {{{{type}}}} {{{{scheduler}}}}"),
+        ),
+        timeseries(
+            "Reductions",
+            "Work of all processes a second, in the VM's own unit.",
+            "short",
+            Query(total(rate("vm_reductions_total"), by_node), NODE),
+        ),
+        timeseries(
+            "Garbage collections",
+            "Collections a second, by node.",
+            "short",
+            Query(total(rate("vm_gc_count_total"), by_node), NODE),
+        ),
+        timeseries(
+            "Memory given back",
+            "Bytes a second that garbage collections reclaimed: how fast garbage is made.",
+            "Bps",
+            Query(total(rate("vm_gc_reclaimed_bytes_total"), by_node), NODE),
+        ),
+        timeseries(
+            "Context switches",
+            "Times a second that a scheduler took up another process.",
+            "short",
+            Query(total(rate("vm_context_switches_total"), by_node), NODE),
+        ),
+        timeseries(
+            "Port input and output",
+            "Bytes a second through ports: sockets, files, external programs.",
+            "Bps",
+            [Query(total(rate(f"vm_io_{way}_bytes_total"), by_node), f"{NODE} {word}") for way, word in ports.items()],
+        ),
+        timeseries(
+            "Uptime",
+            "Time since the BEAM was started.",
+            "s",
+            Query(series("vm_uptime_seconds"), NODE),
+        ),
+        timeseries(
+            "ETS tables of limit",
+            "Share of the tables that the BEAM is laid out for (`vm_ets_count`, `vm_ets_limit`).",
+            "percentunit",
+            Query(share("ets"), NODE),
+            thresholds=warn_at(0.7, 0.9),
+        ),
+    ]
+
+
+def beam_mailboxes() -> list[Panel]:
+    return [
+        timeseries(
+            "Longest message queues",
+            "Messages that wait for the processes with the longest queues, by registered name or first function. Steadily growing: "
+            "the process cannot keep up, and memory follows.",
+            "short",
+            Query(f"topk(10, {series('vm_process_mailbox_length')})", f"{NODE} {{{{process}}}}"),
+            width=12,
+        ),
+        timeseries(
+            "Messages in the queues that were looked at",
+            "The search is bounded: it looks at some processes at a time (`vm_process_mailbox_processes`).",
+            "short",
+            [
+                Query(series("vm_process_mailbox_messages"), f"{NODE} messages"),
+                Query(series("vm_process_mailbox_processes"), f"{NODE} processes"),
+            ],
+            width=12,
         ),
     ]
 
