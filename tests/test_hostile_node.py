@@ -1,0 +1,215 @@
+"""A hostile application with the real relay and collector: counts exact, memory flat, no emitter disturbed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dichroic
+import pytest
+from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
+from parties import samples, total, wait_total
+
+FIRST = asyncio.FIRST_COMPLETED
+MIB = 1024 * 1024
+SERIES = 500
+TAGS = {"user": "user"}
+DEFINITIONS = [
+    {"name": "hostile.events", "type": "counter", "event": "hostile.stop", "tags": TAGS, "series": SERIES},
+    {
+        "name": "hostile.duration",
+        "type": "distribution",
+        "event": "hostile.stop",
+        "measurement": "duration",
+        "tags": TAGS,
+        "series": SERIES,
+    },
+    {
+        "name": "hostile.bytes",
+        "type": "sum",
+        "event": "hostile.stop",
+        "measurement": "bytes",
+        "tags": TAGS,
+        "series": SERIES,
+    },
+    {"name": "hostile.level", "type": "last_value", "event": "hostile.stop", "measurement": "level"},
+]
+
+
+class HostileNode(Process):
+    """`tests/hostile_node.erl` with the relay in it."""
+
+    name = "hostile"
+    stop_seconds = 20.0
+
+    def __init__(self, collector: Collector):
+        super().__init__()
+        self.collector = collector
+
+    def argv(self) -> Sequence[str]:
+        boot = (
+            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
+            "hostile_node:main()."
+        )
+        paths = [*erlang_paths(), compiled("hostile_node", [Path(ROOT / "tests" / "hostile_node.erl")])]
+        name = ["-name", "hostile@127.0.0.1", "-setcookie", "x", "-dist_listen", "false", "-start_epmd", "false"]
+        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.folder),
+            "DICHROIC_SOCKET": str(self.collector.socket),
+            "OTEL_SERVICE_NAME": "hostile",
+            "ERL_CRASH_DUMP_SECONDS": "0",
+        }
+
+    def wait_ready(self) -> None:
+        self.wait_line("hostile ready", 30)
+
+    def do(self, name: str, *args: int, seconds: float = 120) -> int:
+        """What the node answers: mostly how many events it has emitted, all of them undisturbed."""
+        begin = len(self.lines)
+        assert self.child.stdin is not None
+        self.child.stdin.write(" ".join([name, *map(str, args)]) + "\n")
+        self.child.stdin.flush()
+        pattern = re.compile(rf"{name}: (\d+) in \d+ ms")
+        answer = wait_until(
+            lambda: next((m for line in self.lines[begin:] if (m := pattern.match(line))), None), seconds, f"an answer to {name}"
+        )
+        return int(answer[1])
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector(config={"metrics": {"definitions": DEFINITIONS}}) as collector:
+        yield collector
+
+
+@pytest.fixture
+def node(collector: Collector) -> Iterator[HostileNode]:
+    with HostileNode(collector) as node:
+        handlers = node.do("handlers")
+        yield node
+        assert node.do("handlers") == handlers, "a handler was detached"
+        said = [line for line in node.lines if not re.match(r"hostile ready|[a-z]+: \d+ in \d+ ms$", line)]
+        assert said == []
+        assert collector.ledger()["balances"]
+
+
+def samples_of(collector: Collector, name: str) -> dict[str, float]:
+    """Values by the label `user`; the overflow series is ''."""
+    return {labels.get("user", ""): value for n, labels, value in samples(collector.metrics()) if n == name}
+
+
+def users_total(collector: Collector, *users: str) -> float:
+    return sum(samples_of(collector, "hostile_events_total").get(user, 0) for user in users)
+
+
+def resident(collector: Collector) -> int:
+    status = Path(f"/proc/{collector.pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def counted(collector: Collector, events: int, durations: int | None = None) -> None:
+    wait_total(collector, events, "hostile_events_total", 30)
+    wait_total(collector, events if durations is None else durations, "hostile_duration_count", 30)
+
+
+def test_a_hundred_thousand_label_values_are_counted_exactly_in_bounded_memory(collector: Collector, node: HostileNode) -> None:
+    node.do("users", 1, 2_000)
+    counted(collector, 2_000)
+    vm, ours, tables = node.do("memory"), resident(collector), node.do("tables")
+    node.do("users", 2_001, 100_000)
+    counted(collector, 100_000)
+    wait_total(collector, 200_000, "hostile_bytes_total")
+    assert len(samples_of(collector, "hostile_events_total")) == SERIES + 1
+    assert samples_of(collector, "hostile_events_total")[""] == 100_000 - SERIES
+    assert node.do("tables") <= tables * 1.1
+    assert node.do("memory") - vm < 2 * MIB
+    assert resident(collector) - ours < 20 * MIB
+
+
+def test_what_is_no_measurement_is_skipped_by_reason_and_the_rest_counted(collector: Collector, node: HostileNode) -> None:
+    times = 20
+    emitted = node.do("garbage", times)
+    vm = node.do("memory")
+    counted(collector, emitted, 2 * times)
+    wait_total(collector, 6.5 * times, "hostile_duration_sum")
+    wait_total(collector, 6.5 * times, "hostile_bytes_total")
+    assert total(collector.metrics(), "hostile_level") == 2.5
+
+    def skipped() -> float:
+        return total(collector.metrics(), "dichroic_relay_skipped_total", metric="hostile.duration")
+
+    wait_until(lambda: skipped() == emitted - 2 * times, 10, f"skipped to be {emitted - 2 * times}; it is {skipped()}")
+    node.do("garbage", times)
+    assert node.do("memory") - vm < 2 * MIB
+
+
+def test_metadata_of_any_size_and_shape_costs_neither_count_nor_memory(collector: Collector, node: HostileNode) -> None:
+    first = node.do("metadata", 1)
+    vm, ours = node.do("memory"), resident(collector)
+    second = node.do("metadata", 20)
+    counted(collector, first + second)
+    assert len(samples_of(collector, "hostile_events_total")) < SERIES
+    assert max(map(len, samples_of(collector, "hostile_events_total"))) <= 512
+    assert node.do("memory") - vm < 2 * MIB
+    assert resident(collector) - ours < 20 * MIB
+
+
+def test_a_million_events_in_a_burst_are_counted_to_the_last(collector: Collector, node: HostileNode) -> None:
+    node.do("burst", 50, 200)
+    counted(collector, 10_000)
+    vm, ours = node.do("memory"), resident(collector)
+    node.do("burst", 50, 20_000)
+    counted(collector, 1_010_000)
+    wait_total(collector, 3_030_000, "hostile_bytes_total")
+    assert node.do("memory") - vm < 2 * MIB
+    assert resident(collector) - ours < 20 * MIB
+
+
+async def while_subscribed(collector: Collector, node: HostileNode, command: str, *args: int) -> tuple[int, int, int]:
+    """How many events the command emits, how many of them come as rows, how many are told to be lost."""
+    run = asyncio.get_running_loop().run_in_executor
+    async with dichroic.connect(collector.address) as client, client.subscribe("hostile.**", on_gap="yield") as rows:
+        # Rows come from when the relay has heard of the subscription: events of user 0 find out.
+        row = asyncio.ensure_future(anext(rows))
+        while not row.done():
+            await run(None, node.do, "users", 0, 0)
+            await asyncio.wait({row}, timeout=0.1)
+        emitting = asyncio.ensure_future(run(None, node.do, command, *args))
+        got = lost = 0
+        while not emitting.done() or got + lost < emitting.result():
+            # Emitting may end after its last row.
+            done, _ = await asyncio.wait({row, emitting} - {f for f in (emitting,) if f.done()}, timeout=30, return_when=FIRST)
+            assert done, f"no row for 30 s, after {got} and {lost} lost"
+            if row.done():
+                match row.result():
+                    case dichroic.Gap() as gap:
+                        lost += gap.lost or 0
+                    case event if event.metadata.get("user") != "0":
+                        got += 1
+                row = asyncio.ensure_future(anext(rows))
+        row.cancel()
+        return emitting.result(), got, lost
+
+
+def test_a_subscriber_beside_a_burst_gets_rows_or_their_number_and_the_counts_stay_exact(
+    collector: Collector, node: HostileNode
+) -> None:
+    vm = node.do("memory")
+    emitted, got, lost = asyncio.run(while_subscribed(collector, node, "burst", 50, 6_000))
+    assert got > 0
+    assert got + lost == emitted == 300_000
+    wait_until(lambda: users_total(collector, "a", "b", "c", "d") == emitted, 30, f"{emitted} events of four users")
+    assert node.do("memory") - vm < 4 * MIB
+
+
+@pytest.mark.parametrize(("command", "times"), [("garbage", 2), ("metadata", 2)])
+def test_garbage_beside_a_subscriber_is_a_row_without_it(collector: Collector, node: HostileNode, command: str, times: int) -> None:
+    vm = node.do("memory")
+    emitted, got, lost = asyncio.run(while_subscribed(collector, node, command, times))
+    assert (got, lost) == (emitted, 0)
+    assert node.do("memory") - vm < 4 * MIB
