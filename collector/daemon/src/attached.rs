@@ -56,6 +56,9 @@ impl Attachments {
 async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
     let mut pause = BACKOFF_MIN;
     let mut told = String::new();
+    if let Some(words) = target.places.warning() {
+        tracing::warn!(node = %target.node, "{words}");
+    }
     loop {
         let begun = Instant::now();
         let mut node = None;

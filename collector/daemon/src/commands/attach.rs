@@ -20,6 +20,7 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let end = args.duration.as_deref().map(parse_span).transpose()?;
     let socket = collector_socket(args.socket.as_deref()).await?;
     let target = target(&args.reach, &socket)?;
+    warn(&target);
     let name = target.node.to_string();
     let words = |e: dichroic_receiver_attach::Error| e.to_string();
     // From here on Ctrl-C does not kill us before the node is left.
@@ -97,6 +98,7 @@ async fn stay(
 /// Detaches a node from whoever attached it.
 pub async fn detach(args: cli::Detach) -> Result<(), String> {
     let target = target(&args.reach, Path::new(""))?;
+    warn(&target);
     let name = target.node.to_string();
     let mut node = target.connect().await.map_err(|e| e.to_string())?;
     let presence = attach::presence(&mut node).await.map_err(|e| e.to_string())?;
@@ -146,6 +148,13 @@ pub fn unreachable(name: &str, socket: &Path, now: &Attached) -> String {
     )
 }
 
+/// Says what should be said of the cookie's file.
+pub fn warn(target: &Target) {
+    if let Some(words) = target.places.warning() {
+        eprintln!("dichroic: warning: {words}");
+    }
+}
+
 /// How a node is reached, from the command line.
 pub fn target(reach: &cli::Reach, socket: &Path) -> Result<Target, String> {
     let node = NodeName::parse(&reach.node).map_err(|e| e.to_string())?;
@@ -154,13 +163,14 @@ pub fn target(reach: &cli::Reach, socket: &Path) -> Result<Target, String> {
         (Some(epmd), None) => Lookup::epmd(epmd).map_err(|e| e.to_string())?,
         (None, None) => Lookup::default(),
     };
+    let places = Places {
+        file: reach.cookie_file.clone(),
+        release: reach.release.clone(),
+    };
     Ok(Target {
         node,
         lookup,
-        places: Places {
-            file: reach.cookie_file.clone(),
-            release: reach.release.clone(),
-        },
+        places,
         socket: socket.to_owned(),
     })
 }

@@ -1,6 +1,6 @@
 //! `dichroic discover`: which events a node can emit, which it does emit, and what knows them.
 
-use super::attach::target;
+use super::attach::{target, warn};
 use super::{line, table};
 use crate::cli::{self, Format};
 use crate::config::values::parse_span;
@@ -25,6 +25,7 @@ pub async fn discover(args: cli::Discover) -> Result<(), String> {
         return Err(format!("--live: {} s are the most", MAX_LIVE.as_secs()));
     }
     let target = target(&args.reach, Path::new(""))?;
+    warn(&target);
     let words = |e: dichroic_receiver_attach::Error| e.to_string();
     let mut node = target.connect().await.map_err(words)?;
     let found = discover::discover(&mut node, &known(&target.node.alive), live)

@@ -23,6 +23,6 @@ pub const BEAMS: &[(&str, &str, &[u8])] = &[
     ("dichroic_sup", "b662b8a7d47c0ad98eced6897f9f0afa", include_bytes!("dichroic_sup.beam")),
     ("dichroic_totals", "d26680817d35b942c043e27c1b8f46f4", include_bytes!("dichroic_totals.beam")),
     ("dichroic_value", "359a47c60587d98cb03a5c53449e5210", include_bytes!("dichroic_value.beam")),
-    ("dichroic_vm", "52c3c10bfb3bd15832f8671c4ab9799f", include_bytes!("dichroic_vm.beam")),
+    ("dichroic_vm", "f64d10d4ca67f137c5995a3156f12a36", include_bytes!("dichroic_vm.beam")),
     ("dichroic_wire", "6911de7e27370117e1045bb2e41c95dc", include_bytes!("dichroic_wire.beam")),
 ];

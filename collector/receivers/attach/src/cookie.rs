@@ -1,7 +1,6 @@
 //! The cookie: whoever has it may run anything on the node. Read from a file that only its owner can read; never shown.
 
 use crate::Error;
-use rustix::process::geteuid;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -30,6 +29,23 @@ pub struct Places {
     pub release: Option<PathBuf>,
 }
 
+/// Of a release, below its folder.
+const COOKIE: &str = "releases/COOKIE";
+
+impl Places {
+    /// What should be told of where the cookie comes from, though it can be used.
+    pub fn warning(&self) -> Option<String> {
+        let path = self.release.as_ref()?.join(COOKIE);
+        let mode = std::fs::metadata(&path).ok()?.mode() & 0o777;
+        (mode & 0o077 != 0).then(|| {
+            format!(
+                "cookie file {} has mode {mode:04o}: whoever reads it may run anything on the node; chmod 0600 it",
+                path.display()
+            )
+        })
+    }
+}
+
 impl Cookie {
     /// From bytes, as a file has them.
     pub fn new(text: &[u8]) -> Result<Self, Error> {
@@ -49,7 +65,8 @@ impl Cookie {
             return Self::read(path);
         }
         if let Some(release) = &places.release {
-            return Self::read(&release.join("releases/COOKIE"));
+            // Release tools write it readable by all; that is told by `Places::warning`.
+            return Self::read_as(&release.join(COOKIE), 0o022);
         }
         if let Some(path) = variable("DICHROIC_COOKIE_FILE") {
             return Self::read(&path);
@@ -66,8 +83,12 @@ impl Cookie {
         }
     }
 
-    /// Reads a file that belongs to us (or to root) and that nobody else may read.
+    /// Reads a file that nobody but its owner may read.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::read_as(path, 0o077)
+    }
+
+    fn read_as(path: &Path, forbidden: u32) -> Result<Self, Error> {
         let words =
             |what: &dyn fmt::Display| Error::Cookie(format!("cookie file {}: {what}", path.display()));
         let file = File::open(path).map_err(|e| words(&e))?;
@@ -76,14 +97,11 @@ impl Cookie {
             return Err(words(&"is not a file"));
         }
         let mode = meta.mode() & 0o777;
-        if mode & 0o077 != 0 {
+        if mode & forbidden != 0 {
             return Err(words(&format_args!(
                 "has mode {mode:04o}, so that others may use it; the cookie lets its holder run anything on the node: chmod 0600 {}",
                 path.display()
             )));
-        }
-        if ![0, geteuid().as_raw()].contains(&meta.uid()) {
-            return Err(words(&format_args!("belongs to user {}, not to us", meta.uid())));
         }
         let mut text = Vec::new();
         file.take(4096).read_to_end(&mut text).map_err(|e| words(&e))?;
@@ -142,6 +160,27 @@ mod tests {
         check(0o640, false);
         check(0o604, false);
         check(0o644, false);
+    }
+
+    #[test]
+    fn the_cookie_of_a_release_may_be_readable_but_that_is_told() {
+        let release = std::env::temp_dir().join(format!("dichroic-release-{}", std::process::id()));
+        fs::create_dir_all(release.join("releases")).unwrap();
+        let path = release.join(COOKIE);
+        fs::write(&path, "SECRET").unwrap();
+        let places = Places {
+            file: None,
+            release: Some(release.clone()),
+        };
+        let check = |mode: u32, good: bool, told: bool| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Cookie::find(&places).is_ok(), good, "{mode:o}");
+            assert_eq!(places.warning().is_some(), told, "{mode:o}");
+        };
+        check(0o600, true, false);
+        check(0o644, true, true);
+        check(0o664, false, true);
+        fs::remove_dir_all(release).unwrap();
     }
 
     #[test]
