@@ -1,10 +1,12 @@
 """kill -9 of each party, and its return: the numbers and gaps afterwards."""
 
 import asyncio
+import os
+import random
 import time
 
 import dichroic
-from harness import Collector, Embedder, Shop, wait_until
+from harness import Collector, Embedder, Shop, http_get, wait_until
 from parties import FixedNode, total, wait_total
 
 REQUESTS = "http_server_request_duration_seconds_count"
@@ -26,6 +28,29 @@ def test_a_collector_killed_under_load_again_and_again_ends_with_the_exact_count
         assert shop.truth["requests"] > 100
         wait_total(collector, shop.truth["requests"], REQUESTS, runtime="beam")
         assert collector.ledger()["balances"]
+
+
+def test_a_collector_killed_at_random_moments_never_doubles_or_loses_a_count():
+    kills = 100 if os.environ.get("DICHROIC_LONG") else 10
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    with Collector() as collector, Shop(collector, rate=200) as shop:
+        highest = 0.0
+        for kill in range(kills):
+            if kill % 10 == 5:
+                wait_until(lambda: total(collector.metrics(), REQUESTS, runtime="beam") > 0, 20, "the relay in between")
+            # Often before the relay is back, or in the middle of its first flush.
+            time.sleep(chance.choice([0, 0.02, 0.1, 0.3]) * chance.random())
+            status, page = http_get(f"http://{collector.prometheus}/metrics")
+            seen = total(page, REQUESTS, runtime="beam") if status == 200 else 0
+            assert seen == 0 or seen >= highest, f"{seen} after {highest} (seed {seed})"
+            highest = max(highest, seen)
+            collector.restart()
+        wait_until(lambda: relay(collector)["connected"], 20, "the relay to come back")
+        shop.stop()
+        assert shop.truth["requests"] > 10 * kills
+        wait_total(collector, shop.truth["requests"], REQUESTS, runtime="beam")
+        assert collector.ledger()["balances"], f"seed {seed}"
 
 
 def test_a_collector_that_returns_continues_the_counts_without_a_reset():

@@ -180,6 +180,7 @@ def test_nodes_of_a_cluster_tell_what_waits_for_each_other(collector: Collector)
         peer = {"instance": a.node, "peer": b.node}
 
         def traffic() -> bool:
+            a.tell(f"talk {b.node}")
             page = collector.metrics()
             return total(page, "vm_distribution_output_bytes_total", **peer) > 0 and any(
                 n == "vm_distribution_queue_bytes" and peer.items() <= have.items() for n, have, _ in samples(page)
