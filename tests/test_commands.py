@@ -18,11 +18,20 @@ def collector():
         yield collector
 
 
-@pytest.mark.parametrize("command", ["run", "check", "tap", "catalog", "ledger"])
+@pytest.mark.parametrize("command", ["run", "check", "tap", "catalog", "ledger", "lint"])
 def test_help_of_each_command_shows_an_example(command):
     shown = dichroic(command, "--help")
     assert shown.returncode == 0
     assert f"dichroic {command}" in shown.stdout.split("Example")[1]
+
+
+def test_lint_tells_what_looks_wrong_and_fails_only_when_strict(collector):
+    shown = collector.run_command("lint")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(collector.run_command("lint", "--format", "json").stdout)
+    assert shown.stdout.splitlines()[-1] in ("nothing looks wrong", f"{document['warnings']} warnings, {document['notes']} notes")
+    strict = collector.run_command("lint", "--strict")
+    assert (strict.returncode == 0) == (document["warnings"] == 0)
 
 
 def test_wrong_usage_exits_with_2():

@@ -8,6 +8,7 @@ use crate::http::{self, Answer};
 use crate::ingest::{Arrival, selection};
 use crate::lint;
 use crate::own::Stage;
+use crate::reload::Loaded;
 use crate::run::Stop;
 use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
 use dichroic_exporter_stream as stream;
@@ -23,9 +24,10 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Longest silence of the ingest thread that still counts as healthy.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -39,6 +41,7 @@ pub struct Parts<'a> {
     pub subscribers: mpsc::Receiver<Arrival>,
     pub stop: Stop,
     pub page: Stage,
+    pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
 /// This side at work.
@@ -73,6 +76,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
         subscribers,
         stop,
         page,
+        reload,
     } = parts;
     let ready = Rc::new(Cell::new(true));
     let streams = stream::Exporter::new(
@@ -113,6 +117,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
             pages,
             config: config.admin.clone(),
             lint: lint_config(config)?,
+            reload,
         });
         let handler = move |request| {
             let admin = admin.clone();
@@ -220,6 +225,7 @@ struct Admin {
     pages: Rc<Pages>,
     config: config::Admin,
     lint: lint::Config,
+    reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
 const INDEX: &str = "dichroic\n\n/api/v1/catalog   every known metric and event\n/api/v1/ledger    what became of every point\n/api/v1/lint      what looks wrong\n/api/v1/sources   who sends, targets, relays, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
@@ -235,7 +241,7 @@ impl Admin {
             "/" => return http::text(StatusCode::OK, INDEX),
             "/api/v1/catalog" => api::catalog(&self.handle).await,
             "/api/v1/ledger" => api::ledger(&self.handle).await,
-            "/api/v1/lint" => api::lint(&self.handle, &self.lint, self.relays.read()).await,
+            "/api/v1/lint" => self.lint().await,
             "/api/v1/sources" => self.sources().await,
             _ => return http::error(StatusCode::NOT_FOUND, "not found; GET / lists what there is"),
         };
@@ -269,6 +275,18 @@ impl Admin {
         let (parts, _) = request.into_parts();
         let response: Response<stream::Body> = self.streams.http_response(&parts).await;
         response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+
+    async fn lint(&self) -> Result<Value, dichroic_pipeline::Busy> {
+        let loaded = self.reload.borrow().clone();
+        // A configuration that is in force has packs that can be chosen.
+        let newer = loaded.and_then(|loaded| lint_config(&loaded.config).ok());
+        api::lint(
+            &self.handle,
+            newer.as_ref().unwrap_or(&self.lint),
+            self.relays.read(),
+        )
+        .await
     }
 
     async fn sources(&self) -> Result<Value, dichroic_pipeline::Busy> {

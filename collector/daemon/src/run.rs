@@ -83,7 +83,7 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
         targets,
         stop: stop.clone(),
         page: page_stage.clone(),
-        reload,
+        reload: reload.clone(),
     };
     let (thread, started) = ingest::spawn(ingest)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -112,6 +112,7 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
             subscribers,
             stop,
             page: page_stage,
+            reload,
         })
         .await?;
         let endpoints = Endpoints::new(&export, &otlp, &socket);
