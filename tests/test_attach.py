@@ -157,6 +157,17 @@ def test_after_the_attacher_was_killed_the_node_is_as_before_within_the_linger(c
         as_before(node, before, 40)
 
 
+def test_a_collector_that_comes_back_finds_the_attached_relay_with_its_totals(collector: Collector, node: BareNode) -> None:
+    with Attacher(node, collector) as attacher:
+        node.emit(6)
+        counted(collector, 6)
+        collector.kill()
+        node.emit(4)
+        collector.start()
+        counted(collector, 10)
+        assert attacher.interrupt() == 0
+
+
 def test_a_second_attacher_is_told_who_is_there(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector):
         second = collector.run_command("attach", *node.reach(), "--socket", str(collector.socket))
