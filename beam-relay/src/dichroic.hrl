@@ -79,7 +79,8 @@
     size = 1    :: pos_integer(),             % atomics cells of one series in one shard
     cap         :: pos_integer(),
     expire_s = 0 :: non_neg_integer(),        % 0 = never
-    late = []   :: [none | name]              % what is left to do to each label when it is defined
+    late = []   :: [none | name],             % what is left to do to each label when it is defined
+    own = none  :: none | map()               % of a metric that no plan has: what its definition says of it
 }).
 
 %% Entries that look at an event alike: the condition and the labels are computed once for all of them. With a tag, their
@@ -87,7 +88,7 @@
 %% one for each entry. A tag is never used for other entries, or for the same after a plan without them.
 -record(group, {
     keep        :: [dichroic_expr:condition()],
-    labels      :: [dichroic_expr:expr()],
+    labels      :: dichroic_expr:labels(),
     tag = 0     :: non_neg_integer(),         % 0 = no views
     entries     :: [#entry{}]
 }).

@@ -70,7 +70,11 @@ events(#engine{programs = Programs, events = Events}) -> [{E, maps:get(E, Events
 plan(Value, E) ->
     case dichroic_plan:compile(Value) of
         {error, _} = No -> No;
-        {ok, #{refused := Refused} = Plan} ->
+        {ok, #{refused := Refused0, aggregates := Planned, limits := #{series := Series}} = Plan0} ->
+            {Own, No0} = dichroic_own:entries(Series),
+            Keys = [K || {_, _, _, #entry{key = K}} <- Planned],
+            Plan = Plan0#{aggregates := Planned ++ [O || {_, _, _, #entry{key = K}} = O <- Own, not lists:member(K, Keys)]},
+            Refused = Refused0 ++ No0,
             {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Plan})),
             {No2, Wanted, E2} = streams(Plan, E1),
             {No3, E3} = programs(Plan, Wanted, E2),

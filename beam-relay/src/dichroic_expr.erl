@@ -6,15 +6,17 @@
 -module(dichroic_expr).
 
 -export([compile/2, condition/2, eval/3, holds/3, label/2, column/2, carry_names/1, carry_key/1]).
--export_type([expr/0, condition/0, atoms/0]).
+-export_type([expr/0, condition/0, labels/0, atoms/0]).
 
 -type step() :: {atom(), binary()} | non_neg_integer().
 -type transform() :: name | class | tag | length | bool | type | {cut, non_neg_integer()}
                    | {allow, [term()]} | {default, term()}.
 -type fetch() :: {meas | meta, atom(), binary()} | {meta2, atom(), binary(), atom(), binary()}
                | {path, meas | meta, [step()]} | {carry, tuple()}.
--type expr() :: fetch() | {then, fetch(), [transform()]}.
--type condition() :: {has | lacks, expr()} | {eq | ne | lt | gt | in, expr(), [term()]}.
+-type expr() :: fetch() | {then, fetch(), [transform()]} | {call, function()}.
+%% The application's own metrics may have functions: of measurements, of metadata, of both.
+-type labels() :: [expr()] | {tagged, fun((term()) -> term()), [{atom(), binary()}]}.
+-type condition() :: {holds | holds_not, function()} | {has | lacks, expr()} | {eq | ne | lt | gt | in, expr(), [term()]}.
 -type atoms() :: fun((binary()) -> {ok, atom()} | {error, iodata()}).
 
 -define(MAX_STEPS, 8).
@@ -116,6 +118,8 @@ eval({meas, A, B}, Meas, _) ->
 eval({carry, Key}, _, _) -> get(Key);
 eval({path, meta, Steps}, _, Meta) -> walk(Steps, Meta);
 eval({path, meas, Steps}, Meas, _) -> walk(Steps, Meas);
+eval({call, F}, Meas, _) when is_function(F, 1) -> try F(Meas) catch _:_ -> nil end;
+eval({call, F}, Meas, Meta) -> try F(Meas, Meta) catch _:_ -> nil end;
 eval({then, Fetch, Transforms}, Meas, Meta) -> transforms(Transforms, eval(Fetch, Meas, Meta)).
 
 walk([], V) -> V;
@@ -191,7 +195,12 @@ holds_one({eq, E, [V]}, Meas, Meta) -> same(V, eval(E, Meas, Meta));
 holds_one({ne, E, [V]}, Meas, Meta) -> not same(V, eval(E, Meas, Meta));
 holds_one({in, E, Vs}, Meas, Meta) -> same_as_any(Vs, eval(E, Meas, Meta));
 holds_one({lt, E, [V]}, Meas, Meta) -> N = eval(E, Meas, Meta), is_number(N) andalso N < V;
-holds_one({gt, E, [V]}, Meas, Meta) -> N = eval(E, Meas, Meta), is_number(N) andalso N > V.
+holds_one({gt, E, [V]}, Meas, Meta) -> N = eval(E, Meas, Meta), is_number(N) andalso N > V;
+holds_one({holds, F}, Meas, Meta) -> try predicate(F, Meas, Meta) =:= true catch _:_ -> false end;
+holds_one({holds_not, F}, Meas, Meta) -> try predicate(F, Meas, Meta) =:= false catch _:_ -> false end.
+
+predicate(F, _, Meta) when is_function(F, 1) -> F(Meta);
+predicate(F, Meas, Meta) -> F(Meta, Meas).
 
 present(nil) -> false;
 present(undefined) -> false;

@@ -59,6 +59,9 @@ labels([A, B, C], Meas, Meta, Cap) ->
     {label(A, Meas, Meta, Cap), label(B, Meas, Meta, Cap), label(C, Meas, Meta, Cap)};
 labels([A, B, C, D], Meas, Meta, Cap) ->
     {label(A, Meas, Meta, Cap), label(B, Meas, Meta, Cap), label(C, Meas, Meta, Cap), label(D, Meas, Meta, Cap)};
+labels({tagged, F, Tags}, Meas, Meta, Cap) ->
+    Values = try F(Meta) catch _:_ -> #{} end,
+    labels([{meta, A, B} || {A, B} <- Tags], Meas, Values, Cap);
 labels(L, Meas, Meta, Cap) -> list_to_tuple([label(E, Meas, Meta, Cap) || E <- L]).
 
 label(E, Meas, Meta, Cap) -> dichroic_expr:label(dichroic_expr:eval(E, Meas, Meta), Cap).

@@ -14,7 +14,7 @@
 -type refusal() :: [integer() | binary() | null, ...].
 -type plan() :: #{generation := integer(), flush_ms := pos_integer(), linger_s := non_neg_integer(),
                   limits := #{atom() => pos_integer()},
-                  aggregates := [{event(), [dichroic_expr:condition()], [dichroic_expr:expr()], #entry{}}],
+                  aggregates := [{event(), [dichroic_expr:condition()], dichroic_expr:labels(), #entry{}}],
                   streams := [{event(), Schema :: non_neg_integer(), #stream{}}],
                   carries := [{event(), [{tuple(), clear | dichroic_expr:expr()}]}],
                   refused := [refusal()]}.

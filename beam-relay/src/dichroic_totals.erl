@@ -121,10 +121,13 @@ take_id({Next, [Id | Freed], Limit}) -> {Id, {Next, Freed, Limit}};
 take_id({Next, [], Limit}) when Next < Limit -> {Next, {Next + 1, [], Limit}};
 take_id(_) -> none.
 
-define(#ser{entry = #entry{key = Key, late = Late}, labels = overflow, start = Start}) ->
-    #{<<"key">> => Key, <<"labels">> => [null || _ <- Late], <<"start">> => Start, <<"overflow">> => true};
-define(#ser{entry = #entry{key = Key}, labels = Labels, start = Start}) ->
-    #{<<"key">> => Key, <<"labels">> => Labels, <<"start">> => Start}.
+define(#ser{entry = #entry{key = Key, late = Late} = Entry, labels = overflow, start = Start}) ->
+    own(Entry, #{<<"key">> => Key, <<"labels">> => [null || _ <- Late], <<"start">> => Start, <<"overflow">> => true});
+define(#ser{entry = #entry{key = Key} = Entry, labels = Labels, start = Start}) ->
+    own(Entry, #{<<"key">> => Key, <<"labels">> => Labels, <<"start">> => Start}).
+
+own(#entry{own = none}, Define) -> Define;
+own(#entry{own = Own}, Define) -> Define#{<<"own">> => Own}.
 
 %%% Reading cells
 

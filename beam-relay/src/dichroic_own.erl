@@ -1,0 +1,171 @@
+%% @doc Metrics that the application itself asks for, in the words of `Telemetry.Metrics'. Possible, never needed.
+%%
+%% Read by dichroic_engine at every plan from the application's setting `metrics': a list, or `{Module, Function, Args}' that
+%% gives one. Its members are structs of Telemetry.Metrics as they are, maps with the same keys and a `type', or `{Type,
+%% Name}' and `{Type, Name, Options}'. What it gives are entries like those of a plan, counted in the same cells; their
+%% name, labels and unit travel with the definition of their series. Functions of the application run in the process that
+%% emits, inside a `try': what raises counts as absent, and what they cost the application pays.
+-module(dichroic_own).
+
+-include("dichroic.hrl").
+
+-export([entries/1, compile/2]).
+
+-define(MAX_METRICS, 500).
+-define(MAX_TAGS, 32).
+-define(SERIES, 1000).
+-define(EXPIRE_S, 86400).
+-define(MAX_NAME, 255).
+
+-type aggregate() :: {[atom()], [dichroic_expr:condition()], dichroic_expr:labels(), #entry{}}.
+
+%% @doc The entries of the application's setting; `Series' is the limit of the plan.
+-spec entries(pos_integer()) -> {[aggregate()], [dichroic_plan:refusal()]}.
+entries(Series) ->
+    case application:get_env(dichroic, metrics) of
+        undefined -> {[], []};
+        {ok, Setting} -> compile(Setting, Series)
+    end.
+
+-spec compile(term(), pos_integer()) -> {[aggregate()], [dichroic_plan:refusal()]}.
+compile({M, F, A}, Series) when is_atom(M), is_atom(F), is_list(A) ->
+    try apply(M, F, A) of
+        List when is_list(List) -> compile(List, Series);
+        _ -> {[], [refusal("metrics: the function gives no list")]}
+    catch _:_ -> {[], [refusal(io_lib:format("metrics: ~tp:~tp/~b failed", [M, F, length(A)]))]}
+    end;
+compile(List, Series) when is_list(List), length(List) > ?MAX_METRICS ->
+    {Some, No} = compile(lists:sublist(List, ?MAX_METRICS), Series),
+    {Some, No ++ [refusal("metrics: more than 500")]};
+compile(List, Series) when is_list(List), length(List) >= 0 ->
+    {Entries, No, _} = lists:foldl(
+        fun(Metric, {Entries, No, Keys}) ->
+            try metric(options(Metric), Series) of
+                {_, _, _, #entry{key = Key}} = Entry when not is_map_key(Key, Keys) -> {[Entry | Entries], No, Keys#{Key => true}};
+                _ -> {Entries, [refusal(["metrics: twice: ", shown(Metric)]) | No], Keys}
+            catch
+                throw:Words -> {Entries, [refusal(["metrics: ", Words, ": ", shown(Metric)]) | No], Keys};
+                _:_ -> {Entries, [refusal(["metrics: not understood: ", shown(Metric)]) | No], Keys}
+            end
+        end, {[], [], #{}}, List),
+    {lists:reverse(Entries), lists:reverse(No)};
+compile(_, _) -> {[], [refusal("metrics: neither a list nor {Module, Function, Args}")]}.
+
+refusal(Words) -> [null, dichroic_value:cut(unicode:characters_to_binary(Words), 256)].
+shown(Metric) -> io_lib:format("~0tp", [maybe_name(Metric)], [{chars_limit, 120}]).
+
+maybe_name(#{name := Name}) -> Name;
+maybe_name(Metric) -> Metric.
+
+%%% One metric as a map
+
+options(#{'__struct__' := Struct} = Metric) ->
+    Type = case Struct of
+               'Elixir.Telemetry.Metrics.Counter' -> counter;
+               'Elixir.Telemetry.Metrics.Sum' -> sum;
+               'Elixir.Telemetry.Metrics.LastValue' -> last_value;
+               'Elixir.Telemetry.Metrics.Distribution' -> distribution;
+               'Elixir.Telemetry.Metrics.Summary' -> summary;
+               _ -> throw("no struct of Telemetry.Metrics")
+           end,
+    options(maps:remove('__struct__', Metric#{type => Type}));
+options(#{type := _} = Metric) -> maps:filter(fun(_, V) -> V =/= nil andalso V =/= undefined end, Metric);
+options({Type, Name}) -> options({Type, Name, []});
+options({Type, Name, Options}) when is_list(Options) -> options({Type, Name, maps:from_list(Options)});
+options({Type, Name, Options}) when is_map(Options) -> options(Options#{type => Type, name => Name});
+options(_) -> throw("a metric is a struct, a map with a type, or {Type, Name, Options}").
+
+metric(#{type := Type, name := Name} = M, Series) ->
+    Parts = parts(Name),
+    length(Parts) >= 2 orelse throw("a name has an event and a measurement"),
+    Event = case M of #{event_name := E} -> parts(E); _ -> lists:droplast(Parts) end,
+    Reporter = maps:from_list(maps:get(reporter_options, M, [])),
+    {Labels, Names} = tags(M),
+    Unit = unit(maps:get(unit, M, unit)),
+    {Entry, Shape} = shape(Type, Reporter, Unit, #entry{key = 0, type = counter, cap = min(?SERIES, Series), expire_s = ?EXPIRE_S,
+                                                         late = [none || _ <- Names]}),
+    Value = case Type of
+                counter -> undefined;
+                _ -> measurement(maps:get(measurement, M, lists:last(Parts)))
+            end,
+    Own = Shape#{<<"name">> => text(lists:join(".", [atom_to_binary(P) || P <- Parts])), <<"labels">> => Names,
+                 <<"unit">> => case Type of counter -> <<>>; _ -> Unit end, <<"help">> => help(M)},
+    Key = key({Event, Own, maps:get(measurement, M, none) =:= none, is_map_key(keep, M) orelse is_map_key(drop, M)}),
+    {Event, keep(M), Labels, Entry#entry{key = Key, value = Value, own = Own}}.
+
+parts(Name) when is_list(Name), is_atom(hd(Name)) ->
+    lists:all(fun is_atom/1, Name) orelse throw("a name is a list of atoms, or text with dots"),
+    Name;
+parts(Name) -> [binary_to_atom(P) || P <- binary:split(unicode:characters_to_binary(Name), <<".">>, [global])].
+
+text(Chars) ->
+    Text = unicode:characters_to_binary(Chars),
+    byte_size(Text) =< ?MAX_NAME orelse throw("a name is longer than 255 bytes"),
+    Text.
+
+help(#{description := D}) when is_binary(D); is_list(D) -> dichroic_value:cut(unicode:characters_to_binary(D), ?MAX_NAME);
+help(_) -> <<>>.
+
+unit({From, _}) -> unit(From);
+unit(unit) -> <<>>;
+unit(Unit) when is_atom(Unit) -> text([atom_to_binary(Unit)]);
+unit(Unit) -> text(Unit).
+
+%% A function that Telemetry.Metrics made of a unit to convert gives the unit that the struct names.
+measurement(F) when is_function(F, 1); is_function(F, 2) -> {call, F};
+measurement(Key) when is_atom(Key) -> {meas, Key, atom_to_binary(Key)};
+measurement(Key) when is_binary(Key) -> {meas, binary_to_atom(Key), Key};
+measurement(_) -> throw("a measurement is a key or a function").
+
+keep(M) ->
+    [condition(holds, F) || F <- [maps:get(keep, M, none)], F =/= none]
+    ++ [condition(holds_not, F) || F <- [maps:get(drop, M, none)], F =/= none].
+
+condition(How, F) when is_function(F, 1); is_function(F, 2) -> {How, F};
+condition(_, _) -> throw("keep and drop are functions").
+
+tags(#{tags := F}) when is_function(F) -> throw("tags that are a function have no names");
+tags(M) ->
+    Tags = maps:get(tags, M, []),
+    (length(Tags) =< ?MAX_TAGS andalso lists:all(fun(T) -> is_atom(T) orelse is_binary(T) end, Tags))
+        orelse throw("tags are at most 32 names"),
+    Pairs = [case T of _ when is_atom(T) -> {T, text([atom_to_binary(T)])}; _ -> {binary_to_atom(T), text([T])} end || T <- Tags],
+    Names = [Name || {_, Name} <- Pairs],
+    case M of
+        #{tag_values := F} when is_function(F, 1), Pairs =/= [] -> {{tagged, F, Pairs}, Names};
+        _ -> {[{meta, A, Name} || {A, Name} <- Pairs], Names}
+    end.
+
+%%% How it is kept
+
+shape(counter, _, _, E) -> {E#entry{type = counter, size = 1}, #{<<"type">> => <<"counter">>}};
+shape(sum, Reporter, _, E) ->
+    {E#entry{type = sum, size = 2}, #{<<"type">> => <<"sum">>, <<"monotonic">> => maps:get(prometheus_type, Reporter, counter) =/= gauge}};
+shape(last_value, _, _, E) -> {E#entry{type = last, size = 1}, #{<<"type">> => <<"last">>}};
+shape(distribution, #{buckets := [_ | _] = Bounds}, _, E) ->
+    (length(Bounds) =< 160 andalso lists:all(fun is_number/1, Bounds) andalso lists:usort(Bounds) =:= Bounds)
+        orelse throw("buckets are at most 160 ascending numbers"),
+    {E#entry{type = buckets, grid = dichroic_bucket:bounds(Bounds), size = 4 + length(Bounds)},
+     #{<<"type">> => <<"buckets">>, <<"bounds">> => [float(B) || B <- Bounds]}};
+shape(Type, _, Unit, E) when Type =:= distribution; Type =:= summary ->
+    {Factor, Scale, {Lo, Hi}} = grid(Unit),
+    Grid = dichroic_bucket:grid(Scale, Lo, Hi),
+    {E#entry{type = exponential, grid = Grid, factor = Factor, size = 4 + dichroic_bucket:size(Grid)},
+     #{<<"type">> => <<"exponential">>, <<"scale">> => Scale, <<"octaves">> => [Lo, Hi]}};
+shape(_, _, _, _) -> throw("a type is counter, sum, last_value, distribution or summary").
+
+%% The same fixed memory as packs ask for. Times are put into buckets of seconds, sizes into those of bytes.
+grid(<<"native">>) -> {1 / erlang:convert_time_unit(1, second, native), 3, {-20, 14}};
+grid(<<"second">>) -> {1.0, 3, {-20, 14}};
+grid(<<"millisecond">>) -> {1.0e-3, 3, {-20, 14}};
+grid(<<"microsecond">>) -> {1.0e-6, 3, {-20, 14}};
+grid(<<"nanosecond">>) -> {1.0e-9, 3, {-20, 14}};
+grid(<<"byte">>) -> {1.0, 2, {0, 40}};
+grid(<<"kilobyte">>) -> {1.0e3, 2, {0, 40}};
+grid(<<"megabyte">>) -> {1.0e6, 2, {0, 40}};
+grid(_) -> {1.0, 2, {-20, 40}}.
+
+%% The same definition has the same key after a restart; functions are not part of it. Keys below 16 are reserved.
+key(Term) ->
+    <<Key:64/signed, _/binary>> = erlang:md5(term_to_binary(Term, [{minor_version, 2}])),
+    case Key of K when K >= 0, K < 16 -> K + 16; K -> K end.

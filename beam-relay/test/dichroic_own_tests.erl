@@ -1,0 +1,116 @@
+%% @doc Metrics of the application's own setting: the vocabulary of Telemetry.Metrics, its structs, and functions that fail.
+-module(dichroic_own_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [plan/1, engine/1, emit/4, flush/2]).
+
+-export([metrics/0, none/0]).
+
+-define(STOP, [shop, checkout, stop]).
+
+%% As Telemetry.Metrics 1.0 makes them.
+struct(Type, More) ->
+    maps:merge(#{'__struct__' => Type, name => [shop, checkout, stop, duration], event_name => ?STOP, measurement => duration,
+                 tags => [], tag_values => fun(M) -> M end, keep => nil, description => nil, unit => unit,
+                 reporter_options => []}, More).
+
+metrics() -> [{counter, "shop.checkout.stop.count"}].
+none() -> error(no).
+
+with(Setting, Test) ->
+    application:set_env(dichroic, metrics, Setting),
+    try
+        {ok, Refused, E} = engine(plan([])),
+        Test(Refused, E)
+    after application:unset_env(dichroic, metrics)
+    end.
+
+%% What a collector would learn: {Own, Labels, Row}
+told(Frames) ->
+    Rows = maps:from_list([{element(1, R), list_to_tuple(tl(tuple_to_list(R)))} || {T, _, Rs} <- Frames, T =/= define, R <- Rs]),
+    lists:sort([{Own, Labels, maps:get(Id, Rows)} || {define, series, Ds} <- Frames, {Id, #{<<"own">> := Own, <<"labels">> := Labels}} <- Ds]).
+
+check(Title, Metric, Events, Expected) ->
+    {Title, fun() ->
+        with([Metric], fun(Refused, E) ->
+            ?assertEqual([], Refused),
+            [emit(E, ?STOP, Meas, Meta) || {Meas, Meta} <- Events],
+            {Frames, _} = flush(1, E),
+            ?assertEqual(Expected, [{maps:get(<<"type">>, Own), maps:get(<<"labels">>, Own), maps:get(<<"unit">>, Own), Labels, Row}
+                                    || {Own, Labels, Row} <- told(Frames)])
+        end)
+    end}.
+
+own_metrics_are_counted_as_those_of_a_plan_test_() ->
+    Two = [{#{duration => 5}, #{plan => gold}}, {#{duration => 7}, #{plan => gold}}],
+    [check("a counter", {counter, "shop.checkout.stop.count"}, Two, [{<<"counter">>, [], <<>>, [], {2, 0.0}}]),
+     check("a sum by tag", {sum, "shop.checkout.stop.duration", [{tags, [plan]}, {unit, byte}]}, Two,
+           [{<<"sum">>, [<<"plan">>], <<"byte">>, [<<"gold">>], {12, 0.0}}]),
+     check("a name of its own", {sum, "orders.time", #{event_name => "shop.checkout.stop", measurement => duration}}, Two,
+           [{<<"sum">>, [], <<>>, [], {12, 0.0}}]),
+     check("a map", #{type => last_value, name => <<"shop.checkout.stop.duration">>, unit => {native, millisecond}}, Two,
+           [{<<"last">>, [], <<"native">>, [], {7, 0.0}}]),
+     check("a distribution with buckets", {distribution, "shop.checkout.stop.duration", [{reporter_options, [{buckets, [5, 6]}]}, {unit, millisecond}]},
+           Two, [{<<"buckets">>, [], <<"millisecond">>, [], {12, 0.0, [{0, 1, 1}, {2, 1, 1}]}}]),
+     check("a summary", {summary, "shop.checkout.stop.duration", [{unit, second}]}, [{#{duration => 1.0}, #{}}],
+           [{<<"exponential">>, [], <<"second">>, [], {0, 1.0, [{-1, 1, 1}]}}]),
+     check("a struct of a counter", struct('Elixir.Telemetry.Metrics.Counter', #{tags => [plan]}), Two,
+           [{<<"counter">>, [<<"plan">>], <<>>, [<<"gold">>], {2, 0.0}}]),
+     check("a struct whose tags are calculated",
+           struct('Elixir.Telemetry.Metrics.Counter', #{tags => [plan], tag_values => fun(#{plan := P}) -> #{plan => {P}, x => 1} end}),
+           Two, [{<<"counter">>, [<<"plan">>], <<>>, [null], {2, 0.0}}]),
+     check("a struct whose measurement is calculated",
+           struct('Elixir.Telemetry.Metrics.Sum', #{measurement => fun(#{duration := D}) -> D * 0.5 end, unit => millisecond}), Two,
+           [{<<"sum">>, [], <<"millisecond">>, [], {0, 6.0}}]),
+     check("a measurement of both", struct('Elixir.Telemetry.Metrics.Sum', #{measurement => fun(_, M) -> map_size(M) end}), Two,
+           [{<<"sum">>, [], <<>>, [], {2, 0.0}}]),
+     check("a struct that keeps some", struct('Elixir.Telemetry.Metrics.Counter', #{keep => fun(#{plan := P}) -> P =:= none end}), Two, []),
+     check("one that drops some", {counter, "shop.checkout.stop.count", [{drop, fun(_, #{duration := D}) -> D > 5 end}]}, Two,
+           [{<<"counter">>, [], <<>>, [], {1, 0.0}}])].
+
+functions_that_fail_count_nothing_and_stop_nothing_test() ->
+    Bad = fun(_) -> error(no) end,
+    with([{sum, "shop.checkout.stop.duration", [{measurement, Bad}]},
+          {counter, "shop.checkout.stop.kept", [{keep, Bad}]},
+          {counter, "shop.checkout.stop.tagged", [{tags, [a]}, {tag_values, Bad}]},
+          {counter, "shop.checkout.stop.count"}], fun([], E) ->
+        emit(E, ?STOP, #{duration => 1}, #{a => 1}),
+        {Frames, _} = flush(1, E),
+        ?assertEqual([{<<"shop.checkout.stop.count">>, [], {1, 0.0}}, {<<"shop.checkout.stop.tagged">>, [null], {1, 0.0}}],
+                     lists:sort([{maps:get(<<"name">>, O), L, R} || {O, L, R} <- told(Frames)])),
+        ?assertEqual(0, support:account(Frames, 4, []))
+    end).
+
+what_is_no_metric_is_refused_by_name_and_the_others_count_test_() ->
+    [{support:title(Bad), fun() ->
+        with([Bad, {counter, "shop.checkout.stop.count"}], fun(Refused, E) ->
+            ?assertMatch([[null, <<"metrics: ", _/binary>>]], Refused),
+            emit(E, ?STOP, #{}, #{}),
+            {Frames, _} = flush(1, E),
+            ?assertMatch([{_, [], {1, 0.0}}], told(Frames))
+        end)
+    end} || Bad <- [x, {gauge, "a.b"}, {counter, "a"}, {counter, ""}, {sum, 5}, #{type => sum}, struct('Elixir.Shop', #{}), [a | b],
+                    {distribution, "a.b", [{reporter_options, [{buckets, [2, 1]}]}]}, {counter, "a.b", [{tags, x}]},
+                    {counter, "a.b", [{keep, 1}]}, {counter, "shop.checkout.stop.count"}, {sum, "a.b", [{measurement, 1.5}]}]].
+
+a_function_of_the_application_gives_the_list_test() ->
+    with({?MODULE, metrics, []}, fun(Refused, E) ->
+        ?assertEqual([], Refused),
+        ?assertMatch([{?STOP, _}], dichroic_engine:events(E))
+    end),
+    with({?MODULE, none, []}, fun(Refused, _) -> ?assertMatch([[null, <<"metrics: dichroic_own_tests:none/0 failed">>]], Refused) end),
+    with(nonsense, fun(Refused, _) -> ?assertMatch([[null, _]], Refused) end).
+
+the_same_metric_has_the_same_key_and_totals_go_on_over_plans_test() ->
+    Metrics = [{counter, "shop.checkout.stop.count", [{tags, [plan]}, {tag_values, fun(M) -> M end}]}],
+    with(Metrics, fun([], E) ->
+        emit(E, ?STOP, #{}, #{plan => a}),
+        {F1, E1} = flush(1, E),
+        {ok, [], E2} = dichroic_engine:plan((plan([]))#{<<"generation">> := 2}, E1),
+        emit(E2, ?STOP, #{}, #{plan => a}),
+        {F2, _} = flush(2, E2),
+        ?assertMatch([{_, [<<"a">>], {1, 0.0}}], told(F1)),
+        ?assertMatch([{numbers, _, [{_, 2, 0.0}]}], F2)
+    end).
