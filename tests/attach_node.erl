@@ -2,6 +2,7 @@
 %%
 %%   snapshot       prints everything that somebody who was here may have left behind, one `snapshot Key Value' a line
 %%   emit N         emits N requests from N processes and waits for them
+%%   dynamic A.b    emits an event whose name is made at run time, fifty times a second
 %%   go Rate        starts the demo's shop; `stop' stops its clients, and it prints what it emitted and stays until `end'
 %%   end            ends the node
 -module(attach_node).
@@ -21,6 +22,11 @@ loop(Console) ->
             loop(Console);
         ["emit", N] ->
             emit(list_to_integer(N)),
+            loop(Console);
+        ["dynamic", Name] ->
+            %% An event whose name no module has as a literal.
+            Made = [list_to_atom(Part) || Part <- string:lexemes(Name, ".")],
+            spawn(fun Emit() -> telemetry:execute(Made, #{}, #{}), timer:sleep(20), Emit() end),
             loop(Console);
         ["go", Rate] ->
             New = spawn_link(fun() -> console(none) end),
@@ -77,7 +83,8 @@ snapshot() ->
      {applications, lists:sort([A || {A, _, _} <- application:loaded_applications()])},
      {loggers, lists:sort(logger:get_handler_ids())},
      {wall_time, [scheduler || erlang:statistics(scheduler_wall_time) =/= undefined]},
-     {traced, erlang:trace_info(new, flags)}].
+     {traced, [erlang:trace_info(new, flags), erlang:trace_info({telemetry, execute, 3}, traced) |
+               [F || P <- processes(), {flags, [_ | _]} = F <- [erlang:trace_info(P, flags)]]]}].
 
 who(P) ->
     case process_info(P, [registered_name, initial_call, dictionary]) of

@@ -291,6 +291,16 @@ def test_events_of_ecto_repositories_are_found_though_no_code_names_them(collect
         assert "hidden" not in done.stdout
 
 
+def test_events_whose_names_are_made_at_run_time_are_found_when_they_fire(collector: Collector, node: BareNode) -> None:
+    node.say("dynamic made.at.run.time")
+    done = collector.run_command("discover", *node.reach(), "--live", "1s", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["uncounted"] == ["made.at.run.time"]
+    assert "made.at.run.time" in {event["event"] for event in found["events"]}
+    assert node.snapshot()["traced"] == "[{flags,[]},{traced,false}]"
+
+
 def test_discover_leaves_nothing_behind(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
     for args in [[], ["--live", "1s"]]:

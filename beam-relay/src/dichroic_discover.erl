@@ -2,7 +2,9 @@
 %%
 %% Loaded into a node over distribution and called once: run/1 reads the modules that are loaded, not what they do. Every module
 %% that calls `telemetry:execute' or `telemetry:span' is read for its literals; lists of atoms among them may be events. Asked to
-%% listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing. The answer
+%% listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing; and a trace
+%% that sends each name that is emitted about once tells the names that no loaded code has. Its tracer has a limited heap, so that
+%% the VM ends it, and the trace with it, should it ever fall behind. The answer
 %% is a message to who asked, while that one is still connected. When the process that works has ended, however it ended, an
 %% undertaker detaches what is left and unloads this module.
 -module(dichroic_discover).
@@ -17,6 +19,11 @@
 -define(MAX_LENGTH, 10).
 -define(MAX_DEPTH, 3).
 -define(MAX_HEAP_WORDS, 33554432).
+-define(TRACER, dichroic_discover_tracer).
+-define(MAX_SEEN, 500).
+-define(MAX_TRACED, 20000).
+-define(TRACER_HEAP_WORDS, 1048576).
+-define(TRACED, {telemetry, execute, 3}).
 -define(GRACE_MS, 200).
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
@@ -208,6 +215,7 @@ live(Ms, Events, Guardian) ->
     Numbered = maps:from_list(lists:zip(Events, lists:seq(1, length(Events)))),
     Counts = counters:new(max(1, length(Events)), [write_concurrency]),
     persistent_term:put(?HANDLER, {Counts, Numbered}),
+    Tracer = spawn(fun trace/0),
     Begun = erlang:monotonic_time(microsecond),
     try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
         ok -> wait(Ms, Guardian)
@@ -215,7 +223,8 @@ live(Ms, Events, Guardian) ->
     after stop_listening()
     end,
     Took = erlang:monotonic_time(microsecond) - Begun,
-    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(Numbered), N <- [counters:get(Counts, I)], N > 0]}.
+    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(Numbered), N <- [counters:get(Counts, I)], N > 0],
+     case seen(Tracer) of none -> none; Seen -> [dotted(E) || E <- Seen, not is_map_key(E, Numbered)] end}.
 
 wait(Ms, Guardian) ->
     %% Of a node that is gone a monitor would try to connect to it.
@@ -238,6 +247,60 @@ stop_listening() ->
     _ = try telemetry:detach(?HANDLER) catch _:_ -> ok end,
     ok.
 
+%%% Names that are made at run time
+
+%% If anybody else traces the node we do not. A tracer that ends takes its trace flags with it.
+trace() ->
+    true = register(?TRACER, self()),
+    _ = process_flag(max_heap_size, #{size => ?TRACER_HEAP_WORDS, kill => true, error_logger => false}),
+    _ = process_flag(priority, high),
+    case {erlang:trace_info(?TRACED, traced), erlang:trace_info(new, flags)} of
+        {{traced, false}, {flags, []}} ->
+            _ = watch([]),
+            _ = erlang:trace(all, true, [call, arity]),
+            trace([], 0);
+        _ -> told(none)
+    end.
+
+%% Emitted names but those that were seen are sent, without measurements and metadata.
+watch(Seen) ->
+    Guards = [{is_list, '$1'}, {'=<', {length, '$1'}, ?MAX_LENGTH} | [{'=/=', '$1', {const, E}} || E <- Seen]],
+    erlang:trace_pattern(?TRACED, [{['$1', '_', '_'], Guards, [{message, '$1'}]}], [local]).
+
+unwatch() -> erlang:trace_pattern(?TRACED, false, [local]).
+
+trace(Seen, N) when N >= ?MAX_TRACED; length(Seen) >= ?MAX_SEEN ->
+    _ = unwatch(),
+    told(Seen);
+trace(Seen, N) ->
+    receive
+        {trace, _, call, ?TRACED, Event} ->
+            case is_name(Event) andalso not lists:member(Event, Seen) of
+                true ->
+                    _ = watch([Event | Seen]),
+                    trace([Event | Seen], N + 1);
+                false -> trace(Seen, N + 1)
+            end;
+        {seen, From, Tag} ->
+            _ = unwatch(),
+            From ! {Tag, Seen}
+    end.
+
+told(Seen) -> receive {seen, From, Tag} -> From ! {Tag, Seen} end.
+
+stop_tracing(undefined) -> ok;
+stop_tracing(Tracer) ->
+    exit(Tracer, kill),
+    _ = unwatch(),
+    ok.
+
+seen(Tracer) ->
+    Monitor = monitor(process, Tracer),
+    Tracer ! {seen, self(), Monitor},
+    Seen = receive {Monitor, S} -> S; {'DOWN', Monitor, process, _, _} -> _ = unwatch(), none end,
+    _ = demonitor(Monitor, [flush]),
+    Seen.
+
 %%% Leaving
 
 undertaker(Answer, Options, Loaded) ->
@@ -250,6 +313,7 @@ answer({Pid, Tag}, Answer) -> erlang:send(Pid, {Tag, Answer}, [noconnect]).
 
 bury(Known) ->
     stop_listening(),
+    stop_tracing(whereis(?TRACER)),
     case persistent_term:get(?HANDLER, none) of
         none -> ok;
         _ ->

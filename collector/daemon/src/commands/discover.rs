@@ -103,7 +103,12 @@ impl Knowledge {
     /// Every event, and those that were emitted although no loaded code names them.
     fn events(&self, found: &Discovery) -> Vec<Event> {
         let mut events = found.events.clone();
-        for name in self.counts.keys() {
+        let others = found
+            .live
+            .iter()
+            .filter_map(|live| live.others.as_ref())
+            .flatten();
+        for name in self.counts.keys().chain(others) {
             if !events.iter().any(|event| event.name == *name) {
                 events.push(Event {
                     name: name.clone(),
@@ -151,7 +156,7 @@ impl Knowledge {
         json!({
             "node": found.node, "otp": found.otp, "telemetry": found.telemetry, "modules": found.modules,
             "unread": found.unread, "truncated": found.truncated, "live_seconds": seconds, "events": rows,
-            "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
+            "uncounted": found.live.as_ref().map(|live| &live.others), "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
             "applications": found.applications.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
         })
     }
@@ -192,6 +197,18 @@ impl Knowledge {
         line("");
         if found.unread > 0 {
             line(&format!("{} loaded modules could not be read", found.unread));
+        }
+        if let Some(live) = &found.live {
+            match &live.others {
+                Some(others) if !others.is_empty() => line(&format!(
+                    "emitted too, under names made at run time, not counted: {}",
+                    others.join(" ")
+                )),
+                Some(_) => {}
+                None => line(
+                    "names made at run time were not looked for: another traces the node, or it emits too much",
+                ),
+            }
         }
         if found.truncated {
             line("there are more names than are shown");

@@ -66,6 +66,9 @@ pub struct Handler {
 pub struct Live {
     pub time: Duration,
     pub counts: Vec<(String, u64)>,
+    /// Names that were emitted too, made at run time: no loaded code has them. `None`: the node could not be traced, because somebody
+    /// else does, or because the trace fell behind and was ended.
+    pub others: Option<Vec<String>>,
 }
 
 /// Asks the node. `also` are names of events that may be there, beside those that are found; `live` is for how long to listen.
@@ -168,7 +171,7 @@ fn handler(term: &Term) -> Option<Handler> {
 
 fn live(term: &Term) -> Option<Live> {
     match term.as_tuple()? {
-        [Term::Int(micros), Term::List(counts)] => Some(Live {
+        [Term::Int(micros), Term::List(counts), others] => Some(Live {
             time: Duration::from_micros(u64::try_from(*micros).ok()?),
             counts: counts
                 .iter()
@@ -177,6 +180,9 @@ fn live(term: &Term) -> Option<Live> {
                     _ => None,
                 })
                 .collect(),
+            others: others
+                .as_list()
+                .map(|names| names.iter().filter_map(Term::to_text).collect()),
         }),
         _ => None,
     }
