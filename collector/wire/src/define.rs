@@ -284,6 +284,8 @@ pub struct RelaySeries<'a> {
     pub start: i64,
     /// Whether it stands for all series beyond the cap.
     pub overflow: bool,
+    /// What a metric is that the application asked for itself and no plan has.
+    pub own: Option<MapRef<'a>>,
 }
 
 impl<'a> RelaySeries<'a> {
@@ -301,7 +303,7 @@ impl<'a> RelaySeries<'a> {
             })
         };
         let missing = |key| error(ErrorKind::MissingKey { map: MAP, key });
-        let (mut key, mut labels, mut start, mut overflow) = (None, None, None, false);
+        let (mut key, mut labels, mut start, mut overflow, mut own) = (None, None, None, false, None);
         for (name, cell) in map.iter() {
             match (name, cell) {
                 ("key", Cell::Int(value)) => key = Some(value as u64),
@@ -310,7 +312,9 @@ impl<'a> RelaySeries<'a> {
                 ("overflow", Cell::Bool(value)) => overflow = value,
                 ("key" | "start", _) => return Err(bad(name, "an integer")),
                 ("labels", _) => return Err(bad(name, "a list of at most 32 values")),
+                ("own", Cell::Map(map)) => own = Some(map),
                 ("overflow", _) => return Err(bad(name, "true or false")),
+                ("own", _) => return Err(bad(name, "a map")),
                 _ => {}
             }
         }
@@ -319,6 +323,7 @@ impl<'a> RelaySeries<'a> {
             labels: labels.ok_or_else(|| missing("labels"))?,
             start: start.ok_or_else(|| missing("start"))?,
             overflow,
+            own,
         })
     }
 }

@@ -454,3 +454,19 @@ fn the_worked_examples_of_the_specification_are_the_goldens() {
     }
     assert_eq!(seen, 7);
 }
+
+#[test]
+fn the_own_metric_of_the_golden_is_understood() {
+    let bytes = golden("define-own");
+    let define = Define::decode(body(&bytes)).expect("definitions");
+    let (id, meaning) = define.entries().next().expect("one");
+    let series = RelaySeries::read(meaning.expect("a meaning")).expect("a series");
+    assert_eq!(
+        (id, series.key, series.labels.len()),
+        (7, 0x2b7e_1516_28ae_d2a6, 1)
+    );
+    let own = series.own.expect("says what it is");
+    assert_eq!(own.get("name"), Some(Cell::Str("shop.checkout.duration")));
+    assert_eq!(own.get("type"), Some(Cell::Str("buckets")));
+    assert_eq!(own.get("unit"), Some(Cell::Str("millisecond")));
+}

@@ -13,6 +13,7 @@
 //! | `job`, `instance`, resource | `identity` |
 //! | what a frame does | [`relay`] |
 //! | log records | `logs` |
+//! | metrics that no plan has | `own` |
 //! | rows → cells | [`series`] |
 //! | the relay's own account, and gaps | `account` |
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod events;
 mod identity;
 mod logs;
 mod nodes;
+mod own;
 pub mod plan;
 pub mod relay;
 pub mod series;

@@ -238,7 +238,7 @@ fn raw_bound(bound: f64, factor: Factor) -> f64 {
 }
 
 /// Scale and the indexes that a relay can send: those of [2^lo, 2^hi).
-fn grid(scale: i64, (lo, hi): (i64, i64)) -> (i32, i16, i16) {
+pub(crate) fn grid(scale: i64, (lo, hi): (i64, i64)) -> (i32, i16, i16) {
     let (least, greatest) = match scale {
         0.. => ((lo << scale) - 1, (hi << scale) - 1),
         _ => ((lo - 1) >> -scale, (hi - 1) >> -scale),

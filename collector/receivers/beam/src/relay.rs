@@ -10,7 +10,7 @@ use crate::Config;
 use crate::account::{Account, Term};
 use crate::events::{Published, Refusal, Streams};
 pub use crate::identity::source_spec;
-use crate::plan::Blueprint;
+use crate::plan::{Blueprint, Measure};
 use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
 use dichroic_model::{Source, UnixNanos};
@@ -21,6 +21,7 @@ use dichroic_wire::{
     FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
 };
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A relay at a million rows a second comes to this in a century; what says more would only spoil the ledger.
@@ -63,6 +64,8 @@ pub struct Relay {
     source: Arc<Source>,
     hello: RelayHello,
     blueprint: Blueprint,
+    /// Metrics that the application asked for itself, by key.
+    own: HashMap<u64, Rc<Measure>>,
     series: SeriesTable,
     streams: Streams,
     account: Account,
@@ -119,6 +122,7 @@ impl Relay {
                 heritage.series,
             ),
             blueprint: Blueprint::default(),
+            own: HashMap::new(),
             streams: Streams::default(),
             account,
             terms: HashMap::new(),
@@ -135,12 +139,21 @@ impl Relay {
     /// Packs or definitions changed. Entries that stay keep their totals; series of those that go leave.
     pub fn configure(&mut self, store: &mut Store, config: &Config) {
         self.blueprint = Blueprint::new(config, &self.hello);
+        self.know_own();
         self.series.allow(config.series.min(SERIES_EVER));
         self.series.replan(store, &self.blueprint.measures);
         let without = self.streams.register(store, &self.blueprint.streams);
         if without > 0 {
             let words = "the collector knows as many event schemas as it may".to_owned();
             self.blueprint.left_out.push((format!("{without} events"), words));
+        }
+    }
+
+    /// Own metrics are known beside those of the plan, which win.
+    fn know_own(&mut self) {
+        for (key, measure) in &self.own {
+            let known = self.blueprint.measures.entry(*key);
+            known.or_insert_with(|| measure.clone());
         }
     }
 

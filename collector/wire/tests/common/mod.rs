@@ -22,7 +22,7 @@ pub fn goldens() -> Vec<(String, Vec<u8>)> {
         })
         .collect();
     goldens.sort();
-    assert_eq!(goldens.len(), 21, "golden frames in {}", folder().display());
+    assert_eq!(goldens.len(), 22, "golden frames in {}", folder().display());
     goldens
 }
 

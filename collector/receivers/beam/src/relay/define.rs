@@ -2,6 +2,7 @@
 
 use super::{Relay, Violation, malformed};
 use crate::account::Term;
+use crate::own::{self, OWN_METRICS};
 use crate::plan::Measure;
 use dichroic_model::AttributeValue;
 use dichroic_model::attributes::Attributes;
@@ -11,6 +12,7 @@ use dichroic_wire::define::{Define, DefineKind, RelaySeries};
 use dichroic_wire::limits::RESERVED_KEYS;
 use dichroic_wire::value::{Cell, ListRef};
 use std::borrow::Cow;
+use std::rc::Rc;
 
 impl Relay {
     pub(super) fn define(&mut self, store: &mut Store, body: &[u8]) -> Result<(), Violation> {
@@ -32,13 +34,13 @@ impl Relay {
                     }
                     self.series.forget(id, store);
                 }
-                Some(map) => self.define_one(id, &RelaySeries::read(map)?)?,
+                Some(map) => self.define_one(store, id, &RelaySeries::read(map)?)?,
             }
         }
         Ok(())
     }
 
-    fn define_one(&mut self, id: u32, series: &RelaySeries<'_>) -> Result<(), Violation> {
+    fn define_one(&mut self, store: &mut Store, id: u32, series: &RelaySeries<'_>) -> Result<(), Violation> {
         if id >= self.series.limit() {
             return Err(Violation {
                 code: GoodbyeCode::Limit,
@@ -59,6 +61,7 @@ impl Relay {
             self.terms.insert(id, term);
             return Ok(());
         }
+        self.learn_own(store, series)?;
         // A key that the plan does not have was withdrawn while the definition was on its way.
         let labels = match self.series.measure(series.key) {
             Some(measure) if measure.labels.len() != series.labels.len() => {
@@ -74,6 +77,23 @@ impl Relay {
         };
         let start = u64::try_from(series.start).unwrap_or(0);
         self.series.define(id, series.key, labels, start);
+        Ok(())
+    }
+}
+
+impl Relay {
+    /// The first series of a metric that no plan has says what it is.
+    fn learn_own(&mut self, store: &mut Store, series: &RelaySeries<'_>) -> Result<(), Violation> {
+        let Some(map) = series.own else { return Ok(()) };
+        let known = self.blueprint.measures.contains_key(&series.key);
+        if known || self.own.len() >= OWN_METRICS {
+            return Ok(());
+        }
+        let per_s = u64::try_from(self.hello.native_per_s).unwrap_or(1);
+        let measure = own::measure(series.key, map, per_s).map_err(malformed)?;
+        self.own.insert(series.key, Rc::new(measure));
+        self.know_own();
+        self.series.replan(store, &self.blueprint.measures);
         Ok(())
     }
 }

@@ -1,0 +1,112 @@
+//! Metrics that an application asked for itself: what the definition of a series says of them, as the collector's half of an aggregate.
+//!
+//! The relay counts them like those of the plan and tells name, labels and unit with each series. Units are words of
+//! `Telemetry.Metrics`; what is exported is in base units, as everywhere.
+
+use crate::plan::{Measure, grid};
+use dichroic_model::{Factor, MetricKind, units};
+use dichroic_wire::limits::{BOUNDS, LABELS};
+use dichroic_wire::value::{Cell, ListRef, MapRef};
+
+/// Own metrics of one relay.
+pub(crate) const OWN_METRICS: usize = 1_000;
+/// Bytes of a name of a metric or a label.
+const NAME_BYTES: usize = 255;
+
+/// Reads the map; the error is what is wrong with it.
+pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, String> {
+    let text = |name: &str| match map.get(name) {
+        Some(Cell::Str(text)) => Ok(text.to_owned()),
+        Some(_) => Err(format!("own: {name} is no string")),
+        None => Ok(String::new()),
+    };
+    let name = text("name")?;
+    if name.is_empty() || name.len() > NAME_BYTES {
+        return Err(format!("own: a name has 1 to {NAME_BYTES} bytes"));
+    }
+    let (unit, factor) = unit(&text("unit")?, per_s);
+    let bounds = match map.get("bounds") {
+        Some(Cell::List(list)) => Some(bounds(list, factor)?),
+        Some(_) => return Err("own: bounds is no list".to_owned()),
+        None => None,
+    };
+    let monotonic = !matches!(map.get("monotonic"), Some(Cell::Bool(false)));
+    let kind = match text("type")?.as_str() {
+        "counter" => MetricKind::COUNTER,
+        "sum" => MetricKind::Sum { monotonic },
+        "last" => MetricKind::Gauge,
+        "buckets" if bounds.is_some() => MetricKind::Histogram,
+        "exponential" => MetricKind::ExponentialHistogram,
+        other => return Err(format!("own: there is no type {other:?} like that")),
+    };
+    Ok(Measure {
+        key,
+        verbatim: false,
+        help: text("help")?,
+        grid: match kind {
+            MetricKind::ExponentialHistogram => Some(exponential(map)?),
+            _ => None,
+        },
+        kind,
+        unit,
+        factor,
+        labels: labels(map)?,
+        fixed: Vec::new(),
+        bounds: bounds.filter(|_| kind == MetricKind::Histogram).map(Into::into),
+        name,
+    })
+}
+
+/// The exported unit, and what raw values are multiplied by.
+fn unit(word: &str, per_s: u64) -> (String, Factor) {
+    let (unit, factor) = match word {
+        "" | "unit" => ("", Some(Factor::ONE)),
+        "native" => ("s", units::native(per_s, "s")),
+        word => (units::base(word), units::conversion(word, units::base(word))),
+    };
+    (unit.to_owned(), factor.unwrap_or(Factor::ONE))
+}
+
+fn labels(map: MapRef<'_>) -> Result<Vec<String>, String> {
+    let wrong = || format!("own: labels are at most {LABELS} names");
+    let Some(Cell::List(list)) = map.get("labels") else {
+        return Err(wrong());
+    };
+    let names = list.iter().map(|cell| match cell {
+        Cell::Str(name) if (1..=NAME_BYTES).contains(&name.len()) => Ok(name.to_owned()),
+        _ => Err(wrong()),
+    });
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    if names.len() > LABELS {
+        return Err(wrong());
+    }
+    Ok(names)
+}
+
+fn bounds(list: ListRef<'_>, factor: Factor) -> Result<Vec<f64>, String> {
+    let numbers = list.iter().map(|cell| match cell {
+        Cell::Float(bound) if bound.is_finite() => Some(factor.apply(bound)),
+        _ => None,
+    });
+    let bounds = numbers.collect::<Option<Vec<f64>>>().unwrap_or_default();
+    if bounds.is_empty() || bounds.len() > BOUNDS || !bounds.is_sorted_by(|a, b| a < b) {
+        return Err(format!("own: bounds are 1 to {BOUNDS} floats, ascending"));
+    }
+    Ok(bounds)
+}
+
+fn exponential(map: MapRef<'_>) -> Result<(i32, i16, i16), String> {
+    let wrong = "own: exponential needs scale -4 to 4 and octaves [lo, hi]";
+    let (Some(Cell::Int(scale)), Some(Cell::List(octaves))) = (map.get("scale"), map.get("octaves")) else {
+        return Err(wrong.to_owned());
+    };
+    let octaves: Vec<_> = octaves.iter().collect();
+    match octaves.as_slice() {
+        [Cell::Int(lo), Cell::Int(hi)]
+            if (-4..=4).contains(&scale) && -1022 <= *lo && lo < hi && *hi <= 1023 =>
+        {
+            Ok(grid(scale, (*lo, *hi)))
+        }
+        _ => Err(wrong.to_owned()),
+    }
+}
