@@ -1,7 +1,7 @@
 %% @doc A node of a cluster that does what it is told: a command a line on standard input, answered with `done' and what it found.
 -module(nodes).
 
--export([main/0]).
+-export([main/0, metrics/0]).
 
 main() ->
     io:format("ready~n"),
@@ -12,6 +12,7 @@ commands() ->
         ["emit", N] -> emit(list_to_integer(N));
         ["join", Node] -> net_kernel:connect_node(list_to_atom(Node));
         ["talk", Node] -> length([{nobody, list_to_atom(Node)} ! lists:seq(1, 100) || _ <- lists:seq(1, 100)]);
+        ["checkout", N, Plan] -> checkout(list_to_integer(N), list_to_atom(Plan));
         ["cut"] -> cut();
         ["upgrade", Times] -> upgrade(list_to_integer(Times));
         ["stop"] ->
@@ -20,6 +21,20 @@ commands() ->
     end,
     io:format("done ~0tp~n", [Answer]),
     commands().
+
+%% What an application of Telemetry.Metrics would have: a struct, with functions, as Elixir makes it.
+metrics() ->
+    [{counter, "shop.checkout.stop.count", [{tags, [plan]}]},
+     {sum, "shop.checkout.stop.size", [{unit, byte}]},
+     #{'__struct__' => 'Elixir.Telemetry.Metrics.Distribution', name => [shop, checkout, stop, duration],
+       event_name => [shop, checkout, stop], measurement => fun(#{duration := Native}) -> Native / 1000000 end, tags => [plan],
+       tag_values => fun(Metadata) -> maps:update_with(plan, fun erlang:atom_to_binary/1, Metadata) end,
+       keep => fun(#{plan := P}) -> P =/= trial end, description => <<"Time of a checkout.">>, unit => millisecond,
+       reporter_options => [{buckets, [10, 100]}]}].
+
+checkout(N, Plan) ->
+    [telemetry:execute([shop, checkout, stop], #{duration => 50000000, size => 3}, #{plan => Plan}) || _ <- lists:seq(1, N)],
+    N.
 
 emit(N) ->
     Pids = [spawn_monitor(fun() -> requests(N div 4, fun request/0) end) || _ <- lists:seq(1, 4)],

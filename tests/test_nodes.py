@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from harness import ROOT, Collector, Process, compiled, erlang_paths, free_port, wait_until
@@ -35,10 +35,10 @@ class Node(Process):
 
     stop_seconds = 20.0
 
-    def __init__(self, collector: Collector, name: str, service: str = "shop", epmd: Epmd | None = None):
+    def __init__(self, collector: Collector, name: str, service: str = "shop", epmd: Epmd | None = None, args: Sequence[str] = ()):
         self.name = name
         super().__init__()
-        self.collector, self.service, self.epmd = collector, service, epmd
+        self.collector, self.service, self.epmd, self.args = collector, service, epmd, list(args)
 
     @property
     def node(self) -> str:
@@ -51,7 +51,7 @@ class Node(Process):
         paths = [*erlang_paths(), compiled("nodes", [ROOT / "tests" / "nodes.erl"])]
         alone = [] if self.epmd else ["-dist_listen", "false"]
         name = ["-name", self.node, "-setcookie", "x", *alone, "-start_epmd", "false"]
-        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+        return ["erl", "-noshell", *name, *self.args, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
 
     def environment(self) -> dict[str, str]:
         port = {"ERL_EPMD_PORT": str(self.epmd.port), "ERL_EPMD_ADDRESS": "127.0.0.1"} if self.epmd else {}
@@ -216,3 +216,21 @@ def test_the_numbers_of_the_vm_are_on_the_page(collector: Collector):
         page = collector.metrics()
         assert 0 < total(page, "vm_uptime_seconds") < 120
         assert 0 <= total(page, "vm_scheduler_utilization_ratio", scheduler="1") <= 1.001
+
+
+def test_metrics_of_the_applications_own_setting_are_on_the_page_and_survive_the_collector(collector: Collector):
+    with Node(collector, "a", args=["-dichroic", "metrics", "{nodes,metrics,[]}"]) as a:
+        a.tell("checkout 30 gold")
+        a.tell("checkout 5 trial")
+        for _ in range(2):
+            wait_total(collector, 30, "shop_checkout_stop_count_total", plan="gold")
+            wait_total(collector, 5, "shop_checkout_stop_count_total", plan="trial")
+            wait_total(collector, 105, "shop_checkout_stop_size_bytes_total")
+            wait_total(collector, 30, "shop_checkout_stop_duration_seconds_count")
+            page = collector.metrics()
+            assert total(page, "shop_checkout_stop_duration_seconds_bucket", le="0.01") == 0
+            assert total(page, "shop_checkout_stop_duration_seconds_bucket", le="0.1", plan="gold") == 30
+            assert abs(total(page, "shop_checkout_stop_duration_seconds_sum") - 1.5) < 1e-9
+            assert "# HELP shop_checkout_stop_duration_seconds Time of a checkout." in page
+            collector.restart()
+        assert collector.ledger()["balances"]
