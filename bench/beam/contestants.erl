@@ -6,6 +6,8 @@
 %% the three values. They are not part of this repository: their code is on the path only if the caller put it there.
 -module(contestants).
 
+-include("../../beam-relay/src/dichroic.hrl").
+
 -export([present/1, name/1, start/2, noop/4, event/0, metadata/1, bounds_s/0]).
 
 -define(EVENT, [phoenix, endpoint, stop]).
@@ -26,7 +28,9 @@ loadable(_) -> true.
 name(none) -> "no handler";
 name(noop) -> "no-op handler";
 name({dichroic, stream}) -> "dichroic, a stream, off";
-name({dichroic, stream_on}) -> "dichroic, a stream, on";
+name({dichroic, stream_on}) -> "dichroic, a stream, all rows";
+name({dichroic, stream_flood}) -> "dichroic, a stream, its limits";
+name({dichroic, phoenix}) -> "dichroic, pack of Phoenix";
 name({dichroic, What}) -> io_lib:format("dichroic, ~p", [What]);
 name({peep, Storage}) -> io_lib:format("Peep, ~p", [Storage]);
 name(core) -> "TelemetryMetricsPrometheus".
@@ -42,8 +46,8 @@ start({dichroic, Which}, Metrics) ->
     Static = dichroic_store:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Which, Metrics), dichroic_engine:new(Static)),
-    [{?EVENT, Slot}] = dichroic_engine:events(Engine),
-    Which =:= stream_on andalso dichroic_engine:streams_on(Engine),
+    {?EVENT, Slot} = lists:keyfind(?EVENT, 1, dichroic_engine:events(Engine)),
+    Relays = relays(Which, Static, Engine),
     ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
     put(?MODULE, Engine),
     fun(read) ->
@@ -53,6 +57,7 @@ start({dichroic, Which}, Metrics) ->
        (stop) ->
             ok = telemetry:detach(bench),
             ok = dichroic_engine:discard(erase(?MODULE)),
+            _ = [stop(P) || P <- Relays],
             dichroic_store:drop(Static)
     end;
 start({peep, Storage}, Metrics) ->
@@ -62,6 +67,20 @@ start(core, Metrics) ->
     {ok, Pid} = 'Elixir.TelemetryMetricsPrometheus.Core':start_link(
         [{name, bench_core}, {start_async, false}, {metrics, [struct(M) || M <- Metrics]}]),
     fun(read) -> iolist_to_binary('Elixir.TelemetryMetricsPrometheus.Core':scrape(bench_core)); (stop) -> stop(Pid) end.
+
+%% Somebody wants the stream: who takes the rows does nothing with them but give the credit back.
+relays(Which, #static{shards = Shards} = Static, Engine) when Which =:= stream_on; Which =:= stream_flood ->
+    ok = dichroic_engine:streams_on(Engine),
+    [begin
+         Pid = spawn_link(fun() -> take(Static#static.credit, ?CREDIT_CELL(I)) end),
+         true = register(dichroic_relay:name(I), Pid),
+         Pid
+     end || I <- lists:seq(1, Shards)];
+relays(_, _, _) -> [].
+
+take(Credit, Cell) ->
+    receive {row, _, _, _} -> atomics:sub(Credit, Cell, 1) end,
+    take(Credit, Cell).
 
 stop(Pid) ->
     true = unlink(Pid),
@@ -86,9 +105,23 @@ conn_tags(#{conn := #{method := Method, status := Status}, route := Route}) ->
     #{method => Method, status => Status, route => Route}.
 
 %% @doc The plan for these metrics; `Which' says as what a distribution is counted.
+plan(phoenix, _) ->
+    %% What the pack of Phoenix asks of this event: one distribution, the method from a list, the route carried.
+    Allowed = [<<"GET">>, <<"POST">>, <<"PUT">>, <<"PATCH">>, <<"DELETE">>, <<"HEAD">>, <<"OPTIONS">>, <<"CONNECT">>, <<"TRACE">>],
+    [Method, Status, _] = labels(),
+    Labels = [Method ++ [[<<"allow">> | Allowed]], Status, [<<"carry">>, [<<"route">>]]],
+    #{<<"generation">> => 1, <<"streams">> => [],
+      <<"carries">> => [#{<<"event">> => [<<"phoenix">>, <<"router_dispatch">>, <<"start">>],
+                          <<"slots">> => #{<<"route">> => [<<"metadata">>, [<<"route">>]]}}],
+      <<"aggregates">> => [(aggregate(100, buckets, #{}))#{<<"labels">> := Labels}]};
 plan(Which, Metrics) ->
-    Streams = [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()} || Which =:= stream orelse Which =:= stream_on],
-    #{<<"generation">> => 1, <<"streams">> => Streams,
+    Streams = [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()} || lists:member(Which, [stream, stream_on, stream_flood])],
+    %% As many rows as there are, or what the collector allows.
+    Limits = case Which of
+                 stream_on -> #{<<"rows_per_s">> => 100000000, <<"credit">> => 100000000};
+                 _ -> #{<<"rows_per_s">> => 50000, <<"credit">> => 20000}
+             end,
+    #{<<"generation">> => 1, <<"limits">> => Limits, <<"streams">> => Streams,
       <<"aggregates">> => [aggregate(I, Which, M) || {I, M} <- lists:zip(lists:seq(100, 99 + length(Metrics)), Metrics)]}.
 
 aggregate(Key, _, #{type := counter}) -> entry(Key, <<"counter">>, #{});
