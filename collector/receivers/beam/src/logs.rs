@@ -12,6 +12,11 @@ const NAME: &str = "log";
 /// Columns beside the time.
 const COLUMNS: [&str; 5] = ["severity", "body", "trace_id", "span_id", "attributes"];
 
+/// Whether an event is of `logger`.
+pub(crate) fn is_logger(event: &[String]) -> bool {
+    event.len() > 2 && event[..2] == EVENT[..2]
+}
+
 /// What log records are asked for, while somebody wants any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {

@@ -3,7 +3,7 @@
 //! A relay sends raw units and positional labels; a [`Measure`] has the names, the unit and the factor. The key of an entry is a
 //! hash of its content, stable over restarts, so that a relay keeps its totals when another collector asks the same.
 
-use crate::Config;
+use crate::{Config, logs};
 use dichroic_model::{EventKind, Factor, MetricKind, Pattern, units};
 use dichroic_packs::work::application_name;
 use dichroic_packs::{self as packs, Comparison, Metric, Scalar, Shape, Stream};
@@ -98,7 +98,8 @@ impl Blueprint {
                 Err(words) => blueprint.left_out.push((metric.name.clone(), words)),
             }
         }
-        for stream in &work.streams {
+        // Messages of `logger` are a stream of logs, with a pool of credit of its own.
+        for stream in work.streams.iter().filter(|s| !logs::is_logger(&s.event)) {
             match stream_spec(stream, per_s) {
                 Ok(spec) if blueprint.streams.iter().any(|other| other.schema == spec.schema) => {}
                 Ok(spec) => blueprint.streams.push(spec),

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{EventKind, GapReason, SourceId};
+use dichroic_packs::{Packs, Selection};
 use dichroic_pipeline::{Signal, StreamItem, Subscription, Wanted};
 use dichroic_receiver_beam::{Config, Logs, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
@@ -148,5 +149,24 @@ fn records_are_published_as_logs_and_counted_apart_from_events() {
         assert_eq!(account(Signal::Logs), Some((2, 2)));
         assert!(matches!(account(Signal::Events), None | Some((0, 0))));
         assert!(store.ledger().balances());
+    });
+}
+
+#[test]
+fn messages_of_logger_are_counted_but_no_raw_event() {
+    run(async {
+        let selection = Selection {
+            packs: Packs::builtin().choose(&["logger".to_owned()]).unwrap(),
+            ..Selection::default()
+        };
+        let config = Config {
+            selection,
+            ..config()
+        };
+        let (store, receiver) = (store(), Receiver::new(config));
+        let _everything = subscribe(&store, EventKind::Event, "**");
+        let relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let plan = relay.plan.clone().unwrap();
+        assert_eq!((plan.aggregates.len(), plan.streams.len()), (2, 0));
     });
 }
