@@ -36,10 +36,14 @@ failed() ->
 
 %% Carried values are read by the aggregates and streams of an event before the event writes its own.
 run(#program{groups = Groups, streams = Streams, carries = Carries, string_cap = Cap, label_cap = LabelCap}, Meas, Meta, St) ->
-    Shard = (erlang:system_info(scheduler_id) - 1) rem St#static.shards + 1,
+    Shard = shard(erlang:system_info(scheduler_id), St#static.shards),
     groups(Groups, Meas, Meta, LabelCap, St, element(Shard, St#static.tables)),
     streams(Streams, Meas, Meta, Cap, St, Shard),
     carries(Carries, Meas, Meta, Cap).
+
+%% Mostly there is a shard for each scheduler, and a division is dearer than a comparison.
+shard(Id, Shards) when Id =< Shards -> Id;
+shard(Id, Shards) -> (Id - 1) rem Shards + 1.
 
 %%% Aggregates
 
@@ -142,8 +146,8 @@ cells(Key, E, St, Table) ->
 
 record(#entry{type = exponential, factor = Factor, grid = Grid} = E, V, Ref, Labels, St, Table) ->
     case V * Factor of
-        F when F > 0 -> atomics:add(Ref, ?CELL_BUCKETS + dichroic_bucket:index(F, Grid) - element(2, Grid), 1);
-        F when F < 0 -> negative(E, -F, Labels, St, Table);
+        F when F > 0.0 -> atomics:add(Ref, ?CELL_BUCKETS + dichroic_bucket:index(F, Grid) - element(2, Grid), 1);
+        F when F < 0.0 -> negative(E, -F, Labels, St, Table);
         _ -> atomics:add(Ref, ?CELL_ZERO, 1)
     end,
     observed(Ref, V);

@@ -10,7 +10,7 @@ pub const BEAMS: &[(&str, &str, &[u8])] = &[
     ("dichroic_discover", "172b0e331d21d2cbef734b9d2c580e43", include_bytes!("dichroic_discover.beam")),
     ("dichroic_engine", "3c8580d008866a3ea573530d44a1ff86", include_bytes!("dichroic_engine.beam")),
     ("dichroic_expr", "bb5c3cb4094d95c2150e31bdda5d2faf", include_bytes!("dichroic_expr.beam")),
-    ("dichroic_handler", "8e9b8f7a2b58fa1b96e449da28bdb964", include_bytes!("dichroic_handler.beam")),
+    ("dichroic_handler", "a90bce87920d4db4b7e1d8e2e34acb63", include_bytes!("dichroic_handler.beam")),
     ("dichroic_identity", "5649d5cd7e488c736050587673571ef1", include_bytes!("dichroic_identity.beam")),
     ("dichroic_janitor", "2a6c0e3f41add9b16471ff878633da85", include_bytes!("dichroic_janitor.beam")),
     ("dichroic_logger", "1a3370432025a5a60aea7cabadf30888", include_bytes!("dichroic_logger.beam")),
