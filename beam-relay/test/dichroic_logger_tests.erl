@@ -278,3 +278,29 @@ the_handler_is_there_only_while_the_plan_asks_and_comes_back_test_() ->
         end,
         ?assertNot(dichroic_logger:installed())
     end}.
+
+a_relay_of_logs_that_dies_in_a_storm_gives_its_credit_back_test_() ->
+    {timeout, 60, fun() ->
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => (logs())#{<<"limits">> => #{<<"credit">> => 800, <<"rows_per_s">> => 100000000}}}),
+        support:start_relay(Path),
+        _ = logger:set_handler_config(default, level, none),
+        try
+            wait(C, fun(#{pings := N}) -> N > 0 end),
+            wait(fun dichroic_logger:installed/0),
+            Stormers = [spawn_monitor(fun() -> [logger:error("~b", [N]) || N <- lists:seq(1, 5000)] end) || _ <- [1, 2]],
+            [begin exit(whereis(dichroic_relay_log), kill), wait(fun() -> is_pid(whereis(dichroic_relay_log)) end) end || _ <- [1, 2, 3]],
+            [receive {'DOWN', Ref, _, _, Reason} -> ?assertEqual(normal, Reason) end || {_, Ref} <- Stormers],
+            %% The supervisor's own reports are left out, so exactly these are counted.
+            wait(C, fun(S) -> fake_collector:total(S, 100, [<<"error">>]) =:= {10000, 0.0} end),
+            #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
+            wait(fun() -> atomics:get(Credit, ?CREDIT_CELL(Shards + 1)) =< 0 end),
+            logger:error("the last"),
+            wait(C, fun(#{events := Events}) -> [x] =:= [x || {7, Rows} <- Events, [_, _, <<"the last">> | _] <- Rows] end),
+            ?assertEqual([], maps:get(errors, fake_collector:state(C)))
+        after
+            _ = logger:set_handler_config(default, level, all),
+            support:stop_relay(),
+            fake_collector:stop(C)
+        end
+    end}.

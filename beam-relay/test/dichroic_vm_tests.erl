@@ -110,3 +110,38 @@ a_mailbox_has_the_name_of_its_process_and_is_empty_when_it_leaves_the_list_test_
         unlink(Walker),
         exit(Walker, kill)
     end}.
+
+%%% A whole relay
+
+last(Key, Event, Value) -> (counter(Key, Event, []))#{<<"type">> => <<"last">>, <<"value">> => meas(Value)}.
+
+walkers() -> [P || P <- processes(), {current_function, {dichroic_mailboxes, _, _}} <- [process_info(P, current_function)]].
+
+the_sampler_comes_back_and_leaves_nothing_switched_on_test_() ->
+    {timeout, 60, fun() ->
+        Before = erlang:statistics(scheduler_wall_time) =:= undefined,
+        Path = support:socket_path(),
+        Plan = plan([last(100, [dichroic, vm, uptime], <<"uptime">>), last(101, [dichroic, vm, scheduler], <<"utilization">>),
+                     last(102, [dichroic, vm, mailboxes], <<"processes">>)]),
+        {C, _} = fake_collector:start(Path, #{plan => Plan}),
+        support:start_relay(Path),
+        try
+            Uptime = fun(S) -> {U, 0.0} = fake_collector:total(S, 100, []), U end,
+            First = fake_collector:wait(C, Uptime),
+            fake_collector:wait(C, fun(S) -> {N, 0.0} = fake_collector:total(S, 102, []), N > 10 end),
+            ?assert(erlang:statistics(scheduler_wall_time) =/= undefined),
+            Walkers = wait(fun() -> [_] = walkers() end),
+            exit(whereis(dichroic_sampler), kill),
+            fake_collector:wait(C, fun(S) -> Uptime(S) > First end),
+            %% The search for long mailboxes died with it, and goes on as one.
+            wait(fun() -> [W] = walkers(), not lists:member(W, Walkers) end),
+            fake_collector:plan(C, (plan([]))#{<<"generation">> => 2}),
+            wait(fun() -> Before =:= (erlang:statistics(scheduler_wall_time) =:= undefined) end),
+            fake_collector:plan(C, Plan#{<<"generation">> => 3}),
+            wait(fun() -> erlang:statistics(scheduler_wall_time) =/= undefined end)
+        after
+            support:stop_relay(),
+            fake_collector:stop(C)
+        end,
+        wait(fun() -> Before =:= (erlang:statistics(scheduler_wall_time) =:= undefined) end)
+    end}.
