@@ -48,8 +48,9 @@ least({_, Least, _, _}) -> Least.
 %% @doc Index of a positive float, clamped to the grid.
 -spec index(float(), grid()) -> integer().
 index(F, {Scale, Least, Greatest, Inner}) ->
-    <<_:1, E:11, M:?MANTISSA>> = <<F/float>>,
-    clamp(raw(E - 1023, M, Scale, Inner), Least, Greatest).
+    %% Words of 32 bits are taken out in line; parts that begin inside a byte are not. The sign of a positive float is 0.
+    <<High:32, Low:32>> = <<F/float>>,
+    clamp(raw((High bsr 20) - 1023, (High band 16#fffff) bsl 32 bor Low, Scale, Inner), Least, Greatest).
 
 raw(E, 0, Scale, _) when Scale >= 0 -> (E bsl Scale) - 1;
 raw(E, M, Scale, Inner) when Scale >= 0 -> (E bsl Scale) + inner(M bsr (?MANTISSA - Scale), M, Inner);

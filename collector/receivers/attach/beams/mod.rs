@@ -5,7 +5,7 @@ pub const BEAMS: &[(&str, &str, &[u8])] = &[
     ("dichroic", "4100fd588bceed8e5f4c9a1dc2d9caac", include_bytes!("dichroic.beam")),
     ("dichroic_account", "7b31a3a47209974d9d2c8916af067c69", include_bytes!("dichroic_account.beam")),
     ("dichroic_attach", "f14aff10fd191dbfd43af39fb5c67159", include_bytes!("dichroic_attach.beam")),
-    ("dichroic_bucket", "c909744dd2c9d14b311914dce08c5c01", include_bytes!("dichroic_bucket.beam")),
+    ("dichroic_bucket", "8b3494132d024906be1210122f55c158", include_bytes!("dichroic_bucket.beam")),
     ("dichroic_connection", "79f9ee682e187422911504146b2964b4", include_bytes!("dichroic_connection.beam")),
     ("dichroic_discover", "172b0e331d21d2cbef734b9d2c580e43", include_bytes!("dichroic_discover.beam")),
     ("dichroic_engine", "3c8580d008866a3ea573530d44a1ff86", include_bytes!("dichroic_engine.beam")),
