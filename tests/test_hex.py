@@ -52,7 +52,7 @@ def test_it_compiles_and_starts_in_a_fresh_rebar3_project(package, tmp_path):
     (project / "src").mkdir(parents=True)
     (project / "_checkouts").mkdir()
     shutil.copytree(package / "dichroic", project / "_checkouts" / "dichroic")
-    (project / "rebar.config").write_text("{deps, []}.\n")
+    (project / "rebar.config").write_text("{deps, [dichroic]}.\n")
     (project / "src" / "fresh.app.src").write_text(
         '{application, fresh, [{vsn, "1"}, {applications, [kernel, stdlib, dichroic]}, {modules, []}]}.\n'
     )
