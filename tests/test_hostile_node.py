@@ -6,13 +6,13 @@ import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import dichroic
 import pytest
 from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
 from parties import samples, total, wait_total
 
-FIRST = asyncio.FIRST_COMPLETED
 MIB = 1024 * 1024
 SERIES = 500
 TAGS = {"user": "user"}
@@ -183,7 +183,8 @@ async def while_subscribed(collector: Collector, node: HostileNode, command: str
         got = lost = 0
         while not emitting.done() or got + lost < emitting.result():
             # Emitting may end after its last row.
-            done, _ = await asyncio.wait({row, emitting} - {f for f in (emitting,) if f.done()}, timeout=30, return_when=FIRST)
+            pending: list[asyncio.Future[Any]] = [row] if emitting.done() else [row, emitting]
+            done, _ = await asyncio.wait(pending, timeout=30, return_when=asyncio.FIRST_COMPLETED)
             assert done, f"no row for 30 s, after {got} and {lost} lost"
             if row.done():
                 match row.result():
