@@ -93,6 +93,12 @@ def test_a_shop_under_load_is_counted_as_it_counts_itself(collector: Collector, 
         assert attacher.interrupt() == 0
 
 
+def test_the_visitor_is_no_peer_of_the_node_and_makes_no_series(collector: Collector, node: BareNode) -> None:
+    with Attacher(node, collector):
+        wait_until(lambda: "vm_uptime_seconds" in collector.metrics(), 30, "a reading of the VM")
+        assert "vm_distribution" not in collector.metrics()
+
+
 def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collector, node: BareNode) -> None:
     node.say("go 500")
     node.wait_line("serving 500", 20)

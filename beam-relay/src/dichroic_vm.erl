@@ -114,10 +114,13 @@ run_queues() ->
 zip([A | As], [B | Bs]) -> [{A, B} | zip(As, Bs)];
 zip(_, _) -> [].
 
-%%% Connections to other nodes: bytes that wait, and that came and went. A peer that left is told as empty, once.
+%%% Connections to other nodes: bytes that wait, and that came and went. A peer that left is told as empty, once. Hidden nodes are
+%%% visitors (shells, tools, whoever attached us) under names made up for the visit: each would be a series for ever.
 
 peers(Before) ->
-    Peers = [P || {Node, Controller} <- lists:sublist(erlang:system_info(dist_ctrl), ?MAX_PEERS),
+    Visible = nodes(),
+    Cluster = [C || {Node, _} = C <- erlang:system_info(dist_ctrl), lists:member(Node, Visible)],
+    Peers = [P || {Node, Controller} <- lists:sublist(Cluster, ?MAX_PEERS),
                   {ok, Reading} <- [controller(Controller)], P <- [{Node, {Controller, Reading}}]],
     Now = maps:from_list(Peers),
     Rows = [{(rise(maps:remove(queue, R), of_before(Node, Controller, Before)))#{queue => maps:get(queue, R)}, #{peer => Node}}

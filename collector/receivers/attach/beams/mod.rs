@@ -24,6 +24,6 @@ pub const BEAMS: &[(&str, &str, &[u8])] = &[
     ("dichroic_sup", "b662b8a7d47c0ad98eced6897f9f0afa", include_bytes!("dichroic_sup.beam")),
     ("dichroic_totals", "1cdd3e5905834841d78e06f945335160", include_bytes!("dichroic_totals.beam")),
     ("dichroic_value", "359a47c60587d98cb03a5c53449e5210", include_bytes!("dichroic_value.beam")),
-    ("dichroic_vm", "f64d10d4ca67f137c5995a3156f12a36", include_bytes!("dichroic_vm.beam")),
+    ("dichroic_vm", "9de7e5487a1a7c7dccf950bd3365f19d", include_bytes!("dichroic_vm.beam")),
     ("dichroic_wire", "6911de7e27370117e1045bb2e41c95dc", include_bytes!("dichroic_wire.beam")),
 ];
