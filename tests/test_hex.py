@@ -25,9 +25,9 @@ def package(tmp_path_factory) -> Path:
     tarball = folder / "dichroic.tar"
     run("escript", "hex.escript", str(tarball), cwd=RELAY)
     with tarfile.open(tarball) as outer:
-        outer.extractall(folder / "outer", filter="data")
+        outer.extractall(folder / "outer")
     with tarfile.open(folder / "outer" / "contents.tar.gz") as inner:
-        inner.extractall(folder / "dichroic", filter="data")
+        inner.extractall(folder / "dichroic")
     return folder
 
 
