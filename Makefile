@@ -6,12 +6,13 @@ ROOT := $(CURDIR)
 BUILD := $(ROOT)/build
 VENV := $(BUILD)/venv
 PYTHON := $(VENV)/bin/python
+SUITE ?= forky
 MUSL := x86_64-unknown-linux-musl
 export DICHROIC_PYTHON := $(PYTHON)
 export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench lint fmt beams setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
+.PHONY: help demo test bench lint fmt beams otp setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
         loom miri deny dialyzer dashboards static wheel clean
 
 help: ## List the commands
@@ -36,6 +37,12 @@ test-python: setup-test ## The Python package
 test-system: setup-test ## The real collector with real Erlang, Python and Prometheus around it
 	cargo build --quiet -p dichroic
 	$(PYTHON) -m pytest -q tests
+
+otp: setup-test ## The relay, attaching and discovering on another OTP: SUITE=forky is the Debian that has it
+	cargo build --quiet -p dichroic
+	programs=$$(./scripts/fetch-otp.sh $(SUITE)); export PATH=$$programs:$$PATH; \
+	erl -noshell -eval 'io:format("OTP ~s~n", [erlang:system_info(otp_release)]), halt().'; \
+	$(PYTHON) -m pytest -q $(if $(TESTS),$(TESTS),tests/test_attach.py tests/test_truth.py tests/test_logs.py tests/test_nodes.py)
 
 test-corpora: ## Data files of other projects, from the folder named by DICHROIC_CORPORA
 	@if [ -z "$${DICHROIC_CORPORA:-}" ]; then echo "corpora: DICHROIC_CORPORA is not set; nothing to read"; \

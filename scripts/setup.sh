@@ -29,4 +29,6 @@ if ! cmp -s "$requirements" "$stamp"; then
 fi
 if [ "$what" = test ]; then
   ./scripts/fetch-prometheus.sh >/dev/null
+  # A newer OTP: `dichroic attach` loads other code into it.
+  ./scripts/fetch-otp.sh trixie >/dev/null
 fi

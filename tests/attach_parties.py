@@ -13,6 +13,8 @@ from pathlib import Path
 from harness import DEMO, RELAY, ROOT, Collector, Process, compiled, dichroic_bin, free_port, wait_until
 
 COOKIE = "UnguessableCookieOfThisTest"
+# The OTP of a newer Debian, which scripts/fetch-otp.sh has unpacked.
+NEWER_ERL = str(ROOT / "build" / "otp" / "trixie" / "programs" / "erl")
 
 
 def telemetry_path() -> Path:
@@ -53,8 +55,9 @@ class BareNode(Process):
     name = "bare"
     stop_seconds = 20.0
 
-    def __init__(self, alive: str = "bare", epmd: Epmd | None = None, also: Sequence[Path] = (), boot: str = ""):
+    def __init__(self, alive: str = "bare", epmd: Epmd | None = None, also: Sequence[Path] = (), boot: str = "", erl: str = "erl"):
         super().__init__()
+        self.erl = erl
         self.node = f"{alive}@127.0.0.1"
         self.epmd = epmd
         self.port = free_port()
@@ -81,7 +84,7 @@ class BareNode(Process):
         if not home.exists():
             home.write_text(COOKIE)
             home.chmod(0o400)
-        return ["erl", "-noshell", "-name", self.node, *listener, *paths, "-eval", boot]
+        return [self.erl, "-noshell", "-name", self.node, *listener, *paths, "-eval", boot]
 
     def environment(self) -> dict[str, str]:
         epmd = {} if self.epmd is None else {"ERL_EPMD_PORT": str(self.epmd.port)}
@@ -91,6 +94,11 @@ class BareNode(Process):
         self.wait_line("attach_node ready")
         # The first who connects to a node makes it load what it needs for connections, whoever that is.
         wait_until(lambda: "is not attached" in self.visit() or "as part of" in self.visit(), 10, "a first visitor")
+
+    def release(self) -> int:
+        """Its OTP release."""
+        ask = "io:put_chars(erlang:system_info(otp_release)), halt()."
+        return int(subprocess.run([self.erl, "-noshell", "-eval", ask], capture_output=True, text=True, check=True).stdout)
 
     def visit(self) -> str:
         command = [str(dichroic_bin()), "detach", *self.reach()]

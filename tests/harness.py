@@ -10,6 +10,7 @@ it serves, leaving it ends the process it started, by its pid. Listeners take fr
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -446,9 +447,16 @@ def erlang_paths() -> list[Path]:
     return [telemetry, relay, compiled("shop", [DEMO / "shop.erl"])]
 
 
+@functools.cache
+def otp_release() -> str:
+    """Of the `erl` that is first on the path."""
+    ask = "io:put_chars(erlang:system_info(otp_release)), halt()."
+    return subprocess.run(["erl", "-noshell", "-eval", ask], capture_output=True, text=True, check=True).stdout
+
+
 def compiled(name: str, sources: Sequence[Path], app: Path | None = None) -> Path:
-    """The folder of the application's beams under build/, made again when a source is newer."""
-    into = ROOT / "build" / "test-ebin" / name
+    """The folder of the application's beams under build/, made again when a source is newer: one for each OTP."""
+    into = ROOT / "build" / "test-ebin" / otp_release() / name
     read = [
         *sources,
         *([app] if app else []),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_parties import COOKIE, Attacher, BareNode, Epmd
+from attach_parties import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
 from harness import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
 from parties import total
 
@@ -24,7 +24,17 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def node() -> Iterator[BareNode]:
-    with BareNode() as node:
+    yield from quiet(BareNode())
+
+
+@pytest.fixture(params=["erl", NEWER_ERL], ids=["installed", "newer"])
+def any_node(request: pytest.FixtureRequest) -> Iterator[BareNode]:
+    """A node of each OTP that is at hand: other code is loaded into a newer one."""
+    yield from quiet(BareNode(erl=request.param))
+
+
+def quiet(node: BareNode) -> Iterator[BareNode]:
+    with node:
         yield node
         # Nothing of ours may have made the node complain.
         said = [line for line in node.lines if not line.startswith(("snapshot", "emitted", "serving", "truth", "attach_node"))]
@@ -55,26 +65,27 @@ def as_before(node: BareNode, before: dict[str, str], seconds: float = 10) -> No
         raise AssertionError(f"left behind, before and after: {last}") from None
 
 
-def test_events_are_counted_exactly_and_ctrl_c_leaves_the_node_as_it_was(collector: Collector, node: BareNode) -> None:
-    before = node.snapshot()
-    with Attacher(node, collector) as attacher:
-        assert node.snapshot()["handlers"] != before["handlers"]
-        node.emit(1000)
+def test_events_are_counted_exactly_and_ctrl_c_leaves_the_node_as_it_was(collector: Collector, any_node: BareNode) -> None:
+    before = any_node.snapshot()
+    with Attacher(any_node, collector) as attacher:
+        assert any_node.snapshot()["handlers"] != before["handlers"]
+        any_node.emit(1000)
         counted(collector, 1000, http_route="/emitted", http_request_method="GET", http_response_status_code="200")
-        node.emit(234)
+        any_node.emit(234)
         assert attacher.interrupt() == 0
         assert re.search(r"detached; \d+ modules unloaded, nothing is left", attacher.output()), attacher.output()
     # What was emitted just before the end was handed over on leaving.
     counted(collector, 1234)
-    as_before(node, before)
-    node.emit(10)
+    as_before(any_node, before)
+    any_node.emit(10)
     counted(collector, 1234)
 
 
-def test_what_is_loaded_is_told_by_name_and_by_the_digest_of_its_code(collector: Collector, node: BareNode) -> None:
-    manifest = (ROOT / "collector/receivers/attach/beams/MANIFEST").read_text()
+def test_what_is_loaded_is_told_by_name_and_by_the_digest_of_its_code(collector: Collector, any_node: BareNode) -> None:
+    loaded = max(otp for otp in (25, 27) if otp <= any_node.release())
+    manifest = (ROOT / f"collector/receivers/attach/beams/otp{loaded}/MANIFEST").read_text()
     expected = set(re.findall(r"^beam (\w+) (\w+)$", manifest, re.MULTILINE))
-    with Attacher(node, collector) as attacher:
+    with Attacher(any_node, collector) as attacher:
         told = {(name, md5) for md5, name in re.findall(r"^  ([0-9a-f]{32}) (\w+)$", attacher.output(), re.MULTILINE)}
     assert told == {(name, md5) for name, md5 in expected if name != "dichroic_discover"}
 
@@ -99,17 +110,17 @@ def test_the_visitor_is_no_peer_of_the_node_and_makes_no_series(collector: Colle
         assert "vm_distribution" not in collector.metrics()
 
 
-def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collector, node: BareNode) -> None:
-    node.say("go 500")
-    node.wait_line("serving 500", 20)
+def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collector, any_node: BareNode) -> None:
+    any_node.say("go 500")
+    any_node.wait_line("serving 500", 20)
     for _ in range(3):
-        with Attacher(node, collector) as attacher:
+        with Attacher(any_node, collector) as attacher:
             seen = total(collector.metrics(), EMITTED)
             wait_until(lambda: total(collector.metrics(), EMITTED) > seen, 20, "requests")  # noqa: B023
             assert attacher.interrupt() == 0
-    node.say("stop")
+    any_node.say("stop")
     # A request that had been killed would never be counted as done, and the shop would wait for it.
-    assert json.loads(node.wait_line(r"^truth (\{.*\})$", 30)[1])["active"] == 0
+    assert json.loads(any_node.wait_line(r"^truth (\{.*\})$", 30)[1])["active"] == 0
 
 
 def test_detach_ends_the_attacher_and_leaves_the_node_as_it_was(collector: Collector, node: BareNode) -> None:
@@ -251,10 +262,10 @@ def test_the_port_is_asked_of_epmd(collector: Collector) -> None:
 # ---- discover ------------------------------------------------------------------------------------------------------------
 
 
-def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector: Collector, node: BareNode) -> None:
-    node.say("go 100")
-    node.wait_line("serving 100", 20)
-    done = collector.run_command("discover", *node.reach(), "--live", "2s", "--format", "json")
+def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector: Collector, any_node: BareNode) -> None:
+    any_node.say("go 100")
+    any_node.wait_line("serving 100", 20)
+    done = collector.run_command("discover", *any_node.reach(), "--live", "2s", "--format", "json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     events = {event["event"]: event for event in found["events"]}
@@ -265,7 +276,7 @@ def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector
     assert events["my_app.repo.query"]["count"] > 100
     assert events["vm.memory"]["likely"]
     assert {"phoenix", "ecto", "oban", "vm"} <= set(found["packs"])
-    text = collector.run_command("discover", *node.reach())
+    text = collector.run_command("discover", *any_node.reach())
     assert re.search(r"^phoenix\.endpoint\.stop +phoenix +0 ", text.stdout, re.MULTILINE), text.stdout
 
 
@@ -307,12 +318,12 @@ def test_events_whose_names_are_made_at_run_time_are_found_when_they_fire(collec
     assert node.snapshot()["traced"] == "[{flags,[]},{traced,false}]"
 
 
-def test_discover_leaves_nothing_behind(collector: Collector, node: BareNode) -> None:
-    before = node.snapshot()
+def test_discover_leaves_nothing_behind(collector: Collector, any_node: BareNode) -> None:
+    before = any_node.snapshot()
     for args in [[], ["--live", "1s"]]:
-        done = collector.run_command("discover", *node.reach(), *args)
+        done = collector.run_command("discover", *any_node.reach(), *args)
         assert done.returncode == 0, done.stderr
-        as_before(node, before)
+        as_before(any_node, before)
 
 
 class Listener(Process):

@@ -120,7 +120,7 @@ fn report(name: &str, left: Option<Left>) -> Result<(), String> {
         Some(_) => {
             line(&format!(
                 "{name}: detached; {} modules unloaded, nothing is left",
-                modules::relay().count()
+                modules::names().count()
             ));
             Ok(())
         }

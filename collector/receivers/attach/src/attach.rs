@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::connection::{Connection, Idle};
-use crate::modules;
+use crate::modules::{self, Set};
 use crate::term::{Term, atom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,7 +95,9 @@ pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Outcome, Err
     match presence(node).await? {
         Presence::Installed => return Ok(Outcome::Installed),
         Presence::Attached(found) if found.guardian.is_some() => return Ok(Outcome::Taken(found)),
-        Presence::Attached(found) if is_ours(&found, socket) => start(node, socket, Vec::new()).await?,
+        Presence::Attached(found) if is_ours(&found, Set::of(node).await?, socket) => {
+            start(node, socket, Vec::new()).await?
+        }
         Presence::Attached(_) => {
             detach(node).await?;
             load_and_start(node, socket).await?;
@@ -106,8 +108,8 @@ pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Outcome, Err
     Ok(Outcome::Ours)
 }
 
-fn is_ours(found: &Attached, socket: &Path) -> bool {
-    let same = modules::relay().all(|m| {
+fn is_ours(found: &Attached, set: Set, socket: &Path) -> bool {
+    let same = set.relay().all(|m| {
         found
             .modules
             .iter()
@@ -117,18 +119,19 @@ fn is_ours(found: &Attached, socket: &Path) -> bool {
 }
 
 async fn load_and_start(node: &mut Connection, socket: &Path) -> Result<(), Error> {
-    for module in modules::relay() {
-        if let Some(file) = loaded_from(node, module.name).await? {
+    for name in modules::names() {
+        if let Some(file) = loaded_from(node, name).await? {
             if file != modules::FILE {
                 return Err(Error::Call(format!(
                     "the node has loaded {} from {file}: the relay is part of its application; start that instead: application:ensure_all_started(dichroic)",
-                    module.name
+                    name
                 )));
             }
-            forget(node, &[module.name]).await?;
+            forget(node, &[name]).await?;
         }
     }
-    start(node, socket, vec![modules::to_load(modules::relay())]).await
+    let set = Set::of(node).await?;
+    start(node, socket, vec![modules::to_load(set.relay())]).await
 }
 
 /// Where a module was loaded from; `None` when it is not loaded.
@@ -164,10 +167,7 @@ async fn start(node: &mut Connection, socket: &Path, load: Vec<Term>) -> Result<
                     .collect(),
             ),
         ),
-        (
-            atom("modules"),
-            Term::List(modules::relay().map(|m| atom(m.name)).collect()),
-        ),
+        (atom("modules"), Term::List(modules::names().map(atom).collect())),
         (atom("vsn"), Term::Binary(env!("CARGO_PKG_VERSION").into())),
     ]);
     match in_turn(node, load, KEEPER, "start", options, START).await? {

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::attach::in_turn;
 use crate::connection::Connection;
-use crate::modules;
+use crate::modules::{self, Set};
 use crate::term::{Term, atom, tuple};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -91,7 +91,7 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
             ),
         ),
     ]);
-    let load = vec![modules::to_load(modules::discover())];
+    let load = vec![modules::to_load(Set::of(node).await?.discover())];
     in_turn(node, load, modules::DISCOVER, "run", options, START).await?;
     let limit = SCAN + live;
     let answer = node.answer(&tag, limit).await?;

@@ -1,14 +1,23 @@
 //! The relay's modules, compiled, as they are loaded into nodes.
+//!
+//! A node loads code that its own OTP has compiled or one of the two before it; OTP 29 no longer knows instructions that OTP 25 made of
+//! the same source. So there are sets from several compilers, and a node gets the newest that is not newer than itself.
 
 #[path = "../beams/mod.rs"]
 mod beams;
 
+use crate::Error;
+use crate::connection::Connection;
 use crate::term::{Term, atom, tuple};
+use std::time::Duration;
 
 /// What is reported as the file of a loaded module, so that ours are told from those of an application.
 pub const FILE: &str = "(attached by dichroic)";
 /// The module that is only loaded to be asked.
 pub const DISCOVER: &str = "dichroic_discover";
+
+/// Name, digest, code.
+type Compiled = (&'static str, &'static str, &'static [u8]);
 
 /// One module.
 #[derive(Debug, Clone, Copy)]
@@ -19,20 +28,63 @@ pub struct Module {
     pub code: &'static [u8],
 }
 
-/// The modules of an attached relay.
-pub fn relay() -> impl Iterator<Item = Module> {
-    all().filter(|module| module.name != DISCOVER)
+/// Modules from one compiler.
+#[derive(Debug, Clone, Copy)]
+pub struct Set {
+    /// The OTP release that compiled them.
+    pub otp: u32,
+    modules: &'static [Compiled],
 }
 
-/// The module that discovers.
-pub fn discover() -> impl Iterator<Item = Module> {
-    all().filter(|module| module.name == DISCOVER)
+impl Set {
+    /// All sets, the oldest first.
+    pub fn all() -> impl Iterator<Item = Set> {
+        beams::SETS.iter().map(|&(otp, modules)| Set { otp, modules })
+    }
+
+    /// The set for a node of this OTP release: the newest that is not newer, else the oldest.
+    pub fn for_release(otp: u32) -> Set {
+        let fitting = Set::all().filter(|set| set.otp <= otp).last();
+        fitting
+            .or_else(|| Set::all().next())
+            .unwrap_or(Set { otp, modules: &[] })
+    }
+
+    /// The set for this node: asks for its release.
+    pub async fn of(node: &mut Connection) -> Result<Set, Error> {
+        let limit = Duration::from_secs(10);
+        let release = node
+            .call("erlang", "system_info", vec![atom("otp_release")], limit)
+            .await?;
+        let text = release.to_text().unwrap_or_default();
+        match text.parse() {
+            Ok(otp) => Ok(Set::for_release(otp)),
+            Err(_) => Err(Error::Protocol(format!(
+                "the node says its OTP release is {text:?}"
+            ))),
+        }
+    }
+
+    /// The modules of an attached relay.
+    pub fn relay(self) -> impl Iterator<Item = Module> {
+        self.modules().filter(|module| module.name != DISCOVER)
+    }
+
+    /// The module that discovers.
+    pub fn discover(self) -> impl Iterator<Item = Module> {
+        self.modules().filter(|module| module.name == DISCOVER)
+    }
+
+    fn modules(self) -> impl Iterator<Item = Module> {
+        self.modules
+            .iter()
+            .map(|&(name, md5, code)| Module { name, md5, code })
+    }
 }
 
-fn all() -> impl Iterator<Item = Module> {
-    beams::BEAMS
-        .iter()
-        .map(|&(name, md5, code)| Module { name, md5, code })
+/// Names of the modules of an attached relay, the same in every set.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    Set::for_release(0).relay().map(|module| module.name)
 }
 
 /// The argument of `code:atomic_load/1`: all of them or none.
@@ -49,4 +101,20 @@ pub(crate) fn to_load(modules: impl Iterator<Item = Module>) -> Term {
             })
             .collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_gets_the_newest_code_that_is_not_newer_than_itself() {
+        let check = |release, expected| assert_eq!(Set::for_release(release).otp, expected, "{release}");
+        check(24, 25);
+        check(25, 25);
+        check(26, 25);
+        check(27, 27);
+        check(28, 27);
+        check(29, 27);
+    }
 }

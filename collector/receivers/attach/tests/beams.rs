@@ -1,5 +1,6 @@
 //! The embedded modules are what their source says: by digest everywhere, and byte for byte where the same compiler is at hand.
 
+use dichroic_receiver_attach::modules::Set;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
 }
 
-fn beams() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("beams")
+fn beams(set: Set) -> PathBuf {
+    let folder = format!("beams/otp{}", set.otp);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
 /// Lines of the manifest of one kind: name and what stands behind it.
-fn manifest(kind: &str) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(beams().join("MANIFEST")).unwrap();
+fn manifest(set: Set, kind: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(beams(set).join("MANIFEST")).unwrap();
     text.lines()
         .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))
         .map(|rest| {
@@ -42,41 +44,65 @@ fn the_embedded_modules_are_made_from_the_source_that_is_here() {
             (name, md5(&fs::read(&path).unwrap()))
         })
         .collect();
-    assert_eq!(
-        manifest("source"),
-        here,
-        "the relay's source has changed: run scripts/build-beams.sh (make beams)"
-    );
+    for set in Set::all() {
+        assert_eq!(
+            manifest(set, "source"),
+            here,
+            "the relay's source has changed: run scripts/build-beams.sh (make beams)"
+        );
+    }
 }
 
 #[test]
 fn every_module_of_the_relay_is_embedded_but_the_applications_callback() {
-    let embedded: Vec<String> = manifest("beam").into_keys().collect();
-    let sources: Vec<String> = manifest("source")
-        .into_keys()
-        .filter_map(|file| file.strip_suffix(".erl").map(str::to_owned))
-        .filter(|module| module != "dichroic_app")
-        .collect();
-    assert_eq!(embedded, sources);
-    let named: Vec<&str> = dichroic_receiver_attach::modules::relay()
-        .chain(dichroic_receiver_attach::modules::discover())
-        .map(|module| module.name)
-        .collect();
-    assert_eq!(named.len(), embedded.len());
-    for module in named {
-        assert!(embedded.iter().any(|name| name == module), "{module}");
+    for set in Set::all() {
+        let embedded: Vec<String> = manifest(set, "beam").into_keys().collect();
+        let sources: Vec<String> = manifest(set, "source")
+            .into_keys()
+            .filter_map(|file| file.strip_suffix(".erl").map(str::to_owned))
+            .filter(|module| module != "dichroic_app")
+            .collect();
+        assert_eq!(embedded, sources);
+        let named: Vec<&str> = set
+            .relay()
+            .chain(set.discover())
+            .map(|module| module.name)
+            .collect();
+        assert_eq!(named.len(), embedded.len());
+        for module in named {
+            assert!(embedded.iter().any(|name| name == module), "{module}");
+        }
     }
+}
+
+/// The version of the compiler of this OTP, if it is at hand: the installed one, or one that scripts/fetch-otp.sh has unpacked.
+fn compiler(otp: &str) -> Option<String> {
+    let versions = "_ = application:load(compiler), {ok, V} = application:get_key(compiler, vsn), io:format(\"~s ~s\", [erlang:system_info(otp_release), V]), halt().";
+    let fetched = fs::read_dir(root().join("build/otp")).into_iter().flatten();
+    let fetched = fetched.flatten().map(|entry| entry.path().join("programs/erl"));
+    std::iter::once(PathBuf::from("erl"))
+        .chain(fetched)
+        .find_map(|erl| {
+            let said = Command::new(erl)
+                .args(["-noshell", "-eval", versions])
+                .output()
+                .ok()?;
+            let said = String::from_utf8(said.stdout).ok()?;
+            let (release, compiler) = said.split_once(' ')?;
+            (release == otp).then(|| compiler.to_owned())
+        })
 }
 
 /// Another compiler makes other bytes of the same source; then the digests above have to do.
 #[test]
-fn the_same_compiler_makes_the_same_bytes_again() {
-    let versions = "_ = application:load(compiler), {ok, V} = application:get_key(compiler, vsn), io:format(\"~s ~s\", [erlang:system_info(otp_release), V]), halt().";
-    let Ok(erl) = Command::new("erl").args(["-noshell", "-eval", versions]).output() else {
-        return;
+fn the_same_compilers_make_the_same_bytes_again() {
+    let at_hand = |set: &Set| {
+        let wanted = manifest(*set, "compiler").into_keys().next().unwrap();
+        compiler(&set.otp.to_string()) == Some(wanted)
     };
-    let wanted = [manifest("otp"), manifest("compiler")].map(|m| m.into_keys().next().unwrap());
-    if String::from_utf8_lossy(&erl.stdout) != wanted.join(" ") {
+    // The script makes all sets: without one of the compilers it would fetch it.
+    let sets: Vec<Set> = Set::all().collect();
+    if !sets.iter().any(at_hand) {
         return;
     }
     let into = std::env::temp_dir().join(format!("dichroic-beams-{}", std::process::id()));
@@ -89,12 +115,16 @@ fn the_same_compiler_makes_the_same_bytes_again() {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    for name in manifest("beam").keys() {
-        let file = format!("{name}.beam");
-        assert!(
-            fs::read(into.join(&file)).unwrap() == fs::read(beams().join(&file)).unwrap(),
-            "{file} is not what its source compiles to: run scripts/build-beams.sh"
-        );
+    for set in sets.into_iter().filter(at_hand) {
+        let folder = format!("otp{}", set.otp);
+        for name in manifest(set, "beam").keys() {
+            let file = format!("{name}.beam");
+            assert!(
+                fs::read(into.join(&folder).join(&file)).unwrap()
+                    == fs::read(beams(set).join(&file)).unwrap(),
+                "{folder}/{file} is not what its source compiles to: run scripts/build-beams.sh"
+            );
+        }
     }
     fs::remove_dir_all(into).unwrap();
 }

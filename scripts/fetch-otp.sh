@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Unpacks another Erlang/OTP beside the installed one, with the C libraries that it wants, and prints the folder of its programs:
+# fetch-otp.sh SUITE, where SUITE is a release of Debian (trixie has OTP 27). Nothing is installed and no root is needed: the packages
+# are verified by apt, unpacked below build/otp, and every program is started by its own dynamic linker.
+set -euo pipefail
+suite=${1:?usage: fetch-otp.sh SUITE, for example trixie}
+build=$(cd "$(dirname "$0")/.." && pwd)/build
+into=$build/otp/$suite
+if [ -x "$into/programs/erl" ]; then
+  echo "$into/programs"
+  exit 0
+fi
+
+command -v apt-get >/dev/null || { echo "fetch-otp: needs apt (Debian)" >&2; exit 1; }
+mkdir -p "$build/otp"
+work=$(mktemp -d "$build/otp/$suite.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
+mirror=${mirror:-http://deb.debian.org/debian/}
+
+mkdir -p "$work"/{lists/partial,cache/archives/partial,sources,debs,root}
+: > "$work/status"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" > "$work/sources.list"
+apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$work/lists"
+     -o "Dir::State::status=$work/status" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
+"${apt[@]}" update >&2 || { echo "fetch-otp: no list of packages of $suite from $mirror" >&2; exit 1; }
+(cd "$work/debs" && "${apt[@]}" download erlang-base erlang-crypto erlang-ssl erlang-public-key erlang-asn1 erlang-runtime-tools \
+  libc6 libstdc++6 libgcc-s1 libtinfo6 zlib1g libsystemd0 libcap2 libssl3t64 libzstd1 libsctp1 >&2) \
+  || { echo "fetch-otp: packages of $suite cannot be had" >&2; exit 1; }
+for deb in "$work"/debs/*.deb; do
+  dpkg -x "$deb" "$work/root"
+done
+
+# What was unpacked says where it is; it is moved there when it is whole.
+final=$into/root
+erlang=usr/lib/erlang
+linker=$(cd "$work/root" && find usr/lib -name 'ld-linux*.so.*' | head -1)
+libraries=$(cd "$work/root" && find usr/lib -maxdepth 1 -name '*-linux-gnu*' | sed "s#^#$final/#" | paste -sd:)
+for program in "$work/root/$erlang"/erts-*/bin/*; do
+  [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
+  mv "$program" "$program.elf"
+  printf '#!/bin/sh\nexec %s --library-path %s "%s" "$@"\n' "$final/$linker" "$libraries" "$final${program#"$work/root"}.elf" > "$program"
+  chmod +x "$program"
+done
+erts=$(cd "$work/root/$erlang" && ls -d erts-*)
+environment="export EMU=beam ROOTDIR=$final/$erlang BINDIR=$final/$erlang/$erts/bin ERLC_EMULATOR=$into/programs/erl ESCRIPT_EMULATOR=$into/programs/erl"
+mkdir "$work/programs"
+for program in erl:erlexec erlc:erlc escript:escript epmd:epmd; do
+  name=${program%%:*}
+  printf '#!/bin/sh\n%s PROGNAME=%s\nexec "$BINDIR/%s" "$@"\n' "$environment" "$name" "${program##*:}" > "$work/programs/$name"
+  chmod +x "$work/programs/$name"
+done
+rm -rf "$into"
+mkdir -p "$into"
+mv "$work/root" "$work/programs" "$into/"
+"$into/programs/erl" -noshell -eval 'halt().' || { rm -rf "$into"; echo "fetch-otp: the OTP of $suite does not start here" >&2; exit 1; }
+echo "$into/programs"
