@@ -94,6 +94,7 @@ class BareNode(Process):
         self.wait_line("attach_node ready")
         # The first who connects to a node makes it load what it needs for connections, whoever that is.
         wait_until(lambda: "is not attached" in self.visit() or "as part of" in self.visit(), 10, "a first visitor")
+        wait_until(lambda: "do_accept" not in self.snapshot()["processes"], 10, "the first visitor to be gone")
 
     def release(self) -> int:
         """Its OTP release."""

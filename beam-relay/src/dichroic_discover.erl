@@ -1,8 +1,7 @@
 %% @doc Which telemetry events can this node emit, and which does it emit? Answered from outside, leaving nothing behind.
 %%
-%% Loaded into a node over distribution and called once: run/1 reads the modules that are loaded, not what they do. Every module
-%% that calls `telemetry:execute' or `telemetry:span' is read for its literals; lists of atoms among them may be events. Asked to
-%% listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing; and a trace
+%% Loaded into a node over distribution and called once: run/1 reads the modules of the node, not what they do. Those that call
+%% `telemetry:execute' or `telemetry:span' name their events, see dichroic_discover_code. Asked to listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing; and a trace
 %% that sends each name that is emitted about once tells the names that no loaded code has. Its tracer has a limited heap, so that
 %% the VM ends it, and the trace with it, should it ever fall behind. The answer
 %% is a message to who asked, while that one is still connected. When the process that works has ended, however it ended, an
@@ -17,12 +16,14 @@
 -define(MAX_HANDLERS, 1000).
 -define(MAX_LIVE_MS, 600000).
 -define(MAX_LENGTH, 10).
--define(MAX_DEPTH, 3).
+-define(MAX_NOT_LOADED, 20000).
 -define(MAX_HEAP_WORDS, 33554432).
 -define(TRACER, dichroic_discover_tracer).
 -define(MAX_SEEN, 500).
 -define(MAX_TRACED, 20000).
 -define(TRACER_HEAP_WORDS, 1048576).
+%% What the attacher gives as the file of what it loads.
+-define(ATTACHED, "(attached by dichroic)").
 -define(TRACED, {telemetry, execute, 3}).
 -define(GRACE_MS, 200).
 -define(PURGE_TRIES, 100).
@@ -33,7 +34,6 @@
 %% `also' are names of events that may be there, dotted, beside those that are found.
 -type options() :: #{guardian := node(), answer := {pid(), term()}, live_ms := non_neg_integer(), also := [binary()]}.
 
--type call() :: execute | span.
 -type event() :: [atom()].
 
 -spec run(options()) -> started.
@@ -47,15 +47,20 @@ work(#{guardian := Guardian, live_ms := Ms, also := Also}, Loaded) ->
     {Found, Unread} = scan(Loaded),
     Ecto = ecto(),
     {Ours, Handlers} = lists:partition(fun({Id, _, _}) -> is_ours(Id) end, handlers()),
-    Events = lists:sublist(lists:usort(maps:keys(Found) ++ Ecto ++ [E || {_, E, _} <- Handlers]), ?MAX_EVENTS),
-    Known = lists:sublist(lists:usort(Events ++ existing(Also)), ?MAX_EVENTS),
+    Applications = application:loaded_applications(),
+    Handled = lists:usort(Ecto ++ [dotted(E) || {_, E, _} <- Handlers]),
+    Apps = [atom_to_binary(A) || {A, _, _} <- Applications],
+    Named = maps:from_list([{join(Name), {likely(Name, How, Apps, Handled), Modules}} || {Name, {How, Modules}} <- maps:to_list(Found)]),
+    Events = lists:sublist(lists:usort(maps:keys(Named) ++ Handled), ?MAX_EVENTS),
+    Known = lists:sublist(lists:usort(existing(Events ++ Also) ++ [E || {_, E, _} <- Ours ++ Handlers]), ?MAX_EVENTS),
     _ = process_flag(priority, normal),
     #{node => node(), otp => list_to_binary(erlang:system_info(otp_release)),
       telemetry => version(telemetry), modules => length(Loaded), unread => Unread,
-      truncated => maps:size(Found) > ?MAX_EVENTS,
-      applications => [{atom_to_binary(A), iolist_to_binary(V)} || {A, _, V} <- application:loaded_applications()],
-      events => [{dotted(E), likely(E, Handlers), [atom_to_binary(M) || M <- lists:sublist(maps:get(E, Found, []), 8)]} || E <- Events],
-      ecto => [dotted(E) || E <- Ecto], relay => length(Ours),
+      truncated => map_size(Named) > ?MAX_EVENTS,
+      applications => [{atom_to_binary(A), iolist_to_binary(V)} || {A, _, V} <- Applications],
+      events => [{E, Likely, [atom_to_binary(M) || M <- lists:sublist(Modules, 8)]}
+                 || E <- Events, {Likely, Modules} <- [maps:get(E, Named, {true, []})]],
+      ecto => Ecto, relay => length(Ours), subscribed => lists:usort([dotted(E) || {_, E, _} <- Ours]),
       handlers => [{words(Id), dotted(E), words(F)} || {Id, E, F} <- lists:sublist(Handlers, ?MAX_HANDLERS)],
       live => live(min(Ms, ?MAX_LIVE_MS), Known, Guardian)}.
 
@@ -84,102 +89,78 @@ existing(Names) ->
 
 %%% Reading modules
 
+%% What code names for certain, and what may be a name. `Unread' counts modules whose file is not there.
 scan(Loaded) ->
-    lists:foldl(fun({Module, File}, {Events, Unread}) ->
-        case calls(Module, File) of
-            unread -> {Events, Unread + 1};
-            {[], _} -> {Events, Unread};
-            {Calls, Beam} -> {note(Module, events(Beam, Calls), Events), Unread}
-        end
-    end, {#{}, 0}, Loaded).
+    Known = maps:from_list(Loaded),
+    {Names, Unread} = lists:foldl(fun({Module, File}, Acc) -> scan(Module, File, Acc) end, {#{}, 0}, Loaded),
+    {Later, _} = lists:foldl(fun({Module, File}, Acc) -> scan(Module, File, Acc) end, {Names, 0}, not_loaded(Known)),
+    {Later, Unread}.
 
-note(Module, New, Events) ->
-    lists:foldl(fun(E, Acc) -> maps:update_with(E, fun(Ms) -> [Module | Ms] end, [Module], Acc) end, Events, New).
+scan(Module, File, {Names, Unread}) ->
+    case read(Module, File) of
+        none -> {Names, Unread};
+        unread -> {Names, Unread + 1};
+        #{certain := Certain, guessed := Guessed, calls := Calls} ->
+            Guesses = lists:usort(lists:flatmap(fun(L) -> as_events(L, Calls) end, Guessed)) -- Certain,
+            {note(Module, guessed, Guesses, note(Module, certain, Certain, Names)), Unread}
+    end.
 
-%% How the module calls telemetry, and where its code is. Files are read here and not by the code server, which others need.
--spec calls(module(), term()) -> {[call()], file:filename() | binary()} | unread.
-calls(?MODULE, _) -> {[], <<>>};
-calls(telemetry, _) -> {[], <<>>};
-calls(_, preloaded) -> {[], <<>>};
+note(Module, How, New, Names) ->
+    lists:foldl(fun(Name, Acc) ->
+        maps:update_with(Name, fun({Was, Ms}) -> {min(Was, How), [Module | Ms]} end, {How, [Module]}, Acc)
+    end, Names, New).
+
+%% Files are read here and not by the code server, which others need.
+read(?MODULE, _) -> none;
+read(telemetry, _) -> none;
+read(_, preloaded) -> none;
 %% Loaded by us; see dichroic_attach.
-calls(_, "(attached by dichroic)") -> {[], <<>>};
-calls(Module, [_ | _] = File) ->
-    case beam_lib:chunks(File, [imports]) of
-        {ok, {Module, [{imports, Imports}]}} -> {calls(Imports), File};
-        _ -> from_archive(Module, File)
+read(_, ?ATTACHED) -> none;
+read(_, [_ | _] = File) ->
+    case dichroic_discover_code:read(File) of
+        unread -> from_archive(File);
+        Read -> Read
     end;
-calls(_, _) -> unread.
+read(_, _) -> unread.
 
-from_archive(Module, File) ->
+from_archive(File) ->
     case erl_prim_loader:get_file(File) of
-        {ok, Beam, _} ->
-            case beam_lib:chunks(Beam, [imports]) of
-                {ok, {Module, [{imports, Imports}]}} -> {calls(Imports), Beam};
-                _ -> unread
-            end;
+        {ok, Beam, _} -> dichroic_discover_code:read(Beam);
         error -> unread
     end.
 
-calls(Imports) ->
-    lists:usort([F || {telemetry, F, A} <- Imports, lists:member({F, A}, [{execute, 2}, {execute, 3}, {span, 3}])]).
+%% Modules of applications that run, which a node in interactive mode loads when they are first called.
+not_loaded(Known) ->
+    Running = [App || {App, _, _} <- application:which_applications()],
+    lists:sublist([{M, filename:join(Ebin, atom_to_list(M) ++ ".beam")} || App <- Running, {ok, Modules} <- [application:get_key(App, modules)],
+                   Ebin <- ebin(App), M <- Modules, not is_map_key(M, Known)], ?MAX_NOT_LOADED).
 
-events(Beam, Calls) ->
-    Lists = lists:usort(lists:flatmap(fun(L) -> lists_of_atoms(L, ?MAX_DEPTH) end, literals(Beam))),
-    lists:usort(lists:flatmap(fun(L) -> as_events(L, Calls) end, Lists)).
-
-%% Compressed with the size before it; from OTP 28 on plain, with a size of 0.
-literals(Beam) ->
-    try beam_lib:chunks(Beam, ["LitT"]) of
-        {ok, {_, [{_, <<0:32, _:32, Table/binary>>}]}} -> terms(Table);
-        {ok, {_, [{_, <<_:32, Packed/binary>>}]}} ->
-            <<_:32, Table/binary>> = zlib:uncompress(Packed),
-            terms(Table);
-        _ -> []
-    catch _:_ -> []
+ebin(App) ->
+    case code:lib_dir(App) of
+        {error, _} -> [];
+        Dir -> [filename:join(Dir, "ebin")]
     end.
 
-terms(<<Size:32, Term:Size/binary, Rest/binary>>) ->
-    try [binary_to_term(Term, [safe]) | terms(Rest)] catch error:badarg -> terms(Rest) end;
-terms(_) -> [].
-
-%% Names have two parts at least; those that are events by themselves are looked for in no deeper place.
-lists_of_atoms(_, 0) -> [];
-lists_of_atoms([_ | _] = L, Depth) ->
-    case is_name(L) of
-        true -> [L];
-        false -> inside(L, Depth - 1)
-    end;
-lists_of_atoms(T, Depth) when is_tuple(T), tuple_size(T) =< 64 -> inside(tuple_to_list(T), Depth - 1);
-lists_of_atoms(M, Depth) when is_map(M), map_size(M) =< 256 -> inside(maps:keys(M) ++ maps:values(M), Depth - 1);
-lists_of_atoms(_, _) -> [].
-
-inside([X | Rest], Depth) -> lists_of_atoms(X, Depth) ++ inside(Rest, Depth);
-inside(_, _) -> [].
-
-is_name([_, _ | _] = L) -> atoms(L, 0);
-is_name(_) -> false.
-
-atoms([], N) -> N =< ?MAX_LENGTH;
-atoms([A | Rest], N) when is_atom(A), A =/= nil, A =/= true, A =/= false, A =/= undefined, A =/= '__struct__' -> atoms(Rest, N + 1);
-atoms(_, _) -> false.
-
--spec as_events(event(), [call()]) -> [event()].
+%% Beginnings of spans, and whole names.
 as_events(L, Calls) ->
-    case {lists:member(lists:last(L), [start, stop, exception]), Calls} of
+    case {ends_as_spans_do(L), Calls} of
         {false, [span]} -> span(L);
         {false, [execute, span]} -> [L | span(L)];
         {_, [span]} -> [];
         _ -> [L]
     end.
 
-span(Prefix) -> [Prefix ++ [Last] || Last <- [start, stop, exception]].
+span(Prefix) -> [Prefix ++ [Last] || Last <- [<<"start">>, <<"stop">>, <<"exception">>]].
 
-%% Events are named after the application that emits them, or end as spans do; other lists of atoms are more often something else.
-likely([First | _] = Event, Handlers) ->
-    lists:member(lists:last(Event), [start, stop, exception])
-        orelse First =:= vm
-        orelse application:get_key(First, vsn) =/= undefined
-        orelse lists:keymember(Event, 2, Handlers).
+ends_as_spans_do(Name) -> lists:member(lists:last(Name), [<<"start">>, <<"stop">>, <<"exception">>]).
+
+%% A guess is likely when it begins as an application is named; other lists of atoms are more often something else.
+likely(_, certain, _, _) -> true;
+likely([<<"vm">> | _], _, _, _) -> true;
+likely([First | _] = Name, guessed, Applications, Handled) ->
+    lists:member(First, Applications) orelse lists:member(join(Name), Handled).
+
+join(Name) -> iolist_to_binary(lists:join($., Name)).
 
 %%% What knows its events itself
 
@@ -187,7 +168,7 @@ likely([First | _] = Event, Handlers) ->
 ecto() ->
     try
         Repos = apply('Elixir.Ecto.Repo', all_running, []),
-        lists:usort([Prefix ++ [query] || Repo <- Repos, is_atom(Repo), Prefix <- prefix(Repo)])
+        lists:usort([dotted(Prefix ++ [query]) || Repo <- Repos, is_atom(Repo), Prefix <- prefix(Repo)])
     catch _:_ -> []
     end.
 
@@ -288,6 +269,10 @@ trace(Seen, N) ->
 
 told(Seen) -> receive {seen, From, Tag} -> From ! {Tag, Seen} end.
 
+%% The pattern lets through lists that are not too long.
+is_name([_, _ | _] = Event) -> lists:all(fun is_atom/1, Event);
+is_name(_) -> false.
+
 stop_tracing(undefined) -> ok;
 stop_tracing(Tracer) ->
     exit(Tracer, kill),
@@ -322,6 +307,7 @@ bury(Known) ->
             ok
     end,
     _ = [code:delete(M) andalso code:soft_purge(M) || M <- ?OTP, not lists:member(M, Known), erlang:module_loaded(M)],
+    _ = [code:delete(M) andalso code:purge(M) || M <- [dichroic_discover_code], code:is_loaded(M) =:= {file, ?ATTACHED}],
     case others(?PURGE_TRIES) of
         none -> lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
         some -> ok

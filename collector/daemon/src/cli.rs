@@ -41,7 +41,7 @@ pub enum Command {
     Ledger(Ledger),
     /// Tell what looks wrong: metrics that never fired, units, bounds, labels that grow, names that clash
     #[command(
-        after_help = "Examples:\n  dichroic lint\n  dichroic lint --strict --format json | jq '.findings[].words'"
+        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].words'\n\nWith a NODE it also listens there for a while, and names events that fire and that nothing subscribes to."
     )]
     Lint(Lint),
     /// Instrument a running BEAM node from outside, until this command ends
@@ -217,6 +217,11 @@ pub struct Catalog {
 
 #[derive(Args)]
 pub struct Lint {
+    #[command(flatten)]
+    pub reach: Option<Reach>,
+    /// How long to listen on the node
+    #[arg(long, value_name = "DURATION", requires = "node", default_value = "10s")]
+    pub live: String,
     /// How the findings are written
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

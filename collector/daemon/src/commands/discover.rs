@@ -4,6 +4,7 @@ use super::attach::{target, warn};
 use super::{line, table};
 use crate::cli::{self, Format};
 use crate::config::values::parse_span;
+use crate::lint::unsubscribed::Known;
 use dichroic_model::Pattern;
 use dichroic_packs::work::application_name;
 use dichroic_packs::{Pack, Packs, Selection, Variables};
@@ -15,28 +16,34 @@ use std::time::Duration;
 
 /// Asks and prints.
 pub async fn discover(args: cli::Discover) -> Result<(), String> {
-    let live = args
-        .live
-        .as_deref()
-        .map(parse_span)
-        .transpose()?
-        .unwrap_or(Duration::ZERO);
+    let (found, alive) = ask(&args.reach, args.live.as_deref()).await?;
+    let knowledge = Knowledge::new(&found, &alive);
+    match args.format {
+        Format::Json => line(&knowledge.document(&found).to_string()),
+        Format::Text => knowledge.show(&found, args.all),
+    }
+    Ok(())
+}
+
+/// What a node tells, and the first part of its name.
+pub async fn ask(reach: &cli::Reach, live: Option<&str>) -> Result<(Discovery, String), String> {
+    let live = live.map(parse_span).transpose()?.unwrap_or(Duration::ZERO);
     if live > MAX_LIVE {
         return Err(format!("--live: {} s are the most", MAX_LIVE.as_secs()));
     }
-    let target = target(&args.reach, Path::new(""))?;
+    let target = target(reach, Path::new(""))?;
     warn(&target);
     let words = |e: dichroic_receiver_attach::Error| e.to_string();
     let mut node = target.connect().await.map_err(words)?;
     let found = discover::discover(&mut node, &known(&target.node.alive), live)
         .await
         .map_err(words)?;
-    let knowledge = Knowledge::new(&found, &target.node.alive);
-    match args.format {
-        Format::Json => line(&knowledge.document(&found).to_string()),
-        Format::Text => knowledge.show(&found, args.all),
-    }
-    Ok(())
+    Ok((found, target.node.alive))
+}
+
+/// What packs know, of a node with these repositories of Ecto.
+pub fn packs(found: &Discovery, alive: &str) -> Vec<Known> {
+    Knowledge::new(found, alive).packs
 }
 
 /// Names of the events that packs ask for, for an application that is named as the node is.
@@ -59,7 +66,7 @@ fn known(alive: &str) -> Vec<String> {
 /// What packs know of a node.
 struct Knowledge {
     /// Name of the pack and its patterns.
-    packs: Vec<(String, Vec<Pattern>)>,
+    packs: Vec<Known>,
     counts: BTreeMap<String, u64>,
     handlers: BTreeMap<String, usize>,
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 mod shape;
+pub mod unsubscribed;
 
 /// Values of one label of one metric that are looked at.
 const VALUES: usize = 10_000;

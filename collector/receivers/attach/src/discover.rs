@@ -36,8 +36,9 @@ pub struct Discovery {
     pub ecto: Vec<String>,
     /// Handlers of others.
     pub handlers: Vec<Handler>,
-    /// Handlers of a relay.
+    /// Handlers of a relay, and the events that they are attached to.
     pub relay: u64,
+    pub subscribed: Vec<String>,
     /// What was emitted while we listened.
     pub live: Option<Live>,
 }
@@ -136,6 +137,7 @@ fn read(answer: &Term) -> Option<Discovery> {
         ecto: list("ecto")?.iter().filter_map(Term::to_text).collect(),
         handlers: list("handlers")?.iter().filter_map(handler).collect(),
         relay: number("relay")?,
+        subscribed: list("subscribed")?.iter().filter_map(Term::to_text).collect(),
         live: live(answer.get("live")?),
     })
 }

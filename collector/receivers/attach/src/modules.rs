@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// What is reported as the file of a loaded module, so that ours are told from those of an application.
 pub const FILE: &str = "(attached by dichroic)";
-/// The module that is only loaded to be asked.
+/// The module that is only loaded to be asked. The name of the one that it brings begins with it.
 pub const DISCOVER: &str = "dichroic_discover";
 
 /// Name, digest, code.
@@ -67,12 +67,12 @@ impl Set {
 
     /// The modules of an attached relay.
     pub fn relay(self) -> impl Iterator<Item = Module> {
-        self.modules().filter(|module| module.name != DISCOVER)
+        self.modules().filter(|module| !module.name.starts_with(DISCOVER))
     }
 
-    /// The module that discovers.
+    /// The modules that discover.
     pub fn discover(self) -> impl Iterator<Item = Module> {
-        self.modules().filter(|module| module.name == DISCOVER)
+        self.modules().filter(|module| module.name.starts_with(DISCOVER))
     }
 
     fn modules(self) -> impl Iterator<Item = Module> {
