@@ -37,10 +37,17 @@ pub fn findings(found: &Discovery, packs: &[Known]) -> Vec<Finding> {
     let in_use: BTreeSet<&str> = subscribed.iter().filter_map(|event| pack_of(event)).collect();
     let counted = live.counts.iter().map(|(event, count)| (event, Some(*count)));
     let others = live.others.iter().flatten().map(|event| (event, None));
-    counted
-        .chain(others)
-        .filter(|(event, _)| !subscribed.contains(event.as_str()) && !is_begun(event, &subscribed))
-        .map(|(event, count)| {
+    let mut heard: Vec<_> = counted.chain(others).collect();
+    heard.sort();
+    let ends: BTreeSet<&str> = heard
+        .iter()
+        .map(|(event, _)| event.as_str())
+        .chain(subscribed.iter().copied())
+        .collect();
+    heard
+        .iter()
+        .filter(|(event, _)| !subscribed.contains(event.as_str()) && !is_begun(event, &ends))
+        .map(|&(event, count)| {
             let often = match count {
                 Some(count) => format!("fired {count} times in {:.0} s", live.time.as_secs_f64()),
                 None => "fires, under a name made at run time".to_owned(),
@@ -66,11 +73,11 @@ pub fn findings(found: &Discovery, packs: &[Known]) -> Vec<Finding> {
         .collect()
 }
 
-/// The start of a span whose end is subscribed to says nothing more.
-fn is_begun(event: &str, subscribed: &BTreeSet<&str>) -> bool {
+/// The start of a span whose end is subscribed to, or found, says nothing more.
+fn is_begun(event: &str, ends: &BTreeSet<&str>) -> bool {
     event
         .strip_suffix(".start")
-        .is_some_and(|span| subscribed.contains(format!("{span}.stop").as_str()))
+        .is_some_and(|span| ends.contains(format!("{span}.stop").as_str()))
 }
 
 #[cfg(test)]
@@ -120,6 +127,15 @@ mod tests {
     fn the_start_of_a_span_whose_end_is_subscribed_to_is_no_finding() {
         let subscribed = ["phoenix.a.stop"];
         check(&heard(&subscribed, &[("phoenix.a.start", 5)], None), &[]);
+        let both = heard(
+            &subscribed,
+            &[("phoenix.b.start", 5), ("phoenix.b.stop", 5)],
+            None,
+        );
+        check(
+            &both,
+            &[(Level::Note, "phoenix.b.stop", "pack phoenix makes no metric")],
+        );
         let lonely = heard(&subscribed, &[("phoenix.b.start", 5)], None);
         check(
             &lonely,
@@ -146,8 +162,8 @@ mod tests {
         check(
             &found,
             &[
-                (Level::Note, "shop.sale", "fired 1 times in 10 s"),
                 (Level::Note, "made.up", "under a name made at run time"),
+                (Level::Note, "shop.sale", "fired 1 times in 10 s"),
             ],
         );
     }
