@@ -3,6 +3,8 @@
 %%   snapshot       prints everything that somebody who was here may have left behind, one `snapshot Key Value' a line
 %%   emit N         emits N requests from N processes and waits for them
 %%   dynamic A.b    emits an event whose name is made at run time, fifty times a second
+%%   load Module    loads a module that is on the code path
+%%   query A.b N    emits N queries of the repository that emits as A.b
 %%   go Rate        starts the demo's shop; `stop' stops its clients, and it prints what it emitted and stays until `end'
 %%   end            ends the node
 -module(attach_node).
@@ -27,6 +29,14 @@ loop(Console) ->
             %% An event whose name no module has as a literal.
             Made = [list_to_atom(Part) || Part <- string:lexemes(Name, ".")],
             spawn(fun Emit() -> telemetry:execute(Made, #{}, #{}), timer:sleep(20), Emit() end),
+            loop(Console);
+        ["load", Module] ->
+            {module, _} = code:ensure_loaded(list_to_atom(Module)),
+            loop(Console);
+        ["query", Prefix, N] ->
+            Event = [list_to_atom(Part) || Part <- string:lexemes(Prefix, ".")] ++ [query],
+            Time = erlang:convert_time_unit(5, millisecond, native),
+            _ = [telemetry:execute(Event, #{total_time => Time}, #{source => <<"books">>}) || _ <- lists:seq(1, list_to_integer(N))],
             loop(Console);
         ["go", Rate] ->
             New = spawn_link(fun() -> console(none) end),

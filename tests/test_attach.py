@@ -308,6 +308,40 @@ def test_events_of_ecto_repositories_are_found_though_no_code_names_them(collect
         assert "hidden" not in done.stdout
 
 
+ADAPTER = """
+-module('Elixir.Ecto.Adapter').
+-export([lookup_meta/1]).
+lookup_meta('Elixir.Stock.Repo') -> #{telemetry => {'Elixir.Stock.Repo', debug, [by, another, name, query]}}.
+"""
+
+
+def test_repositories_are_counted_under_the_names_they_have_also_when_they_start_later(
+    collector: Collector, tmp_path: Path
+) -> None:
+    for source in (ECTO, REPO, ADAPTER):
+        name = re.findall(r"-module\('(.*)'\)", source)[0]
+        (tmp_path / f"{name}.erl").write_text(source)
+        subprocess.run(["erlc", f"{name}.erl"], cwd=tmp_path, check=True)
+    with BareNode("stock", also=[tmp_path]) as node, Attacher(node, collector):
+        for module in ("Elixir.Ecto.Adapter", "Elixir.Ecto.Repo"):
+            node.say(f"load {module}")
+        wait_until(lambda: "[by,another,name,query]" in node.snapshot()["handlers"], 20, "a handler of the repository")
+        node.say("query by.another.name 42")
+        wait_until(
+            lambda: total(collector.metrics(), "db_client_operation_duration_seconds_count", db_collection_name="books") == 42,
+            15,
+            "the queries",
+        )
+        # A collector that comes back asks for the same at once, so that no count begins anew.
+        collector.restart()
+        node.say("query by.another.name 8")
+        wait_until(
+            lambda: total(collector.metrics(), "db_client_operation_duration_seconds_count", db_collection_name="books") == 50,
+            15,
+            "the queries before and after",
+        )
+
+
 def test_events_whose_names_are_made_at_run_time_are_found_when_they_fire(collector: Collector, node: BareNode) -> None:
     node.say("dynamic made.at.run.time")
     done = collector.run_command("discover", *node.reach(), "--live", "1s", "--format", "json")

@@ -26,6 +26,9 @@
 -define(MAX_FRAME, 1048576).
 -define(NEVER, 16#ffffffff).
 -define(PEER_MAX_FRAME, 262144).
+%% Repositories start after us, when we are part of their application.
+-define(LOOK_MIN_MS, 500).
+-define(LOOK_MAX_MS, 60000).
 
 -define(BAD_VERSION, 1).
 -define(MALFORMED, 3).
@@ -54,6 +57,8 @@
     attached = 0        :: non_neg_integer(),
     refused = []        :: list(),
     last_error = none   :: term(),
+    variables = #{}     :: dichroic_variables:variables(),  % all that were ever found: what is measured stays measured
+    look_ms = 0         :: non_neg_integer(),
     after_drain = none  :: none | backoff | detached | {stop, gen_statem:from()}
 }).
 
@@ -106,6 +111,10 @@ handle_event({timeout, flush}, flush, _, _) -> keep_state_and_data;
 handle_event({timeout, linger}, linger, State, D) when State =:= backoff; State =:= connect; State =:= hello; State =:= plan ->
     {next_state, State, forget(D)};
 handle_event({timeout, linger}, linger, _, _) -> keep_state_and_data;
+handle_event({timeout, look}, look, detached, _) -> keep_state_and_data;
+handle_event({timeout, look}, look, _, #d{look_ms = Ms} = D) ->
+    _ = dichroic_variables:look(self()),
+    {keep_state, D#d{look_ms = min(2 * Ms, ?LOOK_MAX_MS)}, [look_timer(Ms)]};
 
 %% The socket
 handle_event(info, {tcp, Socket, Bytes}, State, #d{socket = Socket, buffer = Buffer} = D) ->
@@ -116,13 +125,14 @@ handle_event(cast, {broken, Socket, Reason}, State, #d{socket = Socket} = D) -> 
 handle_event(internal, parse, State, D) -> received(State, D);
 
 %% Own people
-handle_event(cast, {attached, N}, steady, D) ->
-    D1 = D#d{attached = N},
-    case transmit([reply(D1)], D1) of
-        {ok, D2} -> {keep_state, D2};
-        {error, Reason} -> lost(Reason, D1)
-    end;
+handle_event(cast, {attached, N}, steady, D) -> say(D#d{attached = N});
 handle_event(cast, {attached, N}, _, D) -> {keep_state, D#d{attached = N}};
+handle_event(cast, {variables, Found}, State, #d{variables = Known} = D) ->
+    case {maps:merge_with(fun(_, A, B) -> lists:usort(A ++ B) end, Known, Found), State} of
+        {Known, _} -> keep_state_and_data;
+        {Variables, steady} -> say(D#d{variables = Variables});
+        {Variables, _} -> {keep_state, D#d{variables = Variables}}
+    end;
 handle_event(cast, relay_ready, steady, D) -> dichroic_relay:socket({D#d.socket, D#d.max_frame}), keep_state_and_data;
 handle_event(cast, janitor_ready, State, D) when State =/= detached, State =/= drain ->
     {keep_state, D#d{attached = dichroic_janitor:want(dichroic_engine:events(D#d.engine))}};
@@ -137,6 +147,15 @@ handle_event({call, From}, info, State, D) -> {keep_state_and_data, [{reply, Fro
 handle_event({call, From}, _, _, _) -> {keep_state_and_data, [{reply, From, {error, unknown}}]};
 handle_event(_, _, _, _) -> keep_state_and_data.
 
+%% The answer to a plan, once more.
+say(D) ->
+    case transmit([reply(D)], D) of
+        {ok, D1} -> {keep_state, D1};
+        {error, Reason} -> lost(Reason, D)
+    end.
+
+look_timer(Ms) -> {{timeout, look}, Ms, look}.
+
 terminate(_, _, D) ->
     _ = close(detach(D)),
     dichroic_engine:discard(D#d.engine).
@@ -149,14 +168,18 @@ information(State, #d{engine = Engine} = D) ->
 %%% HELLO
 
 greet(Socket, Target, #d{epoch = Epoch, attempt = Attempt} = D) ->
-    Fields = maps:merge((dichroic_identity:hello())#{<<"epoch">> => Epoch, <<"attempt">> => Attempt}, token(Target)),
-    D1 = D#d{socket = Socket, buffer = <<>>, max_frame = ?PEER_MAX_FRAME, waiting = none},
+    Own = maps:merge(token(Target), variables(D)),
+    Fields = maps:merge((dichroic_identity:hello())#{<<"epoch">> => Epoch, <<"attempt">> => Attempt}, Own),
+    D1 = D#d{look_ms = ?LOOK_MIN_MS, socket = Socket, buffer = <<>>, max_frame = ?PEER_MAX_FRAME, waiting = none},
     case transmit([{hello, 1, 0, 1, Fields}], D1) of
         {ok, D2} ->
             _ = inet:setopts(Socket, [{active, once}]),
-            {next_state, hello, D2, [{state_timeout, ?HELLO_MS, hello}]};
+            {next_state, hello, D2, [{state_timeout, ?HELLO_MS, hello}, look_timer(0)]};
         {error, Reason} -> lost(Reason, D1)
     end.
+
+variables(#d{variables = Variables}) when map_size(Variables) =:= 0 -> #{};
+variables(#d{variables = Variables}) -> #{<<"variables">> => Variables}.
 
 token({local, _}) -> #{};
 token(_) ->
@@ -232,10 +255,10 @@ planned(Plan, State, D) ->
             end
     end.
 
-%% Sent for every plan, and again when the number changes by itself: telemetry came, or went.
-reply(#d{engine = Engine, attached = Attached, refused = Refused, max_frame = Max}) ->
-    {plan, #{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
-             <<"refused">> => dichroic_plan:fitting(Refused, Max div 2)}}.
+%% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, or a repository started.
+reply(#d{engine = Engine, attached = Attached, refused = Refused, max_frame = Max} = D) ->
+    {plan, (variables(D))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
+                           <<"refused">> => dichroic_plan:fitting(Refused, Max div 2)}}.
 
 %%% STEADY
 

@@ -172,7 +172,15 @@ ecto() ->
     catch _:_ -> []
     end.
 
+%% The name that it emits under, from what its adapter keeps; else from its configuration.
 prefix(Repo) ->
+    try apply('Elixir.Ecto.Adapter', lookup_meta, [Repo]) of
+        #{telemetry := {_, _, [_, _ | _] = Event}} -> [lists:droplast(Event)];
+        _ -> configured(Repo)
+    catch _:_ -> configured(Repo)
+    end.
+
+configured(Repo) ->
     try lists:keyfind(telemetry_prefix, 1, apply(Repo, config, [])) of
         {_, [_ | _] = Prefix} -> [Prefix];
         _ -> []

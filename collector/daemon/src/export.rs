@@ -319,7 +319,7 @@ fn relay(status: &beam::RelayStatus) -> Value {
         "telemetry": status.telemetry, "mode": if status.attached_mode { "attached" } else { "installed" },
         "epoch": status.epoch, "attempt": status.attempt, "since": status.since,
         "connected": status.ended.is_none(), "ended": status.ended, "end": status.end,
-        "generation": status.generation, "attached": status.attached, "refused": refused,
+        "generation": status.generation, "attached": status.attached, "refused": refused, "variables": status.variables,
         "series": status.series, "rows": status.rows, "backwards": status.backwards,
         "events": status.events, "flushes": status.flushes, "unknown_frames": status.unknown_frames,
     })

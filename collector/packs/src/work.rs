@@ -136,16 +136,18 @@ pub fn application_name(service: &str) -> String {
 }
 
 impl Selection {
-    /// The work for a node whose main application is `app` (may be empty: then templates that need it have no value).
-    pub fn work(&self, app: &str) -> Work {
+    /// The work for a node whose main application is `app` (may be empty: then templates that need it have no value) and that knows
+    /// these values of templates. Those of the configuration win over them; those of packs stand beside them.
+    pub fn work(&self, app: &str, node: &Variables) -> Work {
         let mut work = Work::default();
-        let units = self.event_units(app);
+        let units = self.event_units(app, node);
         for pack in self.packs.iter() {
+            let defaults = &beside(&pack.variables, node);
             let scope = Scope {
                 name: &pack.name,
                 carry: &pack.carry,
                 selection: self,
-                defaults: &pack.variables,
+                defaults,
                 app,
                 units: &units,
             };
@@ -162,13 +164,12 @@ impl Selection {
             self.wanted(&pack.definitions)
                 .for_each(|d| scope.implied_stream(d, &mut work));
         }
-        let none = BTreeMap::new();
         for (number, definition) in self.wanted(&self.definitions).enumerate() {
             let scope = Scope {
                 name: &format!("definition{number}"),
                 carry: &definition.carry,
                 selection: self,
-                defaults: &none,
+                defaults: node,
                 app,
                 units: &units,
             };
@@ -188,11 +189,12 @@ impl Selection {
     }
 
     /// Event → measurement → unit, of all packs.
-    fn event_units(&self, app: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    fn event_units(&self, app: &str, node: &Variables) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut units = BTreeMap::new();
         for pack in self.packs.iter() {
+            let defaults = beside(&pack.variables, node);
             for (event, of_event) in &pack.event_units {
-                for event in self.fill(event, &pack.variables, app) {
+                for event in self.fill(event, &defaults, app) {
                     units.insert(event, of_event.clone());
                 }
             }
@@ -233,6 +235,19 @@ impl Selection {
             .collect();
         filled.into_iter().collect()
     }
+}
+
+/// The variables of a pack, with what the node knows of them.
+fn beside(defaults: &Variables, node: &Variables) -> Variables {
+    let mut all = defaults.clone();
+    for (name, values) in &mut all {
+        for value in node.get(name).into_iter().flatten() {
+            if !values.contains(value) {
+                values.push(value.clone());
+            }
+        }
+    }
+    all
 }
 
 /// Where a definition stands: its pack, or the configuration.

@@ -26,7 +26,7 @@ fn check(packs: Packs, pack: &str, text: &str) {
         variables: fixture.variables,
         ..Selection::default()
     };
-    let (metrics, rows) = play(&selection.work("shop"), &fixture.events);
+    let (metrics, rows) = play(&selection.work("shop", &Variables::new()), &fixture.events);
     let lines = |of: &[String]| {
         let quoted: Vec<_> = of.iter().map(|line| format!("  - '{line}'")).collect();
         quoted.join("\n")

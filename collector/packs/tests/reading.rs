@@ -2,6 +2,7 @@
 
 use dichroic_model::names::page_name;
 use dichroic_model::{NameStyle, PageType};
+use dichroic_packs::Variables;
 use dichroic_packs::{Definition, Pack, PackError, Packs, Selection, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +53,7 @@ fn no_metric_has_two_types_or_two_units() {
         ..Selection::default()
     };
     let mut seen: BTreeMap<String, (std::mem::Discriminant<Shape>, String)> = BTreeMap::new();
-    for metric in selection.work("shop").metrics {
+    for metric in selection.work("shop", &Variables::new()).metrics {
         let this = (std::mem::discriminant(&metric.shape), metric.unit.clone());
         let first = seen.entry(metric.name.clone()).or_insert_with(|| this.clone());
         assert_eq!(*first, this, "{}", metric.name);
@@ -73,7 +74,7 @@ fn metrics_of_one_name_and_event_differ_by_a_fixed_label_or_exclude_each_other()
         variables: variables.map(|(name, values)| (name.to_owned(), values)).into(),
         ..Selection::default()
     };
-    let metrics = selection.work("shop").metrics;
+    let metrics = selection.work("shop", &Variables::new()).metrics;
     for (i, a) in metrics.iter().enumerate() {
         for b in &metrics[i + 1..] {
             // Events of several repositories or caches: each names its own.
@@ -260,7 +261,7 @@ fn a_definition_is_left_out_when_a_pack_counts_the_same() {
             packs: Packs::builtin().choose(&packs).unwrap(),
             ..Selection::default()
         };
-        let metrics = selection.work("shop").metrics;
+        let metrics = selection.work("shop", &Variables::new()).metrics;
         let shared = metrics
             .iter()
             .filter(|m| m.name == "http.server.request.duration" || m.name == "http.client.request.duration");
@@ -389,7 +390,7 @@ fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
         Shape::Sum { .. } | Shape::Last => PageType::Gauge,
         Shape::Buckets(_) | Shape::Exponential { .. } => PageType::Histogram,
     };
-    let metrics = selection.work("shop").metrics;
+    let metrics = selection.work("shop", &Variables::new()).metrics;
     let shown: BTreeSet<String> = metrics
         .iter()
         .filter(|metric| metric.verbatim)

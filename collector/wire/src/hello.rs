@@ -9,6 +9,7 @@ use crate::input::Input;
 use crate::limits;
 use crate::map::{Fields, put, put_some, string_list};
 use crate::value::{self, Budget, Cell, Map, Value};
+use crate::variables::{self, Variables};
 
 /// What HELLO begins with.
 pub const MAGIC: [u8; 4] = *b"DICH";
@@ -193,6 +194,8 @@ pub struct RelayHello {
     pub mode: RelayMode,
     /// Resource attributes.
     pub resource: Map,
+    /// What the node fills templates of event names with, as far as it is known.
+    pub variables: Variables,
     /// Largest body that the relay takes, in bytes.
     pub max_frame: u32,
     /// Secret; required on TCP, never to be logged.
@@ -225,6 +228,7 @@ impl RelayHello {
                 _ => return fields.bad("mode", "\"installed\" or \"attached\""),
             },
             resource: fields.opt_map("resource")?.cloned().unwrap_or_default(),
+            variables: variables::read(&fields)?,
             max_frame: max_frame(fields)?,
             token: fields.opt_str("token")?.map(str::to_owned),
         })
@@ -251,6 +255,7 @@ impl RelayHello {
             "resource",
             (!self.resource.is_empty()).then(|| self.resource.clone()),
         );
+        put_some(&mut map, "variables", variables::map(&self.variables));
         Hello::new(Role::Relay, map)
     }
 }

@@ -24,6 +24,7 @@ pub mod numbers;
 pub mod plan;
 pub mod text;
 pub mod value;
+pub mod variables;
 
 pub use control::{Gap, GapReason, Goodbye, GoodbyeCode, Ping, Pong};
 pub use define::{Define, DefineKind, DefineWriter, Dictionary};
@@ -39,3 +40,4 @@ pub use plan::{
     Step, StreamEntry, StreamKind, Transform,
 };
 pub use value::{Cell, ListRef, Map, MapRef, Value};
+pub use variables::Variables;

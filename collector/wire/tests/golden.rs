@@ -9,7 +9,7 @@ use dichroic_wire::{
     Aggregate, AggregateType, Carry, Cell, CollectorHello, Condition, Define, Events, EventsBuilder,
     EventsScratch, Expression, Gap, GapReason, Goodbye, GoodbyeCode, Hello, Histograms, Map, Numbers,
     Operation, Plan, PlanLimits, PlanReply, RelayHello, Root, Side, Step, StreamEntry, StreamKind,
-    SubscriberHello, Transform, Value, text,
+    SubscriberHello, Transform, Value, Variables, text,
 };
 
 #[test]
@@ -197,6 +197,7 @@ fn a_plan_is_written_and_read() {
         generation: 7,
         attached: 1,
         refused: vec![],
+        variables: Variables::new(),
     };
     assert_eq!(PlanReply::decode(body(&golden("plan-reply"))), Ok(reply.clone()));
     let mut out = Vec::new();
@@ -208,6 +209,7 @@ fn a_plan_is_written_and_read() {
     };
     let reply = PlanReply {
         refused: vec![refused(Some(-5)), refused(None)],
+        variables: Variables::from([("ecto_prefix".to_owned(), vec!["stock.repo".to_owned()])]),
         ..reply
     };
     out.clear();

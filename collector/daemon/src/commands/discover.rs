@@ -53,7 +53,7 @@ fn known(alive: &str) -> Vec<String> {
         definitions: Vec::new(),
         variables: Variables::default(),
     };
-    let work = selection.work(&application_name(alive));
+    let work = selection.work(&application_name(alive), &Variables::new());
     let metrics = work.metrics.iter().map(|m| m.event.join("."));
     let streams = work.streams.iter().map(|s| s.event.join("."));
     metrics

@@ -231,7 +231,7 @@ impl Seen {
         let none = BTreeMap::new();
         let fired = self.fired.get(&source).unwrap_or(&none);
         for pack in asked.config.selection.packs.iter() {
-            let metrics = asked.alone(pack).work(&app).metrics;
+            let metrics = asked.alone(pack).work(&app, &relay.variables).metrics;
             let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
             let mut silent = all.clone();
             for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
@@ -268,7 +268,12 @@ impl Seen {
             definitions: asked.config.selection.definitions.clone(),
             variables: asked.config.selection.variables.clone(),
         };
-        for metric in own.work(&app).metrics.iter().filter(|m| !has_fired(m, fired)) {
+        for metric in own
+            .work(&app, &relay.variables)
+            .metrics
+            .iter()
+            .filter(|m| !has_fired(m, fired))
+        {
             let words = format!(
                 "metrics.definitions asks for event {} and it never gave a value: look for the event with dichroic tap '{}.**', then at measurement and keep",
                 metric.event.join("."),
@@ -340,7 +345,10 @@ fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
     let events: BTreeSet<String> = asked
         .relays
         .iter()
-        .flat_map(|(_, service)| asked.config.selection.work(&application_name(service)).streams)
+        .flat_map(|(relay, service)| {
+            let app = application_name(service);
+            asked.config.selection.work(&app, &relay.variables).streams
+        })
         .map(|stream| stream.name())
         .collect();
     for pattern in asked

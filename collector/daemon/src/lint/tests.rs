@@ -122,6 +122,7 @@ impl World {
 
     fn relay(&self) -> RelayStatus {
         RelayStatus {
+            variables: Default::default(),
             source: Some(self.node.id),
             node: "shop@host".into(),
             os_pid: 1,

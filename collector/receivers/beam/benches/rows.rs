@@ -12,7 +12,7 @@ use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
 use dichroic_wire::hello::RelayMode;
 use dichroic_wire::plan::Plan;
 use dichroic_wire::{
-    Bucket, FrameReader, HistogramsWriter, NumberRow, NumbersWriter, RelayHello, Side, Value,
+    Bucket, FrameReader, HistogramsWriter, NumberRow, NumbersWriter, RelayHello, Side, Value, Variables,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -147,6 +147,7 @@ fn hello() -> RelayHello {
         epoch: T0,
         attempt: 1,
         mode: RelayMode::Installed,
+        variables: Variables::new(),
         resource: Default::default(),
         max_frame: 1 << 20,
         token: None,

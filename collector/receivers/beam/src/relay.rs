@@ -18,7 +18,8 @@ use dichroic_pipeline::{DropReason, Interest, Signal, Store};
 use dichroic_wire::limits::{PLAN_ENTRIES, SERIES_EVER};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
-    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
+    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello,
+    Variables, hello,
 };
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -73,6 +74,9 @@ pub struct Relay {
     terms: HashMap<u32, Term>,
     status: RelayStatus,
     generation: i64,
+    /// What its node fills templates with, and whether the plan does not know it yet.
+    variables: Variables,
+    stale: bool,
     /// What the incarnation before had and this one has not was let go.
     settled: bool,
 }
@@ -128,6 +132,8 @@ impl Relay {
             terms: HashMap::new(),
             status: RelayStatus::new(&source, &hello, now),
             source,
+            variables: hello.variables.clone(),
+            stale: false,
             hello,
             generation: 0,
             settled: false,
@@ -138,7 +144,9 @@ impl Relay {
 
     /// Packs or definitions changed. Entries that stay keep their totals; series of those that go leave.
     pub fn configure(&mut self, store: &mut Store, config: &Config) {
-        self.blueprint = Blueprint::new(config, &self.hello);
+        self.blueprint = Blueprint::new(config, &self.hello, &self.variables);
+        self.status.variables.clone_from(&self.variables);
+        self.stale = false;
         self.know_own();
         self.series.allow(config.series.min(SERIES_EVER));
         self.series.replan(store, &self.blueprint.measures);
@@ -212,6 +220,11 @@ impl Relay {
             );
             self.status.refused.push((format!("{cut} entries"), words));
         }
+    }
+
+    /// Whether the node knows names that the plan does not have yet.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Whether other raw events are wanted than the present plan asks for.
@@ -382,6 +395,10 @@ impl Relay {
     }
 
     fn reply(&mut self, reply: PlanReply) {
+        if self.variables != reply.variables {
+            self.variables = reply.variables;
+            self.stale = true;
+        }
         if reply.generation != self.generation {
             // Of a plan before the last: the next reply is on its way.
             return;

@@ -336,7 +336,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
     }
 }
 
-/// Notices when a new plan is due: other subscriptions, or another configuration.
+/// Notices when a new plan is due: other subscriptions, another configuration, names that the node has found.
 struct Plans {
     revision: u64,
     interest: Interest,
@@ -360,16 +360,17 @@ impl Plans {
             asked = self.interest.events != interest.events || self.interest.logs != interest.logs;
             self.interest.clone_from(interest);
         }
-        if !reloaded && !asked {
+        let mut relay = control.relay.borrow_mut();
+        let reconfigure = reloaded || relay.is_stale();
+        if !reconfigure && !asked {
             return;
         }
         let config = receiver.config();
-        let mut relay = control.relay.borrow_mut();
-        if reloaded {
+        if reconfigure {
             self.revision = receiver.revision();
             relay.configure(&mut store, &config);
         }
-        if reloaded || relay.asks_otherwise(&config, &self.interest) {
+        if reconfigure || relay.asks_otherwise(&config, &self.interest) {
             relay.plan(&config, &self.interest, receiver.next_generation(), out);
         }
     }

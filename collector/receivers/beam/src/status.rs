@@ -1,8 +1,8 @@
 //! What people are told of relays: for `/api/v1/sources`, `ledger` and the logs. Read from any thread.
 
 use dichroic_model::{Source, SourceId, UnixNanos};
-use dichroic_wire::RelayHello;
 use dichroic_wire::hello::RelayMode;
+use dichroic_wire::{RelayHello, Variables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +23,8 @@ pub struct RelayStatus {
     pub telemetry: String,
     /// Whether it was loaded into a running node.
     pub attached_mode: bool,
+    /// What the node fills templates of event names with.
+    pub variables: Variables,
     /// When the relay began to count, unix ns.
     pub epoch: i64,
     /// Number of the connection in that epoch.
@@ -64,6 +66,7 @@ impl RelayStatus {
             otp: hello.otp.clone(),
             telemetry: hello.telemetry.clone(),
             attached_mode: hello.mode == RelayMode::Attached,
+            variables: hello.variables.clone(),
             epoch: hello.epoch,
             attempt: hello.attempt,
             since: now,

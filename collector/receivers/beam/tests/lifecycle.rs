@@ -8,7 +8,7 @@ use dichroic_packs::{PackResolver, Packs, Selection};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::control::Goodbye;
-use dichroic_wire::{GoodbyeCode, Hello, Role, Value};
+use dichroic_wire::{GoodbyeCode, Hello, Role, Value, Variables};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +52,52 @@ fn a_reload_keeps_what_did_not_change_and_lets_go_what_went() {
             .unwrap();
         assert_eq!(account.dropped(DropReason::Withdrawn), 2);
         assert!(account.balances());
+    });
+}
+
+/// Names of events that a plan counts.
+fn counted(plan: &dichroic_wire::plan::Plan) -> Vec<String> {
+    plan.aggregates.iter().map(|a| a.event.join(".")).collect()
+}
+
+#[test]
+fn names_that_a_node_finds_later_are_counted_too_and_all_at_once_after_a_break() {
+    run(async {
+        let packs = Packs::of(
+            Packs::builtin()
+                .iter()
+                .filter(|p| p.name == "ecto")
+                .cloned()
+                .collect(),
+        );
+        let selection = Selection {
+            packs,
+            ..Selection::default()
+        };
+        let config = Config {
+            selection,
+            ..config()
+        };
+        let (store, receiver) = (store(), Receiver::new(config));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let before = relay.plan.clone().unwrap();
+        assert!(counted(&before).contains(&"shop.repo.query".to_owned()));
+        assert!(!counted(&before).contains(&"stock.repo.query".to_owned()));
+        let variables: Variables = [("ecto_prefix".to_owned(), vec!["stock.repo".to_owned()])].into();
+        relay.reply(before.generation, &variables).await;
+        let after = relay.expect_plan_knowing(&variables).await.clone();
+        assert!(counted(&after).contains(&"stock.repo.query".to_owned()));
+        for entry in &before.aggregates {
+            assert!(after.aggregates.contains(entry), "what was there stays as it was");
+        }
+        relay.flush().await;
+        // The same words again are no reason for another plan: the next thing that comes is the answer to a flush.
+        relay.reply(after.generation, &variables).await;
+        relay.flush().await;
+        let mut again = hello("shop@a", 1, T0, 2);
+        again.variables = variables;
+        let relay = Relay::connect(&receiver, &store, &again).await;
+        assert_eq!(counted(relay.plan.as_ref().unwrap()), counted(&after));
     });
 }
 

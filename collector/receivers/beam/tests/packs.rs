@@ -156,7 +156,7 @@ fn terms(title: &str, packs: &Packs, pack: &str, yaml: &str) -> String {
         variables: fixture.variables,
         ..Selection::default()
     };
-    let work = selection.work("shop");
+    let work = selection.work("shop", &Variables::new());
     let blueprint = Blueprint::new(&config(selection), &common::hello("shop@host", 1, 1, 1));
     assert_eq!(blueprint.left_out, [], "{title}");
     assert_eq!(

@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::frame::{self, FrameType};
 use crate::hello::map_body;
 use crate::input::Input;
-use crate::map::{Fields, put};
+use crate::map::{Fields, put, put_some};
 use crate::value::{self, Map, Value};
+use crate::variables::{self, Variables};
 
 /// A relay's answer to a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,8 @@ pub struct PlanReply {
     pub attached: u32,
     /// Entries that the relay does not do, and why.
     pub refused: Vec<Refused>,
+    /// What the node fills templates of event names with.
+    pub variables: Variables,
 }
 
 /// An entry that a relay does not do. A refused entry never stops the others.
@@ -47,7 +50,9 @@ impl PlanReply {
             _ => None,
         };
         let refused: Option<_> = fields.list("refused")?.iter().map(refused).collect();
+        let variables = variables::read(&fields)?;
         Ok(Self {
+            variables,
             generation: fields.int("generation")?,
             attached: fields.u32("attached")?,
             refused: match refused {
@@ -67,6 +72,7 @@ impl PlanReply {
             Value::List(vec![entry, Value::from(refused.words.as_str())])
         };
         let mut map = Map::new();
+        put_some(&mut map, "variables", variables::map(&self.variables));
         put(&mut map, "generation", self.generation);
         put(&mut map, "attached", self.attached);
         put(

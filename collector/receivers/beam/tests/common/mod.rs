@@ -10,7 +10,7 @@ use dichroic_wire::hello::RelayMode;
 use dichroic_wire::plan::{Plan, PlanReply};
 use dichroic_wire::{
     Bucket, CollectorHello, FrameReader, FrameType, Goodbye, Hello, HistogramsWriter, NumberRow,
-    NumbersWriter, Ping, Pong, RelayHello, Side, Value,
+    NumbersWriter, Ping, Pong, RelayHello, Side, Value, Variables,
 };
 use std::cell::RefCell;
 use std::future::Future;
@@ -80,6 +80,7 @@ pub fn hello(node: &str, os_pid: i64, epoch: i64, attempt: i64) -> RelayHello {
         epoch,
         attempt,
         mode: RelayMode::Installed,
+        variables: Variables::new(),
         resource: [("service.name".to_owned(), Value::from("shop"))].into(),
         max_frame: 1 << 20,
         token: None,
@@ -145,21 +146,33 @@ impl Relay {
     }
 
     pub async fn expect_plan(&mut self) -> &Plan {
+        self.expect_plan_knowing(&Variables::new()).await
+    }
+
+    /// Waits for a plan and answers it as a node that knows `variables`.
+    pub async fn expect_plan_knowing(&mut self, variables: &Variables) -> &Plan {
         match self.next().await {
             Got::Plan(plan) => {
-                let reply = PlanReply {
-                    generation: plan.generation,
-                    attached: plan.aggregates.len() as u32,
-                    refused: Vec::new(),
-                };
-                let mut out = Vec::new();
-                reply.write(&mut out).expect("reply");
+                let generation = plan.generation;
                 self.plan = Some(plan);
-                self.send(&out).await;
+                self.reply(generation, variables).await;
             }
             other => panic!("PLAN expected, got {other:?}"),
         }
         self.plan.as_ref().expect("set")
+    }
+
+    /// Answers the present plan, perhaps again.
+    pub async fn reply(&mut self, generation: i64, variables: &Variables) {
+        let reply = PlanReply {
+            generation,
+            attached: self.plan.as_ref().map_or(0, |plan| plan.aggregates.len()) as u32,
+            refused: Vec::new(),
+            variables: variables.clone(),
+        };
+        let mut out = Vec::new();
+        reply.write(&mut out).expect("reply");
+        self.send(&out).await;
     }
 
     pub async fn next(&mut self) -> Got {

@@ -1,0 +1,62 @@
+%% Names that libraries give their events at run time are found where the libraries keep them.
+-module(dichroic_variables_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+-define(ECTO, "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> ['Elixir.Stock.Repo', 'Elixir.Gone.Repo', self()].").
+-define(ADAPTER, "-module('Elixir.Ecto.Adapter'). -export([lookup_meta/1]). "
+                 "lookup_meta('Elixir.Stock.Repo') -> #{telemetry => {'Elixir.Stock.Repo', debug, [stock, repo, query]}}; "
+                 "lookup_meta(P) when is_pid(P) -> #{telemetry => {x, debug, [by, pid, query]}}; "
+                 "lookup_meta(_) -> error(not_started).").
+-define(REGISTRY, "-module('Elixir.Nebulex.Cache.Registry'). -export([x/0]). x() -> ok.").
+-define(ASH, "-module('Elixir.Ash.Domain.Info'). -export([short_name/1]). short_name(_) -> shop.").
+
+a_node_without_such_libraries_knows_nothing_test() -> ?assertEqual(#{}, dichroic_variables:known()).
+
+repositories_caches_and_domains_are_found_test() ->
+    Modules = [load(Source) || Source <- [?ECTO, ?ADAPTER, ?REGISTRY, ?ASH]],
+    Key = {'Elixir.Nebulex.Cache.Registry', self()},
+    persistent_term:put(Key, {make_ref(), {adapter, #{telemetry_prefix => [shop, cache]}}}),
+    Level = {'Elixir.Nebulex.Cache.Registry', group_leader()},
+    persistent_term:put(Level, {make_ref(), {adapter, #{telemetry_prefix => [shop, cache, l1]}}}),
+    application:set_env(stdlib, ash_domains, [?MODULE]),
+    try
+        ?assertEqual(#{<<"ecto_prefix">> => [<<"by.pid">>, <<"stock.repo">>], <<"nebulex_prefix">> => [<<"shop.cache">>],
+                       <<"ash_domain">> => [<<"shop">>]}, dichroic_variables:known())
+    after
+        application:unset_env(stdlib, ash_domains),
+        persistent_term:erase(Key),
+        persistent_term:erase(Level),
+        [code:purge(M) || M <- Modules, code:delete(M)]
+    end.
+
+a_library_that_raises_or_answers_nonsense_hides_nothing_else_test_() ->
+    [fun() ->
+         Modules = [load(Source) || Source <- [Ecto, ?ADAPTER, ?ASH]],
+         application:set_env(stdlib, ash_domains, [?MODULE]),
+         try ?assertEqual(#{<<"ash_domain">> => [<<"shop">>]}, dichroic_variables:known())
+         after
+             application:unset_env(stdlib, ash_domains),
+             [code:purge(M) || M <- Modules, code:delete(M)]
+         end
+     end || Ecto <- ["-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> error(no).",
+                     "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> [nobody].",
+                     "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> nonsense."]].
+
+what_was_found_is_cast_test() ->
+    Pid = dichroic_variables:look(self()),
+    Monitor = monitor(process, Pid),
+    receive {'$gen_cast', {variables, Found}} -> ?assertEqual(#{}, Found) after 5000 -> error(nothing_came) end,
+    receive {'DOWN', Monitor, process, Pid, Reason} -> ?assert(lists:member(Reason, [normal, noproc])) end.
+
+load(Source) ->
+    {ok, Tokens, _} = erl_scan:string(Source),
+    {ok, Module, Beam} = compile:forms(forms(Tokens, []), []),
+    {module, Module} = code:load_binary(Module, "test", Beam),
+    Module.
+
+forms([], []) -> [];
+forms([{dot, _} = Dot | Tokens], Acc) ->
+    {ok, Form} = erl_parse:parse_form(lists:reverse([Dot | Acc])),
+    [Form | forms(Tokens, [])];
+forms([T | Tokens], Acc) -> forms(Tokens, [T | Acc]).

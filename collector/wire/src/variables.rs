@@ -1,0 +1,76 @@
+//! What a node fills templates of event names with, such as `ecto_prefix`: a map in a relay's HELLO and in its replies to plans.
+
+use crate::error::Result;
+use crate::map::{Fields, string_list};
+use crate::value::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Values of templates by name.
+pub type Variables = BTreeMap<String, Vec<String>>;
+
+/// Templates, and values of one, that a node may know.
+const MOST: usize = 16;
+/// Longest value.
+const LONGEST: usize = 255;
+
+/// Reads `variables`; absent is none.
+pub(crate) fn read(fields: &Fields<'_>) -> Result<Variables> {
+    let Some(map) = fields.opt_map("variables")? else {
+        return Ok(Variables::new());
+    };
+    if map.len() > MOST {
+        return fields.bad("variables", "at most 16 names");
+    }
+    let read = |(name, values): (&String, &Value)| {
+        let values = values.as_list().filter(|values| values.len() <= MOST)?;
+        let values: Option<Vec<String>> = values.iter().map(value).collect();
+        Some((name.clone(), values?))
+    };
+    match map.iter().map(read).collect() {
+        Some(variables) => Ok(variables),
+        None => fields.bad("variables", "lists of at most 16 dotted names"),
+    }
+}
+
+/// A value stands in names of events and may not have templates of its own.
+fn value(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(['$', '{', '}']);
+    fits.then(|| text.to_owned())
+}
+
+/// The map that says this; `None` when there is nothing to say.
+pub(crate) fn map(variables: &Variables) -> Option<Map> {
+    let entry = |(name, values): (&String, &Vec<String>)| (name.clone(), string_list(values));
+    (!variables.is_empty()).then(|| variables.iter().map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FrameType;
+
+    fn check(values: Value, expected: Option<&[&str]>) {
+        let inner = Map::from_iter([("ecto_prefix".to_owned(), values)]);
+        let outer = Map::from_iter([("variables".to_owned(), Value::Map(inner))]);
+        let found = read(&Fields::new(FrameType::Hello, "HELLO", &outer)).ok();
+        let expected = expected.map(|names| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            Variables::from([("ecto_prefix".to_owned(), names)])
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn names_are_read_and_what_could_not_stand_in_a_name_is_refused() {
+        let list = |names: &[&str]| Value::List(names.iter().map(|&name| Value::from(name)).collect());
+        check(list(&["stock.repo", "b.repo"]), Some(&["stock.repo", "b.repo"]));
+        check(list(&[]), Some(&[]));
+        check(list(&["${app}.repo"]), None);
+        check(list(&[""]), None);
+        check(list(&["a"; 17]), None);
+        check(list(&["a".repeat(256).as_str()]), None);
+        check(Value::from("stock.repo"), None);
+        check(Value::List(vec![Value::from(1_i64)]), None);
+    }
+}
