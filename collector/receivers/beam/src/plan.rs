@@ -14,7 +14,7 @@ use dichroic_wire::limits::{
 use dichroic_wire::plan::{
     Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root, Step, Transform,
 };
-use dichroic_wire::{RelayHello, StreamEntry, StreamKind, Value, Variables};
+use dichroic_wire::{RelayHello, StreamEntry, StreamKind, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -82,11 +82,11 @@ pub struct Blueprint {
 
 impl Blueprint {
     /// What this relay is asked for.
-    pub fn new(config: &Config, relay: &RelayHello, variables: &Variables) -> Self {
+    pub fn new(config: &Config, relay: &RelayHello) -> Self {
         let service = relay.resource.get("service.name").and_then(Value::as_str);
         let work = config
             .selection
-            .work(&application_name(service.unwrap_or_default()), variables);
+            .work(&application_name(service.unwrap_or_default()), &relay.variables);
         let per_s = u64::try_from(relay.native_per_s).unwrap_or(1);
         let mut blueprint = Blueprint {
             carries: carries(&work.carries),

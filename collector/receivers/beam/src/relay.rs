@@ -18,8 +18,7 @@ use dichroic_pipeline::{DropReason, Interest, Signal, Store};
 use dichroic_wire::limits::{PLAN_ENTRIES, SERIES_EVER};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
-    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello,
-    Variables, hello,
+    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
 };
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -74,8 +73,7 @@ pub struct Relay {
     terms: HashMap<u32, Term>,
     status: RelayStatus,
     generation: i64,
-    /// What its node fills templates with, and whether the plan does not know it yet.
-    variables: Variables,
+    /// The plan does not know yet what its node fills templates with.
     stale: bool,
     /// What the incarnation before had and this one has not was let go.
     settled: bool,
@@ -132,7 +130,6 @@ impl Relay {
             terms: HashMap::new(),
             status: RelayStatus::new(&source, &hello, now),
             source,
-            variables: hello.variables.clone(),
             stale: false,
             hello,
             generation: 0,
@@ -144,8 +141,8 @@ impl Relay {
 
     /// Packs or definitions changed. Entries that stay keep their totals; series of those that go leave.
     pub fn configure(&mut self, store: &mut Store, config: &Config) {
-        self.blueprint = Blueprint::new(config, &self.hello, &self.variables);
-        self.status.variables.clone_from(&self.variables);
+        self.blueprint = Blueprint::new(config, &self.hello);
+        self.status.variables.clone_from(&self.hello.variables);
         self.stale = false;
         self.know_own();
         self.series.allow(config.series.min(SERIES_EVER));
@@ -395,8 +392,8 @@ impl Relay {
     }
 
     fn reply(&mut self, reply: PlanReply) {
-        if self.variables != reply.variables {
-            self.variables = reply.variables;
+        if self.hello.variables != reply.variables {
+            self.hello.variables = reply.variables;
             self.stale = true;
         }
         if reply.generation != self.generation {
