@@ -1,7 +1,6 @@
 """kill -9 of each party, and its return: the numbers and gaps afterwards."""
 
 import asyncio
-import os
 import random
 import time
 
@@ -31,7 +30,7 @@ def test_a_collector_killed_under_load_again_and_again_ends_with_the_exact_count
 
 
 def test_a_collector_killed_at_random_moments_never_doubles_or_loses_a_count():
-    kills = 100 if os.environ.get("DICHROIC_LONG") else 10
+    kills = 100
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     with Collector() as collector, Shop(collector, rate=200) as shop:
