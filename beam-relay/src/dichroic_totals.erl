@@ -58,10 +58,14 @@ retire(St, Entries, Slots, #totals{} = T0) ->
 flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
     #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
     {Changed, Hide, Out1} = maps:fold(
-        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Now, Key, S, Acc) end, {[], [], Out0}, Series),
+        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Now, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
     Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
     {Still, Out2} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1}, Leaving),
     {Out2, T#totals{series = Kept, leaving = [hide(St, Flush, S) || {_, S} <- Hide] ++ Still}}.
+
+%% What came back while it is leaving waits until its old id is forgotten: the collector takes a series under one id at a time.
+present(Series, []) -> Series;
+present(Series, Leaving) -> maps:without([ser_key(S#ser.entry, S#ser.labels) || S <- Leaving], Series).
 
 visit(St, Flush, Ponged, Now, Key, S, {Changed, Hide, Out} = Acc) ->
     case read(St, S) of
@@ -183,11 +187,13 @@ fresh(#static{fresh = Fresh} = St, Entries, T) ->
 adopt(St, Entries, {Slot, Labels, neg}, Ref, T) -> adopt(St, Entries, {Slot, Labels}, {neg, Ref}, T);
 adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
     case Entries of
-        #{Slot := #entry{key = Key, late = Late} = Entry} ->
+        #{Slot := #entry{late = Late} = Entry} ->
             Norm = normal(Labels, Late),
-            SerKey = {Key, Norm},
+            SerKey = ser_key(Entry, Norm),
             S = case Series of
-                    #{SerKey := Known} -> Known;
+                    #{SerKey := #ser{raw = Raws} = Known} ->
+                        _ = lists:member(Raw, Raws) orelse start(St, Raw),
+                        Known;
                     _ -> #ser{entry = Entry, labels = Norm, start = start(St, Raw)}
                 end,
             T#totals{series = Series#{SerKey => join(Raw, Ref, S)}};
@@ -195,6 +201,11 @@ adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
             ok = dichroic_store:forget(St, Raw),
             T
     end.
+
+%% What is one label set on the collector's page is one series, of all its spellings: 1, "1", 1.0 and '1'. The handler counts each in
+%% cells of its own, here they are added up. On the wire the one that was met first stands for all.
+ser_key(#entry{key = Key}, overflow) -> {Key, overflow};
+ser_key(#entry{key = Key}, Norm) -> {Key, [dichroic_value:text(L) || L <- Norm]}.
 
 %% A cell belongs to the incarnation that is alive when the engine learns of it; whoever is not in the table any more
 %% was hidden in between, and begins anew.
@@ -214,7 +225,7 @@ join(Raw, Ref, #ser{raw = Raws, cells = Cells} = S) ->
     S#ser{raw = case lists:member(Raw, Raws) of true -> Raws; false -> [Raw | Raws] end,
           cells = case Ref of last -> Cells; {neg, _} -> [Ref | Cells]; _ -> [{pos, Ref} | Cells] end}.
 
-%% Labels as they are on the wire, so that an atom and the string of its name are one series, not two of one name.
+%% Labels as they are on the wire.
 normal(overflow, _) -> overflow;
 normal(Labels, Late) -> lists:zipwith(fun finish/2, tuple_to_list(Labels), Late).
 
@@ -223,7 +234,7 @@ finish(V, _) when is_boolean(V); is_number(V) -> V;
 finish(V, name) when is_atom(V) ->
     case atom_to_binary(V) of <<"Elixir.", Name/binary>> -> short(Name); Name -> short(Name) end;
 finish(V, none) when is_atom(V) -> short(atom_to_binary(V));
-finish(V, _) -> case dichroic_value:is_utf8(V) of true -> V; false -> {bytes, V} end.
+finish(V, _) -> short(dichroic_value:as_text(V)).
 
-%% Strings were cut before they became a key; an atom is one word there, however long its name.
+%% Strings were cut before they became a key; an atom is one word there, however long its name, and what stands for bytes is longer.
 short(Name) -> dichroic_value:cut(Name, ?MAX_LABEL_BYTES).

@@ -5,7 +5,7 @@
 %% the input has bytes. encode/1 raises only on terms that are no value: a bug of the caller, not of a peer.
 -module(dichroic_value).
 
--export([encode/1, decode/1, decode_one/2, encode_float/1, decode_float/1, cut/2, is_utf8/1]).
+-export([encode/1, decode/1, decode_one/2, encode_float/1, decode_float/1, text/1, as_text/1, cut/2, is_utf8/1]).
 -export_type([value/0]).
 
 -type value() :: null | boolean() | integer() | float() | {float_bits, non_neg_integer()} | binary()
@@ -109,6 +109,44 @@ is_utf8(<<>>) -> true;
 is_utf8(<<A, B, C, D, R/binary>>) when A < 128, B < 128, C < 128, D < 128 -> is_utf8(R);
 is_utf8(<<_/utf8, R/binary>>) -> is_utf8(R);
 is_utf8(_) -> false.
+
+%% @doc A scalar as the collector writes it into a label: what is equal there is one series. A float has all its digits there and no
+%% exponent (as Rust displays it).
+-spec text(null | boolean() | number() | binary()) -> binary().
+text(null) -> <<>>;
+text(V) when is_boolean(V) -> atom_to_binary(V);
+text(V) when is_integer(V) -> integer_to_binary(V);
+text(V) when is_float(V) -> decimal(float_to_binary(V, [short]));
+text(V) -> V.
+
+decimal(<<"-", Short/binary>>) -> <<"-", (decimal(Short))/binary>>;
+decimal(Short) ->
+    {Mantissa, Exponent} = case binary:split(Short, <<"e">>) of
+                               [M, E] -> {M, binary_to_integer(E)};
+                               [M] -> {M, 0}
+                           end,
+    [Whole, Fraction] = binary:split(Mantissa, <<".">>),
+    point(Whole, case Fraction of <<"0">> -> <<>>; _ -> Fraction end, Exponent).
+
+point(Whole, <<>>, 0) -> Whole;
+point(Whole, Fraction, 0) -> <<Whole/binary, ".", Fraction/binary>>;
+point(Whole, <<>>, E) when E > 0 -> <<Whole/binary, (zeros(E))/binary>>;
+point(Whole, <<Digit, Fraction/binary>>, E) when E > 0 -> point(<<Whole/binary, Digit>>, Fraction, E - 1);
+point(<<Digit>>, Fraction, E) -> <<"0.", (zeros(-E - 1))/binary, Digit, Fraction/binary>>.
+
+zeros(N) -> binary:copy(<<"0">>, N).
+
+%% @doc Bytes as text: one U+FFFD for each that is none.
+-spec as_text(binary()) -> binary().
+as_text(B) ->
+    case is_utf8(B) of
+        true -> B;
+        false -> unicode:characters_to_binary(code_points(B))
+    end.
+
+code_points(<<C/utf8, R/binary>>) -> [C | code_points(R)];
+code_points(<<_, R/binary>>) -> [16#fffd | code_points(R)];
+code_points(<<>>) -> [].
 
 %% @doc The first `N' bytes or fewer, ending on a code point. Bytes that are no UTF-8 are cut where they stand.
 -spec cut(binary(), non_neg_integer()) -> binary().

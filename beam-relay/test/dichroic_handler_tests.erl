@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
 
--import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, total/3, account/3]).
+-import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
 
 -define(E, [a, b]).
 -define(V, meas(<<"v">>)).
@@ -60,11 +60,55 @@ one_label_set_is_one_series_however_it_is_spelt_test() ->
     ?assertEqual({3, 0.0}, total(Frames, 100, [<<"ok">>, <<"A.B">>])),
     ?assertEqual(1, length([1 || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100}} <- Ds])).
 
-labels_that_are_no_text_travel_as_bytes_and_null_test() ->
+labels_that_are_equal_as_text_are_one_series_of_the_type_that_came_first_test_() ->
+    [{support:title(Same), fun() ->
+        {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)]), sum(101, ?E, ?V, [meta(<<"r">>)]),
+                                   (exponential())#{<<"key">> := 102, <<"labels">> := [meta(<<"r">>)]},
+                                   typed(<<"last">>, #{<<"key">> => 103, <<"labels">> => [meta(<<"r">>)]})])),
+        %% A flush between them, and once none: whoever is met later joins, whenever that is.
+        E1 = lists:foldl(fun({N, R}, Acc) ->
+            emit(Acc, ?E, #{v => N}, #{r => R}),
+            case N > 1 of true -> Acc; false -> {_, Flushed} = flush(1, Acc), Flushed end
+        end, E, lists:zip(lists:seq(1, length(Same)), Same)),
+        {Frames, _} = flush(2, dichroic_engine:reconnected(E1)),
+        N = length(Same),
+        [First] = lists:usort([L || {define, series, Ds} <- Frames, {_, #{<<"labels">> := [L]}} <- Ds]),
+        ?assertEqual({N, 0.0}, total(Frames, 100, [First])),
+        ?assertEqual({N * (N + 1) div 2, 0.0}, total(Frames, 101, [First])),
+        {_, _, Buckets} = total(Frames, 102, [First]),
+        ?assertEqual(N, lists:sum([C || {_, _, C} <- Buckets])),
+        ?assertEqual({N, 0.0}, total(Frames, 103, [First]))
+    end} || Same <- [[1, <<"1">>, '1', 1.0], [<<"1">>, 1], [true, <<"true">>], [<<"false">>, false], [ok, <<"ok">>], [0.5, <<"0.5">>],
+                     [<<>>, nil, undefined, self()], [-3, <<"-3">>], [1.0e21, <<"1000000000000000000000">>], [<<255>>, <<254>>, <<"\x{fffd}"/utf8>>]]].
+
+labels_that_differ_as_text_are_series_of_their_own_test() ->
+    Labels = [1, <<"01">>, <<"1.0">>, <<" 1">>, true, <<"True">>, -0.0, 0, <<"null">>, <<>>, <<"ok">>, <<"OK">>],
     {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)])])),
-    [emit(E, ?E, #{}, #{r => R}) || R <- [<<255>>, self(), nil, undefined, #{}, "text"]],
+    [emit(E, ?E, #{}, #{r => R}) || R <- Labels],
     {Frames, _} = flush(1, E),
-    ?assertEqual({1, 0.0}, total(Frames, 100, [{bytes, <<255>>}])),
+    [?assertEqual({R, {1, 0.0}}, {R, total(Frames, 100, [R])}) || R <- Labels].
+
+spellings_of_one_series_count_against_its_cap_and_leave_together_test() ->
+    Capped = (counter(100, ?E, [meta(<<"r">>)]))#{<<"series">> => 2, <<"expire_s">> => 300},
+    {ok, [], E} = engine(plan([Capped])),
+    [emit(E, ?E, #{}, #{r => R}) || R <- [1, <<"1">>, '1']],
+    {F1, E1} = flush(1, 0, 0, E),
+    ?assertEqual(1, account(F1, 6, [100])),
+    ?assertEqual(2, length([1 || {define, series, Ds} <- F1, {_, #{<<"key">> := 100}} <- Ds])),
+    {_, E2} = flush(2, 1, 301, E1),
+    {_, E3} = flush(3, 2, 302, E2),
+    {F4, E4} = flush(4, 3, 303, E3),
+    ?assertEqual(2, length([Id || {define, series, Ds} <- F4, {Id, null} <- Ds])),
+    ?assertEqual(0, dichroic_engine:live(E4)),
+    ?assertEqual(0, atomics:get((persistent_term:get(?STATIC))#static.acct, ?ACCT_SERIES)),
+    [emit(E4, ?E, #{}, #{r => R}) || R <- [<<"1">>, 1]],
+    {F5, _} = flush(5, E4),
+    ?assertEqual({2, 0.0}, total(F5, 100, [<<"1">>])).
+
+what_is_no_label_is_null_test() ->
+    {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)])])),
+    [emit(E, ?E, #{}, #{r => R}) || R <- [self(), nil, undefined, #{}, "text"]],
+    {Frames, _} = flush(1, E),
     ?assertEqual({5, 0.0}, total(Frames, 100, [null])).
 
 totals_are_exact_under_load_from_many_processes_test_() ->

@@ -226,6 +226,41 @@ mod tests {
         assert_ne!(Attributes::pack(&mut number), Attributes::of(&[("a", "1")]));
     }
 
+    /// A relay adds up what has one text here, so it must render as we do: the same table is in `dichroic_value_tests`.
+    #[test]
+    fn a_value_is_rendered_as_relays_do() {
+        let check = |value: AttributeValue<'_>, text: &str| assert_eq!(value.render(), text);
+        check(AttributeValue::Null, "");
+        check(AttributeValue::Bool(true), "true");
+        check(AttributeValue::Bool(false), "false");
+        check(AttributeValue::Int(-7), "-7");
+        check(AttributeValue::Int(i64::MAX), "9223372036854775807");
+        check("ключ".into(), "ключ");
+        for (float, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (-2.5, "-2.5"),
+            (100.0, "100"),
+            (0.1, "0.1"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e-7, "0.0000001"),
+            (1.25e-5, "0.0000125"),
+            (123_456.789, "123456.789"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (123_456_789_012_345_680.0, "123456789012345680"),
+            (1e21, "1000000000000000000000"),
+            (1.5e22, "15000000000000000000000"),
+            (-1.7e-3, "-0.0017"),
+        ] {
+            check(AttributeValue::Float(float), text);
+        }
+        let largest = format!("17976931348623157{}", "0".repeat(292));
+        check(AttributeValue::Float(f64::MAX), &largest);
+        let least = format!("0.{}5", "0".repeat(323));
+        check(AttributeValue::Float(5e-324), &least);
+    }
+
     #[test]
     fn text_is_cut_on_a_character_boundary() {
         assert_eq!(cut("aé", 2), "a");

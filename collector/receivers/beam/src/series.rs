@@ -388,9 +388,7 @@ impl SeriesTable {
         let (Some(known), Some(Some(measure))) = (self.known[place].as_deref(), measure) else {
             return Err(DropReason::Withdrawn);
         };
-        let mut identity = measure.key.to_le_bytes().to_vec();
-        identity.extend_from_slice(known.labels.as_bytes());
-        let fingerprint = self.fingerprints.of(&identity);
+        let fingerprint = self.fingerprints.of(&identity(measure.key, &known.labels));
         if let Some(series) = store.find(fingerprint) {
             return Ok(series);
         }
@@ -498,6 +496,22 @@ enum Met {
     Continues,
     /// Another: whatever is held is replaced.
     Begins,
+}
+
+/// What makes two definitions one series: key and labels as a page shows them. A label may be a number in one incarnation and its text in
+/// the next; and an empty one is none.
+fn identity(key: u64, labels: &Attributes) -> Vec<u8> {
+    let mut identity = key.to_le_bytes().to_vec();
+    for (label, value) in labels.iter() {
+        let text = value.render();
+        if !text.is_empty() {
+            for part in [label, &*text] {
+                identity.extend_from_slice(&(part.len() as u32).to_le_bytes());
+                identity.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    identity
 }
 
 /// +1 or -1 when the integer part went over the edge of 64 bits, by the shorter way round.

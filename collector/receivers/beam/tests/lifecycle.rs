@@ -190,6 +190,51 @@ fn two_ids_that_mean_one_series_do_not_overwrite_each_other() {
 }
 
 #[test]
+fn a_series_stays_one_when_a_label_comes_back_as_another_type_with_the_same_text() {
+    let same = [
+        vec![Value::Int(1), Value::Bool(true)],
+        vec!["1".into(), "true".into()],
+        vec![Value::Float(1.0), "true".into()],
+    ];
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        for (epoch, labels) in (1..).zip(&same) {
+            let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", epoch, T0 + epoch, 1)).await;
+            let orders = relay.key(0);
+            relay.define(0, orders, labels.clone(), T0 + epoch).await;
+            relay.numbers(&[(0, 10 * epoch, 0.0)]).await;
+            relay.flush().await;
+            // Forgotten by the relay, it stays on the page, and is continued by whoever has the same labels there.
+            relay.forget(0).await;
+            relay.define(1, orders, same[0].clone(), T0 + epoch).await;
+            relay.numbers(&[(1, 10 * epoch + 1, 0.0)]).await;
+            relay.flush().await;
+            let expected = format!("shop.orders{{ok=\"1\",plan=\"true\"}} {}", 10 * epoch + 1);
+            assert_eq!(page(&store), [expected]);
+            relay.crash().await;
+        }
+        assert_eq!(store.borrow().warnings().label_collisions, 0);
+    });
+}
+
+#[test]
+fn an_empty_label_is_no_label() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(0);
+        relay.define(0, orders, vec![Value::Null, "".into()], T0).await;
+        relay.numbers(&[(0, 1, 0.0)]).await;
+        relay.forget(0).await;
+        relay.define(1, orders, vec!["".into(), Value::Null], T0).await;
+        relay.numbers(&[(1, 2, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store).len(), 1);
+        assert_eq!(store.borrow().warnings().label_collisions, 0);
+    });
+}
+
+#[test]
 fn a_node_that_begins_with_an_empty_flush_leaves_no_empty_page() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));

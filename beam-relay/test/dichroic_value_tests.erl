@@ -1,0 +1,35 @@
+%% @doc Labels as text: what the collector writes.
+-module(dichroic_value_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+%% The same table is in collector/model/src/attributes.rs: what has one text there is added up here.
+a_value_is_rendered_as_the_collector_does_test_() ->
+    [{support:title({Value, Text}), ?_assertEqual(Text, dichroic_value:text(Value))} || {Value, Text} <-
+        [{null, <<>>}, {true, <<"true">>}, {false, <<"false">>}, {-7, <<"-7">>}, {16#7fffffffffffffff, <<"9223372036854775807">>},
+         {<<"ключ"/utf8>>, <<"ключ"/utf8>>}, {0.0, <<"0">>}, {-0.0, <<"-0">>}, {1.0, <<"1">>}, {-2.5, <<"-2.5">>}, {100.0, <<"100">>},
+         {0.1, <<"0.1">>}, {0.1 + 0.2, <<"0.30000000000000004">>}, {1.0e-7, <<"0.0000001">>}, {1.25e-5, <<"0.0000125">>},
+         {123456.789, <<"123456.789">>}, {9007199254740993.0, <<"9007199254740992">>},
+         {123456789012345680.0, <<"123456789012345680">>}, {1.0e21, <<"1000000000000000000000">>},
+         {1.5e22, <<"15000000000000000000000">>}, {-1.7e-3, <<"-0.0017">>},
+         {1.7976931348623157e308, <<"17976931348623157", (binary:copy(<<"0">>, 292))/binary>>},
+         {4.94065645841246544e-324, <<"0.", (binary:copy(<<"0">>, 323))/binary, "5">>}]].
+
+any_float_has_digits_and_a_point_and_reads_back_test() ->
+    Seed = support:seed(),
+    [begin
+         <<Bits:64>> = rand:bytes(8),
+         case <<Bits:64>> of
+             <<F/float>> ->
+                 Text = dichroic_value:text(F),
+                 ?assertEqual({Seed, match}, {Seed, re:run(Text, "^-?(0|[1-9][0-9]*)(\\.[0-9]*[1-9])?$", [{capture, none}])}),
+                 Read = case binary:match(Text, <<".">>) of nomatch -> <<Text/binary, ".0">>; _ -> Text end,
+                 ?assertEqual({Seed, F}, {Seed, binary_to_float(Read)});
+             _ -> ok
+         end
+     end || _ <- lists:seq(1, 2000)].
+
+bytes_that_are_no_text_are_replaced_one_by_one_test_() ->
+    [?_assertEqual(unicode:characters_to_binary(Text), dichroic_value:as_text(Bytes)) || {Text, Bytes} <-
+        [{"abc", <<"abc">>}, {"", <<>>}, {[16#fffd], <<255>>}, {[$a, 16#fffd, 16#fffd, $b], <<"a", 255, 254, "b">>},
+         {[16#20ac], <<16#20ac/utf8>>}, {[16#fffd, 16#fffd], <<16#e2, 16#82>>}]].
