@@ -43,6 +43,10 @@ do(garbage, [Times]) ->
     _ = [emit(#{duration => V, bytes => V, level => V}, #{user => <<"garbage">>}) || _ <- lists:seq(1, Times), V <- values()],
     _ = [emit(M, #{user => <<"garbage">>}) || _ <- lists:seq(1, Times), M <- measurements()],
     Times * (length(values()) + length(measurements()));
+do(spellings, [Times]) ->
+    All = [1, <<"1">>, '1', 1.0, true, <<"true">>, ok, <<"ok">>, 0.5, <<"0.5">>, <<>>, nil, <<255>>, <<254>>],
+    _ = [emit(#{duration => 1, bytes => 2, level => 3}, #{user => V}) || _ <- lists:seq(1, Times), V <- All],
+    Times * length(All);
 do(metadata, [Times]) ->
     All = metadata(),
     _ = [emit(#{duration => 1, bytes => 1, level => 1}, M) || _ <- lists:seq(1, Times), M <- All],

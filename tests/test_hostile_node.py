@@ -143,9 +143,26 @@ def test_what_is_no_measurement_is_skipped_by_reason_and_the_rest_counted(collec
     def skipped() -> float:
         return total(collector.metrics(), "dichroic_relay_skipped_total", metric="hostile.duration")
 
-    wait_until(lambda: skipped() == emitted - 2 * times, 10, f"skipped to be {emitted - 2 * times}; it is {skipped()}")
+    # nil, undefined, and four maps without the key: events that were not measured.
+    unusable = emitted - (2 + 6) * times
+    wait_until(lambda: skipped() == unusable, 10, f"skipped to be {unusable}; it is {skipped()}")
     node.do("garbage", times)
     assert node.do("memory") - vm < 2 * MIB
+
+
+def test_label_values_that_are_equal_as_text_are_one_series_with_all_their_counts(collector: Collector, node: HostileNode) -> None:
+    times = 500
+    emitted = node.do("spellings", times)
+    counted(collector, emitted)
+    spellings = {"1": 4, "true": 2, "ok": 2, "0.5": 2, "": 2, "\ufffd": 2}
+    expected = {user: float(times * n) for user, n in spellings.items()}
+    assert samples_of(collector, "hostile_events_total") == expected
+    assert samples_of(collector, "hostile_duration_count") == expected
+    assert samples_of(collector, "hostile_bytes_total") == {user: 2 * count for user, count in expected.items()}
+    assert collector.ledger()["warnings"]["label_collisions"] == 0
+    # The parser above would take the last of two lines of one series.
+    lines = [line for line in collector.metrics().splitlines() if line.startswith("hostile_events_total{")]
+    assert len(lines) == len(expected)
 
 
 def test_metadata_of_any_size_and_shape_costs_neither_count_nor_memory(collector: Collector, node: HostileNode) -> None:
@@ -170,7 +187,9 @@ def test_a_million_events_in_a_burst_are_counted_to_the_last(collector: Collecto
     assert resident(collector) - ours < 20 * MIB
 
 
-async def while_subscribed(collector: Collector, node: HostileNode, command: str, *args: int) -> tuple[int, int, int]:
+async def while_subscribed(
+    collector: Collector, node: HostileNode, command: str, *args: int, keep: list[dichroic.Event] | None = None
+) -> tuple[int, int, int]:
     """How many events the command emits, how many of them come as rows, how many are told to be lost."""
     run = asyncio.get_running_loop().run_in_executor
     async with dichroic.connect(collector.address) as client, client.subscribe("hostile.**", on_gap="yield") as rows:
@@ -192,6 +211,8 @@ async def while_subscribed(collector: Collector, node: HostileNode, command: str
                         lost += gap.lost or 0
                     case event if event.metadata.get("user") != "0":
                         got += 1
+                        if keep is not None:
+                            keep.append(event)
                 row = asyncio.ensure_future(anext(rows))
         row.cancel()
         return emitting.result(), got, lost
@@ -211,6 +232,30 @@ def test_a_subscriber_beside_a_burst_gets_rows_or_their_number_and_the_counts_st
 @pytest.mark.parametrize(("command", "times"), [("garbage", 2), ("metadata", 2)])
 def test_garbage_beside_a_subscriber_is_a_row_without_it(collector: Collector, node: HostileNode, command: str, times: int) -> None:
     vm = node.do("memory")
-    emitted, got, lost = asyncio.run(while_subscribed(collector, node, command, times))
+    events: list[dichroic.Event] = []
+    emitted, got, lost = asyncio.run(while_subscribed(collector, node, command, times, keep=events))
     assert (got, lost) == (emitted, 0)
+    assert {type(value) for event in events for value in event.measurements.values()} <= {int, float}
     assert node.do("memory") - vm < 4 * MIB
+
+
+def test_what_is_no_number_is_not_in_a_row_and_counted(collector: Collector, node: HostileNode) -> None:
+    events: list[dichroic.Event] = []
+    emitted, _, _ = asyncio.run(while_subscribed(collector, node, "garbage", 1, keep=events))
+    found = [event.measurements for event in events if event.metadata.get("user") == "garbage"]
+    assert len(found) == emitted
+    # Two small numbers and five large ones, each as three measurements.
+    numbers = [measurements for measurements in found if measurements]
+    assert [set(measurements) for measurements in numbers] == [{"bytes", "duration", "level"}] * 6
+    assert numbers[0] == {"bytes": 4, "duration": 4, "level": 4}
+
+    def skipped() -> dict[str, float]:
+        return {
+            labels["reason"]: value
+            for name, labels, value in samples(collector.metrics())
+            if name == "dichroic_relay_skipped_total" and labels.get("event") == "hostile.stop"
+        }
+
+    # Of 23 values, six are numbers, one is beyond them, and two are absent; of five maps, one has something else.
+    expected = {"not_numeric": 14 * 3 + 1, "out_of_range": 3}
+    wait_until(lambda: skipped() == expected, 10, f"skipped to be {expected}; it is {skipped()}")

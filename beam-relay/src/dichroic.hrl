@@ -14,7 +14,6 @@
 -define(ACCT_SERIES_CAP, 4).
 -define(ACCT_FIXED, 8).
 -define(ACCT_PER_ENTRY, 8).
--define(SKIP_ABSENT, 1).
 -define(SKIP_NOT_NUMERIC, 2).
 -define(SKIP_RANGE, 3).
 -define(OVERFLOWED, 4).
@@ -25,10 +24,12 @@
 -define(ROWS_PER_STREAM, 8).
 -define(ROWS_SENT, 1).
 -define(ROWS_SAMPLED, 2).                     % running number that the sampler hashes
+-define(ROWS_NOT_NUMERIC, 3).                 % measurements that rows are without
 -define(DROP_OVERLOAD, 4).
 -define(DROP_RATE, 5).
 -define(DROP_BROKEN, 6).
 -define(DROP_TOO_LARGE, 7).
+-define(ROWS_RANGE, 8).
 
 %% Cells of `credit`: eight fixed ones, then rows in flight by shard, a cache line apart.
 -define(CREDIT_MAX, 1).
@@ -96,7 +97,7 @@
 -record(stream, {
     content = 0 :: non_neg_integer(),
     keep        :: [dichroic_expr:condition()],
-    columns     :: [dichroic_expr:expr()] | dichroic_logger:log_columns(),
+    columns     :: [{number, dichroic_expr:expr()} | dichroic_expr:expr()] | dichroic_logger:log_columns(),
     sample      :: float()
 }).
 

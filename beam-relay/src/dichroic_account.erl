@@ -16,9 +16,10 @@
 -define(KEY_FAILURES, 4).
 -define(KEY_REATTACHED, 5).
 -define(KEY_OVERFLOWED, 6).
+-define(KEY_ROW_SKIPPED, 7).
 
 %% What was last sent: {Key, Labels} => {Id, Value}
--opaque account() :: #{{1..6, list()} => {non_neg_integer(), integer()}}.
+-opaque account() :: #{{1..7, list()} => {non_neg_integer(), integer()}}.
 
 -spec new() -> account().
 new() -> #{}.
@@ -63,10 +64,13 @@ readings(St, Entries, Streams) ->
                                                  Reason <- [?DROP_OVERLOAD, ?DROP_RATE, ?DROP_BROKEN, ?DROP_TOO_LARGE],
                                                  N <- [rows(St, A, Reason)], N > 0]
     ++ [{{?KEY_SKIPPED, [Key, Why]}, N} || #entry{key = Key, slot = Slot} <- Entries,
-                                           {Cell, Why} <- [{?SKIP_ABSENT, <<"absent">>},
-                                                           {?SKIP_NOT_NUMERIC, <<"not_numeric">>},
+                                           {Cell, Why} <- [{?SKIP_NOT_NUMERIC, <<"not_numeric">>},
                                                            {?SKIP_RANGE, <<"out_of_range">>}],
                                            N <- [acct(St, dichroic_store:acct(Slot, Cell))], N > 0]
+    ++ [{{?KEY_ROW_SKIPPED, [Schema, Why]}, N} || {A, Schema} <- Streams,
+                                                  {Cell, Why} <- [{?ROWS_NOT_NUMERIC, <<"not_numeric">>},
+                                                                  {?ROWS_RANGE, <<"out_of_range">>}],
+                                                  N <- [rows(St, A, Cell)], N > 0]
     ++ [{{?KEY_FAILURES, []}, N} || N <- [acct(St, ?ACCT_FAILURES)], N > 0]
     ++ [{{?KEY_REATTACHED, []}, N} || N <- [acct(St, ?ACCT_REATTACHED)], N > 0]
     ++ [{{?KEY_OVERFLOWED, [Key]}, N} || #entry{key = Key, slot = Slot} <- Entries,

@@ -89,6 +89,7 @@ entries([E | Es], Labels, Meas, Meta, St, Table) ->
 
 value(#entry{slot = Slot, value = Value}, Meas, Meta, St) ->
     case usable(dichroic_expr:eval(Value, Meas, Meta)) of
+        absent -> skip;
         {skip, Why} ->
             atomics:add(St#static.acct, dichroic_store:acct(Slot, Why), 1),
             skip;
@@ -135,8 +136,9 @@ usable(V) when is_integer(V), V =< ?MAX_SMALL, V >= -?MAX_SMALL -> V;
 usable(V) when is_float(V), V < ?MAX_FLOAT, V > -?MAX_FLOAT -> V;
 usable(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
 usable(V) when is_number(V) -> {skip, ?SKIP_RANGE};
-usable(nil) -> {skip, ?SKIP_ABSENT};
-usable(undefined) -> {skip, ?SKIP_ABSENT};
+%% Not every event has all its measurements: a query that waited for no connection has no queue time. That is nothing lost.
+usable(nil) -> absent;
+usable(undefined) -> absent;
 usable(_) -> {skip, ?SKIP_NOT_NUMERIC}.
 
 cells(Key, E, St, Table) ->
@@ -208,11 +210,31 @@ stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, 
             Now = erlang:system_time(nanosecond),
             case admitted(Now div 1000000000, St#static.credit, Shard) of
                 true ->
-                    Row = {row, Account, Now, [dichroic_expr:column(dichroic_expr:eval(C, Meas, Meta), Cap) || C <- Columns]},
+                    Row = {row, Account, Now, [cell(C, Meas, Meta, Cap, Rows, Base) || C <- Columns]},
                     to_relay(element(Shard, St#static.relays), Row, Rows, Base, St, Shard);
                 Reason -> atomics:add(Rows, Base + Reason, 1)
             end
     end.
+
+cell({number, E}, Meas, Meta, _, Rows, Base) ->
+    case number(dichroic_expr:eval(E, Meas, Meta)) of
+        {skip, Why} ->
+            atomics:add(Rows, Base + Why, 1),
+            nil;
+        V -> V
+    end;
+cell(E, Meas, Meta, Cap, _, _) -> dichroic_expr:column(dichroic_expr:eval(E, Meas, Meta), Cap).
+
+%% What a subscriber gets as a measurement is a number, whatever the application put there.
+number(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
+number(V) when is_float(V) -> V;
+number(V) when is_integer(V) ->
+    try float(V)
+    catch error:badarg -> {skip, ?ROWS_RANGE}
+    end;
+number(nil) -> nil;
+number(undefined) -> nil;
+number(_) -> {skip, ?ROWS_NOT_NUMERIC}.
 
 %% A hash of a running number: no state in the caller, and no step with the rhythm of the events.
 sampled(1.0, _, _) -> true;

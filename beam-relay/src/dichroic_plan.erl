@@ -200,14 +200,21 @@ carried(Known, Parts) ->
 
 stream(#{<<"schema">> := Schema, <<"event">> := Event} = E, Carried)
   when is_integer(Schema), Schema >= 0, Schema =< 16#ffffffff ->
-    known(E, [<<"schema">>, <<"kind">>, <<"event">>, <<"columns">>, <<"keep">>, <<"sample">>]),
+    known(E, [<<"schema">>, <<"kind">>, <<"event">>, <<"columns">>, <<"keep">>, <<"sample">>, <<"numbers">>]),
     Sample = maps:get(<<"sample">>, E, 1.0),
     (is_number(Sample) andalso Sample > 0 andalso Sample =< 1) orelse throw("sample is not in (0, 1]"),
     Keep = keep(E),
     Columns = columns(maps:get(<<"kind">>, E, <<"event">>), Event, E),
     carried(Carried, case Columns of {log, _, _} -> Keep; _ -> Columns ++ Keep end),
-    {event(Event), Schema, #stream{keep = Keep, columns = Columns, sample = float(Sample)}};
+    {event(Event), Schema, #stream{keep = Keep, columns = numbers(int(<<"numbers">>, E, 0), Columns), sample = float(Sample)}};
 stream(_, _) -> throw("a stream needs schema and event").
+
+%% So many columns, from the first, are measurements.
+numbers(0, Columns) -> Columns;
+numbers(N, Columns) when is_list(Columns), N > 0, N =< length(Columns) ->
+    {Measurements, Metadata} = lists:split(N, Columns),
+    [{number, M} || M <- Measurements] ++ Metadata;
+numbers(_, _) -> throw("numbers is no number of columns").
 
 columns(<<"event">>, _, E) -> exprs(<<"columns">>, E, ?MAX_COLUMNS);
 columns(<<"log">>, [<<"dichroic">>, <<"logger">>, <<"message">>], E) ->

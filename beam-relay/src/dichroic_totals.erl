@@ -60,12 +60,13 @@ flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
     {Changed, Hide, Out1} = maps:fold(
         fun(Key, S, Acc) -> visit(St, Flush, Ponged, Now, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
     Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
-    {Still, Out2} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1}, Leaving),
+    Alive = [ser_key(S) || #ser{id = Id} = S <- Leaving, Id =/= none],
+    {Still, Out2, _} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1, Alive}, Leaving),
     {Out2, T#totals{series = Kept, leaving = [hide(St, Flush, S) || {_, S} <- Hide] ++ Still}}.
 
 %% What came back while it is leaving waits until its old id is forgotten: the collector takes a series under one id at a time.
 present(Series, []) -> Series;
-present(Series, Leaving) -> maps:without([ser_key(S#ser.entry, S#ser.labels) || S <- Leaving], Series).
+present(Series, Leaving) -> maps:without([ser_key(S) || S <- Leaving], Series).
 
 visit(St, Flush, Ponged, Now, Key, S, {Changed, Hide, Out} = Acc) ->
     case read(St, S) of
@@ -91,20 +92,27 @@ hide(St, Flush, #ser{raw = Raw} = S) ->
     S#ser{hidden = Flush}.
 
 %% Handlers that had the cells in hand when they were hidden are done by now.
-leave(_, Flush, #ser{hidden = 0} = S, {Still, Out}) -> {[S#ser{hidden = Flush} | Still], Out};
-leave(St, Flush, #ser{hidden = H, raw = Raw} = S, {Still, Out}) when Flush < H + 2 ->
+leave(_, Flush, #ser{hidden = 0} = S, {Still, Out, Alive}) -> {[S#ser{hidden = Flush} | Still], Out, Alive};
+leave(St, Flush, #ser{hidden = H, raw = Raw} = S, {Still, Out, Alive}) when Flush < H + 2 ->
     %% A handler that was stopped while it made a view may have brought them back.
     _ = [dichroic_store:unview(St, Key) || Key <- Raw],
-    {[S | Still], Out};
-leave(St, _, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, {Still, Out}) ->
+    {[S | Still], Out, Alive};
+leave(St, _, S, {Still, Out, Alive}) ->
+    Key = ser_key(S),
+    case S#ser.id =:= none andalso lists:member(Key, Alive) of
+        true -> {[S | Still], Out, Alive};
+        false -> {Still, left(St, S, Out), [Key | Alive]}
+    end.
+
+left(St, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, Out) ->
     Admitted = length([K || {_, L} = K <- Raw, L =/= overflow]),
     atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),
     atomics:sub(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), Admitted),
     case read(St, S) of
-        same -> {Still, free(S, Out)};
+        same -> free(S, Out);
         {_, Value} ->
             {S1, Out1} = send(Value, S, Out),
-            {Still, free(S1, Out1)}
+            free(S1, Out1)
     end.
 
 free(#ser{id = none}, Out) -> Out;
@@ -204,6 +212,8 @@ adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
 
 %% What is one label set on the collector's page is one series, of all its spellings: 1, "1", 1.0 and '1'. The handler counts each in
 %% cells of its own, here they are added up. On the wire the one that was met first stands for all.
+ser_key(#ser{entry = Entry, labels = Labels}) -> ser_key(Entry, Labels).
+
 ser_key(#entry{key = Key}, overflow) -> {Key, overflow};
 ser_key(#entry{key = Key}, Norm) -> {Key, [dichroic_value:text(L) || L <- Norm]}.
 

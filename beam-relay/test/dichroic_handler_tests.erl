@@ -41,10 +41,19 @@ every_type_holds_what_it_was_given_test_() ->
 
 what_is_no_number_is_skipped_and_counted_by_its_reason_test() ->
     Frames = values(plan([exponential()]), [nil, undefined, <<"1">>, [1], 1 bsl 63, 1.0e300, -1.0e300, 5]),
-    ?assertEqual(2, account(Frames, 3, [100, <<"absent">>])),
+    ?assertEqual([[100, <<"not_numeric">>], [100, <<"out_of_range">>]], skips(Frames)),
     ?assertEqual(2, account(Frames, 3, [100, <<"not_numeric">>])),
     ?assertEqual(3, account(Frames, 3, [100, <<"out_of_range">>])),
     ?assertMatch({5, _, [_]}, total(Frames, 100, [])).
+
+skips(Frames) -> lists:sort([L || {define, series, Ds} <- Frames, {_, #{<<"key">> := 3, <<"labels">> := L}} <- Ds]).
+
+an_event_without_the_measurement_is_no_skip_test() ->
+    {ok, [], E} = engine(plan([exponential(), typed(<<"last">>, #{<<"key">> => 101}), sum(102, ?E, ?V, [])])),
+    [emit(E, ?E, M, #{}) || M <- [#{}, #{v => nil}, #{v => undefined}, #{other => 1}, #{v => 1}]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual([], skips(Frames)),
+    ?assertEqual({1, 0.0}, total(Frames, 102, [])).
 
 only_what_the_conditions_keep_is_counted_test() ->
     Keep = (counter(100, ?E, []))#{<<"keep">> => [[<<"has">>, meta(<<"x">>)], [<<"gt">>, ?V, 3]]},
@@ -326,6 +335,21 @@ rows_are_sent_only_while_somebody_wants_them_test() ->
     Rows = rows(),
     ?assertEqual(lists:seq(1, 100), lists:sort([V || {row, _, _, [V]} <- Rows])),
     ?assert(lists:all(fun({row, _, T, _}) -> abs(T - erlang:system_time(nanosecond)) < 60000000000 end, Rows)).
+
+%% The first so many columns are measurements; what else is in the event is not told by them.
+a_measurement_of_a_row_is_a_number_or_nothing_test() ->
+    Values = [1, -2.5, 1 bsl 63, nil, undefined, <<"1">>, true, [1], self(), 1 bsl 2000],
+    Stream = (stream(9, ?E, [?V, meta(<<"m">>)]))#{<<"numbers">> => 1},
+    {ok, [], E} = engine(plan([], #{<<"streams">> => [Stream]})),
+    Me = self(),
+    Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_relay:names()],
+    [register(Name, P) || {Name, P} <- Relays],
+    dichroic_engine:streams_on(E),
+    [emit(E, ?E, #{v => V}, #{m => <<"text">>}) || V <- Values],
+    {Frames, _} = flush(1, E),
+    [begin P ! stop, receive {P, stopped} -> ok end end || {_, P} <- Relays],
+    ?assertEqual([1, -2.5, float(1 bsl 63), nil, nil, nil, nil, nil, nil, nil], [V || {row, _, _, [V, <<"text">>]} <- rows()]),
+    ?assertEqual({4, 1}, {account(Frames, 7, [9, <<"not_numeric">>]), account(Frames, 7, [9, <<"out_of_range">>])}).
 
 without_credit_a_row_is_dropped_and_counted_test() ->
     Shards = length(dichroic_relay:names()),

@@ -62,6 +62,7 @@ streams_and_carries_are_refused_by_name_test() ->
     ?assertMatch([[null, _]], refused(#{<<"carries">> => [Carry#{<<"extra">> => 1}]})),
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"kind">> => <<"log">>}]})),
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"sample">> => 0}]})),
+    [?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"numbers">> => N}]})) || N <- [1, -1, <<"1">>]],
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"sort">> => 0}]})).
 
 no_more_entries_than_the_limit_test() ->

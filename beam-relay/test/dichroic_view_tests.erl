@@ -50,7 +50,7 @@ who_has_its_first_value_later_is_seen_from_then_on_test_() -> on_one_scheduler(f
     ?assertMatch([{_, 1, _, Ref}] when is_reference(Ref), views()),
     {F, _} = flush(1, E),
     ?assertEqual([{4, 0.0}, {3, 4.5}], [total(F, Key, [1]) || Key <- [100, 101]]),
-    ?assertEqual({1, 1}, {account(F, 3, [101, <<"absent">>]), account(F, 3, [101, <<"not_numeric">>])})
+    ?assertEqual(1, account(F, 3, [101, <<"not_numeric">>]))
 end).
 
 who_found_no_room_is_looked_for_only_so_often_test_() -> on_one_scheduler(fun() ->
@@ -68,7 +68,9 @@ a_series_that_leaves_leaves_the_view_test() ->
     {_, E2} = flush(2, 1, 1300, E1),
     ?assertEqual([], views()),
     emit(E2, ?E, #{v => 1}, #{k => 1}),
-    {F, _} = flush(3, 2, 1301, E2),
+    {_, E3} = flush(3, 2, 1301, E2),
+    {_, E4} = flush(4, 3, 1302, E3),
+    {F, _} = flush(5, 4, 1303, E4),
     ?assertEqual({1, 0.0}, total(F, 101, [1])).
 
 %%% Against a model: what was emitted, summed over all incarnations of a series
@@ -99,11 +101,14 @@ shuffled(L) -> [X || {_, X} <- lists:sort([{rand:uniform(), X} || X <- L])].
 random_event(E, #{plan := Keys, emitted := Emitted} = Model) ->
     K = rand:uniform(3),
     Meas = maps:from_list([{Name, rand:uniform(40) - 5} || Name <- [v, w], rand:uniform(4) > 1]),
-    emit(E, ?E, Meas, #{k => K}),
+    emit(E, ?E, Meas, #{k => spelt(K)}),
     Hits = [{{Key, K}, amount(Key, Meas)} || Key <- Keys, Key =/= 103, amount(Key, Meas) =/= none],
     Model#{emitted := lists:foldl(fun({S, {C, A}}, Acc) ->
         maps:update_with(S, fun({C0, A0}) -> {C0 + C, A0 + A} end, {C, A}, Acc)
     end, Emitted, Hits)}.
+
+%% One series, whatever the type of its label.
+spelt(K) -> lists:nth(rand:uniform(4), [K, float(K), integer_to_binary(K), binary_to_atom(integer_to_binary(K))]).
 
 %% {What is counted beside the sum, sum}
 amount(100, _) -> {0, 1};
@@ -130,7 +135,10 @@ define({Id, null}, #{ids := Ids, done := Done} = Model) ->
     {{S, V}, Left} = maps:take(Id, Ids),
     Model#{ids := Left, done := add(S, V, Done)};
 define({Id, #{<<"key">> := Key, <<"labels">> := Labels}}, #{ids := Ids} = Model) ->
-    Model#{ids := Ids#{Id => {{Key, Labels}, {0, 0}}}}.
+    S = {Key, [dichroic_value:text(L) || L <- Labels]},
+    %% The collector takes a series under one id at a time.
+    ?assertNot(lists:keymember(S, 1, maps:values(Ids))),
+    Model#{ids := Ids#{Id => {S, {0, 0}}}}.
 
 value({_, I, _}) -> {0, I};
 value({_, I, _, Buckets}) -> {lists:sum([N || {_, _, N} <- Buckets]), I}.
@@ -139,7 +147,7 @@ add(S, {C, A}, Acc) -> maps:update_with(S, fun({C0, A0}) -> {C0 + C, A0 + A} end
 
 counted(#{ids := Ids, done := Done}) ->
     All = lists:foldl(fun({S, V}, Acc) -> add(S, V, Acc) end, Done, maps:values(Ids)),
-    maps:from_list([{{Key, K}, V} || {{Key, [K]}, V} <- maps:to_list(All), lists:member(Key, ?KEYS), Key =/= 103]).
+    maps:from_list([{{Key, binary_to_integer(K)}, V} || {{Key, [K]}, V} <- maps:to_list(All), lists:member(Key, ?KEYS), Key =/= 103]).
 
 %% Expiry beside emitters that never rest. A flush waits until each of them is through with an event that it began after
 %% the flush before: what is kept in hand for longer than two flushes is lost, by the rule.
@@ -171,7 +179,7 @@ emitter(E, P, Events, N, Counts) ->
         %% Mostly without the values of the two that expire, so that they do.
         K = N rem 3,
         Meas = case N rem 64 < 3 of true -> #{v => N, w => P}; false -> #{} end,
-        emit(E, ?E, Meas, #{k => K}),
+        emit(E, ?E, Meas, #{k => spelt(K)}),
         counters:add(Events, P, 1),
         Hits = [{{Key, K}, A} || Key <- [100, 101, 102], A <- [amount(Key, Meas)], A =/= none],
         emitter(E, P, Events, N + 1, lists:foldl(fun({S, V}, Acc) -> add(S, V, Acc) end, Counts, Hits))

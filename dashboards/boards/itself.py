@@ -202,11 +202,11 @@ def itself_relays() -> list[Panel]:
             Query(lost("rows_sent", "source, event"), "{{source}} {{event}}"),
         ),
         timeseries(
-            "Events without what a metric needs",
-            "Events a second that lacked a metric's measurement. Normal for some: an Ecto query that decodes nothing has no "
-            "decode time.",
+            "Measurements that are no numbers",
+            "Measurements a second that a metric or a subscriber's row could not use: no number, or beyond what a sum can "
+            "hold. An event that does not have the measurement at all is not among them.",
             "short",
-            Query(lost("skipped", "source, metric, reason"), "{{source}} {{metric}}: {{reason}}"),
+            Query(lost("skipped", "source, metric, event, reason"), "{{source}} {{metric}}{{event}}: {{reason}}"),
         ),
         timeseries(
             "What relays could not count or send",

@@ -120,6 +120,8 @@ pub struct StreamEntry {
     pub keep: Vec<Condition>,
     /// Share of events sent, above 0 and at most 1; `None` is all.
     pub sample: Option<f64>,
+    /// How many of the columns, from the first, are measurements: what is no number there is null, and counted.
+    pub numbers: u32,
 }
 
 /// What rows are.
@@ -345,6 +347,7 @@ impl StreamEntry {
         put(&mut map, "columns", expression_list(&self.columns));
         put_some(&mut map, "keep", condition_list(&self.keep));
         put_some(&mut map, "sample", self.sample);
+        put_some(&mut map, "numbers", (self.numbers > 0).then_some(self.numbers));
         map
     }
 }

@@ -182,6 +182,7 @@ fn golden_plan() -> Plan {
             ],
             keep: vec![],
             sample: Some(1.0),
+            numbers: 0,
         }],
         carries: vec![],
     }

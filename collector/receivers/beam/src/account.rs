@@ -24,6 +24,8 @@ pub(crate) enum Term {
     Reattached,
     /// Events that went to the overflow series, by key.
     Overflowed(u64),
+    /// Measurements that a row is without, by schema and why.
+    RowSkipped(u32, String),
     /// Of a later version.
     Unknown(u64),
 }
@@ -43,7 +45,8 @@ impl Term {
             (4, []) => Term::Failures,
             (5, []) => Term::Reattached,
             (6, [Cell::Int(key)]) => Term::Overflowed(*key as u64),
-            (1..=6, _) => return None,
+            (7, [id, Cell::Str(why)]) => Term::RowSkipped(schema(id)?, (*why).to_owned()),
+            (1..=7, _) => return None,
             (key, _) => Term::Unknown(key),
         })
     }

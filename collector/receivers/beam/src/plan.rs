@@ -144,6 +144,10 @@ impl StreamSpec {
             columns: self.columns.clone(),
             keep: self.keep.clone(),
             sample: None,
+            numbers: match self.kind {
+                EventKind::Event => self.measurements.len() as u32,
+                EventKind::Log => 0,
+            },
         }
     }
 }

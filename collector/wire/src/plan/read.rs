@@ -283,7 +283,7 @@ fn aggregate_type(fields: Fields<'_>, name: &str) -> Result<AggregateType> {
 
 fn stream(value: &Value) -> Result<StreamEntry> {
     let fields = entry(STREAM, value)?;
-    fields.only(&["schema", "kind", "event", "columns", "keep", "sample"])?;
+    fields.only(&["schema", "kind", "event", "columns", "keep", "sample", "numbers"])?;
     let columns = fields.list("columns")?;
     if columns.len() >= limits::EVENT_COLUMNS {
         return fields.bad("columns", "at most 63");
@@ -299,6 +299,12 @@ fn stream(value: &Value) -> Result<StreamEntry> {
                 return fields.bad("sample", "above 0.0 and at most 1.0");
             }
             share => share,
+        },
+        numbers: match fields.opt_u32("numbers")? {
+            Some(numbers) if numbers as usize > columns.len() => {
+                return fields.bad("numbers", "at most as many as columns");
+            }
+            numbers => numbers.unwrap_or(0),
         },
     })
 }

@@ -59,6 +59,7 @@ impl Relay {
                 )
             }
             Term::Skipped(key, why) => format!("skipped{{metric={:?},reason={why:?}}}", metric(key)),
+            Term::RowSkipped(schema, why) => format!("skipped{{event={:?},reason={why:?}}}", event(schema)),
             Term::Failures => "handler_failures".to_owned(),
             Term::Reattached => "reattached".to_owned(),
             Term::Overflowed(key) => format!("overflowed{{metric={:?}}}", metric(key)),
