@@ -4,7 +4,7 @@
 %% A process of its own, started by dichroic_sampler while the plan asks for one of its events, ended by it. A round looks
 %% at every registered process and, where the VM can list the others cheaply, at those too; a step is 256 processes, then a
 %% pause. At the end of a round the longest ten are emitted, by registered name or initial call, and what was among them
-%% before and is not now as empty.
+%% before and is not now as empty. The relay's own processes are not the application's: they are never among them.
 -module(dichroic_mailboxes).
 
 -export([events/0, start_link/1, survey/1]).
@@ -19,6 +19,7 @@
 
 -type top() :: [{Length :: pos_integer(), pid()}].
 -type found() :: #{top := top(), processes := non_neg_integer(), messages := non_neg_integer()}.
+-type looking() :: #{top := top(), processes := non_neg_integer(), messages := non_neg_integer(), own := #{pid() => true}}.
 
 -spec events() -> [[atom()]].
 events() -> [[dichroic, vm, mailbox], [dichroic, vm, mailboxes]].
@@ -53,8 +54,13 @@ handle(Event, Measurements, Metadata, Slots) ->
 %% @doc One round; `Pause' is called after every step.
 -spec survey(fun(() -> term())) -> found().
 survey(Pause) ->
-    Found = look(registered_pids(), Pause, #{top => [], processes => 0, messages => 0}),
-    others(Pause, Found).
+    Found = look(registered_pids(), Pause, #{top => [], processes => 0, messages => 0, own => own()}),
+    maps:remove(own, others(Pause, Found)).
+
+own() ->
+    Names = [dichroic_attach, dichroic_sup, dichroic_relay_sup, dichroic_store, dichroic_janitor, dichroic_sampler,
+             dichroic_connection, dichroic_relay:log_name() | dichroic_relay:names()],
+    maps:from_list([{P, true} || Name <- Names, P <- [whereis(Name)], is_pid(P)]).
 
 registered_pids() -> {list, [P || Name <- registered(), P <- [whereis(Name)], is_pid(P)]}.
 
@@ -94,6 +100,8 @@ next({iterator, Iterator}) ->
         none -> none
     end.
 
+-spec see(pid(), looking()) -> looking().
+see(Pid, #{processes := P, own := Own} = Found) when is_map_key(Pid, Own) -> Found#{processes := P + 1};
 see(Pid, #{top := Top, processes := P, messages := M} = Found) when Pid =/= self() ->
     case erlang:process_info(Pid, message_queue_len) of
         {_, 0} -> Found#{processes := P + 1};

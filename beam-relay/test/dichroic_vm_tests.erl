@@ -85,6 +85,16 @@ the_longest_mailboxes_are_found_and_no_more_than_ten_test() ->
     ?assert(Looked >= 20),
     ?assert(Messages >= 20 * 1010).
 
+the_relays_own_processes_are_not_among_them_test() ->
+    Ours = [begin P = stuck(3000), true = register(Name, P), P end
+            || Name <- [dichroic_connection, dichroic_attach, dichroic_relay_log | dichroic_relay:names()]],
+    Theirs = stuck(2000),
+    #{top := Top, messages := Messages} = dichroic_mailboxes:survey(fun() -> ok end),
+    [P ! stop || P <- [Theirs | Ours]],
+    ?assertMatch([{2000, Theirs} | _], Top),
+    ?assertEqual([], [P || {_, P} <- Top, lists:member(P, Ours)]),
+    ?assert(Messages < 3000 * length(Ours)).
+
 a_survey_looks_at_few_processes_between_two_pauses_test() ->
     Pids = [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 2000)],
     Self = self(),
