@@ -5,15 +5,13 @@
 %% attached it. It leaves when it is told `{leave, Pid, Tag}', when the relay ends, and when the guardian has been gone for 30 s
 %% and no other came in its place. Leaving means: handlers detached and the last totals sent; processes, tables, persistent
 %% terms and environment gone; and the code of every module given to start/1, this one last, unloaded. Code that a process of
-%% the application still runs is never purged.
+%% the application still runs is never purged. A second process, the warden, does the leaving for a keeper that was killed.
 -module(dichroic_attach).
 
 -export([start/1, info/0]).
 -export_type([options/0]).
 
 -define(LINGER_MS, 30000).
-%% Between the last handler detached and the code deleted: a process may have looked up a handler that it has not called yet.
--define(GRACE_MS, 200).
 -define(STOP_MS, 15000).
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
@@ -80,9 +78,27 @@ keep(Starter, Tag, #{guardian := Guardian, socket := Socket, modules := Modules,
     ok = application:set_env(dichroic, socket, {attached, Socket}),
     ok = application:set_env(dichroic, vsn, Vsn),
     {ok, Relay} = dichroic_sup:start_link(),
+    K = #k{guardian = Guardian, socket = Socket, modules = Modules, loaded = Loaded, relay = Relay,
+           since = erlang:system_time(second)},
+    Keeper = self(),
+    _ = spawn(fun() -> ward(Keeper, K) end),
     Starter ! {Tag, {ok, started}},
-    guarded(Guardian, #k{guardian = Guardian, socket = Socket, modules = Modules, loaded = Loaded, relay = Relay,
-            since = erlang:system_time(second)}).
+    guarded(Guardian, K).
+
+%% Takes the name first, so that nobody attaches while it leaves.
+ward(Keeper, K) ->
+    Monitor = monitor(process, Keeper),
+    receive {'DOWN', Monitor, process, _, normal} -> ok;
+            {'DOWN', Monitor, process, _, _} ->
+                try register(?MODULE, self()) of
+                    true -> leave(K, none)
+                catch error:badarg ->
+                    case whereis(?MODULE) of
+                        undefined -> ward(Keeper, K);
+                        Next -> ward(Next, K)
+                    end
+                end
+    end.
 
 %% Of a node that is gone already a monitor would try to connect to it.
 guarded(Guardian, K) ->
@@ -128,10 +144,11 @@ leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
     stop_relay(K#k.relay),
     detach_all(),
     _ = logger:remove_handler(dichroic),
-    timer:sleep(?GRACE_MS),
+    Late = dichroic_late:wait(),
     _ = [persistent_term:erase(Key) || Key <- terms()],
     _ = [application:unset_env(dichroic, Key) || Key <- [mode, socket, vsn]],
-    Kept = unload(lists:delete(?MODULE, Modules), ?PURGE_TRIES),
+    Tries = case Late of [] -> ?PURGE_TRIES; _ -> 1 end,
+    Kept = entries(Late, unload(Modules -- [?MODULE | dichroic_late:entries()], Tries)),
     %% What stays of modules of OTP is harmless, so one that anybody might be in stays whole.
     Extra = [M || M <- ?OTP, not lists:member(M, Loaded), erlang:module_loaded(M)],
     _ = unload(unused(Extra), 1),
@@ -142,6 +159,12 @@ leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
         end,
     %% From here on nothing of this module runs, so that it can be unloaded too.
     lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
+
+%% What handlers are entered by goes last, when nobody can be on the way to it.
+entries([], []) -> unload(dichroic_late:entries(), ?PURGE_TRIES);
+entries(Late, Kept) ->
+    ok = dichroic_late:stay(Late, Kept),
+    Kept ++ dichroic_late:entries().
 
 stop_relay(Relay) ->
     _ = dichroic_connection:drain(),

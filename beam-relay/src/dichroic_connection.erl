@@ -156,6 +156,15 @@ say(D) ->
 
 look_timer(Ms) -> {{timeout, look}, Ms, look}.
 
+%% In order, but not told before: nobody drained us. The last totals are said, and no answer is waited for.
+terminate(shutdown, steady, D) ->
+    D1 = detach(D),
+    _ = case flush(D1) of
+            {ok, D2} -> transmit([{goodbye, ?SHUTDOWN, 0, <<"the relay leaves">>}], D2);
+            {error, _, _} -> ok
+        end,
+    _ = close(D1),
+    dichroic_engine:discard(D#d.engine);
 terminate(_, _, D) ->
     _ = close(detach(D)),
     dichroic_engine:discard(D#d.engine).

@@ -1,0 +1,121 @@
+%% @doc The relay as a guest, and what may happen to its node while it leaves: nothing of it reaches the application, nothing stays.
+-module(guest_SUITE).
+
+-compile([export_all, nowarn_export_all]).
+
+-import(support, [counter/3, plan/1, meta/1, wait/2]).
+-import(test_node, [with/2, call/3, call/4, counted/4, attach/1]).
+
+-define(E, [shop, order]).
+
+all() -> [{group, guest}].
+
+groups() ->
+    [{guest, [parallel],
+      [a_guest_that_is_told_to_leave_leaves_nothing,
+       a_keeper_that_is_killed_leaves_nothing,
+       a_keeper_and_its_relay_that_are_killed_leave_nothing,
+       a_keeper_killed_under_load_disturbs_nobody,
+       who_is_stopped_in_the_middle_of_an_event_does_not_find_the_handler_gone,
+       who_is_in_a_slow_handler_does_not_find_ours_gone,
+       a_guest_comes_back_while_somebody_is_still_late,
+       emitters_stopped_wherever_they_are_find_no_handler_gone]}].
+
+plan() -> plan([counter(100, ?E, [meta(<<"k">>)]), counter(101, [dichroic, logger, message], [])]).
+
+guest(Test) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer, collector := C} = Node) ->
+        {ok, started} = attach(Node),
+        _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
+        Test(Node),
+        nothing_left(Peer)
+    end).
+
+nothing_left(Peer) ->
+    Nothing = #{loaded => [], processes => [], tables => [], terms => [], env => [], logger => [], handlers => []},
+    Left = fun() -> call(Peer, left, [test_node:guest_modules()]) end,
+    try wait(fun() -> Left() =:= Nothing end, 20000)
+    catch error:waited_in_vain -> error({left, Left()})
+    end.
+
+a_guest_that_is_told_to_leave_leaves_nothing(_) ->
+    guest(fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, emit, [?E, #{k => <<"before">>}, 1000]),
+        [] = call(Peer, leave, []),
+        counted(C, 100, [<<"before">>], {1000, 0.0})
+    end).
+
+a_keeper_that_is_killed_leaves_nothing(_) ->
+    guest(fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, emit, [?E, #{k => <<"before">>}, 1000]),
+        true = call(Peer, erlang, exit, [call(Peer, erlang, whereis, [dichroic_attach]), kill]),
+        %% As told to leave, it says its last totals.
+        counted(C, 100, [<<"before">>], {1000, 0.0})
+    end).
+
+a_keeper_and_its_relay_that_are_killed_leave_nothing(_) ->
+    guest(fun(#{peer := Peer}) -> ok = call(Peer, kill_all, [[dichroic_sup, dichroic_attach]]) end).
+
+a_keeper_killed_under_load_disturbs_nobody(_) ->
+    guest(fun(#{peer := Peer} = Node) ->
+        ok = call(Peer, load, [4, ?E]),
+        [begin
+             true = call(Peer, erlang, exit, [call(Peer, erlang, whereis, [dichroic_attach]), kill]),
+             nothing_left(Peer),
+             {ok, started} = attach(Node)
+         end || _ <- [1, 2]],
+        [] = call(Peer, leave, []),
+        true = call(Peer, unload, []) > 0
+    end).
+
+who_is_stopped_in_the_middle_of_an_event_does_not_find_the_handler_gone(_) ->
+    late(fun(Peer) -> call(Peer, suspend, [?E]) end, fun(Peer, Pid) -> call(Peer, resume, [Pid]) end).
+
+who_is_in_a_slow_handler_does_not_find_ours_gone(_) ->
+    late(fun(Peer) -> call(Peer, stopped, [?E]) end, fun(Peer, Pid) -> call(Peer, go, [Pid]) end).
+
+%% A process of the application has taken the list of handlers, and stops before it calls ours.
+late(Stop, Go) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer, collector := C} = Node) ->
+        ok = call(Peer, stop_late, [?E]),
+        {ok, started} = attach(Node),
+        _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
+        Pid = Stop(Peer),
+        Kept = call(Peer, leave, []),
+        true = lists:member(dichroic_handler, Kept),
+        {emitted, ok} = Go(Peer, Pid),
+        nothing_left(Peer)
+    end).
+
+a_guest_comes_back_while_somebody_is_still_late(_) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer, collector := C} = Node) ->
+        ok = call(Peer, stop_late, [?E]),
+        {ok, started} = attach(Node),
+        _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
+        Pid = call(Peer, stopped, [?E]),
+        [_ | _] = call(Peer, leave, []),
+        %% What a collector does first: it takes away what an earlier guest left.
+        _ = [begin call(Peer, code, delete, [M]), true = call(Peer, code, soft_purge, [M]) end
+             || M <- test_node:guest_modules(), call(Peer, code, is_loaded, [M]) =/= false],
+        {ok, started} = attach(Node),
+        ok = call(Peer, attached, []),
+        ok = call(Peer, emit, [?E, #{k => <<"again">>}, 100]),
+        counted(C, 100, [<<"again">>], {100, 0.0}),
+        {emitted, ok} = call(Peer, go, [Pid]),
+        [] = call(Peer, leave, []),
+        nothing_left(Peer)
+    end).
+
+emitters_stopped_wherever_they_are_find_no_handler_gone(_) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
+        ok = call(Peer, load, [10, ?E]),
+        [begin
+             {ok, started} = attach(Node),
+             ok = call(Peer, attached, []),
+             ok = call(Peer, freeze, []),
+             _ = call(Peer, leave, []),
+             ok = call(Peer, thaw, []),
+             nothing_left(Peer)
+         end || _ <- [1, 2]],
+        true = call(Peer, unload, []) > 0
+    end).

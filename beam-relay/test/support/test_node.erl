@@ -1,0 +1,227 @@
+%% @doc A node for tests and the collector beside it; and what the tests do in that node.
+%%
+%% with/2 starts both, runs the test, ends both. The relay is part of the node's application, or a guest that is attached and whose
+%% modules the node does not find by itself, as on a node that was never prepared. The functions under "In the node" are called there.
+-module(test_node).
+
+-export([with/2, call/3, call/4, counted/4, attach/1, guest_modules/0]).
+-export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, attached/0, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, resume/1,
+         freeze/0, thaw/0, leave/0]).
+-export([log/2, slow/4, failed/4]).
+
+-define(FILE_NAME, "(attached by dichroic)").
+
+%% Options: plan; telemetry (stand_in, or whatever TELEMETRY_EBIN says); guest
+with(Options, Test) ->
+    Path = support:socket_path(),
+    {C, _} = fake_collector:start(Path, #{plan => maps:get(plan, Options)}),
+    Library = case Options of #{telemetry := stand_in} -> [{"TELEMETRY_EBIN", ""}]; _ -> [] end,
+    Guest = is_map_key(guest, Options),
+    {ok, Peer, _} = peer:start(#{connection => standard_io, wait_boot => 30000,
+                                 env => [{"DICHROIC_SOCKET", Path}, {"ERL_CRASH_DUMP_SECONDS", "0"} | Library],
+                                 args => ["-pa" | [P || P <- code:get_path(), not (Guest andalso lists:suffix("dichroic/ebin", P))]]}),
+    try
+        ok = call(Peer, quiet, []),
+        ok = call(Peer, support, telemetry, []),
+        Node = #{collector => C, peer => Peer, path => Path},
+        case Guest of
+            true -> ok;
+            false ->
+                ok = call(Peer, application, start, [dichroic]),
+                _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end)
+        end,
+        Result = Test(Node),
+        [] = call(Peer, said, []),
+        #{errors := []} = fake_collector:state(C),
+        Result
+    after
+        catch peer:stop(Peer),
+        fake_collector:stop(C),
+        file:delete(Path)
+    end.
+
+call(Peer, Function, Args) -> call(Peer, ?MODULE, Function, Args).
+call(Peer, Module, Function, Args) -> peer:call(Peer, Module, Function, Args, 60000).
+
+%% Until the collector has this total.
+counted(C, Key, Labels, Expected) ->
+    try fake_collector:wait(C, fun(S) -> fake_collector:total(S, Key, Labels) =:= Expected end, 20000)
+    catch error:{waited_in_vain, S} -> error({total, Key, Labels, Expected, fake_collector:total(S, Key, Labels)})
+    end.
+
+%% As `dichroic attach' does: all modules at once, then the keeper.
+attach(#{peer := Peer, path := Path}) ->
+    Modules = guest_modules(),
+    Load = [{M, ?FILE_NAME, Code} || M <- Modules, {_, Code, _} <- [code:get_object_code(M)]],
+    ok = call(Peer, code, atomic_load, [Load]),
+    call(Peer, dichroic_attach, start, [#{guardian => 'guardian@nowhere', socket => Path, modules => Modules, vsn => <<"0">>}]).
+
+guest_modules() ->
+    Ebin = filename:dirname(code:which(dichroic_handler)),
+    [list_to_atom(filename:basename(F, ".beam")) || F <- filelib:wildcard(filename:join(Ebin, "dichroic*.beam"))]
+        -- [dichroic_app, dichroic_discover].
+
+%%% In the node
+
+%% Keeps what the node would write, and what telemetry tells of handlers that failed.
+quiet() ->
+    Self = self(),
+    _ = spawn(fun() ->
+        ?MODULE = ets:new(?MODULE, [named_table, public, duplicate_bag]),
+        Self ! ready,
+        receive never -> ok end
+    end),
+    receive ready -> ok end,
+    ok = logger:add_handler(?MODULE, ?MODULE, #{level => error}),
+    logger:remove_handler(default).
+
+%% Supervisors may say that a child of ours was killed: it was.
+log(#{meta := #{domain := [otp, sasl]}}, _) -> ok;
+log(#{msg := {report, #{label := {supervisor, _}}}}, _) -> ok;
+log(#{msg := {report, #{label := {_, terminate}, reason := killed, last_message := {'EXIT', _, killed}}}}, _) -> ok;
+log(#{msg := {report, #{label := {_, terminate}, reason := {exit, killed, _}}}}, _) -> ok;
+log(#{msg := Message}, _) -> ets:insert(?MODULE, {said, Message}).
+
+failed(_, _, Metadata, _) -> ets:insert(?MODULE, {failed, Metadata}).
+
+said() -> ets:lookup(?MODULE, said) ++ ets:lookup(?MODULE, failed).
+
+handlers() -> [Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])].
+
+%% So many processes that emit until they are told to end.
+load(Processes, Event) ->
+    _ = spawn(fun() ->
+        true = register(test_load, self()),
+        Pids = [spawn_monitor(fun() -> emitting(Event, N, 0) end) || N <- lists:seq(1, Processes)],
+        ets:insert(?MODULE, [{emitter, P} || {P, _} <- Pids]),
+        receive {stop, From} ->
+            From ! {unloaded, lists:sum([begin
+                P ! {stop, self()},
+                receive {P, Events} -> Events; {'DOWN', Ref, _, _, Reason} -> exit({emitter_died, Reason}) end
+            end || {P, Ref} <- Pids])}
+        end
+    end),
+    support:wait(fun() -> is_pid(whereis(test_load)) end),
+    ok.
+
+emitting(Event, N, Events) ->
+    receive {stop, From} -> From ! {self(), Events}
+    after 0 ->
+        ok = telemetry:execute(Event, #{v => 1}, #{k => N rem 7}),
+        emitting(Event, N, Events + 1)
+    end.
+
+%% How many events there were; exits when one of the processes was not left in peace.
+unload() ->
+    Ref = monitor(process, test_load),
+    test_load ! {stop, self()},
+    receive
+        {unloaded, Events} -> demonitor(Ref, [flush]), Events;
+        {'DOWN', Ref, _, _, Reason} -> error(Reason)
+    end.
+
+kill(Name) ->
+    Pid = whereis(Name),
+    exit(Pid, kill),
+    support:wait(fun() -> P = whereis(Name), is_pid(P) andalso P =/= Pid end),
+    ok.
+
+kill_all(Names) ->
+    _ = [exit(P, kill) || Name <- Names, P <- [whereis(Name)]],
+    ok.
+
+%% The janitor has its handlers, not those of one that was before it.
+attached() ->
+    support:wait(fun() -> map_size(element(4, sys:get_state(dichroic_janitor))) > 0 end),
+    ok.
+
+emit(Event, Metadata, Times) ->
+    _ = [ok = telemetry:execute(Event, #{v => 1}, Metadata) || _ <- lists:seq(1, Times)],
+    ok.
+
+memory() ->
+    _ = [garbage_collect(P) || P <- processes()],
+    erlang:memory(total).
+
+%% What is left of these modules in a node that the guest has left; whose old code it is only if it is in use.
+left(Modules) ->
+    #{loaded => [M || M <- Modules, erlang:module_loaded(M) orelse erlang:check_old_code(M)],
+      processes => [N || N <- registered(), lists:prefix("dichroic", atom_to_list(N))],
+      tables => [T || T <- ets:all(), N <- [ets:info(T, name)], is_atom(N), lists:prefix("dichroic", atom_to_list(N))],
+      terms => [K || {K, _} <- persistent_term:get(), K =:= dichroic_handler orelse K =:= dichroic_atoms
+                                                  orelse (is_tuple(K) andalso element(1, K) =:= dichroic_program)],
+      env => application:get_all_env(dichroic),
+      logger => [H || H <- logger:get_handler_ids(), H =:= dichroic],
+      handlers => handlers()}.
+
+%% A process that is in the middle of an event: in a handler that is before ours, until go/1.
+stop_late(Event) ->
+    ok = telemetry:attach(slow, Event, fun ?MODULE:slow/4, none),
+    ok = telemetry:attach(slow_failed, [telemetry, handler, failure], fun ?MODULE:failed/4, none),
+    ok.
+
+slow(_, _, #{stop := To}, _) -> To ! {stopped, self()}, receive go -> ok end;
+slow(_, _, _, _) -> ok.
+
+go(Pid) ->
+    Ref = monitor(process, Pid),
+    Pid ! go,
+    receive {'DOWN', Ref, _, _, Reason} -> Reason end.
+
+%% A process that waits in that handler.
+stopped(Event) ->
+    Self = self(),
+    Pid = spawn(fun() -> exit({emitted, telemetry:execute(Event, #{v => 1}, #{stop => Self})}) end),
+    receive {stopped, Pid} -> Pid end.
+
+%% And one that is suspended in it.
+suspend(Event) ->
+    Self = self(),
+    %% Whoever suspends must live on.
+    _ = spawn(fun() ->
+        Pid = spawn(fun() -> exit({emitted, telemetry:execute(Event, #{v => 1}, #{stop => Self})}) end),
+        receive after 0 -> ok end,
+        true = register(suspender, self()),
+        Self ! {suspended, Pid},
+        suspender(Pid)
+    end),
+    receive {stopped, Pid} -> ok end,
+    receive {suspended, Pid} -> ok end,
+    suspender ! suspend,
+    support:wait(fun() -> {status, suspended} =:= process_info(Pid, status) end),
+    Pid.
+
+suspender(Pid) ->
+    receive
+        suspend -> erlang:suspend_process(Pid), suspender(Pid);
+        resume -> erlang:resume_process(Pid)
+    end.
+
+resume(Pid) ->
+    suspender ! resume,
+    go(Pid).
+
+%% Stops the emitters of load/2, wherever each of them is, until thaw/0.
+freeze() ->
+    Self = self(),
+    _ = spawn(fun() ->
+        true = register(freezer, self()),
+        Pids = [P || {emitter, P} <- ets:lookup(?MODULE, emitter)],
+        _ = [true = erlang:suspend_process(P) || P <- Pids],
+        Self ! frozen,
+        receive {thaw, From} ->
+            _ = [true = erlang:resume_process(P) || P <- Pids],
+            From ! thawed
+        end
+    end),
+    receive frozen -> ok end.
+
+thaw() ->
+    freezer ! {thaw, self()},
+    receive thawed -> ok end.
+
+%% What `dichroic detach' is answered.
+leave() ->
+    Tag = make_ref(),
+    dichroic_attach ! {leave, self(), Tag},
+    receive {Tag, {left, Kept}} -> Kept after 30000 -> timeout end.
