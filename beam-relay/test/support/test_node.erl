@@ -5,7 +5,7 @@
 -module(test_node).
 
 -export([with/2, call/3, call/4, counted/4, attach/1, guest_modules/0]).
--export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, attached/0, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, resume/1,
+-export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, programs/0, say/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, resume/1,
          freeze/0, thaw/0, leave/0]).
 -export([log/2, slow/4, failed/4]).
 
@@ -75,11 +75,11 @@ quiet() ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{level => error}),
     logger:remove_handler(default).
 
-%% Supervisors may say that a child of ours was killed: it was.
+%% That ours died they may say themselves, and their supervisors: they were killed.
 log(#{meta := #{domain := [otp, sasl]}}, _) -> ok;
 log(#{msg := {report, #{label := {supervisor, _}}}}, _) -> ok;
-log(#{msg := {report, #{label := {_, terminate}, reason := killed, last_message := {'EXIT', _, killed}}}}, _) -> ok;
-log(#{msg := {report, #{label := {_, terminate}, reason := {exit, killed, _}}}}, _) -> ok;
+log(#{msg := {report, #{label := {_, terminate}, name := Name}}} = Event, _) ->
+    lists:prefix("dichroic", atom_to_list(Name)) orelse ets:insert(?MODULE, {said, Event});
 log(#{msg := Message}, _) -> ets:insert(?MODULE, {said, Message}).
 
 failed(_, _, Metadata, _) -> ets:insert(?MODULE, {failed, Metadata}).
@@ -128,6 +128,21 @@ kill(Name) ->
 
 kill_all(Names) ->
     _ = [exit(P, kill) || Name <- Names, P <- [whereis(Name)]],
+    ok.
+
+kill_together(Names) ->
+    Pids = [whereis(Name) || Name <- Names],
+    _ = [exit(P, kill) || P <- Pids],
+    support:wait(fun() ->
+        Now = [whereis(Name) || Name <- Names],
+        lists:all(fun is_pid/1, Now) andalso Now -- Pids =:= Now
+    end),
+    ok.
+
+programs() -> length([K || {{dichroic_program, _} = K, _} <- persistent_term:get()]).
+
+say(Domain, Times) ->
+    _ = [logger:notice("x", #{domain => [binary_to_atom(Domain)]}) || _ <- lists:seq(1, Times)],
     ok.
 
 %% The janitor has its handlers, not those of one that was before it.

@@ -1,0 +1,74 @@
+%% @doc Deaths of the relay's own processes under load: no emitter is disturbed, and what is counted afterwards is counted exactly.
+-module(deaths_SUITE).
+
+-compile([export_all, nowarn_export_all]).
+
+-import(support, [counter/3, sum/4, plan/2, meas/1, meta/1, stream/3]).
+-import(test_node, [with/2, call/3, call/4, counted/4]).
+
+-define(E, [shop, order]).
+-define(LOG, [dichroic, logger, message]).
+
+all() -> [{group, deaths}].
+
+groups() -> [{deaths, [parallel], [connection_and_engine, owner_of_the_counters, janitor, sampler, relays, handler_of_logger, all_at_once,
+                                  the_supervisor_of_all]}].
+
+plan() ->
+    plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [meta(<<"k">>)]),
+          counter(102, ?LOG, [meta(<<"domain">>)]), counter(103, [dichroic, vm, uptime], [])],
+         #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}).
+
+connection_and_engine(_) -> killed([dichroic_connection]).
+owner_of_the_counters(_) -> killed([dichroic_store]).
+janitor(_) -> killed([dichroic_janitor]).
+sampler(_) -> killed([dichroic_sampler]).
+relays(_) -> killed([dichroic_relay_1, dichroic_relay_log, dichroic_relay_sup]).
+all_at_once(_) -> killed([[dichroic_relay_1, dichroic_janitor, dichroic_sampler, dichroic_connection, dichroic_store]]).
+
+%% Each is killed three times while others emit.
+killed(Names) ->
+    with(#{plan => plan()}, fun(#{peer := Peer} = Node) ->
+        ok = call(Peer, load, [4, ?E]),
+        [ok = case Name of
+                  [_ | _] -> call(Peer, kill_together, [Name]);
+                  _ -> call(Peer, kill, [Name])
+              end || _ <- [1, 2, 3], Name <- Names],
+        exact(Node),
+        true = call(Peer, unload, []) > 0,
+        %% Nothing that died has left its programs behind.
+        true = call(Peer, programs, []) =< 5
+    end).
+
+%% Once the handlers are back and the collector sees what they count, it sees everything.
+exact(#{peer := Peer, collector := C}) ->
+    ok = call(Peer, attached, []),
+    ok = call(Peer, emit, [?E, #{k => <<"after">>}, 1000]),
+    counted(C, 100, [<<"after">>], {1000, 0.0}),
+    counted(C, 101, [<<"after">>], {1000, 0.0}).
+
+handler_of_logger(_) ->
+    with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, load, [4, ?E]),
+        [begin
+             ok = call(Peer, logger, remove_handler, [dichroic]),
+             true = call(Peer, support, wait, [fun dichroic_logger:installed/0])
+         end || _ <- [1, 2]],
+        ok = call(Peer, say, [<<"after">>, 200]),
+        counted(C, 102, [<<"after">>], {200, 0.0}),
+        _ = fake_collector:wait(C, fun(S) -> {N, 0.0} = fake_collector:total(S, 5, []), N >= 2 end),
+        true = call(Peer, unload, []) > 0
+    end).
+
+%% An application that is temporary ends with it; nothing of it stays attached.
+the_supervisor_of_all(_) ->
+    with(#{plan => plan()}, fun(#{peer := Peer}) ->
+        ok = call(Peer, load, [4, ?E]),
+        ok = call(Peer, kill_all, [[dichroic_sup]]),
+        support:wait(fun() -> [] =:= call(Peer, handlers, []) end),
+        support:wait(fun() -> not lists:keymember(dichroic, 1, call(Peer, application, which_applications, [])) end),
+        #{processes := [], tables := [], logger := []} = call(Peer, left, [[]]),
+        true = call(Peer, unload, []) > 0,
+        ok = call(Peer, application, start, [dichroic]),
+        ok = call(Peer, attached, [])
+    end).
