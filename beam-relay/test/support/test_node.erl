@@ -5,9 +5,10 @@
 -module(test_node).
 
 -export([with/2, call/3, call/4, counted/4, attach/1, guest_modules/0]).
--export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, programs/0, say/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, resume/1,
+-export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, say/2, spans/3, attach_failing/1,
+         forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, resume/1,
          freeze/0, thaw/0, leave/0]).
--export([log/2, slow/4, failed/4]).
+-export([log/2, slow/4, failed/4, failing/4]).
 
 -define(FILE_NAME, "(attached by dichroic)").
 
@@ -32,7 +33,7 @@ with(Options, Test) ->
         end,
         Result = Test(Node),
         [] = call(Peer, said, []),
-        #{errors := []} = fake_collector:state(C),
+        _ = is_process_alive(C) andalso begin #{errors := []} = fake_collector:state(C) end,
         Result
     after
         catch peer:stop(Peer),
@@ -152,6 +153,36 @@ attached() ->
 
 emit(Event, Metadata, Times) ->
     _ = [ok = telemetry:execute(Event, #{v => 1}, Metadata) || _ <- lists:seq(1, Times)],
+    ok.
+
+%% So many spans that end in order, and that fail.
+spans(Event, Ok, Failing) ->
+    _ = [done = telemetry:span(Event, #{k => <<"s">>}, fun() -> {done, #{k => <<"s">>}} end) || _ <- lists:seq(1, Ok)],
+    _ = [try telemetry:span(Event, #{k => <<"s">>}, fun() -> error(failed) end) catch error:failed -> ok end
+         || _ <- lists:seq(1, Failing)],
+    ok.
+
+attach_failing(Event) -> telemetry:attach(failing, Event, fun ?MODULE:failing/4, none).
+
+failing(_, _, _, _) -> error(failing).
+
+forget_said() -> ets:delete(?MODULE, said).
+
+%% Not only in the janitor's books.
+attached_again(Event) ->
+    support:wait(fun() -> lists:member({dichroic, Event}, handlers()) end),
+    attached().
+
+burst(Event, Processes, Each) ->
+    Pids = [spawn_monitor(fun() ->
+        [ok = telemetry:execute(Event, #{v => V}, #{k => N rem 4}) || V <- lists:seq(1, Each)]
+    end) || N <- lists:seq(1, Processes)],
+    _ = [receive {'DOWN', Ref, _, _, Reason} -> normal = Reason end || {_, Ref} <- Pids],
+    ok.
+
+%% Label sets without end; every event has a number that counts, and may have one that does not.
+miniature(Event, Times) ->
+    _ = [ok = telemetry:execute(Event, #{v => 1, w => self()}, #{k => N}) || N <- lists:seq(1, Times)],
     ok.
 
 memory() ->

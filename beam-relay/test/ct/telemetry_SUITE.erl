@@ -1,0 +1,67 @@
+%% @doc What the relay needs of telemetry, held on a node of its own: of our stand-in, and of the library where TELEMETRY_EBIN names it.
+-module(telemetry_SUITE).
+
+-compile([export_all, nowarn_export_all]).
+
+-import(support, [counter/3, sum/4, plan/1, meas/1, meta/1]).
+-import(test_node, [call/3, call/4, counted/4]).
+
+-define(E, [shop, order]).
+
+all() ->
+    [{group, stand_in} | [{group, library} || Ebin <- [os:getenv("TELEMETRY_EBIN")], is_list(Ebin), Ebin =/= ""]].
+
+groups() ->
+    Cases = [every_part_of_a_span_is_counted, a_handler_that_fails_beside_ours_costs_no_count,
+             what_somebody_detaches_is_back_and_counts_on, telemetry_that_stops_and_starts_is_attached_again],
+    [{stand_in, [parallel], Cases}, {library, [parallel], Cases}].
+
+init_per_group(stand_in, Config) -> [{library, #{telemetry => stand_in}} | Config];
+init_per_group(_, Config) -> [{library, #{}} | Config].
+
+end_per_group(_, _) -> ok.
+
+with(Config, Plan, Test) -> test_node:with((proplists:get_value(library, Config))#{plan => Plan}, Test).
+
+orders() -> plan([counter(100, ?E, [meta(<<"k">>)])]).
+
+every_part_of_a_span_is_counted(Config) ->
+    Plan = plan([counter(100 + I, ?E ++ [Part], [meta(<<"k">>)]) || {I, Part} <- [{0, start}, {1, stop}, {2, exception}]]
+                ++ [sum(103, ?E ++ [stop], meas(<<"monotonic_time">>), [])]),
+    with(Config, Plan, fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, spans, [?E, 50, 7]),
+        [counted(C, Key, [<<"s">>], {N, 0.0}) || {Key, N} <- [{100, 57}, {101, 50}, {102, 7}]]
+    end).
+
+a_handler_that_fails_beside_ours_costs_no_count(Config) ->
+    with(Config, orders(), fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, attach_failing, [?E]),
+        ok = call(Peer, emit, [?E, #{k => <<"x">>}, 500]),
+        counted(C, 100, [<<"x">>], {500, 0.0}),
+        none = fake_collector:total(fake_collector:state(C), 4, []),
+        %% That the library said so is as it should be.
+        true = call(Peer, forget_said, [])
+    end).
+
+what_somebody_detaches_is_back_and_counts_on(Config) ->
+    with(Config, orders(), fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, emit, [?E, #{k => <<"x">>}, 10]),
+        [ok = call(Peer, telemetry, detach, [Id]) || Id <- call(Peer, handlers, [])],
+        support:wait(fun() -> length(call(Peer, handlers, [])) =:= 2 end),
+        ok = call(Peer, emit, [?E, #{k => <<"x">>}, 10]),
+        counted(C, 100, [<<"x">>], {20, 0.0}),
+        counted(C, 5, [], {1, 0.0})
+    end).
+
+telemetry_that_stops_and_starts_is_attached_again(Config) ->
+    with(Config, orders(), fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, emit, [?E, #{k => <<"x">>}, 10]),
+        ok = call(Peer, application, stop, [telemetry]),
+        ok = call(Peer, emit, [?E, #{k => <<"nobody">>}, 10]),
+        ok = call(Peer, application, start, [telemetry]),
+        ok = call(Peer, attached_again, [?E]),
+        ok = call(Peer, emit, [?E, #{k => <<"x">>}, 10]),
+        counted(C, 100, [<<"x">>], {20, 0.0}),
+        none = fake_collector:total(fake_collector:state(C), 100, [<<"nobody">>]),
+        true = call(Peer, forget_said, [])
+    end).
