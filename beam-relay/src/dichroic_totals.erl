@@ -215,7 +215,12 @@ adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
 ser_key(#ser{entry = Entry, labels = Labels}) -> ser_key(Entry, Labels).
 
 ser_key(#entry{key = Key}, overflow) -> {Key, overflow};
-ser_key(#entry{key = Key}, Norm) -> {Key, [dichroic_value:text(L) || L <- Norm]}.
+ser_key(#entry{key = Key}, Norm) ->
+    case [dichroic_value:representative(L) || L <- Norm] of
+        %% Mostly: then it is the same list in memory, not one more.
+        Norm -> {Key, Norm};
+        Other -> {Key, Other}
+    end.
 
 %% A cell belongs to the incarnation that is alive when the engine learns of it; whoever is not in the table any more
 %% was hidden in between, and begins anew.

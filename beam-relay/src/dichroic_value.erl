@@ -5,7 +5,7 @@
 %% the input has bytes. encode/1 raises only on terms that are no value: a bug of the caller, not of a peer.
 -module(dichroic_value).
 
--export([encode/1, decode/1, decode_one/2, encode_float/1, decode_float/1, text/1, as_text/1, cut/2, is_utf8/1]).
+-export([encode/1, decode/1, decode_one/2, encode_float/1, decode_float/1, text/1, representative/1, as_text/1, cut/2, is_utf8/1]).
 -export_type([value/0]).
 
 -type value() :: null | boolean() | integer() | float() | {float_bits, non_neg_integer()} | binary()
@@ -135,6 +135,20 @@ point(Whole, <<Digit, Fraction/binary>>, E) when E > 0 -> point(<<Whole/binary, 
 point(<<Digit>>, Fraction, E) -> <<"0.", (zeros(-E - 1))/binary, Digit, Fraction/binary>>.
 
 zeros(N) -> binary:copy(<<"0">>, N).
+
+%% @doc Of all scalars with the same text the one that stands for them: what they mostly are.
+-spec representative(null | boolean() | number() | binary()) -> null | boolean() | integer() | binary().
+representative(<<>>) -> null;
+representative(<<"true">>) -> true;
+representative(<<"false">>) -> false;
+representative(<<C, _/binary>> = B) when C =< $9, byte_size(B) =< 20 ->
+    try binary_to_integer(B) of
+        I when I >= ?MIN_I64, I =< ?MAX_I64 -> case integer_to_binary(I) of B -> I; _ -> B end;
+        _ -> B
+    catch error:badarg -> B
+    end;
+representative(F) when is_float(F) -> representative(text(F));
+representative(V) -> V.
 
 %% @doc Bytes as text: one U+FFFD for each that is none.
 -spec as_text(binary()) -> binary().

@@ -29,6 +29,15 @@ any_float_has_digits_and_a_point_and_reads_back_test() ->
          end
      end || _ <- lists:seq(1, 2000)].
 
+the_representative_value_is_the_same_where_the_text_is_and_only_there_test() ->
+    Some = [null, true, false, <<>>, <<"true">>, <<"null">>, <<"false">>, <<"-">>, <<"1e3">>, <<"+1">>, <<"-0">>, -0.0, 0.0, 0, <<"0">>, <<"00">>,
+            <<"01">>, 1000, 1.0e3, <<"1000">>, <<"1000.0">>, 1.0e18, 1000000000000000000, 1.0e19, <<"10000000000000000000">>,
+            16#7fffffffffffffff, <<"9223372036854775807">>, <<"9223372036854775808">>, 9223372036854775808.0, -16#8000000000000000,
+            <<"-9223372036854775808">>, -9223372036854775808.0, 0.5, <<"0.5">>, <<".5">>, <<" 1">>, <<"/users">>, <<"1 ">>, <<"9">>, 9],
+    [?assertEqual({A, B, dichroic_value:text(A) =:= dichroic_value:text(B)},
+                  {A, B, dichroic_value:representative(A) =:= dichroic_value:representative(B)}) || A <- Some, B <- Some],
+    [?assertEqual(dichroic_value:text(A), dichroic_value:text(dichroic_value:representative(A))) || A <- Some].
+
 bytes_that_are_no_text_are_replaced_one_by_one_test_() ->
     [?_assertEqual(unicode:characters_to_binary(Text), dichroic_value:as_text(Bytes)) || {Text, Bytes} <-
         [{"abc", <<"abc">>}, {"", <<>>}, {[16#fffd], <<255>>}, {[$a, 16#fffd, 16#fffd, $b], <<"a", 255, 254, "b">>},

@@ -231,8 +231,8 @@ suspend(Event) ->
         Self ! {suspended, Pid},
         suspender(Pid)
     end),
+    Pid = receive {suspended, P} -> P end,
     receive {stopped, Pid} -> ok end,
-    receive {suspended, Pid} -> ok end,
     suspender ! suspend,
     support:wait(fun() -> {status, suspended} =:= process_info(Pid, status) end),
     Pid.
