@@ -8,7 +8,12 @@
 
 -define(EVERY_MS, 200).
 
-start() -> spawn(fun loop/0).
+start() ->
+    %% One that does not get round to its messages.
+    Busy = spawn(fun() -> receive never -> ok end end),
+    true = register(dash_busy, Busy),
+    _ = [Busy ! N || N <- lists:seq(1, 9)],
+    spawn(fun loop/0).
 
 loop() ->
     [telemetry:execute(Event, Measurements, Metadata) || {Event, Measurements, Metadata} <- events()],
@@ -50,8 +55,9 @@ snakepit() ->
 
 vm() -> [{[vm, persistent_term], maps:with([count, memory], persistent_term:info()), #{}}].
 
+%% One of its times is no number.
 ecto() ->
-    [{[my_app, repo, query], #{total_time => ms(9), query_time => ms(8), queue_time => ms(1)},
+    [{[my_app, repo, query], #{total_time => ms(9), query_time => ms(8), queue_time => ms(1), idle_time => unknown},
       #{repo => 'Elixir.Shop.Repo', source => <<"orders">>, result => {error, timeout}}}].
 
 ms(N) -> erlang:convert_time_unit(N, millisecond, native).
