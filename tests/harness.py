@@ -277,6 +277,8 @@ class Collector(Process):
             for section in sections:
                 place = place[section]
             place[key] = self.endpoints[name] or False
+        if self.endpoints["local_tcp"]:
+            self.config["security"]["local_tcp"]["listen"] = self.endpoints["local_tcp"]
 
     def argv(self) -> Sequence[str]:
         if self.endpoints:
@@ -321,6 +323,11 @@ class Collector(Process):
     @property
     def otlp_grpc(self) -> str:
         return f"http://{self.endpoints['otlp_grpc']}"
+
+    @property
+    def local_tcp(self) -> str:
+        """host:port where relays and subscribers come in with the token, when the configuration has it."""
+        return str(self.endpoints["local_tcp"])
 
     @property
     def address(self) -> str:
@@ -380,14 +387,16 @@ class Shop(Process):
         rate: int = 50,
         env: Mapping[str, str] | None = None,
         modules: Sequence[Path] = (),
+        erl: Sequence[str] = (),
     ):
         """Without a collector its relay finds none, and waits for the one that `env` names.
 
-        `modules` are Erlang files whose `start/0` is called in the node too.
+        `modules` are Erlang files whose `start/0` is called in the node too; `erl` are further arguments of the VM.
         """
         super().__init__()
         self.rate = rate
         self.modules = list(modules)
+        self.erl = list(erl)
         self.truth: dict[str, int] = {}
         self._env = dict(env or {})
         if collector is not None:
@@ -402,7 +411,7 @@ class Shop(Process):
         # A name without a listener: nothing may connect to the node, and no epmd is started.
         name = ["-name", "shop@127.0.0.1", "-setcookie", "demo", "-dist_listen", "false", "-start_epmd", "false"]
         paths = [part for ebin in self._code() for part in ("-pa", str(ebin))]
-        return ["erl", "-noshell", *name, *paths, "-eval", boot]
+        return ["erl", "-noshell", *name, *paths, *self.erl, "-eval", boot]
 
     def _code(self) -> list[Path]:
         return [*erlang_paths(), *(compiled(module.stem, [module]) for module in self.modules)]

@@ -182,9 +182,13 @@ def itself_ledger() -> list[Panel]:
         ),
         timeseries(
             "Warnings",
-            "A second, of what loses nothing but deserves a look: resets, colliding labels and names, gaps of deltas, cut values.",
+            "A second, of what loses nothing but deserves a look: resets, colliding labels and names, gaps of deltas, cut values, "
+            "refused connections of relays and subscribers.",
             "short",
-            Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
+            [
+                Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
+                Query(total(rate("dichroic_connections_refused_total"), "listener, reason"), "refused at {{listener}}: {{reason}}"),
+            ],
             width=6,
         ),
     ]

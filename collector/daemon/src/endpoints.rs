@@ -18,11 +18,13 @@ pub struct Endpoints {
     pub otlp_grpc: Option<SocketAddr>,
     pub otlp_http: Option<SocketAddr>,
     pub socket: PathBuf,
+    /// Where relays and subscribers may come in with a token.
+    pub local_tcp: Option<SocketAddr>,
 }
 
 impl Endpoints {
     /// Collects them.
-    pub fn new(export: &Export, otlp: &OtlpAddresses, socket: &Path) -> Self {
+    pub fn new(export: &Export, otlp: &OtlpAddresses, socket: &Path, local_tcp: Option<SocketAddr>) -> Self {
         Endpoints {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
@@ -31,6 +33,7 @@ impl Endpoints {
             otlp_grpc: otlp.grpc,
             otlp_http: otlp.http,
             socket: socket.to_owned(),
+            local_tcp,
         }
     }
 
@@ -50,7 +53,7 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
     };
     let limits = &config.limits;
     format!(
-        "dichroic {version}\n  metrics     {metrics}\n  admin       {admin}\n  stream      {stream}\n  otlp/grpc   {grpc}\n  otlp/http   {http}\n  socket      {socket}\n  limits      {series} series, {memory} MiB for series, {replay} MiB / {seconds} s of replay per signal, {subscribers} subscribers\n",
+        "dichroic {version}\n  metrics     {metrics}\n  admin       {admin}\n  stream      {stream}\n  otlp/grpc   {grpc}\n  otlp/http   {http}\n  socket      {socket}\n  local_tcp   {tcp}\n  limits      {series} series, {memory} MiB for series, {replay} MiB / {seconds} s of replay per signal, {subscribers} subscribers\n",
         version = endpoints.version,
         metrics = shown(endpoints.prometheus, "/metrics", "http://"),
         admin = shown(endpoints.admin, "/api/v1/catalog", "http://"),
@@ -58,6 +61,7 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
         grpc = shown(endpoints.otlp_grpc, "", "http://"),
         http = shown(endpoints.otlp_http, "", "http://"),
         socket = endpoints.socket.display(),
+        tcp = shown(endpoints.local_tcp, ", with the token", "tcp://"),
         series = limits.series,
         memory = limits.memory.0 >> 20,
         replay = limits.replay.0 >> 20,

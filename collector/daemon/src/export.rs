@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 /// Longest silence of the ingest thread that still counts as healthy.
@@ -136,7 +136,7 @@ async fn bind(listen: &config::values::Listen, key: &str) -> Result<Option<TcpLi
     }
 }
 
-/// Serves subscribers of the local socket.
+/// Serves subscribers that the ingest thread has greeted.
 async fn take_over(mut arrivals: mpsc::Receiver<Arrival>, streams: stream::Exporter) {
     while let Some(Arrival {
         stream,
@@ -144,7 +144,7 @@ async fn take_over(mut arrivals: mpsc::Receiver<Arrival>, streams: stream::Expor
         leftover,
     }) = arrivals.recv().await
     {
-        let Ok(stream) = UnixStream::from_std(stream) else {
+        let Ok(stream) = stream.resume() else {
             continue;
         };
         let streams = streams.clone();
@@ -257,7 +257,7 @@ impl Admin {
             return Some(http::error(StatusCode::FORBIDDEN, what));
         }
         if let Some(token) = &self.config.token
-            && !http::token_matches(request.headers().get(header::AUTHORIZATION), &token.0)
+            && !http::token_matches(request.headers().get(header::AUTHORIZATION), token)
         {
             let mut answer = http::error(
                 StatusCode::UNAUTHORIZED,

@@ -1,11 +1,21 @@
-//! The first seconds of a connection on the local socket: who is it?
+//! The first seconds of a connection of a relay or a subscriber: who is it?
 //!
-//! One framing, two roles: the HELLO says relay or subscriber. A peer that says nothing is dropped after five seconds, one that
-//! speaks HTTP is told where the HTTP side is, and everything else that is wrong is answered with a GOODBYE in words.
+//! One framing, two roles: the HELLO says relay or subscriber, and shows the token where one is asked for. A peer that says nothing
+//! is dropped after five seconds, one that speaks HTTP is told where the HTTP side is, and everything else that is wrong is answered
+//! with a GOODBYE in words.
 
+use crate::config::values::Secret;
+use crate::doors::{Door, Reason};
+use crate::peer::Peer;
 use dichroic_wire::limits::HELLO_TIMEOUT;
 use dichroic_wire::{ErrorKind, FrameReader, FrameType, Goodbye, GoodbyeCode, Hello, Role};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+/// How long a peer that was refused may take to read why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Bytes of such a peer that are read and forgotten, so that closing is no reset that takes our words with it.
+const FORGOTTEN: u64 = 64 << 10;
 
 /// A connection that has said who it is.
 pub struct Greeted {
@@ -15,28 +25,55 @@ pub struct Greeted {
     pub leftover: Vec<u8>,
 }
 
-/// Reads the HELLO. `None`: the connection was refused, told why, and is done.
-pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, pages: &str) -> Option<Greeted> {
-    let refusal = match tokio::time::timeout(HELLO_TIMEOUT, read(stream)).await {
-        Ok(Ok(greeted)) => return greeted,
-        Ok(Err(Refusal::Http)) => {
+/// Reads the HELLO. `None`: the peer went away by itself. An error: it was refused, told why, and is done.
+pub async fn greet(peer: &mut Peer, door: &Door, pages: &str) -> Result<Option<Greeted>, Reason> {
+    let refusal = match tokio::time::timeout(HELLO_TIMEOUT, read(peer, door.token())).await {
+        Ok(Ok(greeted)) => return Ok(greeted),
+        Ok(Err(refusal)) => refusal,
+        Err(_) => Refusal::Goodbye(GoodbyeCode::Timeout, "no HELLO within 5 seconds".to_owned()),
+    };
+    let (answer, words, reason) = match refusal {
+        Refusal::Http => {
             let body =
                 format!("this socket speaks the dichroic framing; pages are at http://{pages}/metrics\n");
             let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
-            let _ = stream
-                .write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
-                .await;
-            return None;
+            let answer = format!("{head} {}\r\n\r\n{body}", body.len());
+            (
+                answer.into_bytes(),
+                "it speaks HTTP".to_owned(),
+                Reason::Malformed,
+            )
         }
-        Ok(Err(Refusal::Goodbye(code, words))) => Goodbye::new(code, 60_000, &words),
-        Err(_) => Goodbye::new(GoodbyeCode::Timeout, 0, "no HELLO within 5 seconds"),
+        Refusal::Goodbye(code, words) => {
+            let (reason, retry) = match code {
+                GoodbyeCode::Timeout => (Reason::Timeout, 0),
+                GoodbyeCode::Unauthorised => (Reason::Token, 60_000),
+                _ => (Reason::Malformed, 60_000),
+            };
+            (goodbye(&Goodbye::new(code, retry, &words)), words, reason)
+        }
     };
-    tracing::warn!(words = refusal.words, "local socket: a connection was refused");
+    tracing::warn!(listener = door.name(), words, "a connection was refused");
+    last_words(peer, &answer).await;
+    Err(reason)
+}
+
+/// A GOODBYE as a frame.
+pub fn goodbye(words: &Goodbye) -> Vec<u8> {
     let mut frame = Vec::new();
-    if refusal.write(&mut frame).is_ok() {
-        let _ = stream.write_all(&frame).await;
-    }
-    None
+    // Goodbyes are cut to what a frame holds.
+    let _ = words.write(&mut frame);
+    frame
+}
+
+/// Says it, and gives the peer a moment to read it and to close.
+pub async fn last_words(peer: &mut Peer, answer: &[u8]) {
+    let saying = async {
+        peer.write_all(answer).await?;
+        peer.shutdown().await?;
+        tokio::io::copy(&mut peer.take(FORGOTTEN), &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, saying).await;
 }
 
 enum Refusal {
@@ -44,7 +81,10 @@ enum Refusal {
     Goodbye(GoodbyeCode, String),
 }
 
-async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Greeted>, Refusal> {
+async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    token: Option<&Secret>,
+) -> Result<Option<Greeted>, Refusal> {
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 4_096];
     loop {
@@ -62,7 +102,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Greeted>, R
                 let code = error.goodbye_code().unwrap_or(GoodbyeCode::Malformed);
                 return Err(Refusal::Goodbye(code, error.to_string()));
             }
-            Some(Ok(hello)) => return accept(hello, &reader).map(Some),
+            Some(Ok(hello)) => return accept(hello, &reader, token).map(Some),
         }
         match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => return Ok(None),
@@ -71,7 +111,18 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Greeted>, R
     }
 }
 
-fn accept(hello: Hello, reader: &FrameReader) -> Result<Greeted, Refusal> {
+fn accept(hello: Hello, reader: &FrameReader, token: Option<&Secret>) -> Result<Greeted, Refusal> {
+    if let Some(token) = token {
+        let shown = hello.token().ok().flatten();
+        if !shown.is_some_and(|shown| token.matches(shown)) {
+            let what = if shown.is_some() {
+                "the token is not that of security.local_tcp"
+            } else {
+                "this port wants the token of security.local_tcp"
+            };
+            return Err(Refusal::Goodbye(GoodbyeCode::Unauthorised, what.to_owned()));
+        }
+    }
     match hello.role {
         Role::Relay | Role::Subscriber => Ok(Greeted {
             hello,

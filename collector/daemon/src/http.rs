@@ -4,6 +4,7 @@
 //! this machine: it checks the Host header (a web page of a stranger must not read it through the browser) and, where
 //! configured, a token.
 
+use crate::config::values::Secret;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -142,14 +143,12 @@ pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
 }
 
 /// Whether a request carries the token. Compares in constant time.
-pub fn token_matches(authorization: Option<&HeaderValue>, token: &str) -> bool {
+pub fn token_matches(authorization: Option<&HeaderValue>, token: &Secret) -> bool {
     let given = authorization
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "))
         .unwrap_or("");
-    let (given, token) = (given.as_bytes(), token.as_bytes());
-    let same = given.iter().zip(token).fold(0u8, |acc, (a, b)| acc | (a ^ b));
-    given.len() == token.len() && same == 0
+    token.matches(given)
 }
 
 #[cfg(test)]
@@ -182,7 +181,7 @@ mod tests {
         let check = |given: Option<&str>, expected: bool| {
             let value = given.map(|g| HeaderValue::from_str(g).unwrap());
             assert_eq!(
-                token_matches(value.as_ref(), "0123456789abcdef"),
+                token_matches(value.as_ref(), &Secret("0123456789abcdef".to_owned())),
                 expected,
                 "{given:?}"
             );

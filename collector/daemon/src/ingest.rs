@@ -4,9 +4,11 @@
 //! thread serves reads ([`dichroic_pipeline::serve`]), lets due series leave, and reads the collector's own metrics.
 
 use crate::config::{Config, Naming};
-use crate::greet::{Greeted, greet};
+use crate::doors::{Door, Refusals};
+use crate::greet::Greeted;
 use crate::local_socket;
 use crate::own::{Own, Stage};
+use crate::peer::{Parked, Peer};
 use crate::reload::Loaded;
 use crate::run::Stop;
 use dichroic_model::{Attributes, Leaving, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
@@ -17,18 +19,16 @@ use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::Target;
 use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 use dichroic_receiver_prometheus::scrape::{Board, Scraper};
-use dichroic_wire::limits::UNGREETED_CONNECTIONS;
 use dichroic_wire::{Hello, Role};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 /// Subscribers that may wait to be taken over.
@@ -49,7 +49,7 @@ pub struct Ingest {
 
 /// A subscriber on its way to the export thread.
 pub struct Arrival {
-    pub stream: UnixStream,
+    pub stream: Parked,
     pub hello: Hello,
     pub leftover: Vec<u8>,
 }
@@ -68,6 +68,8 @@ pub struct Started {
     pub relays: beam::StatusBoard,
     pub otlp: OtlpAddresses,
     pub socket: PathBuf,
+    /// Real address of `security.local_tcp`.
+    pub tcp: Option<SocketAddr>,
     pub subscribers: mpsc::Receiver<Arrival>,
     /// Completes when every receiver has ended.
     pub receivers_done: oneshot::Receiver<()>,
@@ -139,7 +141,8 @@ impl Ingest {
         let resolver = Arc::new(PackResolver::new(&selection.packs));
         let store: Shared = Rc::new(RefCell::new(Store::new(config.limits.model(), resolver, now())));
         let (handle, inbox) = inbox();
-        self.spawn_upkeep(&store, inbox);
+        let refusals = Rc::new(Refusals::default());
+        self.spawn_upkeep(&store, inbox, refusals.clone());
 
         let otlp = otlp::bind(otlp_config(config)).await.map_err(|e| e.to_string())?;
         let addresses = OtlpAddresses {
@@ -157,15 +160,20 @@ impl Ingest {
         let relay_board = relays.board();
         let socket = local_socket::bind(&config.security.local_socket)?;
         let path = socket.path.clone();
+        let mut doors = vec![Door::unix(socket, refusals.clone())];
+        let mut tcp = None;
+        if let Some((address, token)) = config.security.tcp()? {
+            let (door, real) = Door::tcp(address, token, refusals).await?;
+            doors.push(door);
+            tcp = Some(real);
+        }
         let (to_export, subscribers) = mpsc::channel(WAITING_SUBSCRIBERS);
-        let pages = config
-            .exporters
-            .prometheus
-            .listen
-            .address()
-            .map_or_else(|| "-".to_owned(), |a| a.to_string());
-        let listener =
-            tokio::task::spawn_local(listen(socket, relays.clone(), store.clone(), to_export, pages));
+        let served = Served {
+            relays: relays.clone(),
+            store: store.clone(),
+            to_export,
+        };
+        let doors = serve_doors(doors, config, &served);
 
         let (done, receivers_done) = oneshot::channel();
         let running = Running {
@@ -174,7 +182,7 @@ impl Ingest {
             otlp: otlp_task,
             scraper,
             relays,
-            listener,
+            doors,
             done,
         };
         let started = Started {
@@ -183,13 +191,14 @@ impl Ingest {
             relays: relay_board,
             otlp: addresses,
             socket: path,
+            tcp,
             subscribers,
             receivers_done,
         };
         Ok((started, running))
     }
 
-    fn spawn_upkeep(&self, store: &Shared, inbox: Inbox) {
+    fn spawn_upkeep(&self, store: &Shared, inbox: Inbox, refusals: Rc<Refusals>) {
         tokio::task::spawn_local(serve(store.clone(), inbox));
         let lag = Stage::new("ingest_lag");
         let own = Own::new(vec![self.page.clone(), lag.clone()], Duration::from_nanos(now()));
@@ -197,6 +206,7 @@ impl Ingest {
             store: store.clone(),
             own,
             lag,
+            refusals,
             page: Page::default(),
         };
         tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
@@ -211,7 +221,7 @@ struct Running {
     otlp: tokio::task::JoinHandle<()>,
     scraper: Scraper,
     relays: beam::Receiver,
-    listener: tokio::task::JoinHandle<()>,
+    doors: Vec<tokio::task::JoinHandle<()>>,
     done: oneshot::Sender<()>,
 }
 
@@ -233,7 +243,7 @@ impl Running {
 
     /// Lets every receiver take in what is on its way. The caller holds the deadline.
     async fn finish(mut self) {
-        self.listener.abort();
+        self.doors.iter().for_each(tokio::task::JoinHandle::abort);
         self.scraper.stop();
         self.relays.shutdown().await;
         let _ = self.otlp.await;
@@ -319,46 +329,38 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
     }
 }
 
-/// Accepts on the local socket for as long as it is polled.
-async fn listen(
-    socket: local_socket::Bound,
+/// Serves relays here, and hands subscribers over.
+fn serve_doors(doors: Vec<Door>, config: &Config, to: &Served) -> Vec<tokio::task::JoinHandle<()>> {
+    let pages = config.exporters.prometheus.listen.address();
+    let pages = pages.map_or_else(|| "-".to_owned(), |a| a.to_string());
+    let serve = |door: Door| {
+        let to = to.clone();
+        let hand_over = move |peer, greeted| to.clone().serve(peer, greeted);
+        tokio::task::spawn_local(door.serve(pages.clone(), hand_over))
+    };
+    doors.into_iter().map(serve).collect()
+}
+
+/// Where a connection goes that has said who it is.
+#[derive(Clone)]
+struct Served {
     relays: beam::Receiver,
     store: Shared,
     to_export: mpsc::Sender<Arrival>,
-    pages: String,
-) {
-    let room = Arc::new(Semaphore::new(UNGREETED_CONNECTIONS));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
-        let mut stream = match socket.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "local socket: cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (relays, store, to_export, pages) =
-            (relays.clone(), store.clone(), to_export.clone(), pages.clone());
-        tokio::task::spawn_local(async move {
-            let greeted = greet(&mut stream, &pages).await;
-            drop(permit);
-            let Some(Greeted { hello, leftover }) = greeted else {
-                return;
-            };
-            if hello.role == Role::Relay {
-                relays.serve_relay(stream, hello, &leftover, store).await;
-            } else if let Ok(stream) = stream.into_std() {
-                // A full hand-over means that the export thread is stuck: the peer's connection closes and it tries again.
-                let _ = to_export.try_send(Arrival {
-                    stream,
-                    hello,
-                    leftover,
-                });
-            }
-        });
+}
+
+impl Served {
+    async fn serve(self, peer: Peer, Greeted { hello, leftover }: Greeted) {
+        if hello.role == Role::Relay {
+            self.relays.serve_relay(peer, hello, &leftover, self.store).await;
+        } else if let Ok(stream) = peer.park() {
+            // A full hand-over means that the export thread is stuck: the peer's connection closes and it tries again.
+            let _ = self.to_export.try_send(Arrival {
+                stream,
+                hello,
+                leftover,
+            });
+        }
     }
 }
 
@@ -367,6 +369,7 @@ struct Upkeep {
     store: Shared,
     own: Own,
     lag: Stage,
+    refusals: Rc<Refusals>,
     page: Page,
 }
 
@@ -391,7 +394,7 @@ impl Upkeep {
 
 impl Upkeep {
     fn read_own(&mut self, source: &Source) {
-        let page = self.own.page(&self.store.borrow());
+        let page = self.own.page(&self.store.borrow(), self.refusals.read());
         let moment = Moment {
             scraped: now(),
             now: now(),

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod doors;
 mod endpoints;
 mod export;
 mod greet;
@@ -16,6 +17,7 @@ mod lint;
 mod local_socket;
 mod logs;
 mod own;
+mod peer;
 mod reload;
 mod run;
 

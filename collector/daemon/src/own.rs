@@ -66,6 +66,8 @@ impl Stage {
 struct Reading {
     ledger: Ledger,
     warnings: Warnings,
+    /// (listener, reason, connections)
+    refused: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, f64)>,
     process: Process,
     stages: Vec<Stage>,
@@ -87,11 +89,12 @@ impl Own {
     }
 
     /// The page, in OpenMetrics text.
-    pub fn page(&self, store: &Store) -> String {
+    pub fn page(&self, store: &Store, refused: Vec<(&'static str, &'static str, u64)>) -> String {
         let gauge = |name, help, value: usize| (name, help, value as f64);
         let reading = Reading {
             ledger: store.ledger().clone(),
             warnings: store.warnings(),
+            refused,
             gauges: vec![
                 gauge("dichroic_series", "Live series.", store.series()),
                 gauge(
@@ -175,6 +178,17 @@ impl Collector for Reading {
             encoder,
             "dichroic_warnings",
             "Conditions that lose nothing but deserve a look.",
+            rows,
+        )?;
+        let rows = self
+            .refused
+            .iter()
+            .map(|(listener, reason, n)| ([("listener", *listener), ("reason", *reason)], *n))
+            .collect();
+        counters(
+            encoder,
+            "dichroic_connections_refused",
+            "Connections of relays and subscribers that were refused, by listener and reason.",
             rows,
         )?;
         for (name, help, value) in &self.gauges {
@@ -375,7 +389,7 @@ mod tests {
             .dropped(SourceId(0), Signal::Metrics, DropReason::SeriesLimit, 1);
         let stage = Stage::new("page");
         stage.record(Duration::from_micros(200));
-        let page = Own::new(vec![stage], Duration::from_secs(7)).page(&store);
+        let page = Own::new(vec![stage], Duration::from_secs(7)).page(&store, Vec::new());
         for line in [
             r#"dichroic_ingest_received_total{source="collector",protocol="internal",signal="metrics"} 3"#,
             r#"reason="series_limit"} 1"#,
@@ -412,8 +426,8 @@ mod tests {
             .borrow_mut()
             .open_source(crate::ingest::own_source(), 2)
             .unwrap();
-        let page =
-            Own::new(vec![Stage::new("page"), Stage::new("tick")], Duration::ZERO).page(&store.borrow());
+        let page = Own::new(vec![Stage::new("page"), Stage::new("tick")], Duration::ZERO)
+            .page(&store.borrow(), Vec::new());
         let exposition = Exposition {
             body: page.as_bytes(),
             format: Format::OpenMetrics { quoted_names: false },

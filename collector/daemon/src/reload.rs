@@ -91,6 +91,14 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     let mut changed = Vec::new();
     differences("", &document(old), &document(new), 2, &mut changed);
+    // Secrets look alike in a document.
+    let tcp = |config: &Config| config.security.local_tcp.as_ref().map(|tcp| tcp.token.clone());
+    if old.admin.token != new.admin.token && !changed.iter().any(|key| key == "admin.token") {
+        changed.push("admin.token".to_owned());
+    }
+    if tcp(old) != tcp(new) && !changed.iter().any(|key| key == "security.local_tcp") {
+        changed.push("security.local_tcp".to_owned());
+    }
     changed
 }
 
@@ -136,6 +144,15 @@ mod tests {
         check(
             "limits: { series: 5 }\nadmin: { listen: 127.0.0.1:1 }",
             &["admin.listen", "limits.series"],
+        );
+        check("admin: { token: 0123456789abcdef }", &["admin.token"]);
+        let tcp = |token: &str| format!("security: {{ local_tcp: {{ token: {} }} }}", token.repeat(16));
+        check(&tcp("ab"), &["security.local_tcp"]);
+        let of = |text: &str| parse(text, "f").unwrap();
+        assert_eq!(needs_restart(&of(&tcp("ab")), &of(&tcp("ab"))), [""; 0]);
+        assert_eq!(
+            needs_restart(&of(&tcp("ab")), &of(&tcp("cd"))),
+            ["security.local_tcp"]
         );
     }
 }

@@ -98,6 +98,7 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
             relays,
             otlp,
             socket,
+            tcp,
             subscribers,
             receivers_done,
         } = started;
@@ -115,7 +116,7 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
             reload,
         })
         .await?;
-        let endpoints = Endpoints::new(&export, &otlp, &socket);
+        let endpoints = Endpoints::new(&export, &otlp, &socket, tcp);
         let attached = attached::start(&config.receivers.beam.attach, &socket);
         announce(&config, &endpoints, ready_file)?;
         loop {

@@ -4,6 +4,7 @@
 //! types; anything else is refused by name.
 
 pub mod expand;
+pub mod local_tcp;
 pub mod values;
 
 use expand::System;
@@ -354,8 +355,22 @@ impl Limits {
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
     pub local_socket: LocalSocket,
+    /// The same over TCP, for those who cannot open the file; not there unless written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_tcp: Option<local_tcp::LocalTcp>,
     /// Listen on addresses that are not loopback, without a token on receivers.
     pub allow_non_loopback: bool,
+}
+
+impl Security {
+    /// Address and token of `local_tcp`, when it is on.
+    pub fn tcp(&self) -> Result<Option<(SocketAddr, Secret)>, String> {
+        let on = self
+            .local_tcp
+            .as_ref()
+            .and_then(|tcp| Some((tcp, tcp.listen.address()?)));
+        on.map(|(tcp, address)| Ok((address, tcp.secret()?))).transpose()
+    }
 }
 
 /// The socket of relays and subscribers.
@@ -448,10 +463,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "exporters.remote_write is not in this version; let Prometheus scrape exporters.prometheus",
     ),
     (
-        "local_tcp",
-        "security.local_tcp is not in this version; use security.local_socket",
-    ),
-    (
         "file_sd_configs",
         "file_sd_configs is not in this version; use static_configs",
     ),
@@ -508,6 +519,14 @@ fn check(config: &Config) -> Result<(), String> {
                 "receivers.otlp.{key} is not loopback and takes data without authentication: set security.allow_non_loopback: true if that is meant"
             ));
         }
+    }
+    if let Some((address, _)) = config.security.tcp()?
+        && !address.ip().is_loopback()
+        && !config.security.allow_non_loopback
+    {
+        return Err(
+            "security.local_tcp.listen is not loopback, and neither the token nor the data is encrypted on its way: set security.allow_non_loopback: true if that is meant".to_owned(),
+        );
     }
     if u32::from_str_radix(&config.security.local_socket.mode, 8).is_err() {
         return Err("security.local_socket.mode: write an octal file mode such as \"0660\"".to_owned());
@@ -614,6 +633,22 @@ limits: { series: 1_000_000, memory: 512MiB }
             " ",
             &["ecto_prefx", "ecto_prefix"],
         );
+        check("security: { local_tcp: {} }\n", " ", &["token_file", "openssl"]);
+        check(
+            "security: { local_tcp: { token: 0123456789abcdef } }\n",
+            " ",
+            &["security.local_tcp.token", "too short"],
+        );
+        let exposed = format!(
+            "security: {{ local_tcp: {{ listen: 0.0.0.0:4319, token: {} }} }}\n",
+            "ab".repeat(16)
+        );
+        check(
+            &exposed,
+            " ",
+            &["security.local_tcp.listen", "allow_non_loopback"],
+        );
+        check("security: { local_tcp: { tokn: x } }\n", "1:26", &["tokn"]);
         check(
             "exporters:\n  remote_write: []\n",
             "2:3",
@@ -646,11 +681,16 @@ metrics:
 
     #[test]
     fn secrets_are_redacted_when_the_configuration_is_printed() {
-        let config = parse("admin: { token: 0123456789abcdef }\n", "f").unwrap();
-        let shown = serde_saphyr::to_string(&config).unwrap();
-        assert!(
-            shown.contains("<redacted>") && !shown.contains("0123456789abcdef"),
-            "{shown}"
+        let check = |text: &str, secret: &str| {
+            let config = parse(text, "f").unwrap();
+            let shown = serde_saphyr::to_string(&config).unwrap();
+            assert!(shown.contains("<redacted>") && !shown.contains(secret), "{shown}");
+        };
+        check("admin: { token: 0123456789abcdef }\n", "0123456789abcdef");
+        let token = "0123456789abcdef".repeat(2);
+        check(
+            &format!("security: {{ local_tcp: {{ token: {token} }} }}\n"),
+            &token,
         );
     }
 }

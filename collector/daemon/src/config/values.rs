@@ -18,6 +18,15 @@ pub struct Size(pub usize);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
+impl Secret {
+    /// Whether it is the one that was given. Takes as long for a near miss as for a far one.
+    pub fn matches(&self, given: &str) -> bool {
+        let (given, own) = (given.as_bytes(), self.0.as_bytes());
+        let differing = given.iter().zip(own).fold(0u8, |acc, (a, b)| acc | (a ^ b));
+        given.len() == own.len() && std::hint::black_box(differing) == 0
+    }
+}
+
 /// An address to listen on, or `false` for not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -177,6 +186,15 @@ mod tests {
                 parse_size(text).unwrap_err().contains("write for example"),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_secret_matches_whole_or_not_at_all() {
+        let secret = Secret("hunter2".into());
+        assert!(secret.matches("hunter2"));
+        for other in ["", "hunter", "hunter22", "Hunter2", "hunter3"] {
+            assert!(!secret.matches(other), "{other}");
         }
     }
 
