@@ -1,6 +1,7 @@
 %% @doc A node that was never prepared, for tests of attaching: does what it is told by lines on its input.
 %%
 %%   snapshot       prints everything that somebody who was here may have left behind, one `snapshot Key Value' a line
+%%   secrets        prints what a curious person sees of the relay's processes, environment and state, on one line
 %%   emit N         emits N requests from N processes and waits for them
 %%   dynamic A.b    emits an event whose name is made at run time, fifty times a second
 %%   load Module    loads a module that is on the code path
@@ -21,6 +22,9 @@ loop(Console) ->
         ["snapshot"] ->
             [io:format("snapshot ~s ~0tp~n", [Key, Value]) || {Key, Value} <- snapshot()],
             io:format("snapshot end~n"),
+            loop(Console);
+        ["secrets"] ->
+            io:format("secrets ~0tp~n", [secrets()]),
             loop(Console);
         ["emit", N] ->
             emit(list_to_integer(N)),
@@ -95,6 +99,11 @@ snapshot() ->
      {wall_time, [scheduler || erlang:statistics(scheduler_wall_time) =/= undefined]},
      {traced, [erlang:trace_info(new, flags), erlang:trace_info({telemetry, execute, 3}, traced) |
                [F || P <- processes(), {flags, [_ | _]} = F <- [erlang:trace_info(P, flags)]]]}].
+
+secrets() ->
+    Asked = [dictionary, messages, backtrace, registered_name, current_stacktrace],
+    [dichroic_attach:info(), application:get_all_env(dichroic), persistent_term:get(),
+     [sys:get_status(P) || P <- [dichroic_connection, dichroic_sup]], [process_info(P, Asked) || P <- processes()]].
 
 who(P) ->
     case process_info(P, [registered_name, initial_call, dictionary]) of

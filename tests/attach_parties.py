@@ -131,6 +131,12 @@ class BareNode(Process):
                 found[match[1]] = match[2]
         return found
 
+    def secrets(self) -> str:
+        """What a curious person on the node sees of the relay."""
+        begin = len(self.lines)
+        self.say("secrets")
+        return wait_until(lambda: next((x for x in self.lines[begin:] if x.startswith("secrets")), None), 10, "secrets")
+
     def emit(self, n: int) -> None:
         """Emits that many requests; every emitting process must end as if nobody listened."""
         begin = len(self.lines)
@@ -145,14 +151,14 @@ class Attacher(Process):
     name = "attacher"
     stop_seconds = 30.0
 
-    def __init__(self, node: BareNode, collector: Collector, *args: str):
+    def __init__(self, node: BareNode, collector: Collector, *args: str, socket: bool = True):
         super().__init__()
+        self.place = ["--socket", str(collector.socket)] if socket else []
         self.node = node
-        self.collector = collector
         self.args = args
 
     def argv(self) -> Sequence[str]:
-        return [str(dichroic_bin()), "attach", *self.node.reach(), "--socket", str(self.collector.socket), *self.args]
+        return [str(dichroic_bin()), "attach", *self.node.reach(), *self.place, *self.args]
 
     def wait_ready(self) -> None:
         self.wait_line(r": attached to \d+ events")

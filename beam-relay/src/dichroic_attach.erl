@@ -6,9 +6,12 @@
 %% and no other came in its place. Leaving means: handlers detached and the last totals sent; processes, tables, persistent
 %% terms and environment gone; and the code of every module given to start/1, this one last, unloaded. Code that a process of
 %% the application still runs is never purged. A second process, the warden, does the leaving for a keeper that was killed.
+%%
+%% Where the relay finds the collector is told by whoever starts it: a path, or an address with a token. The token is kept in a
+%% fun, in the environment alone, until we leave: nothing that prints states, messages or the environment shows it.
 -module(dichroic_attach).
 
--export([start/1, info/0]).
+-export([start/1, redirect/1, info/0]).
 -export_type([options/0]).
 
 -define(LINGER_MS, 30000).
@@ -18,20 +21,40 @@
 -define(ANSWER_MS, 20000).
 %% Modules of OTP that the relay calls and that a node in interactive mode may load only because of it.
 -define(OTP, [gen_statem, rand, uri_string, string, unicode_util, local_tcp, local_udp, inet_tcp, gen_tcp, sys, calendar,
-              timer, ordsets, io_lib_pretty]).
+              timer, ordsets, io_lib_pretty, inet6_tcp, inet_parse]).
 
--type options() :: #{guardian := node(), socket := string(), modules := [module()], vsn := binary()}.
+%% With the token as it comes.
+-type told() :: string() | {tcp, inet:ip_address(), inet:port_number(), binary()}.
+-type options() :: #{guardian := node(), socket := told(), modules := [module()], vsn := binary()}.
 
 -record(k, {guardian :: node() | none, socket :: string(), modules :: [module()], loaded :: [module()],
             since :: integer(), relay :: pid(), linger = none :: none | reference()}).
 
 %% @doc Starts the relay, or changes its guardian when it runs already with the same socket and the same modules.
 -spec start(options()) -> {ok, started | adopted} | {error, term()}.
-start(#{guardian := Guardian} = Options) ->
+start(#{guardian := Guardian, socket := Told} = Options) ->
+    Place = hidden(Told),
     case whereis(?MODULE) of
-        undefined -> begin_with(Options);
-        Keeper -> ask(Keeper, {adopt, Guardian, maps:with([socket, modules], Options)})
+        undefined -> begin_with(Options#{socket := Place});
+        Keeper -> ask(Keeper, {adopt, Guardian, Place, maps:get(modules, Options)})
     end.
+
+%% @doc Sends the relay to another place of the same collector, now.
+-spec redirect(#{socket := told()}) -> ok | {error, term()}.
+redirect(#{socket := Told}) ->
+    Place = hidden(Told),
+    case whereis(?MODULE) of
+        undefined -> {error, not_attached};
+        Keeper -> ask(Keeper, {redirect, Place})
+    end.
+
+-spec hidden(told()) -> dichroic_socket:place().
+hidden({tcp, Address, Port, Token}) -> {tcp, Address, Port, fun() -> Token end};
+hidden(Path) -> Path.
+
+name({tcp, Address, Port, _}) when tuple_size(Address) =:= 8 -> "tcp://[" ++ inet:ntoa(Address) ++ "]:" ++ integer_to_list(Port);
+name({tcp, Address, Port, _}) -> "tcp://" ++ inet:ntoa(Address) ++ ":" ++ integer_to_list(Port);
+name(Path) -> Path.
 
 begin_with(Options) ->
     Self = self(),
@@ -70,15 +93,15 @@ answer(Keeper, Monitor, Tag) ->
 
 %%% The keeper
 
-keep(Starter, Tag, #{guardian := Guardian, socket := Socket, modules := Modules, vsn := Vsn}) ->
+keep(Starter, Tag, #{guardian := Guardian, socket := Place, modules := Modules, vsn := Vsn}) ->
     true = register(?MODULE, self()),
     _ = process_flag(trap_exit, true),
     Loaded = [M || {M, _} <- code:all_loaded()],
     ok = application:set_env(dichroic, mode, attached),
-    ok = application:set_env(dichroic, socket, {attached, Socket}),
+    place(Place),
     ok = application:set_env(dichroic, vsn, Vsn),
     {ok, Relay} = dichroic_sup:start_link(),
-    K = #k{guardian = Guardian, socket = Socket, modules = Modules, loaded = Loaded, relay = Relay,
+    K = #k{guardian = Guardian, socket = name(Place), modules = Modules, loaded = Loaded, relay = Relay,
            since = erlang:system_time(second)},
     Keeper = self(),
     _ = spawn(fun() -> ward(Keeper, K) end),
@@ -100,6 +123,8 @@ ward(Keeper, K) ->
                 end
     end.
 
+place(Place) -> ok = application:set_env(dichroic, socket, {attached, Place}).
+
 %% Of a node that is gone already a monitor would try to connect to it.
 guarded(Guardian, K) ->
     _ = case lists:member(Guardian, nodes(hidden)) of
@@ -113,13 +138,22 @@ loop(#k{guardian = Guardian, relay = Relay, linger = Linger} = K) ->
         {nodedown, Guardian} when Guardian =/= none ->
             loop(K#k{guardian = none, linger = erlang:start_timer(?LINGER_MS, self(), linger)});
         {timeout, Linger, linger} -> leave(K, none);
-        {{adopt, Next, #{socket := Socket, modules := Modules}}, From, Tag}
-          when Guardian =:= none, Socket =:= K#k.socket, Modules =:= K#k.modules ->
-            From ! {Tag, {ok, adopted}},
-            guarded(Next, quiet(K));
-        {{adopt, _, _}, From, Tag} ->
-            From ! {Tag, {error, {attached, Guardian, K#k.socket}}},
-            loop(K);
+        {{adopt, Next, Place, Modules}, From, Tag} ->
+            case Guardian =:= none andalso Modules =:= K#k.modules andalso name(Place) =:= K#k.socket of
+                true ->
+                    %% The token may be another.
+                    place(Place),
+                    From ! {Tag, {ok, adopted}},
+                    guarded(Next, quiet(K));
+                false ->
+                    From ! {Tag, {error, {attached, Guardian, K#k.socket}}},
+                    loop(K)
+            end;
+        {{redirect, Place}, From, Tag} ->
+            place(Place),
+            dichroic_connection:reconnect(),
+            From ! {Tag, ok},
+            loop(K#k{socket = name(Place)});
         {info, From, Tag} ->
             From ! {Tag, info(K)},
             loop(K);

@@ -192,8 +192,8 @@ variables(#d{variables = Variables}) -> #{<<"variables">> => Variables}.
 
 token({local, _}) -> #{};
 token(_) ->
-    case application:get_env(dichroic, token) of
-        {ok, Token} -> #{<<"token">> => iolist_to_binary(Token)};
+    case dichroic_socket:token() of
+        {ok, Token} -> #{<<"token">> => Token};
         undefined -> #{}
     end.
 

@@ -1,20 +1,24 @@
 %% @doc Finds the collector and opens a connection to it.
 %%
-%% Called by dichroic_connection only; every call is bounded in time. Order: `{attached, Path}', which whoever attached us
+%% Called by dichroic_connection only; every call is bounded in time. Order: `{attached, Place}', which whoever attached us
 %% from outside has set; `$DICHROIC_SOCKET', the application's
 %% `socket' setting (a path, or `{tcp, Host, Port}' with `token'), then the places where a collector puts its socket. One
 %% that was named is the only one tried. A socket below /tmp is trusted only in a directory of our own that nobody else
-%% may write to: anyone can make a path there.
+%% may write to: anyone can make a path there. The token of one who attached us is in a fun: what is printed of the
+%% environment does not show it.
 -module(dichroic_socket).
 
 -include_lib("kernel/include/file.hrl").
 
--export([connect/0, candidates/0]).
+-export([connect/0, candidates/0, token/0]).
+-export_type([place/0]).
 
 -define(TIMEOUT_MS, 1000).
 -define(SEND_TIMEOUT_MS, 5000).
 
--type target() :: {local, file:filename_all()} | {tcp, inet:hostname() | inet:ip_address(), inet:port_number()}.
+%% Where one who attached us says that the collector is.
+-type place() :: string() | {tcp, inet:ip_address(), inet:port_number(), Token :: fun(() -> binary())}.
+-type target() :: {local, file:filename_all()} | {tcp, inet:hostname() | binary() | inet:ip_address(), inet:port_number()}.
 
 -spec connect() -> {ok, gen_tcp:socket(), target()} | {error, term()}.
 connect() -> try_each(candidates(), no_socket_found).
@@ -35,7 +39,16 @@ attempt(Target, Targets, Before) ->
     end.
 
 open({local, Path}) -> safely({local, Path}, 0, [local]);
-open({tcp, Host, Port}) -> safely(Host, Port, [{nodelay, true}]).
+open({tcp, Host, Port}) -> safely(host(Host), Port, [{nodelay, true}]).
+
+%% As Elixir writes it, too. The address of a version 6 is connected to only as a tuple.
+host(Host) when is_binary(Host) -> host(binary_to_list(Host));
+host(Host) when is_list(Host) ->
+    case lists:member($:, Host) andalso inet:parse_ipv6strict_address(Host) of
+        {ok, Address} -> Address;
+        _ -> Host
+    end;
+host(Host) -> Host.
 
 safely(Address, Port, Options) ->
     try gen_tcp:connect(Address, Port, [binary, {packet, raw}, {active, false}, {send_timeout, ?SEND_TIMEOUT_MS},
@@ -47,11 +60,23 @@ safely(Address, Port, Options) ->
 -spec candidates() -> [target()].
 candidates() ->
     case {os:getenv("DICHROIC_SOCKET"), application:get_env(dichroic, socket)} of
+        {_, {ok, {attached, {tcp, Host, Port, _}}}} -> [{tcp, Host, Port}];
         {_, {ok, {attached, Path}}} -> [{local, Path}];
         {Path, _} when is_list(Path), Path =/= "" -> [{local, Path}];
         {_, {ok, {tcp, _, _} = Tcp}} -> [Tcp];
         {_, {ok, Path}} -> [{local, Path}];
         _ -> usual()
+    end.
+
+%% @doc What is shown to a collector over TCP.
+-spec token() -> {ok, binary()} | undefined.
+token() ->
+    case {application:get_env(dichroic, socket), application:get_env(dichroic, token)} of
+        {{ok, {attached, {tcp, _, _, Token}}}, _} -> {ok, Token()};
+        {_, {ok, Token}} ->
+            %% What is wrong with it must not be told with it.
+            try {ok, iolist_to_binary(Token)} catch error:_ -> undefined end;
+        _ -> undefined
     end.
 
 usual() ->

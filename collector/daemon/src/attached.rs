@@ -3,12 +3,13 @@
 //! Runs on the main thread; only control passes here. A node that goes away is tried again with backoff. When the collector comes back
 //! within 30 s of its death the relay that it left on the node is taken over, with its totals.
 
-use crate::commands::attach::unreachable;
+use crate::commands::attach::{instead, unreachable};
+use crate::commands::attach_data::choose;
 use crate::config;
 use dichroic_receiver_attach::Error;
 use dichroic_receiver_attach::attach::{self, Outcome, Target};
 use dichroic_receiver_attach::connection::Connection;
-use std::path::Path;
+use dichroic_receiver_attach::data::Place;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,12 +28,18 @@ pub struct Attachments {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Where relays find this collector.
+pub struct Places {
+    pub socket: Place,
+    pub tcp: Option<Place>,
+}
+
 /// Starts a task for each node. Called inside a `LocalSet`.
-pub fn start(nodes: &[config::Attach], socket: &Path) -> Attachments {
+pub fn start(nodes: &[config::Attach], places: &Places) -> Attachments {
     let (stop, stopped) = watch::channel(false);
     let tasks = nodes
         .iter()
-        .filter_map(|node| node.target(socket).ok())
+        .filter_map(|node| target(node, places))
         .map(|target| tokio::task::spawn_local(keep(target, stopped.clone())))
         .collect();
     Attachments { stop, tasks }
@@ -51,6 +58,12 @@ impl Attachments {
             tracing::warn!("shutdown deadline reached: some nodes will detach by themselves");
         }
     }
+}
+
+/// What the configuration's check has let through can be attached to.
+fn target(node: &config::Attach, places: &Places) -> Option<Target> {
+    let data = choose(node.data, Some(places.socket.clone()), places.tcp.clone())?;
+    node.target(data).ok()
 }
 
 async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
@@ -94,7 +107,7 @@ fn tell(told: &mut String, target: &Target, words: String) {
 /// Attaches and watches until something ends it.
 async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, Error> {
     let node = slot.insert(target.connect().await?);
-    match attach::attach(node, &target.socket).await? {
+    match attach::attach(node, &target.data).await? {
         Outcome::Ours => {}
         Outcome::Installed => {
             // Nothing to do; look again when it may have changed.
@@ -108,14 +121,14 @@ async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, 
             return Ok(format!("is attached already, to {} by {by}", other.socket));
         }
     }
-    let now = attach::settle(node).await?;
+    let now = attach::settle(node, &target.data).await?;
     if now.state == "steady" {
-        tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, "attached");
+        if let Some(words) = instead(&now) {
+            tracing::warn!(node = %target.node, "attach: {words}");
+        }
+        tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, data = now.socket, "attached");
     } else {
-        tracing::warn!(
-            "attach: {}",
-            unreachable(&target.node.to_string(), &target.socket, &now)
-        );
+        tracing::warn!("attach: {}", unreachable(&target.node.to_string(), &now));
     }
     while !attach::watch(node, Instant::now() + WATCH).await? {}
     *slot = None;

@@ -8,14 +8,17 @@
 //! Shutdown goes receivers → pipeline → exporters: receivers take in what is on its way, subscribers get what is held, then both
 //! threads end. All of it against one deadline; what is left behind then is counted under `shutdown`.
 
+use crate::commands::attach_data::tcp_place;
 use crate::config::{Config, load};
 use crate::endpoints::{self, Endpoints};
 use crate::ingest::{self, Ingest, Started};
 use crate::own::Stage;
 use crate::reload::Reloader;
 use crate::{attached, cli, export};
+use dichroic_receiver_attach::data::Place;
 use dichroic_receiver_prometheus::config::Target;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,7 +120,7 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
         })
         .await?;
         let endpoints = Endpoints::new(&export, &otlp, &socket, tcp);
-        let attached = attached::start(&config.receivers.beam.attach, &socket);
+        let attached = attached::start(&config.receivers.beam.attach, &places(&config, socket, tcp)?);
         announce(&config, &endpoints, ready_file)?;
         loop {
             tokio::select! {
@@ -150,6 +153,18 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
         .join()
         .map_err(|_| "the ingest thread panicked".to_owned())?;
     result
+}
+
+/// Where relays of attached nodes find us.
+fn places(config: &Config, socket: PathBuf, tcp: Option<SocketAddr>) -> Result<attached::Places, String> {
+    let token = config.security.tcp()?.map(|(_, token)| token);
+    let tcp = tcp.zip(token).map(|(at, token)| tcp_place(at, &token));
+    // A relay has another working directory than we.
+    let socket = std::path::absolute(&socket).unwrap_or(socket);
+    Ok(attached::Places {
+        socket: Place::Socket(socket),
+        tcp,
+    })
 }
 
 fn announce(config: &Config, endpoints: &Endpoints, ready_file: Option<&Path>) -> Result<(), String> {

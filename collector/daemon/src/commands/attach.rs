@@ -1,32 +1,31 @@
 //! `dichroic attach` and `dichroic detach`: the relay into a running node, and out of it.
 
-use super::line;
+use super::{attach_data, line};
 use crate::cli;
 use crate::config::values::parse_span;
-use crate::local_socket;
 use dichroic_receiver_attach::address::{Lookup, NodeName};
 use dichroic_receiver_attach::attach::{self, Attached, Left, Outcome, Presence, Target};
 use dichroic_receiver_attach::connection::Connection;
 use dichroic_receiver_attach::cookie::Places;
+use dichroic_receiver_attach::data::Data;
 use dichroic_receiver_attach::modules;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 /// Attaches, stays as the relay's guardian, and detaches at the end.
 pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let end = args.duration.as_deref().map(parse_span).transpose()?;
-    let socket = collector_socket(args.socket.as_deref()).await?;
-    let target = target(&args.reach, &socket)?;
+    let data = attach_data::of_running(&args.data).await?;
+    let target = target(&args.reach, data)?;
     warn(&target);
     let name = target.node.to_string();
     let words = |e: dichroic_receiver_attach::Error| e.to_string();
     // From here on Ctrl-C does not kill us before the node is left.
     let mut ends = Ends::new()?;
     let mut node = target.connect().await.map_err(words)?;
-    match attach::attach(&mut node, &socket).await.map_err(words)? {
+    match attach::attach(&mut node, &target.data).await.map_err(words)? {
         Outcome::Ours => {}
         Outcome::Installed => {
             line(&format!(
@@ -37,7 +36,7 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
         Outcome::Taken(other) => return Err(already(&name, &other)),
     }
     let until = end.map(|end| Instant::now() + end);
-    let watched = stay(&mut node, &name, &socket, until, &mut ends).await;
+    let watched = stay(&mut node, &name, &target.data, until, &mut ends).await;
     match watched {
         Ok(true) => {
             line(&format!("{name}: detached by another"));
@@ -58,12 +57,12 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
 async fn stay(
     node: &mut Connection,
     name: &str,
-    socket: &Path,
+    data: &Data,
     until: Option<Instant>,
     ends: &mut Ends,
 ) -> Result<bool, String> {
     let begin = async |node: &mut Connection| {
-        let now = attach::settle(node).await.map_err(|e| e.to_string())?;
+        let now = attach::settle(node, data).await.map_err(|e| e.to_string())?;
         line(&format!(
             "{name}: loaded {} modules (MD5 of the code)",
             now.modules.len()
@@ -72,12 +71,14 @@ async fn stay(
             line(&format!("  {md5} {module}"));
         }
         if now.state != "steady" {
-            return Err(unreachable(name, socket, &now));
+            return Err(unreachable(name, &now));
+        }
+        if let Some(words) = instead(&now) {
+            line(&format!("{name}: {words}"));
         }
         line(&format!(
             "{name}: attached to {} events; data goes to {}; Ctrl-C or `dichroic detach {name}` ends it",
-            now.events,
-            socket.display()
+            now.events, now.socket
         ));
         if now.events == 0 {
             line(&format!(
@@ -139,13 +140,28 @@ fn already(name: &str, other: &Attached) -> String {
     )
 }
 
-pub fn unreachable(name: &str, socket: &Path, now: &Attached) -> String {
+/// Why what is counted does not arrive.
+pub fn unreachable(name: &str, now: &Attached) -> String {
+    let advice = if now.socket.starts_with("tcp://") {
+        "it must be the security.local_tcp of a collector, with its token"
+    } else {
+        "the node's user must be able to open it: see security.local_socket.mode and allow_uids, or set security.local_tcp, which other users and containers reach too"
+    };
     format!(
-        "{name}: the relay does not reach the collector at {} ({}, {}); the node's user must be able to open it: see security.local_socket.mode and allow_uids",
-        socket.display(),
+        "{name}: the relay does not reach the collector at {} ({}, {}); {advice}",
+        now.socket,
         now.state,
         now.last_error.as_deref().unwrap_or("no error")
     )
+}
+
+/// That it took another way than the first.
+pub fn instead(now: &Attached) -> Option<String> {
+    let (place, why) = now.instead_of.as_ref()?;
+    Some(format!(
+        "the node cannot reach {place} ({why}); it sends to {} instead",
+        now.socket
+    ))
 }
 
 /// Says what should be said of the cookie's file.
@@ -155,8 +171,8 @@ pub fn warn(target: &Target) {
     }
 }
 
-/// How a node is reached, from the command line.
-pub fn target(reach: &cli::Reach, socket: &Path) -> Result<Target, String> {
+/// How a node is reached, from the command line, and where its relay sends.
+pub fn target(reach: &cli::Reach, data: impl Into<Data>) -> Result<Target, String> {
     let node = NodeName::parse(&reach.node).map_err(|e| e.to_string())?;
     let lookup = match (&reach.epmd, reach.port) {
         (_, Some(port)) => Lookup::Port(port),
@@ -171,23 +187,8 @@ pub fn target(reach: &cli::Reach, socket: &Path) -> Result<Target, String> {
         node,
         lookup,
         places,
-        socket: socket.to_owned(),
+        data: data.into(),
     })
-}
-
-/// The socket of a collector that runs.
-async fn collector_socket(given: Option<&Path>) -> Result<PathBuf, String> {
-    let mut tried = Vec::new();
-    for path in local_socket::candidates(given) {
-        match UnixStream::connect(&path).await {
-            Ok(_) => return std::path::absolute(&path).map_err(|e| e.to_string()),
-            Err(error) => tried.push(format!("{}: {error}", path.display())),
-        }
-    }
-    Err(format!(
-        "no collector: {}; start one with `dichroic run`, or name its socket with --socket",
-        tried.join("; ")
-    ))
 }
 
 /// What ends the command from outside.

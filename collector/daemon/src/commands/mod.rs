@@ -1,6 +1,7 @@
 //! The commands that read: each asks a running collector and prints what it says, for people or for pipes.
 
 pub mod attach;
+pub mod attach_data;
 pub mod catalog;
 pub mod check;
 pub mod discover;

@@ -7,6 +7,8 @@ pub mod expand;
 pub mod local_tcp;
 pub mod values;
 
+use crate::cli::DataBy;
+use dichroic_receiver_attach::data::Data;
 use expand::System;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -160,11 +162,14 @@ pub struct Attach {
     /// Port of the node itself, for nodes without epmd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// How the relay's data comes here.
+    #[serde(default)]
+    pub data: DataBy,
 }
 
 impl Attach {
-    /// What to connect to.
-    pub fn target(&self, socket: &Path) -> Result<dichroic_receiver_attach::attach::Target, String> {
+    /// What to connect to, and where its relay sends.
+    pub fn target(&self, data: impl Into<Data>) -> Result<dichroic_receiver_attach::attach::Target, String> {
         let reach = crate::cli::Reach {
             node: self.node.clone(),
             cookie_file: self.cookie_file.clone(),
@@ -172,7 +177,7 @@ impl Attach {
             epmd: self.epmd.clone(),
             port: self.port,
         };
-        crate::commands::attach::target(&reach, socket)
+        crate::commands::attach::target(&reach, data)
     }
 }
 
@@ -539,6 +544,12 @@ fn check(config: &Config) -> Result<(), String> {
         attach
             .target(Path::new(""))
             .map_err(|e| format!("receivers.beam.attach: {e}"))?;
+        if attach.data == DataBy::Tcp && config.security.tcp()?.is_none() {
+            return Err(format!(
+                "receivers.beam.attach: {}: data: tcp wants security.local_tcp, which is not set",
+                attach.node
+            ));
+        }
         if attach.epmd.is_some() && attach.port.is_some() {
             return Err(format!(
                 "receivers.beam.attach: {}: write epmd or port, not both",

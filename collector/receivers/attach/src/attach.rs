@@ -1,13 +1,13 @@
 //! Attaching: load the relay, start it, watch over it, take it out.
 //!
-//! The relay does what it always does: it dials the collector's local socket and gets its plan there. Here is only control. If we
+//! The relay does what it always does: it dials the collector, at the place that we name, and gets its plan there. Here is only control. If we
 //! die, the relay's keeper on the node sees our connection end, waits 30 s for another guardian, and leaves by itself.
 
 use crate::Error;
 use crate::connection::{Connection, Idle};
+use crate::data::{Data, Place};
 use crate::modules::{self, Set};
 use crate::term::{Term, atom};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -38,14 +38,18 @@ pub enum Presence {
 pub struct Attached {
     /// Name under which the one who attached it is connected; `None` while the relay waits for another.
     pub guardian: Option<String>,
-    /// Socket of the collector.
+    /// Where it was told that the collector is: a path, or `tcp://host:port`.
     pub socket: String,
+    /// Place of the collector that it could not reach before it was sent to `socket`, and why.
+    pub instead_of: Option<(String, String)>,
     /// State of its connection to the collector.
     pub state: String,
     /// Events with a handler.
     pub events: u64,
     /// What kept it from the collector, in Erlang's words.
     pub last_error: Option<String>,
+    /// Whether that is of getting there, not of what the collector said.
+    pub unreachable: bool,
     /// Loaded modules and the MD5 of their code, as the node says.
     pub modules: Vec<(String, String)>,
 }
@@ -90,35 +94,37 @@ async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
     Ok(matches!(answer, Term::Pid(_)))
 }
 
-/// Loads the relay and starts it with the collector's socket, or takes over one that waits for a guardian.
-pub async fn attach(node: &mut Connection, socket: &Path) -> Result<Outcome, Error> {
+/// Loads the relay and starts it with the collector's place, or takes over one that waits for a guardian.
+pub async fn attach(node: &mut Connection, data: &Data) -> Result<Outcome, Error> {
     match presence(node).await? {
         Presence::Installed => return Ok(Outcome::Installed),
         Presence::Attached(found) if found.guardian.is_some() => return Ok(Outcome::Taken(found)),
-        Presence::Attached(found) if is_ours(&found, Set::of(node).await?, socket) => {
-            start(node, socket, Vec::new()).await?
+        Presence::Attached(found) => {
+            let set = Set::of(node).await?;
+            match data.named(&found.socket).filter(|_| has_our_code(&found, set)) {
+                Some(place) => start(node, place, Vec::new()).await?,
+                None => {
+                    detach(node).await?;
+                    load_and_start(node, &data.place).await?;
+                }
+            }
         }
-        Presence::Attached(_) => {
-            detach(node).await?;
-            load_and_start(node, socket).await?;
-        }
-        Presence::Nothing => load_and_start(node, socket).await?,
+        Presence::Nothing => load_and_start(node, &data.place).await?,
     }
     node.monitor(KEEPER).await?;
     Ok(Outcome::Ours)
 }
 
-fn is_ours(found: &Attached, set: Set, socket: &Path) -> bool {
-    let same = set.relay().all(|m| {
+fn has_our_code(found: &Attached, set: Set) -> bool {
+    set.relay().all(|m| {
         found
             .modules
             .iter()
             .any(|(name, md5)| name == m.name && md5 == m.md5)
-    });
-    same && Path::new(&found.socket) == socket
+    })
 }
 
-async fn load_and_start(node: &mut Connection, socket: &Path) -> Result<(), Error> {
+async fn load_and_start(node: &mut Connection, place: &Place) -> Result<(), Error> {
     for name in modules::names() {
         if let Some(file) = loaded_from(node, name).await? {
             if file != modules::FILE {
@@ -131,7 +137,7 @@ async fn load_and_start(node: &mut Connection, socket: &Path) -> Result<(), Erro
         }
     }
     let set = Set::of(node).await?;
-    start(node, socket, vec![modules::to_load(set.relay())]).await
+    start(node, place, vec![modules::to_load(set.relay())]).await
 }
 
 /// Where a module was loaded from; `None` when it is not loaded.
@@ -152,21 +158,10 @@ async fn forget(node: &mut Connection, names: &[&str]) -> Result<(), Error> {
 }
 
 /// Loads (when there is something to load) and starts in one call: if we die in between, nothing is half done.
-async fn start(node: &mut Connection, socket: &Path, load: Vec<Term>) -> Result<(), Error> {
-    let socket = socket
-        .to_str()
-        .ok_or_else(|| Error::Usage(format!("socket {}: its path is not UTF-8", socket.display())))?;
+async fn start(node: &mut Connection, place: &Place, load: Vec<Term>) -> Result<(), Error> {
     let options = Term::Map(vec![
         (atom("guardian"), atom(node.own_name())),
-        (
-            atom("socket"),
-            Term::List(
-                socket
-                    .chars()
-                    .map(|c| Term::Int(i64::from(u32::from(c))))
-                    .collect(),
-            ),
-        ),
+        (atom("socket"), place.term()?),
         (atom("modules"), Term::List(modules::names().map(atom).collect())),
         (atom("vsn"), Term::Binary(env!("CARGO_PKG_VERSION").into())),
     ]);
@@ -225,15 +220,38 @@ fn not_loaded(answer: &Term) -> Error {
     ))
 }
 
-/// Waits until the relay has its plan from the collector; gives what it says of itself then, or when the time is over.
-pub async fn settle(node: &mut Connection) -> Result<Attached, Error> {
-    let until = Instant::now() + SETTLE;
+/// Waits until the relay has its plan from the collector; gives what it says of itself then, or when the time is over. One that cannot
+/// get to the first place is sent to the other one, if there is one.
+pub async fn settle(node: &mut Connection, data: &Data) -> Result<Attached, Error> {
+    let first = data.place.name();
+    let mut instead_of = None;
+    let mut until = Instant::now() + SETTLE;
     loop {
         let now = look(node).await?;
         if now.state == "steady" || Instant::now() >= until {
-            return Ok(now);
+            return Ok(Attached { instead_of, ..now });
+        }
+        if let Some(place) = &data.otherwise
+            && now.unreachable
+            && now.socket == first
+        {
+            redirect(node, place).await?;
+            instead_of = Some((first.clone(), now.last_error.unwrap_or_default()));
+            until = Instant::now() + SETTLE;
         }
         node.idle(Instant::now() + Duration::from_millis(50)).await?;
+    }
+}
+
+async fn redirect(node: &mut Connection, place: &Place) -> Result<(), Error> {
+    // In a map, which is not shown when the call fails.
+    let told = Term::Map(vec![(atom("socket"), place.term()?)]);
+    let answer = node.call(KEEPER, "redirect", vec![told], ASK).await?;
+    match answer.as_atom() {
+        Some("ok") => Ok(()),
+        _ => Err(Error::Call(format!(
+            "the relay cannot be sent elsewhere: {answer}"
+        ))),
     }
 }
 
@@ -248,6 +266,7 @@ pub async fn look(node: &mut Connection) -> Result<Attached, Error> {
 fn attached(info: &Term) -> Attached {
     let relay = info.get("relay");
     let of_relay = |key: &str| relay.and_then(|relay| relay.get(key));
+    let last_error = of_relay("last_error").filter(|e| e.as_atom() != Some("none"));
     let modules = info.get("modules").and_then(Term::as_list).unwrap_or_default();
     Attached {
         guardian: info
@@ -261,10 +280,19 @@ fn attached(info: &Term) -> Attached {
             .and_then(Term::as_int)
             .and_then(|n| u64::try_from(n).ok())
             .unwrap_or(0),
-        last_error: of_relay("last_error")
-            .filter(|e| e.as_atom() != Some("none"))
-            .map(ToString::to_string),
+        last_error: last_error.map(ToString::to_string),
+        unreachable: last_error.is_some_and(is_of_getting_there),
+        instead_of: None,
         modules: modules.iter().filter_map(name_and_md5).collect(),
+    }
+}
+
+/// `{cannot_connect, Why}`; or closed before a word was said, as a socket does to users that may not speak to it.
+fn is_of_getting_there(error: &Term) -> bool {
+    match error {
+        Term::Tuple(parts) => parts.first().and_then(Term::as_atom) == Some("cannot_connect"),
+        Term::Atom(why) => matches!(why.as_str(), "closed" | "econnreset" | "epipe" | "enotconn"),
+        _ => false,
     }
 }
 
@@ -310,8 +338,8 @@ pub struct Target {
     pub node: crate::address::NodeName,
     pub lookup: crate::address::Lookup,
     pub places: crate::cookie::Places,
-    /// Socket of the collector.
-    pub socket: PathBuf,
+    /// Where its relay is to send what it counts.
+    pub data: Data,
 }
 
 impl Target {

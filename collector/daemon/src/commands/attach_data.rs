@@ -1,0 +1,141 @@
+//! Which place of the collector an attached relay is sent to: the local socket, the TCP port, or one after the other.
+//!
+//! Asked by `dichroic attach`, which finds a running collector first, and by the collector for its own nodes.
+
+use crate::cli::{self, DataBy};
+use crate::config::values::Secret;
+use crate::config::{Security, load, local_tcp};
+use crate::local_socket;
+use dichroic_receiver_attach::data::{Data, Place, Token};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where the token is looked up when no file is named, as Python does.
+const TOKEN_VARIABLE: &str = "DICHROIC_TOKEN";
+
+/// The TCP port as a place for a relay of this machine.
+pub fn tcp_place(at: SocketAddr, token: &Secret) -> Place {
+    let ip = match at.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Place::Tcp {
+        at: SocketAddr::new(ip, at.port()),
+        token: Token::new(&token.0),
+    }
+}
+
+/// What a node gets of the places that there are.
+pub fn choose(by: DataBy, socket: Option<Place>, tcp: Option<Place>) -> Option<Data> {
+    match (by, socket, tcp) {
+        (DataBy::Auto, Some(place), otherwise) => Some(Data { place, otherwise }),
+        (DataBy::Auto | DataBy::Tcp, _, Some(tcp)) => Some(tcp.into()),
+        (DataBy::Socket, Some(socket), _) => Some(socket.into()),
+        _ => None,
+    }
+}
+
+/// The places of a collector that runs, from the command line.
+pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
+    let tcp = tcp_given(args)?;
+    if args.data == DataBy::Tcp && tcp.is_none() {
+        return Err(
+            "--data tcp: name the collector's security.local_tcp with --tcp and --token-file, or its configuration with --config".to_owned(),
+        );
+    }
+    let mut tried = Vec::new();
+    let socket = match args.data {
+        DataBy::Tcp => None,
+        _ => running_socket(args.socket.as_deref(), &mut tried).await?,
+    };
+    let tcp = match tcp {
+        Some((at, token)) if args.data != DataBy::Socket => {
+            running_port(at, &mut tried).await.then(|| tcp_place(at, &token))
+        }
+        _ => None,
+    };
+    choose(args.data, socket.map(Place::Socket), tcp).ok_or_else(|| {
+        format!(
+            "no collector: {}; start one with `dichroic run`, or name its socket with --socket",
+            tried.join("; ")
+        )
+    })
+}
+
+fn tcp_given(args: &cli::DataArgs) -> Result<Option<(SocketAddr, Secret)>, String> {
+    if let Some(at) = args.tcp {
+        let token = match &args.token_file {
+            Some(path) => local_tcp::read_token(path).map_err(|e| format!("--token-file: {e}"))?,
+            None => Secret(std::env::var(TOKEN_VARIABLE).map_err(|_| {
+                format!("--tcp wants the token of security.local_tcp: name its file with --token-file, or set {TOKEN_VARIABLE}")
+            })?),
+        };
+        return Ok(Some((at, token)));
+    }
+    let Some(path) = &args.config else {
+        return Ok(None);
+    };
+    let Security { local_tcp, .. } = load(path).map_err(|bad| bad.to_string())?.security;
+    match local_tcp.and_then(|tcp| Some((tcp.listen.address()?, tcp))) {
+        Some((at, _)) if at.port() == 0 => Err(format!(
+            "{}: security.local_tcp.listen has port 0; name the real one with --tcp",
+            path.display()
+        )),
+        Some((at, tcp)) => Ok(Some((at, tcp.secret()?))),
+        None => Ok(None),
+    }
+}
+
+async fn running_socket(given: Option<&Path>, tried: &mut Vec<String>) -> Result<Option<PathBuf>, String> {
+    for path in local_socket::candidates(given) {
+        match UnixStream::connect(&path).await {
+            Ok(_) => return std::path::absolute(&path).map(Some).map_err(|e| e.to_string()),
+            Err(error) => tried.push(format!("{}: {error}", path.display())),
+        }
+    }
+    Ok(None)
+}
+
+async fn running_port(at: SocketAddr, tried: &mut Vec<String>) -> bool {
+    let connected = TcpStream::connect(at).await;
+    connected
+        .map_err(|error| tried.push(format!("tcp://{at}: {error}")))
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_sent_to_the_socket_first_and_to_a_loopback_port() {
+        let token = Secret("SECRET".to_owned());
+        let tcp = tcp_place("0.0.0.0:4319".parse().unwrap(), &token);
+        assert_eq!(tcp.name(), "tcp://127.0.0.1:4319");
+        assert_eq!(
+            tcp_place("[::]:1".parse().unwrap(), &token).name(),
+            "tcp://[::1]:1"
+        );
+        let check = |by, socket: bool, port: bool, expected: &[&str]| {
+            let places = choose(
+                by,
+                socket.then(|| Place::Socket("/s".into())),
+                port.then(|| tcp.clone()),
+            );
+            let names: Vec<String> = places
+                .iter()
+                .flat_map(|data| std::iter::once(&data.place).chain(&data.otherwise))
+                .map(Place::name)
+                .collect();
+            assert_eq!(names, expected, "{by:?} {socket} {port}");
+        };
+        check(DataBy::Auto, true, true, &["/s", "tcp://127.0.0.1:4319"]);
+        check(DataBy::Auto, true, false, &["/s"]);
+        check(DataBy::Auto, false, true, &["tcp://127.0.0.1:4319"]);
+        check(DataBy::Socket, true, true, &["/s"]);
+        check(DataBy::Tcp, true, true, &["tcp://127.0.0.1:4319"]);
+        check(DataBy::Tcp, true, false, &[]);
+    }
+}

@@ -1,0 +1,170 @@
+"""An attached relay that is sent to the collector's TCP port: told by its visitor, or because it cannot open the socket."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attach_parties import Attacher, BareNode
+from harness import Collector, dichroic_bin, wait_until
+from test_attach import as_before, counted
+
+TOKEN = "9b1d7c0a5be34286a7ff00d1c2b3e4958677a8b9cadbecfd0e1f2a3b4c5d6e70"
+TCP = {"security": {"local_tcp": {"listen": "127.0.0.1:0", "token": TOKEN}}}
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector(config=TCP) as collector:
+        yield collector
+        assert TOKEN not in collector.output()
+
+
+@pytest.fixture
+def node() -> Iterator[BareNode]:
+    with BareNode() as node:
+        yield node
+
+
+def secret(folder: Path, token: str = TOKEN) -> str:
+    """A file with the token."""
+    file = folder / "token"
+    file.write_text(token + "\n")
+    file.chmod(0o600)
+    return str(file)
+
+
+def by_tcp(collector: Collector, file: str) -> list[str]:
+    return ["--data", "tcp", "--tcp", collector.local_tcp, "--token-file", file]
+
+
+def test_a_relay_by_tcp_counts_exactly_and_leaves_the_node_as_it_was(collector: Collector, node: BareNode, tmp_path: Path) -> None:
+    before = node.snapshot()
+    with Attacher(node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
+        assert f"data goes to tcp://{collector.local_tcp}" in attacher.output()
+        node.emit(1000)
+        counted(collector, 1000)
+        assert attacher.interrupt() == 0
+        assert TOKEN not in attacher.output()
+    as_before(node, before)
+
+
+def test_the_token_is_seen_nowhere_on_the_node(collector: Collector, node: BareNode, tmp_path: Path) -> None:
+    with Attacher(node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
+        seen = node.secrets()
+        assert f"tcp://{collector.local_tcp}" in seen
+        assert TOKEN not in seen
+        collector.kill()
+        wait_until(lambda: "cannot_connect" in node.secrets(), 10, "the relay to miss the collector")
+        assert TOKEN not in node.secrets()
+        collector.start()
+        node.emit(3)
+        counted(collector, 3)
+        assert attacher.interrupt() == 0
+    assert TOKEN not in node.output()
+
+
+def test_another_visitor_takes_over_a_relay_by_tcp_with_its_totals(collector: Collector, node: BareNode, tmp_path: Path) -> None:
+    before = node.snapshot()
+    args = by_tcp(collector, secret(tmp_path))
+    with Attacher(node, collector, *args, socket=False) as first:
+        node.emit(10)
+        counted(collector, 10)
+        first.kill()
+        node.emit(5)
+        with Attacher(node, collector, *args, socket=False) as second:
+            node.emit(3)
+            counted(collector, 18)
+            assert second.interrupt() == 0
+    as_before(node, before)
+
+
+def test_a_wrong_token_is_told_and_the_node_is_left(collector: Collector, node: BareNode, tmp_path: Path) -> None:
+    before = node.snapshot()
+    wrong = TOKEN[::-1]
+    done = collector.run_command("attach", *node.reach(), *by_tcp(collector, secret(tmp_path, wrong)))
+    assert done.returncode == 1
+    assert "the token is not that of security.local_tcp" in done.stderr
+    assert "left as it was" in done.stderr
+    assert wrong not in done.stdout + done.stderr
+    as_before(node, before)
+
+
+def test_address_and_token_may_be_read_from_the_collectors_configuration(collector: Collector, node: BareNode) -> None:
+    collector.restart()  # and the port it took stands in its file
+    with Attacher(node, collector, "--data", "tcp", "--config", str(collector.config_file), socket=False) as attacher:
+        node.emit(4)
+        counted(collector, 4)
+        assert attacher.interrupt() == 0
+
+
+def test_a_visitor_that_cannot_reach_the_socket_sends_the_relay_to_the_port(
+    collector: Collector, node: BareNode, tmp_path: Path
+) -> None:
+    where = ["--socket", str(tmp_path / "none.sock"), "--tcp", collector.local_tcp, "--token-file", secret(tmp_path)]
+    with Attacher(node, collector, *where, socket=False) as attacher:
+        assert f"data goes to tcp://{collector.local_tcp}" in attacher.output()
+        assert attacher.interrupt() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--data", "tcp"], "--token-file"),
+        (["--data", "tcp", "--tcp", "127.0.0.1:1"], "DICHROIC_TOKEN"),
+        (["--data", "tcp", "--tcp", "127.0.0.1:1", "--token-file", "TOKEN"], "no collector: tcp://127.0.0.1:1"),
+    ],
+)
+def test_what_is_missing_is_told_and_nothing_is_loaded(
+    collector: Collector, node: BareNode, tmp_path: Path, args: list[str], words: str
+) -> None:
+    before = node.snapshot()
+    args = [secret(tmp_path) if arg == "TOKEN" else arg for arg in args]
+    done = collector.run_command("attach", *node.reach(), *args)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert node.snapshot() == before
+
+
+# ---- receivers.beam.attach -----------------------------------------------------------------------------------------------
+
+
+def test_a_collector_sends_its_nodes_to_the_port_where_they_cannot_open_the_socket() -> None:
+    with BareNode() as node:
+        before = node.snapshot()
+        node.kill()
+        attach = {"receivers": {"beam": {"attach": [node.config()]}}}
+        with Collector(config={**TCP, **attach}) as collector:
+            # As for a node of another container, the socket is not there.
+            collector.socket.rename(collector.socket.with_name("hidden"))
+            node.start()
+            wait_until(lambda: "it sends to tcp://" in collector.output(), 30, "the other way")
+            assert "no_socket_found" in collector.output()
+            node.emit(7)
+            counted(collector, 7)
+            assert collector.stop() == 0
+            assert TOKEN not in collector.output()
+        as_before(node, before)
+
+
+def test_a_collector_sends_a_node_to_the_port_at_once_when_told_to() -> None:
+    with BareNode() as node:
+        before = node.snapshot()
+        attach = {"receivers": {"beam": {"attach": [{**node.config(), "data": "tcp"}]}}}
+        with Collector(config={**TCP, **attach}) as collector:
+            node.emit(1)
+            wait_until(lambda: "{dichroic," in node.snapshot()["handlers"], 15, "handlers")
+            collector.wait_line(f"tcp://{collector.local_tcp}")
+            assert TOKEN not in node.secrets()
+            assert collector.stop() == 0
+        as_before(node, before)
+
+
+def test_a_node_by_tcp_wants_a_port(tmp_path: Path) -> None:
+    file = tmp_path / "dichroic.yaml"
+    file.write_text("receivers: { beam: { attach: [{ node: a@127.0.0.1, data: tcp }] } }\n")
+    done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert "data: tcp wants security.local_tcp" in done.stderr
