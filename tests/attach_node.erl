@@ -102,8 +102,8 @@ snapshot() ->
 
 secrets() ->
     Asked = [dictionary, messages, backtrace, registered_name, current_stacktrace],
-    [dichroic_attach:info(), application:get_all_env(dichroic), persistent_term:get(),
-     [sys:get_status(P) || P <- [dichroic_connection, dichroic_sup]], [process_info(P, Asked) || P <- processes()]].
+    [catch dichroic_attach:info(), application:get_all_env(dichroic), persistent_term:get(),
+     [catch sys:get_status(P) || P <- [dichroic_connection, dichroic_sup]], [process_info(P, Asked) || P <- processes()]].
 
 who(P) ->
     case process_info(P, [registered_name, initial_call, dictionary]) of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -444,12 +445,95 @@ def test_a_collector_that_was_killed_takes_its_nodes_over_again_with_their_total
         as_before(node, before)
 
 
+def reload(collector: Collector, *entries: dict[str, object]) -> None:
+    read = lambda: sum(collector.output().count(words) for words in ("configuration read again", "configuration refused"))
+    before = read()
+    collector.config["receivers"]["beam"] = {"attach": list(entries)}
+    collector.config_file.write_text(json.dumps(collector.config))
+    collector.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: read() > before, 10, "the file to be read")
+
+
+def handlers(node: BareNode) -> bool:
+    return "{dichroic," in node.snapshot()["handlers"]
+
+
+def stay(node: BareNode) -> list[str]:
+    """What tells one stay of a relay from another: its visitor, since when, the epoch of its counts."""
+    return re.findall(r"(?:guardian|since|epoch) => ([^,}]+)", node.secrets().split("mode,attached")[0])
+
+
+def test_on_sighup_new_nodes_are_attached_gone_ones_left_and_the_others_not_disturbed() -> None:
+    with BareNode("stays") as stays, BareNode("goes") as goes, BareNode("comes") as comes:
+        before = {node: node.snapshot() for node in (stays, goes, comes)}
+        with Collector(config={"receivers": {"beam": {"attach": [stays.config(), goes.config()]}}}) as collector:
+            for node in (stays, goes):
+                wait_until(lambda: handlers(node), 15, "handlers")  # noqa: B023
+            stays.emit(5)
+            goes.emit(6)
+            before_that = stay(stays)
+            reload(collector, comes.config(), stays.config())
+            wait_until(lambda: handlers(comes), 15, "handlers of the new node")
+            as_before(goes, before[goes])
+            counted(collector, 6, instance=goes.node)
+            stays.emit(2)
+            comes.emit(3)
+            counted(collector, 7, instance=stays.node)
+            counted(collector, 3, instance=comes.node)
+            assert len(before_that) == 3
+            assert stay(stays) == before_that
+            assert "needs a restart" not in collector.output()
+            assert collector.stop() == 0
+        as_before(stays, before[stays])
+        as_before(comes, before[comes])
+
+
+def test_a_node_whose_entry_changes_is_left_and_attached_to_again(tmp_path: Path) -> None:
+    with BareNode() as node:
+        before = node.snapshot()
+        with Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
+            wait_until(lambda: handlers(node), 15, "handlers")
+            before_that = stay(node)
+            cookie = tmp_path / "cookie"
+            cookie.write_text(COOKIE)
+            cookie.chmod(0o600)
+            reload(collector, {**node.config(), "cookie_file": str(cookie)})
+            wait_until(lambda: handlers(node) and stay(node) != before_that, 20, "another visit")
+            node.emit(4)
+            counted(collector, 4)
+            assert collector.stop() == 0
+        as_before(node, before)
+
+
+def test_a_node_that_leaves_the_file_while_it_is_being_attached_to_is_left(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    for _ in range(5):
+        reload(collector, node.config())
+        reload(collector)
+    as_before(node, before, 30)
+    reload(collector, node.config())
+    wait_until(lambda: handlers(node), 30, "handlers")
+    assert "is attached already" not in collector.output()
+
+
+def test_a_bad_file_detaches_nobody() -> None:
+    with BareNode() as node, Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
+        wait_until(lambda: handlers(node), 15, "handlers")
+        before_that = stay(node)
+        reload(collector, node.config(), node.config())
+        wait_until(lambda: "stands there twice" in collector.output(), 10, "the refusal")
+        node.emit(3)
+        counted(collector, 3)
+        assert stay(node) == before_that
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
         ({"node": "nohost"}, "name@host"),
         ({"node": "a@127.0.0.1", "port": 1, "epmd": "127.0.0.1:2"}, "not both"),
         ({"node": "a@127.0.0.1", "cookie": "secret"}, "cookie_file"),
+        ({"node": "a@127.0.0.1", "data": "pigeon"}, "socket"),
     ],
 )
 def test_a_bad_entry_of_the_configuration_is_told_in_words(tmp_path: Path, entry: dict[str, object], words: str) -> None:

@@ -1,7 +1,8 @@
 //! Nodes that the configuration attaches to: one task each that connects, attaches, watches, and tries again.
 //!
 //! Runs on the main thread; only control passes here. A node that goes away is tried again with backoff. When the collector comes back
-//! within 30 s of its death the relay that it left on the node is taken over, with its totals.
+//! within 30 s of its death the relay that it left on the node is taken over, with its totals. On SIGHUP the nodes become those of the
+//! file, and those that stay are not disturbed.
 
 use crate::commands::attach::{instead, unreachable};
 use crate::commands::attach_data::choose;
@@ -10,6 +11,7 @@ use dichroic_receiver_attach::Error;
 use dichroic_receiver_attach::attach::{self, Outcome, Target};
 use dichroic_receiver_attach::connection::Connection;
 use dichroic_receiver_attach::data::Place;
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -22,35 +24,68 @@ const HELD: Duration = Duration::from_secs(30);
 /// How long a watch lasts before it begins anew.
 const WATCH: Duration = Duration::from_secs(3600);
 
-/// The tasks.
-pub struct Attachments {
-    stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
 /// Where relays find this collector.
 pub struct Places {
     pub socket: Place,
     pub tcp: Option<Place>,
 }
 
+/// The nodes that are attached to now, each kept by a task.
+pub struct Attachments {
+    places: Places,
+    kept: Vec<Kept>,
+    /// Those that are being left, by name, and are in no configuration any more.
+    leaving: HashMap<String, JoinHandle<()>>,
+}
+
+/// A node and its task.
+struct Kept {
+    entry: config::Attach,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
 /// Starts a task for each node. Called inside a `LocalSet`.
-pub fn start(nodes: &[config::Attach], places: &Places) -> Attachments {
-    let (stop, stopped) = watch::channel(false);
-    let tasks = nodes
-        .iter()
-        .filter_map(|node| target(node, places))
-        .map(|target| tokio::task::spawn_local(keep(target, stopped.clone())))
-        .collect();
-    Attachments { stop, tasks }
+pub fn start(nodes: &[config::Attach], places: Places) -> Attachments {
+    let mut attachments = Attachments {
+        places,
+        kept: Vec::new(),
+        leaving: HashMap::new(),
+    };
+    attachments.reload(nodes);
+    attachments
 }
 
 impl Attachments {
+    /// Makes these the nodes: new ones are attached to, those that are not among them are left, one whose entry has changed is left and
+    /// attached to again. One whose entry is the same is not disturbed.
+    pub fn reload(&mut self, nodes: &[config::Attach]) {
+        self.leaving.retain(|_, task| !task.is_finished());
+        let (same, gone) = std::mem::take(&mut self.kept)
+            .into_iter()
+            .partition::<Vec<_>, _>(|kept| nodes.contains(&kept.entry));
+        self.kept = same;
+        for Kept { entry, stop, task } in gone {
+            stop.send_replace(true);
+            tracing::info!(node = entry.node, "attach: its entry is gone or another");
+            self.leaving.insert(entry.node, task);
+        }
+        for node in nodes {
+            if !self.kept.iter().any(|kept| kept.entry == *node) {
+                let before = self.leaving.remove(&node.node);
+                self.kept.extend(keep_from_now(node, &self.places, before));
+            }
+        }
+    }
+
     /// Detaches every node, within the deadline; those that are left behind leave by themselves.
     pub async fn finish(self, deadline: Duration) {
-        self.stop.send_replace(true);
         let all = async {
-            for task in self.tasks {
+            for kept in &self.kept {
+                kept.stop.send_replace(true);
+            }
+            let kept = self.kept.into_iter().map(|kept| kept.task);
+            for task in kept.chain(self.leaving.into_values()) {
                 let _ = task.await;
             }
         };
@@ -60,10 +95,22 @@ impl Attachments {
     }
 }
 
-/// What the configuration's check has let through can be attached to.
-fn target(node: &config::Attach, places: &Places) -> Option<Target> {
+/// Attaches to a node, after it was left by `before`. What the configuration's check has let through can be attached to.
+fn keep_from_now(node: &config::Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Kept> {
     let data = choose(node.data, Some(places.socket.clone()), places.tcp.clone())?;
-    node.target(data).ok()
+    let target = node.target(data).ok()?;
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::task::spawn_local(async move {
+        if let Some(before) = before {
+            let _ = before.await;
+        }
+        keep(target, stopped).await;
+    });
+    Some(Kept {
+        entry: node.clone(),
+        stop,
+        task,
+    })
 }
 
 async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {

@@ -1,6 +1,6 @@
 //! Reload on SIGHUP: what did not change keeps running, a bad file is refused and the old configuration stays.
 //!
-//! Scraped targets, packs, definitions and what relays are asked for change at once. What is bound or sized at the start (listeners,
+//! Scraped targets, packs, definitions, what relays are asked for and the nodes that are attached to change at once. What is bound or sized at the start (listeners,
 //! limits, the local socket) needs a restart; a change there is named in the log.
 
 use crate::config::{Config, load};
@@ -51,6 +51,11 @@ impl Reloader {
             },
             told,
         )
+    }
+
+    /// The configuration in force.
+    pub fn current(&self) -> &Config {
+        &self.current
     }
 
     /// Reads, checks and hands over; says in the log what came of it.

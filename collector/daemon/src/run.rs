@@ -120,13 +120,17 @@ fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), St
         })
         .await?;
         let endpoints = Endpoints::new(&export, &otlp, &socket, tcp);
-        let attached = attached::start(&config.receivers.beam.attach, &places(&config, socket, tcp)?);
+        let places = places(&config, socket, tcp)?;
+        let mut attached = attached::start(&config.receivers.beam.attach, places);
         announce(&config, &endpoints, ready_file)?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reloader.reload(),
+                _ = hangup.recv() => {
+                    reloader.reload();
+                    attached.reload(&reloader.current().receivers.beam.attach);
+                }
             }
         }
         tracing::info!("stopping: receivers first");

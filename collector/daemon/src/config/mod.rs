@@ -145,7 +145,7 @@ impl Level {
 }
 
 /// A node to attach to over Erlang distribution.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     /// `name@host`, on this machine.
@@ -540,7 +540,14 @@ fn check(config: &Config) -> Result<(), String> {
         job.targets()
             .map_err(|e| format!("receivers.prometheus.scrape_configs: job {:?}: {e}", job.job_name))?;
     }
-    for attach in &config.receivers.beam.attach {
+    for (at, attach) in config.receivers.beam.attach.iter().enumerate() {
+        let before = &config.receivers.beam.attach[..at];
+        if before.iter().any(|other| other.node == attach.node) {
+            return Err(format!(
+                "receivers.beam.attach: {} stands there twice",
+                attach.node
+            ));
+        }
         attach
             .target(Path::new(""))
             .map_err(|e| format!("receivers.beam.attach: {e}"))?;

@@ -22,6 +22,9 @@ const LEAVE: Duration = Duration::from_secs(40);
 /// Time in which the relay finds the collector.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// The code of a collector's GOODBYE to a wrong token.
+const UNAUTHORISED: i64 = 2;
+
 /// What is there before we do anything.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Presence {
@@ -50,6 +53,8 @@ pub struct Attached {
     pub last_error: Option<String>,
     /// Whether that is of getting there, not of what the collector said.
     pub unreachable: bool,
+    /// Whether the collector does not want its token.
+    pub unauthorised: bool,
     /// Loaded modules and the MD5 of their code, as the node says.
     pub modules: Vec<(String, String)>,
 }
@@ -228,7 +233,7 @@ pub async fn settle(node: &mut Connection, data: &Data) -> Result<Attached, Erro
     let mut until = Instant::now() + SETTLE;
     loop {
         let now = look(node).await?;
-        if now.state == "steady" || Instant::now() >= until {
+        if now.state == "steady" || now.unauthorised || Instant::now() >= until {
             return Ok(Attached { instead_of, ..now });
         }
         if let Some(place) = &data.otherwise
@@ -282,6 +287,7 @@ fn attached(info: &Term) -> Attached {
             .unwrap_or(0),
         last_error: last_error.map(ToString::to_string),
         unreachable: last_error.is_some_and(is_of_getting_there),
+        unauthorised: last_error.is_some_and(is_of_the_token),
         instead_of: None,
         modules: modules.iter().filter_map(name_and_md5).collect(),
     }
@@ -294,6 +300,11 @@ fn is_of_getting_there(error: &Term) -> bool {
         Term::Atom(why) => matches!(why.as_str(), "closed" | "econnreset" | "epipe" | "enotconn"),
         _ => false,
     }
+}
+
+/// `{goodbye, 2, Words}`
+fn is_of_the_token(error: &Term) -> bool {
+    matches!(error.as_tuple(), Some([Term::Atom(goodbye), Term::Int(UNAUTHORISED), _]) if goodbye == "goodbye")
 }
 
 fn name_and_md5(entry: &Term) -> Option<(String, String)> {
