@@ -12,7 +12,7 @@ command -v python3 >/dev/null || { echo "Python 3.10 or newer is missing: apt in
 
 case $what in
   demo) ./scripts/apt.sh gcc libc6-dev erlang-base ;;
-  test) ./scripts/apt.sh gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto rebar3 elixir ;;
+  test) ./scripts/apt.sh gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto erlang-ssl openssl rebar3 elixir ;;
   *) echo "usage: setup.sh demo|test" >&2; exit 2 ;;
 esac
 

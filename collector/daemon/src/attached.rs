@@ -6,7 +6,7 @@
 
 use crate::commands::attach::{instead, unreachable};
 use crate::commands::attach_data::choose;
-use crate::config;
+use crate::config::attach::Attach;
 use dichroic_receiver_attach::Error;
 use dichroic_receiver_attach::attach::{self, Outcome, Target};
 use dichroic_receiver_attach::connection::Connection;
@@ -40,13 +40,13 @@ pub struct Attachments {
 
 /// A node and its task.
 struct Kept {
-    entry: config::Attach,
+    entry: Attach,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 /// Starts a task for each node. Called inside a `LocalSet`.
-pub fn start(nodes: &[config::Attach], places: Places) -> Attachments {
+pub fn start(nodes: &[Attach], places: Places) -> Attachments {
     let mut attachments = Attachments {
         places,
         kept: Vec::new(),
@@ -59,7 +59,7 @@ pub fn start(nodes: &[config::Attach], places: Places) -> Attachments {
 impl Attachments {
     /// Makes these the nodes: new ones are attached to, those that are not among them are left, one whose entry has changed is left and
     /// attached to again. One whose entry is the same is not disturbed.
-    pub fn reload(&mut self, nodes: &[config::Attach]) {
+    pub fn reload(&mut self, nodes: &[Attach]) {
         self.leaving.retain(|_, task| !task.is_finished());
         let (same, gone) = std::mem::take(&mut self.kept)
             .into_iter()
@@ -96,7 +96,7 @@ impl Attachments {
 }
 
 /// Attaches to a node, after it was left by `before`. What the configuration's check has let through can be attached to.
-fn keep_from_now(node: &config::Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Kept> {
+fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Kept> {
     let data = choose(node.data, Some(places.socket.clone()), places.tcp.clone())?;
     let target = node.target(data).ok()?;
     let (stop, stopped) = watch::channel(false);
@@ -155,7 +155,11 @@ fn tell(told: &mut String, target: &Target, words: String) {
 async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, Error> {
     let node = slot.insert(target.connect().await?);
     match attach::attach(node, &target.data).await? {
-        Outcome::Ours => {}
+        Outcome::Ours => {
+            if let Some(words) = target.data.warning(node.is_local()) {
+                tracing::warn!(node = %target.node, "attach: {words}");
+            }
+        }
         Outcome::Installed => {
             // Nothing to do; look again when it may have changed.
             *slot = None;

@@ -49,7 +49,7 @@ pub enum Command {
     Lint(Lint),
     /// Instrument a running BEAM node from outside, until this command ends
     #[command(
-        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --data tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and only nodes of this machine are attached to."
+        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --data tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and nodes of other machines are attached to only over TLS."
     )]
     Attach(Attach),
     /// Take an attached relay out of a node
@@ -65,7 +65,7 @@ pub enum Command {
 /// How a BEAM node is reached.
 #[derive(Args)]
 pub struct Reach {
-    /// The node, as its own node() says; on this machine
+    /// The node, as its own node() says; on this machine unless it uses TLS
     #[arg(value_name = "NODE")]
     pub node: String,
     /// File with the node's cookie, mode 0600; else $DICHROIC_COOKIE_FILE, else ~/.erlang.cookie
@@ -74,12 +74,24 @@ pub struct Reach {
     /// Folder of the node's release, whose releases/COOKIE is used
     #[arg(long, value_name = "DIR", conflicts_with = "cookie_file")]
     pub release: Option<PathBuf>,
-    /// Where epmd listens; else 127.0.0.1 at $ERL_EPMD_PORT or 4369
+    /// Where epmd listens; else on the node's machine at $ERL_EPMD_PORT or 4369
     #[arg(long, value_name = "HOST:PORT")]
     pub epmd: Option<String>,
     /// Port of the node itself, for nodes without epmd
     #[arg(long, value_name = "N", conflicts_with = "epmd")]
     pub port: Option<u16>,
+    /// Speak TLS, for nodes with -proto_dist inet_tls: certificates of who signs the node's, PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate, for nodes that ask for one, PEM
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM, mode 0600
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// A name in the node's certificate; else the host of the node's name
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    pub tls_name: Option<String>,
 }
 
 #[derive(Args)]

@@ -9,6 +9,7 @@ use dichroic_receiver_attach::connection::Connection;
 use dichroic_receiver_attach::cookie::Places;
 use dichroic_receiver_attach::data::Data;
 use dichroic_receiver_attach::modules;
+use dichroic_receiver_attach::tls::Tls;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +27,11 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let mut ends = Ends::new()?;
     let mut node = target.connect().await.map_err(words)?;
     match attach::attach(&mut node, &target.data).await.map_err(words)? {
-        Outcome::Ours => {}
+        Outcome::Ours => {
+            if let Some(words) = target.data.warning(node.is_local()) {
+                eprintln!("dichroic: warning: {name}: {words}");
+            }
+        }
         Outcome::Installed => {
             line(&format!(
                 "{name} runs the relay as part of its application: nothing was loaded, nothing is to be attached"
@@ -179,6 +184,11 @@ pub fn target(reach: &cli::Reach, data: impl Into<Data>) -> Result<Target, Strin
         (Some(epmd), None) => Lookup::epmd(epmd).map_err(|e| e.to_string())?,
         (None, None) => Lookup::default(),
     };
+    let tls = reach.tls_ca.clone().map(|ca_file| Tls {
+        ca_file,
+        own: reach.tls_cert.clone().zip(reach.tls_key.clone()),
+        server_name: reach.tls_name.clone(),
+    });
     let places = Places {
         file: reach.cookie_file.clone(),
         release: reach.release.clone(),
@@ -187,6 +197,7 @@ pub fn target(reach: &cli::Reach, data: impl Into<Data>) -> Result<Target, Strin
         node,
         lookup,
         places,
+        tls,
         data: data.into(),
     })
 }

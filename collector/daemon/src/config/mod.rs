@@ -3,12 +3,11 @@
 //! The defaults below are the whole of `dichroic run` without a file. Keys that a file may carry are exactly the fields of these
 //! types; anything else is refused by name.
 
+pub mod attach;
 pub mod expand;
 pub mod local_tcp;
 pub mod values;
 
-use crate::cli::DataBy;
-use dichroic_receiver_attach::data::Data;
 use expand::System;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -85,7 +84,7 @@ pub struct Beam {
     /// Log records, sent while somebody subscribes to logs.
     pub logs: Logs,
     /// Nodes without a relay that get one while the collector runs.
-    pub attach: Vec<Attach>,
+    pub attach: Vec<attach::Attach>,
 }
 
 /// What nodes may send of their logs.
@@ -141,43 +140,6 @@ impl Level {
             Level::Alert => 19,
             Level::Emergency => 21,
         }
-    }
-}
-
-/// A node to attach to over Erlang distribution.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attach {
-    /// `name@host`, on this machine.
-    pub node: String,
-    /// File with its cookie, mode 0600.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie_file: Option<PathBuf>,
-    /// Folder of its release, whose `releases/COOKIE` is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<PathBuf>,
-    /// `HOST:PORT` of epmd.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epmd: Option<String>,
-    /// Port of the node itself, for nodes without epmd.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// How the relay's data comes here.
-    #[serde(default)]
-    pub data: DataBy,
-}
-
-impl Attach {
-    /// What to connect to, and where its relay sends.
-    pub fn target(&self, data: impl Into<Data>) -> Result<dichroic_receiver_attach::attach::Target, String> {
-        let reach = crate::cli::Reach {
-            node: self.node.clone(),
-            cookie_file: self.cookie_file.clone(),
-            release: self.release.clone(),
-            epmd: self.epmd.clone(),
-            port: self.port,
-        };
-        crate::commands::attach::target(&reach, data)
     }
 }
 
@@ -540,30 +502,7 @@ fn check(config: &Config) -> Result<(), String> {
         job.targets()
             .map_err(|e| format!("receivers.prometheus.scrape_configs: job {:?}: {e}", job.job_name))?;
     }
-    for (at, attach) in config.receivers.beam.attach.iter().enumerate() {
-        let before = &config.receivers.beam.attach[..at];
-        if before.iter().any(|other| other.node == attach.node) {
-            return Err(format!(
-                "receivers.beam.attach: {} stands there twice",
-                attach.node
-            ));
-        }
-        attach
-            .target(Path::new(""))
-            .map_err(|e| format!("receivers.beam.attach: {e}"))?;
-        if attach.data == DataBy::Tcp && config.security.tcp()?.is_none() {
-            return Err(format!(
-                "receivers.beam.attach: {}: data: tcp wants security.local_tcp, which is not set",
-                attach.node
-            ));
-        }
-        if attach.epmd.is_some() && attach.port.is_some() {
-            return Err(format!(
-                "receivers.beam.attach: {}: write epmd or port, not both",
-                attach.node
-            ));
-        }
-    }
+    attach::check(&config.receivers.beam.attach, config.security.tcp()?.is_some())?;
     let logs = &config.receivers.beam.logs;
     if logs.attributes.len() > 32
         || logs

@@ -1,10 +1,10 @@
-//! Where a node is: its name, and the one address of this machine at which it may be reached.
+//! Where a node is: its name, and the one address at which it may be reached.
 //!
-//! Plain distribution has no encryption, and the cookie is as good as root on the node. So only addresses of this very machine (or
-//! network namespace) are dialled: what is sent to them never passes a wire.
+//! Plain distribution has no encryption, and the cookie is as good as root on the node. So without TLS only addresses of this very
+//! machine (or network namespace) are dialled: what is sent to them never passes a wire.
 
 use crate::Error;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// Where epmd listens unless said otherwise.
 pub const EPMD_PORT: u16 = 4369;
@@ -51,18 +51,18 @@ impl std::fmt::Display for NodeName {
 /// How the port of a node's listener is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// Ask this epmd.
-    Epmd { host: String, port: u16 },
+    /// Ask this epmd; without a host that of the node's machine.
+    Epmd { host: Option<String>, port: u16 },
     /// It is known.
     Port(u16),
 }
 
 impl Default for Lookup {
-    /// The epmd of this machine, at `$ERL_EPMD_PORT` or 4369.
+    /// The epmd of the node's machine, at `$ERL_EPMD_PORT` or 4369.
     fn default() -> Self {
         let port = std::env::var("ERL_EPMD_PORT").ok().and_then(|p| p.parse().ok());
         Lookup::Epmd {
-            host: Ipv4Addr::LOCALHOST.to_string(),
+            host: None,
             port: port.unwrap_or(EPMD_PORT),
         }
     }
@@ -82,15 +82,23 @@ impl Lookup {
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         Ok(Lookup::Epmd {
-            host: if host.is_empty() { "127.0.0.1" } else { host }.to_owned(),
+            host: (!host.is_empty()).then(|| host.to_owned()),
             port,
         })
     }
 }
 
-/// The address of a host that is this machine.
-pub async fn own_address(host: &str) -> Result<IpAddr, Error> {
-    let found: Vec<IpAddr> = match host.parse() {
+/// Where a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub ip: IpAddr,
+    /// Whether that is this machine.
+    pub own: bool,
+}
+
+/// The address of a host; of one that is this machine, an own one. Others are found only when what is sent to them is `secure`.
+pub async fn find(host: &str, secure: bool) -> Result<Found, Error> {
+    let all: Vec<IpAddr> = match host.parse() {
         Ok(address) => vec![address],
         Err(_) => tokio::net::lookup_host((host, 0))
             .await
@@ -98,17 +106,24 @@ pub async fn own_address(host: &str) -> Result<IpAddr, Error> {
             .map(|address| address.ip())
             .collect(),
     };
-    found.iter().copied().find(|address| is_own(*address)).ok_or_else(|| {
-        Error::Usage(format!(
-            "{host} is not this machine: plain Erlang distribution is refused, because the cookie, which is root on the node, and all that is said would cross the network; run `dichroic` beside the node, in its network namespace"
-        ))
-    })
+    if let Some(ip) = all.iter().copied().find(|address| is_own(*address)) {
+        return Ok(Found { ip, own: true });
+    }
+    match all.iter().copied().find(|address| is_real(*address)) {
+        Some(ip) if secure => Ok(Found { ip, own: false }),
+        _ => Err(Error::Usage(format!(
+            "{host} is not this machine: plain Erlang distribution is refused, because the cookie, which is root on the node, and all that is said would cross the network; run `dichroic` beside the node, in its network namespace, or let the node use TLS for distribution (-proto_dist inet_tls) and name its CA with --tls-ca, tls.ca_file in the configuration"
+        ))),
+    }
+}
+
+fn is_real(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast()
 }
 
 /// Only an own address can be bound.
 fn is_own(address: IpAddr) -> bool {
-    let real = !address.is_unspecified() && !address.is_multicast();
-    real && (address.is_loopback() || TcpListener::bind(SocketAddr::new(address, 0)).is_ok())
+    is_real(address) && (address.is_loopback() || TcpListener::bind(SocketAddr::new(address, 0)).is_ok())
 }
 
 #[cfg(test)]
@@ -138,24 +153,30 @@ mod tests {
     #[test]
     fn places_of_epmd_are_read() {
         let check = |text: &str, host: &str, port: u16| {
-            let host = host.to_owned();
+            let host = (!host.is_empty()).then(|| host.to_owned());
             assert_eq!(Lookup::epmd(text).unwrap(), Lookup::Epmd { host, port }, "{text}");
         };
         check("127.0.0.1:4370", "127.0.0.1", 4370);
         check("localhost", "localhost", 4369);
-        check(":5000", "127.0.0.1", 5000);
+        check(":5000", "", 5000);
         check("[::1]:5000", "::1", 5000);
         assert!(Lookup::epmd("host:many").is_err());
     }
 
     #[tokio::test]
-    async fn other_machines_are_refused_because_the_cookie_is_root() {
-        assert!(own_address("127.0.0.1").await.is_ok());
-        assert!(own_address("127.0.0.5").await.is_ok());
-        assert!(own_address("localhost").await.is_ok());
-        for other in ["192.0.2.1", "203.0.113.9", "0.0.0.0", "2001:db8::1"] {
-            let words = own_address(other).await.unwrap_err().to_string();
-            assert!(words.contains("root"), "{words}");
+    async fn other_machines_are_refused_without_tls_because_the_cookie_is_root() {
+        for own in ["127.0.0.1", "127.0.0.5", "localhost"] {
+            for secure in [true, false] {
+                assert!(find(own, secure).await.unwrap().own, "{own}");
+            }
+        }
+        for other in ["192.0.2.1", "203.0.113.9", "2001:db8::1"] {
+            let words = find(other, false).await.unwrap_err().to_string();
+            assert!(words.contains("root") && words.contains("--tls-ca"), "{words}");
+            assert!(!find(other, true).await.unwrap().own, "{other}");
+        }
+        for nowhere in ["0.0.0.0", "224.0.0.1", "::"] {
+            assert!(find(nowhere, true).await.is_err(), "{nowhere}");
         }
     }
 }

@@ -101,6 +101,7 @@ async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
 
 /// Loads the relay and starts it with the collector's place, or takes over one that waits for a guardian.
 pub async fn attach(node: &mut Connection, data: &Data) -> Result<Outcome, Error> {
+    data.reaches(node.is_local())?;
     match presence(node).await? {
         Presence::Installed => return Ok(Outcome::Installed),
         Presence::Attached(found) if found.guardian.is_some() => return Ok(Outcome::Taken(found)),
@@ -349,6 +350,8 @@ pub struct Target {
     pub node: crate::address::NodeName,
     pub lookup: crate::address::Lookup,
     pub places: crate::cookie::Places,
+    /// For nodes whose distribution uses TLS.
+    pub tls: Option<crate::tls::Tls>,
     /// Where its relay is to send what it counts.
     pub data: Data,
 }
@@ -357,6 +360,6 @@ impl Target {
     /// Reads the cookie and connects.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let cookie = crate::cookie::Cookie::find(&self.places)?;
-        Connection::open(&self.node, &self.lookup, &cookie).await
+        Connection::open(&self.node, &self.lookup, &cookie, self.tls.as_ref()).await
     }
 }

@@ -5,14 +5,15 @@
 //! bounded before memory is taken for it; what we did not ask for is read and forgotten.
 
 use crate::Error;
-use crate::address::{Lookup, NodeName, own_address};
+use crate::address::{Lookup, NodeName, find};
 use crate::cookie::Cookie;
 use crate::epmd;
-use crate::handshake::{Introduced, shake};
+use crate::handshake::{Introduced, Length, shake};
 use crate::term::{Pid, Reference, Term, atom, decode, tuple};
+use crate::tls::Tls;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -32,10 +33,16 @@ const MONITOR_P: i64 = 19;
 const MONITOR_P_EXIT: i64 = 21;
 const SEND_SENDER: i64 = 22;
 
+/// TCP, or TLS over it. Behind a pointer: only control passes here.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Wire for T {}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
+    local: bool,
     introduced: Introduced,
     ticktime: Duration,
     buffer: Vec<u8>,
@@ -65,30 +72,40 @@ pub enum Idle {
 }
 
 impl Connection {
-    /// Finds the node on this machine, connects and shakes hands.
-    pub async fn open(node: &NodeName, lookup: &Lookup, cookie: &Cookie) -> Result<Self, Error> {
+    /// Finds the node, connects and shakes hands. Without TLS it must be on this machine.
+    pub async fn open(
+        node: &NodeName,
+        lookup: &Lookup,
+        cookie: &Cookie,
+        tls: Option<&Tls>,
+    ) -> Result<Self, Error> {
         let opening = async {
-            let ip = own_address(&node.host).await?;
-            let port = epmd::port(lookup, node).await?;
-            let at = SocketAddr::new(ip, port);
-            let mut stream = TcpStream::connect(at)
+            let machine = find(&node.host, tls.is_some()).await?;
+            let port = epmd::port(lookup, node, machine, tls.is_some()).await?;
+            let at = SocketAddr::new(machine.ip, port);
+            let stream = TcpStream::connect(at)
                 .await
                 .map_err(|e| Error::io(&format!("{node} at {at}"), &e))?;
             let _ = stream.set_nodelay(true);
-            let introduced = shake(&mut stream, &node.host, cookie).await?;
+            let (mut stream, length): (Box<dyn Wire>, _) = match tls {
+                Some(tls) => (Box::new(tls.connect(&node.host, stream).await?), Length::Four),
+                None => (Box::new(stream), Length::Two),
+            };
+            let introduced = shake(&mut stream, length, &node.host, cookie).await?;
             if introduced.peer_name != node.to_string() {
                 return Err(Error::Handshake(format!(
                     "the node at {at} is {}, not {node}",
                     introduced.peer_name
                 )));
             }
-            Ok((stream, introduced))
+            Ok((stream, machine.own, introduced))
         };
-        let (stream, introduced) = timeout(CONNECT, opening)
+        let (stream, local, introduced) = timeout(CONNECT, opening)
             .await
             .map_err(|_| Error::late(format!("connecting to {node}"), CONNECT))??;
         let mut connection = Connection {
             stream,
+            local,
             introduced,
             ticktime: NET_TICKTIME,
             buffer: Vec::new(),
@@ -100,6 +117,11 @@ impl Connection {
         };
         connection.learn_ticktime().await?;
         Ok(connection)
+    }
+
+    /// Whether the node is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     /// The name that the node gave us.
@@ -281,7 +303,11 @@ impl Connection {
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        timeout(WRITE, self.stream.write_all(bytes))
+        let writing = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(WRITE, writing)
             .await
             .map_err(|_| Error::late("writing to the node", WRITE))?
             .map_err(|e| Error::io("the connection to the node broke", &e))?;
@@ -299,7 +325,7 @@ fn refuse_badrpc(module: &str, function: &str, answer: Term) -> Result<Term, Err
     }
 }
 
-async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
+async fn read_more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> std::io::Result<usize> {
     buffer.reserve(16 << 10);
     stream.read_buf(buffer).await
 }

@@ -91,18 +91,8 @@ impl Cookie {
     fn read_as(path: &Path, forbidden: u32) -> Result<Self, Error> {
         let words =
             |what: &dyn fmt::Display| Error::Cookie(format!("cookie file {}: {what}", path.display()));
-        let file = File::open(path).map_err(|e| words(&e))?;
-        let meta = file.metadata().map_err(|e| words(&e))?;
-        if !meta.is_file() {
-            return Err(words(&"is not a file"));
-        }
-        let mode = meta.mode() & 0o777;
-        if mode & forbidden != 0 {
-            return Err(words(&format_args!(
-                "has mode {mode:04o}, so that others may use it; the cookie lets its holder run anything on the node: chmod 0600 {}",
-                path.display()
-            )));
-        }
+        let about = "; the cookie lets its holder run anything on the node";
+        let file = private(path, forbidden, about).map_err(|e| words(&e))?;
         let mut text = Vec::new();
         file.take(4096).read_to_end(&mut text).map_err(|e| words(&e))?;
         Self::new(&text).map_err(|e| words(&e))
@@ -115,6 +105,22 @@ impl Cookie {
         md5.update(&self.0);
         md5.update(challenge.to_string().as_bytes());
         md5.finalize().into()
+    }
+}
+
+/// Opens a file that others have none of these rights to; else what is wrong with it.
+pub(crate) fn private(path: &Path, forbidden: u32, about: &str) -> Result<File, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let meta = file.metadata().map_err(|e| e.to_string())?;
+    if !meta.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    match meta.mode() & 0o777 {
+        mode if mode & forbidden != 0 => Err(format!(
+            "has mode {mode:04o}, so that others may use it{about}: chmod 0600 {}",
+            path.display()
+        )),
+        _ => Ok(file),
     }
 }
 

@@ -83,6 +83,31 @@ impl Data {
     }
 }
 
+impl Data {
+    /// Refuses what a node of another machine cannot reach, and what would leave this machine without being asked for by name: the
+    /// connection of a relay is not encrypted, and neither is the token on it.
+    pub(crate) fn reaches(&self, local: bool) -> Result<(), Error> {
+        match &self.place {
+            _ if local => Ok(()),
+            Place::Tcp { at, .. } if !at.ip().is_loopback() => Ok(()),
+            place => Err(Error::Usage(format!(
+                "the node is on another machine, where its relay cannot reach {}: run `dichroic` there; or, if what is counted may cross the network without encryption, let security.local_tcp listen on an address that the node can reach and set data: tcp (--data tcp --tcp ADDR)",
+                place.name()
+            ))),
+        }
+    }
+
+    /// What should be told of how the data of such a node travels.
+    pub fn warning(&self, local: bool) -> Option<String> {
+        (!local).then(|| {
+            format!(
+                "its relay sends to {} over the network, the token too, without encryption; only control uses TLS",
+                self.place.name()
+            )
+        })
+    }
+}
+
 impl From<Place> for Data {
     fn from(place: Place) -> Self {
         Data {
@@ -119,6 +144,25 @@ mod tests {
             panic!("no tuple");
         };
         assert_eq!(parts[1].to_string(), "{0,0,0,0,0,0,0,1}");
+    }
+
+    #[test]
+    fn data_leaves_the_machine_only_when_that_is_asked_for() {
+        let check = |data: Data, good: bool| {
+            assert!(data.reaches(true).is_ok() && data.warning(true).is_none());
+            match data.reaches(false) {
+                Ok(()) => assert!(good && data.warning(false).unwrap().contains("without encryption")),
+                Err(error) => assert!(!good && error.to_string().contains("data: tcp"), "{error}"),
+            }
+        };
+        check(tcp("192.0.2.1:4319").into(), true);
+        check(tcp("127.0.0.1:4319").into(), false);
+        check(tcp("[::1]:4319").into(), false);
+        let socket_first = Data {
+            otherwise: Some(tcp("192.0.2.1:4319")),
+            ..Data::from(Path::new("/run/d.sock"))
+        };
+        check(socket_first, false);
     }
 
     #[test]

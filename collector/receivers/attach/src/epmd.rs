@@ -1,21 +1,27 @@
 //! Asking epmd for the port of a node. Protocol: "EPMD Protocol" in the distribution protocol of the ERTS user's guide.
 
 use crate::Error;
-use crate::address::{Lookup, NodeName, own_address};
-use std::net::SocketAddr;
+use crate::address::{Found, Lookup, NodeName, find};
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const PORT_PLEASE2_REQ: u8 = 122;
 const PORT2_RESP: u8 = 119;
 
-/// The port of the node's listener.
-pub async fn port(lookup: &Lookup, node: &NodeName) -> Result<u16, Error> {
+/// The port of the listener of a node that is at `machine`. What epmd says is not secret, and not to be trusted: who answers at the port
+/// must know the cookie, and with TLS, which `secure` says, have the certificate.
+pub async fn port(lookup: &Lookup, node: &NodeName, machine: Found, secure: bool) -> Result<u16, Error> {
     let (host, port) = match lookup {
         Lookup::Port(port) => return Ok(*port),
         Lookup::Epmd { host, port } => (host, *port),
     };
-    let at = SocketAddr::new(own_address(host).await?, port);
+    let ip = match host {
+        Some(host) => find(host, secure).await?.ip,
+        None if machine.own => Ipv4Addr::LOCALHOST.into(),
+        None => machine.ip,
+    };
+    let at = SocketAddr::new(ip, port);
     let words = |e: std::io::Error| {
         Error::Epmd(format!(
             "epmd at {at}: {e}; is the node distributed? name another epmd with --epmd, or the node's own port with --port"

@@ -15,6 +15,8 @@ pub enum Error {
     Epmd(String),
     /// No connection, or it ended.
     Connection(String),
+    /// TLS failed, ours or the node's.
+    Tls(String),
     /// The handshake failed.
     Handshake(String),
     /// The node, or who answered in its place, does not speak the protocol.
@@ -45,6 +47,7 @@ impl fmt::Display for Error {
             | Error::Cookie(words)
             | Error::Epmd(words)
             | Error::Connection(words)
+            | Error::Tls(words)
             | Error::Handshake(words)
             | Error::Protocol(words)
             | Error::Call(words) => f.write_str(words),

@@ -6,12 +6,14 @@
 
 use crate::Error;
 use crate::cookie::Cookie;
+use crate::tls;
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest handshake message that is read.
 const MAX_MESSAGE: usize = 1024;
+/// How TLS begins that it does not understand us: an alert, version 3. Read as a length it is too long.
+const TLS_ALERT: usize = 0x1503;
 
 /// What OTP 25 to 28 demand of every node, and monitors. Neither published nor with atom cache, fragments or distribution headers:
 /// every message then is a plain one.
@@ -71,10 +73,23 @@ struct Challenge {
     name: String,
 }
 
+/// What stands before a message of the handshake. After it four bytes do in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    Two,
+    /// Over TLS: `inet_tls_dist` has four from the beginning.
+    Four,
+}
+
 /// Shakes hands. `host` is the host part of the node's name: the name that we are given gets the same, so that short and long names fit.
-pub async fn shake(stream: &mut TcpStream, host: &str, cookie: &Cookie) -> Result<Introduced, Error> {
-    send(stream, &name_message(host)).await?;
-    let (own_name, own_creation) = match status(&read(stream, "our name").await?)? {
+pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    length: Length,
+    host: &str,
+    cookie: &Cookie,
+) -> Result<Introduced, Error> {
+    send(stream, length, &name_message(host)).await?;
+    let (own_name, own_creation) = match status(&read(stream, length, "our name").await?)? {
         Status::Named { name, creation } => (name, creation),
         Status::Refused(words) => {
             return Err(Error::Handshake(format!(
@@ -82,12 +97,12 @@ pub async fn shake(stream: &mut TcpStream, host: &str, cookie: &Cookie) -> Resul
             )));
         }
     };
-    let challenge = challenge(&read(stream, "our name").await?)?;
+    let challenge = challenge(&read(stream, length, "our name").await?)?;
     let ours = random()?;
     let mut reply = vec![b'r'];
     reply.extend_from_slice(&ours.to_be_bytes());
     reply.extend_from_slice(&cookie.digest(challenge.value));
-    send(stream, &reply).await?;
+    send(stream, length, &reply).await?;
     let wrong_cookie = || {
         Error::Handshake(format!(
             "{} does not accept the cookie: it is not the one that the node runs with",
@@ -95,7 +110,7 @@ pub async fn shake(stream: &mut TcpStream, host: &str, cookie: &Cookie) -> Resul
         ))
     };
     // A node that is told a wrong digest hangs up without a word.
-    let ack = read_message(stream).await.map_err(|_| wrong_cookie())?;
+    let ack = read_message(stream, length).await.map_err(|_| wrong_cookie())?;
     match ack.split_first() {
         Some((b'a', digest)) if digest == cookie.digest(ours) => Ok(Introduced {
             own_name,
@@ -122,27 +137,46 @@ fn random() -> Result<u32, Error> {
     Ok(u32::from_ne_bytes(bytes))
 }
 
-async fn send(stream: &mut TcpStream, message: &[u8]) -> Result<(), Error> {
-    let mut out = (message.len() as u16).to_be_bytes().to_vec();
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, length: Length, message: &[u8]) -> Result<(), Error> {
+    let mut out = match length {
+        Length::Two => (message.len() as u16).to_be_bytes().to_vec(),
+        Length::Four => (message.len() as u32).to_be_bytes().to_vec(),
+    };
     out.extend_from_slice(message);
-    stream
-        .write_all(&out)
+    let written = async {
+        stream.write_all(&out).await?;
+        stream.flush().await
+    };
+    written
         .await
-        .map_err(|e| Error::io("handshake", &e))
+        .map_err(|e| tls::objection(&e).unwrap_or_else(|| Error::io("handshake", &e)))
 }
 
-async fn read(stream: &mut TcpStream, after: &str) -> Result<Vec<u8>, Error> {
-    read_message(stream).await.map_err(|e| match e.kind() {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, length: Length, after: &str) -> Result<Vec<u8>, Error> {
+    let words = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Error::Handshake(format!(
-            "the node hung up after {after}; if it uses TLS for distribution it cannot be attached to"
+            "the node hung up after {after}; if it uses TLS for distribution, {TLS_ADVICE}"
         )),
+        io::ErrorKind::Unsupported => {
+            Error::Handshake(format!("the node uses TLS for distribution: {TLS_ADVICE}"))
+        }
         io::ErrorKind::InvalidData => not_a_node(),
         _ => Error::io("handshake", &e),
-    })
+    };
+    let message = read_message(stream, length).await;
+    message.map_err(|e| tls::objection(&e).unwrap_or_else(|| words(e)))
 }
 
-async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let len = usize::from(stream.read_u16().await?);
+const TLS_ADVICE: &str = "name its CA with --tls-ca, tls.ca_file in the configuration";
+
+async fn read_message<S: AsyncRead + Unpin>(stream: &mut S, length: Length) -> io::Result<Vec<u8>> {
+    let len = match length {
+        Length::Two => usize::from(stream.read_u16().await?),
+        Length::Four => stream.read_u32().await? as usize,
+    };
+    if len == TLS_ALERT && length == Length::Two {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     if len == 0 || len > MAX_MESSAGE {
         return Err(io::ErrorKind::InvalidData.into());
     }

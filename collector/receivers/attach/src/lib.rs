@@ -9,6 +9,7 @@
 //! | what is done on a node, in which order | [`attach`], `beam-relay/src/dichroic_attach.erl` |
 //! | where a node may be | [`address`] |
 //! | who may read a cookie | [`cookie`] |
+//! | whom we trust with TLS | [`tls`] |
 //! | where the relay finds the collector | [`data`] |
 //! | which bytes go over the connection | [`handshake`], [`connection`], [`term`] |
 //! | what is loaded | [`modules`], `scripts/build-beams.sh` |
@@ -25,5 +26,6 @@ mod error;
 mod handshake;
 pub mod modules;
 pub mod term;
+pub mod tls;
 
 pub use error::Error;

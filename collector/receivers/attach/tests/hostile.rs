@@ -20,7 +20,7 @@ where
     let node = NodeName::parse("fake@127.0.0.1").unwrap();
     let cookie = Cookie::new(OURS).unwrap();
     let lookup = Lookup::Port(port);
-    let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie), async {
+    let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie, None), async {
         let (stream, _) = listener.accept().await.unwrap();
         // That we hang up on it is the point of most of them.
         let _ = peer(stream).await;

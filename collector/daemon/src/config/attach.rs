@@ -1,0 +1,96 @@
+//! `receivers.beam.attach`: nodes without a relay that get one while the collector runs.
+
+use crate::cli::{self, DataBy};
+use dichroic_receiver_attach::attach::Target;
+use dichroic_receiver_attach::data::Data;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A node to attach to over Erlang distribution.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// `name@host`, on this machine unless there is `tls`.
+    pub node: String,
+    /// File with its cookie, mode 0600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_file: Option<PathBuf>,
+    /// Folder of its release, whose `releases/COOKIE` is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<PathBuf>,
+    /// `HOST:PORT` of epmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epmd: Option<String>,
+    /// Port of the node itself, for nodes without epmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// For nodes that use TLS for distribution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// How the relay's data comes here.
+    #[serde(default)]
+    pub data: DataBy,
+}
+
+/// Whom we trust and what we show, files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates of who signs the node's.
+    pub ca_file: PathBuf,
+    /// Our certificate, for nodes that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, mode 0600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// A name in the node's certificate, when that is not the host of the node's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+impl Attach {
+    /// What to connect to, and where its relay sends.
+    pub fn target(&self, data: impl Into<Data>) -> Result<Target, String> {
+        let tls = self.tls.as_ref();
+        let reach = cli::Reach {
+            node: self.node.clone(),
+            cookie_file: self.cookie_file.clone(),
+            release: self.release.clone(),
+            epmd: self.epmd.clone(),
+            port: self.port,
+            tls_ca: tls.map(|tls| tls.ca_file.clone()),
+            tls_cert: tls.and_then(|tls| tls.cert_file.clone()),
+            tls_key: tls.and_then(|tls| tls.key_file.clone()),
+            tls_name: tls.and_then(|tls| tls.server_name.clone()),
+        };
+        crate::commands::attach::target(&reach, data)
+    }
+}
+
+/// What types cannot say. `tcp`: whether there is `security.local_tcp`.
+pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), String> {
+    for (at, node) in nodes.iter().enumerate() {
+        let wrong = |words: &str| Err(format!("receivers.beam.attach: {}: {words}", node.node));
+        if let Err(words) = node.target(Path::new("")) {
+            return Err(format!("receivers.beam.attach: {words}"));
+        }
+        if nodes[..at].iter().any(|other| other.node == node.node) {
+            return wrong("stands there twice");
+        }
+        if node.data == DataBy::Tcp && !tcp {
+            return wrong("data: tcp wants security.local_tcp, which is not set");
+        }
+        if node.epmd.is_some() && node.port.is_some() {
+            return wrong("write epmd or port, not both");
+        }
+        if node
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.cert_file.is_some() != tls.key_file.is_some())
+        {
+            return wrong("tls: write both of cert_file and key_file, or none");
+        }
+    }
+    Ok(())
+}

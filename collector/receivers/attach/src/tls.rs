@@ -1,0 +1,223 @@
+//! TLS to nodes that were started with `-proto_dist inet_tls`: whom we trust, what we show, and what went wrong in words.
+//!
+//! The node is known by its certificate before it gets anything of us; the cookie is asked for all the same. Files are read at every
+//! connection, so that renewed certificates need no restart.
+
+use crate::Error;
+use crate::cookie::private;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Time for the TLS handshake: a node without TLS waits for more, and says nothing.
+const HANDSHAKE: Duration = Duration::from_secs(4);
+/// Longest file of certificates.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// How a node's distribution is secured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of who signs nodes, PEM.
+    pub ca_file: PathBuf,
+    /// What we show to a node that asks: the certificate, with those between it and its CA, and its key, both PEM.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// A name in the node's certificate; else the host of the node's name.
+    pub server_name: Option<String>,
+}
+
+impl Tls {
+    /// Shakes hands over a fresh connection. `host` is that of the node's name.
+    pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| {
+            Error::Tls(format!(
+                "{name:?} can be in no certificate; set server_name (--tls-name)"
+            ))
+        })?;
+        let connector = TlsConnector::from(Arc::new(self.client()?));
+        match timeout(HANDSHAKE, connector.connect(server, stream)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Error::Tls(self.explain(&error, name))),
+            Err(_) => Err(Error::Tls(no_tls())),
+        }
+    }
+
+    fn client(&self) -> Result<ClientConfig, Error> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca_file)? {
+            let words = |e| wrong(&self.ca_file, &format!("has a certificate that is no CA's: {e}"));
+            roots.add(certificate).map_err(words)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Error::Tls(e.to_string()))?
+            .with_root_certificates(roots);
+        let Some((cert_file, key_file)) = &self.own else {
+            return Ok(config.with_no_client_auth());
+        };
+        let chain = certificates(cert_file)?;
+        config.with_client_auth_cert(chain, key(key_file)?).map_err(|e| {
+            wrong(
+                cert_file,
+                &format!("does not go with {}: {e}", key_file.display()),
+            )
+        })
+    }
+
+    fn explain(&self, error: &io::Error, name: &str) -> String {
+        use CertificateError as Bad;
+        let ca = self.ca_file.display();
+        match inner(error) {
+            Some(rustls::Error::InvalidCertificate(bad)) => match bad {
+                Bad::Expired | Bad::ExpiredContext { .. } => "the node's certificate has expired".to_owned(),
+                Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                    "the node's certificate is not valid yet; are the clocks right?".to_owned()
+                }
+                Bad::UnknownIssuer => format!("the node's certificate is not signed by a CA of {ca}"),
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => format!(
+                    "the node's certificate is not for {name}, as far as its subjectAltName says; set server_name (--tls-name) to a name that it is for"
+                ),
+                other => format!("the node's certificate cannot be used: {other}"),
+            },
+            Some(rustls::Error::InvalidMessage(_)) => no_tls(),
+            Some(rustls::Error::AlertReceived(alert)) => refused(*alert),
+            Some(other) => format!("TLS to the node failed: {other}"),
+            None if is_end(error) => no_tls(),
+            None => format!("TLS to the node failed: {error}"),
+        }
+    }
+}
+
+/// What a node has said against us after the handshake, as TLS 1.3 has it: a certificate is judged when we are done already.
+pub(crate) fn objection(error: &io::Error) -> Option<Error> {
+    match inner(error)? {
+        rustls::Error::AlertReceived(alert) => Some(Error::Tls(refused(*alert))),
+        _ => None,
+    }
+}
+
+fn inner(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn no_tls() -> String {
+    "the node does not answer in TLS: is it started with -proto_dist inet_tls? Without, leave out tls (--tls-ca)"
+        .to_owned()
+}
+
+fn refused(alert: AlertDescription) -> String {
+    let advice = match alert {
+        AlertDescription::CertificateRequired => {
+            "it wants a certificate: set cert_file and key_file (--tls-cert, --tls-key)"
+        }
+        AlertDescription::UnknownCA => "it does not know the CA that signed our certificate",
+        AlertDescription::CertificateExpired => "our certificate has expired",
+        AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => {
+            "it does not speak TLS 1.2 or 1.3 as we do"
+        }
+        AlertDescription::HandshakeFailure => {
+            "it wants a certificate that we have not shown, or none of the ciphers that we have"
+        }
+        _ => "see the node's log",
+    };
+    format!("the node refuses TLS with us ({alert:?}): {advice}")
+}
+
+fn wrong(path: &Path, what: &str) -> Error {
+    Error::Tls(format!("{}: {what}", path.display()))
+}
+
+fn read(path: &Path, file: File) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    file.take(MAX_BYTES)
+        .read_to_end(&mut text)
+        .map_err(|e| wrong(path, &e.to_string()))?;
+    Ok(text)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = read(path, File::open(path).map_err(|e| wrong(path, &e.to_string()))?)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(wrong(path, "has no certificate in PEM")),
+        Err(e) => Err(wrong(path, &format!("is no PEM: {e}"))),
+    }
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let file = private(path, 0o077, "").map_err(|e| wrong(path, &e))?;
+    PrivateKeyDer::from_pem_slice(&read(path, file)?)
+        .map_err(|_| wrong(path, "has no private key in PEM, or one that wants a password"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str, text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("dichroic-tls-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_told_by_name() {
+        let check = |ca_file: &Path, expected: &str| {
+            let tls = Tls {
+                ca_file: ca_file.to_owned(),
+                own: None,
+                server_name: None,
+            };
+            let words = tls.client().unwrap_err().to_string();
+            assert!(words.contains(expected), "{words}");
+            assert!(words.contains(&ca_file.display().to_string()), "{words}");
+        };
+        check(Path::new("/nowhere/ca.pem"), "No such file");
+        let empty = scratch("empty", "");
+        check(&empty, "no certificate in PEM");
+        let broken = scratch("broken", "-----BEGIN CERTIFICATE-----\nMIIB\n");
+        check(&broken, "PEM");
+        let nonsense = scratch(
+            "nonsense",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+        check(&nonsense, "no CA's");
+        for path in [empty, broken, nonsense] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = scratch("key", "SECRET");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let words = key(&path).unwrap_err().to_string();
+        assert!(words.contains("chmod 0600"), "{words}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let words = key(&path).unwrap_err().to_string();
+        assert!(
+            words.contains("no private key") && !words.contains("SECRET"),
+            "{words}"
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+}

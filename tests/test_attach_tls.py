@@ -1,0 +1,155 @@
+"""Nodes whose distribution uses TLS: attached to like others, once each side has shown who it is; else told why not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attach_parties import Attacher, BareNode
+from harness import Collector, dichroic_bin, wait_until
+from test_attach import as_before, counted
+from tls_parties import Authority, Pair, TlsNode
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("other"), "stranger")
+
+
+@pytest.fixture(scope="module")
+def asking(authority: Authority) -> Iterator[TlsNode]:
+    """A node that wants a certificate of its visitors."""
+    with TlsNode(authority, authority.sign("asking"), authority.sign("visitor"), asks=True) as node:
+        yield node
+
+
+def detach(node: BareNode, *how: str) -> str:
+    """What is said on the way to a node that is not attached."""
+    done = subprocess.run(
+        [str(dichroic_bin()), "detach", node.node, "--cookie-file", str(node.cookie_file), "--port", str(node.port), *how],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("versions", ["'tlsv1.3'", "'tlsv1.2'"])
+@pytest.mark.parametrize("asks", [True, False])
+def test_events_are_counted_exactly_and_the_node_is_left_as_it_was(authority: Authority, versions: str, asks: bool) -> None:
+    visitor = authority.sign("own") if asks else None
+    with Collector() as collector, TlsNode(authority, authority.sign("node"), visitor, asks, versions) as node:
+        before = node.snapshot()
+        with Attacher(node, collector) as attacher:
+            node.emit(1000)
+            counted(collector, 1000)
+            assert attacher.interrupt() == 0
+            assert "nothing is left" in attacher.output()
+        as_before(node, before)
+
+
+def test_discover_reads_a_node_over_tls(collector: Collector, asking: TlsNode) -> None:
+    done = collector.run_command("discover", *asking.reach(), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "phoenix.endpoint.stop" in {event["event"] for event in json.loads(done.stdout)["events"]}
+
+
+def test_a_collector_attaches_to_a_node_of_its_configuration_over_tls(asking: TlsNode) -> None:
+    before = asking.snapshot()
+    with Collector(config={"receivers": {"beam": {"attach": [asking.config()]}}}) as collector:
+        wait_until(lambda: "{dichroic," in asking.snapshot()["handlers"], 15, "handlers")
+        asking.emit(7)
+        counted(collector, 7)
+        assert collector.stop() == 0
+    as_before(asking, before)
+
+
+def test_a_visitor_without_a_certificate_or_with_a_strangers_is_refused_by_the_node(
+    authority: Authority, stranger: Authority, asking: TlsNode
+) -> None:
+    words = detach(asking, "--tls-ca", str(authority.pem))
+    assert "CertificateRequired" in words
+    assert "--tls-cert" in words
+    own = stranger.sign("visitor")
+    words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
+    assert "does not know the CA that signed our certificate" in words
+
+
+def test_a_node_of_another_authority_gets_nothing_of_us(stranger: Authority, asking: TlsNode) -> None:
+    words = detach(asking, "--tls-ca", str(stranger.pem))
+    assert "is not signed by a CA of" in words
+    assert str(stranger.pem) in words
+
+
+def test_a_node_with_the_certificate_of_another_name_is_refused_unless_that_name_is_given(authority: Authority) -> None:
+    with_name = authority.sign("named", "DNS:shop.internal")
+    node = TlsNode(authority, with_name)
+    node.name_in_certificate = "shop.internal"
+    with node:
+        words = detach(node, "--tls-ca", str(authority.pem))
+        assert "is not for 127.0.0.1" in words
+        assert "server_name" in words
+        assert "is not attached" in detach(node, *node.tls())
+
+
+class Unvisited(TlsNode):
+    """One that no visitor gets into."""
+
+    def wait_ready(self) -> None:
+        self.wait_line("attach_node ready")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "words"),
+    [
+        ("20200101000000Z", "20210101000000Z", "has expired"),
+        ("20980101000000Z", "20990101000000Z", "is not valid yet"),
+    ],
+)
+def test_a_certificate_out_of_its_time_is_told_so(authority: Authority, begin: str, end: str, words: str) -> None:
+    with Unvisited(authority, authority.sign("timed", begin=begin, end=end)) as node:
+        assert words in detach(node, *node.tls())
+
+
+def test_a_node_without_tls_is_told_from_one_with(authority: Authority, asking: TlsNode) -> None:
+    with BareNode() as plain:
+        assert "is it started with -proto_dist inet_tls?" in detach(plain, "--tls-ca", str(authority.pem))
+    words = detach(asking)
+    assert "uses TLS for distribution" in words
+    assert "--tls-ca" in words
+
+
+def test_files_that_cannot_be_used_are_told_by_name(authority: Authority, asking: TlsNode, tmp_path: Path) -> None:
+    own = authority.sign("open")
+    own.key.chmod(0o644)
+    words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
+    assert f"{own.key}: has mode 0644" in words
+    own.key.chmod(0o600)
+    other = Pair(own.cert, authority.sign("another").key)
+    words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(other.cert), "--tls-key", str(other.key))
+    assert "does not go with" in words
+    assert "none.pem: No such file" in detach(asking, "--tls-ca", str(tmp_path / "none.pem"))
+
+
+def test_a_certificate_without_its_key_is_no_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "dichroic.yaml"
+    file.write_text("receivers: { beam: { attach: [{ node: a@b, tls: { ca_file: ca.pem, cert_file: c.pem } }] } }\n")
+    done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert "both of cert_file and key_file" in done.stderr
