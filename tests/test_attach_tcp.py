@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,6 +162,19 @@ def test_a_collector_sends_a_node_to_the_port_at_once_when_told_to() -> None:
             assert TOKEN not in node.secrets()
             assert collector.stop() == 0
         as_before(node, before)
+
+
+def test_a_port_that_comes_with_sighup_is_not_there_before_the_next_start() -> None:
+    with BareNode() as node, Collector() as collector:
+        before = node.snapshot()
+        collector.config["receivers"]["beam"] = {"attach": [{**node.config(), "data": "tcp"}]}
+        collector.config["security"].update(TCP["security"])
+        collector.config_file.write_text(json.dumps(collector.config))
+        collector.child.send_signal(signal.SIGHUP)
+        wait_until(lambda: "which takes effect at the next start" in collector.output(), 10, "the reason")
+        assert "security.local_tcp" in collector.output()
+        assert TOKEN not in collector.output()
+        assert node.snapshot() == before
 
 
 def test_a_node_by_tcp_wants_a_port(tmp_path: Path) -> None:

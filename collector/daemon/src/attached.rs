@@ -97,7 +97,14 @@ impl Attachments {
 
 /// Attaches to a node, after it was left by `before`. What the configuration's check has let through can be attached to.
 fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Kept> {
-    let data = choose(node.data, Some(places.socket.clone()), places.tcp.clone())?;
+    let Some(data) = choose(node.data, Some(places.socket.clone()), places.tcp.clone()) else {
+        // The configuration that is in force has none, whatever the file says by now.
+        tracing::warn!(
+            node = node.node,
+            "attach: data: tcp wants security.local_tcp, which takes effect at the next start"
+        );
+        return None;
+    };
     let target = node.target(data).ok()?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::task::spawn_local(async move {

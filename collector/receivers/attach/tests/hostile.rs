@@ -4,14 +4,16 @@ use dichroic_receiver_attach::Error;
 use dichroic_receiver_attach::address::{Lookup, NodeName};
 use dichroic_receiver_attach::connection::Connection;
 use dichroic_receiver_attach::cookie::Cookie;
+use dichroic_receiver_attach::tls::Tls;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const OURS: &[u8] = b"cookie";
 
-/// Connects to a listener that does as `peer` says.
-async fn connect<F>(peer: impl FnOnce(TcpStream) -> F) -> Result<Connection, Error>
+/// Connects, with TLS when `tls` is given, to a listener that does as `peer` says.
+async fn connect<F>(tls: Option<&Tls>, peer: impl FnOnce(TcpStream) -> F) -> Result<Connection, Error>
 where
     F: Future<Output = std::io::Result<()>>,
 {
@@ -20,7 +22,7 @@ where
     let node = NodeName::parse("fake@127.0.0.1").unwrap();
     let cookie = Cookie::new(OURS).unwrap();
     let lookup = Lookup::Port(port);
-    let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie, None), async {
+    let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie, tls), async {
         let (stream, _) = listener.accept().await.unwrap();
         // That we hang up on it is the point of most of them.
         let _ = peer(stream).await;
@@ -32,7 +34,21 @@ async fn words<F>(peer: impl FnOnce(TcpStream) -> F) -> String
 where
     F: Future<Output = std::io::Result<()>>,
 {
-    connect(peer).await.unwrap_err().to_string()
+    connect(None, peer).await.unwrap_err().to_string()
+}
+
+async fn words_over_tls<F>(peer: impl FnOnce(TcpStream) -> F) -> String
+where
+    F: Future<Output = std::io::Result<()>>,
+{
+    // Of an authority whose key nobody has.
+    let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ca.pem");
+    let tls = Tls {
+        ca_file,
+        own: None,
+        server_name: None,
+    };
+    connect(Some(&tls), peer).await.unwrap_err().to_string()
 }
 
 fn digest(cookie: &[u8], challenge: u32) -> [u8; 16] {
@@ -166,5 +182,53 @@ async fn a_node_that_never_answers_is_given_up_though_it_ticks() {
     assert!(
         words.contains("get_net_ticktime on the node: no answer"),
         "{words}"
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_speak_tls_is_called_so() {
+    let check = async |bytes: &'static [u8]| {
+        let words = words_over_tls(async |mut s| {
+            s.write_all(bytes).await?;
+            s.shutdown().await
+        })
+        .await;
+        assert!(words.contains("-proto_dist inet_tls"), "{bytes:?}: {words}");
+    };
+    check(b"").await;
+    check(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    check(&[0xff; 600]).await;
+    // The beginning of a record that never ends.
+    check(b"\x16\x03\x03\x40\x00abc").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_in_tls_is_given_up() {
+    let begun = tokio::time::Instant::now();
+    let words = words_over_tls(async |mut s| {
+        let mut rest = Vec::new();
+        s.read_to_end(&mut rest).await.map(|_| ())
+    })
+    .await;
+    assert!(words.contains("does not answer in TLS"), "{words}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn an_alert_in_place_of_a_handshake_is_told_in_words() {
+    let check = async |alert: u8, expected: &str| {
+        let words = words_over_tls(async move |mut s| {
+            s.write_all(&[0x15, 3, 3, 0, 2, 2, alert]).await?;
+            s.shutdown().await
+        })
+        .await;
+        assert!(words.contains(expected), "{words}");
+    };
+    check(40, "HandshakeFailure").await;
+    check(70, "TLS 1.2 or 1.3").await;
+    let plain = words(async |mut s| s.write_all(&[0x15, 3, 3, 0, 2, 2, 10]).await).await;
+    assert!(
+        plain.contains("uses TLS for distribution") && plain.contains("--tls-ca"),
+        "{plain}"
     );
 }
