@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_parties import Attacher, BareNode
+from attach_parties import NEWER_ERL, Attacher, BareNode
 from harness import Collector, dichroic_bin, wait_until
 from test_attach import as_before, counted
 
@@ -22,6 +22,12 @@ def collector() -> Iterator[Collector]:
     with Collector(config=TCP) as collector:
         yield collector
         assert TOKEN not in collector.output()
+
+
+@pytest.fixture(params=["erl", NEWER_ERL], ids=["installed", "newer"])
+def any_node(request: pytest.FixtureRequest) -> Iterator[BareNode]:
+    with BareNode(erl=request.param) as node:
+        yield node
 
 
 @pytest.fixture
@@ -42,30 +48,32 @@ def by_tcp(collector: Collector, file: str) -> list[str]:
     return ["--data", "tcp", "--tcp", collector.local_tcp, "--token-file", file]
 
 
-def test_a_relay_by_tcp_counts_exactly_and_leaves_the_node_as_it_was(collector: Collector, node: BareNode, tmp_path: Path) -> None:
-    before = node.snapshot()
-    with Attacher(node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
+def test_a_relay_by_tcp_counts_exactly_and_leaves_the_node_as_it_was(
+    collector: Collector, any_node: BareNode, tmp_path: Path
+) -> None:
+    before = any_node.snapshot()
+    with Attacher(any_node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
         assert f"data goes to tcp://{collector.local_tcp}" in attacher.output()
-        node.emit(1000)
+        any_node.emit(1000)
         counted(collector, 1000)
         assert attacher.interrupt() == 0
         assert TOKEN not in attacher.output()
-    as_before(node, before)
+    as_before(any_node, before)
 
 
-def test_the_token_is_seen_nowhere_on_the_node(collector: Collector, node: BareNode, tmp_path: Path) -> None:
-    with Attacher(node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
-        seen = node.secrets()
+def test_the_token_is_seen_nowhere_on_the_node(collector: Collector, any_node: BareNode, tmp_path: Path) -> None:
+    with Attacher(any_node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
+        seen = any_node.secrets()
         assert f"tcp://{collector.local_tcp}" in seen
         assert TOKEN not in seen
         collector.kill()
-        wait_until(lambda: "cannot_connect" in node.secrets(), 10, "the relay to miss the collector")
-        assert TOKEN not in node.secrets()
+        wait_until(lambda: "cannot_connect" in any_node.secrets(), 10, "the relay to miss the collector")
+        assert TOKEN not in any_node.secrets()
         collector.start()
-        node.emit(3)
+        any_node.emit(3)
         counted(collector, 3)
         assert attacher.interrupt() == 0
-    assert TOKEN not in node.output()
+    assert TOKEN not in any_node.output()
 
 
 def test_another_visitor_takes_over_a_relay_by_tcp_with_its_totals(collector: Collector, node: BareNode, tmp_path: Path) -> None:

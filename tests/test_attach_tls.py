@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_parties import Attacher, BareNode
+from attach_parties import NEWER_ERL, Attacher, BareNode
 from harness import Collector, dichroic_bin, wait_until
 from test_attach import as_before, counted
 from tls_parties import Authority, Pair, TlsNode
@@ -52,9 +52,12 @@ def detach(node: BareNode, *how: str) -> str:
 
 @pytest.mark.parametrize("versions", ["'tlsv1.3'", "'tlsv1.2'"])
 @pytest.mark.parametrize("asks", [True, False])
-def test_events_are_counted_exactly_and_the_node_is_left_as_it_was(authority: Authority, versions: str, asks: bool) -> None:
+@pytest.mark.parametrize("erl", ["erl", NEWER_ERL], ids=["installed", "newer"])
+def test_events_are_counted_exactly_and_the_node_is_left_as_it_was(
+    authority: Authority, versions: str, asks: bool, erl: str
+) -> None:
     visitor = authority.sign("own") if asks else None
-    with Collector() as collector, TlsNode(authority, authority.sign("node"), visitor, asks, versions) as node:
+    with Collector() as collector, TlsNode(authority, authority.sign("node"), visitor, asks, versions, erl) as node:
         before = node.snapshot()
         with Attacher(node, collector) as attacher:
             node.emit(1000)

@@ -75,8 +75,9 @@ class TlsNode(BareNode):
         visitor: Pair | None = None,
         asks: bool = False,
         versions: str = "'tlsv1.3','tlsv1.2'",
+        erl: str = "erl",
     ):
-        super().__init__("secure")
+        super().__init__("secure", erl=erl)
         self.authority = authority
         self.visitor = visitor
         self.name_in_certificate: str | None = None
