@@ -86,7 +86,7 @@ def test_a_flood_of_connections_ends_neither_counting_nor_the_collector(
         open_sockets.close()
         wait_until(lambda: counted(collector) == 5100, 20, "all that was counted meanwhile")
         assert spent < 3, "it must not spin on what it cannot accept"
-        assert len(collector.lines) < 200, "nor tell of every connection"
+        assert len(collector.lines) < 100, f"nor tell of every connection: {collector.output()}"
         relay = node.relay()
         assert relay["connected"], relay
 

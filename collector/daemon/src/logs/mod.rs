@@ -2,6 +2,9 @@
 //!
 //! `DICHROIC_LOG` takes filters such as `debug` or `info,dichroic_receiver_otlp=debug`; `DICHROIC_LOG_FORMAT` takes `text` or `json`.
 
+mod calm;
+
+use calm::Calm;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +19,7 @@ pub fn start() {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Calm::new(json))
         .with_target(true);
     if json {
         builder.json().flatten_event(true).init();
