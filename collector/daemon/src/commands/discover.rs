@@ -205,7 +205,7 @@ impl Knowledge {
         if found.unread > 0 {
             line(&format!("{} loaded modules could not be read", found.unread));
         }
-        if let Some(live) = &found.live {
+        if let Some(live) = found.live.as_ref().filter(|_| !found.telemetry.is_empty()) {
             match &live.others {
                 Some(others) if !others.is_empty() => line(&format!(
                     "emitted too, under names made at run time, not counted: {}",
