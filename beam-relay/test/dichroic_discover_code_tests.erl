@@ -73,12 +73,5 @@ read(Source) ->
 dotted(Names) -> lists:sort([lists:flatten(lists:join(".", [binary_to_list(Part) || Part <- Name])) || Name <- Names]).
 
 compiled(Source) ->
-    {ok, Tokens, _} = erl_scan:string("-module(sample). -compile(export_all). " ++ Source),
-    {ok, sample, Beam} = compile:forms(forms(Tokens, []), []),
+    {sample, Beam} = support:compiled("-module(sample). -compile(export_all). " ++ Source),
     Beam.
-
-forms([], []) -> [];
-forms([{dot, _} = Dot | Tokens], Acc) ->
-    {ok, Form} = erl_parse:parse_form(lists:reverse([Dot | Acc])),
-    [Form | forms(Tokens, [])];
-forms([T | Tokens], Acc) -> forms(Tokens, [T | Acc]).

@@ -50,13 +50,6 @@ what_was_found_is_cast_test() ->
     receive {'DOWN', Monitor, process, Pid, Reason} -> ?assert(lists:member(Reason, [normal, noproc])) end.
 
 load(Source) ->
-    {ok, Tokens, _} = erl_scan:string(Source),
-    {ok, Module, Beam} = compile:forms(forms(Tokens, []), []),
+    {Module, Beam} = support:compiled(Source),
     {module, Module} = code:load_binary(Module, "test", Beam),
     Module.
-
-forms([], []) -> [];
-forms([{dot, _} = Dot | Tokens], Acc) ->
-    {ok, Form} = erl_parse:parse_form(lists:reverse([Dot | Acc])),
-    [Form | forms(Tokens, [])];
-forms([T | Tokens], Acc) -> forms(Tokens, [T | Acc]).

@@ -1,7 +1,7 @@
 %% @doc What the tests share: plans in short words, the telemetry to test with, a relay to start and stop.
 -module(support).
 
--export([telemetry/0, counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
+-export([compiled/1, telemetry/0, counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
          total/3, socket_path/0, start_relay/1, stop_relay/0, wait/1, wait/2, account/3, seed/0, title/1]).
 
 -include("../../src/dichroic.hrl").
@@ -133,3 +133,15 @@ seed() ->
 
 %% @doc A term as the name of its test.
 title(Term) -> lists:flatten(io_lib:format("~0tp", [Term])).
+
+%% A module from its source, compiled.
+compiled(Source) ->
+    {ok, Tokens, _} = erl_scan:string(Source),
+    {ok, Module, Beam} = compile:forms(forms(Tokens, []), []),
+    {Module, Beam}.
+
+forms([], []) -> [];
+forms([{dot, _} = Dot | Tokens], Acc) ->
+    {ok, Form} = erl_parse:parse_form(lists:reverse([Dot | Acc])),
+    [Form | forms(Tokens, [])];
+forms([T | Tokens], Acc) -> forms(Tokens, [T | Acc]).
