@@ -2,7 +2,7 @@
 %%
 %% Loaded into a node over distribution and called once: run/1 reads the modules of the node, not what they do. Those that call
 %% `telemetry:execute' or `telemetry:span' name their events, see dichroic_discover_code. Asked to listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing; and a trace
-%% that sends each name that is emitted about once tells the names that no loaded code has. Its tracer has a limited heap, so that
+%% that sends each name that is emitted about once tells the names that no loaded code has; they are counted from then on. Its tracer has a limited heap, so that
 %% the VM ends it, and the trace with it, should it ever fall behind. The answer
 %% is a message to who asked, while that one is still connected. When the process that works has ended, however it ended, an
 %% undertaker detaches what is left and unloads this module.
@@ -20,6 +20,7 @@
 -define(MAX_HEAP_WORDS, 33554432).
 -define(TRACER, dichroic_discover_tracer).
 -define(MAX_SEEN, 500).
+-define(LOOK_MS, 100).
 -define(MAX_TRACED, 20000).
 -define(TRACER_HEAP_WORDS, 1048576).
 %% What the attacher gives as the file of what it loads.
@@ -202,39 +203,69 @@ is_ours(_) -> false.
 live(0, _, _) -> none;
 live(Ms, Events, Guardian) ->
     Numbered = maps:from_list(lists:zip(Events, lists:seq(1, length(Events)))),
-    Counts = counters:new(max(1, length(Events)), [write_concurrency]),
+    Counts = counters:new(length(Events) + ?MAX_SEEN, [write_concurrency]),
     persistent_term:put(?HANDLER, {Counts, Numbered}),
     Tracer = spawn(fun trace/0),
     Begun = erlang:monotonic_time(microsecond),
-    try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
-        ok -> wait(Ms, Guardian)
-    catch _:_ -> ok
+    Late = try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
+        ok -> wait(Begun + Ms * 1000, Guardian, Tracer, Numbered)
+    catch _:_ -> #{}
     after stop_listening()
     end,
     Took = erlang:monotonic_time(microsecond) - Begun,
-    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(Numbered), N <- [counters:get(Counts, I)], N > 0],
-     case seen(Tracer) of none -> none; Seen -> [dotted(E) || E <- Seen, not is_map_key(E, Numbered)] end}.
+    Seen = seen(Tracer, end_of_trace),
+    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(maps:merge(Numbered, Late)), N <- [counters:get(Counts, I)], N > 0],
+     case Seen of none -> none; _ -> [dotted(E) || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Late)] end,
+     [dotted(E) || E <- maps:keys(Late)]}.
 
-wait(Ms, Guardian) ->
+%% Names that the trace finds get a handler of their own, and count from then on.
+wait(Until, Guardian, Tracer, Numbered) ->
     %% Of a node that is gone a monitor would try to connect to it.
-    lists:member(Guardian, nodes(hidden)) andalso begin
-        true = monitor_node(Guardian, true),
-        receive {nodedown, Guardian} -> ok after Ms -> ok end
+    case lists:member(Guardian, nodes(hidden)) of
+        true ->
+            true = monitor_node(Guardian, true),
+            listen(Until, Guardian, Tracer, Numbered, #{});
+        false -> #{}
+    end.
+
+listen(Until, Guardian, Tracer, Numbered, Late) ->
+    Left = (Until - erlang:monotonic_time(microsecond)) div 1000,
+    receive {nodedown, Guardian} -> Late
+    after max(0, min(Left, ?LOOK_MS)) ->
+        New = case seen(Tracer, so_far) of
+            none -> [];
+            Seen -> [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Late)]
+        end,
+        More = lists:foldl(fun(E, Acc) -> attach(E, map_size(Numbered) + map_size(Acc) + 1, Acc) end, Late, New),
+        case Left > ?LOOK_MS of
+            true -> listen(Until, Guardian, Tracer, Numbered, More);
+            false -> More
+        end
+    end.
+
+attach(Event, I, Late) ->
+    try telemetry:attach({?HANDLER, I}, Event, fun ?MODULE:count/4, I) of
+        ok -> Late#{Event => I};
+        _ -> Late
+    catch _:_ -> Late
     end.
 
 %% @doc The handler: adds one, in the process that emits.
 -spec count(event(), term(), term(), term()) -> ok.
-count(Event, _, _, _) ->
+count(Event, _, _, Late) ->
     try
         {Counts, Numbered} = persistent_term:get(?HANDLER),
-        #{Event := I} = Numbered,
-        counters:add(Counts, I, 1)
+        counters:add(Counts, case Late of none -> maps:get(Event, Numbered); I -> I end, 1)
     catch _:_ -> ok
     end.
 
 stop_listening() ->
-    _ = try telemetry:detach(?HANDLER) catch _:_ -> ok end,
+    _ = try [telemetry:detach(Id) || #{id := Id} <- telemetry:list_handlers([]), is_own(Id)] catch _:_ -> ok end,
     ok.
+
+is_own(?HANDLER) -> true;
+is_own({?HANDLER, _}) -> true;
+is_own(_) -> false.
 
 %%% Names that are made at run time
 
@@ -270,12 +301,21 @@ trace(Seen, N) ->
                     trace([Event | Seen], N + 1);
                 false -> trace(Seen, N + 1)
             end;
-        {seen, From, Tag} ->
+        {so_far, From, Tag} ->
+            From ! {Tag, Seen},
+            trace(Seen, N);
+        {end_of_trace, From, Tag} ->
             _ = unwatch(),
             From ! {Tag, Seen}
     end.
 
-told(Seen) -> receive {seen, From, Tag} -> From ! {Tag, Seen} end.
+told(Seen) ->
+    receive
+        {so_far, From, Tag} ->
+            From ! {Tag, Seen},
+            told(Seen);
+        {end_of_trace, From, Tag} -> From ! {Tag, Seen}
+    end.
 
 %% The pattern lets through lists that are not too long.
 is_name([_, _ | _] = Event) -> lists:all(fun is_atom/1, Event);
@@ -287,9 +327,9 @@ stop_tracing(Tracer) ->
     _ = unwatch(),
     ok.
 
-seen(Tracer) ->
+seen(Tracer, Question) ->
     Monitor = monitor(process, Tracer),
-    Tracer ! {seen, self(), Monitor},
+    Tracer ! {Question, self(), Monitor},
     Seen = receive {Monitor, S} -> S; {'DOWN', Monitor, process, _, _} -> _ = unwatch(), none end,
     _ = demonitor(Monitor, [flush]),
     Seen.

@@ -163,7 +163,7 @@ impl Knowledge {
         json!({
             "node": found.node, "otp": found.otp, "telemetry": found.telemetry, "modules": found.modules,
             "unread": found.unread, "truncated": found.truncated, "live_seconds": seconds, "events": rows,
-            "uncounted": found.live.as_ref().map(|live| &live.others), "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
+            "uncounted": found.live.as_ref().map(|live| &live.others), "counted_late": found.live.as_ref().map(|live| &live.late), "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
             "applications": found.applications.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
         })
     }
@@ -206,11 +206,16 @@ impl Knowledge {
             line(&format!("{} loaded modules could not be read", found.unread));
         }
         if let Some(live) = found.live.as_ref().filter(|_| !found.telemetry.is_empty()) {
+            if !live.late.is_empty() {
+                line(&format!(
+                    "made at run time, counted from when they were first seen: {}",
+                    live.late.join(" ")
+                ));
+            }
             match &live.others {
-                Some(others) if !others.is_empty() => line(&format!(
-                    "emitted too, under names made at run time, not counted: {}",
-                    others.join(" ")
-                )),
+                Some(others) if !others.is_empty() => {
+                    line(&format!("emitted too, not counted: {}", others.join(" ")))
+                }
                 Some(_) => {}
                 None => line(
                     "names made at run time were not looked for: another traces the node, or it emits too much",

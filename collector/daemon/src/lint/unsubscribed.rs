@@ -50,7 +50,7 @@ pub fn findings(found: &Discovery, packs: &[Known]) -> Vec<Finding> {
         .map(|&(event, count)| {
             let often = match count {
                 Some(count) => format!("fired {count} times in {:.0} s", live.time.as_secs_f64()),
-                None => "fires, under a name made at run time".to_owned(),
+                None => "fires".to_owned(),
             };
             match pack_of(event) {
                 Some(pack) if !in_use.contains(pack) => finding(
@@ -99,6 +99,7 @@ mod tests {
                 time: Duration::from_secs(10),
                 counts: counts.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
                 others: others.map(owned),
+                late: Vec::new(),
             }),
             ..Discovery::default()
         };
@@ -162,7 +163,7 @@ mod tests {
         check(
             &found,
             &[
-                (Level::Note, "made.up", "under a name made at run time"),
+                (Level::Note, "made.up", "fires and nothing subscribes to it"),
                 (Level::Note, "shop.sale", "fired 1 times in 10 s"),
             ],
         );

@@ -67,9 +67,11 @@ pub struct Handler {
 pub struct Live {
     pub time: Duration,
     pub counts: Vec<(String, u64)>,
-    /// Names that were emitted too, made at run time: no loaded code has them. `None`: the node could not be traced, because somebody
+    /// Names that were emitted too, and could not be counted. `None`: the node could not be traced, because somebody
     /// else does, or because the trace fell behind and was ended.
     pub others: Option<Vec<String>>,
+    /// Names made at run time that are counted, from when they were first seen.
+    pub late: Vec<String>,
 }
 
 /// Asks the node. `also` are names of events that may be there, beside those that are found; `live` is for how long to listen.
@@ -173,7 +175,8 @@ fn handler(term: &Term) -> Option<Handler> {
 
 fn live(term: &Term) -> Option<Live> {
     match term.as_tuple()? {
-        [Term::Int(micros), Term::List(counts), others] => Some(Live {
+        [Term::Int(micros), Term::List(counts), others, Term::List(late)] => Some(Live {
+            late: late.iter().filter_map(Term::to_text).collect(),
             time: Duration::from_micros(u64::try_from(*micros).ok()?),
             counts: counts
                 .iter()
