@@ -372,14 +372,14 @@ impl Default for LocalSocket {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
-    /// How often the collector's own metrics are read.
+    /// How often the collector's own metrics are read. Prometheus scrapes less often; an idle sidecar should cost nothing.
     pub interval: Span,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
         Telemetry {
-            interval: Span(Duration::from_secs(1)),
+            interval: Span(Duration::from_secs(5)),
         }
     }
 }
