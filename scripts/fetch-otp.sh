@@ -16,7 +16,7 @@ mkdir -p "$build/otp"
 work=$(mktemp -d "$build/otp/$suite.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
-mirror=${mirror:-http://deb.debian.org/debian/}
+[ -n "$mirror" ] || { echo "fetch-otp: apt names no mirror of Debian; run 'apt-get update' and try again" >&2; exit 1; }
 
 mkdir -p "$work"/{lists/partial,cache/archives/partial,sources,debs,root}
 : > "$work/status"
