@@ -7,7 +7,7 @@
 //! | to do | call |
 //! |---|---|
 //! | meet a sender | [`Store::open_source`], [`Store::end_source`] |
-//! | find a series, or define it on a miss | [`Store::find`], [`Store::define`] |
+//! | find a series, or define it on a miss | [`Store::find`], [`Store::look`] (many at once), [`Store::define`] |
 //! | write a point | `set_*` (cumulative and gauges replace), `add_*` (deltas add) |
 //! | let a series leave now | [`Store::leave`] |
 //! | hand out raw events | [`Store::publish`], [`Store::publish_gap`] |
@@ -27,6 +27,7 @@ pub use job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
 pub use ledger::{Account, DropReason, Hop, Ledger, Signal};
 pub use snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
 pub use store::{
-    Buckets, ExponentialPoint, HistogramPoint, Metric, Refused, SeriesMeta, SeriesRef, Store, SummaryPoint,
+    Buckets, ExponentialPoint, Found, HistogramPoint, LOOK, Metric, Refused, SeriesMeta, SeriesRef, Store,
+    SummaryPoint, total,
 };
 pub use stream::{Interest, StreamItem, Subscription, Wanted};

@@ -178,10 +178,10 @@ impl Store {
 
     fn known(&self, candidate: &Candidate) -> Option<u32> {
         let same = |index: &u32| self.same_key(*index, &candidate.meta);
-        let there = self.table.find(candidate.page)?;
+        let there = self.places.find(candidate.page)?;
         Some(there)
             .filter(same)
-            .or_else(|| self.table.find_key(self.own_key(&candidate.meta)).filter(same))
+            .or_else(|| self.places.find_key(self.own_key(&candidate.meta)).filter(same))
     }
 
     fn same_key(&self, index: u32, wanted: &SeriesMeta) -> bool {
@@ -363,8 +363,8 @@ impl Store {
 
     /// Gives the newcomer the place, unless another has it that goes first.
     fn take_place(&mut self, index: u32, page: Key) {
-        let Some(holder) = self.table.find_key(page) else {
-            self.table.insert(page, index);
+        let Some(holder) = self.places.find_key(page) else {
+            self.places.insert(page, index);
             return;
         };
         let newcomer_first = self.order(index, holder) == Ordering::Less;
@@ -394,7 +394,7 @@ impl Store {
             slot.alias = key;
         }
         slot.key = key;
-        self.table.insert(key, index);
+        self.places.insert(key, index);
     }
 
     /// Which of two goes first on the page: by what they are, whoever came first.
@@ -439,7 +439,7 @@ impl Store {
             return;
         };
         self.wanted_places.remove(&heir);
-        self.table.remove(self.slots[heir as usize].key, heir);
+        self.places.remove(self.slots[heir as usize].key, heir);
         self.set_key(heir, key);
         let slot = &mut self.slots[heir as usize];
         slot.hidden = slot.meta.as_ref().is_none_or(|meta| meta.metric.family.is_none());

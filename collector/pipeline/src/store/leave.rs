@@ -3,7 +3,7 @@
 use super::cell::Cell;
 use super::define::{is_overflow, series_bytes};
 use super::point::exemplar_bytes;
-use super::{GONE, SeriesRef, Store, TENTH, Table, Tenant};
+use super::{GONE, SeriesRef, Store, TENTH, Tenant};
 use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ impl Store {
     fn mean_anew(&mut self, now: UnixNanos) {
         self.meaning = self.meaning.wrapping_add(1);
         self.stale_at = Some(now + STALE);
-        let mut table = Table::default();
+        self.table.clear();
         for index in 0..self.slots.len() as u32 {
             let slot = &mut self.slots[index as usize];
             if slot.meta.is_none() {
@@ -121,9 +121,7 @@ impl Store {
             slot.alias = slot.key;
             let dropped = slot.aliases.take().unwrap_or_default();
             self.bytes -= dropped.len() * size_of::<super::Key>();
-            table.insert(slot.key, index);
         }
-        self.table = table;
     }
 
     /// All series of a source, and the source.
@@ -146,7 +144,7 @@ impl Store {
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
         slot.generation = slot.generation.wrapping_add(1);
         let (place, tenant_place, key, contested) = (slot.place, slot.tenant_place, slot.key, slot.contested);
-        self.table.remove(key, index);
+        self.places.remove(key, index);
         if contested {
             self.leave_place(index, key);
         }

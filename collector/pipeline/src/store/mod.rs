@@ -10,13 +10,14 @@ mod define;
 mod events;
 mod family;
 mod leave;
+mod look;
 mod point;
 mod table;
 
 use crate::ledger::{DropReason, Ledger};
 use crate::stream::Streams;
 use cell::Cell;
-pub use cell::{ExponentialCell, HistogramCell, SummaryCell};
+pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
 use dichroic_model::{
     Attributes, EventKind, EventSchema, Exemplar, Factor, Fingerprint, Fingerprinter, Leaving, Limits,
     Resolver, Scope, Seed, Source, SourceId, SourceSpec, Temporality, UnixNanos, attributes::cut,
@@ -24,6 +25,7 @@ use dichroic_model::{
 pub(crate) use family::GONE;
 use family::{Families, MetricId};
 pub use family::{Family, Metric};
+pub use look::{Found, LOOK};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -127,7 +129,10 @@ pub struct Store {
     epoch: UnixNanos,
     seed: Seed,
     pages: Fingerprinter,
+    /// Fingerprint → slot: what every point is looked up in.
     table: Table,
+    /// Where a series is found by what it is, on a miss.
+    places: Table,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
     pub(crate) families: Families,
@@ -218,6 +223,7 @@ impl Store {
             seed,
             pages: Fingerprinter::new(seed, PAGE_SALT),
             table: Table::default(),
+            places: Table::default(),
             slots: Vec::new(),
             free: Vec::new(),
             families: Families::default(),
@@ -278,7 +284,10 @@ impl Store {
 
     /// Accounted bytes: series, labels, names, sources, tables. Tables keep their size when series leave.
     pub fn bytes(&self) -> usize {
-        self.live_bytes() + self.table.bytes() + self.slots.capacity() * size_of::<Slot>()
+        self.live_bytes()
+            + self.table.bytes()
+            + self.places.bytes()
+            + self.slots.capacity() * size_of::<Slot>()
     }
 
     /// The part of [`Store::bytes`] that leaves with the series.

@@ -34,20 +34,24 @@ struct Entry {
 
 /// Fingerprint → slot.
 #[derive(Default)]
-pub(crate) struct Table(HashTable<Entry>);
+pub(crate) struct Table {
+    entries: HashTable<Entry>,
+    /// How often it was changed: what was found before the last change may not be found now.
+    changes: u64,
+}
 
 impl Table {
     #[inline]
     pub(crate) fn find(&self, fp: Fingerprint) -> Option<u32> {
         let high = fp.high as u32;
-        self.0
+        self.entries
             .find(fp.low, |e| e.low == fp.low && e.high == high)
             .map(|e| e.slot)
     }
 
     pub(crate) fn find_key(&self, key: Key) -> Option<u32> {
         let low = key.low();
-        self.0
+        self.entries
             .find(low, |e| e.low == low && e.high == key.high)
             .map(|e| e.slot)
     }
@@ -55,8 +59,9 @@ impl Table {
     /// The key leads to the slot from now on, wherever it led before.
     pub(crate) fn insert(&mut self, key: Key, slot: u32) {
         let low = key.low();
+        self.changes += 1;
         let entry = self
-            .0
+            .entries
             .entry(low, |e| e.low == low && e.high == key.high, |e| e.low);
         entry.and_modify(|e| e.slot = slot).or_insert(Entry {
             low,
@@ -68,16 +73,28 @@ impl Table {
     /// Forgets the key if it leads to the slot.
     pub(crate) fn remove(&mut self, key: Key, slot: u32) {
         let low = key.low();
+        self.changes += 1;
         if let Ok(entry) = self
-            .0
+            .entries
             .find_entry(low, |e| e.low == low && e.high == key.high && e.slot == slot)
         {
             entry.remove();
         }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.changes += 1;
+        self.entries = HashTable::new();
+    }
+
+    /// Differs after every change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Bytes that the table holds.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.allocation_size()
+        self.entries.allocation_size()
     }
 }

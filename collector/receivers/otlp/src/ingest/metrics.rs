@@ -1,23 +1,16 @@
-//! A metric's points into the store's cells.
+//! A metric: what stands before its points is read once and seeds their fingerprints; the points go on in groups ([`super::group`]).
 //!
-//! The fingerprint of a point is a hash of its attributes as they came, seeded by source, scope, name, unit, kind, temporality and,
-//! for histograms, bounds. Only when it is not known are the attributes read and the series defined.
+//! Called with one metric of a body at a time; stops between two groups when the step is spent.
 
 use super::Here;
-use super::attributes::pairs;
-use super::point::{self, Common, Scratch};
+use super::group::Target;
+use super::point::{ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
 use super::tally::Tally;
 use crate::walk::{Broken, Content, Cursor, merge, text};
-use dichroic_model::{
-    Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Temporality,
-    UnixNanos, attributes::cut,
-};
-use dichroic_pipeline::{
-    Buckets, DropReason, ExponentialPoint, HistogramPoint, Refused, SeriesRef, Signal, Store, SummaryPoint,
-};
+use dichroic_model::{MetricKind, Scope, Temporality, UnixNanos, attributes::cut};
+use dichroic_pipeline::{DropReason, Signal, Store};
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Bytes of a metric's name, and of its unit.
 const NAME_BYTES: usize = 1_024;
@@ -25,15 +18,8 @@ const NAME_BYTES: usize = 1_024;
 const HELP_BYTES: usize = 1_024;
 /// Bytes of a scope's name or version that are kept.
 const SCOPE_BYTES: usize = 256;
-/// Bytes of the attributes of one new series.
-const ATTRIBUTE_BYTES: usize = 1 << 20;
-/// Observations of one point: up to here a count is exact on a page, and sums of counts cannot overflow.
-const COUNT: u64 = 1 << 53;
-
-/// What a metric, a point and a new series count for in a step, beside their bytes.
+/// What a metric counts for in a step, beside the bytes of its points.
 const METRIC_BYTES: usize = 256;
-const POINT_BYTES: usize = 32;
-const SERIES_BYTES: usize = 2_048;
 
 /// Number of the field of `Metric` that holds the data.
 const GAUGE: u32 = 5;
@@ -43,12 +29,12 @@ const EXPONENTIAL: u32 = 10;
 const SUMMARY: u32 = 11;
 
 /// A metric without its points.
-struct Head<'a> {
-    name: &'a str,
-    unit: &'a str,
-    help: &'a str,
-    kind: MetricKind,
-    temporality: Temporality,
+pub(super) struct Head<'a> {
+    pub(super) name: &'a str,
+    pub(super) unit: &'a str,
+    pub(super) help: &'a str,
+    pub(super) kind: MetricKind,
+    pub(super) temporality: Temporality,
 }
 
 /// The scope's name and version, as far as they can be read.
@@ -122,43 +108,19 @@ pub(super) fn apply(
     ];
     scratch.prefix.extend_from_slice(&shape);
     let prints = here.of_scope.with(&scratch.prefix);
-    let mut target = Target {
-        store,
-        here,
-        prints: &prints,
-        head: &head,
-        now,
-        defined: 0,
-    };
-    let mut applied = 0;
-    let mut bounds = Bounds::default();
+    let mut target = Target::new(store, here, &prints, &head, now);
     let mut cursor = Cursor::new(&fields.data[place.at..]);
-    let mut left = None;
-    while let Ok(Some(field)) = cursor.field() {
-        let (1, Content::Bytes(point)) = field else {
-            continue;
-        };
-        let written = match fields.kind {
-            GAUGE | SUM => target.number(scratch, point),
-            HISTOGRAM => target.histogram(scratch, &mut bounds, point),
-            EXPONENTIAL => target.exponential(scratch, point),
-            _ => target.summary(scratch, point),
-        };
-        match written {
-            Ok(()) => applied += 1,
-            Err(reason) => tally.dropped_of(Signal::Metrics, reason, 1, head.name),
-        }
-        let defined = std::mem::take(&mut target.defined);
-        scratch.spend(POINT_BYTES + point.len() + defined * SERIES_BYTES);
-        if scratch.left == 0 {
-            place.at += cursor.at();
-            place.known = Some((fields.temporality, fields.monotonic));
-            left = Some(place);
-            break;
-        }
-    }
-    tally.applied(Signal::Metrics, applied);
-    left
+    let spent = match fields.kind {
+        GAUGE | SUM => target.points::<NumberPoint<'_>>(scratch, tally, &mut cursor),
+        HISTOGRAM => target.points::<HistogramPoint<'_>>(scratch, tally, &mut cursor),
+        EXPONENTIAL => target.points::<ExponentialPoint<'_>>(scratch, tally, &mut cursor),
+        _ => target.points::<SummaryPoint<'_>>(scratch, tally, &mut cursor),
+    };
+    spent.then(|| {
+        place.at += cursor.at();
+        place.known = Some((fields.temporality, fields.monotonic));
+        place
+    })
 }
 
 /// The fields of a `Metric`, whatever their order.
@@ -248,247 +210,5 @@ impl<'a> Fields<'a> {
             kind,
             temporality,
         })
-    }
-}
-
-/// The bounds of the last histogram point: points of one metric nearly always share them.
-#[derive(Default)]
-struct Bounds {
-    packed: Vec<u8>,
-    prints: Option<Fingerprinter>,
-}
-
-impl Bounds {
-    fn prints(&mut self, of_metric: &Fingerprinter, packed: &[u8]) -> &Fingerprinter {
-        if self.prints.is_none() || self.packed != packed {
-            self.packed.clear();
-            self.packed.extend_from_slice(packed);
-            self.prints = Some(of_metric.with(packed));
-        }
-        self.prints.as_ref().expect("set above")
-    }
-}
-
-/// Where points of one metric go.
-struct Target<'a> {
-    store: &'a mut Store,
-    here: &'a Here,
-    prints: &'a Fingerprinter,
-    head: &'a Head<'a>,
-    now: UnixNanos,
-    /// Series that were not known, since this was last taken.
-    defined: usize,
-}
-
-type Applied = Result<(), DropReason>;
-
-fn malformed(_: Broken) -> DropReason {
-    DropReason::Malformed
-}
-
-/// Both or none, and neither NaN.
-fn extremes(min: Option<f64>, max: Option<f64>) -> Option<(f64, f64)> {
-    let (min, max) = (min?, max?);
-    (min <= max).then_some((min, max))
-}
-
-/// The sum of counts, unless it is beyond [`COUNT`].
-fn total(counts: &[u64]) -> Option<u64> {
-    let mut total = 0u64;
-    for count in counts {
-        total = total.checked_add(*count)?;
-    }
-    (total <= COUNT).then_some(total)
-}
-
-impl Target<'_> {
-    fn delta(&self) -> bool {
-        self.head.temporality == Temporality::Delta
-    }
-
-    /// (start, time), with what is missing or cannot be put right.
-    fn times(&self, common: &Common<'_>) -> (UnixNanos, UnixNanos) {
-        let time = if common.time == 0 { self.now } else { common.time };
-        (common.start.min(time), time)
-    }
-
-    /// The series of a point. One that has no value leaves.
-    #[inline]
-    fn series(
-        &mut self,
-        fp: Fingerprint,
-        common: &Common<'_>,
-        bounds: Option<&[f64]>,
-    ) -> Result<SeriesRef, DropReason> {
-        match (self.store.find(fp), common.no_value) {
-            (Some(series), false) => Ok(series),
-            (None, false) => self.define(fp, common.attributes, bounds),
-            (known, true) => {
-                if let Some(series) = known {
-                    self.store.leave(series);
-                }
-                Err(DropReason::NoRecordedValue)
-            }
-        }
-    }
-
-    #[cold]
-    fn define(
-        &mut self,
-        fp: Fingerprint,
-        attributes: &[u8],
-        bounds: Option<&[f64]>,
-    ) -> Result<SeriesRef, DropReason> {
-        if attributes.len() > ATTRIBUTE_BYTES {
-            return Err(DropReason::LabelLimit);
-        }
-        let number = match self.head.kind {
-            MetricKind::Histogram => 9,
-            MetricKind::ExponentialHistogram => 1,
-            _ => 7,
-        };
-        self.defined += 1;
-        let attributes = pairs(attributes, number).map_err(malformed)?;
-        let bounds: Option<Arc<[f64]>> = bounds.map(Into::into);
-        let def = SeriesDef {
-            source: self.here.source,
-            scope: &self.here.scope,
-            name: self.head.name,
-            style: NameStyle::OpenTelemetry,
-            unit: self.head.unit,
-            help: self.head.help,
-            kind: self.head.kind,
-            temporality: self.head.temporality,
-            factor: Factor::ONE,
-            attributes,
-            bounds,
-        };
-        self.store.define(fp, def).map_err(|Refused(reason)| reason)
-    }
-
-    fn exemplar(&mut self, series: SeriesRef, common: &Common<'_>) {
-        // A broken exemplar takes nothing from the point that carries it.
-        if let Some(Ok(Some(exemplar))) = common.exemplar.map(point::exemplar) {
-            self.store.set_exemplar(series, exemplar);
-        }
-    }
-
-    fn number(&mut self, scratch: &mut Scratch, point: &[u8]) -> Applied {
-        let read = point::number(point, &mut scratch.run).map_err(malformed)?;
-        let (common, (start, time)) = (&read.common, self.times(&read.common));
-        let value = match (read.value, common.no_value) {
-            (Some(value), _) => value,
-            (None, true) => Number::default(),
-            (None, false) => return Err(DropReason::Malformed),
-        };
-        let growing = self.delta() && self.head.kind == MetricKind::COUNTER;
-        let falls = value.to_f64().is_nan() || value.to_f64() < 0.0;
-        if growing && !common.no_value && falls {
-            return Err(DropReason::Backwards);
-        }
-        let series = self.series(self.prints.of(common.attributes), common, None)?;
-        if self.delta() {
-            self.store.add_number(series, value, start, time, self.now)?;
-        } else {
-            self.store.set_number(series, value, start, time, self.now)?;
-        }
-        self.exemplar(series, common);
-        Ok(())
-    }
-
-    fn histogram(&mut self, scratch: &mut Scratch, known: &mut Bounds, point: &[u8]) -> Applied {
-        let Scratch {
-            run, counts, bounds, ..
-        } = scratch;
-        let read = point::histogram(point, run, counts).map_err(malformed)?;
-        let (common, (start, time)) = (&read.common, self.times(&read.common));
-        let fp = known.prints(self.prints, &read.bounds).of(common.attributes);
-        if counts.is_empty() && read.bounds.is_empty() {
-            // Without buckets the one that has no bound holds all.
-            counts.push(read.count);
-        }
-        if !common.no_value {
-            let fits = counts.len() == read.bounds.len() / 8 + 1 && total(counts) == Some(read.count);
-            if !fits {
-                return Err(DropReason::Buckets);
-            }
-        }
-        let series = match self.store.find(fp) {
-            Some(series) if !common.no_value => series,
-            _ => {
-                point::bounds(&read.bounds, bounds).ok_or(DropReason::Buckets)?;
-                self.series(fp, common, Some(bounds))?
-            }
-        };
-        let cell = HistogramPoint {
-            counts,
-            sum: read.sum.map(Number::float),
-            min_max: extremes(read.min, read.max),
-        };
-        if self.delta() {
-            self.store.add_histogram(series, &cell, start, time, self.now)?;
-        } else {
-            self.store.set_histogram(series, &cell, start, time, self.now)?;
-        }
-        self.exemplar(series, common);
-        Ok(())
-    }
-
-    fn exponential(&mut self, scratch: &mut Scratch, point: &[u8]) -> Applied {
-        let Scratch {
-            run,
-            counts,
-            negative,
-            ..
-        } = scratch;
-        let read = point::exponential(point, run, counts, negative).map_err(malformed)?;
-        let (common, (start, time)) = (&read.common, self.times(&read.common));
-        if !common.no_value {
-            let sides = [total(counts), total(negative), Some(read.zero_count)];
-            let sum = sides
-                .into_iter()
-                .try_fold(0u64, |sum, side| sum.checked_add(side?));
-            let width = read.zero_threshold;
-            if sum != Some(read.count) || read.count > COUNT || width.is_nan() || width < 0.0 {
-                return Err(DropReason::Buckets);
-            }
-        }
-        let series = self.series(self.prints.of(common.attributes), common, None)?;
-        let cell = ExponentialPoint {
-            scale: read.scale,
-            zero_count: read.zero_count,
-            zero_threshold: read.zero_threshold,
-            positive: Buckets {
-                offset: read.positive_offset,
-                counts,
-            },
-            negative: Buckets {
-                offset: read.negative_offset,
-                counts: negative,
-            },
-            sum: read.sum.map(Number::float),
-            min_max: extremes(read.min, read.max),
-        };
-        if self.delta() {
-            self.store.add_exponential(series, &cell, start, time, self.now)?;
-        } else {
-            self.store.set_exponential(series, &cell, start, time, self.now)?;
-        }
-        self.exemplar(series, common);
-        Ok(())
-    }
-
-    fn summary(&mut self, scratch: &mut Scratch, point: &[u8]) -> Applied {
-        let Scratch { run, quantiles, .. } = scratch;
-        let read = point::summary(point, run, quantiles).map_err(malformed)?;
-        let (start, time) = self.times(&read.common);
-        let series = self.series(self.prints.of(read.common.attributes), &read.common, None)?;
-        quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let cell = SummaryPoint {
-            count: read.count,
-            sum: Number::float(read.sum),
-            quantiles,
-        };
-        self.store.set_summary(series, &cell, start, time, self.now)
     }
 }

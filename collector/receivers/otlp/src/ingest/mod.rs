@@ -6,6 +6,7 @@
 //! into the table and a write. JSON is rewritten as protobuf first ([`crate::json`]) and takes the same way.
 
 mod attributes;
+mod group;
 mod logs;
 mod metrics;
 mod parts;

@@ -1,9 +1,10 @@
 //! Data points: read from their bytes, without a copy of what they hold.
 //!
-//! Each reader returns what [`super::metrics`] writes into a cell. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
+//! Each reader returns what [`super::metrics`] writes into a cell; lists stay the bytes they came as until the cell's turn has come, so
+//! that several points can be read before the first is written. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
 use super::attributes::{Pair, base64, pairs};
-use crate::walk::{Broken, Content, Cursor};
+use crate::walk::{BYTES, Broken, Content, Cursor, FIXED64, VARINT, merge, tag};
 use dichroic_model::{Attributes, Exemplar, Number, UnixNanos};
 use std::borrow::Cow;
 
@@ -38,8 +39,8 @@ impl Scratch {
 /// What every kind of point has.
 #[derive(Default)]
 pub(super) struct Common<'a> {
-    /// The attribute fields, tags and all.
-    pub(super) attributes: &'a [u8],
+    /// Where the attribute fields are, tags and all.
+    pub(super) attributes: Run,
     pub(super) start: UnixNanos,
     pub(super) time: UnixNanos,
     pub(super) no_value: bool,
@@ -54,18 +55,20 @@ pub(super) struct NumberPoint<'a> {
     pub(super) value: Option<Number>,
 }
 
-/// A histogram's point; bounds and counts are in the scratch.
+/// A histogram's point.
 pub(super) struct HistogramPoint<'a> {
     pub(super) common: Common<'a>,
     pub(super) count: u64,
     pub(super) sum: Option<f64>,
     pub(super) min: Option<f64>,
     pub(super) max: Option<f64>,
+    /// The bytes of the counts: a multiple of eight.
+    pub(super) counts: Cow<'a, [u8]>,
     /// The bytes of the bounds, for the fingerprint.
     pub(super) bounds: Cow<'a, [u8]>,
 }
 
-/// An exponential histogram's point; counts are in the scratch.
+/// An exponential histogram's point.
 pub(super) struct ExponentialPoint<'a> {
     pub(super) common: Common<'a>,
     pub(super) count: u64,
@@ -75,33 +78,27 @@ pub(super) struct ExponentialPoint<'a> {
     pub(super) scale: i32,
     pub(super) zero_count: u64,
     pub(super) zero_threshold: f64,
-    pub(super) positive_offset: i32,
-    pub(super) negative_offset: i32,
+    /// `Buckets` messages, for [`buckets`].
+    pub(super) positive: Cow<'a, [u8]>,
+    pub(super) negative: Cow<'a, [u8]>,
 }
 
-/// A summary's point; quantiles are in the scratch.
+/// A summary's point; its quantiles are read by [`quantiles`].
 pub(super) struct SummaryPoint<'a> {
     pub(super) common: Common<'a>,
     pub(super) count: u64,
     pub(super) sum: f64,
 }
 
-/// Collects attribute fields: a slice of the point while they lie side by side, which every known sender does.
-struct Run {
+/// Where attribute fields are: one stretch of the point while they lie side by side, which every known sender does.
+#[derive(Default)]
+pub(super) struct Run {
     start: usize,
     end: usize,
     split: bool,
 }
 
 impl Run {
-    fn new() -> Self {
-        Run {
-            start: 0,
-            end: 0,
-            split: false,
-        }
-    }
-
     #[inline]
     fn add(&mut self, from: usize, to: usize) {
         if self.end == 0 {
@@ -112,21 +109,34 @@ impl Run {
         self.end = to;
     }
 
-    fn of<'a>(&self, point: &'a [u8], number: u32, run: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
-        if !self.split {
-            return Ok(&point[self.start..self.end]);
+    /// The attribute fields, which have this number in the point, one after another.
+    #[inline]
+    pub(super) fn of<'a>(
+        &self,
+        point: &'a [u8],
+        number: u32,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], Broken> {
+        if self.split {
+            together(point, number, buffer)
+        } else {
+            Ok(&point[self.start..self.end])
         }
-        run.clear();
-        let mut cursor = Cursor::new(point);
-        let mut from = 0;
-        while let Some((field, _)) = cursor.field()? {
-            if field == number {
-                run.extend_from_slice(&point[from..cursor.at()]);
-            }
-            from = cursor.at();
-        }
-        Ok(run)
     }
+}
+
+#[cold]
+fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
+    buffer.clear();
+    let mut cursor = Cursor::new(point);
+    let mut from = 0;
+    while let Some((field, _)) = cursor.field()? {
+        if field == number {
+            buffer.extend_from_slice(&point[from..cursor.at()]);
+        }
+        from = cursor.at();
+    }
+    Ok(buffer)
 }
 
 /// The exemplar that was measured last.
@@ -151,84 +161,108 @@ fn double(bits: u64) -> f64 {
     f64::from_bits(bits)
 }
 
+/// Tags of fields that have the same number and meaning in numbers and histograms.
+const START: u64 = tag(2, FIXED64);
+const TIME: u64 = tag(3, FIXED64);
+
 /// Reads a `NumberDataPoint`.
-pub(super) fn number<'a>(point: &'a [u8], run: &'a mut Vec<u8>) -> Result<NumberPoint<'a>, Broken> {
+#[inline(always)]
+pub(super) fn number(point: &[u8]) -> Result<NumberPoint<'_>, Broken> {
+    const DOUBLE: u64 = tag(4, FIXED64);
+    const EXEMPLAR: u64 = tag(5, BYTES);
+    const INT: u64 = tag(6, FIXED64);
+    const ATTRIBUTE: u64 = tag(7, BYTES);
+    const FLAGS: u64 = tag(8, VARINT);
     let mut common = Common::default();
-    let (mut value, mut attributes) = (None, Run::new());
+    let mut value = None;
     let mut cursor = Cursor::new(point);
     let mut from = 0;
-    while let Some(field) = cursor.field()? {
-        match field {
-            (7, Content::Bytes(_)) => attributes.add(from, cursor.at()),
-            (2, Content::Fixed64(time)) => common.start = time,
-            (3, Content::Fixed64(time)) => common.time = time,
-            (4, Content::Fixed64(bits)) => value = Some(Number::float(double(bits))),
-            (6, Content::Fixed64(bits)) => value = Some(Number::int(bits as i64)),
-            (5, Content::Bytes(exemplar)) => common.exemplar = newer(common.exemplar, exemplar)?,
-            (8, Content::Varint(flags)) => common.no_value = flags & NO_RECORDED_VALUE != 0,
-            (2..=8, _) => return Err(Broken::Type),
-            _ => {}
+    while let Some(tag) = cursor.tag()? {
+        match tag {
+            ATTRIBUTE => {
+                cursor.bytes()?;
+                common.attributes.add(from, cursor.past_all(7));
+            }
+            START => common.start = cursor.fixed64()?,
+            TIME => common.time = cursor.fixed64()?,
+            DOUBLE => value = Some(Number::float(double(cursor.fixed64()?))),
+            INT => value = Some(Number::int(cursor.fixed64()? as i64)),
+            EXEMPLAR => common.exemplar = newer(common.exemplar, cursor.bytes()?)?,
+            FLAGS => common.no_value = cursor.varint()? & NO_RECORDED_VALUE != 0,
+            other => cursor.skip(other, 2..=8)?,
         }
         from = cursor.at();
     }
-    common.attributes = attributes.of(point, 7, run)?;
     Ok(NumberPoint { common, value })
 }
 
 /// Reads a `HistogramDataPoint`.
-pub(super) fn histogram<'a>(
-    point: &'a [u8],
-    run: &'a mut Vec<u8>,
-    counts: &mut Vec<u64>,
-) -> Result<HistogramPoint<'a>, Broken> {
+#[inline(always)]
+pub(super) fn histogram(point: &[u8]) -> Result<HistogramPoint<'_>, Broken> {
+    const COUNT: u64 = tag(4, FIXED64);
+    const SUM: u64 = tag(5, FIXED64);
+    const COUNTS: u64 = tag(6, BYTES);
+    const ONE_COUNT: u64 = tag(6, FIXED64);
+    const BOUNDS: u64 = tag(7, BYTES);
+    const ONE_BOUND: u64 = tag(7, FIXED64);
+    const EXEMPLAR: u64 = tag(8, BYTES);
+    const ATTRIBUTE: u64 = tag(9, BYTES);
+    const FLAGS: u64 = tag(10, VARINT);
+    const MIN: u64 = tag(11, FIXED64);
+    const MAX: u64 = tag(12, FIXED64);
     let mut common = Common::default();
     let (mut count, mut sum, mut min, mut max) = (0, None, None, None);
-    let (mut attributes, mut bounds) = (Run::new(), Cow::Borrowed(&[][..]));
-    counts.clear();
+    let (mut counts, mut bounds) = (Cow::Borrowed(&[][..]), Cow::Borrowed(&[][..]));
     let mut cursor = Cursor::new(point);
     let mut from = 0;
-    while let Some(field) = cursor.field()? {
-        match field {
-            (9, Content::Bytes(_)) => attributes.add(from, cursor.at()),
-            (2, Content::Fixed64(time)) => common.start = time,
-            (3, Content::Fixed64(time)) => common.time = time,
-            (4, Content::Fixed64(n)) => count = n,
-            (5, Content::Fixed64(bits)) => sum = Some(double(bits)),
-            (6, Content::Bytes(packed)) => fixed64s(packed, counts)?,
-            (6, Content::Fixed64(n)) => keep(counts, n),
-            (7, Content::Bytes(packed)) if bounds.is_empty() => bounds = Cow::Borrowed(packed),
-            (7, Content::Bytes(packed)) => bounds.to_mut().extend_from_slice(packed),
-            (7, Content::Fixed64(bits)) => bounds.to_mut().extend_from_slice(&bits.to_le_bytes()),
-            (8, Content::Bytes(exemplar)) => common.exemplar = newer(common.exemplar, exemplar)?,
-            (10, Content::Varint(flags)) => common.no_value = flags & NO_RECORDED_VALUE != 0,
-            (11, Content::Fixed64(bits)) => min = Some(double(bits)),
-            (12, Content::Fixed64(bits)) => max = Some(double(bits)),
-            (2..=12, _) => return Err(Broken::Type),
-            _ => {}
+    while let Some(tag) = cursor.tag()? {
+        match tag {
+            ATTRIBUTE => {
+                cursor.bytes()?;
+                common.attributes.add(from, cursor.past_all(9));
+            }
+            START => common.start = cursor.fixed64()?,
+            TIME => common.time = cursor.fixed64()?,
+            COUNT => count = cursor.fixed64()?,
+            SUM => sum = Some(double(cursor.fixed64()?)),
+            COUNTS => {
+                let packed = cursor.bytes()?;
+                if packed.len() % 8 != 0 {
+                    return Err(Broken::Length);
+                }
+                lengthen(&mut counts, packed);
+            }
+            ONE_COUNT => {
+                cursor.fixed64()?;
+                lengthen(&mut counts, last_word(point, &cursor));
+            }
+            BOUNDS => lengthen(&mut bounds, cursor.bytes()?),
+            ONE_BOUND => {
+                cursor.fixed64()?;
+                lengthen(&mut bounds, last_word(point, &cursor));
+            }
+            EXEMPLAR => common.exemplar = newer(common.exemplar, cursor.bytes()?)?,
+            FLAGS => common.no_value = cursor.varint()? & NO_RECORDED_VALUE != 0,
+            MIN => min = Some(double(cursor.fixed64()?)),
+            MAX => max = Some(double(cursor.fixed64()?)),
+            other => cursor.skip(other, 2..=12)?,
         }
         from = cursor.at();
     }
-    common.attributes = attributes.of(point, 9, run)?;
     Ok(HistogramPoint {
         common,
         count,
         sum,
         min,
         max,
+        counts,
         bounds,
     })
 }
 
 /// Reads an `ExponentialHistogramDataPoint`.
-pub(super) fn exponential<'a>(
-    point: &'a [u8],
-    run: &'a mut Vec<u8>,
-    positive: &mut Vec<u64>,
-    negative: &mut Vec<u64>,
-) -> Result<ExponentialPoint<'a>, Broken> {
-    let mut attributes = Run::new();
-    positive.clear();
-    negative.clear();
+#[inline]
+pub(super) fn exponential(point: &[u8]) -> Result<ExponentialPoint<'_>, Broken> {
     let mut read = ExponentialPoint {
         common: Common::default(),
         count: 0,
@@ -238,22 +272,22 @@ pub(super) fn exponential<'a>(
         scale: 0,
         zero_count: 0,
         zero_threshold: 0.0,
-        positive_offset: 0,
-        negative_offset: 0,
+        positive: Cow::Borrowed(&[]),
+        negative: Cow::Borrowed(&[]),
     };
     let mut cursor = Cursor::new(point);
     let mut from = 0;
     while let Some(field) = cursor.field()? {
         match field {
-            (1, Content::Bytes(_)) => attributes.add(from, cursor.at()),
+            (1, Content::Bytes(_)) => read.common.attributes.add(from, cursor.past_all(1)),
             (2, Content::Fixed64(time)) => read.common.start = time,
             (3, Content::Fixed64(time)) => read.common.time = time,
             (4, Content::Fixed64(n)) => read.count = n,
             (5, Content::Fixed64(bits)) => read.sum = Some(double(bits)),
             (6, Content::Varint(n)) => read.scale = zigzag(n),
             (7, Content::Fixed64(n)) => read.zero_count = n,
-            (8, Content::Bytes(side)) => buckets(side, &mut read.positive_offset, positive)?,
-            (9, Content::Bytes(side)) => buckets(side, &mut read.negative_offset, negative)?,
+            (8, Content::Bytes(side)) => merge(&mut read.positive, side),
+            (9, Content::Bytes(side)) => merge(&mut read.negative, side),
             (10, Content::Varint(flags)) => read.common.no_value = flags & NO_RECORDED_VALUE != 0,
             (11, Content::Bytes(exemplar)) => read.common.exemplar = newer(read.common.exemplar, exemplar)?,
             (12, Content::Fixed64(bits)) => read.min = Some(double(bits)),
@@ -264,31 +298,23 @@ pub(super) fn exponential<'a>(
         }
         from = cursor.at();
     }
-    read.common.attributes = attributes.of(point, 1, run)?;
     Ok(read)
 }
 
 /// Reads a `SummaryDataPoint`.
-pub(super) fn summary<'a>(
-    point: &'a [u8],
-    run: &'a mut Vec<u8>,
-    quantiles: &mut Vec<(f64, f64)>,
-) -> Result<SummaryPoint<'a>, Broken> {
+#[inline]
+pub(super) fn summary(point: &[u8]) -> Result<SummaryPoint<'_>, Broken> {
     let mut common = Common::default();
-    let (mut count, mut sum, mut attributes) = (0, 0.0, Run::new());
-    quantiles.clear();
+    let (mut count, mut sum) = (0, 0.0);
     let mut cursor = Cursor::new(point);
     let mut from = 0;
     while let Some(field) = cursor.field()? {
         match field {
-            (7, Content::Bytes(_)) => attributes.add(from, cursor.at()),
+            (7, Content::Bytes(_)) => common.attributes.add(from, cursor.past_all(7)),
             (2, Content::Fixed64(time)) => common.start = time,
             (3, Content::Fixed64(time)) => common.time = time,
             (4, Content::Fixed64(n)) => count = n,
             (5, Content::Fixed64(bits)) => sum = double(bits),
-            (6, Content::Bytes(quantile)) if quantiles.len() <= LIST => {
-                quantiles.push(value_at_quantile(quantile)?)
-            }
             (6, Content::Bytes(_)) => {}
             (8, Content::Varint(flags)) => common.no_value = flags & NO_RECORDED_VALUE != 0,
             (2..=8, _) => return Err(Broken::Type),
@@ -296,8 +322,21 @@ pub(super) fn summary<'a>(
         }
         from = cursor.at();
     }
-    common.attributes = attributes.of(point, 7, run)?;
     Ok(SummaryPoint { common, count, sum })
+}
+
+/// The quantiles of a `SummaryDataPoint`, as many as may be.
+pub(super) fn quantiles(point: &[u8], quantiles: &mut Vec<(f64, f64)>) -> Result<(), Broken> {
+    quantiles.clear();
+    let mut cursor = Cursor::new(point);
+    while let Some(field) = cursor.field()? {
+        if let (6, Content::Bytes(quantile)) = field
+            && quantiles.len() <= LIST
+        {
+            quantiles.push(value_at_quantile(quantile)?);
+        }
+    }
+    Ok(())
 }
 
 fn value_at_quantile(message: &[u8]) -> Result<(f64, f64), Broken> {
@@ -314,11 +353,14 @@ fn value_at_quantile(message: &[u8]) -> Result<(f64, f64), Broken> {
     Ok(read)
 }
 
-fn buckets(side: &[u8], offset: &mut i32, counts: &mut Vec<u64>) -> Result<(), Broken> {
+/// Reads a `Buckets` message: its counts, and the offset of the first.
+pub(super) fn buckets(side: &[u8], counts: &mut Vec<u64>) -> Result<i32, Broken> {
+    let mut offset = 0;
+    counts.clear();
     let mut cursor = Cursor::new(side);
     while let Some(field) = cursor.field()? {
         match field {
-            (1, Content::Varint(n)) => *offset = zigzag(n),
+            (1, Content::Varint(n)) => offset = zigzag(n),
             (2, Content::Varint(n)) => keep(counts, n),
             (2, Content::Bytes(packed)) => {
                 let mut packed = Cursor::new(packed);
@@ -330,7 +372,7 @@ fn buckets(side: &[u8], offset: &mut i32, counts: &mut Vec<u64>) -> Result<(), B
             _ => {}
         }
     }
-    Ok(())
+    Ok(offset)
 }
 
 /// One more than [`LIST`] is held, so that what is too long is seen to be.
@@ -340,15 +382,25 @@ fn keep(list: &mut Vec<u64>, n: u64) {
     }
 }
 
+/// The bytes of the fixed64 that was read last.
+fn last_word<'a>(point: &'a [u8], cursor: &Cursor<'_>) -> &'a [u8] {
+    &point[cursor.at() - 8..cursor.at()]
+}
+
+/// Appends to a packed list that comes in parts. What is too long already is not held twice.
 #[inline]
-fn fixed64s(packed: &[u8], list: &mut Vec<u64>) -> Result<(), Broken> {
-    let (words, rest) = packed.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err(Broken::Length);
+fn lengthen<'a>(list: &mut Cow<'a, [u8]>, part: &'a [u8]) {
+    if list.len() <= 8 * LIST {
+        merge(list, part);
     }
-    let room = (LIST + 1).saturating_sub(list.len());
-    list.extend(words.iter().take(room).map(|word| u64::from_le_bytes(*word)));
-    Ok(())
+}
+
+/// Counts from their packed bytes, as many as may be.
+#[inline]
+pub(super) fn counts(packed: &[u8], counts: &mut Vec<u64>) {
+    let (words, _) = packed.as_chunks::<8>();
+    counts.clear();
+    counts.extend(words.iter().take(LIST + 1).map(|word| u64::from_le_bytes(*word)));
 }
 
 /// Bounds from their packed bytes; `None` when they are not finite and ascending, or too many.

@@ -1,0 +1,63 @@
+//! Looking up a group of series at once, so that the cache misses of all of them are one wait.
+//!
+//! A table and cells of many series lie in memory that is far away: asked for one after another, each point waits for its entry, then
+//! for its slot, then for its cell. Receivers that have several points in hand ask for all of them, and find them near when they write.
+
+use super::cell::Cell;
+use super::{SeriesRef, Store};
+use dichroic_model::Fingerprint;
+use std::hint::black_box;
+
+/// Series looked up at once, at most.
+pub const LOOK: usize = 16;
+
+/// What [`Store::look`] found.
+pub struct Found {
+    series: [Option<SeriesRef>; LOOK],
+    changes: u64,
+}
+
+impl Store {
+    /// Looks up to [`LOOK`] series up, and at their cells, all together.
+    pub fn look(&self, prints: &[Fingerprint]) -> Found {
+        let mut found = Found {
+            series: [None; LOOK],
+            changes: self.table.changes(),
+        };
+        let mut indexes = [u32::MAX; LOOK];
+        for (index, print) in indexes.iter_mut().zip(prints) {
+            *index = self.table.find(*print).unwrap_or(u32::MAX);
+        }
+        let mut seen = 0;
+        for (series, index) in found.series.iter_mut().zip(indexes) {
+            let Some(slot) = self.slots.get(index as usize) else {
+                continue;
+            };
+            let generation = slot.generation;
+            seen ^= slot.time ^ u64::from(slot.touched);
+            *series = Some(SeriesRef { index, generation });
+        }
+        for index in indexes {
+            if let Some(slot) = self.slots.get(index as usize)
+                && let Cell::Histogram(cell) = &slot.cell
+            {
+                let counts = cell.counts.first().zip(cell.counts.last());
+                seen ^= counts.map_or(0, |(first, last)| first ^ last);
+                seen ^= u64::from(cell.sum.is_some()) ^ u64::from(cell.min_max.is_some());
+            }
+        }
+        // What was read for its own sake must not be found useless.
+        black_box(seen);
+        found
+    }
+
+    /// What [`Store::find`] says of the fingerprint now, without looking again unless something changed since.
+    #[inline]
+    pub fn found(&self, found: &Found, at: usize, print: Fingerprint) -> Option<SeriesRef> {
+        if found.changes == self.table.changes() {
+            found.series[at]
+        } else {
+            self.find(print)
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Points of one metric into the store's cells, a group at a time.
+//!
+//! The fingerprint of a point is a hash of its attributes as they came, seeded by source, scope, name, unit, kind, temporality and,
+//! for histograms, bounds. Only when it is not known are the attributes read and the series defined.
+//!
+//! A group is read first, then its series are looked up together, so that the cache misses of many points are one wait; then the
+//! points are applied one after another, as if each had been looked up in its turn: see [`Store::look`].
+
+use super::Here;
+use super::attributes::pairs;
+use super::metrics::Head;
+use super::point::{self, Common, ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
+use super::tally::Tally;
+use crate::walk::{Broken, Content, Cursor};
+use dichroic_model::{
+    Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, SeriesDef, Temporality, UnixNanos,
+};
+use dichroic_pipeline::{self as pipeline, DropReason, LOOK, Refused, SeriesRef, Signal, Store};
+use std::sync::Arc;
+
+/// Bytes of the attributes of one new series.
+const ATTRIBUTE_BYTES: usize = 1 << 20;
+/// Observations of one point: up to here a count is exact on a page, and sums of counts cannot overflow.
+const COUNT: u64 = 1 << 53;
+
+/// What a point and a new series count for in a step, beside their bytes.
+const POINT_BYTES: usize = 32;
+const SERIES_BYTES: usize = 2_048;
+
+/// The bounds of the last histogram point: points of one metric nearly always share them.
+#[derive(Default)]
+struct Bounds {
+    packed: Vec<u8>,
+    prints: Option<Fingerprinter>,
+}
+
+impl Bounds {
+    fn prints(&mut self, of_metric: &Fingerprinter, packed: &[u8]) -> &Fingerprinter {
+        if self.prints.is_none() || self.packed != packed {
+            self.packed.clear();
+            self.packed.extend_from_slice(packed);
+            self.prints = Some(of_metric.with(packed));
+        }
+        self.prints.as_ref().expect("set above")
+    }
+}
+
+/// A kind of point.
+pub(super) trait Point<'a>: Sized {
+    /// Number of the field that holds an attribute.
+    const ATTRIBUTES: u32;
+    fn read(bytes: &'a [u8]) -> Result<Self, Broken>;
+    fn common(&self) -> &Common<'a>;
+    /// The bytes of the bounds, of points that have them.
+    fn bounds(&self) -> Option<&[u8]> {
+        None
+    }
+    /// Writes the point into its cell.
+    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, place: &Looked<'a>) -> Applied;
+}
+
+/// A point's bytes and what was found for it.
+pub(super) struct Looked<'a> {
+    bytes: &'a [u8],
+    print: Fingerprint,
+    known: Option<SeriesRef>,
+}
+
+/// Where points of one metric go.
+pub(super) struct Target<'a> {
+    store: &'a mut Store,
+    here: &'a Here,
+    prints: &'a Fingerprinter,
+    head: &'a Head<'a>,
+    now: UnixNanos,
+    bounds: Bounds,
+    /// Series that were not known, since this was last taken.
+    defined: usize,
+}
+
+pub(super) type Applied = Result<(), DropReason>;
+
+fn malformed(_: Broken) -> DropReason {
+    DropReason::Malformed
+}
+
+/// Both or none, and neither NaN.
+fn extremes(min: Option<f64>, max: Option<f64>) -> Option<(f64, f64)> {
+    let (min, max) = (min?, max?);
+    (min <= max).then_some((min, max))
+}
+
+/// The sum of counts, unless it is beyond [`COUNT`].
+fn total(counts: &[u64]) -> Option<u64> {
+    let total = pipeline::total(counts);
+    (total <= COUNT).then_some(total)
+}
+
+impl<'t> Target<'t> {
+    pub(super) fn new(
+        store: &'t mut Store,
+        here: &'t Here,
+        prints: &'t Fingerprinter,
+        head: &'t Head<'t>,
+        now: UnixNanos,
+    ) -> Self {
+        Target {
+            store,
+            here,
+            prints,
+            head,
+            now,
+            bounds: Bounds::default(),
+            defined: 0,
+        }
+    }
+
+    /// Applies points until they end, or until the step is spent: then `true`. Each is counted as applied or as dropped.
+    pub(super) fn points<'a, P: Point<'a>>(
+        &mut self,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+        cursor: &mut Cursor<'a>,
+    ) -> bool {
+        // However little is left of the step, it does something.
+        scratch.left = scratch.left.max(1);
+        while scratch.left > 0 {
+            if self.group::<P>(scratch, tally, cursor) < LOOK && scratch.left > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Applies the next points, at most [`LOOK`] and not many more than the step has bytes left for; says how many.
+    fn group<'a, P: Point<'a>>(
+        &mut self,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+        cursor: &mut Cursor<'a>,
+    ) -> usize {
+        let mut points: [Option<(&[u8], P)>; LOOK] = [const { None }; LOOK];
+        let mut prints = [Fingerprint { low: 0, high: 0 }; LOOK];
+        let mut len = 0;
+        while len < LOOK && scratch.left > 0 {
+            let Ok(Some(field)) = cursor.field() else { break };
+            let (1, Content::Bytes(bytes)) = field else {
+                continue;
+            };
+            scratch.spend(POINT_BYTES + bytes.len());
+            if let Ok(point) = P::read(bytes) {
+                prints[len] = self.print(&point, bytes, &mut scratch.run);
+                points[len] = Some((bytes, point));
+            }
+            len += 1;
+        }
+        let found = self.store.look(&prints[..len]);
+        let mut applied = 0;
+        for (at, point) in points.iter().take(len).enumerate() {
+            let written = match point {
+                None => Err(DropReason::Malformed),
+                Some((bytes, point)) => {
+                    let (print, bytes) = (prints[at], *bytes);
+                    let known = self.store.found(&found, at, print);
+                    point.write(self, scratch, &Looked { bytes, print, known })
+                }
+            };
+            match written {
+                Ok(()) => applied += 1,
+                Err(reason) => tally.dropped_of(Signal::Metrics, reason, 1, self.head.name),
+            }
+        }
+        tally.applied(Signal::Metrics, applied);
+        scratch.spend(std::mem::take(&mut self.defined) * SERIES_BYTES);
+        len
+    }
+
+    fn print<'a, P: Point<'a>>(&mut self, point: &P, bytes: &[u8], run: &mut Vec<u8>) -> Fingerprint {
+        let prints = match point.bounds() {
+            Some(bounds) => self.bounds.prints(self.prints, bounds),
+            None => self.prints,
+        };
+        // The fields were read once already, so that they can be read again.
+        let attributes = point.common().attributes.of(bytes, P::ATTRIBUTES, run);
+        prints.of(attributes.unwrap_or_default())
+    }
+
+    fn delta(&self) -> bool {
+        self.head.temporality == Temporality::Delta
+    }
+
+    /// (start, time), with what is missing or cannot be put right.
+    fn times(&self, common: &Common<'_>) -> (UnixNanos, UnixNanos) {
+        let time = if common.time == 0 { self.now } else { common.time };
+        (common.start.min(time), time)
+    }
+
+    /// The series of a point. One that has no value leaves.
+    #[inline]
+    fn series<'a, P: Point<'a>>(
+        &mut self,
+        point: &P,
+        looked: &Looked<'a>,
+        bounds: Option<&[f64]>,
+    ) -> Result<SeriesRef, DropReason> {
+        match (looked.known, point.common().no_value) {
+            (Some(series), false) => Ok(series),
+            (None, false) => self.define(point, looked, bounds),
+            (known, true) => {
+                if let Some(series) = known {
+                    self.store.leave(series);
+                }
+                Err(DropReason::NoRecordedValue)
+            }
+        }
+    }
+
+    #[cold]
+    fn define<'a, P: Point<'a>>(
+        &mut self,
+        point: &P,
+        looked: &Looked<'a>,
+        bounds: Option<&[f64]>,
+    ) -> Result<SeriesRef, DropReason> {
+        let mut together = Vec::new();
+        let attributes = &point.common().attributes;
+        let attributes = attributes
+            .of(looked.bytes, P::ATTRIBUTES, &mut together)
+            .map_err(malformed)?;
+        if attributes.len() > ATTRIBUTE_BYTES {
+            return Err(DropReason::LabelLimit);
+        }
+        self.defined += 1;
+        let attributes = pairs(attributes, P::ATTRIBUTES).map_err(malformed)?;
+        let bounds: Option<Arc<[f64]>> = bounds.map(Into::into);
+        let def = SeriesDef {
+            source: self.here.source,
+            scope: &self.here.scope,
+            name: self.head.name,
+            style: NameStyle::OpenTelemetry,
+            unit: self.head.unit,
+            help: self.head.help,
+            kind: self.head.kind,
+            temporality: self.head.temporality,
+            factor: Factor::ONE,
+            attributes,
+            bounds,
+        };
+        self.store
+            .define(looked.print, def)
+            .map_err(|Refused(reason)| reason)
+    }
+
+    fn exemplar(&mut self, series: SeriesRef, common: &Common<'_>) {
+        // A broken exemplar takes nothing from the point that carries it.
+        if let Some(Ok(Some(exemplar))) = common.exemplar.map(point::exemplar) {
+            self.store.set_exemplar(series, exemplar);
+        }
+    }
+}
+
+impl<'a> Point<'a> for NumberPoint<'a> {
+    const ATTRIBUTES: u32 = 7;
+
+    #[inline(always)]
+    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+        point::number(bytes)
+    }
+
+    fn common(&self) -> &Common<'a> {
+        &self.common
+    }
+
+    #[inline(always)]
+    fn write(&self, target: &mut Target<'_>, _: &mut Scratch, looked: &Looked<'a>) -> Applied {
+        let (common, (start, time)) = (&self.common, target.times(&self.common));
+        let value = match (self.value, common.no_value) {
+            (Some(value), _) => value,
+            (None, true) => Number::default(),
+            (None, false) => return Err(DropReason::Malformed),
+        };
+        let growing = target.delta() && target.head.kind == MetricKind::COUNTER;
+        let falls = value.to_f64().is_nan() || value.to_f64() < 0.0;
+        if growing && !common.no_value && falls {
+            return Err(DropReason::Backwards);
+        }
+        let series = target.series(self, looked, None)?;
+        if target.delta() {
+            target.store.add_number(series, value, start, time, target.now)?;
+        } else {
+            target.store.set_number(series, value, start, time, target.now)?;
+        }
+        target.exemplar(series, common);
+        Ok(())
+    }
+}
+
+impl<'a> Point<'a> for HistogramPoint<'a> {
+    const ATTRIBUTES: u32 = 9;
+
+    #[inline(always)]
+    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+        point::histogram(bytes)
+    }
+
+    fn common(&self) -> &Common<'a> {
+        &self.common
+    }
+
+    fn bounds(&self) -> Option<&[u8]> {
+        Some(&self.bounds)
+    }
+
+    #[inline(always)]
+    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, looked: &Looked<'a>) -> Applied {
+        let Scratch { counts, bounds, .. } = scratch;
+        let (common, (start, time)) = (&self.common, target.times(&self.common));
+        point::counts(&self.counts, counts);
+        if counts.is_empty() && self.bounds.is_empty() {
+            // Without buckets the one that has no bound holds all.
+            counts.push(self.count);
+        }
+        if !common.no_value {
+            let fits = counts.len() == self.bounds.len() / 8 + 1 && total(counts) == Some(self.count);
+            if !fits {
+                return Err(DropReason::Buckets);
+            }
+        }
+        let series = match looked.known {
+            Some(series) if !common.no_value => series,
+            _ => {
+                point::bounds(&self.bounds, bounds).ok_or(DropReason::Buckets)?;
+                target.series(self, looked, Some(bounds))?
+            }
+        };
+        let cell = pipeline::HistogramPoint {
+            counts,
+            sum: self.sum.map(Number::float),
+            min_max: extremes(self.min, self.max),
+        };
+        if target.delta() {
+            target
+                .store
+                .add_histogram(series, &cell, start, time, target.now)?;
+        } else {
+            target
+                .store
+                .set_histogram(series, &cell, start, time, target.now)?;
+        }
+        target.exemplar(series, common);
+        Ok(())
+    }
+}
+
+impl<'a> Point<'a> for ExponentialPoint<'a> {
+    const ATTRIBUTES: u32 = 1;
+
+    #[inline(always)]
+    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+        point::exponential(bytes)
+    }
+
+    fn common(&self) -> &Common<'a> {
+        &self.common
+    }
+
+    #[inline(always)]
+    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, looked: &Looked<'a>) -> Applied {
+        let Scratch { counts, negative, .. } = scratch;
+        let (common, (start, time)) = (&self.common, target.times(&self.common));
+        let positive_offset = point::buckets(&self.positive, counts).map_err(malformed)?;
+        let negative_offset = point::buckets(&self.negative, negative).map_err(malformed)?;
+        if !common.no_value {
+            let sides = [total(counts), total(negative), Some(self.zero_count)];
+            let sum = sides
+                .into_iter()
+                .try_fold(0u64, |sum, side| sum.checked_add(side?));
+            let width = self.zero_threshold;
+            if sum != Some(self.count) || self.count > COUNT || width.is_nan() || width < 0.0 {
+                return Err(DropReason::Buckets);
+            }
+        }
+        let series = target.series(self, looked, None)?;
+        let cell = pipeline::ExponentialPoint {
+            scale: self.scale,
+            zero_count: self.zero_count,
+            zero_threshold: self.zero_threshold,
+            positive: pipeline::Buckets {
+                offset: positive_offset,
+                counts,
+            },
+            negative: pipeline::Buckets {
+                offset: negative_offset,
+                counts: negative,
+            },
+            sum: self.sum.map(Number::float),
+            min_max: extremes(self.min, self.max),
+        };
+        if target.delta() {
+            target
+                .store
+                .add_exponential(series, &cell, start, time, target.now)?;
+        } else {
+            target
+                .store
+                .set_exponential(series, &cell, start, time, target.now)?;
+        }
+        target.exemplar(series, common);
+        Ok(())
+    }
+}
+
+impl<'a> Point<'a> for SummaryPoint<'a> {
+    const ATTRIBUTES: u32 = 7;
+
+    #[inline(always)]
+    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+        point::summary(bytes)
+    }
+
+    fn common(&self) -> &Common<'a> {
+        &self.common
+    }
+
+    #[inline(always)]
+    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, looked: &Looked<'a>) -> Applied {
+        let quantiles = &mut scratch.quantiles;
+        point::quantiles(looked.bytes, quantiles).map_err(malformed)?;
+        let (start, time) = target.times(&self.common);
+        let series = target.series(self, looked, None)?;
+        quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let cell = pipeline::SummaryPoint {
+            count: self.count,
+            sum: Number::float(self.sum),
+            quantiles,
+        };
+        target.store.set_summary(series, &cell, start, time, target.now)
+    }
+}
