@@ -20,7 +20,7 @@ pub mod server;
 pub mod walk;
 
 pub use config::{Config, Limits};
-pub use ingest::{Ingest, Malformed, Outcome};
+pub use ingest::{Checked, Ingest, Malformed, Outcome};
 pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
 
 /// The three services of OTLP.

@@ -27,8 +27,13 @@ pub enum Broken {
     #[error("a string is not UTF-8")]
     Utf8,
     /// More messages in one request than allowed.
-    #[error("more than 1048576 resources, scopes, metrics, points, records or spans")]
+    #[error(
+        "more than 1048576 resources, scopes, metrics, points, records or spans, or four times as many fields beside them"
+    )]
     TooMany,
+    /// A metric whose points come in several fields that are large together.
+    #[error("the points of one metric come in parts of more than a mebibyte")]
+    Parts,
     /// Messages within messages beyond the limit.
     #[error("values are nested too deeply")]
     Depth,

@@ -180,6 +180,50 @@ fn more_messages_than_a_request_may_hold_are_refused_at_once() {
 }
 
 #[test]
+fn more_fields_than_a_request_may_hold_are_refused_at_once() {
+    let mut world = World::new();
+    let temporality = [0x10, 0x02].repeat((4 << 20) + 1);
+    let name = [0x0a, 0x01, b'm'].repeat((4 << 20) + 1);
+    for metric in [field(7, &temporality), name] {
+        let body = field(1, &field(2, &field(2, &metric)));
+        let refused = world.take(Service::Metrics, &body).expect_err("too many");
+        assert_eq!(refused.broken, walk::Broken::TooMany);
+    }
+}
+
+#[test]
+fn points_of_one_metric_in_large_parts_are_refused() {
+    let mut world = World::new();
+    let part = field(5, &[0x0a, 0x00].repeat(300 << 10));
+    for (parts, refused) in [(1, None), (2, Some(walk::Broken::Parts))] {
+        let metric = [field(1, b"g"), part.repeat(parts)].concat();
+        let body = field(1, &field(2, &field(2, &metric)));
+        let taken = world.take(Service::Metrics, &body);
+        assert_eq!(taken.err().map(|malformed| malformed.broken), refused);
+    }
+}
+
+#[test]
+fn many_exemplars_beside_a_large_one_are_each_read_once() {
+    let mut world = World::new();
+    let large = [[0x7a, 0x00].repeat(250_000), vec![0x11, 255, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let point = [
+        field(5, &large),
+        field(5, &[0x11, 1, 0, 0, 0, 0, 0, 0, 0]).repeat(250_000),
+        vec![0x31, 1, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    let metric = [field(1, b"g"), field(5, &field(1, &point.concat()))].concat();
+    let body = field(1, &field(2, &field(2, &metric)));
+    assert_eq!(world.take(Service::Metrics, &body).unwrap().accepted, 1);
+}
+
+fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut field = Vec::new();
+    walk::put_bytes(&mut field, number, bytes);
+    field
+}
+
+#[test]
 fn a_point_with_a_million_attributes_is_dropped() {
     let mut point = int(1).encode_to_vec();
     let pair = attributes(&[("k", "v")])[0].encode_to_vec();

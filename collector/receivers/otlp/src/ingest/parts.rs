@@ -14,6 +14,10 @@ use std::ops::Range;
 
 /// Resources, scopes, metrics, points, records and spans of one request, at most.
 pub(super) const MESSAGES: usize = 1 << 20;
+/// Other fields beside them.
+const FIELDS: usize = 4 * MESSAGES;
+/// Bytes of a metric's data when it comes in several parts, which are put together for every step.
+const PARTS_BYTES: usize = 1 << 20;
 
 /// A piece of a request, in the order in which it is to be looked at.
 pub(super) enum Part {
@@ -85,71 +89,97 @@ fn message(body: &[u8], rest: &mut Range<usize>) -> Option<(u32, Range<usize>)> 
 
 /// Refuses a body whose frame does not hold together, before anything of it is applied.
 ///
-/// Looks as deep as data points are counted; what is broken inside a point costs that point alone. Refuses more than [`MESSAGES`] too,
-/// so that a body of empty messages cannot hold up everyone.
+/// Looks as deep as data points are counted; what is broken inside a point costs that point alone. Refuses more than [`MESSAGES`] and
+/// [`FIELDS`] too, so that a body of empty messages cannot hold up everyone.
 pub(super) fn check(service: Service, body: &[u8]) -> Result<(), Malformed> {
     // A glance at every cache line in order, which memory answers much faster than the leaps from point to point that follow.
     std::hint::black_box(body.iter().step_by(64).fold(0, |seen, byte| seen ^ byte));
-    let left = Cell::new(MESSAGES);
-    let at = |within: &[u8], broken: Broken| Malformed {
+    let check = Check {
         service,
-        // Both are parts of one buffer.
-        at: within.as_ptr() as usize - body.as_ptr() as usize,
-        broken,
+        body,
+        messages: Cell::new(MESSAGES),
+        fields: Cell::new(FIELDS),
     };
-    each(body, 1, &left, &at, &mut |resource| {
-        each(resource, 2, &left, &at, &mut |scope| {
-            each(scope, 2, &left, &at, &mut |item| match service {
-                Service::Metrics => metric(item, &left, &at),
+    check.each(body, 1, &mut |resource| {
+        check.each(resource, 2, &mut |scope| {
+            check.each(scope, 2, &mut |item| match service {
+                Service::Metrics => check.metric(item),
                 Service::Logs | Service::Traces => Ok(()),
             })?;
-            each(scope, 1, &left, &at, &mut |_| Ok(()))
+            check.each(scope, 1, &mut |_| Ok(()))
         })?;
-        each(resource, 1, &left, &at, &mut |_| Ok(()))
+        check.each(resource, 1, &mut |_| Ok(()))
     })
 }
 
-type At<'f> = &'f dyn Fn(&[u8], Broken) -> Malformed;
-
-/// Calls `inner` for each message field `number`; every other field only has to be whole.
-fn each<'a>(
-    message: &'a [u8],
-    number: u32,
-    left: &Cell<usize>,
-    at: At<'_>,
-    inner: &mut dyn FnMut(&'a [u8]) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
-    let mut cursor = Cursor::new(message);
-    while let Some((field, content)) = cursor
-        .field()
-        .map_err(|broken| at(&message[cursor.at()..], broken))?
-    {
-        match content {
-            Content::Bytes(bytes) if field == number => {
-                let counted = left.get().checked_sub(1);
-                left.set(counted.ok_or_else(|| at(bytes, Broken::TooMany))?);
-                inner(bytes)?;
-            }
-            _ if field == number => return Err(at(&message[cursor.at()..], Broken::Type)),
-            _ => {}
-        }
-    }
-    Ok(())
+struct Check<'a> {
+    service: Service,
+    body: &'a [u8],
+    /// How many more there may be.
+    messages: Cell<usize>,
+    fields: Cell<usize>,
 }
 
-fn metric(metric: &[u8], left: &Cell<usize>, at: At<'_>) -> Result<(), Malformed> {
-    let mut cursor = Cursor::new(metric);
-    loop {
-        match cursor
+impl<'a> Check<'a> {
+    fn at(&self, within: &[u8], broken: Broken) -> Malformed {
+        Malformed {
+            service: self.service,
+            // Both are parts of one buffer.
+            at: within.as_ptr() as usize - self.body.as_ptr() as usize,
+            broken,
+        }
+    }
+
+    fn count(&self, left: &Cell<usize>, at: &[u8]) -> Result<(), Malformed> {
+        let counted = left.get().checked_sub(1);
+        left.set(counted.ok_or_else(|| self.at(at, Broken::TooMany))?);
+        Ok(())
+    }
+
+    /// Calls `inner` for each message field `number`; every other field only has to be whole.
+    fn each(
+        &self,
+        message: &'a [u8],
+        number: u32,
+        inner: &mut dyn FnMut(&'a [u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        let mut cursor = Cursor::new(message);
+        while let Some((field, content)) = cursor
             .field()
-            .map_err(|broken| at(&metric[cursor.at()..], broken))?
+            .map_err(|broken| self.at(&message[cursor.at()..], broken))?
         {
-            None => return Ok(()),
-            Some((5 | 7 | 9 | 10 | 11, Content::Bytes(data))) => each(data, 1, left, at, &mut |_| Ok(()))?,
-            Some((1..=3 | 5 | 7 | 9 | 10 | 11, content)) if !matches!(content, Content::Bytes(_)) => {
-                return Err(at(&metric[cursor.at()..], Broken::Type));
+            match content {
+                Content::Bytes(bytes) if field == number => {
+                    self.count(&self.messages, bytes)?;
+                    inner(bytes)?;
+                }
+                _ if field == number => return Err(self.at(&message[cursor.at()..], Broken::Type)),
+                _ => self.count(&self.fields, &message[cursor.at()..])?,
             }
-            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn metric(&self, metric: &'a [u8]) -> Result<(), Malformed> {
+        let mut cursor = Cursor::new(metric);
+        let mut data_bytes = 0;
+        loop {
+            let field = cursor.field();
+            let here = &metric[cursor.at()..];
+            match field.map_err(|broken| self.at(here, broken))? {
+                None => return Ok(()),
+                Some((5 | 7 | 9 | 10 | 11, Content::Bytes(data))) => {
+                    if data_bytes > 0 && data_bytes + data.len() > PARTS_BYTES {
+                        return Err(self.at(data, Broken::Parts));
+                    }
+                    data_bytes += data.len();
+                    self.each(data, 1, &mut |_| Ok(()))?;
+                }
+                Some((1..=3 | 5 | 7 | 9 | 10 | 11, content)) if !matches!(content, Content::Bytes(_)) => {
+                    return Err(self.at(here, Broken::Type));
+                }
+                Some(_) => self.count(&self.fields, here)?,
+            }
         }
     }
 }

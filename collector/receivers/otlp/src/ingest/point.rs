@@ -44,8 +44,10 @@ pub(super) struct Common<'a> {
     pub(super) start: UnixNanos,
     pub(super) time: UnixNanos,
     pub(super) no_value: bool,
-    /// The newest exemplar that has a value.
+    /// The newest exemplar.
     pub(super) exemplar: Option<&'a [u8]>,
+    /// Its time, once it was looked at.
+    exemplar_time: Option<UnixNanos>,
 }
 
 /// A gauge's or sum's point.
@@ -139,21 +141,34 @@ fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'
     Ok(buffer)
 }
 
-/// The exemplar that was measured last.
-fn newer<'a>(held: Option<&'a [u8]>, exemplar: &'a [u8]) -> Result<Option<&'a [u8]>, Broken> {
-    let time = |exemplar: &[u8]| -> Result<u64, Broken> {
-        let (mut time, mut cursor) = (0, Cursor::new(exemplar));
-        while let Some(field) = cursor.field()? {
-            if let (2, Content::Fixed64(at)) = field {
-                time = at;
-            }
+impl<'a> Common<'a> {
+    /// Keeps the exemplar that was measured last. Times are read only when there are several, each once.
+    fn newer(&mut self, exemplar: &'a [u8]) -> Result<(), Broken> {
+        let Some(held) = self.exemplar else {
+            self.exemplar = Some(exemplar);
+            return Ok(());
+        };
+        let held = match self.exemplar_time {
+            Some(time) => time,
+            None => *self.exemplar_time.insert(measured(held)?),
+        };
+        let time = measured(exemplar)?;
+        if time >= held {
+            (self.exemplar, self.exemplar_time) = (Some(exemplar), Some(time));
         }
-        Ok(time)
-    };
-    match held {
-        Some(held) if time(held)? > time(exemplar)? => Ok(Some(held)),
-        _ => Ok(Some(exemplar)),
+        Ok(())
     }
+}
+
+/// When an exemplar was measured; 0 when it does not say.
+fn measured(exemplar: &[u8]) -> Result<UnixNanos, Broken> {
+    let (mut time, mut cursor) = (0, Cursor::new(exemplar));
+    while let Some(field) = cursor.field()? {
+        if let (2, Content::Fixed64(at)) = field {
+            time = at;
+        }
+    }
+    Ok(time)
 }
 
 #[inline]
@@ -187,7 +202,7 @@ pub(super) fn number(point: &[u8]) -> Result<NumberPoint<'_>, Broken> {
             TIME => common.time = cursor.fixed64()?,
             DOUBLE => value = Some(Number::float(double(cursor.fixed64()?))),
             INT => value = Some(Number::int(cursor.fixed64()? as i64)),
-            EXEMPLAR => common.exemplar = newer(common.exemplar, cursor.bytes()?)?,
+            EXEMPLAR => common.newer(cursor.bytes()?)?,
             FLAGS => common.no_value = cursor.varint()? & NO_RECORDED_VALUE != 0,
             other => cursor.skip(other, 2..=8)?,
         }
@@ -241,7 +256,7 @@ pub(super) fn histogram(point: &[u8]) -> Result<HistogramPoint<'_>, Broken> {
                 cursor.fixed64()?;
                 lengthen(&mut bounds, last_word(point, &cursor));
             }
-            EXEMPLAR => common.exemplar = newer(common.exemplar, cursor.bytes()?)?,
+            EXEMPLAR => common.newer(cursor.bytes()?)?,
             FLAGS => common.no_value = cursor.varint()? & NO_RECORDED_VALUE != 0,
             MIN => min = Some(double(cursor.fixed64()?)),
             MAX => max = Some(double(cursor.fixed64()?)),
@@ -289,7 +304,7 @@ pub(super) fn exponential(point: &[u8]) -> Result<ExponentialPoint<'_>, Broken> 
             (8, Content::Bytes(side)) => merge(&mut read.positive, side),
             (9, Content::Bytes(side)) => merge(&mut read.negative, side),
             (10, Content::Varint(flags)) => read.common.no_value = flags & NO_RECORDED_VALUE != 0,
-            (11, Content::Bytes(exemplar)) => read.common.exemplar = newer(read.common.exemplar, exemplar)?,
+            (11, Content::Bytes(exemplar)) => read.common.newer(exemplar)?,
             (12, Content::Fixed64(bits)) => read.min = Some(double(bits)),
             (13, Content::Fixed64(bits)) => read.max = Some(double(bits)),
             (14, Content::Fixed64(bits)) => read.zero_threshold = double(bits),

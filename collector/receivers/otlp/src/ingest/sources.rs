@@ -54,15 +54,15 @@ impl Sources {
         resource: &[u8],
         now: UnixNanos,
     ) -> Result<Known, DropReason> {
+        if resource.len() > RESOURCE_BYTES {
+            return Err(DropReason::LabelLimit);
+        }
         if let Some((key, id)) = self.by_bytes.get(resource)
             && let Some(open) = self.by_key.get_mut(key)
             && open.known.source.id == *id
         {
             open.seen = now;
             return Ok(open.known.clone());
-        }
-        if resource.len() > RESOURCE_BYTES {
-            return Err(DropReason::LabelLimit);
         }
         let spec = spec(resource).map_err(|_| DropReason::Malformed)?;
         let (key, attributes) = (spec.key.clone(), spec.resource.clone());

@@ -1,5 +1,6 @@
 //! The bytes of requests in flight, counted on one thread: what is over the budget is refused before it is held.
 
+use super::body::Refusal;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -43,6 +44,17 @@ impl Share {
                 true
             }
             None => false,
+        }
+    }
+}
+
+impl Share {
+    /// The same, with the refusal that the sender is told.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if self.grow(bytes) {
+            Ok(())
+        } else {
+            Err(Refusal::busy())
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::answer::{Code, Format, response, status_bytes};
 use super::body::{Answer, Refusal, collect};
-use super::inflate::{Encoding, Failed, inflate};
+use super::inflate::Encoding;
 use super::{Shared, counters::Verdict};
 use crate::{Outcome, Service};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -125,17 +125,9 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, O
                 let words = "the message is compressed in a way not known here: send gzip, zstd or identity";
                 Refusal::new(415, Code::Unimplemented, words)
             })?;
-            let inflated =
-                inflate(encoding, &framed, limits.request_bytes).map_err(|failed| match failed {
-                    Failed::TooLarge => Refusal::too_large(limits),
-                    Failed::Corrupt => {
-                        Refusal::bad(format!("the message is not {encoding:?} as its header says"))
-                    }
-                })?;
-            if !share.grow(inflated.len()) {
-                return Err(Refusal::busy());
-            }
-            inflated.into()
+            shared
+                .inflate(encoding, framed, &mut share, ("message", "header"))
+                .await?
         }
         flag => return Err(Refusal::bad(format!("a message's flag is 0 or 1, not {flag}"))),
     };

@@ -5,7 +5,7 @@
 
 use super::answer::{Code, Format, response, status};
 use super::body::{Answer, Refusal, collect};
-use super::inflate::{Encoding, Failed, inflate};
+use super::inflate::Encoding;
 use super::{Shared, counters::Verdict};
 use crate::{Outcome, Service, json};
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+/// JSON of more is read beside the ingest thread: it takes some milliseconds.
+const JSON_BYTES: usize = 256 << 10;
 const PATHS: &str = "/v1/metrics, /v1/logs and /v1/traces";
 
 /// Answers one request.
@@ -104,37 +106,31 @@ async fn take(
     let mut share = shared.budget.share();
     let mut body = collect(body, limits, &mut share).await?;
     if encoding != Encoding::Identity && !body.is_empty() {
-        let inflated = inflate(encoding, &body, limits.request_bytes).map_err(|failed| match failed {
-            Failed::TooLarge => Refusal::too_large(limits),
-            Failed::Corrupt => Refusal::bad(format!(
-                "the body is not {encoding:?} as its Content-Encoding says"
-            )),
-        })?;
-        body = inflated.into();
-        grow(&mut share, body.len())?;
+        body = shared
+            .inflate(encoding, body, &mut share, ("body", "Content-Encoding"))
+            .await?;
     }
-    let service = match (route, format) {
-        (Some(service), _) => service,
-        (None, Format::Protobuf) => Service::Traces,
-        (None, Format::Json) => json::service_of(&body).ok_or_else(|| {
-            Refusal::bad("JSON sent to / needs resourceMetrics, resourceLogs or resourceSpans at its top")
-        })?,
+    let service = match format {
+        Format::Protobuf => route.unwrap_or(Service::Traces),
+        Format::Json => {
+            let short = body.len() <= JSON_BYTES;
+            let read = shared.aside.run(short, move || from_json(route, &body)).await;
+            let (service, protobuf) = read.map_err(Refusal::bad)?;
+            share.take(protobuf.len())?;
+            body = protobuf.into();
+            service
+        }
     };
-    if format == Format::Json {
-        body = json::to_protobuf(service, &body)
-            .map_err(|error| Refusal::bad(error.to_string()))?
-            .into();
-        grow(&mut share, body.len())?;
-    }
     Ok((service, shared.ingest(service, body).await?))
 }
 
-fn grow(share: &mut super::budget::Share, bytes: usize) -> Result<(), Refusal> {
-    if share.grow(bytes) {
-        Ok(())
-    } else {
-        Err(Refusal::busy())
-    }
+/// JSON as the protobuf of its service, which it has to say itself where the path does not.
+fn from_json(route: Option<Service>, body: &[u8]) -> Result<(Service, Vec<u8>), String> {
+    let service = route
+        .or_else(|| json::service_of(body))
+        .ok_or("JSON sent to / needs resourceMetrics, resourceLogs or resourceSpans at its top")?;
+    let protobuf = json::to_protobuf(service, body).map_err(|error| error.to_string())?;
+    Ok((service, protobuf))
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {

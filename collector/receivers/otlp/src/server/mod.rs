@@ -5,6 +5,7 @@
 //! pointed to the wrong one works. Nothing here is `Send`: run it in a `LocalSet`.
 
 mod answer;
+mod aside;
 mod body;
 mod budget;
 mod counters;
@@ -15,10 +16,11 @@ mod io;
 
 use crate::config::{Config, Limits};
 use crate::walk::Broken;
-use crate::{Ingest, Outcome, Service};
+use crate::{Checked, Ingest, Outcome, Service};
 use answer::Code;
+use aside::Aside;
 use body::Refusal;
-use budget::Budget;
+use budget::{Budget, Share};
 use bytes::Bytes;
 use counters::One;
 pub use counters::{Counters, Verdict};
@@ -27,6 +29,7 @@ use dichroic_pipeline::Store;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
+use inflate::{Encoding, Failed, inflate};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
@@ -112,6 +115,7 @@ struct Shared {
     store: Rc<RefCell<Store>>,
     ingest: RefCell<Ingest>,
     budget: Budget,
+    aside: Aside,
     limits: Limits,
     counters: Rc<Counters>,
 }
@@ -119,14 +123,16 @@ struct Shared {
 impl Shared {
     /// Applies a body, giving way to other tasks every [`STEP_BYTES`].
     async fn ingest(&self, service: Service, body: Bytes) -> Result<Outcome, Refusal> {
-        let begun = self
-            .ingest
-            .borrow_mut()
-            .begin(&self.store.borrow(), service, body);
-        let mut request = begun.map_err(|malformed| match malformed.broken {
+        let short = body.len() <= STEP_BYTES;
+        let checked = self.aside.run(short, move || Checked::new(service, body)).await;
+        let checked = checked.map_err(|malformed| match malformed.broken {
             Broken::TooMany => Refusal::new(413, Code::ResourceExhausted, malformed.to_string()),
             _ => Refusal::bad(malformed.to_string()),
         })?;
+        let mut request = self
+            .ingest
+            .borrow_mut()
+            .begin_checked(&self.store.borrow(), checked);
         loop {
             let outcome = {
                 let (mut ingest, mut store) = (self.ingest.borrow_mut(), self.store.borrow_mut());
@@ -137,6 +143,35 @@ impl Shared {
                 None => tokio::task::yield_now().await,
             }
         }
+    }
+}
+
+impl Shared {
+    /// A body out of its compression, its bytes taken from the budget; what it is and which header says so stand in the refusal.
+    async fn inflate(
+        &self,
+        encoding: Encoding,
+        body: Bytes,
+        share: &mut Share,
+        (what, header): (&str, &str),
+    ) -> Result<Bytes, Refusal> {
+        let max = self.limits.request_bytes;
+        let little = max.min(STEP_BYTES);
+        // How large it becomes shows only when it is done: at first it may become no more than what is done quickly.
+        let mut inflated = Err(Failed::TooLarge);
+        if body.len() <= little {
+            inflated = inflate(encoding, &body, little);
+        }
+        if inflated == Err(Failed::TooLarge) && (little < max || body.len() > little) {
+            let work = move || inflate(encoding, &body, max);
+            inflated = self.aside.run(false, work).await;
+        }
+        let inflated = inflated.map_err(|failed| match failed {
+            Failed::TooLarge => Refusal::too_large(&self.limits),
+            Failed::Corrupt => Refusal::bad(format!("the {what} is not {encoding:?} as its {header} says")),
+        })?;
+        share.take(inflated.len())?;
+        Ok(inflated.into())
     }
 }
 
@@ -153,6 +188,7 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Rec
         store,
         ingest: RefCell::default(),
         budget: Budget::new(bound.limits.in_flight_bytes),
+        aside: Aside::new(),
         limits: bound.limits,
         counters: bound.counters,
     });
@@ -301,5 +337,77 @@ async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
         }
         // The socket stays readable while the rest of the preface is on its way.
         sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dichroic_model::Limits as StoreLimits;
+    use std::io::Write;
+    use std::sync::Arc;
+
+    fn shared() -> Rc<Shared> {
+        let store = Store::new(StoreLimits::default(), Arc::new(dichroic_model::Identity), 1);
+        let limits = Limits::default();
+        Rc::new(Shared {
+            store: Rc::new(RefCell::new(store)),
+            ingest: RefCell::default(),
+            budget: Budget::new(limits.in_flight_bytes),
+            aside: Aside::new(),
+            limits,
+            counters: Rc::default(),
+        })
+    }
+
+    fn gzip(bytes: &[u8]) -> Bytes {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("memory takes all");
+        encoder.finish().expect("memory takes all").into()
+    }
+
+    /// A field that nobody knows, of so many bytes: a good request without an item.
+    fn nothing(bytes: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        crate::walk::put_bytes(&mut body, 15, &vec![0; bytes]);
+        body
+    }
+
+    async fn take(shared: Rc<Shared>, body: Bytes) -> Result<Outcome, u16> {
+        let mut share = shared.budget.share();
+        let inflated = shared.inflate(Encoding::Gzip, body, &mut share, ("body", "header"));
+        let body = inflated.await.map_err(|refusal| refusal.http)?;
+        let taken = shared.ingest(Service::Metrics, body).await;
+        taken.map_err(|refusal| refusal.http)
+    }
+
+    #[test]
+    fn while_a_large_body_is_worked_on_others_are_answered() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let shared = shared();
+            let (good, broken) = (
+                nothing(2 * STEP_BYTES),
+                [&nothing(2 * STEP_BYTES)[..], &[7]].concat(),
+            );
+            let large = |body: &[u8]| tokio::task::spawn_local(take(shared.clone(), gzip(body)));
+            let working = shared.aside.occupy().await;
+            let (good, broken, bomb) = (large(&good), large(&broken), large(&vec![0; 65 << 20]));
+            for _ in 0..100 {
+                let small = take(shared.clone(), gzip(&nothing(100))).await;
+                assert_eq!(small, Ok(Outcome::default()));
+                tokio::task::yield_now().await;
+            }
+            let waiting = [&good, &broken].iter().all(|large| !large.is_finished());
+            assert!(waiting, "large bodies are not worked on here");
+            drop(working);
+            assert_eq!(good.await.expect("no panic"), Ok(Outcome::default()));
+            assert_eq!(broken.await.expect("no panic"), Err(400));
+            assert_eq!(bomb.await.expect("no panic"), Err(413));
+            assert!(
+                shared.budget.share().grow(shared.limits.in_flight_bytes),
+                "all bytes came back"
+            );
+        });
     }
 }
