@@ -210,7 +210,7 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
     entry.hidden += u64::from(row.hidden);
     entry.sources.insert(row.meta.source.name().to_owned());
     entry.runtimes.insert(row.meta.source.spec.runtime.as_str());
-    for (name, value) in row.meta.attributes.iter() {
+    for (name, value) in row.meta.pairs() {
         let values = entry.labels.entry(name.to_owned()).or_default();
         if values.len() < CARDINALITY {
             values.insert(value.render().into_owned());

@@ -34,6 +34,16 @@ impl AttributeValue<'_> {
     }
 }
 
+impl<'a> AttributeValue<'a> {
+    /// The same as [`AttributeValue::render`], for as long as the text it was made of.
+    pub fn into_rendered(self) -> Cow<'a, str> {
+        match self {
+            AttributeValue::Str(text) => text,
+            other => Cow::Owned(other.render().into_owned()),
+        }
+    }
+}
+
 impl<'a> From<&'a str> for AttributeValue<'a> {
     fn from(text: &'a str) -> Self {
         AttributeValue::Str(Cow::Borrowed(text))

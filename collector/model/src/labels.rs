@@ -9,12 +9,15 @@ use crate::names::sanitize;
 use crate::source::Source;
 use std::borrow::Cow;
 
-/// Label pairs of a series on a page, in the order they are written.
+/// Name and value.
+pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// Label pairs of a series on a page, in the order they are written, and how many stand before those of the attributes.
 pub fn page_labels<'a>(
     source: &'a Source,
     mapped: bool,
     attributes: &'a Attributes,
-) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+) -> (Vec<Label<'a>>, usize) {
     let spec = &source.spec;
     let honored = |name: &str| spec.honor_labels && attributes.get(name).is_some();
     let mut labels = identity_labels(source, honored);
@@ -26,18 +29,13 @@ pub fn page_labels<'a>(
     }
     let taken = labels.len();
     for (name, value) in attributes.iter() {
-        push_attribute(
-            &mut labels,
-            taken,
-            sanitize(name, false),
-            value.render().into_owned(),
-        );
+        push_attribute(&mut labels, taken, sanitize(name, false), value.into_rendered());
     }
-    labels
+    (labels, taken)
 }
 
 /// Label pairs of `target_info`: the resource, without what `job` and `instance` already say.
-pub fn target_info_labels(source: &Source) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     let mut labels = identity_labels(source, |_| false);
     labels.push(("runtime".into(), source.spec.runtime.as_str().into()));
     let taken = labels.len();
@@ -48,17 +46,12 @@ pub fn target_info_labels(source: &Source) -> Vec<(Cow<'_, str>, Cow<'_, str>)> 
         .iter()
         .filter(|(name, _)| !identifying.contains(name))
     {
-        push_attribute(
-            &mut labels,
-            taken,
-            sanitize(name, false),
-            value.render().into_owned(),
-        );
+        push_attribute(&mut labels, taken, sanitize(name, false), value.into_rendered());
     }
     labels
 }
 
-fn identity_labels(source: &Source, honored: impl Fn(&str) -> bool) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+fn identity_labels(source: &Source, honored: impl Fn(&str) -> bool) -> Vec<Label<'_>> {
     let identity = [("job", &source.spec.job), ("instance", &source.spec.instance)];
     let shown = identity
         .into_iter()
@@ -73,10 +66,10 @@ fn owned<'a>(text: &str) -> Cow<'a, str> {
 }
 
 fn push_attribute<'a>(
-    labels: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    labels: &mut Vec<Label<'a>>,
     taken: usize,
     mut name: Cow<'a, str>,
-    value: String,
+    value: Cow<'a, str>,
 ) {
     while labels[..taken].iter().any(|(own, _)| *own == name) {
         name = Cow::Owned(format!("exported_{name}"));
@@ -87,12 +80,12 @@ fn push_attribute<'a>(
             joined.push(';');
             joined.push_str(&value);
         }
-        None => labels.push((name, Cow::Owned(value))),
+        None => labels.push((name, value)),
     }
 }
 
 /// Writes `a="x",b="y"` with values escaped for both page formats.
-pub fn render(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
+pub fn render(labels: &[Label<'_>]) -> String {
     let mut out = String::with_capacity(labels.iter().map(|(k, v)| k.len() + v.len() + 4).sum());
     for (name, value) in labels {
         if !out.is_empty() {
@@ -104,6 +97,45 @@ pub fn render(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
         out.push('"');
     }
     out
+}
+
+/// The pairs of a text that [`render`] or a page wrote, values as they were before they were escaped.
+pub fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (name, value) = rest.split_once("=\"")?;
+        let end = closing(value)?;
+        rest = value[end + 1..].strip_prefix(',').unwrap_or_default();
+        Some((name, unescape(&value[..end])))
+    })
+}
+
+/// Where the quote is that ends a value.
+fn closing(value: &str) -> Option<usize> {
+    let mut escaped = false;
+    value.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    })
+}
+
+fn unescape(value: &str) -> Cow<'_, str> {
+    if !value.contains('\\') {
+        return Cow::Borrowed(value);
+    }
+    let (mut out, mut chars) = (String::with_capacity(value.len()), value.chars());
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' => match chars.next() {
+                Some('n') => '\n',
+                Some(other) => other,
+                None => c,
+            },
+            c => c,
+        });
+    }
+    Cow::Owned(out)
 }
 
 /// Escapes a label value: backslash, quote and line feed.
@@ -147,7 +179,7 @@ mod tests {
         let check = |honor, mapped, attributes: &[(&str, &str)], expected: &str| {
             let attributes = Attributes::of(attributes);
             assert_eq!(
-                render(&page_labels(&source(honor), mapped, &attributes)),
+                render(&page_labels(&source(honor), mapped, &attributes).0),
                 expected
             );
         };
@@ -188,6 +220,20 @@ mod tests {
             &[("q", "a\"b\\c\nd")],
             &format!(r#"{own},env="dev",q="a\"b\\c\nd""#),
         );
+    }
+
+    #[test]
+    fn what_was_rendered_is_read_back() {
+        let check = |labels: &[(&str, &str)]| {
+            let pairs: Vec<_> = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+            let text = render(&pairs);
+            let back: Vec<_> = read(&text).map(|(name, value)| (name.into(), value)).collect();
+            assert_eq!(pairs, back, "{text}");
+        };
+        check(&[]);
+        check(&[("a", "")]);
+        check(&[("a", "1"), ("b", "x,y=\"z\"")]);
+        check(&[("a", "\\"), ("b", "\\n\n\"\\\""), ("c", "ü")]);
     }
 
     #[test]

@@ -194,14 +194,10 @@ fn label_of(meta: &SeriesMeta, label: &str) -> Option<String> {
         AttributeValue::Null => None,
         value => Some(value.render().into_owned()),
     };
-    if let Some(value) = meta.attributes.get(label) {
+    if let Some((_, value)) = meta.pairs().find(|(name, _)| *name == label) {
         return shown(value);
     }
-    if let Some((_, value)) = meta
-        .attributes
-        .iter()
-        .find(|(name, _)| sanitize(name, false) == label)
-    {
+    if let Some((_, value)) = meta.pairs().find(|(name, _)| sanitize(name, false) == label) {
         return shown(value);
     }
     let spec = &meta.source.spec;

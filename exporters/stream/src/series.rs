@@ -144,7 +144,7 @@ pub(crate) fn definition(row: &Row, part: Part, cut: &Cut, source: u32) -> Subsc
     let meta = &row.meta;
     let metric = &meta.metric;
     let mut labels: Map = attribute_map(&meta.source.spec.labels);
-    labels.extend(attribute_map(&meta.attributes));
+    labels.extend(attribute_map(&meta.attributes()));
     let suffixed = |suffix: &str| match metric.style {
         NameStyle::OpenTelemetry => format!("{}.{suffix}", metric.name),
         NameStyle::Verbatim => format!("{}_{suffix}", metric.name),

@@ -160,7 +160,7 @@ impl Seen {
             family.sum += cell.sum.map_or(0.0, |sum| row.meta.factor.apply(sum.to_f64()));
             family.bounds = Some(cell.bounds.clone());
         }
-        for (name, value) in row.meta.attributes.iter() {
+        for (name, value) in row.meta.pairs() {
             let label = family.labels.entry(name.to_owned()).or_default();
             let value = value.render();
             if label.values.len() >= VALUES || !label.values.insert(value.as_ref().to_owned()) {
@@ -171,7 +171,7 @@ impl Seen {
             }
         }
         if source.spec.protocol == Protocol::Beam {
-            let attributes = row.meta.attributes.iter();
+            let attributes = row.meta.pairs();
             let attributes = attributes.map(|(name, value)| (name.to_owned(), value.render().into_owned()));
             let series = self.fired.entry(source.id).or_default();
             let series = series.entry(metric.name.clone()).or_default();

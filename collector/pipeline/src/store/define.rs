@@ -1,18 +1,16 @@
 //! Meeting a series: its key, its meaning, its place on the page, admission, and what happens when two want one place.
 
 use super::cell::Cell;
+use super::told::Told;
 use super::{Key, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
 use crate::ledger::DropReason;
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Leaving, MetricKind, Query, SeriesDef, Temporality,
-    attributes::cut, labels,
+    attributes::cut, labels, labels::Label,
 };
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
-
-/// A label of the page.
-type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The attribute of series that take what has no room. Source: OpenTelemetry metrics SDK, "Cardinality limits".
 const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
@@ -20,6 +18,8 @@ const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
 /// A series that wants to be admitted.
 struct Candidate {
     meta: SeriesMeta,
+    /// It takes what has no room.
+    overflow: bool,
     bounds: Option<Arc<[f64]>>,
     /// Its place on the page.
     page: Fingerprint,
@@ -55,19 +55,26 @@ impl Store {
         let metric = self
             .families
             .metric(&meaning.name, &meaning.unit, def.kind, def.style, &meaning.help);
-        let shown = labels::page_labels(&source, meaning.mapped, &attributes);
+        let (shown, before) = labels::page_labels(&source, meaning.mapped, &attributes);
         let (rendered, page) = self.on_page(metric.family_id, &shown);
+        let labels = shown.len();
         drop(shown);
+        let overflow = is_overflow(&attributes);
         let meta = SeriesMeta {
             metric,
             source,
             scope: self.scope(def.scope),
             temporality: def.temporality,
             factor,
-            attributes,
+            told: self.told(attributes, before, labels),
             labels: rendered,
         };
-        let candidate = Candidate { meta, bounds, page };
+        let candidate = Candidate {
+            meta,
+            overflow,
+            bounds,
+            page,
+        };
         if let Some(index) = self.known(&candidate) {
             return Ok(self.meet_again(index, fp, candidate));
         }
@@ -134,7 +141,9 @@ impl Store {
     /// Labels as the page shows them, and the place there: family and set of labels. Order does not matter in a set, so the
     /// hashes of labels are added; and an empty value is no label.
     fn on_page(&self, family: super::family::FamilyId, shown: &[Label<'_>]) -> (Box<str>, Fingerprint) {
-        let mut text = String::with_capacity(shown.iter().map(|(k, v)| k.len() + v.len() + 4).sum());
+        // To the byte, unless something is escaped: what is too large is moved when it is kept.
+        let length: usize = shown.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
+        let mut text = String::with_capacity(length.saturating_sub(1));
         let mut place = [0; 20];
         let (mut low, mut high) = (0_u64, 0_u64);
         for (name, value) in shown {
@@ -163,7 +172,8 @@ impl Store {
 
     /// Where a series is found whose place on the page another has: by its whole key.
     fn own_key(&self, meta: &SeriesMeta) -> Key {
-        let mut bytes = Vec::with_capacity(meta.attributes.as_bytes().len() + 64);
+        let attributes = meta.attributes();
+        let mut bytes = Vec::with_capacity(attributes.as_bytes().len() + 64);
         bytes.push(1);
         bytes.extend_from_slice(&meta.source.id.0.to_le_bytes());
         bytes.extend_from_slice(&meta.metric.id.to_le_bytes());
@@ -172,7 +182,7 @@ impl Store {
             bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }
-        bytes.extend_from_slice(meta.attributes.as_bytes());
+        bytes.extend_from_slice(attributes.as_bytes());
         self.pages.of(&bytes).into()
     }
 
@@ -192,7 +202,7 @@ impl Store {
             && have.source.id == wanted.source.id
             && have.temporality == wanted.temporality
             && have.scope == wanted.scope
-            && have.attributes == wanted.attributes
+            && have.attributes() == wanted.attributes()
     }
 
     /// Another spelling of a series we have: an alias. Other bounds or another raw unit begin a new count.
@@ -284,15 +294,20 @@ impl Store {
         }
         let Candidate { meta, bounds, .. } = candidate;
         let attributes = Attributes::of(&[OVERFLOW]);
-        let shown = labels::page_labels(&meta.source, mapped, &attributes);
+        let (shown, _) = labels::page_labels(&meta.source, mapped, &attributes);
         let (rendered, page) = self.on_page(meta.metric.family_id, &shown);
         drop(shown);
         let meta = SeriesMeta {
             labels: rendered,
-            attributes,
+            told: Told::Packed(attributes),
             ..meta
         };
-        let candidate = Candidate { meta, bounds, page };
+        let candidate = Candidate {
+            meta,
+            overflow: true,
+            bounds,
+            page,
+        };
         if let Some(index) = self.known(&candidate) {
             let slot = &self.slots[index as usize];
             let same_unit = slot
@@ -313,11 +328,16 @@ impl Store {
     }
 
     fn admit(&mut self, fp: Option<Fingerprint>, candidate: Candidate) -> SeriesRef {
-        let Candidate { meta, bounds, page } = candidate;
+        let Candidate {
+            meta,
+            overflow,
+            bounds,
+            page,
+        } = candidate;
         let page = Key::from(page);
         let cell = point::empty_cell(&meta, bounds);
         self.bytes += series_bytes(&meta) + cell.heap_bytes();
-        self.overflows += usize::from(is_overflow(&meta));
+        self.overflows += usize::from(overflow);
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
         let tenant = self
@@ -337,6 +357,7 @@ impl Store {
             start: 0,
             start_told: false,
             exemplified: false,
+            overflow,
             time: 0,
             generation,
             touched: (self.clock.saturating_sub(self.epoch) / super::TENTH) as u32,
@@ -417,7 +438,7 @@ impl Store {
             .then_with(|| metric(a).cmp(&metric(b)))
             .then_with(|| a.scope.cmp(&b.scope))
             .then_with(|| (a.temporality as u8).cmp(&(b.temporality as u8)))
-            .then_with(|| a.attributes.as_bytes().cmp(b.attributes.as_bytes()))
+            .then_with(|| a.attributes().as_bytes().cmp(b.attributes().as_bytes()))
     }
 
     /// A series leaves that others want to follow, or that waits to follow another.
@@ -451,13 +472,14 @@ impl Store {
     }
 }
 
-/// What a series is accounted for beside its slot: labels and attributes, their headers, its places in lists.
+/// What a series is accounted for beside its slot: labels, and attributes where they do not tell them, their headers, its places in
+/// lists.
 pub(super) fn series_bytes(meta: &SeriesMeta) -> usize {
-    size_of::<SeriesMeta>() + 16 + meta.labels.len() + meta.attributes.as_bytes().len() + 48
+    size_of::<SeriesMeta>() + 16 + meta.labels.len() + meta.told.bytes() + 48
 }
 
-pub(super) fn is_overflow(meta: &SeriesMeta) -> bool {
-    let mut all = meta.attributes.iter();
+fn is_overflow(attributes: &Attributes) -> bool {
+    let mut all = attributes.iter();
     let only = all.next().is_some_and(|(name, _)| name == OVERFLOW.0);
     only && all.next().is_none()
 }

@@ -1,7 +1,7 @@
 //! Leaving: by the receiver's word, when idle, after a source's end, after a reload; always in bounded parts.
 
 use super::cell::Cell;
-use super::define::{is_overflow, series_bytes};
+use super::define::series_bytes;
 use super::point::exemplar_bytes;
 use super::{GONE, SeriesRef, Store, TENTH, Tenant};
 use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
@@ -144,6 +144,7 @@ impl Store {
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
         slot.generation = slot.generation.wrapping_add(1);
         let (place, tenant_place, key, contested) = (slot.place, slot.tenant_place, slot.key, slot.contested);
+        self.overflows -= usize::from(slot.overflow);
         self.places.remove(key, index);
         if contested {
             self.leave_place(index, key);
@@ -151,7 +152,6 @@ impl Store {
         self.families.remove(&meta.metric, place);
         self.fresh.remove(&index);
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
-        self.overflows -= usize::from(is_overflow(&meta));
         if self.slots[index as usize].exemplified
             && let Some(exemplar) = self.exemplars.remove(&index)
         {

@@ -13,23 +13,27 @@ mod leave;
 mod look;
 mod point;
 mod table;
+mod told;
 
 use crate::ledger::{DropReason, Ledger};
 use crate::stream::Streams;
 use cell::Cell;
 pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
 use dichroic_model::{
-    Attributes, EventKind, EventSchema, Exemplar, Factor, Fingerprint, Fingerprinter, Leaving, Limits,
-    Resolver, Scope, Seed, Source, SourceId, SourceSpec, Temporality, UnixNanos, attributes::cut,
+    AttributeValue, Attributes, EventKind, EventSchema, Exemplar, Factor, Fingerprint, Fingerprinter,
+    Leaving, Limits, Resolver, Scope, Seed, Source, SourceId, SourceSpec, Temporality, UnixNanos,
+    attributes::cut,
 };
 pub(crate) use family::GONE;
 use family::{Families, MetricId};
 pub use family::{Family, Metric};
 pub use look::{Found, LOOK};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use table::{Key, Table};
+use told::{Shared, Told};
 
 /// A series' place. Stale once the series has left: every use says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,10 +59,9 @@ pub struct SeriesMeta {
     pub temporality: Temporality,
     /// Raw values times this are in the metric's unit.
     pub factor: Factor,
-    /// Attributes after renaming, typed.
-    pub attributes: Attributes,
-    /// The same as page labels, source labels included: `a="x",b="y"`.
+    /// Page labels, those of the source included: `a="x",b="y"`.
     pub labels: Box<str>,
+    told: Told,
 }
 
 impl SeriesMeta {
@@ -70,9 +73,19 @@ impl SeriesMeta {
             scope: self.scope.clone(),
             temporality: self.temporality,
             factor: self.factor,
-            attributes: self.attributes.clone(),
+            told: self.told.clone(),
             labels: self.labels.clone(),
         }
+    }
+
+    /// Attributes after renaming, typed; mostly made anew from the labels.
+    pub fn attributes(&self) -> Cow<'_, Attributes> {
+        self.told.attributes(&self.labels)
+    }
+
+    /// The same, sorted by name, without a copy.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
+        self.told.pairs(&self.labels)
     }
 }
 
@@ -104,6 +117,8 @@ pub(crate) struct Slot {
     pub(crate) start_told: bool,
     /// An example of it is kept.
     pub(crate) exemplified: bool,
+    /// It takes what has no room.
+    overflow: bool,
     /// Which reload of the resolver gave it its meaning.
     meaning: u8,
 }
@@ -140,6 +155,7 @@ pub struct Store {
     source_keys: HashMap<(dichroic_model::Protocol, Vec<u8>), SourceId>,
     next_source: u32,
     scopes: HashSet<Arc<Scope>>,
+    names: Shared,
     bounds: HashSet<BoundsKey>,
     /// Bytes of live series beside their slots, of exemplars and of sources.
     bytes: usize,
@@ -231,6 +247,7 @@ impl Store {
             source_keys: HashMap::new(),
             next_source: 0,
             scopes: HashSet::new(),
+            names: Shared::default(),
             bounds: HashSet::new(),
             bytes: 0,
             overflows: 0,
