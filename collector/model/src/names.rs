@@ -71,27 +71,26 @@ fn has_suffix(base: &str, unit: &str) -> bool {
 
 /// A valid metric or label name: other characters become `_`, a leading digit gets one before it. Colons stay in metric names.
 pub fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (colons && byte == b':');
-    let starts_well = name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
-    if starts_well && name.bytes().all(valid) {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
+    let starts_well = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
+    if starts_well && name.chars().all(valid) {
         return Cow::Borrowed(name);
     }
-    let mut out = String::with_capacity(name.len() + 1);
+    let mut out = Vec::with_capacity(name.len() + 1);
     if !starts_well {
-        out.push('_');
+        out.push(b'_');
     }
-    // Stretches that stay as they are: a name has few other characters, mostly dots.
-    for part in name.split_inclusive(|c: char| !c.is_ascii() || !valid(c as u8)) {
-        let last = part.chars().next_back().map_or(0, char::len_utf8);
-        match part.as_bytes()[part.len() - last..] {
-            [byte] if valid(byte) => out.push_str(part),
-            _ => {
-                out.push_str(&part[..part.len() - last]);
-                out.push('_');
-            }
+    out.extend_from_slice(name.as_bytes());
+    // Every byte of a longer character but its first goes; what stays is ASCII.
+    if !name.is_ascii() {
+        out.retain(|byte| !(0x80..0xc0).contains(byte));
+    }
+    for byte in &mut out {
+        if !valid(char::from(*byte)) {
+            *byte = b'_';
         }
     }
-    Cow::Owned(out)
+    Cow::Owned(String::from_utf8(out).expect("ASCII"))
 }
 
 fn collapse(name: &str) -> String {

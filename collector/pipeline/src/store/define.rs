@@ -66,7 +66,7 @@ impl Store {
             scope: self.scope(def.scope),
             temporality: def.temporality,
             factor,
-            told: self.told(attributes, before, labels),
+            told: self.told(attributes, &def.attributes, before, labels),
             labels: rendered,
         };
         let candidate = Candidate {

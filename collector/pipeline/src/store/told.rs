@@ -6,7 +6,7 @@
 //! series keeps its attributes packed.
 
 use super::Store;
-use dichroic_model::{AttributeValue, Attributes, Fingerprint, labels};
+use dichroic_model::{AttributeValue, Attributes, labels};
 use hashbrown::HashTable;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,10 +20,22 @@ const NAMES_BYTES: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Names {
     before: usize,
-    /// Without values: those are in the text.
-    types: Attributes,
+    names: Box<[(Box<str>, Type)]>,
     hash: u64,
 }
+
+/// Type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Null,
+    Bool,
+    Int,
+    Float,
+    Str,
+}
+
+/// A name and a value.
+type Pair<'a> = (Cow<'a, str>, AttributeValue<'a>);
 
 /// What is kept of a series' attributes.
 #[derive(Debug, Clone)]
@@ -67,21 +79,33 @@ impl Told {
         };
         let by_labels = names.into_iter().flat_map(move |names| {
             let values = labels::read(text).skip(names.before);
-            let pairs = names.types.iter().zip(values);
-            pairs.map(|((name, kind), (_, value))| (name, typed(&kind, value)))
+            let pairs = names.names.iter().zip(values);
+            pairs.map(|((name, kind), (_, value))| (&**name, kind.read(value)))
         });
         packed.into_iter().flat_map(Attributes::iter).chain(by_labels)
     }
 }
 
-/// A value of the same type as `kind`, from its text. Numbers are written so that they read as they were.
-fn typed<'a>(kind: &AttributeValue<'_>, text: Cow<'a, str>) -> AttributeValue<'a> {
-    match kind {
-        AttributeValue::Null => AttributeValue::Null,
-        AttributeValue::Bool(_) => AttributeValue::Bool(text == "true"),
-        AttributeValue::Int(_) => AttributeValue::Int(text.parse().unwrap_or_default()),
-        AttributeValue::Float(_) => AttributeValue::Float(text.parse().unwrap_or_default()),
-        AttributeValue::Str(_) => AttributeValue::Str(text),
+impl Type {
+    fn of(value: &AttributeValue<'_>) -> Self {
+        match value {
+            AttributeValue::Null => Type::Null,
+            AttributeValue::Bool(_) => Type::Bool,
+            AttributeValue::Int(_) => Type::Int,
+            AttributeValue::Float(_) => Type::Float,
+            AttributeValue::Str(_) => Type::Str,
+        }
+    }
+
+    /// A value from its text. Numbers are written so that they read as they were.
+    fn read(self, text: Cow<'_, str>) -> AttributeValue<'_> {
+        match self {
+            Type::Null => AttributeValue::Null,
+            Type::Bool => AttributeValue::Bool(text == "true"),
+            Type::Int => AttributeValue::Int(text.parse().unwrap_or_default()),
+            Type::Float => AttributeValue::Float(text.parse().unwrap_or_default()),
+            Type::Str => AttributeValue::Str(text),
+        }
     }
 }
 
@@ -90,72 +114,58 @@ fn typed<'a>(kind: &AttributeValue<'_>, text: Cow<'a, str>) -> AttributeValue<'a
 pub(crate) struct Shared(HashTable<Arc<Names>>);
 
 impl Store {
-    /// Keeps attributes by a label text that has `before` other labels before theirs, and so many labels in all.
-    pub(super) fn told(&mut self, attributes: Attributes, before: usize, labels: usize) -> Told {
-        let (mut count, mut exact, mut hash) = (0, true, before as u64);
-        for (name, value) in attributes.iter() {
-            count += 1;
+    /// Keeps attributes by a label text that has `before` other labels before theirs, and so many labels in all. `pairs` are the
+    /// same, sorted, as they were packed.
+    pub(super) fn told(
+        &mut self,
+        attributes: Attributes,
+        pairs: &[Pair<'_>],
+        before: usize,
+        labels: usize,
+    ) -> Told {
+        // Otherwise some share a label, or a name came twice.
+        let mut exact = before + pairs.len() == labels;
+        let mut hash = before as u64;
+        for (name, value) in pairs {
             // The text of a NaN does not say which.
             exact &= !matches!(value, AttributeValue::Float(float) if float.is_nan());
-            let Fingerprint { low, .. } = self.pages.of(name.as_bytes());
-            hash = (hash ^ low ^ kind_of(&value))
+            exact &= name.len() <= NAMES_BYTES;
+            let name = self.pages.of(name.as_bytes()).low;
+            hash = (hash ^ name ^ Type::of(value) as u64)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .rotate_left(23);
         }
-        // Otherwise some of them share a label.
-        exact &= before + count == labels;
-        let names = exact.then(|| self.names(&attributes, before, hash)).flatten();
+        let names = exact.then(|| self.names(pairs, before, hash)).flatten();
         names.map_or(Told::Packed(attributes), Told::ByLabels)
     }
 
-    fn names(&mut self, attributes: &Attributes, before: usize, hash: u64) -> Option<Arc<Names>> {
+    fn names(&mut self, pairs: &[Pair<'_>], before: usize, hash: u64) -> Option<Arc<Names>> {
         let same = |known: &Arc<Names>| {
-            let mut types = known.types.iter();
+            let mut both = known.names.iter().zip(pairs);
             known.before == before
-                && attributes.iter().all(|(name, value)| {
-                    types
-                        .next()
-                        .is_some_and(|(known, kind)| known == name && kind_of(&kind) == kind_of(&value))
-                })
-                && types.next().is_none()
+                && known.names.len() == pairs.len()
+                && both.all(|(known, (name, value))| *known.0 == **name && known.1 == Type::of(value))
         };
         let shared = &mut self.names.0;
         if let Some(known) = shared.find(hash, same) {
             return Some(known.clone());
         }
-        let mut types: Vec<_> = attributes
-            .iter()
-            .map(|(name, value)| (Cow::Borrowed(name), without_value(&value)))
-            .collect();
-        let types = Attributes::pack(&mut types);
         if shared.len() >= SHARED {
             shared.retain(|names| Arc::strong_count(names) > 1);
         }
-        if shared.len() >= SHARED || types.as_bytes().len() > NAMES_BYTES {
+        let bytes: usize = pairs.iter().map(|(name, _)| name.len() + 24).sum();
+        if shared.len() >= SHARED || bytes > NAMES_BYTES {
             return None;
         }
-        let names = Arc::new(Names { before, types, hash });
+        let names = pairs
+            .iter()
+            .map(|(name, value)| (name.as_ref().into(), Type::of(value)));
+        let names = Arc::new(Names {
+            before,
+            names: names.collect(),
+            hash,
+        });
         shared.insert_unique(hash, names.clone(), |names| names.hash);
         Some(names)
-    }
-}
-
-fn kind_of(value: &AttributeValue<'_>) -> u64 {
-    match value {
-        AttributeValue::Null => 0,
-        AttributeValue::Bool(_) => 1,
-        AttributeValue::Int(_) => 2,
-        AttributeValue::Float(_) => 3,
-        AttributeValue::Str(_) => 4,
-    }
-}
-
-fn without_value(value: &AttributeValue<'_>) -> AttributeValue<'static> {
-    match value {
-        AttributeValue::Null => AttributeValue::Null,
-        AttributeValue::Bool(_) => AttributeValue::Bool(false),
-        AttributeValue::Int(_) => AttributeValue::Int(0),
-        AttributeValue::Float(_) => AttributeValue::Float(0.0),
-        AttributeValue::Str(_) => AttributeValue::Str(Cow::Borrowed("")),
     }
 }
