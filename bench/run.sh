@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${DICHROIC_PYTHON:-build/venv/bin/python}
-all=(store rows parse ingest page fanout relay python idle)
+all=(store rows parse ingest page fanout relay python idle large)
 wanted=("${@:-${all[@]}}")
 [ $# -gt 0 ] || wanted=("${all[@]}")
 
@@ -24,6 +24,7 @@ for name in "${wanted[@]}"; do
     relay)  make --no-print-directory -C beam-relay bench ;;
     python) "$python" python-shim/bench/stream_bench.py ;;
     idle)   cargo build --release --quiet -p dichroic && "$python" bench/idle.py ;;
+    large)  cargo build --release --quiet -p dichroic && "$python" bench/large.py ;;
     *) echo "no bench $name; there are: ${all[*]}" >&2; exit 2 ;;
   esac
 done
