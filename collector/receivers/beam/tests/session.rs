@@ -217,7 +217,10 @@ fn of_one_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
         old.define(0, orders, plan_label("pro"), T0).await;
         old.numbers(&[(0, 10, 0.0)]).await;
         old.flush().await;
-        // The winner's task is started first, so these bytes are unread when it takes over.
+        // The winner's task is started first, so these bytes are unread when it takes over, if nothing else has woken the other.
+        for _ in 0..32 {
+            tokio::task::yield_now().await;
+        }
         let mut new = Relay::dial(&receiver, &store, &hello("shop@a", 1, T0, 2));
         old.send(&numbers(&[(0, 999, 0.0)])).await;
         assert_eq!(old.goodbye().await.code, GoodbyeCode::Superseded);
