@@ -33,8 +33,10 @@ use tokio::task::LocalSet;
 
 /// Subscribers that may wait to be taken over.
 const WAITING_SUBSCRIBERS: usize = 64;
-/// How often due series leave.
+/// How often due series leave while there are many, or while copies of them are made.
 const TICK: Duration = Duration::from_millis(100);
+/// How often it is looked whether there are any. Waking up is most of what an idle collector costs.
+const QUIET: Duration = Duration::from_millis(400);
 
 /// What the thread is given.
 pub struct Ingest {
@@ -382,8 +384,8 @@ impl Upkeep {
         loop {
             tokio::time::sleep_until(due.into()).await;
             self.lag.record(due.elapsed());
-            due = Instant::now() + TICK;
-            self.store.borrow_mut().tick(now());
+            let busy = self.store.borrow_mut().tick(now());
+            due = Instant::now() + if busy { TICK } else { QUIET };
             if Instant::now() >= next_page {
                 next_page = Instant::now() + interval;
                 self.read_own(&source);

@@ -193,7 +193,7 @@ proptest! {
                     let name = names[at % 3];
                     live[*at] = Some(set(&mut store, &source, Def { name, ..GAUGE }, &[("at", &labels(*at))], 2));
                 }
-                (2, _) => store.tick(NOW),
+                (2, _) => drop(store.tick(NOW)),
                 _ => {}
             }
             if steps.contains(&number) {

@@ -27,8 +27,9 @@ impl Store {
         }
     }
 
-    /// Lets series leave that are due, a bounded part of them per call. Call about ten times a second.
-    pub fn tick(&mut self, now: UnixNanos) {
+    /// Lets series leave that are due, a bounded part of them per call. Call ten times a second while it says that there is more to do
+    /// soon, else twice or more.
+    pub fn tick(&mut self, now: UnixNanos) -> bool {
         self.clock = self.clock.max(now);
         self.streams.sweep();
         let mut budget = LEAVE;
@@ -56,6 +57,7 @@ impl Store {
             self.resolver_generation = self.resolver.generation();
             self.mean_anew(now);
         }
+        budget == 0 || !self.copies.is_empty()
     }
 
     fn leave_with_sources(&mut self, now: UnixNanos, budget: &mut usize) {
