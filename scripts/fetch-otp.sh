@@ -24,9 +24,12 @@ echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $su
 apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$work/lists"
      -o "Dir::State::status=$work/status" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
 "${apt[@]}" update >&2 || { echo "fetch-otp: no list of packages of $suite from $mirror" >&2; exit 1; }
-(cd "$work/debs" && "${apt[@]}" download erlang-base erlang-crypto erlang-ssl erlang-public-key erlang-asn1 erlang-runtime-tools \
-  libc6 libstdc++6 libgcc-s1 libtinfo6 zlib1g libsystemd0 libcap2 libssl3t64 libzstd1 libsctp1 >&2) \
+download() { (cd "$work/debs" && "${apt[@]}" download "$@" >&2); }
+download erlang-base erlang-crypto erlang-ssl erlang-public-key erlang-asn1 erlang-runtime-tools \
+  libc6 libstdc++6 libgcc-s1 libtinfo6 zlib1g libsystemd0 libcap2 libzstd1 libsctp1 \
   || { echo "fetch-otp: packages of $suite cannot be had" >&2; exit 1; }
+# Its name has the width of time in newer releases.
+download libssl3t64 2>/dev/null || download libssl3 || { echo "fetch-otp: $suite has no libssl3" >&2; exit 1; }
 for deb in "$work"/debs/*.deb; do
   dpkg -x "$deb" "$work/root"
 done
@@ -34,8 +37,10 @@ done
 # What was unpacked says where it is; it is moved there when it is whole.
 final=$into/root
 erlang=usr/lib/erlang
-linker=$(cd "$work/root" && find usr/lib -name 'ld-linux*.so.*' | head -1)
-libraries=$(cd "$work/root" && find usr/lib -maxdepth 1 -name '*-linux-gnu*' | sed "s#^#$final/#" | paste -sd:)
+# Older releases have a folder lib beside usr/lib.
+mkdir -p "$work/root/lib"
+linker=$(cd "$work/root" && find lib usr/lib -name 'ld-linux*.so.*' | head -1)
+libraries=$(cd "$work/root" && find lib usr/lib -maxdepth 1 -name '*-linux-gnu*' | sed "s#^#$final/#" | paste -sd:)
 for program in "$work/root/$erlang"/erts-*/bin/*; do
   [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
   mv "$program" "$program.elf"
