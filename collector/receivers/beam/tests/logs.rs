@@ -5,24 +5,11 @@ mod common;
 use common::*;
 use dichroic_model::{EventKind, GapReason, SourceId};
 use dichroic_packs::{Packs, Selection};
-use dichroic_pipeline::{Signal, StreamItem, Subscription, Wanted};
+use dichroic_pipeline::{Signal, StreamItem};
 use dichroic_receiver_beam::{Config, Logs, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::plan::{Operation, Transform};
 use dichroic_wire::{Cell, Events, EventsScratch, Plan, StreamKind, Value};
-
-fn subscribe(store: &Shared, kind: EventKind, text: &str) -> Subscription {
-    let wanted = Wanted {
-        kind,
-        patterns: vec![pattern(text)],
-        replay_from: None,
-        resume_from: None,
-    };
-    store
-        .borrow_mut()
-        .subscribe(wanted)
-        .expect("room for a subscriber")
-}
 
 fn logs(plan: &Plan) -> Vec<u32> {
     let logs = plan.streams.iter().filter(|s| s.kind == StreamKind::Log);

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use dichroic_model::{EventKind, GapReason, SourceId};
 use dichroic_packs::{Packs, Selection};
-use dichroic_pipeline::{DropReason, Signal, StreamItem, Subscription, Wanted};
+use dichroic_pipeline::{DropReason, Signal, StreamItem, Subscription};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::{Cell, Events, EventsScratch, GoodbyeCode, Value};
@@ -18,19 +18,6 @@ fn phoenix() -> Config {
         },
         ..config()
     }
-}
-
-fn subscribe(store: &Shared, text: &str) -> Subscription {
-    let wanted = Wanted {
-        kind: EventKind::Event,
-        patterns: vec![pattern(text)],
-        replay_from: None,
-        resume_from: None,
-    };
-    store
-        .borrow_mut()
-        .subscribe(wanted)
-        .expect("room for a subscriber")
 }
 
 fn frame(schema: u32, rows: &[[Cell<'_>; 4]]) -> Vec<u8> {
@@ -57,15 +44,15 @@ fn raw_events_are_asked_for_while_somebody_wants_them() {
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let first = relay.plan.clone().unwrap();
         assert!(first.streams.is_empty(), "nobody asks");
-        let subscription = subscribe(&store, "phoenix.endpoint.*");
+        let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.*");
         let plan = relay.expect_plan().await.clone();
         assert!(plan.generation > first.generation);
         assert_eq!(plan.aggregates, first.aggregates, "counting goes on as it was");
         let events: Vec<_> = plan.streams.iter().map(|s| s.event.join(".")).collect();
         assert_eq!(events, ["phoenix.endpoint.start", "phoenix.endpoint.stop"]);
         // Another one who wants no more than that changes nothing; one who wants more does.
-        let second = subscribe(&store, "phoenix.endpoint.stop");
-        let third = subscribe(&store, "phoenix.channel_joined");
+        let second = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
+        let third = subscribe(&store, EventKind::Event, "phoenix.channel_joined");
         assert_eq!(relay.expect_plan().await.streams.len(), 3);
         drop((subscription, second, third));
         assert!(relay.expect_plan().await.streams.is_empty());
@@ -76,7 +63,7 @@ fn raw_events_are_asked_for_while_somebody_wants_them() {
 fn rows_are_published_with_the_collectors_schema_source_and_position() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
-        let subscription = subscribe(&store, "phoenix.endpoint.stop");
+        let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let schema = relay.plan.as_ref().unwrap().streams[0].schema;
         relay.send(&frame(schema, &[ROW, ROW])).await;
@@ -110,7 +97,7 @@ fn rows_are_published_with_the_collectors_schema_source_and_position() {
 fn rows_of_a_withdrawn_stream_are_dropped_and_counted() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
-        let subscription = subscribe(&store, "phoenix.endpoint.stop");
+        let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let schema = relay.plan.as_ref().unwrap().streams[0].schema;
         drop(subscription);
@@ -138,7 +125,7 @@ fn rows_of_a_withdrawn_stream_are_dropped_and_counted() {
 fn rows_lost_in_a_break_are_counted_exactly() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
-        let subscription = subscribe(&store, "phoenix.endpoint.stop");
+        let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let schema = relay.plan.as_ref().unwrap().streams[0].schema;
         relay.flush().await;

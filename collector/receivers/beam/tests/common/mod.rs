@@ -1,9 +1,9 @@
 //! A relay made of the wire crate, and a store to look into.
 #![allow(dead_code)]
 
-use dichroic_model::{Limits, Pattern, Seed};
+use dichroic_model::{EventKind, Limits, Pattern, Seed};
 use dichroic_packs::{Definition, PackResolver, Packs, Selection};
-use dichroic_pipeline::{Job, Progress, RowValue, Snapshot, SnapshotRequest, Store};
+use dichroic_pipeline::{Job, Progress, RowValue, Snapshot, SnapshotRequest, Store, Subscription, Wanted};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
 use dichroic_wire::hello::RelayMode;
@@ -354,4 +354,18 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A subscriber to what matches, from now on.
+pub fn subscribe(store: &Shared, kind: EventKind, text: &str) -> Subscription {
+    let wanted = Wanted {
+        kind,
+        patterns: vec![pattern(text)],
+        replay_from: None,
+        resume_from: None,
+    };
+    store
+        .borrow_mut()
+        .subscribe(wanted)
+        .expect("room for a subscriber")
 }
