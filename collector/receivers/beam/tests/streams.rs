@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use dichroic_model::{EventKind, GapReason, SourceId};
 use dichroic_packs::{Packs, Selection};
-use dichroic_pipeline::{DropReason, Signal, StreamItem, Subscription};
+use dichroic_pipeline::{DropReason, Signal, StreamItem};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::{Cell, Events, EventsScratch, GoodbyeCode, Value};
