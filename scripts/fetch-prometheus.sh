@@ -15,7 +15,7 @@ if ! [ -x "$bin/promtool" ] || ! [ -x "$bin/prometheus" ]; then
     mkdir -p "$root/build"
     work=$(mktemp -d "$root/build/prometheus.XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    (cd "$work" && apt-get download -q prometheus >&2) || {
+    (cd "$work" && apt-get -o APT::Sandbox::User=root download -q prometheus >&2) || {
         echo "fetch-prometheus: 'apt-get download prometheus' failed; run 'apt-get update' and try again" >&2
         exit 1
     }

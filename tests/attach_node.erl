@@ -6,11 +6,14 @@
 %%   dynamic A.b    emits an event whose name is made at run time, fifty times a second
 %%   load Module    loads a module that is on the code path
 %%   query A.b N    emits N queries of the repository that emits as A.b
+%%   hold           attaches a handler, before the relay's; `held' then keeps a process in it, in the middle of an event
+%%   watch          looks without a pause, from now on, whether the relay's handler can be called
+%%   release        prints whether it ever could not, lets the held process go on, and prints how it ended
 %%   go Rate        starts the demo's shop; `stop' stops its clients, and it prints what it emitted and stays until `end'
 %%   end            ends the node
 -module(attach_node).
 
--export([main/0]).
+-export([main/0, hold/4]).
 
 main() ->
     _ = [io_lib:format("~0tp", [Value]) || {_, Value} <- snapshot()],
@@ -42,6 +45,28 @@ loop(Console) ->
             Time = erlang:convert_time_unit(5, millisecond, native),
             _ = [telemetry:execute(Event, #{total_time => Time}, #{source => <<"books">>}) || _ <- lists:seq(1, list_to_integer(N))],
             loop(Console);
+        ["hold"] ->
+            Event = [phoenix, endpoint, stop],
+            ok = telemetry:attach(hold, Event, fun ?MODULE:hold/4, none),
+            loop(Console);
+        ["held"] ->
+            Self = self(),
+            spawn(fun() ->
+                true = register(held, self()),
+                Self ! {ended, telemetry:execute([phoenix, endpoint, stop], #{duration => 1}, #{hold => Self})}
+            end),
+            receive holding -> io:format("held~n") end,
+            loop(Console);
+        ["watch"] ->
+            _ = spawn(fun() -> true = register(watch, self()), watch(0) end),
+            io:format("watching~n"),
+            loop(Console);
+        ["release"] ->
+            watch ! {enough, self()},
+            receive {gone, Times} -> io:format("gone ~b times~n", [Times]) end,
+            held ! go,
+            receive {ended, How} -> io:format("held process: ~p~n", [How]) end,
+            loop(Console);
         ["go", Rate] ->
             New = spawn_link(fun() -> console(none) end),
             spawn(fun() -> group_leader(New, self()), shop:main([list_to_atom(Rate)]) end),
@@ -50,6 +75,18 @@ loop(Console) ->
             Console ! stop,
             loop(Console);
         _ -> halt()
+    end.
+
+hold(_, _, #{hold := To}, _) -> To ! holding, receive go -> ok end;
+hold(_, _, _, _) -> ok.
+
+watch(Gone) ->
+    receive {enough, From} -> From ! {gone, Gone}
+    after 0 ->
+        case erlang:function_exported(dichroic_handler, handle, 4) andalso erlang:function_exported(dichroic_late, look, 2) of
+            true -> watch(Gone);
+            false -> watch(Gone + 1)
+        end
     end.
 
 emit(N) ->

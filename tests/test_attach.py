@@ -14,6 +14,8 @@ from attach_parties import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
 from harness import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
 from parties import total
 
+# First words of what the node answers.
+TOLD = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone")
 EMITTED = "http_server_request_duration_seconds_count"
 
 
@@ -38,7 +40,7 @@ def quiet(node: BareNode) -> Iterator[BareNode]:
     with node:
         yield node
         # Nothing of ours may have made the node complain.
-        said = [line for line in node.lines if not line.startswith(("snapshot", "emitted", "serving", "truth", "attach_node"))]
+        said = [line for line in node.lines if not line.startswith((*TOLD, "attach_node"))]
         assert said == []
 
 
@@ -139,6 +141,26 @@ def test_detach_ends_the_attacher_and_leaves_the_node_as_it_was(collector: Colle
     again = collector.run_command("detach", *node.reach())
     assert again.returncode == 1
     assert "is not attached" in again.stderr
+
+
+def test_who_is_late_finds_the_handler_though_another_visitor_comes(collector: Collector, any_node: BareNode) -> None:
+    any_node.say("hold")
+    before = any_node.snapshot()
+    with Attacher(any_node, collector) as first:
+        any_node.say("held")
+        any_node.wait_line("held")
+        assert first.interrupt() == 1
+        assert "processes of the application still run" in first.output()
+    any_node.say("watch")
+    any_node.wait_line("watching")
+    with Attacher(any_node, collector) as second:
+        any_node.emit(3)
+        counted(collector, 3)
+        any_node.say("release")
+        assert any_node.wait_line("gone (.*) times")[1] == "0"
+        assert any_node.wait_line("held process: (.*)")[1] == "ok"
+        assert second.interrupt() == 0
+    as_before(any_node, before)
 
 
 def test_for_a_time(collector: Collector, node: BareNode) -> None:

@@ -31,7 +31,7 @@
             since :: integer(), relay :: pid(), linger = none :: none | reference()}).
 
 %% @doc Starts the relay, or changes its guardian when it runs already with the same socket and the same modules.
--spec start(options()) -> {ok, started | adopted} | {error, term()}.
+-spec start(options()) -> {ok, started | adopted} | {error, {unloaded, [module()]} | term()}.
 start(#{guardian := Guardian, socket := Told} = Options) ->
     Place = hidden(Told),
     case whereis(?MODULE) of
@@ -93,9 +93,26 @@ answer(Keeper, Monitor, Tag) ->
 
 %%% The keeper
 
-keep(Starter, Tag, #{guardian := Guardian, socket := Place, modules := Modules, vsn := Vsn}) ->
+keep(Starter, Tag, #{modules := Modules} = Options) ->
     true = register(?MODULE, self()),
     _ = process_flag(trap_exit, true),
+    alone(),
+    case [M || M <- Modules, not erlang:module_loaded(M)] of
+        [] -> keep_all(Starter, Tag, Options);
+        Gone -> Starter ! {Tag, {error, {unloaded, Gone}}}
+    end.
+
+%% Whoever waits of an earlier stay, to unload what we need now, ends first; what it unloaded before that is missing.
+alone() ->
+    case whereis(dichroic_late) of
+        undefined -> ok;
+        Pid ->
+            Monitor = monitor(process, Pid),
+            exit(Pid, kill),
+            receive {'DOWN', Monitor, process, _, _} -> ok end
+    end.
+
+keep_all(Starter, Tag, #{guardian := Guardian, socket := Place, modules := Modules, vsn := Vsn}) ->
     Loaded = [M || {M, _} <- code:all_loaded()],
     ok = application:set_env(dichroic, mode, attached),
     place(Place),
@@ -226,19 +243,19 @@ ours(dichroic_atoms) -> true;
 ours({logger_config, {'$handler_config$', dichroic}}) -> not lists:member(dichroic, logger:get_handler_ids());
 ours(_) -> false.
 
-%% Gives the modules whose old code could not be purged, because a process is in it.
+%% Gives the modules that could not be unloaded, because a process is in their code.
 unload(Modules, Tries) ->
-    _ = [code:delete(M) || M <- Modules, erlang:module_loaded(M)],
-    purge(Modules, Tries).
-
-purge(Modules, Tries) ->
-    case [M || M <- Modules, not code:soft_purge(M)] of
+    case [M || M <- Modules, not unloaded(M)] of
         [] -> [];
         Busy when Tries > 1 ->
             timer:sleep(?PURGE_MS),
-            purge(Busy, Tries - 1);
+            unload(Busy, Tries - 1);
         Busy -> Busy
     end.
+
+%% Of a module there may be an older version too, and no process runs either.
+unloaded(M) ->
+    code:soft_purge(M) andalso (code:delete(M) orelse not erlang:module_loaded(M)) andalso code:soft_purge(M).
 
 unused([]) -> [];
 unused(Modules) ->

@@ -4,8 +4,8 @@
 %% other: a process that was stopped in between (suspended, or in another handler that waits) calls ours later, and must not find
 %% it undefined, because telemetry would tell the application. Such a process is known by its stack; and that it is through, by
 %% its stack too, or by how much it has done since. Only a few modules are entered from outside; they do no harm without the
-%% others. Mostly nobody is late. For whoever stays late a process stays here that looks once a second, without code of ours
-%% on its stack in between, and unloads them then.
+%% others. Mostly nobody is late. For whoever stays late a process stays here, registered under this module's name, that looks
+%% once a second, without code of ours on its stack in between, and unloads them then. Whoever attaches again ends it.
 -module(dichroic_late).
 
 -export([entries/0, wait/0, stay/2, look/2]).
@@ -53,7 +53,10 @@ calls_handlers({M, _, _, _}) -> lists:member(M, entries()).
 %% @doc Waits on for these, in a process of its own; then unloads the entries. `Kept' are modules whose old code was in use.
 -spec stay(late(), [module()]) -> ok.
 stay(Late, Kept) ->
-    _ = spawn(fun() -> hibernate(Late, Kept) end),
+    _ = spawn(fun() ->
+        true = register(?MODULE, self()),
+        hibernate(Late, Kept)
+    end),
     ok.
 
 hibernate(Late, Kept) ->
@@ -73,12 +76,14 @@ look(Late, Kept) ->
             end
     end.
 
-unload([]) ->
-    %% From here on nothing of this module runs.
-    lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
 unload(Modules) ->
-    _ = [code:delete(M) || M <- Modules, erlang:module_loaded(M)],
-    case [M || M <- Modules, not code:soft_purge(M)] of
-        [] -> unload([]);
+    case [M || M <- Modules, not unloaded(M)] of
+        [] ->
+            %% From here on nothing of this module runs.
+            lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
         InUse -> hibernate([], InUse)
     end.
+
+%% As dichroic_attach does, which is gone.
+unloaded(M) ->
+    code:soft_purge(M) andalso (code:delete(M) orelse not erlang:module_loaded(M)) andalso code:soft_purge(M).

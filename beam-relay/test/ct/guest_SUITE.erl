@@ -19,6 +19,8 @@ groups() ->
        who_is_stopped_in_the_middle_of_an_event_does_not_find_the_handler_gone,
        who_is_in_a_slow_handler_does_not_find_ours_gone,
        a_guest_comes_back_while_somebody_is_still_late,
+       a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so,
+       who_is_inside_the_handler_keeps_two_versions_of_it_until_it_is_through,
        emitters_stopped_wherever_they_are_find_no_handler_gone]}].
 
 plan() -> plan([counter(100, ?E, [meta(<<"k">>)]), counter(101, [dichroic, logger, message], [])]).
@@ -94,15 +96,41 @@ a_guest_comes_back_while_somebody_is_still_late(_) ->
         _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
         Pid = call(Peer, stopped, [?E]),
         [_ | _] = call(Peer, leave, []),
-        %% What a collector does first: it takes away what an earlier guest left.
-        _ = [begin call(Peer, code, delete, [M]), true = call(Peer, code, soft_purge, [M]) end
-             || M <- test_node:guest_modules(), call(Peer, code, is_loaded, [M]) =/= false],
+        Waiter = call(Peer, erlang, whereis, [dichroic_late]),
+        true = is_pid(Waiter),
         {ok, started} = attach(Node),
         ok = call(Peer, attached, []),
+        %% Who waits to unload what the new guest needs is gone.
+        false = call(Peer, erlang, is_process_alive, [Waiter]),
         ok = call(Peer, emit, [?E, #{k => <<"again">>}, 100]),
         counted(C, 100, [<<"again">>], {100, 0.0}),
         {emitted, ok} = call(Peer, go, [Pid]),
         [] = call(Peer, leave, []),
+        nothing_left(Peer)
+    end).
+
+a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so(_) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
+        ok = test_node:load_guest(Node),
+        true = call(Peer, code, delete, [dichroic_janitor]),
+        {error, {unloaded, [dichroic_janitor]}} = test_node:start_guest(Node),
+        undefined = call(Peer, erlang, whereis, [dichroic_attach]),
+        {ok, started} = attach(Node),
+        [] = call(Peer, leave, []),
+        nothing_left(Peer)
+    end).
+
+who_is_inside_the_handler_keeps_two_versions_of_it_until_it_is_through(_) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
+        {ok, started} = attach(Node),
+        ok = call(Peer, attached, []),
+        Pid = call(Peer, suspended_inside, [?E]),
+        [_ | _] = call(Peer, leave, []),
+        {ok, started} = attach(Node),
+        ok = call(Peer, attached, []),
+        true = call(Peer, erlang, check_process_code, [Pid, dichroic_handler]),
+        [_ | _] = call(Peer, leave, []),
+        {emitted, ok} = call(Peer, resume, [Pid]),
         nothing_left(Peer)
     end).
 

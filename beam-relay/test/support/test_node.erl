@@ -4,9 +4,9 @@
 %% modules the node does not find by itself, as on a node that was never prepared. The functions under "In the node" are called there.
 -module(test_node).
 
--export([with/2, call/3, call/4, counted/4, attach/1, guest_modules/0]).
+-export([with/2, call/3, call/4, counted/4, attach/1, load_guest/1, start_guest/1, guest_modules/0]).
 -export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, say/2, spans/3, attach_failing/1,
-         forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, resume/1,
+         forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
          freeze/0, thaw/0, leave/0]).
 -export([log/2, slow/4, failed/4, failing/4]).
 
@@ -50,12 +50,22 @@ counted(C, Key, Labels, Expected) ->
     catch error:{waited_in_vain, S} -> error({total, Key, Labels, Expected, fake_collector:total(S, Key, Labels)})
     end.
 
-%% As `dichroic attach' does: all modules at once, then the keeper.
-attach(#{peer := Peer, path := Path}) ->
+%% As `dichroic attach' does: what is old goes, all modules come at once, then the keeper.
+attach(Node) ->
+    ok = load_guest(Node),
+    start_guest(Node).
+
+load_guest(#{peer := Peer}) ->
     Modules = guest_modules(),
     Load = [{M, ?FILE_NAME, Code} || M <- Modules, {_, Code, _} <- [code:get_object_code(M)]],
+    [] = [M || M <- Modules, not call(Peer, code, soft_purge, [M])],
     ok = call(Peer, code, atomic_load, [Load]),
-    call(Peer, dichroic_attach, start, [#{guardian => 'guardian@nowhere', socket => Path, modules => Modules, vsn => <<"0">>}]).
+    _ = [call(Peer, code, soft_purge, [M]) || M <- Modules],
+    ok.
+
+start_guest(#{peer := Peer, path := Path}) ->
+    Options = #{guardian => 'guardian@nowhere', socket => Path, modules => guest_modules(), vsn => <<"0">>},
+    call(Peer, dichroic_attach, start, [Options]).
 
 guest_modules() ->
     Ebin = filename:dirname(code:which(dichroic_handler)),
@@ -243,6 +253,32 @@ suspend(Event) ->
     suspender ! suspend,
     support:wait(fun() -> {status, suspended} =:= process_info(Pid, status) end),
     Pid.
+
+%% And one that is suspended in ours.
+suspended_inside(Event) ->
+    Self = self(),
+    _ = spawn(fun() ->
+        Pid = spawn(fun() -> exit({emitted, emit_until_go(Event)}) end),
+        true = register(suspender, self()),
+        inside(Pid),
+        Self ! {suspended, Pid},
+        suspender(Pid)
+    end),
+    receive {suspended, P} -> P end.
+
+emit_until_go(Event) ->
+    ok = telemetry:execute(Event, #{v => 1}, #{k => <<"inside">>}),
+    receive go -> ok after 0 -> emit_until_go(Event) end.
+
+inside(Pid) ->
+    erlang:suspend_process(Pid),
+    {current_stacktrace, Stack} = process_info(Pid, current_stacktrace),
+    case lists:keymember(dichroic_handler, 1, Stack) of
+        true -> ok;
+        false ->
+            erlang:resume_process(Pid),
+            receive after 1 -> inside(Pid) end
+    end.
 
 suspender(Pid) ->
     receive

@@ -108,7 +108,10 @@ pub async fn attach(node: &mut Connection, data: &Data) -> Result<Outcome, Error
         Presence::Attached(found) => {
             let set = Set::of(node).await?;
             match data.named(&found.socket).filter(|_| has_our_code(&found, set)) {
-                Some(place) => start(node, place, Vec::new()).await?,
+                Some(place) => match start(node, place, Vec::new()).await? {
+                    Started::Yes => (),
+                    Started::Unloaded(_) => load_and_start(node, &data.place).await?,
+                },
                 None => {
                     detach(node).await?;
                     load_and_start(node, &data.place).await?;
@@ -130,20 +133,63 @@ fn has_our_code(found: &Attached, set: Set) -> bool {
     })
 }
 
+/// What an earlier visit left on the node, because somebody might still call it, stays callable until ours takes its place.
 async fn load_and_start(node: &mut Connection, place: &Place) -> Result<(), Error> {
-    for name in modules::names() {
-        if let Some(file) = loaded_from(node, name).await? {
-            if file != modules::FILE {
-                return Err(Error::Call(format!(
-                    "the node has loaded {} from {file}: the relay is part of its application; start that instead: application:ensure_all_started(dichroic)",
-                    name
-                )));
+    let set = Set::of(node).await?;
+    let until = Instant::now() + ASK;
+    loop {
+        let busy = clear(node).await?;
+        let why = if busy.is_empty() {
+            match start(node, place, vec![modules::to_load(set.relay())]).await? {
+                Started::Yes => break,
+                Started::Unloaded(gone) => format!("an earlier visit took {gone} away while it was loaded"),
             }
-            forget(node, &[name]).await?;
+        } else {
+            format!(
+                "processes of the application still run code of an earlier visit, {}; try again when they have left it",
+                busy.join(" ")
+            )
+        };
+        if Instant::now() >= until {
+            return Err(Error::Call(why));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    // What ours took the place of. Where somebody is still in it, it goes when we leave.
+    clear(node).await.map(drop)
+}
+
+/// Purges old code under our names, and gives the names of which it is in use. Refuses a node where they are another's.
+async fn clear(node: &mut Connection) -> Result<Vec<&'static str>, Error> {
+    let names: Vec<&'static str> = modules::names().collect();
+    for (name, loaded) in names.iter().zip(of_each(node, "is_loaded", &names).await?) {
+        if let Some([_, file]) = loaded.as_tuple()
+            && let file = file.to_text().unwrap_or_default()
+            && file != modules::FILE
+        {
+            return Err(Error::Call(format!(
+                "the node has loaded {name} from {file}: the relay is part of its application; start that instead: application:ensure_all_started(dichroic)"
+            )));
         }
     }
-    let set = Set::of(node).await?;
-    start(node, place, vec![modules::to_load(set.relay())]).await
+    let purged = of_each(node, "soft_purge", &names).await?;
+    let busy = names
+        .iter()
+        .zip(purged)
+        .filter(|(_, purged)| purged.as_atom() != Some("true"));
+    Ok(busy.map(|(name, _)| *name).collect())
+}
+
+/// What this function of `code` answers for each of the modules.
+async fn of_each(node: &mut Connection, function: &str, names: &[&str]) -> Result<Vec<Term>, Error> {
+    let arguments = vec![
+        Term::Export("code".to_owned(), function.to_owned(), 1),
+        Term::List(names.iter().copied().map(atom).collect()),
+    ];
+    match node.call("lists", "map", arguments, ASK).await? {
+        Term::List(answers) if answers.len() == names.len() => Ok(answers),
+        other => Err(Error::Protocol(format!("code:{function} answered {other}"))),
+    }
 }
 
 /// Where a module was loaded from; `None` when it is not loaded.
@@ -155,25 +201,31 @@ async fn loaded_from(node: &mut Connection, module: &str) -> Result<Option<Strin
     })
 }
 
-async fn forget(node: &mut Connection, names: &[&str]) -> Result<(), Error> {
-    for name in names {
-        node.call("code", "delete", vec![atom(name)], ASK).await?;
-        node.call("code", "soft_purge", vec![atom(name)], ASK).await?;
-    }
-    Ok(())
+enum Started {
+    Yes,
+    /// Not, because these modules are no longer there.
+    Unloaded(String),
 }
 
 /// Loads (when there is something to load) and starts in one call: if we die in between, nothing is half done.
-async fn start(node: &mut Connection, place: &Place, load: Vec<Term>) -> Result<(), Error> {
+async fn start(node: &mut Connection, place: &Place, load: Vec<Term>) -> Result<Started, Error> {
     let options = Term::Map(vec![
         (atom("guardian"), atom(node.own_name())),
         (atom("socket"), place.term()?),
         (atom("modules"), Term::List(modules::names().map(atom).collect())),
         (atom("vsn"), Term::Binary(env!("CARGO_PKG_VERSION").into())),
     ]);
-    match in_turn(node, load, KEEPER, "start", options, START).await? {
-        Term::Tuple(parts) if parts.first().and_then(Term::as_atom) == Some("ok") => Ok(()),
-        other => Err(Error::Call(format!("the relay did not start: {other}"))),
+    let answer = in_turn(node, load, KEEPER, "start", options, START).await?;
+    match answer.as_tuple() {
+        Some([Term::Atom(ok), _]) if ok == "ok" => Ok(Started::Yes),
+        Some([Term::Atom(error), Term::Tuple(why)])
+            if error == "error" && why.first().and_then(Term::as_atom) == Some("unloaded") =>
+        {
+            Ok(Started::Unloaded(
+                why.last().map(ToString::to_string).unwrap_or_default(),
+            ))
+        }
+        _ => Err(Error::Call(format!("the relay did not start: {answer}"))),
     }
 }
 
