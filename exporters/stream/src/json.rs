@@ -345,7 +345,7 @@ fn integer(out: &mut Vec<u8>, int: i64) {
 
 fn float(out: &mut Vec<u8>, float: f64) {
     if float.is_finite() {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(float).as_bytes());
+        out.extend_from_slice(zmij::Buffer::new().format_finite(float).as_bytes());
     } else if float.is_nan() {
         out.extend_from_slice(br#""NaN""#);
     } else if float > 0.0 {
@@ -441,7 +441,7 @@ mod tests {
         check(Cell::Float(1.0), "1.0");
         check(Cell::Float(-0.0), "-0.0");
         check(Cell::Float(0.1), "0.1");
-        check(Cell::Float(1e300), "1e300");
+        check(Cell::Float(1e300), "1e+300");
         check(Cell::Float(f64::NAN), r#""NaN""#);
         check(Cell::Float(f64::NEG_INFINITY), r#""-Infinity""#);
         check(
