@@ -147,7 +147,7 @@ impl Snapshot {
         if self.request.filter.as_ref().is_some_and(|wants| !wants(meta)) {
             return None;
         }
-        let value = slot.copy()?;
+        let value = slot.copy(&store.bounds)?;
         let exemplar = slot.exemplified.then(|| store.exemplar(index).cloned()).flatten();
         Some(Row {
             meta: meta.clone(),

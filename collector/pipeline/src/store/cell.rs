@@ -1,8 +1,10 @@
 //! Cells: the cumulative state of one series.
 //!
-//! A number lives in the slot itself; histograms are boxed, so that a number series does not pay for them. Values are raw, as the
+//! A number lives in the slot itself; all else beside it, so that a number series does not pay for it. Values are raw, as the
 //! sender counted; the series' factor turns them into the declared unit when they are copied out, so integers stay exact.
 
+use super::bounds::BoundLists;
+use super::explicit::Explicit;
 use crate::snapshot::RowValue;
 use dichroic_model::Number;
 use std::sync::Arc;
@@ -15,14 +17,14 @@ pub(crate) enum Cell {
     /// A gauge, sum, unknown, info or state.
     Number(Number),
     /// Explicit buckets.
-    Histogram(Box<HistogramCell>),
+    Histogram(Explicit),
     /// Base-2 exponential buckets.
     Exponential(Box<ExponentialCell>),
     /// Quantiles.
     Summary(Box<SummaryCell>),
 }
 
-/// State of a histogram with explicit bounds.
+/// A copy of a histogram with explicit bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramCell {
     /// Upper bounds, ascending, in the exported unit, without +Inf.
@@ -203,14 +205,14 @@ pub(crate) fn merge_extremes(a: Option<(f64, f64)>, b: Option<(f64, f64)>) -> Op
 impl super::Slot {
     /// A copy for exporters; nothing before the first point.
     #[inline]
-    pub(crate) fn copy(&self) -> Option<RowValue> {
+    pub(crate) fn copy(&self, bounds: &BoundLists) -> Option<RowValue> {
         if self.time == 0 {
             return None;
         }
         Some(match &self.cell {
             Cell::Empty => return None,
             Cell::Number(n) => RowValue::Number(*n),
-            Cell::Histogram(h) => RowValue::Histogram(h.clone()),
+            Cell::Histogram(h) => RowValue::Histogram(Box::new(h.cell(bounds.get(h.bounds)))),
             Cell::Exponential(e) => RowValue::Exponential(e.clone()),
             Cell::Summary(s) => RowValue::Summary(s.clone()),
         })
@@ -222,7 +224,7 @@ impl Cell {
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Cell::Empty | Cell::Number(_) => 0,
-            Cell::Histogram(h) => size_of::<HistogramCell>() + h.counts.len() * 8,
+            Cell::Histogram(h) => h.heap_bytes(),
             Cell::Exponential(e) => {
                 size_of::<ExponentialCell>() + (e.positive.1.capacity() + e.negative.1.capacity()) * 8
             }

@@ -2,7 +2,7 @@
 
 use super::cell::Cell;
 use super::told::Told;
-use super::{Key, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
+use super::{Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
 use crate::ledger::DropReason;
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Leaving, MetricKind, Query, SeriesDef, Temporality,
@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// The attribute of series that take what has no room. Source: OpenTelemetry metrics SDK, "Cardinality limits".
 const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
+
+/// What a fingerprint is accounted for under which a series was met before: itself, and its part of the list.
+pub(super) const ALIAS_BYTES: usize = 32;
 
 /// A series that wants to be admitted.
 struct Candidate {
@@ -112,7 +115,7 @@ impl Store {
         Ok(())
     }
 
-    fn bounds_of(&mut self, def: &SeriesDef<'_>, factor: Factor) -> Result<Option<Arc<[f64]>>, Refused> {
+    fn bounds_of(&self, def: &SeriesDef<'_>, factor: Factor) -> Result<Option<Arc<[f64]>>, Refused> {
         let Some(bounds) = &def.bounds else {
             return Ok(None);
         };
@@ -123,7 +126,7 @@ impl Store {
         };
         if factor.is_one() {
             return if fits(bounds) {
-                Ok(Some(self.intern_bounds(bounds)))
+                Ok(Some(bounds.clone()))
             } else {
                 Err(Refused(DropReason::Buckets))
             };
@@ -133,7 +136,7 @@ impl Store {
         if !fits(&scaled) {
             return Err(Refused(DropReason::Buckets));
         }
-        Ok(Some(self.intern_bounds(&scaled)))
+        Ok(Some(scaled.into()))
     }
 
     // ---- identity ---------------------------------------------------------------------------------------------------------
@@ -211,12 +214,14 @@ impl Store {
         let slot = &mut self.slots[index as usize];
         let other_factor = slot.meta.as_ref().is_some_and(|have| have.factor != meta.factor);
         let other_bounds = match (&slot.cell, &bounds) {
-            (Cell::Histogram(cell), Some(bounds)) => *cell.bounds != **bounds,
+            (Cell::Histogram(cell), Some(bounds)) => *self.bounds.get(cell.bounds) != *bounds,
             (Cell::Empty, Some(_)) => true,
             _ => false,
         };
         if other_factor || other_bounds {
-            let old = std::mem::replace(&mut slot.cell, point::empty_cell(&meta, bounds));
+            let empty = point::empty_cell(&mut self.bounds, &meta, bounds);
+            let old = std::mem::replace(&mut slot.cell, empty);
+            point::release(&mut self.bounds, &old);
             self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
             (slot.start, slot.start_told) = (slot.time, false);
             if other_factor {
@@ -236,31 +241,33 @@ impl Store {
         if self.table.find_key(alias) == Some(index) {
             return;
         }
-        let slot = &mut self.slots[index as usize];
-        let mut all: Vec<Key> = slot.aliases.take().unwrap_or_default().into_vec();
-        self.bytes -= all.len() * size_of::<Key>();
-        if slot.alias != slot.key {
-            all.push(slot.alias);
+        let standing = &mut self.standing[index as usize];
+        let last = std::mem::replace(&mut standing.alias, alias);
+        if last != standing.key {
+            let all = self.aliases.entry(index).or_default();
+            all.push(last);
+            self.bytes += ALIAS_BYTES;
+            while all.len() + 1 > self.limits.aliases_per_series.max(1) {
+                self.table.remove(all.remove(0), index);
+                self.bytes -= ALIAS_BYTES;
+            }
+            if all.is_empty() {
+                self.aliases.remove(&index);
+            }
         }
-        while all.len() + 1 > self.limits.aliases_per_series.max(1) {
-            self.table.remove(all.remove(0), index);
-        }
-        self.bytes += all.len() * size_of::<Key>();
-        slot.aliases = (!all.is_empty()).then(|| all.into_boxed_slice());
-        slot.alias = alias;
         self.table.insert(alias, index);
     }
 
     /// The series is found by what it is alone.
     pub(super) fn forget_aliases(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        let all = slot.aliases.take().unwrap_or_default();
-        self.bytes -= all.len() * size_of::<Key>();
-        all.iter().for_each(|alias| self.table.remove(*alias, index));
-        if slot.alias != slot.key {
-            self.table.remove(slot.alias, index);
-            slot.alias = slot.key;
+        let standing = &mut self.standing[index as usize];
+        if standing.alias != standing.key {
+            self.table.remove(standing.alias, index);
+            standing.alias = standing.key;
         }
+        let all = self.aliases.remove(&index).unwrap_or_default();
+        self.bytes -= all.len() * ALIAS_BYTES;
+        all.iter().for_each(|alias| self.table.remove(*alias, index));
     }
 
     // ---- admission --------------------------------------------------------------------------------------------------------
@@ -335,7 +342,7 @@ impl Store {
             page,
         } = candidate;
         let page = Key::from(page);
-        let cell = point::empty_cell(&meta, bounds);
+        let cell = point::empty_cell(&mut self.bounds, &meta, bounds);
         self.bytes += series_bytes(&meta) + cell.heap_bytes();
         self.overflows += usize::from(overflow);
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
@@ -346,9 +353,13 @@ impl Store {
             .expect("define found the source");
         tenant.slots.push(index);
         *tenant.by_metric.entry(meta.metric.id).or_default() += 1;
+        let standing = Places {
+            family: self.families.add(&meta.metric, index),
+            tenant: (tenant.slots.len() - 1) as u32,
+            key: page,
+            alias: page,
+        };
         let slot = Slot {
-            place: self.families.add(&meta.metric, index),
-            tenant_place: (tenant.slots.len() - 1) as u32,
             monotonic: meta.metric.kind == MetricKind::COUNTER,
             idles: matches!(meta.source.spec.leaving, Leaving::AfterIdle(_)),
             hidden: meta.metric.family.is_none(),
@@ -361,16 +372,16 @@ impl Store {
             time: 0,
             generation,
             touched: (self.clock.saturating_sub(self.epoch) / super::TENTH) as u32,
-            key: page,
-            alias: page,
-            aliases: None,
             meaning: self.meaning,
             meta: Some(Arc::new(meta)),
         };
         self.warnings.name_conflicts += u64::from(slot.hidden);
-        match self.slots.get_mut(index as usize) {
-            Some(place) => *place = slot,
-            None => self.slots.push(slot),
+        if (index as usize) < self.slots.len() {
+            self.slots[index as usize] = slot;
+            self.standing[index as usize] = standing;
+        } else {
+            self.slots.push(slot);
+            self.standing.push(standing);
         }
         self.take_place(index, page);
         if let Some(fp) = fp {
@@ -410,11 +421,11 @@ impl Store {
     }
 
     fn set_key(&mut self, index: u32, key: Key) {
-        let slot = &mut self.slots[index as usize];
-        if slot.alias == slot.key {
-            slot.alias = key;
+        let standing = &mut self.standing[index as usize];
+        if standing.alias == standing.key {
+            standing.alias = key;
         }
-        slot.key = key;
+        standing.key = key;
         self.places.insert(key, index);
     }
 
@@ -460,7 +471,7 @@ impl Store {
             return;
         };
         self.wanted_places.remove(&heir);
-        self.places.remove(self.slots[heir as usize].key, heir);
+        self.places.remove(self.standing[heir as usize].key, heir);
         self.set_key(heir, key);
         let slot = &mut self.slots[heir as usize];
         slot.hidden = slot.meta.as_ref().is_none_or(|meta| meta.metric.family.is_none());

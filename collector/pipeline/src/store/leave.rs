@@ -1,9 +1,9 @@
 //! Leaving: by the receiver's word, when idle, after a source's end, after a reload; always in bounded parts.
 
 use super::cell::Cell;
-use super::define::series_bytes;
-use super::point::exemplar_bytes;
-use super::{GONE, SeriesRef, Store, TENTH, Tenant};
+use super::define::{ALIAS_BYTES, series_bytes};
+use super::point::{exemplar_bytes, release};
+use super::{GONE, Places, SeriesRef, Store, TENTH, Tenant};
 use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
 use std::sync::Arc;
 
@@ -38,9 +38,9 @@ impl Store {
         self.copies.retain(|_, began| *began + COPY >= now);
         if self.copies.is_empty() {
             self.fresh.clear();
-            let slots = &mut self.slots;
+            let (slots, standing) = (&mut self.slots, &mut self.standing);
             self.families
-                .tidy(|slot, place| slots[slot as usize].place = place);
+                .tidy(|slot, place| standing[slot as usize].family = place);
             let rivals = &self.wanted_places;
             self.families.reveal(|members, metrics| {
                 for index in members.iter().filter(|index| **index != GONE) {
@@ -120,10 +120,11 @@ impl Store {
                 continue;
             }
             slot.generation = slot.generation.wrapping_add(1);
-            slot.alias = slot.key;
-            let dropped = slot.aliases.take().unwrap_or_default();
-            self.bytes -= dropped.len() * size_of::<super::Key>();
+            let standing = &mut self.standing[index as usize];
+            standing.alias = standing.key;
         }
+        let dropped: usize = self.aliases.drain().map(|(_, all)| all.len()).sum();
+        self.bytes -= dropped * ALIAS_BYTES;
     }
 
     /// All series of a source, and the source.
@@ -145,24 +146,31 @@ impl Store {
         let Some(meta) = slot.meta.take() else { return };
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
         slot.generation = slot.generation.wrapping_add(1);
-        let (place, tenant_place, key, contested) = (slot.place, slot.tenant_place, slot.key, slot.contested);
+        let contested = slot.contested;
         self.overflows -= usize::from(slot.overflow);
+        let Places {
+            family,
+            tenant: at,
+            key,
+            ..
+        } = self.standing[index as usize];
         self.places.remove(key, index);
         if contested {
             self.leave_place(index, key);
         }
-        self.families.remove(&meta.metric, place);
+        self.families.remove(&meta.metric, family);
         self.fresh.remove(&index);
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
+        release(&mut self.bounds, &cell);
         if self.slots[index as usize].exemplified
             && let Some(exemplar) = self.exemplars.remove(&index)
         {
             self.bytes -= exemplar_bytes(&exemplar);
         }
         if let Some(tenant) = self.sources.get_mut(&meta.source.id) {
-            tenant.slots.swap_remove(tenant_place as usize);
-            if let Some(moved) = tenant.slots.get(tenant_place as usize) {
-                self.slots[*moved as usize].tenant_place = tenant_place;
+            tenant.slots.swap_remove(at as usize);
+            if let Some(moved) = tenant.slots.get(at as usize) {
+                self.standing[*moved as usize].tenant = at;
             }
             if let Some(n) = tenant.by_metric.get_mut(&meta.metric.id) {
                 *n -= 1;

@@ -41,9 +41,7 @@ impl Store {
             if let Some(slot) = self.slots.get(index as usize)
                 && let Cell::Histogram(cell) = &slot.cell
             {
-                let counts = cell.counts.first().zip(cell.counts.last());
-                seen ^= counts.map_or(0, |(first, last)| first ^ last);
-                seen ^= u64::from(cell.sum.is_some()) ^ u64::from(cell.min_max.is_some());
+                seen ^= cell.touch();
             }
         }
         // What was read for its own sake must not be found useless.

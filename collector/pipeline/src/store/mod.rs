@@ -5,9 +5,11 @@
 //! is a cache of the key: on a miss the key is compared in full, and the new fingerprint becomes an alias of the series it
 //! turned out to be.
 
+mod bounds;
 mod cell;
 mod define;
 mod events;
+mod explicit;
 mod family;
 mod leave;
 mod look;
@@ -17,6 +19,7 @@ mod told;
 
 use crate::ledger::{DropReason, Ledger};
 use crate::stream::Streams;
+use bounds::BoundLists;
 use cell::Cell;
 pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
 use dichroic_model::{
@@ -24,6 +27,7 @@ use dichroic_model::{
     Leaving, Limits, Resolver, Scope, Seed, Source, SourceId, SourceSpec, Temporality, UnixNanos,
     attributes::cut,
 };
+pub use explicit::Explicit;
 pub(crate) use family::GONE;
 use family::{Families, MetricId};
 pub use family::{Family, Metric};
@@ -89,6 +93,8 @@ impl SeriesMeta {
     }
 }
 
+/// What points and copies read and write: one cache line, because most of what a point costs is waiting for memory.
+#[repr(align(64))]
 pub(crate) struct Slot {
     pub(crate) cell: Cell,
     pub(crate) meta: Option<Arc<SeriesMeta>>,
@@ -97,16 +103,6 @@ pub(crate) struct Slot {
     /// Tenths of seconds since the store began, of the last change: enough for thirteen years.
     pub(crate) touched: u32,
     generation: u32,
-    /// Place among the members of the family.
-    place: u32,
-    /// Place among the series of the source.
-    tenant_place: u32,
-    /// Where the series is found by what it is: its place on the page, or its own key where that place is taken.
-    key: Key,
-    /// The fingerprint under which it was met last; `key` where there is none.
-    alias: Key,
-    /// Those before, oldest first. Most series have none.
-    aliases: Option<Box<[Key]>>,
     /// Another series has the same labels on the page and goes first, or the family has no place there.
     pub(crate) hidden: bool,
     /// Others want the same place on the page, or have it.
@@ -121,6 +117,20 @@ pub(crate) struct Slot {
     overflow: bool,
     /// Which reload of the resolver gave it its meaning.
     meaning: u8,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// Where a series stands in lists and tables: read when it comes and when it leaves.
+struct Places {
+    /// Place among the members of the family.
+    family: u32,
+    /// Place among the series of the source.
+    tenant: u32,
+    /// Where the series is found by what it is: its place on the page, or its own key where that place is taken.
+    key: Key,
+    /// The fingerprint under which it was met last; `key` where there is none.
+    alias: Key,
 }
 
 /// Kind, name, measurements, metadata.
@@ -149,6 +159,10 @@ pub struct Store {
     /// Where a series is found by what it is, on a miss.
     places: Table,
     pub(crate) slots: Vec<Slot>,
+    /// Of the slot with the same index.
+    standing: Vec<Places>,
+    /// Fingerprints under which series were met before the last one, oldest first. Most have none.
+    aliases: HashMap<u32, Vec<Key>>,
     free: Vec<u32>,
     pub(crate) families: Families,
     sources: BTreeMap<SourceId, Tenant>,
@@ -156,7 +170,7 @@ pub struct Store {
     next_source: u32,
     scopes: HashSet<Arc<Scope>>,
     names: Shared,
-    bounds: HashSet<BoundsKey>,
+    pub(crate) bounds: BoundLists,
     /// Bytes of live series beside their slots, of exemplars and of sources.
     bytes: usize,
     /// Series that stand outside the caps, to take what has no room.
@@ -201,21 +215,10 @@ pub struct Warnings {
     pub cut_values: u64,
 }
 
-#[derive(PartialEq)]
-struct BoundsKey(Arc<[f64]>);
-
-impl Eq for BoundsKey {}
-
-impl std::hash::Hash for BoundsKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.iter().for_each(|b| b.to_bits().hash(state));
-    }
-}
-
 /// Unit of [`Slot::touched`].
 const TENTH: UnixNanos = 100_000_000;
 
-/// Lists of bounds, and scopes, that are shared between series; others are kept by each series for itself.
+/// Scopes that are shared between series; others are kept by each series for itself.
 const INTERNED: usize = 4_096;
 
 /// Salt of page fingerprints; sources salt with their id, which is smaller.
@@ -241,6 +244,8 @@ impl Store {
             table: Table::default(),
             places: Table::default(),
             slots: Vec::new(),
+            standing: Vec::new(),
+            aliases: HashMap::new(),
             free: Vec::new(),
             families: Families::default(),
             sources: BTreeMap::new(),
@@ -248,7 +253,7 @@ impl Store {
             next_source: 0,
             scopes: HashSet::new(),
             names: Shared::default(),
-            bounds: HashSet::new(),
+            bounds: BoundLists::default(),
             bytes: 0,
             overflows: 0,
             exemplars: HashMap::new(),
@@ -305,11 +310,12 @@ impl Store {
             + self.table.bytes()
             + self.places.bytes()
             + self.slots.capacity() * size_of::<Slot>()
+            + self.standing.capacity() * size_of::<Places>()
     }
 
     /// The part of [`Store::bytes`] that leaves with the series.
     pub fn live_bytes(&self) -> usize {
-        self.bytes + self.families.bytes()
+        self.bytes + self.families.bytes() + self.bounds.bytes()
     }
 
     /// Subscribers at present.
@@ -397,23 +403,6 @@ impl Store {
     /// What is known of a live series.
     pub fn meta(&self, series: SeriesRef) -> Option<&Arc<SeriesMeta>> {
         self.slot(series).and_then(|slot| slot.meta.as_ref())
-    }
-
-    /// One allocation per distinct list of bounds.
-    pub fn intern_bounds(&mut self, bounds: &[f64]) -> Arc<[f64]> {
-        let key = BoundsKey(bounds.into());
-        if let Some(known) = self.bounds.get(&key) {
-            return known.0.clone();
-        }
-        // A sender that makes up bounds is not helped to fill memory with them.
-        if self.bounds.len() >= INTERNED {
-            self.bounds.retain(|key| Arc::strong_count(&key.0) > 1);
-        }
-        let bounds = key.0.clone();
-        if self.bounds.len() < INTERNED {
-            self.bounds.insert(key);
-        }
-        bounds
     }
 
     fn scope(&mut self, scope: &Scope) -> Arc<Scope> {

@@ -2,7 +2,9 @@
 //!
 //! Every call answers with `Err(reason)` when the point was not applied; the caller counts it under that reason.
 
-use super::cell::{Cell, ExponentialCell, HistogramCell, SummaryCell, add_sums, merge_extremes, total};
+use super::bounds::BoundLists;
+use super::cell::{Cell, ExponentialCell, SummaryCell, total};
+use super::explicit::Explicit;
 use super::{SeriesMeta, SeriesRef, Slot, Store};
 use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number, UnixNanos};
@@ -60,17 +62,20 @@ pub struct SummaryPoint<'a> {
 
 type Applied = Result<(), DropReason>;
 
-pub(super) fn empty_cell(meta: &SeriesMeta, bounds: Option<Arc<[f64]>>) -> Cell {
+pub(super) fn empty_cell(lists: &mut BoundLists, meta: &SeriesMeta, bounds: Option<Arc<[f64]>>) -> Cell {
     match (meta.metric.kind, bounds) {
         (MetricKind::Histogram | MetricKind::GaugeHistogram, Some(bounds)) => {
-            Cell::Histogram(Box::new(HistogramCell {
-                counts: vec![0; bounds.len() + 1].into(),
-                bounds,
-                sum: None,
-                min_max: None,
-            }))
+            let buckets = bounds.len() + 1;
+            Cell::Histogram(Explicit::new(buckets, lists.hold(bounds)))
         }
         _ => Cell::Empty,
+    }
+}
+
+/// A cell is no longer needed.
+pub(super) fn release(lists: &mut BoundLists, cell: &Cell) {
+    if let Cell::Histogram(held) = cell {
+        lists.release(held.bounds);
     }
 }
 
@@ -137,9 +142,7 @@ impl Store {
         if reset {
             reset = fell(slot, start, time)?;
         }
-        let cell = histogram(slot, point)?;
-        cell.counts.copy_from_slice(point.counts);
-        (cell.sum, cell.min_max) = (point.sum, point.min_max);
+        histogram(slot, point)?.set(point);
         stamp(slot, start, time, now, touched, reset);
         self.warnings.resets += u64::from(reset);
         Ok(())
@@ -155,22 +158,7 @@ impl Store {
         now: UnixNanos,
     ) -> Applied {
         self.delta(series, start, time, now, |slot, _| {
-            let cell = histogram(slot, point)?;
-            let first = cell.counts.iter().all(|n| *n == 0);
-            cell.counts
-                .iter_mut()
-                .zip(point.counts)
-                .for_each(|(held, n)| *held = held.saturating_add(*n));
-            cell.sum = if first {
-                point.sum
-            } else {
-                add_sums(cell.sum, point.sum)
-            };
-            cell.min_max = if first {
-                point.min_max
-            } else {
-                merge_extremes(cell.min_max, point.min_max)
-            };
+            histogram(slot, point)?.add(point);
             Ok(())
         })
     }
@@ -279,7 +267,7 @@ impl Store {
     }
 
     /// The explicit histogram a live series holds, raw.
-    pub fn histogram(&self, series: SeriesRef) -> Option<&HistogramCell> {
+    pub fn histogram(&self, series: SeriesRef) -> Option<&Explicit> {
         match &self.slot(series)?.cell {
             Cell::Histogram(cell) => Some(cell),
             _ => None,
@@ -387,12 +375,9 @@ pub(super) fn exemplar_bytes(exemplar: &Exemplar) -> usize {
     size_of::<Exemplar>() + 64 + exemplar.attributes.as_bytes().len()
 }
 
-fn histogram<'a>(
-    slot: &'a mut Slot,
-    point: &HistogramPoint<'_>,
-) -> Result<&'a mut HistogramCell, DropReason> {
+fn histogram<'a>(slot: &'a mut Slot, point: &HistogramPoint<'_>) -> Result<&'a mut Explicit, DropReason> {
     match &mut slot.cell {
-        Cell::Histogram(cell) if cell.counts.len() == point.counts.len() => Ok(cell),
+        Cell::Histogram(cell) if cell.buckets() == point.counts.len() => Ok(cell),
         _ => Err(DropReason::Buckets),
     }
 }

@@ -68,16 +68,11 @@ impl SeriesTable {
         if met == Met::Continues
             && let Some(held) = store.histogram(series)
         {
-            if held
-                .counts
-                .iter()
-                .zip(&self.counts)
-                .any(|(held, count)| count < held)
-            {
+            if held.counts().zip(&self.counts).any(|(held, count)| *count < held) {
                 self.backwards += 1;
                 return Ok(Applied::Dropped(DropReason::Backwards));
             }
-            past = held.sum;
+            past = held.sum();
         }
         let sum = self.sum(row, past);
         let point = HistogramPoint {

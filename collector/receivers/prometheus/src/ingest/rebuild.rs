@@ -423,13 +423,8 @@ impl<'a> Draft<'a> {
         family: Family<'_>,
     ) -> Result<dichroic_pipeline::SeriesRef, dichroic_pipeline::Refused> {
         let bounds = self.point.is_histogram().then(|| {
-            let finite: Vec<f64> = self
-                .parts
-                .iter()
-                .map(|(bound, _)| *bound)
-                .filter(|bound| bound.is_finite())
-                .collect();
-            store.intern_bounds(&finite)
+            let bounds = self.parts.iter().map(|(bound, _)| *bound);
+            bounds.filter(|bound| bound.is_finite()).collect()
         });
         let name = match self.sample.role {
             Role::Total => self.sample.series.name.decode(),

@@ -1,0 +1,100 @@
+//! Lists of bounds: one of each, while a series has it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Names a list that a series holds.
+pub(crate) type BoundsId = u32;
+
+#[derive(Default)]
+pub(crate) struct BoundLists {
+    by_value: HashMap<Value, BoundsId>,
+    lists: Vec<List>,
+    free: Vec<BoundsId>,
+    bytes: usize,
+}
+
+struct List {
+    bounds: Arc<[f64]>,
+    series: usize,
+}
+
+#[derive(PartialEq)]
+struct Value(Arc<[f64]>);
+
+// Bounds are finite when they come here.
+impl Eq for Value {}
+
+impl std::hash::Hash for Value {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // Equal floats have equal bits but for zeros.
+        self.0.iter().for_each(|b| (b + 0.0).to_bits().hash(state));
+    }
+}
+
+impl BoundLists {
+    /// A series more has these bounds.
+    pub(crate) fn hold(&mut self, bounds: Arc<[f64]>) -> BoundsId {
+        if let Some(id) = self.by_value.get(&Value(bounds.clone())).copied() {
+            self.lists[id as usize].series += 1;
+            return id;
+        }
+        self.bytes += list_bytes(&bounds);
+        let id = self.free.pop().unwrap_or(self.lists.len() as BoundsId);
+        self.by_value.insert(Value(bounds.clone()), id);
+        let list = List { bounds, series: 1 };
+        match self.lists.get_mut(id as usize) {
+            Some(free) => *free = list,
+            None => self.lists.push(list),
+        }
+        id
+    }
+
+    /// A series less has them.
+    pub(crate) fn release(&mut self, id: BoundsId) {
+        let list = &mut self.lists[id as usize];
+        list.series -= 1;
+        if list.series == 0 {
+            let bounds = std::mem::replace(&mut list.bounds, Arc::from([]));
+            self.bytes -= list_bytes(&bounds);
+            self.by_value.remove(&Value(bounds));
+            self.free.push(id);
+        }
+    }
+
+    pub(crate) fn get(&self, id: BoundsId) -> &Arc<[f64]> {
+        &self.lists[id as usize].bounds
+    }
+
+    /// Bytes of all lists.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Of a list: itself and its entries in both tables.
+fn list_bytes(bounds: &[f64]) -> usize {
+    size_of_val(bounds) + 96
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_there_once_while_a_series_has_it() {
+        let mut lists = BoundLists::default();
+        let one = lists.hold([1.0, 2.0].into());
+        assert_eq!(lists.hold([1.0, 2.0].into()), one);
+        let other = lists.hold([1.0].into());
+        assert_ne!(other, one);
+        let held = lists.bytes();
+        lists.release(one);
+        assert_eq!((lists.bytes(), &**lists.get(one)), (held, &[1.0, 2.0][..]));
+        lists.release(one);
+        lists.release(other);
+        assert_eq!(lists.bytes(), 0);
+        assert_eq!(lists.hold([-0.0].into()), lists.hold([0.0].into()));
+        assert!(lists.lists.len() <= 2);
+    }
+}
