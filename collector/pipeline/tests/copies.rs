@@ -84,7 +84,7 @@ fn a_series_that_leaves_and_comes_back_is_copied_once() {
         set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 2);
     }
     let rows = copy.finish(&mut store);
-    let labels: HashSet<&str> = rows.iter().map(|row| &*row.meta.labels).collect();
+    let labels: HashSet<String> = rows.iter().map(|row| row.meta.labels()).collect();
     assert_eq!((rows.len(), labels.len()), (10_000, 10_000));
     assert_eq!(rows_now(&mut store), 10_000, "the next copy has them all");
 }
@@ -108,7 +108,7 @@ fn an_heir_waits_for_the_next_copy() {
     store.leave(first);
     let shown = |rows: &[Row]| {
         rows.iter()
-            .filter(|r| !r.hidden && r.meta.labels.contains("one"))
+            .filter(|r| !r.hidden && r.meta.labels().contains("one"))
             .count()
     };
     assert_eq!(shown(&copy.finish(&mut store)), 1);
@@ -151,7 +151,7 @@ fn only_what_changed_since_is_copied_when_asked() {
     assert_eq!(values(&mut store, NOW).len(), 2);
     assert_eq!(values(&mut store, later + SECOND).len(), 0);
     let filtered = SnapshotRequest {
-        filter: Some(Box::new(|meta| meta.labels.contains("2"))),
+        filter: Some(Box::new(|meta| meta.labels().contains("2"))),
         ..Default::default()
     };
     assert_eq!(rows_of(&mut store, filtered).len(), 1);
@@ -205,7 +205,7 @@ proptest! {
             let rows = copy.finish(&mut store);
             let mut seen = HashSet::new();
             for row in &rows {
-                prop_assert!(seen.insert((row.meta.metric.name.clone(), row.meta.labels.clone())), "{row:?} twice");
+                prop_assert!(seen.insert((row.meta.metric.name.clone(), row.meta.labels())), "{row:?} twice");
             }
             for (at, touched) in touched.iter().enumerate() {
                 let label = format!("job=\"j\",instance=\"i\",at=\"{at}\"");

@@ -100,7 +100,7 @@ fn check(store: &mut Store, model: &Model) -> Result<(), TestCaseError> {
     let mut shown = BTreeSet::new();
     for row in rows.iter().filter(|row| !row.hidden) {
         let family = row.meta.metric.family.as_ref().unwrap();
-        let place = (family.page.base.clone(), row.meta.labels.clone());
+        let place = (family.page.base.clone(), row.meta.labels());
         prop_assert!(shown.insert(place), "two in one place: {row:?}");
     }
     let mut values: Vec<i64> = rows
@@ -122,7 +122,7 @@ fn check(store: &mut Store, model: &Model) -> Result<(), TestCaseError> {
         .filter_map(|row| {
             Some((
                 row.meta.metric.family.as_ref()?.page.base.clone(),
-                row.meta.labels.clone(),
+                row.meta.labels(),
             ))
         })
         .collect();

@@ -70,7 +70,7 @@ proptest! {
             }).unwrap();
             let given = Attributes::pack(&mut pairs());
             let meta = store.meta(series).unwrap();
-            prop_assert_eq!(&*meta.attributes(), &given, "{}", meta.labels);
+            prop_assert_eq!(&*meta.attributes(), &given, "{}", meta.labels());
             let shown = |pairs: Vec<(&str, AttributeValue<'_>)>| format!("{pairs:?}");
             prop_assert_eq!(shown(meta.pairs().collect()), shown(given.iter().collect()));
         }

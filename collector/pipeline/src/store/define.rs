@@ -1,6 +1,7 @@
 //! Meeting a series: its key, its meaning, its place on the page, admission, and what happens when two want one place.
 
 use super::cell::Cell;
+use super::meta::{Parts, stream_bytes};
 use super::told::Told;
 use super::{Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
 use crate::ledger::DropReason;
@@ -26,6 +27,26 @@ struct Candidate {
     bounds: Option<Arc<[f64]>>,
     /// Its place on the page.
     page: Fingerprint,
+}
+
+/// Labels as a page shows them.
+struct OnPage {
+    /// Each with a comma behind it.
+    text: String,
+    /// Where those of the source end.
+    split: usize,
+    /// What stands there stands once.
+    place: Fingerprint,
+}
+
+impl OnPage {
+    fn of_source(&self) -> &str {
+        self.text[..self.split].strip_suffix(',').unwrap_or_default()
+    }
+
+    fn own(&self) -> &str {
+        self.text[self.split..].strip_suffix(',').unwrap_or_default()
+    }
 }
 
 impl Store {
@@ -59,19 +80,23 @@ impl Store {
             .families
             .metric(&meaning.name, &meaning.unit, def.kind, def.style, &meaning.help);
         let (shown, before) = labels::page_labels(&source, meaning.mapped, &attributes);
-        let (rendered, page) = self.on_page(metric.family_id, &shown);
-        let labels = shown.len();
+        let on_page = self.on_page(metric.family_id, &shown, before);
+        let labels = shown.len() - before;
         drop(shown);
         let overflow = is_overflow(&attributes);
-        let meta = SeriesMeta {
+        let parts = Parts {
             metric,
             source,
             scope: self.scope(def.scope),
             temporality: def.temporality,
             factor,
-            told: self.told(attributes, &def.attributes, before, labels),
-            labels: rendered,
         };
+        let meta = SeriesMeta {
+            stream: self.metric_streams.meet(parts, on_page.of_source()),
+            told: self.told(attributes, &def.attributes, labels),
+            own_labels: on_page.own().into(),
+        };
+        let page = on_page.place;
         let candidate = Candidate {
             meta,
             overflow,
@@ -141,18 +166,16 @@ impl Store {
 
     // ---- identity ---------------------------------------------------------------------------------------------------------
 
-    /// Labels as the page shows them, and the place there: family and set of labels. Order does not matter in a set, so the
-    /// hashes of labels are added; and an empty value is no label.
-    fn on_page(&self, family: super::family::FamilyId, shown: &[Label<'_>]) -> (Box<str>, Fingerprint) {
-        // To the byte, unless something is escaped: what is too large is moved when it is kept.
+    /// Labels as the page shows them, of which so many are the source's, and the place there: family and set of labels. Order does
+    /// not matter in a set, so the hashes of labels are added; and an empty value is no label.
+    fn on_page(&self, family: super::family::FamilyId, shown: &[Label<'_>], of_source: usize) -> OnPage {
+        // To the byte, unless something is escaped.
         let length: usize = shown.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
-        let mut text = String::with_capacity(length.saturating_sub(1));
+        let mut text = String::with_capacity(length);
+        let mut split = 0;
         let mut place = [0; 20];
         let (mut low, mut high) = (0_u64, 0_u64);
-        for (name, value) in shown {
-            if !text.is_empty() {
-                text.push(',');
-            }
+        for (at, (name, value)) in shown.iter().enumerate() {
             let from = text.len();
             text.push_str(name);
             text.push_str("=\"");
@@ -166,11 +189,19 @@ impl Store {
                 let label = self.pages.of(&text.as_bytes()[from..]);
                 (low, high) = (low.wrapping_add(label.low), high.wrapping_add(label.high));
             }
+            text.push(',');
+            if at + 1 == of_source {
+                split = text.len();
+            }
         }
         place[..4].copy_from_slice(&family.to_le_bytes());
         place[4..12].copy_from_slice(&low.to_le_bytes());
         place[12..].copy_from_slice(&high.to_le_bytes());
-        (text.into_boxed_str(), self.pages.of(&place))
+        OnPage {
+            text,
+            split,
+            place: self.pages.of(&place),
+        }
     }
 
     /// Where a series is found whose place on the page another has: by its whole key.
@@ -225,7 +256,10 @@ impl Store {
             self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
             (slot.start, slot.start_told) = (slot.time, false);
             if other_factor {
-                slot.meta = Some(Arc::new(meta));
+                self.metric_streams.hold(&meta.stream);
+                if let Some(old) = slot.meta.replace(Arc::new(meta)) {
+                    self.metric_streams.release(&old.stream);
+                }
             }
             // Old fingerprints meant the old bounds or unit: they must miss, and be met again.
             self.forget_aliases(index);
@@ -289,7 +323,8 @@ impl Store {
 
     fn memory(&self, candidate: &Candidate) -> Result<(), DropReason> {
         let cell = candidate.bounds.as_ref().map_or(0, |b| 128 + 8 * b.len());
-        let fits = self.bytes() + series_bytes(&candidate.meta) + cell <= self.limits.memory_bytes;
+        let stream = stream_bytes(&candidate.meta);
+        let fits = self.bytes() + series_bytes(&candidate.meta) + stream + cell <= self.limits.memory_bytes;
         fits.then_some(()).ok_or(DropReason::MemoryLimit)
     }
 
@@ -301,14 +336,15 @@ impl Store {
         }
         let Candidate { meta, bounds, .. } = candidate;
         let attributes = Attributes::of(&[OVERFLOW]);
-        let (shown, _) = labels::page_labels(&meta.source, mapped, &attributes);
-        let (rendered, page) = self.on_page(meta.metric.family_id, &shown);
+        let (shown, before) = labels::page_labels(&meta.source, mapped, &attributes);
+        let on_page = self.on_page(meta.metric.family_id, &shown, before);
         drop(shown);
         let meta = SeriesMeta {
-            labels: rendered,
+            stream: self.metric_streams.meet(meta.stream.parts(), on_page.of_source()),
+            own_labels: on_page.own().into(),
             told: Told::Packed(attributes),
-            ..meta
         };
+        let page = on_page.place;
         let candidate = Candidate {
             meta,
             overflow: true,
@@ -344,6 +380,7 @@ impl Store {
         let page = Key::from(page);
         let cell = point::empty_cell(&mut self.bounds, &meta, bounds);
         self.bytes += series_bytes(&meta) + cell.heap_bytes();
+        self.metric_streams.hold(&meta.stream);
         self.overflows += usize::from(overflow);
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
@@ -486,7 +523,7 @@ impl Store {
 /// What a series is accounted for beside its slot: labels, and attributes where they do not tell them, their headers, its places in
 /// lists.
 pub(super) fn series_bytes(meta: &SeriesMeta) -> usize {
-    size_of::<SeriesMeta>() + 16 + meta.labels.len() + meta.told.bytes() + 48
+    size_of::<SeriesMeta>() + 16 + meta.own_labels.len() + meta.told.bytes() + 48
 }
 
 fn is_overflow(attributes: &Attributes) -> bool {

@@ -2,6 +2,7 @@
 
 use super::cell::Cell;
 use super::define::{ALIAS_BYTES, series_bytes};
+use super::meta::Parts;
 use super::point::{exemplar_bytes, release};
 use super::{GONE, Places, SeriesRef, Store, TENTH, Tenant};
 use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
@@ -41,13 +42,20 @@ impl Store {
             let (slots, standing) = (&mut self.slots, &mut self.standing);
             self.families
                 .tidy(|slot, place| standing[slot as usize].family = place);
-            let rivals = &self.wanted_places;
+            let (rivals, streams) = (&self.wanted_places, &mut self.metric_streams);
             self.families.reveal(|members, metrics| {
                 for index in members.iter().filter(|index| **index != GONE) {
                     let slot = &mut slots[*index as usize];
                     let Some(meta) = &slot.meta else { continue };
                     if let Some(metric) = metrics.get(&meta.metric.id) {
-                        slot.meta = Some(Arc::new(meta.of(metric)));
+                        let parts = Parts {
+                            metric: metric.clone(),
+                            ..meta.stream.parts()
+                        };
+                        let stream = streams.meet(parts, &meta.source_labels);
+                        streams.hold(&stream);
+                        streams.release(&meta.stream);
+                        slot.meta = Some(Arc::new(meta.of(stream)));
                         slot.hidden = rivals.contains_key(index);
                     }
                 }
@@ -162,6 +170,7 @@ impl Store {
         self.fresh.remove(&index);
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
         release(&mut self.bounds, &cell);
+        self.metric_streams.release(&meta.stream);
         if self.slots[index as usize].exemplified
             && let Some(exemplar) = self.exemplars.remove(&index)
         {

@@ -13,6 +13,7 @@ mod explicit;
 mod family;
 mod leave;
 mod look;
+mod meta;
 mod point;
 mod table;
 mod told;
@@ -23,21 +24,21 @@ use bounds::BoundLists;
 use cell::Cell;
 pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
 use dichroic_model::{
-    AttributeValue, Attributes, EventKind, EventSchema, Exemplar, Factor, Fingerprint, Fingerprinter,
-    Leaving, Limits, Resolver, Scope, Seed, Source, SourceId, SourceSpec, Temporality, UnixNanos,
-    attributes::cut,
+    EventKind, EventSchema, Exemplar, Fingerprint, Fingerprinter, Leaving, Limits, Resolver, Scope, Seed,
+    Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
 };
 pub use explicit::Explicit;
 pub(crate) use family::GONE;
 use family::{Families, MetricId};
 pub use family::{Family, Metric};
 pub use look::{Found, LOOK};
+use meta::MetricStreams;
+pub use meta::{MetricStream, SeriesMeta};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use table::{Key, Table};
-use told::{Shared, Told};
+use told::Shared;
 
 /// A series' place. Stale once the series has left: every use says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,49 +50,6 @@ pub struct SeriesRef {
 /// A series was not admitted; the reason is what the point is to be counted under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused(pub DropReason);
-
-/// What stays true of a series while it lives. Shared with exporters.
-#[derive(Debug)]
-pub struct SeriesMeta {
-    /// Its metric.
-    pub metric: Arc<Metric>,
-    /// Its source.
-    pub source: Arc<Source>,
-    /// Its instrumentation scope.
-    pub scope: Arc<Scope>,
-    /// How its points relate as they came in.
-    pub temporality: Temporality,
-    /// Raw values times this are in the metric's unit.
-    pub factor: Factor,
-    /// Page labels, those of the source included: `a="x",b="y"`.
-    pub labels: Box<str>,
-    told: Told,
-}
-
-impl SeriesMeta {
-    /// The same series of a metric that is shown otherwise.
-    fn of(&self, metric: &Arc<Metric>) -> SeriesMeta {
-        SeriesMeta {
-            metric: metric.clone(),
-            source: self.source.clone(),
-            scope: self.scope.clone(),
-            temporality: self.temporality,
-            factor: self.factor,
-            told: self.told.clone(),
-            labels: self.labels.clone(),
-        }
-    }
-
-    /// Attributes after renaming, typed; mostly made anew from the labels.
-    pub fn attributes(&self) -> Cow<'_, Attributes> {
-        self.told.attributes(&self.labels)
-    }
-
-    /// The same, sorted by name, without a copy.
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
-        self.told.pairs(&self.labels)
-    }
-}
 
 /// What points and copies read and write: one cache line, because most of what a point costs is waiting for memory.
 #[repr(align(64))]
@@ -169,6 +127,7 @@ pub struct Store {
     source_keys: HashMap<(dichroic_model::Protocol, Vec<u8>), SourceId>,
     next_source: u32,
     scopes: HashSet<Arc<Scope>>,
+    metric_streams: MetricStreams,
     names: Shared,
     pub(crate) bounds: BoundLists,
     /// Bytes of live series beside their slots, of exemplars and of sources.
@@ -252,6 +211,7 @@ impl Store {
             source_keys: HashMap::new(),
             next_source: 0,
             scopes: HashSet::new(),
+            metric_streams: MetricStreams::new(Fingerprinter::new(seed, PAGE_SALT)),
             names: Shared::default(),
             bounds: BoundLists::default(),
             bytes: 0,
@@ -315,7 +275,7 @@ impl Store {
 
     /// The part of [`Store::bytes`] that leaves with the series.
     pub fn live_bytes(&self) -> usize {
-        self.bytes + self.families.bytes() + self.bounds.bytes()
+        self.bytes + self.families.bytes() + self.bounds.bytes() + self.metric_streams.bytes()
     }
 
     /// Subscribers at present.

@@ -16,10 +16,9 @@ const SHARED: usize = 4_096;
 /// Bytes of one: all of them together stay within four mebibytes.
 const NAMES_BYTES: usize = 1_024;
 
-/// Names and types of attributes, and how many labels stand before theirs in the text.
+/// Names and types of attributes.
 #[derive(Debug)]
 pub(crate) struct Names {
-    before: usize,
     names: Box<[(Box<str>, Type)]>,
     hash: u64,
 }
@@ -78,7 +77,7 @@ impl Told {
             Told::ByLabels(names) => (None, Some(names)),
         };
         let by_labels = names.into_iter().flat_map(move |names| {
-            let values = labels::read(text).skip(names.before);
+            let values = labels::read(text);
             let pairs = names.names.iter().zip(values);
             pairs.map(|((name, kind), (_, value))| (&**name, kind.read(value)))
         });
@@ -114,18 +113,12 @@ impl Type {
 pub(crate) struct Shared(HashTable<Arc<Names>>);
 
 impl Store {
-    /// Keeps attributes by a label text that has `before` other labels before theirs, and so many labels in all. `pairs` are the
+    /// Keeps attributes by a label text that has so many labels. `pairs` are the
     /// same, sorted, as they were packed.
-    pub(super) fn told(
-        &mut self,
-        attributes: Attributes,
-        pairs: &[Pair<'_>],
-        before: usize,
-        labels: usize,
-    ) -> Told {
+    pub(super) fn told(&mut self, attributes: Attributes, pairs: &[Pair<'_>], labels: usize) -> Told {
         // Otherwise some share a label, or a name came twice.
-        let mut exact = before + pairs.len() == labels;
-        let mut hash = before as u64;
+        let mut exact = pairs.len() == labels;
+        let mut hash = 0;
         for (name, value) in pairs {
             // The text of a NaN does not say which.
             exact &= !matches!(value, AttributeValue::Float(float) if float.is_nan());
@@ -135,15 +128,14 @@ impl Store {
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .rotate_left(23);
         }
-        let names = exact.then(|| self.names(pairs, before, hash)).flatten();
+        let names = exact.then(|| self.names(pairs, hash)).flatten();
         names.map_or(Told::Packed(attributes), Told::ByLabels)
     }
 
-    fn names(&mut self, pairs: &[Pair<'_>], before: usize, hash: u64) -> Option<Arc<Names>> {
+    fn names(&mut self, pairs: &[Pair<'_>], hash: u64) -> Option<Arc<Names>> {
         let same = |known: &Arc<Names>| {
             let mut both = known.names.iter().zip(pairs);
-            known.before == before
-                && known.names.len() == pairs.len()
+            known.names.len() == pairs.len()
                 && both.all(|(known, (name, value))| *known.0 == **name && known.1 == Type::of(value))
         };
         let shared = &mut self.names.0;
@@ -161,7 +153,6 @@ impl Store {
             .iter()
             .map(|(name, value)| (name.as_ref().into(), Type::of(value)));
         let names = Arc::new(Names {
-            before,
             names: names.collect(),
             hash,
         });

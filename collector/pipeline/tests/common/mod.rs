@@ -171,7 +171,8 @@ pub fn line(row: &Row) -> String {
         RowValue::Summary(s) => s.count.to_string(),
     };
     let hidden = if row.hidden { "-" } else { "" };
-    let own = row.meta.labels.trim_start_matches("job=\"j\",instance=\"i\"");
+    let labels = row.meta.labels();
+    let own = labels.trim_start_matches("job=\"j\",instance=\"i\"");
     format!(
         "{hidden}{}{{{}}} {value}",
         row.meta.metric.name,

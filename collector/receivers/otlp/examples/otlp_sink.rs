@@ -61,7 +61,12 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             };
             while let Some(chunk) = chunks.recv().await {
                 for row in chunk {
-                    println!("{}{{{}}} {:?}", row.meta.metric.name, row.meta.labels, row.value);
+                    println!(
+                        "{}{{{}}} {:?}",
+                        row.meta.metric.name,
+                        row.meta.labels(),
+                        row.value
+                    );
                 }
             }
         }

@@ -61,6 +61,8 @@ pub struct Renderer {
     classic: Classic,
     targets: Targets,
     stats: Stats,
+    /// Of the row that is written, where its text is needed in one piece.
+    labels: String,
 }
 
 impl Renderer {
@@ -81,6 +83,7 @@ impl Renderer {
             classic: Classic::default(),
             targets: Targets::default(),
             stats: Stats::default(),
+            labels: String::new(),
         }
     }
 
@@ -135,14 +138,31 @@ impl Renderer {
         if !known && !self.meet(&row.meta) {
             return;
         }
-        let fits = match &row.value {
-            RowValue::Number(value) => self.number(row, *value),
-            RowValue::Histogram(cell) => self.histogram(row, cell),
-            RowValue::Exponential(cell) => self.exponential(row, cell),
-            RowValue::Summary(cell) => self.summary(row, cell),
+        let fits = match (&row.value, &self.shape) {
+            (RowValue::Number(value), Some(shape)) if shape.plain => {
+                open_series(&mut self.out, &shape.sample, &row.meta);
+                push_number(&mut self.out, *value, row.meta.factor);
+                self.out.push(b'\n');
+                true
+            }
+            (value, _) => self.labelled(row, value),
         };
         self.stats.shown += u64::from(fits);
         self.stats.unfit += u64::from(!fits);
+    }
+
+    fn labelled(&mut self, row: &Row, value: &RowValue) -> bool {
+        let mut labels = std::mem::take(&mut self.labels);
+        labels.clear();
+        row.meta.push_labels(&mut labels);
+        let fits = match value {
+            RowValue::Number(value) => self.number(row, *value, &labels),
+            RowValue::Histogram(cell) => self.histogram(row, cell, &labels),
+            RowValue::Exponential(cell) => self.exponential(row, cell, &labels),
+            RowValue::Summary(cell) => self.summary(row, cell, &labels),
+        };
+        self.labels = labels;
+        fits
     }
 
     /// Another metric: of the same family, or of the next. Says whether it has a place on the page.
@@ -175,18 +195,10 @@ impl Renderer {
 
     // ---- numbers ----------------------------------------------------------------------------------------------------------
 
-    #[inline]
-    fn number(&mut self, row: &Row, value: Number) -> bool {
+    fn number(&mut self, row: &Row, value: Number, labels: &str) -> bool {
         let Some(shape) = &mut self.shape else {
             return false;
         };
-        let labels = row.meta.labels.as_bytes();
-        if shape.plain {
-            open(&mut self.out, &shape.sample, labels);
-            push_number(&mut self.out, value, row.meta.factor);
-            self.out.push(b'\n');
-            return true;
-        }
         if shape.is_target_info {
             self.targets.note(&row.meta);
             return true;
@@ -194,13 +206,13 @@ impl Renderer {
         let shown = row.meta.factor.apply(value.to_f64());
         match (shape.kind, self.format) {
             (PageType::Histogram | PageType::GaugeHistogram | PageType::Summary, _) => false,
-            (PageType::Counter, Format::OpenMetrics) => self.openmetrics_counter(row, value, shown),
+            (PageType::Counter, Format::OpenMetrics) => self.openmetrics_counter(row, value, shown, labels),
             (PageType::Info, Format::OpenMetrics) if shown != 1.0 => false,
             (PageType::StateSet, Format::OpenMetrics) => {
-                (shown == 0.0 || shown == 1.0) && shape.hold_state(&row.meta.labels, shown)
+                (shown == 0.0 || shown == 1.0) && shape.hold_state(labels, shown)
             }
             _ => {
-                open(&mut self.out, &shape.sample, labels);
+                open(&mut self.out, &shape.sample, labels.as_bytes());
                 push_number(&mut self.out, value, row.meta.factor);
                 self.out.push(b'\n');
                 true
@@ -208,12 +220,12 @@ impl Renderer {
         }
     }
 
-    fn openmetrics_counter(&mut self, row: &Row, value: Number, shown: f64) -> bool {
+    fn openmetrics_counter(&mut self, row: &Row, value: Number, shown: f64, labels: &str) -> bool {
         let Some(shape) = &self.shape else { return false };
         if shown.is_nan() || shown < 0.0 {
             return false;
         }
-        let labels = row.meta.labels.as_bytes();
+        let labels = labels.as_bytes();
         open(&mut self.out, &shape.sample, labels);
         push_number(&mut self.out, value, row.meta.factor);
         if let Some(exemplar) = self.exemplar_of(row) {
@@ -226,20 +238,20 @@ impl Renderer {
 
     // ---- histograms -------------------------------------------------------------------------------------------------------
 
-    fn histogram(&mut self, row: &Row, cell: &HistogramCell) -> bool {
+    fn histogram(&mut self, row: &Row, cell: &HistogramCell, labels: &str) -> bool {
         let les = self.les.shared(&cell.bounds);
         let negative = cell.bounds.first().is_some_and(|b| *b < 0.0);
         let sum = cell.sum.map(|sum| (sum, row.meta.factor));
-        self.buckets(row, &cell.bounds, &les, &cell.counts, sum, negative)
+        self.buckets(row, labels, &cell.bounds, &les, &cell.counts, sum, negative)
     }
 
-    fn exponential(&mut self, row: &Row, cell: &ExponentialCell) -> bool {
+    fn exponential(&mut self, row: &Row, cell: &ExponentialCell, labels: &str) -> bool {
         let bounds = fixed_bounds(&row.meta.metric.unit);
         let les = self.les.fixed(bounds);
         let mut classic = std::mem::take(&mut self.classic);
         let counts = classic.counts(cell, row.meta.factor, bounds);
         let sum = cell.sum.map(|sum| (sum, row.meta.factor));
-        let fits = self.buckets(row, bounds, &les, counts, sum, false);
+        let fits = self.buckets(row, labels, bounds, &les, counts, sum, false);
         self.classic = classic;
         fits
     }
@@ -247,13 +259,14 @@ impl Renderer {
     fn buckets(
         &mut self,
         row: &Row,
+        labels: &str,
         bounds: &[f64],
         les: &Les,
         counts: &[u64],
         sum: Option<(Number, Factor)>,
         negative: bool,
     ) -> bool {
-        let Some(labels) = without(&row.meta.labels, "le") else {
+        let Some(labels) = without(labels, "le") else {
             return false;
         };
         let labels = labels.as_bytes();
@@ -318,8 +331,8 @@ impl Renderer {
 
     // ---- summaries --------------------------------------------------------------------------------------------------------
 
-    fn summary(&mut self, row: &Row, cell: &SummaryCell) -> bool {
-        let Some(labels) = without(&row.meta.labels, "quantile") else {
+    fn summary(&mut self, row: &Row, cell: &SummaryCell, labels: &str) -> bool {
+        let Some(labels) = without(labels, "quantile") else {
             return false;
         };
         let labels = labels.as_bytes();
@@ -393,6 +406,23 @@ fn open(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
     } else {
         out.push(b'{');
         out.extend_from_slice(labels);
+        out.extend_from_slice(b"} ");
+    }
+}
+
+/// The same for a series, whose labels lie in two places.
+#[inline]
+fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
+    let (of_source, own) = (meta.source_labels.as_bytes(), meta.own_labels.as_bytes());
+    out.reserve(name.len() + of_source.len() + own.len() + 33);
+    out.extend_from_slice(name);
+    if of_source.is_empty() && own.is_empty() {
+        out.push(b' ');
+    } else {
+        out.push(b'{');
+        out.extend_from_slice(of_source);
+        out.extend_from_slice(meta.comma().as_bytes());
+        out.extend_from_slice(own);
         out.extend_from_slice(b"} ");
     }
 }

@@ -71,9 +71,9 @@ impl Targets {
 
 /// What a target says of itself, and what runs it.
 fn with_runtime(meta: &SeriesMeta) -> String {
-    let labels = &*meta.labels;
+    let labels = meta.labels();
     if labels.starts_with("runtime=\"") || labels.contains(",runtime=\"") {
-        return labels.to_owned();
+        return labels;
     }
     let comma = if labels.is_empty() { "" } else { "," };
     format!("{labels}{comma}runtime=\"{}\"", meta.source.spec.runtime.as_str())

@@ -306,7 +306,7 @@ pub fn page(store: &Shared) -> Vec<String> {
     rows(store)
         .into_iter()
         .map(|row| {
-            let labels = row.meta.labels.replace("job=\"shop\",instance=\"shop@a\"", "");
+            let labels = row.meta.labels().replace("job=\"shop\",instance=\"shop@a\"", "");
             let value = match &row.value {
                 RowValue::Number(n) => format!("{}", row.scaled(*n).to_f64()),
                 RowValue::Histogram(h) => {

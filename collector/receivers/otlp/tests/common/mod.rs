@@ -115,7 +115,7 @@ impl World {
 pub fn line(row: &Row) -> String {
     let labels = row
         .meta
-        .labels
+        .labels()
         .replace("job=\"shop\",", "")
         .replace("job=\"shop\"", "");
     let value = match &row.value {

@@ -61,7 +61,7 @@ pub fn line(row: &Row) -> String {
         "{} {}{{{}}} {value}",
         row.meta.metric.kind.as_str(),
         row.meta.metric.name,
-        row.meta.labels
+        row.meta.labels()
     )
 }
 

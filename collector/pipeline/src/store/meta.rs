@@ -1,0 +1,202 @@
+//! What is known of series beside their state: what each has for itself, and what it shares with others.
+
+use super::family::Metric;
+use super::told::Told;
+use dichroic_model::{AttributeValue, Attributes, Factor, Fingerprinter, Scope, Source, Temporality};
+use hashbrown::HashTable;
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// What all series have in common that differ in their attributes alone: a metric stream of one source. Source of the term:
+/// OpenTelemetry metrics data model, "Timeseries model".
+#[derive(Debug)]
+pub struct MetricStream {
+    /// Their metric.
+    pub metric: Arc<Metric>,
+    /// Their source.
+    pub source: Arc<Source>,
+    /// Their instrumentation scope.
+    pub scope: Arc<Scope>,
+    /// How their points relate as they came in.
+    pub temporality: Temporality,
+    /// Raw values times this are in the metric's unit.
+    pub factor: Factor,
+    /// Page labels of the source, which stand before those of the series: `job="x",instance="y"`.
+    pub source_labels: Box<str>,
+    hash: u64,
+}
+
+/// What stays true of a series while it lives. Shared with exporters.
+#[derive(Debug)]
+pub struct SeriesMeta {
+    pub(super) stream: Arc<MetricStream>,
+    /// Page labels of its own: `a="x",b="y"`.
+    pub own_labels: Box<str>,
+    pub(super) told: Told,
+}
+
+impl Deref for SeriesMeta {
+    type Target = MetricStream;
+
+    fn deref(&self) -> &MetricStream {
+        &self.stream
+    }
+}
+
+impl SeriesMeta {
+    /// The same series of another stream.
+    pub(super) fn of(&self, stream: Arc<MetricStream>) -> SeriesMeta {
+        SeriesMeta {
+            stream,
+            told: self.told.clone(),
+            own_labels: self.own_labels.clone(),
+        }
+    }
+
+    /// Page labels, those of the source included.
+    pub fn labels(&self) -> String {
+        let mut text = String::with_capacity(self.source_labels.len() + 1 + self.own_labels.len());
+        self.push_labels(&mut text);
+        text
+    }
+
+    /// The same, behind what is there.
+    pub fn push_labels(&self, text: &mut String) {
+        text.push_str(&self.source_labels);
+        text.push_str(self.comma());
+        text.push_str(&self.own_labels);
+    }
+
+    /// What stands between the labels of the source and its own.
+    #[inline]
+    pub fn comma(&self) -> &'static str {
+        if self.source_labels.is_empty() || self.own_labels.is_empty() {
+            ""
+        } else {
+            ","
+        }
+    }
+
+    /// Attributes after renaming, typed; mostly made anew from the labels.
+    pub fn attributes(&self) -> Cow<'_, Attributes> {
+        self.told.attributes(&self.own_labels)
+    }
+
+    /// The same, sorted by name, without a copy.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
+        self.told.pairs(&self.own_labels)
+    }
+}
+
+/// Streams that have series.
+pub(super) struct MetricStreams {
+    known: HashTable<Known>,
+    prints: Fingerprinter,
+    bytes: usize,
+}
+
+struct Known {
+    stream: Arc<MetricStream>,
+    series: usize,
+}
+
+/// What a stream is known by, beside its source's labels.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) metric: Arc<Metric>,
+    pub(super) source: Arc<Source>,
+    pub(super) scope: Arc<Scope>,
+    pub(super) temporality: Temporality,
+    pub(super) factor: Factor,
+}
+
+impl MetricStream {
+    pub(super) fn parts(&self) -> Parts {
+        Parts {
+            metric: self.metric.clone(),
+            source: self.source.clone(),
+            scope: self.scope.clone(),
+            temporality: self.temporality,
+            factor: self.factor,
+        }
+    }
+}
+
+impl MetricStreams {
+    /// None; `prints` are seeded, so that nobody can choose what meets in the table.
+    pub(super) fn new(prints: Fingerprinter) -> Self {
+        MetricStreams {
+            known: HashTable::new(),
+            prints,
+            bytes: 0,
+        }
+    }
+
+    /// The stream that is known by all of this, or a new one: it is known once a series has it ([`MetricStreams::hold`]).
+    pub(super) fn meet(&self, parts: Parts, source_labels: &str) -> Arc<MetricStream> {
+        let ids = parts.metric.id.rotate_left(32) ^ u64::from(parts.source.id.0);
+        let texts = [&parts.scope.name, &parts.scope.version].map(|text| self.prints.of(text.as_bytes()).low);
+        let texts = texts[0] ^ texts[1].rotate_left(7) ^ self.prints.of(source_labels.as_bytes()).low;
+        let hash = (texts ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let same = |known: &Known| {
+            let stream = &known.stream;
+            Arc::ptr_eq(&stream.metric, &parts.metric)
+                && Arc::ptr_eq(&stream.source, &parts.source)
+                && (stream.temporality, stream.factor) == (parts.temporality, parts.factor)
+                && stream.scope == parts.scope
+                && *stream.source_labels == *source_labels
+        };
+        match self.known.find(hash, same) {
+            Some(known) => known.stream.clone(),
+            None => Arc::new(MetricStream {
+                metric: parts.metric,
+                source: parts.source,
+                scope: parts.scope,
+                temporality: parts.temporality,
+                factor: parts.factor,
+                source_labels: source_labels.into(),
+                hash,
+            }),
+        }
+    }
+
+    /// A series more has the stream.
+    pub(super) fn hold(&mut self, stream: &Arc<MetricStream>) {
+        let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
+        if let Some(known) = self.known.find_mut(stream.hash, same) {
+            known.series += 1;
+            return;
+        }
+        self.bytes += stream_bytes(stream);
+        let known = Known {
+            stream: stream.clone(),
+            series: 1,
+        };
+        self.known
+            .insert_unique(stream.hash, known, |known| known.stream.hash);
+    }
+
+    /// A series less has it.
+    pub(super) fn release(&mut self, stream: &Arc<MetricStream>) {
+        let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
+        let Ok(mut entry) = self.known.find_entry(stream.hash, same) else {
+            return;
+        };
+        entry.get_mut().series -= 1;
+        if entry.get().series == 0 {
+            entry.remove();
+            self.bytes -= stream_bytes(stream);
+        }
+    }
+
+    /// Bytes of those that are known.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// A stream, its header, its entry in the table.
+pub(super) fn stream_bytes(stream: &MetricStream) -> usize {
+    size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<Known>()
+}
