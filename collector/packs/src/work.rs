@@ -221,6 +221,11 @@ impl Selection {
 
     /// The same, with what each template stood for: one value throughout a text.
     fn filled(&self, text: &str, defaults: &Variables, app: &str) -> Vec<Filled> {
+        self.filled_within(&[], text, defaults, app)
+    }
+
+    /// The same within values of these templates, which cannot stand in their own: configuration may say anything.
+    fn filled_within(&self, outer: &[&str], text: &str, defaults: &Variables, app: &str) -> Vec<Filled> {
         let Some(name) = template(text) else {
             return vec![Filled {
                 text: text.to_owned(),
@@ -229,6 +234,7 @@ impl Selection {
         };
         let own = vec![app.to_owned()];
         let values = match name {
+            name if outer.contains(&name) => return Vec::new(),
             "app" if app.is_empty() => return Vec::new(),
             "app" => &own,
             name => match self.variables.get(name).or_else(|| defaults.get(name)) {
@@ -236,11 +242,13 @@ impl Selection {
                 None => return Vec::new(),
             },
         };
-        let place = format!("${{{name}}}");
-        let values = values.iter().filter(|value| !value.contains(&place));
+        let (place, inner) = (format!("${{{name}}}"), [outer, &[name]].concat());
+        let values = values
+            .iter()
+            .flat_map(|value| self.filled_within(&inner, value, defaults, app));
         let mut filled = BTreeMap::new();
-        for value in values.flat_map(|value| self.fill(value, defaults, app)) {
-            for mut each in self.filled(&text.replace(&place, &value), defaults, app) {
+        for Filled { text: value, .. } in values.filter(|value| !value.text.contains("${")) {
+            for mut each in self.filled_within(outer, &text.replace(&place, &value), defaults, app) {
                 each.with.push((place.clone(), value.clone()));
                 filled.entry(each.text.clone()).or_insert(each);
             }

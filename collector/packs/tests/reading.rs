@@ -295,6 +295,28 @@ fn a_label_tells_what_filled_the_template_of_its_event() {
 }
 
 #[test]
+fn templates_that_stand_in_one_another_have_no_value() {
+    let check = |values: &[(&str, &str)], events: &[&str]| {
+        let several = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
+        let selection = Selection {
+            definitions: vec![definition("{name: a.b, type: counter, event: '${a}.stop}'}").unwrap()],
+            variables: several.collect(),
+            ..Selection::default()
+        };
+        let metrics = selection.work("shop", &Variables::new()).metrics;
+        let found: Vec<_> = metrics.iter().map(|metric| metric.event.join(".")).collect();
+        assert_eq!(found, events, "{values:?}");
+    };
+    check(&[("a", "${b}.x"), ("b", "${app}.y")], &["shop.y.x.stop}"]);
+    check(&[("a", "${b}"), ("b", "${a}")], &[]);
+    check(&[("a", "${a}")], &[]);
+    check(&[("a", "${")], &[]);
+    check(&[("a", "${a")], &[]);
+}
+
+#[test]
 fn what_a_node_tells_of_templates_gets_the_declared_stream_and_no_more() {
     let selection = Selection {
         packs: Packs::builtin().choose(&["ecto".to_owned()]).unwrap(),
