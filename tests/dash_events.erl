@@ -39,19 +39,21 @@ phoenix() ->
      {[phoenix, channel_handled_in], #{duration => ms(4)}, #{socket => Socket, event => <<"say">>}}].
 
 snakepit() ->
-    Call = #{pool => default, command => <<"embed">>, operation => <<"embed">>, worker_id => <<"w1">>},
+    Worker = <<"default_worker_1_1771">>,
+    Call = #{pool => 'Elixir.Snakepit.Pool', command => <<"embed">>, operation => execute, worker_id => Worker},
     Python = #{library => <<"numpy">>, function => <<"mean">>, call_type => <<"function">>},
     [{[snakepit, grpc_worker, execute, stop], #{duration => ms(15), executions => 1}, Call#{status => ok}},
      {[snakepit, grpc_worker, execute, stop], #{duration => ms(40), executions => 1, errors => 1},
-      Call#{status => error, error_kind => timeout}},
+      Call#{status => error, error => timeout}},
      {[snakepit, python, call, stop], #{duration => ms(12)}, Python},
-     {[snakepit, python, call, stop], #{duration => 10_000_000}, Python#{timestamp_ns => 1}},
+     {[snakepit, python, call, stop], #{duration => 10_000_000}, Python#{timestamp_ns => 1, worker_id => Worker}},
      {[snakepit, pool, saturated], #{queue_size => 9, max_queue_size => 9},
       #{pool => default, available_workers => 0, busy_workers => 4}},
-     {[snakepit, worker, crash], #{}, #{pool => default, reason => killed, exit_code => 137, device => cpu}},
-     {[snakepit, worker, restarted], #{count => 1}, #{pool => default, reason => crash}},
-     {[snakepit, worker, recycled], #{count => 1, memory_mb => 512}, #{pool => default, reason => ttl}},
-     {[snakepit, heartbeat, heartbeat_timeout], #{missed => 1}, #{worker_id => <<"w1">>}}].
+     {[snakepit, worker, crash], #{}, #{pool => default, worker_id => Worker, reason => {grpc_server_exited, 137}, exit_code => 137}},
+     {[snakepit, worker, restarted], #{}, #{pool => default, worker_id => Worker, reason => {grpc_server_exited, 137}, exit_code => 137}},
+     {[snakepit, worker, recycled], #{count => 1, memory_mb => 512},
+      #{pool => 'Elixir.Snakepit.Pool', worker_id => Worker, reason => ttl_expired}},
+     {[snakepit, heartbeat, heartbeat_timeout], #{missed => 1}, #{worker_id => Worker}}].
 
 vm() -> [{[vm, persistent_term], maps:with([count, memory], persistent_term:info()), #{}}].
 

@@ -10,7 +10,7 @@
 
 -type step() :: {atom(), binary()} | non_neg_integer().
 -type transform() :: name | class | tag | length | bool | type | {cut, non_neg_integer()}
-                   | {allow, [term()]} | {default, term()}.
+                   | {before, binary()} | {allow, [term()]} | {default, term()}.
 -type fetch() :: {meas | meta, atom(), binary()} | {meta2, atom(), binary(), atom(), binary()}
                | {path, meas | meta, [step()]} | {carry, tuple()}.
 -type expr() :: fetch() | {then, fetch(), [transform()]} | {call, function()}.
@@ -20,6 +20,8 @@
 -type atoms() :: fun((binary()) -> {ok, atom()} | {error, iodata()}).
 
 -define(MAX_STEPS, 8).
+%% Longer texts are no names: nobody waits in the caller until they are searched.
+-define(MAX_SEARCHED, 1024).
 -define(MAX_SMALL, 16#7ffffffffffffff).
 
 %%% Compiling
@@ -64,6 +66,7 @@ transform([<<"length">>]) -> length;
 transform([<<"bool">>]) -> bool;
 transform([<<"type">>]) -> type;
 transform([<<"cut">>, N]) when is_integer(N), N >= 0, N =< 65535 -> {cut, N};
+transform([<<"before">>, S]) when is_binary(S), S =/= <<>> -> {before, S};
 transform([<<"allow">> | Vs]) when Vs =/= [] -> {allow, [operand(V) || V <- Vs]};
 transform([<<"default">>, V]) -> {default, operand(V)};
 transform(T) -> throw(io_lib:format("unknown transform ~tp", [T])).
@@ -149,6 +152,7 @@ apply_transform(bool, V) -> V =/= nil andalso V =/= undefined andalso V =/= fals
 apply_transform(type, V) -> type_of(V);
 apply_transform({cut, N}, V) -> cut(V, N);
 apply_transform({allow, Vs}, V) -> allow(Vs, V);
+apply_transform({before, S}, V) -> before(V, S);
 apply_transform(_, V) -> V.
 
 module_name(A) ->
@@ -183,7 +187,20 @@ cut(A, N) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> cut(
 cut({cut, Whole, B}, N) when is_integer(Whole), is_binary(B), byte_size(B) > N -> {cut, Whole, dichroic_value:cut(B, N)};
 cut(V, _) -> V.
 
-allow(Vs, V) -> case same_as_any(Vs, V) of true -> V; false -> <<"other">> end.
+%% Before the last one: what stands before may hold the text itself. Where there is none, the whole would be an identity.
+before(B, S) when is_binary(B), byte_size(B) =< ?MAX_SEARCHED ->
+    case binary:matches(B, S) of
+        [] -> nil;
+        Found -> head(B, lists:last(Found))
+    end;
+before(A, S) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> before(atom_to_binary(A), S);
+before(_, _) -> nil.
+
+head(_, {0, _}) -> nil;
+head(B, {At, _}) -> binary:part(B, 0, At).
+
+%% The word of the semantic conventions for what is not on a list, so that shared families have one spelling.
+allow(Vs, V) -> case same_as_any(Vs, V) of true -> V; false -> <<"_OTHER">> end.
 
 -spec holds([condition()], term(), term()) -> boolean().
 holds([], _, _) -> true;

@@ -7,6 +7,8 @@ atoms(B) -> {ok, binary_to_atom(B)}.
 
 metadata() ->
     #{conn => #{method => <<"GET">>, status => 503}, <<"pool">> => <<"p1">>, plug => 'Elixir.My.Controller', action => show,
+      worker => <<"gpu_worker_pool_worker_3_1771">>, lone => <<"_worker_1">>, named => 'Elixir.Pool_worker_1_2',
+      endless => binary:copy(<<"_worker_">>, 1000), odd => <<1:3>>,
       commands => [[<<"SET">>, <<"k">>], []], result => {error, #{command => insert}}, improper => [a | b], none => nil,
       flag => false, list => [1, 2, 3], long => binary:copy(<<"x">>, 300), exc => #{'__struct__' => 'Elixir.RuntimeError'},
       pid => self(), big => 1 bsl 70, erl => undefined}.
@@ -52,7 +54,16 @@ expressions_test_() ->
         {m([<<"pool">>], [<<"cut">>, 4]), <<"p1">>},
         {m([<<"pool">>], [<<"allow">>, <<"p1">>, <<"p2">>]), <<"p1">>},
         {m([<<"action">>], [<<"allow">>, <<"show">>]), show},
-        {m([<<"pool">>], [<<"allow">>, <<"p2">>]), <<"other">>},
+        {m([<<"pool">>], [<<"allow">>, <<"p2">>]), <<"_OTHER">>},
+        {m([<<"worker">>], [<<"before">>, <<"_worker_">>]), <<"gpu_worker_pool">>},
+        {m([<<"named">>], [<<"before">>, <<"_worker_">>]), <<"Elixir.Pool">>},
+        {m([<<"pool">>], [<<"before">>, <<"_worker_">>]), nil},
+        {m([<<"lone">>], [<<"before">>, <<"_worker_">>]), nil},
+        {m([<<"endless">>], [<<"before">>, <<"_worker_">>]), nil},
+        {m([<<"odd">>], [<<"before">>, <<"_worker_">>]), nil},
+        {m([<<"absent">>], [<<"before">>, <<"_worker_">>]), nil},
+        {m([<<"flag">>], [<<"before">>, <<"a">>]), nil},
+        {m([<<"list">>], [<<"before">>, <<"_worker_">>]), nil},
         {m([<<"absent">>], [<<"default">>, <<"d">>]), <<"d">>},
         {m([<<"erl">>], [<<"default">>, 7]), 7},
         {m([<<"flag">>], [<<"default">>, true]), false}]].
@@ -60,7 +71,8 @@ expressions_test_() ->
 refused_expressions_test_() ->
     [{support:title(V), ?_assertMatch({error, _}, dichroic_expr:compile(V, fun atoms/1))} || V <- [
         5, [], [<<"metadata">>], [<<"elsewhere">>, [<<"a">>]], m([]), m([-1]), m([null]), m([<<"a">>], <<"upcase">>),
-        m([<<"a">>], [<<"cut">>]), m([<<"a">>], [<<"cut">>, -1]), m([<<"a">>], [<<"allow">>]), m([<<"a">>], [<<"default">>, []]),
+        m([<<"a">>], [<<"cut">>]), m([<<"a">>], [<<"cut">>, -1]), m([<<"a">>], [<<"allow">>]), m([<<"a">>], [<<"before">>]),
+        m([<<"a">>], [<<"before">>, <<>>]), m([<<"a">>], [<<"before">>, 1]), m([<<"a">>], [<<"default">>, []]),
         m(lists:duplicate(9, <<"a">>)), [<<"carry">>, [<<"a">>, <<"b">>]]]].
 
 conditions_test_() ->

@@ -388,7 +388,7 @@ def snakepit() -> list[Panel]:
         ),
         timeseries(
             "Workers lost and replaced",
-            "Crashes, restarts, planned replacements and heartbeats without an answer, a second.",
+            "Crashes, restarts, replacements and heartbeats without an answer, a second.",
             "ops",
             [Query(total(rate(metric)), name) for name, metric in lost.items()],
             no_value="none",

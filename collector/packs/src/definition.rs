@@ -78,7 +78,8 @@ pub struct Definition {
     pub unit: Option<Unit>,
     /// Label → where its value is.
     pub tags: BTreeMap<String, Expression>,
-    /// Labels that are always the same; `${prefix}` is the event's name without its last part.
+    /// Labels that are always the same; `${prefix}` is the event's name without its last part, a template of the event what it was
+    /// filled with.
     pub labels: BTreeMap<String, String>,
     /// What must all hold for an event to count.
     pub keep: Vec<Condition>,
@@ -411,6 +412,18 @@ fn check(long: LongDefinition) -> Result<Definition, String> {
     }
     if let Some(label) = tags.keys().find(|label| long.labels.contains_key(*label)) {
         return Err(format!("{label:?} is in tags and in labels; write it once"));
+    }
+    let unknown = |text: &String| {
+        let mut places = text
+            .split("${")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once('}')?.0));
+        places.any(|name| name != "prefix" && !event.0.contains(&format!("${{{name}}}")))
+    };
+    if let Some((label, text)) = long.labels.iter().find(|(_, text)| unknown(text)) {
+        return Err(format!(
+            "label {label:?} is {text:?}; write ${{prefix}} or a template that the event has"
+        ));
     }
     if long.expire_s.is_some_and(|s| s < EXPIRE_S_MIN) {
         return Err(format!("expire_s is at least {EXPIRE_S_MIN}"));

@@ -57,7 +57,9 @@ pub enum Transform {
     Type,
     /// At most so many bytes.
     Cut(u32),
-    /// One of these, else `other`.
+    /// Text before the last of these; absent where there is none.
+    Before(String),
+    /// One of these, else `_OTHER`, as the semantic conventions write it.
     Allow(Vec<Scalar>),
     /// Instead of nothing.
     Default(Scalar),
@@ -229,8 +231,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-const TRANSFORM: &str =
-    "one of name, class, tag, length, bool, type, {cut: BYTES}, {allow: [VALUES]}, {default: VALUE}";
+const TRANSFORM: &str = "one of name, class, tag, length, bool, type, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
 
 impl<'de> Shapes<'de> for Transform {
     const EXPECTED: &'static str = TRANSFORM;
@@ -260,6 +261,7 @@ impl<'de> Shapes<'de> for Transform {
         let key: String = map.next_key()?.ok_or_else(wrong)?;
         let transform = match key.as_str() {
             "cut" => Transform::Cut(map.next_value()?),
+            "before" => Transform::Before(before(map.next_value()?)?),
             "allow" => Transform::Allow(map.next_value()?),
             "default" => Transform::Default(map.next_value()?),
             _ => {
@@ -278,6 +280,15 @@ impl<'de> Shapes<'de> for Transform {
 impl<'de> Deserialize<'de> for Transform {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         shape::any(deserializer)
+    }
+}
+
+fn before<E: de::Error>(text: String) -> Result<String, E> {
+    match text.is_empty() {
+        true => Err(E::custom(
+            "before: \"\" is everywhere; write text such as _worker_",
+        )),
+        false => Ok(text),
     }
 }
 

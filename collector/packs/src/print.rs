@@ -64,6 +64,7 @@ impl Serialize for Transform {
             Transform::Bool => "bool",
             Transform::Type => "type",
             Transform::Cut(bytes) => return one(serializer, "cut", bytes),
+            Transform::Before(text) => return one(serializer, "before", text),
             Transform::Allow(values) => return one(serializer, "allow", values),
             Transform::Default(value) => return one(serializer, "default", value),
         };

@@ -7,7 +7,7 @@
 use crate::definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
 use crate::expression::{Condition, Expression, Root, Step};
 use crate::pack::Packs;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Bounds of the semantic conventions for durations of HTTP, in seconds.
 pub const DURATION_BOUNDS: [f64; 14] = [
@@ -148,6 +148,7 @@ impl Selection {
                 carry: &pack.carry,
                 selection: self,
                 defaults,
+                node,
                 app,
                 units: &units,
             };
@@ -170,6 +171,7 @@ impl Selection {
                 carry: &definition.carry,
                 selection: self,
                 defaults: node,
+                node,
                 app,
                 units: &units,
             };
@@ -213,14 +215,26 @@ impl Selection {
 
     /// Every value of a text with templates: none when a template has no value.
     fn fill(&self, text: &str, defaults: &Variables, app: &str) -> Vec<String> {
-        let Some((before, rest)) = text.split_once("${") else {
-            return vec![text.to_owned()];
-        };
-        let Some((name, after)) = rest.split_once('}') else {
-            return vec![text.to_owned()];
+        let filled = self.filled(text, defaults, app);
+        filled.into_iter().map(|filled| filled.text).collect()
+    }
+
+    /// The same, with what each template stood for: one value throughout a text.
+    fn filled(&self, text: &str, defaults: &Variables, app: &str) -> Vec<Filled> {
+        self.filled_within(&[], text, defaults, app)
+    }
+
+    /// The same within values of these templates, which cannot stand in their own: configuration may say anything.
+    fn filled_within(&self, outer: &[&str], text: &str, defaults: &Variables, app: &str) -> Vec<Filled> {
+        let Some(name) = template(text) else {
+            return vec![Filled {
+                text: text.to_owned(),
+                with: Vec::new(),
+            }];
         };
         let own = vec![app.to_owned()];
         let values = match name {
+            name if outer.contains(&name) => return Vec::new(),
             "app" if app.is_empty() => return Vec::new(),
             "app" => &own,
             name => match self.variables.get(name).or_else(|| defaults.get(name)) {
@@ -228,13 +242,31 @@ impl Selection {
                 None => return Vec::new(),
             },
         };
-        let filled: BTreeSet<String> = values
+        let (place, inner) = (format!("${{{name}}}"), [outer, &[name]].concat());
+        let values = values
             .iter()
-            .filter(|value| !value.contains(&format!("${{{name}}}")))
-            .flat_map(|value| self.fill(&format!("{before}{value}{after}"), defaults, app))
-            .collect();
-        filled.into_iter().collect()
+            .flat_map(|value| self.filled_within(&inner, value, defaults, app));
+        let mut filled = BTreeMap::new();
+        for Filled { text: value, .. } in values.filter(|value| !value.text.contains("${")) {
+            for mut each in self.filled_within(outer, &text.replace(&place, &value), defaults, app) {
+                each.with.push((place.clone(), value.clone()));
+                filled.entry(each.text.clone()).or_insert(each);
+            }
+        }
+        filled.into_values().collect()
     }
+}
+
+/// A text without templates, and what they were: `${name}` and its value.
+struct Filled {
+    text: String,
+    with: Vec<(String, String)>,
+}
+
+/// The name of the first template of a text.
+fn template(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("${")?;
+    Some(rest.split_once('}')?.0)
 }
 
 /// The variables of a pack, with what the node knows of them.
@@ -256,6 +288,7 @@ struct Scope<'a> {
     carry: &'a BTreeMap<String, Carry>,
     selection: &'a Selection,
     defaults: &'a Variables,
+    node: &'a Variables,
     app: &'a str,
     units: &'a BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -304,7 +337,10 @@ impl Scope<'_> {
     }
 
     fn metrics(&self, definition: &Definition, work: &mut Work) {
-        for event in self.events(&definition.event) {
+        let events = self
+            .selection
+            .filled(&definition.event.0, self.defaults, self.app);
+        for event in events {
             if definition.measurements.is_empty() {
                 work.metrics.push(self.metric(definition, &event, None));
             }
@@ -323,7 +359,8 @@ impl Scope<'_> {
         self.units.get(event)?.get(key).map(|unit| Unit::of(unit))
     }
 
-    fn metric(&self, definition: &Definition, event: &str, measurement: Option<&Expression>) -> Metric {
+    fn metric(&self, definition: &Definition, filled: &Filled, measurement: Option<&Expression>) -> Metric {
+        let event = filled.text.as_str();
         let counter = definition.kind == DefinitionType::Counter;
         let unit = self.unit(definition, event, measurement);
         let mut keep = self.conditions(&definition.keep);
@@ -335,7 +372,14 @@ impl Scope<'_> {
             });
         }
         let prefix = event.rsplit_once('.').map_or(event, |(prefix, _)| prefix);
-        let fill = |(label, value): (&String, &String)| (label.clone(), value.replace("${prefix}", prefix));
+        let fill = |(label, value): (&String, &String)| {
+            let value = value.replace("${prefix}", prefix);
+            let value = filled
+                .with
+                .iter()
+                .fold(value, |value, (place, with)| value.replace(place, with));
+            (label.clone(), value)
+        };
         let mut fixed: Vec<_> = definition.labels.iter().map(fill).collect();
         if let (Some(label), Some(measurement)) = (&definition.measurement_tag, measurement) {
             fixed.push((label.clone(), key_of(measurement).unwrap_or_default().to_owned()));
@@ -447,9 +491,10 @@ impl Scope<'_> {
 
     fn declared(&self, event: &str) -> bool {
         self.selection.packs.iter().any(|pack| {
+            let known = beside(&pack.variables, self.node);
             pack.streams.iter().any(|s| {
                 self.selection
-                    .fill(&s.event.0, &pack.variables, self.app)
+                    .fill(&s.event.0, &known, self.app)
                     .iter()
                     .any(|e| e == event)
             })

@@ -3,7 +3,7 @@
 use dichroic_model::names::page_name;
 use dichroic_model::{NameStyle, PageType};
 use dichroic_packs::Variables;
-use dichroic_packs::{Definition, Pack, PackError, Packs, Selection, Shape};
+use dichroic_packs::{Definition, Pack, PackError, Packs, Selection, Shape, Transform};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn definition(yaml: &str) -> Result<Definition, String> {
@@ -140,6 +140,11 @@ fn a_wrong_definition_says_where_and_what_to_write() {
         &["a.b", "distribution"],
     );
     check(
+        &format!("{base}type: sum\nlabels: {{of: '${{shop_prefix}}'}}\n"),
+        "1:",
+        &["a.b", "${shop_prefix}", "${prefix}"],
+    );
+    check(
         &format!("{base}type: distribution\nbuckets: [2, 1]\n"),
         "5:",
         &["ascending"],
@@ -158,6 +163,11 @@ fn a_wrong_definition_says_where_and_what_to_write() {
         &format!("{base}type: sum\ntags:\n  s: {{path: a, transform: [upcase]}}\n"),
         "6:",
         &["upcase", "class"],
+    );
+    check(
+        &format!("{base}type: sum\ntags:\n  s: {{path: a, transform: [{{before: ''}}]}}\n"),
+        "6:",
+        &["before", "_worker_"],
     );
     check(
         &format!("{base}type: sum\nkeep: [{{path: a}}]\n"),
@@ -232,7 +242,7 @@ fn what_is_printed_reads_back_as_the_same_definition() {
     let configured = [
         "{name: a.b, type: counter, event: x.y, tags: [plan, result], drop: [{path: result, in: [ping, 1, 2.5, true, 'true', '7']}]}",
         "{name: a.b, type: sum, event: x.y, measurement: bytes, unit: byte, monotonic: false, labels: {a: 'yes', b: '1.5'}}",
-        "{name: a.b, type: summary, event: x.y, measurement: {path: messages.0.1, from: metadata, transform: [length, {default: 0}, {cut: 5}, {allow: [a, 1]}]}}",
+        "{name: a.b, type: summary, event: x.y, measurement: {path: messages.0.1, from: metadata, transform: [length, {default: 0}, {cut: 5}, {before: _worker_}, {allow: [a, 1]}]}}",
         "{name: a.b, type: distribution, event: x.y, measurement: d, buckets: {scale: 2, octaves: [-4, 8]}, unit: [native, ms], verbatim: true, unless: [phoenix]}",
         "{name: a.b, type: distribution, event: x.y, measurement: d, buckets: [0.1, 1], unit: ['{call}', '{call}'], series: 7, expire_s: 400}",
         "{name: a.b, type: last_value, event: x.y, measurement: [a, b], measurement_tag: type, help: \"'tis: a # colon\"}",
@@ -251,6 +261,75 @@ fn what_is_printed_reads_back_as_the_same_definition() {
         let read: Definition = serde_saphyr::from_str(&printed).unwrap_or_else(|e| panic!("{printed}\n{e}"));
         assert_eq!(read, one, "{printed}");
     }
+}
+
+#[test]
+fn a_label_tells_what_filled_the_template_of_its_event() {
+    let definition = |yaml: &str| definition(yaml).unwrap();
+    let selection = Selection {
+        definitions: vec![definition(
+            "{name: a.b, type: counter, event: '${of}.request.${kind}.stop', labels: {of: '${of}', both: '${kind} of ${of}', prefix: '${prefix}'}}",
+        )],
+        variables: [
+            (
+                "of".to_owned(),
+                vec!["${app}.hedging".to_owned(), "other".to_owned()],
+            ),
+            ("kind".to_owned(), vec!["get".to_owned()]),
+        ]
+        .into(),
+        ..Selection::default()
+    };
+    let metrics = selection.work("shop", &Variables::new()).metrics;
+    let fixed: Vec<Vec<&str>> = metrics
+        .iter()
+        .map(|m| m.fixed.iter().map(|(_, value)| value.as_str()).collect())
+        .collect();
+    assert_eq!(
+        fixed,
+        [
+            ["get of other", "other", "other.request.get"],
+            ["get of shop.hedging", "shop.hedging", "shop.hedging.request.get"]
+        ]
+    );
+}
+
+#[test]
+fn templates_that_stand_in_one_another_have_no_value() {
+    let check = |values: &[(&str, &str)], events: &[&str]| {
+        let several = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
+        let selection = Selection {
+            definitions: vec![definition("{name: a.b, type: counter, event: '${a}.stop}'}").unwrap()],
+            variables: several.collect(),
+            ..Selection::default()
+        };
+        let metrics = selection.work("shop", &Variables::new()).metrics;
+        let found: Vec<_> = metrics.iter().map(|metric| metric.event.join(".")).collect();
+        assert_eq!(found, events, "{values:?}");
+    };
+    check(&[("a", "${b}.x"), ("b", "${app}.y")], &["shop.y.x.stop}"]);
+    check(&[("a", "${b}"), ("b", "${a}")], &[]);
+    check(&[("a", "${a}")], &[]);
+    check(&[("a", "${")], &[]);
+    check(&[("a", "${a")], &[]);
+}
+
+#[test]
+fn what_a_node_tells_of_templates_gets_the_declared_stream_and_no_more() {
+    let selection = Selection {
+        packs: Packs::builtin().choose(&["ecto".to_owned()]).unwrap(),
+        ..Selection::default()
+    };
+    let node = Variables::from([("ecto_prefix".to_owned(), vec!["other.repo".to_owned()])]);
+    let streams = selection.work("shop", &node).streams;
+    let columns = |name: &str| {
+        let stream = streams.iter().find(|stream| stream.name() == name).unwrap();
+        (stream.measurements.clone(), stream.metadata.clone())
+    };
+    // The one is known to the pack, the other was found where the node runs.
+    assert_eq!(columns("other.repo.query"), columns("shop.repo.query"));
 }
 
 #[test]
@@ -307,7 +386,12 @@ fn labels_that_the_reference_forbids_are_in_no_pack() {
                 .last()
                 .map(|step| format!("{step:?}"))
                 .unwrap_or_default();
-            let read = forbidden.iter().any(|name| last == format!("Key({name:?})"));
+            // What stands before a word of an identity is a name.
+            let folded = expression
+                .transforms
+                .iter()
+                .any(|transform| matches!(transform, Transform::Before(_)));
+            let read = !folded && forbidden.iter().any(|name| last == format!("Key({name:?})"));
             assert!(
                 !read && !forbidden.contains(&label.as_str()),
                 "{}: {label}",

@@ -191,7 +191,9 @@ pub enum Transform {
     Type,
     /// At most so many bytes.
     Cut(u32),
-    /// One of these, else `other`.
+    /// Text before the last of these; null where there is none.
+    Before(String),
+    /// One of these, else `_OTHER`.
     Allow(Vec<Value>),
     /// Instead of null.
     Default(Value),
@@ -410,6 +412,7 @@ impl Transform {
             Self::Bool => ("bool", Vec::new()),
             Self::Type => ("type", Vec::new()),
             Self::Cut(bytes) => ("cut", vec![Value::from(*bytes)]),
+            Self::Before(text) => ("before", vec![Value::from(text.as_str())]),
             Self::Allow(values) => ("allow", values.clone()),
             Self::Default(value) => ("default", vec![value.clone()]),
         };

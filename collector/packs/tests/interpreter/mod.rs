@@ -209,8 +209,13 @@ fn transformed(term: Term, transforms: &[Transform]) -> Term {
             (Transform::Cut(bytes), Term::Text(text) | Term::Atom(text)) => {
                 Term::Text(text.chars().take(*bytes as usize).collect())
             }
+            (Transform::Before(end), Term::Text(text) | Term::Atom(text)) => match text.rfind(end) {
+                Some(at) if at > 0 => Term::Text(text[..at].to_owned()),
+                _ => Term::Nil,
+            },
+            (Transform::Before(_), _) => Term::Nil,
             (Transform::Allow(values), term) if !values.iter().any(|value| same(value, &term)) => {
-                Term::Text("other".into())
+                Term::Text("_OTHER".into())
             }
             (_, term) => term,
         })

@@ -379,6 +379,7 @@ fn transform(from: &packs::Transform) -> Transform {
         packs::Transform::Bool => Transform::Bool,
         packs::Transform::Type => Transform::Type,
         packs::Transform::Cut(bytes) => Transform::Cut(*bytes),
+        packs::Transform::Before(text) => Transform::Before(text.clone()),
         packs::Transform::Allow(values) => Transform::Allow(values.iter().map(scalar).collect()),
         packs::Transform::Default(value) => Transform::Default(scalar(value)),
     }

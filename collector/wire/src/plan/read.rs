@@ -106,9 +106,14 @@ impl Transform {
             ("cut", [Value::Int(bytes)]) => {
                 Self::Cut(u32::try_from(*bytes).map_err(|_| bad("cut", "a count of bytes"))?)
             }
+            ("before", [Value::Str(text)]) if !text.is_empty() => Self::Before(text.clone()),
             ("allow", values) if !values.is_empty() => Self::Allow(values.to_vec()),
             ("default", [value]) => Self::Default(value.clone()),
-            ("name" | "class" | "tag" | "length" | "bool" | "type" | "cut" | "allow" | "default", _) => {
+            (
+                "name" | "class" | "tag" | "length" | "bool" | "type" | "cut" | "before" | "allow"
+                | "default",
+                _,
+            ) => {
                 return Err(bad(name, "with the operands of that transform"));
             }
             _ => return Err(unknown("transform", name)),
