@@ -240,9 +240,8 @@ impl Renderer {
 
     fn histogram(&mut self, row: &Row, cell: &HistogramCell, labels: &str) -> bool {
         let les = self.les.shared(&cell.bounds);
-        let negative = cell.bounds.first().is_some_and(|b| *b < 0.0);
         let sum = cell.sum.map(|sum| (sum, row.meta.factor));
-        self.buckets(row, labels, &cell.bounds, &les, &cell.counts, sum, negative)
+        self.buckets(row, labels, &cell.bounds, &les, &cell.counts, sum)
     }
 
     fn exponential(&mut self, row: &Row, cell: &ExponentialCell, labels: &str) -> bool {
@@ -251,7 +250,7 @@ impl Renderer {
         let mut classic = std::mem::take(&mut self.classic);
         let counts = classic.counts(cell, row.meta.factor, bounds);
         let sum = cell.sum.map(|sum| (sum, row.meta.factor));
-        let fits = self.buckets(row, labels, bounds, &les, counts, sum, false);
+        let fits = self.buckets(row, labels, bounds, &les, counts, sum);
         self.classic = classic;
         fits
     }
@@ -264,12 +263,12 @@ impl Renderer {
         les: &Les,
         counts: &[u64],
         sum: Option<(Number, Factor)>,
-        negative: bool,
     ) -> bool {
         let Some(labels) = without(labels, "le") else {
             return false;
         };
         let labels = labels.as_bytes();
+        let negative = bounds.first().is_some_and(|b| *b < 0.0);
         let exemplar = self.exemplar_of(row).cloned();
         let Some(shape) = &mut self.shape else {
             return false;
