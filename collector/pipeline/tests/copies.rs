@@ -209,7 +209,7 @@ proptest! {
             }
             for (at, touched) in touched.iter().enumerate() {
                 let label = format!("job=\"j\",instance=\"i\",at=\"{at}\"");
-                let there = seen.contains(&(names[at % 3].to_owned(), label.into()));
+                let there = seen.contains(&(names[at % 3].to_owned(), label));
                 prop_assert!(*touched || there, "{at} is missing");
             }
         }
