@@ -7,12 +7,13 @@
 //!
 //! A metric lives as long as a series of it, a family as long as a metric of it; both are accounted in bytes.
 
+use super::{HashMap, Seeded};
 use dichroic_model::attributes::cut;
 use dichroic_model::names::{PageName, page_name};
 use dichroic_model::{MetricKind, NameStyle, PageType};
 use hashbrown::HashTable;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// A family's place.
@@ -114,7 +115,7 @@ pub(crate) struct Families {
     /// A name became free that a hidden family may have waited for.
     freed: bool,
     metrics: HashTable<Known>,
-    hasher: RandomState,
+    hasher: Seeded,
     next_metric: MetricId,
     /// Families with holes or without metrics, to be looked at when nobody copies.
     untidy: Vec<FamilyId>,
@@ -355,7 +356,7 @@ impl Families {
             self.hidden.remove(&key);
             self.by_name.remove(&hidden_place(&family.page.base, id));
             self.by_name.insert(family.page.base.clone(), id);
-            let mut metrics = HashMap::new();
+            let mut metrics = HashMap::default();
             for known in self.metrics.iter_mut().filter(|k| k.metric.family_id == id) {
                 known.metric = Arc::new(known.metric.shown_as(&family));
                 metrics.insert(known.metric.id, known.metric.clone());

@@ -35,10 +35,15 @@ pub use look::{Found, LOOK};
 use meta::MetricStreams;
 pub use meta::{MetricStream, SeriesMeta};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use table::{Key, Table};
 use told::Shared;
+
+/// Tables are seeded as fingerprints are: fast, and nobody can choose what meets in them.
+type Seeded = foldhash::quality::RandomState;
+type HashMap<K, V> = std::collections::HashMap<K, V, Seeded>;
+type HashSet<K> = std::collections::HashSet<K, Seeded>;
 
 /// A series' place. Stale once the series has left: every use says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,29 +209,29 @@ impl Store {
             places: Table::default(),
             slots: Vec::new(),
             standing: Vec::new(),
-            aliases: HashMap::new(),
+            aliases: HashMap::default(),
             free: Vec::new(),
             families: Families::default(),
             sources: BTreeMap::new(),
-            source_keys: HashMap::new(),
+            source_keys: HashMap::default(),
             next_source: 0,
-            scopes: HashSet::new(),
+            scopes: HashSet::default(),
             metric_streams: MetricStreams::new(Fingerprinter::new(seed, PAGE_SALT)),
             names: Shared::default(),
             bounds: BoundLists::default(),
             bytes: 0,
             overflows: 0,
-            exemplars: HashMap::new(),
-            rivals: HashMap::new(),
-            wanted_places: HashMap::new(),
-            schemas: HashMap::new(),
+            exemplars: HashMap::default(),
+            rivals: HashMap::default(),
+            wanted_places: HashMap::default(),
+            schemas: HashMap::default(),
             next_schema: 1,
             ledger: Ledger::new(epoch),
             warnings: Warnings::default(),
             clock: epoch,
             copies: BTreeMap::new(),
             next_copy: 0,
-            fresh: HashMap::new(),
+            fresh: HashMap::default(),
             sweep: 0,
             shortest_idle: UnixNanos::MAX,
             meaning: 0,
@@ -317,7 +322,7 @@ impl Store {
         let tenant = Tenant {
             source: source.clone(),
             slots: Vec::new(),
-            by_metric: HashMap::new(),
+            by_metric: HashMap::default(),
             ended: None,
             bytes,
         };
