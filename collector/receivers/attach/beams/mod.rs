@@ -31,7 +31,7 @@ pub const SETS: &[(u32, &[Compiled])] = &[
         ("dichroic_totals", "fdf0fde46d92837c6c11c132c3321769", include_bytes!("otp25/dichroic_totals.beam")),
         ("dichroic_value", "457746ea8f87f7d49b4fac4c3924ece3", include_bytes!("otp25/dichroic_value.beam")),
         ("dichroic_variables", "160d15ab96ee05d5aaf708eb5a394e2f", include_bytes!("otp25/dichroic_variables.beam")),
-        ("dichroic_vm", "9de7e5487a1a7c7dccf950bd3365f19d", include_bytes!("otp25/dichroic_vm.beam")),
+        ("dichroic_vm", "724465bfc29f1d1f0364e1178f89dcde", include_bytes!("otp25/dichroic_vm.beam")),
         ("dichroic_wire", "6911de7e27370117e1045bb2e41c95dc", include_bytes!("otp25/dichroic_wire.beam")),
     ]),
     (27, &[
@@ -60,7 +60,7 @@ pub const SETS: &[(u32, &[Compiled])] = &[
         ("dichroic_totals", "c78a820ac28eb687a4936a1815199445", include_bytes!("otp27/dichroic_totals.beam")),
         ("dichroic_value", "87c49cc591aa031ffbe5c94b75059919", include_bytes!("otp27/dichroic_value.beam")),
         ("dichroic_variables", "d142c5c0b81e40d22723e84b9d947586", include_bytes!("otp27/dichroic_variables.beam")),
-        ("dichroic_vm", "dc2f9de858f7658e2a80f3a0b112570a", include_bytes!("otp27/dichroic_vm.beam")),
+        ("dichroic_vm", "856535f358aa63972c23c7602db132df", include_bytes!("otp27/dichroic_vm.beam")),
         ("dichroic_wire", "9f7da5cdd7bb381c17b19f672e8f6167", include_bytes!("otp27/dichroic_wire.beam")),
     ]),
 ];
