@@ -268,7 +268,11 @@ fn a_definition_is_left_out_when_a_pack_counts_the_same() {
         shared.map(|m| m.event.join(".")).collect::<Vec<_>>()
     };
     assert_eq!(names(&["bandit", "phoenix", "plug"]), ["phoenix.endpoint.stop"]);
-    assert_eq!(names(&["cowboy", "plug"]), ["cowboy.request.stop"]);
+    // A request of Cowboy ends in one of two events.
+    assert_eq!(
+        names(&["cowboy", "plug"]),
+        ["cowboy.request.stop", "cowboy.request.exception"]
+    );
     assert_eq!(names(&["bandit"]), ["bandit.request.stop"]);
     assert_eq!(names(&["finch", "tesla"]), ["finch.request.stop"]);
     assert_eq!(names(&["tesla"]), ["tesla.request.stop"]);
