@@ -93,6 +93,7 @@ fixtures! { PROMEX, Packs::builtin().promex(), "promex/":
     live_view: live_view_has_the_names_and_labels_of_promex,
     oban: oban_has_the_names_and_labels_of_promex,
     phoenix: phoenix_has_the_names_and_labels_of_promex,
+    plug: plug_has_the_names_and_labels_of_promex,
     vm: vm_has_the_names_and_labels_of_promex,
 }
 
