@@ -13,12 +13,16 @@
 
 -define(MAX_SCHEDULERS, 128).
 -define(MAX_PEERS, 64).
+-define(MAX_APPLICATIONS, 64).
+%% Samples for which what is known of applications is told again: five minutes.
+-define(APPLICATIONS_STAND, 60).
 
 -spec events() -> [[atom()]].
 events() ->
     [[vm, memory], [vm, total_run_queue_lengths], [vm, system_counts], [vm, persistent_term],
      [dichroic, vm, work], [dichroic, vm, uptime], [dichroic, vm, scheduler], [dichroic, vm, run_queue],
-     [dichroic, vm, tasks], [dichroic, vm, ets], [dichroic, vm, distribution], [dichroic, vm, info], [dichroic, vm, system]].
+     [dichroic, vm, tasks], [dichroic, vm, ets], [dichroic, vm, distribution], [dichroic, vm, info], [dichroic, vm, system],
+     [dichroic, vm, application]].
 
 %% @doc Whether telemetry_poller emits it too, where it runs. Older ones know nothing of persistent terms.
 -spec polled([atom()]) -> boolean().
@@ -69,7 +73,11 @@ sample([dichroic, vm, info], S) ->
                  flavor => erlang:system_info(emu_flavor), schedulers => erlang:system_info(schedulers_online),
                  architecture => list_to_binary(erlang:system_info(system_architecture))},
     {[{#{value => 1}, Versions}], S};
-sample([dichroic, vm, system], S) -> {[{system(), #{}}], S}.
+sample([dichroic, vm, system], S) -> {[{system(), #{}}], S};
+sample([dichroic, vm, application], {Left, Rows}) when Left > 0 -> {Rows, {Left - 1, Rows}};
+sample([dichroic, vm, application], _) ->
+    Rows = applications(),
+    {Rows, {?APPLICATIONS_STAND, Rows}}.
 
 %%% What the VM is laid out for. How many processors there are is not known on every system: then it is left out.
 
@@ -86,6 +94,25 @@ bit(true) -> 1;
 bit(_) -> 0.
 
 release() -> try list_to_integer(erlang:system_info(otp_release)) catch error:badarg -> unknown end.
+
+%%% The main application, and what it needs
+
+applications() ->
+    case dichroic_identity:main() of
+        {ok, Main} ->
+            Needed = case application:get_key(Main, applications) of {ok, As} -> lists:sublist(As, ?MAX_APPLICATIONS); undefined -> [] end,
+            application(Main, primary) ++ lists:append([application(A, dependency) || A <- Needed]);
+        none -> []
+    end.
+
+application(App, Kind) ->
+    try
+        {ok, Vsn} = application:get_key(App, vsn),
+        {ok, Modules} = application:get_key(App, modules),
+        Version = <<_/binary>> = unicode:characters_to_binary(Vsn),
+        [{#{value => 1}, #{kind => Kind, name => App, version => Version, modules => length(Modules)}}]
+    catch error:_ -> []
+    end.
 
 %%% Totals since boot
 

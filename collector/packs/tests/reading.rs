@@ -329,6 +329,8 @@ fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
         "absinthe_execute_duration_milliseconds",
         "absinthe_execute_invalid_request_count",
         "absinthe_subscription_duration_milliseconds",
+        "application_dependency_info",
+        "application_primary_info",
         "application_uptime_milliseconds_count",
         "beam_memory_allocated_bytes",
         "beam_memory_atom_total_bytes",
