@@ -322,6 +322,23 @@ fn labels_that_the_reference_forbids_are_in_no_pack() {
 }
 
 #[test]
+fn what_dashboards_of_promex_choose_from_stays_while_the_service_is_quiet() {
+    let listed = [
+        "${prom_ex}.broadway.init.status.info",
+        "${prom_ex}.ecto.repo.init.status.info",
+        "${prom_ex}.oban.init.status.info",
+        "${prom_ex}.phoenix.endpoint.port.info",
+    ];
+    let promex = Packs::builtin().promex();
+    let definitions: Vec<_> = promex.iter().flat_map(|pack| &pack.definitions).collect();
+    for name in listed {
+        let found: Vec<_> = definitions.iter().filter(|d| d.name == name).collect();
+        assert_eq!(found.len(), 1, "{name}");
+        assert!(found[0].expire_s >= 30 * 24 * 3600, "{name}");
+    }
+}
+
+#[test]
 fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
     // What the panels of PromEx 1.11 ask for, after the prefix, as far as events tell it.
     let asked = [
