@@ -55,6 +55,8 @@ pub enum Transform {
     Bool,
     /// Name of the type.
     Type,
+    /// Its ASCII letters as capitals.
+    Upper,
     /// At most so many bytes.
     Cut(u32),
     /// One of these, else `other`.
@@ -230,7 +232,7 @@ impl<'de> Deserialize<'de> for Scalar {
 }
 
 const TRANSFORM: &str =
-    "one of name, class, tag, length, bool, type, {cut: BYTES}, {allow: [VALUES]}, {default: VALUE}";
+    "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {allow: [VALUES]}, {default: VALUE}";
 
 impl<'de> Shapes<'de> for Transform {
     const EXPECTED: &'static str = TRANSFORM;
@@ -243,6 +245,7 @@ impl<'de> Shapes<'de> for Transform {
             "length" => Transform::Length,
             "bool" => Transform::Bool,
             "type" => Transform::Type,
+            "upper" => Transform::Upper,
             _ => {
                 return Err(E::custom(format!(
                     "unknown transform {text:?}; write {TRANSFORM}"

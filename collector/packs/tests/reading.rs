@@ -232,7 +232,7 @@ fn what_is_printed_reads_back_as_the_same_definition() {
     let configured = [
         "{name: a.b, type: counter, event: x.y, tags: [plan, result], drop: [{path: result, in: [ping, 1, 2.5, true, 'true', '7']}]}",
         "{name: a.b, type: sum, event: x.y, measurement: bytes, unit: byte, monotonic: false, labels: {a: 'yes', b: '1.5'}}",
-        "{name: a.b, type: summary, event: x.y, measurement: {path: messages.0.1, from: metadata, transform: [length, {default: 0}, {cut: 5}, {allow: [a, 1]}]}}",
+        "{name: a.b, type: summary, event: x.y, measurement: {path: messages.0.1, from: metadata, transform: [length, upper, {default: 0}, {cut: 5}, {allow: [a, 1]}]}}",
         "{name: a.b, type: distribution, event: x.y, measurement: d, buckets: {scale: 2, octaves: [-4, 8]}, unit: [native, ms], verbatim: true, unless: [phoenix]}",
         "{name: a.b, type: distribution, event: x.y, measurement: d, buckets: [0.1, 1], unit: ['{call}', '{call}'], series: 7, expire_s: 400}",
         "{name: a.b, type: last_value, event: x.y, measurement: [a, b], measurement_tag: type, help: \"'tis: a # colon\"}",

@@ -189,6 +189,8 @@ pub enum Transform {
     Bool,
     /// Name of the type.
     Type,
+    /// Its ASCII letters as capitals.
+    Upper,
     /// At most so many bytes.
     Cut(u32),
     /// One of these, else `other`.
@@ -409,6 +411,7 @@ impl Transform {
             Self::Length => ("length", Vec::new()),
             Self::Bool => ("bool", Vec::new()),
             Self::Type => ("type", Vec::new()),
+            Self::Upper => ("upper", Vec::new()),
             Self::Cut(bytes) => ("cut", vec![Value::from(*bytes)]),
             Self::Allow(values) => ("allow", values.clone()),
             Self::Default(value) => ("default", vec![value.clone()]),

@@ -103,12 +103,16 @@ impl Transform {
             ("length", []) => Self::Length,
             ("bool", []) => Self::Bool,
             ("type", []) => Self::Type,
+            ("upper", []) => Self::Upper,
             ("cut", [Value::Int(bytes)]) => {
                 Self::Cut(u32::try_from(*bytes).map_err(|_| bad("cut", "a count of bytes"))?)
             }
             ("allow", values) if !values.is_empty() => Self::Allow(values.to_vec()),
             ("default", [value]) => Self::Default(value.clone()),
-            ("name" | "class" | "tag" | "length" | "bool" | "type" | "cut" | "allow" | "default", _) => {
+            (
+                "name" | "class" | "tag" | "length" | "bool" | "type" | "upper" | "cut" | "allow" | "default",
+                _,
+            ) => {
                 return Err(bad(name, "with the operands of that transform"));
             }
             _ => return Err(unknown("transform", name)),
