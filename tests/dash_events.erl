@@ -20,13 +20,14 @@ loop() ->
     timer:sleep(?EVERY_MS),
     loop().
 
-events() -> oban() ++ phoenix() ++ snakepit() ++ vm() ++ ecto().
+events() -> oban() ++ phoenix() ++ snakepit() ++ ecto().
 
 oban() ->
     Job = #{queue => <<"mailers">>, worker => <<"Shop.ReceiptMailer">>, id => 1, attempt => 2},
     Plugin = #{plugin => 'Elixir.Oban.Plugins.Pruner'},
     [{[oban, job, exception], #{duration => ms(20), queue_time => ms(5)}, #{job => Job, state => failure, kind => error}},
-     {[oban, plugin, stop], #{duration => ms(3)}, Plugin},
+     {[oban, plugin, stop], #{duration => ms(3)}, Plugin#{pruned_count => 5}},
+     {[oban, plugin, stop], #{duration => ms(3)}, Plugin#{pruned_count => 0, error => timeout}},
      {[oban, plugin, exception], #{duration => ms(3)}, Plugin#{kind => error}}].
 
 phoenix() ->
@@ -54,8 +55,6 @@ snakepit() ->
      {[snakepit, worker, recycled], #{count => 1, memory_mb => 512},
       #{pool => 'Elixir.Snakepit.Pool', worker_id => Worker, reason => ttl_expired}},
      {[snakepit, heartbeat, heartbeat_timeout], #{missed => 1}, #{worker_id => Worker}}].
-
-vm() -> [{[vm, persistent_term], maps:with([count, memory], persistent_term:info()), #{}}].
 
 %% One of its times is no number.
 ecto() ->

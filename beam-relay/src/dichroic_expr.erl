@@ -9,7 +9,7 @@
 -export_type([expr/0, condition/0, labels/0, atoms/0]).
 
 -type step() :: {atom(), binary()} | non_neg_integer().
--type transform() :: name | class | tag | length | bool | type | {cut, non_neg_integer()}
+-type transform() :: name | class | tag | length | bool | type | upper | {cut, non_neg_integer()}
                    | {before, binary()} | {allow, [term()]} | {default, term()}.
 -type fetch() :: {meas | meta, atom(), binary()} | {meta2, atom(), binary(), atom(), binary()}
                | {path, meas | meta, [step()]} | {carry, tuple()}.
@@ -65,6 +65,7 @@ transform([<<"tag">>]) -> tag;
 transform([<<"length">>]) -> length;
 transform([<<"bool">>]) -> bool;
 transform([<<"type">>]) -> type;
+transform([<<"upper">>]) -> upper;
 transform([<<"cut">>, N]) when is_integer(N), N >= 0, N =< 65535 -> {cut, N};
 transform([<<"before">>, S]) when is_binary(S), S =/= <<>> -> {before, S};
 transform([<<"allow">> | Vs]) when Vs =/= [] -> {allow, [operand(V) || V <- Vs]};
@@ -150,6 +151,7 @@ apply_transform(tag, _) -> nil;
 apply_transform(length, V) -> size_of(V);
 apply_transform(bool, V) -> V =/= nil andalso V =/= undefined andalso V =/= false;
 apply_transform(type, V) -> type_of(V);
+apply_transform(upper, V) -> upper(V);
 apply_transform({cut, N}, V) -> cut(V, N);
 apply_transform({allow, Vs}, V) -> allow(Vs, V);
 apply_transform({before, S}, V) -> before(V, S);
@@ -186,6 +188,15 @@ cut(B, N) when is_binary(B), byte_size(B) > N -> {cut, byte_size(B), dichroic_va
 cut(A, N) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> cut(atom_to_binary(A), N);
 cut({cut, Whole, B}, N) when is_integer(Whole), is_binary(B), byte_size(B) > N -> {cut, Whole, dichroic_value:cut(B, N)};
 cut(V, _) -> V.
+
+%% Letters outside ASCII stay as they are: what this is for are methods of HTTP.
+upper(B) when is_binary(B), byte_size(B) =< ?MAX_SEARCHED -> << <<(capital(C))>> || <<C>> <= B >>;
+upper(A) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> upper(atom_to_binary(A));
+upper({cut, Whole, B}) when is_integer(Whole), is_binary(B) -> {cut, Whole, upper(B)};
+upper(V) -> V.
+
+capital(C) when C >= $a, C =< $z -> C - 32;
+capital(C) -> C.
 
 %% Before the last one: what stands before may hold the text itself. Where there is none, the whole would be an identity.
 before(B, S) when is_binary(B), byte_size(B) =< ?MAX_SEARCHED ->

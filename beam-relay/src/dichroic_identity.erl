@@ -4,7 +4,7 @@
 %% Reads the environment and the application controller's tables; never waits for either.
 -module(dichroic_identity).
 
--export([hello/0, resource/0, resource_attributes/1]).
+-export([hello/0, resource/0, resource_attributes/1, main/0]).
 
 %% Tools and libraries of the platform: never what a node is there for.
 -define(NOT_MAIN, [kernel, stdlib, sasl, compiler, syntax_tools, crypto, ssl, public_key, asn1, inets, mnesia, runtime_tools,
@@ -65,7 +65,7 @@ resource() ->
 
 default_name() ->
     case env("RELEASE_NAME") of
-        <<>> -> main_application();
+        <<>> -> case main() of {ok, App} -> atom_to_binary(App); none -> node_name() end;
         Name -> Name
     end.
 
@@ -102,16 +102,17 @@ decode(V) ->
     catch _:_ -> error
     end.
 
-%% The application that nothing else needs, that needs the relay, and that needs the most: what the release is about.
-main_application() ->
+%% @doc The application that nothing else needs, that needs the relay, and that needs the most: what the release is about.
+-spec main() -> {ok, atom()} | none.
+main() ->
     Apps = [A || {A, _, _} <- application:loaded_applications()],
     Needs = maps:from_list([{A, needs(A)} || A <- Apps]),
     Needed = lists:usort(lists:append(maps:values(Needs))),
     Ranked = [{lists:member(dichroic, closure(A, Needs)), length(closure(A, Needs)), A}
               || A <- Apps -- ?NOT_MAIN, not lists:member(A, Needed)],
     case lists:sort(Ranked) of
-        [] -> node_name();
-        Sorted -> {_, _, A} = lists:last(Sorted), atom_to_binary(A)
+        [] -> none;
+        Sorted -> {_, _, A} = lists:last(Sorted), {ok, A}
     end.
 
 needs(App) ->

@@ -13,15 +13,20 @@
 
 -define(MAX_SCHEDULERS, 128).
 -define(MAX_PEERS, 64).
+-define(MAX_APPLICATIONS, 64).
+%% Samples for which what is known of applications is told again: five minutes.
+-define(APPLICATIONS_STAND, 60).
 
 -spec events() -> [[atom()]].
 events() ->
-    [[vm, memory], [vm, total_run_queue_lengths], [vm, system_counts],
+    [[vm, memory], [vm, total_run_queue_lengths], [vm, system_counts], [vm, persistent_term],
      [dichroic, vm, work], [dichroic, vm, uptime], [dichroic, vm, scheduler], [dichroic, vm, run_queue],
-     [dichroic, vm, ets], [dichroic, vm, distribution], [dichroic, vm, info]].
+     [dichroic, vm, tasks], [dichroic, vm, ets], [dichroic, vm, distribution], [dichroic, vm, info], [dichroic, vm, system],
+     [dichroic, vm, application]].
 
-%% @doc Whether telemetry_poller emits it too, where it runs.
+%% @doc Whether telemetry_poller emits it too, where it runs. Older ones know nothing of persistent terms.
 -spec polled([atom()]) -> boolean().
+polled([vm, persistent_term]) -> erlang:function_exported(telemetry_poller_builtin, persistent_term, 0);
 polled(Event) -> hd(Event) =:= vm.
 
 %% @doc Called once before the first sample.
@@ -49,6 +54,7 @@ sample([vm, total_run_queue_lengths], S) ->
 sample([vm, system_counts], S) ->
     {[{maps:from_list([{C, erlang:system_info(C)} || C <- [process_count, process_limit, atom_count, atom_limit,
                                                            port_count, port_limit]]), #{}}], S};
+sample([vm, persistent_term], S) -> {[{maps:with([count, memory], persistent_term:info()), #{}}], S};
 sample([dichroic, vm, work], Before) ->
     Now = work(),
     {[{rise(Now, Before), #{}}], Now};
@@ -56,6 +62,9 @@ sample([dichroic, vm, uptime], S) ->
     {[{#{uptime => erlang:monotonic_time() - erlang:system_info(start_time)}, #{}}], S};
 sample([dichroic, vm, scheduler], Before) -> schedulers(Before);
 sample([dichroic, vm, run_queue], S) -> {run_queues(), S};
+sample([dichroic, vm, tasks], S) ->
+    Normal = erlang:statistics(total_active_tasks),
+    {[{#{normal => Normal, dirty => max(0, erlang:statistics(total_active_tasks_all) - Normal)}, #{}}], S};
 sample([dichroic, vm, ets], S) ->
     {[{#{count => erlang:system_info(ets_count), limit => erlang:system_info(ets_limit)}, #{}}], S};
 sample([dichroic, vm, distribution], Before) -> peers(Before);
@@ -63,7 +72,47 @@ sample([dichroic, vm, info], S) ->
     Versions = #{otp => list_to_binary(erlang:system_info(otp_release)), erts => list_to_binary(erlang:system_info(version)),
                  flavor => erlang:system_info(emu_flavor), schedulers => erlang:system_info(schedulers_online),
                  architecture => list_to_binary(erlang:system_info(system_architecture))},
-    {[{#{value => 1}, Versions}], S}.
+    {[{#{value => 1}, Versions}], S};
+sample([dichroic, vm, system], S) -> {[{system(), #{}}], S};
+sample([dichroic, vm, application], {Left, Rows}) when Left > 0 -> {Rows, {Left - 1, Rows}};
+sample([dichroic, vm, application], _) ->
+    Rows = applications(),
+    {Rows, {?APPLICATIONS_STAND, Rows}}.
+
+%%% What the VM is laid out for. How many processors there are is not known on every system: then it is left out.
+
+system() ->
+    Counts = [{C, erlang:system_info(C)}
+              || C <- [schedulers, schedulers_online, dirty_cpu_schedulers, dirty_cpu_schedulers_online, dirty_io_schedulers,
+                       logical_processors, logical_processors_online, logical_processors_available, thread_pool_size]],
+    Flags = [{F, bit(erlang:system_info(I))} || {F, I} <- [{smp, smp_support}, {threads, threads}, {time_correction, time_correction}]],
+    maps:filter(fun(_, V) -> is_integer(V) end,
+                maps:from_list([{otp_release, release()}, {word_size, erlang:system_info(wordsize)},
+                                {jit, bit(erlang:system_info(emu_flavor) =:= jit)} | Counts ++ Flags])).
+
+bit(true) -> 1;
+bit(_) -> 0.
+
+release() -> try list_to_integer(erlang:system_info(otp_release)) catch error:badarg -> unknown end.
+
+%%% The main application, and what it needs
+
+applications() ->
+    case dichroic_identity:main() of
+        {ok, Main} ->
+            Needed = case application:get_key(Main, applications) of {ok, As} -> lists:sublist(As, ?MAX_APPLICATIONS); undefined -> [] end,
+            application(Main, primary) ++ lists:append([application(A, dependency) || A <- Needed]);
+        none -> []
+    end.
+
+application(App, Kind) ->
+    try
+        {ok, Vsn} = application:get_key(App, vsn),
+        {ok, Modules} = application:get_key(App, modules),
+        Version = <<_/binary>> = unicode:characters_to_binary(Vsn),
+        [{#{value => 1}, #{kind => Kind, name => App, version => Version, modules => length(Modules)}}]
+    catch error:_ -> []
+    end.
 
 %%% Totals since boot
 

@@ -57,6 +57,39 @@ each_scheduler_has_its_run_queue_test() ->
     ?assertEqual(lists:seq(1, erlang:system_info(schedulers)), Ids),
     ?assertMatch([_, _], [T || {_, #{type := T}} <- Rows, T =/= normal]).
 
+persistent_terms_are_read_where_no_poller_tells_them_test() ->
+    Count = fun() -> {[{#{count := N, memory := M}, _}], _} = dichroic_vm:sample([vm, persistent_term], none), ?assert(M > 0), N end,
+    Before = Count(),
+    persistent_term:put(?MODULE, here),
+    After = Count(),
+    persistent_term:erase(?MODULE),
+    ?assertEqual(Before + 1, After),
+    ?assertNot(dichroic_vm:polled([vm, persistent_term])).
+
+a_process_that_runs_is_an_active_task_test() ->
+    {[{#{normal := Normal, dirty := Dirty}, _}], _} = dichroic_vm:sample([dichroic, vm, tasks], none),
+    ?assert(Normal >= 1),
+    ?assert(Dirty >= 0).
+
+what_the_vm_is_laid_out_for_is_told_in_integers_and_what_is_unknown_not_at_all_test() ->
+    {[{System, _}], _} = dichroic_vm:sample([dichroic, vm, system], none),
+    ?assert(lists:all(fun is_integer/1, maps:values(System))),
+    ?assertEqual(erlang:system_info(otp_release), integer_to_list(maps:get(otp_release, System))),
+    ?assertEqual(erlang:system_info(schedulers_online), maps:get(schedulers_online, System)),
+    ?assertEqual([], [F || F <- [smp, jit, threads, time_correction], not lists:member(maps:get(F, System), [0, 1])]),
+    ?assertEqual(is_integer(erlang:system_info(logical_processors)), is_map_key(logical_processors, System)).
+
+the_main_application_and_what_it_needs_are_told_with_their_versions_test() ->
+    App = {application, a_shop_of_this_test, [{vsn, "1.2.3"}, {modules, [a, b, c]}, {applications, [kernel, stdlib, dichroic, not_there]}]},
+    ok = application:load(App),
+    {Rows, S} = dichroic_vm:sample([dichroic, vm, application], none),
+    {Again, _} = dichroic_vm:sample([dichroic, vm, application], S),
+    ok = application:unload(a_shop_of_this_test),
+    ?assertEqual([{a_shop_of_this_test, <<"1.2.3">>, 3}], [{N, V, M} || {_, #{kind := primary, name := N, version := V, modules := M}} <- Rows]),
+    Needed = [N || {#{value := 1}, #{kind := dependency, name := N}} <- Rows],
+    ?assertEqual([kernel, stdlib], Needed -- [dichroic]),
+    ?assertEqual(Rows, Again).
+
 a_table_more_is_counted_test() ->
     Count = fun() -> {[{#{count := N, limit := L}, _}], _} = dichroic_vm:sample([dichroic, vm, ets], none), ?assert(L >= N), N end,
     Before = Count(),

@@ -166,6 +166,25 @@ def beam_work() -> list[Panel]:
             Query(total(rate("vm_reductions_total"), by_node), NODE),
         ),
         timeseries(
+            "Active tasks",
+            "Processes and ports that run or wait (`vm_active_tasks`), ordinary and dirty. Steadily above the schedulers online: "
+            "overload.",
+            "short",
+            Query(series("vm_active_tasks"), f"{NODE} {{{{type}}}}"),
+            width=12,
+        ),
+        timeseries(
+            "Schedulers and processors",
+            "Schedulers online (`vm_schedulers_online`) beside the processors that the VM knows (`vm_logical_processors`). More "
+            "ordinary schedulers than processors available: they take time from each other.",
+            "short",
+            [
+                Query(series("vm_schedulers_online"), f"{NODE} {{{{type}}}} schedulers"),
+                Query(series("vm_logical_processors"), f"{NODE} {{{{type}}}} processors"),
+            ],
+            width=12,
+        ),
+        timeseries(
             "Garbage collections",
             "Collections a second, by node.",
             "short",

@@ -289,16 +289,36 @@ def oban() -> list[Panel]:
             no_value="none failed",
         ),
         timeseries(
+            "Memory of jobs, p95",
+            "95th percentile of the memory of a job's process at its end (`oban_job_memory_bytes`).",
+            "bytes",
+            latency("oban_job_memory_bytes", 0.95, by, legend),
+        ),
+        timeseries(
             "Plugins, p95",
             "95th percentile of a plugin's run, such as pruning or staging jobs.",
             "s",
             latency("oban_plugin_duration_seconds", 0.95, "plugin", "{{plugin}}"),
         ),
         timeseries(
-            "Failed runs of plugins",
-            "Runs of plugins that failed (`oban_plugin_exceptions_total`). Should be none.",
+            "Jobs that plugins changed",
+            "Jobs a second that plugins staged, pruned, rescued, discarded or inserted (`oban_plugin_jobs_total`). Rescued ones "
+            "were left behind by a node that died.",
             "ops",
-            Query(total(rate("oban_plugin_exceptions_total"), "plugin, kind"), "{{plugin}} {{kind}}"),
+            Query(total(rate("oban_plugin_jobs_total"), "outcome"), "{{outcome}}"),
+            width=12,
+            no_value="none changed",
+        ),
+        timeseries(
+            "Failed runs of plugins",
+            "Runs of plugins that ended with an error (`oban_plugin_duration_seconds`) or raised (`oban_plugin_exceptions_total`). "
+            "Should be none.",
+            "ops",
+            [
+                Query(total(rate("oban_plugin_duration_seconds_count", 'error="true"'), "plugin"), "{{plugin}} error"),
+                Query(total(rate("oban_plugin_exceptions_total"), "plugin, kind"), "{{plugin}} raised ({{kind}})"),
+            ],
+            width=12,
             no_value="none failed",
         ),
     ]

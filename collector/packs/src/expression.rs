@@ -55,6 +55,8 @@ pub enum Transform {
     Bool,
     /// Name of the type.
     Type,
+    /// Its ASCII letters as capitals.
+    Upper,
     /// At most so many bytes.
     Cut(u32),
     /// Text before the last of these; absent where there is none.
@@ -231,7 +233,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-const TRANSFORM: &str = "one of name, class, tag, length, bool, type, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
+const TRANSFORM: &str = "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
 
 impl<'de> Shapes<'de> for Transform {
     const EXPECTED: &'static str = TRANSFORM;
@@ -244,6 +246,7 @@ impl<'de> Shapes<'de> for Transform {
             "length" => Transform::Length,
             "bool" => Transform::Bool,
             "type" => Transform::Type,
+            "upper" => Transform::Upper,
             _ => {
                 return Err(E::custom(format!(
                     "unknown transform {text:?}; write {TRANSFORM}"

@@ -117,7 +117,7 @@ const BUILTIN: &[(&str, &str)] = files!("":
 
 /// Packs of the same names whose metrics are those of PromEx 1.11.
 const PROMEX: &[(&str, &str)] = files!("promex/":
-    "absinthe" "broadway" "cowboy" "ecto" "live_view" "oban" "phoenix" "vm"
+    "absinthe" "broadway" "cowboy" "ecto" "live_view" "oban" "phoenix" "plug" "vm"
 );
 
 /// Packs by name.

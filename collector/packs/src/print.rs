@@ -63,6 +63,7 @@ impl Serialize for Transform {
             Transform::Length => "length",
             Transform::Bool => "bool",
             Transform::Type => "type",
+            Transform::Upper => "upper",
             Transform::Cut(bytes) => return one(serializer, "cut", bytes),
             Transform::Before(text) => return one(serializer, "before", text),
             Transform::Allow(values) => return one(serializer, "allow", values),

@@ -189,6 +189,8 @@ pub enum Transform {
     Bool,
     /// Name of the type.
     Type,
+    /// Its ASCII letters as capitals.
+    Upper,
     /// At most so many bytes.
     Cut(u32),
     /// Text before the last of these; null where there is none.
@@ -411,6 +413,7 @@ impl Transform {
             Self::Length => ("length", Vec::new()),
             Self::Bool => ("bool", Vec::new()),
             Self::Type => ("type", Vec::new()),
+            Self::Upper => ("upper", Vec::new()),
             Self::Cut(bytes) => ("cut", vec![Value::from(*bytes)]),
             Self::Before(text) => ("before", vec![Value::from(text.as_str())]),
             Self::Allow(values) => ("allow", values.clone()),

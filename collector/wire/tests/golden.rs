@@ -241,6 +241,7 @@ fn what_the_golden_plan_does_not_show_is_written_and_read_too() {
         Transform::Length,
         Transform::Bool,
         Transform::Type,
+        Transform::Upper,
         Transform::Before("_worker_".into()),
         Transform::Allow(vec!["a".into(), Value::Int(1)]),
         Transform::Default(Value::Null),

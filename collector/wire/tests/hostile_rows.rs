@@ -306,7 +306,7 @@ fn a_plan_entry_with_something_unknown_is_refused_by_name() {
     assert!(refused("aggregates", "scale", Value::Int(5)).contains("scale"));
     assert!(refused("aggregates", "expire_s", Value::Int(299)).contains("expire_s"));
     assert!(refused("aggregates", "key", Value::Int(15)).contains("key"));
-    assert!(refused("aggregates", "value", expression("metadata", "upper")).contains("upper"));
+    assert!(refused("aggregates", "value", expression("metadata", "upcase")).contains("upcase"));
     assert!(refused("aggregates", "value", expression("process", "name")).contains("process"));
     let like = Value::List(vec![Value::List(vec![
         "like".into(),

@@ -199,6 +199,7 @@ fn transformed(term: Term, transforms: &[Transform]) -> Term {
             },
             (Transform::Tag, _) => Term::Nil,
             (Transform::Type, term) => type_name(&term),
+            (Transform::Upper, Term::Text(text) | Term::Atom(text)) => Term::Text(text.to_ascii_uppercase()),
             (Transform::Bool, term) => Term::Bool(!matches!(term, Term::Nil | Term::Bool(false))),
             (Transform::Length, Term::List(list) | Term::Tuple(list)) => Term::Int(list.len() as i64),
             (Transform::Length, Term::Map(map)) => Term::Int(map.len() as i64),

@@ -378,6 +378,7 @@ fn transform(from: &packs::Transform) -> Transform {
         packs::Transform::Length => Transform::Length,
         packs::Transform::Bool => Transform::Bool,
         packs::Transform::Type => Transform::Type,
+        packs::Transform::Upper => Transform::Upper,
         packs::Transform::Cut(bytes) => Transform::Cut(*bytes),
         packs::Transform::Before(text) => Transform::Before(text.clone()),
         packs::Transform::Allow(values) => Transform::Allow(values.iter().map(scalar).collect()),

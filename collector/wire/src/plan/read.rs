@@ -103,6 +103,7 @@ impl Transform {
             ("length", []) => Self::Length,
             ("bool", []) => Self::Bool,
             ("type", []) => Self::Type,
+            ("upper", []) => Self::Upper,
             ("cut", [Value::Int(bytes)]) => {
                 Self::Cut(u32::try_from(*bytes).map_err(|_| bad("cut", "a count of bytes"))?)
             }
@@ -110,7 +111,7 @@ impl Transform {
             ("allow", values) if !values.is_empty() => Self::Allow(values.to_vec()),
             ("default", [value]) => Self::Default(value.clone()),
             (
-                "name" | "class" | "tag" | "length" | "bool" | "type" | "cut" | "before" | "allow"
+                "name" | "class" | "tag" | "length" | "bool" | "type" | "upper" | "cut" | "before" | "allow"
                 | "default",
                 _,
             ) => {
