@@ -115,7 +115,7 @@ def test_the_visitor_is_no_peer_of_the_node_and_makes_no_series(collector: Colle
 
 def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collector, any_node: BareNode) -> None:
     any_node.say("go 500")
-    any_node.wait_line("serving 500", 20)
+    any_node.wait_line("serving 500", 60)
     for _ in range(3):
         with Attacher(any_node, collector) as attacher:
             seen = total(collector.metrics(), EMITTED)
@@ -287,7 +287,7 @@ def test_the_port_is_asked_of_epmd(collector: Collector) -> None:
 
 def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector: Collector, any_node: BareNode) -> None:
     any_node.say("go 100")
-    any_node.wait_line("serving 100", 20)
+    any_node.wait_line("serving 100", 60)
     done = collector.run_command("discover", *any_node.reach(), "--live", "2s", "--format", "json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -389,7 +389,7 @@ def test_discover_leaves_nothing_behind(collector: Collector, any_node: BareNode
 def test_lint_of_a_node_names_what_fires_and_nothing_subscribes_to(collector: Collector, node: BareNode) -> None:
     node.say("dynamic made.at.run.time")
     node.say("go 100")
-    node.wait_line("serving 100", 20)
+    node.wait_line("serving 100", 60)
     bare = collector.run_command("lint", *node.reach(), "--live", "1s", "--format", "json")
     assert bare.returncode == 0, bare.stderr
     findings = [f for f in json.loads(bare.stdout)["findings"] if f["check"] == "unsubscribed"]
