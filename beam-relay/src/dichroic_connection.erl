@@ -57,7 +57,8 @@
     attached = 0        :: non_neg_integer(),
     refused = []        :: list(),
     last_error = none   :: term(),
-    variables = #{}     :: dichroic_variables:variables(),  % all that were ever found: what is measured stays measured
+    variables = #{}     :: dichroic_variables:variables(),  % what was ever said: what is measured stays measured
+    left_out = []       :: [dichroic_plan:refusal()],       % of what was found last
     look_ms = 0         :: non_neg_integer(),
     after_drain = none  :: none | backoff | detached | {stop, gen_statem:from()}
 }).
@@ -127,11 +128,11 @@ handle_event(internal, parse, State, D) -> received(State, D);
 %% Own people
 handle_event(cast, {attached, N}, steady, D) -> say(D#d{attached = N});
 handle_event(cast, {attached, N}, _, D) -> {keep_state, D#d{attached = N}};
-handle_event(cast, {variables, Found}, State, #d{variables = Known} = D) ->
-    case {maps:merge_with(fun(_, A, B) -> lists:usort(A ++ B) end, Known, Found), State} of
-        {Known, _} -> keep_state_and_data;
-        {Variables, steady} -> say(D#d{variables = Variables});
-        {Variables, _} -> {keep_state, D#d{variables = Variables}}
+handle_event(cast, {variables, Found}, State, #d{variables = Known, left_out = Before} = D) ->
+    case {dichroic_variables:remember(Found, Known), State} of
+        {{Known, Before}, _} -> keep_state_and_data;
+        {{Variables, LeftOut}, steady} -> say(D#d{variables = Variables, left_out = LeftOut});
+        {{Variables, LeftOut}, _} -> {keep_state, D#d{variables = Variables, left_out = LeftOut}}
     end;
 handle_event(cast, relay_ready, steady, D) -> dichroic_relay:socket({D#d.socket, D#d.max_frame}), keep_state_and_data;
 handle_event(cast, janitor_ready, State, D) when State =/= detached, State =/= drain ->
@@ -170,7 +171,7 @@ terminate(_, _, D) ->
     dichroic_engine:discard(D#d.engine).
 
 information(State, #d{engine = Engine} = D) ->
-    #{state => State, epoch => D#d.epoch, attempt => D#d.attempt, attached => D#d.attached, refused => D#d.refused,
+    #{state => State, epoch => D#d.epoch, attempt => D#d.attempt, attached => D#d.attached, refused => refused(D),
       generation => dichroic_engine:generation(Engine), series => dichroic_engine:live(Engine),
       flush => D#d.flush, acknowledged => D#d.ponged, last_error => D#d.last_error}.
 
@@ -265,9 +266,11 @@ planned(Plan, State, D) ->
     end.
 
 %% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, or a repository started.
-reply(#d{engine = Engine, attached = Attached, refused = Refused, max_frame = Max} = D) ->
+reply(#d{engine = Engine, attached = Attached, max_frame = Max} = D) ->
     {plan, (variables(D))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
-                           <<"refused">> => dichroic_plan:fitting(Refused, Max div 2)}}.
+                           <<"refused">> => dichroic_plan:fitting(refused(D), Max div 2)}}.
+
+refused(#d{refused = Refused, left_out = LeftOut}) -> LeftOut ++ Refused.
 
 %%% STEADY
 
