@@ -19,6 +19,9 @@
 -define(NUMBER_BYTES, 20).
 %% A frame may hold 65,536 values; the smallest definition has 12 bytes for each of its own.
 -define(DEFINE_BYTES, 262144).
+%% Idle time that one flush may add: so many intervals, at least so many seconds. What a VM that was suspended slept is no idle time.
+-define(IDLE_FLUSHES, 4).
+-define(IDLE_S, 10).
 
 -record(engine, {
     static :: #static{},
@@ -38,7 +41,9 @@
     ids = {0, [], 10000} :: dichroic_totals:ids(),
     totals :: dichroic_totals:totals(),
     account :: dichroic_account:account(),
-    flushed = 0 :: integer()
+    flushed = 0 :: integer(),
+    clock = 0 :: non_neg_integer(),               % seconds between flushes of connections; series expire by it
+    at = none :: none | integer()                 % monotonic second of the last flush of this connection
 }).
 -opaque engine() :: #engine{}.
 
@@ -307,20 +312,20 @@ discard(#engine{stale = Stale, programs = Programs, static = St}) ->
 
 -spec reconnected(engine()) -> engine().
 reconnected(#engine{ids = {_, _, Limit}} = E) ->
-    E#engine{ids = {0, [], Limit}, totals = dichroic_totals:reconnected(E#engine.totals),
+    E#engine{ids = {0, [], Limit}, at = none, totals = dichroic_totals:reconnected(E#engine.totals),
              account = dichroic_account:reconnected(E#engine.account)}.
 
 %% @doc The frames of flush number `Flush', none larger than `MaxFrame'.
 -spec flush(Flush :: integer(), Ponged :: integer(), NowS :: integer(), MaxFrame :: pos_integer(), engine()) ->
     {[dichroic_wire:frame()], engine()}.
 flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
-    E = settle(Flush, Ponged, E0),
+    E = tick(Now, settle(Flush, Ponged, E0)),
     Entries = maps:values(E#engine.entries),
     Accounted = Entries ++ [Entry || {Entry, _} <- E#engine.leaving],
     Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => []},
     Streams = lists:sort([{A, Schema} || {Schema, {A, _}} <- maps:to_list(E#engine.accounts)]),
     {Out1, Account} = dichroic_account:flush(St, Accounted, Streams, {Out0, E#engine.account}),
-    {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, Now, Out1}, E#engine.totals),
+    {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, E#engine.clock, Out1}, E#engine.totals),
     #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms} = Out2,
     Time = erlang:system_time(nanosecond),
     Frames = [{define, series, D} || D <- chunks(lists:reverse(Defines), min(Max, ?DEFINE_BYTES) - 16, fun define_bytes/1)]
@@ -328,6 +333,12 @@ flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
         ++ [{histograms, Time, H} || H <- chunks(lists:reverse(Histograms), Max - 16, fun histogram_bytes/1)]
         ++ [{define, series, D} || D <- chunks([{Id, null} || Id <- Freed], Max - 16, fun define_bytes/1)],
     {Frames, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush}}.
+
+%% Without a collector nothing is read, and so nothing is known to be idle.
+tick(Now, #engine{at = none} = E) -> E#engine{at = Now};
+tick(Now, #engine{at = At, clock = Clock} = E) ->
+    Most = max(?IDLE_S, ?IDLE_FLUSHES * flush_ms(E) div 1000),
+    E#engine{at = Now, clock = Clock + max(0, min(Now - At, Most))}.
 
 %% Slots and accounts whose last reading is acknowledged are free again. Three flushes, because a handler that began before
 %% the swap may still be counting, and its cells are read once more.

@@ -19,7 +19,7 @@
     id = none   :: none | non_neg_integer(),
     stamp = none :: term(),                                   % what tells that nothing changed
     sent = none :: none | non_neg_integer(),                  % flush that sent the last total on this connection
-    changed = 0 :: integer(),                                 % monotonic second of the last change
+    changed = 0 :: integer(),                                 % second of the idle clock of the last change
     hidden = 0  :: non_neg_integer()                          % flush at which it was hidden
 }).
 
@@ -37,10 +37,10 @@ new() -> #totals{}.
 -spec live(totals()) -> non_neg_integer().
 live(#totals{series = S, leaving = L}) -> map_size(S) + length(L).
 
-%% @doc A new connection knows no ids.
+%% @doc A new connection knows no ids. The stamps stay: what differs then has changed meanwhile.
 -spec reconnected(totals()) -> totals().
 reconnected(#totals{series = Series, leaving = Leaving}) ->
-    Forget = fun(S) -> S#ser{id = none, stamp = none, sent = none} end,
+    Forget = fun(S) -> S#ser{id = none, sent = none} end,
     #totals{series = maps:map(fun(_, S) -> Forget(S) end, Series), leaving = [Forget(S) || S <- Leaving]}.
 
 %% @doc Entries that a new plan lacks: their series leave. Their slots may be used again when no series has them.
@@ -52,13 +52,14 @@ retire(St, Entries, Slots, #totals{} = T0) ->
     Hidden = [hide(St, 0, S) || S <- maps:values(Gone)],
     T#totals{series = maps:without(maps:keys(Gone), Series), leaving = Hidden ++ Leaving}.
 
-%% @doc Everything that changed, as rows; `Ponged' is the last flush that the collector acknowledged.
--spec flush(#static{}, #{pos_integer() => #entry{}}, {Flush :: integer(), Ponged :: integer(), NowS :: integer(), out()},
+%% @doc Everything that changed, as rows; `Ponged' is the last flush that the collector acknowledged, `Clock' what idle time is
+%% measured by.
+-spec flush(#static{}, #{pos_integer() => #entry{}}, {Flush :: integer(), Ponged :: integer(), ClockS :: integer(), out()},
             totals()) -> {out(), totals()}.
-flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
+flush(St, Entries, {Flush, Ponged, Clock, Out0}, T0) ->
     #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
     {Changed, Hide, Out1} = maps:fold(
-        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Now, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
+        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Clock, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
     Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
     Alive = [ser_key(S) || #ser{id = Id} = S <- Leaving, Id =/= none],
     {Still, Out2, _} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1, Alive}, Leaving),
@@ -68,24 +69,30 @@ flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
 present(Series, []) -> Series;
 present(Series, Leaving) -> maps:without([ser_key(S) || S <- Leaving], Series).
 
-visit(St, Flush, Ponged, Now, Key, S, {Changed, Hide, Out} = Acc) ->
-    case read(St, S) of
+visit(St, Flush, Ponged, Clock, Key, S, {Changed, Hide, Out} = Acc) ->
+    case unsent(St, S) of
         same ->
-            case idle(S, Ponged, Now) of
+            case idle(S, Ponged, Clock) of
                 true -> {Changed, [{Key, S} | Hide], Out};
                 false -> Acc
             end;
         {Stamp, Value} ->
             {S1, Out1} = send(Value, S, Out),
-            %% A first reading on a new connection is no sign of life.
-            At = case S#ser.stamp =:= none andalso S#ser.changed =/= 0 of true -> S#ser.changed; false -> Now end,
-            {[{Key, S1#ser{stamp = Stamp, sent = Flush, changed = At}} | Changed], Hide, Out1}
+            {[{Key, (stamped(Stamp, Clock, S1))#ser{sent = Flush}} | Changed], Hide, Out1}
     end.
+
+%% A new connection has none of it, changed or not.
+unsent(St, #ser{sent = none} = S) -> read(St, S#ser{stamp = none});
+unsent(St, S) -> read(St, S).
+
+%% Only what differs is a sign of life.
+stamped(Stamp, _, #ser{stamp = Stamp} = S) -> S;
+stamped(Stamp, Clock, S) -> S#ser{stamp = Stamp, changed = Clock}.
 
 idle(#ser{entry = #entry{expire_s = 0}}, _, _) -> false;
 idle(#ser{sent = none}, _, _) -> false;
-idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Now) ->
-    Now - At >= E andalso Sent =< Ponged.
+idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Clock) ->
+    Clock - At >= E andalso Sent =< Ponged.
 
 hide(St, Flush, #ser{raw = Raw} = S) ->
     _ = [dichroic_store:forget(St, Key) || Key <- Raw],
@@ -108,7 +115,7 @@ left(St, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, Out) ->
     Admitted = length([K || {_, L} = K <- Raw, L =/= overflow]),
     atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),
     atomics:sub(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), Admitted),
-    case read(St, S) of
+    case unsent(St, S) of
         same -> free(S, Out);
         {_, Value} ->
             {S1, Out1} = send(Value, S, Out),

@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
 
--import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
+-import(support, [counter/3, sum/4, plan/1, slow_plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
 
 -define(E, [a, b]).
 -define(V, meas(<<"v">>)).
@@ -99,19 +99,20 @@ labels_that_differ_as_text_are_series_of_their_own_test() ->
 
 spellings_of_one_series_count_against_its_cap_and_leave_together_test() ->
     Capped = (counter(100, ?E, [meta(<<"r">>)]))#{<<"series">> => 2, <<"expire_s">> => 300},
-    {ok, [], E} = engine(plan([Capped])),
+    {ok, [], E} = engine(slow_plan([Capped])),
     [emit(E, ?E, #{}, #{r => R}) || R <- [1, <<"1">>, '1']],
-    {F1, E1} = flush(1, 0, 0, E),
+    {F1, E0} = flush(1, 0, 0, E),
     ?assertEqual(1, account(F1, 6, [100])),
     ?assertEqual(2, length([1 || {define, series, Ds} <- F1, {_, #{<<"key">> := 100}} <- Ds])),
-    {_, E2} = flush(2, 1, 301, E1),
-    {_, E3} = flush(3, 2, 302, E2),
-    {F4, E4} = flush(4, 3, 303, E3),
+    {_, E1} = flush(2, 1, 200, E0),
+    {_, E2} = flush(3, 2, 301, E1),
+    {_, E3} = flush(4, 3, 302, E2),
+    {F4, E4} = flush(5, 4, 303, E3),
     ?assertEqual(2, length([Id || {define, series, Ds} <- F4, {Id, null} <- Ds])),
     ?assertEqual(0, dichroic_engine:live(E4)),
     ?assertEqual(0, atomics:get((persistent_term:get(?STATIC))#static.acct, ?ACCT_SERIES)),
     [emit(E4, ?E, #{}, #{r => R}) || R <- [<<"1">>, 1]],
-    {F5, _} = flush(5, E4),
+    {F5, _} = flush(6, E4),
     ?assertEqual({2, 0.0}, total(F5, 100, [<<"1">>])).
 
 what_is_no_label_is_null_test() ->
