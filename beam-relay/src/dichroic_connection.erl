@@ -265,12 +265,12 @@ planned(Plan, State, D) ->
             end
     end.
 
-%% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, or a repository started.
+%% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, a repository started, or ids ran out.
 reply(#d{engine = Engine, attached = Attached, max_frame = Max} = D) ->
     {plan, (variables(D))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
                            <<"refused">> => dichroic_plan:fitting(refused(D), Max div 2)}}.
 
-refused(#d{refused = Refused, left_out = LeftOut}) -> LeftOut ++ Refused.
+refused(#d{engine = Engine, refused = Refused, left_out = LeftOut}) -> dichroic_engine:untold(Engine) ++ LeftOut ++ Refused.
 
 %%% STEADY
 
@@ -310,7 +310,9 @@ flush(#d{flush = Before, ponged = Ponged, engine = Engine, waiting = Waiting} = 
     {Frames, Engine1} = dichroic_engine:flush(N, Ponged, erlang:monotonic_time(second), D#d.max_frame, Engine),
     D1 = D#d{flush = N, engine = Engine1,
              waiting = case Waiting of none -> {N, now_ms()}; _ -> Waiting end},
-    case transmit(Frames ++ [{ping, N}], D1) of
+    %% That ids ran out, or are there again, is said once.
+    Said = [reply(D1) || (dichroic_engine:untold(Engine) =:= []) =/= (dichroic_engine:untold(Engine1) =:= [])],
+    case transmit(Frames ++ Said ++ [{ping, N}], D1) of
         {ok, D2} -> {ok, D2};
         {error, Reason} -> {error, Reason, D1}
     end.

@@ -9,7 +9,7 @@
 -include("dichroic.hrl").
 
 -export([new/1, plan/2, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
-         reconnected/1, flush/5, discard/1, sweep/0, live/1]).
+         reconnected/1, flush/5, untold/1, discard/1, sweep/0, live/1]).
 -export_type([engine/0]).
 
 -define(KEEP_STALE, 64).
@@ -22,6 +22,11 @@
 %% Idle time that one flush may add: so many intervals, at least so many seconds. What a VM that was suspended slept is no idle time.
 -define(IDLE_FLUSHES, 4).
 -define(IDLE_S, 10).
+%% Ids that an entry may need beside those of its label sets: its overflow series, what it skipped by two reasons, and how much it
+%% folded; a stream for its account; and two for the relay's own.
+-define(IDS_OF_ENTRY, 4).
+-define(IDS_OF_STREAM, 7).
+-define(IDS_OF_RELAY, 2).
 
 -record(engine, {
     static :: #static{},
@@ -42,6 +47,7 @@
     totals :: dichroic_totals:totals(),
     account :: dichroic_account:account(),
     flushed = 0 :: integer(),
+    untold = 0 :: non_neg_integer(),              % series that the last flush had no id for
     clock = 0 :: non_neg_integer(),               % seconds between flushes of connections; series expire by it
     at = none :: none | integer()                 % monotonic second of the last flush of this connection
 }).
@@ -86,15 +92,19 @@ plan(Value, E) ->
             {ok, Refused ++ No1 ++ No2 ++ No3, retire(Gone, E3)}
     end.
 
-limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}}, #engine{static = St} = E) ->
-    %% Part of the ids is for the account and for overflow series.
-    atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - max(1, Series div 8)),
+limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}} = Plan, #engine{static = St} = E) ->
+    atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - reserved(Plan)),
     atomics:put(St#static.credit, ?CREDIT_MAX, max(1, Credit div St#static.shards)),
     atomics:put(St#static.credit, ?RATE_MAX, Rate),
     atomics:put(St#static.credit, ?LOG_CREDIT_MAX, max(1, Credit div ?LOG_SHARE)),
     atomics:put(St#static.credit, ?LOG_RATE_MAX, max(1, Rate div ?LOG_SHARE)),
     {Next, Freed, _} = E#engine.ids,
     E#engine{ids = {Next, Freed, Series}}.
+
+%% Part of the ids is for the account and for overflow series, but never more than half of them: what then finds none is told in words.
+reserved(#{limits := #{series := Series}, aggregates := Aggregates, streams := Streams}) ->
+    Needed = ?IDS_OF_ENTRY * length(Aggregates) + ?IDS_OF_STREAM * length(Streams) + ?IDS_OF_RELAY,
+    min(max(Series div 8, Needed), Series div 2).
 
 %% Entries of a known key keep their slot, and with it their totals.
 entries(#{aggregates := Aggregates}, #engine{entries = Old} = E) ->
@@ -322,17 +332,25 @@ flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
     E = tick(Now, settle(Flush, Ponged, E0)),
     Entries = maps:values(E#engine.entries),
     Accounted = Entries ++ [Entry || {Entry, _} <- E#engine.leaving],
-    Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => []},
+    Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => [], untold => 0},
     Streams = lists:sort([{A, Schema} || {Schema, {A, _}} <- maps:to_list(E#engine.accounts)]),
     {Out1, Account} = dichroic_account:flush(St, Accounted, Streams, {Out0, E#engine.account}),
     {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, E#engine.clock, Out1}, E#engine.totals),
-    #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms} = Out2,
+    #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms,
+      untold := Untold} = Out2,
     Time = erlang:system_time(nanosecond),
     Frames = [{define, series, D} || D <- chunks(lists:reverse(Defines), min(Max, ?DEFINE_BYTES) - 16, fun define_bytes/1)]
         ++ [{numbers, Time, N} || N <- chunks(lists:reverse(Numbers), Max - 16, fun(_) -> ?NUMBER_BYTES end)]
         ++ [{histograms, Time, H} || H <- chunks(lists:reverse(Histograms), Max - 16, fun histogram_bytes/1)]
         ++ [{define, series, D} || D <- chunks([{Id, null} || Id <- Freed], Max - 16, fun define_bytes/1)],
-    {Frames, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush}}.
+    {Frames, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush, untold = Untold}}.
+
+%% @doc What the limit of series keeps from the collector, in words. It is told when an id is free.
+-spec untold(engine()) -> [dichroic_plan:refusal()].
+untold(#engine{untold = 0}) -> [];
+untold(#engine{untold = N, ids = {_, _, Limit}}) ->
+    Words = io_lib:format("~b series have no id and are not told: limits.series, ~b, is too small for this plan", [N, Limit]),
+    [[null, unicode:characters_to_binary(Words)]].
 
 %% Without a collector nothing is read, and so nothing is known to be idle.
 tick(Now, #engine{at = none} = E) -> E#engine{at = Now};

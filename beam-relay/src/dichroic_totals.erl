@@ -28,8 +28,9 @@
 
 %% Ids of one connection: next unused, freed, limit.
 -type ids() :: {non_neg_integer(), [non_neg_integer()], non_neg_integer()}.
+%% `untold' are series for which there was none.
 -type out() :: #{ids := ids(), freed := [non_neg_integer()], defines := list(), numbers := list(),
-                 histograms := list()}.
+                 histograms := list(), untold := non_neg_integer()}.
 
 -spec new() -> totals().
 new() -> #totals{}.
@@ -77,8 +78,11 @@ visit(St, Flush, Ponged, Clock, Key, S, {Changed, Hide, Out} = Acc) ->
                 false -> Acc
             end;
         {Stamp, Value} ->
-            {S1, Out1} = send(Value, S, Out),
-            {[{Key, (stamped(Stamp, Clock, S1))#ser{sent = Flush}} | Changed], Hide, Out1}
+            case send(Value, S, Out) of
+                %% Nobody knows of it yet: the next flush tries again.
+                {#ser{id = none}, Out1} -> {Changed, Hide, Out1};
+                {S1, Out1} -> {[{Key, (stamped(Stamp, Clock, S1))#ser{sent = Flush}} | Changed], Hide, Out1}
+            end
     end.
 
 %% A new connection has none of it, changed or not.
@@ -129,7 +133,7 @@ free(#ser{id = Id}, #{freed := Freed} = Out) -> Out#{freed := [Id | Freed]}.
 
 send(Value, #ser{id = none} = S, #{ids := Ids, defines := Defines} = Out) ->
     case take_id(Ids) of
-        none -> {S, Out};
+        none -> {S, maps:update_with(untold, fun(N) -> N + 1 end, Out)};
         {Id, Ids1} -> send(Value, S#ser{id = Id}, Out#{ids := Ids1, defines := [{Id, define(S)} | Defines]})
     end;
 send({number, I, F}, #ser{id = Id} = S, #{numbers := Rows} = Out) -> {S, Out#{numbers := [{Id, I, F} | Rows]}};

@@ -83,6 +83,18 @@ names_that_are_found_later_are_said_up_to_sixteen_and_the_others_are_refused_tes
         wait(C, fun(#{connections := N, hello := Hello}) -> N > 1 andalso maps:get(<<"variables">>, Hello) =:= maps:get(<<"variables">>, Reply) end)
     end).
 
+ids_that_ran_out_are_said_in_the_answer_to_the_plan_test_() ->
+    Limits = #{<<"limits">> => #{<<"series">> => 8}},
+    with_relay(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 5)], Limits), fun(C, _) ->
+        [order(N) || N <- [1, 2, 3]],
+        Said = fun(#{<<"refused">> := [[null, <<N, " series have no id", _/binary>>]]}) -> N > $0; (_) -> false end,
+        wait(C, fun(#{replies := Replies}) -> lists:any(Said, Replies) end),
+        flushed(C),
+        flushed(C),
+        #{replies := Replies, errors := Errors} = fake_collector:state(C),
+        ?assertEqual({1, []}, {length(lists:filter(Said, Replies)), Errors})
+    end).
+
 totals_arrive_exactly_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         Ns = lists:seq(1, 20000),

@@ -102,6 +102,37 @@ an_event_that_leaves_the_plan_is_not_counted_any_more_test() ->
     {F, _} = flush(1, E1),
     ?assertEqual(none, total(F, 101, [])).
 
+%%% Ids
+
+%% Each entry overflows: of each there is a series for what is folded, and a row of the account that says how much.
+a_plan_whose_entries_all_overflow_is_told_to_the_last_event_test() ->
+    Events = [[ev, binary_to_atom(<<"e", (integer_to_binary(I))/binary>>)] || I <- lists:seq(1, 100)],
+    Entries = [counter(1000 + I, Event, [meta(<<"k">>)]) || {I, Event} <- lists:zip(lists:seq(1, 100), Events)],
+    {ok, [], E} = engine(plan(Entries, #{<<"limits">> => #{<<"series">> => 1000}})),
+    [emit(E, Event, #{}, #{k => K}) || K <- lists:seq(1, 20), Event <- Events],
+    {Frames, E1} = flush(1, E),
+    Keys = maps:from_list([{Id, Key} || {define, series, Ds} <- Frames, {Id, #{<<"key">> := Key}} <- Ds]),
+    ?assertEqual(2000, lists:sum([V || {Id, V, _} <- rows(Frames), maps:get(Id, Keys) >= 1000])),
+    ?assertEqual([], [Id || Id <- maps:keys(Keys), Id >= 1000]),
+    ?assertEqual([], dichroic_engine:untold(E1)).
+
+%% Entries that come later find ids taken, and all room for label sets.
+what_finds_no_id_is_said_and_is_told_when_one_is_free_test() ->
+    Limit = #{<<"limits">> => #{<<"series">> => 8}, <<"flush_ms">> => 60000},
+    {ok, [], E} = engine(plan([expiring()], Limit)),
+    [emit(E, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 10)],
+    {F1, E1} = flush(1, 0, 0, E),
+    ?assertEqual({6, 0.0}, total(F1, 100, [null])),
+    {ok, [], E2} = dichroic_engine:plan(plan([expiring(), counter(101, ?F, []), counter(102, ?F, [])], Limit), E1),
+    emit(E2, ?F, #{}, #{}),
+    {F2, E3} = flush(2, 1, 200, E2),
+    ?assertEqual([none, none], [total(F2, K, []) || K <- [101, 102]]),
+    ?assertMatch([[null, <<"2 series have no id", _/binary>>]], dichroic_engine:untold(E3)),
+    {Later, E4} = lists:foldl(fun(N, {Fs, Acc}) -> {F, Next} = flush(N, N - 1, N * 100, Acc), {Fs ++ F, Next} end,
+                              {[], E3}, lists:seq(3, 10)),
+    ?assertEqual([{1, 0.0}, {1, 0.0}], [total(Later, K, []) || K <- [101, 102]]),
+    ?assertEqual([], dichroic_engine:untold(E4)).
+
 %%% Eviction
 
 expiring() -> (sum(100, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"expire_s">> => 300}.
