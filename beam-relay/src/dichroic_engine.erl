@@ -27,6 +27,7 @@
 -define(IDS_OF_ENTRY, 4).
 -define(IDS_OF_STREAM, 7).
 -define(IDS_OF_RELAY, 2).
+-define(AUDIT_S, 60).
 
 -record(engine, {
     static :: #static{},
@@ -48,6 +49,7 @@
     account :: dichroic_account:account(),
     flushed = 0 :: integer(),
     untold = 0 :: non_neg_integer(),              % series that the last flush had no id for
+    audit = none :: none | {SinceS :: integer(), Least :: integer(), Most :: integer()},  % drift of the budget that flushes saw
     clock = 0 :: non_neg_integer(),               % seconds between flushes of connections; series expire by it
     at = none :: none | integer()                 % monotonic second of the last flush of this connection
 }).
@@ -343,7 +345,8 @@ flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
         ++ [{numbers, Time, N} || N <- chunks(lists:reverse(Numbers), Max - 16, fun(_) -> ?NUMBER_BYTES end)]
         ++ [{histograms, Time, H} || H <- chunks(lists:reverse(Histograms), Max - 16, fun histogram_bytes/1)]
         ++ [{define, series, D} || D <- chunks([{Id, null} || Id <- Freed], Max - 16, fun define_bytes/1)],
-    {Frames, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush, untold = Untold}}.
+    {Frames, audit(Now, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush,
+                                 untold = Untold})}.
 
 %% @doc What the limit of series keeps from the collector, in words. It is told when an id is free.
 -spec untold(engine()) -> [dichroic_plan:refusal()].
@@ -357,6 +360,23 @@ tick(Now, #engine{at = none} = E) -> E#engine{at = Now};
 tick(Now, #engine{at = At, clock = Clock} = E) ->
     Most = max(?IDLE_S, ?IDLE_FLUSHES * flush_ms(E) div 1000),
     E#engine{at = Now, clock = Clock + max(0, min(Now - At, Most))}.
+
+%% Emitters that are killed while a label set is admitted leave the budget too high. Others that are being admitted come and go:
+%% what every flush of a minute has seen is there to stay.
+audit(Now, #engine{static = St, totals = Totals, audit = Before} = E) ->
+    Leaving = dichroic_totals:leaving(Totals),
+    Drift = dichroic_store:drift(St, Leaving),
+    case Before of
+        none -> E#engine{audit = {Now, Drift, Drift}};
+        {Since, Least, Most} when Now - Since < ?AUDIT_S -> E#engine{audit = {Since, min(Least, Drift), max(Most, Drift)}};
+        {_, Least, Most} ->
+            ok = dichroic_store:amend(St, Leaving, lasting(min(Least, Drift), max(Most, Drift))),
+            E#engine{audit = none}
+    end.
+
+lasting(Least, _) when Least > 0 -> Least;
+lasting(_, Most) when Most < 0 -> Most;
+lasting(_, _) -> 0.
 
 %% Slots and accounts whose last reading is acknowledged are free again. Three flushes, because a handler that began before
 %% the swap may still be counting, and its cells are read once more.

@@ -7,7 +7,7 @@
 
 -include("dichroic.hrl").
 
--export([new/0, reconnected/1, flush/4, retire/4, live/1]).
+-export([new/0, reconnected/1, flush/4, retire/4, live/1, leaving/1]).
 -export_type([totals/0, out/0, ids/0]).
 
 -record(ser, {
@@ -23,7 +23,7 @@
     hidden = 0  :: non_neg_integer()                          % flush at which it was hidden
 }).
 
--record(totals, {series = #{} :: #{term() => #ser{}}, leaving = [] :: [#ser{}]}).
+-record(totals, {series = #{} :: #{term() => #ser{}}, leaving = [] :: [#ser{}], clock = 0 :: integer()}).
 -opaque totals() :: #totals{}.
 
 %% Ids of one connection: next unused, freed, limit.
@@ -38,11 +38,21 @@ new() -> #totals{}.
 -spec live(totals()) -> non_neg_integer().
 live(#totals{series = S, leaving = L}) -> map_size(S) + length(L).
 
+%% @doc How many label sets are out of the tables and still in the budget, by entry slot.
+-spec leaving(totals()) -> #{pos_integer() => non_neg_integer()}.
+leaving(#totals{leaving = Leaving}) ->
+    lists:foldl(fun(#ser{entry = #entry{slot = Slot}} = S, Acc) ->
+        N = admitted(S),
+        maps:update_with(Slot, fun(M) -> M + N end, N, Acc)
+    end, #{}, Leaving).
+
+admitted(#ser{raw = Raw}) -> length([L || {_, L} <- Raw, L =/= overflow]).
+
 %% @doc A new connection knows no ids. The stamps stay: what differs then has changed meanwhile.
 -spec reconnected(totals()) -> totals().
-reconnected(#totals{series = Series, leaving = Leaving}) ->
+reconnected(#totals{series = Series, leaving = Leaving} = T) ->
     Forget = fun(S) -> S#ser{id = none, sent = none} end,
-    #totals{series = maps:map(fun(_, S) -> Forget(S) end, Series), leaving = [Forget(S) || S <- Leaving]}.
+    T#totals{series = maps:map(fun(_, S) -> Forget(S) end, Series), leaving = [Forget(S) || S <- Leaving]}.
 
 %% @doc Entries that a new plan lacks: their series leave. Their slots may be used again when no series has them.
 -spec retire(#static{}, #{pos_integer() => #entry{}}, [pos_integer()], totals()) -> totals().
@@ -58,7 +68,7 @@ retire(St, Entries, Slots, #totals{} = T0) ->
 -spec flush(#static{}, #{pos_integer() => #entry{}}, {Flush :: integer(), Ponged :: integer(), ClockS :: integer(), out()},
             totals()) -> {out(), totals()}.
 flush(St, Entries, {Flush, Ponged, Clock, Out0}, T0) ->
-    #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
+    #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0#totals{clock = Clock}),
     {Changed, Hide, Out1} = maps:fold(
         fun(Key, S, Acc) -> visit(St, Flush, Ponged, Clock, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
     Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
@@ -94,9 +104,9 @@ stamped(Stamp, _, #ser{stamp = Stamp} = S) -> S;
 stamped(Stamp, Clock, S) -> S#ser{stamp = Stamp, changed = Clock}.
 
 idle(#ser{entry = #entry{expire_s = 0}}, _, _) -> false;
-idle(#ser{sent = none}, _, _) -> false;
+%% What was never sent has nothing to tell: a last value whose emitter was killed before it was there.
 idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Clock) ->
-    Clock - At >= E andalso Sent =< Ponged.
+    Clock - At >= E andalso (Sent =:= none orelse Sent =< Ponged).
 
 hide(St, Flush, #ser{raw = Raw} = S) ->
     _ = [dichroic_store:forget(St, Key) || Key <- Raw],
@@ -115,8 +125,8 @@ leave(St, _, S, {Still, Out, Alive}) ->
         false -> {Still, left(St, S, Out), [Key | Alive]}
     end.
 
-left(St, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, Out) ->
-    Admitted = length([K || {_, L} = K <- Raw, L =/= overflow]),
+left(St, #ser{entry = #entry{slot = Slot}} = S, Out) ->
+    Admitted = admitted(S),
     atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),
     atomics:sub(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), Admitted),
     case unsent(St, S) of
@@ -213,7 +223,7 @@ adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
                     #{SerKey := #ser{raw = Raws} = Known} ->
                         _ = lists:member(Raw, Raws) orelse start(St, Raw),
                         Known;
-                    _ -> #ser{entry = Entry, labels = Norm, start = start(St, Raw)}
+                    _ -> #ser{entry = Entry, labels = Norm, start = start(St, Raw), changed = T#totals.clock}
                 end,
             T#totals{series = Series#{SerKey => join(Raw, Ref, S)}};
         _ ->
@@ -247,9 +257,14 @@ start(St, {Slot, Labels} = Raw) ->
             Now
     end.
 
-join(Raw, Ref, #ser{raw = Raws, cells = Cells} = S) ->
-    S#ser{raw = case lists:member(Raw, Raws) of true -> Raws; false -> [Raw | Raws] end,
-          cells = case Ref of last -> Cells; {neg, _} -> [Ref | Cells]; _ -> [{pos, Ref} | Cells] end}.
+%% What is told twice is there once.
+join(Raw, What, #ser{raw = Raws, cells = Cells} = S) -> S#ser{raw = with(Raw, Raws), cells = cells(What, Cells)}.
+
+cells(last, Cells) -> Cells;
+cells({neg, _} = Cell, Cells) -> with(Cell, Cells);
+cells(Ref, Cells) -> with({pos, Ref}, Cells).
+
+with(X, L) -> case lists:member(X, L) of true -> L; false -> [X | L] end.
 
 %% Labels as they are on the wire.
 normal(overflow, _) -> overflow;
