@@ -113,9 +113,9 @@ handle_event({timeout, linger}, linger, State, D) when State =:= backoff; State 
     {next_state, State, forget(D)};
 handle_event({timeout, linger}, linger, _, _) -> keep_state_and_data;
 handle_event({timeout, look}, look, detached, _) -> keep_state_and_data;
-handle_event({timeout, look}, look, _, #d{look_ms = Ms} = D) ->
+handle_event({timeout, look}, look, State, #d{look_ms = Ms} = D) ->
     _ = dichroic_variables:look(self()),
-    {keep_state, D#d{look_ms = min(2 * Ms, ?LOOK_MAX_MS)}, [look_timer(Ms)]};
+    look(State, D#d{look_ms = min(2 * Ms, ?LOOK_MAX_MS)}, look_timer(Ms));
 
 %% The socket
 handle_event(info, {tcp, Socket, Bytes}, State, #d{socket = Socket, buffer = Buffer} = D) ->
@@ -156,6 +156,18 @@ say(D) ->
     end.
 
 look_timer(Ms) -> {{timeout, look}, Ms, look}.
+
+%% What the application's own metrics are may be known only now.
+look(steady, D, Timer) ->
+    case dichroic_engine:again(D#d.engine) of
+        same -> {keep_state, D, [Timer]};
+        {ok, Refused, Engine} ->
+            case taken_up(Refused, Engine, D) of
+                {ok, D1} -> {keep_state, streaming(D1), [Timer]};
+                {error, Reason, D1} -> lost(Reason, D1)
+            end
+    end;
+look(_, D, Timer) -> {keep_state, D, [Timer]}.
 
 %% In order, but not told before: nobody drained us. The last totals are said, and no answer is waited for.
 terminate(shutdown, steady, D) ->
@@ -252,18 +264,26 @@ planned(Plan, State, D) ->
     case dichroic_engine:plan(Plan, D#d.engine) of
         {error, Words} -> goodbye(?MALFORMED, Words, D);
         {ok, Refused, Engine} ->
-            Events = dichroic_engine:events(Engine),
-            Attached = dichroic_janitor:want(Events),
-            dichroic_sampler:want(Events),
-            D1 = D#d{engine = Engine, attached = Attached, refused = Refused},
-            case {transmit([reply(D1)], D1), State} of
-                {{ok, D2}, plan} -> steady(D2);
-                {{ok, D2}, steady} ->
-                    dichroic_engine:streams_on(D2#d.engine),
-                    {keep_state, D2};
-                {{error, Reason}, _} -> lost(Reason, D1)
+            case {taken_up(Refused, Engine, D), State} of
+                {{ok, D1}, plan} -> steady(D1);
+                {{ok, D1}, steady} -> {keep_state, streaming(D1)};
+                {{error, Reason, D1}, _} -> lost(Reason, D1)
             end
     end.
+
+taken_up(Refused, Engine, D) ->
+    Events = dichroic_engine:events(Engine),
+    Attached = dichroic_janitor:want(Events),
+    dichroic_sampler:want(Events),
+    D1 = D#d{engine = Engine, attached = Attached, refused = Refused},
+    case transmit([reply(D1)], D1) of
+        {ok, D2} -> {ok, D2};
+        {error, Reason} -> {error, Reason, D1}
+    end.
+
+streaming(#d{engine = Engine} = D) ->
+    ok = dichroic_engine:streams_on(Engine),
+    D.
 
 %% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, a repository started, or ids ran out.
 reply(#d{engine = Engine, attached = Attached, max_frame = Max} = D) ->

@@ -8,7 +8,7 @@
 
 -include("dichroic.hrl").
 
--export([new/1, plan/2, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
+-export([new/1, plan/2, again/1, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
          reconnected/1, flush/5, untold/1, discard/1, sweep/0, live/1]).
 -export_type([engine/0]).
 
@@ -31,7 +31,9 @@
 
 -record(engine, {
     static :: #static{},
-    plan = none :: none | dichroic_plan:plan(),
+    plan = none :: none | dichroic_plan:plan(),   % as the collector sent it
+    own = none :: dichroic_own:given(),
+    own_state = ok :: ok | failed,
     entries = #{} :: #{Key :: integer() => #entry{}},
     leaving = [] :: [{#entry{}, RetiredAt :: integer()}],
     free = [] :: [pos_integer()],
@@ -83,16 +85,27 @@ events(#engine{programs = Programs, events = Events}) -> [{E, maps:get(E, Events
 plan(Value, E) ->
     case dichroic_plan:compile(Value) of
         {error, _} = No -> No;
-        {ok, #{refused := Refused0, aggregates := Planned, limits := #{series := Series}} = Plan0} ->
-            {Own, No0} = dichroic_own:entries(Series),
-            Keys = [K || {_, _, _, #entry{key = K}} <- Planned],
-            Plan = Plan0#{aggregates := Planned ++ [O || {_, _, _, #entry{key = K}} = O <- Own, not lists:member(K, Keys)]},
-            Refused = Refused0 ++ No0,
-            {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Plan})),
-            {No2, Wanted, E2} = streams(Plan, E1),
-            {No3, E3} = programs(Plan, Wanted, E2),
-            {ok, Refused ++ No1 ++ No2 ++ No3, retire(Gone, E3)}
+        {ok, Plan} -> take_up(Plan, dichroic_own:entries(series(Plan), E#engine.own), E)
     end.
+
+%% @doc The plan once more, if the application's function for metrics failed when it came and now does not.
+-spec again(engine()) -> same | {ok, [dichroic_plan:refusal()], engine()}.
+again(#engine{plan = Plan, own_state = failed, own = Given} = E) ->
+    case dichroic_own:entries(series(Plan), Given) of
+        {failed, _, _, _} -> same;
+        Own -> take_up(Plan, Own, E)
+    end;
+again(_) -> same.
+
+series(#{limits := #{series := Series}}) -> Series.
+
+take_up(#{refused := Refused, aggregates := Planned} = Asked, {State, Own, No0, Given}, E) ->
+    Keys = [K || {_, _, _, #entry{key = K}} <- Planned],
+    Plan = Asked#{aggregates := Planned ++ [O || {_, _, _, #entry{key = K}} = O <- Own, not lists:member(K, Keys)]},
+    {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Asked, own = Given, own_state = State})),
+    {No2, Wanted, E2} = streams(Plan, E1),
+    {No3, E3} = programs(Plan, Wanted, E2),
+    {ok, Refused ++ No0 ++ No1 ++ No2 ++ No3, retire(Gone, E3)}.
 
 limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}} = Plan, #engine{static = St} = E) ->
     atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - reserved(Plan)),
