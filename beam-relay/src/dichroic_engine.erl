@@ -127,6 +127,7 @@ entries(#{aggregates := Aggregates}, #engine{entries = Old} = E) ->
     Gone = maps:values(maps:without(Keys, Old)),
     {No, E1} = lists:foldl(fun({_, _, _, Entry}, Acc) -> entry(Entry, Acc) end,
                            {[], E#engine{entries = maps:with(Keys, Old)}}, Aggregates),
+    ok = dichroic_store:purge(E#engine.static, E#engine.free -- E1#engine.free),
     {No, Gone, E1}.
 
 entry(#entry{key = Key} = Entry, {No, #engine{entries = Entries} = E}) ->
@@ -151,9 +152,7 @@ retire(Gone, #engine{entries = Entries, leaving = Leaving, static = St, flushed 
 
 by_slot(Entries) -> maps:from_list([{Slot, Entry} || #entry{slot = Slot} = Entry <- Entries]).
 
-take_slot(#engine{free = [Slot | Free], static = St} = E) ->
-    ok = dichroic_store:purge(St, Slot),
-    {Slot, E#engine{free = Free}};
+take_slot(#engine{free = [Slot | Free]} = E) -> {Slot, E#engine{free = Free}};
 take_slot(#engine{next_entry = N} = E) when N =< ?MAX_ENTRIES -> {N, E#engine{next_entry = N + 1}};
 take_slot(E) -> {none, E}.
 

@@ -59,7 +59,8 @@ reconnected(#totals{series = Series, leaving = Leaving} = T) ->
 retire(_, _, [], T) -> T;
 retire(St, Entries, Slots, #totals{} = T0) ->
     #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
-    Gone = maps:filter(fun(_, S) -> lists:member((S#ser.entry)#entry.slot, Slots) end, Series),
+    Retired = maps:from_keys(Slots, true),
+    Gone = maps:filter(fun(_, #ser{entry = #entry{slot = Slot}}) -> is_map_key(Slot, Retired) end, Series),
     Hidden = [hide(St, 0, S) || S <- maps:values(Gone)],
     T#totals{series = maps:without(maps:keys(Gone), Series), leaving = Hidden ++ Leaving}.
 
@@ -72,7 +73,7 @@ flush(St, Entries, {Flush, Ponged, Clock, Out0}, T0) ->
     {Changed, Hide, Out1} = maps:fold(
         fun(Key, S, Acc) -> visit(St, Flush, Ponged, Clock, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
     Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
-    Alive = [ser_key(S) || #ser{id = Id} = S <- Leaving, Id =/= none],
+    Alive = maps:from_list([{ser_key(S), true} || #ser{id = Id} = S <- Leaving, Id =/= none]),
     {Still, Out2, _} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1, Alive}, Leaving),
     {Out2, T#totals{series = Kept, leaving = [hide(St, Flush, S) || {_, S} <- Hide] ++ Still}}.
 
@@ -120,9 +121,9 @@ leave(St, Flush, #ser{hidden = H, raw = Raw} = S, {Still, Out, Alive}) when Flus
     {[S | Still], Out, Alive};
 leave(St, _, S, {Still, Out, Alive}) ->
     Key = ser_key(S),
-    case S#ser.id =:= none andalso lists:member(Key, Alive) of
+    case S#ser.id =:= none andalso is_map_key(Key, Alive) of
         true -> {[S | Still], Out, Alive};
-        false -> {Still, left(St, S, Out), [Key | Alive]}
+        false -> {Still, left(St, S, Out), Alive#{Key => true}}
     end.
 
 left(St, #ser{entry = #entry{slot = Slot}} = S, Out) ->

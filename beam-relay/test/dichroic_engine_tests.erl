@@ -133,6 +133,37 @@ what_finds_no_id_is_said_and_is_told_when_one_is_free_test() ->
     ?assertEqual([{1, 0.0}, {1, 0.0}], [total(Later, K, []) || K <- [101, 102]]),
     ?assertEqual([], dichroic_engine:untold(E4)).
 
+%%% Slots that are used again
+
+slots_are_cleared_together_and_those_of_others_are_not_touched_test() ->
+    Negative = (sum(0, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"type">> := <<"exponential">>, <<"scale">> => 0, <<"octaves">> => [-4, 4]},
+    Types = [Negative#{<<"key">> := 100}, (expiring())#{<<"key">> := 101, <<"type">> := <<"last">>}, counter(102, ?E, [meta(<<"k">>)]),
+             counter(103, ?E, [])],
+    {ok, [], E} = engine(plan(Types)),
+    emit(E, ?E, #{v => -1}, #{k => 1}),
+    #static{acct = Acct, series = Series, lasts = Lasts, tables = Tables} = St = persistent_term:get(?STATIC),
+    Rows = fun() -> lists:usort([element(1, element(1, R)) || T <- [Series, Lasts | tuple_to_list(Tables)], R <- ets:tab2list(T)]) end,
+    ?assertEqual([1, 2, 3, 4], Rows()),
+    ok = dichroic_store:purge(St, [1, 2, 4]),
+    ?assertEqual([3], Rows()),
+    ?assertEqual([1, 0, 0, 1, 0], [atomics:get(Acct, Cell) || Cell <- [?ACCT_SERIES | [dichroic_store:acct(S, ?ENTRY_SERIES) || S <- [1, 2, 3, 4]]]]).
+
+what_takes_a_slot_again_begins_at_zero_test() ->
+    Entries = fun(From) -> [counter(From + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 20)] end,
+    {ok, [], E} = engine(plan(Entries(100))),
+    Last = lists:foldl(fun(Round, Before) ->
+        emit(Before, ?E, #{}, #{k => 1}),
+        {_, E1} = flush(Round * 10, Before),
+        {ok, [], E2} = dichroic_engine:plan(plan(Entries(100 * (Round + 1))), E1),
+        emit(E2, ?E, #{}, #{k => 1}),
+        {F, E3} = flush(Round * 10 + 1, E2),
+        ?assertEqual([{1, 0.0}], lists:usort([total(F, 100 * (Round + 1) + I, [1]) || I <- lists:seq(1, 20)])),
+        lists:foldl(fun(N, Acc) -> {_, Next} = flush(N, Acc), Next end, E3, lists:seq(Round * 10 + 2, Round * 10 + 9))
+    end, E, lists:seq(1, 10)),
+    ?assertEqual(20, dichroic_engine:live(Last)),
+    #static{acct = Acct} = persistent_term:get(?STATIC),
+    ?assertEqual(20, atomics:get(Acct, ?ACCT_SERIES)).
+
 %%% Eviction
 
 expiring() -> (sum(100, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"expire_s">> => 300}.
