@@ -38,8 +38,9 @@ flush(St, Entries, Streams, {Out, Account}) ->
     {Rows, Defines, Ids1, Kept} = lists:foldl(
         fun(R, Acc) -> reading(St, R, Acc) end,
         {[], [], Ids, maps:without(maps:keys(Gone), Account)}, Readings),
-    #{numbers := Numbers, defines := Before} = Out1,
-    {Out1#{ids := Ids1, numbers := Numbers ++ Rows, defines := Defines ++ Before}, Kept}.
+    #{numbers := Numbers, defines := Before, untold := Untold} = Out1,
+    {Out1#{ids := Ids1, numbers := Numbers ++ Rows, defines := Defines ++ Before,
+           untold := Untold + length(Readings) - map_size(Kept)}, Kept}.
 
 reading(St, {{Key, Labels} = K, V}, {Rows, Defines, Ids, Account} = Acc) ->
     case Account of

@@ -57,7 +57,8 @@
     attached = 0        :: non_neg_integer(),
     refused = []        :: list(),
     last_error = none   :: term(),
-    variables = #{}     :: dichroic_variables:variables(),  % all that were ever found: what is measured stays measured
+    variables = #{}     :: dichroic_variables:variables(),  % what was ever said: what is measured stays measured
+    left_out = []       :: [dichroic_plan:refusal()],       % of what was found last
     look_ms = 0         :: non_neg_integer(),
     after_drain = none  :: none | backoff | detached | {stop, gen_statem:from()}
 }).
@@ -112,9 +113,9 @@ handle_event({timeout, linger}, linger, State, D) when State =:= backoff; State 
     {next_state, State, forget(D)};
 handle_event({timeout, linger}, linger, _, _) -> keep_state_and_data;
 handle_event({timeout, look}, look, detached, _) -> keep_state_and_data;
-handle_event({timeout, look}, look, _, #d{look_ms = Ms} = D) ->
+handle_event({timeout, look}, look, State, #d{look_ms = Ms} = D) ->
     _ = dichroic_variables:look(self()),
-    {keep_state, D#d{look_ms = min(2 * Ms, ?LOOK_MAX_MS)}, [look_timer(Ms)]};
+    look(State, D#d{look_ms = min(2 * Ms, ?LOOK_MAX_MS)}, look_timer(Ms));
 
 %% The socket
 handle_event(info, {tcp, Socket, Bytes}, State, #d{socket = Socket, buffer = Buffer} = D) ->
@@ -127,11 +128,11 @@ handle_event(internal, parse, State, D) -> received(State, D);
 %% Own people
 handle_event(cast, {attached, N}, steady, D) -> say(D#d{attached = N});
 handle_event(cast, {attached, N}, _, D) -> {keep_state, D#d{attached = N}};
-handle_event(cast, {variables, Found}, State, #d{variables = Known} = D) ->
-    case {maps:merge_with(fun(_, A, B) -> lists:usort(A ++ B) end, Known, Found), State} of
-        {Known, _} -> keep_state_and_data;
-        {Variables, steady} -> say(D#d{variables = Variables});
-        {Variables, _} -> {keep_state, D#d{variables = Variables}}
+handle_event(cast, {variables, Found}, State, #d{variables = Known, left_out = Before} = D) ->
+    case {dichroic_variables:remember(Found, Known), State} of
+        {{Known, Before}, _} -> keep_state_and_data;
+        {{Variables, LeftOut}, steady} -> say(D#d{variables = Variables, left_out = LeftOut});
+        {{Variables, LeftOut}, _} -> {keep_state, D#d{variables = Variables, left_out = LeftOut}}
     end;
 handle_event(cast, relay_ready, steady, D) -> dichroic_relay:socket({D#d.socket, D#d.max_frame}), keep_state_and_data;
 handle_event(cast, janitor_ready, State, D) when State =/= detached, State =/= drain ->
@@ -156,6 +157,18 @@ say(D) ->
 
 look_timer(Ms) -> {{timeout, look}, Ms, look}.
 
+%% What the application's own metrics are may be known only now.
+look(steady, D, Timer) ->
+    case dichroic_engine:again(D#d.engine) of
+        same -> {keep_state, D, [Timer]};
+        {ok, Refused, Engine} ->
+            case taken_up(Refused, Engine, D) of
+                {ok, D1} -> {keep_state, streaming(D1), [Timer]};
+                {error, Reason, D1} -> lost(Reason, D1)
+            end
+    end;
+look(_, D, Timer) -> {keep_state, D, [Timer]}.
+
 %% In order, but not told before: nobody drained us. The last totals are said, and no answer is waited for.
 terminate(shutdown, steady, D) ->
     D1 = detach(D),
@@ -170,7 +183,7 @@ terminate(_, _, D) ->
     dichroic_engine:discard(D#d.engine).
 
 information(State, #d{engine = Engine} = D) ->
-    #{state => State, epoch => D#d.epoch, attempt => D#d.attempt, attached => D#d.attached, refused => D#d.refused,
+    #{state => State, epoch => D#d.epoch, attempt => D#d.attempt, attached => D#d.attached, refused => refused(D),
       generation => dichroic_engine:generation(Engine), series => dichroic_engine:live(Engine),
       flush => D#d.flush, acknowledged => D#d.ponged, last_error => D#d.last_error}.
 
@@ -251,23 +264,33 @@ planned(Plan, State, D) ->
     case dichroic_engine:plan(Plan, D#d.engine) of
         {error, Words} -> goodbye(?MALFORMED, Words, D);
         {ok, Refused, Engine} ->
-            Events = dichroic_engine:events(Engine),
-            Attached = dichroic_janitor:want(Events),
-            dichroic_sampler:want(Events),
-            D1 = D#d{engine = Engine, attached = Attached, refused = Refused},
-            case {transmit([reply(D1)], D1), State} of
-                {{ok, D2}, plan} -> steady(D2);
-                {{ok, D2}, steady} ->
-                    dichroic_engine:streams_on(D2#d.engine),
-                    {keep_state, D2};
-                {{error, Reason}, _} -> lost(Reason, D1)
+            case {taken_up(Refused, Engine, D), State} of
+                {{ok, D1}, plan} -> steady(D1);
+                {{ok, D1}, steady} -> {keep_state, streaming(D1)};
+                {{error, Reason, D1}, _} -> lost(Reason, D1)
             end
     end.
 
-%% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, or a repository started.
-reply(#d{engine = Engine, attached = Attached, refused = Refused, max_frame = Max} = D) ->
+taken_up(Refused, Engine, D) ->
+    Events = dichroic_engine:events(Engine),
+    Attached = dichroic_janitor:want(Events),
+    dichroic_sampler:want(Events),
+    D1 = D#d{engine = Engine, attached = Attached, refused = Refused},
+    case transmit([reply(D1)], D1) of
+        {ok, D2} -> {ok, D2};
+        {error, Reason} -> {error, Reason, D1}
+    end.
+
+streaming(#d{engine = Engine} = D) ->
+    ok = dichroic_engine:streams_on(Engine),
+    D.
+
+%% Sent for every plan, and again when what it says changes by itself: telemetry came, or went, a repository started, or ids ran out.
+reply(#d{engine = Engine, attached = Attached, max_frame = Max} = D) ->
     {plan, (variables(D))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
-                           <<"refused">> => dichroic_plan:fitting(Refused, Max div 2)}}.
+                           <<"refused">> => dichroic_plan:fitting(refused(D), Max div 2)}}.
+
+refused(#d{engine = Engine, refused = Refused, left_out = LeftOut}) -> dichroic_engine:untold(Engine) ++ LeftOut ++ Refused.
 
 %%% STEADY
 
@@ -307,7 +330,9 @@ flush(#d{flush = Before, ponged = Ponged, engine = Engine, waiting = Waiting} = 
     {Frames, Engine1} = dichroic_engine:flush(N, Ponged, erlang:monotonic_time(second), D#d.max_frame, Engine),
     D1 = D#d{flush = N, engine = Engine1,
              waiting = case Waiting of none -> {N, now_ms()}; _ -> Waiting end},
-    case transmit(Frames ++ [{ping, N}], D1) of
+    %% That ids ran out, or are there again, is said once.
+    Said = [reply(D1) || (dichroic_engine:untold(Engine) =:= []) =/= (dichroic_engine:untold(Engine1) =:= [])],
+    case transmit(Frames ++ Said ++ [{ping, N}], D1) of
         {ok, D2} -> {ok, D2};
         {error, Reason} -> {error, Reason, D1}
     end.

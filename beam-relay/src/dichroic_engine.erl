@@ -8,8 +8,8 @@
 
 -include("dichroic.hrl").
 
--export([new/1, plan/2, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
-         reconnected/1, flush/5, discard/1, sweep/0, live/1]).
+-export([new/1, plan/2, again/1, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
+         reconnected/1, flush/5, untold/1, discard/1, sweep/0, live/1]).
 -export_type([engine/0]).
 
 -define(KEEP_STALE, 64).
@@ -19,10 +19,21 @@
 -define(NUMBER_BYTES, 20).
 %% A frame may hold 65,536 values; the smallest definition has 12 bytes for each of its own.
 -define(DEFINE_BYTES, 262144).
+%% Idle time that one flush may add: so many intervals, at least so many seconds. What a VM that was suspended slept is no idle time.
+-define(IDLE_FLUSHES, 4).
+-define(IDLE_S, 10).
+%% Ids that an entry may need beside those of its label sets: its overflow series, what it skipped by two reasons, and how much it
+%% folded; a stream for its account; and two for the relay's own.
+-define(IDS_OF_ENTRY, 4).
+-define(IDS_OF_STREAM, 7).
+-define(IDS_OF_RELAY, 2).
+-define(AUDIT_S, 60).
 
 -record(engine, {
     static :: #static{},
-    plan = none :: none | dichroic_plan:plan(),
+    plan = none :: none | dichroic_plan:plan(),   % as the collector sent it
+    own = none :: dichroic_own:given(),
+    own_state = ok :: ok | failed,
     entries = #{} :: #{Key :: integer() => #entry{}},
     leaving = [] :: [{#entry{}, RetiredAt :: integer()}],
     free = [] :: [pos_integer()],
@@ -38,7 +49,11 @@
     ids = {0, [], 10000} :: dichroic_totals:ids(),
     totals :: dichroic_totals:totals(),
     account :: dichroic_account:account(),
-    flushed = 0 :: integer()
+    flushed = 0 :: integer(),
+    untold = 0 :: non_neg_integer(),              % series that the last flush had no id for
+    audit = none :: none | {SinceS :: integer(), Least :: integer(), Most :: integer()},  % drift of the budget that flushes saw
+    clock = 0 :: non_neg_integer(),               % seconds between flushes of connections; series expire by it
+    at = none :: none | integer()                 % monotonic second of the last flush of this connection
 }).
 -opaque engine() :: #engine{}.
 
@@ -70,20 +85,30 @@ events(#engine{programs = Programs, events = Events}) -> [{E, maps:get(E, Events
 plan(Value, E) ->
     case dichroic_plan:compile(Value) of
         {error, _} = No -> No;
-        {ok, #{refused := Refused0, aggregates := Planned, limits := #{series := Series}} = Plan0} ->
-            {Own, No0} = dichroic_own:entries(Series),
-            Keys = [K || {_, _, _, #entry{key = K}} <- Planned],
-            Plan = Plan0#{aggregates := Planned ++ [O || {_, _, _, #entry{key = K}} = O <- Own, not lists:member(K, Keys)]},
-            Refused = Refused0 ++ No0,
-            {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Plan})),
-            {No2, Wanted, E2} = streams(Plan, E1),
-            {No3, E3} = programs(Plan, Wanted, E2),
-            {ok, Refused ++ No1 ++ No2 ++ No3, retire(Gone, E3)}
+        {ok, Plan} -> take_up(Plan, dichroic_own:entries(series(Plan), E#engine.own), E)
     end.
 
-limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}}, #engine{static = St} = E) ->
-    %% Part of the ids is for the account and for overflow series.
-    atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - max(1, Series div 8)),
+%% @doc The plan once more, if the application's function for metrics failed when it came and now does not.
+-spec again(engine()) -> same | {ok, [dichroic_plan:refusal()], engine()}.
+again(#engine{plan = Plan, own_state = failed, own = Given} = E) ->
+    case dichroic_own:entries(series(Plan), Given) of
+        {failed, _, _, _} -> same;
+        Own -> take_up(Plan, Own, E)
+    end;
+again(_) -> same.
+
+series(#{limits := #{series := Series}}) -> Series.
+
+take_up(#{refused := Refused, aggregates := Planned} = Asked, {State, Own, No0, Given}, E) ->
+    Keys = [K || {_, _, _, #entry{key = K}} <- Planned],
+    Plan = Asked#{aggregates := Planned ++ [O || {_, _, _, #entry{key = K}} = O <- Own, not lists:member(K, Keys)]},
+    {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Asked, own = Given, own_state = State})),
+    {No2, Wanted, E2} = streams(Plan, E1),
+    {No3, E3} = programs(Plan, Wanted, E2),
+    {ok, Refused ++ No0 ++ No1 ++ No2 ++ No3, retire(Gone, E3)}.
+
+limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}} = Plan, #engine{static = St} = E) ->
+    atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - reserved(Plan)),
     atomics:put(St#static.credit, ?CREDIT_MAX, max(1, Credit div St#static.shards)),
     atomics:put(St#static.credit, ?RATE_MAX, Rate),
     atomics:put(St#static.credit, ?LOG_CREDIT_MAX, max(1, Credit div ?LOG_SHARE)),
@@ -91,12 +116,18 @@ limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}}, #
     {Next, Freed, _} = E#engine.ids,
     E#engine{ids = {Next, Freed, Series}}.
 
+%% Part of the ids is for the account and for overflow series, but never more than half of them: what then finds none is told in words.
+reserved(#{limits := #{series := Series}, aggregates := Aggregates, streams := Streams}) ->
+    Needed = ?IDS_OF_ENTRY * length(Aggregates) + ?IDS_OF_STREAM * length(Streams) + ?IDS_OF_RELAY,
+    min(max(Series div 8, Needed), Series div 2).
+
 %% Entries of a known key keep their slot, and with it their totals.
 entries(#{aggregates := Aggregates}, #engine{entries = Old} = E) ->
     Keys = [K || {_, _, _, #entry{key = K}} <- Aggregates],
     Gone = maps:values(maps:without(Keys, Old)),
     {No, E1} = lists:foldl(fun({_, _, _, Entry}, Acc) -> entry(Entry, Acc) end,
                            {[], E#engine{entries = maps:with(Keys, Old)}}, Aggregates),
+    ok = dichroic_store:purge(E#engine.static, E#engine.free -- E1#engine.free),
     {No, Gone, E1}.
 
 entry(#entry{key = Key} = Entry, {No, #engine{entries = Entries} = E}) ->
@@ -121,9 +152,7 @@ retire(Gone, #engine{entries = Entries, leaving = Leaving, static = St, flushed 
 
 by_slot(Entries) -> maps:from_list([{Slot, Entry} || #entry{slot = Slot} = Entry <- Entries]).
 
-take_slot(#engine{free = [Slot | Free], static = St} = E) ->
-    ok = dichroic_store:purge(St, Slot),
-    {Slot, E#engine{free = Free}};
+take_slot(#engine{free = [Slot | Free]} = E) -> {Slot, E#engine{free = Free}};
 take_slot(#engine{next_entry = N} = E) when N =< ?MAX_ENTRIES -> {N, E#engine{next_entry = N + 1}};
 take_slot(E) -> {none, E}.
 
@@ -307,27 +336,59 @@ discard(#engine{stale = Stale, programs = Programs, static = St}) ->
 
 -spec reconnected(engine()) -> engine().
 reconnected(#engine{ids = {_, _, Limit}} = E) ->
-    E#engine{ids = {0, [], Limit}, totals = dichroic_totals:reconnected(E#engine.totals),
+    E#engine{ids = {0, [], Limit}, at = none, totals = dichroic_totals:reconnected(E#engine.totals),
              account = dichroic_account:reconnected(E#engine.account)}.
 
 %% @doc The frames of flush number `Flush', none larger than `MaxFrame'.
 -spec flush(Flush :: integer(), Ponged :: integer(), NowS :: integer(), MaxFrame :: pos_integer(), engine()) ->
     {[dichroic_wire:frame()], engine()}.
 flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
-    E = settle(Flush, Ponged, E0),
+    E = tick(Now, settle(Flush, Ponged, E0)),
     Entries = maps:values(E#engine.entries),
     Accounted = Entries ++ [Entry || {Entry, _} <- E#engine.leaving],
-    Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => []},
+    Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => [], untold => 0},
     Streams = lists:sort([{A, Schema} || {Schema, {A, _}} <- maps:to_list(E#engine.accounts)]),
     {Out1, Account} = dichroic_account:flush(St, Accounted, Streams, {Out0, E#engine.account}),
-    {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, Now, Out1}, E#engine.totals),
-    #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms} = Out2,
+    {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, E#engine.clock, Out1}, E#engine.totals),
+    #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms,
+      untold := Untold} = Out2,
     Time = erlang:system_time(nanosecond),
     Frames = [{define, series, D} || D <- chunks(lists:reverse(Defines), min(Max, ?DEFINE_BYTES) - 16, fun define_bytes/1)]
         ++ [{numbers, Time, N} || N <- chunks(lists:reverse(Numbers), Max - 16, fun(_) -> ?NUMBER_BYTES end)]
         ++ [{histograms, Time, H} || H <- chunks(lists:reverse(Histograms), Max - 16, fun histogram_bytes/1)]
         ++ [{define, series, D} || D <- chunks([{Id, null} || Id <- Freed], Max - 16, fun define_bytes/1)],
-    {Frames, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush}}.
+    {Frames, audit(Now, E#engine{ids = {Next, Freed ++ Free, Limit}, account = Account, totals = Totals, flushed = Flush,
+                                 untold = Untold})}.
+
+%% @doc What the limit of series keeps from the collector, in words. It is told when an id is free.
+-spec untold(engine()) -> [dichroic_plan:refusal()].
+untold(#engine{untold = 0}) -> [];
+untold(#engine{untold = N, ids = {_, _, Limit}}) ->
+    Words = io_lib:format("~b series have no id and are not told: limits.series, ~b, is too small for this plan", [N, Limit]),
+    [[null, unicode:characters_to_binary(Words)]].
+
+%% Without a collector nothing is read, and so nothing is known to be idle.
+tick(Now, #engine{at = none} = E) -> E#engine{at = Now};
+tick(Now, #engine{at = At, clock = Clock} = E) ->
+    Most = max(?IDLE_S, ?IDLE_FLUSHES * flush_ms(E) div 1000),
+    E#engine{at = Now, clock = Clock + max(0, min(Now - At, Most))}.
+
+%% Emitters that are killed while a label set is admitted leave the budget too high. Others that are being admitted come and go:
+%% what every flush of a minute has seen is there to stay.
+audit(Now, #engine{static = St, totals = Totals, audit = Before} = E) ->
+    Leaving = dichroic_totals:leaving(Totals),
+    Drift = dichroic_store:drift(St, Leaving),
+    case Before of
+        none -> E#engine{audit = {Now, Drift, Drift}};
+        {Since, Least, Most} when Now - Since < ?AUDIT_S -> E#engine{audit = {Since, min(Least, Drift), max(Most, Drift)}};
+        {_, Least, Most} ->
+            ok = dichroic_store:amend(St, Leaving, lasting(min(Least, Drift), max(Most, Drift))),
+            E#engine{audit = none}
+    end.
+
+lasting(Least, _) when Least > 0 -> Least;
+lasting(_, Most) when Most < 0 -> Most;
+lasting(_, _) -> 0.
 
 %% Slots and accounts whose last reading is acknowledged are free again. Three flushes, because a handler that began before
 %% the swap may still be counting, and its cells are read once more.

@@ -4,12 +4,14 @@
 %% gives one. Its members are structs of Telemetry.Metrics as they are, maps with the same keys and a `type', or `{Type,
 %% Name}' and `{Type, Name, Options}'. What it gives are entries like those of a plan, counted in the same cells; their
 %% name, labels and unit travel with the definition of their series. Functions of the application run in the process that
-%% emits, inside a `try': what raises counts as absent, and what they cost the application pays.
+%% emits, inside a `try': what raises counts as absent, and what they cost the application pays. While the function that gives the
+%% list fails, what it gave last goes on being counted.
 -module(dichroic_own).
 
 -include("dichroic.hrl").
 
--export([entries/1, compile/2]).
+-export([entries/2, compile/2]).
+-export_type([given/0]).
 
 -define(MAX_METRICS, 500).
 -define(MAX_TAGS, 32).
@@ -19,21 +21,32 @@
 
 -type aggregate() :: {[atom()], [dichroic_expr:condition()], dichroic_expr:labels(), #entry{}}.
 
-%% @doc The entries of the application's setting; `Series' is the limit of the plan.
--spec entries(pos_integer()) -> {[aggregate()], [dichroic_plan:refusal()]}.
-entries(Series) ->
+%% What a setting gave when it last gave a list.
+-type given() :: none | {Setting :: term(), [aggregate()]}.
+
+%% @doc The entries of the application's setting; `Series' is the limit of the plan. `failed' when a later try may give others.
+-spec entries(pos_integer(), given()) -> {ok | failed, [aggregate()], [dichroic_plan:refusal()], given()}.
+entries(Series, Given) ->
     case application:get_env(dichroic, metrics) of
-        undefined -> {[], []};
-        {ok, Setting} -> compile(Setting, Series)
+        undefined -> {ok, [], [], none};
+        {ok, Setting} -> of_setting(Setting, list(Setting), Series, Given)
     end.
 
--spec compile(term(), pos_integer()) -> {[aggregate()], [dichroic_plan:refusal()]}.
-compile({M, F, A}, Series) when is_atom(M), is_atom(F), is_list(A) ->
+of_setting(Setting, {ok, List}, Series, _) ->
+    {Entries, No} = compile(List, Series),
+    {ok, Entries, No, {Setting, Entries}};
+of_setting(Setting, {error, No}, _, {Setting, Entries} = Given) -> {failed, Entries, [No], Given};
+of_setting(_, {error, No}, _, Given) -> {failed, [], [No], Given}.
+
+list({M, F, A}) when is_atom(M), is_atom(F), is_list(A) ->
     try apply(M, F, A) of
-        List when is_list(List) -> compile(List, Series);
-        _ -> {[], [refusal("metrics: the function gives no list")]}
-    catch _:_ -> {[], [refusal(io_lib:format("metrics: ~tp:~tp/~b failed", [M, F, length(A)]))]}
+        List when length(List) >= 0 -> {ok, List};
+        _ -> {error, refusal("metrics: the function gives no list")}
+    catch _:_ -> {error, refusal(io_lib:format("metrics: ~tp:~tp/~b failed", [M, F, length(A)]))}
     end;
+list(Setting) -> {ok, Setting}.
+
+-spec compile(term(), pos_integer()) -> {[aggregate()], [dichroic_plan:refusal()]}.
 compile(List, Series) when is_list(List), length(List) > ?MAX_METRICS ->
     {Some, No} = compile(lists:sublist(List, ?MAX_METRICS), Series),
     {Some, No ++ [refusal("metrics: more than 500")]};

@@ -4,6 +4,10 @@
 %% owns the tables: if it dies they go, handlers find nothing and do nothing, and the supervisor starts a new epoch. All
 %% tables are bounded: a label set is admitted against the cap of its entry and of the node, beyond it everything is
 %% counted in one overflow series of the entry.
+%%
+%% An emitter may be killed at any step. So what is made is announced in `fresh' first, where dichroic_totals reads of it, and
+%% handlers find it after that: an announcement of cells that nobody finds reads as zero, and twice the same as once. What a
+%% killed emitter has taken of the budget comes back by drift/2 and amend/3.
 -module(dichroic_store).
 
 -behaviour(gen_server).
@@ -11,7 +15,7 @@
 -include("dichroic.hrl").
 
 -export([start_link/0, reset/0, static/0, make/1, drop/1]).
--export([cell/4, last/4, view/4, unview/2, purge/2, forget/2, acct/2]).
+-export([cell/4, last/4, view/4, unview/2, purge/2, forget/2, acct/2, drift/2, amend/3]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 -define(MIN_RESET_MS, 500).
@@ -77,60 +81,105 @@ acct(Slot, Cell) -> ?ACCT_FIXED + (Slot - 1) * ?ACCT_PER_ENTRY + Cell.
 -spec cell(#static{}, ets:tid(), tuple(), #entry{}) -> atomics:atomics_ref().
 cell(St, Table, Key, Entry) ->
     case admit(St, base(Key), Entry) of
-        true -> in_table(St, Table, Key, Entry#entry.size);
-        false ->
+        full ->
             atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
-            in_table(St, Table, setelement(2, Key, overflow), Entry#entry.size)
+            in_table(St, Table, setelement(2, Key, overflow), Entry#entry.size, known);
+        Room -> in_table(St, Table, Key, Entry#entry.size, Room)
     end.
 
 base({_, _} = Key) -> Key;
 base({Slot, Labels, neg}) -> {Slot, Labels}.
 
-in_table(St, Table, Key, Size) ->
+in_table(St, Table, Key, Size, Room) ->
     case ets:lookup(Table, Key) of
-        [{_, _, Ref}] -> Ref;
+        [{_, _, Ref}] ->
+            ok = stay_out(Room, St, base(Key)),
+            Ref;
         [] ->
             Own = own(Key),
             Ref = atomics:new(Size, [{signed, true}]),
-            case ets:insert_new(Table, {Own, Ref, Ref}) of
-                true ->
-                    ets:insert(St#static.fresh, {erlang:unique_integer(), Own, Ref}),
-                    Ref;
-                false -> in_table(St, Table, Key, Size)
+            Told = announce(St, Own, Ref),
+            ok = move_in(Room, St, base(Own)),
+            case ets:insert_new(Table, {Own, Ref, Ref}) andalso announced(St, Told) of
+                true -> Ref;
+                false ->
+                    ok = retract(St, Table, Own, Told, Ref),
+                    in_table(St, Table, Key, Size, known)
             end
     end.
 
-admit(#static{series = Series, acct = Acct}, {Slot, _} = Key, #entry{cap = Cap}) ->
-    case ets:member(Series, Key) of
-        true -> true;
-        false ->
-            Cell = acct(Slot, ?ENTRY_SERIES),
-            All = atomics:add_get(Acct, ?ACCT_SERIES, 1),
-            Mine = atomics:add_get(Acct, Cell, 1),
-            Room = Mine =< Cap andalso All =< atomics:get(Acct, ?ACCT_SERIES_CAP),
-            Inserted = Room andalso ets:insert_new(Series, {own(Key), erlang:system_time(nanosecond)}),
-            Inserted orelse begin
-                atomics:sub(Acct, ?ACCT_SERIES, 1),
-                atomics:sub(Acct, Cell, 1)
-            end,
-            Room
+announce(#static{fresh = Fresh}, Own, What) ->
+    Told = erlang:unique_integer(),
+    true = ets:insert(Fresh, {Told, Own, What}),
+    Told.
+
+announced(#static{fresh = Fresh}, Told) -> ets:member(Fresh, Told).
+
+%% Somebody was faster; or the announcement was read before the cells were to be found, and their series may have been hidden since.
+retract(St, Table, Own, Told, Ref) ->
+    true = ets:delete(St#static.fresh, Told),
+    case ets:lookup(Table, Own) of
+        [{_, _, Ref}] ->
+            true = ets:delete(Table, Own),
+            unview(St, base(Own));
+        _ -> ok
     end.
+
+%% Whether there is room; what is taken of it is given back by who finds that the label set is there already.
+admit(#static{series = Series, acct = Acct} = St, {Slot, _} = Key, #entry{cap = Cap}) ->
+    case ets:member(Series, Key) of
+        true -> known;
+        false ->
+            All = atomics:add_get(Acct, ?ACCT_SERIES, 1),
+            Mine = atomics:add_get(Acct, acct(Slot, ?ENTRY_SERIES), 1),
+            case Mine =< Cap andalso All =< atomics:get(Acct, ?ACCT_SERIES_CAP) of
+                true -> room;
+                false ->
+                    give_back(St, Slot),
+                    full
+            end
+    end.
+
+%% After it was announced, so that a label set whose emitter was killed leaves like others.
+move_in(known, _, _) -> ok;
+move_in(room, #static{series = Series} = St, {Slot, _} = Key) ->
+    case ets:insert_new(Series, {own(Key), erlang:system_time(nanosecond)}) of
+        true -> ok;
+        false -> give_back(St, Slot)
+    end.
+
+%% Another was faster; or the series is being hidden, and is read once more.
+stay_out(known, _, _) -> ok;
+stay_out(room, St, {Slot, _}) -> give_back(St, Slot).
+
+%% That of the entry before that of all: what is killed in between shows in the latter.
+give_back(#static{acct = Acct}, Slot) ->
+    atomics:sub(Acct, acct(Slot, ?ENTRY_SERIES), 1),
+    atomics:sub(Acct, ?ACCT_SERIES, 1).
 
 %% @doc The slow path of a last value.
 -spec last(#static{}, tuple(), #entry{}, number()) -> ok.
 last(St, Key, Entry, Value) ->
     case admit(St, Key, Entry) of
-        true -> put_last(St, Key, Value);
-        false ->
+        full ->
             atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
-            put_last(St, setelement(2, Key, overflow), Value)
+            put_last(St, setelement(2, Key, overflow), Value, known);
+        Room -> put_last(St, Key, Value, Room)
     end.
 
-put_last(#static{lasts = Lasts, fresh = Fresh}, Key, Value) ->
-    Own = own(Key),
-    case ets:insert_new(Lasts, {Own, Value, erlang:monotonic_time()}) of
-        true -> ets:insert(Fresh, {erlang:unique_integer(), Own, last}), ok;
-        false -> ets:update_element(Lasts, Key, [{2, Value}, {3, erlang:monotonic_time()}]), ok
+put_last(#static{lasts = Lasts} = St, Key, Value, Room) ->
+    case ets:update_element(Lasts, Key, [{2, Value}, {3, erlang:monotonic_time()}]) of
+        true -> stay_out(Room, St, Key);
+        false ->
+            Own = own(Key),
+            Told = announce(St, Own, last),
+            ok = move_in(Room, St, Own),
+            case ets:insert_new(Lasts, {Own, Value, erlang:monotonic_time()}) of
+                true ->
+                    _ = announced(St, Told) orelse announce(St, Own, last),
+                    ok;
+                false -> put_last(St, Key, Value, known)
+            end
     end.
 
 %% What stays in a table must not keep alive the long binary (a request, say) that a label is a part of.
@@ -184,15 +233,40 @@ forget(#static{tables = Tables, series = Series, lasts = Lasts} = St, {Slot, Lab
     _ = [begin ets:delete(T, Key), ets:delete(T, {Slot, Labels, neg}) end || T <- tuple_to_list(Tables)],
     unview(St, Key).
 
-%% @doc Takes everything of an entry slot out of the tables: before the slot means something else.
--spec purge(#static{}, pos_integer()) -> ok.
-purge(#static{tables = Tables, series = Series, lasts = Lasts, acct = Acct}, Slot) ->
-    true = ets:match_delete(Series, {{Slot, '_'}, '_'}),
-    true = ets:match_delete(Lasts, {{Slot, '_'}, '_', '_'}),
-    _ = [begin
-             true = ets:match_delete(T, {{Slot, '_'}, '_', '_'}),
-             true = ets:match_delete(T, {{Slot, '_', neg}, '_', '_'})
-         end || T <- tuple_to_list(Tables)],
+%% @doc How many more label sets are counted as alive than there are; `Leaving' says how many are out of the table already but
+%% still counted, by entry slot. An emitter that is being admitted is one too many, for a moment.
+-spec drift(#static{}, #{pos_integer() => non_neg_integer()}) -> integer().
+drift(#static{acct = Acct, series = Series}, Leaving) ->
+    atomics:get(Acct, ?ACCT_SERIES) - ets:info(Series, size) - lists:sum(maps:values(Leaving)).
+
+%% @doc Takes a drift that has lasted out of the budget, of the node and of the entries that have it.
+-spec amend(#static{}, #{pos_integer() => non_neg_integer()}, integer()) -> ok.
+amend(_, _, 0) -> ok;
+amend(#static{acct = Acct, series = Series}, Leaving, Drift) ->
+    Count = fun({{Slot, _}, _}, N) -> maps:update_with(Slot, fun(C) -> C + 1 end, 1, N) end,
+    Alive = ets:foldl(Count, Leaving, Series),
+    _ = lists:foldl(fun(Slot, Left) -> Left - amend(Acct, Slot, maps:get(Slot, Alive, 0), Left) end, Drift, lists:seq(1, ?MAX_ENTRIES)),
+    atomics:sub(Acct, ?ACCT_SERIES, Drift).
+
+amend(Acct, Slot, Alive, Left) ->
+    Cell = acct(Slot, ?ENTRY_SERIES),
+    Part = between(min(0, Left), atomics:get(Acct, Cell) - Alive, max(0, Left)),
+    atomics:sub(Acct, Cell, Part),
+    Part.
+
+between(Least, N, Most) -> max(Least, min(N, Most)).
+
+%% @doc Takes everything of these entry slots out of the tables: before the slots mean something else. One walk for all of them.
+-spec purge(#static{}, [pos_integer()]) -> ok.
+purge(_, []) -> ok;
+purge(#static{tables = Tables, series = Series, lasts = Lasts, acct = Acct}, Slots) ->
+    Wanted = maps:from_keys(Slots, true),
+    Of = fun(Row) -> [{Row, [{is_map_key, {element, 1, '$1'}, {const, Wanted}}], [true]}] end,
+    _ = ets:select_delete(Series, Of({'$1', '_'})),
+    _ = [ets:select_delete(T, Of({'$1', '_', '_'})) || T <- [Lasts | tuple_to_list(Tables)]],
+    lists:foreach(fun(Slot) -> clear(Acct, Slot) end, Slots).
+
+clear(Acct, Slot) ->
     atomics:sub(Acct, ?ACCT_SERIES, max(0, atomics:get(Acct, acct(Slot, ?ENTRY_SERIES)))),
     _ = [atomics:put(Acct, acct(Slot, C), 0) || C <- lists:seq(1, ?ACCT_PER_ENTRY)],
     ok.

@@ -7,7 +7,7 @@
 
 -include("dichroic.hrl").
 
--export([new/0, reconnected/1, flush/4, retire/4, live/1]).
+-export([new/0, reconnected/1, flush/4, retire/4, live/1, leaving/1]).
 -export_type([totals/0, out/0, ids/0]).
 
 -record(ser, {
@@ -19,17 +19,18 @@
     id = none   :: none | non_neg_integer(),
     stamp = none :: term(),                                   % what tells that nothing changed
     sent = none :: none | non_neg_integer(),                  % flush that sent the last total on this connection
-    changed = 0 :: integer(),                                 % monotonic second of the last change
+    changed = 0 :: integer(),                                 % second of the idle clock of the last change
     hidden = 0  :: non_neg_integer()                          % flush at which it was hidden
 }).
 
--record(totals, {series = #{} :: #{term() => #ser{}}, leaving = [] :: [#ser{}]}).
+-record(totals, {series = #{} :: #{term() => #ser{}}, leaving = [] :: [#ser{}], clock = 0 :: integer()}).
 -opaque totals() :: #totals{}.
 
 %% Ids of one connection: next unused, freed, limit.
 -type ids() :: {non_neg_integer(), [non_neg_integer()], non_neg_integer()}.
+%% `untold' are series for which there was none.
 -type out() :: #{ids := ids(), freed := [non_neg_integer()], defines := list(), numbers := list(),
-                 histograms := list()}.
+                 histograms := list(), untold := non_neg_integer()}.
 
 -spec new() -> totals().
 new() -> #totals{}.
@@ -37,30 +38,42 @@ new() -> #totals{}.
 -spec live(totals()) -> non_neg_integer().
 live(#totals{series = S, leaving = L}) -> map_size(S) + length(L).
 
-%% @doc A new connection knows no ids.
+%% @doc How many label sets are out of the tables and still in the budget, by entry slot.
+-spec leaving(totals()) -> #{pos_integer() => non_neg_integer()}.
+leaving(#totals{leaving = Leaving}) ->
+    lists:foldl(fun(#ser{entry = #entry{slot = Slot}} = S, Acc) ->
+        N = admitted(S),
+        maps:update_with(Slot, fun(M) -> M + N end, N, Acc)
+    end, #{}, Leaving).
+
+admitted(#ser{raw = Raw}) -> length([L || {_, L} <- Raw, L =/= overflow]).
+
+%% @doc A new connection knows no ids. The stamps stay: what differs then has changed meanwhile.
 -spec reconnected(totals()) -> totals().
-reconnected(#totals{series = Series, leaving = Leaving}) ->
-    Forget = fun(S) -> S#ser{id = none, stamp = none, sent = none} end,
-    #totals{series = maps:map(fun(_, S) -> Forget(S) end, Series), leaving = [Forget(S) || S <- Leaving]}.
+reconnected(#totals{series = Series, leaving = Leaving} = T) ->
+    Forget = fun(S) -> S#ser{id = none, sent = none} end,
+    T#totals{series = maps:map(fun(_, S) -> Forget(S) end, Series), leaving = [Forget(S) || S <- Leaving]}.
 
 %% @doc Entries that a new plan lacks: their series leave. Their slots may be used again when no series has them.
 -spec retire(#static{}, #{pos_integer() => #entry{}}, [pos_integer()], totals()) -> totals().
 retire(_, _, [], T) -> T;
 retire(St, Entries, Slots, #totals{} = T0) ->
     #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
-    Gone = maps:filter(fun(_, S) -> lists:member((S#ser.entry)#entry.slot, Slots) end, Series),
+    Retired = maps:from_keys(Slots, true),
+    Gone = maps:filter(fun(_, #ser{entry = #entry{slot = Slot}}) -> is_map_key(Slot, Retired) end, Series),
     Hidden = [hide(St, 0, S) || S <- maps:values(Gone)],
     T#totals{series = maps:without(maps:keys(Gone), Series), leaving = Hidden ++ Leaving}.
 
-%% @doc Everything that changed, as rows; `Ponged' is the last flush that the collector acknowledged.
--spec flush(#static{}, #{pos_integer() => #entry{}}, {Flush :: integer(), Ponged :: integer(), NowS :: integer(), out()},
+%% @doc Everything that changed, as rows; `Ponged' is the last flush that the collector acknowledged, `Clock' what idle time is
+%% measured by.
+-spec flush(#static{}, #{pos_integer() => #entry{}}, {Flush :: integer(), Ponged :: integer(), ClockS :: integer(), out()},
             totals()) -> {out(), totals()}.
-flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
-    #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0),
+flush(St, Entries, {Flush, Ponged, Clock, Out0}, T0) ->
+    #totals{series = Series, leaving = Leaving} = T = fresh(St, Entries, T0#totals{clock = Clock}),
     {Changed, Hide, Out1} = maps:fold(
-        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Now, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
+        fun(Key, S, Acc) -> visit(St, Flush, Ponged, Clock, Key, S, Acc) end, {[], [], Out0}, present(Series, Leaving)),
     Kept = maps:without([K || {K, _} <- Hide], maps:merge(Series, maps:from_list(Changed))),
-    Alive = [ser_key(S) || #ser{id = Id} = S <- Leaving, Id =/= none],
+    Alive = maps:from_list([{ser_key(S), true} || #ser{id = Id} = S <- Leaving, Id =/= none]),
     {Still, Out2, _} = lists:foldl(fun(S, Acc) -> leave(St, Flush, S, Acc) end, {[], Out1, Alive}, Leaving),
     {Out2, T#totals{series = Kept, leaving = [hide(St, Flush, S) || {_, S} <- Hide] ++ Still}}.
 
@@ -68,24 +81,33 @@ flush(St, Entries, {Flush, Ponged, Now, Out0}, T0) ->
 present(Series, []) -> Series;
 present(Series, Leaving) -> maps:without([ser_key(S) || S <- Leaving], Series).
 
-visit(St, Flush, Ponged, Now, Key, S, {Changed, Hide, Out} = Acc) ->
-    case read(St, S) of
+visit(St, Flush, Ponged, Clock, Key, S, {Changed, Hide, Out} = Acc) ->
+    case unsent(St, S) of
         same ->
-            case idle(S, Ponged, Now) of
+            case idle(S, Ponged, Clock) of
                 true -> {Changed, [{Key, S} | Hide], Out};
                 false -> Acc
             end;
         {Stamp, Value} ->
-            {S1, Out1} = send(Value, S, Out),
-            %% A first reading on a new connection is no sign of life.
-            At = case S#ser.stamp =:= none andalso S#ser.changed =/= 0 of true -> S#ser.changed; false -> Now end,
-            {[{Key, S1#ser{stamp = Stamp, sent = Flush, changed = At}} | Changed], Hide, Out1}
+            case send(Value, S, Out) of
+                %% Nobody knows of it yet: the next flush tries again.
+                {#ser{id = none}, Out1} -> {Changed, Hide, Out1};
+                {S1, Out1} -> {[{Key, (stamped(Stamp, Clock, S1))#ser{sent = Flush}} | Changed], Hide, Out1}
+            end
     end.
 
+%% A new connection has none of it, changed or not.
+unsent(St, #ser{sent = none} = S) -> read(St, S#ser{stamp = none});
+unsent(St, S) -> read(St, S).
+
+%% Only what differs is a sign of life.
+stamped(Stamp, _, #ser{stamp = Stamp} = S) -> S;
+stamped(Stamp, Clock, S) -> S#ser{stamp = Stamp, changed = Clock}.
+
 idle(#ser{entry = #entry{expire_s = 0}}, _, _) -> false;
-idle(#ser{sent = none}, _, _) -> false;
-idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Now) ->
-    Now - At >= E andalso Sent =< Ponged.
+%% What was never sent has nothing to tell: a last value whose emitter was killed before it was there.
+idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Clock) ->
+    Clock - At >= E andalso (Sent =:= none orelse Sent =< Ponged).
 
 hide(St, Flush, #ser{raw = Raw} = S) ->
     _ = [dichroic_store:forget(St, Key) || Key <- Raw],
@@ -99,16 +121,16 @@ leave(St, Flush, #ser{hidden = H, raw = Raw} = S, {Still, Out, Alive}) when Flus
     {[S | Still], Out, Alive};
 leave(St, _, S, {Still, Out, Alive}) ->
     Key = ser_key(S),
-    case S#ser.id =:= none andalso lists:member(Key, Alive) of
+    case S#ser.id =:= none andalso is_map_key(Key, Alive) of
         true -> {[S | Still], Out, Alive};
-        false -> {Still, left(St, S, Out), [Key | Alive]}
+        false -> {Still, left(St, S, Out), Alive#{Key => true}}
     end.
 
-left(St, #ser{entry = #entry{slot = Slot}, raw = Raw} = S, Out) ->
-    Admitted = length([K || {_, L} = K <- Raw, L =/= overflow]),
+left(St, #ser{entry = #entry{slot = Slot}} = S, Out) ->
+    Admitted = admitted(S),
     atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),
     atomics:sub(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), Admitted),
-    case read(St, S) of
+    case unsent(St, S) of
         same -> free(S, Out);
         {_, Value} ->
             {S1, Out1} = send(Value, S, Out),
@@ -122,7 +144,7 @@ free(#ser{id = Id}, #{freed := Freed} = Out) -> Out#{freed := [Id | Freed]}.
 
 send(Value, #ser{id = none} = S, #{ids := Ids, defines := Defines} = Out) ->
     case take_id(Ids) of
-        none -> {S, Out};
+        none -> {S, maps:update_with(untold, fun(N) -> N + 1 end, Out)};
         {Id, Ids1} -> send(Value, S#ser{id = Id}, Out#{ids := Ids1, defines := [{Id, define(S)} | Defines]})
     end;
 send({number, I, F}, #ser{id = Id} = S, #{numbers := Rows} = Out) -> {S, Out#{numbers := [{Id, I, F} | Rows]}};
@@ -202,7 +224,7 @@ adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
                     #{SerKey := #ser{raw = Raws} = Known} ->
                         _ = lists:member(Raw, Raws) orelse start(St, Raw),
                         Known;
-                    _ -> #ser{entry = Entry, labels = Norm, start = start(St, Raw)}
+                    _ -> #ser{entry = Entry, labels = Norm, start = start(St, Raw), changed = T#totals.clock}
                 end,
             T#totals{series = Series#{SerKey => join(Raw, Ref, S)}};
         _ ->
@@ -236,9 +258,14 @@ start(St, {Slot, Labels} = Raw) ->
             Now
     end.
 
-join(Raw, Ref, #ser{raw = Raws, cells = Cells} = S) ->
-    S#ser{raw = case lists:member(Raw, Raws) of true -> Raws; false -> [Raw | Raws] end,
-          cells = case Ref of last -> Cells; {neg, _} -> [Ref | Cells]; _ -> [{pos, Ref} | Cells] end}.
+%% What is told twice is there once.
+join(Raw, What, #ser{raw = Raws, cells = Cells} = S) -> S#ser{raw = with(Raw, Raws), cells = cells(What, Cells)}.
+
+cells(last, Cells) -> Cells;
+cells({neg, _} = Cell, Cells) -> with(Cell, Cells);
+cells(Ref, Cells) -> with({pos, Ref}, Cells).
+
+with(X, L) -> case lists:member(X, L) of true -> L; false -> [X | L] end.
 
 %% Labels as they are on the wire.
 normal(overflow, _) -> overflow;

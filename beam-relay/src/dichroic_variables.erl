@@ -2,18 +2,22 @@
 %%
 %% Libraries whose events are named after a module of the application (Ecto, Nebulex, Ash) keep a list of what runs. look/1 reads those
 %% lists in a process of its own, of limited memory, so that code of libraries can neither hold up nor break the connection, and sends
-%% what it found as a cast. Only libraries that are loaded are asked, and only by functions that read.
+%% what it found as a cast. Only libraries that are loaded are asked, and only by functions that read. remember/2 makes of it what the
+%% connection says, within what a collector takes: what was said once stays, what finds no room is told.
 -module(dichroic_variables).
 
--export([look/1, known/0]).
+-export([look/1, known/0, remember/2]).
 -export_type([variables/0]).
 
 %% Name of a template, and the dotted prefixes that it may stand for, sorted.
 -type variables() :: #{binary() => [binary(), ...]}.
 
 -define(MAX_HEAP_WORDS, 4194304).
+%% What a collector takes of one template; beyond it the frame is malformed.
 -define(MAX_VALUES, 16).
 -define(MAX_BYTES, 255).
+-define(MAX_FOUND, 256).
+-define(SHOWN, 5).
 
 %% @doc Casts `{variables, variables()}' to the process, some time.
 -spec look(pid()) -> pid().
@@ -29,7 +33,7 @@ known() ->
 
 dotted(Read) ->
     Prefixes = try Read() catch _:_ -> [] end,
-    lists:sublist(lists:usort(lists:flatmap(fun name/1, Prefixes)), ?MAX_VALUES).
+    lists:sublist(lists:usort(lists:flatmap(fun name/1, Prefixes)), ?MAX_FOUND).
 
 name([_ | _] = Prefix) ->
     try iolist_to_binary(lists:join($., [atom_to_binary(Part) || Part <- Prefix])) of
@@ -38,6 +42,27 @@ name([_ | _] = Prefix) ->
     catch _:_ -> []
     end;
 name(_) -> [].
+
+%% @doc What was known, and of what was found as much as there is room for; what is left out, in words.
+-spec remember(Found :: variables(), Known :: variables()) -> {variables(), [dichroic_plan:refusal()]}.
+remember(Found, Known) ->
+    Filled = maps:map(fun(Template, Values) -> fill(maps:get(Template, Known, []), Values) end, Found),
+    Variables = maps:filter(fun(_, Values) -> Values =/= [] end, maps:merge(Known, Filled)),
+    {Variables, [left_out(Template, Left) || {Template, Values} <- lists:sort(maps:to_list(Found)),
+                                             Left <- [Values -- maps:get(Template, Variables, [])], Left =/= []]}.
+
+%% An entry that a later plan leaves out would lose its totals: who comes first stays.
+fill(Known, Found) -> lists:sort(lists:sublist(Known ++ [V || V <- Found -- Known, fits(V)], ?MAX_VALUES)).
+
+%% It stands in the name of an event and may have no templates of its own.
+fits(Value) -> Value =/= <<>> andalso binary:match(Value, [<<"$">>, <<"{">>, <<"}">>]) =:= nomatch.
+
+left_out(Template, Values) ->
+    Shown = lists:join(", ", lists:sublist(Values, ?SHOWN)),
+    More = [", ..." || length(Values) > ?SHOWN],
+    Words = io_lib:format("~ts: ~b names are left out, beyond ~b or of no use in a name: ~ts~ts",
+                          [Template, length(Values), ?MAX_VALUES, Shown, More]),
+    [null, dichroic_value:cut(unicode:characters_to_binary(Words), 256)].
 
 %% The name of the event is in the meta data that the adapter gave when the repository started; the configuration, which is the other place,
 %% may be computed by the application anew for each who asks.

@@ -64,6 +64,37 @@ hello_says_who_we_are_test_() ->
         ?assertEqual(#{<<"generation">> => 1, <<"attached">> => 1, <<"refused">> => []}, Reply)
     end).
 
+%% More than a collector takes would be refused with every HELLO from then on.
+names_that_are_found_later_are_said_up_to_sixteen_and_the_others_are_refused_test_() ->
+    with_relay(plan(both()), fun(C, _) ->
+        Named = fun(Ns) -> [iolist_to_binary(io_lib:format("domain_~2..0b", [N])) || N <- Ns] end,
+        Find = fun(Ns) -> gen_statem:cast(dichroic_connection, {variables, #{<<"ash_domain">> => Named(Ns)}}) end,
+        Said = fun(Ns) -> #{<<"ash_domain">> => Named(Ns)} end,
+        Find(lists:seq(9, 20)),
+        wait(C, fun(#{replies := [R | _]}) -> maps:get(<<"variables">>, R) =:= Said(lists:seq(9, 20)) end),
+        Find(lists:seq(1, 16)),
+        Find(lists:seq(1, 20)),
+        LeftOut = fun(#{<<"refused">> := [[null, <<"ash_domain: 4 names", _/binary>>]]}) -> true; (_) -> false end,
+        wait(C, fun(#{replies := Replies}) -> lists:any(LeftOut, Replies) end),
+        #{replies := [Reply | _]} = fake_collector:state(C),
+        ?assertEqual(Said([1, 2, 3, 4] ++ lists:seq(9, 20)), maps:get(<<"variables">>, Reply)),
+        fake_collector:cut(C),
+        dichroic:reconnect(),
+        wait(C, fun(#{connections := N, hello := Hello}) -> N > 1 andalso maps:get(<<"variables">>, Hello) =:= maps:get(<<"variables">>, Reply) end)
+    end).
+
+ids_that_ran_out_are_said_in_the_answer_to_the_plan_test_() ->
+    Limits = #{<<"limits">> => #{<<"series">> => 8}},
+    with_relay(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 5)], Limits), fun(C, _) ->
+        [order(N) || N <- [1, 2, 3]],
+        Said = fun(#{<<"refused">> := [[null, <<N, " series have no id", _/binary>>]]}) -> N > $0; (_) -> false end,
+        wait(C, fun(#{replies := Replies}) -> lists:any(Said, Replies) end),
+        flushed(C),
+        flushed(C),
+        #{replies := Replies, errors := Errors} = fake_collector:state(C),
+        ?assertEqual({1, []}, {length(lists:filter(Said, Replies)), Errors})
+    end).
+
 totals_arrive_exactly_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         Ns = lists:seq(1, 20000),

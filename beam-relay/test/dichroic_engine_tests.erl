@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
 
--import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
+-import(support, [counter/3, sum/4, plan/1, plan/2, slow_plan/1, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
 
 -define(E, [a, b]).
 -define(F, [a, c]).
@@ -102,34 +102,96 @@ an_event_that_leaves_the_plan_is_not_counted_any_more_test() ->
     {F, _} = flush(1, E1),
     ?assertEqual(none, total(F, 101, [])).
 
+%%% Ids
+
+%% Each entry overflows: of each there is a series for what is folded, and a row of the account that says how much.
+a_plan_whose_entries_all_overflow_is_told_to_the_last_event_test() ->
+    Events = [[ev, binary_to_atom(<<"e", (integer_to_binary(I))/binary>>)] || I <- lists:seq(1, 100)],
+    Entries = [counter(1000 + I, Event, [meta(<<"k">>)]) || {I, Event} <- lists:zip(lists:seq(1, 100), Events)],
+    {ok, [], E} = engine(plan(Entries, #{<<"limits">> => #{<<"series">> => 1000}})),
+    [emit(E, Event, #{}, #{k => K}) || K <- lists:seq(1, 20), Event <- Events],
+    {Frames, E1} = flush(1, E),
+    Keys = maps:from_list([{Id, Key} || {define, series, Ds} <- Frames, {Id, #{<<"key">> := Key}} <- Ds]),
+    ?assertEqual(2000, lists:sum([V || {Id, V, _} <- rows(Frames), maps:get(Id, Keys) >= 1000])),
+    ?assertEqual([], [Id || Id <- maps:keys(Keys), Id >= 1000]),
+    ?assertEqual([], dichroic_engine:untold(E1)).
+
+%% Entries that come later find ids taken, and all room for label sets.
+what_finds_no_id_is_said_and_is_told_when_one_is_free_test() ->
+    Limit = #{<<"limits">> => #{<<"series">> => 8}, <<"flush_ms">> => 60000},
+    {ok, [], E} = engine(plan([expiring()], Limit)),
+    [emit(E, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 10)],
+    {F1, E1} = flush(1, 0, 0, E),
+    ?assertEqual({6, 0.0}, total(F1, 100, [null])),
+    {ok, [], E2} = dichroic_engine:plan(plan([expiring(), counter(101, ?F, []), counter(102, ?F, [])], Limit), E1),
+    emit(E2, ?F, #{}, #{}),
+    {F2, E3} = flush(2, 1, 200, E2),
+    ?assertEqual([none, none], [total(F2, K, []) || K <- [101, 102]]),
+    ?assertMatch([[null, <<"2 series have no id", _/binary>>]], dichroic_engine:untold(E3)),
+    {Later, E4} = lists:foldl(fun(N, {Fs, Acc}) -> {F, Next} = flush(N, N - 1, N * 100, Acc), {Fs ++ F, Next} end,
+                              {[], E3}, lists:seq(3, 10)),
+    ?assertEqual([{1, 0.0}, {1, 0.0}], [total(Later, K, []) || K <- [101, 102]]),
+    ?assertEqual([], dichroic_engine:untold(E4)).
+
+%%% Slots that are used again
+
+slots_are_cleared_together_and_those_of_others_are_not_touched_test() ->
+    Negative = (sum(0, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"type">> := <<"exponential">>, <<"scale">> => 0, <<"octaves">> => [-4, 4]},
+    Types = [Negative#{<<"key">> := 100}, (expiring())#{<<"key">> := 101, <<"type">> := <<"last">>}, counter(102, ?E, [meta(<<"k">>)]),
+             counter(103, ?E, [])],
+    {ok, [], E} = engine(plan(Types)),
+    emit(E, ?E, #{v => -1}, #{k => 1}),
+    #static{acct = Acct, series = Series, lasts = Lasts, tables = Tables} = St = persistent_term:get(?STATIC),
+    Rows = fun() -> lists:usort([element(1, element(1, R)) || T <- [Series, Lasts | tuple_to_list(Tables)], R <- ets:tab2list(T)]) end,
+    ?assertEqual([1, 2, 3, 4], Rows()),
+    ok = dichroic_store:purge(St, [1, 2, 4]),
+    ?assertEqual([3], Rows()),
+    ?assertEqual([1, 0, 0, 1, 0], [atomics:get(Acct, Cell) || Cell <- [?ACCT_SERIES | [dichroic_store:acct(S, ?ENTRY_SERIES) || S <- [1, 2, 3, 4]]]]).
+
+what_takes_a_slot_again_begins_at_zero_test() ->
+    Entries = fun(From) -> [counter(From + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 20)] end,
+    {ok, [], E} = engine(plan(Entries(100))),
+    Last = lists:foldl(fun(Round, Before) ->
+        emit(Before, ?E, #{}, #{k => 1}),
+        {_, E1} = flush(Round * 10, Before),
+        {ok, [], E2} = dichroic_engine:plan(plan(Entries(100 * (Round + 1))), E1),
+        emit(E2, ?E, #{}, #{k => 1}),
+        {F, E3} = flush(Round * 10 + 1, E2),
+        ?assertEqual([{1, 0.0}], lists:usort([total(F, 100 * (Round + 1) + I, [1]) || I <- lists:seq(1, 20)])),
+        lists:foldl(fun(N, Acc) -> {_, Next} = flush(N, Acc), Next end, E3, lists:seq(Round * 10 + 2, Round * 10 + 9))
+    end, E, lists:seq(1, 10)),
+    ?assertEqual(20, dichroic_engine:live(Last)),
+    #static{acct = Acct} = persistent_term:get(?STATIC),
+    ?assertEqual(20, atomics:get(Acct, ?ACCT_SERIES)).
+
 %%% Eviction
 
 expiring() -> (sum(100, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"expire_s">> => 300}.
 
 an_idle_series_leaves_by_the_rule_and_begins_anew_when_it_returns_test() ->
-    {ok, [], E0} = engine(plan([expiring()])),
+    {ok, [], E0} = engine(slow_plan([expiring()])),
     emit(E0, ?E, #{v => 5}, #{k => 1}),
     {F1, E1} = flush(1, 0, 1000, E0),
     [Id] = defined(F1, 100),
-    %% Idle for long, but its last total is not acknowledged: it stays.
-    {[], E2} = flush(2, 0, 2000, E1),
-    ?assertEqual(1, dichroic_engine:live(E2)),
     %% Acknowledged, but not idle for long enough.
-    {[], E3} = flush(3, 2, 1299, E2),
+    {[], E2} = flush(2, 1, 1200, E1),
+    %% Idle for long, but its last total is not acknowledged: it stays.
+    {[], E3} = flush(3, 0, 1400, E2),
+    ?assertEqual(1, dichroic_engine:live(E3)),
     %% Hidden now; a handler that had the cell in hand still counts.
     Ref = cell(E3, 1),
-    {[], E4} = flush(4, 3, 1300, E3),
+    {[], E4} = flush(4, 3, 1401, E3),
     ?assertEqual(none, cell(E4, 1)),
     atomics:add(Ref, 1, 7),
-    {[], E5} = flush(5, 4, 1301, E4),
+    {[], E5} = flush(5, 4, 1402, E4),
     %% And meanwhile it returns: another incarnation, which waits until this one is forgotten, because the collector takes a
     %% series under one id at a time.
     emit(E5, ?E, #{v => 1}, #{k => 1}),
-    {F6, E6} = flush(6, 5, 1302, E5),
+    {F6, E6} = flush(6, 5, 1403, E5),
     ?assertEqual([{Id, 12, 0.0}], rows(F6)),
     ?assertEqual([Id], forgotten(F6)),
     ?assertEqual(1, dichroic_engine:live(E6)),
-    {F7, _} = flush(7, 6, 1303, E6),
+    {F7, _} = flush(7, 6, 1404, E6),
     [Id2] = defined(F7, 100),
     ?assertEqual([{Id2, 1, 0.0}], rows(F7)),
     %% Starts differ, and the room is free again.
@@ -145,7 +207,7 @@ cell(_, K) ->
     case [Ref || T <- tuple_to_list(Tables), {{_, {L}}, _, Ref} <- ets:tab2list(T), L =:= K] of [Ref | _] -> Ref; [] -> none end.
 
 what_still_moves_is_never_evicted_test() ->
-    {ok, [], E0} = engine(plan([expiring()])),
+    {ok, [], E0} = engine(slow_plan([expiring()])),
     lists:foldl(fun(N, E) ->
         emit(E, ?E, #{v => 1}, #{k => 1}),
         {Frames, E1} = flush(N, N - 1, N * 200, E),
@@ -155,32 +217,68 @@ what_still_moves_is_never_evicted_test() ->
 
 a_gauge_expires_by_itself_test() ->
     Gauge = (expiring())#{<<"type">> := <<"last">>},
-    {ok, [], E0} = engine(plan([Gauge])),
+    {ok, [], E0} = engine(slow_plan([Gauge])),
     emit(E0, ?E, #{v => 5}, #{k => 1}),
     {_, E1} = flush(1, 0, 1000, E0),
     %% The same value again is a sign of life.
     emit(E0, ?E, #{v => 5}, #{k => 1}),
-    {[_], E2} = flush(2, 1, 1290, E1),
-    {[], E3} = flush(3, 2, 1580, E2),
-    {[], E4} = flush(4, 3, 1600, E3),
-    {[], E5} = flush(5, 4, 1601, E4),
-    {F6, E6} = flush(6, 5, 1602, E5),
-    ?assertEqual(1, length(forgotten(F6))),
-    ?assertEqual(0, dichroic_engine:live(E6)).
+    {[_], E2} = flush(2, 1, 1200, E1),
+    {[], E3} = flush(3, 2, 1400, E2),
+    {[], E4} = flush(4, 3, 1499, E3),
+    {[], E5} = flush(5, 4, 1500, E4),
+    {[], E6} = flush(6, 5, 1501, E5),
+    {F7, E7} = flush(7, 6, 1502, E6),
+    ?assertEqual(1, length(forgotten(F7))),
+    ?assertEqual(0, dichroic_engine:live(E7)).
+
+%% What a collector that was away for long has to see is the same series, with all its counts.
+what_was_counted_in_an_outage_longer_than_expiry_is_a_sign_of_life_test() ->
+    {ok, [], E0} = engine(slow_plan([expiring(), (expiring())#{<<"key">> := 101, <<"type">> := <<"last">>}])),
+    emit(E0, ?E, #{v => 1}, #{k => 1}),
+    {_, E1} = flush(1, 0, 1000, E0),
+    {[], E2} = flush(2, 1, 1200, E1),
+    [emit(E2, ?E, #{v => 1}, #{k => 1}) || _ <- lists:seq(1, 60)],
+    {F3, E3} = flush(3, 2, 1900, dichroic_engine:reconnected(E2)),
+    ?assertEqual({61, 0.0}, total(F3, 100, [1])),
+    {F4, E4} = flush(4, 3, 2100, E3),
+    ?assertEqual([], F4),
+    emit(E4, ?E, #{v => 1}, #{k => 1}),
+    {F5, _} = flush(5, 4, 2300, E4),
+    ?assertMatch([{_, 62, 0.0}], [R || {_, 62, _} = R <- rows(F5)]).
+
+idle_time_without_a_collector_is_none_test() ->
+    {ok, [], E0} = engine(slow_plan([expiring()])),
+    emit(E0, ?E, #{v => 1}, #{k => 1}),
+    {_, E1} = flush(1, 0, 1000, E0),
+    {[], E2} = flush(2, 1, 1200, E1),
+    {F3, E3} = flush(3, 2, 9000, dichroic_engine:reconnected(E2)),
+    ?assertEqual({1, 0.0}, total(F3, 100, [1])),
+    %% 200 s of the first connection, and now 100 of the second.
+    {[], E4} = flush(4, 3, 9099, E3),
+    ?assertNotEqual(none, cell(E4, 1)),
+    {[], _} = flush(5, 4, 9100, E4),
+    ?assertEqual(none, cell(E4, 1)).
+
+a_vm_that_was_suspended_evicts_nothing_test() ->
+    {ok, [], E0} = engine(plan([expiring()])),
+    emit(E0, ?E, #{v => 1}, #{k => 1}),
+    {_, E1} = flush(1, 0, 1000, E0),
+    E2 = lists:foldl(fun(N, E) -> {[], Next} = flush(N, N - 1, N * 5000, E), Next end, E1, lists:seq(2, 29)),
+    ?assertNotEqual(none, cell(E2, 1)).
 
 evicting_makes_room_under_the_cap_test() ->
-    {ok, [], E0} = engine(plan([(expiring())#{<<"series">> => 10}])),
+    {ok, [], E0} = engine(slow_plan([(expiring())#{<<"series">> => 10}])),
     [emit(E0, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 10)],
     {_, E1} = flush(1, 0, 0, E0),
-    E2 = lists:foldl(fun(N, E) -> {_, Next} = flush(N, N - 1, 400, E), Next end, E1, lists:seq(2, 6)),
+    E2 = lists:foldl(fun(N, E) -> {_, Next} = flush(N, N - 1, N * 100, E), Next end, E1, lists:seq(2, 6)),
     [emit(E2, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(11, 20)],
-    {F, _} = flush(7, 6, 401, E2),
+    {F, _} = flush(7, 6, 601, E2),
     ?assertEqual(0, account(F, 6, [100])),
     ?assertEqual(10, length(defined(F, 100))).
 
 churn_of_labels_keeps_totals_whole_and_memory_flat_test_() ->
     {timeout, 120, fun() ->
-        {ok, [], E0} = engine(plan([(expiring())#{<<"series">> => 200}])),
+        {ok, [], E0} = engine(slow_plan([(expiring())#{<<"series">> => 200}])),
         Loop = fun Loop(N, E, Held, _) when N > 300 -> {E, Held};
                    Loop(N, E, Held, Ids) ->
                        [emit(E, ?E, #{v => 1}, #{k => (N div 3) * 100 + K}) || K <- lists:seq(50, 69)],
@@ -201,12 +299,13 @@ churn_of_labels_keeps_totals_whole_and_memory_flat_test_() ->
 %% The collector holds one series under one id: a second one would be refused as long as the first is there.
 a_series_that_comes_back_while_it_is_leaving_is_defined_after_it_has_left_test() ->
     Expiring = (counter(100, ?E, [meta(<<"k">>)]))#{<<"expire_s">> => 300},
-    {ok, [], E} = engine(plan([Expiring])),
+    {ok, [], E} = engine(slow_plan([Expiring])),
     emit(E, ?E, #{}, #{k => 1}),
-    {_, E1} = flush(1, 0, 0, E),
-    {[], E2} = flush(2, 1, 301, E1),
+    {_, E0} = flush(1, 0, 0, E),
+    {[], E1} = flush(2, 1, 200, E0),
+    {[], E2} = flush(3, 2, 301, E1),
     emit(E2, ?E, #{}, #{k => <<"1">>}),
-    {[], E3} = flush(3, 2, 302, E2),
-    {[{define, series, [{0, null}]}], E4} = flush(4, 3, 303, E3),
-    {F5, _} = flush(5, 4, 304, E4),
+    {[], E3} = flush(4, 3, 302, E2),
+    {[{define, series, [{0, null}]}], E4} = flush(5, 4, 303, E3),
+    {F5, _} = flush(6, 5, 304, E4),
     ?assertEqual({1, 0.0}, total(F5, 100, [<<"1">>])).

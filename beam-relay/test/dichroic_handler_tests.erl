@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
 
--import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
+-import(support, [counter/3, sum/4, plan/1, slow_plan/1, plan/2, meas/1, meta/1, stream/3, engine/1, emit/4, flush/2, flush/4, total/3, account/3]).
 
 -define(E, [a, b]).
 -define(V, meas(<<"v">>)).
@@ -99,19 +99,20 @@ labels_that_differ_as_text_are_series_of_their_own_test() ->
 
 spellings_of_one_series_count_against_its_cap_and_leave_together_test() ->
     Capped = (counter(100, ?E, [meta(<<"r">>)]))#{<<"series">> => 2, <<"expire_s">> => 300},
-    {ok, [], E} = engine(plan([Capped])),
+    {ok, [], E} = engine(slow_plan([Capped])),
     [emit(E, ?E, #{}, #{r => R}) || R <- [1, <<"1">>, '1']],
-    {F1, E1} = flush(1, 0, 0, E),
+    {F1, E0} = flush(1, 0, 0, E),
     ?assertEqual(1, account(F1, 6, [100])),
     ?assertEqual(2, length([1 || {define, series, Ds} <- F1, {_, #{<<"key">> := 100}} <- Ds])),
-    {_, E2} = flush(2, 1, 301, E1),
-    {_, E3} = flush(3, 2, 302, E2),
-    {F4, E4} = flush(4, 3, 303, E3),
+    {_, E1} = flush(2, 1, 200, E0),
+    {_, E2} = flush(3, 2, 301, E1),
+    {_, E3} = flush(4, 3, 302, E2),
+    {F4, E4} = flush(5, 4, 303, E3),
     ?assertEqual(2, length([Id || {define, series, Ds} <- F4, {Id, null} <- Ds])),
     ?assertEqual(0, dichroic_engine:live(E4)),
     ?assertEqual(0, atomics:get((persistent_term:get(?STATIC))#static.acct, ?ACCT_SERIES)),
     [emit(E4, ?E, #{}, #{r => R}) || R <- [<<"1">>, 1]],
-    {F5, _} = flush(5, E4),
+    {F5, _} = flush(6, E4),
     ?assertEqual({2, 0.0}, total(F5, 100, [<<"1">>])).
 
 what_is_no_label_is_null_test() ->
@@ -195,6 +196,143 @@ the_node_has_a_cap_beside_that_of_the_entries_test() ->
     ?assertEqual(4000, lists:sum([V || {numbers, _, Rows} <- Frames, {Id, V, _} <- Rows, series_key(Id, Frames) > 100])).
 
 series_key(Id, Frames) -> hd([K || {define, series, Ds} <- Frames, {I, #{<<"key">> := K}} <- Ds, I =:= Id]).
+
+%%% Emitters that are killed
+
+%% At each step that the handler takes for a new label set, on one scheduler, so that it is known where they stand.
+an_emitter_killed_while_a_series_is_admitted_costs_no_others_count_test_() ->
+    {timeout, 60, [{support:title(Type), fun() -> killed(Type) end} || Type <- [<<"counter">>, <<"sum">>, <<"exponential">>, <<"last">>]]}.
+
+killed(Type) ->
+    {Pid, Ref} = spawn_opt(fun() -> kill_each(Type) end, [monitor, {scheduler, 1}]),
+    receive {'DOWN', Ref, process, Pid, Reason} -> ?assertEqual(normal, Reason) end.
+
+kill_each(Type) ->
+    {ok, [], E} = engine(slow_plan([(expiring(Type))#{<<"labels">> => [meta(<<"k">>)], <<"expire_s">> => 300}])),
+    emit(E, ?E, #{v => 1}, #{k => warm}),
+    Ks = lists:seq(1, 500),
+    ?assertNotEqual([], [K || K <- Ks, killed_after(K, E)]),
+    [emit(E, ?E, #{v => -1}, #{k => K}) || K <- Ks, _ <- lists:seq(1, 10)],
+    {Frames, E1} = flush(1, 0, 0, E),
+    ?assertEqual([], [{K, T} || K <- Ks, T <- [total(Frames, 100, [K])], not whole(Type, T)]),
+    {_, E2} = flush(2, 1, 30, E1),
+    {_, E3} = flush(3, 2, 61, E2),
+    ?assertEqual({501, 501}, budget()),
+    %% And all leave.
+    {_, E4} = lists:foldl(fun(N, {_, Acc}) -> flush(N, N - 1, N * 100, Acc) end, {[], E3}, lists:seq(4, 10)),
+    ?assertEqual({{0, 0}, 0}, {budget(), dichroic_engine:live(E4)}).
+
+expiring(<<"counter">>) -> counter(100, ?E, []);
+expiring(<<"exponential">>) -> (exponential())#{<<"factor">> := 1};
+expiring(Type) -> typed(Type, #{}).
+
+killed_after(K, E) ->
+    Victim = stopped_after(K, E),
+    exit(Victim, kill),
+    receive {Victim, done} -> false after 0 -> true end.
+
+%% Emits, and is out of reductions somewhere.
+stopped_after(K, E) ->
+    Self = self(),
+    Pid = spawn_opt(fun() ->
+        receive go -> ok end,
+        erlang:yield(),
+        erlang:bump_reductions(4000 - K),
+        emit(E, ?E, #{v => -1}, #{k => K}),
+        Self ! {self(), done}
+    end, [{scheduler, 1}]),
+    Pid ! go,
+    erlang:yield(), erlang:yield(),
+    Pid.
+
+whole(_, none) -> false;
+whole(<<"counter">>, {N, _}) -> N =:= 10 orelse N =:= 11;
+whole(<<"sum">>, {N, _}) -> N =:= -10 orelse N =:= -11;
+whole(<<"last">>, {N, _}) -> N =:= -1;
+whole(_, {_, _, Buckets}) -> N = lists:sum([B || {_, _, B} <- Buckets]), N =:= 10 orelse N =:= 11.
+
+budget() ->
+    #static{acct = Acct} = persistent_term:get(?STATIC),
+    {atomics:get(Acct, ?ACCT_SERIES), atomics:get(Acct, dichroic_store:acct(1, ?ENTRY_SERIES))}.
+
+%% A flush adopts what the emitter is about to put into a table; or a plan takes the entry away, and the next one brings it back.
+what_is_read_or_hidden_while_a_series_is_admitted_is_counted_test_() ->
+    Read = fun(_, N, E) -> flush(N, E) end,
+    Hidden = fun(Plan, N, E) ->
+        {ok, [], E1} = dichroic_engine:plan(slow_plan([]), E),
+        {ok, [], E2} = dichroic_engine:plan(Plan, E1),
+        flush(N, E2)
+    end,
+    {timeout, 60, [{Title, fun() -> beside(Between) end} || {Title, Between} <- [{"read", Read}, {"hidden", Hidden}]]}.
+
+beside(Between) ->
+    {Pid, Ref} = spawn_opt(fun() -> between_each(Between) end, [monitor, {scheduler, 1}]),
+    receive {'DOWN', Ref, process, Pid, Reason} -> ?assertEqual(normal, Reason) end.
+
+between_each(Between) ->
+    Plan = slow_plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, ?V, [meta(<<"k">>)])]),
+    {ok, [], E} = engine(Plan),
+    emit(E, ?E, #{v => -1}, #{k => warm}),
+    Ks = lists:seq(1, 500),
+    {Frames, E1} = lists:foldl(fun(K, {Before, Acc}) ->
+        Pid = stopped_after(K, Acc),
+        _ = (catch erlang:suspend_process(Pid)),
+        {F, Next} = Between(Plan, K, Acc),
+        _ = (catch erlang:resume_process(Pid)),
+        receive {Pid, done} -> ok end,
+        emit(Next, ?E, #{v => -1}, #{k => K}),
+        {Before ++ F, Next}
+    end, {[], E}, Ks),
+    {Last, _} = lists:foldl(fun(N, {Before, Acc}) -> {F, Next} = flush(N, Acc), {Before ++ F, Next} end, {[], E1}, lists:seq(501, 505)),
+    Counted = incarnations(Frames ++ Last),
+    ?assertEqual([], [{K, Held} || K <- Ks, Key <- [100, 101], Held <- [maps:get({Key, [K]}, Counted, 0)], abs(Held) =/= 2]).
+
+%% Of each series the last rows of all its incarnations, together.
+incarnations(Frames) ->
+    {Ids, Done} = lists:foldl(fun incarnation/2, {#{}, #{}}, [{Type, X} || {Type, _, Xs} <- Frames, X <- Xs]),
+    maps:fold(fun(_, {S, V}, Acc) -> more(S, V, Acc) end, Done, Ids).
+
+incarnation({define, {Id, null}}, {Ids, Done}) ->
+    {{S, V}, Left} = maps:take(Id, Ids),
+    {Left, more(S, V, Done)};
+incarnation({define, {Id, #{<<"key">> := Key, <<"labels">> := Labels}}}, {Ids, Done}) -> {Ids#{Id => {{Key, Labels}, 0}}, Done};
+incarnation({numbers, {Id, V, _}}, {Ids, Done}) -> {maps:update_with(Id, fun({S, _}) -> {S, V} end, Ids), Done}.
+
+more(S, V, Acc) -> maps:update_with(S, fun(W) -> V + W end, V, Acc).
+
+label_sets_that_appear_while_others_are_read_are_all_counted_test_() ->
+    {timeout, 60, fun() ->
+        {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, ?V, [meta(<<"k">>)])])),
+        Emit = fun() -> [emit(E, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 1000)] end,
+        Refs = [Ref || {_, Ref} <- [spawn_monitor(Emit) || _ <- lists:seq(1, 4)]],
+        {Frames, _} = flush(1000000, dichroic_engine:reconnected(flushing(1, Refs, E))),
+        ?assertEqual([], [K || K <- lists:seq(1, 1000), Key <- [100, 101], total(Frames, Key, [K]) =/= {4, 0.0}]),
+        #static{acct = Acct} = persistent_term:get(?STATIC),
+        ?assertEqual(2000, atomics:get(Acct, ?ACCT_SERIES))
+    end}.
+
+flushing(_, [], E) -> E;
+flushing(N, Refs, E) ->
+    {_, E1} = dichroic_engine:flush(N, N - 1, 0, 262144, E),
+    receive {'DOWN', Ref, _, _, normal} -> flushing(N + 1, Refs -- [Ref], E1)
+    after 0 -> flushing(N + 1, Refs, E1)
+    end.
+
+%% As an emitter does that is killed after it: the room is taken, and nothing is there.
+room_that_a_killed_emitter_took_comes_back_test() ->
+    {ok, [], E} = engine(plan([(counter(100, ?E, [meta(<<"k">>)]))#{<<"series">> => 3}])),
+    #static{acct = Acct} = persistent_term:get(?STATIC),
+    [atomics:add(Acct, Cell, 2) || Cell <- [?ACCT_SERIES, dichroic_store:acct(1, ?ENTRY_SERIES)]],
+    [emit(E, ?E, #{}, #{k => K}) || K <- [1, 2]],
+    {F1, E1} = flush(1, 0, 0, E),
+    ?assertEqual({1, 0.0}, total(F1, 100, [null])),
+    {_, E2} = flush(2, 1, 59, E1),
+    ?assertEqual({3, 3}, budget()),
+    {_, E3} = flush(3, 2, 60, E2),
+    ?assertEqual({1, 1}, budget()),
+    [emit(E3, ?E, #{}, #{k => K}) || K <- [3, 4]],
+    {F4, _} = flush(4, 3, 61, E3),
+    ?assertEqual([{1, 0.0}, {1, 0.0}], [total(F4, 100, [K]) || K <- [3, 4]]).
 
 %%% Carry
 

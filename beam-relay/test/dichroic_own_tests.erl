@@ -6,7 +6,7 @@
 
 -import(support, [plan/1, engine/1, emit/4, flush/2]).
 
--export([metrics/0, none/0]).
+-export([metrics/0, none/0, sometimes/0]).
 
 -define(STOP, [shop, checkout, stop]).
 
@@ -18,6 +18,14 @@ struct(Type, More) ->
 
 metrics() -> [{counter, "shop.checkout.stop.count"}].
 none() -> error(no).
+sometimes() ->
+    case application:get_env(dichroic, answer_of_test, list) of
+        list -> [{counter, "shop.checkout.stop.count"}];
+        nonsense -> [a | b];
+        error -> error(no)
+    end.
+
+answer(Answer) -> application:set_env(dichroic, answer_of_test, Answer).
 
 with(Setting, Test) ->
     application:set_env(dichroic, metrics, Setting),
@@ -102,6 +110,58 @@ a_function_of_the_application_gives_the_list_test() ->
     end),
     with({?MODULE, none, []}, fun(Refused, _) -> ?assertMatch([[null, <<"metrics: dichroic_own_tests:none/0 failed">>]], Refused) end),
     with(nonsense, fun(Refused, _) -> ?assertMatch([[null, _]], Refused) end).
+
+a_function_that_fails_once_costs_no_count_test_() ->
+    [{atom_to_list(Answer), fun() -> fails_once(Answer) end} || Answer <- [error, nonsense]].
+
+fails_once(Answer) ->
+    answer(list),
+    with({?MODULE, sometimes, []}, fun([], E) ->
+        [emit(E, ?STOP, #{}, #{}) || _ <- lists:seq(1, 100)],
+        {_, E1} = flush(1, E),
+        ?assertEqual(same, dichroic_engine:again(E1)),
+        answer(Answer),
+        {ok, Refused, E2} = dichroic_engine:plan(plan([]), E1),
+        ?assertMatch([[null, <<"metrics: ", _/binary>>]], Refused),
+        ?assertEqual(same, dichroic_engine:again(E2)),
+        E3 = lists:foldl(fun(N, Acc) -> {_, Next} = flush(N, Acc), Next end, E2, lists:seq(2, 8)),
+        answer(list),
+        {ok, [], E4} = dichroic_engine:again(E3),
+        emit(E4, ?STOP, #{}, #{}),
+        {F, _} = flush(9, E4),
+        ?assertMatch([{numbers, _, [{_, 101, 0.0}]}], F)
+    end).
+
+%% Another function has given nothing yet.
+what_another_function_gave_is_not_counted_for_it_test() ->
+    answer(list),
+    with({?MODULE, sometimes, []}, fun([], E) ->
+        application:set_env(dichroic, metrics, {?MODULE, none, []}),
+        {ok, [_], E1} = dichroic_engine:plan(plan([]), E),
+        ?assertEqual([], dichroic_engine:events(E1))
+    end).
+
+a_function_that_fails_at_first_is_asked_again_test_() ->
+    {timeout, 30, fun() ->
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => plan([])}),
+        answer(error),
+        application:set_env(dichroic, metrics, {?MODULE, sometimes, []}),
+        ok = support:start_relay(Path),
+        try
+            fake_collector:wait(C, fun(#{replies := [#{<<"refused">> := [[null, <<"metrics: ", _/binary>>]]} | _]}) -> true end),
+            answer(list),
+            fake_collector:wait(C, fun(#{replies := [#{<<"refused">> := [], <<"attached">> := 1} | _]}) -> true end),
+            telemetry:execute(?STOP, #{}, #{}),
+            fake_collector:wait(C, fun(#{rows := Rows}) -> [{1, 0.0}] =:= maps:values(Rows) end),
+            ?assertMatch(#{errors := []}, fake_collector:state(C))
+        after
+            application:unset_env(dichroic, metrics),
+            support:stop_relay(),
+            fake_collector:stop(C),
+            file:delete(Path)
+        end
+    end}.
 
 the_same_metric_has_the_same_key_and_totals_go_on_over_plans_test() ->
     Metrics = [{counter, "shop.checkout.stop.count", [{tags, [plan]}, {tag_values, fun(M) -> M end}]}],

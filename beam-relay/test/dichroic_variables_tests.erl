@@ -43,6 +43,27 @@ a_library_that_raises_or_answers_nonsense_hides_nothing_else_test_() ->
                      "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> [nobody].",
                      "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> nonsense."]].
 
+found(Values) -> #{<<"ash_domain">> => Values}.
+named(Numbers) -> [iolist_to_binary(io_lib:format("domain_~2..0b", [N])) || N <- Numbers].
+
+remembered(Found, Known) -> dichroic_variables:remember(found(Found), found(Known)).
+
+what_was_said_stays_and_a_collector_is_never_told_more_than_sixteen_test() ->
+    Late = named(lists:seq(9, 20)),
+    {Said, []} = remembered(Late, []),
+    ?assertEqual(found(Late), Said),
+    {Full, [[null, Words]]} = remembered(named(lists:seq(1, 20)), Late),
+    ?assertEqual(found(named([1, 2, 3, 4] ++ lists:seq(9, 20))), Full),
+    ?assertEqual(<<"ash_domain: 4 names are left out, beyond 16 or of no use in a name: domain_05, domain_06, domain_07, domain_08">>, Words),
+    ?assertMatch({Full, [[null, Words]]}, dichroic_variables:remember(found(named(lists:seq(1, 20))), Full)),
+    ?assertEqual({Full, []}, dichroic_variables:remember(#{}, Full)).
+
+what_a_collector_refuses_is_left_out_and_the_others_are_said_test() ->
+    {Said, [[null, Words]]} = remembered([<<>>, <<"$x">>, <<"a.{b">>, <<"a}">>, <<"shop">>], []),
+    ?assertEqual(found([<<"shop">>]), Said),
+    ?assertMatch(<<"ash_domain: 4 names", _/binary>>, Words),
+    ?assertMatch({Nothing, [_]} when map_size(Nothing) =:= 0, dichroic_variables:remember(found([<<>>]), #{})).
+
 what_was_found_is_cast_test() ->
     Pid = dichroic_variables:look(self()),
     Monitor = monitor(process, Pid),

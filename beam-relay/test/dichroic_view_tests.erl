@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
 
--import(support, [counter/3, sum/4, plan/1, meas/1, meta/1, engine/1, emit/4, flush/2, flush/4, total/3, account/3, seed/0]).
+-import(support, [counter/3, sum/4, slow_plan/1, meas/1, meta/1, engine/1, emit/4, flush/2, flush/4, total/3, account/3, seed/0]).
 
 -define(E, [a, b]).
 -define(KEYS, [100, 101, 102, 103, 104]).
@@ -29,7 +29,7 @@ on_one_scheduler(Test) ->
     end.
 
 two_entries_are_found_in_one_row_test_() -> on_one_scheduler(fun() ->
-    {ok, [], E} = engine(plan([entry(100), entry(101)])),
+    {ok, [], E} = engine(slow_plan([entry(100), entry(101)])),
     emit(E, ?E, #{v => 1}, #{k => 1}),
     [View] = views(),
     ?assertMatch({_, 0, _, _}, View),
@@ -40,12 +40,12 @@ two_entries_are_found_in_one_row_test_() -> on_one_scheduler(fun() ->
 end).
 
 one_entry_needs_no_view_test() ->
-    {ok, [], E} = engine(plan([entry(102), entry(103)])),
+    {ok, [], E} = engine(slow_plan([entry(102), entry(103)])),
     emit(E, ?E, #{w => 1}, #{k => 1}),
     ?assertEqual([], views()).
 
 who_has_its_first_value_later_is_seen_from_then_on_test_() -> on_one_scheduler(fun() ->
-    {ok, [], E} = engine(plan([entry(100), entry(101)])),
+    {ok, [], E} = engine(slow_plan([entry(100), entry(101)])),
     [emit(E, ?E, Meas, #{k => 1}) || Meas <- [#{}, #{v => 3}, #{v => self()}, #{v => 4.5}]],
     ?assertMatch([{_, 1, _, Ref}] when is_reference(Ref), views()),
     {F, _} = flush(1, E),
@@ -54,7 +54,7 @@ who_has_its_first_value_later_is_seen_from_then_on_test_() -> on_one_scheduler(f
 end).
 
 who_found_no_room_is_looked_for_only_so_often_test_() -> on_one_scheduler(fun() ->
-    {ok, [], E} = engine(plan([entry(100), (entry(101))#{<<"series">> => 1}])),
+    {ok, [], E} = engine(slow_plan([entry(100), (entry(101))#{<<"series">> => 1}])),
     [emit(E, ?E, #{v => 1}, #{k => K}) || K <- [1 | lists:duplicate(50, 2)]],
     ?assertMatch([{_, 0, _, _}, {_, 8, _, none}], lists:keysort(2, views())),
     {F, _} = flush(1, E),
@@ -62,15 +62,16 @@ who_found_no_room_is_looked_for_only_so_often_test_() -> on_one_scheduler(fun() 
 end).
 
 a_series_that_leaves_leaves_the_view_test() ->
-    {ok, [], E} = engine(plan([entry(100), entry(101)])),
+    {ok, [], E} = engine(slow_plan([entry(100), entry(101)])),
     emit(E, ?E, #{v => 1}, #{k => 1}),
-    {_, E1} = flush(1, 0, 1000, E),
-    {_, E2} = flush(2, 1, 1300, E1),
+    {_, E0} = flush(1, 0, 1000, E),
+    {_, E1} = flush(2, 1, 1200, E0),
+    {_, E2} = flush(3, 2, 1300, E1),
     ?assertEqual([], views()),
     emit(E2, ?E, #{v => 1}, #{k => 1}),
-    {_, E3} = flush(3, 2, 1301, E2),
-    {_, E4} = flush(4, 3, 1302, E3),
-    {F, _} = flush(5, 4, 1303, E4),
+    {_, E3} = flush(4, 3, 1301, E2),
+    {_, E4} = flush(5, 4, 1302, E3),
+    {F, _} = flush(6, 5, 1303, E4),
     ?assertEqual({1, 0.0}, total(F, 101, [1])).
 
 %%% Against a model: what was emitted, summed over all incarnations of a series
@@ -79,19 +80,21 @@ nothing_is_lost_or_doubled_whatever_plans_and_expiry_do_test_() ->
     {timeout, 120, [{integer_to_list(N), fun() -> random_life(seed()) end} || N <- lists:seq(1, 40)]}.
 
 random_life(Seed) ->
-    {ok, [], E} = engine(plan([entry(K) || K <- ?KEYS])),
+    {ok, [], E} = engine(slow_plan([entry(K) || K <- ?KEYS])),
     Model0 = #{plan => ?KEYS, emitted => #{}, ids => #{}, done => #{}, now => 1000},
     {E1, Model} = lists:foldl(fun(N, Acc) -> random_step(N, Acc) end, {E, Model0}, lists:seq(1, 150)),
-    ?assertEqual({Seed, maps:get(emitted, Model)}, {Seed, counted(read(200, E1, Model))}).
+    ?assertEqual({Seed, maps:get(emitted, Model)}, {Seed, counted(read(400, E1, Model))}).
 
 random_step(N, {E, #{plan := Keys, now := Now} = Model}) ->
     case rand:uniform(10) of
         1 ->
             New = [K || K <- ?KEYS, rand:uniform(3) > 1],
-            {ok, [], E1} = dichroic_engine:plan(plan([entry(K) || K <- shuffled(New)]), E),
+            {ok, [], E1} = dichroic_engine:plan(slow_plan([entry(K) || K <- shuffled(New)]), E),
             {E1, Model#{plan := New}};
-        2 -> step_flush(N, E, Model#{now := Now + 400});
-        3 -> step_flush(N, E, Model#{now := Now + 1});
+        2 ->
+            {E1, Model1} = step_flush(2 * N, E, Model#{now := Now + 200}),
+            step_flush(2 * N + 1, E1, Model1#{now := Now + 400});
+        3 -> step_flush(2 * N, E, Model#{now := Now + 1});
         _ when Keys =:= [] -> {E, Model};
         _ -> {E, random_event(E, Model)}
     end.
@@ -153,16 +156,18 @@ counted(#{ids := Ids, done := Done}) ->
 %% the flush before: what is kept in hand for longer than two flushes is lost, by the rule.
 expiry_beside_emitters_loses_nothing_test_() ->
     {timeout, 120, fun() ->
-        {ok, [], E} = engine(plan([entry(K) || K <- [100, 101, 102]])),
-        Events = counters:new(6, []),
+        {ok, [], E} = engine(slow_plan([entry(K) || K <- [100, 101, 102]])),
+        Events = counters:new(7, []),
         Pids = [spawn_link(fun() -> emitter(E, P, Events) end) || P <- lists:seq(1, 6)],
         Model0 = #{ids => #{}, done => #{}, now => 1000},
         {E1, Model} = lists:foldl(fun(N, {Acc, #{now := Now} = M}) ->
             progress(Events),
-            step_flush(N, Acc, M#{now := Now + 400})
+            counters:add(Events, 7, 1),
+            step_flush(N, Acc, M#{now := Now + 240})
         end, {E, Model0}, lists:seq(1, 400)),
         Each = [begin P ! {stop, self()}, receive {P, Counts} -> Counts end end || P <- Pids],
         Expected = lists:foldl(fun(Counts, Acc) -> maps:fold(fun add/3, Acc, Counts) end, #{}, Each),
+        ?assertNotEqual(#{}, maps:get(done, Model)),
         ?assertEqual(Expected, counted(read(500, E1, Model)))
     end}.
 
@@ -176,9 +181,9 @@ emitter(E, P, Events) -> emitter(E, P, Events, 0, #{}).
 emitter(E, P, Events, N, Counts) ->
     receive {stop, From} -> From ! {self(), Counts}
     after 0 ->
-        %% Mostly without the values of the two that expire, so that they do.
+        %% For some flushes without the values of the two that expire, so that they do.
         K = N rem 3,
-        Meas = case N rem 64 < 3 of true -> #{v => N, w => P}; false -> #{} end,
+        Meas = case counters:get(Events, 7) rem 4 of 0 -> #{v => N, w => P}; _ -> #{} end,
         emit(E, ?E, Meas, #{k => spelt(K)}),
         counters:add(Events, P, 1),
         Hits = [{{Key, K}, A} || Key <- [100, 101, 102], A <- [amount(Key, Meas)], A =/= none],

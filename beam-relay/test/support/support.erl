@@ -1,7 +1,7 @@
 %% @doc What the tests share: plans in short words, the telemetry to test with, a relay to start and stop.
 -module(support).
 
--export([compiled/1, telemetry/0, counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
+-export([compiled/1, telemetry/0, counter/3, sum/4, plan/1, plan/2, slow_plan/1, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
          total/3, socket_path/0, start_relay/1, stop_relay/0, wait/1, wait/2, account/3, seed/0, title/1]).
 
 -include("../../src/dichroic.hrl").
@@ -60,6 +60,9 @@ stream(Schema, Event, Columns) ->
 plan(Aggregates) -> plan(Aggregates, #{}).
 plan(Aggregates, More) ->
     maps:merge(#{<<"generation">> => 1, <<"flush_ms">> => 20, <<"aggregates">> => Aggregates, <<"streams">> => []}, More).
+
+%% A flush adds at most four intervals to idle time: here 240 s.
+slow_plan(Aggregates) -> plan(Aggregates, #{<<"flush_ms">> => 60000}).
 
 %%% An engine without a relay around it; the calling process owns the tables
 
