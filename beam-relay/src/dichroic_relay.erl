@@ -3,6 +3,7 @@
 %% Handlers send `{row, Account, TimeNs, Cells}' after taking a credit; the relay gives the credits back when the rows are
 %% out or dropped. The connection tells it the socket, and takes it away. Every row ends in exactly one count: sent, or
 %% dropped with a reason. Nothing in it can fail on a row; if it is killed, its rows go with it and its credit is given back.
+%% What is still taken when nothing has come for a second was taken by processes that were killed before they sent.
 %% Messages of `logger' have a process of their own, which also renders them: `{log, Account, TimeNs, What}'.
 -module(dichroic_relay).
 
@@ -13,6 +14,7 @@
 
 -define(BATCH, 256).
 -define(LINGER_MS, 5).
+-define(IDLE_MS, 1000).
 
 -record(s, {parent, shard, socket = none, max_frame = 262144, n = 0, rows = #{}}).
 
@@ -55,9 +57,18 @@ lost_with_predecessor(Shard) ->
 credit_cell(log, #static{shards = Shards}) -> ?CREDIT_CELL(Shards + 1);
 credit_cell(Shard, _) -> ?CREDIT_CELL(Shard).
 
-loop(#s{n = 0} = S) -> receive M -> message(M, S) end;
+loop(#s{n = 0} = S) ->
+    receive M -> message(M, S)
+    after idle_ms(S) ->
+        give_back(all, S),
+        loop(S)
+    end;
 loop(#s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
 loop(S) -> loop_until(erlang:monotonic_time(millisecond) + ?LINGER_MS, S).
+
+%% Without a socket nobody wants rows.
+idle_ms(#s{socket = none}) -> infinity;
+idle_ms(_) -> ?IDLE_MS.
 
 loop_until(_, #s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
 loop_until(At, S) ->
@@ -86,13 +97,30 @@ cells(Log) ->
     end.
 
 flush(#s{n = 0} = S) -> S;
-flush(#s{n = N, rows = Rows, shard = Shard} = S) ->
+flush(#s{n = N, rows = Rows} = S) ->
     case dichroic_store:static() of
         none -> S#s{n = 0, rows = #{}};
         St ->
             S1 = maps:fold(fun(A, R, Acc) -> send(A, lists:reverse(R), St, Acc) end, S, Rows),
-            atomics:sub(St#static.credit, credit_cell(Shard, St), N),
+            give_back(N, S),
             S1#s{n = 0, rows = #{}}
+    end.
+
+give_back(N, #s{shard = Shard}) ->
+    case dichroic_store:static() of
+        #static{credit = Credit} = St ->
+            Cell = credit_cell(Shard, St),
+            give_back(N, Credit, Cell, atomics:get(Credit, Cell));
+        none -> ok
+    end.
+
+%% Never below zero: whoever took before we gave back all, and sends now, is not counted any more.
+give_back(_, _, _, 0) -> ok;
+give_back(N, Credit, Cell, Held) ->
+    Left = case N of all -> 0; _ -> max(0, Held - N) end,
+    case atomics:compare_exchange(Credit, Cell, Held, Left) of
+        ok -> ok;
+        Other -> give_back(N, Credit, Cell, Other)
     end.
 
 send(Account, Rows, St, #s{socket = none} = S) ->
