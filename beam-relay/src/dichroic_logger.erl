@@ -169,17 +169,17 @@ attributes(_, _) -> error.
 row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$log' := #{msg := Msg, meta := Meta}}, St) ->
     #static{credit = Credit, rows = Rows, shards = Shards} = St,
     Cell = ?CREDIT_CELL(Shards + 1),
-    Time = time(Meta),
     case admitted(erlang:monotonic_time(second), Credit, Cell) of
         true ->
-            case whereis(dichroic_relay:log_name()) of
-                undefined ->
-                    atomics:sub(Credit, Cell, 1),
-                    dropped(Rows, Account, ?DROP_OVERLOAD);
-                Pid ->
-                    Pid ! {log, Account, Time, {Severity, message(Msg, Cap), callback(Msg, Meta), Cap, id(otel_trace_id, Meta),
-                                                id(otel_span_id, Meta), attributes_of(Names, Meta)}},
-                    ok
+            Row = {log, Account, time(Meta), {Severity, message(Msg, Cap), callback(Msg, Meta), Cap, id(otel_trace_id, Meta),
+                                              id(otel_span_id, Meta), attributes_of(Names, Meta)}},
+            Relay = whereis(dichroic_relay:log_name()),
+            %% Nothing is called between taking and sending.
+            case Relay =/= undefined andalso dichroic_handler:taken(Credit, Cell, atomics:get(Credit, ?LOG_CREDIT_MAX)) of
+                true ->
+                    Relay ! Row,
+                    ok;
+                false -> dropped(Rows, Account, ?DROP_OVERLOAD)
             end;
         Reason -> dropped(Rows, Account, Reason)
     end;
@@ -188,23 +188,23 @@ row(_, _, _, _, _) -> ok.
 
 dropped(Rows, Account, Reason) -> atomics:add(Rows, (Account - 1) * ?ROWS_PER_STREAM + Reason, 1).
 
+%% Only a look, as with other rows: what cannot be made into a row takes no credit either.
 admitted(Second, Credit, Cell) ->
-    case atomics:add_get(Credit, Cell, 1) > atomics:get(Credit, ?LOG_CREDIT_MAX) of
-        true -> back(Credit, Cell, ?DROP_OVERLOAD);
-        false ->
-            case atomics:get(Credit, ?LOG_SECOND) of
-                Second -> ok;
-                Before ->
-                    case atomics:compare_exchange(Credit, ?LOG_SECOND, Before, Second) of
-                        ok -> atomics:put(Credit, ?LOG_COUNT, 0);
-                        _ -> ok
-                    end
-            end,
-            atomics:add_get(Credit, ?LOG_COUNT, 1) =< atomics:get(Credit, ?LOG_RATE_MAX)
-                orelse back(Credit, Cell, ?DROP_RATE)
+    case atomics:get(Credit, Cell) < atomics:get(Credit, ?LOG_CREDIT_MAX) of
+        false -> ?DROP_OVERLOAD;
+        true -> in_rate(Second, Credit) orelse ?DROP_RATE
     end.
 
-back(Credit, Cell, Reason) -> atomics:sub(Credit, Cell, 1), Reason.
+in_rate(Second, Credit) ->
+    case atomics:get(Credit, ?LOG_SECOND) of
+        Second -> ok;
+        Before ->
+            case atomics:compare_exchange(Credit, ?LOG_SECOND, Before, Second) of
+                ok -> atomics:put(Credit, ?LOG_COUNT, 0);
+                _ -> ok
+            end
+    end,
+    atomics:add_get(Credit, ?LOG_COUNT, 1) =< atomics:get(Credit, ?LOG_RATE_MAX).
 
 time(#{time := Us}) when is_integer(Us), Us > 0, Us < 1 bsl 52 -> Us * 1000;
 time(_) -> erlang:system_time(nanosecond).
@@ -215,7 +215,10 @@ message(Msg, Cap) ->
         false -> pruned_message(Msg, Cap)
     end.
 
-pruned_message({string, Chars}, Cap) -> {string, take(Chars, max(1, Cap - 3))};
+pruned_message({string, Chars}, Cap) ->
+    try {string, take(Chars, max(1, Cap - 3))}
+    catch throw:no_text -> {string, pruned(Chars, ?SMALL)}
+    end;
 pruned_message({report, Report}, _) -> {report, pruned(Report, ?SMALL)};
 pruned_message({Format, Args}, _) -> {pruned(Format, ?SMALL), pruned(Args, ?SMALL)};
 pruned_message(Msg, _) -> pruned(Msg, ?SMALL).
@@ -341,7 +344,8 @@ take(_, Left, Acc) when Left =< 0 -> {0, Acc};
 take([], Left, Acc) -> {Left - 1, Acc};
 take([H | T], Left, Acc) -> {Left1, Acc1} = take(H, Left, Acc), take(T, Left1, Acc1);
 take(B, Left, Acc) when is_binary(B) -> {Left - byte_size(B), [dichroic_value:cut(B, Left) | Acc]};
-take(C, Left, Acc) when is_integer(C) -> {Left - 1, [C | Acc]}.
+take(C, Left, Acc) when is_integer(C), C >= 0, C =< 16#10ffff -> {Left - 1, [C | Acc]};
+take(_, _, _) -> throw(no_text).
 
 capped(Chars, Cap) ->
     Text = case is_binary(Chars) of true -> Chars; false -> unicode(unicode:characters_to_binary(Chars)) end,
