@@ -185,6 +185,15 @@ a_label_explosion_is_folded_into_one_overflow_series_test() ->
     ?assertEqual(51, length([1 || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100}} <- Ds])),
     ?assertEqual(100000 - 50, account(Frames, 6, [100])).
 
+beyond_the_cap_each_observation_is_counted_once_whatever_its_sign_test() ->
+    Capped = (exponential())#{<<"labels">> => [meta(<<"k">>)], <<"series">> => 1},
+    {ok, [], E} = engine(plan([Capped])),
+    [emit(E, ?E, #{v => V}, #{k => K}) || K <- lists:seq(1, 11), V <- [-1, 0, 1]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual(30, account(Frames, 6, [100])),
+    {_, _, Buckets} = total(Frames, 100, [null]),
+    ?assertEqual([10, 10, 10], [N || {_, _, N} <- Buckets]).
+
 the_node_has_a_cap_beside_that_of_the_entries_test() ->
     {ok, [], E} = engine(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 4)], #{<<"limits">> => #{<<"series">> => 80}})),
     [emit(E, ?E, #{}, #{k => N}) || N <- lists:seq(1, 1000)],
