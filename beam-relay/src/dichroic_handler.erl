@@ -8,7 +8,7 @@
 
 -include("dichroic.hrl").
 
--export([handle/4, taken/3]).
+-export([handle/4, failed/0, taken/3]).
 
 -define(MAX_SMALL, 16#7ffffffffffffff).
 -define(MIN_I64, -16#8000000000000000).
@@ -29,6 +29,8 @@ handle(_Event, Measurements, Metadata, Slot) ->
         _:_ -> failed()
     end.
 
+%% @doc Counts something unforeseen, that was caught.
+-spec failed() -> ok.
 failed() ->
     try atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1)
     catch _:_ -> ok

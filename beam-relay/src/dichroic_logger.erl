@@ -63,14 +63,9 @@ log(#{level := Level, meta := Meta} = Event, #{config := #{message := Message, c
             ok
         end of
         _ -> ok
-    catch _:_ -> failed()
+    catch _:_ -> dichroic_handler:failed()
     end;
 log(_, _) -> ok.
-
-failed() ->
-    try atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1)
-    catch _:_ -> ok
-    end.
 
 %% What another node logs through a group leader of its own is told there.
 foreign(#{gl := Leader}) when is_pid(Leader), node(Leader) =/= node() -> true;

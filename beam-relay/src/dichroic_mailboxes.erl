@@ -29,8 +29,9 @@ start_link(Slots) -> spawn_link(fun() -> rounds(maps:from_list(Slots), #{}) end)
 
 rounds(Slots, Before) ->
     Began = erlang:monotonic_time(millisecond),
-    Found = survey(fun() -> receive after ?PAUSE_MS -> ok end end),
-    Named = emit(Found, Slots, Before),
+    Named = try emit(survey(fun() -> receive after ?PAUSE_MS -> ok end end), Slots, Before)
+            catch _:_ -> dichroic_handler:failed(), Before
+            end,
     true = erlang:garbage_collect(),
     receive after max(0, Began + ?ROUND_MS - erlang:monotonic_time(millisecond)) -> rounds(Slots, Named) end.
 

@@ -57,10 +57,18 @@ run(#s{events = Events, states = States} = S) ->
 emit({Event, Slot}, Poller, States) ->
     case Poller andalso dichroic_vm:polled(Event) of
         true -> States;
-        false ->
-            {Rows, State} = dichroic_vm:sample(Event, maps:get(Event, States)),
+        false -> read(Event, Slot, States)
+    end.
+
+%% What one reading raises (a VM without allocators has no memory to tell) costs that reading alone.
+read(Event, Slot, States) ->
+    try dichroic_vm:sample(Event, maps:get(Event, States)) of
+        {Rows, State} ->
             lists:foreach(fun({Meas, Meta}) -> dichroic_handler:handle(Event, Meas, Meta, Slot) end, Rows),
             States#{Event := State}
+    catch _:_ ->
+        dichroic_handler:failed(),
+        States
     end.
 
 walk(Same, #s{boxes = Same} = S) -> S;

@@ -12,7 +12,7 @@
 
 -define(FILE_NAME, "(attached by dichroic)").
 
-%% Options: plan; telemetry (stand_in, or whatever TELEMETRY_EBIN says); guest
+%% Options: plan; telemetry (stand_in, or whatever TELEMETRY_EBIN says); guest; args (of the emulator)
 with(Options, Test) ->
     Path = support:socket_path(),
     {C, _} = fake_collector:start(Path, #{plan => maps:get(plan, Options)}),
@@ -20,7 +20,7 @@ with(Options, Test) ->
     Guest = is_map_key(guest, Options),
     {ok, Peer, _} = peer:start(#{connection => standard_io, wait_boot => 30000,
                                  env => [{"DICHROIC_SOCKET", Path}, {"ERL_CRASH_DUMP_SECONDS", "0"} | Library],
-                                 args => ["-pa" | [P || P <- code:get_path(), not (Guest andalso lists:suffix("dichroic/ebin", P))]]}),
+                                 args => maps:get(args, Options, []) ++ ["-pa" | [P || P <- code:get_path(), not (Guest andalso lists:suffix("dichroic/ebin", P))]]}),
     try
         ok = call(Peer, quiet, []),
         ok = call(Peer, support, telemetry, []),
