@@ -9,7 +9,7 @@
 
 -include("dichroic.hrl").
 
--export([events/0, want/1, installed/0, log/2, columns/1, row/5, cells/1]).
+-export([events/0, want/1, wanted/0, installed/0, log/2, columns/1, row/5, cells/1]).
 
 -define(HANDLER, dichroic).
 -define(MESSAGE, [dichroic, logger, message]).
@@ -38,13 +38,24 @@ want([]) ->
     _ = logger:remove_handler(?HANDLER),
     ok;
 want(Events) ->
-    Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none)},
+    Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none),
+               epoch => dichroic_janitor:epoch()},
     case logger:get_handler_config(?HANDLER) of
         {ok, #{config := Config}} -> ok;
         _ ->
             _ = logger:remove_handler(?HANDLER),
             _ = logger:add_handler(?HANDLER, ?MODULE, #{level => all, filter_default => log, filters => [], config => Config}),
             ok
+    end.
+
+%% @doc What the handler is installed for in this epoch: slots of another one may mean something else now.
+-spec wanted() -> [{[atom()], pos_integer()}].
+wanted() ->
+    Epoch = dichroic_janitor:epoch(),
+    case logger:get_handler_config(?HANDLER) of
+        {ok, #{config := #{epoch := Epoch} = Config}} when Epoch =/= none ->
+            [{Event, Slot} || {Event, Key} <- [{?MESSAGE, message}, {?CRASH, crash}], #{Key := Slot} <- [Config], Slot =/= none];
+        _ -> []
     end.
 
 -spec installed() -> boolean().
