@@ -11,7 +11,7 @@
 
 -include("dichroic.hrl").
 
--export([start_link/0, want/1, available/0, epoch/0, failed/4]).
+-export([start_link/1, want/1, available/0, epoch/0, failed/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(LOOK_MS, 1000).
@@ -23,7 +23,8 @@
 -record(j, {logs = [] :: [{[atom()], pos_integer()}], wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0,
             early = ?EARLY_LOOKS :: non_neg_integer(), epoch = none :: none | integer()}).
 
-start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+%% @doc Asks the connection after so many milliseconds.
+start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, []).
 
 %% @doc From now on exactly these events, each with its slot. The answer is how many are attached.
 -spec want([{[atom()], pos_integer()}]) -> non_neg_integer().
@@ -57,12 +58,12 @@ failed(_, _, #{handler_id := {dichroic, _}}, _) ->
     end;
 failed(_, _, _, _) -> ok.
 
-init([]) ->
+init(WaitMs) ->
     _ = process_flag(trap_exit, true),
     _ = code:ensure_loaded(telemetry),
     J = taken_over(epoch()),
     _ = tick(J),
-    dichroic_connection:janitor_ready(),
+    _ = erlang:send_after(WaitMs, self(), ready),
     {ok, J}.
 
 taken_over(Epoch) ->
@@ -113,6 +114,9 @@ handle_cast(_, J) -> {noreply, J}.
 
 handle_info(tick, J) -> {noreply, ticked(of_epoch(epoch(), J))};
 handle_info(look, J) -> {noreply, look(J)};
+handle_info(ready, J) ->
+    dichroic_connection:janitor_ready(),
+    {noreply, J};
 handle_info(_, J) -> {noreply, J}.
 
 ticked(#j{ticks = N, early = Early, logs = Logs} = J) ->
