@@ -11,7 +11,7 @@
 
 -include("dichroic.hrl").
 
--export([start_link/1, want/1, available/0, epoch/0, failed/4]).
+-export([start_link/1, want/1, available/0, epoch/0, detach_all/0, failed/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(LOOK_MS, 1000).
@@ -69,7 +69,7 @@ init(WaitMs) ->
 taken_over(Epoch) ->
     Attached = case handlers() of
                    #{failure := Epoch} = All when Epoch =/= none -> maps:remove(failure, All);
-                   _ -> detach_all(), #{}
+                   _ -> detach_events(), #{}
                end,
     Logs = dichroic_logger:wanted(),
     Logs =:= [] andalso dichroic_logger:want([]),
@@ -106,7 +106,7 @@ wanted(All, #j{attached = Attached, logs = Before} = J0) ->
 %% A connection that began a new epoch while this process was not there could not tell.
 of_epoch(Epoch, #j{epoch = Epoch} = J) -> J;
 of_epoch(Epoch, #j{attached = Attached, logs = Logs} = J) ->
-    map_size(Attached) > 0 andalso detach_all(),
+    map_size(Attached) > 0 andalso detach_events(),
     Logs =:= [] orelse dichroic_logger:want([]),
     J#j{epoch = Epoch, wanted = #{}, attached = #{}, logs = []}.
 
@@ -131,9 +131,7 @@ ticked(#j{ticks = N, early = Early, logs = Logs} = J) ->
 load(N) ->
     (N rem ?LOAD_EVERY =:= 0 orelse whereis(telemetry_handler_table) =/= undefined) andalso code:ensure_loaded(telemetry).
 
-terminate(_, _) ->
-    dichroic_logger:want([]),
-    detach_all().
+terminate(_, _) -> detach_all().
 
 look(#j{wanted = Wanted} = J) when map_size(Wanted) =:= 0 -> J;
 look(#j{attached = Before} = J) ->
@@ -189,7 +187,13 @@ detach(Id) -> _ = call(detach, [Id]), ok.
 call(Function, Args) ->
     try apply(telemetry, Function, Args) catch _:_ -> {error, unavailable} end.
 
+%% @doc Nothing of ours stays attached, to telemetry or to logger.
+-spec detach_all() -> ok.
 detach_all() ->
+    dichroic_logger:want([]),
+    detach_events().
+
+detach_events() ->
     case ours() of
         unavailable -> ok;
         Events -> lists:foreach(fun(E) -> detach({dichroic, E}) end, lists:usort(Events)), detach({dichroic, failure})

@@ -56,6 +56,18 @@ a_node_that_stops_in_order_says_its_last_totals_and_goodbye_test_() ->
         ?assertEqual([], maps:get(errors, State))
     end).
 
+an_application_that_was_stopped_leaves_nothing_and_a_late_handler_does_nothing_test_() ->
+    node_with(orders(), fun(_, Peer) ->
+        [#{function := Handler, config := Slot}] =
+            [H || #{id := {dichroic, ?E}} = H <- peer:call(Peer, telemetry, list_handlers, [[]])],
+        ok = peer:call(Peer, application, stop, [dichroic]),
+        %% The count of atoms holds for the life of the VM.
+        ?assertMatch(#{processes := [], tables := [], terms := [dichroic_atoms], env := [], logger := [], handlers := []},
+                     peer:call(Peer, test_node, left, [[]])),
+        ?assertEqual(ok, peer:call(Peer, erlang, apply, [Handler, [?E, #{v => 1}, #{}, Slot]])),
+        ok = peer:call(Peer, application, start, [dichroic])
+    end).
+
 of_a_node_that_is_killed_the_last_flush_remains_test_() ->
     node_with(orders(), fun(C, Peer) ->
         ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),

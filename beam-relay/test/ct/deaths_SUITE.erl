@@ -12,7 +12,7 @@
 all() -> [{group, deaths}].
 
 groups() -> [{deaths, [parallel], [connection_and_engine, owner_of_the_counters, janitor, sampler, relays, handler_of_logger, all_at_once,
-                                  the_supervisor_of_all, a_janitor_that_dies_costs_no_count,
+                                  the_supervisor_of_all, the_supervisor_of_all_and_the_janitor, a_janitor_that_dies_costs_no_count,
                                   a_janitor_that_dies_while_the_connection_is_busy_costs_no_count,
                                   the_handlers_of_an_epoch_that_is_over_are_not_taken_over]}].
 
@@ -63,13 +63,16 @@ handler_of_logger(_) ->
     end).
 
 %% An application that is temporary ends with it; nothing of it stays attached.
-the_supervisor_of_all(_) ->
+the_supervisor_of_all(_) -> all_killed([dichroic_sup]).
+the_supervisor_of_all_and_the_janitor(_) -> all_killed([dichroic_sup, dichroic_janitor]).
+
+all_killed(Names) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
         ok = call(Peer, load, [4, ?E]),
-        ok = call(Peer, kill_all, [[dichroic_sup]]),
+        ok = call(Peer, kill_all, [Names]),
         support:wait(fun() -> [] =:= call(Peer, handlers, []) end),
         support:wait(fun() -> not lists:keymember(dichroic, 1, call(Peer, application, which_applications, [])) end),
-        #{processes := [], tables := [], logger := []} = call(Peer, left, [[]]),
+        #{processes := [], tables := [], logger := [], terms := [dichroic_atoms]} = call(Peer, left, [[]]),
         true = call(Peer, unload, []) > 0,
         ok = call(Peer, application, start, [dichroic]),
         ok = call(Peer, attached, [])
