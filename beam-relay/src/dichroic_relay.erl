@@ -3,20 +3,22 @@
 %% Handlers send `{row, Account, TimeNs, Cells}' after taking a credit; the relay gives the credits back when the rows are
 %% out or dropped. The connection tells it the socket, and takes it away. Every row ends in exactly one count: sent, or
 %% dropped with a reason. Nothing in it can fail on a row; if it is killed, its rows go with it and its credit is given back.
-%% What is still taken when nothing has come for a second was taken by processes that were killed before they sent.
+%% What is still taken when nothing has come for a second was taken by processes that were killed before they sent. A relay that
+%% is idle waits outside of this module, so that new code can be loaded, twice too, and ends nothing.
 %% Messages of `logger' have a process of their own, which also renders them: `{log, Account, TimeNs, What}'.
 -module(dichroic_relay).
 
 -include("dichroic.hrl").
 
 -export([start_link/1, name/1, names/0, log_name/0, socket/1]).
--export([init/2, system_continue/3, system_terminate/4, system_code_change/4, system_get_state/1]).
+-export([init/2, loop/1, awake/1, system_continue/3, system_terminate/4, system_code_change/4, system_get_state/1]).
 
 -define(BATCH, 256).
 -define(LINGER_MS, 5).
+-define(QUIET_MS, 20).
 -define(IDLE_MS, 1000).
 
--record(s, {parent, shard, socket = none, max_frame = 262144, n = 0, rows = #{}}).
+-record(s, {parent, shard, socket = none, max_frame = 262144, n = 0, rows = #{}, timer = none}).
 
 -spec name(pos_integer()) -> atom().
 name(I) when I >= 1, I =< ?MAX_SHARDS ->
@@ -57,26 +59,39 @@ lost_with_predecessor(Shard) ->
 credit_cell(log, #static{shards = Shards}) -> ?CREDIT_CELL(Shards + 1);
 credit_cell(Shard, _) -> ?CREDIT_CELL(Shard).
 
+%% @doc Whoever has nothing in hand enters the newest code.
 loop(#s{n = 0} = S) ->
     receive M -> message(M, S)
-    after idle_ms(S) ->
-        give_back(all, S),
-        loop(S)
+    after ?QUIET_MS -> rest(S)
     end;
-loop(#s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
+loop(#s{n = N} = S) when N >= ?BATCH -> ?MODULE:loop(flush(S));
 loop(S) -> loop_until(erlang:monotonic_time(millisecond) + ?LINGER_MS, S).
 
-%% Without a socket nobody wants rows.
-idle_ms(#s{socket = none}) -> infinity;
-idle_ms(_) -> ?IDLE_MS.
+%% Without a socket nobody wants rows, and no credit is taken.
+rest(#s{socket = none} = S) -> proc_lib:hibernate(?MODULE, awake, [S#s{timer = none}]);
+rest(S) -> proc_lib:hibernate(?MODULE, awake, [S#s{timer = erlang:start_timer(?IDLE_MS, self(), idle)}]).
 
-loop_until(_, #s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
+%% @doc Something came, or nothing for a second.
+awake(#s{timer = Timer} = S) ->
+    receive
+        {timeout, Timer, idle} -> idle(process_info(self(), message_queue_len), S);
+        M ->
+            _ = Timer =:= none orelse erlang:cancel_timer(Timer),
+            message(M, S)
+    end.
+
+idle({_, 0}, S) ->
+    give_back(all, S),
+    rest(S);
+idle(_, S) -> loop(S).
+
+loop_until(_, #s{n = N} = S) when N >= ?BATCH -> ?MODULE:loop(flush(S));
 loop_until(At, S) ->
     receive
         {row, Account, Time, Cells} -> loop_until(At, row(Account, Time, Cells, S));
         {log, Account, Time, Log} -> loop_until(At, row(Account, Time, cells(Log), S));
         M -> message(M, flush(S))
-    after max(0, At - erlang:monotonic_time(millisecond)) -> loop(flush(S))
+    after max(0, At - erlang:monotonic_time(millisecond)) -> ?MODULE:loop(flush(S))
     end.
 
 message({row, Account, Time, Cells}, S) -> loop(row(Account, Time, Cells, S));

@@ -141,7 +141,7 @@ what_telemetry_poller_would_emit_is_read_unless_its_default_poller_runs_test_() 
         end
     end}} || {Process, Read} <- [{telemetry_poller_sup, true}, {telemetry_poller_default, false}]].
 
-walkers() -> [P || P <- processes(), {current_function, {dichroic_mailboxes, _, _}} <- [process_info(P, current_function)]].
+walkers() -> [P || P <- processes(), {initial_call, {dichroic_mailboxes, _, _}} <- [process_info(P, initial_call)]].
 
 the_sampler_comes_back_and_leaves_nothing_switched_on_test_() ->
     {timeout, 60, fun() ->
