@@ -231,6 +231,16 @@ def test_a_node_that_has_the_relay_is_left_alone(collector: Collector) -> None:
         assert "does not touch" in done.stderr
 
 
+def test_a_node_that_has_the_relay_and_has_not_started_it_is_left_to_start_it(collector: Collector) -> None:
+    relay = erlang_paths()[1]
+    with BareNode("later", also=[relay]) as node:
+        before = node.snapshot()
+        done = collector.run_command("attach", *node.reach(), "--socket", str(collector.socket))
+        assert done.returncode == 1
+        assert "dichroic.app: the relay is part of its application; start that instead" in done.stderr
+        assert node.snapshot() == before
+
+
 def test_without_a_collector_nothing_is_loaded(node: BareNode, tmp_path: Path, collector: Collector) -> None:
     before = node.snapshot()
     done = collector.run_command("attach", *node.reach(), "--socket", str(tmp_path / "none.sock"))

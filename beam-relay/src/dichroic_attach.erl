@@ -31,7 +31,8 @@
             since :: integer(), relay :: pid(), linger = none :: none | reference()}).
 
 %% @doc Starts the relay, or changes its guardian when it runs already with the same socket and the same modules.
--spec start(options()) -> {ok, started | adopted} | {error, {unloaded, [module()]} | term()}.
+%% Where the application has a relay of its own, running, nothing is changed.
+-spec start(options()) -> {ok, started | adopted} | {error, installed | {unloaded, [module()]} | term()}.
 start(#{guardian := Guardian, socket := Told} = Options) ->
     Place = hidden(Told),
     case whereis(?MODULE) of
@@ -112,18 +113,48 @@ alone() ->
             receive {'DOWN', Monitor, process, _, _} -> ok end
     end.
 
-keep_all(Starter, Tag, #{guardian := Guardian, socket := Place, modules := Modules, vsn := Vsn}) ->
+keep_all(Starter, Tag, #{guardian := Guardian, socket := Place, modules := Modules} = Options) ->
     Loaded = [M || {M, _} <- code:all_loaded()],
+    case start_relay(Options) of
+        {ok, Relay} ->
+            K = #k{guardian = Guardian, socket = name(Place), modules = Modules, loaded = Loaded, relay = Relay,
+                   since = erlang:system_time(second)},
+            Keeper = self(),
+            _ = spawn(fun() -> ward(Keeper, K) end),
+            Starter ! {Tag, {ok, started}},
+            guarded(Guardian, K);
+        {error, Why} ->
+            Starter ! {Tag, {error, Why}},
+            %% Not in order: the warden of an earlier keeper has its leaving to do.
+            exit({not_started, Why})
+    end.
+
+start_relay(Options) ->
+    case whereis(dichroic_sup) of
+        undefined -> start_in(Options, [{Key, application:get_env(dichroic, Key)} || Key <- [mode, socket, vsn]]);
+        _ -> {error, there_already()}
+    end.
+
+%% The relay reads its environment when it starts. One that does not start, because the application's own was quicker, leaves to that
+%% what it had.
+start_in(#{socket := Place, vsn := Vsn}, Before) ->
     ok = application:set_env(dichroic, mode, attached),
     place(Place),
     ok = application:set_env(dichroic, vsn, Vsn),
-    {ok, Relay} = dichroic_sup:start_link(),
-    K = #k{guardian = Guardian, socket = name(Place), modules = Modules, loaded = Loaded, relay = Relay,
-           since = erlang:system_time(second)},
-    Keeper = self(),
-    _ = spawn(fun() -> ward(Keeper, K) end),
-    Starter ! {Tag, {ok, started}},
-    guarded(Guardian, K).
+    case dichroic_sup:start_link() of
+        {ok, Relay} -> {ok, Relay};
+        {error, Why} ->
+            _ = [case Value of {ok, V} -> application:set_env(dichroic, Key, V); undefined -> application:unset_env(dichroic, Key) end
+                 || {Key, Value} <- Before],
+            {error, case Why of {already_started, _} -> there_already(); _ -> Why end}
+    end.
+
+%% The application's, or what an earlier guest has not yet taken away.
+there_already() ->
+    case application:get_env(dichroic, mode) of
+        {ok, attached} -> leaving;
+        _ -> installed
+    end.
 
 %% Takes the name first, so that nobody attaches while it leaves.
 ward(Keeper, K) ->

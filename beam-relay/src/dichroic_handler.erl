@@ -8,7 +8,7 @@
 
 -include("dichroic.hrl").
 
--export([handle/4]).
+-export([handle/4, failed/0, taken/3]).
 
 -define(MAX_SMALL, 16#7ffffffffffffff).
 -define(MIN_I64, -16#8000000000000000).
@@ -29,6 +29,8 @@ handle(_Event, Measurements, Metadata, Slot) ->
         _:_ -> failed()
     end.
 
+%% @doc Counts something unforeseen, that was caught.
+-spec failed() -> ok.
 failed() ->
     try atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1)
     catch _:_ -> ok
@@ -208,10 +210,11 @@ stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, 
         false -> ok;
         true ->
             Now = erlang:system_time(nanosecond),
-            case admitted(Now div 1000000000, St#static.credit, Shard) of
+            Cell = ?CREDIT_CELL(Shard),
+            case admitted(Now div 1000000000, St#static.credit, Cell) of
                 true ->
                     Row = {row, Account, Now, [cell(C, Meas, Meta, Cap, Rows, Base) || C <- Columns]},
-                    to_relay(element(Shard, St#static.relays), Row, Rows, Base, St, Shard);
+                    to_relay(element(Shard, St#static.relays), Row, Rows, Base, St#static.credit, Cell);
                 Reason -> atomics:add(Rows, Base + Reason, 1)
             end
     end.
@@ -241,18 +244,11 @@ sampled(1.0, _, _) -> true;
 sampled(Sample, Rows, Base) ->
     erlang:phash2(atomics:add_get(Rows, Base + ?ROWS_SAMPLED, 1), 16#8000000) < Sample * 16#8000000.
 
-admitted(Second, Credit, Shard) ->
-    case atomics:add_get(Credit, ?CREDIT_CELL(Shard), 1) > atomics:get(Credit, ?CREDIT_MAX) of
-        true ->
-            atomics:sub(Credit, ?CREDIT_CELL(Shard), 1),
-            ?DROP_OVERLOAD;
-        false ->
-            case in_rate(Second, Credit) of
-                true -> true;
-                false ->
-                    atomics:sub(Credit, ?CREDIT_CELL(Shard), 1),
-                    ?DROP_RATE
-            end
+%% Only a look: credit is taken when the row is made, because whoever is killed while it makes one gives nothing back.
+admitted(Second, Credit, Cell) ->
+    case atomics:get(Credit, Cell) < atomics:get(Credit, ?CREDIT_MAX) of
+        false -> ?DROP_OVERLOAD;
+        true -> in_rate(Second, Credit) orelse ?DROP_RATE
     end.
 
 in_rate(Second, Credit) ->
@@ -266,14 +262,25 @@ in_rate(Second, Credit) ->
     end,
     atomics:add_get(Credit, ?RATE_COUNT, 1) =< atomics:get(Credit, ?RATE_MAX).
 
-to_relay(Name, Row, Rows, Base, St, Shard) ->
-    case whereis(Name) of
-        undefined ->
-            atomics:sub(St#static.credit, ?CREDIT_CELL(Shard), 1),
-            atomics:add(Rows, Base + ?DROP_OVERLOAD, 1);
-        Pid ->
-            Pid ! Row,
-            ok
+%% Nothing is called between taking and sending.
+to_relay(Name, Row, Rows, Base, Credit, Cell) ->
+    Relay = whereis(Name),
+    case Relay =/= undefined andalso taken(Credit, Cell, atomics:get(Credit, ?CREDIT_MAX)) of
+        true ->
+            Relay ! Row,
+            ok;
+        false -> atomics:add(Rows, Base + ?DROP_OVERLOAD, 1)
+    end.
+
+%% @doc Takes one credit from the cell, if there is one. Only the relay gives back.
+-spec taken(atomics:atomics_ref(), pos_integer(), pos_integer()) -> boolean().
+taken(Credit, Cell, Max) -> taken(Credit, Cell, Max, atomics:get(Credit, Cell)).
+
+taken(_, _, Max, Held) when Held >= Max -> false;
+taken(Credit, Cell, Max, Held) ->
+    case atomics:compare_exchange(Credit, Cell, Held, Held + 1) of
+        ok -> true;
+        Other -> taken(Credit, Cell, Max, Other)
     end.
 
 %%% Carry

@@ -9,7 +9,7 @@
 
 -include("dichroic.hrl").
 
--export([events/0, want/1, installed/0, log/2, columns/1, row/5, cells/1]).
+-export([events/0, want/1, wanted/0, installed/0, log/2, columns/1, row/5, cells/1]).
 
 -define(HANDLER, dichroic).
 -define(MESSAGE, [dichroic, logger, message]).
@@ -38,13 +38,24 @@ want([]) ->
     _ = logger:remove_handler(?HANDLER),
     ok;
 want(Events) ->
-    Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none)},
+    Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none),
+               epoch => dichroic_janitor:epoch()},
     case logger:get_handler_config(?HANDLER) of
         {ok, #{config := Config}} -> ok;
         _ ->
             _ = logger:remove_handler(?HANDLER),
             _ = logger:add_handler(?HANDLER, ?MODULE, #{level => all, filter_default => log, filters => [], config => Config}),
             ok
+    end.
+
+%% @doc What the handler is installed for in this epoch: slots of another one may mean something else now.
+-spec wanted() -> [{[atom()], pos_integer()}].
+wanted() ->
+    Epoch = dichroic_janitor:epoch(),
+    case logger:get_handler_config(?HANDLER) of
+        {ok, #{config := #{epoch := Epoch} = Config}} when Epoch =/= none ->
+            [{Event, Slot} || {Event, Key} <- [{?MESSAGE, message}, {?CRASH, crash}], #{Key := Slot} <- [Config], Slot =/= none];
+        _ -> []
     end.
 
 -spec installed() -> boolean().
@@ -63,14 +74,9 @@ log(#{level := Level, meta := Meta} = Event, #{config := #{message := Message, c
             ok
         end of
         _ -> ok
-    catch _:_ -> failed()
+    catch _:_ -> dichroic_handler:failed()
     end;
 log(_, _) -> ok.
-
-failed() ->
-    try atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1)
-    catch _:_ -> ok
-    end.
 
 %% What another node logs through a group leader of its own is told there.
 foreign(#{gl := Leader}) when is_pid(Leader), node(Leader) =/= node() -> true;
@@ -169,17 +175,17 @@ attributes(_, _) -> error.
 row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$log' := #{msg := Msg, meta := Meta}}, St) ->
     #static{credit = Credit, rows = Rows, shards = Shards} = St,
     Cell = ?CREDIT_CELL(Shards + 1),
-    Time = time(Meta),
     case admitted(erlang:monotonic_time(second), Credit, Cell) of
         true ->
-            case whereis(dichroic_relay:log_name()) of
-                undefined ->
-                    atomics:sub(Credit, Cell, 1),
-                    dropped(Rows, Account, ?DROP_OVERLOAD);
-                Pid ->
-                    Pid ! {log, Account, Time, {Severity, message(Msg, Cap), callback(Msg, Meta), Cap, id(otel_trace_id, Meta),
-                                                id(otel_span_id, Meta), attributes_of(Names, Meta)}},
-                    ok
+            Row = {log, Account, time(Meta), {Severity, message(Msg, Cap), callback(Msg, Meta), Cap, id(otel_trace_id, Meta),
+                                              id(otel_span_id, Meta), attributes_of(Names, Meta)}},
+            Relay = whereis(dichroic_relay:log_name()),
+            %% Nothing is called between taking and sending.
+            case Relay =/= undefined andalso dichroic_handler:taken(Credit, Cell, atomics:get(Credit, ?LOG_CREDIT_MAX)) of
+                true ->
+                    Relay ! Row,
+                    ok;
+                false -> dropped(Rows, Account, ?DROP_OVERLOAD)
             end;
         Reason -> dropped(Rows, Account, Reason)
     end;
@@ -188,23 +194,23 @@ row(_, _, _, _, _) -> ok.
 
 dropped(Rows, Account, Reason) -> atomics:add(Rows, (Account - 1) * ?ROWS_PER_STREAM + Reason, 1).
 
+%% Only a look, as with other rows: what cannot be made into a row takes no credit either.
 admitted(Second, Credit, Cell) ->
-    case atomics:add_get(Credit, Cell, 1) > atomics:get(Credit, ?LOG_CREDIT_MAX) of
-        true -> back(Credit, Cell, ?DROP_OVERLOAD);
-        false ->
-            case atomics:get(Credit, ?LOG_SECOND) of
-                Second -> ok;
-                Before ->
-                    case atomics:compare_exchange(Credit, ?LOG_SECOND, Before, Second) of
-                        ok -> atomics:put(Credit, ?LOG_COUNT, 0);
-                        _ -> ok
-                    end
-            end,
-            atomics:add_get(Credit, ?LOG_COUNT, 1) =< atomics:get(Credit, ?LOG_RATE_MAX)
-                orelse back(Credit, Cell, ?DROP_RATE)
+    case atomics:get(Credit, Cell) < atomics:get(Credit, ?LOG_CREDIT_MAX) of
+        false -> ?DROP_OVERLOAD;
+        true -> in_rate(Second, Credit) orelse ?DROP_RATE
     end.
 
-back(Credit, Cell, Reason) -> atomics:sub(Credit, Cell, 1), Reason.
+in_rate(Second, Credit) ->
+    case atomics:get(Credit, ?LOG_SECOND) of
+        Second -> ok;
+        Before ->
+            case atomics:compare_exchange(Credit, ?LOG_SECOND, Before, Second) of
+                ok -> atomics:put(Credit, ?LOG_COUNT, 0);
+                _ -> ok
+            end
+    end,
+    atomics:add_get(Credit, ?LOG_COUNT, 1) =< atomics:get(Credit, ?LOG_RATE_MAX).
 
 time(#{time := Us}) when is_integer(Us), Us > 0, Us < 1 bsl 52 -> Us * 1000;
 time(_) -> erlang:system_time(nanosecond).
@@ -215,7 +221,10 @@ message(Msg, Cap) ->
         false -> pruned_message(Msg, Cap)
     end.
 
-pruned_message({string, Chars}, Cap) -> {string, take(Chars, max(1, Cap - 3))};
+pruned_message({string, Chars}, Cap) ->
+    try {string, take(Chars, max(1, Cap - 3))}
+    catch throw:no_text -> {string, pruned(Chars, ?SMALL)}
+    end;
 pruned_message({report, Report}, _) -> {report, pruned(Report, ?SMALL)};
 pruned_message({Format, Args}, _) -> {pruned(Format, ?SMALL), pruned(Args, ?SMALL)};
 pruned_message(Msg, _) -> pruned(Msg, ?SMALL).
@@ -341,7 +350,8 @@ take(_, Left, Acc) when Left =< 0 -> {0, Acc};
 take([], Left, Acc) -> {Left - 1, Acc};
 take([H | T], Left, Acc) -> {Left1, Acc1} = take(H, Left, Acc), take(T, Left1, Acc1);
 take(B, Left, Acc) when is_binary(B) -> {Left - byte_size(B), [dichroic_value:cut(B, Left) | Acc]};
-take(C, Left, Acc) when is_integer(C) -> {Left - 1, [C | Acc]}.
+take(C, Left, Acc) when is_integer(C), C >= 0, C =< 16#10ffff -> {Left - 1, [C | Acc]};
+take(_, _, _) -> throw(no_text).
 
 capped(Chars, Cap) ->
     Text = case is_binary(Chars) of true -> Chars; false -> unicode(unicode:characters_to_binary(Chars)) end,

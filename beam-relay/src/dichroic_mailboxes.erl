@@ -7,7 +7,7 @@
 %% before and is not now as empty. The relay's own processes are not the application's: they are never among them.
 -module(dichroic_mailboxes).
 
--export([events/0, start_link/1, survey/1]).
+-export([events/0, start_link/1, survey/1, awake/2]).
 
 -define(TOP, 10).
 -define(STEP, 256).
@@ -25,14 +25,26 @@
 events() -> [[dichroic, vm, mailbox], [dichroic, vm, mailboxes]].
 
 -spec start_link([{[atom()], pos_integer()}]) -> pid().
-start_link(Slots) -> spawn_link(fun() -> rounds(maps:from_list(Slots), #{}) end).
+start_link(Slots) ->
+    Walker = spawn_link(?MODULE, awake, [maps:from_list(Slots), #{}]),
+    Walker ! round,
+    Walker.
 
 rounds(Slots, Before) ->
     Began = erlang:monotonic_time(millisecond),
-    Found = survey(fun() -> receive after ?PAUSE_MS -> ok end end),
-    Named = emit(Found, Slots, Before),
-    true = erlang:garbage_collect(),
-    receive after max(0, Began + ?ROUND_MS - erlang:monotonic_time(millisecond)) -> rounds(Slots, Named) end.
+    Named = try emit(survey(fun() -> receive after ?PAUSE_MS -> ok end end), Slots, Before)
+            catch _:_ -> dichroic_handler:failed(), Before
+            end,
+    _ = erlang:send_after(max(0, Began + ?ROUND_MS - erlang:monotonic_time(millisecond)), self(), round),
+    erlang:hibernate(?MODULE, awake, [Slots, Named]).
+
+%% @doc Between two rounds it waits outside of this module, so that new code can be loaded, twice too, and ends nothing.
+-spec awake(#{[atom()] => pos_integer()}, #{term() => non_neg_integer()}) -> no_return().
+awake(Slots, Before) ->
+    receive
+        round -> rounds(Slots, Before);
+        _ -> erlang:hibernate(?MODULE, awake, [Slots, Before])
+    end.
 
 emit(#{top := Top, processes := Processes, messages := Messages}, Slots, Before) ->
     Named = lists:foldl(fun({Length, Pid}, Acc) -> longest(name(Pid), Length, Acc) end, #{}, Top),

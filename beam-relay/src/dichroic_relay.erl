@@ -3,18 +3,22 @@
 %% Handlers send `{row, Account, TimeNs, Cells}' after taking a credit; the relay gives the credits back when the rows are
 %% out or dropped. The connection tells it the socket, and takes it away. Every row ends in exactly one count: sent, or
 %% dropped with a reason. Nothing in it can fail on a row; if it is killed, its rows go with it and its credit is given back.
+%% What is still taken when nothing has come for a second was taken by processes that were killed before they sent. A relay that
+%% is idle waits outside of this module, so that new code can be loaded, twice too, and ends nothing.
 %% Messages of `logger' have a process of their own, which also renders them: `{log, Account, TimeNs, What}'.
 -module(dichroic_relay).
 
 -include("dichroic.hrl").
 
 -export([start_link/1, name/1, names/0, log_name/0, socket/1]).
--export([init/2, system_continue/3, system_terminate/4, system_code_change/4, system_get_state/1]).
+-export([init/2, loop/1, awake/1, system_continue/3, system_terminate/4, system_code_change/4, system_get_state/1]).
 
 -define(BATCH, 256).
 -define(LINGER_MS, 5).
+-define(QUIET_MS, 20).
+-define(IDLE_MS, 1000).
 
--record(s, {parent, shard, socket = none, max_frame = 262144, n = 0, rows = #{}}).
+-record(s, {parent, shard, socket = none, max_frame = 262144, n = 0, rows = #{}, timer = none}).
 
 -spec name(pos_integer()) -> atom().
 name(I) when I >= 1, I =< ?MAX_SHARDS ->
@@ -55,17 +59,39 @@ lost_with_predecessor(Shard) ->
 credit_cell(log, #static{shards = Shards}) -> ?CREDIT_CELL(Shards + 1);
 credit_cell(Shard, _) -> ?CREDIT_CELL(Shard).
 
-loop(#s{n = 0} = S) -> receive M -> message(M, S) end;
-loop(#s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
+%% @doc Whoever has nothing in hand enters the newest code.
+loop(#s{n = 0} = S) ->
+    receive M -> message(M, S)
+    after ?QUIET_MS -> rest(S)
+    end;
+loop(#s{n = N} = S) when N >= ?BATCH -> ?MODULE:loop(flush(S));
 loop(S) -> loop_until(erlang:monotonic_time(millisecond) + ?LINGER_MS, S).
 
-loop_until(_, #s{n = N} = S) when N >= ?BATCH -> loop(flush(S));
+%% Without a socket nobody wants rows, and no credit is taken.
+rest(#s{socket = none} = S) -> proc_lib:hibernate(?MODULE, awake, [S#s{timer = none}]);
+rest(S) -> proc_lib:hibernate(?MODULE, awake, [S#s{timer = erlang:start_timer(?IDLE_MS, self(), idle)}]).
+
+%% @doc Something came, or nothing for a second.
+awake(#s{timer = Timer} = S) ->
+    receive
+        {timeout, Timer, idle} -> idle(process_info(self(), message_queue_len), S);
+        M ->
+            _ = Timer =:= none orelse erlang:cancel_timer(Timer),
+            message(M, S)
+    end.
+
+idle({_, 0}, S) ->
+    give_back(all, S),
+    rest(S);
+idle(_, S) -> loop(S).
+
+loop_until(_, #s{n = N} = S) when N >= ?BATCH -> ?MODULE:loop(flush(S));
 loop_until(At, S) ->
     receive
         {row, Account, Time, Cells} -> loop_until(At, row(Account, Time, Cells, S));
         {log, Account, Time, Log} -> loop_until(At, row(Account, Time, cells(Log), S));
         M -> message(M, flush(S))
-    after max(0, At - erlang:monotonic_time(millisecond)) -> loop(flush(S))
+    after max(0, At - erlang:monotonic_time(millisecond)) -> ?MODULE:loop(flush(S))
     end.
 
 message({row, Account, Time, Cells}, S) -> loop(row(Account, Time, Cells, S));
@@ -86,13 +112,30 @@ cells(Log) ->
     end.
 
 flush(#s{n = 0} = S) -> S;
-flush(#s{n = N, rows = Rows, shard = Shard} = S) ->
+flush(#s{n = N, rows = Rows} = S) ->
     case dichroic_store:static() of
         none -> S#s{n = 0, rows = #{}};
         St ->
             S1 = maps:fold(fun(A, R, Acc) -> send(A, lists:reverse(R), St, Acc) end, S, Rows),
-            atomics:sub(St#static.credit, credit_cell(Shard, St), N),
+            give_back(N, S),
             S1#s{n = 0, rows = #{}}
+    end.
+
+give_back(N, #s{shard = Shard}) ->
+    case dichroic_store:static() of
+        #static{credit = Credit} = St ->
+            Cell = credit_cell(Shard, St),
+            give_back(N, Credit, Cell, atomics:get(Credit, Cell));
+        none -> ok
+    end.
+
+%% Never below zero: whoever took before we gave back all, and sends now, is not counted any more.
+give_back(_, _, _, 0) -> ok;
+give_back(N, Credit, Cell, Held) ->
+    Left = case N of all -> 0; _ -> max(0, Held - N) end,
+    case atomics:compare_exchange(Credit, Cell, Held, Left) of
+        ok -> ok;
+        Other -> give_back(N, Credit, Cell, Other)
     end.
 
 send(Account, Rows, St, #s{socket = none} = S) ->

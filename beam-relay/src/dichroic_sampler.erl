@@ -6,7 +6,7 @@
 
 -behaviour(gen_server).
 
--export([start_link/0, want/1, events/0]).
+-export([start_link/1, want/1, events/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(PERIOD_MS, 5000).
@@ -14,7 +14,8 @@
 -record(s, {events = [] :: [{[atom()], pos_integer()}], states = #{} :: #{[atom()] => dichroic_vm:state()},
             boxes = [] :: [{[atom()], pos_integer()}], walker = none :: none | pid(), timer = none :: none | reference()}).
 
-start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+%% @doc Asks for its work after so many milliseconds.
+start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, []).
 
 -spec events() -> [[atom()]].
 events() -> dichroic_vm:events() ++ dichroic_mailboxes:events().
@@ -23,8 +24,8 @@ events() -> dichroic_vm:events() ++ dichroic_mailboxes:events().
 -spec want([{[atom()], pos_integer()}]) -> ok.
 want(Events) -> gen_server:cast(?MODULE, {want, [E || {Name, _} = E <- Events, lists:member(Name, events())]}).
 
-init([]) ->
-    dichroic_connection:sampler_ready(),
+init(WaitMs) ->
+    _ = erlang:send_after(WaitMs, self(), ready),
     {ok, #s{}}.
 
 handle_call(_, _, S) -> {reply, ok, S}.
@@ -34,6 +35,9 @@ handle_cast({want, All}, S) ->
     {noreply, walk(Boxes, sampled(Events, S))}.
 
 handle_info({timeout, Timer, sample}, #s{timer = Timer} = S) -> {noreply, run(S)};
+handle_info(ready, S) ->
+    dichroic_connection:sampler_ready(),
+    {noreply, S};
 handle_info(_, S) -> {noreply, S}.
 
 sampled(Same, #s{events = Same} = S) -> S;
@@ -57,10 +61,18 @@ run(#s{events = Events, states = States} = S) ->
 emit({Event, Slot}, Poller, States) ->
     case Poller andalso dichroic_vm:polled(Event) of
         true -> States;
-        false ->
-            {Rows, State} = dichroic_vm:sample(Event, maps:get(Event, States)),
+        false -> read(Event, Slot, States)
+    end.
+
+%% What one reading raises (a VM without allocators has no memory to tell) costs that reading alone.
+read(Event, Slot, States) ->
+    try dichroic_vm:sample(Event, maps:get(Event, States)) of
+        {Rows, State} ->
             lists:foreach(fun({Meas, Meta}) -> dichroic_handler:handle(Event, Meas, Meta, Slot) end, Rows),
             States#{Event := State}
+    catch _:_ ->
+        dichroic_handler:failed(),
+        States
     end.
 
 walk(Same, #s{boxes = Same} = S) -> S;
@@ -68,5 +80,6 @@ walk(Boxes, #s{walker = Walker} = S) ->
     is_pid(Walker) andalso begin true = unlink(Walker), exit(Walker, kill) end,
     S#s{boxes = Boxes, walker = case Boxes of [] -> none; _ -> dichroic_mailboxes:start_link(Boxes) end}.
 
-%% By name, because asking the application controller would wait for whatever it is starting.
-poller_runs() -> whereis(telemetry_poller_sup) =/= undefined orelse whereis(telemetry_poller_default) =/= undefined.
+%% By name, because asking the application controller would wait for whatever it is starting. Its supervisor is there without a
+%% default poller too. One that was given another name tells the same numbers beside us, and the last one holds.
+poller_runs() -> whereis(telemetry_poller_default) =/= undefined.

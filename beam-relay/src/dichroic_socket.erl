@@ -64,6 +64,8 @@ candidates() ->
         {_, {ok, {attached, Path}}} -> [{local, Path}];
         {Path, _} when is_list(Path), Path =/= "" -> [{local, Path}];
         {_, {ok, {tcp, _, _} = Tcp}} -> [Tcp];
+        %% Read from a variable that is not set, say.
+        {_, {ok, None}} when None =:= nil; None =:= undefined; None =:= ""; None =:= <<>> -> usual();
         {_, {ok, Path}} -> [{local, Path}];
         _ -> usual()
     end.

@@ -82,7 +82,8 @@ acct(Slot, Cell) -> ?ACCT_FIXED + (Slot - 1) * ?ACCT_PER_ENTRY + Cell.
 cell(St, Table, Key, Entry) ->
     case admit(St, base(Key), Entry) of
         full ->
-            atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
+            %% A negative observation has passed here with its label set before.
+            tuple_size(Key) =:= 2 andalso atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
             in_table(St, Table, setelement(2, Key, overflow), Entry#entry.size, known);
         Room -> in_table(St, Table, Key, Entry#entry.size, Room)
     end.

@@ -186,6 +186,15 @@ a_label_explosion_is_folded_into_one_overflow_series_test() ->
     ?assertEqual(51, length([1 || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100}} <- Ds])),
     ?assertEqual(100000 - 50, account(Frames, 6, [100])).
 
+beyond_the_cap_each_observation_is_counted_once_whatever_its_sign_test() ->
+    Capped = (exponential())#{<<"labels">> => [meta(<<"k">>)], <<"series">> => 1},
+    {ok, [], E} = engine(plan([Capped])),
+    [emit(E, ?E, #{v => V}, #{k => K}) || K <- lists:seq(1, 11), V <- [-1, 0, 1]],
+    {Frames, _} = flush(1, E),
+    ?assertEqual(30, account(Frames, 6, [100])),
+    {_, _, Buckets} = total(Frames, 100, [null]),
+    ?assertEqual([10, 10, 10], [N || {_, _, N} <- Buckets]).
+
 the_node_has_a_cap_beside_that_of_the_entries_test() ->
     {ok, [], E} = engine(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 4)], #{<<"limits">> => #{<<"series">> => 80}})),
     [emit(E, ?E, #{}, #{k => N}) || N <- lists:seq(1, 1000)],
@@ -507,3 +516,36 @@ a_sample_is_about_its_share_and_conditions_come_first_test() ->
     Rows = rows(),
     ?assert(abs(length(Rows) - 2000) < 250),
     ?assert(lists:all(fun({row, _, _, [V]}) -> V > 4000 end, Rows)).
+
+%% Making the row takes longest by far: each is killed there.
+who_is_killed_while_it_makes_a_row_keeps_no_credit_test_() ->
+    {timeout, 60, fun() ->
+        Slow = [<<"metadata">>, [<<"l">>], <<"length">>],
+        {ok, [], E} = engine(plan([], #{<<"streams">> => [stream(9, ?E, lists:duplicate(8, Slow))],
+                                        <<"limits">> => #{<<"credit">> => 1000, <<"rows_per_s">> => 1000000}})),
+        St = persistent_term:get(?STATIC),
+        Shards = lists:seq(1, St#static.shards),
+        Relays = [spawn_link(fun() -> true = register(dichroic_relay:name(S), self()), giving_back(St, S) end) || S <- Shards],
+        support:wait(fun() -> lists:all(fun(Name) -> is_pid(whereis(Name)) end, dichroic_relay:names()) end),
+        dichroic_engine:streams_on(E),
+        Metadata = #{l => lists:seq(1, 300000)},
+        try
+            [killed_soon(fun() -> emit_for_ever(E, Metadata) end) || _ <- lists:seq(1, 50)],
+            support:wait(fun() -> [0] =:= lists:usort([atomics:get(St#static.credit, ?CREDIT_CELL(S)) || S <- Shards]) end)
+        after
+            [begin unlink(P), exit(P, kill) end || P <- Relays]
+        end
+    end}.
+
+giving_back(St, Shard) ->
+    receive {row, _, _, _} -> atomics:sub(St#static.credit, ?CREDIT_CELL(Shard), 1) end,
+    giving_back(St, Shard).
+
+killed_soon(Emit) ->
+    Me = self(),
+    {Pid, Ref} = spawn_monitor(fun() -> Me ! ready, Emit() end),
+    receive ready -> ok end,
+    receive after 1 -> exit(Pid, kill) end,
+    receive {'DOWN', Ref, _, _, killed} -> ok end.
+
+emit_for_ever(E, Metadata) -> emit(E, ?E, #{}, Metadata), emit_for_ever(E, Metadata).

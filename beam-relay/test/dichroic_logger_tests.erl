@@ -76,6 +76,8 @@ messages_are_rows_with_severity_body_and_the_metadata_that_was_asked_for_test_()
            [17, iolist_to_binary(["\"", lists:duplicate(195, $x), "\"..."]), #{}]),
      check("a text without end in sight", fun() -> logger:error(lists:duplicate(100000, $x)) end,
            [17, iolist_to_binary([lists:duplicate(197, $x), "..."]), #{}]),
+     check("what is no text and without end in sight", fun() -> logger:error([oops | lists:duplicate(100000, $x)]) end,
+           [17, iolist_to_binary(["[oops", lists:duplicate(48, ",120"), "..."]), #{}]),
      check("bytes that are no text", fun() -> logger:error(<<255, 254>>) end, [17, <<255, 254>>, #{}]),
      check("metadata", fun() -> logger:error("m", #{request_id => <<"r1">>, secret => <<"s">>, mfa => {a, b, 2}, line => 5}) end,
            [17, <<"m">>, #{<<"request_id">> => <<"r1">>, <<"code.function.name">> => <<"a:b/2">>, <<"code.line.number">> => 5}]),
@@ -222,6 +224,20 @@ whatever_is_logged_the_handler_stays_and_the_caller_does_not_notice_test_() ->
             ?assert(dichroic_logger:installed())
         end)
     end}.
+
+a_message_that_is_no_text_takes_no_credit_for_ever_test_() ->
+    Long = lists:duplicate(3000, $x),
+    [{support:title(Title), fun() ->
+        with_logs((logs())#{<<"limits">> => #{<<"credit">> => 800, <<"rows_per_s">> => 100000000}}, fun(E) ->
+            [logger:error(Message) || _ <- lists:seq(1, 200)],
+            {F, _} = flush(1, E),
+            ?assertEqual(0, account(F, 4, [])),
+            Sent = length(waiting()),
+            #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
+            ?assertEqual({100, 100}, {Sent, atomics:get(Credit, ?CREDIT_CELL(Shards + 1))})
+        end)
+    end} || {Title, Message} <- [{atom, [oops | Long]}, {tuple, [{oops, Long} | Long]}, {improper_tail, Long ++ oops},
+                                 {large_integer, [1 bsl 100000 | Long]}, {float, [1.5 | Long]}, {map, [[#{}] | Long]}]].
 
 a_message_of_any_size_takes_little_of_the_callers_time_and_memory_test() ->
     Huge = lists:seq(1, 1000000),

@@ -6,7 +6,7 @@
 -import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3]).
 -import(fake_collector, [wait/2, total/3]).
 
--export([burst/2, procs/1, pause/1]).
+-export([reload/0, workers/0, burst/2, procs/1, pause/1]).
 
 -define(E, [shop, order]).
 
@@ -54,6 +54,45 @@ a_node_that_stops_in_order_says_its_last_totals_and_goodbye_test_() ->
         State = wait(C, fun(#{goodbye := {goodbye, 7, _, _}} = S) -> S end),
         ?assertEqual({500500, 0.0}, total(State, 101, [])),
         ?assertEqual([], maps:get(errors, State))
+    end).
+
+an_application_that_was_stopped_leaves_nothing_and_a_late_handler_does_nothing_test_() ->
+    node_with(orders(), fun(_, Peer) ->
+        [#{function := Handler, config := Slot}] =
+            [H || #{id := {dichroic, ?E}} = H <- peer:call(Peer, telemetry, list_handlers, [[]])],
+        ok = peer:call(Peer, application, stop, [dichroic]),
+        %% The count of atoms holds for the life of the VM.
+        ?assertMatch(#{processes := [], tables := [], terms := [dichroic_atoms], env := [], logger := [], handlers := []},
+                     peer:call(Peer, test_node, left, [[]])),
+        ?assertEqual(ok, peer:call(Peer, erlang, apply, [Handler, [?E, #{v => 1}, #{}, Slot]])),
+        ok = peer:call(Peer, application, start, [dichroic])
+    end).
+
+%% In the other node.
+reload() ->
+    Modules = [M || {M, _} <- code:all_loaded(), lists:prefix("dichroic", atom_to_list(M)), not lists:suffix("_tests", atom_to_list(M))],
+    _ = [begin code:purge(M), {module, M} = code:load_file(M) end || _ <- [1, 2], M <- Modules],
+    ok.
+
+%% In the other node: the processes that are in loops of their own, and who is linked to the sampler.
+workers() ->
+    {links, Linked} = process_info(whereis(dichroic_sampler), links),
+    lists:usort([whereis(Name) || Name <- [dichroic_relay:log_name() | dichroic_relay:names()]] ++ Linked).
+
+new_code_may_be_loaded_twice_and_ends_no_process_test_() ->
+    Plan = plan([counter(100, ?E, [meta(<<"k">>)]), counter(102, [dichroic, vm, mailboxes], [])],
+                #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}),
+    node_with(Plan, fun(C, Peer) ->
+        wait(C, fun(S) -> {_, 0.0} = total(S, 102, []) end),
+        Workers = peer:call(Peer, ?MODULE, workers, []),
+        Where = fun(P) -> {_, {M, _, _}} = peer:call(Peer, erlang, process_info, [P, current_function]), M end,
+        support:wait(fun() -> [] =:= [P || P <- Workers, lists:member(Where(P), [dichroic_relay, dichroic_mailboxes])] end),
+        #{epoch := Epoch} = peer:call(Peer, dichroic, info, []),
+        ok = peer:call(Peer, ?MODULE, reload, []),
+        ?assertEqual(Workers, peer:call(Peer, ?MODULE, workers, [])),
+        ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
+        wait(C, fun(#{events := Events} = S) -> total(S, 100, [1]) =:= {200, 0.0} andalso length(lists:append([R || {7, R} <- Events])) =:= 1000 end),
+        ?assertMatch(#{epoch := Epoch, state := steady}, peer:call(Peer, dichroic, info, []))
     end).
 
 of_a_node_that_is_killed_the_last_flush_remains_test_() ->

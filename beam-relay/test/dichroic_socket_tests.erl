@@ -32,6 +32,12 @@ a_host_that_is_none_is_an_error_and_no_crash_test_() ->
         with([{socket, {tcp, Host, 1}}], fun() -> ?assertMatch({error, {{tcp, Host, 1}, _}}, dichroic_socket:connect()) end)
      end || Host <- ["no such:host", "::x", 7, {1, 2}, "::1"]].
 
+a_setting_that_says_nothing_is_as_none_test_() ->
+    Usual = fun() -> with([], fun dichroic_socket:candidates/0) end,
+    [{lists:flatten(io_lib:format("~p", [None])), fun() ->
+        ?assertEqual(Usual(), with([{socket, None}], fun dichroic_socket:candidates/0))
+    end} || None <- [nil, undefined, "", <<>>]].
+
 a_token_is_shown_as_it_was_set_and_a_bad_one_not_at_all_test() ->
     ?assertEqual(undefined, dichroic_socket:token()),
     Set = fun(Token) -> with([{token, Token}], fun dichroic_socket:token/0) end,

@@ -158,7 +158,23 @@ a_mailbox_has_the_name_of_its_process_and_is_empty_when_it_leaves_the_list_test_
 
 last(Key, Event, Value) -> (counter(Key, Event, []))#{<<"type">> => <<"last">>, <<"value">> => meas(Value)}.
 
-walkers() -> [P || P <- processes(), {current_function, {dichroic_mailboxes, _, _}} <- [process_info(P, current_function)]].
+what_telemetry_poller_would_emit_is_read_unless_its_default_poller_runs_test_() ->
+    [{support:title(Process), {timeout, 30, fun() ->
+        Standing = spawn(fun() -> true = register(Process, self()), receive stop -> ok end end),
+        Path = support:socket_path(),
+        {C, _} = fake_collector:start(Path, #{plan => plan([last(100, [vm, memory], <<"total">>), last(101, [dichroic, vm, uptime], <<"uptime">>)])}),
+        support:start_relay(Path),
+        try
+            fake_collector:wait(C, fun(S) -> {_, _} = fake_collector:total(S, 101, []) end),
+            ?assertEqual(Read, fake_collector:total(fake_collector:state(C), 100, []) =/= none)
+        after
+            support:stop_relay(),
+            fake_collector:stop(C),
+            Standing ! stop
+        end
+    end}} || {Process, Read} <- [{telemetry_poller_sup, true}, {telemetry_poller_default, false}]].
+
+walkers() -> [P || P <- processes(), {initial_call, {dichroic_mailboxes, _, _}} <- [process_info(P, initial_call)]].
 
 the_sampler_comes_back_and_leaves_nothing_switched_on_test_() ->
     {timeout, 60, fun() ->

@@ -12,7 +12,9 @@
 all() -> [{group, deaths}].
 
 groups() -> [{deaths, [parallel], [connection_and_engine, owner_of_the_counters, janitor, sampler, relays, handler_of_logger, all_at_once,
-                                  the_supervisor_of_all]}].
+                                  the_supervisor_of_all, the_supervisor_of_all_and_the_janitor, a_janitor_that_dies_costs_no_count,
+                                  a_janitor_that_dies_while_the_connection_is_busy_costs_no_count,
+                                  the_handlers_of_an_epoch_that_is_over_are_not_taken_over]}].
 
 plan() ->
     plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [meta(<<"k">>)]),
@@ -61,14 +63,59 @@ handler_of_logger(_) ->
     end).
 
 %% An application that is temporary ends with it; nothing of it stays attached.
-the_supervisor_of_all(_) ->
+the_supervisor_of_all(_) -> all_killed([dichroic_sup]).
+the_supervisor_of_all_and_the_janitor(_) -> all_killed([dichroic_sup, dichroic_janitor]).
+
+all_killed(Names) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
         ok = call(Peer, load, [4, ?E]),
-        ok = call(Peer, kill_all, [[dichroic_sup]]),
+        ok = call(Peer, kill_all, [Names]),
         support:wait(fun() -> [] =:= call(Peer, handlers, []) end),
         support:wait(fun() -> not lists:keymember(dichroic, 1, call(Peer, application, which_applications, [])) end),
-        #{processes := [], tables := [], logger := []} = call(Peer, left, [[]]),
+        #{processes := [], tables := [], logger := [], terms := [dichroic_atoms]} = call(Peer, left, [[]]),
         true = call(Peer, unload, []) > 0,
         ok = call(Peer, application, start, [dichroic]),
         ok = call(Peer, attached, [])
+    end).
+
+a_janitor_that_dies_costs_no_count(_) ->
+    with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, load, [4, ?E]),
+        [ok = call(Peer, kill, [dichroic_janitor]) || _ <- [1, 2, 3]],
+        ok = call(Peer, say, [<<"meanwhile">>, 100]),
+        Events = call(Peer, unload, []),
+        all_counted(C, Events),
+        counted(C, 102, [<<"meanwhile">>], {100, 0.0}),
+        %% Nobody had to attach anything again.
+        none = fake_collector:total(fake_collector:state(C), 5, [])
+    end).
+
+a_janitor_that_dies_while_the_connection_is_busy_costs_no_count(_) ->
+    with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
+        ok = call(Peer, sys, suspend, [dichroic_connection]),
+        ok = call(Peer, kill, [dichroic_janitor]),
+        ok = call(Peer, emit, [?E, #{k => <<"busy">>}, 1000]),
+        [{dichroic, failure}, {dichroic, ?E}] = lists:sort(call(Peer, handlers, [])),
+        %% Somebody who detaches it meanwhile is answered as ever.
+        ok = call(Peer, telemetry, detach, [{dichroic, ?E}]),
+        ok = call(Peer, attached_again, [?E]),
+        ok = call(Peer, emit, [?E, #{k => <<"busy">>}, 1000]),
+        ok = call(Peer, sys, resume, [dichroic_connection]),
+        counted(C, 100, [<<"busy">>], {2000, 0.0}),
+        counted(C, 5, [], {1, 0.0})
+    end).
+
+all_counted(C, Events) ->
+    _ = fake_collector:wait(C, fun(#{rows := Rows}) ->
+        Events =:= lists:sum([N || {{100, _, _}, {N, 0.0}} <- maps:to_list(Rows)])
+    end).
+
+%% Their slots may be those of other events in the next.
+the_handlers_of_an_epoch_that_is_over_are_not_taken_over(_) ->
+    with(#{plan => plan()}, fun(#{peer := Peer}) ->
+        ok = call(Peer, sys, suspend, [dichroic_connection]),
+        _ = call(Peer, dichroic_store, reset, []),
+        ok = call(Peer, kill, [dichroic_janitor]),
+        support:wait(fun() -> [] =:= call(Peer, handlers, []) andalso not call(Peer, dichroic_logger, installed, []) end),
+        ok = call(Peer, sys, resume, [dichroic_connection])
     end).

@@ -21,7 +21,9 @@ groups() ->
        a_guest_comes_back_while_somebody_is_still_late,
        a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so,
        who_is_inside_the_handler_keeps_two_versions_of_it_until_it_is_through,
-       emitters_stopped_wherever_they_are_find_no_handler_gone]}].
+       emitters_stopped_wherever_they_are_find_no_handler_gone,
+       a_guest_beside_the_relay_of_the_application_changes_nothing_and_says_so,
+       a_guest_that_cannot_start_leaves_the_environment_as_it_was]}].
 
 plan() -> plan([counter(100, ?E, [meta(<<"k">>)]), counter(101, [dichroic, logger, message], [])]).
 
@@ -146,4 +148,31 @@ emitters_stopped_wherever_they_are_find_no_handler_gone(_) ->
              nothing_left(Peer)
          end || _ <- [1, 2]],
         true = call(Peer, unload, []) > 0
+    end).
+
+a_guest_beside_the_relay_of_the_application_changes_nothing_and_says_so(_) ->
+    with(#{plan => plan()}, fun(#{peer := Peer, collector := C} = Node) ->
+        ok = call(Peer, application, set_env, [dichroic, socket, "/run/of/the/application"]),
+        Before = lists:sort(call(Peer, application, get_all_env, [dichroic])),
+        [{module, M} = call(Peer, code, ensure_loaded, [M]) || M <- test_node:guest_modules()],
+        {error, installed} = test_node:start_guest(Node),
+        Before = lists:sort(call(Peer, application, get_all_env, [dichroic])),
+        undefined = call(Peer, erlang, whereis, [dichroic_attach]),
+        ok = call(Peer, emit, [?E, #{k => <<"on">>}, 100]),
+        counted(C, 100, [<<"on">>], {100, 0.0})
+    end).
+
+a_guest_that_cannot_start_leaves_the_environment_as_it_was(_) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
+        ok = test_node:load_guest(Node),
+        ok = call(Peer, application, set_env, [dichroic, socket, "/run/of/the/application"]),
+        ok = call(Peer, take_name, [dichroic_store]),
+        {error, {shutdown, _}} = test_node:start_guest(Node),
+        [{socket, "/run/of/the/application"}] = call(Peer, application, get_all_env, [dichroic]),
+        undefined = call(Peer, erlang, whereis, [dichroic_attach]),
+        ok = call(Peer, application, unset_env, [dichroic, socket]),
+        ok = call(Peer, kill_all, [[dichroic_store]]),
+        {ok, started} = attach(Node),
+        [] = call(Peer, leave, []),
+        nothing_left(Peer)
     end).

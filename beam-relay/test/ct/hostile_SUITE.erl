@@ -10,7 +10,8 @@
 
 all() -> [{group, hostile}].
 
-groups() -> [{hostile, [parallel], [any_measurement_is_counted_or_counted_as_skipped, any_metadata_is_a_label_or_none]}].
+groups() -> [{hostile, [parallel], [any_measurement_is_counted_or_counted_as_skipped, any_metadata_is_a_label_or_none,
+                                    a_reading_that_the_vm_refuses_costs_nothing_but_itself]}].
 
 any_measurement_is_counted_or_counted_as_skipped(_) ->
     Seed = support:seed(),
@@ -54,4 +55,16 @@ any_metadata_is_a_label_or_none(_) ->
         Places = [{K, [dichroic_value:text(L) || L <- Ls]} || {K, Ls, _} <- maps:values(Ids), K >= 100, Ls =/= [null]],
         [] = Places -- lists:usort(Places),
         none = fake_collector:total(fake_collector:state(C), 4, [])
+    end).
+
+a_reading_that_the_vm_refuses_costs_nothing_but_itself(_) ->
+    Last = fun(Key, Event, Value) -> (sum(Key, Event, meas(Value), []))#{<<"type">> := <<"last">>} end,
+    Plan = plan([counter(100, ?E, []), Last(101, [vm, memory], <<"total">>), Last(102, [dichroic, vm, uptime], <<"uptime">>)], #{}),
+    %% Without this allocator the VM does not know how much memory it has.
+    with(#{plan => Plan, args => ["+MBe", "false"]}, fun(#{peer := Peer, collector := C}) ->
+        _ = fake_collector:wait(C, fun(S) -> {_, 0.0} = fake_collector:total(S, 102, []) end),
+        ok = test_node:call(Peer, emit, [?E, #{}, 1000]),
+        counted(C, 100, [], {1000, 0.0}),
+        #{connections := 1} = State = fake_collector:wait(C, fun(S) -> {N, 0.0} = fake_collector:total(S, 4, []), N >= 1 andalso S end),
+        none = fake_collector:total(State, 101, [])
     end).

@@ -7,12 +7,12 @@
 -export([with/2, call/3, call/4, counted/4, attach/1, load_guest/1, start_guest/1, guest_modules/0]).
 -export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, say/2, spans/3, attach_failing/1,
          forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
-         freeze/0, thaw/0, leave/0]).
+         freeze/0, thaw/0, leave/0, take_name/1]).
 -export([log/2, slow/4, failed/4, failing/4]).
 
 -define(FILE_NAME, "(attached by dichroic)").
 
-%% Options: plan; telemetry (stand_in, or whatever TELEMETRY_EBIN says); guest
+%% Options: plan; telemetry (stand_in, or whatever TELEMETRY_EBIN says); guest; args (of the emulator)
 with(Options, Test) ->
     Path = support:socket_path(),
     {C, _} = fake_collector:start(Path, #{plan => maps:get(plan, Options)}),
@@ -20,7 +20,7 @@ with(Options, Test) ->
     Guest = is_map_key(guest, Options),
     {ok, Peer, _} = peer:start(#{connection => standard_io, wait_boot => 30000,
                                  env => [{"DICHROIC_SOCKET", Path}, {"ERL_CRASH_DUMP_SECONDS", "0"} | Library],
-                                 args => ["-pa" | [P || P <- code:get_path(), not (Guest andalso lists:suffix("dichroic/ebin", P))]]}),
+                                 args => maps:get(args, Options, []) ++ ["-pa" | [P || P <- code:get_path(), not (Guest andalso lists:suffix("dichroic/ebin", P))]]}),
     try
         ok = call(Peer, quiet, []),
         ok = call(Peer, support, telemetry, []),
@@ -139,6 +139,11 @@ kill(Name) ->
 
 kill_all(Names) ->
     _ = [exit(P, kill) || Name <- Names, P <- [whereis(Name)]],
+    ok.
+
+take_name(Name) ->
+    _ = spawn(fun() -> true = register(Name, self()), receive never -> ok end end),
+    support:wait(fun() -> is_pid(whereis(Name)) end),
     ok.
 
 kill_together(Names) ->

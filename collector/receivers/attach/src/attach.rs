@@ -7,7 +7,7 @@ use crate::Error;
 use crate::connection::{Connection, Idle};
 use crate::data::{Data, Place};
 use crate::modules::{self, Set};
-use crate::term::{Term, atom};
+use crate::term::{Term, atom, string};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -135,6 +135,7 @@ fn has_our_code(found: &Attached, set: Set) -> bool {
 
 /// What an earlier visit left on the node, because somebody might still call it, stays callable until ours takes its place.
 async fn load_and_start(node: &mut Connection, place: &Place) -> Result<(), Error> {
+    refuse_where_it_can_start(node).await?;
     let set = Set::of(node).await?;
     let until = Instant::now() + ASK;
     loop {
@@ -159,6 +160,26 @@ async fn load_and_start(node: &mut Connection, place: &Place) -> Result<(), Erro
     clear(node).await.map(drop)
 }
 
+/// A node that loads code when it is first called may have the relay and not have started it yet: where ours is, that would fail.
+async fn refuse_where_it_can_start(node: &mut Connection) -> Result<(), Error> {
+    let found = node
+        .call("code", "where_is_file", vec![string("dichroic.app")], ASK)
+        .await?;
+    match found.as_atom() {
+        Some("non_existing") => Ok(()),
+        _ => Err(part_of_application(&format!(
+            "the node finds {}",
+            found.to_text().unwrap_or_default()
+        ))),
+    }
+}
+
+fn part_of_application(what: &str) -> Error {
+    Error::Call(format!(
+        "{what}: the relay is part of its application; start that instead: application:ensure_all_started(dichroic)"
+    ))
+}
+
 /// Purges old code under our names, and gives the names of which it is in use. Refuses a node where they are another's.
 async fn clear(node: &mut Connection) -> Result<Vec<&'static str>, Error> {
     let names: Vec<&'static str> = modules::names().collect();
@@ -167,8 +188,8 @@ async fn clear(node: &mut Connection) -> Result<Vec<&'static str>, Error> {
             && let file = file.to_text().unwrap_or_default()
             && file != modules::FILE
         {
-            return Err(Error::Call(format!(
-                "the node has loaded {name} from {file}: the relay is part of its application; start that instead: application:ensure_all_started(dichroic)"
+            return Err(part_of_application(&format!(
+                "the node has loaded {name} from {file}"
             )));
         }
     }
@@ -223,6 +244,12 @@ async fn start(node: &mut Connection, place: &Place, load: Vec<Term>) -> Result<
         {
             Ok(Started::Unloaded(
                 why.last().map(ToString::to_string).unwrap_or_default(),
+            ))
+        }
+        Some([Term::Atom(error), Term::Atom(why)]) if error == "error" && why == "installed" => {
+            Err(Error::Call(
+                "the relay of its application started meanwhile; it goes on, and nothing is attached"
+                    .to_owned(),
             ))
         }
         _ => Err(Error::Call(format!("the relay did not start: {answer}"))),

@@ -8,7 +8,7 @@ mod beams;
 
 use crate::Error;
 use crate::connection::Connection;
-use crate::term::{Term, atom, tuple};
+use crate::term::{Term, atom, string, tuple};
 use std::time::Duration;
 
 /// What is reported as the file of a loaded module, so that ours are told from those of an application.
@@ -89,13 +89,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The argument of `code:atomic_load/1`: all of them or none.
 pub(crate) fn to_load(modules: impl Iterator<Item = Module>) -> Term {
-    let file: Vec<Term> = FILE.bytes().map(|c| Term::Int(i64::from(c))).collect();
     Term::List(
         modules
             .map(|module| {
                 tuple([
                     atom(module.name),
-                    Term::List(file.clone()),
+                    string(FILE),
                     Term::Binary(module.code.to_vec()),
                 ])
             })

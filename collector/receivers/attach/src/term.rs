@@ -84,6 +84,11 @@ pub fn text(text: &str) -> Term {
     Term::Binary(text.as_bytes().to_vec())
 }
 
+/// A string: a list of its characters.
+pub fn string(text: &str) -> Term {
+    Term::List(text.chars().map(|c| Term::Int(i64::from(u32::from(c)))).collect())
+}
+
 /// A tuple.
 pub fn tuple<const N: usize>(parts: [Term; N]) -> Term {
     Term::Tuple(parts.into())

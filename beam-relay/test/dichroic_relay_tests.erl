@@ -1,0 +1,53 @@
+%% @doc The processes that carry rows: whose credit comes back, and when.
+-module(dichroic_relay_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/dichroic.hrl").
+
+-import(support, [plan/2, meas/1, stream/3, wait/1]).
+
+-define(E, [shop, order]).
+
+with_relay(Limits, Test) ->
+    {timeout, 60, fun() ->
+        Path = support:socket_path(),
+        Plan = plan([], #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])], <<"limits">> => Limits}),
+        {C, _} = fake_collector:start(Path, #{plan => Plan}),
+        support:start_relay(Path),
+        try
+            fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
+            Test(C),
+            ?assertEqual([], maps:get(errors, fake_collector:state(C)))
+        after
+            support:stop_relay(),
+            fake_collector:stop(C)
+        end
+    end}.
+
+cells() ->
+    #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
+    [{Credit, ?CREDIT_CELL(S)} || S <- lists:seq(1, Shards + 1)].
+
+held() -> [atomics:get(Credit, Cell) || {Credit, Cell} <- cells()].
+
+rows(C) -> length(lists:append([Rows || {7, Rows} <- maps:get(events, fake_collector:state(C))])).
+
+what_was_taken_and_never_sent_is_given_back_when_nothing_comes_test_() ->
+    with_relay(#{<<"credit">> => 40}, fun(C) ->
+        [atomics:put(Credit, Cell, 40) || {Credit, Cell} <- cells()],
+        telemetry:execute(?E, #{v => 1}, #{}),
+        ?assertEqual(0, rows(C)),
+        wait(fun() -> [0] =:= lists:usort(held()) end),
+        telemetry:execute(?E, #{v => 2}, #{}),
+        wait(fun() -> rows(C) =:= 1 end),
+        wait(fun() -> [0] =:= lists:usort(held()) end)
+    end).
+
+%% They took before all was given back.
+rows_that_nobody_has_credit_for_give_none_back_test_() ->
+    with_relay(#{}, fun(C) ->
+        [begin dichroic_relay_1 ! {row, 1, erlang:system_time(nanosecond), [N]}, ok end || N <- lists:seq(1, 10)],
+        wait(fun() -> rows(C) =:= 10 end),
+        _ = sys:get_state(dichroic_relay_1),
+        ?assertEqual([0], lists:usort(held()))
+    end).

@@ -1,0 +1,114 @@
+//! Attaching to nodes that answer as nodes do whose application has the relay: it is left alone, and we say why.
+
+#[allow(dead_code, reason = "shared with the tests of hostile peers")]
+mod fake;
+
+use dichroic_receiver_attach::attach::{Outcome, attach};
+use dichroic_receiver_attach::data::Data;
+use dichroic_receiver_attach::term::{Term, atom, decode, list, string, tuple};
+use dichroic_receiver_attach::{Error, address, connection, cookie};
+use fake::{NAME, OURS, shake};
+use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Answers each call, until we hang up.
+async fn serve(mut stream: TcpStream, mut answer: impl FnMut(&str, &[Term]) -> Term) -> std::io::Result<()> {
+    shake(&mut stream, NAME, OURS).await?;
+    loop {
+        let mut frame = vec![0; stream.read_u32().await? as usize];
+        stream.read_exact(&mut frame).await?;
+        if frame.is_empty() {
+            continue;
+        }
+        let (_, rest) = decode(&frame[1..]).unwrap();
+        let (message, _) = decode(rest).unwrap();
+        let [_, from, request] = message.as_tuple().unwrap() else {
+            panic!("{message}");
+        };
+        let [_, module, function, arguments, _] = request.as_tuple().unwrap() else {
+            panic!("{request}");
+        };
+        let name = format!("{}:{}", module.as_atom().unwrap(), function.as_atom().unwrap());
+        let [to, tag] = from.as_tuple().unwrap() else {
+            panic!("{from}");
+        };
+        let answered = answer(&name, arguments.as_list().unwrap());
+        let mut bytes = vec![0, 0, 0, 0, 112];
+        tuple([Term::Int(2), atom(""), to.clone()]).encode(&mut bytes);
+        tuple([tag.clone(), answered]).encode(&mut bytes);
+        let len = u32::try_from(bytes.len() - 4).unwrap();
+        bytes[..4].copy_from_slice(&len.to_be_bytes());
+        stream.write_all(&bytes).await?;
+    }
+}
+
+/// What becomes of attaching to a node that answers so, and what was called there.
+async fn attached(answer: impl Fn(&str, &[Term]) -> Option<Term>) -> (Result<Outcome, Error>, Vec<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lookup = address::Lookup::Port(listener.local_addr().unwrap().port());
+    let name = address::NodeName::parse("fake@127.0.0.1").unwrap();
+    let cookie = cookie::Cookie::new(OURS).unwrap();
+    let mut called = Vec::new();
+    let visit = async {
+        let mut node = connection::Connection::open(&name, &lookup, &cookie, None).await?;
+        attach(&mut node, &Data::from(Path::new("/run/dichroic.sock"))).await
+    };
+    let node = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        serve(stream, |function, arguments| {
+            called.push(function.to_owned());
+            answer(function, arguments).unwrap_or_else(|| usual(function, arguments))
+        })
+        .await
+    };
+    let outcome = tokio::select! {
+        outcome = visit => outcome,
+        end = node => panic!("{end:?}"),
+    };
+    (outcome, called)
+}
+
+/// The answers of a node where nothing of ours is.
+fn usual(function: &str, arguments: &[Term]) -> Term {
+    let each = |answer: Term| Term::List(vec![answer; arguments[1].as_list().unwrap().len()]);
+    match function {
+        "net_kernel:get_net_ticktime" => Term::Int(60),
+        "erlang:whereis" => atom("undefined"),
+        "erlang:system_info" => string("25"),
+        "code:where_is_file" => atom("non_existing"),
+        "lists:map" => match &arguments[0] {
+            Term::Export(_, function, _) if function == "soft_purge" => each(atom("true")),
+            _ => each(atom("false")),
+        },
+        other => panic!("{other} was called"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_finds_the_relay_on_its_code_path_is_left_to_start_it() {
+    let (outcome, called) = attached(|function, arguments| {
+        (function == "code:where_is_file").then(|| {
+            assert_eq!(arguments, [string("dichroic.app")]);
+            string("/app/lib/dichroic/ebin/dichroic.app")
+        })
+    })
+    .await;
+    let words = outcome.unwrap_err().to_string();
+    assert!(words.contains("/app/lib/dichroic/ebin/dichroic.app"), "{words}");
+    assert!(
+        words.contains("the relay is part of its application; start that"),
+        "{words}"
+    );
+    assert!(!called.iter().any(|f| f.starts_with("lists:")), "{called:?}");
+}
+
+#[tokio::test]
+async fn a_relay_of_the_application_that_starts_while_ours_is_loaded_is_left_alone() {
+    let (outcome, _) = attached(|function, _| {
+        (function == "lists:zipwith").then(|| list([atom("ok"), tuple([atom("error"), atom("installed")])]))
+    })
+    .await;
+    let words = outcome.unwrap_err().to_string();
+    assert!(words.contains("started meanwhile"), "{words}");
+}
