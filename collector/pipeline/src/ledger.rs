@@ -144,7 +144,10 @@ impl Account {
 
     /// Whether received = applied + dropped + staged.
     pub fn balances(&self) -> bool {
-        self.received == self.applied + self.staged + self.dropped.iter().sum::<u64>()
+        let parts = [self.applied, self.staged]
+            .into_iter()
+            .chain(self.dropped.iter().copied());
+        self.received == parts.fold(0, u64::saturating_add)
     }
 }
 
@@ -236,10 +239,13 @@ impl Ledger {
             };
             self.name(Self::DEPARTED, "internal", "sources that left");
             let sum = self.account_mut(Self::DEPARTED, signal);
-            sum.received += old.received;
-            sum.applied += old.applied;
-            sum.staged += old.staged;
-            sum.dropped.iter_mut().zip(old.dropped).for_each(|(a, b)| *a += b);
+            add(&mut sum.received, old.received);
+            add(&mut sum.applied, old.applied);
+            add(&mut sum.staged, old.staged);
+            sum.dropped
+                .iter_mut()
+                .zip(old.dropped)
+                .for_each(|(a, b)| add(a, b));
         }
     }
 
@@ -259,17 +265,17 @@ impl Ledger {
 
     /// `n` came in.
     pub fn received(&mut self, source: SourceId, signal: Signal, n: u64) {
-        self.account_mut(source, signal).received += n;
+        add(&mut self.account_mut(source, signal).received, n);
     }
 
     /// `n` reached a cell or a stream.
     pub fn applied(&mut self, source: SourceId, signal: Signal, n: u64) {
-        self.account_mut(source, signal).applied += n;
+        add(&mut self.account_mut(source, signal).applied, n);
     }
 
     /// `n` were dropped.
     pub fn dropped(&mut self, source: SourceId, signal: Signal, reason: DropReason, n: u64) {
-        self.account_mut(source, signal).dropped[reason as usize] += n;
+        add(&mut self.account_mut(source, signal).dropped[reason as usize], n);
     }
 
     /// A term of a relay's own account, as it last said.
@@ -313,6 +319,11 @@ impl Ledger {
     }
 }
 
+/// What a peer says that it lost is a number of its own choice: it stops at the largest.
+fn add(term: &mut u64, n: u64) {
+    *term = term.saturating_add(n);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,6 +342,22 @@ mod tests {
         assert_eq!(
             account.drops().collect::<Vec<_>>(),
             [(DropReason::SeriesLimit, 3)]
+        );
+    }
+
+    #[test]
+    fn numbers_of_a_peers_own_choice_stop_at_the_largest() {
+        let mut ledger = Ledger::new(0);
+        for reason in [DropReason::Slow, DropReason::Unwanted] {
+            for _ in 0..2 {
+                ledger.received(SourceId(1), Signal::Events, u64::MAX - 1);
+                ledger.dropped(SourceId(1), Signal::Events, reason, u64::MAX - 1);
+            }
+        }
+        assert!(ledger.balances());
+        assert_eq!(
+            ledger.account(SourceId(1), Signal::Events).map(|a| a.received),
+            Some(u64::MAX)
         );
     }
 

@@ -161,3 +161,33 @@ fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met
     store.tick(NOW + 602 * SECOND);
     assert_eq!(lines(&mut store), ["fixed{} 2", "new{} 1"]);
 }
+
+#[test]
+fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
+    let resolver = Arc::new(Reloading(AtomicU64::new(0)));
+    let limits = Limits {
+        series_per_metric: 1,
+        ..Limits::default()
+    };
+    let mut store = Store::new(limits, resolver.clone(), NOW);
+    let source = open(&mut store, Leaving::ByReceiver);
+    let feed = |store: &mut Store| {
+        for a in ["x", "y"] {
+            let def = Def {
+                name: "fixed",
+                ..DELTA
+            };
+            let series = meet(store, &source, def, &[("a", a)]).unwrap();
+            store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+        }
+    };
+    feed(&mut store);
+    resolver.0.store(1, Ordering::Relaxed);
+    store.tick(NOW + SECOND);
+    feed(&mut store);
+    store.tick(NOW + 602 * SECOND);
+    assert_eq!(
+        lines(&mut store),
+        ["fixed{a=\"x\"} 2", "fixed{otel_metric_overflow=\"true\"} 2"]
+    );
+}

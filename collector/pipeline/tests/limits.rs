@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Attributes, EventKind, Leaving, Limits, NameStyle, Number, SourceSpec};
+use dichroic_model::{Attributes, EventKind, Leaving, Limits, NameStyle, Number, SourceSpec, Temporality};
 use dichroic_pipeline::{DropReason, Refused, Store};
 
 fn fill(
@@ -238,4 +238,22 @@ fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
     }
     store.tick(NOW);
     assert_eq!((store.live_bytes(), store.metrics().count()), (empty, 0));
+}
+
+#[test]
+fn what_has_no_room_is_added_only_to_buckets_of_its_own_bounds() {
+    let mut store = store(|l| l.series_per_metric = 1);
+    let source = source(&mut store, "s");
+    let of = |bounds| Def {
+        bounds: Some(bounds),
+        temporality: Temporality::Delta,
+        ..HISTOGRAM
+    };
+    let (small, large) = (of(&[1.0, 2.0]), of(&[100.0, 200.0]));
+    meet(&mut store, &source, small, &[("a", "x")]).unwrap();
+    meet(&mut store, &source, small, &[("a", "y")]).unwrap();
+    assert_eq!(
+        meet(&mut store, &source, large, &[("a", "z")]),
+        Err(DropReason::Buckets)
+    );
 }

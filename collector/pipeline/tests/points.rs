@@ -309,3 +309,21 @@ fn the_newest_exemplar_is_kept_and_an_oversized_one_is_not() {
     store.tick(NOW);
     assert_eq!(store.live_bytes(), empty);
 }
+
+#[test]
+fn a_histogram_whose_counts_need_more_room_gives_it_back_when_it_leaves() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let before = store.live_bytes();
+    let series = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
+    for first in [1, u64::from(u32::MAX), 1 << 32, u64::MAX >> 8] {
+        let point = HistogramPoint {
+            counts: &[first, 0, 0],
+            sum: None,
+            min_max: None,
+        };
+        store.set_histogram(series, &point, 0, NOW, NOW).unwrap();
+    }
+    store.leave(series);
+    assert_eq!(store.live_bytes(), before);
+}

@@ -257,8 +257,10 @@ impl Store {
             (slot.start, slot.start_told) = (slot.time, false);
             if other_factor {
                 self.metric_streams.hold(&meta.stream);
+                self.bytes += series_bytes(&meta);
                 if let Some(old) = slot.meta.replace(Arc::new(meta)) {
                     self.metric_streams.release(&old.stream);
+                    self.bytes -= series_bytes(&old);
                 }
             }
             // Old fingerprints meant the old bounds or unit: they must miss, and be met again.
@@ -352,22 +354,34 @@ impl Store {
             page,
         };
         if let Some(index) = self.known(&candidate) {
-            let slot = &self.slots[index as usize];
-            let same_unit = slot
-                .meta
-                .as_ref()
-                .is_some_and(|have| have.factor == candidate.meta.factor);
-            return if same_unit {
-                let generation = slot.generation;
-                Ok(SeriesRef { index, generation })
-            } else {
-                Err(Refused(reason))
-            };
+            return self.fold_into(index, &candidate, reason);
         }
         if self.memory(&candidate).is_err() || self.overflows >= self.limits.series / 16 + 64 {
             return Err(Refused(reason));
         }
         Ok(self.admit(None, candidate))
+    }
+
+    /// Only what counts the same way is added up.
+    fn fold_into(
+        &mut self,
+        index: u32,
+        folded: &Candidate,
+        reason: DropReason,
+    ) -> Result<SeriesRef, Refused> {
+        let slot = &mut self.slots[index as usize];
+        let have = slot.meta.as_ref();
+        if have.is_none_or(|have| have.factor != folded.meta.factor) {
+            return Err(Refused(reason));
+        }
+        if let (Cell::Histogram(cell), Some(bounds)) = (&slot.cell, &folded.bounds)
+            && *self.bounds.get(cell.bounds) != *bounds
+        {
+            return Err(Refused(DropReason::Buckets));
+        }
+        slot.meaning = self.meaning;
+        let generation = slot.generation;
+        Ok(SeriesRef { index, generation })
     }
 
     fn admit(&mut self, fp: Option<Fingerprint>, candidate: Candidate) -> SeriesRef {

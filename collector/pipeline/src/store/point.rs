@@ -142,8 +142,12 @@ impl Store {
         if reset {
             reset = fell(slot, start, time)?;
         }
-        histogram(slot, point)?.set(point);
+        let held = histogram(slot, point)?;
+        let before = held.heap_bytes();
+        held.set(point);
+        let grown = held.heap_bytes() - before;
         stamp(slot, start, time, now, touched, reset);
+        self.bytes += grown;
         self.warnings.resets += u64::from(reset);
         Ok(())
     }

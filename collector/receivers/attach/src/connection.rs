@@ -25,6 +25,8 @@ const CONNECT: Duration = Duration::from_secs(7);
 const NET_TICKTIME: Duration = Duration::from_secs(60);
 /// A node that takes nothing for so long is gone.
 const WRITE: Duration = Duration::from_secs(15);
+/// A tick is answered once in so long.
+const TICK: Duration = Duration::from_secs(1);
 
 const PASS_THROUGH: u8 = 112;
 const SEND: i64 = 2;
@@ -257,8 +259,13 @@ impl Connection {
                         return Ok(Some(Incoming::Other));
                     }
                     Some(message) => return Ok(Some(message)),
-                    // A tick asks for one: so we also follow a net_ticktime that changes.
-                    None => self.tick().await?,
+                    // A tick asks for one: so we also follow a net_ticktime that changes. Who floods us is not flooded back.
+                    None if self.sent.elapsed() >= TICK => self.tick().await?,
+                    None => {}
+                }
+                // There may always be more: the time is over all the same.
+                if Instant::now() >= until {
+                    return Ok(None);
                 }
                 continue;
             }

@@ -177,3 +177,15 @@ async fn an_alert_in_place_of_a_handshake_is_told_in_words() {
         "{plain}"
     );
 }
+
+#[tokio::test]
+async fn a_node_that_ticks_without_end_keeps_nobody_waiting_for_longer_than_the_limit() {
+    let words = words(async |mut s| {
+        shake(&mut s, NAME, OURS).await?;
+        loop {
+            s.write_all(&[0; 16_384]).await?;
+        }
+    })
+    .await;
+    assert!(words.contains("net_kernel:get_net_ticktime"), "{words}");
+}
