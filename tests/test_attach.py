@@ -250,6 +250,13 @@ def test_without_a_collector_nothing_is_loaded(node: BareNode, tmp_path: Path, c
     assert node.snapshot() == before
 
 
+def test_the_configuration_of_the_collector_names_its_socket(collector: Collector, node: BareNode) -> None:
+    with Attacher(node, collector, "--config", str(collector.config_file), socket=False) as attacher:
+        node.emit(2)
+        counted(collector, 2)
+        assert attacher.interrupt() == 0
+
+
 def test_a_wrong_cookie_is_said_to_be_wrong_and_never_shown(collector: Collector, tmp_path: Path) -> None:
     wrong = tmp_path / "cookie"
     wrong.write_text("AnotherSecret")

@@ -120,7 +120,7 @@ pub struct DataArgs {
     /// File with its token, mode 0600; else $DICHROIC_TOKEN
     #[arg(long, value_name = "FILE", requires = "tcp")]
     pub token_file: Option<PathBuf>,
-    /// The collector's configuration, for address and token of its security.local_tcp
+    /// The collector's configuration, for its local socket, and address and token of its security.local_tcp
     #[arg(long, value_name = "FILE", conflicts_with = "tcp")]
     pub config: Option<PathBuf>,
 }

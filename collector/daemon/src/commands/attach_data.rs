@@ -39,7 +39,15 @@ pub fn choose(by: DataBy, socket: Option<Place>, tcp: Option<Place>) -> Option<D
 
 /// The places of a collector that runs, from the command line.
 pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
-    let tcp = tcp_given(args)?;
+    let security = match &args.config {
+        Some(path) => Some((path, load(path).map_err(|bad| bad.to_string())?.security)),
+        None => None,
+    };
+    let socket = match &args.socket {
+        Some(path) => Some(path.clone()),
+        None => security.as_ref().and_then(|(_, s)| s.local_socket.path.clone()),
+    };
+    let tcp = tcp_given(args, security)?;
     if args.data == DataBy::Tcp && tcp.is_none() {
         return Err(
             "--data tcp: name the collector's security.local_tcp with --tcp and --token-file, or its configuration with --config".to_owned(),
@@ -48,7 +56,7 @@ pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
     let mut tried = Vec::new();
     let socket = match args.data {
         DataBy::Tcp => None,
-        _ => running_socket(args.socket.as_deref(), &mut tried).await?,
+        _ => running_socket(socket.as_deref(), &mut tried).await?,
     };
     let tcp = match tcp {
         Some((at, token)) if args.data != DataBy::Socket => {
@@ -64,7 +72,10 @@ pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
     })
 }
 
-fn tcp_given(args: &cli::DataArgs) -> Result<Option<(SocketAddr, Secret)>, String> {
+fn tcp_given(
+    args: &cli::DataArgs,
+    security: Option<(&PathBuf, Security)>,
+) -> Result<Option<(SocketAddr, Secret)>, String> {
     if let Some(at) = args.tcp {
         let token = match &args.token_file {
             Some(path) => local_tcp::read_token(path).map_err(|e| format!("--token-file: {e}"))?,
@@ -74,10 +85,9 @@ fn tcp_given(args: &cli::DataArgs) -> Result<Option<(SocketAddr, Secret)>, Strin
         };
         return Ok(Some((at, token)));
     }
-    let Some(path) = &args.config else {
+    let Some((path, Security { local_tcp, .. })) = security else {
         return Ok(None);
     };
-    let Security { local_tcp, .. } = load(path).map_err(|bad| bad.to_string())?.security;
     match local_tcp.and_then(|tcp| Some((tcp.listen.address()?, tcp))) {
         Some((at, _)) if at.port() == 0 => Err(format!(
             "{}: security.local_tcp.listen has port 0; name the real one with --tcp",

@@ -251,7 +251,12 @@ impl Knowledge {
                 row.push(count.to_string());
                 row.push(format!("{:.1}", count as f64 / live.time.as_secs_f64()));
             }
-            row.push(event.modules.join(" "));
+            // As Elixir writes them.
+            let names = event
+                .modules
+                .iter()
+                .map(|name| name.strip_prefix("Elixir.").unwrap_or(name));
+            row.push(names.collect::<Vec<_>>().join(" "));
             rows.push(row);
         }
         table(&rows);

@@ -46,7 +46,13 @@ pub fn text(document: &Value) -> Vec<String> {
     let mut lines: Vec<String> = findings.iter().map(finding).collect();
     lines.push(match findings.len() {
         0 => "nothing looks wrong".to_owned(),
-        _ => format!("{} warnings, {} notes", document["warnings"], document["notes"]),
+        _ => {
+            let many = |key: &str, one: &str| {
+                let n = document[key].as_u64().unwrap_or(0);
+                format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+            };
+            format!("{}, {}", many("warnings", "warning"), many("notes", "note"))
+        }
     });
     lines
 }

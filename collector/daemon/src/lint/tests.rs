@@ -446,7 +446,7 @@ fn findings_are_a_line_each_and_a_document() {
         crate::commands::lint::text(&document),
         [
             "note: a_ms (worker): its name ends with ms [unit_in_name]",
-            "0 warnings, 1 notes"
+            "0 warnings, 1 note"
         ]
     );
     let none = json!({ "warnings": 0, "notes": 0, "findings": [] });

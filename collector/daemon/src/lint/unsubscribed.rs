@@ -49,6 +49,7 @@ pub fn findings(found: &Discovery, packs: &[Known]) -> Vec<Finding> {
         .filter(|(event, _)| !subscribed.contains(event.as_str()) && !is_begun(event, &ends))
         .map(|&(event, count)| {
             let often = match count {
+                Some(1) => format!("fired once in {:.0} s", live.time.as_secs_f64()),
                 Some(count) => format!("fired {count} times in {:.0} s", live.time.as_secs_f64()),
                 None => "fires".to_owned(),
             };
@@ -164,7 +165,7 @@ mod tests {
             &found,
             &[
                 (Level::Note, "made.up", "fires and nothing subscribes to it"),
-                (Level::Note, "shop.sale", "fired 1 times in 10 s"),
+                (Level::Note, "shop.sale", "fired once in 10 s"),
             ],
         );
     }
