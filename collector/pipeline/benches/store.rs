@@ -1,7 +1,7 @@
 //! The store: points that hit, series that are met, copies, fan-out, and the memory of a series; each beside its budget.
 //!
 //! Run with `cargo bench -p dichroic-pipeline`. Times are the best of several rounds: the machine's noise only ever adds. Memory
-//! is what the process's resident set grew by, in a process of its own for each kind of series.
+//! is what the process's resident set grew by, in a process of its own for each kind of series, with the allocator of the collector.
 
 use dichroic_model::{
     AttributeValue, Attributes, Batch, EventKind, Factor, Fingerprint, Fingerprinter, Identity, Leaving,
@@ -17,6 +17,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
+
+/// As the collector.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const NOW: u64 = 1_700_000_000 * SECOND;
 const SERIES: usize = 100_000;
