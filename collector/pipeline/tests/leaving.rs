@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Identity, Leaving, Limits, Number, Query, Resolution, Resolver, SECOND};
-use dichroic_pipeline::{Signal, Store};
+use dichroic_pipeline::{HistogramPoint, Signal, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -190,4 +190,61 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
         lines(&mut store),
         ["fixed{a=\"x\"} 2", "fixed{otel_metric_overflow=\"true\"} 2"]
     );
+}
+
+#[test]
+fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
+    let resolver = Arc::new(Reloading(AtomicU64::new(0)));
+    let mut store = Store::new(Limits::default(), resolver.clone(), NOW);
+    let source = open(&mut store, Leaving::ByReceiver);
+    let add = |store: &mut Store, name| {
+        let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
+        store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+        series
+    };
+    let [fixed, leaves, stays] = ["fixed", "leaves", "stays"].map(|name| add(&mut store, name));
+    resolver.0.store(1, Ordering::Relaxed);
+    store.tick(NOW + SECOND);
+    assert!(store.is_unmet(fixed));
+    assert!(store.add_number(fixed, Number::int(1), 0, NOW, NOW).is_err());
+    let met = add(&mut store, "fixed");
+    assert_eq!(met, fixed, "the same series");
+    assert!(store.meta(met).is_some() && store.meta(fixed).is_none());
+    store.leave(leaves);
+    store.keep(stays);
+    store.tick(NOW + 602 * SECOND);
+    assert_eq!(lines(&mut store), ["fixed{} 2", "stays{} 1"]);
+    // Another has the place of the one that left.
+    let other = add(&mut store, "other");
+    assert_ne!(other, leaves);
+    store.leave(leaves);
+    store.leave(fixed);
+    assert_eq!(lines(&mut store), ["new{} 1", "stays{} 1"]);
+}
+
+#[test]
+fn what_begins_again_is_held_as_if_nothing_had_been() {
+    let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
+    let source = open(&mut store, Leaving::ByReceiver);
+    let def = Def {
+        bounds: Some(&[1.0]),
+        ..HISTOGRAM
+    };
+    let point = |counts| HistogramPoint {
+        counts,
+        sum: None,
+        min_max: None,
+    };
+    let histogram = meet(&mut store, &source, def, &[]).unwrap();
+    store
+        .set_histogram(histogram, &point(&[7, 7]), NOW, NOW, NOW)
+        .unwrap();
+    let bytes = store.live_bytes();
+    store.begin(histogram);
+    assert_eq!(store.live_bytes(), bytes);
+    store
+        .set_histogram(histogram, &point(&[1, 0]), NOW - 9, NOW - 8, NOW)
+        .unwrap();
+    assert_eq!(store.histogram(histogram).unwrap().count(), 1);
+    assert_eq!(store.warnings().resets, 0);
 }

@@ -3,7 +3,7 @@
 use super::cell::Cell;
 use super::meta::{Parts, stream_bytes};
 use super::told::Told;
-use super::{Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
+use super::{Generation, Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
 use crate::ledger::DropReason;
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Leaving, MetricKind, Query, SeriesDef, Temporality,
@@ -397,7 +397,10 @@ impl Store {
         self.metric_streams.hold(&meta.stream);
         self.overflows += usize::from(overflow);
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
-        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let generation = self
+            .slots
+            .get(index as usize)
+            .map_or_else(Generation::default, |slot| slot.generation);
         let tenant = self
             .sources
             .get_mut(&meta.source.id)

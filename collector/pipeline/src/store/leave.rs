@@ -2,6 +2,7 @@
 
 use super::cell::Cell;
 use super::define::{ALIAS_BYTES, series_bytes};
+use super::explicit::Explicit;
 use super::meta::Parts;
 use super::point::{exemplar_bytes, release};
 use super::{GONE, Places, SeriesRef, Store, TENTH, Tenant};
@@ -21,11 +22,34 @@ const COPY: UnixNanos = 30 * SECOND;
 const STALE: UnixNanos = 600 * SECOND;
 
 impl Store {
-    /// The series leaves now: it is on no page and in no copy that starts after this.
+    /// The series leaves now: it is on no page and in no copy that starts after this. That a reload came since it was met changes
+    /// nothing.
     pub fn leave(&mut self, series: SeriesRef) {
-        if self.slot(series).is_some() {
+        if self.is_there(series) {
             self.remove(series.index);
         }
+    }
+
+    /// The series stays after a reload though nobody will meet it again, with the meaning that it has.
+    pub fn keep(&mut self, series: SeriesRef) {
+        if self.is_there(series) {
+            self.slots[series.index as usize].meaning = self.meaning;
+        }
+    }
+
+    /// Another incarnation of the series begins: its next point is its first, whatever was held and whenever that was.
+    pub fn begin(&mut self, series: SeriesRef) {
+        if self.slot(series).is_none() {
+            return;
+        }
+        let slot = &mut self.slots[series.index as usize];
+        let empty = match &slot.cell {
+            Cell::Histogram(held) => Cell::Histogram(Explicit::new(held.buckets(), held.bounds)),
+            _ => Cell::Empty,
+        };
+        let old = std::mem::replace(&mut slot.cell, empty);
+        self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
+        (slot.start, slot.start_told, slot.time) = (0, false, 0);
     }
 
     /// Lets series leave that are due, a bounded part of them per call. Call ten times a second while it says that there is more to do
@@ -127,7 +151,7 @@ impl Store {
             if slot.meta.is_none() {
                 continue;
             }
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.generation = slot.generation.after_reload();
             let standing = &mut self.standing[index as usize];
             standing.alias = standing.key;
         }
@@ -153,7 +177,7 @@ impl Store {
         let slot = &mut self.slots[index as usize];
         let Some(meta) = slot.meta.take() else { return };
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = slot.generation.of_next_series();
         let contested = slot.contested;
         self.overflows -= usize::from(slot.overflow);
         let Places {

@@ -36,6 +36,7 @@ use meta::MetricStreams;
 pub use meta::{MetricStream, SeriesMeta};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use table::{Key, Table};
 use told::Shared;
@@ -45,11 +46,45 @@ type Seeded = foldhash::quality::RandomState;
 type HashMap<K, V> = std::collections::HashMap<K, V, Seeded>;
 type HashSet<K> = std::collections::HashSet<K, Seeded>;
 
-/// A series' place. Stale once the series has left: every use says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A series' place. Stale once the series has left, and after a reload until it is met again: every use says so.
+///
+/// Two are equal that are of the same series, even when a reload lies between them.
+#[derive(Debug, Clone, Copy)]
 pub struct SeriesRef {
     index: u32,
-    generation: u32,
+    generation: Generation,
+}
+
+impl PartialEq for SeriesRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index && self.generation.series() == other.generation.series()
+    }
+}
+
+impl Eq for SeriesRef {}
+
+impl Hash for SeriesRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.index, self.generation.series()).hash(state);
+    }
+}
+
+/// Which series a slot holds: the upper 24 bits change from series to series; and when it was met: the lower 8 change with each reload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Generation(u32);
+
+impl Generation {
+    fn series(self) -> u32 {
+        self.0 >> 8
+    }
+
+    fn of_next_series(self) -> Self {
+        Generation(self.0.wrapping_add(1 << 8))
+    }
+
+    fn after_reload(self) -> Self {
+        Generation(self.0 & !0xff | u32::from((self.0 as u8).wrapping_add(1)))
+    }
 }
 
 /// A series was not admitted; the reason is what the point is to be counted under.
@@ -65,7 +100,7 @@ pub(crate) struct Slot {
     pub(crate) time: UnixNanos,
     /// Tenths of seconds since the store began, of the last change: enough for thirteen years.
     pub(crate) touched: u32,
-    generation: u32,
+    generation: Generation,
     /// Another series has the same labels on the page and goes first, or the family has no place there.
     pub(crate) hidden: bool,
     /// Others want the same place on the page, or have it.
@@ -382,6 +417,22 @@ impl Store {
             self.scopes.insert(scope.clone());
         }
         scope
+    }
+
+    /// The reload from which meaning comes. When it changes, series want to be met again.
+    pub fn meaning(&self) -> u64 {
+        self.resolver_generation
+    }
+
+    /// Whether the series is there but was not met since the last reload.
+    pub fn is_unmet(&self, series: SeriesRef) -> bool {
+        self.is_there(series) && self.slot(series).is_none()
+    }
+
+    /// Whether the series has not left, met again or not.
+    fn is_there(&self, series: SeriesRef) -> bool {
+        let slot = self.slots.get(series.index as usize);
+        slot.is_some_and(|slot| slot.generation.series() == series.generation.series() && slot.meta.is_some())
     }
 
     fn slot(&self, series: SeriesRef) -> Option<&Slot> {
