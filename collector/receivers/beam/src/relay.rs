@@ -230,6 +230,11 @@ impl Relay {
         self.streams.differs(&self.blueprint.streams, wanted)
     }
 
+    /// Series that rest are met again after a reload, in parts: call while connected.
+    pub fn meet_again(&mut self, store: &mut Store, now: UnixNanos) {
+        self.series.meet_again(store, now);
+    }
+
     /// Applies one frame. Answers go to `out`.
     pub fn frame(
         &mut self,
@@ -245,7 +250,7 @@ impl Relay {
             FrameType::Events => self.events(store, frame.body, now)?,
             FrameType::Ping => {
                 let Ping(token) = Ping::decode(frame.body)?;
-                self.flush(store);
+                self.flush(store, now);
                 Pong(token).write(out);
             }
             FrameType::Pong => {
@@ -266,7 +271,8 @@ impl Relay {
 
     /// A PING ends a flush. The first with totals in it (a node that has just begun may have none yet) shows what the incarnation
     /// before had and this one has not; so a page is never empty in between, and never shows both.
-    fn flush(&mut self, store: &mut Store) {
+    fn flush(&mut self, store: &mut Store, now: UnixNanos) {
+        self.series.meet_again(store, now);
         self.status.flushes += 1;
         self.account.flushed();
         if !self.settled && (self.status.rows > 0 || self.status.flushes >= SETTLE_FLUSHES) {

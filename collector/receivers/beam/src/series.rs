@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// 2^64: what one wrap of the integer part is worth.
 const WRAP: f64 = 18_446_744_073_709_551_616.0;
+/// Ids looked at per call after a reload, to meet their series again: about a millisecond, and 100,000 of them within half a minute.
+const MEET: usize = 1_024;
 /// Time before a series that was not admitted is tried again.
 const RETRY: UnixNanos = 10 * dichroic_model::SECOND;
 
@@ -83,6 +85,13 @@ struct Known {
     retry: UnixNanos,
 }
 
+/// An entry of a plan. One that was withdrawn still says what definitions mean that were on their way: it may come back.
+#[derive(Debug)]
+struct Planned {
+    measure: Rc<Measure>,
+    withdrawn: bool,
+}
+
 /// What one row came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -107,8 +116,8 @@ pub struct SeriesTable {
     limit: u32,
     entries: Vec<Entry>,
     known: Vec<Option<Box<Known>>>,
-    /// Entries of the plans of this connection; `None` is one that was withdrawn.
-    measures: Vec<Option<Rc<Measure>>>,
+    /// Entries of the plans of this connection.
+    measures: Vec<Planned>,
     places: HashMap<u64, u32>,
     alive: usize,
     /// Which id writes a series: two that mean the same would overwrite one another.
@@ -117,6 +126,9 @@ pub struct SeriesTable {
     held: HashMap<SeriesRef, Held>,
     /// Counters that the relay forgot: they stay on the page, within bounds.
     forgotten: Forgotten,
+    /// The reload after which series were met again, and how many entries were looked at since.
+    meaning: Option<u64>,
+    looked_at: usize,
     counts: Vec<u64>,
     /// Totals that went backwards.
     pub backwards: u64,
@@ -151,6 +163,8 @@ impl SeriesTable {
             owners: HashMap::new(),
             held: legacy.held,
             forgotten: legacy.forgotten,
+            meaning: None,
+            looked_at: 0,
             counts: Vec::new(),
             backwards: 0,
         }
@@ -178,22 +192,29 @@ impl SeriesTable {
             .is_some_and(|entry| entry.state != State::Free)
     }
 
-    /// What a key of the present plan means.
+    /// What a key means, or meant before it was withdrawn.
     pub fn measure(&self, key: u64) -> Option<&Rc<Measure>> {
-        self.measures[*self.places.get(&key)? as usize].as_ref()
+        let place = *self.places.get(&key)?;
+        Some(&self.measures[place as usize].measure)
+    }
+
+    /// What an entry of the present plan means.
+    fn planned(&self, place: u32) -> Option<&Rc<Measure>> {
+        let planned = self.measures.get(place as usize)?;
+        (!planned.withdrawn).then_some(&planned.measure)
     }
 
     /// Gives a free id, below the limit, its meaning. A key that the plan does not have (any more) is counted and no more.
     pub fn define(&mut self, id: u32, key: u64, labels: Attributes, start: UnixNanos) {
-        let (state, kind) = match self.measure(key) {
-            Some(measure) => (State::Waiting, kind_of(measure)),
-            None => (State::Withdrawn, Kind::Gauge),
-        };
+        let measure = self.places.get(&key).copied().unwrap_or(UNPLANNED);
         let entry = Entry {
             start,
-            measure: self.places.get(&key).copied().unwrap_or(UNPLANNED),
-            state,
-            kind,
+            measure,
+            state: match self.planned(measure) {
+                Some(_) => State::Waiting,
+                None => State::Withdrawn,
+            },
+            kind: self.measure(key).map_or(Kind::Gauge, |measure| kind_of(measure)),
             ..FREE
         };
         self.put(id, entry, Some(Box::new(Known { labels, retry: 0 })));
@@ -336,11 +357,8 @@ impl SeriesTable {
                 return Ok(Err(Applied::Dropped(reason)));
             }
             State::Live => {
-                if let Some(series) = entry.series {
-                    if store.meta(series).is_some() {
-                        return Ok(Ok((series, Met::Continues)));
-                    }
-                    self.owners.remove(&series);
+                if let Some(series) = entry.series.filter(|series| store.meta(*series).is_some()) {
+                    return Ok(Ok((series, Met::Continues)));
                 }
             }
             State::Waiting | State::Refused(_) => {}
@@ -348,8 +366,31 @@ impl SeriesTable {
         Ok(self.define_in(store, id, now))
     }
 
+    /// After a reload, series of which no row comes are met again as well, a part of them per call.
+    pub fn meet_again(&mut self, store: &mut Store, now: UnixNanos) {
+        if self.meaning != Some(store.meaning()) {
+            (self.meaning, self.looked_at) = (Some(store.meaning()), 0);
+            for series in &self.forgotten.members {
+                store.keep(*series);
+            }
+        }
+        let end = self.entries.len().min(self.looked_at + MEET);
+        for place in self.looked_at.min(end)..end {
+            let series = self.entries[place].series;
+            if series.is_some_and(|series| store.is_unmet(series)) {
+                // What is refused now says so with its next row.
+                let _ = self.define_in(store, place as u32, now);
+            }
+        }
+        self.looked_at = end;
+    }
+
     fn define_in(&mut self, store: &mut Store, id: u32, now: UnixNanos) -> Result<(SeriesRef, Met), Applied> {
         let place = id as usize;
+        let before = self.entries[place].series;
+        if let Some(before) = before {
+            self.owners.remove(&before);
+        }
         let found = match self.admit(store, place) {
             Ok(series) => match self.owners.get(&series) {
                 Some(owner) if *owner != id => Err(DropReason::Duplicate),
@@ -357,6 +398,9 @@ impl SeriesTable {
             },
             Err(reason) => Err(reason),
         };
+        if let Some(before) = before.filter(|before| found != Ok(*before)) {
+            store.leave(before);
+        }
         let entry = &mut self.entries[place];
         let series = match found {
             Ok(series) => series,
@@ -371,6 +415,9 @@ impl SeriesTable {
         (entry.state, entry.series) = (State::Live, Some(series));
         self.owners.insert(series, id);
         self.forgotten.back(series);
+        if before == Some(series) {
+            return Ok((series, Met::Continues));
+        }
         match self.held.remove(&series) {
             Some(held) if held.start == entry.start => {
                 entry.wraps = held.wraps;
@@ -378,14 +425,15 @@ impl SeriesTable {
             }
             _ => {
                 entry.wraps = 0;
+                store.begin(series);
                 Ok((series, Met::Begins))
             }
         }
     }
 
     fn admit(&self, store: &mut Store, place: usize) -> Result<SeriesRef, DropReason> {
-        let measure = self.measures.get(self.entries[place].measure as usize);
-        let (Some(known), Some(Some(measure))) = (self.known[place].as_deref(), measure) else {
+        let measure = self.planned(self.entries[place].measure);
+        let (Some(known), Some(measure)) = (self.known[place].as_deref(), measure) else {
             return Err(DropReason::Withdrawn);
         };
         let fingerprint = self.fingerprints.of(&identity(measure.key, &known.labels));
@@ -427,16 +475,24 @@ impl SeriesTable {
     pub fn replan(&mut self, store: &mut Store, measures: &HashMap<u64, Rc<Measure>>) {
         let mut changed = HashSet::new();
         for (key, place) in &self.places {
-            let (old, new) = (&mut self.measures[*place as usize], measures.get(key));
-            if old.as_ref() != new {
-                *old = new.cloned();
+            let planned = &mut self.measures[*place as usize];
+            let before = (!planned.withdrawn).then_some(&planned.measure);
+            let after = measures.get(key);
+            if before != after {
+                planned.withdrawn = after.is_none();
+                if let Some(measure) = after {
+                    planned.measure = measure.clone();
+                }
                 changed.insert(*place);
             }
         }
         for (key, measure) in measures {
             let next = self.measures.len() as u32;
             if *self.places.entry(*key).or_insert(next) == next {
-                self.measures.push(Some(measure.clone()));
+                self.measures.push(Planned {
+                    measure: measure.clone(),
+                    withdrawn: false,
+                });
             }
         }
         for entry in &mut self.entries {
@@ -447,9 +503,11 @@ impl SeriesTable {
             if !of_plan || !changed.contains(&entry.measure) {
                 continue;
             }
-            entry.state = match self.measures[entry.measure as usize] {
-                Some(_) => State::Waiting,
-                None => State::Withdrawn,
+            let planned = &self.measures[entry.measure as usize];
+            entry.kind = kind_of(&planned.measure);
+            entry.state = match planned.withdrawn {
+                false => State::Waiting,
+                true => State::Withdrawn,
             };
             if let Some(series) = entry.series.take() {
                 self.owners.remove(&series);

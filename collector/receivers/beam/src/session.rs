@@ -361,6 +361,7 @@ impl Plans {
             self.interest.clone_from(interest);
         }
         let mut relay = control.relay.borrow_mut();
+        relay.meet_again(&mut store, unix_now());
         let reconfigure = reloaded || relay.is_stale();
         if !reconfigure && !asked {
             return;

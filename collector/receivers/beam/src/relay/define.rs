@@ -62,7 +62,7 @@ impl Relay {
             return Ok(());
         }
         self.learn_own(store, series)?;
-        // A key that the plan does not have was withdrawn while the definition was on its way.
+        // A key that the plan does not have was withdrawn while the definition was on its way; it may come back.
         let labels = match self.series.measure(series.key) {
             Some(measure) if measure.labels.len() != series.labels.len() => {
                 return Err(malformed(format!(

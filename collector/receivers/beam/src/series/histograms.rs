@@ -23,7 +23,7 @@ impl SeriesTable {
             Err(applied) => return Ok(applied),
         };
         let entry = self.entries[row.series as usize];
-        let measure = self.measures.get(entry.measure as usize).cloned().flatten();
+        let measure = self.planned(entry.measure).cloned();
         if row.count() > COUNT_MOST {
             return Err(Wrong(format!(
                 "series {}: no histogram counts to {}",

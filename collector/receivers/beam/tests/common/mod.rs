@@ -162,6 +162,14 @@ impl Relay {
         self.plan.as_ref().expect("set")
     }
 
+    /// Takes a plan off the wire without answering it.
+    pub async fn expect_plan_unread(&mut self) {
+        match self.next().await {
+            Got::Plan(_) => {}
+            other => panic!("PLAN expected, got {other:?}"),
+        }
+    }
+
     /// Answers the present plan, perhaps again.
     pub async fn reply(&mut self, generation: i64, variables: &Variables) {
         let reply = PlanReply {

@@ -1,0 +1,316 @@
+//! Nodes that restart, and collectors that reload meanwhile: what a page shows is of the present incarnation, all of it.
+
+mod common;
+
+use common::*;
+use dichroic_model::SECOND;
+use dichroic_packs::PackResolver;
+use dichroic_receiver_beam::{Config, Receiver};
+use dichroic_wire::{Bucket, HistogramsWriter, NumberRow, NumbersWriter, Side, Value};
+use std::sync::Arc;
+
+fn numbers_at(time: i64, rows: &[(u32, i64, f64)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = NumbersWriter::begin(&mut out, time, MAX);
+    for (series, int, float) in rows {
+        assert!(writer.push(NumberRow {
+            series: *series,
+            int: *int,
+            float: *float
+        }));
+    }
+    writer.finish().expect("frame");
+    out
+}
+
+/// Other packs: everything wants to be met again.
+fn reload_meaning(store: &Shared, config: &Config) {
+    let resolver = PackResolver::new(&config.selection.packs);
+    store.borrow_mut().set_resolver(Arc::new(resolver));
+}
+
+#[test]
+fn forgotten_counters_and_histograms_that_rest_stay_after_a_reload() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (orders, duration) = (relay.key(0), relay.key(4));
+        relay.define(0, orders, vec![Value::Null, Value::Null], T0).await;
+        relay.define(1, duration, vec![Value::Null], T0).await;
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.histogram(1, (3, 0.0), &[(0, Side::Positive, 9)]).await;
+        relay.forget(0).await;
+        relay.flush().await;
+        let before = page(&store);
+        assert_eq!(before.len(), 2);
+        for reload in 0..300 {
+            reload_meaning(&store, &config());
+            store.borrow_mut().tick(T0 as u64 + reload * SECOND);
+            relay.flush().await;
+        }
+        for s in 0..3 {
+            store.borrow_mut().tick(T0 as u64 + (1_000 + s) * SECOND);
+        }
+        assert_eq!(page(&store), before);
+        // It comes back, and goes on.
+        relay
+            .define(0, orders, vec![Value::Null, Value::Null], T0 + 1)
+            .await;
+        relay.numbers(&[(0, 2, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store)[1], "shop.orders{} 2");
+    });
+}
+
+#[test]
+fn more_series_than_are_met_at_once_stay_after_a_reload() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(0);
+        let all = 3_000_u32;
+        for id in 0..all {
+            let plan = Value::from(id.to_string().as_str());
+            relay.define(id, orders, vec![Value::Null, plan], T0).await;
+        }
+        let rows: Vec<_> = (0..all).map(|id| (id, 1, 0.0)).collect();
+        relay.numbers(&rows).await;
+        relay.flush().await;
+        reload_meaning(&store, &config());
+        store.borrow_mut().tick(T0 as u64);
+        for _ in 0..5 {
+            relay.flush().await;
+        }
+        for s in 0..10 {
+            store.borrow_mut().tick(T0 as u64 + (700 + s) * SECOND);
+        }
+        assert_eq!(page(&store).len(), all as usize);
+    });
+}
+
+#[test]
+fn a_node_that_restarts_with_a_clock_that_stepped_back_is_shown() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(0);
+        relay.define(0, orders, vec![Value::Null, Value::Null], T0).await;
+        relay.send(&numbers_at(T0, &[(0, 1000, 0.0)])).await;
+        relay.flush().await;
+        relay.crash().await;
+        // Another VM; its clock is an hour behind that of the first.
+        let hour = 3_600 * SECOND as i64;
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0 - hour, 1)).await;
+        relay
+            .define(0, orders, vec![Value::Null, Value::Null], T0 - hour)
+            .await;
+        for n in 1..=5 {
+            relay.send(&numbers_at(T0 - hour + n, &[(0, n, 0.0)])).await;
+            relay.flush().await;
+        }
+        assert_eq!(page(&store), ["shop.orders{} 5"]);
+    });
+}
+
+#[test]
+fn a_sum_that_a_reload_lets_fall_may_fall() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let bytes = relay.key(1);
+        relay.define(0, bytes, vec![], T0).await;
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.flush().await;
+        let mut changed = config();
+        changed.selection.definitions = definitions(&DEFINITIONS.replace(
+            "measurement: bytes, unit: By",
+            "measurement: bytes, unit: By, monotonic: false",
+        ));
+        receiver.reload(changed);
+        let plan = relay.expect_plan().await;
+        assert!(
+            plan.aggregates.iter().any(|a| a.key == bytes),
+            "same key: the relay keeps the series and its id"
+        );
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.numbers(&[(0, 4, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store), ["shop.bytes{} 4"]);
+    });
+}
+
+#[test]
+fn a_counter_that_rests_stays_on_the_page_after_a_reload() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(0);
+        relay.define(0, orders, vec![Value::Null, Value::Null], T0).await;
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.flush().await;
+        // SIGHUP with another definition.
+        let mut changed = config();
+        changed
+            .selection
+            .definitions
+            .extend(definitions("- {name: shop.new, type: counter, event: shop.new}"));
+        reload_meaning(&store, &changed);
+        receiver.reload(changed);
+        relay.expect_plan().await;
+        // Ten minutes in which it is connected and flushes, and nothing is ordered.
+        for s in 1..=650 {
+            store.borrow_mut().tick(T0 as u64 + s * SECOND);
+            if s % 50 == 0 {
+                relay.flush().await;
+            }
+        }
+        assert_eq!(page(&store), ["shop.orders{} 10"]);
+    });
+}
+
+#[test]
+fn a_definition_that_came_while_its_entry_was_away_has_its_labels() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (orders, duration) = (relay.key(0), relay.key(4));
+        let mut without = config();
+        without.selection.definitions.retain(|d| d.name == "shop.queue");
+        receiver.reload(without);
+        // The relay has not read that plan yet.
+        relay.expect_plan_unread().await;
+        relay
+            .define(0, orders, vec![Value::Bool(true), "pro".into()], T0)
+            .await;
+        relay.define(1, duration, vec!["pro".into()], T0).await;
+        relay.flush().await;
+        receiver.reload(config());
+        relay.expect_plan().await;
+        // It takes the last plan: nothing changed for it.
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.histogram(1, (3, 0.0), &[(0, Side::Positive, 2)]).await;
+        relay.flush().await;
+        assert_eq!(
+            page(&store),
+            [
+                "shop.duration{plan=\"pro\"} [0.1, 1.0] [2, 0, 0] 0.000000003",
+                "shop.orders{ok=\"true\",plan=\"pro\"} 10"
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_sum_beyond_64_bits_stays_there_after_a_reload() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let bytes = relay.key(1);
+        relay.define(0, bytes, vec![], T0).await;
+        relay.numbers(&[(0, i64::MAX, 0.0)]).await;
+        relay.numbers(&[(0, -5, 0.0)]).await;
+        relay.numbers(&[(0, 5, 0.0)]).await;
+        relay.flush().await;
+        let before = page(&store);
+        reload_meaning(&store, &config());
+        store.borrow_mut().tick(T0 as u64);
+        relay.numbers(&[(0, 6, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store), before);
+    });
+}
+
+#[test]
+fn after_a_reload_a_node_that_restarts_shows_what_it_has_and_no_more() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (orders, queue) = (relay.key(0), relay.key(3));
+        relay.define(0, orders, vec![Value::Null, Value::Null], T0).await;
+        relay.define(1, queue, vec![], T0).await;
+        relay.numbers(&[(0, 10, 0.0), (1, 7, 0.0)]).await;
+        relay.flush().await;
+        reload_meaning(&store, &config());
+        store.borrow_mut().tick(T0 as u64);
+        relay.crash().await;
+        // A new incarnation, which has no queue.
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0 + 5, 1)).await;
+        relay
+            .define(0, orders, vec![Value::Null, Value::Null], T0 + 5)
+            .await;
+        relay.numbers(&[(0, 1, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store), ["shop.orders{} 1"]);
+    });
+}
+
+#[test]
+fn a_forgotten_gauge_leaves_after_a_reload_too() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let queue = relay.key(3);
+        relay.define(1, queue, vec![], T0).await;
+        relay.numbers(&[(1, 7, 0.0)]).await;
+        relay.flush().await;
+        reload_meaning(&store, &config());
+        store.borrow_mut().tick(T0 as u64);
+        relay.forget(1).await;
+        relay.flush().await;
+        assert_eq!(page(&store), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_metric_that_a_reload_takes_out_leaves_whichever_comes_first() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let queue = relay.key(3);
+        relay.define(1, queue, vec![], T0).await;
+        relay.numbers(&[(1, 7, 0.0)]).await;
+        relay.flush().await;
+        let mut without = config();
+        without.selection.definitions.retain(|d| d.name != "shop.queue");
+        // The store's tick is sooner than the session's look at the plan.
+        reload_meaning(&store, &without);
+        store.borrow_mut().tick(T0 as u64);
+        receiver.reload(without);
+        relay.expect_plan().await;
+        relay.flush().await;
+        assert_eq!(page(&store), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_histogram_of_a_node_that_restarts_with_a_clock_that_stepped_back_is_shown() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0 + 100, 1)).await;
+        let duration = relay.key(4);
+        relay.define(0, duration, vec![Value::Null], T0 + 100).await;
+        relay.histogram(0, (3, 0.0), &[(0, Side::Positive, 9)]).await;
+        relay.flush().await;
+        relay.crash().await;
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0, 1)).await;
+        relay.define(0, duration, vec![Value::Null], T0).await;
+        let mut out = Vec::new();
+        let mut writer = HistogramsWriter::begin(&mut out, T0 - 1, MAX);
+        writer
+            .push(
+                0,
+                1,
+                0.0,
+                [Bucket {
+                    index: 0,
+                    side: Side::Positive,
+                    count: 2,
+                }],
+            )
+            .unwrap();
+        writer.finish().unwrap();
+        relay.send(&out).await;
+        relay.flush().await;
+        assert_eq!(page(&store), ["shop.duration{} [0.1, 1.0] [2, 0, 0] 0.000000001"]);
+    });
+}
