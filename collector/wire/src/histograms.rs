@@ -63,7 +63,7 @@ pub struct HistogramRow<'a> {
 
 impl<'a> HistogramRow<'a> {
     /// The buckets, strictly ascending by (side, index).
-    pub fn buckets(&self) -> impl ExactSizeIterator<Item = Bucket> + use<'a> {
+    pub fn buckets(&self) -> impl ExactSizeIterator<Item = Bucket> + Clone + use<'a> {
         self.buckets.iter().map(|bytes| {
             let (index, side, count) = bucket(bytes);
             let side = Side::from_code(side).unwrap_or(Side::Zero);

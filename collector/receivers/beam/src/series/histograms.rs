@@ -4,7 +4,7 @@ use super::{Applied, Kind, Met, SeriesTable, Wrong, unwrapped, wrapped};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
 use dichroic_pipeline::{Buckets, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Store};
-use dichroic_wire::{HistogramRow, Side};
+use dichroic_wire::{Bucket, HistogramRow, Side};
 
 /// Observations that one histogram may have: a century at a billion a second, and no sum of counts overflows.
 const COUNT_MOST: u64 = 1 << 62;
@@ -105,44 +105,23 @@ impl SeriesTable {
             past = held.sum;
         }
         let sum = self.sum(row, past);
-        // Both sides in one scratch: positive buckets, then negative ones. The plan's octaves bound their number.
-        self.counts.clear();
-        let mut zero_count = 0;
-        let mut sides = [(0_i32, 0_usize); 2];
-        for bucket in row.buckets() {
-            let side = match bucket.side {
-                Side::Zero => {
-                    zero_count = bucket.count;
-                    continue;
-                }
-                Side::Positive => &mut sides[0],
-                Side::Negative => &mut sides[1],
-            };
-            if !(least..=greatest).contains(&bucket.index) {
-                return Err(bad_bucket(row.series, bucket.index));
-            }
-            let index = i32::from(bucket.index);
-            if side.1 == 0 {
-                side.0 = index;
-            }
-            // Buckets ascend by side and index, so those between are empty.
-            let place = (index - side.0) as usize;
-            self.counts.resize(self.counts.len() + place - side.1, 0);
-            self.counts.push(bucket.count);
-            side.1 = place + 1;
+        let outside =
+            |bucket: &Bucket| bucket.side != Side::Zero && !(least..=greatest).contains(&bucket.index);
+        if let Some(bucket) = row.buckets().find(outside) {
+            return Err(bad_bucket(row.series, bucket.index));
         }
-        let [(positive, split), (negative, _)] = sides;
+        let filled = fill(row.buckets(), scale, store.limits().buckets, &mut self.counts);
         let point = ExponentialPoint {
-            scale,
-            zero_count,
+            scale: filled.scale,
+            zero_count: filled.zero_count,
             zero_threshold: 0.0,
             positive: Buckets {
-                offset: positive,
-                counts: &self.counts[..split],
+                offset: filled.positive,
+                counts: &self.counts[..filled.split],
             },
             negative: Buckets {
-                offset: negative,
-                counts: &self.counts[split..],
+                offset: filled.negative,
+                counts: &self.counts[filled.split..],
             },
             sum: Some(sum),
             min_max: None,
@@ -161,6 +140,74 @@ impl SeriesTable {
     }
 }
 
+/// Counters of an exponential histogram in one list: positive ones, then negative ones.
+#[derive(Debug, PartialEq)]
+struct Filled {
+    scale: i32,
+    zero_count: u64,
+    /// Index of the first positive counter, how many there are, and the index of the first negative one.
+    positive: i32,
+    split: usize,
+    negative: i32,
+}
+
+/// The coarsest scale that the store takes: beyond it no side is wider than a few counters.
+const SCALE_LEAST: i32 = -10;
+
+/// Fills `counts` at the finest scale, `scale` or below it, at which neither side has more than `max` counters. Exact: a halved
+/// resolution adds neighbours. The span of the indexes is taken first, so that a wide row makes no more than `2 * max` counters.
+fn fill(
+    buckets: impl Iterator<Item = Bucket> + Clone,
+    scale: i32,
+    max: usize,
+    counts: &mut Vec<u64>,
+) -> Filled {
+    let mut spans: [Option<(i32, i32)>; 2] = [None; 2];
+    let mut zero_count = 0;
+    for bucket in buckets.clone() {
+        let index = i32::from(bucket.index);
+        let span = match bucket.side {
+            Side::Zero => {
+                zero_count = bucket.count;
+                continue;
+            }
+            Side::Positive => &mut spans[0],
+            Side::Negative => &mut spans[1],
+        };
+        let (least, greatest) = span.unwrap_or((index, index));
+        *span = Some((least.min(index), greatest.max(index)));
+    }
+    let width = |span: Option<(i32, i32)>, by: i32| {
+        span.map_or(0, |(least, greatest)| {
+            ((greatest >> by) - (least >> by)) as usize + 1
+        })
+    };
+    let mut by = 0;
+    while spans.iter().any(|span| width(*span, by) > max) && scale - by > SCALE_LEAST {
+        by += 1;
+    }
+    let offset = |side: usize| spans[side].map_or(0, |(least, _)| least >> by);
+    let (positive, split, negative) = (offset(0), width(spans[0], by), offset(1));
+    counts.clear();
+    counts.resize(split + width(spans[1], by), 0);
+    for bucket in buckets {
+        let index = i32::from(bucket.index) >> by;
+        let place = match bucket.side {
+            Side::Zero => continue,
+            Side::Positive => index - positive,
+            Side::Negative => index - negative + split as i32,
+        };
+        counts[place as usize] = counts[place as usize].saturating_add(bucket.count);
+    }
+    Filled {
+        scale: scale - by,
+        zero_count,
+        positive,
+        split,
+        negative,
+    }
+}
+
 fn applied(result: Result<(), DropReason>) -> Applied {
     match result {
         Ok(()) => Applied::Yes,
@@ -172,4 +219,100 @@ fn bad_bucket(id: u32, index: i16) -> Wrong {
     Wrong(format!(
         "series {id} has no bucket {index}: the plan's bounds or octaves end before it"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One side as whole lists, halved step by step.
+    fn halved(mut side: (i32, Vec<u64>)) -> (i32, Vec<u64>) {
+        let first = side.0 >> 1;
+        let mut counts: Vec<u64> = Vec::new();
+        for (at, count) in side.1.drain(..).enumerate() {
+            let place = (((side.0 + at as i32) >> 1) - first) as usize;
+            counts.resize(counts.len().max(place + 1), 0);
+            counts[place] += count;
+        }
+        (first, counts)
+    }
+
+    fn whole(buckets: &[Bucket], side: Side) -> (i32, Vec<u64>) {
+        let of: Vec<&Bucket> = buckets.iter().filter(|bucket| bucket.side == side).collect();
+        let first = of.first().map_or(0, |bucket| i32::from(bucket.index));
+        let mut counts: Vec<u64> = Vec::new();
+        for bucket in of {
+            counts.resize((i32::from(bucket.index) - first) as usize, 0);
+            counts.push(bucket.count);
+        }
+        (first, counts)
+    }
+
+    #[test]
+    fn a_row_that_is_filled_at_the_scale_that_fits_is_the_one_halved_until_it_fits() {
+        let mut state = u64::from(std::process::id()) | 1;
+        println!("seed {state}");
+        let mut below = |n: u64| {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % n
+        };
+        for round in 0..500 {
+            let (max, scale) = ([1, 2, 3, 20, 160, 512][below(6) as usize], below(9) as i32 - 4);
+            let reach = [3, 200, 5_000, 30_000][below(4) as usize];
+            let mut buckets = vec![Bucket {
+                index: 0,
+                side: Side::Zero,
+                count: below(9) + 1,
+            }];
+            for side in [Side::Positive, Side::Negative] {
+                let mut indexes: Vec<i16> = (0..below(40))
+                    .map(|_| (below(2 * reach) as i64 - reach as i64) as i16)
+                    .collect();
+                indexes.sort_unstable();
+                indexes.dedup();
+                buckets.extend(indexes.iter().map(|index| Bucket {
+                    index: *index,
+                    side,
+                    count: below(1_000) + 1,
+                }));
+            }
+            let (mut positive, mut negative) =
+                (whole(&buckets, Side::Positive), whole(&buckets, Side::Negative));
+            let mut by = 0;
+            while positive.1.len().max(negative.1.len()) > max && scale - by > SCALE_LEAST {
+                (positive, negative, by) = (halved(positive), halved(negative), by + 1);
+            }
+            let mut counts = vec![7; 3];
+            let filled = fill(buckets.iter().copied(), scale, max, &mut counts);
+            let expected = Filled {
+                scale: scale - by,
+                zero_count: buckets[0].count,
+                positive: positive.0,
+                split: positive.1.len(),
+                negative: negative.0,
+            };
+            assert_eq!(filled, expected, "round {round}");
+            assert_eq!(counts, [positive.1, negative.1].concat(), "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_row_as_wide_as_it_can_be_makes_no_more_counters_than_fit() {
+        let ends = [
+            (i16::MIN, Side::Positive),
+            (i16::MAX, Side::Positive),
+            (i16::MIN, Side::Negative),
+            (i16::MAX, Side::Negative),
+        ];
+        let buckets = ends.map(|(index, side)| Bucket {
+            index,
+            side,
+            count: 1,
+        });
+        let mut counts = Vec::new();
+        fill(buckets.iter().copied(), 4, 512, &mut counts);
+        assert!(counts.capacity() <= 1_024, "{}", counts.capacity());
+    }
 }
