@@ -48,6 +48,20 @@ pub const LABELS: usize = 32;
 /// Bytes of a label's value; longer ones are cut by the sender.
 pub const LABEL_BYTES: usize = 256;
 
+/// Bytes of labels that a relay's series without a row may hold, for each id that its plan allows. What is beyond it is defined without
+/// its labels: its rows are dropped and counted as `memory_limit`.
+pub const UNMET_LABEL_BYTES_PER_ID: usize = 1_024;
+/// Bytes of the help text of a metric that an application asked for itself; the rest is cut.
+pub const HELP_BYTES: usize = 1_024;
+/// Bytes of the unit of such a metric; the rest is cut.
+pub const OWN_UNIT_BYTES: usize = 64;
+/// Terms of each kind of a relay's account that are told apart from one connection to the next. Those beyond it are one term.
+pub const ACCOUNT_TERMS: usize = 4_096;
+/// Event schemas that one relay may have at a time; those beyond it are not asked for.
+pub const SCHEMAS_PER_RELAY: usize = 512;
+/// Least time between two plans that a relay's own variables cause.
+pub const REPLAN_EVERY: Duration = Duration::from_secs(1);
+
 /// Non-empty buckets of one histogram row.
 pub const BUCKETS_PER_ROW: usize = 1_024;
 

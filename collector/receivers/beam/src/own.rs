@@ -4,8 +4,9 @@
 //! `Telemetry.Metrics`; what is exported is in base units, as everywhere.
 
 use crate::plan::{Measure, grid};
+use dichroic_model::attributes::cut;
 use dichroic_model::{Factor, MetricKind, units};
-use dichroic_wire::limits::{BOUNDS, LABELS};
+use dichroic_wire::limits::{BOUNDS, HELP_BYTES, LABELS, OWN_UNIT_BYTES};
 use dichroic_wire::value::{Cell, ListRef, MapRef};
 
 /// Own metrics of one relay.
@@ -24,7 +25,7 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
     if name.is_empty() || name.len() > NAME_BYTES {
         return Err(format!("own: a name has 1 to {NAME_BYTES} bytes"));
     }
-    let (unit, factor) = unit(&text("unit")?, per_s);
+    let (unit, factor) = unit(cut(&text("unit")?, OWN_UNIT_BYTES), per_s);
     let bounds = match map.get("bounds") {
         Some(Cell::List(list)) => Some(bounds(list, factor)?),
         Some(_) => return Err("own: bounds is no list".to_owned()),
@@ -37,12 +38,15 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
         "last" => MetricKind::Gauge,
         "buckets" if bounds.is_some() => MetricKind::Histogram,
         "exponential" => MetricKind::ExponentialHistogram,
-        other => return Err(format!("own: there is no type {other:?} like that")),
+        other => {
+            let word = cut(other, NAME_BYTES);
+            return Err(format!("own: there is no type {word:?} like that"));
+        }
     };
     Ok(Measure {
         key,
         verbatim: false,
-        help: text("help")?,
+        help: cut(&text("help")?, HELP_BYTES).to_owned(),
         grid: match kind {
             MetricKind::ExponentialHistogram => Some(exponential(map)?),
             _ => None,

@@ -7,7 +7,7 @@ mod account_rows;
 mod define;
 
 use crate::Config;
-use crate::account::{Account, Term};
+use crate::account::{Account, Said, Term};
 use crate::events::{Published, Refusal, Streams};
 pub use crate::identity::source_spec;
 use crate::plan::{Blueprint, Measure};
@@ -70,7 +70,9 @@ pub struct Relay {
     streams: Streams,
     account: Account,
     /// Ids that are terms of the account.
-    terms: HashMap<u32, Term>,
+    terms: HashMap<u32, Said>,
+    /// Terms that several ids may stand for, and their sums.
+    folded: HashMap<Term, u64>,
     status: RelayStatus,
     generation: i64,
     /// The plan does not know yet what its node fills templates with.
@@ -128,6 +130,7 @@ impl Relay {
             streams: Streams::default(),
             account,
             terms: HashMap::new(),
+            folded: HashMap::new(),
             status: RelayStatus::new(&source, &hello, now),
             source,
             stale: false,

@@ -15,6 +15,7 @@ use dichroic_model::{
 };
 use dichroic_pipeline::{DropReason, SeriesRef, Store};
 use dichroic_wire::NumberRow;
+use dichroic_wire::limits::UNMET_LABEL_BYTES_PER_ID;
 pub use legacy::Legacy;
 use legacy::{Forgotten, Held};
 use std::borrow::Cow;
@@ -83,6 +84,17 @@ const FREE: Entry = Entry {
 struct Known {
     labels: Attributes,
     retry: UnixNanos,
+    /// It has had a row, so the store accounts for its labels.
+    met: bool,
+}
+
+/// What it holds before its first row.
+fn unmet(known: &Known) -> usize {
+    if known.met {
+        0
+    } else {
+        known.labels.as_bytes().len()
+    }
 }
 
 /// An entry of a plan. One that was withdrawn still says what definitions mean that were on their way: it may come back.
@@ -120,6 +132,8 @@ pub struct SeriesTable {
     measures: Vec<Planned>,
     places: HashMap<u64, u32>,
     alive: usize,
+    /// Bytes of the labels of those that have had no row.
+    unmet: usize,
     /// Which id writes a series: two that mean the same would overwrite one another.
     owners: HashMap<SeriesRef, u32>,
     /// Of connections before this one.
@@ -160,6 +174,7 @@ impl SeriesTable {
             measures: Vec::new(),
             places: HashMap::new(),
             alive: 0,
+            unmet: 0,
             owners: HashMap::new(),
             held: legacy.held,
             forgotten: legacy.forgotten,
@@ -206,6 +221,11 @@ impl SeriesTable {
 
     /// Gives a free id, below the limit, its meaning. A key that the plan does not have (any more) is counted and no more.
     pub fn define(&mut self, id: u32, key: u64, labels: Attributes, start: UnixNanos) {
+        let bytes = labels.as_bytes().len();
+        if bytes > 0 && self.unmet + bytes > self.limit as usize * UNMET_LABEL_BYTES_PER_ID {
+            let state = State::Refused(DropReason::MemoryLimit);
+            return self.put(id, Entry { state, ..FREE }, None);
+        }
         let measure = self.places.get(&key).copied().unwrap_or(UNPLANNED);
         let entry = Entry {
             start,
@@ -217,7 +237,15 @@ impl SeriesTable {
             kind: self.measure(key).map_or(Kind::Gauge, |measure| kind_of(measure)),
             ..FREE
         };
-        self.put(id, entry, Some(Box::new(Known { labels, retry: 0 })));
+        self.put(
+            id,
+            entry,
+            Some(Box::new(Known {
+                labels,
+                retry: 0,
+                met: false,
+            })),
+        );
     }
 
     /// The id is of the relay's account.
@@ -239,6 +267,7 @@ impl SeriesTable {
             self.known.resize_with(place + 1, || None);
         }
         self.alive += 1;
+        self.unmet += known.as_deref().map_or(0, unmet);
         self.entries[place] = entry;
         self.known[place] = known;
     }
@@ -250,7 +279,7 @@ impl SeriesTable {
             return;
         };
         let gone = std::mem::replace(entry, FREE);
-        self.known[place] = None;
+        self.unmet -= self.known[place].take().map_or(0, |known| unmet(&known));
         self.alive = self.alive.saturating_sub(1);
         let Some(series) = gone.series else { return };
         self.owners.remove(&series);
@@ -353,7 +382,7 @@ impl SeriesTable {
             State::Free => return Err(undefined(id)),
             State::Account => return Ok(Err(Applied::Account)),
             State::Withdrawn => return Ok(Err(Applied::Dropped(DropReason::Withdrawn))),
-            State::Refused(reason) if self.known[place].as_ref().is_some_and(|k| k.retry > now) => {
+            State::Refused(reason) if self.known[place].as_ref().is_none_or(|k| k.retry > now) => {
                 return Ok(Err(Applied::Dropped(reason)));
             }
             State::Live => {
@@ -413,6 +442,10 @@ impl SeriesTable {
             }
         };
         (entry.state, entry.series) = (State::Live, Some(series));
+        if let Some(known) = &mut self.known[place] {
+            self.unmet -= unmet(known);
+            known.met = true;
+        }
         self.owners.insert(series, id);
         self.forgotten.back(series);
         if before == Some(series) {
@@ -539,6 +572,7 @@ impl SeriesTable {
             }
         }
         (self.entries, self.known) = (Vec::new(), Vec::new());
+        self.unmet = 0;
         self.owners.clear();
         Legacy {
             held,

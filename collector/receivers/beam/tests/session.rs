@@ -5,8 +5,9 @@ mod common;
 use common::*;
 use dichroic_model::SourceId;
 use dichroic_pipeline::{DropReason, Signal};
-use dichroic_receiver_beam::Receiver;
-use dichroic_wire::{GoodbyeCode, Side, Value};
+use dichroic_receiver_beam::{Config, Receiver};
+use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
+use dichroic_wire::{GoodbyeCode, Map, Side, Value};
 
 const ORDERS: usize = 0;
 const BYTES: usize = 1;
@@ -396,5 +397,132 @@ fn a_cut_connection_never_panics_at_any_byte() {
         }
         assert_eq!(page(&store), ["shop.orders{ok=\"true\",plan=\"pro\"} 5"]);
         assert!(store.borrow().ledger().balances());
+    });
+}
+
+fn dropped(store: &Shared, reason: DropReason) -> u64 {
+    let store = store.borrow();
+    let accounts = store.ledger().accounts();
+    accounts.map(|(_, _, account)| account.dropped(reason)).sum()
+}
+
+#[test]
+fn a_label_that_a_relay_did_not_cut_is_cut_where_a_relay_would() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let orders = relay.key(0);
+        let long = format!("x{}", "é".repeat(30_000));
+        let cut = format!("x{}", "é".repeat(127));
+        relay
+            .define(0, orders, vec![Value::Null, long.as_str().into()], T0)
+            .await;
+        relay
+            .define(1, orders, vec![Value::Null, cut.as_str().into()], T0)
+            .await;
+        relay
+            .define(2, orders, vec![Value::Null, Value::Bytes(vec![b'b'; 60_000])], T0)
+            .await;
+        relay.numbers(&[(0, 10, 0.0), (1, 11, 0.0), (2, 12, 0.0)]).await;
+        relay.flush().await;
+        let bytes = "b".repeat(256);
+        assert_eq!(
+            page(&store),
+            [
+                format!("shop.orders{{plan=\"{cut}\"}} 10"),
+                format!("shop.orders{{plan=\"{bytes}\"}} 12")
+            ]
+        );
+        assert_eq!(
+            dropped(&store, DropReason::Duplicate),
+            1,
+            "what is cut to the same text is one series"
+        );
+    });
+}
+
+#[test]
+fn series_without_a_row_hold_no_more_labels_than_they_may() {
+    run(async {
+        let config = Config {
+            series: 100,
+            ..config()
+        };
+        let (store, receiver) = (store(), Receiver::new(config));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let names: Vec<Value> = (0..32).map(|at| format!("l{at}").as_str().into()).collect();
+        let own: Map = [
+            ("name".to_owned(), "shop.wide".into()),
+            ("type".to_owned(), "counter".into()),
+            ("labels".to_owned(), names.into()),
+        ]
+        .into();
+        let define = |id: u32| {
+            let labels = (0..32)
+                .map(|_| format!("{id}{}", "x".repeat(60)).as_str().into())
+                .collect();
+            let mut map = relay_series_map(99_999, labels, T0, false);
+            map.insert("own".to_owned(), own.clone().into());
+            let (mut out, max) = (Vec::new(), 1 << 20);
+            let mut writer = DefineWriter::begin(&mut out, DefineKind::Series, max);
+            assert!(writer.define(id, &map).expect("definition"));
+            writer.finish().expect("frame");
+            out
+        };
+        for id in 0..100 {
+            relay.send(&define(id)).await;
+        }
+        let rows: Vec<_> = (0..100).map(|id| (id, 1, 0.0)).collect();
+        relay.numbers(&rows).await;
+        relay.flush().await;
+        let (shown, refused) = (
+            page(&store).len() as u64,
+            dropped(&store, DropReason::MemoryLimit),
+        );
+        assert!((20..=60).contains(&shown), "{shown}");
+        assert_eq!(shown + refused, 100);
+        // Those that have had a row are in the store's account, so there is room again.
+        relay.forget(99).await;
+        relay.send(&define(99)).await;
+        relay.numbers(&[(99, 1, 0.0)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store).len() as u64, shown + 1);
+        assert!(store.borrow().ledger().balances());
+    });
+}
+
+#[test]
+fn words_that_the_account_does_not_know_are_one() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        for id in 0..3 {
+            let why = format!("{id}{}", "w".repeat(60_000));
+            relay
+                .define(id, 3, vec![Value::Int(77), why.as_str().into()], T0)
+                .await;
+        }
+        relay
+            .define(3, 3, vec![Value::Int(77), "out_of_range".into()], T0)
+            .await;
+        relay
+            .numbers(&[(0, 1, 0.0), (1, 2, 0.0), (2, 3, 0.0), (3, 9, 0.0)])
+            .await;
+        relay.numbers(&[(1, 12, 0.0)]).await;
+        relay.flush().await;
+        let store = store.borrow();
+        let (_, terms) = store.ledger().relays().next().expect("an account");
+        let terms: Vec<String> = terms
+            .iter()
+            .map(|(term, value)| format!("{term} {value}"))
+            .collect();
+        let metric = "key 0x000000000000004d";
+        assert_eq!(
+            terms,
+            [
+                format!("skipped{{metric={metric:?},reason=\"other\"}} 16"),
+                format!("skipped{{metric={metric:?},reason=\"out_of_range\"}} 9"),
+            ]
+        );
     });
 }

@@ -1,20 +1,28 @@
 //! Rows of the relay's own account → the ledger, and gaps in streams.
 
 use super::Relay;
-use crate::account::{Term, gap_reason, reason_word};
+use crate::account::{Said, Term, Why, gap_reason, reason_word};
 use dichroic_model::GapReason;
 use dichroic_pipeline::{DropReason, Store};
 
 impl Relay {
     pub(super) fn account_row(&mut self, store: &mut Store, id: u32, value: u64) {
-        let Some(term) = self.terms.get(&id).cloned() else {
+        let Some(said) = self.terms.get_mut(&id) else {
             return;
         };
+        let (term, last) = (said.term, std::mem::replace(&mut said.value, value));
+        let mut shown = value;
+        if let Term::Skipped(_, Why::Other) | Term::RowSkipped(_, Why::Other) = term {
+            // Several ids may stand for it.
+            let sum = self.folded.entry(term).or_default();
+            *sum = sum.saturating_sub(last).saturating_add(value);
+            shown = *sum;
+        }
         let text = self.term_text(&term);
-        store.ledger_mut().relay(self.source.id, text, value);
+        store.ledger_mut().relay(self.source.id, text, shown);
         match term {
             Term::Sent(schema) => {
-                let lost = self.account.sent(schema, value);
+                let lost = self.account.sent(schema, value, last);
                 if lost > 0 {
                     let signal = self.streams.signal(schema);
                     let ledger = store.ledger_mut();
@@ -24,12 +32,26 @@ impl Relay {
                 }
             }
             Term::Dropped(schema, reason) => {
-                let lost = self.account.dropped(schema, reason, value);
+                let lost = self.account.dropped(schema, reason, value, last);
                 if lost > 0 {
                     self.gap(store, schema, gap_reason(reason), lost);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The id is no term of the account any more, if it was one.
+    pub(super) fn forget_term(&mut self, id: u32) {
+        let Some(Said { term, value }) = self.terms.remove(&id) else {
+            return;
+        };
+        self.account.forget(&term, value);
+        if let Some(sum) = self.folded.get_mut(&term) {
+            *sum = sum.saturating_sub(value);
+            if *sum == 0 {
+                self.folded.remove(&term);
+            }
         }
     }
 
@@ -58,8 +80,10 @@ impl Relay {
                     reason_word(*reason)
                 )
             }
-            Term::Skipped(key, why) => format!("skipped{{metric={:?},reason={why:?}}}", metric(key)),
-            Term::RowSkipped(schema, why) => format!("skipped{{event={:?},reason={why:?}}}", event(schema)),
+            Term::Skipped(key, why) => format!("skipped{{metric={:?},reason={:?}}}", metric(key), why.word()),
+            Term::RowSkipped(schema, why) => {
+                format!("skipped{{event={:?},reason={:?}}}", event(schema), why.word())
+            }
             Term::Failures => "handler_failures".to_owned(),
             Term::Reattached => "reattached".to_owned(),
             Term::Overflowed(key) => format!("overflowed{{metric={:?}}}", metric(key)),

@@ -1,15 +1,15 @@
 //! DEFINE of a relay: ids that begin to mean a series or a term of the account, and ids that are forgotten.
 
 use super::{Relay, Violation, malformed};
-use crate::account::Term;
+use crate::account::{Said, Term};
 use crate::own::{self, OWN_METRICS};
 use crate::plan::Measure;
 use dichroic_model::AttributeValue;
-use dichroic_model::attributes::Attributes;
+use dichroic_model::attributes::{Attributes, cut};
 use dichroic_pipeline::Store;
 use dichroic_wire::GoodbyeCode;
 use dichroic_wire::define::{Define, DefineKind, RelaySeries};
-use dichroic_wire::limits::RESERVED_KEYS;
+use dichroic_wire::limits::{LABEL_BYTES, RESERVED_KEYS};
 use dichroic_wire::value::{Cell, ListRef};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -29,9 +29,7 @@ impl Relay {
                     return Err(malformed(format!("series {id} is forgotten but not defined")));
                 }
                 None => {
-                    if let Some(term) = self.terms.remove(&id) {
-                        self.account.forget(&term);
-                    }
+                    self.forget_term(id);
                     self.series.forget(id, store);
                 }
                 Some(map) => self.define_one(store, id, &RelaySeries::read(map)?)?,
@@ -58,7 +56,7 @@ impl Relay {
                 ))
             })?;
             self.series.define_account(id);
-            self.terms.insert(id, term);
+            self.terms.insert(id, Said { term, value: 0 });
             return Ok(());
         }
         self.learn_own(store, series)?;
@@ -98,7 +96,8 @@ impl Relay {
     }
 }
 
-/// Labels by name. Null is no label; a series that stands for all others has none of its own.
+/// Labels by name. Null is no label; a series that stands for all others has none of its own. A relay cuts texts at [`LABEL_BYTES`], on a
+/// character; one that does not is cut in the same place, so that a text is the same one whoever cut it.
 fn attributes(measure: &Measure, labels: ListRef<'_>, overflow: bool) -> Attributes {
     let mut pairs = Vec::with_capacity(labels.len());
     if overflow {
@@ -121,8 +120,11 @@ fn attribute(cell: Cell<'_>) -> Option<AttributeValue<'_>> {
         Cell::Bool(flag) => AttributeValue::Bool(flag),
         Cell::Int(int) => AttributeValue::Int(int),
         Cell::Float(float) => AttributeValue::Float(float),
-        Cell::Str(text) | Cell::CutStr { kept: text, .. } => text.into(),
-        Cell::Bytes(bytes) => AttributeValue::Str(String::from_utf8_lossy(bytes)),
+        Cell::Str(text) | Cell::CutStr { kept: text, .. } => cut(text, LABEL_BYTES).into(),
+        Cell::Bytes(bytes) => {
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LABEL_BYTES + 4)]);
+            AttributeValue::Str(cut(&text, LABEL_BYTES).to_owned().into())
+        }
         Cell::Null | Cell::List(_) | Cell::Map(_) => return None,
     })
 }
