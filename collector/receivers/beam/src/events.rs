@@ -3,8 +3,9 @@
 use crate::plan::StreamSpec;
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
 use dichroic_pipeline::{Signal, Store};
+use dichroic_wire::limits::SCHEMAS_PER_RELAY;
 use dichroic_wire::{Events, EventsScratch, StreamEntry};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A raw event of this relay under the schema that the store gave it.
@@ -30,18 +31,31 @@ pub(crate) enum Published {
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     by_schema: HashMap<u32, Stream>,
+    /// Some of plans before the present one were let go of: rows of them may still be on their way.
+    let_go: bool,
     scratch: EventsScratch,
 }
 
 impl Streams {
     /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match. Returns for how many
-    /// the store has no room.
+    /// there is no room, here or there. Those of plans before it are kept while there is.
     pub(crate) fn register(&mut self, store: &mut Store, specs: &[StreamSpec]) -> usize {
         self.by_schema
             .values_mut()
             .for_each(|stream| stream.asked = false);
+        let planned: HashSet<u32> = specs.iter().map(|spec| spec.schema).collect();
+        let new = |spec: &&u32| !self.by_schema.contains_key(spec);
+        if self.by_schema.len() + planned.iter().filter(new).count() > SCHEMAS_PER_RELAY {
+            self.by_schema.retain(|id, _| planned.contains(id));
+            self.let_go = true;
+        }
         let mut without = 0;
-        for spec in specs {
+        // The stream of logs is one, and the last of the blueprint.
+        for spec in specs.iter().rev() {
+            if self.by_schema.len() >= SCHEMAS_PER_RELAY && !self.by_schema.contains_key(&spec.schema) {
+                without += 1;
+                continue;
+            }
             let (measurements, metadata) = (spec.measurements.clone(), spec.metadata.clone());
             match store.schema(spec.kind, &spec.name, measurements, metadata) {
                 Ok(schema) => {
@@ -110,6 +124,9 @@ impl Streams {
         let rows = events.rows();
         let wrong = |words| Err(Refusal::Agreement(words, rows as u64));
         let Some(stream) = self.by_schema.get(&header.schema).filter(|stream| stream.known) else {
+            if self.let_go {
+                return Ok((header.schema, rows as u64, Published::Withdrawn));
+            }
             return wrong(format!(
                 "schema {} is not in a plan of this connection",
                 header.schema

@@ -72,6 +72,8 @@ pub struct Config {
     pub goodbye_timeout: Duration,
     /// How often a change of what subscribers want is looked for.
     pub check_every: Duration,
+    /// Least time between two plans that a relay's own variables cause.
+    pub replan_every: Duration,
     /// Program and version, told in HELLO.
     pub agent: String,
 }
@@ -94,6 +96,7 @@ impl Default for Config {
             frame_timeout: limits::FRAME_TIMEOUT,
             goodbye_timeout: Duration::from_secs(2),
             check_every: Duration::from_millis(100),
+            replan_every: limits::REPLAN_EVERY,
             agent: concat!("dichroic/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -15,7 +15,7 @@ use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
 use dichroic_model::{Source, UnixNanos};
 use dichroic_pipeline::{DropReason, Interest, Signal, Store};
-use dichroic_wire::limits::{PLAN_ENTRIES, SERIES_EVER};
+use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_EVER};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
     FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
@@ -75,6 +75,8 @@ pub struct Relay {
     folded: HashMap<Term, u64>,
     status: RelayStatus,
     generation: i64,
+    /// Event schemas for which there was no room, over all plans.
+    schemas_refused: u64,
     /// The plan does not know yet what its node fills templates with.
     stale: bool,
     /// What the incarnation before had and this one has not was let go.
@@ -136,6 +138,7 @@ impl Relay {
             stale: false,
             hello,
             generation: 0,
+            schemas_refused: 0,
             settled: false,
         };
         relay.configure(store, config);
@@ -152,8 +155,13 @@ impl Relay {
         self.series.replan(store, &self.blueprint.measures);
         let without = self.streams.register(store, &self.blueprint.streams);
         if without > 0 {
-            let words = "the collector knows as many event schemas as it may".to_owned();
+            self.schemas_refused += without as u64;
+            let words = format!(
+                "a relay has at most {SCHEMAS_PER_RELAY} event schemas, and the collector as many as it may know"
+            );
             self.blueprint.left_out.push((format!("{without} events"), words));
+            let ledger = store.ledger_mut();
+            ledger.relay(self.source.id, "schema_limit".to_owned(), self.schemas_refused);
         }
     }
 

@@ -4,6 +4,7 @@
 //! which incarnation, how often the integer part wrapped), and apart from them what is needed to define the series again
 //! after it left the store. A series is met in the store by its first row, never by its DEFINE.
 
+mod compact;
 mod histograms;
 mod legacy;
 
@@ -506,6 +507,7 @@ impl SeriesTable {
 
     /// A plan: series whose entry is gone, or means something else than before, leave.
     pub fn replan(&mut self, store: &mut Store, measures: &HashMap<u64, Rc<Measure>>) {
+        self.compact(measures);
         let mut changed = HashSet::new();
         for (key, place) in &self.places {
             let planned = &mut self.measures[*place as usize];

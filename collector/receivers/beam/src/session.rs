@@ -340,6 +340,8 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
 struct Plans {
     revision: u64,
     interest: Interest,
+    /// When the relay's variables last caused one.
+    replanned: Option<Instant>,
 }
 
 impl Plans {
@@ -348,6 +350,7 @@ impl Plans {
         Plans {
             revision: receiver.revision(),
             interest: store.interest().clone(),
+            replanned: None,
         }
     }
 
@@ -362,11 +365,18 @@ impl Plans {
         }
         let mut relay = control.relay.borrow_mut();
         relay.meet_again(&mut store, unix_now());
-        let reconfigure = reloaded || relay.is_stale();
+        let config = receiver.config();
+        let rested = self
+            .replanned
+            .is_none_or(|last| last.elapsed() >= config.replan_every);
+        let found = relay.is_stale() && rested;
+        let reconfigure = reloaded || found;
         if !reconfigure && !asked {
             return;
         }
-        let config = receiver.config();
+        if found {
+            self.replanned = Some(Instant::now());
+        }
         if reconfigure {
             self.revision = receiver.revision();
             relay.configure(&mut store, &config);

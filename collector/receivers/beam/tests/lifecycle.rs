@@ -8,6 +8,7 @@ use dichroic_packs::{PackResolver, Packs, Selection};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::control::Goodbye;
+use dichroic_wire::limits::SCHEMAS_PER_RELAY;
 use dichroic_wire::{GoodbyeCode, Hello, Role, Value, Variables};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -60,24 +61,28 @@ fn counted(plan: &dichroic_wire::plan::Plan) -> Vec<String> {
     plan.aggregates.iter().map(|a| a.event.join(".")).collect()
 }
 
+fn ecto() -> Config {
+    let packs = Packs::of(
+        Packs::builtin()
+            .iter()
+            .filter(|p| p.name == "ecto")
+            .cloned()
+            .collect(),
+    );
+    let selection = Selection {
+        packs,
+        ..Selection::default()
+    };
+    Config {
+        selection,
+        ..config()
+    }
+}
+
 #[test]
 fn names_that_a_node_finds_later_are_counted_too_and_all_at_once_after_a_break() {
     run(async {
-        let packs = Packs::of(
-            Packs::builtin()
-                .iter()
-                .filter(|p| p.name == "ecto")
-                .cloned()
-                .collect(),
-        );
-        let selection = Selection {
-            packs,
-            ..Selection::default()
-        };
-        let config = Config {
-            selection,
-            ..config()
-        };
+        let config = ecto();
         let (store, receiver) = (store(), Receiver::new(config));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let before = relay.plan.clone().unwrap();
@@ -98,6 +103,89 @@ fn names_that_a_node_finds_later_are_counted_too_and_all_at_once_after_a_break()
         again.variables = variables;
         let relay = Relay::connect(&receiver, &store, &again).await;
         assert_eq!(counted(relay.plan.as_ref().unwrap()), counted(&after));
+    });
+}
+
+fn prefixes(names: &[&str]) -> Variables {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    [("ecto_prefix".to_owned(), names)].into()
+}
+
+#[test]
+fn a_relay_that_finds_ever_new_names_leaves_room_for_others() {
+    run(async {
+        let config = Config {
+            replan_every: Duration::ZERO,
+            ..ecto()
+        };
+        let limits = Limits {
+            schemas: 1_024,
+            ..Limits::default()
+        };
+        let store = Store::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
+        let (store, receiver) = (Rc::new(RefCell::new(store)), Receiver::new(config));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        for round in 0..80 {
+            let names: Vec<String> = (0..16).map(|at| format!("x{round}.r{at}")).collect();
+            let variables: Variables = [("ecto_prefix".to_owned(), names)].into();
+            let generation = relay.plan.as_ref().unwrap().generation;
+            relay.reply(generation, &variables).await;
+            relay.expect_plan_knowing(&variables).await;
+        }
+        let mut other = hello("other@a", 2, T0, 1);
+        other.variables = prefixes(&["mine.repo"]);
+        let other = Relay::connect(&receiver, &store, &other).await;
+        assert!(counted(other.plan.as_ref().unwrap()).contains(&"mine.repo.query".to_owned()));
+        for status in receiver.status() {
+            assert_eq!(status.refused, [], "{}", status.node);
+        }
+    });
+}
+
+#[test]
+fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
+    run(async {
+        let mut config = Config {
+            keep: vec![pattern("**")],
+            ..ecto()
+        };
+        let names = (0..600).map(|at| format!("x{at}.r")).collect();
+        config.selection.variables = [("ecto_prefix".to_owned(), names)].into();
+        let (store, receiver) = (store(), Receiver::new(config));
+        let relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let asked = relay.plan.as_ref().unwrap().streams.len();
+        assert!((1..=SCHEMAS_PER_RELAY).contains(&asked), "{asked}");
+        let status = &receiver.status()[0];
+        let words = "a relay has at most 512 event schemas";
+        assert!(
+            status.refused.iter().any(|(_, why)| why.starts_with(words)),
+            "{:?}",
+            status.refused
+        );
+        let store = store.borrow();
+        let (_, terms) = store.ledger().relays().next().expect("an account");
+        assert!(terms["schema_limit"] > 0);
+    });
+}
+
+#[test]
+fn plans_that_a_relays_variables_cause_are_spaced() {
+    run(async {
+        let pause = Duration::from_millis(300);
+        let config = Config {
+            replan_every: pause,
+            ..ecto()
+        };
+        let (store, receiver) = (store(), Receiver::new(config));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let generation = relay.plan.as_ref().unwrap().generation;
+        let begun = std::time::Instant::now();
+        relay.reply(generation, &prefixes(&["a.repo"])).await;
+        let after = relay.expect_plan_knowing(&prefixes(&["b.repo"])).await;
+        assert!(counted(after).contains(&"a.repo.query".to_owned()));
+        let after = relay.expect_plan_knowing(&prefixes(&["b.repo"])).await;
+        assert!(begun.elapsed() >= pause);
+        assert!(counted(after).contains(&"b.repo.query".to_owned()));
     });
 }
 
