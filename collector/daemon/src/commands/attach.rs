@@ -1,6 +1,6 @@
 //! `dichroic attach` and `dichroic detach`: the relay into a running node, and out of it.
 
-use super::{attach_data, line};
+use super::{attach_data, line, plain};
 use crate::cli;
 use crate::config::values::parse_span;
 use dichroic_receiver_attach::address::{Lookup, NodeName};
@@ -29,7 +29,7 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     match attach::attach(&mut node, &target.data).await.map_err(words)? {
         Outcome::Ours => {
             if let Some(words) = target.data.warning(node.is_local()) {
-                eprintln!("dichroic: warning: {name}: {words}");
+                eprintln!("dichroic: warning: {name}: {}", plain(&words.to_string()));
             }
         }
         Outcome::Installed => {
@@ -172,7 +172,7 @@ pub fn instead(now: &Attached) -> Option<String> {
 /// Says what should be said of the cookie's file.
 pub fn warn(target: &Target) {
     if let Some(words) = target.places.warning() {
-        eprintln!("dichroic: warning: {words}");
+        eprintln!("dichroic: warning: {}", plain(&words.to_string()));
     }
 }
 

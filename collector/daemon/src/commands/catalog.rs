@@ -1,6 +1,6 @@
 //! `dichroic catalog`: every known metric and event.
 
-use super::{line, table};
+use super::{json, line, table};
 use crate::cli::{self, Format};
 use crate::client;
 use dichroic_model::Pattern;
@@ -27,7 +27,7 @@ pub async fn catalog(args: cli::Catalog) -> Result<(), String> {
         }
     }
     match args.format {
-        Format::Json => line(&document.to_string()),
+        Format::Json => json(&document.to_string()),
         Format::Text => show(&document),
     }
     Ok(())

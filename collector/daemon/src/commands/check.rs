@@ -1,6 +1,6 @@
 //! `dichroic check`: is this file a configuration?
 
-use super::line;
+use super::{line, plain_lines};
 use crate::cli;
 use crate::config::load;
 use crate::run::BAD_CONFIG;
@@ -11,11 +11,11 @@ pub fn check(args: &cli::Check) -> ExitCode {
     match load(&args.config) {
         Ok(config) if args.print => match serde_saphyr::to_string(&config) {
             Ok(text) => {
-                line(text.trim_end());
+                text.trim_end().lines().for_each(line);
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("dichroic: {error}");
+                eprintln!("dichroic: {}", plain_lines(&error.to_string()));
                 ExitCode::FAILURE
             }
         },
@@ -24,7 +24,7 @@ pub fn check(args: &cli::Check) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(bad) => {
-            eprintln!("dichroic: {bad}");
+            eprintln!("dichroic: {}", plain_lines(&bad.to_string()));
             ExitCode::from(BAD_CONFIG)
         }
     }

@@ -1,7 +1,7 @@
 //! `dichroic discover`: which events a node can emit, which it does emit, and what knows them.
 
 use super::attach::{target, warn};
-use super::{line, table};
+use super::{json, line, table};
 use crate::cli::{self, Format};
 use crate::config::values::parse_span;
 use crate::lint::unsubscribed::Known;
@@ -19,7 +19,7 @@ pub async fn discover(args: cli::Discover) -> Result<(), String> {
     let (found, alive) = ask(&args.reach, args.live.as_deref()).await?;
     let knowledge = Knowledge::new(&found, &alive);
     match args.format {
-        Format::Json => line(&knowledge.document(&found).to_string()),
+        Format::Json => json(&knowledge.document(&found).to_string()),
         Format::Text => knowledge.show(&found, args.all),
     }
     Ok(())

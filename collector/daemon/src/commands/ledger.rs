@@ -1,6 +1,6 @@
 //! `dichroic ledger`: what became of every point, event and log.
 
-use super::{line, table};
+use super::{json, line, table};
 use crate::cli::{self, Format};
 use crate::client;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub async fn ledger(args: cli::Ledger) -> Result<(), String> {
     let document = client::document(&args.admin.address, "/api/v1/ledger").await?;
     match args.format {
-        Format::Json => line(&document.to_string()),
+        Format::Json => json(&document.to_string()),
         Format::Text => show(&document),
     }
     if args.check && document["balances"] != true {

@@ -1,6 +1,6 @@
 //! `dichroic lint`: what looks wrong, in the collector and, when asked, on a node.
 
-use super::{discover, line};
+use super::{discover, json, line};
 use crate::cli::{self, Format};
 use crate::client;
 use crate::lint::{Finding, Level, unsubscribed};
@@ -15,7 +15,7 @@ pub async fn lint(args: cli::Lint) -> Result<(), String> {
         add(&mut document, &unsubscribed::findings(&found, &packs));
     }
     match args.format {
-        Format::Json => line(&document.to_string()),
+        Format::Json => json(&document.to_string()),
         Format::Text => text(&document).iter().for_each(|each| line(each)),
     }
     match document["warnings"].as_u64() {

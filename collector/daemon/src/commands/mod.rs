@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod lint;
 pub mod tap;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 /// Runs a command's future to its exit code; an error is printed in its words.
@@ -24,20 +25,62 @@ pub fn finish(future: impl Future<Output = Result<(), String>>) -> ExitCode {
 }
 
 fn fail(words: &str) -> ExitCode {
-    eprintln!("dichroic: {words}");
+    eprintln!("dichroic: {}", plain_lines(words));
     ExitCode::FAILURE
 }
 
-/// Prints a line; a reader that went away (`| head`) ends the command without noise.
+/// Text of others as a terminal may show it: control characters are written as what they are, and do nothing.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    escaped(text, char::is_control, |c| c.escape_default().to_string())
+}
+
+/// The same of text of several lines.
+fn plain_lines(text: &str) -> Cow<'_, str> {
+    escaped(
+        text,
+        |c| c.is_control() && c != '\n',
+        |c| c.escape_default().to_string(),
+    )
+}
+
+fn escaped(text: &str, bad: impl Fn(char) -> bool, written: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(&bad) {
+        return Cow::Borrowed(text);
+    }
+    let each = text
+        .chars()
+        .map(|c| if bad(c) { written(c) } else { c.to_string() });
+    Cow::Owned(each.collect())
+}
+
+/// Prints a line, without control characters of others in it.
 pub fn line(text: &str) {
+    print(&plain(text));
+}
+
+/// Prints a document of JSON as a line. JSON lets some control characters stand as they are; here none does.
+pub fn json(document: &str) {
+    print(&escaped(document, char::is_control, |c| {
+        format!("\\u{:04x}", u32::from(c))
+    }));
+}
+
+/// Prints a line as it is; a reader that went away (`| head`) ends the command without noise.
+pub fn print(text: &str) {
     use std::io::Write;
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::process::exit(0);
     }
 }
 
-/// A table with aligned columns; the last column is not padded.
+/// Prints a table with aligned columns; the last column is not padded.
 pub fn table(rows: &[Vec<String>]) {
+    aligned(rows).iter().for_each(|row| print(row));
+}
+
+fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+    let plain = |row: &Vec<String>| row.iter().map(|cell| plain(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|c| {
@@ -48,12 +91,33 @@ pub fn table(rows: &[Vec<String>]) {
                 .unwrap_or(0)
         })
         .collect();
-    for row in rows {
+    let lines = rows.iter().map(|row| {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        line(cells.join("  ").trim_end());
+        cells.join("  ").trim_end().to_owned()
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_of_others_do_nothing_to_the_terminal() {
+        assert_eq!(plain("shop@a"), "shop@a");
+        assert_eq!(
+            plain("a\u{1b}[31m\n\u{9b}é\u{7f}"),
+            "a\\u{1b}[31m\\n\\u{9b}é\\u{7f}"
+        );
+        assert_eq!(plain_lines("a\u{1b}\nb"), "a\\u{1b}\nb");
+        let rows = [
+            vec!["\u{1b}]0;t\u{7}".to_owned(), "b".to_owned()],
+            vec!["c".to_owned(), "d\n".to_owned()],
+        ];
+        assert_eq!(aligned(&rows), ["\\u{1b}]0;t\\u{7}  b", "c                d\\n"]);
     }
 }

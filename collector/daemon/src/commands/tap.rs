@@ -1,6 +1,6 @@
 //! `dichroic tap`: live events, logs and points on the terminal.
 
-use super::line;
+use super::{json, plain};
 use crate::cli::{self, Format, Kind};
 use crate::client;
 use crate::config::values::parse_span;
@@ -65,10 +65,10 @@ fn print(row: &[u8], format: Format, colours: bool) -> Result<bool, String> {
     let is_row = matches!(kind, "event" | "log" | "point");
     if format == Format::Json {
         if kind != "hello" {
-            line(String::from_utf8_lossy(row).trim_end());
+            json(String::from_utf8_lossy(row).trim_end());
         }
     } else if let Some(text) = describe(kind, &value, colours) {
-        line(&text);
+        super::print(&text);
     }
     Ok(is_row)
 }
@@ -83,7 +83,7 @@ fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
     };
     let name = value["name"].as_str().unwrap_or("");
     let time = paint("2", &clock(value["time"].as_i64().unwrap_or(0)));
-    let name = paint("36", name);
+    let name = paint("36", &plain(name));
     Some(match kind {
         "event" => format!(
             "{time} {name} {} {}",
@@ -104,7 +104,7 @@ fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
                 "33",
                 &format!(
                     "gap: {lost} rows lost, {}",
-                    value["reason"].as_str().unwrap_or("")
+                    plain(value["reason"].as_str().unwrap_or(""))
                 ),
             )
         }
@@ -117,7 +117,7 @@ fn pairs(map: &Value) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(key, value)| format!("{key}={}", short(value)))
+        .map(|(key, value)| format!("{}={}", plain(key), short(value)))
         .collect();
     each.join(" ")
 }
@@ -125,8 +125,8 @@ fn pairs(map: &Value) -> String {
 fn short(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().any(char::is_whitespace) => format!("{text:?}"),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => plain(text).into_owned(),
+        other => plain(&other.to_string()).into_owned(),
     }
 }
 
@@ -159,6 +159,10 @@ mod tests {
         check(
             json!({"type": "event", "name": "a.stop", "time": 3_723_004_000_000i64, "measurements": {"d": 5}, "metadata": {"route": "/x y", "status": 200}}),
             "01:02:03.004 a.stop d=5 route=\"/x y\" status=200",
+        );
+        check(
+            json!({"type": "event", "name": "\u{1b}[2Ja", "time": 0, "measurements": {}, "metadata": {"\u{9b}k": "\u{1b}[31m", "l": ["\u{7f}"]}}),
+            "00:00:00.000 \\u{1b}[2Ja  l=[\"\\u{7f}\"] \\u{9b}k=\\u{1b}[31m",
         );
         check(
             json!({"type": "gap", "lost": null, "reason": "slow"}),

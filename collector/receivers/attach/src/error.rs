@@ -40,6 +40,23 @@ impl Error {
     }
 }
 
+/// Words may have text of the node in them, or of who answers in its place: control characters are written as what they are, so that they
+/// do nothing to a terminal.
+fn plain(f: &mut fmt::Formatter<'_>, words: &str) -> fmt::Result {
+    for part in words.split_inclusive(char::is_control) {
+        match part.chars().next_back().filter(|last| last.is_control()) {
+            Some(last) => write!(
+                f,
+                "{}{}",
+                &part[..part.len() - last.len_utf8()],
+                last.escape_default()
+            )?,
+            None => f.write_str(part)?,
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,10 +67,28 @@ impl fmt::Display for Error {
             | Error::Tls(words)
             | Error::Handshake(words)
             | Error::Protocol(words)
-            | Error::Call(words) => f.write_str(words),
-            Error::Late { what, after } => write!(f, "{what}: no answer within {after:?}"),
+            | Error::Call(words) => plain(f, words),
+            Error::Late { what, after } => {
+                plain(f, what)?;
+                write!(f, ": no answer within {after:?}")
+            }
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_of_a_peer_are_not_shown_as_such() {
+        let name = "\u{1b}[31mshop\u{1b}]0;t\u{7}\n@a\u{9b}é";
+        let shown = "\\u{1b}[31mshop\\u{1b}]0;t\\u{7}\\n@a\\u{9b}é";
+        assert_eq!(Error::Handshake(name.to_owned()).to_string(), shown);
+        let late = Error::late(name, Duration::from_secs(2)).to_string();
+        assert_eq!(late, format!("{shown}: no answer within 2s"));
+        assert_eq!(Error::Usage("as it is".to_owned()).to_string(), "as it is");
+    }
+}
