@@ -143,6 +143,37 @@ fn a_relay_that_finds_ever_new_names_leaves_room_for_others() {
 }
 
 #[test]
+fn series_keep_their_entry_while_plans_come_and_go() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let (orders, queue) = (relay.key(0), relay.key(3));
+        relay.define(0, orders, vec![Value::Null, "pro".into()], T0).await;
+        relay.define(1, queue, vec![], T0).await;
+        relay.numbers(&[(0, 1, 0.0), (1, 7, 0.0)]).await;
+        for round in 0..4 {
+            let mut changed = config();
+            for at in 0..600 {
+                let text = format!("- {{name: x{round}.a{at}, type: counter, event: x{round}.a{at}}}");
+                changed.selection.definitions.extend(definitions(&text));
+            }
+            receiver.reload(changed);
+            let plan = relay.expect_plan().await;
+            let new = plan.aggregates.last().expect("an entry").key;
+            relay.define(2 + round, new, vec![], T0).await;
+            relay
+                .numbers(&[(0, 10 + i64::from(round), 0.0), (2 + round, 5, 0.0)])
+                .await;
+            relay.flush().await;
+        }
+        assert_eq!(
+            page(&store),
+            ["shop.orders{plan=\"pro\"} 13", "shop.queue{} 7", "x3.a599{} 5"]
+        );
+    });
+}
+
+#[test]
 fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
     run(async {
         let mut config = Config {
