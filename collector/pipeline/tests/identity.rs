@@ -323,3 +323,31 @@ fn a_family_that_was_hidden_is_shown_when_the_other_type_has_left() {
     store.tick(NOW);
     assert_eq!(lines(&mut store), ["a{} 1"]);
 }
+
+#[test]
+fn a_series_that_comes_in_another_unit_takes_no_bytes_for_ever() {
+    let mut store = store(|_| {});
+    let before = store.live_bytes();
+    let source = source(&mut store, "s");
+    // More sets of names than are shared, so that the series keeps its attributes for itself.
+    let names: Vec<String> = (0..4_200).map(|at| format!("n{at}")).collect();
+    let others: Vec<_> = names
+        .iter()
+        .map(|name| meet(&mut store, &source, GAUGE, &[(name, "v")]).unwrap())
+        .collect();
+    let (value, seconds) = ("v".repeat(200), Def { name: "t", ..GAUGE });
+    let attributes = [("zz", value.as_str())];
+    meet(&mut store, &source, seconds, &attributes).unwrap();
+    others.into_iter().for_each(|series| store.leave(series));
+    let factor = Factor { num: 1, den: 1_000 };
+    define_as(
+        &mut store,
+        &source,
+        "other",
+        Def { factor, ..seconds },
+        &attributes,
+    )
+    .unwrap();
+    store.end_source(source.id, NOW);
+    assert_eq!(store.live_bytes(), before);
+}
