@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Compiles the relay's modules for `dichroic attach` and `dichroic discover`, the same bytes every time: build-beams.sh [FOLDER]
-# Without FOLDER into collector/receivers/attach/beams, from where the collector embeds them. A node loads code of its own OTP and of
+# Without FOLDER into collector/beam-attach/beams, from where the collector embeds them. A node loads code of its own OTP and of
 # the two before it, so there are two sets: the one of OTP 25 is for 25 and 26, the one of OTP 27 for 27, 28 and 29.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-into=$(realpath -m "${1:-collector/receivers/attach/beams}")
+into=$(realpath -m "${1:-collector/beam-attach/beams}")
 source=$PWD/beam-relay/src
 # Releases of Debian that have these OTPs.
 declare -A suites=([25]=bookworm [27]=trixie)

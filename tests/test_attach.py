@@ -86,7 +86,7 @@ def test_events_are_counted_exactly_and_ctrl_c_leaves_the_node_as_it_was(collect
 
 def test_what_is_loaded_is_told_by_name_and_by_the_digest_of_its_code(collector: Collector, any_node: BareNode) -> None:
     loaded = max(otp for otp in (25, 27) if otp <= any_node.release())
-    manifest = (ROOT / f"collector/receivers/attach/beams/otp{loaded}/MANIFEST").read_text()
+    manifest = (ROOT / f"collector/beam-attach/beams/otp{loaded}/MANIFEST").read_text()
     expected = set(re.findall(r"^beam (\w+) (\w+)$", manifest, re.MULTILINE))
     with Attacher(any_node, collector) as attacher:
         told = {(name, md5) for md5, name in re.findall(r"^  ([0-9a-f]{32}) (\w+)$", attacher.output(), re.MULTILINE)}

@@ -7,10 +7,10 @@
 use crate::commands::attach::{instead, unreachable};
 use crate::commands::attach_data::choose;
 use crate::config::attach::Attach;
-use dichroic_receiver_attach::Error;
-use dichroic_receiver_attach::attach::{self, Outcome, Target};
-use dichroic_receiver_attach::connection::Connection;
-use dichroic_receiver_attach::data::Place;
+use dichroic_beam_attach::Error;
+use dichroic_beam_attach::attach::{self, Outcome, Target};
+use dichroic_beam_attach::connection::Connection;
+use dichroic_beam_attach::data::Place;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;

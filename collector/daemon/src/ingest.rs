@@ -4,13 +4,13 @@
 //! thread serves reads ([`dichroic_pipeline::serve`]), lets due series leave, and reads the collector's own metrics.
 
 use crate::config::{Config, Naming};
-use crate::doors::{Door, Refusals};
-use crate::greet::Greeted;
-use crate::local_socket;
-use crate::own::{Own, Stage};
-use crate::peer::{Parked, Peer};
+use crate::listen::handshake::Greeted;
+use crate::listen::local_socket;
+use crate::listen::stream::{Parked, Peer};
+use crate::listen::{Door, Refusals};
 use crate::reload::Loaded;
 use crate::run::Stop;
+use crate::self_telemetry::{Own, Stage};
 use dichroic_model::{Attributes, Leaving, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
 use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};

@@ -7,19 +7,16 @@ mod cli;
 mod client;
 mod commands;
 mod config;
-mod doors;
 mod endpoints;
 mod export;
-mod greet;
 mod http;
 mod ingest;
 mod lint;
-mod local_socket;
-mod logs;
-mod own;
-mod peer;
+mod listen;
+mod logging;
 mod reload;
 mod run;
+mod self_telemetry;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -31,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => {
-            logs::start();
+            logging::start();
             run::run(&args)
         }
         Command::Check(args) => commands::check::check(&args),

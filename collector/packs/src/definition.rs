@@ -1,7 +1,7 @@
 //! One metric, in the vocabulary of `Telemetry.Metrics`: what packs and `metrics.definitions` are made of.
 
 use crate::expression::{Comparison, Condition, Expression};
-use crate::shape::{self, Shapes};
+use crate::shorthand::{self, Shapes};
 use dichroic_model::units;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess};
 use std::collections::BTreeMap;
@@ -188,7 +188,7 @@ impl<'de> Shapes<'de> for Unit {
     }
 
     fn list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        let pair: Vec<String> = shape::from_list(list)?;
+        let pair: Vec<String> = shorthand::from_list(list)?;
         match pair.as_slice() {
             [from, to] => Unit::new(from, to).map_err(de::Error::custom),
             _ => Err(de::Error::custom(format!("unit: write {UNIT}"))),
@@ -198,7 +198,7 @@ impl<'de> Shapes<'de> for Unit {
 
 impl<'de> Deserialize<'de> for Unit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 
@@ -226,7 +226,7 @@ impl<'de> Shapes<'de> for Buckets {
     }
 
     fn list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        let bounds: Vec<f64> = shape::from_list(list)?;
+        let bounds: Vec<f64> = shorthand::from_list(list)?;
         let ascending =
             bounds.windows(2).all(|pair| pair[0] < pair[1]) && bounds.iter().all(|b| b.is_finite());
         if bounds.is_empty() || bounds.len() > BOUNDS || !ascending {
@@ -238,7 +238,7 @@ impl<'de> Shapes<'de> for Buckets {
     }
 
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongBuckets { scale, octaves } = shape::from_map(map)?;
+        let LongBuckets { scale, octaves } = shorthand::from_map(map)?;
         if scale.is_some_and(|scale| !(-4..=4).contains(&scale)) {
             return Err(de::Error::custom("buckets: scale is -4 to 4"));
         }
@@ -253,7 +253,7 @@ impl<'de> Shapes<'de> for Buckets {
 
 impl<'de> Deserialize<'de> for Buckets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 
@@ -272,13 +272,13 @@ impl<'de, T: Shapes<'de> + Deserialize<'de>> Shapes<'de> for Several<T> {
     }
 
     fn list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        shape::from_list(list).map(Several)
+        shorthand::from_list(list).map(Several)
     }
 }
 
 impl<'de, T: Shapes<'de> + Deserialize<'de>> Deserialize<'de> for Several<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 
@@ -335,11 +335,11 @@ impl<'de> Shapes<'de> for Tags {
     const EXPECTED: &'static str = "{label: path}, or a list of metadata keys";
 
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        shape::from_map(map).map(Tags)
+        shorthand::from_map(map).map(Tags)
     }
 
     fn list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        let keys: Vec<String> = shape::from_list(list)?;
+        let keys: Vec<String> = shorthand::from_list(list)?;
         let tag = |key: String| match Expression::path(&key) {
             Ok(path) => Ok((key, path)),
             Err(words) => Err(de::Error::custom(words)),
@@ -350,7 +350,7 @@ impl<'de> Shapes<'de> for Tags {
 
 impl<'de> Deserialize<'de> for Tags {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing here is executed: the relay evaluates expressions in the process that emits the event, and answers null for whatever is
 //! no scalar in the end.
 
-use crate::shape::{self, Shapes};
+use crate::shorthand::{self, Shapes};
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 
 /// Where a path begins.
@@ -196,14 +196,14 @@ impl<'de> Shapes<'de> for Expression {
     }
 
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let long: LongExpression = shape::from_map(map)?;
+        let long: LongExpression = shorthand::from_map(map)?;
         expression(long.path, long.carry, long.from, long.transform)
     }
 }
 
 impl<'de> Deserialize<'de> for Expression {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 
@@ -229,7 +229,7 @@ impl<'de> Shapes<'de> for Scalar {
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 
@@ -282,7 +282,7 @@ impl<'de> Shapes<'de> for Transform {
 
 impl<'de> Deserialize<'de> for Transform {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shape::any(deserializer)
+        shorthand::any(deserializer)
     }
 }
 

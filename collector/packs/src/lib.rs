@@ -15,16 +15,16 @@
 //! | which metrics runtimes share | [`resolve`] |
 #![forbid(unsafe_code)]
 
+pub mod compile;
 pub mod definition;
 pub mod expression;
 pub mod pack;
 mod print;
 pub mod resolve;
-mod shape;
-pub mod work;
+mod shorthand;
 
+pub use compile::{CarrySlot, Metric, Selection, Shape, Stream, Variables, Work};
 pub use definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
 pub use expression::{Comparison, Condition, Expression, Root, Scalar, Step, Transform};
 pub use pack::{Pack, PackError, Packs, StreamDefinition};
 pub use resolve::PackResolver;
-pub use work::{CarrySlot, Metric, Selection, Shape, Stream, Variables, Work};

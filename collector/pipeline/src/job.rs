@@ -3,7 +3,7 @@
 //! A step must stay under a millisecond; after each the sockets get their turn. The inbox is bounded: when it is full the job
 //! comes back ([`Busy`]) and its sender answers "busy" instead of growing a queue.
 
-use crate::lane;
+use crate::channel;
 use crate::ledger::Ledger;
 use crate::snapshot::{Chunk, Snapshot, SnapshotRequest};
 use crate::store::Store;
@@ -107,7 +107,7 @@ impl Handle {
         A: Send + 'static,
         Q: FnOnce(&mut Store) -> A + Send + 'static,
     {
-        let (reply, answer) = lane::lane(1);
+        let (reply, answer) = channel::channel(1);
         self.submit(Box::new(Ask {
             question: Some(question),
             reply,
@@ -121,7 +121,7 @@ impl Handle {
     }
 
     /// Starts copying series out, in family order, a chunk at a time.
-    pub fn snapshot(&self, request: SnapshotRequest) -> Result<lane::Receiver<Chunk>, Busy> {
+    pub fn snapshot(&self, request: SnapshotRequest) -> Result<channel::Receiver<Chunk>, Busy> {
         let (job, chunks) = Snapshot::new(request);
         self.submit(Box::new(job))?;
         Ok(chunks)
@@ -135,7 +135,7 @@ impl Handle {
 
 struct Ask<A, Q> {
     question: Option<Q>,
-    reply: lane::Sender<A>,
+    reply: channel::Sender<A>,
 }
 
 impl<A: Send, Q: FnOnce(&mut Store) -> A + Send> Job for Ask<A, Q> {

@@ -15,8 +15,8 @@
 //! | account for what happened | [`Store::ledger`], [`ledger`] |
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod job;
-pub mod lane;
 pub mod ledger;
 pub mod snapshot;
 pub mod store;

@@ -3,8 +3,8 @@
 //! Each row is one series at one moment; rows of one chunk were copied together. Between chunks ingest goes on, which is the
 //! promise that Prometheus makes too: a series is consistent in itself, a page is not a single moment.
 
+use crate::channel::{self, Receiver, Sender, TrySend};
 use crate::job::{Job, Progress};
-use crate::lane::{self, Receiver, Sender, TrySend};
 use crate::store::{ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, Store, SummaryCell};
 use dichroic_model::{Exemplar, Number, UnixNanos};
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Snapshot {
     /// The job and where its chunks come out. The lane closes when everything was copied, and says so
     /// ([`Receiver::is_finished`]): one that closes without was given up, because its reader took too long or the store is gone.
     pub fn new(request: SnapshotRequest) -> (Self, Receiver<Chunk>) {
-        let (out, chunks) = lane::lane(if request.lane == 0 { 4 } else { request.lane });
+        let (out, chunks) = channel::channel(if request.lane == 0 { 4 } else { request.lane });
         let job = Snapshot {
             request,
             out,

@@ -4,7 +4,7 @@
 //! that does not take its batches loses the oldest and finds out how many rows; it slows nobody. What is wanted is told back to
 //! receivers ([`Interest`]), so that a relay sends raw events only while someone listens.
 
-use crate::lane::{self, Receiver, Sender};
+use crate::channel::{self, Receiver, Sender};
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source, UnixNanos};
 use std::collections::VecDeque;
@@ -88,8 +88,8 @@ impl Subscriber {
         let mut item = item;
         loop {
             match self.lane.try_send(item) {
-                Ok(()) | Err(lane::TrySend::Closed(_)) => return,
-                Err(lane::TrySend::Full(back)) => {
+                Ok(()) | Err(channel::TrySend::Closed(_)) => return,
+                Err(channel::TrySend::Full(back)) => {
                     item = back;
                     let rows = match self.lane.force_oldest() {
                         Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
@@ -235,7 +235,7 @@ impl Streams {
         let resumed = wanted
             .resume_from
             .is_none_or(|position| position >= oldest && position <= replay.next);
-        let (sender, items) = lane::lane(self.lane_batches.max(backlog.len() + 1));
+        let (sender, items) = channel::channel(self.lane_batches.max(backlog.len() + 1));
         let lost = SyncArc::new(AtomicU64::new(0));
         let position = replay.next;
         let subscriber = Subscriber {

@@ -5,14 +5,14 @@ mod common;
 
 use common::*;
 use dichroic_model::{Number, SECOND};
-use dichroic_pipeline::{Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest, Store, lane};
+use dichroic_pipeline::{Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest, Store, channel};
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::task::{Context, Waker};
 
 struct Copy {
     job: Snapshot,
-    chunks: lane::Receiver<Vec<Row>>,
+    chunks: channel::Receiver<Vec<Row>>,
     rows: Vec<Row>,
     done: bool,
 }

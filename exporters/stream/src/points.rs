@@ -13,7 +13,7 @@ use crate::request::Request;
 use crate::series::{Cut, Part, Reading, definition, read};
 use crate::session::Refusal;
 use dichroic_model::{Number, Pattern, UnixNanos};
-use dichroic_pipeline::lane::Receiver;
+use dichroic_pipeline::channel::Receiver;
 use dichroic_pipeline::{Handle, Row, SeriesMeta, SnapshotRequest};
 use dichroic_wire::define::{self, DefineKind, DefineWriter, SubscriberSeries};
 use dichroic_wire::{GoodbyeCode, HistogramsWriter, NumberRow, NumbersWriter, limits};

@@ -3,13 +3,13 @@
 use super::{attach_data, line, plain};
 use crate::cli;
 use crate::config::values::parse_span;
-use dichroic_receiver_attach::address::{Lookup, NodeName};
-use dichroic_receiver_attach::attach::{self, Attached, Left, Outcome, Presence, Target};
-use dichroic_receiver_attach::connection::Connection;
-use dichroic_receiver_attach::cookie::Places;
-use dichroic_receiver_attach::data::Data;
-use dichroic_receiver_attach::modules;
-use dichroic_receiver_attach::tls::Tls;
+use dichroic_beam_attach::address::{Lookup, NodeName};
+use dichroic_beam_attach::attach::{self, Attached, Left, Outcome, Presence, Target};
+use dichroic_beam_attach::connection::Connection;
+use dichroic_beam_attach::cookie::Places;
+use dichroic_beam_attach::data::Data;
+use dichroic_beam_attach::modules;
+use dichroic_beam_attach::tls::Tls;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +22,7 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let target = target(&args.reach, data)?;
     warn(&target);
     let name = target.node.to_string();
-    let words = |e: dichroic_receiver_attach::Error| e.to_string();
+    let words = |e: dichroic_beam_attach::Error| e.to_string();
     // From here on Ctrl-C does not kill us before the node is left.
     let mut ends = Ends::new()?;
     let mut node = target.connect().await.map_err(words)?;

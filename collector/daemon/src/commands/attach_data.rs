@@ -5,8 +5,8 @@
 use crate::cli::{self, DataBy};
 use crate::config::values::Secret;
 use crate::config::{Security, load, local_tcp};
-use crate::local_socket;
-use dichroic_receiver_attach::data::{Data, Place, Token};
+use crate::listen::local_socket;
+use dichroic_beam_attach::data::{Data, Place, Token};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio::net::{TcpStream, UnixStream};

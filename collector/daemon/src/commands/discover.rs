@@ -5,10 +5,10 @@ use super::{json, line, table};
 use crate::cli::{self, Format};
 use crate::config::values::parse_span;
 use crate::lint::unsubscribed::Known;
+use dichroic_beam_attach::discover::{self, Discovery, Event, MAX_LIVE};
 use dichroic_model::Pattern;
-use dichroic_packs::work::application_name;
+use dichroic_packs::compile::application_name;
 use dichroic_packs::{Pack, Packs, Selection, Variables};
-use dichroic_receiver_attach::discover::{self, Discovery, Event, MAX_LIVE};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub async fn ask(reach: &cli::Reach, live: Option<&str>) -> Result<(Discovery, S
     }
     let target = target(reach, Path::new(""))?;
     warn(&target);
-    let words = |e: dichroic_receiver_attach::Error| e.to_string();
+    let words = |e: dichroic_beam_attach::Error| e.to_string();
     let mut node = target.connect().await.map_err(words)?;
     let found = discover::discover(&mut node, &known(&target.node.alive), live)
         .await

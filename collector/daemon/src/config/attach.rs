@@ -1,8 +1,8 @@
 //! `receivers.beam.attach`: nodes without a relay that get one while the collector runs.
 
 use crate::cli::{self, DataBy};
-use dichroic_receiver_attach::attach::Target;
-use dichroic_receiver_attach::data::Data;
+use dichroic_beam_attach::attach::Target;
+use dichroic_beam_attach::data::Data;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@
 //! reason and what to do. A *warning* is wrong or soon will be; a *note* may well be meant.
 
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
-use dichroic_packs::work::application_name;
+use dichroic_packs::compile::application_name;
 use dichroic_packs::{Metric, Pack, Packs, Selection};
 use dichroic_pipeline::store::Warnings;
 use dichroic_pipeline::{Row, RowValue};
@@ -13,7 +13,7 @@ use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-mod shape;
+mod heuristics;
 pub mod unsubscribed;
 
 /// Values of one label of one metric that are looked at.
@@ -166,7 +166,7 @@ impl Seen {
             if label.values.len() >= VALUES || !label.values.insert(value.as_ref().to_owned()) {
                 continue;
             }
-            if let Some(kind) = shape::id(&value) {
+            if let Some(kind) = heuristics::id(&value) {
                 *label.ids.entry(kind).or_default() += 1;
             }
         }
@@ -424,7 +424,7 @@ impl Family {
     }
 
     fn unit(&self, name: &str) -> Option<Suspicion> {
-        let word = shape::unit_in_name(name).filter(|_| !self.named_here)?;
+        let word = heuristics::unit_in_name(name).filter(|_| !self.named_here)?;
         if self.verbatim {
             let words = format!(
                 "its name ends with {word}: base units (seconds, bytes) let panels and rules be shared"
@@ -452,7 +452,7 @@ impl Label {
                 .iter()
                 .max_by_key(|(_, n)| **n)
                 .map_or("ids", |(kind, _)| *kind);
-            let example = self.values.iter().filter(|v| shape::id(v).is_some()).min()?;
+            let example = self.values.iter().filter(|v| heuristics::id(v).is_some()).min()?;
             let words = format!(
                 "label {name} looks like {kind} ({} values, such as {example:?}): it grows without end; leave it out, or allow a list",
                 self.values.len()

@@ -1,8 +1,8 @@
 //! What a node emits and nothing subscribes to. Called by `dichroic lint NODE`, with what `discover` heard on the node.
 
 use super::{Finding, Level};
+use dichroic_beam_attach::discover::Discovery;
 use dichroic_model::Pattern;
-use dichroic_receiver_attach::discover::Discovery;
 use std::collections::BTreeSet;
 
 /// A pack's name, and patterns of the events that it knows.
@@ -84,7 +84,7 @@ fn is_begun(event: &str, ends: &BTreeSet<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dichroic_receiver_attach::discover::Live;
+    use dichroic_beam_attach::discover::Live;
     use std::time::Duration;
 
     fn heard(

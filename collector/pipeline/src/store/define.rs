@@ -1,8 +1,8 @@
 //! Meeting a series: its key, its meaning, its place on the page, admission, and what happens when two want one place.
 
+use super::attribute_encoding::Told;
 use super::cell::Cell;
 use super::meta::{Parts, stream_bytes};
-use super::told::Told;
 use super::{Generation, Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
 use crate::ledger::DropReason;
 use dichroic_model::{

@@ -1,7 +1,7 @@
 //! What is known of series beside their state: what each has for itself, and what it shares with others.
 
+use super::attribute_encoding::Told;
 use super::family::Metric;
-use super::told::Told;
 use dichroic_model::{AttributeValue, Attributes, Factor, Fingerprinter, Scope, Source, Temporality};
 use hashbrown::HashTable;
 use std::borrow::Cow;

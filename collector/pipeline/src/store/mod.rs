@@ -5,21 +5,22 @@
 //! is a cache of the key: on a miss the key is compared in full, and the new fingerprint becomes an alias of the series it
 //! turned out to be.
 
+mod attribute_encoding;
 mod bounds;
 mod cell;
 mod define;
 mod events;
+mod expiry;
 mod explicit;
 mod family;
-mod leave;
-mod look;
+mod lookup;
 mod meta;
 mod point;
 mod table;
-mod told;
 
 use crate::ledger::{DropReason, Ledger};
 use crate::stream::Streams;
+use attribute_encoding::Shared;
 use bounds::BoundLists;
 use cell::Cell;
 pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
@@ -31,7 +32,7 @@ pub use explicit::Explicit;
 pub(crate) use family::GONE;
 use family::{Families, MetricId};
 pub use family::{Family, Metric};
-pub use look::{Found, LOOK};
+pub use lookup::{Found, LOOK};
 use meta::MetricStreams;
 pub use meta::{MetricStream, SeriesMeta};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
@@ -39,7 +40,6 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use table::{Key, Table};
-use told::Shared;
 
 /// Tables are seeded as fingerprints are: fast, and nobody can choose what meets in them.
 type Seeded = foldhash::quality::RandomState;

@@ -19,11 +19,11 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod app_metrics;
 mod events;
 mod identity;
 mod logs;
 mod nodes;
-mod own;
 pub mod plan;
 pub mod relay;
 pub mod series;

@@ -5,7 +5,7 @@
 
 use crate::{Config, logs};
 use dichroic_model::{EventKind, Factor, MetricKind, Pattern, units};
-use dichroic_packs::work::application_name;
+use dichroic_packs::compile::application_name;
 use dichroic_packs::{self as packs, Comparison, Metric, Scalar, Shape, Stream};
 use dichroic_pipeline::Interest;
 use dichroic_wire::limits::{

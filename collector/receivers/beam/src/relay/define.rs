@@ -2,7 +2,7 @@
 
 use super::{Relay, Violation, malformed};
 use crate::account::{Said, Term};
-use crate::own::{self, OWN_METRICS};
+use crate::app_metrics::{self, OWN_METRICS};
 use crate::plan::Measure;
 use dichroic_model::AttributeValue;
 use dichroic_model::attributes::{Attributes, cut};
@@ -88,7 +88,7 @@ impl Relay {
             return Ok(());
         }
         let per_s = u64::try_from(self.hello.native_per_s).unwrap_or(1);
-        let measure = own::measure(series.key, map, per_s).map_err(malformed)?;
+        let measure = app_metrics::measure(series.key, map, per_s).map_err(malformed)?;
         self.own.insert(series.key, Rc::new(measure));
         self.know_own();
         self.series.replan(store, &self.blueprint.measures);

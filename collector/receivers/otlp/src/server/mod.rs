@@ -5,7 +5,6 @@
 //! pointed to the wrong one works. Nothing here is `Send`: run it in a `LocalSet`.
 
 mod answer;
-mod aside;
 mod body;
 mod budget;
 mod counters;
@@ -13,12 +12,12 @@ mod grpc;
 mod http;
 mod inflate;
 mod io;
+mod offload;
 
 use crate::config::{Config, Limits};
 use crate::walk::Broken;
 use crate::{Checked, Ingest, Outcome, Service};
 use answer::Code;
-use aside::Aside;
 use body::Refusal;
 use budget::{Budget, Share};
 use bytes::Bytes;
@@ -30,6 +29,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
 use inflate::{Encoding, Failed, inflate};
+use offload::Offload;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
@@ -115,7 +115,7 @@ struct Shared {
     store: Rc<RefCell<Store>>,
     ingest: RefCell<Ingest>,
     budget: Budget,
-    aside: Aside,
+    aside: Offload,
     limits: Limits,
     counters: Rc<Counters>,
 }
@@ -188,7 +188,7 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Rec
         store,
         ingest: RefCell::default(),
         budget: Budget::new(bound.limits.in_flight_bytes),
-        aside: Aside::new(),
+        aside: Offload::new(),
         limits: bound.limits,
         counters: bound.counters,
     });
@@ -354,7 +354,7 @@ mod tests {
             store: Rc::new(RefCell::new(store)),
             ingest: RefCell::default(),
             budget: Budget::new(limits.in_flight_bytes),
-            aside: Aside::new(),
+            aside: Offload::new(),
             limits,
             counters: Rc::default(),
         })

@@ -2,7 +2,7 @@
 //! what was sent before it. Run as `sync` says.
 #![cfg(loom)]
 
-use dichroic_pipeline::lane::{TrySend, lane};
+use dichroic_pipeline::channel::{TrySend, channel};
 use loom::future::block_on;
 use loom::thread;
 use std::task::Poll;
@@ -16,7 +16,7 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn every_item_is_received_once_or_given_back_and_the_close_comes_last() {
     model(|| {
-        let (sender, receiver) = lane(1);
+        let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
             let mut back = Vec::new();
             for item in 0..3 {
@@ -44,7 +44,7 @@ fn every_item_is_received_once_or_given_back_and_the_close_comes_last() {
 #[test]
 fn a_sender_that_waits_for_room_is_woken_by_it() {
     model(|| {
-        let (sender, receiver) = lane(1);
+        let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
             for item in 0..3 {
                 let mut item = Some(item);
@@ -73,7 +73,7 @@ fn a_sender_that_waits_for_room_is_woken_by_it() {
 #[test]
 fn a_sender_that_waits_for_room_is_woken_when_the_receiver_goes() {
     model(|| {
-        let (sender, receiver) = lane(1);
+        let (sender, receiver) = channel(1);
         assert!(sender.try_send(0).is_ok());
         let receiving = thread::spawn(move || drop(receiver));
         block_on(std::future::poll_fn(|cx| {
@@ -91,7 +91,7 @@ fn a_sender_that_waits_for_room_is_woken_when_the_receiver_goes() {
 #[test]
 fn the_oldest_is_displaced_or_received_never_both() {
     model(|| {
-        let (sender, receiver) = lane(1);
+        let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
             let mut displaced = Vec::new();
             for item in 0..3 {

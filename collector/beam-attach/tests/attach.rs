@@ -3,10 +3,10 @@
 #[allow(dead_code, reason = "shared with the tests of hostile peers")]
 mod fake;
 
-use dichroic_receiver_attach::attach::{Outcome, attach};
-use dichroic_receiver_attach::data::Data;
-use dichroic_receiver_attach::term::{Term, atom, decode, list, string, tuple};
-use dichroic_receiver_attach::{Error, address, connection, cookie};
+use dichroic_beam_attach::attach::{Outcome, attach};
+use dichroic_beam_attach::data::Data;
+use dichroic_beam_attach::term::{Term, atom, decode, list, string, tuple};
+use dichroic_beam_attach::{Error, address, connection, cookie};
 use fake::{NAME, OURS, shake};
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

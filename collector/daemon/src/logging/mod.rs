@@ -2,9 +2,9 @@
 //!
 //! `DICHROIC_LOG` takes filters such as `debug` or `info,dichroic_receiver_otlp=debug`; `DICHROIC_LOG_FORMAT` takes `text` or `json`.
 
-mod calm;
+mod rate_limit;
 
-use calm::Calm;
+use rate_limit::Calm;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 

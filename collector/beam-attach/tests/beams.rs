@@ -1,6 +1,6 @@
 //! The embedded modules are what their source says: by digest everywhere, and byte for byte where the same compiler is at hand.
 
-use dichroic_receiver_attach::modules::Set;
+use dichroic_beam_attach::modules::Set;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

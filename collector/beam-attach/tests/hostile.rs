@@ -2,7 +2,7 @@
 
 mod fake;
 
-use dichroic_receiver_attach::tls::Tls;
+use dichroic_beam_attach::tls::Tls;
 use fake::{NAME, OURS, connect, message, read, shake};
 use std::path::Path;
 use std::time::Duration;

@@ -39,7 +39,7 @@ pub enum TrySend<T> {
 }
 
 /// A lane for at most `capacity` items, at least one.
-pub fn lane<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(capacity.max(1)),
         closed: AtomicBool::new(false),

@@ -5,8 +5,8 @@
 //! with a GOODBYE in words.
 
 use crate::config::values::Secret;
-use crate::doors::{Door, Reason};
-use crate::peer::Peer;
+use crate::listen::stream::Peer;
+use crate::listen::{Door, Reason};
 use dichroic_wire::limits::HELLO_TIMEOUT;
 use dichroic_wire::{ErrorKind, FrameReader, FrameType, Goodbye, GoodbyeCode, Hello, Role};
 use std::time::Duration;

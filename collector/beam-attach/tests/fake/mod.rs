@@ -1,10 +1,10 @@
 //! A listener in place of a node: it shakes hands, and then does what a test says.
 
-use dichroic_receiver_attach::Error;
-use dichroic_receiver_attach::address::{Lookup, NodeName};
-use dichroic_receiver_attach::connection::Connection;
-use dichroic_receiver_attach::cookie::Cookie;
-use dichroic_receiver_attach::tls::Tls;
+use dichroic_beam_attach::Error;
+use dichroic_beam_attach::address::{Lookup, NodeName};
+use dichroic_beam_attach::connection::Connection;
+use dichroic_beam_attach::cookie::Cookie;
+use dichroic_beam_attach::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

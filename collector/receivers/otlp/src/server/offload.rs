@@ -10,11 +10,11 @@ use tokio::task::spawn_blocking;
 
 /// The thread beside, and the queue before it.
 #[derive(Debug)]
-pub(super) struct Aside(Arc<Semaphore>);
+pub(super) struct Offload(Arc<Semaphore>);
 
-impl Aside {
+impl Offload {
     pub(super) fn new() -> Self {
-        Aside(Arc::new(Semaphore::new(1)))
+        Offload(Arc::new(Semaphore::new(1)))
     }
 
     /// Occupies the thread beside until what is returned goes.

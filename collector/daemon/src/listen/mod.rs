@@ -3,11 +3,15 @@
 //! Behind both is the same framing, the same greeting, the same limits. Each has a bound of its own on connections that have not
 //! said who they are, so that silence on one door does not close the other.
 
+pub mod handshake;
+pub mod local_socket;
+pub mod stream;
+
 use crate::config::values::Secret;
-use crate::greet::{Greeted, goodbye, greet, last_words};
 use crate::http;
-use crate::local_socket::Bound;
-use crate::peer::Peer;
+use crate::listen::handshake::{Greeted, goodbye, greet, last_words};
+use crate::listen::local_socket::Bound;
+use crate::listen::stream::Peer;
 use dichroic_wire::limits::UNGREETED_CONNECTIONS;
 use dichroic_wire::{Goodbye, GoodbyeCode};
 use std::cell::Cell;
