@@ -411,14 +411,14 @@ def test_lint_of_a_node_names_what_fires_and_nothing_subscribes_to(collector: Co
     assert bare.returncode == 0, bare.stderr
     findings = [f for f in json.loads(bare.stdout)["findings"] if f["check"] == "unsubscribed"]
     assert [(f["level"], f["subject"]) for f in findings] == [("warning", node.node)]
-    assert f"dichroic attach {node.node}" in findings[0]["words"]
+    assert f"dichroic attach {node.node}" in findings[0]["message"]
     with Attacher(node, collector):
         done = collector.run_command("lint", *node.reach(), "--live", "2s", "--format", "json")
         text = collector.run_command("lint", *node.reach(), "--live", "1s")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     findings = {f["subject"]: f for f in document["findings"] if f["check"] == "unsubscribed"}
-    assert "no pack knows it" in findings["made.at.run.time"]["words"]
+    assert "no pack knows it" in findings["made.at.run.time"]["message"]
     assert not any(subject.endswith("endpoint.stop") for subject in findings), findings
     assert document["notes"] == sum(f["level"] == "note" for f in document["findings"])
     assert re.search(r"^note: made\.at\.run\.time \(bare@127\.0\.0\.1\): fired \d+ times", text.stdout, re.MULTILINE)

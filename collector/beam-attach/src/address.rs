@@ -171,8 +171,11 @@ mod tests {
             }
         }
         for other in ["192.0.2.1", "203.0.113.9", "2001:db8::1"] {
-            let words = find(other, false).await.unwrap_err().to_string();
-            assert!(words.contains("root") && words.contains("--tls-ca"), "{words}");
+            let message = find(other, false).await.unwrap_err().to_string();
+            assert!(
+                message.contains("root") && message.contains("--tls-ca"),
+                "{message}"
+            );
             assert!(!find(other, true).await.unwrap().own, "{other}");
         }
         for nowhere in ["0.0.0.0", "224.0.0.1", "::"] {

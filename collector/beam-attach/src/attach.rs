@@ -286,13 +286,13 @@ pub(crate) async fn in_turn(
             }
         }
         Ok(other) => Err(Error::Protocol(format!("the node answered {other}"))),
-        Err(Error::Call(words)) => {
+        Err(Error::Call(message)) => {
             // What was not loaded is not defined; ask why.
             match node.call("code", "prepare_loading", vec![beams], limit).await? {
                 Term::Tuple(parts) if parts.first().and_then(Term::as_atom) == Some("error") => {
                     Err(not_loaded(&Term::Tuple(parts)))
                 }
-                _ => Err(Error::Call(words)),
+                _ => Err(Error::Call(message)),
             }
         }
         Err(error) => Err(error),

@@ -395,8 +395,8 @@ mod tests {
         assert_eq!(take_frame(&mut buffer).unwrap(), Some(vec![1, 2]));
         assert_eq!(take_frame(&mut buffer).unwrap(), Some(vec![]));
         assert_eq!(take_frame(&mut buffer).unwrap(), None);
-        let words = take_frame(&mut vec![0xff; 5]).unwrap_err().to_string();
-        assert!(words.contains("limit"), "{words}");
+        let message = take_frame(&mut vec![0xff; 5]).unwrap_err().to_string();
+        assert!(message.contains("limit"), "{message}");
     }
 
     #[test]

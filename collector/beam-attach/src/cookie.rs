@@ -89,13 +89,13 @@ impl Cookie {
     }
 
     fn read_as(path: &Path, forbidden: u32) -> Result<Self, Error> {
-        let words =
+        let message =
             |what: &dyn fmt::Display| Error::Cookie(format!("cookie file {}: {what}", path.display()));
         let about = "; the cookie lets its holder run anything on the node";
-        let file = private(path, forbidden, about).map_err(|e| words(&e))?;
+        let file = private(path, forbidden, about).map_err(|e| message(&e))?;
         let mut text = Vec::new();
-        file.take(4096).read_to_end(&mut text).map_err(|e| words(&e))?;
-        Self::new(&text).map_err(|e| words(&e))
+        file.take(4096).read_to_end(&mut text).map_err(|e| message(&e))?;
+        Self::new(&text).map_err(|e| message(&e))
     }
 
     /// What proves, for a challenge, that we know the cookie.
@@ -151,11 +151,11 @@ mod tests {
             match Cookie::read(&path) {
                 Ok(_) => assert!(good, "{mode:o}"),
                 Err(error) => {
-                    let words = error.to_string();
-                    assert!(!good, "{mode:o}: {words}");
+                    let message = error.to_string();
+                    assert!(!good, "{mode:o}: {message}");
                     assert!(
-                        words.contains("chmod 0600") && !words.contains("SECRET"),
-                        "{words}"
+                        message.contains("chmod 0600") && !message.contains("SECRET"),
+                        "{message}"
                     );
                 }
             }

@@ -22,17 +22,17 @@ pub async fn port(lookup: &Lookup, node: &NodeName, machine: Found, secure: bool
         None => machine.ip,
     };
     let at = SocketAddr::new(ip, port);
-    let words = |e: std::io::Error| {
+    let message = |e: std::io::Error| {
         Error::Epmd(format!(
             "epmd at {at}: {e}; is the node distributed? name another epmd with --epmd, or the node's own port with --port"
         ))
     };
-    let mut stream = TcpStream::connect(at).await.map_err(words)?;
-    stream.write_all(&request(&node.alive)?).await.map_err(words)?;
+    let mut stream = TcpStream::connect(at).await.map_err(message)?;
+    stream.write_all(&request(&node.alive)?).await.map_err(message)?;
     let mut head = [0; 2];
-    stream.read_exact(&mut head).await.map_err(words)?;
+    stream.read_exact(&mut head).await.map_err(message)?;
     match head {
-        [PORT2_RESP, 0] => Ok(stream.read_u16().await.map_err(words)?),
+        [PORT2_RESP, 0] => Ok(stream.read_u16().await.map_err(message)?),
         [PORT2_RESP, _] => Err(Error::Epmd(format!(
             "epmd at {at} knows no node {:?}; `epmd -names` lists those it knows",
             node.alive

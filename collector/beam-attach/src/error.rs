@@ -42,8 +42,8 @@ impl Error {
 
 /// Words may have text of the node in them, or of who answers in its place: control characters are written as what they are, so that they
 /// do nothing to a terminal.
-fn plain(f: &mut fmt::Formatter<'_>, words: &str) -> fmt::Result {
-    for part in words.split_inclusive(char::is_control) {
+fn plain(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
+    for part in message.split_inclusive(char::is_control) {
         match part.chars().next_back().filter(|last| last.is_control()) {
             Some(last) => write!(
                 f,
@@ -60,14 +60,14 @@ fn plain(f: &mut fmt::Formatter<'_>, words: &str) -> fmt::Result {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Usage(words)
-            | Error::Cookie(words)
-            | Error::Epmd(words)
-            | Error::Connection(words)
-            | Error::Tls(words)
-            | Error::Handshake(words)
-            | Error::Protocol(words)
-            | Error::Call(words) => plain(f, words),
+            Error::Usage(message)
+            | Error::Cookie(message)
+            | Error::Epmd(message)
+            | Error::Connection(message)
+            | Error::Tls(message)
+            | Error::Handshake(message)
+            | Error::Protocol(message)
+            | Error::Call(message) => plain(f, message),
             Error::Late { what, after } => {
                 plain(f, what)?;
                 write!(f, ": no answer within {after:?}")

@@ -91,9 +91,9 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     send(stream, length, &name_message(host)).await?;
     let (own_name, own_creation) = match status(&read(stream, length, "our name").await?)? {
         Status::Named { name, creation } => (name, creation),
-        Status::Refused(words) => {
+        Status::Refused(message) => {
             return Err(Error::Handshake(format!(
-                "the node refuses the connection: {words}"
+                "the node refuses the connection: {message}"
             )));
         }
     };
@@ -153,7 +153,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, length: Length, message: &[
 }
 
 async fn read<S: AsyncRead + Unpin>(stream: &mut S, length: Length, after: &str) -> Result<Vec<u8>, Error> {
-    let words = |e: io::Error| match e.kind() {
+    let explain = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Error::Handshake(format!(
             "the node hung up after {after}; if it uses TLS for distribution, {TLS_ADVICE}"
         )),
@@ -164,7 +164,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S, length: Length, after: &str)
         _ => Error::io("handshake", &e),
     };
     let message = read_message(stream, length).await;
-    message.map_err(|e| tls::objection(&e).unwrap_or_else(|| words(e)))
+    message.map_err(|e| tls::objection(&e).unwrap_or_else(|| explain(e)))
 }
 
 const TLS_ADVICE: &str = "name its CA with --tls-ca, tls.ca_file in the configuration";
@@ -195,8 +195,8 @@ fn name_message(host: &str) -> Vec<u8> {
 }
 
 fn status(message: &[u8]) -> Result<Status, Error> {
-    let words = message.strip_prefix(b"s").ok_or_else(not_a_node)?;
-    if let Some(rest) = words.strip_prefix(b"named:") {
+    let message = message.strip_prefix(b"s").ok_or_else(not_a_node)?;
+    if let Some(rest) = message.strip_prefix(b"named:") {
         let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(not_a_node)?;
         let (name, rest) = rest
             .split_at_checked(usize::from(u16::from_be_bytes(*len)))
@@ -207,8 +207,8 @@ fn status(message: &[u8]) -> Result<Status, Error> {
             creation: u32::from_be_bytes(*creation),
         });
     }
-    let words = String::from_utf8_lossy(words);
-    Ok(Status::Refused(match &*words {
+    let message = String::from_utf8_lossy(message);
+    Ok(Status::Refused(match &*message {
         "not_allowed" => "not_allowed; its net_kernel:allow/1 lists others".to_owned(),
         "ok" | "ok_simultaneous" => "it does not give out names (OTP 23 or newer does)".to_owned(),
         other => other.chars().take(64).collect(),

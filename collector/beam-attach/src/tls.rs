@@ -54,8 +54,8 @@ impl Tls {
     fn client(&self) -> Result<ClientConfig, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca_file)? {
-            let words = |e| wrong(&self.ca_file, &format!("has a certificate that is no CA's: {e}"));
-            roots.add(certificate).map_err(words)?;
+            let message = |e| wrong(&self.ca_file, &format!("has a certificate that is no CA's: {e}"));
+            roots.add(certificate).map_err(message)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -186,9 +186,9 @@ mod tests {
                 own: None,
                 server_name: None,
             };
-            let words = tls.client().unwrap_err().to_string();
-            assert!(words.contains(expected), "{words}");
-            assert!(words.contains(&ca_file.display().to_string()), "{words}");
+            let message = tls.client().unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+            assert!(message.contains(&ca_file.display().to_string()), "{message}");
         };
         check(Path::new("/nowhere/ca.pem"), "No such file");
         let empty = scratch("empty", "");
@@ -210,13 +210,13 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let path = scratch("key", "SECRET");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let words = key(&path).unwrap_err().to_string();
-        assert!(words.contains("chmod 0600"), "{words}");
+        let message = key(&path).unwrap_err().to_string();
+        assert!(message.contains("chmod 0600"), "{message}");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let words = key(&path).unwrap_err().to_string();
+        let message = key(&path).unwrap_err().to_string();
         assert!(
-            words.contains("no private key") && !words.contains("SECRET"),
-            "{words}"
+            message.contains("no private key") && !message.contains("SECRET"),
+            "{message}"
         );
         std::fs::remove_file(path).unwrap();
     }

@@ -94,11 +94,14 @@ async fn a_node_that_finds_the_relay_on_its_code_path_is_left_to_start_it() {
         })
     })
     .await;
-    let words = outcome.unwrap_err().to_string();
-    assert!(words.contains("/app/lib/dichroic/ebin/dichroic.app"), "{words}");
+    let message = outcome.unwrap_err().to_string();
     assert!(
-        words.contains("the relay is part of its application; start that"),
-        "{words}"
+        message.contains("/app/lib/dichroic/ebin/dichroic.app"),
+        "{message}"
+    );
+    assert!(
+        message.contains("the relay is part of its application; start that"),
+        "{message}"
     );
     assert!(!called.iter().any(|f| f.starts_with("lists:")), "{called:?}");
 }
@@ -109,6 +112,6 @@ async fn a_relay_of_the_application_that_starts_while_ours_is_loaded_is_left_alo
         (function == "lists:zipwith").then(|| list([atom("ok"), tuple([atom("error"), atom("installed")])]))
     })
     .await;
-    let words = outcome.unwrap_err().to_string();
-    assert!(words.contains("started meanwhile"), "{words}");
+    let message = outcome.unwrap_err().to_string();
+    assert!(message.contains("started meanwhile"), "{message}");
 }

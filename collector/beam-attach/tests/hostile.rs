@@ -1,4 +1,4 @@
-//! What answers in place of a node may be anything: each gets an error in words, soon, and no memory.
+//! What answers in place of a node may be anything: each gets an error with text, soon, and no memory.
 
 mod fake;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-async fn words<F>(peer: impl FnOnce(TcpStream) -> F) -> String
+async fn error_text<F>(peer: impl FnOnce(TcpStream) -> F) -> String
 where
     F: Future<Output = std::io::Result<()>>,
 {
@@ -32,17 +32,17 @@ where
 
 #[tokio::test]
 async fn what_is_no_node_is_called_so() {
-    let http = words(async |mut s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await;
+    let http = error_text(async |mut s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await;
     assert!(http.contains("no Erlang node"), "{http}");
-    let garbage = words(async |mut s| message(&mut s, &[0xff; 600]).await).await;
+    let garbage = error_text(async |mut s| message(&mut s, &[0xff; 600]).await).await;
     assert!(garbage.contains("no Erlang node"), "{garbage}");
-    let closed = words(async |s| {
+    let closed = error_text(async |s| {
         drop(s);
         Ok(())
     })
     .await;
     assert!(closed.contains("hung up") || closed.contains("reset"), "{closed}");
-    let refused = words(async |mut s| {
+    let refused = error_text(async |mut s| {
         read(&mut s).await?;
         message(&mut s, b"snot_allowed").await
     })
@@ -52,7 +52,7 @@ async fn what_is_no_node_is_called_so() {
 
 #[tokio::test]
 async fn a_node_that_does_not_like_our_cookie_says_nothing_and_we_say_it() {
-    let words = words(async |mut s| {
+    let error_text = error_text(async |mut s| {
         read(&mut s).await?;
         message(&mut s, b"snamed:\x00\x0dabc@127.0.0.1\x00\x00\x00\x01").await?;
         let challenge =
@@ -62,28 +62,28 @@ async fn a_node_that_does_not_like_our_cookie_says_nothing_and_we_say_it() {
         s.shutdown().await
     })
     .await;
-    assert!(words.contains("does not accept the cookie"), "{words}");
+    assert!(error_text.contains("does not accept the cookie"), "{error_text}");
 }
 
 #[tokio::test]
 async fn a_node_that_does_not_know_the_cookie_gets_nothing_of_us() {
-    let words = words(async |mut s| shake(&mut s, NAME, b"guess").await).await;
-    assert!(words.contains("does not know the cookie"), "{words}");
+    let error_text = error_text(async |mut s| shake(&mut s, NAME, b"guess").await).await;
+    assert!(error_text.contains("does not know the cookie"), "{error_text}");
 }
 
 #[tokio::test]
 async fn another_node_at_the_port_is_not_taken_for_the_one_that_was_named() {
-    let words = words(async |mut s| shake(&mut s, b"other@127.0.0.1", OURS).await).await;
+    let error_text = error_text(async |mut s| shake(&mut s, b"other@127.0.0.1", OURS).await).await;
     assert!(
-        words.contains("is other@127.0.0.1, not fake@127.0.0.1"),
-        "{words}"
+        error_text.contains("is other@127.0.0.1, not fake@127.0.0.1"),
+        "{error_text}"
     );
 }
 
 #[tokio::test]
 async fn messages_without_measure_or_sense_end_the_connection() {
     let check = async |frame: &'static [u8], expected: &str| {
-        let words = words(async |mut s| {
+        let error_text = error_text(async |mut s| {
             shake(&mut s, NAME, OURS).await?;
             s.write_all(frame).await?;
             // The answer of ours, if there is one, is not read; the end of the connection is.
@@ -91,7 +91,7 @@ async fn messages_without_measure_or_sense_end_the_connection() {
             s.read_to_end(&mut rest).await.map(|_| ())
         })
         .await;
-        assert!(words.contains(expected), "{frame:?}: {words}");
+        assert!(error_text.contains(expected), "{frame:?}: {error_text}");
     };
     check(b"\xff\xff\xff\xff", "limit").await;
     check(b"\x00\x00\x00\x02\x83\x44", "not negotiated").await;
@@ -102,18 +102,18 @@ async fn messages_without_measure_or_sense_end_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_given_up() {
     let begun = tokio::time::Instant::now();
-    let words = words(async |mut s| {
+    let error_text = error_text(async |mut s| {
         let mut rest = Vec::new();
         s.read_to_end(&mut rest).await.map(|_| ())
     })
     .await;
-    assert!(words.contains("no answer within"), "{words}");
+    assert!(error_text.contains("no answer within"), "{error_text}");
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
 async fn a_node_that_never_answers_is_given_up_though_it_ticks() {
-    let words = words(async |mut s| {
+    let error_text = error_text(async |mut s| {
         shake(&mut s, NAME, OURS).await?;
         // Its first question has come: the connection stands.
         s.read_u32().await?;
@@ -125,20 +125,23 @@ async fn a_node_that_never_answers_is_given_up_though_it_ticks() {
     })
     .await;
     assert!(
-        words.contains("get_net_ticktime on the node: no answer"),
-        "{words}"
+        error_text.contains("get_net_ticktime on the node: no answer"),
+        "{error_text}"
     );
 }
 
 #[tokio::test]
 async fn what_does_not_speak_tls_is_called_so() {
     let check = async |bytes: &'static [u8]| {
-        let words = words_over_tls(async |mut s| {
+        let error_text = words_over_tls(async |mut s| {
             s.write_all(bytes).await?;
             s.shutdown().await
         })
         .await;
-        assert!(words.contains("-proto_dist inet_tls"), "{bytes:?}: {words}");
+        assert!(
+            error_text.contains("-proto_dist inet_tls"),
+            "{bytes:?}: {error_text}"
+        );
     };
     check(b"").await;
     check(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
@@ -150,28 +153,28 @@ async fn what_does_not_speak_tls_is_called_so() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_in_tls_is_given_up() {
     let begun = tokio::time::Instant::now();
-    let words = words_over_tls(async |mut s| {
+    let error_text = words_over_tls(async |mut s| {
         let mut rest = Vec::new();
         s.read_to_end(&mut rest).await.map(|_| ())
     })
     .await;
-    assert!(words.contains("does not answer in TLS"), "{words}");
+    assert!(error_text.contains("does not answer in TLS"), "{error_text}");
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
 async fn an_alert_in_place_of_a_handshake_is_told_in_words() {
     let check = async |alert: u8, expected: &str| {
-        let words = words_over_tls(async move |mut s| {
+        let error_text = words_over_tls(async move |mut s| {
             s.write_all(&[0x15, 3, 3, 0, 2, 2, alert]).await?;
             s.shutdown().await
         })
         .await;
-        assert!(words.contains(expected), "{words}");
+        assert!(error_text.contains(expected), "{error_text}");
     };
     check(40, "HandshakeFailure").await;
     check(70, "TLS 1.2 or 1.3").await;
-    let plain = words(async |mut s| s.write_all(&[0x15, 3, 3, 0, 2, 2, 10]).await).await;
+    let plain = error_text(async |mut s| s.write_all(&[0x15, 3, 3, 0, 2, 2, 10]).await).await;
     assert!(
         plain.contains("uses TLS for distribution") && plain.contains("--tls-ca"),
         "{plain}"
@@ -180,12 +183,12 @@ async fn an_alert_in_place_of_a_handshake_is_told_in_words() {
 
 #[tokio::test]
 async fn a_node_that_ticks_without_end_keeps_nobody_waiting_for_longer_than_the_limit() {
-    let words = words(async |mut s| {
+    let error_text = error_text(async |mut s| {
         shake(&mut s, NAME, OURS).await?;
         loop {
             s.write_all(&[0; 16_384]).await?;
         }
     })
     .await;
-    assert!(words.contains("net_kernel:get_net_ticktime"), "{words}");
+    assert!(error_text.contains("net_kernel:get_net_ticktime"), "{error_text}");
 }

@@ -14,7 +14,7 @@ const CARDINALITY: usize = 10_000;
 /// `/api/v1/sources`: every source that is open or lingers.
 pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
     handle
-        .ask(|store| {
+        .call(|store| {
             let list: Vec<Value> = store
                 .sources()
                 .map(|(source, series, ended)| {
@@ -44,7 +44,7 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
 /// `/api/v1/ledger`: what became of everything, by hop.
 pub async fn ledger(handle: &Handle) -> Result<Value, Busy> {
     let (ledger, warnings) = handle
-        .ask(|store: &mut Store| (store.ledger().clone(), store.warnings()))
+        .call(|store: &mut Store| (store.ledger().clone(), store.warnings()))
         .await?;
     Ok(ledger_document(&ledger, warnings))
 }
@@ -120,7 +120,7 @@ pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatu
         tokio::task::yield_now().await;
     }
     let (services, warnings) = handle
-        .ask(|store| {
+        .call(|store| {
             let service = |resource: &Attributes| {
                 resource
                     .get("service.name")
@@ -173,7 +173,7 @@ pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
         tokio::task::yield_now().await;
     }
     let events = handle
-        .ask(|store| store.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>())
+        .call(|store| store.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>())
         .await?;
     let metrics: Vec<Value> = entries.into_values().map(Entry::document).collect();
     let events: Vec<Value> = events

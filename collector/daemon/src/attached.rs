@@ -123,8 +123,8 @@ fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>)
 async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
     let mut pause = BACKOFF_MIN;
     let mut told = String::new();
-    if let Some(words) = target.places.warning() {
-        tracing::warn!(node = %target.node, "{words}");
+    if let Some(message) = target.places.warning() {
+        tracing::warn!(node = %target.node, "{message}");
     }
     loop {
         let begun = Instant::now();
@@ -135,7 +135,7 @@ async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
         };
         match outcome {
             None => return leave(&target, node).await,
-            Some(Ok(words)) => tell(&mut told, &target, words),
+            Some(Ok(message)) => tell(&mut told, &target, message),
             Some(Err(error)) => tell(&mut told, &target, error.to_string()),
         }
         drop(node);
@@ -151,10 +151,10 @@ async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
 }
 
 /// The same words once, not at every try.
-fn tell(told: &mut String, target: &Target, words: String) {
-    if *told != words {
-        tracing::warn!(node = %target.node, "attach: {words}");
-        *told = words;
+fn tell(told: &mut String, target: &Target, message: String) {
+    if *told != message {
+        tracing::warn!(node = %target.node, "attach: {message}");
+        *told = message;
     }
 }
 
@@ -163,8 +163,8 @@ async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, 
     let node = slot.insert(target.connect().await?);
     match attach::attach(node, &target.data).await? {
         Outcome::Ours => {
-            if let Some(words) = target.data.warning(node.is_local()) {
-                tracing::warn!(node = %target.node, "attach: {words}");
+            if let Some(message) = target.data.warning(node.is_local()) {
+                tracing::warn!(node = %target.node, "attach: {message}");
             }
         }
         Outcome::Installed => {
@@ -181,8 +181,8 @@ async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, 
     }
     let now = attach::settle(node, &target.data).await?;
     if now.state == "steady" {
-        if let Some(words) = instead(&now) {
-            tracing::warn!(node = %target.node, "attach: {words}");
+        if let Some(message) = instead(&now) {
+            tracing::warn!(node = %target.node, "attach: {message}");
         }
         tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, data = now.socket, "attached");
     } else {

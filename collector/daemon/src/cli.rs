@@ -43,7 +43,7 @@ pub enum Command {
     Ledger(Ledger),
     /// Tell what looks wrong: metrics that never fired, units, bounds, labels that grow, names that clash
     #[command(
-        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].words'\n\nWith a NODE it also listens there for a while, and names events that fire and that nothing subscribes to.",
+        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].message'\n\nWith a NODE it also listens there for a while, and names events that fire and that nothing subscribes to.",
         mut_arg("node", |node| node.required(false))
     )]
     Lint(Lint),

@@ -46,12 +46,12 @@ pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, String
         .await
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
-    let words = serde_json::from_slice::<Value>(&body)
+    let message = serde_json::from_slice::<Value>(&body)
         .ok()
         .and_then(|v| v["error"].as_str().map(str::to_owned));
     Err(format!(
         "{address}{path}: {status}: {}",
-        words.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned())
+        message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned())
     ))
 }
 

@@ -197,7 +197,7 @@ impl Pages {
     }
 
     async fn health(&self) -> Answer {
-        match tokio::time::timeout(ALIVE, self.handle.ask(|_| ())).await {
+        match tokio::time::timeout(ALIVE, self.handle.call(|_| ())).await {
             Ok(Ok(())) => http::text(StatusCode::OK, "ok"),
             _ => http::text(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -312,7 +312,7 @@ fn relay(status: &beam::RelayStatus) -> Value {
     let refused: Vec<Value> = status
         .refused
         .iter()
-        .map(|(what, words)| json!({ "what": what, "words": words }))
+        .map(|(what, message)| json!({ "what": what, "message": message }))
         .collect();
     json!({
         "node": status.node, "os_pid": status.os_pid, "agent": status.agent, "otp": status.otp,

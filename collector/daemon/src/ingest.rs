@@ -11,7 +11,7 @@ use crate::listen::{Door, Refusals};
 use crate::reload::Loaded;
 use crate::run::Stop;
 use crate::self_telemetry::{Own, Stage};
-use dichroic_model::{Attributes, Leaving, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
+use dichroic_model::{Attributes, Expiry, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
 use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};
 use dichroic_receiver_beam as beam;
@@ -100,9 +100,9 @@ pub fn spawn(ingest: Ingest) -> Result<(JoinHandle<()>, Started), String> {
         .map_err(|e| e.to_string())?;
     match told.recv() {
         Ok(Ok(started)) => Ok((thread, started)),
-        Ok(Err(words)) => {
+        Ok(Err(message)) => {
             let _ = thread.join();
-            Err(words)
+            Err(message)
         }
         Err(_) => Err("the ingest thread ended before it began".to_owned()),
     }
@@ -113,7 +113,7 @@ type Shared = Rc<RefCell<Store>>;
 impl Ingest {
     async fn run(self, tell: std::sync::mpsc::SyncSender<Result<Started, String>>) {
         match self.start().await {
-            Err(words) => drop(tell.send(Err(words))),
+            Err(message) => drop(tell.send(Err(message))),
             Ok((started, running)) => {
                 let mut exporters = self.stop.exporters.clone();
                 if tell.send(Ok(started)).is_err() {
@@ -426,6 +426,6 @@ pub fn own_source() -> SourceSpec {
         resource: Attributes::default(),
         labels: Attributes::default(),
         honor_labels: false,
-        leaving: Leaving::ByReceiver,
+        expiry: Expiry::ByReceiver,
     }
 }

@@ -78,7 +78,7 @@ impl Reloader {
                 self.current = loaded.config.clone();
                 self.tell.send_replace(Some(Arc::new(loaded)));
             }
-            Err(words) => tracing::error!(words, "configuration refused; the old one stays"),
+            Err(message) => tracing::error!(message, "configuration refused; the old one stays"),
         }
     }
 }

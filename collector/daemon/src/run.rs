@@ -39,15 +39,15 @@ pub fn run(args: &cli::Run) -> ExitCode {
     };
     let targets = match targets(&config, &args.scrape) {
         Ok(targets) => targets,
-        Err(words) => {
-            eprintln!("dichroic: {words}");
+        Err(message) => {
+            eprintln!("dichroic: {message}");
             return ExitCode::from(2);
         }
     };
     match serve(config, targets, args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(words) => {
-            eprintln!("dichroic: {words}");
+        Err(message) => {
+            eprintln!("dichroic: {message}");
             ExitCode::FAILURE
         }
     }

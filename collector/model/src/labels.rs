@@ -153,7 +153,7 @@ pub fn escape(value: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Leaving, Protocol, Runtime, SourceId, SourceSpec};
+    use crate::source::{Expiry, Protocol, Runtime, SourceId, SourceSpec};
 
     fn source(honor_labels: bool) -> Source {
         let spec = SourceSpec {
@@ -166,7 +166,7 @@ mod tests {
             resource: Attributes::of(&[("service.name", "w"), ("host.name", "h"), ("job", "x")]),
             labels: Attributes::of(&[("env", "dev")]),
             honor_labels,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         };
         Source {
             id: SourceId(0),

@@ -36,7 +36,7 @@ pub use metric::{Exemplar, MetricKind, Number, PageType, Temporality};
 pub use pattern::Pattern;
 pub use resolve::{Identity, Query, Resolution, Resolver};
 pub use series::{NameStyle, Scope, SeriesDef};
-pub use source::{Leaving, Protocol, Runtime, Source, SourceId, SourceSpec};
+pub use source::{Expiry, Protocol, Runtime, Source, SourceId, SourceSpec};
 pub use units::Factor;
 
 /// Nanoseconds since the Unix epoch. The only form in which time travels inside the collector.

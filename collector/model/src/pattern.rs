@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn bad_patterns_say_what_to_write() {
-        let check = |pattern: &str, words: &str| {
+        let check = |pattern: &str, message: &str| {
             let error = Pattern::new(pattern).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            assert!(error.contains(message), "{error}");
         };
         check("", "write **");
         check("a..b", "empty segment");

@@ -59,7 +59,7 @@ impl Runtime {
 
 /// What makes series of a source leave by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leaving {
+pub enum Expiry {
     /// Only when the receiver says so (a scrape that did not show them).
     ByReceiver,
     /// This long after their last point, in nanoseconds.
@@ -90,7 +90,7 @@ pub struct SourceSpec {
     /// Whether a series' own `job` and `instance` win over the source's (Prometheus `honor_labels`).
     pub honor_labels: bool,
     /// How its series leave.
-    pub leaving: Leaving,
+    pub expiry: Expiry,
 }
 
 /// An open source. Immutable: a changed identity is another source.

@@ -342,7 +342,7 @@ impl<'de> Shapes<'de> for Tags {
         let keys: Vec<String> = shorthand::from_list(list)?;
         let tag = |key: String| match Expression::path(&key) {
             Ok(path) => Ok((key, path)),
-            Err(words) => Err(de::Error::custom(words)),
+            Err(message) => Err(de::Error::custom(message)),
         };
         keys.into_iter().map(tag).collect::<Result<_, _>>().map(Tags)
     }
@@ -369,7 +369,7 @@ impl<'de> Deserialize<'de> for Definition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let long = LongDefinition::deserialize(deserializer)?;
         let name = long.name.clone();
-        check(long).map_err(|words| de::Error::custom(format!("definition {name:?}: {words}")))
+        check(long).map_err(|message| de::Error::custom(format!("definition {name:?}: {message}")))
     }
 }
 

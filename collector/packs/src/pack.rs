@@ -83,7 +83,7 @@ pub struct OlderName {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
     /// The file does not say what it should.
-    #[error("{file}:{line}:{column}: {words}")]
+    #[error("{file}:{line}:{column}: {message}")]
     File {
         /// Where it came from.
         file: String,
@@ -92,7 +92,7 @@ pub enum PackError {
         /// Column, from 1; 0 when not known.
         column: u64,
         /// What is wrong and what to write.
-        words: String,
+        message: String,
     },
     /// Configuration names a pack that there is not.
     #[error("metrics.packs: there is no pack {name:?}; there are {known}, or write auto for all that match")]
@@ -127,17 +127,17 @@ pub struct Packs(Vec<Pack>);
 impl Pack {
     /// Reads a pack; `file` is for errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, PackError> {
-        let error = |line, column, words| PackError::File {
+        let error = |line, column, message| PackError::File {
             file: file.to_owned(),
             line,
             column,
-            words,
+            message,
         };
         let pack: Pack = serde_saphyr::from_str(text).map_err(|e| {
             let (line, column) = e.location().map_or((0, 0), |at| (at.line(), at.column()));
             error(line, column, e.without_snippet().to_string())
         })?;
-        pack.check().map_err(|words| error(0, 0, words))?;
+        pack.check().map_err(|message| error(0, 0, message))?;
         Ok(pack)
     }
 

@@ -1,7 +1,7 @@
 //! What series of any source mean: which are shared across runtimes, and under which names.
 
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Leaving, MetricKind, NameStyle, Protocol, Query, Resolver, Runtime,
+    AttributeValue, Attributes, Expiry, Factor, MetricKind, NameStyle, Protocol, Query, Resolver, Runtime,
     Scope, SeriesDef, Source, SourceId, SourceSpec, Temporality,
 };
 use dichroic_packs::{PackResolver, Packs};
@@ -17,7 +17,7 @@ fn resolve(name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> dichro
         resource: Attributes::default(),
         labels: Attributes::default(),
         honor_labels: false,
-        leaving: Leaving::ByReceiver,
+        expiry: Expiry::ByReceiver,
     };
     let source = Source {
         id: SourceId(1),

@@ -111,10 +111,10 @@ fn the_vocabulary_of_telemetry_metrics_is_understood() {
 
 #[test]
 fn a_wrong_definition_says_where_and_what_to_write() {
-    let check = |yaml: &str, place: &str, words: &[&str]| {
+    let check = |yaml: &str, place: &str, message: &[&str]| {
         let error = definition(yaml).expect_err(yaml);
         assert!(error.starts_with(place), "{yaml}\n{error}");
-        for word in words {
+        for word in message {
             assert!(error.contains(word), "{yaml}\n{error}\nlacks {word}");
         }
     };

@@ -4,7 +4,7 @@
 //! is what the process's resident set grew by, in a process of its own for each kind of series, with the allocator of the collector.
 
 use dichroic_model::{
-    AttributeValue, Attributes, Batch, EventKind, Factor, Fingerprint, Fingerprinter, Identity, Leaving,
+    AttributeValue, Attributes, Batch, EventKind, Expiry, Factor, Fingerprint, Fingerprinter, Identity,
     Limits, MetricKind, NameStyle, Number, Pattern, Protocol, Runtime, SECOND, Scope, SeriesDef, Source,
     SourceSpec, Temporality,
 };
@@ -55,7 +55,7 @@ impl Bench {
             resource: Attributes::default(),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::AfterIdle(300 * SECOND),
+            expiry: Expiry::AfterIdle(300 * SECOND),
         };
         let source = store.open_source(spec, NOW).unwrap();
         let prints = store.fingerprinter(source.id);

@@ -67,7 +67,7 @@ impl<T> Sender<T> {
     }
 
     /// Takes the oldest item back, to make room for a newer one. The receiver may win the race for it.
-    pub fn force_oldest(&self) -> Option<T> {
+    pub fn pop_oldest(&self) -> Option<T> {
         self.0.queue.pop()
     }
 

@@ -102,7 +102,7 @@ impl Handle {
     }
 
     /// Runs `question` on the ingest thread and returns its answer. The question must be quick: it is one step.
-    pub async fn ask<A, Q>(&self, question: Q) -> Result<A, Busy>
+    pub async fn call<A, Q>(&self, question: Q) -> Result<A, Busy>
     where
         A: Send + 'static,
         Q: FnOnce(&mut Store) -> A + Send + 'static,
@@ -117,7 +117,7 @@ impl Handle {
 
     /// A copy of the ledger, consistent: taken between two requests.
     pub async fn ledger(&self) -> Result<Ledger, Busy> {
-        self.ask(|store| store.ledger().clone()).await
+        self.call(|store| store.ledger().clone()).await
     }
 
     /// Starts copying series out, in family order, a chunk at a time.
@@ -129,7 +129,7 @@ impl Handle {
 
     /// Subscribes to raw events or logs. Replay, if asked for, comes first.
     pub async fn subscribe(&self, wanted: Wanted) -> Result<Option<Subscription>, Busy> {
-        self.ask(move |store| store.subscribe(wanted)).await
+        self.call(move |store| store.subscribe(wanted)).await
     }
 }
 

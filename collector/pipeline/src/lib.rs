@@ -7,11 +7,11 @@
 //! | to do | call |
 //! |---|---|
 //! | meet a sender | [`Store::open_source`], [`Store::end_source`] |
-//! | find a series, or define it on a miss | [`Store::find`], [`Store::look`] (many at once), [`Store::define`] |
+//! | find a series, or define it on a miss | [`Store::find`], [`Store::find_batch`] (many at once), [`Store::define`] |
 //! | write a point | `set_*` (cumulative and gauges replace), `add_*` (deltas add) |
-//! | let a series leave now | [`Store::leave`] |
+//! | let a series leave now | [`Store::expire`] |
 //! | hand out raw events | [`Store::publish`], [`Store::publish_gap`] |
-//! | read from another thread | [`Handle::ask`], [`Handle::snapshot`], [`Handle::subscribe`] |
+//! | read from another thread | [`Handle::call`], [`Handle::snapshot`], [`Handle::subscribe`] |
 //! | account for what happened | [`Store::ledger`], [`ledger`] |
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ pub use job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
 pub use ledger::{Account, DropReason, Hop, Ledger, Signal};
 pub use snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
 pub use store::{
-    Buckets, ExponentialPoint, Found, HistogramPoint, LOOK, Metric, Refused, SeriesMeta, SeriesRef, Store,
-    SummaryPoint, total,
+    Buckets, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, Refused, SeriesMeta, SeriesRef,
+    Store, SummaryPoint, total,
 };
 pub use stream::{Interest, StreamItem, Subscription, Wanted};

@@ -29,7 +29,7 @@ pub struct Row {
     /// Since when it counts. Where the sender did not tell, the time of its first point here, or of the point that began anew.
     pub start: UnixNanos,
     /// Whether the sender told `start`.
-    pub start_told: bool,
+    pub start_explicit: bool,
     /// Time of its last point.
     pub time: UnixNanos,
     /// Kept off pages: its name or labels there belong to another.
@@ -153,7 +153,7 @@ impl Snapshot {
             meta: meta.clone(),
             value,
             start: slot.start,
-            start_told: slot.start_told,
+            start_explicit: slot.start_explicit,
             time: slot.time,
             hidden: slot.hidden,
             exemplar,

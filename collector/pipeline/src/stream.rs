@@ -91,7 +91,7 @@ impl Subscriber {
                 Ok(()) | Err(channel::TrySend::Closed(_)) => return,
                 Err(channel::TrySend::Full(back)) => {
                     item = back;
-                    let rows = match self.lane.force_oldest() {
+                    let rows = match self.lane.pop_oldest() {
                         Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
                         Some(StreamItem::Gap { lost, .. }) => lost.unwrap_or(0),
                         None => 0,

@@ -1,7 +1,7 @@
 //! Attributes come back from a series as they were given, whether its labels tell them or not.
 
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Identity, Leaving, Limits, MetricKind, NameStyle, Protocol, Runtime,
+    AttributeValue, Attributes, Expiry, Factor, Identity, Limits, MetricKind, NameStyle, Protocol, Runtime,
     Scope, SeriesDef, SourceSpec, Temporality,
 };
 use dichroic_pipeline::Store;
@@ -32,7 +32,7 @@ fn spec(honor_labels: bool) -> SourceSpec {
         resource: Attributes::default(),
         labels: Attributes::of(&[("env", "dev")]),
         honor_labels,
-        leaving: Leaving::ByReceiver,
+        expiry: Expiry::ByReceiver,
     }
 }
 

@@ -79,7 +79,7 @@ fn a_series_that_leaves_and_comes_back_is_copied_once() {
     let mut copy = Copy::new();
     copy.step(&mut store);
     for (at, series) in all.iter().enumerate().take(2_000) {
-        store.leave(*series);
+        store.expire(*series);
         store.tick(NOW);
         set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 2);
     }
@@ -105,7 +105,7 @@ fn an_heir_waits_for_the_next_copy() {
     let mut copy = Copy::new();
     copy.step(&mut store);
     let first = meet(&mut store, &x, GAUGE, &[("place", "one")]).unwrap();
-    store.leave(first);
+    store.expire(first);
     let shown = |rows: &[Row]| {
         rows.iter()
             .filter(|r| !r.hidden && r.meta.labels().contains("one"))
@@ -185,7 +185,7 @@ proptest! {
         for (number, (kind, at)) in operations.iter().enumerate() {
             match (kind, live[*at]) {
                 (0, Some(series)) => {
-                    store.leave(series);
+                    store.expire(series);
                     live[*at] = None;
                     touched[*at] = true;
                 }

@@ -4,13 +4,13 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Identity, Leaving, Limits, Number, Query, Resolution, Resolver, SECOND};
+use dichroic_model::{Expiry, Identity, Limits, Number, Query, Resolution, Resolver, SECOND};
 use dichroic_pipeline::{HistogramPoint, Signal, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-fn open(store: &mut Store, leaving: Leaving) -> Arc<dichroic_model::Source> {
-    store.open_source(spec("s", leaving), NOW).unwrap()
+fn open(store: &mut Store, expiry: Expiry) -> Arc<dichroic_model::Source> {
+    store.open_source(spec("s", expiry), NOW).unwrap()
 }
 
 fn fill(store: &mut Store, source: &dichroic_model::Source, series: usize) {
@@ -22,7 +22,7 @@ fn fill(store: &mut Store, source: &dichroic_model::Source, series: usize) {
 #[test]
 fn what_the_receiver_holds_stays_until_it_says_so() {
     let mut store = store(|_| {});
-    let source = open(&mut store, Leaving::ByReceiver);
+    let source = open(&mut store, Expiry::ByReceiver);
     fill(&mut store, &source, 3);
     store.tick(NOW + 86_400 * SECOND);
     assert_eq!(store.series(), 3);
@@ -33,7 +33,7 @@ fn what_the_receiver_holds_stays_until_it_says_so() {
 #[test]
 fn idle_series_leave_one_by_one_and_the_source_after_the_last() {
     let mut store = store(|_| {});
-    let source = open(&mut store, Leaving::AfterIdle(300 * SECOND));
+    let source = open(&mut store, Expiry::AfterIdle(300 * SECOND));
     fill(&mut store, &source, 2);
     let kept = meet(&mut store, &source, GAUGE, &[("at", "1")]).unwrap();
     let later = NOW + 200 * SECOND;
@@ -56,12 +56,12 @@ fn idle_series_leave_one_by_one_and_the_source_after_the_last() {
 #[test]
 fn series_linger_after_the_end_unless_the_source_comes_back() {
     let mut store = store(|_| {});
-    let source = open(&mut store, Leaving::AfterEnd(60 * SECOND));
+    let source = open(&mut store, Expiry::AfterEnd(60 * SECOND));
     fill(&mut store, &source, 2);
     store.end_source(source.id, NOW);
     store.tick(NOW + 59 * SECOND);
     assert_eq!(store.series(), 2);
-    open(&mut store, Leaving::AfterEnd(60 * SECOND));
+    open(&mut store, Expiry::AfterEnd(60 * SECOND));
     store.tick(NOW + 1_000 * SECOND);
     assert_eq!(store.series(), 2);
     store.end_source(source.id, NOW + 1_000 * SECOND);
@@ -71,9 +71,9 @@ fn series_linger_after_the_end_unless_the_source_comes_back() {
 
 #[test]
 fn many_leave_in_parts() {
-    for leaving in [Leaving::AfterIdle(SECOND), Leaving::AfterEnd(SECOND)] {
+    for expiry in [Expiry::AfterIdle(SECOND), Expiry::AfterEnd(SECOND)] {
         let mut store = store(|_| {});
-        let source = open(&mut store, leaving);
+        let source = open(&mut store, expiry);
         fill(&mut store, &source, 5_000);
         store.end_source(source.id, NOW);
         let mut ticks = 0;
@@ -82,7 +82,7 @@ fn many_leave_in_parts() {
             store.tick(NOW + 10 * SECOND);
             assert!(before - store.series() <= 1_024);
             ticks += 1;
-            assert!(ticks < 20, "{leaving:?}");
+            assert!(ticks < 20, "{expiry:?}");
         }
     }
 }
@@ -90,7 +90,7 @@ fn many_leave_in_parts() {
 #[test]
 fn series_stay_fresh_for_more_than_fifty_days() {
     let mut store = store(|_| {});
-    let source = open(&mut store, Leaving::AfterIdle(300 * SECOND));
+    let source = open(&mut store, Expiry::AfterIdle(300 * SECOND));
     for day in [1, 49, 50, 100, 1_000] {
         let now = NOW + day * 86_400 * SECOND;
         let series = meet(&mut store, &source, GAUGE, &[("day", &day.to_string())]).unwrap();
@@ -103,7 +103,7 @@ fn series_stay_fresh_for_more_than_fifty_days() {
 #[test]
 fn an_account_outlives_its_source() {
     let mut store = store(|_| {});
-    let source = open(&mut store, Leaving::ByReceiver);
+    let source = open(&mut store, Expiry::ByReceiver);
     store.ledger_mut().received(source.id, Signal::Metrics, 1);
     store.ledger_mut().applied(source.id, Signal::Metrics, 1);
     store.end_source(source.id, NOW);
@@ -139,7 +139,7 @@ impl Resolver for Reloading {
 fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met_again() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
     let mut store = Store::new(Limits::default(), resolver.clone(), NOW);
-    let source = open(&mut store, Leaving::ByReceiver);
+    let source = open(&mut store, Expiry::ByReceiver);
     let add = |store: &mut Store, name| {
         let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
         store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
@@ -170,7 +170,7 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
         ..Limits::default()
     };
     let mut store = Store::new(limits, resolver.clone(), NOW);
-    let source = open(&mut store, Leaving::ByReceiver);
+    let source = open(&mut store, Expiry::ByReceiver);
     let feed = |store: &mut Store| {
         for a in ["x", "y"] {
             let def = Def {
@@ -196,7 +196,7 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
 fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
     let mut store = Store::new(Limits::default(), resolver.clone(), NOW);
-    let source = open(&mut store, Leaving::ByReceiver);
+    let source = open(&mut store, Expiry::ByReceiver);
     let add = |store: &mut Store, name| {
         let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
         store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
@@ -210,22 +210,22 @@ fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
     let met = add(&mut store, "fixed");
     assert_eq!(met, fixed, "the same series");
     assert!(store.meta(met).is_some() && store.meta(fixed).is_none());
-    store.leave(leaves);
+    store.expire(leaves);
     store.keep(stays);
     store.tick(NOW + 602 * SECOND);
     assert_eq!(lines(&mut store), ["fixed{} 2", "stays{} 1"]);
     // Another has the place of the one that left.
     let other = add(&mut store, "other");
     assert_ne!(other, leaves);
-    store.leave(leaves);
-    store.leave(fixed);
+    store.expire(leaves);
+    store.expire(fixed);
     assert_eq!(lines(&mut store), ["new{} 1", "stays{} 1"]);
 }
 
 #[test]
 fn what_begins_again_is_held_as_if_nothing_had_been() {
     let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
-    let source = open(&mut store, Leaving::ByReceiver);
+    let source = open(&mut store, Expiry::ByReceiver);
     let def = Def {
         bounds: Some(&[1.0]),
         ..HISTOGRAM

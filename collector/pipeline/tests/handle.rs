@@ -65,7 +65,7 @@ fn beside<T: Send>(series: usize, reader: impl FnOnce(Handle) -> T + Send) -> T 
 
 #[test]
 fn questions_are_answered_on_the_ingest_thread() {
-    let series = beside(3, |handle| run(handle.ask(|store| store.series())));
+    let series = beside(3, |handle| run(handle.call(|store| store.series())));
     assert_eq!(series, Ok(3));
 }
 
@@ -101,7 +101,7 @@ fn a_reader_that_goes_away_in_the_middle_disturbs_nobody() {
                 .unwrap();
             chunks.recv().await.unwrap();
             drop(chunks);
-            handle.ask(|store| store.series()).await
+            handle.call(|store| store.series()).await
         })
     });
     assert_eq!(series, Ok(30_000));
@@ -119,11 +119,11 @@ fn a_full_inbox_says_busy() {
 #[test]
 fn nobody_waits_for_a_store_that_is_gone() {
     let (handle, inbox) = inbox();
-    let mut waiting = pin!(handle.ask(|store| store.series()));
+    let mut waiting = pin!(handle.call(|store| store.series()));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     drop(inbox);
     assert_eq!(waiting.as_mut().poll(&mut cx), Poll::Ready(Err(Busy)));
-    assert_eq!(run(handle.ask(|store| store.series())), Err(Busy));
+    assert_eq!(run(handle.call(|store| store.series())), Err(Busy));
     assert!(handle.snapshot(SnapshotRequest::default()).is_err());
 }

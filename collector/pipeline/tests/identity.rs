@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Attributes, Factor, Leaving, MetricKind, NameStyle, Number, Protocol, SourceSpec};
+use dichroic_model::{Attributes, Expiry, Factor, MetricKind, NameStyle, Number, Protocol, SourceSpec};
 use dichroic_pipeline::{HistogramPoint, Store};
 
 #[test]
@@ -34,7 +34,7 @@ fn spellings_beyond_the_bound_are_forgotten_and_the_series_stays_one() {
     let found = (0..1_000).filter(|at| store.find(fp(&store, &source, &format!("{at}"))).is_some());
     assert_eq!(found.collect::<Vec<_>>(), [997, 998, 999], "the newest");
     assert!(store.live_bytes() <= before + 64, "aliases do not grow");
-    store.leave(series);
+    store.expire(series);
     assert_eq!(
         store.find(fp(&store, &source, "999")),
         None,
@@ -47,11 +47,11 @@ fn a_reference_is_stale_once_its_series_has_left_even_if_the_place_is_taken_agai
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let old = set(&mut store, &source, GAUGE, &[("a", "1")], 1);
-    store.leave(old);
+    store.expire(old);
     let new = set(&mut store, &source, GAUGE, &[("a", "2")], 2);
     assert_ne!(old, new);
     assert!(store.set_number(old, Number::int(9), 0, NOW, NOW).is_err());
-    store.leave(old);
+    store.expire(old);
     assert_eq!(lines(&mut store), ["m{a=\"2\"} 2"]);
 }
 
@@ -119,7 +119,7 @@ fn the_place_on_the_page_is_a_set_of_labels() {
         honor_labels: true,
         job: job.into(),
         labels: Attributes::of(&[("env", "dev")]),
-        ..spec(key, Leaving::ByReceiver)
+        ..spec(key, Expiry::ByReceiver)
     };
     let mut store = store(|_| {});
     let a = store.open_source(honoring("a", "theirs"), NOW).unwrap();
@@ -205,7 +205,7 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
         .set_histogram(back, &point(&[5, 5, 5]), 0, NOW + 6, NOW)
         .unwrap();
     assert_eq!(lines(&mut store), ["m{} [1.0, 2.0] [5, 5, 5]"]);
-    store.leave(back);
+    store.expire(back);
     store.tick(NOW);
     assert_eq!(store.live_bytes(), bytes);
 }
@@ -263,7 +263,7 @@ fn a_source_with_the_same_key_is_the_same_source_until_its_identity_changes() {
     assert_eq!(source(&mut store, "s").id, a.id);
     let moved = SourceSpec {
         instance: "elsewhere".into(),
-        ..spec("s", Leaving::ByReceiver)
+        ..spec("s", Expiry::ByReceiver)
     };
     let b = store.open_source(moved, NOW).unwrap();
     assert_ne!(a.id, b.id);
@@ -338,7 +338,7 @@ fn a_series_that_comes_in_another_unit_takes_no_bytes_for_ever() {
     let (value, seconds) = ("v".repeat(200), Def { name: "t", ..GAUGE });
     let attributes = [("zz", value.as_str())];
     meet(&mut store, &source, seconds, &attributes).unwrap();
-    others.into_iter().for_each(|series| store.leave(series));
+    others.into_iter().for_each(|series| store.expire(series));
     let factor = Factor { num: 1, den: 1_000 };
     define_as(
         &mut store,

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Attributes, EventKind, Leaving, Limits, NameStyle, Number, SourceSpec, Temporality};
+use dichroic_model::{Attributes, EventKind, Expiry, Limits, NameStyle, Number, SourceSpec, Temporality};
 use dichroic_pipeline::{DropReason, Refused, Store};
 
 fn fill(
@@ -114,7 +114,7 @@ fn sources_and_schemas_have_limits() {
     let mut store = store(|l| (l.sources, l.schemas, l.memory_bytes) = (2, 2, 64 << 10));
     source(&mut store, "a");
     let b = source(&mut store, "b");
-    let third = spec("c", Leaving::ByReceiver);
+    let third = spec("c", Expiry::ByReceiver);
     assert_eq!(
         store.open_source(third.clone(), NOW).err(),
         Some(Refused(DropReason::SourceLimit))
@@ -176,7 +176,7 @@ fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
 fn set_and_leave(store: &mut Store, source: &dichroic_model::Source, def: Def<'_>) {
     let series = meet(store, source, def, &[]).unwrap();
     store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
-    store.leave(series);
+    store.expire(series);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
             ..HISTOGRAM
         };
         let series = meet(&mut store, &source, def, &[]).unwrap();
-        store.leave(series);
+        store.expire(series);
         if at % 100 == 0 {
             store.tick(NOW);
         }

@@ -98,7 +98,7 @@ fn the_oldest_is_displaced_or_received_never_both() {
                 let mut item = item;
                 while let Err(TrySend::Full(back)) = sender.try_send(item) {
                     item = back;
-                    displaced.extend(sender.force_oldest());
+                    displaced.extend(sender.pop_oldest());
                 }
             }
             displaced

@@ -30,7 +30,7 @@ fn every_question_is_answered_whenever_it_comes() {
                 let (handle, answered) = (handle.clone(), answered.clone());
                 thread::spawn(move || {
                     // Not one of loom's: it only tells the loop below, on whose thread it is raised, when to end.
-                    let asked = block_on(handle.ask(move |_| answered.fetch_add(1, Ordering::Relaxed)));
+                    let asked = block_on(handle.call(move |_| answered.fetch_add(1, Ordering::Relaxed)));
                     assert!(asked.is_ok());
                 })
             })
@@ -52,7 +52,7 @@ fn every_question_is_answered_whenever_it_comes() {
 fn a_question_to_a_store_that_goes_is_answered_or_refused() {
     model(3, || {
         let (handle, inbox) = inbox();
-        let asking = thread::spawn(move || block_on(handle.ask(|_| ())));
+        let asking = thread::spawn(move || block_on(handle.call(|_| ())));
         let mut serving = Box::pin(serve(Rc::new(RefCell::new(store(|_| {}))), inbox));
         let polled = Cell::new(false);
         block_on(std::future::poll_fn(|cx| {

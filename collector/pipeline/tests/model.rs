@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Leaving, Number, SECOND};
+use dichroic_model::{Expiry, Number, SECOND};
 use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, Store};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,7 +138,7 @@ proptest! {
         let mut store = store(|limits| limits.aliases_per_series = 2);
         let mut model = Model::new();
         let keys = ["x", "y", "z"];
-        let rules = [Leaving::ByReceiver, Leaving::AfterEnd(SECOND), Leaving::AfterIdle(SECOND)];
+        let rules = [Expiry::ByReceiver, Expiry::AfterEnd(SECOND), Expiry::AfterIdle(SECOND)];
         let open = |store: &mut Store, at: usize| store.open_source(spec(keys[at], rules[at]), NOW).unwrap();
         let same = |at: usize| if at == 4 { 3 } else { at };
         for (number, operation) in operations.iter().enumerate() {
@@ -156,7 +156,7 @@ proptest! {
                         let attributes = [("a", label.as_str()), ("b", "x")];
                         let attributes = if l.is_multiple_of(2) { &attributes[..] } else { &attributes[..1] };
                         let series = meet(&mut store, &source, metric(m), attributes).unwrap();
-                        store.leave(series);
+                        store.expire(series);
                     }
                 }
                 Operation::End(s) => {

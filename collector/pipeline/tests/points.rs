@@ -37,7 +37,7 @@ fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
             "{name}"
         );
         let row = only(&mut store);
-        assert_eq!((row.start, row.start_told), (case.start, case.told), "{name}");
+        assert_eq!((row.start, row.start_explicit), (case.start, case.told), "{name}");
         assert_eq!(store.warnings().resets, case.resets, "{name}");
     };
     let case = |point, expected, start, told, resets| Case {
@@ -106,7 +106,7 @@ fn deltas_add_exactly_and_tell_gaps_and_overlaps() {
         (1, 1)
     );
     let row = only(&mut store);
-    assert_eq!((row.start, row.time, row.start_told), (100, 600, true));
+    assert_eq!((row.start, row.time, row.start_explicit), (100, 600, true));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right()
     store
         .add_exponential(series, &exponential(20, 0, &many), 0, NOW, NOW)
         .unwrap_err();
-    store.leave(series);
+    store.expire(series);
     store.tick(NOW);
     assert_eq!(store.live_bytes(), empty);
 }
@@ -305,7 +305,7 @@ fn the_newest_exemplar_is_kept_and_an_oversized_one_is_not() {
     store.set_exemplar(series, exemplar(2.0, "b"));
     store.set_exemplar(series, exemplar(3.0, &"x".repeat(5_000)));
     assert_eq!(only(&mut store).exemplar.unwrap().value, 2.0);
-    store.leave(series);
+    store.expire(series);
     store.tick(NOW);
     assert_eq!(store.live_bytes(), empty);
 }
@@ -324,6 +324,6 @@ fn a_histogram_whose_counts_need_more_room_gives_it_back_when_it_leaves() {
         };
         store.set_histogram(series, &point, 0, NOW, NOW).unwrap();
     }
-    store.leave(series);
+    store.expire(series);
     assert_eq!(store.live_bytes(), before);
 }

@@ -5,8 +5,8 @@ mod common;
 
 use common::*;
 use dichroic_model::{
-    Attributes, Exemplar, Factor, Leaving, Limits, MetricKind, NameStyle, Number, Query, Resolution,
-    Resolver, SECOND, Temporality,
+    Attributes, Exemplar, Expiry, Factor, Limits, MetricKind, NameStyle, Number, Query, Resolution, Resolver,
+    SECOND, Temporality,
 };
 use dichroic_pipeline::{
     Buckets, ExponentialPoint, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store, SummaryPoint,
@@ -63,9 +63,9 @@ fn walk(seed: u64, steps: usize, wide: bool) {
     let mut now = NOW;
     let keys = ["s0", "s1", "s2", "s3", "s4"];
     let leavings = [
-        Leaving::ByReceiver,
-        Leaving::AfterEnd(60 * SECOND),
-        Leaving::AfterIdle(300 * SECOND),
+        Expiry::ByReceiver,
+        Expiry::AfterEnd(60 * SECOND),
+        Expiry::AfterIdle(300 * SECOND),
     ];
     let kinds = [
         MetricKind::Gauge,
@@ -81,8 +81,8 @@ fn walk(seed: u64, steps: usize, wide: bool) {
     let names = ["a.b", "a_b", "a.b.total", "a", "a_bucket", "a_sum"];
     let mut job = None;
     for step in 0..steps {
-        let mut spec = spec(keys[r.below(5) as usize], Leaving::ByReceiver);
-        spec.leaving = leavings[(spec.key[1] % 3) as usize];
+        let mut spec = spec(keys[r.below(5) as usize], Expiry::ByReceiver);
+        spec.expiry = leavings[(spec.key[1] % 3) as usize];
         if r.below(60) == 0 {
             spec.job = "other".into();
         }
@@ -230,7 +230,7 @@ fn walk(seed: u64, steps: usize, wide: bool) {
                     );
                 }
                 if r.below(12) == 0 {
-                    store.leave(series);
+                    store.expire(series);
                 }
             }
         }

@@ -220,16 +220,16 @@ pub struct Goodbye {
     /// When to come back, in milliseconds; see [`RETRY_OWN_BACKOFF`] and [`RETRY_NEVER`].
     pub retry_ms: u32,
     /// What happened and what to do, for a person; at most 1,024 bytes.
-    pub words: String,
+    pub message: String,
 }
 
 impl Goodbye {
     /// A goodbye whose words are cut to what the frame holds.
-    pub fn new(code: GoodbyeCode, retry_ms: u32, words: &str) -> Self {
+    pub fn new(code: GoodbyeCode, retry_ms: u32, message: &str) -> Self {
         Self {
             code,
             retry_ms,
-            words: cut_at(words, GOODBYE_WORDS_BYTES).to_owned(),
+            message: cut_at(message, GOODBYE_WORDS_BYTES).to_owned(),
         }
     }
 
@@ -242,17 +242,17 @@ impl Goodbye {
         if len > GOODBYE_WORDS_BYTES {
             let max = GOODBYE_WORDS_BYTES as i64;
             return Err(input.error(ErrorKind::OutOfRange {
-                what: "bytes of words",
+                what: "bytes of message",
                 got: len as i64,
                 min: 0,
                 max,
             }));
         }
-        let words = input.str(len)?.to_owned();
+        let message = input.str(len)?.to_owned();
         Ok(Self {
             code,
             retry_ms,
-            words,
+            message,
         })
     }
 
@@ -262,10 +262,10 @@ impl Goodbye {
     /// [`ErrorKind::Unwritable`] when the words are longer than 1,024 bytes.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Goodbye, |out| {
-            bounded("words", self.words.len(), GOODBYE_WORDS_BYTES)?;
+            bounded("message", self.message.len(), GOODBYE_WORDS_BYTES)?;
             out.extend_from_slice(&self.code.code().to_le_bytes());
             out.extend_from_slice(&self.retry_ms.to_le_bytes());
-            out.extend_from_slice(self.words.as_bytes());
+            out.extend_from_slice(self.message.as_bytes());
             Ok(())
         })
     }

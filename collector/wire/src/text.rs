@@ -170,7 +170,7 @@ impl Display for Show<'_, Goodbye> {
         write!(
             out,
             "GOODBYE code={code} retry_ms={} {:?}",
-            self.0.retry_ms, self.0.words
+            self.0.retry_ms, self.0.message
         )
     }
 }

@@ -206,7 +206,7 @@ fn a_plan_is_written_and_read() {
     assert_eq!(out, golden("plan-reply"));
     let refused = |entry| Refused {
         entry,
-        words: "unknown transform".into(),
+        message: "unknown transform".into(),
     };
     let reply = PlanReply {
         refused: vec![refused(Some(-5)), refused(None)],
@@ -449,12 +449,12 @@ fn the_worked_examples_of_the_specification_are_the_goldens() {
     let (examples, _) = examples.split_once("## 10.").expect("section 10");
     let mut parts = examples.split("```");
     let mut seen = 0;
-    while let (Some(words), Some(example)) = (parts.next(), parts.next()) {
-        let names = words
+    while let (Some(message), Some(example)) = (parts.next(), parts.next()) {
+        let names = message
             .split('`')
             .filter_map(|word| word.strip_prefix("golden/")?.strip_suffix(".bin"));
         let expected: Vec<u8> = names.flat_map(golden).collect();
-        assert_eq!(bytes_of(example), expected, "{words}");
+        assert_eq!(bytes_of(example), expected, "{message}");
         seen += 1;
     }
     assert_eq!(seen, 7);

@@ -5,8 +5,8 @@
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, page::compress};
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Fingerprint, Identity, Leaving, Limits, MetricKind, NameStyle,
-    Number, Protocol, Runtime, SECOND, Scope, SeriesDef, SourceSpec, Temporality,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
+    Protocol, Runtime, SECOND, Scope, SeriesDef, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{HistogramPoint, Job, Progress, Row, Snapshot, SnapshotRequest, Store};
 use std::borrow::Cow;
@@ -31,7 +31,7 @@ fn rows(kind: MetricKind, value: impl Fn(u64) -> Number) -> Vec<Vec<Row>> {
         resource: Attributes::default(),
         labels: Attributes::default(),
         honor_labels: false,
-        leaving: Leaving::ByReceiver,
+        expiry: Expiry::ByReceiver,
     };
     let source = store.open_source(spec, NOW).unwrap();
     let bounds: [f64; 14] = [

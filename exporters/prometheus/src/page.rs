@@ -31,7 +31,7 @@ pub async fn page(handle: &Handle, format: Format, gzip: bool) -> Result<Bytes, 
 
 /// [`page()`], with choices.
 pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Options) -> Result<Bytes, Busy> {
-    let hop = handle.ask(|store| store.ledger_mut().hop(HOP)).await?;
+    let hop = handle.call(|store| store.ledger_mut().hop(HOP)).await?;
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut renderer = Renderer::with_buffer(format, options, BUFFER.take());
     let mut account = Rows { hop: &hop, queued: 0 };
@@ -45,7 +45,7 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
         // The store gave the copy up or is going away: half a page would look like series that left.
         return Err(Busy);
     }
-    let sources = handle.ask(|store| shown_sources(store.sources())).await?;
+    let sources = handle.call(|store| shown_sources(store.sources())).await?;
     renderer.finish(&sources);
     account.send();
     let page = renderer.into_buffer();

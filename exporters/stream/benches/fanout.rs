@@ -5,7 +5,7 @@
 
 use dichroic_exporter_stream::{Config, Exporter};
 use dichroic_model::{
-    Attributes, Batch, EventKind, EventSchema, Identity, Leaving, Limits, Protocol, Runtime, Source,
+    Attributes, Batch, EventKind, EventSchema, Expiry, Identity, Limits, Protocol, Runtime, Source,
     SourceSpec,
 };
 use dichroic_pipeline::{Handle, Store, inbox, serve};
@@ -73,7 +73,7 @@ fn world() -> World {
         resource: Attributes::default(),
         labels: Attributes::default(),
         honor_labels: false,
-        leaving: Leaving::AfterEnd(60),
+        expiry: Expiry::AfterEnd(60),
     };
     let source = store.open_source(spec, 1).expect("a new store has room");
     let metadata = ["method", "status", "route"].map(str::to_owned).to_vec();

@@ -105,7 +105,7 @@ impl Encoder {
             Encoder::Frames(_) => written(goodbye.write(out)),
             Encoder::Json(json) => {
                 json.object(out, "goodbye", |out| {
-                    json::goodbye(out, goodbye.code.code(), &goodbye.words);
+                    json::goodbye(out, goodbye.code.code(), &goodbye.message);
                 });
             }
         }
@@ -391,7 +391,7 @@ impl Json {
 mod tests {
     use super::*;
     use crate::ring::{Held, Selected};
-    use dichroic_model::{Leaving, Protocol, Runtime, SourceId, SourceSpec};
+    use dichroic_model::{Expiry, Protocol, Runtime, SourceId, SourceSpec};
     use dichroic_wire::Cell;
 
     fn rows(text: &str, count: u32) -> Rows {
@@ -405,7 +405,7 @@ mod tests {
             resource: Attributes::default(),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         };
         let schema = EventSchema {
             id: 1,

@@ -157,9 +157,9 @@ impl EventFeed {
         self.close(out, encoder)?;
         self.account.lost(lost);
         if self.ring.on_full() == OnFull::Disconnect {
-            let words =
+            let message =
                 format!("too slow: {lost} rows were lost before they reached the buffer; read faster");
-            return Err(Refusal::new(GoodbyeCode::Slow, 0, words));
+            return Err(Refusal::new(GoodbyeCode::Slow, 0, message));
         }
         self.ring.push_gap(Gap {
             schema: None,

@@ -73,7 +73,7 @@ impl Exporter {
         let (opened, asked) = match opened {
             Ok(opened) => opened,
             Err(Refusal(goodbye)) => {
-                tracing::debug!(code = ?goodbye.code, words = goodbye.words, "subscriber refused");
+                tracing::debug!(code = ?goodbye.code, message = goodbye.message, "subscriber refused");
                 let mut out = Vec::new();
                 crate::encode::written(goodbye.write(&mut out));
                 let farewell = async {
@@ -156,7 +156,7 @@ impl Shared {
     async fn greet(&self, place: Place) -> Result<Opened, Refusal> {
         let asked = self
             .handle
-            .ask(|store| (store.epoch(), store.next_position(EventKind::Event)));
+            .call(|store| (store.epoch(), store.next_position(EventKind::Event)));
         let (epoch, position) = asked.await.map_err(busy)?;
         Ok(Opened {
             feed: Feed::Nothing,
@@ -180,7 +180,7 @@ impl Shared {
         let cursor = request.cursor;
         let asked = self
             .handle
-            .ask(move |store| subscribe(store, wanted, cursor))
+            .call(move |store| subscribe(store, wanted, cursor))
             .await;
         let Answer {
             epoch,
@@ -221,7 +221,7 @@ impl Shared {
     async fn open_points(&self, who: &Who, request: Request, place: Place) -> Result<Opened, Refusal> {
         let asked = self
             .handle
-            .ask(|store| (store.epoch(), store.ledger_mut().hop("stream.points")));
+            .call(|store| (store.epoch(), store.ledger_mut().hop("stream.points")));
         let (epoch, hop) = asked.await.map_err(busy)?;
         let account = Account::new(place.hop.clone(), hop);
         let feed = PointFeed::new(

@@ -47,7 +47,7 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         match &mut self.get_mut().0 {
-            Inner::Words(words) => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
+            Inner::Words(message) => Poll::Ready(message.take().map(|message| Ok(Frame::data(message)))),
             Inner::Stream(stream) => {
                 let mut piece = vec![0; PIECE];
                 let mut buffer = ReadBuf::new(&mut piece);
@@ -68,7 +68,7 @@ impl Exporter {
     /// runtime: a task serves the body until the subscription ends or the body is dropped.
     pub async fn http_response(&self, parts: &Parts) -> Response<Body> {
         if parts.method != Method::GET {
-            return words(StatusCode::METHOD_NOT_ALLOWED, "the stream is read with GET");
+            return message(StatusCode::METHOD_NOT_ALLOWED, "the stream is read with GET");
         }
         match self.open_stream(parts).await {
             Ok(response) => response,
@@ -78,7 +78,7 @@ impl Exporter {
                     GoodbyeCode::Limit | GoodbyeCode::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
                     _ => StatusCode::INTERNAL_SERVER_ERROR,
                 };
-                words(status, &goodbye.words)
+                message(status, &goodbye.message)
             }
         }
     }
@@ -140,8 +140,8 @@ fn content_type(format: Format) -> &'static str {
     }
 }
 
-fn words(status: StatusCode, words: &str) -> Response<Body> {
-    let text = Bytes::from(format!("{words}\n"));
+fn message(status: StatusCode, message: &str) -> Response<Body> {
+    let text = Bytes::from(format!("{message}\n"));
     let mut response = respond(status, "text/plain; charset=utf-8", Inner::Words(Some(text)));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response
@@ -221,8 +221,8 @@ fn parameter(asked: &mut Subscribe, key: &str, value: String) -> Result<(), BadR
                 "drop_newest" => OnFull::DropNewest,
                 "disconnect" => OnFull::Disconnect,
                 _ => {
-                    let words = format!("{value:?}; write drop_oldest, drop_newest or disconnect");
-                    return Err(bad("on_full", words));
+                    let message = format!("{value:?}; write drop_oldest, drop_newest or disconnect");
+                    return Err(bad("on_full", message));
                 }
             });
         }
@@ -290,8 +290,9 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
                 return match parts.find_map(|parameter| parameter.strip_prefix("version=")) {
                     None | Some("1") => Ok(Format::Frames),
                     Some(version) => {
-                        let words = format!("frames of version {version:?}; this collector speaks version=1");
-                        Err(bad("Accept", words))
+                        let message =
+                            format!("frames of version {version:?}; this collector speaks version=1");
+                        Err(bad("Accept", message))
                     }
                 };
             }
@@ -364,9 +365,9 @@ mod tests {
 
     #[test]
     fn a_bad_query_is_told_by_the_name_of_its_parameter() {
-        let check = |query: &str, words: &str| {
+        let check = |query: &str, message: &str| {
             let error = parsed(query).unwrap_err();
-            assert!(error.contains(words), "{query}: {error}");
+            assert!(error.contains(message), "{query}: {error}");
         };
         check("", "match: is missing");
         check("kind=event", "match: is missing");

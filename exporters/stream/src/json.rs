@@ -253,10 +253,10 @@ pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
     let _ = write!(out, r#","resumed":{}}}"#, hello.resumed.unwrap_or(false));
 }
 
-/// Writes an end with words: `{"type":"goodbye","code":…,"words":…}`.
-pub fn goodbye(out: &mut Vec<u8>, code: u16, words: &str) {
-    let _ = write!(out, r#"{{"type":"goodbye","code":{code},"words":"#);
-    string(out, words);
+/// Writes an end with words: `{"type":"goodbye","code":…,"message":…}`.
+pub fn goodbye(out: &mut Vec<u8>, code: u16, message: &str) {
+    let _ = write!(out, r#"{{"type":"goodbye","code":{code},"message":"#);
+    string(out, message);
     out.push(b'}');
 }
 
@@ -545,7 +545,7 @@ mod tests {
         );
         assert_eq!(
             written(|out| goodbye(out, 8, "too slow")),
-            r#"{"type":"goodbye","code":8,"words":"too slow"}"#
+            r#"{"type":"goodbye","code":8,"message":"too slow"}"#
         );
     }
 }

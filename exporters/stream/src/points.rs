@@ -286,11 +286,11 @@ impl PointFeed {
             say(known, anew, part, reading);
         });
         if beyond {
-            let words = format!(
+            let message = format!(
                 "the subscription matches more than {} series; narrow match or where",
                 self.max_series
             );
-            return Err(Refusal::new(GoodbyeCode::Limit, u32::MAX, words));
+            return Err(Refusal::new(GoodbyeCode::Limit, u32::MAX, message));
         }
         Ok(())
     }

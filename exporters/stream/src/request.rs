@@ -30,18 +30,18 @@ pub struct Request {
 
 /// A subscription that cannot be served: its author has to change it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{parameter}: {words}")]
+#[error("{parameter}: {message}")]
 pub struct BadRequest {
     /// What to change.
     pub parameter: &'static str,
     /// What is wrong with it.
-    pub words: String,
+    pub message: String,
 }
 
-pub(crate) fn bad(parameter: &'static str, words: impl Into<String>) -> BadRequest {
+pub(crate) fn bad(parameter: &'static str, message: impl Into<String>) -> BadRequest {
     BadRequest {
         parameter,
-        words: words.into(),
+        message: message.into(),
     }
 }
 

@@ -347,7 +347,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dichroic_model::{Attributes, EventKind, Leaving, Protocol, Runtime, SourceId, SourceSpec};
+    use dichroic_model::{Attributes, EventKind, Expiry, Protocol, Runtime, SourceId, SourceSpec};
 
     fn source() -> Arc<Source> {
         let spec = SourceSpec {
@@ -360,7 +360,7 @@ mod tests {
             resource: Attributes::default(),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         };
         Arc::new(Source {
             id: SourceId(0),

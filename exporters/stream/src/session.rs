@@ -24,12 +24,12 @@ const ITEMS: usize = 32;
 pub(crate) struct Refusal(pub Goodbye);
 
 impl Refusal {
-    pub fn new(code: GoodbyeCode, retry_ms: u32, words: impl AsRef<str>) -> Self {
-        Refusal(Goodbye::new(code, retry_ms, words.as_ref()))
+    pub fn new(code: GoodbyeCode, retry_ms: u32, message: impl AsRef<str>) -> Self {
+        Refusal(Goodbye::new(code, retry_ms, message.as_ref()))
     }
 
-    fn malformed(words: impl AsRef<str>) -> Self {
-        Refusal::new(GoodbyeCode::Malformed, 0, words)
+    fn malformed(message: impl AsRef<str>) -> Self {
+        Refusal::new(GoodbyeCode::Malformed, 0, message)
     }
 }
 
@@ -297,8 +297,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 Woken::Time => {
                     let now = Instant::now();
                     if late.is_some_and(|late| late <= now) {
-                        let words = "a frame was begun and not completed within 10 s";
-                        return Err(Refusal::new(GoodbyeCode::Timeout, 0, words));
+                        let message = "a frame was begun and not completed within 10 s";
+                        return Err(Refusal::new(GoodbyeCode::Timeout, 0, message));
                     }
                     if now < idle {
                         continue;

@@ -230,12 +230,12 @@ fn what_cannot_be_served_has_a_status_and_words() {
     };
     run_with(config, Limits::default(), |world| async move {
         let _held = ask(&world, "match=**").await;
-        let check = async |query: &str, status: StatusCode, words: &str| {
+        let check = async |query: &str, status: StatusCode, message: &str| {
             let response = ask(&world, query).await;
             assert_eq!(response.status(), status, "{query}");
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let body = String::from_utf8(body.to_vec()).unwrap();
-            assert!(body.contains(words), "{query}: {body}");
+            assert!(body.contains(message), "{query}: {body}");
         };
         check("match=a..b", StatusCode::BAD_REQUEST, "match: pattern").await;
         check("kind=event", StatusCode::BAD_REQUEST, "match: is missing").await;

@@ -370,7 +370,7 @@ fn a_series_that_left_is_forgotten_and_one_with_a_new_start_is_defined_anew() {
             Told::Number(_, value, series) => assert_eq!((value, series.start), (1.0, Some(at as i64))),
             other => panic!("{other:?}"),
         }
-        world.store.borrow_mut().leave(leaves);
+        world.store.borrow_mut().expire(leaves);
         assert!(matches!(client.next().await, Told::Left(_)));
         // The id is free: a newcomer gets it without a word about the old one.
         let comes = define(
@@ -404,8 +404,8 @@ fn more_series_than_allowed_end_the_subscription_with_words() {
         client.greeted().await;
         loop {
             match client.next().await {
-                Told::Goodbye(4, words) => {
-                    assert!(words.contains("narrow match"), "{words}");
+                Told::Goodbye(4, message) => {
+                    assert!(message.contains("narrow match"), "{message}");
                     return;
                 }
                 Told::End => panic!("no GOODBYE"),

@@ -92,17 +92,17 @@ fn disconnect_says_goodbye_to_the_slow() {
             tokio::task::yield_now().await;
         }
         let mut next = 0;
-        let words = loop {
+        let message = loop {
             match client.next().await {
                 Told::Row(row) => {
                     assert_eq!(row.n(), next);
                     next += 1;
                 }
-                Told::Goodbye(8, words) => break words,
+                Told::Goodbye(8, message) => break message,
                 other => panic!("{other:?}"),
             }
         };
-        assert!(words.contains("read faster"), "{words}");
+        assert!(message.contains("read faster"), "{message}");
         assert_eq!(client.next().await, Told::End);
         until(|| world.exporter.subscribers().is_empty()).await;
         let (offered, sent, dropped, queued) = world.hop("stream");

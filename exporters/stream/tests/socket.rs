@@ -247,9 +247,9 @@ fn ping(token: u64) -> Vec<u8> {
 async fn goodbye(client: &mut Client) -> (u16, String) {
     loop {
         match client.next().await {
-            Told::Goodbye(code, words) => {
+            Told::Goodbye(code, message) => {
                 assert_eq!(client.next().await, Told::End);
-                return (code, words);
+                return (code, message);
             }
             Told::End => panic!("no GOODBYE"),
             _ => {}
@@ -259,14 +259,14 @@ async fn goodbye(client: &mut Client) -> (u16, String) {
 
 #[test]
 fn what_a_subscriber_may_not_send_ends_it_with_words() {
-    let check = |bytes: Vec<u8>, words: &'static str| {
+    let check = |bytes: Vec<u8>, message: &'static str| {
         run(|world| async move {
             let mut client = world.connect(Some(events(&["**"])));
             client.greeted().await;
             client.send(&bytes).await;
             let (code, said) = goodbye(&mut client).await;
             assert_eq!(code, 3, "{said}");
-            assert!(said.contains(words), "{said}");
+            assert!(said.contains(message), "{said}");
             until(|| world.exporter.subscribers().is_empty()).await;
         });
     };
@@ -296,7 +296,7 @@ fn ping_is_answered_and_goodbye_ends_it() {
         until(|| world.exporter.subscribers().is_empty()).await;
         world
             .handle
-            .ask(|store| store.interest().generation)
+            .call(|store| store.interest().generation)
             .await
             .unwrap();
         world.subscribed(0).await;
@@ -316,7 +316,7 @@ fn one_that_only_greets_is_answered_and_kept() {
 
 #[test]
 fn a_subscription_that_cannot_be_served_is_refused_with_words() {
-    let check = |change: fn(&mut Map), code: u16, words: &'static str| {
+    let check = |change: fn(&mut Map), code: u16, message: &'static str| {
         run(|world| async move {
             let mut subscribe = Map::new();
             subscribe.insert("kind".to_owned(), Value::from("event"));
@@ -328,7 +328,7 @@ fn a_subscription_that_cannot_be_served_is_refused_with_words() {
             let mut client = world.connect_hello(Hello::new(Role::Subscriber, fields), &[]);
             let (said_code, said) = goodbye(&mut client).await;
             assert_eq!(said_code, code, "{said}");
-            assert!(said.contains(words), "{said}");
+            assert!(said.contains(message), "{said}");
         });
     };
     check(
@@ -369,8 +369,8 @@ fn one_subscriber_too_many_is_told_so() {
         first.greeted().await;
         second.greeted().await;
         let mut third = world.connect(Some(events(&["**"])));
-        let (code, words) = goodbye(&mut third).await;
-        assert_eq!(code, 4, "{words}");
+        let (code, message) = goodbye(&mut third).await;
+        assert_eq!(code, 4, "{message}");
         drop(second);
         until(|| world.exporter.subscribers().len() == 1).await;
         let mut fourth = world.connect(Some(events(&["**"])));

@@ -22,14 +22,14 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let target = target(&args.reach, data)?;
     warn(&target);
     let name = target.node.to_string();
-    let words = |e: dichroic_beam_attach::Error| e.to_string();
+    let message = |e: dichroic_beam_attach::Error| e.to_string();
     // From here on Ctrl-C does not kill us before the node is left.
     let mut ends = Ends::new()?;
-    let mut node = target.connect().await.map_err(words)?;
-    match attach::attach(&mut node, &target.data).await.map_err(words)? {
+    let mut node = target.connect().await.map_err(message)?;
+    match attach::attach(&mut node, &target.data).await.map_err(message)? {
         Outcome::Ours => {
-            if let Some(words) = target.data.warning(node.is_local()) {
-                eprintln!("dichroic: warning: {name}: {}", plain(&words.to_string()));
+            if let Some(message) = target.data.warning(node.is_local()) {
+                eprintln!("dichroic: warning: {name}: {}", plain(&message.to_string()));
             }
         }
         Outcome::Installed => {
@@ -47,7 +47,7 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
             line(&format!("{name}: detached by another"));
             Ok(())
         }
-        Ok(false) => report(&name, attach::detach(&mut node).await.map_err(words)?),
+        Ok(false) => report(&name, attach::detach(&mut node).await.map_err(message)?),
         Err(why) => {
             // The node may be gone, and then this fails too.
             match attach::detach(&mut node).await {
@@ -78,8 +78,8 @@ async fn stay(
         if now.state != "steady" {
             return Err(unreachable(name, &now));
         }
-        if let Some(words) = instead(&now) {
-            line(&format!("{name}: {words}"));
+        if let Some(message) = instead(&now) {
+            line(&format!("{name}: {message}"));
         }
         line(&format!(
             "{name}: attached to {} events; data goes to {}; Ctrl-C or `dichroic detach {name}` ends it",
@@ -171,8 +171,8 @@ pub fn instead(now: &Attached) -> Option<String> {
 
 /// Says what should be said of the cookie's file.
 pub fn warn(target: &Target) {
-    if let Some(words) = target.places.warning() {
-        eprintln!("dichroic: warning: {}", plain(&words.to_string()));
+    if let Some(message) = target.places.warning() {
+        eprintln!("dichroic: warning: {}", plain(&message.to_string()));
     }
 }
 

@@ -49,7 +49,7 @@ fn show(document: &Value) {
             text(metric, "unit"),
             metric["series"].to_string(),
             labels.join(" "),
-            words(&metric["runtimes"]),
+            message(&metric["runtimes"]),
         ]);
     }
     table(&rows);
@@ -72,7 +72,7 @@ fn show(document: &Value) {
                 text(event, "name"),
                 text(event, "kind"),
                 measurements.join(" "),
-                words(&event["metadata"]),
+                message(&event["metadata"]),
             ]);
         }
         table(&rows);
@@ -96,7 +96,7 @@ fn text(entry: &Value, key: &str) -> String {
     entry[key].as_str().unwrap_or("").to_owned()
 }
 
-fn words(list: &Value) -> String {
+fn message(list: &Value) -> String {
     list.as_array()
         .into_iter()
         .flatten()

@@ -33,11 +33,11 @@ pub async fn ask(reach: &cli::Reach, live: Option<&str>) -> Result<(Discovery, S
     }
     let target = target(reach, Path::new(""))?;
     warn(&target);
-    let words = |e: dichroic_beam_attach::Error| e.to_string();
-    let mut node = target.connect().await.map_err(words)?;
+    let message = |e: dichroic_beam_attach::Error| e.to_string();
+    let mut node = target.connect().await.map_err(message)?;
     let found = discover::discover(&mut node, &known(&target.node.alive), live)
         .await
-        .map_err(words)?;
+        .map_err(message)?;
     Ok((found, target.node.alive))
 }
 

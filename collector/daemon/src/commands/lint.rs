@@ -63,6 +63,6 @@ fn finding(finding: &Value) -> String {
         "" => String::new(),
         source => format!(" ({source})"),
     };
-    let (level, subject, words, check) = (word("level"), word("subject"), word("words"), word("check"));
-    format!("{level}: {subject}{from}: {words} [{check}]")
+    let (level, subject, message, check) = (word("level"), word("subject"), word("message"), word("check"));
+    format!("{level}: {subject}{from}: {message} [{check}]")
 }

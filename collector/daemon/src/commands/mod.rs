@@ -20,12 +20,12 @@ pub fn finish(future: impl Future<Output = Result<(), String>>) -> ExitCode {
     };
     match runtime.block_on(future) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(words) => fail(&words),
+        Err(message) => fail(&message),
     }
 }
 
-fn fail(words: &str) -> ExitCode {
-    eprintln!("dichroic: {}", plain_lines(words));
+fn fail(message: &str) -> ExitCode {
+    eprintln!("dichroic: {}", plain_lines(message));
     ExitCode::FAILURE
 }
 

@@ -71,9 +71,9 @@ impl Attach {
 /// What types cannot say. `tcp`: whether there is `security.local_tcp`.
 pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), String> {
     for (at, node) in nodes.iter().enumerate() {
-        let wrong = |words: &str| Err(format!("receivers.beam.attach: {}: {words}", node.node));
-        if let Err(words) = node.target(Path::new("")) {
-            return Err(format!("receivers.beam.attach: {words}"));
+        let wrong = |message: &str| Err(format!("receivers.beam.attach: {}: {message}", node.node));
+        if let Err(message) = node.target(Path::new("")) {
+            return Err(format!("receivers.beam.attach: {message}"));
         }
         if nodes[..at].iter().any(|other| other.node == node.node) {
             return wrong("stands there twice");

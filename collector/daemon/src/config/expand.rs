@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_expanded_says_where_and_why() {
-        let check = |text: &str, line, column, words: &str| {
+        let check = |text: &str, line, column, message: &str| {
             let problem = expand(text, &Fixed).unwrap_err();
             assert_eq!((problem.line, problem.column), (line, column), "{problem:?}");
-            assert!(problem.what.contains(words), "{problem:?}");
+            assert!(problem.what.contains(message), "{problem:?}");
         };
         check("a: 1\nb: ${env:NOPE}", 2, 4, "is not set");
         check("a: ${env:PORT", 1, 4, "without }");

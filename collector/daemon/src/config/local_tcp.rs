@@ -53,22 +53,24 @@ impl LocalTcp {
 
 /// Reads the token of a file that nobody but its owner may read.
 pub fn read_token(path: &Path) -> Result<Secret, String> {
-    let words = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let file = File::open(path).map_err(|e| words(&e))?;
-    let meta = file.metadata().map_err(|e| words(&e))?;
+    let message = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    let file = File::open(path).map_err(|e| message(&e))?;
+    let meta = file.metadata().map_err(|e| message(&e))?;
     if !meta.is_file() {
-        return Err(words(&"is not a file"));
+        return Err(message(&"is not a file"));
     }
     let mode = meta.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(words(&format_args!(
+        return Err(message(&format_args!(
             "has mode {mode:04o}, so that others may use it: chmod 0600 {}",
             path.display()
         )));
     }
     let mut text = String::new();
-    file.take(4096).read_to_string(&mut text).map_err(|e| words(&e))?;
-    strong(Secret(text.trim().to_owned())).map_err(|e| words(&format_args!("the token {e}")))
+    file.take(4096)
+        .read_to_string(&mut text)
+        .map_err(|e| message(&e))?;
+    strong(Secret(text.trim().to_owned())).map_err(|e| message(&format_args!("the token {e}")))
 }
 
 /// Refuses what can be guessed. How random a text is cannot be seen, only how much it can hold at most.
@@ -117,10 +119,10 @@ mod tests {
     fn a_token_of_less_than_128_bits_is_refused_in_words_that_do_not_show_it() {
         let check = |token: &str, good: bool| match with(token).secret() {
             Ok(secret) => assert!(good && secret.0 == token, "{token}"),
-            Err(words) => {
-                assert!(!good, "{words}");
-                assert!(words.contains("security.local_tcp.token"), "{words}");
-                assert!(token.is_empty() || !words.contains(token), "{words}");
+            Err(message) => {
+                assert!(!good, "{message}");
+                assert!(message.contains("security.local_tcp.token"), "{message}");
+                assert!(token.is_empty() || !message.contains(token), "{message}");
             }
         };
         check(&"a1".repeat(16), true);
@@ -136,10 +138,10 @@ mod tests {
 
     #[test]
     fn one_token_is_wanted_and_not_two() {
-        let words = LocalTcp::default().secret().unwrap_err();
+        let message = LocalTcp::default().secret().unwrap_err();
         assert!(
-            words.contains("token_file") && words.contains("openssl"),
-            "{words}"
+            message.contains("token_file") && message.contains("openssl"),
+            "{message}"
         );
         let both = LocalTcp {
             token_file: Some("/nowhere".into()),
@@ -157,7 +159,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match read_token(&path) {
                 Ok(secret) => assert!(good && secret.0 == token, "{mode:o}"),
-                Err(words) => assert!(!good && words.contains("chmod 0600"), "{words}"),
+                Err(message) => assert!(!good && message.contains("chmod 0600"), "{message}"),
             }
         };
         check(0o600, true);

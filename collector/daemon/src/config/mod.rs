@@ -453,7 +453,7 @@ fn explain(error: &serde_saphyr::Error, name: &str) -> String {
         .iter()
         .find(|(key, _)| rendered.contains(&format!("`{key}`")) && rendered.contains("unknown"));
     match hint {
-        Some((_, words)) => format!("{place}: {words}\n{rendered}"),
+        Some((_, message)) => format!("{place}: {message}\n{rendered}"),
         None => format!("{place}: {rendered}"),
     }
 }
@@ -561,10 +561,10 @@ limits: { series: 1_000_000, memory: 512MiB }
 
     #[test]
     fn a_mistake_is_told_with_its_place_and_what_to_write() {
-        let check = |text: &str, place: &str, words: &[&str]| {
+        let check = |text: &str, place: &str, message: &[&str]| {
             let bad = parse(text, "dichroic.yaml").unwrap_err().0;
             assert!(bad.starts_with(&format!("dichroic.yaml:{place}")), "{bad}");
-            for word in words {
+            for word in message {
                 assert!(bad.contains(word), "{word:?} not in {bad}");
             }
         };

@@ -50,7 +50,7 @@ pub struct Finding {
     /// Who sends it; empty when it is nobody in particular.
     pub source: String,
     /// What is suspected, and what to do.
-    pub words: String,
+    pub message: String,
 }
 
 impl Finding {
@@ -61,7 +61,7 @@ impl Finding {
             Level::Note => "note",
         };
         json!({
-            "level": level, "check": self.check, "subject": self.subject, "source": self.source, "words": self.words,
+            "level": level, "check": self.check, "subject": self.subject, "source": self.source, "message": self.message,
         })
     }
 }
@@ -186,13 +186,13 @@ impl Seen {
     pub fn findings(&self, asked: &Asked<'_>) -> Vec<Finding> {
         let mut found = BTreeSet::new();
         for ((name, source), family) in &self.families {
-            for (level, check, words) in family.suspicions(name) {
+            for (level, check, message) in family.suspicions(name) {
                 found.insert(Finding {
                     level,
                     check,
                     subject: name.clone(),
                     source: source.clone(),
-                    words,
+                    message,
                 });
             }
         }
@@ -204,21 +204,21 @@ impl Seen {
     }
 
     fn of_relay(&self, asked: &Asked<'_>, relay: &RelayStatus, service: &str, found: &mut BTreeSet<Finding>) {
-        let mut add = |level, check, subject: &str, words: String| {
+        let mut add = |level, check, subject: &str, message: String| {
             found.insert(Finding {
                 level,
                 check,
                 subject: subject.to_owned(),
                 source: relay.node.clone(),
-                words,
+                message,
             });
         };
-        for (what, words) in &relay.refused {
+        for (what, message) in &relay.refused {
             add(
                 Level::Warning,
                 "refused",
                 what,
-                format!("the relay does not do this: {words}"),
+                format!("the relay does not do this: {message}"),
             );
         }
         let Some(source) = relay
@@ -242,11 +242,11 @@ impl Seen {
             }
             if silent.len() == all.len() {
                 if asked.config.chosen {
-                    let words = format!(
+                    let message = format!(
                         "none of its {} events has fired since the relay began to count; is the library in use, and its prefix the default one?",
                         all.len()
                     );
-                    add(Level::Warning, "never_fired", &pack.name, words);
+                    add(Level::Warning, "never_fired", &pack.name, message);
                 }
                 continue;
             }
@@ -274,12 +274,12 @@ impl Seen {
             .iter()
             .filter(|m| !has_fired(m, fired))
         {
-            let words = format!(
+            let message = format!(
                 "metrics.definitions asks for event {} and it never gave a value: look for the event with dichroic tap '{}.**', then at measurement and keep",
                 metric.event.join("."),
                 metric.event.first().map_or("", String::as_str),
             );
-            add(Level::Warning, "never_fired", &metric.name, words);
+            add(Level::Warning, "never_fired", &metric.name, message);
         }
     }
 }
@@ -295,7 +295,7 @@ fn has_fired(metric: &Metric, fired: &Fired) -> bool {
 
 /// Events that healthy programs do without.
 fn rare(event: &str) -> bool {
-    let words = [
+    let message = [
         "exception",
         "error",
         "fail",
@@ -311,33 +311,33 @@ fn rare(event: &str) -> bool {
         "emfile",
         "econnaborted",
     ];
-    words.iter().any(|word| event.contains(word))
+    message.iter().any(|word| event.contains(word))
 }
 
 fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
-    let mut add = |level, check, subject: &str, words: String| {
+    let mut add = |level, check, subject: &str, message: String| {
         found.insert(Finding {
             level,
             check,
             subject: subject.to_owned(),
             source: String::new(),
-            words,
+            message,
         });
     };
     let warnings = asked.warnings;
     if warnings.name_conflicts > 0 {
-        let words = format!(
+        let message = format!(
             "{} metrics have a page name that a metric of another type has; rename one of them",
             warnings.name_conflicts
         );
-        add(Level::Warning, "name_conflict", "(all)", words);
+        add(Level::Warning, "name_conflict", "(all)", message);
     }
     if warnings.label_collisions > 0 {
-        let words = format!(
+        let message = format!(
             "{} series would look like another one on the page and are hidden; give them a label that differs",
             warnings.label_collisions
         );
-        add(Level::Warning, "label_collision", "(all)", words);
+        add(Level::Warning, "label_collision", "(all)", message);
     }
     if asked.relays.is_empty() {
         return;
@@ -357,12 +357,12 @@ fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
         .iter()
         .filter(|p| !events.iter().any(|event| p.matches(event)))
     {
-        let words = "exporters.stream.keep: no event that packs or definitions know matches".to_owned();
+        let message = "exporters.stream.keep: no event that packs or definitions know matches".to_owned();
         add(
             Level::Warning,
             "keep_matches_nothing",
             &pattern.to_string(),
-            words,
+            message,
         );
     }
 }
@@ -380,15 +380,15 @@ impl Family {
                 .filter_map(|(label, seen)| seen.suspicion(label)),
         );
         if self.no_family {
-            let words =
+            let message =
                 "is on no page: a metric of another type has its page name; rename one of them".to_owned();
-            all.push((Level::Warning, "name_conflict", words));
+            all.push((Level::Warning, "name_conflict", message));
         } else if self.hidden > 0 {
-            let words = format!(
+            let message = format!(
                 "{} series are on no page: others look the same there; give them a label that differs",
                 self.hidden
             );
-            all.push((Level::Warning, "label_collision", words));
+            all.push((Level::Warning, "label_collision", message));
         }
         all
     }
@@ -397,8 +397,8 @@ impl Family {
         let bounds = self.bounds.as_deref()?;
         let default = bounds == DEFAULT_BOUNDS || bounds == &DEFAULT_BOUNDS[1..];
         if default && self.unit == "s" {
-            let words = "seconds in the SDK's default bounds, which are for milliseconds: all below 5 s is one bucket; set explicit bounds, or a view with exponential buckets".to_owned();
-            return Some((Level::Warning, "default_bounds", words));
+            let message = "seconds in the SDK's default bounds, which are for milliseconds: all below 5 s is one bucket; set explicit bounds, or a view with exponential buckets".to_owned();
+            return Some((Level::Warning, "default_bounds", message));
         }
         if self.points < POINTS {
             return None;
@@ -406,19 +406,19 @@ impl Family {
         let (first, last) = (*bounds.first()?, *bounds.last()?);
         let mean = self.sum / self.points as f64;
         if self.above == self.points {
-            let words = format!(
+            let message = format!(
                 "all {} values are above the last bound, {last}{}; is the unit right?",
                 self.points, self.unit
             );
-            return Some((Level::Warning, "outside_bounds", words));
+            return Some((Level::Warning, "outside_bounds", message));
         }
         // Fast is no suspicion; a thousandth of the lowest bound is one.
         if self.below == self.points && first > 0.0 && mean < first / 1000.0 {
-            let words = format!(
+            let message = format!(
                 "all {} values are far below the first bound, {first}{}: their mean is {mean:e}; is the unit right?",
                 self.points, self.unit
             );
-            return Some((Level::Warning, "outside_bounds", words));
+            return Some((Level::Warning, "outside_bounds", message));
         }
         None
     }
@@ -426,12 +426,12 @@ impl Family {
     fn unit(&self, name: &str) -> Option<Suspicion> {
         let word = heuristics::unit_in_name(name).filter(|_| !self.named_here)?;
         if self.verbatim {
-            let words = format!(
+            let message = format!(
                 "its name ends with {word}: base units (seconds, bytes) let panels and rules be shared"
             );
-            return Some((Level::Note, "unit_in_name", words));
+            return Some((Level::Note, "unit_in_name", message));
         }
-        let words = match self.unit.as_str() {
+        let message = match self.unit.as_str() {
             "" => format!(
                 "its name ends with {word} and it has no unit: declare the unit and leave it out of the name"
             ),
@@ -439,7 +439,7 @@ impl Family {
                 "its name ends with {word} and it is exported in {unit}: leave the unit out of the name"
             ),
         };
-        Some((Level::Warning, "unit_in_name", words))
+        Some((Level::Warning, "unit_in_name", message))
     }
 }
 
@@ -453,11 +453,11 @@ impl Label {
                 .max_by_key(|(_, n)| **n)
                 .map_or("ids", |(kind, _)| *kind);
             let example = self.values.iter().filter(|v| heuristics::id(v).is_some()).min()?;
-            let words = format!(
+            let message = format!(
                 "label {name} looks like {kind} ({} values, such as {example:?}): it grows without end; leave it out, or allow a list",
                 self.values.len()
             );
-            return Some((Level::Warning, "cardinality", words));
+            return Some((Level::Warning, "cardinality", message));
         }
         if self.values.len() > MANY {
             let at_least = if self.values.len() >= VALUES {
@@ -465,11 +465,11 @@ impl Label {
             } else {
                 ""
             };
-            let words = format!(
+            let message = format!(
                 "label {name} has {at_least}{} values; every one is a series, every histogram a dozen",
                 self.values.len()
             );
-            return Some((Level::Warning, "cardinality", words));
+            return Some((Level::Warning, "cardinality", message));
         }
         None
     }

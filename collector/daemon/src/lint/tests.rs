@@ -1,6 +1,6 @@
 use super::*;
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Fingerprint, Identity, Leaving, Limits, MetricKind, Number, Runtime,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, Number, Runtime,
     Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store};
@@ -41,7 +41,7 @@ impl World {
                 resource: Attributes::of(&[("service.name", "shop")]),
                 labels: Attributes::default(),
                 honor_labels: false,
-                leaving: Leaving::ByReceiver,
+                expiry: Expiry::ByReceiver,
             };
             store.open_source(spec, NOW).unwrap()
         };
@@ -189,14 +189,14 @@ impl World {
             warnings: self.store.warnings(),
         });
         let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);
-        let words: Vec<_> = findings.iter().map(|f| f.words.as_str()).collect();
-        (findings.iter().map(short).collect(), words.join("\n"))
+        let message: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
+        (findings.iter().map(short).collect(), message.join("\n"))
     }
 
-    fn check(&mut self, expected: &[&str], words: &[&str]) {
+    fn check(&mut self, expected: &[&str], message: &[&str]) {
         let (found, all) = self.lint(&[], "[]", &[]);
         assert_eq!(found, expected, "{all}");
-        for word in words {
+        for word in message {
             assert!(all.contains(word), "{word:?} not in {all}");
         }
     }
@@ -227,7 +227,7 @@ fn a_definition_whose_event_never_fired_is_told_with_the_event() {
                        {name: shop.orders, type: counter, event: shop.order.exception, labels: {event: exception}}, \
                        {name: shop.carts, type: counter, event: shop.cart.created}]";
     let relay = world.relay();
-    let (found, words) = world.lint(&[], definitions, std::slice::from_ref(&relay));
+    let (found, message) = world.lint(&[], definitions, std::slice::from_ref(&relay));
     assert_eq!(
         found,
         [
@@ -237,8 +237,8 @@ fn a_definition_whose_event_never_fired_is_told_with_the_event() {
         ]
     );
     assert!(
-        words.contains("shop.cart.created") && words.contains("shop.order.exception"),
-        "{words}"
+        message.contains("shop.cart.created") && message.contains("shop.order.exception"),
+        "{message}"
     );
     // Before the first flush nobody can tell, and of a node that went neither.
     for early in [
@@ -287,9 +287,9 @@ fn what_a_relay_refuses_is_told_in_its_words() {
         refused: vec![("shop.x".into(), "more than 160 bounds".into())],
         ..world.relay()
     };
-    let (found, words) = world.lint(&[], "[]", &[relay]);
+    let (found, message) = world.lint(&[], "[]", &[relay]);
     assert!(found.contains(&"Warning refused shop.x".to_owned()), "{found:?}");
-    assert!(words.contains("more than 160 bounds"), "{words}");
+    assert!(message.contains("more than 160 bounds"), "{message}");
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn findings_are_a_line_each_and_a_document() {
         check: "unit_in_name",
         subject: "a_ms".into(),
         source: "worker".into(),
-        words: "its name ends with ms".into(),
+        message: "its name ends with ms".into(),
     };
     let document = json!({ "warnings": 0, "notes": 1, "findings": [finding.document()] });
     assert_eq!(

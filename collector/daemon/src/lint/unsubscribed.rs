@@ -13,22 +13,22 @@ pub fn findings(found: &Discovery, packs: &[Known]) -> Vec<Finding> {
     let Some(live) = &found.live else {
         return Vec::new();
     };
-    let finding = |level, subject: &str, words: String| Finding {
+    let finding = |level, subject: &str, message: String| Finding {
         level,
         check: "unsubscribed",
         subject: subject.to_owned(),
         source: found.node.clone(),
-        words,
+        message,
     };
     let subscribed: BTreeSet<&str> = found.subscribed.iter().map(String::as_str).collect();
     let fired: u64 = live.counts.iter().map(|(_, count)| count).sum();
     if subscribed.is_empty() {
-        let words = format!(
+        let message = format!(
             "no relay subscribes to anything, and {fired} events fired in {:.0} s: attach to it with dichroic attach {}, or make dichroic a dependency",
             live.time.as_secs_f64(),
             found.node
         );
-        return Vec::from_iter((fired > 0).then(|| finding(Level::Warning, &found.node, words)));
+        return Vec::from_iter((fired > 0).then(|| finding(Level::Warning, &found.node, message)));
     }
     let pack_of = |event: &str| {
         let knows = |(_, patterns): &&Known| patterns.iter().any(|pattern| pattern.matches(event));
@@ -108,15 +108,15 @@ mod tests {
             .map(|(name, pattern)| (name.to_owned(), vec![Pattern::new(pattern).unwrap()]));
         findings(&found, &packs)
             .into_iter()
-            .map(|finding| (finding.level, finding.subject, finding.words))
+            .map(|finding| (finding.level, finding.subject, finding.message))
             .collect()
     }
 
     fn check(heard: &[(Level, String, String)], expected: &[(Level, &str, &str)]) {
         assert_eq!(heard.len(), expected.len(), "{heard:?}");
-        for ((level, subject, words), (level_, subject_, words_)) in heard.iter().zip(expected) {
+        for ((level, subject, message), (level_, subject_, words_)) in heard.iter().zip(expected) {
             assert_eq!((level, subject.as_str()), (level_, *subject_));
-            assert!(words.contains(words_), "{words}");
+            assert!(message.contains(words_), "{message}");
         }
     }
 

@@ -32,7 +32,7 @@ pub async fn greet(peer: &mut Peer, door: &Door, pages: &str) -> Result<Option<G
         Ok(Err(refusal)) => refusal,
         Err(_) => Refusal::Goodbye(GoodbyeCode::Timeout, "no HELLO within 5 seconds".to_owned()),
     };
-    let (answer, words, reason) = match refusal {
+    let (answer, message, reason) = match refusal {
         Refusal::Http => {
             let body =
                 format!("this socket speaks the dichroic framing; pages are at http://{pages}/metrics\n");
@@ -44,25 +44,25 @@ pub async fn greet(peer: &mut Peer, door: &Door, pages: &str) -> Result<Option<G
                 Reason::Malformed,
             )
         }
-        Refusal::Goodbye(code, words) => {
+        Refusal::Goodbye(code, message) => {
             let (reason, retry) = match code {
                 GoodbyeCode::Timeout => (Reason::Timeout, 0),
                 GoodbyeCode::Unauthorised => (Reason::Token, 60_000),
                 _ => (Reason::Malformed, 60_000),
             };
-            (goodbye(&Goodbye::new(code, retry, &words)), words, reason)
+            (goodbye(&Goodbye::new(code, retry, &message)), message, reason)
         }
     };
-    tracing::warn!(listener = door.name(), words, "a connection was refused");
+    tracing::warn!(listener = door.name(), message, "a connection was refused");
     last_words(peer, &answer).await;
     Err(reason)
 }
 
 /// A GOODBYE as a frame.
-pub fn goodbye(words: &Goodbye) -> Vec<u8> {
+pub fn goodbye(message: &Goodbye) -> Vec<u8> {
     let mut frame = Vec::new();
     // Goodbyes are cut to what a frame holds.
-    let _ = words.write(&mut frame);
+    let _ = message.write(&mut frame);
     frame
 }
 

@@ -64,7 +64,7 @@ pub fn bind(config: &LocalSocket) -> Result<Bound, String> {
 const IN_USE: &str = "another collector runs there";
 
 fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, String> {
-    let words = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+    let message = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
     make_directory(path.parent().unwrap_or(Path::new(".")))?;
     let lock_path = path.with_extension("lock");
     let lock = OpenOptions::new()
@@ -72,17 +72,17 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, String> {
         .truncate(false)
         .write(true)
         .open(&lock_path)
-        .map_err(words("lock file"))?;
+        .map_err(message("lock file"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| IN_USE.to_owned())?;
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(format!("stale socket: {e}")),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(words("bind"))?;
+    let listener = UnixListener::bind(path).map_err(message("bind"))?;
     let mode = u32::from_str_radix(&config.mode, 8).unwrap_or(0o600);
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(words("mode"))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(message("mode"))?;
     if let Some(group) = config.group {
-        std::os::unix::fs::chown(path, None, Some(group)).map_err(words("group"))?;
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(message("group"))?;
     }
     let mut allow = config.allow_uids.clone();
     allow.extend([0, own_uid()]);

@@ -132,12 +132,12 @@ impl Door {
     }
 
     async fn refuse_crowd(&self, peer: &mut Peer) {
-        let words = format!("{UNGREETED_CONNECTIONS} connections have not said who they are; try again");
-        tracing::warn!(listener = self.name(), words, "a connection was refused");
+        let message = format!("{UNGREETED_CONNECTIONS} connections have not said who they are; try again");
+        tracing::warn!(listener = self.name(), message, "a connection was refused");
         self.count(Reason::Limit);
         last_words(
             peer,
-            &goodbye(&Goodbye::new(GoodbyeCode::Limit, RETRY_MS, &words)),
+            &goodbye(&Goodbye::new(GoodbyeCode::Limit, RETRY_MS, &message)),
         )
         .await;
     }

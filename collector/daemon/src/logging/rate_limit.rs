@@ -79,13 +79,13 @@ impl Calm {
         site.verdict(now)
     }
 
-    fn tell(&self, words: &str, meta: &Metadata<'_>) {
+    fn tell(&self, message: &str, meta: &Metadata<'_>) {
         let mut time = String::new();
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let (level, target) = (meta.level(), meta.target());
         let line = match self.json {
-            true => serde_json::json!({ "timestamp": time, "level": level.as_str(), "message": words, "target": target }).to_string(),
-            false => format!("{time} {level:>5} {target}: {words}"),
+            true => serde_json::json!({ "timestamp": time, "level": level.as_str(), "message": message, "target": target }).to_string(),
+            false => format!("{time} {level:>5} {target}: {message}"),
         };
         let _ = writeln!(io::stderr(), "{line}");
     }
@@ -108,11 +108,11 @@ impl<'a> MakeWriter<'a> for Calm {
                 self.tell(&format!("{left_out} more like the next were left out"), meta);
             }
             Verdict::BeginToLeaveOut => {
-                let words = format!(
+                let message = format!(
                     "more like the last {LINES} are left out for up to {} s; counters go on",
                     WINDOW.as_secs()
                 );
-                self.tell(&words, meta);
+                self.tell(&message, meta);
                 return Line::LeftOut;
             }
             Verdict::LeaveOut => return Line::LeftOut,

@@ -6,7 +6,7 @@ use super::meta::{Parts, stream_bytes};
 use super::{Generation, Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
 use crate::ledger::DropReason;
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Fingerprint, Leaving, MetricKind, Query, SeriesDef, Temporality,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, MetricKind, Query, SeriesDef, Temporality,
     attributes::cut, labels, labels::Label,
 };
 use std::borrow::Cow;
@@ -254,7 +254,7 @@ impl Store {
             let old = std::mem::replace(&mut slot.cell, empty);
             point::release(&mut self.bounds, &old);
             self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
-            (slot.start, slot.start_told) = (slot.time, false);
+            (slot.start, slot.start_explicit) = (slot.time, false);
             if other_factor {
                 self.metric_streams.hold(&meta.stream);
                 self.bytes += series_bytes(&meta);
@@ -415,12 +415,12 @@ impl Store {
         };
         let slot = Slot {
             monotonic: meta.metric.kind == MetricKind::COUNTER,
-            idles: matches!(meta.source.spec.leaving, Leaving::AfterIdle(_)),
+            idles: matches!(meta.source.spec.expiry, Expiry::AfterIdle(_)),
             hidden: meta.metric.family.is_none(),
             contested: false,
             cell,
             start: 0,
-            start_told: false,
+            start_explicit: false,
             exemplified: false,
             overflow,
             time: 0,

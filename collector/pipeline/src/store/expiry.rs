@@ -1,4 +1,4 @@
-//! Leaving: by the receiver's word, when idle, after a source's end, after a reload; always in bounded parts.
+//! Expiry: by the receiver's word, when idle, after a source's end, after a reload; always in bounded parts.
 
 use super::cell::Cell;
 use super::define::{ALIAS_BYTES, series_bytes};
@@ -6,7 +6,7 @@ use super::explicit::Explicit;
 use super::meta::Parts;
 use super::point::{exemplar_bytes, release};
 use super::{GONE, Places, SeriesRef, Store, TENTH, Tenant};
-use dichroic_model::{Leaving, SECOND, SourceId, UnixNanos};
+use dichroic_model::{Expiry, SECOND, SourceId, UnixNanos};
 use std::sync::Arc;
 
 /// Slots looked at per tick: some tens of microseconds.
@@ -24,7 +24,7 @@ const STALE: UnixNanos = 600 * SECOND;
 impl Store {
     /// The series leaves now: it is on no page and in no copy that starts after this. That a reload came since it was met changes
     /// nothing.
-    pub fn leave(&mut self, series: SeriesRef) {
+    pub fn expire(&mut self, series: SeriesRef) {
         if self.is_there(series) {
             self.remove(series.index);
         }
@@ -49,7 +49,7 @@ impl Store {
         };
         let old = std::mem::replace(&mut slot.cell, empty);
         self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
-        (slot.start, slot.start_told, slot.time) = (0, false, 0);
+        (slot.start, slot.start_explicit, slot.time) = (0, false, 0);
     }
 
     /// Lets series leave that are due, a bounded part of them per call. Call ten times a second while it says that there is more to do
@@ -137,7 +137,7 @@ impl Store {
         let touched = self.epoch + u64::from(slot.touched) * TENTH + (TENTH - 1);
         slot.idles
             && touched.saturating_add(self.shortest_idle) < now
-            && matches!(meta.source.spec.leaving, Leaving::AfterIdle(idle) if touched.saturating_add(idle) < now)
+            && matches!(meta.source.spec.expiry, Expiry::AfterIdle(idle) if touched.saturating_add(idle) < now)
     }
 
     /// The meaning of everything may have changed. Every series keeps its state but is met anew: references are stale and
@@ -219,10 +219,10 @@ impl Store {
 impl Tenant {
     fn due(&self, now: UnixNanos) -> bool {
         let Some(ended) = self.ended else { return false };
-        match self.source.spec.leaving {
-            Leaving::ByReceiver => true,
-            Leaving::AfterEnd(wait) => ended + wait < now,
-            Leaving::AfterIdle(_) => self.slots.is_empty(),
+        match self.source.spec.expiry {
+            Expiry::ByReceiver => true,
+            Expiry::AfterEnd(wait) => ended + wait < now,
+            Expiry::AfterIdle(_) => self.slots.is_empty(),
         }
     }
 }

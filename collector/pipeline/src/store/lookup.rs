@@ -9,22 +9,22 @@ use dichroic_model::Fingerprint;
 use std::hint::black_box;
 
 /// Series looked up at once, at most.
-pub const LOOK: usize = 16;
+pub const LOOKUP_BATCH: usize = 16;
 
-/// What [`Store::look`] found.
+/// What [`Store::find_batch`] found.
 pub struct Found {
-    series: [Option<SeriesRef>; LOOK],
+    series: [Option<SeriesRef>; LOOKUP_BATCH],
     changes: u64,
 }
 
 impl Store {
-    /// Looks up to [`LOOK`] series up, and at their cells, all together.
-    pub fn look(&self, prints: &[Fingerprint]) -> Found {
+    /// Looks up to [`LOOKUP_BATCH`] series up, and at their cells, all together.
+    pub fn find_batch(&self, prints: &[Fingerprint]) -> Found {
         let mut found = Found {
-            series: [None; LOOK],
+            series: [None; LOOKUP_BATCH],
             changes: self.table.changes(),
         };
-        let mut indexes = [u32::MAX; LOOK];
+        let mut indexes = [u32::MAX; LOOKUP_BATCH];
         for (index, print) in indexes.iter_mut().zip(prints) {
             *index = self.table.find(*print).unwrap_or(u32::MAX);
         }

@@ -25,14 +25,14 @@ use bounds::BoundLists;
 use cell::Cell;
 pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
 use dichroic_model::{
-    EventKind, EventSchema, Exemplar, Fingerprint, Fingerprinter, Leaving, Limits, Resolver, Scope, Seed,
+    EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, Limits, Resolver, Scope, Seed,
     Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
 };
 pub use explicit::Explicit;
 pub(crate) use family::GONE;
 use family::{Families, MetricId};
 pub use family::{Family, Metric};
-pub use lookup::{Found, LOOK};
+pub use lookup::{Found, LOOKUP_BATCH};
 use meta::MetricStreams;
 pub use meta::{MetricStream, SeriesMeta};
 pub use point::{Buckets, EXEMPLAR_BYTES, ExponentialPoint, HistogramPoint, SummaryPoint};
@@ -108,7 +108,7 @@ pub(crate) struct Slot {
     monotonic: bool,
     /// Its source's series leave when idle.
     idles: bool,
-    pub(crate) start_told: bool,
+    pub(crate) start_explicit: bool,
     /// An example of it is kept.
     pub(crate) exemplified: bool,
     /// It takes what has no room.
@@ -350,7 +350,7 @@ impl Store {
         self.next_source += 1;
         spec.name = cut(&spec.name, 256).to_owned();
         self.ledger.name(id, spec.protocol.as_str(), &spec.name);
-        if let Leaving::AfterIdle(idle) = spec.leaving {
+        if let Expiry::AfterIdle(idle) = spec.expiry {
             self.shortest_idle = self.shortest_idle.min(idle);
         }
         let source = Arc::new(Source { id, spec });
@@ -373,7 +373,7 @@ impl Store {
             return;
         };
         tenant.ended = Some(now);
-        if tenant.source.spec.leaving == Leaving::ByReceiver {
+        if tenant.source.spec.expiry == Expiry::ByReceiver {
             self.drop_source(id);
         }
     }

@@ -306,7 +306,7 @@ impl Store {
         added?;
         if last == 0 {
             slot.start = if start == 0 { time } else { start };
-            slot.start_told = start != 0;
+            slot.start_explicit = start != 0;
         }
         slot.time = last.max(time);
         slot.touched = touched;
@@ -363,9 +363,9 @@ fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, now: UnixNanos, tou
     // 0 is how a slot says that it has no point yet.
     let time = if time == 0 { now } else { time };
     if start > slot.start {
-        (slot.start, slot.start_told) = (start, true);
+        (slot.start, slot.start_explicit) = (start, true);
     } else if reset || slot.start == 0 {
-        (slot.start, slot.start_told) = (time, false);
+        (slot.start, slot.start_explicit) = (time, false);
     }
     slot.time = time;
     slot.touched = touched;

@@ -2,8 +2,8 @@
 #![allow(dead_code)]
 
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Fingerprint, Identity, Leaving, Limits, MetricKind, NameStyle,
-    Number, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
+    Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
     DropReason, Job, Progress, Refused, Row, RowValue, SeriesRef, Snapshot, SnapshotRequest, Store,
@@ -20,7 +20,7 @@ pub fn store(change: impl FnOnce(&mut Limits)) -> Store {
     Store::new(limits, Arc::new(Identity), NOW)
 }
 
-pub fn spec(key: &str, leaving: Leaving) -> SourceSpec {
+pub fn spec(key: &str, expiry: Expiry) -> SourceSpec {
     SourceSpec {
         protocol: Protocol::Otlp,
         key: key.into(),
@@ -31,12 +31,12 @@ pub fn spec(key: &str, leaving: Leaving) -> SourceSpec {
         resource: Attributes::default(),
         labels: Attributes::default(),
         honor_labels: false,
-        leaving,
+        expiry,
     }
 }
 
 pub fn source(store: &mut Store, key: &str) -> Arc<Source> {
-    store.open_source(spec(key, Leaving::ByReceiver), NOW).unwrap()
+    store.open_source(spec(key, Expiry::ByReceiver), NOW).unwrap()
 }
 
 #[derive(Clone, Copy)]

@@ -122,7 +122,7 @@ impl Streams {
         let events = Events::decode(body, &mut self.scratch).map_err(Refusal::Format)?;
         let header = events.header();
         let rows = events.rows();
-        let wrong = |words| Err(Refusal::Agreement(words, rows as u64));
+        let wrong = |message| Err(Refusal::Agreement(message, rows as u64));
         let Some(stream) = self.by_schema.get(&header.schema).filter(|stream| stream.known) else {
             if self.let_go {
                 return Ok((header.schema, rows as u64, Published::Withdrawn));

@@ -1,7 +1,7 @@
 //! Who a relay is: its HELLO as a source of the store, with `job`, `instance` and the resource that `target_info` shows.
 
 use dichroic_model::attributes::Attributes;
-use dichroic_model::{AttributeValue, Leaving, Protocol, Runtime, SECOND, SourceSpec, UnixNanos};
+use dichroic_model::{AttributeValue, Expiry, Protocol, Runtime, SECOND, SourceSpec, UnixNanos};
 use dichroic_wire::{RelayHello, Value};
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ pub fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
         resource: resource(hello),
         labels: Attributes::default(),
         honor_labels: false,
-        leaving: Leaving::AfterEnd(LINGER),
+        expiry: Expiry::AfterEnd(LINGER),
     }
 }
 

@@ -200,11 +200,11 @@ impl Receiver {
         let config = self.config();
         let key = self.key(&hello);
         if !self.is_live(&key) && self.connected() >= config.relays {
-            let words = format!(
+            let message = format!(
                 "{} relays are connected, as many as the collector takes",
                 config.relays
             );
-            return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &words));
+            return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
         }
         let mut nodes = self.0.nodes.borrow_mut();
         let node = nodes.entry(key.clone()).or_default();
@@ -212,12 +212,12 @@ impl Receiver {
         let same_epoch = same_vm && node.epoch == hello.epoch;
         if let Some(loser) = node.live.take() {
             if same_epoch && hello.attempt <= node.attempt {
-                let words = format!(
+                let message = format!(
                     "attempt {} of this epoch is connected, this is {}",
                     node.attempt, hello.attempt
                 );
                 node.live = Some(loser);
-                return Err(Goodbye::new(GoodbyeCode::Superseded, RETRY_OWN_BACKOFF, &words));
+                return Err(Goodbye::new(GoodbyeCode::Superseded, RETRY_OWN_BACKOFF, &message));
             }
             node.heritage = loser.relay.borrow_mut().hand_over();
             loser.tell(superseded(&hello, same_vm));
@@ -226,11 +226,11 @@ impl Receiver {
         let source = match store.open_source(spec, now) {
             Ok(source) => source,
             Err(refused) => {
-                let words = format!(
+                let message = format!(
                     "the collector knows as many sources as it may ({})",
                     refused.0.as_str()
                 );
-                return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &words));
+                return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
             }
         };
         let mut heritage = std::mem::take(&mut node.heritage);
@@ -264,13 +264,13 @@ impl Receiver {
         let mut status = relay.status();
         let id = relay.source().id;
         let end = match ended {
-            Ended::Goodbye(words) | Ended::Ours(words) => words.clone(),
-            Ended::Crash(words) => {
+            Ended::Goodbye(message) | Ended::Ours(message) => message.clone(),
+            Ended::Crash(message) => {
                 node.crashes += 1;
                 store
                     .ledger_mut()
                     .relay(id, "ended_without_goodbye".to_owned(), node.crashes);
-                words.clone()
+                message.clone()
             }
         };
         tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay gone");
@@ -329,8 +329,8 @@ impl Receiver {
 }
 
 fn closing() -> Goodbye {
-    let words = "the collector is shutting down";
-    Goodbye::new(GoodbyeCode::Shutdown, RETRY_OWN_BACKOFF, words)
+    let message = "the collector is shutting down";
+    Goodbye::new(GoodbyeCode::Shutdown, RETRY_OWN_BACKOFF, message)
 }
 
 fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
@@ -339,9 +339,9 @@ fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
     } else {
         RETRY_OTHER_VM_MS
     };
-    let words = format!(
+    let message = format!(
         "superseded: {} connected as process {}, epoch {}, attempt {}",
         by.node, by.os_pid, by.epoch, by.attempt
     );
-    Goodbye::new(GoodbyeCode::Superseded, retry, &words)
+    Goodbye::new(GoodbyeCode::Superseded, retry, &message)
 }

@@ -95,7 +95,7 @@ impl Blueprint {
         for metric in &work.metrics {
             match aggregate(metric, per_s) {
                 Ok((entry, measure)) => blueprint.add(entry, measure),
-                Err(words) => blueprint.left_out.push((metric.name.clone(), words)),
+                Err(message) => blueprint.left_out.push((metric.name.clone(), message)),
             }
         }
         // Messages of `logger` are a stream of logs, with a pool of credit of its own.
@@ -103,7 +103,7 @@ impl Blueprint {
             match stream_spec(stream, per_s) {
                 Ok(spec) if blueprint.streams.iter().any(|other| other.schema == spec.schema) => {}
                 Ok(spec) => blueprint.streams.push(spec),
-                Err(words) => blueprint.left_out.push((stream.name(), words)),
+                Err(message) => blueprint.left_out.push((stream.name(), message)),
             }
         }
         blueprint
@@ -114,8 +114,8 @@ impl Blueprint {
 
     fn add(&mut self, entry: Aggregate, measure: Measure) {
         if self.aggregates.len() >= PLAN_ENTRIES / 2 {
-            let words = format!("more than {} metrics", PLAN_ENTRIES / 2);
-            self.left_out.push((measure.name, words));
+            let message = format!("more than {} metrics", PLAN_ENTRIES / 2);
+            self.left_out.push((measure.name, message));
         } else if self.measures.insert(entry.key, Rc::new(measure)).is_none() {
             self.aggregates.push(entry);
         }

@@ -39,7 +39,7 @@ pub struct Violation {
     /// Its code.
     pub code: GoodbyeCode,
     /// Its words.
-    pub words: String,
+    pub message: String,
 }
 
 /// What a frame asks of the session.
@@ -87,15 +87,15 @@ impl From<dichroic_wire::Error> for Violation {
     fn from(error: dichroic_wire::Error) -> Self {
         Violation {
             code: error.goodbye_code().unwrap_or(GoodbyeCode::Malformed),
-            words: error.to_string(),
+            message: error.to_string(),
         }
     }
 }
 
-fn malformed(words: String) -> Violation {
+fn malformed(message: String) -> Violation {
     Violation {
         code: GoodbyeCode::Malformed,
-        words,
+        message,
     }
 }
 
@@ -156,10 +156,12 @@ impl Relay {
         let without = self.streams.register(store, &self.blueprint.streams);
         if without > 0 {
             self.schemas_refused += without as u64;
-            let words = format!(
+            let message = format!(
                 "a relay has at most {SCHEMAS_PER_RELAY} event schemas, and the collector as many as it may know"
             );
-            self.blueprint.left_out.push((format!("{without} events"), words));
+            self.blueprint
+                .left_out
+                .push((format!("{without} events"), message));
             let ledger = store.ledger_mut();
             ledger.relay(self.source.id, "schema_limit".to_owned(), self.schemas_refused);
         }
@@ -222,11 +224,11 @@ impl Relay {
             }
         }
         if cut > 0 {
-            let words = format!(
+            let message = format!(
                 "the plan is larger than the {} bytes that the relay takes",
                 self.hello.max_frame
             );
-            self.status.refused.push((format!("{cut} entries"), words));
+            self.status.refused.push((format!("{cut} entries"), message));
         }
     }
 
@@ -312,8 +314,8 @@ impl Relay {
                 match self.series.number(store, row, time, now) {
                     Ok(Applied::Account) => account_rows.push((row.series, row.int as u64)),
                     Ok(applied) => tally.add(applied),
-                    Err(words) => {
-                        wrong = Some(words);
+                    Err(message) => {
+                        wrong = Some(message);
                         break 'frame;
                     }
                 }
@@ -349,9 +351,9 @@ impl Relay {
                     )));
                 }
                 Ok(applied) => tally.add(applied),
-                Err(words) => {
+                Err(message) => {
                     unread += 1;
-                    wrong = Some(words);
+                    wrong = Some(message);
                 }
             }
         }
@@ -376,9 +378,9 @@ impl Relay {
         self.status.rows += tally.received + unread;
         match wrong {
             None => Ok(()),
-            Some(Wrong(words)) => {
+            Some(Wrong(message)) => {
                 ledger.dropped(id, Signal::Metrics, DropReason::Malformed, unread);
-                Err(malformed(words))
+                Err(malformed(message))
             }
         }
     }
@@ -399,11 +401,11 @@ impl Relay {
                 Ok(())
             }
             Err(Refusal::Format(error)) => Err(error.into()),
-            Err(Refusal::Agreement(words, rows)) => {
+            Err(Refusal::Agreement(message, rows)) => {
                 let ledger = store.ledger_mut();
                 ledger.received(id, Signal::Events, rows);
                 ledger.dropped(id, Signal::Events, DropReason::Malformed, rows);
-                Err(malformed(words))
+                Err(malformed(message))
             }
         }
     }
@@ -425,8 +427,8 @@ impl Relay {
         for refused in reply.refused {
             let what = self.entry_text(refused.entry);
             let node = &self.hello.node;
-            tracing::warn!(node = %node, entry = %what, words = %refused.words, "the relay refused an entry of its plan");
-            self.status.refused.push((what, refused.words));
+            tracing::warn!(node = %node, entry = %what, message = %refused.message, "the relay refused an entry of its plan");
+            self.status.refused.push((what, refused.message));
         }
     }
 

@@ -285,7 +285,7 @@ impl SeriesTable {
         let Some(series) = gone.series else { return };
         self.owners.remove(&series);
         match gone.kind {
-            Kind::Gauge | Kind::UpDown => store.leave(series),
+            Kind::Gauge | Kind::UpDown => store.expire(series),
             _ => self.forgotten.add(series, self.limit as usize, store),
         }
     }
@@ -429,7 +429,7 @@ impl SeriesTable {
             Err(reason) => Err(reason),
         };
         if let Some(before) = before.filter(|before| found != Ok(*before)) {
-            store.leave(before);
+            store.expire(before);
         }
         let entry = &mut self.entries[place];
         let series = match found {
@@ -546,7 +546,7 @@ impl SeriesTable {
             };
             if let Some(series) = entry.series.take() {
                 self.owners.remove(&series);
-                store.leave(series);
+                store.expire(series);
             }
         }
     }
@@ -555,7 +555,7 @@ impl SeriesTable {
     pub fn settle(&mut self, store: &mut Store) {
         for (series, _) in self.held.drain() {
             if !self.owners.contains_key(&series) {
-                store.leave(series);
+                store.expire(series);
             }
         }
         if self.forgotten.order.len() > 2 * self.forgotten.members.len() {

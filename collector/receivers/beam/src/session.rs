@@ -100,7 +100,7 @@ pub(crate) async fn run<IO>(
     let control = match claimed {
         Ok(control) => control,
         Err(goodbye) => {
-            tracing::warn!(words = %goodbye.words, "relay refused");
+            tracing::warn!(message = %goodbye.message, "relay refused");
             return session.farewell(&config, &goodbye, None, &store).await;
         }
     };
@@ -113,18 +113,18 @@ pub(crate) async fn run<IO>(
         }
         Why::Say(goodbye) if goodbye.code == GoodbyeCode::Shutdown => {
             session.farewell(&config, &goodbye, Some(&control), &store).await;
-            guard.release(&Ended::Ours(goodbye.words));
+            guard.release(&Ended::Ours(goodbye.message));
         }
         Why::Say(goodbye) => {
             // Another connection may take the node over while this one is still reading its goodbye.
-            guard.release(&Ended::Ours(goodbye.words.clone()));
+            guard.release(&Ended::Ours(goodbye.message.clone()));
             session.farewell(&config, &goodbye, None, &store).await;
         }
     }
 }
 
 fn goodbye(violation: Violation) -> Goodbye {
-    Goodbye::new(violation.code, RETRY_OWN_BACKOFF, &violation.words)
+    Goodbye::new(violation.code, RETRY_OWN_BACKOFF, &violation.message)
 }
 
 impl<IO: AsyncRead + AsyncWrite> Session<IO> {
@@ -240,15 +240,15 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                         continue;
                     }
                     Ok(After::Goodbye(goodbye)) => {
-                        let words = format!("goodbye {}: {}", goodbye.code.code(), goodbye.words);
-                        return Some(Why::Over(Ended::Goodbye(words)));
+                        let message = format!("goodbye {}: {}", goodbye.code.code(), goodbye.message);
+                        return Some(Why::Over(Ended::Goodbye(message)));
                     }
                     Err(violation) => violation,
                 },
                 Ok(None) => break,
                 Err(error) => Violation::from(error),
             };
-            tracing::warn!(node = %relay.hello().node, words = %violation.words, "relay broke the agreement");
+            tracing::warn!(node = %relay.hello().node, message = %violation.message, "relay broke the agreement");
             return Some(Why::Say(goodbye(violation)));
         }
         match self.reader.pending() {
@@ -276,7 +276,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let stuck = waiting.then(|| *self.stuck.get_or_insert_with(Instant::now));
         let late =
             |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since.elapsed() > limit);
-        let say = |code, words: String| Some(Goodbye::new(code, RETRY_OWN_BACKOFF, &words));
+        let say = |code, message: String| Some(Goodbye::new(code, RETRY_OWN_BACKOFF, &message));
         if late(stuck, config.frame_timeout) {
             return say(
                 GoodbyeCode::Slow,

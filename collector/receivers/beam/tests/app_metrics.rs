@@ -92,14 +92,14 @@ fn an_own_metric_outlives_a_reload_and_a_reconnect() {
 
 #[test]
 fn what_is_no_metric_ends_the_connection_with_words() {
-    let check = |map: Value, words: &'static str| {
+    let check = |map: Value, message: &'static str| {
         run(async move {
             let (store, receiver) = (store(), Receiver::new(config()));
             let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
             define(&mut relay, 0, KEY, vec![], map).await;
             let goodbye = relay.goodbye().await;
             assert_eq!(goodbye.code, GoodbyeCode::Malformed);
-            assert!(goodbye.words.contains(words), "{goodbye:?}");
+            assert!(goodbye.message.contains(message), "{goodbye:?}");
         });
     };
     check(Value::Int(5), "a map");

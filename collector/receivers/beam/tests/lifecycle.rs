@@ -187,9 +187,9 @@ fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
         let asked = relay.plan.as_ref().unwrap().streams.len();
         assert!((1..=SCHEMAS_PER_RELAY).contains(&asked), "{asked}");
         let status = &receiver.status()[0];
-        let words = "a relay has at most 512 event schemas";
+        let message = "a relay has at most 512 event schemas";
         assert!(
-            status.refused.iter().any(|(_, why)| why.starts_with(words)),
+            status.refused.iter().any(|(_, why)| why.starts_with(message)),
             "{:?}",
             status.refused
         );
@@ -465,7 +465,7 @@ fn a_plan_that_the_relay_cannot_take_is_cut_and_told() {
         assert!(
             told.refused
                 .iter()
-                .any(|(what, words)| what.contains("entries") && words.contains("16384")),
+                .any(|(what, message)| what.contains("entries") && message.contains("16384")),
             "{told:?}"
         );
     });
@@ -484,7 +484,7 @@ fn silence_and_unfinished_frames_end_with_a_timeout() {
         let mut silent = Relay::connect(&receiver, &store, &hello("a@a", 1, T0, 1)).await;
         let goodbye = silent.goodbye().await;
         assert_eq!(goodbye.code, GoodbyeCode::Timeout);
-        assert!(goodbye.words.contains("nothing was heard"), "{goodbye:?}");
+        assert!(goodbye.message.contains("nothing was heard"), "{goodbye:?}");
         let patient = Config {
             silence: Duration::from_secs(60),
             ..quick()
@@ -493,7 +493,7 @@ fn silence_and_unfinished_frames_end_with_a_timeout() {
         let mut halting = Relay::connect(&receiver, &store, &hello("b@a", 1, T0, 1)).await;
         halting.send(&numbers(&[(0, 1, 0.0)])[..20]).await;
         let goodbye = halting.goodbye().await;
-        assert!(goodbye.words.contains("not complete"), "{goodbye:?}");
+        assert!(goodbye.message.contains("not complete"), "{goodbye:?}");
         until("both have gone", || receiver.connected() == 0).await;
     });
 }
@@ -572,7 +572,7 @@ fn more_relays_than_allowed_and_a_bad_hello_are_refused_with_words() {
             Vec::new(),
         );
         let goodbye = bad.goodbye().await;
-        assert!(goodbye.words.contains("lacks the key"), "{goodbye:?}");
+        assert!(goodbye.message.contains("lacks the key"), "{goodbye:?}");
         one.flush().await;
         assert_eq!(receiver.connected(), 1);
     });

@@ -347,7 +347,7 @@ fn what_a_hostile_relay_sends_ends_its_own_connection_with_words() {
             ),
             ("schema 9", GoodbyeCode::Malformed, None, events(9, 1, 0)),
         ];
-        for (number, (words, code, definition, bytes)) in cases.into_iter().enumerate() {
+        for (number, (message, code, definition, bytes)) in cases.into_iter().enumerate() {
             let mut bad =
                 Relay::connect(&receiver, &store, &hello("bad@a", 100 + number as i64, T0, 1)).await;
             if let Some((id, key, labels)) = definition {
@@ -355,8 +355,8 @@ fn what_a_hostile_relay_sends_ends_its_own_connection_with_words() {
             }
             bad.send(&bytes).await;
             let goodbye = bad.goodbye().await;
-            assert_eq!(goodbye.code, code, "{words}: {goodbye:?}");
-            assert!(goodbye.words.contains(words), "{words}: {goodbye:?}");
+            assert_eq!(goodbye.code, code, "{message}: {goodbye:?}");
+            assert!(goodbye.message.contains(message), "{message}: {goodbye:?}");
             good.numbers(&[(0, number as i64, 0.0)]).await;
             good.flush().await;
         }

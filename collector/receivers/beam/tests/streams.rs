@@ -116,7 +116,7 @@ fn rows_of_a_withdrawn_stream_are_dropped_and_counted() {
         relay.send(&out).await;
         let goodbye = relay.goodbye().await;
         assert_eq!(goodbye.code, GoodbyeCode::Malformed);
-        assert!(goodbye.words.contains("3 columns, the plan 5"), "{goodbye:?}");
+        assert!(goodbye.message.contains("3 columns, the plan 5"), "{goodbye:?}");
         assert!(store.borrow().ledger().balances());
     });
 }

@@ -83,7 +83,7 @@ fn drawn_metric(kind: usize, points: &[Drawn]) -> Metric {
 /// All that can be told of a world: rows with their times, accounts, warnings.
 fn state(world: &mut World) -> (Vec<String>, Vec<String>, String) {
     let told = |row: &dichroic_pipeline::Row| {
-        let (start, told, time) = (row.start, row.start_told, row.time);
+        let (start, told, time) = (row.start, row.start_explicit, row.time);
         format!("{} since {start} {told} at {time} {}", line(row), row.hidden)
     };
     let mut rows: Vec<String> = world.rows().iter().map(told).collect();

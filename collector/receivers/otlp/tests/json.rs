@@ -90,9 +90,9 @@ fn json_says_the_same_as_protobuf() {
 #[test]
 fn what_is_not_otlp_json_is_refused_with_its_place() {
     let point = |point: &str| metrics_of(&format!(r#"{{"name":"g","gauge":{{"dataPoints":[{point}]}}}}"#));
-    let check = |text: &str, words: &str| {
+    let check = |text: &str, message: &str| {
         let error = decoded(text).expect_err(text);
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
         assert!(
             error.starts_with("not an OTLP metrics request in JSON: "),
             "{error}"

@@ -101,7 +101,7 @@ impl Reply {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    fn words(&self) -> String {
+    fn text(&self) -> String {
         match self.header("content-type") {
             "application/x-protobuf" => Status::decode(&*self.body).expect("a Status").message,
             _ => String::from_utf8(self.body.clone()).expect("text"),
@@ -233,16 +233,15 @@ fn requests_are_taken_in_every_form() {
 fn a_partial_success_is_said_in_the_request_s_own_form() {
     run(async {
         let server = Server::start(Limits::default()).await;
-        let words = "traces are not kept yet: 2 spans were counted and dropped";
+        let text = "traces are not kept yet: 2 spans were counted and dropped";
         for path in ["/v1/traces", "/"] {
             let reply = server.post(path, &[JSON], SPANS.as_bytes()).await;
             assert_eq!(
                 (reply.status, reply.header("content-type")),
                 (200, "application/json")
             );
-            let expected =
-                format!(r#"{{"partialSuccess":{{"errorMessage":"{words}","rejectedSpans":"2"}}}}"#);
-            assert_eq!(reply.words(), expected);
+            let expected = format!(r#"{{"partialSuccess":{{"errorMessage":"{text}","rejectedSpans":"2"}}}}"#);
+            assert_eq!(reply.text(), expected);
             let spans = dichroic_receiver_otlp::json::to_protobuf(
                 dichroic_receiver_otlp::Service::Traces,
                 SPANS.as_bytes(),
@@ -255,7 +254,7 @@ fn a_partial_success_is_said_in_the_request_s_own_form() {
                 .unwrap();
             assert_eq!(
                 (partial.rejected_spans, partial.error_message.as_str()),
-                (2, words)
+                (2, text)
             );
         }
         assert_eq!(server.counters.of("http", Verdict::Partial), 4);
@@ -276,15 +275,15 @@ fn what_cannot_be_taken_is_refused_with_words() {
                            headers: &[(&str, &str)],
                            body: &[u8],
                            status: u16,
-                           words: &str| {
+                           text: &str| {
             let reply = exchange(server.http, &head(method, path, headers, body.len()), body).await;
             assert_eq!(
                 reply.status,
                 status,
                 "{method} {path} {headers:?}: {}",
-                reply.words()
+                reply.text()
             );
-            assert!(reply.words().contains(words), "{}", reply.words());
+            assert!(reply.text().contains(text), "{}", reply.text());
             reply
         };
         check(
@@ -386,9 +385,9 @@ fn what_cannot_be_taken_is_refused_with_words() {
         assert_eq!(Status::decode(&*reply.body).unwrap().code, 3);
         let reply = check("POST", "/v1/metrics", &[JSON], b"[", 400, "").await;
         assert!(
-            reply.words().starts_with(r#"{"code":3,"message":"#),
+            reply.text().starts_with(r#"{"code":3,"message":"#),
             "{}",
-            reply.words()
+            reply.text()
         );
         assert_eq!(server.store.borrow().series(), 0);
         server.end().await;
@@ -440,9 +439,9 @@ fn over_the_budget_of_bytes_in_flight_a_sender_is_told_to_come_again() {
         .expect("a refusal");
         assert_eq!(reply.header("retry-after"), "1");
         assert!(
-            reply.words().contains("receivers.otlp.in_flight"),
+            reply.text().contains("receivers.otlp.in_flight"),
             "{}",
-            reply.words()
+            reply.text()
         );
         holder.write_all(b"{}").await.unwrap();
         assert_eq!(
@@ -644,9 +643,9 @@ fn grpc_calls_are_answered() {
             ("logs.v1.LogsService/Export", vec![], framed(0, b"")),
         ] {
             for address in [server.grpc, server.http] {
-                let (status, words, message) = call(address, method, &headers, body.clone()).await;
+                let (status, text, message) = call(address, method, &headers, body.clone()).await;
                 assert_eq!(
-                    (status.as_str(), words.as_str(), &message[..]),
+                    (status.as_str(), text.as_str(), &message[..]),
                     ("0", "", &[0, 0, 0, 0, 0][..])
                 );
             }
@@ -672,7 +671,7 @@ fn grpc_calls_that_cannot_be_taken_say_why() {
         };
         let server = Server::start(limits).await;
         let bomb = gzip(&vec![0; 8 << 20]);
-        for (method, headers, body, status, words) in [
+        for (method, headers, body, status, text) in [
             (
                 METRICS,
                 vec![],
@@ -727,7 +726,7 @@ fn grpc_calls_that_cannot_be_taken_say_why() {
         ] {
             let (got, message, _) = call(server.grpc, method, &headers, body).await;
             assert_eq!(got, status, "{message}");
-            assert!(message.contains(words), "{message}");
+            assert!(message.contains(text), "{message}");
         }
         server.end().await;
     });

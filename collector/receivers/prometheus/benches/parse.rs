@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dichroic_model::{Attributes, Identity, Leaving, Limits, Protocol, Runtime, Source, SourceSpec};
+use dichroic_model::{Attributes, Expiry, Identity, Limits, Protocol, Runtime, Source, SourceSpec};
 use dichroic_pipeline::Store;
 use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 use dichroic_receiver_prometheus::parse::{Item, openmetrics, text};
@@ -105,7 +105,7 @@ impl Target {
             resource: Attributes::default(),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         };
         let source = store.open_source(spec, 1).expect("room for a source");
         Self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use dichroic_model::{Attributes, Leaving, Protocol, Runtime, SourceSpec};
+use dichroic_model::{Attributes, Expiry, Protocol, Runtime, SourceSpec};
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -319,7 +319,7 @@ impl Target {
             resource: Attributes::default(),
             labels: Attributes::of(&labels),
             honor_labels: self.honor_labels,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use common::{NOW, lines, on_ingest_thread, rows, store};
-use dichroic_model::{Attributes, Leaving, Limits, Protocol, Runtime, SECOND, Source, SourceSpec};
+use dichroic_model::{Attributes, Expiry, Limits, Protocol, Runtime, SECOND, Source, SourceSpec};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use dichroic_receiver_prometheus::ingest::{
     Exposition, Format, Ingested, Moment, Page, PageError, PageLimits,
@@ -43,7 +43,7 @@ impl Fixture {
             resource: Attributes::default(),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         };
         let source = store
             .borrow_mut()

@@ -27,7 +27,7 @@ pub struct Refused {
     /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry that had neither.
     pub entry: Option<i64>,
     /// Why; what was kept of it when the relay cut it.
-    pub words: String,
+    pub message: String,
 }
 
 impl PlanReply {
@@ -39,13 +39,13 @@ impl PlanReply {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
         let fields = Fields::new(FrameType::Plan, "PLAN reply", &map);
         let refused = |item: &Value| match item.as_list()? {
-            [Value::Int(entry), words] => Some(Refused {
+            [Value::Int(entry), message] => Some(Refused {
                 entry: Some(*entry),
-                words: text(words)?,
+                message: text(message)?,
             }),
-            [Value::Null, words] => Some(Refused {
+            [Value::Null, message] => Some(Refused {
                 entry: None,
-                words: text(words)?,
+                message: text(message)?,
             }),
             _ => None,
         };
@@ -57,7 +57,7 @@ impl PlanReply {
             attached: fields.u32("attached")?,
             refused: match refused {
                 Some(refused) => refused,
-                None => return fields.bad("refused", "a list of [key or schema, words]"),
+                None => return fields.bad("refused", "a list of [key or schema, message]"),
             },
         })
     }
@@ -69,7 +69,7 @@ impl PlanReply {
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         let pair = |refused: &Refused| {
             let entry = refused.entry.map_or(Value::Null, Value::Int);
-            Value::List(vec![entry, Value::from(refused.words.as_str())])
+            Value::List(vec![entry, Value::from(refused.message.as_str())])
         };
         let mut map = Map::new();
         put_some(&mut map, "variables", variables::map(&self.variables));

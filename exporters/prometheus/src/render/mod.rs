@@ -385,7 +385,7 @@ impl Renderer {
     fn created(&mut self, row: &Row, labels: &[u8]) {
         if self.format == Format::OpenMetrics
             && self.options.created
-            && row.start_told
+            && row.start_explicit
             && let Some(shape) = &self.shape
         {
             open(&mut self.out, &shape.created, labels);

@@ -16,7 +16,7 @@ pub struct Series {
     labels: Vec<(String, String)>,
     value: f64,
     counts: Vec<u64>,
-    start_told: bool,
+    start_explicit: bool,
 }
 
 fn kinds() -> impl Strategy<Value = MetricKind> {
@@ -93,7 +93,7 @@ pub fn series() -> impl Strategy<Value = Series> {
         ),
     )
         .prop_map(
-            |((source, name, scraped, unit, help, kind), (labels, value, counts, start_told))| Series {
+            |((source, name, scraped, unit, help, kind), (labels, value, counts, start_explicit))| Series {
                 source,
                 name,
                 scraped,
@@ -103,7 +103,7 @@ pub fn series() -> impl Strategy<Value = Series> {
                 labels,
                 value,
                 counts,
-                start_told,
+                start_explicit,
             },
         )
 }
@@ -126,7 +126,7 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
         bounds: explicit.then_some(&bounds),
     };
     let series = kit.series(source, &def, &labels);
-    let start = if s.start_told { NOW - 1 } else { 0 };
+    let start = if s.start_explicit { NOW - 1 } else { 0 };
     let (counts, sum) = (&s.counts, (s.value != 0.0).then_some(Number::float(s.value)));
     // A point may be refused where another of these series has other bounds: that is the store's own matter.
     let _ = match s.kind {

@@ -6,7 +6,7 @@ pub mod reader;
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, Stats};
 use dichroic_model::{
-    AttributeValue, Attributes, Exemplar, Factor, Fingerprint, Identity, Leaving, Limits, MetricKind,
+    AttributeValue, Attributes, Exemplar, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind,
     NameStyle, Number, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
@@ -100,7 +100,7 @@ impl Kit {
             resource: Attributes::of(resource),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::ByReceiver,
+            expiry: Expiry::ByReceiver,
         };
         self.store.open_source(spec, NOW).unwrap()
     }

@@ -3,7 +3,7 @@
 
 use dichroic_exporter_stream::{Config, Exporter};
 use dichroic_model::{
-    Attributes, Batch, EventKind, EventSchema, Identity, Leaving, Limits, Protocol, Runtime, Source,
+    Attributes, Batch, EventKind, EventSchema, Expiry, Identity, Limits, Protocol, Runtime, Source,
     SourceSpec,
 };
 use dichroic_pipeline::{Handle, Store, inbox, serve};
@@ -86,7 +86,7 @@ impl World {
             resource: Attributes::of(&[("service.name", "shop")]),
             labels: Attributes::default(),
             honor_labels: false,
-            leaving: Leaving::AfterEnd(60),
+            expiry: Expiry::AfterEnd(60),
         };
         self.store.borrow_mut().open_source(spec, EPOCH).unwrap()
     }
@@ -341,7 +341,7 @@ impl Client {
             FrameType::Goodbye => {
                 let goodbye = Goodbye::decode(body).unwrap();
                 self.told
-                    .push_back(Told::Goodbye(goodbye.code.code(), goodbye.words));
+                    .push_back(Told::Goodbye(goodbye.code.code(), goodbye.message));
             }
             other => panic!("{other:?} is out of place"),
         }

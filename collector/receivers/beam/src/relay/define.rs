@@ -42,7 +42,7 @@ impl Relay {
         if id >= self.series.limit() {
             return Err(Violation {
                 code: GoodbyeCode::Limit,
-                words: format!("series {id}: the plan allows ids below {}", self.series.limit()),
+                message: format!("series {id}: the plan allows ids below {}", self.series.limit()),
             });
         }
         if self.series.is_defined(id) {

@@ -28,7 +28,7 @@ impl Forgotten {
                 break;
             };
             if self.members.remove(&oldest) {
-                store.leave(oldest);
+                store.expire(oldest);
             }
         }
     }

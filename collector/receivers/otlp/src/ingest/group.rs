@@ -4,7 +4,7 @@
 //! for histograms, bounds. Only when it is not known are the attributes read and the series defined.
 //!
 //! A group is read first, then its series are looked up together, so that the cache misses of many points are one wait; then the
-//! points are applied one after another, as if each had been looked up in its turn: see [`Store::look`].
+//! points are applied one after another, as if each had been looked up in its turn: see [`Store::find_batch`].
 
 use super::Here;
 use super::attributes::pairs;
@@ -15,7 +15,7 @@ use crate::walk::{Broken, Content, Cursor};
 use dichroic_model::{
     Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, SeriesDef, Temporality, UnixNanos,
 };
-use dichroic_pipeline::{self as pipeline, DropReason, LOOK, Refused, SeriesRef, Signal, Store};
+use dichroic_pipeline::{self as pipeline, DropReason, LOOKUP_BATCH, Refused, SeriesRef, Signal, Store};
 use std::sync::Arc;
 
 /// Bytes of the attributes of one new series.
@@ -125,24 +125,24 @@ impl<'t> Target<'t> {
         // However little is left of the step, it does something.
         scratch.left = scratch.left.max(1);
         while scratch.left > 0 {
-            if self.group::<P>(scratch, tally, cursor) < LOOK && scratch.left > 0 {
+            if self.group::<P>(scratch, tally, cursor) < LOOKUP_BATCH && scratch.left > 0 {
                 return false;
             }
         }
         true
     }
 
-    /// Applies the next points, at most [`LOOK`] and not many more than the step has bytes left for; says how many.
+    /// Applies the next points, at most [`LOOKUP_BATCH`] and not many more than the step has bytes left for; says how many.
     fn group<'a, P: Point<'a>>(
         &mut self,
         scratch: &mut Scratch,
         tally: &mut Tally,
         cursor: &mut Cursor<'a>,
     ) -> usize {
-        let mut points: [Option<(&[u8], P)>; LOOK] = [const { None }; LOOK];
-        let mut prints = [Fingerprint { low: 0, high: 0 }; LOOK];
+        let mut points: [Option<(&[u8], P)>; LOOKUP_BATCH] = [const { None }; LOOKUP_BATCH];
+        let mut prints = [Fingerprint { low: 0, high: 0 }; LOOKUP_BATCH];
         let mut len = 0;
-        while len < LOOK && scratch.left > 0 {
+        while len < LOOKUP_BATCH && scratch.left > 0 {
             let Ok(Some(field)) = cursor.field() else { break };
             let (1, Content::Bytes(bytes)) = field else {
                 continue;
@@ -154,7 +154,7 @@ impl<'t> Target<'t> {
             }
             len += 1;
         }
-        let found = self.store.look(&prints[..len]);
+        let found = self.store.find_batch(&prints[..len]);
         let mut applied = 0;
         for (at, point) in points.iter().take(len).enumerate() {
             let written = match point {
@@ -208,7 +208,7 @@ impl<'t> Target<'t> {
             (None, false) => self.define(point, looked, bounds),
             (known, true) => {
                 if let Some(series) = known {
-                    self.store.leave(series);
+                    self.store.expire(series);
                 }
                 Err(DropReason::NoRecordedValue)
             }

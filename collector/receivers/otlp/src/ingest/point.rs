@@ -413,19 +413,24 @@ fn lengthen<'a>(list: &mut Cow<'a, [u8]>, part: &'a [u8]) {
 /// Counts from their packed bytes, as many as may be.
 #[inline]
 pub(super) fn counts(packed: &[u8], counts: &mut Vec<u64>) {
-    let (words, _) = packed.as_chunks::<8>();
+    let (message, _) = packed.as_chunks::<8>();
     counts.clear();
-    counts.extend(words.iter().take(LIST + 1).map(|word| u64::from_le_bytes(*word)));
+    counts.extend(
+        message
+            .iter()
+            .take(LIST + 1)
+            .map(|word| u64::from_le_bytes(*word)),
+    );
 }
 
 /// Bounds from their packed bytes; `None` when they are not finite and ascending, or too many.
 pub(super) fn bounds(packed: &[u8], bounds: &mut Vec<f64>) -> Option<()> {
-    let (words, rest) = packed.as_chunks::<8>();
-    if !rest.is_empty() || words.len() > LIST {
+    let (message, rest) = packed.as_chunks::<8>();
+    if !rest.is_empty() || message.len() > LIST {
         return None;
     }
     bounds.clear();
-    bounds.extend(words.iter().map(|word| f64::from_le_bytes(*word)));
+    bounds.extend(message.iter().map(|word| f64::from_le_bytes(*word)));
     let ascending = bounds.iter().all(|b| b.is_finite()) && bounds.windows(2).all(|pair| pair[0] < pair[1]);
     ascending.then_some(())
 }

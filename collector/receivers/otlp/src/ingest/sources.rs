@@ -6,7 +6,7 @@
 use super::attributes::{Pair, pairs};
 use crate::walk::Broken;
 use dichroic_model::{
-    AttributeValue, Attributes, Fingerprinter, Leaving, Protocol, Runtime, SECOND, Source, SourceId,
+    AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, SECOND, Source, SourceId,
     SourceSpec, UnixNanos, attributes::cut,
 };
 use dichroic_pipeline::{DropReason, Refused, Store};
@@ -157,7 +157,7 @@ fn spec(resource: &[u8]) -> Result<SourceSpec, Broken> {
         resource,
         labels: Attributes::default(),
         honor_labels: false,
-        leaving: Leaving::AfterIdle(IDLE),
+        expiry: Expiry::AfterIdle(IDLE),
     })
 }
 

@@ -122,7 +122,7 @@ impl Tally {
 
 /// A reason with the limit's name or what to change.
 fn explain(reason: DropReason) -> String {
-    let words = match reason {
+    let message = match reason {
         DropReason::SeriesLimit => "over limits.series",
         DropReason::SeriesPerSource => "over limits.series_per_source",
         DropReason::SeriesPerMetric => "over limits.series_per_metric",
@@ -138,5 +138,5 @@ fn explain(reason: DropReason) -> String {
         DropReason::TooLarge => "too large",
         other => other.as_str(),
     };
-    format!("{words} [{}]", reason.as_str())
+    format!("{message} [{}]", reason.as_str())
 }

@@ -36,8 +36,8 @@ pub(super) enum Code {
 
 /// The response to a request that was taken, wholly or in part.
 pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> Bytes {
-    let words = cut(&outcome.message, WORDS_BYTES);
-    let partial = outcome.rejected > 0 || !words.is_empty();
+    let message = cut(&outcome.message, WORDS_BYTES);
+    let partial = outcome.rejected > 0 || !message.is_empty();
     let bytes = match format {
         Format::Protobuf if !partial => Vec::new(),
         Format::Protobuf => {
@@ -46,7 +46,7 @@ pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> B
                 put_varint(&mut inner, 1 << 3);
                 put_varint(&mut inner, outcome.rejected);
             }
-            put_bytes(&mut inner, 2, words.as_bytes());
+            put_bytes(&mut inner, 2, message.as_bytes());
             put_bytes(&mut out, 1, &inner);
             out
         }
@@ -58,7 +58,7 @@ pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> B
                 Service::Traces => "rejectedSpans",
             };
             let count = outcome.rejected.to_string();
-            serde_json::json!({"partialSuccess": {rejected: count, "errorMessage": words}})
+            serde_json::json!({"partialSuccess": {rejected: count, "errorMessage": message}})
                 .to_string()
                 .into_bytes()
         }
@@ -67,11 +67,11 @@ pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> B
 }
 
 /// A `google.rpc.Status`.
-pub(super) fn status(code: Code, words: &str, format: Format) -> Bytes {
-    let words = cut(words, WORDS_BYTES);
+pub(super) fn status(code: Code, message: &str, format: Format) -> Bytes {
+    let message = cut(message, WORDS_BYTES);
     let bytes = match format {
-        Format::Protobuf => status_bytes(code, words, None),
-        Format::Json => serde_json::json!({"code": code as i32, "message": words})
+        Format::Protobuf => status_bytes(code, message, None),
+        Format::Json => serde_json::json!({"code": code as i32, "message": message})
             .to_string()
             .into_bytes(),
     };
@@ -79,11 +79,11 @@ pub(super) fn status(code: Code, words: &str, format: Format) -> Bytes {
 }
 
 /// The same in protobuf, with a `google.rpc.RetryInfo` when the sender is to come again.
-pub(super) fn status_bytes(code: Code, words: &str, retry_seconds: Option<u64>) -> Vec<u8> {
+pub(super) fn status_bytes(code: Code, message: &str, retry_seconds: Option<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     put_varint(&mut out, 1 << 3);
     put_varint(&mut out, code as u64);
-    put_bytes(&mut out, 2, words.as_bytes());
+    put_bytes(&mut out, 2, message.as_bytes());
     if let Some(seconds) = retry_seconds {
         let (mut delay, mut info, mut any) = (Vec::new(), Vec::new(), Vec::new());
         put_varint(&mut delay, 1 << 3);

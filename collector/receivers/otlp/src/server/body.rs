@@ -20,38 +20,38 @@ const READ_AHEAD: usize = 64 << 10;
 pub(super) struct Refusal {
     pub(super) http: u16,
     pub(super) code: Code,
-    pub(super) words: String,
+    pub(super) message: String,
     /// Seconds after which to come again.
     pub(super) retry: Option<u64>,
 }
 
 impl Refusal {
-    pub(super) fn new(http: u16, code: Code, words: impl Into<String>) -> Self {
+    pub(super) fn new(http: u16, code: Code, message: impl Into<String>) -> Self {
         Refusal {
             http,
             code,
-            words: words.into(),
+            message: message.into(),
             retry: None,
         }
     }
 
-    pub(super) fn bad(words: impl Into<String>) -> Self {
-        Refusal::new(400, Code::InvalidArgument, words)
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Refusal::new(400, Code::InvalidArgument, message)
     }
 
     pub(super) fn too_large(limits: &Limits) -> Self {
-        let words = format!(
+        let message = format!(
             "the request is larger than {} bytes (receivers.otlp.max_request); send smaller batches",
             limits.request_bytes
         );
-        Refusal::new(413, Code::ResourceExhausted, words)
+        Refusal::new(413, Code::ResourceExhausted, message)
     }
 
     pub(super) fn busy() -> Self {
-        let words = "too many bytes of requests in flight (receivers.otlp.in_flight); come again";
+        let message = "too many bytes of requests in flight (receivers.otlp.in_flight); come again";
         Refusal {
             retry: Some(1),
-            ..Refusal::new(503, Code::ResourceExhausted, words)
+            ..Refusal::new(503, Code::ResourceExhausted, message)
         }
     }
 

@@ -61,11 +61,11 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Respo
 
 fn refuse(refusal: &Refusal, headers: &mut HeaderMap) {
     headers.insert(STATUS, (refusal.code as i32).into());
-    if let Ok(words) = HeaderValue::from_str(&percent(&refusal.words)) {
-        headers.insert(MESSAGE, words);
+    if let Ok(message) = HeaderValue::from_str(&percent(&refusal.message)) {
+        headers.insert(MESSAGE, message);
     }
     if refusal.retry.is_some() {
-        let details = status_bytes(refusal.code, &refusal.words, refusal.retry);
+        let details = status_bytes(refusal.code, &refusal.message, refusal.retry);
         if let Ok(details) = HeaderValue::from_str(&crate::ingest::base64(&details)) {
             headers.insert(DETAILS, details);
         }
@@ -73,9 +73,9 @@ fn refuse(refusal: &Refusal, headers: &mut HeaderMap) {
 }
 
 /// Text as `grpc-message` wants it.
-fn percent(words: &str) -> String {
-    let mut out = String::with_capacity(words.len());
-    for byte in words.bytes() {
+fn percent(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    for byte in message.bytes() {
         match byte {
             b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
             byte => write!(out, "%{byte:02X}").expect("a string takes all"),
@@ -96,11 +96,11 @@ fn route(path: &str) -> Option<Service> {
 async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, Outcome), Refusal> {
     let (head, body) = request.into_parts();
     let service = route(head.uri.path()).ok_or_else(|| {
-        let words = format!(
+        let message = format!(
             "{:?} is no method here; the OTLP services Metrics, Logs and Trace have Export",
             head.uri.path()
         );
-        Refusal::new(404, Code::Unimplemented, words)
+        Refusal::new(404, Code::Unimplemented, message)
     })?;
     let limits = &shared.limits;
     let mut share = shared.budget.share();
@@ -113,8 +113,8 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, O
     let prefix = framed.split_to(PREFIX_BYTES);
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     if length != framed.len() {
-        let words = format!("the message's length says {length} bytes, {} came", framed.len());
-        return Err(Refusal::bad(words));
+        let message = format!("the message's length says {length} bytes, {} came", framed.len());
+        return Err(Refusal::bad(message));
     }
     let message = match prefix[0] {
         0 => framed,
@@ -122,8 +122,9 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, O
             let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
             let encoding = Encoding::named(named.unwrap_or("")).filter(|e| *e != Encoding::Identity);
             let encoding = encoding.ok_or_else(|| {
-                let words = "the message is compressed in a way not known here: send gzip, zstd or identity";
-                Refusal::new(415, Code::Unimplemented, words)
+                let message =
+                    "the message is compressed in a way not known here: send gzip, zstd or identity";
+                Refusal::new(415, Code::Unimplemented, message)
             })?;
             shared
                 .inflate(encoding, framed, &mut share, ("message", "header"))

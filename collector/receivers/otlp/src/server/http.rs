@@ -43,7 +43,7 @@ fn reply(code: StatusCode, format: Format, body: Bytes) -> Response<Answer> {
 
 fn refuse(refusal: &Refusal, format: Format) -> Response<Answer> {
     let code = StatusCode::from_u16(refusal.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = reply(code, format, status(refusal.code, &refusal.words, format));
+    let mut response = reply(code, format, status(refusal.code, &refusal.message, format));
     if let Some(seconds) = refusal.retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -87,19 +87,19 @@ async fn take(
 ) -> Result<(Service, Outcome), Refusal> {
     let (head, body) = request.into_parts();
     let route = route(head.uri.path()).ok_or_else(|| {
-        let words = format!(
+        let message = format!(
             "nothing is at {:?}; OTLP/HTTP is taken at {PATHS}",
             head.uri.path()
         );
-        Refusal::new(404, Code::NotFound, words)
+        Refusal::new(404, Code::NotFound, message)
     })?;
     if head.method != Method::POST {
-        let words = format!("{} is not allowed here: OTLP/HTTP is sent by POST", head.method);
-        return Err(Refusal::new(405, Code::Unimplemented, words));
+        let message = format!("{} is not allowed here: OTLP/HTTP is sent by POST", head.method);
+        return Err(Refusal::new(405, Code::Unimplemented, message));
     }
     let format = format.ok_or_else(|| {
-        let words = "the Content-Type must be application/x-protobuf or application/json";
-        Refusal::new(415, Code::InvalidArgument, words)
+        let message = "the Content-Type must be application/x-protobuf or application/json";
+        Refusal::new(415, Code::InvalidArgument, message)
     })?;
     let encoding = encoding(&head.headers)?;
     let limits = &shared.limits;
@@ -138,7 +138,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
         return Ok(Encoding::Identity);
     };
     value.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
-        let words = "the Content-Encoding must be gzip, zstd or identity";
-        Refusal::new(415, Code::InvalidArgument, words)
+        let message = "the Content-Encoding must be gzip, zstd or identity";
+        Refusal::new(415, Code::InvalidArgument, message)
     })
 }

@@ -46,7 +46,7 @@ pub(super) struct Point {
 impl Point {
     pub fn leave(&self, store: &mut Store) {
         if let Ok(series) = self.series {
-            store.leave(series);
+            store.expire(series);
         }
     }
 
