@@ -126,7 +126,7 @@ def test_who_shows_no_token_or_a_wrong_one_is_refused_in_words_and_counted(colle
         async with dichroic.connect(f"tcp://{collector.local_tcp}", token=token):
             pass
 
-    with pytest.raises(dichroic.Unauthorised, match=r"security\.local_tcp"):
+    with pytest.raises(dichroic.UnauthorizedError, match=r"security\.local_tcp"):
         asyncio.run(asyncio.wait_for(connect(WRONG), 10))
     with socket.create_connection(place(collector)) as peer:
         peer.sendall(HELLO)

@@ -41,11 +41,11 @@ def sends(*what: Frame | bytes) -> Callable[[Subscriber], Awaitable[None]]:
 
 FIRST_WORDS: list[tuple[Frame | bytes, type[Exception], str]] = [
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", errors.ProtocolError, "no dichroic collector"),
-    (b"\x00\x00\x00\x00", errors.ConnectionLost, "without a goodbye"),
-    (b"", errors.ConnectionLost, "without a goodbye"),
+    (b"\x00\x00\x00\x00", errors.ConnectionLostError, "without a goodbye"),
+    (b"", errors.ConnectionLostError, "without a goodbye"),
     (HEADER.pack(16_385, 1), errors.ProtocolError, "no dichroic collector"),
-    (HEADER.pack(7, 1) + b"DICH\x02\x05\x00", errors.VersionMismatch, r"framing 2\.5, this package 1\.0: update"),
-    (HEADER.pack(7, 1) + b"DICH\x00\x09\x00", errors.VersionMismatch, "update the collector"),
+    (HEADER.pack(7, 1) + b"DICH\x02\x05\x00", errors.VersionMismatchError, r"framing 2\.5, this package 1\.0: update"),
+    (HEADER.pack(7, 1) + b"DICH\x00\x09\x00", errors.VersionMismatchError, "update the collector"),
     (HEADER.pack(7, 1) + b"DUCH\x01\x00\x00", errors.ProtocolError, "no dichroic peer"),
     (Hello(RELAY, {
         "agent": "", "node": "", "os_pid": 1, "otp": "", "telemetry": "", "native_per_s": 1, "time_offset": 0,
@@ -69,19 +69,20 @@ async def test_whoever_is_no_collector_is_told_apart(first: Any, error: type[Exc
 
 
 GOODBYES = [
-    (1, errors.VersionMismatch), (2, errors.Unauthorised), (3, errors.Malformed), (4, errors.LimitExceeded),
-    (5, errors.TimedOut), (6, errors.Superseded), (7, errors.ShuttingDown), (8, errors.TooSlow),
-    (9, errors.Detached), (10, errors.BadRequest), (11, errors.InternalError), (99, errors.Goodbye),
+    (1, errors.VersionMismatchError), (2, errors.UnauthorizedError), (3, errors.MalformedError),
+    (4, errors.LimitExceededError), (5, errors.TimedOutError), (6, errors.SupersededError),
+    (7, errors.ShuttingDownError), (8, errors.TooSlowError), (9, errors.DetachedError),
+    (10, errors.BadRequestError), (11, errors.InternalError), (99, errors.GoodbyeError),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("code", "error"), GOODBYES)
 @asynchronous
-async def test_every_goodbye_is_an_exception_with_its_words(code: int, error: type[errors.Goodbye]) -> None:
+async def test_every_goodbye_is_an_exception_with_its_words(code: int, error: type[errors.GoodbyeError]) -> None:
     async with FakeCollector(greet=sends(frames.Goodbye(code, 1234, "so long"))) as fake:
         with pytest.raises(error, match=f"code {code}\\): so long") as caught:
             await dichroic.connect(fake.address).subscribe("**").__aenter__()
-        assert (caught.value.code, caught.value.words, caught.value.retry_ms) == (code, "so long", 1234)
+        assert (caught.value.code, caught.value.message, caught.value.retry_ms) == (code, "so long", 1234)
         assert isinstance(caught.value, dichroic.DichroicError)
 
 
@@ -93,7 +94,7 @@ async def test_a_goodbye_that_is_final_ends_a_running_subscription(code: int, re
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
         fake.goodbye(code, "enough", retry_ms)
         for _ in range(2):
-            with pytest.raises(errors.Goodbye, match="enough"):
+            with pytest.raises(errors.GoodbyeError, match="enough"):
                 await events.__anext__()
 
 
@@ -188,7 +189,7 @@ async def test_frames_of_a_later_minor_version_are_skipped_and_counted() -> None
 async def test_nobody_listening_is_said_with_every_place_that_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICHROIC_SOCKET", "/nowhere/dichroic.sock")
     with pytest.raises(
-        dichroic.CollectorNotFound, match=r"unix:///nowhere/dichroic\.sock \(No such file.*dichroic run"
+        dichroic.CollectorNotFoundError, match=r"unix:///nowhere/dichroic\.sock \(No such file.*dichroic run"
     ):
         await dichroic.connect().__aenter__()
 
@@ -202,9 +203,9 @@ async def test_a_peer_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPa
         pass
 
     async with FakeCollector(greet=silence) as fake:
-        with pytest.raises(dichroic.HandshakeTimeout):
+        with pytest.raises(dichroic.HandshakeTimeoutError):
             await dichroic.connect(fake.address).__aenter__()
-        with pytest.raises(dichroic.HandshakeTimeout):
+        with pytest.raises(dichroic.HandshakeTimeoutError):
             await asyncio.to_thread(dichroic.connect_sync(fake.address).__enter__)
 
 
@@ -224,5 +225,5 @@ async def test_a_token_opens_and_a_wrong_one_does_not() -> None:
     async with FakeCollector(token="secret") as fake:
         async with dichroic.connect(fake.address, token="secret") as client, client.subscribe("**"):
             pass
-        with pytest.raises(errors.Unauthorised, match="the token is wrong"):
+        with pytest.raises(errors.UnauthorizedError, match="the token is wrong"):
             await dichroic.connect(fake.address, token="guess").__aenter__()

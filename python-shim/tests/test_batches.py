@@ -121,5 +121,5 @@ def test_a_missing_package_is_named_with_how_to_get_it(
 
     monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(dichroic.MissingDependency, match=f"needs {package}: pip install"):
+    with pytest.raises(dichroic.MissingDependencyError, match=f"needs {package}: pip install"):
         getattr(Batch([Event("e")]), method)()

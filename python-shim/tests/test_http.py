@@ -47,16 +47,16 @@ def test_a_response_without_chunks_is_its_body() -> None:
         (HEAD + b"-5\r\n", dichroic.ProtocolError, "no HTTP chunk size"),
         (HEAD + b"123456789\r\n", dichroic.ProtocolError, "no HTTP chunk size"),
         (HEAD + b"1" * 2000, dichroic.ProtocolError, "without a size"),
-        (HEAD + b"0\r\n\r\n", dichroic.ConnectionLost, "ended"),
+        (HEAD + b"0\r\n\r\n", dichroic.ConnectionLostError, "ended"),
         (
             b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfull\r\n0\r\n\r\n",
-            dichroic.LimitExceeded,
+            dichroic.LimitExceededError,
             "503: full$",
         ),
         (b"HTTP/1.1 500 No\r\n\r\n" + b"x" * 600, dichroic.InternalError, "HTTP 500: xxx"),
-        (b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\ntoken", dichroic.Unauthorised, "HTTP 401: token"),
-        (b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", dichroic.BadRequest, "HTTP 400: bad"),
-        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", dichroic.BadRequest, "is this the admin address"),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\ntoken", dichroic.UnauthorizedError, "HTTP 401: token"),
+        (b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", dichroic.BadRequestError, "HTTP 400: bad"),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", dichroic.BadRequestError, "is this the admin address"),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", dichroic.ProtocolError, "is this the admin address"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_bad_response_is_told_in_words(response: bytes, error: type[Exception]
 
 
 def test_a_busy_server_says_when_to_come_back() -> None:
-    with pytest.raises(dichroic.LimitExceeded) as caught:
+    with pytest.raises(dichroic.LimitExceededError) as caught:
         HttpBody().feed(b"HTTP/1.1 503 No\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n")
     assert caught.value.retry_ms == 5000
 
@@ -107,12 +107,12 @@ async def test_a_refusal_over_http_is_raised_by_both_clients() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    with pytest.raises(dichroic.Unauthorised, match="the token is wrong"):
+    with pytest.raises(dichroic.UnauthorizedError, match="the token is wrong"):
         await dichroic.connect(address).subscribe("**").__aenter__()
-    with pytest.raises(dichroic.Unauthorised, match="the token is wrong"):
+    with pytest.raises(dichroic.UnauthorizedError, match="the token is wrong"):
         await asyncio.to_thread(dichroic.connect_sync(address).subscribe("**").__enter__)
     server.close()
 
 
 def test_goodbye_codes_are_known_to_both() -> None:
-    assert frames.Goodbye.decode(frames.Goodbye(10, 0, "x").body()).code == dichroic.BadRequest.code
+    assert frames.Goodbye.decode(frames.Goodbye(10, 0, "x").body()).code == dichroic.BadRequestError.code

@@ -158,7 +158,7 @@ def test_nothing_is_read_after_an_error() -> None:
     for _ in range(100):
         assert subject.receive(b"x" * 65_536) == b""
     assert subject.backlog == 0
-    with pytest.raises(dichroic.FrameTooLarge):
+    with pytest.raises(dichroic.FrameTooLargeError):
         subject.advance()
 
 

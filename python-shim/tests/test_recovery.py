@@ -6,7 +6,15 @@ import random
 
 import pytest
 
-from dichroic import ConnectionLost, DichroicError, Gap, ProtocolError, ShuttingDown, TooSlow, Unauthorised
+from dichroic import (
+    ConnectionLostError,
+    DichroicError,
+    Gap,
+    ProtocolError,
+    ShuttingDownError,
+    TooSlowError,
+    UnauthorizedError,
+)
 from dichroic._protocol import Stream
 from dichroic._recovery import Recovery
 from dichroic._request import Request
@@ -28,7 +36,7 @@ def recovery(reconnect: bool = True, connections: int = 1) -> tuple[Recovery, St
 
 def test_the_ceiling_doubles_up_to_five_seconds_and_starts_over_after_rows() -> None:
     subject, stream = recovery()
-    lost = ConnectionLost("gone")
+    lost = ConnectionLostError("gone")
     assert [subject.delay(lost) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     stream.rows_since_connect = 1
     assert subject.delay(lost) == 0.1
@@ -36,13 +44,13 @@ def test_the_ceiling_doubles_up_to_five_seconds_and_starts_over_after_rows() -> 
 
 def test_the_collectors_own_delay_wins() -> None:
     subject, _ = recovery()
-    assert subject.delay(ShuttingDown("later", retry_ms=60_000)) == 60.0
+    assert subject.delay(ShuttingDownError("later", retry_ms=60_000)) == 60.0
 
 
 FINAL: list[tuple[DichroicError, bool, int]] = [
-    (ConnectionLost("no reconnect wanted"), False, 1),
-    (ConnectionLost("never connected"), True, 0),
-    (Unauthorised("token"), True, 1),
+    (ConnectionLostError("no reconnect wanted"), False, 1),
+    (ConnectionLostError("never connected"), True, 0),
+    (UnauthorizedError("token"), True, 1),
 ]
 
 
@@ -65,5 +73,5 @@ def test_a_second_violation_in_a_row_is_final_and_rows_between_forgive() -> None
 
 def test_being_too_slow_is_a_gap() -> None:
     subject, stream = recovery()
-    subject.delay(TooSlow("slow"))
+    subject.delay(TooSlowError("slow"))
     assert list(stream.items) == [Gap(None, "slow")]

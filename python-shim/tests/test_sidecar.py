@@ -72,14 +72,14 @@ async def test_a_sidecar_is_ready_when_the_block_begins_and_gone_when_it_ends(st
 
 @asynchronous
 async def test_a_sidecar_that_ends_at_once_says_its_status(stand_in: Path) -> None:
-    with pytest.raises(dichroic.SidecarFailed, match="ended with status 78"):
+    with pytest.raises(dichroic.SidecarError, match="ended with status 78"):
         await dichroic.start(args=["--fail"]).__aenter__()
 
 
 @asynchronous
 async def test_a_sidecar_that_is_never_ready_is_stopped(stand_in: Path) -> None:
     sidecar = dichroic.start(args=["--never", "--stubborn"], timeout=0.3, stop_timeout=0.1)
-    with pytest.raises(dichroic.SidecarFailed, match=r"not ready within 0\.3 s"):
+    with pytest.raises(dichroic.SidecarError, match=r"not ready within 0\.3 s"):
         await sidecar.__aenter__()
     assert sidecar.pid is None
 
@@ -121,12 +121,12 @@ def test_an_executable_that_is_nowhere_is_said_with_every_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DICHROIC_BIN", str(tmp_path / "absent"))
-    with pytest.raises(dichroic.BinaryNotFound, match="absent, which is no executable file"):
+    with pytest.raises(dichroic.BinaryNotFoundError, match="absent, which is no executable file"):
         find_bin()
     monkeypatch.delenv("DICHROIC_BIN")
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(_find_bin, "_directories", lambda: iter([str(tmp_path / "bin")]))
-    with pytest.raises(dichroic.BinaryNotFound, match=r"bin/dichroic, nor on \$PATH"):
+    with pytest.raises(dichroic.BinaryNotFoundError, match=r"bin/dichroic, nor on \$PATH"):
         find_bin()
 
 

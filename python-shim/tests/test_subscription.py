@@ -298,7 +298,7 @@ async def test_without_reconnect_a_broken_connection_is_raised_after_its_rows() 
         assert (await events.__anext__()).name == "last"
         await fake.drop_connections()
         for _ in range(2):
-            with pytest.raises(dichroic.ConnectionLost):
+            with pytest.raises(dichroic.ConnectionLostError):
                 await events.__anext__()
 
 
@@ -477,7 +477,7 @@ async def test_a_closed_client_closes_its_subscriptions_and_gives_no_more() -> N
         async with client:
             events = await client.subscribe("**").__aenter__()
         assert [event async for event in events] == []
-        with pytest.raises(dichroic.Closed):
+        with pytest.raises(dichroic.ClosedError):
             client.subscribe("**")
 
 

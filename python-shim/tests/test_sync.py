@@ -117,7 +117,7 @@ def test_closing_leaves_decoded_rows_readable_and_ends(there: Thread) -> None:
             there.do(there.fake.emit, "one")
             assert next(events).name == "one"
         assert list(events) == []
-    with pytest.raises(dichroic.Closed):
+    with pytest.raises(dichroic.ClosedError):
         client.subscribe("**")
 
 
@@ -141,5 +141,5 @@ def test_closing_from_another_thread_ends_an_iteration(there: Thread) -> None:
 def test_without_reconnect_the_end_is_raised(there: Thread) -> None:
     with dichroic.connect_sync(there.fake.address) as client, client.subscribe("**", reconnect=False) as events:
         there.do(there.fake.goodbye, 7, "going down")
-        with pytest.raises(dichroic.ShuttingDown, match="going down"):
+        with pytest.raises(dichroic.ShuttingDownError, match="going down"):
             next(events)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
-from ._errors import BinaryNotFound
+from ._errors import BinaryNotFoundError
 from ._find_bin import find_bin
 
 
 def main() -> None:
     try:
         path = find_bin()
-    except BinaryNotFound as error:
+    except BinaryNotFoundError as error:
         sys.exit(f"dichroic: {error}")
     os.execv(path, [path, *sys.argv[1:]])
 

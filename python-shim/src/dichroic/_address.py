@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ._errors import CollectorNotFound
+from ._errors import CollectorNotFoundError
 
 SOCKET_VARIABLE: Final = "DICHROIC_SOCKET"
 TOKEN_VARIABLE: Final = "DICHROIC_TOKEN"
@@ -72,11 +72,11 @@ class Address:
             return [self.endpoint]
         return [Endpoint("unix", path=path) for path in socket_paths()]
 
-    def nobody(self, failures: list[tuple[Endpoint, OSError]]) -> CollectorNotFound:
+    def nobody(self, failures: list[tuple[Endpoint, OSError]]) -> CollectorNotFoundError:
         """The error after all candidates failed."""
         tried = "; ".join(f"{endpoint} ({failure.strerror or failure})" for endpoint, failure in failures)
         hint = "" if self.endpoint else f", or name its socket in ${SOCKET_VARIABLE}"
-        return CollectorNotFound(f"no collector answered at {tried}. Start one with `dichroic run`{hint}")
+        return CollectorNotFoundError(f"no collector answered at {tried}. Start one with `dichroic run`{hint}")
 
 
 def socket_paths() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from ._errors import MissingDependency
+from ._errors import MissingDependencyError
 from ._points import Histogram, Point
 from ._types import Event, Log
 
@@ -65,7 +65,7 @@ class Batch(Sequence[T], Generic[T]):
         try:
             import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
-            raise MissingDependency("to_arrow() needs pyarrow: pip install 'dichroic[arrow]'") from None
+            raise MissingDependencyError("to_arrow() needs pyarrow: pip install 'dichroic[arrow]'") from None
         columns = self.to_columns()
         arrays = {name: pyarrow.array(_uniform(column)) for name, column in columns.items()}
         for name in ("time", "start"):
@@ -78,7 +78,7 @@ class Batch(Sequence[T], Generic[T]):
         try:
             import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
-            raise MissingDependency("to_pandas() needs pandas: pip install 'dichroic[pandas]'") from None
+            raise MissingDependencyError("to_pandas() needs pandas: pip install 'dichroic[pandas]'") from None
         frame = pandas.DataFrame(self.to_columns())
         for name in ("time", "start"):
             if name in frame:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, ove
 
 from ._address import Address, Endpoint
 from ._batch import Batch
-from ._errors import Closed, DichroicError, GapError, GapWarning, ProtocolError
+from ._errors import ClosedError, DichroicError, GapError, GapWarning, ProtocolError
 from ._http import stream_request
 from ._link import Link, connect_link
 from ._points import Point
@@ -384,7 +384,7 @@ class Client:
         subscription stopped.
         """
         if self._closed:
-            raise Closed("this client is closed; connect again")
+            raise ClosedError("this client is closed; connect again")
         request = Request(patterns, kind, where, replay, every, buffer, on_full, on_gap, sample, cursor)
         return Subscription(self._address, request, reconnect, self._subscriptions)
 

@@ -1,167 +1,206 @@
-"""Everything this package raises, in one tree, so that one `except dichroic.DichroicError` is enough.
+"""The exceptions and the warning of this package.
 
-Every message says what happened, where, and what to do about it. `GOODBYE` frames of the collector become
-the subclass of `Goodbye` for their code, carrying the collector's own words.
+    DichroicError
+    ├── TransportError
+    │   ├── CollectorNotFoundError    also a ConnectionError
+    │   ├── HandshakeTimeoutError     also a TimeoutError
+    │   └── ConnectionLostError       also a ConnectionError
+    ├── ProtocolError
+    │   └── FrameTooLargeError
+    ├── GoodbyeError                  one subclass per code of a GOODBYE frame
+    ├── ClosedError
+    ├── GapError
+    ├── SidecarError
+    ├── BinaryNotFoundError           also a FileNotFoundError
+    └── MissingDependencyError        also an ImportError
+
+`GapWarning` is the `UserWarning` of `on_gap="warn"`. Invalid arguments raise `ValueError` or `TypeError`.
 """
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ._types import Gap
 
-#: retry_ms of a GOODBYE that asks not to come back.
+#: `retry_ms` of a GOODBYE after which the subscriber does not reconnect.
 NEVER_RETRY: Final = 0xFFFF_FFFF
 
 
+class GoodbyeCode(enum.IntEnum):
+    """The code of a GOODBYE frame."""
+
+    VERSION = 1
+    UNAUTHORIZED = 2
+    MALFORMED = 3
+    LIMIT = 4
+    TIMEOUT = 5
+    SUPERSEDED = 6
+    SHUTDOWN = 7
+    SLOW = 8
+    DETACH = 9
+    BAD_REQUEST = 10
+    INTERNAL = 11
+
+
 class DichroicError(Exception):
-    """Root of all errors of this package."""
+    """Base class of all exceptions of this package."""
 
 
-class CollectorNotFound(DichroicError, ConnectionError):
-    """Nobody answered at any of the addresses that were tried; the message lists them."""
+class TransportError(DichroicError):
+    """Base class of failures to connect or to stay connected."""
 
 
-class HandshakeTimeout(DichroicError, TimeoutError):
-    """The peer accepted the connection but did not finish its HELLO in time."""
+class CollectorNotFoundError(TransportError, ConnectionError):
+    """No collector accepted a connection. The message lists the addresses tried."""
 
 
-class ConnectionLost(DichroicError, ConnectionError):
-    """The connection ended and the subscription was told not to reconnect."""
+class HandshakeTimeoutError(TransportError, TimeoutError):
+    """The peer accepted the connection but did not complete the handshake in time."""
 
 
-class Closed(DichroicError):
-    """The client or subscription was used after it had been closed."""
+class ConnectionLostError(TransportError, ConnectionError):
+    """The connection ended without a GOODBYE frame, and `reconnect` is off."""
 
 
 class ProtocolError(DichroicError):
-    """The peer sent bytes that the framing does not allow."""
+    """The peer sent bytes that violate the protocol."""
 
 
-class FrameTooLarge(ProtocolError):
-    """The peer announced or sent more than a named limit allows."""
+class FrameTooLargeError(ProtocolError):
+    """A frame, or an id in it, exceeds a limit of the protocol."""
+
+
+class ClosedError(DichroicError):
+    """The client was used after it was closed."""
 
 
 class GapError(DichroicError):
-    """Rows were lost and the subscription's policy is `on_gap="raise"`. Iteration may go on afterwards."""
+    """Rows were lost and the subscription has `on_gap="raise"`. The next iteration continues after the gap.
+
+    Attributes:
+        gap: The lost rows.
+    """
 
     def __init__(self, gap: Gap) -> None:
-        super().__init__(f"{gap}; iterate again to go on after it")
+        super().__init__(f"{gap}; iterate again to continue after the gap")
         self.gap = gap
 
 
 class GapWarning(UserWarning):
-    """Rows were lost and the subscription's policy is `on_gap="warn"`."""
+    """Rows were lost and the subscription has `on_gap="warn"`."""
 
 
-class MissingDependency(DichroicError, ImportError):
-    """An optional package (pyarrow, pandas) is needed for what was asked."""
+class SidecarError(DichroicError):
+    """The collector's process exited or was not ready in time."""
 
 
-class BinaryNotFound(DichroicError, FileNotFoundError):
-    """The `dichroic` executable is in none of the places where an installation puts it."""
+class BinaryNotFoundError(DichroicError, FileNotFoundError):
+    """The `dichroic` executable was not found. The message lists the paths tried."""
 
 
-class SidecarFailed(DichroicError):
-    """The sidecar process ended, or was not ready in time."""
+class MissingDependencyError(DichroicError, ImportError):
+    """An optional package (pyarrow, pandas) is not installed."""
 
 
-class Goodbye(DichroicError):
-    """The peer closed the connection with a code and words."""
+class GoodbyeError(DichroicError):
+    """The collector closed the connection with a GOODBYE frame, or refused it over HTTP.
+
+    Attributes:
+        code: The code of the frame, a `GoodbyeCode` or the number of an unknown one.
+        message: The collector's explanation.
+        retry_ms: Milliseconds until the collector accepts a reconnect; 0: the client's own backoff applies.
+    """
 
     code: int = 0
     meaning = "unknown code"
 
-    def __init__(self, words: str = "", retry_ms: int = 0, code: int | None = None) -> None:
+    def __init__(self, message: str = "", retry_ms: int = 0, code: int | None = None) -> None:
         if code is not None:
             self.code = code
-        super().__init__(f"the collector said goodbye ({self.meaning}, code {self.code}): {words or 'no words'}")
-        self.words = words
+        super().__init__(f"connection closed ({self.meaning}, code {self.code:d}): {message or 'no reason given'}")
+        self.message = message
         self.retry_ms = retry_ms
 
     @property
     def final(self) -> bool:
-        """Whether coming back by itself is pointless or unwanted."""
-        return self.code in (1, 2, 10) or self.retry_ms == NEVER_RETRY
+        """Whether the subscription ends instead of reconnecting."""
+        return self.code in _FINAL or self.retry_ms == NEVER_RETRY
 
 
-class VersionMismatch(Goodbye):
-    """The two sides speak different major versions of the framing."""
+class VersionMismatchError(GoodbyeError):
+    """The collector and this package use different major versions of the protocol."""
 
-    code, meaning = 1, "version"
-
-
-class Unauthorised(Goodbye):
-    """The token is missing or wrong, or the socket's peer is not allowed."""
-
-    code, meaning = 2, "unauthorised"
+    code, meaning = GoodbyeCode.VERSION, "version"
 
 
-class Malformed(Goodbye):
-    """The peer could not read what was sent to it."""
+class UnauthorizedError(GoodbyeError):
+    """The token is missing or invalid, or the collector does not accept this user on its socket."""
 
-    code, meaning = 3, "malformed"
-
-
-class LimitExceeded(Goodbye):
-    """A limit of the collector, such as the number of subscribers."""
-
-    code, meaning = 4, "limit"
+    code, meaning = GoodbyeCode.UNAUTHORIZED, "unauthorized"
 
 
-class TimedOut(Goodbye):
-    """The peer waited too long."""
+class MalformedError(GoodbyeError):
+    """The collector could not decode a frame of this client."""
 
-    code, meaning = 5, "timeout"
-
-
-class Superseded(Goodbye):
-    """A newer connection of the same identity took over."""
-
-    code, meaning = 6, "superseded"
+    code, meaning = GoodbyeCode.MALFORMED, "malformed"
 
 
-class ShuttingDown(Goodbye):
-    """The collector is going down in good order."""
+class LimitExceededError(GoodbyeError):
+    """A limit of the collector is reached, such as the number of subscribers."""
 
-    code, meaning = 7, "shutdown"
-
-
-class TooSlow(Goodbye):
-    """The subscription asked to be disconnected when it falls behind, and it did."""
-
-    code, meaning = 8, "slow"
+    code, meaning = GoodbyeCode.LIMIT, "limit"
 
 
-class Detached(Goodbye):
-    """The connection was detached on purpose."""
+class TimedOutError(GoodbyeError):
+    """The collector received nothing in time."""
 
-    code, meaning = 9, "detach"
-
-
-class BadRequest(Goodbye):
-    """The subscription asks for something the collector does not offer; the words name it."""
-
-    code, meaning = 10, "bad request"
+    code, meaning = GoodbyeCode.TIMEOUT, "timeout"
 
 
-class InternalError(Goodbye):
+class SupersededError(GoodbyeError):
+    """A newer connection with the same identity replaced this one."""
+
+    code, meaning = GoodbyeCode.SUPERSEDED, "superseded"
+
+
+class ShuttingDownError(GoodbyeError):
+    """The collector is shutting down."""
+
+    code, meaning = GoodbyeCode.SHUTDOWN, "shutdown"
+
+
+class TooSlowError(GoodbyeError):
+    """The subscription fell behind and has `on_full="disconnect"`."""
+
+    code, meaning = GoodbyeCode.SLOW, "slow"
+
+
+class DetachedError(GoodbyeError):
+    """The collector detached this connection on request."""
+
+    code, meaning = GoodbyeCode.DETACH, "detach"
+
+
+class BadRequestError(GoodbyeError):
+    """The collector does not support what the subscription requests. The message names the key."""
+
+    code, meaning = GoodbyeCode.BAD_REQUEST, "bad request"
+
+
+class InternalError(GoodbyeError):
     """The collector failed."""
 
-    code, meaning = 11, "internal"
+    code, meaning = GoodbyeCode.INTERNAL, "internal"
 
 
-_BY_CODE: Final[dict[int, type[Goodbye]]] = {
-    kind.code: kind
-    for kind in (
-        VersionMismatch, Unauthorised, Malformed, LimitExceeded, TimedOut, Superseded,
-        ShuttingDown, TooSlow, Detached, BadRequest, InternalError,
-    )
-}  # fmt: skip
+_FINAL: Final = frozenset((GoodbyeCode.VERSION, GoodbyeCode.UNAUTHORIZED, GoodbyeCode.BAD_REQUEST))
+_BY_CODE: Final[dict[int, type[GoodbyeError]]] = {kind.code: kind for kind in GoodbyeError.__subclasses__()}
 
 
-def goodbye(code: int, retry_ms: int, words: str) -> Goodbye:
-    """The exception for a GOODBYE frame; an unknown code keeps its number."""
+def goodbye_error(code: int, retry_ms: int, message: str) -> GoodbyeError:
+    """Returns the exception of a GOODBYE frame; an unknown code gives a plain `GoodbyeError`."""
     kind = _BY_CODE.get(code)
-    return Goodbye(words, retry_ms, code) if kind is None else kind(words, retry_ms)
+    return GoodbyeError(message, retry_ms, code) if kind is None else kind(message, retry_ms)

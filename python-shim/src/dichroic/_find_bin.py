@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from typing import Final
 
-from ._errors import BinaryNotFound
+from ._errors import BinaryNotFoundError
 
 NAME: Final = "dichroic"
 VARIABLE: Final = "DICHROIC_BIN"
@@ -21,7 +21,7 @@ def find_bin() -> str:
     if named:
         if _is_program(named):
             return named
-        raise BinaryNotFound(f"${VARIABLE} names {named}, which is no executable file")
+        raise BinaryNotFoundError(f"${VARIABLE} names {named}, which is no executable file")
     tried = []
     for directory in _directories():
         path = os.path.join(directory, NAME + (sysconfig.get_config_var("EXE") or ""))
@@ -31,7 +31,7 @@ def find_bin() -> str:
     found = shutil.which(NAME)
     if found and _is_program(found):
         return found
-    raise BinaryNotFound(
+    raise BinaryNotFoundError(
         f"the dichroic executable is in none of {', '.join(tried)}, nor on $PATH: "
         f"reinstall the wheel, or name it in ${VARIABLE}"
     )

@@ -111,17 +111,17 @@ class Hello(_Frame):
 
 
 class Goodbye(_Frame):
-    __slots__ = ("code", "retry_ms", "words")
+    __slots__ = ("code", "message", "retry_ms")
     TYPE = 2
 
-    def __init__(self, code: int, retry_ms: int = 0, words: str = "") -> None:
+    def __init__(self, code: int, retry_ms: int = 0, message: str = "") -> None:
         self.code = code
         self.retry_ms = retry_ms
-        self.words = words
+        self.message = message
 
     def body(self) -> bytes:
-        words = self.words.encode()[:MAX_GOODBYE_BYTES].decode(errors="ignore").encode()
-        return _GOODBYE.pack(self.code, self.retry_ms) + words
+        message = self.message.encode()[:MAX_GOODBYE_BYTES].decode(errors="ignore").encode()
+        return _GOODBYE.pack(self.code, self.retry_ms) + message
 
     @classmethod
     def decode(cls, body: bytes) -> Goodbye:

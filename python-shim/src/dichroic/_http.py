@@ -10,26 +10,26 @@ from urllib.parse import quote, urlencode
 
 from ._address import Endpoint
 from ._errors import (
-    BadRequest,
-    ConnectionLost,
+    BadRequestError,
+    ConnectionLostError,
     DichroicError,
-    Goodbye,
+    GoodbyeError,
     InternalError,
-    LimitExceeded,
+    LimitExceededError,
     ProtocolError,
-    Unauthorised,
+    UnauthorizedError,
 )
 from ._values import Value
 
 MAX_HEAD: Final = 16_384
 MAX_CHUNK_LINE: Final = 1_024
 MAX_WORDS: Final = 512
-_STATUS: Final[dict[int, type[Goodbye]]] = {
-    400: BadRequest,
-    401: Unauthorised,
-    403: Unauthorised,
-    422: BadRequest,
-    503: LimitExceeded,
+_STATUS: Final[dict[int, type[GoodbyeError]]] = {
+    400: BadRequestError,
+    401: UnauthorizedError,
+    403: UnauthorizedError,
+    422: BadRequestError,
+    503: LimitExceededError,
 }
 
 
@@ -85,7 +85,7 @@ class HttpBody:
                 raise self._refused()
             return b""
         if self._ended and not body:
-            raise ConnectionLost("the HTTP response ended")
+            raise ConnectionLostError("the HTTP response ended")
         return body
 
     def end(self) -> DichroicError | None:
@@ -127,7 +127,7 @@ class HttpBody:
         words = bytes(self._words[:MAX_WORDS]).decode("utf-8", "replace").strip()
         status = self._refusal or 0
         if status == 404:
-            return BadRequest(f"HTTP 404 at /v1/stream: is this the admin address? {words}")
+            return BadRequestError(f"HTTP 404 at /v1/stream: is this the admin address? {words}")
         return _STATUS.get(status, InternalError)(f"HTTP {status}: {words}", self._retry_ms)
 
     def _read_plain(self) -> bytes:

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from ._address import Endpoint
-from ._errors import ConnectionLost, DichroicError, HandshakeTimeout
+from ._errors import ConnectionLostError, DichroicError, HandshakeTimeoutError
 from ._http import HttpBody
 from ._protocol import CLOSING, HELLO_TIMEOUT, HIGH_WATER, LOW_WATER, SILENCE_TIMEOUT, Stream
 
@@ -60,7 +60,9 @@ class Link(asyncio.Protocol):
             return
         refused = self._http.end() if self._http is not None else None
         reason = f": {exc}" if exc else ""
-        self._stream.fail(refused or ConnectionLost(f"the collector closed the connection without a goodbye{reason}"))
+        self._stream.fail(
+            refused or ConnectionLostError(f"the collector closed the connection without a goodbye{reason}")
+        )
         self._wake()
 
     def _watch(self) -> None:
@@ -71,9 +73,9 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_later(left if left > 0 else 1.0, self._watch)
             return
         error: DichroicError = (
-            ConnectionLost(f"the collector was silent for {limit:.0f} s")
+            ConnectionLostError(f"the collector was silent for {limit:.0f} s")
             if self._stream.greeted
-            else HandshakeTimeout(f"the peer accepted the connection and did not greet within {limit:.0f} s")
+            else HandshakeTimeoutError(f"the peer accepted the connection and did not greet within {limit:.0f} s")
         )
         self._stream.fail(error)
         self.abort()

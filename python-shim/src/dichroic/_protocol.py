@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from . import _frames as frames
-from ._errors import DichroicError, FrameTooLarge, ProtocolError, VersionMismatch, goodbye
+from ._errors import DichroicError, FrameTooLargeError, ProtocolError, VersionMismatchError, goodbye_error
 from ._events import MAX_COLUMNS, parse_events
 from ._frames import HEADER, Define, Frame, GapFrame, Hello, Histograms, Numbers, Ping, encode_frame
 from ._points import Histogram, Point, Series
@@ -67,7 +67,7 @@ class Splitter:
         while end - at >= HEADER.size:
             length, type = HEADER.unpack_from(data, at)
             if length > self.max_body:
-                raise FrameTooLarge(f"a frame of {length} bytes is announced, the limit here is {self.max_body}")
+                raise FrameTooLargeError(f"a frame of {length} bytes is announced, the limit here is {self.max_body}")
             if type == 0:
                 raise ProtocolError("a frame of type 0, which no version has: the stream is out of step")
             if end - at - HEADER.size < length:
@@ -116,12 +116,12 @@ def check_collector_hello(type: int, body: bytes) -> Hello:
     """The first frame of a collector, or the exception that says why there is none."""
     if type == frames.Goodbye.TYPE:
         farewell = frames.Goodbye.decode(body)
-        raise goodbye(farewell.code, farewell.retry_ms, farewell.words)
+        raise goodbye_error(farewell.code, farewell.retry_ms, farewell.message)
     if type != Hello.TYPE:
         raise ProtocolError(f"the first frame is of type {type}, not HELLO: is this a dichroic collector's socket?")
     hello = Hello.decode(body)
     if hello.major != frames.MAJOR:
-        raise VersionMismatch(
+        raise VersionMismatchError(
             f"the collector speaks framing {hello.major}.{hello.minor}, this package {frames.MAJOR}.{frames.MINOR}: "
             f"update {'the Python package' if hello.major > frames.MAJOR else 'the collector'}"
         )
@@ -145,7 +145,7 @@ CLOSING: Final = encode_frame(frames.Goodbye(7, 0, "closed by the subscriber"))
 
 def complaint(error: ProtocolError) -> bytes:
     """The GOODBYE that tells the peer what it did wrong."""
-    return encode_frame(frames.Goodbye(4 if isinstance(error, FrameTooLarge) else 3, 0, str(error)))
+    return encode_frame(frames.Goodbye(4 if isinstance(error, FrameTooLargeError) else 3, 0, str(error)))
 
 
 class Stream:
@@ -319,7 +319,7 @@ class Stream:
             self._gap_frame(GapFrame.decode(body))
         elif type == 2:
             farewell = frames.Goodbye.decode(body)
-            raise goodbye(farewell.code, farewell.retry_ms, farewell.words)
+            raise goodbye_error(farewell.code, farewell.retry_ms, farewell.message)
         elif type == 3 or type == 4:
             frames.decode(type, body)
         elif type == 1 or type == 5:
@@ -441,7 +441,7 @@ def _admit(table: dict[int, Any], id: int, fields: dict[str, Value] | None, limi
     if id in table:
         raise ProtocolError(f"{what} {id} is defined twice")
     if id >= limit:
-        raise FrameTooLarge(f"{what} {id} is beyond the limit of {limit} ids")
+        raise FrameTooLargeError(f"{what} {id} is beyond the limit of {limit} ids")
     return True
 
 

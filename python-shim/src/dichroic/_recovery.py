@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from ._errors import DichroicError, Goodbye, ProtocolError, TooSlow
+from ._errors import DichroicError, GoodbyeError, ProtocolError, TooSlowError
 from ._protocol import Stream
 from ._types import Gap
 
@@ -35,10 +35,10 @@ class Recovery:
             if self._violations > 1:
                 raise error
         asked_ms = 0
-        if isinstance(error, Goodbye):
+        if isinstance(error, GoodbyeError):
             if error.final:
                 raise error
-            if isinstance(error, TooSlow):
+            if isinstance(error, TooSlowError):
                 self._stream.gap(Gap(None, "slow"))
             asked_ms = error.retry_ms
         ceiling = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(self._attempts, 16))

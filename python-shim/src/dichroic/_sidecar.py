@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from ._address import SOCKET_VARIABLE
 from ._client import Client, connect
-from ._errors import SidecarFailed
+from ._errors import SidecarError
 from ._find_bin import find_bin
 
 POLL_SECONDS: Final = 0.01
@@ -96,9 +96,9 @@ class Sidecar:
             while not self._read_ready(path):
                 done, _ = await asyncio.wait({ended}, timeout=POLL_SECONDS)
                 if done:
-                    raise SidecarFailed(f"the sidecar ended with status {ended.result()}; its last words are on stderr")
+                    raise SidecarError(f"the sidecar ended with status {ended.result()}; its last words are on stderr")
                 if loop.time() > deadline:
-                    raise SidecarFailed(f"the sidecar was not ready within {self._timeout} s")
+                    raise SidecarError(f"the sidecar was not ready within {self._timeout} s")
         finally:
             if not ended.done():
                 ended.cancel()

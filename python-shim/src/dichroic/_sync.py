@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from ._address import Address, Endpoint
 from ._batch import Batch
 from ._client import Cursor, Options, Where, hand_out_gaps, take
-from ._errors import Closed, ConnectionLost, DichroicError, GapError, HandshakeTimeout, ProtocolError
+from ._errors import ClosedError, ConnectionLostError, DichroicError, GapError, HandshakeTimeoutError, ProtocolError
 from ._http import HttpBody, stream_request
 from ._points import Point
 from ._protocol import CLOSING, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream, complaint, greeting
@@ -50,7 +50,7 @@ class SyncLink:
             self._socket.settimeout(HELLO_TIMEOUT)
             self._socket.sendall(data)
         except OSError as error:
-            self._stream.fail(ConnectionLost(f"the connection broke: {error}"))
+            self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
 
     def read(self, until: float | None = None) -> bool:
         """Reads what there is, waiting for it `until` a monotonic time. False when that time came first."""
@@ -63,16 +63,16 @@ class SyncLink:
         except (TimeoutError, BlockingIOError):
             if time.monotonic() < silent_at:
                 return False
-            kind = ConnectionLost if self._stream.greeted else HandshakeTimeout
+            kind = ConnectionLostError if self._stream.greeted else HandshakeTimeoutError
             self._stream.fail(kind(f"the collector was silent for {limit:.0f} s"))
             return True
         except OSError as error:
-            self._stream.fail(ConnectionLost(f"the connection broke: {error}"))
+            self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
             return True
         self._heard = time.monotonic()
         if not data:
             refused = self._http.end() if self._http is not None else None
-            self._stream.fail(refused or ConnectionLost("the collector closed the connection without a goodbye"))
+            self._stream.fail(refused or ConnectionLostError("the collector closed the connection without a goodbye"))
             return True
         self._take(data)
         return True
@@ -369,7 +369,7 @@ class SyncClient:
         subscription stopped.
         """
         if self._closed:
-            raise Closed("this client is closed; connect again")
+            raise ClosedError("this client is closed; connect again")
         request = Request(patterns, kind, where, replay, every, buffer, on_full, on_gap, sample, cursor)
         return SyncSubscription(self._address, request, reconnect, self._subscriptions)
 

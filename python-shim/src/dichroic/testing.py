@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _frames as frames
-from ._errors import DichroicError
+from ._errors import DichroicError, GoodbyeCode
 from ._events import columns_of
 from ._frames import Define, Frame, GapFrame, Hello, Histograms, Numbers, encode_frame
 from ._points import Histogram
@@ -206,10 +206,10 @@ class FakeCollector:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def goodbye(self, code: int, words: str = "", retry_ms: int = 0) -> None:
+    def goodbye(self, code: int, message: str = "", retry_ms: int = 0) -> None:
         """Says goodbye to every subscriber and closes."""
         for subscriber in self.subscribers:
-            subscriber.send(frames.Goodbye(code, retry_ms, words))
+            subscriber.send(frames.Goodbye(code, retry_ms, message))
             subscriber.writer.close()
 
     async def wait_for(self, condition: Callable[[FakeCollector], Any], timeout: float = 5.0) -> None:
@@ -333,7 +333,7 @@ class FakeCollector:
         if self.greet is not None:
             await self.greet(subscriber)
         elif self._token is not None and subscriber.hello.fields.get("token") != self._token:
-            subscriber.send(frames.Goodbye(2, 0, "the token is wrong"))
+            subscriber.send(frames.Goodbye(GoodbyeCode.UNAUTHORIZED, 0, "the token is wrong"))
             subscriber.writer.close()
         else:
             self.admit(subscriber)
