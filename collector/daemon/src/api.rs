@@ -78,7 +78,13 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
         .collect();
     let relays: Vec<Value> = ledger
         .relays()
-        .map(|(source, terms)| json!({ "source": name(source).1, "account": terms }))
+        .map(|(source, terms)| {
+            let account: Map<String, Value> = terms
+                .iter()
+                .map(|(term, value)| (term.to_string(), (*value).into()))
+                .collect();
+            json!({ "source": name(source).1, "account": account })
+        })
         .collect();
     let balances = ledger.balances() && exporters.iter().all(|hop| hop["balances"] == true);
     json!({

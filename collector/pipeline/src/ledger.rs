@@ -13,6 +13,7 @@
 
 use dichroic_model::{SourceId, UnixNanos};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -183,6 +184,43 @@ impl Hop {
     }
 }
 
+/// A counter of a relay's own account: a name, with labels in a fixed order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayTerm {
+    /// Also the end of the metric's name, `dichroic_relay_{name}_total`.
+    pub name: &'static str,
+    /// Such as `("event", "phoenix.endpoint.stop")`.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+impl RelayTerm {
+    /// A term with labels.
+    pub fn new<const N: usize>(name: &'static str, labels: [(&'static str, String); N]) -> Self {
+        RelayTerm {
+            name,
+            labels: labels.into(),
+        }
+    }
+}
+
+impl From<&'static str> for RelayTerm {
+    fn from(name: &'static str) -> Self {
+        RelayTerm::new(name, [])
+    }
+}
+
+/// The key of the ledger's JSON: `name{label="value",…}`.
+impl fmt::Display for RelayTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        for (at, (label, value)) in self.labels.iter().enumerate() {
+            let separator = if at == 0 { '{' } else { ',' };
+            write!(f, "{separator}{label}={value:?}")?;
+        }
+        f.write_str(if self.labels.is_empty() { "" } else { "}" })
+    }
+}
+
 /// All accounts.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
@@ -191,7 +229,7 @@ pub struct Ledger {
     accounts: BTreeMap<(SourceId, Signal), Account>,
     /// Names of sources, kept when the source has left.
     names: BTreeMap<SourceId, (&'static str, String)>,
-    relays: BTreeMap<SourceId, BTreeMap<String, u64>>,
+    relays: BTreeMap<SourceId, BTreeMap<RelayTerm, u64>>,
     /// Sources that have left, in order, as long as each keeps an account of its own.
     retired: VecDeque<SourceId>,
     hops: BTreeMap<String, Arc<Hop>>,
@@ -278,8 +316,9 @@ impl Ledger {
         add(&mut self.account_mut(source, signal).dropped[reason as usize], n);
     }
 
-    /// A term of a relay's own account, as it last said.
-    pub fn relay(&mut self, source: SourceId, term: String, value: u64) {
+    /// The last value of a term of a relay's own account. Terms beyond the limit are ignored.
+    pub fn relay(&mut self, source: SourceId, term: impl Into<RelayTerm>, value: u64) {
+        let term = term.into();
         let terms = self.relays.entry(source).or_default();
         if terms.len() < RELAY_TERMS || terms.contains_key(&term) {
             terms.insert(term, value);
@@ -303,8 +342,8 @@ impl Ledger {
             .map(|((source, signal), account)| (*source, *signal, account))
     }
 
-    /// Accounts of relays, as they last said.
-    pub fn relays(&self) -> impl Iterator<Item = (SourceId, &BTreeMap<String, u64>)> {
+    /// The last values of the relays' own accounts.
+    pub fn relays(&self) -> impl Iterator<Item = (SourceId, &BTreeMap<RelayTerm, u64>)> {
         self.relays.iter().map(|(source, terms)| (*source, terms))
     }
 
@@ -342,6 +381,17 @@ mod tests {
         assert_eq!(
             account.drops().collect::<Vec<_>>(),
             [(DropReason::SeriesLimit, 3)]
+        );
+    }
+
+    #[test]
+    fn a_relay_term_is_shown_with_its_labels() {
+        let check = |term: RelayTerm, shown: &str| assert_eq!(term.to_string(), shown);
+        check("reattached".into(), "reattached");
+        let event = ("event", "a \"b\".stop".to_owned());
+        check(
+            RelayTerm::new("rows_dropped", [event, ("reason", "overload".to_owned())]),
+            r#"rows_dropped{event="a \"b\".stop",reason="overload"}"#,
         );
     }
 

@@ -24,7 +24,7 @@ pub mod stream;
 mod sync;
 
 pub use job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
-pub use ledger::{Account, DropReason, Hop, Ledger, Signal};
+pub use ledger::{Account, DropReason, Hop, Ledger, RelayTerm, Signal};
 pub use snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
 pub use store::{
     Buckets, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, Refused, SeriesMeta, SeriesRef,

@@ -282,8 +282,9 @@ impl Reading {
         for (source, terms) in self.ledger.relays() {
             let name = self.ledger.source_name(source).map_or("", |(_, name)| name);
             for (term, value) in terms {
-                let (family, labels) = account_term(name, term);
-                families.entry(family).or_default().push((labels, *value));
+                let mut labels = vec![("source", name.to_owned())];
+                labels.extend(term.labels.iter().cloned());
+                families.entry(term.name).or_default().push((labels, *value));
             }
         }
         for (family, rows) in families {
@@ -307,19 +308,7 @@ impl Reading {
     }
 }
 
-type Labels = Vec<(String, String)>;
-
-/// Splits a term of the ledger, `name{label="value",…}`, into family and labels.
-fn account_term<'a>(source: &str, term: &'a str) -> (&'a str, Labels) {
-    let (family, inner) = term.split_once('{').unwrap_or((term, "}"));
-    let mut labels = vec![("source".to_owned(), source.to_owned())];
-    let pairs = inner
-        .trim_end_matches('}')
-        .split("\",")
-        .filter_map(|pair| pair.split_once("=\""));
-    labels.extend(pairs.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned())));
-    (family, labels)
-}
+type Labels = Vec<(&'static str, String)>;
 
 fn merged<L: Ord>(rows: Vec<(L, u64)>) -> Vec<(L, u64)> {
     let mut sums = BTreeMap::new();
@@ -377,7 +366,7 @@ mod tests {
     use super::*;
     use dichroic_model::resolve::Identity;
     use dichroic_model::{Limits, SourceId};
-    use dichroic_pipeline::{DropReason, Signal};
+    use dichroic_pipeline::{DropReason, RelayTerm, Signal};
     use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 
     #[test]
@@ -404,19 +393,19 @@ mod tests {
 
     #[test]
     fn terms_of_relays_become_families_with_labels() {
-        let check = |term: &str, family: &str, labels: &[(&str, &str)]| {
-            let expected: Labels = labels
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect();
-            assert_eq!(account_term("n", term), (family, expected));
-        };
-        check("reattached", "reattached", &[("source", "n")]);
-        check(
-            r#"rows_dropped{event="a.stop",reason="overload"}"#,
-            "rows_dropped",
-            &[("source", "n"), ("event", "a.stop"), ("reason", "overload")],
-        );
+        let mut store = Store::new(Limits::default(), Arc::new(Identity), 1);
+        let source = store.open_source(crate::ingest::own_source(), 1).unwrap().id;
+        let labels = [("event", "a \"b\"".to_owned()), ("reason", "overload".to_owned())];
+        let ledger = store.ledger_mut();
+        ledger.relay(source, RelayTerm::new("rows_dropped", labels), 4);
+        ledger.relay(source, "reattached", 2);
+        let page = Own::new(Vec::new(), Duration::ZERO).page(&store, Vec::new());
+        for line in [
+            r#"dichroic_relay_reattached_total{source="dichroic"} 2"#,
+            r#"dichroic_relay_rows_dropped_total{source="dichroic",event="a \"b\"",reason="overload"} 4"#,
+        ] {
+            assert!(page.contains(line), "{line} not in\n{page}");
+        }
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Receiver {
                 node.crashes += 1;
                 store
                     .ledger_mut()
-                    .relay(id, "ended_without_goodbye".to_owned(), node.crashes);
+                    .relay(id, "ended_without_goodbye", node.crashes);
                 message.clone()
             }
         };

@@ -163,7 +163,7 @@ impl Relay {
                 .left_out
                 .push((format!("{without} events"), message));
             let ledger = store.ledger_mut();
-            ledger.relay(self.source.id, "schema_limit".to_owned(), self.schemas_refused);
+            ledger.relay(self.source.id, "schema_limit", self.schemas_refused);
         }
     }
 

@@ -195,7 +195,7 @@ fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
         );
         let store = store.borrow();
         let (_, terms) = store.ledger().relays().next().expect("an account");
-        assert!(terms["schema_limit"] > 0);
+        assert!(terms[&"schema_limit".into()] > 0);
     });
 }
 
@@ -517,7 +517,7 @@ fn a_relay_that_says_goodbye_did_not_crash() {
                 .ledger()
                 .relays()
                 .next()
-                .is_none_or(|(_, t)| !t.contains_key("ended_without_goodbye"))
+                .is_none_or(|(_, t)| !t.contains_key(&"ended_without_goodbye".into()))
         );
         assert!(store.borrow().sources().next().unwrap().2.is_some());
     });

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use dichroic_model::{EventKind, GapReason, SourceId};
 use dichroic_packs::{Packs, Selection};
-use dichroic_pipeline::{DropReason, Signal, StreamItem};
+use dichroic_pipeline::{DropReason, RelayTerm, Signal, StreamItem};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::{Cell, Events, EventsScratch, GoodbyeCode, Value};
@@ -178,12 +178,12 @@ fn rows_lost_in_a_break_are_counted_exactly() {
         );
         assert!(account.balances());
         let (_, terms) = store.ledger().relays().next().unwrap();
-        assert_eq!(terms["rows_sent{event=\"phoenix.endpoint.stop\"}"], 13);
-        assert_eq!(
-            terms["rows_dropped{event=\"phoenix.endpoint.stop\",reason=\"overload\"}"],
-            9
-        );
-        assert_eq!(terms["ended_without_goodbye"], 1);
+        let event = ("event", "phoenix.endpoint.stop".to_owned());
+        let reason = ("reason", "overload".to_owned());
+        let dropped = RelayTerm::new("rows_dropped", [event.clone(), reason]);
+        assert_eq!(terms[&RelayTerm::new("rows_sent", [event])], 13);
+        assert_eq!(terms[&dropped], 9);
+        assert_eq!(terms[&"ended_without_goodbye".into()], 1);
     });
 }
 

@@ -3,7 +3,7 @@
 use super::Relay;
 use crate::account::{Said, Term, Why, gap_reason, reason_word};
 use dichroic_model::GapReason;
-use dichroic_pipeline::{DropReason, Store};
+use dichroic_pipeline::{DropReason, RelayTerm, Store};
 
 impl Relay {
     pub(super) fn account_row(&mut self, store: &mut Store, id: u32, value: u64) {
@@ -18,8 +18,8 @@ impl Relay {
             *sum = sum.saturating_sub(last).saturating_add(value);
             shown = *sum;
         }
-        let text = self.term_text(&term);
-        store.ledger_mut().relay(self.source.id, text, shown);
+        let ledger_term = self.ledger_term(&term);
+        store.ledger_mut().relay(self.source.id, ledger_term, shown);
         match term {
             Term::Sent(schema) => {
                 let lost = self.account.sent(schema, value, last);
@@ -62,32 +62,34 @@ impl Relay {
         }
     }
 
-    fn term_text(&self, term: &Term) -> String {
-        let event = |schema: &u32| match self.streams.schema(*schema) {
-            Some(schema) => schema.name.clone(),
-            None => format!("schema {schema}"),
+    /// The term as the ledger keeps it: ids resolved to names of events and metrics.
+    fn ledger_term(&self, term: &Term) -> RelayTerm {
+        let event = |schema: &u32| {
+            let name = match self.streams.schema(*schema) {
+                Some(schema) => schema.name.clone(),
+                None => format!("schema {schema}"),
+            };
+            ("event", name)
         };
-        let metric = |key: &u64| match self.blueprint.measures.get(key) {
-            Some(measure) => measure.name.clone(),
-            None => format!("key {key:#018x}"),
+        let metric = |key: &u64| {
+            let name = match self.blueprint.measures.get(key) {
+                Some(measure) => measure.name.clone(),
+                None => format!("key {key:#018x}"),
+            };
+            ("metric", name)
         };
+        let reason = |reason: &str| ("reason", reason.to_owned());
         match term {
-            Term::Sent(schema) => format!("rows_sent{{event={:?}}}", event(schema)),
-            Term::Dropped(schema, reason) => {
-                format!(
-                    "rows_dropped{{event={:?},reason={:?}}}",
-                    event(schema),
-                    reason_word(*reason)
-                )
+            Term::Sent(schema) => RelayTerm::new("rows_sent", [event(schema)]),
+            Term::Dropped(schema, code) => {
+                RelayTerm::new("rows_dropped", [event(schema), reason(reason_word(*code))])
             }
-            Term::Skipped(key, why) => format!("skipped{{metric={:?},reason={:?}}}", metric(key), why.word()),
-            Term::RowSkipped(schema, why) => {
-                format!("skipped{{event={:?},reason={:?}}}", event(schema), why.word())
-            }
-            Term::Failures => "handler_failures".to_owned(),
-            Term::Reattached => "reattached".to_owned(),
-            Term::Overflowed(key) => format!("overflowed{{metric={:?}}}", metric(key)),
-            Term::Unknown(key) => format!("unknown{{key=\"{key}\"}}"),
+            Term::Skipped(key, why) => RelayTerm::new("skipped", [metric(key), reason(why.word())]),
+            Term::RowSkipped(schema, why) => RelayTerm::new("skipped", [event(schema), reason(why.word())]),
+            Term::Failures => "handler_failures".into(),
+            Term::Reattached => "reattached".into(),
+            Term::Overflowed(key) => RelayTerm::new("overflowed", [metric(key)]),
+            Term::Unknown(key) => RelayTerm::new("unknown", [("key", key.to_string())]),
         }
     }
 }
