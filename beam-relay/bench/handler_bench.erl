@@ -76,7 +76,7 @@ setup(noop) ->
     ok = telemetry:attach(bench, ?EVENT, fun ?MODULE:noop/4, 1),
     fun() -> ok = telemetry:detach(bench) end;
 setup(Kind) ->
-    Static = dichroic_store:make(1),
+    Static = dichroic_tables:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Kind), dichroic_engine:new(Static)),
     [{?EVENT, Slot}] = dichroic_engine:events(Engine),
@@ -87,7 +87,7 @@ setup(Kind) ->
         {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
         true = lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames),
         ok = dichroic_engine:discard(Engine),
-        dichroic_store:drop(Static)
+        dichroic_tables:drop(Static)
     end.
 
 plan(Kind) ->

@@ -12,7 +12,7 @@
 
 main() ->
     _ = [spawn(fun() -> X = lists:seq(1, 200), receive stop -> X end end) || _ <- lists:seq(1, ?PROCESSES)],
-    Static = dichroic_store:make(1),
+    Static = dichroic_tables:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(1), dichroic_engine:new(Static)),
     io:format("~n~b processes, ~b times each~n", [?PROCESSES, ?TIMES]),

@@ -11,7 +11,7 @@ main() ->
     lists:foreach(fun reading/1, dichroic_vm:events()),
     Self = self(),
     Began = now_us(),
-    _ = dichroic_mailboxes:survey(fun() -> Self ! {pause, now_us()} end),
+    _ = dichroic_message_queues:survey(fun() -> Self ! {pause, now_us()} end),
     Steps = steps(Began, []),
     tell("a step of the search for long mailboxes", Steps),
     tell("the list of all processes, once a round", [us(fun erlang:processes/0) || _ <- lists:seq(1, ?TIMES)]),

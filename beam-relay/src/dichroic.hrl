@@ -74,7 +74,7 @@
     slot = 0    :: non_neg_integer(),
     key         :: integer(),
     type        :: counter | sum | last | exponential | buckets,
-    value       :: undefined | dichroic_expr:expr(),
+    value       :: undefined | dichroic_expression:expr(),
     factor = 1.0 :: float(),
     grid        :: undefined | tuple(),       % dichroic_bucket:grid() or dichroic_bucket:bounds()
     size = 1    :: pos_integer(),             % atomics cells of one series in one shard
@@ -88,16 +88,16 @@
 %% cells are found by one look into the table too: the row of the first entry has a view, {Tag, Tries, AtomicsRef | none, ...},
 %% one for each entry. A tag is never used for other entries, or for the same after a plan without them.
 -record(group, {
-    keep        :: [dichroic_expr:condition()],
-    labels      :: dichroic_expr:labels(),
+    keep        :: [dichroic_expression:condition()],
+    labels      :: dichroic_expression:labels(),
     tag = 0     :: non_neg_integer(),         % 0 = no views
     entries     :: [#entry{}]
 }).
 
 -record(stream, {
     content = 0 :: non_neg_integer(),
-    keep        :: [dichroic_expr:condition()],
-    columns     :: [{number, dichroic_expr:expr()} | dichroic_expr:expr()] | dichroic_logger:log_columns(),
+    keep        :: [dichroic_expression:condition()],
+    columns     :: [{number, dichroic_expression:expr()} | dichroic_expression:expr()] | dichroic_logger:log_columns(),
     sample      :: float()
 }).
 
@@ -107,5 +107,5 @@
     label_cap   :: pos_integer(),             % bytes of a string in a label
     groups      :: [#group{}],
     streams     :: [#stream{}],
-    carries     :: [{CarryKey :: tuple(), clear | dichroic_expr:expr()}]
+    carries     :: [{CarryKey :: tuple(), clear | dichroic_expression:expr()}]
 }).

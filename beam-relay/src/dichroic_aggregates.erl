@@ -3,7 +3,7 @@
 %% Owned by the engine, in the connection's process; no I/O. A row is the whole total of a series, so nothing is kept for
 %% resending and a lost connection costs nothing: reconnected/1 forgets the ids, and the next flush defines and sends all.
 %% Leaving follows the wire's rule: idle, its last total acknowledged, hidden for two flushes, read once more, forgotten.
--module(dichroic_totals).
+-module(dichroic_aggregates).
 
 -include("dichroic.hrl").
 
@@ -110,14 +110,14 @@ idle(#ser{entry = #entry{expire_s = E}, sent = Sent, changed = At}, Ponged, Cloc
     Clock - At >= E andalso (Sent =:= none orelse Sent =< Ponged).
 
 hide(St, Flush, #ser{raw = Raw} = S) ->
-    _ = [dichroic_store:forget(St, Key) || Key <- Raw],
+    _ = [dichroic_tables:forget(St, Key) || Key <- Raw],
     S#ser{hidden = Flush}.
 
 %% Handlers that had the cells in hand when they were hidden are done by now.
 leave(_, Flush, #ser{hidden = 0} = S, {Still, Out, Alive}) -> {[S#ser{hidden = Flush} | Still], Out, Alive};
 leave(St, Flush, #ser{hidden = H, raw = Raw} = S, {Still, Out, Alive}) when Flush < H + 2 ->
     %% A handler that was stopped while it made a view may have brought them back.
-    _ = [dichroic_store:unview(St, Key) || Key <- Raw],
+    _ = [dichroic_tables:unview(St, Key) || Key <- Raw],
     {[S | Still], Out, Alive};
 leave(St, _, S, {Still, Out, Alive}) ->
     Key = ser_key(S),
@@ -129,7 +129,7 @@ leave(St, _, S, {Still, Out, Alive}) ->
 left(St, #ser{entry = #entry{slot = Slot}} = S, Out) ->
     Admitted = admitted(S),
     atomics:sub(St#static.acct, ?ACCT_SERIES, Admitted),
-    atomics:sub(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), Admitted),
+    atomics:sub(St#static.acct, dichroic_tables:acct(Slot, ?ENTRY_SERIES), Admitted),
     case unsent(St, S) of
         same -> free(S, Out);
         {_, Value} ->
@@ -228,7 +228,7 @@ adopt(St, Entries, {Slot, Labels} = Raw, Ref, #totals{series = Series} = T) ->
                 end,
             T#totals{series = Series#{SerKey => join(Raw, Ref, S)}};
         _ ->
-            ok = dichroic_store:forget(St, Raw),
+            ok = dichroic_tables:forget(St, Raw),
             T
     end.
 
@@ -254,7 +254,7 @@ start(St, {Slot, Labels} = Raw) ->
             Now = erlang:system_time(nanosecond),
             true = ets:insert(St#static.series, {Raw, Now}),
             atomics:add(St#static.acct, ?ACCT_SERIES, 1),
-            atomics:add(St#static.acct, dichroic_store:acct(Slot, ?ENTRY_SERIES), 1),
+            atomics:add(St#static.acct, dichroic_tables:acct(Slot, ?ENTRY_SERIES), 1),
             Now
     end.
 

@@ -17,7 +17,7 @@ prep_stop(State) ->
 
 %% What processes that were killed could not take away. Whoever still calls a handler finds nothing, and does nothing.
 stop(_State) ->
-    dichroic_janitor:detach_all(),
+    dichroic_handler_keeper:detach_all(),
     dichroic_engine:sweep(),
     _ = persistent_term:erase(?STATIC),
     ok.

@@ -6,7 +6,7 @@
 %% name, labels and unit travel with the definition of their series. Functions of the application run in the process that
 %% emits, inside a `try': what raises counts as absent, and what they cost the application pays. While the function that gives the
 %% list fails, what it gave last goes on being counted.
--module(dichroic_own).
+-module(dichroic_app_metrics).
 
 -include("dichroic.hrl").
 
@@ -19,7 +19,7 @@
 -define(EXPIRE_S, 86400).
 -define(MAX_NAME, 255).
 
--type aggregate() :: {[atom()], [dichroic_expr:condition()], dichroic_expr:labels(), #entry{}}.
+-type aggregate() :: {[atom()], [dichroic_expression:condition()], dichroic_expression:labels(), #entry{}}.
 
 %% What a setting gave when it last gave a list.
 -type given() :: none | {Setting :: term(), [aggregate()]}.

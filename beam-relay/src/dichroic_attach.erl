@@ -105,7 +105,7 @@ keep(Starter, Tag, #{modules := Modules} = Options) ->
 
 %% Whoever waits of an earlier stay, to unload what we need now, ends first; what it unloaded before that is missing.
 alone() ->
-    case whereis(dichroic_late) of
+    case whereis(dichroic_unload_guard) of
         undefined -> ok;
         Pid ->
             Monitor = monitor(process, Pid),
@@ -226,11 +226,11 @@ leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
     stop_relay(K#k.relay),
     detach_all(),
     _ = logger:remove_handler(dichroic),
-    Late = dichroic_late:wait(),
+    Late = dichroic_unload_guard:wait(),
     _ = [persistent_term:erase(Key) || Key <- terms()],
     _ = [application:unset_env(dichroic, Key) || Key <- [mode, socket, vsn]],
     Tries = case Late of [] -> ?PURGE_TRIES; _ -> 1 end,
-    Kept = entries(Late, unload(Modules -- [?MODULE | dichroic_late:entries()], Tries)),
+    Kept = entries(Late, unload(Modules -- [?MODULE | dichroic_unload_guard:entries()], Tries)),
     %% What stays of modules of OTP is harmless, so one that anybody might be in stays whole.
     Extra = [M || M <- ?OTP, not lists:member(M, Loaded), erlang:module_loaded(M)],
     _ = unload(unused(Extra), 1),
@@ -243,10 +243,10 @@ leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
     lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
 
 %% What handlers are entered by goes last, when nobody can be on the way to it.
-entries([], []) -> unload(dichroic_late:entries(), ?PURGE_TRIES);
+entries([], []) -> unload(dichroic_unload_guard:entries(), ?PURGE_TRIES);
 entries(Late, Kept) ->
-    ok = dichroic_late:stay(Late, Kept),
-    Kept ++ dichroic_late:entries().
+    ok = dichroic_unload_guard:stay(Late, Kept),
+    Kept ++ dichroic_unload_guard:entries().
 
 stop_relay(Relay) ->
     _ = dichroic_connection:drain(),

@@ -90,9 +90,9 @@ callback_mode() -> handle_event_function.
 init([]) ->
     _ = process_flag(trap_exit, true),
     _ = process_flag(message_queue_data, off_heap),
-    0 = dichroic_janitor:want([]),
+    0 = dichroic_handler_keeper:want([]),
     dichroic_engine:sweep(),
-    Static = dichroic_store:reset(),
+    Static = dichroic_tables:reset(),
     {ok, connect, #d{engine = dichroic_engine:new(Static), epoch = Static#static.epoch}, [{state_timeout, 0, connect}]}.
 
 -spec handle_event(gen_statem:event_type(), term(), state(), #d{}) -> gen_statem:event_handler_result(state()).
@@ -134,10 +134,10 @@ handle_event(cast, {variables, Found}, State, #d{variables = Known, left_out = B
         {{Variables, LeftOut}, steady} -> say(D#d{variables = Variables, left_out = LeftOut});
         {{Variables, LeftOut}, _} -> {keep_state, D#d{variables = Variables, left_out = LeftOut}}
     end;
-handle_event(cast, relay_ready, steady, D) -> dichroic_relay:socket({D#d.socket, D#d.max_frame}), keep_state_and_data;
+handle_event(cast, relay_ready, steady, D) -> dichroic_event_sender:socket({D#d.socket, D#d.max_frame}), keep_state_and_data;
 handle_event(cast, janitor_ready, State, D) when State =/= detached, State =/= drain ->
-    {keep_state, D#d{attached = dichroic_janitor:want(dichroic_engine:events(D#d.engine))}};
-handle_event(cast, sampler_ready, _, D) -> dichroic_sampler:want(dichroic_engine:events(D#d.engine)), keep_state_and_data;
+    {keep_state, D#d{attached = dichroic_handler_keeper:want(dichroic_engine:events(D#d.engine))}};
+handle_event(cast, sampler_ready, _, D) -> dichroic_vm_poller:want(dichroic_engine:events(D#d.engine)), keep_state_and_data;
 handle_event(cast, reconnect, State, D) when State =:= backoff; State =:= detached ->
     {next_state, connect, D#d{retry = own, failures = 0}, [{state_timeout, 0, connect}]};
 handle_event({call, From}, drain, State, D) when State =:= steady ->
@@ -273,8 +273,8 @@ planned(Plan, State, D) ->
 
 taken_up(Refused, Engine, D) ->
     Events = dichroic_engine:events(Engine),
-    Attached = dichroic_janitor:want(Events),
-    dichroic_sampler:want(Events),
+    Attached = dichroic_handler_keeper:want(Events),
+    dichroic_vm_poller:want(Events),
     D1 = D#d{engine = Engine, attached = Attached, refused = Refused},
     case transmit([reply(D1)], D1) of
         {ok, D2} -> {ok, D2};
@@ -298,7 +298,7 @@ refused(#d{engine = Engine, refused = Refused, left_out = LeftOut}) -> dichroic_
 steady(#d{engine = Engine} = D) ->
     case flush(D#d{engine = dichroic_engine:reconnected(Engine), steady_since = now_ms(), retry = own}) of
         {ok, D1} ->
-            dichroic_relay:socket({D1#d.socket, D1#d.max_frame}),
+            dichroic_event_sender:socket({D1#d.socket, D1#d.max_frame}),
             dichroic_engine:streams_on(D1#d.engine),
             {next_state, steady, D1, [{{timeout, linger}, cancel}, flush_timer(D1)]};
         {error, Reason, D1} -> lost(Reason, D1)
@@ -428,18 +428,18 @@ to_detached(#d{retry = Retry} = D) ->
 forget(D0) ->
     D = detach(D0),
     dichroic_engine:discard(D#d.engine),
-    Static = dichroic_store:reset(),
+    Static = dichroic_tables:reset(),
     D#d{engine = dichroic_engine:new(Static), epoch = Static#static.epoch, attempt = 0, flush = 0, ponged = 0}.
 
 detach(D) ->
-    0 = dichroic_janitor:want([]),
-    dichroic_sampler:want([]),
+    0 = dichroic_handler_keeper:want([]),
+    dichroic_vm_poller:want([]),
     dichroic_engine:streams_off(D#d.engine),
     D#d{attached = 0}.
 
 close(#d{socket = none} = D) -> D;
 close(#d{socket = Socket, engine = Engine} = D) ->
     dichroic_engine:streams_off(Engine),
-    dichroic_relay:socket(none),
+    dichroic_event_sender:socket(none),
     _ = gen_tcp:close(Socket),
     D#d{socket = none, buffer = <<>>, waiting = none}.

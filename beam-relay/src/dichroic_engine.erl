@@ -32,7 +32,7 @@
 -record(engine, {
     static :: #static{},
     plan = none :: none | dichroic_plan:plan(),   % as the collector sent it
-    own = none :: dichroic_own:given(),
+    own = none :: dichroic_app_metrics:given(),
     own_state = ok :: ok | failed,
     entries = #{} :: #{Key :: integer() => #entry{}},
     leaving = [] :: [{#entry{}, RetiredAt :: integer()}],
@@ -46,9 +46,9 @@
     contents = #{} :: #{term() => pos_integer()},
     wanted = [] :: [{Content :: pos_integer(), Account :: pos_integer()}],
     accounts = #{} :: #{Schema :: non_neg_integer() => {Account :: pos_integer(), active | {withdrawn, integer()}}},
-    ids = {0, [], 10000} :: dichroic_totals:ids(),
-    totals :: dichroic_totals:totals(),
-    account :: dichroic_account:account(),
+    ids = {0, [], 10000} :: dichroic_aggregates:ids(),
+    totals :: dichroic_aggregates:totals(),
+    account :: dichroic_self_account:account(),
     flushed = 0 :: integer(),
     untold = 0 :: non_neg_integer(),              % series that the last flush had no id for
     audit = none :: none | {SinceS :: integer(), Least :: integer(), Most :: integer()},  % drift of the budget that flushes saw
@@ -58,7 +58,7 @@
 -opaque engine() :: #engine{}.
 
 -spec new(#static{}) -> engine().
-new(Static) -> #engine{static = Static, totals = dichroic_totals:new(), account = dichroic_account:new()}.
+new(Static) -> #engine{static = Static, totals = dichroic_aggregates:new(), account = dichroic_self_account:new()}.
 
 -spec flush_ms(engine()) -> pos_integer().
 flush_ms(#engine{plan = none}) -> 1000;
@@ -73,7 +73,7 @@ generation(#engine{plan = none}) -> 0;
 generation(#engine{plan = #{generation := G}}) -> G.
 
 -spec live(engine()) -> non_neg_integer().
-live(#engine{totals = T}) -> dichroic_totals:live(T).
+live(#engine{totals = T}) -> dichroic_aggregates:live(T).
 
 %% @doc The events to be attached, each with the slot that is its handler's configuration.
 -spec events(engine()) -> [{[atom()], pos_integer()}].
@@ -85,13 +85,13 @@ events(#engine{programs = Programs, events = Events}) -> [{E, maps:get(E, Events
 plan(Value, E) ->
     case dichroic_plan:compile(Value) of
         {error, _} = No -> No;
-        {ok, Plan} -> take_up(Plan, dichroic_own:entries(series(Plan), E#engine.own), E)
+        {ok, Plan} -> take_up(Plan, dichroic_app_metrics:entries(series(Plan), E#engine.own), E)
     end.
 
 %% @doc The plan once more, if the application's function for metrics failed when it came and now does not.
 -spec again(engine()) -> same | {ok, [dichroic_plan:refusal()], engine()}.
 again(#engine{plan = Plan, own_state = failed, own = Given} = E) ->
-    case dichroic_own:entries(series(Plan), Given) of
+    case dichroic_app_metrics:entries(series(Plan), Given) of
         {failed, _, _, _} -> same;
         Own -> take_up(Plan, Own, E)
     end;
@@ -127,7 +127,7 @@ entries(#{aggregates := Aggregates}, #engine{entries = Old} = E) ->
     Gone = maps:values(maps:without(Keys, Old)),
     {No, E1} = lists:foldl(fun({_, _, _, Entry}, Acc) -> entry(Entry, Acc) end,
                            {[], E#engine{entries = maps:with(Keys, Old)}}, Aggregates),
-    ok = dichroic_store:purge(E#engine.static, E#engine.free -- E1#engine.free),
+    ok = dichroic_tables:purge(E#engine.static, E#engine.free -- E1#engine.free),
     {No, Gone, E1}.
 
 entry(#entry{key = Key} = Entry, {No, #engine{entries = Entries} = E}) ->
@@ -147,7 +147,7 @@ take_slot(Key, #engine{entries = Entries, leaving = Leaving} = E) ->
 %% After the swap, so that nothing new is counted where nobody will read.
 retire(Gone, #engine{entries = Entries, leaving = Leaving, static = St, flushed = Flushed} = E) ->
     Slots = [Slot || #entry{slot = Slot} <- Gone],
-    E#engine{totals = dichroic_totals:retire(St, by_slot(Gone ++ maps:values(Entries)), Slots, E#engine.totals),
+    E#engine{totals = dichroic_aggregates:retire(St, by_slot(Gone ++ maps:values(Entries)), Slots, E#engine.totals),
              leaving = [{Entry, Flushed} || Entry <- Gone] ++ Leaving}.
 
 by_slot(Entries) -> maps:from_list([{Slot, Entry} || #entry{slot = Slot} = Entry <- Entries]).
@@ -281,7 +281,7 @@ tag(#group{entries = Entries} = G, Old, St, {Tags, Next}) ->
     Ordered = Counters ++ Others,
     case [Slot || #entry{slot = Slot} <- Ordered] of
         [Leader, _ | _] = Slots ->
-            _ = [atomics:put(St#static.acct, dichroic_store:acct(S, ?ENTRY_LEADER), Leader) || S <- Slots],
+            _ = [atomics:put(St#static.acct, dichroic_tables:acct(S, ?ENTRY_LEADER), Leader) || S <- Slots],
             Tag = maps:get(Slots, Old, Next),
             {G#group{tag = Tag, entries = Ordered ++ Lasts}, {Tags#{Slots => Tag}, max(Next, Tag + 1)}};
         _ -> {G, {Tags, Next}}
@@ -336,8 +336,8 @@ discard(#engine{stale = Stale, programs = Programs, static = St}) ->
 
 -spec reconnected(engine()) -> engine().
 reconnected(#engine{ids = {_, _, Limit}} = E) ->
-    E#engine{ids = {0, [], Limit}, at = none, totals = dichroic_totals:reconnected(E#engine.totals),
-             account = dichroic_account:reconnected(E#engine.account)}.
+    E#engine{ids = {0, [], Limit}, at = none, totals = dichroic_aggregates:reconnected(E#engine.totals),
+             account = dichroic_self_account:reconnected(E#engine.account)}.
 
 %% @doc The frames of flush number `Flush', none larger than `MaxFrame'.
 -spec flush(Flush :: integer(), Ponged :: integer(), NowS :: integer(), MaxFrame :: pos_integer(), engine()) ->
@@ -348,8 +348,8 @@ flush(Flush, Ponged, Now, Max, #engine{static = St, ids = Ids} = E0) ->
     Accounted = Entries ++ [Entry || {Entry, _} <- E#engine.leaving],
     Out0 = #{ids => Ids, freed => [], defines => [], numbers => [], histograms => [], untold => 0},
     Streams = lists:sort([{A, Schema} || {Schema, {A, _}} <- maps:to_list(E#engine.accounts)]),
-    {Out1, Account} = dichroic_account:flush(St, Accounted, Streams, {Out0, E#engine.account}),
-    {Out2, Totals} = dichroic_totals:flush(St, by_slot(Entries), {Flush, Ponged, E#engine.clock, Out1}, E#engine.totals),
+    {Out1, Account} = dichroic_self_account:flush(St, Accounted, Streams, {Out0, E#engine.account}),
+    {Out2, Totals} = dichroic_aggregates:flush(St, by_slot(Entries), {Flush, Ponged, E#engine.clock, Out1}, E#engine.totals),
     #{ids := {Next, Free, Limit}, freed := Freed, defines := Defines, numbers := Numbers, histograms := Histograms,
       untold := Untold} = Out2,
     Time = erlang:system_time(nanosecond),
@@ -376,13 +376,13 @@ tick(Now, #engine{at = At, clock = Clock} = E) ->
 %% Emitters that are killed while a label set is admitted leave the budget too high. Others that are being admitted come and go:
 %% what every flush of a minute has seen is there to stay.
 audit(Now, #engine{static = St, totals = Totals, audit = Before} = E) ->
-    Leaving = dichroic_totals:leaving(Totals),
-    Drift = dichroic_store:drift(St, Leaving),
+    Leaving = dichroic_aggregates:leaving(Totals),
+    Drift = dichroic_tables:drift(St, Leaving),
     case Before of
         none -> E#engine{audit = {Now, Drift, Drift}};
         {Since, Least, Most} when Now - Since < ?AUDIT_S -> E#engine{audit = {Since, min(Least, Drift), max(Most, Drift)}};
         {_, Least, Most} ->
-            ok = dichroic_store:amend(St, Leaving, lasting(min(Least, Drift), max(Most, Drift))),
+            ok = dichroic_tables:amend(St, Leaving, lasting(min(Least, Drift), max(Most, Drift))),
             E#engine{audit = none}
     end.
 

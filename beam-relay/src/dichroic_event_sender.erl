@@ -6,7 +6,7 @@
 %% What is still taken when nothing has come for a second was taken by processes that were killed before they sent. A relay that
 %% is idle waits outside of this module, so that new code can be loaded, twice too, and ends nothing.
 %% Messages of `logger' have a process of their own, which also renders them: `{log, Account, TimeNs, What}'.
--module(dichroic_relay).
+-module(dichroic_event_sender).
 
 -include("dichroic.hrl").
 
@@ -22,14 +22,14 @@
 
 -spec name(pos_integer()) -> atom().
 name(I) when I >= 1, I =< ?MAX_SHARDS ->
-    element(I, {dichroic_relay_1, dichroic_relay_2, dichroic_relay_3, dichroic_relay_4, dichroic_relay_5,
-                dichroic_relay_6, dichroic_relay_7, dichroic_relay_8, dichroic_relay_9, dichroic_relay_10,
-                dichroic_relay_11, dichroic_relay_12, dichroic_relay_13, dichroic_relay_14, dichroic_relay_15,
-                dichroic_relay_16}).
+    element(I, {dichroic_event_sender_1, dichroic_event_sender_2, dichroic_event_sender_3, dichroic_event_sender_4,
+                dichroic_event_sender_5, dichroic_event_sender_6, dichroic_event_sender_7, dichroic_event_sender_8,
+                dichroic_event_sender_9, dichroic_event_sender_10, dichroic_event_sender_11, dichroic_event_sender_12,
+                dichroic_event_sender_13, dichroic_event_sender_14, dichroic_event_sender_15, dichroic_event_sender_16}).
 
 %% @doc The one that carries logs, and renders them.
 -spec log_name() -> atom().
-log_name() -> dichroic_relay_log.
+log_name() -> dichroic_event_sender_log.
 
 -spec names() -> [atom()].
 names() -> [name(I) || I <- lists:seq(1, min(erlang:system_info(schedulers), ?MAX_SHARDS))].
@@ -51,7 +51,7 @@ init(Parent, Shard) ->
     loop(#s{parent = Parent, shard = Shard}).
 
 lost_with_predecessor(Shard) ->
-    case dichroic_store:static() of
+    case dichroic_tables:static() of
         #static{credit = Credit} = St -> atomics:put(Credit, credit_cell(Shard, St), 0);
         none -> ok
     end.
@@ -113,7 +113,7 @@ cells(Log) ->
 
 flush(#s{n = 0} = S) -> S;
 flush(#s{n = N, rows = Rows} = S) ->
-    case dichroic_store:static() of
+    case dichroic_tables:static() of
         none -> S#s{n = 0, rows = #{}};
         St ->
             S1 = maps:fold(fun(A, R, Acc) -> send(A, lists:reverse(R), St, Acc) end, S, Rows),
@@ -122,7 +122,7 @@ flush(#s{n = N, rows = Rows} = S) ->
     end.
 
 give_back(N, #s{shard = Shard}) ->
-    case dichroic_store:static() of
+    case dichroic_tables:static() of
         #static{credit = Credit} = St ->
             Cell = credit_cell(Shard, St),
             give_back(N, Credit, Cell, atomics:get(Credit, Cell));

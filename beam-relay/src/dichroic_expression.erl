@@ -3,7 +3,7 @@
 %%
 %% compile/2 and condition/2 are called by dichroic_plan, once per plan; eval/3 and holds/3 by the handler, in the process
 %% that emits the event. The latter are total: any term at any step gives a value or `nil' (absent), never an exception.
--module(dichroic_expr).
+-module(dichroic_expression).
 
 -export([compile/2, condition/2, eval/3, holds/3, label/2, column/2, carry_names/1, carry_key/1]).
 -export_type([expr/0, condition/0, labels/0, atoms/0]).

@@ -51,7 +51,7 @@ shard(Id, Shards) -> (Id - 1) rem Shards + 1.
 
 groups([], _, _, _, _, _) -> ok;
 groups([#group{keep = Keep, labels = Labels, tag = Tag, entries = Entries} = Group | Groups], Meas, Meta, Cap, St, Table) ->
-    case Keep =:= [] orelse dichroic_expr:holds(Keep, Meas, Meta) of
+    case Keep =:= [] orelse dichroic_expression:holds(Keep, Meas, Meta) of
         true when Tag =:= 0 -> entries(Entries, labels(Labels, Meas, Meta, Cap), Meas, Meta, St, Table);
         true -> viewed(Group, labels(Labels, Meas, Meta, Cap), Meas, Meta, St, Table);
         false -> ok
@@ -70,7 +70,7 @@ labels({tagged, F, Tags}, Meas, Meta, Cap) ->
     labels([{meta, A, B} || {A, B} <- Tags], Meas, Values, Cap);
 labels(L, Meas, Meta, Cap) -> list_to_tuple([label(E, Meas, Meta, Cap) || E <- L]).
 
-label(E, Meas, Meta, Cap) -> dichroic_expr:label(dichroic_expr:eval(E, Meas, Meta), Cap).
+label(E, Meas, Meta, Cap) -> dichroic_expression:label(dichroic_expression:eval(E, Meas, Meta), Cap).
 
 entries([], _, _, _, _, _) -> ok;
 entries([#entry{type = counter} = E | Es], Labels, Meas, Meta, St, Table) ->
@@ -90,10 +90,10 @@ entries([E | Es], Labels, Meas, Meta, St, Table) ->
     entries(Es, Labels, Meas, Meta, St, Table).
 
 value(#entry{slot = Slot, value = Value}, Meas, Meta, St) ->
-    case usable(dichroic_expr:eval(Value, Meas, Meta)) of
+    case usable(dichroic_expression:eval(Value, Meas, Meta)) of
         absent -> skip;
         {skip, Why} ->
-            atomics:add(St#static.acct, dichroic_store:acct(Slot, Why), 1),
+            atomics:add(St#static.acct, dichroic_tables:acct(Slot, Why), 1),
             skip;
         V -> V
     end.
@@ -104,7 +104,7 @@ viewed(#group{tag = Tag, entries = [#entry{slot = Leader} | _] = Entries} = Grou
         View when element(1, View) =:= Tag -> seen(Entries, 3, View, Group, Labels, Meas, Meta, St, Table);
         _ ->
             entries(Entries, Labels, Meas, Meta, St, Table),
-            dichroic_store:view(Table, Group, Labels, 0)
+            dichroic_tables:view(Table, Group, Labels, 0)
     end.
 
 look(Key, Table) ->
@@ -128,7 +128,7 @@ seen_cells(E, Ix, View, Group, Labels, St, Table) ->
     case element(Ix, View) of
         none ->
             Ref = cells({E#entry.slot, Labels}, E, St, Table),
-            element(2, View) < ?VIEW_TRIES andalso dichroic_store:view(Table, Group, Labels, element(2, View) + 1),
+            element(2, View) < ?VIEW_TRIES andalso dichroic_tables:view(Table, Group, Labels, element(2, View) + 1),
             Ref;
         Ref -> Ref
     end.
@@ -145,7 +145,7 @@ usable(_) -> {skip, ?SKIP_NOT_NUMERIC}.
 
 cells(Key, E, St, Table) ->
     try ets:lookup_element(Table, Key, 3)
-    catch error:badarg -> dichroic_store:cell(St, Table, Key, E)
+    catch error:badarg -> dichroic_tables:cell(St, Table, Key, E)
     end.
 
 record(#entry{type = exponential, factor = Factor, grid = Grid} = E, V, Ref, Labels, St, Table) ->
@@ -163,7 +163,7 @@ record(#entry{type = sum}, V, Ref, _, _, _) -> add(Ref, ?CELL_SUM_INT, V).
 last(E, V, Key, St) ->
     case ets:update_element(St#static.lasts, Key, [{2, V}, {3, erlang:monotonic_time()}]) of
         true -> ok;
-        false -> dichroic_store:last(St, Key, E, V)
+        false -> dichroic_tables:last(St, Key, E, V)
     end.
 
 %% Last of all: whoever sees this count sees the bucket and the sum of every observation in it.
@@ -199,14 +199,14 @@ streams([#stream{content = Content} = S | Ss], Meas, Meta, Cap, St, Shard) ->
     streams(Ss, Meas, Meta, Cap, St, Shard).
 
 stream(#stream{keep = Keep, sample = Sample, columns = {log, _, _}} = S, Account, Meas, Meta, _, #static{rows = Rows} = St, _) ->
-    case dichroic_expr:holds(Keep, Meas, Meta) andalso sampled(Sample, Rows, (Account - 1) * ?ROWS_PER_STREAM) of
+    case dichroic_expression:holds(Keep, Meas, Meta) andalso sampled(Sample, Rows, (Account - 1) * ?ROWS_PER_STREAM) of
         true -> dichroic_logger:row(S, Account, Meas, Meta, St);
         false -> ok
     end;
 stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, Meta, Cap, St, Shard) ->
     Rows = St#static.rows,
     Base = (Account - 1) * ?ROWS_PER_STREAM,
-    case dichroic_expr:holds(Keep, Meas, Meta) andalso sampled(Sample, Rows, Base) of
+    case dichroic_expression:holds(Keep, Meas, Meta) andalso sampled(Sample, Rows, Base) of
         false -> ok;
         true ->
             Now = erlang:system_time(nanosecond),
@@ -220,13 +220,13 @@ stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, 
     end.
 
 cell({number, E}, Meas, Meta, _, Rows, Base) ->
-    case number(dichroic_expr:eval(E, Meas, Meta)) of
+    case number(dichroic_expression:eval(E, Meas, Meta)) of
         {skip, Why} ->
             atomics:add(Rows, Base + Why, 1),
             nil;
         V -> V
     end;
-cell(E, Meas, Meta, Cap, _, _) -> dichroic_expr:column(dichroic_expr:eval(E, Meas, Meta), Cap).
+cell(E, Meas, Meta, Cap, _, _) -> dichroic_expression:column(dichroic_expression:eval(E, Meas, Meta), Cap).
 
 %% What a subscriber gets as a measurement is a number, whatever the application put there.
 number(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
@@ -290,7 +290,7 @@ carries([{Key, clear} | Cs], Meas, Meta, Cap) ->
     _ = erase(Key),
     carries(Cs, Meas, Meta, Cap);
 carries([{Key, Expr} | Cs], Meas, Meta, Cap) ->
-    _ = case dichroic_expr:column(dichroic_expr:eval(Expr, Meas, Meta), Cap) of
+    _ = case dichroic_expression:column(dichroic_expression:eval(Expr, Meas, Meta), Cap) of
             nil -> erase(Key);
             undefined -> erase(Key);
             V -> put(Key, V)

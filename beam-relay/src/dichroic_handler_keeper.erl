@@ -5,7 +5,7 @@
 %% counts. Without telemetry it waits for it. If this process dies handlers stay as they are: its successor takes them over
 %% and asks the connection. They are known to count in this epoch by the configuration of the one that listens to failures; others
 %% are detached, because their slots may mean something else now. The handler of `logger' is kept in the same way.
--module(dichroic_janitor).
+-module(dichroic_handler_keeper).
 
 -behaviour(gen_server).
 
@@ -42,7 +42,7 @@ available() ->
 %% @doc The epoch in which handlers count now, if there is one.
 -spec epoch() -> integer() | none.
 epoch() ->
-    case dichroic_store:static() of
+    case dichroic_tables:static() of
         #static{epoch = Epoch, series = Table} -> case ets:info(Table, id) of undefined -> none; _ -> Epoch end;
         none -> none
     end.
@@ -91,7 +91,7 @@ handle_call({want, All}, _From, Before) ->
 
 wanted(All, #j{attached = Attached, logs = Before} = J0) ->
     %% Of these the relay itself is the source, and no handler of telemetry.
-    Own = maps:with(dichroic_sampler:events(), All),
+    Own = maps:with(dichroic_vm_poller:events(), All),
     Logs = maps:with(dichroic_logger:events(), All),
     J = J0#j{logs = maps:to_list(Logs)},
     (J#j.logs =:= [] andalso Before =:= []) orelse dichroic_logger:want(J#j.logs),
@@ -150,7 +150,7 @@ told(Before, #j{attached = After} = J) ->
     J.
 
 count(N) ->
-    case dichroic_store:static() of
+    case dichroic_tables:static() of
         #static{acct = Acct} -> atomics:add(Acct, ?ACCT_REATTACHED, N);
         none -> ok
     end.

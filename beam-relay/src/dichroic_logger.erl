@@ -39,7 +39,7 @@ want([]) ->
     ok;
 want(Events) ->
     Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none),
-               epoch => dichroic_janitor:epoch()},
+               epoch => dichroic_handler_keeper:epoch()},
     case logger:get_handler_config(?HANDLER) of
         {ok, #{config := Config}} -> ok;
         _ ->
@@ -51,7 +51,7 @@ want(Events) ->
 %% @doc What the handler is installed for in this epoch: slots of another one may mean something else now.
 -spec wanted() -> [{[atom()], pos_integer()}].
 wanted() ->
-    Epoch = dichroic_janitor:epoch(),
+    Epoch = dichroic_handler_keeper:epoch(),
     case logger:get_handler_config(?HANDLER) of
         {ok, #{config := #{epoch := Epoch} = Config}} when Epoch =/= none ->
             [{Event, Slot} || {Event, Key} <- [{?MESSAGE, message}, {?CRASH, crash}], #{Key := Slot} <- [Config], Slot =/= none];
@@ -179,7 +179,7 @@ row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$
         true ->
             Row = {log, Account, time(Meta), {Severity, message(Msg, Cap), callback(Msg, Meta), Cap, id(otel_trace_id, Meta),
                                               id(otel_span_id, Meta), attributes_of(Names, Meta)}},
-            Relay = whereis(dichroic_relay:log_name()),
+            Relay = whereis(dichroic_event_sender:log_name()),
             %% Nothing is called between taking and sending.
             case Relay =/= undefined andalso dichroic_handler:taken(Credit, Cell, atomics:get(Credit, ?LOG_CREDIT_MAX)) of
                 true ->
@@ -355,7 +355,7 @@ take(_, _, _) -> throw(no_text).
 
 capped(Chars, Cap) ->
     Text = case is_binary(Chars) of true -> Chars; false -> unicode(unicode:characters_to_binary(Chars)) end,
-    dichroic_expr:column(Text, Cap).
+    dichroic_expression:column(Text, Cap).
 
 unicode(B) when is_binary(B) -> B;
 unicode({_, Good, _}) -> <<Good/binary, 16#fffd/utf8>>.
@@ -383,7 +383,7 @@ value(V) when is_boolean(V); is_integer(V), V >= -16#8000000000000000, V =< 16#7
 value(V) when is_atom(V) -> dichroic_value:cut(atom_to_binary(V), ?VALUE_CHARS);
 value(V) when is_binary(V) ->
     case dichroic_value:is_utf8(V) of
-        true -> dichroic_expr:column(V, ?VALUE_CHARS);
+        true -> dichroic_expression:column(V, ?VALUE_CHARS);
         false -> {bytes, binary:copy(dichroic_value:cut(V, ?VALUE_CHARS))}
     end;
 value(V) -> shown(V).

@@ -1,11 +1,11 @@
 %% @doc Looks for the longest message queues, a few processes at a time, so that it costs the same on a node with a
 %% thousand processes and on one with a million.
 %%
-%% A process of its own, started by dichroic_sampler while the plan asks for one of its events, ended by it. A round looks
+%% A process of its own, started by dichroic_vm_poller while the plan asks for one of its events, ended by it. A round looks
 %% at every registered process and, where the VM can list the others cheaply, at those too; a step is 256 processes, then a
 %% pause. At the end of a round the longest ten are emitted, by registered name or initial call, and what was among them
 %% before and is not now as empty. The relay's own processes are not the application's: they are never among them.
--module(dichroic_mailboxes).
+-module(dichroic_message_queues).
 
 -export([events/0, start_link/1, survey/1, awake/2]).
 
@@ -70,8 +70,8 @@ survey(Pause) ->
     maps:remove(own, others(Pause, Found)).
 
 own() ->
-    Names = [dichroic_attach, dichroic_sup, dichroic_relay_sup, dichroic_store, dichroic_janitor, dichroic_sampler,
-             dichroic_connection, dichroic_relay:log_name() | dichroic_relay:names()],
+    Names = [dichroic_attach, dichroic_sup, dichroic_event_sender_sup, dichroic_tables, dichroic_handler_keeper, dichroic_vm_poller,
+             dichroic_connection, dichroic_event_sender:log_name() | dichroic_event_sender:names()],
     maps:from_list([{P, true} || Name <- Names, P <- [whereis(Name)], is_pid(P)]).
 
 registered_pids() -> {list, [P || Name <- registered(), P <- [whereis(Name)], is_pid(P)]}.

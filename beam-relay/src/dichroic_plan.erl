@@ -14,9 +14,9 @@
 -type refusal() :: [integer() | binary() | null, ...].
 -type plan() :: #{generation := integer(), flush_ms := pos_integer(), linger_s := non_neg_integer(),
                   limits := #{atom() => pos_integer()},
-                  aggregates := [{event(), [dichroic_expr:condition()], dichroic_expr:labels(), #entry{}}],
+                  aggregates := [{event(), [dichroic_expression:condition()], dichroic_expression:labels(), #entry{}}],
                   streams := [{event(), Schema :: non_neg_integer(), #stream{}}],
-                  carries := [{event(), [{tuple(), clear | dichroic_expr:expr()}]}],
+                  carries := [{event(), [{tuple(), clear | dichroic_expression:expr()}]}],
                   refused := [refusal()]}.
 
 -define(MAX_ATOMS, 8192).
@@ -174,7 +174,7 @@ ascending([A, B | R]) -> A < B andalso ascending([B | R]);
 ascending(_) -> true.
 
 keep(E) ->
-    [case dichroic_expr:condition(C, fun atom/1) of
+    [case dichroic_expression:condition(C, fun atom/1) of
          {ok, Compiled} -> Compiled;
          {error, Words} -> throw(Words)
      end || C <- list(<<"keep">>, E)].
@@ -185,13 +185,13 @@ exprs(Key, E, Max) ->
     [expr(V) || V <- L].
 
 expr(V) ->
-    case dichroic_expr:compile(V, fun atom/1) of
+    case dichroic_expression:compile(V, fun atom/1) of
         {ok, E} -> E;
         {error, Words} -> throw(Words)
     end.
 
 carried(Known, Parts) ->
-    case lists:usort(lists:flatmap(fun dichroic_expr:carry_names/1, Parts)) -- Known of
+    case lists:usort(lists:flatmap(fun dichroic_expression:carry_names/1, Parts)) -- Known of
         [] -> ok;
         [Name | _] -> throw(["nothing in the plan carries ", Name])
     end.
@@ -234,7 +234,7 @@ existing(Name) ->
 carry(#{<<"event">> := Event, <<"slots">> := Slots} = E) when is_map(Slots) ->
     known(E, [<<"event">>, <<"slots">>]),
     map_size(Slots) =< ?MAX_CARRIED orelse throw("more than 64 carried names"),
-    {event(Event), [{dichroic_expr:carry_key(Name), carry_value(V)} || {Name, V} <- maps:to_list(Slots)]};
+    {event(Event), [{dichroic_expression:carry_key(Name), carry_value(V)} || {Name, V} <- maps:to_list(Slots)]};
 carry(_) -> throw("a carry needs event and slots").
 
 carry_value(null) -> clear;

@@ -3,7 +3,7 @@
 %% Owned by the engine. flush/4 reads every counter of the account and returns what changed; on a new connection all of
 %% it, rows_sent first, so that the collector can tell what was lost in a break. The rows of a stream that was withdrawn
 %% stay until their last reading is acknowledged.
--module(dichroic_account).
+-module(dichroic_self_account).
 
 -include("dichroic.hrl").
 
@@ -28,8 +28,8 @@ new() -> #{}.
 reconnected(_) -> #{}.
 
 %% @doc Changed rows are put in front of `numbers'. `Streams' are the accounts of rows: number and schema.
--spec flush(#static{}, [#entry{}], [{pos_integer(), non_neg_integer()}], {dichroic_totals:out(), account()}) ->
-    {dichroic_totals:out(), account()}.
+-spec flush(#static{}, [#entry{}], [{pos_integer(), non_neg_integer()}], {dichroic_aggregates:out(), account()}) ->
+    {dichroic_aggregates:out(), account()}.
 flush(St, Entries, Streams, {Out, Account}) ->
     Readings = readings(St, Entries, Streams),
     Gone = maps:without([K || {K, _} <- Readings], Account),
@@ -67,7 +67,7 @@ readings(St, Entries, Streams) ->
     ++ [{{?KEY_SKIPPED, [Key, Why]}, N} || #entry{key = Key, slot = Slot} <- Entries,
                                            {Cell, Why} <- [{?SKIP_NOT_NUMERIC, <<"not_numeric">>},
                                                            {?SKIP_RANGE, <<"out_of_range">>}],
-                                           N <- [acct(St, dichroic_store:acct(Slot, Cell))], N > 0]
+                                           N <- [acct(St, dichroic_tables:acct(Slot, Cell))], N > 0]
     ++ [{{?KEY_ROW_SKIPPED, [Schema, Why]}, N} || {A, Schema} <- Streams,
                                                   {Cell, Why} <- [{?ROWS_NOT_NUMERIC, <<"not_numeric">>},
                                                                   {?ROWS_RANGE, <<"out_of_range">>}],
@@ -75,7 +75,7 @@ readings(St, Entries, Streams) ->
     ++ [{{?KEY_FAILURES, []}, N} || N <- [acct(St, ?ACCT_FAILURES)], N > 0]
     ++ [{{?KEY_REATTACHED, []}, N} || N <- [acct(St, ?ACCT_REATTACHED)], N > 0]
     ++ [{{?KEY_OVERFLOWED, [Key]}, N} || #entry{key = Key, slot = Slot} <- Entries,
-                                         N <- [acct(St, dichroic_store:acct(Slot, ?OVERFLOWED))], N > 0].
+                                         N <- [acct(St, dichroic_tables:acct(Slot, ?OVERFLOWED))], N > 0].
 
 rows(#static{rows = Rows}, Account, Cell) -> atomics:get(Rows, (Account - 1) * ?ROWS_PER_STREAM + Cell).
 acct(#static{acct = Acct}, Cell) -> atomics:get(Acct, Cell).

@@ -17,7 +17,7 @@
 
 start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, top).
 
-start_relays() -> supervisor:start_link({local, dichroic_relay_sup}, ?MODULE, relays).
+start_relays() -> supervisor:start_link({local, dichroic_event_sender_sup}, ?MODULE, relays).
 
 %% @doc Runs in the supervisor of the helpers, which remembers when each began to work, and after what wait.
 start_helper(Module) ->
@@ -31,17 +31,17 @@ start_helper(Module) ->
 
 init(top) ->
     {ok, {flags(rest_for_one),
-          [worker(dichroic_store, dichroic_store),
+          [worker(dichroic_tables, dichroic_tables),
            #{id => relays, type => supervisor, start => {?MODULE, start_relays, []}, modules => [?MODULE]},
            #{id => helpers, type => supervisor, start => {supervisor, start_link, [?MODULE, helpers]}, modules => [?MODULE]},
            (worker(dichroic_connection, dichroic_connection))#{shutdown => 8000}]}};
 %% However often they are killed, the connection and its epoch are no part of it.
 init(helpers) ->
-    {ok, {(flags(one_for_one))#{intensity := 1000000}, [helper(dichroic_janitor), helper(dichroic_sampler)]}};
+    {ok, {(flags(one_for_one))#{intensity := 1000000}, [helper(dichroic_handler_keeper), helper(dichroic_vm_poller)]}};
 init(relays) ->
     {ok, {flags(one_for_one),
-          [#{id => I, start => {dichroic_relay, start_link, [I]}, modules => [dichroic_relay]}
-           || I <- [log | lists:seq(1, length(dichroic_relay:names()))]]}}.
+          [#{id => I, start => {dichroic_event_sender, start_link, [I]}, modules => [dichroic_event_sender]}
+           || I <- [log | lists:seq(1, length(dichroic_event_sender:names()))]]}}.
 
 flags(Strategy) -> #{strategy => Strategy, intensity => 1000, period => 1}.
 

@@ -1,14 +1,14 @@
 %% @doc The memory that handlers count in: ETS tables, `atomics' arrays, and the one persistent term that names them.
 %%
-%% Written by handlers (in whatever process emits) through cell/4 and last/4, read by dichroic_totals. The process only
+%% Written by handlers (in whatever process emits) through cell/4 and last/4, read by dichroic_aggregates. The process only
 %% owns the tables: if it dies they go, handlers find nothing and do nothing, and the supervisor starts a new epoch. All
 %% tables are bounded: a label set is admitted against the cap of its entry and of the node, beyond it everything is
 %% counted in one overflow series of the entry.
 %%
-%% An emitter may be killed at any step. So what is made is announced in `fresh' first, where dichroic_totals reads of it, and
+%% An emitter may be killed at any step. So what is made is announced in `fresh' first, where dichroic_aggregates reads of it, and
 %% handlers find it after that: an announcement of cells that nobody finds reads as zero, and twice the same as once. What a
 %% killed emitter has taken of the budget comes back by drift/2 and amend/3.
--module(dichroic_store).
+-module(dichroic_tables).
 
 -behaviour(gen_server).
 
@@ -54,7 +54,7 @@ make(Epoch) ->
     #static{epoch = Epoch,
             shards = Shards,
             tables = list_to_tuple([ets:new(dichroic_cells, [set, public]) || _ <- lists:seq(1, Shards)]),
-            relays = list_to_tuple([dichroic_relay:name(I) || I <- lists:seq(1, Shards)]),
+            relays = list_to_tuple([dichroic_event_sender:name(I) || I <- lists:seq(1, Shards)]),
             slots = atomics:new(?MAX_EVENTS, []),
             acct = Acct,
             subs = atomics:new(?MAX_STREAMS, []),
@@ -216,7 +216,7 @@ unview_row(Table, Key) ->
         _ -> false
     end.
 
-%%% For dichroic_totals
+%%% For dichroic_aggregates
 
 %% @doc Takes the cells of a series out of the view that they are in.
 -spec unview(#static{}, {pos_integer(), tuple() | overflow}) -> ok.

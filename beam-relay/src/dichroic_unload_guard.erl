@@ -6,7 +6,7 @@
 %% its stack too, or by how much it has done since. Only a few modules are entered from outside; they do no harm without the
 %% others. Mostly nobody is late. For whoever stays late a process stays here, registered under this module's name, that looks
 %% once a second, without code of ours on its stack in between, and unloads them then. Whoever attaches again ends it.
--module(dichroic_late).
+-module(dichroic_unload_guard).
 
 -export([entries/0, wait/0, stay/2, look/2]).
 
@@ -20,7 +20,7 @@
 
 %% @doc The modules that telemetry and logger call, and this one.
 -spec entries() -> [module()].
-entries() -> [dichroic_handler, dichroic_janitor, dichroic_logger, ?MODULE].
+entries() -> [dichroic_handler, dichroic_handler_keeper, dichroic_logger, ?MODULE].
 
 %% @doc Waits for whoever is late now, five seconds at most; who still is.
 -spec wait() -> late().

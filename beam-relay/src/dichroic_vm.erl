@@ -1,6 +1,6 @@
 %% @doc The numbers of the VM, each as telemetry_poller would emit it: events with measurements and metadata.
 %%
-%% Called by dichroic_sampler, in its process, every few seconds and only for events of the plan. What the VM tells as a
+%% Called by dichroic_vm_poller, in its process, every few seconds and only for events of the plan. What the VM tells as a
 %% total since boot is given as the rise since the reading before, so that a sum begins at zero with the relay. No reading
 %% takes longer or answers more where the node has more processes, tables or peers than its bound.
 -module(dichroic_vm).

@@ -1,8 +1,8 @@
 %% @doc Emits the VM's own numbers where nothing else does, to this relay's handlers only.
 %%
 %% The connection says which events the plan has; what telemetry_poller emits is emitted only while it does not run.
-%% dichroic_vm says what is read, dichroic_mailboxes looks at queues of messages in a process of its own.
--module(dichroic_sampler).
+%% dichroic_vm says what is read, dichroic_message_queues looks at queues of messages in a process of its own.
+-module(dichroic_vm_poller).
 
 -behaviour(gen_server).
 
@@ -18,7 +18,7 @@
 start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, []).
 
 -spec events() -> [[atom()]].
-events() -> dichroic_vm:events() ++ dichroic_mailboxes:events().
+events() -> dichroic_vm:events() ++ dichroic_message_queues:events().
 
 %% @doc The events that the plan asks for, each with its slot. Others than ours are ignored.
 -spec want([{[atom()], pos_integer()}]) -> ok.
@@ -31,7 +31,7 @@ init(WaitMs) ->
 handle_call(_, _, S) -> {reply, ok, S}.
 
 handle_cast({want, All}, S) ->
-    {Boxes, Events} = lists:partition(fun({Name, _}) -> lists:member(Name, dichroic_mailboxes:events()) end, All),
+    {Boxes, Events} = lists:partition(fun({Name, _}) -> lists:member(Name, dichroic_message_queues:events()) end, All),
     {noreply, walk(Boxes, sampled(Events, S))}.
 
 handle_info({timeout, Timer, sample}, #s{timer = Timer} = S) -> {noreply, run(S)};
@@ -78,7 +78,7 @@ read(Event, Slot, States) ->
 walk(Same, #s{boxes = Same} = S) -> S;
 walk(Boxes, #s{walker = Walker} = S) ->
     is_pid(Walker) andalso begin true = unlink(Walker), exit(Walker, kill) end,
-    S#s{boxes = Boxes, walker = case Boxes of [] -> none; _ -> dichroic_mailboxes:start_link(Boxes) end}.
+    S#s{boxes = Boxes, walker = case Boxes of [] -> none; _ -> dichroic_message_queues:start_link(Boxes) end}.
 
 %% By name, because asking the application controller would wait for whatever it is starting. Its supervisor is there without a
 %% default poller too. One that was given another name tells the same numbers beside us, and the last one holds.

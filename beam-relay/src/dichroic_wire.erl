@@ -1,6 +1,6 @@
 %% @doc The frames of the wire, both directions, without any I/O.
 %%
-%% Written for dichroic_connection and dichroic_relay, and for tests that play the collector. encode/1 gives the bytes of
+%% Written for dichroic_connection and dichroic_event_sender, and for tests that play the collector. encode/1 gives the bytes of
 %% one frame, header included; decode/2 takes the front of a read buffer. A frame that decodes encodes to the same bytes.
 %% Whatever a peer sends, the answer is a frame, `more', or `{error, Words}': the caller then says GOODBYE and closes.
 -module(dichroic_wire).

@@ -1,5 +1,5 @@
 %% @doc Metrics of the application's own setting: the vocabulary of Telemetry.Metrics, its structs, and functions that fail.
--module(dichroic_own_tests).
+-module(dichroic_app_metrics_tests).
 
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
@@ -108,7 +108,7 @@ a_function_of_the_application_gives_the_list_test() ->
         ?assertEqual([], Refused),
         ?assertMatch([{?STOP, _}], dichroic_engine:events(E))
     end),
-    with({?MODULE, none, []}, fun(Refused, _) -> ?assertMatch([[null, <<"metrics: dichroic_own_tests:none/0 failed">>]], Refused) end),
+    with({?MODULE, none, []}, fun(Refused, _) -> ?assertMatch([[null, <<"metrics: dichroic_app_metrics_tests:none/0 failed">>]], Refused) end),
     with(nonsense, fun(Refused, _) -> ?assertMatch([[null, _]], Refused) end).
 
 a_function_that_fails_once_costs_no_count_test_() ->

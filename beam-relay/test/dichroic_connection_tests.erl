@@ -502,7 +502,7 @@ every_process_of_the_relay_may_die_and_counting_goes_on_test_() ->
         wait(C, fun(S) -> {5, 0.0} = total(S, 101, []), true end),
         wait(C, fun(#{events := Es}) -> lists:member([5], [tl(R) || {7, Rows} <- Es, R <- Rows]) end),
         ?assertMatch(#{errors := []}, fake_collector:state(C))
-    end)} || Name <- [dichroic_connection, dichroic_store, dichroic_janitor, dichroic_sampler, dichroic_relay_1, dichroic_relay_log]].
+    end)} || Name <- [dichroic_connection, dichroic_tables, dichroic_handler_keeper, dichroic_vm_poller, dichroic_event_sender_1, dichroic_event_sender_log]].
 
 the_sockets_are_looked_for_in_order_test() ->
     os:putenv("DICHROIC_SOCKET", "/named"),

@@ -144,9 +144,9 @@ slots_are_cleared_together_and_those_of_others_are_not_touched_test() ->
     #static{acct = Acct, series = Series, lasts = Lasts, tables = Tables} = St = persistent_term:get(?STATIC),
     Rows = fun() -> lists:usort([element(1, element(1, R)) || T <- [Series, Lasts | tuple_to_list(Tables)], R <- ets:tab2list(T)]) end,
     ?assertEqual([1, 2, 3, 4], Rows()),
-    ok = dichroic_store:purge(St, [1, 2, 4]),
+    ok = dichroic_tables:purge(St, [1, 2, 4]),
     ?assertEqual([3], Rows()),
-    ?assertEqual([1, 0, 0, 1, 0], [atomics:get(Acct, Cell) || Cell <- [?ACCT_SERIES | [dichroic_store:acct(S, ?ENTRY_SERIES) || S <- [1, 2, 3, 4]]]]).
+    ?assertEqual([1, 0, 0, 1, 0], [atomics:get(Acct, Cell) || Cell <- [?ACCT_SERIES | [dichroic_tables:acct(S, ?ENTRY_SERIES) || S <- [1, 2, 3, 4]]]]).
 
 what_takes_a_slot_again_begins_at_zero_test() ->
     Entries = fun(From) -> [counter(From + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 20)] end,

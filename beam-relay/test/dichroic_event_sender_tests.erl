@@ -1,5 +1,5 @@
 %% @doc The processes that carry rows: whose credit comes back, and when.
--module(dichroic_relay_tests).
+-module(dichroic_event_sender_tests).
 
 -include_lib("eunit/include/eunit.hrl").
 -include("../src/dichroic.hrl").
@@ -46,8 +46,8 @@ what_was_taken_and_never_sent_is_given_back_when_nothing_comes_test_() ->
 %% They took before all was given back.
 rows_that_nobody_has_credit_for_give_none_back_test_() ->
     with_relay(#{}, fun(C) ->
-        [begin dichroic_relay_1 ! {row, 1, erlang:system_time(nanosecond), [N]}, ok end || N <- lists:seq(1, 10)],
+        [begin dichroic_event_sender_1 ! {row, 1, erlang:system_time(nanosecond), [N]}, ok end || N <- lists:seq(1, 10)],
         wait(fun() -> rows(C) =:= 10 end),
-        _ = sys:get_state(dichroic_relay_1),
+        _ = sys:get_state(dichroic_event_sender_1),
         ?assertEqual([0], lists:usort(held()))
     end).

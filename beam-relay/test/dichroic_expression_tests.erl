@@ -1,5 +1,5 @@
 %% @doc Paths, transforms and conditions.
--module(dichroic_expr_tests).
+-module(dichroic_expression_tests).
 
 -include_lib("eunit/include/eunit.hrl").
 
@@ -14,8 +14,8 @@ metadata() ->
       pid => self(), big => 1 bsl 70, erl => undefined}.
 
 eval(Value) ->
-    {ok, E} = dichroic_expr:compile(Value, fun atoms/1),
-    dichroic_expr:eval(E, #{duration => 5}, metadata()).
+    {ok, E} = dichroic_expression:compile(Value, fun atoms/1),
+    dichroic_expression:eval(E, #{duration => 5}, metadata()).
 
 m(Path) -> [<<"metadata">>, Path].
 m(Path, T) -> [<<"metadata">>, Path, T].
@@ -74,7 +74,7 @@ expressions_test_() ->
         {m([<<"flag">>], [<<"default">>, true]), false}]].
 
 refused_expressions_test_() ->
-    [{support:title(V), ?_assertMatch({error, _}, dichroic_expr:compile(V, fun atoms/1))} || V <- [
+    [{support:title(V), ?_assertMatch({error, _}, dichroic_expression:compile(V, fun atoms/1))} || V <- [
         5, [], [<<"metadata">>], [<<"elsewhere">>, [<<"a">>]], m([]), m([-1]), m([null]), m([<<"a">>], <<"upcase">>),
         m([<<"a">>], [<<"cut">>]), m([<<"a">>], [<<"cut">>, -1]), m([<<"a">>], [<<"allow">>]), m([<<"a">>], [<<"before">>]),
         m([<<"a">>], [<<"before">>, <<>>]), m([<<"a">>], [<<"before">>, 1]), m([<<"a">>], [<<"default">>, []]),
@@ -82,8 +82,8 @@ refused_expressions_test_() ->
 
 conditions_test_() ->
     [{support:title(C), fun() ->
-        {ok, Compiled} = dichroic_expr:condition(C, fun atoms/1),
-        ?assertEqual(Expected, dichroic_expr:holds([Compiled], #{duration => 5}, metadata()))
+        {ok, Compiled} = dichroic_expression:condition(C, fun atoms/1),
+        ?assertEqual(Expected, dichroic_expression:holds([Compiled], #{duration => 5}, metadata()))
       end} || {C, Expected} <- [
         {[<<"has">>, m([<<"conn">>])], true}, {[<<"has">>, m([<<"none">>])], false}, {[<<"has">>, m([<<"absent">>])], false},
         {[<<"lacks">>, m([<<"absent">>])], true}, {[<<"lacks">>, m([<<"pid">>])], false},
@@ -98,12 +98,12 @@ conditions_test_() ->
         {[<<"in">>, m([<<"action">>]), <<"index">>], false}]].
 
 labels_are_scalars_within_their_cap_test_() ->
-    [?_assertEqual(Expected, dichroic_expr:label(V, 4)) || {V, Expected} <- [
+    [?_assertEqual(Expected, dichroic_expression:label(V, 4)) || {V, Expected} <- [
         {ok, ok}, {<<"abcd">>, <<"abcd">>}, {<<"abcde">>, <<"abcd">>}, {5, 5}, {1.5, 1.5}, {[1], nil}, {{a}, nil}, {#{}, nil},
         {self(), nil}, {<<1:3>>, nil}, {1 bsl 63, float(1 bsl 63)}, {1 bsl 5000, nil}, {(1 bsl 63) - 1, (1 bsl 63) - 1},
         {{cut, 9, <<"abcdef">>}, <<"abcd">>}]].
 
 a_column_tells_how_long_a_cut_string_was_test() ->
-    ?assertEqual({cut, 6, <<"abcd">>}, dichroic_expr:column(<<"abcdef">>, 4)),
-    ?assertEqual({cut, 99, <<"ab">>}, dichroic_expr:column({cut, 99, <<"ab">>}, 4)),
-    ?assertEqual(nil, dichroic_expr:column(self(), 4)).
+    ?assertEqual({cut, 6, <<"abcd">>}, dichroic_expression:column(<<"abcdef">>, 4)),
+    ?assertEqual({cut, 99, <<"ab">>}, dichroic_expression:column({cut, 99, <<"ab">>}, 4)),
+    ?assertEqual(nil, dichroic_expression:column(self(), 4)).

@@ -262,7 +262,7 @@ whole(_, {_, _, Buckets}) -> N = lists:sum([B || {_, _, B} <- Buckets]), N =:= 1
 
 budget() ->
     #static{acct = Acct} = persistent_term:get(?STATIC),
-    {atomics:get(Acct, ?ACCT_SERIES), atomics:get(Acct, dichroic_store:acct(1, ?ENTRY_SERIES))}.
+    {atomics:get(Acct, ?ACCT_SERIES), atomics:get(Acct, dichroic_tables:acct(1, ?ENTRY_SERIES))}.
 
 %% A flush adopts what the emitter is about to put into a table; or a plan takes the entry away, and the next one brings it back.
 what_is_read_or_hidden_while_a_series_is_admitted_is_counted_test_() ->
@@ -331,7 +331,7 @@ flushing(N, Refs, E) ->
 room_that_a_killed_emitter_took_comes_back_test() ->
     {ok, [], E} = engine(plan([(counter(100, ?E, [meta(<<"k">>)]))#{<<"series">> => 3}])),
     #static{acct = Acct} = persistent_term:get(?STATIC),
-    [atomics:add(Acct, Cell, 2) || Cell <- [?ACCT_SERIES, dichroic_store:acct(1, ?ENTRY_SERIES)]],
+    [atomics:add(Acct, Cell, 2) || Cell <- [?ACCT_SERIES, dichroic_tables:acct(1, ?ENTRY_SERIES)]],
     [emit(E, ?E, #{}, #{k => K}) || K <- [1, 2]],
     {F1, E1} = flush(1, 0, 0, E),
     ?assertEqual({1, 0.0}, total(F1, 100, [null])),
@@ -420,11 +420,11 @@ whatever_is_in_an_event_its_row_and_its_labels_can_be_sent_test_() ->
         Expressions = [meta(<<"a">>), meta(<<"b">>), [<<"metadata">>, [<<"a">>], [<<"cut">>, 3]], [<<"metadata">>, [<<"v">>], <<"type">>]],
         Labelled = (counter(100, ?E, Expressions))#{<<"series">> => 3000},
         {ok, [], E} = engine(plan([Labelled])),
-        Compiled = [begin {ok, C} = dichroic_expr:compile(X, fun(B) -> {ok, binary_to_atom(B)} end), C end || X <- Expressions],
+        Compiled = [begin {ok, C} = dichroic_expression:compile(X, fun(B) -> {ok, binary_to_atom(B)} end), C end || X <- Expressions],
         [begin
              Metadata = #{a => wild(), b => wild(), v => wild()},
              emit(E, ?E, #{}, Metadata),
-             Rows = [{I, [dichroic_expr:column(dichroic_expr:eval(C, #{}, Metadata), 20) || C <- Compiled]} || I <- [1, 2]],
+             Rows = [{I, [dichroic_expression:column(dichroic_expression:eval(C, #{}, Metadata), 20) || C <- Compiled]} || I <- [1, 2]],
              Bytes = iolist_to_binary(dichroic_wire:encode(dichroic_wire:events(1, Rows))),
              ?assertMatch({ok, {events, 1, _, _, _, _, _}, <<>>}, dichroic_wire:decode(Bytes, 262144), {Seed, Metadata})
          end || _ <- lists:seq(1, 5000)],
@@ -453,7 +453,7 @@ a_handler_without_a_relay_does_nothing_test() ->
     ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, 1)),
     ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, nonsense)),
     {ok, [], E} = engine(plan([counter(100, ?E, [])])),
-    dichroic_store:drop(persistent_term:get(?STATIC)),
+    dichroic_tables:drop(persistent_term:get(?STATIC)),
     ?assertEqual(ok, emit(E, ?E, #{}, #{})).
 
 %%% Streams, without relays: what the handler decides
@@ -462,7 +462,7 @@ streamed(More, Limits, N) ->
     {ok, [], E} = engine(plan([], #{<<"streams">> => [maps:merge(stream(9, ?E, [?V]), More)], <<"limits">> => Limits})),
     %% The test stands in for every relay.
     Me = self(),
-    Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_relay:names()],
+    Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_event_sender:names()],
     [register(Name, P) || {Name, P} <- Relays],
     [emit(E, ?E, #{v => I}, #{}) || I <- lists:seq(1, 10)],
     dichroic_engine:streams_on(E),
@@ -489,7 +489,7 @@ a_measurement_of_a_row_is_a_number_or_nothing_test() ->
     Stream = (stream(9, ?E, [?V, meta(<<"m">>)]))#{<<"numbers">> => 1},
     {ok, [], E} = engine(plan([], #{<<"streams">> => [Stream]})),
     Me = self(),
-    Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_relay:names()],
+    Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_event_sender:names()],
     [register(Name, P) || {Name, P} <- Relays],
     dichroic_engine:streams_on(E),
     [emit(E, ?E, #{v => V}, #{m => <<"text">>}) || V <- Values],
@@ -499,7 +499,7 @@ a_measurement_of_a_row_is_a_number_or_nothing_test() ->
     ?assertEqual({4, 1}, {account(Frames, 7, [9, <<"not_numeric">>]), account(Frames, 7, [9, <<"out_of_range">>])}).
 
 without_credit_a_row_is_dropped_and_counted_test() ->
-    Shards = length(dichroic_relay:names()),
+    Shards = length(dichroic_event_sender:names()),
     Frames = streamed(#{}, #{<<"credit">> => 10 * Shards}, 1000),
     Rows = length(rows()),
     ?assert(Rows =< 10 * Shards),
@@ -525,8 +525,8 @@ who_is_killed_while_it_makes_a_row_keeps_no_credit_test_() ->
                                         <<"limits">> => #{<<"credit">> => 1000, <<"rows_per_s">> => 1000000}})),
         St = persistent_term:get(?STATIC),
         Shards = lists:seq(1, St#static.shards),
-        Relays = [spawn_link(fun() -> true = register(dichroic_relay:name(S), self()), giving_back(St, S) end) || S <- Shards],
-        support:wait(fun() -> lists:all(fun(Name) -> is_pid(whereis(Name)) end, dichroic_relay:names()) end),
+        Relays = [spawn_link(fun() -> true = register(dichroic_event_sender:name(S), self()), giving_back(St, S) end) || S <- Shards],
+        support:wait(fun() -> lists:all(fun(Name) -> is_pid(whereis(Name)) end, dichroic_event_sender:names()) end),
         dichroic_engine:streams_on(E),
         Metadata = #{l => lists:seq(1, 300000)},
         try

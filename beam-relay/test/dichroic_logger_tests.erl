@@ -28,7 +28,7 @@ with_logs(Plan, Test) ->
     {ok, Refused, E} = engine(Plan),
     ?assertEqual([], Refused),
     _ = waiting(),
-    true = register(dichroic_relay_log, self()),
+    true = register(dichroic_event_sender_log, self()),
     _ = logger:set_handler_config(default, level, none),
     ok = dichroic_logger:want(dichroic_engine:events(E)),
     ok = dichroic_engine:streams_on(E),
@@ -36,7 +36,7 @@ with_logs(Plan, Test) ->
     after
         dichroic_logger:want([]),
         _ = logger:set_handler_config(default, level, all),
-        unregister(dichroic_relay_log)
+        unregister(dichroic_event_sender_log)
     end.
 
 %% The cells of the next row.
@@ -305,7 +305,7 @@ a_relay_of_logs_that_dies_in_a_storm_gives_its_credit_back_test_() ->
             wait(C, fun(#{pings := N}) -> N > 0 end),
             wait(fun dichroic_logger:installed/0),
             Stormers = [spawn_monitor(fun() -> [logger:error("~b", [N]) || N <- lists:seq(1, 5000)] end) || _ <- [1, 2]],
-            [begin exit(whereis(dichroic_relay_log), kill), wait(fun() -> is_pid(whereis(dichroic_relay_log)) end) end || _ <- [1, 2, 3]],
+            [begin exit(whereis(dichroic_event_sender_log), kill), wait(fun() -> is_pid(whereis(dichroic_event_sender_log)) end) end || _ <- [1, 2, 3]],
             [receive {'DOWN', Ref, _, _, Reason} -> ?assertEqual(normal, Reason) end || {_, Ref} <- Stormers],
             %% The supervisor's own reports are left out, so exactly these are counted.
             wait(C, fun(S) -> fake_collector:total(S, 100, [<<"error">>]) =:= {10000, 0.0} end),

@@ -76,8 +76,8 @@ reload() ->
 
 %% In the other node: the processes that are in loops of their own, and who is linked to the sampler.
 workers() ->
-    {links, Linked} = process_info(whereis(dichroic_sampler), links),
-    lists:usort([whereis(Name) || Name <- [dichroic_relay:log_name() | dichroic_relay:names()]] ++ Linked).
+    {links, Linked} = process_info(whereis(dichroic_vm_poller), links),
+    lists:usort([whereis(Name) || Name <- [dichroic_event_sender:log_name() | dichroic_event_sender:names()]] ++ Linked).
 
 new_code_may_be_loaded_twice_and_ends_no_process_test_() ->
     Plan = plan([counter(100, ?E, [meta(<<"k">>)]), counter(102, [dichroic, vm, mailboxes], [])],
@@ -86,7 +86,7 @@ new_code_may_be_loaded_twice_and_ends_no_process_test_() ->
         wait(C, fun(S) -> {_, 0.0} = total(S, 102, []) end),
         Workers = peer:call(Peer, ?MODULE, workers, []),
         Where = fun(P) -> {_, {M, _, _}} = peer:call(Peer, erlang, process_info, [P, current_function]), M end,
-        support:wait(fun() -> [] =:= [P || P <- Workers, lists:member(Where(P), [dichroic_relay, dichroic_mailboxes])] end),
+        support:wait(fun() -> [] =:= [P || P <- Workers, lists:member(Where(P), [dichroic_event_sender, dichroic_message_queues])] end),
         #{epoch := Epoch} = peer:call(Peer, dichroic, info, []),
         ok = peer:call(Peer, ?MODULE, reload, []),
         ?assertEqual(Workers, peer:call(Peer, ?MODULE, workers, [])),

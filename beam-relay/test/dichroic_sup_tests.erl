@@ -7,7 +7,7 @@
 killing(Asked) ->
     receive {'$gen_cast', sampler_ready} ->
         counters:add(Asked, 1, 1),
-        gen_server:cast(dichroic_sampler, {want, nonsense})
+        gen_server:cast(dichroic_vm_poller, {want, nonsense})
     after 20000 -> exit(timeout)
     end,
     killing(Asked).
@@ -21,17 +21,17 @@ a_helper_that_dies_of_its_work_comes_back_slowly_and_alone_test_() ->
         Killer = spawn_link(fun() -> true = register(dichroic_connection, self()), killing(Asked) end),
         support:wait(fun() -> is_pid(whereis(dichroic_connection)) end),
         {ok, Sup} = supervisor:start_link(dichroic_sup, helpers),
-        Janitor = whereis(dichroic_janitor),
+        Janitor = whereis(dichroic_handler_keeper),
         try
             support:wait(fun() -> counters:get(Asked, 1) >= 3 end),
             receive after 1000 -> ok end,
             %% After 0, 100, 300, 700, 1500 ms.
             ?assert(counters:get(Asked, 1) =< 5),
             ?assert(is_process_alive(Sup)),
-            ?assertEqual(Janitor, whereis(dichroic_janitor))
+            ?assertEqual(Janitor, whereis(dichroic_handler_keeper))
         after
             [begin unlink(P), exit(P, kill) end || P <- [Killer, Sup]],
-            support:wait(fun() -> whereis(dichroic_janitor) =:= undefined andalso whereis(dichroic_sampler) =:= undefined end),
+            support:wait(fun() -> whereis(dichroic_handler_keeper) =:= undefined andalso whereis(dichroic_vm_poller) =:= undefined end),
             ok = logger:set_primary_config(level, Level),
             process_flag(trap_exit, Trapped)
         end

@@ -112,7 +112,7 @@ stuck(Messages) ->
 
 the_longest_mailboxes_are_found_and_no_more_than_ten_test() ->
     Pids = [stuck(1000 + N) || N <- lists:seq(1, 20)],
-    #{top := Top, processes := Looked, messages := Messages} = dichroic_mailboxes:survey(fun() -> ok end),
+    #{top := Top, processes := Looked, messages := Messages} = dichroic_message_queues:survey(fun() -> ok end),
     [P ! stop || P <- Pids],
     ?assertEqual(lists:reverse(lists:seq(1011, 1020)), [N || {N, _} <- Top]),
     ?assert(Looked >= 20),
@@ -120,9 +120,9 @@ the_longest_mailboxes_are_found_and_no_more_than_ten_test() ->
 
 the_relays_own_processes_are_not_among_them_test() ->
     Ours = [begin P = stuck(3000), true = register(Name, P), P end
-            || Name <- [dichroic_connection, dichroic_attach, dichroic_relay_log | dichroic_relay:names()]],
+            || Name <- [dichroic_connection, dichroic_attach, dichroic_event_sender_log | dichroic_event_sender:names()]],
     Theirs = stuck(2000),
-    #{top := Top, messages := Messages} = dichroic_mailboxes:survey(fun() -> ok end),
+    #{top := Top, messages := Messages} = dichroic_message_queues:survey(fun() -> ok end),
     [P ! stop || P <- [Theirs | Ours]],
     ?assertMatch([{2000, Theirs} | _], Top),
     ?assertEqual([], [P || {_, P} <- Top, lists:member(P, Ours)]),
@@ -131,7 +131,7 @@ the_relays_own_processes_are_not_among_them_test() ->
 a_survey_looks_at_few_processes_between_two_pauses_test() ->
     Pids = [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 2000)],
     Self = self(),
-    #{processes := Looked} = dichroic_mailboxes:survey(fun() -> Self ! pause end),
+    #{processes := Looked} = dichroic_message_queues:survey(fun() -> Self ! pause end),
     [P ! stop || P <- Pids],
     Pauses = fun Count(N) -> receive pause -> Count(N + 1) after 0 -> N end end(0),
     ?assert(Looked > 2000),
@@ -145,7 +145,7 @@ a_mailbox_has_the_name_of_its_process_and_is_empty_when_it_leaves_the_list_test_
         [{Event, Slot}] = dichroic_engine:events(E),
         Pid = stuck(5000),
         true = register(a_slow_one, Pid),
-        Walker = dichroic_mailboxes:start_link([{Event, Slot}]),
+        Walker = dichroic_message_queues:start_link([{Event, Slot}]),
         #static{lasts = Lasts} = persistent_term:get(?STATIC),
         wait(fun() -> [5000] =:= [V || {{_, {a_slow_one}}, V, _} <- ets:tab2list(Lasts)] end),
         Pid ! stop,
@@ -174,7 +174,7 @@ what_telemetry_poller_would_emit_is_read_unless_its_default_poller_runs_test_() 
         end
     end}} || {Process, Read} <- [{telemetry_poller_sup, true}, {telemetry_poller_default, false}]].
 
-walkers() -> [P || P <- processes(), {initial_call, {dichroic_mailboxes, _, _}} <- [process_info(P, initial_call)]].
+walkers() -> [P || P <- processes(), {initial_call, {dichroic_message_queues, _, _}} <- [process_info(P, initial_call)]].
 
 the_sampler_comes_back_and_leaves_nothing_switched_on_test_() ->
     {timeout, 60, fun() ->
@@ -190,7 +190,7 @@ the_sampler_comes_back_and_leaves_nothing_switched_on_test_() ->
             fake_collector:wait(C, fun(S) -> {N, 0.0} = fake_collector:total(S, 102, []), N > 10 end),
             ?assert(erlang:statistics(scheduler_wall_time) =/= undefined),
             Walkers = wait(fun() -> [_] = walkers() end),
-            exit(whereis(dichroic_sampler), kill),
+            exit(whereis(dichroic_vm_poller), kill),
             fake_collector:wait(C, fun(S) -> Uptime(S) > First end),
             %% The search for long mailboxes died with it, and goes on as one.
             wait(fun() -> [W] = walkers(), not lists:member(W, Walkers) end),

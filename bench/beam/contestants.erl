@@ -43,7 +43,7 @@ start(noop, _) ->
     ok = telemetry:attach(bench, ?EVENT, fun ?MODULE:noop/4, 1),
     fun(read) -> ok; (stop) -> telemetry:detach(bench) end;
 start({dichroic, Which}, Metrics) ->
-    Static = dichroic_store:make(1),
+    Static = dichroic_tables:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Which, Metrics), dichroic_engine:new(Static)),
     {?EVENT, Slot} = lists:keyfind(?EVENT, 1, dichroic_engine:events(Engine)),
@@ -58,7 +58,7 @@ start({dichroic, Which}, Metrics) ->
             ok = telemetry:detach(bench),
             ok = dichroic_engine:discard(erase(?MODULE)),
             _ = [stop(P) || P <- Relays],
-            dichroic_store:drop(Static)
+            dichroic_tables:drop(Static)
     end;
 start({peep, Storage}, Metrics) ->
     {ok, Pid} = 'Elixir.Peep':start_link([{name, bench_peep}, {metrics, [struct(M) || M <- Metrics]}, {storage, Storage}]),
@@ -73,7 +73,7 @@ relays(Which, #static{shards = Shards} = Static, Engine) when Which =:= stream_o
     ok = dichroic_engine:streams_on(Engine),
     [begin
          Pid = spawn_link(fun() -> take(Static#static.credit, ?CREDIT_CELL(I)) end),
-         true = register(dichroic_relay:name(I), Pid),
+         true = register(dichroic_event_sender:name(I), Pid),
          Pid
      end || I <- lists:seq(1, Shards)];
 relays(_, _, _) -> [].

@@ -22,11 +22,11 @@ plan() ->
          #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}).
 
 connection_and_engine(_) -> killed([dichroic_connection]).
-owner_of_the_counters(_) -> killed([dichroic_store]).
-janitor(_) -> killed([dichroic_janitor]).
-sampler(_) -> killed([dichroic_sampler]).
-relays(_) -> killed([dichroic_relay_1, dichroic_relay_log, dichroic_relay_sup]).
-all_at_once(_) -> killed([[dichroic_relay_1, dichroic_janitor, dichroic_sampler, dichroic_connection, dichroic_store]]).
+owner_of_the_counters(_) -> killed([dichroic_tables]).
+janitor(_) -> killed([dichroic_handler_keeper]).
+sampler(_) -> killed([dichroic_vm_poller]).
+relays(_) -> killed([dichroic_event_sender_1, dichroic_event_sender_log, dichroic_event_sender_sup]).
+all_at_once(_) -> killed([[dichroic_event_sender_1, dichroic_handler_keeper, dichroic_vm_poller, dichroic_connection, dichroic_tables]]).
 
 %% Each is killed three times while others emit.
 killed(Names) ->
@@ -64,7 +64,7 @@ handler_of_logger(_) ->
 
 %% An application that is temporary ends with it; nothing of it stays attached.
 the_supervisor_of_all(_) -> all_killed([dichroic_sup]).
-the_supervisor_of_all_and_the_janitor(_) -> all_killed([dichroic_sup, dichroic_janitor]).
+the_supervisor_of_all_and_the_janitor(_) -> all_killed([dichroic_sup, dichroic_handler_keeper]).
 
 all_killed(Names) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
@@ -81,7 +81,7 @@ all_killed(Names) ->
 a_janitor_that_dies_costs_no_count(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, load, [4, ?E]),
-        [ok = call(Peer, kill, [dichroic_janitor]) || _ <- [1, 2, 3]],
+        [ok = call(Peer, kill, [dichroic_handler_keeper]) || _ <- [1, 2, 3]],
         ok = call(Peer, say, [<<"meanwhile">>, 100]),
         Events = call(Peer, unload, []),
         all_counted(C, Events),
@@ -93,7 +93,7 @@ a_janitor_that_dies_costs_no_count(_) ->
 a_janitor_that_dies_while_the_connection_is_busy_costs_no_count(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, sys, suspend, [dichroic_connection]),
-        ok = call(Peer, kill, [dichroic_janitor]),
+        ok = call(Peer, kill, [dichroic_handler_keeper]),
         ok = call(Peer, emit, [?E, #{k => <<"busy">>}, 1000]),
         [{dichroic, failure}, {dichroic, ?E}] = lists:sort(call(Peer, handlers, [])),
         %% Somebody who detaches it meanwhile is answered as ever.
@@ -114,8 +114,8 @@ all_counted(C, Events) ->
 the_handlers_of_an_epoch_that_is_over_are_not_taken_over(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
         ok = call(Peer, sys, suspend, [dichroic_connection]),
-        _ = call(Peer, dichroic_store, reset, []),
-        ok = call(Peer, kill, [dichroic_janitor]),
+        _ = call(Peer, dichroic_tables, reset, []),
+        ok = call(Peer, kill, [dichroic_handler_keeper]),
         support:wait(fun() -> [] =:= call(Peer, handlers, []) andalso not call(Peer, dichroic_logger, installed, []) end),
         ok = call(Peer, sys, resume, [dichroic_connection])
     end).

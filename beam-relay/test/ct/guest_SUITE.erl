@@ -98,7 +98,7 @@ a_guest_comes_back_while_somebody_is_still_late(_) ->
         _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
         Pid = call(Peer, stopped, [?E]),
         [_ | _] = call(Peer, leave, []),
-        Waiter = call(Peer, erlang, whereis, [dichroic_late]),
+        Waiter = call(Peer, erlang, whereis, [dichroic_unload_guard]),
         true = is_pid(Waiter),
         {ok, started} = attach(Node),
         ok = call(Peer, attached, []),
@@ -114,8 +114,8 @@ a_guest_comes_back_while_somebody_is_still_late(_) ->
 a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so(_) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
         ok = test_node:load_guest(Node),
-        true = call(Peer, code, delete, [dichroic_janitor]),
-        {error, {unloaded, [dichroic_janitor]}} = test_node:start_guest(Node),
+        true = call(Peer, code, delete, [dichroic_handler_keeper]),
+        {error, {unloaded, [dichroic_handler_keeper]}} = test_node:start_guest(Node),
         undefined = call(Peer, erlang, whereis, [dichroic_attach]),
         {ok, started} = attach(Node),
         [] = call(Peer, leave, []),
@@ -166,12 +166,12 @@ a_guest_that_cannot_start_leaves_the_environment_as_it_was(_) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
         ok = test_node:load_guest(Node),
         ok = call(Peer, application, set_env, [dichroic, socket, "/run/of/the/application"]),
-        ok = call(Peer, take_name, [dichroic_store]),
+        ok = call(Peer, take_name, [dichroic_tables]),
         {error, {shutdown, _}} = test_node:start_guest(Node),
         [{socket, "/run/of/the/application"}] = call(Peer, application, get_all_env, [dichroic]),
         undefined = call(Peer, erlang, whereis, [dichroic_attach]),
         ok = call(Peer, application, unset_env, [dichroic, socket]),
-        ok = call(Peer, kill_all, [[dichroic_store]]),
+        ok = call(Peer, kill_all, [[dichroic_tables]]),
         {ok, started} = attach(Node),
         [] = call(Peer, leave, []),
         nothing_left(Peer)

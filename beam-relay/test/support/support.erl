@@ -67,7 +67,7 @@ slow_plan(Aggregates) -> plan(Aggregates, #{<<"flush_ms">> => 60000}).
 %%% An engine without a relay around it; the calling process owns the tables
 
 engine(Plan) ->
-    Static = dichroic_store:make(erlang:system_time(nanosecond)),
+    Static = dichroic_tables:make(erlang:system_time(nanosecond)),
     persistent_term:put(?STATIC, Static),
     dichroic_engine:plan(Plan, dichroic_engine:new(Static)).
 

@@ -163,7 +163,7 @@ say(Domain, Times) ->
 
 %% The janitor has its handlers, not those of one that was before it.
 attached() ->
-    support:wait(fun() -> map_size(element(4, sys:get_state(dichroic_janitor))) > 0 end),
+    support:wait(fun() -> map_size(element(4, sys:get_state(dichroic_handler_keeper))) > 0 end),
     ok.
 
 emit(Event, Metadata, Times) ->
