@@ -573,7 +573,7 @@ def test_a_bad_file_detaches_nobody() -> None:
         ({"node": "nohost"}, "name@host"),
         ({"node": "a@127.0.0.1", "port": 1, "epmd": "127.0.0.1:2"}, "not both"),
         ({"node": "a@127.0.0.1", "cookie": "secret"}, "cookie_file"),
-        ({"node": "a@127.0.0.1", "data": "pigeon"}, "socket"),
+        ({"node": "a@127.0.0.1", "transport": "pigeon"}, "socket"),
     ],
 )
 def test_a_bad_entry_of_the_configuration_is_told_in_words(tmp_path: Path, entry: dict[str, object], words: str) -> None:

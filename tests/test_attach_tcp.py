@@ -45,7 +45,7 @@ def secret(folder: Path, token: str = TOKEN) -> str:
 
 
 def by_tcp(collector: Collector, file: str) -> list[str]:
-    return ["--data", "tcp", "--tcp", collector.local_tcp, "--token-file", file]
+    return ["--transport", "tcp", "--tcp", collector.local_tcp, "--token-file", file]
 
 
 def test_a_relay_by_tcp_counts_exactly_and_leaves_the_node_as_it_was(
@@ -104,7 +104,7 @@ def test_a_wrong_token_is_told_and_the_node_is_left(collector: Collector, node: 
 
 def test_address_and_token_may_be_read_from_the_collectors_configuration(collector: Collector, node: BareNode) -> None:
     collector.restart()  # and the port it took stands in its file
-    with Attacher(node, collector, "--data", "tcp", "--config", str(collector.config_file), socket=False) as attacher:
+    with Attacher(node, collector, "--transport", "tcp", "--config", str(collector.config_file), socket=False) as attacher:
         node.emit(4)
         counted(collector, 4)
         assert attacher.interrupt() == 0
@@ -122,9 +122,9 @@ def test_a_visitor_that_cannot_reach_the_socket_sends_the_relay_to_the_port(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--data", "tcp"], "--token-file"),
-        (["--data", "tcp", "--tcp", "127.0.0.1:1"], "DICHROIC_TOKEN"),
-        (["--data", "tcp", "--tcp", "127.0.0.1:1", "--token-file", "TOKEN"], "no collector: tcp://127.0.0.1:1"),
+        (["--transport", "tcp"], "--token-file"),
+        (["--transport", "tcp", "--tcp", "127.0.0.1:1"], "DICHROIC_TOKEN"),
+        (["--transport", "tcp", "--tcp", "127.0.0.1:1", "--token-file", "TOKEN"], "no collector: tcp://127.0.0.1:1"),
     ],
 )
 def test_what_is_missing_is_told_and_nothing_is_loaded(
@@ -164,7 +164,7 @@ def test_a_collector_sends_its_nodes_to_the_port_where_they_cannot_open_the_sock
 def test_a_collector_sends_a_node_to_the_port_at_once_when_told_to() -> None:
     with BareNode() as node:
         before = node.snapshot()
-        attach = {"receivers": {"beam": {"attach": [{**node.config(), "data": "tcp"}]}}}
+        attach = {"receivers": {"beam": {"attach": [{**node.config(), "transport": "tcp"}]}}}
         with Collector(config={**TCP, **attach}) as collector:
             node.emit(1)
             wait_until(lambda: "{dichroic," in node.snapshot()["handlers"], 15, "handlers")
@@ -177,7 +177,7 @@ def test_a_collector_sends_a_node_to_the_port_at_once_when_told_to() -> None:
 def test_a_port_that_comes_with_sighup_is_not_there_before_the_next_start() -> None:
     with BareNode() as node, Collector() as collector:
         before = node.snapshot()
-        collector.config["receivers"]["beam"] = {"attach": [{**node.config(), "data": "tcp"}]}
+        collector.config["receivers"]["beam"] = {"attach": [{**node.config(), "transport": "tcp"}]}
         collector.config["security"].update(TCP["security"])
         collector.config_file.write_text(json.dumps(collector.config))
         collector.child.send_signal(signal.SIGHUP)
@@ -189,7 +189,7 @@ def test_a_port_that_comes_with_sighup_is_not_there_before_the_next_start() -> N
 
 def test_a_node_by_tcp_wants_a_port(tmp_path: Path) -> None:
     file = tmp_path / "dichroic.yaml"
-    file.write_text("receivers: { beam: { attach: [{ node: a@127.0.0.1, data: tcp }] } }\n")
+    file.write_text("receivers: { beam: { attach: [{ node: a@127.0.0.1, transport: tcp }] } }\n")
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 78
-    assert "data: tcp wants security.local_tcp" in done.stderr
+    assert "transport: tcp wants security.local_tcp" in done.stderr

@@ -130,7 +130,7 @@ def test_logs_that_are_kept_can_be_replayed_by_who_comes_later():
                     return record
         raise AssertionError("no record")
 
-    with Collector(config={"exporters": {"stream": {"keep_logs": True}}}) as collector, Logs(collector) as node:
+    with Collector(config={"exporters": {"stream": {"retain_logs": True}}}) as collector, Logs(collector) as node:
         node.tell("error long ago")
         wait_until(lambda: collector.sources()["relays"][0]["events"] > 0, 20, "the record to be kept")
         assert asyncio.run(asyncio.wait_for(read(collector), 20)).body == "long ago"

@@ -201,7 +201,7 @@ def itself_relays() -> list[Panel]:
     return [
         timeseries(
             "Raw events that relays sent",
-            "Rows a second, by node and event. Relays send them only while someone subscribes or `exporters.stream.keep` asks.",
+            "Rows a second, by node and event. Relays send them only while someone subscribes or `exporters.stream.retain` asks.",
             "short",
             Query(lost("rows_sent", "source, event"), "{{source}} {{event}}"),
         ),

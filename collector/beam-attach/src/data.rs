@@ -91,7 +91,7 @@ impl Data {
             _ if local => Ok(()),
             Place::Tcp { at, .. } if !at.ip().is_loopback() => Ok(()),
             place => Err(Error::Usage(format!(
-                "the node is on another machine, where its relay cannot reach {}: run `dichroic` there; or, if what is counted may cross the network without encryption, let security.local_tcp listen on an address that the node can reach and set data: tcp (--data tcp --tcp ADDR)",
+                "the node is on another machine, where its relay cannot reach {}: run `dichroic` there; or, if what is counted may cross the network without encryption, let security.local_tcp listen on an address that the node can reach and set transport: tcp (--transport tcp --tcp ADDR)",
                 place.name()
             ))),
         }
@@ -152,7 +152,7 @@ mod tests {
             assert!(data.reaches(true).is_ok() && data.warning(true).is_none());
             match data.reaches(false) {
                 Ok(()) => assert!(good && data.warning(false).unwrap().contains("without encryption")),
-                Err(error) => assert!(!good && error.to_string().contains("data: tcp"), "{error}"),
+                Err(error) => assert!(!good && error.to_string().contains("transport: tcp"), "{error}"),
             }
         };
         check(tcp("192.0.2.1:4319").into(), true);

@@ -97,11 +97,11 @@ impl Attachments {
 
 /// Attaches to a node, after it was left by `before`. What the configuration's check has let through can be attached to.
 fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Kept> {
-    let Some(data) = choose(node.data, Some(places.socket.clone()), places.tcp.clone()) else {
+    let Some(data) = choose(node.transport, Some(places.socket.clone()), places.tcp.clone()) else {
         // The configuration that is in force has none, whatever the file says by now.
         tracing::warn!(
             node = node.node,
-            "attach: data: tcp wants security.local_tcp, which takes effect at the next start"
+            "attach: transport: tcp wants security.local_tcp, which takes effect at the next start"
         );
         return None;
     };

@@ -1,7 +1,7 @@
 //! The command line. What each command does is in `commands`; `run` is in `run`.
 
+use crate::config::attach::Transport;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -49,7 +49,7 @@ pub enum Command {
     Lint(Lint),
     /// Instrument a running BEAM node from outside, until this command ends
     #[command(
-        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --data tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and nodes of other machines are attached to only over TLS."
+        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --transport tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and nodes of other machines are attached to only over TLS."
     )]
     Attach(Attach),
     /// Take an attached relay out of a node
@@ -99,7 +99,7 @@ pub struct Attach {
     #[command(flatten)]
     pub reach: Reach,
     #[command(flatten)]
-    pub data: DataArgs,
+    pub destination: DestinationArgs,
     /// Detach after this time, for example 10m
     #[arg(long = "for", value_name = "DURATION")]
     pub duration: Option<String>,
@@ -107,10 +107,10 @@ pub struct Attach {
 
 /// How what the relay counts comes to the running collector.
 #[derive(Args)]
-pub struct DataArgs {
+pub struct DestinationArgs {
     /// Where the relay sends what it counts; auto is the socket, and the TCP port when the node cannot open that
     #[arg(long, value_enum, default_value = "auto")]
-    pub data: DataBy,
+    pub transport: Transport,
     /// Local socket of the running collector; else the usual places
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
@@ -123,19 +123,6 @@ pub struct DataArgs {
     /// The collector's configuration, for its local socket, and address and token of its security.local_tcp
     #[arg(long, value_name = "FILE", conflicts_with = "tcp")]
     pub config: Option<PathBuf>,
-}
-
-/// How an attached relay reaches the collector.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DataBy {
-    /// By the local socket; by TCP where that cannot be opened
-    #[default]
-    Auto,
-    /// By the local socket
-    Socket,
-    /// By security.local_tcp
-    Tcp,
 }
 
 #[derive(Args)]

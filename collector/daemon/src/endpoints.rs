@@ -64,7 +64,7 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
         tcp = shown(endpoints.local_tcp, ", with the token", "tcp://"),
         series = limits.series,
         memory = limits.memory.0 >> 20,
-        replay = limits.replay.0 >> 20,
+        replay = limits.replay_bytes.0 >> 20,
         seconds = limits.replay_time.0.as_secs(),
         subscribers = limits.subscribers,
     )

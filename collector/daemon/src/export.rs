@@ -208,11 +208,11 @@ impl Pages {
 }
 
 fn lint_config(config: &Config) -> Result<lint::Config, String> {
-    let keep = config.exporters.stream.keep.iter();
+    let retain = config.exporters.stream.retain.iter();
     Ok(lint::Config {
         selection: selection(config)?,
         chosen: matches!(config.metrics.packs, config::Packs::List(_)),
-        keep: keep.filter_map(|pattern| Pattern::new(pattern).ok()).collect(),
+        retain: retain.filter_map(|pattern| Pattern::new(pattern).ok()).collect(),
     })
 }
 
@@ -252,8 +252,9 @@ impl Admin {
     }
 
     fn refusal(&self, request: &Request<Incoming>) -> Option<Answer> {
-        if !http::host_allowed(request.headers().get(header::HOST), &self.config.hosts) {
-            let what = "the Host header does not name this machine; add it to admin.hosts if it should";
+        if !http::host_allowed(request.headers().get(header::HOST), &self.config.allowed_hosts) {
+            let what =
+                "the Host header does not name this machine; add it to admin.allowed_hosts if it should";
             return Some(http::error(StatusCode::FORBIDDEN, what));
         }
         if let Some(token) = &self.config.token

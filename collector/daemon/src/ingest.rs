@@ -313,20 +313,20 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
         keep: config
             .exporters
             .stream
-            .keep
+            .retain
             .iter()
             .filter_map(|p| Pattern::new(p).ok())
             .collect(),
         logs: beam::Logs {
-            keep: config.exporters.stream.keep_logs,
+            keep: config.exporters.stream.retain_logs,
             severity: beam.logs.level.severity(),
-            without: beam.logs.without.clone(),
+            without: beam.logs.exclude_domains.clone(),
             attributes: beam.logs.attributes.clone(),
-            body: u32::try_from(beam.logs.length.0).unwrap_or(u32::MAX),
+            body: u32::try_from(beam.logs.max_body.0).unwrap_or(u32::MAX),
         },
         flush: beam.flush_interval.0,
         series: u32::try_from(beam.series).unwrap_or(u32::MAX),
-        rows_per_s: u32::try_from(beam.rows_per_second).unwrap_or(u32::MAX),
+        rows_per_s: u32::try_from(beam.max_events_per_second).unwrap_or(u32::MAX),
         ..beam::Config::default()
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// Attaches, stays as the relay's guardian, and detaches at the end.
 pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let end = args.duration.as_deref().map(parse_span).transpose()?;
-    let data = attach_data::of_running(&args.data).await?;
+    let data = attach_data::of_running(&args.destination).await?;
     let target = target(&args.reach, data)?;
     warn(&target);
     let name = target.node.to_string();

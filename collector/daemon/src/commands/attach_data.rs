@@ -2,7 +2,8 @@
 //!
 //! Asked by `dichroic attach`, which finds a running collector first, and by the collector for its own nodes.
 
-use crate::cli::{self, DataBy};
+use crate::cli;
+use crate::config::attach::Transport;
 use crate::config::values::Secret;
 use crate::config::{Security, load, local_tcp};
 use crate::listen::local_socket;
@@ -28,17 +29,17 @@ pub fn tcp_place(at: SocketAddr, token: &Secret) -> Place {
 }
 
 /// What a node gets of the places that there are.
-pub fn choose(by: DataBy, socket: Option<Place>, tcp: Option<Place>) -> Option<Data> {
+pub fn choose(by: Transport, socket: Option<Place>, tcp: Option<Place>) -> Option<Data> {
     match (by, socket, tcp) {
-        (DataBy::Auto, Some(place), otherwise) => Some(Data { place, otherwise }),
-        (DataBy::Auto | DataBy::Tcp, _, Some(tcp)) => Some(tcp.into()),
-        (DataBy::Socket, Some(socket), _) => Some(socket.into()),
+        (Transport::Auto, Some(place), otherwise) => Some(Data { place, otherwise }),
+        (Transport::Auto | Transport::Tcp, _, Some(tcp)) => Some(tcp.into()),
+        (Transport::Socket, Some(socket), _) => Some(socket.into()),
         _ => None,
     }
 }
 
 /// The places of a collector that runs, from the command line.
-pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
+pub async fn of_running(args: &cli::DestinationArgs) -> Result<Data, String> {
     let security = match &args.config {
         Some(path) => Some((path, load(path).map_err(|bad| bad.to_string())?.security)),
         None => None,
@@ -48,23 +49,23 @@ pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
         None => security.as_ref().and_then(|(_, s)| s.local_socket.path.clone()),
     };
     let tcp = tcp_given(args, security)?;
-    if args.data == DataBy::Tcp && tcp.is_none() {
+    if args.transport == Transport::Tcp && tcp.is_none() {
         return Err(
-            "--data tcp: name the collector's security.local_tcp with --tcp and --token-file, or its configuration with --config".to_owned(),
+            "--transport tcp: name the collector's security.local_tcp with --tcp and --token-file, or its configuration with --config".to_owned(),
         );
     }
     let mut tried = Vec::new();
-    let socket = match args.data {
-        DataBy::Tcp => None,
+    let socket = match args.transport {
+        Transport::Tcp => None,
         _ => running_socket(socket.as_deref(), &mut tried).await?,
     };
     let tcp = match tcp {
-        Some((at, token)) if args.data != DataBy::Socket => {
+        Some((at, token)) if args.transport != Transport::Socket => {
             running_port(at, &mut tried).await.then(|| tcp_place(at, &token))
         }
         _ => None,
     };
-    choose(args.data, socket.map(Place::Socket), tcp).ok_or_else(|| {
+    choose(args.transport, socket.map(Place::Socket), tcp).ok_or_else(|| {
         format!(
             "no collector: {}; start one with `dichroic run`, or name its socket with --socket",
             tried.join("; ")
@@ -73,7 +74,7 @@ pub async fn of_running(args: &cli::DataArgs) -> Result<Data, String> {
 }
 
 fn tcp_given(
-    args: &cli::DataArgs,
+    args: &cli::DestinationArgs,
     security: Option<(&PathBuf, Security)>,
 ) -> Result<Option<(SocketAddr, Secret)>, String> {
     if let Some(at) = args.tcp {
@@ -141,11 +142,11 @@ mod tests {
                 .collect();
             assert_eq!(names, expected, "{by:?} {socket} {port}");
         };
-        check(DataBy::Auto, true, true, &["/s", "tcp://127.0.0.1:4319"]);
-        check(DataBy::Auto, true, false, &["/s"]);
-        check(DataBy::Auto, false, true, &["tcp://127.0.0.1:4319"]);
-        check(DataBy::Socket, true, true, &["/s"]);
-        check(DataBy::Tcp, true, true, &["tcp://127.0.0.1:4319"]);
-        check(DataBy::Tcp, true, false, &[]);
+        check(Transport::Auto, true, true, &["/s", "tcp://127.0.0.1:4319"]);
+        check(Transport::Auto, true, false, &["/s"]);
+        check(Transport::Auto, false, true, &["tcp://127.0.0.1:4319"]);
+        check(Transport::Socket, true, true, &["/s"]);
+        check(Transport::Tcp, true, true, &["tcp://127.0.0.1:4319"]);
+        check(Transport::Tcp, true, false, &[]);
     }
 }

@@ -1,10 +1,24 @@
 //! `receivers.beam.attach`: nodes without a relay that get one while the collector runs.
 
-use crate::cli::{self, DataBy};
+use crate::cli;
+use clap::ValueEnum;
 use dichroic_beam_attach::attach::Target;
 use dichroic_beam_attach::data::Data;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+/// How an attached relay reaches the collector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// By the local socket; by TCP where that cannot be opened
+    #[default]
+    Auto,
+    /// By the local socket
+    Socket,
+    /// By security.local_tcp
+    Tcp,
+}
 
 /// A node to attach to over Erlang distribution.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -29,7 +43,7 @@ pub struct Attach {
     pub tls: Option<Tls>,
     /// How the relay's data comes here.
     #[serde(default)]
-    pub data: DataBy,
+    pub transport: Transport,
 }
 
 /// Whom we trust and what we show, files in PEM.
@@ -78,8 +92,8 @@ pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), String> {
         if nodes[..at].iter().any(|other| other.node == node.node) {
             return wrong("stands there twice");
         }
-        if node.data == DataBy::Tcp && !tcp {
-            return wrong("data: tcp wants security.local_tcp, which is not set");
+        if node.transport == Transport::Tcp && !tcp {
+            return wrong("transport: tcp wants security.local_tcp, which is not set");
         }
         if node.epmd.is_some() && node.port.is_some() {
             return wrong("write epmd or port, not both");

@@ -80,7 +80,7 @@ pub struct Beam {
     /// Series of one relay.
     pub series: usize,
     /// Raw events a second from one relay.
-    pub rows_per_second: usize,
+    pub max_events_per_second: usize,
     /// Log records, sent while somebody subscribes to logs.
     pub logs: Logs,
     /// Nodes without a relay that get one while the collector runs.
@@ -94,11 +94,11 @@ pub struct Logs {
     /// Lowest level, beside that of the node itself.
     pub level: Level,
     /// Domains of `logger` whose messages stay in the node, such as `otp.sasl`.
-    pub without: Vec<String>,
+    pub exclude_domains: Vec<String>,
     /// Metadata that become attributes; nothing else leaves the node.
     pub attributes: Vec<String>,
     /// Bytes of a message before it is cut, at most 16 KiB.
-    pub length: Size,
+    pub max_body: Size,
 }
 
 impl Default for Logs {
@@ -106,9 +106,9 @@ impl Default for Logs {
         let logs = dichroic_receiver_beam::Logs::default();
         Logs {
             level: Level::Info,
-            without: logs.without,
+            exclude_domains: logs.without,
             attributes: logs.attributes,
-            length: Size(logs.body as usize),
+            max_body: Size(logs.body as usize),
         }
     }
 }
@@ -149,7 +149,7 @@ impl Default for Beam {
             flush_interval: Span(Duration::from_secs(1)),
             ecto_prefixes: Vec::new(),
             series: 10_000,
-            rows_per_second: 100_000,
+            max_events_per_second: 100_000,
             logs: Logs::default(),
             attach: Vec::new(),
         }
@@ -235,9 +235,9 @@ impl Default for PrometheusPage {
 #[serde(default, deny_unknown_fields)]
 pub struct Stream {
     /// Events kept flowing, for replay, without a subscriber.
-    pub keep: Vec<String>,
+    pub retain: Vec<String>,
     /// Log records of nodes too.
-    pub keep_logs: bool,
+    pub retain_logs: bool,
 }
 
 /// API and stream over HTTP.
@@ -249,7 +249,7 @@ pub struct Admin {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
     /// Host names beside `localhost` and loopback addresses that requests may name.
-    pub hosts: Vec<String>,
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for Admin {
@@ -257,7 +257,7 @@ impl Default for Admin {
         Admin {
             listen: LOOPBACK(9465),
             token: None,
-            hosts: Vec::new(),
+            allowed_hosts: Vec::new(),
         }
     }
 }
@@ -273,7 +273,7 @@ pub struct Limits {
     pub sources: usize,
     pub labels: usize,
     pub label_value: Size,
-    pub replay: Size,
+    pub replay_bytes: Size,
     pub replay_time: Span,
     pub subscribers: usize,
     pub shutdown: Span,
@@ -290,7 +290,7 @@ impl Default for Limits {
             sources: model.sources,
             labels: model.labels,
             label_value: Size(model.label_value_bytes),
-            replay: Size(model.replay_bytes),
+            replay_bytes: Size(model.replay_bytes),
             replay_time: Span(Duration::from_secs(model.replay_seconds)),
             subscribers: model.subscribers,
             shutdown: Span(Duration::from_secs(5)),
@@ -309,7 +309,7 @@ impl Limits {
             sources: self.sources,
             labels: self.labels,
             label_value_bytes: self.label_value.0,
-            replay_bytes: self.replay.0,
+            replay_bytes: self.replay_bytes.0,
             replay_seconds: self.replay_time.0.as_secs(),
             subscribers: self.subscribers,
             ..dichroic_model::Limits::default()
@@ -512,11 +512,11 @@ fn check(config: &Config) -> Result<(), String> {
     {
         return Err("receivers.beam.logs.attributes: at most 32 names of 1 to 255 bytes".to_owned());
     }
-    if !(1..=16 << 10).contains(&logs.length.0) {
-        return Err("receivers.beam.logs.length: 1 byte to 16 KiB".to_owned());
+    if !(1..=16 << 10).contains(&logs.max_body.0) {
+        return Err("receivers.beam.logs.max_body: 1 byte to 16 KiB".to_owned());
     }
-    for pattern in &config.exporters.stream.keep {
-        dichroic_model::Pattern::new(pattern).map_err(|e| format!("exporters.stream.keep: {e}"))?;
+    for pattern in &config.exporters.stream.retain {
+        dichroic_model::Pattern::new(pattern).map_err(|e| format!("exporters.stream.retain: {e}"))?;
     }
     Ok(())
 }

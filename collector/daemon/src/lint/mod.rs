@@ -107,8 +107,8 @@ pub struct Config {
     pub selection: Selection,
     /// Whether configuration names the packs, instead of taking all.
     pub chosen: bool,
-    /// `exporters.stream.keep`.
-    pub keep: Vec<Pattern>,
+    /// `exporters.stream.retain`.
+    pub retain: Vec<Pattern>,
 }
 
 /// What is asked of relays, and what they say.
@@ -353,14 +353,14 @@ fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
         .collect();
     for pattern in asked
         .config
-        .keep
+        .retain
         .iter()
         .filter(|p| !events.iter().any(|event| p.matches(event)))
     {
-        let message = "exporters.stream.keep: no event that packs or definitions know matches".to_owned();
+        let message = "exporters.stream.retain: no event that packs or definitions know matches".to_owned();
         add(
             Level::Warning,
-            "keep_matches_nothing",
+            "retain_matches_nothing",
             &pattern.to_string(),
             message,
         );

@@ -176,7 +176,7 @@ impl World {
                 ..Selection::default()
             },
             chosen: true,
-            keep: vec![Pattern::new("shop.**").unwrap(), Pattern::new("vm.**").unwrap()],
+            retain: vec![Pattern::new("shop.**").unwrap(), Pattern::new("vm.**").unwrap()],
         };
         let relays: Vec<_> = relays
             .iter()
@@ -231,7 +231,7 @@ fn a_definition_whose_event_never_fired_is_told_with_the_event() {
     assert_eq!(
         found,
         [
-            "Warning keep_matches_nothing vm.**",
+            "Warning retain_matches_nothing vm.**",
             "Warning never_fired shop.carts",
             "Warning never_fired shop.orders"
         ]
@@ -252,7 +252,7 @@ fn a_definition_whose_event_never_fired_is_told_with_the_event() {
         },
     ] {
         let (found, _) = world.lint(&[], definitions, &[early]);
-        assert_eq!(found, ["Warning keep_matches_nothing vm.**"]);
+        assert_eq!(found, ["Warning retain_matches_nothing vm.**"]);
     }
 }
 

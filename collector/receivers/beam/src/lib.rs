@@ -44,7 +44,7 @@ use std::time::Duration;
 pub struct Config {
     /// Packs, definitions and values of templates.
     pub selection: Selection,
-    /// Raw events that are sent without a subscriber (`stream.keep`), so that replay has them.
+    /// Raw events that are sent without a subscriber (`stream.retain`), so that replay has them.
     pub keep: Vec<Pattern>,
     /// Log records.
     pub logs: Logs,

@@ -20,7 +20,7 @@ pub(crate) fn is_logger(event: &[String]) -> bool {
 /// What log records are asked for, while somebody wants any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
-    /// Sent without a subscriber, so that replay has them (`exporters.stream.keep_logs`).
+    /// Sent without a subscriber, so that replay has them (`exporters.stream.retain_logs`).
     pub keep: bool,
     /// Lowest severity, 1 to 24.
     pub severity: i64,
