@@ -10,14 +10,13 @@ use crate::listen::stream::{Parked, Peer};
 use crate::listen::{Door, Refusals};
 use crate::reload::Loaded;
 use crate::run::Stop;
-use crate::self_telemetry::{Own, Stage};
-use dichroic_model::{Attributes, Expiry, Pattern, Protocol, Runtime, Source, SourceSpec, UnixNanos};
+use crate::self_telemetry::{SelfTelemetry, Stage};
+use dichroic_model::{Attributes, Expiry, Pattern, Protocol, Runtime, SourceSpec, UnixNanos};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
 use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::Target;
-use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
 use dichroic_receiver_prometheus::scrape::{Board, Scraper};
 use dichroic_wire::{Hello, Role};
 use std::cell::RefCell;
@@ -203,13 +202,11 @@ impl Ingest {
     fn spawn_upkeep(&self, store: &Shared, inbox: Inbox, refusals: Rc<Refusals>) {
         tokio::task::spawn_local(serve(store.clone(), inbox));
         let lag = Stage::new("ingest_lag");
-        let own = Own::new(vec![self.page.clone(), lag.clone()], Duration::from_nanos(now()));
         let upkeep = Upkeep {
             store: store.clone(),
-            own,
+            stages: vec![self.page.clone(), lag.clone()],
             lag,
             refusals,
-            page: Page::default(),
         };
         tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
     }
@@ -369,47 +366,28 @@ impl Served {
 /// What the thread does besides receiving.
 struct Upkeep {
     store: Shared,
-    own: Own,
+    stages: Vec<Stage>,
     lag: Stage,
     refusals: Rc<Refusals>,
-    page: Page,
 }
 
 impl Upkeep {
-    async fn run(mut self, interval: Duration) {
+    async fn run(self, interval: Duration) {
+        let started = Duration::from_nanos(now());
         let source = self.store.borrow_mut().open_source(own_source(), now());
         let Ok(source) = source else { return };
+        let mut telemetry = SelfTelemetry::new(&self.store.borrow(), source, self.stages, started);
         let mut due = Instant::now() + TICK;
-        let mut next_page = Instant::now();
+        let mut next_reading = Instant::now();
         loop {
             tokio::time::sleep_until(due.into()).await;
             self.lag.record(due.elapsed());
             let busy = self.store.borrow_mut().tick(now());
             due = Instant::now() + if busy { TICK } else { QUIET };
-            if Instant::now() >= next_page {
-                next_page = Instant::now() + interval;
-                self.read_own(&source);
+            if Instant::now() >= next_reading {
+                next_reading = Instant::now() + interval;
+                telemetry.record(&mut self.store.borrow_mut(), &self.refusals.read(), now());
             }
-        }
-    }
-}
-
-impl Upkeep {
-    fn read_own(&mut self, source: &Source) {
-        let page = self.own.page(&self.store.borrow(), self.refusals.read());
-        let moment = Moment {
-            scraped: now(),
-            now: now(),
-            honor_timestamps: false,
-        };
-        let exposition = Exposition {
-            body: page.as_bytes(),
-            format: Format::OpenMetrics { quoted_names: false },
-            limits: PageLimits::default(),
-            moment,
-        };
-        if let Err(error) = self.page.ingest(&self.store, source, &exposition) {
-            tracing::error!(%error, "the collector's own metrics cannot be read");
         }
     }
 }

@@ -1,0 +1,175 @@
+use super::*;
+use dichroic_exporter_prometheus::{Format, page};
+use dichroic_model::{Identity, Limits, SECOND};
+use dichroic_pipeline::{DropReason, RelayTerm, Signal, inbox, serve};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Names, help, types and labels, in the order of the page; values left out.
+const PAGE: &str = include_str!("page.txt");
+
+fn store(series: usize) -> Store {
+    let limits = Limits {
+        series,
+        ..Limits::default()
+    };
+    Store::new(limits, Arc::new(Identity), 1)
+}
+
+fn source(store: &mut Store) -> Arc<Source> {
+    store.open_source(crate::ingest::own_source(), 2).expect("room")
+}
+
+fn stages() -> Vec<Stage> {
+    let stages = vec![Stage::new("page"), Stage::new("ingest_lag")];
+    for stage in &stages {
+        stage.record(Duration::from_nanos(200_001));
+        stage.record(Duration::from_nanos(3_000_000_001));
+    }
+    stages
+}
+
+/// The Prometheus page of a store.
+fn rendered(store: Store) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        let (handle, inbox) = inbox();
+        tokio::task::spawn_local(serve(Rc::new(RefCell::new(store)), inbox));
+        let bytes = page(&handle, Format::Text, false).await.expect("not busy");
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }))
+}
+
+/// One page with everything on it, from two rounds.
+fn full_page() -> String {
+    let mut store = store(1_000);
+    let own = source(&mut store);
+    let ledger = store.ledger_mut();
+    for hop in ["prometheus", "stream"] {
+        ledger.hop(hop);
+    }
+    ledger.received(own.id, Signal::Metrics, 3);
+    ledger.dropped(own.id, Signal::Metrics, DropReason::SeriesLimit, 3);
+    let labels = [("event", "a \"b\"".to_owned()), ("reason", "overload".to_owned())];
+    ledger.relay(own.id, RelayTerm::new("rows_dropped", labels), 4);
+    ledger.relay(own.id, "reattached", 2);
+    let refused = crate::listen::Refusals::default().read();
+    let mut telemetry = SelfTelemetry::new(&store, own, stages(), Duration::from_secs(7));
+    telemetry.record(&mut store, &refused, SECOND);
+    telemetry.record(&mut store, &refused, 2 * SECOND);
+    assert!(store.ledger().balances());
+    rendered(store)
+}
+
+#[test]
+fn names_types_help_and_labels_are_the_documented_ones() {
+    let page = full_page();
+    let without_value = |line: &str| match line.strip_prefix('#') {
+        Some(_) => line.to_owned(),
+        None => line.rsplit_once(' ').map_or("", |(series, _)| series).to_owned(),
+    };
+    let shown: Vec<String> = page
+        .lines()
+        .filter(|line| !line.contains("target_info"))
+        .map(without_value)
+        .collect();
+    let expected = PAGE.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    assert_eq!(shown, expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn values_are_exact() {
+    let page = full_page();
+    for line in [
+        r#"dichroic_ingest_dropped_total{job="dichroic",protocol="internal",reason="series_limit",signal="metrics",source="dichroic"} 3"#,
+        r#"dichroic_relay_rows_dropped_total{job="dichroic",event="a \"b\"",reason="overload",source="dichroic"} 4"#,
+        r#"dichroic_stage_duration_seconds_bucket{job="dichroic",stage="page",le="0.0001"} 0"#,
+        r#"dichroic_stage_duration_seconds_bucket{job="dichroic",stage="page",le="0.0005"} 1"#,
+        r#"dichroic_stage_duration_seconds_bucket{job="dichroic",stage="page",le="1.0"} 1"#,
+        r#"dichroic_stage_duration_seconds_bucket{job="dichroic",stage="page",le="+Inf"} 2"#,
+        r#"dichroic_stage_duration_seconds_sum{job="dichroic",stage="page"} 3.000200002"#,
+        r#"dichroic_stage_duration_seconds_count{job="dichroic",stage="page"} 2"#,
+        r#"dichroic_series_limit{job="dichroic"} 1000"#,
+        r#"process_start_time_seconds{job="dichroic"} 7"#,
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line} not in\n{page}");
+    }
+}
+
+#[test]
+fn sources_of_one_name_share_a_series() {
+    let mut store = store(1_000);
+    let own = source(&mut store);
+    for key in ["a", "b"] {
+        let spec = dichroic_model::SourceSpec {
+            key: key.as_bytes().to_vec(),
+            name: "shop@a".to_owned(),
+            ..crate::ingest::own_source()
+        };
+        let id = store.open_source(spec, 2).expect("room").id;
+        store.ledger_mut().received(id, Signal::Events, 5);
+    }
+    SelfTelemetry::new(&store, own, Vec::new(), Duration::ZERO).record(&mut store, &Vec::new(), SECOND);
+    let line = r#"dichroic_ingest_received_total{job="dichroic",protocol="internal",signal="events",source="shop@a"} 10"#;
+    let page = rendered(store);
+    assert!(page.contains(line), "{page}");
+}
+
+#[test]
+fn a_series_that_is_not_presented_again_expires() {
+    let mut store = store(1_000);
+    let own = source(&mut store);
+    let mut writer = Writer::new(&store, own);
+    for labels in [&[("kind", "a")], &[("kind", "b")]] {
+        writer.begin(&store);
+        writer.count(&WARNINGS, labels, 1);
+        writer.finish(&mut store, SECOND);
+        assert_eq!(store.series(), 1);
+    }
+    let page = rendered(store);
+    assert!(
+        page.contains(r#"kind="b""#) && !page.contains(r#"kind="a""#),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_refused_series_is_counted_and_admitted_when_there_is_room() {
+    let mut store = store(1);
+    let own = source(&mut store);
+    let mut writer = Writer::new(&store, own.clone());
+    let mut round = |store: &mut Store, kinds: &[&'static str]| {
+        writer.begin(store);
+        for kind in kinds {
+            writer.count(&WARNINGS, &[("kind", kind)], 1);
+        }
+        writer.finish(store, SECOND);
+        let account = store.ledger().account(own.id, Signal::Metrics).unwrap();
+        assert!(account.balances());
+        (account.applied, account.dropped(DropReason::SeriesLimit))
+    };
+    assert_eq!(round(&mut store, &["a", "b"]), (1, 1));
+    assert_eq!(round(&mut store, &["a", "b"]), (2, 2));
+    round(&mut store, &[]);
+    assert_eq!(round(&mut store, &["b"]).1, 2);
+    assert_eq!(store.series(), 1);
+}
+
+#[test]
+fn series_live_through_a_reload_of_the_packs() {
+    let mut store = store(1_000);
+    let own = source(&mut store);
+    let mut telemetry = SelfTelemetry::new(&store, own, stages(), Duration::ZERO);
+    telemetry.record(&mut store, &Vec::new(), SECOND);
+    telemetry.record(&mut store, &Vec::new(), SECOND);
+    let series = store.series();
+    let packs = dichroic_packs::Packs::builtin();
+    store.set_resolver(Arc::new(dichroic_packs::PackResolver::new(&packs)));
+    for at in [2, 3, 700, 701] {
+        store.tick(at * SECOND);
+        telemetry.record(&mut store, &Vec::new(), at * SECOND);
+        assert_eq!(store.series(), series, "after {at} s");
+    }
+    assert!(store.ledger().balances());
+}

@@ -1,0 +1,245 @@
+//! Writes readings of the collector's own counters into the store, as a receiver writes what arrives.
+//!
+//! A round presents every series that exists: [`Writer::number`] and [`Writer::latency`] collect, [`Writer::finish`] writes.
+//! A series costs a hash and a write into its cell; only a new one is defined. Series that a round does not present expire.
+
+use super::stage::{self, BUCKETS};
+use dichroic_model::{
+    AttributeValue, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef,
+    Source, Temporality, UnixNanos,
+};
+use dichroic_pipeline::{DropReason, HistogramPoint, SeriesRef, Signal, Store};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A metric of the collector.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// The name is prefix and name, and `_total` for counters.
+    pub prefix: &'static str,
+    /// The rest of the name.
+    pub name: &'static str,
+    /// Help text of the page.
+    pub help: &'static str,
+    /// Type of the metric.
+    pub kind: MetricKind,
+}
+
+impl Family {
+    fn full_name(&self) -> String {
+        let suffix = if self.kind == MetricKind::COUNTER {
+            "_total"
+        } else {
+            ""
+        };
+        format!("{}{}{suffix}", self.prefix, self.name)
+    }
+}
+
+/// Label names and values.
+pub type Labels<'a> = [(&'static str, &'a str)];
+
+/// The collector's series, between rounds.
+pub struct Writer {
+    source: Arc<Source>,
+    fingerprints: Fingerprinter,
+    series: HashMap<Fingerprint, Known>,
+    /// Series of this round that the store does not know.
+    undefined: Vec<Undefined>,
+    bounds: Arc<[f64]>,
+    round: u64,
+    /// Generation of the store's resolver: after a change every series is defined again.
+    resolver: u64,
+    key: Vec<u8>,
+}
+
+struct Known {
+    /// `None` while the store has not admitted it.
+    series: Option<SeriesRef>,
+    value: Value,
+    /// The last round that presented it.
+    round: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    Number(Number),
+    Latency { buckets: [u64; BUCKETS], sum: Number },
+}
+
+struct Undefined {
+    fingerprint: Fingerprint,
+    family: Family,
+    labels: Vec<(&'static str, String)>,
+}
+
+impl Writer {
+    /// Writes series of this source.
+    pub fn new(store: &Store, source: Arc<Source>) -> Self {
+        Writer {
+            fingerprints: store.fingerprinter(source.id),
+            source,
+            series: HashMap::new(),
+            undefined: Vec::new(),
+            bounds: stage::bounds_seconds(),
+            round: 0,
+            resolver: store.meaning(),
+            key: Vec::new(),
+        }
+    }
+
+    /// Begins a round.
+    pub fn begin(&mut self, store: &Store) {
+        self.round += 1;
+        if self.resolver != store.meaning() {
+            self.resolver = store.meaning();
+            self.series.values_mut().for_each(|known| known.series = None);
+        }
+    }
+
+    /// A count. Sources that share a name share a series: their counts are added.
+    pub fn count(&mut self, family: &Family, labels: &Labels<'_>, value: u64) {
+        self.number(family, labels, whole(value));
+    }
+
+    /// A number.
+    pub fn number(&mut self, family: &Family, labels: &Labels<'_>, value: Number) {
+        self.present(family, labels, Value::Number(value));
+    }
+
+    /// A latency. The sum is in nanoseconds.
+    pub fn latency(&mut self, family: &Family, labels: &Labels<'_>, buckets: [u64; BUCKETS], sum_nanos: u64) {
+        let sum = whole(sum_nanos);
+        self.present(family, labels, Value::Latency { buckets, sum });
+    }
+
+    fn present(&mut self, family: &Family, labels: &Labels<'_>, value: Value) {
+        let fingerprint = self.fingerprint(family, labels);
+        let known = self.series.entry(fingerprint).or_insert(Known {
+            series: None,
+            value,
+            round: 0,
+        });
+        if known.round == self.round {
+            if let (Value::Number(sum), Value::Number(value)) = (&mut known.value, value) {
+                sum.add(value);
+            }
+            return;
+        }
+        (known.value, known.round) = (value, self.round);
+        if known.series.is_none() {
+            let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            self.undefined.push(Undefined {
+                fingerprint,
+                family: *family,
+                labels: labels.collect(),
+            });
+        }
+    }
+
+    fn fingerprint(&mut self, family: &Family, labels: &Labels<'_>) -> Fingerprint {
+        self.key.clear();
+        let texts = labels.iter().flat_map(|(name, value)| [*name, *value]);
+        for text in [family.prefix, family.name].into_iter().chain(texts) {
+            self.key.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            self.key.extend_from_slice(text.as_bytes());
+        }
+        self.fingerprints.of(&self.key)
+    }
+
+    /// Ends a round: writes what it presented, expires what it did not, and accounts for both in the ledger.
+    pub fn finish(&mut self, store: &mut Store, now: UnixNanos) {
+        let mut refused = HashMap::new();
+        for undefined in std::mem::take(&mut self.undefined) {
+            let defined = self.define(store, &undefined);
+            let known = self.series.get_mut(&undefined.fingerprint);
+            match (defined, known) {
+                (Ok(series), Some(known)) => known.series = Some(series),
+                (Err(reason), _) => drop(refused.insert(undefined.fingerprint, reason)),
+                (Ok(_), None) => {}
+            }
+        }
+        let (mut applied, mut dropped) = (0, Vec::new());
+        let round = self.round;
+        self.series.retain(|fingerprint, known| {
+            if known.round != round {
+                known.series.into_iter().for_each(|series| store.expire(series));
+                return false;
+            }
+            let reason = refused.get(fingerprint).copied();
+            match known.write(store, reason.unwrap_or(DropReason::SeriesGone), now) {
+                Ok(()) => applied += 1,
+                Err(reason) => {
+                    known.series = None;
+                    dropped.push(reason);
+                }
+            }
+            true
+        });
+        let (id, ledger) = (self.source.id, store.ledger_mut());
+        ledger.received(id, Signal::Metrics, applied + dropped.len() as u64);
+        ledger.applied(id, Signal::Metrics, applied);
+        for reason in dropped {
+            ledger.dropped(id, Signal::Metrics, reason, 1);
+        }
+    }
+
+    fn define(&self, store: &mut Store, undefined: &Undefined) -> Result<SeriesRef, DropReason> {
+        let Undefined {
+            fingerprint,
+            family,
+            labels,
+        } = undefined;
+        let latency = family.kind == MetricKind::Histogram;
+        let attributes = labels
+            .iter()
+            .map(|(name, value)| (Cow::Borrowed(*name), AttributeValue::Str(value.as_str().into())));
+        let definition = SeriesDef {
+            source: self.source.id,
+            scope: &Scope::default(),
+            name: &family.full_name(),
+            style: NameStyle::Verbatim,
+            unit: "",
+            help: family.help,
+            kind: family.kind,
+            temporality: Temporality::Cumulative,
+            // The sum of a latency stays a whole number of nanoseconds in its cell.
+            factor: match latency {
+                true => Factor {
+                    num: 1,
+                    den: 1_000_000_000,
+                },
+                false => Factor::ONE,
+            },
+            attributes: attributes.collect(),
+            bounds: latency.then(|| self.bounds.clone()),
+        };
+        store
+            .define(*fingerprint, definition)
+            .map_err(|refused| refused.0)
+    }
+}
+
+impl Known {
+    /// `reason` is why there is no series, if there is none.
+    fn write(&self, store: &mut Store, reason: DropReason, now: UnixNanos) -> Result<(), DropReason> {
+        let series = self.series.ok_or(reason)?;
+        match &self.value {
+            Value::Number(value) => store.set_number(series, *value, 0, now, now),
+            Value::Latency { buckets, sum } => {
+                let point = HistogramPoint {
+                    counts: buckets,
+                    sum: Some(*sum),
+                    min_max: None,
+                };
+                store.set_histogram(series, &point, 0, now, now)
+            }
+        }
+    }
+}
+
+/// An integer where it fits.
+fn whole(value: u64) -> Number {
+    i64::try_from(value).map_or(Number::float(value as f64), Number::int)
+}
