@@ -1,8 +1,8 @@
-"""Events per second through `async for` from a Unix socket fed with pre-encoded frames, against the in-process ceiling.
+"""Events per second through `async for` from a Unix socket with pre-encoded frames, compared to an in-process ceiling.
 
-The feeder is a process of its own, so that the figure is the consumer's. The ceiling is an async generator of one
-prebuilt object: what asyncio itself costs. Rounds of both alternate, because machines change their speed: trust the
-ratio.
+The feeder is a separate process, so that the figure is the consumer's. The ceiling is an async generator of one
+prebuilt object: the cost of asyncio itself. Rounds of both alternate because the speed of machines varies; compare the
+ratio, not the absolute figures.
 
     python bench/stream_bench.py [--rounds 7] [--events 500000] [--rows 256] [--read]
 """
@@ -33,7 +33,7 @@ ROUTES = ("/users/:id", "/orders/:id", "/checkout", "/health", "/search")
 
 
 def feed_bytes(rows: int) -> tuple[bytes, bytes]:
-    """The opening of a stream, and one block of eight frames to repeat."""
+    """The first frames of a stream, and a block of eight frames to repeat."""
     schema: dict[str, Any] = {
         "name": "phoenix.endpoint.stop",
         "kind": "event",
@@ -59,7 +59,7 @@ def feed_bytes(rows: int) -> tuple[bytes, bytes]:
 
 
 def feed(path: str, rows: int) -> int:
-    """Forks a feeder that greets each connection and then writes blocks until it closes; returns its process id."""
+    """Forks a feeder that answers each HELLO and then writes blocks until the connection closes; returns its pid."""
     opening, block = feed_bytes(rows)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
@@ -86,7 +86,7 @@ async def ceiling(count: int) -> AsyncIterator[Event]:
 
 
 async def consume(events: Any, count: int, read: bool) -> float:
-    """Seconds for `count` events."""
+    """Returns the seconds for `count` events."""
     began = time.perf_counter()
     if read:
         async for event in events:
@@ -104,7 +104,7 @@ async def consume(events: Any, count: int, read: bool) -> float:
 
 
 async def stall(gaps: list[float]) -> None:
-    """How late a 1 ms heartbeat is while the stream runs."""
+    """Records the delay of a 1 ms heartbeat in seconds."""
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
@@ -134,7 +134,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 stream.append(rate(await socket_round(path, arguments.events, arguments.read, late)))
         finally:
             os.kill(pid, 9)
-            os.waitpid(pid, 0)  # noqa: ASYNC222  # nothing else runs any more
+            os.waitpid(pid, 0)  # noqa: ASYNC222  # no other task is running
     median, limit = statistics.median(stream), statistics.median(top)
     late.sort()
     print(f"ceiling, in process     {limit / 1e6:6.2f} M events/s")

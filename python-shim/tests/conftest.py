@@ -1,4 +1,4 @@
-"""Shared by all tests: a deadline for asynchronous ones, the golden frames, and one way to be bad at a socket."""
+"""Shared by all tests: a deadline for asynchronous tests, and the golden frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOLDEN_FOLDER = Path(__file__).resolve().parents[2] / "collector" / "wire" / "go
 
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs a test in an event loop of its own, for at most `DEADLINE` seconds."""
+    """Runs a test in a new event loop, for at most `DEADLINE` seconds."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -27,5 +27,5 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
 
 
 def goldens() -> dict[str, bytes]:
-    """Every golden frame by name, header and all."""
+    """Every golden frame by name, with its header."""
     return {path.stem: path.read_bytes() for path in sorted(GOLDEN_FOLDER.glob("*.bin"))}

@@ -1,4 +1,4 @@
-"""Collectors that are wrong, hostile or unwilling: each ends in an error that says so, or in a counted recovery."""
+"""Faulty and hostile collectors: each leads to a descriptive error or to a counted recovery."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ ROW = Events(columns_of(1, 1, 1, [(1, 2)]))
 
 
 def sends(*what: Frame | bytes) -> Callable[[Subscriber], Awaitable[None]]:
-    """Answers every HELLO with these, and then closes."""
+    """Answers every HELLO with these bytes and frames, then closes."""
 
-    async def greet(peer: Subscriber) -> None:
+    async def on_hello(peer: Subscriber) -> None:
         for piece in what:
             if isinstance(piece, bytes):
                 peer.writer.write(piece)
@@ -36,35 +36,35 @@ def sends(*what: Frame | bytes) -> Callable[[Subscriber], Awaitable[None]]:
                 peer.send(piece)
         peer.writer.close()
 
-    return greet
+    return on_hello
 
 
-FIRST_WORDS: list[tuple[Frame | bytes, type[Exception], str]] = [
-    (b"HTTP/1.1 400 Bad Request\r\n\r\n", errors.ProtocolError, "no dichroic collector"),
-    (b"\x00\x00\x00\x00", errors.ConnectionLostError, "without a goodbye"),
-    (b"", errors.ConnectionLostError, "without a goodbye"),
-    (HEADER.pack(16_385, 1), errors.ProtocolError, "no dichroic collector"),
-    (HEADER.pack(7, 1) + b"DICH\x02\x05\x00", errors.VersionMismatchError, r"framing 2\.5, this package 1\.0: update"),
+FIRST_FRAMES: list[tuple[Frame | bytes, type[Exception], str]] = [
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", errors.ProtocolError, "not a dichroic collector"),
+    (b"\x00\x00\x00\x00", errors.ConnectionLostError, "without a GOODBYE"),
+    (b"", errors.ConnectionLostError, "without a GOODBYE"),
+    (HEADER.pack(16_385, 1), errors.ProtocolError, "not a dichroic collector"),
+    (HEADER.pack(7, 1) + b"DICH\x02\x05\x00", errors.VersionMismatchError, r"protocol 2\.5, this package 1\.0: update"),
     (HEADER.pack(7, 1) + b"DICH\x00\x09\x00", errors.VersionMismatchError, "update the collector"),
-    (HEADER.pack(7, 1) + b"DUCH\x01\x00\x00", errors.ProtocolError, "no dichroic peer"),
+    (HEADER.pack(7, 1) + b"DUCH\x01\x00\x00", errors.ProtocolError, "not a dichroic peer"),
     (Hello(RELAY, {
         "agent": "", "node": "", "os_pid": 1, "otp": "", "telemetry": "", "native_per_s": 1, "time_offset": 0,
         "epoch": 1, "attempt": 1, "mode": "installed",
-    }), errors.ProtocolError, "no collector, its role is 1"),
-    (frames.Ping(1), errors.ProtocolError, "no dichroic collector"),
+    }), errors.ProtocolError, "role 1, expected a collector"),
+    (frames.Ping(1), errors.ProtocolError, "not a dichroic collector"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("first", "error", "words"), FIRST_WORDS)
+@pytest.mark.parametrize(("first", "error", "message"), FIRST_FRAMES)
 @asynchronous
-async def test_whoever_is_no_collector_is_told_apart(first: Any, error: type[Exception], words: str) -> None:
-    async with FakeCollector(greet=sends(first)) as fake:
-        with pytest.raises(error, match=words):
+async def test_a_peer_that_is_not_a_collector_is_rejected(first: Any, error: type[Exception], message: str) -> None:
+    async with FakeCollector(on_hello=sends(first)) as fake:
+        with pytest.raises(error, match=message):
             await dichroic.connect(fake.address).__aenter__()
-        with pytest.raises(error, match=words):
+        with pytest.raises(error, match=message):
             await dichroic.connect(fake.address).subscribe("**").__aenter__()
         client = dichroic.connect_sync(fake.address)
-        with pytest.raises(error, match=words):
+        with pytest.raises(error, match=message):
             await asyncio.to_thread(client.__enter__)
 
 
@@ -78,11 +78,11 @@ GOODBYES = [
 
 @pytest.mark.parametrize(("code", "error"), GOODBYES)
 @asynchronous
-async def test_every_goodbye_is_an_exception_with_its_words(code: int, error: type[errors.GoodbyeError]) -> None:
-    async with FakeCollector(greet=sends(frames.Goodbye(code, 1234, "so long"))) as fake:
-        with pytest.raises(error, match=f"code {code}\\): so long") as caught:
+async def test_every_goodbye_is_an_exception_with_its_message(code: int, error: type[errors.GoodbyeError]) -> None:
+    async with FakeCollector(on_hello=sends(frames.Goodbye(code, 1234, "done"))) as fake:
+        with pytest.raises(error, match=f"code {code}\\): done") as caught:
             await dichroic.connect(fake.address).subscribe("**").__aenter__()
-        assert (caught.value.code, caught.value.message, caught.value.retry_ms) == (code, "so long", 1234)
+        assert (caught.value.code, caught.value.message, caught.value.retry_ms) == (code, "done", 1234)
         assert isinstance(caught.value, dichroic.DichroicError)
 
 
@@ -90,7 +90,7 @@ async def test_every_goodbye_is_an_exception_with_its_words(code: int, error: ty
     ("code", "retry_ms"), [(1, 0), (2, 0), (10, 0), (7, errors.NEVER_RETRY), (4, errors.NEVER_RETRY)]
 )
 @asynchronous
-async def test_a_goodbye_that_is_final_ends_a_running_subscription(code: int, retry_ms: int) -> None:
+async def test_a_final_goodbye_ends_an_established_subscription(code: int, retry_ms: int) -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
         fake.goodbye(code, "enough", retry_ms)
         for _ in range(2):
@@ -99,7 +99,7 @@ async def test_a_goodbye_that_is_final_ends_a_running_subscription(code: int, re
 
 
 @asynchronous
-async def test_the_collector_says_when_to_come_back() -> None:
+async def test_the_delay_of_a_goodbye_is_respected() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -112,35 +112,41 @@ async def test_the_collector_says_when_to_come_back() -> None:
 
 
 VIOLATIONS: list[tuple[list[Frame | bytes], str]] = [
-    ([HEADER.pack(262_145, 9)], "262145 bytes is announced"),
-    ([HEADER.pack(23, 9) + bytes(23)], "beyond a limit"),
-    ([HELLO], "out of place"),
-    ([frames.Plan({})], "out of place"),
-    ([NODE, ROW], "schema 1, which is not defined"),
-    ([EVENT, ROW], "source 1, which is not defined"),
-    ([NODE, EVENT, Events(columns_of(1, 1, 1, [(1, 2, 3)]))], "has 3 columns, not 2"),
+    ([HEADER.pack(262_145, 9)], "frame of 262145 bytes exceeds"),
+    ([HEADER.pack(23, 9) + bytes(23)], "exceeds a limit"),
+    ([HELLO], "unexpected HELLO"),
+    ([frames.Plan({})], "unexpected PLAN"),
+    ([NODE, ROW], "undefined schema 1"),
+    ([EVENT, ROW], "undefined source 1"),
+    ([NODE, EVENT, Events(columns_of(1, 1, 1, [(1, 2, 3)]))], "has 3 columns, expected 2"),
     ([NODE, EVENT, EVENT], "schema 1 is defined twice"),
-    ([Define(SCHEMA, [(5, None)])], "schema 5 is forgotten and was not defined"),
-    ([Define(SCHEMA, [(4096, {})])], "beyond the limit of 4096"),
-    ([Define(SOURCE, [(1024, {})])], "beyond the limit of 1024"),
-    ([Define(SERIES, [(1_000_000, {})])], "beyond the limit of 1000000"),
-    ([SERIES_1], "source 1, which is not defined"),
-    ([Numbers(1, [(1, 1, 0.0)])], "series 1, which is not defined"),
-    ([NODE, SERIES_1, Define(SERIES, [(1, None)]), Numbers(1, [(1, 1, 0.0)])], "series 1, which is not defined"),
-    ([Define(SCHEMA, [(1, {"name": "e", "kind": "event", "measurements": []})])], "lacks the key 'metadata'"),
+    ([Define(SCHEMA, [(5, None)])], "schema 5 is removed but not defined"),
+    ([Define(SCHEMA, [(4096, {})])], "exceeds the limit of 4096"),
+    ([Define(SOURCE, [(1024, {})])], "exceeds the limit of 1024"),
+    ([Define(SERIES, [(1_000_000, {})])], "exceeds the limit of 1000000"),
+    ([SERIES_1], "undefined source 1"),
+    ([Numbers(1, [(1, 1, 0.0)])], "undefined series 1"),
+    ([NODE, SERIES_1, Define(SERIES, [(1, None)]), Numbers(1, [(1, 1, 0.0)])], "undefined series 1"),
+    ([Define(SCHEMA, [(1, {"name": "e", "kind": "event", "measurements": []})])], "missing key 'metadata'"),
     ([Define(SCHEMA, [(1, {"name": "e", "kind": "x", "measurements": [], "metadata": []})])], "unknown kind 'x'"),
-    ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [1], "metadata": []})])], r"no \[name, unit\]"),
-    ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [], "metadata": [1]})])], "has no name"),
-    ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [], "metadata": ["x"] * 64})])], "65 columns"),
-    ([HEADER.pack(0, 0)], "out of step"),
-    ([Define(SERIES, [(1, {"name": "m", "type": "c", "source": True, "labels": {}})])], "is no int"),
+    (
+        [Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [1], "metadata": []})])],
+        r"\[name, unit\]",
+    ),
+    ([Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [], "metadata": [1]})])], "expected a name"),
+    (
+        [Define(SCHEMA, [(1, {"name": "e", "kind": "log", "measurements": [], "metadata": ["x"] * 64})])],
+        "65 columns",
+    ),
+    ([HEADER.pack(0, 0)], "lost synchronization"),
+    ([Define(SERIES, [(1, {"name": "m", "type": "c", "source": True, "labels": {}})])], "expected int"),
 ]
 
 
-@pytest.mark.parametrize(("bad", "words"), VIOLATIONS)
+@pytest.mark.parametrize(("bad", "message"), VIOLATIONS)
 @asynchronous
-async def test_a_violation_is_answered_in_words_and_raised_when_it_happens_again(bad: list[Any], words: str) -> None:
-    async def greet(peer: Subscriber) -> None:
+async def test_a_violation_is_answered_with_a_goodbye_and_raised_when_repeated(bad: list[Any], message: str) -> None:
+    async def on_hello(peer: Subscriber) -> None:
         for piece in (HELLO, *bad):
             if isinstance(piece, bytes):
                 peer.writer.write(piece)
@@ -149,30 +155,30 @@ async def test_a_violation_is_answered_in_words_and_raised_when_it_happens_again
         peers.append(peer)
 
     peers: list[Subscriber] = []
-    async with FakeCollector(greet=greet) as fake:
+    async with FakeCollector(on_hello=on_hello) as fake:
         events = dichroic.connect(fake.address).subscribe("**", on_gap="yield")
-        with pytest.raises(errors.ProtocolError, match=words):
+        with pytest.raises(errors.ProtocolError, match=message):
             assert [item async for item in events if not isinstance(item, Gap)] == []
-        assert len(peers) == 2, "a new connection may heal a confused one, once"
+        assert len(peers) == 2, "a violation causes one new connection"
         await fake.wait_for(lambda _: all(peer.received for peer in peers))
         for peer in peers:
-            farewell = peer.received[-1]
-            assert isinstance(farewell, frames.Goodbye)
-            assert farewell.code in (3, 4)
+            last = peer.received[-1]
+            assert isinstance(last, frames.Goodbye)
+            assert last.code in (3, 4)
 
 
 @asynchronous
-async def test_a_violation_after_good_rows_is_healed_by_a_new_connection() -> None:
-    async def greet(peer: Subscriber) -> None:
+async def test_a_violation_after_valid_rows_is_repaired_by_a_new_connection() -> None:
+    async def on_hello(peer: Subscriber) -> None:
         peer.send(HELLO, NODE, EVENT, ROW)
         if len(fake.hellos) == 1:
             peer.writer.write(HEADER.pack(3, 10) + b"bad")
 
-    async with FakeCollector(greet=greet) as fake:
+    async with FakeCollector(on_hello=on_hello) as fake:
         events = dichroic.connect(fake.address).subscribe("**", on_gap="yield")
         rows = [await events.__anext__() for _ in range(3)]
         assert [type(row).__name__ for row in rows] == ["Event", "Gap", "Event"]
-        assert rows[1] == Gap(None, "beyond replay"), "this collector does not resume, and the gap says so"
+        assert rows[1] == Gap(None, "beyond replay"), "this collector does not resume, so there is a gap"
         await events.aclose()
 
 
@@ -186,7 +192,7 @@ async def test_frames_of_a_later_minor_version_are_skipped_and_counted() -> None
 
 
 @asynchronous
-async def test_nobody_listening_is_said_with_every_place_that_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_collector_is_reported_with_every_address_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICHROIC_SOCKET", "/nowhere/dichroic.sock")
     with pytest.raises(
         dichroic.CollectorNotFoundError, match=r"unix:///nowhere/dichroic\.sock \(No such file.*dichroic run"
@@ -195,14 +201,14 @@ async def test_nobody_listening_is_said_with_every_place_that_was_tried(monkeypa
 
 
 @asynchronous
-async def test_a_peer_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_sends_no_hello_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dichroic._link.HELLO_TIMEOUT", 0.05)
     monkeypatch.setattr("dichroic._sync.HELLO_TIMEOUT", 0.05)
 
     async def silence(peer: Subscriber) -> None:
         pass
 
-    async with FakeCollector(greet=silence) as fake:
+    async with FakeCollector(on_hello=silence) as fake:
         with pytest.raises(dichroic.HandshakeTimeoutError):
             await dichroic.connect(fake.address).__aenter__()
         with pytest.raises(dichroic.HandshakeTimeoutError):
@@ -210,7 +216,7 @@ async def test_a_peer_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 @asynchronous
-async def test_a_connection_that_falls_silent_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_without_data_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dichroic._link.HELLO_TIMEOUT", 0.05)
     monkeypatch.setattr("dichroic._link.SILENCE_TIMEOUT", 0.05)
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
@@ -221,9 +227,9 @@ async def test_a_connection_that_falls_silent_is_replaced(monkeypatch: pytest.Mo
 
 
 @asynchronous
-async def test_a_token_opens_and_a_wrong_one_does_not() -> None:
+async def test_a_valid_token_is_accepted_and_an_invalid_one_rejected() -> None:
     async with FakeCollector(token="secret") as fake:
         async with dichroic.connect(fake.address, token="secret") as client, client.subscribe("**"):
             pass
-        with pytest.raises(errors.UnauthorizedError, match="the token is wrong"):
+        with pytest.raises(errors.UnauthorizedError, match="invalid token"):
             await dichroic.connect(fake.address, token="guess").__aenter__()

@@ -1,4 +1,4 @@
-"""Batches: how they fill, what they keep when something breaks, and their columns."""
+"""Batches: how they fill, what they keep on errors, and their columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import asynchronous
 
 
 @asynchronous
-async def test_a_batch_ends_at_its_size_or_at_its_time() -> None:
+async def test_a_batch_ends_at_its_size_or_its_deadline() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
         for number in range(10):
             fake.emit("shop.sold", {"n": number})
@@ -27,7 +27,7 @@ async def test_a_batch_ends_at_its_size_or_at_its_time() -> None:
 
 
 @asynchronous
-async def test_a_cancelled_batch_keeps_what_it_had() -> None:
+async def test_a_cancelled_batch_keeps_its_items() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
         batches = events.batches(max_events=4, within=60)
         fake.emit("shop.sold", {"n": 0})
@@ -40,7 +40,7 @@ async def test_a_cancelled_batch_keeps_what_it_had() -> None:
 
 
 @asynchronous
-async def test_what_came_before_an_error_is_handed_out_before_it() -> None:
+async def test_items_before_an_error_are_returned_before_it_is_raised() -> None:
     async with (
         FakeCollector() as fake,
         dichroic.connect(fake.address) as client,
@@ -57,7 +57,7 @@ async def test_what_came_before_an_error_is_handed_out_before_it() -> None:
 
 
 @asynchronous
-async def test_a_lost_connection_ends_a_batch_early_and_closing_ends_them_all() -> None:
+async def test_a_lost_connection_ends_a_batch_early_and_closing_ends_the_iterator() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client, client.subscribe("**") as events:
         fake.emit("before")
         batches = events.batches(within=60)
@@ -79,7 +79,7 @@ def test_a_batch_is_a_sequence() -> None:
         dichroic.connect("/x").subscribe("**").batches(max_events=0)
 
 
-def test_columns_have_every_name_once_and_none_where_a_row_lacks_it() -> None:
+def test_columns_have_unique_names_and_none_for_missing_values() -> None:
     batch = Batch(
         [
             Event("a", {"n": 1}, {"status": 200, "time": "late"}, 10, "node"),
@@ -99,7 +99,7 @@ def test_columns_have_every_name_once_and_none_where_a_row_lacks_it() -> None:
     }
 
 
-def test_points_have_columns_too() -> None:
+def test_points_convert_to_columns() -> None:
     batch = Batch(
         [Point("m", {"route": "/"}, "counter", 7, 1, 2), Point("d", {}, "buckets", Histogram(2.5, ((0, 1, 3),)))]
     )
@@ -109,7 +109,7 @@ def test_points_have_columns_too() -> None:
 
 
 @pytest.mark.parametrize(("method", "package"), [("to_arrow", "pyarrow"), ("to_pandas", "pandas")])
-def test_a_missing_package_is_named_with_how_to_get_it(
+def test_a_missing_package_is_named_with_the_command_to_install_it(
     method: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = builtins.__import__

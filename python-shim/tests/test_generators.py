@@ -1,5 +1,5 @@
-"""No async generator of the package holds a timeout, task group or lock across a `yield`: what happens to those when
-the consumer stops early is nobody's to say."""
+"""No async generator of the package holds a timeout, task group or lock across a `yield`: nothing would release it
+when the consumer stops early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOURCES = sorted(Path(dichroic.__file__).parent.glob("*.py"))
 
 
 def yields_inside_async_with(tree: ast.AST) -> Iterator[int]:
-    """Lines of `yield`s of async generators that stand inside any `async with`, or a `with` over a call."""
+    """Lines of `yield`s of async generators inside any `with` or `async with`."""
     for function in ast.walk(tree):
         if isinstance(function, ast.AsyncFunctionDef):
             for block in own_nodes(function):
@@ -22,7 +22,7 @@ def yields_inside_async_with(tree: ast.AST) -> Iterator[int]:
 
 
 def own_nodes(root: ast.AST) -> Iterator[ast.AST]:
-    """What stands inside `root` and not inside a function within it."""
+    """The nodes inside `root`, without those of nested functions."""
     for child in ast.iter_child_nodes(root):
         if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             yield child
@@ -34,7 +34,7 @@ def test_no_async_generator_yields_inside_a_context_manager() -> None:
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
-def test_the_check_sees_what_it_should() -> None:
+def test_the_check_finds_a_yield_inside_a_context_manager() -> None:
     bad = "async def f():\n    async with timeout(1):\n        yield 1\n"
     good = "async def f():\n    try:\n        yield 1\n    finally:\n        pass\n"
     assert list(yields_inside_async_with(ast.parse(bad))) == [3]

@@ -1,4 +1,4 @@
-"""Frames over HTTP: any split of a chunked response is the same stream; bad answers are told in words."""
+"""Frames over HTTP: a chunked response decodes the same however it is split; error responses become exceptions."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_a_response_without_chunks_is_its_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "error", "words"),
+    ("response", "error", "message"),
     [
-        (b"SSH-2.0-x\r\n\r\n", dichroic.ProtocolError, "no HTTP server"),
-        (b"x" * 20_000, dichroic.ProtocolError, "head of more than"),
-        (HEAD + b"zz\r\n", dichroic.ProtocolError, "no HTTP chunk size"),
-        (HEAD + b"-5\r\n", dichroic.ProtocolError, "no HTTP chunk size"),
-        (HEAD + b"123456789\r\n", dichroic.ProtocolError, "no HTTP chunk size"),
+        (b"SSH-2.0-x\r\n\r\n", dichroic.ProtocolError, "not an HTTP server"),
+        (b"x" * 20_000, dichroic.ProtocolError, "head exceeds"),
+        (HEAD + b"zz\r\n", dichroic.ProtocolError, "invalid HTTP chunk size"),
+        (HEAD + b"-5\r\n", dichroic.ProtocolError, "invalid HTTP chunk size"),
+        (HEAD + b"123456789\r\n", dichroic.ProtocolError, "invalid HTTP chunk size"),
         (HEAD + b"1" * 2000, dichroic.ProtocolError, "without a size"),
         (HEAD + b"0\r\n\r\n", dichroic.ConnectionLostError, "ended"),
         (
@@ -56,16 +56,24 @@ def test_a_response_without_chunks_is_its_body() -> None:
         (b"HTTP/1.1 500 No\r\n\r\n" + b"x" * 600, dichroic.InternalError, "HTTP 500: xxx"),
         (b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\ntoken", dichroic.UnauthorizedError, "HTTP 401: token"),
         (b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", dichroic.BadRequestError, "HTTP 400: bad"),
-        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", dichroic.BadRequestError, "is this the admin address"),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", dichroic.ProtocolError, "is this the admin address"),
+        (
+            b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
+            dichroic.BadRequestError,
+            "admin address",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
+            dichroic.ProtocolError,
+            "admin address",
+        ),
     ],
 )
-def test_a_bad_response_is_told_in_words(response: bytes, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_a_bad_response_is_an_exception_with_a_reason(response: bytes, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         HttpBody().feed(response)
 
 
-def test_a_busy_server_says_when_to_come_back() -> None:
+def test_retry_after_is_the_delay_of_the_exception() -> None:
     with pytest.raises(dichroic.LimitExceededError) as caught:
         HttpBody().feed(b"HTTP/1.1 503 No\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n")
     assert caught.value.retry_ms == 5000
@@ -99,7 +107,7 @@ async def test_both_clients_stream_over_http() -> None:
 
 
 @asynchronous
-async def test_a_refusal_over_http_is_raised_by_both_clients() -> None:
+async def test_an_error_response_is_raised_by_both_clients() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\nthe token is wrong")
@@ -114,5 +122,5 @@ async def test_a_refusal_over_http_is_raised_by_both_clients() -> None:
     server.close()
 
 
-def test_goodbye_codes_are_known_to_both() -> None:
+def test_frames_and_exceptions_have_the_same_goodbye_codes() -> None:
     assert frames.Goodbye.decode(frames.Goodbye(10, 0, "x").body()).code == dichroic.BadRequestError.code

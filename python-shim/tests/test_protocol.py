@@ -1,5 +1,5 @@
-"""The sans-I/O `Stream` under bytes that arrive anyhow: the same items however they are split, and under damage only
-errors of this package, raised where they belong; nothing that was handed out fails when it is looked at."""
+"""The sans-I/O `Stream`: the same items however the bytes are split; damaged bytes raise only exceptions of this
+package, and never make a returned item unusable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dichroic._events import columns_of
 from dichroic._frames import COLLECTOR, HEADER, SCHEMA, SERIES, SOURCE, Define, Events, Frame, Hello, encode_frame
 from dichroic._protocol import Stream
 from dichroic._request import Kind, Request
-from dichroic._values import CutString
+from dichroic._values import TruncatedString
 
 from .test_frames import mutate
 
@@ -31,7 +31,7 @@ SESSION: list[Frame] = [
     ]),
     Define(SCHEMA, [(2, {"name": "l", "kind": "log", "measurements": [], "metadata": [*LOG_COLUMNS]})]),
     Events(columns_of(1, 1, 10, [
-        (1, 2, None, "x", 1), (3, 0.5, None, CutString("y", 9), [b"\xff"]), (4, 1, None, None, "x"),
+        (1, 2, None, "x", 1), (3, 0.5, None, TruncatedString("y", 9), [b"\xff"]), (4, 1, None, None, "x"),
     ])),
     frames.Ping(3),
     Events(columns_of(2, 1, 13, [(5, 9, "body", b"\x01" * 16, None, {"a": 1})])),
@@ -54,7 +54,7 @@ def stream(kind: Kind = "event", **options: Any) -> Stream:
 
 
 def run(pieces: list[bytes], subject: Stream) -> tuple[list[Any], bytes, str]:
-    """What a session hands out, answers, and how it ends."""
+    """Returns the items of a session, the bytes it sends, and the error that ends it."""
     items: list[Any] = []
     sent = b""
     subject.open()
@@ -81,16 +81,16 @@ def test_a_session_is_the_same_however_its_bytes_are_split() -> None:
     assert run([bytes((byte,)) for byte in RAW], stream()) == whole
 
 
-def test_what_is_no_scalar_is_rendered_in_the_metadata_of_events() -> None:
+def test_metadata_that_is_not_scalar_is_rendered_as_text() -> None:
     items, _, _ = run([RAW], stream())
     assert items[2].metadata == {"k": "y", "o": '["\\\\xff"]'}
-    assert items[2].metadata["k"].whole_bytes == 9
+    assert items[2].metadata["k"].original_bytes == 9
     assert items[2].measurements == {"n": 0.5}
     assert items[1].units == {"n": "s", "m": ""}
 
 
-def look_at(item: Any) -> None:
-    """Everything a consumer may do with an item."""
+def use(item: Any) -> None:
+    """Uses an item in every way a consumer may."""
     repr(item)
     assert item == item
     if isinstance(item, Event):
@@ -104,7 +104,7 @@ def look_at(item: Any) -> None:
             _ = item.value.quantile(0.5), item.value.quantile(0), item.value.quantile(1)
 
 
-def test_damage_ends_in_our_errors_and_what_was_handed_out_can_be_looked_at() -> None:
+def test_damaged_bytes_raise_package_exceptions_and_items_stay_usable() -> None:
     rng = random.Random(SEED)
     ended = survived = 0
     for _ in range(3_000):
@@ -116,17 +116,17 @@ def test_damage_ends_in_our_errors_and_what_was_handed_out_can_be_looked_at() ->
         try:
             items, _, end = run(pieces, stream())
             for item in items:
-                look_at(item)
+                use(item)
             Batch(items).to_columns()
         except Exception as error:
             raise AssertionError(f"seed {SEED}: {bytes(raw)!r}") from error
         ended += "done" not in end
         survived += bool(items)
-    assert ended > 1_000, "the damage is too small to test anything"
-    assert survived > 1_000, "the damage is too large to test anything"
+    assert ended > 1_000, "the damage is too small to be a test"
+    assert survived > 1_000, "the damage is too large to be a test"
 
 
-def test_the_cursor_follows_what_is_handed_out() -> None:
+def test_the_cursor_follows_consumed_items() -> None:
     subject = stream()
     subject.open()
     assert subject.cursor is None
@@ -143,7 +143,7 @@ def test_the_cursor_follows_what_is_handed_out() -> None:
     assert subject.subscribe_map()["cursor"] == [5, 13, 1]
 
 
-def test_a_resumed_connection_asks_with_the_cursor_and_not_with_replay() -> None:
+def test_a_resumed_connection_sends_the_cursor_instead_of_replay() -> None:
     subject = stream(replay="30s")
     assert "cursor" not in subject.subscribe_map()
     run([RAW], subject)
@@ -151,7 +151,7 @@ def test_a_resumed_connection_asks_with_the_cursor_and_not_with_replay() -> None
     assert "replay_ms" not in subject.subscribe_map()
 
 
-def test_nothing_is_read_after_an_error() -> None:
+def test_bytes_after_an_error_are_ignored() -> None:
     subject = stream()
     subject.open()
     subject.receive(encode_frame(SESSION[0]) + HEADER.pack(1 << 20, 9))
@@ -162,12 +162,12 @@ def test_nothing_is_read_after_an_error() -> None:
         subject.advance()
 
 
-def test_a_scale_beyond_reason_is_refused() -> None:
+def test_an_excessive_scale_is_rejected() -> None:
     series: dict[str, Any] = {"name": "h", "type": "exponential", "source": 0, "labels": {}, "scale": 1 << 40}
     _, _, end = run([encode_frame(SESSION[0]), encode_frame(Define(SERIES, [(0, series)]))], stream())
     assert "scale 1099511627776" in end
 
 
-def test_the_versions_of_package_and_collector_are_one() -> None:
+def test_package_and_collector_have_the_same_version() -> None:
     manifest = (Path(__file__).parents[2] / "Cargo.toml").read_text()
     assert f'version = "{dichroic.__version__}"' in manifest

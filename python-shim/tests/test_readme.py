@@ -1,4 +1,4 @@
-"""The README tells the truth: its quick start runs, every snippet runs and prints, every public name is in it."""
+"""The README is correct: its quick start and every other snippet run and print, and it mentions every public name."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_snippet_runs_and_prints(code: str, monkeypatch: pytest.MonkeyPatc
 
 
 def top_level(code: str, names: dict[str, Any]) -> Callable[[], Any]:
-    """A snippet with `await` outside of any function, as a coroutine function."""
+    """Compiles a snippet with top-level `await` to a coroutine function."""
     program = compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert program.co_flags & inspect.CO_COROUTINE
 

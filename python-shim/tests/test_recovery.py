@@ -1,4 +1,4 @@
-"""When and whether a subscription comes back: full jitter under a doubling ceiling, from the start again after rows."""
+"""Whether and when a subscription reconnects: full jitter with a doubling ceiling, reset by received rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dichroic._request import Request
 
 
 class Highest(random.Random):
-    """Draws the ceiling itself."""
+    """Returns the upper bound."""
 
     def uniform(self, a: float, b: float) -> float:
-        assert a == 0.0, "full jitter begins at zero"
+        assert a == 0.0, "full jitter starts at zero"
         return b
 
 
@@ -34,7 +34,7 @@ def recovery(reconnect: bool = True, connections: int = 1) -> tuple[Recovery, St
     return Recovery(stream, reconnect, Highest()), stream
 
 
-def test_the_ceiling_doubles_up_to_five_seconds_and_starts_over_after_rows() -> None:
+def test_the_ceiling_doubles_to_five_seconds_and_rows_reset_it() -> None:
     subject, stream = recovery()
     lost = ConnectionLostError("gone")
     assert [subject.delay(lost) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
@@ -42,7 +42,7 @@ def test_the_ceiling_doubles_up_to_five_seconds_and_starts_over_after_rows() -> 
     assert subject.delay(lost) == 0.1
 
 
-def test_the_collectors_own_delay_wins() -> None:
+def test_the_delay_of_the_collector_takes_precedence() -> None:
     subject, _ = recovery()
     assert subject.delay(ShuttingDownError("later", retry_ms=60_000)) == 60.0
 
@@ -61,7 +61,7 @@ def test_some_errors_end_a_subscription(error: DichroicError, reconnect: bool, c
         subject.delay(error)
 
 
-def test_a_second_violation_in_a_row_is_final_and_rows_between_forgive() -> None:
+def test_two_violations_without_rows_between_are_final() -> None:
     subject, stream = recovery()
     subject.delay(ProtocolError("first"))
     stream.rows_since_connect = 1
@@ -71,7 +71,7 @@ def test_a_second_violation_in_a_row_is_final_and_rows_between_forgive() -> None
         subject.delay(ProtocolError("second"))
 
 
-def test_being_too_slow_is_a_gap() -> None:
+def test_a_goodbye_to_a_slow_subscriber_is_a_gap() -> None:
     subject, stream = recovery()
     subject.delay(TooSlowError("slow"))
     assert list(stream.items) == [Gap(None, "slow")]

@@ -1,4 +1,4 @@
-"""What `subscribe` and `connect` accept, and the words with which they refuse the rest."""
+"""Arguments of `subscribe` and `connect`, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ def test_durations_are_milliseconds_on_the_wire(duration: Any, expected: int) ->
 
 
 @pytest.mark.parametrize("duration", ["30", "s", "-1s", "1 day", "", -1, float("nan"), "2000h", None, True, []])
-def test_what_is_no_duration_is_refused(duration: Any) -> None:
+def test_an_invalid_duration_is_rejected(duration: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="replay"):
         milliseconds(duration, "replay")
 
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"patterns": ()}, "at least one pattern"),
+INVALID: list[tuple[dict[str, Any], str]] = [
+    ({"patterns": ()}, "no pattern"),
     ({"patterns": ("a",) * 65}, "at most 64"),
     ({"patterns": ("",)}, "1 to 256 bytes"),
     ({"patterns": ("é" * 129,)}, "1 to 256 bytes"),
-    ({"patterns": (1,)}, "a pattern is a string"),
-    ({"kind": "trace"}, "'trace' is none of 'event', 'metric', 'log'"),
-    ({"on_gap": "ignore"}, "none of 'warn', 'yield', 'raise'"),
-    ({"on_full": "block"}, "none of 'drop_oldest'"),
-    ({"buffer": 63}, "from 64 to 1048576"),
-    ({"buffer": 1 << 21}, "from 64 to 1048576"),
+    ({"patterns": (1,)}, "a pattern must be a string"),
+    ({"kind": "trace"}, "'trace': expected one of 'event', 'metric', 'log'"),
+    ({"on_gap": "ignore"}, "one of 'warn', 'yield', 'raise'"),
+    ({"on_full": "block"}, "one of 'drop_oldest'"),
+    ({"buffer": 63}, "expected 64 to 1048576"),
+    ({"buffer": 1 << 21}, "expected 64 to 1048576"),
     ({"sample": 0.0}, "above 0 and at most 1"),
     ({"sample": 1.5}, "above 0 and at most 1"),
-    ({"sample": 0.5, "kind": "metric"}, "sample is of events and logs"),
+    ({"sample": 0.5, "kind": "metric"}, "sample applies to events and logs"),
     ({"where": {str(n): "x" for n in range(17)}}, "at most 16"),
-    ({"where": {"a": [None]}}, "where\\['a'\\] is a pattern"),
-    ({"where": {"a": []}}, "at least one pattern"),
-    ({"kind": "metric", "cursor": (1, 2, 3)}, "points have no cursor"),
+    ({"where": {"a": [None]}}, "where\\['a'\\] must be a pattern"),
+    ({"where": {"a": []}}, "no pattern"),
+    ({"kind": "metric", "cursor": (1, 2, 3)}, "has no cursor"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), REFUSED)
-def test_a_bad_subscription_is_refused_before_anything_is_sent(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=words):
+@pytest.mark.parametrize(("arguments", "message"), INVALID)
+def test_an_invalid_subscription_is_rejected_before_anything_is_sent(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
         Request(**{"patterns": ("**",), **arguments})
 
 
-def test_where_is_rendered_as_patterns_see_it() -> None:
+def test_values_of_where_are_rendered_as_text() -> None:
     request = Request(("**",), where={"ok": True, "status": [404, "5*"], "share": 0.5})
     assert request.fields["where"] == {"ok": ["true"], "status": ["404", "5*"], "share": ["0.5"]}
 
@@ -88,39 +88,39 @@ def test_addresses(address: str, endpoint: str, token: str | None, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "message"),
     [
-        ("tcp://127.0.0.1:1", "wants a token"),
-        ("tcp://127.0.0.1", "lacks a host or port"),
-        ("http://", "lacks a host"),
-        ("ftp://x", "use unix://"),
+        ("tcp://127.0.0.1:1", "missing token"),
+        ("tcp://127.0.0.1", "missing host or port"),
+        ("http://", "missing host"),
+        ("ftp://x", "expected unix://"),
     ],
 )
-def test_what_is_no_address_is_refused(address: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_address_is_rejected(address: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DICHROIC_TOKEN", raising=False)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         dichroic.connect(address)
 
 
-def test_a_named_socket_is_the_only_place_and_otherwise_the_list_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_socket_variable_replaces_the_default_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
     monkeypatch.setenv("DICHROIC_SOCKET", "/x.sock")
     assert socket_paths() == ["/x.sock"]
     monkeypatch.delenv("DICHROIC_SOCKET")
-    monkeypatch.setattr(_address, "_is_ours", lambda directory: True)
+    monkeypatch.setattr(_address, "_is_trusted", lambda directory: True)
     private = f"/tmp/dichroic-{os.geteuid()}/dichroic.sock"
     assert socket_paths() == ["/run/dichroic/dichroic.sock", "/run/user/1/dichroic.sock", private]
 
 
-def test_a_directory_of_somebody_else_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert _address._is_ours(str(tmp_path))
-    assert _address._is_ours(str(tmp_path / "absent"))
+def test_a_directory_of_another_user_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _address._is_trusted(str(tmp_path))
+    assert _address._is_trusted(str(tmp_path / "absent"))
     monkeypatch.setattr("os.geteuid", lambda: os.stat(tmp_path).st_uid + 12_345)
     monkeypatch.setattr("os.lstat", lambda path: type("Stat", (), {"st_uid": 77})())
-    assert not _address._is_ours(str(tmp_path))
+    assert not _address._is_trusted(str(tmp_path))
 
 
-def test_the_request_over_http_has_every_key_of_the_subscription() -> None:
+def test_the_http_request_has_every_key_of_the_subscription() -> None:
     endpoint = Address.parse("http://localhost:9465").endpoint
     assert endpoint is not None
     request = Request(("a.**", "b"), where={"status": ["5*", 404]}, replay="30s", cursor=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""`dichroic.start` and `python -m dichroic`, with a script in the executable's place: ready, stopped, orphaned."""
+"""`dichroic.start` and `python -m dichroic`, with a script instead of the executable."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that waits to be reaped does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def is_alive(pid: int) -> bool:
 
 
 @asynchronous
-async def test_a_sidecar_is_ready_when_the_block_begins_and_gone_when_it_ends(stand_in: Path) -> None:
+async def test_a_sidecar_is_ready_when_the_block_starts_and_stopped_when_it_ends(stand_in: Path) -> None:
     async with dichroic.start({"admin": {"listen": "127.0.0.1:0"}}, args=["--scrape", "http://x"]) as sidecar:
         assert sidecar.endpoints["config"] == {"admin": {"listen": "127.0.0.1:0"}}
         assert sidecar.endpoints["args"][0] == "run"
@@ -71,8 +71,8 @@ async def test_a_sidecar_is_ready_when_the_block_begins_and_gone_when_it_ends(st
 
 
 @asynchronous
-async def test_a_sidecar_that_ends_at_once_says_its_status(stand_in: Path) -> None:
-    with pytest.raises(dichroic.SidecarError, match="ended with status 78"):
+async def test_a_sidecar_that_exits_at_once_is_reported_with_its_status(stand_in: Path) -> None:
+    with pytest.raises(dichroic.SidecarError, match="exited with status 78"):
         await dichroic.start(args=["--fail"]).__aenter__()
 
 
@@ -84,7 +84,7 @@ async def test_a_sidecar_that_is_never_ready_is_stopped(stand_in: Path) -> None:
     assert sidecar.pid is None
 
 
-def test_a_sidecar_dies_with_its_parent(stand_in: Path) -> None:
+def test_a_sidecar_ends_with_its_parent(stand_in: Path) -> None:
     program = """
 import asyncio, dichroic, sys
 async def main():
@@ -107,7 +107,7 @@ asyncio.run(main())
         time.sleep(0.01)
 
 
-def test_python_dash_m_becomes_the_executable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_dash_m_runs_the_executable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "dichroic"
     path.write_text(f"#!{sys.executable} -S\nimport json, sys; print(json.dumps(sys.argv[1:]))\n")
     path.chmod(0o755)
@@ -117,11 +117,11 @@ def test_python_dash_m_becomes_the_executable(tmp_path: Path, monkeypatch: pytes
     assert json.loads(done.stdout) == ["tap", "--format", "json"]
 
 
-def test_an_executable_that_is_nowhere_is_said_with_every_place(
+def test_a_missing_executable_is_reported_with_every_path_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DICHROIC_BIN", str(tmp_path / "absent"))
-    with pytest.raises(dichroic.BinaryNotFoundError, match="absent, which is no executable file"):
+    with pytest.raises(dichroic.BinaryNotFoundError, match="absent, which is not an executable file"):
         find_bin()
     monkeypatch.delenv("DICHROIC_BIN")
     monkeypatch.setenv("PATH", "")
@@ -130,7 +130,7 @@ def test_an_executable_that_is_nowhere_is_said_with_every_place(
         find_bin()
 
 
-def test_the_executable_of_the_wheel_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_executable_of_the_wheel_precedes_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DICHROIC_BIN", raising=False)
     for folder, content in (("script", b"#!/bin/sh\n"), ("wheel", b"\x7fELF"), ("path", b"\x7fELF")):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,4 @@
-"""What a consumer sees: items, gaps by policy, reconnect and resume, cancellation, closing."""
+"""Subscriptions: items, gap policies, reconnect and resume, cancellation, closing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def numbers(items: list[Any]) -> list[Any]:
 
 
 @asynchronous
-async def test_connect_greets_and_learns_who_the_collector_is() -> None:
+async def test_connect_returns_the_agent_and_epoch_of_the_collector() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client:
         assert (client.agent, client.epoch) == ("fake/0", fake.epoch)
         assert fake.hellos[0].fields == {"agent": "dichroic-py/0.1.0"}
@@ -75,11 +75,11 @@ async def test_an_event_arrives_as_it_was_emitted() -> None:
             case Event(name, measurements):
                 assert (name, measurements["n"]) == ("shop.sold", 1)
             case _:
-                pytest.fail("an event does not match its own pattern")
+                pytest.fail("the event does not match its class pattern")
 
 
 @asynchronous
-async def test_a_measurement_that_is_absent_is_left_out() -> None:
+async def test_an_absent_measurement_is_omitted() -> None:
     async with subscribed() as (fake, events):
         schema = fake.subscribers[0].schema("event", "a", ("x", "y"), ("m",))
         source = fake.subscribers[0].source("node", "beam")
@@ -90,7 +90,7 @@ async def test_a_measurement_that_is_absent_is_left_out() -> None:
 
 
 @asynchronous
-async def test_patterns_and_where_choose_the_events() -> None:
+async def test_patterns_and_where_select_the_events() -> None:
     async with subscribed("shop.*.stop", "cart", where={"status": ["5*", 404]}) as (fake, events):
         for name, status in (
             ("shop.a.stop", 503),
@@ -120,12 +120,12 @@ async def test_patterns_and_where_choose_the_events() -> None:
         ("a", "a.b", False),
     ],
 )
-def test_the_fake_collector_matches_as_the_specification_says(pattern: str, name: str, expected: bool) -> None:
+def test_the_fake_collector_matches_patterns_as_specified(pattern: str, name: str, expected: bool) -> None:
     assert matches(pattern, name) is expected
 
 
 @asynchronous
-async def test_points_carry_name_labels_kind_value_start_and_time() -> None:
+async def test_points_have_name_labels_kind_value_start_and_time() -> None:
     async with subscribed("http.**", kind="metric", every=0.5) as (fake, points):
         assert fake.hellos[-1].fields["subscribe"]["every_ms"] == 500  # type: ignore[call-overload, index]
         fake.point("http.requests", 7, {"route": "/"}, start=1, time=NOW)
@@ -164,7 +164,7 @@ async def test_logs_are_events_with_severity_and_body() -> None:
 
 
 @asynchronous
-async def test_replay_begins_in_the_past() -> None:
+async def test_replay_starts_in_the_past() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client:
         fake.emit("old", time=NOW)
         fake.emit("recent")
@@ -174,7 +174,7 @@ async def test_replay_begins_in_the_past() -> None:
 
 
 @asynchronous
-async def test_ids_can_be_forgotten_and_used_again() -> None:
+async def test_a_removed_id_can_be_reused() -> None:
     async with subscribed() as (fake, events):
         peer = fake.subscribers[0]
         peer.send(Define(SOURCE, [(1, {"name": "node", "runtime": "beam"})]))
@@ -188,9 +188,9 @@ async def test_ids_can_be_forgotten_and_used_again() -> None:
 
 
 @asynchronous
-async def test_a_gap_is_a_warning_unless_told_otherwise() -> None:
+async def test_a_gap_is_a_warning_by_default() -> None:
     async with subscribed() as (fake, events):
-        for _ in range(2):  # the same words twice are two losses
+        for _ in range(2):  # equal warnings are two losses
             fake.gap(3)
             fake.emit("after")
             with pytest.warns(GapWarning, match="3 rows lost: slow"):
@@ -199,7 +199,7 @@ async def test_a_gap_is_a_warning_unless_told_otherwise() -> None:
 
 
 @asynchronous
-async def test_a_gap_can_be_yielded_in_its_place() -> None:
+async def test_a_gap_can_be_yielded_at_its_position() -> None:
     async with subscribed(on_gap="yield") as (fake, events):
         fake.emit("before")
         fake.gap(3)
@@ -212,11 +212,11 @@ async def test_a_gap_can_be_yielded_in_its_place() -> None:
             case Gap(lost=3):
                 pass
             case _:
-                pytest.fail("a gap does not match its own pattern")
+                pytest.fail("the gap does not match its class pattern")
 
 
 @asynchronous
-async def test_a_gap_can_be_raised_and_iteration_goes_on_after_it() -> None:
+async def test_a_gap_can_be_raised_and_iteration_continues_after_it() -> None:
     async with subscribed(on_gap="raise") as (fake, events):
         fake.gap(1)
         fake.emit("after")
@@ -227,7 +227,7 @@ async def test_a_gap_can_be_raised_and_iteration_goes_on_after_it() -> None:
 
 
 @asynchronous
-async def test_a_filter_may_turn_the_warning_into_an_error() -> None:
+async def test_a_warning_filter_may_turn_the_gap_into_an_error() -> None:
     async with subscribed() as (fake, events):
         fake.gap(1)
         with warnings.catch_warnings():
@@ -240,14 +240,14 @@ async def test_a_filter_may_turn_the_warning_into_an_error() -> None:
 
 
 @asynchronous
-async def test_a_broken_connection_resumes_without_loss_or_doubles() -> None:
+async def test_a_broken_connection_resumes_without_loss_or_duplicates() -> None:
     async with subscribed(on_gap="yield") as (fake, events):
         seen: list[Any] = []
         for start in range(0, 400, 40):
             numbered(fake, start, start + 40)
             seen += numbers(await take(events, 25))
             await fake.drop_connections()
-        # Each break threw away what was decoded and not handed out, or on its way; every row came all the same.
+        # Each break discarded rows that were decoded or in transit; every row still arrives once.
         seen += numbers(await take(events, 400 - len(seen)))
         assert seen == list(range(400))
         assert events.stats.reconnects >= 3
@@ -255,7 +255,7 @@ async def test_a_broken_connection_resumes_without_loss_or_doubles() -> None:
 
 
 @asynchronous
-async def test_a_cursor_carries_a_subscription_over_to_another_one() -> None:
+async def test_a_cursor_continues_a_subscription_in_another_one() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client:
         async with client.subscribe("**") as events:
             numbered(fake, 10)
@@ -279,7 +279,7 @@ async def test_a_restarted_collector_is_one_gap_of_unknown_size() -> None:
 
 
 @asynchronous
-async def test_a_cursor_beyond_the_ring_is_a_counted_gap() -> None:
+async def test_a_cursor_older_than_the_replay_is_a_counted_gap() -> None:
     async with subscribed(on_gap="yield", collector=FakeCollector(ring=5)) as (fake, events):
         numbered(fake, 1)
         assert numbers(await take(events, 1)) == [0]
@@ -303,7 +303,7 @@ async def test_without_reconnect_a_broken_connection_is_raised_after_its_rows() 
 
 
 @asynchronous
-async def test_a_collector_that_goes_down_in_order_is_waited_for() -> None:
+async def test_a_subscription_reconnects_after_a_shutdown() -> None:
     async with subscribed(on_gap="yield") as (fake, events):
         fake.goodbye(7, "shutting down")
         waiting = asyncio.ensure_future(events.__anext__())
@@ -324,7 +324,7 @@ async def test_a_subscription_that_was_too_slow_gets_a_gap_and_comes_back() -> N
 
 
 @asynchronous
-async def test_a_cancelled_wait_for_the_reconnect_can_be_taken_up_again() -> None:
+async def test_a_cancelled_wait_for_the_reconnect_can_be_repeated() -> None:
     async with subscribed() as (fake, events):
         fake.emit("before")
         await events.__anext__()
@@ -359,7 +359,7 @@ async def test_cancelling_next_loses_nothing() -> None:
 
 
 @asynchronous
-async def test_a_second_concurrent_iterator_is_refused() -> None:
+async def test_a_second_concurrent_iterator_is_an_error() -> None:
     async with subscribed() as (fake, events):
         first = asyncio.ensure_future(events.__anext__())
         await asyncio.sleep(0)
@@ -370,7 +370,7 @@ async def test_a_second_concurrent_iterator_is_refused() -> None:
 
 
 @asynchronous
-async def test_a_consumer_that_stops_holds_a_bounded_number_of_bytes() -> None:
+async def test_a_consumer_that_stops_buffers_a_bounded_number_of_bytes() -> None:
     async def flood(peer: Subscriber) -> None:
         peer.send(Hello(COLLECTOR, {"agent": "flood", "epoch": 1, "position": 1, "resumed": False}))
         if peer.subscribe is None:
@@ -382,10 +382,10 @@ async def test_a_consumer_that_stops_holds_a_bounded_number_of_bytes() -> None:
             peer.send(Events(columns_of(0, 0, frame * 4096 + 1, rows)))
             await peer.writer.drain()
 
-    collector = FakeCollector(greet=flood)
+    collector = FakeCollector(on_hello=flood)
     async with subscribed(collector=collector) as (_, events):
         await events.__anext__()
-        await asyncio.sleep(0.2)  # long enough for all 13 MB, were they read
+        await asyncio.sleep(0.2)  # long enough to read all 13 MB
         assert events._stream.backlog < 2_000_000
         seen = 1
         async for event in events:
@@ -415,18 +415,18 @@ async def test_a_fast_stream_does_not_starve_the_loop() -> None:
 
 
 @asynchronous
-async def test_a_ping_is_answered_while_nobody_iterates() -> None:
+async def test_a_ping_is_answered_without_iteration() -> None:
     async with subscribed() as (fake, _):
         fake.subscribers[0].send(Ping(7))
         await fake.wait_for(lambda fake: fake.subscribers[0].received)
         assert fake.subscribers[0].received == [Pong(7)]
 
 
-# -- the end ------------------------------------------------------------------------------------------------------
+# -- closing ------------------------------------------------------------------------------------------------------
 
 
 @asynchronous
-async def test_closing_says_goodbye_and_leaves_decoded_rows_readable() -> None:
+async def test_closing_sends_a_goodbye_and_keeps_decoded_rows_readable() -> None:
     async with subscribed() as (fake, events):
         peer = fake.subscribers[0]
         schema, source = peer.schema("event", "e", ("n",), ()), peer.source("node", "beam")
@@ -439,7 +439,7 @@ async def test_closing_says_goodbye_and_leaves_decoded_rows_readable() -> None:
 
 
 @asynchronous
-async def test_closing_ends_an_iteration_that_waits() -> None:
+async def test_closing_ends_a_waiting_iteration() -> None:
     async with subscribed() as (_, events):
         waiting = asyncio.ensure_future(events.__anext__())
         await asyncio.sleep(0)
@@ -451,7 +451,7 @@ async def test_closing_ends_an_iteration_that_waits() -> None:
 @asynchronous
 async def test_closing_ends_a_wait_for_the_next_connection() -> None:
     async with subscribed() as (fake, events):
-        fake.goodbye(4, "come back tomorrow", retry_ms=86_400_000)
+        fake.goodbye(4, "retry tomorrow", retry_ms=86_400_000)
         waiting = asyncio.ensure_future(events.__anext__())
         await fake.wait_for(lambda fake: not fake.subscribers)
         for _ in range(10):
@@ -462,7 +462,7 @@ async def test_closing_ends_a_wait_for_the_next_connection() -> None:
 
 
 @asynchronous
-async def test_a_client_forgets_subscriptions_that_are_closed() -> None:
+async def test_a_client_releases_closed_subscriptions() -> None:
     async with FakeCollector() as fake, dichroic.connect(fake.address) as client:
         for _ in range(3):
             async with client.subscribe("**"):
@@ -471,7 +471,7 @@ async def test_a_client_forgets_subscriptions_that_are_closed() -> None:
 
 
 @asynchronous
-async def test_a_closed_client_closes_its_subscriptions_and_gives_no_more() -> None:
+async def test_a_closed_client_closes_its_subscriptions_and_creates_no_more() -> None:
     async with FakeCollector() as fake:
         client = dichroic.connect(fake.address)
         async with client:
@@ -494,7 +494,7 @@ async def test_the_generator_yields_and_closes_its_connection() -> None:
 
 
 @asynchronous
-async def test_breaking_out_of_the_generator_does_not_disturb_what_follows() -> None:
+async def test_breaking_out_of_the_generator_is_safe() -> None:
     async with FakeCollector() as fake:
         for number in range(5):
             fake.emit("shop.sold", {"n": number})
@@ -505,7 +505,7 @@ async def test_breaking_out_of_the_generator_does_not_disturb_what_follows() -> 
 
 
 @asynchronous
-async def test_stats_tell_what_was_received_and_how_old_it_is() -> None:
+async def test_stats_count_received_rows_and_their_age() -> None:
     async with subscribed() as (fake, events):
         assert events.stats.lag_seconds is None
         peer = fake.subscribers[0]

@@ -1,4 +1,4 @@
-"""The blocking twin, against a collector in another thread: the same names, the same items, the same recovery."""
+"""The blocking client, with a collector in another thread: the same items and the same recovery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dichroic.testing import FakeCollector
 
 
 class Thread:
-    """A fake collector whose loop runs in a thread; `do` calls it there and waits."""
+    """A fake collector whose event loop runs in a thread; `do` runs a call there and waits for it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -67,7 +67,7 @@ def test_events_points_and_logs_arrive(there: Thread) -> None:
             assert next(logs).body == "hello"
 
 
-def test_a_broken_connection_resumes_without_loss_or_doubles(there: Thread) -> None:
+def test_a_broken_connection_resumes_without_loss_or_duplicates(there: Thread) -> None:
     with dichroic.connect_sync(there.fake.address) as client, client.subscribe("**", on_gap="raise") as events:
         seen = []
         for start in range(0, 60, 20):
@@ -92,7 +92,7 @@ def test_a_restart_and_a_loss_are_gaps(there: Thread) -> None:
         assert after.name == "after"
 
 
-def test_batches_gather_what_comes_within_their_time(there: Thread) -> None:
+def test_batches_gather_the_items_that_arrive_in_time(there: Thread) -> None:
     with dichroic.connect_sync(there.fake.address) as client, client.subscribe("**") as events:
         for number in range(10):
             there.do(there.fake.emit, "shop.sold", {"n": number})
@@ -111,7 +111,7 @@ def test_a_ping_is_answered_by_the_next_read(there: Thread) -> None:
         assert there.fake.subscribers[0].received == [Pong(9)]
 
 
-def test_closing_leaves_decoded_rows_readable_and_ends(there: Thread) -> None:
+def test_closing_keeps_decoded_rows_readable_and_ends_the_iteration(there: Thread) -> None:
     with dichroic.connect_sync(there.fake.address) as client:
         with client.subscribe("**") as events:
             there.do(there.fake.emit, "one")

@@ -1,4 +1,4 @@
-"""What mypy knows of a subscription: this module is checked, its functions that are no tests are never called."""
+"""Static types of subscriptions: mypy checks this module; its functions under TYPE_CHECKING are never called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import assert_type
 
-    def subscriptions_know_what_they_hand_out(client: dichroic.Client, blocking: dichroic.SyncClient) -> None:
+    def subscriptions_have_the_type_of_their_items(client: dichroic.Client, blocking: dichroic.SyncClient) -> None:
         assert_type(client.subscribe("**"), Subscription[Event])
         assert_type(client.subscribe("**", kind="metric", every=0.5), Subscription[Point])
         assert_type(client.subscribe("**", kind="log", on_gap="raise"), Subscription[Log])
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         client.subscribe("**", nonsense=1)  # type: ignore[call-overload]
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     from importlib.resources import files
 
     assert (files("dichroic") / "py.typed").is_file()

@@ -1,11 +1,11 @@
-"""Dichroic for Python: what a BEAM and its Python workers do, as an `async for`.
+"""Dichroic for Python: events, logs and metrics of BEAM nodes and Python programs, as an `async for`.
 
     async with dichroic.connect() as client:
         async with client.subscribe("phoenix.**") as events:
             async for event in events:
                 print(event.name, event.measurements, event.metadata)
 
-`connect`, `connect_sync`, `events` and `start` are the ways in; everything else here is what they hand out or raise.
+Start with `connect`, `connect_sync`, `events` or `start`. The other names are the types they return or raise.
 """
 
 from ._address import Address, Endpoint
@@ -40,11 +40,12 @@ from ._errors import (
     VersionMismatchError,
 )
 from ._find_bin import find_bin
+from ._gap import Gap, GapReason
 from ._points import Histogram, Point, Series
 from ._sidecar import Sidecar, start
 from ._sync import SyncBatches, SyncClient, SyncSubscription, connect_sync
-from ._types import Event, Gap, Log, Source, Stats
-from ._values import CutString
+from ._types import Event, Log, Source, Stats
+from ._values import TruncatedString
 from ._version import VERSION
 
 __version__ = VERSION
@@ -59,7 +60,6 @@ __all__ = [
     "ClosedError",
     "CollectorNotFoundError",
     "ConnectionLostError",
-    "CutString",
     "DetachedError",
     "DichroicError",
     "Endpoint",
@@ -67,6 +67,7 @@ __all__ = [
     "FrameTooLargeError",
     "Gap",
     "GapError",
+    "GapReason",
     "GapWarning",
     "GoodbyeCode",
     "GoodbyeError",
@@ -93,6 +94,7 @@ __all__ = [
     "TimedOutError",
     "TooSlowError",
     "TransportError",
+    "TruncatedString",
     "UnauthorizedError",
     "VersionMismatchError",
     "__version__",

@@ -1,4 +1,4 @@
-"""`python -m dichroic …` is `dichroic …`: this process becomes the executable of the wheel."""
+"""`python -m dichroic …` replaces this process with the `dichroic` executable of the wheel."""
 
 from __future__ import annotations
 

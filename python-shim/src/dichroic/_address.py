@@ -1,7 +1,7 @@
-"""Where the collector is: explicit addresses, and the list of places that both sides probe when none is given.
+"""Addresses of the collector, and the default paths of its local socket.
 
-Called by both clients before every connection, also before a reconnect, so that a collector may come back elsewhere on
-the list.
+Both clients resolve the candidates before every connection, including reconnects: a restarted collector may listen on
+another default path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ADMIN_PORT: Final = 9465
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One place to try."""
+    """One address to connect to."""
 
     kind: Literal["unix", "tcp", "http"]
     path: str = ""
@@ -34,14 +34,18 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What `connect` was given: an explicit endpoint, or None for the list."""
+    """The parsed argument of `connect`: an endpoint, or None for the default paths; and the token."""
 
     endpoint: Endpoint | None
     token: str | None
 
     @classmethod
     def parse(cls, address: str | os.PathLike[str] | None, token: str | None = None) -> Address:
-        """`unix:///path`, a plain path, `tcp://host:port`, `http://host:port`, or None to discover."""
+        """Parses an address. See `connect`.
+
+        Raises:
+            ValueError: The address is invalid.
+        """
         token = token if token is not None else os.environ.get(TOKEN_VARIABLE) or None
         if address is None:
             return cls(None, token)
@@ -56,31 +60,31 @@ class Address:
             return cls(Endpoint("unix", path=unquote(url.netloc + url.path)), token)
         if url.scheme == "tcp":
             if not url.hostname or not url.port:
-                raise ValueError(f"{text!r} lacks a host or port: write tcp://127.0.0.1:4319")
+                raise ValueError(f"missing host or port in {text!r}: expected an address such as tcp://127.0.0.1:4319")
             if token is None:
-                raise ValueError(f"a TCP address wants a token: connect({text!r}, token=…) or ${TOKEN_VARIABLE}")
+                raise ValueError(f"missing token for {text!r}: pass token=… or set ${TOKEN_VARIABLE}")
             return cls(Endpoint("tcp", host=url.hostname, port=url.port), token)
         if url.scheme == "http":
             if not url.hostname:
-                raise ValueError(f"{text!r} lacks a host: write http://127.0.0.1:{ADMIN_PORT}")
+                raise ValueError(f"missing host in {text!r}: expected an address such as http://127.0.0.1:{ADMIN_PORT}")
             return cls(Endpoint("http", host=url.hostname, port=url.port or ADMIN_PORT), token)
-        raise ValueError(f"{text!r} is no address of a collector: use unix://, tcp:// or http://")
+        raise ValueError(f"invalid address {text!r}: expected unix://, tcp:// or http://")
 
     def candidates(self) -> list[Endpoint]:
-        """What to try, in order."""
+        """The endpoints to try, in order."""
         if self.endpoint is not None:
             return [self.endpoint]
         return [Endpoint("unix", path=path) for path in socket_paths()]
 
-    def nobody(self, failures: list[tuple[Endpoint, OSError]]) -> CollectorNotFoundError:
-        """The error after all candidates failed."""
+    def not_found(self, failures: list[tuple[Endpoint, OSError]]) -> CollectorNotFoundError:
+        """The exception after all candidates failed."""
         tried = "; ".join(f"{endpoint} ({failure.strerror or failure})" for endpoint, failure in failures)
-        hint = "" if self.endpoint else f", or name its socket in ${SOCKET_VARIABLE}"
-        return CollectorNotFoundError(f"no collector answered at {tried}. Start one with `dichroic run`{hint}")
+        hint = "" if self.endpoint else f", or set ${SOCKET_VARIABLE}"
+        return CollectorNotFoundError(f"no collector at {tried}; start one with `dichroic run`{hint}")
 
 
 def socket_paths() -> list[str]:
-    """The places of the local socket. `$DICHROIC_SOCKET`, when set, is the only one."""
+    """Paths of the local socket: `$DICHROIC_SOCKET` alone when it is set, else the default paths."""
     named = os.environ.get(SOCKET_VARIABLE)
     if named:
         return [named.removeprefix("unix://")]
@@ -89,14 +93,14 @@ def socket_paths() -> list[str]:
     if runtime:
         paths.append(os.path.join(runtime, "dichroic.sock"))
     private = f"/tmp/dichroic-{os.geteuid()}"
-    if _is_ours(private):
+    if _is_trusted(private):
         paths.append(os.path.join(private, "dichroic.sock"))
     return paths
 
 
-def _is_ours(directory: str) -> bool:
-    """Anyone may create a name in /tmp: a directory of somebody else's is no place to find our collector."""
+def _is_trusted(directory: str) -> bool:
+    """Whether root or this user owns the directory: any user can create one in /tmp."""
     try:
         return os.lstat(directory).st_uid in (0, os.geteuid())
     except OSError:
-        return True  # it is not there: let the connection attempt say so
+        return True  # missing: the connection attempt reports it

@@ -1,4 +1,4 @@
-"""A batch of items as a sequence, as plain columns, and through optional packages as Arrow or pandas."""
+"""Batches of items: a sequence that converts to columns, Arrow or pandas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Batch(Sequence[T], Generic[T]):
-    """Items in their order. Gaps, when the subscription yields them, are among the items and in no column."""
+    """A sequence of items in order. With `on_gap="yield"` it includes gaps, which columns omit."""
 
     __slots__ = ("_items",)
 
@@ -37,22 +37,22 @@ class Batch(Sequence[T], Generic[T]):
         return f"<Batch of {len(self._items)}>"
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """One list a column: `time`, `name`, `source`, and every measurement, metadata or label under its own name.
+        """Returns a dict of lists: `time`, `name`, `source`, and each measurement, metadata key or label.
 
-        Rows without a value hold None. A name that stands for two things is prefixed with what it is in
-        (`metadata.time`). Points have `value`, or `count` and `sum` for distributions.
+        Missing values are None. A name that occurs in two groups gets the group as prefix, such as `metadata.time`.
+        Points have `value`, histograms `count` and `sum`.
         """
         rows: list[list[tuple[str, str, Any]]] = []
         for item in self._items:
             cells = _cells(item)
             if cells:
                 rows.append(cells)
-        taken: dict[str, str] = {}
+        group_of: dict[str, str] = {}
         names: dict[tuple[str, str], str] = {}
         for row in rows:
             for group, name, _ in row:
                 if (group, name) not in names:
-                    owner = taken.setdefault(name, group)
+                    owner = group_of.setdefault(name, group)
                     names[group, name] = name if owner == group else f"{group}.{name}"
         columns: dict[str, list[Any]] = {column: [None] * len(rows) for column in names.values()}
         for at, row in enumerate(rows):
@@ -61,7 +61,11 @@ class Batch(Sequence[T], Generic[T]):
         return columns
 
     def to_arrow(self) -> Any:
-        """A `pyarrow.RecordBatch`; `time` is a timestamp in nanoseconds, UTC."""
+        """Returns a `pyarrow.RecordBatch`; `time` and `start` are UTC timestamps in nanoseconds.
+
+        Raises:
+            MissingDependencyError: pyarrow is not installed.
+        """
         try:
             import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
@@ -74,7 +78,11 @@ class Batch(Sequence[T], Generic[T]):
         return pyarrow.RecordBatch.from_pydict(arrays)
 
     def to_pandas(self) -> Any:
-        """A `pandas.DataFrame`; `time` is a timestamp in nanoseconds, UTC."""
+        """Returns a `pandas.DataFrame`; `time` and `start` are UTC timestamps in nanoseconds.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
         try:
             import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
@@ -87,7 +95,7 @@ class Batch(Sequence[T], Generic[T]):
 
 
 def _cells(item: object) -> list[tuple[str, str, Any]]:
-    """(group, name, value) of one row, the fixed columns first."""
+    """Returns (group, name, value) of one row, the fixed columns first."""
     if isinstance(item, Point):
         fixed = {
             "time": item.time,
@@ -114,7 +122,7 @@ def _grouped(group: str, values: dict[str, Any]) -> list[tuple[str, str, Any]]:
 
 
 def _uniform(column: list[Any]) -> list[Any]:
-    """Arrow columns have one type: ints become floats among floats, and anything mixed becomes text."""
+    """Converts a column to one type, as Arrow requires: ints among floats to float, other mixtures to str."""
     types = {type(value) for value in column if value is not None}
     if types == {int} and not all(value is None or -(1 << 63) <= value < 1 << 63 for value in column):
         types = {int, float}

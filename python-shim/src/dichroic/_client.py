@@ -1,8 +1,7 @@
-"""The asyncio client: `connect`, subscriptions as plain objects with `__anext__`, batches, and the `events` generator.
+"""The asyncio client: `connect`, `Subscription` with `__anext__`, batches, and the `events` generator.
 
-A subscription owns no task. Everything it waits for is awaited inside `__anext__`, so a cancelled `__anext__` leaves
-what has been decoded where it was, a broken connection is re-established by whoever asks for the next item, and no
-timeout, lock or task group is ever held across a `yield`.
+A subscription has no task. Every await happens inside `__anext__`: cancelling it keeps the decoded items, the next
+call reconnects when the connection broke, and no timeout, lock or task group is held across a `yield`.
 """
 
 from __future__ import annotations
@@ -10,41 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._address import Address, Endpoint
+from ._base import ClientBase, SubscriptionBase, apply_gap_policy, move_items, opening_bytes
 from ._batch import Batch
-from ._errors import ClosedError, DichroicError, GapError, GapWarning, ProtocolError
-from ._http import stream_request
+from ._errors import DichroicError, GapError, ProtocolError
+from ._gap import Gap
 from ._link import Link, connect_link
 from ._points import Point
-from ._protocol import Stream, complaint, greeting
-from ._recovery import Recovery
-from ._request import Duration, Kind, OnFull, OnGap, Patterns, Request, milliseconds
-from ._types import Event, Gap, Log, Stats
+from ._protocol import Stream, violation_goodbye
+from ._request import Duration, Options, Request, milliseconds
+from ._types import Event, Log
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ._request import SubscribeOptions
+
 T = TypeVar("T")
-Cursor = tuple[int, int, int]
-Where = Mapping[str, Patterns]
-
-
-class Options(TypedDict, total=False):
-    """The keywords of `subscribe` that do not change what it hands out."""
-
-    where: Where | None
-    replay: Duration | None
-    every: Duration
-    buffer: int
-    on_full: OnFull
-    sample: float | None
-    cursor: Cursor | None
-    reconnect: bool
 
 
 class EventsOptions(Options, total=False):
@@ -54,49 +39,20 @@ class EventsOptions(Options, total=False):
     token: str | None
 
 
-def hand_out_gaps(stream: Stream) -> None:
-    """Applies `on_gap` to the gaps that stand next in line. "yield" leaves them for the consumer."""
-    policy = stream.request.on_gap
-    if policy == "yield":
-        return
-    items = stream.items
-    while items and type(items[0]) is Gap:
-        gap = items.popleft()
-        if policy == "raise":
-            raise GapError(gap)
-        # No registry: the same loss twice is two losses, and the usual filter would show only the first.
-        patterns = ", ".join(map(repr, stream.request.patterns))
-        warnings.warn_explicit(str(gap), GapWarning, f"dichroic.subscribe({patterns})", 1, "dichroic", {})
+class Subscription(SubscriptionBase[T]):
+    """A live stream of items.
 
+        async with client.subscribe("phoenix.**") as events:
+            async for event in events: ...
 
-def take(stream: Stream, room: int, into: list[Any]) -> None:
-    """Moves up to `room` decoded items."""
-    items = stream.items
-    if room >= len(items):
-        into.extend(items)
-        items.clear()
-    else:
-        into.extend(items.popleft() for _ in range(room))
+    One task may iterate at a time. Items that are decoded when it closes can still be read.
+    """
 
-
-class Subscription(Generic[T]):
-    """Items as they happen: `async with client.subscribe(…) as events: async for event in events: …`"""
-
-    def __init__(
-        self, address: Address, request: Request, reconnect: bool, siblings: set[Subscription[Any]] | None = None
-    ) -> None:
-        self._siblings = siblings if siblings is not None else set()
-        self._siblings.add(self)
-        self._address = address
-        self._stream = Stream(request)
-        self._recovery = Recovery(self._stream, reconnect)
+    def __init__(self, address: Address, request: Request, open_subscriptions: set[Any]) -> None:
+        super().__init__(address, request, open_subscriptions)
         self._link: Link | None = None
-        self._filling = False
-        self._closed = False
         self._closing = asyncio.Event()  # ends a wait for the next connection
-        self._ended: DichroicError | None = None
-        self._retry_at = 0.0
-        self._unbroken = 0  # rows since others could run, each frame counted as four more
+        self._unbroken = 0  # rows since the event loop last ran; a frame counts as four more
 
     async def __aenter__(self) -> Subscription[T]:
         if self._link is None and not self._closed:
@@ -119,35 +75,31 @@ class Subscription(Generic[T]):
         return item
 
     def batches(self, max_events: int = 4096, within: Duration = 0.25) -> Batches[T]:
-        """Iterates over `Batch`es: up to `max_events` items, or what came `within` that time after the first."""
+        """Returns an iterator over batches.
+
+        Args:
+            max_events: Largest number of items in a batch.
+            within: Longest time from the first item of a batch to its end: "250ms", or seconds.
+        """
         return Batches(self, max_events, milliseconds(within, "within") / 1000)
 
-    @property
-    def cursor(self) -> Cursor | None:
-        """Where the next item stands; `subscribe(…, cursor=…)` goes on there. None for points and before connecting."""
-        return self._stream.cursor
-
-    @property
-    def stats(self) -> Stats:
-        return self._stream.stats()
-
     async def aclose(self) -> None:
-        """Says goodbye and closes. What has been decoded already can still be iterated over."""
+        """Closes the connection. Decoded items can still be iterated over."""
         self._closed = True
         self._closing.set()
-        self._siblings.discard(self)
+        self._open_subscriptions.discard(self)
         link, self._link = self._link, None
         if link is not None:
             link.close()
-            link._wake()
+            link.wake()
             await asyncio.sleep(0)
 
     # -- filling -----------------------------------------------------------------------------------------------
 
     async def _fill(self, once: bool = False) -> None:
-        """Returns once there are items, or after one step; every await in here may be cancelled without loss."""
+        """Returns when there are items, or after one step. Every await in it may be cancelled without loss."""
         if self._filling:
-            raise RuntimeError("this subscription is already being iterated by another task; subscribe once for each")
+            raise RuntimeError("the subscription is already being iterated by another task; subscribe once per task")
         self._filling = True
         try:
             while not self._stream.items:
@@ -166,39 +118,32 @@ class Subscription(Generic[T]):
             if self._link is None:
                 await self._open()
             elif self._stream.advance():
-                self._link.read_on()
-                hand_out_gaps(self._stream)
-                await self._breathe()
+                self._link.resume_reading()
+                apply_gap_policy(self._stream)
+                await self._yield_to_loop()
             else:
-                self._link.read_on()
+                self._link.resume_reading()
                 await self._link.wait()
         except GapError:
             raise
         except DichroicError as error:
-            self._lost(error)
+            self._disconnected(error)
 
-    async def _breathe(self) -> None:
-        """Lets others run once a full frame, or a few dozen small ones: a fast stream starves nobody."""
+    async def _yield_to_loop(self) -> None:
+        """Runs other tasks once per full frame, or per few dozen small ones, so that a fast stream starves none."""
         self._unbroken += 4 + len(self._stream.items)
         if self._unbroken >= 256:
             self._unbroken = 0
             await asyncio.sleep(0)
 
-    def _lost(self, error: DichroicError) -> None:
-        """The connection is over: decides whether another one follows."""
+    def _disconnected(self, error: DichroicError) -> None:
         link, self._link = self._link, None
         if link is not None:
-            link.close(complaint(error) if isinstance(error, ProtocolError) else b"")
-        try:
-            delay = self._recovery.delay(error)
-        except DichroicError as final:
-            self._ended = final
-            raise
-        self._retry_at = asyncio.get_running_loop().time() + delay
-        hand_out_gaps(self._stream)
+            link.close(violation_goodbye(error) if isinstance(error, ProtocolError) else b"")
+        self._schedule_reconnect(error, asyncio.get_running_loop().time())
 
     async def _open(self) -> None:
-        """One attempt at a greeted connection, not before its time."""
+        """Waits until the scheduled time, then connects once."""
         wait = self._retry_at - asyncio.get_running_loop().time()
         if wait > 0:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -214,7 +159,7 @@ class Subscription(Generic[T]):
 
 
 async def open_link(address: Address, stream: Stream, subscribe: dict[str, Any] | None) -> Link:
-    """Connects to the first candidate that listens, and greets. The link is closed when this is cancelled or fails."""
+    """Connects to the first endpoint that accepts, and completes the handshake. Cancelling it closes the link."""
     failures: list[tuple[Endpoint, OSError]] = []
     for endpoint in address.candidates():
         try:
@@ -223,27 +168,24 @@ async def open_link(address: Address, stream: Stream, subscribe: dict[str, Any] 
             failures.append((endpoint, failure))
             continue
         try:
-            if endpoint.kind == "http":
-                link.write(stream_request(endpoint, address.token, subscribe or {}))
-            else:
-                link.write(greeting(address.token, subscribe))
-            while not stream.greeted and not stream.queued:
+            link.write(opening_bytes(endpoint, address.token, subscribe))
+            while not stream.established and not stream.queued:
                 await link.wait()
-            if not stream.greeted:
+            if not stream.established:
                 stream.advance()
             return link
         except BaseException:
             link.abort()
             raise
-    raise address.nobody(failures)
+    raise address.not_found(failures)
 
 
 class Batches(Generic[T]):
-    """An iterator over batches of a subscription. Cancelling its `__anext__` keeps what it had gathered."""
+    """An iterator over batches of a subscription. Cancelling its `__anext__` keeps the items gathered so far."""
 
     def __init__(self, subscription: Subscription[T], max_events: int, within: float) -> None:
         if max_events < 1:
-            raise ValueError(f"max_events={max_events} is not at least 1")
+            raise ValueError(f"invalid max_events={max_events}: expected at least 1")
         self._subscription = subscription
         self._max = max_events
         self._within = within
@@ -263,7 +205,7 @@ class Batches(Generic[T]):
         except (DichroicError, StopAsyncIteration) as error:
             if not self._gathered:
                 raise
-            self._error = error  # first the items that came before it
+            self._error = error  # raised after the items that precede it
         batch, self._gathered = Batch(self._gathered), []
         return batch
 
@@ -275,7 +217,7 @@ class Batches(Generic[T]):
             if stream.items:
                 if not self._gathered:
                     self._deadline = loop.time() + self._within
-                take(stream, self._max - len(self._gathered), self._gathered)
+                move_items(stream, self._max - len(self._gathered), self._gathered)
             elif not self._gathered:
                 await subscription._fill()
             elif stream.queued:
@@ -284,7 +226,7 @@ class Batches(Generic[T]):
                 return
 
     async def _more(self, left: float) -> bool:
-        """Whether something arrives in time. A lost connection ends the batch: its return is nobody's deadline."""
+        """Whether bytes arrive in time. A lost connection ends the batch: a reconnect may exceed the deadline."""
         link = self._subscription._link
         if link is None or left <= 0:
             return False
@@ -295,23 +237,18 @@ class Batches(Generic[T]):
         return True
 
 
-class Client:
-    """A collector that has been found and greeted. Each subscription is a connection of its own."""
+class Client(ClientBase):
+    """A connection factory for one collector; each subscription has its own connection.
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._closed = False
-        self._subscriptions: set[Subscription[Any]] = set()  # those not closed
-        self.agent = ""  #: what the collector calls itself, such as "dichroic/0.1.0"
-        self.epoch: int | None = None  #: when the collector started, ns since the epoch
+    Entering the context checks that the collector is reachable and accepts the token.
+    """
 
     async def __aenter__(self) -> Client:
-        if self._address.endpoint is not None and self._address.endpoint.kind == "http":
-            return self  # HTTP has only subscriptions: the first one will tell
-        stream = Stream(Request(("**",)))
-        link = await open_link(self._address, stream, None)
-        link.close()
-        self.agent, self.epoch = stream.agent, stream.epoch
+        if self._has_handshake:
+            stream = Stream(Request(("**",)))
+            link = await open_link(self._address, stream, None)
+            link.close()
+            self.agent, self.epoch = stream.agent, stream.epoch
         return self
 
     async def __aexit__(
@@ -320,7 +257,7 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes every subscription that is still open."""
+        """Closes every open subscription."""
         self._closed = True
         for subscription in list(self._subscriptions):
             await subscription.aclose()
@@ -361,39 +298,39 @@ class Client:
     def subscribe(
         self, *patterns: str, kind: Literal["log"], on_gap: Literal["yield"], **options: Unpack[Options]
     ) -> Subscription[Log | Gap]: ...
-    def subscribe(
-        self,
-        *patterns: str,
-        kind: Kind = "event",
-        on_gap: OnGap = "warn",
-        where: Where | None = None,
-        replay: Duration | None = None,
-        every: Duration = 1.0,
-        buffer: int = 8192,
-        on_full: OnFull = "drop_oldest",
-        sample: float | None = None,
-        cursor: Cursor | None = None,
-        reconnect: bool = True,
-    ) -> Subscription[Any]:
-        """Subscribes to what matches any of the patterns (dotted names, `*` within a segment, `**` across them).
+    def subscribe(self, *patterns: str, **options: Unpack[SubscribeOptions]) -> Subscription[Any]:
+        """Subscribes to all events, points or logs that match any of the patterns.
 
-        `where` filters by label with the same globs; `replay` begins that long ago, as far as the collector still
-        has it; `every` is the interval of points; `buffer` (rows, in the collector) and `on_full` say what happens
-        when this subscription is slower than the stream; `on_gap` what a loss does here: a `GapWarning`, a `Gap`
-        among the items, or a `GapError`; `sample` takes a share of the events; `cursor` goes on where another
-        subscription stopped.
+        Args:
+            patterns: Dotted names; `*` matches within a segment, `**` across segments.
+            kind: "event" (default), "metric" or "log".
+            where: Filter on label values: `{label: pattern or list of patterns}`.
+            replay: Start this far in the past, as far as the collector retains rows: "30s", or seconds.
+            every: Interval of points; default 1 s.
+            buffer: Rows the collector queues for this subscription, 64 to 1,048,576; default 8192.
+            on_full: When the queue is full: "drop_oldest" (default), "drop_newest" or "disconnect".
+            on_gap: On lost rows: "warn" with a `GapWarning` (default), "yield" a `Gap`, "raise" a `GapError`.
+            sample: Share of the rows to deliver, above 0 and at most 1; default all.
+            cursor: Resume at `subscription.cursor` of an earlier subscription.
+            reconnect: Reconnect and resume when the connection breaks; default True.
+
+        Raises:
+            ClosedError: The client is closed.
+            ValueError, TypeError: An argument is invalid.
         """
-        if self._closed:
-            raise ClosedError("this client is closed; connect again")
-        request = Request(patterns, kind, where, replay, every, buffer, on_full, on_gap, sample, cursor)
-        return Subscription(self._address, request, reconnect, self._subscriptions)
+        return Subscription(self._address, self._request(patterns, options), self._subscriptions)
 
 
 def connect(address: str | os.PathLike[str] | None = None, *, token: str | None = None) -> Client:
-    """The collector at `address`, or the one that the usual places of its local socket lead to.
+    """Returns a client; use it as `async with dichroic.connect() as client:`.
 
-    `unix:///path`, a plain path, `tcp://host:port` (with a token), `http://host:port` (the admin address). The token
-    may also stand in `$DICHROIC_TOKEN`. Use it as `async with dichroic.connect() as client:`.
+    Args:
+        address: `unix:///path`, a path, `tcp://host:port`, or `http://host:port` of the admin address. Default:
+            `$DICHROIC_SOCKET`, else the first default path of the local socket that accepts a connection.
+        token: Required over TCP; default `$DICHROIC_TOKEN`.
+
+    Raises:
+        ValueError: The address is invalid.
     """
     return Client(Address.parse(address, token))
 
@@ -431,10 +368,16 @@ async def events(
     token: str | None = None,
     **options: Any,
 ) -> AsyncIterator[Any]:
-    """`async for event in dichroic.events("oban.job.exception"): …`, for notebooks and scripts.
+    """Connects and yields items: `async for event in dichroic.events("oban.job.exception"): …`.
 
-    A real async generator; it takes the arguments of `connect` and `Client.subscribe`. It holds nothing but its
-    subscription, so leaving the loop early is safe; the connection closes when the generator does.
+    An async generator for notebooks and scripts. Leaving the loop early is safe: the generator holds only its
+    subscription, and closes the connection when it is closed.
+
+    Args:
+        patterns: See `Client.subscribe`.
+        address: See `connect`.
+        token: See `connect`.
+        options: See `Client.subscribe`.
     """
     subscription = connect(address, token=token).subscribe(*patterns, **options)
     try:

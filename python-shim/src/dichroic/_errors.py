@@ -20,10 +20,9 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from ._types import Gap
+from ._gap import Gap
 
 #: `retry_ms` of a GOODBYE after which the subscriber does not reconnect.
 NEVER_RETRY: Final = 0xFFFF_FFFF

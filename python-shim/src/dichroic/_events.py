@@ -1,8 +1,8 @@
-"""The EVENTS frame: columns of one schema with a string table of its own, and its fast way into Python objects.
+"""The EVENTS frame: columns of one schema with a string table, and their conversion to Python objects.
 
-This is the hot path of the package. A row costs one tuple (from `zip` over the columns) and one small object; strings
-are decoded once a frame, and references are resolved by one C-level `map` over a dict, whose KeyError is at the same
-time the bounds check that the framing demands before any use.
+This is the hot path of the package. A row costs one tuple (from `zip` over the columns) and one small object. Strings
+are decoded once per frame. References are resolved by one C-level `map` over a dict; its KeyError doubles as the
+bounds check.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ._errors import ProtocolError
 from ._types import Event, Log, RowContext
-from ._values import CutString, Reader, Value, encode
+from ._values import Reader, TruncatedString, Value, encode
 
 EVENTS_HEAD: Final = struct.Struct("<IIQHBHH")
 MAX_ROWS: Final = 4_096
@@ -33,7 +33,7 @@ def _column(rows: int, kind: int) -> struct.Struct:
 
 
 class EventsBody:
-    """One EVENTS frame, read but not resolved: numbers, references, and the two tables."""
+    """A decoded EVENTS frame whose references are not resolved: columns and the two tables."""
 
     __slots__ = ("columns", "kinds", "position", "rows", "schema", "source", "strings", "values")
 
@@ -53,7 +53,7 @@ class EventsBody:
         self.position = position
         self.rows = rows
         self.kinds = kinds
-        self.columns = columns  # one tuple a column, empty for an absent one; references are numbers
+        self.columns = columns  # one tuple per column, empty for an absent one; references are integers
         self.strings = strings
         self.values = values
 
@@ -65,14 +65,14 @@ class EventsBody:
     __hash__ = None  # type: ignore[assignment]
 
     def check(self) -> None:
-        """Refuses references beyond the tables."""
+        """Raises `ProtocolError` for references beyond the tables."""
         s, v = len(self.strings), len(self.values)
         for kind, column in zip(self.kinds, self.columns, strict=True):
             if kind == REFERENCE and (max(column) >= s or min(column) < -v):
-                raise ProtocolError(f"EVENTS refers beyond its {s} strings and {v} values")
+                raise ProtocolError(f"EVENTS reference outside its {s} strings and {v} values")
 
     def resolved(self) -> list[Any]:
-        """The columns with references replaced by what they mean."""
+        """Returns the columns with references replaced by their values."""
         pool: dict[int, Any] = dict(enumerate(self.strings))
         pool.update((-1 - k, value) for k, value in enumerate(self.values))
         return self._resolve(pool)
@@ -85,13 +85,13 @@ class EventsBody:
                 try:
                     resolved.append(list(map(look_up, column)))
                 except KeyError as error:
-                    raise ProtocolError(f"EVENTS refers to {error}, outside of its tables") from None
+                    raise ProtocolError(f"EVENTS reference {error} is outside its tables") from None
             else:
                 resolved.append(column if kind else repeat(None, self.rows))
         return resolved
 
     def events(self, context: RowContext) -> list[Event]:
-        """One object a row. The caller has checked that the schema fits the columns."""
+        """Returns one object per row. The caller has checked that the schema fits the columns."""
         log = context.schema.kind == "log"
         pool: dict[int, Any] = dict(enumerate(self.strings))
         for k, value in enumerate(self.values):
@@ -110,7 +110,7 @@ class EventsBody:
 
 
 def _scalar(value: Value) -> Value:
-    """An event's metadata are scalars; the rare rest is rendered rather than dropped."""
+    """Renders a value that is not a scalar as text: metadata of events are scalars."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, (list, dict)):
@@ -119,18 +119,18 @@ def _scalar(value: Value) -> Value:
 
 
 def parse_events(body: bytes) -> EventsBody:
-    """Reads a whole EVENTS body, every length checked; references are checked when they are resolved, or by `check`."""
+    """Decodes an EVENTS body and checks every length. Resolving, or `check`, checks the references."""
     if len(body) < EVENTS_HEAD.size:
-        raise ProtocolError(f"an EVENTS of {len(body)} bytes, it has at least {EVENTS_HEAD.size}")
+        raise ProtocolError(f"EVENTS of {len(body)} bytes, expected at least {EVENTS_HEAD.size}")
     schema, source, position, rows, c, s, v = EVENTS_HEAD.unpack_from(body)
     if not (1 <= rows <= MAX_ROWS and 1 <= c <= MAX_COLUMNS and s <= MAX_TABLE and v <= MAX_TABLE):
-        raise ProtocolError(f"EVENTS of {rows} rows, {c} columns, {s} strings, {v} values: beyond a limit")
+        raise ProtocolError(f"EVENTS of {rows} rows, {c} columns, {s} strings, {v} values exceeds a limit")
     at = EVENTS_HEAD.size + c
     kinds = bytes(body[EVENTS_HEAD.size : at])
     if len(kinds) != c or max(kinds) > REFERENCE or kinds[0] != INTEGER:
-        raise ProtocolError("EVENTS has a column of unknown kind, or its first is no time")
+        raise ProtocolError("EVENTS with a column of unknown kind, or whose first is not the time")
     if at + rows * sum(map(_WIDTH.__getitem__, kinds)) + 2 * s > len(body):
-        raise ProtocolError(f"EVENTS of {rows} rows does not fit in {len(body)} bytes")
+        raise ProtocolError(f"EVENTS of {rows} rows does not fit into {len(body)} bytes")
     columns: list[tuple[Any, ...]] = []
     for kind in kinds:
         if kind == ABSENT:
@@ -145,7 +145,7 @@ def parse_events(body: bytes) -> EventsBody:
         reader = Reader(body, at)
         values = [reader.value() for _ in range(v)]
         if reader.at != reader.end:
-            raise ProtocolError(f"{reader.end - reader.at} bytes too many after EVENTS")
+            raise ProtocolError(f"{reader.end - reader.at} extra bytes after EVENTS")
     return EventsBody(schema, source, position, rows, kinds, columns, strings, values)
 
 
@@ -155,11 +155,11 @@ def _strings(body: bytes, at: int, s: int) -> tuple[list[str], int]:
     lengths = _column_u16(s).unpack_from(body, at)
     ends = list(accumulate(lengths, initial=at + 2 * s))
     if ends[-1] > len(body):
-        raise ProtocolError(f"the {s} strings of EVENTS do not fit in {len(body)} bytes")
+        raise ProtocolError(f"{s} strings of EVENTS do not fit into {len(body)} bytes")
     try:
         return [str(body[a:b], "utf-8") for a, b in pairwise(ends)], ends[-1]
     except UnicodeDecodeError as error:
-        raise ProtocolError(f"a string of EVENTS is not UTF-8: {error.reason}") from None
+        raise ProtocolError(f"string in EVENTS is not UTF-8: {error.reason}") from None
 
 
 @lru_cache(maxsize=512)
@@ -168,7 +168,7 @@ def _column_u16(n: int) -> struct.Struct:
 
 
 def encode_events(frame: EventsBody) -> bytes:
-    """The body's bytes."""
+    """Encodes the body."""
     s, v = len(frame.strings), len(frame.values)
     out = bytearray(
         EVENTS_HEAD.pack(frame.schema, frame.source, frame.position, frame.rows, len(frame.kinds), s, v) + frame.kinds
@@ -185,7 +185,7 @@ def encode_events(frame: EventsBody) -> bytes:
 
 
 def columns_of(schema: int, source: int, position: int, rows: list[tuple[Any, ...]]) -> EventsBody:
-    """Packs rows (time first) into columns, as a collector does; for tests and `dichroic.testing`."""
+    """Converts rows (time first) to columns, as a collector does; for tests and `dichroic.testing`."""
     strings: dict[str, int] = {}
     values: list[Value] = []
     kinds = bytearray()
@@ -210,7 +210,7 @@ def _kind(column: tuple[Any, ...]) -> int:
 
 
 def _reference(cell: Any, strings: dict[str, int], values: list[Value]) -> int:
-    if isinstance(cell, str) and not isinstance(cell, CutString):
+    if isinstance(cell, str) and not isinstance(cell, TruncatedString):
         return strings.setdefault(cell, len(strings))
     values.append(cell)
     return -len(values)

@@ -1,4 +1,4 @@
-"""Finds the `dichroic` executable that the wheel carries. Called by `python -m dichroic` and `dichroic.start`."""
+"""Finds the `dichroic` executable that the wheel contains. Used by `python -m dichroic` and `dichroic.start`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ VARIABLE: Final = "DICHROIC_BIN"
 
 
 def find_bin() -> str:
-    """The path of the executable: `$DICHROIC_BIN`, else where installers put it, else the one on `$PATH`."""
+    """Returns the path of the executable: `$DICHROIC_BIN`, else where installers put it, else from `$PATH`.
+
+    Raises:
+        BinaryNotFoundError: None of them is an executable file.
+    """
     named = os.environ.get(VARIABLE)
     if named:
         if _is_program(named):
             return named
-        raise BinaryNotFoundError(f"${VARIABLE} names {named}, which is no executable file")
+        raise BinaryNotFoundError(f"${VARIABLE} is {named}, which is not an executable file")
     tried = []
     for directory in _directories():
         path = os.path.join(directory, NAME + (sysconfig.get_config_var("EXE") or ""))
@@ -32,13 +36,12 @@ def find_bin() -> str:
     if found and _is_program(found):
         return found
     raise BinaryNotFoundError(
-        f"the dichroic executable is in none of {', '.join(tried)}, nor on $PATH: "
-        f"reinstall the wheel, or name it in ${VARIABLE}"
+        f"no dichroic executable at {', '.join(tried)}, nor on $PATH: reinstall the wheel, or set ${VARIABLE}"
     )
 
 
 def _is_program(path: str) -> bool:
-    """An executable file which is no script of ours: that would start itself again without end."""
+    """Whether the path is an executable file but not a script, such as our own entry point, which would recurse."""
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):
         return False
     with open(path, "rb") as file:
@@ -49,13 +52,13 @@ def _directories() -> Iterator[str]:
     package = os.path.dirname(os.path.abspath(__file__))
     yield sysconfig.get_path("scripts")
     yield sysconfig.get_path("scripts", vars={"base": sys.base_prefix})
-    yield os.path.join(_above(package, 4), "bin")  # <prefix>/lib/pythonX.Y/site-packages/dichroic
-    yield os.path.join(_above(package, 1), "bin")  # pip install --target
+    yield os.path.join(_parent(package, 4), "bin")  # <prefix>/lib/pythonX.Y/site-packages/dichroic
+    yield os.path.join(_parent(package, 1), "bin")  # pip install --target
     scheme = "osx_framework_user" if sys.platform == "darwin" and sys._framework else f"{os.name}_user"  # type: ignore[attr-defined,unused-ignore]
     yield sysconfig.get_path("scripts", scheme=scheme)
 
 
-def _above(path: str, levels: int) -> str:
+def _parent(path: str, levels: int) -> str:
     for _ in range(levels):
         path = os.path.dirname(path)
     return path

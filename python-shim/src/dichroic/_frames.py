@@ -1,8 +1,8 @@
-"""The frames of the framing, each a small class that reads and writes its own body.
+"""The frames of the protocol, each a class that decodes and encodes its body.
 
-Called by `_protocol`, by `dichroic.testing` and by the golden-frame tests. `decode(type, body)` refuses with
-`ProtocolError` what is not exactly a frame, and `encode(decode(bytes)) == bytes` for whatever it accepts. Rules that
-need the state of a connection (ids, roles, who may send what) are not here.
+Used by `_protocol`, `dichroic.testing` and the golden-frame tests. `decode(type, body)` raises `ProtocolError` for
+everything but a complete frame, and `encode(decode(bytes)) == bytes`. Rules that depend on the state of a connection
+(ids, roles, allowed senders) are in `_protocol`. The layouts are specified in `collector/wire/SPEC.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NUMBER_ROW: Final = struct.Struct("<Iqd")
 HISTOGRAM_ROW: Final = struct.Struct("<IHqd")
 BUCKET: Final = struct.Struct("<hBQ")
 
-#: Keys without which a HELLO of a role, or a definition, is malformed.
+#: Required keys of HELLO, by role.
 _HELLO_KEYS: Final[dict[int, dict[str, type]]] = {
     COLLECTOR: {"agent": str, "epoch": int},
     RELAY: {
@@ -42,22 +42,22 @@ _HELLO_KEYS: Final[dict[int, dict[str, type]]] = {
 }  # fmt: skip
 
 
-def is_a(value: Value, kind: type) -> bool:
-    """`isinstance` for values of the framing, where a boolean is no integer."""
+def has_type(value: Value, kind: type) -> bool:
+    """`isinstance`, except that a boolean is not an integer."""
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 def require(fields: dict[str, Value], keys: dict[str, type], what: str) -> None:
-    """Refuses a map that lacks a key or holds it with another type."""
+    """Raises `ProtocolError` when a key is missing or its value has another type."""
     for key, kind in keys.items():
         if key not in fields:
-            raise ProtocolError(f"{what} lacks the key {key!r}")
-        if not is_a(fields[key], kind):
-            raise ProtocolError(f"{key!r} of {what} is no {kind.__name__}")
+            raise ProtocolError(f"missing key {key!r} in {what}")
+        if not has_type(fields[key], kind):
+            raise ProtocolError(f"invalid {key!r} in {what}: expected {kind.__name__}")
 
 
 class _Frame:
-    """Equality and repr by slots: frames are values."""
+    """Equality and repr by slots."""
 
     __slots__: tuple[str, ...] = ()
     TYPE: ClassVar[int]
@@ -84,7 +84,7 @@ class Hello(_Frame):
         self.fields = fields
         self.major = major
         self.minor = minor
-        self.foreign = foreign  # what another major version puts after the first 7 bytes
+        self.foreign = foreign  # of another major version: the bytes after the first 7
 
     def body(self) -> bytes:
         out = bytearray(MAGIC)
@@ -97,15 +97,15 @@ class Hello(_Frame):
 
     @classmethod
     def decode(cls, body: bytes) -> Hello:
-        """Of another major version only the first 7 bytes are read: they alone are frozen."""
+        """Decodes only the first 7 bytes of another major version; no other bytes are common to all versions."""
         if len(body) < 7 or body[:4] != MAGIC:
-            raise ProtocolError(f"this is no dichroic peer: its HELLO begins with {bytes(body[:7])!r}")
+            raise ProtocolError(f"not a dichroic peer: its HELLO starts with {bytes(body[:7])!r}")
         major, minor, role = body[4], body[5], body[6]
         if major != MAJOR:
             return cls(role, {}, major, minor, bytes(body[7:]))
         if role not in _HELLO_KEYS:
             raise ProtocolError(f"unknown role {role} in HELLO")
-        fields = _whole_map(body, 7, "HELLO")
+        fields = _decode_map(body, 7, "HELLO")
         require(fields, _HELLO_KEYS[role], "HELLO")
         return cls(role, fields, major, minor)
 
@@ -126,7 +126,7 @@ class Goodbye(_Frame):
     @classmethod
     def decode(cls, body: bytes) -> Goodbye:
         if not 6 <= len(body) <= 6 + MAX_GOODBYE_BYTES:
-            raise ProtocolError(f"a GOODBYE of {len(body)} bytes, it has 6 to {6 + MAX_GOODBYE_BYTES}")
+            raise ProtocolError(f"GOODBYE of {len(body)} bytes, expected 6 to {6 + MAX_GOODBYE_BYTES}")
         code, retry_ms = _GOODBYE.unpack_from(body)
         return cls(code, retry_ms, Reader(body, 6).text(len(body) - 6))
 
@@ -143,7 +143,7 @@ class _Token(_Frame):
     @classmethod
     def decode(cls, body: bytes) -> Any:
         if len(body) != 8:
-            raise ProtocolError(f"a {cls.__name__.upper()} of {len(body)} bytes, it has 8")
+            raise ProtocolError(f"{cls.__name__.upper()} of {len(body)} bytes, expected 8")
         return cls(_U64.unpack(body)[0])
 
 
@@ -177,11 +177,11 @@ class Plan(_Frame):
 
     @classmethod
     def decode(cls, body: bytes) -> Plan:
-        return cls(_whole_map(body, 0, "PLAN"))
+        return cls(_decode_map(body, 0, "PLAN"))
 
 
 class Define(_Frame):
-    """Definitions of one kind: (id, fields), or (id, None) which forgets the id."""
+    """Definitions of one kind: (id, fields), or (id, None) to remove the id."""
 
     __slots__ = ("entries", "kind")
     TYPE = 6
@@ -208,13 +208,13 @@ class Define(_Frame):
             id = _U32.unpack_from(body, reader.take(4))[0]
             fields = reader.value()
             if fields is not None and not isinstance(fields, dict):
-                raise ProtocolError(f"DEFINE of id {id} is neither a map nor null")
+                raise ProtocolError(f"invalid definition of id {id} in DEFINE: expected a map or null")
             entries.append((id, fields))
         return cls(kind, entries)
 
 
 class Numbers(_Frame):
-    """(series, integer part, float part), read at one time."""
+    """Values of series at one time, as rows (series, integer part, float part)."""
 
     __slots__ = ("rows", "time")
     TYPE = 7
@@ -229,7 +229,7 @@ class Numbers(_Frame):
     @classmethod
     def decode(cls, body: bytes) -> Numbers:
         if len(body) < 8 or (len(body) - 8) % NUMBER_ROW.size:
-            raise ProtocolError(f"a NUMBERS of {len(body)} bytes, it has 8 and {NUMBER_ROW.size} a row")
+            raise ProtocolError(f"NUMBERS of {len(body)} bytes, expected 8 and {NUMBER_ROW.size} per row")
         return cls(_I64.unpack_from(body)[0], list(NUMBER_ROW.iter_unpack(body[8:])))
 
 
@@ -261,7 +261,7 @@ class Histograms(_Frame):
         while reader.at < reader.end:
             series, n, whole, part = HISTOGRAM_ROW.unpack_from(body, reader.take(HISTOGRAM_ROW.size))
             if n > MAX_BUCKETS:
-                raise ProtocolError(f"a histogram of {n} buckets, the limit is {MAX_BUCKETS}")
+                raise ProtocolError(f"histogram of {n} buckets exceeds the limit of {MAX_BUCKETS}")
             at = reader.take(n * BUCKET.size)
             rows.append((series, whole, part, _buckets(body[at : reader.at], series)))
         return cls(time, rows)
@@ -272,7 +272,7 @@ def _buckets(raw: bytes, series: int) -> tuple[tuple[int, int, int], ...]:
     last = (-1, 0)
     for index, side, count in buckets:
         if side > 2 or count == 0 or (side, index) <= last or (side == 0 and index != 0):
-            raise ProtocolError(f"buckets of series {series} are empty, out of order or of an unknown side")
+            raise ProtocolError(f"invalid bucket of series {series}: empty, out of order, or of an unknown side")
         last = (side, index)
     return buckets
 
@@ -309,7 +309,7 @@ class GapFrame(_Frame):
     @classmethod
     def decode(cls, body: bytes) -> GapFrame:
         if len(body) != _GAP.size:
-            raise ProtocolError(f"a GAP of {len(body)} bytes, it has {_GAP.size}")
+            raise ProtocolError(f"GAP of {len(body)} bytes, expected {_GAP.size}")
         return cls(*_GAP.unpack(body))
 
 
@@ -320,22 +320,22 @@ FRAMES: Final[dict[int, type[Frame]]] = {
 
 
 def decode(type: int, body: bytes) -> Frame | None:
-    """The frame, or None for a type that a newer minor version may have added."""
+    """Decodes a frame; returns None for an unknown type, which a later minor version may have added."""
     kind = FRAMES.get(type)
     return None if kind is None else kind.decode(body)
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """The frame's bytes, header and all."""
+    """Encodes a frame with its header."""
     body = frame.body()
     return HEADER.pack(len(body), frame.TYPE) + body
 
 
-def _whole_map(body: bytes, at: int, what: str) -> dict[str, Value]:
+def _decode_map(body: bytes, at: int, what: str) -> dict[str, Value]:
     reader = Reader(body, at)
     fields = reader.value()
     if not isinstance(fields, dict):
-        raise ProtocolError(f"the fields of {what} are no map")
+        raise ProtocolError(f"invalid fields of {what}: expected a map")
     if reader.at != reader.end:
-        raise ProtocolError(f"{reader.end - reader.at} bytes too many after {what}")
+        raise ProtocolError(f"{reader.end - reader.at} extra bytes after {what}")
     return fields

@@ -1,6 +1,6 @@
-"""The frames over HTTP: the request for `/v1/stream`, and an incremental reader of the response, without any I/O.
+"""Frames over HTTP: the request for `/v1/stream` and an incremental parser of the response, without I/O.
 
-Called by the links of both clients for `http://` addresses, where only the server's half of the framing is spoken.
+Used by both clients for `http://` addresses. Over HTTP only the server sends frames.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._values import Value
 
 MAX_HEAD: Final = 16_384
 MAX_CHUNK_LINE: Final = 1_024
-MAX_WORDS: Final = 512
+MAX_MESSAGE: Final = 512
 _STATUS: Final[dict[int, type[GoodbyeError]]] = {
     400: BadRequestError,
     401: UnauthorizedError,
@@ -34,8 +34,11 @@ _STATUS: Final[dict[int, type[GoodbyeError]]] = {
 
 
 def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, Value]) -> bytes:
-    """`GET /v1/stream?format=frames&…`: each key of the `subscribe` map is a parameter, a list repeats it, a glob of
-    `where` is `where.LABEL=GLOB`, and the cursor is `EPOCH,POSITION,ROWS`."""
+    """Builds `GET /v1/stream?format=frames&…`.
+
+    Each key of the `subscribe` map is a parameter; a list repeats it; a pattern of `where` is `where.LABEL=PATTERN`;
+    the cursor is `EPOCH,POSITION,ROWS`.
+    """
     query: list[tuple[str, str]] = [("format", "frames")]
     for key, value in subscribe.items():
         if isinstance(value, dict):
@@ -56,22 +59,22 @@ def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, V
     ]
     if token is not None:
         if "\r" in token or "\n" in token:
-            raise ValueError("a token has no line breaks")
+            raise ValueError("invalid token: it contains a line break")
         lines.append(f"Authorization: Bearer {token}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 class HttpBody:
-    """Bytes of a response in, bytes of its body out; raises the exception that a bad status means."""
+    """Extracts the body of a response; raises the exception for an error status."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._chunked = False
         self._head = True
-        self._left: int | None = None  # of the chunk or body; None: until the connection closes
+        self._left: int | None = None  # bytes of the chunk or body; None: until the connection closes
         self._ended = False
-        self._refusal: int | None = None
-        self._words = bytearray()  # of a refusal
+        self._refused_status: int | None = None
+        self._message = bytearray()  # body of an error response
         self._retry_ms = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -79,9 +82,9 @@ class HttpBody:
         if self._head and not self._read_head():
             return b""
         body = self._read_chunks() if self._chunked else self._read_plain()
-        if self._refusal is not None:
-            self._words += body
-            if self._ended or len(self._words) >= MAX_WORDS:
+        if self._refused_status is not None:
+            self._message += body
+            if self._ended or len(self._message) >= MAX_MESSAGE:
                 raise self._refused()
             return b""
         if self._ended and not body:
@@ -89,8 +92,8 @@ class HttpBody:
         return body
 
     def end(self) -> DichroicError | None:
-        """What the end of the connection means beyond itself."""
-        if self._refusal is not None:
+        """Returns the exception of an error response that the end of the connection completes."""
+        if self._refused_status is not None:
             return self._refused()
         return None
 
@@ -98,13 +101,13 @@ class HttpBody:
         end = self._rest.find(b"\r\n\r\n")
         if end < 0:
             if len(self._rest) > MAX_HEAD:
-                raise ProtocolError(f"an HTTP response head of more than {MAX_HEAD} bytes")
+                raise ProtocolError(f"HTTP response head exceeds {MAX_HEAD} bytes")
             return False
         lines = self._rest[:end].decode("latin-1").split("\r\n")
         del self._rest[: end + 4]
         status = lines[0].split(" ", 2)
         if len(status) < 2 or not status[0].startswith("HTTP/1.") or not status[1].isdigit():
-            raise ProtocolError(f"this is no HTTP server: it answers {lines[0][:80]!r}")
+            raise ProtocolError(f"not an HTTP server: it answers {lines[0][:80]!r}")
         headers = {
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
         }
@@ -118,17 +121,19 @@ class HttpBody:
             self._retry_ms = int(retry) * 1000
         self._head = False
         if int(status[1]) != 200:
-            self._refusal = int(status[1])
+            self._refused_status = int(status[1])
         elif "vnd.dichroic.frames" not in headers.get("content-type", "vnd.dichroic.frames"):
-            raise ProtocolError(f"the server answers with {headers['content-type']!r}: is this the admin address?")
+            raise ProtocolError(
+                f"unexpected content type {headers['content-type']!r}: use the collector's admin address"
+            )
         return True
 
     def _refused(self) -> DichroicError:
-        words = bytes(self._words[:MAX_WORDS]).decode("utf-8", "replace").strip()
-        status = self._refusal or 0
+        message = bytes(self._message[:MAX_MESSAGE]).decode("utf-8", "replace").strip()
+        status = self._refused_status or 0
         if status == 404:
-            return BadRequestError(f"HTTP 404 at /v1/stream: is this the admin address? {words}")
-        return _STATUS.get(status, InternalError)(f"HTTP {status}: {words}", self._retry_ms)
+            return BadRequestError(f"HTTP 404 at /v1/stream: use the collector's admin address. {message}")
+        return _STATUS.get(status, InternalError)(f"HTTP {status}: {message}", self._retry_ms)
 
     def _read_plain(self) -> bytes:
         body = bytes(self._rest)
@@ -150,12 +155,12 @@ class HttpBody:
                 at += len(piece)
                 self._left -= len(piece)
                 continue
-            # A chunk's data is followed by a line break, which the next size line may begin with.
+            # A chunk's data ends with a line break, which may still precede the next size line.
             start = at + 2 if rest[at : at + 2] == b"\r\n" else at
             end = rest.find(b"\r\n", start)
             if end < 0:
                 if len(rest) - at > MAX_CHUNK_LINE:
-                    raise ProtocolError("an HTTP chunk without a size")
+                    raise ProtocolError("HTTP chunk without a size")
                 break
             self._left = self._chunk_size(bytes(rest[start:end]))
             self._ended = self._left == 0
@@ -171,4 +176,4 @@ class HttpBody:
                 raise ValueError
             return int(digits, 16)
         except ValueError:
-            raise ProtocolError(f"{line[:40]!r} is no HTTP chunk size") from None
+            raise ProtocolError(f"invalid HTTP chunk size {line[:40]!r}") from None

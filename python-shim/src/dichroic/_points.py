@@ -1,4 +1,4 @@
-"""Metric points: what a subscription of kind "metric" hands out, and the distributions among their values."""
+"""Metric points, their series, and histograms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ from ._types import Number, Scalar, Source
 
 
 class Series:
-    """What all points of one time series share."""
+    """The identity of a time series, shared by its points.
+
+    Attributes:
+        name: Metric name.
+        labels: Labels by name.
+        kind: "counter", "sum", "last", "exponential" or "buckets".
+        start: Start of the cumulative state, nanoseconds since the Unix epoch.
+        unit: UCUM unit, such as "s".
+        source: The emitter.
+        help: Description of the metric.
+        scale: Of an exponential histogram.
+        bounds: Upper bounds of an explicit histogram.
+    """
 
     __slots__ = ("bounds", "help", "kind", "labels", "name", "scale", "source", "start", "unit")
 
@@ -39,10 +51,13 @@ class Series:
 
 
 class Histogram:
-    """A distribution since the series began: `count`, `sum`, and the non-empty `buckets` as (lower, upper, count).
+    """A cumulative distribution.
 
-    Each bucket holds what is above `lower` and not above `upper`. `bounds` are those of an explicit histogram, `scale`
-    that of an exponential one; the other is None.
+    Attributes:
+        count: Number of observations.
+        sum: Their sum, in the unit of the series.
+        bounds: Upper bounds of an explicit histogram, else None.
+        scale: Scale of an exponential histogram, else None.
     """
 
     __slots__ = ("_rows", "bounds", "count", "scale", "sum")
@@ -65,7 +80,7 @@ class Histogram:
 
     @property
     def buckets(self) -> list[tuple[float, float, int]]:
-        """Non-empty buckets in ascending order."""
+        """Non-empty buckets as (lower, upper, count), ascending; lower is exclusive and upper inclusive."""
         return sorted((*self._range(index, side), count) for index, side, count in self._rows)
 
     def _range(self, index: int, side: int) -> tuple[float, float]:
@@ -80,9 +95,13 @@ class Histogram:
         return (lower, upper) if side == 1 else (-upper, -lower)
 
     def quantile(self, q: float) -> float:
-        """The value below which a share `q` of the observations lies, by linear interpolation; NaN when empty."""
+        """Estimates a quantile by linear interpolation within a bucket; NaN when the histogram is empty.
+
+        Args:
+            q: From 0 to 1, such as 0.99.
+        """
         if not 0.0 <= q <= 1.0:
-            raise ValueError(f"a quantile is between 0 and 1, not {q}")
+            raise ValueError(f"invalid quantile {q}: expected 0 to 1")
         buckets = self.buckets
         if not buckets:
             return math.nan
@@ -104,7 +123,7 @@ class Histogram:
         mine = self.sum, self._rows, self.scale, self.bounds
         return mine == (other.sum, other._rows, other.scale, other.bounds)
 
-    __hash__ = None  # type: ignore[assignment]  # compared by value, may be large
+    __hash__ = None  # type: ignore[assignment]  # mutable and compared by value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Histogram, (self.sum, self._rows, self.scale, self.bounds)
@@ -121,7 +140,13 @@ def _power(exponent: float) -> float:
 
 
 class Point:
-    """The state of one time series: `value` is cumulative since `start`, as read at `time` (ns since the epoch)."""
+    """The state of one time series at one time.
+
+    Attributes:
+        series: Name, labels, kind, start, unit, source and help, which are also properties of the point.
+        value: A number or a `Histogram`, cumulative since `start`.
+        time: Time of the reading, nanoseconds since the Unix epoch.
+    """
 
     __slots__ = ("series", "time", "value")
     __match_args__ = ("name", "labels", "kind", "value", "start", "time")
@@ -146,7 +171,7 @@ class Point:
 
     @classmethod
     def of(cls, series: Series, value: Number | Histogram, time: int) -> Point:
-        """A point of a known series."""
+        """Returns a point of an existing series."""
         self = cls.__new__(cls)
         self.series = series
         self.value = value

@@ -1,9 +1,9 @@
-"""`dichroic.start`: the sidecar as a child process that dies with its parent.
+"""`dichroic.start`: runs the collector as a child process that ends with its parent.
 
-The child is started through a few lines of Python that ask the kernel for SIGTERM on the parent's death and then become
-the executable: `preexec_fn` would run Python between fork and exec in a process that may have threads. Elsewhere than
-on Linux the child ends with the `async with` block. The kernel watches the *thread* that started it: start the sidecar
-from one that lives as long as it should.
+A short Python launcher requests SIGTERM on the parent's death (PR_SET_PDEATHSIG) and then executes the collector;
+`preexec_fn` would run Python between fork and exec, which is unsafe with threads. The kernel signals when the *thread*
+that started the child ends, so start the sidecar from a long-lived thread. Without Linux, the child ends only with the
+`async with` block.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Sidecar:
-    """A running sidecar. `endpoints` is what its ready file says; `connect()` reaches its local socket."""
+    """A collector process. Enter it as an async context manager.
+
+    Attributes:
+        endpoints: Contents of the ready file, such as the addresses of listeners.
+    """
 
     def __init__(
         self,
@@ -51,14 +55,14 @@ class Sidecar:
         self._env = env
         self._timeout = timeout
         self._stop_timeout = stop_timeout
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.endpoints: dict[str, Any] = {}
 
     async def __aenter__(self) -> Sidecar:
-        self._folder = tempfile.TemporaryDirectory(prefix="dichroic-")
+        self._directory = tempfile.TemporaryDirectory(prefix="dichroic-")
         try:
-            ready = os.path.join(self._folder.name, "ready.json")
+            ready = os.path.join(self._directory.name, "ready.json")
             command = [find_bin(), "run", "--ready-file", ready, *self._config_arguments(), *self._args]
             environment = {**os.environ, **self._env} if self._env is not None else None
             self._process = await asyncio.create_subprocess_exec(
@@ -80,8 +84,8 @@ class Sidecar:
         if self._config is None:
             return []
         if isinstance(self._config, Mapping):
-            assert self._folder is not None
-            path = os.path.join(self._folder.name, "dichroic.yaml")
+            assert self._directory is not None
+            path = os.path.join(self._directory.name, "dichroic.yaml")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(self._config, file)  # JSON is YAML
             return ["--config", path]
@@ -96,7 +100,7 @@ class Sidecar:
             while not self._read_ready(path):
                 done, _ = await asyncio.wait({ended}, timeout=POLL_SECONDS)
                 if done:
-                    raise SidecarError(f"the sidecar ended with status {ended.result()}; its last words are on stderr")
+                    raise SidecarError(f"the sidecar exited with status {ended.result()}; see its log on stderr")
                 if loop.time() > deadline:
                     raise SidecarError(f"the sidecar was not ready within {self._timeout} s")
         finally:
@@ -108,17 +112,18 @@ class Sidecar:
             with open(path, "rb") as file:
                 endpoints = json.load(file)
         except (FileNotFoundError, json.JSONDecodeError):
-            return False  # not there, or not whole yet
+            return False  # missing or incomplete
         self.endpoints = endpoints if isinstance(endpoints, dict) else {}
         return True
 
     @property
     def pid(self) -> int | None:
+        """Process id; None when it is not running."""
         return self._process.pid if self._process is not None else None
 
     @property
     def socket(self) -> str | None:
-        """The path of its local socket: what the ready file says, else the `$DICHROIC_SOCKET` it was started with."""
+        """Path of the local socket: from the ready file, else `$DICHROIC_SOCKET` of its environment."""
         for key in ("socket", "local_socket"):
             path = self.endpoints.get(key)
             if isinstance(path, str):
@@ -126,11 +131,11 @@ class Sidecar:
         return (self._env or {}).get(SOCKET_VARIABLE)
 
     def connect(self) -> Client:
-        """A client of this sidecar."""
+        """Returns a client of this collector. See `connect`."""
         return connect(self.socket)
 
     async def stop(self) -> None:
-        """SIGTERM, which drains; SIGKILL when that takes too long."""
+        """Stops the process: SIGTERM, which drains, then SIGKILL after `stop_timeout`."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             try:
@@ -141,9 +146,9 @@ class Sidecar:
             except asyncio.TimeoutError:
                 process.kill()
                 await process.wait()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
 
 
 def start(
@@ -154,9 +159,17 @@ def start(
     timeout: float = 10.0,
     stop_timeout: float = 10.0,
 ) -> Sidecar:
-    """Runs the sidecar: `async with dichroic.start(config) as sidecar:`; ready when the block begins.
+    """Runs the collector: `async with dichroic.start(config) as sidecar:`. The block starts when it is ready.
 
-    `config` is a path, or the configuration itself as a mapping; `args` are further arguments of `dichroic run`;
-    `env` is added to the environment.
+    Args:
+        config: Path of a configuration file, or the configuration as a mapping.
+        args: Further arguments of `dichroic run`.
+        env: Variables added to the environment.
+        timeout: Seconds until it must be ready.
+        stop_timeout: Seconds from SIGTERM to SIGKILL.
+
+    Raises:
+        BinaryNotFoundError: The executable was not found.
+        SidecarError: The process exited or was not ready in time.
     """
     return Sidecar(config, args, env, timeout, stop_timeout)

@@ -1,4 +1,4 @@
-"""The blocking client: the same names as the asyncio one, on a plain socket and the same sans-I/O `Stream`."""
+"""The blocking client: the same interface as the asyncio client, over a plain socket and the same `Stream`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._address import Address, Endpoint
+from ._base import ClientBase, SubscriptionBase, apply_gap_policy, move_items, opening_bytes
 from ._batch import Batch
-from ._client import Cursor, Options, Where, hand_out_gaps, take
-from ._errors import ClosedError, ConnectionLostError, DichroicError, GapError, HandshakeTimeoutError, ProtocolError
-from ._http import HttpBody, stream_request
+from ._errors import ConnectionLostError, DichroicError, GapError, HandshakeTimeoutError, ProtocolError
+from ._gap import Gap
+from ._http import HttpBody
 from ._points import Point
-from ._protocol import CLOSING, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream, complaint, greeting
-from ._recovery import Recovery
-from ._request import Duration, Kind, OnFull, OnGap, Request, milliseconds
-from ._types import Event, Gap, Log, Stats
+from ._protocol import CLOSE, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream, violation_goodbye
+from ._request import Duration, Request, milliseconds
+from ._types import Event, Log
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from ._request import Options, SubscribeOptions
 
 T = TypeVar("T")
 READ_SIZE = 262_144
@@ -43,7 +45,7 @@ class SyncLink:
                 raise
         else:
             self._socket = socket.create_connection((endpoint.host, endpoint.port), HELLO_TIMEOUT)
-        self._heard = time.monotonic()
+        self._last_received = time.monotonic()
 
     def write(self, data: bytes) -> None:
         try:
@@ -53,9 +55,9 @@ class SyncLink:
             self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
 
     def read(self, until: float | None = None) -> bool:
-        """Reads what there is, waiting for it `until` a monotonic time. False when that time came first."""
-        limit = SILENCE_TIMEOUT if self._stream.greeted else HELLO_TIMEOUT
-        silent_at = self._heard + limit
+        """Reads once, waiting at most `until` a monotonic time. Returns False when that time came first."""
+        limit = SILENCE_TIMEOUT if self._stream.established else HELLO_TIMEOUT
+        silent_at = self._last_received + limit
         wait = (silent_at if until is None else min(until, silent_at)) - time.monotonic()
         try:
             self._socket.settimeout(max(0.0, wait))
@@ -63,21 +65,23 @@ class SyncLink:
         except (TimeoutError, BlockingIOError):
             if time.monotonic() < silent_at:
                 return False
-            kind = ConnectionLostError if self._stream.greeted else HandshakeTimeoutError
-            self._stream.fail(kind(f"the collector was silent for {limit:.0f} s"))
+            kind = ConnectionLostError if self._stream.established else HandshakeTimeoutError
+            self._stream.fail(kind(f"no data from the collector for {limit:.0f} s"))
             return True
         except OSError as error:
             self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
             return True
-        self._heard = time.monotonic()
+        self._last_received = time.monotonic()
         if not data:
             refused = self._http.end() if self._http is not None else None
-            self._stream.fail(refused or ConnectionLostError("the collector closed the connection without a goodbye"))
+            self._stream.fail(
+                refused or ConnectionLostError("the collector closed the connection without a GOODBYE frame")
+            )
             return True
-        self._take(data)
+        self._receive(data)
         return True
 
-    def _take(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         if self._http is None:
             answer = self._stream.receive(data)
             if answer:
@@ -88,34 +92,30 @@ class SyncLink:
         except DichroicError as error:
             self._stream.fail(error)
 
-    def close(self, farewell: bytes = CLOSING) -> None:
+    def close(self, last_frame: bytes = CLOSE) -> None:
         try:
-            if farewell and self._http is None:
+            if last_frame and self._http is None:
                 self._socket.settimeout(0.1)
-                self._socket.sendall(farewell)
+                self._socket.sendall(last_frame)
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
         except OSError:
-            pass  # it is gone already, which is what closing is for
+            pass  # already disconnected
         self._socket.close()
 
 
-class SyncSubscription(Generic[T]):
-    """Items as they happen: `with client.subscribe(…) as events: for event in events: …`"""
+class SyncSubscription(SubscriptionBase[T]):
+    """A live stream of items.
 
-    def __init__(
-        self, address: Address, request: Request, reconnect: bool, siblings: set[SyncSubscription[Any]] | None = None
-    ) -> None:
-        self._siblings = siblings if siblings is not None else set()
-        self._siblings.add(self)
-        self._address = address
-        self._stream = Stream(request)
-        self._recovery = Recovery(self._stream, reconnect)
+        with client.subscribe("phoenix.**") as events:
+            for event in events: ...
+
+    One thread may iterate at a time. Items that are decoded when it closes can still be read.
+    """
+
+    def __init__(self, address: Address, request: Request, open_subscriptions: set[Any]) -> None:
+        super().__init__(address, request, open_subscriptions)
         self._link: SyncLink | None = None
-        self._filling = False
-        self._closed = False
         self._closing = threading.Event()  # ends a wait for the next connection
-        self._ended: DichroicError | None = None
-        self._retry_at = 0.0
 
     def __enter__(self) -> SyncSubscription[T]:
         if self._link is None and not self._closed:
@@ -138,31 +138,24 @@ class SyncSubscription(Generic[T]):
         return item
 
     def batches(self, max_events: int = 4096, within: Duration = 0.25) -> SyncBatches[T]:
-        """Iterates over `Batch`es: up to `max_events` items, or what came `within` that time after the first."""
+        """Returns an iterator over batches. See `Subscription.batches`."""
         return SyncBatches(self, max_events, milliseconds(within, "within") / 1000)
 
-    @property
-    def cursor(self) -> Cursor | None:
-        """Where the next item stands; `subscribe(…, cursor=…)` goes on there. None for points and before connecting."""
-        return self._stream.cursor
-
-    @property
-    def stats(self) -> Stats:
-        return self._stream.stats()
-
     def close(self) -> None:
-        """Says goodbye and closes, from any thread. What has been decoded already can still be iterated over."""
+        """Closes the connection; callable from any thread. Decoded items can still be iterated over."""
         self._closed = True
         self._closing.set()
-        self._siblings.discard(self)
+        self._open_subscriptions.discard(self)
         link, self._link = self._link, None
         if link is not None:
             link.close()
 
     def _fill(self, until: float | None = None) -> bool:
-        """Returns True once there are items, False when the time came first."""
+        """Returns True when there are items, False when the time came first."""
         if self._filling:
-            raise RuntimeError("this subscription is already being iterated by another thread; subscribe once for each")
+            raise RuntimeError(
+                "the subscription is already being iterated by another thread; subscribe once per thread"
+            )
         self._filling = True
         try:
             while not self._stream.items:
@@ -181,28 +174,23 @@ class SyncSubscription(Generic[T]):
             if self._link is None:
                 self._open()
             elif self._stream.advance():
-                hand_out_gaps(self._stream)
+                apply_gap_policy(self._stream)
             else:
                 return self._link.read(until)
         except GapError:
             raise
         except DichroicError as error:
-            self._lost(error)
+            self._disconnected(error)
         return True
 
-    def _lost(self, error: DichroicError) -> None:
+    def _disconnected(self, error: DichroicError) -> None:
         link, self._link = self._link, None
         if link is not None:
-            link.close(complaint(error) if isinstance(error, ProtocolError) else b"")
-        try:
-            delay = self._recovery.delay(error)
-        except DichroicError as final:
-            self._ended = final
-            raise
-        self._retry_at = time.monotonic() + delay
-        hand_out_gaps(self._stream)
+            link.close(violation_goodbye(error) if isinstance(error, ProtocolError) else b"")
+        self._schedule_reconnect(error, time.monotonic())
 
     def _open(self) -> None:
+        """Waits until the scheduled time, then connects once."""
         wait = self._retry_at - time.monotonic()
         if wait > 0:
             self._closing.wait(min(wait, threading.TIMEOUT_MAX))
@@ -216,7 +204,7 @@ class SyncSubscription(Generic[T]):
 
 
 def open_sync_link(address: Address, stream: Stream, subscribe: dict[str, Any] | None) -> SyncLink:
-    """Connects to the first candidate that listens, and greets."""
+    """Connects to the first endpoint that accepts, and completes the handshake."""
     failures: list[tuple[Endpoint, OSError]] = []
     for endpoint in address.candidates():
         try:
@@ -225,19 +213,16 @@ def open_sync_link(address: Address, stream: Stream, subscribe: dict[str, Any] |
             failures.append((endpoint, failure))
             continue
         try:
-            if endpoint.kind == "http":
-                link.write(stream_request(endpoint, address.token, subscribe or {}))
-            else:
-                link.write(greeting(address.token, subscribe))
-            while not stream.greeted and not stream.queued:
+            link.write(opening_bytes(endpoint, address.token, subscribe))
+            while not stream.established and not stream.queued:
                 link.read()
-            if not stream.greeted:
+            if not stream.established:
                 stream.advance()
             return link
         except BaseException:
             link.close(b"")
             raise
-    raise address.nobody(failures)
+    raise address.not_found(failures)
 
 
 class SyncBatches(Generic[T]):
@@ -245,7 +230,7 @@ class SyncBatches(Generic[T]):
 
     def __init__(self, subscription: SyncSubscription[T], max_events: int, within: float) -> None:
         if max_events < 1:
-            raise ValueError(f"max_events={max_events} is not at least 1")
+            raise ValueError(f"invalid max_events={max_events}: expected at least 1")
         self._subscription = subscription
         self._max = max_events
         self._within = within
@@ -264,7 +249,7 @@ class SyncBatches(Generic[T]):
         except (DichroicError, StopIteration) as error:
             if not gathered:
                 raise
-            self._error = error  # first the items that came before it
+            self._error = error  # raised after the items that precede it
         return Batch(gathered)
 
     def _gather(self, gathered: list[T]) -> None:
@@ -274,29 +259,21 @@ class SyncBatches(Generic[T]):
             if stream.items:
                 if not gathered:
                     deadline = time.monotonic() + self._within
-                take(stream, self._max - len(gathered), gathered)
+                move_items(stream, self._max - len(gathered), gathered)
             elif not gathered:
                 self._subscription._fill()
             elif self._subscription._link is None or not self._subscription._fill(deadline):
-                return  # a lost connection ends the batch: its return is nobody's deadline
+                return  # a lost connection ends the batch: a reconnect may exceed the deadline
 
 
-class SyncClient:
-    """A collector that has been found and greeted. Each subscription is a connection of its own."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._closed = False
-        self._subscriptions: set[SyncSubscription[Any]] = set()  # those not closed
-        self.agent = ""  #: what the collector calls itself, such as "dichroic/0.1.0"
-        self.epoch: int | None = None  #: when the collector started, ns since the epoch
+class SyncClient(ClientBase):
+    """The blocking `Client`: a connection factory for one collector."""
 
     def __enter__(self) -> SyncClient:
-        if self._address.endpoint is not None and self._address.endpoint.kind == "http":
-            return self  # HTTP has only subscriptions: the first one will tell
-        stream = Stream(Request(("**",)))
-        open_sync_link(self._address, stream, None).close()
-        self.agent, self.epoch = stream.agent, stream.epoch
+        if self._has_handshake:
+            stream = Stream(Request(("**",)))
+            open_sync_link(self._address, stream, None).close()
+            self.agent, self.epoch = stream.agent, stream.epoch
         return self
 
     def __exit__(
@@ -305,7 +282,7 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Closes every subscription that is still open."""
+        """Closes every open subscription."""
         self._closed = True
         for subscription in list(self._subscriptions):
             subscription.close()
@@ -346,34 +323,11 @@ class SyncClient:
     def subscribe(
         self, *patterns: str, kind: Literal["log"], on_gap: Literal["yield"], **options: Unpack[Options]
     ) -> SyncSubscription[Log | Gap]: ...
-    def subscribe(
-        self,
-        *patterns: str,
-        kind: Kind = "event",
-        on_gap: OnGap = "warn",
-        where: Where | None = None,
-        replay: Duration | None = None,
-        every: Duration = 1.0,
-        buffer: int = 8192,
-        on_full: OnFull = "drop_oldest",
-        sample: float | None = None,
-        cursor: Cursor | None = None,
-        reconnect: bool = True,
-    ) -> SyncSubscription[Any]:
-        """Subscribes to what matches any of the patterns (dotted names, `*` within a segment, `**` across them).
-
-        `where` filters by label with the same globs; `replay` begins that long ago, as far as the collector still
-        has it; `every` is the interval of points; `buffer` (rows, in the collector) and `on_full` say what happens
-        when this subscription is slower than the stream; `on_gap` what a loss does here: a `GapWarning`, a `Gap`
-        among the items, or a `GapError`; `sample` takes a share of the events; `cursor` goes on where another
-        subscription stopped.
-        """
-        if self._closed:
-            raise ClosedError("this client is closed; connect again")
-        request = Request(patterns, kind, where, replay, every, buffer, on_full, on_gap, sample, cursor)
-        return SyncSubscription(self._address, request, reconnect, self._subscriptions)
+    def subscribe(self, *patterns: str, **options: Unpack[SubscribeOptions]) -> SyncSubscription[Any]:
+        """Subscribes to all events, points or logs that match any of the patterns. See `Client.subscribe`."""
+        return SyncSubscription(self._address, self._request(patterns, options), self._subscriptions)
 
 
 def connect_sync(address: str | os.PathLike[str] | None = None, *, token: str | None = None) -> SyncClient:
-    """`connect` for programs without asyncio: `with dichroic.connect_sync() as client:`."""
+    """Returns a blocking client; use it as `with dichroic.connect_sync() as client:`. See `connect`."""
     return SyncClient(Address.parse(address, token))

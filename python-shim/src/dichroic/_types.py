@@ -1,8 +1,8 @@
-"""What a subscription hands out: events, logs, gaps, and its own account; points are in `_points`.
+"""Events, logs, sources, and the statistics of a subscription. Points are in `_points`, gaps in `_gap`.
 
-Plain classes with `__slots__`, because one is made per row: an `Event` holds its row and what its frame says once
-(name, source, columns), and builds the `measurements` and `metadata` dicts when they are first asked for, which
-makes a stream of events four times as fast as building them eagerly.
+One object is created per row, so these are classes with `__slots__`. An `Event` refers to its row and to what its
+frame has once (name, source, columns). It builds the `measurements` and `metadata` dicts on first access, which makes
+a stream four times as fast as building them eagerly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ Number: TypeAlias = "int | float"
 
 
 class Source(str):
-    """Where something came from. It is the source's name, with the runtime and resource attributes beside it."""
+    """The emitter: a string with its name.
+
+    Attributes:
+        runtime: "beam", "python", "other", ….
+        resource: Resource attributes.
+    """
 
     __slots__ = ("resource", "runtime")
     runtime: str
@@ -38,7 +43,7 @@ class Source(str):
 
 
 class Schema:
-    """What all rows of one kind of event share: the name, and the names of the columns after the time."""
+    """The name and columns of one kind of event. Column 0 is the time."""
 
     __slots__ = ("columns", "kind", "measurements", "metadata", "name", "units")
 
@@ -54,7 +59,7 @@ class Schema:
 
 
 class RowContext:
-    """A schema together with the source of one frame: what its rows need besides their values."""
+    """The schema and source of one frame, shared by its rows."""
 
     __slots__ = ("first_metadata", "schema", "source")
 
@@ -65,17 +70,21 @@ class RowContext:
 
 
 class Event:
-    """One occurrence: a `:telemetry` event of the BEAM, or what another source emitted.
+    """A `:telemetry` event, or an event of another source.
 
-    `measurements` are numbers by name, without those that were absent; `metadata` are scalars by the tag names that
-    packs declare; `time` is nanoseconds since the epoch; `source` is the emitter's name, and carries its runtime.
+    Attributes:
+        name: Dotted name.
+        measurements: Numbers by name; absent measurements are omitted.
+        metadata: Scalars by the tag names that the pack declares.
+        time: Nanoseconds since the Unix epoch.
+        source: The emitter.
     """
 
     __slots__ = ("_context", "_measurements", "_metadata", "_row")
     __match_args__ = ("name", "measurements", "metadata", "time", "source")
     _context: RowContext
     _row: tuple[Any, ...]
-    _measurements: dict[str, Number] | None  # built when asked for
+    _measurements: dict[str, Number] | None  # built on first access
     _metadata: dict[str, Scalar] | None
 
     def __init__(
@@ -128,7 +137,7 @@ class Event:
 
     @property
     def units(self) -> dict[str, str]:
-        """The unit of each measurement that its pack declares, in UCUM: `{"duration": "s"}`."""
+        """UCUM units of the measurements for which the pack declares one: `{"duration": "s"}`."""
         return self._context.schema.units
 
     def _key(self) -> tuple[Any, ...]:
@@ -137,7 +146,7 @@ class Event:
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, Event) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # it holds dicts
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.measurements, self.metadata, self.time, self.source)
@@ -149,15 +158,12 @@ class Event:
         )
 
 
-#: Columns of a log's schema that are not attributes.
+#: Columns of a log that are not attributes.
 _LOG_FIELDS = frozenset(("severity", "body", "trace_id", "span_id", "attributes"))
 
 
 class Log(Event):
-    """A log record: an event with a severity (1–24, as OpenTelemetry counts), a body and trace ids.
-
-    Its `metadata` are the record's attributes.
-    """
+    """A log record: an event with severity, body and trace ids. Its `metadata` are the attributes."""
 
     __slots__ = ()
 
@@ -175,6 +181,7 @@ class Log(Event):
 
     @property
     def severity(self) -> int | None:
+        """OpenTelemetry severity number, 1 to 24."""
         value = self._field("severity")
         return int(value) if isinstance(value, (int, float)) else None
 
@@ -185,11 +192,12 @@ class Log(Event):
 
     @property
     def trace_id(self) -> str | None:
-        """The trace id in lower-case hexadecimal."""
+        """Trace id in lower-case hexadecimal."""
         return _hexadecimal(self._field("trace_id"))
 
     @property
     def span_id(self) -> str | None:
+        """Span id in lower-case hexadecimal."""
         return _hexadecimal(self._field("span_id"))
 
     @property
@@ -222,7 +230,7 @@ class Log(Event):
 
 
 def log(name: str, attributes: Mapping[str, Scalar], time: int, source: str, fields: Mapping[str, Any]) -> Log:
-    """Makes a `Log` outside of a stream, as tests and pickling do."""
+    """Creates a `Log` outside a stream, for tests and pickling."""
     record = Log(name, None, attributes, time, source)
     record._context = RowContext(Schema(name, "log", (), tuple(fields)), record.source)
     record._row = (time, *fields.values())
@@ -235,47 +243,20 @@ def _hexadecimal(value: Any) -> str | None:
     return value or None if isinstance(value, str) else None
 
 
-#: Why rows were lost, by the number that a GAP frame carries.
-GAP_REASONS: dict[int, str] = {
-    1: "slow",
-    2: "beyond replay",
-    3: "collector restarted",
-    4: "relay overload",
-    5: "rate limit",
-    6: "relay connection broke",
-    7: "row too large",
-}
-
-
-class Gap:
-    """A loss at this place of the stream: how many rows (None: not known), and why."""
-
-    __slots__ = ("lost", "name", "reason")
-    __match_args__ = ("lost", "reason")
-
-    def __init__(self, lost: int | None, reason: str, name: str | None = None) -> None:
-        self.lost = lost
-        self.reason = reason
-        self.name = name  #: the event the rows belonged to; None: any
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Gap):
-            return NotImplemented
-        return (self.lost, self.reason, self.name) == (other.lost, other.reason, other.name)
-
-    def __hash__(self) -> int:
-        return hash((self.lost, self.reason, self.name))
-
-    def __str__(self) -> str:
-        what = "an unknown number of rows" if self.lost is None else f"{self.lost} row{'s' * (self.lost != 1)}"
-        return f"{what}{f' of {self.name}' if self.name else ''} lost: {self.reason}"
-
-    def __repr__(self) -> str:
-        return f"Gap(lost={self.lost}, reason={self.reason!r}{f', name={self.name!r}' if self.name else ''})"
-
-
 class Stats:
-    """A subscription's account at one moment."""
+    """Counters of a subscription.
+
+    Attributes:
+        received: Rows decoded, consumed or not.
+        lost: Rows lost, where the number is known.
+        gaps: Gaps, including those of unknown size.
+        reconnects: Connections after the first.
+        lag_seconds: Age of the newest decoded row; None before the first row.
+        buffered: Rows decoded and not yet consumed.
+        frames: Frames decoded.
+        bytes: Bytes received.
+        skipped_frames: Frames of a type unknown to this version.
+    """
 
     __slots__ = (
         "buffered",
@@ -290,15 +271,15 @@ class Stats:
     )
 
     def __init__(self) -> None:
-        self.received = 0  #: rows decoded so far, handed out or not
-        self.lost = 0  #: rows lost, as far as their number is known
-        self.gaps = 0  #: gaps of any kind, also those of unknown size
+        self.received = 0
+        self.lost = 0
+        self.gaps = 0
         self.reconnects = 0
-        self.lag_seconds: float | None = None  #: age of the newest row decoded, now; None before the first
-        self.buffered = 0  #: rows decoded and not handed out yet
+        self.lag_seconds: float | None = None
+        self.buffered = 0
         self.frames = 0
         self.bytes = 0
-        self.skipped_frames = 0  #: frames of a type this version does not know
+        self.skipped_frames = 0
 
     def __repr__(self) -> str:
         return f"Stats({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"

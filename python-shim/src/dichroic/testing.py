@@ -1,7 +1,7 @@
-"""A collector in this process, for tests of programs that consume streams.
+"""A collector in the test process, for tests of programs that consume streams.
 
-`FakeCollector` speaks the real framing over a Unix socket: it greets, matches patterns and `where`, replays from its
-ring, resumes from cursors, and can be told to misbehave.
+`FakeCollector` uses the real protocol over a Unix socket: handshake, patterns and `where`, replay, resume by cursor,
+restarts and broken connections.
 
     async with FakeCollector() as collector, dichroic.connect(collector.address) as client:
         async with client.subscribe("shop.**") as events:
@@ -26,16 +26,17 @@ from . import _frames as frames
 from ._errors import DichroicError, GoodbyeCode
 from ._events import columns_of
 from ._frames import Define, Frame, GapFrame, Hello, Histograms, Numbers, encode_frame
+from ._gap import GapReason
 from ._points import Histogram
 from ._protocol import Decoder
-from ._request import rendered
+from ._request import render_value
 from ._types import Number, Scalar
 
 _LOG_COLUMNS = ("severity", "body", "trace_id", "span_id", "attributes")
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a dotted name matches: `*` stays within a segment, `**` stands for any number of them."""
+    """Whether a dotted name matches: `*` matches within a segment, `**` any number of segments."""
     return _segments(pattern.split("."), name.split("."))
 
 
@@ -48,36 +49,45 @@ def _segments(pattern: list[str], name: list[str]) -> bool:
 
 
 class Subscriber:
-    """One connection, as the collector sees it."""
+    """The collector's side of one connection.
+
+    Attributes:
+        hello: The HELLO received.
+        subscribe: Its `subscribe` map, or None.
+        received: Frames received after the HELLO.
+        writer: The stream to the client.
+    """
 
     def __init__(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
         self.hello = hello
         subscribe = hello.fields.get("subscribe")
         self.subscribe: dict[str, Any] | None = subscribe if isinstance(subscribe, dict) else None
-        self.received: list[Frame] = []  #: what it sent after its HELLO
+        self.received: list[Frame] = []
         self.writer = writer
         self._schemas: dict[Any, int] = {}
         self._series: dict[Any, int] = {}
         self._sources: dict[str, int] = {}
 
     def send(self, *frames: Frame) -> None:
+        """Sends frames."""
         for frame in frames:
             self.writer.write(encode_frame(frame))
 
-    def wants(self, kind: str, name: str, labels: Mapping[str, Any]) -> bool:
-        wanted = self.subscribe
-        if wanted is None or wanted.get("kind") != kind:
+    def accepts(self, kind: str, name: str, labels: Mapping[str, Any]) -> bool:
+        """Whether the subscription matches."""
+        subscribe = self.subscribe
+        if subscribe is None or subscribe.get("kind") != kind:
             return False
-        if not any(matches(pattern, name) for pattern in wanted["match"]):
+        if not any(matches(pattern, name) for pattern in subscribe["match"]):
             return False
-        for label, patterns in wanted.get("where", {}).items():
+        for label, patterns in subscribe.get("where", {}).items():
             value = labels.get(label)
-            if value is None or not any(fnmatch.fnmatchcase(rendered(value), pattern) for pattern in patterns):
+            if value is None or not any(fnmatch.fnmatchcase(render_value(value), pattern) for pattern in patterns):
                 return False
         return True
 
     def source(self, name: str, runtime: str) -> int:
-        """The id of a source, defined when it is new."""
+        """Returns the id of a source; sends its definition first when it is new."""
         id = self._sources.get(name)
         if id is None:
             id = self._sources[name] = len(self._sources) + 1
@@ -85,6 +95,7 @@ class Subscriber:
         return id
 
     def schema(self, kind: str, name: str, measurements: tuple[str, ...], metadata: tuple[str, ...]) -> int:
+        """Returns the id of a schema; sends its definition first when it is new."""
         key = kind, name, measurements, metadata
         id = self._schemas.get(key)
         if id is None:
@@ -95,6 +106,7 @@ class Subscriber:
         return id
 
     def series(self, key: Any, fields: dict[str, Any]) -> int:
+        """Returns the id of a series; sends its definition first when it is new."""
         id = self._series.get(key)
         if id is None:
             id = self._series[key] = len(self._series)
@@ -103,7 +115,7 @@ class Subscriber:
 
 
 class _Row:
-    """One event or log in the ring."""
+    """One event or log in the replay buffer."""
 
     __slots__ = (
         "kind",
@@ -132,8 +144,19 @@ class _Row:
 
 
 class FakeCollector:
-    """See the module. `ring` is how many rows can be replayed; a `token` refuses who lacks it; `greet` replaces the
-    whole answer to a HELLO, for collectors that misbehave."""
+    """A collector in this process. Enter it as an async context manager.
+
+    Args:
+        path: Path of the socket; default in a temporary directory.
+        ring: Number of rows that can be replayed.
+        epoch: Start time that it reports, nanoseconds since the Unix epoch.
+        token: Token that clients must send.
+        on_hello: Replaces the answer to a HELLO, to simulate a faulty collector.
+
+    Attributes:
+        hellos: Every HELLO received.
+        subscribers: Open connections with a subscription, in order.
+    """
 
     def __init__(
         self,
@@ -142,17 +165,17 @@ class FakeCollector:
         ring: int = 10_000,
         epoch: int = 1_700_000_000_000_000_000,
         token: str | None = None,
-        greet: Callable[[Subscriber], Awaitable[None]] | None = None,
+        on_hello: Callable[[Subscriber], Awaitable[None]] | None = None,
     ) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         if path is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="dichroic-fake-")
-            path = os.path.join(self._folder.name, "dichroic.sock")
+            self._directory = tempfile.TemporaryDirectory(prefix="dichroic-fake-")
+            path = os.path.join(self._directory.name, "dichroic.sock")
         self.path = os.fspath(path)
         self.epoch = epoch
-        self.greet = greet
-        self.hellos: list[Hello] = []  #: every HELLO received so far
-        self.subscribers: list[Subscriber] = []  #: connections with a subscription, in order, while they are open
+        self.on_hello = on_hello
+        self.hellos: list[Hello] = []
+        self.subscribers: list[Subscriber] = []
         self._token = token
         self._ring: deque[_Row] = deque(maxlen=ring)
         self._next = 1
@@ -163,6 +186,7 @@ class FakeCollector:
 
     @property
     def address(self) -> str:
+        """The address for `connect`."""
         return f"unix://{self.path}"
 
     async def __aenter__(self) -> FakeCollector:
@@ -173,15 +197,15 @@ class FakeCollector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.kill()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._directory is not None:
+            self._directory.cleanup()
 
     async def listen(self) -> None:
-        """Starts to accept connections."""
+        """Starts accepting connections."""
         self._server = await asyncio.start_unix_server(self._accept, self.path)
 
     async def kill(self) -> None:
-        """Breaks every connection without a goodbye and stops listening, as kill -9 does."""
+        """Breaks every connection without a GOODBYE and stops listening, like kill -9."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -190,7 +214,7 @@ class FakeCollector:
         await self.drop_connections()
 
     async def restart(self) -> None:
-        """Kills it and starts it again with another epoch and an empty ring."""
+        """Kills it and starts it with another epoch and an empty replay buffer."""
         await self.kill()
         self.epoch += 1_000_000_000
         self._ring.clear()
@@ -198,7 +222,7 @@ class FakeCollector:
         await self.listen()
 
     async def drop_connections(self) -> None:
-        """Breaks every connection without a goodbye."""
+        """Breaks every connection without a GOODBYE."""
         for writer in self._writers:
             writer.transport.abort()
         tasks = list(self._tasks)
@@ -207,17 +231,27 @@ class FakeCollector:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def goodbye(self, code: int, message: str = "", retry_ms: int = 0) -> None:
-        """Says goodbye to every subscriber and closes."""
+        """Sends a GOODBYE to every subscriber and closes.
+
+        Args:
+            code: A `GoodbyeCode`.
+            message: Explanation, as `GoodbyeError.message`.
+            retry_ms: Milliseconds until a reconnect is welcome; 0: the client's backoff.
+        """
         for subscriber in self.subscribers:
             subscriber.send(frames.Goodbye(code, retry_ms, message))
             subscriber.writer.close()
 
     async def wait_for(self, condition: Callable[[FakeCollector], Any], timeout: float = 5.0) -> None:
-        """Returns when `condition(self)` holds, which is looked at whenever a frame arrives or a connection changes."""
+        """Waits until `condition(self)` is true; checks it when a frame arrives or a connection changes.
+
+        Raises:
+            TimeoutError: It is not true within `timeout` seconds.
+        """
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(lambda: condition(self)), timeout)
 
-    # -- what it collects --------------------------------------------------------------------------------------
+    # -- telemetry ---------------------------------------------------------------------------------------------
 
     def emit(
         self,
@@ -229,7 +263,7 @@ class FakeCollector:
         source: str = "fake@127.0.0.1",
         runtime: str = "beam",
     ) -> None:
-        """An event happens: it goes into the ring and to whom it concerns."""
+        """Publishes an event. `time` is in nanoseconds since the Unix epoch; default now."""
         row = _Row("event", name, _now(time), source, runtime)
         row.labels = metadata or {}
         row.measurements, row.metadata = tuple(measurements or ()), tuple(metadata or ())
@@ -249,7 +283,7 @@ class FakeCollector:
         source: str = "fake-worker",
         runtime: str = "python",
     ) -> None:
-        """A log record arrives."""
+        """Publishes a log record. `time` is in nanoseconds since the Unix epoch; default now."""
         row = _Row("log", name, _now(time), source, runtime)
         row.labels = attributes or {}
         row.metadata = _LOG_COLUMNS
@@ -269,10 +303,10 @@ class FakeCollector:
         source: str = "fake@127.0.0.1",
         runtime: str = "beam",
     ) -> None:
-        """A series has this value now."""
+        """Publishes the value of a series. Times are in nanoseconds since the Unix epoch; default now."""
         labels = dict(labels or {})
         for subscriber in self.subscribers:
-            if subscriber.wants("metric", name, labels):
+            if subscriber.accepts("metric", name, labels):
                 fields: dict[str, Any] = {"name": name, "labels": labels, "start": start, "unit": unit}
                 fields["source"] = subscriber.source(source, runtime)
                 if isinstance(value, Histogram):
@@ -286,8 +320,13 @@ class FakeCollector:
                 id = subscriber.series((name, tuple(sorted(labels.items())), source, start), fields)
                 subscriber.send(_point_frame(_now(time), id, value))
 
-    def gap(self, lost: int | None, reason: int = 1) -> None:
-        """Tells every subscriber of a loss, by the number of its reason."""
+    def gap(self, lost: int | None, reason: int = GapReason.SLOW) -> None:
+        """Sends a gap to every subscriber.
+
+        Args:
+            lost: Number of rows; None when unknown.
+            reason: A `GapReason`.
+        """
         for subscriber in self.subscribers:
             subscriber.send(GapFrame(0, reason, frames.LOST_UNKNOWN if lost is None else lost))
 
@@ -314,7 +353,7 @@ class FakeCollector:
                         subscriber.received.append(frame)
                     elif isinstance(frame, Hello):
                         subscriber = Subscriber(frame, writer)
-                        await self._welcome(subscriber)
+                        await self._answer_hello(subscriber)
                     async with self._changed:
                         self._changed.notify_all()
         except (OSError, DichroicError, asyncio.CancelledError):
@@ -328,34 +367,34 @@ class FakeCollector:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def _welcome(self, subscriber: Subscriber) -> None:
+    async def _answer_hello(self, subscriber: Subscriber) -> None:
         self.hellos.append(subscriber.hello)
-        if self.greet is not None:
-            await self.greet(subscriber)
+        if self.on_hello is not None:
+            await self.on_hello(subscriber)
         elif self._token is not None and subscriber.hello.fields.get("token") != self._token:
-            subscriber.send(frames.Goodbye(GoodbyeCode.UNAUTHORIZED, 0, "the token is wrong"))
+            subscriber.send(frames.Goodbye(GoodbyeCode.UNAUTHORIZED, 0, "invalid token"))
             subscriber.writer.close()
         else:
-            self.admit(subscriber)
+            self.accept(subscriber)
 
-    def admit(self, subscriber: Subscriber) -> None:
-        """Answers a HELLO as a collector should: what it missed first, then what happens."""
+    def accept(self, subscriber: Subscriber) -> None:
+        """Completes the handshake, then sends the replay."""
         fields: dict[str, Any] = {"agent": "fake/0", "epoch": self.epoch}
         if subscriber.subscribe is None:
             subscriber.send(Hello(frames.COLLECTOR, fields))
             return
-        rows, lost, resumed = self._begin(subscriber.subscribe)
+        rows, lost, resumed = self._replay(subscriber.subscribe)
         fields["position"] = rows[0].position if rows else self._next
         fields["resumed"] = resumed
-        # On the list before the answer leaves: who has been greeted, in another thread perhaps, finds itself there.
+        # Before the answer: a client in another thread finds itself on the list as soon as its handshake is complete.
         self.subscribers.append(subscriber)
         subscriber.send(Hello(frames.COLLECTOR, fields))
         if lost:
-            subscriber.send(GapFrame(0, 2, lost))
+            subscriber.send(GapFrame(0, GapReason.BEYOND_REPLAY, lost))
         _deliver(subscriber, rows)
 
-    def _begin(self, subscribe: dict[str, Any]) -> tuple[list[_Row], int, bool]:
-        """The rows to replay, how many are no longer there, and whether a cursor could be honoured."""
+    def _replay(self, subscribe: dict[str, Any]) -> tuple[list[_Row], int, bool]:
+        """Returns the rows to replay, the number of rows lost, and whether the cursor was found."""
         cursor = subscribe.get("cursor")
         if cursor is not None:
             epoch, position, consumed = cursor
@@ -371,15 +410,15 @@ class FakeCollector:
         return [row for row in self._ring if row.time >= since], 0, False
 
 
-def _now(given: int | None) -> int:
-    return time.time_ns() if given is None else given
+def _now(time_ns: int | None) -> int:
+    return time.time_ns() if time_ns is None else time_ns
 
 
 def _deliver(subscriber: Subscriber, rows: Sequence[_Row]) -> None:
-    """Sends what the subscriber wants: each frame holds neighbours of one shape, so that position + rows is exact."""
+    """Sends matching rows. A frame has consecutive rows of one shape, so that position + rows is exact."""
     pending: list[_Row] = []
     for row in rows:
-        if not subscriber.wants(row.kind, row.name, row.labels):
+        if not subscriber.accepts(row.kind, row.name, row.labels):
             continue
         if pending and (
             _shape(pending[-1]) != _shape(row) or pending[-1].position + 1 != row.position or len(pending) == 256

@@ -1,0 +1,113 @@
+"""State and decisions that the asyncio and the blocking client share. No I/O, no waiting."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ._address import Address, Endpoint
+from ._errors import ClosedError, DichroicError, GapError, GapWarning
+from ._gap import Gap
+from ._http import stream_request
+from ._protocol import Stream, subscriber_hello
+from ._recovery import Recovery
+from ._request import Cursor, Request
+from ._types import Stats
+
+if TYPE_CHECKING:
+    from ._request import SubscribeOptions
+
+T = TypeVar("T")
+
+
+def apply_gap_policy(stream: Stream) -> None:
+    """Warns of, or raises, the gaps at the head of the queue. With "yield" they stay for the consumer."""
+    policy = stream.request.on_gap
+    if policy == "yield":
+        return
+    items = stream.items
+    while items and type(items[0]) is Gap:
+        gap = items.popleft()
+        if policy == "raise":
+            raise GapError(gap)
+        # Without a registry: the default filter would show equal gaps only once.
+        patterns = ", ".join(map(repr, stream.request.patterns))
+        warnings.warn_explicit(str(gap), GapWarning, f"dichroic.subscribe({patterns})", 1, "dichroic", {})
+
+
+def move_items(stream: Stream, room: int, into: list[Any]) -> None:
+    """Moves up to `room` decoded items."""
+    items = stream.items
+    if room >= len(items):
+        into.extend(items)
+        items.clear()
+    else:
+        into.extend(items.popleft() for _ in range(room))
+
+
+def opening_bytes(endpoint: Endpoint, token: str | None, subscribe: dict[str, Any] | None) -> bytes:
+    """The first bytes of a connection: an HTTP request or a HELLO frame."""
+    if endpoint.kind == "http":
+        return stream_request(endpoint, token, subscribe or {})
+    return subscriber_hello(token, subscribe)
+
+
+class SubscriptionBase(Generic[T]):
+    """One subscription across its connections."""
+
+    def __init__(self, address: Address, request: Request, open_subscriptions: set[Any]) -> None:
+        self._open_subscriptions = open_subscriptions
+        self._open_subscriptions.add(self)
+        self._address = address
+        self._stream = Stream(request)
+        self._recovery = Recovery(self._stream, request.reconnect)
+        self._filling = False
+        self._closed = False
+        self._ended: DichroicError | None = None
+        self._retry_at = 0.0
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Position of the next item, for `subscribe(…, cursor=…)`. None for points and before connecting."""
+        return self._stream.cursor
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this subscription, as a copy."""
+        return self._stream.stats()
+
+    def _schedule_reconnect(self, error: DichroicError, now: float) -> None:
+        """Sets the time of the next connection attempt; raises `error` when the subscription ends."""
+        try:
+            delay = self._recovery.delay(error)
+        except DichroicError as final:
+            self._ended = final
+            raise
+        self._retry_at = now + delay
+        apply_gap_policy(self._stream)
+
+
+class ClientBase:
+    """A collector's address and what its HELLO reported.
+
+    Attributes:
+        agent: Name and version of the collector, such as "dichroic/0.1.0". Empty over HTTP.
+        epoch: Start time of the collector, nanoseconds since the Unix epoch. None over HTTP.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._closed = False
+        self._subscriptions: set[Any] = set()
+        self.agent = ""
+        self.epoch: int | None = None
+
+    @property
+    def _has_handshake(self) -> bool:
+        """False over HTTP, where the first subscription finds out whether the collector is there."""
+        return self._address.endpoint is None or self._address.endpoint.kind != "http"
+
+    def _request(self, patterns: tuple[str, ...], options: SubscribeOptions) -> Request:
+        if self._closed:
+            raise ClosedError("the client is closed; connect again")
+        return Request(patterns, **options)
