@@ -12,8 +12,8 @@ export DICHROIC_PYTHON := $(PYTHON)
 export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench lint fmt beams otp setup-demo setup-test test-rust test-erlang test-python test-system test-corpora \
-        loom miri deny dialyzer dashboards static wheel clean
+.PHONY: help setup demo test test-peers bench lint fmt beams otp setup-demo setup-test setup-docs setup-peers test-rust test-erlang \
+        test-python test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve static wheel release release-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,8 +22,15 @@ demo: setup-demo ## See it work: an Erlang node and two Python programs, togethe
 	@cargo build --release -p dichroic
 	@$(PYTHON) examples/demo/demo.py
 
+setup: setup-test setup-docs ## Install all that developing needs; says what before it does
+
 test: setup-test lint loom test-rust test-erlang test-python test-corpora test-system ## Everything that must pass
 	@echo "all tests passed"
+
+test-peers: setup-peers ## Beside real programs that take long to build: Prometheus 3, the OpenTelemetry Collector, SDKs
+	./scripts/build-peers.sh
+	cargo build --quiet -p dichroic
+	$(PYTHON) -m pytest -q tests/peers
 
 test-rust: setup-test ## Rust unit, property and integration tests
 	DICHROIC_REQUIRE_ORACLES=1 cargo test --workspace --quiet --no-fail-fast
@@ -36,7 +43,7 @@ test-python: setup-test ## The Python package
 
 test-system: setup-test ## The real collector with real Erlang, Python and Prometheus around it
 	cargo build --quiet -p dichroic
-	$(PYTHON) -m pytest -q tests
+	$(PYTHON) -m pytest -q --ignore tests/peers tests
 
 otp: setup-test ## The relay, attaching and discovering on another OTP: SUITE=forky is the Debian that has it
 	cargo build --quiet -p dichroic
@@ -80,6 +87,13 @@ dashboards: setup-test ## Run every query of every dashboard against a real Prom
 	cargo build --quiet -p dichroic
 	$(PYTHON) -m pytest -q tests/test_dashboards.py
 
+docs: setup-docs ## Build the documentation site into build/site; warnings are errors
+	$(PYTHON) -m mkdocs build --quiet --strict --site-dir $(BUILD)/site
+	@echo "built build/site/index.html"
+
+docs-serve: setup-docs ## Serve the documentation on 127.0.0.1:8008 while you write
+	$(PYTHON) -m mkdocs serve --dev-addr 127.0.0.1:8008
+
 static: ## A static binary for any Linux (musl)
 	rustup target add $(MUSL)
 	command -v musl-gcc >/dev/null || ./scripts/apt.sh musl-tools
@@ -90,11 +104,23 @@ wheel: setup-test ## The Python wheel with the binary in it
 	$(PYTHON) -m pip install --quiet 'maturin>=1.9,<2'
 	cd python-shim && $(VENV)/bin/maturin build --release --out $(BUILD)/wheels
 
-setup-demo: ## Install what the demo needs
+release: static wheel ## Binary, wheel, Hex package and checksums of this version in build/release
+	./scripts/release.sh
+
+release-check: ## TAG=v1.2.3: the tag, every manifest and the changelog name the same version
+	./scripts/release.sh --check $(TAG)
+
+setup-demo:
 	@./scripts/setup.sh demo
 
-setup-test: ## Install what the tests need
+setup-test:
 	@./scripts/setup.sh test
+
+setup-docs:
+	@./scripts/setup.sh docs
+
+setup-peers:
+	@./scripts/setup.sh peers
 
 clean: ## Remove what was built
 	rm -rf target build

@@ -1,34 +1,53 @@
 #!/usr/bin/env bash
-# Installs what a task needs and nothing twice: `setup.sh demo` or `setup.sh test`. Progress goes to standard output.
+# Installs what a task needs, each thing once: `setup.sh demo|test|docs|peers`. Prints what it will install before it installs anything.
+# Everything but Debian packages goes to build/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?usage: setup.sh demo|test}
+task=${1:?usage: setup.sh demo|test|docs|peers}
 build=$PWD/build
 venv=$build/venv
 mkdir -p "$build"
 
-command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then try again" >&2; exit 1; }
-command -v python3 >/dev/null || { echo "Python 3.10 or newer is missing: apt install python3 python3-venv" >&2; exit 1; }
+command -v cargo >/dev/null || { echo "setup: Rust is missing; install it with rustup, then try again" >&2; exit 1; }
+command -v python3 >/dev/null || { echo "setup: Python 3.10 or newer is missing; apt-get install python3 python3-venv" >&2; exit 1; }
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "setup: $(python3 --version) is too old; 3.10 or newer is needed" >&2; exit 1; }
 
-case $what in
-  demo) ./scripts/apt.sh gcc libc6-dev erlang-base ;;
-  test) ./scripts/apt.sh gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto erlang-ssl openssl rebar3 elixir ;;
-  *) echo "usage: setup.sh demo|test" >&2; exit 2 ;;
+case $task in
+  demo)  debian=(gcc libc6-dev erlang-base) ;;
+  test)  debian=(gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto erlang-ssl openssl rebar3 elixir) ;;
+  docs)  debian=() ;;
+  peers) debian=(gcc g++ libc6-dev make erlang-base erlang-crypto) ;;
+  *) echo "usage: setup.sh demo|test|docs|peers" >&2; exit 2 ;;
 esac
+requirements=scripts/requirements-$task.txt
+stamp=$build/.requirements-$task
 
+# ---- what is missing -----------------------------------------------------------------------------------------------------------
+plan=()
+missing=$(./scripts/apt.sh --missing "${debian[@]}")
+[ -z "$missing" ] || plan+=("Debian packages, with apt-get (and sudo): $missing")
+[ -x "$venv/bin/python" ] || plan+=("a Python virtual environment: build/venv")
+cmp -s "$requirements" "$stamp" || plan+=("Python packages in build/venv: $(grep -v '^-r' "$requirements" | paste -sd' ')")
+if [ "$task" = test ]; then
+  [ -x "$build/prometheus/usr/bin/promtool" ] || plan+=("Prometheus from its Debian package, unpacked in build/prometheus (not installed)")
+  [ -x "$build/otp/trixie/programs/erl" ] || plan+=("OTP 27 from Debian 13's packages, unpacked in build/otp (not installed)")
+fi
+[ ${#plan[@]} -gt 0 ] || exit 0
+echo "setup: installing what '$task' needs and this machine lacks:"
+printf '  - %s\n' "${plan[@]}"
+
+# ---- install it ----------------------------------------------------------------------------------------------------------------
+[ -z "$missing" ] || ./scripts/apt.sh "${debian[@]}"
 if [ ! -x "$venv/bin/python" ]; then
-  echo "making a Python virtual environment"
   python3 -m venv "$venv" >/dev/null 2>&1 || { rm -rf "$venv"; ./scripts/apt.sh python3-venv; python3 -m venv "$venv"; }
 fi
-requirements=scripts/requirements-$what.txt
-stamp=$build/.requirements-$what
 if ! cmp -s "$requirements" "$stamp"; then
-  echo "installing Python packages for: $what"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
   cp "$requirements" "$stamp"
 fi
-if [ "$what" = test ]; then
+if [ "$task" = test ]; then
   ./scripts/fetch-prometheus.sh >/dev/null
-  # A newer OTP: `dichroic attach` loads other code into it.
+  # `dichroic attach` loads other code into a newer OTP.
   ./scripts/fetch-otp.sh trixie >/dev/null
 fi
+echo "setup: done"
