@@ -75,7 +75,10 @@ fn rows(pack: &Pack) -> String {
 
 fn reference() -> String {
     let mut text = HEAD.to_owned();
-    for pack in Packs::builtin().iter().filter(|pack| !pack.definitions.is_empty()) {
+    for pack in Packs::builtin()
+        .iter()
+        .filter(|pack| !pack.definitions.is_empty())
+    {
         let _ = write!(
             text,
             "\n## {}\n\n{}\n\n| metric | type | labels | from event | meaning |\n|---|---|---|---|---|\n{}",
