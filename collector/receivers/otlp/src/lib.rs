@@ -7,7 +7,7 @@
 //! | to know | look in |
 //! |---|---|
 //! | how a point finds its series | [`ingest`] |
-//! | how protobuf is read in place | [`walk`] |
+//! | how protobuf is read in place | [`protobuf`] |
 //! | how JSON is read | [`json`] |
 //! | what HTTP and gRPC answer | [`server`] |
 //! | every limit, by name | [`config`] |
@@ -16,8 +16,8 @@
 pub mod config;
 pub mod ingest;
 pub mod json;
+pub mod protobuf;
 pub mod server;
-pub mod walk;
 
 pub use config::{Config, Limits};
 pub use ingest::{Checked, Ingest, Malformed, Outcome};

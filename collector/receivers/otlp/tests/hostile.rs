@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use dichroic_receiver_otlp::{Service, json, walk};
+use dichroic_receiver_otlp::{Service, json, protobuf};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ fn bodies_of_another_service_do_no_harm() {
 
 #[test]
 fn what_is_broken_within_a_point_costs_that_point() {
-    use walk::put_bytes;
+    use protobuf::put_bytes;
     let good = int(1).encode_to_vec();
     let text = |bytes: &[u8]| {
         let (mut value, mut pair, mut point) = (Vec::new(), Vec::new(), int(1).encode_to_vec());
@@ -136,11 +136,11 @@ fn what_is_broken_within_a_point_costs_that_point() {
 fn empty_points(points: usize) -> Vec<u8> {
     let points: Vec<u8> = [0x0a, 0x00].repeat(points);
     let (mut metric, mut scope, mut resource, mut body) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    walk::put_bytes(&mut metric, 1, b"g");
-    walk::put_bytes(&mut metric, 5, &points);
-    walk::put_bytes(&mut scope, 2, &metric);
-    walk::put_bytes(&mut resource, 2, &scope);
-    walk::put_bytes(&mut body, 1, &resource);
+    protobuf::put_bytes(&mut metric, 1, b"g");
+    protobuf::put_bytes(&mut metric, 5, &points);
+    protobuf::put_bytes(&mut scope, 2, &metric);
+    protobuf::put_bytes(&mut resource, 2, &scope);
+    protobuf::put_bytes(&mut body, 1, &resource);
     body
 }
 
@@ -173,7 +173,7 @@ fn more_messages_than_a_request_may_hold_are_refused_at_once() {
     let mut world = World::new();
     for body in [empty_points(1 << 20), [0x0a, 0x00].repeat((1 << 20) + 1)] {
         let refused = world.take(Service::Metrics, &body).expect_err("too many");
-        assert_eq!(refused.broken, walk::Broken::TooMany);
+        assert_eq!(refused.broken, protobuf::Broken::TooMany);
         assert!(refused.to_string().contains("more than 1048576"), "{refused}");
     }
     assert_eq!(world.accounts().len(), 0);
@@ -187,7 +187,7 @@ fn more_fields_than_a_request_may_hold_are_refused_at_once() {
     for metric in [field(7, &temporality), name] {
         let body = field(1, &field(2, &field(2, &metric)));
         let refused = world.take(Service::Metrics, &body).expect_err("too many");
-        assert_eq!(refused.broken, walk::Broken::TooMany);
+        assert_eq!(refused.broken, protobuf::Broken::TooMany);
     }
 }
 
@@ -195,7 +195,7 @@ fn more_fields_than_a_request_may_hold_are_refused_at_once() {
 fn points_of_one_metric_in_large_parts_are_refused() {
     let mut world = World::new();
     let part = field(5, &[0x0a, 0x00].repeat(300 << 10));
-    for (parts, refused) in [(1, None), (2, Some(walk::Broken::Parts))] {
+    for (parts, refused) in [(1, None), (2, Some(protobuf::Broken::Parts))] {
         let metric = [field(1, b"g"), part.repeat(parts)].concat();
         let body = field(1, &field(2, &field(2, &metric)));
         let taken = world.take(Service::Metrics, &body);
@@ -219,7 +219,7 @@ fn many_exemplars_beside_a_large_one_are_each_read_once() {
 
 fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     let mut field = Vec::new();
-    walk::put_bytes(&mut field, number, bytes);
+    protobuf::put_bytes(&mut field, number, bytes);
     field
 }
 
@@ -228,7 +228,7 @@ fn a_point_with_a_million_attributes_is_dropped() {
     let mut point = int(1).encode_to_vec();
     let pair = attributes(&[("k", "v")])[0].encode_to_vec();
     for _ in 0..200_000 {
-        walk::put_bytes(&mut point, 7, &pair);
+        protobuf::put_bytes(&mut point, 7, &pair);
     }
     let point = NumberDataPoint::decode(&*point).unwrap();
     let mut world = World::new();
@@ -367,9 +367,9 @@ proptest! {
             .flat_map(|(start, len)| whole[start.index(whole.len())..].iter().take(*len).copied())
             .collect();
         let (mut scope, mut resource, mut body) = (Vec::new(), Vec::new(), Vec::new());
-        walk::put_bytes(&mut scope, 2, &bytes);
-        walk::put_bytes(&mut resource, 2, &scope);
-        walk::put_bytes(&mut body, 1, &resource);
+        protobuf::put_bytes(&mut scope, 2, &bytes);
+        protobuf::put_bytes(&mut resource, 2, &scope);
+        protobuf::put_bytes(&mut body, 1, &resource);
         for service in Service::ALL {
             compare(service, &bytes);
             compare(service, &body);

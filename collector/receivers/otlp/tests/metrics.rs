@@ -536,7 +536,7 @@ fn an_empty_request_is_a_good_one() {
 
 #[test]
 fn fields_in_any_order_and_in_parts_are_merged_as_protobuf_does() {
-    use dichroic_receiver_otlp::walk::put_bytes;
+    use dichroic_receiver_otlp::protobuf::put_bytes;
     let mut world = World::new();
     let point = with(&[("a", "1"), ("b", "2")], int(7)).encode_to_vec();
     // The attributes before and after the rest, the data before the name, and in two parts.

@@ -6,19 +6,19 @@
 
 mod buckets;
 mod exemplar;
-mod family;
+mod family_layout;
 mod number;
-mod target;
+mod target_info;
 
 use buckets::{Classic, LeCache, Les, fixed_bounds};
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
 use dichroic_pipeline::store::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
-use family::Shape;
+use family_layout::Shape;
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
 use std::sync::Arc;
-use target::Targets;
+use target_info::Targets;
 
 use crate::Format;
 

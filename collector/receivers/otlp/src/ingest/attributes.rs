@@ -2,7 +2,7 @@
 //!
 //! Read only when a series, a resource or a record is met; a known series' attributes are hashed, not read.
 
-use crate::walk::{Broken, Content, Cursor, merge, submessage, text};
+use crate::protobuf::{Broken, Content, Cursor, merge, submessage, text};
 use dichroic_model::AttributeValue;
 use dichroic_wire as wire;
 use std::borrow::Cow;

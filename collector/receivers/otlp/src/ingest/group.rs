@@ -11,7 +11,7 @@ use super::attributes::pairs;
 use super::metrics::Head;
 use super::point::{self, Common, ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
 use super::tally::Tally;
-use crate::walk::{Broken, Content, Cursor};
+use crate::protobuf::{Broken, Content, Cursor};
 use dichroic_model::{
     Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, SeriesDef, Temporality, UnixNanos,
 };

@@ -7,7 +7,7 @@
 use super::Here;
 use super::attributes::{wire_map, wire_value};
 use super::tally::Tally;
-use crate::walk::{Broken, Content, Cursor, text};
+use crate::protobuf::{Broken, Content, Cursor, text};
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
 use dichroic_pipeline::{DropReason, Refused, Signal, Store};
 use dichroic_wire::{self as wire, Cell, EventsBuilder, Pushed};

@@ -6,7 +6,7 @@ use super::Here;
 use super::group::Target;
 use super::point::{ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
 use super::tally::Tally;
-use crate::walk::{Broken, Content, Cursor, merge, text};
+use crate::protobuf::{Broken, Content, Cursor, merge, text};
 use dichroic_model::{MetricKind, Scope, Temporality, UnixNanos, attributes::cut};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use std::borrow::Cow;

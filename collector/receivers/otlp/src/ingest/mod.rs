@@ -15,7 +15,7 @@ mod sources;
 mod tally;
 
 use crate::Service;
-use crate::walk::Broken;
+use crate::protobuf::Broken;
 pub(crate) use attributes::base64;
 use bytes::Bytes;
 use dichroic_model::{Fingerprinter, Scope, SourceId, UnixNanos};

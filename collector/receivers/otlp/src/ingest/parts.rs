@@ -6,7 +6,7 @@
 
 use super::Malformed;
 use crate::Service;
-use crate::walk::{Broken, Content, Cursor, submessage};
+use crate::protobuf::{Broken, Content, Cursor, submessage};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::cell::Cell;

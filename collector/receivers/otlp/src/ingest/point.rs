@@ -4,7 +4,7 @@
 //! that several points can be read before the first is written. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
 use super::attributes::{Pair, base64, pairs};
-use crate::walk::{BYTES, Broken, Content, Cursor, FIXED64, VARINT, merge, tag};
+use crate::protobuf::{BYTES, Broken, Content, Cursor, FIXED64, VARINT, merge, tag};
 use dichroic_model::{Attributes, Exemplar, Number, UnixNanos};
 use std::borrow::Cow;
 

@@ -4,7 +4,7 @@
 //! their series leave too; the next request of the same identity finds the same source.
 
 use super::attributes::{Pair, pairs};
-use crate::walk::Broken;
+use crate::protobuf::Broken;
 use dichroic_model::{
     AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, SECOND, Source, SourceId,
     SourceSpec, UnixNanos, attributes::cut,

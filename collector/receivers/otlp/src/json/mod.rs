@@ -8,7 +8,7 @@
 mod schema;
 
 use crate::Service;
-use crate::walk::put_varint;
+use crate::protobuf::put_varint;
 use schema::{Field, Kind, Message};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;

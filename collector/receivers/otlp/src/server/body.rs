@@ -1,7 +1,7 @@
 //! Requests' bodies in, whole and bounded; answers out.
 
-use super::answer::Code;
 use super::budget::Share;
+use super::response::Code;
 use crate::config::Limits;
 use bytes::Bytes;
 use http::HeaderMap;

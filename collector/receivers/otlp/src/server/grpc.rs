@@ -4,9 +4,9 @@
 //! thread and wants the bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source:
 //! "gRPC over HTTP2", grpc.io.
 
-use super::answer::{Code, Format, response, status_bytes};
 use super::body::{Answer, Refusal, collect};
 use super::inflate::Encoding;
+use super::response::{Code, Format, response, status_bytes};
 use super::{Shared, counters::Verdict};
 use crate::{Outcome, Service};
 use bytes::{BufMut, Bytes, BytesMut};

@@ -3,9 +3,9 @@
 //! Source: OTLP specification 1.x, "OTLP/HTTP". Beside the three paths, `POST /` is taken, since there are senders that leave the
 //! path out: protobuf there means traces, JSON says what it is by its top-level key.
 
-use super::answer::{Code, Format, response, status};
 use super::body::{Answer, Refusal, collect};
 use super::inflate::Encoding;
+use super::response::{Code, Format, response, status};
 use super::{Shared, counters::Verdict};
 use crate::{Outcome, Service, json};
 use bytes::Bytes;

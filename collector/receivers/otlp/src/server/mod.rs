@@ -4,7 +4,6 @@
 //! requests in flight finish within `stop_timeout`. Both ports understand both protocols, told apart by the content type: a sender
 //! pointed to the wrong one works. Nothing here is `Send`: run it in a `LocalSet`.
 
-mod answer;
 mod body;
 mod budget;
 mod counters;
@@ -13,11 +12,11 @@ mod http;
 mod inflate;
 mod io;
 mod offload;
+mod response;
 
 use crate::config::{Config, Limits};
-use crate::walk::Broken;
+use crate::protobuf::Broken;
 use crate::{Checked, Ingest, Outcome, Service};
-use answer::Code;
 use body::Refusal;
 use budget::{Budget, Share};
 use bytes::Bytes;
@@ -30,6 +29,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
 use inflate::{Encoding, Failed, inflate};
 use offload::Offload;
+use response::Code;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
@@ -369,7 +369,7 @@ mod tests {
     /// A field that nobody knows, of so many bytes: a good request without an item.
     fn nothing(bytes: usize) -> Vec<u8> {
         let mut body = Vec::new();
-        crate::walk::put_bytes(&mut body, 15, &vec![0; bytes]);
+        crate::protobuf::put_bytes(&mut body, 15, &vec![0; bytes]);
         body
     }
 

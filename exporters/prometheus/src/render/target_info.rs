@@ -3,7 +3,7 @@
 //! A scraped target may bring a `target_info` of its own. Its lines join ours, because a family stands on a page once, and take
 //! the place of ours for that source, because a join on `job` and `instance` must find one.
 
-use super::family::header;
+use super::family_layout::header;
 use super::open;
 use crate::Format;
 use dichroic_model::{Source, SourceId, labels};

@@ -1,6 +1,6 @@
 //! Answers in the request's own encoding: `Export*ServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
 
-use crate::walk::{put_bytes, put_varint};
+use crate::protobuf::{put_bytes, put_varint};
 use crate::{Outcome, Service};
 use bytes::Bytes;
 use dichroic_model::attributes::cut;
