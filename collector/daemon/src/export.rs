@@ -15,7 +15,7 @@ use dichroic_exporter_stream as stream;
 use dichroic_model::Pattern;
 use dichroic_pipeline::Handle;
 use dichroic_receiver_beam as beam;
-use dichroic_receiver_prometheus::scrape::Board;
+use dichroic_receiver_prometheus::scrape::TargetStatuses;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -36,7 +36,7 @@ const ALIVE: Duration = Duration::from_secs(5);
 pub struct Parts<'a> {
     pub config: &'a Config,
     pub handle: Handle,
-    pub board: Board,
+    pub board: TargetStatuses,
     pub relays: beam::StatusBoard,
     pub subscribers: mpsc::Receiver<Arrival>,
     pub stop: Stop,
@@ -219,7 +219,7 @@ fn lint_config(config: &Config) -> Result<lint::Config, String> {
 /// The admin listener.
 struct Admin {
     handle: Handle,
-    board: Board,
+    board: TargetStatuses,
     relays: beam::StatusBoard,
     streams: stream::Exporter,
     pages: Rc<Pages>,

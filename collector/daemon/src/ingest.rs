@@ -16,8 +16,8 @@ use dichroic_packs::{PackResolver, Packs, Selection, Variables};
 use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
-use dichroic_receiver_prometheus::config::Target;
-use dichroic_receiver_prometheus::scrape::{Board, Scraper};
+use dichroic_receiver_prometheus::config::ScrapeTarget;
+use dichroic_receiver_prometheus::scrape::{Scraper, TargetStatuses};
 use dichroic_wire::{Hello, Role};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ const QUIET: Duration = Duration::from_millis(400);
 /// What the thread is given.
 pub struct Ingest {
     pub config: Config,
-    pub targets: Vec<Target>,
+    pub targets: Vec<ScrapeTarget>,
     pub stop: Stop,
     /// Latency of pages, measured by the other thread, shown by this one.
     pub page: Stage,
@@ -65,7 +65,7 @@ pub struct OtlpAddresses {
 /// What the thread hands back when it receives.
 pub struct Started {
     pub handle: Handle,
-    pub board: Board,
+    pub board: TargetStatuses,
     pub relays: beam::StatusBoard,
     pub otlp: OtlpAddresses,
     pub socket: PathBuf,
@@ -155,7 +155,7 @@ impl Ingest {
 
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(self.targets.clone());
-        let board = scraper.board();
+        let board = scraper.statuses();
 
         let relays = beam::Receiver::new(beam_config(config, selection));
         let relay_board = relays.board();

@@ -5,7 +5,7 @@
 
 use crate::config::{Config, load};
 use crate::run::targets;
-use dichroic_receiver_prometheus::config::Target;
+use dichroic_receiver_prometheus::config::ScrapeTarget;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Loaded {
     pub config: Config,
-    pub targets: Vec<Target>,
+    pub targets: Vec<ScrapeTarget>,
 }
 
 /// Sections that take effect at once.

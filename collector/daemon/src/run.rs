@@ -16,7 +16,7 @@ use crate::reload::Reloader;
 use crate::self_telemetry::Stage;
 use crate::{attached, cli, export};
 use dichroic_beam_attach::data::Place;
-use dichroic_receiver_prometheus::config::Target;
+use dichroic_receiver_prometheus::config::ScrapeTarget;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,13 +54,13 @@ pub fn run(args: &cli::Run) -> ExitCode {
 }
 
 /// The targets of the configuration and of the command line.
-pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<Target>, String> {
+pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<ScrapeTarget>, String> {
     let mut targets = Vec::new();
     for job in &config.receivers.prometheus.scrape_configs {
         targets.extend(job.targets().map_err(|e| e.to_string())?);
     }
     for url in urls {
-        targets.push(Target::from_url(url).map_err(|e| e.to_string())?);
+        targets.push(ScrapeTarget::from_url(url).map_err(|e| e.to_string())?);
     }
     Ok(targets)
 }
@@ -72,7 +72,7 @@ pub struct Stop {
     pub exporters: watch::Receiver<bool>,
 }
 
-fn serve(config: Config, targets: Vec<Target>, args: &cli::Run) -> Result<(), String> {
+fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), String> {
     let ready_file = args.ready_file.as_deref();
     let (mut reloader, reload) = Reloader::new(args.config.clone(), args.scrape.clone(), config.clone());
     let (stop_receivers, receivers) = watch::channel(false);

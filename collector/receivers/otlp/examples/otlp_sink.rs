@@ -80,7 +80,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "requests {:?}, cut off {}",
         counters.requests(),
-        counters.cut_off()
+        counters.aborted_connections()
     );
     for (source, signal, account) in store.borrow().ledger().accounts() {
         let drops: Vec<_> = account.drops().collect();

@@ -20,7 +20,7 @@ pub mod protobuf;
 pub mod server;
 
 pub use config::{Config, Limits};
-pub use ingest::{Checked, Ingest, Malformed, Outcome};
+pub use ingest::{Checked, Ingest, MalformedRequest, RequestOutcome};
 pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
 
 /// The three services of OTLP.

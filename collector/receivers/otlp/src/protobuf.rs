@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 /// What is wrong with the bytes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum ProtobufError {
     /// A varint of more than ten bytes, or a message that ends within one.
     #[error("a number does not end")]
     Varint,
@@ -84,14 +84,14 @@ impl<'a> Cursor<'a> {
     /// The next field, by number; `None` at the end.
     // Inlined always: the loops that call it keep only the wire types they look at.
     #[inline(always)]
-    pub fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, Broken> {
+    pub fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, ProtobufError> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
         let tag = self.varint()?;
         // Numbers of fields end at 2^29 - 1.
         if tag < 8 || tag > u64::from(u32::MAX) {
-            return Err(Broken::Tag);
+            return Err(ProtobufError::Tag);
         }
         let number = (tag >> 3) as u32;
         let content = match tag & 7 {
@@ -99,10 +99,10 @@ impl<'a> Cursor<'a> {
             1 => Content::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
                 let len = self.varint()?;
-                Content::Bytes(self.take(usize::try_from(len).map_err(|_| Broken::Length)?)?)
+                Content::Bytes(self.take(usize::try_from(len).map_err(|_| ProtobufError::Length)?)?)
             }
             5 => Content::Fixed32(u32::from_le_bytes(self.array()?)),
-            _ => return Err(Broken::Tag),
+            _ => return Err(ProtobufError::Tag),
         };
         Ok(Some((number, content)))
     }
@@ -110,7 +110,7 @@ impl<'a> Cursor<'a> {
     /// The tag of the next field, for [`tag`], and `None` at the end; its content is to be read next. Where every nanosecond counts, one
     /// look at a tag tells number and type at once.
     #[inline(always)]
-    pub fn tag(&mut self) -> Result<Option<u64>, Broken> {
+    pub fn tag(&mut self) -> Result<Option<u64>, ProtobufError> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
@@ -119,39 +119,39 @@ impl<'a> Cursor<'a> {
 
     /// The content of a field whose tag says [`FIXED64`].
     #[inline(always)]
-    pub fn fixed64(&mut self) -> Result<u64, Broken> {
+    pub fn fixed64(&mut self) -> Result<u64, ProtobufError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// The content of a field whose tag says [`BYTES`].
     #[inline(always)]
-    pub fn bytes(&mut self) -> Result<&'a [u8], Broken> {
+    pub fn bytes(&mut self) -> Result<&'a [u8], ProtobufError> {
         let len = self.varint()?;
-        self.take(usize::try_from(len).map_err(|_| Broken::Length)?)
+        self.take(usize::try_from(len).map_err(|_| ProtobufError::Length)?)
     }
 
     /// Past the content of a field that nobody looks at. One that is `known` has the wrong type, since its own was not met.
     #[cold]
-    pub fn skip(&mut self, tag: u64, known: RangeInclusive<u64>) -> Result<(), Broken> {
+    pub fn skip(&mut self, tag: u64, known: RangeInclusive<u64>) -> Result<(), ProtobufError> {
         if tag < 8 || tag > u64::from(u32::MAX) {
-            return Err(Broken::Tag);
+            return Err(ProtobufError::Tag);
         }
         match tag & 7 {
             VARINT => _ = self.varint()?,
             FIXED64 => _ = self.fixed64()?,
             BYTES => _ = self.bytes()?,
             5 => _ = self.array::<4>()?,
-            _ => return Err(Broken::Tag),
+            _ => return Err(ProtobufError::Tag),
         }
         if known.contains(&(tag >> 3)) {
-            return Err(Broken::Type);
+            return Err(ProtobufError::Type);
         }
         Ok(())
     }
 
     /// A bare number, as packed lists hold them.
     #[inline(always)]
-    pub fn varint(&mut self) -> Result<u64, Broken> {
+    pub fn varint(&mut self) -> Result<u64, ProtobufError> {
         // Nearly all have one byte, lengths of points two.
         match self.bytes[self.at..] {
             [byte, ..] if byte < 0x80 => {
@@ -183,11 +183,11 @@ impl<'a> Cursor<'a> {
     }
 
     #[cold]
-    fn long_varint(&mut self) -> Result<u64, Broken> {
+    fn long_varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0;
         for (place, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
             if place == 9 && *byte > 1 {
-                return Err(Broken::Varint);
+                return Err(ProtobufError::Varint);
             }
             value |= u64::from(byte & 0x7f) << (7 * place);
             if byte & 0x80 == 0 {
@@ -195,22 +195,24 @@ impl<'a> Cursor<'a> {
                 return Ok(value);
             }
         }
-        Err(Broken::Varint)
+        Err(ProtobufError::Varint)
     }
 
     #[inline(always)]
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Broken> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], ProtobufError> {
         let rest = &self.bytes[self.at..];
         if len > rest.len() {
-            return Err(Broken::Length);
+            return Err(ProtobufError::Length);
         }
         self.at += len;
         Ok(&rest[..len])
     }
 
     #[inline(always)]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
-        let (array, _) = self.bytes[self.at..].split_first_chunk().ok_or(Broken::Length)?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
+        let (array, _) = self.bytes[self.at..]
+            .split_first_chunk()
+            .ok_or(ProtobufError::Length)?;
         self.at += N;
         Ok(*array)
     }
@@ -222,13 +224,13 @@ impl<'a> Cursor<'a> {
 }
 
 /// The content of submessage `number`: a message split over several fields is their concatenation, as protobuf merges it.
-pub fn submessage(message: &[u8], number: u32) -> Result<Cow<'_, [u8]>, Broken> {
+pub fn submessage(message: &[u8], number: u32) -> Result<Cow<'_, [u8]>, ProtobufError> {
     let mut found = Cow::Borrowed(&[][..]);
     let mut cursor = Cursor::new(message);
     while let Some((field, content)) = cursor.field()? {
         if field == number {
             let Content::Bytes(part) = content else {
-                return Err(Broken::Type);
+                return Err(ProtobufError::Type);
             };
             merge(&mut found, part);
         }
@@ -247,8 +249,8 @@ pub fn merge<'a>(whole: &mut Cow<'a, [u8]>, part: &'a [u8]) {
 
 /// The text of a string field.
 #[inline]
-pub fn text(bytes: &[u8]) -> Result<&str, Broken> {
-    std::str::from_utf8(bytes).map_err(|_| Broken::Utf8)
+pub fn text(bytes: &[u8]) -> Result<&str, ProtobufError> {
+    std::str::from_utf8(bytes).map_err(|_| ProtobufError::Utf8)
 }
 
 /// Appends the varint form of `value`.
@@ -271,7 +273,7 @@ pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn fields(bytes: &[u8]) -> Result<Vec<(u32, Content<'_>)>, Broken> {
+    fn fields(bytes: &[u8]) -> Result<Vec<(u32, Content<'_>)>, ProtobufError> {
         let mut cursor = Cursor::new(bytes);
         let mut all = Vec::new();
         while let Some(field) = cursor.field()? {
@@ -282,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_wire_type_is_read_and_every_broken_one_is_named() {
-        let check = |bytes: &[u8], expected: Result<Vec<(u32, Content<'_>)>, Broken>| {
+        let check = |bytes: &[u8], expected: Result<Vec<(u32, Content<'_>)>, ProtobufError>| {
             assert_eq!(fields(bytes), expected, "{bytes:02x?}");
         };
         check(&[], Ok(vec![]));
@@ -293,23 +295,23 @@ mod tests {
             &[0x21, 1, 0, 0, 0, 0, 0, 0, 0],
             Ok(vec![(4, Content::Fixed64(1))]),
         );
-        check(&[0x08], Err(Broken::Varint));
-        check(&[0x08, 0x80], Err(Broken::Varint));
+        check(&[0x08], Err(ProtobufError::Varint));
+        check(&[0x08, 0x80], Err(ProtobufError::Varint));
         let ten = [0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
         check(&ten, Ok(vec![(1, Content::Varint(u64::MAX))]));
         check(
             &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
-            Err(Broken::Varint),
+            Err(ProtobufError::Varint),
         );
-        check(&[0x12, 3, b'h', b'i'], Err(Broken::Length));
+        check(&[0x12, 3, b'h', b'i'], Err(ProtobufError::Length));
         check(
             &[0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
-            Err(Broken::Length),
+            Err(ProtobufError::Length),
         );
-        check(&[0x1d, 1, 0], Err(Broken::Length));
-        check(&[0x00, 1], Err(Broken::Tag));
-        check(&[0x0b], Err(Broken::Tag));
-        check(&[0x0f, 1], Err(Broken::Tag));
+        check(&[0x1d, 1, 0], Err(ProtobufError::Length));
+        check(&[0x00, 1], Err(ProtobufError::Tag));
+        check(&[0x0b], Err(ProtobufError::Tag));
+        check(&[0x0f, 1], Err(ProtobufError::Tag));
     }
 
     #[test]

@@ -173,7 +173,7 @@ fn more_messages_than_a_request_may_hold_are_refused_at_once() {
     let mut world = World::new();
     for body in [empty_points(1 << 20), [0x0a, 0x00].repeat((1 << 20) + 1)] {
         let refused = world.take(Service::Metrics, &body).expect_err("too many");
-        assert_eq!(refused.broken, protobuf::Broken::TooMany);
+        assert_eq!(refused.broken, protobuf::ProtobufError::TooMany);
         assert!(refused.to_string().contains("more than 1048576"), "{refused}");
     }
     assert_eq!(world.accounts().len(), 0);
@@ -187,7 +187,7 @@ fn more_fields_than_a_request_may_hold_are_refused_at_once() {
     for metric in [field(7, &temporality), name] {
         let body = field(1, &field(2, &field(2, &metric)));
         let refused = world.take(Service::Metrics, &body).expect_err("too many");
-        assert_eq!(refused.broken, protobuf::Broken::TooMany);
+        assert_eq!(refused.broken, protobuf::ProtobufError::TooMany);
     }
 }
 
@@ -195,7 +195,7 @@ fn more_fields_than_a_request_may_hold_are_refused_at_once() {
 fn points_of_one_metric_in_large_parts_are_refused() {
     let mut world = World::new();
     let part = field(5, &[0x0a, 0x00].repeat(300 << 10));
-    for (parts, refused) in [(1, None), (2, Some(protobuf::Broken::Parts))] {
+    for (parts, refused) in [(1, None), (2, Some(protobuf::ProtobufError::Parts))] {
         let metric = [field(1, b"g"), part.repeat(parts)].concat();
         let body = field(1, &field(2, &field(2, &metric)));
         let taken = world.take(Service::Metrics, &body);

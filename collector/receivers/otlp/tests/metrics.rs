@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Limits, Runtime};
-use dichroic_receiver_otlp::{Outcome, Service};
+use dichroic_receiver_otlp::{RequestOutcome, Service};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -352,7 +352,7 @@ fn the_sender_is_told_how_many_were_rejected_and_why() {
     ]);
     let message = "3 data points were dropped: 2 over limits.series_per_metric [series_per_metric], the first of \"g\"; \
         1 not as OTLP says (missing value or name, unknown temporality, broken attributes) [malformed]";
-    let expected = Outcome {
+    let expected = RequestOutcome {
         accepted: 1,
         rejected: 3,
         message: message.into(),
@@ -530,7 +530,7 @@ fn a_request_in_steps_comes_to_the_same_as_one_at_once() {
 fn an_empty_request_is_a_good_one() {
     let mut world = World::new();
     for service in Service::ALL {
-        assert_eq!(world.take(service, &[]), Ok(Outcome::default()));
+        assert_eq!(world.take(service, &[]), Ok(RequestOutcome::default()));
     }
 }
 

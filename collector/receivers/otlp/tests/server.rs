@@ -517,7 +517,7 @@ fn connections_beyond_the_limit_are_closed() {
         let _ = timeout(PATIENCE, second.read_to_end(&mut rest))
             .await
             .expect("closed in time");
-        assert_eq!((rest.len(), server.counters.turned_away()), (0, 1));
+        assert_eq!((rest.len(), server.counters.rejected_connections()), (0, 1));
         drop(first);
         server.end().await;
     });

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use dichroic_model::{Attributes, Expiry, Identity, Limits, Protocol, Runtime, Source, SourceSpec};
 use dichroic_pipeline::Store;
-use dichroic_receiver_prometheus::ingest::{Exposition, Format, Moment, Page, PageLimits};
+use dichroic_receiver_prometheus::ingest::{Exposition, Format, Page, PageLimits, ScrapeTimes};
 use dichroic_receiver_prometheus::parse::{Item, openmetrics, text};
 
 const SAMPLES: usize = 10_000;
@@ -116,7 +116,7 @@ impl Target {
     }
 
     fn scrape(&mut self, body: &str, format: Format) {
-        let moment = Moment {
+        let times = ScrapeTimes {
             scraped: 2,
             now: 2,
             honor_timestamps: true,
@@ -125,7 +125,7 @@ impl Target {
             body: body.as_bytes(),
             format,
             limits: PageLimits::default(),
-            moment,
+            times,
         };
         let ingested = self.page.ingest(&self.store, &self.source, &exposition);
         assert_eq!(ingested.expect("a good page").applied as usize, SAMPLES);

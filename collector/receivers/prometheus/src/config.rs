@@ -1,5 +1,5 @@
 //! What to scrape: Prometheus's `scrape_configs`, as far as static targets need them, and the `--scrape URL` of the command
-//! line. The daemon reads [`ScrapeConfig`]s from its file and asks each for its [`Target`]s; errors name the key.
+//! line. The daemon reads [`ScrapeConfig`]s from its file and asks each for its [`ScrapeTarget`]s; errors name the key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -113,7 +113,7 @@ fn wrong(key: &'static str, problem: impl Into<String>, help: &'static str) -> C
 
 /// One page to scrape.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct ScrapeTarget {
     pub job: String,
     pub instance: String,
     pub host: String,
@@ -154,7 +154,7 @@ impl ScrapeConfig {
     }
 
     /// The targets, checked.
-    pub fn targets(&self) -> Result<Vec<Target>, ConfigError> {
+    pub fn targets(&self) -> Result<Vec<ScrapeTarget>, ConfigError> {
         let timeout = self.check_times()?;
         if self.job_name.is_empty() {
             return Err(wrong("job_name", "it is empty", "name the job"));
@@ -206,7 +206,7 @@ impl ScrapeConfig {
         address: &str,
         labels: &BTreeMap<String, String>,
         timeout: Duration,
-    ) -> Result<Target, ConfigError> {
+    ) -> Result<ScrapeTarget, ConfigError> {
         let help = "write host:port; path and scheme have keys of their own (metrics_path, scheme)";
         let uri: Uri = format!("http://{address}{}", self.path_and_query())
             .parse()
@@ -220,7 +220,7 @@ impl ScrapeConfig {
         let instance = labels
             .remove("instance")
             .unwrap_or_else(|| address_with_port(&host, port));
-        Ok(Target {
+        Ok(ScrapeTarget {
             job: labels.remove("job").unwrap_or_else(|| self.job_name.clone()),
             instance,
             host,
@@ -266,7 +266,7 @@ impl ScrapeConfig {
     }
 }
 
-impl Target {
+impl ScrapeTarget {
     /// The target of `--scrape URL`: every [`URL_INTERVAL`], `/metrics` unless the URL has a path.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         let help = "write http://host:port/path";
@@ -324,7 +324,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ScrapeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.url(), self.job)
     }
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_url_becomes_a_target() {
-        let check = |url: &str, expected: &str| match Target::from_url(url) {
+        let check = |url: &str, expected: &str| match ScrapeTarget::from_url(url) {
             Ok(target) => assert_eq!(
                 format!("{} {} {}", target.url(), target.job, target.instance),
                 expected,
@@ -386,7 +386,7 @@ mod tests {
             "https://worker",
             "--scrape: \"https://worker\" is not plain http; write http://host:port/path",
         );
-        assert!(Target::from_url("http://").is_err());
+        assert!(ScrapeTarget::from_url("http://").is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::config::Target;
+use crate::config::ScrapeTarget;
 
 /// What a target is asked for, as Prometheus asks: OpenMetrics if it can, then text, then anything.
 pub const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
@@ -60,7 +60,11 @@ impl Drop for Connection {
 
 impl Client {
     /// Fetches the page into `body`, which is cleared first, and returns its content type. Must run in a `LocalSet`.
-    pub async fn get(&mut self, target: &Target, body: &mut Vec<u8>) -> Result<Option<String>, FetchError> {
+    pub async fn get(
+        &mut self,
+        target: &ScrapeTarget,
+        body: &mut Vec<u8>,
+    ) -> Result<Option<String>, FetchError> {
         let mut connection = self.connection.take();
         let exchange = self.exchange(target, &mut connection, body);
         let result = match tokio::time::timeout(target.timeout, exchange).await {
@@ -77,7 +81,7 @@ impl Client {
 
     async fn exchange(
         &mut self,
-        target: &Target,
+        target: &ScrapeTarget,
         connection: &mut Option<Connection>,
         body: &mut Vec<u8>,
     ) -> Result<Option<String>, FetchError> {
@@ -110,7 +114,10 @@ impl Client {
 }
 
 /// Sends the request over the kept connection, or over a new one if there is none or it was closed meanwhile.
-async fn request(target: &Target, kept: &mut Option<Connection>) -> Result<Response<Incoming>, FetchError> {
+async fn request(
+    target: &ScrapeTarget,
+    kept: &mut Option<Connection>,
+) -> Result<Response<Incoming>, FetchError> {
     let request = || {
         let mut request = Request::get(target.path.as_str())
             .header(header::HOST, target.authority())
@@ -144,7 +151,7 @@ async fn request(target: &Target, kept: &mut Option<Connection>) -> Result<Respo
         .map_err(|error| FetchError::Http(error.to_string()))
 }
 
-async fn connect(target: &Target) -> Result<Connection, FetchError> {
+async fn connect(target: &ScrapeTarget) -> Result<Connection, FetchError> {
     let stream = TcpStream::connect((target.host.as_str(), target.port))
         .await
         .map_err(|error| FetchError::Connect {

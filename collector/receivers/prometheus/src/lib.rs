@@ -9,7 +9,7 @@
 //! | the two text formats | [`parse`] |
 //!
 //! The daemon makes a [`scrape::Scraper`] on the ingest thread and gives it targets; everything runs there, a task per
-//! target. Other threads read the [`scrape::Board`].
+//! target. Other threads read the [`scrape::TargetStatuses`].
 
 #![forbid(unsafe_code)]
 

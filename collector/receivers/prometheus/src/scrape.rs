@@ -1,6 +1,6 @@
 //! When to scrape, and what became of it: a task per target on the ingest thread.
 //!
-//! The daemon owns a [`Scraper`] there and hands it targets, again after every reload; other threads read the [`Board`]. A
+//! The daemon owns a [`Scraper`] there and hands it targets, again after every reload; other threads read the [`TargetStatuses`]. A
 //! target's scrapes never overlap: one that is slow makes the next ones fall out, not pile up. A scrape that fails in any way
 //! takes all series of the target off at once and sets its `up` to 0.
 
@@ -19,9 +19,9 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::Target;
+use crate::config::ScrapeTarget;
 use crate::fetch::{Client, FetchError};
-use crate::ingest::{Exposition, Format, Ingested, Moment, Page, PageError};
+use crate::ingest::{Exposition, Format, Ingested, Page, PageError, ScrapeTimes};
 
 /// How a target fares, for people and the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,9 +54,9 @@ pub enum Health {
 
 /// The status of every target, readable from any thread. Written once per scrape.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, TargetStatus>>>);
+pub struct TargetStatuses(Arc<Mutex<BTreeMap<String, TargetStatus>>>);
 
-impl Board {
+impl TargetStatuses {
     /// All targets, by URL.
     pub fn targets(&self) -> Vec<TargetStatus> {
         self.lock().values().cloned().collect()
@@ -71,7 +71,7 @@ impl Board {
 #[derive(Debug)]
 pub struct Scraper {
     store: SharedStore,
-    board: Board,
+    statuses: TargetStatuses,
     running: BTreeMap<String, Running>,
 }
 
@@ -86,7 +86,7 @@ impl std::fmt::Debug for SharedStore {
 
 #[derive(Debug)]
 struct Running {
-    target: Rc<Target>,
+    target: Rc<ScrapeTarget>,
     state: Rc<RefCell<State>>,
     task: JoinHandle<()>,
 }
@@ -103,20 +103,20 @@ impl Scraper {
     pub fn new(store: Rc<RefCell<Store>>) -> Self {
         Self {
             store: SharedStore(store),
-            board: Board::default(),
+            statuses: TargetStatuses::default(),
             running: BTreeMap::new(),
         }
     }
 
     /// Where the targets' status is read.
-    pub fn board(&self) -> Board {
-        self.board.clone()
+    pub fn statuses(&self) -> TargetStatuses {
+        self.statuses.clone()
     }
 
     /// Scrapes these targets from now on. Those that were scraped before and did not change go on undisturbed; those that
     /// are not among them any more end, and their series leave. Must run in a `LocalSet`.
-    pub fn set_targets(&mut self, targets: Vec<Target>) {
-        let wanted: BTreeMap<String, Target> =
+    pub fn set_targets(&mut self, targets: Vec<ScrapeTarget>) {
+        let wanted: BTreeMap<String, ScrapeTarget> =
             targets.into_iter().map(|target| (key(&target), target)).collect();
         let gone = |key: &String, running: &mut Running| wanted.get(key) != Some(&*running.target);
         let ended: Vec<_> = self.running.extract_if(.., gone).collect();
@@ -140,13 +140,13 @@ impl Scraper {
 
     fn end(&self, key: &str, running: &Running) {
         running.task.abort();
-        self.board.lock().remove(key);
+        self.statuses.lock().remove(key);
         if let Some(source) = running.state.borrow_mut().source.take() {
             self.store.0.borrow_mut().end_source(source.id, now());
         }
     }
 
-    fn start(&self, key: &str, target: Target) -> Running {
+    fn start(&self, key: &str, target: ScrapeTarget) -> Running {
         let target = Rc::new(target);
         let state = Rc::new(RefCell::new(State::default()));
         let status = TargetStatus {
@@ -162,13 +162,13 @@ impl Scraper {
             scrapes: 0,
             failures: 0,
         };
-        self.board.lock().insert(key.to_owned(), status);
+        self.statuses.lock().insert(key.to_owned(), status);
         let scrapes = Loop {
             key: key.to_owned(),
             target: target.clone(),
             state: state.clone(),
             store: self.store.0.clone(),
-            board: self.board.clone(),
+            statuses: self.statuses.clone(),
             client: Client::default(),
             body: Vec::new(),
         };
@@ -186,7 +186,7 @@ impl Drop for Scraper {
     }
 }
 
-fn key(target: &Target) -> String {
+fn key(target: &ScrapeTarget) -> String {
     format!("{} {} {}", target.url(), target.job, target.instance)
 }
 
@@ -199,10 +199,10 @@ fn now() -> UnixNanos {
 /// The scrapes of one target.
 struct Loop {
     key: String,
-    target: Rc<Target>,
+    target: Rc<ScrapeTarget>,
     state: Rc<RefCell<State>>,
     store: Rc<RefCell<Store>>,
-    board: Board,
+    statuses: TargetStatuses,
     client: Client,
     body: Vec<u8>,
 }
@@ -265,7 +265,7 @@ impl Loop {
             .borrow_mut()
             .open(&self.target, &mut self.store.borrow_mut(), runtime)?;
         let format = Format::of(content_type)?;
-        let moment = Moment {
+        let times = ScrapeTimes {
             scraped,
             now: now(),
             honor_timestamps: self.target.honor_timestamps,
@@ -276,7 +276,7 @@ impl Loop {
             body: &self.body,
             format,
             limits: self.target.limits,
-            moment,
+            times,
         };
         let result = page
             .ingest_in_steps(&self.store, &source, &exposition, tokio::task::yield_now)
@@ -287,8 +287,8 @@ impl Loop {
 
     /// Updates the status, and logs when it turns.
     fn post(&self, result: Result<Ingested, ScrapeError>, duration: Duration, scraped: UnixNanos) {
-        let mut board = self.board.lock();
-        let Some(status) = board.get_mut(&self.key) else {
+        let mut statuses = self.statuses.lock();
+        let Some(status) = statuses.get_mut(&self.key) else {
             return;
         };
         let before = status.health;
@@ -319,7 +319,7 @@ impl State {
     /// The target's source. A target that turns out to be of another runtime is another source.
     fn open(
         &mut self,
-        target: &Target,
+        target: &ScrapeTarget,
         store: &mut Store,
         runtime: Option<Runtime>,
     ) -> Result<Arc<Source>, ScrapeError> {

@@ -10,7 +10,7 @@ use common::{NOW, lines, on_ingest_thread, rows, store};
 use dichroic_model::{Attributes, Expiry, Limits, Protocol, Runtime, SECOND, Source, SourceSpec};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use dichroic_receiver_prometheus::ingest::{
-    Exposition, Format, Ingested, Moment, Page, PageError, PageLimits,
+    Exposition, Format, Ingested, Page, PageError, PageLimits, ScrapeTimes,
 };
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ impl Fixture {
     fn scrape(&mut self, page: &str, format: Format) -> Result<Ingested, PageError> {
         self.scrapes += 1;
         let scraped = NOW + self.scrapes * SECOND;
-        let moment = Moment {
+        let times = ScrapeTimes {
             scraped,
             now: scraped,
             honor_timestamps: self.honor_timestamps,
@@ -72,7 +72,7 @@ impl Fixture {
             body: page.as_bytes(),
             format,
             limits: self.limits,
-            moment,
+            times,
         };
         self.page.ingest(&self.store, &self.source, &exposition)
     }
@@ -432,7 +432,7 @@ fn a_large_page_pauses_often_and_lets_others_use_the_store() {
                 pauses.set(pauses.get() + 1);
                 tokio::task::yield_now()
             };
-            let moment = Moment {
+            let times = ScrapeTimes {
                 scraped: NOW,
                 now: NOW,
                 honor_timestamps: true,
@@ -441,7 +441,7 @@ fn a_large_page_pauses_often_and_lets_others_use_the_store() {
                 body: page.as_bytes(),
                 format: Format::Text,
                 limits: fixture.limits,
-                moment,
+                times,
             };
             let ingested = fixture
                 .page

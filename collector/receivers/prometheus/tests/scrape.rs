@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use common::{lines, on_ingest_thread, store};
 use dichroic_model::Limits;
 use dichroic_pipeline::Store;
-use dichroic_receiver_prometheus::config::{ScrapeConfig, StaticConfig, Target};
-use dichroic_receiver_prometheus::scrape::{Board, Health, Scraper, TargetStatus};
+use dichroic_receiver_prometheus::config::{ScrapeConfig, ScrapeTarget, StaticConfig};
+use dichroic_receiver_prometheus::scrape::{Health, Scraper, TargetStatus, TargetStatuses};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -123,7 +123,7 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-fn target(server: &Server, change: impl FnOnce(&mut ScrapeConfig)) -> Target {
+fn target(server: &Server, change: impl FnOnce(&mut ScrapeConfig)) -> ScrapeTarget {
     let mut config = ScrapeConfig::new("j");
     config.scrape_interval = Duration::from_millis(250);
     config.static_configs = vec![StaticConfig {
@@ -135,10 +135,14 @@ fn target(server: &Server, change: impl FnOnce(&mut ScrapeConfig)) -> Target {
 }
 
 /// Waits until a target's status satisfies `what`.
-async fn until(board: &Board, address: &str, what: impl Fn(&TargetStatus) -> bool) -> TargetStatus {
+async fn until(
+    statuses: &TargetStatuses,
+    address: &str,
+    what: impl Fn(&TargetStatus) -> bool,
+) -> TargetStatus {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let found = board
+        let found = statuses
             .targets()
             .into_iter()
             .find(|status| status.url.contains(address));
@@ -185,7 +189,7 @@ fn a_target_is_scraped_and_says_how_the_scrape_went() {
         );
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(vec![target(&server, |_| {})]);
-        let status = until(&scraper.board(), &server.address, |status| status.scrapes >= 3).await;
+        let status = until(&scraper.statuses(), &server.address, |status| status.scrapes >= 3).await;
         assert_eq!(
             (status.health, status.samples, status.body_bytes, status.failures),
             (Health::Up, 2, 19, 0)
@@ -231,7 +235,7 @@ fn honor_labels_lets_the_targets_own_labels_win() {
         );
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(vec![target(&server, |config| config.honor_labels = true)]);
-        until(&scraper.board(), &server.address, |status| {
+        until(&scraper.statuses(), &server.address, |status| {
             status.health == Health::Up
         })
         .await;
@@ -251,7 +255,7 @@ fn openmetrics_and_gzip_are_read() {
         let (store, server) = (store(Limits::default()), Server::start(gzip(b"a 1\n")).await);
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(vec![target(&server, |_| {})]);
-        until(&scraper.board(), &server.address, |status| {
+        until(&scraper.statuses(), &server.address, |status| {
             status.health == Health::Up
         })
         .await;
@@ -261,7 +265,7 @@ fn openmetrics_and_gzip_are_read() {
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             body,
         )));
-        until(&scraper.board(), &server.address, |status| status.samples == 2).await;
+        until(&scraper.statuses(), &server.address, |status| status.samples == 2).await;
         assert_eq!(of(&scraped(&store).await, &server, "c_total"), Some("5"));
         let runtimes: Vec<_> = store
             .borrow()
@@ -287,7 +291,7 @@ fn fails(answer: Answer, change: impl FnOnce(&mut ScrapeConfig) + 'static, probl
         };
         let often = |config: &mut ScrapeConfig| config.scrape_interval = Duration::from_millis(100);
         scraper.set_targets(vec![target(&bad, generous), target(&good, often)]);
-        until(&scraper.board(), &bad.address, |status| {
+        until(&scraper.statuses(), &bad.address, |status| {
             status.health == Health::Up
         })
         .await;
@@ -298,7 +302,7 @@ fn fails(answer: Answer, change: impl FnOnce(&mut ScrapeConfig) + 'static, probl
                 .as_deref()
                 .is_some_and(|error| error.contains(problem))
         };
-        let status = until(&scraper.board(), &bad.address, says).await;
+        let status = until(&scraper.statuses(), &bad.address, says).await;
         assert_eq!(status.health, Health::Down);
         assert!(status.last_scrape_duration_seconds < 2.0, "{status:?}");
         let series = scraped(&store).await;
@@ -308,11 +312,11 @@ fn fails(answer: Answer, change: impl FnOnce(&mut ScrapeConfig) + 'static, probl
             "{series:?}"
         );
         assert_eq!(of(&series, &bad, "scrape_samples_scraped"), Some("0"));
-        let before = until(&scraper.board(), &good.address, |status| {
+        let before = until(&scraper.statuses(), &good.address, |status| {
             status.health == Health::Up
         })
         .await;
-        until(&scraper.board(), &good.address, |status| {
+        until(&scraper.statuses(), &good.address, |status| {
             status.scrapes > before.scrapes + 1
         })
         .await;
@@ -457,7 +461,7 @@ fn a_target_that_is_not_there_is_down_from_the_first_scrape() {
         let server = Server { address, ..server };
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(vec![target(&server, |_| {})]);
-        let status = until(&scraper.board(), &server.address, |status| {
+        let status = until(&scraper.statuses(), &server.address, |status| {
             status.health == Health::Down
         })
         .await;
@@ -485,7 +489,7 @@ fn a_target_that_closes_kept_connections_is_still_scraped() {
         );
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(vec![target(&server, |_| {})]);
-        let status = until(&scraper.board(), &server.address, |status| status.scrapes >= 3).await;
+        let status = until(&scraper.statuses(), &server.address, |status| status.scrapes >= 3).await;
         assert_eq!((status.health, status.failures), (Health::Up, 0), "{status:?}");
     });
 }
@@ -502,7 +506,7 @@ fn a_label_explosion_fills_what_the_limits_give_and_no_more() {
         );
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(vec![target(&server, |_| {})]);
-        until(&scraper.board(), &server.address, |status| {
+        until(&scraper.statuses(), &server.address, |status| {
             status.health == Health::Up
         })
         .await;
@@ -511,8 +515,10 @@ fn a_label_explosion_fills_what_the_limits_give_and_no_more() {
                 .map(|i| format!("a{{id=\"{round}-{i}\"}} 1\n"))
                 .collect();
             server.answers(text(&page));
-            let before = until(&scraper.board(), &server.address, |_| true).await.scrapes;
-            until(&scraper.board(), &server.address, |status| {
+            let before = until(&scraper.statuses(), &server.address, |_| true)
+                .await
+                .scrapes;
+            until(&scraper.statuses(), &server.address, |status| {
                 status.samples == 2000 && status.scrapes > before + 1
             })
             .await;
@@ -531,19 +537,19 @@ fn targets_come_and_go_and_the_others_stay() {
             Server::start(text("a 2\n")).await,
         );
         let mut scraper = Scraper::new(store.clone());
-        let board = scraper.board();
+        let statuses = scraper.statuses();
         scraper.set_targets(vec![target(&a, |_| {}), target(&b, |_| {})]);
-        until(&board, &a.address, |status| status.health == Health::Up).await;
-        until(&board, &b.address, |status| status.health == Health::Up).await;
+        until(&statuses, &a.address, |status| status.health == Health::Up).await;
+        until(&statuses, &b.address, |status| status.health == Health::Up).await;
         scraper.set_targets(vec![target(&b, |_| {})]);
         let series = scraped(&store).await;
         assert_eq!(
             (of(&series, &a, "a"), of(&series, &a, "up"), of(&series, &b, "a")),
             (None, None, Some("2"))
         );
-        assert_eq!(board.targets().len(), 1);
-        let before = until(&board, &b.address, |_| true).await.scrapes;
-        until(&board, &b.address, |status| status.scrapes > before).await;
+        assert_eq!(statuses.targets().len(), 1);
+        let before = until(&statuses, &b.address, |_| true).await.scrapes;
+        until(&statuses, &b.address, |status| status.scrapes > before).await;
         assert_eq!(
             *b.connections.borrow(),
             1,

@@ -104,14 +104,14 @@ impl LeCache {
 
 /// Puts exponential buckets under classic bounds; remembers the edges of the last resolution.
 #[derive(Default)]
-pub(super) struct Classic {
+pub(super) struct ClassicBuckets {
     known: Option<(i32, Factor, &'static [f64])>,
     /// For each bound the last index of a bucket whose upper edge is not above it.
     last: Vec<i64>,
     counts: Vec<u64>,
 }
 
-impl Classic {
+impl ClassicBuckets {
     /// Counts per bound and one above the last, not accumulated.
     pub(super) fn counts(
         &mut self,
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_bucket_whose_edge_is_a_bound_is_counted_under_it() {
         // Scale 0: bucket 7 is (128, 256], bucket 8 is (256, 512].
-        let counts = Classic::default()
+        let counts = ClassicBuckets::default()
             .counts(&cell(0, 7, &[3, 4]), Factor::ONE, BYTES)
             .to_vec();
         assert_eq!(counts[..2], [3, 4]);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_bucket_between_bounds_is_counted_under_the_next() {
         // Scale 0: bucket -1 is (0.5, 1], bucket 0 is (1, 2], bucket 3 is (8, 16].
-        let counts = Classic::default()
+        let counts = ClassicBuckets::default()
             .counts(&cell(0, -1, &[1, 2, 0, 0, 5]), Factor::ONE, SECONDS)
             .to_vec();
         let under = |bound: f64| counts[SECONDS.iter().position(|b| *b == bound).unwrap()];
@@ -210,7 +210,7 @@ mod tests {
     fn edges_are_scaled_by_the_factor() {
         let ns = Factor::new(1, 1_000_000_000).unwrap();
         // 2^30 ns is 1.07 s: bucket 29 reaches up to it.
-        let counts = Classic::default()
+        let counts = ClassicBuckets::default()
             .counts(&cell(0, 29, &[1]), ns, SECONDS)
             .to_vec();
         assert_eq!(counts[10], 1, "under 2.5 s");
@@ -235,7 +235,9 @@ mod tests {
         let mut cell = cell(0, 0, &[]);
         (cell.zero_count, cell.zero_threshold) = (2, 0.007);
         cell.negative = (0, vec![3]);
-        let counts = Classic::default().counts(&cell, Factor::ONE, SECONDS).to_vec();
+        let counts = ClassicBuckets::default()
+            .counts(&cell, Factor::ONE, SECONDS)
+            .to_vec();
         assert_eq!(counts[..2], [3, 2]);
     }
 

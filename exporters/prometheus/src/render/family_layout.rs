@@ -9,7 +9,7 @@ use dichroic_pipeline::store::Family;
 use std::sync::Arc;
 
 /// The family that is being written.
-pub(super) struct Shape {
+pub(super) struct FamilyLayout {
     /// The metric of the last row; families may hold several.
     pub(super) metric: Arc<Metric>,
     pub(super) family: Arc<Family>,
@@ -31,7 +31,7 @@ pub(super) struct Shape {
     states: Vec<(String, Vec<u8>)>,
 }
 
-impl Shape {
+impl FamilyLayout {
     pub(super) fn new(format: Format, metric: &Arc<Metric>, family: &Arc<Family>) -> Self {
         let base = &family.page.base;
         let with = |suffix: &str| format!("{base}{suffix}").into_bytes();
@@ -50,7 +50,7 @@ impl Shape {
             (_, PageType::Info | PageType::StateSet) => format == Format::Text,
             (_, PageType::Histogram | PageType::GaugeHistogram | PageType::Summary) => false,
         };
-        Shape {
+        FamilyLayout {
             metric: metric.clone(),
             family: family.clone(),
             kind,

@@ -10,15 +10,15 @@ mod family_layout;
 mod number;
 mod target_info;
 
-use buckets::{Classic, LeCache, Les, fixed_bounds};
+use buckets::{ClassicBuckets, LeCache, Les, fixed_bounds};
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
 use dichroic_pipeline::store::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
-use family_layout::Shape;
+use family_layout::FamilyLayout;
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
 use std::sync::Arc;
-use target_info::Targets;
+use target_info::TargetInfo;
 
 use crate::Format;
 
@@ -56,10 +56,10 @@ pub struct Renderer {
     format: Format,
     options: Options,
     out: Vec<u8>,
-    shape: Option<Shape>,
+    layout: Option<FamilyLayout>,
     les: LeCache,
-    classic: Classic,
-    targets: Targets,
+    classic: ClassicBuckets,
+    target_info: TargetInfo,
     stats: Stats,
     /// Of the row that is written, where its text is needed in one piece.
     labels: String,
@@ -78,10 +78,10 @@ impl Renderer {
             format,
             options,
             out: buffer,
-            shape: None,
+            layout: None,
             les: LeCache::default(),
-            classic: Classic::default(),
-            targets: Targets::default(),
+            classic: ClassicBuckets::default(),
+            target_info: TargetInfo::default(),
             stats: Stats::default(),
             labels: String::new(),
         }
@@ -90,9 +90,9 @@ impl Renderer {
     /// Begins a new page in the same buffer.
     pub fn clear(&mut self) {
         self.out.clear();
-        self.shape = None;
+        self.layout = None;
         self.les.clear();
-        self.targets = Targets::default();
+        self.target_info = TargetInfo::default();
         self.stats = Stats::default();
     }
 
@@ -106,7 +106,7 @@ impl Renderer {
     /// Ends the page: what the last family held back, `target_info` of `sources`, and the end mark.
     pub fn finish<'a>(&mut self, sources: impl IntoIterator<Item = &'a Arc<Source>>) -> &[u8] {
         self.end_family();
-        self.targets.write(self.format, sources, &mut self.out);
+        self.target_info.write(self.format, sources, &mut self.out);
         if self.format == Format::OpenMetrics {
             self.out.extend_from_slice(b"# EOF\n");
         }
@@ -134,13 +134,13 @@ impl Renderer {
             self.stats.hidden += 1;
             return;
         }
-        let known = matches!(&self.shape, Some(shape) if Arc::ptr_eq(&shape.metric, &row.meta.metric));
+        let known = matches!(&self.layout, Some(layout) if Arc::ptr_eq(&layout.metric, &row.meta.metric));
         if !known && !self.meet(&row.meta) {
             return;
         }
-        let fits = match (&row.value, &self.shape) {
-            (RowValue::Number(value), Some(shape)) if shape.plain => {
-                open_series(&mut self.out, &shape.sample, &row.meta);
+        let fits = match (&row.value, &self.layout) {
+            (RowValue::Number(value), Some(layout)) if layout.plain => {
+                open_series(&mut self.out, &layout.sample, &row.meta);
                 push_number(&mut self.out, *value, row.meta.factor);
                 self.out.push(b'\n');
                 true
@@ -171,48 +171,48 @@ impl Renderer {
             self.stats.hidden += 1;
             return false;
         };
-        if let Some(shape) = &mut self.shape
-            && shape.is_of(family)
+        if let Some(layout) = &mut self.layout
+            && layout.is_of(family)
         {
-            shape.metric = meta.metric.clone();
+            layout.metric = meta.metric.clone();
             return true;
         }
         self.end_family();
-        let shape = Shape::new(self.format, &meta.metric, family);
-        if !shape.is_target_info {
-            self.targets.note_family(&shape.family.page.base);
-            shape.write_header(self.format, &mut self.out);
+        let layout = FamilyLayout::new(self.format, &meta.metric, family);
+        if !layout.is_target_info {
+            self.target_info.note_family(&layout.family.page.base);
+            layout.write_header(self.format, &mut self.out);
         }
-        self.shape = Some(shape);
+        self.layout = Some(layout);
         true
     }
 
     fn end_family(&mut self) {
-        if let Some(mut shape) = self.shape.take() {
-            shape.write_held_back(&mut self.out);
+        if let Some(mut layout) = self.layout.take() {
+            layout.write_held_back(&mut self.out);
         }
     }
 
     // ---- numbers ----------------------------------------------------------------------------------------------------------
 
     fn number(&mut self, row: &Row, value: Number, labels: &str) -> bool {
-        let Some(shape) = &mut self.shape else {
+        let Some(layout) = &mut self.layout else {
             return false;
         };
-        if shape.is_target_info {
-            self.targets.note(&row.meta);
+        if layout.is_target_info {
+            self.target_info.note(&row.meta);
             return true;
         }
         let shown = row.meta.factor.apply(value.to_f64());
-        match (shape.kind, self.format) {
+        match (layout.kind, self.format) {
             (PageType::Histogram | PageType::GaugeHistogram | PageType::Summary, _) => false,
             (PageType::Counter, Format::OpenMetrics) => self.openmetrics_counter(row, value, shown, labels),
             (PageType::Info, Format::OpenMetrics) if shown != 1.0 => false,
             (PageType::StateSet, Format::OpenMetrics) => {
-                (shown == 0.0 || shown == 1.0) && shape.hold_state(labels, shown)
+                (shown == 0.0 || shown == 1.0) && layout.hold_state(labels, shown)
             }
             _ => {
-                open(&mut self.out, &shape.sample, labels.as_bytes());
+                open(&mut self.out, &layout.sample, labels.as_bytes());
                 push_number(&mut self.out, value, row.meta.factor);
                 self.out.push(b'\n');
                 true
@@ -221,12 +221,12 @@ impl Renderer {
     }
 
     fn openmetrics_counter(&mut self, row: &Row, value: Number, shown: f64, labels: &str) -> bool {
-        let Some(shape) = &self.shape else { return false };
+        let Some(layout) = &self.layout else { return false };
         if shown.is_nan() || shown < 0.0 {
             return false;
         }
         let labels = labels.as_bytes();
-        open(&mut self.out, &shape.sample, labels);
+        open(&mut self.out, &layout.sample, labels);
         push_number(&mut self.out, value, row.meta.factor);
         if let Some(exemplar) = self.exemplar_of(row) {
             push_exemplar(&mut self.out, exemplar, row.meta.factor);
@@ -270,21 +270,21 @@ impl Renderer {
         let labels = labels.as_bytes();
         let negative = bounds.first().is_some_and(|b| *b < 0.0);
         let exemplar = self.exemplar_of(row).cloned();
-        let Some(shape) = &mut self.shape else {
+        let Some(layout) = &mut self.layout else {
             return false;
         };
-        if les.len() != counts.len() || !matches!(shape.kind, PageType::Histogram | PageType::GaugeHistogram)
+        if les.len() != counts.len() || !matches!(layout.kind, PageType::Histogram | PageType::GaugeHistogram)
         {
             return false;
         }
         let out = &mut self.out;
-        out.reserve(counts.len() * (shape.bucket.len() + labels.len() + 40));
+        out.reserve(counts.len() * (layout.bucket.len() + labels.len() + 40));
         let marked = exemplar.as_ref().map(|exemplar| {
             let value = row.meta.factor.apply(exemplar.value);
             bounds.partition_point(|b| *b < value)
         });
         let from = out.len();
-        out.extend_from_slice(&shape.bucket);
+        out.extend_from_slice(&layout.bucket);
         if !labels.is_empty() {
             out.extend_from_slice(labels);
             out.push(b',');
@@ -307,20 +307,20 @@ impl Renderer {
         }
         let openmetrics = self.format == Format::OpenMetrics;
         let sum = sum.map(|(raw, factor)| (raw, factor, factor.apply(raw.to_f64())));
-        if shape.kind == PageType::GaugeHistogram {
+        if layout.kind == PageType::GaugeHistogram {
             let sum =
                 sum.filter(|(.., shown)| !openmetrics || (!shown.is_nan() && (*shown >= 0.0 || negative)));
-            shape.gauge_totals(self.format, out, labels, sum.map(|(raw, f, _)| (raw, f)), total);
+            layout.gauge_totals(self.format, out, labels, sum.map(|(raw, f, _)| (raw, f)), total);
             return true;
         }
         let sum = sum.filter(|(.., shown)| !openmetrics || (*shown >= 0.0 && !negative));
         if let Some((raw, factor, _)) = sum {
-            open(out, &shape.sum, labels);
+            open(out, &layout.sum, labels);
             push_number(out, raw, factor);
             out.push(b'\n');
         }
         if sum.is_some() || !openmetrics {
-            open(out, &shape.count, labels);
+            open(out, &layout.count, labels);
             push_count(out, total);
             out.push(b'\n');
         }
@@ -337,8 +337,8 @@ impl Renderer {
         let labels = labels.as_bytes();
         let openmetrics = self.format == Format::OpenMetrics;
         let factor = row.meta.factor;
-        let Some(shape) = &self.shape else { return false };
-        if shape.kind != PageType::Summary {
+        let Some(layout) = &self.layout else { return false };
+        if layout.kind != PageType::Summary {
             return false;
         }
         let out = &mut self.out;
@@ -351,7 +351,7 @@ impl Renderer {
             if !fits || (openmetrics && value < 0.0) {
                 continue;
             }
-            out.extend_from_slice(&shape.sample);
+            out.extend_from_slice(&layout.sample);
             out.push(b'{');
             if !labels.is_empty() {
                 out.extend_from_slice(labels);
@@ -364,11 +364,11 @@ impl Renderer {
             out.push(b'\n');
         }
         if !openmetrics || factor.apply(cell.sum.to_f64()) >= 0.0 {
-            open(out, &shape.sum, labels);
+            open(out, &layout.sum, labels);
             push_number(out, cell.sum, factor);
             out.push(b'\n');
         }
-        open(out, &shape.count, labels);
+        open(out, &layout.count, labels);
         push_count(out, cell.count);
         out.push(b'\n');
         self.created(row, labels);
@@ -386,9 +386,9 @@ impl Renderer {
         if self.format == Format::OpenMetrics
             && self.options.created
             && row.start_explicit
-            && let Some(shape) = &self.shape
+            && let Some(layout) = &self.layout
         {
-            open(&mut self.out, &shape.created, labels);
+            open(&mut self.out, &layout.created, labels);
             push_seconds(&mut self.out, row.start);
             self.out.push(b'\n');
         }

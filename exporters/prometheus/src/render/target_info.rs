@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 #[derive(Default)]
-pub(super) struct Targets {
+pub(super) struct TargetInfo {
     /// Labels of lines that targets brought.
     brought: Vec<(SourceId, Arc<SeriesMeta>)>,
     /// A family named `target` that is not ours stands on the page: ours is a gauge then.
@@ -21,7 +21,7 @@ pub(super) struct Targets {
     sample_taken: bool,
 }
 
-impl Targets {
+impl TargetInfo {
     /// Notes a family that is written as its own, for its name.
     pub(super) fn note_family(&mut self, base: &str) {
         self.name_taken |= base == "target";

@@ -2,7 +2,7 @@
 //!
 //! Read only when a series, a resource or a record is met; a known series' attributes are hashed, not read.
 
-use crate::protobuf::{Broken, Content, Cursor, merge, submessage, text};
+use crate::protobuf::{Content, Cursor, ProtobufError, merge, submessage, text};
 use dichroic_model::AttributeValue;
 use dichroic_wire as wire;
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ enum Any<'a> {
     Bytes(&'a [u8]),
 }
 
-fn any(message: &[u8]) -> Result<Any<'_>, Broken> {
+fn any(message: &[u8]) -> Result<Any<'_>, ProtobufError> {
     let mut value = Any::Nothing;
     let mut cursor = Cursor::new(message);
     while let Some(field) = cursor.field()? {
@@ -47,7 +47,7 @@ fn any(message: &[u8]) -> Result<Any<'_>, Broken> {
             }
             ((6, Content::Bytes(whole)), _) => Any::Map(Cow::Borrowed(whole)),
             ((7, Content::Bytes(bytes)), _) => Any::Bytes(bytes),
-            ((1..=7, _), _) => return Err(Broken::Type),
+            ((1..=7, _), _) => return Err(ProtobufError::Type),
             (_, value) => value,
         };
     }
@@ -55,13 +55,13 @@ fn any(message: &[u8]) -> Result<Any<'_>, Broken> {
 }
 
 /// Key and `AnyValue` of a `KeyValue`.
-fn key_value(message: &[u8]) -> Result<(&str, Cow<'_, [u8]>), Broken> {
+fn key_value(message: &[u8]) -> Result<(&str, Cow<'_, [u8]>), ProtobufError> {
     let mut key = "";
     let mut cursor = Cursor::new(message);
     while let Some((number, content)) = cursor.field()? {
         match (number, content) {
             (1, Content::Bytes(bytes)) => key = text(bytes)?,
-            (1, _) => return Err(Broken::Type),
+            (1, _) => return Err(ProtobufError::Type),
             _ => {}
         }
     }
@@ -72,13 +72,13 @@ fn key_value(message: &[u8]) -> Result<(&str, Cow<'_, [u8]>), Broken> {
 fn messages<'a>(
     fields: &'a [u8],
     number: u32,
-    mut each: impl FnMut(&'a [u8]) -> Result<(), Broken>,
-) -> Result<(), Broken> {
+    mut each: impl FnMut(&'a [u8]) -> Result<(), ProtobufError>,
+) -> Result<(), ProtobufError> {
     let mut cursor = Cursor::new(fields);
     while let Some((field, content)) = cursor.field()? {
         match content {
             Content::Bytes(bytes) if field == number => each(bytes)?,
-            _ if field == number => return Err(Broken::Type),
+            _ if field == number => return Err(ProtobufError::Type),
             _ => {}
         }
     }
@@ -86,7 +86,7 @@ fn messages<'a>(
 }
 
 /// The attributes in the fields `number` of `fields`. A pair without a key says nothing and is left out.
-pub(super) fn pairs(fields: &[u8], number: u32) -> Result<Vec<Pair<'_>>, Broken> {
+pub(super) fn pairs(fields: &[u8], number: u32) -> Result<Vec<Pair<'_>>, ProtobufError> {
     let mut pairs = Vec::new();
     messages(fields, number, |message| {
         let (key, value) = key_value(message)?;
@@ -102,7 +102,7 @@ pub(super) fn pairs(fields: &[u8], number: u32) -> Result<Vec<Pair<'_>>, Broken>
     Ok(pairs)
 }
 
-fn label(value: Any<'_>) -> Result<AttributeValue<'_>, Broken> {
+fn label(value: Any<'_>) -> Result<AttributeValue<'_>, ProtobufError> {
     Ok(match value {
         Any::Nothing => AttributeValue::Null,
         Any::Str(text) => AttributeValue::Str(Cow::Borrowed(text)),
@@ -129,9 +129,9 @@ fn owned(value: AttributeValue<'_>) -> AttributeValue<'static> {
 }
 
 /// Writes a value as JSON, after "AnyValue", OpenTelemetry specification, "Mapping to non-OTLP protocols".
-fn render(value: &Any<'_>, out: &mut String, depth: usize) -> Result<(), Broken> {
+fn render(value: &Any<'_>, out: &mut String, depth: usize) -> Result<(), ProtobufError> {
     if depth > DEPTH {
-        return Err(Broken::Depth);
+        return Err(ProtobufError::Depth);
     }
     match value {
         Any::Nothing => out.push_str("null"),
@@ -219,7 +219,7 @@ const LOG_TEXT_BYTES: usize = 32 * 1024;
 const LOG_ELEMENTS: usize = 4_096;
 
 /// The attributes in the fields `number` as a map of the wire; of equal keys the last wins.
-pub(super) fn wire_map(fields: &[u8], number: u32, depth: usize) -> Result<wire::Map, Broken> {
+pub(super) fn wire_map(fields: &[u8], number: u32, depth: usize) -> Result<wire::Map, ProtobufError> {
     let mut map = wire::Map::new();
     messages(fields, number, |message| {
         let (key, value) = key_value(message)?;
@@ -233,7 +233,7 @@ pub(super) fn wire_map(fields: &[u8], number: u32, depth: usize) -> Result<wire:
 }
 
 /// A value as the wire carries it; what is nested deeper than the wire goes is JSON text.
-pub(super) fn wire_value(message: &[u8], depth: usize) -> Result<wire::Value, Broken> {
+pub(super) fn wire_value(message: &[u8], depth: usize) -> Result<wire::Value, ProtobufError> {
     let value = any(message)?;
     Ok(match value {
         Any::Nothing => wire::Value::Null,

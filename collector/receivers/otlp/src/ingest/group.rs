@@ -6,12 +6,12 @@
 //! A group is read first, then its series are looked up together, so that the cache misses of many points are one wait; then the
 //! points are applied one after another, as if each had been looked up in its turn: see [`Store::find_batch`].
 
-use super::Here;
+use super::ResourceScope;
 use super::attributes::pairs;
-use super::metrics::Head;
+use super::metrics::MetricHeader;
 use super::point::{self, Common, ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
 use super::tally::Tally;
-use crate::protobuf::{Broken, Content, Cursor};
+use crate::protobuf::{Content, Cursor, ProtobufError};
 use dichroic_model::{
     Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, SeriesDef, Temporality, UnixNanos,
 };
@@ -31,17 +31,17 @@ const SERIES_BYTES: usize = 2_048;
 #[derive(Default)]
 struct Bounds {
     packed: Vec<u8>,
-    prints: Option<Fingerprinter>,
+    fingerprints: Option<Fingerprinter>,
 }
 
 impl Bounds {
-    fn prints(&mut self, of_metric: &Fingerprinter, packed: &[u8]) -> &Fingerprinter {
-        if self.prints.is_none() || self.packed != packed {
+    fn fingerprints(&mut self, of_metric: &Fingerprinter, packed: &[u8]) -> &Fingerprinter {
+        if self.fingerprints.is_none() || self.packed != packed {
             self.packed.clear();
             self.packed.extend_from_slice(packed);
-            self.prints = Some(of_metric.with(packed));
+            self.fingerprints = Some(of_metric.with(packed));
         }
-        self.prints.as_ref().expect("set above")
+        self.fingerprints.as_ref().expect("set above")
     }
 }
 
@@ -49,29 +49,29 @@ impl Bounds {
 pub(super) trait Point<'a>: Sized {
     /// Number of the field that holds an attribute.
     const ATTRIBUTES: u32;
-    fn read(bytes: &'a [u8]) -> Result<Self, Broken>;
+    fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError>;
     fn common(&self) -> &Common<'a>;
     /// The bytes of the bounds, of points that have them.
     fn bounds(&self) -> Option<&[u8]> {
         None
     }
     /// Writes the point into its cell.
-    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, place: &Looked<'a>) -> Applied;
+    fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, place: &Resolved<'a>) -> Applied;
 }
 
 /// A point's bytes and what was found for it.
-pub(super) struct Looked<'a> {
+pub(super) struct Resolved<'a> {
     bytes: &'a [u8],
-    print: Fingerprint,
+    fingerprint: Fingerprint,
     known: Option<SeriesRef>,
 }
 
 /// Where points of one metric go.
-pub(super) struct Target<'a> {
+pub(super) struct GroupWriter<'a> {
     store: &'a mut Store,
-    here: &'a Here,
-    prints: &'a Fingerprinter,
-    head: &'a Head<'a>,
+    here: &'a ResourceScope,
+    fingerprints: &'a Fingerprinter,
+    header: &'a MetricHeader<'a>,
     now: UnixNanos,
     bounds: Bounds,
     /// Series that were not known, since this was last taken.
@@ -80,7 +80,7 @@ pub(super) struct Target<'a> {
 
 pub(super) type Applied = Result<(), DropReason>;
 
-fn malformed(_: Broken) -> DropReason {
+fn malformed(_: ProtobufError) -> DropReason {
     DropReason::Malformed
 }
 
@@ -96,19 +96,19 @@ fn total(counts: &[u64]) -> Option<u64> {
     (total <= COUNT).then_some(total)
 }
 
-impl<'t> Target<'t> {
+impl<'t> GroupWriter<'t> {
     pub(super) fn new(
         store: &'t mut Store,
-        here: &'t Here,
-        prints: &'t Fingerprinter,
-        head: &'t Head<'t>,
+        here: &'t ResourceScope,
+        fingerprints: &'t Fingerprinter,
+        header: &'t MetricHeader<'t>,
         now: UnixNanos,
     ) -> Self {
-        Target {
+        GroupWriter {
             store,
             here,
-            prints,
-            head,
+            fingerprints,
+            header,
             now,
             bounds: Bounds::default(),
             defined: 0,
@@ -140,7 +140,7 @@ impl<'t> Target<'t> {
         cursor: &mut Cursor<'a>,
     ) -> usize {
         let mut points: [Option<(&[u8], P)>; LOOKUP_BATCH] = [const { None }; LOOKUP_BATCH];
-        let mut prints = [Fingerprint { low: 0, high: 0 }; LOOKUP_BATCH];
+        let mut fingerprints = [Fingerprint { low: 0, high: 0 }; LOOKUP_BATCH];
         let mut len = 0;
         while len < LOOKUP_BATCH && scratch.left > 0 {
             let Ok(Some(field)) = cursor.field() else { break };
@@ -149,25 +149,33 @@ impl<'t> Target<'t> {
             };
             scratch.spend(POINT_BYTES + bytes.len());
             if let Ok(point) = P::read(bytes) {
-                prints[len] = self.print(&point, bytes, &mut scratch.run);
+                fingerprints[len] = self.fingerprint(&point, bytes, &mut scratch.run);
                 points[len] = Some((bytes, point));
             }
             len += 1;
         }
-        let found = self.store.find_batch(&prints[..len]);
+        let found = self.store.find_batch(&fingerprints[..len]);
         let mut applied = 0;
         for (at, point) in points.iter().take(len).enumerate() {
             let written = match point {
                 None => Err(DropReason::Malformed),
                 Some((bytes, point)) => {
-                    let (print, bytes) = (prints[at], *bytes);
-                    let known = self.store.found(&found, at, print);
-                    point.write(self, scratch, &Looked { bytes, print, known })
+                    let (fingerprint, bytes) = (fingerprints[at], *bytes);
+                    let known = self.store.found(&found, at, fingerprint);
+                    point.write(
+                        self,
+                        scratch,
+                        &Resolved {
+                            bytes,
+                            fingerprint,
+                            known,
+                        },
+                    )
                 }
             };
             match written {
                 Ok(()) => applied += 1,
-                Err(reason) => tally.dropped_of(Signal::Metrics, reason, 1, self.head.name),
+                Err(reason) => tally.dropped_of(Signal::Metrics, reason, 1, self.header.name),
             }
         }
         tally.applied(Signal::Metrics, applied);
@@ -175,18 +183,18 @@ impl<'t> Target<'t> {
         len
     }
 
-    fn print<'a, P: Point<'a>>(&mut self, point: &P, bytes: &[u8], run: &mut Vec<u8>) -> Fingerprint {
-        let prints = match point.bounds() {
-            Some(bounds) => self.bounds.prints(self.prints, bounds),
-            None => self.prints,
+    fn fingerprint<'a, P: Point<'a>>(&mut self, point: &P, bytes: &[u8], run: &mut Vec<u8>) -> Fingerprint {
+        let fingerprints = match point.bounds() {
+            Some(bounds) => self.bounds.fingerprints(self.fingerprints, bounds),
+            None => self.fingerprints,
         };
         // The fields were read once already, so that they can be read again.
         let attributes = point.common().attributes.of(bytes, P::ATTRIBUTES, run);
-        prints.of(attributes.unwrap_or_default())
+        fingerprints.of(attributes.unwrap_or_default())
     }
 
     fn delta(&self) -> bool {
-        self.head.temporality == Temporality::Delta
+        self.header.temporality == Temporality::Delta
     }
 
     /// (start, time), with what is missing or cannot be put right.
@@ -200,12 +208,12 @@ impl<'t> Target<'t> {
     fn series<'a, P: Point<'a>>(
         &mut self,
         point: &P,
-        looked: &Looked<'a>,
+        resolved: &Resolved<'a>,
         bounds: Option<&[f64]>,
     ) -> Result<SeriesRef, DropReason> {
-        match (looked.known, point.common().no_value) {
+        match (resolved.known, point.common().no_value) {
             (Some(series), false) => Ok(series),
-            (None, false) => self.define(point, looked, bounds),
+            (None, false) => self.define(point, resolved, bounds),
             (known, true) => {
                 if let Some(series) = known {
                     self.store.expire(series);
@@ -219,13 +227,13 @@ impl<'t> Target<'t> {
     fn define<'a, P: Point<'a>>(
         &mut self,
         point: &P,
-        looked: &Looked<'a>,
+        resolved: &Resolved<'a>,
         bounds: Option<&[f64]>,
     ) -> Result<SeriesRef, DropReason> {
         let mut together = Vec::new();
         let attributes = &point.common().attributes;
         let attributes = attributes
-            .of(looked.bytes, P::ATTRIBUTES, &mut together)
+            .of(resolved.bytes, P::ATTRIBUTES, &mut together)
             .map_err(malformed)?;
         if attributes.len() > ATTRIBUTE_BYTES {
             return Err(DropReason::LabelLimit);
@@ -236,18 +244,18 @@ impl<'t> Target<'t> {
         let def = SeriesDef {
             source: self.here.source,
             scope: &self.here.scope,
-            name: self.head.name,
+            name: self.header.name,
             style: NameStyle::OpenTelemetry,
-            unit: self.head.unit,
-            help: self.head.help,
-            kind: self.head.kind,
-            temporality: self.head.temporality,
+            unit: self.header.unit,
+            help: self.header.help,
+            kind: self.header.kind,
+            temporality: self.header.temporality,
             factor: Factor::ONE,
             attributes,
             bounds,
         };
         self.store
-            .define(looked.print, def)
+            .define(resolved.fingerprint, def)
             .map_err(|Refused(reason)| reason)
     }
 
@@ -263,7 +271,7 @@ impl<'a> Point<'a> for NumberPoint<'a> {
     const ATTRIBUTES: u32 = 7;
 
     #[inline(always)]
-    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError> {
         point::number(bytes)
     }
 
@@ -272,25 +280,25 @@ impl<'a> Point<'a> for NumberPoint<'a> {
     }
 
     #[inline(always)]
-    fn write(&self, target: &mut Target<'_>, _: &mut Scratch, looked: &Looked<'a>) -> Applied {
-        let (common, (start, time)) = (&self.common, target.times(&self.common));
+    fn write(&self, writer: &mut GroupWriter<'_>, _: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
+        let (common, (start, time)) = (&self.common, writer.times(&self.common));
         let value = match (self.value, common.no_value) {
             (Some(value), _) => value,
             (None, true) => Number::default(),
             (None, false) => return Err(DropReason::Malformed),
         };
-        let growing = target.delta() && target.head.kind == MetricKind::COUNTER;
+        let growing = writer.delta() && writer.header.kind == MetricKind::COUNTER;
         let falls = value.to_f64().is_nan() || value.to_f64() < 0.0;
         if growing && !common.no_value && falls {
             return Err(DropReason::Backwards);
         }
-        let series = target.series(self, looked, None)?;
-        if target.delta() {
-            target.store.add_number(series, value, start, time, target.now)?;
+        let series = writer.series(self, resolved, None)?;
+        if writer.delta() {
+            writer.store.add_number(series, value, start, time, writer.now)?;
         } else {
-            target.store.set_number(series, value, start, time, target.now)?;
+            writer.store.set_number(series, value, start, time, writer.now)?;
         }
-        target.exemplar(series, common);
+        writer.exemplar(series, common);
         Ok(())
     }
 }
@@ -299,7 +307,7 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
     const ATTRIBUTES: u32 = 9;
 
     #[inline(always)]
-    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError> {
         point::histogram(bytes)
     }
 
@@ -312,9 +320,9 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
     }
 
     #[inline(always)]
-    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, looked: &Looked<'a>) -> Applied {
+    fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let Scratch { counts, bounds, .. } = scratch;
-        let (common, (start, time)) = (&self.common, target.times(&self.common));
+        let (common, (start, time)) = (&self.common, writer.times(&self.common));
         point::counts(&self.counts, counts);
         if counts.is_empty() && self.bounds.is_empty() {
             // Without buckets the one that has no bound holds all.
@@ -326,11 +334,11 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
                 return Err(DropReason::Buckets);
             }
         }
-        let series = match looked.known {
+        let series = match resolved.known {
             Some(series) if !common.no_value => series,
             _ => {
                 point::bounds(&self.bounds, bounds).ok_or(DropReason::Buckets)?;
-                target.series(self, looked, Some(bounds))?
+                writer.series(self, resolved, Some(bounds))?
             }
         };
         let cell = pipeline::HistogramPoint {
@@ -338,16 +346,16 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
             sum: self.sum.map(Number::float),
             min_max: extremes(self.min, self.max),
         };
-        if target.delta() {
-            target
+        if writer.delta() {
+            writer
                 .store
-                .add_histogram(series, &cell, start, time, target.now)?;
+                .add_histogram(series, &cell, start, time, writer.now)?;
         } else {
-            target
+            writer
                 .store
-                .set_histogram(series, &cell, start, time, target.now)?;
+                .set_histogram(series, &cell, start, time, writer.now)?;
         }
-        target.exemplar(series, common);
+        writer.exemplar(series, common);
         Ok(())
     }
 }
@@ -356,7 +364,7 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
     const ATTRIBUTES: u32 = 1;
 
     #[inline(always)]
-    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError> {
         point::exponential(bytes)
     }
 
@@ -365,9 +373,9 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
     }
 
     #[inline(always)]
-    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, looked: &Looked<'a>) -> Applied {
+    fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let Scratch { counts, negative, .. } = scratch;
-        let (common, (start, time)) = (&self.common, target.times(&self.common));
+        let (common, (start, time)) = (&self.common, writer.times(&self.common));
         let positive_offset = point::buckets(&self.positive, counts).map_err(malformed)?;
         let negative_offset = point::buckets(&self.negative, negative).map_err(malformed)?;
         if !common.no_value {
@@ -380,7 +388,7 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
                 return Err(DropReason::Buckets);
             }
         }
-        let series = target.series(self, looked, None)?;
+        let series = writer.series(self, resolved, None)?;
         let cell = pipeline::ExponentialPoint {
             scale: self.scale,
             zero_count: self.zero_count,
@@ -396,16 +404,16 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
             sum: self.sum.map(Number::float),
             min_max: extremes(self.min, self.max),
         };
-        if target.delta() {
-            target
+        if writer.delta() {
+            writer
                 .store
-                .add_exponential(series, &cell, start, time, target.now)?;
+                .add_exponential(series, &cell, start, time, writer.now)?;
         } else {
-            target
+            writer
                 .store
-                .set_exponential(series, &cell, start, time, target.now)?;
+                .set_exponential(series, &cell, start, time, writer.now)?;
         }
-        target.exemplar(series, common);
+        writer.exemplar(series, common);
         Ok(())
     }
 }
@@ -414,7 +422,7 @@ impl<'a> Point<'a> for SummaryPoint<'a> {
     const ATTRIBUTES: u32 = 7;
 
     #[inline(always)]
-    fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError> {
         point::summary(bytes)
     }
 
@@ -423,17 +431,17 @@ impl<'a> Point<'a> for SummaryPoint<'a> {
     }
 
     #[inline(always)]
-    fn write(&self, target: &mut Target<'_>, scratch: &mut Scratch, looked: &Looked<'a>) -> Applied {
+    fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let quantiles = &mut scratch.quantiles;
-        point::quantiles(looked.bytes, quantiles).map_err(malformed)?;
-        let (start, time) = target.times(&self.common);
-        let series = target.series(self, looked, None)?;
+        point::quantiles(resolved.bytes, quantiles).map_err(malformed)?;
+        let (start, time) = writer.times(&self.common);
+        let series = writer.series(self, resolved, None)?;
         quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
         let cell = pipeline::SummaryPoint {
             count: self.count,
             sum: Number::float(self.sum),
             quantiles,
         };
-        target.store.set_summary(series, &cell, start, time, target.now)
+        writer.store.set_summary(series, &cell, start, time, writer.now)
     }
 }

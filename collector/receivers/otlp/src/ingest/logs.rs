@@ -4,10 +4,10 @@
 //! `severity` (1 to 24, null when not told), `body` (any value), `trace_id`, `span_id` (bytes, null when not told), `attributes` (a map). So
 //! one schema per event name is enough, whatever the attributes of each record are.
 
-use super::Here;
+use super::ResourceScope;
 use super::attributes::{wire_map, wire_value};
 use super::tally::Tally;
-use crate::protobuf::{Broken, Content, Cursor, text};
+use crate::protobuf::{Content, Cursor, ProtobufError, text};
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
 use dichroic_pipeline::{DropReason, Refused, Signal, Store};
 use dichroic_wire::{self as wire, Cell, EventsBuilder, Pushed};
@@ -56,7 +56,7 @@ impl Logs {
     pub(super) fn record(
         &mut self,
         store: &mut Store,
-        here: &Here,
+        here: &ResourceScope,
         tally: &mut Tally,
         message: &[u8],
         now: UnixNanos,
@@ -220,7 +220,7 @@ fn publish(
     }
 }
 
-fn read(message: &[u8]) -> Result<Record<'_>, Broken> {
+fn read(message: &[u8]) -> Result<Record<'_>, ProtobufError> {
     let mut record = Record::default();
     let mut body = None;
     let mut cursor = Cursor::new(message);
@@ -234,7 +234,7 @@ fn read(message: &[u8]) -> Result<Record<'_>, Broken> {
             (9, Content::Bytes(id)) => record.trace_id = &id[..id.len().min(16)],
             (10, Content::Bytes(id)) => record.span_id = &id[..id.len().min(8)],
             (12, Content::Bytes(name)) => record.name = text(name)?,
-            (1 | 2 | 5 | 9..=12, _) => return Err(Broken::Type),
+            (1 | 2 | 5 | 9..=12, _) => return Err(ProtobufError::Type),
             _ => {}
         }
     }

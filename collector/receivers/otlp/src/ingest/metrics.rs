@@ -2,11 +2,11 @@
 //!
 //! Called with one metric of a body at a time; stops between two groups when the step is spent.
 
-use super::Here;
-use super::group::Target;
+use super::ResourceScope;
+use super::group::GroupWriter;
 use super::point::{ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
 use super::tally::Tally;
-use crate::protobuf::{Broken, Content, Cursor, merge, text};
+use crate::protobuf::{Content, Cursor, ProtobufError, merge, text};
 use dichroic_model::{MetricKind, Scope, Temporality, UnixNanos, attributes::cut};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ const EXPONENTIAL: u32 = 10;
 const SUMMARY: u32 = 11;
 
 /// A metric without its points.
-pub(super) struct Head<'a> {
+pub(super) struct MetricHeader<'a> {
     pub(super) name: &'a str,
     pub(super) unit: &'a str,
     pub(super) help: &'a str,
@@ -53,7 +53,7 @@ pub(super) fn scope(message: &[u8]) -> Scope {
 }
 
 /// A metric in a body, and how far its points were applied.
-pub(super) struct Place {
+pub(super) struct MetricCursor {
     metric: Range<usize>,
     /// In the metric's data.
     at: usize,
@@ -61,9 +61,9 @@ pub(super) struct Place {
     known: Option<(u64, bool)>,
 }
 
-impl Place {
+impl MetricCursor {
     pub(super) fn new(metric: Range<usize>) -> Self {
-        Place {
+        MetricCursor {
             metric,
             at: 0,
             known: None,
@@ -75,18 +75,18 @@ impl Place {
 pub(super) fn apply(
     store: &mut Store,
     scratch: &mut Scratch,
-    here: &Here,
+    here: &ResourceScope,
     tally: &mut Tally,
     body: &[u8],
-    mut place: Place,
+    mut position: MetricCursor,
     now: UnixNanos,
-) -> Option<Place> {
-    let metric = &body[place.metric.clone()];
+) -> Option<MetricCursor> {
+    let metric = &body[position.metric.clone()];
     scratch.spend(METRIC_BYTES);
     // An error is not to be met: the body was checked down to the points.
-    let fields = Fields::read(metric, place.known).ok()?;
-    let head = match (here.refused, fields.head()) {
-        (None, Ok(head)) => head,
+    let fields = Fields::read(metric, position.known).ok()?;
+    let header = match (here.refused, fields.header()) {
+        (None, Ok(header)) => header,
         (Some(reason), _) | (None, Err(reason)) => {
             let name = text(fields.name).unwrap_or("");
             scratch.spend(fields.data.len());
@@ -95,7 +95,7 @@ pub(super) fn apply(
         }
     };
     scratch.prefix.clear();
-    for part in [head.name, head.unit] {
+    for part in [header.name, header.unit] {
         scratch
             .prefix
             .extend_from_slice(&(part.len() as u32).to_le_bytes());
@@ -103,23 +103,23 @@ pub(super) fn apply(
     }
     let shape = [
         fields.kind as u8,
-        head.temporality as u8,
+        header.temporality as u8,
         u8::from(fields.monotonic),
     ];
     scratch.prefix.extend_from_slice(&shape);
-    let prints = here.of_scope.with(&scratch.prefix);
-    let mut target = Target::new(store, here, &prints, &head, now);
-    let mut cursor = Cursor::new(&fields.data[place.at..]);
+    let fingerprints = here.of_scope.with(&scratch.prefix);
+    let mut writer = GroupWriter::new(store, here, &fingerprints, &header, now);
+    let mut cursor = Cursor::new(&fields.data[position.at..]);
     let spent = match fields.kind {
-        GAUGE | SUM => target.points::<NumberPoint<'_>>(scratch, tally, &mut cursor),
-        HISTOGRAM => target.points::<HistogramPoint<'_>>(scratch, tally, &mut cursor),
-        EXPONENTIAL => target.points::<ExponentialPoint<'_>>(scratch, tally, &mut cursor),
-        _ => target.points::<SummaryPoint<'_>>(scratch, tally, &mut cursor),
+        GAUGE | SUM => writer.points::<NumberPoint<'_>>(scratch, tally, &mut cursor),
+        HISTOGRAM => writer.points::<HistogramPoint<'_>>(scratch, tally, &mut cursor),
+        EXPONENTIAL => writer.points::<ExponentialPoint<'_>>(scratch, tally, &mut cursor),
+        _ => writer.points::<SummaryPoint<'_>>(scratch, tally, &mut cursor),
     };
     spent.then(|| {
-        place.at += cursor.at();
-        place.known = Some((fields.temporality, fields.monotonic));
-        place
+        position.at += cursor.at();
+        position.known = Some((fields.temporality, fields.monotonic));
+        position
     })
 }
 
@@ -137,7 +137,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(metric: &'a [u8], known: Option<(u64, bool)>) -> Result<Self, Broken> {
+    fn read(metric: &'a [u8], known: Option<(u64, bool)>) -> Result<Self, ProtobufError> {
         let mut fields = Fields::default();
         let mut cursor = Cursor::new(metric);
         while let Some((number, content)) = cursor.field()? {
@@ -180,7 +180,7 @@ impl<'a> Fields<'a> {
         points
     }
 
-    fn head(&self) -> Result<Head<'a>, DropReason> {
+    fn header(&self) -> Result<MetricHeader<'a>, DropReason> {
         let read = |bytes: &'a [u8]| text(bytes).map_err(|_| DropReason::Malformed);
         let (name, unit, help) = (read(self.name)?, read(self.unit)?, read(self.help)?);
         if name.is_empty() {
@@ -203,7 +203,7 @@ impl<'a> Fields<'a> {
             (_, 1) => Temporality::Delta,
             _ => return Err(DropReason::Malformed),
         };
-        Ok(Head {
+        Ok(MetricHeader {
             name,
             unit,
             help: cut(help, HELP_BYTES),

@@ -15,12 +15,12 @@ mod sources;
 mod tally;
 
 use crate::Service;
-use crate::protobuf::Broken;
+use crate::protobuf::ProtobufError;
 pub(crate) use attributes::base64;
 use bytes::Bytes;
 use dichroic_model::{Fingerprinter, Scope, SourceId, UnixNanos};
 use dichroic_pipeline::{DropReason, Signal, Store};
-use parts::{Part, Parts};
+use parts::{RequestPart, RequestParts};
 use sources::Sources;
 pub use sources::{IDLE, UNATTRIBUTED};
 use std::ops::Range;
@@ -32,13 +32,13 @@ const PART_BYTES: usize = 64;
 /// A body that is no request of its service; nothing of it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an OTLP {} request: {broken} (at byte {at} of its protobuf form); nothing of it was taken", .service.noun())]
-pub struct Malformed {
+pub struct MalformedRequest {
     /// What the body was sent as.
     pub service: Service,
     /// Where, in bytes from the beginning of the protobuf.
     pub at: usize,
     /// What is wrong there.
-    pub broken: Broken,
+    pub broken: ProtobufError,
 }
 
 /// A body that is a request of its service, as far as its frame tells.
@@ -53,7 +53,7 @@ impl Checked {
     ///
     /// # Errors
     /// [`Malformed`] when it is no request of the service.
-    pub fn new(service: Service, body: Bytes) -> Result<Self, Malformed> {
+    pub fn new(service: Service, body: Bytes) -> Result<Self, MalformedRequest> {
         parts::check(service, &body)?;
         Ok(Checked { service, body })
     }
@@ -61,7 +61,7 @@ impl Checked {
 
 /// What became of a request, as its sender is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct RequestOutcome {
     /// Points, records or spans taken.
     pub accepted: u64,
     /// Those that were not.
@@ -82,19 +82,19 @@ pub struct Ingest {
 pub struct Request {
     service: Service,
     body: Bytes,
-    parts: Parts,
+    parts: RequestParts,
     /// A metric of which points are left.
-    metric: Option<metrics::Place>,
-    here: Here,
+    metric: Option<metrics::MetricCursor>,
+    here: ResourceScope,
     tally: Tally,
 }
 
 /// Whose items follow.
-struct Here {
+struct ResourceScope {
     source: SourceId,
     /// Nothing of the source can be taken, for this reason.
     refused: Option<DropReason>,
-    known: Option<sources::Known>,
+    known: Option<sources::OpenSource>,
     of_source: Fingerprinter,
     of_scope: Fingerprinter,
     scope: Scope,
@@ -105,7 +105,12 @@ impl Ingest {
     ///
     /// # Errors
     /// [`Malformed`] when the body is none; nothing was applied then.
-    pub fn metrics(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<Outcome, Malformed> {
+    pub fn metrics(
+        &mut self,
+        store: &mut Store,
+        body: &[u8],
+        now: UnixNanos,
+    ) -> Result<RequestOutcome, MalformedRequest> {
         self.whole(store, Service::Metrics, body, now)
     }
 
@@ -113,7 +118,12 @@ impl Ingest {
     ///
     /// # Errors
     /// As [`Ingest::metrics`].
-    pub fn logs(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<Outcome, Malformed> {
+    pub fn logs(
+        &mut self,
+        store: &mut Store,
+        body: &[u8],
+        now: UnixNanos,
+    ) -> Result<RequestOutcome, MalformedRequest> {
         self.whole(store, Service::Logs, body, now)
     }
 
@@ -121,7 +131,12 @@ impl Ingest {
     ///
     /// # Errors
     /// As [`Ingest::metrics`].
-    pub fn traces(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<Outcome, Malformed> {
+    pub fn traces(
+        &mut self,
+        store: &mut Store,
+        body: &[u8],
+        now: UnixNanos,
+    ) -> Result<RequestOutcome, MalformedRequest> {
         self.whole(store, Service::Traces, body, now)
     }
 
@@ -131,7 +146,7 @@ impl Ingest {
         service: Service,
         body: &[u8],
         now: UnixNanos,
-    ) -> Result<Outcome, Malformed> {
+    ) -> Result<RequestOutcome, MalformedRequest> {
         let mut request = self.begin(store, service, Bytes::copy_from_slice(body))?;
         loop {
             if let Some(outcome) = self.step(store, &mut request, usize::MAX, now) {
@@ -144,7 +159,12 @@ impl Ingest {
     ///
     /// # Errors
     /// [`Malformed`] when it is no request of the service.
-    pub fn begin(&mut self, store: &Store, service: Service, body: Bytes) -> Result<Request, Malformed> {
+    pub fn begin(
+        &mut self,
+        store: &Store,
+        service: Service,
+        body: Bytes,
+    ) -> Result<Request, MalformedRequest> {
         Ok(self.begin_checked(store, Checked::new(service, body)?))
     }
 
@@ -153,10 +173,10 @@ impl Ingest {
         let nobody = store.fingerprinter(UNATTRIBUTED);
         Request {
             service,
-            parts: Parts::new(&body),
+            parts: RequestParts::new(&body),
             metric: None,
             body,
-            here: Here {
+            here: ResourceScope {
                 source: UNATTRIBUTED,
                 refused: Some(DropReason::Malformed),
                 known: None,
@@ -178,7 +198,7 @@ impl Ingest {
         request: &mut Request,
         bytes: usize,
         now: UnixNanos,
-    ) -> Option<Outcome> {
+    ) -> Option<RequestOutcome> {
         self.scratch.left = bytes;
         let mut done = false;
         while self.scratch.left > 0 && !done {
@@ -187,12 +207,12 @@ impl Ingest {
                 continue;
             }
             match request.parts.next(&request.body) {
-                Some(Part::Resource(resource)) => self.resource(store, request, &resource, now),
-                Some(Part::Scope(scope)) => {
+                Some(RequestPart::Resource(resource)) => self.resource(store, request, &resource, now),
+                Some(RequestPart::Scope(scope)) => {
                     self.scratch.spend(PART_BYTES + scope.len());
                     request.here.enter(&scope);
                 }
-                Some(Part::Item(item)) => self.item(store, request, item, now),
+                Some(RequestPart::Item(item)) => self.item(store, request, item, now),
                 None => done = true,
             }
         }
@@ -208,7 +228,7 @@ impl Ingest {
             Ok(known) => {
                 here.source = known.source.id;
                 here.refused = None;
-                here.of_source = known.prints.clone();
+                here.of_source = known.fingerprints.clone();
                 here.known = Some(known);
             }
             Err(reason) => {
@@ -223,7 +243,7 @@ impl Ingest {
     fn item(&mut self, store: &mut Store, request: &mut Request, item: Range<usize>, now: UnixNanos) {
         let (here, tally) = (&request.here, &mut request.tally);
         match request.service {
-            Service::Metrics => self.metric(store, request, metrics::Place::new(item), now),
+            Service::Metrics => self.metric(store, request, metrics::MetricCursor::new(item), now),
             Service::Logs => {
                 self.scratch.spend(4 * (PART_BYTES + item.len()));
                 self.logs.record(store, here, tally, &request.body[item], now);
@@ -235,7 +255,13 @@ impl Ingest {
         }
     }
 
-    fn metric(&mut self, store: &mut Store, request: &mut Request, place: metrics::Place, now: UnixNanos) {
+    fn metric(
+        &mut self,
+        store: &mut Store,
+        request: &mut Request,
+        place: metrics::MetricCursor,
+        now: UnixNanos,
+    ) {
         let (here, tally) = (&request.here, &mut request.tally);
         request.metric = metrics::apply(store, &mut self.scratch, here, tally, &request.body, place, now);
     }
@@ -245,7 +271,7 @@ impl Ingest {
         if let Some(known) = &request.here.known {
             self.logs.publish(store, &known.source, &mut request.tally, now);
         }
-        request.tally.enter(store.ledger_mut(), request.here.source);
+        request.tally.flush_to(store.ledger_mut(), request.here.source);
     }
 
     /// Lets sources go that have been silent for [`IDLE`]. Call every few seconds.
@@ -254,7 +280,7 @@ impl Ingest {
     }
 }
 
-impl Here {
+impl ResourceScope {
     fn enter(&mut self, scope: &[u8]) {
         self.of_scope = self.of_source.with(scope);
         self.scope = metrics::scope(scope);

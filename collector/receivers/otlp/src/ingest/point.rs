@@ -4,7 +4,7 @@
 //! that several points can be read before the first is written. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
 use super::attributes::{Pair, base64, pairs};
-use crate::protobuf::{BYTES, Broken, Content, Cursor, FIXED64, VARINT, merge, tag};
+use crate::protobuf::{BYTES, Content, Cursor, FIXED64, ProtobufError, VARINT, merge, tag};
 use dichroic_model::{Attributes, Exemplar, Number, UnixNanos};
 use std::borrow::Cow;
 
@@ -118,7 +118,7 @@ impl Run {
         point: &'a [u8],
         number: u32,
         buffer: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], Broken> {
+    ) -> Result<&'a [u8], ProtobufError> {
         if self.split {
             together(point, number, buffer)
         } else {
@@ -128,7 +128,7 @@ impl Run {
 }
 
 #[cold]
-fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
+fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], ProtobufError> {
     buffer.clear();
     let mut cursor = Cursor::new(point);
     let mut from = 0;
@@ -143,7 +143,7 @@ fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'
 
 impl<'a> Common<'a> {
     /// Keeps the exemplar that was measured last. Times are read only when there are several, each once.
-    fn newer(&mut self, exemplar: &'a [u8]) -> Result<(), Broken> {
+    fn newer(&mut self, exemplar: &'a [u8]) -> Result<(), ProtobufError> {
         let Some(held) = self.exemplar else {
             self.exemplar = Some(exemplar);
             return Ok(());
@@ -161,7 +161,7 @@ impl<'a> Common<'a> {
 }
 
 /// When an exemplar was measured; 0 when it does not say.
-fn measured(exemplar: &[u8]) -> Result<UnixNanos, Broken> {
+fn measured(exemplar: &[u8]) -> Result<UnixNanos, ProtobufError> {
     let (mut time, mut cursor) = (0, Cursor::new(exemplar));
     while let Some(field) = cursor.field()? {
         if let (2, Content::Fixed64(at)) = field {
@@ -182,7 +182,7 @@ const TIME: u64 = tag(3, FIXED64);
 
 /// Reads a `NumberDataPoint`.
 #[inline(always)]
-pub(super) fn number(point: &[u8]) -> Result<NumberPoint<'_>, Broken> {
+pub(super) fn number(point: &[u8]) -> Result<NumberPoint<'_>, ProtobufError> {
     const DOUBLE: u64 = tag(4, FIXED64);
     const EXEMPLAR: u64 = tag(5, BYTES);
     const INT: u64 = tag(6, FIXED64);
@@ -213,7 +213,7 @@ pub(super) fn number(point: &[u8]) -> Result<NumberPoint<'_>, Broken> {
 
 /// Reads a `HistogramDataPoint`.
 #[inline(always)]
-pub(super) fn histogram(point: &[u8]) -> Result<HistogramPoint<'_>, Broken> {
+pub(super) fn histogram(point: &[u8]) -> Result<HistogramPoint<'_>, ProtobufError> {
     const COUNT: u64 = tag(4, FIXED64);
     const SUM: u64 = tag(5, FIXED64);
     const COUNTS: u64 = tag(6, BYTES);
@@ -243,7 +243,7 @@ pub(super) fn histogram(point: &[u8]) -> Result<HistogramPoint<'_>, Broken> {
             COUNTS => {
                 let packed = cursor.bytes()?;
                 if packed.len() % 8 != 0 {
-                    return Err(Broken::Length);
+                    return Err(ProtobufError::Length);
                 }
                 lengthen(&mut counts, packed);
             }
@@ -277,7 +277,7 @@ pub(super) fn histogram(point: &[u8]) -> Result<HistogramPoint<'_>, Broken> {
 
 /// Reads an `ExponentialHistogramDataPoint`.
 #[inline]
-pub(super) fn exponential(point: &[u8]) -> Result<ExponentialPoint<'_>, Broken> {
+pub(super) fn exponential(point: &[u8]) -> Result<ExponentialPoint<'_>, ProtobufError> {
     let mut read = ExponentialPoint {
         common: Common::default(),
         count: 0,
@@ -308,7 +308,7 @@ pub(super) fn exponential(point: &[u8]) -> Result<ExponentialPoint<'_>, Broken> 
             (12, Content::Fixed64(bits)) => read.min = Some(double(bits)),
             (13, Content::Fixed64(bits)) => read.max = Some(double(bits)),
             (14, Content::Fixed64(bits)) => read.zero_threshold = double(bits),
-            (1..=14, _) => return Err(Broken::Type),
+            (1..=14, _) => return Err(ProtobufError::Type),
             _ => {}
         }
         from = cursor.at();
@@ -318,7 +318,7 @@ pub(super) fn exponential(point: &[u8]) -> Result<ExponentialPoint<'_>, Broken> 
 
 /// Reads a `SummaryDataPoint`.
 #[inline]
-pub(super) fn summary(point: &[u8]) -> Result<SummaryPoint<'_>, Broken> {
+pub(super) fn summary(point: &[u8]) -> Result<SummaryPoint<'_>, ProtobufError> {
     let mut common = Common::default();
     let (mut count, mut sum) = (0, 0.0);
     let mut cursor = Cursor::new(point);
@@ -332,7 +332,7 @@ pub(super) fn summary(point: &[u8]) -> Result<SummaryPoint<'_>, Broken> {
             (5, Content::Fixed64(bits)) => sum = double(bits),
             (6, Content::Bytes(_)) => {}
             (8, Content::Varint(flags)) => common.no_value = flags & NO_RECORDED_VALUE != 0,
-            (2..=8, _) => return Err(Broken::Type),
+            (2..=8, _) => return Err(ProtobufError::Type),
             _ => {}
         }
         from = cursor.at();
@@ -341,7 +341,7 @@ pub(super) fn summary(point: &[u8]) -> Result<SummaryPoint<'_>, Broken> {
 }
 
 /// The quantiles of a `SummaryDataPoint`, as many as may be.
-pub(super) fn quantiles(point: &[u8], quantiles: &mut Vec<(f64, f64)>) -> Result<(), Broken> {
+pub(super) fn quantiles(point: &[u8], quantiles: &mut Vec<(f64, f64)>) -> Result<(), ProtobufError> {
     quantiles.clear();
     let mut cursor = Cursor::new(point);
     while let Some(field) = cursor.field()? {
@@ -354,14 +354,14 @@ pub(super) fn quantiles(point: &[u8], quantiles: &mut Vec<(f64, f64)>) -> Result
     Ok(())
 }
 
-fn value_at_quantile(message: &[u8]) -> Result<(f64, f64), Broken> {
+fn value_at_quantile(message: &[u8]) -> Result<(f64, f64), ProtobufError> {
     let mut read = (0.0, 0.0);
     let mut cursor = Cursor::new(message);
     while let Some(field) = cursor.field()? {
         match field {
             (1, Content::Fixed64(bits)) => read.0 = double(bits),
             (2, Content::Fixed64(bits)) => read.1 = double(bits),
-            (1 | 2, _) => return Err(Broken::Type),
+            (1 | 2, _) => return Err(ProtobufError::Type),
             _ => {}
         }
     }
@@ -369,7 +369,7 @@ fn value_at_quantile(message: &[u8]) -> Result<(f64, f64), Broken> {
 }
 
 /// Reads a `Buckets` message: its counts, and the offset of the first.
-pub(super) fn buckets(side: &[u8], counts: &mut Vec<u64>) -> Result<i32, Broken> {
+pub(super) fn buckets(side: &[u8], counts: &mut Vec<u64>) -> Result<i32, ProtobufError> {
     let mut offset = 0;
     counts.clear();
     let mut cursor = Cursor::new(side);
@@ -383,7 +383,7 @@ pub(super) fn buckets(side: &[u8], counts: &mut Vec<u64>) -> Result<i32, Broken>
                     keep(counts, packed.varint()?);
                 }
             }
-            (1 | 2, _) => return Err(Broken::Type),
+            (1 | 2, _) => return Err(ProtobufError::Type),
             _ => {}
         }
     }
@@ -441,7 +441,7 @@ fn zigzag(n: u64) -> i32 {
 }
 
 /// Reads an `Exemplar`; `None` when it has no value.
-pub(super) fn exemplar(message: &[u8]) -> Result<Option<Exemplar>, Broken> {
+pub(super) fn exemplar(message: &[u8]) -> Result<Option<Exemplar>, ProtobufError> {
     let (mut value, mut time) = (None, 0);
     let mut ids: [&[u8]; 2] = [&[], &[]];
     let mut cursor = Cursor::new(message);
@@ -452,7 +452,7 @@ pub(super) fn exemplar(message: &[u8]) -> Result<Option<Exemplar>, Broken> {
             (6, Content::Fixed64(bits)) => value = Some(bits as i64 as f64),
             (4, Content::Bytes(span)) => ids[1] = span,
             (5, Content::Bytes(trace)) => ids[0] = trace,
-            (2..=6, _) => return Err(Broken::Type),
+            (2..=6, _) => return Err(ProtobufError::Type),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! their series leave too; the next request of the same identity finds the same source.
 
 use super::attributes::{Pair, pairs};
-use crate::protobuf::Broken;
+use crate::protobuf::ProtobufError;
 use dichroic_model::{
     AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, SECOND, Source, SourceId,
     SourceSpec, UnixNanos, attributes::cut,
@@ -27,13 +27,13 @@ pub const UNATTRIBUTED: SourceId = SourceId(u32::MAX);
 
 /// A source and the seed of its series.
 #[derive(Clone)]
-pub(super) struct Known {
+pub(super) struct OpenSource {
     pub(super) source: Arc<Source>,
-    pub(super) prints: Fingerprinter,
+    pub(super) fingerprints: Fingerprinter,
 }
 
 struct Open {
-    known: Known,
+    known: OpenSource,
     seen: UnixNanos,
     replaced: UnixNanos,
 }
@@ -53,7 +53,7 @@ impl Sources {
         store: &mut Store,
         resource: &[u8],
         now: UnixNanos,
-    ) -> Result<Known, DropReason> {
+    ) -> Result<OpenSource, DropReason> {
         if resource.len() > RESOURCE_BYTES {
             return Err(DropReason::LabelLimit);
         }
@@ -77,7 +77,12 @@ impl Sources {
         Ok(known)
     }
 
-    fn open(&mut self, store: &mut Store, spec: SourceSpec, now: UnixNanos) -> Result<Known, DropReason> {
+    fn open(
+        &mut self,
+        store: &mut Store,
+        spec: SourceSpec,
+        now: UnixNanos,
+    ) -> Result<OpenSource, DropReason> {
         let mut replaced = 0;
         if let Some(open) = self.by_key.get_mut(&spec.key) {
             open.seen = now;
@@ -89,8 +94,8 @@ impl Sources {
         }
         let key = spec.key.clone();
         let source = store.open_source(spec, now).map_err(|Refused(reason)| reason)?;
-        let prints = store.fingerprinter(source.id);
-        let known = Known { source, prints };
+        let fingerprints = store.fingerprinter(source.id);
+        let known = OpenSource { source, fingerprints };
         let open = Open {
             known: known.clone(),
             seen: now,
@@ -118,7 +123,7 @@ impl Sources {
 }
 
 /// What a resource says of its source.
-fn spec(resource: &[u8]) -> Result<SourceSpec, Broken> {
+fn spec(resource: &[u8]) -> Result<SourceSpec, ProtobufError> {
     let mut all = pairs(resource, 1)?;
     let namespace = value(&all, "service.namespace");
     let name = value(&all, "service.name");

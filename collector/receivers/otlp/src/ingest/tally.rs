@@ -1,6 +1,6 @@
 //! The counts of one request: what goes into the ledger, and what its sender is told.
 
-use super::Outcome;
+use super::RequestOutcome;
 use crate::Service;
 use dichroic_model::SourceId;
 use dichroic_pipeline::{DropReason, Ledger, Signal};
@@ -10,7 +10,7 @@ const SIGNALS: [Signal; 4] = [Signal::Metrics, Signal::Events, Signal::Logs, Sig
 /// Bytes of an example's name in an answer.
 const EXAMPLE_BYTES: usize = 128;
 
-/// Counts since the last [`Tally::enter`], and over the whole request.
+/// Counts since the last [`Tally::flush_to`], and over the whole request.
 #[derive(Debug)]
 pub(super) struct Tally {
     service: Service,
@@ -76,7 +76,7 @@ impl Tally {
     }
 
     /// Writes the counts into the account of `source` and begins anew.
-    pub(super) fn enter(&mut self, ledger: &mut Ledger, source: SourceId) {
+    pub(super) fn flush_to(&mut self, ledger: &mut Ledger, source: SourceId) {
         for signal in SIGNALS {
             let place = signal as usize;
             if self.received[place] > 0 {
@@ -92,7 +92,7 @@ impl Tally {
     }
 
     /// What the sender is told.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> RequestOutcome {
         let rejected = self.rejected.iter().map(|(_, n, _)| n).sum();
         let mut message = String::new();
         if rejected > 0 && self.service == Service::Traces && self.only(DropReason::Unsupported) {
@@ -108,7 +108,7 @@ impl Tally {
             }
             message.pop();
         }
-        Outcome {
+        RequestOutcome {
             accepted: self.accepted,
             rejected,
             message,

@@ -1,7 +1,7 @@
 //! Requests' bodies in, whole and bounded; answers out.
 
 use super::budget::Share;
-use super::response::Code;
+use super::response::GrpcCode;
 use crate::config::Limits;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,17 +17,17 @@ const READ_AHEAD: usize = 64 << 10;
 
 /// Why a request was not taken: what its sender is told, and under what it is counted.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct RequestError {
     pub(super) http: u16,
-    pub(super) code: Code,
+    pub(super) code: GrpcCode,
     pub(super) message: String,
     /// Seconds after which to come again.
     pub(super) retry: Option<u64>,
 }
 
-impl Refusal {
-    pub(super) fn new(http: u16, code: Code, message: impl Into<String>) -> Self {
-        Refusal {
+impl RequestError {
+    pub(super) fn new(http: u16, code: GrpcCode, message: impl Into<String>) -> Self {
+        RequestError {
             http,
             code,
             message: message.into(),
@@ -36,7 +36,7 @@ impl Refusal {
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
-        Refusal::new(400, Code::InvalidArgument, message)
+        RequestError::new(400, GrpcCode::InvalidArgument, message)
     }
 
     pub(super) fn too_large(limits: &Limits) -> Self {
@@ -44,21 +44,21 @@ impl Refusal {
             "the request is larger than {} bytes (receivers.otlp.max_request); send smaller batches",
             limits.request_bytes
         );
-        Refusal::new(413, Code::ResourceExhausted, message)
+        RequestError::new(413, GrpcCode::ResourceExhausted, message)
     }
 
     pub(super) fn busy() -> Self {
         let message = "too many bytes of requests in flight (receivers.otlp.in_flight); come again";
-        Refusal {
+        RequestError {
             retry: Some(1),
-            ..Refusal::new(503, Code::ResourceExhausted, message)
+            ..RequestError::new(503, GrpcCode::ResourceExhausted, message)
         }
     }
 
     fn slow() -> Self {
-        Refusal::new(
+        RequestError::new(
             408,
-            Code::DeadlineExceeded,
+            GrpcCode::DeadlineExceeded,
             "the request's body did not arrive in time",
         )
     }
@@ -71,9 +71,9 @@ pub(super) async fn collect(
     mut body: Incoming,
     limits: &Limits,
     share: &mut Share,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, RequestError> {
     if body.size_hint().lower() > limits.request_bytes as u64 {
-        return Err(Refusal::too_large(limits));
+        return Err(RequestError::too_large(limits));
     }
     let end = Instant::now() + limits.body_timeout;
     let announced = body.size_hint().lower() as usize;
@@ -81,17 +81,17 @@ pub(super) async fn collect(
     loop {
         let soon = end.min(Instant::now() + limits.stall_timeout);
         let frame = match timeout_at(soon, body.frame()).await {
-            Err(_) => return Err(Refusal::slow()),
+            Err(_) => return Err(RequestError::slow()),
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(Refusal::bad(format!("the body broke off: {error}"))),
+            Ok(Some(Err(error))) => return Err(RequestError::bad(format!("the body broke off: {error}"))),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limits.request_bytes {
-            return Err(Refusal::too_large(limits));
+            return Err(RequestError::too_large(limits));
         }
         if !share.grow(data.len()) {
-            return Err(Refusal::busy());
+            return Err(RequestError::busy());
         }
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -114,14 +114,14 @@ fn append(whole: &mut Vec<u8>, data: &[u8], announced: usize) {
 }
 
 /// The body of an answer: at most one piece, and trailers for gRPC.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
 }
 
-impl Answer {
+impl ResponseBody {
     pub(super) fn new(data: Bytes) -> Self {
-        Answer {
+        ResponseBody {
             data: (!data.is_empty()).then_some(data),
             trailers: None,
         }
@@ -133,7 +133,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 

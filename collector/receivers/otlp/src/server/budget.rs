@@ -1,6 +1,6 @@
 //! The bytes of requests in flight, counted on one thread: what is over the budget is refused before it is held.
 
-use super::body::Refusal;
+use super::body::RequestError;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -50,11 +50,11 @@ impl Share {
 
 impl Share {
     /// The same, with the refusal that the sender is told.
-    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), RequestError> {
         if self.grow(bytes) {
             Ok(())
         } else {
-            Err(Refusal::busy())
+            Err(RequestError::busy())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests and connections by what became of them, for the collector's own metrics. Counted and read on the ingest thread.
 
-use crate::Outcome;
+use crate::RequestOutcome;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl Verdict {
         }
     }
 
-    pub(super) fn of(outcome: &Outcome) -> Self {
+    pub(super) fn of(outcome: &RequestOutcome) -> Self {
         if outcome.rejected == 0 {
             Verdict::Ok
         } else {
@@ -81,9 +81,9 @@ pub struct Counters {
     /// Requests whose head was read and that are not answered yet.
     pub(super) in_flight: Cell<usize>,
     /// Connections closed at once because there were too many.
-    pub(super) turned_away: Cell<u64>,
+    pub(super) rejected_connections: Cell<u64>,
     /// Connections that did not finish in time when the receiver stopped.
-    pub(super) cut_off: Cell<usize>,
+    pub(super) aborted_connections: Cell<usize>,
 }
 
 impl Counters {
@@ -124,12 +124,12 @@ impl Counters {
     }
 
     /// Connections that had to be cut off when the receiver stopped.
-    pub fn cut_off(&self) -> usize {
-        self.cut_off.get()
+    pub fn aborted_connections(&self) -> usize {
+        self.aborted_connections.get()
     }
 
     /// Connections closed at once because there were as many as allowed.
-    pub fn turned_away(&self) -> u64 {
-        self.turned_away.get()
+    pub fn rejected_connections(&self) -> u64 {
+        self.rejected_connections.get()
     }
 }

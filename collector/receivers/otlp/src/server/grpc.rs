@@ -4,11 +4,11 @@
 //! thread and wants the bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source:
 //! "gRPC over HTTP2", grpc.io.
 
-use super::body::{Answer, Refusal, collect};
+use super::body::{RequestError, ResponseBody, collect};
 use super::inflate::Encoding;
-use super::response::{Code, Format, response, status_bytes};
-use super::{Shared, counters::Verdict};
-use crate::{Outcome, Service};
+use super::response::{BodyFormat, GrpcCode, response, status_bytes};
+use super::{ServerState, counters::Verdict};
+use crate::{RequestOutcome, Service};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -33,23 +33,23 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Answers one call.
-pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
-    let mut reply = match take(shared, request).await {
+pub(super) async fn answer(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut reply = match take(state, request).await {
         Ok((service, outcome)) => {
-            shared.counters.count("grpc", Verdict::of(&outcome));
-            let message = response(service, &outcome, Format::Protobuf);
+            state.counters.count("grpc", Verdict::of(&outcome));
+            let message = response(service, &outcome, BodyFormat::Protobuf);
             let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
             framed.put_u8(0);
             framed.put_u32(message.len() as u32);
             framed.put(message);
             let mut trailers = HeaderMap::new();
             trailers.insert(STATUS, HeaderValue::from_static("0"));
-            Response::new(Answer::new(framed.freeze()).with_trailers(trailers))
+            Response::new(ResponseBody::new(framed.freeze()).with_trailers(trailers))
         }
-        Err(refusal) => {
-            shared.counters.count("grpc", Verdict::refused(refusal.http));
-            let mut reply = Response::new(Answer::new(Bytes::new()));
-            refuse(&refusal, reply.headers_mut());
+        Err(error) => {
+            state.counters.count("grpc", Verdict::refused(error.http));
+            let mut reply = Response::new(ResponseBody::new(Bytes::new()));
+            refuse(&error, reply.headers_mut());
             reply
         }
     };
@@ -59,13 +59,13 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Respo
     reply
 }
 
-fn refuse(refusal: &Refusal, headers: &mut HeaderMap) {
-    headers.insert(STATUS, (refusal.code as i32).into());
-    if let Ok(message) = HeaderValue::from_str(&percent(&refusal.message)) {
+fn refuse(error: &RequestError, headers: &mut HeaderMap) {
+    headers.insert(STATUS, (error.code as i32).into());
+    if let Ok(message) = HeaderValue::from_str(&percent(&error.message)) {
         headers.insert(MESSAGE, message);
     }
-    if refusal.retry.is_some() {
-        let details = status_bytes(refusal.code, &refusal.message, refusal.retry);
+    if error.retry.is_some() {
+        let details = status_bytes(error.code, &error.message, error.retry);
         if let Ok(details) = HeaderValue::from_str(&crate::ingest::base64(&details)) {
             headers.insert(DETAILS, details);
         }
@@ -93,20 +93,23 @@ fn route(path: &str) -> Option<Service> {
     }
 }
 
-async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, Outcome), Refusal> {
+async fn take(
+    state: &ServerState,
+    request: Request<Incoming>,
+) -> Result<(Service, RequestOutcome), RequestError> {
     let (head, body) = request.into_parts();
     let service = route(head.uri.path()).ok_or_else(|| {
         let message = format!(
             "{:?} is no method here; the OTLP services Metrics, Logs and Trace have Export",
             head.uri.path()
         );
-        Refusal::new(404, Code::Unimplemented, message)
+        RequestError::new(404, GrpcCode::Unimplemented, message)
     })?;
-    let limits = &shared.limits;
-    let mut share = shared.budget.share();
+    let limits = &state.limits;
+    let mut share = state.budget.share();
     let mut framed = collect(body, limits, &mut share).await?;
     if framed.len() < PREFIX_BYTES {
-        return Err(Refusal::bad(
+        return Err(RequestError::bad(
             "a call needs one message: a flag, a length and the message",
         ));
     }
@@ -114,7 +117,7 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, O
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     if length != framed.len() {
         let message = format!("the message's length says {length} bytes, {} came", framed.len());
-        return Err(Refusal::bad(message));
+        return Err(RequestError::bad(message));
     }
     let message = match prefix[0] {
         0 => framed,
@@ -124,13 +127,17 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<(Service, O
             let encoding = encoding.ok_or_else(|| {
                 let message =
                     "the message is compressed in a way not known here: send gzip, zstd or identity";
-                Refusal::new(415, Code::Unimplemented, message)
+                RequestError::new(415, GrpcCode::Unimplemented, message)
             })?;
-            shared
+            state
                 .inflate(encoding, framed, &mut share, ("message", "header"))
                 .await?
         }
-        flag => return Err(Refusal::bad(format!("a message's flag is 0 or 1, not {flag}"))),
+        flag => {
+            return Err(RequestError::bad(format!(
+                "a message's flag is 0 or 1, not {flag}"
+            )));
+        }
     };
-    Ok((service, shared.ingest(service, message).await?))
+    Ok((service, state.ingest(service, message).await?))
 }

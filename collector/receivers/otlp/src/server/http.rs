@@ -3,11 +3,11 @@
 //! Source: OTLP specification 1.x, "OTLP/HTTP". Beside the three paths, `POST /` is taken, since there are senders that leave the
 //! path out: protobuf there means traces, JSON says what it is by its top-level key.
 
-use super::body::{Answer, Refusal, collect};
+use super::body::{RequestError, ResponseBody, collect};
 use super::inflate::Encoding;
-use super::response::{Code, Format, response, status};
-use super::{Shared, counters::Verdict};
-use crate::{Outcome, Service, json};
+use super::response::{BodyFormat, GrpcCode, response, status};
+use super::{ServerState, counters::Verdict};
+use crate::{RequestOutcome, Service, json};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,33 +18,33 @@ const JSON_BYTES: usize = 256 << 10;
 const PATHS: &str = "/v1/metrics, /v1/logs and /v1/traces";
 
 /// Answers one request.
-pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
+pub(super) async fn answer(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
     let format = format(request.headers());
-    let shown = format.unwrap_or(Format::Json);
-    match take(shared, request, format).await {
+    let shown = format.unwrap_or(BodyFormat::Json);
+    match take(state, request, format).await {
         Ok((service, outcome)) => {
-            shared.counters.count("http", Verdict::of(&outcome));
+            state.counters.count("http", Verdict::of(&outcome));
             reply(StatusCode::OK, shown, response(service, &outcome, shown))
         }
-        Err(refusal) => {
-            shared.counters.count("http", Verdict::refused(refusal.http));
-            refuse(&refusal, shown)
+        Err(error) => {
+            state.counters.count("http", Verdict::refused(error.http));
+            refuse(&error, shown)
         }
     }
 }
 
-fn reply(code: StatusCode, format: Format, body: Bytes) -> Response<Answer> {
-    let mut response = Response::new(Answer::new(body));
+fn reply(code: StatusCode, format: BodyFormat, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::new(body));
     *response.status_mut() = code;
     let content_type = HeaderValue::from_static(format.content_type());
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-fn refuse(refusal: &Refusal, format: Format) -> Response<Answer> {
-    let code = StatusCode::from_u16(refusal.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = reply(code, format, status(refusal.code, &refusal.message, format));
-    if let Some(seconds) = refusal.retry {
+fn refuse(error: &RequestError, format: BodyFormat) -> Response<ResponseBody> {
+    let code = StatusCode::from_u16(error.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = reply(code, format, status(error.code, &error.message, format));
+    if let Some(seconds) = error.retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     if code == StatusCode::METHOD_NOT_ALLOWED {
@@ -56,14 +56,14 @@ fn refuse(refusal: &Refusal, format: Format) -> Response<Answer> {
 }
 
 /// The form of the body, by `Content-Type`: its case, spaces and parameters do not matter.
-fn format(headers: &HeaderMap) -> Option<Format> {
+fn format(headers: &HeaderMap) -> Option<BodyFormat> {
     let value = headers.get(CONTENT_TYPE)?.as_bytes();
     let name = value.split(|byte| *byte == b';').next()?.trim_ascii();
     let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
     if is("application/x-protobuf") || is("application/protobuf") {
-        Some(Format::Protobuf)
+        Some(BodyFormat::Protobuf)
     } else if is("application/json") {
-        Some(Format::Json)
+        Some(BodyFormat::Json)
     } else {
         None
     }
@@ -81,47 +81,47 @@ fn route(path: &str) -> Option<Option<Service>> {
 }
 
 async fn take(
-    shared: &Shared,
+    state: &ServerState,
     request: Request<Incoming>,
-    format: Option<Format>,
-) -> Result<(Service, Outcome), Refusal> {
+    format: Option<BodyFormat>,
+) -> Result<(Service, RequestOutcome), RequestError> {
     let (head, body) = request.into_parts();
     let route = route(head.uri.path()).ok_or_else(|| {
         let message = format!(
             "nothing is at {:?}; OTLP/HTTP is taken at {PATHS}",
             head.uri.path()
         );
-        Refusal::new(404, Code::NotFound, message)
+        RequestError::new(404, GrpcCode::NotFound, message)
     })?;
     if head.method != Method::POST {
         let message = format!("{} is not allowed here: OTLP/HTTP is sent by POST", head.method);
-        return Err(Refusal::new(405, Code::Unimplemented, message));
+        return Err(RequestError::new(405, GrpcCode::Unimplemented, message));
     }
     let format = format.ok_or_else(|| {
         let message = "the Content-Type must be application/x-protobuf or application/json";
-        Refusal::new(415, Code::InvalidArgument, message)
+        RequestError::new(415, GrpcCode::InvalidArgument, message)
     })?;
     let encoding = encoding(&head.headers)?;
-    let limits = &shared.limits;
-    let mut share = shared.budget.share();
+    let limits = &state.limits;
+    let mut share = state.budget.share();
     let mut body = collect(body, limits, &mut share).await?;
     if encoding != Encoding::Identity && !body.is_empty() {
-        body = shared
+        body = state
             .inflate(encoding, body, &mut share, ("body", "Content-Encoding"))
             .await?;
     }
     let service = match format {
-        Format::Protobuf => route.unwrap_or(Service::Traces),
-        Format::Json => {
+        BodyFormat::Protobuf => route.unwrap_or(Service::Traces),
+        BodyFormat::Json => {
             let short = body.len() <= JSON_BYTES;
-            let read = shared.aside.run(short, move || from_json(route, &body)).await;
-            let (service, protobuf) = read.map_err(Refusal::bad)?;
+            let read = state.offload.run(short, move || from_json(route, &body)).await;
+            let (service, protobuf) = read.map_err(RequestError::bad)?;
             share.take(protobuf.len())?;
             body = protobuf.into();
             service
         }
     };
-    Ok((service, shared.ingest(service, body).await?))
+    Ok((service, state.ingest(service, body).await?))
 }
 
 /// JSON as the protobuf of its service, which it has to say itself where the path does not.
@@ -133,12 +133,12 @@ fn from_json(route: Option<Service>, body: &[u8]) -> Result<(Service, Vec<u8>), 
     Ok((service, protobuf))
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+fn encoding(headers: &HeaderMap) -> Result<Encoding, RequestError> {
     let Some(value) = headers.get(CONTENT_ENCODING) else {
         return Ok(Encoding::Identity);
     };
     value.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
         let message = "the Content-Encoding must be gzip, zstd or identity";
-        Refusal::new(415, Code::InvalidArgument, message)
+        RequestError::new(415, GrpcCode::InvalidArgument, message)
     })
 }

@@ -22,7 +22,7 @@ pub(super) enum Encoding {
 
 /// Why a body could not be inflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(super) enum InflateError {
     /// Larger than allowed once inflated.
     TooLarge,
     /// Not what its header says.
@@ -47,31 +47,32 @@ impl Encoding {
 }
 
 /// Inflates to at most `max` bytes.
-pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, Failed> {
+pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     match encoding {
-        Encoding::Identity if body.len() > max => Err(Failed::TooLarge),
+        Encoding::Identity if body.len() > max => Err(InflateError::TooLarge),
         Encoding::Identity => Ok(body.to_vec()),
         Encoding::Gzip => gunzip(body, max),
         Encoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(|_| Failed::Corrupt)?;
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(body).map_err(|_| InflateError::Corrupt)?;
             decoder
                 .window_log_max(WINDOW_LOG_MAX)
-                .map_err(|_| Failed::Corrupt)?;
+                .map_err(|_| InflateError::Corrupt)?;
             bounded(decoder, max)
         }
     }
 }
 
-fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, Failed> {
+fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     // Header and trailer of one member.
     if body.len() < 18 || body[..3] != MAGIC {
-        return Err(Failed::Corrupt);
+        return Err(InflateError::Corrupt);
     }
-    let (_, trailer) = body.split_last_chunk().ok_or(Failed::Corrupt)?;
+    let (_, trailer) = body.split_last_chunk().ok_or(InflateError::Corrupt)?;
     let size = u32::from_le_bytes(*trailer) as usize;
     if memchr::memmem::find(&body[3..], &MAGIC).is_none() && size <= body.len() * DEFLATE_RATIO {
         if size > max {
-            return Err(Failed::TooLarge);
+            return Err(InflateError::TooLarge);
         }
         let mut out = vec![0; size];
         if libdeflater::Decompressor::new().gzip_decompress(body, &mut out) == Ok(size) {
@@ -81,13 +82,13 @@ fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, Failed> {
     bounded(flate2::read::MultiGzDecoder::new(body), max)
 }
 
-fn bounded(decoder: impl Read, max: usize) -> Result<Vec<u8>, Failed> {
+fn bounded(decoder: impl Read, max: usize) -> Result<Vec<u8>, InflateError> {
     let mut out = Vec::new();
     let read = decoder.take(max as u64 + 1).read_to_end(&mut out);
     match read {
-        _ if out.len() > max => Err(Failed::TooLarge),
+        _ if out.len() > max => Err(InflateError::TooLarge),
         Ok(_) => Ok(out),
-        Err(_) => Err(Failed::Corrupt),
+        Err(_) => Err(InflateError::Corrupt),
     }
 }
 
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_was_compressed_comes_back() {
-        let check = |encoding, body: &[u8], expected: Result<&[u8], Failed>| {
+        let check = |encoding, body: &[u8], expected: Result<&[u8], InflateError>| {
             assert_eq!(inflate(encoding, body, 64), expected.map(<[u8]>::to_vec));
         };
         check(Encoding::Identity, b"abc", Ok(b"abc"));
@@ -125,10 +126,10 @@ mod tests {
             &[gzip(b"abc"), gzip(b"abc")].concat(),
             Ok(b"abcabc"),
         );
-        check(Encoding::Gzip, b"", Err(Failed::Corrupt));
-        check(Encoding::Gzip, b"not gzip at all, no", Err(Failed::Corrupt));
-        check(Encoding::Zstd, b"not zstd at all, no", Err(Failed::Corrupt));
-        check(Encoding::Gzip, &zstd(b"abc"), Err(Failed::Corrupt));
+        check(Encoding::Gzip, b"", Err(InflateError::Corrupt));
+        check(Encoding::Gzip, b"not gzip at all, no", Err(InflateError::Corrupt));
+        check(Encoding::Zstd, b"not zstd at all, no", Err(InflateError::Corrupt));
+        check(Encoding::Gzip, &zstd(b"abc"), Err(InflateError::Corrupt));
     }
 
     #[test]
@@ -139,7 +140,7 @@ mod tests {
             (Encoding::Gzip, [gzip(b"small"), gzip(&zeros)].concat()),
             (Encoding::Zstd, zstd(&zeros)),
         ] {
-            assert_eq!(inflate(encoding, &bomb, 1 << 20), Err(Failed::TooLarge));
+            assert_eq!(inflate(encoding, &bomb, 1 << 20), Err(InflateError::TooLarge));
             assert!(bomb.len() < 64 << 10);
         }
     }
@@ -149,7 +150,10 @@ mod tests {
         let mut bomb = gzip(&vec![0; 8 << 20]);
         let end = bomb.len();
         bomb[end - 4..].copy_from_slice(&100u32.to_le_bytes());
-        assert_eq!(inflate(Encoding::Gzip, &bomb, 1 << 20), Err(Failed::TooLarge));
+        assert_eq!(
+            inflate(Encoding::Gzip, &bomb, 1 << 20),
+            Err(InflateError::TooLarge)
+        );
     }
 
     #[test]
@@ -163,7 +167,7 @@ mod tests {
                 }
                 assert_eq!(
                     inflate(encoding, &whole[..end], 1 << 20),
-                    Err(Failed::Corrupt),
+                    Err(InflateError::Corrupt),
                     "{encoding:?} {end}"
                 );
             }

@@ -15,9 +15,9 @@ mod offload;
 mod response;
 
 use crate::config::{Config, Limits};
-use crate::protobuf::Broken;
-use crate::{Checked, Ingest, Outcome, Service};
-use body::Refusal;
+use crate::protobuf::ProtobufError;
+use crate::{Checked, Ingest, RequestOutcome, Service};
+use body::RequestError;
 use budget::{Budget, Share};
 use bytes::Bytes;
 use counters::One;
@@ -27,9 +27,9 @@ use dichroic_pipeline::Store;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
-use inflate::{Encoding, Failed, inflate};
+use inflate::{Encoding, InflateError, inflate};
 use offload::Offload;
-use response::Code;
+use response::GrpcCode;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
@@ -111,23 +111,25 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
 }
 
 /// What all requests share.
-struct Shared {
+struct ServerState {
     store: Rc<RefCell<Store>>,
     ingest: RefCell<Ingest>,
     budget: Budget,
-    aside: Offload,
+    offload: Offload,
     limits: Limits,
     counters: Rc<Counters>,
 }
 
-impl Shared {
+impl ServerState {
     /// Applies a body, giving way to other tasks every [`STEP_BYTES`].
-    async fn ingest(&self, service: Service, body: Bytes) -> Result<Outcome, Refusal> {
+    async fn ingest(&self, service: Service, body: Bytes) -> Result<RequestOutcome, RequestError> {
         let short = body.len() <= STEP_BYTES;
-        let checked = self.aside.run(short, move || Checked::new(service, body)).await;
+        let checked = self.offload.run(short, move || Checked::new(service, body)).await;
         let checked = checked.map_err(|malformed| match malformed.broken {
-            Broken::TooMany => Refusal::new(413, Code::ResourceExhausted, malformed.to_string()),
-            _ => Refusal::bad(malformed.to_string()),
+            ProtobufError::TooMany => {
+                RequestError::new(413, GrpcCode::ResourceExhausted, malformed.to_string())
+            }
+            _ => RequestError::bad(malformed.to_string()),
         })?;
         let mut request = self
             .ingest
@@ -146,29 +148,31 @@ impl Shared {
     }
 }
 
-impl Shared {
-    /// A body out of its compression, its bytes taken from the budget; what it is and which header says so stand in the refusal.
+impl ServerState {
+    /// A body out of its compression, its bytes taken from the budget; what it is and which header says so stand in the error.
     async fn inflate(
         &self,
         encoding: Encoding,
         body: Bytes,
         share: &mut Share,
         (what, header): (&str, &str),
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Bytes, RequestError> {
         let max = self.limits.request_bytes;
         let little = max.min(STEP_BYTES);
         // How large it becomes shows only when it is done: at first it may become no more than what is done quickly.
-        let mut inflated = Err(Failed::TooLarge);
+        let mut inflated = Err(InflateError::TooLarge);
         if body.len() <= little {
             inflated = inflate(encoding, &body, little);
         }
-        if inflated == Err(Failed::TooLarge) && (little < max || body.len() > little) {
+        if inflated == Err(InflateError::TooLarge) && (little < max || body.len() > little) {
             let work = move || inflate(encoding, &body, max);
-            inflated = self.aside.run(false, work).await;
+            inflated = self.offload.run(false, work).await;
         }
         let inflated = inflated.map_err(|failed| match failed {
-            Failed::TooLarge => Refusal::too_large(&self.limits),
-            Failed::Corrupt => Refusal::bad(format!("the {what} is not {encoding:?} as its {header} says")),
+            InflateError::TooLarge => RequestError::too_large(&self.limits),
+            InflateError::Corrupt => {
+                RequestError::bad(format!("the {what} is not {encoding:?} as its {header} says"))
+            }
         })?;
         share.take(inflated.len())?;
         Ok(inflated.into())
@@ -182,19 +186,19 @@ fn now() -> UnixNanos {
 
 /// Serves until `stop` turns true or its sender is gone, then lets requests in flight finish for `limits.stop_timeout`.
 ///
-/// Connections that had to be cut off are in [`Counters::cut_off`].
+/// Connections that had to be cut off are in [`Counters::aborted_connections`].
 pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Receiver<bool>) {
-    let shared = Rc::new(Shared {
+    let state = Rc::new(ServerState {
         store,
         ingest: RefCell::default(),
         budget: Budget::new(bound.limits.in_flight_bytes),
-        aside: Offload::new(),
+        offload: Offload::new(),
         limits: bound.limits,
         counters: bound.counters,
     });
     let mut accepting = JoinSet::new();
     for listener in bound.listeners {
-        accepting.spawn_local(accept(listener, shared.clone(), stop.clone()));
+        accepting.spawn_local(accept(listener, state.clone(), stop.clone()));
     }
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,7 +206,7 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Rec
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             _ = tick.tick() => {
-                shared.ingest.borrow_mut().tick(&mut shared.store.borrow_mut(), now());
+                state.ingest.borrow_mut().tick(&mut state.store.borrow_mut(), now());
             }
         }
     }
@@ -210,8 +214,8 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Rec
 }
 
 /// Accepts until told to stop, then waits for the connections as long as allowed.
-async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stop: watch::Receiver<bool>) {
-    let builder = Rc::new(builder(&shared.limits));
+async fn accept(listener: TcpListener, state: Rc<ServerState>, mut stop: watch::Receiver<bool>) {
+    let builder = Rc::new(builder(&state.limits));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -220,14 +224,14 @@ async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stop: watch::Rece
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(_) if connections.len() >= shared.limits.connections => {
-                shared
+            Ok(_) if connections.len() >= state.limits.connections => {
+                state
                     .counters
-                    .turned_away
-                    .set(shared.counters.turned_away.get() + 1);
+                    .rejected_connections
+                    .set(state.counters.rejected_connections.get() + 1);
             }
             Ok((stream, _)) => {
-                connections.spawn_local(connection(stream, builder.clone(), shared.clone(), stop.clone()));
+                connections.spawn_local(connection(stream, builder.clone(), state.clone(), stop.clone()));
             }
             // Out of file descriptors, or a peer that left already: neither may end or spin the loop.
             Err(error) => {
@@ -237,14 +241,16 @@ async fn accept(listener: TcpListener, shared: Rc<Shared>, mut stop: watch::Rece
         }
     }
     drop(listener);
-    let deadline = Instant::now() + shared.limits.stop_timeout;
+    let deadline = Instant::now() + state.limits.stop_timeout;
     while !connections.is_empty() {
         if timeout_at(deadline, connections.join_next()).await.is_err() {
             break;
         }
     }
-    let counters = &shared.counters;
-    counters.cut_off.set(counters.cut_off.get() + connections.len());
+    let counters = &state.counters;
+    counters
+        .aborted_connections
+        .set(counters.aborted_connections.get() + connections.len());
 }
 
 /// Tasks of HTTP/2 streams, on this thread.
@@ -282,14 +288,14 @@ fn builder(limits: &Limits) -> Builder<Local> {
 async fn connection(
     stream: TcpStream,
     builder: Rc<Builder<Local>>,
-    shared: Rc<Shared>,
+    state: Rc<ServerState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let counters = shared.counters.clone();
+    let counters = state.counters.clone();
     let _open = One::of(&counters.open);
     let _ = stream.set_nodelay(true);
     let version = tokio::select! {
-        version = timeout(shared.limits.head_timeout, is_http2(&stream)) => version,
+        version = timeout(state.limits.head_timeout, is_http2(&stream)) => version,
         _ = stop.wait_for(|stop| *stop) => return,
     };
     let Ok(Ok(http2)) = version else { return };
@@ -299,15 +305,15 @@ async fn connection(
     } else {
         builder.http1_only()
     };
-    let io = io::Watched::new(stream, shared.limits.stall_timeout);
+    let io = io::Watched::new(stream, state.limits.stall_timeout);
     let service = service_fn(move |request| {
-        let shared = shared.clone();
+        let state = state.clone();
         async move {
-            let _in_flight = One::of(&shared.counters.in_flight);
+            let _in_flight = One::of(&state.counters.in_flight);
             Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
-                grpc::answer(&shared, request).await
+                grpc::answer(&state, request).await
             } else {
-                http::answer(&shared, request).await
+                http::answer(&state, request).await
             })
         }
     });
@@ -347,14 +353,14 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    fn shared() -> Rc<Shared> {
+    fn state() -> Rc<ServerState> {
         let store = Store::new(StoreLimits::default(), Arc::new(dichroic_model::Identity), 1);
         let limits = Limits::default();
-        Rc::new(Shared {
+        Rc::new(ServerState {
             store: Rc::new(RefCell::new(store)),
             ingest: RefCell::default(),
             budget: Budget::new(limits.in_flight_bytes),
-            aside: Offload::new(),
+            offload: Offload::new(),
             limits,
             counters: Rc::default(),
         })
@@ -373,39 +379,39 @@ mod tests {
         body
     }
 
-    async fn take(shared: Rc<Shared>, body: Bytes) -> Result<Outcome, u16> {
-        let mut share = shared.budget.share();
-        let inflated = shared.inflate(Encoding::Gzip, body, &mut share, ("body", "header"));
-        let body = inflated.await.map_err(|refusal| refusal.http)?;
-        let taken = shared.ingest(Service::Metrics, body).await;
-        taken.map_err(|refusal| refusal.http)
+    async fn take(state: Rc<ServerState>, body: Bytes) -> Result<RequestOutcome, u16> {
+        let mut share = state.budget.share();
+        let inflated = state.inflate(Encoding::Gzip, body, &mut share, ("body", "header"));
+        let body = inflated.await.map_err(|error| error.http)?;
+        let taken = state.ingest(Service::Metrics, body).await;
+        taken.map_err(|error| error.http)
     }
 
     #[test]
     fn while_a_large_body_is_worked_on_others_are_answered() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
-            let shared = shared();
+            let state = state();
             let (good, broken) = (
                 nothing(2 * STEP_BYTES),
                 [&nothing(2 * STEP_BYTES)[..], &[7]].concat(),
             );
-            let large = |body: &[u8]| tokio::task::spawn_local(take(shared.clone(), gzip(body)));
-            let working = shared.aside.occupy().await;
+            let large = |body: &[u8]| tokio::task::spawn_local(take(state.clone(), gzip(body)));
+            let working = state.offload.occupy().await;
             let (good, broken, bomb) = (large(&good), large(&broken), large(&vec![0; 65 << 20]));
             for _ in 0..100 {
-                let small = take(shared.clone(), gzip(&nothing(100))).await;
-                assert_eq!(small, Ok(Outcome::default()));
+                let small = take(state.clone(), gzip(&nothing(100))).await;
+                assert_eq!(small, Ok(RequestOutcome::default()));
                 tokio::task::yield_now().await;
             }
             let waiting = [&good, &broken].iter().all(|large| !large.is_finished());
             assert!(waiting, "large bodies are not worked on here");
             drop(working);
-            assert_eq!(good.await.expect("no panic"), Ok(Outcome::default()));
+            assert_eq!(good.await.expect("no panic"), Ok(RequestOutcome::default()));
             assert_eq!(broken.await.expect("no panic"), Err(400));
             assert_eq!(bomb.await.expect("no panic"), Err(413));
             assert!(
-                shared.budget.share().grow(shared.limits.in_flight_bytes),
+                state.budget.share().grow(state.limits.in_flight_bytes),
                 "all bytes came back"
             );
         });

@@ -1,7 +1,7 @@
 //! Answers in the request's own encoding: `Export*ServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
 
 use crate::protobuf::{put_bytes, put_varint};
-use crate::{Outcome, Service};
+use crate::{RequestOutcome, Service};
 use bytes::Bytes;
 use dichroic_model::attributes::cut;
 
@@ -10,23 +10,23 @@ const WORDS_BYTES: usize = 1_024;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum BodyFormat {
     Protobuf,
     Json,
 }
 
-impl Format {
+impl BodyFormat {
     pub(super) fn content_type(self) -> &'static str {
         match self {
-            Format::Protobuf => "application/x-protobuf",
-            Format::Json => "application/json",
+            BodyFormat::Protobuf => "application/x-protobuf",
+            BodyFormat::Json => "application/json",
         }
     }
 }
 
 /// `google.rpc.Code`, as far as they are used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub(super) enum GrpcCode {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,
@@ -35,12 +35,12 @@ pub(super) enum Code {
 }
 
 /// The response to a request that was taken, wholly or in part.
-pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> Bytes {
+pub(super) fn response(service: Service, outcome: &RequestOutcome, format: BodyFormat) -> Bytes {
     let message = cut(&outcome.message, WORDS_BYTES);
     let partial = outcome.rejected > 0 || !message.is_empty();
     let bytes = match format {
-        Format::Protobuf if !partial => Vec::new(),
-        Format::Protobuf => {
+        BodyFormat::Protobuf if !partial => Vec::new(),
+        BodyFormat::Protobuf => {
             let (mut inner, mut out) = (Vec::new(), Vec::new());
             if outcome.rejected > 0 {
                 put_varint(&mut inner, 1 << 3);
@@ -50,8 +50,8 @@ pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> B
             put_bytes(&mut out, 1, &inner);
             out
         }
-        Format::Json if !partial => b"{}".to_vec(),
-        Format::Json => {
+        BodyFormat::Json if !partial => b"{}".to_vec(),
+        BodyFormat::Json => {
             let rejected = match service {
                 Service::Metrics => "rejectedDataPoints",
                 Service::Logs => "rejectedLogRecords",
@@ -67,11 +67,11 @@ pub(super) fn response(service: Service, outcome: &Outcome, format: Format) -> B
 }
 
 /// A `google.rpc.Status`.
-pub(super) fn status(code: Code, message: &str, format: Format) -> Bytes {
+pub(super) fn status(code: GrpcCode, message: &str, format: BodyFormat) -> Bytes {
     let message = cut(message, WORDS_BYTES);
     let bytes = match format {
-        Format::Protobuf => status_bytes(code, message, None),
-        Format::Json => serde_json::json!({"code": code as i32, "message": message})
+        BodyFormat::Protobuf => status_bytes(code, message, None),
+        BodyFormat::Json => serde_json::json!({"code": code as i32, "message": message})
             .to_string()
             .into_bytes(),
     };
@@ -79,7 +79,7 @@ pub(super) fn status(code: Code, message: &str, format: Format) -> Bytes {
 }
 
 /// The same in protobuf, with a `google.rpc.RetryInfo` when the sender is to come again.
-pub(super) fn status_bytes(code: Code, message: &str, retry_seconds: Option<u64>) -> Vec<u8> {
+pub(super) fn status_bytes(code: GrpcCode, message: &str, retry_seconds: Option<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     put_varint(&mut out, 1 << 3);
     put_varint(&mut out, code as u64);
@@ -104,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_partial_success_says_how_many_and_why() {
-        let outcome = Outcome {
+        let outcome = RequestOutcome {
             accepted: 1,
             rejected: 2,
             message: "why \"so\"".into(),
         };
-        let bytes = response(Service::Metrics, &outcome, Format::Protobuf);
+        let bytes = response(Service::Metrics, &outcome, BodyFormat::Protobuf);
         let partial = ExportMetricsServiceResponse::decode(bytes)
             .unwrap()
             .partial_success
@@ -119,15 +119,15 @@ mod tests {
             (2, "why \"so\"")
         );
         assert_eq!(
-            response(Service::Logs, &outcome, Format::Json),
+            response(Service::Logs, &outcome, BodyFormat::Json),
             r#"{"partialSuccess":{"errorMessage":"why \"so\"","rejectedLogRecords":"2"}}"#
         );
     }
 
     #[test]
     fn a_full_success_is_empty() {
-        let outcome = Outcome::default();
-        assert_eq!(response(Service::Metrics, &outcome, Format::Protobuf), "");
-        assert_eq!(response(Service::Metrics, &outcome, Format::Json), "{}");
+        let outcome = RequestOutcome::default();
+        assert_eq!(response(Service::Metrics, &outcome, BodyFormat::Protobuf), "");
+        assert_eq!(response(Service::Metrics, &outcome, BodyFormat::Json), "{}");
     }
 }

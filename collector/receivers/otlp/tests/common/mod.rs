@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dichroic_model::{Identity, Limits};
 use dichroic_pipeline::snapshot::SnapshotRequest;
 use dichroic_pipeline::{Job, Progress, Row, RowValue, Snapshot, Store};
-use dichroic_receiver_otlp::{Ingest, Malformed, Outcome, Service, json};
+use dichroic_receiver_otlp::{Ingest, MalformedRequest, RequestOutcome, Service, json};
 pub use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 pub use opentelemetry_proto::tonic::common::v1::{
     AnyValue, InstrumentationScope, KeyValue, any_value::Value,
@@ -46,7 +46,7 @@ impl World {
         }
     }
 
-    pub fn take(&mut self, service: Service, body: &[u8]) -> Result<Outcome, Malformed> {
+    pub fn take(&mut self, service: Service, body: &[u8]) -> Result<RequestOutcome, MalformedRequest> {
         let taken = match service {
             Service::Metrics => self.ingest.metrics(&mut self.store, body, self.now),
             Service::Logs => self.ingest.logs(&mut self.store, body, self.now),
@@ -59,12 +59,12 @@ impl World {
         taken
     }
 
-    pub fn json(&mut self, service: Service, text: &str) -> Result<Outcome, String> {
+    pub fn json(&mut self, service: Service, text: &str) -> Result<RequestOutcome, String> {
         let body = json::to_protobuf(service, text.as_bytes()).map_err(|error| error.to_string())?;
         self.take(service, &body).map_err(|error| error.to_string())
     }
 
-    pub fn metrics(&mut self, metrics: Vec<Metric>) -> Outcome {
+    pub fn metrics(&mut self, metrics: Vec<Metric>) -> RequestOutcome {
         self.take(Service::Metrics, &request(metrics).encode_to_vec())
             .expect("a good request")
     }

@@ -6,12 +6,12 @@ use dichroic_model::{Number, SourceId, UnixNanos};
 use dichroic_pipeline::{DropReason, HistogramPoint, Signal, Store, SummaryPoint};
 
 use super::points::{Memory, NO_TIME, Point};
-use super::{Ingested, Moment};
+use super::{Ingested, ScrapeTimes};
 use crate::parse::FamilyKind;
 
 /// What came of applying a page, in samples.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct PageAccount {
     pub applied: u64,
     dropped: Vec<(DropReason, u64)>,
     pub added: u64,
@@ -20,7 +20,7 @@ pub(super) struct Outcome {
     pub must_rebuild: bool,
 }
 
-impl Outcome {
+impl PageAccount {
     fn drop(&mut self, reason: DropReason, samples: u64) {
         match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += samples,
@@ -53,24 +53,24 @@ impl Outcome {
 pub(super) fn apply(
     memory: &Memory,
     store: &mut Store,
-    moment: Moment,
+    times: ScrapeTimes,
     points: Range<usize>,
-    outcome: &mut Outcome,
+    account: &mut PageAccount,
 ) {
     let mut writer = Writer {
         memory,
         store,
-        moment,
+        times,
         counts: Vec::new(),
         quantiles: Vec::new(),
     };
     for point in &memory.points[points] {
         let samples = u64::from(point.samples);
         match writer.write(point) {
-            Ok(()) => outcome.applied += samples,
+            Ok(()) => account.applied += samples,
             Err(reason) => {
-                outcome.must_rebuild |= reason == DropReason::SeriesGone;
-                outcome.drop(reason, samples);
+                account.must_rebuild |= reason == DropReason::SeriesGone;
+                account.drop(reason, samples);
             }
         }
     }
@@ -79,7 +79,7 @@ pub(super) fn apply(
 struct Writer<'m> {
     memory: &'m Memory,
     store: &'m mut Store,
-    moment: Moment,
+    times: ScrapeTimes,
     counts: Vec<u64>,
     quantiles: Vec<(f64, f64)>,
 }
@@ -88,7 +88,7 @@ impl Writer<'_> {
     #[inline]
     fn write(&mut self, point: &Point) -> Result<(), DropReason> {
         let series = point.series?;
-        let (start, now) = (self.start(point), self.moment.now);
+        let (start, now) = (self.start(point), self.times.now);
         match point.kind {
             FamilyKind::Histogram | FamilyKind::GaugeHistogram => {
                 self.fill_counts(point)?;
@@ -156,8 +156,8 @@ impl Writer<'_> {
     fn time(&self, point: &Point) -> UnixNanos {
         let line = self.memory.parts_of(point).last().copied().unwrap_or(point.main);
         match self.memory.time(line) {
-            time if time != NO_TIME && self.moment.honor_timestamps => u64::try_from(time).unwrap_or(0),
-            _ => self.moment.scraped,
+            time if time != NO_TIME && self.times.honor_timestamps => u64::try_from(time).unwrap_or(0),
+            _ => self.times.scraped,
         }
     }
 }

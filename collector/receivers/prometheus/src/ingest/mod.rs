@@ -21,7 +21,7 @@ use dichroic_model::{Fingerprinter, Source, SourceId, UnixNanos};
 use dichroic_pipeline::{DropReason, Signal, Store};
 
 use crate::parse::{Item, ParseError, openmetrics, text};
-use apply::Outcome;
+use apply::PageAccount;
 use points::Memory;
 use rebuild::{Build, Reader};
 use replay::{Replay, Step};
@@ -129,7 +129,7 @@ pub struct Ingested {
 
 /// When a page was scraped, and what its samples may say about that.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct ScrapeTimes {
     /// When the scrape began: the time of every sample that has none of its own.
     pub scraped: UnixNanos,
     /// Now, for the store's bookkeeping.
@@ -145,7 +145,7 @@ pub struct Exposition<'a> {
     pub body: &'a [u8],
     pub format: Format,
     pub limits: PageLimits,
-    pub moment: Moment,
+    pub times: ScrapeTimes,
 }
 
 /// One target's page, remembered between scrapes.
@@ -229,14 +229,14 @@ impl Page {
             body,
             format,
             limits,
-            moment,
+            times,
         } = *exposition;
         let fingerprints = store.borrow().fingerprinter(source.id);
         if self.replay(&fingerprints, body, format, &pause).await {
-            let mut outcome = self.apply(store, moment, &pause).await;
-            if !outcome.must_rebuild {
-                outcome.replayed = true;
-                return Ok(outcome.account(&mut store.borrow_mut(), source.id, 0));
+            let mut account = self.apply(store, times, &pause).await;
+            if !account.must_rebuild {
+                account.replayed = true;
+                return Ok(account.account(&mut store.borrow_mut(), source.id, 0));
             }
         }
         let mut reader = Reader::new(body, format, limits, &fingerprints);
@@ -253,9 +253,9 @@ impl Page {
         let build = reader.finish();
         let duplicates = build.duplicates;
         let added = self.settle(build, store, source.id, &pause).await;
-        let mut outcome = self.apply(store, moment, &pause).await;
-        outcome.added = added;
-        Ok(outcome.account(&mut store.borrow_mut(), source.id, duplicates))
+        let mut account = self.apply(store, times, &pause).await;
+        account.added = added;
+        Ok(account.account(&mut store.borrow_mut(), source.id, duplicates))
     }
 
     async fn replay<P: Future<Output = ()>>(
@@ -303,24 +303,18 @@ impl Page {
     async fn apply<P: Future<Output = ()>>(
         &self,
         store: &RefCell<Store>,
-        moment: Moment,
+        times: ScrapeTimes,
         pause: &impl Fn() -> P,
-    ) -> Outcome {
-        let (mut outcome, total) = (Outcome::default(), self.memory.points.len());
+    ) -> PageAccount {
+        let (mut account, total) = (PageAccount::default(), self.memory.points.len());
         for from in (0..total).step_by(APPLY_POINTS) {
             let points = from..total.min(from + APPLY_POINTS);
-            apply::apply(
-                &self.memory,
-                &mut store.borrow_mut(),
-                moment,
-                points,
-                &mut outcome,
-            );
+            apply::apply(&self.memory, &mut store.borrow_mut(), times, points, &mut account);
             if from + APPLY_POINTS < total {
                 pause().await;
             }
         }
-        outcome
+        account
     }
 
     /// The target is down: everything it showed leaves now.

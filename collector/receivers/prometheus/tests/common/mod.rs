@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dichroic_model::{Identity, Limits};
 use dichroic_pipeline::{Row, RowValue, SnapshotRequest, Store, inbox, serve};
 
-/// Any moment will do; tests compare times with it.
+/// An arbitrary time; tests compare times with it.
 pub const NOW: u64 = 1_700_000_000_000_000_000;
 
 pub fn store(limits: Limits) -> Rc<RefCell<Store>> {
