@@ -1,4 +1,4 @@
-"""The parties of a system test as objects: the collector, the demo's programs, and a Prometheus that scrapes the collector.
+"""The actors of a system test: objects for: the collector, the demo's programs, and a Prometheus that scrapes the collector.
 
 For tests that want the real thing on loopback. Every party is a context manager: entering it starts the program and waits until
 it serves, leaving it ends the process it started, by its pid. Listeners take free ports. Nothing sleeps for a guessed time:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_parties import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
+from actors import total
+from attach_actors import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
 from harness import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
-from parties import total
 
 # First words of what the node answers.
 TOLD = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone")

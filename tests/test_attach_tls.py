@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_parties import NEWER_ERL, Attacher, BareNode
+from attach_actors import NEWER_ERL, Attacher, BareNode
 from harness import Collector, dichroic_bin, wait_until
 from test_attach import as_before, counted
-from tls_parties import Authority, Pair, TlsNode
+from tls_actors import Authority, Pair, TlsNode
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import random
 import time
 
 import dichroic
+from actors import FixedNode, total, wait_total
 from harness import Collector, Embedder, Shop, http_get, wait_until
-from parties import FixedNode, total, wait_total
 
 REQUESTS = "http_server_request_duration_seconds_count"
 

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from actors import samples
 from harness import Collector, dichroic_bin, wait_until
-from parties import samples
 from test_nodes import REQUESTS, Node
 
 LIMIT = 96

@@ -10,8 +10,8 @@ from typing import Any
 
 import dichroic
 import pytest
+from actors import samples, total, wait_total
 from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
-from parties import samples, total, wait_total
 
 MIB = 1024 * 1024
 SERIES = 500

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 import dichroic
+from actors import total, wait_total
 from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
-from parties import total, wait_total
 
 
 class Logs(Process):

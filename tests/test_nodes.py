@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 import pytest
+from actors import samples, total, wait_total
 from harness import ROOT, Collector, Process, compiled, erlang_paths, free_port, wait_until
-from parties import samples, total, wait_total
 
 REQUESTS = "http_server_request_duration_seconds_count"
 

@@ -1,8 +1,8 @@
 """The page of a collector under load, read by parsers that others wrote."""
 
 import pytest
+from actors import samples
 from harness import ROOT, Collector, Embedder, Recommender, Shop, promtool, wait_until
-from parties import samples
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

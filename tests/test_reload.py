@@ -3,8 +3,8 @@
 import json
 import signal
 
+from actors import total
 from harness import Collector, Embedder, wait_until
-from parties import total
 
 
 def hang_up(collector: Collector) -> None:

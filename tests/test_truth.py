@@ -3,8 +3,8 @@
 import bisect
 import math
 
+from actors import BOUNDS, FixedNode, push_durations, total, wait_total
 from harness import Collector, Prometheus, wait_until
-from parties import BOUNDS, FixedNode, push_durations, total, wait_total
 
 BEAM_MS = [3, 8, 20, 40, 60, 90, 200, 400, 600, 900, 2000]
 PYTHON_MS = [4, 15, 15, 30, 70, 120, 300, 800, 1500, 6000, 12000]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attach_parties import BareNode
+from attach_actors import BareNode
 
 _CONFIG = """
 [ca]
