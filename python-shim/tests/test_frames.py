@@ -258,5 +258,5 @@ def test_of_another_major_version_only_the_start_of_hello_is_decoded() -> None:
 
 
 def test_a_definition_that_removes_an_id_is_none() -> None:
-    [frame] = Decoder().feed(GOLDENS["define-forget"])
+    [frame] = Decoder().feed(GOLDENS["define-release"])
     assert frame == Define(frames.SERIES, [(1, None)])

@@ -1,9 +1,11 @@
 //! The small frames: PING, PONG, GAP and GOODBYE.
 
 use crate::error::{ErrorKind, Result};
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
+use crate::goodbye_code::GoodbyeCode;
 use crate::input::Input;
-use crate::limits::GOODBYE_WORDS_BYTES;
+use crate::limits::GOODBYE_MESSAGE_BYTES;
 use crate::value::{bounded, cut_at};
 
 /// Asks for the [`Pong`] with the same token. From a relay the token is the number of the flush just sent.
@@ -150,65 +152,8 @@ impl Gap {
     }
 }
 
-/// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the specification's")]
-pub enum GoodbyeCode {
-    Version,
-    Unauthorised,
-    Malformed,
-    Limit,
-    Timeout,
-    Superseded,
-    Shutdown,
-    Slow,
-    Detach,
-    BadRequest,
-    Internal,
-    /// A code of a later minor version.
-    Other(u16),
-}
-
-impl GoodbyeCode {
-    /// The code's meaning.
-    pub fn from_code(code: u16) -> Self {
-        match code {
-            1 => Self::Version,
-            2 => Self::Unauthorised,
-            3 => Self::Malformed,
-            4 => Self::Limit,
-            5 => Self::Timeout,
-            6 => Self::Superseded,
-            7 => Self::Shutdown,
-            8 => Self::Slow,
-            9 => Self::Detach,
-            10 => Self::BadRequest,
-            11 => Self::Internal,
-            other => Self::Other(other),
-        }
-    }
-
-    /// The code on the wire.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Version => 1,
-            Self::Unauthorised => 2,
-            Self::Malformed => 3,
-            Self::Limit => 4,
-            Self::Timeout => 5,
-            Self::Superseded => 6,
-            Self::Shutdown => 7,
-            Self::Slow => 8,
-            Self::Detach => 9,
-            Self::BadRequest => 10,
-            Self::Internal => 11,
-            Self::Other(code) => code,
-        }
-    }
-}
-
 /// `retry_ms` of a GOODBYE: the peer's own backoff decides.
-pub const RETRY_OWN_BACKOFF: u32 = 0;
+pub const RETRY_DEFAULT_BACKOFF: u32 = 0;
 /// `retry_ms` of a GOODBYE: do not come back unasked.
 pub const RETRY_NEVER: u32 = u32::MAX;
 
@@ -217,7 +162,7 @@ pub const RETRY_NEVER: u32 = u32::MAX;
 pub struct Goodbye {
     /// Why.
     pub code: GoodbyeCode,
-    /// When to come back, in milliseconds; see [`RETRY_OWN_BACKOFF`] and [`RETRY_NEVER`].
+    /// When to come back, in milliseconds; see [`RETRY_DEFAULT_BACKOFF`] and [`RETRY_NEVER`].
     pub retry_ms: u32,
     /// What happened and what to do, for a person; at most 1,024 bytes.
     pub message: String,
@@ -229,7 +174,7 @@ impl Goodbye {
         Self {
             code,
             retry_ms,
-            message: cut_at(message, GOODBYE_WORDS_BYTES).to_owned(),
+            message: cut_at(message, GOODBYE_MESSAGE_BYTES).to_owned(),
         }
     }
 
@@ -239,8 +184,8 @@ impl Goodbye {
         let code = GoodbyeCode::from_code(input.u16()?);
         let retry_ms = input.u32()?;
         let len = input.left();
-        if len > GOODBYE_WORDS_BYTES {
-            let max = GOODBYE_WORDS_BYTES as i64;
+        if len > GOODBYE_MESSAGE_BYTES {
+            let max = GOODBYE_MESSAGE_BYTES as i64;
             return Err(input.error(ErrorKind::OutOfRange {
                 what: "bytes of message",
                 got: len as i64,
@@ -262,7 +207,7 @@ impl Goodbye {
     /// [`ErrorKind::Unwritable`] when the words are longer than 1,024 bytes.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Goodbye, |out| {
-            bounded("message", self.message.len(), GOODBYE_WORDS_BYTES)?;
+            bounded("message", self.message.len(), GOODBYE_MESSAGE_BYTES)?;
             out.extend_from_slice(&self.code.code().to_le_bytes());
             out.extend_from_slice(&self.retry_ms.to_le_bytes());
             out.extend_from_slice(self.message.as_bytes());

@@ -2,10 +2,13 @@
 //! holds what is alive; the typed structs are the maps of each kind.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::input::Input;
-use crate::limits::{BODY_BYTES_EVER, HEADER_BYTES, LABELS, VALUES_PER_FRAME};
-use crate::map::{Fields, put, put_some, string_list};
+use crate::limits::{BODY_BYTES_MAX, HEADER_BYTES, LABELS, VALUES_PER_FRAME};
+use crate::map::{Fields, float_list, floats, put, put_some, string_list};
+use crate::map_kind::MapKind;
+use crate::stream_kind::{StreamKind, stream_kind};
 use crate::value::{self, Budget, Cell, ListRef, Map, MapRef, Value};
 
 /// What is defined.
@@ -30,7 +33,16 @@ impl DefineKind {
         })
     }
 
-    /// The word in errors.
+    /// The map that defines it.
+    fn map(self) -> MapKind {
+        match self {
+            Self::Series => MapKind::Series,
+            Self::Schema => MapKind::Schema,
+            Self::Source => MapKind::Source,
+        }
+    }
+
+    /// The name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Series => "series",
@@ -90,7 +102,7 @@ fn entry<'a>(
         Cell::Map(map) => Ok((id, Some(map))),
         _ => {
             let kind = ErrorKind::BadValue {
-                map: kind.name(),
+                map: kind.map(),
                 key: String::new(),
                 expected: "a map or null",
             };
@@ -116,7 +128,7 @@ impl<'o> DefineWriter<'o> {
         Self {
             out,
             start,
-            max_body: max_body.min(BODY_BYTES_EVER) as usize,
+            max_body: max_body.min(BODY_BYTES_MAX) as usize,
             values: 0,
         }
     }
@@ -130,7 +142,7 @@ impl<'o> DefineWriter<'o> {
     }
 
     /// Forgets an id and frees it; `false` when the frame is full and the entry was not added.
-    pub fn forget(&mut self, id: u32) -> Result<bool> {
+    pub fn release(&mut self, id: u32) -> Result<bool> {
         self.add(id, 1, |out| Value::Null.encode(out))
     }
 
@@ -212,7 +224,7 @@ impl<T> Dictionary<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Undefined`] when the id is not alive.
-    pub fn forget(&mut self, id: u32) -> Result<T> {
+    pub fn release(&mut self, id: u32) -> Result<T> {
         let meaning = self.alive.get_mut(id as usize).and_then(Option::take);
         let meaning = meaning.ok_or_else(|| self.undefined(FrameType::Define, id))?;
         self.len -= 1;
@@ -285,7 +297,7 @@ pub struct RelaySeries<'a> {
     /// Whether it stands for all series beyond the cap.
     pub overflow: bool,
     /// What a metric is that the application asked for itself and no plan has.
-    pub own: Option<MapRef<'a>>,
+    pub app_metric: Option<MapRef<'a>>,
 }
 
 impl<'a> RelaySeries<'a> {
@@ -294,7 +306,7 @@ impl<'a> RelaySeries<'a> {
     /// # Errors
     /// A required key that is missing, a value of the wrong type, too many labels.
     pub fn read(map: MapRef<'a>) -> Result<Self> {
-        const MAP: &str = "series";
+        const MAP: MapKind = MapKind::Series;
         let bad = |key: &str, expected| {
             error(ErrorKind::BadValue {
                 map: MAP,
@@ -303,7 +315,7 @@ impl<'a> RelaySeries<'a> {
             })
         };
         let missing = |key| error(ErrorKind::MissingKey { map: MAP, key });
-        let (mut key, mut labels, mut start, mut overflow, mut own) = (None, None, None, false, None);
+        let (mut key, mut labels, mut start, mut overflow, mut app_metric) = (None, None, None, false, None);
         for (name, cell) in map.iter() {
             match (name, cell) {
                 ("key", Cell::Int(value)) => key = Some(value as u64),
@@ -312,7 +324,7 @@ impl<'a> RelaySeries<'a> {
                 ("overflow", Cell::Bool(value)) => overflow = value,
                 ("key" | "start", _) => return Err(bad(name, "an integer")),
                 ("labels", _) => return Err(bad(name, "a list of at most 32 values")),
-                ("own", Cell::Map(map)) => own = Some(map),
+                ("own", Cell::Map(map)) => app_metric = Some(map),
                 ("overflow", _) => return Err(bad(name, "true or false")),
                 ("own", _) => return Err(bad(name, "a map")),
                 _ => {}
@@ -323,7 +335,7 @@ impl<'a> RelaySeries<'a> {
             labels: labels.ok_or_else(|| missing("labels"))?,
             start: start.ok_or_else(|| missing("start"))?,
             overflow,
-            own,
+            app_metric,
         })
     }
 }
@@ -374,7 +386,7 @@ impl SubscriberSeries {
     /// # Errors
     /// A required key that is missing, a value of the wrong type.
     pub fn read(map: &Map) -> Result<Self> {
-        let fields = Fields::new(FrameType::Define, "series", map);
+        let fields = Fields::new(FrameType::Define, MapKind::Series, map);
         Ok(Self {
             name: fields.str("name")?.to_owned(),
             metric_type: fields.str("type")?.to_owned(),
@@ -411,28 +423,13 @@ impl SubscriberSeries {
     }
 }
 
-pub(crate) fn floats(fields: Fields<'_>, key: &'static str, items: &[Value]) -> Result<Vec<f64>> {
-    let float = |item: &Value| match item {
-        Value::Float(float) => Some(*float),
-        _ => None,
-    };
-    match items.iter().map(float).collect() {
-        Some(floats) => Ok(floats),
-        None => fields.bad(key, "a list of floats"),
-    }
-}
-
-pub(crate) fn float_list(floats: &[f64]) -> Value {
-    Value::List(floats.iter().map(|float| Value::Float(*float)).collect())
-}
-
 /// The columns of EVENTS: the time, then `measurements`, then `metadata`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
     /// Dotted name.
     pub name: String,
     /// Whether rows are log records.
-    pub kind: crate::plan::StreamKind,
+    pub kind: StreamKind,
     /// Name and unit of each measurement.
     pub measurements: Vec<(String, String)>,
     /// Name of each metadata column.
@@ -450,7 +447,7 @@ impl Schema {
     /// # Errors
     /// A required key that is missing, a value of the wrong type, more than 64 columns.
     pub fn read(map: &Map) -> Result<Self> {
-        let fields = Fields::new(FrameType::Define, "schema", map);
+        let fields = Fields::new(FrameType::Define, MapKind::Schema, map);
         let measurement = |item: &Value| match item.as_list() {
             Some([Value::Str(name), Value::Str(unit)]) => Some((name.clone(), unit.clone())),
             _ => None,
@@ -458,9 +455,7 @@ impl Schema {
         let measurements: Option<_> = fields.list("measurements")?.iter().map(measurement).collect();
         let schema = Self {
             name: fields.str("name")?.to_owned(),
-            kind: fields
-                .str("kind")
-                .and_then(|_| crate::plan::stream_kind(fields))?,
+            kind: fields.str("kind").and_then(|_| stream_kind(fields))?,
             measurements: match measurements {
                 Some(measurements) => measurements,
                 None => return fields.bad("measurements", "a list of [name, unit]"),
@@ -506,7 +501,7 @@ impl Source {
     /// # Errors
     /// A required key that is missing, a value of the wrong type.
     pub fn read(map: &Map) -> Result<Self> {
-        let fields = Fields::new(FrameType::Define, "source", map);
+        let fields = Fields::new(FrameType::Define, MapKind::Source, map);
         Ok(Self {
             name: fields.str("name")?.to_owned(),
             runtime: fields.str("runtime")?.to_owned(),

@@ -1,8 +1,9 @@
 //! What can be wrong with a frame, where, and whose fault it is. One enum for the crate: callers turn it into the
 //! words of a GOODBYE with [`Error::goodbye_code`] and `to_string()`, tests compare it for equality.
 
-use crate::control::GoodbyeCode;
-use crate::frame::FrameType;
+use crate::frame_type::FrameType;
+use crate::goodbye_code::GoodbyeCode;
+use crate::map_kind::MapKind;
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -40,7 +41,7 @@ pub enum ErrorKind {
     FrameTooLong { length: u32, limit: u32 },
     /// A frame other than HELLO or GOODBYE came first.
     #[error("the first frame must be HELLO")]
-    NotGreeted,
+    HelloExpected,
     /// HELLO does not begin with `DICH`.
     #[error("HELLO does not begin with \"DICH\"")]
     Magic,
@@ -100,17 +101,17 @@ pub enum ErrorKind {
     EmptyBucket,
     /// The map lacks a required key.
     #[error("{map} lacks the key {key:?}")]
-    MissingKey { map: &'static str, key: &'static str },
+    MissingKey { map: MapKind, key: &'static str },
     /// A key's value is of the wrong type or not one of those allowed.
     #[error("key {key:?} of {map} must be {expected}")]
     BadValue {
-        map: &'static str,
+        map: MapKind,
         key: String,
         expected: &'static str,
     },
     /// A key that this version does not have, in a map where ignoring it would make numbers wrong.
     #[error("unknown key {key:?} in {map}")]
-    UnknownKey { map: &'static str, key: String },
+    UnknownKey { map: MapKind, key: String },
     /// An operation, transform or type that this version does not have.
     #[error("unknown {what} {name:?}")]
     UnknownName { what: &'static str, name: String },
@@ -155,7 +156,7 @@ impl Error {
             ErrorKind::MissingKey { map, .. }
             | ErrorKind::BadValue { map, .. }
             | ErrorKind::UnknownKey { map, .. }
-                if *map == crate::hello::SUBSCRIBE =>
+                if *map == MapKind::Subscribe =>
             {
                 GoodbyeCode::BadRequest
             }

@@ -4,7 +4,8 @@
 //! [`EventsScratch`] grows to, so a connection keeps one and reuses it for every frame.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::FrameType;
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::input::Input;
 use crate::limits::{EVENT_COLUMNS, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, HEADER_BYTES};
 use crate::value::{self, Budget, Cell};
@@ -190,7 +191,7 @@ impl<'a> Events<'a> {
             Column::Absent => Cell::Null,
             Column::Int(cells) => Cell::Int(i64::from_le_bytes(cells[row])),
             Column::Float(cells) => Cell::Float(f64::from_le_bytes(cells[row])),
-            Column::Reference(cells) => self.resolve(i16::from_le_bytes(cells[row])),
+            Column::Reference(cells) => self.resolve(cells.get(row)),
         }
     }
 
@@ -205,18 +206,18 @@ impl<'a> Events<'a> {
             Column::Absent => Cell::Null,
             Column::Int(cells) => Cell::Int(i64::from_le_bytes(cells[row])),
             Column::Float(cells) => Cell::Float(f64::from_le_bytes(cells[row])),
-            Column::Reference(cells) => view.resolve(i16::from_le_bytes(cells[row])),
+            Column::Reference(cells) => view.resolve(cells.get(row)),
         })
     }
 
-    /// What a reference of a [`Column::Reference`] means: string k, or value −1−k.
+    /// The cell that a reference of a [`Column::Reference`] stands for.
     ///
     /// # Panics
     /// When the reference is not of this frame.
-    pub fn resolve(&self, reference: i16) -> Cell<'a> {
-        match usize::try_from(reference) {
-            Ok(string) => Cell::Str(self.string(string)),
-            Err(_) => self.value((-1 - i32::from(reference)) as usize),
+    pub fn resolve(&self, reference: Reference) -> Cell<'a> {
+        match reference {
+            Reference::String(index) => Cell::Str(self.string(index)),
+            Reference::Value(index) => self.value(index),
         }
     }
 
@@ -238,8 +239,8 @@ impl<'a> Events<'a> {
         self.bytes(column).as_chunks().0
     }
 
-    fn references(&self, column: usize) -> &'a [[u8; 2]] {
-        self.bytes(column).as_chunks().0
+    fn references(&self, column: usize) -> References<'a> {
+        References(self.bytes(column).as_chunks().0)
     }
 }
 
@@ -252,8 +253,41 @@ pub enum Column<'a> {
     Int(&'a [[u8; 8]]),
     /// `f64::from_le_bytes` of each.
     Float(&'a [[u8; 8]]),
-    /// `i16::from_le_bytes` of each is for [`Events::resolve`].
-    Reference(&'a [[u8; 2]]),
+    /// Each resolved by [`Events::resolve`].
+    Reference(References<'a>),
+}
+
+/// An entry of a frame's tables: string k is sent as k, value k as −1−k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// Index into the strings.
+    String(usize),
+    /// Index into the values.
+    Value(usize),
+}
+
+/// The cells of a reference column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct References<'a>(&'a [[u8; 2]]);
+
+impl<'a> References<'a> {
+    /// The reference of a row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[inline]
+    pub fn get(self, row: usize) -> Reference {
+        let reference = i16::from_le_bytes(self.0[row]);
+        match usize::try_from(reference) {
+            Ok(index) => Reference::String(index),
+            Err(_) => Reference::Value((-1 - i32::from(reference)) as usize),
+        }
+    }
+
+    /// The cells as they are on the wire, one `i16` a row.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0.as_flattened()
+    }
 }
 
 /// A count in one or two bytes.
@@ -368,28 +402,33 @@ fn check_values<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, values: 
     Ok(input.between(from, input.at()))
 }
 
-/// Gives an encoded EVENTS frame another schema, source and position, in place. `frame` begins with the header.
+/// Replaces schema, source and position of an encoded EVENTS body, in place.
 ///
 /// # Errors
-/// [`ErrorKind::Truncated`] or [`ErrorKind::UnknownCode`] when it is no EVENTS frame; nothing else is checked.
-pub fn patch_header(frame: &mut [u8], header: EventsHeader) -> Result<()> {
-    let needed = HEADER_BYTES + FIXED_BYTES;
-    let error = |kind| Err(Error::new(Some(FrameType::Events), 0, kind));
-    if frame.len() < needed {
-        return error(ErrorKind::Truncated {
-            needed,
-            left: frame.len(),
-        });
-    }
-    if frame[HEADER_BYTES - 1] != FrameType::Events.code() {
-        return error(ErrorKind::UnknownCode {
-            what: "frame type here",
-            code: frame[HEADER_BYTES - 1],
-        });
-    }
-    let fixed = &mut frame[HEADER_BYTES..];
+/// [`ErrorKind::Truncated`] when it is shorter than an EVENTS body; nothing else is checked.
+pub fn patch_body(body: &mut [u8], header: EventsHeader) -> Result<()> {
+    let left = body.len();
+    let Some(fixed) = body.first_chunk_mut::<FIXED_BYTES>() else {
+        let needed = FIXED_BYTES;
+        let kind = ErrorKind::Truncated { needed, left };
+        return Err(Error::new(Some(FrameType::Events), 0, kind));
+    };
     fixed[0..4].copy_from_slice(&header.schema.to_le_bytes());
     fixed[4..8].copy_from_slice(&header.source.to_le_bytes());
     fixed[8..16].copy_from_slice(&header.position.to_le_bytes());
     Ok(())
+}
+
+/// Appends a frame with an encoded EVENTS body under another schema, source and position.
+///
+/// # Errors
+/// [`ErrorKind::Truncated`] when it is shorter than an EVENTS body, [`ErrorKind::Unwritable`] when it is longer than a
+/// body may be; `out` is then unchanged. Nothing else is checked.
+pub fn forward(out: &mut Vec<u8>, body: &[u8], header: EventsHeader) -> Result<()> {
+    out.reserve(HEADER_BYTES + body.len());
+    frame::write(out, FrameType::Events, |out| {
+        let start = out.len();
+        out.extend_from_slice(body);
+        patch_body(&mut out[start..], header)
+    })
 }

@@ -11,10 +11,11 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{ColumnKind, Events, EventsHeader, FIXED_BYTES};
-use crate::frame::{self, FrameType};
+use crate::events::{Column, ColumnKind, Events, EventsHeader, FIXED_BYTES, Reference};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::limits::{
-    BODY_BYTES_EVER, EVENT_COLUMNS, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, VALUES_PER_FRAME,
+    BODY_BYTES_MAX, EVENT_COLUMNS, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, VALUES_PER_FRAME,
 };
 use crate::value::{Cell, bounded, float_bits};
 
@@ -141,7 +142,7 @@ impl Interner {
             return Some(*number);
         }
         let number = ends.len();
-        if number >= max || bytes.len() + entry.len() > BODY_BYTES_EVER as usize {
+        if number >= max || bytes.len() + entry.len() > BODY_BYTES_MAX as usize {
             return None;
         }
         bytes.extend_from_slice(entry);
@@ -218,7 +219,7 @@ impl EventsBuilder {
         Ok(Self {
             schema,
             source,
-            max_body: max_body.min(BODY_BYTES_EVER) as usize,
+            max_body: max_body.min(BODY_BYTES_MAX) as usize,
             times: Vec::new(),
             columns: (0..columns).map(|_| PendingColumn::default()).collect(),
             strings: Interner::default(),
@@ -316,13 +317,12 @@ impl EventsBuilder {
     }
 
     fn slot_from(&mut self, from: &Events<'_>, row: usize, column: usize) -> Result<Option<Slot>> {
-        use crate::events::Column;
         let Column::Reference(references) = from.column(column) else {
             return self.slot(from.cell(row, column));
         };
-        let reference = i16::from_le_bytes(references[row]);
-        let Ok(string) = usize::try_from(reference) else {
-            return self.slot(from.resolve(reference));
+        let string = match references.get(row) {
+            Reference::String(index) => index,
+            Reference::Value(index) => return self.slot(from.value(index)),
         };
         if self.known[string] == UNUSED {
             match self.strings.intern(from.string(string).as_bytes(), EVENT_STRINGS) {

@@ -2,78 +2,8 @@
 //! into. The reader holds what arrived and no more: nothing is allocated by an announced length.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{BODY_BYTES_BEFORE_HELLO, BODY_BYTES_EVER, HEADER_BYTES};
-
-/// The type of a frame. Unknown ones are skipped by their length and counted, never refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the specification's")]
-pub enum FrameType {
-    Hello,
-    Goodbye,
-    Ping,
-    Pong,
-    Plan,
-    Define,
-    Numbers,
-    Histograms,
-    Events,
-    Gap,
-    /// A type that this version does not have.
-    Unknown(u8),
-}
-
-impl FrameType {
-    /// The type of a code.
-    pub fn from_code(code: u8) -> Self {
-        match code {
-            1 => Self::Hello,
-            2 => Self::Goodbye,
-            3 => Self::Ping,
-            4 => Self::Pong,
-            5 => Self::Plan,
-            6 => Self::Define,
-            7 => Self::Numbers,
-            8 => Self::Histograms,
-            9 => Self::Events,
-            10 => Self::Gap,
-            other => Self::Unknown(other),
-        }
-    }
-
-    /// The code in the header.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Hello => 1,
-            Self::Goodbye => 2,
-            Self::Ping => 3,
-            Self::Pong => 4,
-            Self::Plan => 5,
-            Self::Define => 6,
-            Self::Numbers => 7,
-            Self::Histograms => 8,
-            Self::Events => 9,
-            Self::Gap => 10,
-            Self::Unknown(code) => code,
-        }
-    }
-
-    /// The name in the specification.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hello => "HELLO",
-            Self::Goodbye => "GOODBYE",
-            Self::Ping => "PING",
-            Self::Pong => "PONG",
-            Self::Plan => "PLAN",
-            Self::Define => "DEFINE",
-            Self::Numbers => "NUMBERS",
-            Self::Histograms => "HISTOGRAMS",
-            Self::Events => "EVENTS",
-            Self::Gap => "GAP",
-            Self::Unknown(_) => "UNKNOWN",
-        }
-    }
-}
+use crate::frame_type::FrameType;
+use crate::limits::{BODY_BYTES_BEFORE_HELLO, BODY_BYTES_MAX, HEADER_BYTES};
 
 /// The five bytes before a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +51,7 @@ pub struct FrameReader {
     /// Bytes of `buffer` that were handed out.
     taken: usize,
     max_body: u32,
-    greeted: bool,
+    hello_accepted: bool,
     /// Nothing was handed out yet, so the first bytes may be another protocol's.
     at_start: bool,
 }
@@ -133,22 +63,22 @@ impl Default for FrameReader {
 }
 
 impl FrameReader {
-    /// A reader for a new connection: it takes HELLO or GOODBYE of at most 16 KiB until [`greeted`](Self::greeted).
+    /// A reader for a new connection: it takes HELLO or GOODBYE of at most 16 KiB until [`hello_accepted`](Self::hello_accepted).
     pub fn new() -> Self {
         Self {
             buffer: Vec::new(),
             taken: 0,
             max_body: BODY_BYTES_BEFORE_HELLO,
-            greeted: false,
+            hello_accepted: false,
             at_start: true,
         }
     }
 
     /// The peer's HELLO was accepted: from now on bodies may be as long as the `max_frame` that this side announces
     /// (at most 1 MiB) and of any type.
-    pub fn greeted(&mut self, max_frame: u32) {
-        self.greeted = true;
-        self.max_body = max_frame.min(BODY_BYTES_EVER);
+    pub fn hello_accepted(&mut self, max_frame: u32) {
+        self.hello_accepted = true;
+        self.max_body = max_frame.min(BODY_BYTES_MAX);
     }
 
     /// Adds what arrived.
@@ -167,7 +97,7 @@ impl FrameReader {
     }
 
     /// What was pushed and not handed out: goes to the reader that takes the connection over.
-    pub fn rest(&self) -> &[u8] {
+    pub fn unread(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }
 
@@ -175,7 +105,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`ErrorKind::Http`] when the first bytes are an HTTP request, [`ErrorKind::FrameTooLong`] as soon as a header
-    /// announces too much, [`ErrorKind::UnknownCode`] for type 0, [`ErrorKind::NotGreeted`] for a first frame that is neither HELLO nor GOODBYE.
+    /// announces too much, [`ErrorKind::UnknownCode`] for type 0, [`ErrorKind::HelloExpected`] for a first frame that is neither HELLO nor GOODBYE.
     #[allow(
         clippy::should_implement_trait,
         reason = "it lends from the reader, which Iterator cannot"
@@ -215,8 +145,8 @@ impl FrameReader {
                 },
             ));
         }
-        if !self.greeted && !matches!(frame_type, FrameType::Hello | FrameType::Goodbye) {
-            return Err(Error::new(Some(frame_type), 0, ErrorKind::NotGreeted));
+        if !self.hello_accepted && !matches!(frame_type, FrameType::Hello | FrameType::Goodbye) {
+            return Err(Error::new(Some(frame_type), 0, ErrorKind::HelloExpected));
         }
         if length > self.max_body {
             let kind = ErrorKind::FrameTooLong {
@@ -252,7 +182,7 @@ pub(crate) fn begin(out: &mut Vec<u8>, frame_type: FrameType) -> usize {
 pub(crate) fn end(out: &mut Vec<u8>, start: usize, frame_type: FrameType) -> Result<()> {
     let got = out.len() - start - HEADER_BYTES;
     match u32::try_from(got) {
-        Ok(length) if length <= BODY_BYTES_EVER => {
+        Ok(length) if length <= BODY_BYTES_MAX => {
             out[start..start + 4].copy_from_slice(&length.to_le_bytes());
             Ok(())
         }
@@ -261,7 +191,7 @@ pub(crate) fn end(out: &mut Vec<u8>, start: usize, frame_type: FrameType) -> Res
             let kind = ErrorKind::Unwritable {
                 what: "body",
                 got,
-                max: BODY_BYTES_EVER as usize,
+                max: BODY_BYTES_MAX as usize,
             };
             Err(Error::new(Some(frame_type), 0, kind))
         }
@@ -281,6 +211,19 @@ pub(crate) fn write(
         return Err(error);
     }
     end(out, start, frame_type)
+}
+
+/// The body of one whole encoded frame; empty when there is not even a header.
+pub fn body(frame: &[u8]) -> &[u8] {
+    frame.get(HEADER_BYTES..).unwrap_or_default()
+}
+
+/// Moves the body of one whole encoded frame into a buffer of exactly its size; the header remains in `frame`.
+///
+/// # Panics
+/// When `frame` is shorter than a header.
+pub fn split_body(frame: &mut Vec<u8>) -> Vec<u8> {
+    frame.split_off(HEADER_BYTES)
 }
 
 impl RawFrame<'_> {

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::input::Input;
 use crate::limits;
 use crate::map::{Fields, put, put_some, string_list};
+use crate::map_kind::MapKind;
 use crate::value::{self, Budget, Cell, Map, Value};
 use crate::variables::{self, Variables};
 
@@ -17,10 +19,6 @@ pub const MAGIC: [u8; 4] = *b"DICH";
 pub const MAJOR: u8 = 1;
 /// The highest minor version of this crate.
 pub const MINOR: u8 = 0;
-
-const HELLO: &str = "HELLO";
-/// The name by which errors mean the map of a subscription: they are answered with GOODBYE 10, not 3.
-pub(crate) const SUBSCRIBE: &str = "subscribe";
 
 /// Who sends a HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,7 +107,7 @@ impl Hello {
     }
 
     fn fields(&self) -> Fields<'_> {
-        Fields::new(FrameType::Hello, HELLO, &self.fields)
+        Fields::new(FrameType::Hello, MapKind::Hello, &self.fields)
     }
 
     fn of(&self, role: Role) -> Result<Fields<'_>> {
@@ -143,7 +141,7 @@ pub(crate) fn map_body(input: &mut Input<'_>) -> Result<Map> {
         Cell::Map(map) => Ok(map.to_map()),
         _ => {
             let kind = ErrorKind::BadValue {
-                map: "body",
+                map: MapKind::Body,
                 key: String::new(),
                 expected: "a map",
             };
@@ -155,7 +153,7 @@ pub(crate) fn map_body(input: &mut Input<'_>) -> Result<Map> {
 fn max_frame(fields: Fields<'_>) -> Result<u32> {
     let max_frame = fields.opt_u32("max_frame")?.unwrap_or(limits::BODY_BYTES_DEFAULT);
     match max_frame {
-        limits::BODY_BYTES_BEFORE_HELLO..=limits::BODY_BYTES_EVER => Ok(max_frame),
+        limits::BODY_BYTES_BEFORE_HELLO..=limits::BODY_BYTES_MAX => Ok(max_frame),
         _ => fields.bad("max_frame", "16384 to 1048576"),
     }
 }
@@ -362,19 +360,23 @@ impl SubscriberHello {
 
 /// What a subscription is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the specification's")]
 pub enum SubscribeKind {
+    /// Telemetry events.
     Event,
+    /// Points of metrics.
     Metric,
+    /// Log records.
     Log,
 }
 
 /// What happens to rows when the subscriber's ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the specification's")]
 pub enum OnFull {
+    /// The oldest rows are dropped.
     DropOldest,
+    /// New rows are dropped.
     DropNewest,
+    /// The connection is closed with GOODBYE 8.
     Disconnect,
 }
 
@@ -429,7 +431,7 @@ impl Subscribe {
     }
 
     fn read(map: &Map) -> Result<Self> {
-        let fields = Fields::new(FrameType::Hello, SUBSCRIBE, map);
+        let fields = Fields::new(FrameType::Hello, MapKind::Subscribe, map);
         fields.only(&[
             "kind",
             "match",

@@ -1,7 +1,8 @@
 //! HISTOGRAMS: the whole state of changed histograms, 22 bytes a row and 11 a non-empty bucket, read in place.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::input::Input;
 use crate::limits::{BUCKETS_PER_ROW, HEADER_BYTES};
 use crate::value::bounded;

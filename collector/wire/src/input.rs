@@ -2,7 +2,7 @@
 //! believe a count that the bytes cannot hold.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::FrameType;
+use crate::frame_type::FrameType;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a> {

@@ -15,29 +15,37 @@ pub mod error;
 pub mod events;
 pub mod events_builder;
 pub mod frame;
+pub mod frame_type;
+pub mod goodbye_code;
 pub mod hello;
 pub mod histograms;
 mod input;
 pub mod limits;
 mod map;
+pub mod map_kind;
 pub mod numbers;
 pub mod plan;
+pub mod stream_kind;
 pub mod text;
 pub mod value;
 pub mod variables;
 
-pub use control::{Gap, GapReason, Goodbye, GoodbyeCode, Ping, Pong};
+pub use control::{Gap, GapReason, Goodbye, Ping, Pong};
 pub use define::{Define, DefineKind, DefineWriter, Dictionary};
 pub use error::{Error, ErrorKind, Fault, Result};
-pub use events::{Events, EventsHeader, EventsScratch, patch_header};
+pub use events::{Events, EventsHeader, EventsScratch};
 pub use events_builder::{EventsBuilder, Pushed};
-pub use frame::{FrameReader, FrameType, Header, RawFrame};
+pub use frame::{FrameReader, Header, RawFrame};
+pub use frame_type::FrameType;
+pub use goodbye_code::GoodbyeCode;
 pub use hello::{CollectorHello, Hello, RelayHello, Role, Subscribe, SubscriberHello};
 pub use histograms::{Bucket, HistogramRow, Histograms, HistogramsWriter, Side};
+pub use map_kind::MapKind;
 pub use numbers::{NumberRow, Numbers, NumbersWriter};
 pub use plan::{
     Aggregate, AggregateType, Carry, Condition, Expression, Operation, Plan, PlanLimits, PlanReply, Root,
-    Step, StreamEntry, StreamKind, Transform,
+    Step, StreamEntry, Transform,
 };
+pub use stream_kind::StreamKind;
 pub use value::{Cell, ListRef, Map, MapRef, Value};
 pub use variables::Variables;

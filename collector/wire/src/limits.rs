@@ -10,7 +10,7 @@ pub const BODY_BYTES_BEFORE_HELLO: u32 = 16 * 1024;
 /// Largest body of a receiver that says nothing else in its HELLO (`max_frame`), in bytes.
 pub const BODY_BYTES_DEFAULT: u32 = 256 * 1024;
 /// Largest body that any receiver may announce, in bytes.
-pub const BODY_BYTES_EVER: u32 = 1024 * 1024;
+pub const BODY_BYTES_MAX: u32 = 1024 * 1024;
 
 /// Time from accepting a connection to a full HELLO.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections that have not yet sent a HELLO.
-pub const UNGREETED_CONNECTIONS: usize = 32;
+pub const PENDING_HANDSHAKES: usize = 32;
 /// Connected relays.
 pub const RELAYS: usize = 64;
 /// Connected subscribers.
@@ -38,7 +38,7 @@ pub const ELEMENTS: usize = 65_535;
 /// Ids of series per relay, when the plan says nothing else.
 pub const SERIES_DEFAULT: u32 = 10_000;
 /// Ids of series per relay that a plan may allow.
-pub const SERIES_EVER: u32 = 1_000_000;
+pub const SERIES_MAX: u32 = 1_000_000;
 /// Ids of schemas per connection.
 pub const SCHEMAS: u32 = 4_096;
 /// Ids of sources per connection.
@@ -50,17 +50,17 @@ pub const LABEL_BYTES: usize = 256;
 
 /// Bytes of labels that a relay's series without a row may hold, for each id that its plan allows. What is beyond it is defined without
 /// its labels: its rows are dropped and counted as `memory_limit`.
-pub const UNMET_LABEL_BYTES_PER_ID: usize = 1_024;
+pub const PENDING_LABEL_BYTES_PER_ID: usize = 1_024;
 /// Bytes of the help text of a metric that an application asked for itself; the rest is cut.
-pub const HELP_BYTES: usize = 1_024;
+pub const APP_METRIC_HELP_BYTES: usize = 1_024;
 /// Bytes of the unit of such a metric; the rest is cut.
-pub const OWN_UNIT_BYTES: usize = 64;
+pub const APP_METRIC_UNIT_BYTES: usize = 64;
 /// Terms of each kind of a relay's account that are told apart from one connection to the next. Those beyond it are one term.
 pub const ACCOUNT_TERMS: usize = 4_096;
 /// Event schemas that one relay may have at a time; those beyond it are not asked for.
 pub const SCHEMAS_PER_RELAY: usize = 512;
 /// Least time between two plans that a relay's own variables cause.
-pub const REPLAN_EVERY: Duration = Duration::from_secs(1);
+pub const REPLAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Non-empty buckets of one histogram row.
 pub const BUCKETS_PER_ROW: usize = 1_024;
@@ -75,7 +75,7 @@ pub const EVENT_STRINGS: usize = 32_767;
 pub const EVENT_VALUES: usize = 32_767;
 
 /// Bytes of the words of a GOODBYE.
-pub const GOODBYE_WORDS_BYTES: usize = 1_024;
+pub const GOODBYE_MESSAGE_BYTES: usize = 1_024;
 
 /// Entries of a plan, aggregates and streams together.
 pub const PLAN_ENTRIES: usize = 2_000;

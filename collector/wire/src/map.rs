@@ -1,22 +1,23 @@
 //! Typed reading and writing of maps: required keys, their types, and keys that nobody may ignore.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::FrameType;
+use crate::frame_type::FrameType;
+use crate::map_kind::MapKind;
 use crate::value::{Map, Value};
 
 /// A map with the names that its errors use.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'m> {
     pub frame: Option<FrameType>,
-    pub name: &'static str,
+    pub kind: MapKind,
     pub map: &'m Map,
 }
 
 impl<'m> Fields<'m> {
-    pub fn new(frame: FrameType, name: &'static str, map: &'m Map) -> Self {
+    pub fn new(frame: FrameType, kind: MapKind, map: &'m Map) -> Self {
         Self {
             frame: Some(frame),
-            name,
+            kind,
             map,
         }
     }
@@ -27,7 +28,7 @@ impl<'m> Fields<'m> {
 
     pub fn bad<T>(&self, key: &str, expected: &'static str) -> Result<T> {
         Err(self.error(ErrorKind::BadValue {
-            map: self.name,
+            map: self.kind,
             key: key.to_owned(),
             expected,
         }))
@@ -35,7 +36,7 @@ impl<'m> Fields<'m> {
 
     /// A key that must be there, read by `optional`.
     fn required<T>(&self, key: &'static str, found: Option<T>) -> Result<T> {
-        found.ok_or_else(|| self.error(ErrorKind::MissingKey { map: self.name, key }))
+        found.ok_or_else(|| self.error(ErrorKind::MissingKey { map: self.kind, key }))
     }
 
     fn typed<T>(
@@ -129,7 +130,7 @@ impl<'m> Fields<'m> {
         match self.map.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => Err(self.error(ErrorKind::UnknownKey {
-                map: self.name,
+                map: self.kind,
                 key: key.clone(),
             })),
         }
@@ -151,4 +152,21 @@ pub(crate) fn put_some(map: &mut Map, key: &str, value: Option<impl Into<Value>>
 /// Strings as a list.
 pub(crate) fn string_list(items: &[String]) -> Value {
     Value::List(items.iter().map(|item| Value::from(item.as_str())).collect())
+}
+
+/// Reads a list of floats.
+pub(crate) fn floats(fields: Fields<'_>, key: &'static str, items: &[Value]) -> Result<Vec<f64>> {
+    let float = |item: &Value| match item {
+        Value::Float(float) => Some(*float),
+        _ => None,
+    };
+    match items.iter().map(float).collect() {
+        Some(floats) => Ok(floats),
+        None => fields.bad(key, "a list of floats"),
+    }
+}
+
+/// Floats as a list.
+pub(crate) fn float_list(floats: &[f64]) -> Value {
+    Value::List(floats.iter().map(|float| Value::Float(*float)).collect())
 }

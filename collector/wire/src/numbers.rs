@@ -1,7 +1,8 @@
 //! NUMBERS: the whole state of changed series, 20 bytes a row, read in place.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::input::Input;
 use crate::limits::HEADER_BYTES;
 

@@ -3,11 +3,13 @@
 
 use std::fmt::{self, Display, Write};
 
-use crate::control::{Gap, GapReason, Goodbye, GoodbyeCode, Ping, Pong};
+use crate::control::{Gap, GapReason, Goodbye, Ping, Pong};
 use crate::define::Define;
 use crate::error::Result;
 use crate::events::{Events, EventsScratch};
-use crate::frame::{FrameType, RawFrame};
+use crate::frame::RawFrame;
+use crate::frame_type::FrameType;
+use crate::goodbye_code::GoodbyeCode;
 use crate::hello::{Hello, Role, map_body};
 use crate::histograms::{Bucket, Histograms, Side};
 use crate::input::Input;
@@ -82,7 +84,7 @@ fn define(out: &mut String, define: Define<'_>) {
     for (id, map) in define.entries() {
         match map {
             Some(map) => line(out, format_args!("  {id} {}", Show(&Cell::Map(map)))),
-            None => line(out, format_args!("  {id} forget")),
+            None => line(out, format_args!("  {id} released")),
         }
     }
 }
@@ -155,7 +157,7 @@ impl Display for Show<'_, Goodbye> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code: &dyn Display = match &self.0.code {
             GoodbyeCode::Version => &"version",
-            GoodbyeCode::Unauthorised => &"unauthorised",
+            GoodbyeCode::Unauthorized => &"unauthorised",
             GoodbyeCode::Malformed => &"malformed",
             GoodbyeCode::Limit => &"limit",
             GoodbyeCode::Timeout => &"timeout",

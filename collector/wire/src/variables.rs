@@ -53,7 +53,12 @@ mod tests {
     fn check(values: Value, expected: Option<&[&str]>) {
         let inner = Map::from_iter([("ecto_prefix".to_owned(), values)]);
         let outer = Map::from_iter([("variables".to_owned(), Value::Map(inner))]);
-        let found = read(&Fields::new(FrameType::Hello, "HELLO", &outer)).ok();
+        let found = read(&Fields::new(
+            FrameType::Hello,
+            crate::map_kind::MapKind::Hello,
+            &outer,
+        ))
+        .ok();
         let expected = expected.map(|names| {
             let names = names.iter().map(|&name| name.to_owned()).collect();
             Variables::from([("ecto_prefix".to_owned(), names)])

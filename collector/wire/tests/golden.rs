@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{body, folder, golden, goldens, greeted, rewrite};
+use common::{body, folder, golden, goldens, reader_after_hello, rewrite};
 use dichroic_wire::define::{Buckets, RelaySeries, Schema, Source, SubscriberSeries};
 use dichroic_wire::plan::Refused;
 use dichroic_wire::{
@@ -54,7 +54,7 @@ fn no_beginning_of_a_golden_body_is_taken_for_another_body() {
 #[test]
 fn a_golden_fed_byte_by_byte_is_the_same_frame() {
     for (name, bytes) in goldens() {
-        let mut reader = greeted();
+        let mut reader = reader_after_hello();
         let (last, rest) = bytes.split_last().expect("a frame");
         for byte in rest {
             reader.push(&[*byte]);
@@ -74,7 +74,7 @@ fn a_golden_fed_byte_by_byte_is_the_same_frame() {
 #[test]
 fn the_text_beside_each_golden_is_what_it_says() {
     for (name, bytes) in goldens() {
-        let mut reader = greeted();
+        let mut reader = reader_after_hello();
         reader.push(&bytes);
         let rendered = text::render(reader.next().expect("a frame").expect("whole")).expect("readable");
         let path = folder().join(&name).with_extension("txt");
@@ -345,7 +345,7 @@ fn definitions_are_understood() {
     assert_eq!(series.buckets, Some(Buckets::Scale(3)));
     assert_eq!(Some(series.to_map()), map);
 
-    assert_eq!(definition("define-forget"), (1, None));
+    assert_eq!(definition("define-release"), (1, None));
 }
 
 #[test]
@@ -462,7 +462,7 @@ fn the_worked_examples_of_the_specification_are_the_goldens() {
 
 #[test]
 fn the_own_metric_of_the_golden_is_understood() {
-    let bytes = golden("define-own");
+    let bytes = golden("define-app-metric");
     let define = Define::decode(body(&bytes)).expect("definitions");
     let (id, meaning) = define.entries().next().expect("one");
     let series = RelaySeries::read(meaning.expect("a meaning")).expect("a series");
@@ -470,8 +470,8 @@ fn the_own_metric_of_the_golden_is_understood() {
         (id, series.key, series.labels.len()),
         (7, 0x2b7e_1516_28ae_d2a6, 1)
     );
-    let own = series.own.expect("says what it is");
-    assert_eq!(own.get("name"), Some(Cell::Str("shop.checkout.duration")));
-    assert_eq!(own.get("type"), Some(Cell::Str("buckets")));
-    assert_eq!(own.get("unit"), Some(Cell::Str("millisecond")));
+    let metric = series.app_metric.expect("says what it is");
+    assert_eq!(metric.get("name"), Some(Cell::Str("shop.checkout.duration")));
+    assert_eq!(metric.get("type"), Some(Cell::Str("buckets")));
+    assert_eq!(metric.get("unit"), Some(Cell::Str("millisecond")));
 }

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{body, golden, greeted};
-use dichroic_wire::limits::{BODY_BYTES_BEFORE_HELLO, BODY_BYTES_EVER};
+use common::{body, golden, reader_after_hello};
+use dichroic_wire::limits::{BODY_BYTES_BEFORE_HELLO, BODY_BYTES_MAX};
 use dichroic_wire::{
-    Cell, Error, ErrorKind, Fault, FrameReader, FrameType, GoodbyeCode, Hello, Map, RelayHello, Role,
-    SubscriberHello, Value,
+    Cell, Error, ErrorKind, Fault, FrameReader, FrameType, GoodbyeCode, Hello, Map, MapKind, RelayHello,
+    Role, SubscriberHello, Value,
 };
 
 fn check_value(bytes: &[u8], offset: usize, kind: ErrorKind) {
@@ -142,7 +142,7 @@ fn a_stream_that_is_not_ours_is_refused_at_its_first_bytes() {
     check_reader(
         FrameReader::new(),
         &[8, 0, 0, 0, 3],
-        ErrorKind::NotGreeted,
+        ErrorKind::HelloExpected,
         malformed,
     );
     check_reader(
@@ -157,7 +157,7 @@ fn a_stream_that_is_not_ours_is_refused_at_its_first_bytes() {
     check_reader(
         FrameReader::new(),
         &[0, 0, 0, 0, 77],
-        ErrorKind::NotGreeted,
+        ErrorKind::HelloExpected,
         malformed,
     );
 }
@@ -174,11 +174,11 @@ fn an_announced_length_beyond_the_limit_is_refused_before_the_body_comes() {
         BODY_BYTES_BEFORE_HELLO + 1,
         BODY_BYTES_BEFORE_HELLO,
     );
-    check(greeted(), BODY_BYTES_EVER + 1, BODY_BYTES_EVER);
-    check(greeted(), u32::MAX, BODY_BYTES_EVER);
+    check(reader_after_hello(), BODY_BYTES_MAX + 1, BODY_BYTES_MAX);
+    check(reader_after_hello(), u32::MAX, BODY_BYTES_MAX);
     let mut reader = FrameReader::new();
-    reader.greeted(u32::MAX);
-    check(reader, BODY_BYTES_EVER + 1, BODY_BYTES_EVER);
+    reader.hello_accepted(u32::MAX);
+    check(reader, BODY_BYTES_MAX + 1, BODY_BYTES_MAX);
 
     let mut reader = FrameReader::new();
     reader.push(&announce(BODY_BYTES_BEFORE_HELLO));
@@ -187,7 +187,7 @@ fn an_announced_length_beyond_the_limit_is_refused_before_the_body_comes() {
 
 #[test]
 fn frames_of_unknown_types_are_handed_out_to_be_skipped() {
-    let mut reader = greeted();
+    let mut reader = reader_after_hello();
     reader.push(&[2, 0, 0, 0, 200, 1, 2, 0, 0, 0, 0, 11]);
     let frame = reader.next().expect("a frame").expect("whole");
     assert_eq!(
@@ -231,7 +231,7 @@ fn a_hello_that_is_none_is_refused() {
     );
     check_hello(|bytes| bytes.push(0), 226, Trailing(1), Malformed);
     let no_map = BadValue {
-        map: "body",
+        map: MapKind::Body,
         key: String::new(),
         expected: "a map",
     };
@@ -306,12 +306,12 @@ fn check_subscribe(key: &str, value: Value, expected: ErrorKind) {
 #[test]
 fn a_subscription_that_cannot_be_kept_to_is_refused_by_name() {
     let bad = |key: &str, expected| ErrorKind::BadValue {
-        map: "subscribe",
+        map: MapKind::Subscribe,
         key: key.to_owned(),
         expected,
     };
     let unknown = ErrorKind::UnknownKey {
-        map: "subscribe",
+        map: MapKind::Subscribe,
         key: "until_ms".into(),
     };
     check_subscribe("until_ms", Value::Int(1), unknown);

@@ -219,7 +219,7 @@ fn frames_without_rows_say_nothing_and_are_legal() {
 #[test]
 fn a_definition_is_a_map_or_null() {
     let kind = ErrorKind::BadValue {
-        map: "series",
+        map: MapKind::Series,
         key: String::new(),
         expected: "a map or null",
     };
@@ -250,7 +250,7 @@ fn a_dictionary_holds_each_id_once_and_none_beyond_its_limit() {
     let error = series.define(10, "ten").expect_err("beyond");
     assert_eq!(error.goodbye_code(), Some(GoodbyeCode::Limit));
     assert_eq!(
-        series.forget(3).map_err(kind),
+        series.release(3).map_err(kind),
         Err(ErrorKind::Undefined { what, id: 3 })
     );
     assert_eq!(
@@ -258,7 +258,7 @@ fn a_dictionary_holds_each_id_once_and_none_beyond_its_limit() {
         Err(ErrorKind::Undefined { what, id: u32::MAX })
     );
     assert_eq!(series.iter().collect::<Vec<_>>(), [(9, &"nine")]);
-    assert_eq!((series.forget(9), series.len()), (Ok("nine"), 0));
+    assert_eq!((series.release(9), series.len()), (Ok("nine"), 0));
     assert!(series.define(9, "free again").is_ok());
 }
 
@@ -391,14 +391,15 @@ fn integers_beside_floats_are_promoted_only_when_nothing_is_lost() {
 }
 
 #[test]
-fn only_the_head_of_an_events_frame_is_patched() {
-    let mut bytes = golden("events");
+fn forwarding_events_replaces_schema_source_and_position_and_nothing_else() {
+    let events = golden("events");
     let header = EventsHeader {
         schema: 0x0102_0304,
         source: 7,
         position: u64::MAX - 1,
     };
-    patch_header(&mut bytes, header).expect("an EVENTS frame");
+    let mut bytes = Vec::new();
+    events::forward(&mut bytes, body(&events), header).expect("an EVENTS body");
     let mut scratch = EventsScratch::default();
     assert_eq!(
         Events::decode(body(&bytes), &mut scratch)
@@ -406,7 +407,13 @@ fn only_the_head_of_an_events_frame_is_patched() {
             .header(),
         header
     );
-    assert_eq!(bytes[21..], golden("events")[21..]);
-    assert!(patch_header(&mut golden("histograms"), header).is_err());
-    assert!(patch_header(&mut bytes[..27], header).is_err());
+    assert_eq!(bytes[..5], events[..5]);
+    assert_eq!(bytes[21..], events[21..]);
+    let mut patched = body(&events).to_vec();
+    events::patch_body(&mut patched, header).expect("an EVENTS body");
+    assert_eq!(patched, body(&bytes));
+    let before = bytes.clone();
+    assert!(events::forward(&mut bytes, &body(&events)[..22], header).is_err());
+    assert_eq!(bytes, before);
+    assert!(events::patch_body(&mut patched[..22], header).is_err());
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{goldens, greeted, rewrite};
+use common::{goldens, reader_after_hello, rewrite};
 use dichroic_wire::{CollectorHello, FrameType, Hello, Plan, PlanReply, RelayHello, SubscriberHello, text};
 
 const MUTATIONS_PER_GOLDEN: usize = 3_000;
@@ -49,7 +49,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
 
 /// What typed readers do with a frame is their own affair, so long as they come back.
 fn read_every_way(frame: &[u8]) {
-    let mut reader = greeted();
+    let mut reader = reader_after_hello();
     reader.push(frame);
     let Ok(Some(raw)) = reader.next() else { return };
     let _ = text::render(raw);

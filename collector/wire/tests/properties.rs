@@ -219,7 +219,7 @@ proptest! {
             RawFrame { frame_type: FrameType::Unknown(*code), body }.write(&mut stream).expect("a frame");
         }
         let mut reader = FrameReader::new();
-        reader.greeted(1 << 14);
+        reader.hello_accepted(1 << 14);
         let mut received = Vec::new();
         let (mut rest, mut cuts) = (&stream[..], cuts.into_iter().cycle());
         while !rest.is_empty() {

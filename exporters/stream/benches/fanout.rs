@@ -94,7 +94,7 @@ fn world() -> World {
 
 /// 5 columns with the time, as a request of Phoenix has them: about 29 bytes a row.
 fn body(world: &World, rows: usize) -> Box<[u8]> {
-    let mut builder = EventsBuilder::new(world.schema.id, world.source.id.0, 4, limits::BODY_BYTES_EVER)
+    let mut builder = EventsBuilder::new(world.schema.id, world.source.id.0, 4, limits::BODY_BYTES_MAX)
         .expect("four columns fit");
     for row in 0..rows as i64 {
         let method = if row % 3 == 0 { "POST" } else { "GET" };
@@ -109,7 +109,7 @@ fn body(world: &World, rows: usize) -> Box<[u8]> {
     }
     let mut frame = Vec::new();
     builder.finish(0, &mut frame).expect("a small frame fits");
-    frame[limits::HEADER_BYTES..].into()
+    dichroic_wire::frame::body(&frame).into()
 }
 
 async fn run(name: &str, subscribers: usize, rows: usize, change: impl Fn(&mut Subscribe), wanted: usize) {

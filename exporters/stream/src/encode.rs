@@ -7,12 +7,11 @@ use crate::dictionary::{Id, Ids};
 use crate::json;
 use crate::ring::{Gap, Rows};
 use dichroic_model::{AttributeValue, Attributes, EventKind, EventSchema, Source};
+use dichroic_wire::StreamKind;
 use dichroic_wire::define::{self, DefineKind, DefineWriter};
-use dichroic_wire::frame::Header;
-use dichroic_wire::plan::StreamKind;
+use dichroic_wire::events::{self, EventsHeader};
 use dichroic_wire::{
-    CollectorHello, Events, EventsBuilder, EventsScratch, FrameType, GapReason, Goodbye, Map, Ping, Value,
-    events, limits,
+    CollectorHello, Events, EventsBuilder, EventsScratch, GapReason, Goodbye, Map, Ping, Value, limits,
 };
 use std::collections::HashMap;
 use std::io::Write;
@@ -223,21 +222,12 @@ impl Frames {
 
 /// The body goes out as it came in; only the ids of the connection and the position are written over.
 fn forward(out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) {
-    let body = rows.body();
-    let header = Header {
-        length: body.len() as u32,
-        frame_type: FrameType::Events,
-    };
-    let start = out.len();
-    out.reserve(limits::HEADER_BYTES + body.len());
-    out.extend_from_slice(&header.encode());
-    out.extend_from_slice(body);
-    let header = events::EventsHeader {
+    let header = EventsHeader {
         schema,
         source,
         position: rows.position(rows.from),
     };
-    written(events::patch_header(&mut out[start..], header));
+    written(events::forward(out, rows.body(), header));
 }
 
 fn lost_one(out: &mut Vec<u8>, schema: u32) {
@@ -265,7 +255,7 @@ fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire
 fn forget_first(out: &mut Vec<u8>, kind: DefineKind, id: u32, forget: bool) {
     if forget {
         let mut writer = DefineWriter::begin(out, kind, limits::BODY_BYTES_BEFORE_HELLO);
-        written(writer.forget(id).map(drop));
+        written(writer.release(id).map(drop));
         written(writer.finish());
     }
 }
@@ -414,7 +404,7 @@ mod tests {
             measurements: Vec::new(),
             metadata: vec!["route".into()],
         };
-        let mut builder = EventsBuilder::new(1, 0, 1, limits::BODY_BYTES_EVER).unwrap();
+        let mut builder = EventsBuilder::new(1, 0, 1, limits::BODY_BYTES_MAX).unwrap();
         for _ in 0..count {
             builder.push(0, &[Cell::Str(text)]).unwrap();
         }
@@ -461,14 +451,14 @@ mod tests {
         let encoded = Encoder::frames(limits::BODY_BYTES_DEFAULT).rows(&mut out, &rows);
         assert_eq!(encoded, Encoded { rows: 3, lost: 0 });
         let mut reader = dichroic_wire::FrameReader::new();
-        reader.greeted(limits::BODY_BYTES_DEFAULT);
+        reader.hello_accepted(limits::BODY_BYTES_DEFAULT);
         reader.push(&out);
         let mut last = None;
         while let Some(frame) = reader.next().unwrap() {
             last = Some((frame.frame_type, frame.body.to_vec()));
         }
         let (kind, body) = last.unwrap();
-        assert_eq!(kind, FrameType::Events);
+        assert_eq!(kind, dichroic_wire::FrameType::Events);
         let mut scratch = EventsScratch::default();
         let events = Events::decode(&body, &mut scratch).unwrap();
         assert_eq!((events.header().position, events.rows()), (4, 3));

@@ -7,7 +7,7 @@
 use dichroic_model::pattern::glob;
 use dichroic_model::{AttributeValue, EventSchema, names::sanitize};
 use dichroic_pipeline::SeriesMeta;
-use dichroic_wire::events::Column;
+use dichroic_wire::events::{Column, Reference};
 use dichroic_wire::{Cell, Events};
 use std::collections::{BTreeMap, HashMap};
 
@@ -141,14 +141,11 @@ fn keep(
             // Each string is looked at once, however many rows have it.
             verdicts.clear();
             verdicts.resize(events.strings(), None);
-            rows.retain(|row| {
-                let reference = i16::from_le_bytes(references[*row as usize]);
-                match usize::try_from(reference) {
-                    Ok(at) => {
-                        *verdicts[at].get_or_insert_with(|| matches(globs, Cell::Str(events.string(at))))
-                    }
-                    Err(_) => matches(globs, events.resolve(reference)),
+            rows.retain(|row| match references.get(*row as usize) {
+                Reference::String(at) => {
+                    *verdicts[at].get_or_insert_with(|| matches(globs, Cell::Str(events.string(at))))
                 }
+                Reference::Value(at) => matches(globs, events.value(at)),
             });
         }
         _ => rows.retain(|row| matches(globs, events.cell(*row as usize, column))),
@@ -231,14 +228,14 @@ mod tests {
             measurements: vec![("duration".into(), "s".into())],
             metadata: vec!["status".into()],
         };
-        let mut builder = EventsBuilder::new(1, 0, 2, limits::BODY_BYTES_EVER).unwrap();
+        let mut builder = EventsBuilder::new(1, 0, 2, limits::BODY_BYTES_MAX).unwrap();
         for cell in cells {
             builder.push(0, &[Cell::Int(5), *cell]).unwrap();
         }
         let mut frame = Vec::new();
         builder.finish(0, &mut frame).unwrap();
         let mut scratch = EventsScratch::default();
-        let events = Events::decode(&frame[limits::HEADER_BYTES..], &mut scratch).unwrap();
+        let events = Events::decode(dichroic_wire::frame::body(&frame), &mut scratch).unwrap();
         let globs = globs.iter().map(|g| (*g).to_owned()).collect();
         let mut filter = Filter::new(&BTreeMap::from([(label.to_owned(), globs)]), None);
         match filter.select(&schema, 0, &events) {

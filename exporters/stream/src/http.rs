@@ -97,7 +97,7 @@ impl Exporter {
             agent: agent.unwrap_or("").to_owned(),
             format,
             max_frame: match format {
-                Format::Ndjson | Format::Sse => limits::BODY_BYTES_EVER,
+                Format::Ndjson | Format::Sse => limits::BODY_BYTES_MAX,
                 _ => limits::BODY_BYTES_DEFAULT,
             },
         };

@@ -5,8 +5,8 @@
 //! ends in `…`. Times are integers, nanoseconds since the Unix epoch.
 
 use dichroic_model::{EventKind, EventSchema};
+use dichroic_wire::StreamKind;
 use dichroic_wire::define::{Buckets, Schema, SubscriberSeries};
-use dichroic_wire::plan::StreamKind;
 use dichroic_wire::{Bucket, Cell, CollectorHello, Events, GapReason, Side, Value};
 use std::io::Write;
 

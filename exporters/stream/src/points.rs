@@ -16,7 +16,7 @@ use dichroic_model::{Number, Pattern, UnixNanos};
 use dichroic_pipeline::channel::Receiver;
 use dichroic_pipeline::{Handle, Row, SeriesMeta, SnapshotRequest};
 use dichroic_wire::define::{self, DefineKind, DefineWriter, SubscriberSeries};
-use dichroic_wire::{GoodbyeCode, HistogramsWriter, NumberRow, NumbersWriter, limits};
+use dichroic_wire::{GoodbyeCode, HistogramsWriter, NumberRow, NumbersWriter, frame, limits};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -318,7 +318,7 @@ fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_
     while ids.peek().is_some() {
         let mut writer = DefineWriter::begin(out, DefineKind::Series, max_frame);
         while let Some(id) = ids.peek() {
-            match writer.forget(*id) {
+            match writer.release(*id) {
                 Ok(true) => drop(ids.next()),
                 _ => break,
             }
@@ -336,7 +336,7 @@ fn define(out: &mut Vec<u8>, known: &Known, definition: &SubscriberSeries, max_f
     }
     let start = out.len();
     let result = define::write_one(out, DefineKind::Series, known.id, &definition.to_map());
-    let fits = result.is_ok() && out.len() - start - limits::HEADER_BYTES <= max_frame as usize;
+    let fits = result.is_ok() && frame::body(&out[start..]).len() <= max_frame as usize;
     if !fits {
         out.truncate(start);
     }

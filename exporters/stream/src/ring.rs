@@ -4,8 +4,8 @@
 //! all other subscribers; a part of a batch is a range of it, so that a full ring gives up rows one by one, never batches.
 
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
+use dichroic_wire::frame;
 use dichroic_wire::hello::OnFull;
-use dichroic_wire::limits::HEADER_BYTES;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ impl Rows {
     pub fn body(&self) -> &[u8] {
         match &self.held {
             Held::Shared(batch) => &batch.body,
-            Held::Selected(selected) => &selected.frame[HEADER_BYTES..],
+            Held::Selected(selected) => frame::body(&selected.frame),
         }
     }
 

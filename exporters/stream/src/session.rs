@@ -146,7 +146,7 @@ impl Peer {
     /// `leftover` is what was read behind its HELLO.
     pub fn new(leftover: &[u8]) -> Self {
         let mut frames = FrameReader::new();
-        frames.greeted(PEER_BODY);
+        frames.hello_accepted(PEER_BODY);
         frames.push(leftover);
         Peer {
             frames,

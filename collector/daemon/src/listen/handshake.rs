@@ -47,7 +47,7 @@ pub async fn greet(peer: &mut Peer, door: &Door, pages: &str) -> Result<Option<G
         Refusal::Goodbye(code, message) => {
             let (reason, retry) = match code {
                 GoodbyeCode::Timeout => (Reason::Timeout, 0),
-                GoodbyeCode::Unauthorised => (Reason::Token, 60_000),
+                GoodbyeCode::Unauthorized => (Reason::Token, 60_000),
                 _ => (Reason::Malformed, 60_000),
             };
             (goodbye(&Goodbye::new(code, retry, &message)), message, reason)
@@ -120,13 +120,13 @@ fn accept(hello: Hello, reader: &FrameReader, token: Option<&Secret>) -> Result<
             } else {
                 "this port wants the token of security.local_tcp"
             };
-            return Err(Refusal::Goodbye(GoodbyeCode::Unauthorised, what.to_owned()));
+            return Err(Refusal::Goodbye(GoodbyeCode::Unauthorized, what.to_owned()));
         }
     }
     match hello.role {
         Role::Relay | Role::Subscriber => Ok(Greeted {
             hello,
-            leftover: reader.rest().to_vec(),
+            leftover: reader.unread().to_vec(),
         }),
         role => Err(Refusal::Goodbye(
             GoodbyeCode::BadRequest,

@@ -12,7 +12,7 @@ use crate::http;
 use crate::listen::handshake::{Greeted, goodbye, greet, last_words};
 use crate::listen::local_socket::Bound;
 use crate::listen::stream::Peer;
-use dichroic_wire::limits::UNGREETED_CONNECTIONS;
+use dichroic_wire::limits::PENDING_HANDSHAKES;
 use dichroic_wire::{Goodbye, GoodbyeCode};
 use std::cell::Cell;
 use std::io;
@@ -86,7 +86,7 @@ impl Door {
     where
         F: Future<Output = ()> + 'static,
     {
-        let room = Arc::new(Semaphore::new(UNGREETED_CONNECTIONS));
+        let room = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
         let (door, pages) = (Rc::new(self), Rc::new(pages));
         loop {
             let mut peer = match door.accept().await {
@@ -132,7 +132,7 @@ impl Door {
     }
 
     async fn refuse_crowd(&self, peer: &mut Peer) {
-        let message = format!("{UNGREETED_CONNECTIONS} connections have not said who they are; try again");
+        let message = format!("{PENDING_HANDSHAKES} connections have not said who they are; try again");
         tracing::warn!(listener = self.name(), message, "a connection was refused");
         self.count(Reason::Limit);
         last_words(

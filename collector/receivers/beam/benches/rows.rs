@@ -91,7 +91,7 @@ impl Bench {
         let mut out = Vec::new();
         relay.plan(&config, &Interest::default(), 1, &mut out);
         let mut reader = FrameReader::new();
-        reader.greeted(1 << 20);
+        reader.hello_accepted(1 << 20);
         reader.push(&out);
         let plan = Plan::decode(reader.next().expect("frame").expect("whole").body).expect("PLAN");
         let mut bench = Bench { store, relay, now };
@@ -121,7 +121,7 @@ impl Bench {
     /// Applies frames; nanoseconds that it took.
     fn apply(&mut self, frames: &[u8]) -> f64 {
         let mut reader = FrameReader::new();
-        reader.greeted(1 << 20);
+        reader.hello_accepted(1 << 20);
         reader.push(frames);
         self.now += 1_000_000_000;
         let mut out = Vec::new();

@@ -6,11 +6,11 @@
 use crate::plan::{Measure, grid};
 use dichroic_model::attributes::cut;
 use dichroic_model::{Factor, MetricKind, units};
-use dichroic_wire::limits::{BOUNDS, HELP_BYTES, LABELS, OWN_UNIT_BYTES};
+use dichroic_wire::limits::{APP_METRIC_HELP_BYTES, APP_METRIC_UNIT_BYTES, BOUNDS, LABELS};
 use dichroic_wire::value::{Cell, ListRef, MapRef};
 
 /// Own metrics of one relay.
-pub(crate) const OWN_METRICS: usize = 1_000;
+pub(crate) const APP_METRICS: usize = 1_000;
 /// Bytes of a name of a metric or a label.
 const NAME_BYTES: usize = 255;
 
@@ -25,7 +25,7 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
     if name.is_empty() || name.len() > NAME_BYTES {
         return Err(format!("own: a name has 1 to {NAME_BYTES} bytes"));
     }
-    let (unit, factor) = unit(cut(&text("unit")?, OWN_UNIT_BYTES), per_s);
+    let (unit, factor) = unit(cut(&text("unit")?, APP_METRIC_UNIT_BYTES), per_s);
     let bounds = match map.get("bounds") {
         Some(Cell::List(list)) => Some(bounds(list, factor)?),
         Some(_) => return Err("own: bounds is no list".to_owned()),
@@ -46,7 +46,7 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
     Ok(Measure {
         key,
         verbatim: false,
-        help: cut(&text("help")?, HELP_BYTES).to_owned(),
+        help: cut(&text("help")?, APP_METRIC_HELP_BYTES).to_owned(),
         grid: match kind {
             MetricKind::ExponentialHistogram => Some(exponential(map)?),
             _ => None,

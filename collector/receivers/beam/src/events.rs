@@ -4,7 +4,7 @@ use crate::plan::StreamSpec;
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
 use dichroic_pipeline::{Signal, Store};
 use dichroic_wire::limits::SCHEMAS_PER_RELAY;
-use dichroic_wire::{Events, EventsScratch, StreamEntry};
+use dichroic_wire::{Events, EventsHeader, EventsScratch, StreamEntry, events};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -149,10 +149,12 @@ impl Streams {
         }
         let position = store.next_position(schema.kind);
         let mut body: Box<[u8]> = body.into();
-        // Layout of EVENTS: schema, source, position; all little-endian, at the beginning.
-        body[0..4].copy_from_slice(&schema.id.to_le_bytes());
-        body[4..8].copy_from_slice(&source.id.0.to_le_bytes());
-        body[8..16].copy_from_slice(&position.to_le_bytes());
+        let header = EventsHeader {
+            schema: schema.id,
+            source: source.id.0,
+            position,
+        };
+        events::patch_body(&mut body, header).map_err(Refusal::Format)?;
         store.publish(Batch {
             schema: schema.clone(),
             source: source.clone(),

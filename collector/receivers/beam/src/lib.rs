@@ -96,7 +96,7 @@ impl Default for Config {
             frame_timeout: limits::FRAME_TIMEOUT,
             goodbye_timeout: Duration::from_secs(2),
             check_every: Duration::from_millis(100),
-            replan_every: limits::REPLAN_EVERY,
+            replan_every: limits::REPLAN_INTERVAL,
             agent: concat!("dichroic/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

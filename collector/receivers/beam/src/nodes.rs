@@ -10,7 +10,7 @@ use crate::session;
 use crate::status::{RelayStatus, StatusBoard};
 use dichroic_model::{SECOND, SourceId, UnixNanos};
 use dichroic_pipeline::Store;
-use dichroic_wire::control::RETRY_OWN_BACKOFF;
+use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
 use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -217,7 +217,11 @@ impl Receiver {
                     node.attempt, hello.attempt
                 );
                 node.live = Some(loser);
-                return Err(Goodbye::new(GoodbyeCode::Superseded, RETRY_OWN_BACKOFF, &message));
+                return Err(Goodbye::new(
+                    GoodbyeCode::Superseded,
+                    RETRY_DEFAULT_BACKOFF,
+                    &message,
+                ));
             }
             node.heritage = loser.relay.borrow_mut().hand_over();
             loser.tell(superseded(&hello, same_vm));
@@ -330,12 +334,12 @@ impl Receiver {
 
 fn closing() -> Goodbye {
     let message = "the collector is shutting down";
-    Goodbye::new(GoodbyeCode::Shutdown, RETRY_OWN_BACKOFF, message)
+    Goodbye::new(GoodbyeCode::Shutdown, RETRY_DEFAULT_BACKOFF, message)
 }
 
 fn superseded(by: &RelayHello, same_vm: bool) -> Goodbye {
     let retry = if same_vm {
-        RETRY_OWN_BACKOFF
+        RETRY_DEFAULT_BACKOFF
     } else {
         RETRY_OTHER_VM_MS
     };

@@ -15,10 +15,11 @@ use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
 use dichroic_model::{Source, UnixNanos};
 use dichroic_pipeline::{DropReason, Interest, Signal, Store};
-use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_EVER};
+use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_MAX};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
-    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, hello,
+    FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, frame,
+    hello,
 };
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -65,7 +66,7 @@ pub struct Relay {
     hello: RelayHello,
     blueprint: Blueprint,
     /// Metrics that the application asked for itself, by key.
-    own: HashMap<u64, Rc<Measure>>,
+    app_metrics: HashMap<u64, Rc<Measure>>,
     series: SeriesTable,
     streams: Streams,
     account: Account,
@@ -124,11 +125,11 @@ impl Relay {
             series: SeriesTable::new(
                 source.clone(),
                 store,
-                config.series.min(SERIES_EVER),
+                config.series.min(SERIES_MAX),
                 heritage.series,
             ),
             blueprint: Blueprint::default(),
-            own: HashMap::new(),
+            app_metrics: HashMap::new(),
             streams: Streams::default(),
             account,
             terms: HashMap::new(),
@@ -150,8 +151,8 @@ impl Relay {
         self.blueprint = Blueprint::new(config, &self.hello);
         self.status.variables.clone_from(&self.hello.variables);
         self.stale = false;
-        self.know_own();
-        self.series.allow(config.series.min(SERIES_EVER));
+        self.register_app_metrics();
+        self.series.allow(config.series.min(SERIES_MAX));
         self.series.replan(store, &self.blueprint.measures);
         let without = self.streams.register(store, &self.blueprint.streams);
         if without > 0 {
@@ -168,8 +169,8 @@ impl Relay {
     }
 
     /// Own metrics are known beside those of the plan, which win.
-    fn know_own(&mut self) {
-        for (key, measure) in &self.own {
+    fn register_app_metrics(&mut self) {
+        for (key, measure) in &self.app_metrics {
             let known = self.blueprint.measures.entry(*key);
             known.or_insert_with(|| measure.clone());
         }
@@ -203,7 +204,7 @@ impl Relay {
         let mut cut = 0;
         loop {
             let fits = match plan.write(out) {
-                Ok(()) => out.len() - before <= self.hello.max_frame as usize + 5,
+                Ok(()) => frame::body(&out[before..]).len() <= self.hello.max_frame as usize,
                 Err(_) => false,
             };
             if fits || (plan.aggregates.is_empty() && plan.streams.is_empty()) {

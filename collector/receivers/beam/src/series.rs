@@ -16,7 +16,7 @@ use dichroic_model::{
 };
 use dichroic_pipeline::{DropReason, SeriesRef, Store};
 use dichroic_wire::NumberRow;
-use dichroic_wire::limits::UNMET_LABEL_BYTES_PER_ID;
+use dichroic_wire::limits::PENDING_LABEL_BYTES_PER_ID;
 pub use legacy::Legacy;
 use legacy::{Forgotten, Held};
 use std::borrow::Cow;
@@ -223,7 +223,7 @@ impl SeriesTable {
     /// Gives a free id, below the limit, its meaning. A key that the plan does not have (any more) is counted and no more.
     pub fn define(&mut self, id: u32, key: u64, labels: Attributes, start: UnixNanos) {
         let bytes = labels.as_bytes().len();
-        if bytes > 0 && self.unmet + bytes > self.limit as usize * UNMET_LABEL_BYTES_PER_ID {
+        if bytes > 0 && self.unmet + bytes > self.limit as usize * PENDING_LABEL_BYTES_PER_ID {
             let state = State::Refused(DropReason::MemoryLimit);
             return self.put(id, Entry { state, ..FREE }, None);
         }

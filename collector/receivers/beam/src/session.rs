@@ -5,7 +5,7 @@ use crate::nodes::{Control, Ended, Receiver};
 use crate::relay::{After, Violation};
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::{Interest, Store};
-use dichroic_wire::control::RETRY_OWN_BACKOFF;
+use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
 use dichroic_wire::{CollectorHello, FrameReader, Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::RefCell;
 use std::pin::pin;
@@ -124,14 +124,14 @@ pub(crate) async fn run<IO>(
 }
 
 fn goodbye(violation: Violation) -> Goodbye {
-    Goodbye::new(violation.code, RETRY_OWN_BACKOFF, &violation.message)
+    Goodbye::new(violation.code, RETRY_DEFAULT_BACKOFF, &violation.message)
 }
 
 impl<IO: AsyncRead + AsyncWrite> Session<IO> {
     fn new(io: IO, config: &Config, leftover: &[u8]) -> Self {
         let (read, write) = tokio::io::split(io);
         let mut reader = FrameReader::new();
-        reader.greeted(config.max_frame);
+        reader.hello_accepted(config.max_frame);
         reader.push(leftover);
         Session {
             read,
@@ -276,7 +276,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let stuck = waiting.then(|| *self.stuck.get_or_insert_with(Instant::now));
         let late =
             |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since.elapsed() > limit);
-        let say = |code, message: String| Some(Goodbye::new(code, RETRY_OWN_BACKOFF, &message));
+        let say = |code, message: String| Some(Goodbye::new(code, RETRY_DEFAULT_BACKOFF, &message));
         if late(stuck, config.frame_timeout) {
             return say(
                 GoodbyeCode::Slow,

@@ -49,7 +49,7 @@ fn relay(store: &Shared, config: &Config) -> (Relay, Plan) {
     };
     relay.plan(config, &interest, 1, &mut out);
     let mut reader = FrameReader::new();
-    reader.greeted(1 << 20);
+    reader.hello_accepted(1 << 20);
     reader.push(&out);
     let plan = Plan::decode(reader.next().unwrap().unwrap().body).unwrap();
     (relay, plan)
@@ -105,7 +105,7 @@ fn frames(plan: &Plan) -> Vec<Vec<u8>> {
     frames.push(events);
     let mut forget = Vec::new();
     let mut writer = DefineWriter::begin(&mut forget, DefineKind::Series, MAX);
-    assert!(writer.forget(4).unwrap());
+    assert!(writer.release(4).unwrap());
     writer.finish().unwrap();
     frames.push(forget);
     let mut ping = Vec::new();
@@ -117,7 +117,7 @@ fn frames(plan: &Plan) -> Vec<Vec<u8>> {
 /// Feeds frames until one is refused. Returns whether all were taken.
 fn feed(store: &Shared, relay: &mut Relay, frames: &[Vec<u8>]) -> bool {
     let mut reader = FrameReader::new();
-    reader.greeted(MAX);
+    reader.hello_accepted(MAX);
     let mut out = Vec::new();
     for bytes in frames {
         reader.push(bytes);

@@ -1,22 +1,14 @@
-//! PLAN: what the collector asks a relay to extract, and the relay's reply. The collector writes a [`Plan`] and reads
-//! a [`PlanReply`]; reading a [`Plan`] back is for tools and tests.
-//!
-//! A key that is `None`, an empty `keep` and `kind: event` are left out when writing.
+//! The entries of a PLAN and how they are written.
 
 use std::collections::BTreeMap;
 
-use crate::define::float_list;
 use crate::error::Result;
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::limits;
-use crate::map::{put, put_some, string_list};
+use crate::map::{float_list, put, put_some, string_list};
+use crate::stream_kind::StreamKind;
 use crate::value::{self, Map, Value, bounded};
-
-mod read;
-mod reply;
-
-pub(crate) use read::stream_kind;
-pub use reply::{PlanReply, Refused};
 
 /// What a relay is asked to extract.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,25 +116,6 @@ pub struct StreamEntry {
     pub numbers: u32,
 }
 
-/// What rows are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StreamKind {
-    /// Telemetry events.
-    Event,
-    /// Log records.
-    Log,
-}
-
-impl StreamKind {
-    /// The word on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Log => "log",
-        }
-    }
-}
-
 /// Where a path begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Root {
@@ -214,14 +187,20 @@ pub struct Condition {
 
 /// The closed set of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the specification's")]
 pub enum Operation {
+    /// Equal to the operand.
     Eq,
+    /// Not equal to the operand.
     Ne,
+    /// A number below the operand.
     Lt,
+    /// A number above the operand.
     Gt,
+    /// Equal to one of the operands.
     In,
+    /// Present.
     Has,
+    /// Absent.
     Lacks,
 }
 

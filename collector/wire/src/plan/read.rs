@@ -1,23 +1,20 @@
 //! Reading a plan, as strictly as a relay must: what is unknown in an entry is refused by name, because ignoring a
 //! filter would make a number wrong.
 
-use crate::define::floats;
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::FrameType;
+use crate::frame_type::FrameType;
 use crate::hello::map_body;
 use crate::input::Input;
 use crate::limits;
-use crate::map::Fields;
+use crate::map::{Fields, floats};
+use crate::map_kind::MapKind;
+use crate::stream_kind::stream_kind;
 use crate::value::Value;
 
-use super::{
+use crate::plan::entries::{
     Aggregate, AggregateType, Carry, Condition, Expression, Operation, Plan, PlanLimits, Root, Step,
-    StreamEntry, StreamKind, Transform,
+    StreamEntry, Transform,
 };
-
-const PLAN: &str = "PLAN";
-const AGGREGATE: &str = "aggregate";
-const STREAM: &str = "stream";
 
 impl Plan {
     /// Decodes a body. Unknown keys of the plan itself and of its limits are ignored; one in an entry is refused.
@@ -26,12 +23,12 @@ impl Plan {
     /// The first entry that a relay would refuse, and whatever is malformed.
     pub fn decode(body: &[u8]) -> Result<Self> {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
-        let fields = Fields::new(FrameType::Plan, PLAN, &map);
+        let fields = Fields::new(FrameType::Plan, MapKind::Plan, &map);
         let entries = |key| fields.list(key);
         if entries("aggregates")?.len() + entries("streams")?.len() > limits::PLAN_ENTRIES {
             return fields.bad("aggregates", "at most 2000 entries, streams included");
         }
-        let limits = Fields::new(FrameType::Plan, "limits", fields.map("limits")?);
+        let limits = Fields::new(FrameType::Plan, MapKind::PlanLimits, fields.map("limits")?);
         Ok(Self {
             generation: fields.int("generation")?,
             flush_ms: fields.u32("flush_ms")?,
@@ -160,7 +157,7 @@ impl Operation {
 
 fn bad(key: &str, expected: &'static str) -> Error {
     let kind = ErrorKind::BadValue {
-        map: PLAN,
+        map: MapKind::Plan,
         key: key.to_owned(),
         expected,
     };
@@ -176,15 +173,6 @@ fn unknown(what: &'static str, name: &str) -> Error {
             name: name.to_owned(),
         },
     )
-}
-
-/// An event, unless it says otherwise.
-pub(crate) fn stream_kind(fields: Fields<'_>) -> Result<StreamKind> {
-    match fields.opt_str("kind")? {
-        None | Some("event") => Ok(StreamKind::Event),
-        Some("log") => Ok(StreamKind::Log),
-        Some(_) => fields.bad("kind", "\"event\" or \"log\""),
-    }
 }
 
 fn expressions(items: &[Value]) -> Result<Vec<Expression>> {
@@ -208,15 +196,15 @@ fn keep(fields: Fields<'_>) -> Result<Vec<Condition>> {
         .collect()
 }
 
-fn entry<'m>(name: &'static str, value: &'m Value) -> Result<Fields<'m>> {
+fn entry<'m>(kind: MapKind, value: &'m Value) -> Result<Fields<'m>> {
     match value.as_map() {
-        Some(map) => Ok(Fields::new(FrameType::Plan, name, map)),
-        None => Err(bad(name, "a map")),
+        Some(map) => Ok(Fields::new(FrameType::Plan, kind, map)),
+        None => Err(bad(kind.name(), "a map")),
     }
 }
 
 fn aggregate(value: &Value) -> Result<Aggregate> {
-    let fields = entry(AGGREGATE, value)?;
+    let fields = entry(MapKind::Aggregate, value)?;
     let name = fields.str("type")?;
     let own: &[&str] = match name {
         "exponential" => &["factor", "scale", "octaves"],
@@ -243,7 +231,7 @@ fn aggregate(value: &Value) -> Result<Aggregate> {
     let value = fields.map.get("value").map(Expression::read).transpose()?;
     if value.is_none() && name != "counter" {
         return Err(fields.error(ErrorKind::MissingKey {
-            map: AGGREGATE,
+            map: MapKind::Aggregate,
             key: "value",
         }));
     }
@@ -288,7 +276,7 @@ fn aggregate_type(fields: Fields<'_>, name: &str) -> Result<AggregateType> {
 }
 
 fn stream(value: &Value) -> Result<StreamEntry> {
-    let fields = entry(STREAM, value)?;
+    let fields = entry(MapKind::Stream, value)?;
     fields.only(&["schema", "kind", "event", "columns", "keep", "sample", "numbers"])?;
     let columns = fields.list("columns")?;
     if columns.len() >= limits::EVENT_COLUMNS {
@@ -316,7 +304,7 @@ fn stream(value: &Value) -> Result<StreamEntry> {
 }
 
 fn carry(value: &Value) -> Result<Carry> {
-    let fields = entry("carry", value)?;
+    let fields = entry(MapKind::Carry, value)?;
     fields.only(&["event", "slots"])?;
     let slots = fields.map("slots")?;
     if slots.len() > limits::CARRIED {

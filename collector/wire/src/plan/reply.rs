@@ -1,10 +1,12 @@
 //! The relay's reply to a plan.
 
 use crate::error::Result;
-use crate::frame::{self, FrameType};
+use crate::frame;
+use crate::frame_type::FrameType;
 use crate::hello::map_body;
 use crate::input::Input;
 use crate::map::{Fields, put, put_some};
+use crate::map_kind::MapKind;
 use crate::value::{self, Map, Value};
 use crate::variables::{self, Variables};
 
@@ -37,7 +39,7 @@ impl PlanReply {
     /// A required key that is missing, a value of the wrong type.
     pub fn decode(body: &[u8]) -> Result<Self> {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
-        let fields = Fields::new(FrameType::Plan, "PLAN reply", &map);
+        let fields = Fields::new(FrameType::Plan, MapKind::PlanReply, &map);
         let refused = |item: &Value| match item.as_list()? {
             [Value::Int(entry), message] => Some(Refused {
                 entry: Some(*entry),

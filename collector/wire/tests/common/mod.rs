@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use dichroic_wire::events::{Column, ColumnKind};
-use dichroic_wire::limits::{BODY_BYTES_EVER, HEADER_BYTES};
+use dichroic_wire::limits::{BODY_BYTES_MAX, HEADER_BYTES};
 use dichroic_wire::{
     Define, DefineWriter, Events, EventsScratch, FrameReader, FrameType, Gap, Goodbye, Hello, Histograms,
     HistogramsWriter, NumberRow, Numbers, NumbersWriter, Ping, Pong, RawFrame, Result, Value,
@@ -39,16 +39,16 @@ pub fn body(frame: &[u8]) -> &[u8] {
     &frame[HEADER_BYTES..]
 }
 
-/// A reader on a connection that was greeted.
-pub fn greeted() -> FrameReader {
+/// A reader on a connection that was reader_after_hello.
+pub fn reader_after_hello() -> FrameReader {
     let mut reader = FrameReader::new();
-    reader.greeted(BODY_BYTES_EVER);
+    reader.hello_accepted(BODY_BYTES_MAX);
     reader
 }
 
 /// Decodes the one frame in `bytes` and writes it again from what was understood; `None` when it is not whole.
 pub fn rewrite(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
-    let mut reader = greeted();
+    let mut reader = reader_after_hello();
     reader.push(bytes);
     let Some(frame) = reader.next()? else {
         return Ok(None);
@@ -100,11 +100,11 @@ fn rewrite_frame(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<()> {
 }
 
 fn rewrite_define(define: Define<'_>, out: &mut Vec<u8>) -> Result<()> {
-    let mut writer = DefineWriter::begin(out, define.kind, BODY_BYTES_EVER);
+    let mut writer = DefineWriter::begin(out, define.kind, BODY_BYTES_MAX);
     for (id, map) in define.entries() {
         let added = match map {
             Some(map) => writer.define(id, &map.to_map())?,
-            None => writer.forget(id)?,
+            None => writer.release(id)?,
         };
         assert!(added);
     }
@@ -112,7 +112,7 @@ fn rewrite_define(define: Define<'_>, out: &mut Vec<u8>) -> Result<()> {
 }
 
 fn rewrite_numbers(numbers: Numbers<'_>, out: &mut Vec<u8>) -> Result<()> {
-    let mut writer = NumbersWriter::begin(out, numbers.time, BODY_BYTES_EVER);
+    let mut writer = NumbersWriter::begin(out, numbers.time, BODY_BYTES_MAX);
     for row in numbers.rows() {
         assert!(writer.push(NumberRow { ..row }));
     }
@@ -120,7 +120,7 @@ fn rewrite_numbers(numbers: Numbers<'_>, out: &mut Vec<u8>) -> Result<()> {
 }
 
 fn rewrite_histograms(histograms: Histograms<'_>, out: &mut Vec<u8>) -> Result<()> {
-    let mut writer = HistogramsWriter::begin(out, histograms.time, BODY_BYTES_EVER);
+    let mut writer = HistogramsWriter::begin(out, histograms.time, BODY_BYTES_MAX);
     for row in histograms.rows() {
         assert!(writer.push(row.series, row.sum_int, row.sum_float, row.buckets())?);
     }
@@ -149,7 +149,7 @@ pub fn events_body(events: &Events<'_>) -> Vec<u8> {
         match column {
             Column::Absent => {}
             Column::Int(cells) | Column::Float(cells) => out.extend_from_slice(cells.as_flattened()),
-            Column::Reference(cells) => out.extend_from_slice(cells.as_flattened()),
+            Column::Reference(cells) => out.extend_from_slice(cells.as_bytes()),
         }
     }
     let strings = || (0..events.strings()).map(|string| events.string(string));

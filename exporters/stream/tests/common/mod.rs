@@ -117,7 +117,7 @@ impl World {
         let mut store = self.store.borrow_mut();
         let position = store.next_position(schema.kind);
         let mut builder =
-            EventsBuilder::new(schema.id, source.id.0, rows[0].len(), limits::BODY_BYTES_EVER).unwrap();
+            EventsBuilder::new(schema.id, source.id.0, rows[0].len(), limits::BODY_BYTES_MAX).unwrap();
         for (at, cells) in rows.iter().enumerate() {
             builder
                 .push((EPOCH + position) as i64 + at as i64, cells)
@@ -134,7 +134,7 @@ impl World {
                 .duration_since(std::time::UNIX_EPOCH)
                 .unwrap()
                 .as_nanos() as u64,
-            body: frame[limits::HEADER_BYTES..].into(),
+            body: dichroic_wire::frame::body(&frame).into(),
         });
     }
 
@@ -232,7 +232,7 @@ impl Client {
             frames: FrameReader::new(),
             schemas: Dictionary::new(DefineKind::Schema, limits::SCHEMAS),
             sources: Dictionary::new(DefineKind::Source, limits::SOURCES),
-            series: Dictionary::new(DefineKind::Series, limits::SERIES_EVER),
+            series: Dictionary::new(DefineKind::Series, limits::SERIES_MAX),
             told: VecDeque::new(),
             hello: None,
             event_frames: 0,
@@ -302,7 +302,7 @@ impl Client {
         }
         assert_eq!(kind, FrameType::Hello);
         self.hello = Some(CollectorHello::read(&Hello::decode(body).unwrap()).unwrap());
-        self.frames.greeted(limits::BODY_BYTES_EVER);
+        self.frames.hello_accepted(limits::BODY_BYTES_MAX);
     }
 
     fn frame(&mut self, kind: FrameType, body: &[u8]) {
@@ -362,10 +362,10 @@ impl Client {
                     let series = SubscriberSeries::read(&map).unwrap();
                     self.series.define(id, series).unwrap();
                 }
-                (DefineKind::Schema, None) => drop(self.schemas.forget(id).unwrap()),
-                (DefineKind::Source, None) => drop(self.sources.forget(id).unwrap()),
+                (DefineKind::Schema, None) => drop(self.schemas.release(id).unwrap()),
+                (DefineKind::Source, None) => drop(self.sources.release(id).unwrap()),
                 (DefineKind::Series, None) => {
-                    self.series.forget(id).unwrap();
+                    self.series.release(id).unwrap();
                     self.told.push_back(Told::Left(id));
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{Relay, Violation, malformed};
 use crate::account::{Said, Term};
-use crate::app_metrics::{self, OWN_METRICS};
+use crate::app_metrics::{self, APP_METRICS};
 use crate::plan::Measure;
 use dichroic_model::AttributeValue;
 use dichroic_model::attributes::{Attributes, cut};
@@ -59,7 +59,7 @@ impl Relay {
             self.terms.insert(id, Said { term, value: 0 });
             return Ok(());
         }
-        self.learn_own(store, series)?;
+        self.learn_app_metric(store, series)?;
         // A key that the plan does not have was withdrawn while the definition was on its way; it may come back.
         let labels = match self.series.measure(series.key) {
             Some(measure) if measure.labels.len() != series.labels.len() => {
@@ -81,16 +81,18 @@ impl Relay {
 
 impl Relay {
     /// The first series of a metric that no plan has says what it is.
-    fn learn_own(&mut self, store: &mut Store, series: &RelaySeries<'_>) -> Result<(), Violation> {
-        let Some(map) = series.own else { return Ok(()) };
+    fn learn_app_metric(&mut self, store: &mut Store, series: &RelaySeries<'_>) -> Result<(), Violation> {
+        let Some(map) = series.app_metric else {
+            return Ok(());
+        };
         let known = self.blueprint.measures.contains_key(&series.key);
-        if known || self.own.len() >= OWN_METRICS {
+        if known || self.app_metrics.len() >= APP_METRICS {
             return Ok(());
         }
         let per_s = u64::try_from(self.hello.native_per_s).unwrap_or(1);
         let measure = app_metrics::measure(series.key, map, per_s).map_err(malformed)?;
-        self.own.insert(series.key, Rc::new(measure));
-        self.know_own();
+        self.app_metrics.insert(series.key, Rc::new(measure));
+        self.register_app_metrics();
         self.series.replan(store, &self.blueprint.measures);
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Relay {
             receiver.serve_relay(theirs, hello, &leftover, store).await;
         });
         let mut reader = FrameReader::new();
-        reader.greeted(1 << 20);
+        reader.hello_accepted(1 << 20);
         Relay {
             io,
             reader,
@@ -262,7 +262,7 @@ impl Relay {
     pub async fn forget(&mut self, id: u32) {
         let mut out = Vec::new();
         let mut writer = DefineWriter::begin(&mut out, DefineKind::Series, MAX);
-        assert!(writer.forget(id).expect("forget"));
+        assert!(writer.release(id).expect("forget"));
         writer.finish().expect("frame");
         self.send(&out).await;
     }

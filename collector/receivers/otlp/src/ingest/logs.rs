@@ -205,7 +205,7 @@ fn publish(
     match pending.rows.finish(position, frame) {
         Ok(0) => {}
         Ok(rows) => {
-            let body = frame.split_off(wire::limits::HEADER_BYTES).into_boxed_slice();
+            let body = wire::frame::split_body(frame).into_boxed_slice();
             store.publish(Batch {
                 schema: schema.clone(),
                 source: source.clone(),
@@ -254,7 +254,7 @@ impl Values {
         both.insert("body".to_owned(), body);
         let mut frame = Vec::new();
         wire::define::write_one(&mut frame, wire::DefineKind::Schema, 0, &both)?;
-        Ok(Values(frame.split_off(wire::limits::HEADER_BYTES)))
+        Ok(Values(wire::frame::split_body(&mut frame)))
     }
 
     fn cells(&self) -> (Cell<'_>, Cell<'_>) {

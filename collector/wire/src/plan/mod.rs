@@ -1,0 +1,14 @@
+//! PLAN: what the collector asks a relay to extract, and the relay's reply. The collector writes a [`Plan`] and reads
+//! a [`PlanReply`]; reading a [`Plan`] back is for tools and tests.
+//!
+//! A key that is `None`, an empty `keep` and `kind: event` are left out when writing.
+
+mod entries;
+mod read;
+mod reply;
+
+pub use entries::{
+    Aggregate, AggregateType, Carry, Condition, Expression, Operation, Plan, PlanLimits, Root, Step,
+    StreamEntry, Transform,
+};
+pub use reply::{PlanReply, Refused};
