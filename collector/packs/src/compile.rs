@@ -1,6 +1,6 @@
 //! What a relay is asked to extract: packs and definitions with templates filled, units settled, carried names made unique.
 //!
-//! The receiver of relays calls [`Selection::work`] once per relay, since templates depend on the node, and turns the result into a
+//! The receiver of relays calls [`Selection::compile`] once per relay, since templates depend on the node, and turns the result into a
 //! plan. Two metrics of one name and equal labels would overwrite each other; packs tell theirs apart by a label, and
 //! the receiver drops the second with a count.
 
@@ -30,7 +30,7 @@ pub struct Selection {
 
 /// How a metric is kept, with everything in its exported unit.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Shape {
+pub enum Aggregation {
     /// How many events.
     Counter,
     /// A running sum.
@@ -39,7 +39,7 @@ pub enum Shape {
         monotonic: bool,
     },
     /// The last value.
-    Last,
+    LastValue,
     /// Base-2 exponential buckets.
     Exponential {
         /// 2^scale buckets for each doubling.
@@ -61,7 +61,7 @@ pub struct Metric {
     /// For people.
     pub help: String,
     /// How it is kept.
-    pub shape: Shape,
+    pub aggregation: Aggregation,
     /// The event, part by part.
     pub event: Vec<String>,
     /// What is measured; `None` counts events.
@@ -98,7 +98,7 @@ pub struct Stream {
 pub struct CarrySlot {
     /// The event.
     pub event: Vec<String>,
-    /// Name of the slot, unique in the work.
+    /// Name of the slot, unique in the compiled selection.
     pub name: String,
     /// What fills it; `None` clears it.
     pub expression: Option<Expression>,
@@ -106,7 +106,7 @@ pub struct CarrySlot {
 
 /// Everything that one relay is asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Work {
+pub struct Compiled {
     /// Counted in the VM.
     pub metrics: Vec<Metric>,
     /// Sent row by row while somebody wants them.
@@ -136,10 +136,10 @@ pub fn application_name(service: &str) -> String {
 }
 
 impl Selection {
-    /// The work for a node whose main application is `app` (may be empty: then templates that need it have no value) and that knows
+    /// Compiles for a node whose main application is `app` (may be empty: then templates that need it have no value) and that knows
     /// these values of templates. Those of the configuration win over them; those of packs stand beside them.
-    pub fn work(&self, app: &str, node: &Variables) -> Work {
-        let mut work = Work::default();
+    pub fn compile(&self, app: &str, node: &Variables) -> Compiled {
+        let mut compiled = Compiled::default();
         let units = self.event_units(app, node);
         for pack in self.packs.iter() {
             let defaults = &beside(&pack.variables, node);
@@ -152,18 +152,19 @@ impl Selection {
                 app,
                 units: &units,
             };
-            scope.carries(&pack.carry, &mut work);
+            scope.carries(&pack.carry, &mut compiled);
             for definition in self.wanted(&pack.definitions) {
-                scope.metrics(definition, &mut work);
+                scope.metrics(definition, &mut compiled);
             }
             for stream in &pack.streams {
                 for event in scope.events(&stream.event) {
-                    work.streams
+                    compiled
+                        .streams
                         .push(scope.stream(&event, &stream.measurements, &stream.metadata));
                 }
             }
             self.wanted(&pack.definitions)
-                .for_each(|d| scope.implied_stream(d, &mut work));
+                .for_each(|d| scope.implied_stream(d, &mut compiled));
         }
         for (number, definition) in self.wanted(&self.definitions).enumerate() {
             let scope = Scope {
@@ -175,11 +176,11 @@ impl Selection {
                 app,
                 units: &units,
             };
-            scope.carries(&definition.carry, &mut work);
-            scope.metrics(definition, &mut work);
-            scope.implied_stream(definition, &mut work);
+            scope.carries(&definition.carry, &mut compiled);
+            scope.metrics(definition, &mut compiled);
+            scope.implied_stream(definition, &mut compiled);
         }
-        work
+        compiled
     }
 
     /// Those that no chosen pack excludes.
@@ -320,11 +321,11 @@ impl Scope<'_> {
         conditions.iter().map(local).collect()
     }
 
-    fn carries(&self, carries: &BTreeMap<String, Carry>, work: &mut Work) {
+    fn carries(&self, carries: &BTreeMap<String, Carry>, compiled: &mut Compiled) {
         for (name, carry) in carries {
             let mut slot = |event: &EventName, expression: Option<Expression>| {
                 for event in self.events(event) {
-                    work.carries.push(CarrySlot {
+                    compiled.carries.push(CarrySlot {
                         event: EventName(event).parts(),
                         name: format!("{}.{name}", self.name),
                         expression: expression.clone(),
@@ -336,16 +337,17 @@ impl Scope<'_> {
         }
     }
 
-    fn metrics(&self, definition: &Definition, work: &mut Work) {
+    fn metrics(&self, definition: &Definition, compiled: &mut Compiled) {
         let events = self
             .selection
             .filled(&definition.event.0, self.defaults, self.app);
         for event in events {
             if definition.measurements.is_empty() {
-                work.metrics.push(self.metric(definition, &event, None));
+                compiled.metrics.push(self.metric(definition, &event, None));
             }
             for measurement in &definition.measurements {
-                work.metrics
+                compiled
+                    .metrics
                     .push(self.metric(definition, &event, Some(measurement)));
             }
         }
@@ -387,7 +389,7 @@ impl Scope<'_> {
         Metric {
             name: self.selection.fill_one(&definition.name, self.defaults, self.app),
             help: definition.help.clone(),
-            shape: shape(definition, unit.as_ref()),
+            aggregation: aggregation(definition, unit.as_ref()),
             verbatim: definition.verbatim,
             event: EventName(event.to_owned()).parts(),
             value: value.filter(|_| !counter),
@@ -445,24 +447,24 @@ impl Scope<'_> {
 
     /// The event of a definition can be subscribed to, under the definition's own names. Definitions of one event make one
     /// stream; a stream that a pack declares stands as it is.
-    fn implied_stream(&self, definition: &Definition, work: &mut Work) {
+    fn implied_stream(&self, definition: &Definition, compiled: &mut Compiled) {
         for event in self.events(&definition.event) {
             if self.declared(&event) {
                 continue;
             }
             let parts = EventName(event.clone()).parts();
-            let at = match work.streams.iter().position(|stream| stream.event == parts) {
+            let at = match compiled.streams.iter().position(|stream| stream.event == parts) {
                 Some(at) => at,
                 None => {
                     let (none, no_metadata) = (BTreeMap::new(), BTreeMap::new());
-                    work.streams.push(self.stream(&event, &none, &no_metadata));
-                    work.streams.len() - 1
+                    compiled.streams.push(self.stream(&event, &none, &no_metadata));
+                    compiled.streams.len() - 1
                 }
             };
             for measurement in &definition.measurements {
-                self.imply_measurement(&mut work.streams[at], definition, &event, measurement);
+                self.imply_measurement(&mut compiled.streams[at], definition, &event, measurement);
             }
-            let stream = &mut work.streams[at];
+            let stream = &mut compiled.streams[at];
             for (label, expression) in &definition.tags {
                 if !stream.metadata.iter().any(|(name, _)| name == label) {
                     stream
@@ -509,32 +511,32 @@ fn key_of(expression: &Expression) -> Option<&str> {
     }
 }
 
-fn shape(definition: &Definition, unit: Option<&Unit>) -> Shape {
+fn aggregation(definition: &Definition, unit: Option<&Unit>) -> Aggregation {
     let base = match unit {
         Some(unit) if definition.verbatim => &unit.to,
         Some(unit) => unit.base(),
         None => "",
     };
     match (definition.kind, &definition.buckets) {
-        (DefinitionType::Counter, _) => Shape::Counter,
-        (DefinitionType::Sum, _) => Shape::Sum {
+        (DefinitionType::Counter, _) => Aggregation::Counter,
+        (DefinitionType::Sum, _) => Aggregation::Sum {
             monotonic: definition.monotonic,
         },
-        (DefinitionType::LastValue, _) => Shape::Last,
+        (DefinitionType::LastValue, _) => Aggregation::LastValue,
         (DefinitionType::Distribution, Some(Buckets::Bounds(bounds))) => {
             let factor = unit
                 .and_then(|unit| dichroic_model::units::conversion(&unit.to, base))
                 .unwrap_or(dichroic_model::Factor::ONE);
-            Shape::Buckets(bounds.iter().map(|bound| factor.apply(*bound)).collect())
+            Aggregation::Buckets(bounds.iter().map(|bound| factor.apply(*bound)).collect())
         }
-        (DefinitionType::Distribution, None) if base == "s" => Shape::Buckets(DURATION_BOUNDS.to_vec()),
+        (DefinitionType::Distribution, None) if base == "s" => Aggregation::Buckets(DURATION_BOUNDS.to_vec()),
         (_, Some(Buckets::Exponential { scale, octaves })) => exponential(base, *scale, *octaves),
         (DefinitionType::Summary | DefinitionType::Distribution, _) => exponential(base, None, None),
     }
 }
 
 /// Fixed memory in the VM: at most 272 buckets. Seconds reach from a microsecond to four hours, bytes from 1 to 2^40.
-fn exponential(base: &str, scale: Option<i64>, octaves: Option<(i64, i64)>) -> Shape {
+fn exponential(base: &str, scale: Option<i64>, octaves: Option<(i64, i64)>) -> Aggregation {
     let (usual_scale, usual_octaves) = match base {
         "s" => (3, (-20, 14)),
         "By" => (2, (0, 40)),
@@ -546,7 +548,7 @@ fn exponential(base: &str, scale: Option<i64>, octaves: Option<(i64, i64)>) -> S
     while scale > -4 && scale_buckets(scale, octaves) > 512 {
         scale -= 1;
     }
-    Shape::Exponential { scale, octaves }
+    Aggregation::Exponential { scale, octaves }
 }
 
 fn scale_buckets(scale: i64, (lo, hi): (i64, i64)) -> i64 {

@@ -2,7 +2,7 @@
 //!
 //! A **pack** is a YAML file for one library, compiled into the binary. A **definition** is one metric in the vocabulary of
 //! `Telemetry.Metrics`; packs hold them, and `metrics.definitions` of the configuration takes the same type. The receiver of
-//! relays asks a [`Selection`] what to extract ([`Selection::work`]); the store asks the [`PackResolver`] what a series means.
+//! relays asks a [`Selection`] what to extract ([`Selection::compile`]); the store asks the [`PackResolver`] what a series means.
 //! There is no I/O here and nothing that can fail after reading: what a file says is checked when it is read, and errors give the
 //! line, the column and what to write instead.
 //!
@@ -11,7 +11,7 @@
 //! | how a value is found in an event | [`expression`] |
 //! | what a metric definition may say | [`definition`] |
 //! | what a pack file may say | [`pack`] |
-//! | what a relay is asked to extract | [`work`] |
+//! | what a relay is asked to extract | [`compile`] |
 //! | which metrics runtimes share | [`resolve`] |
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ mod print;
 pub mod resolve;
 mod shorthand;
 
-pub use compile::{CarrySlot, Metric, Selection, Shape, Stream, Variables, Work};
+pub use compile::{Aggregation, CarrySlot, Compiled, Metric, Selection, Stream, Variables};
 pub use definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
 pub use expression::{Comparison, Condition, Expression, Root, Scalar, Step, Transform};
 pub use pack::{Pack, PackError, Packs, StreamDefinition};

@@ -26,7 +26,7 @@ fn check(packs: Packs, pack: &str, text: &str) {
         variables: fixture.variables,
         ..Selection::default()
     };
-    let (metrics, rows) = play(&selection.work("shop", &Variables::new()), &fixture.events);
+    let (metrics, rows) = play(&selection.compile("shop", &Variables::new()), &fixture.events);
     let lines = |of: &[String]| {
         let quoted: Vec<_> = of.iter().map(|line| format!("  - '{line}'")).collect();
         quoted.join("\n")
@@ -121,7 +121,7 @@ fn unplayed(pack: &Pack, fixture: &Fixture) -> Vec<String> {
             variables: fixture.variables.clone(),
             ..Selection::default()
         };
-        let (metrics, _) = play(&selection.work("shop", &Variables::new()), &fixture.events);
+        let (metrics, _) = play(&selection.compile("shop", &Variables::new()), &fixture.events);
         !metrics.is_empty()
     };
     let silent = pack.definitions.iter().filter(|definition| !counts(definition));

@@ -3,7 +3,7 @@
 use dichroic_model::names::page_name;
 use dichroic_model::{NameStyle, PageType};
 use dichroic_packs::Variables;
-use dichroic_packs::{Definition, Pack, PackError, Packs, Selection, Shape, Transform};
+use dichroic_packs::{Aggregation, Definition, Pack, PackError, Packs, Selection, Transform};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn definition(yaml: &str) -> Result<Definition, String> {
@@ -52,9 +52,9 @@ fn no_metric_has_two_types_or_two_units() {
         packs: Packs::builtin(),
         ..Selection::default()
     };
-    let mut seen: BTreeMap<String, (std::mem::Discriminant<Shape>, String)> = BTreeMap::new();
-    for metric in selection.work("shop", &Variables::new()).metrics {
-        let this = (std::mem::discriminant(&metric.shape), metric.unit.clone());
+    let mut seen: BTreeMap<String, (std::mem::Discriminant<Aggregation>, String)> = BTreeMap::new();
+    for metric in selection.compile("shop", &Variables::new()).metrics {
+        let this = (std::mem::discriminant(&metric.aggregation), metric.unit.clone());
         let first = seen.entry(metric.name.clone()).or_insert_with(|| this.clone());
         assert_eq!(*first, this, "{}", metric.name);
         assert!(!metric.help.is_empty(), "{} has no help", metric.name);
@@ -74,7 +74,7 @@ fn metrics_of_one_name_and_event_differ_by_a_fixed_label_or_exclude_each_other()
         variables: variables.map(|(name, values)| (name.to_owned(), values)).into(),
         ..Selection::default()
     };
-    let metrics = selection.work("shop", &Variables::new()).metrics;
+    let metrics = selection.compile("shop", &Variables::new()).metrics;
     for (i, a) in metrics.iter().enumerate() {
         for b in &metrics[i + 1..] {
             // Events of several repositories or caches: each names its own.
@@ -280,7 +280,7 @@ fn a_label_tells_what_filled_the_template_of_its_event() {
         .into(),
         ..Selection::default()
     };
-    let metrics = selection.work("shop", &Variables::new()).metrics;
+    let metrics = selection.compile("shop", &Variables::new()).metrics;
     let fixed: Vec<Vec<&str>> = metrics
         .iter()
         .map(|m| m.fixed.iter().map(|(_, value)| value.as_str()).collect())
@@ -305,7 +305,7 @@ fn templates_that_stand_in_one_another_have_no_value() {
             variables: several.collect(),
             ..Selection::default()
         };
-        let metrics = selection.work("shop", &Variables::new()).metrics;
+        let metrics = selection.compile("shop", &Variables::new()).metrics;
         let found: Vec<_> = metrics.iter().map(|metric| metric.event.join(".")).collect();
         assert_eq!(found, events, "{values:?}");
     };
@@ -323,7 +323,7 @@ fn what_a_node_tells_of_templates_gets_the_declared_stream_and_no_more() {
         ..Selection::default()
     };
     let node = Variables::from([("ecto_prefix".to_owned(), vec!["other.repo".to_owned()])]);
-    let streams = selection.work("shop", &node).streams;
+    let streams = selection.compile("shop", &node).streams;
     let columns = |name: &str| {
         let stream = streams.iter().find(|stream| stream.name() == name).unwrap();
         (stream.measurements.clone(), stream.metadata.clone())
@@ -340,7 +340,7 @@ fn a_definition_is_left_out_when_a_pack_counts_the_same() {
             packs: Packs::builtin().choose(&packs).unwrap(),
             ..Selection::default()
         };
-        let metrics = selection.work("shop", &Variables::new()).metrics;
+        let metrics = selection.compile("shop", &Variables::new()).metrics;
         let shared = metrics
             .iter()
             .filter(|m| m.name == "http.server.request.duration" || m.name == "http.client.request.duration");
@@ -514,12 +514,12 @@ fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
         packs: Packs::builtin().promex(),
         ..Selection::default()
     };
-    let kind = |shape: &Shape| match shape {
-        Shape::Counter | Shape::Sum { monotonic: true } => PageType::Counter,
-        Shape::Sum { .. } | Shape::Last => PageType::Gauge,
-        Shape::Buckets(_) | Shape::Exponential { .. } => PageType::Histogram,
+    let kind = |aggregation: &Aggregation| match aggregation {
+        Aggregation::Counter | Aggregation::Sum { monotonic: true } => PageType::Counter,
+        Aggregation::Sum { .. } | Aggregation::LastValue => PageType::Gauge,
+        Aggregation::Buckets(_) | Aggregation::Exponential { .. } => PageType::Histogram,
     };
-    let metrics = selection.work("shop", &Variables::new()).metrics;
+    let metrics = selection.compile("shop", &Variables::new()).metrics;
     let shown: BTreeSet<String> = metrics
         .iter()
         .filter(|metric| metric.verbatim)
@@ -527,7 +527,7 @@ fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
             let page = page_name(
                 &metric.name,
                 &metric.unit,
-                kind(&metric.shape),
+                kind(&metric.aggregation),
                 NameStyle::Verbatim,
             );
             format!("{}{}", page.base, if page.total { "_total" } else { "" })
@@ -548,7 +548,7 @@ fn the_dashboards_of_promex_find_their_metrics_on_the_page() {
         ("native", "ms")
     );
     assert_eq!(
-        request.shape,
-        Shape::Buckets(vec![10.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0, 30000.0])
+        request.aggregation,
+        Aggregation::Buckets(vec![10.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0, 30000.0])
     );
 }

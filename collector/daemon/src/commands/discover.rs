@@ -53,9 +53,9 @@ fn known(alive: &str) -> Vec<String> {
         definitions: Vec::new(),
         variables: Variables::default(),
     };
-    let work = selection.work(&application_name(alive), &Variables::new());
-    let metrics = work.metrics.iter().map(|m| m.event.join("."));
-    let streams = work.streams.iter().map(|s| s.event.join("."));
+    let compiled = selection.compile(&application_name(alive), &Variables::new());
+    let metrics = compiled.metrics.iter().map(|m| m.event.join("."));
+    let streams = compiled.streams.iter().map(|s| s.event.join("."));
     metrics
         .chain(streams)
         .collect::<BTreeSet<_>>()

@@ -231,7 +231,7 @@ impl Seen {
         let none = BTreeMap::new();
         let fired = self.fired.get(&source).unwrap_or(&none);
         for pack in asked.config.selection.packs.iter() {
-            let metrics = asked.alone(pack).work(&app, &relay.variables).metrics;
+            let metrics = asked.alone(pack).compile(&app, &relay.variables).metrics;
             let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
             let mut silent = all.clone();
             for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
@@ -269,7 +269,7 @@ impl Seen {
             variables: asked.config.selection.variables.clone(),
         };
         for metric in own
-            .work(&app, &relay.variables)
+            .compile(&app, &relay.variables)
             .metrics
             .iter()
             .filter(|m| !has_fired(m, fired))
@@ -347,7 +347,7 @@ fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
         .iter()
         .flat_map(|(relay, service)| {
             let app = application_name(service);
-            asked.config.selection.work(&app, &relay.variables).streams
+            asked.config.selection.compile(&app, &relay.variables).streams
         })
         .map(|stream| stream.name())
         .collect();

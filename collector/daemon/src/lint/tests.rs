@@ -231,9 +231,9 @@ fn a_definition_whose_event_never_fired_is_told_with_the_event() {
     assert_eq!(
         found,
         [
-            "Warning retain_matches_nothing vm.**",
             "Warning never_fired shop.carts",
-            "Warning never_fired shop.orders"
+            "Warning never_fired shop.orders",
+            "Warning retain_matches_nothing vm.**"
         ]
     );
     assert!(

@@ -1,11 +1,12 @@
-//! A relay in miniature: recorded events in, metrics and rows out, by the work of a selection.
+//! A relay in miniature: recorded events in, metrics and rows out, by a compiled selection.
 //!
 //! Events are YAML. `:ok` and `Elixir.Shop.Repo` are atoms, other text is a binary, `{tuple: [...]}` is a tuple, `null` is nil,
 //! and `"#pid"`, `"#ref"` stand for what has no text.
 
 use dichroic_model::{Factor, units};
 use dichroic_packs::{
-    CarrySlot, Comparison, Condition, Expression, Metric, Root, Scalar, Shape, Step, Stream, Transform, Work,
+    Aggregation, CarrySlot, Comparison, Compiled, Condition, Expression, Metric, Root, Scalar, Step, Stream,
+    Transform,
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
@@ -235,7 +236,7 @@ fn shown(term: &Term) -> Option<String> {
 /// One series of one metric, in raw units.
 #[derive(Debug, Clone)]
 pub struct Total<'w> {
-    /// The metric, in the work.
+    /// The metric, in the compiled selection.
     pub metric: &'w Metric,
     /// Values of its labels, in its order.
     pub labels: Vec<Term>,
@@ -248,7 +249,7 @@ pub struct Total<'w> {
 }
 
 /// What the events come to: series in the order of metrics and labels, and `event column=value` rows in the order of events.
-pub fn totals<'w>(work: &'w Work, events: &[Recorded]) -> (Vec<Total<'w>>, Vec<String>) {
+pub fn totals<'w>(compiled: &'w Compiled, events: &[Recorded]) -> (Vec<Total<'w>>, Vec<String>) {
     let mut totals = BTreeMap::new();
     let (mut rows, mut carried) = (Vec::new(), Carried::new());
     for event in events {
@@ -256,14 +257,14 @@ pub fn totals<'w>(work: &'w Work, events: &[Recorded]) -> (Vec<Total<'w>>, Vec<S
             event,
             carried: &carried,
         };
-        let metrics = work.metrics.iter().enumerate();
+        let metrics = compiled.metrics.iter().enumerate();
         for (place, metric) in metrics.filter(|(_, m)| m.event.join(".") == event.event) {
             count(&context, place, metric, &mut totals);
         }
-        for stream in work.streams.iter().filter(|s| s.name() == event.event) {
+        for stream in compiled.streams.iter().filter(|s| s.name() == event.event) {
             rows.push(row(&context, stream));
         }
-        let slots = work
+        let slots = compiled
             .carries
             .iter()
             .filter(|slot| slot.event.join(".") == event.event);
@@ -319,7 +320,7 @@ fn count<'w>(
             float: 0.0,
         });
     total.count += 1;
-    if metric.shape == Shape::Last {
+    if metric.aggregation == Aggregation::LastValue {
         (total.int, total.float) = (int, float);
     } else {
         total.int += int;
@@ -328,8 +329,8 @@ fn count<'w>(
 }
 
 /// The same as text: `name{labels} value unit`, sorted; and the rows.
-pub fn play(work: &Work, events: &[Recorded]) -> (Vec<String>, Vec<String>) {
-    let (totals, rows) = totals(work, events);
+pub fn play(compiled: &Compiled, events: &[Recorded]) -> (Vec<String>, Vec<String>) {
+    let (totals, rows) = totals(compiled, events);
     let mut lines: Vec<String> = totals.iter().map(line).collect();
     lines.sort();
     (lines, rows)
@@ -355,10 +356,12 @@ fn line(total: &Total<'_>) -> String {
         unit => format!(" {unit}"),
     };
     let count = total.count;
-    match metric.shape {
-        Shape::Counter => format!("{series} {count}"),
-        Shape::Sum { .. } | Shape::Last => format!("{series} {sum}{unit}"),
-        Shape::Buckets(_) | Shape::Exponential { .. } => format!("{series} count={count} sum={sum}{unit}"),
+    match metric.aggregation {
+        Aggregation::Counter => format!("{series} {count}"),
+        Aggregation::Sum { .. } | Aggregation::LastValue => format!("{series} {sum}{unit}"),
+        Aggregation::Buckets(_) | Aggregation::Exponential { .. } => {
+            format!("{series} count={count} sum={sum}{unit}")
+        }
     }
 }
 

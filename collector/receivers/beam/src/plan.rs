@@ -6,7 +6,7 @@
 use crate::{Config, logs};
 use dichroic_model::{EventKind, Factor, MetricKind, Pattern, units};
 use dichroic_packs::compile::application_name;
-use dichroic_packs::{self as packs, Comparison, Metric, Scalar, Shape, Stream};
+use dichroic_packs::{self as packs, Aggregation, Comparison, Metric, Scalar, Stream};
 use dichroic_pipeline::Interest;
 use dichroic_wire::limits::{
     BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS,
@@ -84,22 +84,22 @@ impl Blueprint {
     /// What this relay is asked for.
     pub fn new(config: &Config, relay: &RelayHello) -> Self {
         let service = relay.resource.get("service.name").and_then(Value::as_str);
-        let work = config
+        let compiled = config
             .selection
-            .work(&application_name(service.unwrap_or_default()), &relay.variables);
+            .compile(&application_name(service.unwrap_or_default()), &relay.variables);
         let per_s = u64::try_from(relay.native_per_s).unwrap_or(1);
         let mut blueprint = Blueprint {
-            carries: carries(&work.carries),
+            carries: carries(&compiled.carries),
             ..Blueprint::default()
         };
-        for metric in &work.metrics {
+        for metric in &compiled.metrics {
             match aggregate(metric, per_s) {
                 Ok((entry, measure)) => blueprint.add(entry, measure),
                 Err(message) => blueprint.left_out.push((metric.name.clone(), message)),
             }
         }
         // Messages of `logger` are a stream of logs, with a pool of credit of its own.
-        for stream in work.streams.iter().filter(|s| !logs::is_logger(&s.event)) {
+        for stream in compiled.streams.iter().filter(|s| !logs::is_logger(&s.event)) {
             match stream_spec(stream, per_s) {
                 Ok(spec) if blueprint.streams.iter().any(|other| other.schema == spec.schema) => {}
                 Ok(spec) => blueprint.streams.push(spec),
@@ -167,7 +167,7 @@ fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String
         return Err(format!("more than {LABELS} labels"));
     }
     let factor = factor(&metric.raw_unit, &metric.unit, per_s)?;
-    let (aggregate_type, kind) = shape(&metric.shape, factor)?;
+    let (aggregate_type, kind) = wire_types(&metric.aggregation, factor)?;
     let mut entry = Aggregate {
         key: 0,
         aggregate_type,
@@ -193,29 +193,29 @@ fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String
         factor,
         labels: metric.labels.iter().map(|(label, _)| label.clone()).collect(),
         fixed: metric.fixed.clone(),
-        bounds: match &metric.shape {
-            Shape::Buckets(bounds) => Some(bounds.as_slice().into()),
+        bounds: match &metric.aggregation {
+            Aggregation::Buckets(bounds) => Some(bounds.as_slice().into()),
             _ => None,
         },
-        grid: match metric.shape {
-            Shape::Exponential { scale, octaves } => Some(grid(scale, octaves)),
+        grid: match metric.aggregation {
+            Aggregation::Exponential { scale, octaves } => Some(grid(scale, octaves)),
             _ => None,
         },
     };
     Ok((entry, measure))
 }
 
-fn shape(shape: &Shape, factor: Factor) -> Result<(AggregateType, MetricKind), String> {
-    Ok(match shape {
-        Shape::Counter => (AggregateType::Counter, MetricKind::COUNTER),
-        Shape::Sum { monotonic } => (
+fn wire_types(aggregation: &Aggregation, factor: Factor) -> Result<(AggregateType, MetricKind), String> {
+    Ok(match aggregation {
+        Aggregation::Counter => (AggregateType::Counter, MetricKind::COUNTER),
+        Aggregation::Sum { monotonic } => (
             AggregateType::Sum,
             MetricKind::Sum {
                 monotonic: *monotonic,
             },
         ),
-        Shape::Last => (AggregateType::Last, MetricKind::Gauge),
-        Shape::Exponential { scale, octaves } => {
+        Aggregation::LastValue => (AggregateType::Last, MetricKind::Gauge),
+        Aggregation::Exponential { scale, octaves } => {
             let exponential = AggregateType::Exponential {
                 factor: factor.apply(1.0),
                 scale: *scale,
@@ -223,8 +223,10 @@ fn shape(shape: &Shape, factor: Factor) -> Result<(AggregateType, MetricKind), S
             };
             (exponential, MetricKind::ExponentialHistogram)
         }
-        Shape::Buckets(bounds) if bounds.len() > BOUNDS => return Err(format!("more than {BOUNDS} bounds")),
-        Shape::Buckets(bounds) => {
+        Aggregation::Buckets(bounds) if bounds.len() > BOUNDS => {
+            return Err(format!("more than {BOUNDS} bounds"));
+        }
+        Aggregation::Buckets(bounds) => {
             let bounds: Vec<f64> = bounds.iter().map(|bound| raw_bound(*bound, factor)).collect();
             (AggregateType::Buckets { bounds }, MetricKind::Histogram)
         }

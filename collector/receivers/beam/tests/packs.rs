@@ -8,7 +8,7 @@ mod common;
 #[path = "../../../packs/tests/interpreter/mod.rs"]
 mod interpreter;
 
-use dichroic_packs::{Packs, Selection, Shape, Variables};
+use dichroic_packs::{Aggregation, Packs, Selection, Variables};
 use dichroic_receiver_beam::Config;
 use dichroic_receiver_beam::plan::Blueprint;
 use dichroic_wire::limits::PLAN_ENTRIES;
@@ -141,9 +141,11 @@ fn total(out: &mut String, key: u64, total: &Total<'_>) {
     // Keys travel as signed integers.
     write!(out, "{{{},", key as i64).unwrap();
     list(out, ['[', ']'], &total.labels, label);
-    match total.metric.shape {
-        Shape::Counter => write!(out, ",{{{},0.0}}}}", total.count),
-        Shape::Sum { .. } | Shape::Last => write!(out, ",{{{},{:?}}}}}", total.int, total.float),
+    match total.metric.aggregation {
+        Aggregation::Counter => write!(out, ",{{{},0.0}}}}", total.count),
+        Aggregation::Sum { .. } | Aggregation::LastValue => {
+            write!(out, ",{{{},{:?}}}}}", total.int, total.float)
+        }
         _ => write!(out, ",{{{},{:?},{}}}}}", total.int, total.float, total.count),
     }
     .unwrap();
@@ -156,12 +158,12 @@ fn terms(title: &str, packs: &Packs, pack: &str, yaml: &str) -> String {
         variables: fixture.variables,
         ..Selection::default()
     };
-    let work = selection.work("shop", &Variables::new());
+    let compiled = selection.compile("shop", &Variables::new());
     let blueprint = Blueprint::new(&config(selection), &common::hello("shop@host", 1, 1, 1));
     assert_eq!(blueprint.left_out, [], "{title}");
     assert_eq!(
         blueprint.aggregates.len(),
-        work.metrics.len(),
+        compiled.metrics.len(),
         "{title}: entries of one key"
     );
     let mut bytes = Vec::new();
@@ -176,9 +178,9 @@ fn terms(title: &str, packs: &Packs, pack: &str, yaml: &str) -> String {
         out.push('\n');
     });
     out.push_str(",\n ");
-    let (totals, _) = interpreter::totals(&work, &fixture.events);
+    let (totals, _) = interpreter::totals(&compiled, &fixture.events);
     list(&mut out, ['[', ']'], &totals, |out, each| {
-        let place = work.metrics.iter().position(|m| std::ptr::eq(m, each.metric));
+        let place = compiled.metrics.iter().position(|m| std::ptr::eq(m, each.metric));
         total(out, blueprint.aggregates[place.unwrap()].key, each);
         out.push('\n');
     });
