@@ -1,21 +1,15 @@
 //! `dichroic`: the collector's binary. Arguments here, everything else in its module.
 #![forbid(unsafe_code)]
 
-mod api;
-mod attached;
+mod admin;
+mod attach;
 mod cli;
-mod client;
 mod commands;
 mod config;
-mod endpoints;
-mod export;
-mod http;
-mod ingest;
 mod lint;
 mod listen;
 mod logging;
-mod reload;
-mod run;
+mod runtime;
 mod self_telemetry;
 
 use clap::Parser;
@@ -29,7 +23,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => {
             logging::start();
-            run::run(&args)
+            runtime::run::run(&args)
         }
         Command::Check(args) => commands::check::check(&args),
         Command::Tap(args) => commands::finish(commands::tap::tap(args)),

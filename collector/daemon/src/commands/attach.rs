@@ -1,6 +1,7 @@
 //! `dichroic attach` and `dichroic detach`: the relay into a running node, and out of it.
 
-use super::{attach_data, line, plain};
+use super::{line, plain};
+use crate::attach::destination as attach_data;
 use crate::cli;
 use crate::config::values::parse_span;
 use dichroic_beam_attach::address::{Lookup, NodeName};

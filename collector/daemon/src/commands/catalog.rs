@@ -2,7 +2,7 @@
 
 use super::{json, line, table};
 use crate::cli::{self, Format};
-use crate::client;
+use crate::commands::client;
 use dichroic_model::Pattern;
 use serde_json::Value;
 

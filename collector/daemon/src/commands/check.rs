@@ -3,7 +3,7 @@
 use super::{line, plain_lines};
 use crate::cli;
 use crate::config::load;
-use crate::run::BAD_CONFIG;
+use crate::runtime::run::BAD_CONFIG;
 use std::process::ExitCode;
 
 /// Checks, and prints what is in force with `--print`.

@@ -2,7 +2,7 @@
 
 use super::{json, line, table};
 use crate::cli::{self, Format};
-use crate::client;
+use crate::commands::client;
 use serde_json::Value;
 
 /// Asks and prints; with `--check` an account that does not balance is a failure.

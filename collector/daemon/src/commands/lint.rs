@@ -2,7 +2,7 @@
 
 use super::{discover, json, line};
 use crate::cli::{self, Format};
-use crate::client;
+use crate::commands::client;
 use crate::lint::{Finding, Level, unsubscribed};
 use serde_json::Value;
 

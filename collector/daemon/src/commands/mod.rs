@@ -1,9 +1,9 @@
 //! The commands that read: each asks a running collector and prints what it says, for people or for pipes.
 
 pub mod attach;
-pub mod attach_data;
 pub mod catalog;
 pub mod check;
+pub mod client;
 pub mod discover;
 pub mod ledger;
 pub mod lint;

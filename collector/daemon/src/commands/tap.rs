@@ -2,7 +2,7 @@
 
 use super::{json, plain};
 use crate::cli::{self, Format, Kind};
-use crate::client;
+use crate::commands::client;
 use crate::config::values::parse_span;
 use dichroic_receiver_prometheus::config::encode as escape;
 use http_body_util::BodyExt;

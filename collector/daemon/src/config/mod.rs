@@ -460,7 +460,7 @@ fn explain(error: &serde_saphyr::Error, name: &str) -> String {
 
 /// What types cannot say.
 fn check(config: &Config) -> Result<(), String> {
-    crate::ingest::selection(config)?;
+    crate::runtime::ingest_thread::selection(config)?;
     let exposed = |listen: &Listen| {
         listen
             .address()

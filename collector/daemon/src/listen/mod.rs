@@ -4,11 +4,11 @@
 //! said who they are, so that silence on one door does not close the other.
 
 pub mod handshake;
+pub mod http;
 pub mod local_socket;
 pub mod stream;
 
 use crate::config::values::Secret;
-use crate::http;
 use crate::listen::handshake::{Greeted, goodbye, greet, last_words};
 use crate::listen::local_socket::Bound;
 use crate::listen::stream::Peer;

@@ -4,7 +4,7 @@ mod process;
 pub mod stage;
 mod writer;
 
-use crate::api;
+use crate::admin::api;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
 use dichroic_pipeline::{Hop, Ledger, Store};
 use process::Process;

@@ -17,7 +17,9 @@ fn store(series: usize) -> Store {
 }
 
 fn source(store: &mut Store) -> Arc<Source> {
-    store.open_source(crate::ingest::own_source(), 2).expect("room")
+    store
+        .open_source(crate::runtime::ingest_thread::own_source(), 2)
+        .expect("room")
 }
 
 fn stages() -> Vec<Stage> {
@@ -105,7 +107,7 @@ fn sources_of_one_name_share_a_series() {
         let spec = dichroic_model::SourceSpec {
             key: key.as_bytes().to_vec(),
             name: "shop@a".to_owned(),
-            ..crate::ingest::own_source()
+            ..crate::runtime::ingest_thread::own_source()
         };
         let id = store.open_source(spec, 2).expect("room").id;
         store.ledger_mut().received(id, Signal::Events, 5);

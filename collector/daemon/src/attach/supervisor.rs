@@ -4,8 +4,8 @@
 //! within 30 s of its death the relay that it left on the node is taken over, with its totals. On SIGHUP the nodes become those of the
 //! file, and those that stay are not disturbed.
 
+use crate::attach::destination::choose;
 use crate::commands::attach::{instead, unreachable};
-use crate::commands::attach_data::choose;
 use crate::config::attach::Attach;
 use dichroic_beam_attach::Error;
 use dichroic_beam_attach::attach::{self, Outcome, Target};

@@ -8,13 +8,15 @@
 //! Shutdown goes receivers → pipeline → exporters: receivers take in what is on its way, subscribers get what is held, then both
 //! threads end. All of it against one deadline; what is left behind then is counted under `shutdown`.
 
-use crate::commands::attach_data::tcp_place;
+use crate::attach::destination::tcp_place;
+use crate::attach::supervisor as attached;
+use crate::cli;
 use crate::config::{Config, load};
-use crate::endpoints::{self, Endpoints};
-use crate::ingest::{self, Ingest, Started};
-use crate::reload::Reloader;
+use crate::runtime::endpoints::{self, Endpoints};
+use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
+use crate::runtime::main_thread as export;
+use crate::runtime::reload::Reloader;
 use crate::self_telemetry::Stage;
-use crate::{attached, cli, export};
 use dichroic_beam_attach::data::Place;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use std::net::SocketAddr;

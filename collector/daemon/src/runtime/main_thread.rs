@@ -2,13 +2,13 @@
 //!
 //! Nothing here touches the store but through its handle, so nothing here can hold up a receiver.
 
-use crate::api;
+use crate::admin::api;
 use crate::config::{self, Config};
-use crate::http::{self, Answer};
-use crate::ingest::{Arrival, selection};
 use crate::lint;
-use crate::reload::Loaded;
-use crate::run::Stop;
+use crate::listen::http::{self, Answer};
+use crate::runtime::ingest_thread::{Arrival, selection};
+use crate::runtime::reload::Loaded;
+use crate::runtime::run::Stop;
 use crate::self_telemetry::Stage;
 use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
 use dichroic_exporter_stream as stream;

@@ -1,8 +1,8 @@
 //! Where a running collector can be reached: printed for people, written to the ready file for programs.
 
 use crate::config::Config;
-use crate::export::Export;
-use crate::ingest::OtlpAddresses;
+use crate::runtime::ingest_thread::OtlpAddresses;
+use crate::runtime::main_thread::Export;
 use serde::Serialize;
 use std::io;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@
 //! limits, the local socket) needs a restart; a change there is named in the log.
 
 use crate::config::{Config, load};
-use crate::run::targets;
+use crate::runtime::run::targets;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ impl Reloader {
         };
         let loaded = load(path).map_err(|bad| bad.to_string()).and_then(|config| {
             let targets = targets(&config, &self.urls)?;
-            crate::ingest::selection(&config)?;
+            crate::runtime::ingest_thread::selection(&config)?;
             Ok(Loaded { config, targets })
         });
         match loaded {

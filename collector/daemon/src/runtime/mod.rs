@@ -1,0 +1,7 @@
+//! The running collector: two threads, how they start, reload and stop.
+
+pub mod endpoints;
+pub mod ingest_thread;
+pub mod main_thread;
+pub mod reload;
+pub mod run;
