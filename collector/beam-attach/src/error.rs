@@ -1,5 +1,6 @@
 //! What can go wrong between us and a node, in words that say what to do.
 
+use dichroic_model::text::escape_control;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -40,23 +41,6 @@ impl Error {
     }
 }
 
-/// Words may have text of the node in them, or of who answers in its place: control characters are written as what they are, so that they
-/// do nothing to a terminal.
-fn plain(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
-    for part in message.split_inclusive(char::is_control) {
-        match part.chars().next_back().filter(|last| last.is_control()) {
-            Some(last) => write!(
-                f,
-                "{}{}",
-                &part[..part.len() - last.len_utf8()],
-                last.escape_default()
-            )?,
-            None => f.write_str(part)?,
-        }
-    }
-    Ok(())
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,10 +51,9 @@ impl fmt::Display for Error {
             | Error::Tls(message)
             | Error::Handshake(message)
             | Error::Protocol(message)
-            | Error::Call(message) => plain(f, message),
+            | Error::Call(message) => f.write_str(&escape_control(message)),
             Error::Late { what, after } => {
-                plain(f, what)?;
-                write!(f, ": no answer within {after:?}")
+                write!(f, "{}: no answer within {after:?}", escape_control(what))
             }
         }
     }

@@ -153,12 +153,10 @@ pub fn escape(value: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Expiry, Protocol, Runtime, SourceId, SourceSpec};
+    use crate::source::{Protocol, Runtime, SourceId, SourceSpec};
 
     fn source(honor_labels: bool) -> Source {
         let spec = SourceSpec {
-            protocol: Protocol::Prometheus,
-            key: Vec::new(),
             name: "t".into(),
             runtime: Runtime::Python,
             job: "workers".into(),
@@ -166,7 +164,7 @@ mod tests {
             resource: Attributes::of(&[("service.name", "w"), ("host.name", "h"), ("job", "x")]),
             labels: Attributes::of(&[("env", "dev")]),
             honor_labels,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(Protocol::Prometheus, "")
         };
         Source {
             id: SourceId(0),

@@ -1,6 +1,7 @@
 //! What flows through the collector, and nothing that moves it: metrics, events, sources, units, series keys, names and limits.
 //!
-//! Every other crate speaks in these types. There is no I/O, no clock and no async here: times come in as arguments.
+//! Every other crate speaks in these types. There is no I/O and no async here, and only [`clock`] reads the
+//! time.
 //!
 //! | to know | look in |
 //! |---|---|
@@ -12,10 +13,12 @@
 //! | how meaning is given to a name once, on a miss | [`resolve`] |
 //! | what a raw event is | [`event`] |
 //! | every limit, by name | [`limits`] |
+//! | how text is escaped, and bytes are written as text | [`text`] |
 
 #![forbid(unsafe_code)]
 
 pub mod attributes;
+pub mod clock;
 pub mod event;
 pub mod fingerprint;
 pub mod labels;
@@ -26,6 +29,7 @@ pub mod pattern;
 pub mod resolve;
 pub mod series;
 pub mod source;
+pub mod text;
 pub mod units;
 
 pub use attributes::{AttributeValue, Attributes};

@@ -93,6 +93,36 @@ pub struct SourceSpec {
     pub expiry: Expiry,
 }
 
+impl SourceSpec {
+    /// A source that is named after its key (where that is text) and has no other identity: no `job`, no `instance`, no resource;
+    /// its series expire when the receiver says so.
+    ///
+    /// ```
+    /// use dichroic_model::{Protocol, Runtime, SourceSpec};
+    /// let spec = SourceSpec {
+    ///     runtime: Runtime::Beam,
+    ///     job: "shop".to_owned(),
+    ///     ..SourceSpec::new(Protocol::Beam, "shop@127.0.0.1")
+    /// };
+    /// assert_eq!(spec.name, "shop@127.0.0.1");
+    /// ```
+    pub fn new(protocol: Protocol, key: impl Into<Vec<u8>>) -> Self {
+        let key = key.into();
+        SourceSpec {
+            protocol,
+            name: str::from_utf8(&key).unwrap_or_default().to_owned(),
+            key,
+            runtime: Runtime::Other,
+            job: String::new(),
+            instance: String::new(),
+            resource: Attributes::default(),
+            labels: Attributes::default(),
+            honor_labels: false,
+            expiry: Expiry::ByReceiver,
+        }
+    }
+}
+
 /// An open source. Immutable: a changed identity is another source.
 pub struct Source {
     /// Its place.

@@ -1,23 +1,18 @@
 //! What series of any source mean: which are shared across runtimes, and under which names.
 
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, MetricKind, NameStyle, Protocol, Query, Resolver, Runtime,
-    Scope, SeriesDef, Source, SourceId, SourceSpec, Temporality,
+    AttributeValue, Factor, MetricKind, NameStyle, Protocol, Query, Resolver, Runtime, Scope, SeriesDef,
+    Source, SourceId, SourceSpec, Temporality,
 };
 use dichroic_packs::{PackResolver, Packs};
 
 fn resolve(name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> dichroic_model::Resolution {
     let spec = SourceSpec {
-        protocol: Protocol::Otlp,
-        key: Vec::new(),
         name: "s".into(),
         runtime: Runtime::Python,
         job: "j".into(),
         instance: "i".into(),
-        resource: Attributes::default(),
-        labels: Attributes::default(),
-        honor_labels: false,
-        expiry: Expiry::ByReceiver,
+        ..SourceSpec::new(Protocol::Otlp, "")
     };
     let source = Source {
         id: SourceId(1),

@@ -4,9 +4,9 @@
 //! is what the process's resident set grew by, in a process of its own for each kind of series, with the allocator of the collector.
 
 use dichroic_model::{
-    AttributeValue, Attributes, Batch, EventKind, Expiry, Factor, Fingerprint, Fingerprinter, Identity,
-    Limits, MetricKind, NameStyle, Number, Pattern, Protocol, Runtime, SECOND, Scope, SeriesDef, Source,
-    SourceSpec, Temporality,
+    AttributeValue, Batch, EventKind, Expiry, Factor, Fingerprint, Fingerprinter, Identity, Limits,
+    MetricKind, NameStyle, Number, Pattern, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec,
+    Temporality,
 };
 use dichroic_pipeline::{
     Buckets, ExponentialPoint, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store, Subscription,
@@ -46,16 +46,12 @@ impl Bench {
     fn new() -> Self {
         let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
         let spec = SourceSpec {
-            protocol: Protocol::Otlp,
-            key: Vec::new(),
             name: "bench".into(),
             runtime: Runtime::Python,
             job: "shop/checkout".into(),
             instance: "627cc493-f310-47de-96bd-71410b7dec09".into(),
-            resource: Attributes::default(),
-            labels: Attributes::default(),
-            honor_labels: false,
             expiry: Expiry::AfterIdle(300 * SECOND),
+            ..SourceSpec::new(Protocol::Otlp, "")
         };
         let source = store.open_source(spec, NOW).unwrap();
         let prints = store.fingerprinter(source.id);

@@ -1,8 +1,8 @@
 //! Attributes come back from a series as they were given, whether its labels tell them or not.
 
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, Identity, Limits, MetricKind, NameStyle, Protocol, Runtime,
-    Scope, SeriesDef, SourceSpec, Temporality,
+    AttributeValue, Attributes, Factor, Identity, Limits, MetricKind, NameStyle, Protocol, Scope, SeriesDef,
+    SourceSpec, Temporality,
 };
 use dichroic_pipeline::Store;
 use proptest::prelude::*;
@@ -23,16 +23,14 @@ fn value() -> impl Strategy<Value = AttributeValue<'static>> {
 
 fn spec(honor_labels: bool) -> SourceSpec {
     SourceSpec {
-        protocol: Protocol::Prometheus,
-        key: Vec::new(),
         name: "t".into(),
-        runtime: Runtime::Other,
-        job: "a\"b,c=\\".into(),
+        job: "a\"b,
+c=\\"
+            .into(),
         instance: "i".into(),
-        resource: Attributes::default(),
         labels: Attributes::of(&[("env", "dev")]),
         honor_labels,
-        expiry: Expiry::ByReceiver,
+        ..SourceSpec::new(Protocol::Prometheus, "")
     }
 }
 

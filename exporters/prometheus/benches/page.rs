@@ -5,8 +5,8 @@
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, page::compress};
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
-    Protocol, Runtime, SECOND, Scope, SeriesDef, SourceSpec, Temporality,
+    AttributeValue, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, Protocol, Runtime,
+    SECOND, Scope, SeriesDef, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{HistogramPoint, Job, Progress, Row, Snapshot, SnapshotRequest, Store};
 use std::borrow::Cow;
@@ -22,16 +22,11 @@ const ROUNDS: usize = 15;
 fn rows(kind: MetricKind, value: impl Fn(u64) -> Number) -> Vec<Vec<Row>> {
     let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
     let spec = SourceSpec {
-        protocol: Protocol::Otlp,
-        key: Vec::new(),
         name: "bench".into(),
         runtime: Runtime::Python,
         job: "shop/checkout".into(),
         instance: "627cc493-f310-47de-96bd-71410b7dec09".into(),
-        resource: Attributes::default(),
-        labels: Attributes::default(),
-        honor_labels: false,
-        expiry: Expiry::ByReceiver,
+        ..SourceSpec::new(Protocol::Otlp, "")
     };
     let source = store.open_source(spec, NOW).unwrap();
     let bounds: [f64; 14] = [

@@ -5,8 +5,7 @@
 
 use dichroic_exporter_stream::{Config, Exporter};
 use dichroic_model::{
-    Attributes, Batch, EventKind, EventSchema, Expiry, Identity, Limits, Protocol, Runtime, Source,
-    SourceSpec,
+    Batch, EventKind, EventSchema, Expiry, Identity, Limits, Protocol, Runtime, Source, SourceSpec,
 };
 use dichroic_pipeline::{Handle, Store, inbox, serve};
 use dichroic_wire::hello::SubscribeKind;
@@ -64,16 +63,12 @@ fn world() -> World {
     };
     let mut store = Store::new(limits, Arc::new(Identity), 1);
     let spec = SourceSpec {
-        protocol: Protocol::Beam,
-        key: b"shop".to_vec(),
         name: "shop@127.0.0.1".to_owned(),
         runtime: Runtime::Beam,
         job: "shop".to_owned(),
         instance: "shop".to_owned(),
-        resource: Attributes::default(),
-        labels: Attributes::default(),
-        honor_labels: false,
         expiry: Expiry::AfterEnd(60),
+        ..SourceSpec::new(Protocol::Beam, "shop")
     };
     let source = store.open_source(spec, 1).expect("a new store has room");
     let metadata = ["method", "status", "route"].map(str::to_owned).to_vec();

@@ -381,21 +381,14 @@ impl Json {
 mod tests {
     use super::*;
     use crate::ring::{Held, Selected};
-    use dichroic_model::{Expiry, Protocol, Runtime, SourceId, SourceSpec};
+    use dichroic_model::{Protocol, Runtime, SourceId, SourceSpec};
     use dichroic_wire::Cell;
 
     fn rows(text: &str, count: u32) -> Rows {
         let spec = SourceSpec {
-            protocol: Protocol::Beam,
-            key: Vec::new(),
             name: "shop@a".into(),
             runtime: Runtime::Beam,
-            job: String::new(),
-            instance: String::new(),
-            resource: Attributes::default(),
-            labels: Attributes::default(),
-            honor_labels: false,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(Protocol::Beam, "")
         };
         let schema = EventSchema {
             id: 1,

@@ -10,12 +10,13 @@ use crate::registry::{Format, Place, Registry, SubscriberInfo};
 use crate::request::Request;
 use crate::ring::Gap;
 use crate::session::{Feed, Peer, Refusal, Session, shutting_down};
+use dichroic_model::clock::now;
 use dichroic_model::{EventKind, GapReason, UnixNanos};
 use dichroic_pipeline::{Busy, Handle, Hop, Subscription, Wanted};
 use dichroic_wire::hello::{Cursor, SubscribeKind};
 use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 
 /// Comes back soon: nothing is wrong with what was asked.
@@ -303,10 +304,4 @@ fn too_many() -> Refusal {
 
 fn busy(busy: Busy) -> Refusal {
     Refusal::new(GoodbyeCode::Limit, RETRY_MS, busy.to_string())
-}
-
-pub(crate) fn now() -> UnixNanos {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }

@@ -17,6 +17,7 @@ use crate::registry::Format;
 use crate::request::{BadRequest, Request, bad};
 use crate::session::{Refusal, Session};
 use bytes::Bytes;
+use dichroic_model::text::{InvalidQuery, decode_query};
 use dichroic_wire::hello::{Cursor, OnFull, SubscribeKind};
 use dichroic_wire::{GoodbyeCode, Subscribe, limits};
 use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
@@ -304,28 +305,11 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
     Ok(Format::Ndjson)
 }
 
-/// Undoes percent-encoding; `+` is a space.
 fn decoded(text: &str) -> Result<String, BadRequest> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, more)) = rest.split_first() {
-        rest = more;
-        match first {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = more.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-                let byte = digits
-                    .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
-                    .and_then(|d| u8::from_str_radix(d, 16).ok());
-                bytes.push(byte.ok_or_else(|| {
-                    bad("query", format!("{text:?} has a % that no two hex digits follow"))
-                })?);
-                rest = &more[2..];
-            }
-            other => bytes.push(*other),
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| bad("query", format!("{text:?} is not UTF-8")))
+    decode_query(text).map_err(|error| match error {
+        InvalidQuery::Escape => bad("query", format!("{text:?} has a % that no two hex digits follow")),
+        InvalidQuery::Utf8 => bad("query", format!("{text:?} is not UTF-8")),
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `"NaN"`, `"Infinity"` or `"-Infinity"`. Bytes are lower-case hex, as OTLP's JSON writes trace ids. A string that the relay cut
 //! ends in `…`. Times are integers, nanoseconds since the Unix epoch.
 
+use dichroic_model::text::push_hex;
 use dichroic_model::{EventKind, EventSchema};
 use dichroic_wire::StreamKind;
 use dichroic_wire::define::{Buckets, Schema, SubscriberSeries};
@@ -273,7 +274,7 @@ pub fn value(out: &mut Vec<u8>, cell: Cell<'_>) {
             out.pop();
             out.extend_from_slice("…\"".as_bytes());
         }
-        Cell::Bytes(bytes) => hex(out, bytes),
+        Cell::Bytes(bytes) => quoted_hex(out, bytes),
         Cell::List(items) => {
             out.push(b'[');
             list(out, items.iter(), value);
@@ -297,7 +298,7 @@ fn owned(out: &mut Vec<u8>, item: &Value) {
                 kept,
             },
         ),
-        Value::Bytes(bytes) => hex(out, bytes),
+        Value::Bytes(bytes) => quoted_hex(out, bytes),
         Value::List(items) => {
             out.push(b'[');
             list(out, items.iter(), owned);
@@ -366,12 +367,9 @@ fn number(out: &mut Vec<u8>, int: i64, part: f64) {
     }
 }
 
-fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+fn quoted_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    for byte in bytes {
-        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
+    push_hex(out, bytes);
     out.push(b'"');
 }
 

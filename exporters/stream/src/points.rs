@@ -6,12 +6,12 @@
 
 use crate::account::Account;
 use crate::encode::{Encoder, Frames, written};
-use crate::exporter::now;
 use crate::json::{self, PointValue};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::series::{Cut, Part, Reading, definition, read};
 use crate::session::Refusal;
+use dichroic_model::clock;
 use dichroic_model::{Number, Pattern, UnixNanos};
 use dichroic_pipeline::channel::Receiver;
 use dichroic_pipeline::{Handle, Row, SeriesMeta, SnapshotRequest};
@@ -128,7 +128,7 @@ impl PointFeed {
             self.next_sweep = now + SWEEP;
             self.forget_gone(out, encoder);
         }
-        let began = crate::exporter::now();
+        let began = clock::now();
         let wanted = SnapshotRequest {
             filter: Some(Box::new(series_filter(&self.request))),
             changed_since: self.since,
@@ -209,7 +209,7 @@ impl PointFeed {
             self.account.lost(lost);
         }
         let count = points.numbers.len() + points.histograms.len();
-        points.write(&mut out.bytes, now() as i64, self.max_frame);
+        points.write(&mut out.bytes, clock::now() as i64, self.max_frame);
         Ok(count as u64)
     }
 
@@ -218,7 +218,7 @@ impl PointFeed {
         rows: &[Row],
         mut write: impl FnMut(&SubscriberSeries, &str, i64, PointValue<'_>),
     ) -> Result<u64, Refusal> {
-        let time = now() as i64;
+        let time = clock::now() as i64;
         let mut points = 0;
         for row in rows {
             self.each(row, |known, anew, part, reading| {

@@ -347,20 +347,13 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dichroic_model::{Attributes, EventKind, Expiry, Protocol, Runtime, SourceId, SourceSpec};
+    use dichroic_model::{EventKind, Protocol, Runtime, SourceId, SourceSpec};
 
     fn source() -> Arc<Source> {
         let spec = SourceSpec {
-            protocol: Protocol::Beam,
-            key: Vec::new(),
             name: "shop@a".into(),
             runtime: Runtime::Beam,
-            job: String::new(),
-            instance: String::new(),
-            resource: Attributes::default(),
-            labels: Attributes::default(),
-            honor_labels: false,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(Protocol::Beam, "")
         };
         Arc::new(Source {
             id: SourceId(0),

@@ -4,8 +4,9 @@ mod common;
 
 use common::{Client, EPOCH, Told, World, run, run_with, until};
 use dichroic_exporter_stream::Config;
+use dichroic_model::clock::now;
 use dichroic_model::{
-    AttributeValue, Factor, Limits, MetricKind, NameStyle, Number, Scope, SeriesDef, Temporality, UnixNanos,
+    AttributeValue, Factor, Limits, MetricKind, NameStyle, Number, Scope, SeriesDef, Temporality,
 };
 use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, SeriesRef, SummaryPoint};
 use dichroic_wire::define::{self, SubscriberSeries};
@@ -56,13 +57,6 @@ fn define(world: &World, def: &Def<'_>) -> SeriesRef {
     let text = format!("{}{:?}", def.name, def.labels);
     let fingerprint = store.fingerprinter(source).of(text.as_bytes());
     store.define(fingerprint, series).unwrap()
-}
-
-fn now() -> UnixNanos {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as u64
 }
 
 fn set(world: &World, series: SeriesRef, value: Number) {

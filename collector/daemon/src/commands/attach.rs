@@ -1,6 +1,6 @@
 //! `dichroic attach` and `dichroic detach`: the relay into a running node, and out of it.
 
-use super::{line, plain};
+use super::line;
 use crate::attach::destination as attach_data;
 use crate::cli;
 use crate::config::values::parse_span;
@@ -11,6 +11,7 @@ use dichroic_beam_attach::cookie::Places;
 use dichroic_beam_attach::data::Data;
 use dichroic_beam_attach::modules;
 use dichroic_beam_attach::tls::Tls;
+use dichroic_model::text::escape_control;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +31,10 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     match attach::attach(&mut node, &target.data).await.map_err(message)? {
         Outcome::Ours => {
             if let Some(message) = target.data.warning(node.is_local()) {
-                eprintln!("dichroic: warning: {name}: {}", plain(&message.to_string()));
+                eprintln!(
+                    "dichroic: warning: {name}: {}",
+                    escape_control(&message.to_string())
+                );
             }
         }
         Outcome::Installed => {
@@ -173,7 +177,7 @@ pub fn instead(now: &Attached) -> Option<String> {
 /// Says what should be said of the cookie's file.
 pub fn warn(target: &Target) {
     if let Some(message) = target.places.warning() {
-        eprintln!("dichroic: warning: {}", plain(&message.to_string()));
+        eprintln!("dichroic: warning: {}", escape_control(&message.to_string()));
     }
 }
 

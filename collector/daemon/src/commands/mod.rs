@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod lint;
 pub mod tap;
 
+use dichroic_model::text::{escape_control, escape_where};
 use std::borrow::Cow;
 use std::process::ExitCode;
 
@@ -29,38 +30,23 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Text of others as a terminal may show it: control characters are written as what they are, and do nothing.
-pub fn plain(text: &str) -> Cow<'_, str> {
-    escaped(text, char::is_control, |c| c.escape_default().to_string())
-}
-
-/// The same of text of several lines.
+/// Text of several lines as a terminal may show it.
 fn plain_lines(text: &str) -> Cow<'_, str> {
-    escaped(
+    escape_where(
         text,
         |c| c.is_control() && c != '\n',
         |c| c.escape_default().to_string(),
     )
 }
 
-fn escaped(text: &str, bad: impl Fn(char) -> bool, written: impl Fn(char) -> String) -> Cow<'_, str> {
-    if !text.contains(&bad) {
-        return Cow::Borrowed(text);
-    }
-    let each = text
-        .chars()
-        .map(|c| if bad(c) { written(c) } else { c.to_string() });
-    Cow::Owned(each.collect())
-}
-
 /// Prints a line, without control characters of others in it.
 pub fn line(text: &str) {
-    print(&plain(text));
+    print(&escape_control(text));
 }
 
 /// Prints a document of JSON as a line. JSON lets some control characters stand as they are; here none does.
 pub fn json(document: &str) {
-    print(&escaped(document, char::is_control, |c| {
+    print(&escape_where(document, char::is_control, |c| {
         format!("\\u{:04x}", u32::from(c))
     }));
 }
@@ -79,7 +65,7 @@ pub fn table(rows: &[Vec<String>]) {
 }
 
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
-    let plain = |row: &Vec<String>| row.iter().map(|cell| plain(cell).into_owned()).collect();
+    let plain = |row: &Vec<String>| row.iter().map(|cell| escape_control(cell).into_owned()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
@@ -108,9 +94,9 @@ mod tests {
 
     #[test]
     fn control_characters_of_others_do_nothing_to_the_terminal() {
-        assert_eq!(plain("shop@a"), "shop@a");
+        assert_eq!(escape_control("shop@a"), "shop@a");
         assert_eq!(
-            plain("a\u{1b}[31m\n\u{9b}é\u{7f}"),
+            escape_control("a\u{1b}[31m\n\u{9b}é\u{7f}"),
             "a\\u{1b}[31m\\n\\u{9b}é\\u{7f}"
         );
         assert_eq!(plain_lines("a\u{1b}\nb"), "a\\u{1b}\nb");

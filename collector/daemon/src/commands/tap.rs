@@ -1,10 +1,10 @@
 //! `dichroic tap`: live events, logs and points on the terminal.
 
-use super::{json, plain};
+use super::json;
 use crate::cli::{self, Format, Kind};
 use crate::commands::client;
 use crate::config::values::parse_span;
-use dichroic_receiver_prometheus::config::encode as escape;
+use dichroic_model::text::{encode_query, escape_control};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -40,13 +40,13 @@ pub async fn tap(args: cli::Tap) -> Result<(), String> {
 fn query(args: &cli::Tap) -> Result<String, String> {
     let mut query = format!("/v1/stream?format=ndjson&kind={}", args.kind.as_str());
     for pattern in &args.patterns {
-        query.push_str(&format!("&match={}", escape(pattern)));
+        query.push_str(&format!("&match={}", encode_query(pattern)));
     }
     for filter in &args.wheres {
         let (label, glob) = filter
             .split_once('=')
             .ok_or_else(|| format!("--where {filter:?}: write LABEL=GLOB, such as status=5*"))?;
-        query.push_str(&format!("&where.{}={}", escape(label), escape(glob)));
+        query.push_str(&format!("&where.{}={}", encode_query(label), encode_query(glob)));
     }
     if let Some(replay) = &args.replay {
         query.push_str(&format!("&replay_ms={}", parse_span(replay)?.as_millis()));
@@ -83,7 +83,7 @@ fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
     };
     let name = value["name"].as_str().unwrap_or("");
     let time = paint("2", &clock(value["time"].as_i64().unwrap_or(0)));
-    let name = paint("36", &plain(name));
+    let name = paint("36", &escape_control(name));
     Some(match kind {
         "event" => format!(
             "{time} {name} {} {}",
@@ -104,7 +104,7 @@ fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
                 "33",
                 &format!(
                     "gap: {lost} rows lost, {}",
-                    plain(value["reason"].as_str().unwrap_or(""))
+                    escape_control(value["reason"].as_str().unwrap_or(""))
                 ),
             )
         }
@@ -117,7 +117,7 @@ fn pairs(map: &Value) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(key, value)| format!("{}={}", plain(key), short(value)))
+        .map(|(key, value)| format!("{}={}", escape_control(key), short(value)))
         .collect();
     each.join(" ")
 }
@@ -125,8 +125,8 @@ fn pairs(map: &Value) -> String {
 fn short(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().any(char::is_whitespace) => format!("{text:?}"),
-        Value::String(text) => plain(text).into_owned(),
-        other => plain(&other.to_string()).into_owned(),
+        Value::String(text) => escape_control(text).into_owned(),
+        other => escape_control(&other.to_string()).into_owned(),
     }
 }
 

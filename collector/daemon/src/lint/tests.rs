@@ -1,7 +1,7 @@
 use super::*;
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, Number, Runtime,
-    Scope, SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Attributes, Factor, Fingerprint, Identity, Limits, MetricKind, Number, Runtime, Scope,
+    SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store};
 use std::borrow::Cow;
@@ -32,16 +32,11 @@ impl World {
         let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
         let mut open = |protocol, runtime, name: &str| {
             let spec = SourceSpec {
-                protocol,
-                key: name.into(),
-                name: name.into(),
                 runtime,
                 job: "shop".into(),
                 instance: name.into(),
                 resource: Attributes::of(&[("service.name", "shop")]),
-                labels: Attributes::default(),
-                honor_labels: false,
-                expiry: Expiry::ByReceiver,
+                ..SourceSpec::new(protocol, name)
             };
             store.open_source(spec, NOW).unwrap()
         };

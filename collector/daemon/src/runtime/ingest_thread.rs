@@ -11,7 +11,8 @@ use crate::listen::{Door, Refusals};
 use crate::runtime::reload::Loaded;
 use crate::runtime::run::Stop;
 use crate::self_telemetry::{SelfTelemetry, Stage};
-use dichroic_model::{Attributes, Expiry, Pattern, Protocol, Runtime, SourceSpec, UnixNanos};
+use dichroic_model::clock::now;
+use dichroic_model::{Pattern, Protocol, SourceSpec};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
 use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};
 use dichroic_receiver_beam as beam;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
@@ -77,12 +78,6 @@ pub struct Started {
 }
 
 /// Now, in the collector's unit of time.
-pub fn now() -> UnixNanos {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos() as UnixNanos)
-}
-
 /// Starts the thread; returns when it receives, or with the words of what prevents it.
 pub fn spawn(ingest: Ingest) -> Result<(JoinHandle<()>, Started), String> {
     let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -395,15 +390,7 @@ impl Upkeep {
 /// The collector as a source of its own.
 pub fn own_source() -> SourceSpec {
     SourceSpec {
-        protocol: Protocol::Internal,
-        key: b"dichroic".to_vec(),
-        name: "dichroic".to_owned(),
-        runtime: Runtime::Other,
         job: "dichroic".to_owned(),
-        instance: String::new(),
-        resource: Attributes::default(),
-        labels: Attributes::default(),
-        honor_labels: false,
-        expiry: Expiry::ByReceiver,
+        ..SourceSpec::new(Protocol::Internal, "dichroic")
     }
 }

@@ -2,8 +2,8 @@
 #![allow(dead_code)]
 
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
-    Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, Protocol,
+    Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
     DropReason, Job, Progress, Refused, Row, RowValue, SeriesRef, Snapshot, SnapshotRequest, Store,
@@ -22,16 +22,11 @@ pub fn store(change: impl FnOnce(&mut Limits)) -> Store {
 
 pub fn spec(key: &str, expiry: Expiry) -> SourceSpec {
     SourceSpec {
-        protocol: Protocol::Otlp,
-        key: key.into(),
-        name: key.into(),
         runtime: Runtime::Python,
         job: "j".into(),
         instance: "i".into(),
-        resource: Attributes::default(),
-        labels: Attributes::default(),
-        honor_labels: false,
         expiry,
+        ..SourceSpec::new(Protocol::Otlp, key)
     }
 }
 

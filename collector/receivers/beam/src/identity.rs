@@ -26,8 +26,6 @@ pub fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
         instance => instance.to_owned(),
     };
     SourceSpec {
-        protocol: Protocol::Beam,
-        key: key.as_bytes().to_vec(),
         name: key.to_owned(),
         runtime: Runtime::Beam,
         job: match text("service.namespace") {
@@ -36,9 +34,8 @@ pub fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
         },
         instance,
         resource: resource(hello),
-        labels: Attributes::default(),
-        honor_labels: false,
         expiry: Expiry::AfterEnd(LINGER),
+        ..SourceSpec::new(Protocol::Beam, key.as_bytes())
     }
 }
 

@@ -90,7 +90,7 @@ impl Receiver {
             config: RefCell::new(Rc::new(config)),
             revision: Cell::new(0),
             // A collector that follows another goes on above it, as long as clocks do.
-            generation: Cell::new((session::unix_now() / 1_000_000) as i64),
+            generation: Cell::new((dichroic_model::clock::now() / 1_000_000) as i64),
             nodes: RefCell::default(),
             sessions: Cell::new(0),
             closing: Cell::new(false),

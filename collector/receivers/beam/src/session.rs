@@ -3,14 +3,13 @@
 use crate::Config;
 use crate::nodes::{Control, Ended, Receiver};
 use crate::relay::{After, Violation};
-use dichroic_model::UnixNanos;
+use dichroic_model::clock::now;
 use dichroic_pipeline::{Interest, Store};
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
 use dichroic_wire::{CollectorHello, FrameReader, Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -23,12 +22,6 @@ const UNSENT: usize = 1024 * 1024 + 64 * 1024;
 const TURN: usize = 1024 * 1024;
 /// How often the board is written.
 const SHOW: Duration = Duration::from_secs(1);
-
-/// Unix time in nanoseconds.
-pub(crate) fn unix_now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
 
 struct Session<IO> {
     read: ReadHalf<IO>,
@@ -64,7 +57,7 @@ impl Guard {
         if let Some(control) = self.control.take()
             && let Ok(mut store) = self.store.try_borrow_mut()
         {
-            self.receiver.release(&control, &mut store, ended, unix_now());
+            self.receiver.release(&control, &mut store, ended, now());
         }
     }
 }
@@ -94,7 +87,7 @@ pub(crate) async fn run<IO>(
     let config = receiver.config();
     let mut session = Session::new(io, &config, leftover);
     let claimed = match RelayHello::read(&hello) {
-        Ok(hello) => receiver.claim(hello, &mut store.borrow_mut(), unix_now()),
+        Ok(hello) => receiver.claim(hello, &mut store.borrow_mut(), now()),
         Err(error) => Err(goodbye(Violation::from(error))),
     };
     let control = match claimed {
@@ -229,7 +222,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
 
     /// Applies every whole frame that is there.
     fn apply(&mut self, control: &Control, store: &RefCell<Store>) -> Option<Why> {
-        let now = unix_now();
+        let now = now();
         let mut store = store.borrow_mut();
         let mut relay = control.relay.borrow_mut();
         loop {
@@ -364,7 +357,7 @@ impl Plans {
             self.interest.clone_from(interest);
         }
         let mut relay = control.relay.borrow_mut();
-        relay.meet_again(&mut store, unix_now());
+        relay.meet_again(&mut store, now());
         let config = receiver.config();
         let rested = self
             .replanned

@@ -1,19 +1,15 @@
 //! Listens for OTLP on free ports and prints, every second and when stopped, what the store holds. For trying out a sender:
 //! `cargo run -p dichroic-receiver-otlp --example otlp_sink`, then point the sender to the addresses it prints.
 
+use dichroic_model::clock::now;
 use dichroic_model::{EventKind, Identity, Limits, Pattern};
 use dichroic_pipeline::{StreamItem, Wanted, inbox};
 use dichroic_receiver_otlp::{Config, bind, serve};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::task::{LocalSet, spawn_local};
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_nanos() as u64)
-}
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let any = Some(([127, 0, 0, 1], 0).into());

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dichroic_model::{Attributes, Expiry, Identity, Limits, Protocol, Runtime, Source, SourceSpec};
+use dichroic_model::{Identity, Limits, Protocol, Source, SourceSpec};
 use dichroic_pipeline::Store;
 use dichroic_receiver_prometheus::ingest::{Exposition, Format, Page, PageLimits, ScrapeTimes};
 use dichroic_receiver_prometheus::parse::{Item, openmetrics, text};
@@ -96,16 +96,10 @@ impl Target {
     fn new() -> Self {
         let mut store = Store::new(Limits::default(), Arc::new(Identity), 1);
         let spec = SourceSpec {
-            protocol: Protocol::Prometheus,
-            key: Vec::new(),
             name: "bench".into(),
-            runtime: Runtime::Other,
             job: "bench".into(),
             instance: "127.0.0.1:8000".into(),
-            resource: Attributes::default(),
-            labels: Attributes::default(),
-            honor_labels: false,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(Protocol::Prometheus, "")
         };
         let source = store.open_source(spec, 1).expect("room for a source");
         Self {

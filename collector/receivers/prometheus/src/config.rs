@@ -1,11 +1,12 @@
 //! What to scrape: Prometheus's `scrape_configs`, as far as static targets need them, and the `--scrape URL` of the command
 //! line. The daemon reads [`ScrapeConfig`]s from its file and asks each for its [`ScrapeTarget`]s; errors name the key.
 
+use dichroic_model::text::encode_query;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use dichroic_model::{Attributes, Expiry, Protocol, Runtime, SourceSpec};
+use dichroic_model::{Attributes, Protocol, Runtime, SourceSpec};
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -258,9 +259,9 @@ impl ScrapeConfig {
             } else {
                 '&'
             });
-            path.push_str(&encode(name));
+            path.push_str(&encode_query(name));
             path.push('=');
-            path.push_str(&encode(value));
+            path.push_str(&encode_query(value));
         }
         path
     }
@@ -310,16 +311,16 @@ impl ScrapeTarget {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         SourceSpec {
-            protocol: Protocol::Prometheus,
-            key: format!("{}\0{}\0{}", self.job, self.instance, self.url()).into_bytes(),
             name: format!("{}/{}", self.job, self.instance),
             runtime,
             job: self.job.clone(),
             instance: self.instance.clone(),
-            resource: Attributes::default(),
             labels: Attributes::of(&labels),
             honor_labels: self.honor_labels,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(
+                Protocol::Prometheus,
+                format!("{}\0{}\0{}", self.job, self.instance, self.url()).into_bytes(),
+            )
         }
     }
 }
@@ -341,18 +342,6 @@ fn address_with_port(host: &str, port: u16) -> String {
     } else {
         format!("{host}:{port}")
     }
-}
-
-/// Percent-encodes a part of a query.
-pub fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! target's scrapes never overlap: one that is slow makes the next ones fall out, not pile up. A scrape that fails in any way
 //! takes all series of the target off at once and sets its `up` to 0.
 
+use dichroic_model::clock::now;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dichroic_model::{
     Factor, MetricKind, NameStyle, Number, Runtime, Scope, SeriesDef, Source, Temporality, UnixNanos,
@@ -188,12 +189,6 @@ impl Drop for Scraper {
 
 fn key(target: &ScrapeTarget) -> String {
     format!("{} {} {}", target.url(), target.job, target.instance)
-}
-
-fn now() -> UnixNanos {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// The scrapes of one target.

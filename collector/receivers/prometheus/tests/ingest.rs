@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use common::{NOW, lines, on_ingest_thread, rows, store};
-use dichroic_model::{Attributes, Expiry, Limits, Protocol, Runtime, SECOND, Source, SourceSpec};
+use dichroic_model::{Limits, Protocol, SECOND, Source, SourceSpec};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use dichroic_receiver_prometheus::ingest::{
     Exposition, Format, Ingested, Page, PageError, PageLimits, ScrapeTimes,
@@ -34,16 +34,9 @@ impl Fixture {
     fn with(limits: Limits) -> Self {
         let store = store(limits);
         let spec = SourceSpec {
-            protocol: Protocol::Prometheus,
-            key: b"t".to_vec(),
-            name: "t".into(),
-            runtime: Runtime::Other,
             job: "j".into(),
             instance: "i".into(),
-            resource: Attributes::default(),
-            labels: Attributes::default(),
-            honor_labels: false,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(Protocol::Prometheus, "t")
         };
         let source = store
             .borrow_mut()

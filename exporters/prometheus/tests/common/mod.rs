@@ -6,8 +6,8 @@ pub mod reader;
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, Stats};
 use dichroic_model::{
-    AttributeValue, Attributes, Exemplar, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind,
-    NameStyle, Number, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Attributes, Exemplar, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle,
+    Number, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
     Buckets, ExponentialPoint, HistogramPoint, Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest,
@@ -88,8 +88,6 @@ impl Kit {
         resource: &[(&str, &str)],
     ) -> Arc<Source> {
         let spec = SourceSpec {
-            protocol,
-            key: format!("{job}/{instance}/{resource:?}").into_bytes(),
             name: job.into(),
             runtime: match protocol {
                 Protocol::Beam => Runtime::Beam,
@@ -98,9 +96,7 @@ impl Kit {
             job: job.into(),
             instance: instance.into(),
             resource: Attributes::of(resource),
-            labels: Attributes::default(),
-            honor_labels: false,
-            expiry: Expiry::ByReceiver,
+            ..SourceSpec::new(protocol, format!("{job}/{instance}/{resource:?}").into_bytes())
         };
         self.store.open_source(spec, NOW).unwrap()
     }

@@ -77,16 +77,13 @@ impl World {
 
     pub fn source(&self, name: &str) -> Arc<Source> {
         let spec = SourceSpec {
-            protocol: Protocol::Beam,
-            key: name.as_bytes().to_vec(),
             name: name.to_owned(),
             runtime: Runtime::Beam,
             job: "shop".to_owned(),
             instance: name.to_owned(),
             resource: Attributes::of(&[("service.name", "shop")]),
-            labels: Attributes::default(),
-            honor_labels: false,
             expiry: Expiry::AfterEnd(60),
+            ..SourceSpec::new(Protocol::Beam, name.as_bytes())
         };
         self.store.borrow_mut().open_source(spec, EPOCH).unwrap()
     }

@@ -16,7 +16,6 @@ mod tally;
 
 use crate::Service;
 use crate::protobuf::ProtobufError;
-pub(crate) use attributes::base64;
 use bytes::Bytes;
 use dichroic_model::{Fingerprinter, Scope, SourceId, UnixNanos};
 use dichroic_pipeline::{DropReason, Signal, Store};

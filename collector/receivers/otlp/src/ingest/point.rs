@@ -3,8 +3,9 @@
 //! Each reader returns what [`super::metrics`] writes into a cell; lists stay the bytes they came as until the cell's turn has come, so
 //! that several points can be read before the first is written. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
-use super::attributes::{Pair, base64, pairs};
+use super::attributes::{Pair, pairs};
 use crate::protobuf::{BYTES, Content, Cursor, FIXED64, ProtobufError, VARINT, merge, tag};
+use dichroic_model::text::{encode_base64, encode_hex};
 use dichroic_model::{Attributes, Exemplar, Number, UnixNanos};
 use std::borrow::Cow;
 
@@ -460,7 +461,10 @@ pub(super) fn exemplar(message: &[u8]) -> Result<Option<Exemplar>, ProtobufError
     let mut all: Vec<Pair<'_>> = pairs(message, 7)?;
     for (key, id) in ["trace_id", "span_id"].into_iter().zip(ids) {
         if !id.is_empty() {
-            all.push((key.into(), dichroic_model::AttributeValue::Str(hex(id).into())));
+            all.push((
+                key.into(),
+                dichroic_model::AttributeValue::Str(id_text(id).into()),
+            ));
         }
     }
     Ok(Some(Exemplar {
@@ -470,15 +474,10 @@ pub(super) fn exemplar(message: &[u8]) -> Result<Option<Exemplar>, ProtobufError
     }))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+fn id_text(bytes: &[u8]) -> String {
     if bytes.len() > 16 {
         // No id is that long; what it is instead is kept readable and short.
-        return base64(&bytes[..bytes.len().min(48)]);
+        return encode_base64(&bytes[..bytes.len().min(48)]);
     }
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    encode_hex(bytes)
 }

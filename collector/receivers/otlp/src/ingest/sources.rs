@@ -152,17 +152,15 @@ fn spec(resource: &[u8]) -> Result<SourceSpec, ProtobufError> {
         (job, "") => job.to_owned(),
         (job, instance) => format!("{job} {instance}"),
     };
+    let key = identity.as_ref().unwrap_or(&resource).as_bytes().to_vec();
     Ok(SourceSpec {
-        protocol: Protocol::Otlp,
-        key: identity.as_ref().unwrap_or(&resource).as_bytes().to_vec(),
         name: cut(&shown, 256).to_owned(),
         runtime,
         job,
         instance,
         resource,
-        labels: Attributes::default(),
-        honor_labels: false,
         expiry: Expiry::AfterIdle(IDLE),
+        ..SourceSpec::new(Protocol::Otlp, key)
     })
 }
 

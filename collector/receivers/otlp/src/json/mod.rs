@@ -9,6 +9,7 @@ mod schema;
 
 use crate::Service;
 use crate::protobuf::put_varint;
+use dichroic_model::text::{decode_base64, decode_hex};
 use schema::{Field, Kind, Message};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -293,11 +294,11 @@ impl<'de> Visitor<'de> for One<'_> {
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         match self.field.kind {
             Kind::Text => self.bytes(text.as_bytes()),
-            Kind::Bytes => match base64(text) {
+            Kind::Bytes => match decode_base64(text) {
                 Some(bytes) => self.bytes(&bytes),
                 None => return Err(self.wrong("a string")),
             },
-            Kind::Hex => match hex(text) {
+            Kind::Hex => match decode_hex(text) {
                 Some(bytes) => self.bytes(&bytes),
                 None => return Err(self.wrong(&format!("{text:?}"))),
             },
@@ -401,44 +402,6 @@ fn double(text: &str) -> Option<f64> {
     }
 }
 
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect()
-}
-
-/// Standard and URL-safe digits, with padding or without.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    for part in text.chunks(4) {
-        let mut word = 0u32;
-        for byte in part {
-            let digit = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' | b'-' => 62,
-                b'/' | b'_' => 63,
-                _ => return None,
-            };
-            word = word << 6 | u32::from(digit);
-        }
-        word <<= 6 * (4 - part.len());
-        match part.len() {
-            1 => return None,
-            len => bytes.extend_from_slice(&word.to_be_bytes()[1..len]),
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -456,15 +419,5 @@ mod tests {
         ] {
             assert_eq!(same(name, key), expected, "{key}");
         }
-    }
-
-    #[test]
-    fn base64_and_hex_are_read_or_refused() {
-        assert_eq!(base64("aGVsbG8="), Some(b"hello".to_vec()));
-        assert_eq!(base64("aGVsbG8"), Some(b"hello".to_vec()));
-        assert_eq!(base64("_-8"), Some(vec![0xff, 0xef]));
-        assert_eq!((base64("a"), base64("a*b=")), (None, None));
-        assert_eq!(hex("0aFf"), Some(vec![0x0a, 0xff]));
-        assert_eq!((hex("0"), hex("zz"), hex("")), (None, None, Some(vec![])));
     }
 }

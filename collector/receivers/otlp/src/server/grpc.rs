@@ -10,10 +10,10 @@ use super::response::{BodyFormat, GrpcCode, response, status_bytes};
 use super::{ServerState, counters::Verdict};
 use crate::{RequestOutcome, Service};
 use bytes::{BufMut, Bytes, BytesMut};
+use dichroic_model::text::{encode_base64, encode_grpc_message};
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use std::fmt::Write;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -61,27 +61,15 @@ pub(super) async fn answer(state: &ServerState, request: Request<Incoming>) -> R
 
 fn refuse(error: &RequestError, headers: &mut HeaderMap) {
     headers.insert(STATUS, (error.code as i32).into());
-    if let Ok(message) = HeaderValue::from_str(&percent(&error.message)) {
+    if let Ok(message) = HeaderValue::from_str(&encode_grpc_message(&error.message)) {
         headers.insert(MESSAGE, message);
     }
     if error.retry.is_some() {
         let details = status_bytes(error.code, &error.message, error.retry);
-        if let Ok(details) = HeaderValue::from_str(&crate::ingest::base64(&details)) {
+        if let Ok(details) = HeaderValue::from_str(&encode_base64(&details)) {
             headers.insert(DETAILS, details);
         }
     }
-}
-
-/// Text as `grpc-message` wants it.
-fn percent(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
-            byte => write!(out, "%{byte:02X}").expect("a string takes all"),
-        }
-    }
-    out
 }
 
 fn route(path: &str) -> Option<Service> {

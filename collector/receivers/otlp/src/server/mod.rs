@@ -22,7 +22,7 @@ use budget::{Budget, Share};
 use bytes::Bytes;
 use counters::One;
 pub use counters::{Counters, Verdict};
-use dichroic_model::UnixNanos;
+use dichroic_model::clock::now;
 use dichroic_pipeline::Store;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -36,7 +36,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -177,11 +177,6 @@ impl ServerState {
         share.take(inflated.len())?;
         Ok(inflated.into())
     }
-}
-
-fn now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_nanos() as UnixNanos)
 }
 
 /// Serves until `stop` turns true or its sender is gone, then lets requests in flight finish for `limits.stop_timeout`.

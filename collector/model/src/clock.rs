@@ -1,0 +1,11 @@
+//! The wall clock: the only place that reads it. Everything else takes the time as an argument, so that tests can choose it.
+
+use crate::UnixNanos;
+use std::time::SystemTime;
+
+/// Nanoseconds since the Unix epoch; 0 while the clock shows an earlier time.
+pub fn now() -> UnixNanos {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as UnixNanos)
+}
