@@ -92,8 +92,14 @@ def test_the_ledger_is_shown_and_checked(collector):
     shown = collector.run_command("ledger", "--check")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "the ledger balances" in shown.stdout
+    assert {"STAGE", "P50", "P99.9", "ingest_lag"} <= set(shown.stdout.split())
     document = json.loads(collector.run_command("ledger", "--format", "json").stdout)
     assert document["balances"] is True
+    stages = {stage["stage"]: stage for stage in document["stages"]}
+    assert set(stages) == {"page", "ingest_lag"}
+    lag = stages["ingest_lag"]
+    assert lag["count"] > 0 and 0 < lag["p50_seconds"] <= lag["p99_seconds"] <= lag["p999_seconds"] <= lag["max_seconds"]
+    assert lag["max_seconds"] <= 1.01 * lag["sum_seconds"]
 
 
 def test_tap_prints_points_as_json_lines_and_stops_at_the_limit(collector):

@@ -1,6 +1,7 @@
 //! What the admin API says: sources, ledger and catalog, as JSON. The commands of the same names show the same documents.
 
 use crate::lint;
+use crate::self_telemetry::stage::{Reading, Stages};
 use dichroic_model::{Attributes, SourceId};
 use dichroic_pipeline::store::Warnings;
 use dichroic_pipeline::{Busy, Handle, Ledger, Row, SnapshotRequest, Store};
@@ -41,12 +42,14 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
         .await
 }
 
-/// `/api/v1/ledger`: what became of everything, by hop.
-pub async fn ledger(handle: &Handle) -> Result<Value, Busy> {
+/// `/api/v1/ledger`: what became of everything, by hop, and how long stages took.
+pub async fn ledger(handle: &Handle, stages: &Stages) -> Result<Value, Busy> {
     let (ledger, warnings) = handle
         .call(|store: &mut Store| (store.ledger().clone(), store.warnings()))
         .await?;
-    Ok(ledger_document(&ledger, warnings))
+    let mut document = ledger_document(&ledger, warnings);
+    document["stages"] = stages.read().iter().map(stage).collect();
+    Ok(document)
 }
 
 fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
@@ -94,6 +97,17 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
         "exporters": exporters,
         "relays": relays,
         "warnings": warnings_document(warnings),
+    })
+}
+
+/// Quantiles and the longest are `null` without observations.
+fn stage(reading: &Reading) -> Value {
+    let count = reading.count();
+    let seconds = |nanos: u64| (count > 0).then_some(nanos as f64 / 1e9);
+    let [p50, p99, p999] = reading.quantiles.map(seconds);
+    json!({
+        "stage": reading.name, "count": count, "sum_seconds": reading.sum_nanos as f64 / 1e9,
+        "p50_seconds": p50, "p99_seconds": p99, "p999_seconds": p999, "max_seconds": seconds(reading.max_nanos),
     })
 }
 

@@ -59,6 +59,22 @@ fn show(document: &Value) {
             ]
         },
     );
+    rows(
+        "stages",
+        &["STAGE", "COUNT", "P50", "P99", "P99.9", "MAX", "TOTAL"],
+        &|stage| {
+            let time = |key: &str| stage[key].as_f64().map_or_else(|| "-".to_owned(), duration);
+            vec![
+                text(&stage["stage"]),
+                stage["count"].to_string(),
+                time("p50_seconds"),
+                time("p99_seconds"),
+                time("p999_seconds"),
+                time("max_seconds"),
+                time("sum_seconds"),
+            ]
+        },
+    );
     for relay in document["relays"].as_array().into_iter().flatten() {
         line(&format!("relay {} says:", text(&relay["source"])));
         for (term, value) in relay["account"].as_object().into_iter().flatten() {
@@ -71,6 +87,21 @@ fn show(document: &Value) {
         "DOES NOT BALANCE"
     };
     line(&format!("the ledger {balanced}"));
+}
+
+/// Seconds in the unit that suits them, to three digits.
+fn duration(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s >= 1.0 => (s, "s"),
+        s if s >= 1e-3 => (s * 1e3, "ms"),
+        s => (s * 1e6, "us"),
+    };
+    let decimals = match value {
+        v if v >= 100.0 => 0,
+        v if v >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$} {unit}")
 }
 
 fn text(value: &Value) -> String {
@@ -96,5 +127,20 @@ fn verdict(account: &Value) -> String {
         String::new()
     } else {
         "DOES NOT BALANCE".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_three_digits_and_a_unit() {
+        let check = |seconds, shown| assert_eq!(duration(seconds), shown);
+        check(0.0, "0.00 us");
+        check(0.000_198_144, "198 us");
+        check(0.010_997, "11.0 ms");
+        check(1.5, "1.50 s");
+        check(12.0, "12.0 s");
     }
 }

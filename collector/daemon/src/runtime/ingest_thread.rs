@@ -10,7 +10,7 @@ use crate::listen::stream::{Parked, Peer};
 use crate::listen::{Door, Refusals};
 use crate::runtime::reload::Loaded;
 use crate::runtime::run::Stop;
-use crate::self_telemetry::{SelfTelemetry, Stage};
+use crate::self_telemetry::{SelfTelemetry, Stages};
 use dichroic_model::clock::now;
 use dichroic_model::{Pattern, Protocol, SourceSpec};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
@@ -43,8 +43,8 @@ pub struct Ingest {
     pub config: Config,
     pub targets: Vec<ScrapeTarget>,
     pub stop: Stop,
-    /// Latency of pages, measured by the other thread, shown by this one.
-    pub page: Stage,
+    /// Latencies, measured by both threads.
+    pub stages: Stages,
     /// Configurations that are to take effect now.
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
@@ -196,11 +196,9 @@ impl Ingest {
 
     fn spawn_upkeep(&self, store: &Shared, inbox: Inbox, refusals: Rc<Refusals>) {
         tokio::task::spawn_local(serve(store.clone(), inbox));
-        let lag = Stage::new("ingest_lag");
         let upkeep = Upkeep {
             store: store.clone(),
-            stages: vec![self.page.clone(), lag.clone()],
-            lag,
+            stages: self.stages.clone(),
             refusals,
         };
         tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
@@ -361,8 +359,7 @@ impl Served {
 /// What the thread does besides receiving.
 struct Upkeep {
     store: Shared,
-    stages: Vec<Stage>,
-    lag: Stage,
+    stages: Stages,
     refusals: Rc<Refusals>,
 }
 
@@ -371,12 +368,12 @@ impl Upkeep {
         let started = Duration::from_nanos(now());
         let source = self.store.borrow_mut().open_source(own_source(), now());
         let Ok(source) = source else { return };
-        let mut telemetry = SelfTelemetry::new(&self.store.borrow(), source, self.stages, started);
+        let mut telemetry = SelfTelemetry::new(&self.store.borrow(), source, self.stages.clone(), started);
         let mut due = Instant::now() + TICK;
         let mut next_reading = Instant::now();
         loop {
             tokio::time::sleep_until(due.into()).await;
-            self.lag.record(due.elapsed());
+            self.stages.ingest_lag.record(due.elapsed());
             let busy = self.store.borrow_mut().tick(now());
             due = Instant::now() + if busy { TICK } else { QUIET };
             if Instant::now() >= next_reading {

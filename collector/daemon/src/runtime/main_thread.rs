@@ -9,7 +9,7 @@ use crate::listen::http::{self, Answer};
 use crate::runtime::ingest_thread::{Arrival, selection};
 use crate::runtime::reload::Loaded;
 use crate::runtime::run::Stop;
-use crate::self_telemetry::Stage;
+use crate::self_telemetry::{Stage, Stages};
 use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
 use dichroic_exporter_stream as stream;
 use dichroic_model::Pattern;
@@ -40,7 +40,7 @@ pub struct Parts<'a> {
     pub relays: beam::StatusBoard,
     pub subscribers: mpsc::Receiver<Arrival>,
     pub stop: Stop,
-    pub page: Stage,
+    pub stages: Stages,
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
@@ -75,7 +75,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
         relays,
         subscribers,
         stop,
-        page,
+        stages,
         reload,
     } = parts;
     let ready = Rc::new(Cell::new(true));
@@ -98,7 +98,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
     let pages = Rc::new(Pages {
         handle: handle.clone(),
         ready,
-        stage: page,
+        stage: stages.page.clone(),
     });
     if let Some(listener) = prometheus {
         let pages = pages.clone();
@@ -115,6 +115,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Export, String> {
             relays,
             streams: streams.clone(),
             pages,
+            stages,
             config: config.admin.clone(),
             lint: lint_config(config)?,
             reload,
@@ -223,6 +224,7 @@ struct Admin {
     relays: beam::StatusBoard,
     streams: stream::Exporter,
     pages: Rc<Pages>,
+    stages: Stages,
     config: config::Admin,
     lint: lint::Config,
     reload: watch::Receiver<Option<Arc<Loaded>>>,
@@ -240,7 +242,7 @@ impl Admin {
             "/metrics" | "/healthz" | "/readyz" => return self.pages.answer(&request).await,
             "/" => return http::text(StatusCode::OK, INDEX),
             "/api/v1/catalog" => api::catalog(&self.handle).await,
-            "/api/v1/ledger" => api::ledger(&self.handle).await,
+            "/api/v1/ledger" => api::ledger(&self.handle, &self.stages).await,
             "/api/v1/lint" => self.lint().await,
             "/api/v1/sources" => self.sources().await,
             _ => return http::error(StatusCode::NOT_FOUND, "not found; GET / lists what there is"),

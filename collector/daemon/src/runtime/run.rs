@@ -16,7 +16,7 @@ use crate::runtime::endpoints::{self, Endpoints};
 use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
 use crate::runtime::main_thread as export;
 use crate::runtime::reload::Reloader;
-use crate::self_telemetry::Stage;
+use crate::self_telemetry::Stages;
 use dichroic_beam_attach::data::Place;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use std::net::SocketAddr;
@@ -80,14 +80,14 @@ fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<
     let (stop_receivers, receivers) = watch::channel(false);
     let (stop_exporters, exporters) = watch::channel(false);
     let stop = Stop { receivers, exporters };
-    let page_stage = Stage::new("page");
+    let stages = Stages::default();
     let deadline = config.limits.shutdown.0;
 
     let ingest = Ingest {
         config: config.clone(),
         targets,
         stop: stop.clone(),
-        page: page_stage.clone(),
+        stages: stages.clone(),
         reload: reload.clone(),
     };
     let (thread, started) = ingest::spawn(ingest)?;
@@ -117,7 +117,7 @@ fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<
             relays,
             subscribers,
             stop,
-            page: page_stage,
+            stages,
             reload,
         })
         .await?;

@@ -8,8 +8,7 @@ use crate::admin::api;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
 use dichroic_pipeline::{Hop, Ledger, Store};
 use process::Process;
-use stage::QUANTILES;
-pub use stage::Stage;
+pub use stage::{Stage, Stages};
 use std::sync::Arc;
 use std::time::Duration;
 use writer::{Family, Writer};
@@ -72,8 +71,9 @@ const DURATION: Family = family(
     MetricKind::Histogram,
     "How long a stage took.",
 );
-const QUANTILE: Family = gauge(
+const QUANTILES: Family = family(
     "stage_duration_quantile_seconds",
+    MetricKind::Summary,
     "Quantiles of how long a stage took, since the start, to two digits.",
 );
 const BUILD: Family = gauge("build_info", "The collector's version.");
@@ -104,13 +104,13 @@ pub type RefusedConnections = Vec<(&'static str, &'static str, u64)>;
 /// Reads what is counted in the collector and writes it into the store.
 pub struct SelfTelemetry {
     writer: Writer,
-    stages: Vec<Stage>,
+    stages: Stages,
     started: Duration,
 }
 
 impl SelfTelemetry {
     /// Writes as `source`, with these stages. `started` is the Unix time of the start.
-    pub fn new(store: &Store, source: Arc<Source>, stages: Vec<Stage>, started: Duration) -> Self {
+    pub fn new(store: &Store, source: Arc<Source>, stages: Stages, started: Duration) -> Self {
         SelfTelemetry {
             writer: Writer::new(store, source),
             stages,
@@ -191,18 +191,11 @@ impl SelfTelemetry {
     }
 
     fn latencies(&mut self) {
-        for stage in &self.stages {
-            let reading = stage.read();
+        for reading in self.stages.read() {
             let stage = ("stage", reading.name);
-            self.writer
-                .latency(&DURATION, &[stage], reading.buckets, reading.sum_nanos);
-            if reading.count() == 0 {
-                continue;
-            }
-            for ((_, quantile), nanos) in QUANTILES.iter().zip(reading.quantiles) {
-                let labels = [stage, ("quantile", *quantile)];
-                let seconds = Number::float(nanos as f64 / 1e9);
-                self.writer.number(&QUANTILE, &labels, seconds);
+            self.writer.latency(&DURATION, &[stage], &reading);
+            if reading.count() > 0 {
+                self.writer.quantiles(&QUANTILES, &[stage], &reading);
             }
         }
     }

@@ -21,8 +21,8 @@ const BOUNDS: [u64; 10] = [
 /// Buckets, the one above all bounds included.
 pub const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Quantiles that are shown, each with its label.
-pub const QUANTILES: [(f64, &str); 3] = [(0.5, "0.5"), (0.99, "0.99"), (0.999, "0.999")];
+/// Quantiles that are shown.
+pub const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
 /// The same bounds in seconds, as metrics show them.
 pub fn bounds_seconds() -> Arc<[f64]> {
@@ -36,6 +36,31 @@ pub fn bounds_seconds() -> Arc<[f64]> {
 pub struct Stage {
     name: &'static str,
     latency: Arc<Mutex<Latency>>,
+}
+
+/// Every stage that is measured.
+#[derive(Clone)]
+pub struct Stages {
+    /// Rendering a page, from the request to the last byte.
+    pub page: Stage,
+    /// How late the ingest thread wakes up: how long something else kept it busy.
+    pub ingest_lag: Stage,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Stages {
+            page: Stage::new("page"),
+            ingest_lag: Stage::new("ingest_lag"),
+        }
+    }
+}
+
+impl Stages {
+    /// Copies the counters of all.
+    pub fn read(&self) -> [Reading; 2] {
+        [self.page.read(), self.ingest_lag.read()]
+    }
 }
 
 struct Latency {
@@ -69,7 +94,7 @@ impl Reading {
 
 impl Stage {
     /// A stage without observations.
-    pub fn new(name: &'static str) -> Self {
+    fn new(name: &'static str) -> Self {
         let histogram =
             Histogram::new_with_bounds(1_000, 100_000_000_000, 2).expect("fixed bounds are valid");
         let latency = Latency {
@@ -99,7 +124,7 @@ impl Stage {
             name: self.name,
             buckets: latency.buckets,
             sum_nanos: latency.sum_nanos,
-            quantiles: QUANTILES.map(|(quantile, _)| latency.histogram.value_at_quantile(quantile)),
+            quantiles: QUANTILES.map(|quantile| latency.histogram.value_at_quantile(quantile)),
             max_nanos: latency.histogram.max(),
         }
     }

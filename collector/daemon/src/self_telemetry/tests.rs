@@ -22,9 +22,9 @@ fn source(store: &mut Store) -> Arc<Source> {
         .expect("room")
 }
 
-fn stages() -> Vec<Stage> {
-    let stages = vec![Stage::new("page"), Stage::new("ingest_lag")];
-    for stage in &stages {
+fn stages() -> Stages {
+    let stages = Stages::default();
+    for stage in [&stages.page, &stages.ingest_lag] {
         stage.record(Duration::from_nanos(200_001));
         stage.record(Duration::from_nanos(3_000_000_001));
     }
@@ -112,7 +112,11 @@ fn sources_of_one_name_share_a_series() {
         let id = store.open_source(spec, 2).expect("room").id;
         store.ledger_mut().received(id, Signal::Events, 5);
     }
-    SelfTelemetry::new(&store, own, Vec::new(), Duration::ZERO).record(&mut store, &Vec::new(), SECOND);
+    SelfTelemetry::new(&store, own, Stages::default(), Duration::ZERO).record(
+        &mut store,
+        &Vec::new(),
+        SECOND,
+    );
     let line = r#"dichroic_ingest_received_total{job="dichroic",protocol="internal",signal="events",source="shop@a"} 10"#;
     let page = rendered(store);
     assert!(page.contains(line), "{page}");

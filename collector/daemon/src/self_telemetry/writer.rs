@@ -1,14 +1,14 @@
 //! Writes readings of the collector's own counters into the store, as a receiver writes what arrives.
 //!
-//! A round presents every series that exists: [`Writer::number`] and [`Writer::latency`] collect, [`Writer::finish`] writes.
+//! A round presents every series that exists: [`Writer::number`] and its like collect, [`Writer::finish`] writes.
 //! A series costs a hash and a write into its cell; only a new one is defined. Series that a round does not present expire.
 
-use super::stage::{self, BUCKETS};
+use super::stage::{self, BUCKETS, QUANTILES, Reading};
 use dichroic_model::{
     AttributeValue, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef,
     Source, Temporality, UnixNanos,
 };
-use dichroic_pipeline::{DropReason, HistogramPoint, SeriesRef, Signal, Store};
+use dichroic_pipeline::{DropReason, HistogramPoint, SeriesRef, Signal, Store, SummaryPoint};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,7 +65,16 @@ struct Known {
 #[derive(Clone, Copy)]
 enum Value {
     Number(Number),
-    Latency { buckets: [u64; BUCKETS], sum: Number },
+    Latency {
+        buckets: [u64; BUCKETS],
+        sum: Number,
+    },
+    /// The values of [`QUANTILES`].
+    Quantiles {
+        count: u64,
+        sum: Number,
+        values: [f64; QUANTILES.len()],
+    },
 }
 
 struct Undefined {
@@ -108,10 +117,23 @@ impl Writer {
         self.present(family, labels, Value::Number(value));
     }
 
-    /// A latency. The sum is in nanoseconds.
-    pub fn latency(&mut self, family: &Family, labels: &Labels<'_>, buckets: [u64; BUCKETS], sum_nanos: u64) {
-        let sum = whole(sum_nanos);
-        self.present(family, labels, Value::Latency { buckets, sum });
+    /// The buckets of a latency.
+    pub fn latency(&mut self, family: &Family, labels: &Labels<'_>, reading: &Reading) {
+        let value = Value::Latency {
+            buckets: reading.buckets,
+            sum: whole(reading.sum_nanos),
+        };
+        self.present(family, labels, value);
+    }
+
+    /// The quantiles of a latency.
+    pub fn quantiles(&mut self, family: &Family, labels: &Labels<'_>, reading: &Reading) {
+        let value = Value::Quantiles {
+            count: reading.count(),
+            sum: whole(reading.sum_nanos),
+            values: reading.quantiles.map(|nanos| nanos as f64),
+        };
+        self.present(family, labels, value);
     }
 
     fn present(&mut self, family: &Family, labels: &Labels<'_>, value: Value) {
@@ -191,7 +213,6 @@ impl Writer {
             family,
             labels,
         } = undefined;
-        let latency = family.kind == MetricKind::Histogram;
         let attributes = labels
             .iter()
             .map(|(name, value)| (Cow::Borrowed(*name), AttributeValue::Str(value.as_str().into())));
@@ -204,16 +225,16 @@ impl Writer {
             help: family.help,
             kind: family.kind,
             temporality: Temporality::Cumulative,
-            // The sum of a latency stays a whole number of nanoseconds in its cell.
-            factor: match latency {
-                true => Factor {
+            factor: match family.kind {
+                // Stages are in nanoseconds: a sum stays a whole number in its cell.
+                MetricKind::Histogram | MetricKind::Summary => Factor {
                     num: 1,
                     den: 1_000_000_000,
                 },
-                false => Factor::ONE,
+                _ => Factor::ONE,
             },
             attributes: attributes.collect(),
-            bounds: latency.then(|| self.bounds.clone()),
+            bounds: (family.kind == MetricKind::Histogram).then(|| self.bounds.clone()),
         };
         store
             .define(*fingerprint, definition)
@@ -234,6 +255,16 @@ impl Known {
                     min_max: None,
                 };
                 store.set_histogram(series, &point, 0, now, now)
+            }
+            Value::Quantiles { count, sum, values } => {
+                let quantiles =
+                    std::array::from_fn::<_, { QUANTILES.len() }, _>(|at| (QUANTILES[at], values[at]));
+                let point = SummaryPoint {
+                    count: *count,
+                    sum: *sum,
+                    quantiles: &quantiles,
+                };
+                store.set_summary(series, &point, 0, now, now)
             }
         }
     }
