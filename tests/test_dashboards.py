@@ -197,7 +197,7 @@ def live() -> Iterator[Live]:
     with (
         Embedder() as embedder,
         # Rows flow as if somebody had subscribed: what they are without is counted too.
-        Collector(scrape=[embedder.url], config={"exporters": {"stream": {"keep": ["my_app.repo.query"]}}}) as collector,
+        Collector(scrape=[embedder.url], config={"exporters": {"stream": {"retain": ["my_app.repo.query"]}}}) as collector,
         Prometheus(collector.prometheus, rule_files=rules) as prometheus,
         Recommender(collector),
         Shop(collector, rate=40, modules=[events]),

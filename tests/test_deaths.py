@@ -91,7 +91,7 @@ def test_a_scraped_worker_that_is_killed_goes_down_and_its_series_leave_and_retu
         assert collector.ledger()["balances"]
 
 
-KEEP = {"exporters": {"stream": {"keep": ["phoenix.endpoint.stop"]}}}
+KEEP = {"exporters": {"stream": {"retain": ["phoenix.endpoint.stop"]}}}
 
 
 def test_a_subscriber_that_is_cut_off_resumes_by_cursor_without_a_loss_or_a_double():

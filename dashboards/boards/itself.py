@@ -283,12 +283,19 @@ def itself_stages() -> list[Panel]:
         )
         return timeseries(f"Stages, {name}", description, "s", latency(STAGE, q, "stage", "{{stage}}"))
 
+    slowest = series("dichroic_stage_duration_quantile_seconds", 'quantile="0.999"')
     return [
         stage("p50", 0.5),
         stage("p95", 0.95),
         stage("p99", 0.99),
         heatmap("Pages", "How long pages took.", STAGE, 'stage="page"'),
         heatmap("Lag of the ingest thread", "How late the ingest thread woke.", STAGE, 'stage="ingest_lag"'),
+        timeseries(
+            "Stages, p99.9 since the start",
+            "p99.9 of each stage since the collector started, to two digits.",
+            "s",
+            Query(f"max by (stage) ({slowest})", "{{stage}}"),
+        ),
     ]
 
 
