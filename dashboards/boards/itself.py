@@ -295,6 +295,7 @@ def itself_stages() -> list[Panel]:
             "p99.9 of each stage since the collector started, to two digits.",
             "s",
             Query(f"max by (stage) ({slowest})", "{{stage}}"),
+            width=24,
         ),
     ]
 
