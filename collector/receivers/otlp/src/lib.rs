@@ -18,41 +18,9 @@ pub mod ingest;
 pub mod json;
 pub mod protobuf;
 pub mod server;
+mod service;
 
 pub use config::{Config, Limits};
 pub use ingest::{Checked, Ingest, MalformedRequest, RequestOutcome};
 pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
-
-/// The three services of OTLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Service {
-    /// `MetricsService`, `/v1/metrics`.
-    Metrics,
-    /// `LogsService`, `/v1/logs`.
-    Logs,
-    /// `TraceService`, `/v1/traces`.
-    Traces,
-}
-
-impl Service {
-    /// All of them.
-    pub const ALL: [Service; 3] = [Service::Metrics, Service::Logs, Service::Traces];
-
-    /// As in "a metrics request".
-    pub fn noun(self) -> &'static str {
-        match self {
-            Service::Metrics => "metrics",
-            Service::Logs => "logs",
-            Service::Traces => "traces",
-        }
-    }
-
-    /// What a request of it holds.
-    pub fn items(self) -> &'static str {
-        match self {
-            Service::Metrics => "data points",
-            Service::Logs => "log records",
-            Service::Traces => "spans",
-        }
-    }
-}
+pub use service::Service;

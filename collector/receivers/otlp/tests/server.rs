@@ -733,7 +733,7 @@ fn grpc_calls_that_cannot_be_taken_say_why() {
 }
 
 #[test]
-fn grpc_over_the_budget_says_when_to_come_again() {
+fn grpc_over_the_budget_gets_a_retry_hint() {
     run(async {
         let limits = Limits {
             in_flight_bytes: 1_000,
@@ -742,7 +742,7 @@ fn grpc_over_the_budget_says_when_to_come_again() {
         let server = Server::start(limits).await;
         let (status, message, _) = call(server.grpc, METRICS, &[], framed(0, &vec![0; 2_000])).await;
         assert_eq!(status, "8", "{message}");
-        assert!(message.contains("come again"));
+        assert!(message.contains("retry later"), "{message}");
         assert_eq!(server.counters.of("grpc", Verdict::Busy), 1);
         server.end().await;
     });

@@ -6,10 +6,10 @@
 //! A group is read first, then its series are looked up together, so that the cache misses of many points are one wait; then the
 //! points are applied one after another, as if each had been looked up in its turn: see [`Store::find_batch`].
 
-use super::ResourceScope;
 use super::attributes::pairs;
-use super::metrics::MetricHeader;
+use super::metric_header::MetricHeader;
 use super::point::{self, Common, ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
+use super::resource_scope::ResourceScope;
 use super::tally::Tally;
 use crate::protobuf::{Content, Cursor, ProtobufError};
 use dichroic_model::{

@@ -4,8 +4,8 @@
 //! `severity` (1 to 24, null when not told), `body` (any value), `trace_id`, `span_id` (bytes, null when not told), `attributes` (a map). So
 //! one schema per event name is enough, whatever the attributes of each record are.
 
-use super::ResourceScope;
 use super::attributes::{wire_map, wire_value};
+use super::resource_scope::ResourceScope;
 use super::tally::Tally;
 use crate::protobuf::{Content, Cursor, ProtobufError, text};
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};

@@ -2,12 +2,13 @@
 //!
 //! Called with one metric of a body at a time; stops between two groups when the step is spent.
 
-use super::ResourceScope;
 use super::group::GroupWriter;
+use super::metric_header::MetricHeader;
 use super::point::{ExponentialPoint, HistogramPoint, NumberPoint, Scratch, SummaryPoint};
+use super::resource_scope::ResourceScope;
 use super::tally::Tally;
 use crate::protobuf::{Content, Cursor, ProtobufError, merge, text};
-use dichroic_model::{MetricKind, Scope, Temporality, UnixNanos, attributes::cut};
+use dichroic_model::{MetricKind, Temporality, UnixNanos, attributes::cut};
 use dichroic_pipeline::{DropReason, Signal, Store};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,8 +17,6 @@ use std::ops::Range;
 const NAME_BYTES: usize = 1_024;
 /// Bytes of a description that are kept.
 const HELP_BYTES: usize = 1_024;
-/// Bytes of a scope's name or version that are kept.
-const SCOPE_BYTES: usize = 256;
 /// What a metric counts for in a step, beside the bytes of its points.
 const METRIC_BYTES: usize = 256;
 
@@ -27,30 +26,6 @@ const SUM: u32 = 7;
 const HISTOGRAM: u32 = 9;
 const EXPONENTIAL: u32 = 10;
 const SUMMARY: u32 = 11;
-
-/// A metric without its points.
-pub(super) struct MetricHeader<'a> {
-    pub(super) name: &'a str,
-    pub(super) unit: &'a str,
-    pub(super) help: &'a str,
-    pub(super) kind: MetricKind,
-    pub(super) temporality: Temporality,
-}
-
-/// The scope's name and version, as far as they can be read.
-pub(super) fn scope(message: &[u8]) -> Scope {
-    let mut scope = Scope::default();
-    let mut cursor = Cursor::new(message);
-    while let Ok(Some((number, content))) = cursor.field() {
-        let kept = |bytes| cut(text(bytes).unwrap_or(""), SCOPE_BYTES).to_owned();
-        match (number, content) {
-            (1, Content::Bytes(bytes)) => scope.name = kept(bytes),
-            (2, Content::Bytes(bytes)) => scope.version = kept(bytes),
-            _ => {}
-        }
-    }
-    scope
-}
 
 /// A metric in a body, and how far its points were applied.
 pub(super) struct MetricCursor {

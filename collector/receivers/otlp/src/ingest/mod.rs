@@ -6,20 +6,26 @@
 //! into the table and a write. JSON is rewritten as protobuf first ([`crate::json`]) and takes the same way.
 
 mod attributes;
+mod error;
 mod group;
 mod logs;
+mod metric_header;
 mod metrics;
+mod outcome;
 mod parts;
 mod point;
+mod resource_scope;
 mod sources;
 mod tally;
 
-use crate::Service;
-use crate::protobuf::ProtobufError;
+use crate::service::Service;
 use bytes::Bytes;
-use dichroic_model::{Fingerprinter, Scope, SourceId, UnixNanos};
+use dichroic_model::{Scope, UnixNanos};
 use dichroic_pipeline::{DropReason, Signal, Store};
+pub use error::MalformedRequest;
+pub use outcome::RequestOutcome;
 use parts::{RequestPart, RequestParts};
+use resource_scope::ResourceScope;
 use sources::Sources;
 pub use sources::{IDLE, UNATTRIBUTED};
 use std::ops::Range;
@@ -27,18 +33,6 @@ use tally::Tally;
 
 /// What any piece of a request counts for in a step, beside its bytes.
 const PART_BYTES: usize = 64;
-
-/// A body that is no request of its service; nothing of it was applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an OTLP {} request: {broken} (at byte {at} of its protobuf form); nothing of it was taken", .service.noun())]
-pub struct MalformedRequest {
-    /// What the body was sent as.
-    pub service: Service,
-    /// Where, in bytes from the beginning of the protobuf.
-    pub at: usize,
-    /// What is wrong there.
-    pub broken: ProtobufError,
-}
 
 /// A body that is a request of its service, as far as its frame tells.
 #[derive(Debug)]
@@ -58,17 +52,6 @@ impl Checked {
     }
 }
 
-/// What became of a request, as its sender is told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RequestOutcome {
-    /// Points, records or spans taken.
-    pub accepted: u64,
-    /// Those that were not.
-    pub rejected: u64,
-    /// Why, for a person; empty when there is nothing to say.
-    pub message: String,
-}
-
 /// The receiver's memory between requests: who its sources are, and buffers.
 #[derive(Default)]
 pub struct Ingest {
@@ -86,17 +69,6 @@ pub struct Request {
     metric: Option<metrics::MetricCursor>,
     here: ResourceScope,
     tally: Tally,
-}
-
-/// Whose items follow.
-struct ResourceScope {
-    source: SourceId,
-    /// Nothing of the source can be taken, for this reason.
-    refused: Option<DropReason>,
-    known: Option<sources::OpenSource>,
-    of_source: Fingerprinter,
-    of_scope: Fingerprinter,
-    scope: Scope,
 }
 
 impl Ingest {
@@ -209,7 +181,7 @@ impl Ingest {
                 Some(RequestPart::Resource(resource)) => self.resource(store, request, &resource, now),
                 Some(RequestPart::Scope(scope)) => {
                     self.scratch.spend(PART_BYTES + scope.len());
-                    request.here.enter(&scope);
+                    request.here.enter_scope(&scope);
                 }
                 Some(RequestPart::Item(item)) => self.item(store, request, item, now),
                 None => done = true,
@@ -276,12 +248,5 @@ impl Ingest {
     /// Lets sources go that have been silent for [`IDLE`]. Call every few seconds.
     pub fn tick(&mut self, store: &mut Store, now: UnixNanos) {
         self.sources.tick(store, now);
-    }
-}
-
-impl ResourceScope {
-    fn enter(&mut self, scope: &[u8]) {
-        self.of_scope = self.of_source.with(scope);
-        self.scope = metrics::scope(scope);
     }
 }

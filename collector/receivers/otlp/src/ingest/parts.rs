@@ -4,9 +4,9 @@
 //! hands out one piece at a time and can stop anywhere between two items, so that a large body gives way to other requests.
 //! Field numbers: `opentelemetry/proto/collector/{metrics,logs,trace}/v1`, and the messages they hold.
 
-use super::MalformedRequest;
-use crate::Service;
+use super::error::MalformedRequest;
 use crate::protobuf::{Content, Cursor, ProtobufError, submessage};
+use crate::service::Service;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::cell::Cell;

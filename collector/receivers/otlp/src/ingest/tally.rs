@@ -1,7 +1,7 @@
 //! The counts of one request: what goes into the ledger, and what its sender is told.
 
-use super::RequestOutcome;
-use crate::Service;
+use super::outcome::RequestOutcome;
+use crate::service::Service;
 use dichroic_model::SourceId;
 use dichroic_pipeline::{DropReason, Ledger, Signal};
 use std::fmt::Write;

@@ -7,8 +7,8 @@
 
 mod schema;
 
-use crate::Service;
 use crate::protobuf::put_varint;
+use crate::service::Service;
 use dichroic_model::text::{decode_base64, decode_hex};
 use schema::{Field, Kind, Message};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};

@@ -1,7 +1,7 @@
 //! Requests' bodies in, whole and bounded; answers out.
 
 use super::budget::Share;
-use super::response::GrpcCode;
+use super::request_error::RequestError;
 use crate::config::Limits;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,55 +14,6 @@ use tokio::time::{Instant, timeout_at};
 
 /// Room made at least when a body comes in more than one piece.
 const READ_AHEAD: usize = 64 << 10;
-
-/// Why a request was not taken: what its sender is told, and under what it is counted.
-#[derive(Debug)]
-pub(super) struct RequestError {
-    pub(super) http: u16,
-    pub(super) code: GrpcCode,
-    pub(super) message: String,
-    /// Seconds after which to come again.
-    pub(super) retry: Option<u64>,
-}
-
-impl RequestError {
-    pub(super) fn new(http: u16, code: GrpcCode, message: impl Into<String>) -> Self {
-        RequestError {
-            http,
-            code,
-            message: message.into(),
-            retry: None,
-        }
-    }
-
-    pub(super) fn bad(message: impl Into<String>) -> Self {
-        RequestError::new(400, GrpcCode::InvalidArgument, message)
-    }
-
-    pub(super) fn too_large(limits: &Limits) -> Self {
-        let message = format!(
-            "the request is larger than {} bytes (receivers.otlp.max_request); send smaller batches",
-            limits.request_bytes
-        );
-        RequestError::new(413, GrpcCode::ResourceExhausted, message)
-    }
-
-    pub(super) fn busy() -> Self {
-        let message = "too many bytes of requests in flight (receivers.otlp.in_flight); come again";
-        RequestError {
-            retry: Some(1),
-            ..RequestError::new(503, GrpcCode::ResourceExhausted, message)
-        }
-    }
-
-    fn slow() -> Self {
-        RequestError::new(
-            408,
-            GrpcCode::DeadlineExceeded,
-            "the request's body did not arrive in time",
-        )
-    }
-}
 
 /// Collects a body: at most `limits.request_bytes` and what the budget has left, within the time allowed.
 ///

@@ -1,6 +1,6 @@
 //! The bytes of requests in flight, counted on one thread: what is over the budget is refused before it is held.
 
-use super::body::RequestError;
+use super::request_error::RequestError;
 use std::cell::Cell;
 use std::rc::Rc;
 

@@ -1,6 +1,6 @@
 //! Requests and connections by what became of them, for the collector's own metrics. Counted and read on the ingest thread.
 
-use crate::RequestOutcome;
+use crate::ingest::RequestOutcome;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 

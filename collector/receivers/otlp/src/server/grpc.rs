@@ -4,11 +4,14 @@
 //! thread and wants the bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source:
 //! "gRPC over HTTP2", grpc.io.
 
-use super::body::{RequestError, ResponseBody, collect};
+use super::body::{ResponseBody, collect};
+use super::counters::Verdict;
 use super::inflate::Encoding;
+use super::request_error::RequestError;
 use super::response::{BodyFormat, GrpcCode, response, status_bytes};
-use super::{ServerState, counters::Verdict};
-use crate::{RequestOutcome, Service};
+use super::state::ServerState;
+use crate::ingest::RequestOutcome;
+use crate::service::Service;
 use bytes::{BufMut, Bytes, BytesMut};
 use dichroic_model::text::{encode_base64, encode_grpc_message};
 use http::header::{CONTENT_TYPE, HeaderMap};

@@ -3,11 +3,15 @@
 //! Source: OTLP specification 1.x, "OTLP/HTTP". Beside the three paths, `POST /` is taken, since there are senders that leave the
 //! path out: protobuf there means traces, JSON says what it is by its top-level key.
 
-use super::body::{RequestError, ResponseBody, collect};
+use super::body::{ResponseBody, collect};
+use super::counters::Verdict;
 use super::inflate::Encoding;
+use super::request_error::RequestError;
 use super::response::{BodyFormat, GrpcCode, response, status};
-use super::{ServerState, counters::Verdict};
-use crate::{RequestOutcome, Service, json};
+use super::state::ServerState;
+use crate::ingest::RequestOutcome;
+use crate::json;
+use crate::service::Service;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};

@@ -1,7 +1,8 @@
 //! Answers in the request's own encoding: `Export*ServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
 
+use crate::ingest::RequestOutcome;
 use crate::protobuf::{put_bytes, put_varint};
-use crate::{RequestOutcome, Service};
+use crate::service::Service;
 use bytes::Bytes;
 use dichroic_model::attributes::cut;
 

@@ -1,0 +1,164 @@
+//! What all requests of both ports share, and the two steps that every request takes: decompress, ingest.
+
+use super::budget::{Budget, Share};
+use super::counters::Counters;
+use super::inflate::{Encoding, InflateError, inflate};
+use super::offload::Offload;
+use super::request_error::RequestError;
+use super::response::GrpcCode;
+use crate::config::Limits;
+use crate::ingest::{Checked, Ingest, RequestOutcome};
+use crate::protobuf::ProtobufError;
+use crate::service::Service;
+use bytes::Bytes;
+use dichroic_model::clock::now;
+use dichroic_pipeline::Store;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Bytes applied between two yields to other tasks: less than a millisecond of work.
+const STEP_BYTES: usize = 1 << 20;
+
+/// State shared by all requests, on the ingest thread.
+pub(super) struct ServerState {
+    pub(super) store: Rc<RefCell<Store>>,
+    pub(super) ingest: RefCell<Ingest>,
+    pub(super) budget: Budget,
+    pub(super) offload: Offload,
+    pub(super) limits: Limits,
+    pub(super) counters: Rc<Counters>,
+}
+
+impl ServerState {
+    pub(super) fn new(limits: Limits, counters: Rc<Counters>, store: Rc<RefCell<Store>>) -> Self {
+        ServerState {
+            store,
+            ingest: RefCell::default(),
+            budget: Budget::new(limits.in_flight_bytes),
+            offload: Offload::new(),
+            limits,
+            counters,
+        }
+    }
+
+    /// Applies a body; yields to other tasks every [`STEP_BYTES`].
+    pub(super) async fn ingest(&self, service: Service, body: Bytes) -> Result<RequestOutcome, RequestError> {
+        let short = body.len() <= STEP_BYTES;
+        let checked = self.offload.run(short, move || Checked::new(service, body)).await;
+        let checked = checked.map_err(|malformed| match malformed.broken {
+            ProtobufError::TooMany => {
+                RequestError::new(413, GrpcCode::ResourceExhausted, malformed.to_string())
+            }
+            _ => RequestError::bad(malformed.to_string()),
+        })?;
+        let mut request = self
+            .ingest
+            .borrow_mut()
+            .begin_checked(&self.store.borrow(), checked);
+        loop {
+            let outcome = {
+                let (mut ingest, mut store) = (self.ingest.borrow_mut(), self.store.borrow_mut());
+                ingest.step(&mut store, &mut request, STEP_BYTES, now())
+            };
+            match outcome {
+                Some(outcome) => return Ok(outcome),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Decompresses a body; its bytes are taken from the budget. The error names `what` was compressed and the `header` that
+    /// states how.
+    pub(super) async fn inflate(
+        &self,
+        encoding: Encoding,
+        body: Bytes,
+        share: &mut Share,
+        (what, header): (&str, &str),
+    ) -> Result<Bytes, RequestError> {
+        let max = self.limits.request_bytes;
+        let little = max.min(STEP_BYTES);
+        // The size is known only after decompression, so the first try is limited to what takes little time.
+        let mut inflated = Err(InflateError::TooLarge);
+        if body.len() <= little {
+            inflated = inflate(encoding, &body, little);
+        }
+        if inflated == Err(InflateError::TooLarge) && (little < max || body.len() > little) {
+            let work = move || inflate(encoding, &body, max);
+            inflated = self.offload.run(false, work).await;
+        }
+        let inflated = inflated.map_err(|failed| match failed {
+            InflateError::TooLarge => RequestError::too_large(&self.limits),
+            InflateError::Corrupt => {
+                RequestError::bad(format!("the {what} is not {encoding:?} as its {header} says"))
+            }
+        })?;
+        share.take(inflated.len())?;
+        Ok(inflated.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dichroic_model::Limits as StoreLimits;
+    use std::io::Write;
+    use std::sync::Arc;
+
+    fn state() -> Rc<ServerState> {
+        let store = Store::new(StoreLimits::default(), Arc::new(dichroic_model::Identity), 1);
+        let store = Rc::new(RefCell::new(store));
+        Rc::new(ServerState::new(Limits::default(), Rc::default(), store))
+    }
+
+    fn gzip(bytes: &[u8]) -> Bytes {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("writing to memory cannot fail");
+        encoder.finish().expect("writing to memory cannot fail").into()
+    }
+
+    /// A valid request of this size without an item: one unknown field.
+    fn padding(bytes: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        crate::protobuf::put_bytes(&mut body, 15, &vec![0; bytes]);
+        body
+    }
+
+    async fn take(state: Rc<ServerState>, body: Bytes) -> Result<RequestOutcome, u16> {
+        let mut share = state.budget.share();
+        let inflated = state.inflate(Encoding::Gzip, body, &mut share, ("body", "header"));
+        let body = inflated.await.map_err(|error| error.http)?;
+        let taken = state.ingest(Service::Metrics, body).await;
+        taken.map_err(|error| error.http)
+    }
+
+    #[test]
+    fn small_requests_are_answered_while_a_large_body_is_processed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let state = state();
+            let (good, broken) = (
+                padding(2 * STEP_BYTES),
+                [&padding(2 * STEP_BYTES)[..], &[7]].concat(),
+            );
+            let large = |body: &[u8]| tokio::task::spawn_local(take(state.clone(), gzip(body)));
+            let working = state.offload.occupy().await;
+            let (good, broken, bomb) = (large(&good), large(&broken), large(&vec![0; 65 << 20]));
+            for _ in 0..100 {
+                let small = take(state.clone(), gzip(&padding(100))).await;
+                assert_eq!(small, Ok(RequestOutcome::default()));
+                tokio::task::yield_now().await;
+            }
+            let waiting = [&good, &broken].iter().all(|large| !large.is_finished());
+            assert!(waiting, "large bodies are processed on the offload thread");
+            drop(working);
+            assert_eq!(good.await.expect("no panic"), Ok(RequestOutcome::default()));
+            assert_eq!(broken.await.expect("no panic"), Err(400));
+            assert_eq!(bomb.await.expect("no panic"), Err(413));
+            assert!(
+                state.budget.share().grow(state.limits.in_flight_bytes),
+                "all bytes returned to the budget"
+            );
+        });
+    }
+}
