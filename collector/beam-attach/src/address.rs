@@ -50,25 +50,25 @@ impl std::fmt::Display for NodeName {
 
 /// How the port of a node's listener is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+pub enum PortLookup {
     /// Ask this epmd; without a host that of the node's machine.
     Epmd { host: Option<String>, port: u16 },
     /// It is known.
     Port(u16),
 }
 
-impl Default for Lookup {
+impl Default for PortLookup {
     /// The epmd of the node's machine, at `$ERL_EPMD_PORT` or 4369.
     fn default() -> Self {
         let port = std::env::var("ERL_EPMD_PORT").ok().and_then(|p| p.parse().ok());
-        Lookup::Epmd {
+        PortLookup::Epmd {
             host: None,
             port: port.unwrap_or(EPMD_PORT),
         }
     }
 }
 
-impl Lookup {
+impl PortLookup {
     /// Reads `HOST:PORT`, `HOST` or `:PORT`.
     pub fn epmd(text: &str) -> Result<Self, Error> {
         let wrong = || {
@@ -81,7 +81,7 @@ impl Lookup {
             None => (text, EPMD_PORT),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        Ok(Lookup::Epmd {
+        Ok(PortLookup::Epmd {
             host: (!host.is_empty()).then(|| host.to_owned()),
             port,
         })
@@ -90,14 +90,14 @@ impl Lookup {
 
 /// Where a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct HostAddress {
     pub ip: IpAddr,
     /// Whether that is this machine.
-    pub own: bool,
+    pub local: bool,
 }
 
 /// The address of a host; of one that is this machine, an own one. Others are found only when what is sent to them is `secure`.
-pub async fn find(host: &str, secure: bool) -> Result<Found, Error> {
+pub async fn resolve(host: &str, secure: bool) -> Result<HostAddress, Error> {
     let all: Vec<IpAddr> = match host.parse() {
         Ok(address) => vec![address],
         Err(_) => tokio::net::lookup_host((host, 0))
@@ -107,10 +107,10 @@ pub async fn find(host: &str, secure: bool) -> Result<Found, Error> {
             .collect(),
     };
     if let Some(ip) = all.iter().copied().find(|address| is_own(*address)) {
-        return Ok(Found { ip, own: true });
+        return Ok(HostAddress { ip, local: true });
     }
     match all.iter().copied().find(|address| is_real(*address)) {
-        Some(ip) if secure => Ok(Found { ip, own: false }),
+        Some(ip) if secure => Ok(HostAddress { ip, local: false }),
         _ => Err(Error::Usage(format!(
             "{host} is not this machine: plain Erlang distribution is refused, because the cookie, which is root on the node, and all that is said would cross the network; run `dichroic` beside the node, in its network namespace, or let the node use TLS for distribution (-proto_dist inet_tls) and name its CA with --tls-ca, tls.ca_file in the configuration"
         ))),
@@ -154,32 +154,36 @@ mod tests {
     fn places_of_epmd_are_read() {
         let check = |text: &str, host: &str, port: u16| {
             let host = (!host.is_empty()).then(|| host.to_owned());
-            assert_eq!(Lookup::epmd(text).unwrap(), Lookup::Epmd { host, port }, "{text}");
+            assert_eq!(
+                PortLookup::epmd(text).unwrap(),
+                PortLookup::Epmd { host, port },
+                "{text}"
+            );
         };
         check("127.0.0.1:4370", "127.0.0.1", 4370);
         check("localhost", "localhost", 4369);
         check(":5000", "", 5000);
         check("[::1]:5000", "::1", 5000);
-        assert!(Lookup::epmd("host:many").is_err());
+        assert!(PortLookup::epmd("host:many").is_err());
     }
 
     #[tokio::test]
     async fn other_machines_are_refused_without_tls_because_the_cookie_is_root() {
         for own in ["127.0.0.1", "127.0.0.5", "localhost"] {
             for secure in [true, false] {
-                assert!(find(own, secure).await.unwrap().own, "{own}");
+                assert!(resolve(own, secure).await.unwrap().local, "{own}");
             }
         }
         for other in ["192.0.2.1", "203.0.113.9", "2001:db8::1"] {
-            let message = find(other, false).await.unwrap_err().to_string();
+            let message = resolve(other, false).await.unwrap_err().to_string();
             assert!(
                 message.contains("root") && message.contains("--tls-ca"),
                 "{message}"
             );
-            assert!(!find(other, true).await.unwrap().own, "{other}");
+            assert!(!resolve(other, true).await.unwrap().local, "{other}");
         }
         for nowhere in ["0.0.0.0", "224.0.0.1", "::"] {
-            assert!(find(nowhere, true).await.is_err(), "{nowhere}");
+            assert!(resolve(nowhere, true).await.is_err(), "{nowhere}");
         }
     }
 }

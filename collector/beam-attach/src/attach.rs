@@ -5,8 +5,8 @@
 
 use crate::Error;
 use crate::connection::{Connection, Idle};
-use crate::data::{Data, Place};
-use crate::modules::{self, Set};
+use crate::destination::{Destinations, RelayDestination};
+use crate::modules::{self, ModuleSet};
 use crate::term::{Term, atom, string};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -23,7 +23,7 @@ const LEAVE: Duration = Duration::from_secs(40);
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// The code of a collector's GOODBYE to a wrong token.
-const UNAUTHORISED: i64 = 2;
+const UNAUTHORIZED: i64 = 2;
 
 /// What is there before we do anything.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,17 +33,17 @@ pub enum Presence {
     /// The relay is part of the application.
     Installed,
     /// Someone attached it.
-    Attached(Attached),
+    Attached(AttachedRelay),
 }
 
 /// An attached relay.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Attached {
+pub struct AttachedRelay {
     /// Name under which the one who attached it is connected; `None` while the relay waits for another.
     pub guardian: Option<String>,
     /// Where it was told that the collector is: a path, or `tcp://host:port`.
     pub socket: String,
-    /// Place of the collector that it could not reach before it was sent to `socket`, and why.
+    /// RelayDestination of the collector that it could not reach before it was sent to `socket`, and why.
     pub instead_of: Option<(String, String)>,
     /// State of its connection to the collector.
     pub state: String,
@@ -54,25 +54,25 @@ pub struct Attached {
     /// Whether that is of getting there, not of what the collector said.
     pub unreachable: bool,
     /// Whether the collector does not want its token.
-    pub unauthorised: bool,
+    pub unauthorized: bool,
     /// Loaded modules and the MD5 of their code, as the node says.
     pub modules: Vec<(String, String)>,
 }
 
 /// What became of attaching.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum AttachResult {
     /// The relay runs on the node, and we are its guardian.
-    Ours,
+    Attached,
     /// The relay is part of the application: nothing was loaded.
     Installed,
     /// Another has attached it: nothing was changed.
-    Taken(Attached),
+    AlreadyAttached(AttachedRelay),
 }
 
 /// What became of leaving.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
+pub struct DetachResult {
     /// Modules whose code a process of the application was still in: deleted, not purged.
     pub kept: Vec<String>,
 }
@@ -100,31 +100,36 @@ async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
 }
 
 /// Loads the relay and starts it with the collector's place, or takes over one that waits for a guardian.
-pub async fn attach(node: &mut Connection, data: &Data) -> Result<Outcome, Error> {
-    data.reaches(node.is_local())?;
+pub async fn attach(node: &mut Connection, destinations: &Destinations) -> Result<AttachResult, Error> {
+    destinations.reaches(node.is_local())?;
     match presence(node).await? {
-        Presence::Installed => return Ok(Outcome::Installed),
-        Presence::Attached(found) if found.guardian.is_some() => return Ok(Outcome::Taken(found)),
+        Presence::Installed => return Ok(AttachResult::Installed),
+        Presence::Attached(found) if found.guardian.is_some() => {
+            return Ok(AttachResult::AlreadyAttached(found));
+        }
         Presence::Attached(found) => {
-            let set = Set::of(node).await?;
-            match data.named(&found.socket).filter(|_| has_our_code(&found, set)) {
-                Some(place) => match start(node, place, Vec::new()).await? {
+            let set = ModuleSet::of(node).await?;
+            match destinations
+                .named(&found.socket)
+                .filter(|_| has_our_code(&found, set))
+            {
+                Some(destination) => match start(node, destination, Vec::new()).await? {
                     Started::Yes => (),
-                    Started::Unloaded(_) => load_and_start(node, &data.place).await?,
+                    Started::Unloaded(_) => load_and_start(node, &destinations.first).await?,
                 },
                 None => {
                     detach(node).await?;
-                    load_and_start(node, &data.place).await?;
+                    load_and_start(node, &destinations.first).await?;
                 }
             }
         }
-        Presence::Nothing => load_and_start(node, &data.place).await?,
+        Presence::Nothing => load_and_start(node, &destinations.first).await?,
     }
     node.monitor(KEEPER).await?;
-    Ok(Outcome::Ours)
+    Ok(AttachResult::Attached)
 }
 
-fn has_our_code(found: &Attached, set: Set) -> bool {
+fn has_our_code(found: &AttachedRelay, set: ModuleSet) -> bool {
     set.relay().all(|m| {
         found
             .modules
@@ -134,14 +139,14 @@ fn has_our_code(found: &Attached, set: Set) -> bool {
 }
 
 /// What an earlier visit left on the node, because somebody might still call it, stays callable until ours takes its place.
-async fn load_and_start(node: &mut Connection, place: &Place) -> Result<(), Error> {
+async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -> Result<(), Error> {
     refuse_where_it_can_start(node).await?;
-    let set = Set::of(node).await?;
+    let set = ModuleSet::of(node).await?;
     let until = Instant::now() + ASK;
     loop {
         let busy = clear(node).await?;
         let why = if busy.is_empty() {
-            match start(node, place, vec![modules::to_load(set.relay())]).await? {
+            match start(node, destination, vec![modules::to_load(set.relay())]).await? {
                 Started::Yes => break,
                 Started::Unloaded(gone) => format!("an earlier visit took {gone} away while it was loaded"),
             }
@@ -229,10 +234,14 @@ enum Started {
 }
 
 /// Loads (when there is something to load) and starts in one call: if we die in between, nothing is half done.
-async fn start(node: &mut Connection, place: &Place, load: Vec<Term>) -> Result<Started, Error> {
+async fn start(
+    node: &mut Connection,
+    destination: &RelayDestination,
+    load: Vec<Term>,
+) -> Result<Started, Error> {
     let options = Term::Map(vec![
         (atom("guardian"), atom(node.own_name())),
-        (atom("socket"), place.term()?),
+        (atom("socket"), destination.term()?),
         (atom("modules"), Term::List(modules::names().map(atom).collect())),
         (atom("vsn"), Term::Binary(env!("CARGO_PKG_VERSION").into())),
     ]);
@@ -307,20 +316,23 @@ fn not_loaded(answer: &Term) -> Error {
 
 /// Waits until the relay has its plan from the collector; gives what it says of itself then, or when the time is over. One that cannot
 /// get to the first place is sent to the other one, if there is one.
-pub async fn settle(node: &mut Connection, data: &Data) -> Result<Attached, Error> {
-    let first = data.place.name();
+pub async fn wait_until_connected(
+    node: &mut Connection,
+    destinations: &Destinations,
+) -> Result<AttachedRelay, Error> {
+    let first = destinations.first.name();
     let mut instead_of = None;
     let mut until = Instant::now() + SETTLE;
     loop {
-        let now = look(node).await?;
-        if now.state == "steady" || now.unauthorised || Instant::now() >= until {
-            return Ok(Attached { instead_of, ..now });
+        let now = relay_status(node).await?;
+        if now.state == "steady" || now.unauthorized || Instant::now() >= until {
+            return Ok(AttachedRelay { instead_of, ..now });
         }
-        if let Some(place) = &data.otherwise
+        if let Some(destination) = &destinations.fallback
             && now.unreachable
             && now.socket == first
         {
-            redirect(node, place).await?;
+            redirect(node, destination).await?;
             instead_of = Some((first.clone(), now.last_error.unwrap_or_default()));
             until = Instant::now() + SETTLE;
         }
@@ -328,9 +340,9 @@ pub async fn settle(node: &mut Connection, data: &Data) -> Result<Attached, Erro
     }
 }
 
-async fn redirect(node: &mut Connection, place: &Place) -> Result<(), Error> {
+async fn redirect(node: &mut Connection, destination: &RelayDestination) -> Result<(), Error> {
     // In a map, which is not shown when the call fails.
-    let told = Term::Map(vec![(atom("socket"), place.term()?)]);
+    let told = Term::Map(vec![(atom("socket"), destination.term()?)]);
     let answer = node.call(KEEPER, "redirect", vec![told], ASK).await?;
     match answer.as_atom() {
         Some("ok") => Ok(()),
@@ -341,19 +353,19 @@ async fn redirect(node: &mut Connection, place: &Place) -> Result<(), Error> {
 }
 
 /// What the attached relay says of itself.
-pub async fn look(node: &mut Connection) -> Result<Attached, Error> {
+pub async fn relay_status(node: &mut Connection) -> Result<AttachedRelay, Error> {
     match node.call(KEEPER, "info", Vec::new(), ASK).await? {
         info @ Term::Map(_) => Ok(attached(&info)),
         other => Err(Error::Call(format!("the relay is gone: {other}"))),
     }
 }
 
-fn attached(info: &Term) -> Attached {
+fn attached(info: &Term) -> AttachedRelay {
     let relay = info.get("relay");
     let of_relay = |key: &str| relay.and_then(|relay| relay.get(key));
     let last_error = of_relay("last_error").filter(|e| e.as_atom() != Some("none"));
     let modules = info.get("modules").and_then(Term::as_list).unwrap_or_default();
-    Attached {
+    AttachedRelay {
         guardian: info
             .get("guardian")
             .and_then(Term::as_atom)
@@ -367,7 +379,7 @@ fn attached(info: &Term) -> Attached {
             .unwrap_or(0),
         last_error: last_error.map(ToString::to_string),
         unreachable: last_error.is_some_and(is_of_getting_there),
-        unauthorised: last_error.is_some_and(is_of_the_token),
+        unauthorized: last_error.is_some_and(is_of_the_token),
         instead_of: None,
         modules: modules.iter().filter_map(name_and_md5).collect(),
     }
@@ -384,7 +396,7 @@ fn is_of_getting_there(error: &Term) -> bool {
 
 /// `{goodbye, 2, Words}`
 fn is_of_the_token(error: &Term) -> bool {
-    matches!(error.as_tuple(), Some([Term::Atom(goodbye), Term::Int(UNAUTHORISED), _]) if goodbye == "goodbye")
+    matches!(error.as_tuple(), Some([Term::Atom(goodbye), Term::Int(UNAUTHORIZED), _]) if goodbye == "goodbye")
 }
 
 fn name_and_md5(entry: &Term) -> Option<(String, String)> {
@@ -403,7 +415,7 @@ pub async fn watch(node: &mut Connection, until: Instant) -> Result<bool, Error>
 }
 
 /// Takes the relay out. `None` when there was none. Returns when its code is gone from the node.
-pub async fn detach(node: &mut Connection) -> Result<Option<Left>, Error> {
+pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error> {
     if !whereis(node, KEEPER).await? {
         return Ok(None);
     }
@@ -416,29 +428,29 @@ pub async fn detach(node: &mut Connection) -> Result<Option<Left>, Error> {
     let until = Instant::now() + ASK;
     while loaded_from(node, KEEPER).await?.is_some() {
         if Instant::now() >= until {
-            return Err(Error::late("unloading the keeper", ASK));
+            return Err(Error::timeout("unloading the keeper", ASK));
         }
         sleep(Duration::from_millis(10)).await;
     }
-    Ok(Some(Left { kept }))
+    Ok(Some(DetachResult { kept }))
 }
 
 /// One node to stay attached to.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct NodeTarget {
     pub node: crate::address::NodeName,
-    pub lookup: crate::address::Lookup,
-    pub places: crate::cookie::Places,
+    pub lookup: crate::address::PortLookup,
+    pub cookie: crate::cookie::CookieSources,
     /// For nodes whose distribution uses TLS.
     pub tls: Option<crate::tls::Tls>,
     /// Where its relay is to send what it counts.
-    pub data: Data,
+    pub destinations: Destinations,
 }
 
-impl Target {
+impl NodeTarget {
     /// Reads the cookie and connects.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        let cookie = crate::cookie::Cookie::find(&self.places)?;
+        let cookie = crate::cookie::Cookie::find(&self.cookie)?;
         Connection::open(&self.node, &self.lookup, &cookie, self.tls.as_ref()).await
     }
 }

@@ -5,7 +5,7 @@
 //! bounded before memory is taken for it; what we did not ask for is read and forgotten.
 
 use crate::Error;
-use crate::address::{Lookup, NodeName, find};
+use crate::address::{NodeName, PortLookup, resolve};
 use crate::cookie::Cookie;
 use crate::epmd;
 use crate::handshake::{Introduced, Length, shake};
@@ -77,12 +77,12 @@ impl Connection {
     /// Finds the node, connects and shakes hands. Without TLS it must be on this machine.
     pub async fn open(
         node: &NodeName,
-        lookup: &Lookup,
+        lookup: &PortLookup,
         cookie: &Cookie,
         tls: Option<&Tls>,
     ) -> Result<Self, Error> {
         let opening = async {
-            let machine = find(&node.host, tls.is_some()).await?;
+            let machine = resolve(&node.host, tls.is_some()).await?;
             let port = epmd::port(lookup, node, machine, tls.is_some()).await?;
             let at = SocketAddr::new(machine.ip, port);
             let stream = TcpStream::connect(at)
@@ -100,11 +100,11 @@ impl Connection {
                     introduced.peer_name
                 )));
             }
-            Ok((stream, machine.own, introduced))
+            Ok((stream, machine.local, introduced))
         };
         let (stream, local, introduced) = timeout(CONNECT, opening)
             .await
-            .map_err(|_| Error::late(format!("connecting to {node}"), CONNECT))??;
+            .map_err(|_| Error::timeout(format!("connecting to {node}"), CONNECT))??;
         let mut connection = Connection {
             stream,
             local,
@@ -177,7 +177,7 @@ impl Connection {
         let answer = self
             .answer(&tag, limit)
             .await?
-            .ok_or_else(|| Error::late(format!("{module}:{function} on the node"), limit))?;
+            .ok_or_else(|| Error::timeout(format!("{module}:{function} on the node"), limit))?;
         refuse_badrpc(module, function, answer)
     }
 
@@ -187,7 +187,7 @@ impl Connection {
         self.send_to(name, tuple([question, own, tag.clone()])).await?;
         self.answer(&tag, limit)
             .await?
-            .ok_or_else(|| Error::late(format!("{name} on the node"), limit))
+            .ok_or_else(|| Error::timeout(format!("{name} on the node"), limit))
     }
 
     /// Where `{Tag, Answer}` may be sent to, and a tag that nobody else has.
@@ -285,7 +285,7 @@ impl Connection {
                         return Ok(None);
                     }
                     if now >= silent {
-                        return Err(Error::late("the node", self.ticktime));
+                        return Err(Error::timeout("the node", self.ticktime));
                     }
                     self.tick().await?;
                 }
@@ -316,7 +316,7 @@ impl Connection {
         };
         timeout(WRITE, writing)
             .await
-            .map_err(|_| Error::late("writing to the node", WRITE))?
+            .map_err(|_| Error::timeout("writing to the node", WRITE))?
             .map_err(|e| Error::io("the connection to the node broke", &e))?;
         self.sent = Instant::now();
         Ok(())

@@ -22,7 +22,7 @@ impl fmt::Debug for Cookie {
 
 /// Where to look.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub struct CookieSources {
     /// A file that was named.
     pub file: Option<PathBuf>,
     /// A release, whose cookie is in `releases/COOKIE`.
@@ -32,7 +32,7 @@ pub struct Places {
 /// Of a release, below its folder.
 const COOKIE: &str = "releases/COOKIE";
 
-impl Places {
+impl CookieSources {
     /// What should be told of where the cookie comes from, though it can be used.
     pub fn warning(&self) -> Option<String> {
         let path = self.release.as_ref()?.join(COOKIE);
@@ -60,12 +60,12 @@ impl Cookie {
     }
 
     /// The first of: the named file, the release's, `$DICHROIC_COOKIE_FILE`, `~/.erlang.cookie`. One that was named is the only one tried.
-    pub fn find(places: &Places) -> Result<Self, Error> {
-        if let Some(path) = &places.file {
+    pub fn find(sources: &CookieSources) -> Result<Self, Error> {
+        if let Some(path) = &sources.file {
             return Self::read(path);
         }
-        if let Some(release) = &places.release {
-            // Release tools write it readable by all; that is told by `Places::warning`.
+        if let Some(release) = &sources.release {
+            // Release tools write it readable by all; that is told by `CookieSources::warning`.
             return Self::read_as(&release.join(COOKIE), 0o022);
         }
         if let Some(path) = variable("DICHROIC_COOKIE_FILE") {
@@ -174,14 +174,14 @@ mod tests {
         fs::create_dir_all(release.join("releases")).unwrap();
         let path = release.join(COOKIE);
         fs::write(&path, "SECRET").unwrap();
-        let places = Places {
+        let sources = CookieSources {
             file: None,
             release: Some(release.clone()),
         };
         let check = |mode: u32, good: bool, told: bool| {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(Cookie::find(&places).is_ok(), good, "{mode:o}");
-            assert_eq!(places.warning().is_some(), told, "{mode:o}");
+            assert_eq!(Cookie::find(&sources).is_ok(), good, "{mode:o}");
+            assert_eq!(sources.warning().is_some(), told, "{mode:o}");
         };
         check(0o600, true, false);
         check(0o644, true, true);

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::attach::in_turn;
 use crate::connection::Connection;
-use crate::modules::{self, Set};
+use crate::modules::{self, ModuleSet};
 use crate::term::{Term, atom, tuple};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -94,11 +94,11 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
             ),
         ),
     ]);
-    let load = vec![modules::to_load(Set::of(node).await?.discover())];
+    let load = vec![modules::to_load(ModuleSet::of(node).await?.discover())];
     in_turn(node, load, modules::DISCOVER, "run", options, START).await?;
     let limit = SCAN + live;
     let answer = node.answer(&tag, limit).await?;
-    let answer = answer.ok_or_else(|| Error::late("reading the node's modules", limit))?;
+    let answer = answer.ok_or_else(|| Error::timeout("reading the node's modules", limit))?;
     gone(node).await?;
     match answer.as_tuple() {
         Some([Term::Atom(ok), found]) if ok == "ok" => read(found),
@@ -117,7 +117,7 @@ async fn gone(node: &mut Connection) -> Result<(), Error> {
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(Error::late("unloading what discovered", LEAVE));
+            return Err(Error::timeout("unloading what discovered", LEAVE));
         }
         sleep(Duration::from_millis(10)).await;
     }

@@ -1,7 +1,7 @@
 //! Asking epmd for the port of a node. Protocol: "EPMD Protocol" in the distribution protocol of the ERTS user's guide.
 
 use crate::Error;
-use crate::address::{Found, Lookup, NodeName, find};
+use crate::address::{HostAddress, NodeName, PortLookup, resolve};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,14 +11,19 @@ const PORT2_RESP: u8 = 119;
 
 /// The port of the listener of a node that is at `machine`. What epmd says is not secret, and not to be trusted: who answers at the port
 /// must know the cookie, and with TLS, which `secure` says, have the certificate.
-pub async fn port(lookup: &Lookup, node: &NodeName, machine: Found, secure: bool) -> Result<u16, Error> {
+pub async fn port(
+    lookup: &PortLookup,
+    node: &NodeName,
+    machine: HostAddress,
+    secure: bool,
+) -> Result<u16, Error> {
     let (host, port) = match lookup {
-        Lookup::Port(port) => return Ok(*port),
-        Lookup::Epmd { host, port } => (host, *port),
+        PortLookup::Port(port) => return Ok(*port),
+        PortLookup::Epmd { host, port } => (host, *port),
     };
     let ip = match host {
-        Some(host) => find(host, secure).await?.ip,
-        None if machine.own => Ipv4Addr::LOCALHOST.into(),
+        Some(host) => resolve(host, secure).await?.ip,
+        None if machine.local => Ipv4Addr::LOCALHOST.into(),
         None => machine.ip,
     };
     let at = SocketAddr::new(ip, port);

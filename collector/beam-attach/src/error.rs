@@ -25,12 +25,12 @@ pub enum Error {
     /// A call on the node failed there.
     Call(String),
     /// The node did not answer in time.
-    Late { what: String, after: Duration },
+    Timeout { what: String, after: Duration },
 }
 
 impl Error {
-    pub(crate) fn late(what: impl Into<String>, after: Duration) -> Self {
-        Error::Late {
+    pub(crate) fn timeout(what: impl Into<String>, after: Duration) -> Self {
+        Error::Timeout {
             what: what.into(),
             after,
         }
@@ -52,7 +52,7 @@ impl fmt::Display for Error {
             | Error::Handshake(message)
             | Error::Protocol(message)
             | Error::Call(message) => f.write_str(&escape_control(message)),
-            Error::Late { what, after } => {
+            Error::Timeout { what, after } => {
                 write!(f, "{}: no answer within {after:?}", escape_control(what))
             }
         }
@@ -70,7 +70,7 @@ mod tests {
         let name = "\u{1b}[31mshop\u{1b}]0;t\u{7}\n@a\u{9b}é";
         let shown = "\\u{1b}[31mshop\\u{1b}]0;t\\u{7}\\n@a\\u{9b}é";
         assert_eq!(Error::Handshake(name.to_owned()).to_string(), shown);
-        let late = Error::late(name, Duration::from_secs(2)).to_string();
+        let late = Error::timeout(name, Duration::from_secs(2)).to_string();
         assert_eq!(late, format!("{shown}: no answer within 2s"));
         assert_eq!(Error::Usage("as it is".to_owned()).to_string(), "as it is");
     }

@@ -10,7 +10,7 @@
 //! | where a node may be | [`address`] |
 //! | who may read a cookie | [`cookie`] |
 //! | whom we trust with TLS | [`tls`] |
-//! | where the relay finds the collector | [`data`] |
+//! | where the relay finds the collector | [`destination`] |
 //! | which bytes go over the connection | [`handshake`], [`connection`], [`term`] |
 //! | what is loaded | [`modules`], `scripts/build-beams.sh` |
 #![forbid(unsafe_code)]
@@ -19,7 +19,7 @@ pub mod address;
 pub mod attach;
 pub mod connection;
 pub mod cookie;
-pub mod data;
+pub mod destination;
 pub mod discover;
 mod epmd;
 mod error;

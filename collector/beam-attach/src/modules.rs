@@ -30,35 +30,37 @@ pub struct Module {
 
 /// Modules from one compiler.
 #[derive(Debug, Clone, Copy)]
-pub struct Set {
+pub struct ModuleSet {
     /// The OTP release that compiled them.
     pub otp: u32,
     modules: &'static [Compiled],
 }
 
-impl Set {
+impl ModuleSet {
     /// All sets, the oldest first.
-    pub fn all() -> impl Iterator<Item = Set> {
-        beams::SETS.iter().map(|&(otp, modules)| Set { otp, modules })
+    pub fn all() -> impl Iterator<Item = ModuleSet> {
+        beams::SETS
+            .iter()
+            .map(|&(otp, modules)| ModuleSet { otp, modules })
     }
 
     /// The set for a node of this OTP release: the newest that is not newer, else the oldest.
-    pub fn for_release(otp: u32) -> Set {
-        let fitting = Set::all().filter(|set| set.otp <= otp).last();
+    pub fn for_release(otp: u32) -> ModuleSet {
+        let fitting = ModuleSet::all().filter(|set| set.otp <= otp).last();
         fitting
-            .or_else(|| Set::all().next())
-            .unwrap_or(Set { otp, modules: &[] })
+            .or_else(|| ModuleSet::all().next())
+            .unwrap_or(ModuleSet { otp, modules: &[] })
     }
 
     /// The set for this node: asks for its release.
-    pub async fn of(node: &mut Connection) -> Result<Set, Error> {
+    pub async fn of(node: &mut Connection) -> Result<ModuleSet, Error> {
         let limit = Duration::from_secs(10);
         let release = node
             .call("erlang", "system_info", vec![atom("otp_release")], limit)
             .await?;
         let text = release.to_text().unwrap_or_default();
         match text.parse() {
-            Ok(otp) => Ok(Set::for_release(otp)),
+            Ok(otp) => Ok(ModuleSet::for_release(otp)),
             Err(_) => Err(Error::Protocol(format!(
                 "the node says its OTP release is {text:?}"
             ))),
@@ -84,7 +86,7 @@ impl Set {
 
 /// Names of the modules of an attached relay, the same in every set.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    Set::for_release(0).relay().map(|module| module.name)
+    ModuleSet::for_release(0).relay().map(|module| module.name)
 }
 
 /// The argument of `code:atomic_load/1`: all of them or none.
@@ -108,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_node_gets_the_newest_code_that_is_not_newer_than_itself() {
-        let check = |release, expected| assert_eq!(Set::for_release(release).otp, expected, "{release}");
+        let check =
+            |release, expected| assert_eq!(ModuleSet::for_release(release).otp, expected, "{release}");
         check(24, 25);
         check(25, 25);
         check(26, 25);

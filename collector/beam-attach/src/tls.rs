@@ -29,7 +29,7 @@ pub struct Tls {
     /// Certificates of who signs nodes, PEM.
     pub ca_file: PathBuf,
     /// What we show to a node that asks: the certificate, with those between it and its CA, and its key, both PEM.
-    pub own: Option<(PathBuf, PathBuf)>,
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// A name in the node's certificate; else the host of the node's name.
     pub server_name: Option<String>,
 }
@@ -62,7 +62,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|e| Error::Tls(e.to_string()))?
             .with_root_certificates(roots);
-        let Some((cert_file, key_file)) = &self.own else {
+        let Some((cert_file, key_file)) = &self.identity else {
             return Ok(config.with_no_client_auth());
         };
         let chain = certificates(cert_file)?;
@@ -183,7 +183,7 @@ mod tests {
         let check = |ca_file: &Path, expected: &str| {
             let tls = Tls {
                 ca_file: ca_file.to_owned(),
-                own: None,
+                identity: None,
                 server_name: None,
             };
             let message = tls.client().unwrap_err().to_string();

@@ -3,8 +3,8 @@
 #[allow(dead_code, reason = "shared with the tests of hostile peers")]
 mod fake;
 
-use dichroic_beam_attach::attach::{Outcome, attach};
-use dichroic_beam_attach::data::Data;
+use dichroic_beam_attach::attach::{AttachResult, attach};
+use dichroic_beam_attach::destination::Destinations;
 use dichroic_beam_attach::term::{Term, atom, decode, list, string, tuple};
 use dichroic_beam_attach::{Error, address, connection, cookie};
 use fake::{NAME, OURS, shake};
@@ -44,15 +44,17 @@ async fn serve(mut stream: TcpStream, mut answer: impl FnMut(&str, &[Term]) -> T
 }
 
 /// What becomes of attaching to a node that answers so, and what was called there.
-async fn attached(answer: impl Fn(&str, &[Term]) -> Option<Term>) -> (Result<Outcome, Error>, Vec<String>) {
+async fn attached(
+    answer: impl Fn(&str, &[Term]) -> Option<Term>,
+) -> (Result<AttachResult, Error>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let lookup = address::Lookup::Port(listener.local_addr().unwrap().port());
+    let lookup = address::PortLookup::Port(listener.local_addr().unwrap().port());
     let name = address::NodeName::parse("fake@127.0.0.1").unwrap();
     let cookie = cookie::Cookie::new(OURS).unwrap();
     let mut called = Vec::new();
     let visit = async {
         let mut node = connection::Connection::open(&name, &lookup, &cookie, None).await?;
-        attach(&mut node, &Data::from(Path::new("/run/dichroic.sock"))).await
+        attach(&mut node, &Destinations::from(Path::new("/run/dichroic.sock"))).await
     };
     let node = async {
         let (stream, _) = listener.accept().await.unwrap();

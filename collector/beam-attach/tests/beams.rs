@@ -1,6 +1,6 @@
 //! The embedded modules are what their source says: by digest everywhere, and byte for byte where the same compiler is at hand.
 
-use dichroic_beam_attach::modules::Set;
+use dichroic_beam_attach::modules::ModuleSet;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn beams(set: Set) -> PathBuf {
+fn beams(set: ModuleSet) -> PathBuf {
     let folder = format!("beams/otp{}", set.otp);
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
 /// Lines of the manifest of one kind: name and what stands behind it.
-fn manifest(set: Set, kind: &str) -> BTreeMap<String, String> {
+fn manifest(set: ModuleSet, kind: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(beams(set).join("MANIFEST")).unwrap();
     text.lines()
         .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))
@@ -44,7 +44,7 @@ fn the_embedded_modules_are_made_from_the_source_that_is_here() {
             (name, md5(&fs::read(&path).unwrap()))
         })
         .collect();
-    for set in Set::all() {
+    for set in ModuleSet::all() {
         assert_eq!(
             manifest(set, "source"),
             here,
@@ -55,7 +55,7 @@ fn the_embedded_modules_are_made_from_the_source_that_is_here() {
 
 #[test]
 fn every_module_of_the_relay_is_embedded_but_the_applications_callback() {
-    for set in Set::all() {
+    for set in ModuleSet::all() {
         let embedded: Vec<String> = manifest(set, "beam").into_keys().collect();
         let sources: Vec<String> = manifest(set, "source")
             .into_keys()
@@ -96,12 +96,12 @@ fn compiler(otp: &str) -> Option<String> {
 /// Another compiler makes other bytes of the same source; then the digests above have to do.
 #[test]
 fn the_same_compilers_make_the_same_bytes_again() {
-    let at_hand = |set: &Set| {
+    let at_hand = |set: &ModuleSet| {
         let wanted = manifest(*set, "compiler").into_keys().next().unwrap();
         compiler(&set.otp.to_string()) == Some(wanted)
     };
     // The script makes all sets: without one of the compilers it would fetch it.
-    let sets: Vec<Set> = Set::all().collect();
+    let sets: Vec<ModuleSet> = ModuleSet::all().collect();
     if !sets.iter().any(at_hand) {
         return;
     }

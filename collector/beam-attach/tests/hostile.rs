@@ -24,7 +24,7 @@ where
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ca.pem");
     let tls = Tls {
         ca_file,
-        own: None,
+        identity: None,
         server_name: None,
     };
     connect(Some(&tls), peer).await.unwrap_err().to_string()

@@ -1,7 +1,7 @@
 //! A listener in place of a node: it shakes hands, and then does what a test says.
 
 use dichroic_beam_attach::Error;
-use dichroic_beam_attach::address::{Lookup, NodeName};
+use dichroic_beam_attach::address::{NodeName, PortLookup};
 use dichroic_beam_attach::connection::Connection;
 use dichroic_beam_attach::cookie::Cookie;
 use dichroic_beam_attach::tls::Tls;
@@ -20,7 +20,7 @@ where
     let port = listener.local_addr().unwrap().port();
     let node = NodeName::parse("fake@127.0.0.1").unwrap();
     let cookie = Cookie::new(OURS).unwrap();
-    let lookup = Lookup::Port(port);
+    let lookup = PortLookup::Port(port);
     let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie, tls), async {
         let (stream, _) = listener.accept().await.unwrap();
         // That we hang up on it is the point of most of them.

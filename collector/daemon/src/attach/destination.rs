@@ -7,7 +7,7 @@ use crate::config::attach::Transport;
 use crate::config::values::Secret;
 use crate::config::{Security, load, local_tcp};
 use crate::listen::local_socket;
-use dichroic_beam_attach::data::{Data, Place, Token};
+use dichroic_beam_attach::destination::{Destinations, RelayDestination, Token};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -16,22 +16,29 @@ use tokio::net::{TcpStream, UnixStream};
 const TOKEN_VARIABLE: &str = "DICHROIC_TOKEN";
 
 /// The TCP port as a place for a relay of this machine.
-pub fn tcp_place(at: SocketAddr, token: &Secret) -> Place {
+pub fn tcp_place(at: SocketAddr, token: &Secret) -> RelayDestination {
     let ip = match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    Place::Tcp {
+    RelayDestination::Tcp {
         at: SocketAddr::new(ip, at.port()),
         token: Token::new(&token.0),
     }
 }
 
 /// What a node gets of the places that there are.
-pub fn choose(by: Transport, socket: Option<Place>, tcp: Option<Place>) -> Option<Data> {
+pub fn choose(
+    by: Transport,
+    socket: Option<RelayDestination>,
+    tcp: Option<RelayDestination>,
+) -> Option<Destinations> {
     match (by, socket, tcp) {
-        (Transport::Auto, Some(place), otherwise) => Some(Data { place, otherwise }),
+        (Transport::Auto, Some(place), otherwise) => Some(Destinations {
+            first: place,
+            fallback: otherwise,
+        }),
         (Transport::Auto | Transport::Tcp, _, Some(tcp)) => Some(tcp.into()),
         (Transport::Socket, Some(socket), _) => Some(socket.into()),
         _ => None,
@@ -39,7 +46,7 @@ pub fn choose(by: Transport, socket: Option<Place>, tcp: Option<Place>) -> Optio
 }
 
 /// The places of a collector that runs, from the command line.
-pub async fn of_running(args: &cli::DestinationArgs) -> Result<Data, String> {
+pub async fn of_running(args: &cli::DestinationArgs) -> Result<Destinations, String> {
     let security = match &args.config {
         Some(path) => Some((path, load(path).map_err(|bad| bad.to_string())?.security)),
         None => None,
@@ -65,7 +72,7 @@ pub async fn of_running(args: &cli::DestinationArgs) -> Result<Data, String> {
         }
         _ => None,
     };
-    choose(args.transport, socket.map(Place::Socket), tcp).ok_or_else(|| {
+    choose(args.transport, socket.map(RelayDestination::Socket), tcp).ok_or_else(|| {
         format!(
             "no collector: {}; start one with `dichroic run`, or name its socket with --socket",
             tried.join("; ")
@@ -132,13 +139,13 @@ mod tests {
         let check = |by, socket: bool, port: bool, expected: &[&str]| {
             let places = choose(
                 by,
-                socket.then(|| Place::Socket("/s".into())),
+                socket.then(|| RelayDestination::Socket("/s".into())),
                 port.then(|| tcp.clone()),
             );
             let names: Vec<String> = places
                 .iter()
-                .flat_map(|data| std::iter::once(&data.place).chain(&data.otherwise))
-                .map(Place::name)
+                .flat_map(|data| std::iter::once(&data.first).chain(&data.fallback))
+                .map(RelayDestination::name)
                 .collect();
             assert_eq!(names, expected, "{by:?} {socket} {port}");
         };

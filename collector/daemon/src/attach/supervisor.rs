@@ -8,9 +8,9 @@ use crate::attach::destination::choose;
 use crate::commands::attach::{instead, unreachable};
 use crate::config::attach::Attach;
 use dichroic_beam_attach::Error;
-use dichroic_beam_attach::attach::{self, Outcome, Target};
+use dichroic_beam_attach::attach::{self, AttachResult, NodeTarget};
 use dichroic_beam_attach::connection::Connection;
-use dichroic_beam_attach::data::Place;
+use dichroic_beam_attach::destination::RelayDestination;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,8 +26,8 @@ const WATCH: Duration = Duration::from_secs(3600);
 
 /// Where relays find this collector.
 pub struct Places {
-    pub socket: Place,
-    pub tcp: Option<Place>,
+    pub socket: RelayDestination,
+    pub tcp: Option<RelayDestination>,
 }
 
 /// The nodes that are attached to now, each kept by a task.
@@ -120,10 +120,10 @@ fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>)
     })
 }
 
-async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
+async fn keep(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
     let mut pause = BACKOFF_MIN;
     let mut told = String::new();
-    if let Some(message) = target.places.warning() {
+    if let Some(message) = target.cookie.warning() {
         tracing::warn!(node = %target.node, "{message}");
     }
     loop {
@@ -151,7 +151,7 @@ async fn keep(target: Target, mut stopped: watch::Receiver<bool>) {
 }
 
 /// The same words once, not at every try.
-fn tell(told: &mut String, target: &Target, message: String) {
+fn tell(told: &mut String, target: &NodeTarget, message: String) {
     if *told != message {
         tracing::warn!(node = %target.node, "attach: {message}");
         *told = message;
@@ -159,27 +159,27 @@ fn tell(told: &mut String, target: &Target, message: String) {
 }
 
 /// Attaches and watches until something ends it.
-async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, Error> {
+async fn once(target: &NodeTarget, slot: &mut Option<Connection>) -> Result<String, Error> {
     let node = slot.insert(target.connect().await?);
-    match attach::attach(node, &target.data).await? {
-        Outcome::Ours => {
-            if let Some(message) = target.data.warning(node.is_local()) {
+    match attach::attach(node, &target.destinations).await? {
+        AttachResult::Attached => {
+            if let Some(message) = target.destinations.warning(node.is_local()) {
                 tracing::warn!(node = %target.node, "attach: {message}");
             }
         }
-        Outcome::Installed => {
+        AttachResult::Installed => {
             // Nothing to do; look again when it may have changed.
             *slot = None;
             sleep(BACKOFF_MAX).await;
             return Ok("runs the relay as part of its application: nothing to attach".to_owned());
         }
-        Outcome::Taken(other) => {
+        AttachResult::AlreadyAttached(other) => {
             *slot = None;
             let by = other.guardian.unwrap_or_default();
             return Ok(format!("is attached already, to {} by {by}", other.socket));
         }
     }
-    let now = attach::settle(node, &target.data).await?;
+    let now = attach::wait_until_connected(node, &target.destinations).await?;
     if now.state == "steady" {
         if let Some(message) = instead(&now) {
             tracing::warn!(node = %target.node, "attach: {message}");
@@ -193,7 +193,7 @@ async fn once(target: &Target, slot: &mut Option<Connection>) -> Result<String, 
     Ok("was detached by another".to_owned())
 }
 
-async fn leave(target: &Target, node: Option<Connection>) {
+async fn leave(target: &NodeTarget, node: Option<Connection>) {
     let Some(mut node) = node else { return };
     let mut left = attach::detach(&mut node).await;
     if left.is_err() {

@@ -4,11 +4,11 @@ use super::line;
 use crate::attach::destination as attach_data;
 use crate::cli;
 use crate::config::values::parse_span;
-use dichroic_beam_attach::address::{Lookup, NodeName};
-use dichroic_beam_attach::attach::{self, Attached, Left, Outcome, Presence, Target};
+use dichroic_beam_attach::address::{NodeName, PortLookup};
+use dichroic_beam_attach::attach::{self, AttachResult, AttachedRelay, DetachResult, NodeTarget, Presence};
 use dichroic_beam_attach::connection::Connection;
-use dichroic_beam_attach::cookie::Places;
-use dichroic_beam_attach::data::Data;
+use dichroic_beam_attach::cookie::CookieSources;
+use dichroic_beam_attach::destination::Destinations;
 use dichroic_beam_attach::modules;
 use dichroic_beam_attach::tls::Tls;
 use dichroic_model::text::escape_control;
@@ -28,25 +28,28 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
     // From here on Ctrl-C does not kill us before the node is left.
     let mut ends = Ends::new()?;
     let mut node = target.connect().await.map_err(message)?;
-    match attach::attach(&mut node, &target.data).await.map_err(message)? {
-        Outcome::Ours => {
-            if let Some(message) = target.data.warning(node.is_local()) {
+    match attach::attach(&mut node, &target.destinations)
+        .await
+        .map_err(message)?
+    {
+        AttachResult::Attached => {
+            if let Some(message) = target.destinations.warning(node.is_local()) {
                 eprintln!(
                     "dichroic: warning: {name}: {}",
                     escape_control(&message.to_string())
                 );
             }
         }
-        Outcome::Installed => {
+        AttachResult::Installed => {
             line(&format!(
                 "{name} runs the relay as part of its application: nothing was loaded, nothing is to be attached"
             ));
             return Ok(());
         }
-        Outcome::Taken(other) => return Err(already(&name, &other)),
+        AttachResult::AlreadyAttached(other) => return Err(already(&name, &other)),
     }
     let until = end.map(|end| Instant::now() + end);
-    let watched = stay(&mut node, &name, &target.data, until, &mut ends).await;
+    let watched = stay(&mut node, &name, &target.destinations, until, &mut ends).await;
     match watched {
         Ok(true) => {
             line(&format!("{name}: detached by another"));
@@ -67,12 +70,14 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
 async fn stay(
     node: &mut Connection,
     name: &str,
-    data: &Data,
+    data: &Destinations,
     until: Option<Instant>,
     ends: &mut Ends,
 ) -> Result<bool, String> {
     let begin = async |node: &mut Connection| {
-        let now = attach::settle(node, data).await.map_err(|e| e.to_string())?;
+        let now = attach::wait_until_connected(node, data)
+            .await
+            .map_err(|e| e.to_string())?;
         line(&format!(
             "{name}: loaded {} modules (MD5 of the code)",
             now.modules.len()
@@ -122,7 +127,7 @@ pub async fn detach(args: cli::Detach) -> Result<(), String> {
     }
 }
 
-fn report(name: &str, left: Option<Left>) -> Result<(), String> {
+fn report(name: &str, left: Option<DetachResult>) -> Result<(), String> {
     match left {
         Some(left) if !left.kept.is_empty() => Err(format!(
             "{name}: detached, but processes of the application still run {}; their old code stays until they leave it",
@@ -142,7 +147,7 @@ fn report(name: &str, left: Option<Left>) -> Result<(), String> {
     }
 }
 
-fn already(name: &str, other: &Attached) -> String {
+fn already(name: &str, other: &AttachedRelay) -> String {
     format!(
         "{name} is attached already, to {} by {}; end that with `dichroic detach {name}`",
         other.socket,
@@ -151,7 +156,7 @@ fn already(name: &str, other: &Attached) -> String {
 }
 
 /// Why what is counted does not arrive.
-pub fn unreachable(name: &str, now: &Attached) -> String {
+pub fn unreachable(name: &str, now: &AttachedRelay) -> String {
     let advice = if now.socket.starts_with("tcp://") {
         "it must be the security.local_tcp of a collector, with its token"
     } else {
@@ -166,7 +171,7 @@ pub fn unreachable(name: &str, now: &Attached) -> String {
 }
 
 /// That it took another way than the first.
-pub fn instead(now: &Attached) -> Option<String> {
+pub fn instead(now: &AttachedRelay) -> Option<String> {
     let (place, why) = now.instead_of.as_ref()?;
     Some(format!(
         "the node cannot reach {place} ({why}); it sends to {} instead",
@@ -175,35 +180,35 @@ pub fn instead(now: &Attached) -> Option<String> {
 }
 
 /// Says what should be said of the cookie's file.
-pub fn warn(target: &Target) {
-    if let Some(message) = target.places.warning() {
+pub fn warn(target: &NodeTarget) {
+    if let Some(message) = target.cookie.warning() {
         eprintln!("dichroic: warning: {}", escape_control(&message.to_string()));
     }
 }
 
 /// How a node is reached, from the command line, and where its relay sends.
-pub fn target(reach: &cli::Reach, data: impl Into<Data>) -> Result<Target, String> {
+pub fn target(reach: &cli::Reach, data: impl Into<Destinations>) -> Result<NodeTarget, String> {
     let node = NodeName::parse(&reach.node).map_err(|e| e.to_string())?;
     let lookup = match (&reach.epmd, reach.port) {
-        (_, Some(port)) => Lookup::Port(port),
-        (Some(epmd), None) => Lookup::epmd(epmd).map_err(|e| e.to_string())?,
-        (None, None) => Lookup::default(),
+        (_, Some(port)) => PortLookup::Port(port),
+        (Some(epmd), None) => PortLookup::epmd(epmd).map_err(|e| e.to_string())?,
+        (None, None) => PortLookup::default(),
     };
     let tls = reach.tls_ca.clone().map(|ca_file| Tls {
         ca_file,
-        own: reach.tls_cert.clone().zip(reach.tls_key.clone()),
+        identity: reach.tls_cert.clone().zip(reach.tls_key.clone()),
         server_name: reach.tls_name.clone(),
     });
-    let places = Places {
+    let cookie = CookieSources {
         file: reach.cookie_file.clone(),
         release: reach.release.clone(),
     };
-    Ok(Target {
+    Ok(NodeTarget {
         node,
         lookup,
-        places,
+        cookie,
         tls,
-        data: data.into(),
+        destinations: data.into(),
     })
 }
 

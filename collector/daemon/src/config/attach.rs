@@ -2,8 +2,8 @@
 
 use crate::cli;
 use clap::ValueEnum;
-use dichroic_beam_attach::attach::Target;
-use dichroic_beam_attach::data::Data;
+use dichroic_beam_attach::attach::NodeTarget;
+use dichroic_beam_attach::destination::Destinations;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ pub struct Tls {
 
 impl Attach {
     /// What to connect to, and where its relay sends.
-    pub fn target(&self, data: impl Into<Data>) -> Result<Target, String> {
+    pub fn target(&self, data: impl Into<Destinations>) -> Result<NodeTarget, String> {
         let tls = self.tls.as_ref();
         let reach = cli::Reach {
             node: self.node.clone(),

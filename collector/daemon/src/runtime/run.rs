@@ -17,7 +17,7 @@ use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
 use crate::runtime::main_thread as export;
 use crate::runtime::reload::Reloader;
 use crate::self_telemetry::Stages;
-use dichroic_beam_attach::data::Place;
+use dichroic_beam_attach::destination::RelayDestination;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ fn places(config: &Config, socket: PathBuf, tcp: Option<SocketAddr>) -> Result<a
     // A relay has another working directory than we.
     let socket = std::path::absolute(&socket).unwrap_or(socket);
     Ok(attached::Places {
-        socket: Place::Socket(socket),
+        socket: RelayDestination::Socket(socket),
         tcp,
     })
 }

@@ -27,23 +27,23 @@ impl fmt::Debug for Token {
 
 /// One place of a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum RelayDestination {
     Socket(PathBuf),
     Tcp { at: SocketAddr, token: Token },
 }
 
-impl Place {
+impl RelayDestination {
     /// As it is shown, here and by the relay.
     pub fn name(&self) -> String {
         match self {
-            Place::Socket(path) => path.display().to_string(),
-            Place::Tcp { at, .. } => format!("tcp://{at}"),
+            RelayDestination::Socket(path) => path.display().to_string(),
+            RelayDestination::Tcp { at, .. } => format!("tcp://{at}"),
         }
     }
 
     pub(crate) fn term(&self) -> Result<Term, Error> {
         match self {
-            Place::Socket(path) => {
+            RelayDestination::Socket(path) => {
                 let text = path.to_str();
                 let text = text.ok_or_else(|| {
                     Error::Usage(format!("socket {}: its path is not UTF-8", path.display()))
@@ -51,7 +51,7 @@ impl Place {
                 let characters = text.chars().map(|c| Term::Int(i64::from(u32::from(c))));
                 Ok(Term::List(characters.collect()))
             }
-            Place::Tcp { at, token } => {
+            RelayDestination::Tcp { at, token } => {
                 let part = |n: i64| Term::Int(n);
                 let address = match at.ip() {
                     IpAddr::V4(ip) => ip.octets().iter().map(|n| part(i64::from(*n))).collect(),
@@ -70,29 +70,29 @@ impl Place {
 
 /// Where to send, and where else when the node cannot reach that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Data {
-    pub place: Place,
-    pub otherwise: Option<Place>,
+pub struct Destinations {
+    pub first: RelayDestination,
+    pub fallback: Option<RelayDestination>,
 }
 
-impl Data {
+impl Destinations {
     /// The place of this name.
-    pub fn named(&self, name: &str) -> Option<&Place> {
-        let places = std::iter::once(&self.place).chain(&self.otherwise);
-        places.into_iter().find(|place| place.name() == name)
+    pub fn named(&self, name: &str) -> Option<&RelayDestination> {
+        let all = std::iter::once(&self.first).chain(&self.fallback);
+        all.into_iter().find(|destination| destination.name() == name)
     }
 }
 
-impl Data {
+impl Destinations {
     /// Refuses what a node of another machine cannot reach, and what would leave this machine without being asked for by name: the
     /// connection of a relay is not encrypted, and neither is the token on it.
     pub(crate) fn reaches(&self, local: bool) -> Result<(), Error> {
-        match &self.place {
+        match &self.first {
             _ if local => Ok(()),
-            Place::Tcp { at, .. } if !at.ip().is_loopback() => Ok(()),
-            place => Err(Error::Usage(format!(
+            RelayDestination::Tcp { at, .. } if !at.ip().is_loopback() => Ok(()),
+            destination => Err(Error::Usage(format!(
                 "the node is on another machine, where its relay cannot reach {}: run `dichroic` there; or, if what is counted may cross the network without encryption, let security.local_tcp listen on an address that the node can reach and set transport: tcp (--transport tcp --tcp ADDR)",
-                place.name()
+                destination.name()
             ))),
         }
     }
@@ -102,24 +102,24 @@ impl Data {
         (!local).then(|| {
             format!(
                 "its relay sends to {} over the network, the token too, without encryption; only control uses TLS",
-                self.place.name()
+                self.first.name()
             )
         })
     }
 }
 
-impl From<Place> for Data {
-    fn from(place: Place) -> Self {
-        Data {
-            place,
-            otherwise: None,
+impl From<RelayDestination> for Destinations {
+    fn from(destination: RelayDestination) -> Self {
+        Destinations {
+            first: destination,
+            fallback: None,
         }
     }
 }
 
-impl From<&Path> for Data {
+impl From<&Path> for Destinations {
     fn from(socket: &Path) -> Self {
-        Place::Socket(socket.to_owned()).into()
+        RelayDestination::Socket(socket.to_owned()).into()
     }
 }
 
@@ -127,8 +127,8 @@ impl From<&Path> for Data {
 mod tests {
     use super::*;
 
-    fn tcp(at: &str) -> Place {
-        Place::Tcp {
+    fn tcp(at: &str) -> RelayDestination {
+        RelayDestination::Tcp {
             at: at.parse().unwrap(),
             token: Token::new("SECRET"),
         }
@@ -136,10 +136,10 @@ mod tests {
 
     #[test]
     fn a_token_is_sent_and_not_shown() {
-        let place = tcp("127.0.0.1:4319");
-        assert!(!format!("{place:?} {}", place.name()).contains("SECRET"));
+        let destination = tcp("127.0.0.1:4319");
+        assert!(!format!("{destination:?} {}", destination.name()).contains("SECRET"));
         let expected = "{tcp,{127,0,0,1},4319,<<\"SECRET\">>}";
-        assert_eq!(place.term().unwrap().to_string(), expected);
+        assert_eq!(destination.term().unwrap().to_string(), expected);
         let Term::Tuple(parts) = tcp("[::1]:4319").term().unwrap() else {
             panic!("no tuple");
         };
@@ -148,31 +148,39 @@ mod tests {
 
     #[test]
     fn data_leaves_the_machine_only_when_that_is_asked_for() {
-        let check = |data: Data, good: bool| {
-            assert!(data.reaches(true).is_ok() && data.warning(true).is_none());
-            match data.reaches(false) {
-                Ok(()) => assert!(good && data.warning(false).unwrap().contains("without encryption")),
+        let check = |destinations: Destinations, good: bool| {
+            assert!(destinations.reaches(true).is_ok() && destinations.warning(true).is_none());
+            match destinations.reaches(false) {
+                Ok(()) => assert!(
+                    good && destinations
+                        .warning(false)
+                        .unwrap()
+                        .contains("without encryption")
+                ),
                 Err(error) => assert!(!good && error.to_string().contains("transport: tcp"), "{error}"),
             }
         };
         check(tcp("192.0.2.1:4319").into(), true);
         check(tcp("127.0.0.1:4319").into(), false);
         check(tcp("[::1]:4319").into(), false);
-        let socket_first = Data {
-            otherwise: Some(tcp("192.0.2.1:4319")),
-            ..Data::from(Path::new("/run/d.sock"))
+        let socket_first = Destinations {
+            fallback: Some(tcp("192.0.2.1:4319")),
+            ..Destinations::from(Path::new("/run/d.sock"))
         };
         check(socket_first, false);
     }
 
     #[test]
     fn places_are_found_by_the_names_that_relays_tell() {
-        let data = Data {
-            otherwise: Some(tcp("[::1]:9")),
-            ..Data::from(Path::new("/run/d.sock"))
+        let destinations = Destinations {
+            fallback: Some(tcp("[::1]:9")),
+            ..Destinations::from(Path::new("/run/d.sock"))
         };
-        assert_eq!(data.named("tcp://[::1]:9"), data.otherwise.as_ref());
-        assert_eq!(data.named("/run/d.sock"), Some(&data.place));
-        assert_eq!(data.named("/run/other.sock"), None);
+        assert_eq!(
+            destinations.named("tcp://[::1]:9"),
+            destinations.fallback.as_ref()
+        );
+        assert_eq!(destinations.named("/run/d.sock"), Some(&destinations.first));
+        assert_eq!(destinations.named("/run/other.sock"), None);
     }
 }
