@@ -6,6 +6,8 @@
 %% that does other things as well it is the one to look at.
 -module(handler_bench).
 
+-include("../src/dichroic.hrl").
+
 -export([main/0, noop/4]).
 
 -define(ROUNDS, 9).
@@ -14,7 +16,7 @@
 
 main() ->
     {ok, _} = application:ensure_all_started(telemetry),
-    Kinds = [none, noop, counter, buckets, exponential, both, stream_off],
+    Kinds = [none, noop, counter, buckets, exponential, both, stream_off, stream_on],
     io:format("telemetry ~ts, OTP ~ts, ~b schedulers, ~b rounds of ~b events~n",
               [case application:get_key(telemetry, vsn) of {ok, V} -> V; _ -> "?" end,
                erlang:system_info(otp_release), erlang:system_info(schedulers_online), ?ROUNDS, ?EVENTS]),
@@ -80,9 +82,11 @@ setup(Kind) ->
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Kind), dichroic_engine:new(Static)),
     [{?EVENT, Slot}] = dichroic_engine:events(Engine),
+    Senders = senders(Kind, Static, Engine),
     ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
     fun() ->
         ok = telemetry:detach(bench),
+        [begin unlink(P), exit(P, kill), receive {'DOWN', Ref, process, _, _} -> ok end end || {P, Ref} <- Senders],
         %% A bench that counts nothing would be fast.
         {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
         true = lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames),
@@ -90,19 +94,34 @@ setup(Kind) ->
         dichroic_tables:drop(Static)
     end.
 
+%% A subscribed stream whose rows are sent and thrown away; rows beyond the credit are dropped in the handler.
+senders(stream_on, #static{shards = Shards, credit = Credit}, Engine) ->
+    ok = dichroic_engine:streams_on(Engine),
+    [begin
+         P = spawn_link(fun() -> returning(Credit, dichroic_limiter:lane(I, Shards)) end),
+         true = register(dichroic_event_sender:name(I), P),
+         {P, monitor(process, P)}
+     end || I <- lists:seq(1, Shards)];
+senders(_, _, _) -> [].
+
+returning(Credit, Lane) ->
+    receive {row, _, _, _} -> dichroic_limiter:return(Credit, Lane, 1) end,
+    returning(Credit, Lane).
+
 plan(Kind) ->
     Aggregates = case Kind of
         counter -> [counter()];
         buckets -> [buckets()];
         exponential -> [exponential()];
         both -> [counter(), exponential()];
-        stream_off -> [counter()]
+        _ -> [counter()]
     end,
     Streams = case Kind of
-        stream_off -> [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()}];
+        _ when Kind =:= stream_off; Kind =:= stream_on -> [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()}];
         _ -> []
     end,
-    #{<<"generation">> => 1, <<"aggregates">> => Aggregates, <<"streams">> => Streams}.
+    Limits = #{<<"credit">> => 1000000, <<"rows_per_s">> => 100000000},
+    #{<<"generation">> => 1, <<"aggregates">> => Aggregates, <<"streams">> => Streams, <<"limits">> => Limits}.
 
 counter() -> entry(100, <<"counter">>, #{}).
 buckets() ->

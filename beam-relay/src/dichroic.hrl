@@ -31,16 +31,9 @@
 -define(DROP_TOO_LARGE, 7).
 -define(ROWS_RANGE, 8).
 
-%% Cells of `credit`: eight fixed ones, then rows in flight by shard, a cache line apart.
--define(CREDIT_MAX, 1).
--define(RATE_SECOND, 2).
--define(RATE_COUNT, 3).
--define(RATE_MAX, 4).
--define(LOG_CREDIT_MAX, 5).                   % logs have a pool of their own; its rows in flight are in the cell after the last shard's
--define(LOG_SECOND, 6).
--define(LOG_COUNT, 7).
--define(LOG_RATE_MAX, 8).
--define(CREDIT_CELL(Shard), (8 * (Shard) + 1)).
+%% Pools of dichroic_limiter: where the cells of each begin.
+-define(EVENT_POOL, 0).
+-define(LOG_POOL, 4).
 
 %% Cells of one series. A counter has one; a sum two; a histogram its count (written last, read first), both parts of
 %% the sum, the zero bucket (exponential) or the first bucket (bounds), and the others.

@@ -109,10 +109,8 @@ take_up(#{refused := Refused, aggregates := Planned} = Asked, {State, Own, No0, 
 
 limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}} = Plan, #engine{static = St} = E) ->
     atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - reserved(Plan)),
-    atomics:put(St#static.credit, ?CREDIT_MAX, max(1, Credit div St#static.shards)),
-    atomics:put(St#static.credit, ?RATE_MAX, Rate),
-    atomics:put(St#static.credit, ?LOG_CREDIT_MAX, max(1, Credit div ?LOG_SHARE)),
-    atomics:put(St#static.credit, ?LOG_RATE_MAX, max(1, Rate div ?LOG_SHARE)),
+    ok = dichroic_limiter:set_limits(St#static.credit, ?EVENT_POOL, max(1, Credit div St#static.shards), Rate),
+    ok = dichroic_limiter:set_limits(St#static.credit, ?LOG_POOL, max(1, Credit div ?LOG_SHARE), max(1, Rate div ?LOG_SHARE)),
     {Next, Freed, _} = E#engine.ids,
     E#engine{ids = {Next, Freed, Series}}.
 

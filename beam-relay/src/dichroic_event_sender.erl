@@ -45,19 +45,16 @@ start_link(Shard) -> proc_lib:start_link(?MODULE, init, [self(), Shard]).
 init(Parent, Shard) ->
     _ = process_flag(message_queue_data, off_heap),
     true = register(case Shard of log -> log_name(); _ -> name(Shard) end, self()),
-    lost_with_predecessor(Shard),
+    return_all_credit(Shard),
     proc_lib:init_ack(Parent, {ok, self()}),
     _ = dichroic_connection:relay_ready(),
     loop(#s{parent = Parent, shard = Shard}).
 
-lost_with_predecessor(Shard) ->
+return_all_credit(Shard) ->
     case dichroic_tables:static() of
-        #static{credit = Credit} = St -> atomics:put(Credit, credit_cell(Shard, St), 0);
+        #static{credit = Credit, shards = Shards} -> dichroic_limiter:return_all(Credit, dichroic_limiter:lane(Shard, Shards));
         none -> ok
     end.
-
-credit_cell(log, #static{shards = Shards}) -> ?CREDIT_CELL(Shards + 1);
-credit_cell(Shard, _) -> ?CREDIT_CELL(Shard).
 
 %% @doc Whoever has nothing in hand enters the newest code.
 loop(#s{n = 0} = S) ->
@@ -81,7 +78,7 @@ awake(#s{timer = Timer} = S) ->
     end.
 
 idle({_, 0}, S) ->
-    give_back(all, S),
+    return_all_credit(S#s.shard),
     rest(S);
 idle(_, S) -> loop(S).
 
@@ -117,25 +114,14 @@ flush(#s{n = N, rows = Rows} = S) ->
         none -> S#s{n = 0, rows = #{}};
         St ->
             S1 = maps:fold(fun(A, R, Acc) -> send(A, lists:reverse(R), St, Acc) end, S, Rows),
-            give_back(N, S),
+            return_credit(N, S),
             S1#s{n = 0, rows = #{}}
     end.
 
-give_back(N, #s{shard = Shard}) ->
+return_credit(N, #s{shard = Shard}) ->
     case dichroic_tables:static() of
-        #static{credit = Credit} = St ->
-            Cell = credit_cell(Shard, St),
-            give_back(N, Credit, Cell, atomics:get(Credit, Cell));
+        #static{credit = Credit, shards = Shards} -> dichroic_limiter:return(Credit, dichroic_limiter:lane(Shard, Shards), N);
         none -> ok
-    end.
-
-%% Never below zero: whoever took before we gave back all, and sends now, is not counted any more.
-give_back(_, _, _, 0) -> ok;
-give_back(N, Credit, Cell, Held) ->
-    Left = case N of all -> 0; _ -> max(0, Held - N) end,
-    case atomics:compare_exchange(Credit, Cell, Held, Left) of
-        ok -> ok;
-        Other -> give_back(N, Credit, Cell, Other)
     end.
 
 send(Account, Rows, St, #s{socket = none} = S) ->

@@ -8,7 +8,7 @@
 
 -include("dichroic.hrl").
 
--export([handle/4, failed/0, taken/3]).
+-export([handle/4, failed/0]).
 
 -define(MAX_SMALL, 16#7ffffffffffffff).
 -define(MIN_I64, -16#8000000000000000).
@@ -210,11 +210,13 @@ stream(#stream{keep = Keep, sample = Sample, columns = Columns}, Account, Meas, 
         false -> ok;
         true ->
             Now = erlang:system_time(nanosecond),
-            Cell = ?CREDIT_CELL(Shard),
-            case admitted(Now div 1000000000, St#static.credit, Cell) of
+            Credit = St#static.credit,
+            Lane = dichroic_limiter:lane(Shard, St#static.shards),
+            case dichroic_limiter:admit(Credit, ?EVENT_POOL, Lane, Now div 1000000000) of
                 true ->
                     Row = {row, Account, Now, [cell(C, Meas, Meta, Cap, Rows, Base) || C <- Columns]},
-                    to_relay(element(Shard, St#static.relays), Row, Rows, Base, St#static.credit, Cell);
+                    dichroic_limiter:send(element(Shard, St#static.relays), Row, Credit, ?EVENT_POOL, Lane)
+                        orelse atomics:add(Rows, Base + ?DROP_OVERLOAD, 1);
                 Reason -> atomics:add(Rows, Base + Reason, 1)
             end
     end.
@@ -243,45 +245,6 @@ number(_) -> {skip, ?ROWS_NOT_NUMERIC}.
 sampled(1.0, _, _) -> true;
 sampled(Sample, Rows, Base) ->
     erlang:phash2(atomics:add_get(Rows, Base + ?ROWS_SAMPLED, 1), 16#8000000) < Sample * 16#8000000.
-
-%% Only a look: credit is taken when the row is made, because whoever is killed while it makes one gives nothing back.
-admitted(Second, Credit, Cell) ->
-    case atomics:get(Credit, Cell) < atomics:get(Credit, ?CREDIT_MAX) of
-        false -> ?DROP_OVERLOAD;
-        true -> in_rate(Second, Credit) orelse ?DROP_RATE
-    end.
-
-in_rate(Second, Credit) ->
-    case atomics:get(Credit, ?RATE_SECOND) of
-        Second -> ok;
-        Before ->
-            case atomics:compare_exchange(Credit, ?RATE_SECOND, Before, Second) of
-                ok -> atomics:put(Credit, ?RATE_COUNT, 0);
-                _ -> ok
-            end
-    end,
-    atomics:add_get(Credit, ?RATE_COUNT, 1) =< atomics:get(Credit, ?RATE_MAX).
-
-%% Nothing is called between taking and sending.
-to_relay(Name, Row, Rows, Base, Credit, Cell) ->
-    Relay = whereis(Name),
-    case Relay =/= undefined andalso taken(Credit, Cell, atomics:get(Credit, ?CREDIT_MAX)) of
-        true ->
-            Relay ! Row,
-            ok;
-        false -> atomics:add(Rows, Base + ?DROP_OVERLOAD, 1)
-    end.
-
-%% @doc Takes one credit from the cell, if there is one. Only the relay gives back.
--spec taken(atomics:atomics_ref(), pos_integer(), pos_integer()) -> boolean().
-taken(Credit, Cell, Max) -> taken(Credit, Cell, Max, atomics:get(Credit, Cell)).
-
-taken(_, _, Max, Held) when Held >= Max -> false;
-taken(Credit, Cell, Max, Held) ->
-    case atomics:compare_exchange(Credit, Cell, Held, Held + 1) of
-        ok -> true;
-        Other -> taken(Credit, Cell, Max, Other)
-    end.
 
 %%% Carry
 

@@ -174,17 +174,13 @@ attributes(_, _) -> error.
 -spec row(#stream{}, pos_integer(), term(), term(), #static{}) -> ok.
 row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$log' := #{msg := Msg, meta := Meta}}, St) ->
     #static{credit = Credit, rows = Rows, shards = Shards} = St,
-    Cell = ?CREDIT_CELL(Shards + 1),
-    case admitted(erlang:monotonic_time(second), Credit, Cell) of
+    Lane = dichroic_limiter:lane(log, Shards),
+    case dichroic_limiter:admit(Credit, ?LOG_POOL, Lane, erlang:monotonic_time(second)) of
         true ->
             Row = {log, Account, time(Meta), {Severity, message(Msg, Cap), callback(Msg, Meta), Cap, id(otel_trace_id, Meta),
                                               id(otel_span_id, Meta), attributes_of(Names, Meta)}},
-            Relay = whereis(dichroic_event_sender:log_name()),
-            %% Nothing is called between taking and sending.
-            case Relay =/= undefined andalso dichroic_handler:taken(Credit, Cell, atomics:get(Credit, ?LOG_CREDIT_MAX)) of
-                true ->
-                    Relay ! Row,
-                    ok;
+            case dichroic_limiter:send(dichroic_event_sender:log_name(), Row, Credit, ?LOG_POOL, Lane) of
+                true -> ok;
                 false -> dropped(Rows, Account, ?DROP_OVERLOAD)
             end;
         Reason -> dropped(Rows, Account, Reason)
@@ -193,24 +189,6 @@ row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$
 row(_, _, _, _, _) -> ok.
 
 dropped(Rows, Account, Reason) -> atomics:add(Rows, (Account - 1) * ?ROWS_PER_STREAM + Reason, 1).
-
-%% Only a look, as with other rows: what cannot be made into a row takes no credit either.
-admitted(Second, Credit, Cell) ->
-    case atomics:get(Credit, Cell) < atomics:get(Credit, ?LOG_CREDIT_MAX) of
-        false -> ?DROP_OVERLOAD;
-        true -> in_rate(Second, Credit) orelse ?DROP_RATE
-    end.
-
-in_rate(Second, Credit) ->
-    case atomics:get(Credit, ?LOG_SECOND) of
-        Second -> ok;
-        Before ->
-            case atomics:compare_exchange(Credit, ?LOG_SECOND, Before, Second) of
-                ok -> atomics:put(Credit, ?LOG_COUNT, 0);
-                _ -> ok
-            end
-    end,
-    atomics:add_get(Credit, ?LOG_COUNT, 1) =< atomics:get(Credit, ?LOG_RATE_MAX).
 
 time(#{time := Us}) when is_integer(Us), Us > 0, Us < 1 bsl 52 -> Us * 1000;
 time(_) -> erlang:system_time(nanosecond).

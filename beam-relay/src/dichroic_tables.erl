@@ -59,7 +59,7 @@ make(Epoch) ->
             acct = Acct,
             subs = atomics:new(?MAX_STREAMS, []),
             rows = atomics:new(?ROWS_PER_STREAM * ?MAX_STREAMS, []),
-            credit = atomics:new(?CREDIT_CELL(Shards + 1), [{signed, true}]),
+            credit = dichroic_limiter:new(Shards),
             series = ets:new(dichroic_series, Shared),
             lasts = ets:new(dichroic_lasts, Shared),
             fresh = ets:new(dichroic_fresh, Shared),

@@ -26,7 +26,7 @@ with_relay(Limits, Test) ->
 
 cells() ->
     #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
-    [{Credit, ?CREDIT_CELL(S)} || S <- lists:seq(1, Shards + 1)].
+    [{Credit, dichroic_limiter:lane(S, Shards)} || S <- lists:seq(1, Shards + 1)].
 
 held() -> [atomics:get(Credit, Cell) || {Credit, Cell} <- cells()].
 

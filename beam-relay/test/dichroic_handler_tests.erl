@@ -531,14 +531,14 @@ who_is_killed_while_it_makes_a_row_keeps_no_credit_test_() ->
         Metadata = #{l => lists:seq(1, 300000)},
         try
             [killed_soon(fun() -> emit_for_ever(E, Metadata) end) || _ <- lists:seq(1, 50)],
-            support:wait(fun() -> [0] =:= lists:usort([atomics:get(St#static.credit, ?CREDIT_CELL(S)) || S <- Shards]) end)
+            support:wait(fun() -> [0] =:= lists:usort([atomics:get(St#static.credit, dichroic_limiter:lane(S, St#static.shards)) || S <- Shards]) end)
         after
             [begin unlink(P), exit(P, kill) end || P <- Relays]
         end
     end}.
 
 giving_back(St, Shard) ->
-    receive {row, _, _, _} -> atomics:sub(St#static.credit, ?CREDIT_CELL(Shard), 1) end,
+    receive {row, _, _, _} -> dichroic_limiter:return(St#static.credit, dichroic_limiter:lane(Shard, St#static.shards), 1) end,
     giving_back(St, Shard).
 
 killed_soon(Emit) ->

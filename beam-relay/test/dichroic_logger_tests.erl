@@ -200,7 +200,7 @@ a_storm_takes_its_own_credit_and_the_rest_is_counted_test() ->
         ?assertEqual(100, length([L || {log, _, _, _} = L <- Waiting])),
         %% None of the credit of events is taken.
         #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
-        ?assertEqual([0], lists:usort([atomics:get(Credit, ?CREDIT_CELL(S)) || S <- lists:seq(1, Shards)])),
+        ?assertEqual([0], lists:usort([atomics:get(Credit, dichroic_limiter:lane(S, Shards)) || S <- lists:seq(1, Shards)])),
         [row() || _ <- lists:seq(1, 100)]
     end).
 
@@ -234,7 +234,7 @@ a_message_that_is_no_text_takes_no_credit_for_ever_test_() ->
             ?assertEqual(0, account(F, 4, [])),
             Sent = length(waiting()),
             #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
-            ?assertEqual({100, 100}, {Sent, atomics:get(Credit, ?CREDIT_CELL(Shards + 1))})
+            ?assertEqual({100, 100}, {Sent, atomics:get(Credit, dichroic_limiter:lane(log, Shards))})
         end)
     end} || {Title, Message} <- [{atom, [oops | Long]}, {tuple, [{oops, Long} | Long]}, {improper_tail, Long ++ oops},
                                  {large_integer, [1 bsl 100000 | Long]}, {float, [1.5 | Long]}, {map, [[#{}] | Long]}]].
@@ -310,7 +310,7 @@ a_relay_of_logs_that_dies_in_a_storm_gives_its_credit_back_test_() ->
             %% The supervisor's own reports are left out, so exactly these are counted.
             wait(C, fun(S) -> fake_collector:total(S, 100, [<<"error">>]) =:= {10000, 0.0} end),
             #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
-            wait(fun() -> atomics:get(Credit, ?CREDIT_CELL(Shards + 1)) =< 0 end),
+            wait(fun() -> atomics:get(Credit, dichroic_limiter:lane(log, Shards)) =< 0 end),
             logger:error("the last"),
             wait(C, fun(#{events := Events}) -> [x] =:= [x || {7, Rows} <- Events, [_, _, <<"the last">> | _] <- Rows] end),
             ?assertEqual([], maps:get(errors, fake_collector:state(C)))

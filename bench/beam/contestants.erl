@@ -68,19 +68,19 @@ start(core, Metrics) ->
         [{name, bench_core}, {start_async, false}, {metrics, [struct(M) || M <- Metrics]}]),
     fun(read) -> iolist_to_binary('Elixir.TelemetryMetricsPrometheus.Core':scrape(bench_core)); (stop) -> stop(Pid) end.
 
-%% Somebody wants the stream: who takes the rows does nothing with them but give the credit back.
+%% A subscribed stream. The receivers of the rows only return the credit.
 relays(Which, #static{shards = Shards} = Static, Engine) when Which =:= stream_on; Which =:= stream_flood ->
     ok = dichroic_engine:streams_on(Engine),
     [begin
-         Pid = spawn_link(fun() -> take(Static#static.credit, ?CREDIT_CELL(I)) end),
+         Pid = spawn_link(fun() -> take(Static#static.credit, dichroic_limiter:lane(I, Shards)) end),
          true = register(dichroic_event_sender:name(I), Pid),
          Pid
      end || I <- lists:seq(1, Shards)];
 relays(_, _, _) -> [].
 
-take(Credit, Cell) ->
-    receive {row, _, _, _} -> atomics:sub(Credit, Cell, 1) end,
-    take(Credit, Cell).
+take(Credit, Lane) ->
+    receive {row, _, _, _} -> dichroic_limiter:return(Credit, Lane, 1) end,
+    take(Credit, Lane).
 
 stop(Pid) ->
     true = unlink(Pid),
