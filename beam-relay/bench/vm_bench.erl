@@ -21,9 +21,9 @@ steps(Before, Acc) ->
     receive {pause, At} -> steps(At, [At - Before | Acc]) after 0 -> Acc end.
 
 reading(Event) ->
-    State = dichroic_vm:begin_with(Event),
+    State = dichroic_vm:start(Event),
     tell(io_lib:format("~w", [Event]), [us(fun() -> dichroic_vm:sample(Event, State) end) || _ <- lists:seq(1, ?TIMES)]),
-    dichroic_vm:end_with(Event, State).
+    dichroic_vm:stop(Event, State).
 
 tell(What, Times) ->
     Sorted = lists:sort(Times),

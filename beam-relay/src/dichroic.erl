@@ -1,12 +1,12 @@
-%% @doc What an application may ask of the relay. Nothing has to be called: the relay works by being started.
+%% @doc The public API of the relay. No call is required: the relay works as soon as its application is started.
 -module(dichroic).
 
 -export([info/0, reconnect/0]).
 
-%% @doc State of the connection and what is counted now, for a person at a shell.
+%% @doc State of the connection and of the plan, for use at a shell.
 -spec info() -> #{atom() => term()}.
 info() -> dichroic_connection:info().
 
-%% @doc Connect now, also after a collector said not to come back unasked.
+%% @doc Connects now, also after the collector detached this relay.
 -spec reconnect() -> ok.
 reconnect() -> dichroic_connection:reconnect().

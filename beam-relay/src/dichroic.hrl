@@ -1,13 +1,13 @@
-%% The records that the hot path and its builders share. Internal: nothing outside this application includes it.
+%% Records and layouts shared by the handler and the modules that build its state. Internal to this application.
 
 -define(STATIC, dichroic_handler).            % persistent_term key of #static{}
--define(MAX_EVENTS, 8192).                    % event slots in a relay's life; one per event name ever planned
--define(MAX_ENTRIES, 4096).                   % entry slots: 2,000 of a plan, and those still leaving
+-define(MAX_EVENTS, 8192).                    % event slots of an epoch; one per event name ever planned
+-define(MAX_ENTRIES, 4096).                   % entry slots: 2,000 of a plan, and those of removed entries that are not free yet
 -define(MAX_STREAMS, 1024).                   % stream contents (subs) and stream accounts (rows)
 -define(MAX_SHARDS, 16).
 -define(MAX_LABEL_BYTES, 256).
 
-%% Cells of `acct`, three for each entry slot, after the fixed ones.
+%% Cells of `acct`: the fixed ones, then eight for each entry slot.
 -define(ACCT_FAILURES, 1).
 -define(ACCT_REATTACHED, 2).
 -define(ACCT_SERIES, 3).                      % series alive, all entries
@@ -18,13 +18,13 @@
 -define(SKIP_RANGE, 3).
 -define(OVERFLOWED, 4).
 -define(ENTRY_SERIES, 5).                     % series alive of this entry
--define(ENTRY_LEADER, 6).                     % slot whose rows hold the views that this entry is in, 0 = none
+-define(ENTRY_LEADER, 6).                     % slot whose rows hold the views of this entry, 0 = none
 
 %% Cells of `rows`, eight for each stream account. Drop cells are numbered by the reason of a GAP.
 -define(ROWS_PER_STREAM, 8).
 -define(ROWS_SENT, 1).
--define(ROWS_SAMPLED, 2).                     % running number that the sampler hashes
--define(ROWS_NOT_NUMERIC, 3).                 % measurements that rows are without
+-define(ROWS_SAMPLED, 2).                     % running number whose hash decides sampling
+-define(ROWS_NOT_NUMERIC, 3).                 % measurements left out of rows
 -define(DROP_OVERLOAD, 4).
 -define(DROP_RATE, 5).
 -define(DROP_BROKEN, 6).
@@ -45,15 +45,15 @@
 -define(CELL_ZERO, 4).
 -define(CELL_BUCKETS, 5).
 
-%% What every handler call reads first. Written once per epoch, so that persistent_term is not rewritten.
+%% Read first by every handler call. Written once per epoch, so that persistent_term is not rewritten.
 -record(static, {
     epoch       :: integer(),
     shards      :: pos_integer(),
     tables      :: tuple(),                   % one ETS table a shard: {{EntrySlot, Labels}, View | AtomicsRef, AtomicsRef}
     relays      :: tuple(),                   % registered names, one a shard
-    slots       :: atomics:atomics_ref(),     % event slot -> program id, 0 = nothing
+    slots       :: atomics:atomics_ref(),     % event slot -> program id, 0 = none
     acct        :: atomics:atomics_ref(),
-    subs        :: atomics:atomics_ref(),     % stream content -> stream account, 0 = nobody wants it
+    subs        :: atomics:atomics_ref(),     % stream content -> stream account, 0 = not subscribed
     rows        :: atomics:atomics_ref(),
     credit      :: atomics:atomics_ref(),
     series      :: ets:tid(),                 % {{EntrySlot, Labels}, StartNs}
@@ -62,7 +62,7 @@
     streams     :: ets:tid()                  % {Account, Schema}, {{leader, Pid}, Application}
 }).
 
-%% One aggregate of a plan, compiled. Everything the handler needs is inside.
+%% One compiled aggregate of a plan, with everything that the handler needs.
 -record(entry, {
     slot = 0    :: non_neg_integer(),
     key         :: integer(),
@@ -73,13 +73,13 @@
     size = 1    :: pos_integer(),             % atomics cells of one series in one shard
     cap         :: pos_integer(),
     expire_s = 0 :: non_neg_integer(),        % 0 = never
-    late = []   :: [none | name],             % what is left to do to each label when it is defined
-    own = none  :: none | map()               % of a metric that no plan has: what its definition says of it
+    late = []   :: [none | name],             % transform of each label that is deferred until its series is defined
+    own = none  :: none | map()               % definition of an app metric, which no plan contains
 }).
 
-%% Entries that look at an event alike: the condition and the labels are computed once for all of them. With a tag, their
-%% cells are found by one look into the table too: the row of the first entry has a view, {Tag, Tries, AtomicsRef | none, ...},
-%% one for each entry. A tag is never used for other entries, or for the same after a plan without them.
+%% Entries with the same condition and labels, which are computed once for all of them. With a tag, their cells also need only one
+%% table lookup: the row of the first entry has a view, {Tag, Tries, AtomicsRef | none, ...}, with one element for each entry. A
+%% tag is never used for other entries, nor for the same entries after a plan without them.
 -record(group, {
     keep        :: [dichroic_expression:condition()],
     labels      :: dichroic_expression:labels(),
@@ -94,7 +94,7 @@
     sample      :: float()
 }).
 
-%% What one event means. Lives in persistent_term under {dichroic_program, Id}; never rewritten.
+%% What the handler does for one event. Stored in persistent_term under {dichroic_program, Id}; never rewritten.
 -record(program, {
     string_cap  :: pos_integer(),             % bytes of a string in a row or a slot
     label_cap   :: pos_integer(),             % bytes of a string in a label

@@ -1,5 +1,5 @@
-%% @doc The OTP application: starts the supervisor, and says goodbye to the collector before it stops.
-%% After it nothing of the relay is left on the node but the count of atoms, which are never freed either.
+%% @doc The OTP application: starts the supervisor, and sends GOODBYE to the collector before it stops.
+%% After it has stopped, only the count of created atoms remains on the node, because atoms are never freed.
 -module(dichroic_app).
 
 -behaviour(application).
@@ -8,14 +8,17 @@
 
 -export([start/2, prep_stop/1, stop/1]).
 
+-spec start(application:start_type(), term()) -> supervisor:startlink_ret().
 start(_Type, _Args) -> dichroic_sup:start_link().
 
-%% While the node still runs: detach, last flush, GOODBYE.
+%% While the processes still run: detach, last flush, GOODBYE.
+-spec prep_stop(State) -> State.
 prep_stop(State) ->
     _ = dichroic_connection:drain(),
     State.
 
-%% What processes that were killed could not take away. Whoever still calls a handler finds nothing, and does nothing.
+%% Removes what killed processes have left. A handler that is still called finds no tables and does nothing.
+-spec stop(term()) -> ok.
 stop(_State) ->
     dichroic_handler_keeper:detach_all(),
     dichroic_engine:sweep(),

@@ -1,11 +1,10 @@
-%% @doc Metrics that the application itself asks for, in the words of `Telemetry.Metrics'. Possible, never needed.
+%% @doc Metrics that the application defines itself, in the terms of `Telemetry.Metrics'. Optional.
 %%
 %% Read by dichroic_engine at every plan from the application's setting `metrics': a list, or `{Module, Function, Args}' that
-%% gives one. Its members are structs of Telemetry.Metrics as they are, maps with the same keys and a `type', or `{Type,
-%% Name}' and `{Type, Name, Options}'. What it gives are entries like those of a plan, counted in the same cells; their
-%% name, labels and unit travel with the definition of their series. Functions of the application run in the process that
-%% emits, inside a `try': what raises counts as absent, and what they cost the application pays. While the function that gives the
-%% list fails, what it gave last goes on being counted.
+%% returns one. Its members are structs of Telemetry.Metrics, maps with the same keys and a `type', or `{Type, Name}' and `{Type,
+%% Name, Options}'. They become entries like those of a plan and are counted in the same cells; name, labels and unit are sent in
+%% the definition of their series. Functions of a metric run in the process that emits, inside a `try': one that raises counts
+%% as absent. While the function that returns the list fails, the last list stays in use.
 -module(dichroic_app_metrics).
 
 -include("dichroic.hrl").
@@ -21,10 +20,11 @@
 
 -type aggregate() :: {[atom()], [dichroic_expression:condition()], dichroic_expression:labels(), #entry{}}.
 
-%% What a setting gave when it last gave a list.
+%% The last valid list, with the setting that returned it.
 -type given() :: none | {Setting :: term(), [aggregate()]}.
 
-%% @doc The entries of the application's setting; `Series' is the limit of the plan. `failed' when a later try may give others.
+%% @doc The entries of the application's setting; `Series' is the limit of the plan. `failed' means that a later
+%% attempt may succeed.
 -spec entries(pos_integer(), given()) -> {ok | failed, [aggregate()], [dichroic_plan:refusal()], given()}.
 entries(Series, Given) ->
     case application:get_env(dichroic, metrics) of
@@ -41,30 +41,30 @@ of_setting(_, {error, No}, _, Given) -> {failed, [], [No], Given}.
 list({M, F, A}) when is_atom(M), is_atom(F), is_list(A) ->
     try apply(M, F, A) of
         List when length(List) >= 0 -> {ok, List};
-        _ -> {error, refusal("metrics: the function gives no list")}
-    catch _:_ -> {error, refusal(io_lib:format("metrics: ~tp:~tp/~b failed", [M, F, length(A)]))}
+        _ -> {error, refusal("metrics: the function must return a list")}
+    catch _:_ -> {error, refusal(io_lib:format("metrics: ~tp:~tp/~b raised an exception", [M, F, length(A)]))}
     end;
 list(Setting) -> {ok, Setting}.
 
 -spec compile(term(), pos_integer()) -> {[aggregate()], [dichroic_plan:refusal()]}.
 compile(List, Series) when is_list(List), length(List) > ?MAX_METRICS ->
     {Some, No} = compile(lists:sublist(List, ?MAX_METRICS), Series),
-    {Some, No ++ [refusal("metrics: more than 500")]};
+    {Some, No ++ [refusal("metrics: more than 500 metrics; the others are ignored")]};
 compile(List, Series) when is_list(List), length(List) >= 0 ->
     {Entries, No, _} = lists:foldl(
         fun(Metric, {Entries, No, Keys}) ->
             try metric(options(Metric), Series) of
                 {_, _, _, #entry{key = Key}} = Entry when not is_map_key(Key, Keys) -> {[Entry | Entries], No, Keys#{Key => true}};
-                _ -> {Entries, [refusal(["metrics: twice: ", shown(Metric)]) | No], Keys}
+                _ -> {Entries, [refusal(["metrics: duplicate: ", shown(Metric)]) | No], Keys}
             catch
-                throw:Words -> {Entries, [refusal(["metrics: ", Words, ": ", shown(Metric)]) | No], Keys};
-                _:_ -> {Entries, [refusal(["metrics: not understood: ", shown(Metric)]) | No], Keys}
+                throw:Message -> {Entries, [refusal(["metrics: ", Message, ": ", shown(Metric)]) | No], Keys};
+                _:_ -> {Entries, [refusal(["metrics: invalid definition: ", shown(Metric)]) | No], Keys}
             end
         end, {[], [], #{}}, List),
     {lists:reverse(Entries), lists:reverse(No)};
-compile(_, _) -> {[], [refusal("metrics: neither a list nor {Module, Function, Args}")]}.
+compile(_, _) -> {[], [refusal("metrics: expected a list or {Module, Function, Args}")]}.
 
-refusal(Words) -> [null, dichroic_value:cut(unicode:characters_to_binary(Words), 256)].
+refusal(Message) -> [null, dichroic_value:cut(unicode:characters_to_binary(Message), 256)].
 shown(Metric) -> io_lib:format("~0tp", [maybe_name(Metric)], [{chars_limit, 120}]).
 
 maybe_name(#{name := Name}) -> Name;
@@ -79,18 +79,18 @@ options(#{'__struct__' := Struct} = Metric) ->
                'Elixir.Telemetry.Metrics.LastValue' -> last_value;
                'Elixir.Telemetry.Metrics.Distribution' -> distribution;
                'Elixir.Telemetry.Metrics.Summary' -> summary;
-               _ -> throw("no struct of Telemetry.Metrics")
+               _ -> throw("expected a struct of Telemetry.Metrics")
            end,
     options(maps:remove('__struct__', Metric#{type => Type}));
 options(#{type := _} = Metric) -> maps:filter(fun(_, V) -> V =/= nil andalso V =/= undefined end, Metric);
 options({Type, Name}) -> options({Type, Name, []});
 options({Type, Name, Options}) when is_list(Options) -> options({Type, Name, maps:from_list(Options)});
 options({Type, Name, Options}) when is_map(Options) -> options(Options#{type => Type, name => Name});
-options(_) -> throw("a metric is a struct, a map with a type, or {Type, Name, Options}").
+options(_) -> throw("expected a struct, a map with a type, or {Type, Name, Options}").
 
 metric(#{type := Type, name := Name} = M, Series) ->
     Parts = parts(Name),
-    length(Parts) >= 2 orelse throw("a name has an event and a measurement"),
+    length(Parts) >= 2 orelse throw("a name needs an event and a measurement"),
     Event = case M of #{event_name := E} -> parts(E); _ -> lists:droplast(Parts) end,
     Reporter = maps:from_list(maps:get(reporter_options, M, [])),
     {Labels, Names} = tags(M),
@@ -107,13 +107,13 @@ metric(#{type := Type, name := Name} = M, Series) ->
     {Event, keep(M), Labels, Entry#entry{key = Key, value = Value, own = Own}}.
 
 parts(Name) when is_list(Name), is_atom(hd(Name)) ->
-    lists:all(fun is_atom/1, Name) orelse throw("a name is a list of atoms, or text with dots"),
+    lists:all(fun is_atom/1, Name) orelse throw("a name must be a list of atoms or dotted text"),
     Name;
 parts(Name) -> [binary_to_atom(P) || P <- binary:split(unicode:characters_to_binary(Name), <<".">>, [global])].
 
 text(Chars) ->
     Text = unicode:characters_to_binary(Chars),
-    byte_size(Text) =< ?MAX_NAME orelse throw("a name is longer than 255 bytes"),
+    byte_size(Text) =< ?MAX_NAME orelse throw("a name has more than 255 bytes"),
     Text.
 
 help(#{description := D}) when is_binary(D); is_list(D) -> dichroic_value:cut(unicode:characters_to_binary(D), ?MAX_NAME);
@@ -124,24 +124,24 @@ unit(unit) -> <<>>;
 unit(Unit) when is_atom(Unit) -> text([atom_to_binary(Unit)]);
 unit(Unit) -> text(Unit).
 
-%% A function that Telemetry.Metrics made of a unit to convert gives the unit that the struct names.
+%% A measurement function that Telemetry.Metrics built for a unit conversion returns the unit of the struct.
 measurement(F) when is_function(F, 1); is_function(F, 2) -> {call, F};
 measurement(Key) when is_atom(Key) -> {meas, Key, atom_to_binary(Key)};
 measurement(Key) when is_binary(Key) -> {meas, binary_to_atom(Key), Key};
-measurement(_) -> throw("a measurement is a key or a function").
+measurement(_) -> throw("a measurement must be a key or a function").
 
 keep(M) ->
     [condition(holds, F) || F <- [maps:get(keep, M, none)], F =/= none]
     ++ [condition(holds_not, F) || F <- [maps:get(drop, M, none)], F =/= none].
 
 condition(How, F) when is_function(F, 1); is_function(F, 2) -> {How, F};
-condition(_, _) -> throw("keep and drop are functions").
+condition(_, _) -> throw("keep and drop must be functions").
 
-tags(#{tags := F}) when is_function(F) -> throw("tags that are a function have no names");
+tags(#{tags := F}) when is_function(F) -> throw("tags must be a list of names, not a function");
 tags(M) ->
     Tags = maps:get(tags, M, []),
     (length(Tags) =< ?MAX_TAGS andalso lists:all(fun(T) -> is_atom(T) orelse is_binary(T) end, Tags))
-        orelse throw("tags are at most 32 names"),
+        orelse throw("tags must be a list of at most 32 names"),
     Pairs = [case T of _ when is_atom(T) -> {T, text([atom_to_binary(T)])}; _ -> {binary_to_atom(T), text([T])} end || T <- Tags],
     Names = [Name || {_, Name} <- Pairs],
     case M of
@@ -149,7 +149,7 @@ tags(M) ->
         _ -> {[{meta, A, Name} || {A, Name} <- Pairs], Names}
     end.
 
-%%% How it is kept
+%%% Entry and definition
 
 shape(counter, _, _, E) -> {E#entry{type = counter, size = 1}, #{<<"type">> => <<"counter">>}};
 shape(sum, Reporter, _, E) ->
@@ -157,7 +157,7 @@ shape(sum, Reporter, _, E) ->
 shape(last_value, _, _, E) -> {E#entry{type = last, size = 1}, #{<<"type">> => <<"last">>}};
 shape(distribution, #{buckets := [_ | _] = Bounds}, _, E) ->
     (length(Bounds) =< 160 andalso lists:all(fun is_number/1, Bounds) andalso lists:usort(Bounds) =:= Bounds)
-        orelse throw("buckets are at most 160 ascending numbers"),
+        orelse throw("buckets must be at most 160 ascending numbers"),
     {E#entry{type = buckets, grid = dichroic_bucket:bounds(Bounds), size = 4 + length(Bounds)},
      #{<<"type">> => <<"buckets">>, <<"bounds">> => [float(B) || B <- Bounds]}};
 shape(Type, _, Unit, E) when Type =:= distribution; Type =:= summary ->
@@ -165,9 +165,9 @@ shape(Type, _, Unit, E) when Type =:= distribution; Type =:= summary ->
     Grid = dichroic_bucket:grid(Scale, Lo, Hi),
     {E#entry{type = exponential, grid = Grid, factor = Factor, size = 4 + dichroic_bucket:size(Grid)},
      #{<<"type">> => <<"exponential">>, <<"scale">> => Scale, <<"octaves">> => [Lo, Hi]}};
-shape(_, _, _, _) -> throw("a type is counter, sum, last_value, distribution or summary").
+shape(_, _, _, _) -> throw("a type must be counter, sum, last_value, distribution or summary").
 
-%% The same fixed memory as packs ask for. Times are put into buckets of seconds, sizes into those of bytes.
+%% The same fixed memory as for metrics of packs. Times use buckets in seconds, sizes in bytes.
 grid(<<"native">>) -> {1 / erlang:convert_time_unit(1, second, native), 3, {-20, 14}};
 grid(<<"second">>) -> {1.0, 3, {-20, 14}};
 grid(<<"millisecond">>) -> {1.0e-3, 3, {-20, 14}};

@@ -1,14 +1,14 @@
-%% @doc The relay as a guest: starts it in a node that was never prepared, and leaves that node as it was.
+%% @doc Runs the relay as a guest in a node that does not have it, and removes it without a trace.
 %%
-%% Loaded and called by a collector that connects over Erlang distribution as a hidden node. start/1 makes one process, the
-%% keeper, registered under this module's name. It owns the relay's supervisor and watches its guardian, the node that
-%% attached it. It leaves when it is told `{leave, Pid, Tag}', when the relay ends, and when the guardian has been gone for 30 s
-%% and no other came in its place. Leaving means: handlers detached and the last totals sent; processes, tables, persistent
-%% terms and environment gone; and the code of every module given to start/1, this one last, unloaded. Code that a process of
-%% the application still runs is never purged. A second process, the warden, does the leaving for a keeper that was killed.
+%% Loaded and called by a collector that connects over Erlang distribution as a hidden node. start/1 spawns one process, the
+%% keeper, registered under this module's name. It owns the relay's supervisor and monitors its guardian, the node that attached
+%% it. It detaches on `{detach, Pid, Tag}', when the relay exits, and when the guardian has been disconnected for 30 s and no
+%% other node has taken its place. Detaching sends the last totals, removes handlers, processes, tables, persistent terms and
+%% environment, and unloads every module given to start/1, this one last. Code that a process of the application still runs is
+%% never purged. If the keeper is killed, a second process, the warden, detaches in its place.
 %%
-%% Where the relay finds the collector is told by whoever starts it: a path, or an address with a token. The token is kept in a
-%% fun, in the environment alone, until we leave: nothing that prints states, messages or the environment shows it.
+%% The caller of start/1 gives the collector's destination: a path, or an address with a token. The token is kept in a fun, only
+%% in the environment and only until the relay detaches, so that no printed state, message or environment shows it.
 -module(dichroic_attach).
 
 -export([start/1, redirect/1, info/0]).
@@ -19,37 +19,37 @@
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
 -define(ANSWER_MS, 20000).
-%% Modules of OTP that the relay calls and that a node in interactive mode may load only because of it.
+%% Modules of OTP that the relay calls. A node in interactive mode may have loaded them only for the relay.
 -define(OTP, [gen_statem, rand, uri_string, string, unicode_util, local_tcp, local_udp, inet_tcp, gen_tcp, sys, calendar,
               timer, ordsets, io_lib_pretty, inet6_tcp, inet_parse]).
 
-%% With the token as it comes.
--type told() :: string() | {tcp, inet:ip_address(), inet:port_number(), binary()}.
--type options() :: #{guardian := node(), socket := told(), modules := [module()], vsn := binary()}.
+%% The token is still in plain text here.
+-type destination() :: string() | {tcp, inet:ip_address(), inet:port_number(), binary()}.
+-type options() :: #{guardian := node(), socket := destination(), modules := [module()], vsn := binary()}.
 
--record(k, {guardian :: node() | none, socket :: string(), modules :: [module()], loaded :: [module()],
+-record(state, {guardian :: node() | none, socket :: string(), modules :: [module()], loaded :: [module()],
             since :: integer(), relay :: pid(), linger = none :: none | reference()}).
 
-%% @doc Starts the relay, or changes its guardian when it runs already with the same socket and the same modules.
-%% Where the application has a relay of its own, running, nothing is changed.
+%% @doc Starts the relay, or replaces its guardian if it already runs with the same socket and modules. Changes nothing if the
+%% application itself runs the relay.
 -spec start(options()) -> {ok, started | adopted} | {error, installed | {unloaded, [module()]} | term()}.
-start(#{guardian := Guardian, socket := Told} = Options) ->
-    Place = hidden(Told),
+start(#{guardian := Guardian, socket := Option} = Options) ->
+    Destination = hidden(Option),
     case whereis(?MODULE) of
-        undefined -> begin_with(Options#{socket := Place});
-        Keeper -> ask(Keeper, {adopt, Guardian, Place, maps:get(modules, Options)})
+        undefined -> begin_with(Options#{socket := Destination});
+        Keeper -> ask(Keeper, {adopt, Guardian, Destination, maps:get(modules, Options)})
     end.
 
-%% @doc Sends the relay to another place of the same collector, now.
--spec redirect(#{socket := told()}) -> ok | {error, term()}.
-redirect(#{socket := Told}) ->
-    Place = hidden(Told),
+%% @doc Makes the relay connect to another listener of the same collector.
+-spec redirect(#{socket := destination()}) -> ok | {error, term()}.
+redirect(#{socket := Option}) ->
+    Destination = hidden(Option),
     case whereis(?MODULE) of
         undefined -> {error, not_attached};
-        Keeper -> ask(Keeper, {redirect, Place})
+        Keeper -> ask(Keeper, {redirect, Destination})
     end.
 
--spec hidden(told()) -> dichroic_socket:place().
+-spec hidden(destination()) -> dichroic_socket:destination().
 hidden({tcp, Address, Port, Token}) -> {tcp, Address, Port, fun() -> Token end};
 hidden(Path) -> Path.
 
@@ -63,7 +63,7 @@ begin_with(Options) ->
     {Keeper, Monitor} = spawn_monitor(fun() -> keep(Self, Tag, Options) end),
     answer(Keeper, Monitor, Tag).
 
-%% @doc What is attached, for whom, and how the relay is.
+%% @doc Guardian, socket and modules of the attached relay, and its state.
 -spec info() -> #{atom() => term()} | {error, term()}.
 info() ->
     case whereis(?MODULE) of
@@ -97,14 +97,15 @@ answer(Keeper, Monitor, Tag) ->
 keep(Starter, Tag, #{modules := Modules} = Options) ->
     true = register(?MODULE, self()),
     _ = process_flag(trap_exit, true),
-    alone(),
+    end_unload_guard(),
     case [M || M <- Modules, not erlang:module_loaded(M)] of
-        [] -> keep_all(Starter, Tag, Options);
+        [] -> keep_loaded(Starter, Tag, Options);
         Gone -> Starter ! {Tag, {error, {unloaded, Gone}}}
     end.
 
-%% Whoever waits of an earlier stay, to unload what we need now, ends first; what it unloaded before that is missing.
-alone() ->
+%% Ends the unload guard of an earlier relay first, because it would unload the modules that are needed now. Modules that it has
+%% already unloaded are reported as `unloaded'.
+end_unload_guard() ->
     case whereis(dichroic_unload_guard) of
         undefined -> ok;
         Pid ->
@@ -113,140 +114,139 @@ alone() ->
             receive {'DOWN', Monitor, process, _, _} -> ok end
     end.
 
-keep_all(Starter, Tag, #{guardian := Guardian, socket := Place, modules := Modules} = Options) ->
+keep_loaded(Starter, Tag, #{guardian := Guardian, socket := Destination, modules := Modules} = Options) ->
     Loaded = [M || {M, _} <- code:all_loaded()],
     case start_relay(Options) of
         {ok, Relay} ->
-            K = #k{guardian = Guardian, socket = name(Place), modules = Modules, loaded = Loaded, relay = Relay,
+            S = #state{guardian = Guardian, socket = name(Destination), modules = Modules, loaded = Loaded, relay = Relay,
                    since = erlang:system_time(second)},
             Keeper = self(),
-            _ = spawn(fun() -> ward(Keeper, K) end),
+            _ = spawn(fun() -> watch_keeper(Keeper, S) end),
             Starter ! {Tag, {ok, started}},
-            guarded(Guardian, K);
+            guarded(Guardian, S);
         {error, Why} ->
             Starter ! {Tag, {error, Why}},
-            %% Not in order: the warden of an earlier keeper has its leaving to do.
+            %% An abnormal exit, because the warden of an earlier keeper must still detach.
             exit({not_started, Why})
     end.
 
 start_relay(Options) ->
     case whereis(dichroic_sup) of
         undefined -> start_in(Options, [{Key, application:get_env(dichroic, Key)} || Key <- [mode, socket, vsn]]);
-        _ -> {error, there_already()}
+        _ -> {error, already_started()}
     end.
 
-%% The relay reads its environment when it starts. One that does not start, because the application's own was quicker, leaves to that
-%% what it had.
-start_in(#{socket := Place, vsn := Vsn}, Before) ->
+%% The relay reads its environment when it starts. If the application's own relay started first, its environment is restored.
+start_in(#{socket := Destination, vsn := Vsn}, Before) ->
     ok = application:set_env(dichroic, mode, attached),
-    place(Place),
+    set_destination(Destination),
     ok = application:set_env(dichroic, vsn, Vsn),
     case dichroic_sup:start_link() of
         {ok, Relay} -> {ok, Relay};
         {error, Why} ->
             _ = [case Value of {ok, V} -> application:set_env(dichroic, Key, V); undefined -> application:unset_env(dichroic, Key) end
                  || {Key, Value} <- Before],
-            {error, case Why of {already_started, _} -> there_already(); _ -> Why end}
+            {error, case Why of {already_started, _} -> already_started(); _ -> Why end}
     end.
 
-%% The application's, or what an earlier guest has not yet taken away.
-there_already() ->
+%% A running relay is either the application's or a guest that is still detaching.
+already_started() ->
     case application:get_env(dichroic, mode) of
-        {ok, attached} -> leaving;
+        {ok, attached} -> detaching;
         _ -> installed
     end.
 
-%% Takes the name first, so that nobody attaches while it leaves.
-ward(Keeper, K) ->
+%% Registers the keeper's name first, so that no relay can be attached while this one detaches.
+watch_keeper(Keeper, S) ->
     Monitor = monitor(process, Keeper),
     receive {'DOWN', Monitor, process, _, normal} -> ok;
             {'DOWN', Monitor, process, _, _} ->
                 try register(?MODULE, self()) of
-                    true -> leave(K, none)
+                    true -> detach(S, none)
                 catch error:badarg ->
                     case whereis(?MODULE) of
-                        undefined -> ward(Keeper, K);
-                        Next -> ward(Next, K)
+                        undefined -> watch_keeper(Keeper, S);
+                        Next -> watch_keeper(Next, S)
                     end
                 end
     end.
 
-place(Place) -> ok = application:set_env(dichroic, socket, {attached, Place}).
+set_destination(Destination) -> ok = application:set_env(dichroic, socket, {attached, Destination}).
 
-%% Of a node that is gone already a monitor would try to connect to it.
-guarded(Guardian, K) ->
+%% A monitor of a disconnected node would try to connect to it.
+guarded(Guardian, S) ->
     _ = case lists:member(Guardian, nodes(hidden)) of
             true -> monitor_node(Guardian, true);
             false -> self() ! {nodedown, Guardian}
         end,
-    loop(K#k{guardian = Guardian}).
+    loop(S#state{guardian = Guardian}).
 
-loop(#k{guardian = Guardian, relay = Relay, linger = Linger} = K) ->
+loop(#state{guardian = Guardian, relay = Relay, linger = Linger} = S) ->
     receive
         {nodedown, Guardian} when Guardian =/= none ->
-            loop(K#k{guardian = none, linger = erlang:start_timer(?LINGER_MS, self(), linger)});
-        {timeout, Linger, linger} -> leave(K, none);
-        {{adopt, Next, Place, Modules}, From, Tag} ->
-            case Guardian =:= none andalso Modules =:= K#k.modules andalso name(Place) =:= K#k.socket of
+            loop(S#state{guardian = none, linger = erlang:start_timer(?LINGER_MS, self(), linger)});
+        {timeout, Linger, linger} -> detach(S, none);
+        {{adopt, Next, Destination, Modules}, From, Tag} ->
+            case Guardian =:= none andalso Modules =:= S#state.modules andalso name(Destination) =:= S#state.socket of
                 true ->
-                    %% The token may be another.
-                    place(Place),
+                    %% The token may have changed.
+                    set_destination(Destination),
                     From ! {Tag, {ok, adopted}},
-                    guarded(Next, quiet(K));
+                    guarded(Next, stop_timer(S));
                 false ->
-                    From ! {Tag, {error, {attached, Guardian, K#k.socket}}},
-                    loop(K)
+                    From ! {Tag, {error, {attached, Guardian, S#state.socket}}},
+                    loop(S)
             end;
-        {{redirect, Place}, From, Tag} ->
-            place(Place),
+        {{redirect, Destination}, From, Tag} ->
+            set_destination(Destination),
             dichroic_connection:reconnect(),
             From ! {Tag, ok},
-            loop(K#k{socket = name(Place)});
+            loop(S#state{socket = name(Destination)});
         {info, From, Tag} ->
-            From ! {Tag, info(K)},
-            loop(K);
-        {leave, From, Tag} -> leave(K, {From, Tag});
-        {'EXIT', Relay, _} -> leave(K, none);
-        _ -> loop(K)
+            From ! {Tag, info(S)},
+            loop(S);
+        {detach, From, Tag} -> detach(S, {From, Tag});
+        {'EXIT', Relay, _} -> detach(S, none);
+        _ -> loop(S)
     end.
 
-quiet(#k{linger = none} = K) -> K;
-quiet(#k{linger = Timer} = K) ->
+stop_timer(#state{linger = none} = S) -> S;
+stop_timer(#state{linger = Timer} = S) ->
     _ = erlang:cancel_timer(Timer),
-    K#k{linger = none}.
+    S#state{linger = none}.
 
-info(#k{guardian = Guardian, socket = Socket, since = Since, modules = Modules}) ->
+info(#state{guardian = Guardian, socket = Socket, since = Since, modules = Modules}) ->
     #{guardian => Guardian, socket => Socket, since => Since,
       modules => [{M, erlang:get_module_info(M, md5)} || M <- Modules, erlang:module_loaded(M)]}.
 
-%%% Leaving
+%%% Detaching
 
--spec leave(#k{}, none | {pid(), term()}) -> term().
-leave(#k{modules = Modules, loaded = Loaded} = K, Asker) ->
-    stop_relay(K#k.relay),
+-spec detach(#state{}, none | {pid(), term()}) -> term().
+detach(#state{modules = Modules, loaded = Loaded} = S, Asker) ->
+    stop_relay(S#state.relay),
     detach_all(),
     _ = logger:remove_handler(dichroic),
-    Late = dichroic_unload_guard:wait(),
+    Callers = dichroic_unload_guard:wait_for_callers(),
     _ = [persistent_term:erase(Key) || Key <- terms()],
     _ = [application:unset_env(dichroic, Key) || Key <- [mode, socket, vsn]],
-    Tries = case Late of [] -> ?PURGE_TRIES; _ -> 1 end,
-    Kept = entries(Late, unload(Modules -- [?MODULE | dichroic_unload_guard:entries()], Tries)),
-    %% What stays of modules of OTP is harmless, so one that anybody might be in stays whole.
+    Tries = case Callers of [] -> ?PURGE_TRIES; _ -> 1 end,
+    Kept = unload_entry_modules(Callers, unload(Modules -- [?MODULE | dichroic_unload_guard:entry_modules()], Tries)),
+    %% Modules of OTP are harmless, so those that a process may be running are kept.
     Extra = [M || M <- ?OTP, not lists:member(M, Loaded), erlang:module_loaded(M)],
     _ = unload(unused(Extra), 1),
-    %% A guardian that is gone is not connected to again.
+    %% Does not reconnect to a disconnected guardian.
     _ = case Asker of
             none -> ok;
-            {From, Tag} -> erlang:send(From, {Tag, {left, Kept}}, [noconnect])
+            {From, Tag} -> erlang:send(From, {Tag, {detached, Kept}}, [noconnect])
         end,
-    %% From here on nothing of this module runs, so that it can be unloaded too.
+    %% No code of this module runs after this call, so that it can be unloaded too.
     lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
 
-%% What handlers are entered by goes last, when nobody can be on the way to it.
-entries([], []) -> unload(dichroic_unload_guard:entries(), ?PURGE_TRIES);
-entries(Late, Kept) ->
-    ok = dichroic_unload_guard:stay(Late, Kept),
-    Kept ++ dichroic_unload_guard:entries().
+%% The modules that telemetry and logger call are unloaded last, when no process can call them any more.
+unload_entry_modules([], []) -> unload(dichroic_unload_guard:entry_modules(), ?PURGE_TRIES);
+unload_entry_modules(Callers, Kept) ->
+    ok = dichroic_unload_guard:unload_later(Callers, Kept),
+    Kept ++ dichroic_unload_guard:entry_modules().
 
 stop_relay(Relay) ->
     _ = dichroic_connection:drain(),
@@ -258,7 +258,7 @@ stop_relay(Relay) ->
         receive {'DOWN', Monitor, process, _, _} -> ok end
     end.
 
-%% The relay has done it, unless it was killed.
+%% The relay has detached its handlers itself, unless it was killed.
 detach_all() ->
     try [telemetry:detach(Id) || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])] of _ -> ok
     catch _:_ -> ok
@@ -270,11 +270,11 @@ terms() ->
 ours(dichroic_handler) -> true;
 ours({dichroic_program, _}) -> true;
 ours(dichroic_atoms) -> true;
-%% Of a handler that was removed, logger keeps a term that says so.
+%% logger keeps a term for a removed handler.
 ours({logger_config, {'$handler_config$', dichroic}}) -> not lists:member(dichroic, logger:get_handler_ids());
 ours(_) -> false.
 
-%% Gives the modules that could not be unloaded, because a process is in their code.
+%% Returns the modules that could not be unloaded because a process runs their code.
 unload(Modules, Tries) ->
     case [M || M <- Modules, not unloaded(M)] of
         [] -> [];
@@ -284,7 +284,7 @@ unload(Modules, Tries) ->
         Busy -> Busy
     end.
 
-%% Of a module there may be an older version too, and no process runs either.
+%% Old and current code must both be unused.
 unloaded(M) ->
     code:soft_purge(M) andalso (code:delete(M) orelse not erlang:module_loaded(M)) andalso code:soft_purge(M).
 

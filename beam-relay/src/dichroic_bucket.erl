@@ -1,8 +1,8 @@
-%% @doc Which bucket a number falls into: base-2 exponential buckets from the bits of the float, explicit ones by bounds.
+%% @doc The bucket of a number: base-2 exponential buckets from the bits of the float, explicit buckets by bounds.
 %%
-%% grid/3 is called once per plan entry; index/2 and bound/2 by the handler for every observation. Bucket i of scale s is
-%% (b^i, b^(i+1)] with b = 2^(2^-s), as in OTLP. The inner boundaries are irrational for s > 0: each is held as the largest
-%% 52-bit mantissa below it, found with whole numbers, so that no observation lands beside its bucket by rounding.
+%% Pure functions. grid/3 is called once per plan entry; index/2 and bound/2 by the handler for every observation. Bucket i of
+%% scale s is (b^i, b^(i+1)] with b = 2^(2^-s), as in OTLP. The inner boundaries are irrational for s > 0: each is stored as the
+%% largest 52-bit mantissa below it, computed with integers, so that rounding never selects the wrong bucket.
 -module(dichroic_bucket).
 
 -export([grid/3, bounds/1, size/1, least/1, index/2, bound/2]).
@@ -10,7 +10,7 @@
 
 %% {Scale, Least index, Greatest index, Boundaries inside one octave}
 -type grid() :: {-4..4, integer(), integer(), tuple()}.
-%% {Bounds, the same rounded down}: whole numbers are compared with whole ones, which the VM does without a call.
+%% {Bounds, the same rounded down}: integers are compared with integers, which the VM does without a call.
 -type bounds() :: {tuple(), tuple()}.
 
 -define(MANTISSA, 52).
@@ -48,7 +48,7 @@ least({_, Least, _, _}) -> Least.
 %% @doc Index of a positive float, clamped to the grid.
 -spec index(float(), grid()) -> integer().
 index(F, {Scale, Least, Greatest, Inner}) ->
-    %% Words of 32 bits are taken out in line; parts that begin inside a byte are not. The sign of a positive float is 0.
+    %% 32-bit fields are matched inline; fields that begin inside a byte are not. The sign bit of a positive float is 0.
     <<High:32, Low:32>> = <<F/float>>,
     clamp(raw((High bsr 20) - 1023, (High band 16#fffff) bsl 32 bor Low, Scale, Inner), Least, Greatest).
 
@@ -57,7 +57,7 @@ raw(E, M, Scale, Inner) when Scale >= 0 -> (E bsl Scale) + inner(M bsr (?MANTISS
 raw(E, 0, Scale, _) -> (E - 1) bsr -Scale;
 raw(E, _, Scale, _) -> E bsr -Scale.
 
-%% The linear guess is never too high, and too low by two at most: 2^s log2(1+x) - 2^s x < 1.4 for s =< 4.
+%% The linear estimate is never too high, and at most two too low: 2^s log2(1+x) - 2^s x < 1.4 for s =< 4.
 inner(J, M, Inner) when M > element(J + 1, Inner) -> inner(J + 1, M, Inner);
 inner(J, _, _) -> J.
 
@@ -68,7 +68,7 @@ clamp(I, _, _) -> I.
 -spec bounds([number()]) -> bounds().
 bounds(Bounds) -> {list_to_tuple(Bounds), list_to_tuple([floor(B) || B <- Bounds])}.
 
-%% @doc Number of the first bound that is not below the value; the number of bounds if there is none.
+%% @doc Index of the first bound that is not below the value; the number of bounds if there is none.
 -spec bound(number(), bounds()) -> non_neg_integer().
 bound(V, {_, Whole}) when is_integer(V) -> bound(V, Whole, 0, tuple_size(Whole));
 bound(V, {Bounds, _}) -> bound(V, Bounds, 0, tuple_size(Bounds)).

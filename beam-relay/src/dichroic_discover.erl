@@ -1,11 +1,11 @@
-%% @doc Which telemetry events can this node emit, and which does it emit? Answered from outside, leaving nothing behind.
+%% @doc Finds the telemetry events that this node can emit and, on request, those that it does emit, and removes itself.
 %%
-%% Loaded into a node over distribution and called once: run/1 reads the modules of the node, not what they do. Those that call
-%% `telemetry:execute' or `telemetry:span' name their events, see dichroic_discover_code. Asked to listen too, it attaches one handler that counts, in memory of fixed size and for a limited time, and sends nothing; and a trace
-%% that sends each name that is emitted about once tells the names that no loaded code has; they are counted from then on. Its tracer has a limited heap, so that
-%% the VM ends it, and the trace with it, should it ever fall behind. The answer
-%% is a message to who asked, while that one is still connected. When the process that works has ended, however it ended, an
-%% undertaker detaches what is left and unloads this module.
+%% Loaded into a node over distribution and called once by a collector. run/1 reads the code of the node's modules: those that
+%% call `telemetry:execute' or `telemetry:span' name their events, see dichroic_discover_code. With `live_ms' it also attaches one
+%% handler that only counts, in memory of fixed size and for a limited time, and a trace that sends each emitted name about once:
+%% names that no loaded code has are counted from then on. The tracer has a limited heap, so that the VM ends it and the trace
+%% with it if it cannot keep up. The result is a message to the caller if it is still connected. When the worker has ended, for any
+%% reason, the supervising process detaches what is left and unloads this module.
 -module(dichroic_discover).
 
 -export([run/1, count/4]).
@@ -23,23 +23,23 @@
 -define(LOOK_MS, 100).
 -define(MAX_TRACED, 20000).
 -define(TRACER_HEAP_WORDS, 1048576).
-%% What the attacher gives as the file of what it loads.
+%% The file name that the collector gives to modules it loads.
 -define(ATTACHED, "(attached by dichroic)").
 -define(TRACED, {telemetry, execute, 3}).
 -define(GRACE_MS, 200).
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
-%% Modules of OTP that a node in interactive mode may load only because of us.
+%% Modules of OTP that a node in interactive mode may load only for this module.
 -define(OTP, [beam_lib, io_lib_pretty, erl_scan, string, unicode_util, ordsets, timer]).
 
-%% `also' are names of events that may be there, dotted, beside those that are found.
+%% `also' are dotted names of further events that the node may emit.
 -type options() :: #{guardian := node(), answer := {pid(), term()}, live_ms := non_neg_integer(), also := [binary()]}.
 
 -type event() :: [atom()].
 
 -spec run(options()) -> started.
 run(#{answer := Answer} = Options) ->
-    _ = spawn(fun() -> undertaker(Answer, Options, code:all_loaded()) end),
+    _ = spawn(fun() -> supervise(Answer, Options, code:all_loaded()) end),
     started.
 
 work(#{guardian := Guardian, live_ms := Ms, also := Also}, Loaded) ->
@@ -62,7 +62,7 @@ work(#{guardian := Guardian, live_ms := Ms, also := Also}, Loaded) ->
       events => [{E, Likely, [atom_to_binary(M) || M <- lists:sublist(Modules, 8)]}
                  || E <- Events, {Likely, Modules} <- [maps:get(E, Named, {true, []})]],
       ecto => Ecto, relay => length(Ours), subscribed => lists:usort([dotted(E) || {_, E, _} <- Ours]),
-      handlers => [{words(Id), dotted(E), words(F)} || {Id, E, F} <- lists:sublist(Handlers, ?MAX_HANDLERS)],
+      handlers => [{shown(Id), dotted(E), shown(F)} || {Id, E, F} <- lists:sublist(Handlers, ?MAX_HANDLERS)],
       live => live(min(Ms, ?MAX_LIVE_MS), Known, Guardian)}.
 
 version(App) ->
@@ -73,14 +73,14 @@ version(App) ->
 
 dotted(Event) -> iolist_to_binary(lists:join($., [atom_to_binary(A) || A <- Event])).
 
-%% What it prints to is short, whatever it is given.
-words(Term) ->
+%% Any term as short text.
+shown(Term) ->
     case unicode:characters_to_binary(io_lib:format("~0tp", [Term], [{chars_limit, 120}])) of
         Text when is_binary(Text) -> Text;
         _ -> <<"?">>
     end.
 
-%% An atom that is not there yet was never part of an event.
+%% A name without existing atoms was never emitted.
 existing(Names) ->
     lists:flatmap(fun(Name) ->
         try [[binary_to_existing_atom(Part) || Part <- binary:split(Name, <<".">>, [global])]]
@@ -90,7 +90,7 @@ existing(Names) ->
 
 %%% Reading modules
 
-%% What code names for certain, and what may be a name. `Unread' counts modules whose file is not there.
+%% Certain and guessed names. `Unread' counts modules without a readable file.
 scan(Loaded) ->
     Known = maps:from_list(Loaded),
     {Names, Unread} = lists:foldl(fun({Module, File}, Acc) -> scan(Module, File, Acc) end, {#{}, 0}, Loaded),
@@ -111,11 +111,11 @@ note(Module, How, New, Names) ->
         maps:update_with(Name, fun({Was, Ms}) -> {min(Was, How), [Module | Ms]} end, {How, [Module]}, Acc)
     end, Names, New).
 
-%% Files are read here and not by the code server, which others need.
+%% Reads files in this process, to keep the code server free.
 read(?MODULE, _) -> none;
 read(telemetry, _) -> none;
 read(_, preloaded) -> none;
-%% Loaded by us; see dichroic_attach.
+%% An attached relay.
 read(_, ?ATTACHED) -> none;
 read(_, [_ | _] = File) ->
     case dichroic_discover_code:read(File) of
@@ -130,7 +130,7 @@ from_archive(File) ->
         error -> unread
     end.
 
-%% Modules of applications that run, which a node in interactive mode loads when they are first called.
+%% Modules of running applications that a node in interactive mode has not loaded yet.
 not_loaded(Known) ->
     Running = [App || {App, _, _} <- application:which_applications()],
     lists:sublist([{M, filename:join(Ebin, atom_to_list(M) ++ ".beam")} || App <- Running, {ok, Modules} <- [application:get_key(App, modules)],
@@ -142,7 +142,7 @@ ebin(App) ->
         Dir -> [filename:join(Dir, "ebin")]
     end.
 
-%% Beginnings of spans, and whole names.
+%% Prefixes of spans, and whole names.
 as_events(L, Calls) ->
     case {ends_as_spans_do(L), Calls} of
         {false, [span]} -> span(L);
@@ -155,7 +155,7 @@ span(Prefix) -> [Prefix ++ [Last] || Last <- [<<"start">>, <<"stop">>, <<"except
 
 ends_as_spans_do(Name) -> lists:member(lists:last(Name), [<<"start">>, <<"stop">>, <<"exception">>]).
 
-%% A guess is likely when it begins as an application is named; other lists of atoms are more often something else.
+%% A guess is likely if it starts with the name of an application; other lists of atoms are mostly not events.
 likely(_, certain, _, _) -> true;
 likely([<<"vm">> | _], _, _, _) -> true;
 likely([First | _] = Name, guessed, Applications, Handled) ->
@@ -163,9 +163,9 @@ likely([First | _] = Name, guessed, Applications, Handled) ->
 
 join(Name) -> iolist_to_binary(lists:join($., Name)).
 
-%%% What knows its events itself
+%%% Libraries that list their events
 
-%% Every repository that runs, by the name that it emits under.
+%% The events of all running repositories.
 ecto() ->
     try
         Repos = apply('Elixir.Ecto.Repo', all_running, []),
@@ -173,7 +173,7 @@ ecto() ->
     catch _:_ -> []
     end.
 
-%% The name that it emits under, from what its adapter keeps; else from its configuration.
+%% The prefix of a repository's event from the adapter's metadata, else from its configuration.
 prefix(Repo) ->
     try apply('Elixir.Ecto.Adapter', lookup_meta, [Repo]) of
         #{telemetry := {_, _, [_, _ | _] = Event}} -> [lists:droplast(Event)];
@@ -188,13 +188,13 @@ configured(Repo) ->
     catch _:_ -> []
     end.
 
-%% Without their configurations, which may hold anything.
+%% Without the configurations of handlers, which may be large or secret.
 handlers() ->
     try [{Id, E, F} || #{id := Id, event_name := E, function := F} <- telemetry:list_handlers([])]
     catch _:_ -> []
     end.
 
-%% Handlers of a relay say nothing of the application.
+%% Handlers of a relay are not handlers of the application.
 is_ours({dichroic, _}) -> true;
 is_ours(_) -> false.
 
@@ -207,20 +207,20 @@ live(Ms, Events, Guardian) ->
     persistent_term:put(?HANDLER, {Counts, Numbered}),
     Tracer = spawn(fun trace/0),
     Begun = erlang:monotonic_time(microsecond),
-    Late = try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
+    Traced = try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
         ok -> wait(Begun + Ms * 1000, Guardian, Tracer, Numbered)
     catch _:_ -> #{}
     after stop_listening()
     end,
     Took = erlang:monotonic_time(microsecond) - Begun,
     Seen = seen(Tracer, end_of_trace),
-    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(maps:merge(Numbered, Late)), N <- [counters:get(Counts, I)], N > 0],
-     case Seen of none -> none; _ -> [dotted(E) || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Late)] end,
-     [dotted(E) || E <- maps:keys(Late)]}.
+    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(maps:merge(Numbered, Traced)), N <- [counters:get(Counts, I)], N > 0],
+     case Seen of none -> none; _ -> [dotted(E) || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)] end,
+     [dotted(E) || E <- maps:keys(Traced)]}.
 
-%% Names that the trace finds get a handler of their own, and count from then on.
+%% Names found by the trace get their own handler and are counted from then on.
 wait(Until, Guardian, Tracer, Numbered) ->
-    %% Of a node that is gone a monitor would try to connect to it.
+    %% A monitor of a disconnected node would try to connect to it.
     case lists:member(Guardian, nodes(hidden)) of
         true ->
             true = monitor_node(Guardian, true),
@@ -228,34 +228,34 @@ wait(Until, Guardian, Tracer, Numbered) ->
         false -> #{}
     end.
 
-listen(Until, Guardian, Tracer, Numbered, Late) ->
+listen(Until, Guardian, Tracer, Numbered, Traced) ->
     Left = (Until - erlang:monotonic_time(microsecond)) div 1000,
-    receive {nodedown, Guardian} -> Late
+    receive {nodedown, Guardian} -> Traced
     after max(0, min(Left, ?LOOK_MS)) ->
-        New = case seen(Tracer, so_far) of
+        New = case seen(Tracer, seen_so_far) of
             none -> [];
-            Seen -> [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Late)]
+            Seen -> [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)]
         end,
-        More = lists:foldl(fun(E, Acc) -> attach(E, map_size(Numbered) + map_size(Acc) + 1, Acc) end, Late, New),
+        More = lists:foldl(fun(E, Acc) -> attach(E, map_size(Numbered) + map_size(Acc) + 1, Acc) end, Traced, New),
         case Left > ?LOOK_MS of
             true -> listen(Until, Guardian, Tracer, Numbered, More);
             false -> More
         end
     end.
 
-attach(Event, I, Late) ->
+attach(Event, I, Traced) ->
     try telemetry:attach({?HANDLER, I}, Event, fun ?MODULE:count/4, I) of
-        ok -> Late#{Event => I};
-        _ -> Late
-    catch _:_ -> Late
+        ok -> Traced#{Event => I};
+        _ -> Traced
+    catch _:_ -> Traced
     end.
 
-%% @doc The handler: adds one, in the process that emits.
+%% @doc The handler: adds one. Called in the process that emits.
 -spec count(event(), term(), term(), term()) -> ok.
-count(Event, _, _, Late) ->
+count(Event, _, _, Traced) ->
     try
         {Counts, Numbered} = persistent_term:get(?HANDLER),
-        counters:add(Counts, case Late of none -> maps:get(Event, Numbered); I -> I end, 1)
+        counters:add(Counts, case Traced of none -> maps:get(Event, Numbered); I -> I end, 1)
     catch _:_ -> ok
     end.
 
@@ -267,9 +267,9 @@ is_own(?HANDLER) -> true;
 is_own({?HANDLER, _}) -> true;
 is_own(_) -> false.
 
-%%% Names that are made at run time
+%%% Names built at run time
 
-%% If anybody else traces the node we do not. A tracer that ends takes its trace flags with it.
+%% Does not trace if another tracer is active. The VM removes the trace flags of a tracer that ends.
 trace() ->
     true = register(?TRACER, self()),
     _ = process_flag(max_heap_size, #{size => ?TRACER_HEAP_WORDS, kill => true, error_logger => false}),
@@ -279,10 +279,10 @@ trace() ->
             _ = watch([]),
             _ = erlang:trace(all, true, [call, arity]),
             trace([], 0);
-        _ -> told(none)
+        _ -> hold_result(none)
     end.
 
-%% Emitted names but those that were seen are sent, without measurements and metadata.
+%% Sends emitted names that were not seen yet, without measurements and metadata.
 watch(Seen) ->
     Guards = [{is_list, '$1'}, {'=<', {length, '$1'}, ?MAX_LENGTH} | [{'=/=', '$1', {const, E}} || E <- Seen]],
     erlang:trace_pattern(?TRACED, [{['$1', '_', '_'], Guards, [{message, '$1'}]}], [local]).
@@ -291,7 +291,7 @@ unwatch() -> erlang:trace_pattern(?TRACED, false, [local]).
 
 trace(Seen, N) when N >= ?MAX_TRACED; length(Seen) >= ?MAX_SEEN ->
     _ = unwatch(),
-    told(Seen);
+    hold_result(Seen);
 trace(Seen, N) ->
     receive
         {trace, _, call, ?TRACED, Event} ->
@@ -301,7 +301,7 @@ trace(Seen, N) ->
                     trace([Event | Seen], N + 1);
                 false -> trace(Seen, N + 1)
             end;
-        {so_far, From, Tag} ->
+        {seen_so_far, From, Tag} ->
             From ! {Tag, Seen},
             trace(Seen, N);
         {end_of_trace, From, Tag} ->
@@ -309,15 +309,15 @@ trace(Seen, N) ->
             From ! {Tag, Seen}
     end.
 
-told(Seen) ->
+hold_result(Seen) ->
     receive
-        {so_far, From, Tag} ->
+        {seen_so_far, From, Tag} ->
             From ! {Tag, Seen},
-            told(Seen);
+            hold_result(Seen);
         {end_of_trace, From, Tag} -> From ! {Tag, Seen}
     end.
 
-%% The pattern lets through lists that are not too long.
+%% The trace pattern has already limited the length.
 is_name([_, _ | _] = Event) -> lists:all(fun is_atom/1, Event);
 is_name(_) -> false.
 
@@ -334,17 +334,17 @@ seen(Tracer, Question) ->
     _ = demonitor(Monitor, [flush]),
     Seen.
 
-%%% Leaving
+%%% Cleaning up
 
-undertaker(Answer, Options, Loaded) ->
+supervise(Answer, Options, Loaded) ->
     {Worker, Monitor} = spawn_monitor(fun() -> answer(Answer, {ok, work(Options, Loaded)}) end),
-    receive {'DOWN', Monitor, process, Worker, Reason} -> Reason =:= normal orelse answer(Answer, {error, words(Reason)}) end,
-    bury([M || {M, _} <- Loaded]).
+    receive {'DOWN', Monitor, process, Worker, Reason} -> Reason =:= normal orelse answer(Answer, {error, shown(Reason)}) end,
+    clean_up([M || {M, _} <- Loaded]).
 
-%% To a node that is gone nothing is sent, and no connection is tried.
+%% Does not reconnect to a disconnected node.
 answer({Pid, Tag}, Answer) -> erlang:send(Pid, {Tag, Answer}, [noconnect]).
 
-bury(Known) ->
+clean_up(Known) ->
     stop_listening(),
     stop_tracing(whereis(?TRACER)),
     case persistent_term:get(?HANDLER, none) of
@@ -361,7 +361,7 @@ bury(Known) ->
         some -> ok
     end.
 
-%% Whether a process of the application is still in count/4: it must not die of our leaving.
+%% Whether a process of the application is still in count/4: purging the module would kill it.
 others(0) -> some;
 others(Tries) ->
     Here = [P || P <- processes(), P =/= self(), {current_stacktrace, Stack} <- [process_info(P, current_stacktrace)],

@@ -1,10 +1,11 @@
-%% @doc Which telemetry events does a compiled module name? Read from its file, without loading it and without making atoms.
+%% @doc Finds the telemetry events that a compiled module names, without loading it and without creating atoms.
 %%
-%% Called by dichroic_discover, from a process of limited memory. A call of `telemetry:execute' or `telemetry:span' whose first argument
-%% is a literal names its event for certain. For that the instructions of the module are followed in a straight line: what a register
-%% holds is forgotten at a label, a call, and any instruction that names the register. Where a module also calls with
-%% something that it computes, its other lists of atoms may be events, or the beginnings of some. Formats: the chunks `AtU8', `ImpT',
-%% `LitT' and `Code' of a BEAM file, and the external term format. What is not understood makes an event uncertain, never wrong.
+%% Called by dichroic_discover, in a process with limited memory. A call of `telemetry:execute' or `telemetry:span' whose first
+%% argument is a literal names its event with certainty. To find it the instructions of the module are followed in a straight
+%% line: the known content of a register is dropped at a label, a call, and any instruction with that register as an argument. If
+%% a module also calls with a computed name, its other lists of atoms may be events or prefixes of events. Formats: the chunks
+%% `AtU8', `ImpT', `LitT' and `Code' of a BEAM file, and the external term format. Unknown input makes an event uncertain, never
+%% wrong.
 -module(dichroic_discover_code).
 
 -export([read/1]).
@@ -12,18 +13,18 @@
 
 %% Parts of an event's name, as text.
 -type name() :: [binary(), ...].
-%% `guessed' are the other lists of atoms, there only when the functions in `calls' are called with what is no literal.
+%% `guessed' are the other lists of atoms, present only if the functions in `calls' are called with a name that is not a literal.
 -type found() :: #{certain := [name()], guessed := [name()], calls := [execute | span]}.
 
 -define(MAX_LENGTH, 10).
 -define(MAX_DEPTH, 3).
-%% How many arguments instruction 1, 2, 3 ... has: those of OTP 25 to 29. An instruction that is newer ends the reading.
+%% The number of arguments of instructions 1, 2, 3, ..., as of OTP 25 to 29. A newer instruction ends the scan of a module.
 -define(ARITIES, "13023223245232321100002112444444444443333333222222222222233312123333321101132225554211225552101224444312111263"
         "512235777532256222213408626545454333330117155233400222343224312111630153246243635").
 
 -record(code, {imports :: #{non_neg_integer() => execute | span}, literals :: #{non_neg_integer() => term()}, found = []}).
 
-%% @doc `none': it has no such call. `unread': it could not be read.
+%% @doc `none' for a module without such a call, `unread' for one that could not be read.
 -spec read(file:filename() | binary()) -> found() | none | unread.
 read(Beam) ->
     try
@@ -50,7 +51,7 @@ event(span, Name) -> [Name ++ [Last] || Last <- [<<"start">>, <<"stop">>, <<"exc
 
 %%% Atoms and imports
 
-%% From OTP 28 on a negative number of atoms says that their lengths are compact terms.
+%% Since OTP 28 a negative number of atoms means that their lengths are compact terms.
 atoms(<<N:32/signed, Rest/binary>>) when N >= 0 -> [A || <<L, A:L/binary>> <= Rest];
 atoms(<<_:32, Rest/binary>>) -> long_atoms(Rest).
 
@@ -72,9 +73,9 @@ call(<<"execute">>, A) when A =:= 2; A =:= 3 -> [execute];
 call(<<"span">>, 3) -> [span];
 call(_, _) -> [].
 
-%%% Literals: terms in the external format, of which only what names can be made of is looked at
+%%% Literals: terms in the external format, of which only possible names are decoded
 
-%% Compressed with the size before it; from OTP 28 on plain, with a size of 0.
+%% Compressed, after the uncompressed size; since OTP 28 uncompressed, after a size of 0.
 literals(missing_chunk) -> [];
 literals(<<0:32, _:32, Table/binary>>) -> [T || <<Size:32, T:Size/binary>> <= Table];
 literals(<<_:32, Packed/binary>>) ->
@@ -99,7 +100,7 @@ list_of_atoms(N, Bin) ->
 atom(<<Tag, L, A:L/binary, Rest/binary>>) when Tag =:= 119; Tag =:= 115 -> {A, Rest};
 atom(<<Tag, L:16, A:L/binary, Rest/binary>>) when Tag =:= 118; Tag =:= 100 -> {A, Rest}.
 
-%% Lists of atoms in it, not too deep. What would need an atom that is not there is not looked into: a loaded module has all of its.
+%% Lists of atoms in a literal, up to a depth. Literals with unknown atoms are skipped: all atoms of a loaded module exist.
 names(Literal) ->
     case name(Literal) of
         {true, Name} -> [Name];
@@ -133,7 +134,7 @@ instructions(<<Info:32, _:(Info - 4)/binary, _/binary>> = Bin, C) when Info >= 1
     <<_:4/binary, _:Info/binary, Instructions/binary>> = Bin,
     walk(Instructions, #{}, C).
 
-%% `Held' is what registers are known to hold.
+%% `Held' is the known content of registers.
 walk(<<>>, _, #code{found = Found}) -> Found;
 walk(<<Op, Rest/binary>>, Held, C) ->
     case Op >= 1 andalso Op =< length(?ARITIES) of
@@ -141,7 +142,7 @@ walk(<<Op, Rest/binary>>, Held, C) ->
             {Arguments, More} = arguments(lists:nth(Op, ?ARITIES) - $0, Rest, []),
             {Held1, C1} = step(Op, Arguments, Held, C),
             walk(More, Held1, C1);
-        %% Nothing is known of how it goes on: every call may be one with a computed name.
+        %% The rest cannot be decoded: every function may also be called with a computed name.
         false -> [{F, unknown} || F <- lists:usort(maps:values(C#code.imports))] ++ C#code.found
     end.
 
@@ -153,7 +154,7 @@ arguments(N, Bin, Acc) ->
 %% label, func_info
 step(1, _, _, C) -> {#{}, C};
 step(2, _, _, C) -> {#{}, C};
-%% call, call_last, call_only; calls of functions and of what is in a register
+%% call, call_last, call_only; calls of funs and of applied functions
 step(Op, _, Held, C) when Op =:= 4; Op =:= 5; Op =:= 6; Op =:= 75; Op =:= 112; Op =:= 113; Op =:= 178 -> {stacked(Held), C};
 %% call_ext, call_ext_last, call_ext_only
 step(Op, [_, {u, Import} | _], Held, C) when Op =:= 7; Op =:= 8; Op =:= 78 ->
@@ -167,7 +168,7 @@ step(64, [From, To], Held, C) -> {hold(To, maps:get(From, Held, unknown), Held),
 %% swap
 step(169, [A, B], Held, C) ->
     {hold(A, maps:get(B, Held, unknown), hold(B, maps:get(A, Held, unknown), Held)), C};
-%% What moves the stack: allocate, allocate_heap, their zeroing kin, deallocate, trim
+%% Instructions that move the stack: allocate, allocate_heap, their zeroing variants, deallocate, trim
 step(Op, _, Held, C) when Op >= 12, Op =< 15; Op =:= 18; Op =:= 136 -> {maps:filter(fun({R, _}, _) -> R =:= x end, Held), C};
 step(_, Arguments, Held, C) -> {maps:without(lists:flatten(Arguments), Held), C}.
 
@@ -187,7 +188,7 @@ argument(Bin) ->
         {_, _, Rest} -> {other, Rest}
     end.
 
-%% A list, a float register, what to allocate, a literal, a register with a hint of its type.
+%% A list, a float register, an allocation list, a literal, a register with a type hint.
 extended(1, Bin) ->
     {0, N, Rest} = compact(Bin),
     arguments(N, Rest, []);

@@ -1,8 +1,8 @@
-%% @doc Expressions and conditions of a plan: a path into measurements, metadata or what was carried, then transforms
-%% from a closed set.
+%% @doc Expressions and conditions of a plan: a path into measurements, metadata or carried values, then transforms from a closed
+%% set.
 %%
-%% compile/2 and condition/2 are called by dichroic_plan, once per plan; eval/3 and holds/3 by the handler, in the process
-%% that emits the event. The latter are total: any term at any step gives a value or `nil' (absent), never an exception.
+%% compile/2 and condition/2 are called by dichroic_plan, once per plan; eval/3 and holds/3 by the handler, in the process that
+%% emits the event. The latter are total: any term at any step gives a value or `nil' (absent), never an exception.
 -module(dichroic_expression).
 
 -export([compile/2, condition/2, eval/3, holds/3, label/2, column/2, carry_names/1, carry_key/1]).
@@ -14,13 +14,13 @@
 -type fetch() :: {meas | meta, atom(), binary()} | {meta2, atom(), binary(), atom(), binary()}
                | {path, meas | meta, [step()]} | {carry, tuple()}.
 -type expr() :: fetch() | {then, fetch(), [transform()]} | {call, function()}.
-%% The application's own metrics may have functions: of measurements, of metadata, of both.
+%% App metrics may have functions of measurements, of metadata, or of both.
 -type labels() :: [expr()] | {tagged, fun((term()) -> term()), [{atom(), binary()}]}.
 -type condition() :: {holds | holds_not, function()} | {has | lacks, expr()} | {eq | ne | lt | gt | in, expr(), [term()]}.
 -type atoms() :: fun((binary()) -> {ok, atom()} | {error, iodata()}).
 
 -define(MAX_STEPS, 8).
-%% Longer texts are no names: nobody waits in the caller until they are searched.
+%% Longer texts are not names, and searching them would delay the process that emits.
 -define(MAX_SEARCHED, 1024).
 -define(MAX_SMALL, 16#7ffffffffffffff).
 
@@ -28,20 +28,20 @@
 
 -spec compile(dichroic_value:value(), atoms()) -> {ok, expr()} | {error, iodata()}.
 compile(Value, Atoms) ->
-    try {ok, expr(Value, Atoms)} catch throw:Words -> {error, Words} end.
+    try {ok, expr(Value, Atoms)} catch throw:Message -> {error, Message} end.
 
 expr([Root, Path | Transforms], Atoms) when is_list(Path) ->
-    length(Path) =< ?MAX_STEPS orelse throw("a path of more than 8 steps"),
+    length(Path) =< ?MAX_STEPS orelse throw("a path must have at most 8 steps"),
     Fetch = fetch(Root, Path, Atoms),
     case [transform(T) || T <- Transforms] of
         [] -> Fetch;
         Ts -> {then, Fetch, Ts}
     end;
-expr(_, _) -> throw("an expression is not [root, path, transform...]").
+expr(_, _) -> throw("an expression must be [root, path, transform...]").
 
 fetch(<<"carry">>, [Name], _) when is_binary(Name) -> {carry, carry_key(Name)};
-fetch(<<"carry">>, _, _) -> throw("the path of a carry is one name");
-fetch(_, [], _) -> throw("an empty path");
+fetch(<<"carry">>, _, _) -> throw("the path of a carry must be one name");
+fetch(_, [], _) -> throw("a path must not be empty");
 fetch(<<"measurements">>, Path, Atoms) -> path(meas, [step(S, Atoms) || S <- Path]);
 fetch(<<"metadata">>, Path, Atoms) -> path(meta, [step(S, Atoms) || S <- Path]);
 fetch(Root, _, _) -> throw(io_lib:format("unknown root ~tp", [Root])).
@@ -54,9 +54,9 @@ step(I, _) when is_integer(I), I >= 0, I =< 65535 -> I;
 step(B, Atoms) when is_binary(B), B =/= <<>> ->
     case Atoms(B) of
         {ok, A} -> {A, B};
-        {error, Words} -> throw(Words)
+        {error, Message} -> throw(Message)
     end;
-step(S, _) -> throw(io_lib:format("a path step is neither a name nor an index: ~tp", [S])).
+step(S, _) -> throw(io_lib:format("invalid path step ~tp: expected a name or an index", [S])).
 
 transform(T) when is_binary(T) -> transform([T]);
 transform([<<"name">>]) -> name;
@@ -74,11 +74,11 @@ transform(T) -> throw(io_lib:format("unknown transform ~tp", [T])).
 
 operand(V) when is_binary(V); is_number(V); is_boolean(V) -> V;
 operand(null) -> nil;
-operand(V) -> throw(io_lib:format("an operand is no scalar: ~tp", [V])).
+operand(V) -> throw(io_lib:format("invalid operand ~tp: expected a scalar", [V])).
 
 -spec condition(dichroic_value:value(), atoms()) -> {ok, condition()} | {error, iodata()}.
 condition(Value, Atoms) ->
-    try {ok, cond_(Value, Atoms)} catch throw:Words -> {error, Words} end.
+    try {ok, cond_(Value, Atoms)} catch throw:Message -> {error, Message} end.
 
 cond_([<<"has">>, E], Atoms) -> {has, expr(E, Atoms)};
 cond_([<<"lacks">>, E], Atoms) -> {lacks, expr(E, Atoms)};
@@ -90,11 +90,11 @@ cond_([<<"in">>, E, Vs], Atoms) when is_list(Vs) -> {in, expr(E, Atoms), [operan
 cond_([<<"in">>, E | Vs], Atoms) when Vs =/= [] -> {in, expr(E, Atoms), [operand(V) || V <- Vs]};
 cond_(C, _) -> throw(io_lib:format("unknown condition ~tp", [C])).
 
-%% @doc Under which key a carried value stands in the process dictionary.
+%% @doc The key of a carried value in the process dictionary.
 -spec carry_key(binary()) -> tuple().
 carry_key(Name) -> {'$dichroic_carry', Name}.
 
-%% @doc The carried names that an expression or a condition reads.
+%% @doc The names of carried values that an expression or a condition reads.
 -spec carry_names(expr() | condition() | undefined) -> [binary()].
 carry_names({carry, {_, Name}}) -> [Name];
 carry_names({then, {carry, {_, Name}}, _}) -> [Name];
@@ -103,7 +103,7 @@ carry_names({lacks, E}) -> carry_names(E);
 carry_names({Op, E, _}) when Op =:= eq; Op =:= ne; Op =:= lt; Op =:= gt; Op =:= in -> carry_names(E);
 carry_names(_) -> [].
 
-%%% Evaluating, in the caller
+%%% Evaluating, in the process that emits
 
 -spec eval(expr(), term(), term()) -> term().
 eval({meta2, A, B, C, D}, _, Meta) ->
@@ -189,7 +189,7 @@ cut(A, N) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> cut(
 cut({cut, Whole, B}, N) when is_integer(Whole), is_binary(B), byte_size(B) > N -> {cut, Whole, dichroic_value:cut(B, N)};
 cut(V, _) -> V.
 
-%% Letters outside ASCII stay as they are: what this is for are methods of HTTP.
+%% For HTTP methods: only ASCII letters are changed.
 upper(B) when is_binary(B), byte_size(B) =< ?MAX_SEARCHED -> << <<(capital(C))>> || <<C>> <= B >>;
 upper(A) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> upper(atom_to_binary(A));
 upper({cut, Whole, B}) when is_integer(Whole), is_binary(B) -> {cut, Whole, upper(B)};
@@ -198,7 +198,8 @@ upper(V) -> V.
 capital(C) when C >= $a, C =< $z -> C - 32;
 capital(C) -> C.
 
-%% Before the last one: what stands before may hold the text itself. Where there is none, the whole would be an identity.
+%% Up to the last occurrence, because the part before it may contain the text too. Without an occurrence the result is absent: the
+%% whole text may be unique to one event.
 before(B, S) when is_binary(B), byte_size(B) =< ?MAX_SEARCHED ->
     case binary:matches(B, S) of
         [] -> nil;
@@ -210,7 +211,7 @@ before(_, _) -> nil.
 head(_, {0, _}) -> nil;
 head(B, {At, _}) -> binary:part(B, 0, At).
 
-%% The word of the semantic conventions for what is not on a list, so that shared families have one spelling.
+%% The semantic conventions' value for anything that is not on the list.
 allow(Vs, V) -> case same_as_any(Vs, V) of true -> V; false -> <<"_OTHER">> end.
 
 -spec holds([condition()], term(), term()) -> boolean().
@@ -237,7 +238,7 @@ present(_) -> true.
 same_as_any([], _) -> false;
 same_as_any([V | Vs], X) -> same(V, X) orelse same_as_any(Vs, X).
 
-%% An atom equals the string of its name: a plan has no atoms.
+%% An atom equals the string of its name, because a plan cannot contain atoms.
 same(V, V) -> true;
 same(nil, undefined) -> true;
 same(V, X) when is_number(V), is_number(X) -> V == X;
@@ -245,7 +246,7 @@ same(V, X) when is_binary(V), is_atom(X), X =/= nil, X =/= undefined, not is_boo
 same(V, {cut, _, X}) -> V =:= X;
 same(_, _) -> false.
 
-%% @doc What may stand in the key of a series: a scalar, strings cut to `Cap' bytes. Anything else is nil.
+%% @doc The term as a label in the key of a series: a scalar, strings cut to `Cap' bytes. Anything else is nil.
 -spec label(term(), pos_integer()) -> atom() | binary() | number().
 label(V, _) when is_atom(V) -> V;
 label(V, Cap) when is_binary(V) ->
@@ -258,7 +259,7 @@ label(V, _) when is_float(V) -> V;
 label({cut, _, V}, Cap) -> label(V, Cap);
 label(V, _) -> big(V).
 
-%% @doc What may stand in a row of a stream: the same, but a string that was cut says how long it was.
+%% @doc The term as a cell of a row: like label/2, but a cut string has its full length with it.
 -spec column(term(), pos_integer()) -> atom() | binary() | number() | {cut, pos_integer(), binary()}.
 column(V, Cap) when is_binary(V), byte_size(V) > Cap -> {cut, byte_size(V), own(dichroic_value:cut(V, Cap))};
 column(V, _) when is_binary(V) -> own(V);
@@ -267,7 +268,7 @@ column({cut, Whole, V}, Cap) when is_integer(Whole), is_binary(V), Whole > byte_
 column(V, _) when is_tuple(V) -> nil;
 column(V, Cap) -> label(V, Cap).
 
-%% A short part must not keep a long binary alive while it waits.
+%% A short part must not keep a long binary alive while the row is queued.
 own(B) -> case binary:referenced_byte_size(B) > 256 of true -> binary:copy(B); false -> B end.
 
 big(V) when is_integer(V), V >= -16#8000000000000000, V =< 16#7fffffffffffffff -> V;

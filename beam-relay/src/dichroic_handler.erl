@@ -1,9 +1,9 @@
-%% @doc The function that telemetry calls, in the process that emits the event.
+%% @doc The handler that telemetry calls, in the process that emits the event.
 %%
-%% handle/4 reads one persistent term, one `atomics' slot of its event, and the program that the slot names; it adds to
-%% the counters of the scheduler it runs on and returns. It sends a message only for a raw stream that somebody wants, and
-%% only while there is credit. It never raises, blocks, logs or grows: a label set is admitted against caps, an unusable
-%% measurement is counted, anything unforeseen is caught and counted as a handler failure.
+%% handle/4 reads one persistent term, one `atomics' slot of its event, and the program that the slot names; it adds to the
+%% counters of the current scheduler and returns. It sends a message only for a subscribed stream, and only while there is
+%% credit. It never raises, blocks, logs or allocates without a limit: label sets are admitted against caps, unusable
+%% measurements are counted as skipped, and unexpected exceptions are caught and counted as handler failures.
 -module(dichroic_handler).
 
 -include("dichroic.hrl").
@@ -29,21 +29,21 @@ handle(_Event, Measurements, Metadata, Slot) ->
         _:_ -> failed()
     end.
 
-%% @doc Counts something unforeseen, that was caught.
+%% @doc Counts an unexpected exception that was caught.
 -spec failed() -> ok.
 failed() ->
     try atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1)
     catch _:_ -> ok
     end.
 
-%% Carried values are read by the aggregates and streams of an event before the event writes its own.
+%% Aggregates and streams of an event read carried values before the event writes its own.
 run(#program{groups = Groups, streams = Streams, carries = Carries, string_cap = Cap, label_cap = LabelCap}, Meas, Meta, St) ->
     Shard = shard(erlang:system_info(scheduler_id), St#static.shards),
     groups(Groups, Meas, Meta, LabelCap, St, element(Shard, St#static.tables)),
     streams(Streams, Meas, Meta, Cap, St, Shard),
     carries(Carries, Meas, Meta, Cap).
 
-%% Mostly there is a shard for each scheduler, and a division is dearer than a comparison.
+%% Usually there is a shard per scheduler, and a comparison is cheaper than a division.
 shard(Id, Shards) when Id =< Shards -> Id;
 shard(Id, Shards) -> (Id - 1) rem Shards + 1.
 
@@ -53,7 +53,7 @@ groups([], _, _, _, _, _) -> ok;
 groups([#group{keep = Keep, labels = Labels, tag = Tag, entries = Entries} = Group | Groups], Meas, Meta, Cap, St, Table) ->
     case Keep =:= [] orelse dichroic_expression:holds(Keep, Meas, Meta) of
         true when Tag =:= 0 -> entries(Entries, labels(Labels, Meas, Meta, Cap), Meas, Meta, St, Table);
-        true -> viewed(Group, labels(Labels, Meas, Meta, Cap), Meas, Meta, St, Table);
+        true -> grouped(Group, labels(Labels, Meas, Meta, Cap), Meas, Meta, St, Table);
         false -> ok
     end,
     groups(Groups, Meas, Meta, Cap, St, Table).
@@ -98,33 +98,33 @@ value(#entry{slot = Slot, value = Value}, Meas, Meta, St) ->
         V -> V
     end.
 
-%% To find cells is half of what an event costs: a group of several entries finds all of them in one row.
-viewed(#group{tag = Tag, entries = [#entry{slot = Leader} | _] = Entries} = Group, Labels, Meas, Meta, St, Table) ->
-    case look({Leader, Labels}, Table) of
-        View when element(1, View) =:= Tag -> seen(Entries, 3, View, Group, Labels, Meas, Meta, St, Table);
+%% Finding cells is half the cost of an event, so a group of several entries finds all of them in one row.
+grouped(#group{tag = Tag, entries = [#entry{slot = Leader} | _] = Entries} = Group, Labels, Meas, Meta, St, Table) ->
+    case find_view({Leader, Labels}, Table) of
+        View when element(1, View) =:= Tag -> by_view(Entries, 3, View, Group, Labels, Meas, Meta, St, Table);
         _ ->
             entries(Entries, Labels, Meas, Meta, St, Table),
             dichroic_tables:view(Table, Group, Labels, 0)
     end.
 
-look(Key, Table) ->
+find_view(Key, Table) ->
     try ets:lookup_element(Table, Key, 2)
     catch error:badarg -> none
     end.
 
-seen([#entry{type = counter} = E | Es], Ix, View, Group, Labels, Meas, Meta, St, Table) ->
-    atomics:add(seen_cells(E, Ix, View, Group, Labels, St, Table), 1, 1),
-    seen(Es, Ix + 1, View, Group, Labels, Meas, Meta, St, Table);
-seen([#entry{type = Type} = E | Es], Ix, View, Group, Labels, Meas, Meta, St, Table) when Type =/= last ->
+by_view([#entry{type = counter} = E | Es], Ix, View, Group, Labels, Meas, Meta, St, Table) ->
+    atomics:add(view_cells(E, Ix, View, Group, Labels, St, Table), 1, 1),
+    by_view(Es, Ix + 1, View, Group, Labels, Meas, Meta, St, Table);
+by_view([#entry{type = Type} = E | Es], Ix, View, Group, Labels, Meas, Meta, St, Table) when Type =/= last ->
     case value(E, Meas, Meta, St) of
         skip -> ok;
-        V -> record(E, V, seen_cells(E, Ix, View, Group, Labels, St, Table), Labels, St, Table)
+        V -> record(E, V, view_cells(E, Ix, View, Group, Labels, St, Table), Labels, St, Table)
     end,
-    seen(Es, Ix + 1, View, Group, Labels, Meas, Meta, St, Table);
-seen(Lasts, _, _, _, Labels, Meas, Meta, St, Table) -> entries(Lasts, Labels, Meas, Meta, St, Table).
+    by_view(Es, Ix + 1, View, Group, Labels, Meas, Meta, St, Table);
+by_view(Lasts, _, _, _, Labels, Meas, Meta, St, Table) -> entries(Lasts, Labels, Meas, Meta, St, Table).
 
-%% An entry that has its first value after the others gets into the view now, if it was not refused for want of room.
-seen_cells(E, Ix, View, Group, Labels, St, Table) ->
+%% Adds an entry whose first value comes after those of the others to the view, unless it was refused by a cap.
+view_cells(E, Ix, View, Group, Labels, St, Table) ->
     case element(Ix, View) of
         none ->
             Ref = cells({E#entry.slot, Labels}, E, St, Table),
@@ -133,12 +133,12 @@ seen_cells(E, Ix, View, Group, Labels, St, Table) ->
         Ref -> Ref
     end.
 
-%% Beyond these bounds a sum could leave what a counter cell or a float can hold.
+%% Beyond these bounds a sum could exceed a counter cell or a float.
 usable(V) when is_integer(V), V =< ?MAX_SMALL, V >= -?MAX_SMALL -> V;
 usable(V) when is_float(V), V < ?MAX_FLOAT, V > -?MAX_FLOAT -> V;
 usable(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
 usable(V) when is_number(V) -> {skip, ?SKIP_RANGE};
-%% Not every event has all its measurements: a query that waited for no connection has no queue time. That is nothing lost.
+%% An absent measurement is not a loss: a query that did not wait for a connection has no queue time.
 usable(nil) -> absent;
 usable(undefined) -> absent;
 usable(_) -> {skip, ?SKIP_NOT_NUMERIC}.
@@ -166,12 +166,12 @@ last(E, V, Key, St) ->
         false -> dichroic_tables:last(St, Key, E, V)
     end.
 
-%% Last of all: whoever sees this count sees the bucket and the sum of every observation in it.
+%% The count is written last: a reader of the count also sees the bucket and the sum of every observation in it.
 observed(Ref, V) ->
     add(Ref, ?CELL_INT, V),
     atomics:add(Ref, ?CELL_COUNT, 1).
 
-%% Rare, so it costs a second table row only where it happens.
+%% Negative values are rare, so only label sets that have one need a second table row.
 negative(#entry{slot = Slot, grid = {_, Least, _, _} = Grid, size = Size} = E, F, Labels, St, Table) ->
     Ref = cells({Slot, Labels, neg}, E, St, Table),
     Greatest = min(Size - ?CELL_ZERO, 1023 - (Size - ?CELL_ZERO)) - 1,
@@ -230,7 +230,7 @@ cell({number, E}, Meas, Meta, _, Rows, Base) ->
     end;
 cell(E, Meas, Meta, Cap, _, _) -> dichroic_expression:column(dichroic_expression:eval(E, Meas, Meta), Cap).
 
-%% What a subscriber gets as a measurement is a number, whatever the application put there.
+%% Subscribers receive measurements as numbers only.
 number(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
 number(V) when is_float(V) -> V;
 number(V) when is_integer(V) ->
@@ -241,7 +241,7 @@ number(nil) -> nil;
 number(undefined) -> nil;
 number(_) -> {skip, ?ROWS_NOT_NUMERIC}.
 
-%% A hash of a running number: no state in the caller, and no step with the rhythm of the events.
+%% A hash of a running number needs no state in the caller and does not follow the rhythm of events.
 sampled(1.0, _, _) -> true;
 sampled(Sample, Rows, Base) ->
     erlang:phash2(atomics:add_get(Rows, Base + ?ROWS_SAMPLED, 1), 16#8000000) < Sample * 16#8000000.

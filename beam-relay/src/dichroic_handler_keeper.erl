@@ -1,45 +1,52 @@
-%% @doc Keeps the handlers attached, whatever happens to them.
+%% @doc Keeps the relay's handlers attached.
 %%
-%% The connection says which events are wanted; this process attaches and detaches, listens to `[telemetry, handler,
-%% failure]', and looks once a second whether everything is still there. What somebody detached it attaches again and
-%% counts. Without telemetry it waits for it. If this process dies handlers stay as they are: its successor takes them over
-%% and asks the connection. They are known to count in this epoch by the configuration of the one that listens to failures; others
-%% are detached, because their slots may mean something else now. The handler of `logger' is kept in the same way.
+%% dichroic_connection sets the events; this process attaches and detaches handlers, handles `[telemetry, handler, failure]',
+%% and checks once a second that every handler is still attached. A detached handler is attached again and counted. Without
+%% telemetry it waits. If this process is killed its handlers stay attached: its successor adopts them and requests the events
+%% from the connection. The configuration of the failure handler holds the epoch in which the handlers were attached; handlers
+%% of another epoch are detached, because their slots may have another meaning. The handler of `logger' is kept in the same way.
 -module(dichroic_handler_keeper).
 
 -behaviour(gen_server).
 
 -include("dichroic.hrl").
 
--export([start_link/1, want/1, available/0, epoch/0, detach_all/0, failed/4]).
+-export([start_link/1, set_events/1, available/0, epoch/0, detach_all/0, failed/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--define(LOOK_MS, 1000).
-%% While an application boots, telemetry is often a moment behind us.
+-define(CHECK_MS, 1000).
+%% During boot, telemetry often starts shortly after the relay.
 -define(EARLY_MS, 50).
--define(EARLY_LOOKS, 100).
+-define(EARLY_CHECKS, 100).
 -define(LOAD_EVERY, 10).
 
--record(j, {logs = [] :: [{[atom()], pos_integer()}], wanted = #{} :: #{[atom()] => pos_integer()}, attached = #{} :: #{[atom()] => pos_integer()}, ticks = 0,
-            early = ?EARLY_LOOKS :: non_neg_integer(), epoch = none :: none | integer()}).
+-record(state, {
+    logs = []     :: [{[atom()], pos_integer()}],          % events of the handler of logger
+    wanted = #{}  :: #{[atom()] => pos_integer()},
+    attached = #{} :: #{[atom()] => pos_integer()},
+    ticks = 0     :: non_neg_integer(),
+    early = ?EARLY_CHECKS :: non_neg_integer(),
+    epoch = none  :: none | integer()
+}).
 
-%% @doc Asks the connection after so many milliseconds.
+%% @doc Requests the events from the connection after this time.
+-spec start_link(WaitMs :: non_neg_integer()) -> {ok, pid()} | {error, term()}.
 start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, []).
 
-%% @doc From now on exactly these events, each with its slot. The answer is how many are attached.
--spec want([{[atom()], pos_integer()}]) -> non_neg_integer().
-want(Events) ->
-    try gen_server:call(?MODULE, {want, maps:from_list(Events)}, 15000)
+%% @doc Replaces the events, each with its slot. Returns how many are attached.
+-spec set_events([{[atom()], pos_integer()}]) -> non_neg_integer().
+set_events(Events) ->
+    try gen_server:call(?MODULE, {set_events, maps:from_list(Events)}, 15000)
     catch exit:_ -> 0
     end.
 
-%% @doc Is telemetry there and running?
+%% @doc Whether telemetry is running.
 -spec available() -> boolean().
 available() ->
     erlang:function_exported(telemetry, attach, 4) andalso
         try is_list(telemetry:list_handlers([dichroic])) catch _:_ -> false end.
 
-%% @doc The epoch in which handlers count now, if there is one.
+%% @doc The current epoch, if its tables exist.
 -spec epoch() -> integer() | none.
 epoch() ->
     case dichroic_tables:static() of
@@ -47,107 +54,112 @@ epoch() ->
         none -> none
     end.
 
-%% @doc Handler of `[telemetry, handler, failure]'; runs in the process whose handler failed.
+%% @doc Handler of `[telemetry, handler, failure]', called in the process whose handler failed.
 -spec failed(term(), term(), term(), term()) -> ok.
 failed(_, _, #{handler_id := {dichroic, _}}, _) ->
     try
         atomics:add((persistent_term:get(?STATIC))#static.acct, ?ACCT_FAILURES, 1),
-        ?MODULE ! look,
+        ?MODULE ! check,
         ok
     catch _:_ -> ok
     end;
 failed(_, _, _, _) -> ok.
 
+-spec init(non_neg_integer()) -> {ok, #state{}}.
 init(WaitMs) ->
     _ = process_flag(trap_exit, true),
     _ = code:ensure_loaded(telemetry),
-    J = taken_over(epoch()),
-    _ = tick(J),
+    S = adopted(epoch()),
+    _ = tick(S),
     _ = erlang:send_after(WaitMs, self(), ready),
-    {ok, J}.
+    {ok, S}.
 
-taken_over(Epoch) ->
+adopted(Epoch) ->
     Attached = case handlers() of
                    #{failure := Epoch} = All when Epoch =/= none -> maps:remove(failure, All);
                    _ -> detach_events(), #{}
                end,
-    Logs = dichroic_logger:wanted(),
-    Logs =:= [] andalso dichroic_logger:want([]),
-    #j{epoch = Epoch, wanted = Attached, attached = Attached, logs = Logs}.
+    Logs = dichroic_logger:installed_events(),
+    Logs =:= [] andalso dichroic_logger:set_events([]),
+    #state{epoch = Epoch, wanted = Attached, attached = Attached, logs = Logs}.
 
-%% What we, or who was before us, have attached: events with their slots, and `failure' with the epoch.
+%% Handlers attached by this process or its predecessor: events with their slots, and `failure' with the epoch.
 handlers() ->
     try maps:from_list([{E, Config} || #{id := {dichroic, E}, config := Config} <- telemetry:list_handlers([])])
     catch _:_ -> #{}
     end.
 
-tick(#j{early = Early, attached = Attached}) when Early > 0, map_size(Attached) =:= 0 ->
+tick(#state{early = Early, attached = Attached}) when Early > 0, map_size(Attached) =:= 0 ->
     erlang:send_after(?EARLY_MS, self(), tick);
-tick(_) -> erlang:send_after(?LOOK_MS, self(), tick).
+tick(_) -> erlang:send_after(?CHECK_MS, self(), tick).
 
-handle_call({want, All}, _From, Before) ->
-    {Answer, J} = wanted(All, of_epoch(epoch(), Before)),
-    {reply, Answer, J}.
+-spec handle_call({set_events, #{[atom()] => pos_integer()}}, gen_server:from(), #state{}) -> {reply, non_neg_integer(), #state{}}.
+handle_call({set_events, All}, _From, Before) ->
+    {Answer, S} = replace_events(All, in_epoch(epoch(), Before)),
+    {reply, Answer, S}.
 
-wanted(All, #j{attached = Attached, logs = Before} = J0) ->
-    %% Of these the relay itself is the source, and no handler of telemetry.
+replace_events(All, #state{attached = Attached, logs = Before} = S0) ->
+    %% Events that the relay emits itself need no handler of telemetry.
     Own = maps:with(dichroic_vm_poller:events(), All),
     Logs = maps:with(dichroic_logger:events(), All),
-    J = J0#j{logs = maps:to_list(Logs)},
-    (J#j.logs =:= [] andalso Before =:= []) orelse dichroic_logger:want(J#j.logs),
+    S = S0#state{logs = maps:to_list(Logs)},
+    (S#state.logs =:= [] andalso Before =:= []) orelse dichroic_logger:set_events(S#state.logs),
     Sampled = [E || E <- maps:keys(Own), hd(E) =:= dichroic],
     Wanted = maps:without(Sampled ++ maps:keys(Logs), All),
     Off = maps:filter(fun(E, Slot) -> maps:get(E, Wanted, none) =/= Slot end, Attached),
     _ = [detach({dichroic, E}) || E <- maps:keys(Off)],
     map_size(Wanted) =:= 0 andalso detach({dichroic, failure}),
-    J1 = attach_missing(J#j{wanted = Wanted, attached = maps:without(maps:keys(Off), Attached)}),
-    {map_size(J1#j.attached) + length(Sampled) + map_size(Logs), J1}.
+    S1 = attach_missing(S#state{wanted = Wanted, attached = maps:without(maps:keys(Off), Attached)}),
+    {map_size(S1#state.attached) + length(Sampled) + map_size(Logs), S1}.
 
-%% A connection that began a new epoch while this process was not there could not tell.
-of_epoch(Epoch, #j{epoch = Epoch} = J) -> J;
-of_epoch(Epoch, #j{attached = Attached, logs = Logs} = J) ->
+%% The connection may have started a new epoch while this process was not running.
+in_epoch(Epoch, #state{epoch = Epoch} = S) -> S;
+in_epoch(Epoch, #state{attached = Attached, logs = Logs} = S) ->
     map_size(Attached) > 0 andalso detach_events(),
-    Logs =:= [] orelse dichroic_logger:want([]),
-    J#j{epoch = Epoch, wanted = #{}, attached = #{}, logs = []}.
+    Logs =:= [] orelse dichroic_logger:set_events([]),
+    S#state{epoch = Epoch, wanted = #{}, attached = #{}, logs = []}.
 
-handle_cast(_, J) -> {noreply, J}.
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_, S) -> {noreply, S}.
 
-handle_info(tick, J) -> {noreply, ticked(of_epoch(epoch(), J))};
-handle_info(look, J) -> {noreply, look(J)};
-handle_info(ready, J) ->
-    dichroic_connection:janitor_ready(),
-    {noreply, J};
-handle_info(_, J) -> {noreply, J}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info(tick, S) -> {noreply, ticked(in_epoch(epoch(), S))};
+handle_info(check, S) -> {noreply, check(S)};
+handle_info(ready, S) ->
+    dichroic_connection:handler_keeper_ready(),
+    {noreply, S};
+handle_info(_, S) -> {noreply, S}.
 
-ticked(#j{ticks = N, early = Early, logs = Logs} = J) ->
-    (Logs =:= [] orelse dichroic_logger:installed()) orelse begin dichroic_logger:want(Logs), count(1) end,
+ticked(#state{ticks = N, early = Early, logs = Logs} = S) ->
+    (Logs =:= [] orelse dichroic_logger:installed()) orelse begin dichroic_logger:set_events(Logs), count(1) end,
     _ = erlang:function_exported(telemetry, attach, 4) orelse load(N),
-    J1 = look(J#j{ticks = N + 1, early = max(0, Early - 1)}),
-    _ = tick(J1),
-    J1.
+    S1 = check(S#state{ticks = N + 1, early = max(0, Early - 1)}),
+    _ = tick(S1),
+    S1.
 
-%% Where code is loaded when it is first called, nothing may have called telemetry yet. Looking for a module that is not
-%% there costs a walk over the code path, so it is done rarely, unless its process is already to be seen.
+%% In interactive mode telemetry may not be loaded yet. Looking up a missing module searches the whole code path, so it is done
+%% rarely, unless the process of telemetry already exists.
 load(N) ->
     (N rem ?LOAD_EVERY =:= 0 orelse whereis(telemetry_handler_table) =/= undefined) andalso code:ensure_loaded(telemetry).
 
+-spec terminate(term(), #state{}) -> ok.
 terminate(_, _) -> detach_all().
 
-look(#j{wanted = Wanted} = J) when map_size(Wanted) =:= 0 -> J;
-look(#j{attached = Before} = J) ->
+check(#state{wanted = Wanted} = S) when map_size(Wanted) =:= 0 -> S;
+check(#state{attached = Before} = S) ->
     case ours() of
-        unavailable -> told(Before, J#j{attached = #{}});
+        unavailable -> report_count(Before, S#state{attached = #{}});
         Present ->
             Kept = maps:filter(fun(E, _) -> lists:member(E, Present) end, Before),
-            J1 = attach_missing(J#j{attached = Kept}),
-            Again = maps:size(maps:with(maps:keys(maps:without(maps:keys(Kept), Before)), J1#j.attached)),
-            Again > 0 andalso count(Again),
-            told(Before, J1)
+            S1 = attach_missing(S#state{attached = Kept}),
+            Reattached = maps:size(maps:with(maps:keys(maps:without(maps:keys(Kept), Before)), S1#state.attached)),
+            Reattached > 0 andalso count(Reattached),
+            report_count(Before, S1)
     end.
 
-told(Before, #j{attached = After} = J) ->
+report_count(Before, #state{attached = After} = S) ->
     map_size(Before) =/= map_size(After) andalso dichroic_connection:attached(map_size(After)),
-    J.
+    S.
 
 count(N) ->
     case dichroic_tables:static() of
@@ -155,24 +167,24 @@ count(N) ->
         none -> ok
     end.
 
-attach_missing(#j{wanted = Wanted, attached = Attached, epoch = Epoch} = J) ->
+attach_missing(#state{wanted = Wanted, attached = Attached, epoch = Epoch} = S) ->
     case map_size(Wanted) > 0 andalso available() of
         true ->
             _ = attach({dichroic, failure}, [telemetry, handler, failure], fun ?MODULE:failed/4, Epoch),
             New = maps:filter(
                 fun(E, Slot) -> attach({dichroic, E}, E, fun dichroic_handler:handle/4, Slot) =:= ok end,
                 maps:without(maps:keys(Attached), Wanted)),
-            J#j{attached = maps:merge(Attached, New)};
-        false -> J
+            S#state{attached = maps:merge(Attached, New)};
+        false -> S
     end.
 
-%% The events that our handlers are attached to.
+%% The events with a handler of the relay.
 ours() ->
     try [E || #{id := {dichroic, E}} <- telemetry:list_handlers([])]
     catch _:_ -> unavailable
     end.
 
-%% A handler under our name that is not in our books is of an earlier life: its slot may mean something else now.
+%% A handler with our id that this process did not attach is from an earlier epoch: its slot may have another meaning.
 attach({dichroic, failure} = Id, Event, Fun, Config) -> call(attach, [Id, Event, Fun, Config]);
 attach(Id, Event, Fun, Config) ->
     case call(attach, [Id, Event, Fun, Config]) of
@@ -187,10 +199,10 @@ detach(Id) -> _ = call(detach, [Id]), ok.
 call(Function, Args) ->
     try apply(telemetry, Function, Args) catch _:_ -> {error, unavailable} end.
 
-%% @doc Nothing of ours stays attached, to telemetry or to logger.
+%% @doc Removes all handlers of the relay from telemetry and logger.
 -spec detach_all() -> ok.
 detach_all() ->
-    dichroic_logger:want([]),
+    dichroic_logger:set_events([]),
     detach_events().
 
 detach_events() ->

@@ -1,12 +1,12 @@
-%% @doc Who this node is: the fields of HELLO that describe it.
+%% @doc The identity of this node: the fields of HELLO that describe it.
 %%
-%% Called by dichroic_connection once a connection, so that an application loaded after the relay is seen by the next one.
-%% Reads the environment and the application controller's tables; never waits for either.
+%% Called by dichroic_connection for every connection, so that applications loaded after the relay are included in the next one.
+%% Reads the environment and the tables of the application controller; never blocks.
 -module(dichroic_identity).
 
 -export([hello/0, resource/0, resource_attributes/1, main/0]).
 
-%% Tools and libraries of the platform: never what a node is there for.
+%% Tools and libraries of the platform, which are never the main application.
 -define(NOT_MAIN, [kernel, stdlib, sasl, compiler, syntax_tools, crypto, ssl, public_key, asn1, inets, mnesia, runtime_tools,
                    tools, os_mon, observer, wx, et, debugger, xmerl, edoc, eunit, common_test, dialyzer, parsetools, reltool,
                    erl_interface, ssh, ftp, tftp, snmp, megaco, eldap, diameter, erl_docgen, odbc, jinterface,
@@ -34,7 +34,7 @@ mode() ->
 version() ->
     case application:get_key(dichroic, vsn) of
         {ok, Vsn} -> list_to_binary(Vsn);
-        %% Attached from outside: modules without an application.
+        %% An attached relay has no loaded application.
         undefined -> application:get_env(dichroic, vsn, <<"0.0.0">>)
     end.
 
@@ -51,7 +51,7 @@ telemetry() ->
             end
     end.
 
-%% @doc OpenTelemetry's variables first, then the release, then the main application.
+%% @doc Resource attributes from OpenTelemetry's variables, else from the release, else from the main application.
 -spec resource() -> #{binary() => dichroic_value:value()}.
 resource() ->
     Given = resource_attributes(env("OTEL_RESOURCE_ATTRIBUTES")),
@@ -79,7 +79,7 @@ env(Name) ->
             end
     end.
 
-%% @doc `key=value,key=value', values percent-encoded. What is malformed is left out.
+%% @doc Parses `key=value,key=value' with percent-encoded values. Malformed pairs are ignored.
 -spec resource_attributes(binary()) -> #{binary() => binary()}.
 resource_attributes(Text) ->
     maps:from_list(lists:flatmap(fun attribute/1, lists:sublist(binary:split(Text, <<",">>, [global]), 64))).
@@ -94,7 +94,7 @@ attribute(Pair) ->
         _ -> []
     end.
 
-%% What is neither percent-encoded nor UTF-8 is thrown by uri_string, and no attribute.
+%% uri_string raises for values that are not percent-encoded UTF-8; they are ignored.
 decode(V) ->
     try uri_string:percent_decode(V) of
         Value when is_binary(Value) -> Value;
@@ -102,7 +102,8 @@ decode(V) ->
     catch _:_ -> error
     end.
 
-%% @doc The application that nothing else needs, that needs the relay, and that needs the most: what the release is about.
+%% @doc The main application of the release: no other application depends on it, it depends on the relay, and it has the most
+%% dependencies.
 -spec main() -> {ok, atom()} | none.
 main() ->
     Apps = [A || {A, _, _} <- application:loaded_applications()],

@@ -1,20 +1,19 @@
 %% @doc A handler of `logger': messages as rows of a stream and as the events `[dichroic, logger, message | crash]'.
 %%
-%% Installed by the janitor only while the plan has one of these events. log/2 runs in the process that logs: it never
-%% raises, blocks or logs, counts like any handler, and makes a row only while somebody wants rows and there is credit of
-%% the logs' own pool, so that a storm of messages takes nothing from other events. Messages are rendered by the relay, in
-%% its own time; what is large is pruned before it is copied there. Nothing leaves but the message and the metadata that
-%% the plan names.
+%% Installed by dichroic_handler_keeper only while the plan has one of these events. log/2 runs in the process that logs: it
+%% never raises, blocks or logs, and counts like any handler. It makes a row only while the stream is subscribed and the pool of
+%% logs has credit, so that a burst of messages takes no credit from events. The event sender of logs renders the messages; large
+%% terms are pruned before they are copied to it. Only the message and the metadata named by the plan leave the process.
 -module(dichroic_logger).
 
 -include("dichroic.hrl").
 
--export([events/0, want/1, wanted/0, installed/0, log/2, columns/1, row/5, cells/1]).
+-export([events/0, set_events/1, installed_events/0, installed/0, log/2, columns/1, row/5, cells/1]).
 
 -define(HANDLER, dichroic).
 -define(MESSAGE, [dichroic, logger, message]).
 -define(CRASH, [dichroic, logger, crash]).
-%% Beyond so many parts a term is not copied to the relay.
+%% A term with more parts is pruned before it is copied to the event sender.
 -define(SMALL, 500).
 -define(MAX_ELEMENTS, 50).
 -define(MAX_CHARS, 1000).
@@ -32,12 +31,12 @@ events() -> [?MESSAGE, ?CRASH].
 
 %%% Installing
 
-%% @doc Installs, changes or removes the handler: exactly these events, each with its slot, are wanted.
--spec want([{[atom()], pos_integer()}]) -> ok.
-want([]) ->
+%% @doc Installs the handler for exactly these events, each with its slot; removes it if there are none.
+-spec set_events([{[atom()], pos_integer()}]) -> ok.
+set_events([]) ->
     _ = logger:remove_handler(?HANDLER),
     ok;
-want(Events) ->
+set_events(Events) ->
     Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none),
                epoch => dichroic_handler_keeper:epoch()},
     case logger:get_handler_config(?HANDLER) of
@@ -48,9 +47,9 @@ want(Events) ->
             ok
     end.
 
-%% @doc What the handler is installed for in this epoch: slots of another one may mean something else now.
--spec wanted() -> [{[atom()], pos_integer()}].
-wanted() ->
+%% @doc The events of the installed handler, if it is of this epoch: slots of another epoch have another meaning.
+-spec installed_events() -> [{[atom()], pos_integer()}].
+installed_events() ->
     Epoch = dichroic_handler_keeper:epoch(),
     case logger:get_handler_config(?HANDLER) of
         {ok, #{config := #{epoch := Epoch} = Config}} when Epoch =/= none ->
@@ -78,11 +77,11 @@ log(#{level := Level, meta := Meta} = Event, #{config := #{message := Message, c
     end;
 log(_, _) -> ok.
 
-%% What another node logs through a group leader of its own is told there.
+%% Messages of another node, which arrive through its group leader, are counted on that node.
 foreign(#{gl := Leader}) when is_pid(Leader), node(Leader) =/= node() -> true;
 foreign(_) -> false.
 
-%% What the relay's own processes report would call the relay again.
+%% Messages of the relay's own processes would lead to further messages.
 ours() ->
     case get('$initial_call') of
         {supervisor, dichroic_sup, _} -> true;
@@ -109,8 +108,8 @@ domain(_) -> nil.
 join([A | More], Acc, N) when is_atom(A), N > 0 -> join(More, <<Acc/binary, $., (atom_to_binary(A))/binary>>, N - 1);
 join(_, Acc, _) -> Acc.
 
-%% Elixir puts it into the metadata. Else the group leader tells it; asking the application controller's table again and
-%% again would cost more than all the rest.
+%% Elixir adds the application to the metadata. Otherwise it follows from the group leader; the result is cached, because the
+%% lookup would be the largest cost of a message.
 application(#{application := A}) when is_atom(A) -> A;
 application(#{gl := Leader}) when is_pid(Leader) ->
     #static{streams = Known} = persistent_term:get(?STATIC),
@@ -123,16 +122,16 @@ application(#{gl := Leader}) when is_pid(Leader) ->
     end;
 application(_) -> nil.
 
-%%% Crashes: each is counted once, though several messages may tell of it
+%%% Crashes: each is counted once, although several messages may report it
 
-%% Every process of proc_lib reports so, unless a translator (Elixir's) has made text of it.
+%% The report of every proc_lib process, unless a translator (Elixir's) has turned it into text.
 crash(#{msg := {report, #{label := {proc_lib, crash}, report := [Info | _]}}}, Application, Slot) when is_list(Info) ->
     Class = case lists:keyfind(error_info, 1, Info) of {_, {C, _, _}} when is_atom(C) -> C; _ -> nil end,
     crashed(initial_call(lists:keyfind(initial_call, 1, Info)), Class, Application, Slot);
 crash(#{meta := #{crash_reason := Reason, domain := [otp, D | _]}}, _, _) when Reason =/= nil, D =:= sasl -> ok;
 crash(#{meta := #{crash_reason := Reason} = Meta}, Application, Slot) when Reason =/= nil ->
     crashed(initial_call({initial_call, maps:get(initial_call, Meta, nil)}), class(Reason), Application, Slot);
-%% The emulator, of a process that is not of proc_lib.
+%% The emulator's report of a process that proc_lib did not start.
 crash(#{level := error, meta := #{error_logger := #{emulator := true}}}, Application, Slot) ->
     crashed(nil, nil, Application, Slot);
 crash(_, _, _) -> ok.
@@ -153,7 +152,7 @@ module(M) -> case atom_to_binary(M) of <<"Elixir.", Name/binary>> -> Name; Name 
 
 %%% Rows
 
-%% @doc What a plan may ask of a log stream: its five columns, the body cut, the attributes named.
+%% @doc Checks the columns of a log stream: the five columns, the limit of the body, the names of attributes.
 -spec columns(term()) -> {ok, BodyBytes :: pos_integer(), Names :: [binary()]} | error.
 columns([[<<"measurements">>, [<<"severity">>]], [<<"metadata">>, [<<"body">>] | Cut], [<<"metadata">>, [<<"trace_id">>]],
          [<<"metadata">>, [<<"span_id">>]], [<<"metadata">>, [<<"attributes">>] | Allow]]) ->
@@ -170,7 +169,7 @@ attributes(Body, [[<<"allow">> | Names]]) ->
     case lists:all(fun(N) -> is_binary(N) andalso N =/= <<>> andalso byte_size(N) =< 255 end, Names) of true -> {ok, Body, Names}; false -> error end;
 attributes(_, _) -> error.
 
-%% @doc In the process that logs: what the relay makes a row of, or nothing when there is no credit.
+%% @doc Sends a message to the event sender of logs, or counts a drop. Called in the process that logs.
 -spec row(#stream{}, pos_integer(), term(), term(), #static{}) -> ok.
 row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$log' := #{msg := Msg, meta := Meta}}, St) ->
     #static{credit = Credit, rows = Rows, shards = Shards} = St,
@@ -185,7 +184,7 @@ row(#stream{columns = {log, Cap, Names}}, Account, #{severity := Severity}, #{'$
             end;
         Reason -> dropped(Rows, Account, Reason)
     end;
-%% Something else emitted an event of our name.
+%% An event with our name that logger did not emit.
 row(_, _, _, _, _) -> ok.
 
 dropped(Rows, Account, Reason) -> atomics:add(Rows, (Account - 1) * ?ROWS_PER_STREAM + Reason, 1).
@@ -225,7 +224,7 @@ attributes_of([{Atom, Name} | Names], Meta) ->
         _ -> attributes_of(Names, Meta)
     end.
 
-%% How much of the budget is left after a look at a term; not more than 0 when it is larger. Never looks further.
+%% The rest of the budget after visiting a term; at most 0 if the term is larger. Stops there.
 small(_, Left) when Left =< 0 -> 0;
 small([H | T], Left) -> small(T, small(H, Left - 1));
 small(T, Left) when is_tuple(T) -> small_tuple(tuple_size(T), T, Left - 1);
@@ -241,7 +240,7 @@ small_tuple(_, _, _) -> 0.
 big(I) when I < 1 bsl 59, I > -(1 bsl 59) -> 0;
 big(I) -> erts_debug:flat_size(I).
 
-%% The same term with '...' where it is too large: every part of what has several gets its share of the budget.
+%% The term with '...' in place of parts that are too large. The budget is divided among the parts of a term.
 pruned(T, Left) when is_tuple(T), tuple_size(T) > 0 ->
     list_to_tuple(shared(tuple_elements(1, T), min(tuple_size(T), ?MAX_ELEMENTS), Left));
 pruned([I | _] = L, _) when is_integer(I) -> chars(L, ?MAX_CHARS);
@@ -280,15 +279,15 @@ chars([C | T], N) when N > 0, is_integer(C) -> [pruned(C, 2) | chars(T, N - 1)];
 chars([], _) -> [];
 chars(_, _) -> "...".
 
-%%% In the relay
+%%% In the event sender
 
 %% @doc The cells of a row: severity, body, trace_id, span_id, attributes.
 -spec cells(tuple()) -> [term()].
 cells({Severity, Msg, Callback, Cap, Trace, Span, Attributes}) ->
     [Severity, rendered(Msg, Callback, Cap), hex(Trace, 32), hex(Span, 16), {map, maps:from_list([attribute(A) || A <- Attributes])}].
 
-%% A text of `Cap' bytes at most, or one that says how long it was. Where formatting stopped early nobody knows: it ends in
-%% dots. Callbacks are other people's code.
+%% Text of at most `Cap' bytes, or a cut text with its full length. Where formatting stopped early the length is unknown and the
+%% text ends in dots. Report callbacks are code of the application and may raise.
 rendered({string, Chars}, _, Cap) ->
     try capped(take(Chars, Cap), Cap)
     catch _:_ -> formatted(fun() -> io_lib:format("~0tp", [Chars], [{chars_limit, Cap}]) end, Cap)
@@ -314,7 +313,7 @@ chars_of({report, Report}, _, Cap) ->
     io_lib:format(Format, Args, [{chars_limit, Cap}]);
 chars_of({Format, Args}, _, Cap) -> io_lib:format(Format, Args, [{chars_limit, Cap}]).
 
-%% The first bytes of a text of which perhaps no end is near.
+%% The first bytes of a text that may be very long.
 take(B, _) when is_binary(B) -> B;
 take(Chars, Cap) ->
     case small(Chars, 4 * ?SMALL) > 0 of
@@ -338,7 +337,7 @@ capped(Chars, Cap) ->
 unicode(B) when is_binary(B) -> B;
 unicode({_, Good, _}) -> <<Good/binary, 16#fffd/utf8>>.
 
-%% An id as OpenTelemetry puts it: hex, in a string or a list.
+%% An id as OpenTelemetry writes it: hexadecimal, as a binary or a list.
 hex(nil, _) -> nil;
 hex(Id, Size) ->
     try

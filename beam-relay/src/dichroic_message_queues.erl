@@ -1,10 +1,10 @@
-%% @doc Looks for the longest message queues, a few processes at a time, so that it costs the same on a node with a
-%% thousand processes and on one with a million.
+%% @doc Finds the longest message queues, a few processes at a time, so that the load is the same with a thousand and a million
+%% processes.
 %%
-%% A process of its own, started by dichroic_vm_poller while the plan asks for one of its events, ended by it. A round looks
-%% at every registered process and, where the VM can list the others cheaply, at those too; a step is 256 processes, then a
-%% pause. At the end of a round the longest ten are emitted, by registered name or initial call, and what was among them
-%% before and is not now as empty. The relay's own processes are not the application's: they are never among them.
+%% A separate process, started and ended by dichroic_vm_poller while the plan has one of its events. A round checks every
+%% registered process and, where the VM can list them cheaply, all others; each step is 256 processes and a pause. At the end of
+%% a round the longest ten are emitted, by registered name or initial call; those of the previous round that are no longer among
+%% them are emitted as empty. Processes of the relay are left out. A round that fails is counted as a handler failure.
 -module(dichroic_message_queues).
 
 -export([events/0, start_link/1, survey/1, awake/2]).
@@ -13,13 +13,13 @@
 -define(STEP, 256).
 -define(PAUSE_MS, 50).
 -define(ROUND_MS, 5000).
-%% Beyond it, before OTP 28, no list of all is made.
+%% Before OTP 28, larger nodes are checked by registered processes only: listing all processes takes too long.
 -define(MAX_LISTED, 100000).
 -define(MAX_MEMORY, 10485760).
 
 -type top() :: [{Length :: pos_integer(), pid()}].
 -type found() :: #{top := top(), processes := non_neg_integer(), messages := non_neg_integer()}.
--type looking() :: #{top := top(), processes := non_neg_integer(), messages := non_neg_integer(), own := #{pid() => true}}.
+-type scan() :: #{top := top(), processes := non_neg_integer(), messages := non_neg_integer(), relay := #{pid() => true}}.
 
 -spec events() -> [[atom()]].
 events() -> [[dichroic, vm, mailbox], [dichroic, vm, mailboxes]].
@@ -38,7 +38,7 @@ rounds(Slots, Before) ->
     _ = erlang:send_after(max(0, Began + ?ROUND_MS - erlang:monotonic_time(millisecond)), self(), round),
     erlang:hibernate(?MODULE, awake, [Slots, Named]).
 
-%% @doc Between two rounds it waits outside of this module, so that new code can be loaded, twice too, and ends nothing.
+%% @doc Hibernates between rounds, so that no call of this module is on the stack and new code can be loaded any number of times.
 -spec awake(#{[atom()] => pos_integer()}, #{term() => non_neg_integer()}) -> no_return().
 awake(Slots, Before) ->
     receive
@@ -54,7 +54,7 @@ emit(#{top := Top, processes := Processes, messages := Messages}, Slots, Before)
     handle([dichroic, vm, mailboxes], #{processes => Processes, messages => Messages}, #{}, Slots),
     Named.
 
-longest(gone, _, Named) -> Named;
+longest(exited, _, Named) -> Named;
 longest(Name, Length, Named) -> maps:update_with(Name, fun(L) -> max(L, Length) end, Length, Named).
 
 handle(Event, Measurements, Metadata, Slots) ->
@@ -63,45 +63,45 @@ handle(Event, Measurements, Metadata, Slots) ->
         _ -> ok
     end.
 
-%% @doc One round; `Pause' is called after every step.
+%% @doc One round. Calls `Pause' after every step.
 -spec survey(fun(() -> term())) -> found().
 survey(Pause) ->
-    Found = look(registered_pids(), Pause, #{top => [], processes => 0, messages => 0, own => own()}),
-    maps:remove(own, others(Pause, Found)).
+    Found = scan(registered_pids(), Pause, #{top => [], processes => 0, messages => 0, relay => relay_processes()}),
+    maps:remove(relay, others(Pause, Found)).
 
-own() ->
+relay_processes() ->
     Names = [dichroic_attach, dichroic_sup, dichroic_event_sender_sup, dichroic_tables, dichroic_handler_keeper, dichroic_vm_poller,
              dichroic_connection, dichroic_event_sender:log_name() | dichroic_event_sender:names()],
     maps:from_list([{P, true} || Name <- Names, P <- [whereis(Name)], is_pid(P)]).
 
 registered_pids() -> {list, [P || Name <- registered(), P <- [whereis(Name)], is_pid(P)]}.
 
-%% Every process, those with names once more: the longest are found by their pid, so none is there twice.
+%% All processes, including those with names: the longest are identified by pid, so none is listed twice.
 others(Pause, Found) ->
     case erlang:function_exported(erlang, processes_iterator, 0) of
-        true -> look({iterator, erlang:apply(erlang, processes_iterator, [])}, Pause, empty(Found));
+        true -> scan({iterator, erlang:apply(erlang, processes_iterator, [])}, Pause, empty(Found));
         false ->
             case erlang:system_info(process_count) =< ?MAX_LISTED of
-                true -> look({list, erlang:processes()}, Pause, empty(Found));
+                true -> scan({list, erlang:processes()}, Pause, empty(Found));
                 false -> Found
             end
     end.
 
 empty(Found) -> Found#{processes := 0, messages := 0}.
 
-look(From, Pause, Found) ->
+scan(From, Pause, Found) ->
     case step(?STEP, From, Found) of
         {done, Found1} -> Found1;
         {From1, Found1} ->
             _ = Pause(),
-            look(From1, Pause, Found1)
+            scan(From1, Pause, Found1)
     end.
 
 step(0, From, Found) -> {From, Found};
 step(N, From, Found) ->
     case next(From) of
         none -> {done, Found};
-        {Pid, From1} -> step(N - 1, From1, see(Pid, Found))
+        {Pid, From1} -> step(N - 1, From1, count(Pid, Found))
     end.
 
 next({list, []}) -> none;
@@ -112,26 +112,26 @@ next({iterator, Iterator}) ->
         none -> none
     end.
 
--spec see(pid(), looking()) -> looking().
-see(Pid, #{processes := P, own := Own} = Found) when is_map_key(Pid, Own) -> Found#{processes := P + 1};
-see(Pid, #{top := Top, processes := P, messages := M} = Found) when Pid =/= self() ->
+-spec count(pid(), scan()) -> scan().
+count(Pid, #{processes := P, relay := Relay} = Found) when is_map_key(Pid, Relay) -> Found#{processes := P + 1};
+count(Pid, #{top := Top, processes := P, messages := M} = Found) when Pid =/= self() ->
     case erlang:process_info(Pid, message_queue_len) of
         {_, 0} -> Found#{processes := P + 1};
         {_, N} -> Found#{processes := P + 1, messages := M + N, top := top(N, Pid, Top)};
         undefined -> Found
     end;
-see(_, Found) -> Found.
+count(_, Found) -> Found.
 
 -spec top(pos_integer(), pid(), top()) -> top().
 top(N, Pid, Top) -> lists:sublist(lists:reverse(lists:sort([{N, Pid} | lists:keydelete(Pid, 2, Top)])), ?TOP).
 
-%% The dictionary, where the initial call is kept, is copied whole: not of a process that is large.
+%% The initial call is in the process dictionary, which is copied whole: it is not read from large processes.
 name(Pid) ->
     case erlang:process_info(Pid, [registered_name, memory, initial_call]) of
         [{_, Name}, _, _] when is_atom(Name) -> Name;
         [_, {_, Memory}, {_, {proc_lib, _, _}}] when Memory =< ?MAX_MEMORY -> call(proc_lib:translate_initial_call(Pid));
         [_, _, {_, Call}] -> call(Call);
-        undefined -> gone
+        undefined -> exited
     end.
 
 call({M, F, A}) -> iolist_to_binary([atom_to_binary(M), $:, atom_to_binary(F), $/, integer_to_binary(A)]).

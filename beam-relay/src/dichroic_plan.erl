@@ -1,8 +1,8 @@
-%% @doc From a PLAN frame to what the handler runs.
+%% @doc Compiles a PLAN frame into entries, streams and carries for the handler.
 %%
-%% Called by dichroic_engine for every PLAN. Whatever the collector sends, the result is a plan: an entry that this relay
-%% cannot do exactly as asked is refused by name, because guessing would make a number wrong, and the others go on. New
-%% atoms are made only here, from event names and path steps, fewer than 8,192 in a VM's life.
+%% Called by dichroic_engine for every PLAN. An entry that this relay cannot carry out exactly is refused by its key or schema,
+%% with a reason, and the others are used: an approximation would give wrong numbers. Atoms are created only here, from event names
+%% and path steps, fewer than 8,192 in the life of a VM.
 -module(dichroic_plan).
 
 -include("dichroic.hrl").
@@ -43,27 +43,27 @@ compile(#{<<"generation">> := G} = Plan) when is_integer(G) ->
                limits => Limits, aggregates => Unique, streams => Streams, carries => Carries,
                refused => No1 ++ No2 ++ No3 ++ No4}}
     catch
-        throw:Words -> {error, ["PLAN: ", Words]}
+        throw:Message -> {error, ["PLAN: ", Message]}
     end;
-compile(_) -> {error, "PLAN without a generation"}.
+compile(_) -> {error, "PLAN: generation is missing"}.
 
 limits(M) when is_map(M) ->
     #{series => clamp(int(<<"series">>, M, 10000), 8, 1000000),
       string => clamp(int(<<"string">>, M, 128), 1, 4096),
       credit => clamp(int(<<"credit">>, M, 20000), 1, ?MAX_CREDIT),
       rows_per_s => clamp(int(<<"rows_per_s">>, M, 50000), 1, 100000000)};
-limits(_) -> throw("limits is no map").
+limits(_) -> throw("limits must be a map").
 
 list(Key, Map) ->
     case maps:get(Key, Map, []) of
         L when is_list(L) -> L;
-        _ -> throw([Key, " is no list"])
+        _ -> throw([Key, " must be a list"])
     end.
 
 int(Key, Map, Default) ->
     case maps:get(Key, Map, Default) of
         I when is_integer(I) -> I;
-        _ -> throw([Key, " is no integer"])
+        _ -> throw([Key, " must be an integer"])
     end.
 
 clamp(V, Lo, Hi) -> max(Lo, min(Hi, V)).
@@ -75,7 +75,7 @@ each(Compile, Entries) ->
                 {Done, [[name_of(E), <<"more than 2000 entries">>] | No], N};
            (E, {Done, No, N}) ->
                 try {[Compile(E) | Done], No, N + 1}
-                catch throw:Words -> {Done, [[name_of(E), words(Words)] | No], N + 1}
+                catch throw:Message -> {Done, [[name_of(E), message(Message)] | No], N + 1}
                 end
         end, {[], [], 0}, Entries),
     {lists:reverse(Done), lists:reverse(No)}.
@@ -84,14 +84,14 @@ name_of(#{<<"key">> := K}) when is_integer(K) -> K;
 name_of(#{<<"schema">> := S}) when is_integer(S) -> S;
 name_of(_) -> null.
 
-words(Words) -> dichroic_value:cut(unicode:characters_to_binary(Words), 256).
+message(Message) -> dichroic_value:cut(unicode:characters_to_binary(Message), 256).
 
-%% @doc The refusals, with their words shortened until all of them fit into so many bytes; at worst the first ones only.
+%% @doc The refusals with their messages cut so that all fit into `Max' bytes; if that is not enough, only the first ones.
 -spec fitting([refusal()], pos_integer()) -> [refusal()].
 fitting(Refused, Max) -> fitting(Refused, Max, [256, 64, 24]).
 
 fitting(Refused, Max, [Bytes | Shorter]) ->
-    Cut = [[What, dichroic_value:cut(Words, Bytes)] || [What, Words] <- Refused],
+    Cut = [[What, dichroic_value:cut(Message, Bytes)] || [What, Message] <- Refused],
     case iolist_size(dichroic_value:encode(Cut)) =< Max of
         true -> Cut;
         false when Shorter =/= [] -> fitting(Refused, Max, Shorter);
@@ -102,7 +102,7 @@ unique(Aggregates) ->
     {Kept, No, _} = lists:foldl(
         fun({_, _, _, #entry{key = K}} = A, {Kept, No, Seen}) ->
             case Seen of
-                #{K := _} -> {Kept, [[K, <<"the key is in the plan twice">>] | No], Seen};
+                #{K := _} -> {Kept, [[K, <<"duplicate key">>] | No], Seen};
                 _ -> {[A | Kept], No, Seen#{K => true}}
             end
         end, {[], [], #{}}, Aggregates),
@@ -137,15 +137,15 @@ expire(E) ->
     case int(<<"expire_s">>, E, 0) of
         0 -> 0;
         S when S >= 300, S < 1 bsl 31 -> S;
-        _ -> throw("expire_s is below 300")
+        _ -> throw("expire_s must be 0 or at least 300")
     end.
 
-%% The name of a module is made when its series is defined, not at every event: the key of the series holds the atom.
+%% The transform of a module to its name is deferred until the series is defined: the key of the series holds the atom.
 late({then, Fetch, [name]}) -> {Fetch, name};
 late(E) -> {E, none}.
 
 type(<<"counter">>, _, #entry{value = undefined} = R) -> R#entry{type = counter, size = 1};
-type(<<"counter">>, _, _) -> throw("a counter of events has no value; a sum has");
+type(<<"counter">>, _, _) -> throw("a counter has no value: use a sum");
 type(_, _, #entry{value = undefined}) -> throw("value is missing");
 type(<<"sum">>, _, R) -> R#entry{type = sum, size = 2};
 type(<<"last">>, _, R) -> R#entry{type = last, size = 1};
@@ -153,13 +153,13 @@ type(<<"exponential">>, #{<<"scale">> := S, <<"octaves">> := [Lo, Hi]} = E, R)
   when is_integer(S), S >= -4, S =< 4, is_integer(Lo), is_integer(Hi), Lo >= -1022, Hi =< 1023, Lo < Hi ->
     Grid = dichroic_bucket:grid(S, Lo, Hi),
     N = dichroic_bucket:size(Grid),
-    N =< ?MAX_BUCKETS orelse throw("octaves and scale make more than 768 buckets"),
+    N =< ?MAX_BUCKETS orelse throw("octaves and scale give more than 768 buckets"),
     R#entry{type = exponential, grid = Grid, factor = factor(E), size = 4 + N};
 type(<<"exponential">>, _, _) -> throw("exponential needs scale -4 to 4 and octaves [lo, hi]");
 type(<<"buckets">>, #{<<"bounds">> := Bounds}, R) when is_list(Bounds), Bounds =/= [] ->
     length(Bounds) =< ?MAX_BOUNDS orelse throw("more than 160 bounds"),
-    lists:all(fun is_number/1, Bounds) orelse throw("a bound is no number"),
-    ascending(Bounds) orelse throw("bounds are not ascending"),
+    lists:all(fun is_number/1, Bounds) orelse throw("bounds must be numbers"),
+    ascending(Bounds) orelse throw("bounds must be ascending"),
     R#entry{type = buckets, grid = dichroic_bucket:bounds(Bounds), size = 4 + length(Bounds)};
 type(<<"buckets">>, _, _) -> throw("buckets needs bounds");
 type(Type, _, _) -> throw(io_lib:format("unknown type ~tp", [Type])).
@@ -167,7 +167,7 @@ type(Type, _, _) -> throw(io_lib:format("unknown type ~tp", [Type])).
 factor(E) ->
     case maps:get(<<"factor">>, E, 1.0) of
         F when is_number(F), F >= 1.0e-18, F =< 1.0e18 -> float(F);
-        _ -> throw("factor is not between 1e-18 and 1e18")
+        _ -> throw("factor must be between 1e-18 and 1e18")
     end.
 
 ascending([A, B | R]) -> A < B andalso ascending([B | R]);
@@ -176,7 +176,7 @@ ascending(_) -> true.
 keep(E) ->
     [case dichroic_expression:condition(C, fun atom/1) of
          {ok, Compiled} -> Compiled;
-         {error, Words} -> throw(Words)
+         {error, Message} -> throw(Message)
      end || C <- list(<<"keep">>, E)].
 
 exprs(Key, E, Max) ->
@@ -187,13 +187,13 @@ exprs(Key, E, Max) ->
 expr(V) ->
     case dichroic_expression:compile(V, fun atom/1) of
         {ok, E} -> E;
-        {error, Words} -> throw(Words)
+        {error, Message} -> throw(Message)
     end.
 
 carried(Known, Parts) ->
     case lists:usort(lists:flatmap(fun dichroic_expression:carry_names/1, Parts)) -- Known of
         [] -> ok;
-        [Name | _] -> throw(["nothing in the plan carries ", Name])
+        [Name | _] -> throw(["no carry of the plan writes ", Name])
     end.
 
 %%% Streams and carries
@@ -202,33 +202,33 @@ stream(#{<<"schema">> := Schema, <<"event">> := Event} = E, Carried)
   when is_integer(Schema), Schema >= 0, Schema =< 16#ffffffff ->
     known(E, [<<"schema">>, <<"kind">>, <<"event">>, <<"columns">>, <<"keep">>, <<"sample">>, <<"numbers">>]),
     Sample = maps:get(<<"sample">>, E, 1.0),
-    (is_number(Sample) andalso Sample > 0 andalso Sample =< 1) orelse throw("sample is not in (0, 1]"),
+    (is_number(Sample) andalso Sample > 0 andalso Sample =< 1) orelse throw("sample must be above 0 and at most 1"),
     Keep = keep(E),
     Columns = columns(maps:get(<<"kind">>, E, <<"event">>), Event, E),
     carried(Carried, case Columns of {log, _, _} -> Keep; _ -> Columns ++ Keep end),
     {event(Event), Schema, #stream{keep = Keep, columns = numbers(int(<<"numbers">>, E, 0), Columns), sample = float(Sample)}};
 stream(_, _) -> throw("a stream needs schema and event").
 
-%% So many columns, from the first, are measurements.
+%% The first `numbers' columns are measurements.
 numbers(0, Columns) -> Columns;
 numbers(N, Columns) when is_list(Columns), N > 0, N =< length(Columns) ->
     {Measurements, Metadata} = lists:split(N, Columns),
     [{number, M} || M <- Measurements] ++ Metadata;
-numbers(_, _) -> throw("numbers is no number of columns").
+numbers(_, _) -> throw("numbers must be between 0 and the number of columns").
 
 columns(<<"event">>, _, E) -> exprs(<<"columns">>, E, ?MAX_COLUMNS);
 columns(<<"log">>, [<<"dichroic">>, <<"logger">>, <<"message">>], E) ->
     case dichroic_logger:columns(list(<<"columns">>, E)) of
         {ok, Body, Names} -> {log, Body, [{existing(Name), Name} || Name <- Names]};
-        error -> throw("the columns of logs are severity, body, trace_id, span_id and attributes")
+        error -> throw("a log stream needs the columns severity, body, trace_id, span_id and attributes")
     end;
-columns(<<"log">>, _, _) -> throw("logs are the event dichroic.logger.message");
-columns(Kind, _, _) -> throw(io_lib:format("this relay has no streams of kind ~tp", [Kind])).
+columns(<<"log">>, _, _) -> throw("a log stream needs the event dichroic.logger.message");
+columns(Kind, _, _) -> throw(io_lib:format("unsupported stream kind ~tp", [Kind])).
 
 existing(Name) ->
     case atom(Name) of
         {ok, A} -> A;
-        {error, Words} -> throw(Words)
+        {error, Message} -> throw(Message)
     end.
 
 carry(#{<<"event">> := Event, <<"slots">> := Slots} = E) when is_map(Slots) ->
@@ -243,10 +243,10 @@ carry_value(V) -> expr(V).
 event(Names) when is_list(Names), Names =/= [], length(Names) =< 32 ->
     [case is_binary(N) andalso N =/= <<>> andalso atom(N) of
          {ok, A} -> A;
-         {error, Words} -> throw(Words);
-         false -> throw("an event is a list of names")
+         {error, Message} -> throw(Message);
+         false -> throw("an event must be a list of names")
      end || N <- Names];
-event(_) -> throw("an event is a list of names").
+event(_) -> throw("an event must be a list of names").
 
 %%% Atoms
 
@@ -259,18 +259,18 @@ atom(Name) ->
 new_atom(Name) ->
     Used = atom_counter(),
     case counters:get(Used, 1) < ?MAX_ATOMS - 1 of
-        false -> {error, "this VM has no room for more new names (8192)"};
+        false -> {error, "limit of 8192 new atoms in this VM is reached"};
         true ->
             try binary_to_atom(Name) of
                 A -> counters:add(Used, 1, 1), {ok, A}
-            catch error:_ -> {error, "a name is longer than an atom may be"}
+            catch error:_ -> {error, "name is too long for an atom"}
             end
     end.
 
 -spec atom_budget_left() -> non_neg_integer().
 atom_budget_left() -> ?MAX_ATOMS - 1 - counters:get(atom_counter(), 1).
 
-%% Kept for the life of the VM, over restarts of the relay: atoms are never freed either.
+%% Kept over restarts of the relay, because atoms are never freed.
 atom_counter() ->
     case persistent_term:get(dichroic_atoms, none) of
         none ->

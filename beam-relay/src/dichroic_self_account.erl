@@ -1,8 +1,8 @@
-%% @doc The relay's own account, sent like any totals under the reserved keys, so that the collector's ledger is exact.
+%% @doc The relay's account of itself, sent as totals under reserved keys, so that the collector's ledger is exact.
 %%
-%% Owned by the engine. flush/4 reads every counter of the account and returns what changed; on a new connection all of
-%% it, rows_sent first, so that the collector can tell what was lost in a break. The rows of a stream that was withdrawn
-%% stay until their last reading is acknowledged.
+%% Owned by the engine. flush/4 reads every counter of the account and returns those that changed; on a new connection all of
+%% them, rows_sent first, so that the collector can compute how many rows were lost. The account of a removed stream is kept
+%% until its last reading is acknowledged.
 -module(dichroic_self_account).
 
 -include("dichroic.hrl").
@@ -18,7 +18,7 @@
 -define(KEY_OVERFLOWED, 6).
 -define(KEY_ROW_SKIPPED, 7).
 
-%% What was last sent: {Key, Labels} => {Id, Value}
+%% Last sent: {Key, Labels} => {Id, Value}
 -opaque account() :: #{{1..7, list()} => {non_neg_integer(), integer()}}.
 
 -spec new() -> account().
@@ -27,7 +27,7 @@ new() -> #{}.
 -spec reconnected(account()) -> account().
 reconnected(_) -> #{}.
 
-%% @doc Changed rows are put in front of `numbers'. `Streams' are the accounts of rows: number and schema.
+%% @doc Adds changed rows so that they are sent before other numbers. `Streams' are stream accounts with their schema.
 -spec flush(#static{}, [#entry{}], [{pos_integer(), non_neg_integer()}], {dichroic_aggregates:out(), account()}) ->
     {dichroic_aggregates:out(), account()}.
 flush(St, Entries, Streams, {Out, Account}) ->
@@ -38,9 +38,9 @@ flush(St, Entries, Streams, {Out, Account}) ->
     {Rows, Defines, Ids1, Kept} = lists:foldl(
         fun(R, Acc) -> reading(St, R, Acc) end,
         {[], [], Ids, maps:without(maps:keys(Gone), Account)}, Readings),
-    #{numbers := Numbers, defines := Before, untold := Untold} = Out1,
+    #{numbers := Numbers, defines := Before, unreported := Unreported} = Out1,
     {Out1#{ids := Ids1, numbers := Numbers ++ Rows, defines := Defines ++ Before,
-           untold := Untold + length(Readings) - map_size(Kept)}, Kept}.
+           unreported := Unreported + length(Readings) - map_size(Kept)}, Kept}.
 
 reading(St, {{Key, Labels} = K, V}, {Rows, Defines, Ids, Account} = Acc) ->
     case Account of

@@ -1,23 +1,22 @@
 %% @doc Finds the collector and opens a connection to it.
 %%
-%% Called by dichroic_connection only; every call is bounded in time. Order: `{attached, Place}', which whoever attached us
-%% from outside has set; `$DICHROIC_SOCKET', the application's
-%% `socket' setting (a path, or `{tcp, Host, Port}' with `token'), then the places where a collector puts its socket. One
-%% that was named is the only one tried. A socket below /tmp is trusted only in a directory of our own that nobody else
-%% may write to: anyone can make a path there. The token of one who attached us is in a fun: what is printed of the
-%% environment does not show it.
+%% Called by dichroic_connection only; every call is bounded in time. Order: `{attached, Destination}', set by dichroic_attach;
+%% `$DICHROIC_SOCKET'; the application's `socket' setting (a path, or `{tcp, Host, Port}' with `token'); then the default paths of
+%% a collector. An explicit destination is the only one tried. A socket below /tmp is trusted only in a directory that this user
+%% owns and no other user can write to, because any user can create a path there. The token of an attached relay is in a fun, so
+%% that a printed environment does not show it.
 -module(dichroic_socket).
 
 -include_lib("kernel/include/file.hrl").
 
 -export([connect/0, candidates/0, token/0]).
--export_type([place/0]).
+-export_type([destination/0]).
 
 -define(TIMEOUT_MS, 1000).
 -define(SEND_TIMEOUT_MS, 5000).
 
-%% Where one who attached us says that the collector is.
--type place() :: string() | {tcp, inet:ip_address(), inet:port_number(), Token :: fun(() -> binary())}.
+%% A destination set by dichroic_attach.
+-type destination() :: string() | {tcp, inet:ip_address(), inet:port_number(), Token :: fun(() -> binary())}.
 -type target() :: {local, file:filename_all()} | {tcp, inet:hostname() | binary() | inet:ip_address(), inet:port_number()}.
 
 -spec connect() -> {ok, gen_tcp:socket(), target()} | {error, term()}.
@@ -41,7 +40,7 @@ attempt(Target, Targets, Before) ->
 open({local, Path}) -> safely({local, Path}, 0, [local]);
 open({tcp, Host, Port}) -> safely(host(Host), Port, [{nodelay, true}]).
 
-%% As Elixir writes it, too. The address of a version 6 is connected to only as a tuple.
+%% Accepts Elixir strings. gen_tcp accepts IPv6 addresses only as tuples.
 host(Host) when is_binary(Host) -> host(binary_to_list(Host));
 host(Host) when is_list(Host) ->
     case lists:member($:, Host) andalso inet:parse_ipv6strict_address(Host) of
@@ -56,7 +55,7 @@ safely(Address, Port, Options) ->
     catch _:_ -> {error, einval}
     end.
 
-%% @doc Where a collector may be, in the order of trying.
+%% @doc Possible destinations, in the order of connection attempts.
 -spec candidates() -> [target()].
 candidates() ->
     case {os:getenv("DICHROIC_SOCKET"), application:get_env(dichroic, socket)} of
@@ -64,19 +63,19 @@ candidates() ->
         {_, {ok, {attached, Path}}} -> [{local, Path}];
         {Path, _} when is_list(Path), Path =/= "" -> [{local, Path}];
         {_, {ok, {tcp, _, _} = Tcp}} -> [Tcp];
-        %% Read from a variable that is not set, say.
+        %% Such as a setting read from an unset variable.
         {_, {ok, None}} when None =:= nil; None =:= undefined; None =:= ""; None =:= <<>> -> usual();
         {_, {ok, Path}} -> [{local, Path}];
         _ -> usual()
     end.
 
-%% @doc What is shown to a collector over TCP.
+%% @doc The token that is sent to a collector over TCP.
 -spec token() -> {ok, binary()} | undefined.
 token() ->
     case {application:get_env(dichroic, socket), application:get_env(dichroic, token)} of
         {{ok, {attached, {tcp, _, _, Token}}}, _} -> {ok, Token()};
         {_, {ok, Token}} ->
-            %% What is wrong with it must not be told with it.
+            %% An error must not contain the token.
             try {ok, iolist_to_binary(Token)} catch error:_ -> undefined end;
         _ -> undefined
     end.

@@ -1,13 +1,13 @@
-%% @doc The memory that handlers count in: ETS tables, `atomics' arrays, and the one persistent term that names them.
+%% @doc The memory that handlers count in: ETS tables, `atomics' arrays, and the persistent term that refers to them.
 %%
-%% Written by handlers (in whatever process emits) through cell/4 and last/4, read by dichroic_aggregates. The process only
-%% owns the tables: if it dies they go, handlers find nothing and do nothing, and the supervisor starts a new epoch. All
-%% tables are bounded: a label set is admitted against the cap of its entry and of the node, beyond it everything is
-%% counted in one overflow series of the entry.
+%% Written by handlers, in the process that emits, through cell/4 and last/4; read by dichroic_aggregates. The process itself only
+%% owns the tables: if it dies they are deleted, handlers fail quietly, and the supervisor starts a new epoch. All tables are
+%% bounded: label sets are admitted against the cap of their entry and of the node; beyond it all are counted in one overflow
+%% series of the entry.
 %%
-%% An emitter may be killed at any step. So what is made is announced in `fresh' first, where dichroic_aggregates reads of it, and
-%% handlers find it after that: an announcement of cells that nobody finds reads as zero, and twice the same as once. What a
-%% killed emitter has taken of the budget comes back by drift/2 and amend/3.
+%% An emitter may be killed at any step. Therefore new cells are first announced in `fresh', where dichroic_aggregates reads
+%% them, and are visible to handlers only after that: announced cells without a table row read as zero, and a second announcement
+%% has no effect. Budget that a killed emitter has taken is returned by drift/2 and amend/3.
 -module(dichroic_tables).
 
 -behaviour(gen_server).
@@ -15,25 +15,28 @@
 -include("dichroic.hrl").
 
 -export([start_link/0, reset/0, static/0, make/1, drop/1]).
--export([cell/4, last/4, view/4, unview/2, purge/2, forget/2, acct/2, drift/2, amend/3]).
+-export([cell/4, last/4, view/4, unview/2, purge/2, remove/2, acct/2, drift/2, amend/3]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 -define(MIN_RESET_MS, 500).
 
+-spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% @doc A new epoch: empty tables. Called by the connection when it starts and when linger_s is over.
+%% @doc Starts a new epoch with empty tables. Called by the connection when it starts and when `linger_s' has passed.
 -spec reset() -> #static{}.
 reset() -> gen_server:call(?MODULE, reset, infinity).
 
 -spec static() -> #static{} | none.
 static() -> persistent_term:get(?STATIC, none).
 
+-spec init([]) -> {ok, {none, integer()}}.
 init([]) ->
     _ = process_flag(trap_exit, true),
     {ok, {none, erlang:monotonic_time(millisecond) - ?MIN_RESET_MS}}.
 
-%% Two resets in quick succession mean that something crashes in a loop: slow it down, never give up.
+%% Resets in quick succession are a crash loop, so they are slowed down.
+-spec handle_call(reset, gen_server:from(), {#static{} | none, integer()}) -> {reply, #static{}, {#static{}, integer()}}.
 handle_call(reset, _From, {Old, At}) ->
     Wait = At + ?MIN_RESET_MS - erlang:monotonic_time(millisecond),
     Old =/= none andalso Wait > 0 andalso timer:sleep(Wait),
@@ -42,6 +45,7 @@ handle_call(reset, _From, {Old, At}) ->
     drop(Old),
     {reply, New, {New, erlang:monotonic_time(millisecond)}}.
 
+-spec handle_cast(term(), State) -> {noreply, State}.
 handle_cast(_, S) -> {noreply, S}.
 
 %% @doc Tables of one epoch, owned by the calling process.
@@ -71,18 +75,18 @@ drop(#static{tables = Tables, series = A, lasts = B, fresh = C, streams = D}) ->
     _ = [catch ets:delete(T) || T <- [A, B, C, D | tuple_to_list(Tables)]],
     ok.
 
-%% @doc Where a cell of the account of an entry is.
+%% @doc The index of a cell of an entry in `acct'.
 -spec acct(pos_integer(), pos_integer()) -> pos_integer().
 acct(Slot, Cell) -> ?ACCT_FIXED + (Slot - 1) * ?ACCT_PER_ENTRY + Cell.
 
-%%% The slow path of a handler: a label set that this shard sees for the first time
+%%% The slow path of a handler: a label set that is new in this shard
 
-%% @doc The cells of a series in this table, made if need be; those of the overflow series when there is no room.
+%% @doc The cells of a series in this table, created if missing; those of the overflow series beyond the caps.
 -spec cell(#static{}, ets:tid(), tuple(), #entry{}) -> atomics:atomics_ref().
 cell(St, Table, Key, Entry) ->
     case admit(St, base(Key), Entry) of
         full ->
-            %% A negative observation has passed here with its label set before.
+            %% The label set of a negative observation was already counted here.
             tuple_size(Key) =:= 2 andalso atomics:add(St#static.acct, acct(Entry#entry.slot, ?OVERFLOWED), 1),
             in_table(St, Table, setelement(2, Key, overflow), Entry#entry.size, known);
         Room -> in_table(St, Table, Key, Entry#entry.size, Room)
@@ -94,39 +98,40 @@ base({Slot, Labels, neg}) -> {Slot, Labels}.
 in_table(St, Table, Key, Size, Room) ->
     case ets:lookup(Table, Key) of
         [{_, _, Ref}] ->
-            ok = stay_out(Room, St, base(Key)),
+            ok = return_room(Room, St, base(Key)),
             Ref;
         [] ->
-            Own = own(Key),
+            Copy = copy_key(Key),
             Ref = atomics:new(Size, [{signed, true}]),
-            Told = announce(St, Own, Ref),
-            ok = move_in(Room, St, base(Own)),
-            case ets:insert_new(Table, {Own, Ref, Ref}) andalso announced(St, Told) of
+            Id = announce(St, Copy, Ref),
+            ok = add_series(Room, St, base(Copy)),
+            case ets:insert_new(Table, {Copy, Ref, Ref}) andalso announced(St, Id) of
                 true -> Ref;
                 false ->
-                    ok = retract(St, Table, Own, Told, Ref),
+                    ok = retract(St, Table, Copy, Id, Ref),
                     in_table(St, Table, Key, Size, known)
             end
     end.
 
-announce(#static{fresh = Fresh}, Own, What) ->
-    Told = erlang:unique_integer(),
-    true = ets:insert(Fresh, {Told, Own, What}),
-    Told.
+announce(#static{fresh = Fresh}, Copy, What) ->
+    Id = erlang:unique_integer(),
+    true = ets:insert(Fresh, {Id, Copy, What}),
+    Id.
 
-announced(#static{fresh = Fresh}, Told) -> ets:member(Fresh, Told).
+announced(#static{fresh = Fresh}, Id) -> ets:member(Fresh, Id).
 
-%% Somebody was faster; or the announcement was read before the cells were to be found, and their series may have been hidden since.
-retract(St, Table, Own, Told, Ref) ->
-    true = ets:delete(St#static.fresh, Told),
-    case ets:lookup(Table, Own) of
+%% Another process created the row first; or the announcement was read before the row existed, and its series may have been hidden
+%% since.
+retract(St, Table, Copy, Id, Ref) ->
+    true = ets:delete(St#static.fresh, Id),
+    case ets:lookup(Table, Copy) of
         [{_, _, Ref}] ->
-            true = ets:delete(Table, Own),
-            unview(St, base(Own));
+            true = ets:delete(Table, Copy),
+            unview(St, base(Copy));
         _ -> ok
     end.
 
-%% Whether there is room; what is taken of it is given back by who finds that the label set is there already.
+%% Takes room from the budget. The caller returns it if the label set turns out to exist already.
 admit(#static{series = Series, acct = Acct} = St, {Slot, _} = Key, #entry{cap = Cap}) ->
     case ets:member(Series, Key) of
         true -> known;
@@ -136,25 +141,25 @@ admit(#static{series = Series, acct = Acct} = St, {Slot, _} = Key, #entry{cap = 
             case Mine =< Cap andalso All =< atomics:get(Acct, ?ACCT_SERIES_CAP) of
                 true -> room;
                 false ->
-                    give_back(St, Slot),
+                    return_budget(St, Slot),
                     full
             end
     end.
 
-%% After it was announced, so that a label set whose emitter was killed leaves like others.
-move_in(known, _, _) -> ok;
-move_in(room, #static{series = Series} = St, {Slot, _} = Key) ->
-    case ets:insert_new(Series, {own(Key), erlang:system_time(nanosecond)}) of
+%% Called after the announcement, so that a label set whose emitter was killed expires like others.
+add_series(known, _, _) -> ok;
+add_series(room, #static{series = Series} = St, {Slot, _} = Key) ->
+    case ets:insert_new(Series, {copy_key(Key), erlang:system_time(nanosecond)}) of
         true -> ok;
-        false -> give_back(St, Slot)
+        false -> return_budget(St, Slot)
     end.
 
-%% Another was faster; or the series is being hidden, and is read once more.
-stay_out(known, _, _) -> ok;
-stay_out(room, St, {Slot, _}) -> give_back(St, Slot).
+%% Another process added the series first; or it is being hidden and is read once more.
+return_room(known, _, _) -> ok;
+return_room(room, St, {Slot, _}) -> return_budget(St, Slot).
 
-%% That of the entry before that of all: what is killed in between shows in the latter.
-give_back(#static{acct = Acct}, Slot) ->
+%% The entry's budget first: after a kill in between the drift shows in that of the node.
+return_budget(#static{acct = Acct}, Slot) ->
     atomics:sub(Acct, acct(Slot, ?ENTRY_SERIES), 1),
     atomics:sub(Acct, ?ACCT_SERIES, 1).
 
@@ -170,37 +175,37 @@ last(St, Key, Entry, Value) ->
 
 put_last(#static{lasts = Lasts} = St, Key, Value, Room) ->
     case ets:update_element(Lasts, Key, [{2, Value}, {3, erlang:monotonic_time()}]) of
-        true -> stay_out(Room, St, Key);
+        true -> return_room(Room, St, Key);
         false ->
-            Own = own(Key),
-            Told = announce(St, Own, last),
-            ok = move_in(Room, St, Own),
-            case ets:insert_new(Lasts, {Own, Value, erlang:monotonic_time()}) of
+            Copy = copy_key(Key),
+            Id = announce(St, Copy, last),
+            ok = add_series(Room, St, Copy),
+            case ets:insert_new(Lasts, {Copy, Value, erlang:monotonic_time()}) of
                 true ->
-                    _ = announced(St, Told) orelse announce(St, Own, last),
+                    _ = announced(St, Id) orelse announce(St, Copy, last),
                     ok;
                 false -> put_last(St, Key, Value, known)
             end
     end.
 
-%% What stays in a table must not keep alive the long binary (a request, say) that a label is a part of.
-own({Slot, Labels}) when is_tuple(Labels) -> {Slot, list_to_tuple([own_label(L) || L <- tuple_to_list(Labels)])};
-own({Slot, Labels, neg}) when is_tuple(Labels) -> erlang:append_element(own({Slot, Labels}), neg);
-own(Key) -> Key.
+%% A stored label must not keep the larger binary alive that it is a part of, such as a request.
+copy_key({Slot, Labels}) when is_tuple(Labels) -> {Slot, list_to_tuple([copy_label(L) || L <- tuple_to_list(Labels)])};
+copy_key({Slot, Labels, neg}) when is_tuple(Labels) -> erlang:append_element(copy_key({Slot, Labels}), neg);
+copy_key(Key) -> Key.
 
-own_label(L) when is_binary(L) -> binary:copy(L);
-own_label(L) -> L.
+copy_label(L) when is_binary(L) -> binary:copy(L);
+copy_label(L) -> L.
 
-%% @doc Puts the cells of all entries of a group into the row of its first, where the next event finds them at once.
-%% Whoever is hidden in between is hidden from the view too: by forget/2 if it comes after us, else by the second look.
+%% @doc Stores the cells of all entries of a group in the row of its first entry, so that later events need one lookup. Cells that
+%% are hidden meanwhile leave the view too: by remove/2 if that comes later, otherwise by the second lookup here.
 -spec view(ets:tid(), #group{}, tuple(), non_neg_integer()) -> ok.
 view(Table, #group{tag = Tag, entries = [#entry{slot = Leader} | _] = Entries}, Labels, Tries) ->
-    Look = fun() -> [present(Table, {Slot, Labels}) || #entry{slot = Slot, type = Type} <- Entries, Type =/= last] end,
-    case Look() of
+    Cells = fun() -> [present(Table, {Slot, Labels}) || #entry{slot = Slot, type = Type} <- Entries, Type =/= last] end,
+    case Cells() of
         [none | _] -> ok;
         Refs ->
             _ = ets:update_element(Table, {Leader, Labels}, {2, list_to_tuple([Tag, Tries | Refs])}),
-            Look() =:= Refs orelse unview_row(Table, {Leader, Labels}),
+            Cells() =:= Refs orelse unview_row(Table, {Leader, Labels}),
             ok
     end.
 
@@ -218,7 +223,7 @@ unview_row(Table, Key) ->
 
 %%% For dichroic_aggregates
 
-%% @doc Takes the cells of a series out of the view that they are in.
+%% @doc Removes the cells of a series from their view.
 -spec unview(#static{}, {pos_integer(), tuple() | overflow}) -> ok.
 unview(#static{tables = Tables, acct = Acct}, {Slot, Labels}) ->
     case atomics:get(Acct, acct(Slot, ?ENTRY_LEADER)) of
@@ -226,26 +231,26 @@ unview(#static{tables = Tables, acct = Acct}, {Slot, Labels}) ->
         Leader -> _ = [unview_row(T, {Leader, Labels}) || T <- tuple_to_list(Tables)], ok
     end.
 
-%% @doc Takes a label set out of the tables, so that its next event begins a new series.
--spec forget(#static{}, {pos_integer(), tuple() | overflow}) -> ok.
-forget(#static{tables = Tables, series = Series, lasts = Lasts} = St, {Slot, Labels} = Key) ->
+%% @doc Removes a label set from the tables, so that its next event starts a new series.
+-spec remove(#static{}, {pos_integer(), tuple() | overflow}) -> ok.
+remove(#static{tables = Tables, series = Series, lasts = Lasts} = St, {Slot, Labels} = Key) ->
     ets:delete(Series, Key),
     ets:delete(Lasts, Key),
     _ = [begin ets:delete(T, Key), ets:delete(T, {Slot, Labels, neg}) end || T <- tuple_to_list(Tables)],
     unview(St, Key).
 
-%% @doc How many more label sets are counted as alive than there are; `Leaving' says how many are out of the table already but
-%% still counted, by entry slot. An emitter that is being admitted is one too many, for a moment.
+%% @doc How many more label sets the budget counts than exist. `Expiring' holds, by entry slot, those that are already removed from
+%% the tables but still counted. A label set that is just being admitted makes the drift one too high for a moment.
 -spec drift(#static{}, #{pos_integer() => non_neg_integer()}) -> integer().
-drift(#static{acct = Acct, series = Series}, Leaving) ->
-    atomics:get(Acct, ?ACCT_SERIES) - ets:info(Series, size) - lists:sum(maps:values(Leaving)).
+drift(#static{acct = Acct, series = Series}, Expiring) ->
+    atomics:get(Acct, ?ACCT_SERIES) - ets:info(Series, size) - lists:sum(maps:values(Expiring)).
 
-%% @doc Takes a drift that has lasted out of the budget, of the node and of the entries that have it.
+%% @doc Corrects the budget of the node and of the entries by a drift that has lasted.
 -spec amend(#static{}, #{pos_integer() => non_neg_integer()}, integer()) -> ok.
 amend(_, _, 0) -> ok;
-amend(#static{acct = Acct, series = Series}, Leaving, Drift) ->
+amend(#static{acct = Acct, series = Series}, Expiring, Drift) ->
     Count = fun({{Slot, _}, _}, N) -> maps:update_with(Slot, fun(C) -> C + 1 end, 1, N) end,
-    Alive = ets:foldl(Count, Leaving, Series),
+    Alive = ets:foldl(Count, Expiring, Series),
     _ = lists:foldl(fun(Slot, Left) -> Left - amend(Acct, Slot, maps:get(Slot, Alive, 0), Left) end, Drift, lists:seq(1, ?MAX_ENTRIES)),
     atomics:sub(Acct, ?ACCT_SERIES, Drift).
 
@@ -257,7 +262,7 @@ amend(Acct, Slot, Alive, Left) ->
 
 between(Least, N, Most) -> max(Least, min(N, Most)).
 
-%% @doc Takes everything of these entry slots out of the tables: before the slots mean something else. One walk for all of them.
+%% @doc Removes all rows of these entry slots, before the slots are used again. One pass over each table for all of them.
 -spec purge(#static{}, [pos_integer()]) -> ok.
 purge(_, []) -> ok;
 purge(#static{tables = Tables, series = Series, lasts = Lasts, acct = Acct}, Slots) ->

@@ -1,77 +1,79 @@
-%% @doc Who may still call a handler that is detached already, so that its code does not go before that.
+%% @doc Finds processes that may still call a detached handler, so that its code is not unloaded before they have.
 %%
-%% Called by dichroic_attach when it leaves. telemetry and logger take the list of their handlers first and call one after the
-%% other: a process that was stopped in between (suspended, or in another handler that waits) calls ours later, and must not find
-%% it undefined, because telemetry would tell the application. Such a process is known by its stack; and that it is through, by
-%% its stack too, or by how much it has done since. Only a few modules are entered from outside; they do no harm without the
-%% others. Mostly nobody is late. For whoever stays late a process stays here, registered under this module's name, that looks
-%% once a second, without code of ours on its stack in between, and unloads them then. Whoever attaches again ends it.
+%% Called by dichroic_attach when it detaches. telemetry and logger first read the list of handlers and then call one after the
+%% other: a process that stops in between (suspended, or waiting in another handler) calls ours later. If the handler were
+%% undefined then, telemetry would log a failure in the application. Such a process is recognized by its stack; it has passed the
+%% handler when its stack shows that, or when it has done enough work since. Only a few modules are called from outside, and they
+%% are safe to call without the others. If a process may still call the handler, a monitor unloads the code later: a process
+%% registered under this module's name checks once a second, and hibernates in between so that none of our code is on its stack.
+%% Attaching again ends it.
 -module(dichroic_unload_guard).
 
--export([entries/0, wait/0, stay/2, look/2]).
+-export([entry_modules/0, wait_for_callers/0, unload_later/2, check/2]).
 
 -define(TRIES, 100).
 -define(STEP_MS, 50).
--define(LOOK_MS, 1000).
-%% More than any handler does: who emits without a pause is always found in an event, but not in the same.
+-define(CHECK_MS, 1000).
+%% More than any handler uses. A process that emits without a pause is always found inside an event, but not inside the same one.
 -define(REDUCTIONS, 200000).
 
--type late() :: [{pid(), Reductions :: non_neg_integer()}].
+-type callers() :: [{pid(), Reductions :: non_neg_integer()}].
 
-%% @doc The modules that telemetry and logger call, and this one.
--spec entries() -> [module()].
-entries() -> [dichroic_handler, dichroic_handler_keeper, dichroic_logger, ?MODULE].
+%% @doc The modules that telemetry and logger call, and this module.
+-spec entry_modules() -> [module()].
+entry_modules() -> [dichroic_handler, dichroic_handler_keeper, dichroic_logger, ?MODULE].
 
-%% @doc Waits for whoever is late now, five seconds at most; who still is.
--spec wait() -> late().
-wait() -> wait([{P, R} || P <- erlang:processes(), P =/= self(), {late, R} <- [look_at(P)]], ?TRIES).
+%% @doc Waits up to five seconds for present callers; returns those that remain.
+-spec wait_for_callers() -> callers().
+wait_for_callers() -> wait_for_callers([{P, R} || P <- erlang:processes(), P =/= self(), {caller, R} <- [inspect(P)]], ?TRIES).
 
-wait([], _) -> [];
-wait(Late, 0) -> Late;
-wait(Late, Tries) ->
+wait_for_callers([], _) -> [];
+wait_for_callers(Callers, 0) -> Callers;
+wait_for_callers(Callers, Tries) ->
     timer:sleep(?STEP_MS),
-    wait(late(Late), Tries - 1).
+    wait_for_callers(still_callers(Callers), Tries - 1).
 
-late(Late) -> [{P, Before} || {P, Before} <- Late, {late, Now} <- [look_at(P)], Now - Before < ?REDUCTIONS].
+still_callers(Callers) -> [{P, Before} || {P, Before} <- Callers, {caller, Now} <- [inspect(P)], Now - Before < ?REDUCTIONS].
 
-%% Between two handlers the list is all that a process has in hand. A stack is seen as deep as the VM shows it, eight calls
-%% unless it is told otherwise.
-look_at(Pid) ->
+%% Between two handlers only the loop over the list is on the stack. The VM shows eight calls of a stack unless it is configured
+%% otherwise.
+inspect(Pid) ->
     case erlang:process_info(Pid, [status, current_stacktrace, reductions]) of
         [{_, Status}, {_, [{lists, F, _, _} | _]}, {_, R}] when Status =/= waiting, F =:= foreach; Status =/= waiting, F =:= foreach_1 ->
-            {late, R};
+            {caller, R};
         [_, {_, Stack}, {_, R}] ->
-            case lists:any(fun calls_handlers/1, Stack) of true -> {late, R}; false -> done end;
+            case lists:any(fun calls_handlers/1, Stack) of true -> {caller, R}; false -> done end;
         undefined -> done
     end.
 
-%% A span is no call of a handler: it lasts as long as the work in it.
+%% telemetry:span/3 is on the stack during the work that it measures, so it does not count.
 calls_handlers({telemetry, F, _, _}) -> binary:match(atom_to_binary(F), <<"span">>) =:= nomatch;
 calls_handlers({logger_backend, _, _, _}) -> true;
-calls_handlers({M, _, _, _}) -> lists:member(M, entries()).
+calls_handlers({M, _, _, _}) -> lists:member(M, entry_modules()).
 
-%% @doc Waits on for these, in a process of its own; then unloads the entries. `Kept' are modules whose old code was in use.
--spec stay(late(), [module()]) -> ok.
-stay(Late, Kept) ->
+%% @doc Starts a process that waits for these callers and then unloads the entry modules. `Kept' are modules whose old code was in
+%% use.
+-spec unload_later(callers(), [module()]) -> ok.
+unload_later(Callers, Kept) ->
     _ = spawn(fun() ->
         true = register(?MODULE, self()),
-        hibernate(Late, Kept)
+        hibernate(Callers, Kept)
     end),
     ok.
 
-hibernate(Late, Kept) ->
-    _ = erlang:send_after(?LOOK_MS, self(), look),
-    erlang:hibernate(?MODULE, look, [Late, Kept]).
+hibernate(Callers, Kept) ->
+    _ = erlang:send_after(?CHECK_MS, self(), check),
+    erlang:hibernate(?MODULE, check, [Callers, Kept]).
 
-%% @doc One look. Whoever attaches again has loaded them anew.
--spec look(late(), [module()]) -> term().
-look(Late, Kept) ->
-    receive look -> ok after 0 -> ok end,
+%% @doc One check. Stops if the relay was attached again, because its modules are loaded again.
+-spec check(callers(), [module()]) -> term().
+check(Callers, Kept) ->
+    receive check -> ok after 0 -> ok end,
     case erlang:module_loaded(dichroic_attach) of
         true -> ok;
         false ->
-            case {late(Late), [M || M <- Kept, not code:soft_purge(M)]} of
-                {[], []} -> unload(entries() -- [?MODULE]);
+            case {still_callers(Callers), [M || M <- Kept, not code:soft_purge(M)]} of
+                {[], []} -> unload(entry_modules() -- [?MODULE]);
                 {Still, InUse} -> hibernate(Still, InUse)
             end
     end.
@@ -79,11 +81,11 @@ look(Late, Kept) ->
 unload(Modules) ->
     case [M || M <- Modules, not unloaded(M)] of
         [] ->
-            %% From here on nothing of this module runs.
+            %% No code of this module runs after this call.
             lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
         InUse -> hibernate([], InUse)
     end.
 
-%% As dichroic_attach does, which is gone.
+%% As in dichroic_attach, which is already unloaded.
 unloaded(M) ->
     code:soft_purge(M) andalso (code:delete(M) orelse not erlang:module_loaded(M)) andalso code:soft_purge(M).

@@ -1,8 +1,8 @@
-%% @doc Tagged values: the one encoding of maps, lists and scalars in HELLO, PLAN, DEFINE and the tables of EVENTS.
+%% @doc Tagged values: the encoding of maps, lists and scalars in HELLO, PLAN, DEFINE and the tables of EVENTS.
 %%
-%% Called by dichroic_wire, from any process; holds no state. A value has exactly one encoding, so whatever decode/1
-%% accepts, encode/1 returns byte for byte. Bad input is `{error, Words}', never an exception and never more memory than
-%% the input has bytes. encode/1 raises only on terms that are no value: a bug of the caller, not of a peer.
+%% Called by dichroic_wire in any process; has no state. A value has exactly one encoding: encode/1 returns the same bytes that
+%% decode/1 accepts. Invalid input gives `{error, Message}', never an exception, and takes memory in proportion to its bytes.
+%% encode/1 raises only for a term that is not a value, which is a fault of the caller.
 -module(dichroic_value).
 
 -export([encode/1, decode/1, decode_one/2, encode_float/1, decode_float/1, text/1, representative/1, as_text/1, cut/2, is_utf8/1]).
@@ -36,7 +36,7 @@ encode(M) when is_map(M) ->
 saturate(I) ->
     try float(I) catch error:_ -> case I > 0 of true -> 1.7976931348623157e308; false -> -1.7976931348623157e308 end end.
 
-%% Erlang floats hold no NaN and no infinity: those travel as their bits.
+%% Erlang has no NaN and no infinite floats: those are kept as their bits.
 -spec encode_float(float() | {float_bits, non_neg_integer()}) -> binary().
 encode_float({float_bits, Bits}) -> <<Bits:64/little>>;
 encode_float(F) -> <<F:64/little-float>>.
@@ -45,7 +45,7 @@ encode_float(F) -> <<F:64/little-float>>.
 decode_float(<<F:64/little-float>>) -> F;
 decode_float(<<Bits:64/little>>) -> {float_bits, Bits}.
 
-%% @doc One value that fills the whole binary.
+%% @doc Decodes one value that fills the whole binary.
 -spec decode(binary()) -> {ok, value()} | {error, iodata()}.
 decode(Bin) ->
     case decode_one(Bin, ?MAX_VALUES) of
@@ -54,13 +54,13 @@ decode(Bin) ->
         {error, _} = E -> E
     end.
 
-%% @doc One value from the front; `Left' is how many more values this frame may hold.
+%% @doc Decodes one value from the front; `Left' is the number of values that this frame may still have.
 -spec decode_one(binary(), integer()) -> {ok, value(), binary(), integer()} | {error, iodata()}.
 decode_one(Bin, Left) ->
     try value(Bin, 1, Left) of
         {V, Rest, Left1} -> {ok, V, Rest, Left1}
     catch
-        throw:Words -> {error, Words}
+        throw:Message -> {error, Message}
     end.
 
 value(_, _, Left) when Left =< 0 -> throw("more than 65536 values in one frame");
@@ -75,9 +75,9 @@ value(<<6, Whole:32/little, N:16/little, S:N/binary, R/binary>>, _, L) when Whol
 value(<<7, N:16/little, B:N/binary, R/binary>>, _, L) -> {{bytes, B}, R, L - 1};
 value(<<8, N:16/little, R/binary>>, D, L) when D =< ?MAX_DEPTH -> list(N, R, D + 1, L - 1, []);
 value(<<9, N:16/little, R/binary>>, D, L) when D =< ?MAX_DEPTH -> map(N, R, D + 1, L - 1, <<>>, []);
-value(<<T, _/binary>>, D, _) when T >= 8, T =< 9, D > ?MAX_DEPTH -> throw("values nested deeper than 8");
+value(<<T, _/binary>>, D, _) when T >= 8, T =< 9, D > ?MAX_DEPTH -> throw("values are nested deeper than 8");
 value(<<T, _/binary>>, _, _) when T > 9 -> throw(["unknown value tag ", integer_to_binary(T)]);
-value(_, _, _) -> throw("a value is cut short").
+value(_, _, _) -> throw("value is truncated").
 
 list(0, R, _, L, Acc) -> {lists:reverse(Acc), R, L};
 list(N, R, D, L, Acc) ->
@@ -90,18 +90,18 @@ map(N, <<K, Key:K/binary, R/binary>>, D, L, Before, Acc) when K >= 1, Key > Befo
     {V, R1, L1} = value(R, D, L),
     map(N - 1, R1, D, L1, Key1, [{Key1, V} | Acc]);
 map(_, <<K, Key:K/binary, _/binary>>, _, _, _, _) when K >= 1 ->
-    throw(["map keys are not ascending at ", io_lib:format("~tp", [Key])]);
-map(_, _, _, _, _, _) -> throw("a map is cut short").
+    throw(["map keys are not ascending: ", io_lib:format("~tp", [Key])]);
+map(_, _, _, _, _, _) -> throw("map is truncated").
 
 canonical({float_bits, Bits}) when Bits band 16#7ff0000000000000 =:= 16#7ff0000000000000,
                                    Bits band 16#fffffffffffff =/= 0, Bits =/= ?NAN ->
-    throw("a NaN that is not 7ff8000000000000");
+    throw("NaN must be 7ff8000000000000");
 canonical(F) -> F.
 
 utf8(S) ->
     case is_utf8(S) of
         true -> S;
-        false -> throw("a string is not UTF-8")
+        false -> throw("string is not UTF-8")
     end.
 
 -spec is_utf8(binary()) -> boolean().
@@ -110,8 +110,8 @@ is_utf8(<<A, B, C, D, R/binary>>) when A < 128, B < 128, C < 128, D < 128 -> is_
 is_utf8(<<_/utf8, R/binary>>) -> is_utf8(R);
 is_utf8(_) -> false.
 
-%% @doc A scalar as the collector writes it into a label: what is equal there is one series. A float has all its digits there and no
-%% exponent (as Rust displays it).
+%% @doc A scalar as the collector writes it into a label: label sets with the same text are one series. Floats have all their digits
+%% and no exponent, as in Rust's Display.
 -spec text(null | boolean() | number() | binary()) -> binary().
 text(null) -> <<>>;
 text(V) when is_boolean(V) -> atom_to_binary(V);
@@ -136,7 +136,7 @@ point(<<Digit>>, Fraction, E) -> <<"0.", (zeros(-E - 1))/binary, Digit, Fraction
 
 zeros(N) -> binary:copy(<<"0">>, N).
 
-%% @doc Of all scalars with the same text the one that stands for them: what they mostly are.
+%% @doc The representative of all scalars with the same text: the most usual type.
 -spec representative(null | boolean() | number() | binary()) -> null | boolean() | integer() | binary().
 representative(<<>>) -> null;
 representative(<<"true">>) -> true;
@@ -150,7 +150,7 @@ representative(<<C, _/binary>> = B) when C =< $9, byte_size(B) =< 20 ->
 representative(F) when is_float(F) -> representative(text(F));
 representative(V) -> V.
 
-%% @doc Bytes as text: one U+FFFD for each that is none.
+%% @doc Bytes as text, with U+FFFD for each invalid byte.
 -spec as_text(binary()) -> binary().
 as_text(B) ->
     case is_utf8(B) of
@@ -162,7 +162,7 @@ code_points(<<C/utf8, R/binary>>) -> [C | code_points(R)];
 code_points(<<_, R/binary>>) -> [16#fffd | code_points(R)];
 code_points(<<>>) -> [].
 
-%% @doc The first `N' bytes or fewer, ending on a code point. Bytes that are no UTF-8 are cut where they stand.
+%% @doc At most the first `N' bytes, ending on a code point. Bytes that are not UTF-8 are cut at `N'.
 -spec cut(binary(), non_neg_integer()) -> binary().
 cut(B, N) when byte_size(B) =< N -> B;
 cut(B, N) -> cut_back(B, N, N - 3).

@@ -1,32 +1,33 @@
-%% @doc What this node knows of the templates of packs: under which names its repositories, caches and domains emit.
+%% @doc Values for the templates of packs: the event prefixes of this node's repositories, caches and domains.
 %%
-%% Libraries whose events are named after a module of the application (Ecto, Nebulex, Ash) keep a list of what runs. look/1 reads those
-%% lists in a process of its own, of limited memory, so that code of libraries can neither hold up nor break the connection, and sends
-%% what it found as a cast. Only libraries that are loaded are asked, and only by functions that read. remember/2 makes of it what the
-%% connection says, within what a collector takes: what was said once stays, what finds no room is told.
+%% Libraries whose events are named after a module of the application (Ecto, Nebulex, Ash) keep a list of running instances.
+%% start_lookup/1 reads those lists in a separate process with limited memory, so that library code can neither block nor crash
+%% the connection, and casts the result to it. Only loaded libraries are called, and only functions that read. merge/2, called by
+%% dichroic_connection, adds the result to the values that are already sent, within the collector's limits: a value that was sent
+%% once is kept, and values beyond the limits are reported.
 -module(dichroic_variables).
 
--export([look/1, known/0, remember/2]).
+-export([start_lookup/1, read/0, merge/2]).
 -export_type([variables/0]).
 
-%% Name of a template, and the dotted prefixes that it may stand for, sorted.
+%% Name of a template, and its values: dotted prefixes, sorted.
 -type variables() :: #{binary() => [binary(), ...]}.
 
 -define(MAX_HEAP_WORDS, 4194304).
-%% What a collector takes of one template; beyond it the frame is malformed.
+%% The collector's limits for one template; it rejects a frame beyond them as malformed.
 -define(MAX_VALUES, 16).
 -define(MAX_BYTES, 255).
 -define(MAX_FOUND, 256).
 -define(SHOWN, 5).
 
-%% @doc Casts `{variables, variables()}' to the process, some time.
--spec look(pid()) -> pid().
-look(To) ->
-    spawn_opt(fun() -> gen_statem:cast(To, {variables, known()}) end,
+%% @doc Casts `{variables, variables()}' to the process when the lookup is done.
+-spec start_lookup(pid()) -> pid().
+start_lookup(To) ->
+    spawn_opt(fun() -> gen_statem:cast(To, {variables, read()}) end,
               [{max_heap_size, #{size => ?MAX_HEAP_WORDS, kill => true, error_logger => false}}, {priority, low}]).
 
--spec known() -> variables().
-known() ->
+-spec read() -> variables().
+read() ->
     maps:filter(fun(_, Values) -> Values =/= [] end,
                 #{<<"ecto_prefix">> => dotted(fun ecto/0), <<"nebulex_prefix">> => dotted(fun nebulex/0),
                   <<"ash_domain">> => dotted(fun ash/0)}).
@@ -43,29 +44,29 @@ name([_ | _] = Prefix) ->
     end;
 name(_) -> [].
 
-%% @doc What was known, and of what was found as much as there is room for; what is left out, in words.
--spec remember(Found :: variables(), Known :: variables()) -> {variables(), [dichroic_plan:refusal()]}.
-remember(Found, Known) ->
+%% @doc The known values and as many of the found ones as fit; refusals for those left out.
+-spec merge(Found :: variables(), Known :: variables()) -> {variables(), [dichroic_plan:refusal()]}.
+merge(Found, Known) ->
     Filled = maps:map(fun(Template, Values) -> fill(maps:get(Template, Known, []), Values) end, Found),
     Variables = maps:filter(fun(_, Values) -> Values =/= [] end, maps:merge(Known, Filled)),
     {Variables, [left_out(Template, Left) || {Template, Values} <- lists:sort(maps:to_list(Found)),
                                              Left <- [Values -- maps:get(Template, Variables, [])], Left =/= []]}.
 
-%% An entry that a later plan leaves out would lose its totals: who comes first stays.
+%% Known values have priority: without its value a template's entry would lose its totals.
 fill(Known, Found) -> lists:sort(lists:sublist(Known ++ [V || V <- Found -- Known, fits(V)], ?MAX_VALUES)).
 
-%% It stands in the name of an event and may have no templates of its own.
+%% A value becomes part of an event name, so it must not contain a template.
 fits(Value) -> Value =/= <<>> andalso binary:match(Value, [<<"$">>, <<"{">>, <<"}">>]) =:= nomatch.
 
 left_out(Template, Values) ->
     Shown = lists:join(", ", lists:sublist(Values, ?SHOWN)),
     More = [", ..." || length(Values) > ?SHOWN],
-    Words = io_lib:format("~ts: ~b names are left out, beyond ~b or of no use in a name: ~ts~ts",
+    Message = io_lib:format("~ts: ~b values ignored (more than ~b, or invalid in an event name): ~ts~ts",
                           [Template, length(Values), ?MAX_VALUES, Shown, More]),
-    [null, dichroic_value:cut(unicode:characters_to_binary(Words), 256)].
+    [null, dichroic_value:cut(unicode:characters_to_binary(Message), 256)].
 
-%% The name of the event is in the meta data that the adapter gave when the repository started; the configuration, which is the other place,
-%% may be computed by the application anew for each who asks.
+%% The event name is in the metadata that the adapter stored when the repository started. The configuration has it too, but the
+%% application may compute that for every call.
 ecto() ->
     [lists:droplast(Event) || erlang:function_exported('Elixir.Ecto.Repo', all_running, 0),
                               Repo <- apply('Elixir.Ecto.Repo', all_running, []),
@@ -73,7 +74,7 @@ ecto() ->
 
 meta(Repo) -> try apply('Elixir.Ecto.Adapter', lookup_meta, [Repo]) catch _:_ -> none end.
 
-%% Levels of a cache, whose names go on from the cache's, tell parts of its commands again.
+%% Levels of a cache, whose names extend the name of the cache, would count its commands twice.
 nebulex() ->
     Caches = caches(),
     [P || P <- Caches, not lists:any(fun(Q) -> Q =/= P andalso lists:prefix(Q, P) end, Caches)].

@@ -1,11 +1,11 @@
-%% @doc The numbers of the VM, each as telemetry_poller would emit it: events with measurements and metadata.
+%% @doc Measurements of the VM as events with measurements and metadata, in the form of telemetry_poller.
 %%
-%% Called by dichroic_vm_poller, in its process, every few seconds and only for events of the plan. What the VM tells as a
-%% total since boot is given as the rise since the reading before, so that a sum begins at zero with the relay. No reading
-%% takes longer or answers more where the node has more processes, tables or peers than its bound.
+%% Called by dichroic_vm_poller, in its process, every few seconds and only for events of the plan. Totals since boot are given
+%% as the increase since the previous reading, so that a sum starts at zero with the relay. Every reading is bounded in time
+%% and size, whatever the number of processes, tables or peers of the node.
 -module(dichroic_vm).
 
--export([events/0, polled/1, begin_with/1, sample/2, end_with/2]).
+-export([events/0, polled/1, start/1, sample/2, stop/2]).
 -export_type([state/0]).
 
 -type state() :: none | term().
@@ -14,8 +14,8 @@
 -define(MAX_SCHEDULERS, 128).
 -define(MAX_PEERS, 64).
 -define(MAX_APPLICATIONS, 64).
-%% Samples for which what is known of applications is told again: five minutes.
--define(APPLICATIONS_STAND, 60).
+%% Samples for which the list of applications is reused: five minutes.
+-define(APPLICATIONS_CACHED, 60).
 
 -spec events() -> [[atom()]].
 events() ->
@@ -24,26 +24,26 @@ events() ->
      [dichroic, vm, tasks], [dichroic, vm, ets], [dichroic, vm, distribution], [dichroic, vm, info], [dichroic, vm, system],
      [dichroic, vm, application]].
 
-%% @doc Whether telemetry_poller emits it too, where it runs. Older ones know nothing of persistent terms.
+%% @doc Whether telemetry_poller emits the event too. Its older versions do not emit persistent terms.
 -spec polled([atom()]) -> boolean().
 polled([vm, persistent_term]) -> erlang:function_exported(telemetry_poller_builtin, persistent_term, 0);
 polled(Event) -> hd(Event) =:= vm.
 
 %% @doc Called once before the first sample.
--spec begin_with([atom()]) -> state().
-begin_with([dichroic, vm, scheduler]) ->
-    %% Counted by process: it is off again when everyone who wanted it has said so, or is dead.
+-spec start([atom()]) -> state().
+start([dichroic, vm, scheduler]) ->
+    %% The VM counts this flag by process: it is off again when every process that enabled it has disabled it or is dead.
     _ = erlang:system_flag(scheduler_wall_time, true),
     none;
-begin_with([dichroic, vm, distribution]) -> #{};
-begin_with(_) -> none.
+start([dichroic, vm, distribution]) -> #{};
+start(_) -> none.
 
 %% @doc Called once after the last sample.
--spec end_with([atom()], state()) -> ok.
-end_with([dichroic, vm, scheduler], _) ->
+-spec stop([atom()], state()) -> ok.
+stop([dichroic, vm, scheduler], _) ->
     _ = erlang:system_flag(scheduler_wall_time, false),
     ok;
-end_with(_, _) -> ok.
+stop(_, _) -> ok.
 
 -spec sample([atom()], state()) -> {[emitted()], state()}.
 sample([vm, memory], S) -> {[{maps:from_list(erlang:memory()), #{}}], S};
@@ -77,9 +77,9 @@ sample([dichroic, vm, system], S) -> {[{system(), #{}}], S};
 sample([dichroic, vm, application], {Left, Rows}) when Left > 0 -> {Rows, {Left - 1, Rows}};
 sample([dichroic, vm, application], _) ->
     Rows = applications(),
-    {Rows, {?APPLICATIONS_STAND, Rows}}.
+    {Rows, {?APPLICATIONS_CACHED, Rows}}.
 
-%%% What the VM is laid out for. How many processors there are is not known on every system: then it is left out.
+%%% Configuration of the VM. Counts of processors that the system does not report are left out.
 
 system() ->
     Counts = [{C, erlang:system_info(C)}
@@ -95,7 +95,7 @@ bit(_) -> 0.
 
 release() -> try list_to_integer(erlang:system_info(otp_release)) catch error:badarg -> unknown end.
 
-%%% The main application, and what it needs
+%%% The main application and its dependencies
 
 applications() ->
     case dichroic_identity:main() of
@@ -127,7 +127,7 @@ work() ->
 rise(Now, none) -> maps:map(fun(_, _) -> 0 end, Now);
 rise(Now, Before) -> maps:map(fun(K, V) -> max(0, V - maps:get(K, Before, V)) end, Now).
 
-%%% Schedulers. Those that run ordinary processes one by one, the dirty ones as two pools.
+%%% Schedulers: normal ones individually, dirty ones as two pools
 
 schedulers(Before) ->
     case erlang:statistics(scheduler_wall_time_all) of
@@ -163,8 +163,8 @@ run_queues() ->
 zip([A | As], [B | Bs]) -> [{A, B} | zip(As, Bs)];
 zip(_, _) -> [].
 
-%%% Connections to other nodes: bytes that wait, and that came and went. A peer that left is told as empty, once. Hidden nodes are
-%%% visitors (shells, tools, whoever attached us) under names made up for the visit: each would be a series for ever.
+%%% Connections to other nodes: bytes queued, received and sent. A disconnected peer is emitted once with an empty queue. Hidden nodes
+%%% (shells, tools, collectors) are left out: their names are generated for one connection, and each would remain a series.
 
 peers(Before) ->
     Visible = nodes(),
@@ -174,8 +174,8 @@ peers(Before) ->
     Now = maps:from_list(Peers),
     Rows = [{(rise(maps:remove(queue, R), of_before(Node, Controller, Before)))#{queue => maps:get(queue, R)}, #{peer => Node}}
             || {Node, {Controller, R}} <- Peers],
-    Gone = [{#{queue => 0, input => 0, output => 0}, #{peer => Node}} || Node <- maps:keys(Before), not is_map_key(Node, Now)],
-    {Rows ++ Gone, Now}.
+    Disconnected = [{#{queue => 0, input => 0, output => 0}, #{peer => Node}} || Node <- maps:keys(Before), not is_map_key(Node, Now)],
+    {Rows ++ Disconnected, Now}.
 
 of_before(Node, Controller, Before) ->
     case Before of
@@ -183,18 +183,18 @@ of_before(Node, Controller, Before) ->
         _ -> none
     end.
 
-%% A port is a socket of its own; a process carries the connection over something else, TLS for one.
+%% A port is a socket; a process carries the connection over another transport, such as TLS.
 controller(Port) when is_port(Port) ->
     try inet:getstat(Port, [send_pend, recv_oct, send_oct]) of
         {ok, Stats} ->
             Of = fun(S) -> proplists:get_value(S, Stats, 0) end,
             {ok, #{queue => Of(send_pend), input => Of(recv_oct), output => Of(send_oct)}};
-        {error, _} -> gone
-    catch _:_ -> gone
+        {error, _} -> disconnected
+    catch _:_ -> disconnected
     end;
 controller(Pid) when is_pid(Pid) ->
     case erlang:process_info(Pid, message_queue_len) of
         {message_queue_len, _} -> {ok, #{queue => 0, input => 0, output => 0}};
-        undefined -> gone
+        undefined -> disconnected
     end;
-controller(_) -> gone.
+controller(_) -> disconnected.

@@ -1,11 +1,12 @@
-%% @doc The frames of the wire, both directions, without any I/O.
+%% @doc Encodes and decodes the frames of the wire, in both directions, without I/O.
 %%
-%% Written for dichroic_connection and dichroic_event_sender, and for tests that play the collector. encode/1 gives the bytes of
-%% one frame, header included; decode/2 takes the front of a read buffer. A frame that decodes encodes to the same bytes.
-%% Whatever a peer sends, the answer is a frame, `more', or `{error, Words}': the caller then says GOODBYE and closes.
+%% The only module that knows the layout of a frame. Called by dichroic_connection, dichroic_engine and dichroic_event_sender, and
+%% by tests that play the collector. encode/1 gives the bytes of one frame, header included; decode/2 takes the front of a read
+%% buffer. A decoded frame encodes to the same bytes. Input from a peer never raises: the result is a frame, `more', or
+%% `{error, Message}', on which the caller sends GOODBYE and closes.
 -module(dichroic_wire).
 
--export([encode/1, decode/2, events/2, name/1]).
+-export([encode/1, decode/2, body_size/1, packed/3, events/2, name/1]).
 -export_type([frame/0, row/0]).
 
 -type f64() :: float() | {float_bits, non_neg_integer()}.
@@ -28,6 +29,12 @@
 -define(MAJOR, 1).
 -define(MAX_BODY, 1048576).
 -define(MAX_VALUES, 65536).
+-define(HEADER_BYTES, 5).
+%% What precedes the items in DEFINE, NUMBERS and HISTOGRAMS, rounded up.
+-define(PREFIX_BYTES, 16).
+-define(NUMBER_BYTES, 20).
+%% Keeps a DEFINE below ?MAX_VALUES: the smallest definition has 12 bytes per value.
+-define(MAX_DEFINE, 262144).
 
 -spec name(1..10) -> atom().
 name(T) -> element(T, {hello, goodbye, ping, pong, plan, define, numbers, histograms, events, gap}).
@@ -37,9 +44,32 @@ encode(Frame) ->
     {Type, Body} = body(Frame),
     [<<(iolist_size(Body)):32/little, Type>>, Body].
 
+%% @doc The size of the body of an encoded frame, which `max_frame' limits.
+-spec body_size(binary()) -> integer().
+body_size(Frame) -> byte_size(Frame) - ?HEADER_BYTES.
+
+%% @doc Frames that hold all items in order, none with a body larger than `Max' unless a single item is.
+-spec packed({define, series} | {numbers | histograms, Time :: integer()}, [tuple()], Max :: pos_integer()) -> [frame()].
+packed({define, _} = Frame, Items, Max) -> packed(Frame, Items, min(Max, ?MAX_DEFINE) - ?PREFIX_BYTES, fun define_bytes/1);
+packed({numbers, _} = Frame, Rows, Max) -> packed(Frame, Rows, Max - ?PREFIX_BYTES, fun(_) -> ?NUMBER_BYTES end);
+packed({histograms, _} = Frame, Rows, Max) -> packed(Frame, Rows, Max - ?PREFIX_BYTES, fun histogram_bytes/1).
+
+packed({Name, What}, Items, Max, Size) -> [{Name, What, Chunk} || Chunk <- chunks(Items, Max, Size, 0, []), Chunk =/= []].
+
+define_bytes({_, V}) -> 4 + iolist_size(dichroic_value:encode(V)).
+histogram_bytes({_, _, _, Buckets}) -> 22 + 11 * length(Buckets).
+
+chunks([], _, _, _, Acc) -> [lists:reverse(Acc)];
+chunks([I | Items], Max, Size, Used, Acc) ->
+    Bytes = Size(I),
+    case Used + Bytes > Max andalso Acc =/= [] of
+        true -> [lists:reverse(Acc) | chunks([I | Items], Max, Size, 0, [])];
+        false -> chunks(Items, Max, Size, Used + Bytes, [I | Acc])
+    end.
+
 body({hello, Major, Minor, Role, Fields}) ->
     {1, [<<"DICH", Major, Minor, Role>>, dichroic_value:encode(Fields)]};
-body({goodbye, Code, Retry, Words}) -> {2, [<<Code:16/little, Retry:32/little>>, Words]};
+body({goodbye, Code, Retry, Message}) -> {2, [<<Code:16/little, Retry:32/little>>, Message]};
 body({ping, T}) -> {3, <<T:64/little>>};
 body({pong, T}) -> {4, <<T:64/little>>};
 body({plan, Map}) -> {5, dichroic_value:encode(Map)};
@@ -80,30 +110,30 @@ column({i64, L}) -> << <<V:64/little-signed>> || V <- L >>;
 column({f64, L}) -> [dichroic_value:encode_float(V) || V <- L];
 column({ref, L}) -> << <<V:16/little-signed>> || V <- L >>.
 
-%% @doc The first frame of a buffer. `Limit' is the largest body this side accepts now; nothing is reserved by the
-%% announced length, the buffer holds only what arrived.
+%% @doc The first frame of a buffer. `Limit' is the largest body accepted in the present state. The announced length reserves no
+%% memory: the buffer holds only received bytes.
 -spec decode(binary(), pos_integer()) ->
     {ok, frame(), Rest :: binary()} | more | {error, {limit | malformed | version, iodata()}}.
 decode(<<Len:32/little, _/binary>>, Limit) when Len > Limit; Len > ?MAX_BODY ->
-    {error, {limit, ["a frame of ", integer_to_binary(Len), " bytes, the limit is ",
-                     integer_to_binary(min(Limit, ?MAX_BODY))]}};
+    {error, {limit, ["frame of ", integer_to_binary(Len), " bytes exceeds the limit of ",
+                     integer_to_binary(min(Limit, ?MAX_BODY)), " bytes"]}};
 decode(<<Len:32/little, Type, Body:Len/binary, Rest/binary>>, _) ->
     try frame(Type, Body) of
         Frame -> {ok, Frame, Rest}
     catch
-        throw:{version, Words} -> {error, {version, Words}};
-        throw:Words -> {error, {malformed, Words}}
+        throw:{version, Message} -> {error, {version, Message}};
+        throw:Message -> {error, {malformed, Message}}
     end;
 decode(_, _) -> more.
 
 frame(1, <<"DICH", Major, Minor, _, _/binary>>) when Major =/= ?MAJOR ->
-    throw({version, io_lib:format("the peer speaks version ~b.~b, this side 1.0: update the older one", [Major, Minor])});
+    throw({version, io_lib:format("the peer has protocol version ~b.~b, this side 1.0: update the older one", [Major, Minor])});
 frame(1, <<"DICH", Major, Minor, Role, Body/binary>>) when Role =< 3 ->
     {hello, Major, Minor, Role, map_body(Body)};
 frame(1, <<"DICH", _, _, Role, _/binary>>) -> throw(["unknown role ", integer_to_binary(Role)]);
-frame(2, <<Code:16/little, Retry:32/little, Words/binary>>) when byte_size(Words) =< 1024 ->
-    dichroic_value:is_utf8(Words) orelse throw("GOODBYE whose words are not UTF-8"),
-    {goodbye, Code, Retry, Words};
+frame(2, <<Code:16/little, Retry:32/little, Message/binary>>) when byte_size(Message) =< 1024 ->
+    dichroic_value:is_utf8(Message) orelse throw("GOODBYE with a message that is not UTF-8"),
+    {goodbye, Code, Retry, Message};
 frame(3, <<T:64/little>>) -> {ping, T};
 frame(4, <<T:64/little>>) -> {pong, T};
 frame(5, Body) -> {plan, map_body(Body)};
@@ -114,47 +144,47 @@ frame(8, <<Time:64/little-signed, Body/binary>>) -> {histograms, Time, histogram
 frame(9, <<Schema:32/little, Source:32/little, Position:64/little, R:16/little, C, S:16/little, V:16/little,
            Kinds:C/binary, Body/binary>>) when R >= 1, R =< 4096, C >= 1, C =< 64, S =< 32767, V =< 32767 ->
     <<First, _/binary>> = Kinds,
-    First =:= 1 orelse throw("EVENTS whose first column is not the time"),
+    First =:= 1 orelse throw("EVENTS without the time as its first column"),
     {Columns, Rest} = columns(Kinds, R, S, V, Body, []),
     {Strings, Rest1} = strings(S, Rest),
     {events, Schema, Source, Position, Columns, Strings, values(V, Rest1, ?MAX_VALUES, [])};
 frame(10, <<Schema:32/little, Reason, Lost:64/little>>) -> {gap, Schema, Reason, Lost};
-frame(T, _) when T >= 1, T =< 10 -> throw([string:uppercase(atom_to_list(name(T))), " of a wrong shape"]);
-frame(0, _) -> throw("frame type 0");
+frame(T, _) when T >= 1, T =< 10 -> throw([string:uppercase(atom_to_list(name(T))), " has an invalid layout"]);
+frame(0, _) -> throw("invalid frame type 0");
 frame(T, Body) -> {unknown, T, Body}.
 
 map_body(Body) ->
     case dichroic_value:decode(Body) of
         {ok, Map} when is_map(Map) -> Map;
-        {ok, _} -> throw("not a map");
-        {error, Words} -> throw(Words)
+        {ok, _} -> throw("body is not a map");
+        {error, Message} -> throw(Message)
     end.
 
 defines(<<>>, _, Acc) -> lists:reverse(Acc);
 defines(<<Id:32/little, Body/binary>>, Left, Acc) ->
     case dichroic_value:decode_one(Body, Left) of
         {ok, V, Rest, Left1} when V =:= null; is_map(V) -> defines(Rest, Left1, [{Id, V} | Acc]);
-        {ok, _, _, _} -> throw("DEFINE with neither a map nor null");
-        {error, Words} -> throw(Words)
+        {ok, _, _, _} -> throw("DEFINE has a value that is neither a map nor null");
+        {error, Message} -> throw(Message)
     end;
-defines(_, _, _) -> throw("DEFINE is cut short").
+defines(_, _, _) -> throw("DEFINE is truncated").
 
 numbers(<<>>, Acc) -> lists:reverse(Acc);
 numbers(<<Id:32/little, I:64/little-signed, F:8/binary, Rest/binary>>, Acc) ->
     numbers(Rest, [{Id, I, dichroic_value:decode_float(F)} | Acc]);
-numbers(_, _) -> throw("NUMBERS is cut short").
+numbers(_, _) -> throw("NUMBERS is truncated").
 
 histograms(<<>>, Acc) -> lists:reverse(Acc);
 histograms(<<Id:32/little, N:16/little, I:64/little-signed, F:8/binary, Body/binary>>, Acc) when N =< 1024 ->
     {Buckets, Rest} = buckets(N, Body, {0, -40000}, []),
     histograms(Rest, [{Id, I, dichroic_value:decode_float(F), Buckets} | Acc]);
-histograms(_, _) -> throw("HISTOGRAMS is cut short or has more than 1024 buckets").
+histograms(_, _) -> throw("HISTOGRAMS is truncated or has more than 1024 buckets").
 
 buckets(0, Rest, _, Acc) -> {lists:reverse(Acc), Rest};
 buckets(N, <<Ix:16/little-signed, Side, Count:64/little, Rest/binary>>, Before, Acc)
   when Side =< 2, Count > 0, {Side, Ix} > Before, Side > 0 orelse Ix =:= 0 ->
     buckets(N - 1, Rest, {Side, Ix}, [{Ix, Side, Count} | Acc]);
-buckets(_, _, _, _) -> throw("HISTOGRAMS whose buckets are cut short, empty, or not ascending").
+buckets(_, _, _, _) -> throw("HISTOGRAMS has buckets that are truncated, empty or not ascending").
 
 columns(<<>>, _, _, _, Rest, Acc) -> {lists:reverse(Acc), Rest};
 columns(<<0, Kinds/binary>>, R, S, V, Body, Acc) -> columns(Kinds, R, S, V, Body, [absent | Acc]);
@@ -162,43 +192,43 @@ columns(<<K, Kinds/binary>>, R, S, V, Body, Acc) when K =< 3 ->
     Bytes = R * case K of 3 -> 2; _ -> 8 end,
     case Body of
         <<Cells:Bytes/binary, Rest/binary>> -> columns(Kinds, R, S, V, Rest, [cells(K, Cells, S, V) | Acc]);
-        _ -> throw("EVENTS is cut short in its columns")
+        _ -> throw("EVENTS is truncated in its columns")
     end;
-columns(_, _, _, _, _, _) -> throw("EVENTS with an unknown kind of column").
+columns(_, _, _, _, _, _) -> throw("EVENTS has an unknown kind of column").
 
 cells(1, Cells, _, _) -> {i64, [X || <<X:64/little-signed>> <= Cells]};
 cells(2, Cells, _, _) -> {f64, [dichroic_value:decode_float(X) || <<X:8/binary>> <= Cells]};
 cells(3, Cells, S, V) ->
     Refs = [X || <<X:16/little-signed>> <= Cells],
-    lists:all(fun(X) -> X < S andalso X >= -V end, Refs) orelse throw("EVENTS refers beyond its tables"),
+    lists:all(fun(X) -> X < S andalso X >= -V end, Refs) orelse throw("EVENTS has a reference beyond its tables"),
     {ref, Refs}.
 
 strings(S, Body) ->
     Bytes = S * 2,
     case Body of
         <<Lengths:Bytes/binary, Rest/binary>> -> strings(Lengths, Rest, []);
-        _ -> throw("EVENTS is cut short in its strings")
+        _ -> throw("EVENTS is truncated in its strings")
     end.
 
 strings(<<>>, Rest, Acc) -> {lists:reverse(Acc), Rest};
 strings(<<N:16/little, Lengths/binary>>, Body, Acc) ->
     case Body of
         <<String:N/binary, Rest/binary>> ->
-            dichroic_value:is_utf8(String) orelse throw("EVENTS with a string that is not UTF-8"),
+            dichroic_value:is_utf8(String) orelse throw("EVENTS has a string that is not UTF-8"),
             strings(Lengths, Rest, [String | Acc]);
-        _ -> throw("EVENTS is cut short in its strings")
+        _ -> throw("EVENTS is truncated in its strings")
     end.
 
 values(0, <<>>, _, Acc) -> lists:reverse(Acc);
-values(0, _, _, _) -> throw("EVENTS with trailing bytes");
+values(0, _, _, _) -> throw("EVENTS has trailing bytes");
 values(N, Body, Left, Acc) ->
     case dichroic_value:decode_one(Body, Left) of
         {ok, V, Rest, Left1} -> values(N - 1, Rest, Left1, [V | Acc]);
-        {error, Words} -> throw(Words)
+        {error, Message} -> throw(Message)
     end.
 
-%% @doc EVENTS from rows of scalars (atoms, binaries, integers, floats, {cut, Whole, Prefix}), as a relay sends them. Of
-%% logs a cell may also be {bytes, Binary}, or {map, Map} of values.
+%% @doc EVENTS from rows of scalars (atoms, binaries, integers, floats, {cut, Whole, Prefix}). In rows of logs a cell may also be
+%% {bytes, Binary}, or {map, Map} of values.
 -spec events(Schema :: non_neg_integer(), [row(), ...]) -> frame().
 events(Schema, Rows) ->
     Times = {i64, [T || {T, _} <- Rows]},
@@ -219,7 +249,7 @@ fold_column(Cells, Table) ->
             {{ref, Refs}, Table1}
     end.
 
-%% none: only nulls so far. Integers are promoted to floats only where that is exact.
+%% `none' means only nulls so far. Integers become floats only where the conversion is exact.
 column_type([], T) -> T;
 column_type([C | R], T) when C =:= nil; C =:= undefined -> case T of none -> nulls(R); _ -> ref end;
 column_type([C | R], T) when is_integer(C), C >= -16#8000000000000000, C =< 16#7fffffffffffffff ->
@@ -255,7 +285,7 @@ reference(Cell, {SIndex, Strings, S, VIndex, Values, V} = Table) ->
             end
     end.
 
-%% What a BEAM scalar is on the wire. Atoms are strings; nil and undefined are null; bytes that are no text stay bytes.
+%% The wire form of a BEAM scalar. Atoms become strings, nil and undefined become null, and binaries that are not UTF-8 stay bytes.
 scalar(nil) -> null;
 scalar(undefined) -> null;
 scalar(true) -> true;

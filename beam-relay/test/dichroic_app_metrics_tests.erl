@@ -51,7 +51,7 @@ check(Title, Metric, Events, Expected) ->
         end)
     end}.
 
-own_metrics_are_counted_as_those_of_a_plan_test_() ->
+app_metrics_are_counted_like_those_of_a_plan_test_() ->
     Two = [{#{duration => 5}, #{plan => gold}}, {#{duration => 7}, #{plan => gold}}],
     [check("a counter", {counter, "shop.checkout.stop.count"}, Two, [{<<"counter">>, [], <<>>, [], {2, 0.0}}]),
      check("a sum by tag", {sum, "shop.checkout.stop.duration", [{tags, [plan]}, {unit, byte}]}, Two,
@@ -78,7 +78,7 @@ own_metrics_are_counted_as_those_of_a_plan_test_() ->
      check("one that drops some", {counter, "shop.checkout.stop.count", [{drop, fun(_, #{duration := D}) -> D > 5 end}]}, Two,
            [{<<"counter">>, [], <<>>, [], {1, 0.0}}])].
 
-functions_that_fail_count_nothing_and_stop_nothing_test() ->
+functions_that_raise_count_nothing_and_stop_nothing_test() ->
     Bad = fun(_) -> error(no) end,
     with([{sum, "shop.checkout.stop.duration", [{measurement, Bad}]},
           {counter, "shop.checkout.stop.kept", [{keep, Bad}]},
@@ -91,7 +91,7 @@ functions_that_fail_count_nothing_and_stop_nothing_test() ->
         ?assertEqual(0, support:account(Frames, 4, []))
     end).
 
-what_is_no_metric_is_refused_by_name_and_the_others_count_test_() ->
+an_invalid_metric_is_refused_by_name_and_the_others_count_test_() ->
     [{support:title(Bad), fun() ->
         with([Bad, {counter, "shop.checkout.stop.count"}], fun(Refused, E) ->
             ?assertMatch([[null, <<"metrics: ", _/binary>>]], Refused),
@@ -103,15 +103,15 @@ what_is_no_metric_is_refused_by_name_and_the_others_count_test_() ->
                     {distribution, "a.b", [{reporter_options, [{buckets, [2, 1]}]}]}, {counter, "a.b", [{tags, x}]},
                     {counter, "a.b", [{keep, 1}]}, {counter, "shop.checkout.stop.count"}, {sum, "a.b", [{measurement, 1.5}]}]].
 
-a_function_of_the_application_gives_the_list_test() ->
+a_function_of_the_application_may_return_the_list_test() ->
     with({?MODULE, metrics, []}, fun(Refused, E) ->
         ?assertEqual([], Refused),
         ?assertMatch([{?STOP, _}], dichroic_engine:events(E))
     end),
-    with({?MODULE, none, []}, fun(Refused, _) -> ?assertMatch([[null, <<"metrics: dichroic_app_metrics_tests:none/0 failed">>]], Refused) end),
+    with({?MODULE, none, []}, fun(Refused, _) -> ?assertMatch([[null, <<"metrics: dichroic_app_metrics_tests:none/0 raised an exception">>]], Refused) end),
     with(nonsense, fun(Refused, _) -> ?assertMatch([[null, _]], Refused) end).
 
-a_function_that_fails_once_costs_no_count_test_() ->
+a_list_function_that_fails_once_loses_no_counts_test_() ->
     [{atom_to_list(Answer), fun() -> fails_once(Answer) end} || Answer <- [error, nonsense]].
 
 fails_once(Answer) ->
@@ -119,21 +119,21 @@ fails_once(Answer) ->
     with({?MODULE, sometimes, []}, fun([], E) ->
         [emit(E, ?STOP, #{}, #{}) || _ <- lists:seq(1, 100)],
         {_, E1} = flush(1, E),
-        ?assertEqual(same, dichroic_engine:again(E1)),
+        ?assertEqual(same, dichroic_engine:retry_app_metrics(E1)),
         answer(Answer),
         {ok, Refused, E2} = dichroic_engine:plan(plan([]), E1),
         ?assertMatch([[null, <<"metrics: ", _/binary>>]], Refused),
-        ?assertEqual(same, dichroic_engine:again(E2)),
+        ?assertEqual(same, dichroic_engine:retry_app_metrics(E2)),
         E3 = lists:foldl(fun(N, Acc) -> {_, Next} = flush(N, Acc), Next end, E2, lists:seq(2, 8)),
         answer(list),
-        {ok, [], E4} = dichroic_engine:again(E3),
+        {ok, [], E4} = dichroic_engine:retry_app_metrics(E3),
         emit(E4, ?STOP, #{}, #{}),
         {F, _} = flush(9, E4),
         ?assertMatch([{numbers, _, [{_, 101, 0.0}]}], F)
     end).
 
 %% Another function has given nothing yet.
-what_another_function_gave_is_not_counted_for_it_test() ->
+the_last_list_of_another_function_is_not_used_test() ->
     answer(list),
     with({?MODULE, sometimes, []}, fun([], E) ->
         application:set_env(dichroic, metrics, {?MODULE, none, []}),
@@ -141,7 +141,7 @@ what_another_function_gave_is_not_counted_for_it_test() ->
         ?assertEqual([], dichroic_engine:events(E1))
     end).
 
-a_function_that_fails_at_first_is_asked_again_test_() ->
+a_list_function_that_fails_at_first_is_called_again_test_() ->
     {timeout, 30, fun() ->
         Path = support:socket_path(),
         {C, _} = fake_collector:start(Path, #{plan => plan([])}),
@@ -163,7 +163,7 @@ a_function_that_fails_at_first_is_asked_again_test_() ->
         end
     end}.
 
-the_same_metric_has_the_same_key_and_totals_go_on_over_plans_test() ->
+the_same_metric_keeps_its_key_and_totals_over_plans_test() ->
     Metrics = [{counter, "shop.checkout.stop.count", [{tags, [plan]}, {tag_values, fun(M) -> M end}]}],
     with(Metrics, fun([], E) ->
         emit(E, ?STOP, #{}, #{plan => a}),

@@ -31,7 +31,7 @@ random_numbers_lie_inside_the_bucket_of_their_index_test_() ->
          end || S <- lists:seq(-4, 4), _ <- lists:seq(1, 1500)]
     end}.
 
-the_neighbours_of_every_boundary_lie_on_their_own_side_test() ->
+the_neighbours_of_every_boundary_are_in_the_right_buckets_test() ->
     [begin
          Grid = dichroic_bucket:grid(S, -8, 8),
          B = math:pow(2, K / (1 bsl S)),
@@ -44,13 +44,13 @@ an_exact_power_belongs_to_the_lower_bucket_test_() ->
         {1.0, 0, -1}, {2.0, 0, 0}, {2.0, 3, 7}, {1.0, 3, -1}, {1.0000000000000002, 3, 0}, {4.0, -1, 0}, {4.5, -1, 1},
         {0.0011, 3, -79}, {0.00125, 3, -78}, {0.0036, 3, -65}]].
 
-what_is_beyond_the_octaves_is_counted_at_their_edge_test() ->
+values_beyond_the_octaves_are_counted_in_the_outermost_buckets_test() ->
     Grid = dichroic_bucket:grid(3, -20, 12),
     ?assertEqual(257, dichroic_bucket:size(Grid)),
     [?assertEqual(dichroic_bucket:least(Grid), dichroic_bucket:index(F, Grid)) || F <- [5.0e-324, 1.0e-300, math:pow(2, -20)]],
     [?assertEqual(95, dichroic_bucket:index(F, Grid)) || F <- [4096.0, 1.0e300]].
 
-a_bound_holds_what_is_equal_to_it_test_() ->
+a_bucket_includes_its_upper_bound_test_() ->
     Bounds = dichroic_bucket:bounds([-2.5, 1, 2.5, 10]),
     [?_assertEqual(I, dichroic_bucket:bound(V, Bounds)) || {V, I} <- [
         {-5, 0}, {-3, 0}, {-2.5, 0}, {-2, 1}, {1, 1}, {1.0, 1}, {1.01, 2}, {2, 2}, {2.5, 2}, {3, 3}, {10, 3}, {10.5, 4}, {1 bsl 62, 4}]].

@@ -51,7 +51,7 @@ holds_exactly(C, Ns) ->
 shown(none) -> {0, 0.0};
 shown(Total) -> Total.
 
-hello_says_who_we_are_test_() ->
+hello_identifies_the_node_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         #{hello := Hello} = fake_collector:state(C),
         ?assertMatch(#{<<"agent">> := <<"dichroic-relay/", _/binary>>, <<"attempt">> := 1, <<"mode">> := <<"installed">>,
@@ -65,7 +65,7 @@ hello_says_who_we_are_test_() ->
     end).
 
 %% More than a collector takes would be refused with every HELLO from then on.
-names_that_are_found_later_are_said_up_to_sixteen_and_the_others_are_refused_test_() ->
+values_found_later_are_sent_up_to_sixteen_and_the_others_are_refused_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         Named = fun(Ns) -> [iolist_to_binary(io_lib:format("domain_~2..0b", [N])) || N <- Ns] end,
         Find = fun(Ns) -> gen_statem:cast(dichroic_connection, {variables, #{<<"ash_domain">> => Named(Ns)}}) end,
@@ -74,7 +74,7 @@ names_that_are_found_later_are_said_up_to_sixteen_and_the_others_are_refused_tes
         wait(C, fun(#{replies := [R | _]}) -> maps:get(<<"variables">>, R) =:= Said(lists:seq(9, 20)) end),
         Find(lists:seq(1, 16)),
         Find(lists:seq(1, 20)),
-        LeftOut = fun(#{<<"refused">> := [[null, <<"ash_domain: 4 names", _/binary>>]]}) -> true; (_) -> false end,
+        LeftOut = fun(#{<<"refused">> := [[null, <<"ash_domain: 4 values ignored", _/binary>>]]}) -> true; (_) -> false end,
         wait(C, fun(#{replies := Replies}) -> lists:any(LeftOut, Replies) end),
         #{replies := [Reply | _]} = fake_collector:state(C),
         ?assertEqual(Said([1, 2, 3, 4] ++ lists:seq(9, 20)), maps:get(<<"variables">>, Reply)),
@@ -83,11 +83,11 @@ names_that_are_found_later_are_said_up_to_sixteen_and_the_others_are_refused_tes
         wait(C, fun(#{connections := N, hello := Hello}) -> N > 1 andalso maps:get(<<"variables">>, Hello) =:= maps:get(<<"variables">>, Reply) end)
     end).
 
-ids_that_ran_out_are_said_in_the_answer_to_the_plan_test_() ->
+a_lack_of_ids_is_reported_in_the_reply_to_the_plan_test_() ->
     Limits = #{<<"limits">> => #{<<"series">> => 8}},
     with_relay(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 5)], Limits), fun(C, _) ->
         [order(N) || N <- [1, 2, 3]],
-        Said = fun(#{<<"refused">> := [[null, <<N, " series have no id", _/binary>>]]}) -> N > $0; (_) -> false end,
+        Said = fun(#{<<"refused">> := [[null, <<N, " series are not sent", _/binary>>]]}) -> N > $0; (_) -> false end,
         wait(C, fun(#{replies := Replies}) -> lists:any(Said, Replies) end),
         flushed(C),
         flushed(C),
@@ -104,7 +104,7 @@ totals_arrive_exactly_test_() ->
         holds_exactly(C, Ns)
     end).
 
-a_collector_that_is_killed_and_returns_finds_the_totals_continued_test_() ->
+totals_continue_after_a_collector_is_killed_and_restarted_test_() ->
     with_relay(plan(both()), fun(C, Path) ->
         [order(N) || N <- lists:seq(1, 100)],
         holds_exactly(C, lists:seq(1, 100)),
@@ -151,7 +151,7 @@ a_connection_cut_at_any_byte_loses_nothing_test_() ->
         after support:stop_relay(), file:delete(Path) end
     end}.
 
-rows_reach_who_wants_them_and_stop_when_nobody_does_test_() ->
+rows_are_sent_to_a_subscriber_and_stop_without_one_test_() ->
     Stream = stream(7, ?E, [meas(<<"v">>), meta(<<"k">>)]),
     with_relay(plan(both(), #{<<"streams">> => [Stream]}), fun(C, _) ->
         [order(N) || N <- lists:seq(1, 1000)],
@@ -170,7 +170,7 @@ rows_reach_who_wants_them_and_stop_when_nobody_does_test_() ->
         ?assertEqual({1000, []}, {length(lists:append([R || {7, R} <- After])), Errors})
     end).
 
-the_account_of_rows_goes_first_on_a_new_connection_test_() ->
+row_counts_are_sent_first_on_a_new_connection_test_() ->
     Stream = stream(7, ?E, [meas(<<"v">>)]),
     with_relay(plan(both(), #{<<"streams">> => [Stream]}), fun(C, _) ->
         %% Rows are on their way all the time.
@@ -202,7 +202,7 @@ rows_sent_and_dropped_add_up_when_the_collector_reads_slowly_test_() ->
         ?assertEqual({20000, 0.0}, total(State, 100, []))
     end).
 
-what_somebody_detaches_is_attached_again_and_counted_test_() ->
+a_detached_handler_is_attached_again_and_counted_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         order(1),
         ok = telemetry:detach({dichroic, ?E}),
@@ -212,7 +212,7 @@ what_somebody_detaches_is_attached_again_and_counted_test_() ->
         ?assertEqual({1, 0.0}, total(fake_collector:state(C), 5, []))
     end).
 
-our_failing_handler_is_reported_and_attached_again_at_once_test_() ->
+a_failed_handler_is_counted_and_attached_again_at_once_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         %% Nothing makes it fail, so the failure is told as telemetry would tell it.
         ok = telemetry:detach({dichroic, ?E}),
@@ -222,7 +222,7 @@ our_failing_handler_is_reported_and_attached_again_at_once_test_() ->
         ?assertEqual({1, 0.0}, total(fake_collector:state(C), 4, []))
     end).
 
-telemetry_that_comes_later_is_attached_when_it_comes_test_() ->
+handlers_are_attached_when_telemetry_starts_later_test_() ->
     {timeout, 60, fun() ->
         ok = support:telemetry(),
         ok = application:stop(telemetry),
@@ -240,7 +240,7 @@ telemetry_that_comes_later_is_attached_when_it_comes_test_() ->
         after support:stop_relay(), support:telemetry(), fake_collector:stop(C), file:delete(Path) end
     end}.
 
-stopping_flushes_says_goodbye_and_leaves_nothing_test_() ->
+stopping_flushes_sends_goodbye_and_removes_everything_test_() ->
     {timeout, 60, fun() ->
         Path = support:socket_path(),
         {C, _} = fake_collector:start(Path, #{plan => (plan(both()))#{<<"flush_ms">> := 60000}}),
@@ -280,7 +280,7 @@ a_collector_that_shuts_down_gets_the_last_flush_test_() ->
         after support:stop_relay(), fake_collector:stop(C), file:delete(Path) end
     end}.
 
-a_superseded_relay_goes_at_once_and_waits_as_told_test_() ->
+a_superseded_relay_disconnects_at_once_and_honors_the_retry_delay_test_() ->
     on_goodbye(6, 60000, fun(C) ->
         wait(C, fun(#{connected := false}) -> true end),
         ?assertMatch(#{state := backoff, last_error := {goodbye, 6, _}}, dichroic:info()),
@@ -292,7 +292,7 @@ a_superseded_relay_goes_at_once_and_waits_as_told_test_() ->
         holds_exactly(C, [3, 4])
     end).
 
-a_relay_told_never_to_return_stays_away_until_asked_test_() ->
+a_relay_without_permission_to_retry_reconnects_only_on_request_test_() ->
     on_goodbye(2, 16#ffffffff, fun(C) ->
         wait(C, fun(#{connected := false}) -> true end),
         receive after 700 -> ok end,
@@ -301,7 +301,7 @@ a_relay_told_never_to_return_stays_away_until_asked_test_() ->
         wait(C, fun(#{connections := 2}) -> true end)
     end).
 
-a_relay_told_to_detach_leaves_the_node_alone_and_returns_with_a_new_epoch_test_() ->
+a_detached_relay_removes_its_handlers_and_returns_with_a_new_epoch_test_() ->
     on_goodbye(9, 16#ffffffff, fun(C) ->
         support:wait(fun() -> #{state := detached} = dichroic:info() end),
         ?assertEqual([], [H || #{id := {dichroic, _}} = H <- telemetry:list_handlers([])]),
@@ -325,7 +325,7 @@ without_a_collector_for_linger_s_everything_is_detached_test_() ->
         fake_collector:stop(C2)
     end).
 
-garbage_from_the_collector_ends_the_connection_with_words_and_not_the_relay_test_() ->
+garbage_from_the_collector_ends_the_connection_but_not_the_relay_test_() ->
     [{Why, with_relay(plan(both()), fun(C, _) ->
         #{epoch := Epoch} = dichroic:info(),
         fake_collector:send(C, Bytes),
@@ -341,7 +341,7 @@ garbage_from_the_collector_ends_the_connection_with_words_and_not_the_relay_test
         {"rows, which only relays send", iolist_to_binary(dichroic_wire:encode({numbers, 0, []}))},
         {"an HTTP answer", <<"HTTP/1.1 400 Bad Request\r\n\r\n">>}]].
 
-a_collector_of_another_major_version_is_told_so_and_left_alone_for_long_test_() ->
+a_collector_of_another_major_version_gets_goodbye_and_a_long_retry_delay_test_() ->
     {timeout, 30, fun() ->
         Path = support:socket_path(),
         _ = file:delete(Path),
@@ -363,7 +363,7 @@ read_until_closed(S, Acc) ->
         {error, closed} -> Acc
     end.
 
-a_collector_killed_a_hundred_times_under_load_neither_loses_nor_doubles_test_() ->
+a_collector_killed_a_hundred_times_under_load_loses_and_doubles_nothing_test_() ->
     {timeout, 120, fun() ->
         Seed = support:seed(),
         Path = support:socket_path(),
@@ -397,7 +397,7 @@ write(I, N) ->
     telemetry:execute(?E, #{v => I, f => 0.5}, #{k => I}),
     receive {stop, From} -> From ! {self(), N + 1} after 0 -> write(I, N + 1) end.
 
-a_collector_that_hangs_up_at_once_is_tried_again_ever_more_slowly_test_() ->
+reconnects_to_a_collector_that_closes_at_once_back_off_test_() ->
     {timeout, 30, fun() ->
         Path = support:socket_path(),
         _ = file:delete(Path),
@@ -416,7 +416,7 @@ hang_up(L, End, N) ->
         {error, timeout} -> N
     end.
 
-frames_of_a_later_minor_are_skipped_test_() ->
+unknown_frames_of_a_later_minor_version_are_skipped_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         fake_collector:send(C, <<3:32/little, 77, "abc">>),
         order(1),
@@ -424,7 +424,7 @@ frames_of_a_later_minor_are_skipped_test_() ->
         ?assertMatch(#{connections := 1}, fake_collector:state(C))
     end).
 
-a_collector_that_says_nothing_is_left_after_a_while_test_() ->
+a_collector_without_a_plan_is_disconnected_after_the_timeout_test_() ->
     {timeout, 30, fun silent_collector/0}.
 
 silent_collector() ->
@@ -434,10 +434,10 @@ silent_collector() ->
     ok = support:start_relay(Path),
     try
         support:wait(fun() -> #{state := plan} = dichroic:info() end),
-        support:wait(fun() -> #{last_error := {said_goodbye, 5, _}} = dichroic:info() end, 9000)
+        support:wait(fun() -> #{last_error := {goodbye_sent, 5, _}} = dichroic:info() end, 9000)
     after support:stop_relay(), fake_collector:stop(C), file:delete(Path) end.
 
-a_collector_that_stops_reading_is_left_and_what_was_counted_meanwhile_is_told_later_test_() ->
+a_collector_that_stops_reading_is_disconnected_and_gets_the_counts_later_test_() ->
     Stream = stream(7, ?E, [meas(<<"v">>), meta(<<"pad">>)]),
     with_relay(plan(both(), #{<<"streams">> => [Stream], <<"limits">> => #{<<"credit">> => 4000, <<"string">> => 4096}}), fun(C, _) ->
         Pad = binary:copy(<<"p">>, 4000),
@@ -454,7 +454,7 @@ a_collector_that_stops_reading_is_left_and_what_was_counted_meanwhile_is_told_la
         holds_exactly(C, lists:seq(1, 3100))
     end).
 
-a_collector_that_answers_no_ping_is_left_after_ten_seconds_test_() ->
+a_collector_that_answers_no_ping_is_disconnected_after_ten_seconds_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         fake_collector:silent(C, true),
         support:wait(fun() -> #{last_error := no_pong} = dichroic:info() end, 15000),
@@ -465,7 +465,7 @@ a_collector_that_answers_no_ping_is_left_after_ten_seconds_test_() ->
         holds_exactly(C, [1])
     end).
 
-over_tcp_a_token_is_shown_test_() ->
+the_token_is_sent_over_tcp_test_() ->
     {timeout, 30, fun() ->
         {C, Port} = fake_collector:start(tcp, #{plan => plan(both())}),
         application:set_env(dichroic, token, <<"secret">>),
@@ -478,7 +478,7 @@ over_tcp_a_token_is_shown_test_() ->
         after support:stop_relay(), application:unset_env(dichroic, token), fake_collector:stop(C) end
     end}.
 
-the_vm_is_sampled_for_our_handler_alone_test_() ->
+vm_events_reach_only_the_relays_handler_test_() ->
     Memory = (sum(100, [vm, memory], meas(<<"total">>), []))#{<<"type">> := <<"last">>},
     with_relay(plan([Memory, counter(101, [vm, system_counts], [])]), fun(C, _) ->
         Me = self(),
@@ -488,7 +488,7 @@ the_vm_is_sampled_for_our_handler_alone_test_() ->
         receive {other, _, _, _, _} -> error(doubled) after 0 -> ok end
     end).
 
-every_process_of_the_relay_may_die_and_counting_goes_on_test_() ->
+counting_continues_after_any_process_of_the_relay_dies_test_() ->
     [{atom_to_list(Name), with_relay(plan(both(), #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}), fun(C, _) ->
         Level = maps:get(level, logger:get_primary_config()),
         logger:set_primary_config(level, none),
@@ -504,7 +504,7 @@ every_process_of_the_relay_may_die_and_counting_goes_on_test_() ->
         ?assertMatch(#{errors := []}, fake_collector:state(C))
     end)} || Name <- [dichroic_connection, dichroic_tables, dichroic_handler_keeper, dichroic_vm_poller, dichroic_event_sender_1, dichroic_event_sender_log]].
 
-the_sockets_are_looked_for_in_order_test() ->
+destinations_are_tried_in_order_test() ->
     os:putenv("DICHROIC_SOCKET", "/named"),
     application:set_env(dichroic, socket, "/configured"),
     ?assertEqual([{local, "/named"}], dichroic_socket:candidates()),

@@ -37,7 +37,7 @@ many() ->
             || N <- lists:seq(1, 3000)],
     lists:flatten(["f() ->\n", Uses, "    telemetry:execute([deep, in, it], #{})."]).
 
-what_is_no_module_is_unread_test() ->
+a_file_that_is_not_a_module_is_unread_test() ->
     [?assertEqual(unread, dichroic_discover_code:read(B)) || B <- [<<>>, <<"FOR1">>, "/nowhere/x.beam", binary:copy(<<7>>, 500)]].
 
 damaged_modules_never_raise_test_() ->

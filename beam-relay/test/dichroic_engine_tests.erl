@@ -24,7 +24,7 @@ a_flush_holds_only_what_changed_test() ->
     {F3, _} = flush(3, E2),
     ?assertMatch([{numbers, _, [{_, 2, 0.0}]}], F3).
 
-a_new_connection_is_told_everything_and_totals_go_on_test() ->
+a_new_connection_gets_all_series_and_totals_continue_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, []), sum(101, ?E, meas(<<"v">>), [])])),
     emit(E, ?E, #{v => 2}, #{}),
     {_, E1} = flush(1, E),
@@ -34,7 +34,7 @@ a_new_connection_is_told_everything_and_totals_go_on_test() ->
     ?assertEqual({4, 0.0}, total(F, 101, [])),
     ?assertEqual([0, 1], lists:sort(defined(F, 100) ++ defined(F, 101))).
 
-the_same_key_keeps_its_totals_over_plans_and_another_begins_anew_test() ->
+a_key_keeps_its_totals_over_plans_and_a_new_key_starts_at_zero_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, [])])),
     emit(E, ?E, #{}, #{}),
     {F1, E1} = flush(1, E),
@@ -56,7 +56,7 @@ settle(N, Last, E) ->
     {Frames, E1} = flush(N, E),
     Frames ++ settle(N + 1, Last, E1).
 
-a_plan_that_changes_nothing_touches_no_program_test() ->
+an_unchanged_plan_changes_no_program_test() ->
     Plan = plan([counter(100, ?E, [meta(<<"k">>)])]),
     {ok, [], E} = engine(Plan),
     Before = lists:sort([K || {{dichroic_program, _} = K, _} <- persistent_term:get()]),
@@ -64,7 +64,7 @@ a_plan_that_changes_nothing_touches_no_program_test() ->
     ?assertEqual(Before, lists:sort([K || {{dichroic_program, _} = K, _} <- persistent_term:get()])),
     ?assertEqual(2, dichroic_engine:generation(E1)).
 
-subscribing_again_makes_no_new_program_test() ->
+subscribing_again_creates_no_new_program_test() ->
     Plan = fun(Streams) -> plan([counter(100, ?E, [])], #{<<"streams">> => Streams}) end,
     {ok, [], E0} = engine(Plan([stream(1, ?E, [meas(<<"v">>)])])),
     Terms = fun() -> length([1 || {{dichroic_program, _}, _} <- persistent_term:get()]) end,
@@ -78,7 +78,7 @@ subscribing_again_makes_no_new_program_test() ->
     ?assertEqual(Before, Terms()),
     ?assertEqual([{?E, 1}], dichroic_engine:events(E)).
 
-many_plans_leave_few_programs_behind_test() ->
+many_plans_keep_only_a_few_programs_test() ->
     dichroic_engine:sweep(),
     {ok, [], E} = engine(plan([])),
     Before = length(persistent_term:get()),
@@ -93,7 +93,7 @@ many_plans_leave_few_programs_behind_test() ->
     dichroic_engine:discard(E1),
     ?assertEqual(Before, length(persistent_term:get())).
 
-an_event_that_leaves_the_plan_is_not_counted_any_more_test() ->
+an_event_removed_from_the_plan_is_not_counted_any_more_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, []), counter(101, ?F, [])])),
     {_, Slot} = lists:keyfind(?F, 1, dichroic_engine:events(E)),
     {ok, [], E1} = dichroic_engine:plan(plan([counter(100, ?E, [])]), E),
@@ -105,7 +105,7 @@ an_event_that_leaves_the_plan_is_not_counted_any_more_test() ->
 %%% Ids
 
 %% Each entry overflows: of each there is a series for what is folded, and a row of the account that says how much.
-a_plan_whose_entries_all_overflow_is_told_to_the_last_event_test() ->
+a_plan_whose_entries_all_overflow_counts_every_event_test() ->
     Events = [[ev, binary_to_atom(<<"e", (integer_to_binary(I))/binary>>)] || I <- lists:seq(1, 100)],
     Entries = [counter(1000 + I, Event, [meta(<<"k">>)]) || {I, Event} <- lists:zip(lists:seq(1, 100), Events)],
     {ok, [], E} = engine(plan(Entries, #{<<"limits">> => #{<<"series">> => 1000}})),
@@ -114,10 +114,10 @@ a_plan_whose_entries_all_overflow_is_told_to_the_last_event_test() ->
     Keys = maps:from_list([{Id, Key} || {define, series, Ds} <- Frames, {Id, #{<<"key">> := Key}} <- Ds]),
     ?assertEqual(2000, lists:sum([V || {Id, V, _} <- rows(Frames), maps:get(Id, Keys) >= 1000])),
     ?assertEqual([], [Id || Id <- maps:keys(Keys), Id >= 1000]),
-    ?assertEqual([], dichroic_engine:untold(E1)).
+    ?assertEqual([], dichroic_engine:unreported(E1)).
 
 %% Entries that come later find ids taken, and all room for label sets.
-what_finds_no_id_is_said_and_is_told_when_one_is_free_test() ->
+a_series_without_an_id_is_reported_and_sent_when_one_is_free_test() ->
     Limit = #{<<"limits">> => #{<<"series">> => 8}, <<"flush_ms">> => 60000},
     {ok, [], E} = engine(plan([expiring()], Limit)),
     [emit(E, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 10)],
@@ -127,15 +127,15 @@ what_finds_no_id_is_said_and_is_told_when_one_is_free_test() ->
     emit(E2, ?F, #{}, #{}),
     {F2, E3} = flush(2, 1, 200, E2),
     ?assertEqual([none, none], [total(F2, K, []) || K <- [101, 102]]),
-    ?assertMatch([[null, <<"2 series have no id", _/binary>>]], dichroic_engine:untold(E3)),
+    ?assertMatch([[null, <<"2 series are not sent", _/binary>>]], dichroic_engine:unreported(E3)),
     {Later, E4} = lists:foldl(fun(N, {Fs, Acc}) -> {F, Next} = flush(N, N - 1, N * 100, Acc), {Fs ++ F, Next} end,
                               {[], E3}, lists:seq(3, 10)),
     ?assertEqual([{1, 0.0}, {1, 0.0}], [total(Later, K, []) || K <- [101, 102]]),
-    ?assertEqual([], dichroic_engine:untold(E4)).
+    ?assertEqual([], dichroic_engine:unreported(E4)).
 
 %%% Slots that are used again
 
-slots_are_cleared_together_and_those_of_others_are_not_touched_test() ->
+slots_are_cleared_together_and_other_slots_are_not_touched_test() ->
     Negative = (sum(0, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"type">> := <<"exponential">>, <<"scale">> => 0, <<"octaves">> => [-4, 4]},
     Types = [Negative#{<<"key">> := 100}, (expiring())#{<<"key">> := 101, <<"type">> := <<"last">>}, counter(102, ?E, [meta(<<"k">>)]),
              counter(103, ?E, [])],
@@ -148,7 +148,7 @@ slots_are_cleared_together_and_those_of_others_are_not_touched_test() ->
     ?assertEqual([3], Rows()),
     ?assertEqual([1, 0, 0, 1, 0], [atomics:get(Acct, Cell) || Cell <- [?ACCT_SERIES | [dichroic_tables:acct(S, ?ENTRY_SERIES) || S <- [1, 2, 3, 4]]]]).
 
-what_takes_a_slot_again_begins_at_zero_test() ->
+a_reused_slot_starts_at_zero_test() ->
     Entries = fun(From) -> [counter(From + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 20)] end,
     {ok, [], E} = engine(plan(Entries(100))),
     Last = lists:foldl(fun(Round, Before) ->
@@ -168,7 +168,7 @@ what_takes_a_slot_again_begins_at_zero_test() ->
 
 expiring() -> (sum(100, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"expire_s">> => 300}.
 
-an_idle_series_leaves_by_the_rule_and_begins_anew_when_it_returns_test() ->
+an_idle_series_expires_by_the_rule_and_returns_as_a_new_series_test() ->
     {ok, [], E0} = engine(slow_plan([expiring()])),
     emit(E0, ?E, #{v => 5}, #{k => 1}),
     {F1, E1} = flush(1, 0, 1000, E0),
@@ -206,7 +206,7 @@ cell(_, K) ->
     #static{tables = Tables} = persistent_term:get(?STATIC),
     case [Ref || T <- tuple_to_list(Tables), {{_, {L}}, _, Ref} <- ets:tab2list(T), L =:= K] of [Ref | _] -> Ref; [] -> none end.
 
-what_still_moves_is_never_evicted_test() ->
+an_active_series_never_expires_test() ->
     {ok, [], E0} = engine(slow_plan([expiring()])),
     lists:foldl(fun(N, E) ->
         emit(E, ?E, #{v => 1}, #{k => 1}),
@@ -215,7 +215,7 @@ what_still_moves_is_never_evicted_test() ->
         E1
     end, E0, lists:seq(1, 20)).
 
-a_gauge_expires_by_itself_test() ->
+a_gauge_without_writes_expires_test() ->
     Gauge = (expiring())#{<<"type">> := <<"last">>},
     {ok, [], E0} = engine(slow_plan([Gauge])),
     emit(E0, ?E, #{v => 5}, #{k => 1}),
@@ -232,7 +232,7 @@ a_gauge_expires_by_itself_test() ->
     ?assertEqual(0, dichroic_engine:live(E7)).
 
 %% What a collector that was away for long has to see is the same series, with all its counts.
-what_was_counted_in_an_outage_longer_than_expiry_is_a_sign_of_life_test() ->
+counts_during_an_outage_longer_than_expiry_keep_the_series_test() ->
     {ok, [], E0} = engine(slow_plan([expiring(), (expiring())#{<<"key">> := 101, <<"type">> := <<"last">>}])),
     emit(E0, ?E, #{v => 1}, #{k => 1}),
     {_, E1} = flush(1, 0, 1000, E0),
@@ -246,7 +246,7 @@ what_was_counted_in_an_outage_longer_than_expiry_is_a_sign_of_life_test() ->
     {F5, _} = flush(5, 4, 2300, E4),
     ?assertMatch([{_, 62, 0.0}], [R || {_, 62, _} = R <- rows(F5)]).
 
-idle_time_without_a_collector_is_none_test() ->
+time_without_a_connection_is_not_idle_time_test() ->
     {ok, [], E0} = engine(slow_plan([expiring()])),
     emit(E0, ?E, #{v => 1}, #{k => 1}),
     {_, E1} = flush(1, 0, 1000, E0),
@@ -259,14 +259,14 @@ idle_time_without_a_collector_is_none_test() ->
     {[], _} = flush(5, 4, 9100, E4),
     ?assertEqual(none, cell(E4, 1)).
 
-a_vm_that_was_suspended_evicts_nothing_test() ->
+a_suspended_vm_expires_nothing_test() ->
     {ok, [], E0} = engine(plan([expiring()])),
     emit(E0, ?E, #{v => 1}, #{k => 1}),
     {_, E1} = flush(1, 0, 1000, E0),
     E2 = lists:foldl(fun(N, E) -> {[], Next} = flush(N, N - 1, N * 5000, E), Next end, E1, lists:seq(2, 29)),
     ?assertNotEqual(none, cell(E2, 1)).
 
-evicting_makes_room_under_the_cap_test() ->
+expiry_makes_room_under_the_cap_test() ->
     {ok, [], E0} = engine(slow_plan([(expiring())#{<<"series">> => 10}])),
     [emit(E0, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 10)],
     {_, E1} = flush(1, 0, 0, E0),
@@ -276,7 +276,7 @@ evicting_makes_room_under_the_cap_test() ->
     ?assertEqual(0, account(F, 6, [100])),
     ?assertEqual(10, length(defined(F, 100))).
 
-churn_of_labels_keeps_totals_whole_and_memory_flat_test_() ->
+label_churn_keeps_totals_exact_and_memory_flat_test_() ->
     {timeout, 120, fun() ->
         {ok, [], E0} = engine(slow_plan([(expiring())#{<<"series">> => 200}])),
         Loop = fun Loop(N, E, Held, _) when N > 300 -> {E, Held};
@@ -297,7 +297,7 @@ churn_of_labels_keeps_totals_whole_and_memory_flat_test_() ->
     end}.
 
 %% The collector holds one series under one id: a second one would be refused as long as the first is there.
-a_series_that_comes_back_while_it_is_leaving_is_defined_after_it_has_left_test() ->
+a_series_that_returns_while_it_expires_is_defined_after_its_removal_test() ->
     Expiring = (counter(100, ?E, [meta(<<"k">>)]))#{<<"expire_s">> => 300},
     {ok, [], E} = engine(slow_plan([Expiring])),
     emit(E, ?E, #{}, #{k => 1}),

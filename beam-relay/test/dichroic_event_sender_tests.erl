@@ -32,7 +32,7 @@ held() -> [atomics:get(Credit, Cell) || {Credit, Cell} <- cells()].
 
 rows(C) -> length(lists:append([Rows || {7, Rows} <- maps:get(events, fake_collector:state(C))])).
 
-what_was_taken_and_never_sent_is_given_back_when_nothing_comes_test_() ->
+credit_without_a_sent_row_is_returned_when_the_sender_is_idle_test_() ->
     with_relay(#{<<"credit">> => 40}, fun(C) ->
         [atomics:put(Credit, Cell, 40) || {Credit, Cell} <- cells()],
         telemetry:execute(?E, #{v => 1}, #{}),
@@ -44,7 +44,7 @@ what_was_taken_and_never_sent_is_given_back_when_nothing_comes_test_() ->
     end).
 
 %% They took before all was given back.
-rows_that_nobody_has_credit_for_give_none_back_test_() ->
+rows_sent_without_credit_return_none_test_() ->
     with_relay(#{}, fun(C) ->
         [begin dichroic_event_sender_1 ! {row, 1, erlang:system_time(nanosecond), [N]}, ok end || N <- lists:seq(1, 10)],
         wait(fun() -> rows(C) =:= 10 end),

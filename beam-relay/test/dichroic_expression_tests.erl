@@ -103,7 +103,7 @@ labels_are_scalars_within_their_cap_test_() ->
         {self(), nil}, {<<1:3>>, nil}, {1 bsl 63, float(1 bsl 63)}, {1 bsl 5000, nil}, {(1 bsl 63) - 1, (1 bsl 63) - 1},
         {{cut, 9, <<"abcdef">>}, <<"abcd">>}]].
 
-a_column_tells_how_long_a_cut_string_was_test() ->
+a_cut_column_has_the_full_length_test() ->
     ?assertEqual({cut, 6, <<"abcd">>}, dichroic_expression:column(<<"abcdef">>, 4)),
     ?assertEqual({cut, 99, <<"ab">>}, dichroic_expression:column({cut, 99, <<"ab">>}, 4)),
     ?assertEqual(nil, dichroic_expression:column(self(), 4)).

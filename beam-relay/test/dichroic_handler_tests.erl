@@ -18,7 +18,7 @@ values(Plan, Measurements) ->
     {Frames, _} = flush(1, E),
     Frames.
 
-every_type_holds_what_it_was_given_test_() ->
+every_type_holds_its_values_test_() ->
     Sum = fun(Vs, Expected) -> ?assertEqual(Expected, total(values(plan([sum(100, ?E, ?V, [])]), Vs), 100, [])) end,
     [{"a counter counts events, whatever they measure", fun() ->
         ?assertEqual({3, 0.0}, total(values(plan([counter(100, ?E, [])]), [1, none, self()]), 100, [])) end},
@@ -39,7 +39,7 @@ every_type_holds_what_it_was_given_test_() ->
         B = typed(<<"buckets">>, #{<<"bounds">> => [10, 20.5]}),
         ?assertEqual({61, 20.5, [{0, 1, 2}, {1, 1, 1}, {2, 1, 1}]}, total(values(plan([B]), [10, 0, 20.5, 51]), 100, [])) end}].
 
-what_is_no_number_is_skipped_and_counted_by_its_reason_test() ->
+a_value_that_is_not_a_number_is_skipped_and_counted_by_reason_test() ->
     Frames = values(plan([exponential()]), [nil, undefined, <<"1">>, [1], 1 bsl 63, 1.0e300, -1.0e300, 5]),
     ?assertEqual([[100, <<"not_numeric">>], [100, <<"out_of_range">>]], skips(Frames)),
     ?assertEqual(2, account(Frames, 3, [100, <<"not_numeric">>])),
@@ -48,28 +48,28 @@ what_is_no_number_is_skipped_and_counted_by_its_reason_test() ->
 
 skips(Frames) -> lists:sort([L || {define, series, Ds} <- Frames, {_, #{<<"key">> := 3, <<"labels">> := L}} <- Ds]).
 
-an_event_without_the_measurement_is_no_skip_test() ->
+an_event_without_the_measurement_is_not_a_skip_test() ->
     {ok, [], E} = engine(plan([exponential(), typed(<<"last">>, #{<<"key">> => 101}), sum(102, ?E, ?V, [])])),
     [emit(E, ?E, M, #{}) || M <- [#{}, #{v => nil}, #{v => undefined}, #{other => 1}, #{v => 1}]],
     {Frames, _} = flush(1, E),
     ?assertEqual([], skips(Frames)),
     ?assertEqual({1, 0.0}, total(Frames, 102, [])).
 
-only_what_the_conditions_keep_is_counted_test() ->
+only_events_that_meet_the_conditions_are_counted_test() ->
     Keep = (counter(100, ?E, []))#{<<"keep">> => [[<<"has">>, meta(<<"x">>)], [<<"gt">>, ?V, 3]]},
     {ok, [], E} = engine(plan([Keep])),
     [emit(E, ?E, #{v => V}, M) || V <- [1, 4, 5], M <- [#{}, #{x => 1}]],
     {Frames, _} = flush(1, E),
     ?assertEqual({2, 0.0}, total(Frames, 100, [])).
 
-one_label_set_is_one_series_however_it_is_spelt_test() ->
+a_label_set_is_one_series_in_all_spellings_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>), [<<"metadata">>, [<<"m">>], <<"name">>]])])),
     [emit(E, ?E, #{}, M) || M <- [#{r => ok, m => 'Elixir.A.B'}, #{r => <<"ok">>, m => <<"A.B">>}, #{<<"r">> => ok, m => 'A.B'}]],
     {Frames, _} = flush(1, E),
     ?assertEqual({3, 0.0}, total(Frames, 100, [<<"ok">>, <<"A.B">>])),
     ?assertEqual(1, length([1 || {define, series, Ds} <- Frames, {_, #{<<"key">> := 100}} <- Ds])).
 
-labels_that_are_equal_as_text_are_one_series_of_the_type_that_came_first_test_() ->
+labels_with_the_same_text_are_one_series_of_the_first_type_test_() ->
     [{support:title(Same), fun() ->
         {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)]), sum(101, ?E, ?V, [meta(<<"r">>)]),
                                    (exponential())#{<<"key">> := 102, <<"labels">> := [meta(<<"r">>)]},
@@ -90,14 +90,14 @@ labels_that_are_equal_as_text_are_one_series_of_the_type_that_came_first_test_()
     end} || Same <- [[1, <<"1">>, '1', 1.0], [<<"1">>, 1], [true, <<"true">>], [<<"false">>, false], [ok, <<"ok">>], [0.5, <<"0.5">>],
                      [<<>>, nil, undefined, self()], [-3, <<"-3">>], [1.0e21, <<"1000000000000000000000">>], [<<255>>, <<254>>, <<"\x{fffd}"/utf8>>]]].
 
-labels_that_differ_as_text_are_series_of_their_own_test() ->
+labels_with_different_text_are_separate_series_test() ->
     Labels = [1, <<"01">>, <<"1.0">>, <<" 1">>, true, <<"True">>, -0.0, 0, <<"null">>, <<>>, <<"ok">>, <<"OK">>],
     {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)])])),
     [emit(E, ?E, #{}, #{r => R}) || R <- Labels],
     {Frames, _} = flush(1, E),
     [?assertEqual({R, {1, 0.0}}, {R, total(Frames, 100, [R])}) || R <- Labels].
 
-spellings_of_one_series_count_against_its_cap_and_leave_together_test() ->
+spellings_of_a_series_count_against_its_cap_and_expire_together_test() ->
     Capped = (counter(100, ?E, [meta(<<"r">>)]))#{<<"series">> => 2, <<"expire_s">> => 300},
     {ok, [], E} = engine(slow_plan([Capped])),
     [emit(E, ?E, #{}, #{r => R}) || R <- [1, <<"1">>, '1']],
@@ -115,7 +115,7 @@ spellings_of_one_series_count_against_its_cap_and_leave_together_test() ->
     {F5, _} = flush(6, E4),
     ?assertEqual({2, 0.0}, total(F5, 100, [<<"1">>])).
 
-what_is_no_label_is_null_test() ->
+a_term_that_is_not_a_label_is_null_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)])])),
     [emit(E, ?E, #{}, #{r => R}) || R <- [self(), nil, undefined, #{}, "text"]],
     {Frames, _} = flush(1, E),
@@ -173,7 +173,7 @@ apply_frame({_, _, Rows}, Held) ->
         H#{Series => Value}
     end, Held, Rows).
 
-a_label_explosion_is_folded_into_one_overflow_series_test() ->
+a_label_explosion_is_counted_in_one_overflow_series_test() ->
     Capped = (sum(100, ?E, ?V, [meta(<<"k">>)]))#{<<"series">> => 50},
     {ok, [], E} = engine(plan([Capped])),
     Before = erlang:memory(ets),
@@ -195,7 +195,7 @@ beyond_the_cap_each_observation_is_counted_once_whatever_its_sign_test() ->
     {_, _, Buckets} = total(Frames, 100, [null]),
     ?assertEqual([10, 10, 10], [N || {_, _, N} <- Buckets]).
 
-the_node_has_a_cap_beside_that_of_the_entries_test() ->
+the_node_has_its_own_cap_test() ->
     {ok, [], E} = engine(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 4)], #{<<"limits">> => #{<<"series">> => 80}})),
     [emit(E, ?E, #{}, #{k => N}) || N <- lists:seq(1, 1000)],
     {Frames, _} = flush(1, E),
@@ -209,7 +209,7 @@ series_key(Id, Frames) -> hd([K || {define, series, Ds} <- Frames, {I, #{<<"key"
 %%% Emitters that are killed
 
 %% At each step that the handler takes for a new label set, on one scheduler, so that it is known where they stand.
-an_emitter_killed_while_a_series_is_admitted_costs_no_others_count_test_() ->
+an_emitter_killed_while_a_series_is_admitted_loses_no_other_counts_test_() ->
     {timeout, 60, [{support:title(Type), fun() -> killed(Type) end} || Type <- [<<"counter">>, <<"sum">>, <<"exponential">>, <<"last">>]]}.
 
 killed(Type) ->
@@ -265,7 +265,7 @@ budget() ->
     {atomics:get(Acct, ?ACCT_SERIES), atomics:get(Acct, dichroic_tables:acct(1, ?ENTRY_SERIES))}.
 
 %% A flush adopts what the emitter is about to put into a table; or a plan takes the entry away, and the next one brings it back.
-what_is_read_or_hidden_while_a_series_is_admitted_is_counted_test_() ->
+a_series_read_or_hidden_while_it_is_admitted_is_counted_test_() ->
     Read = fun(_, N, E) -> flush(N, E) end,
     Hidden = fun(Plan, N, E) ->
         {ok, [], E1} = dichroic_engine:plan(slow_plan([]), E),
@@ -309,7 +309,7 @@ incarnation({numbers, {Id, V, _}}, {Ids, Done}) -> {maps:update_with(Id, fun({S,
 
 more(S, V, Acc) -> maps:update_with(S, fun(W) -> V + W end, V, Acc).
 
-label_sets_that_appear_while_others_are_read_are_all_counted_test_() ->
+label_sets_created_during_a_flush_are_all_counted_test_() ->
     {timeout, 60, fun() ->
         {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, ?V, [meta(<<"k">>)])])),
         Emit = fun() -> [emit(E, ?E, #{v => 1}, #{k => K}) || K <- lists:seq(1, 1000)] end,
@@ -328,7 +328,7 @@ flushing(N, Refs, E) ->
     end.
 
 %% As an emitter does that is killed after it: the room is taken, and nothing is there.
-room_that_a_killed_emitter_took_comes_back_test() ->
+room_taken_by_a_killed_emitter_is_returned_test() ->
     {ok, [], E} = engine(plan([(counter(100, ?E, [meta(<<"k">>)]))#{<<"series">> => 3}])),
     #static{acct = Acct} = persistent_term:get(?STATIC),
     [atomics:add(Acct, Cell, 2) || Cell <- [?ACCT_SERIES, dichroic_tables:acct(1, ?ENTRY_SERIES)]],
@@ -345,7 +345,7 @@ room_that_a_killed_emitter_took_comes_back_test() ->
 
 %%% Carry
 
-the_route_of_a_request_reaches_the_event_of_its_end_test() ->
+the_route_of_a_request_is_carried_to_its_stop_event_test() ->
     Slot = fun(V) -> #{<<"phoenix.route">> => V} end,
     Event = fun(E) -> support:names(E) end,
     Start = [phoenix, endpoint, start], Route = [phoenix, router_dispatch, start], Stop = [phoenix, endpoint, stop],
@@ -368,7 +368,7 @@ the_route_of_a_request_reaches_the_event_of_its_end_test() ->
     ?assertEqual({1, 0.0}, total(Frames, 100, [404, <<"none">>])),
     ?assertEqual({1, 0.0}, total(Frames, 100, [200, <<"/other">>])).
 
-an_event_reads_what_was_carried_before_it_writes_its_own_test() ->
+an_event_reads_carried_values_before_it_writes_its_own_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, [[<<"carry">>, [<<"x">>]]])],
                               #{<<"carries">> => [#{<<"event">> => support:names(?E), <<"slots">> => #{<<"x">> => meta(<<"x">>)}}]})),
     [emit(E, ?E, #{}, #{x => X}) || X <- [1, 2, self(), 3]],
@@ -380,7 +380,7 @@ an_event_reads_what_was_carried_before_it_writes_its_own_test() ->
 cyclic_looking(0) -> #{};
 cyclic_looking(N) -> #{'__struct__' => 'Elixir.Node', parent => cyclic_looking(N - 1), children => [cyclic_looking(0)]}.
 
-hostile_events_never_raise_and_never_stop_the_others_test_() ->
+hostile_events_never_raise_and_never_stop_other_events_test_() ->
     {timeout, 60, fun() ->
         Labels = [meta(<<"a">>), meta([<<"a">>, <<"b">>]), [<<"metadata">>, [<<"a">>, 0, <<"b">>], <<"length">>],
                   [<<"metadata">>, [<<"a">>], <<"name">>], [<<"metadata">>, [<<"a">>], <<"class">>],
@@ -414,7 +414,7 @@ random(D) ->
         5 -> random(0)
     end.
 
-whatever_is_in_an_event_its_row_and_its_labels_can_be_sent_test_() ->
+row_and_labels_of_any_event_can_be_encoded_test_() ->
     {timeout, 60, fun() ->
         Seed = support:seed(),
         Expressions = [meta(<<"a">>), meta(<<"b">>), [<<"metadata">>, [<<"a">>], [<<"cut">>, 3]], [<<"metadata">>, [<<"v">>], <<"type">>]],
@@ -448,7 +448,7 @@ wild() ->
         _ -> random(2)
     end.
 
-a_handler_without_a_relay_does_nothing_test() ->
+a_handler_without_tables_does_nothing_test() ->
     persistent_term:erase(?STATIC),
     ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, 1)),
     ?assertEqual(ok, dichroic_handler:handle(?E, #{v => 1}, #{}, nonsense)),
@@ -477,14 +477,14 @@ forward(To) -> receive stop -> To ! {self(), stopped}; M -> To ! M, forward(To) 
 
 rows() -> receive {row, _, _, _} = R -> [R | rows()] after 0 -> [] end.
 
-rows_are_sent_only_while_somebody_wants_them_test() ->
+rows_are_sent_only_to_a_subscriber_test() ->
     _ = streamed(#{}, #{}, 100),
     Rows = rows(),
     ?assertEqual(lists:seq(1, 100), lists:sort([V || {row, _, _, [V]} <- Rows])),
     ?assert(lists:all(fun({row, _, T, _}) -> abs(T - erlang:system_time(nanosecond)) < 60000000000 end, Rows)).
 
 %% The first so many columns are measurements; what else is in the event is not told by them.
-a_measurement_of_a_row_is_a_number_or_nothing_test() ->
+a_measurement_of_a_row_is_a_number_or_null_test() ->
     Values = [1, -2.5, 1 bsl 63, nil, undefined, <<"1">>, true, [1], self(), 1 bsl 2000],
     Stream = (stream(9, ?E, [?V, meta(<<"m">>)]))#{<<"numbers">> => 1},
     {ok, [], E} = engine(plan([], #{<<"streams">> => [Stream]})),
@@ -518,7 +518,7 @@ a_sample_is_about_its_share_and_conditions_come_first_test() ->
     ?assert(lists:all(fun({row, _, _, [V]}) -> V > 4000 end, Rows)).
 
 %% Making the row takes longest by far: each is killed there.
-who_is_killed_while_it_makes_a_row_keeps_no_credit_test_() ->
+an_emitter_killed_while_it_builds_a_row_holds_no_credit_test_() ->
     {timeout, 60, fun() ->
         Slow = [<<"metadata">>, [<<"l">>], <<"length">>],
         {ok, [], E} = engine(plan([], #{<<"streams">> => [stream(9, ?E, lists:duplicate(8, Slow))],

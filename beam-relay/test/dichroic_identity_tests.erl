@@ -31,7 +31,7 @@ the_name_comes_from_opentelemetry_then_the_release_then_the_application_test_() 
                    Resource([{"RELEASE_NAME", "c"}, {"RELEASE_VSN", "2"}])),
      ?_assertMatch(#{<<"service.name">> := <<_, _/binary>>}, Resource([]))].
 
-the_main_application_is_the_one_that_needs_the_relay_test_() ->
+the_main_application_is_the_one_that_depends_on_the_relay_test_() ->
     {timeout, 30, fun() ->
         {ok, Peer, _} = peer:start(#{connection => standard_io, env => [{"RELEASE_NAME", ""}, {"OTEL_SERVICE_NAME", ""}],
                                      args => ["-pa" | code:get_path()]}),

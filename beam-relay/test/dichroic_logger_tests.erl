@@ -30,11 +30,11 @@ with_logs(Plan, Test) ->
     _ = waiting(),
     true = register(dichroic_event_sender_log, self()),
     _ = logger:set_handler_config(default, level, none),
-    ok = dichroic_logger:want(dichroic_engine:events(E)),
+    ok = dichroic_logger:set_events(dichroic_engine:events(E)),
     ok = dichroic_engine:streams_on(E),
     try Test(E)
     after
-        dichroic_logger:want([]),
+        dichroic_logger:set_events([]),
         _ = logger:set_handler_config(default, level, all),
         unregister(dichroic_event_sender_log)
     end.
@@ -55,7 +55,7 @@ check(Title, Log, [Severity, Body, Attributes]) ->
         end)
     end}.
 
-messages_are_rows_with_severity_body_and_the_metadata_that_was_asked_for_test_() ->
+messages_are_rows_with_severity_body_and_the_planned_metadata_test_() ->
     Wide = lists:duplicate(300, $x),
     Whole = list_to_binary(lists:duplicate(200, $x)),
     [check("an error", fun() -> ?LOG_ERROR("it ~ts", ["broke"]) end, [17, <<"it broke">>, #{}]),
@@ -88,7 +88,7 @@ messages_are_rows_with_severity_body_and_the_metadata_that_was_asked_for_test_()
      check("an improper list", fun() -> logger:error("m", #{request_id => [a | b]}) end,
            [17, <<"m">>, #{<<"request_id">> => <<"[a|b]">>}])].
 
-what_was_not_named_never_leaves_test() ->
+metadata_that_the_plan_does_not_name_is_never_sent_test() ->
     with_logs(logs(), fun(_) ->
         logger:error("m", #{secret => <<"hidden">>, request_id => 1}),
         [_, _, _, _, {map, A}] = row(),
@@ -117,7 +117,7 @@ trace_ids_are_bytes_test() ->
         ?assertMatch([_, _, nil, nil, _], row())
     end).
 
-messages_are_counted_by_level_whoever_reads_test() ->
+messages_are_counted_by_level_without_a_subscriber_test() ->
     with_logs((logs())#{<<"streams">> => []}, fun(E) ->
         [logger:error("x") || _ <- lists:seq(1, 100)],
         [logger:warning("x") || _ <- lists:seq(1, 50)],
@@ -137,7 +137,7 @@ levels_and_domains_are_conditions_of_the_plan_test() ->
         ?assertEqual(none, no_row())
     end).
 
-what_another_node_logs_is_told_there_test() ->
+messages_of_another_node_are_not_counted_here_test() ->
     %% A pid of another node, in the external format.
     Away = binary_to_term(<<131, 88, 100, 0, 3, "a@b", 1:32, 0:32, 1:32>>),
     ?assertEqual('a@b', node(Away)),
@@ -160,7 +160,7 @@ crashed(E, Labels, Left) when Left > 0 ->
         N -> ?assertEqual({1, 0.0}, N), E1
     end.
 
-a_crash_is_counted_once_by_what_crashed_test_() ->
+a_crash_is_counted_once_by_its_initial_call_test_() ->
     [{Title, fun() ->
         with_logs(logs(), fun(E) ->
             crash(Fun),
@@ -173,7 +173,7 @@ a_crash_is_counted_once_by_what_crashed_test_() ->
           [<<"dichroic_logger_tests:init/1">>, <<"error">>]},
          {"a bare process", fun() -> spawn_monitor(fun() -> error(oops) end) end, [null, null]}]].
 
-an_elixir_crash_is_known_by_its_metadata_test() ->
+an_elixir_crash_is_recognized_by_its_metadata_test() ->
     with_logs(logs(), fun(E) ->
         Error = #{'__exception__' => true, '__struct__' => 'Elixir.RuntimeError', message => <<"x">>},
         logger:error("GenServer terminating", #{crash_reason => {Error, []}, domain => [otp], initial_call => {'Elixir.Shop', init, 1}}),
@@ -189,7 +189,7 @@ handle_info(crash, _) -> error(oops).
 
 %% Bounds
 
-a_storm_takes_its_own_credit_and_the_rest_is_counted_test() ->
+a_burst_of_logs_uses_its_own_credit_and_drops_are_counted_test() ->
     Plan = (logs())#{<<"limits">> => #{<<"credit">> => 800, <<"rows_per_s">> => 100000000}},
     with_logs(Plan, fun(E) ->
         [logger:error("x") || _ <- lists:seq(1, 1000)],
@@ -204,7 +204,7 @@ a_storm_takes_its_own_credit_and_the_rest_is_counted_test() ->
         [row() || _ <- lists:seq(1, 100)]
     end).
 
-whatever_is_logged_the_handler_stays_and_the_caller_does_not_notice_test_() ->
+no_message_removes_the_handler_or_disturbs_the_caller_test_() ->
     Hostile = [[a | b], {1, 2}, #{self() => make_ref()}, <<1:3>>, 1 bsl 100000, fun() -> ok end, lists:seq(1, 100000), [[[[]]]],
                {cut, x, y}, {bytes, 5}, -0.0, list_to_tuple(lists:seq(1, 10000))],
     {timeout, 30, fun() ->
@@ -225,7 +225,7 @@ whatever_is_logged_the_handler_stays_and_the_caller_does_not_notice_test_() ->
         end)
     end}.
 
-a_message_that_is_no_text_takes_no_credit_for_ever_test_() ->
+a_message_that_is_not_text_does_not_keep_credit_test_() ->
     Long = lists:duplicate(3000, $x),
     [{support:title(Title), fun() ->
         with_logs((logs())#{<<"limits">> => #{<<"credit">> => 800, <<"rows_per_s">> => 100000000}}, fun(E) ->
@@ -239,7 +239,7 @@ a_message_that_is_no_text_takes_no_credit_for_ever_test_() ->
     end} || {Title, Message} <- [{atom, [oops | Long]}, {tuple, [{oops, Long} | Long]}, {improper_tail, Long ++ oops},
                                  {large_integer, [1 bsl 100000 | Long]}, {float, [1.5 | Long]}, {map, [[#{}] | Long]}]].
 
-a_message_of_any_size_takes_little_of_the_callers_time_and_memory_test() ->
+a_message_of_any_size_costs_the_caller_little_time_and_memory_test() ->
     Huge = lists:seq(1, 1000000),
     with_logs(logs(), fun(_) ->
         {ok, Config} = logger:get_handler_config(dichroic),
@@ -258,17 +258,17 @@ refused(Stream) ->
     {ok, [[7, Words]], _} = engine(plan([], #{<<"streams">> => [Stream]})),
     Words.
 
-what_is_no_stream_of_logs_is_refused_by_name_test_() ->
+an_invalid_log_stream_is_refused_by_name_test_() ->
     L = log_stream(7),
-    [?_assertMatch(<<"the columns of logs", _/binary>>, refused(L#{<<"columns">> => [meas(<<"severity">>)]})),
-     ?_assertMatch(<<"the columns of logs", _/binary>>, refused(log_stream(7, [[<<"allow">>, 5]]))),
-     ?_assertMatch(<<"the columns of logs", _/binary>>, refused(log_stream(7, [[<<"cut">>, 5]]))),
-     ?_assertMatch(<<"logs are the event", _/binary>>, refused(L#{<<"event">> => [<<"a">>]})),
-     ?_assertMatch(<<"this relay has no streams", _/binary>>, refused(L#{<<"kind">> => <<"metric">>}))].
+    [?_assertMatch(<<"a log stream needs the columns", _/binary>>, refused(L#{<<"columns">> => [meas(<<"severity">>)]})),
+     ?_assertMatch(<<"a log stream needs the columns", _/binary>>, refused(log_stream(7, [[<<"allow">>, 5]]))),
+     ?_assertMatch(<<"a log stream needs the columns", _/binary>>, refused(log_stream(7, [[<<"cut">>, 5]]))),
+     ?_assertMatch(<<"a log stream needs the event", _/binary>>, refused(L#{<<"event">> => [<<"a">>]})),
+     ?_assertMatch(<<"unsupported stream kind", _/binary>>, refused(L#{<<"kind">> => <<"metric">>}))].
 
 %% A whole relay
 
-the_handler_is_there_only_while_the_plan_asks_and_comes_back_test_() ->
+the_handler_is_installed_only_while_planned_and_is_reinstalled_test_() ->
     {timeout, 30, fun() ->
         Path = support:socket_path(),
         {C, _} = fake_collector:start(Path, #{plan => plan([])}),
@@ -295,7 +295,7 @@ the_handler_is_there_only_while_the_plan_asks_and_comes_back_test_() ->
         ?assertNot(dichroic_logger:installed())
     end}.
 
-a_relay_of_logs_that_dies_in_a_storm_gives_its_credit_back_test_() ->
+the_credit_of_a_log_sender_killed_in_a_burst_is_returned_test_() ->
     {timeout, 60, fun() ->
         Path = support:socket_path(),
         {C, _} = fake_collector:start(Path, #{plan => (logs())#{<<"limits">> => #{<<"credit">> => 800, <<"rows_per_s">> => 100000000}}}),

@@ -40,14 +40,14 @@ burst(From, To) ->
 
 orders() -> plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [])]).
 
-the_service_has_the_name_that_it_was_given_test_() ->
+the_service_has_its_configured_name_test_() ->
     node_with(orders(), fun(C, Peer) ->
         #{hello := Hello} = fake_collector:state(C),
         ?assertMatch(#{<<"resource">> := #{<<"service.name">> := <<"shop">>}, <<"node">> := <<"nonode@nohost">>}, Hello),
         ?assertEqual(list_to_integer(peer:call(Peer, os, getpid, [])), maps:get(<<"os_pid">>, Hello))
     end).
 
-a_node_that_stops_in_order_says_its_last_totals_and_goodbye_test_() ->
+a_node_that_stops_sends_its_last_totals_and_goodbye_test_() ->
     node_with((orders())#{<<"flush_ms">> := 60000}, fun(C, Peer) ->
         ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
         peer:call(Peer, init, stop, []),
@@ -56,7 +56,7 @@ a_node_that_stops_in_order_says_its_last_totals_and_goodbye_test_() ->
         ?assertEqual([], maps:get(errors, State))
     end).
 
-an_application_that_was_stopped_leaves_nothing_and_a_late_handler_does_nothing_test_() ->
+a_stopped_application_leaves_nothing_and_its_handler_does_nothing_test_() ->
     node_with(orders(), fun(_, Peer) ->
         [#{function := Handler, config := Slot}] =
             [H || #{id := {dichroic, ?E}} = H <- peer:call(Peer, telemetry, list_handlers, [[]])],
@@ -79,7 +79,7 @@ workers() ->
     {links, Linked} = process_info(whereis(dichroic_vm_poller), links),
     lists:usort([whereis(Name) || Name <- [dichroic_event_sender:log_name() | dichroic_event_sender:names()]] ++ Linked).
 
-new_code_may_be_loaded_twice_and_ends_no_process_test_() ->
+new_code_can_be_loaded_twice_without_ending_a_process_test_() ->
     Plan = plan([counter(100, ?E, [meta(<<"k">>)]), counter(102, [dichroic, vm, mailboxes], [])],
                 #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}),
     node_with(Plan, fun(C, Peer) ->
@@ -95,7 +95,7 @@ new_code_may_be_loaded_twice_and_ends_no_process_test_() ->
         ?assertMatch(#{epoch := Epoch, state := steady}, peer:call(Peer, dichroic, info, []))
     end).
 
-of_a_node_that_is_killed_the_last_flush_remains_test_() ->
+the_last_flush_of_a_killed_node_is_kept_test_() ->
     node_with(orders(), fun(C, Peer) ->
         ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
         wait(C, fun(S) -> total(S, 101, []) =:= {500500, 0.0} end),
@@ -147,7 +147,7 @@ pause(Before, End, Longest) ->
         false -> Longest
     end.
 
-subscribing_makes_no_work_for_the_processes_of_the_node_test_() ->
+subscribing_does_not_pause_the_processes_of_the_node_test_() ->
     node_with(orders(), fun(C, Peer) ->
         ok = peer:call(Peer, ?MODULE, procs, [20000]),
         Stream = fun(S) -> plan([counter(100, ?E, [meta(<<"k">>)])], #{<<"generation">> => S, <<"streams">> => [stream(S, ?E, [meas(<<"v">>)])]}) end,

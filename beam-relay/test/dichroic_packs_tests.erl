@@ -4,7 +4,7 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
-every_pack_counts_here_what_the_collectors_tests_expect_test_() ->
+every_pack_gives_the_results_of_the_collectors_tests_test_() ->
     {ok, Packs} = file:consult(filename:join(filename:dirname(?FILE), "packs.terms")),
     [{Title, fun() -> play(Plan, Events, Totals) end} || {Title, Plan, Events, Totals} <- Packs].
 

@@ -14,7 +14,7 @@ refused(Plan) ->
     {ok, #{refused := R}} = dichroic_plan:compile(maps:merge(#{<<"generation">> => 1}, Plan)),
     R.
 
-an_entry_that_cannot_be_done_is_refused_by_its_key_with_words_test_() ->
+an_invalid_entry_is_refused_by_its_key_with_a_message_test_() ->
     [{support:title(E), fun() ->
         [[100, Words]] = refused(#{<<"aggregates">> => [E]}),
         ?assert(byte_size(Words) > 0)
@@ -47,12 +47,12 @@ a_refused_entry_does_not_stop_the_others_test() ->
     ?assertMatch(#{aggregates := [{[a, b], [], [], #entry{key = 101, type = counter}}]}, Plan),
     ?assertMatch([[100, _], [null, _], [5, _], [101, _]], maps:get(refused, Plan)).
 
-what_is_no_plan_is_an_error_with_words_test_() ->
+an_invalid_plan_is_an_error_with_a_message_test_() ->
     [?_assertMatch({error, _}, dichroic_plan:compile(P)) || P <- [
         #{}, #{<<"generation">> => <<"1">>}, #{<<"generation">> => 1, <<"aggregates">> => 3},
         #{<<"generation">> => 1, <<"limits">> => []}, #{<<"generation">> => 1, <<"flush_ms">> => null}]].
 
-streams_and_carries_are_refused_by_name_test() ->
+invalid_streams_and_carries_are_refused_by_name_test() ->
     Carry = #{<<"event">> => ?EVENT, <<"slots">> => #{<<"n">> => [<<"metadata">>, [<<"x">>]]}},
     Reads = [<<"carry">>, [<<"n">>]],
     Stream = #{<<"schema">> => 7, <<"event">> => ?EVENT, <<"columns">> => [Reads]},
@@ -65,7 +65,7 @@ streams_and_carries_are_refused_by_name_test() ->
     [?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"numbers">> => N}]})) || N <- [1, -1, <<"1">>]],
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"sort">> => 0}]})).
 
-no_more_entries_than_the_limit_test() ->
+entries_beyond_the_limit_are_refused_test() ->
     Plan = #{<<"aggregates">> => [aggregate(#{<<"key">> => 100 + I}) || I <- lists:seq(1, 2010)]},
     ?assertEqual(10, length(refused(Plan))).
 
@@ -74,7 +74,7 @@ refusals_fit_into_the_frame_of_the_reply_test() ->
     [?assert(iolist_size(dichroic_value:encode(dichroic_plan:fitting(Many, Max))) =< Max) || Max <- [8192, 131072, 1048576]],
     ?assertEqual(2000, length(dichroic_plan:fitting(Many, 131072))).
 
-the_golden_plan_is_accepted_whole_test() ->
+the_golden_plan_is_accepted_without_refusals_test() ->
     {ok, Bytes} = file:read_file(filename:join(os:getenv("DICHROIC_GOLDEN", "../collector/wire/golden"), "plan.bin")),
     {ok, {plan, Plan}, <<>>} = dichroic_wire:decode(Bytes, 1048576),
     {ok, #{refused := [], aggregates := [{[phoenix, endpoint, stop], [_], [_, _], Entry}], streams := [_]}} =

@@ -15,7 +15,7 @@ with(Settings, Body) ->
         is_list(Before) andalso os:putenv("DICHROIC_SOCKET", Before)
     end.
 
-a_port_is_reached_however_its_host_is_written_test_() ->
+every_notation_of_a_host_is_accepted_test_() ->
     [{lists:flatten(io_lib:format("~p", [Host])), fun() ->
         {ok, Listener} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
         {ok, Port} = inet:port(Listener),
@@ -27,25 +27,25 @@ a_port_is_reached_however_its_host_is_written_test_() ->
         gen_tcp:close(Listener)
     end} || Host <- ["127.0.0.1", <<"127.0.0.1">>, {127, 0, 0, 1}, "localhost", localhost]].
 
-a_host_that_is_none_is_an_error_and_no_crash_test_() ->
+an_invalid_host_is_an_error_without_a_crash_test_() ->
     [fun() ->
         with([{socket, {tcp, Host, 1}}], fun() -> ?assertMatch({error, {{tcp, Host, 1}, _}}, dichroic_socket:connect()) end)
      end || Host <- ["no such:host", "::x", 7, {1, 2}, "::1"]].
 
-a_setting_that_says_nothing_is_as_none_test_() ->
+an_empty_socket_setting_is_ignored_test_() ->
     Usual = fun() -> with([], fun dichroic_socket:candidates/0) end,
     [{lists:flatten(io_lib:format("~p", [None])), fun() ->
         ?assertEqual(Usual(), with([{socket, None}], fun dichroic_socket:candidates/0))
     end} || None <- [nil, undefined, "", <<>>]].
 
-a_token_is_shown_as_it_was_set_and_a_bad_one_not_at_all_test() ->
+a_valid_token_is_used_and_an_invalid_one_is_ignored_test() ->
     ?assertEqual(undefined, dichroic_socket:token()),
     Set = fun(Token) -> with([{token, Token}], fun dichroic_socket:token/0) end,
     ?assertEqual({ok, ?TOKEN}, Set(?TOKEN)),
     ?assertEqual({ok, ?TOKEN}, Set(binary_to_list(?TOKEN))),
     ?assertEqual(undefined, Set({secret, 1})).
 
-the_token_of_a_visitor_is_shown_but_not_printed_test() ->
+the_token_of_an_attached_relay_is_used_but_not_printed_test() ->
     Place = {tcp, {127, 0, 0, 1}, 9, fun() -> ?TOKEN end},
     with([{socket, {attached, Place}}, {token, <<"another">>}], fun() ->
         ?assertEqual({ok, ?TOKEN}, dichroic_socket:token()),

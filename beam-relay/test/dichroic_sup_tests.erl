@@ -5,14 +5,14 @@
 
 %% Whoever asks for work is given what kills it.
 killing(Asked) ->
-    receive {'$gen_cast', sampler_ready} ->
+    receive {'$gen_cast', vm_poller_ready} ->
         counters:add(Asked, 1, 1),
-        gen_server:cast(dichroic_vm_poller, {want, nonsense})
+        gen_server:cast(dichroic_vm_poller, {set_events, nonsense})
     after 20000 -> exit(timeout)
     end,
     killing(Asked).
 
-a_helper_that_dies_of_its_work_comes_back_slowly_and_alone_test_() ->
+a_helper_killed_by_its_work_restarts_slowly_and_alone_test_() ->
     {timeout, 30, fun() ->
         Trapped = process_flag(trap_exit, true),
         #{level := Level} = logger:get_primary_config(),

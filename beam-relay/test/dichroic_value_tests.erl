@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 
 %% The same table is in collector/model/src/attributes.rs: what has one text there is added up here.
-a_value_is_rendered_as_the_collector_does_test_() ->
+values_are_rendered_as_by_the_collector_test_() ->
     [{support:title({Value, Text}), ?_assertEqual(Text, dichroic_value:text(Value))} || {Value, Text} <-
         [{null, <<>>}, {true, <<"true">>}, {false, <<"false">>}, {-7, <<"-7">>}, {16#7fffffffffffffff, <<"9223372036854775807">>},
          {<<"ключ"/utf8>>, <<"ключ"/utf8>>}, {0.0, <<"0">>}, {-0.0, <<"-0">>}, {1.0, <<"1">>}, {-2.5, <<"-2.5">>}, {100.0, <<"100">>},
@@ -15,7 +15,7 @@ a_value_is_rendered_as_the_collector_does_test_() ->
          {1.7976931348623157e308, <<"17976931348623157", (binary:copy(<<"0">>, 292))/binary>>},
          {4.94065645841246544e-324, <<"0.", (binary:copy(<<"0">>, 323))/binary, "5">>}]].
 
-any_float_has_digits_and_a_point_and_reads_back_test() ->
+any_float_is_rendered_in_decimal_and_parses_back_test() ->
     Seed = support:seed(),
     [begin
          <<Bits:64>> = rand:bytes(8),
@@ -29,7 +29,7 @@ any_float_has_digits_and_a_point_and_reads_back_test() ->
          end
      end || _ <- lists:seq(1, 2000)].
 
-the_representative_value_is_the_same_where_the_text_is_and_only_there_test() ->
+values_have_the_same_representative_exactly_if_they_have_the_same_text_test() ->
     Some = [null, true, false, <<>>, <<"true">>, <<"null">>, <<"false">>, <<"-">>, <<"1e3">>, <<"+1">>, <<"-0">>, -0.0, 0.0, 0, <<"0">>, <<"00">>,
             <<"01">>, 1000, 1.0e3, <<"1000">>, <<"1000.0">>, 1.0e18, 1000000000000000000, 1.0e19, <<"10000000000000000000">>,
             16#7fffffffffffffff, <<"9223372036854775807">>, <<"9223372036854775808">>, 9223372036854775808.0, -16#8000000000000000,
@@ -38,7 +38,7 @@ the_representative_value_is_the_same_where_the_text_is_and_only_there_test() ->
                   {A, B, dichroic_value:representative(A) =:= dichroic_value:representative(B)}) || A <- Some, B <- Some],
     [?assertEqual(dichroic_value:text(A), dichroic_value:text(dichroic_value:representative(A))) || A <- Some].
 
-bytes_that_are_no_text_are_replaced_one_by_one_test_() ->
+invalid_bytes_are_replaced_one_by_one_test_() ->
     [?_assertEqual(unicode:characters_to_binary(Text), dichroic_value:as_text(Bytes)) || {Text, Bytes} <-
         [{"abc", <<"abc">>}, {"", <<>>}, {[16#fffd], <<255>>}, {[$a, 16#fffd, 16#fffd, $b], <<"a", 255, 254, "b">>},
          {[16#20ac], <<16#20ac/utf8>>}, {[16#fffd, 16#fffd], <<16#e2, 16#82>>}]].

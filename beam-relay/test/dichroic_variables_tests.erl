@@ -11,7 +11,7 @@
 -define(REGISTRY, "-module('Elixir.Nebulex.Cache.Registry'). -export([x/0]). x() -> ok.").
 -define(ASH, "-module('Elixir.Ash.Domain.Info'). -export([short_name/1]). short_name(_) -> shop.").
 
-a_node_without_such_libraries_knows_nothing_test() -> ?assertEqual(#{}, dichroic_variables:known()).
+a_node_without_such_libraries_has_no_values_test() -> ?assertEqual(#{}, dichroic_variables:read()).
 
 repositories_caches_and_domains_are_found_test() ->
     Modules = [load(Source) || Source <- [?ECTO, ?ADAPTER, ?REGISTRY, ?ASH]],
@@ -22,7 +22,7 @@ repositories_caches_and_domains_are_found_test() ->
     application:set_env(stdlib, ash_domains, [?MODULE]),
     try
         ?assertEqual(#{<<"ecto_prefix">> => [<<"by.pid">>, <<"stock.repo">>], <<"nebulex_prefix">> => [<<"shop.cache">>],
-                       <<"ash_domain">> => [<<"shop">>]}, dichroic_variables:known())
+                       <<"ash_domain">> => [<<"shop">>]}, dichroic_variables:read())
     after
         application:unset_env(stdlib, ash_domains),
         persistent_term:erase(Key),
@@ -30,11 +30,11 @@ repositories_caches_and_domains_are_found_test() ->
         [code:purge(M) || M <- Modules, code:delete(M)]
     end.
 
-a_library_that_raises_or_answers_nonsense_hides_nothing_else_test_() ->
+a_library_that_raises_or_returns_nonsense_hides_no_other_values_test_() ->
     [fun() ->
          Modules = [load(Source) || Source <- [Ecto, ?ADAPTER, ?ASH]],
          application:set_env(stdlib, ash_domains, [?MODULE]),
-         try ?assertEqual(#{<<"ash_domain">> => [<<"shop">>]}, dichroic_variables:known())
+         try ?assertEqual(#{<<"ash_domain">> => [<<"shop">>]}, dichroic_variables:read())
          after
              application:unset_env(stdlib, ash_domains),
              [code:purge(M) || M <- Modules, code:delete(M)]
@@ -46,26 +46,26 @@ a_library_that_raises_or_answers_nonsense_hides_nothing_else_test_() ->
 found(Values) -> #{<<"ash_domain">> => Values}.
 named(Numbers) -> [iolist_to_binary(io_lib:format("domain_~2..0b", [N])) || N <- Numbers].
 
-remembered(Found, Known) -> dichroic_variables:remember(found(Found), found(Known)).
+remembered(Found, Known) -> dichroic_variables:merge(found(Found), found(Known)).
 
-what_was_said_stays_and_a_collector_is_never_told_more_than_sixteen_test() ->
+sent_values_are_kept_and_never_more_than_sixteen_are_sent_test() ->
     Late = named(lists:seq(9, 20)),
     {Said, []} = remembered(Late, []),
     ?assertEqual(found(Late), Said),
     {Full, [[null, Words]]} = remembered(named(lists:seq(1, 20)), Late),
     ?assertEqual(found(named([1, 2, 3, 4] ++ lists:seq(9, 20))), Full),
-    ?assertEqual(<<"ash_domain: 4 names are left out, beyond 16 or of no use in a name: domain_05, domain_06, domain_07, domain_08">>, Words),
-    ?assertMatch({Full, [[null, Words]]}, dichroic_variables:remember(found(named(lists:seq(1, 20))), Full)),
-    ?assertEqual({Full, []}, dichroic_variables:remember(#{}, Full)).
+    ?assertEqual(<<"ash_domain: 4 values ignored (more than 16, or invalid in an event name): domain_05, domain_06, domain_07, domain_08">>, Words),
+    ?assertMatch({Full, [[null, Words]]}, dichroic_variables:merge(found(named(lists:seq(1, 20))), Full)),
+    ?assertEqual({Full, []}, dichroic_variables:merge(#{}, Full)).
 
-what_a_collector_refuses_is_left_out_and_the_others_are_said_test() ->
+values_that_a_collector_rejects_are_ignored_and_the_others_are_sent_test() ->
     {Said, [[null, Words]]} = remembered([<<>>, <<"$x">>, <<"a.{b">>, <<"a}">>, <<"shop">>], []),
     ?assertEqual(found([<<"shop">>]), Said),
-    ?assertMatch(<<"ash_domain: 4 names", _/binary>>, Words),
-    ?assertMatch({Nothing, [_]} when map_size(Nothing) =:= 0, dichroic_variables:remember(found([<<>>]), #{})).
+    ?assertMatch(<<"ash_domain: 4 values ignored", _/binary>>, Words),
+    ?assertMatch({Nothing, [_]} when map_size(Nothing) =:= 0, dichroic_variables:merge(found([<<>>]), #{})).
 
-what_was_found_is_cast_test() ->
-    Pid = dichroic_variables:look(self()),
+the_result_of_a_lookup_is_cast_test() ->
+    Pid = dichroic_variables:start_lookup(self()),
     Monitor = monitor(process, Pid),
     receive {'$gen_cast', {variables, Found}} -> ?assertEqual(#{}, Found) after 5000 -> error(nothing_came) end,
     receive {'DOWN', Monitor, process, Pid, Reason} -> ?assert(lists:member(Reason, [normal, noproc])) end.

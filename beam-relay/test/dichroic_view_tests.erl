@@ -28,7 +28,7 @@ on_one_scheduler(Test) ->
         receive {'DOWN', Ref, process, Pid, Reason} -> ?assertEqual(normal, Reason) end
     end.
 
-two_entries_are_found_in_one_row_test_() -> on_one_scheduler(fun() ->
+two_entries_share_one_row_test_() -> on_one_scheduler(fun() ->
     {ok, [], E} = engine(slow_plan([entry(100), entry(101)])),
     emit(E, ?E, #{v => 1}, #{k => 1}),
     [View] = views(),
@@ -44,7 +44,7 @@ one_entry_needs_no_view_test() ->
     emit(E, ?E, #{w => 1}, #{k => 1}),
     ?assertEqual([], views()).
 
-who_has_its_first_value_later_is_seen_from_then_on_test_() -> on_one_scheduler(fun() ->
+an_entry_with_a_later_first_value_joins_the_view_test_() -> on_one_scheduler(fun() ->
     {ok, [], E} = engine(slow_plan([entry(100), entry(101)])),
     [emit(E, ?E, Meas, #{k => 1}) || Meas <- [#{}, #{v => 3}, #{v => self()}, #{v => 4.5}]],
     ?assertMatch([{_, 1, _, Ref}] when is_reference(Ref), views()),
@@ -53,7 +53,7 @@ who_has_its_first_value_later_is_seen_from_then_on_test_() -> on_one_scheduler(f
     ?assertEqual(1, account(F, 3, [101, <<"not_numeric">>]))
 end).
 
-who_found_no_room_is_looked_for_only_so_often_test_() -> on_one_scheduler(fun() ->
+an_entry_refused_by_its_cap_is_looked_up_a_limited_number_of_times_test_() -> on_one_scheduler(fun() ->
     {ok, [], E} = engine(slow_plan([entry(100), (entry(101))#{<<"series">> => 1}])),
     [emit(E, ?E, #{v => 1}, #{k => K}) || K <- [1 | lists:duplicate(50, 2)]],
     ?assertMatch([{_, 0, _, _}, {_, 8, _, none}], lists:keysort(2, views())),
@@ -61,7 +61,7 @@ who_found_no_room_is_looked_for_only_so_often_test_() -> on_one_scheduler(fun() 
     ?assertEqual([{50, 0.0}, {1, 0.0}, {50, 0.0}], [total(F, 100, [2]), total(F, 101, [1]), total(F, 101, [null])])
 end).
 
-a_series_that_leaves_leaves_the_view_test() ->
+an_expired_series_leaves_its_view_test() ->
     {ok, [], E} = engine(slow_plan([entry(100), entry(101)])),
     emit(E, ?E, #{v => 1}, #{k => 1}),
     {_, E0} = flush(1, 0, 1000, E),
@@ -76,7 +76,7 @@ a_series_that_leaves_leaves_the_view_test() ->
 
 %%% Against a model: what was emitted, summed over all incarnations of a series
 
-nothing_is_lost_or_doubled_whatever_plans_and_expiry_do_test_() ->
+random_plans_and_expiry_lose_and_double_nothing_test_() ->
     {timeout, 120, [{integer_to_list(N), fun() -> random_life(seed()) end} || N <- lists:seq(1, 40)]}.
 
 random_life(Seed) ->
@@ -154,7 +154,7 @@ counted(#{ids := Ids, done := Done}) ->
 
 %% Expiry beside emitters that never rest. A flush waits until each of them is through with an event that it began after
 %% the flush before: what is kept in hand for longer than two flushes is lost, by the rule.
-expiry_beside_emitters_loses_nothing_test_() ->
+expiry_during_emission_loses_nothing_test_() ->
     {timeout, 120, fun() ->
         {ok, [], E} = engine(slow_plan([entry(K) || K <- [100, 101, 102]])),
         Events = counters:new(7, []),

@@ -7,14 +7,14 @@
 -import(support, [plan/1, meas/1, meta/1, counter/3, engine/1, wait/1]).
 
 twice(Event, Between) ->
-    S0 = dichroic_vm:begin_with(Event),
+    S0 = dichroic_vm:start(Event),
     {First, S1} = dichroic_vm:sample(Event, S0),
     Between(),
     {Second, S2} = dichroic_vm:sample(Event, S1),
-    ok = dichroic_vm:end_with(Event, S2),
+    ok = dichroic_vm:stop(Event, S2),
     {First, Second}.
 
-every_sampler_answers_with_numbers_and_scalars_test_() ->
+every_sample_has_numbers_and_scalars_test_() ->
     [{support:title(Event), fun() ->
         {First, Second} = twice(Event, fun() -> ok end),
         [begin
@@ -24,7 +24,7 @@ every_sampler_answers_with_numbers_and_scalars_test_() ->
         ?assert(length(Second) =< 2 * 128 + 4)
     end} || Event <- dichroic_vm:events()].
 
-totals_since_boot_begin_at_zero_and_rise_by_what_was_done_test() ->
+totals_since_boot_start_at_zero_and_grow_with_the_work_test() ->
     {[{Zero, _}], [{Rise, _}]} = twice([dichroic, vm, work], fun() ->
         [erlang:garbage_collect() || _ <- lists:seq(1, 10)],
         lists:sum(lists:seq(1, 100000))
@@ -33,16 +33,16 @@ totals_since_boot_begin_at_zero_and_rise_by_what_was_done_test() ->
     ?assertMatch(#{gc_count := Gc, reductions := R} when Gc >= 10 andalso R > 1000, Rise),
     ?assertEqual([gc_count, gc_reclaimed, context_switches, io_input, io_output, reductions] -- maps:keys(Rise), []).
 
-the_time_of_schedulers_is_measured_only_while_it_is_wanted_test() ->
+scheduler_time_is_measured_only_while_it_is_planned_test() ->
     Measured = fun() -> erlang:statistics(scheduler_wall_time) =/= undefined end,
     Before = Measured(),
     Event = [dichroic, vm, scheduler],
-    S0 = dichroic_vm:begin_with(Event),
+    S0 = dichroic_vm:start(Event),
     {[], S1} = dichroic_vm:sample(Event, S0),
     ?assert(Measured()),
     busy(erlang:monotonic_time(millisecond) + 20),
     {Rows, S2} = dichroic_vm:sample(Event, S1),
-    ok = dichroic_vm:end_with(Event, S2),
+    ok = dichroic_vm:stop(Event, S2),
     ?assertEqual(Before, Measured()),
     Share = [U || {#{utilization := U}, #{type := normal}} <- Rows],
     ?assertEqual(erlang:system_info(schedulers), length(Share)),
@@ -57,7 +57,7 @@ each_scheduler_has_its_run_queue_test() ->
     ?assertEqual(lists:seq(1, erlang:system_info(schedulers)), Ids),
     ?assertMatch([_, _], [T || {_, #{type := T}} <- Rows, T =/= normal]).
 
-persistent_terms_are_read_where_no_poller_tells_them_test() ->
+persistent_terms_are_read_unless_the_poller_emits_them_test() ->
     Count = fun() -> {[{#{count := N, memory := M}, _}], _} = dichroic_vm:sample([vm, persistent_term], none), ?assert(M > 0), N end,
     Before = Count(),
     persistent_term:put(?MODULE, here),
@@ -66,12 +66,12 @@ persistent_terms_are_read_where_no_poller_tells_them_test() ->
     ?assertEqual(Before + 1, After),
     ?assertNot(dichroic_vm:polled([vm, persistent_term])).
 
-a_process_that_runs_is_an_active_task_test() ->
+a_running_process_is_an_active_task_test() ->
     {[{#{normal := Normal, dirty := Dirty}, _}], _} = dichroic_vm:sample([dichroic, vm, tasks], none),
     ?assert(Normal >= 1),
     ?assert(Dirty >= 0).
 
-what_the_vm_is_laid_out_for_is_told_in_integers_and_what_is_unknown_not_at_all_test() ->
+the_configuration_of_the_vm_is_integers_without_unknown_values_test() ->
     {[{System, _}], _} = dichroic_vm:sample([dichroic, vm, system], none),
     ?assert(lists:all(fun is_integer/1, maps:values(System))),
     ?assertEqual(erlang:system_info(otp_release), integer_to_list(maps:get(otp_release, System))),
@@ -79,7 +79,7 @@ what_the_vm_is_laid_out_for_is_told_in_integers_and_what_is_unknown_not_at_all_t
     ?assertEqual([], [F || F <- [smp, jit, threads, time_correction], not lists:member(maps:get(F, System), [0, 1])]),
     ?assertEqual(is_integer(erlang:system_info(logical_processors)), is_map_key(logical_processors, System)).
 
-the_main_application_and_what_it_needs_are_told_with_their_versions_test() ->
+the_main_application_and_its_dependencies_have_versions_test() ->
     App = {application, a_shop_of_this_test, [{vsn, "1.2.3"}, {modules, [a, b, c]}, {applications, [kernel, stdlib, dichroic, not_there]}]},
     ok = application:load(App),
     {Rows, S} = dichroic_vm:sample([dichroic, vm, application], none),
@@ -90,14 +90,14 @@ the_main_application_and_what_it_needs_are_told_with_their_versions_test() ->
     ?assertEqual([kernel, stdlib], Needed -- [dichroic]),
     ?assertEqual(Rows, Again).
 
-a_table_more_is_counted_test() ->
+an_added_table_is_counted_test() ->
     Count = fun() -> {[{#{count := N, limit := L}, _}], _} = dichroic_vm:sample([dichroic, vm, ets], none), ?assert(L >= N), N end,
     Before = Count(),
     Tables = [ets:new(t, []) || _ <- lists:seq(1, 50)],
     ?assert(Count() >= Before + 45),
     lists:foreach(fun ets:delete/1, Tables).
 
-a_peer_that_leaves_is_told_as_empty_once_test() ->
+a_disconnected_peer_is_emitted_once_as_empty_test() ->
     Gone = #{'x@y' => {make_ref(), #{queue => 7, input => 1, output => 1}}},
     {[{Meas, Meta}], State} = dichroic_vm:sample([dichroic, vm, distribution], Gone),
     ?assertEqual({#{queue => 0, input => 0, output => 0}, #{peer => 'x@y'}}, {Meas, Meta}),
@@ -110,7 +110,7 @@ stuck(Messages) ->
     [Pid ! N || N <- lists:seq(1, Messages)],
     Pid.
 
-the_longest_mailboxes_are_found_and_no_more_than_ten_test() ->
+at_most_the_ten_longest_message_queues_are_found_test() ->
     Pids = [stuck(1000 + N) || N <- lists:seq(1, 20)],
     #{top := Top, processes := Looked, messages := Messages} = dichroic_message_queues:survey(fun() -> ok end),
     [P ! stop || P <- Pids],
@@ -118,7 +118,7 @@ the_longest_mailboxes_are_found_and_no_more_than_ten_test() ->
     ?assert(Looked >= 20),
     ?assert(Messages >= 20 * 1010).
 
-the_relays_own_processes_are_not_among_them_test() ->
+processes_of_the_relay_are_left_out_test() ->
     Ours = [begin P = stuck(3000), true = register(Name, P), P end
             || Name <- [dichroic_connection, dichroic_attach, dichroic_event_sender_log | dichroic_event_sender:names()]],
     Theirs = stuck(2000),
@@ -128,7 +128,7 @@ the_relays_own_processes_are_not_among_them_test() ->
     ?assertEqual([], [P || {_, P} <- Top, lists:member(P, Ours)]),
     ?assert(Messages < 3000 * length(Ours)).
 
-a_survey_looks_at_few_processes_between_two_pauses_test() ->
+a_survey_checks_few_processes_between_two_pauses_test() ->
     Pids = [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 2000)],
     Self = self(),
     #{processes := Looked} = dichroic_message_queues:survey(fun() -> Self ! pause end),
@@ -137,7 +137,7 @@ a_survey_looks_at_few_processes_between_two_pauses_test() ->
     ?assert(Looked > 2000),
     ?assert(Pauses >= 2000 div 256).
 
-a_mailbox_has_the_name_of_its_process_and_is_empty_when_it_leaves_the_list_test_() ->
+a_queue_has_the_name_of_its_process_and_is_emitted_as_empty_when_it_shrinks_test_() ->
     {timeout, 30, fun() ->
         Event = [dichroic, vm, mailbox],
         Last = (counter(100, Event, [meta(<<"process">>)]))#{<<"type">> => <<"last">>, <<"value">> => meas(<<"length">>)},
@@ -158,7 +158,7 @@ a_mailbox_has_the_name_of_its_process_and_is_empty_when_it_leaves_the_list_test_
 
 last(Key, Event, Value) -> (counter(Key, Event, []))#{<<"type">> => <<"last">>, <<"value">> => meas(Value)}.
 
-what_telemetry_poller_would_emit_is_read_unless_its_default_poller_runs_test_() ->
+events_of_telemetry_poller_are_emitted_unless_its_default_poller_runs_test_() ->
     [{support:title(Process), {timeout, 30, fun() ->
         Standing = spawn(fun() -> true = register(Process, self()), receive stop -> ok end end),
         Path = support:socket_path(),
@@ -176,7 +176,7 @@ what_telemetry_poller_would_emit_is_read_unless_its_default_poller_runs_test_() 
 
 walkers() -> [P || P <- processes(), {initial_call, {dichroic_message_queues, _, _}} <- [process_info(P, initial_call)]].
 
-the_sampler_comes_back_and_leaves_nothing_switched_on_test_() ->
+the_vm_poller_restarts_and_leaves_no_flag_enabled_test_() ->
     {timeout, 60, fun() ->
         Before = erlang:statistics(scheduler_wall_time) =:= undefined,
         Path = support:socket_path(),

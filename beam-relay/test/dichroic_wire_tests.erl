@@ -22,7 +22,7 @@ same_bytes(Bytes) ->
     ?assertEqual(binary:part(Bytes, 0, Size), iolist_to_binary(dichroic_wire:encode(Frame))),
     same_bytes(Rest).
 
-the_golden_events_read_as_the_wire_page_says_test() ->
+the_golden_events_have_the_content_of_the_specification_test() ->
     {_, Bytes} = lists:keyfind("events.bin", 1, golden()),
     ?assertEqual(
         {ok, {events, 1, 0, 0,
@@ -31,7 +31,7 @@ the_golden_events_read_as_the_wire_page_says_test() ->
               [<<"GET">>, <<"POST">>, <<"/users/:id">>], [{cut, 81, <<"/reports/2026/very-long">>}]}, <<>>},
         dichroic_wire:decode(Bytes, ?LIMIT)).
 
-every_prefix_of_a_golden_frame_is_incomplete_and_every_shortened_body_is_refused_test_() ->
+every_prefix_of_a_golden_frame_is_incomplete_and_every_truncated_body_is_refused_test_() ->
     {timeout, 60, fun() ->
         [begin
              ?assertEqual(more, dichroic_wire:decode(binary:part(Bytes, 0, N), ?LIMIT)),
@@ -55,7 +55,7 @@ accepted_or_refused(Bytes) ->
         more -> ok
     end.
 
-mutated_frames_are_accepted_as_they_are_or_refused_with_words_test_() ->
+mutated_frames_are_accepted_unchanged_or_refused_with_a_message_test_() ->
     {timeout, 60, fun() ->
         Seed = support:seed(),
         Golden = list_to_tuple([B || {_, B} <- golden()]),
@@ -86,7 +86,7 @@ flip(Bytes, N) ->
     <<A:At/binary, _, B/binary>> = Bytes,
     flip(<<A/binary, (rand:uniform(256) - 1), B/binary>>, N - 1).
 
-noise_is_never_a_crash_test() ->
+random_bytes_never_raise_test() ->
     _ = support:seed(),
     [accepted_or_refused(<<(N + 0):32/little, (rand:uniform(12)), (rand:bytes(N))/binary>>)
      || _ <- lists:seq(1, 20000), N <- [rand:uniform(80)]].
@@ -110,12 +110,12 @@ one_value_has_one_encoding_test_() ->
         {"a value behind the value", <<9, 0, 0, 0>>},
         {"no map at all", <<0>>}]].
 
-a_frame_beyond_the_limit_is_refused_before_its_body_comes_test() ->
+a_frame_beyond_the_limit_is_refused_before_its_body_arrives_test() ->
     ?assertMatch({error, {limit, _}}, dichroic_wire:decode(<<16385:32/little>>, 16384)),
     ?assertMatch({error, {limit, _}}, dichroic_wire:decode(<<16#ffffffff:32/little>>, 16#ffffffff)),
     ?assertEqual(more, dichroic_wire:decode(<<16384:32/little, 7>>, 16384)).
 
-another_major_version_is_told_by_its_first_seven_bytes_test() ->
+another_major_version_is_recognized_by_its_first_seven_bytes_test() ->
     ?assertMatch({error, {version, _}}, dichroic_wire:decode(frame(1, <<"DICH", 2, 0, 9, "whatever">>), ?LIMIT)),
     ?assertMatch({error, {malformed, _}}, dichroic_wire:decode(frame(1, <<"DICH", 1, 0, 9, 9, 0, 0>>), ?LIMIT)).
 
@@ -135,7 +135,7 @@ rows_of_scalars_become_columns_test() ->
                   [<<"a">>, <<"b">>, <<"null_atom">>], [true, {bytes, <<255>>}, 1, 1.5, 1 bsl 60]}, Frame),
     ?assertMatch({ok, Frame, <<>>}, dichroic_wire:decode(iolist_to_binary(dichroic_wire:encode(Frame)), ?LIMIT)).
 
-integers_beside_floats_are_promoted_where_that_is_exact_test() ->
+integers_beside_floats_are_promoted_if_that_is_exact_test() ->
     {events, _, _, _, [_, Column], _, _} = dichroic_wire:events(1, [{1, [1.5]}, {2, [2]}]),
     ?assertEqual({f64, [1.5, 2.0]}, Column).
 

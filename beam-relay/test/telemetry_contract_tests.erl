@@ -79,7 +79,7 @@ contract_test_() ->
                             stacktrace := _}}], lists:sort(all())),
            ?assertEqual([], [H || #{id := bad} = H <- telemetry:list_handlers([])]) end} || Kind <- [error, exit, throw]]}.
 
-the_library_under_test_is_the_one_that_was_asked_for_test() ->
+the_library_under_test_is_the_configured_one_test() ->
     ok = support:telemetry(),
     case os:getenv("TELEMETRY_EBIN", "") of
         "" -> ?assertEqual({ok, "0.0.0-stand-in"}, application:get_key(telemetry, vsn));

@@ -11,10 +11,10 @@
 
 all() -> [{group, deaths}].
 
-groups() -> [{deaths, [parallel], [connection_and_engine, owner_of_the_counters, janitor, sampler, relays, handler_of_logger, all_at_once,
-                                  the_supervisor_of_all, the_supervisor_of_all_and_the_janitor, a_janitor_that_dies_costs_no_count,
-                                  a_janitor_that_dies_while_the_connection_is_busy_costs_no_count,
-                                  the_handlers_of_an_epoch_that_is_over_are_not_taken_over]}].
+groups() -> [{deaths, [parallel], [connection_and_engine, tables, handler_keeper, vm_poller, event_senders, handler_of_logger, all_at_once,
+                                  the_top_supervisor, the_top_supervisor_and_the_handler_keeper, a_killed_handler_keeper_loses_no_counts,
+                                  a_handler_keeper_killed_while_the_connection_is_busy_loses_no_counts,
+                                  handlers_of_an_earlier_epoch_are_not_adopted]}].
 
 plan() ->
     plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [meta(<<"k">>)]),
@@ -22,10 +22,10 @@ plan() ->
          #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}).
 
 connection_and_engine(_) -> killed([dichroic_connection]).
-owner_of_the_counters(_) -> killed([dichroic_tables]).
-janitor(_) -> killed([dichroic_handler_keeper]).
-sampler(_) -> killed([dichroic_vm_poller]).
-relays(_) -> killed([dichroic_event_sender_1, dichroic_event_sender_log, dichroic_event_sender_sup]).
+tables(_) -> killed([dichroic_tables]).
+handler_keeper(_) -> killed([dichroic_handler_keeper]).
+vm_poller(_) -> killed([dichroic_vm_poller]).
+event_senders(_) -> killed([dichroic_event_sender_1, dichroic_event_sender_log, dichroic_event_sender_sup]).
 all_at_once(_) -> killed([[dichroic_event_sender_1, dichroic_handler_keeper, dichroic_vm_poller, dichroic_connection, dichroic_tables]]).
 
 %% Each is killed three times while others emit.
@@ -63,8 +63,8 @@ handler_of_logger(_) ->
     end).
 
 %% An application that is temporary ends with it; nothing of it stays attached.
-the_supervisor_of_all(_) -> all_killed([dichroic_sup]).
-the_supervisor_of_all_and_the_janitor(_) -> all_killed([dichroic_sup, dichroic_handler_keeper]).
+the_top_supervisor(_) -> all_killed([dichroic_sup]).
+the_top_supervisor_and_the_handler_keeper(_) -> all_killed([dichroic_sup, dichroic_handler_keeper]).
 
 all_killed(Names) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
@@ -78,7 +78,7 @@ all_killed(Names) ->
         ok = call(Peer, attached, [])
     end).
 
-a_janitor_that_dies_costs_no_count(_) ->
+a_killed_handler_keeper_loses_no_counts(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, load, [4, ?E]),
         [ok = call(Peer, kill, [dichroic_handler_keeper]) || _ <- [1, 2, 3]],
@@ -90,7 +90,7 @@ a_janitor_that_dies_costs_no_count(_) ->
         none = fake_collector:total(fake_collector:state(C), 5, [])
     end).
 
-a_janitor_that_dies_while_the_connection_is_busy_costs_no_count(_) ->
+a_handler_keeper_killed_while_the_connection_is_busy_loses_no_counts(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, sys, suspend, [dichroic_connection]),
         ok = call(Peer, kill, [dichroic_handler_keeper]),
@@ -111,7 +111,7 @@ all_counted(C, Events) ->
     end).
 
 %% Their slots may be those of other events in the next.
-the_handlers_of_an_epoch_that_is_over_are_not_taken_over(_) ->
+handlers_of_an_earlier_epoch_are_not_adopted(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
         ok = call(Peer, sys, suspend, [dichroic_connection]),
         _ = call(Peer, dichroic_tables, reset, []),

@@ -12,17 +12,17 @@ all() -> [{group, guest}].
 
 groups() ->
     [{guest, [parallel],
-      [a_guest_that_is_told_to_leave_leaves_nothing,
-       a_keeper_that_is_killed_leaves_nothing,
-       a_keeper_and_its_relay_that_are_killed_leave_nothing,
-       a_keeper_killed_under_load_disturbs_nobody,
-       who_is_stopped_in_the_middle_of_an_event_does_not_find_the_handler_gone,
-       who_is_in_a_slow_handler_does_not_find_ours_gone,
-       a_guest_comes_back_while_somebody_is_still_late,
-       a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so,
-       who_is_inside_the_handler_keeps_two_versions_of_it_until_it_is_through,
-       emitters_stopped_wherever_they_are_find_no_handler_gone,
-       a_guest_beside_the_relay_of_the_application_changes_nothing_and_says_so,
+      [a_detached_guest_leaves_nothing,
+       a_killed_keeper_leaves_nothing,
+       a_killed_keeper_and_relay_leave_nothing,
+       a_keeper_killed_under_load_disturbs_no_emitter,
+       a_process_suspended_in_an_event_never_finds_the_handler_unloaded,
+       a_process_in_a_slow_handler_never_finds_the_handler_unloaded,
+       a_guest_can_be_attached_again_while_a_process_may_still_call_the_handler,
+       a_guest_reports_modules_that_are_unloaded_while_it_starts,
+       two_versions_of_the_handler_are_kept_while_a_process_is_inside,
+       emitters_suspended_anywhere_never_find_the_handler_unloaded,
+       a_guest_beside_the_applications_relay_changes_nothing_and_reports_it,
        a_guest_that_cannot_start_leaves_the_environment_as_it_was]}].
 
 plan() -> plan([counter(100, ?E, [meta(<<"k">>)]), counter(101, [dichroic, logger, message], [])]).
@@ -39,17 +39,17 @@ nothing_left(Peer) ->
     Nothing = #{loaded => [], processes => [], tables => [], terms => [], env => [], logger => [], handlers => []},
     Left = fun() -> call(Peer, left, [test_node:guest_modules()]) end,
     try wait(fun() -> Left() =:= Nothing end, 20000)
-    catch error:waited_in_vain -> error({left, Left()})
+    catch error:waited_in_vain -> error({detached, Left()})
     end.
 
-a_guest_that_is_told_to_leave_leaves_nothing(_) ->
+a_detached_guest_leaves_nothing(_) ->
     guest(fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, emit, [?E, #{k => <<"before">>}, 1000]),
         [] = call(Peer, leave, []),
         counted(C, 100, [<<"before">>], {1000, 0.0})
     end).
 
-a_keeper_that_is_killed_leaves_nothing(_) ->
+a_killed_keeper_leaves_nothing(_) ->
     guest(fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, emit, [?E, #{k => <<"before">>}, 1000]),
         true = call(Peer, erlang, exit, [call(Peer, erlang, whereis, [dichroic_attach]), kill]),
@@ -57,10 +57,10 @@ a_keeper_that_is_killed_leaves_nothing(_) ->
         counted(C, 100, [<<"before">>], {1000, 0.0})
     end).
 
-a_keeper_and_its_relay_that_are_killed_leave_nothing(_) ->
+a_killed_keeper_and_relay_leave_nothing(_) ->
     guest(fun(#{peer := Peer}) -> ok = call(Peer, kill_all, [[dichroic_sup, dichroic_attach]]) end).
 
-a_keeper_killed_under_load_disturbs_nobody(_) ->
+a_keeper_killed_under_load_disturbs_no_emitter(_) ->
     guest(fun(#{peer := Peer} = Node) ->
         ok = call(Peer, load, [4, ?E]),
         [begin
@@ -72,10 +72,10 @@ a_keeper_killed_under_load_disturbs_nobody(_) ->
         true = call(Peer, unload, []) > 0
     end).
 
-who_is_stopped_in_the_middle_of_an_event_does_not_find_the_handler_gone(_) ->
+a_process_suspended_in_an_event_never_finds_the_handler_unloaded(_) ->
     late(fun(Peer) -> call(Peer, suspend, [?E]) end, fun(Peer, Pid) -> call(Peer, resume, [Pid]) end).
 
-who_is_in_a_slow_handler_does_not_find_ours_gone(_) ->
+a_process_in_a_slow_handler_never_finds_the_handler_unloaded(_) ->
     late(fun(Peer) -> call(Peer, stopped, [?E]) end, fun(Peer, Pid) -> call(Peer, go, [Pid]) end).
 
 %% A process of the application has taken the list of handlers, and stops before it calls ours.
@@ -91,7 +91,7 @@ late(Stop, Go) ->
         nothing_left(Peer)
     end).
 
-a_guest_comes_back_while_somebody_is_still_late(_) ->
+a_guest_can_be_attached_again_while_a_process_may_still_call_the_handler(_) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer, collector := C} = Node) ->
         ok = call(Peer, stop_late, [?E]),
         {ok, started} = attach(Node),
@@ -111,7 +111,7 @@ a_guest_comes_back_while_somebody_is_still_late(_) ->
         nothing_left(Peer)
     end).
 
-a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so(_) ->
+a_guest_reports_modules_that_are_unloaded_while_it_starts(_) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
         ok = test_node:load_guest(Node),
         true = call(Peer, code, delete, [dichroic_handler_keeper]),
@@ -122,7 +122,7 @@ a_guest_that_comes_while_what_it_loaded_is_taken_away_says_so(_) ->
         nothing_left(Peer)
     end).
 
-who_is_inside_the_handler_keeps_two_versions_of_it_until_it_is_through(_) ->
+two_versions_of_the_handler_are_kept_while_a_process_is_inside(_) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
         {ok, started} = attach(Node),
         ok = call(Peer, attached, []),
@@ -136,7 +136,7 @@ who_is_inside_the_handler_keeps_two_versions_of_it_until_it_is_through(_) ->
         nothing_left(Peer)
     end).
 
-emitters_stopped_wherever_they_are_find_no_handler_gone(_) ->
+emitters_suspended_anywhere_never_find_the_handler_unloaded(_) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer} = Node) ->
         ok = call(Peer, load, [10, ?E]),
         [begin
@@ -150,7 +150,7 @@ emitters_stopped_wherever_they_are_find_no_handler_gone(_) ->
         true = call(Peer, unload, []) > 0
     end).
 
-a_guest_beside_the_relay_of_the_application_changes_nothing_and_says_so(_) ->
+a_guest_beside_the_applications_relay_changes_nothing_and_reports_it(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer, collector := C} = Node) ->
         ok = call(Peer, application, set_env, [dichroic, socket, "/run/of/the/application"]),
         Before = lists:sort(call(Peer, application, get_all_env, [dichroic])),

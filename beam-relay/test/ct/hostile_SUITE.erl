@@ -10,10 +10,10 @@
 
 all() -> [{group, hostile}].
 
-groups() -> [{hostile, [parallel], [any_measurement_is_counted_or_counted_as_skipped, any_metadata_is_a_label_or_none,
-                                    a_reading_that_the_vm_refuses_costs_nothing_but_itself]}].
+groups() -> [{hostile, [parallel], [any_measurement_is_counted_or_skipped, any_metadata_is_a_label_or_null,
+                                    a_failed_vm_reading_affects_only_itself]}].
 
-any_measurement_is_counted_or_counted_as_skipped(_) ->
+any_measurement_is_counted_or_skipped(_) ->
     Seed = support:seed(),
     Plan = plan([counter(100, ?E, []), sum(101, ?E, meas(<<"v">>), [])],
                 #{<<"streams">> => [(stream(7, ?E, [meas(<<"v">>), meta(<<"k">>)]))#{<<"numbers">> => 1}],
@@ -37,7 +37,7 @@ any_measurement_is_counted_or_counted_as_skipped(_) ->
         none = fake_collector:total(fake_collector:state(C), 4, [])
     end).
 
-any_metadata_is_a_label_or_none(_) ->
+any_metadata_is_a_label_or_null(_) ->
     Seed = support:seed(),
     Labels = [meta(<<"k">>), [<<"metadata">>, [<<"k">>], <<"name">>], meta([<<"conn">>, <<"status">>]), [<<"metadata">>, [<<"conn">>], <<"type">>]],
     Plan = plan([(counter(100 + I, ?E, [L]))#{<<"series">> => 500} || {I, L} <- lists:zip([0, 1, 2, 3], Labels)],
@@ -57,7 +57,7 @@ any_metadata_is_a_label_or_none(_) ->
         none = fake_collector:total(fake_collector:state(C), 4, [])
     end).
 
-a_reading_that_the_vm_refuses_costs_nothing_but_itself(_) ->
+a_failed_vm_reading_affects_only_itself(_) ->
     Last = fun(Key, Event, Value) -> (sum(Key, Event, meas(Value), []))#{<<"type">> := <<"last">>} end,
     Plan = plan([counter(100, ?E, []), Last(101, [vm, memory], <<"total">>), Last(102, [dichroic, vm, uptime], <<"uptime">>)], #{}),
     %% Without this allocator the VM does not know how much memory it has.

@@ -8,7 +8,7 @@
 
 -define(E, [shop, order]).
 
-all() -> [a_million_events_of_two_hundred_processes_are_counted_to_the_last, a_long_time_without_a_collector_is_told_in_one_flush,
+all() -> [a_million_events_of_two_hundred_processes_are_counted_exactly, counts_of_a_long_outage_are_sent_in_one_flush,
           {group, nodes}].
 
 groups() -> [{nodes, [parallel], [six_nodes_at_once_are_six_sources, a_node_that_starts_again_and_again_is_counted_each_time]}].
@@ -20,7 +20,7 @@ plan() ->
           typed(102, <<"exponential">>, #{<<"scale">> => 3, <<"octaves">> => [-20, 20]}),
           typed(103, <<"buckets">>, #{<<"bounds">> => [10, 100, 1000]}), typed(104, <<"last">>, #{})]).
 
-a_million_events_of_two_hundred_processes_are_counted_to_the_last(_) ->
+a_million_events_of_two_hundred_processes_are_counted_exactly(_) ->
     Processes = 200,
     Each = 5000,
     All = Processes * Each,
@@ -39,7 +39,7 @@ a_million_events_of_two_hundred_processes_are_counted_to_the_last(_) ->
     end).
 
 %% Everything that may happen meanwhile does: label sets beyond the cap, what is no number, subscribers' streams that nobody reads.
-a_long_time_without_a_collector_is_told_in_one_flush(_) ->
+counts_of_a_long_outage_are_sent_in_one_flush(_) ->
     Capped = [E#{<<"series">> => 50} || E <- maps:get(<<"aggregates">>, plan())],
     Plan = plan(Capped, #{<<"streams">> => [support:stream(7, ?E, [meas(<<"v">>)])]}),
     with(#{plan => Plan}, fun(#{peer := Peer, collector := C, path := Path}) ->

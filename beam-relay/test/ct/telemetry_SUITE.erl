@@ -13,7 +13,7 @@ all() ->
 
 groups() ->
     Cases = [every_part_of_a_span_is_counted, a_handler_that_fails_beside_ours_costs_no_count,
-             what_somebody_detaches_is_back_and_counts_on, telemetry_that_stops_and_starts_is_attached_again],
+             a_detached_handler_is_attached_again_and_counts, telemetry_that_stops_and_starts_is_attached_again],
     [{stand_in, [parallel], Cases}, {library, [parallel], Cases}].
 
 init_per_group(stand_in, Config) -> [{library, #{telemetry => stand_in}} | Config];
@@ -43,7 +43,7 @@ a_handler_that_fails_beside_ours_costs_no_count(Config) ->
         true = call(Peer, forget_said, [])
     end).
 
-what_somebody_detaches_is_back_and_counts_on(Config) ->
+a_detached_handler_is_attached_again_and_counts(Config) ->
     with(Config, orders(), fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, emit, [?E, #{k => <<"x">>}, 10]),
         [ok = call(Peer, telemetry, detach, [Id]) || Id <- call(Peer, handlers, [])],

@@ -318,5 +318,5 @@ thaw() ->
 %% What `dichroic detach' is answered.
 leave() ->
     Tag = make_ref(),
-    dichroic_attach ! {leave, self(), Tag},
-    receive {Tag, {left, Kept}} -> Kept after 30000 -> timeout end.
+    dichroic_attach ! {detach, self(), Tag},
+    receive {Tag, {detached, Kept}} -> Kept after 30000 -> timeout end.

@@ -419,7 +419,7 @@ pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error
     if !whereis(node, KEEPER).await? {
         return Ok(None);
     }
-    let answer = node.ask(KEEPER, atom("leave"), LEAVE).await?;
+    let answer = node.ask(KEEPER, atom("detach"), LEAVE).await?;
     let kept = match answer.as_tuple() {
         Some([_, Term::List(kept)]) => kept.iter().filter_map(Term::to_text).collect(),
         _ => Vec::new(),
