@@ -9,8 +9,8 @@ use dichroic_model::{
     Temporality,
 };
 use dichroic_pipeline::{
-    Buckets, ExponentialPoint, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store, Subscription,
-    Wanted,
+    Buckets, Core, ExponentialPoint, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, StreamRequest,
+    Subscription, Times,
 };
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -37,14 +37,14 @@ enum Kind {
 }
 
 struct Bench {
-    store: Store,
+    store: Core,
     source: Arc<Source>,
     prints: Fingerprinter,
 }
 
 impl Bench {
     fn new() -> Self {
-        let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
+        let mut store = Core::new(Limits::default(), Arc::new(Identity), NOW);
         let spec = SourceSpec {
             name: "bench".into(),
             runtime: Runtime::Python,
@@ -105,9 +105,15 @@ impl Bench {
 
     fn write(&mut self, kind: Kind, series: dichroic_pipeline::SeriesRef, round: u64) {
         let applied = match kind {
-            Kind::Number => self
-                .store
-                .set_number(series, Number::int(round as i64), 1, NOW + round, NOW),
+            Kind::Number => self.store.set_number(
+                series,
+                Number::int(round as i64),
+                Times {
+                    start: 1,
+                    time: NOW + round,
+                    now: NOW,
+                },
+            ),
             Kind::Histogram => {
                 let counts = [round; 15];
                 let point = HistogramPoint {
@@ -115,7 +121,15 @@ impl Bench {
                     sum: Some(Number::float(0.5)),
                     min_max: None,
                 };
-                self.store.set_histogram(series, &point, 1, NOW + round, NOW)
+                self.store.set_histogram(
+                    series,
+                    &point,
+                    Times {
+                        start: 1,
+                        time: NOW + round,
+                        now: NOW,
+                    },
+                )
             }
             Kind::Exponential => {
                 let counts = [round; 80];
@@ -131,7 +145,15 @@ impl Bench {
                     sum: Some(Number::float(0.5)),
                     min_max: None,
                 };
-                self.store.set_exponential(series, &point, 1, NOW + round, NOW)
+                self.store.set_exponential(
+                    series,
+                    &point,
+                    Times {
+                        start: 1,
+                        time: NOW + round,
+                        now: NOW,
+                    },
+                )
             }
         };
         applied.unwrap();
@@ -243,7 +265,7 @@ fn points_and_copies() {
     let start = Instant::now();
     bench.store.end_source(bench.source.id, NOW);
     while bench.store.series() > 0 {
-        bench.store.tick(NOW + 1_000 * SECOND);
+        bench.store.sweep(NOW + 1_000 * SECOND);
     }
     report(
         "leave",
@@ -273,7 +295,7 @@ fn fan_out() {
             .store
             .schema(EventKind::Event, "a.b", Vec::new(), Vec::new())
             .unwrap();
-        let wanted = || Wanted {
+        let wanted = || StreamRequest {
             kind: EventKind::Event,
             patterns: vec![Pattern::new("a.*").unwrap()],
             replay_from: None,

@@ -6,8 +6,8 @@
 use crate::channel;
 use crate::ledger::Ledger;
 use crate::snapshot::{Chunk, Snapshot, SnapshotRequest};
-use crate::store::Store;
-use crate::stream::{Subscription, Wanted};
+use crate::store::Core;
+use crate::stream::{StreamRequest, Subscription};
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, fence, register};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ pub enum Progress {
 /// Work on the store, in steps of less than a millisecond.
 pub trait Job: Send {
     /// Does a step.
-    fn step(&mut self, store: &mut Store, cx: &mut Context<'_>) -> Progress;
+    fn step(&mut self, store: &mut Core, cx: &mut Context<'_>) -> Progress;
 }
 
 struct Shared {
@@ -105,7 +105,7 @@ impl Handle {
     pub async fn call<A, Q>(&self, question: Q) -> Result<A, Busy>
     where
         A: Send + 'static,
-        Q: FnOnce(&mut Store) -> A + Send + 'static,
+        Q: FnOnce(&mut Core) -> A + Send + 'static,
     {
         let (reply, answer) = channel::channel(1);
         self.submit(Box::new(Ask {
@@ -128,7 +128,7 @@ impl Handle {
     }
 
     /// Subscribes to raw events or logs. Replay, if asked for, comes first.
-    pub async fn subscribe(&self, wanted: Wanted) -> Result<Option<Subscription>, Busy> {
+    pub async fn subscribe(&self, wanted: StreamRequest) -> Result<Option<Subscription>, Busy> {
         self.call(move |store| store.subscribe(wanted)).await
     }
 }
@@ -138,8 +138,8 @@ struct Ask<A, Q> {
     reply: channel::Sender<A>,
 }
 
-impl<A: Send, Q: FnOnce(&mut Store) -> A + Send> Job for Ask<A, Q> {
-    fn step(&mut self, store: &mut Store, _: &mut Context<'_>) -> Progress {
+impl<A: Send, Q: FnOnce(&mut Core) -> A + Send> Job for Ask<A, Q> {
+    fn step(&mut self, store: &mut Core, _: &mut Context<'_>) -> Progress {
         if let Some(question) = self.question.take() {
             // A reader that has gone away is no error: the answer is dropped.
             let _ = self.reply.try_send(question(store));
@@ -149,7 +149,7 @@ impl<A: Send, Q: FnOnce(&mut Store) -> A + Send> Job for Ask<A, Q> {
 }
 
 /// Runs jobs for ever, a step at a time, giving way to other tasks of the thread after each.
-pub async fn serve(store: Rc<RefCell<Store>>, inbox: Inbox) {
+pub async fn serve(store: Rc<RefCell<Core>>, inbox: Inbox) {
     let mut running: VecDeque<Box<dyn Job>> = VecDeque::new();
     std::future::poll_fn(move |cx| -> Poll<()> {
         register(&inbox.0.bell, cx.waker());

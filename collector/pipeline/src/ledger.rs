@@ -107,7 +107,7 @@ reasons! {
 
 /// The account of one source and signal at the ingest hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct SourceAccount {
     /// Since when it counts.
     pub since: UnixNanos,
     /// Came in.
@@ -119,9 +119,9 @@ pub struct Account {
     dropped: Vec<u64>,
 }
 
-impl Account {
+impl SourceAccount {
     fn new(since: UnixNanos) -> Self {
-        Account {
+        SourceAccount {
             since,
             received: 0,
             applied: 0,
@@ -226,7 +226,7 @@ impl fmt::Display for RelayTerm {
 pub struct Ledger {
     /// When this process began to count, which is the ledger's epoch.
     pub epoch: UnixNanos,
-    accounts: BTreeMap<(SourceId, Signal), Account>,
+    accounts: BTreeMap<(SourceId, Signal), SourceAccount>,
     /// Names of sources, kept when the source has left.
     names: BTreeMap<SourceId, (&'static str, String)>,
     relays: BTreeMap<SourceId, BTreeMap<RelayTerm, u64>>,
@@ -294,11 +294,11 @@ impl Ledger {
             .map(|(protocol, name)| (*protocol, name.as_str()))
     }
 
-    fn account_mut(&mut self, source: SourceId, signal: Signal) -> &mut Account {
+    fn account_mut(&mut self, source: SourceId, signal: Signal) -> &mut SourceAccount {
         let epoch = self.epoch;
         self.accounts
             .entry((source, signal))
-            .or_insert_with(|| Account::new(epoch))
+            .or_insert_with(|| SourceAccount::new(epoch))
     }
 
     /// `n` came in.
@@ -331,12 +331,12 @@ impl Ledger {
     }
 
     /// One account.
-    pub fn account(&self, source: SourceId, signal: Signal) -> Option<&Account> {
+    pub fn account(&self, source: SourceId, signal: Signal) -> Option<&SourceAccount> {
         self.accounts.get(&(source, signal))
     }
 
     /// All accounts of the ingest hop.
-    pub fn accounts(&self) -> impl Iterator<Item = (SourceId, Signal, &Account)> {
+    pub fn accounts(&self) -> impl Iterator<Item = (SourceId, Signal, &SourceAccount)> {
         self.accounts
             .iter()
             .map(|((source, signal), account)| (*source, *signal, account))
@@ -354,7 +354,7 @@ impl Ledger {
 
     /// Whether every account of the ingest hop balances.
     pub fn balances(&self) -> bool {
-        self.accounts.values().all(Account::balances)
+        self.accounts.values().all(SourceAccount::balances)
     }
 }
 

@@ -1,18 +1,18 @@
 //! The series store, the stream of events, the hand-overs between threads, and the ledger.
 //!
-//! One thread, the ingest thread, owns the [`Store`]; receivers run on it and call it synchronously with whole requests. Nothing
+//! One thread, the ingest thread, owns the [`Core`]; receivers run on it and call it synchronously with whole requests. Nothing
 //! between a socket's bytes and a cell awaits, locks or sends. Other threads never touch the store: through a [`Handle`] they
 //! hand in [`Job`]s, which run in steps between requests and copy out what was asked for, through a [`lane`].
 //!
 //! | to do | call |
 //! |---|---|
-//! | meet a sender | [`Store::open_source`], [`Store::end_source`] |
-//! | find a series, or define it on a miss | [`Store::find`], [`Store::find_batch`] (many at once), [`Store::define`] |
+//! | meet a sender | [`Core::open_source`], [`Core::end_source`] |
+//! | find a series, or define it on a miss | [`Core::find`], [`Core::find_batch`] (many at once), [`Core::define`] |
 //! | write a point | `set_*` (cumulative and gauges replace), `add_*` (deltas add) |
-//! | let a series leave now | [`Store::expire`] |
-//! | hand out raw events | [`Store::publish`], [`Store::publish_gap`] |
+//! | let a series leave now | [`Core::expire`] |
+//! | hand out raw events | [`Core::publish`], [`Core::publish_gap`] |
 //! | read from another thread | [`Handle::call`], [`Handle::snapshot`], [`Handle::subscribe`] |
-//! | account for what happened | [`Store::ledger`], [`ledger`] |
+//! | account for what happened | [`Core::ledger`], [`ledger`] |
 #![forbid(unsafe_code)]
 
 pub mod channel;
@@ -24,10 +24,10 @@ pub mod stream;
 mod sync;
 
 pub use job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
-pub use ledger::{Account, DropReason, Hop, Ledger, RelayTerm, Signal};
+pub use ledger::{DropReason, Hop, Ledger, RelayTerm, Signal, SourceAccount};
 pub use snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
 pub use store::{
-    Buckets, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, Refused, SeriesMeta, SeriesRef,
-    Store, SummaryPoint, total,
+    Buckets, Core, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, NotAdmitted, SeriesMeta,
+    SeriesRef, SummaryPoint, Times, total,
 };
-pub use stream::{Interest, StreamItem, Subscription, Wanted};
+pub use stream::{Interest, StreamItem, StreamRequest, Subscription};

@@ -5,7 +5,7 @@
 
 use crate::channel::{self, Receiver, Sender, TrySend};
 use crate::job::{Job, Progress};
-use crate::store::{ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, Store, SummaryCell};
+use crate::store::{Core, ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, SummaryCell};
 use dichroic_model::{Exemplar, Number, UnixNanos};
 use std::sync::Arc;
 use std::task::Context;
@@ -105,7 +105,7 @@ impl Snapshot {
         (job, chunks)
     }
 
-    fn copy(&mut self, store: &Store, copy: u64) -> Chunk {
+    fn copy(&mut self, store: &Core, copy: u64) -> Chunk {
         let since = self.request.changed_since.map(|time| store.tenths(time));
         let mut rows = Vec::with_capacity(STEP.min(store.series()));
         let mut looked = 0;
@@ -138,7 +138,7 @@ impl Snapshot {
     }
 
     #[inline]
-    fn row(&self, store: &Store, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
+    fn row(&self, store: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
         let slot: &Slot = &store.slots[index as usize];
         let meta = slot.meta.as_ref()?;
         if since.is_some_and(|since| slot.touched < since) || store.is_fresh(index, copy) {
@@ -164,7 +164,7 @@ impl Snapshot {
 /// Reads what the copies of a group will need. Raising a reference count waits for its memory, and for all that was asked before;
 /// plain reads wait together. Copying series that lie scattered is several times faster so.
 #[inline]
-fn warm(store: &Store, group: &[u32]) {
+fn warm(store: &Core, group: &[u32]) {
     let counts = group
         .iter()
         .filter_map(|index| store.slots.get(*index as usize)?.meta.as_ref())
@@ -173,7 +173,7 @@ fn warm(store: &Store, group: &[u32]) {
 }
 
 impl Job for Snapshot {
-    fn step(&mut self, store: &mut Store, cx: &mut Context<'_>) -> Progress {
+    fn step(&mut self, store: &mut Core, cx: &mut Context<'_>) -> Progress {
         let copy = *self.copy.get_or_insert_with(|| store.begin_copy());
         if !store.copying(copy) {
             // Given up by the store: the lane closes without being finished.
@@ -188,7 +188,7 @@ impl Job for Snapshot {
 }
 
 impl Snapshot {
-    fn advance(&mut self, store: &Store, copy: u64, cx: &mut Context<'_>) -> Progress {
+    fn advance(&mut self, store: &Core, copy: u64, cx: &mut Context<'_>) -> Progress {
         let chunk = match self.waiting.take() {
             Some(chunk) => chunk,
             None if self.finished => {

@@ -30,7 +30,7 @@ pub enum StreamItem {
 
 /// What a subscriber asks for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct StreamRequest {
     /// Events or logs.
     pub kind: EventKind,
     /// Names, any of which may match.
@@ -41,7 +41,7 @@ pub struct Wanted {
     pub resume_from: Option<u64>,
 }
 
-impl Wanted {
+impl StreamRequest {
     /// Whether the schema is asked for.
     pub fn matches(&self, schema: &EventSchema) -> bool {
         schema.kind == self.kind && self.patterns.iter().any(|p| p.matches(&schema.name))
@@ -67,7 +67,7 @@ impl Subscription {
 }
 
 struct Subscriber {
-    wanted: Wanted,
+    wanted: StreamRequest,
     lane: Sender<StreamItem>,
     lost: SyncArc<AtomicU64>,
     /// By schema id: whether it is wanted. Filled as schemas come.
@@ -213,7 +213,7 @@ impl Streams {
         }
     }
 
-    pub(crate) fn subscribe(&mut self, wanted: Wanted) -> Option<Subscription> {
+    pub(crate) fn subscribe(&mut self, wanted: StreamRequest) -> Option<Subscription> {
         self.sweep();
         if self.subscribers.len() >= self.max_subscribers {
             return None;

@@ -4,7 +4,7 @@ use dichroic_model::{
     AttributeValue, Attributes, Factor, Identity, Limits, MetricKind, NameStyle, Protocol, Scope, SeriesDef,
     SourceSpec, Temporality,
 };
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ proptest! {
             1..6,
         ),
     ) {
-        let mut store = Store::new(Limits::default(), Arc::new(Identity), 1);
+        let mut store = Core::new(Limits::default(), Arc::new(Identity), 1);
         let source = store.open_source(spec(honor_labels), 1).unwrap();
         let prints = store.fingerprinter(source.id);
         for (at, set) in sets.iter().enumerate() {

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Number, SECOND};
-use dichroic_pipeline::{Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest, Store, channel};
+use dichroic_pipeline::{Core, Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest, Times, channel};
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::task::{Context, Waker};
@@ -29,7 +29,7 @@ impl Copy {
     }
 
     /// A step of the job, and what came of it.
-    fn step(&mut self, store: &mut Store) {
+    fn step(&mut self, store: &mut Core) {
         if !self.done {
             self.done = self.job.step(store, &mut Context::from_waker(Waker::noop())) == Progress::Done;
             self.rows
@@ -37,7 +37,7 @@ impl Copy {
         }
     }
 
-    fn finish(mut self, store: &mut Store) -> Vec<Row> {
+    fn finish(mut self, store: &mut Core) -> Vec<Row> {
         while !self.done {
             self.step(store);
         }
@@ -80,7 +80,7 @@ fn a_series_that_leaves_and_comes_back_is_copied_once() {
     copy.step(&mut store);
     for (at, series) in all.iter().enumerate().take(2_000) {
         store.expire(*series);
-        store.tick(NOW);
+        store.sweep(NOW);
         set(&mut store, &source, GAUGE, &[("at", &at.to_string())], 2);
     }
     let rows = copy.finish(&mut store);
@@ -89,7 +89,7 @@ fn a_series_that_leaves_and_comes_back_is_copied_once() {
     assert_eq!(rows_now(&mut store), 10_000, "the next copy has them all");
 }
 
-fn rows_now(store: &mut Store) -> usize {
+fn rows_now(store: &mut Core) -> usize {
     rows(store).iter().filter(|row| !row.hidden).count()
 }
 
@@ -125,9 +125,9 @@ fn a_copy_that_nobody_takes_is_given_up_and_says_so() {
     let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
     let mut cx = Context::from_waker(Waker::noop());
     while job.step(&mut store, &mut cx) != Progress::Blocked {}
-    store.tick(NOW + 20 * SECOND);
+    store.sweep(NOW + 20 * SECOND);
     assert_eq!(job.step(&mut store, &mut cx), Progress::Blocked);
-    store.tick(NOW + 60 * SECOND);
+    store.sweep(NOW + 60 * SECOND);
     assert_eq!(job.step(&mut store, &mut cx), Progress::Done);
     drop(job);
     assert!(std::iter::from_fn(|| chunks.try_recv()).count() > 0);
@@ -141,12 +141,12 @@ fn only_what_changed_since_is_copied_when_asked() {
     let old = set(&mut store, &source, GAUGE, &[("a", "1")], 1);
     set(&mut store, &source, GAUGE, &[("a", "2")], 2);
     let later = NOW + 10 * SECOND;
-    store.set_number(old, Number::int(3), 0, later, later).unwrap();
+    store.set_number(old, Number::int(3), Times::at(later)).unwrap();
     let since = |time| SnapshotRequest {
         changed_since: Some(time),
         ..SnapshotRequest::default()
     };
-    let values = |store: &mut Store, time| rows_of(store, since(time)).iter().map(line).collect::<Vec<_>>();
+    let values = |store: &mut Core, time| rows_of(store, since(time)).iter().map(line).collect::<Vec<_>>();
     assert_eq!(values(&mut store, later), ["m{a=\"1\"} 3"]);
     assert_eq!(values(&mut store, NOW).len(), 2);
     assert_eq!(values(&mut store, later + SECOND).len(), 0);
@@ -193,7 +193,7 @@ proptest! {
                     let name = names[at % 3];
                     live[*at] = Some(set(&mut store, &source, Def { name, ..GAUGE }, &[("at", &labels(*at))], 2));
                 }
-                (2, _) => drop(store.tick(NOW)),
+                (2, _) => drop(store.sweep(NOW)),
                 _ => {}
             }
             if steps.contains(&number) {

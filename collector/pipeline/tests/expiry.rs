@@ -5,15 +5,15 @@ mod common;
 
 use common::*;
 use dichroic_model::{Expiry, Identity, Limits, Number, Query, Resolution, Resolver, SECOND};
-use dichroic_pipeline::{HistogramPoint, Signal, Store};
+use dichroic_pipeline::{Core, HistogramPoint, Signal, Times};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-fn open(store: &mut Store, expiry: Expiry) -> Arc<dichroic_model::Source> {
+fn open(store: &mut Core, expiry: Expiry) -> Arc<dichroic_model::Source> {
     store.open_source(spec("s", expiry), NOW).unwrap()
 }
 
-fn fill(store: &mut Store, source: &dichroic_model::Source, series: usize) {
+fn fill(store: &mut Core, source: &dichroic_model::Source, series: usize) {
     for at in 0..series {
         set(store, source, GAUGE, &[("at", &at.to_string())], 1);
     }
@@ -24,7 +24,7 @@ fn what_the_receiver_holds_stays_until_it_says_so() {
     let mut store = store(|_| {});
     let source = open(&mut store, Expiry::ByReceiver);
     fill(&mut store, &source, 3);
-    store.tick(NOW + 86_400 * SECOND);
+    store.sweep(NOW + 86_400 * SECOND);
     assert_eq!(store.series(), 3);
     store.end_source(source.id, NOW);
     assert_eq!((store.series(), store.sources().count()), (0, 0));
@@ -37,9 +37,9 @@ fn idle_series_leave_one_by_one_and_the_source_after_the_last() {
     fill(&mut store, &source, 2);
     let kept = meet(&mut store, &source, GAUGE, &[("at", "1")]).unwrap();
     let later = NOW + 200 * SECOND;
-    store.set_number(kept, Number::int(2), 0, later, later).unwrap();
-    let check = |store: &mut Store, at: u64, series, sources| {
-        store.tick(NOW + at * SECOND);
+    store.set_number(kept, Number::int(2), Times::at(later)).unwrap();
+    let check = |store: &mut Core, at: u64, series, sources| {
+        store.sweep(NOW + at * SECOND);
         assert_eq!(
             (store.series(), store.sources().count()),
             (series, sources),
@@ -59,13 +59,13 @@ fn series_linger_after_the_end_unless_the_source_comes_back() {
     let source = open(&mut store, Expiry::AfterEnd(60 * SECOND));
     fill(&mut store, &source, 2);
     store.end_source(source.id, NOW);
-    store.tick(NOW + 59 * SECOND);
+    store.sweep(NOW + 59 * SECOND);
     assert_eq!(store.series(), 2);
     open(&mut store, Expiry::AfterEnd(60 * SECOND));
-    store.tick(NOW + 1_000 * SECOND);
+    store.sweep(NOW + 1_000 * SECOND);
     assert_eq!(store.series(), 2);
     store.end_source(source.id, NOW + 1_000 * SECOND);
-    store.tick(NOW + 1_061 * SECOND);
+    store.sweep(NOW + 1_061 * SECOND);
     assert_eq!((store.series(), store.sources().count()), (0, 0));
 }
 
@@ -79,7 +79,7 @@ fn many_leave_in_parts() {
         let mut ticks = 0;
         while store.series() > 0 {
             let before = store.series();
-            store.tick(NOW + 10 * SECOND);
+            store.sweep(NOW + 10 * SECOND);
             assert!(before - store.series() <= 1_024);
             ticks += 1;
             assert!(ticks < 20, "{expiry:?}");
@@ -94,8 +94,8 @@ fn series_stay_fresh_for_more_than_fifty_days() {
     for day in [1, 49, 50, 100, 1_000] {
         let now = NOW + day * 86_400 * SECOND;
         let series = meet(&mut store, &source, GAUGE, &[("day", &day.to_string())]).unwrap();
-        store.set_number(series, Number::int(1), 0, now, now).unwrap();
-        store.tick(now + SECOND);
+        store.set_number(series, Number::int(1), Times::at(now)).unwrap();
+        store.sweep(now + SECOND);
         assert_eq!(store.series(), 1, "day {day}");
     }
 }
@@ -138,18 +138,18 @@ impl Resolver for Reloading {
 #[test]
 fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met_again() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
-    let mut store = Store::new(Limits::default(), resolver.clone(), NOW);
+    let mut store = Core::new(Limits::default(), resolver.clone(), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
-    let add = |store: &mut Store, name| {
+    let add = |store: &mut Core, name| {
         let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
-        store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+        store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         series
     };
     let stale = add(&mut store, "fixed");
     add(&mut store, "old");
     add(&mut store, "quiet");
     resolver.0.store(1, Ordering::Relaxed);
-    store.tick(NOW + SECOND);
+    store.sweep(NOW + SECOND);
     assert!(store.meta(stale).is_none(), "references must be looked up again");
     add(&mut store, "fixed");
     add(&mut store, "old");
@@ -157,8 +157,8 @@ fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met
         lines(&mut store),
         ["fixed{} 2", "new{} 1", "old{} 1", "quiet{} 1"]
     );
-    store.tick(NOW + 602 * SECOND);
-    store.tick(NOW + 602 * SECOND);
+    store.sweep(NOW + 602 * SECOND);
+    store.sweep(NOW + 602 * SECOND);
     assert_eq!(lines(&mut store), ["fixed{} 2", "new{} 1"]);
 }
 
@@ -169,23 +169,23 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
         series_per_metric: 1,
         ..Limits::default()
     };
-    let mut store = Store::new(limits, resolver.clone(), NOW);
+    let mut store = Core::new(limits, resolver.clone(), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
-    let feed = |store: &mut Store| {
+    let feed = |store: &mut Core| {
         for a in ["x", "y"] {
             let def = Def {
                 name: "fixed",
                 ..DELTA
             };
             let series = meet(store, &source, def, &[("a", a)]).unwrap();
-            store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+            store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         }
     };
     feed(&mut store);
     resolver.0.store(1, Ordering::Relaxed);
-    store.tick(NOW + SECOND);
+    store.sweep(NOW + SECOND);
     feed(&mut store);
-    store.tick(NOW + 602 * SECOND);
+    store.sweep(NOW + 602 * SECOND);
     assert_eq!(
         lines(&mut store),
         ["fixed{a=\"x\"} 2", "fixed{otel_metric_overflow=\"true\"} 2"]
@@ -195,24 +195,24 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
 #[test]
 fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
-    let mut store = Store::new(Limits::default(), resolver.clone(), NOW);
+    let mut store = Core::new(Limits::default(), resolver.clone(), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
-    let add = |store: &mut Store, name| {
+    let add = |store: &mut Core, name| {
         let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
-        store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+        store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         series
     };
     let [fixed, leaves, stays] = ["fixed", "leaves", "stays"].map(|name| add(&mut store, name));
     resolver.0.store(1, Ordering::Relaxed);
-    store.tick(NOW + SECOND);
-    assert!(store.is_unmet(fixed));
-    assert!(store.add_number(fixed, Number::int(1), 0, NOW, NOW).is_err());
+    store.sweep(NOW + SECOND);
+    assert!(store.is_unresolved(fixed));
+    assert!(store.add_number(fixed, Number::int(1), Times::at(NOW)).is_err());
     let met = add(&mut store, "fixed");
     assert_eq!(met, fixed, "the same series");
     assert!(store.meta(met).is_some() && store.meta(fixed).is_none());
     store.expire(leaves);
-    store.keep(stays);
-    store.tick(NOW + 602 * SECOND);
+    store.retain(stays);
+    store.sweep(NOW + 602 * SECOND);
     assert_eq!(lines(&mut store), ["fixed{} 2", "stays{} 1"]);
     // Another has the place of the one that left.
     let other = add(&mut store, "other");
@@ -224,7 +224,7 @@ fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
 
 #[test]
 fn what_begins_again_is_held_as_if_nothing_had_been() {
-    let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
+    let mut store = Core::new(Limits::default(), Arc::new(Identity), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
     let def = Def {
         bounds: Some(&[1.0]),
@@ -237,13 +237,29 @@ fn what_begins_again_is_held_as_if_nothing_had_been() {
     };
     let histogram = meet(&mut store, &source, def, &[]).unwrap();
     store
-        .set_histogram(histogram, &point(&[7, 7]), NOW, NOW, NOW)
+        .set_histogram(
+            histogram,
+            &point(&[7, 7]),
+            Times {
+                start: NOW,
+                time: NOW,
+                now: NOW,
+            },
+        )
         .unwrap();
     let bytes = store.live_bytes();
-    store.begin(histogram);
+    store.reset(histogram);
     assert_eq!(store.live_bytes(), bytes);
     store
-        .set_histogram(histogram, &point(&[1, 0]), NOW - 9, NOW - 8, NOW)
+        .set_histogram(
+            histogram,
+            &point(&[1, 0]),
+            Times {
+                start: NOW - 9,
+                time: NOW - 8,
+                now: NOW,
+            },
+        )
         .unwrap();
     assert_eq!(store.histogram(histogram).unwrap().count(), 1);
     assert_eq!(store.warnings().resets, 0);

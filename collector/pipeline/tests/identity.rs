@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Attributes, Expiry, Factor, MetricKind, NameStyle, Number, Protocol, SourceSpec};
-use dichroic_pipeline::{HistogramPoint, Store};
+use dichroic_pipeline::{Core, HistogramPoint, Times};
 
 #[test]
 fn shuffled_attributes_are_one_series() {
@@ -50,13 +50,13 @@ fn a_reference_is_stale_once_its_series_has_left_even_if_the_place_is_taken_agai
     store.expire(old);
     let new = set(&mut store, &source, GAUGE, &[("a", "2")], 2);
     assert_ne!(old, new);
-    assert!(store.set_number(old, Number::int(9), 0, NOW, NOW).is_err());
+    assert!(store.set_number(old, Number::int(9), Times::at(NOW)).is_err());
     store.expire(old);
     assert_eq!(lines(&mut store), ["m{a=\"2\"} 2"]);
 }
 
 /// Two sources under one job and instance, told apart by their keys.
-fn two(store: &mut Store, first: &str, second: &str) {
+fn two(store: &mut Core, first: &str, second: &str) {
     for key in [first, second] {
         let source = source(store, key);
         set(store, &source, GAUGE, &[("a", "1")], i64::from(key == "x"));
@@ -186,7 +186,15 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
     };
     let old = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
     store
-        .set_histogram(old, &point(&[1, 2, 3]), NOW - 9, NOW, NOW)
+        .set_histogram(
+            old,
+            &point(&[1, 2, 3]),
+            Times {
+                start: NOW - 9,
+                time: NOW,
+                now: NOW,
+            },
+        )
         .unwrap();
     let wider = Def {
         bounds: Some(&[1.0, 2.0, 3.0, 4.0]),
@@ -194,7 +202,15 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
     };
     let new = meet(&mut store, &source, wider, &[]).unwrap();
     store
-        .set_histogram(new, &point(&[1, 0, 0, 0, 0]), 0, NOW + 5, NOW)
+        .set_histogram(
+            new,
+            &point(&[1, 0, 0, 0, 0]),
+            Times {
+                start: 0,
+                time: NOW + 5,
+                now: NOW,
+            },
+        )
         .unwrap();
     assert_eq!((old, store.series()), (new, 1));
     assert_eq!(lines(&mut store), ["m{} [1.0, 2.0, 3.0, 4.0] [1, 0, 0, 0, 0]"]);
@@ -202,11 +218,19 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
     // The old fingerprint meant the old bounds: it misses and is met again.
     let back = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
     store
-        .set_histogram(back, &point(&[5, 5, 5]), 0, NOW + 6, NOW)
+        .set_histogram(
+            back,
+            &point(&[5, 5, 5]),
+            Times {
+                start: 0,
+                time: NOW + 6,
+                now: NOW,
+            },
+        )
         .unwrap();
     assert_eq!(lines(&mut store), ["m{} [1.0, 2.0] [5, 5, 5]"]);
     store.expire(back);
-    store.tick(NOW);
+    store.sweep(NOW);
     assert_eq!(store.live_bytes(), bytes);
 }
 
@@ -220,9 +244,9 @@ fn another_raw_unit_begins_a_new_count_instead_of_a_wrong_one() {
         ..COUNTER
     };
     let ms = define_as(&mut store, &source, "ms", in_unit("ms"), &[]).unwrap();
-    store.set_number(ms, Number::int(5_000), 0, NOW, NOW).unwrap();
+    store.set_number(ms, Number::int(5_000), Times::at(NOW)).unwrap();
     let s = define_as(&mut store, &source, "s", in_unit("s"), &[]).unwrap();
-    store.set_number(s, Number::int(6), 0, NOW, NOW).unwrap();
+    store.set_number(s, Number::int(6), Times::at(NOW)).unwrap();
     assert_eq!(lines(&mut store), ["busy{} 6"]);
     assert_eq!(
         store.find(fp(&store, &source, "ms")),
@@ -252,7 +276,7 @@ fn a_series_met_without_bounds_gets_them_when_they_come() {
         sum: None,
         min_max: None,
     };
-    assert_eq!(store.set_histogram(series, &point, 0, NOW, NOW), Ok(()));
+    assert_eq!(store.set_histogram(series, &point, Times::at(NOW)), Ok(()));
 }
 
 #[test]
@@ -311,7 +335,7 @@ fn a_family_that_was_hidden_is_shown_when_the_other_type_has_left() {
         ["a{} 1", "-a{} 2", "-a{} 3", "-a.total{more=\"1\"} 4"]
     );
     store.end_source(x.id, NOW);
-    store.tick(NOW);
+    store.sweep(NOW);
     assert_eq!(lines(&mut store), ["a{} 2", "-a{} 3", "a.total{more=\"1\"} 4"]);
     set(&mut store, &y, counter, &[], 5);
     let x = source(&mut store, "x");
@@ -320,7 +344,7 @@ fn a_family_that_was_hidden_is_shown_when_the_other_type_has_left() {
     for source in [y, z] {
         store.end_source(source.id, NOW);
     }
-    store.tick(NOW);
+    store.sweep(NOW);
     assert_eq!(lines(&mut store), ["a{} 1"]);
 }
 

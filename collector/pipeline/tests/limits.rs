@@ -5,13 +5,13 @@ mod common;
 
 use common::*;
 use dichroic_model::{Attributes, EventKind, Expiry, Limits, NameStyle, Number, SourceSpec, Temporality};
-use dichroic_pipeline::{DropReason, Refused, Store};
+use dichroic_pipeline::{Core, DropReason, NotAdmitted, Times};
 
 fn fill(
     change: impl FnOnce(&mut Limits),
     def: Def<'_>,
     series: usize,
-) -> (Store, Vec<Result<(), DropReason>>) {
+) -> (Core, Vec<Result<(), DropReason>>) {
     let mut store = store(change);
     let source = source(&mut store, "s");
     let met = (0..series)
@@ -117,7 +117,7 @@ fn sources_and_schemas_have_limits() {
     let third = spec("c", Expiry::ByReceiver);
     assert_eq!(
         store.open_source(third.clone(), NOW).err(),
-        Some(Refused(DropReason::SourceLimit))
+        Some(NotAdmitted(DropReason::SourceLimit))
     );
     store.end_source(b.id, NOW);
     let fat = "x".repeat(60_000);
@@ -127,7 +127,7 @@ fn sources_and_schemas_have_limits() {
     };
     assert_eq!(
         store.open_source(fat, NOW).err(),
-        Some(Refused(DropReason::MemoryLimit))
+        Some(NotAdmitted(DropReason::MemoryLimit))
     );
 
     let mut schema = |name: &str| store.schema(EventKind::Event, name, Vec::new(), Vec::new());
@@ -135,7 +135,7 @@ fn sources_and_schemas_have_limits() {
     drop(schema("b").unwrap());
     assert!(schema("c").is_ok(), "in the place of one that nobody holds");
     let other = schema("c").unwrap();
-    assert_eq!(schema("d").err(), Some(Refused(DropReason::SchemaLimit)));
+    assert_eq!(schema("d").err(), Some(NotAdmitted(DropReason::SchemaLimit)));
     assert_ne!(held.id, other.id);
 }
 
@@ -146,7 +146,7 @@ fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
     let empty = store.live_bytes();
     for at in 0..10 {
         let series = meet(&mut store, &source, DELTA, &[("at", &at.to_string())]).unwrap();
-        store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+        store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
     }
     let mut seen = lines(&mut store);
     seen.sort();
@@ -164,7 +164,7 @@ fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
     };
     set_and_leave(&mut store, &source, stranger);
     store.end_source(source.id, NOW);
-    store.tick(NOW);
+    store.sweep(NOW);
     assert!(
         store.live_bytes() < empty,
         "the source has left too: {}",
@@ -173,9 +173,9 @@ fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
     assert_eq!(store.live_bytes(), 0);
 }
 
-fn set_and_leave(store: &mut Store, source: &dichroic_model::Source, def: Def<'_>) {
+fn set_and_leave(store: &mut Core, source: &dichroic_model::Source, def: Def<'_>) {
     let series = meet(store, source, def, &[]).unwrap();
-    store.add_number(series, Number::int(1), 0, NOW, NOW).unwrap();
+    store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
     store.expire(series);
 }
 
@@ -186,7 +186,9 @@ fn overflow_series_do_not_mix_raw_units() {
     let in_unit = |unit| Def { unit, ..DELTA };
     for raw in ["1", "2"] {
         let series = define_as(&mut store, &source, raw, in_unit("ms"), &[("a", raw)]).unwrap();
-        store.add_number(series, Number::int(1_000), 0, NOW, NOW).unwrap();
+        store
+            .add_number(series, Number::int(1_000), Times::at(NOW))
+            .unwrap();
     }
     let other = define_as(&mut store, &source, "3", in_unit("s"), &[("a", "3")]);
     assert_eq!(other, Err(DropReason::SeriesPerMetric));
@@ -233,10 +235,10 @@ fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
         let series = meet(&mut store, &source, def, &[]).unwrap();
         store.expire(series);
         if at % 100 == 0 {
-            store.tick(NOW);
+            store.sweep(NOW);
         }
     }
-    store.tick(NOW);
+    store.sweep(NOW);
     assert_eq!((store.live_bytes(), store.metrics().count()), (empty, 0));
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{NOW, source, store};
 use dichroic_model::{Batch, EventKind, Pattern};
-use dichroic_pipeline::{StreamItem, Wanted};
+use dichroic_pipeline::{StreamItem, StreamRequest};
 use loom::future::block_on;
 use loom::thread;
 
@@ -19,7 +19,7 @@ fn delivered_and_lost_are_what_was_published() {
         let schema = store
             .schema(EventKind::Event, "a", Vec::new(), Vec::new())
             .unwrap();
-        let wanted = Wanted {
+        let wanted = StreamRequest {
             kind: EventKind::Event,
             patterns: vec![Pattern::new("a").unwrap()],
             replay_from: None,

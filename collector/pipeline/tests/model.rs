@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Expiry, Number, SECOND};
-use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, Store};
+use dichroic_pipeline::{Buckets, Core, ExponentialPoint, HistogramPoint, Times};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ fn metric(at: usize) -> Def<'static> {
 /// (source, metric, labels) → value; metrics 3 and 4 are one series with other bounds.
 type Model = BTreeMap<(usize, usize, usize), i64>;
 
-fn write(store: &mut Store, source: &dichroic_model::Source, at: usize, labels: usize, value: i64) {
+fn write(store: &mut Core, source: &dichroic_model::Source, at: usize, labels: usize, value: i64) {
     let label = labels.to_string();
     let attributes = [("a", label.as_str()), ("b", "x")];
     let attributes = if labels.is_multiple_of(2) {
@@ -68,7 +68,7 @@ fn write(store: &mut Store, source: &dichroic_model::Source, at: usize, labels: 
                 sum: None,
                 min_max: None,
             };
-            store.set_histogram(series, &point, 0, NOW, NOW)
+            store.set_histogram(series, &point, Times::at(NOW))
         }
         5 => {
             let counts = vec![1; value as usize];
@@ -86,14 +86,14 @@ fn write(store: &mut Store, source: &dichroic_model::Source, at: usize, labels: 
                 sum: None,
                 min_max: None,
             };
-            store.set_exponential(series, &point, 0, NOW, NOW)
+            store.set_exponential(series, &point, Times::at(NOW))
         }
-        _ => store.set_number(series, Number::int(value), 0, NOW, NOW),
+        _ => store.set_number(series, Number::int(value), Times::at(NOW)),
     };
     applied.unwrap();
 }
 
-fn check(store: &mut Store, model: &Model) -> Result<(), TestCaseError> {
+fn check(store: &mut Core, model: &Model) -> Result<(), TestCaseError> {
     let rows = rows(store);
     prop_assert_eq!(rows.len(), model.len());
     prop_assert_eq!(store.series(), model.len());
@@ -139,7 +139,7 @@ proptest! {
         let mut model = Model::new();
         let keys = ["x", "y", "z"];
         let rules = [Expiry::ByReceiver, Expiry::AfterEnd(SECOND), Expiry::AfterIdle(SECOND)];
-        let open = |store: &mut Store, at: usize| store.open_source(spec(keys[at], rules[at]), NOW).unwrap();
+        let open = |store: &mut Core, at: usize| store.open_source(spec(keys[at], rules[at]), NOW).unwrap();
         let same = |at: usize| if at == 4 { 3 } else { at };
         for (number, operation) in operations.iter().enumerate() {
             match *operation {
@@ -168,7 +168,7 @@ proptest! {
                         open(&mut store, s);
                     }
                 }
-                Operation::Tick => drop(store.tick(NOW)),
+                Operation::Tick => drop(store.sweep(NOW)),
             }
             if number % 40 == 0 {
                 check(&mut store, &model)?;
@@ -180,7 +180,7 @@ proptest! {
             store.end_source(source.id, NOW);
         }
         for _ in 0..4 {
-            store.tick(NOW + 100 * SECOND);
+            store.sweep(NOW + 100 * SECOND);
         }
         prop_assert_eq!((store.series(), store.sources().count(), store.metrics().count()), (0, 0, 0));
         prop_assert_eq!(store.live_bytes(), 0);

@@ -5,9 +5,11 @@ mod common;
 
 use common::*;
 use dichroic_model::{Attributes, Exemplar, Number};
-use dichroic_pipeline::{Buckets, DropReason, ExponentialPoint, HistogramPoint, Row, Store, SummaryPoint};
+use dichroic_pipeline::{
+    Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, Row, SummaryPoint, Times,
+};
 
-fn only(store: &mut Store) -> Row {
+fn only(store: &mut Core) -> Row {
     let mut rows = rows(store);
     assert_eq!(rows.len(), 1);
     rows.remove(0)
@@ -28,11 +30,27 @@ fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
         let source = source(&mut store, "s");
         let series = meet(&mut store, &source, COUNTER, &[]).unwrap();
         store
-            .set_number(series, Number::int(10), NOW - 100, NOW, NOW)
+            .set_number(
+                series,
+                Number::int(10),
+                Times {
+                    start: NOW - 100,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
             .unwrap();
         let (value, start, time) = case.point;
         assert_eq!(
-            store.set_number(series, Number::int(value), start, time, NOW),
+            store.set_number(
+                series,
+                Number::int(value),
+                Times {
+                    start,
+                    time,
+                    now: NOW
+                }
+            ),
             case.expected,
             "{name}"
         );
@@ -88,11 +106,27 @@ fn deltas_add_exactly_and_tell_gaps_and_overlaps() {
     let big = (1_i64 << 53) + 1;
     for (value, start, time) in [(big, 100, 200), (1, 200, 300), (1, 350, 400), (1, 390, 500)] {
         store
-            .add_number(series, Number::int(value), start, time, NOW)
+            .add_number(
+                series,
+                Number::int(value),
+                Times {
+                    start,
+                    time,
+                    now: NOW,
+                },
+            )
             .unwrap();
     }
     store
-        .add_number(series, Number::float(0.25), 500, 600, NOW)
+        .add_number(
+            series,
+            Number::float(0.25),
+            Times {
+                start: 500,
+                time: 600,
+                now: NOW,
+            },
+        )
         .unwrap();
     assert_eq!(
         store.number(series),
@@ -124,10 +158,26 @@ fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
         min_max,
     };
     store
-        .add_histogram(series, &point(Some(Number::int(3)), Some((1.0, 2.0))), 0, 5, NOW)
+        .add_histogram(
+            series,
+            &point(Some(Number::int(3)), Some((1.0, 2.0))),
+            Times {
+                start: 0,
+                time: 5,
+                now: NOW,
+            },
+        )
         .unwrap();
     store
-        .add_histogram(series, &point(Some(Number::int(4)), Some((0.5, 1.0))), 5, 6, NOW)
+        .add_histogram(
+            series,
+            &point(Some(Number::int(4)), Some((0.5, 1.0))),
+            Times {
+                start: 5,
+                time: 6,
+                now: NOW,
+            },
+        )
         .unwrap();
     let cell = store.histogram(series).unwrap().clone();
     assert_eq!(cell.counts().collect::<Vec<_>>(), [2, 4, u64::MAX]);
@@ -136,7 +186,15 @@ fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
         (Some(Number::int(7)), Some((0.5, 2.0)))
     );
     store
-        .add_histogram(series, &point(None, None), 6, 7, NOW)
+        .add_histogram(
+            series,
+            &point(None, None),
+            Times {
+                start: 6,
+                time: 7,
+                now: NOW,
+            },
+        )
         .unwrap();
     let cell = store.histogram(series).unwrap();
     assert_eq!((cell.sum(), cell.min_max()), (None, None));
@@ -173,27 +231,27 @@ fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right()
     ];
     for point in &refused {
         assert_eq!(
-            store.add_exponential(series, point, 0, NOW, NOW),
+            store.add_exponential(series, point, Times::at(NOW)),
             Err(DropReason::Buckets)
         );
         assert_eq!(
-            store.set_exponential(series, point, 0, NOW, NOW),
+            store.set_exponential(series, point, Times::at(NOW)),
             Err(DropReason::Buckets)
         );
     }
     store
-        .add_exponential(series, &exponential(0, i32::MIN, &[1]), 0, NOW, NOW)
+        .add_exponential(series, &exponential(0, i32::MIN, &[1]), Times::at(NOW))
         .unwrap();
     let far = exponential(0, i32::MAX - 1, &[1]);
     assert_eq!(
-        store.add_exponential(series, &far, 0, NOW, NOW),
+        store.add_exponential(series, &far, Times::at(NOW)),
         Err(DropReason::Buckets)
     );
     store
-        .add_exponential(series, &exponential(20, 0, &many), 0, NOW, NOW)
+        .add_exponential(series, &exponential(20, 0, &many), Times::at(NOW))
         .unwrap_err();
     store.expire(series);
-    store.tick(NOW);
+    store.sweep(NOW);
     assert_eq!(store.live_bytes(), empty);
 }
 
@@ -203,7 +261,7 @@ fn wide_exponential_points_become_coarser_and_lose_no_count() {
     let source = source(&mut store, "s");
     let series = meet(&mut store, &source, EXPONENTIAL, &[]).unwrap();
     store
-        .set_exponential(series, &exponential(8, -500, &[1; 1_000]), 0, NOW, NOW)
+        .set_exponential(series, &exponential(8, -500, &[1; 1_000]), Times::at(NOW))
         .unwrap();
     let cell = store.exponential(series).unwrap();
     assert!(cell.positive.1.len() <= 160);
@@ -248,26 +306,26 @@ fn a_cell_holds_only_what_its_metric_says() {
     };
     for series in [histogram, unbounded] {
         assert_eq!(
-            store.set_number(series, Number::int(1), 0, NOW, NOW),
+            store.set_number(series, Number::int(1), Times::at(NOW)),
             Err(DropReason::Malformed)
         );
         assert_eq!(
-            store.add_number(series, Number::int(1), 0, NOW, NOW),
+            store.add_number(series, Number::int(1), Times::at(NOW)),
             Err(DropReason::Malformed)
         );
     }
     for series in [histogram, unbounded, number] {
         assert_eq!(
-            store.set_summary(series, &summary, 0, NOW, NOW),
+            store.set_summary(series, &summary, Times::at(NOW)),
             Err(DropReason::Malformed)
         );
         assert_eq!(
-            store.set_exponential(series, &exponential(0, 0, &[1]), 0, NOW, NOW),
+            store.set_exponential(series, &exponential(0, 0, &[1]), Times::at(NOW)),
             Err(DropReason::Malformed)
         );
     }
     assert_eq!(
-        store.set_histogram(number, &point, 0, NOW, NOW),
+        store.set_histogram(number, &point, Times::at(NOW)),
         Err(DropReason::Buckets)
     );
     let short = HistogramPoint {
@@ -275,7 +333,7 @@ fn a_cell_holds_only_what_its_metric_says() {
         ..point
     };
     assert_eq!(
-        store.set_histogram(histogram, &short, 0, NOW, NOW),
+        store.set_histogram(histogram, &short, Times::at(NOW)),
         Err(DropReason::Buckets)
     );
 }
@@ -286,7 +344,17 @@ fn a_series_is_visible_from_its_first_point_even_if_that_has_no_time() {
     let source = source(&mut store, "s");
     let series = meet(&mut store, &source, GAUGE, &[]).unwrap();
     assert_eq!(rows(&mut store).len(), 0);
-    store.set_number(series, Number::int(1), 0, 0, NOW + 1).unwrap();
+    store
+        .set_number(
+            series,
+            Number::int(1),
+            Times {
+                start: 0,
+                time: 0,
+                now: NOW + 1,
+            },
+        )
+        .unwrap();
     assert_eq!(only(&mut store).time, NOW + 1);
 }
 
@@ -306,7 +374,7 @@ fn the_newest_exemplar_is_kept_and_an_oversized_one_is_not() {
     store.set_exemplar(series, exemplar(3.0, &"x".repeat(5_000)));
     assert_eq!(only(&mut store).exemplar.unwrap().value, 2.0);
     store.expire(series);
-    store.tick(NOW);
+    store.sweep(NOW);
     assert_eq!(store.live_bytes(), empty);
 }
 
@@ -322,7 +390,7 @@ fn a_histogram_whose_counts_need_more_room_gives_it_back_when_it_leaves() {
             sum: None,
             min_max: None,
         };
-        store.set_histogram(series, &point, 0, NOW, NOW).unwrap();
+        store.set_histogram(series, &point, Times::at(NOW)).unwrap();
     }
     store.expire(series);
     assert_eq!(store.live_bytes(), before);

@@ -5,11 +5,11 @@ mod common;
 
 use common::*;
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source};
-use dichroic_pipeline::{Store, StreamItem, Subscription, Wanted};
+use dichroic_pipeline::{Core, StreamItem, StreamRequest, Subscription};
 use std::sync::Arc;
 
 struct Stage {
-    store: Store,
+    store: Core,
     source: Arc<Source>,
 }
 
@@ -39,8 +39,8 @@ impl Stage {
         position
     }
 
-    fn subscribe(&mut self, pattern: &str, change: impl FnOnce(&mut Wanted)) -> Option<Subscription> {
-        let mut wanted = Wanted {
+    fn subscribe(&mut self, pattern: &str, change: impl FnOnce(&mut StreamRequest)) -> Option<Subscription> {
+        let mut wanted = StreamRequest {
             kind: EventKind::Event,
             patterns: vec![Pattern::new(pattern).unwrap()],
             replay_from: None,
@@ -150,7 +150,7 @@ fn interest_changes_with_every_subscription_and_its_end() {
     assert!(after.generation > wanted.generation);
     assert_eq!((after.events.len(), after.logs.len()), (0, 1));
     drop(logs);
-    stage.store.tick(NOW);
+    stage.store.sweep(NOW);
     assert_eq!(stage.store.subscribers(), 0);
 }
 

@@ -9,7 +9,8 @@ use dichroic_model::{
     SECOND, Temporality,
 };
 use dichroic_pipeline::{
-    Buckets, ExponentialPoint, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store, SummaryPoint,
+    Buckets, Core, ExponentialPoint, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, SummaryPoint,
+    Times,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +60,7 @@ fn walk(seed: u64, steps: usize, wide: bool) {
         sources: 4,
         ..Limits::default()
     };
-    let mut store = Store::new(limits, says.clone(), NOW);
+    let mut store = Core::new(limits, says.clone(), NOW);
     let mut now = NOW;
     let keys = ["s0", "s1", "s2", "s3", "s4"];
     let leavings = [
@@ -95,11 +96,11 @@ fn walk(seed: u64, steps: usize, wide: bool) {
             }
             2..=4 => {
                 now += r.below(100) * SECOND;
-                store.tick(now);
+                store.sweep(now);
             }
             5 => {
                 says.0.fetch_add(1, Ordering::Relaxed);
-                store.tick(now);
+                store.sweep(now);
             }
             6 => {
                 now -= r.below(50) * SECOND;
@@ -188,16 +189,16 @@ fn walk(seed: u64, steps: usize, wide: bool) {
                             min_max: None,
                         };
                         if delta {
-                            store.add_histogram(series, &p, start, t, now)
+                            store.add_histogram(series, &p, Times { start, time: t, now })
                         } else {
-                            store.set_histogram(series, &p, start, t, now)
+                            store.set_histogram(series, &p, Times { start, time: t, now })
                         }
                     }
                     MetricKind::ExponentialHistogram => {
                         if delta {
-                            store.add_exponential(series, &e, start, t, now)
+                            store.add_exponential(series, &e, Times { start, time: t, now })
                         } else {
-                            store.set_exponential(series, &e, start, t, now)
+                            store.set_exponential(series, &e, Times { start, time: t, now })
                         }
                     }
                     MetricKind::Summary => store.set_summary(
@@ -207,15 +208,13 @@ fn walk(seed: u64, steps: usize, wide: bool) {
                             sum: value,
                             quantiles: &[(0.5, 1.0)][..r.below(2) as usize],
                         },
-                        start,
-                        t,
-                        now,
+                        Times { start, time: t, now },
                     ),
                     _ => {
                         if delta {
-                            store.add_number(series, value, start, t, now)
+                            store.add_number(series, value, Times { start, time: t, now })
                         } else {
-                            store.set_number(series, value, start, t, now)
+                            store.set_number(series, value, Times { start, time: t, now })
                         }
                     }
                 };
@@ -258,7 +257,7 @@ fn walk(seed: u64, steps: usize, wide: bool) {
     }
     now += 100_000 * SECOND;
     for _ in 0..20 {
-        store.tick(now);
+        store.sweep(now);
     }
     assert_eq!(
         (store.series(), store.live_bytes(), store.metrics().count()),

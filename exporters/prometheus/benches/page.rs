@@ -8,7 +8,7 @@ use dichroic_model::{
     AttributeValue, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, Protocol, Runtime,
     SECOND, Scope, SeriesDef, SourceSpec, Temporality,
 };
-use dichroic_pipeline::{HistogramPoint, Job, Progress, Row, Snapshot, SnapshotRequest, Store};
+use dichroic_pipeline::{Core, HistogramPoint, Job, Progress, Row, Snapshot, SnapshotRequest, Times};
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const NOW: u64 = 1_700_000_000 * SECOND;
 const ROUNDS: usize = 15;
 
 fn rows(kind: MetricKind, value: impl Fn(u64) -> Number) -> Vec<Vec<Row>> {
-    let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
+    let mut store = Core::new(Limits::default(), Arc::new(Identity), NOW);
     let spec = SourceSpec {
         name: "bench".into(),
         runtime: Runtime::Python,
@@ -64,9 +64,9 @@ fn rows(kind: MetricKind, value: impl Fn(u64) -> Number) -> Vec<Vec<Row>> {
                 sum: Some(value(at)),
                 min_max: None,
             };
-            store.set_histogram(series, &point, 0, NOW, NOW).unwrap();
+            store.set_histogram(series, &point, Times::at(NOW)).unwrap();
         } else {
-            store.set_number(series, value(at), 0, NOW, NOW).unwrap();
+            store.set_number(series, value(at), Times::at(NOW)).unwrap();
         }
     }
     let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());

@@ -95,7 +95,9 @@ fn a_start_that_nobody_told_is_no_creation_time() {
     let mut kit = Kit::default();
     let source = kit.source(Protocol::Prometheus, "j", "i", &[]);
     let series = kit.series(&source, &Def::scraped("a_total", MetricKind::COUNTER), &[]);
-    kit.store.set_number(series, Number::int(5), 0, NOW, NOW).unwrap();
+    kit.store
+        .set_number(series, Number::int(5), dichroic_pipeline::Times::at(NOW))
+        .unwrap();
     assert!(!kit.page(Format::OpenMetrics).contains("a_created"));
 }
 

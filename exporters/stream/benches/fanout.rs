@@ -7,7 +7,7 @@ use dichroic_exporter_stream::{Config, Exporter};
 use dichroic_model::{
     Batch, EventKind, EventSchema, Expiry, Identity, Limits, Protocol, Runtime, Source, SourceSpec,
 };
-use dichroic_pipeline::{Handle, Store, inbox, serve};
+use dichroic_pipeline::{Core, Handle, inbox, serve};
 use dichroic_wire::hello::SubscribeKind;
 use dichroic_wire::{Cell, EventsBuilder, Subscribe, SubscriberHello, limits};
 use std::cell::RefCell;
@@ -49,7 +49,7 @@ impl AsyncWrite for Sink {
 }
 
 struct World {
-    store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Core>>,
     exporter: Exporter,
     _handle: Handle,
     schema: Arc<EventSchema>,
@@ -61,7 +61,7 @@ fn world() -> World {
         replay_bytes: 1 << 20,
         ..Limits::default()
     };
-    let mut store = Store::new(limits, Arc::new(Identity), 1);
+    let mut store = Core::new(limits, Arc::new(Identity), 1);
     let spec = SourceSpec {
         name: "shop@127.0.0.1".to_owned(),
         runtime: Runtime::Beam,

@@ -12,7 +12,7 @@ use crate::ring::Gap;
 use crate::session::{Feed, Peer, Refusal, Session, shutting_down};
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, GapReason, UnixNanos};
-use dichroic_pipeline::{Busy, Handle, Hop, Subscription, Wanted};
+use dichroic_pipeline::{Busy, Handle, Hop, StreamRequest, Subscription};
 use dichroic_wire::hello::{Cursor, SubscribeKind};
 use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
 use std::sync::Arc;
@@ -169,7 +169,7 @@ impl Shared {
     async fn open_rows(&self, who: &Who, request: Request, place: Place) -> Result<Opened, Refusal> {
         let now = now();
         let replay = |replay: Duration| now.saturating_sub(replay.as_nanos() as u64);
-        let wanted = Wanted {
+        let wanted = StreamRequest {
             kind: match request.kind {
                 SubscribeKind::Log => EventKind::Log,
                 _ => EventKind::Event,
@@ -258,7 +258,11 @@ struct Answer {
 }
 
 /// Runs on the ingest thread. A cursor of another epoch is of another collector: all that this one holds is new to the subscriber.
-fn subscribe(store: &mut dichroic_pipeline::Store, mut wanted: Wanted, cursor: Option<Cursor>) -> Answer {
+fn subscribe(
+    store: &mut dichroic_pipeline::Core,
+    mut wanted: StreamRequest,
+    cursor: Option<Cursor>,
+) -> Answer {
     let epoch = store.epoch();
     let restarted = cursor.is_some_and(|cursor| cursor.epoch != epoch as i64);
     wanted.resume_from = cursor.map(|cursor| if restarted { 0 } else { cursor.position });

@@ -8,7 +8,7 @@ use dichroic_model::clock::now;
 use dichroic_model::{
     AttributeValue, Factor, Limits, MetricKind, NameStyle, Number, Scope, SeriesDef, Temporality,
 };
-use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, SeriesRef, SummaryPoint};
+use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, SeriesRef, SummaryPoint, Times};
 use dichroic_wire::define::{self, SubscriberSeries};
 use dichroic_wire::hello::{Subscribe, SubscribeKind};
 use dichroic_wire::{Map, Value};
@@ -62,7 +62,17 @@ fn define(world: &World, def: &Def<'_>) -> SeriesRef {
 fn set(world: &World, series: SeriesRef, value: Number) {
     let now = now();
     let mut store = world.store.borrow_mut();
-    store.set_number(series, value, EPOCH, now, now).unwrap();
+    store
+        .set_number(
+            series,
+            value,
+            Times {
+                start: EPOCH,
+                time: now,
+                now,
+            },
+        )
+        .unwrap();
 }
 
 fn metrics(patterns: &[&str]) -> Subscribe {
@@ -219,7 +229,15 @@ fn histograms_keep_bounds_counts_and_sum() {
         world
             .store
             .borrow_mut()
-            .set_histogram(series, &point, EPOCH, at, at)
+            .set_histogram(
+                series,
+                &point,
+                Times {
+                    start: EPOCH,
+                    time: at,
+                    now: at,
+                },
+            )
             .unwrap();
         let mut client = world.connect(Some(metrics(&["http.**"])));
         client.greeted().await;
@@ -264,7 +282,15 @@ fn exponential_histograms_keep_scale_and_indexes() {
         world
             .store
             .borrow_mut()
-            .set_exponential(series, &point, EPOCH, at, at)
+            .set_exponential(
+                series,
+                &point,
+                Times {
+                    start: EPOCH,
+                    time: at,
+                    now: at,
+                },
+            )
             .unwrap();
         let mut client = world.connect(Some(metrics(&["db.**"])));
         client.greeted().await;
@@ -296,7 +322,15 @@ fn a_summary_becomes_numbers() {
         world
             .store
             .borrow_mut()
-            .set_summary(series, &point, EPOCH, at, at)
+            .set_summary(
+                series,
+                &point,
+                Times {
+                    start: EPOCH,
+                    time: at,
+                    now: at,
+                },
+            )
             .unwrap();
         let mut client = world.connect(Some(metrics(&["rpc.**"])));
         client.greeted().await;
@@ -357,7 +391,15 @@ fn a_series_that_left_is_forgotten_and_one_with_a_new_start_is_defined_anew() {
         world
             .store
             .borrow_mut()
-            .set_number(stays, Number::int(1), at, at, at)
+            .set_number(
+                stays,
+                Number::int(1),
+                Times {
+                    start: at,
+                    time: at,
+                    now: at,
+                },
+            )
             .unwrap();
         assert!(matches!(client.next().await, Told::Left(_)));
         match client.next().await {

@@ -4,7 +4,7 @@ use crate::lint;
 use crate::self_telemetry::stage::{Reading, Stages};
 use dichroic_model::{Attributes, SourceId};
 use dichroic_pipeline::store::Warnings;
-use dichroic_pipeline::{Busy, Handle, Ledger, Row, SnapshotRequest, Store};
+use dichroic_pipeline::{Busy, Core, Handle, Ledger, Row, SnapshotRequest};
 use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -45,7 +45,7 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
 /// `/api/v1/ledger`: what became of everything, by hop, and how long stages took.
 pub async fn ledger(handle: &Handle, stages: &Stages) -> Result<Value, Busy> {
     let (ledger, warnings) = handle
-        .call(|store: &mut Store| (store.ledger().clone(), store.warnings()))
+        .call(|store: &mut Core| (store.ledger().clone(), store.warnings()))
         .await?;
     let mut document = ledger_document(&ledger, warnings);
     document["stages"] = stages.read().iter().map(stage).collect();

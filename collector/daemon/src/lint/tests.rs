@@ -3,7 +3,7 @@ use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Identity, Limits, MetricKind, Number, Runtime, Scope,
     SeriesDef, Source, SourceSpec, Temporality,
 };
-use dichroic_pipeline::{HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Store};
+use dichroic_pipeline::{Core, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Times};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 const NOW: u64 = 1_700_000_000_000_000_000;
 
 struct World {
-    store: Store,
+    store: Core,
     node: Arc<Source>,
     python: Arc<Source>,
     next: u64,
@@ -29,7 +29,7 @@ struct Line<'a>(
 
 impl World {
     fn new() -> Self {
-        let mut store = Store::new(Limits::default(), Arc::new(Identity), NOW);
+        let mut store = Core::new(Limits::default(), Arc::new(Identity), NOW);
         let mut open = |protocol, runtime, name: &str| {
             let spec = SourceSpec {
                 runtime,
@@ -93,7 +93,15 @@ impl World {
     fn set(&mut self, line: &Line<'_>) {
         let series = self.define(line, None);
         self.store
-            .set_number(series, Number::int(1), NOW, NOW, NOW)
+            .set_number(
+                series,
+                Number::int(1),
+                Times {
+                    start: NOW,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
             .unwrap();
     }
 
@@ -112,7 +120,17 @@ impl World {
             sum: Some(Number::float(sum)),
             min_max: None,
         };
-        self.store.set_histogram(series, &point, NOW, NOW, NOW).unwrap();
+        self.store
+            .set_histogram(
+                series,
+                &point,
+                Times {
+                    start: NOW,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
+            .unwrap();
     }
 
     fn relay(&self) -> RelayStatus {

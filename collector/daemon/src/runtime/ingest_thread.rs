@@ -14,7 +14,7 @@ use crate::self_telemetry::{SelfTelemetry, Stages};
 use dichroic_model::clock::now;
 use dichroic_model::{Pattern, Protocol, SourceSpec};
 use dichroic_packs::{PackResolver, Packs, Selection, Variables};
-use dichroic_pipeline::{Handle, Inbox, Store, inbox, serve};
+use dichroic_pipeline::{Core, Handle, Inbox, inbox, serve};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
@@ -102,7 +102,7 @@ pub fn spawn(ingest: Ingest) -> Result<(JoinHandle<()>, Started), String> {
     }
 }
 
-type Shared = Rc<RefCell<Store>>;
+type Shared = Rc<RefCell<Core>>;
 
 impl Ingest {
     async fn run(self, tell: std::sync::mpsc::SyncSender<Result<Started, String>>) {
@@ -135,7 +135,7 @@ impl Ingest {
         let config = &self.config;
         let selection = selection(config)?;
         let resolver = Arc::new(PackResolver::new(&selection.packs));
-        let store: Shared = Rc::new(RefCell::new(Store::new(config.limits.model(), resolver, now())));
+        let store: Shared = Rc::new(RefCell::new(Core::new(config.limits.model(), resolver, now())));
         let (handle, inbox) = inbox();
         let refusals = Rc::new(Refusals::default());
         self.spawn_upkeep(&store, inbox, refusals.clone());
@@ -374,7 +374,7 @@ impl Upkeep {
         loop {
             tokio::time::sleep_until(due.into()).await;
             self.stages.ingest_lag.record(due.elapsed());
-            let busy = self.store.borrow_mut().tick(now());
+            let busy = self.store.borrow_mut().sweep(now());
             due = Instant::now() + if busy { TICK } else { QUIET };
             if Instant::now() >= next_reading {
                 next_reading = Instant::now() + interval;

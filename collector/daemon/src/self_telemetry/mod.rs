@@ -6,7 +6,7 @@ mod writer;
 
 use crate::admin::api;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
-use dichroic_pipeline::{Hop, Ledger, Store};
+use dichroic_pipeline::{Core, Hop, Ledger};
 use process::Process;
 pub use stage::{Stage, Stages};
 use std::sync::Arc;
@@ -110,7 +110,7 @@ pub struct SelfTelemetry {
 
 impl SelfTelemetry {
     /// Writes as `source`, with these stages. `started` is the Unix time of the start.
-    pub fn new(store: &Store, source: Arc<Source>, stages: Stages, started: Duration) -> Self {
+    pub fn new(store: &Core, source: Arc<Source>, stages: Stages, started: Duration) -> Self {
         SelfTelemetry {
             writer: Writer::new(store, source),
             stages,
@@ -119,7 +119,7 @@ impl SelfTelemetry {
     }
 
     /// Reads everything once and writes it.
-    pub fn record(&mut self, store: &mut Store, refused: &RefusedConnections, now: UnixNanos) {
+    pub fn record(&mut self, store: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
         self.writer.begin(store);
         self.ingest(store.ledger());
         self.exporters(store.ledger());
@@ -176,7 +176,7 @@ impl SelfTelemetry {
         }
     }
 
-    fn store(&mut self, store: &Store) {
+    fn store(&mut self, store: &Core) {
         let limits = store.limits();
         for (family, value) in [
             (&SERIES, store.series()),

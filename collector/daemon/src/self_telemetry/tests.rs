@@ -8,15 +8,15 @@ use std::rc::Rc;
 /// Names, help, types and labels, in the order of the page; values left out.
 const PAGE: &str = include_str!("page.txt");
 
-fn store(series: usize) -> Store {
+fn store(series: usize) -> Core {
     let limits = Limits {
         series,
         ..Limits::default()
     };
-    Store::new(limits, Arc::new(Identity), 1)
+    Core::new(limits, Arc::new(Identity), 1)
 }
 
-fn source(store: &mut Store) -> Arc<Source> {
+fn source(store: &mut Core) -> Arc<Source> {
     store
         .open_source(crate::runtime::ingest_thread::own_source(), 2)
         .expect("room")
@@ -32,7 +32,7 @@ fn stages() -> Stages {
 }
 
 /// The Prometheus page of a store.
-fn rendered(store: Store) -> String {
+fn rendered(store: Core) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
@@ -145,7 +145,7 @@ fn a_refused_series_is_counted_and_admitted_when_there_is_room() {
     let mut store = store(1);
     let own = source(&mut store);
     let mut writer = Writer::new(&store, own.clone());
-    let mut round = |store: &mut Store, kinds: &[&'static str]| {
+    let mut round = |store: &mut Core, kinds: &[&'static str]| {
         writer.begin(store);
         for kind in kinds {
             writer.count(&WARNINGS, &[("kind", kind)], 1);
@@ -173,7 +173,7 @@ fn series_live_through_a_reload_of_the_packs() {
     let packs = dichroic_packs::Packs::builtin();
     store.set_resolver(Arc::new(dichroic_packs::PackResolver::new(&packs)));
     for at in [2, 3, 700, 701] {
-        store.tick(at * SECOND);
+        store.sweep(at * SECOND);
         telemetry.record(&mut store, &Vec::new(), at * SECOND);
         assert_eq!(store.series(), series, "after {at} s");
     }

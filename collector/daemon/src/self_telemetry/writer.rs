@@ -8,7 +8,7 @@ use dichroic_model::{
     AttributeValue, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef,
     Source, Temporality, UnixNanos,
 };
-use dichroic_pipeline::{DropReason, HistogramPoint, SeriesRef, Signal, Store, SummaryPoint};
+use dichroic_pipeline::{Core, DropReason, HistogramPoint, SeriesRef, Signal, SummaryPoint, Times};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ struct Undefined {
 
 impl Writer {
     /// Writes series of this source.
-    pub fn new(store: &Store, source: Arc<Source>) -> Self {
+    pub fn new(store: &Core, source: Arc<Source>) -> Self {
         Writer {
             fingerprints: store.fingerprinter(source.id),
             source,
@@ -93,16 +93,16 @@ impl Writer {
             undefined: Vec::new(),
             bounds: stage::bounds_seconds(),
             round: 0,
-            resolver: store.meaning(),
+            resolver: store.resolver_epoch(),
             key: Vec::new(),
         }
     }
 
     /// Begins a round.
-    pub fn begin(&mut self, store: &Store) {
+    pub fn begin(&mut self, store: &Core) {
         self.round += 1;
-        if self.resolver != store.meaning() {
-            self.resolver = store.meaning();
+        if self.resolver != store.resolver_epoch() {
+            self.resolver = store.resolver_epoch();
             self.series.values_mut().for_each(|known| known.series = None);
         }
     }
@@ -171,7 +171,7 @@ impl Writer {
     }
 
     /// Ends a round: writes what it presented, expires what it did not, and accounts for both in the ledger.
-    pub fn finish(&mut self, store: &mut Store, now: UnixNanos) {
+    pub fn finish(&mut self, store: &mut Core, now: UnixNanos) {
         let mut refused = HashMap::new();
         for undefined in std::mem::take(&mut self.undefined) {
             let defined = self.define(store, &undefined);
@@ -207,7 +207,7 @@ impl Writer {
         }
     }
 
-    fn define(&self, store: &mut Store, undefined: &Undefined) -> Result<SeriesRef, DropReason> {
+    fn define(&self, store: &mut Core, undefined: &Undefined) -> Result<SeriesRef, DropReason> {
         let Undefined {
             fingerprint,
             family,
@@ -244,17 +244,17 @@ impl Writer {
 
 impl Known {
     /// `reason` is why there is no series, if there is none.
-    fn write(&self, store: &mut Store, reason: DropReason, now: UnixNanos) -> Result<(), DropReason> {
+    fn write(&self, store: &mut Core, reason: DropReason, now: UnixNanos) -> Result<(), DropReason> {
         let series = self.series.ok_or(reason)?;
         match &self.value {
-            Value::Number(value) => store.set_number(series, *value, 0, now, now),
+            Value::Number(value) => store.set_number(series, *value, Times::at(now)),
             Value::Latency { buckets, sum } => {
                 let point = HistogramPoint {
                     counts: buckets,
                     sum: Some(*sum),
                     min_max: None,
                 };
-                store.set_histogram(series, &point, 0, now, now)
+                store.set_histogram(series, &point, Times::at(now))
             }
             Value::Quantiles { count, sum, values } => {
                 let quantiles =
@@ -264,7 +264,7 @@ impl Known {
                     sum: *sum,
                     quantiles: &quantiles,
                 };
-                store.set_summary(series, &point, 0, now, now)
+                store.set_summary(series, &point, Times::at(now))
             }
         }
     }

@@ -5,7 +5,7 @@
 //! catalog, subscribers that are told of a series. Where the text does not say it all, as when two attributes become one label, a
 //! series keeps its attributes packed.
 
-use super::Store;
+use super::Core;
 use dichroic_model::{AttributeValue, Attributes, labels};
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -112,7 +112,7 @@ impl Type {
 #[derive(Default)]
 pub(crate) struct Shared(HashTable<Arc<Names>>);
 
-impl Store {
+impl Core {
     /// Keeps attributes by a label text that has so many labels. `pairs` are the
     /// same, sorted, as they were packed.
     pub(super) fn told(&mut self, attributes: Attributes, pairs: &[Pair<'_>], labels: usize) -> Told {

@@ -3,7 +3,7 @@
 use super::attribute_encoding::Told;
 use super::cell::Cell;
 use super::meta::{Parts, stream_bytes};
-use super::{Generation, Key, Places, Refused, SeriesMeta, SeriesRef, Slot, Store, point};
+use super::{Core, Generation, Key, NotAdmitted, Places, SeriesMeta, SeriesRef, Slot, point};
 use crate::ledger::DropReason;
 use dichroic_model::{
     AttributeValue, Attributes, Expiry, Factor, Fingerprint, MetricKind, Query, SeriesDef, Temporality,
@@ -49,17 +49,17 @@ impl OnPage {
     }
 }
 
-impl Store {
+impl Core {
     /// Meets a series: finds the one with this key, or admits it. The fingerprint finds it from now on.
     ///
     /// A series is visible from its first point, not from here. A delta that has no room is folded into the metric's overflow
     /// series (`otel_metric_overflow="true"`), under no fingerprint of its own.
-    pub fn define(&mut self, fp: Fingerprint, mut def: SeriesDef<'_>) -> Result<SeriesRef, Refused> {
+    pub fn define(&mut self, fp: Fingerprint, mut def: SeriesDef<'_>) -> Result<SeriesRef, NotAdmitted> {
         self.check_texts(&mut def)?;
         let source = self
             .sources
             .get(&def.source)
-            .ok_or(Refused(DropReason::SeriesGone))?
+            .ok_or(NotAdmitted(DropReason::SeriesGone))?
             .source
             .clone();
         let meaning = self.resolver.resolve(&Query {
@@ -67,7 +67,7 @@ impl Store {
             def: &def,
         });
         let factor = def.factor.then(meaning.factor);
-        let factor = factor.ok_or(Refused(DropReason::Malformed))?;
+        let factor = factor.ok_or(NotAdmitted(DropReason::Malformed))?;
         let bounds = self.bounds_of(&def, meaning.factor)?;
         for (from, to) in &meaning.rename {
             def.attributes
@@ -117,7 +117,7 @@ impl Store {
         met
     }
 
-    fn check_texts(&mut self, def: &mut SeriesDef<'_>) -> Result<(), Refused> {
+    fn check_texts(&mut self, def: &mut SeriesDef<'_>) -> Result<(), NotAdmitted> {
         let max = self.limits.label_name_bytes;
         let too_long = |(name, _): &(Cow<'_, str>, AttributeValue<'_>)| name.len() > max;
         let of_metric = [def.name, def.unit, &def.scope.name, &def.scope.version];
@@ -127,7 +127,7 @@ impl Store {
                 .iter()
                 .any(|text| text.len() > self.limits.label_value_bytes)
         {
-            return Err(Refused(DropReason::LabelLimit));
+            return Err(NotAdmitted(DropReason::LabelLimit));
         }
         for (_, value) in &mut def.attributes {
             if let AttributeValue::Str(text) = value
@@ -140,7 +140,7 @@ impl Store {
         Ok(())
     }
 
-    fn bounds_of(&self, def: &SeriesDef<'_>, factor: Factor) -> Result<Option<Arc<[f64]>>, Refused> {
+    fn bounds_of(&self, def: &SeriesDef<'_>, factor: Factor) -> Result<Option<Arc<[f64]>>, NotAdmitted> {
         let Some(bounds) = &def.bounds else {
             return Ok(None);
         };
@@ -153,13 +153,13 @@ impl Store {
             return if fits(bounds) {
                 Ok(Some(bounds.clone()))
             } else {
-                Err(Refused(DropReason::Buckets))
+                Err(NotAdmitted(DropReason::Buckets))
             };
         }
         let scaled: Vec<f64> = bounds.iter().map(|b| factor.apply(*b)).collect();
         // Scaling may bring neighbours together.
         if !fits(&scaled) {
-            return Err(Refused(DropReason::Buckets));
+            return Err(NotAdmitted(DropReason::Buckets));
         }
         Ok(Some(scaled.into()))
     }
@@ -332,9 +332,14 @@ impl Store {
 
     /// Folds a delta into the overflow series of its metric and source. One stands outside the caps on numbers, else it could never be
     /// made; but not outside of memory, and all of them together are at most a sixteenth of the series allowed.
-    fn fold(&mut self, candidate: Candidate, mapped: bool, reason: DropReason) -> Result<SeriesRef, Refused> {
+    fn fold(
+        &mut self,
+        candidate: Candidate,
+        mapped: bool,
+        reason: DropReason,
+    ) -> Result<SeriesRef, NotAdmitted> {
         if candidate.meta.temporality != Temporality::Delta {
-            return Err(Refused(reason));
+            return Err(NotAdmitted(reason));
         }
         let Candidate { meta, bounds, .. } = candidate;
         let attributes = Attributes::of(&[OVERFLOW]);
@@ -357,7 +362,7 @@ impl Store {
             return self.fold_into(index, &candidate, reason);
         }
         if self.memory(&candidate).is_err() || self.overflows >= self.limits.series / 16 + 64 {
-            return Err(Refused(reason));
+            return Err(NotAdmitted(reason));
         }
         Ok(self.admit(None, candidate))
     }
@@ -368,16 +373,16 @@ impl Store {
         index: u32,
         folded: &Candidate,
         reason: DropReason,
-    ) -> Result<SeriesRef, Refused> {
+    ) -> Result<SeriesRef, NotAdmitted> {
         let slot = &mut self.slots[index as usize];
         let have = slot.meta.as_ref();
         if have.is_none_or(|have| have.factor != folded.meta.factor) {
-            return Err(Refused(reason));
+            return Err(NotAdmitted(reason));
         }
         if let (Cell::Histogram(cell), Some(bounds)) = (&slot.cell, &folded.bounds)
             && *self.bounds.get(cell.bounds) != *bounds
         {
-            return Err(Refused(DropReason::Buckets));
+            return Err(NotAdmitted(DropReason::Buckets));
         }
         slot.meaning = self.meaning;
         let generation = slot.generation;

@@ -1,12 +1,12 @@
 //! Raw events and logs: their schemas, and the store's side of the streams.
 
-use super::{Refused, Store};
+use super::{Core, NotAdmitted};
 use crate::ledger::DropReason;
-use crate::stream::{Interest, Subscription, Wanted};
+use crate::stream::{Interest, StreamRequest, Subscription};
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Source};
 use std::sync::Arc;
 
-impl Store {
+impl Core {
     /// The schema with these columns; the same columns get the same schema.
     pub fn schema(
         &mut self,
@@ -14,7 +14,7 @@ impl Store {
         name: &str,
         measurements: Vec<(String, String)>,
         metadata: Vec<String>,
-    ) -> Result<Arc<EventSchema>, Refused> {
+    ) -> Result<Arc<EventSchema>, NotAdmitted> {
         let key = (kind, name.to_owned(), measurements, metadata);
         if let Some(schema) = self.schemas.get(&key) {
             return Ok(schema.clone());
@@ -24,7 +24,7 @@ impl Store {
             self.schemas.retain(|_, schema| Arc::strong_count(schema) > 1);
         }
         if self.schemas.len() >= self.limits.schemas {
-            return Err(Refused(DropReason::SchemaLimit));
+            return Err(NotAdmitted(DropReason::SchemaLimit));
         }
         let id = self.next_schema;
         self.next_schema += 1;
@@ -44,12 +44,12 @@ impl Store {
         self.schemas.values()
     }
 
-    /// Position that the next row of a kind will have: write it into the body before [`Store::publish`].
+    /// Position that the next row of a kind will have: write it into the body before [`Core::publish`].
     pub fn next_position(&self, kind: EventKind) -> u64 {
         self.streams.next_position(kind)
     }
 
-    /// Hands a batch to everyone who wants it and to the replay. Its position must be [`Store::next_position`].
+    /// Hands a batch to everyone who wants it and to the replay. Its position must be [`Core::next_position`].
     pub fn publish(&mut self, batch: Batch) {
         let now = batch.received;
         self.streams.publish(batch, now);
@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// Subscribes; `None` when there are as many subscribers as allowed.
-    pub fn subscribe(&mut self, wanted: Wanted) -> Option<Subscription> {
+    pub fn subscribe(&mut self, wanted: StreamRequest) -> Option<Subscription> {
         self.streams.subscribe(wanted)
     }
 

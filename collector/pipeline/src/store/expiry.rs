@@ -5,7 +5,7 @@ use super::define::{ALIAS_BYTES, series_bytes};
 use super::explicit::Explicit;
 use super::meta::Parts;
 use super::point::{exemplar_bytes, release};
-use super::{GONE, Places, SeriesRef, Store, TENTH, Tenant};
+use super::{Core, GONE, Places, SeriesRef, TENTH, Tenant};
 use dichroic_model::{Expiry, SECOND, SourceId, UnixNanos};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const COPY: UnixNanos = 30 * SECOND;
 /// How long series stay that were not met after a reload. One that is quiet, a counter of the BEAM for example, may still be right.
 const STALE: UnixNanos = 600 * SECOND;
 
-impl Store {
+impl Core {
     /// The series leaves now: it is on no page and in no copy that starts after this. That a reload came since it was met changes
     /// nothing.
     pub fn expire(&mut self, series: SeriesRef) {
@@ -31,14 +31,14 @@ impl Store {
     }
 
     /// The series stays after a reload though nobody will meet it again, with the meaning that it has.
-    pub fn keep(&mut self, series: SeriesRef) {
+    pub fn retain(&mut self, series: SeriesRef) {
         if self.is_there(series) {
             self.slots[series.index as usize].meaning = self.meaning;
         }
     }
 
     /// Another incarnation of the series begins: its next point is its first, whatever was held and whenever that was.
-    pub fn begin(&mut self, series: SeriesRef) {
+    pub fn reset(&mut self, series: SeriesRef) {
         if self.slot(series).is_none() {
             return;
         }
@@ -54,7 +54,7 @@ impl Store {
 
     /// Lets series leave that are due, a bounded part of them per call. Call ten times a second while it says that there is more to do
     /// soon, else twice or more.
-    pub fn tick(&mut self, now: UnixNanos) -> bool {
+    pub fn sweep(&mut self, now: UnixNanos) -> bool {
         self.clock = self.clock.max(now);
         self.streams.sweep();
         let mut budget = LEAVE;

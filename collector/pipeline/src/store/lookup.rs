@@ -4,20 +4,20 @@
 //! for its slot, then for its cell. Receivers that have several points in hand ask for all of them, and find them near when they write.
 
 use super::cell::Cell;
-use super::{SeriesRef, Store};
+use super::{Core, SeriesRef};
 use dichroic_model::Fingerprint;
 use std::hint::black_box;
 
 /// Series looked up at once, at most.
 pub const LOOKUP_BATCH: usize = 16;
 
-/// What [`Store::find_batch`] found.
+/// What [`Core::find_batch`] found.
 pub struct Found {
     series: [Option<SeriesRef>; LOOKUP_BATCH],
     changes: u64,
 }
 
-impl Store {
+impl Core {
     /// Looks up to [`LOOKUP_BATCH`] series up, and at their cells, all together.
     pub fn find_batch(&self, prints: &[Fingerprint]) -> Found {
         let mut found = Found {
@@ -49,9 +49,9 @@ impl Store {
         found
     }
 
-    /// What [`Store::find`] says of the fingerprint now, without looking again unless something changed since.
+    /// What [`Core::find`] says of the fingerprint now, without looking again unless something changed since.
     #[inline]
-    pub fn found(&self, found: &Found, at: usize, print: Fingerprint) -> Option<SeriesRef> {
+    pub fn find_in(&self, found: &Found, at: usize, print: Fingerprint) -> Option<SeriesRef> {
         if found.changes == self.table.changes() {
             found.series[at]
         } else {

@@ -1,7 +1,7 @@
 //! The series store: sources, series, cells, admission, leaving. Owned by the ingest thread alone.
 //!
 //! A point costs a hash, a look into the table and a write into a slot. Everything that is learned about a series (its canonical
-//! key, its meaning, its page labels) is learned once, in [`Store::define`], when its fingerprint is not known. The fingerprint
+//! key, its meaning, its page labels) is learned once, in [`Core::define`], when its fingerprint is not known. The fingerprint
 //! is a cache of the key: on a miss the key is compared in full, and the new fingerprint becomes an alias of the series it
 //! turned out to be.
 
@@ -17,6 +17,7 @@ mod lookup;
 mod meta;
 mod point;
 mod table;
+mod times;
 
 use crate::ledger::{DropReason, Ledger};
 use crate::stream::Streams;
@@ -40,6 +41,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use table::{Key, Table};
+pub use times::Times;
 
 /// Tables are seeded as fingerprints are: fast, and nobody can choose what meets in them.
 type Seeded = foldhash::quality::RandomState;
@@ -89,7 +91,7 @@ impl Generation {
 
 /// A series was not admitted; the reason is what the point is to be counted under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused(pub DropReason);
+pub struct NotAdmitted(pub DropReason);
 
 /// What points and copies read and write: one cache line, because most of what a point costs is waiting for memory.
 #[repr(align(64))]
@@ -145,7 +147,7 @@ struct Tenant {
 }
 
 /// The store. See the module's page.
-pub struct Store {
+pub struct Core {
     limits: Limits,
     resolver: Arc<dyn Resolver>,
     resolver_generation: u64,
@@ -223,7 +225,7 @@ const INTERNED: usize = 4_096;
 /// Salt of page fingerprints; sources salt with their id, which is smaller.
 const PAGE_SALT: u64 = u64::MAX;
 
-impl Store {
+impl Core {
     /// Meaning is given by this resolver from the next tick on: series keep their state and are met again.
     pub fn set_resolver(&mut self, resolver: Arc<dyn Resolver>) {
         self.resolver = resolver;
@@ -232,7 +234,7 @@ impl Store {
     /// An empty store that begins at `epoch`.
     pub fn new(limits: Limits, resolver: Arc<dyn Resolver>, epoch: UnixNanos) -> Self {
         let seed = Seed::random();
-        Store {
+        Core {
             streams: Streams::new(&limits),
             resolver_generation: resolver.generation(),
             limits,
@@ -313,7 +315,7 @@ impl Store {
             + self.standing.capacity() * size_of::<Places>()
     }
 
-    /// The part of [`Store::bytes`] that leaves with the series.
+    /// The part of [`Core::bytes`] that leaves with the series.
     pub fn live_bytes(&self) -> usize {
         self.bytes + self.families.bytes() + self.bounds.bytes() + self.metric_streams.bytes()
     }
@@ -327,7 +329,7 @@ impl Store {
 
     /// Opens a source, or finds the one that has this key. A source that comes back with another identity (job, instance,
     /// resource, labels) replaces the old one, whose series leave.
-    pub fn open_source(&mut self, mut spec: SourceSpec, now: UnixNanos) -> Result<Arc<Source>, Refused> {
+    pub fn open_source(&mut self, mut spec: SourceSpec, now: UnixNanos) -> Result<Arc<Source>, NotAdmitted> {
         self.clock = self.clock.max(now);
         let key = (spec.protocol, spec.key.clone());
         if let Some(id) = self.source_keys.get(&key).copied()
@@ -340,11 +342,11 @@ impl Store {
             self.drop_source(id);
         }
         if self.sources.len() >= self.limits.sources {
-            return Err(Refused(DropReason::SourceLimit));
+            return Err(NotAdmitted(DropReason::SourceLimit));
         }
         let bytes = size_of::<Tenant>() + 512 + 2 * spec.key.len() + spec.resource.as_bytes().len();
         if self.bytes() + bytes > self.limits.memory_bytes {
-            return Err(Refused(DropReason::MemoryLimit));
+            return Err(NotAdmitted(DropReason::MemoryLimit));
         }
         let id = SourceId(self.next_source);
         self.next_source += 1;
@@ -420,12 +422,12 @@ impl Store {
     }
 
     /// The reload from which meaning comes. When it changes, series want to be met again.
-    pub fn meaning(&self) -> u64 {
+    pub fn resolver_epoch(&self) -> u64 {
         self.resolver_generation
     }
 
     /// Whether the series is there but was not met since the last reload.
-    pub fn is_unmet(&self, series: SeriesRef) -> bool {
+    pub fn is_unresolved(&self, series: SeriesRef) -> bool {
         self.is_there(series) && self.slot(series).is_none()
     }
 

@@ -5,9 +5,9 @@
 use super::bounds::BoundLists;
 use super::cell::{Cell, ExponentialCell, SummaryCell, total};
 use super::explicit::Explicit;
-use super::{SeriesMeta, SeriesRef, Slot, Store};
+use super::{Core, SeriesMeta, SeriesRef, Slot, Times};
 use crate::ledger::DropReason;
-use dichroic_model::{Exemplar, MetricKind, Number, UnixNanos};
+use dichroic_model::{Exemplar, MetricKind, Number};
 use std::sync::Arc;
 
 /// A histogram point with explicit buckets, in raw units. Counts are per bucket (not accumulated), one more than bounds.
@@ -79,43 +79,29 @@ pub(super) fn release(lists: &mut BoundLists, cell: &Cell) {
     }
 }
 
-impl Store {
+impl Core {
     /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops begins anew (its start becomes `time`) unless `start`
     /// says otherwise. `start` 0 means "not told".
-    pub fn set_number(
-        &mut self,
-        series: SeriesRef,
-        value: Number,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
-    ) -> Applied {
-        let touched = self.tenths(now);
+    pub fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
+        let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
         match &slot.cell {
             Cell::Number(old) if slot.monotonic && value.to_f64() < old.to_f64() => {
-                reset = fell(slot, start, time)?;
+                reset = fell(slot, times)?;
             }
             Cell::Number(_) => {}
             _ => first_number(slot)?,
         }
         slot.cell = Cell::Number(value);
-        stamp(slot, start, time, now, touched, reset);
+        stamp(slot, times, touched, reset);
         self.warnings.resets += u64::from(reset);
         Ok(())
     }
 
     /// A delta of a sum: adds.
-    pub fn add_number(
-        &mut self,
-        series: SeriesRef,
-        value: Number,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
-    ) -> Applied {
-        self.delta(series, start, time, now, |slot, _| {
+    pub fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
+        self.delta(series, times, |slot, _| {
             match &mut slot.cell {
                 Cell::Number(held) => held.add(value),
                 _ => {
@@ -128,40 +114,26 @@ impl Store {
     }
 
     /// A cumulative histogram: replaces. A count that drops begins anew.
-    pub fn set_histogram(
-        &mut self,
-        series: SeriesRef,
-        point: &HistogramPoint<'_>,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
-    ) -> Applied {
-        let touched = self.tenths(now);
+    pub fn set_histogram(&mut self, series: SeriesRef, point: &HistogramPoint<'_>, times: Times) -> Applied {
+        let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = total(point.counts) < histogram(slot, point)?.count();
         if reset {
-            reset = fell(slot, start, time)?;
+            reset = fell(slot, times)?;
         }
         let held = histogram(slot, point)?;
         let before = held.heap_bytes();
         held.set(point);
         let grown = held.heap_bytes() - before;
-        stamp(slot, start, time, now, touched, reset);
+        stamp(slot, times, touched, reset);
         self.bytes += grown;
         self.warnings.resets += u64::from(reset);
         Ok(())
     }
 
     /// A delta of a histogram: adds.
-    pub fn add_histogram(
-        &mut self,
-        series: SeriesRef,
-        point: &HistogramPoint<'_>,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
-    ) -> Applied {
-        self.delta(series, start, time, now, |slot, _| {
+    pub fn add_histogram(&mut self, series: SeriesRef, point: &HistogramPoint<'_>, times: Times) -> Applied {
+        self.delta(series, times, |slot, _| {
             histogram(slot, point)?.add(point);
             Ok(())
         })
@@ -172,23 +144,21 @@ impl Store {
         &mut self,
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
+        times: Times,
     ) -> Applied {
-        let (touched, max) = (self.tenths(now), self.limits.buckets);
+        let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         let slot = live(&mut self.slots, series)?;
         let fresh = exponential(point, max)?;
         let mut reset = false;
         match &slot.cell {
-            Cell::Exponential(old) if fresh.count() < old.count() => reset = fell(slot, start, time)?,
+            Cell::Exponential(old) if fresh.count() < old.count() => reset = fell(slot, times)?,
             Cell::Exponential(_) => {}
             _ => first_of(slot, &[MetricKind::ExponentialHistogram])?,
         }
         let before = slot.cell.heap_bytes();
         slot.cell = Cell::Exponential(Box::new(fresh));
         let after = slot.cell.heap_bytes();
-        stamp(slot, start, time, now, touched, reset);
+        stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.warnings.resets += u64::from(reset);
         Ok(())
@@ -199,11 +169,9 @@ impl Store {
         &mut self,
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
+        times: Times,
     ) -> Applied {
-        self.delta(series, start, time, now, |slot, max| {
+        self.delta(series, times, |slot, max| {
             let fresh = exponential(point, max)?;
             match &mut slot.cell {
                 Cell::Exponential(held) => held.merge(fresh, max).then_some(()).ok_or(DropReason::Buckets),
@@ -217,22 +185,15 @@ impl Store {
     }
 
     /// A summary: replaces.
-    pub fn set_summary(
-        &mut self,
-        series: SeriesRef,
-        point: &SummaryPoint<'_>,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
-    ) -> Applied {
-        let (touched, max) = (self.tenths(now), self.limits.buckets);
+    pub fn set_summary(&mut self, series: SeriesRef, point: &SummaryPoint<'_>, times: Times) -> Applied {
+        let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         if point.quantiles.len() > max {
             return Err(DropReason::Buckets);
         }
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
         match &slot.cell {
-            Cell::Summary(old) if point.count < old.count => reset = fell(slot, start, time)?,
+            Cell::Summary(old) if point.count < old.count => reset = fell(slot, times)?,
             Cell::Summary(_) => {}
             _ => first_of(slot, &[MetricKind::Summary])?,
         }
@@ -244,7 +205,7 @@ impl Store {
         let before = slot.cell.heap_bytes();
         slot.cell = Cell::Summary(Box::new(cell));
         let after = slot.cell.heap_bytes();
-        stamp(slot, start, time, now, touched, reset);
+        stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.warnings.resets += u64::from(reset);
         Ok(())
@@ -289,12 +250,11 @@ impl Store {
     fn delta(
         &mut self,
         series: SeriesRef,
-        start: UnixNanos,
-        time: UnixNanos,
-        now: UnixNanos,
+        times: Times,
         add: impl FnOnce(&mut Slot, usize) -> Applied,
     ) -> Applied {
-        let (touched, max) = (self.tenths(now), self.limits.buckets);
+        let (touched, max) = (self.tenths(times.now), self.limits.buckets);
+        let Times { start, time, now } = times;
         let slot = live(&mut self.slots, series)?;
         let last = slot.time;
         let time = if time == 0 { now } else { time };
@@ -325,7 +285,8 @@ fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> 
 
 /// A total came that is lower than the one held: whether it began anew and nobody told. `Err` when it only comes late, which a
 /// time before the last one shows where no newer start does.
-fn fell(slot: &Slot, start: UnixNanos, time: UnixNanos) -> Result<bool, DropReason> {
+fn fell(slot: &Slot, times: Times) -> Result<bool, DropReason> {
+    let Times { start, time, .. } = times;
     if start > slot.start {
         return Ok(false);
     }
@@ -359,7 +320,8 @@ fn first_number(slot: &Slot) -> Applied {
     )
 }
 
-fn stamp(slot: &mut Slot, start: UnixNanos, time: UnixNanos, now: UnixNanos, touched: u32, reset: bool) {
+fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {
+    let Times { start, time, now } = times;
     // 0 is how a slot says that it has no point yet.
     let time = if time == 0 { now } else { time };
     if start > slot.start {

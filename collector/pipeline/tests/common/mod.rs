@@ -6,7 +6,7 @@ use dichroic_model::{
     Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
-    DropReason, Job, Progress, Refused, Row, RowValue, SeriesRef, Snapshot, SnapshotRequest, Store,
+    Core, DropReason, Job, NotAdmitted, Progress, Row, RowValue, SeriesRef, Snapshot, SnapshotRequest, Times,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use std::task::{Context, Waker};
 
 pub const NOW: u64 = 1_700_000_000 * SECOND;
 
-pub fn store(change: impl FnOnce(&mut Limits)) -> Store {
+pub fn store(change: impl FnOnce(&mut Limits)) -> Core {
     let mut limits = Limits::default();
     change(&mut limits);
-    Store::new(limits, Arc::new(Identity), NOW)
+    Core::new(limits, Arc::new(Identity), NOW)
 }
 
 pub fn spec(key: &str, expiry: Expiry) -> SourceSpec {
@@ -30,7 +30,7 @@ pub fn spec(key: &str, expiry: Expiry) -> SourceSpec {
     }
 }
 
-pub fn source(store: &mut Store, key: &str) -> Arc<Source> {
+pub fn source(store: &mut Core, key: &str) -> Arc<Source> {
     store.open_source(spec(key, Expiry::ByReceiver), NOW).unwrap()
 }
 
@@ -77,12 +77,12 @@ pub const EXPONENTIAL: Def<'static> = Def {
 };
 
 /// A fingerprint as a receiver would make it, of anything.
-pub fn fp(store: &Store, source: &Source, raw: &str) -> Fingerprint {
+pub fn fp(store: &Core, source: &Source, raw: &str) -> Fingerprint {
     store.fingerprinter(source.id).of(raw.as_bytes())
 }
 
 pub fn define_as(
-    store: &mut Store,
+    store: &mut Core,
     source: &Source,
     raw: &str,
     def: Def<'_>,
@@ -105,12 +105,12 @@ pub fn define_as(
         attributes: attributes.collect(),
         bounds: def.bounds.map(Into::into),
     };
-    store.define(fp, def).map_err(|Refused(reason)| reason)
+    store.define(fp, def).map_err(|NotAdmitted(reason)| reason)
 }
 
 /// Finds or defines, as receivers do.
 pub fn meet(
-    store: &mut Store,
+    store: &mut Core,
     source: &Source,
     def: Def<'_>,
     attributes: &[(&str, &str)],
@@ -126,23 +126,25 @@ pub fn meet(
 }
 
 pub fn set(
-    store: &mut Store,
+    store: &mut Core,
     source: &Source,
     def: Def<'_>,
     attributes: &[(&str, &str)],
     value: i64,
 ) -> SeriesRef {
     let series = meet(store, source, def, attributes).unwrap();
-    store.set_number(series, Number::int(value), 0, NOW, NOW).unwrap();
+    store
+        .set_number(series, Number::int(value), Times::at(NOW))
+        .unwrap();
     series
 }
 
 /// Runs a copy to its end.
-pub fn rows(store: &mut Store) -> Vec<Row> {
+pub fn rows(store: &mut Core) -> Vec<Row> {
     rows_of(store, SnapshotRequest::default())
 }
 
-pub fn rows_of(store: &mut Store, request: SnapshotRequest) -> Vec<Row> {
+pub fn rows_of(store: &mut Core, request: SnapshotRequest) -> Vec<Row> {
     let (mut job, chunks) = Snapshot::new(request);
     let mut cx = Context::from_waker(Waker::noop());
     let mut all = Vec::new();
@@ -154,7 +156,7 @@ pub fn rows_of(store: &mut Store, request: SnapshotRequest) -> Vec<Row> {
 }
 
 /// `name{labels} value`, of visible rows, `-` before hidden ones.
-pub fn lines(store: &mut Store) -> Vec<String> {
+pub fn lines(store: &mut Core) -> Vec<String> {
     rows(store).iter().map(line).collect()
 }
 

@@ -5,7 +5,7 @@
 
 use dichroic_model::Limits;
 use dichroic_packs::{PackResolver, Selection};
-use dichroic_pipeline::{Interest, Store};
+use dichroic_pipeline::{Core, Interest};
 use dichroic_receiver_beam::Config;
 use dichroic_receiver_beam::relay::{Heritage, Relay, source_spec};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
@@ -54,7 +54,7 @@ fn main() {
 }
 
 struct Bench {
-    store: Store,
+    store: Core,
     relay: Relay,
     now: u64,
 }
@@ -65,7 +65,7 @@ impl Bench {
             series_per_metric: 200_000,
             ..Limits::default()
         };
-        let mut store = Store::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
+        let mut store = Core::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
         let config = Config {
             selection: Selection {
                 definitions: serde_saphyr::from_str(DEFINITIONS).expect("definitions"),

@@ -2,7 +2,7 @@
 
 use crate::plan::StreamSpec;
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
-use dichroic_pipeline::{Signal, Store};
+use dichroic_pipeline::{Core, Signal};
 use dichroic_wire::limits::SCHEMAS_PER_RELAY;
 use dichroic_wire::{Events, EventsHeader, EventsScratch, StreamEntry, events};
 use std::collections::{HashMap, HashSet};
@@ -39,7 +39,7 @@ pub(crate) struct Streams {
 impl Streams {
     /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match. Returns for how many
     /// there is no room, here or there. Those of plans before it are kept while there is.
-    pub(crate) fn register(&mut self, store: &mut Store, specs: &[StreamSpec]) -> usize {
+    pub(crate) fn register(&mut self, store: &mut Core, specs: &[StreamSpec]) -> usize {
         self.by_schema
             .values_mut()
             .for_each(|stream| stream.asked = false);
@@ -114,7 +114,7 @@ impl Streams {
     /// Publishes a frame: its schema, its count of rows, and what became of them.
     pub(crate) fn publish(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         source: &Arc<Source>,
         body: &[u8],
         now: UnixNanos,

@@ -9,7 +9,7 @@ use crate::relay::{Heritage, Relay, source_spec};
 use crate::session;
 use crate::status::{RelayStatus, StatusBoard};
 use dichroic_model::{SECOND, SourceId, UnixNanos};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
 use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::{Cell, RefCell};
@@ -101,7 +101,7 @@ impl Receiver {
 
     /// Serves one relay until it goes. `hello` was read by the listener, `leftover` is what came behind it. Runs on the thread that
     /// owns the store.
-    pub async fn serve_relay<IO>(&self, io: IO, hello: Hello, leftover: &[u8], store: Rc<RefCell<Store>>)
+    pub async fn serve_relay<IO>(&self, io: IO, hello: Hello, leftover: &[u8], store: Rc<RefCell<Core>>)
     where
         IO: AsyncRead + AsyncWrite,
     {
@@ -190,7 +190,7 @@ impl Receiver {
     pub(crate) fn claim(
         &self,
         hello: RelayHello,
-        store: &mut Store,
+        store: &mut Core,
         now: UnixNanos,
     ) -> Result<Rc<Control>, Goodbye> {
         if self.0.closing.get() {
@@ -256,7 +256,7 @@ impl Receiver {
     }
 
     /// The connection is over. One that was superseded has nothing left to give up.
-    pub(crate) fn release(&self, control: &Rc<Control>, store: &mut Store, ended: &Ended, now: UnixNanos) {
+    pub(crate) fn release(&self, control: &Rc<Control>, store: &mut Core, ended: &Ended, now: UnixNanos) {
         let mut nodes = self.0.nodes.borrow_mut();
         let Some(node) = nodes.get_mut(&control.key) else {
             return;

@@ -14,7 +14,7 @@ use crate::plan::{Blueprint, Measure};
 use crate::series::{Applied, Legacy, SeriesTable, Wrong};
 use crate::status::RelayStatus;
 use dichroic_model::{Source, UnixNanos};
-use dichroic_pipeline::{DropReason, Interest, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, Interest, Signal};
 use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_MAX};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
@@ -103,7 +103,7 @@ fn malformed(message: String) -> Violation {
 impl Relay {
     /// A relay that was greeted. `heritage` is of connections of the same node; `same_epoch` when nothing restarted since.
     pub fn new(
-        store: &mut Store,
+        store: &mut Core,
         config: &Config,
         source: Arc<Source>,
         hello: RelayHello,
@@ -147,7 +147,7 @@ impl Relay {
     }
 
     /// Packs or definitions changed. Entries that stay keep their totals; series of those that go leave.
-    pub fn configure(&mut self, store: &mut Store, config: &Config) {
+    pub fn configure(&mut self, store: &mut Core, config: &Config) {
         self.blueprint = Blueprint::new(config, &self.hello);
         self.status.variables.clone_from(&self.hello.variables);
         self.stale = false;
@@ -245,14 +245,14 @@ impl Relay {
     }
 
     /// Series that rest are met again after a reload, in parts: call while connected.
-    pub fn meet_again(&mut self, store: &mut Store, now: UnixNanos) {
+    pub fn meet_again(&mut self, store: &mut Core, now: UnixNanos) {
         self.series.meet_again(store, now);
     }
 
     /// Applies one frame. Answers go to `out`.
     pub fn frame(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         frame: RawFrame<'_>,
         now: UnixNanos,
         out: &mut Vec<u8>,
@@ -285,7 +285,7 @@ impl Relay {
 
     /// A PING ends a flush. The first with totals in it (a node that has just begun may have none yet) shows what the incarnation
     /// before had and this one has not; so a page is never empty in between, and never shows both.
-    fn flush(&mut self, store: &mut Store, now: UnixNanos) {
+    fn flush(&mut self, store: &mut Core, now: UnixNanos) {
         self.series.meet_again(store, now);
         self.status.flushes += 1;
         self.account.flushed();
@@ -295,7 +295,7 @@ impl Relay {
         }
     }
 
-    fn numbers(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
+    fn numbers(&mut self, store: &mut Core, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
         let numbers = Numbers::decode(body)?;
         let time = time(numbers.time, now);
         let mut tally = Tally::default();
@@ -333,7 +333,7 @@ impl Relay {
         self.count(store, tally, unread, wrong)
     }
 
-    fn histograms(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
+    fn histograms(&mut self, store: &mut Core, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
         let histograms = Histograms::decode(body)?;
         let time = time(histograms.time, now);
         let mut tally = Tally::default();
@@ -364,7 +364,7 @@ impl Relay {
     /// Puts a frame's rows into the ledger; those after a wrong one were not read.
     fn count(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         tally: Tally,
         unread: u64,
         wrong: Option<Wrong>,
@@ -386,7 +386,7 @@ impl Relay {
         }
     }
 
-    fn events(&mut self, store: &mut Store, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
+    fn events(&mut self, store: &mut Core, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
         let id = self.source.id;
         match self.streams.publish(store, &self.source, body, now) {
             Ok((schema, rows, published)) => {

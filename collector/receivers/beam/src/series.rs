@@ -14,7 +14,7 @@ use dichroic_model::{
     AttributeValue, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Source, Temporality,
     UnixNanos,
 };
-use dichroic_pipeline::{DropReason, SeriesRef, Store};
+use dichroic_pipeline::{Core, DropReason, SeriesRef, Times};
 use dichroic_wire::NumberRow;
 use dichroic_wire::limits::PENDING_LABEL_BYTES_PER_ID;
 pub use legacy::Legacy;
@@ -161,7 +161,7 @@ fn kind_of(measure: &Measure) -> Kind {
 
 impl SeriesTable {
     /// An empty table for ids below `limit`.
-    pub fn new(source: Arc<Source>, store: &Store, limit: u32, legacy: Legacy) -> Self {
+    pub fn new(source: Arc<Source>, store: &Core, limit: u32, legacy: Legacy) -> Self {
         SeriesTable {
             fingerprints: store.fingerprinter(source.id),
             source,
@@ -274,7 +274,7 @@ impl SeriesTable {
     }
 
     /// The relay forgot the series: a gauge leaves, a counter stays with its last total.
-    pub fn forget(&mut self, id: u32, store: &mut Store) {
+    pub fn forget(&mut self, id: u32, store: &mut Core) {
         let place = id as usize;
         let Some(entry) = self.entries.get_mut(place) else {
             return;
@@ -292,7 +292,7 @@ impl SeriesTable {
 
     /// Brings the cell of an id into the cache. The answer means nothing.
     #[inline]
-    pub fn look(&self, store: &Store, id: u32) -> u64 {
+    pub fn look(&self, store: &Core, id: u32) -> u64 {
         let series = self.entries.get(id as usize).and_then(|entry| entry.series);
         series
             .and_then(|series| store.number(series))
@@ -303,7 +303,7 @@ impl SeriesTable {
     #[inline]
     pub fn number(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         row: NumberRow,
         time: UnixNanos,
         now: UnixNanos,
@@ -327,10 +327,20 @@ impl SeriesTable {
                 _ => entry.wraps += wrapped(held.int, row.int),
             }
             let value = unwrapped(row.int, row.float, entry.wraps);
-            return Ok(match store.set_number(series, value, entry.start, time, now) {
-                Ok(()) => Applied::Yes,
-                Err(reason) => Applied::Dropped(reason),
-            });
+            return Ok(
+                match store.set_number(
+                    series,
+                    value,
+                    Times {
+                        start: entry.start,
+                        time,
+                        now,
+                    },
+                ) {
+                    Ok(()) => Applied::Yes,
+                    Err(reason) => Applied::Dropped(reason),
+                },
+            );
         }
         self.number_met(store, row, time, now)
     }
@@ -339,7 +349,7 @@ impl SeriesTable {
     #[cold]
     fn number_met(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         row: NumberRow,
         time: UnixNanos,
         now: UnixNanos,
@@ -362,16 +372,26 @@ impl SeriesTable {
         // Without a past, the integer part of a counter is what it is modulo 2^64.
         entry.wraps = i32::from(entry.kind == Kind::Counter && row.int < 0);
         let value = unwrapped(row.int, row.float, entry.wraps);
-        Ok(match store.set_number(series, value, entry.start, time, now) {
-            Ok(()) => Applied::Yes,
-            Err(reason) => Applied::Dropped(reason),
-        })
+        Ok(
+            match store.set_number(
+                series,
+                value,
+                Times {
+                    start: entry.start,
+                    time,
+                    now,
+                },
+            ) {
+                Ok(()) => Applied::Yes,
+                Err(reason) => Applied::Dropped(reason),
+            },
+        )
     }
 
     /// Finds or defines the series of an id. The inner error is a row that is not applied.
     fn meet(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         id: u32,
         now: UnixNanos,
     ) -> Result<Result<(SeriesRef, Met), Applied>, Wrong> {
@@ -397,17 +417,17 @@ impl SeriesTable {
     }
 
     /// After a reload, series of which no row comes are met again as well, a part of them per call.
-    pub fn meet_again(&mut self, store: &mut Store, now: UnixNanos) {
-        if self.meaning != Some(store.meaning()) {
-            (self.meaning, self.looked_at) = (Some(store.meaning()), 0);
+    pub fn meet_again(&mut self, store: &mut Core, now: UnixNanos) {
+        if self.meaning != Some(store.resolver_epoch()) {
+            (self.meaning, self.looked_at) = (Some(store.resolver_epoch()), 0);
             for series in &self.forgotten.members {
-                store.keep(*series);
+                store.retain(*series);
             }
         }
         let end = self.entries.len().min(self.looked_at + MEET);
         for place in self.looked_at.min(end)..end {
             let series = self.entries[place].series;
-            if series.is_some_and(|series| store.is_unmet(series)) {
+            if series.is_some_and(|series| store.is_unresolved(series)) {
                 // What is refused now says so with its next row.
                 let _ = self.define_in(store, place as u32, now);
             }
@@ -415,7 +435,7 @@ impl SeriesTable {
         self.looked_at = end;
     }
 
-    fn define_in(&mut self, store: &mut Store, id: u32, now: UnixNanos) -> Result<(SeriesRef, Met), Applied> {
+    fn define_in(&mut self, store: &mut Core, id: u32, now: UnixNanos) -> Result<(SeriesRef, Met), Applied> {
         let place = id as usize;
         let before = self.entries[place].series;
         if let Some(before) = before {
@@ -459,13 +479,13 @@ impl SeriesTable {
             }
             _ => {
                 entry.wraps = 0;
-                store.begin(series);
+                store.reset(series);
                 Ok((series, Met::Begins))
             }
         }
     }
 
-    fn admit(&self, store: &mut Store, place: usize) -> Result<SeriesRef, DropReason> {
+    fn admit(&self, store: &mut Core, place: usize) -> Result<SeriesRef, DropReason> {
         let measure = self.planned(self.entries[place].measure);
         let (Some(known), Some(measure)) = (self.known[place].as_deref(), measure) else {
             return Err(DropReason::Withdrawn);
@@ -506,7 +526,7 @@ impl SeriesTable {
     }
 
     /// A plan: series whose entry is gone, or means something else than before, leave.
-    pub fn replan(&mut self, store: &mut Store, measures: &HashMap<u64, Rc<Measure>>) {
+    pub fn replan(&mut self, store: &mut Core, measures: &HashMap<u64, Rc<Measure>>) {
         self.compact(measures);
         let mut changed = HashSet::new();
         for (key, place) in &self.places {
@@ -552,7 +572,7 @@ impl SeriesTable {
     }
 
     /// The first flush is in: what it did not define is of an incarnation that has ended.
-    pub fn settle(&mut self, store: &mut Store) {
+    pub fn settle(&mut self, store: &mut Core) {
         for (series, _) in self.held.drain() {
             if !self.owners.contains_key(&series) {
                 store.expire(series);

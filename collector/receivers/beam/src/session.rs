@@ -4,7 +4,7 @@ use crate::Config;
 use crate::nodes::{Control, Ended, Receiver};
 use crate::relay::{After, Violation};
 use dichroic_model::clock::now;
-use dichroic_pipeline::{Interest, Store};
+use dichroic_pipeline::{Core, Interest};
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
 use dichroic_wire::{CollectorHello, FrameReader, Goodbye, GoodbyeCode, Hello, RelayHello};
 use std::cell::RefCell;
@@ -49,7 +49,7 @@ enum Why {
 struct Guard {
     receiver: Receiver,
     control: Option<Rc<Control>>,
-    store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Core>>,
 }
 
 impl Guard {
@@ -74,7 +74,7 @@ pub(crate) async fn run<IO>(
     io: IO,
     hello: Hello,
     leftover: &[u8],
-    store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Core>>,
 ) where
     IO: AsyncRead + AsyncWrite,
 {
@@ -139,7 +139,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
     }
 
-    fn greet(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Store>) {
+    fn greet(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Core>) {
         let config = receiver.config();
         let mut store = store.borrow_mut();
         let hello = CollectorHello {
@@ -162,7 +162,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         receiver.show(control);
     }
 
-    async fn steady(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Store>) -> Why {
+    async fn steady(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Core>) -> Why {
         let mut plans = Plans::new(receiver, store);
         let mut shown = Instant::now();
         let mut turn = 0;
@@ -221,7 +221,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
     }
 
     /// Applies every whole frame that is there.
-    fn apply(&mut self, control: &Control, store: &RefCell<Store>) -> Option<Why> {
+    fn apply(&mut self, control: &Control, store: &RefCell<Core>) -> Option<Why> {
         let now = now();
         let mut store = store.borrow_mut();
         let mut relay = control.relay.borrow_mut();
@@ -304,7 +304,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         config: &Config,
         goodbye: &Goodbye,
         control: Option<&Control>,
-        store: &RefCell<Store>,
+        store: &RefCell<Core>,
     ) {
         if goodbye.write(&mut self.out).is_err() {
             return;
@@ -338,7 +338,7 @@ struct Plans {
 }
 
 impl Plans {
-    fn new(receiver: &Receiver, store: &RefCell<Store>) -> Self {
+    fn new(receiver: &Receiver, store: &RefCell<Core>) -> Self {
         let mut store = store.borrow_mut();
         Plans {
             revision: receiver.revision(),
@@ -347,7 +347,7 @@ impl Plans {
         }
     }
 
-    fn check(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Store>, out: &mut Vec<u8>) {
+    fn check(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Core>, out: &mut Vec<u8>) {
         let mut store = store.borrow_mut();
         let interest = store.interest();
         let reloaded = self.revision != receiver.revision();

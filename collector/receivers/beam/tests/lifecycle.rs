@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use dichroic_model::{Limits, SECOND};
 use dichroic_packs::{PackResolver, Packs, Selection};
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, Signal};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::control::Goodbye;
 use dichroic_wire::limits::SCHEMAS_PER_RELAY;
@@ -122,7 +122,7 @@ fn a_relay_that_finds_ever_new_names_leaves_room_for_others() {
             schemas: 1_024,
             ..Limits::default()
         };
-        let store = Store::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
+        let store = Core::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
         let (store, receiver) = (Rc::new(RefCell::new(store)), Receiver::new(config));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         for round in 0..80 {
@@ -244,9 +244,9 @@ fn evicted_gauges_leave_and_counters_stay_until_they_come_back_or_the_node_goes(
         relay.crash().await;
         assert_eq!(page(&store).len(), 1, "it stays for a minute");
         let ended = receiver.status()[0].ended.unwrap();
-        store.borrow_mut().tick(ended + 59 * SECOND);
+        store.borrow_mut().sweep(ended + 59 * SECOND);
         assert_eq!(page(&store).len(), 1);
-        store.borrow_mut().tick(ended + 61 * SECOND);
+        store.borrow_mut().sweep(ended + 61 * SECOND);
         assert!(page(&store).is_empty());
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 2)).await;
         relay
@@ -265,7 +265,7 @@ fn series_beyond_the_stores_limits_are_dropped_and_counted() {
             series: 2,
             ..Limits::default()
         };
-        let store = Store::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
+        let store = Core::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
         let (store, receiver) = (Rc::new(RefCell::new(store)), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let orders = relay.key(0);

@@ -45,11 +45,11 @@ fn forgotten_counters_and_histograms_that_rest_stay_after_a_reload() {
         assert_eq!(before.len(), 2);
         for reload in 0..300 {
             reload_meaning(&store, &config());
-            store.borrow_mut().tick(T0 as u64 + reload * SECOND);
+            store.borrow_mut().sweep(T0 as u64 + reload * SECOND);
             relay.flush().await;
         }
         for s in 0..3 {
-            store.borrow_mut().tick(T0 as u64 + (1_000 + s) * SECOND);
+            store.borrow_mut().sweep(T0 as u64 + (1_000 + s) * SECOND);
         }
         assert_eq!(page(&store), before);
         // It comes back, and goes on.
@@ -77,12 +77,12 @@ fn more_series_than_are_met_at_once_stay_after_a_reload() {
         relay.numbers(&rows).await;
         relay.flush().await;
         reload_meaning(&store, &config());
-        store.borrow_mut().tick(T0 as u64);
+        store.borrow_mut().sweep(T0 as u64);
         for _ in 0..5 {
             relay.flush().await;
         }
         for s in 0..10 {
-            store.borrow_mut().tick(T0 as u64 + (700 + s) * SECOND);
+            store.borrow_mut().sweep(T0 as u64 + (700 + s) * SECOND);
         }
         assert_eq!(page(&store).len(), all as usize);
     });
@@ -159,7 +159,7 @@ fn a_counter_that_rests_stays_on_the_page_after_a_reload() {
         relay.expect_plan().await;
         // Ten minutes in which it is connected and flushes, and nothing is ordered.
         for s in 1..=650 {
-            store.borrow_mut().tick(T0 as u64 + s * SECOND);
+            store.borrow_mut().sweep(T0 as u64 + s * SECOND);
             if s % 50 == 0 {
                 relay.flush().await;
             }
@@ -213,7 +213,7 @@ fn a_sum_beyond_64_bits_stays_there_after_a_reload() {
         relay.flush().await;
         let before = page(&store);
         reload_meaning(&store, &config());
-        store.borrow_mut().tick(T0 as u64);
+        store.borrow_mut().sweep(T0 as u64);
         relay.numbers(&[(0, 6, 0.0)]).await;
         relay.flush().await;
         assert_eq!(page(&store), before);
@@ -231,7 +231,7 @@ fn after_a_reload_a_node_that_restarts_shows_what_it_has_and_no_more() {
         relay.numbers(&[(0, 10, 0.0), (1, 7, 0.0)]).await;
         relay.flush().await;
         reload_meaning(&store, &config());
-        store.borrow_mut().tick(T0 as u64);
+        store.borrow_mut().sweep(T0 as u64);
         relay.crash().await;
         // A new incarnation, which has no queue.
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0 + 5, 1)).await;
@@ -254,7 +254,7 @@ fn a_forgotten_gauge_leaves_after_a_reload_too() {
         relay.numbers(&[(1, 7, 0.0)]).await;
         relay.flush().await;
         reload_meaning(&store, &config());
-        store.borrow_mut().tick(T0 as u64);
+        store.borrow_mut().sweep(T0 as u64);
         relay.forget(1).await;
         relay.flush().await;
         assert_eq!(page(&store), Vec::<String>::new());
@@ -274,7 +274,7 @@ fn a_metric_that_a_reload_takes_out_leaves_whichever_comes_first() {
         without.selection.definitions.retain(|d| d.name != "shop.queue");
         // The store's tick is sooner than the session's look at the plan.
         reload_meaning(&store, &without);
-        store.borrow_mut().tick(T0 as u64);
+        store.borrow_mut().sweep(T0 as u64);
         receiver.reload(without);
         relay.expect_plan().await;
         relay.flush().await;

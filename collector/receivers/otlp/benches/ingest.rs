@@ -2,7 +2,7 @@
 //! copy and a hash of the same bytes, the generated types, and the first pass, which defines the series. Run with `cargo bench`.
 
 use dichroic_model::{Fingerprinter, Identity, Limits, Seed};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use dichroic_receiver_otlp::{Ingest, Service};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
@@ -133,7 +133,7 @@ fn measure(mut round: impl FnMut()) -> (f64, f64) {
 fn bench(points: usize) {
     let requests = requests(points);
     let bytes: usize = requests.iter().map(Vec::len).sum();
-    let mut store = Store::new(Limits::default(), Arc::new(Identity), TIME);
+    let mut store = Core::new(Limits::default(), Arc::new(Identity), TIME);
     let mut ingest = Ingest::default();
     let mut copy = Vec::new();
     let memcpy = measure(|| {

@@ -3,7 +3,7 @@
 
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, Identity, Limits, Pattern};
-use dichroic_pipeline::{StreamItem, Wanted, inbox};
+use dichroic_pipeline::{StreamItem, StreamRequest, inbox};
 use dichroic_receiver_otlp::{Config, bind, serve};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         println!("{name} {}", address.ok_or("not listening")?);
     }
     let counters = bound.counters.clone();
-    let store = Rc::new(RefCell::new(dichroic_pipeline::Store::new(
+    let store = Rc::new(RefCell::new(dichroic_pipeline::Core::new(
         Limits::default(),
         Arc::new(Identity),
         now(),
@@ -31,7 +31,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (handle, jobs) = inbox();
     spawn_local(dichroic_pipeline::serve(store.clone(), jobs));
     for kind in [EventKind::Event, EventKind::Log] {
-        let wanted = Wanted {
+        let wanted = StreamRequest {
             kind,
             patterns: vec![Pattern::new("**")?],
             replay_from: None,

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Batch, EventKind, Pattern};
-use dichroic_pipeline::{StreamItem, Subscription, Wanted};
+use dichroic_pipeline::{StreamItem, StreamRequest, Subscription};
 use dichroic_receiver_otlp::Service;
 use dichroic_wire::{Cell, Events, EventsScratch};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -29,7 +29,7 @@ fn request(log_records: Vec<LogRecord>) -> Vec<u8> {
 }
 
 fn subscribe(world: &mut World, kind: EventKind) -> Subscription {
-    let wanted = Wanted {
+    let wanted = StreamRequest {
         kind,
         patterns: vec![Pattern::new("**").unwrap()],
         replay_from: None,

@@ -469,8 +469,8 @@ fn a_silent_source_leaves_with_its_series_and_comes_back_as_a_new_one() {
     world.now += 301 * SECOND;
     world.ingest.tick(&mut world.store, world.now);
     // Series leave in one round, the source that has none in the next.
-    world.store.tick(world.now);
-    world.store.tick(world.now);
+    world.store.sweep(world.now);
+    world.store.sweep(world.now);
     assert_eq!((world.rows().len(), world.store.sources().count()), (0, 0));
     assert_ne!(send(&mut world, &[("service.name", "a")]), first);
 }

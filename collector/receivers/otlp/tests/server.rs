@@ -5,7 +5,7 @@ mod common;
 use bytes::{BufMut, Bytes, BytesMut};
 use common::*;
 use dichroic_model::{Identity, Limits as StoreLimits};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use dichroic_receiver_otlp::{Config, Counters, Limits, Verdict, bind, serve};
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
@@ -38,7 +38,7 @@ struct Status {
 struct Server {
     http: SocketAddr,
     grpc: SocketAddr,
-    store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Core>>,
     counters: Rc<Counters>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -53,7 +53,7 @@ impl Server {
             limits,
         };
         let bound = bind(config).await.expect("free ports");
-        let store = Store::new(StoreLimits::default(), Arc::new(Identity), EPOCH);
+        let store = Core::new(StoreLimits::default(), Arc::new(Identity), EPOCH);
         let store = Rc::new(RefCell::new(store));
         let (stop, stopped) = watch::channel(false);
         Server {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dichroic_model::{Identity, Limits, Protocol, Source, SourceSpec};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use dichroic_receiver_prometheus::ingest::{Exposition, Format, Page, PageLimits, ScrapeTimes};
 use dichroic_receiver_prometheus::parse::{Item, openmetrics, text};
 
@@ -87,14 +87,14 @@ fn measure(what: &str, floor: Option<f64>, mut run: impl FnMut()) -> f64 {
 }
 
 struct Target {
-    store: RefCell<Store>,
+    store: RefCell<Core>,
     source: Arc<Source>,
     page: Page,
 }
 
 impl Target {
     fn new() -> Self {
-        let mut store = Store::new(Limits::default(), Arc::new(Identity), 1);
+        let mut store = Core::new(Limits::default(), Arc::new(Identity), 1);
         let spec = SourceSpec {
             name: "bench".into(),
             job: "bench".into(),

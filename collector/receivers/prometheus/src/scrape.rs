@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use dichroic_model::{
     Factor, MetricKind, NameStyle, Number, Runtime, Scope, SeriesDef, Source, Temporality, UnixNanos,
 };
-use dichroic_pipeline::Store;
+use dichroic_pipeline::{Core, Times};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -77,11 +77,11 @@ pub struct Scraper {
 }
 
 #[derive(Clone)]
-struct SharedStore(Rc<RefCell<Store>>);
+struct SharedStore(Rc<RefCell<Core>>);
 
 impl std::fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Store")
+        f.write_str("Core")
     }
 }
 
@@ -101,7 +101,7 @@ struct State {
 
 impl Scraper {
     /// A scraper without targets. Lives on the thread that owns the store.
-    pub fn new(store: Rc<RefCell<Store>>) -> Self {
+    pub fn new(store: Rc<RefCell<Core>>) -> Self {
         Self {
             store: SharedStore(store),
             statuses: TargetStatuses::default(),
@@ -196,7 +196,7 @@ struct Loop {
     key: String,
     target: Rc<ScrapeTarget>,
     state: Rc<RefCell<State>>,
-    store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Core>>,
     statuses: TargetStatuses,
     client: Client,
     body: Vec<u8>,
@@ -315,7 +315,7 @@ impl State {
     fn open(
         &mut self,
         target: &ScrapeTarget,
-        store: &mut Store,
+        store: &mut Core,
         runtime: Option<Runtime>,
     ) -> Result<Arc<Source>, ScrapeError> {
         let known = self.source.as_ref().map(|source| source.spec.runtime);
@@ -331,7 +331,7 @@ impl State {
     }
 
     /// Writes what Prometheus itself says of a scrape. These are no samples of the target: the ledger does not count them.
-    fn report(&self, store: &mut Store, result: Option<&Ingested>, duration: Duration, scraped: UnixNanos) {
+    fn report(&self, store: &mut Core, result: Option<&Ingested>, duration: Duration, scraped: UnixNanos) {
         let Some(source) = &self.source else { return };
         let samples = result.map_or(0, |ingested| ingested.samples);
         let added = result.map_or(0, |ingested| ingested.added);
@@ -369,7 +369,7 @@ impl State {
     }
 }
 
-fn report_one(store: &mut Store, source: &Source, name: &str, help: &str, value: Number, scraped: UnixNanos) {
+fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: Number, scraped: UnixNanos) {
     let fp = store
         .fingerprinter(source.id)
         .with(b"of the scrape")
@@ -392,7 +392,15 @@ fn report_one(store: &mut Store, source: &Source, name: &str, help: &str, value:
     });
     if let Ok(series) = series {
         // A store without room for it has refused the target's own series too, and counted them.
-        let _ = store.set_number(series, value, 0, scraped, now());
+        let _ = store.set_number(
+            series,
+            value,
+            Times {
+                start: 0,
+                time: scraped,
+                now: now(),
+            },
+        );
     }
 }
 

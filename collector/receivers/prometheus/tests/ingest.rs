@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{NOW, lines, on_ingest_thread, rows, store};
 use dichroic_model::{Limits, Protocol, SECOND, Source, SourceSpec};
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, Signal};
 use dichroic_receiver_prometheus::ingest::{
     Exposition, Format, Ingested, Page, PageError, PageLimits, ScrapeTimes,
 };
@@ -18,7 +18,7 @@ const OM: Format = Format::OpenMetrics { quoted_names: false };
 
 /// A target with its page, in a store.
 struct Fixture {
-    store: Rc<RefCell<Store>>,
+    store: Rc<RefCell<Core>>,
     source: Arc<Source>,
     page: Page,
     limits: PageLimits,

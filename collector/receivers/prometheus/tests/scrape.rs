@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{lines, on_ingest_thread, store};
 use dichroic_model::Limits;
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use dichroic_receiver_prometheus::config::{ScrapeConfig, ScrapeTarget, StaticConfig};
 use dichroic_receiver_prometheus::scrape::{Health, Scraper, TargetStatus, TargetStatuses};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -154,7 +154,7 @@ async fn until(
     }
 }
 
-async fn scraped(store: &Rc<RefCell<Store>>) -> BTreeMap<String, String> {
+async fn scraped(store: &Rc<RefCell<Core>>) -> BTreeMap<String, String> {
     let lines = lines(store).await;
     lines
         .iter()
@@ -172,7 +172,7 @@ fn of<'a>(series: &'a BTreeMap<String, String>, server: &Server, name: &str) -> 
 }
 
 /// Waits until a series has a value: on a busy machine a scrape may time out in between.
-async fn until_series(store: &Rc<RefCell<Store>>, server: &Server, name: &str, value: &str) {
+async fn until_series(store: &Rc<RefCell<Core>>, server: &Server, name: &str, value: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while of(&scraped(store).await, server, name) != Some(value) {
         assert!(Instant::now() < deadline, "{name} never became {value}");

@@ -2,7 +2,7 @@
 
 use super::{Def, Kit, NOW};
 use dichroic_model::{Factor, MetricKind, NameStyle, Number, Protocol, Source};
-use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, SummaryPoint};
+use dichroic_pipeline::{Buckets, ExponentialPoint, HistogramPoint, SummaryPoint, Times};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -136,7 +136,15 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
                 sum,
                 min_max: None,
             };
-            kit.store.set_histogram(series, &point, start, NOW, NOW)
+            kit.store.set_histogram(
+                series,
+                &point,
+                Times {
+                    start,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
         }
         MetricKind::ExponentialHistogram => {
             let point = ExponentialPoint {
@@ -148,7 +156,15 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
                 sum,
                 min_max: None,
             };
-            kit.store.set_exponential(series, &point, start, NOW, NOW)
+            kit.store.set_exponential(
+                series,
+                &point,
+                Times {
+                    start,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
         }
         MetricKind::Summary => {
             let quantiles = [(0.5, s.value), (0.5, 1.0), (s.value, 2.0)];
@@ -157,11 +173,25 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
                 sum: Number::float(s.value),
                 quantiles: &quantiles,
             };
-            kit.store.set_summary(series, &point, start, NOW, NOW)
+            kit.store.set_summary(
+                series,
+                &point,
+                Times {
+                    start,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
         }
-        _ => kit
-            .store
-            .set_number(series, Number::float(s.value), start, NOW, NOW),
+        _ => kit.store.set_number(
+            series,
+            Number::float(s.value),
+            Times {
+                start,
+                time: NOW,
+                now: NOW,
+            },
+        ),
     };
 }
 

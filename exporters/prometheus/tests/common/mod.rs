@@ -10,8 +10,8 @@ use dichroic_model::{
     Number, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
-    Buckets, ExponentialPoint, HistogramPoint, Job, Progress, Row, SeriesRef, Snapshot, SnapshotRequest,
-    Store, SummaryPoint,
+    Buckets, Core, ExponentialPoint, HistogramPoint, Job, Progress, Row, SeriesRef, Snapshot,
+    SnapshotRequest, SummaryPoint, Times,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub const NOW: u64 = 1_700_000_000 * SECOND;
 
 /// A store and what is needed to fill it tersely.
 pub struct Kit {
-    pub store: Store,
+    pub store: Core,
     next: u64,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Def<'a> {
 impl Default for Kit {
     fn default() -> Self {
         Kit {
-            store: Store::new(Limits::default(), Arc::new(Identity), NOW),
+            store: Core::new(Limits::default(), Arc::new(Identity), NOW),
             next: 0,
         }
     }
@@ -136,7 +136,15 @@ impl Kit {
     ) -> SeriesRef {
         let series = self.series(source, def, attributes);
         self.store
-            .set_number(series, value, NOW - 3 * SECOND, NOW, NOW)
+            .set_number(
+                series,
+                value,
+                Times {
+                    start: NOW - 3 * SECOND,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
             .unwrap();
         series
     }
@@ -156,14 +164,22 @@ impl Kit {
             min_max: None,
         };
         self.store
-            .set_histogram(series, &point, NOW - 3 * SECOND, NOW, NOW)
+            .set_histogram(
+                series,
+                &point,
+                Times {
+                    start: NOW - 3 * SECOND,
+                    time: NOW,
+                    now: NOW,
+                },
+            )
             .unwrap();
         series
     }
 
     pub fn exponential(&mut self, source: &Source, def: &Def<'_>, point: &ExponentialPoint<'_>) -> SeriesRef {
         let series = self.series(source, def, &[]);
-        self.store.set_exponential(series, point, 0, NOW, NOW).unwrap();
+        self.store.set_exponential(series, point, Times::at(NOW)).unwrap();
         series
     }
 
@@ -180,7 +196,7 @@ impl Kit {
             sum,
             quantiles,
         };
-        self.store.set_summary(series, &point, 0, NOW, NOW).unwrap();
+        self.store.set_summary(series, &point, Times::at(NOW)).unwrap();
         series
     }
 
@@ -207,7 +223,7 @@ impl Kit {
 }
 
 /// All rows of a store, as an exporter gets them.
-pub fn copy(store: &mut Store) -> Vec<Vec<Row>> {
+pub fn copy(store: &mut Core) -> Vec<Vec<Row>> {
     let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
     let mut cx = Context::from_waker(Waker::noop());
     let mut all = Vec::new();

@@ -6,7 +6,7 @@ use dichroic_model::{
     Attributes, Batch, EventKind, EventSchema, Expiry, Identity, Limits, Protocol, Runtime, Source,
     SourceSpec,
 };
-use dichroic_pipeline::{Handle, Store, inbox, serve};
+use dichroic_pipeline::{Core, Handle, inbox, serve};
 use dichroic_wire::define::{Define, DefineKind, Dictionary, Schema, SubscriberSeries};
 use dichroic_wire::hello::SubscribeKind;
 use dichroic_wire::limits;
@@ -57,14 +57,14 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
 
 #[derive(Clone)]
 pub struct World {
-    pub store: Rc<RefCell<Store>>,
+    pub store: Rc<RefCell<Core>>,
     pub handle: Handle,
     pub exporter: Exporter,
 }
 
 impl World {
     fn new(config: Config, limits: Limits) -> Self {
-        let store = Rc::new(RefCell::new(Store::new(limits, Arc::new(Identity), EPOCH)));
+        let store = Rc::new(RefCell::new(Core::new(limits, Arc::new(Identity), EPOCH)));
         let (handle, inbox) = inbox();
         spawn_local(serve(store.clone(), inbox));
         let exporter = Exporter::new(handle.clone(), config);

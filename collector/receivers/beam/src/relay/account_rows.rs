@@ -3,10 +3,10 @@
 use super::Relay;
 use crate::account::{Said, Term, Why, gap_reason, reason_word};
 use dichroic_model::GapReason;
-use dichroic_pipeline::{DropReason, RelayTerm, Store};
+use dichroic_pipeline::{Core, DropReason, RelayTerm};
 
 impl Relay {
-    pub(super) fn account_row(&mut self, store: &mut Store, id: u32, value: u64) {
+    pub(super) fn account_row(&mut self, store: &mut Core, id: u32, value: u64) {
         let Some(said) = self.terms.get_mut(&id) else {
             return;
         };
@@ -55,7 +55,7 @@ impl Relay {
         }
     }
 
-    fn gap(&self, store: &mut Store, schema: u32, reason: GapReason, lost: u64) {
+    fn gap(&self, store: &mut Core, schema: u32, reason: GapReason, lost: u64) {
         // A schema of a collector before this one: nobody here can be told.
         if let Some(schema) = self.streams.schema(schema) {
             store.publish_gap(schema, &self.source, reason, Some(lost));

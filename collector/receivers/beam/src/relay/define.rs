@@ -6,7 +6,7 @@ use crate::app_metrics::{self, APP_METRICS};
 use crate::plan::Measure;
 use dichroic_model::AttributeValue;
 use dichroic_model::attributes::{Attributes, cut};
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use dichroic_wire::GoodbyeCode;
 use dichroic_wire::define::{Define, DefineKind, RelaySeries};
 use dichroic_wire::limits::{LABEL_BYTES, RESERVED_KEYS};
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 impl Relay {
-    pub(super) fn define(&mut self, store: &mut Store, body: &[u8]) -> Result<(), Violation> {
+    pub(super) fn define(&mut self, store: &mut Core, body: &[u8]) -> Result<(), Violation> {
         let define = Define::decode(body)?;
         if define.kind != DefineKind::Series {
             return Err(malformed(format!(
@@ -38,7 +38,7 @@ impl Relay {
         Ok(())
     }
 
-    fn define_one(&mut self, store: &mut Store, id: u32, series: &RelaySeries<'_>) -> Result<(), Violation> {
+    fn define_one(&mut self, store: &mut Core, id: u32, series: &RelaySeries<'_>) -> Result<(), Violation> {
         if id >= self.series.limit() {
             return Err(Violation {
                 code: GoodbyeCode::Limit,
@@ -81,7 +81,7 @@ impl Relay {
 
 impl Relay {
     /// The first series of a metric that no plan has says what it is.
-    fn learn_app_metric(&mut self, store: &mut Store, series: &RelaySeries<'_>) -> Result<(), Violation> {
+    fn learn_app_metric(&mut self, store: &mut Core, series: &RelaySeries<'_>) -> Result<(), Violation> {
         let Some(map) = series.app_metric else {
             return Ok(());
         };

@@ -3,7 +3,7 @@
 use super::{Applied, Kind, Met, SeriesTable, Wrong, unwrapped, wrapped};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
-use dichroic_pipeline::{Buckets, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Store};
+use dichroic_pipeline::{Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Times};
 use dichroic_wire::{Bucket, HistogramRow, Side};
 
 /// Observations that one histogram may have: a century at a billion a second, and no sum of counts overflows.
@@ -13,7 +13,7 @@ impl SeriesTable {
     /// A histogram's total.
     pub fn histogram(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         row: &HistogramRow<'_>,
         time: UnixNanos,
         now: UnixNanos,
@@ -45,7 +45,7 @@ impl SeriesTable {
 
     fn explicit(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         row: &HistogramRow<'_>,
         series: SeriesRef,
         measure: &Measure,
@@ -81,12 +81,16 @@ impl SeriesTable {
             min_max: None,
         };
         let start = self.entries[row.series as usize].start;
-        Ok(applied(store.set_histogram(series, &point, start, time, now)))
+        Ok(applied(store.set_histogram(
+            series,
+            &point,
+            Times { start, time, now },
+        )))
     }
 
     fn exponential(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         row: &HistogramRow<'_>,
         series: SeriesRef,
         measure: &Measure,
@@ -127,7 +131,11 @@ impl SeriesTable {
             min_max: None,
         };
         let start = self.entries[row.series as usize].start;
-        Ok(applied(store.set_exponential(series, &point, start, time, now)))
+        Ok(applied(store.set_exponential(
+            series,
+            &point,
+            Times { start, time, now },
+        )))
     }
 
     fn sum(&mut self, row: &HistogramRow<'_>, past: Option<Number>) -> Number {

@@ -1,7 +1,7 @@
 //! What outlives a connection: which incarnation of a series the store holds, and counters that the VM has evicted.
 
 use dichroic_model::UnixNanos;
-use dichroic_pipeline::{SeriesRef, Store};
+use dichroic_pipeline::{Core, SeriesRef};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What is held of a series beyond its connection.
@@ -19,7 +19,7 @@ pub(super) struct Forgotten {
 }
 
 impl Forgotten {
-    pub(super) fn add(&mut self, series: SeriesRef, max: usize, store: &mut Store) {
+    pub(super) fn add(&mut self, series: SeriesRef, max: usize, store: &mut Core) {
         if self.members.insert(series) {
             self.order.push_back(series);
         }

@@ -3,7 +3,9 @@
 
 use dichroic_model::{EventKind, Limits, Pattern, Seed};
 use dichroic_packs::{Definition, PackResolver, Packs, Selection};
-use dichroic_pipeline::{Job, Progress, RowValue, Snapshot, SnapshotRequest, Store, Subscription, Wanted};
+use dichroic_pipeline::{
+    Core, Job, Progress, RowValue, Snapshot, SnapshotRequest, StreamRequest, Subscription,
+};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
 use dichroic_wire::hello::RelayMode;
@@ -25,7 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const T0: i64 = 1_763_800_000_000_000_000;
 pub const MAX: u32 = 262_144;
 
-pub type Shared = Rc<RefCell<Store>>;
+pub type Shared = Rc<RefCell<Core>>;
 
 pub const DEFINITIONS: &str = "
 - {name: shop.orders, type: counter, event: shop.order.stop, tags: {plan: user.plan, ok: ok}}
@@ -55,7 +57,7 @@ pub fn config() -> Config {
 
 pub fn store() -> Shared {
     let _ = Seed(0);
-    let store = Store::new(Limits::default(), Arc::new(PackResolver::builtin()), T0 as u64);
+    let store = Core::new(Limits::default(), Arc::new(PackResolver::builtin()), T0 as u64);
     Rc::new(RefCell::new(store))
 }
 
@@ -366,7 +368,7 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A subscriber to what matches, from now on.
 pub fn subscribe(store: &Shared, kind: EventKind, text: &str) -> Subscription {
-    let wanted = Wanted {
+    let wanted = StreamRequest {
         kind,
         patterns: vec![pattern(text)],
         replay_from: None,

@@ -4,7 +4,7 @@
 //! for histograms, bounds. Only when it is not known are the attributes read and the series defined.
 //!
 //! A group is read first, then its series are looked up together, so that the cache misses of many points are one wait; then the
-//! points are applied one after another, as if each had been looked up in its turn: see [`Store::find_batch`].
+//! points are applied one after another, as if each had been looked up in its turn: see [`Core::find_batch`].
 
 use super::attributes::pairs;
 use super::metric_header::MetricHeader;
@@ -15,7 +15,9 @@ use crate::protobuf::{Content, Cursor, ProtobufError};
 use dichroic_model::{
     Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, SeriesDef, Temporality, UnixNanos,
 };
-use dichroic_pipeline::{self as pipeline, DropReason, LOOKUP_BATCH, Refused, SeriesRef, Signal, Store};
+use dichroic_pipeline::{
+    self as pipeline, Core, DropReason, LOOKUP_BATCH, NotAdmitted, SeriesRef, Signal, Times,
+};
 use std::sync::Arc;
 
 /// Bytes of the attributes of one new series.
@@ -68,7 +70,7 @@ pub(super) struct Resolved<'a> {
 
 /// Where points of one metric go.
 pub(super) struct GroupWriter<'a> {
-    store: &'a mut Store,
+    store: &'a mut Core,
     here: &'a ResourceScope,
     fingerprints: &'a Fingerprinter,
     header: &'a MetricHeader<'a>,
@@ -98,7 +100,7 @@ fn total(counts: &[u64]) -> Option<u64> {
 
 impl<'t> GroupWriter<'t> {
     pub(super) fn new(
-        store: &'t mut Store,
+        store: &'t mut Core,
         here: &'t ResourceScope,
         fingerprints: &'t Fingerprinter,
         header: &'t MetricHeader<'t>,
@@ -161,7 +163,7 @@ impl<'t> GroupWriter<'t> {
                 None => Err(DropReason::Malformed),
                 Some((bytes, point)) => {
                     let (fingerprint, bytes) = (fingerprints[at], *bytes);
-                    let known = self.store.found(&found, at, fingerprint);
+                    let known = self.store.find_in(&found, at, fingerprint);
                     point.write(
                         self,
                         scratch,
@@ -256,7 +258,7 @@ impl<'t> GroupWriter<'t> {
         };
         self.store
             .define(resolved.fingerprint, def)
-            .map_err(|Refused(reason)| reason)
+            .map_err(|NotAdmitted(reason)| reason)
     }
 
     fn exemplar(&mut self, series: SeriesRef, common: &Common<'_>) {
@@ -294,9 +296,25 @@ impl<'a> Point<'a> for NumberPoint<'a> {
         }
         let series = writer.series(self, resolved, None)?;
         if writer.delta() {
-            writer.store.add_number(series, value, start, time, writer.now)?;
+            writer.store.add_number(
+                series,
+                value,
+                Times {
+                    start,
+                    time,
+                    now: writer.now,
+                },
+            )?;
         } else {
-            writer.store.set_number(series, value, start, time, writer.now)?;
+            writer.store.set_number(
+                series,
+                value,
+                Times {
+                    start,
+                    time,
+                    now: writer.now,
+                },
+            )?;
         }
         writer.exemplar(series, common);
         Ok(())
@@ -347,13 +365,25 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
             min_max: extremes(self.min, self.max),
         };
         if writer.delta() {
-            writer
-                .store
-                .add_histogram(series, &cell, start, time, writer.now)?;
+            writer.store.add_histogram(
+                series,
+                &cell,
+                Times {
+                    start,
+                    time,
+                    now: writer.now,
+                },
+            )?;
         } else {
-            writer
-                .store
-                .set_histogram(series, &cell, start, time, writer.now)?;
+            writer.store.set_histogram(
+                series,
+                &cell,
+                Times {
+                    start,
+                    time,
+                    now: writer.now,
+                },
+            )?;
         }
         writer.exemplar(series, common);
         Ok(())
@@ -405,13 +435,25 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
             min_max: extremes(self.min, self.max),
         };
         if writer.delta() {
-            writer
-                .store
-                .add_exponential(series, &cell, start, time, writer.now)?;
+            writer.store.add_exponential(
+                series,
+                &cell,
+                Times {
+                    start,
+                    time,
+                    now: writer.now,
+                },
+            )?;
         } else {
-            writer
-                .store
-                .set_exponential(series, &cell, start, time, writer.now)?;
+            writer.store.set_exponential(
+                series,
+                &cell,
+                Times {
+                    start,
+                    time,
+                    now: writer.now,
+                },
+            )?;
         }
         writer.exemplar(series, common);
         Ok(())
@@ -442,6 +484,14 @@ impl<'a> Point<'a> for SummaryPoint<'a> {
             sum: Number::float(self.sum),
             quantiles,
         };
-        writer.store.set_summary(series, &cell, start, time, writer.now)
+        writer.store.set_summary(
+            series,
+            &cell,
+            Times {
+                start,
+                time,
+                now: writer.now,
+            },
+        )
     }
 }

@@ -9,7 +9,7 @@ use super::resource_scope::ResourceScope;
 use super::tally::Tally;
 use crate::protobuf::{Content, Cursor, ProtobufError, text};
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
-use dichroic_pipeline::{DropReason, Refused, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, NotAdmitted, Signal};
 use dichroic_wire::{self as wire, Cell, EventsBuilder, Pushed};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Logs {
     /// Adds a `LogRecord` to the rows of its schema.
     pub(super) fn record(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         here: &ResourceScope,
         tally: &mut Tally,
         message: &[u8],
@@ -74,7 +74,7 @@ impl Logs {
     /// Counts the row as applied when it is published.
     fn add(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         source: &Arc<Source>,
         tally: &mut Tally,
         message: &[u8],
@@ -123,7 +123,7 @@ impl Logs {
     #[expect(clippy::too_many_arguments, reason = "a row, and where it goes")]
     fn push(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         source: &Arc<Source>,
         schema: &Arc<EventSchema>,
         tally: &mut Tally,
@@ -150,7 +150,7 @@ impl Logs {
 
     fn schema(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         kind: EventKind,
         name: &str,
     ) -> Result<Arc<EventSchema>, DropReason> {
@@ -167,7 +167,7 @@ impl Logs {
         let columns = COLUMNS.map(str::to_owned).to_vec();
         let schema = store
             .schema(kind, name, Vec::new(), columns)
-            .map_err(|Refused(reason)| reason)?;
+            .map_err(|NotAdmitted(reason)| reason)?;
         self.schemas.insert((kind, name.to_owned()), schema.clone());
         Ok(schema)
     }
@@ -175,7 +175,7 @@ impl Logs {
     /// Hands all waiting rows to subscribers.
     pub(super) fn publish(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         source: &Arc<Source>,
         tally: &mut Tally,
         now: UnixNanos,
@@ -187,7 +187,7 @@ impl Logs {
 }
 
 fn publish(
-    store: &mut Store,
+    store: &mut Core,
     source: &Arc<Source>,
     pending: &mut Pending,
     frame: &mut Vec<u8>,

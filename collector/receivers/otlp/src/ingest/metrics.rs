@@ -9,7 +9,7 @@ use super::resource_scope::ResourceScope;
 use super::tally::Tally;
 use crate::protobuf::{Content, Cursor, ProtobufError, merge, text};
 use dichroic_model::{MetricKind, Temporality, UnixNanos, attributes::cut};
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, Signal};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -48,7 +48,7 @@ impl MetricCursor {
 
 /// Applies points of a `Metric` until the step is spent, and says where to go on; each is counted as applied or as dropped.
 pub(super) fn apply(
-    store: &mut Store,
+    store: &mut Core,
     scratch: &mut Scratch,
     here: &ResourceScope,
     tally: &mut Tally,

@@ -21,7 +21,7 @@ mod tally;
 use crate::service::Service;
 use bytes::Bytes;
 use dichroic_model::{Scope, UnixNanos};
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, Signal};
 pub use error::MalformedRequest;
 pub use outcome::RequestOutcome;
 use parts::{RequestPart, RequestParts};
@@ -78,7 +78,7 @@ impl Ingest {
     /// [`Malformed`] when the body is none; nothing was applied then.
     pub fn metrics(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         body: &[u8],
         now: UnixNanos,
     ) -> Result<RequestOutcome, MalformedRequest> {
@@ -91,7 +91,7 @@ impl Ingest {
     /// As [`Ingest::metrics`].
     pub fn logs(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         body: &[u8],
         now: UnixNanos,
     ) -> Result<RequestOutcome, MalformedRequest> {
@@ -104,7 +104,7 @@ impl Ingest {
     /// As [`Ingest::metrics`].
     pub fn traces(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         body: &[u8],
         now: UnixNanos,
     ) -> Result<RequestOutcome, MalformedRequest> {
@@ -113,7 +113,7 @@ impl Ingest {
 
     fn whole(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         service: Service,
         body: &[u8],
         now: UnixNanos,
@@ -132,7 +132,7 @@ impl Ingest {
     /// [`Malformed`] when it is no request of the service.
     pub fn begin(
         &mut self,
-        store: &Store,
+        store: &Core,
         service: Service,
         body: Bytes,
     ) -> Result<Request, MalformedRequest> {
@@ -140,7 +140,7 @@ impl Ingest {
     }
 
     /// Prepares to apply a body that was checked, by another thread perhaps, in steps.
-    pub fn begin_checked(&mut self, store: &Store, Checked { service, body }: Checked) -> Request {
+    pub fn begin_checked(&mut self, store: &Core, Checked { service, body }: Checked) -> Request {
         let nobody = store.fingerprinter(UNATTRIBUTED);
         Request {
             service,
@@ -165,7 +165,7 @@ impl Ingest {
     /// request holds. The ledger balances after every step.
     pub fn step(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         request: &mut Request,
         bytes: usize,
         now: UnixNanos,
@@ -191,7 +191,7 @@ impl Ingest {
         done.then(|| request.tally.outcome())
     }
 
-    fn resource(&mut self, store: &mut Store, request: &mut Request, resource: &[u8], now: UnixNanos) {
+    fn resource(&mut self, store: &mut Core, request: &mut Request, resource: &[u8], now: UnixNanos) {
         self.flush(store, request, now);
         self.scratch.spend(4 * PART_BYTES + resource.len());
         let here = &mut request.here;
@@ -211,7 +211,7 @@ impl Ingest {
         here.of_scope = here.of_source.with(&[]);
     }
 
-    fn item(&mut self, store: &mut Store, request: &mut Request, item: Range<usize>, now: UnixNanos) {
+    fn item(&mut self, store: &mut Core, request: &mut Request, item: Range<usize>, now: UnixNanos) {
         let (here, tally) = (&request.here, &mut request.tally);
         match request.service {
             Service::Metrics => self.metric(store, request, metrics::MetricCursor::new(item), now),
@@ -228,7 +228,7 @@ impl Ingest {
 
     fn metric(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         request: &mut Request,
         place: metrics::MetricCursor,
         now: UnixNanos,
@@ -238,7 +238,7 @@ impl Ingest {
     }
 
     /// Hands rows to subscribers and counts to the ledger.
-    fn flush(&mut self, store: &mut Store, request: &mut Request, now: UnixNanos) {
+    fn flush(&mut self, store: &mut Core, request: &mut Request, now: UnixNanos) {
         if let Some(known) = &request.here.known {
             self.logs.publish(store, &known.source, &mut request.tally, now);
         }
@@ -246,7 +246,7 @@ impl Ingest {
     }
 
     /// Lets sources go that have been silent for [`IDLE`]. Call every few seconds.
-    pub fn tick(&mut self, store: &mut Store, now: UnixNanos) {
+    pub fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         self.sources.tick(store, now);
     }
 }

@@ -9,7 +9,7 @@ use dichroic_model::{
     AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, SECOND, Source, SourceId,
     SourceSpec, UnixNanos, attributes::cut,
 };
-use dichroic_pipeline::{DropReason, Refused, Store};
+use dichroic_pipeline::{Core, DropReason, NotAdmitted};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Sources {
     /// The source of a resource.
     pub(super) fn of(
         &mut self,
-        store: &mut Store,
+        store: &mut Core,
         resource: &[u8],
         now: UnixNanos,
     ) -> Result<OpenSource, DropReason> {
@@ -77,12 +77,7 @@ impl Sources {
         Ok(known)
     }
 
-    fn open(
-        &mut self,
-        store: &mut Store,
-        spec: SourceSpec,
-        now: UnixNanos,
-    ) -> Result<OpenSource, DropReason> {
+    fn open(&mut self, store: &mut Core, spec: SourceSpec, now: UnixNanos) -> Result<OpenSource, DropReason> {
         let mut replaced = 0;
         if let Some(open) = self.by_key.get_mut(&spec.key) {
             open.seen = now;
@@ -93,7 +88,9 @@ impl Sources {
             replaced = now;
         }
         let key = spec.key.clone();
-        let source = store.open_source(spec, now).map_err(|Refused(reason)| reason)?;
+        let source = store
+            .open_source(spec, now)
+            .map_err(|NotAdmitted(reason)| reason)?;
         let fingerprints = store.fingerprinter(source.id);
         let known = OpenSource { source, fingerprints };
         let open = Open {
@@ -106,7 +103,7 @@ impl Sources {
     }
 
     /// Ends the sources that have been silent for [`IDLE`].
-    pub(super) fn tick(&mut self, store: &mut Store, now: UnixNanos) {
+    pub(super) fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         let before = self.by_key.len();
         self.by_key.retain(|_, open| {
             let stays = open.seen + IDLE >= now;

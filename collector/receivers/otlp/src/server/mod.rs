@@ -20,7 +20,7 @@ use crate::config::{Config, Limits};
 use counters::One;
 pub use counters::{Counters, Verdict};
 use dichroic_model::clock::now;
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
@@ -106,7 +106,7 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
 /// Serves until `stop` is true or its sender is dropped, then gives requests in flight `limits.stop_timeout` to finish.
 ///
 /// Connections that are still open after that are aborted and counted in [`Counters::aborted_connections`].
-pub async fn serve(bound: Bound, store: Rc<RefCell<Store>>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Receiver<bool>) {
     let state = Rc::new(ServerState::new(bound.limits, bound.counters, store));
     let mut accepting = JoinSet::new();
     for listener in bound.listeners {

@@ -12,7 +12,7 @@ use crate::protobuf::ProtobufError;
 use crate::service::Service;
 use bytes::Bytes;
 use dichroic_model::clock::now;
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ const STEP_BYTES: usize = 1 << 20;
 
 /// State shared by all requests, on the ingest thread.
 pub(super) struct ServerState {
-    pub(super) store: Rc<RefCell<Store>>,
+    pub(super) store: Rc<RefCell<Core>>,
     pub(super) ingest: RefCell<Ingest>,
     pub(super) budget: Budget,
     pub(super) offload: Offload,
@@ -30,7 +30,7 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(limits: Limits, counters: Rc<Counters>, store: Rc<RefCell<Store>>) -> Self {
+    pub(super) fn new(limits: Limits, counters: Rc<Counters>, store: Rc<RefCell<Core>>) -> Self {
         ServerState {
             store,
             ingest: RefCell::default(),
@@ -106,7 +106,7 @@ mod tests {
     use std::sync::Arc;
 
     fn state() -> Rc<ServerState> {
-        let store = Store::new(StoreLimits::default(), Arc::new(dichroic_model::Identity), 1);
+        let store = Core::new(StoreLimits::default(), Arc::new(dichroic_model::Identity), 1);
         let store = Rc::new(RefCell::new(store));
         Rc::new(ServerState::new(Limits::default(), Rc::default(), store))
     }

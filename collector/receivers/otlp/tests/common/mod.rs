@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use dichroic_model::{Identity, Limits};
 use dichroic_pipeline::snapshot::SnapshotRequest;
-use dichroic_pipeline::{Job, Progress, Row, RowValue, Snapshot, Store};
+use dichroic_pipeline::{Core, Job, Progress, Row, RowValue, Snapshot};
 use dichroic_receiver_otlp::{Ingest, MalformedRequest, RequestOutcome, Service, json};
 pub use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 pub use opentelemetry_proto::tonic::common::v1::{
@@ -28,7 +28,7 @@ pub const DELTA: i32 = AggregationTemporality::Delta as i32;
 pub const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
 
 pub struct World {
-    pub store: Store,
+    pub store: Core,
     pub ingest: Ingest,
     pub now: u64,
 }
@@ -40,7 +40,7 @@ impl World {
 
     pub fn with(limits: Limits) -> Self {
         World {
-            store: Store::new(limits, Arc::new(Identity), EPOCH - SECOND),
+            store: Core::new(limits, Arc::new(Identity), EPOCH - SECOND),
             ingest: Ingest::default(),
             now: EPOCH,
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use dichroic_model::{Number, SourceId, UnixNanos};
-use dichroic_pipeline::{DropReason, HistogramPoint, Signal, Store, SummaryPoint};
+use dichroic_pipeline::{Core, DropReason, HistogramPoint, Signal, SummaryPoint, Times};
 
 use super::points::{Memory, NO_TIME, Point};
 use super::{Ingested, ScrapeTimes};
@@ -29,7 +29,7 @@ impl PageAccount {
     }
 
     /// Writes the account: every sample was either applied or dropped.
-    pub(super) fn account(mut self, store: &mut Store, source: SourceId, duplicates: u64) -> Ingested {
+    pub(super) fn account(mut self, store: &mut Core, source: SourceId, duplicates: u64) -> Ingested {
         if duplicates > 0 {
             self.drop(DropReason::Duplicate, duplicates);
         }
@@ -52,7 +52,7 @@ impl PageAccount {
 /// Writes the values noted in memory for some of its points.
 pub(super) fn apply(
     memory: &Memory,
-    store: &mut Store,
+    store: &mut Core,
     times: ScrapeTimes,
     points: Range<usize>,
     account: &mut PageAccount,
@@ -78,7 +78,7 @@ pub(super) fn apply(
 
 struct Writer<'m> {
     memory: &'m Memory,
-    store: &'m mut Store,
+    store: &'m mut Core,
     times: ScrapeTimes,
     counts: Vec<u64>,
     quantiles: Vec<(f64, f64)>,
@@ -98,8 +98,15 @@ impl Writer<'_> {
                     sum,
                     min_max: None,
                 };
-                self.store
-                    .set_histogram(series, &histogram, start, self.time(point), now)
+                self.store.set_histogram(
+                    series,
+                    &histogram,
+                    Times {
+                        start,
+                        time: self.time(point),
+                        now,
+                    },
+                )
             }
             FamilyKind::Summary => {
                 self.quantiles.clear();
@@ -115,13 +122,27 @@ impl Writer<'_> {
                     sum: number(self.memory.value(point.sum).unwrap_or(0.0)),
                     quantiles: &self.quantiles,
                 };
-                self.store
-                    .set_summary(series, &summary, start, self.time(point), now)
+                self.store.set_summary(
+                    series,
+                    &summary,
+                    Times {
+                        start,
+                        time: self.time(point),
+                        now,
+                    },
+                )
             }
             _ => {
                 let value = self.memory.value(point.main).ok_or(DropReason::Malformed)?;
-                self.store
-                    .set_number(series, number(value), start, self.time(point), now)
+                self.store.set_number(
+                    series,
+                    number(value),
+                    Times {
+                        start,
+                        time: self.time(point),
+                        now,
+                    },
+                )
             }
         }
     }

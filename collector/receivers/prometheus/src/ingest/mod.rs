@@ -18,7 +18,7 @@ use std::fmt;
 use std::task::{Context, Poll, Waker};
 
 use dichroic_model::{Fingerprinter, Source, SourceId, UnixNanos};
-use dichroic_pipeline::{DropReason, Signal, Store};
+use dichroic_pipeline::{Core, DropReason, Signal};
 
 use crate::parse::{Item, ParseError, openmetrics, text};
 use apply::PageAccount;
@@ -203,7 +203,7 @@ impl Page {
     /// in the store's ledger under `source`.
     pub fn ingest(
         &mut self,
-        store: &RefCell<Store>,
+        store: &RefCell<Core>,
         source: &Source,
         exposition: &Exposition<'_>,
     ) -> Result<Ingested, PageError> {
@@ -220,7 +220,7 @@ impl Page {
     /// then ends the source.
     pub async fn ingest_in_steps<P: Future<Output = ()>>(
         &mut self,
-        store: &RefCell<Store>,
+        store: &RefCell<Core>,
         source: &Source,
         exposition: &Exposition<'_>,
         pause: impl Fn() -> P,
@@ -280,7 +280,7 @@ impl Page {
     async fn settle<P: Future<Output = ()>>(
         &mut self,
         mut build: Build<'_>,
-        store: &RefCell<Store>,
+        store: &RefCell<Core>,
         source: SourceId,
         pause: &impl Fn() -> P,
     ) -> u64 {
@@ -302,7 +302,7 @@ impl Page {
 
     async fn apply<P: Future<Output = ()>>(
         &self,
-        store: &RefCell<Store>,
+        store: &RefCell<Core>,
         times: ScrapeTimes,
         pause: &impl Fn() -> P,
     ) -> PageAccount {
@@ -318,7 +318,7 @@ impl Page {
     }
 
     /// The target is down: everything it showed leaves now.
-    pub fn clear(&mut self, store: &mut Store) {
+    pub fn clear(&mut self, store: &mut Core) {
         std::mem::take(&mut self.memory)
             .points
             .iter()
@@ -328,7 +328,7 @@ impl Page {
     /// The same, with a `pause` after every fraction of a millisecond.
     pub async fn clear_in_steps<P: Future<Output = ()>>(
         &mut self,
-        store: &RefCell<Store>,
+        store: &RefCell<Core>,
         pause: impl Fn() -> P,
     ) {
         for points in std::mem::take(&mut self.memory).points.chunks(SETTLE_POINTS) {
@@ -340,7 +340,7 @@ impl Page {
     }
 }
 
-fn refuse(store: &mut Store, source: SourceId, error: &PageError, samples: u64) {
+fn refuse(store: &mut Core, source: SourceId, error: &PageError, samples: u64) {
     let ledger = store.ledger_mut();
     ledger.received(source, Signal::Metrics, samples);
     ledger.dropped(source, Signal::Metrics, error.reason(), samples);

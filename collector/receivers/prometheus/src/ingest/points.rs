@@ -1,7 +1,7 @@
 //! What is remembered of a page: its lines, and the points they make up.
 
 use dichroic_model::Fingerprint;
-use dichroic_pipeline::{DropReason, SeriesRef, Store};
+use dichroic_pipeline::{Core, DropReason, SeriesRef};
 use hashbrown::HashTable;
 
 use crate::parse::FamilyKind;
@@ -44,7 +44,7 @@ pub(super) struct Point {
 }
 
 impl Point {
-    pub fn leave(&self, store: &mut Store) {
+    pub fn leave(&self, store: &mut Core) {
         if let Ok(series) = self.series {
             store.expire(series);
         }

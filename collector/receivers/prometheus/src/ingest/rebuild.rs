@@ -8,7 +8,7 @@ use dichroic_model::{
     AttributeValue, Exemplar, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Scope, SeriesDef,
     SourceId, Temporality,
 };
-use dichroic_pipeline::Store;
+use dichroic_pipeline::Core;
 use foldhash::{HashMap as FoldMap, HashSet as FoldSet};
 
 use super::points::{Line, Memory, NO_TIME, NONE, Point};
@@ -268,7 +268,7 @@ impl<'a> Build<'a> {
     }
 
     /// Makes some points known to the store; how many series are new.
-    pub(super) fn settle(&mut self, store: &mut Store, source: SourceId, points: Range<usize>) -> u64 {
+    pub(super) fn settle(&mut self, store: &mut Core, source: SourceId, points: Range<usize>) -> u64 {
         let mut added = 0;
         for draft in &mut self.drafts[points] {
             if let Some(series) = store.find(draft.point.fp) {
@@ -418,10 +418,10 @@ impl<'a> Draft<'a> {
 
     fn define(
         &self,
-        store: &mut Store,
+        store: &mut Core,
         source: SourceId,
         family: Family<'_>,
-    ) -> Result<dichroic_pipeline::SeriesRef, dichroic_pipeline::Refused> {
+    ) -> Result<dichroic_pipeline::SeriesRef, dichroic_pipeline::NotAdmitted> {
         let bounds = self.point.is_histogram().then(|| {
             let bounds = self.parts.iter().map(|(bound, _)| *bound);
             bounds.filter(|bound| bound.is_finite()).collect()

@@ -7,17 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dichroic_model::{Identity, Limits};
-use dichroic_pipeline::{Row, RowValue, SnapshotRequest, Store, inbox, serve};
+use dichroic_pipeline::{Core, Row, RowValue, SnapshotRequest, inbox, serve};
 
 /// An arbitrary time; tests compare times with it.
 pub const NOW: u64 = 1_700_000_000_000_000_000;
 
-pub fn store(limits: Limits) -> Rc<RefCell<Store>> {
-    Rc::new(RefCell::new(Store::new(limits, Arc::new(Identity), NOW)))
+pub fn store(limits: Limits) -> Rc<RefCell<Core>> {
+    Rc::new(RefCell::new(Core::new(limits, Arc::new(Identity), NOW)))
 }
 
 /// Every visible series.
-pub async fn rows(store: &Rc<RefCell<Store>>) -> Vec<Row> {
+pub async fn rows(store: &Rc<RefCell<Core>>) -> Vec<Row> {
     let (handle, inbox) = inbox();
     let serving = tokio::task::spawn_local(serve(store.clone(), inbox));
     let chunks = handle
@@ -32,7 +32,7 @@ pub async fn rows(store: &Rc<RefCell<Store>>) -> Vec<Row> {
 }
 
 /// Every visible series as a line: name, labels, value; sorted.
-pub async fn lines(store: &Rc<RefCell<Store>>) -> Vec<String> {
+pub async fn lines(store: &Rc<RefCell<Core>>) -> Vec<String> {
     let mut lines: Vec<String> = rows(store).await.iter().map(line).collect();
     lines.sort();
     lines
