@@ -1,22 +1,23 @@
-%% @doc Emits exactly what it is told, at once, and keeps the node alive: `fixed:main([Requests, Milliseconds…])` emits that many
-%% endpoint requests, the durations in turn. For tests that compare numbers with the truth.
+%% @doc Emits the given number of endpoint requests at once, with the durations in turn, and keeps the node alive:
+%% `fixed:main([Requests, Milliseconds…])'. For tests that compare counts with the truth.
 -module(fixed).
 
 -export([main/2]).
 
 main(Requests, Milliseconds) ->
     Native = [erlang:convert_time_unit(Ms, millisecond, native) || Ms <- Milliseconds],
-    wait_attached(),
+    wait_steady(),
     emit(Requests, Native, Native),
     io:format("emitted ~b~n", [Requests]),
     _ = io:get_line(""),
     _ = application:stop(dichroic),
     init:stop().
 
-wait_attached() ->
-    case telemetry:list_handlers([phoenix, endpoint, stop]) of
-        [] -> timer:sleep(20), wait_attached();
-        _ -> ok
+%% Handlers are attached before streams are on: an event in between is counted but is not a row.
+wait_steady() ->
+    case {dichroic:info(), telemetry:list_handlers([phoenix, endpoint, stop])} of
+        {#{state := steady}, [_ | _]} -> ok;
+        _ -> timer:sleep(20), wait_steady()
     end.
 
 emit(0, _, _) -> ok;
