@@ -12,6 +12,7 @@
 //! | how units convert without losing integers | [`units`] |
 //! | how meaning is given to a name once, on a miss | [`resolve`] |
 //! | what a raw event is | [`event`] |
+//! | where a value is found in an event | [`expression`] |
 //! | every limit, by name | [`limits`] |
 //! | how text is escaped, and bytes are written as text | [`text`] |
 
@@ -20,6 +21,7 @@
 pub mod attributes;
 pub mod clock;
 pub mod event;
+pub mod expression;
 pub mod fingerprint;
 pub mod labels;
 pub mod limits;

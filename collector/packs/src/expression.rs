@@ -3,29 +3,9 @@
 //! Nothing here is executed: the relay evaluates expressions in the process that emits the event, and answers null for whatever is
 //! no scalar in the end.
 
-use crate::shorthand::{self, Shapes};
+use crate::shorthand::{self, Shaped, Shapes};
+pub use dichroic_model::expression::{Root, Step};
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
-
-/// Where a path begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Root {
-    /// The event's measurements.
-    Measurements,
-    /// The event's metadata.
-    Metadata,
-    /// What another event left in the same process; the path is one name.
-    Carry,
-}
-
-/// One step of a path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// A key of a map or struct: the atom, else the binary.
-    Key(String),
-    /// An element of a tuple or list, from 0.
-    Element(u32),
-}
 
 /// A literal of a definition.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,32 +20,8 @@ pub enum Scalar {
     Str(String),
 }
 
-/// The closed set of transforms.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Transform {
-    /// A module's name without `Elixir.`.
-    Name,
-    /// 503 → `5xx`.
-    Class,
-    /// An atom, or the first of a tuple.
-    Tag,
-    /// Length of a list, map, tuple or binary.
-    Length,
-    /// Whether it is there and not false.
-    Bool,
-    /// Name of the type.
-    Type,
-    /// Its ASCII letters as capitals.
-    Upper,
-    /// At most so many bytes.
-    Cut(u32),
-    /// Text before the last of these; absent where there is none.
-    Before(String),
-    /// One of these, else `_OTHER`, as the semantic conventions write it.
-    Allow(Vec<Scalar>),
-    /// Instead of nothing.
-    Default(Scalar),
-}
+/// A transform whose operands are literals.
+pub type Transform = dichroic_model::expression::Transform<Scalar>;
 
 /// What is taken from an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,18 +117,22 @@ const EXPRESSION: &str = "a path such as conn.status, or {path: conn.status, fro
 struct LongExpression {
     path: Option<String>,
     carry: Option<String>,
-    from: Option<Root>,
+    from: Option<Shaped<Root>>,
     #[serde(default)]
-    transform: Vec<Transform>,
+    transform: Vec<Shaped<Transform>>,
 }
 
 fn expression<E: de::Error>(
     path: Option<String>,
     carry: Option<String>,
-    from: Option<Root>,
-    transforms: Vec<Transform>,
+    from: Option<Shaped<Root>>,
+    transforms: Vec<Shaped<Transform>>,
 ) -> Result<Expression, E> {
-    match (path, carry, from) {
+    let transforms = transforms
+        .into_iter()
+        .map(|Shaped(transform)| transform)
+        .collect();
+    match (path, carry, from.map(|Shaped(root)| root)) {
         (_, _, Some(Root::Carry)) => Err(E::custom("from: carry is written {carry: NAME}")),
         (Some(path), None, root) => Ok(Expression {
             root,
@@ -233,26 +193,27 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+impl<'de> Shapes<'de> for Root {
+    const EXPECTED: &'static str = "measurements or metadata";
+
+    fn text<E: de::Error>(text: &str) -> Result<Self, E> {
+        match text {
+            "measurements" => Ok(Root::Measurements),
+            "metadata" => Ok(Root::Metadata),
+            "carry" => Ok(Root::Carry),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &Self::EXPECTED)),
+        }
+    }
+}
+
 const TRANSFORM: &str = "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
 
 impl<'de> Shapes<'de> for Transform {
     const EXPECTED: &'static str = TRANSFORM;
 
     fn text<E: de::Error>(text: &str) -> Result<Self, E> {
-        Ok(match text {
-            "name" => Transform::Name,
-            "class" => Transform::Class,
-            "tag" => Transform::Tag,
-            "length" => Transform::Length,
-            "bool" => Transform::Bool,
-            "type" => Transform::Type,
-            "upper" => Transform::Upper,
-            _ => {
-                return Err(E::custom(format!(
-                    "unknown transform {text:?}; write {TRANSFORM}"
-                )));
-            }
-        })
+        Transform::without_operand(text)
+            .ok_or_else(|| E::custom(format!("unknown transform {text:?}; write {TRANSFORM}")))
     }
 
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
@@ -280,12 +241,6 @@ impl<'de> Shapes<'de> for Transform {
     }
 }
 
-impl<'de> Deserialize<'de> for Transform {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shorthand::any(deserializer)
-    }
-}
-
 fn before<E: de::Error>(text: String) -> Result<String, E> {
     match text.is_empty() {
         true => Err(E::custom(
@@ -303,9 +258,9 @@ const CONDITION: &str =
 struct LongCondition {
     path: Option<String>,
     carry: Option<String>,
-    from: Option<Root>,
+    from: Option<Shaped<Root>>,
     #[serde(default)]
-    transform: Vec<Transform>,
+    transform: Vec<Shaped<Transform>>,
     eq: Option<Scalar>,
     ne: Option<Scalar>,
     lt: Option<Scalar>,

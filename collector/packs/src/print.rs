@@ -54,22 +54,18 @@ impl Serialize for Scalar {
     }
 }
 
-impl Serialize for Transform {
+struct Printed<'t>(&'t Transform);
+
+impl Serialize for Printed<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let word = match self {
-            Transform::Name => "name",
-            Transform::Class => "class",
-            Transform::Tag => "tag",
-            Transform::Length => "length",
-            Transform::Bool => "bool",
-            Transform::Type => "type",
-            Transform::Upper => "upper",
-            Transform::Cut(bytes) => return one(serializer, "cut", bytes),
-            Transform::Before(text) => return one(serializer, "before", text),
-            Transform::Allow(values) => return one(serializer, "allow", values),
-            Transform::Default(value) => return one(serializer, "default", value),
-        };
-        serializer.serialize_str(word)
+        let name = self.0.name();
+        match self.0 {
+            Transform::Cut(bytes) => one(serializer, name, bytes),
+            Transform::Before(text) => one(serializer, name, text),
+            Transform::Allow(values) => one(serializer, name, values),
+            Transform::Default(value) => one(serializer, name, value),
+            _ => serializer.serialize_str(name),
+        }
     }
 }
 
@@ -98,7 +94,8 @@ fn place<M: SerializeMap>(map: &mut M, expression: &Expression) -> Result<(), M:
         Some(Root::Carry) | None => {}
     }
     if !expression.transforms.is_empty() {
-        map.serialize_entry("transform", &expression.transforms)?;
+        let transforms: Vec<_> = expression.transforms.iter().map(Printed).collect();
+        map.serialize_entry("transform", &transforms)?;
     }
     Ok(())
 }

@@ -51,6 +51,15 @@ pub(crate) fn from_list<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(list: A) ->
     T::deserialize(value::SeqAccessDeserializer::new(list))
 }
 
+/// Reads a type of another crate by its shapes.
+pub(crate) struct Shaped<T>(pub T);
+
+impl<'de, T: Shapes<'de>> Deserialize<'de> for Shaped<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        any(deserializer).map(Shaped)
+    }
+}
+
 struct Any<T>(PhantomData<T>);
 
 impl<'de, T: Shapes<'de>> Visitor<'de> for Any<T> {

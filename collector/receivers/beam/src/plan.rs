@@ -11,9 +11,7 @@ use dichroic_pipeline::Interest;
 use dichroic_wire::limits::{
     BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS,
 };
-use dichroic_wire::plan::{
-    Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root, Step, Transform,
-};
+use dichroic_wire::plan::{Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root};
 use dichroic_wire::{RelayHello, StreamEntry, StreamKind, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -357,35 +355,11 @@ fn expression(from: &packs::Expression) -> Result<Expression, String> {
     if from.path.len() > PATH_STEPS {
         return Err(format!("a path of more than {PATH_STEPS} steps"));
     }
-    let step = |step: &packs::Step| match step {
-        packs::Step::Key(key) => Step::Key(key.clone()),
-        packs::Step::Element(element) => Step::Element(*element),
-    };
     Ok(Expression {
-        root: match from.root {
-            Some(packs::Root::Measurements) => Root::Measurements,
-            Some(packs::Root::Carry) => Root::Carry,
-            Some(packs::Root::Metadata) | None => Root::Metadata,
-        },
-        path: from.path.iter().map(step).collect(),
-        transforms: from.transforms.iter().map(transform).collect(),
+        root: from.root.unwrap_or(Root::Metadata),
+        path: from.path.clone(),
+        transforms: from.transforms.iter().map(|t| t.map(scalar)).collect(),
     })
-}
-
-fn transform(from: &packs::Transform) -> Transform {
-    match from {
-        packs::Transform::Name => Transform::Name,
-        packs::Transform::Class => Transform::Class,
-        packs::Transform::Tag => Transform::Tag,
-        packs::Transform::Length => Transform::Length,
-        packs::Transform::Bool => Transform::Bool,
-        packs::Transform::Type => Transform::Type,
-        packs::Transform::Upper => Transform::Upper,
-        packs::Transform::Cut(bytes) => Transform::Cut(*bytes),
-        packs::Transform::Before(text) => Transform::Before(text.clone()),
-        packs::Transform::Allow(values) => Transform::Allow(values.iter().map(scalar).collect()),
-        packs::Transform::Default(value) => Transform::Default(scalar(value)),
-    }
 }
 
 fn scalar(from: &Scalar) -> Value {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use dichroic_model::expression;
+pub use dichroic_model::expression::{Root, Step};
+
 use crate::error::Result;
 use crate::frame;
 use crate::frame_type::FrameType;
@@ -116,26 +119,6 @@ pub struct StreamEntry {
     pub numbers: u32,
 }
 
-/// Where a path begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Root {
-    /// The event's measurements.
-    Measurements,
-    /// The event's metadata.
-    Metadata,
-    /// What was carried; the path is one name.
-    Carry,
-}
-
-/// One step of a path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// A key of a map: the atom, else the binary.
-    Key(String),
-    /// An element of a tuple or list, from 0.
-    Element(u32),
-}
-
 /// What is taken from an event. What is no scalar after the transforms is null.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
@@ -147,32 +130,8 @@ pub struct Expression {
     pub transforms: Vec<Transform>,
 }
 
-/// The closed set of transforms.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Transform {
-    /// Name of a module without `Elixir.`.
-    Name,
-    /// 503 → `5xx`.
-    Class,
-    /// An atom, or the first of a tuple.
-    Tag,
-    /// Length of a list or binary.
-    Length,
-    /// Whether it is true.
-    Bool,
-    /// Name of the type.
-    Type,
-    /// Its ASCII letters as capitals.
-    Upper,
-    /// At most so many bytes.
-    Cut(u32),
-    /// Text before the last of these; null where there is none.
-    Before(String),
-    /// One of these, else `_OTHER`.
-    Allow(Vec<Value>),
-    /// Instead of null.
-    Default(Value),
-}
+/// A transform whose operands are values of the wire.
+pub type Transform = expression::Transform<Value>;
 
 /// What must hold of an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -378,30 +337,22 @@ impl Expression {
         };
         let path = Value::List(self.path.iter().map(step).collect());
         let mut items = vec![Value::from(root), path];
-        items.extend(self.transforms.iter().map(Transform::to_value));
+        items.extend(self.transforms.iter().map(transform_value));
         Value::List(items)
     }
 }
 
-impl Transform {
-    fn to_value(&self) -> Value {
-        let (name, operands) = match self {
-            Self::Name => ("name", Vec::new()),
-            Self::Class => ("class", Vec::new()),
-            Self::Tag => ("tag", Vec::new()),
-            Self::Length => ("length", Vec::new()),
-            Self::Bool => ("bool", Vec::new()),
-            Self::Type => ("type", Vec::new()),
-            Self::Upper => ("upper", Vec::new()),
-            Self::Cut(bytes) => ("cut", vec![Value::from(*bytes)]),
-            Self::Before(text) => ("before", vec![Value::from(text.as_str())]),
-            Self::Allow(values) => ("allow", values.clone()),
-            Self::Default(value) => ("default", vec![value.clone()]),
-        };
-        let mut items = vec![Value::from(name)];
-        items.extend(operands);
-        Value::List(items)
-    }
+fn transform_value(transform: &Transform) -> Value {
+    let operands = match transform {
+        Transform::Cut(bytes) => vec![Value::from(*bytes)],
+        Transform::Before(text) => vec![Value::from(text.as_str())],
+        Transform::Allow(values) => values.clone(),
+        Transform::Default(value) => vec![value.clone()],
+        _ => Vec::new(),
+    };
+    let mut items = vec![Value::from(transform.name())];
+    items.extend(operands);
+    Value::List(items)
 }
 
 impl Condition {

@@ -83,40 +83,30 @@ impl Expression {
         Ok(Self {
             root,
             path: path.iter().map(step).collect::<Result<_>>()?,
-            transforms: transforms.iter().map(Transform::read).collect::<Result<_>>()?,
+            transforms: transforms.iter().map(transform).collect::<Result<_>>()?,
         })
     }
 }
 
-impl Transform {
-    fn read(value: &Value) -> Result<Self> {
-        let Some([Value::Str(name), operands @ ..]) = value.as_list() else {
-            return Err(bad("transform", "[name, operand…]"));
-        };
-        Ok(match (name.as_str(), operands) {
-            ("name", []) => Self::Name,
-            ("class", []) => Self::Class,
-            ("tag", []) => Self::Tag,
-            ("length", []) => Self::Length,
-            ("bool", []) => Self::Bool,
-            ("type", []) => Self::Type,
-            ("upper", []) => Self::Upper,
-            ("cut", [Value::Int(bytes)]) => {
-                Self::Cut(u32::try_from(*bytes).map_err(|_| bad("cut", "a count of bytes"))?)
+fn transform(value: &Value) -> Result<Transform> {
+    let Some([Value::Str(name), operands @ ..]) = value.as_list() else {
+        return Err(bad("transform", "[name, operand…]"));
+    };
+    Ok(match (name.as_str(), operands) {
+        ("cut", [Value::Int(bytes)]) => {
+            Transform::Cut(u32::try_from(*bytes).map_err(|_| bad("cut", "a count of bytes"))?)
+        }
+        ("before", [Value::Str(text)]) if !text.is_empty() => Transform::Before(text.clone()),
+        ("allow", values) if !values.is_empty() => Transform::Allow(values.to_vec()),
+        ("default", [value]) => Transform::Default(value.clone()),
+        (name, operands) => match Transform::without_operand(name) {
+            Some(transform) if operands.is_empty() => transform,
+            None if !matches!(name, "cut" | "before" | "allow" | "default") => {
+                return Err(unknown("transform", name));
             }
-            ("before", [Value::Str(text)]) if !text.is_empty() => Self::Before(text.clone()),
-            ("allow", values) if !values.is_empty() => Self::Allow(values.to_vec()),
-            ("default", [value]) => Self::Default(value.clone()),
-            (
-                "name" | "class" | "tag" | "length" | "bool" | "type" | "upper" | "cut" | "before" | "allow"
-                | "default",
-                _,
-            ) => {
-                return Err(bad(name, "with the operands of that transform"));
-            }
-            _ => return Err(unknown("transform", name)),
-        })
-    }
+            _ => return Err(bad(name, "with the operands of that transform")),
+        },
+    })
 }
 
 impl Condition {
