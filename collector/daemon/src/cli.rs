@@ -1,6 +1,6 @@
 //! The command line. What each command does is in `commands`; `run` is in `run`.
 
-use crate::config::attach::Transport;
+use crate::config::attach::{self, Transport};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,6 +92,27 @@ pub struct Reach {
     /// A name in the node's certificate; else the host of the node's name
     #[arg(long, value_name = "NAME", requires = "tls_ca")]
     pub tls_name: Option<String>,
+}
+
+impl Reach {
+    /// The same node as an entry of `receivers.beam.attach`.
+    pub fn entry(&self) -> attach::Attach {
+        let tls = self.tls_ca.clone().map(|ca_file| attach::Tls {
+            ca_file,
+            cert_file: self.tls_cert.clone(),
+            key_file: self.tls_key.clone(),
+            server_name: self.tls_name.clone(),
+        });
+        attach::Attach {
+            node: self.node.clone(),
+            cookie_file: self.cookie_file.clone(),
+            release: self.release.clone(),
+            epmd: self.epmd.clone(),
+            port: self.port,
+            tls,
+            transport: Transport::default(),
+        }
+    }
 }
 
 #[derive(Args)]

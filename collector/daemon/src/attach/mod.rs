@@ -1,4 +1,5 @@
-//! Attaching to nodes: where a relay sends, and the tasks that keep configured nodes attached.
+//! Attaching to nodes: where a relay sends, messages about it, and the tasks that keep configured nodes attached.
 
 pub mod destination;
+pub mod report;
 pub mod supervisor;

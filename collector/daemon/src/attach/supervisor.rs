@@ -5,7 +5,7 @@
 //! file, and those that stay are not disturbed.
 
 use crate::attach::destination::choose;
-use crate::commands::attach::{instead, unreachable};
+use crate::attach::report::{instead, unreachable};
 use crate::config::attach::Attach;
 use dichroic_beam_attach::Error;
 use dichroic_beam_attach::attach::{self, AttachResult, NodeTarget};

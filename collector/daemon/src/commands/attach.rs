@@ -1,16 +1,13 @@
 //! `dichroic attach` and `dichroic detach`: the relay into a running node, and out of it.
 
-use super::line;
-use crate::attach::destination as attach_data;
+use super::{destination, line};
+use crate::attach::report::{instead, unreachable};
 use crate::cli;
 use crate::config::values::parse_span;
-use dichroic_beam_attach::address::{NodeName, PortLookup};
 use dichroic_beam_attach::attach::{self, AttachResult, AttachedRelay, DetachResult, NodeTarget, Presence};
 use dichroic_beam_attach::connection::Connection;
-use dichroic_beam_attach::cookie::CookieSources;
 use dichroic_beam_attach::destination::Destinations;
 use dichroic_beam_attach::modules;
-use dichroic_beam_attach::tls::Tls;
 use dichroic_model::text::escape_control;
 use std::path::Path;
 use std::time::Duration;
@@ -20,8 +17,8 @@ use tokio::time::Instant;
 /// Attaches, stays as the relay's guardian, and detaches at the end.
 pub async fn attach(args: cli::Attach) -> Result<(), String> {
     let end = args.duration.as_deref().map(parse_span).transpose()?;
-    let data = attach_data::of_running(&args.destination).await?;
-    let target = target(&args.reach, data)?;
+    let data = destination::of_running(&args.destination).await?;
+    let target = args.reach.entry().target(data)?;
     warn(&target);
     let name = target.node.to_string();
     let message = |e: dichroic_beam_attach::Error| e.to_string();
@@ -113,7 +110,7 @@ async fn stay(
 
 /// Detaches a node from whoever attached it.
 pub async fn detach(args: cli::Detach) -> Result<(), String> {
-    let target = target(&args.reach, Path::new(""))?;
+    let target = args.reach.entry().target(Path::new(""))?;
     warn(&target);
     let name = target.node.to_string();
     let mut node = target.connect().await.map_err(|e| e.to_string())?;
@@ -155,61 +152,11 @@ fn already(name: &str, other: &AttachedRelay) -> String {
     )
 }
 
-/// Why what is counted does not arrive.
-pub fn unreachable(name: &str, now: &AttachedRelay) -> String {
-    let advice = if now.socket.starts_with("tcp://") {
-        "it must be the security.local_tcp of a collector, with its token"
-    } else {
-        "the node's user must be able to open it: see security.local_socket.mode and allow_uids, or set security.local_tcp, which other users and containers reach too"
-    };
-    format!(
-        "{name}: the relay does not reach the collector at {} ({}, {}); {advice}",
-        now.socket,
-        now.state,
-        now.last_error.as_deref().unwrap_or("no error")
-    )
-}
-
-/// That it took another way than the first.
-pub fn instead(now: &AttachedRelay) -> Option<String> {
-    let (place, why) = now.instead_of.as_ref()?;
-    Some(format!(
-        "the node cannot reach {place} ({why}); it sends to {} instead",
-        now.socket
-    ))
-}
-
 /// Says what should be said of the cookie's file.
 pub fn warn(target: &NodeTarget) {
     if let Some(message) = target.cookie.warning() {
         eprintln!("dichroic: warning: {}", escape_control(&message.to_string()));
     }
-}
-
-/// How a node is reached, from the command line, and where its relay sends.
-pub fn target(reach: &cli::Reach, data: impl Into<Destinations>) -> Result<NodeTarget, String> {
-    let node = NodeName::parse(&reach.node).map_err(|e| e.to_string())?;
-    let lookup = match (&reach.epmd, reach.port) {
-        (_, Some(port)) => PortLookup::Port(port),
-        (Some(epmd), None) => PortLookup::epmd(epmd).map_err(|e| e.to_string())?,
-        (None, None) => PortLookup::default(),
-    };
-    let tls = reach.tls_ca.clone().map(|ca_file| Tls {
-        ca_file,
-        identity: reach.tls_cert.clone().zip(reach.tls_key.clone()),
-        server_name: reach.tls_name.clone(),
-    });
-    let cookie = CookieSources {
-        file: reach.cookie_file.clone(),
-        release: reach.release.clone(),
-    };
-    Ok(NodeTarget {
-        node,
-        lookup,
-        cookie,
-        tls,
-        destinations: data.into(),
-    })
 }
 
 /// What ends the command from outside.

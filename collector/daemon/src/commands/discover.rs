@@ -1,6 +1,6 @@
 //! `dichroic discover`: which events a node can emit, which it does emit, and what knows them.
 
-use super::attach::{target, warn};
+use super::attach::warn;
 use super::{json, line, table};
 use crate::cli::{self, Format};
 use crate::config::values::parse_span;
@@ -31,7 +31,7 @@ pub async fn ask(reach: &cli::Reach, live: Option<&str>) -> Result<(Discovery, S
     if live > MAX_LIVE {
         return Err(format!("--live: {} s are the most", MAX_LIVE.as_secs()));
     }
-    let target = target(reach, Path::new(""))?;
+    let target = reach.entry().target(Path::new(""))?;
     warn(&target);
     let message = |e: dichroic_beam_attach::Error| e.to_string();
     let mut node = target.connect().await.map_err(message)?;

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod catalog;
 pub mod check;
 pub mod client;
+pub mod destination;
 pub mod discover;
 pub mod ledger;
 pub mod lint;

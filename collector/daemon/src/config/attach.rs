@@ -1,8 +1,9 @@
 //! `receivers.beam.attach`: nodes without a relay that get one while the collector runs.
 
-use crate::cli;
 use clap::ValueEnum;
+use dichroic_beam_attach::address::{NodeName, PortLookup};
 use dichroic_beam_attach::attach::NodeTarget;
+use dichroic_beam_attach::cookie::CookieSources;
 use dichroic_beam_attach::destination::Destinations;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -66,19 +67,28 @@ pub struct Tls {
 impl Attach {
     /// What to connect to, and where its relay sends.
     pub fn target(&self, data: impl Into<Destinations>) -> Result<NodeTarget, String> {
-        let tls = self.tls.as_ref();
-        let reach = cli::Reach {
-            node: self.node.clone(),
-            cookie_file: self.cookie_file.clone(),
-            release: self.release.clone(),
-            epmd: self.epmd.clone(),
-            port: self.port,
-            tls_ca: tls.map(|tls| tls.ca_file.clone()),
-            tls_cert: tls.and_then(|tls| tls.cert_file.clone()),
-            tls_key: tls.and_then(|tls| tls.key_file.clone()),
-            tls_name: tls.and_then(|tls| tls.server_name.clone()),
+        let node = NodeName::parse(&self.node).map_err(|e| e.to_string())?;
+        let lookup = match (&self.epmd, self.port) {
+            (_, Some(port)) => PortLookup::Port(port),
+            (Some(epmd), None) => PortLookup::epmd(epmd).map_err(|e| e.to_string())?,
+            (None, None) => PortLookup::default(),
         };
-        crate::commands::attach::target(&reach, data)
+        let tls = self.tls.as_ref().map(|tls| dichroic_beam_attach::tls::Tls {
+            ca_file: tls.ca_file.clone(),
+            identity: tls.cert_file.clone().zip(tls.key_file.clone()),
+            server_name: tls.server_name.clone(),
+        });
+        let cookie = CookieSources {
+            file: self.cookie_file.clone(),
+            release: self.release.clone(),
+        };
+        Ok(NodeTarget {
+            node,
+            lookup,
+            cookie,
+            tls,
+            destinations: data.into(),
+        })
     }
 }
 

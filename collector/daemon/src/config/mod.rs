@@ -5,7 +5,9 @@
 
 pub mod attach;
 pub mod expand;
+pub mod loaded;
 pub mod local_tcp;
+pub mod selection;
 pub mod values;
 
 use expand::System;
@@ -460,7 +462,7 @@ fn explain(error: &serde_saphyr::Error, name: &str) -> String {
 
 /// What types cannot say.
 fn check(config: &Config) -> Result<(), String> {
-    crate::runtime::ingest_thread::selection(config)?;
+    selection::selection(config)?;
     let exposed = |listen: &Listen| {
         listen
             .address()

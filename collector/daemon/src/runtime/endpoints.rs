@@ -1,7 +1,7 @@
 //! Where a running collector can be reached: printed for people, written to the ready file for programs.
 
 use crate::config::Config;
-use crate::runtime::ingest_thread::OtlpAddresses;
+use crate::runtime::handoff::OtlpAddresses;
 use crate::runtime::main_thread::Export;
 use serde::Serialize;
 use std::io;

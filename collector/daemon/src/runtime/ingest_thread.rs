@@ -3,25 +3,26 @@
 //! One tokio runtime with one thread. Receivers run as tasks on it and write into the store synchronously; between requests the
 //! thread serves reads ([`dichroic_pipeline::serve`]), lets due series leave, and reads the collector's own metrics.
 
-use crate::config::{Config, Naming};
+use crate::config::Config;
+use crate::config::loaded::Loaded;
+use crate::config::selection::selection;
 use crate::listen::handshake::Greeted;
 use crate::listen::local_socket;
-use crate::listen::stream::{Parked, Peer};
+use crate::listen::stream::Peer;
 use crate::listen::{Door, Refusals};
-use crate::runtime::reload::Loaded;
-use crate::runtime::run::Stop;
+use crate::runtime::handoff::{Arrival, OtlpAddresses};
+use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::{SelfTelemetry, Stages};
 use dichroic_model::clock::now;
 use dichroic_model::{Pattern, Protocol, SourceSpec};
-use dichroic_packs::{PackResolver, Packs, Selection, Variables};
+use dichroic_packs::{PackResolver, Selection};
 use dichroic_pipeline::{Core, Handle, Inbox, inbox, serve};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use dichroic_receiver_prometheus::scrape::{Scraper, TargetStatuses};
-use dichroic_wire::{Hello, Role};
+use dichroic_wire::Role;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -47,20 +48,6 @@ pub struct Ingest {
     pub stages: Stages,
     /// Configurations that are to take effect now.
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
-}
-
-/// A subscriber on its way to the export thread.
-pub struct Arrival {
-    pub stream: Parked,
-    pub hello: Hello,
-    pub leftover: Vec<u8>,
-}
-
-/// Real addresses of the OTLP listeners.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OtlpAddresses {
-    pub grpc: Option<SocketAddr>,
-    pub http: Option<SocketAddr>,
 }
 
 /// What the thread hands back when it receives.
@@ -260,39 +247,6 @@ fn otlp_config(config: &Config) -> otlp::Config {
         http: otlp.http.address(),
         limits,
     }
-}
-
-/// What relays are asked for.
-pub fn selection(config: &Config) -> Result<Selection, String> {
-    let known = match config.metrics.naming {
-        Naming::Opentelemetry => Packs::builtin(),
-        Naming::Promex => Packs::builtin().promex(),
-    };
-    let packs = match config.metrics.packs.names()? {
-        None => known,
-        Some(names) => known.choose(names).map_err(|e| e.to_string())?,
-    };
-    let mut variables: Variables = config.metrics.variables.clone();
-    let used = packs.iter().flat_map(|pack| pack.variables.keys());
-    let used: BTreeSet<&str> = used.map(String::as_str).collect();
-    if let Some(name) = variables.keys().find(|name| !used.contains(name.as_str())) {
-        let used: Vec<_> = used.into_iter().collect();
-        return Err(format!(
-            "metrics.variables: no pack in use has a template {name:?}; there are {}",
-            used.join(", ")
-        ));
-    }
-    if !config.receivers.beam.ecto_prefixes.is_empty() {
-        variables.insert(
-            "ecto_prefix".to_owned(),
-            config.receivers.beam.ecto_prefixes.clone(),
-        );
-    }
-    Ok(Selection {
-        packs,
-        definitions: config.metrics.definitions.clone(),
-        variables,
-    })
 }
 
 fn beam_config(config: &Config, selection: Selection) -> beam::Config {

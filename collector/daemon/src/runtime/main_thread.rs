@@ -3,12 +3,13 @@
 //! Nothing here touches the store but through its handle, so nothing here can hold up a receiver.
 
 use crate::admin::api;
+use crate::config::loaded::Loaded;
+use crate::config::selection::selection;
 use crate::config::{self, Config};
 use crate::lint;
 use crate::listen::http::{self, Answer};
-use crate::runtime::ingest_thread::{Arrival, selection};
-use crate::runtime::reload::Loaded;
-use crate::runtime::run::Stop;
+use crate::runtime::handoff::Arrival;
+use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::{Stage, Stages};
 use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
 use dichroic_exporter_stream as stream;

@@ -3,20 +3,13 @@
 //! Scraped targets, packs, definitions, what relays are asked for and the nodes that are attached to change at once. What is bound or sized at the start (listeners,
 //! limits, the local socket) needs a restart; a change there is named in the log.
 
+use crate::config::loaded::{Loaded, targets};
+use crate::config::selection::selection;
 use crate::config::{Config, load};
-use crate::runtime::run::targets;
-use dichroic_receiver_prometheus::config::ScrapeTarget;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// A configuration on its way to the ingest thread, with the targets it comes to.
-#[derive(Clone)]
-pub struct Loaded {
-    pub config: Config,
-    pub targets: Vec<ScrapeTarget>,
-}
 
 /// Sections that take effect at once.
 const AT_ONCE: &[&str] = &[
@@ -66,7 +59,7 @@ impl Reloader {
         };
         let loaded = load(path).map_err(|bad| bad.to_string()).and_then(|config| {
             let targets = targets(&config, &self.urls)?;
-            crate::runtime::ingest_thread::selection(&config)?;
+            selection(&config)?;
             Ok(Loaded { config, targets })
         });
         match loaded {

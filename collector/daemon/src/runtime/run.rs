@@ -11,11 +11,13 @@
 use crate::attach::destination::tcp_place;
 use crate::attach::supervisor as attached;
 use crate::cli;
+use crate::config::loaded::targets;
 use crate::config::{Config, load};
 use crate::runtime::endpoints::{self, Endpoints};
 use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
 use crate::runtime::main_thread as export;
 use crate::runtime::reload::Reloader;
+use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::Stages;
 use dichroic_beam_attach::destination::RelayDestination;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
@@ -53,25 +55,6 @@ pub fn run(args: &cli::Run) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The targets of the configuration and of the command line.
-pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<ScrapeTarget>, String> {
-    let mut targets = Vec::new();
-    for job in &config.receivers.prometheus.scrape_configs {
-        targets.extend(job.targets().map_err(|e| e.to_string())?);
-    }
-    for url in urls {
-        targets.push(ScrapeTarget::from_url(url).map_err(|e| e.to_string())?);
-    }
-    Ok(targets)
-}
-
-/// Tells both threads to stop, receivers before exporters.
-#[derive(Clone)]
-pub struct Stop {
-    pub receivers: watch::Receiver<bool>,
-    pub exporters: watch::Receiver<bool>,
 }
 
 fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), String> {
