@@ -11,7 +11,7 @@ use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::PageLimits;
-use crate::units::{duration, optional_duration, size};
+use crate::serialize::{duration, optional_duration, size};
 
 /// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but for `body_size_limit`, which is never
 /// unbounded here.

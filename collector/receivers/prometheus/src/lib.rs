@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod ingest;
 pub mod parse;
 pub mod scrape;
+mod serialize;
 pub mod units;
 
 pub use units::{parse_duration, parse_size};

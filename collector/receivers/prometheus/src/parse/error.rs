@@ -42,6 +42,9 @@ pub(crate) const fn fault(problem: &'static str, help: &'static str) -> Fault {
     Fault { problem, help }
 }
 
+/// A fault and its position in the page, in bytes.
+pub(crate) type Placed = (Fault, usize);
+
 impl Fault {
     /// Finds the place of byte `at` in the page. Only here are lines counted: a good page never pays for it.
     #[cold]

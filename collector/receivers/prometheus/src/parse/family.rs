@@ -1,6 +1,6 @@
 //! Families: what kinds there are, and which part of its family a sample is by its name.
 
-use super::Escaped;
+use super::escaped::Escaped;
 
 /// The type of a family, in OpenMetrics's words; the text format's `untyped` is `Unknown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -4,98 +4,79 @@
 //! taken only if the page says so (`escaping=allow-utf-8`).
 //! Format: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 
-use super::error::{Fault, ParseError, fault};
-use super::family::FamilyKind;
-use super::lex::{self, BraceRules};
+use super::error::{ParseError, fault};
+use super::escaped::Escaped;
+use super::family::{FamilyKind, Role};
+use super::item::{Exemplar, Item, Sample};
+use super::parser::Grammar;
 use super::rules::Rules;
-use super::{Escaped, Exemplar, Item, Labels, Quick, Sample, Series, number};
+use super::{lex, number};
 
-/// Walks one page.
-#[derive(Debug)]
-pub struct Parser<'a> {
-    page: &'a [u8],
-    at: usize,
+/// Parser of an OpenMetrics page. [`Parser::next_item`] returns `None` after `# EOF`; a page without it is an error.
+///
+/// ```
+/// use dichroic_receiver_prometheus::parse::{Item, Role, openmetrics};
+///
+/// let page = b"# TYPE jobs counter\njobs_total 3 1700000000.5\n# EOF\n";
+/// let mut parser = openmetrics::Parser::new(page);
+/// assert!(matches!(parser.next_item()?, Some(Item::Type { .. })));
+/// let Some(Item::Sample(sample)) = parser.next_item()? else { panic!("a sample") };
+/// assert_eq!((sample.role, sample.value), (Role::Total, 3.0));
+/// assert_eq!(sample.timestamp_ns, Some(1_700_000_000_500_000_000));
+/// assert_eq!(parser.next_item()?, None);
+/// # Ok::<(), dichroic_receiver_prometheus::parse::ParseError>(())
+/// ```
+pub type Parser<'a> = super::parser::Parser<'a, OpenMetrics<'a>>;
+
+/// The grammar of OpenMetrics: the families of the page so far.
+#[derive(Debug, Default)]
+pub struct OpenMetrics<'a> {
     done: bool,
     quoted_names: bool,
     rules: Rules<'a>,
-    label_names: Vec<(usize, usize)>,
 }
 
-/// Most characters in an exemplar's label names and values together.
+/// Most characters in an exemplar's label names and values together (OpenMetrics 1.0, "Exemplars").
 pub const EXEMPLAR_CHARS: usize = 128;
 
-impl<'a> Parser<'a> {
-    pub fn new(page: &'a [u8]) -> Self {
-        Self {
-            page,
-            at: 0,
-            done: false,
-            quoted_names: false,
-            rules: Rules::default(),
-            label_names: Vec::new(),
-        }
+impl<'a> Grammar<'a> for OpenMetrics<'a> {
+    const LOOSE: bool = false;
+    const NAME_HELP: &'static str = "a name begins with a letter, `_` or `:`, and nothing stands before it";
+    const BRACED_NAME_HELP: &'static str = "write it before the brace";
+
+    fn quoted_names(&self) -> bool {
+        self.quoted_names
     }
 
-    /// Takes names in quotes, as pages with `escaping=allow-utf-8` have them.
-    pub fn with_quoted_names(self) -> Self {
-        Self {
-            quoted_names: true,
-            ..self
-        }
-    }
-
-    /// The next item; `None` after `# EOF`. After an error there is nothing more to ask for.
-    pub fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
-        if self.done {
+    fn next_item(parser: &mut Parser<'a>) -> Result<Option<Item<'a>>, ParseError> {
+        if parser.grammar.done {
             return Ok(None);
         }
-        let start = self.at;
-        match self.page.get(start) {
-            None => Err(self.error(fault("the page is not complete", "end it with `# EOF`"), start)),
-            Some(b'\n') => Err(self.error(fault("a blank line", "remove it; OpenMetrics has none"), start)),
-            Some(b'#') => self.metadata(start),
-            Some(_) => self.sample(start).map(|sample| Some(Item::Sample(sample))),
+        let start = parser.at;
+        match parser.page.get(start) {
+            None => Err(parser.error(fault("the page is not complete", "end it with `# EOF`"), start)),
+            Some(b'\n') => Err(parser.error(fault("a blank line", "remove it; OpenMetrics has none"), start)),
+            Some(b'#') => parser.metadata(start),
+            Some(_) => parser.sample(start).map(|sample| Some(Item::Sample(sample))),
         }
     }
+}
 
-    /// The next line cut at its last space; see [`Quick`].
-    #[inline]
-    pub fn quick(&self) -> Option<Quick<'a>> {
-        super::quick(self.page, self.at)
-    }
-
-    /// Goes on after a line that [`Parser::quick`] cut. The rules on families have not seen it: a caller that accepts
-    /// lines accepts all of a page whose lines it saw in this order before, and checks the values itself.
-    #[inline]
-    pub fn accept(&mut self, line: &Quick<'a>) {
-        self.at = line.next;
-    }
-
-    /// Passes a line that begins with `#` without reading it: for callers that read it in an earlier page.
-    pub fn skip_comment(&mut self) -> Option<&'a [u8]> {
-        let (line, next) = super::comment_at(self.page, self.at)?;
-        self.at = next;
-        Some(line)
-    }
-
-    /// Whether everything was read or passed.
-    pub fn at_end(&self) -> bool {
-        self.at == self.page.len()
-    }
-
-    fn error(&self, fault: Fault, at: usize) -> ParseError {
-        fault.at(self.page, at)
+impl<'a> Parser<'a> {
+    /// Accepts names in quotes, for pages with `escaping=allow-utf-8` in their content type.
+    pub fn with_quoted_names(mut self) -> Self {
+        self.grammar.quoted_names = true;
+        self
     }
 
     fn metadata(&mut self, start: usize) -> Result<Option<Item<'a>>, ParseError> {
-        let end =
-            memchr::memchr(b'\n', &self.page[start..]).map_or(self.page.len(), |newline| start + newline);
+        let end = self.line_end(start);
         let line = &self.page[start..end];
         self.at = (end + 1).min(self.page.len());
         if line == b"# EOF" {
             return self.end_of_page();
         }
-        let Some((word, name, text)) = split_metadata(line, self.quoted_names) else {
+        let Some((word, name, text)) = split_metadata(line, self.grammar.quoted_names) else {
             let help =
                 "write `# TYPE name type`, `# HELP name text` or `# UNIT name unit`, one blank between each";
             return Err(self.error(
@@ -127,20 +108,22 @@ impl<'a> Parser<'a> {
                 Item::Type { family, kind }
             }
         };
-        self.rules
+        self.grammar
+            .rules
             .metadata(&item, start)
-            .map_err(|(fault, at)| fault.at(self.page, at))?;
+            .map_err(|placed| self.placed(placed))?;
         Ok(Some(item))
     }
 
     fn end_of_page(&mut self) -> Result<Option<Item<'a>>, ParseError> {
-        self.rules
+        self.grammar
+            .rules
             .end_of_page()
-            .map_err(|(fault, at)| fault.at(self.page, at))?;
+            .map_err(|placed| self.placed(placed))?;
         if self.at < self.page.len() {
             return Err(self.error(fault("text after `# EOF`", "make `# EOF` the last line"), self.at));
         }
-        self.done = true;
+        self.grammar.done = true;
         Ok(None)
     }
 
@@ -158,59 +141,16 @@ impl<'a> Parser<'a> {
             series,
             family: series.name,
             kind: FamilyKind::Unknown,
-            role: super::Role::Value,
+            role: Role::Value,
             value,
             timestamp_ns,
             exemplar,
         };
-        self.rules
+        self.grammar
+            .rules
             .sample(&mut sample, start)
-            .map_err(|(fault, at)| fault.at(self.page, at))?;
+            .map_err(|placed| self.placed(placed))?;
         Ok(sample)
-    }
-
-    fn braces(&mut self, open: usize, named: bool) -> Result<lex::Braces<'a>, ParseError> {
-        let rules = BraceRules {
-            loose: false,
-            quoted_names: self.quoted_names,
-            named,
-        };
-        lex::braces(self.page, open, rules, &mut self.label_names)
-            .map_err(|(fault, at)| fault.at(self.page, at))
-    }
-
-    fn series(&mut self, start: usize) -> Result<(Series<'a>, usize), ParseError> {
-        let (page, open) = (self.page, lex::metric_name_end(self.page, start));
-        let named = open > start;
-        if page.get(open) != Some(&b'{') {
-            if !named {
-                let help = "a name begins with a letter, `_` or `:`, and nothing stands before it";
-                return Err(self.error(fault("expected a metric name", help), start));
-            }
-            let name = lex::bare(page, start, open);
-            return Ok((
-                Series {
-                    raw: &page[start..open],
-                    name,
-                    labels: Labels::default(),
-                },
-                open,
-            ));
-        }
-        let braces = self.braces(open, named)?;
-        let name = match braces.name {
-            Some(name) if !name.0.is_empty() => name,
-            None if named => lex::bare(page, start, open),
-            _ => return Err(self.error(fault("no metric name", "write it before the brace"), open)),
-        };
-        Ok((
-            Series {
-                raw: &page[start..braces.end],
-                name,
-                labels: braces.labels,
-            },
-            braces.end,
-        ))
     }
 
     fn number_after_blank<T>(

@@ -9,10 +9,11 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
-use super::error::{Fault, fault};
+use super::error::{Fault, Placed, fault};
+use super::escaped::Escaped;
 use super::family::{FamilyKind, Role};
-use super::lex::Placed;
-use super::{Escaped, Item, Sample, number};
+use super::item::{Item, Sample};
+use super::number;
 
 #[derive(Debug, Default)]
 pub(super) struct Rules<'a> {

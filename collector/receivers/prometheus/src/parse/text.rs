@@ -10,84 +10,71 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::error::{Fault, ParseError, fault};
+use super::escaped::Escaped;
 use super::family::{FamilyKind, Role};
-use super::lex::{self, BraceRules};
-use super::{Escaped, Item, Labels, Quick, Sample, Series, number};
+use super::item::{Item, Sample, Series};
+use super::parser::Grammar;
+use super::{lex, number};
 
-/// Walks one page.
-#[derive(Debug)]
-pub struct Parser<'a> {
-    page: &'a [u8],
-    at: usize,
-    /// The families that a `# TYPE` line named so far; samples may come in any order.
+/// Parser of a text page.
+///
+/// ```
+/// use dichroic_receiver_prometheus::parse::{Item, text};
+///
+/// let mut parser = text::Parser::new(b"# TYPE jobs counter\njobs{queue=\"a\"} 3\n");
+/// let mut total = 0.0;
+/// while let Some(item) = parser.next_item()? {
+///     if let Item::Sample(sample) = item {
+///         assert_eq!(sample.series.labels.get("queue").unwrap().decode(), "a");
+///         total += sample.value;
+///     }
+/// }
+/// assert_eq!(total, 3.0);
+///
+/// let error = text::Parser::new(b"jobs\n").next_item().unwrap_err();
+/// assert_eq!((error.line, error.column), (1, 5));
+/// # Ok::<(), dichroic_receiver_prometheus::parse::ParseError>(())
+/// ```
+pub type Parser<'a> = super::parser::Parser<'a, Text<'a>>;
+
+/// The grammar of the text format: the families of the page so far.
+#[derive(Debug, Default)]
+pub struct Text<'a> {
+    /// Families with a `# TYPE` line so far; samples may come in any order.
     kinds: HashMap<&'a str, FamilyKind, RandomState>,
-    /// Those of them that end in `_total`, by what stands before it.
+    /// Those whose name ends in `_total`, by the name without it.
     totals: HashMap<&'a str, &'a str, RandomState>,
-    label_names: Vec<(usize, usize)>,
 }
 
-const BRACES: BraceRules = BraceRules {
-    loose: true,
-    quoted_names: true,
-    named: true,
-};
+impl<'a> Grammar<'a> for Text<'a> {
+    const LOOSE: bool = true;
+    const NAME_HELP: &'static str =
+        "a line is a sample, begins with `#`, or is blank; a name begins with a letter, `_` or `:`";
+    const BRACED_NAME_HELP: &'static str = "write it before the brace, or quoted first in it";
 
-impl<'a> Parser<'a> {
-    pub fn new(page: &'a [u8]) -> Self {
-        Self {
-            page,
-            at: 0,
-            kinds: HashMap::default(),
-            totals: HashMap::default(),
-            label_names: Vec::new(),
-        }
+    fn quoted_names(&self) -> bool {
+        true
     }
 
-    /// The next item; `None` at the end of the page. After an error there is nothing more to ask for.
-    pub fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
+    fn next_item(parser: &mut Parser<'a>) -> Result<Option<Item<'a>>, ParseError> {
         loop {
-            let start = lex::blanks(self.page, self.at);
-            match self.page.get(start) {
-                // A NUL where a line begins ends the page for Prometheus.
+            let start = lex::blanks(parser.page, parser.at);
+            match parser.page.get(start) {
+                // For Prometheus, a NUL at the beginning of a line ends the page.
                 None | Some(0) => return Ok(None),
-                Some(b'\n') => self.at = start + 1,
+                Some(b'\n') => parser.at = start + 1,
                 Some(b'#') => {
-                    if let Some(item) = self.comment(start)? {
+                    if let Some(item) = parser.comment(start)? {
                         return Ok(Some(item));
                     }
                 }
-                Some(_) => return self.sample(start).map(|sample| Some(Item::Sample(sample))),
+                Some(_) => return parser.sample(start).map(|sample| Some(Item::Sample(sample))),
             }
         }
     }
+}
 
-    /// The next line cut at its last space; see [`Quick`].
-    #[inline]
-    pub fn quick(&self) -> Option<Quick<'a>> {
-        super::quick(self.page, self.at)
-    }
-
-    /// Goes on after a line that [`Parser::quick`] cut.
-    #[inline]
-    pub fn accept(&mut self, line: &Quick<'a>) {
-        self.at = line.next;
-    }
-
-    /// Passes a line that begins with `#` without reading it: for callers that read it in an earlier page.
-    pub fn skip_comment(&mut self) -> Option<&'a [u8]> {
-        let (line, next) = super::comment_at(self.page, self.at)?;
-        self.at = next;
-        Some(line)
-    }
-
-    fn error(&self, fault: Fault, at: usize) -> ParseError {
-        fault.at(self.page, at)
-    }
-
-    fn line_end(&self, at: usize) -> usize {
-        memchr::memchr(b'\n', &self.page[at..]).map_or(self.page.len(), |newline| at + newline)
-    }
-
+impl<'a> Parser<'a> {
     /// A line that begins with `#`: metadata or, by far, anything else.
     fn comment(&mut self, start: usize) -> Result<Option<Item<'a>>, ParseError> {
         let end = self.line_end(start);
@@ -132,9 +119,9 @@ impl<'a> Parser<'a> {
             let help = "write counter, gauge, histogram, summary or untyped, one blank after the name and nothing after it";
             return Err(self.error(fault("not a type of the text format", help), text));
         };
-        self.kinds.insert(family.0, kind);
+        self.grammar.kinds.insert(family.0, kind);
         if let Some(base) = family.0.strip_suffix("_total") {
-            self.totals.insert(base, family.0);
+            self.grammar.totals.insert(base, family.0);
         }
         Ok(Item::Type { family, kind })
     }
@@ -178,51 +165,6 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn series(&mut self, start: usize) -> Result<(Series<'a>, usize), ParseError> {
-        let page = self.page;
-        let name_end = lex::metric_name_end(page, start);
-        let open = lex::blanks(page, name_end);
-        let named = name_end > start;
-        if page.get(open) != Some(&b'{') {
-            if !named {
-                let help = "a line is a sample, begins with `#`, or is blank; a name begins with a letter, `_` or `:`";
-                return Err(self.error(fault("expected a metric name", help), start));
-            }
-            let name = lex::bare(page, start, name_end);
-            return Ok((
-                Series {
-                    raw: &page[start..name_end],
-                    name,
-                    labels: Labels::default(),
-                },
-                name_end,
-            ));
-        }
-        let braces = lex::braces(page, open, BraceRules { named, ..BRACES }, &mut self.label_names)
-            .map_err(|(fault, at)| fault.at(page, at))?;
-        let name = match braces.name {
-            Some(name) if !name.0.is_empty() => name,
-            None if named => lex::bare(page, start, name_end),
-            _ => {
-                return Err(self.error(
-                    fault(
-                        "no metric name",
-                        "write it before the brace, or quoted first in it",
-                    ),
-                    open,
-                ));
-            }
-        };
-        Ok((
-            Series {
-                raw: &page[start..braces.end],
-                name,
-                labels: braces.labels,
-            },
-            braces.end,
-        ))
-    }
-
     /// The optional time and the end of the line; the position after it.
     fn timestamp(&self, at: usize) -> Result<(Option<i64>, usize), ParseError> {
         let digits_end = lex::skip(self.page, at, |b| b.is_ascii_digit());
@@ -247,7 +189,7 @@ impl<'a> Parser<'a> {
     /// The family a sample belongs to by the `# TYPE` lines so far; its own name, unknown, if none fits.
     fn family_of(&self, series: &Series<'a>) -> (Escaped<'a>, FamilyKind, Role) {
         let name = series.name.0;
-        if let Some(&kind) = self.kinds.get(name) {
+        if let Some(&kind) = self.grammar.kinds.get(name) {
             let role = match kind {
                 FamilyKind::Counter => Some(Role::Total),
                 FamilyKind::Summary => series.labels.get("quantile").map(|_| Role::Quantile),
@@ -272,14 +214,15 @@ impl<'a> Parser<'a> {
     /// The counter, histogram or summary that calls itself `base`, or the counter `base_total`.
     fn counterlike(&self, base: &str) -> Option<(&'a str, FamilyKind)> {
         let of = |name: &str| {
-            let (&family, &kind) = self.kinds.get_key_value(name)?;
+            let (&family, &kind) = self.grammar.kinds.get_key_value(name)?;
             let has_start = matches!(
                 kind,
                 FamilyKind::Counter | FamilyKind::Histogram | FamilyKind::Summary
             );
             has_start.then_some((family, kind))
         };
-        of(base).or_else(|| of(self.totals.get(base)?).filter(|(_, kind)| *kind == FamilyKind::Counter))
+        of(base)
+            .or_else(|| of(self.grammar.totals.get(base)?).filter(|(_, kind)| *kind == FamilyKind::Counter))
     }
 
     fn family_by_suffix(&self, series: &Series<'a>) -> Option<(Escaped<'a>, FamilyKind, Role)> {
@@ -289,7 +232,7 @@ impl<'a> Parser<'a> {
             return Some((Escaped(family), kind, Role::Created));
         }
         let base = &name[..name.rfind('_')?];
-        let (&family, &kind) = self.kinds.get_key_value(base)?;
+        let (&family, &kind) = self.grammar.kinds.get_key_value(base)?;
         let role = kind.role(Escaped(family), series.name)?;
         let complete = role != Role::Bucket || series.labels.get("le").is_some();
         complete.then_some((Escaped(family), kind, role))

@@ -1,0 +1,184 @@
+//! Labels between braces: read from left to right and checked, so that [`Labels`] can decode them later without errors.
+
+use super::error::{Fault, Placed, fault};
+use super::escaped::Escaped;
+use super::labels::Labels;
+use super::lex;
+
+/// What a format allows between braces.
+#[derive(Clone, Copy)]
+pub(crate) struct BraceRules {
+    /// Blanks between tokens, a comma after the last label, labels without a comma between them, newlines in values.
+    pub loose: bool,
+    /// Names in quotes, the metric's own among them.
+    pub quoted_names: bool,
+    /// A metric name stood before the brace (or none is wanted, as in an exemplar).
+    pub named: bool,
+}
+
+/// A pair of braces that was read and found good.
+pub(crate) struct Braces<'a> {
+    /// The metric name, if it was within.
+    pub name: Option<Escaped<'a>>,
+    pub labels: Labels<'a>,
+    /// The position after the closing brace.
+    pub end: usize,
+}
+
+/// Reads `{...}` from the brace at `open`, checking all that [`Labels`] later takes for granted. `seen` is scratch space
+/// for label names, kept by the parser so that nothing is allocated per sample.
+pub(crate) fn braces<'a>(
+    page: &'a [u8],
+    open: usize,
+    rules: BraceRules,
+    seen: &mut Vec<(usize, usize)>,
+) -> Result<Braces<'a>, Placed> {
+    let blanks_if_loose = |at| if rules.loose { lex::blanks(page, at) } else { at };
+    let (mut name, mut at) = (None, blanks_if_loose(open + 1));
+    seen.clear();
+    while page.get(at) != Some(&b'}') {
+        let quoted_here = page.get(at) == Some(&b'"');
+        let (key, key_end) = match lex::label_name(page, at) {
+            Some(found) if !quoted_here || rules.quoted_names => found,
+            _ => return Err((expected_label(page, at, rules), at)),
+        };
+        let next = blanks_if_loose(key_end);
+        if quoted_here && matches!(page.get(next), Some(b',' | b'}')) {
+            if rules.named || name.is_some() {
+                return Err((
+                    fault("a second metric name", "give a label a value with `=\"…\"`"),
+                    at,
+                ));
+            }
+            name = Some(checked(page, at + 1, key_end - 1)?);
+            at = separator(page, next, rules)?;
+            continue;
+        }
+        if key.is_empty() || key == b"__name__" {
+            return Err((
+                fault(
+                    "a label cannot have this name",
+                    "write the metric's name before the brace",
+                ),
+                at,
+            ));
+        }
+        let key_start = at + usize::from(quoted_here);
+        seen.push((key_start, key_start + key.len()));
+        at = label_value(page, next, rules)?;
+        at = separator(page, blanks_if_loose(at), rules)?;
+    }
+    if seen.len() > 1 {
+        repeated(page, seen)?;
+    }
+    // Once for all of them: outside quotes there is only ASCII.
+    let labels = Labels {
+        inner: checked(page, open + 1, at)?.0,
+    };
+    Ok(Braces {
+        name,
+        labels,
+        end: at + 1,
+    })
+}
+
+/// Reads `="value"` and gives the position after it.
+fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
+    if page.get(at) != Some(&b'=') {
+        return Err((
+            fault("expected `=` after the label's name", "write name=\"value\""),
+            at,
+        ));
+    }
+    let at = if rules.loose {
+        lex::blanks(page, at + 1)
+    } else {
+        at + 1
+    };
+    let (value, end) = match lex::quoted(page, at) {
+        Some(found) => found,
+        None if page.get(at) == Some(&b'"') => {
+            return Err((fault("this label value never ends", "close it with `\"`"), at));
+        }
+        None => {
+            return Err((
+                fault("expected a label value in double quotes", "write name=\"value\""),
+                at,
+            ));
+        }
+    };
+    if !rules.loose && memchr::memchr(b'\n', value).is_some() {
+        return Err((
+            fault(
+                "this label value does not end on its line",
+                "write a line feed as `\\n`",
+            ),
+            at,
+        ));
+    }
+    Ok(end)
+}
+
+/// Passes the comma between labels; stays on a closing brace.
+fn separator(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
+    match page.get(at) {
+        Some(b'}') => Ok(at),
+        Some(b',') if rules.loose => Ok(lex::blanks(page, at + 1)),
+        Some(b',') if page.get(at + 1) == Some(&b'}') => {
+            Err((fault("a comma after the last label", "remove the comma"), at))
+        }
+        Some(b',') => Ok(at + 1),
+        _ if rules.loose => Ok(at),
+        _ => Err((
+            fault(
+                "expected `,` or `}` after the label",
+                "separate labels with one comma",
+            ),
+            at,
+        )),
+    }
+}
+
+fn expected_label(page: &[u8], at: usize, rules: BraceRules) -> Fault {
+    match page.get(at) {
+        Some(b'"') if rules.quoted_names => fault("this quoted name never ends", "close it with `\"`"),
+        Some(b'"') => fault(
+            "names in quotes are not OpenMetrics 1.0",
+            "serve the page with `escaping=allow-utf-8` in its content type, or use names of letters, digits and `_`",
+        ),
+        None | Some(b'\n') => fault("the braces are not closed", "close the labels with `}`"),
+        _ => fault(
+            "expected a label name",
+            "names are letters, digits and `_`, and begin with no digit",
+        ),
+    }
+}
+
+fn checked(page: &[u8], from: usize, to: usize) -> Result<Escaped<'_>, Placed> {
+    match std::str::from_utf8(&page[from..to]) {
+        Ok(text) => Ok(Escaped(text)),
+        Err(bad) => {
+            let fault = fault("these bytes are not UTF-8", "encode names and values as UTF-8");
+            Err((fault, from + bad.valid_up_to()))
+        }
+    }
+}
+
+/// Refuses a label name that comes twice. Few labels are compared pairwise, many are sorted.
+fn repeated(page: &[u8], seen: &mut [(usize, usize)]) -> Result<(), Placed> {
+    let name = |&(from, to): &(usize, usize)| &page[from..to];
+    let again = if seen.len() <= 12 {
+        (1..seen.len())
+            .find(|&i| seen[..i].iter().any(|other| name(other) == name(&seen[i])))
+            .map(|i| seen[i])
+    } else {
+        seen.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(a.cmp(b)));
+        seen.windows(2)
+            .find(|pair| name(&pair[0]) == name(&pair[1]))
+            .map(|pair| pair[1])
+    };
+    match again {
+        Some((at, _)) => Err((fault("this label comes twice", "give each label one value"), at)),
+        None => Ok(()),
+    }
+}

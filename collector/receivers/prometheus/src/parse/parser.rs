@@ -1,0 +1,142 @@
+//! The walk over a page that both formats share; [`super::text`] and [`super::openmetrics`] are its two grammars.
+
+use super::braces::{BraceRules, Braces, braces};
+use super::error::{Fault, ParseError, Placed, fault};
+use super::item::{Item, Series};
+use super::labels::Labels;
+use super::lex;
+use super::quick::{Quick, comment_at, quick};
+
+/// Walks one page and returns its items in order, each borrowed from the page.
+///
+/// Use [`super::text::Parser`] or [`super::openmetrics::Parser`].
+#[derive(Debug)]
+pub struct Parser<'a, G> {
+    pub(super) page: &'a [u8],
+    pub(super) at: usize,
+    /// What the grammar remembers of the lines so far.
+    pub(super) grammar: G,
+    /// Scratch space of [`braces`], so that a sample allocates nothing.
+    label_names: Vec<(usize, usize)>,
+}
+
+/// A format of exposition pages: what differs between the two parsers.
+pub trait Grammar<'a>: Default {
+    /// Blanks between tokens are allowed; see [`BraceRules::loose`].
+    const LOOSE: bool;
+    /// Advice when a line does not begin with a name.
+    const NAME_HELP: &'static str;
+    /// Advice when there is no name before the brace, and none in it.
+    const BRACED_NAME_HELP: &'static str;
+
+    /// Whether names in quotes are allowed.
+    fn quoted_names(&self) -> bool;
+
+    /// See [`Parser::next_item`].
+    fn next_item(parser: &mut Parser<'a, Self>) -> Result<Option<Item<'a>>, ParseError>;
+}
+
+impl<'a, G: Grammar<'a>> Parser<'a, G> {
+    /// A parser at the beginning of `page`. Nothing is read yet.
+    pub fn new(page: &'a [u8]) -> Self {
+        Self {
+            page,
+            at: 0,
+            grammar: G::default(),
+            label_names: Vec::new(),
+        }
+    }
+
+    /// The next item; `None` at the end of the page.
+    ///
+    /// # Errors
+    /// [`ParseError`] with line and column. The rest of the page cannot be read after an error.
+    pub fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
+        G::next_item(self)
+    }
+
+    /// The next line, cut at its last space; see [`Quick`].
+    #[inline]
+    pub fn quick(&self) -> Option<Quick<'a>> {
+        quick(self.page, self.at)
+    }
+
+    /// Continues after a line that [`Parser::quick`] returned.
+    ///
+    /// The rules of OpenMetrics on families do not see such a line: the caller must accept every line of a page whose lines
+    /// were parsed before in the same order, and must check the values itself.
+    #[inline]
+    pub fn accept(&mut self, line: &Quick<'a>) {
+        self.at = line.next;
+    }
+
+    /// Skips a line that begins with `#` and returns it, for a caller that parsed it in an earlier page.
+    pub fn skip_comment(&mut self) -> Option<&'a [u8]> {
+        let (line, next) = comment_at(self.page, self.at)?;
+        self.at = next;
+        Some(line)
+    }
+
+    /// Whether the whole page was read or skipped.
+    pub fn at_end(&self) -> bool {
+        self.at == self.page.len()
+    }
+
+    pub(super) fn error(&self, fault: Fault, at: usize) -> ParseError {
+        fault.at(self.page, at)
+    }
+
+    pub(super) fn placed(&self, (fault, at): Placed) -> ParseError {
+        fault.at(self.page, at)
+    }
+
+    pub(super) fn line_end(&self, at: usize) -> usize {
+        memchr::memchr(b'\n', &self.page[at..]).map_or(self.page.len(), |newline| at + newline)
+    }
+
+    /// Reads `{...}` from the brace at `open`.
+    pub(super) fn braces(&mut self, open: usize, named: bool) -> Result<Braces<'a>, ParseError> {
+        let rules = BraceRules {
+            loose: G::LOOSE,
+            quoted_names: self.grammar.quoted_names(),
+            named,
+        };
+        let page = self.page;
+        braces(page, open, rules, &mut self.label_names).map_err(|(fault, at)| fault.at(page, at))
+    }
+
+    /// Reads the name and labels at `start`, and returns the position after them.
+    pub(super) fn series(&mut self, start: usize) -> Result<(Series<'a>, usize), ParseError> {
+        let page = self.page;
+        let name_end = lex::metric_name_end(page, start);
+        let open = if G::LOOSE {
+            lex::blanks(page, name_end)
+        } else {
+            name_end
+        };
+        let named = name_end > start;
+        if page.get(open) != Some(&b'{') {
+            if !named {
+                return Err(self.error(fault("expected a metric name", G::NAME_HELP), start));
+            }
+            let series = Series {
+                raw: &page[start..name_end],
+                name: lex::bare(page, start, name_end),
+                labels: Labels::default(),
+            };
+            return Ok((series, name_end));
+        }
+        let braces = self.braces(open, named)?;
+        let name = match braces.name {
+            Some(name) if !name.0.is_empty() => name,
+            None if named => lex::bare(page, start, name_end),
+            _ => return Err(self.error(fault("no metric name", G::BRACED_NAME_HELP), open)),
+        };
+        let series = Series {
+            raw: &page[start..braces.end],
+            name,
+            labels: braces.labels,
+        };
+        Ok((series, braces.end))
+    }
+}
