@@ -149,12 +149,12 @@ impl Streams {
         }
         let position = store.next_position(schema.kind);
         let mut body: Box<[u8]> = body.into();
-        let header = EventsHeader {
+        let placed = EventsHeader {
             schema: schema.id,
             source: source.id.0,
             position,
         };
-        events::patch_body(&mut body, header).map_err(Refusal::Format)?;
+        events::patch_body(&mut body, placed).map_err(Refusal::Format)?;
         store.publish(Batch {
             schema: schema.clone(),
             source: source.clone(),
