@@ -1,8 +1,8 @@
 //! `dichroic catalog`: every known metric and event.
 
 use super::{json, line, table};
+use crate::admin::client;
 use crate::cli::{self, Format};
-use crate::commands::client;
 use dichroic_model::Pattern;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! `dichroic ledger`: what became of every point, event and log.
 
 use super::{json, line, table};
+use crate::admin::client;
 use crate::cli::{self, Format};
-use crate::commands::client;
 use serde_json::Value;
 
 /// Asks and prints; with `--check` an account that does not balance is a failure.

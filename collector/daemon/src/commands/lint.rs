@@ -1,8 +1,8 @@
 //! `dichroic lint`: what looks wrong, in the collector and, when asked, on a node.
 
 use super::{discover, json, line};
+use crate::admin::client;
 use crate::cli::{self, Format};
-use crate::commands::client;
 use crate::lint::{Finding, Level, unsubscribed};
 use serde_json::Value;
 

@@ -3,7 +3,6 @@
 pub mod attach;
 pub mod catalog;
 pub mod check;
-pub mod client;
 pub mod destination;
 pub mod discover;
 pub mod ledger;

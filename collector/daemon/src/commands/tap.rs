@@ -1,8 +1,8 @@
 //! `dichroic tap`: live events, logs and points on the terminal.
 
 use super::json;
+use crate::admin::client;
 use crate::cli::{self, Format, Kind};
-use crate::commands::client;
 use crate::config::values::parse_span;
 use dichroic_model::text::{encode_query, escape_control};
 use http_body_util::BodyExt;

@@ -4,7 +4,6 @@
 //! said who they are, so that silence on one door does not close the other.
 
 pub mod handshake;
-pub mod http;
 pub mod local_socket;
 pub mod stream;
 
@@ -58,7 +57,7 @@ impl Door {
         token: Secret,
         refusals: Rc<Refusals>,
     ) -> Result<(Self, SocketAddr), String> {
-        let listener = http::bind(address, "security.local_tcp.listen").await?;
+        let listener = crate::admin::http::bind(address, "security.local_tcp.listen").await?;
         let real = listener.local_addr().map_err(|e| e.to_string())?;
         let door = Door {
             listener: Listener::Tcp(listener),

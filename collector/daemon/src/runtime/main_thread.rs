@@ -3,11 +3,11 @@
 //! Nothing here touches the store but through its handle, so nothing here can hold up a receiver.
 
 use crate::admin::api;
+use crate::admin::http::{self, Answer};
 use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
 use crate::config::{self, Config};
 use crate::lint;
-use crate::listen::http::{self, Answer};
 use crate::runtime::handoff::Arrival;
 use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::{Stage, Stages};

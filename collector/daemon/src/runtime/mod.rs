@@ -1,6 +1,5 @@
 //! The running collector: two threads, how they start, reload and stop.
 
-pub mod endpoints;
 pub mod handoff;
 pub mod ingest_thread;
 pub mod main_thread;

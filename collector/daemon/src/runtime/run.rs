@@ -8,12 +8,12 @@
 //! Shutdown goes receivers → pipeline → exporters: receivers take in what is on its way, subscribers get what is held, then both
 //! threads end. All of it against one deadline; what is left behind then is counted under `shutdown`.
 
+use crate::admin::endpoints::{self, Endpoints};
 use crate::attach::destination::tcp_place;
 use crate::attach::supervisor as attached;
 use crate::cli;
 use crate::config::loaded::targets;
 use crate::config::{Config, load};
-use crate::runtime::endpoints::{self, Endpoints};
 use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
 use crate::runtime::main_thread as export;
 use crate::runtime::reload::Reloader;
@@ -104,7 +104,16 @@ fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<
             reload,
         })
         .await?;
-        let endpoints = Endpoints::new(&export, &otlp, &socket, tcp);
+        let endpoints = Endpoints {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            prometheus: export.prometheus,
+            admin: export.admin,
+            otlp_grpc: otlp.grpc,
+            otlp_http: otlp.http,
+            socket: socket.clone(),
+            local_tcp: tcp,
+        };
         let places = places(&config, socket, tcp)?;
         let mut attached = attached::start(&config.receivers.beam.attach, places);
         announce(&config, &endpoints, ready_file)?;

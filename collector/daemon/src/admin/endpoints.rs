@@ -1,8 +1,6 @@
 //! Where a running collector can be reached: printed for people, written to the ready file for programs.
 
 use crate::config::Config;
-use crate::runtime::handoff::OtlpAddresses;
-use crate::runtime::main_thread::Export;
 use serde::Serialize;
 use std::io;
 use std::net::SocketAddr;
@@ -23,20 +21,6 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Collects them.
-    pub fn new(export: &Export, otlp: &OtlpAddresses, socket: &Path, local_tcp: Option<SocketAddr>) -> Self {
-        Endpoints {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION"),
-            prometheus: export.prometheus,
-            admin: export.admin,
-            otlp_grpc: otlp.grpc,
-            otlp_http: otlp.http,
-            socket: socket.to_owned(),
-            local_tcp,
-        }
-    }
-
     /// Writes JSON beside the file and renames it into place: a reader sees all of it or nothing.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let partial = path.with_extension("partial");
