@@ -15,19 +15,18 @@
 //! | account for what happened | [`Core::ledger`], [`ledger`] |
 #![forbid(unsafe_code)]
 
-pub mod channel;
-pub mod job;
+pub mod core;
+pub mod events;
+pub mod exchange;
 pub mod ledger;
-pub mod snapshot;
-pub mod store;
-pub mod stream;
 mod sync;
 
-pub use job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
-pub use ledger::{DropReason, Hop, Ledger, RelayTerm, Signal, SourceAccount};
-pub use snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
-pub use store::{
+pub use core::{
     Buckets, Core, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, NotAdmitted, SeriesMeta,
     SeriesRef, SummaryPoint, Times, total,
 };
-pub use stream::{Interest, StreamItem, StreamRequest, Subscription};
+pub use events::subscribers::{Interest, StreamItem, StreamRequest, Subscription};
+pub use exchange::channel;
+pub use exchange::job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
+pub use exchange::snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
+pub use ledger::{DropReason, Hop, Ledger, RelayTerm, Signal, SourceAccount};

@@ -5,7 +5,7 @@ use super::open;
 use crate::Format;
 use dichroic_model::{Factor, Number, PageType};
 use dichroic_pipeline::Metric;
-use dichroic_pipeline::store::Family;
+use dichroic_pipeline::core::Family;
 use std::sync::Arc;
 
 /// The family that is being written.

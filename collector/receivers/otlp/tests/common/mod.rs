@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use dichroic_model::{Identity, Limits};
-use dichroic_pipeline::snapshot::SnapshotRequest;
+use dichroic_pipeline::SnapshotRequest;
 use dichroic_pipeline::{Core, Job, Progress, Row, RowValue, Snapshot};
 use dichroic_receiver_otlp::{Ingest, MalformedRequest, RequestOutcome, Service, json};
 pub use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;

@@ -4,7 +4,7 @@
 //! that does not take its batches loses the oldest and finds out how many rows; it slows nobody. What is wanted is told back to
 //! receivers ([`Interest`]), so that a relay sends raw events only while someone listens.
 
-use crate::channel::{self, Receiver, Sender};
+use crate::exchange::channel::{self, Receiver, Sender};
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source, UnixNanos};
 use std::collections::VecDeque;

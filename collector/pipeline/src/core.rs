@@ -9,7 +9,6 @@ mod attribute_encoding;
 mod bounds;
 mod cell;
 mod define;
-mod events;
 mod expiry;
 mod explicit;
 mod family;
@@ -19,8 +18,8 @@ mod point;
 mod table;
 mod times;
 
+use crate::events::subscribers::Streams;
 use crate::ledger::{DropReason, Ledger};
-use crate::stream::Streams;
 use attribute_encoding::Shared;
 use bounds::BoundLists;
 use cell::Cell;
@@ -148,7 +147,7 @@ struct Tenant {
 
 /// The store. See the module's page.
 pub struct Core {
-    limits: Limits,
+    pub(crate) limits: Limits,
     resolver: Arc<dyn Resolver>,
     resolver_generation: u64,
     epoch: UnixNanos,
@@ -181,9 +180,9 @@ pub struct Core {
     rivals: HashMap<Key, Vec<u32>>,
     /// The place that each of them wants.
     wanted_places: HashMap<u32, Key>,
-    schemas: HashMap<SchemaKey, Arc<EventSchema>>,
-    next_schema: u32,
-    streams: Streams,
+    pub(crate) schemas: HashMap<SchemaKey, Arc<EventSchema>>,
+    pub(crate) next_schema: u32,
+    pub(crate) streams: Streams,
     ledger: Ledger,
     warnings: Warnings,
     /// The time, as the last tick said.

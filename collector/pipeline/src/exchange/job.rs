@@ -3,11 +3,11 @@
 //! A step must stay under a millisecond; after each the sockets get their turn. The inbox is bounded: when it is full the job
 //! comes back ([`Busy`]) and its sender answers "busy" instead of growing a queue.
 
-use crate::channel;
+use super::channel;
+use super::snapshot::{Chunk, Snapshot, SnapshotRequest};
+use crate::core::Core;
+use crate::events::subscribers::{StreamRequest, Subscription};
 use crate::ledger::Ledger;
-use crate::snapshot::{Chunk, Snapshot, SnapshotRequest};
-use crate::store::Core;
-use crate::stream::{StreamRequest, Subscription};
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, fence, register};
 use std::cell::RefCell;
 use std::collections::VecDeque;

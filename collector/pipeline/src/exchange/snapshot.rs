@@ -3,9 +3,9 @@
 //! Each row is one series at one moment; rows of one chunk were copied together. Between chunks ingest goes on, which is the
 //! promise that Prometheus makes too: a series is consistent in itself, a page is not a single moment.
 
-use crate::channel::{self, Receiver, Sender, TrySend};
-use crate::job::{Job, Progress};
-use crate::store::{Core, ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, SummaryCell};
+use super::channel::{self, Receiver, Sender, TrySend};
+use super::job::{Job, Progress};
+use crate::core::{Core, ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, SummaryCell};
 use dichroic_model::{Exemplar, Number, UnixNanos};
 use std::sync::Arc;
 use std::task::Context;

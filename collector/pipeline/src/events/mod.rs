@@ -1,8 +1,10 @@
 //! Raw events and logs: their schemas, and the store's side of the streams.
 
-use super::{Core, NotAdmitted};
+pub mod subscribers;
+
+use self::subscribers::{Interest, StreamRequest, Subscription};
+use crate::core::{Core, NotAdmitted};
 use crate::ledger::DropReason;
-use crate::stream::{Interest, StreamRequest, Subscription};
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Source};
 use std::sync::Arc;
 

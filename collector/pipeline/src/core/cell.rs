@@ -5,7 +5,7 @@
 
 use super::bounds::BoundLists;
 use super::explicit::Explicit;
-use crate::snapshot::RowValue;
+use crate::exchange::snapshot::RowValue;
 use dichroic_model::Number;
 use std::sync::Arc;
 
