@@ -18,15 +18,16 @@ mod point;
 mod table;
 mod times;
 
-use crate::events::subscribers::Streams;
+use crate::events::Events;
+use crate::events::request::{Interest, StreamRequest, Subscription};
 use crate::ledger::{DropReason, Ledger};
 use attribute_encoding::Shared;
 use bounds::BoundLists;
 use cell::Cell;
 pub use cell::{ExponentialCell, HistogramCell, SummaryCell, total};
 use dichroic_model::{
-    EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, Limits, Resolver, Scope, Seed,
-    Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
+    Batch, EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, GapReason, Limits, Resolver,
+    Scope, Seed, Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
 };
 pub use explicit::Explicit;
 pub(crate) use family::GONE;
@@ -132,9 +133,6 @@ struct Places {
     alias: Key,
 }
 
-/// Kind, name, measurements, metadata.
-type SchemaKey = (EventKind, String, Vec<(String, String)>, Vec<String>);
-
 /// What one source holds.
 struct Tenant {
     source: Arc<Source>,
@@ -147,7 +145,7 @@ struct Tenant {
 
 /// The store. See the module's page.
 pub struct Core {
-    pub(crate) limits: Limits,
+    limits: Limits,
     resolver: Arc<dyn Resolver>,
     resolver_generation: u64,
     epoch: UnixNanos,
@@ -180,9 +178,7 @@ pub struct Core {
     rivals: HashMap<Key, Vec<u32>>,
     /// The place that each of them wants.
     wanted_places: HashMap<u32, Key>,
-    pub(crate) schemas: HashMap<SchemaKey, Arc<EventSchema>>,
-    pub(crate) next_schema: u32,
-    pub(crate) streams: Streams,
+    events: Events,
     ledger: Ledger,
     warnings: Warnings,
     /// The time, as the last tick said.
@@ -234,7 +230,7 @@ impl Core {
     pub fn new(limits: Limits, resolver: Arc<dyn Resolver>, epoch: UnixNanos) -> Self {
         let seed = Seed::random();
         Core {
-            streams: Streams::new(&limits),
+            events: Events::new(&limits),
             resolver_generation: resolver.generation(),
             limits,
             resolver,
@@ -260,8 +256,6 @@ impl Core {
             exemplars: HashMap::default(),
             rivals: HashMap::default(),
             wanted_places: HashMap::default(),
-            schemas: HashMap::default(),
-            next_schema: 1,
             ledger: Ledger::new(epoch),
             warnings: Warnings::default(),
             clock: epoch,
@@ -321,7 +315,7 @@ impl Core {
 
     /// Subscribers at present.
     pub fn subscribers(&self) -> usize {
-        self.streams.subscribers()
+        self.events.subscribers()
     }
 
     // ---- sources ----------------------------------------------------------------------------------------------------------
@@ -443,6 +437,57 @@ impl Core {
 
     pub(crate) fn tenths(&self, now: UnixNanos) -> u32 {
         (now.saturating_sub(self.epoch) / TENTH) as u32
+    }
+
+    // ---- events -----------------------------------------------------------------------------------------------------------
+
+    /// The schema with these columns; equal columns get the same schema.
+    pub fn schema(
+        &mut self,
+        kind: EventKind,
+        name: &str,
+        measurements: Vec<(String, String)>,
+        metadata: Vec<String>,
+    ) -> Result<Arc<EventSchema>, NotAdmitted> {
+        self.events
+            .schema(kind, name, measurements, metadata)
+            .ok_or(NotAdmitted(DropReason::SchemaLimit))
+    }
+
+    /// All schemas.
+    pub fn schemas(&self) -> impl Iterator<Item = &Arc<EventSchema>> {
+        self.events.schemas()
+    }
+
+    /// Position of the next row of a kind: write it into the body before [`Core::publish`].
+    pub fn next_position(&self, kind: EventKind) -> u64 {
+        self.events.next_position(kind)
+    }
+
+    /// Sends a batch to the replay and to all subscribers that match it. Its position must be [`Core::next_position`].
+    pub fn publish(&mut self, batch: Batch) {
+        self.events.publish(batch);
+    }
+
+    /// Reports to subscribers that rows of a schema are missing here.
+    pub fn publish_gap(
+        &mut self,
+        schema: &Arc<EventSchema>,
+        source: &Arc<Source>,
+        reason: GapReason,
+        lost: Option<u64>,
+    ) {
+        self.events.publish_gap(schema, source, reason, lost);
+    }
+
+    /// Subscribes; `None` at the limit of subscribers.
+    pub fn subscribe(&mut self, request: StreamRequest) -> Option<Subscription> {
+        self.events.subscribe(request)
+    }
+
+    /// The patterns of all subscribers.
+    pub fn interest(&mut self) -> &Interest {
+        self.events.interest()
     }
 
     // ---- copies -----------------------------------------------------------------------------------------------------------

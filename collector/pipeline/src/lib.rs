@@ -25,8 +25,9 @@ pub use core::{
     Buckets, Core, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, NotAdmitted, SeriesMeta,
     SeriesRef, SummaryPoint, Times, total,
 };
-pub use events::subscribers::{Interest, StreamItem, StreamRequest, Subscription};
+pub use events::request::{Interest, StreamItem, StreamRequest, Subscription};
 pub use exchange::channel;
-pub use exchange::job::{Busy, Handle, Inbox, Job, Progress, inbox, serve};
+pub use exchange::handle::{Busy, Handle, inbox};
+pub use exchange::job::{Inbox, Job, Progress, serve};
 pub use exchange::snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
 pub use ledger::{DropReason, Hop, Ledger, RelayTerm, Signal, SourceAccount};

@@ -56,7 +56,7 @@ impl Core {
     /// soon, else twice or more.
     pub fn sweep(&mut self, now: UnixNanos) -> bool {
         self.clock = self.clock.max(now);
-        self.streams.sweep();
+        self.events.sweep();
         let mut budget = LEAVE;
         self.leave_with_sources(now, &mut budget);
         self.leave_idle(now, &mut budget);

@@ -1,32 +1,71 @@
-//! Raw events and logs: their schemas, and the store's side of the streams.
+//! Raw events and logs: their schemas, a bounded replay, and the subscribers.
+//!
+//! The patterns of the subscribers go back to the receivers ([`request::Interest`]), so that a relay sends raw events only while a
+//! subscriber wants them.
 
-pub mod subscribers;
+mod replay;
+pub mod request;
+mod subscribers;
 
-use self::subscribers::{Interest, StreamRequest, Subscription};
-use crate::core::{Core, NotAdmitted};
-use crate::ledger::DropReason;
-use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Source};
+use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Limits, SECOND, Source, UnixNanos};
+use replay::Replay;
+use request::{Interest, StreamItem, StreamRequest, Subscription};
+use std::collections::HashMap;
 use std::sync::Arc;
+use subscribers::Subscribers;
 
-impl Core {
-    /// The schema with these columns; the same columns get the same schema.
-    pub fn schema(
+/// Kind, name, measurements, metadata.
+type SchemaKey = (EventKind, String, Vec<(String, String)>, Vec<String>);
+
+/// The room of raw events and logs.
+pub(crate) struct Events {
+    schemas: HashMap<SchemaKey, Arc<EventSchema>, foldhash::quality::RandomState>,
+    next_schema: u32,
+    max_schemas: usize,
+    replays: [Replay; 2],
+    replay_bytes: usize,
+    replay_age: UnixNanos,
+    subscribers: Subscribers,
+}
+
+fn index(kind: EventKind) -> usize {
+    match kind {
+        EventKind::Event => 0,
+        EventKind::Log => 1,
+    }
+}
+
+impl Events {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Events {
+            schemas: HashMap::default(),
+            next_schema: 1,
+            max_schemas: limits.schemas,
+            replays: Default::default(),
+            replay_bytes: limits.replay_bytes,
+            replay_age: limits.replay_seconds * SECOND,
+            subscribers: Subscribers::new(limits.subscribers, limits.subscriber_batches),
+        }
+    }
+
+    /// The schema with these columns; equal columns get the same schema. `None` at the limit.
+    pub(crate) fn schema(
         &mut self,
         kind: EventKind,
         name: &str,
         measurements: Vec<(String, String)>,
         metadata: Vec<String>,
-    ) -> Result<Arc<EventSchema>, NotAdmitted> {
+    ) -> Option<Arc<EventSchema>> {
         let key = (kind, name.to_owned(), measurements, metadata);
         if let Some(schema) = self.schemas.get(&key) {
-            return Ok(schema.clone());
+            return Some(schema.clone());
         }
-        if self.schemas.len() >= self.limits.schemas {
-            // Those that no receiver, replay or subscriber holds any more make room.
+        if self.schemas.len() >= self.max_schemas {
+            // Frees those that no receiver, replay or subscriber holds any more.
             self.schemas.retain(|_, schema| Arc::strong_count(schema) > 1);
         }
-        if self.schemas.len() >= self.limits.schemas {
-            return Err(NotAdmitted(DropReason::SchemaLimit));
+        if self.schemas.len() >= self.max_schemas {
+            return None;
         }
         let id = self.next_schema;
         self.next_schema += 1;
@@ -38,43 +77,64 @@ impl Core {
             metadata: key.3.clone(),
         });
         self.schemas.insert(key, schema.clone());
-        Ok(schema)
+        Some(schema)
     }
 
-    /// Schemas known.
-    pub fn schemas(&self) -> impl Iterator<Item = &Arc<EventSchema>> {
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = &Arc<EventSchema>> {
         self.schemas.values()
     }
 
-    /// Position that the next row of a kind will have: write it into the body before [`Core::publish`].
-    pub fn next_position(&self, kind: EventKind) -> u64 {
-        self.streams.next_position(kind)
+    pub(crate) fn next_position(&self, kind: EventKind) -> u64 {
+        self.replays[index(kind)].next
     }
 
-    /// Hands a batch to everyone who wants it and to the replay. Its position must be [`Core::next_position`].
-    pub fn publish(&mut self, batch: Batch) {
-        let now = batch.received;
-        self.streams.publish(batch, now);
+    pub(crate) fn publish(&mut self, batch: Batch) {
+        let oldest = batch.received.saturating_sub(self.replay_age);
+        let batch = Arc::new(batch);
+        self.replays[index(batch.schema.kind)].push(batch.clone(), self.replay_bytes, oldest);
+        self.subscribers
+            .send(&batch.schema, || StreamItem::Batch(batch.clone()));
     }
 
-    /// Tells subscribers that rows of a schema are missing here.
-    pub fn publish_gap(
+    pub(crate) fn publish_gap(
         &mut self,
         schema: &Arc<EventSchema>,
         source: &Arc<Source>,
         reason: GapReason,
         lost: Option<u64>,
     ) {
-        self.streams.publish_gap(schema, source, reason, lost);
+        self.subscribers.send(schema, || StreamItem::Gap {
+            schema: Some(schema.clone()),
+            source: Some(source.clone()),
+            reason,
+            lost,
+        });
     }
 
-    /// Subscribes; `None` when there are as many subscribers as allowed.
-    pub fn subscribe(&mut self, wanted: StreamRequest) -> Option<Subscription> {
-        self.streams.subscribe(wanted)
+    pub(crate) fn subscribe(&mut self, request: StreamRequest) -> Option<Subscription> {
+        self.subscribers.sweep();
+        if self.subscribers.is_full() {
+            return None;
+        }
+        let replay = &self.replays[index(request.kind)];
+        let backlog = replay.backlog(&request);
+        let resumed = request
+            .resume_from
+            .is_none_or(|position| replay.reaches(position));
+        Some(self.subscribers.add(request, backlog, replay.next, resumed))
     }
 
-    /// What subscribers want at present.
-    pub fn interest(&mut self) -> &Interest {
-        self.streams.interest()
+    /// Removes disconnected subscribers.
+    pub(crate) fn sweep(&mut self) {
+        self.subscribers.sweep();
+    }
+
+    pub(crate) fn interest(&mut self) -> &Interest {
+        self.subscribers.sweep();
+        self.subscribers.interest()
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers.len()
     }
 }

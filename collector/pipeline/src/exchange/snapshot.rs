@@ -105,12 +105,12 @@ impl Snapshot {
         (job, chunks)
     }
 
-    fn copy(&mut self, store: &Core, copy: u64) -> Chunk {
-        let since = self.request.changed_since.map(|time| store.tenths(time));
-        let mut rows = Vec::with_capacity(STEP.min(store.series()));
+    fn copy(&mut self, core: &Core, copy: u64) -> Chunk {
+        let since = self.request.changed_since.map(|time| core.tenths(time));
+        let mut rows = Vec::with_capacity(STEP.min(core.series()));
         let mut looked = 0;
         while looked < STEP {
-            let Some((name, members)) = store.families.at_or_after(&self.family) else {
+            let Some((name, members)) = core.families.at_or_after(&self.family) else {
                 self.finished = true;
                 break;
             };
@@ -120,9 +120,9 @@ impl Snapshot {
             let rest = members.slots.get(self.place..).unwrap_or_default();
             let part = &rest[..rest.len().min(STEP - looked)];
             for group in part.chunks(GROUP) {
-                warm(store, group);
+                warm(core, group);
                 for index in group.iter().copied().filter(|index| *index != GONE) {
-                    if let Some(row) = self.row(store, index, copy, since) {
+                    if let Some(row) = self.row(core, index, copy, since) {
                         rows.push(row);
                     }
                 }
@@ -138,17 +138,17 @@ impl Snapshot {
     }
 
     #[inline]
-    fn row(&self, store: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
-        let slot: &Slot = &store.slots[index as usize];
+    fn row(&self, core: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
+        let slot: &Slot = &core.slots[index as usize];
         let meta = slot.meta.as_ref()?;
-        if since.is_some_and(|since| slot.touched < since) || store.is_fresh(index, copy) {
+        if since.is_some_and(|since| slot.touched < since) || core.is_fresh(index, copy) {
             return None;
         }
         if self.request.filter.as_ref().is_some_and(|wants| !wants(meta)) {
             return None;
         }
-        let value = slot.copy(&store.bounds)?;
-        let exemplar = slot.exemplified.then(|| store.exemplar(index).cloned()).flatten();
+        let value = slot.copy(&core.bounds)?;
+        let exemplar = slot.exemplified.then(|| core.exemplar(index).cloned()).flatten();
         Some(Row {
             meta: meta.clone(),
             value,
@@ -164,38 +164,38 @@ impl Snapshot {
 /// Reads what the copies of a group will need. Raising a reference count waits for its memory, and for all that was asked before;
 /// plain reads wait together. Copying series that lie scattered is several times faster so.
 #[inline]
-fn warm(store: &Core, group: &[u32]) {
+fn warm(core: &Core, group: &[u32]) {
     let counts = group
         .iter()
-        .filter_map(|index| store.slots.get(*index as usize)?.meta.as_ref())
+        .filter_map(|index| core.slots.get(*index as usize)?.meta.as_ref())
         .map(Arc::strong_count);
     std::hint::black_box(counts.fold(0, usize::wrapping_add));
 }
 
 impl Job for Snapshot {
-    fn step(&mut self, store: &mut Core, cx: &mut Context<'_>) -> Progress {
-        let copy = *self.copy.get_or_insert_with(|| store.begin_copy());
-        if !store.copying(copy) {
+    fn step(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Progress {
+        let copy = *self.copy.get_or_insert_with(|| core.begin_copy());
+        if !core.copying(copy) {
             // Given up by the store: the lane closes without being finished.
             return Progress::Done;
         }
-        let progress = self.advance(store, copy, cx);
+        let progress = self.advance(core, copy, cx);
         if progress == Progress::Done {
-            store.end_copy(copy);
+            core.end_copy(copy);
         }
         progress
     }
 }
 
 impl Snapshot {
-    fn advance(&mut self, store: &Core, copy: u64, cx: &mut Context<'_>) -> Progress {
+    fn advance(&mut self, core: &Core, copy: u64, cx: &mut Context<'_>) -> Progress {
         let chunk = match self.waiting.take() {
             Some(chunk) => chunk,
             None if self.finished => {
                 self.out.finish();
                 return Progress::Done;
             }
-            None => self.copy(store, copy),
+            None => self.copy(core, copy),
         };
         if chunk.is_empty() {
             return Progress::More;
