@@ -10,6 +10,7 @@
 %%   watch          looks without a pause, from now on, whether the relay's handler can be called
 %%   release        prints whether it ever could not, lets the held process go on, and prints how it ended
 %%   go Rate        starts the demo's shop; `stop' stops its clients, and it prints what it emitted and stays until `end'
+%%   pause_load     suspends the next process that loads code for a visitor, and prints `loading paused'; `continue_load' ends that
 %%   end            ends the node
 -module(attach_node).
 
@@ -67,6 +68,12 @@ loop(Console) ->
             held ! go,
             receive {ended, How} -> io:format("held process: ~p~n", [How]) end,
             loop(Console);
+        ["pause_load"] ->
+            true = register(load_pauser, spawn(fun pause_load/0)),
+            loop(Console);
+        ["continue_load"] ->
+            load_pauser ! continue,
+            loop(Console);
         ["go", Rate] ->
             New = spawn_link(fun() -> console(none) end),
             spawn(fun() -> group_leader(New, self()), shop:main([list_to_atom(Rate)]) end),
@@ -88,6 +95,18 @@ watch(Gone) ->
             false -> watch(Gone + 1)
         end
     end.
+
+%% Loading takes milliseconds after the call is traced: long enough to suspend the caller before anything is loaded.
+pause_load() ->
+    _ = process_flag(priority, max),
+    1 = erlang:trace_pattern({code, atomic_load, 1}, true, []),
+    1 = erlang:trace(whereis(rex), true, [call, set_on_spawn]),
+    receive {trace, Caller, call, {code, atomic_load, _}} -> true = erlang:suspend_process(Caller) end,
+    io:format("loading paused~n"),
+    receive continue -> ok end,
+    _ = erlang:trace(all, false, [all]),
+    _ = erlang:trace_pattern({code, atomic_load, 1}, false, []),
+    true = erlang:resume_process(Caller).
 
 emit(N) ->
     Conn = #{'__struct__' => 'Elixir.Plug.Conn', method => <<"GET">>, status => 200},

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from attach_actors import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
 from harness import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
 
 # First words of what the node answers.
-TOLD = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone")
+TOLD = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone", "loading")
 EMITTED = "http_server_request_duration_seconds_count"
 
 
@@ -554,6 +555,19 @@ def test_a_node_that_leaves_the_file_while_it_is_being_attached_to_is_left(colle
     reload(collector, node.config())
     wait_until(lambda: handlers(node), 30, "handlers")
     assert "is attached already" not in collector.output()
+
+
+def test_a_node_that_is_removed_while_its_code_is_loaded_is_detached(collector: Collector, node: BareNode) -> None:
+    before = node.snapshot()
+    node.say("pause_load")
+    reload(collector, node.config())
+    node.wait_line("loading paused")
+    reload(collector)
+    # A detach that does not wait for the load finds nothing to detach, in far less than this time.
+    time.sleep(1)
+    node.say("continue_load")
+    # Without a detach the relay would remove itself after 30 s.
+    as_before(node, before, 15)
 
 
 def test_a_bad_file_detaches_nobody() -> None:

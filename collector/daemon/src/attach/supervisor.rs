@@ -128,17 +128,11 @@ async fn keep(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
     }
     loop {
         let begun = Instant::now();
-        let mut node = None;
-        let outcome = tokio::select! {
-            outcome = once(&target, &mut node) => Some(outcome),
-            _ = stopped.wait_for(|stop| *stop) => None,
-        };
-        match outcome {
-            None => return leave(&target, node).await,
-            Some(Ok(message)) => tell(&mut told, &target, message),
-            Some(Err(error)) => tell(&mut told, &target, error.to_string()),
+        match once(&target, &mut stopped).await {
+            Ok(None) => return,
+            Ok(Some(message)) => tell(&mut told, &target, message),
+            Err(error) => tell(&mut told, &target, error.to_string()),
         }
-        drop(node);
         if begun.elapsed() > HELD {
             pause = BACKOFF_MIN;
         }
@@ -158,26 +152,42 @@ fn tell(told: &mut String, target: &NodeTarget, message: String) {
     }
 }
 
-/// Attaches and watches until something ends it.
-async fn once(target: &NodeTarget, slot: &mut Option<Connection>) -> Result<String, Error> {
-    let node = slot.insert(target.connect().await?);
-    match attach::attach(node, &target.destinations).await? {
-        AttachResult::Attached => {
-            if let Some(message) = target.destinations.warning(node.is_local()) {
-                tracing::warn!(node = %target.node, "attach: {message}");
-            }
-        }
+/// Attaches and watches until something ends it. `None` when it was stopped and has detached.
+async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Result<Option<String>, Error> {
+    let mut node = tokio::select! {
+        node = target.connect() => node?,
+        _ = stopped.wait_for(|stop| *stop) => return Ok(None),
+    };
+    // A stop does not cancel this. The node completes a call whose caller is gone, and a detach could run before that start.
+    match attach::attach(&mut node, &target.destinations).await? {
+        AttachResult::Attached => {}
         AttachResult::Installed => {
-            // Nothing to do; look again when it may have changed.
-            *slot = None;
-            sleep(BACKOFF_MAX).await;
-            return Ok("runs the relay as part of its application: nothing to attach".to_owned());
+            drop(node);
+            return Ok(tokio::select! {
+                // It may have changed by then.
+                () = sleep(BACKOFF_MAX) => Some("runs the relay as part of its application: nothing to attach".to_owned()),
+                _ = stopped.wait_for(|stop| *stop) => None,
+            });
         }
         AttachResult::AlreadyAttached(other) => {
-            *slot = None;
             let by = other.guardian.unwrap_or_default();
-            return Ok(format!("is attached already, to {} by {by}", other.socket));
+            return Ok(Some(format!("is attached already, to {} by {by}", other.socket)));
         }
+    }
+    let ended = tokio::select! {
+        ended = until_detached(target, &mut node) => Some(ended?),
+        _ = stopped.wait_for(|stop| *stop) => None,
+    };
+    if ended.is_none() {
+        leave(target, node).await;
+    }
+    Ok(ended)
+}
+
+/// Reports the state of the relay and watches it until another detaches it.
+async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<String, Error> {
+    if let Some(message) = target.destinations.warning(node.is_local()) {
+        tracing::warn!(node = %target.node, "attach: {message}");
     }
     let now = attach::wait_until_connected(node, &target.destinations).await?;
     if now.state == "steady" {
@@ -189,12 +199,10 @@ async fn once(target: &NodeTarget, slot: &mut Option<Connection>) -> Result<Stri
         tracing::warn!("attach: {}", unreachable(&target.node.to_string(), &now));
     }
     while !attach::watch(node, Instant::now() + WATCH).await? {}
-    *slot = None;
     Ok("was detached by another".to_owned())
 }
 
-async fn leave(target: &NodeTarget, node: Option<Connection>) {
-    let Some(mut node) = node else { return };
+async fn leave(target: &NodeTarget, mut node: Connection) {
     let mut left = attach::detach(&mut node).await;
     if left.is_err() {
         // What was interrupted may have left half a message on the connection.
