@@ -8,6 +8,7 @@ pub mod expand;
 pub mod loaded;
 pub mod local_tcp;
 pub mod selection;
+pub mod telemetry;
 pub mod values;
 
 use expand::System;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use telemetry::Telemetry;
 use values::{Listen, Secret, Size, Span};
 
 const LOOPBACK: fn(u16) -> Listen = |port| Listen::On(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -370,22 +372,6 @@ impl Default for LocalSocket {
     }
 }
 
-/// The collector's own telemetry.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Telemetry {
-    /// How often the collector's own metrics are read. Prometheus scrapes less often; an idle sidecar should cost nothing.
-    pub interval: Span,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Telemetry {
-            interval: Span(Duration::from_secs(5)),
-        }
-    }
-}
-
 /// A configuration that cannot be used: complete words for its author.
 #[derive(Debug)]
 pub struct Bad(pub String);
@@ -500,6 +486,7 @@ fn check(config: &Config) -> Result<(), String> {
     if u32::from_str_radix(&config.security.local_socket.mode, 8).is_err() {
         return Err("security.local_socket.mode: write an octal file mode such as \"0660\"".to_owned());
     }
+    telemetry::check(config)?;
     for job in &config.receivers.prometheus.scrape_configs {
         job.targets()
             .map_err(|e| format!("receivers.prometheus.scrape_configs: job {:?}: {e}", job.job_name))?;
