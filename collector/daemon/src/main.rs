@@ -21,10 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(args) => {
-            logging::start();
-            runtime::run::run(&args)
-        }
+        Command::Run(args) => runtime::run::run(&args),
         Command::Check(args) => commands::check::check(&args),
         Command::Tap(args) => commands::finish(commands::tap::tap(args)),
         Command::Catalog(args) => commands::finish(commands::catalog::catalog(args)),

@@ -4,28 +4,37 @@
 
 mod rate_limit;
 
+use crate::self_telemetry::otlp::Export;
 use rate_limit::Calm;
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing::Metadata;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
-/// Starts logging. Called once.
-pub fn start() {
-    let filter = EnvFilter::try_from_env("DICHROIC_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging, and the export of own traces and logs if there is one. Called once.
+pub fn start(export: Option<&Export>) {
     let terminal = std::io::stderr().is_terminal();
     let json = match std::env::var("DICHROIC_LOG_FORMAT").as_deref() {
         Ok("json") => true,
         Ok("text") => false,
         _ => !terminal,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Calm::new(json))
-        .with_target(true);
-    if json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder
+    let lines = tracing_subscriber::fmt::layer().with_writer(Calm::new(json));
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match json {
+        true => lines.json().flatten_event(true).boxed(),
+        false => lines
             .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
-            .init();
-    }
+            .boxed(),
+    };
+    // Spans are for the export alone: without it none is made.
+    let lines = lines.with_filter(filter().and(filter_fn(|meta: &Metadata<'_>| meta.is_event())));
+    let mut layers = vec![lines.boxed()];
+    layers.extend(export.into_iter().flat_map(|export| export.layers(filter())));
+    tracing_subscriber::registry().with(layers).init();
+}
+
+fn filter() -> EnvFilter {
+    EnvFilter::try_from_env("DICHROIC_LOG").unwrap_or_else(|_| EnvFilter::new("info"))
 }

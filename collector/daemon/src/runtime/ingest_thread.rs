@@ -12,6 +12,7 @@ use crate::listen::stream::Peer;
 use crate::listen::{Door, Refusals};
 use crate::runtime::handoff::{Arrival, OtlpAddresses};
 use crate::runtime::shutdown::Stop;
+use crate::self_telemetry::otlp as otlp_export;
 use crate::self_telemetry::{SelfTelemetry, Stages};
 use dichroic_model::clock::now;
 use dichroic_model::{Pattern, Protocol, SourceSpec};
@@ -46,6 +47,8 @@ pub struct Ingest {
     pub stop: Stop,
     /// Latencies, measured by both threads.
     pub stages: Stages,
+    /// Of the export of own traces and logs.
+    pub exported: Option<otlp_export::Counts>,
     /// Configurations that are to take effect now.
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
@@ -186,6 +189,7 @@ impl Ingest {
         let upkeep = Upkeep {
             store: store.clone(),
             stages: self.stages.clone(),
+            exported: self.exported.clone(),
             refusals,
         };
         tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
@@ -314,6 +318,7 @@ impl Served {
 struct Upkeep {
     store: Shared,
     stages: Stages,
+    exported: Option<otlp_export::Counts>,
     refusals: Rc<Refusals>,
 }
 
@@ -322,7 +327,13 @@ impl Upkeep {
         let started = Duration::from_nanos(now());
         let source = self.store.borrow_mut().open_source(own_source(), now());
         let Ok(source) = source else { return };
-        let mut telemetry = SelfTelemetry::new(&self.store.borrow(), source, self.stages.clone(), started);
+        let mut telemetry = SelfTelemetry::new(
+            &self.store.borrow(),
+            source,
+            self.stages.clone(),
+            self.exported.clone(),
+            started,
+        );
         let mut due = Instant::now() + TICK;
         let mut next_reading = Instant::now();
         loop {

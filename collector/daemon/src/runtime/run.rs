@@ -13,12 +13,13 @@ use crate::attach::destination::tcp_place;
 use crate::attach::supervisor as attached;
 use crate::cli;
 use crate::config::loaded::targets;
-use crate::config::{Config, load};
+use crate::config::{self, Config, load};
+use crate::logging;
 use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
 use crate::runtime::main_thread as export;
 use crate::runtime::reload::Reloader;
 use crate::runtime::shutdown::Stop;
-use crate::self_telemetry::Stages;
+use crate::self_telemetry::{Stages, otlp};
 use dichroic_beam_attach::destination::RelayDestination;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use std::net::SocketAddr;
@@ -41,6 +42,10 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    if let Err(message) = config::telemetry::check_resolved(&config) {
+        eprintln!("dichroic: {message}");
+        return ExitCode::from(BAD_CONFIG);
+    }
     let targets = match targets(&config, &args.scrape) {
         Ok(targets) => targets,
         Err(message) => {
@@ -48,7 +53,7 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(config, targets, args) {
+    match run_with_telemetry(config, targets, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("dichroic: {message}");
@@ -57,7 +62,28 @@ pub fn run(args: &cli::Run) -> ExitCode {
     }
 }
 
-fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), String> {
+/// Starts logging and, where it is configured, the export of own traces and logs around [`serve`].
+fn run_with_telemetry(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), String> {
+    let export = config.telemetry.otlp.as_ref().map(otlp::start).transpose()?;
+    logging::start(export.as_ref());
+    let limit = config.limits.shutdown.0;
+    let exported = export.as_ref().map(otlp::Export::counts);
+    let served = serve(config, targets, args, exported);
+    if let Some(export) = export {
+        // A start that failed has nothing to wait for but its own log.
+        let stopping = *served.as_ref().unwrap_or(&Instant::now());
+        export.finish(stopping + limit);
+    }
+    served.map(drop)
+}
+
+/// Serves until a signal. Returns when the signal came.
+fn serve(
+    config: Config,
+    targets: Vec<ScrapeTarget>,
+    args: &cli::Run,
+    exported: Option<otlp::Counts>,
+) -> Result<Instant, String> {
     let ready_file = args.ready_file.as_deref();
     let (mut reloader, reload) = Reloader::new(args.config.clone(), args.scrape.clone(), config.clone());
     let (stop_receivers, receivers) = watch::channel(false);
@@ -71,6 +97,7 @@ fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<
         targets,
         stop: stop.clone(),
         stages: stages.clone(),
+        exported,
         reload: reload.clone(),
     };
     let (thread, started) = ingest::spawn(ingest)?;
@@ -139,7 +166,7 @@ fn serve(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<
         export.finish(left(begun)).await;
         stop_exporters.send_replace(true);
         tokio::time::sleep(Duration::from_millis(20).min(left(begun))).await;
-        Ok(())
+        Ok(begun)
     }));
     // Whatever happened, the other thread must end too.
     stop_receivers.send_replace(true);

@@ -1,5 +1,6 @@
 //! The collector's own metrics: source `dichroic`, written into the same store as everything else, so that one exporter shows all.
 
+pub mod otlp;
 mod process;
 pub mod stage;
 mod writer;
@@ -60,6 +61,14 @@ const REFUSED: Family = counter(
     "connections_refused",
     "Connections of relays and subscribers that were refused, by listener and reason.",
 );
+const EXPORTED: Family = counter(
+    "telemetry_sent",
+    "Own spans and log records that the OTLP endpoint accepted.",
+);
+const NOT_EXPORTED: Family = counter(
+    "telemetry_dropped",
+    "Own spans and log records that were not exported, by reason.",
+);
 const SERIES: Family = gauge("series", "Live series.");
 const SERIES_LIMIT: Family = gauge("series_limit", "Series that may live at once.");
 const BYTES: Family = gauge("series_bytes", "Accounted bytes of series, labels and tables.");
@@ -105,15 +114,24 @@ pub type RefusedConnections = Vec<(&'static str, &'static str, u64)>;
 pub struct SelfTelemetry {
     writer: Writer,
     stages: Stages,
+    /// Of the export of own traces and logs, where it is configured.
+    exported: Option<otlp::Counts>,
     started: Duration,
 }
 
 impl SelfTelemetry {
     /// Writes as `source`, with these stages. `started` is the Unix time of the start.
-    pub fn new(store: &Core, source: Arc<Source>, stages: Stages, started: Duration) -> Self {
+    pub fn new(
+        store: &Core,
+        source: Arc<Source>,
+        stages: Stages,
+        exported: Option<otlp::Counts>,
+        started: Duration,
+    ) -> Self {
         SelfTelemetry {
             writer: Writer::new(store, source),
             stages,
+            exported,
             started,
         }
     }
@@ -133,6 +151,7 @@ impl SelfTelemetry {
         }
         self.store(store);
         self.latencies();
+        self.export();
         self.process();
         self.writer.finish(store, now);
     }
@@ -196,6 +215,17 @@ impl SelfTelemetry {
             self.writer.latency(&DURATION, &[stage], &reading);
             if reading.count() > 0 {
                 self.writer.quantiles(&QUANTILES, &[stage], &reading);
+            }
+        }
+    }
+
+    fn export(&mut self) {
+        let Some(exported) = &self.exported else { return };
+        for (signal, counts) in [("traces", &exported.traces), ("logs", &exported.logs)] {
+            let signal = ("signal", signal);
+            self.writer.count(&EXPORTED, &[signal], counts.sent());
+            for (reason, n) in counts.dropped() {
+                self.writer.count(&NOT_EXPORTED, &[signal, ("reason", reason)], n);
             }
         }
     }

@@ -57,7 +57,7 @@ fn full_page() -> String {
     ledger.relay(own.id, RelayTerm::new("rows_dropped", labels), 4);
     ledger.relay(own.id, "reattached", 2);
     let refused = crate::listen::Refusals::default().read();
-    let mut telemetry = SelfTelemetry::new(&store, own, stages(), Duration::from_secs(7));
+    let mut telemetry = SelfTelemetry::new(&store, own, stages(), None, Duration::from_secs(7));
     telemetry.record(&mut store, &refused, SECOND);
     telemetry.record(&mut store, &refused, 2 * SECOND);
     assert!(store.ledger().balances());
@@ -112,7 +112,7 @@ fn sources_of_one_name_share_a_series() {
         let id = store.open_source(spec, 2).expect("room").id;
         store.ledger_mut().received(id, Signal::Events, 5);
     }
-    SelfTelemetry::new(&store, own, Stages::default(), Duration::ZERO).record(
+    SelfTelemetry::new(&store, own, Stages::default(), None, Duration::ZERO).record(
         &mut store,
         &Vec::new(),
         SECOND,
@@ -166,7 +166,7 @@ fn a_refused_series_is_counted_and_admitted_when_there_is_room() {
 fn series_live_through_a_reload_of_the_packs() {
     let mut store = store(1_000);
     let own = source(&mut store);
-    let mut telemetry = SelfTelemetry::new(&store, own, stages(), Duration::ZERO);
+    let mut telemetry = SelfTelemetry::new(&store, own, stages(), None, Duration::ZERO);
     telemetry.record(&mut store, &Vec::new(), SECOND);
     telemetry.record(&mut store, &Vec::new(), SECOND);
     let series = store.series();

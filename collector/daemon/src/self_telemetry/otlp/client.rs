@@ -1,0 +1,180 @@
+//! The HTTP client of the exporters, over one kept connection: OTLP/HTTP as they ask for it, or the same request as gRPC.
+//!
+//! gRPC is HTTP/2 with a prefix of five bytes and a status in the trailers; hyper is linked already, a gRPC stack would add a
+//! megabyte. Source: gRPC over HTTP/2 protocol; OTLP specification 1.5, "OTLP/gRPC".
+
+use crate::config::telemetry::{OtlpExport, OtlpProtocol};
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_http::{HttpClient, HttpError};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+/// Longest response that is read, in bytes.
+const MAX_RESPONSE: usize = 64 << 10;
+/// Length of a gRPC message's prefix.
+const PREFIX: usize = 5;
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Sends to one endpoint.
+#[derive(Debug)]
+pub struct Client {
+    host: String,
+    port: u16,
+    protocol: OtlpProtocol,
+    connection: Mutex<Option<Connection>>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    /// A client that is not connected.
+    pub fn new(config: &OtlpExport) -> Self {
+        let (host, port) = config.host_and_port();
+        Client {
+            host: host.to_owned(),
+            port,
+            protocol: config.protocol,
+            connection: Mutex::new(None),
+        }
+    }
+
+    fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, HttpError> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        let io = TokioIo::new(stream);
+        // A connection ends with its sender.
+        Ok(match self.protocol {
+            OtlpProtocol::Http => {
+                let (sender, connection) = http1::handshake(io).await?;
+                tokio::spawn(connection);
+                Connection::Http1(sender)
+            }
+            OtlpProtocol::Grpc => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+                tokio::spawn(connection);
+                Connection::Http2(sender)
+            }
+        })
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let mut kept = self.connection.lock().await;
+        let mut connection = match kept.take() {
+            Some(mut connection) => match connection.ready().await {
+                Ok(()) => connection,
+                Err(_) => self.connect().await?,
+            },
+            None => self.connect().await?,
+        };
+        let (head, body) = connection.send(request).await?.into_parts();
+        let body = Limited::new(body, MAX_RESPONSE).collect().await?;
+        *kept = Some(connection);
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let mut response = Response::from_parts(head, body.to_bytes());
+        if self.protocol == OtlpProtocol::Grpc {
+            from_grpc(&mut response, &trailers);
+        }
+        Ok(response)
+    }
+
+    /// The exporter's request, addressed to the endpoint.
+    fn addressed(&self, request: Request<Bytes>) -> Result<Request<Bytes>, HttpError> {
+        let (mut head, mut body) = request.into_parts();
+        let authority = self.authority();
+        match self.protocol {
+            OtlpProtocol::Http => {
+                head.headers.insert(header::HOST, authority.parse()?);
+                head.uri = head.uri.path().parse()?;
+            }
+            OtlpProtocol::Grpc => {
+                let service = match head.uri.path() {
+                    "/v1/logs" => "logs.v1.LogsService",
+                    _ => "trace.v1.TraceService",
+                };
+                let path = format!("/opentelemetry.proto.collector.{service}/Export");
+                head.uri = Uri::builder()
+                    .scheme("http")
+                    .authority(authority)
+                    .path_and_query(path)
+                    .build()?;
+                let content_type = HeaderValue::from_static("application/grpc");
+                head.headers.insert(header::CONTENT_TYPE, content_type);
+                head.headers
+                    .insert(header::TE, HeaderValue::from_static("trailers"));
+                body = framed(&body);
+            }
+        }
+        Ok(Request::from_parts(head, body))
+    }
+}
+
+impl Connection {
+    async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Connection::Http1(sender) => sender.ready().await,
+            Connection::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    async fn send(&mut self, request: Request<Bytes>) -> hyper::Result<Response<Incoming>> {
+        let request = request.map(Full::new);
+        match self {
+            Connection::Http1(sender) => sender.send_request(request).await,
+            Connection::Http2(sender) => sender.send_request(request).await,
+        }
+    }
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let request = self.addressed(request)?;
+        tokio::time::timeout(super::TIMEOUT, self.exchange(request)).await?
+    }
+}
+
+/// A gRPC message: not compressed, its length, its bytes.
+fn framed(message: &Bytes) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+/// Turns a gRPC response into the HTTP response that means the same, so that the exporter retries what may be retried.
+fn from_grpc(response: &mut Response<Bytes>, trailers: &HeaderMap) {
+    if response.status() != StatusCode::OK {
+        return;
+    }
+    let status = trailers
+        .get(GRPC_STATUS)
+        .or_else(|| response.headers().get(GRPC_STATUS));
+    let status = status.and_then(|status| status.to_str().ok()?.parse::<u32>().ok());
+    *response.status_mut() = match status {
+        Some(0) => StatusCode::OK,
+        // Cancelled, deadline exceeded, resource exhausted, aborted, out of range, unavailable, data loss.
+        Some(1 | 4 | 8 | 10 | 11 | 14 | 15) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let body = response.body();
+    *response.body_mut() = body.slice(PREFIX.min(body.len())..);
+}
