@@ -7,7 +7,7 @@ use dichroic_model::Limits;
 use dichroic_packs::{PackResolver, Selection};
 use dichroic_pipeline::{Core, Interest};
 use dichroic_receiver_beam::Config;
-use dichroic_receiver_beam::relay::{Heritage, Relay, source_spec};
+use dichroic_receiver_beam::relay::{Relay, RetainedState, source_spec};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
 use dichroic_wire::hello::RelayMode;
 use dichroic_wire::plan::Plan;
@@ -84,7 +84,7 @@ impl Bench {
             &config,
             source,
             hello,
-            Heritage::default(),
+            RetainedState::default(),
             false,
             now,
         );

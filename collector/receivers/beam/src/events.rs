@@ -1,6 +1,6 @@
 //! EVENTS of a relay → batches of the stream: checked, given the collector's schema, source and position, published as bytes.
 
-use crate::plan::StreamSpec;
+use crate::stream_spec::StreamSpec;
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
 use dichroic_pipeline::{Core, Signal};
 use dichroic_wire::limits::SCHEMAS_PER_RELAY;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 /// A raw event of this relay under the schema that the store gave it.
 #[derive(Debug)]
-struct Stream {
+struct RelayStream {
     schema: Arc<EventSchema>,
     /// It is in the present plan.
-    asked: bool,
+    requested: bool,
     /// It was in a plan of this connection: rows may still be on their way.
-    known: bool,
+    planned_before: bool,
 }
 
 /// What a frame of rows came to.
@@ -29,25 +29,25 @@ pub(crate) enum Published {
 
 /// The raw events of one connection, by the schema of the plan.
 #[derive(Debug, Default)]
-pub(crate) struct Streams {
-    by_schema: HashMap<u32, Stream>,
+pub(crate) struct RelayStreams {
+    by_schema: HashMap<u32, RelayStream>,
     /// Some of plans before the present one were let go of: rows of them may still be on their way.
-    let_go: bool,
+    some_removed: bool,
     scratch: EventsScratch,
 }
 
-impl Streams {
-    /// Makes every stream of the blueprint known to the store, so that a subscriber learns what can match. Returns for how many
+impl RelayStreams {
+    /// Makes every stream of the blueprint planned_before to the store, so that a subscriber learns what can match. Returns for how many
     /// there is no room, here or there. Those of plans before it are kept while there is.
     pub(crate) fn register(&mut self, store: &mut Core, specs: &[StreamSpec]) -> usize {
         self.by_schema
             .values_mut()
-            .for_each(|stream| stream.asked = false);
+            .for_each(|stream| stream.requested = false);
         let planned: HashSet<u32> = specs.iter().map(|spec| spec.schema).collect();
         let new = |spec: &&u32| !self.by_schema.contains_key(spec);
         if self.by_schema.len() + planned.iter().filter(new).count() > SCHEMAS_PER_RELAY {
             self.by_schema.retain(|id, _| planned.contains(id));
-            self.let_go = true;
+            self.some_removed = true;
         }
         let mut without = 0;
         // The stream of logs is one, and the last of the blueprint.
@@ -59,10 +59,10 @@ impl Streams {
             let (measurements, metadata) = (spec.measurements.clone(), spec.metadata.clone());
             match store.schema(spec.kind, &spec.name, measurements, metadata) {
                 Ok(schema) => {
-                    self.by_schema.entry(spec.schema).or_insert(Stream {
+                    self.by_schema.entry(spec.schema).or_insert(RelayStream {
                         schema,
-                        asked: false,
-                        known: false,
+                        requested: false,
+                        planned_before: false,
                     });
                 }
                 Err(_) => without += 1,
@@ -71,30 +71,30 @@ impl Streams {
         without
     }
 
-    /// The entries of those that are wanted. Others that were asked for are withdrawn.
-    pub(crate) fn ask(
+    /// The entries of those that are wanted. Others that were requested for are withdrawn.
+    pub(crate) fn request(
         &mut self,
         specs: &[StreamSpec],
         wanted: impl Fn(&StreamSpec) -> bool,
     ) -> Vec<StreamEntry> {
         self.by_schema
             .values_mut()
-            .for_each(|stream| stream.asked = false);
+            .for_each(|stream| stream.requested = false);
         let mut entries = Vec::new();
         for spec in specs.iter().filter(|spec| wanted(spec)) {
             if let Some(stream) = self.by_schema.get_mut(&spec.schema) {
-                (stream.asked, stream.known) = (true, true);
+                (stream.requested, stream.planned_before) = (true, true);
                 entries.push(spec.entry());
             }
         }
         entries
     }
 
-    /// Whether [`Streams::ask`] would ask for others than it did last.
+    /// Whether [`RelayStreams::ask`] would ask for others than it did last.
     pub(crate) fn differs(&self, specs: &[StreamSpec], wanted: impl Fn(&StreamSpec) -> bool) -> bool {
         specs.iter().any(|spec| {
-            let asked = self.by_schema.get(&spec.schema).map(|stream| stream.asked);
-            asked.is_some_and(|asked| asked != wanted(spec))
+            let requested = self.by_schema.get(&spec.schema).map(|stream| stream.requested);
+            requested.is_some_and(|requested| requested != wanted(spec))
         })
     }
 
@@ -118,13 +118,17 @@ impl Streams {
         source: &Arc<Source>,
         body: &[u8],
         now: UnixNanos,
-    ) -> Result<(u32, u64, Published), Refusal> {
-        let events = Events::decode(body, &mut self.scratch).map_err(Refusal::Format)?;
+    ) -> Result<(u32, u64, Published), EventsError> {
+        let events = Events::decode(body, &mut self.scratch).map_err(EventsError::Format)?;
         let header = events.header();
         let rows = events.rows();
-        let wrong = |message| Err(Refusal::Agreement(message, rows as u64));
-        let Some(stream) = self.by_schema.get(&header.schema).filter(|stream| stream.known) else {
-            if self.let_go {
+        let wrong = |message| Err(EventsError::Violation(message, rows as u64));
+        let Some(stream) = self
+            .by_schema
+            .get(&header.schema)
+            .filter(|stream| stream.planned_before)
+        else {
+            if self.some_removed {
                 return Ok((header.schema, rows as u64, Published::Withdrawn));
             }
             return wrong(format!(
@@ -144,7 +148,7 @@ impl Streams {
         if header.source != 0 || header.position != 0 {
             return wrong("EVENTS of a relay has source 0 and position 0".to_owned());
         }
-        if !stream.asked {
+        if !stream.requested {
             return Ok((header.schema, rows as u64, Published::Withdrawn));
         }
         let position = store.next_position(schema.kind);
@@ -154,7 +158,7 @@ impl Streams {
             source: source.id.0,
             position,
         };
-        events::patch_body(&mut body, placed).map_err(Refusal::Format)?;
+        events::patch_body(&mut body, placed).map_err(EventsError::Format)?;
         store.publish(Batch {
             schema: schema.clone(),
             source: source.clone(),
@@ -169,9 +173,9 @@ impl Streams {
 
 /// Why a frame of rows ends the connection.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum EventsError {
     /// Its bytes are no EVENTS.
     Format(dichroic_wire::Error),
     /// They are, but not what was agreed: words, and the rows that are dropped.
-    Agreement(String, u64),
+    Violation(String, u64),
 }

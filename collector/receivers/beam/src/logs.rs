@@ -1,6 +1,6 @@
 //! Log records of nodes: the one stream of kind `log` that a relay is asked for, in the columns that OTLP's records have too.
 
-use crate::plan::StreamSpec;
+use crate::stream_spec::StreamSpec;
 use dichroic_model::EventKind;
 use dichroic_wire::Value;
 use dichroic_wire::plan::{Condition, Expression, Operation, Root, Transform};
@@ -21,15 +21,15 @@ pub(crate) fn is_logger(event: &[String]) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
     /// Sent without a subscriber, so that replay has them (`exporters.stream.retain_logs`).
-    pub keep: bool,
+    pub retain: bool,
     /// Lowest severity, 1 to 24.
     pub severity: i64,
     /// Domains of `logger`, joined by dots, whose messages stay in the node.
-    pub without: Vec<String>,
+    pub exclude_domains: Vec<String>,
     /// Metadata that become attributes; nothing else leaves the node.
     pub attributes: Vec<String>,
     /// Bytes of a message before it is cut.
-    pub body: u32,
+    pub max_body: u32,
 }
 
 impl Default for Logs {
@@ -48,11 +48,11 @@ impl Default for Logs {
             "correlation_id",
         ];
         Logs {
-            keep: false,
+            retain: false,
             severity: 9,
-            without: Vec::new(),
+            exclude_domains: Vec::new(),
             attributes: attributes.map(str::to_owned).to_vec(),
-            body: 2048,
+            max_body: 2048,
         }
     }
 }
@@ -73,7 +73,7 @@ impl Logs {
         };
         let severity = place(Root::Measurements, "severity");
         let level = condition(Operation::Gt, severity.clone(), Value::Int(self.severity - 1));
-        let without = self.without.iter().map(|domain| {
+        let without = self.exclude_domains.iter().map(|domain| {
             condition(
                 Operation::Ne,
                 place(Root::Metadata, "domain"),
@@ -89,7 +89,7 @@ impl Logs {
             event: EVENT.map(str::to_owned).to_vec(),
             columns: vec![
                 severity,
-                place(Root::Metadata, "body").then(Transform::Cut(self.body)),
+                place(Root::Metadata, "body").then(Transform::Cut(self.max_body)),
                 place(Root::Metadata, "trace_id"),
                 place(Root::Metadata, "span_id"),
                 attributes,

@@ -3,16 +3,17 @@
 //! A relay sends raw units and positional labels; a [`Measure`] has the names, the unit and the factor. The key of an entry is a
 //! hash of its content, stable over restarts, so that a relay keeps its totals when another collector asks the same.
 
-use crate::{Config, logs};
-use dichroic_model::{EventKind, Factor, MetricKind, Pattern, units};
+use crate::config::Config;
+use crate::logs;
+use crate::stream_spec::StreamSpec;
+use dichroic_model::{EventKind, Factor, MetricKind, units};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{self as packs, Aggregation, Comparison, Metric, Scalar, Stream};
-use dichroic_pipeline::Interest;
 use dichroic_wire::limits::{
     BOUNDS, CARRIED, EVENT_COLUMNS, LABELS, PATH_STEPS, PLAN_ENTRIES, RESERVED_KEYS,
 };
 use dichroic_wire::plan::{Aggregate, AggregateType, Carry, Condition, Expression, Operation, Root};
-use dichroic_wire::{RelayHello, StreamEntry, StreamKind, Value};
+use dichroic_wire::{RelayHello, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,25 +43,6 @@ pub struct Measure {
     pub bounds: Option<Arc<[f64]>>,
     /// Of an exponential histogram: scale, and the lowest and highest index there can be.
     pub grid: Option<(i32, i16, i16)>,
-}
-
-/// A raw event that can be asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StreamSpec {
-    /// Event or log.
-    pub kind: EventKind,
-    /// Schema under which a relay sends it: a hash of its names, so that the relay's account of its rows means the same to a
-    /// collector that comes after this one.
-    pub schema: u32,
-    /// Dotted name.
-    pub name: String,
-    /// (name, unit) of each measurement.
-    pub measurements: Vec<(String, String)>,
-    /// Names of the metadata columns.
-    pub metadata: Vec<String>,
-    pub(crate) event: Vec<String>,
-    pub(crate) columns: Vec<Expression>,
-    pub(crate) keep: Vec<Condition>,
 }
 
 /// Everything that one relay can be asked for.
@@ -116,36 +98,6 @@ impl Blueprint {
             self.left_out.push((measure.name, message));
         } else if self.measures.insert(entry.key, Rc::new(measure)).is_none() {
             self.aggregates.push(entry);
-        }
-    }
-}
-
-impl StreamSpec {
-    /// Whether a subscriber or the configuration asks for it.
-    pub fn wanted(&self, config: &Config, interest: &Interest) -> bool {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&self.name));
-        match self.kind {
-            EventKind::Event => matches(&interest.events) || matches(&config.keep),
-            EventKind::Log => config.logs.keep || matches(&interest.logs),
-        }
-    }
-
-    /// The entry that asks for it.
-    pub fn entry(&self) -> StreamEntry {
-        StreamEntry {
-            schema: self.schema,
-            kind: match self.kind {
-                EventKind::Event => StreamKind::Event,
-                EventKind::Log => StreamKind::Log,
-            },
-            event: self.event.clone(),
-            columns: self.columns.clone(),
-            keep: self.keep.clone(),
-            sample: None,
-            numbers: match self.kind {
-                EventKind::Event => self.measurements.len() as u32,
-                EventKind::Log => 0,
-            },
         }
     }
 }

@@ -4,30 +4,28 @@
 //! two epochs the later connection; the loser's unread bytes are never applied. BEAMs without a name (`nonode@nohost`) may be several:
 //! the second at a time gets its process id into its name instead of superseding the first.
 
-use crate::Config;
-use crate::relay::{Heritage, Relay, source_spec};
-use crate::session;
-use crate::status::{RelayStatus, StatusBoard};
+use crate::config::Config;
+use crate::relay::{Relay, RetainedState, source_spec};
+use crate::status::StatusBoard;
 use dichroic_model::{SECOND, SourceId, UnixNanos};
 use dichroic_pipeline::Core;
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
-use dichroic_wire::{Goodbye, GoodbyeCode, Hello, RelayHello};
+use dichroic_wire::{Goodbye, GoodbyeCode, RelayHello};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 /// Time for which a node that went is remembered, longer than its series.
-const REMEMBER: UnixNanos = 120 * SECOND;
+const RETAIN_NODE: UnixNanos = 120 * SECOND;
 /// A loser that is another VM of the same name waits this long, so that two do not take turns.
 const RETRY_OTHER_VM_MS: u32 = 60_000;
 /// What a BEAM is called that has no name.
-const NAMELESS: &str = "nonode@nohost";
+const UNNAMED_NODE: &str = "nonode@nohost";
 
-/// The receiver of relays. Cheap to clone; lives on the ingest thread.
+/// The nodes and what their connections share. Cheap to clone; lives on the ingest thread.
 #[derive(Clone)]
-pub struct Receiver(Rc<Inner>);
+pub(crate) struct Registry(Rc<Inner>);
 
 struct Inner {
     config: RefCell<Rc<Config>>,
@@ -42,39 +40,39 @@ struct Inner {
 
 #[derive(Default)]
 struct Node {
-    live: Option<Rc<Control>>,
+    live: Option<Rc<Connection>>,
     source: Option<SourceId>,
     os_pid: i64,
     epoch: i64,
     attempt: i64,
-    heritage: Heritage,
+    retained: RetainedState,
     ended: UnixNanos,
     crashes: u64,
 }
 
 /// A connection, as others reach it.
-pub(crate) struct Control {
+pub(crate) struct Connection {
     pub(crate) key: String,
     pub(crate) relay: RefCell<Relay>,
-    pub(crate) bell: Notify,
-    told: RefCell<Option<Goodbye>>,
+    pub(crate) wake: Notify,
+    goodbye: RefCell<Option<Goodbye>>,
 }
 
-impl Control {
+impl Connection {
     /// Ends the connection: nothing that it reads from now on is applied, unless the goodbye is a shutdown.
-    fn tell(&self, goodbye: Goodbye) {
-        *self.told.borrow_mut() = Some(goodbye);
-        self.bell.notify_one();
+    fn close(&self, goodbye: Goodbye) {
+        *self.goodbye.borrow_mut() = Some(goodbye);
+        self.wake.notify_one();
     }
 
-    /// The goodbye that it was told to say.
-    pub(crate) fn told(&self) -> Option<Goodbye> {
-        self.told.borrow().clone()
+    /// The goodbye that it was goodbye to say.
+    pub(crate) fn goodbye(&self) -> Option<Goodbye> {
+        self.goodbye.borrow().clone()
     }
 }
 
 /// How a connection ended, for people and the ledger.
-pub(crate) enum Ended {
+pub(crate) enum ConnectionEnd {
     /// The relay said goodbye.
     Goodbye(String),
     /// It closed, or fell silent, without a word.
@@ -83,10 +81,10 @@ pub(crate) enum Ended {
     Ours(String),
 }
 
-impl Receiver {
+impl Registry {
     /// A receiver with no relays yet.
-    pub fn new(config: Config) -> Self {
-        Receiver(Rc::new(Inner {
+    pub(crate) fn new(config: Config) -> Self {
+        Registry(Rc::new(Inner {
             config: RefCell::new(Rc::new(config)),
             revision: Cell::new(0),
             // A collector that follows another goes on above it, as long as clocks do.
@@ -99,23 +97,14 @@ impl Receiver {
         }))
     }
 
-    /// Serves one relay until it goes. `hello` was read by the listener, `leftover` is what came behind it. Runs on the thread that
-    /// owns the store.
-    pub async fn serve_relay<IO>(&self, io: IO, hello: Hello, leftover: &[u8], store: Rc<RefCell<Core>>)
-    where
-        IO: AsyncRead + AsyncWrite,
-    {
-        session::run(self.clone(), io, hello, leftover, store).await;
-    }
-
     /// Other packs, definitions or limits. Relays get a new plan within a tenth of a second; what did not change goes on counting.
-    pub fn reload(&self, config: Config) {
+    pub(crate) fn reload(&self, config: Config) {
         *self.0.config.borrow_mut() = Rc::new(config);
         self.0.revision.set(self.0.revision.get() + 1);
     }
 
     /// Asks every relay for its last flush and waits for them, not longer than the time for goodbyes. No relay is taken on any more.
-    pub async fn shutdown(&self) {
+    pub(crate) async fn shutdown(&self) {
         self.0.closing.set(true);
         let live: Vec<_> = self
             .0
@@ -124,8 +113,8 @@ impl Receiver {
             .values()
             .filter_map(|node| node.live.clone())
             .collect();
-        for control in live {
-            control.tell(closing());
+        for connection in live {
+            connection.close(closing());
         }
         let deadline = tokio::time::Instant::now() + 2 * self.config().goodbye_timeout;
         while self.0.sessions.get() > 0 {
@@ -138,18 +127,13 @@ impl Receiver {
         }
     }
 
-    /// Relays connected, and those that went a short while ago.
-    pub fn status(&self) -> Vec<RelayStatus> {
-        self.0.board.read()
-    }
-
     /// The same, readable from any thread. At most a second old.
-    pub fn board(&self) -> StatusBoard {
+    pub(crate) fn board(&self) -> StatusBoard {
         self.0.board.clone()
     }
 
     /// Relays connected at present.
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.0
             .nodes
             .borrow()
@@ -180,10 +164,10 @@ impl Receiver {
         self.0.quiet.notify_one();
     }
 
-    pub(crate) fn show(&self, control: &Control) {
+    pub(crate) fn show(&self, connection: &Connection) {
         self.0
             .board
-            .write(&control.key, control.relay.borrow_mut().status());
+            .write(&connection.key, connection.relay.borrow_mut().status());
     }
 
     /// Makes a greeted relay the one of its node, or says why not.
@@ -192,7 +176,7 @@ impl Receiver {
         hello: RelayHello,
         store: &mut Core,
         now: UnixNanos,
-    ) -> Result<Rc<Control>, Goodbye> {
+    ) -> Result<Rc<Connection>, Goodbye> {
         if self.0.closing.get() {
             return Err(closing());
         }
@@ -223,8 +207,8 @@ impl Receiver {
                     &message,
                 ));
             }
-            node.heritage = loser.relay.borrow_mut().hand_over();
-            loser.tell(superseded(&hello, same_vm));
+            node.retained = loser.relay.borrow_mut().retain();
+            loser.close(superseded(&hello, same_vm));
         }
         let spec = source_spec(&key, &hello);
         let source = match store.open_source(spec, now) {
@@ -237,39 +221,49 @@ impl Receiver {
                 return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
             }
         };
-        let mut heritage = std::mem::take(&mut node.heritage);
+        let mut retained = std::mem::take(&mut node.retained);
         if node.source != Some(source.id) {
             // What is held belongs to a source that has left.
-            heritage.series = Default::default();
+            retained.series = Default::default();
         }
         node.source = Some(source.id);
         (node.os_pid, node.epoch, node.attempt) = (hello.os_pid, hello.epoch, hello.attempt);
-        let relay = Relay::new(store, &config, source, hello, heritage, same_epoch, now);
-        let control = Rc::new(Control {
+        let relay = Relay::new(store, &config, source, hello, retained, same_epoch, now);
+        let connection = Rc::new(Connection {
             key,
             relay: RefCell::new(relay),
-            bell: Notify::new(),
-            told: RefCell::new(None),
+            wake: Notify::new(),
+            goodbye: RefCell::new(None),
         });
-        node.live = Some(control.clone());
-        Ok(control)
+        node.live = Some(connection.clone());
+        Ok(connection)
     }
 
     /// The connection is over. One that was superseded has nothing left to give up.
-    pub(crate) fn release(&self, control: &Rc<Control>, store: &mut Core, ended: &Ended, now: UnixNanos) {
+    pub(crate) fn release(
+        &self,
+        connection: &Rc<Connection>,
+        store: &mut Core,
+        ended: &ConnectionEnd,
+        now: UnixNanos,
+    ) {
         let mut nodes = self.0.nodes.borrow_mut();
-        let Some(node) = nodes.get_mut(&control.key) else {
+        let Some(node) = nodes.get_mut(&connection.key) else {
             return;
         };
-        if !node.live.as_ref().is_some_and(|live| Rc::ptr_eq(live, control)) {
+        if !node
+            .live
+            .as_ref()
+            .is_some_and(|live| Rc::ptr_eq(live, connection))
+        {
             return;
         }
-        let mut relay = control.relay.borrow_mut();
+        let mut relay = connection.relay.borrow_mut();
         let mut status = relay.status();
         let id = relay.source().id;
         let end = match ended {
-            Ended::Goodbye(message) | Ended::Ours(message) => message.clone(),
-            Ended::Crash(message) => {
+            ConnectionEnd::Goodbye(message) | ConnectionEnd::Ours(message) => message.clone(),
+            ConnectionEnd::Crash(message) => {
                 node.crashes += 1;
                 store
                     .ledger_mut()
@@ -279,9 +273,9 @@ impl Receiver {
         };
         tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay gone");
         (status.ended, status.end) = (Some(now), end);
-        self.0.board.write(&control.key, status);
+        self.0.board.write(&connection.key, status);
         store.end_source(id, now);
-        (node.live, node.ended, node.heritage) = (None, now, relay.hand_over());
+        (node.live, node.ended, node.retained) = (None, now, relay.retain());
     }
 
     fn is_live(&self, key: &str) -> bool {
@@ -293,16 +287,16 @@ impl Receiver {
     }
 
     fn key(&self, hello: &RelayHello) -> String {
-        if hello.node != NAMELESS {
+        if hello.node != UNNAMED_NODE {
             return hello.node.clone();
         }
         let nodes = self.0.nodes.borrow();
-        let own = format!("{NAMELESS}#{}", hello.os_pid);
+        let unique = format!("{UNNAMED_NODE}#{}", hello.os_pid);
         let taken = nodes
-            .get(NAMELESS)
+            .get(UNNAMED_NODE)
             .is_some_and(|node| node.live.is_some() && node.os_pid != hello.os_pid);
-        if taken || nodes.contains_key(&own) {
-            own
+        if taken || nodes.contains_key(&unique) {
+            unique
         } else {
             hello.node.clone()
         }
@@ -315,7 +309,7 @@ impl Receiver {
         let gone = |node: &Node| node.live.is_none();
         let mut leaving: Vec<String> = nodes
             .iter()
-            .filter(|(_, node)| gone(node) && node.ended + REMEMBER < now)
+            .filter(|(_, node)| gone(node) && node.ended + RETAIN_NODE < now)
             .map(|(key, _)| key.clone())
             .collect();
         if nodes.len() - leaving.len() > most {

@@ -6,13 +6,14 @@
 mod account_rows;
 mod define;
 
-use crate::Config;
 use crate::account::{Account, Said, Term};
-use crate::events::{Published, Refusal, Streams};
+use crate::config::Config;
+use crate::events::{EventsError, Published, RelayStreams};
 pub use crate::identity::source_spec;
 use crate::plan::{Blueprint, Measure};
-use crate::series::{Applied, Legacy, SeriesTable, Wrong};
+use crate::series::{Applied, RetainedSeries, SeriesTable, Wrong};
 use crate::status::RelayStatus;
+use crate::stream_spec::StreamSpec;
 use dichroic_model::{Source, UnixNanos};
 use dichroic_pipeline::{Core, DropReason, Interest, Signal};
 use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_MAX};
@@ -45,17 +46,17 @@ pub struct Violation {
 
 /// What a frame asks of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum After {
+pub enum FrameOutcome {
     /// Nothing more.
-    Nothing,
+    Continue,
     /// The relay says goodbye: nothing follows.
     Goodbye(Goodbye),
 }
 
 /// What a node hands from one connection to the next.
 #[derive(Debug, Default)]
-pub struct Heritage {
-    pub(crate) series: Legacy,
+pub struct RetainedState {
+    pub(crate) series: RetainedSeries,
     account: Option<Account>,
 }
 
@@ -68,7 +69,7 @@ pub struct Relay {
     /// Metrics that the application asked for itself, by key.
     app_metrics: HashMap<u64, Rc<Measure>>,
     series: SeriesTable,
-    streams: Streams,
+    streams: RelayStreams,
     account: Account,
     /// Ids that are terms of the account.
     terms: HashMap<u32, Said>,
@@ -101,17 +102,17 @@ fn malformed(message: String) -> Violation {
 }
 
 impl Relay {
-    /// A relay that was greeted. `heritage` is of connections of the same node; `same_epoch` when nothing restarted since.
+    /// A relay that was greeted. `retained` is of connections of the same node; `same_epoch` when nothing restarted since.
     pub fn new(
         store: &mut Core,
         config: &Config,
         source: Arc<Source>,
         hello: RelayHello,
-        mut heritage: Heritage,
+        mut retained: RetainedState,
         same_epoch: bool,
         now: UnixNanos,
     ) -> Self {
-        let account = match heritage.account.take().filter(|_| same_epoch) {
+        let account = match retained.account.take().filter(|_| same_epoch) {
             Some(mut account) => {
                 account.reconnected();
                 account
@@ -119,18 +120,18 @@ impl Relay {
             None => Account::new(hello.attempt),
         };
         if !same_epoch {
-            heritage.series.new_epoch();
+            retained.series.new_epoch();
         }
         let mut relay = Relay {
             series: SeriesTable::new(
                 source.clone(),
                 store,
                 config.series.min(SERIES_MAX),
-                heritage.series,
+                retained.series,
             ),
             blueprint: Blueprint::default(),
             app_metrics: HashMap::new(),
-            streams: Streams::default(),
+            streams: RelayStreams::default(),
             account,
             terms: HashMap::new(),
             folded: HashMap::new(),
@@ -180,7 +181,7 @@ impl Relay {
     /// fit the relay's frames is left out and told.
     pub fn plan(&mut self, config: &Config, interest: &Interest, generation: i64, out: &mut Vec<u8>) {
         self.generation = generation;
-        let wanted = |spec: &crate::plan::StreamSpec| spec.wanted(config, interest);
+        let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
         let mut plan = Plan {
             generation,
             flush_ms: config.flush.as_millis().clamp(10, 60_000) as u32,
@@ -192,10 +193,10 @@ impl Relay {
                 series: self.series.limit(),
                 string: config.string,
                 credit: config.credit,
-                rows_per_s: config.rows_per_s,
+                rows_per_s: config.max_events_per_second,
             },
             aggregates: self.blueprint.aggregates.clone(),
-            streams: self.streams.ask(&self.blueprint.streams, wanted),
+            streams: self.streams.request(&self.blueprint.streams, wanted),
             carries: self.blueprint.carries.clone(),
         };
         self.status.refused = self.blueprint.left_out.clone();
@@ -239,14 +240,14 @@ impl Relay {
     }
 
     /// Whether other raw events are wanted than the present plan asks for.
-    pub fn asks_otherwise(&self, config: &Config, interest: &Interest) -> bool {
-        let wanted = |spec: &crate::plan::StreamSpec| spec.wanted(config, interest);
+    pub fn streams_differ(&self, config: &Config, interest: &Interest) -> bool {
+        let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
         self.streams.differs(&self.blueprint.streams, wanted)
     }
 
     /// Series that rest are met again after a reload, in parts: call while connected.
-    pub fn meet_again(&mut self, store: &mut Core, now: UnixNanos) {
-        self.series.meet_again(store, now);
+    pub fn resolve_again(&mut self, store: &mut Core, now: UnixNanos) {
+        self.series.resolve_again(store, now);
     }
 
     /// Applies one frame. Answers go to `out`.
@@ -256,7 +257,7 @@ impl Relay {
         frame: RawFrame<'_>,
         now: UnixNanos,
         out: &mut Vec<u8>,
-    ) -> Result<After, Violation> {
+    ) -> Result<FrameOutcome, Violation> {
         match frame.frame_type {
             FrameType::Numbers => self.numbers(store, frame.body, now)?,
             FrameType::Histograms => self.histograms(store, frame.body, now)?,
@@ -271,7 +272,7 @@ impl Relay {
                 Pong::decode(frame.body)?;
             }
             FrameType::Plan => self.reply(PlanReply::decode(frame.body)?),
-            FrameType::Goodbye => return Ok(After::Goodbye(Goodbye::decode(frame.body)?)),
+            FrameType::Goodbye => return Ok(FrameOutcome::Goodbye(Goodbye::decode(frame.body)?)),
             FrameType::Unknown(_) => self.status.unknown_frames += 1,
             FrameType::Hello | FrameType::Gap => {
                 return Err(malformed(format!(
@@ -280,13 +281,13 @@ impl Relay {
                 )));
             }
         }
-        Ok(After::Nothing)
+        Ok(FrameOutcome::Continue)
     }
 
     /// A PING ends a flush. The first with totals in it (a node that has just begun may have none yet) shows what the incarnation
     /// before had and this one has not; so a page is never empty in between, and never shows both.
     fn flush(&mut self, store: &mut Core, now: UnixNanos) {
-        self.series.meet_again(store, now);
+        self.series.resolve_again(store, now);
         self.status.flushes += 1;
         self.account.flushed();
         if !self.settled && (self.status.rows > 0 || self.status.flushes >= SETTLE_FLUSHES) {
@@ -308,7 +309,7 @@ impl Relay {
             let seen: u64 = group
                 .iter()
                 .flatten()
-                .map(|row| self.series.look(store, row.series))
+                .map(|row| self.series.prefetch(store, row.series))
                 .sum();
             std::hint::black_box(seen);
             for row in group.into_iter().flatten() {
@@ -401,8 +402,8 @@ impl Relay {
                 }
                 Ok(())
             }
-            Err(Refusal::Format(error)) => Err(error.into()),
-            Err(Refusal::Agreement(message, rows)) => {
+            Err(EventsError::Format(error)) => Err(error.into()),
+            Err(EventsError::Violation(message, rows)) => {
                 let ledger = store.ledger_mut();
                 ledger.received(id, Signal::Events, rows);
                 ledger.dropped(id, Signal::Events, DropReason::Malformed, rows);
@@ -464,9 +465,9 @@ impl Relay {
     }
 
     /// What the next connection of this node needs. This one is over.
-    pub fn hand_over(&mut self) -> Heritage {
-        Heritage {
-            series: self.series.hand_over(),
+    pub fn retain(&mut self) -> RetainedState {
+        RetainedState {
+            series: self.series.retain(),
             account: Some(std::mem::replace(&mut self.account, Account::new(1))),
         }
     }

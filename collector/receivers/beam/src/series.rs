@@ -2,11 +2,11 @@
 //!
 //! A row is the whole total of its series: it replaces. Per id the table holds 32 bytes that the hit path reads (where the cell is,
 //! which incarnation, how often the integer part wrapped), and apart from them what is needed to define the series again
-//! after it left the store. A series is met in the store by its first row, never by its DEFINE.
+//! after it left the store. A series is resolved in the store by its first row, never by its DEFINE.
 
 mod compact;
 mod histograms;
-mod legacy;
+mod retained;
 
 use crate::plan::Measure;
 use dichroic_model::attributes::Attributes;
@@ -17,8 +17,8 @@ use dichroic_model::{
 use dichroic_pipeline::{Core, DropReason, SeriesRef, Times};
 use dichroic_wire::NumberRow;
 use dichroic_wire::limits::PENDING_LABEL_BYTES_PER_ID;
-pub use legacy::Legacy;
-use legacy::{Forgotten, Held};
+pub use retained::RetainedSeries;
+use retained::{Evicted, Retained};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -27,9 +27,9 @@ use std::sync::Arc;
 /// 2^64: what one wrap of the integer part is worth.
 const WRAP: f64 = 18_446_744_073_709_551_616.0;
 /// Ids looked at per call after a reload, to meet their series again: about a millisecond, and 100,000 of them within half a minute.
-const MEET: usize = 1_024;
+const RESOLVE_BATCH: usize = 1_024;
 /// Time before a series that was not admitted is tried again.
-const RETRY: UnixNanos = 10 * dichroic_model::SECOND;
+const ADMISSION_RETRY: UnixNanos = 10 * dichroic_model::SECOND;
 
 /// What an id stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ enum State {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RowKind {
     Gauge,
     Counter,
     UpDown,
@@ -65,7 +65,7 @@ struct Entry {
     /// Place of its measure.
     measure: u32,
     state: State,
-    kind: Kind,
+    kind: RowKind,
 }
 
 /// No measure.
@@ -77,24 +77,24 @@ const FREE: Entry = Entry {
     start: 0,
     measure: UNPLANNED,
     state: State::Free,
-    kind: Kind::Gauge,
+    kind: RowKind::Gauge,
 };
 
 /// What the hit path does not need.
 #[derive(Debug)]
-struct Known {
+struct SeriesDetail {
     labels: Attributes,
     retry: UnixNanos,
     /// It has had a row, so the store accounts for its labels.
-    met: bool,
+    resolved: bool,
 }
 
 /// What it holds before its first row.
-fn unmet(known: &Known) -> usize {
-    if known.met {
+fn pending_label_bytes(detail: &SeriesDetail) -> usize {
+    if detail.resolved {
         0
     } else {
-        known.labels.as_bytes().len()
+        detail.labels.as_bytes().len()
     }
 }
 
@@ -128,40 +128,40 @@ pub struct SeriesTable {
     scope: Scope,
     limit: u32,
     entries: Vec<Entry>,
-    known: Vec<Option<Box<Known>>>,
+    details: Vec<Option<Box<SeriesDetail>>>,
     /// Entries of the plans of this connection.
     measures: Vec<Planned>,
-    places: HashMap<u64, u32>,
+    measure_indexes: HashMap<u64, u32>,
     alive: usize,
     /// Bytes of the labels of those that have had no row.
-    unmet: usize,
+    pending_bytes: usize,
     /// Which id writes a series: two that mean the same would overwrite one another.
     owners: HashMap<SeriesRef, u32>,
     /// Of connections before this one.
-    held: HashMap<SeriesRef, Held>,
+    retained: HashMap<SeriesRef, Retained>,
     /// Counters that the relay forgot: they stay on the page, within bounds.
-    forgotten: Forgotten,
-    /// The reload after which series were met again, and how many entries were looked at since.
-    meaning: Option<u64>,
-    looked_at: usize,
+    evicted: Evicted,
+    /// The reload after which series were resolved again, and how many entries were looked at since.
+    resolver_epoch: Option<u64>,
+    resolved_up_to: usize,
     counts: Vec<u64>,
     /// Totals that went backwards.
     pub backwards: u64,
 }
 
-fn kind_of(measure: &Measure) -> Kind {
+fn kind_of(measure: &Measure) -> RowKind {
     match measure.kind {
-        MetricKind::Sum { monotonic: true } => Kind::Counter,
-        MetricKind::Sum { monotonic: false } => Kind::UpDown,
-        MetricKind::Histogram => Kind::Histogram,
-        MetricKind::ExponentialHistogram => Kind::Exponential,
-        _ => Kind::Gauge,
+        MetricKind::Sum { monotonic: true } => RowKind::Counter,
+        MetricKind::Sum { monotonic: false } => RowKind::UpDown,
+        MetricKind::Histogram => RowKind::Histogram,
+        MetricKind::ExponentialHistogram => RowKind::Exponential,
+        _ => RowKind::Gauge,
     }
 }
 
 impl SeriesTable {
     /// An empty table for ids below `limit`.
-    pub fn new(source: Arc<Source>, store: &Core, limit: u32, legacy: Legacy) -> Self {
+    pub fn new(source: Arc<Source>, store: &Core, limit: u32, retained: RetainedSeries) -> Self {
         SeriesTable {
             fingerprints: store.fingerprinter(source.id),
             source,
@@ -171,16 +171,16 @@ impl SeriesTable {
             },
             limit,
             entries: Vec::new(),
-            known: Vec::new(),
+            details: Vec::new(),
             measures: Vec::new(),
-            places: HashMap::new(),
+            measure_indexes: HashMap::new(),
             alive: 0,
-            unmet: 0,
+            pending_bytes: 0,
             owners: HashMap::new(),
-            held: legacy.held,
-            forgotten: legacy.forgotten,
-            meaning: None,
-            looked_at: 0,
+            retained: retained.series,
+            evicted: retained.evicted,
+            resolver_epoch: None,
+            resolved_up_to: 0,
             counts: Vec::new(),
             backwards: 0,
         }
@@ -210,24 +210,24 @@ impl SeriesTable {
 
     /// What a key means, or meant before it was withdrawn.
     pub fn measure(&self, key: u64) -> Option<&Rc<Measure>> {
-        let place = *self.places.get(&key)?;
-        Some(&self.measures[place as usize].measure)
+        let index = *self.measure_indexes.get(&key)?;
+        Some(&self.measures[index as usize].measure)
     }
 
     /// What an entry of the present plan means.
-    fn planned(&self, place: u32) -> Option<&Rc<Measure>> {
-        let planned = self.measures.get(place as usize)?;
+    fn planned(&self, index: u32) -> Option<&Rc<Measure>> {
+        let planned = self.measures.get(index as usize)?;
         (!planned.withdrawn).then_some(&planned.measure)
     }
 
-    /// Gives a free id, below the limit, its meaning. A key that the plan does not have (any more) is counted and no more.
+    /// Gives a free id, below the limit, its resolver_epoch. A key that the plan does not have (any more) is counted and no more.
     pub fn define(&mut self, id: u32, key: u64, labels: Attributes, start: UnixNanos) {
         let bytes = labels.as_bytes().len();
-        if bytes > 0 && self.unmet + bytes > self.limit as usize * PENDING_LABEL_BYTES_PER_ID {
+        if bytes > 0 && self.pending_bytes + bytes > self.limit as usize * PENDING_LABEL_BYTES_PER_ID {
             let state = State::Refused(DropReason::MemoryLimit);
             return self.put(id, Entry { state, ..FREE }, None);
         }
-        let measure = self.places.get(&key).copied().unwrap_or(UNPLANNED);
+        let measure = self.measure_indexes.get(&key).copied().unwrap_or(UNPLANNED);
         let entry = Entry {
             start,
             measure,
@@ -235,16 +235,18 @@ impl SeriesTable {
                 Some(_) => State::Waiting,
                 None => State::Withdrawn,
             },
-            kind: self.measure(key).map_or(Kind::Gauge, |measure| kind_of(measure)),
+            kind: self
+                .measure(key)
+                .map_or(RowKind::Gauge, |measure| kind_of(measure)),
             ..FREE
         };
         self.put(
             id,
             entry,
-            Some(Box::new(Known {
+            Some(Box::new(SeriesDetail {
                 labels,
                 retry: 0,
-                met: false,
+                resolved: false,
             })),
         );
     }
@@ -261,38 +263,40 @@ impl SeriesTable {
         );
     }
 
-    fn put(&mut self, id: u32, entry: Entry, known: Option<Box<Known>>) {
-        let place = id as usize;
-        if self.entries.len() <= place {
-            self.entries.resize(place + 1, FREE);
-            self.known.resize_with(place + 1, || None);
+    fn put(&mut self, id: u32, entry: Entry, detail: Option<Box<SeriesDetail>>) {
+        let index = id as usize;
+        if self.entries.len() <= index {
+            self.entries.resize(index + 1, FREE);
+            self.details.resize_with(index + 1, || None);
         }
         self.alive += 1;
-        self.unmet += known.as_deref().map_or(0, unmet);
-        self.entries[place] = entry;
-        self.known[place] = known;
+        self.pending_bytes += detail.as_deref().map_or(0, pending_label_bytes);
+        self.entries[index] = entry;
+        self.details[index] = detail;
     }
 
     /// The relay forgot the series: a gauge leaves, a counter stays with its last total.
-    pub fn forget(&mut self, id: u32, store: &mut Core) {
-        let place = id as usize;
-        let Some(entry) = self.entries.get_mut(place) else {
+    pub fn release(&mut self, id: u32, store: &mut Core) {
+        let index = id as usize;
+        let Some(entry) = self.entries.get_mut(index) else {
             return;
         };
-        let gone = std::mem::replace(entry, FREE);
-        self.unmet -= self.known[place].take().map_or(0, |known| unmet(&known));
+        let released = std::mem::replace(entry, FREE);
+        self.pending_bytes -= self.details[index]
+            .take()
+            .map_or(0, |detail| pending_label_bytes(&detail));
         self.alive = self.alive.saturating_sub(1);
-        let Some(series) = gone.series else { return };
+        let Some(series) = released.series else { return };
         self.owners.remove(&series);
-        match gone.kind {
-            Kind::Gauge | Kind::UpDown => store.expire(series),
-            _ => self.forgotten.add(series, self.limit as usize, store),
+        match released.kind {
+            RowKind::Gauge | RowKind::UpDown => store.expire(series),
+            _ => self.evicted.add(series, self.limit as usize, store),
         }
     }
 
     /// Brings the cell of an id into the cache. The answer means nothing.
     #[inline]
-    pub fn look(&self, store: &Core, id: u32) -> u64 {
+    pub fn prefetch(&self, store: &Core, id: u32) -> u64 {
         let series = self.entries.get(id as usize).and_then(|entry| entry.series);
         series
             .and_then(|series| store.number(series))
@@ -315,8 +319,8 @@ impl SeriesTable {
             && let Some(held) = store.number(series)
         {
             match entry.kind {
-                Kind::Gauge => {}
-                Kind::Counter => {
+                RowKind::Gauge => {}
+                RowKind::Counter => {
                     let float_back = entry.wraps == 0 && row.float < held.float;
                     if row.int.wrapping_sub(held.int) < 0 || float_back {
                         self.backwards += 1;
@@ -342,35 +346,35 @@ impl SeriesTable {
                 },
             );
         }
-        self.number_met(store, row, time, now)
+        self.number_slow(store, row, time, now)
     }
 
     /// A number's first row, or one that is no number's.
     #[cold]
-    fn number_met(
+    fn number_slow(
         &mut self,
         store: &mut Core,
         row: NumberRow,
         time: UnixNanos,
         now: UnixNanos,
     ) -> Result<Applied, Wrong> {
-        let (series, met) = match self.meet(store, row.series, now)? {
-            Ok(met) => met,
+        let (series, resolved) = match self.resolve(store, row.series, now)? {
+            Ok(resolved) => resolved,
             Err(applied) => return Ok(applied),
         };
         let entry = &mut self.entries[row.series as usize];
-        if matches!(entry.kind, Kind::Histogram | Kind::Exponential) {
+        if matches!(entry.kind, RowKind::Histogram | RowKind::Exponential) {
             return Err(Wrong(format!(
                 "series {} is a histogram, NUMBERS has a row for it",
                 row.series
             )));
         }
-        if met == Met::Continues && store.number(series).is_some() {
+        if resolved == Continuity::Continues && store.number(series).is_some() {
             // The next look takes the hit path.
             return self.number(store, row, time, now);
         }
         // Without a past, the integer part of a counter is what it is modulo 2^64.
-        entry.wraps = i32::from(entry.kind == Kind::Counter && row.int < 0);
+        entry.wraps = i32::from(entry.kind == RowKind::Counter && row.int < 0);
         let value = unwrapped(row.int, row.float, entry.wraps);
         Ok(
             match store.set_number(
@@ -389,26 +393,26 @@ impl SeriesTable {
     }
 
     /// Finds or defines the series of an id. The inner error is a row that is not applied.
-    fn meet(
+    fn resolve(
         &mut self,
         store: &mut Core,
         id: u32,
         now: UnixNanos,
-    ) -> Result<Result<(SeriesRef, Met), Applied>, Wrong> {
-        let place = id as usize;
-        let Some(entry) = self.entries.get(place).copied() else {
+    ) -> Result<Result<(SeriesRef, Continuity), Applied>, Wrong> {
+        let index = id as usize;
+        let Some(entry) = self.entries.get(index).copied() else {
             return Err(undefined(id));
         };
         match entry.state {
             State::Free => return Err(undefined(id)),
             State::Account => return Ok(Err(Applied::Account)),
             State::Withdrawn => return Ok(Err(Applied::Dropped(DropReason::Withdrawn))),
-            State::Refused(reason) if self.known[place].as_ref().is_none_or(|k| k.retry > now) => {
+            State::Refused(reason) if self.details[index].as_ref().is_none_or(|k| k.retry > now) => {
                 return Ok(Err(Applied::Dropped(reason)));
             }
             State::Live => {
                 if let Some(series) = entry.series.filter(|series| store.meta(*series).is_some()) {
-                    return Ok(Ok((series, Met::Continues)));
+                    return Ok(Ok((series, Continuity::Continues)));
                 }
             }
             State::Waiting | State::Refused(_) => {}
@@ -416,32 +420,37 @@ impl SeriesTable {
         Ok(self.define_in(store, id, now))
     }
 
-    /// After a reload, series of which no row comes are met again as well, a part of them per call.
-    pub fn meet_again(&mut self, store: &mut Core, now: UnixNanos) {
-        if self.meaning != Some(store.resolver_epoch()) {
-            (self.meaning, self.looked_at) = (Some(store.resolver_epoch()), 0);
-            for series in &self.forgotten.members {
+    /// After a reload, series of which no row comes are resolved again as well, a part of them per call.
+    pub fn resolve_again(&mut self, store: &mut Core, now: UnixNanos) {
+        if self.resolver_epoch != Some(store.resolver_epoch()) {
+            (self.resolver_epoch, self.resolved_up_to) = (Some(store.resolver_epoch()), 0);
+            for series in &self.evicted.members {
                 store.retain(*series);
             }
         }
-        let end = self.entries.len().min(self.looked_at + MEET);
-        for place in self.looked_at.min(end)..end {
-            let series = self.entries[place].series;
+        let end = self.entries.len().min(self.resolved_up_to + RESOLVE_BATCH);
+        for index in self.resolved_up_to.min(end)..end {
+            let series = self.entries[index].series;
             if series.is_some_and(|series| store.is_unresolved(series)) {
                 // What is refused now says so with its next row.
-                let _ = self.define_in(store, place as u32, now);
+                let _ = self.define_in(store, index as u32, now);
             }
         }
-        self.looked_at = end;
+        self.resolved_up_to = end;
     }
 
-    fn define_in(&mut self, store: &mut Core, id: u32, now: UnixNanos) -> Result<(SeriesRef, Met), Applied> {
-        let place = id as usize;
-        let before = self.entries[place].series;
+    fn define_in(
+        &mut self,
+        store: &mut Core,
+        id: u32,
+        now: UnixNanos,
+    ) -> Result<(SeriesRef, Continuity), Applied> {
+        let index = id as usize;
+        let before = self.entries[index].series;
         if let Some(before) = before {
             self.owners.remove(&before);
         }
-        let found = match self.admit(store, place) {
+        let found = match self.admit(store, index) {
             Ok(series) => match self.owners.get(&series) {
                 Some(owner) if *owner != id => Err(DropReason::Duplicate),
                 _ => Ok(series),
@@ -451,46 +460,46 @@ impl SeriesTable {
         if let Some(before) = before.filter(|before| found != Ok(*before)) {
             store.expire(before);
         }
-        let entry = &mut self.entries[place];
+        let entry = &mut self.entries[index];
         let series = match found {
             Ok(series) => series,
             Err(reason) => {
                 (entry.state, entry.series) = (State::Refused(reason), None);
-                if let Some(known) = &mut self.known[place] {
-                    known.retry = now + RETRY;
+                if let Some(detail) = &mut self.details[index] {
+                    detail.retry = now + ADMISSION_RETRY;
                 }
                 return Err(Applied::Dropped(reason));
             }
         };
         (entry.state, entry.series) = (State::Live, Some(series));
-        if let Some(known) = &mut self.known[place] {
-            self.unmet -= unmet(known);
-            known.met = true;
+        if let Some(detail) = &mut self.details[index] {
+            self.pending_bytes -= pending_label_bytes(detail);
+            detail.resolved = true;
         }
         self.owners.insert(series, id);
-        self.forgotten.back(series);
+        self.evicted.remove(series);
         if before == Some(series) {
-            return Ok((series, Met::Continues));
+            return Ok((series, Continuity::Continues));
         }
-        match self.held.remove(&series) {
+        match self.retained.remove(&series) {
             Some(held) if held.start == entry.start => {
                 entry.wraps = held.wraps;
-                Ok((series, Met::Continues))
+                Ok((series, Continuity::Continues))
             }
             _ => {
                 entry.wraps = 0;
                 store.reset(series);
-                Ok((series, Met::Begins))
+                Ok((series, Continuity::Begins))
             }
         }
     }
 
-    fn admit(&self, store: &mut Core, place: usize) -> Result<SeriesRef, DropReason> {
-        let measure = self.planned(self.entries[place].measure);
-        let (Some(known), Some(measure)) = (self.known[place].as_deref(), measure) else {
+    fn admit(&self, store: &mut Core, index: usize) -> Result<SeriesRef, DropReason> {
+        let measure = self.planned(self.entries[index].measure);
+        let (Some(detail), Some(measure)) = (self.details[index].as_deref(), measure) else {
             return Err(DropReason::Withdrawn);
         };
-        let fingerprint = self.fingerprints.of(&identity(measure.key, &known.labels));
+        let fingerprint = self.fingerprints.of(&identity(measure.key, &detail.labels));
         if let Some(series) = store.find(fingerprint) {
             return Ok(series);
         }
@@ -514,7 +523,7 @@ impl SeriesTable {
             kind: measure.kind,
             temporality: Temporality::Cumulative,
             factor: measure.factor,
-            attributes: known
+            attributes: detail
                 .labels
                 .iter()
                 .map(|(label, value)| (Cow::Borrowed(label), value))
@@ -525,12 +534,12 @@ impl SeriesTable {
         store.define(fingerprint, def).map_err(|refused| refused.0)
     }
 
-    /// A plan: series whose entry is gone, or means something else than before, leave.
+    /// A plan: series whose entry is released, or means something else than before, leave.
     pub fn replan(&mut self, store: &mut Core, measures: &HashMap<u64, Rc<Measure>>) {
         self.compact(measures);
         let mut changed = HashSet::new();
-        for (key, place) in &self.places {
-            let planned = &mut self.measures[*place as usize];
+        for (key, index) in &self.measure_indexes {
+            let planned = &mut self.measures[*index as usize];
             let before = (!planned.withdrawn).then_some(&planned.measure);
             let after = measures.get(key);
             if before != after {
@@ -538,12 +547,12 @@ impl SeriesTable {
                 if let Some(measure) = after {
                     planned.measure = measure.clone();
                 }
-                changed.insert(*place);
+                changed.insert(*index);
             }
         }
         for (key, measure) in measures {
             let next = self.measures.len() as u32;
-            if *self.places.entry(*key).or_insert(next) == next {
+            if *self.measure_indexes.entry(*key).or_insert(next) == next {
                 self.measures.push(Planned {
                     measure: measure.clone(),
                     withdrawn: false,
@@ -573,39 +582,39 @@ impl SeriesTable {
 
     /// The first flush is in: what it did not define is of an incarnation that has ended.
     pub fn settle(&mut self, store: &mut Core) {
-        for (series, _) in self.held.drain() {
+        for (series, _) in self.retained.drain() {
             if !self.owners.contains_key(&series) {
                 store.expire(series);
             }
         }
-        if self.forgotten.order.len() > 2 * self.forgotten.members.len() {
-            let members = &self.forgotten.members;
-            self.forgotten.order.retain(|series| members.contains(series));
+        if self.evicted.order.len() > 2 * self.evicted.members.len() {
+            let members = &self.evicted.members;
+            self.evicted.order.retain(|series| members.contains(series));
         }
     }
 
     /// What the next connection of this node needs.
-    pub fn hand_over(&mut self) -> Legacy {
-        let mut held = std::mem::take(&mut self.held);
+    pub fn retain(&mut self) -> RetainedSeries {
+        let mut retained = std::mem::take(&mut self.retained);
         for entry in &self.entries {
             if let Some(series) = entry.series {
                 let (start, wraps) = (entry.start, entry.wraps);
-                held.insert(series, Held { start, wraps });
+                retained.insert(series, Retained { start, wraps });
             }
         }
-        (self.entries, self.known) = (Vec::new(), Vec::new());
-        self.unmet = 0;
+        (self.entries, self.details) = (Vec::new(), Vec::new());
+        self.pending_bytes = 0;
         self.owners.clear();
-        Legacy {
-            held,
-            forgotten: std::mem::take(&mut self.forgotten),
+        RetainedSeries {
+            series: retained,
+            evicted: std::mem::take(&mut self.evicted),
         }
     }
 }
 
 /// Whether a series continues what the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Met {
+enum Continuity {
     /// The same incarnation: it may only grow.
     Continues,
     /// Another: whatever is held is replaced.

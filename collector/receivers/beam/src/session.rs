@@ -1,8 +1,8 @@
 //! One relay's connection: greeting, plans, frames, timeouts, goodbyes. All waiting happens here; frames are applied without any.
 
-use crate::Config;
-use crate::nodes::{Control, Ended, Receiver};
-use crate::relay::{After, Violation};
+use crate::config::Config;
+use crate::registry::{Connection, ConnectionEnd, Registry};
+use crate::relay::{FrameOutcome, Violation};
 use dichroic_model::clock::now;
 use dichroic_pipeline::{Core, Interest};
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::time::{Duration, Instant, sleep_until};
 
 /// Bytes read at once.
-const READ: usize = 64 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 /// Bytes of answers that wait before no more is read: a relay that does not read is not read either. More than the largest plan, so
 /// that a relay that is busy sending is not made to wait for itself.
-const UNSENT: usize = 1024 * 1024 + 64 * 1024;
+const MAX_UNSENT_BYTES: usize = 1024 * 1024 + 64 * 1024;
 /// Bytes applied before other tasks of the thread get their turn.
-const TURN: usize = 1024 * 1024;
+const TURN_BYTES: usize = 1024 * 1024;
 /// How often the board is written.
-const SHOW: Duration = Duration::from_secs(1);
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Session<IO> {
     read: ReadHalf<IO>,
@@ -37,81 +37,83 @@ struct Session<IO> {
     stuck: Option<Instant>,
 }
 
-/// Why the steady state was left.
-enum Why {
+/// SteadyEnd the steady state was left.
+enum SteadyEnd {
     /// We end it: what to say.
-    Say(Goodbye),
+    Close(Goodbye),
     /// The relay ended it.
-    Over(Ended),
+    Ended(ConnectionEnd),
 }
 
 /// Gives the node free even when the task is dropped in the middle.
 struct Guard {
-    receiver: Receiver,
-    control: Option<Rc<Control>>,
+    registry: Registry,
+    connection: Option<Rc<Connection>>,
     store: Rc<RefCell<Core>>,
 }
 
 impl Guard {
-    fn release(&mut self, ended: &Ended) {
-        if let Some(control) = self.control.take()
+    fn release(&mut self, ended: &ConnectionEnd) {
+        if let Some(connection) = self.connection.take()
             && let Ok(mut store) = self.store.try_borrow_mut()
         {
-            self.receiver.release(&control, &mut store, ended, now());
+            self.registry.release(&connection, &mut store, ended, now());
         }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.release(&Ended::Ours("the collector dropped the connection".to_owned()));
-        self.receiver.exit();
+        self.release(&ConnectionEnd::Ours(
+            "the collector dropped the connection".to_owned(),
+        ));
+        self.registry.exit();
     }
 }
 
 pub(crate) async fn run<IO>(
-    receiver: Receiver,
+    registry: Registry,
     io: IO,
     hello: Hello,
-    leftover: &[u8],
+    read_ahead: &[u8],
     store: Rc<RefCell<Core>>,
 ) where
     IO: AsyncRead + AsyncWrite,
 {
-    receiver.enter();
+    registry.enter();
     let mut guard = Guard {
-        receiver: receiver.clone(),
-        control: None,
+        registry: registry.clone(),
+        connection: None,
         store: store.clone(),
     };
-    let config = receiver.config();
-    let mut session = Session::new(io, &config, leftover);
+    let config = registry.config();
+    let mut session = Session::new(io, &config, read_ahead);
     let claimed = match RelayHello::read(&hello) {
-        Ok(hello) => receiver.claim(hello, &mut store.borrow_mut(), now()),
+        Ok(hello) => registry.claim(hello, &mut store.borrow_mut(), now()),
         Err(error) => Err(goodbye(Violation::from(error))),
     };
-    let control = match claimed {
-        Ok(control) => control,
+    let connection = match claimed {
+        Ok(connection) => connection,
         Err(goodbye) => {
             tracing::warn!(message = %goodbye.message, "relay refused");
-            return session.farewell(&config, &goodbye, None, &store).await;
+            return session.close(&config, &goodbye, None, &store).await;
         }
     };
-    guard.control = Some(control.clone());
-    session.greet(&receiver, &control, &store);
-    match session.steady(&receiver, &control, &store).await {
-        Why::Over(ended) => {
+    guard.connection = Some(connection.clone());
+    session.open(&registry, &connection, &store);
+    match session.steady(&registry, &connection, &store).await {
+        SteadyEnd::Ended(ended) => {
             let _ = tokio::time::timeout(config.goodbye_timeout, session.flush()).await;
             guard.release(&ended);
         }
-        Why::Say(goodbye) if goodbye.code == GoodbyeCode::Shutdown => {
-            session.farewell(&config, &goodbye, Some(&control), &store).await;
-            guard.release(&Ended::Ours(goodbye.message));
+        SteadyEnd::Close(goodbye) if goodbye.code == GoodbyeCode::Shutdown => {
+            session.close(&config, &goodbye, Some(&connection), &store).await;
+            guard.release(&ConnectionEnd::Ours(goodbye.message));
         }
-        Why::Say(goodbye) => {
+        SteadyEnd::Close(goodbye) => {
             // Another connection may take the node over while this one is still reading its goodbye.
-            guard.release(&Ended::Ours(goodbye.message.clone()));
-            session.farewell(&config, &goodbye, None, &store).await;
+            guard.release(&ConnectionEnd::Ours(goodbye.message.clone()));
+            session.close(&config, &goodbye, None, &store).await;
         }
     }
 }
@@ -121,15 +123,15 @@ fn goodbye(violation: Violation) -> Goodbye {
 }
 
 impl<IO: AsyncRead + AsyncWrite> Session<IO> {
-    fn new(io: IO, config: &Config, leftover: &[u8]) -> Self {
+    fn new(io: IO, config: &Config, read_ahead: &[u8]) -> Self {
         let (read, write) = tokio::io::split(io);
         let mut reader = FrameReader::new();
         reader.hello_accepted(config.max_frame);
-        reader.push(leftover);
+        reader.push(read_ahead);
         Session {
             read,
             write,
-            buffer: vec![0; READ].into_boxed_slice(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
             reader,
             out: Vec::new(),
             sent: 0,
@@ -139,8 +141,8 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
     }
 
-    fn greet(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Core>) {
-        let config = receiver.config();
+    fn open(&mut self, registry: &Registry, connection: &Connection, store: &RefCell<Core>) {
+        let config = registry.config();
         let mut store = store.borrow_mut();
         let hello = CollectorHello {
             agent: config.agent.clone(),
@@ -153,67 +155,72 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
             tracing::error!(%error, "HELLO cannot be written");
         }
         let interest = store.interest().clone();
-        let mut relay = control.relay.borrow_mut();
-        relay.plan(&config, &interest, receiver.next_generation(), &mut self.out);
+        let mut relay = connection.relay.borrow_mut();
+        relay.plan(&config, &interest, registry.next_generation(), &mut self.out);
         let hello = relay.hello();
         tracing::info!(node = %hello.node, os_pid = hello.os_pid, otp = %hello.otp, telemetry = %hello.telemetry,
             attempt = hello.attempt, "relay connected");
         drop(relay);
-        receiver.show(control);
+        registry.show(connection);
     }
 
-    async fn steady(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Core>) -> Why {
-        let mut plans = Plans::new(receiver, store);
+    async fn steady(
+        &mut self,
+        registry: &Registry,
+        connection: &Connection,
+        store: &RefCell<Core>,
+    ) -> SteadyEnd {
+        let mut plans = Plans::new(registry, store);
         let mut shown = Instant::now();
         let mut turn = 0;
-        let every = receiver.config().check_every;
+        let every = registry.config().check_every;
         let mut tick = pin!(sleep_until(Instant::now() + every));
-        if let Some(why) = self.apply(control, store) {
+        if let Some(why) = self.apply(connection, store) {
             return why;
         }
         loop {
-            if let Some(goodbye) = control.told() {
-                return Why::Say(goodbye);
+            if let Some(goodbye) = connection.goodbye() {
+                return SteadyEnd::Close(goodbye);
             }
             tokio::select! {
                 biased;
-                () = control.bell.notified() => {}
+                () = connection.wake.notified() => {}
                 () = &mut tick => {
                     tick.as_mut().reset(Instant::now() + every);
-                    if let Some(goodbye) = self.overdue(&receiver.config()) {
-                        return Why::Say(goodbye);
+                    if let Some(goodbye) = self.overdue(&registry.config()) {
+                        return SteadyEnd::Close(goodbye);
                     }
                     // One plan at a time waits to be read.
                     if self.sent == self.out.len() {
-                        plans.check(receiver, control, store, &mut self.out);
+                        plans.check(registry, connection, store, &mut self.out);
                     }
-                    if shown.elapsed() >= SHOW {
+                    if shown.elapsed() >= STATUS_INTERVAL {
                         shown = Instant::now();
-                        receiver.show(control);
+                        registry.show(connection);
                     }
                 }
                 written = self.write.write(&self.out[self.sent..]), if self.sent < self.out.len() => {
                     match written {
                         Ok(n) if n > 0 => self.wrote(n),
-                        Ok(_) => return Why::Over(Ended::Crash("it closed the connection".to_owned())),
-                        Err(error) => return Why::Over(Ended::Crash(error.to_string())),
+                        Ok(_) => return SteadyEnd::Ended(ConnectionEnd::Crash("it closed the connection".to_owned())),
+                        Err(error) => return SteadyEnd::Ended(ConnectionEnd::Crash(error.to_string())),
                     }
                 }
-                read = self.read.read(&mut self.buffer), if self.out.len() - self.sent < UNSENT => {
+                read = self.read.read(&mut self.buffer), if self.out.len() - self.sent < MAX_UNSENT_BYTES => {
                     let n = match read {
-                        Ok(0) => return Why::Over(Ended::Crash("it closed the connection without GOODBYE".to_owned())),
+                        Ok(0) => return SteadyEnd::Ended(ConnectionEnd::Crash("it closed the connection without GOODBYE".to_owned())),
                         Ok(n) => n,
-                        Err(error) => return Why::Over(Ended::Crash(error.to_string())),
+                        Err(error) => return SteadyEnd::Ended(ConnectionEnd::Crash(error.to_string())),
                     };
                     self.heard = Instant::now();
                     self.reader.push(&self.buffer[..n]);
-                    if let Some(why) = self.apply(control, store) {
+                    if let Some(why) = self.apply(connection, store) {
                         return why;
                     }
                     turn += n;
                 }
             }
-            if turn >= TURN {
+            if turn >= TURN_BYTES {
                 turn = 0;
                 tokio::task::yield_now().await;
             }
@@ -221,20 +228,20 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
     }
 
     /// Applies every whole frame that is there.
-    fn apply(&mut self, control: &Control, store: &RefCell<Core>) -> Option<Why> {
+    fn apply(&mut self, connection: &Connection, store: &RefCell<Core>) -> Option<SteadyEnd> {
         let now = now();
         let mut store = store.borrow_mut();
-        let mut relay = control.relay.borrow_mut();
+        let mut relay = connection.relay.borrow_mut();
         loop {
             let violation = match self.reader.next() {
                 Ok(Some(frame)) => match relay.frame(&mut store, frame, now, &mut self.out) {
-                    Ok(After::Nothing) => {
+                    Ok(FrameOutcome::Continue) => {
                         self.unfinished = None;
                         continue;
                     }
-                    Ok(After::Goodbye(goodbye)) => {
+                    Ok(FrameOutcome::Goodbye(goodbye)) => {
                         let message = format!("goodbye {}: {}", goodbye.code.code(), goodbye.message);
-                        return Some(Why::Over(Ended::Goodbye(message)));
+                        return Some(SteadyEnd::Ended(ConnectionEnd::Goodbye(message)));
                     }
                     Err(violation) => violation,
                 },
@@ -242,7 +249,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 Err(error) => Violation::from(error),
             };
             tracing::warn!(node = %relay.hello().node, message = %violation.message, "relay broke the agreement");
-            return Some(Why::Say(goodbye(violation)));
+            return Some(SteadyEnd::Close(goodbye(violation)));
         }
         match self.reader.pending() {
             0 => self.unfinished = None,
@@ -269,21 +276,21 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let stuck = waiting.then(|| *self.stuck.get_or_insert_with(Instant::now));
         let late =
             |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since.elapsed() > limit);
-        let say = |code, message: String| Some(Goodbye::new(code, RETRY_DEFAULT_BACKOFF, &message));
+        let goodbye = |code, message: String| Some(Goodbye::new(code, RETRY_DEFAULT_BACKOFF, &message));
         if late(stuck, config.frame_timeout) {
-            return say(
+            return goodbye(
                 GoodbyeCode::Slow,
                 format!("nothing was read for {:?}", config.frame_timeout),
             );
         }
         if late(self.unfinished, config.frame_timeout) {
-            return say(
+            return goodbye(
                 GoodbyeCode::Timeout,
                 format!("a frame was not complete after {:?}", config.frame_timeout),
             );
         }
         if self.heard.elapsed() > silence {
-            return say(GoodbyeCode::Timeout, format!("nothing was heard for {silence:?}"));
+            return goodbye(GoodbyeCode::Timeout, format!("nothing was heard for {silence:?}"));
         }
         None
     }
@@ -297,13 +304,13 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
     }
 
-    /// Says goodbye and reads on for a while: to the end, so that the peer gets the words and no reset; with `control`, its last
+    /// Says goodbye and reads on for a while: to the end, so that the peer gets the words and no reset; with `connection`, its last
     /// flush is applied and answered.
-    async fn farewell(
+    async fn close(
         &mut self,
         config: &Config,
         goodbye: &Goodbye,
-        control: Option<&Control>,
+        connection: Option<&Connection>,
         store: &RefCell<Core>,
     ) {
         if goodbye.write(&mut self.out).is_err() {
@@ -314,9 +321,9 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 self.flush().await;
                 match self.read.read(&mut self.buffer).await {
                     Ok(n) if n > 0 => {
-                        let Some(control) = control else { continue };
+                        let Some(connection) = connection else { continue };
                         self.reader.push(&self.buffer[..n]);
-                        if self.apply(control, store).is_some() {
+                        if self.apply(connection, store).is_some() {
                             return;
                         }
                     }
@@ -338,44 +345,50 @@ struct Plans {
 }
 
 impl Plans {
-    fn new(receiver: &Receiver, store: &RefCell<Core>) -> Self {
+    fn new(registry: &Registry, store: &RefCell<Core>) -> Self {
         let mut store = store.borrow_mut();
         Plans {
-            revision: receiver.revision(),
+            revision: registry.revision(),
             interest: store.interest().clone(),
             replanned: None,
         }
     }
 
-    fn check(&mut self, receiver: &Receiver, control: &Control, store: &RefCell<Core>, out: &mut Vec<u8>) {
+    fn check(
+        &mut self,
+        registry: &Registry,
+        connection: &Connection,
+        store: &RefCell<Core>,
+        out: &mut Vec<u8>,
+    ) {
         let mut store = store.borrow_mut();
         let interest = store.interest();
-        let reloaded = self.revision != receiver.revision();
-        let mut asked = false;
+        let reloaded = self.revision != registry.revision();
+        let mut requested = false;
         if self.interest.generation != interest.generation {
-            asked = self.interest.events != interest.events || self.interest.logs != interest.logs;
+            requested = self.interest.events != interest.events || self.interest.logs != interest.logs;
             self.interest.clone_from(interest);
         }
-        let mut relay = control.relay.borrow_mut();
-        relay.meet_again(&mut store, now());
-        let config = receiver.config();
+        let mut relay = connection.relay.borrow_mut();
+        relay.resolve_again(&mut store, now());
+        let config = registry.config();
         let rested = self
             .replanned
             .is_none_or(|last| last.elapsed() >= config.replan_every);
         let found = relay.is_stale() && rested;
         let reconfigure = reloaded || found;
-        if !reconfigure && !asked {
+        if !reconfigure && !requested {
             return;
         }
         if found {
             self.replanned = Some(Instant::now());
         }
         if reconfigure {
-            self.revision = receiver.revision();
+            self.revision = registry.revision();
             relay.configure(&mut store, &config);
         }
-        if reconfigure || relay.asks_otherwise(&config, &self.interest) {
-            relay.plan(&config, &self.interest, receiver.next_generation(), out);
+        if reconfigure || relay.streams_differ(&config, &self.interest) {
+            relay.plan(&config, &self.interest, registry.next_generation(), out);
         }
     }
 }

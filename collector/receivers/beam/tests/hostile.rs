@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use dichroic_pipeline::Interest;
 use dichroic_receiver_beam::Config;
-use dichroic_receiver_beam::relay::{Heritage, Relay, source_spec};
+use dichroic_receiver_beam::relay::{Relay, RetainedState, source_spec};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::{Bucket, Cell, FrameReader, HistogramsWriter, Ping, Plan, Side, Value};
@@ -38,7 +38,7 @@ fn relay(store: &Shared, config: &Config) -> (Relay, Plan) {
         config,
         source,
         hello,
-        Heritage::default(),
+        RetainedState::default(),
         false,
         T0 as u64,
     );
@@ -179,7 +179,7 @@ fn damaged_flushes_never_panic_and_always_balance() {
         } else {
             refused += 1
         }
-        drop(relay.hand_over());
+        drop(relay.retain());
         assert!(store.borrow().ledger().balances());
     }
     assert!(

@@ -30,7 +30,7 @@ impl Relay {
                 }
                 None => {
                     self.forget_term(id);
-                    self.series.forget(id, store);
+                    self.series.release(id, store);
                 }
                 Some(map) => self.define_one(store, id, &RelaySeries::read(map)?)?,
             }

@@ -19,12 +19,12 @@ impl SeriesTable {
         let mut before: Vec<_> = std::mem::take(&mut self.measures).into_iter().map(Some).collect();
         let mut kept = Vec::new();
         let mut moved = HashMap::new();
-        for (key, place) in std::mem::take(&mut self.places) {
-            if used.contains(&place) || measures.contains_key(&key) {
+        for (key, index) in std::mem::take(&mut self.measure_indexes) {
+            if used.contains(&index) || measures.contains_key(&key) {
                 let next = kept.len() as u32;
-                kept.extend(before[place as usize].take());
-                moved.insert(place, next);
-                self.places.insert(key, next);
+                kept.extend(before[index as usize].take());
+                moved.insert(index, next);
+                self.measure_indexes.insert(key, next);
             }
         }
         self.measures = kept;

@@ -1,6 +1,6 @@
 //! HISTOGRAMS rows → cells: explicit buckets by the number of their bound, exponential ones by index.
 
-use super::{Applied, Kind, Met, SeriesTable, Wrong, unwrapped, wrapped};
+use super::{Applied, Continuity, RowKind, SeriesTable, Wrong, unwrapped, wrapped};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
 use dichroic_pipeline::{Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Times};
@@ -18,8 +18,8 @@ impl SeriesTable {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Result<Applied, Wrong> {
-        let (series, met) = match self.meet(store, row.series, now)? {
-            Ok(met) => met,
+        let (series, continuity) = match self.resolve(store, row.series, now)? {
+            Ok(continuity) => continuity,
             Err(applied) => return Ok(applied),
         };
         let entry = self.entries[row.series as usize];
@@ -32,9 +32,11 @@ impl SeriesTable {
             )));
         }
         match (entry.kind, measure) {
-            (Kind::Histogram, Some(measure)) => self.explicit(store, row, series, &measure, met, (time, now)),
-            (Kind::Exponential, Some(measure)) => {
-                self.exponential(store, row, series, &measure, met, (time, now))
+            (RowKind::Histogram, Some(measure)) => {
+                self.explicit(store, row, series, &measure, continuity, (time, now))
+            }
+            (RowKind::Exponential, Some(measure)) => {
+                self.exponential(store, row, series, &measure, continuity, (time, now))
             }
             _ => Err(Wrong(format!(
                 "series {} is a number, HISTOGRAMS has a row for it",
@@ -49,7 +51,7 @@ impl SeriesTable {
         row: &HistogramRow<'_>,
         series: SeriesRef,
         measure: &Measure,
-        met: Met,
+        continuity: Continuity,
         (time, now): (UnixNanos, UnixNanos),
     ) -> Result<Applied, Wrong> {
         let bounds = measure.bounds.as_ref().map_or(0, |bounds| bounds.len());
@@ -65,7 +67,7 @@ impl SeriesTable {
             }
         }
         let mut past = None;
-        if met == Met::Continues
+        if continuity == Continuity::Continues
             && let Some(held) = store.histogram(series)
         {
             if held.counts().zip(&self.counts).any(|(held, count)| *count < held) {
@@ -94,12 +96,12 @@ impl SeriesTable {
         row: &HistogramRow<'_>,
         series: SeriesRef,
         measure: &Measure,
-        met: Met,
+        continuity: Continuity,
         (time, now): (UnixNanos, UnixNanos),
     ) -> Result<Applied, Wrong> {
         let (scale, least, greatest) = measure.grid.unwrap_or((0, 0, 0));
         let mut past = None;
-        if met == Met::Continues
+        if continuity == Continuity::Continues
             && let Some(held) = store.exponential(series)
         {
             if row.count() < held.count() {

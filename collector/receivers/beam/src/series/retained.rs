@@ -4,21 +4,21 @@ use dichroic_model::UnixNanos;
 use dichroic_pipeline::{Core, SeriesRef};
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// What is held of a series beyond its connection.
+/// What is series of a series beyond its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct Retained {
     pub(super) start: UnixNanos,
     pub(super) wraps: i32,
 }
 
 /// Counters that the VM evicted. The oldest leave when there are more than the relay may have alive.
 #[derive(Debug, Default)]
-pub(super) struct Forgotten {
+pub(super) struct Evicted {
     pub(super) order: VecDeque<SeriesRef>,
     pub(super) members: HashSet<SeriesRef>,
 }
 
-impl Forgotten {
+impl Evicted {
     pub(super) fn add(&mut self, series: SeriesRef, max: usize, store: &mut Core) {
         if self.members.insert(series) {
             self.order.push_back(series);
@@ -33,23 +33,25 @@ impl Forgotten {
         }
     }
 
-    pub(super) fn back(&mut self, series: SeriesRef) {
+    pub(super) fn remove(&mut self, series: SeriesRef) {
         self.members.remove(&series);
     }
 }
 
 /// What connections of one node hand on.
 #[derive(Debug, Default)]
-pub struct Legacy {
-    pub(super) held: HashMap<SeriesRef, Held>,
-    pub(super) forgotten: Forgotten,
+pub struct RetainedSeries {
+    pub(super) series: HashMap<SeriesRef, Retained>,
+    pub(super) evicted: Evicted,
 }
 
-impl Legacy {
+impl RetainedSeries {
     /// A new incarnation of the node: counters that the old one forgot do not outlive it.
     pub fn new_epoch(&mut self) {
-        for series in std::mem::take(&mut self.forgotten).members {
-            self.held.entry(series).or_insert(Held { start: 0, wraps: 0 });
+        for series in std::mem::take(&mut self.evicted).members {
+            self.series
+                .entry(series)
+                .or_insert(Retained { start: 0, wraps: 0 });
         }
     }
 }

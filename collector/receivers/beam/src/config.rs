@@ -1,0 +1,70 @@
+//! What the receiver asks of relays, and what it allows them.
+
+use crate::logs::Logs;
+use dichroic_model::Pattern;
+use dichroic_packs::Selection;
+use dichroic_wire::limits;
+use std::time::Duration;
+
+/// What the receiver asks of relays, and what it allows them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Packs, definitions and values of templates.
+    pub selection: Selection,
+    /// Raw events that are sent without a subscriber (`stream.retain`), so that replay has them.
+    pub retain: Vec<Pattern>,
+    /// Log records.
+    pub logs: Logs,
+    /// Time between two flushes of a relay.
+    pub flush: Duration,
+    /// Series of one relay; ids are below it.
+    pub series: u32,
+    /// Bytes of a string before the relay cuts it.
+    pub string: u32,
+    /// Rows in flight inside a VM.
+    pub credit: u32,
+    /// Rows a second that one relay may send.
+    pub max_events_per_second: u32,
+    /// Seconds for which an attached relay counts without a collector. An installed one counts for ever.
+    pub attached_linger_s: u32,
+    /// Relays connected at once.
+    pub relays: usize,
+    /// Bytes of a frame's body that a relay may send.
+    pub max_frame: u32,
+    /// Silence after which a relay is gone; three flushes if that is more.
+    pub silence: Duration,
+    /// Time to complete a started frame, and for a relay to read what it is sent.
+    pub frame_timeout: Duration,
+    /// Time that a relay has for its last flush after GOODBYE.
+    pub goodbye_timeout: Duration,
+    /// How often a change of what subscribers want is looked for.
+    pub check_every: Duration,
+    /// Least time between two plans that a relay's own variables cause.
+    pub replan_every: Duration,
+    /// Program and version, told in HELLO.
+    pub agent: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            selection: Selection::default(),
+            retain: Vec::new(),
+            logs: Logs::default(),
+            flush: Duration::from_secs(1),
+            series: limits::SERIES_DEFAULT,
+            string: limits::LABEL_BYTES as u32,
+            credit: 20_000,
+            max_events_per_second: 50_000,
+            attached_linger_s: 30,
+            relays: limits::RELAYS,
+            max_frame: limits::BODY_BYTES_DEFAULT,
+            silence: Duration::from_secs(15),
+            frame_timeout: limits::FRAME_TIMEOUT,
+            goodbye_timeout: Duration::from_secs(2),
+            check_every: Duration::from_millis(100),
+            replan_every: limits::REPLAN_INTERVAL,
+            agent: concat!("dichroic/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
