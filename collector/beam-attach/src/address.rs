@@ -3,7 +3,7 @@
 //! Plain distribution has no encryption, and the cookie is as good as root on the node. So without TLS only addresses of this very
 //! machine (or network namespace) are dialled: what is sent to them never passes a wire.
 
-use crate::Error;
+use crate::error::Error;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// Where epmd listens unless said otherwise.

@@ -3,9 +3,9 @@
 //! The relay does what it always does: it dials the collector, at the place that we name, and gets its plan there. Here is only control. If we
 //! die, the relay's keeper on the node sees our connection end, waits 30 s for another guardian, and leaves by itself.
 
-use crate::Error;
 use crate::connection::{Connection, Idle};
 use crate::destination::{Destinations, RelayDestination};
+use crate::error::Error;
 use crate::modules::{self, ModuleSet};
 use crate::term::{Term, atom, string};
 use std::time::Duration;

@@ -4,10 +4,10 @@
 //! there is nothing to ask. A connection that nobody drives is dropped by the node after its net_ticktime. Every message from the node is
 //! bounded before memory is taken for it; what we did not ask for is read and forgotten.
 
-use crate::Error;
 use crate::address::{NodeName, PortLookup, resolve};
 use crate::cookie::Cookie;
 use crate::epmd;
+use crate::error::Error;
 use crate::handshake::{Introduced, Length, shake};
 use crate::term::{Pid, Reference, Term, atom, decode, tuple};
 use crate::tls::Tls;

@@ -1,6 +1,6 @@
 //! The cookie: whoever has it may run anything on the node. Read from a file that only its owner can read; never shown.
 
-use crate::Error;
+use crate::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;

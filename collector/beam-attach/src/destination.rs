@@ -3,7 +3,7 @@
 //! The token goes to the node over the connection that the cookie has opened; whoever holds the cookie could read it there anyway.
 //! It is never shown.
 
-use crate::Error;
+use crate::error::Error;
 use crate::term::{Term, atom, text};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,8 +1,8 @@
 //! Discovering: which events a node can emit, and which it does. Loads one module, asks it once; it unloads itself.
 
-use crate::Error;
 use crate::attach::in_turn;
 use crate::connection::Connection;
+use crate::error::Error;
 use crate::modules::{self, ModuleSet};
 use crate::term::{Term, atom, tuple};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Asking epmd for the port of a node. Protocol: "EPMD Protocol" in the distribution protocol of the ERTS user's guide.
 
-use crate::Error;
 use crate::address::{HostAddress, NodeName, PortLookup, resolve};
+use crate::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

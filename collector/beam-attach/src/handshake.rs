@@ -4,8 +4,8 @@
 //! We ask to be named (`NAME_ME`), so that no node-name atom is made per visit, and do not ask to be published: the node's own
 //! clustering never sees us.
 
-use crate::Error;
 use crate::cookie::Cookie;
+use crate::error::Error;
 use crate::tls;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

@@ -6,8 +6,8 @@
 #[path = "../beams/mod.rs"]
 mod beams;
 
-use crate::Error;
 use crate::connection::Connection;
+use crate::error::Error;
 use crate::term::{Term, atom, string, tuple};
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 //! The node is known by its certificate before it gets anything of us; the cookie is asked for all the same. Files are read at every
 //! connection, so that renewed certificates need no restart.
 
-use crate::Error;
 use crate::cookie::private;
+use crate::error::Error;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};

@@ -110,9 +110,9 @@ impl Default for Logs {
         let logs = dichroic_receiver_beam::Logs::default();
         Logs {
             level: Level::Info,
-            exclude_domains: logs.without,
+            exclude_domains: logs.exclude_domains,
             attributes: logs.attributes,
-            max_body: Size(logs.body as usize),
+            max_body: Size(logs.max_body as usize),
         }
     }
 }

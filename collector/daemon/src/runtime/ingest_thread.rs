@@ -258,7 +258,7 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
     beam::Config {
         selection,
         // Checked when the configuration was read.
-        keep: config
+        retain: config
             .exporters
             .stream
             .retain
@@ -266,15 +266,15 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
             .filter_map(|p| Pattern::new(p).ok())
             .collect(),
         logs: beam::Logs {
-            keep: config.exporters.stream.retain_logs,
+            retain: config.exporters.stream.retain_logs,
             severity: beam.logs.level.severity(),
-            without: beam.logs.exclude_domains.clone(),
+            exclude_domains: beam.logs.exclude_domains.clone(),
             attributes: beam.logs.attributes.clone(),
-            body: u32::try_from(beam.logs.max_body.0).unwrap_or(u32::MAX),
+            max_body: u32::try_from(beam.logs.max_body.0).unwrap_or(u32::MAX),
         },
         flush: beam.flush_interval.0,
         series: u32::try_from(beam.series).unwrap_or(u32::MAX),
-        rows_per_s: u32::try_from(beam.max_events_per_second).unwrap_or(u32::MAX),
+        max_events_per_second: u32::try_from(beam.max_events_per_second).unwrap_or(u32::MAX),
         ..beam::Config::default()
     }
 }

@@ -1,6 +1,5 @@
 //! What the receiver asks of relays, and what it allows them.
 
-use crate::logs::Logs;
 use dichroic_model::Pattern;
 use dichroic_packs::Selection;
 use dichroic_wire::limits;
@@ -65,6 +64,46 @@ impl Default for Config {
             check_every: Duration::from_millis(100),
             replan_every: limits::REPLAN_INTERVAL,
             agent: concat!("dichroic/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Which log records are requested while there is a subscriber for logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// Sent without a subscriber, so that replay has them (`exporters.stream.retain_logs`).
+    pub retain: bool,
+    /// Lowest severity, 1 to 24.
+    pub severity: i64,
+    /// Domains of `logger`, joined by dots, whose messages are not sent.
+    pub exclude_domains: Vec<String>,
+    /// Metadata keys that become attributes; no other metadata leaves the node.
+    pub attributes: Vec<String>,
+    /// Bytes of a message before it is cut.
+    pub max_body: u32,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        let attributes = [
+            "mfa",
+            "file",
+            "line",
+            "pid",
+            "domain",
+            "application",
+            "registered_name",
+            "initial_call",
+            "crash_reason",
+            "request_id",
+            "correlation_id",
+        ];
+        Logs {
+            retain: false,
+            severity: 9,
+            exclude_domains: Vec::new(),
+            attributes: attributes.map(str::to_owned).to_vec(),
+            max_body: 2048,
         }
     }
 }

@@ -33,7 +33,6 @@ mod session;
 mod status;
 mod stream_spec;
 
-pub use config::Config;
-pub use logs::Logs;
+pub use config::{Config, Logs};
 pub use receiver::Receiver;
 pub use status::{RelayStatus, StatusBoard};

@@ -1,5 +1,6 @@
 //! Log records of nodes: the one stream of kind `log` that a relay is asked for, in the columns that OTLP's records have too.
 
+use crate::config::Logs;
 use crate::stream_spec::StreamSpec;
 use dichroic_model::EventKind;
 use dichroic_wire::Value;
@@ -17,84 +18,42 @@ pub(crate) fn is_logger(event: &[String]) -> bool {
     event.len() > 2 && event[..2] == EVENT[..2]
 }
 
-/// What log records are asked for, while somebody wants any.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logs {
-    /// Sent without a subscriber, so that replay has them (`exporters.stream.retain_logs`).
-    pub retain: bool,
-    /// Lowest severity, 1 to 24.
-    pub severity: i64,
-    /// Domains of `logger`, joined by dots, whose messages stay in the node.
-    pub exclude_domains: Vec<String>,
-    /// Metadata that become attributes; nothing else leaves the node.
-    pub attributes: Vec<String>,
-    /// Bytes of a message before it is cut.
-    pub max_body: u32,
-}
-
-impl Default for Logs {
-    fn default() -> Self {
-        let attributes = [
-            "mfa",
-            "file",
-            "line",
-            "pid",
-            "domain",
-            "application",
-            "registered_name",
-            "initial_call",
-            "crash_reason",
-            "request_id",
-            "correlation_id",
-        ];
-        Logs {
-            retain: false,
-            severity: 9,
-            exclude_domains: Vec::new(),
-            attributes: attributes.map(str::to_owned).to_vec(),
-            max_body: 2048,
-        }
-    }
-}
-
-impl Logs {
-    /// The stream; `hash` gives its schema from its names.
-    pub(crate) fn spec(&self, hash: impl Fn(&[u8]) -> u32) -> StreamSpec {
-        let place = |root, name: &str| Expression::path(root, &[name]);
-        let names: Vec<Value> = self.attributes.iter().map(|name| name.as_str().into()).collect();
-        let attributes = match names.is_empty() {
-            true => place(Root::Metadata, "attributes"),
-            false => place(Root::Metadata, "attributes").then(Transform::Allow(names)),
-        };
-        let condition = |operation, expression, operand| Condition {
-            operation,
-            expression,
-            operands: vec![operand],
-        };
-        let severity = place(Root::Measurements, "severity");
-        let level = condition(Operation::Gt, severity.clone(), Value::Int(self.severity - 1));
-        let without = self.exclude_domains.iter().map(|domain| {
-            condition(
-                Operation::Ne,
-                place(Root::Metadata, "domain"),
-                Value::from(domain.as_str()),
-            )
-        });
-        StreamSpec {
-            kind: EventKind::Log,
-            schema: hash(format!("{NAME}\0{}", COLUMNS.join("\0")).as_bytes()),
-            name: NAME.to_owned(),
-            measurements: Vec::new(),
-            metadata: COLUMNS.map(str::to_owned).to_vec(),
-            event: EVENT.map(str::to_owned).to_vec(),
-            columns: vec![
-                severity,
-                place(Root::Metadata, "body").then(Transform::Cut(self.max_body)),
-                place(Root::Metadata, "trace_id"),
-                place(Root::Metadata, "span_id"),
-                attributes,
-            ],
-            keep: std::iter::once(level).chain(without).collect(),
-        }
+/// The stream of log records; `hash` makes its schema id from its names.
+pub(crate) fn spec(logs: &Logs, hash: impl Fn(&[u8]) -> u32) -> StreamSpec {
+    let place = |root, name: &str| Expression::path(root, &[name]);
+    let names: Vec<Value> = logs.attributes.iter().map(|name| name.as_str().into()).collect();
+    let attributes = match names.is_empty() {
+        true => place(Root::Metadata, "attributes"),
+        false => place(Root::Metadata, "attributes").then(Transform::Allow(names)),
+    };
+    let condition = |operation, expression, operand| Condition {
+        operation,
+        expression,
+        operands: vec![operand],
+    };
+    let severity = place(Root::Measurements, "severity");
+    let level = condition(Operation::Gt, severity.clone(), Value::Int(logs.severity - 1));
+    let without = logs.exclude_domains.iter().map(|domain| {
+        condition(
+            Operation::Ne,
+            place(Root::Metadata, "domain"),
+            Value::from(domain.as_str()),
+        )
+    });
+    StreamSpec {
+        kind: EventKind::Log,
+        schema: hash(format!("{NAME}\0{}", COLUMNS.join("\0")).as_bytes()),
+        name: NAME.to_owned(),
+        measurements: Vec::new(),
+        metadata: COLUMNS.map(str::to_owned).to_vec(),
+        event: EVENT.map(str::to_owned).to_vec(),
+        columns: vec![
+            severity,
+            place(Root::Metadata, "body").then(Transform::Cut(logs.max_body)),
+            place(Root::Metadata, "trace_id"),
+            place(Root::Metadata, "span_id"),
+            attributes,
+        ],
+        keep: std::iter::once(level).chain(without).collect(),
     }
 }

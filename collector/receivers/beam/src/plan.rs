@@ -88,7 +88,7 @@ impl Blueprint {
         }
         blueprint
             .streams
-            .push(config.logs.spec(|names| fnv(names) as u32));
+            .push(logs::spec(&config.logs, |names| fnv(names) as u32));
         blueprint
     }
 

@@ -177,7 +177,7 @@ fn series_keep_their_entry_while_plans_come_and_go() {
 fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
     run(async {
         let mut config = Config {
-            keep: vec![pattern("**")],
+            retain: vec![pattern("**")],
             ..ecto()
         };
         let names = (0..600).map(|at| format!("x{at}.r")).collect();

@@ -40,11 +40,11 @@ fn what_is_kept_is_asked_for_without_a_subscriber_under_the_conditions_of_the_co
     run(async {
         let config = Config {
             logs: Logs {
-                keep: true,
+                retain: true,
                 severity: 13,
-                without: vec!["otp.sasl".to_owned()],
+                exclude_domains: vec!["otp.sasl".to_owned()],
                 attributes: vec!["request_id".to_owned()],
-                body: 100,
+                max_body: 100,
             },
             ..config()
         };

@@ -191,7 +191,7 @@ fn rows_lost_in_a_break_are_counted_exactly() {
 fn kept_patterns_are_asked_for_without_a_subscriber() {
     run(async {
         let config = Config {
-            keep: vec![pattern("phoenix.error_rendered")],
+            retain: vec![pattern("phoenix.error_rendered")],
             ..phoenix()
         };
         let (store, receiver) = (store(), Receiver::new(config));
