@@ -1,8 +1,8 @@
 //! What is the same for all lines of a family: its header, its sample names, and what must wait until its end.
 
+use super::line::open;
 use super::number::{push_count, push_number};
-use super::open;
-use crate::Format;
+use crate::negotiate::Format;
 use dichroic_model::{Factor, Number, PageType};
 use dichroic_pipeline::Metric;
 use dichroic_pipeline::core::Family;

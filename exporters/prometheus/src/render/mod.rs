@@ -7,6 +7,7 @@
 mod buckets;
 mod exemplar;
 mod family_layout;
+mod line;
 mod number;
 mod target_info;
 
@@ -16,11 +17,12 @@ use dichroic_pipeline::core::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
 use family_layout::FamilyLayout;
+use line::{open, open_series, without};
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
 use std::sync::Arc;
 use target_info::TargetInfo;
 
-use crate::Format;
+use crate::negotiate::Format;
 
 /// What may be left out of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,58 @@ pub struct Stats {
     pub hidden: u64,
     /// Rows whose value or labels the format cannot say.
     pub unfit: u64,
+}
+
+/// A histogram in classic buckets.
+struct Buckets<'a> {
+    /// Upper bounds without +Inf.
+    bounds: &'a [f64],
+    /// The `le` labels, +Inf included.
+    les: &'a Les,
+    /// Counts per bucket, not cumulative; as many as `les`.
+    counts: &'a [u64],
+    sum: Option<Number>,
+}
+
+impl Buckets<'_> {
+    /// Writes one line per bucket, the exemplar on the line of its bucket. Returns the total count.
+    fn push_lines(
+        &self,
+        out: &mut Vec<u8>,
+        name: &[u8],
+        labels: &[u8],
+        exemplar: Option<&Exemplar>,
+        factor: Factor,
+    ) -> u64 {
+        out.reserve(self.counts.len() * (name.len() + labels.len() + 40));
+        let marked = exemplar.map(|exemplar| {
+            let value = factor.apply(exemplar.value);
+            self.bounds.partition_point(|b| *b < value)
+        });
+        let from = out.len();
+        out.extend_from_slice(name);
+        if !labels.is_empty() {
+            out.extend_from_slice(labels);
+            out.push(b',');
+        }
+        let prefix = from..out.len();
+        let mut total: u64 = 0;
+        for (at, (le, count)) in self.les.iter().zip(self.counts).enumerate() {
+            if at > 0 {
+                out.extend_from_within(prefix.clone());
+            }
+            total = total.wrapping_add(*count);
+            out.extend_from_slice(le);
+            push_count(out, total);
+            if let Some(exemplar) = exemplar
+                && marked == Some(at)
+            {
+                push_exemplar(out, exemplar, factor);
+            }
+            out.push(b'\n');
+        }
+        total
+    }
 }
 
 /// Renders one page at a time.
@@ -240,83 +294,65 @@ impl Renderer {
 
     fn histogram(&mut self, row: &Row, cell: &HistogramCell, labels: &str) -> bool {
         let les = self.les.shared(&cell.bounds);
-        let sum = cell.sum.map(|sum| (sum, row.meta.factor));
-        self.buckets(row, labels, &cell.bounds, &les, &cell.counts, sum)
+        let buckets = Buckets {
+            bounds: &cell.bounds,
+            les: &les,
+            counts: &cell.counts,
+            sum: cell.sum,
+        };
+        self.buckets(row, labels, &buckets)
     }
 
     fn exponential(&mut self, row: &Row, cell: &ExponentialCell, labels: &str) -> bool {
         let bounds = fixed_bounds(&row.meta.metric.unit);
         let les = self.les.fixed(bounds);
         let mut classic = std::mem::take(&mut self.classic);
-        let counts = classic.counts(cell, row.meta.factor, bounds);
-        let sum = cell.sum.map(|sum| (sum, row.meta.factor));
-        let fits = self.buckets(row, labels, bounds, &les, counts, sum);
+        let buckets = Buckets {
+            bounds,
+            les: &les,
+            counts: classic.counts(cell, row.meta.factor, bounds),
+            sum: cell.sum,
+        };
+        let fits = self.buckets(row, labels, &buckets);
         self.classic = classic;
         fits
     }
 
-    fn buckets(
-        &mut self,
-        row: &Row,
-        labels: &str,
-        bounds: &[f64],
-        les: &Les,
-        counts: &[u64],
-        sum: Option<(Number, Factor)>,
-    ) -> bool {
+    /// Writes the buckets of a histogram and its totals. `false` when the format cannot represent them.
+    fn buckets(&mut self, row: &Row, labels: &str, histogram: &Buckets<'_>) -> bool {
         let Some(labels) = without(labels, "le") else {
             return false;
         };
         let labels = labels.as_bytes();
-        let negative = bounds.first().is_some_and(|b| *b < 0.0);
         let exemplar = self.exemplar_of(row).cloned();
         let Some(layout) = &mut self.layout else {
             return false;
         };
-        if les.len() != counts.len() || !matches!(layout.kind, PageType::Histogram | PageType::GaugeHistogram)
+        if histogram.les.len() != histogram.counts.len()
+            || !matches!(layout.kind, PageType::Histogram | PageType::GaugeHistogram)
         {
             return false;
         }
-        let out = &mut self.out;
-        out.reserve(counts.len() * (layout.bucket.len() + labels.len() + 40));
-        let marked = exemplar.as_ref().map(|exemplar| {
-            let value = row.meta.factor.apply(exemplar.value);
-            bounds.partition_point(|b| *b < value)
-        });
-        let from = out.len();
-        out.extend_from_slice(&layout.bucket);
-        if !labels.is_empty() {
-            out.extend_from_slice(labels);
-            out.push(b',');
-        }
-        let prefix = from..out.len();
-        let mut total: u64 = 0;
-        for (at, (le, count)) in les.iter().zip(counts).enumerate() {
-            if at > 0 {
-                out.extend_from_within(prefix.clone());
-            }
-            total = total.wrapping_add(*count);
-            out.extend_from_slice(le);
-            push_count(out, total);
-            if let Some(exemplar) = &exemplar
-                && marked == Some(at)
-            {
-                push_exemplar(out, exemplar, row.meta.factor);
-            }
-            out.push(b'\n');
-        }
+        let factor = row.meta.factor;
+        let total = histogram.push_lines(&mut self.out, &layout.bucket, labels, exemplar.as_deref(), factor);
         let openmetrics = self.format == Format::OpenMetrics;
-        let sum = sum.map(|(raw, factor)| (raw, factor, factor.apply(raw.to_f64())));
+        let negative = histogram.bounds.first().is_some_and(|b| *b < 0.0);
+        let shown = |sum: &Number| factor.apply(sum.to_f64());
         if layout.kind == PageType::GaugeHistogram {
-            let sum =
-                sum.filter(|(.., shown)| !openmetrics || (!shown.is_nan() && (*shown >= 0.0 || negative)));
-            layout.gauge_totals(self.format, out, labels, sum.map(|(raw, f, _)| (raw, f)), total);
+            let fits =
+                |sum: &Number| !openmetrics || (!shown(sum).is_nan() && (shown(sum) >= 0.0 || negative));
+            let sum = histogram.sum.filter(fits).map(|sum| (sum, factor));
+            layout.gauge_totals(self.format, &mut self.out, labels, sum, total);
             return true;
         }
-        let sum = sum.filter(|(.., shown)| !openmetrics || (*shown >= 0.0 && !negative));
-        if let Some((raw, factor, _)) = sum {
+        // OpenMetrics: a sum is a counter, so it must not be negative, and `_count` needs `_sum`.
+        let sum = histogram
+            .sum
+            .filter(|sum| !openmetrics || (shown(sum) >= 0.0 && !negative));
+        let out = &mut self.out;
+        if let Some(sum) = sum {
             open(out, &layout.sum, labels);
-            push_number(out, raw, factor);
+            push_number(out, sum, factor);
             out.push(b'\n');
         }
         if sum.is_some() || !openmetrics {
@@ -392,80 +428,5 @@ impl Renderer {
             push_seconds(&mut self.out, row.start);
             self.out.push(b'\n');
         }
-    }
-}
-
-/// `name{labels} `
-#[inline]
-fn open(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
-    out.reserve(name.len() + labels.len() + 32);
-    out.extend_from_slice(name);
-    if labels.is_empty() {
-        out.push(b' ');
-    } else {
-        out.push(b'{');
-        out.extend_from_slice(labels);
-        out.extend_from_slice(b"} ");
-    }
-}
-
-/// The same for a series, whose labels lie in two places.
-#[inline]
-fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
-    let (of_source, own) = (meta.source_labels.as_bytes(), meta.own_labels.as_bytes());
-    out.reserve(name.len() + of_source.len() + own.len() + 33);
-    out.extend_from_slice(name);
-    if of_source.is_empty() && own.is_empty() {
-        out.push(b' ');
-    } else {
-        out.push(b'{');
-        out.extend_from_slice(of_source);
-        out.extend_from_slice(meta.comma().as_bytes());
-        out.extend_from_slice(own);
-        out.extend_from_slice(b"} ");
-    }
-}
-
-/// Labels in which `reserved` is free for the page to use: a label of that name becomes `exported_…`. `None` when that name is
-/// taken too.
-fn without<'a>(labels: &'a str, reserved: &str) -> Option<std::borrow::Cow<'a, str>> {
-    use std::borrow::Cow;
-    // A quote inside a value is escaped, so `,name="` can only be the start of a label.
-    let find = |name: &str| {
-        let pattern = format!("{name}=\"");
-        if labels.starts_with(&pattern) {
-            return Some(0);
-        }
-        labels.find(&format!(",{pattern}")).map(|at| at + 1)
-    };
-    if !labels.contains(reserved) {
-        return Some(Cow::Borrowed(labels));
-    }
-    let Some(at) = find(reserved) else {
-        return Some(Cow::Borrowed(labels));
-    };
-    if find(&format!("exported_{reserved}")).is_some() {
-        return None;
-    }
-    let (before, after) = labels.split_at(at);
-    Some(Cow::Owned(format!("{before}exported_{after}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_label_that_the_page_needs_steps_aside() {
-        let check = |labels, expected: Option<&str>| {
-            assert_eq!(without(labels, "le").as_deref(), expected, "{labels}");
-        };
-        check("", Some(""));
-        check(r#"a="1""#, Some(r#"a="1""#));
-        check(r#"le="1",b="2""#, Some(r#"exported_le="1",b="2""#));
-        check(r#"a="1",le="2""#, Some(r#"a="1",exported_le="2""#));
-        check(r#"title="2""#, Some(r#"title="2""#));
-        check(r#"a=",le=\"5\"""#, Some(r#"a=",le=\"5\"""#));
-        check(r#"exported_le="1",le="2""#, None);
     }
 }

@@ -4,8 +4,8 @@
 //! the place of ours for that source, because a join on `job` and `instance` must find one.
 
 use super::family_layout::header;
-use super::open;
-use crate::Format;
+use super::line::open;
+use crate::negotiate::Format;
 use dichroic_model::{Source, SourceId, labels};
 use dichroic_pipeline::SeriesMeta;
 use std::collections::HashSet;

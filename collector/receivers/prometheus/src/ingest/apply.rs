@@ -2,52 +2,13 @@
 
 use std::ops::Range;
 
-use dichroic_model::{Number, SourceId, UnixNanos};
-use dichroic_pipeline::{Core, DropReason, HistogramPoint, Signal, SummaryPoint, Times};
+use dichroic_model::{Number, UnixNanos};
+use dichroic_pipeline::{Core, DropReason, HistogramPoint, SummaryPoint, Times};
 
+use super::account::PageAccount;
+use super::exposition::ScrapeTimes;
 use super::points::{Memory, NO_TIME, Point};
-use super::{Ingested, ScrapeTimes};
 use crate::parse::FamilyKind;
-
-/// What came of applying a page, in samples.
-#[derive(Default)]
-pub(super) struct PageAccount {
-    pub applied: u64,
-    dropped: Vec<(DropReason, u64)>,
-    pub added: u64,
-    pub replayed: bool,
-    /// The store no longer knows a series that memory points to: it must be met again.
-    pub must_rebuild: bool,
-}
-
-impl PageAccount {
-    fn drop(&mut self, reason: DropReason, samples: u64) {
-        match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += samples,
-            None => self.dropped.push((reason, samples)),
-        }
-    }
-
-    /// Writes the account: every sample was either applied or dropped.
-    pub(super) fn account(mut self, store: &mut Core, source: SourceId, duplicates: u64) -> Ingested {
-        if duplicates > 0 {
-            self.drop(DropReason::Duplicate, duplicates);
-        }
-        let samples = self.applied + self.dropped.iter().map(|(_, count)| count).sum::<u64>();
-        let ledger = store.ledger_mut();
-        ledger.received(source, Signal::Metrics, samples);
-        ledger.applied(source, Signal::Metrics, self.applied);
-        for (reason, count) in self.dropped {
-            ledger.dropped(source, Signal::Metrics, reason, count);
-        }
-        Ingested {
-            samples,
-            applied: self.applied,
-            added: self.added,
-            replayed: self.replayed,
-        }
-    }
-}
 
 /// Writes the values noted in memory for some of its points.
 pub(super) fn apply(

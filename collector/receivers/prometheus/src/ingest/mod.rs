@@ -8,7 +8,11 @@
 //!
 //! The scraper calls this once per scrape, with a whole page, on the ingest thread.
 
+mod account;
 mod apply;
+mod error;
+mod exposition;
+mod parser;
 mod points;
 mod rebuild;
 mod replay;
@@ -17,136 +21,16 @@ use std::cell::RefCell;
 use std::fmt;
 use std::task::{Context, Poll, Waker};
 
-use dichroic_model::{Fingerprinter, Source, SourceId, UnixNanos};
-use dichroic_pipeline::{Core, DropReason, Signal};
+use dichroic_model::{Fingerprinter, Source, SourceId};
+use dichroic_pipeline::{Core, Signal};
 
-use crate::parse::{Item, ParseError, openmetrics, text};
-use apply::PageAccount;
+pub use account::Ingested;
+use account::PageAccount;
+pub use error::PageError;
+pub use exposition::{Exposition, Format, MAX_SAMPLES, PageLimits, ScrapeTimes};
 use points::Memory;
 use rebuild::{Build, Reader};
 use replay::{Replay, Step};
-
-/// What the body of a scrape is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus text 0.0.4, quoted names included.
-    Text,
-    /// OpenMetrics 1.0; with names in quotes if the content type announced them.
-    OpenMetrics { quoted_names: bool },
-}
-
-impl Format {
-    /// Reads a `Content-Type`. None at all is taken for text, as old exporters mean it; anything else that is not an
-    /// exposition is not guessed at.
-    pub fn of(content_type: Option<&str>) -> Result<Self, PageError> {
-        let Some(content_type) = content_type.map(str::trim).filter(|text| !text.is_empty()) else {
-            return Ok(Self::Text);
-        };
-        let mut parts = content_type
-            .split(';')
-            .map(|part| part.trim().to_ascii_lowercase());
-        match parts.next().as_deref() {
-            Some("text/plain") => Ok(Self::Text),
-            Some("application/openmetrics-text") => {
-                let quoted_names = parts.any(|part| part.replace([' ', '"'], "") == "escaping=allow-utf-8");
-                Ok(Self::OpenMetrics { quoted_names })
-            }
-            _ => Err(PageError::ContentType(content_type.chars().take(100).collect())),
-        }
-    }
-}
-
-/// Bounds on one page; 0 is no bound of its own but [`MAX_SAMPLES`] and the store's limits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PageLimits {
-    /// Samples.
-    pub samples: usize,
-    /// Labels of a sample, its name included as Prometheus counts it.
-    pub labels: usize,
-    /// Bytes of a label's name.
-    pub label_name_bytes: usize,
-    /// Bytes of a label's value.
-    pub label_value_bytes: usize,
-}
-
-/// Most samples that a page may have whatever its configuration says: a bound on what is remembered of it.
-pub const MAX_SAMPLES: usize = 1_000_000;
-
-impl PageLimits {
-    fn max_samples(&self) -> usize {
-        if self.samples == 0 {
-            MAX_SAMPLES
-        } else {
-            self.samples.min(MAX_SAMPLES)
-        }
-    }
-}
-
-/// Why a page was refused whole.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PageError {
-    #[error(transparent)]
-    Parse(#[from] ParseError),
-    #[error(
-        "the target answers with {0:?}, which is no exposition; let it serve text/plain or application/openmetrics-text, \
-         or correct metrics_path"
-    )]
-    ContentType(String),
-    #[error("the page has more than {limit} samples; raise sample_limit, or let the target expose less")]
-    Samples { limit: usize },
-    #[error("line {line}: {what} is over its limit of {limit}; raise {key}, or let the target expose less")]
-    Labels {
-        line: usize,
-        what: &'static str,
-        limit: usize,
-        key: &'static str,
-    },
-}
-
-impl PageError {
-    /// What its samples are counted under.
-    fn reason(&self) -> DropReason {
-        match self {
-            Self::Parse(_) | Self::ContentType(_) => DropReason::Malformed,
-            Self::Samples { .. } => DropReason::TooLarge,
-            Self::Labels { .. } => DropReason::LabelLimit,
-        }
-    }
-}
-
-/// What came of a page that was read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ingested {
-    /// Samples on the page.
-    pub samples: u64,
-    /// Samples that reached a cell.
-    pub applied: u64,
-    /// Series that were not there before.
-    pub added: u64,
-    /// Whether the page was replayed, not parsed.
-    pub replayed: bool,
-}
-
-/// When a page was scraped, and what its samples may say about that.
-#[derive(Debug, Clone, Copy)]
-pub struct ScrapeTimes {
-    /// When the scrape began: the time of every sample that has none of its own.
-    pub scraped: UnixNanos,
-    /// Now, for the store's bookkeeping.
-    pub now: UnixNanos,
-    /// Whether a sample's own time counts (Prometheus `honor_timestamps`).
-    pub honor_timestamps: bool,
-}
-
-/// One scrape's page, as it came.
-#[derive(Debug, Clone, Copy)]
-pub struct Exposition<'a> {
-    /// The body, inflated.
-    pub body: &'a [u8],
-    pub format: Format,
-    pub limits: PageLimits,
-    pub times: ScrapeTimes,
-}
 
 /// One target's page, remembered between scrapes.
 #[derive(Default)]
@@ -167,36 +51,6 @@ const REPLAY_LINES: usize = 8_192;
 const READ_ITEMS: usize = 1_024;
 const SETTLE_POINTS: usize = 512;
 const APPLY_POINTS: usize = 4_096;
-
-/// The parser that a format asks for.
-enum Parser<'a> {
-    Text(text::Parser<'a>),
-    OpenMetrics(openmetrics::Parser<'a>),
-}
-
-impl Default for Parser<'_> {
-    fn default() -> Self {
-        Self::Text(text::Parser::new(&[]))
-    }
-}
-
-impl<'a> Parser<'a> {
-    fn new(body: &'a [u8], format: Format) -> Self {
-        let openmetrics = openmetrics::Parser::new(body);
-        match format {
-            Format::Text => Self::Text(text::Parser::new(body)),
-            Format::OpenMetrics { quoted_names: false } => Self::OpenMetrics(openmetrics),
-            Format::OpenMetrics { quoted_names: true } => Self::OpenMetrics(openmetrics.with_quoted_names()),
-        }
-    }
-
-    fn next_item(&mut self) -> Result<Option<Item<'a>>, ParseError> {
-        match self {
-            Self::Text(parser) => parser.next_item(),
-            Self::OpenMetrics(parser) => parser.next_item(),
-        }
-    }
-}
 
 impl Page {
     /// Reads a page and applies it: the series it shows are written, those it no longer shows leave. Samples are accounted

@@ -11,9 +11,12 @@ use dichroic_model::{
 use dichroic_pipeline::Core;
 use foldhash::{HashMap as FoldMap, HashSet as FoldSet};
 
+use super::error::PageError;
+use super::exposition::{Format, PageLimits};
+use super::parser::PageParser;
 use super::points::{Line, Memory, NO_TIME, NONE, Point};
 use super::replay::mix;
-use super::{Format, PageError, PageLimits, Parser};
+
 use crate::parse::{Escaped, FamilyKind, Item, Role, Sample};
 
 /// A page that was read whole and found good, not yet known to the store.
@@ -46,7 +49,7 @@ struct Draft<'a> {
 
 /// A page that is being read.
 pub(super) struct Reader<'a> {
-    parser: Parser<'a>,
+    parser: PageParser<'a>,
     body: &'a [u8],
     limits: PageLimits,
     build: Build<'a>,
@@ -88,7 +91,7 @@ impl<'a> Reader<'a> {
             hash: 0,
         };
         Self {
-            parser: Parser::new(body, format),
+            parser: PageParser::new(body, format),
             body,
             limits,
             build,

@@ -4,8 +4,9 @@ use std::hash::Hasher;
 
 use dichroic_model::Fingerprinter;
 
+use super::exposition::Format;
+use super::parser::PageParser;
 use super::points::{Memory, NO_TIME, Point};
-use super::{Format, Parser};
 use crate::parse::{FamilyKind, Item, Quick, openmetrics, text};
 
 /// Seed of the hash over comment lines; it only guards against change, not against intent.
@@ -27,7 +28,7 @@ pub(super) fn mix(comments: u64, line: &[u8], at: usize, openmetrics: bool) -> u
 pub(super) struct Replay<'m, 'a> {
     memory: &'m mut Memory,
     fingerprints: &'m Fingerprinter,
-    parser: Parser<'a>,
+    parser: PageParser<'a>,
     /// The line that is expected.
     next: usize,
     met: usize,
@@ -59,7 +60,7 @@ impl<'m, 'a> Replay<'m, 'a> {
         }
         memory.met.clear();
         memory.met.resize(memory.lines.len().div_ceil(64), 0);
-        let parser = Parser::new(body, format);
+        let parser = PageParser::new(body, format);
         Some(Self {
             memory,
             fingerprints,
@@ -75,10 +76,11 @@ impl<'m, 'a> Replay<'m, 'a> {
     pub(super) fn step(&mut self, lines: usize) -> Step {
         // The parser moves out, so that the loops below know which one it is.
         let (complete, parser) = match std::mem::take(&mut self.parser) {
-            Parser::Text(mut parser) => (self.text(&mut parser, lines), Parser::Text(parser)),
-            Parser::OpenMetrics(mut parser) => {
-                (self.openmetrics(&mut parser, lines), Parser::OpenMetrics(parser))
-            }
+            PageParser::Text(mut parser) => (self.text(&mut parser, lines), PageParser::Text(parser)),
+            PageParser::OpenMetrics(mut parser) => (
+                self.openmetrics(&mut parser, lines),
+                PageParser::OpenMetrics(parser),
+            ),
         };
         self.parser = parser;
         match complete {
