@@ -1,5 +1,5 @@
-//! OTLP bytes to cells: nanoseconds per point for 100,000 known series with five attributes, half of them histograms, beside a
-//! copy and a hash of the same bytes, the generated types, and the first pass, which defines the series. Run with `cargo bench`.
+//! OTLP bytes to cells: nanoseconds per point for 100,000 known series with five attributes, half of them histograms, compared
+//! with a copy and a hash of the same bytes, decoding with the generated types, and the first pass, which defines the series. Run with `cargo bench`.
 
 use dichroic_model::{Fingerprinter, Identity, Limits, Seed};
 use dichroic_pipeline::Core;
@@ -104,15 +104,15 @@ fn requests(points: usize) -> Vec<Vec<u8>> {
     (0..SERIES / 2).step_by(half).map(request).collect()
 }
 
-/// Nanoseconds that this thread has run: on a machine that does other work too, the clock on the wall tells little.
+/// CPU time of this thread in nanoseconds: wall time is unreliable on a loaded machine.
 fn ran() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let ran = stat.split(' ').next().and_then(|ns| ns.parse().ok());
-    ran.expect("Linux tells how long a thread has run")
+    ran.expect("Linux reports the CPU time of a thread")
 }
 
-/// The least and the median nanoseconds per point of `round`, which goes over all requests once. A sample is many rounds: the
-/// kernel counts in ticks of some milliseconds.
+/// Minimum and median nanoseconds per point of `round`, which applies all requests once. A sample is many rounds, because the
+/// kernel counts in ticks of a few milliseconds.
 fn measure(mut round: impl FnMut()) -> (f64, f64) {
     let mut sample = || {
         let (begun, mut rounds) = (ran(), 0);
@@ -147,7 +147,7 @@ fn bench(points: usize) {
     let hash = measure(|| requests.iter().for_each(|body| _ = black_box(prints.of(body))));
     let begun = ran();
     for body in &requests {
-        ingest.metrics(&mut store, body, TIME).expect("a good request");
+        ingest.metrics(&mut store, body, TIME).expect("a valid request");
     }
     let first = (ran() - begun) / SERIES as f64;
     assert_eq!(store.series(), SERIES);
@@ -156,13 +156,13 @@ fn bench(points: usize) {
         for body in &bodies {
             let mut request = ingest
                 .begin(&store, Service::Metrics, body.clone())
-                .expect("a good request");
+                .expect("a valid request");
             while ingest.step(&mut store, &mut request, usize::MAX, TIME).is_none() {}
         }
     });
     let generated = measure(|| {
         for body in &requests {
-            black_box(ExportMetricsServiceRequest::decode(&**body).expect("a good request"));
+            black_box(ExportMetricsServiceRequest::decode(&**body).expect("a valid request"));
         }
     });
     assert!(store.ledger().balances());

@@ -1,5 +1,5 @@
-//! Listens for OTLP on free ports and prints, every second and when stopped, what the store holds. For trying out a sender:
-//! `cargo run -p dichroic-receiver-otlp --example otlp_sink`, then point the sender to the addresses it prints.
+//! Listens for OTLP on free ports and prints the content of the store every second and when stopped. To test a sender, run
+//! `cargo run -p dichroic-receiver-otlp --example otlp_sink` and configure the sender with the printed addresses.
 
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, Identity, Limits, Pattern};

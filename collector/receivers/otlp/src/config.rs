@@ -1,4 +1,4 @@
-//! What the receiver can be told, with its defaults. The daemon fills it from `receivers.otlp` of its configuration.
+//! Settings of the receiver, with their defaults. The daemon fills them from `receivers.otlp` of its configuration.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,32 +6,32 @@ use std::time::Duration;
 /// Settings of the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where gRPC is expected; `None` does not listen. Port 0 takes a free one.
+    /// Address of the gRPC port; `None` does not listen. Port 0 picks a free port.
     pub grpc: Option<SocketAddr>,
-    /// Where HTTP is expected; `None` does not listen. Port 0 takes a free one.
+    /// Address of the HTTP port; `None` does not listen. Port 0 picks a free port.
     pub http: Option<SocketAddr>,
-    /// Bounds on what senders may take.
+    /// Bounds on the resources that senders can use.
     pub limits: Limits,
 }
 
-/// Bounds on requests and connections, with the answer to what is beyond.
+/// Bounds on requests and connections, each with the response to what exceeds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one request after decompression (413, RESOURCE_EXHAUSTED).
     pub request_bytes: usize,
-    /// Bytes of all requests in flight (503 or RESOURCE_EXHAUSTED, with the time to come again).
+    /// Bytes of all requests in flight (503 or RESOURCE_EXHAUSTED, with a retry delay).
     pub in_flight_bytes: usize,
-    /// Connections on each port; more are closed at once. A connection takes memory of its own, up to its HTTP/2 window.
+    /// Connections on each port; more are closed at once. Each connection uses memory outside the other limits, up to its HTTP/2 window.
     pub connections: usize,
-    /// Streams at once on one HTTP/2 connection.
+    /// Concurrent streams on one HTTP/2 connection.
     pub streams: u32,
-    /// Time for the head of a request, which on HTTP/1 begins when the last one was answered: an idle connection ends then.
+    /// Time for the head of a request. On HTTP/1 it starts with the previous response, so it also ends idle connections.
     pub head_timeout: Duration,
-    /// Time without a byte of a body that has begun (408, DEADLINE_EXCEEDED).
+    /// Longest pause within a body (408, DEADLINE_EXCEEDED).
     pub stall_timeout: Duration,
     /// Time for a whole body (408, DEADLINE_EXCEEDED).
     pub body_timeout: Duration,
-    /// Time that requests in flight get when the receiver stops.
+    /// Time for requests in flight to finish when the receiver stops.
     pub stop_timeout: Duration,
 }
 

@@ -1,16 +1,16 @@
 //! Receives OTLP metrics and logs over gRPC and HTTP.
 //!
 //! The daemon calls [`bind`] and then [`serve`] on its ingest thread. Requests are collected whole, within a budget of bytes, and
-//! handed to [`Ingest`], which writes into the store synchronously. Traces are counted and answered with a partial success: they are
-//! not kept yet.
+//! passed to [`Ingest`], which writes into the store synchronously. Traces are not supported: spans are counted, dropped and
+//! reported as rejected in a partial success.
 //!
-//! | to know | look in |
+//! | topic | module |
 //! |---|---|
-//! | how a point finds its series | [`ingest`] |
-//! | how protobuf is read in place | [`protobuf`] |
-//! | how JSON is read | [`json`] |
-//! | what HTTP and gRPC answer | [`server`] |
-//! | every limit, by name | [`config`] |
+//! | from a point to its series | [`ingest`] |
+//! | reading protobuf in place | [`protobuf`] |
+//! | converting JSON to protobuf | [`json`] |
+//! | HTTP and gRPC responses | [`server`] |
+//! | every limit | [`config`] |
 #![forbid(unsafe_code)]
 
 pub mod config;

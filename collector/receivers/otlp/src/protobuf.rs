@@ -1,41 +1,41 @@
-//! Reads protobuf in place: fields of a message one after another, nothing copied, nothing allocated.
+//! Reads protobuf in place, field by field, without copies or allocations.
 //!
-//! Called by everything in [`crate::ingest`]. It promises to stay within the message whatever the bytes say, and to tell a
-//! broken message from one that ends. Groups, which no OTLP message has, count as broken.
+//! Used by all of [`crate::ingest`]. For any input, it never reads beyond the message, and it distinguishes a malformed message
+//! from the end of one. Groups, which no OTLP message has, are malformed.
 //!
-//! Source: "Encoding", protobuf.dev.
+//! Source: protobuf.dev, "Encoding".
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-/// What is wrong with the bytes of a message.
+/// Why a message is malformed or over a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
     /// A varint of more than ten bytes, or a message that ends within one.
-    #[error("a number does not end")]
+    #[error("a varint is truncated or longer than 10 bytes")]
     Varint,
-    /// A length prefix larger than what is left.
-    #[error("a field is longer than the message that holds it")]
+    /// A length prefix larger than the rest of the message.
+    #[error("a field is longer than the message around it")]
     Length,
-    /// Field number 0, or a wire type that does not exist.
-    #[error("a field has no valid tag")]
+    /// Field number 0, or an unknown wire type.
+    #[error("a field has an invalid tag")]
     Tag,
-    /// A known field with another wire type than the schema gives it.
-    #[error("a field is of the wrong type")]
+    /// A known field whose wire type is not that of the schema.
+    #[error("a field has the wrong wire type")]
     Type,
     /// Text that is not UTF-8.
     #[error("a string is not UTF-8")]
     Utf8,
-    /// More messages in one request than allowed.
+    /// More messages or fields in one request than allowed.
     #[error(
-        "more than 1048576 resources, scopes, metrics, points, records or spans, or four times as many fields beside them"
+        "more than 1048576 resources, scopes, metrics, points, records or spans, or more than 4194304 other fields; send smaller batches"
     )]
     TooMany,
-    /// A metric whose points come in several fields that are large together.
-    #[error("the points of one metric come in parts of more than a mebibyte")]
+    /// A metric whose data is split over several fields of more than one mebibyte together.
+    #[error("the data of one metric is split into parts of more than 1 MiB together; send it in one field")]
     Parts,
-    /// Messages within messages beyond the limit.
-    #[error("values are nested too deeply")]
+    /// Values nested beyond the limit.
+    #[error("attribute values are nested more than 32 levels deep")]
     Depth,
 }
 
@@ -52,12 +52,14 @@ pub enum Content<'a> {
     Fixed32(u32),
 }
 
-/// Wire types.
+/// Wire type of [`Content::Varint`].
 pub const VARINT: u64 = 0;
+/// Wire type of [`Content::Fixed64`].
 pub const FIXED64: u64 = 1;
+/// Wire type of [`Content::Bytes`].
 pub const BYTES: u64 = 2;
 
-/// What stands before a field.
+/// The tag before a field: its number and wire type.
 pub const fn tag(number: u64, wire_type: u64) -> u64 {
     number << 3 | wire_type
 }
@@ -70,19 +72,19 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of a message.
+    /// A cursor at the beginning of a message.
     pub fn new(bytes: &'a [u8]) -> Self {
         Cursor { bytes, at: 0 }
     }
 
-    /// Bytes read so far.
+    /// Offset of the next byte.
     #[inline]
     pub fn at(&self) -> usize {
         self.at
     }
 
     /// The next field, by number; `None` at the end.
-    // Inlined always: the loops that call it keep only the wire types they look at.
+    // Always inlined, so that each calling loop keeps only the wire types it uses.
     #[inline(always)]
     pub fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, ProtobufError> {
         if self.at == self.bytes.len() {
@@ -107,8 +109,8 @@ impl<'a> Cursor<'a> {
         Ok(Some((number, content)))
     }
 
-    /// The tag of the next field, for [`tag`], and `None` at the end; its content is to be read next. Where every nanosecond counts, one
-    /// look at a tag tells number and type at once.
+    /// The tag of the next field, as [`tag`] makes it; `None` at the end. The caller must read the content next. In hot loops, one
+    /// comparison of the tag checks number and type at once.
     #[inline(always)]
     pub fn tag(&mut self) -> Result<Option<u64>, ProtobufError> {
         if self.at == self.bytes.len() {
@@ -117,20 +119,20 @@ impl<'a> Cursor<'a> {
         self.varint().map(Some)
     }
 
-    /// The content of a field whose tag says [`FIXED64`].
+    /// The content of a [`FIXED64`] field.
     #[inline(always)]
     pub fn fixed64(&mut self) -> Result<u64, ProtobufError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// The content of a field whose tag says [`BYTES`].
+    /// The content of a [`BYTES`] field.
     #[inline(always)]
     pub fn bytes(&mut self) -> Result<&'a [u8], ProtobufError> {
         let len = self.varint()?;
         self.take(usize::try_from(len).map_err(|_| ProtobufError::Length)?)
     }
 
-    /// Past the content of a field that nobody looks at. One that is `known` has the wrong type, since its own was not met.
+    /// Skips the content of an unused field. A field number in `known` is an error: its tag had the wrong wire type.
     #[cold]
     pub fn skip(&mut self, tag: u64, known: RangeInclusive<u64>) -> Result<(), ProtobufError> {
         if tag < 8 || tag > u64::from(u32::MAX) {
@@ -149,10 +151,10 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// A bare number, as packed lists hold them.
+    /// A varint without a tag, as in packed lists.
     #[inline(always)]
     pub fn varint(&mut self) -> Result<u64, ProtobufError> {
-        // Nearly all have one byte, lengths of points two.
+        // Nearly all have one byte; lengths of points have two.
         match self.bytes[self.at..] {
             [byte, ..] if byte < 0x80 => {
                 self.at += 1;
@@ -166,9 +168,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Past the fields that follow and have the same tag of one byte, each a length and as many bytes: where the last of them ends.
+    /// Skips the following length-delimited fields of this number and returns the offset after the last.
     ///
-    /// The attributes of a point lie so. Anything else in their place, a broken length too, is left to [`Cursor::field`].
+    /// The attributes of a point are written so. Stops at anything else, an invalid length included, which [`Cursor::field`] reports.
     #[inline(always)]
     pub fn past_all(&mut self, number: u32) -> usize {
         let tag = (number << 3 | 2) as u8;
@@ -185,13 +187,13 @@ impl<'a> Cursor<'a> {
     #[cold]
     fn long_varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0;
-        for (place, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
-            if place == 9 && *byte > 1 {
+        for (at, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
+            if at == 9 && *byte > 1 {
                 return Err(ProtobufError::Varint);
             }
-            value |= u64::from(byte & 0x7f) << (7 * place);
+            value |= u64::from(byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {
-                self.at += place + 1;
+                self.at += at + 1;
                 return Ok(value);
             }
         }
@@ -217,7 +219,7 @@ impl<'a> Cursor<'a> {
         Ok(*array)
     }
 
-    /// Whether nothing is left.
+    /// Whether the message is read to its end.
     pub fn is_done(&self) -> bool {
         self.at == self.bytes.len()
     }
@@ -238,7 +240,7 @@ pub fn submessage(message: &[u8], number: u32) -> Result<Cow<'_, [u8]>, Protobuf
     Ok(found)
 }
 
-/// Appends the next part of a message that came in parts.
+/// Appends the next part of a message that is split over several fields.
 pub fn merge<'a>(whole: &mut Cow<'a, [u8]>, part: &'a [u8]) {
     if whole.is_empty() {
         *whole = Cow::Borrowed(part);
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wire_type_is_read_and_every_broken_one_is_named() {
+    fn every_wire_type_is_read_and_malformed_fields_are_errors() {
         let check = |bytes: &[u8], expected: Result<Vec<(u32, Content<'_>)>, ProtobufError>| {
             assert_eq!(fields(bytes), expected, "{bytes:02x?}");
         };
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_parts_is_their_concatenation() {
+    fn a_split_message_is_the_concatenation_of_its_parts() {
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, 1, b"ab");
         put_bytes(&mut bytes, 2, b"xx");

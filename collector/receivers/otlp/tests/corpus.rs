@@ -1,7 +1,7 @@
-//! The JSON bodies that the OpenTelemetry project publishes as examples, and what they come to.
+//! The example JSON bodies that the OpenTelemetry project publishes, with their expected outcome.
 //!
 //! They are not in this repository: `DICHROIC_CORPORA` names the folder that holds `otlp/{metrics,logs,events,trace}.json`. Without
-//! it there is nothing to read and the program says so.
+//! it the program reads nothing and reports that.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Points that come together come to what they come to one after another: the receiver looks series up in groups, and nobody may tell.
+//! The receiver looks series up in groups; the result must be that of single lookups.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::*;
 use dichroic_model::Limits;
 use proptest::prelude::*;
 
-/// Attributes by place, value, whether it grows, whether it has a value, start and time in seconds after the epoch, bounds.
+/// Index of the attributes, value, whether it grows, whether it has a value, start and time in seconds after the epoch, bounds.
 type Drawn = (Vec<usize>, i64, bool, (u64, u64), usize);
 
 fn limits() -> Limits {
@@ -80,7 +80,7 @@ fn drawn_metric(kind: usize, points: &[Drawn]) -> Metric {
     }
 }
 
-/// All that can be told of a world: rows with their times, accounts, warnings.
+/// The observable state of a world: rows with their times, accounts, warnings.
 fn state(world: &mut World) -> (Vec<String>, Vec<String>, String) {
     let told = |row: &dichroic_pipeline::Row| {
         let (start, told, time) = (row.start, row.start_explicit, row.time);

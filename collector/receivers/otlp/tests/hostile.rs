@@ -1,4 +1,4 @@
-//! What a hostile, cut or garbled body can do: be refused, or lose its own points, counted. Nothing else.
+//! A hostile, truncated or corrupt body is rejected, or loses its own points, which are counted. Nothing else changes.
 
 mod common;
 
@@ -38,14 +38,14 @@ fn everything() -> Vec<u8> {
 }
 
 #[test]
-fn a_body_cut_anywhere_is_refused_and_changes_nothing() {
+fn a_truncated_body_is_rejected_and_changes_nothing() {
     let whole = everything();
     for end in 1..whole.len() {
         let mut world = World::new();
         let error = world
             .take(Service::Metrics, &whole[..end])
             .expect_err("a cut body");
-        assert!(error.to_string().contains("nothing of it was taken"));
+        assert!(error.to_string().contains("nothing was accepted"));
         assert_eq!(
             (world.rows().len(), world.accounts().len()),
             (0, 0),
@@ -55,7 +55,7 @@ fn a_body_cut_anywhere_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn lengths_that_lie_are_refused() {
+fn false_lengths_are_rejected() {
     let check = |body: &[u8]| {
         for service in Service::ALL {
             assert!(World::new().take(service, body).is_err(), "{body:02x?}");
@@ -66,7 +66,7 @@ fn lengths_that_lie_are_refused() {
     check(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     check(&[0x0a, 0x01]);
     check(&[0x0a, 0x02, 0x12, 0x7f]);
-    // Tags that do not exist, a number where a message belongs.
+    // Invalid tags, and a number in place of a message.
     check(&[0x00]);
     check(&[0x0b]);
     check(&[0x08, 0x01]);
@@ -74,7 +74,7 @@ fn lengths_that_lie_are_refused() {
 }
 
 #[test]
-fn bodies_of_another_service_do_no_harm() {
+fn bodies_of_another_service_are_harmless() {
     let body = everything();
     for service in [Service::Logs, Service::Traces] {
         let mut world = World::new();
@@ -86,7 +86,7 @@ fn bodies_of_another_service_do_no_harm() {
 }
 
 #[test]
-fn what_is_broken_within_a_point_costs_that_point() {
+fn a_malformed_point_costs_that_point_alone() {
     use protobuf::put_bytes;
     let good = int(1).encode_to_vec();
     let text = |bytes: &[u8]| {
@@ -145,7 +145,7 @@ fn empty_points(points: usize) -> Vec<u8> {
 }
 
 #[test]
-fn half_a_million_empty_points_take_no_memory_and_many_steps() {
+fn half_a_million_empty_points_take_many_steps_and_no_memory() {
     let mut world = World::new();
     let body = empty_points(1 << 19);
     let mut request = world
@@ -169,7 +169,7 @@ fn half_a_million_empty_points_take_no_memory_and_many_steps() {
 }
 
 #[test]
-fn more_messages_than_a_request_may_hold_are_refused_at_once() {
+fn a_request_over_the_message_limit_is_rejected_early() {
     let mut world = World::new();
     for body in [empty_points(1 << 20), [0x0a, 0x00].repeat((1 << 20) + 1)] {
         let refused = world.take(Service::Metrics, &body).expect_err("too many");
@@ -180,7 +180,7 @@ fn more_messages_than_a_request_may_hold_are_refused_at_once() {
 }
 
 #[test]
-fn more_fields_than_a_request_may_hold_are_refused_at_once() {
+fn a_request_over_the_field_limit_is_rejected_early() {
     let mut world = World::new();
     let temporality = [0x10, 0x02].repeat((4 << 20) + 1);
     let name = [0x0a, 0x01, b'm'].repeat((4 << 20) + 1);
@@ -192,7 +192,7 @@ fn more_fields_than_a_request_may_hold_are_refused_at_once() {
 }
 
 #[test]
-fn points_of_one_metric_in_large_parts_are_refused() {
+fn a_metric_in_large_parts_is_rejected() {
     let mut world = World::new();
     let part = field(5, &[0x0a, 0x00].repeat(300 << 10));
     for (parts, refused) in [(1, None), (2, Some(protobuf::ProtobufError::Parts))] {
@@ -204,7 +204,7 @@ fn points_of_one_metric_in_large_parts_are_refused() {
 }
 
 #[test]
-fn many_exemplars_beside_a_large_one_are_each_read_once() {
+fn many_exemplars_beside_a_large_one_are_read_once_each() {
     let mut world = World::new();
     let large = [[0x7a, 0x00].repeat(250_000), vec![0x11, 255, 0, 0, 0, 0, 0, 0, 0]].concat();
     let point = [
@@ -240,7 +240,7 @@ fn a_point_with_a_million_attributes_is_dropped() {
 }
 
 #[test]
-fn made_up_sources_and_event_names_are_bounded() {
+fn invented_sources_and_event_names_are_bounded() {
     let mut world = World::with(dichroic_model::Limits {
         sources: 8,
         ..Default::default()
@@ -259,7 +259,7 @@ fn made_up_sources_and_event_names_are_bounded() {
 }
 
 #[test]
-fn json_nested_without_end_is_refused() {
+fn deeply_nested_json_is_rejected() {
     for open in ["[", "{\"a\":", "{\"resourceMetrics\":[{\"x\":"] {
         let text = open.repeat(100_000);
         for service in Service::ALL {
@@ -278,7 +278,7 @@ fn json_nested_without_end_is_refused() {
     assert!(json::to_protobuf(Service::Logs, deep.as_bytes()).is_err());
 }
 
-/// Whether the generated types take the body, and how many items they find.
+/// Whether the generated types decode the body, and how many items they find.
 fn oracle(service: Service, body: &[u8]) -> Option<u64> {
     let n = match service {
         Service::Metrics => {
@@ -325,7 +325,7 @@ fn compare(service: Service, body: &[u8]) {
     let mut world = World::new();
     let taken = world.take(service, body);
     if let Some(items) = oracle(service, body) {
-        let outcome = taken.expect("what the generated types take is taken");
+        let outcome = taken.expect("a body that the generated types decode is accepted");
         assert_eq!(outcome.accepted + outcome.rejected, items, "{body:02x?}");
     }
     world.rows();

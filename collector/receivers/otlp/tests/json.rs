@@ -1,4 +1,4 @@
-//! OTLP's JSON: the generated types must read from the rewritten bytes what the text says.
+//! OTLP's JSON: the generated types must decode the converted bytes to the content of the text.
 
 mod common;
 
@@ -16,11 +16,11 @@ fn metrics_of(metric: &str) -> String {
 
 fn decoded(text: &str) -> Result<ExportMetricsServiceRequest, String> {
     let bytes = json::to_protobuf(Service::Metrics, text.as_bytes()).map_err(|error| error.to_string())?;
-    Ok(ExportMetricsServiceRequest::decode(&*bytes).expect("the rewritten bytes are protobuf"))
+    Ok(ExportMetricsServiceRequest::decode(&*bytes).expect("the converted bytes are protobuf"))
 }
 
 #[test]
-fn json_says_the_same_as_protobuf() {
+fn json_and_protobuf_give_the_same_result() {
     let check = |text: &str, metric: Metric| {
         assert_eq!(decoded(&metrics_of(text)), Ok(request(vec![metric])), "{text}");
     };
@@ -88,7 +88,7 @@ fn json_says_the_same_as_protobuf() {
 }
 
 #[test]
-fn what_is_not_otlp_json_is_refused_with_its_place() {
+fn invalid_json_is_rejected_with_line_and_column() {
     let point = |point: &str| metrics_of(&format!(r#"{{"name":"g","gauge":{{"dataPoints":[{point}]}}}}"#));
     let check = |text: &str, message: &str| {
         let error = decoded(text).expect_err(text);
@@ -104,28 +104,37 @@ fn what_is_not_otlp_json_is_refused_with_its_place() {
     check(r#"{"resourceMetrics":{}}"#, "a list in resourceMetrics");
     check(
         r#"{"resourceMetrics":[null]}"#,
-        "null in the list resourceMetrics",
+        "resourceMetrics: invalid element null",
     );
     check(
         r#"{"resourceMetrics":[1]}"#,
-        "resourceMetrics: 1 is not an object at line 1 column",
+        "resourceMetrics: invalid value 1; expected an object at line 1 column",
     );
     check(
         &point(r#"{"timeUnixNano":-1}"#),
-        "timeUnixNano: -1 is not a non-negative 64-bit integer",
+        "timeUnixNano: invalid value -1; expected a non-negative 64-bit integer",
     );
     check(
         &point(r#"{"timeUnixNano":"18446744073709551616"}"#),
         "timeUnixNano",
     );
-    check(&point(r#"{"timeUnixNano":1.5}"#), "timeUnixNano: 1.5");
+    check(
+        &point(r#"{"timeUnixNano":1.5}"#),
+        "timeUnixNano: invalid value 1.5",
+    );
     check(&point(r#"{"asInt":"9223372036854775808"}"#), "asInt");
-    check(&point(r#"{"asInt":true}"#), "asInt: true is not a 64-bit integer");
+    check(
+        &point(r#"{"asInt":true}"#),
+        "asInt: invalid value true; expected a 64-bit integer",
+    );
     check(
         &point(r#"{"asDouble":"nan"}"#),
-        "asDouble: \"nan\" is not a number",
+        "asDouble: invalid value \"nan\"; expected a number",
     );
-    check(&point(r#"{"attributes":[{"key":1}]}"#), "key: 1 is not a string");
+    check(
+        &point(r#"{"attributes":[{"key":1}]}"#),
+        "key: invalid value 1; expected a string",
+    );
     check(&point(r#"{"exemplars":[{"traceId":"xyz0"}]}"#), "hexadecimal");
     check(
         &metrics_of(r#"{"name":"c","sum":{"aggregationTemporality":"OFTEN"}}"#),
@@ -170,7 +179,7 @@ fn severities_have_numbers_and_names() {
 }
 
 #[test]
-fn the_top_level_key_says_what_a_body_is() {
+fn the_top_level_key_identifies_the_service() {
     let check = |text: &str, expected| assert_eq!(json::service_of(text.as_bytes()), expected, "{text}");
     check(r#"{"resourceMetrics":[]}"#, Some(Service::Metrics));
     check(r#" {"resource_logs":[]}"#, Some(Service::Logs));

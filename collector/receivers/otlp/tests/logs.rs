@@ -1,4 +1,4 @@
-//! What log records come to in the stream, and what spans are answered.
+//! Log records in the event stream, and the response to spans.
 
 mod common;
 
@@ -82,7 +82,7 @@ fn record(text: &str) -> LogRecord {
 }
 
 #[test]
-fn records_reach_subscribers_with_all_they_carry() {
+fn records_reach_subscribers_with_all_fields() {
     let check = |record: LogRecord, expected: &str| {
         let mut world = World::new();
         let logs = subscribe(&mut world, EventKind::Log);
@@ -142,7 +142,7 @@ fn records_reach_subscribers_with_all_they_carry() {
 }
 
 #[test]
-fn what_is_nested_deeper_than_the_wire_goes_becomes_text() {
+fn values_nested_beyond_the_wire_limit_become_text() {
     let mut value = Value::IntValue(1);
     for _ in 0..12 {
         value = Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
@@ -203,7 +203,7 @@ fn a_record_with_an_event_name_is_an_event() {
 }
 
 #[test]
-fn many_records_are_cut_into_batches_without_losing_one() {
+fn many_records_are_split_into_batches_without_loss() {
     let mut world = World::new();
     let logs = subscribe(&mut world, EventKind::Log);
     let records: Vec<_> = (0..10_000)
@@ -228,7 +228,7 @@ fn many_records_are_cut_into_batches_without_losing_one() {
 }
 
 #[test]
-fn records_that_cannot_be_kept_are_counted() {
+fn dropped_records_are_counted() {
     let check = |record: LogRecord, account: &str| {
         let mut world = World::new();
         world.take(Service::Logs, &request(vec![record])).unwrap();
@@ -258,7 +258,7 @@ fn records_that_cannot_be_kept_are_counted() {
 }
 
 #[test]
-fn spans_are_counted_and_answered_with_words() {
+fn spans_are_counted_and_rejected_with_a_message() {
     let spans = |n| ScopeSpans {
         spans: vec![Span::default(); n],
         ..Default::default()
@@ -275,7 +275,7 @@ fn spans_are_counted_and_answered_with_words() {
     assert_eq!((outcome.accepted, outcome.rejected), (0, 5));
     assert_eq!(
         outcome.message,
-        "traces are not kept yet: 5 spans were counted and dropped"
+        "traces are not supported: 5 spans were counted and dropped"
     );
     assert_eq!(
         world.accounts(),

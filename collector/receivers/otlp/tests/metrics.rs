@@ -1,4 +1,4 @@
-//! What OTLP metrics come to in the store.
+//! OTLP metrics in the store.
 
 mod common;
 
@@ -8,7 +8,7 @@ use dichroic_receiver_otlp::{RequestOutcome, Service};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// One request of these metrics leaves these rows and this account.
+/// Sends one request and checks rows and account.
 #[track_caller]
 fn check(metrics: Vec<Metric>, rows: &[&str], account: &str) {
     let mut world = World::new();
@@ -103,7 +103,7 @@ fn start_and_time_of_a_point_are_kept() {
 }
 
 #[test]
-fn histograms_need_counts_that_fit() {
+fn histogram_counts_must_match_bounds_and_total() {
     let off = |change: fn(&mut HistogramDataPoint)| {
         let mut point = buckets(&[1.0, 2.0], &[1, 2, 3]);
         change(&mut point);
@@ -163,7 +163,7 @@ fn histograms_need_counts_that_fit() {
 }
 
 #[test]
-fn other_bounds_begin_a_new_count() {
+fn other_bounds_start_a_new_count() {
     let mut world = World::new();
     for bounds in [[1.0], [5.0]] {
         world.metrics(vec![histogram("h", DELTA, vec![buckets(&bounds, &[1, 1])])]);
@@ -190,7 +190,7 @@ fn exponential_histograms_keep_both_sides() {
 }
 
 #[test]
-fn exponential_histograms_that_cannot_be_are_dropped() {
+fn inconsistent_exponential_histograms_are_dropped() {
     let off = |change: fn(&mut ExponentialHistogramDataPoint)| {
         let mut point = exponential_buckets(3, 2, -4, &[1, 0, 5]);
         change(&mut point);
@@ -234,7 +234,7 @@ fn summaries_keep_their_quantiles_in_order() {
 }
 
 #[test]
-fn a_point_that_says_it_has_no_value_makes_its_series_leave() {
+fn a_point_without_recorded_value_expires_its_series() {
     let mut world = World::new();
     let points = |value| {
         vec![
@@ -260,7 +260,11 @@ fn a_point_that_says_it_has_no_value_makes_its_series_leave() {
         histogram("h", CUMULATIVE, vec![gone_buckets]),
     ]);
     assert_eq!(world.lines(), ["g{a=\"x\"} gauge int 2"]);
-    assert_eq!((outcome.accepted, outcome.rejected), (2, 0), "it was understood");
+    assert_eq!(
+        (outcome.accepted, outcome.rejected),
+        (2, 0),
+        "a point without a value counts as accepted"
+    );
     assert_eq!(
         world.accounts(),
         ["shop metrics received=5 applied=3 no_recorded_value=2"]
@@ -294,7 +298,7 @@ fn the_newest_exemplar_is_kept() {
 }
 
 #[test]
-fn what_is_not_as_otlp_says_is_dropped_and_the_rest_is_taken() {
+fn points_that_violate_otlp_are_dropped_and_the_rest_is_accepted() {
     let empty = NumberDataPoint {
         value: None,
         ..int(0)
@@ -334,7 +338,7 @@ fn what_is_not_as_otlp_says_is_dropped_and_the_rest_is_taken() {
 }
 
 #[test]
-fn the_sender_is_told_how_many_were_rejected_and_why() {
+fn the_response_states_how_many_points_were_rejected_and_why() {
     let mut world = World::with(Limits {
         series_per_metric: 1,
         ..Limits::default()
@@ -351,7 +355,7 @@ fn the_sender_is_told_how_many_were_rejected_and_why() {
         gauge("", vec![int(1)]),
     ]);
     let message = "3 data points were dropped: 2 over limits.series_per_metric [series_per_metric], the first of \"g\"; \
-        1 not as OTLP says (missing value or name, unknown temporality, broken attributes) [malformed]";
+        1 that violate OTLP (missing value or name, unknown temporality, or malformed attributes) [malformed]";
     let expected = RequestOutcome {
         accepted: 1,
         rejected: 3,
@@ -361,7 +365,7 @@ fn the_sender_is_told_how_many_were_rejected_and_why() {
 }
 
 #[test]
-fn deltas_without_room_are_folded_into_the_overflow_series() {
+fn deltas_over_the_limit_go_to_the_overflow_series() {
     let mut world = World::with(Limits {
         series_per_metric: 1,
         ..Limits::default()
@@ -447,20 +451,20 @@ fn the_same_identity_is_the_same_source_in_any_order() {
 }
 
 #[test]
-fn two_programs_that_claim_one_instance_do_not_throw_each_other_out_all_the_time() {
+fn two_programs_with_one_instance_id_do_not_replace_each_other_constantly() {
     let identity = [("service.name", "a"), ("service.instance.id", "i")];
     let with_pid = |pid| [identity[0], identity[1], ("process.pid", pid)];
     let mut world = World::new();
     let first = send(&mut world, &with_pid("1"));
     let restarted = send(&mut world, &with_pid("2"));
-    assert_ne!(first, restarted, "a restart is seen at once");
+    assert_ne!(first, restarted, "a restart is detected at once");
     assert_eq!(send(&mut world, &with_pid("1")), restarted);
     world.now += 11 * SECOND;
     assert_ne!(send(&mut world, &with_pid("1")), restarted);
 }
 
 #[test]
-fn a_silent_source_leaves_with_its_series_and_comes_back_as_a_new_one() {
+fn a_silent_source_expires_with_its_series_and_returns_as_a_new_one() {
     let mut world = World::new();
     let first = send(&mut world, &[("service.name", "a")]);
     world.now += 200 * SECOND;
@@ -468,7 +472,7 @@ fn a_silent_source_leaves_with_its_series_and_comes_back_as_a_new_one() {
     assert_eq!(send(&mut world, &[("service.name", "a")]), first);
     world.now += 301 * SECOND;
     world.ingest.tick(&mut world.store, world.now);
-    // Series leave in one round, the source that has none in the next.
+    // Series expire in one round, their source in the next.
     world.store.sweep(world.now);
     world.store.sweep(world.now);
     assert_eq!((world.rows().len(), world.store.sources().count()), (0, 0));
@@ -476,7 +480,7 @@ fn a_silent_source_leaves_with_its_series_and_comes_back_as_a_new_one() {
 }
 
 #[test]
-fn a_source_beyond_the_limit_is_counted_under_no_name() {
+fn a_source_over_the_limit_is_counted_as_unattributed() {
     let mut world = World::with(Limits {
         sources: 1,
         ..Limits::default()
@@ -495,7 +499,7 @@ fn a_source_beyond_the_limit_is_counted_under_no_name() {
 }
 
 #[test]
-fn a_request_in_steps_comes_to_the_same_as_one_at_once() {
+fn a_request_in_steps_gives_the_same_result_as_in_one_step() {
     let metrics: Vec<Metric> = (0..40)
         .map(|n| {
             sum(
@@ -527,7 +531,7 @@ fn a_request_in_steps_comes_to_the_same_as_one_at_once() {
 }
 
 #[test]
-fn an_empty_request_is_a_good_one() {
+fn an_empty_request_is_valid() {
     let mut world = World::new();
     for service in Service::ALL {
         assert_eq!(world.take(service, &[]), Ok(RequestOutcome::default()));
@@ -535,7 +539,7 @@ fn an_empty_request_is_a_good_one() {
 }
 
 #[test]
-fn fields_in_any_order_and_in_parts_are_merged_as_protobuf_does() {
+fn split_fields_in_any_order_are_merged_as_in_protobuf() {
     use dichroic_receiver_otlp::protobuf::put_bytes;
     let mut world = World::new();
     let point = with(&[("a", "1"), ("b", "2")], int(7)).encode_to_vec();
@@ -604,7 +608,7 @@ fn drawn_metric((metric, places, value): &Drawn) -> Metric {
     }
 }
 
-/// What the store should hold after them, by the plain rules: the last of a gauge or total, the sum of deltas.
+/// The expected content of the store: the last value of a gauge or total, the sum of deltas.
 fn drawn_lines(points: &[Drawn]) -> Vec<String> {
     let mut held: BTreeMap<(usize, Vec<usize>), [i64; 2]> = BTreeMap::new();
     for (metric, places, value) in points {

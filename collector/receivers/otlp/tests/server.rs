@@ -1,4 +1,4 @@
-//! The two ports as senders see them: statuses, headers and bodies over HTTP/1.1, calls over gRPC, limits and the end.
+//! The two ports from the sender's side: statuses, headers and bodies over HTTP/1.1, calls over gRPC, limits and shutdown.
 
 mod common;
 
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
-/// Long enough for a slow machine; nothing waits for it when all is well.
+/// Timeout for a slow machine; a passing test never waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -66,12 +66,12 @@ impl Server {
         }
     }
 
-    /// Stops, and makes sure that everything was accounted for.
+    /// Stops the server and checks that everything was accounted for.
     async fn end(self) {
         self.stop.send_replace(true);
         timeout(PATIENCE, self.task)
             .await
-            .expect("an end in time")
+            .expect("shutdown in time")
             .expect("no panic");
         assert!(self.store.borrow().ledger().balances());
         assert_eq!((self.counters.connections(), self.counters.in_flight()), (0, 0));
@@ -122,7 +122,7 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> St
 async fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The server may answer and close before it has read all.
+    // The server may respond and close before it has read the whole request.
     let _ = stream.write_all(body).await;
     answer(&mut stream).await
 }
@@ -131,7 +131,7 @@ async fn answer(stream: &mut TcpStream) -> Reply {
     let mut bytes = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
         .await
-        .expect("an answer in time");
+        .expect("a response in time");
     let end = memchr::memmem::find(&bytes, b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {bytes:?}"));
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let mut lines = head.split("\r\n");
@@ -160,11 +160,11 @@ fn metrics() -> Vec<u8> {
     body(vec![gauge("g", vec![int(1)])]).to_vec()
 }
 
-/// Path, headers, body, and the body of the answer.
+/// Path, headers, body, and the body of the response.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
 
 #[test]
-fn requests_are_taken_in_every_form() {
+fn requests_are_accepted_in_every_encoding() {
     run(async {
         let server = Server::start(Limits::default()).await;
         let json = r#"{"resourceMetrics":[]}"#.as_bytes();
@@ -230,10 +230,10 @@ fn requests_are_taken_in_every_form() {
 }
 
 #[test]
-fn a_partial_success_is_said_in_the_request_s_own_form() {
+fn a_partial_success_uses_the_encoding_of_the_request() {
     run(async {
         let server = Server::start(Limits::default()).await;
-        let text = "traces are not kept yet: 2 spans were counted and dropped";
+        let text = "traces are not supported: 2 spans were counted and dropped";
         for path in ["/v1/traces", "/"] {
             let reply = server.post(path, &[JSON], SPANS.as_bytes()).await;
             assert_eq!(
@@ -263,7 +263,7 @@ fn a_partial_success_is_said_in_the_request_s_own_form() {
 }
 
 #[test]
-fn what_cannot_be_taken_is_refused_with_words() {
+fn invalid_requests_are_rejected_with_a_reason() {
     run(async {
         let limits = Limits {
             request_bytes: 1 << 20,
@@ -332,7 +332,7 @@ fn what_cannot_be_taken_is_refused_with_words() {
             &[PROTOBUF],
             &[0x0a, 0x05],
             400,
-            "nothing of it was taken",
+            "nothing was accepted",
         )
         .await;
         check(
@@ -395,7 +395,7 @@ fn what_cannot_be_taken_is_refused_with_words() {
 }
 
 #[test]
-fn a_body_without_a_length_is_cut_at_the_limit() {
+fn a_body_without_a_length_is_rejected_at_the_limit() {
     run(async {
         let limits = Limits {
             request_bytes: 1 << 16,
@@ -411,7 +411,7 @@ fn a_body_without_a_length_is_cut_at_the_limit() {
 }
 
 #[test]
-fn over_the_budget_of_bytes_in_flight_a_sender_is_told_to_come_again() {
+fn a_sender_over_the_budget_in_flight_gets_503_and_a_retry_delay() {
     run(async {
         let limits = Limits {
             in_flight_bytes: 1 << 16,
@@ -432,11 +432,11 @@ fn over_the_budget_of_bytes_in_flight_a_sender_is_told_to_come_again() {
                 if reply.status == 503 {
                     return reply;
                 }
-                assert_eq!(reply.status, 200, "the holder's bytes are still on their way");
+                assert_eq!(reply.status, 200, "the first sender's body is still incomplete");
             }
         })
         .await
-        .expect("a refusal");
+        .expect("a rejection in time");
         assert_eq!(reply.header("retry-after"), "1");
         assert!(
             reply.text().contains("receivers.otlp.in_flight"),
@@ -462,7 +462,7 @@ fn over_the_budget_of_bytes_in_flight_a_sender_is_told_to_come_again() {
 }
 
 #[test]
-fn a_sender_that_stalls_is_let_go() {
+fn a_stalled_sender_is_disconnected() {
     run(async {
         let limits = Limits {
             stall_timeout: Duration::from_millis(50),
@@ -497,7 +497,7 @@ fn a_sender_that_stalls_is_let_go() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed() {
+fn connections_over_the_limit_are_closed() {
     run(async {
         let limits = Limits {
             connections: 1,
@@ -524,7 +524,7 @@ fn connections_beyond_the_limit_are_closed() {
 }
 
 #[test]
-fn a_request_in_flight_is_finished_before_the_end() {
+fn a_request_in_flight_finishes_before_shutdown() {
     run(async {
         let server = Server::start(Limits::default()).await;
         let mut stream = TcpStream::connect(server.http).await.unwrap();
@@ -550,7 +550,7 @@ fn a_request_in_flight_is_finished_before_the_end() {
 }
 
 #[test]
-fn a_busy_port_is_named_with_the_key_to_change() {
+fn the_error_for_a_busy_port_names_the_configuration_key() {
     run(async {
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
@@ -596,7 +596,7 @@ async fn call(
         sender.send_request(request.body(Full::new(framed)).unwrap()),
     )
     .await;
-    let response = response.expect("an answer in time").expect("an answer");
+    let response = response.expect("a response in time").expect("a response");
     assert_eq!(
         (response.status().as_u16(), &response.headers()["content-type"]),
         (200, &"application/grpc".parse().unwrap())
@@ -663,7 +663,7 @@ fn grpc_calls_are_answered() {
 }
 
 #[test]
-fn grpc_calls_that_cannot_be_taken_say_why() {
+fn invalid_grpc_calls_are_rejected_with_a_reason() {
     run(async {
         let limits = Limits {
             request_bytes: 1 << 16,
@@ -677,7 +677,7 @@ fn grpc_calls_that_cannot_be_taken_say_why() {
                 vec![],
                 framed(0, &[0x0a, 0x05]),
                 "3",
-                "nothing of it was taken",
+                "nothing was accepted",
             ),
             (METRICS, vec![], Bytes::from_static(b"\0\0"), "3", "one message"),
             (
@@ -685,7 +685,7 @@ fn grpc_calls_that_cannot_be_taken_say_why() {
                 vec![],
                 Bytes::from_static(b"\0\0\0\0\x09abc"),
                 "3",
-                "9 bytes, 3 came",
+                "9 bytes, but the message has 3",
             ),
             (METRICS, vec![], framed(7, b""), "3", "flag"),
             (
@@ -721,7 +721,7 @@ fn grpc_calls_that_cannot_be_taken_say_why() {
                 vec![],
                 framed(0, b""),
                 "12",
-                "Metrics, Logs and Trace",
+                "MetricsService, LogsService or TraceService",
             ),
         ] {
             let (got, message, _) = call(server.grpc, method, &headers, body).await;

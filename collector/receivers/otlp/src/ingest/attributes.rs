@@ -1,6 +1,6 @@
-//! OTLP attributes: as labels, where lists, maps and bytes become text, and as values of log records, where they keep their form.
+//! OTLP attributes: as labels, where lists, maps and bytes become text, and as values of log records, where they keep their type.
 //!
-//! Read only when a series, a resource or a record is met; a known series' attributes are hashed, not read.
+//! Decoded only for a new series, a resource or a log record; a known series' attributes are hashed, not decoded.
 
 use crate::protobuf::{Content, Cursor, ProtobufError, merge, submessage, text};
 use dichroic_model::AttributeValue;
@@ -9,13 +9,13 @@ use dichroic_wire as wire;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Lists and maps within one another, at most.
+/// Most levels of nested lists and maps.
 const DEPTH: usize = 32;
 
-/// A pair as the model takes it.
+/// A key and its value.
 pub(super) type Pair<'a> = (Cow<'a, str>, AttributeValue<'a>);
 
-/// An OTLP `AnyValue`, one level of it.
+/// One level of an OTLP `AnyValue`.
 enum Any<'a> {
     Nothing,
     Str(&'a str),
@@ -36,7 +36,7 @@ fn any(message: &[u8]) -> Result<Any<'_>, ProtobufError> {
             ((2, Content::Varint(n)), _) => Any::Bool(n != 0),
             ((3, Content::Varint(n)), _) => Any::Int(n as i64),
             ((4, Content::Fixed64(bits)), _) => Any::Double(f64::from_bits(bits)),
-            // A list or map in parts is one.
+            // protobuf merges the parts of a list or map.
             ((5, Content::Bytes(part)), Any::Array(mut whole)) => {
                 merge(&mut whole, part);
                 Any::Array(whole)
@@ -86,7 +86,7 @@ fn messages<'a>(
     Ok(())
 }
 
-/// The attributes in the fields `number` of `fields`. A pair without a key says nothing and is left out.
+/// The attributes in the fields `number` of `fields`. A pair with an empty key is skipped.
 pub(super) fn pairs(fields: &[u8], number: u32) -> Result<Vec<Pair<'_>>, ProtobufError> {
     let mut pairs = Vec::new();
     messages(fields, number, |message| {
@@ -129,7 +129,7 @@ fn owned(value: AttributeValue<'_>) -> AttributeValue<'static> {
     }
 }
 
-/// Writes a value as JSON, after "AnyValue", OpenTelemetry specification, "Mapping to non-OTLP protocols".
+/// Writes a value as JSON. Source: OpenTelemetry specification, "AnyValue representation for non-OTLP protocols".
 fn render(value: &Any<'_>, out: &mut String, depth: usize) -> Result<(), ProtobufError> {
     if depth > DEPTH {
         return Err(ProtobufError::Depth);
@@ -138,8 +138,10 @@ fn render(value: &Any<'_>, out: &mut String, depth: usize) -> Result<(), Protobu
         Any::Nothing => out.push_str("null"),
         Any::Str(text) => quote(text, out),
         Any::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Any::Int(value) => write!(out, "{value}").expect("a string takes all"),
-        Any::Double(value) if value.is_finite() => write!(out, "{value}").expect("a string takes all"),
+        Any::Int(value) => write!(out, "{value}").expect("writing to a string cannot fail"),
+        Any::Double(value) if value.is_finite() => {
+            write!(out, "{value}").expect("writing to a string cannot fail")
+        }
         Any::Double(value) => quote(non_finite(*value), out),
         Any::Bytes(bytes) => quote(&encode_base64(bytes), out),
         Any::Array(items) => {
@@ -188,19 +190,19 @@ fn quote(text: &str, out: &mut String) {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
-            c if c < ' ' => write!(out, "\\u{:04x}", c as u32).expect("a string takes all"),
+            c if c < ' ' => write!(out, "\\u{:04x}", c as u32).expect("writing to a string cannot fail"),
             c => out.push(c),
         }
     }
     out.push('"');
 }
 
-/// Text of a log record is cut to this many bytes.
+/// Bytes of a log record's text; the rest is cut.
 const LOG_TEXT_BYTES: usize = 32 * 1024;
-/// Elements of a list of a log record; what comes after is left out.
+/// Most elements of a list or map in a log record; the rest is left out.
 const LOG_ELEMENTS: usize = 4_096;
 
-/// The attributes in the fields `number` as a map of the wire; of equal keys the last wins.
+/// The attributes in the fields `number` as a wire map; of equal keys the last wins.
 pub(super) fn wire_map(fields: &[u8], number: u32, depth: usize) -> Result<wire::Map, ProtobufError> {
     let mut map = wire::Map::new();
     messages(fields, number, |message| {
@@ -214,7 +216,7 @@ pub(super) fn wire_map(fields: &[u8], number: u32, depth: usize) -> Result<wire:
     Ok(map)
 }
 
-/// A value as the wire carries it; what is nested deeper than the wire goes is JSON text.
+/// A value as the wire encodes it; nesting beyond the wire's limit becomes JSON text.
 pub(super) fn wire_value(message: &[u8], depth: usize) -> Result<wire::Value, ProtobufError> {
     let value = any(message)?;
     Ok(match value {
@@ -224,7 +226,7 @@ pub(super) fn wire_value(message: &[u8], depth: usize) -> Result<wire::Value, Pr
         Any::Int(value) => wire::Value::Int(value),
         Any::Double(value) => wire::Value::Float(value),
         Any::Bytes(bytes) => wire::Value::Bytes(bytes[..bytes.len().min(LOG_TEXT_BYTES)].to_vec()),
-        // One level is kept back for the scalars within.
+        // One level is reserved for the scalars inside.
         Any::Array(_) | Any::Map(_) if depth + 1 > wire::limits::VALUE_DEPTH => {
             let mut json = String::new();
             render(&value, &mut json, depth)?;

@@ -5,7 +5,7 @@ use crate::service::Service;
 
 /// A body that is not a request of its service. Nothing of it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an OTLP {} request: {broken} (at byte {at} of its protobuf form); nothing of it was taken", .service.noun())]
+#[error("not an OTLP {} request: {broken} (at byte {at} of its protobuf form); nothing was accepted", .service.noun())]
 pub struct MalformedRequest {
     /// The service the body was sent to.
     pub service: Service,

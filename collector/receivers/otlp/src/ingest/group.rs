@@ -1,10 +1,10 @@
-//! Points of one metric into the store's cells, a group at a time.
+//! Writes the points of one metric into the store's cells, a group at a time.
 //!
-//! The fingerprint of a point is a hash of its attributes as they came, seeded by source, scope, name, unit, kind, temporality and,
-//! for histograms, bounds. Only when it is not known are the attributes read and the series defined.
+//! The fingerprint of a point is a hash of its attributes as encoded, seeded by source, scope, name, unit, kind, temporality and,
+//! for histograms, bounds. Attributes are decoded, and the series defined, only for an unknown fingerprint.
 //!
-//! A group is read first, then its series are looked up together, so that the cache misses of many points are one wait; then the
-//! points are applied one after another, as if each had been looked up in its turn: see [`Core::find_batch`].
+//! A group is read first, then its series are looked up together, so that the cache misses of many points overlap. The points are
+//! then applied in order, with the same result as single lookups: see [`Core::find_batch`].
 
 use super::attributes::pairs;
 use super::metric_header::MetricHeader;
@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 /// Bytes of the attributes of one new series.
 const ATTRIBUTE_BYTES: usize = 1 << 20;
-/// Observations of one point: up to here a count is exact on a page, and sums of counts cannot overflow.
-const COUNT: u64 = 1 << 53;
+/// Most observations of one point: up to 2^53 a count is exact as a double, and sums of counts cannot overflow.
+const MAX_COUNT: u64 = 1 << 53;
 
-/// What a point and a new series count for in a step, beside their bytes.
+/// Cost of a point and of a new series in a step, in addition to their bytes.
 const POINT_BYTES: usize = 32;
 const SERIES_BYTES: usize = 2_048;
 
@@ -49,11 +49,11 @@ impl Bounds {
 
 /// A kind of point.
 pub(super) trait Point<'a>: Sized {
-    /// Number of the field that holds an attribute.
+    /// Field number of the attributes.
     const ATTRIBUTES: u32;
     fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError>;
     fn common(&self) -> &Common<'a>;
-    /// The bytes of the bounds, of points that have them.
+    /// The encoded bounds, for kinds of points that have bounds.
     fn bounds(&self) -> Option<&[u8]> {
         None
     }
@@ -61,22 +61,22 @@ pub(super) trait Point<'a>: Sized {
     fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, place: &Resolved<'a>) -> Applied;
 }
 
-/// A point's bytes and what was found for it.
+/// A point's bytes with the result of its lookup.
 pub(super) struct Resolved<'a> {
     bytes: &'a [u8],
     fingerprint: Fingerprint,
-    known: Option<SeriesRef>,
+    series: Option<SeriesRef>,
 }
 
-/// Where points of one metric go.
+/// Writes points of one metric into the store.
 pub(super) struct GroupWriter<'a> {
     store: &'a mut Core,
-    here: &'a ResourceScope,
+    resource: &'a ResourceScope,
     fingerprints: &'a Fingerprinter,
     header: &'a MetricHeader<'a>,
     now: UnixNanos,
     bounds: Bounds,
-    /// Series that were not known, since this was last taken.
+    /// Series defined since the last group.
     defined: usize,
 }
 
@@ -86,29 +86,29 @@ fn malformed(_: ProtobufError) -> DropReason {
     DropReason::Malformed
 }
 
-/// Both or none, and neither NaN.
+/// Minimum and maximum, when both are present, ordered and not NaN.
 fn extremes(min: Option<f64>, max: Option<f64>) -> Option<(f64, f64)> {
     let (min, max) = (min?, max?);
     (min <= max).then_some((min, max))
 }
 
-/// The sum of counts, unless it is beyond [`COUNT`].
+/// The sum of counts; `None` above [`MAX_COUNT`].
 fn total(counts: &[u64]) -> Option<u64> {
     let total = pipeline::total(counts);
-    (total <= COUNT).then_some(total)
+    (total <= MAX_COUNT).then_some(total)
 }
 
 impl<'t> GroupWriter<'t> {
     pub(super) fn new(
         store: &'t mut Core,
-        here: &'t ResourceScope,
+        resource: &'t ResourceScope,
         fingerprints: &'t Fingerprinter,
         header: &'t MetricHeader<'t>,
         now: UnixNanos,
     ) -> Self {
         GroupWriter {
             store,
-            here,
+            resource,
             fingerprints,
             header,
             now,
@@ -117,14 +117,14 @@ impl<'t> GroupWriter<'t> {
         }
     }
 
-    /// Applies points until they end, or until the step is spent: then `true`. Each is counted as applied or as dropped.
+    /// Applies points until the last one (`false`) or until the step is used up (`true`). Each point is counted as applied or dropped.
     pub(super) fn points<'a, P: Point<'a>>(
         &mut self,
         scratch: &mut Scratch,
         tally: &mut Tally,
         cursor: &mut Cursor<'a>,
     ) -> bool {
-        // However little is left of the step, it does something.
+        // Every call makes progress, even with an empty step.
         scratch.left = scratch.left.max(1);
         while scratch.left > 0 {
             if self.group::<P>(scratch, tally, cursor) < LOOKUP_BATCH && scratch.left > 0 {
@@ -134,7 +134,7 @@ impl<'t> GroupWriter<'t> {
         true
     }
 
-    /// Applies the next points, at most [`LOOKUP_BATCH`] and not many more than the step has bytes left for; says how many.
+    /// Applies the next points, at most [`LOOKUP_BATCH`] and about as many as the step has bytes left for. Returns their number.
     fn group<'a, P: Point<'a>>(
         &mut self,
         scratch: &mut Scratch,
@@ -163,14 +163,14 @@ impl<'t> GroupWriter<'t> {
                 None => Err(DropReason::Malformed),
                 Some((bytes, point)) => {
                     let (fingerprint, bytes) = (fingerprints[at], *bytes);
-                    let known = self.store.find_in(&found, at, fingerprint);
+                    let series = self.store.find_in(&found, at, fingerprint);
                     point.write(
                         self,
                         scratch,
                         &Resolved {
                             bytes,
                             fingerprint,
-                            known,
+                            series,
                         },
                     )
                 }
@@ -190,7 +190,7 @@ impl<'t> GroupWriter<'t> {
             Some(bounds) => self.bounds.fingerprints(self.fingerprints, bounds),
             None => self.fingerprints,
         };
-        // The fields were read once already, so that they can be read again.
+        // Cannot fail: the same fields were read before.
         let attributes = point.common().attributes.of(bytes, P::ATTRIBUTES, run);
         fingerprints.of(attributes.unwrap_or_default())
     }
@@ -199,13 +199,17 @@ impl<'t> GroupWriter<'t> {
         self.header.temporality == Temporality::Delta
     }
 
-    /// (start, time), with what is missing or cannot be put right.
-    fn times(&self, common: &Common<'_>) -> (UnixNanos, UnixNanos) {
+    /// The point's timestamps: a missing time is now, and a start is never later than the time.
+    fn times(&self, common: &Common<'_>) -> Times {
         let time = if common.time == 0 { self.now } else { common.time };
-        (common.start.min(time), time)
+        Times {
+            start: common.start.min(time),
+            time,
+            now: self.now,
+        }
     }
 
-    /// The series of a point. One that has no value leaves.
+    /// The series of a point. A point without a value expires its series.
     #[inline]
     fn series<'a, P: Point<'a>>(
         &mut self,
@@ -213,11 +217,11 @@ impl<'t> GroupWriter<'t> {
         resolved: &Resolved<'a>,
         bounds: Option<&[f64]>,
     ) -> Result<SeriesRef, DropReason> {
-        match (resolved.known, point.common().no_value) {
+        match (resolved.series, point.common().no_value) {
             (Some(series), false) => Ok(series),
             (None, false) => self.define(point, resolved, bounds),
-            (known, true) => {
-                if let Some(series) = known {
+            (series, true) => {
+                if let Some(series) = series {
                     self.store.expire(series);
                 }
                 Err(DropReason::NoRecordedValue)
@@ -232,10 +236,10 @@ impl<'t> GroupWriter<'t> {
         resolved: &Resolved<'a>,
         bounds: Option<&[f64]>,
     ) -> Result<SeriesRef, DropReason> {
-        let mut together = Vec::new();
+        let mut joined = Vec::new();
         let attributes = &point.common().attributes;
         let attributes = attributes
-            .of(resolved.bytes, P::ATTRIBUTES, &mut together)
+            .of(resolved.bytes, P::ATTRIBUTES, &mut joined)
             .map_err(malformed)?;
         if attributes.len() > ATTRIBUTE_BYTES {
             return Err(DropReason::LabelLimit);
@@ -244,8 +248,8 @@ impl<'t> GroupWriter<'t> {
         let attributes = pairs(attributes, P::ATTRIBUTES).map_err(malformed)?;
         let bounds: Option<Arc<[f64]>> = bounds.map(Into::into);
         let def = SeriesDef {
-            source: self.here.source,
-            scope: &self.here.scope,
+            source: self.resource.source,
+            scope: &self.resource.scope,
             name: self.header.name,
             style: NameStyle::OpenTelemetry,
             unit: self.header.unit,
@@ -262,7 +266,7 @@ impl<'t> GroupWriter<'t> {
     }
 
     fn exemplar(&mut self, series: SeriesRef, common: &Common<'_>) {
-        // A broken exemplar takes nothing from the point that carries it.
+        // A malformed exemplar does not affect its point.
         if let Some(Ok(Some(exemplar))) = common.exemplar.map(point::exemplar) {
             self.store.set_exemplar(series, exemplar);
         }
@@ -283,7 +287,7 @@ impl<'a> Point<'a> for NumberPoint<'a> {
 
     #[inline(always)]
     fn write(&self, writer: &mut GroupWriter<'_>, _: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
-        let (common, (start, time)) = (&self.common, writer.times(&self.common));
+        let (common, times) = (&self.common, writer.times(&self.common));
         let value = match (self.value, common.no_value) {
             (Some(value), _) => value,
             (None, true) => Number::default(),
@@ -296,25 +300,9 @@ impl<'a> Point<'a> for NumberPoint<'a> {
         }
         let series = writer.series(self, resolved, None)?;
         if writer.delta() {
-            writer.store.add_number(
-                series,
-                value,
-                Times {
-                    start,
-                    time,
-                    now: writer.now,
-                },
-            )?;
+            writer.store.add_number(series, value, times)?;
         } else {
-            writer.store.set_number(
-                series,
-                value,
-                Times {
-                    start,
-                    time,
-                    now: writer.now,
-                },
-            )?;
+            writer.store.set_number(series, value, times)?;
         }
         writer.exemplar(series, common);
         Ok(())
@@ -340,10 +328,10 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
     #[inline(always)]
     fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let Scratch { counts, bounds, .. } = scratch;
-        let (common, (start, time)) = (&self.common, writer.times(&self.common));
+        let (common, times) = (&self.common, writer.times(&self.common));
         point::counts(&self.counts, counts);
         if counts.is_empty() && self.bounds.is_empty() {
-            // Without buckets the one that has no bound holds all.
+            // Without bounds there is one bucket, and it holds every observation.
             counts.push(self.count);
         }
         if !common.no_value {
@@ -352,7 +340,7 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
                 return Err(DropReason::Buckets);
             }
         }
-        let series = match resolved.known {
+        let series = match resolved.series {
             Some(series) if !common.no_value => series,
             _ => {
                 point::bounds(&self.bounds, bounds).ok_or(DropReason::Buckets)?;
@@ -365,25 +353,9 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
             min_max: extremes(self.min, self.max),
         };
         if writer.delta() {
-            writer.store.add_histogram(
-                series,
-                &cell,
-                Times {
-                    start,
-                    time,
-                    now: writer.now,
-                },
-            )?;
+            writer.store.add_histogram(series, &cell, times)?;
         } else {
-            writer.store.set_histogram(
-                series,
-                &cell,
-                Times {
-                    start,
-                    time,
-                    now: writer.now,
-                },
-            )?;
+            writer.store.set_histogram(series, &cell, times)?;
         }
         writer.exemplar(series, common);
         Ok(())
@@ -405,7 +377,7 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
     #[inline(always)]
     fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let Scratch { counts, negative, .. } = scratch;
-        let (common, (start, time)) = (&self.common, writer.times(&self.common));
+        let (common, times) = (&self.common, writer.times(&self.common));
         let positive_offset = point::buckets(&self.positive, counts).map_err(malformed)?;
         let negative_offset = point::buckets(&self.negative, negative).map_err(malformed)?;
         if !common.no_value {
@@ -414,7 +386,7 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
                 .into_iter()
                 .try_fold(0u64, |sum, side| sum.checked_add(side?));
             let width = self.zero_threshold;
-            if sum != Some(self.count) || self.count > COUNT || width.is_nan() || width < 0.0 {
+            if sum != Some(self.count) || self.count > MAX_COUNT || width.is_nan() || width < 0.0 {
                 return Err(DropReason::Buckets);
             }
         }
@@ -435,25 +407,9 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
             min_max: extremes(self.min, self.max),
         };
         if writer.delta() {
-            writer.store.add_exponential(
-                series,
-                &cell,
-                Times {
-                    start,
-                    time,
-                    now: writer.now,
-                },
-            )?;
+            writer.store.add_exponential(series, &cell, times)?;
         } else {
-            writer.store.set_exponential(
-                series,
-                &cell,
-                Times {
-                    start,
-                    time,
-                    now: writer.now,
-                },
-            )?;
+            writer.store.set_exponential(series, &cell, times)?;
         }
         writer.exemplar(series, common);
         Ok(())
@@ -476,7 +432,7 @@ impl<'a> Point<'a> for SummaryPoint<'a> {
     fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let quantiles = &mut scratch.quantiles;
         point::quantiles(resolved.bytes, quantiles).map_err(malformed)?;
-        let (start, time) = writer.times(&self.common);
+        let times = writer.times(&self.common);
         let series = writer.series(self, resolved, None)?;
         quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
         let cell = pipeline::SummaryPoint {
@@ -484,14 +440,6 @@ impl<'a> Point<'a> for SummaryPoint<'a> {
             sum: Number::float(self.sum),
             quantiles,
         };
-        writer.store.set_summary(
-            series,
-            &cell,
-            Times {
-                start,
-                time,
-                now: writer.now,
-            },
-        )
+        writer.store.set_summary(series, &cell, times)
     }
 }

@@ -1,8 +1,8 @@
-//! Log records into batches for subscribers.
+//! Publishes log records as event batches for subscribers.
 //!
-//! A record with an event name is an event of that name, one without is a log named `log`. Both have the same columns:
-//! `severity` (1 to 24, null when not told), `body` (any value), `trace_id`, `span_id` (bytes, null when not told), `attributes` (a map). So
-//! one schema per event name is enough, whatever the attributes of each record are.
+//! A record with an event name is an event of that name; a record without one is a log named `log`. Both have the same columns:
+//! `severity` (1 to 24, or null), `body` (any value), `trace_id`, `span_id` (bytes, or null), `attributes` (a map). One schema per
+//! event name is therefore enough, whatever attributes the records have.
 
 use super::attributes::{wire_map, wire_value};
 use super::resource_scope::ResourceScope;
@@ -14,22 +14,22 @@ use dichroic_wire::{self as wire, Cell, EventsBuilder, Pushed};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Bytes of one record; larger ones are dropped.
+/// Most bytes of one record; larger records are dropped.
 const RECORD_BYTES: usize = 1 << 20;
-/// Bytes of an event's name.
+/// Most bytes of an event's name.
 const NAME_BYTES: usize = 256;
-/// Event names that OTLP may make schemas of: it must not use up those of everyone.
+/// Most event names that get a schema through OTLP, so that senders cannot use up the schemas of other receivers.
 const NAMES: usize = 1_024;
-/// Bytes of a batch, so that it fits into a frame of every subscriber.
+/// Most bytes of a batch: it must fit into a frame of every subscriber.
 const BATCH_BYTES: u32 = wire::limits::BODY_BYTES_DEFAULT;
-/// Columns beside the time.
+/// Columns after the time.
 const COLUMNS: [&str; 5] = ["severity", "body", "trace_id", "span_id", "attributes"];
 
-/// Rows that wait to be published, by schema.
+/// Rows that are not published yet, by schema.
 #[derive(Default)]
 pub(super) struct Logs {
     schemas: HashMap<(EventKind, String), Arc<EventSchema>>,
-    /// All of one source: published before another's records come.
+    /// All of one source: they are published before records of another source are added.
     pending: Vec<Pending>,
     spare: Vec<u8>,
 }
@@ -39,7 +39,7 @@ struct Pending {
     rows: EventsBuilder,
 }
 
-/// A record as it was read.
+/// A decoded `LogRecord`.
 #[derive(Default)]
 struct Record<'a> {
     time: UnixNanos,
@@ -56,12 +56,12 @@ impl Logs {
     pub(super) fn record(
         &mut self,
         store: &mut Core,
-        here: &ResourceScope,
+        resource: &ResourceScope,
         tally: &mut Tally,
         message: &[u8],
         now: UnixNanos,
     ) {
-        let added = match (&here.known, here.refused) {
+        let added = match (&resource.known, resource.refused) {
             (Some(known), None) => self.add(store, &known.source, tally, message, now),
             (_, reason) => Err((Signal::Logs, reason.unwrap_or(DropReason::Malformed))),
         };
@@ -71,7 +71,7 @@ impl Logs {
         }
     }
 
-    /// Counts the row as applied when it is published.
+    /// Adds a row; it counts as applied when it is published.
     fn add(
         &mut self,
         store: &mut Core,
@@ -120,7 +120,7 @@ impl Logs {
             .map_err(|_| (signal, DropReason::TooLarge))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a row, and where it goes")]
+    #[expect(clippy::too_many_arguments, reason = "a row and its destination")]
     fn push(
         &mut self,
         store: &mut Core,
@@ -172,7 +172,7 @@ impl Logs {
         Ok(schema)
     }
 
-    /// Hands all waiting rows to subscribers.
+    /// Publishes all pending rows.
     pub(super) fn publish(
         &mut self,
         store: &mut Core,
@@ -228,7 +228,7 @@ fn read(message: &[u8]) -> Result<Record<'_>, ProtobufError> {
         match field {
             (1, Content::Fixed64(time)) => record.time = time,
             (11, Content::Fixed64(time)) => record.observed = time,
-            // 0 is "unspecified"; beyond 24 nothing is defined.
+            // 0 is "unspecified", and above 24 no severity is defined.
             (2, Content::Varint(n)) => record.severity = (1..=24).contains(&n).then_some(n as i64),
             (5, Content::Bytes(value)) => body = Some(value),
             (9, Content::Bytes(id)) => record.trace_id = &id[..id.len().min(16)],
@@ -244,7 +244,7 @@ fn read(message: &[u8]) -> Result<Record<'_>, ProtobufError> {
     Ok(record)
 }
 
-/// Body and attributes, encoded: the form in which a row takes lists and maps.
+/// Body and attributes in wire encoding, as a row takes lists and maps.
 struct Values(Vec<u8>);
 
 impl Values {

@@ -1,6 +1,6 @@
-//! A metric: what stands before its points is read once and seeds their fingerprints; the points go on in groups ([`super::group`]).
+//! Applies one metric: its header is read once and seeds the fingerprints of its points, which follow in groups ([`super::group`]).
 //!
-//! Called with one metric of a body at a time; stops between two groups when the step is spent.
+//! Called with one metric at a time; stops between two groups when the step is used up.
 
 use super::group::GroupWriter;
 use super::metric_header::MetricHeader;
@@ -13,27 +13,27 @@ use dichroic_pipeline::{Core, DropReason, Signal};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Bytes of a metric's name, and of its unit.
+/// Most bytes of a metric's name, and of its unit.
 const NAME_BYTES: usize = 1_024;
-/// Bytes of a description that are kept.
+/// Bytes of a description that are kept; the rest is cut.
 const HELP_BYTES: usize = 1_024;
-/// What a metric counts for in a step, beside the bytes of its points.
+/// Cost of a metric in a step, in addition to the bytes of its points.
 const METRIC_BYTES: usize = 256;
 
-/// Number of the field of `Metric` that holds the data.
+/// Field numbers of the data in `Metric` (`opentelemetry/proto/metrics/v1/metrics.proto`).
 const GAUGE: u32 = 5;
 const SUM: u32 = 7;
 const HISTOGRAM: u32 = 9;
 const EXPONENTIAL: u32 = 10;
 const SUMMARY: u32 = 11;
 
-/// A metric in a body, and how far its points were applied.
+/// A metric in a body, with the position of its next point.
 pub(super) struct MetricCursor {
     metric: Range<usize>,
-    /// In the metric's data.
+    /// Offset in the metric's data.
     at: usize,
-    /// What stands behind the points, once it was read.
-    known: Option<(u64, bool)>,
+    /// Temporality and monotonicity, which may follow the points, once they were read.
+    trailer: Option<(u64, bool)>,
 }
 
 impl MetricCursor {
@@ -41,16 +41,16 @@ impl MetricCursor {
         MetricCursor {
             metric,
             at: 0,
-            known: None,
+            trailer: None,
         }
     }
 }
 
-/// Applies points of a `Metric` until the step is spent, and says where to go on; each is counted as applied or as dropped.
+/// Applies points of a `Metric` until the step is used up. Returns the position to continue at; `None` when the metric is done.
 pub(super) fn apply(
     store: &mut Core,
     scratch: &mut Scratch,
-    here: &ResourceScope,
+    resource: &ResourceScope,
     tally: &mut Tally,
     body: &[u8],
     mut position: MetricCursor,
@@ -58,9 +58,9 @@ pub(super) fn apply(
 ) -> Option<MetricCursor> {
     let metric = &body[position.metric.clone()];
     scratch.spend(METRIC_BYTES);
-    // An error is not to be met: the body was checked down to the points.
-    let fields = Fields::read(metric, position.known).ok()?;
-    let header = match (here.refused, fields.header()) {
+    // Cannot fail: the body was validated down to its points.
+    let fields = Fields::read(metric, position.trailer).ok()?;
+    let header = match (resource.refused, fields.header()) {
         (None, Ok(header)) => header,
         (Some(reason), _) | (None, Err(reason)) => {
             let name = text(fields.name).unwrap_or("");
@@ -82,8 +82,8 @@ pub(super) fn apply(
         u8::from(fields.monotonic),
     ];
     scratch.prefix.extend_from_slice(&shape);
-    let fingerprints = here.of_scope.with(&scratch.prefix);
-    let mut writer = GroupWriter::new(store, here, &fingerprints, &header, now);
+    let fingerprints = resource.of_scope.with(&scratch.prefix);
+    let mut writer = GroupWriter::new(store, resource, &fingerprints, &header, now);
     let mut cursor = Cursor::new(&fields.data[position.at..]);
     let spent = match fields.kind {
         GAUGE | SUM => writer.points::<NumberPoint<'_>>(scratch, tally, &mut cursor),
@@ -93,18 +93,18 @@ pub(super) fn apply(
     };
     spent.then(|| {
         position.at += cursor.at();
-        position.known = Some((fields.temporality, fields.monotonic));
+        position.trailer = Some((fields.temporality, fields.monotonic));
         position
     })
 }
 
-/// The fields of a `Metric`, whatever their order.
+/// The fields of a `Metric`, in any order.
 #[derive(Default)]
 struct Fields<'a> {
     name: &'a [u8],
     help: &'a [u8],
     unit: &'a [u8],
-    /// The last data field; 0 when there is none that is known.
+    /// Number of the last data field; 0 without a known one.
     kind: u32,
     data: Cow<'a, [u8]>,
     temporality: u64,
@@ -112,7 +112,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(metric: &'a [u8], known: Option<(u64, bool)>) -> Result<Self, ProtobufError> {
+    fn read(metric: &'a [u8], trailer: Option<(u64, bool)>) -> Result<Self, ProtobufError> {
         let mut fields = Fields::default();
         let mut cursor = Cursor::new(metric);
         while let Some((number, content)) = cursor.field()? {
@@ -130,8 +130,8 @@ impl<'a> Fields<'a> {
                 _ => {}
             }
         }
-        if let Some(known) = known {
-            (fields.temporality, fields.monotonic) = known;
+        if let Some(trailer) = trailer {
+            (fields.temporality, fields.monotonic) = trailer;
             return Ok(fields);
         }
         let data = std::mem::take(&mut fields.data);

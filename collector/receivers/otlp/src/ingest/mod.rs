@@ -1,9 +1,9 @@
-//! Bytes of an OTLP request in, cells and batches out: the synchronous heart of the receiver.
+//! Applies OTLP requests: encoded bytes in, cells and event batches out. Synchronous.
 //!
-//! Called on the ingest thread with whole bodies. A body is checked first and refused as a whole when its frame does not hold
-//! together; after that every item is applied or counted as dropped, each under its reason, and the sender is told how many were
-//! rejected and why. Protobuf is walked in place: a point of a known series costs a hash of its attributes as they came, a look
-//! into the table and a write. JSON is rewritten as protobuf first ([`crate::json`]) and takes the same way.
+//! Called on the ingest thread with whole bodies. A body is validated first, and rejected as a whole when its structure is invalid.
+//! After that every item is applied or counted as dropped under its reason, and the sender gets the counts and reasons.
+//! Protobuf is read in place: a point of a known series costs one hash of its encoded attributes, one lookup and one write.
+//! JSON is first converted to protobuf ([`crate::json`]).
 
 mod attributes;
 mod error;
@@ -31,10 +31,10 @@ pub use sources::{IDLE, UNATTRIBUTED};
 use std::ops::Range;
 use tally::Tally;
 
-/// What any piece of a request counts for in a step, beside its bytes.
+/// Cost of a part of a request in a step, in addition to its bytes.
 const PART_BYTES: usize = 64;
 
-/// A body that is a request of its service, as far as its frame tells.
+/// A body whose structure is valid for its service.
 #[derive(Debug)]
 pub struct Checked {
     service: Service,
@@ -42,17 +42,17 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Checks a body. Takes some tens of milliseconds for the largest.
+    /// Validates a body; tens of milliseconds for the largest.
     ///
     /// # Errors
-    /// [`Malformed`] when it is no request of the service.
+    /// [`MalformedRequest`] when it is not a request of the service.
     pub fn new(service: Service, body: Bytes) -> Result<Self, MalformedRequest> {
         parts::check(service, &body)?;
         Ok(Checked { service, body })
     }
 }
 
-/// The receiver's memory between requests: who its sources are, and buffers.
+/// The receiver's state between requests: its sources, and buffers.
 #[derive(Default)]
 pub struct Ingest {
     sources: Sources,
@@ -60,14 +60,14 @@ pub struct Ingest {
     logs: logs::Logs,
 }
 
-/// A request that is being applied, and where in it that stands.
+/// A request that is being applied, with the position in it.
 pub struct Request {
     service: Service,
     body: Bytes,
     parts: RequestParts,
-    /// A metric of which points are left.
+    /// A metric that still has points to apply.
     metric: Option<metrics::MetricCursor>,
-    here: ResourceScope,
+    resource: ResourceScope,
     tally: Tally,
 }
 
@@ -75,7 +75,7 @@ impl Ingest {
     /// Applies an `ExportMetricsServiceRequest`.
     ///
     /// # Errors
-    /// [`Malformed`] when the body is none; nothing was applied then.
+    /// [`MalformedRequest`] when the body is not such a request; nothing was applied then.
     pub fn metrics(
         &mut self,
         store: &mut Core,
@@ -98,7 +98,7 @@ impl Ingest {
         self.whole(store, Service::Logs, body, now)
     }
 
-    /// Counts the spans of an `ExportTraceServiceRequest`: they are not kept.
+    /// Counts the spans of an `ExportTraceServiceRequest` and drops them: traces are not stored.
     ///
     /// # Errors
     /// As [`Ingest::metrics`].
@@ -126,10 +126,10 @@ impl Ingest {
         }
     }
 
-    /// Checks a body and prepares to apply it in steps.
+    /// Validates a body and prepares to apply it in steps.
     ///
     /// # Errors
-    /// [`Malformed`] when it is no request of the service.
+    /// [`MalformedRequest`] when it is not a request of the service.
     pub fn begin(
         &mut self,
         store: &Core,
@@ -139,30 +139,30 @@ impl Ingest {
         Ok(self.begin_checked(store, Checked::new(service, body)?))
     }
 
-    /// Prepares to apply a body that was checked, by another thread perhaps, in steps.
+    /// Prepares to apply a validated body in steps. The validation may have run on another thread.
     pub fn begin_checked(&mut self, store: &Core, Checked { service, body }: Checked) -> Request {
-        let nobody = store.fingerprinter(UNATTRIBUTED);
+        let unattributed = store.fingerprinter(UNATTRIBUTED);
         Request {
             service,
             parts: RequestParts::new(&body),
             metric: None,
             body,
-            here: ResourceScope {
+            resource: ResourceScope {
                 source: UNATTRIBUTED,
                 refused: Some(DropReason::Malformed),
                 known: None,
-                of_source: nobody.clone(),
-                of_scope: nobody,
+                of_source: unattributed.clone(),
+                of_scope: unattributed,
                 scope: Scope::default(),
             },
             tally: Tally::new(service),
         }
     }
 
-    /// Applies about `bytes` of the request, and says what became of all of it once it is done.
+    /// Applies about `bytes` of the request. Returns the outcome of the whole request after its last step.
     ///
-    /// Work that costs more than its bytes counts for more, so that a step of a mebibyte stays near a millisecond, whatever the
-    /// request holds. The ledger balances after every step.
+    /// Work that costs more than its bytes counts as more bytes, so that a step of one mebibyte takes about a millisecond for any
+    /// request. The ledger balances after every step.
     pub fn step(
         &mut self,
         store: &mut Core,
@@ -181,7 +181,7 @@ impl Ingest {
                 Some(RequestPart::Resource(resource)) => self.resource(store, request, &resource, now),
                 Some(RequestPart::Scope(scope)) => {
                     self.scratch.spend(PART_BYTES + scope.len());
-                    request.here.enter_scope(&scope);
+                    request.resource.enter_scope(&scope);
                 }
                 Some(RequestPart::Item(item)) => self.item(store, request, item, now),
                 None => done = true,
@@ -191,37 +191,41 @@ impl Ingest {
         done.then(|| request.tally.outcome())
     }
 
-    fn resource(&mut self, store: &mut Core, request: &mut Request, resource: &[u8], now: UnixNanos) {
+    fn resource(&mut self, store: &mut Core, request: &mut Request, message: &[u8], now: UnixNanos) {
         self.flush(store, request, now);
-        self.scratch.spend(4 * PART_BYTES + resource.len());
-        let here = &mut request.here;
-        match self.sources.of(store, resource, now) {
+        self.scratch.spend(4 * PART_BYTES + message.len());
+        let resource = &mut request.resource;
+        match self.sources.of(store, message, now) {
             Ok(known) => {
-                here.source = known.source.id;
-                here.refused = None;
-                here.of_source = known.fingerprints.clone();
-                here.known = Some(known);
+                resource.source = known.source.id;
+                resource.refused = None;
+                resource.of_source = known.fingerprints.clone();
+                resource.known = Some(known);
             }
             Err(reason) => {
-                (here.source, here.known) = (UNATTRIBUTED, None);
-                here.refused = Some(reason);
+                (resource.source, resource.known) = (UNATTRIBUTED, None);
+                resource.refused = Some(reason);
             }
         }
-        here.scope = Scope::default();
-        here.of_scope = here.of_source.with(&[]);
+        resource.scope = Scope::default();
+        resource.of_scope = resource.of_source.with(&[]);
     }
 
     fn item(&mut self, store: &mut Core, request: &mut Request, item: Range<usize>, now: UnixNanos) {
-        let (here, tally) = (&request.here, &mut request.tally);
+        let (resource, tally) = (&request.resource, &mut request.tally);
         match request.service {
             Service::Metrics => self.metric(store, request, metrics::MetricCursor::new(item), now),
             Service::Logs => {
                 self.scratch.spend(4 * (PART_BYTES + item.len()));
-                self.logs.record(store, here, tally, &request.body[item], now);
+                self.logs.record(store, resource, tally, &request.body[item], now);
             }
             Service::Traces => {
                 self.scratch.spend(PART_BYTES);
-                tally.dropped(Signal::Traces, here.refused.unwrap_or(DropReason::Unsupported), 1);
+                tally.dropped(
+                    Signal::Traces,
+                    resource.refused.unwrap_or(DropReason::Unsupported),
+                    1,
+                );
             }
         }
     }
@@ -233,19 +237,29 @@ impl Ingest {
         place: metrics::MetricCursor,
         now: UnixNanos,
     ) {
-        let (here, tally) = (&request.here, &mut request.tally);
-        request.metric = metrics::apply(store, &mut self.scratch, here, tally, &request.body, place, now);
+        let (resource, tally) = (&request.resource, &mut request.tally);
+        request.metric = metrics::apply(
+            store,
+            &mut self.scratch,
+            resource,
+            tally,
+            &request.body,
+            place,
+            now,
+        );
     }
 
-    /// Hands rows to subscribers and counts to the ledger.
+    /// Publishes pending rows and writes the counts into the ledger.
     fn flush(&mut self, store: &mut Core, request: &mut Request, now: UnixNanos) {
-        if let Some(known) = &request.here.known {
+        if let Some(known) = &request.resource.known {
             self.logs.publish(store, &known.source, &mut request.tally, now);
         }
-        request.tally.flush_to(store.ledger_mut(), request.here.source);
+        request
+            .tally
+            .flush_to(store.ledger_mut(), request.resource.source);
     }
 
-    /// Lets sources go that have been silent for [`IDLE`]. Call every few seconds.
+    /// Ends sources that have been silent for [`IDLE`]. Call it every few seconds.
     pub fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         self.sources.tick(store, now);
     }

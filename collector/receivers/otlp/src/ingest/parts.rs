@@ -1,7 +1,7 @@
-//! The outer shape that all three signals share: request, then resources, then scopes, then items.
+//! The structure that all three signals share: a request of resources, of scopes, of items.
 //!
-//! [`check`] looks at a whole body before anything of it is applied, so that a cut or garbled body changes nothing. [`RequestParts`] then
-//! hands out one piece at a time and can stop anywhere between two items, so that a large body gives way to other requests.
+//! [`check`] validates a whole body before any of it is applied, so that a truncated or corrupt body changes nothing. [`RequestParts`]
+//! then returns one part at a time and can stop between any two, so that a large body yields to other requests.
 //! Field numbers: `opentelemetry/proto/collector/{metrics,logs,trace}/v1`, and the messages they hold.
 
 use super::error::MalformedRequest;
@@ -12,27 +12,27 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Resources, scopes, metrics, points, records and spans of one request, at most.
+/// Most resources, scopes, metrics, points, records and spans of one request.
 pub(super) const MESSAGES: usize = 1 << 20;
-/// Other fields beside them.
+/// Most other fields of one request.
 const FIELDS: usize = 4 * MESSAGES;
-/// Bytes of a metric's data when it comes in several parts, which are put together for every step.
+/// Most bytes of a metric's data when it is split over several fields, which are joined again in every step.
 const PARTS_BYTES: usize = 1 << 20;
 
-/// A piece of a request, in the order in which it is to be looked at.
+/// A part of a request, in the order of the body.
 pub(super) enum RequestPart {
-    /// What follows comes from this resource.
+    /// The next parts are of this resource.
     Resource(Vec<u8>),
-    /// What follows was made by this scope.
+    /// The next items are of this scope.
     Scope(Vec<u8>),
     /// A metric, a log record, a span.
     Item(Range<usize>),
 }
 
-/// Where the walk stands in a body that [`check`] accepted.
+/// The position in a body that [`check`] accepted.
 #[derive(Debug)]
 pub(super) struct RequestParts {
-    /// What is left of the request, of its present resource and of that one's present scope.
+    /// The rest of the request, of its current resource, and of that resource's current scope.
     rest: [Range<usize>; 3],
 }
 
@@ -43,7 +43,7 @@ impl RequestParts {
         }
     }
 
-    /// The next piece; `None` at the end.
+    /// The next part; `None` at the end.
     pub(super) fn next(&mut self, body: &[u8]) -> Option<RequestPart> {
         loop {
             if let Some((number, item)) = message(body, &mut self.rest[2]) {
@@ -52,13 +52,13 @@ impl RequestParts {
                 }
             } else if let Some((number, scope)) = message(body, &mut self.rest[1]) {
                 if number == 2 {
-                    let about = own(submessage(&body[scope.clone()], 1));
+                    let about = owned(submessage(&body[scope.clone()], 1));
                     self.rest[2] = scope;
                     return Some(RequestPart::Scope(about));
                 }
             } else if let Some((number, resource)) = message(body, &mut self.rest[0]) {
                 if number == 1 {
-                    let about = own(submessage(&body[resource.clone()], 1));
+                    let about = owned(submessage(&body[resource.clone()], 1));
                     self.rest[1] = resource;
                     return Some(RequestPart::Resource(about));
                 }
@@ -69,11 +69,11 @@ impl RequestParts {
     }
 }
 
-fn own(found: Result<Cow<'_, [u8]>, ProtobufError>) -> Vec<u8> {
+fn owned(found: Result<Cow<'_, [u8]>, ProtobufError>) -> Vec<u8> {
     found.map(Cow::into_owned).unwrap_or_default()
 }
 
-/// The next message field within `rest`, others skipped.
+/// The next message field within `rest`; other fields are skipped.
 fn message(body: &[u8], rest: &mut Range<usize>) -> Option<(u32, Range<usize>)> {
     let mut cursor = Cursor::new(&body[rest.clone()]);
     while let Ok(Some((number, content))) = cursor.field() {
@@ -87,12 +87,12 @@ fn message(body: &[u8], rest: &mut Range<usize>) -> Option<(u32, Range<usize>)> 
     None
 }
 
-/// Refuses a body whose frame does not hold together, before anything of it is applied.
+/// Rejects a body with an invalid structure, before any of it is applied.
 ///
-/// Looks as deep as data points are counted; what is broken inside a point costs that point alone. Refuses more than [`MESSAGES`] and
-/// [`FIELDS`] too, so that a body of empty messages cannot hold up everyone.
+/// Validates down to the data points, but not inside them: a malformed point costs that point alone. Also rejects more than
+/// [`MESSAGES`] messages or [`FIELDS`] other fields, so that a body of empty messages cannot block other senders.
 pub(super) fn check(service: Service, body: &[u8]) -> Result<(), MalformedRequest> {
-    // A glance at every cache line in order, which memory answers much faster than the leaps from point to point that follow.
+    // Touches every cache line in order: sequential reads are much faster than the jumps from point to point that follow.
     std::hint::black_box(body.iter().step_by(64).fold(0, |seen, byte| seen ^ byte));
     let check = Check {
         service,
@@ -115,7 +115,7 @@ pub(super) fn check(service: Service, body: &[u8]) -> Result<(), MalformedReques
 struct Check<'a> {
     service: Service,
     body: &'a [u8],
-    /// How many more there may be.
+    /// Messages and fields that are still allowed.
     messages: Cell<usize>,
     fields: Cell<usize>,
 }
@@ -124,7 +124,7 @@ impl<'a> Check<'a> {
     fn at(&self, within: &[u8], broken: ProtobufError) -> MalformedRequest {
         MalformedRequest {
             service: self.service,
-            // Both are parts of one buffer.
+            // `within` is a part of `body`.
             at: within.as_ptr() as usize - self.body.as_ptr() as usize,
             broken,
         }
@@ -136,7 +136,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Calls `inner` for each message field `number`; every other field only has to be whole.
+    /// Calls `inner` for each message field `number`; any other field only has to be well-formed.
     fn each(
         &self,
         message: &'a [u8],
@@ -165,8 +165,8 @@ impl<'a> Check<'a> {
         let mut data_bytes = 0;
         loop {
             let field = cursor.field();
-            let here = &metric[cursor.at()..];
-            match field.map_err(|broken| self.at(here, broken))? {
+            let rest = &metric[cursor.at()..];
+            match field.map_err(|broken| self.at(rest, broken))? {
                 None => return Ok(()),
                 Some((5 | 7 | 9 | 10 | 11, Content::Bytes(data))) => {
                     if data_bytes > 0 && data_bytes + data.len() > PARTS_BYTES {
@@ -176,9 +176,9 @@ impl<'a> Check<'a> {
                     self.each(data, 1, &mut |_| Ok(()))?;
                 }
                 Some((1..=3 | 5 | 7 | 9 | 10 | 11, content)) if !matches!(content, Content::Bytes(_)) => {
-                    return Err(self.at(here, ProtobufError::Type));
+                    return Err(self.at(rest, ProtobufError::Type));
                 }
-                Some(_) => self.count(&self.fields, here)?,
+                Some(_) => self.count(&self.fields, rest)?,
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Data points: read from their bytes, without a copy of what they hold.
+//! Reads data points from their bytes without copying.
 //!
-//! Each reader returns what [`super::metrics`] writes into a cell; lists stay the bytes they came as until the cell's turn has come, so
-//! that several points can be read before the first is written. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
+//! Each reader returns what [`super::group`] writes into a cell. Lists stay encoded until then, so that several points can be read
+//! before the first is written. Field numbers: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
 use super::attributes::{Pair, pairs};
 use crate::protobuf::{BYTES, Content, Cursor, FIXED64, ProtobufError, VARINT, merge, tag};
@@ -9,7 +9,7 @@ use dichroic_model::text::{encode_base64, encode_hex};
 use dichroic_model::{Attributes, Exemplar, Number, UnixNanos};
 use std::borrow::Cow;
 
-/// Counts and bounds of one point, at most: what a message of a megabyte could unfold to is not held.
+/// Most counts and bounds of one point. Packed varints would let a message of one megabyte expand to eight.
 const LIST: usize = 16_384;
 /// `DataPointFlags.NO_RECORDED_VALUE`.
 const NO_RECORDED_VALUE: u64 = 1;
@@ -17,11 +17,11 @@ const NO_RECORDED_VALUE: u64 = 1;
 /// Buffers reused from point to point.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// What is left of the present step, in bytes.
+    /// Bytes left of the current step.
     pub(super) left: usize,
-    /// Attribute fields that did not lie side by side.
+    /// Attribute fields that were not contiguous, joined.
     pub(super) run: Vec<u8>,
-    /// Identity of a metric.
+    /// Identity of the current metric, as hashed.
     pub(super) prefix: Vec<u8>,
     pub(super) counts: Vec<u64>,
     pub(super) negative: Vec<u64>,
@@ -30,24 +30,24 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Takes from what is left of the step.
+    /// Reduces what is left of the step.
     #[inline]
     pub(super) fn spend(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes);
     }
 }
 
-/// What every kind of point has.
+/// The fields that every kind of point has.
 #[derive(Default)]
 pub(super) struct Common<'a> {
-    /// Where the attribute fields are, tags and all.
+    /// Position of the attribute fields, tags included.
     pub(super) attributes: Run,
     pub(super) start: UnixNanos,
     pub(super) time: UnixNanos,
     pub(super) no_value: bool,
     /// The newest exemplar.
     pub(super) exemplar: Option<&'a [u8]>,
-    /// Its time, once it was looked at.
+    /// Its time, once it was read.
     exemplar_time: Option<UnixNanos>,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct SummaryPoint<'a> {
     pub(super) sum: f64,
 }
 
-/// Where attribute fields are: one stretch of the point while they lie side by side, which every known sender does.
+/// Position of the attribute fields: one range of the point while they are contiguous, as all known senders write them.
 #[derive(Default)]
 pub(super) struct Run {
     start: usize,
@@ -112,7 +112,7 @@ impl Run {
         self.end = to;
     }
 
-    /// The attribute fields, which have this number in the point, one after another.
+    /// The attribute fields, which have this number in the point, joined.
     #[inline]
     pub(super) fn of<'a>(
         &self,
@@ -121,7 +121,7 @@ impl Run {
         buffer: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], ProtobufError> {
         if self.split {
-            together(point, number, buffer)
+            joined(point, number, buffer)
         } else {
             Ok(&point[self.start..self.end])
         }
@@ -129,7 +129,7 @@ impl Run {
 }
 
 #[cold]
-fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], ProtobufError> {
+fn joined<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], ProtobufError> {
     buffer.clear();
     let mut cursor = Cursor::new(point);
     let mut from = 0;
@@ -143,7 +143,7 @@ fn together<'a>(point: &[u8], number: u32, buffer: &'a mut Vec<u8>) -> Result<&'
 }
 
 impl<'a> Common<'a> {
-    /// Keeps the exemplar that was measured last. Times are read only when there are several, each once.
+    /// Keeps the newest exemplar. Times are read only when there are several, each once.
     fn newer(&mut self, exemplar: &'a [u8]) -> Result<(), ProtobufError> {
         let Some(held) = self.exemplar else {
             self.exemplar = Some(exemplar);
@@ -161,7 +161,7 @@ impl<'a> Common<'a> {
     }
 }
 
-/// When an exemplar was measured; 0 when it does not say.
+/// Time of an exemplar; 0 without one.
 fn measured(exemplar: &[u8]) -> Result<UnixNanos, ProtobufError> {
     let (mut time, mut cursor) = (0, Cursor::new(exemplar));
     while let Some(field) = cursor.field()? {
@@ -341,7 +341,7 @@ pub(super) fn summary(point: &[u8]) -> Result<SummaryPoint<'_>, ProtobufError> {
     Ok(SummaryPoint { common, count, sum })
 }
 
-/// The quantiles of a `SummaryDataPoint`, as many as may be.
+/// The quantiles of a `SummaryDataPoint`, up to the limit.
 pub(super) fn quantiles(point: &[u8], quantiles: &mut Vec<(f64, f64)>) -> Result<(), ProtobufError> {
     quantiles.clear();
     let mut cursor = Cursor::new(point);
@@ -391,19 +391,19 @@ pub(super) fn buckets(side: &[u8], counts: &mut Vec<u64>) -> Result<i32, Protobu
     Ok(offset)
 }
 
-/// One more than [`LIST`] is held, so that what is too long is seen to be.
+/// Holds one more than [`LIST`], so that a list over the limit is detected.
 fn keep(list: &mut Vec<u64>, n: u64) {
     if list.len() <= LIST {
         list.push(n);
     }
 }
 
-/// The bytes of the fixed64 that was read last.
+/// The bytes of the last fixed64 that was read.
 fn last_word<'a>(point: &'a [u8], cursor: &Cursor<'_>) -> &'a [u8] {
     &point[cursor.at() - 8..cursor.at()]
 }
 
-/// Appends to a packed list that comes in parts. What is too long already is not held twice.
+/// Appends the next part of a packed list. A list over the limit is not copied again.
 #[inline]
 fn lengthen<'a>(list: &mut Cow<'a, [u8]>, part: &'a [u8]) {
     if list.len() <= 8 * LIST {
@@ -411,7 +411,7 @@ fn lengthen<'a>(list: &mut Cow<'a, [u8]>, part: &'a [u8]) {
     }
 }
 
-/// Counts from their packed bytes, as many as may be.
+/// Counts from their packed bytes, up to the limit.
 #[inline]
 pub(super) fn counts(packed: &[u8], counts: &mut Vec<u64>) {
     let (message, _) = packed.as_chunks::<8>();
@@ -424,7 +424,7 @@ pub(super) fn counts(packed: &[u8], counts: &mut Vec<u64>) {
     );
 }
 
-/// Bounds from their packed bytes; `None` when they are not finite and ascending, or too many.
+/// Bounds from their packed bytes; `None` unless they are finite, ascending and within the limit.
 pub(super) fn bounds(packed: &[u8], bounds: &mut Vec<f64>) -> Option<()> {
     let (message, rest) = packed.as_chunks::<8>();
     if !rest.is_empty() || message.len() > LIST {

@@ -11,7 +11,7 @@ const SCOPE_BYTES: usize = 256;
 /// The resource and the instrumentation scope that the next items belong to.
 pub(super) struct ResourceScope {
     pub(super) source: SourceId,
-    /// Nothing of the source can be accepted, for this reason.
+    /// Why all items of the source are dropped; `None` when they are accepted.
     pub(super) refused: Option<DropReason>,
     pub(super) known: Option<OpenSource>,
     pub(super) of_source: Fingerprinter,

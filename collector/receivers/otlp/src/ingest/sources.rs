@@ -1,7 +1,7 @@
-//! Which source a resource is: found by the resource's bytes as they came, opened when they are new, ended when it falls silent.
+//! Resolves a resource to its source: found by the encoded resource, opened when it is new, ended after silence.
 //!
-//! Sources of OTLP have no connection to end with. They stay open for [`IDLE`] after their last request, the time after which
-//! their series leave too; the next request of the same identity finds the same source.
+//! An OTLP source is not bound to a connection. It stays open for [`IDLE`] after its last request, as its series do; until then,
+//! requests with the same identity resolve to the same source.
 
 use super::attributes::{Pair, pairs};
 use crate::protobuf::ProtobufError;
@@ -13,19 +13,19 @@ use dichroic_pipeline::{Core, DropReason, NotAdmitted};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Silence after which a series, and then its source, leaves.
+/// Silence after which a series, and then its source, expires.
 pub const IDLE: UnixNanos = 300 * SECOND;
-/// A source that changed its resource is not replaced again before this time has passed: two programs that claim one
-/// `service.instance.id` would otherwise throw each other's series away with every request.
+/// A source that changed its resource is not replaced again before this time has passed. Otherwise two programs with one
+/// `service.instance.id` would remove each other's series with every request.
 const REPLACE: UnixNanos = 10 * SECOND;
-/// Bytes of a resource; larger ones are refused.
+/// Most bytes of a resource; larger ones are rejected.
 const RESOURCE_BYTES: usize = 64 * 1024;
-/// Resources up to this size are found by their bytes.
+/// Resources up to this size are cached by their bytes.
 const CACHED_BYTES: usize = 8 * 1024;
-/// What cannot be laid to any source's account is counted under this id, which no source has.
+/// Items without a source are counted under this id, which no source has.
 pub const UNATTRIBUTED: SourceId = SourceId(u32::MAX);
 
-/// A source and the seed of its series.
+/// A source and the seed of its series' fingerprints.
 #[derive(Clone)]
 pub(super) struct OpenSource {
     pub(super) source: Arc<Source>,
@@ -42,7 +42,7 @@ struct Open {
 #[derive(Default)]
 pub(super) struct Sources {
     by_key: HashMap<Vec<u8>, Open>,
-    /// The resource's bytes, to the key of its source and the id it had.
+    /// Encoded resource, to the key of its source and the id it had.
     by_bytes: HashMap<Vec<u8>, (Vec<u8>, SourceId)>,
 }
 
@@ -67,7 +67,7 @@ impl Sources {
         let spec = spec(resource).map_err(|_| DropReason::Malformed)?;
         let (key, attributes) = (spec.key.clone(), spec.resource.clone());
         let known = self.open(store, spec, now)?;
-        // One that only shares the identity is looked at again: it may replace the source later.
+        // A resource that only shares the identity is not cached: it may replace the source later.
         if resource.len() <= CACHED_BYTES && known.source.spec.resource == attributes {
             if self.by_bytes.len() >= 2 * store.limits().sources {
                 self.by_bytes.clear();
@@ -106,11 +106,11 @@ impl Sources {
     pub(super) fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         let before = self.by_key.len();
         self.by_key.retain(|_, open| {
-            let stays = open.seen + IDLE >= now;
-            if !stays {
+            let kept = open.seen + IDLE >= now;
+            if !kept {
                 store.end_source(open.known.source.id, now);
             }
-            stays
+            kept
         });
         if self.by_key.len() != before {
             let by_key = &self.by_key;
@@ -119,7 +119,7 @@ impl Sources {
     }
 }
 
-/// What a resource says of its source.
+/// The source that a resource describes.
 fn spec(resource: &[u8]) -> Result<SourceSpec, ProtobufError> {
     let mut all = pairs(resource, 1)?;
     let namespace = value(&all, "service.namespace");

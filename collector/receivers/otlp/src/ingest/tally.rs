@@ -1,4 +1,4 @@
-//! The counts of one request: what goes into the ledger, and what its sender is told.
+//! The counts of one request, for the ledger and for the response.
 
 use super::outcome::RequestOutcome;
 use crate::service::Service;
@@ -7,7 +7,7 @@ use dichroic_pipeline::{DropReason, Ledger, Signal};
 use std::fmt::Write;
 
 const SIGNALS: [Signal; 4] = [Signal::Metrics, Signal::Events, Signal::Logs, Signal::Traces];
-/// Bytes of an example's name in an answer.
+/// Most bytes of an example's name in a response.
 const EXAMPLE_BYTES: usize = 128;
 
 /// Counts since the last [`Tally::flush_to`], and over the whole request.
@@ -18,7 +18,7 @@ pub(super) struct Tally {
     applied: [u64; 4],
     dropped: Vec<(Signal, DropReason, u64)>,
     accepted: u64,
-    /// Over the whole request, with the name of the first that was dropped for the reason.
+    /// Over the whole request, by reason, with the name of the first item dropped for it.
     rejected: Vec<(DropReason, u64, String)>,
 }
 
@@ -34,7 +34,7 @@ impl Tally {
         }
     }
 
-    /// `n` came in and reached the store.
+    /// `n` items were received and reached the store.
     #[inline]
     pub(super) fn applied(&mut self, signal: Signal, n: u64) {
         self.received[signal as usize] += n;
@@ -42,12 +42,12 @@ impl Tally {
         self.accepted += n;
     }
 
-    /// `n` came in and were dropped.
+    /// `n` items were received and dropped.
     pub(super) fn dropped(&mut self, signal: Signal, reason: DropReason, n: u64) {
         self.dropped_of(signal, reason, n, "");
     }
 
-    /// `n` of `name` came in and were dropped.
+    /// `n` items of `name` were received and dropped.
     pub(super) fn dropped_of(&mut self, signal: Signal, reason: DropReason, n: u64, name: &str) {
         if n == 0 {
             return;
@@ -62,7 +62,7 @@ impl Tally {
             None => self.dropped.push((signal, reason, n)),
         }
         if reason == DropReason::NoRecordedValue {
-            // The sender said that there is no value, and it was understood.
+            // The sender stated that there is no value, so nothing was rejected.
             self.accepted += n;
             return;
         }
@@ -75,15 +75,15 @@ impl Tally {
         }
     }
 
-    /// Writes the counts into the account of `source` and begins anew.
+    /// Writes the counts since the last flush into the account of `source`.
     pub(super) fn flush_to(&mut self, ledger: &mut Ledger, source: SourceId) {
         for signal in SIGNALS {
-            let place = signal as usize;
-            if self.received[place] > 0 {
-                ledger.received(source, signal, std::mem::take(&mut self.received[place]));
+            let at = signal as usize;
+            if self.received[at] > 0 {
+                ledger.received(source, signal, std::mem::take(&mut self.received[at]));
             }
-            if self.applied[place] > 0 {
-                ledger.applied(source, signal, std::mem::take(&mut self.applied[place]));
+            if self.applied[at] > 0 {
+                ledger.applied(source, signal, std::mem::take(&mut self.applied[at]));
             }
         }
         for (signal, reason, n) in self.dropped.drain(..) {
@@ -91,12 +91,12 @@ impl Tally {
         }
     }
 
-    /// What the sender is told.
+    /// The outcome of the whole request.
     pub(super) fn outcome(&self) -> RequestOutcome {
         let rejected = self.rejected.iter().map(|(_, n, _)| n).sum();
         let mut message = String::new();
         if rejected > 0 && self.service == Service::Traces && self.only(DropReason::Unsupported) {
-            message = format!("traces are not kept yet: {rejected} spans were counted and dropped");
+            message = format!("traces are not supported: {rejected} spans were counted and dropped");
         } else if rejected > 0 {
             let _ = write!(message, "{rejected} {} were dropped:", self.service.items());
             for (reason, n, name) in &self.rejected {
@@ -120,7 +120,7 @@ impl Tally {
     }
 }
 
-/// A reason with the limit's name or what to change.
+/// A reason with the limit to raise or the error to correct.
 fn explain(reason: DropReason) -> String {
     let message = match reason {
         DropReason::SeriesLimit => "over limits.series",
@@ -128,14 +128,16 @@ fn explain(reason: DropReason) -> String {
         DropReason::SeriesPerMetric => "over limits.series_per_metric",
         DropReason::MemoryLimit => "over limits.memory",
         DropReason::SourceLimit => "over limits.sources",
-        DropReason::LabelLimit => "with more labels than limits.labels, or with a name that is too long",
-        DropReason::Buckets => "with too many buckets, or counts that do not fit their bounds or their sum",
-        DropReason::SchemaLimit => "over the number of event names",
-        DropReason::Malformed => {
-            "not as OTLP says (missing value or name, unknown temporality, broken attributes)"
+        DropReason::LabelLimit => "with more labels than limits.labels, or with a name over its length limit",
+        DropReason::Buckets => {
+            "with too many buckets, or with counts that do not match their bounds or total"
         }
-        DropReason::Backwards => "negative deltas of a monotonic sum",
-        DropReason::TooLarge => "too large",
+        DropReason::SchemaLimit => "over the limit of event names",
+        DropReason::Malformed => {
+            "that violate OTLP (missing value or name, unknown temporality, or malformed attributes)"
+        }
+        DropReason::Backwards => "with a negative delta of a monotonic sum",
+        DropReason::TooLarge => "over the size limit",
         other => other.as_str(),
     };
     format!("{message} [{}]", reason.as_str())

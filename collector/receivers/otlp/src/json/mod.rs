@@ -1,9 +1,9 @@
-//! OTLP's JSON, rewritten as protobuf so that both take the same way into the store.
+//! Converts OTLP's JSON to protobuf, so that both formats take the same path into the store.
 //!
-//! The rules are protobuf's for JSON with OTLP's exceptions: field names in lowerCamelCase (the schema's own names are taken too),
-//! unknown fields skipped, `null` the same as absent, 64-bit integers as text or numbers, enums as numbers or names, NaN and infinities as
-//! text, ids in hexadecimal digits. The output grows with the input, by a small factor at most: nothing is unfolded on the way.
-//! Nesting is bounded by `serde_json`'s own limit of 128. Source: OTLP specification 1.x, "JSON Protobuf Encoding".
+//! The rules are those of ProtoJSON with OTLP's exceptions: field names in lowerCamelCase (the names of the schema are accepted
+//! too), unknown fields skipped, `null` the same as absent, 64-bit integers as strings or numbers, enums as numbers or names, NaN and
+//! infinities as strings, ids in hexadecimal. The output is larger than the input by a small factor at most. Nesting is bounded by
+//! `serde_json`'s limit of 128. Source: OTLP specification 1.x, "JSON Protobuf Encoding".
 
 mod schema;
 
@@ -14,19 +14,19 @@ use schema::{Field, Kind, Message};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// JSON that is no request of its service.
+/// JSON that is not a request of its service.
 #[derive(Debug, thiserror::Error)]
 #[error("not an OTLP {} request in JSON: {source}", .service.noun())]
 pub struct JsonError {
-    /// What the body was sent as.
+    /// The service the body was sent to.
     service: Service,
     source: serde_json::Error,
 }
 
-/// The request in protobuf. An empty body is an empty request.
+/// Converts a request to protobuf. An empty body is an empty request.
 ///
 /// # Errors
-/// [`JsonError`] says what is wrong, with line and column.
+/// [`JsonError`] with line and column.
 pub fn to_protobuf(service: Service, json: &[u8]) -> Result<Vec<u8>, JsonError> {
     let mut out = Vec::with_capacity(json.len() / 2);
     if json.trim_ascii().is_empty() {
@@ -48,7 +48,7 @@ pub fn to_protobuf(service: Service, json: &[u8]) -> Result<Vec<u8>, JsonError> 
     Ok(out)
 }
 
-/// The service whose request this is, by the first top-level key that says so.
+/// The service of a request, by its first top-level key that identifies one.
 pub fn service_of(json: &[u8]) -> Option<Service> {
     struct First<'f>(&'f mut Option<Service>);
 
@@ -68,7 +68,7 @@ pub fn service_of(json: &[u8]) -> Option<Service> {
                     _ => None,
                 };
                 if self.0.is_some() {
-                    // Known; the rest is read by its own schema.
+                    // Stops here; the body is read again with the schema of the service.
                     return Err(A::Error::custom("found"));
                 }
                 map.next_value::<IgnoredAny>()?;
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key_seed(Known(self.message))? {
+        while let Some(field) = map.next_key_seed(FieldName(self.message))? {
             match field {
                 Some(field) if field.repeated => map.next_value_seed(List {
                     field,
@@ -115,10 +115,10 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 }
 
-/// Finds the field that a key names.
-struct Known(&'static Message);
+/// Resolves a key to its field.
+struct FieldName(&'static Message);
 
-impl<'de> DeserializeSeed<'de> for Known {
+impl<'de> DeserializeSeed<'de> for FieldName {
     type Value = Option<&'static Field>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -126,7 +126,7 @@ impl<'de> DeserializeSeed<'de> for Known {
     }
 }
 
-impl Visitor<'_> for Known {
+impl Visitor<'_> for FieldName {
     type Value = Option<&'static Field>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +138,7 @@ impl Visitor<'_> for Known {
     }
 }
 
-/// Whether a key is the field's JSON name, or the name it has in the schema (`data_points`).
+/// Whether a key is the field's JSON name (`dataPoints`) or its name in the schema (`data_points`).
 fn same(name: &str, key: &str) -> bool {
     if name == key {
         return true;
@@ -198,13 +198,13 @@ impl One<'_> {
 
     fn wrong<E: Error>(&self, got: &str) -> E {
         E::custom(format_args!(
-            "{}: {got} is not {}",
+            "{}: invalid value {got}; expected {}",
             self.field.name,
-            Wanted(self.field.kind)
+            Expected(self.field.kind)
         ))
     }
 
-    /// An integer of any size, as JSON held it.
+    /// An integer of any size.
     fn integer<E: Error>(self, n: i128) -> Result<(), E> {
         let fits = |min: i128, max: i128| (min..=max).contains(&n);
         match self.field.kind {
@@ -229,19 +229,19 @@ impl One<'_> {
     }
 }
 
-/// What a kind wants, for messages.
-struct Wanted(Kind);
+/// The JSON that a kind accepts, for error messages.
+struct Expected(Kind);
 
-impl fmt::Display for Wanted {
+impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Kind::Message(_) => "an object",
             Kind::Text => "a string",
-            Kind::Bytes => "base64 text",
-            Kind::Hex => "hexadecimal text",
+            Kind::Bytes => "a base64 string",
+            Kind::Hex => "a hexadecimal string",
             Kind::Bool => "a boolean",
             Kind::Double => "a number",
-            Kind::Enum(_) => "a number or name of the enumeration",
+            Kind::Enum(_) => "a number or name of the enum",
             Kind::Int | Kind::SignedFixed => "a 64-bit integer",
             Kind::Unsigned | Kind::Fixed => "a non-negative 64-bit integer",
             Kind::Signed => "a 32-bit integer",
@@ -254,7 +254,7 @@ impl<'de> Visitor<'de> for One<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", Wanted(self.field.kind), self.field.name)
+        write!(f, "{} in {}", Expected(self.field.kind), self.field.name)
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -285,7 +285,7 @@ impl<'de> Visitor<'de> for One<'_> {
                 self.fixed(value.to_bits());
                 Ok(())
             }
-            // 5.0 and 5e0 are integers to protobuf.
+            // ProtoJSON accepts 5.0 and 5e0 as integers.
             _ if value.fract() == 0.0 && value.abs() < 2f64.powi(64) => self.integer(value as i128),
             _ => Err(self.wrong(&value.to_string())),
         }
@@ -331,10 +331,10 @@ impl<'de> Visitor<'de> for One<'_> {
     }
 }
 
-/// Writes what `write` writes, with its length before it.
+/// Writes a length-delimited message: the output of `write` after its length.
 fn nested<E>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
     let at = out.len();
-    // Most lengths take one byte; longer ones move what follows.
+    // Most lengths take one byte; a longer one moves the message.
     out.push(0);
     write(out)?;
     let len = out.len() - at - 1;
@@ -381,9 +381,12 @@ impl<'de> Visitor<'de> for List<'_> {
                 out: &mut *self.out,
             })? {
                 None => return Ok(()),
-                // An element of a list is there, and null is no value.
+                // ProtoJSON does not allow null as an element.
                 Some(()) if self.out.len() == before => {
-                    return Err(A::Error::custom(format_args!("null in the list {}", field.name)));
+                    return Err(A::Error::custom(format_args!(
+                        "{}: invalid element null; remove it from the list",
+                        field.name
+                    )));
                 }
                 Some(()) => {}
             }
@@ -396,7 +399,7 @@ fn double(text: &str) -> Option<f64> {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
-        // Rust's parser knows words that JSON does not.
+        // Rust's parser accepts words that JSON does not.
         _ if text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) => text.parse().ok(),
         _ => None,
     }
@@ -407,7 +410,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_both_spellings_are_known() {
+    fn both_spellings_of_a_field_name_are_accepted() {
         for (name, key, expected) in [
             ("dataPoints", "dataPoints", true),
             ("dataPoints", "data_points", true),

@@ -1,7 +1,7 @@
-//! The messages of OTLP as their JSON form needs them: names, numbers and types of the fields.
+//! The messages of OTLP for the conversion from JSON: names, numbers and types of their fields.
 //!
-//! Source: `opentelemetry/proto/{common,resource,metrics,logs,trace}/v1` and the collector services, 1.x. What is not kept, links of
-//! spans for instance, is left out: unknown fields are skipped.
+//! Source: `opentelemetry/proto/{common,resource,metrics,logs,trace}/v1` and the collector services, 1.x. Fields that the receiver
+//! does not use, such as the links of spans, are omitted: unknown fields are skipped.
 
 /// A message: its fields by their JSON names.
 pub(super) struct Message(pub(super) &'static [Field]);
@@ -15,14 +15,14 @@ pub(super) struct Field {
     pub(super) repeated: bool,
 }
 
-/// A field's type, as far as it decides how its JSON is read and its protobuf written.
+/// A field's type: how its JSON is read and its protobuf written.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Message(&'static Message),
     Text,
     /// base64
     Bytes,
-    /// Ids, in hexadecimal digits: OTLP's own exception from protobuf's JSON.
+    /// Trace and span ids in hexadecimal: OTLP's exception from ProtoJSON.
     Hex,
     Bool,
     /// int64
@@ -253,7 +253,7 @@ const SEVERITY: Kind = Enum(&[
     ("SEVERITY_NUMBER_FATAL4", 24),
 ]);
 
-/// Spans are only counted; a few fields are read so that a body of another shape is seen to be one.
+/// Spans are only counted; a few fields are checked so that a malformed body is rejected.
 static SPAN: Message = Message(&[
     one("traceId", 1, Hex),
     one("spanId", 2, Hex),

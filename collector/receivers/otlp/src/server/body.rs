@@ -1,4 +1,4 @@
-//! Requests' bodies in, whole and bounded; answers out.
+//! Request bodies, collected whole and bounded, and response bodies.
 
 use super::budget::Share;
 use super::request_error::RequestError;
@@ -12,12 +12,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, timeout_at};
 
-/// Room made at least when a body comes in more than one piece.
+/// Smallest growth of the buffer for a body of more than one frame.
 const READ_AHEAD: usize = 64 << 10;
 
-/// Collects a body: at most `limits.request_bytes` and what the budget has left, within the time allowed.
+/// Collects a body of at most `limits.request_bytes`, within the budget and the time limits.
 ///
-/// What is announced is believed only to refuse it; memory is taken as bytes arrive.
+/// An announced length is used only to reject early; memory is allocated as bytes arrive.
 pub(super) async fn collect(
     mut body: Incoming,
     limits: &Limits,
@@ -34,7 +34,11 @@ pub(super) async fn collect(
         let frame = match timeout_at(soon, body.frame()).await {
             Err(_) => return Err(RequestError::slow()),
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(RequestError::bad(format!("the body broke off: {error}"))),
+            Ok(Some(Err(error))) => {
+                return Err(RequestError::bad(format!(
+                    "the request body is incomplete: {error}"
+                )));
+            }
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -54,7 +58,7 @@ pub(super) async fn collect(
     Ok(if rest.is_empty() { first } else { rest.into() })
 }
 
-/// Appends; room is made for as much again as is there, but not for more than was announced.
+/// Appends. The buffer grows to twice its size, but not beyond the announced length.
 fn append(whole: &mut Vec<u8>, data: &[u8], announced: usize) {
     if whole.capacity() - whole.len() < data.len() {
         let missing = announced.saturating_sub(whole.len());
@@ -64,7 +68,7 @@ fn append(whole: &mut Vec<u8>, data: &[u8], announced: usize) {
     whole.extend_from_slice(data);
 }
 
-/// The body of an answer: at most one piece, and trailers for gRPC.
+/// A response body: at most one frame of data, and trailers for gRPC.
 pub(super) struct ResponseBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,

@@ -1,4 +1,4 @@
-//! The bytes of requests in flight, counted on one thread: what is over the budget is refused before it is held.
+//! The budget for bytes of requests in flight, counted on one thread. Bytes over the budget are rejected before they are buffered.
 
 use super::request_error::RequestError;
 use std::cell::Cell;
@@ -10,7 +10,7 @@ pub(super) struct Budget {
     left: Rc<Cell<usize>>,
 }
 
-/// Bytes taken from a [`Budget`]; they go back when this is dropped.
+/// Bytes taken from a [`Budget`], returned on drop.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Budget,
@@ -24,7 +24,7 @@ impl Budget {
         }
     }
 
-    /// A share of nothing yet.
+    /// An empty share.
     pub(super) fn share(&self) -> Share {
         Share {
             budget: self.clone(),
@@ -34,7 +34,7 @@ impl Budget {
 }
 
 impl Share {
-    /// Takes `bytes` more; `false`, and nothing taken, when there are not that many left.
+    /// Takes `bytes` more. Returns `false` and takes nothing when the budget has fewer left.
     #[must_use]
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         match self.budget.left.get().checked_sub(bytes) {
@@ -46,10 +46,8 @@ impl Share {
             None => false,
         }
     }
-}
 
-impl Share {
-    /// The same, with the refusal that the sender is told.
+    /// As [`Share::grow`], with the error for the sender.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), RequestError> {
         if self.grow(bytes) {
             Ok(())
@@ -70,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_comes_back() {
+    fn dropped_shares_return_to_the_budget() {
         let budget = Budget::new(10);
         let (mut a, mut b) = (budget.share(), budget.share());
         assert!(a.grow(6) && b.grow(4) && !b.grow(1));

@@ -1,21 +1,21 @@
-//! Requests and connections by what became of them, for the collector's own metrics. Counted and read on the ingest thread.
+//! Counters of requests and connections by result, for the collector's self telemetry. Updated and read on the ingest thread.
 
 use crate::ingest::RequestOutcome;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Taken whole.
+    /// Accepted as a whole.
     Ok,
-    /// Taken in part.
+    /// Accepted in part.
     Partial,
-    /// Not what its service takes (400, and gRPC's like).
+    /// Not a request of its service (400, INVALID_ARGUMENT).
     Bad,
-    /// No such path, method or media type (404, 405, 415).
+    /// Unknown path, method or media type (404, 405, 415).
     Misdirected,
-    /// Did not arrive in time (408).
+    /// The body did not arrive in time (408).
     Slow,
     /// Over the size limit (413).
     TooLarge,
@@ -24,7 +24,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word of the `result` label.
+    /// The value of the `result` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
@@ -56,7 +56,7 @@ impl Verdict {
     }
 }
 
-/// One of what a gauge counts, while this lives.
+/// Increments a gauge for as long as it lives.
 pub(super) struct One<'a>(&'a Cell<usize>);
 
 impl<'a> One<'a> {
@@ -78,11 +78,11 @@ pub struct Counters {
     requests: RefCell<BTreeMap<(&'static str, Verdict), u64>>,
     /// Connections open now.
     pub(super) open: Cell<usize>,
-    /// Requests whose head was read and that are not answered yet.
+    /// Requests whose head was read and whose response is not sent.
     pub(super) in_flight: Cell<usize>,
-    /// Connections closed at once because there were too many.
+    /// Connections closed at once because of `limits.connections`.
     pub(super) rejected_connections: Cell<u64>,
-    /// Connections that did not finish in time when the receiver stopped.
+    /// Connections aborted after `limits.stop_timeout`.
     pub(super) aborted_connections: Cell<usize>,
 }
 
@@ -113,7 +113,7 @@ impl Counters {
             .map_or(0, |(_, n)| *n)
     }
 
-    /// Requests in flight: head read, not answered yet.
+    /// Requests in flight: head read, response not sent.
     pub fn in_flight(&self) -> usize {
         self.in_flight.get()
     }
@@ -123,12 +123,12 @@ impl Counters {
         self.open.get()
     }
 
-    /// Connections that had to be cut off when the receiver stopped.
+    /// Connections aborted after `limits.stop_timeout` when the receiver stopped.
     pub fn aborted_connections(&self) -> usize {
         self.aborted_connections.get()
     }
 
-    /// Connections closed at once because there were as many as allowed.
+    /// Connections closed at once because of `limits.connections`.
     pub fn rejected_connections(&self) -> u64 {
         self.rejected_connections.get()
     }

@@ -1,8 +1,8 @@
 //! OTLP/gRPC: unary calls over HTTP/2, framed here.
 //!
-//! Not tonic: its services must be `Send` and its messages decoded before they are seen, while this receiver's store lives on one
-//! thread and wants the bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source:
-//! "gRPC over HTTP2", grpc.io.
+//! Not tonic: its services must be `Send` and get decoded messages, while this receiver's store lives on one thread and reads
+//! encoded bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source: grpc.io,
+//! "gRPC over HTTP2".
 
 use super::body::{ResponseBody, collect};
 use super::counters::Verdict;
@@ -35,9 +35,9 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
-/// Answers one call.
-pub(super) async fn answer(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
-    let mut reply = match take(state, request).await {
+/// Handles one call.
+pub(super) async fn handle(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut reply = match receive(state, request).await {
         Ok((service, outcome)) => {
             state.counters.count("grpc", Verdict::of(&outcome));
             let message = response(service, &outcome, BodyFormat::Protobuf);
@@ -84,14 +84,14 @@ fn route(path: &str) -> Option<Service> {
     }
 }
 
-async fn take(
+async fn receive(
     state: &ServerState,
     request: Request<Incoming>,
 ) -> Result<(Service, RequestOutcome), RequestError> {
     let (head, body) = request.into_parts();
     let service = route(head.uri.path()).ok_or_else(|| {
         let message = format!(
-            "{:?} is no method here; the OTLP services Metrics, Logs and Trace have Export",
+            "unknown method {:?}; use Export of the OTLP services MetricsService, LogsService or TraceService",
             head.uri.path()
         );
         RequestError::new(404, GrpcCode::Unimplemented, message)
@@ -101,13 +101,16 @@ async fn take(
     let mut framed = collect(body, limits, &mut share).await?;
     if framed.len() < PREFIX_BYTES {
         return Err(RequestError::bad(
-            "a call needs one message: a flag, a length and the message",
+            "missing message; a call needs one message with its 5-byte prefix",
         ));
     }
     let prefix = framed.split_to(PREFIX_BYTES);
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     if length != framed.len() {
-        let message = format!("the message's length says {length} bytes, {} came", framed.len());
+        let message = format!(
+            "the length prefix is {length} bytes, but the message has {}",
+            framed.len()
+        );
         return Err(RequestError::bad(message));
     }
     let message = match prefix[0] {
@@ -116,17 +119,16 @@ async fn take(
             let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
             let encoding = Encoding::named(named.unwrap_or("")).filter(|e| *e != Encoding::Identity);
             let encoding = encoding.ok_or_else(|| {
-                let message =
-                    "the message is compressed in a way not known here: send gzip, zstd or identity";
+                let message = "unsupported grpc-encoding; use gzip, zstd or identity";
                 RequestError::new(415, GrpcCode::Unimplemented, message)
             })?;
             state
-                .inflate(encoding, framed, &mut share, ("message", "header"))
+                .inflate(encoding, framed, &mut share, ("message", "grpc-encoding"))
                 .await?
         }
         flag => {
             return Err(RequestError::bad(format!(
-                "a message's flag is 0 or 1, not {flag}"
+                "invalid compression flag {flag}; expected 0 or 1"
             )));
         }
     };

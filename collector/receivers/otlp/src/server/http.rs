@@ -1,7 +1,7 @@
-//! OTLP/HTTP: which service a request is for, in what form it comes, and the answer in the same form.
+//! OTLP/HTTP: routing, content types and responses.
 //!
-//! Source: OTLP specification 1.x, "OTLP/HTTP". Beside the three paths, `POST /` is taken, since there are senders that leave the
-//! path out: protobuf there means traces, JSON says what it is by its top-level key.
+//! Source: OTLP specification 1.x, "OTLP/HTTP". In addition to the three paths, `POST /` is accepted, since some senders omit the
+//! path: protobuf there is a traces request, JSON is recognized by its top-level key.
 
 use super::body::{ResponseBody, collect};
 use super::counters::Verdict;
@@ -17,15 +17,15 @@ use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-/// JSON of more is read beside the ingest thread: it takes some milliseconds.
+/// Larger JSON is converted on the offload thread: it takes milliseconds.
 const JSON_BYTES: usize = 256 << 10;
 const PATHS: &str = "/v1/metrics, /v1/logs and /v1/traces";
 
-/// Answers one request.
-pub(super) async fn answer(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
+/// Handles one request.
+pub(super) async fn handle(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
     let format = format(request.headers());
     let shown = format.unwrap_or(BodyFormat::Json);
-    match take(state, request, format).await {
+    match receive(state, request, format).await {
         Ok((service, outcome)) => {
             state.counters.count("http", Verdict::of(&outcome));
             reply(StatusCode::OK, shown, response(service, &outcome, shown))
@@ -59,7 +59,7 @@ fn refuse(error: &RequestError, format: BodyFormat) -> Response<ResponseBody> {
     response
 }
 
-/// The form of the body, by `Content-Type`: its case, spaces and parameters do not matter.
+/// The format of the body, by `Content-Type`. Case, spaces and parameters are ignored.
 fn format(headers: &HeaderMap) -> Option<BodyFormat> {
     let value = headers.get(CONTENT_TYPE)?.as_bytes();
     let name = value.split(|byte| *byte == b';').next()?.trim_ascii();
@@ -73,7 +73,7 @@ fn format(headers: &HeaderMap) -> Option<BodyFormat> {
     }
 }
 
-/// Where a request goes; `None` inside when its body has to say.
+/// The service of a path. `Some(None)` for `/`, where the body decides.
 fn route(path: &str) -> Option<Option<Service>> {
     match path.strip_suffix('/').unwrap_or(path) {
         "/v1/metrics" => Some(Some(Service::Metrics)),
@@ -84,7 +84,7 @@ fn route(path: &str) -> Option<Option<Service>> {
     }
 }
 
-async fn take(
+async fn receive(
     state: &ServerState,
     request: Request<Incoming>,
     format: Option<BodyFormat>,
@@ -92,17 +92,17 @@ async fn take(
     let (head, body) = request.into_parts();
     let route = route(head.uri.path()).ok_or_else(|| {
         let message = format!(
-            "nothing is at {:?}; OTLP/HTTP is taken at {PATHS}",
+            "unknown path {:?}; OTLP/HTTP is served at {PATHS}",
             head.uri.path()
         );
         RequestError::new(404, GrpcCode::NotFound, message)
     })?;
     if head.method != Method::POST {
-        let message = format!("{} is not allowed here: OTLP/HTTP is sent by POST", head.method);
+        let message = format!("method {} not allowed; OTLP/HTTP uses POST", head.method);
         return Err(RequestError::new(405, GrpcCode::Unimplemented, message));
     }
     let format = format.ok_or_else(|| {
-        let message = "the Content-Type must be application/x-protobuf or application/json";
+        let message = "unsupported Content-Type; use application/x-protobuf or application/json";
         RequestError::new(415, GrpcCode::InvalidArgument, message)
     })?;
     let encoding = encoding(&head.headers)?;
@@ -128,11 +128,11 @@ async fn take(
     Ok((service, state.ingest(service, body).await?))
 }
 
-/// JSON as the protobuf of its service, which it has to say itself where the path does not.
+/// Converts JSON to protobuf. Without a service in the path, the body names it by its top-level key.
 fn from_json(route: Option<Service>, body: &[u8]) -> Result<(Service, Vec<u8>), String> {
     let service = route
         .or_else(|| json::service_of(body))
-        .ok_or("JSON sent to / needs resourceMetrics, resourceLogs or resourceSpans at its top")?;
+        .ok_or("JSON sent to / must have the top-level key resourceMetrics, resourceLogs or resourceSpans")?;
     let protobuf = json::to_protobuf(service, body).map_err(|error| error.to_string())?;
     Ok((service, protobuf))
 }
@@ -142,7 +142,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, RequestError> {
         return Ok(Encoding::Identity);
     };
     value.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
-        let message = "the Content-Encoding must be gzip, zstd or identity";
+        let message = "unsupported Content-Encoding; use gzip, zstd or identity";
         RequestError::new(415, GrpcCode::InvalidArgument, message)
     })
 }

@@ -1,18 +1,18 @@
-//! Bodies out of their compression, never larger than allowed.
+//! Bounded decompression of request bodies.
 //!
-//! The output is bounded before it is written: a body that claims or turns out to be larger is refused at that moment, whatever it
-//! would have become. gzip goes through libdeflate in one shot when its trailer tells the size, as every real sender's does; what
-//! does not fit that (several members, a wrong trailer) is streamed. zstd is streamed, with its window bounded too.
+//! The output is bounded before it is written: decompression stops with an error as soon as the body states or reaches a larger
+//! size. gzip is decompressed in one call of libdeflate when its trailer states the size (RFC 1952, section 2.3.1), as all known
+//! senders write it; other gzip (several members, a wrong trailer) is streamed. zstd is streamed, with a bounded window.
 
 use std::io::Read;
 
-/// Log2 of the largest zstd window: what RFC 8878 asks decoders to support.
+/// Log2 of the largest zstd window: 8 MiB, which RFC 8878, section 3.1.1.1.2, recommends decoders to support.
 const WINDOW_LOG_MAX: u32 = 23;
-/// No deflate stream grows by more.
+/// Largest ratio of any deflate stream.
 const DEFLATE_RATIO: usize = 1_032;
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 
-/// How a body is compressed.
+/// Compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Identity,
@@ -20,12 +20,12 @@ pub(super) enum Encoding {
     Zstd,
 }
 
-/// Why a body could not be inflated.
+/// Why a body could not be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InflateError {
-    /// Larger than allowed once inflated.
+    /// Larger than allowed after decompression.
     TooLarge,
-    /// Not what its header says.
+    /// Not valid in the stated encoding.
     Corrupt,
 }
 
@@ -46,7 +46,7 @@ impl Encoding {
     }
 }
 
-/// Inflates to at most `max` bytes.
+/// Decompresses to at most `max` bytes.
 pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     match encoding {
         Encoding::Identity if body.len() > max => Err(InflateError::TooLarge),
@@ -64,7 +64,7 @@ pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec
 }
 
 fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
-    // Header and trailer of one member.
+    // Header and trailer of one member take 18 bytes.
     if body.len() < 18 || body[..3] != MAGIC {
         return Err(InflateError::Corrupt);
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compressed_comes_back() {
+    fn compressed_bodies_are_restored() {
         let check = |encoding, body: &[u8], expected: Result<&[u8], InflateError>| {
             assert_eq!(inflate(encoding, body, 64), expected.map(<[u8]>::to_vec));
         };
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_refused_at_the_limit() {
+    fn a_decompression_bomb_is_rejected_at_the_limit() {
         let zeros = vec![0; 8 << 20];
         for (encoding, bomb) in [
             (Encoding::Gzip, gzip(&zeros)),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_that_lies_about_its_size_is_refused_too() {
+    fn a_bomb_with_a_false_size_is_rejected_too() {
         let mut bomb = gzip(&vec![0; 8 << 20]);
         let end = bomb.len();
         bomb[end - 4..].copy_from_slice(&100u32.to_le_bytes());
@@ -157,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn a_body_cut_anywhere_is_corrupt() {
+    fn a_truncated_body_is_corrupt() {
         let text: Vec<u8> = (0..200u8).collect();
         for (encoding, whole) in [(Encoding::Gzip, gzip(&text)), (Encoding::Zstd, zstd(&text))] {
             for end in 0..whole.len() {
-                // An empty zstd stream has no frame, and so no content: the cut is not to be seen.
+                // An empty zstd stream is valid and has no content.
                 if encoding == Encoding::Zstd && end == 0 {
                     continue;
                 }

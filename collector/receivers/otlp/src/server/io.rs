@@ -1,7 +1,7 @@
-//! A socket that does not wait for ever for its peer to read.
+//! A socket with a write timeout.
 //!
-//! Reading is bounded where requests are read; a peer that sends but never takes its answers would hold its connection without
-//! this: a write that makes no progress for the stall time fails, and hyper closes the connection.
+//! Reads are bounded where requests are read. A peer that sends requests but never reads responses would keep its connection
+//! open; here a write without progress for the stall time fails, and hyper closes the connection.
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -42,7 +42,7 @@ impl Watched {
         ready!(waiting.as_mut().poll(cx));
         Poll::Ready(Err(Error::new(
             ErrorKind::TimedOut,
-            "the peer does not read its answers",
+            "write timed out: the peer does not read its responses",
         )))
     }
 }

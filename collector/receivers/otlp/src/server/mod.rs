@@ -223,9 +223,9 @@ async fn connection(
         async move {
             let _in_flight = One::of(&state.counters.in_flight);
             Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
-                grpc::answer(&state, request).await
+                grpc::handle(&state, request).await
             } else {
-                http::answer(&state, request).await
+                http::handle(&state, request).await
             })
         }
     });

@@ -1,14 +1,14 @@
-//! Long work on one body, done beside the ingest thread.
+//! Moves long work on one body off the ingest thread.
 //!
-//! A body of many mebibytes takes tenths of a second to inflate, to read as JSON and to check; meanwhile nothing else would be
-//! received. What is that long goes to a thread of its own, one body at a time: so it takes one core and room for one body at most,
-//! whatever comes. What is short stays on the ingest thread, where it costs less than the way to another and back.
+//! A body of many mebibytes takes tenths of a second to decompress, to convert from JSON and to validate; on the ingest thread it
+//! would block all other receivers. Long work runs on a separate thread, one body at a time, so it uses at most one core and the
+//! memory for one body. Short work stays on the ingest thread, where it costs less than two thread switches.
 
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// The thread beside, and the queue before it.
+/// The offload thread and its queue.
 #[derive(Debug)]
 pub(super) struct Offload(Arc<Semaphore>);
 
@@ -17,14 +17,14 @@ impl Offload {
         Offload(Arc::new(Semaphore::new(1)))
     }
 
-    /// Occupies the thread beside until what is returned goes.
+    /// Occupies the offload thread until the permit is dropped.
     #[cfg(test)]
     pub(super) async fn occupy(&self) -> tokio::sync::OwnedSemaphorePermit {
         self.0.clone().acquire_owned().await.expect("never closed")
     }
 
-    /// Does `work` here if it is short, else aside, when its turn has come. Work that has begun goes on to its end, also when nobody
-    /// waits for it any more, and keeps the next from beginning.
+    /// Runs `work` here if it is `short`, otherwise on the offload thread in turn. Work that has started runs to its end, even if the
+    /// caller is dropped, and the next waits for it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         short: bool,
@@ -38,7 +38,7 @@ impl Offload {
             let _turn = turn;
             work()
         });
-        // Nobody cancels it: what fails is the work, and it fails here as it would have failed above.
+        // The task is never cancelled, so the only error is a panic of `work`, which continues here.
         done.await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }

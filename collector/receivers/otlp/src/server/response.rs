@@ -1,4 +1,4 @@
-//! Answers in the request's own encoding: `Export*ServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
+//! Response messages in the encoding of the request: `Export*ServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
 
 use crate::ingest::RequestOutcome;
 use crate::protobuf::{put_bytes, put_varint};
@@ -6,10 +6,10 @@ use crate::service::Service;
 use bytes::Bytes;
 use dichroic_model::attributes::cut;
 
-/// Longest text in an answer, in bytes.
-const WORDS_BYTES: usize = 1_024;
+/// Most bytes of a message in a response.
+const MESSAGE_BYTES: usize = 1_024;
 
-/// How a body is written.
+/// Encoding of a request and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyFormat {
     Protobuf,
@@ -25,7 +25,7 @@ impl BodyFormat {
     }
 }
 
-/// `google.rpc.Code`, as far as they are used here.
+/// The values of `google.rpc.Code` that are used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GrpcCode {
     InvalidArgument = 3,
@@ -35,9 +35,9 @@ pub(super) enum GrpcCode {
     Unimplemented = 12,
 }
 
-/// The response to a request that was taken, wholly or in part.
+/// The response to a request that was accepted, as a whole or in part.
 pub(super) fn response(service: Service, outcome: &RequestOutcome, format: BodyFormat) -> Bytes {
-    let message = cut(&outcome.message, WORDS_BYTES);
+    let message = cut(&outcome.message, MESSAGE_BYTES);
     let partial = outcome.rejected > 0 || !message.is_empty();
     let bytes = match format {
         BodyFormat::Protobuf if !partial => Vec::new(),
@@ -69,7 +69,7 @@ pub(super) fn response(service: Service, outcome: &RequestOutcome, format: BodyF
 
 /// A `google.rpc.Status`.
 pub(super) fn status(code: GrpcCode, message: &str, format: BodyFormat) -> Bytes {
-    let message = cut(message, WORDS_BYTES);
+    let message = cut(message, MESSAGE_BYTES);
     let bytes = match format {
         BodyFormat::Protobuf => status_bytes(code, message, None),
         BodyFormat::Json => serde_json::json!({"code": code as i32, "message": message})
@@ -79,7 +79,7 @@ pub(super) fn status(code: GrpcCode, message: &str, format: BodyFormat) -> Bytes
     bytes.into()
 }
 
-/// The same in protobuf, with a `google.rpc.RetryInfo` when the sender is to come again.
+/// A `google.rpc.Status` in protobuf, with a `google.rpc.RetryInfo` when the sender should retry.
 pub(super) fn status_bytes(code: GrpcCode, message: &str, retry_seconds: Option<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     put_varint(&mut out, 1 << 3);
@@ -104,7 +104,7 @@ mod tests {
     use prost::Message;
 
     #[test]
-    fn a_partial_success_says_how_many_and_why() {
+    fn a_partial_success_states_count_and_reason() {
         let outcome = RequestOutcome {
             accepted: 1,
             rejected: 2,

@@ -89,9 +89,9 @@ impl ServerState {
         }
         let inflated = inflated.map_err(|failed| match failed {
             InflateError::TooLarge => RequestError::too_large(&self.limits),
-            InflateError::Corrupt => {
-                RequestError::bad(format!("the {what} is not {encoding:?} as its {header} says"))
-            }
+            InflateError::Corrupt => RequestError::bad(format!(
+                "the {what} is not {encoding:?}, which its {header} states"
+            )),
         })?;
         share.take(inflated.len())?;
         Ok(inflated.into())

@@ -1,4 +1,4 @@
-//! A store with a receiver before it, requests from the generated types, and what came of them as lines of text.
+//! A store behind a receiver, requests from the generated types, and the resulting rows and accounts as text.
 #![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 pub const SECOND: u64 = 1_000_000_000;
-/// When the tests' store begins, and the time of most points.
+/// Start of the tests' store, and the time of most points.
 pub const EPOCH: u64 = 1_700_000_000 * SECOND;
 pub const DELTA: i32 = AggregationTemporality::Delta as i32;
 pub const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
