@@ -1,4 +1,4 @@
-"""Parties that only some tests need: a node that emits exactly what it is told, and a Python program that pushes exact numbers."""
+"""Actors of some tests: a node that emits a given set of requests, and a Python program that pushes exact numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5,
 
 
 class FixedNode(Process):
-    """`tests/fixed.erl`: waits for the relay to attach, emits, stays until it is told to end."""
+    """`tests/fixed.erl`: waits until the relay is connected, emits, and runs until it is stopped."""
 
     name = "fixed"
     stop_seconds = 20.0
@@ -49,7 +49,7 @@ class FixedNode(Process):
 
 
 def push_durations(collector: Collector, milliseconds: Sequence[int], service: str = "fixed-python") -> None:
-    """Records each duration once under http.server.request.duration and exports with the real SDK."""
+    """Records each duration once as http.server.request.duration and exports with the OpenTelemetry SDK."""
     resource = Resource.create({"service.name": service, "service.instance.id": "1"})
     exporter = OTLPMetricExporter(f"{collector.otlp_http}/v1/metrics")
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=60_000)
@@ -63,7 +63,7 @@ def push_durations(collector: Collector, milliseconds: Sequence[int], service: s
 
 
 def samples(page: str) -> list[tuple[str, dict[str, str], float]]:
-    """Every sample of a text page, by the official Python parser."""
+    """Returns every sample of a text page, parsed by the official Python parser."""
     return [
         (sample.name, dict(sample.labels), sample.value)
         for family in text_string_to_metric_families(page)
@@ -72,7 +72,7 @@ def samples(page: str) -> list[tuple[str, dict[str, str], float]]:
 
 
 def total(page: str, name: str, **labels: str) -> float:
-    """Sum of the samples of this name and these labels."""
+    """Returns the sum of the samples with this name and these labels."""
     wanted = labels.items()
     return sum(value for n, have, value in samples(page) if n == name and wanted <= have.items())
 

@@ -1,4 +1,4 @@
-"""Parties of the tests of attaching: a node without the relay, an epmd of its own, and `dichroic attach` as a process."""
+"""Actors of the tests of attaching: a node without the relay, a private epmd, and `dichroic attach` as a process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from harness import DEMO, RELAY, ROOT, Collector, Process, compiled, dichroic_bin, free_port, wait_until
 
 COOKIE = "UnguessableCookieOfThisTest"
-# The OTP of a newer Debian, which scripts/fetch-otp.sh has unpacked.
+# The OTP of a newer Debian, unpacked by scripts/fetch-otp.sh.
 NEWER_ERL = str(ROOT / "build" / "otp" / "trixie" / "programs" / "erl")
 
 
 def telemetry_path() -> Path:
-    """The real library when TELEMETRY_EBIN names it, else the relay's stand-in for it."""
+    """The compiled `telemetry`: $TELEMETRY_EBIN, else the relay's test double."""
     if given := os.environ.get("TELEMETRY_EBIN"):
         return Path(given)
     support = RELAY / "test" / "support"
@@ -31,7 +31,7 @@ def listens(port: int) -> bool:
 
 
 class Epmd(Process):
-    """A port mapper of its own: the machine's is neither needed nor disturbed."""
+    """A private port mapper, independent of the machine's."""
 
     name = "epmd"
 
@@ -47,9 +47,9 @@ class Epmd(Process):
 
 
 class BareNode(Process):
-    """`tests/attach_node.erl` on a real Erlang node with telemetry and the shop, and nothing of the relay on its code path.
+    """`tests/attach_node.erl`: a real Erlang node with telemetry and the shop, without the relay on its code path.
 
-    Without an epmd it listens on a fixed port. A restart keeps name and port.
+    Without an epmd it listens on a fixed port. A restart keeps the name and the port.
     """
 
     name = "bare"
@@ -79,7 +79,7 @@ class BareNode(Process):
         if self.epmd is None:
             listener = ["-start_epmd", "false", "-erl_epmd_port", str(self.port), *listener]
         boot = f"{{ok, _}} = application:ensure_all_started(telemetry), {self.boot} attach_node:main()."
-        # Only the test's own user can read this process's arguments' file: the cookie is in HOME, as in real life.
+        # Arguments are visible to other users; the cookie is in HOME, as in production.
         home = self.folder / ".erlang.cookie"
         if not home.exists():
             home.write_text(COOKIE)
@@ -92,9 +92,9 @@ class BareNode(Process):
 
     def wait_ready(self) -> None:
         self.wait_line("attach_node ready")
-        # The first who connects to a node makes it load what it needs for connections, whoever that is.
-        wait_until(lambda: "is not attached" in self.visit() or "as part of" in self.visit(), 10, "a first visitor")
-        wait_until(lambda: "do_accept" not in self.snapshot()["processes"], 10, "the first visitor to be gone")
+        # The first connection makes the node load modules of OTP that it keeps.
+        wait_until(lambda: "is not attached" in self.visit() or "as part of" in self.visit(), 10, "the first connection")
+        wait_until(lambda: "do_accept" not in self.snapshot()["processes"], 10, "the first connection to end")
 
     def release(self) -> int:
         """Its OTP release."""
@@ -106,12 +106,12 @@ class BareNode(Process):
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stderr
 
     def reach(self) -> list[str]:
-        """How `dichroic` reaches it: arguments of a command."""
+        """Arguments of a command that address this node."""
         where = ["--port", str(self.port)] if self.epmd is None else ["--epmd", f"127.0.0.1:{self.epmd.port}"]
         return [self.node, "--cookie-file", str(self.cookie_file), *where]
 
     def config(self) -> dict[str, object]:
-        """The same for `receivers.beam.attach`."""
+        """Its entry for `receivers.beam.attach`."""
         where: dict[str, object] = {"port": self.port} if self.epmd is None else {"epmd": f"127.0.0.1:{self.epmd.port}"}
         return {"node": self.node, "cookie_file": str(self.cookie_file), **where}
 
@@ -121,7 +121,7 @@ class BareNode(Process):
         self.child.stdin.flush()
 
     def snapshot(self) -> dict[str, str]:
-        """What there is on the node, by kind."""
+        """Returns what exists on the node, by kind."""
         begin = len(self.lines)
         self.say("snapshot")
         wait_until(lambda: "snapshot end" in self.lines[begin:], 10, "a snapshot")
@@ -132,13 +132,13 @@ class BareNode(Process):
         return found
 
     def secrets(self) -> str:
-        """What a curious person on the node sees of the relay."""
+        """Returns what a shell on the node can read of the relay."""
         begin = len(self.lines)
         self.say("secrets")
         return wait_until(lambda: next((x for x in self.lines[begin:] if x.startswith("secrets")), None), 10, "secrets")
 
     def emit(self, n: int) -> None:
-        """Emits that many requests; every emitting process must end as if nobody listened."""
+        """Emits `n` requests; every emitting process must end normally."""
         begin = len(self.lines)
         self.say(f"emit {n}")
         line = wait_until(lambda: next((x for x in self.lines[begin:] if x.startswith("emitted")), None), 30, "events")
@@ -146,7 +146,7 @@ class BareNode(Process):
 
 
 class Attacher(Process):
-    """`dichroic attach`, attached when it is ready."""
+    """`dichroic attach`; ready when it is attached."""
 
     name = "attacher"
     stop_seconds = 30.0
@@ -164,5 +164,5 @@ class Attacher(Process):
         self.wait_line(r": attached to \d+ events")
 
     def interrupt(self) -> int:
-        """Ctrl-C and the exit code."""
+        """Sends SIGINT and returns the exit code."""
         return self._end(signal.SIGINT)

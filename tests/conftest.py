@@ -1,4 +1,4 @@
-"""Makes the harness and the Python package importable, and keeps one collector for tests that only read."""
+"""Makes the harness and the Python package importable."""
 
 import sys
 from pathlib import Path

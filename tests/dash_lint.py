@@ -1,4 +1,4 @@
-"""Rules that every dashboard keeps: `problems(document)` returns what is wrong, in words, one line each.
+"""Rules for dashboards: `problems(document)` returns a line for each violation.
 
 The rules are those of Grafana's dashboard-linter that concern Prometheus, and our own: descriptions, units, legends, the grid.
 `EXCEPTIONS` lists what may break one, with the reason.
@@ -24,12 +24,12 @@ COUNTER = re.compile(r"(_total|_count|_sum|_bucket)$")
 EXCEPTIONS = {
     ("counter", "dichroic-self", "In flight or unaccounted"): "the account since the start is the point; a rate would hide it",
 }
-# Gauges whose names end as those of counters do.
+# Gauges with names that end like those of counters.
 GAUGES = {"vm_process_count", "vm_atom_count", "vm_port_count", "vm_ets_count", "vm_persistent_term_count"}
 
 
 def problems(document: Json) -> list[str]:
-    """Everything that is wrong with a dashboard."""
+    """Returns the violations of a dashboard."""
     found = [*_board(document), *_variables(document), *_grid(document["panels"], "the board")]
     for row in (panel for panel in document["panels"] if panel["type"] == "row"):
         found += _row(row)

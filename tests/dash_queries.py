@@ -1,4 +1,4 @@
-"""Reads dashboards as Grafana does: their panels, the variables expanded, and the metrics that a query names.
+"""Reads dashboards as Grafana does: panels, expanded variables, and the metrics in a query.
 
 Source of the expansion: Grafana's documentation of variables and of the Prometheus data source ("Use the regex match operators
 with multi-value variables", "$__rate_interval").
@@ -15,7 +15,7 @@ from typing import Any
 
 Json = Any
 DASHBOARDS = Path(__file__).resolve().parent.parent / "dashboards"
-# A metric in our dashboards always has a selector behind it.
+# In our dashboards a selector follows every metric.
 _METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LABEL_VALUES = re.compile(r"label_values\((.+), *(\w+)\)")
@@ -28,7 +28,7 @@ def dashboards() -> dict[str, Json]:
 
 
 def panels(document: Json) -> Iterator[Json]:
-    """Panels that show something, those in collapsed rows too."""
+    """Panels with queries, also in collapsed rows."""
     for panel in document["panels"]:
         if panel["type"] == "row":
             yield from panel["panels"]
@@ -41,17 +41,17 @@ def query_variables(document: Json) -> list[Json]:
 
 
 def metrics_of(expr: str) -> set[str]:
-    """Names of the metrics in an expression. Text in quotes is no metric."""
+    """Names of the metrics in an expression, without quoted text."""
     return set(_METRIC.findall(re.sub(r'"(?:[^"\\]|\\.)*"', '""', expr)))
 
 
 def rate_interval(interval: float, scrape_interval: float) -> float:
-    """Grafana's $__rate_interval: never less than four scrapes, so that a window always holds two samples."""
+    """Grafana's $__rate_interval: at least four scrape intervals, so that a window has two samples."""
     return max(interval + scrape_interval, 4 * scrape_interval)
 
 
 def chosen(variable: Json, values: Sequence[str] | None) -> str:
-    """What a variable stands for: all of it, or some values, any of them to match, escaped for a regular expression."""
+    """The value of a variable: its "all" value, or a regular expression that matches any of the given values."""
     if values is None:
         return str(variable["allValue"])
     escaped = [re.sub(r"[\\^$*+?.()|{}\[\]/-]", lambda match: "\\\\" + match[0], value) for value in values]
@@ -59,7 +59,7 @@ def chosen(variable: Json, values: Sequence[str] | None) -> str:
 
 
 def expand(text: str, values: Mapping[str, str], interval: float = 1.0, scrape_interval: float = 1.0) -> str:
-    """The text with every variable replaced; a variable without a value is an error of the dashboard."""
+    """Replaces every variable; a variable without a value is an error of the dashboard."""
     built_in = {"__rate_interval": f"{rate_interval(interval, scrape_interval):g}s", "__interval": f"{interval:g}s"}
 
     def value(match: re.Match[str]) -> str:
@@ -76,7 +76,7 @@ def label_values(query: str) -> tuple[str, str]:
 
 
 def legend_labels(target: Json) -> set[str]:
-    """Labels that a legend names."""
+    """Labels in a legend."""
     return set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
 
 
@@ -86,19 +86,19 @@ def legend(target: Json, labels: Mapping[str, str]) -> str:
 
 
 def table_labels(panel: Json) -> set[str]:
-    """Labels that make the rows of a table: the columns that are renamed and are no numbers."""
+    """Labels that identify the rows of a table: the renamed columns without values."""
     organize = next(t for t in panel["transformations"] if t["id"] == "organize")
     return {name for name in organize["options"]["renameByName"] if not name.startswith("Value")}
 
 
 def metrics_of_rule(expr: str) -> set[str]:
-    """Names of the metrics in the expression of a rule, which may stand without a selector."""
+    """Names of the metrics in the expression of a rule, where the selector is optional."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expr)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)", " ", bare)
     return {name for name in re.findall(r"\b[a-z_:][\w:]*\b(?!\s*\()", bare) if "_" in name or ":" in name or name == "up"}
 
 
 def numbers(result: Sequence[Json]) -> list[float]:
-    """Finite values of an answer of Prometheus, instant or range."""
+    """Finite values of an instant or range result of Prometheus."""
     pairs = [pair for entry in result for pair in ([entry["value"]] if "value" in entry else entry["values"])]
     return [number for _, text in pairs if math.isfinite(number := float(text))]

@@ -1,8 +1,8 @@
-"""The actors of a system test: objects for: the collector, the demo's programs, and a Prometheus that scrapes the collector.
+"""The actors of a system test: the collector, the demo's programs, and a Prometheus that scrapes the collector.
 
-For tests that want the real thing on loopback. Every party is a context manager: entering it starts the program and waits until
-it serves, leaving it ends the process it started, by its pid. Listeners take free ports. Nothing sleeps for a guessed time:
-`wait_until` polls a condition against a deadline, and says with what it last saw when the deadline passes.
+Every actor runs a real program on loopback and is a context manager: entering it starts the program and waits until it serves;
+leaving it ends that process. Listeners take free ports. Tests do not sleep for a fixed time: `wait_until` polls a condition
+until a deadline, and reports the last value when the deadline passes.
 
     with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector, Shop(collector) as shop:
         wait_until(lambda: "http_server_request_duration_seconds" in collector.metrics(), 20, "requests of the shop")
@@ -39,11 +39,11 @@ Json = Any
 
 
 class Timeout(AssertionError):
-    """A condition that did not come true in time."""
+    """A condition was not true in time."""
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """The condition's first truthy value. An exception of it counts as "not yet" and is told when time is up."""
+    """Returns the first truthy value of the condition. An exception counts as false; the last one is in the timeout's message."""
     deadline = time.monotonic() + seconds
     last: object = None
     while True:
@@ -60,7 +60,7 @@ def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> 
 
 
 def http_get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> tuple[int, str]:
-    """Status and body; an HTTP error is an answer like any other."""
+    """Returns status and body, also of an HTTP error."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -70,26 +70,26 @@ def http_get(url: str, headers: Mapping[str, str] | None = None, timeout: float 
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for programs that cannot report the one they took."""
+    """Returns a free port, for programs that cannot report the port they take."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def dichroic_bin() -> Path:
-    """The collector's binary: DICHROIC_BIN, else the debug build."""
+    """The collector's binary: $DICHROIC_BIN, else the debug build."""
     path = Path(os.environ.get("DICHROIC_BIN") or ROOT / "target" / "debug" / "dichroic")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: run `cargo build -p dichroic`, or set DICHROIC_BIN")
+        raise FileNotFoundError(f"{path} does not exist: run `cargo build -p dichroic`, or set DICHROIC_BIN")
     return path
 
 
-# A killed test run leaves nothing behind. The pid stays that of the program, because setpriv executes it in its place.
+# Children end with a killed test run. setpriv executes the program, so the pid is the program's.
 _WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 class Process:
-    """A program with its output at hand. `argv()` is asked just before each start."""
+    """A program and its output. `argv()` is called before each start."""
 
     name = "process"
     stop_seconds = 10.0
@@ -100,7 +100,7 @@ class Process:
         self._child: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
-    # ---- what a party says of itself ----
+    # ---- overridden by actors ----
 
     def argv(self) -> Sequence[str]:
         raise NotImplementedError
@@ -109,12 +109,12 @@ class Process:
         return {}
 
     def wait_ready(self) -> None:
-        """Returns when the program serves."""
+        """Returns when the program is ready."""
 
-    # ---- life ----
+    # ---- lifecycle ----
 
     def start(self) -> None:
-        assert self._child is None, f"{self.name} runs already"
+        assert self._child is None, f"{self.name} is already running"
         self.lines = []
         self._child = subprocess.Popen(
             [*_WITH_PARENT, *self.argv()],
@@ -132,7 +132,7 @@ class Process:
             self.wait_ready()
         except BaseException:
             self.kill()
-            self._forget()
+            self._remove_folder()
             raise
 
     @staticmethod
@@ -156,7 +156,7 @@ class Process:
         return "\n".join(self.lines)
 
     def wait_line(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
-        """The first match in the output; fails at once, with the output, if the program has ended."""
+        """Returns the first match in the output; fails at once if the program ended."""
 
         def found() -> re.Match[str] | None:
             ended = not self.running()
@@ -174,11 +174,11 @@ class Process:
         )
 
     def kill(self) -> None:
-        """SIGKILL, for tests of what happens then."""
+        """Sends SIGKILL."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """SIGTERM and the exit code; SIGKILL if it does not end in time."""
+        """Sends SIGTERM and returns the exit code; SIGKILL after `stop_seconds`."""
         return self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> int:
@@ -205,11 +205,11 @@ class Process:
         return code
 
     def restart(self) -> None:
-        """Ends it the hard way and starts it again, under the same configuration."""
+        """Kills it and starts it again with the same configuration."""
         self.kill()
         self.start()
 
-    def _forget(self) -> None:
+    def _remove_folder(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -218,13 +218,13 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._forget()
+        self._remove_folder()
 
 
 class Collector(Process):
-    """`dichroic run` on free ports, with a socket of its own. A restart keeps the addresses that the first start took.
+    """`dichroic run` on free ports, with a private socket. A restart keeps the addresses of the first start.
 
-    `config` is merged over the configuration made here; `scrape` are pages that are scraped every second as job `workers`.
+    `config` is merged over the default of this class; `scrape` are pages to scrape every second as job `workers`.
     """
 
     name = "collector"
@@ -260,7 +260,7 @@ class Collector(Process):
                 "exporters": {"prometheus": {"listen": anywhere}},
                 "admin": {"listen": anywhere},
                 "security": {"local_socket": {"path": str(self.socket)}},
-                # Five times as often as usual, so that tests wait less.
+                # Shorter than the default of 5 s, so that tests wait less.
                 "telemetry": {"interval": "1s"},
             },
             config or {},
@@ -328,12 +328,12 @@ class Collector(Process):
 
     @property
     def local_tcp(self) -> str:
-        """host:port where relays and subscribers come in with the token, when the configuration has it."""
+        """host:port of the TCP listener for relays and subscribers, if configured."""
         return str(self.endpoints["local_tcp"])
 
     @property
     def address(self) -> str:
-        """What `dichroic.connect` takes."""
+        """The address for `dichroic.connect`."""
         return f"unix://{self.endpoints.get('socket', self.socket)}"
 
     def metrics(self, accept: str = "text/plain;version=0.0.4") -> str:
@@ -342,7 +342,7 @@ class Collector(Process):
         return body
 
     def api(self, path: str) -> Json:
-        """A document of the admin API, such as `/api/v1/ledger`."""
+        """Returns a document of the admin API, such as `/api/v1/ledger`."""
         status, body = http_get(f"http://{self.admin}{path}")
         assert status == 200, f"{path} answers {status}: {body}"
         return json.loads(body)
@@ -357,7 +357,7 @@ class Collector(Process):
         return self.api("/api/v1/catalog")
 
     def run_command(self, *args: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
-        """A command of the binary against this collector, such as `ledger --check`."""
+        """Runs a command of the binary with this collector, such as `ledger --check`."""
         return subprocess.run(
             [str(dichroic_bin()), *args],
             capture_output=True,
@@ -369,7 +369,7 @@ class Collector(Process):
 
 
 def merged(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:
-    """Mappings merge, everything else is replaced."""
+    """Merges mappings; other values replace."""
     out = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
@@ -378,7 +378,7 @@ def merged(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json
 
 
 class Shop(Process):
-    """The demo's Erlang node with the relay in it. `stop()` asks it to end; `truth` is then its own count of what it emitted."""
+    """The demo's Erlang node with the relay. After `stop()`, `truth` is its own count of what it emitted."""
 
     name = "shop"
     stop_seconds = 20.0
@@ -391,9 +391,9 @@ class Shop(Process):
         modules: Sequence[Path] = (),
         erl: Sequence[str] = (),
     ):
-        """Without a collector its relay finds none, and waits for the one that `env` names.
+        """Without a collector its relay waits for the one that `env` names.
 
-        `modules` are Erlang files whose `start/0` is called in the node too; `erl` are further arguments of the VM.
+        `modules` are Erlang files whose `start/0` is called in the node; `erl` are further arguments of the VM.
         """
         super().__init__()
         self.rate = rate
@@ -410,7 +410,7 @@ class Shop(Process):
             "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
             f"{also}spawn(fun() -> shop:main(['{self.rate}']) end)."
         )
-        # A name without a listener: nothing may connect to the node, and no epmd is started.
+        # A node name without a listener and without epmd.
         name = ["-name", "shop@127.0.0.1", "-setcookie", "demo", "-dist_listen", "false", "-start_epmd", "false"]
         paths = [part for ebin in self._code() for part in ("-pa", str(ebin))]
         return ["erl", "-noshell", *name, *paths, *self.erl, "-eval", boot]
@@ -438,7 +438,7 @@ class Shop(Process):
 
 
 def erlang_paths() -> list[Path]:
-    """Folders of compiled modules: the shop, the relay, and telemetry (TELEMETRY_EBIN, else the relay's stand-in for it)."""
+    """Folders of compiled modules: telemetry, the relay, the shop."""
     support = RELAY / "test" / "support"
     given = os.environ.get("TELEMETRY_EBIN")
     telemetry = (
@@ -460,13 +460,13 @@ def erlang_paths() -> list[Path]:
 
 @functools.cache
 def otp_release() -> str:
-    """Of the `erl` that is first on the path."""
+    """The OTP release of the first `erl` on $PATH."""
     ask = "io:put_chars(erlang:system_info(otp_release)), halt()."
     return subprocess.run(["erl", "-noshell", "-eval", ask], capture_output=True, text=True, check=True).stdout
 
 
 def compiled(name: str, sources: Sequence[Path], app: Path | None = None) -> Path:
-    """The folder of the application's beams under build/, made again when a source is newer: one for each OTP."""
+    """Returns the folder of compiled modules under build/, one per OTP; compiles when a source is newer."""
     into = ROOT / "build" / "test-ebin" / otp_release() / name
     read = [
         *sources,
@@ -492,13 +492,13 @@ def compiled(name: str, sources: Sequence[Path], app: Path | None = None) -> Pat
         shutil.rmtree(into)
     try:
         fresh.rename(into)
-    except OSError:  # another run was quicker
+    except OSError:  # a concurrent run was faster
         shutil.rmtree(fresh)
     return into
 
 
 class Embedder(Process):
-    """The demo's worker with `prometheus_client`. Its page is at `url`; a restart keeps the port."""
+    """The demo's worker with `prometheus_client`, whose page is at `url`. A restart keeps the port."""
 
     name = "embedder"
 
@@ -534,7 +534,7 @@ class Recommender(Process):
 
 
 def prometheus_folder() -> Path:
-    """Where `prometheus` and `promtool` are; fetched and unpacked once."""
+    """Folder of `prometheus` and `promtool`; fetched and unpacked once."""
     script = ROOT / "scripts" / "fetch-prometheus.sh"
     done = subprocess.run([str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -542,17 +542,17 @@ def prometheus_folder() -> Path:
 
 
 def promtool(*args: str, cwd: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs promtool; the caller judges the exit code."""
+    """Runs promtool; the caller checks the exit code."""
     tool = str(prometheus_folder() / "promtool")
     return subprocess.run([tool, *args], capture_output=True, text=True, cwd=cwd, input=stdin, check=False)
 
 
 class QueryError(AssertionError):
-    """Prometheus refused a query."""
+    """Prometheus rejected a query."""
 
 
 class Prometheus(Process):
-    """A Prometheus server that scrapes the collector every second, as the README tells users to (`honor_labels: true`).
+    """A Prometheus server that scrapes the collector as the README recommends (`honor_labels: true`).
 
     A restart keeps port and data.
     """
@@ -623,16 +623,24 @@ class Prometheus(Process):
         return document["data"]
 
     def query(self, promql: str, at: float | None = None) -> list[Json]:
-        """The instant vector: a list of {"metric": labels, "value": [time, text]}."""
+        """Returns the instant vector: a list of {"metric": labels, "value": [time, text]}."""
         result: list[Json] = self.api("query", query=promql, **({} if at is None else {"time": at}))["result"]
         return result
+
+    def wait_query(self, promql: str, seconds: float = 60.0) -> list[Json]:
+        """Returns the first result that is not empty. The timeout's message has the errors of the scrapes."""
+        try:
+            return wait_until(lambda: self.query(promql), seconds, f"a result of {promql}")
+        except Timeout as error:
+            errors = {target["scrapeUrl"]: target["lastError"] for target in self.api("targets")["activeTargets"]}
+            raise Timeout(f"{error}; errors of scrapes: {errors}") from None
 
     def query_range(self, promql: str, start: float, end: float, step: float) -> list[Json]:
         result: list[Json] = self.api("query_range", query=promql, start=start, end=end, step=step)["result"]
         return result
 
     def scalar(self, promql: str) -> float:
-        """The value of a query that answers with exactly one sample."""
+        """Returns the value of a query with exactly one sample."""
         result = self.query(promql)
         assert len(result) == 1, f"{promql} has {len(result)} samples: {result[:3]}"
         return float(result[0]["value"][1])

@@ -1,4 +1,4 @@
-"""A node that was never prepared is attached to, counted exactly, and left as it was, however the attacher ends."""
+"""Attaching to an unprepared node: exact counts, and nothing left behind however the attacher ends."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from actors import total
 from attach_actors import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
 from harness import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
 
-# First words of what the node answers.
-TOLD = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone", "loading")
+# Prefixes of the node's own output.
+ANSWERS = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone", "loading")
 EMITTED = "http_server_request_duration_seconds_count"
 
 
@@ -33,15 +33,15 @@ def node() -> Iterator[BareNode]:
 
 @pytest.fixture(params=["erl", NEWER_ERL], ids=["installed", "newer"])
 def any_node(request: pytest.FixtureRequest) -> Iterator[BareNode]:
-    """A node of each OTP that is at hand: other code is loaded into a newer one."""
+    """A node of each available OTP: a newer one gets other code."""
     yield from quiet(BareNode(erl=request.param))
 
 
 def quiet(node: BareNode) -> Iterator[BareNode]:
     with node:
         yield node
-        # Nothing of ours may have made the node complain.
-        said = [line for line in node.lines if not line.startswith((*TOLD, "attach_node"))]
+        # No log line of the node may have been caused by the relay.
+        said = [line for line in node.lines if not line.startswith((*ANSWERS, "attach_node"))]
         assert said == []
 
 
@@ -54,7 +54,7 @@ def counted(collector: Collector, expected: float, **labels: str) -> None:
 
 
 def as_before(node: BareNode, before: dict[str, str], seconds: float = 10) -> None:
-    """Everything but the VM's own passing processes is what it was."""
+    """Waits until the node is as it was before."""
     last: dict[str, tuple[str, str | None]] = {}
 
     def same() -> bool:
@@ -78,14 +78,14 @@ def test_events_are_counted_exactly_and_ctrl_c_leaves_the_node_as_it_was(collect
         any_node.emit(234)
         assert attacher.interrupt() == 0
         assert re.search(r"detached; \d+ modules unloaded, nothing is left", attacher.output()), attacher.output()
-    # What was emitted just before the end was handed over on leaving.
+    # Events just before the end are counted by the last flush.
     counted(collector, 1234)
     as_before(any_node, before)
     any_node.emit(10)
     counted(collector, 1234)
 
 
-def test_what_is_loaded_is_told_by_name_and_by_the_digest_of_its_code(collector: Collector, any_node: BareNode) -> None:
+def test_loaded_modules_are_listed_with_the_digest_of_their_code(collector: Collector, any_node: BareNode) -> None:
     loaded = max(otp for otp in (25, 27) if otp <= any_node.release())
     manifest = (ROOT / f"collector/beam-attach/beams/otp{loaded}/MANIFEST").read_text()
     expected = set(re.findall(r"^beam (\w+) (\w+)$", manifest, re.MULTILINE))
@@ -94,7 +94,7 @@ def test_what_is_loaded_is_told_by_name_and_by_the_digest_of_its_code(collector:
     assert told == {(name, md5) for name, md5 in expected if not name.startswith("dichroic_discover")}
 
 
-def test_a_shop_under_load_is_counted_as_it_counts_itself(collector: Collector, node: BareNode) -> None:
+def test_the_counts_of_a_shop_under_load_equal_its_own(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector) as attacher:
         node.say("go 200")
         node.wait_line("serving 200")
@@ -108,13 +108,13 @@ def test_a_shop_under_load_is_counted_as_it_counts_itself(collector: Collector, 
         assert attacher.interrupt() == 0
 
 
-def test_the_visitor_is_no_peer_of_the_node_and_makes_no_series(collector: Collector, node: BareNode) -> None:
+def test_the_attachers_connection_has_no_distribution_metrics(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector):
         wait_until(lambda: "vm_uptime_seconds" in collector.metrics(), 30, "a reading of the VM")
         assert "vm_distribution" not in collector.metrics()
 
 
-def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collector, any_node: BareNode) -> None:
+def test_detaching_under_load_disturbs_no_request(collector: Collector, any_node: BareNode) -> None:
     any_node.say("go 500")
     any_node.wait_line("serving 500", 60)
     for _ in range(3):
@@ -123,7 +123,7 @@ def test_detaching_in_the_middle_of_load_disturbs_no_request(collector: Collecto
             wait_until(lambda: total(collector.metrics(), EMITTED) > seen, 20, "requests")  # noqa: B023
             assert attacher.interrupt() == 0
     any_node.say("stop")
-    # A request that had been killed would never be counted as done, and the shop would wait for it.
+    # The shop would wait for a request that was killed.
     assert json.loads(any_node.wait_line(r"^truth (\{.*\})$", 30)[1])["active"] == 0
 
 
@@ -144,7 +144,7 @@ def test_detach_ends_the_attacher_and_leaves_the_node_as_it_was(collector: Colle
     assert "is not attached" in again.stderr
 
 
-def test_who_is_late_finds_the_handler_though_another_visitor_comes(collector: Collector, any_node: BareNode) -> None:
+def test_a_process_inside_a_handler_keeps_its_code_while_another_attaches(collector: Collector, any_node: BareNode) -> None:
     any_node.say("hold")
     before = any_node.snapshot()
     with Attacher(any_node, collector) as first:
@@ -164,7 +164,7 @@ def test_who_is_late_finds_the_handler_though_another_visitor_comes(collector: C
     as_before(any_node, before)
 
 
-def test_for_a_time(collector: Collector, node: BareNode) -> None:
+def test_an_attach_with_a_duration_ends_by_itself(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
     attacher = Attacher(node, collector, "--for", "1s")
     with attacher:
@@ -172,7 +172,7 @@ def test_for_a_time(collector: Collector, node: BareNode) -> None:
     as_before(node, before)
 
 
-def test_after_the_attacher_was_killed_another_takes_over_and_no_count_is_lost(collector: Collector, node: BareNode) -> None:
+def test_after_a_killed_attacher_another_takes_over_without_losing_counts(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
     with Attacher(node, collector) as first:
         node.emit(10)
@@ -181,13 +181,13 @@ def test_after_the_attacher_was_killed_another_takes_over_and_no_count_is_lost(c
         node.emit(5)
         with Attacher(node, collector) as second:
             node.emit(3)
-            # One epoch throughout: totals of a relay that began anew would begin at zero.
+            # The same epoch: totals of a restarted relay would start at zero.
             counted(collector, 18)
             assert second.interrupt() == 0
     as_before(node, before)
 
 
-def test_after_the_attacher_was_killed_the_node_is_as_before_within_the_linger(collector: Collector, node: BareNode) -> None:
+def test_after_a_killed_attacher_the_relay_removes_itself(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
     with Attacher(node, collector) as attacher:
         node.emit(10)
@@ -198,7 +198,7 @@ def test_after_the_attacher_was_killed_the_node_is_as_before_within_the_linger(c
         as_before(node, before, 40)
 
 
-def test_a_collector_that_comes_back_finds_the_attached_relay_with_its_totals(collector: Collector, node: BareNode) -> None:
+def test_a_restarted_collector_gets_the_totals_of_the_attached_relay(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector) as attacher:
         node.emit(6)
         counted(collector, 6)
@@ -209,7 +209,7 @@ def test_a_collector_that_comes_back_finds_the_attached_relay_with_its_totals(co
         assert attacher.interrupt() == 0
 
 
-def test_a_second_attacher_is_told_who_is_there(collector: Collector, node: BareNode) -> None:
+def test_a_second_attacher_is_refused_with_the_command_to_detach(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector):
         second = collector.run_command("attach", *node.reach(), "--socket", str(collector.socket))
         assert second.returncode == 1
@@ -219,7 +219,7 @@ def test_a_second_attacher_is_told_who_is_there(collector: Collector, node: Bare
         counted(collector, 4)
 
 
-def test_a_node_that_has_the_relay_is_left_alone(collector: Collector) -> None:
+def test_a_node_with_an_installed_relay_is_not_changed(collector: Collector) -> None:
     relay = erlang_paths()[1]
     with BareNode("installed", also=[relay], boot="{ok, _} = application:ensure_all_started(dichroic),") as node:
         before = node.snapshot()
@@ -232,7 +232,7 @@ def test_a_node_that_has_the_relay_is_left_alone(collector: Collector) -> None:
         assert "does not touch" in done.stderr
 
 
-def test_a_node_that_has_the_relay_and_has_not_started_it_is_left_to_start_it(collector: Collector) -> None:
+def test_a_node_with_an_installed_relay_that_is_not_started_is_not_changed(collector: Collector) -> None:
     relay = erlang_paths()[1]
     with BareNode("later", also=[relay]) as node:
         before = node.snapshot()
@@ -251,14 +251,14 @@ def test_without_a_collector_nothing_is_loaded(node: BareNode, tmp_path: Path, c
     assert node.snapshot() == before
 
 
-def test_the_configuration_of_the_collector_names_its_socket(collector: Collector, node: BareNode) -> None:
+def test_the_socket_is_read_from_the_collectors_configuration(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector, "--config", str(collector.config_file), socket=False) as attacher:
         node.emit(2)
         counted(collector, 2)
         assert attacher.interrupt() == 0
 
 
-def test_a_wrong_cookie_is_said_to_be_wrong_and_never_shown(collector: Collector, tmp_path: Path) -> None:
+def test_a_wrong_cookie_is_reported_and_never_printed(collector: Collector, tmp_path: Path) -> None:
     wrong = tmp_path / "cookie"
     wrong.write_text("AnotherSecret")
     wrong.chmod(0o600)
@@ -274,7 +274,7 @@ def test_a_wrong_cookie_is_said_to_be_wrong_and_never_shown(collector: Collector
         assert "chmod 0600" in done.stderr
 
 
-def test_the_cookie_stands_in_no_argument_and_no_output(collector: Collector, node: BareNode) -> None:
+def test_the_cookie_is_in_no_argument_and_no_output(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector) as attacher:
         assert COOKIE not in Path(f"/proc/{attacher.pid}/cmdline").read_text()
         assert COOKIE not in Path(f"/proc/{attacher.pid}/environ").read_text()
@@ -289,7 +289,7 @@ def test_a_node_of_another_machine_is_refused(collector: Collector, node: BareNo
     assert "root" in done.stderr
 
 
-def test_the_port_is_asked_of_epmd(collector: Collector) -> None:
+def test_the_port_is_looked_up_in_epmd(collector: Collector) -> None:
     with Epmd() as epmd, BareNode("mapped", epmd=epmd) as node:
         with Attacher(node, collector) as attacher:
             node.emit(3)
@@ -333,7 +333,7 @@ config() -> [{password, <<"hidden">>}, {telemetry_prefix, [stock, repo]}].
 """
 
 
-def test_events_of_ecto_repositories_are_found_though_no_code_names_them(collector: Collector, tmp_path: Path) -> None:
+def test_discover_finds_events_of_ecto_repositories_that_no_code_names(collector: Collector, tmp_path: Path) -> None:
     for source in (ECTO, REPO):
         name = re.findall(r"-module\('(.*)'\)", source)[0]
         (tmp_path / f"{name}.erl").write_text(source)
@@ -356,9 +356,7 @@ lookup_meta('Elixir.Stock.Repo') -> #{telemetry => {'Elixir.Stock.Repo', debug, 
 """
 
 
-def test_repositories_are_counted_under_the_names_they_have_also_when_they_start_later(
-    collector: Collector, tmp_path: Path
-) -> None:
+def test_repositories_are_counted_under_their_own_names_also_when_they_start_later(collector: Collector, tmp_path: Path) -> None:
     for source in (ECTO, REPO, ADAPTER):
         name = re.findall(r"-module\('(.*)'\)", source)[0]
         (tmp_path / f"{name}.erl").write_text(source)
@@ -373,7 +371,7 @@ def test_repositories_are_counted_under_the_names_they_have_also_when_they_start
             15,
             "the queries",
         )
-        # A collector that comes back asks for the same at once, so that no count begins anew.
+        # A restarted collector sends the same plan at once, so that no count is reset.
         collector.restart()
         node.say("query by.another.name 8")
         wait_until(
@@ -383,7 +381,7 @@ def test_repositories_are_counted_under_the_names_they_have_also_when_they_start
         )
 
 
-def test_events_whose_names_are_made_at_run_time_are_found_when_they_fire(collector: Collector, node: BareNode) -> None:
+def test_discover_finds_events_with_dynamic_names_when_they_fire(collector: Collector, node: BareNode) -> None:
     node.say("dynamic made.at.run.time")
     done = collector.run_command("discover", *node.reach(), "--live", "1s", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -391,7 +389,7 @@ def test_events_whose_names_are_made_at_run_time_are_found_when_they_fire(collec
     assert found["uncounted"] == []
     assert found["counted_late"] == ["made.at.run.time"]
     event = next(event for event in found["events"] if event["event"] == "made.at.run.time")
-    # Fifty a second, from the first look on.
+    # Fifty per second, from when they are first seen.
     assert 20 < event["count"] <= 60
     assert node.snapshot()["traced"] == "[{flags,[]},{traced,false}]"
 
@@ -404,7 +402,7 @@ def test_discover_leaves_nothing_behind(collector: Collector, any_node: BareNode
         as_before(any_node, before)
 
 
-def test_lint_of_a_node_names_what_fires_and_nothing_subscribes_to(collector: Collector, node: BareNode) -> None:
+def test_lint_of_a_node_names_events_without_a_subscription(collector: Collector, node: BareNode) -> None:
     node.say("dynamic made.at.run.time")
     node.say("go 100")
     node.wait_line("serving 100", 60)
@@ -428,7 +426,7 @@ def test_lint_of_a_node_names_what_fires_and_nothing_subscribes_to(collector: Co
 
 
 class Listener(Process):
-    """`dichroic discover --live`, which a test interrupts."""
+    """`dichroic discover --live`, for tests that interrupt it."""
 
     name = "listener"
 
@@ -440,10 +438,10 @@ class Listener(Process):
         return [str(dichroic_bin()), "discover", *self.node.reach(), "--live", "60s"]
 
 
-def test_a_listener_that_was_killed_leaves_nothing_behind(node: BareNode) -> None:
+def test_a_killed_discover_leaves_nothing_behind(node: BareNode) -> None:
     before = node.snapshot()
     with Listener(node) as listener:
-        wait_until(lambda: "dichroic_discover" in node.snapshot()["handlers"], 10, "the handler that counts")
+        wait_until(lambda: "dichroic_discover" in node.snapshot()["handlers"], 10, "the counting handler")
         listener.kill()
         as_before(node, before)
 
@@ -451,7 +449,7 @@ def test_a_listener_that_was_killed_leaves_nothing_behind(node: BareNode) -> Non
 # ---- receivers.beam.attach -----------------------------------------------------------------------------------------------
 
 
-def test_a_collector_attaches_to_the_nodes_of_its_configuration_and_leaves_them_when_it_stops() -> None:
+def test_a_collector_attaches_to_configured_nodes_and_detaches_when_it_stops() -> None:
     with BareNode("one") as one, BareNode("two") as two:
         before = [node.snapshot() for node in (one, two)]
         with Collector(config={"receivers": {"beam": {"attach": [one.config(), two.config()]}}}) as collector:
@@ -461,7 +459,7 @@ def test_a_collector_attaches_to_the_nodes_of_its_configuration_and_leaves_them_
             two.emit(9)
             counted(collector, 7, instance=one.node)
             counted(collector, 9, instance=two.node)
-            # A node that restarts is attached to again.
+            # A restarted node is attached again.
             two.restart()
             wait_until(lambda: "{dichroic," in two.snapshot()["handlers"], 30, "handlers after a restart")
             two.emit(2)
@@ -471,7 +469,7 @@ def test_a_collector_attaches_to_the_nodes_of_its_configuration_and_leaves_them_
         as_before(two, before[1])
 
 
-def test_a_collector_that_was_killed_takes_its_nodes_over_again_with_their_totals() -> None:
+def test_a_restarted_collector_takes_over_its_attached_nodes_with_their_totals() -> None:
     with BareNode() as node:
         before = node.snapshot()
         with Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
@@ -487,7 +485,7 @@ def test_a_collector_that_was_killed_takes_its_nodes_over_again_with_their_total
 
 
 def reload(collector: Collector, *entries: dict[str, object]) -> None:
-    read = lambda: sum(collector.output().count(words) for words in ("configuration read again", "configuration refused"))
+    read = lambda: sum(collector.output().count(message) for message in ("configuration read again", "configuration refused"))
     before = read()
     collector.config["receivers"]["beam"] = {"attach": list(entries)}
     collector.config_file.write_text(json.dumps(collector.config))
@@ -499,12 +497,12 @@ def handlers(node: BareNode) -> bool:
     return "{dichroic," in node.snapshot()["handlers"]
 
 
-def stay(node: BareNode) -> list[str]:
-    """What tells one stay of a relay from another: its visitor, since when, the epoch of its counts."""
+def attachment(node: BareNode) -> list[str]:
+    """Identifies one attachment: guardian, start time, epoch of its counts."""
     return re.findall(r"(?:guardian|since|epoch) => ([^,}]+)", node.secrets().split("mode,attached")[0])
 
 
-def test_on_sighup_new_nodes_are_attached_gone_ones_left_and_the_others_not_disturbed() -> None:
+def test_on_sighup_new_nodes_are_attached_removed_ones_detached_and_others_kept() -> None:
     with BareNode("stays") as stays, BareNode("goes") as goes, BareNode("comes") as comes:
         before = {node: node.snapshot() for node in (stays, goes, comes)}
         with Collector(config={"receivers": {"beam": {"attach": [stays.config(), goes.config()]}}}) as collector:
@@ -512,7 +510,7 @@ def test_on_sighup_new_nodes_are_attached_gone_ones_left_and_the_others_not_dist
                 wait_until(lambda: handlers(node), 15, "handlers")  # noqa: B023
             stays.emit(5)
             goes.emit(6)
-            before_that = stay(stays)
+            first = attachment(stays)
             reload(collector, comes.config(), stays.config())
             wait_until(lambda: handlers(comes), 15, "handlers of the new node")
             as_before(goes, before[goes])
@@ -521,32 +519,32 @@ def test_on_sighup_new_nodes_are_attached_gone_ones_left_and_the_others_not_dist
             comes.emit(3)
             counted(collector, 7, instance=stays.node)
             counted(collector, 3, instance=comes.node)
-            assert len(before_that) == 3
-            assert stay(stays) == before_that
+            assert len(first) == 3
+            assert attachment(stays) == first
             assert "needs a restart" not in collector.output()
             assert collector.stop() == 0
         as_before(stays, before[stays])
         as_before(comes, before[comes])
 
 
-def test_a_node_whose_entry_changes_is_left_and_attached_to_again(tmp_path: Path) -> None:
+def test_a_node_whose_entry_changes_is_detached_and_attached_again(tmp_path: Path) -> None:
     with BareNode() as node:
         before = node.snapshot()
         with Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
             wait_until(lambda: handlers(node), 15, "handlers")
-            before_that = stay(node)
+            first = attachment(node)
             cookie = tmp_path / "cookie"
             cookie.write_text(COOKIE)
             cookie.chmod(0o600)
             reload(collector, {**node.config(), "cookie_file": str(cookie)})
-            wait_until(lambda: handlers(node) and stay(node) != before_that, 20, "another visit")
+            wait_until(lambda: handlers(node) and attachment(node) != first, 20, "another attachment")
             node.emit(4)
             counted(collector, 4)
             assert collector.stop() == 0
         as_before(node, before)
 
 
-def test_a_node_that_leaves_the_file_while_it_is_being_attached_to_is_left(collector: Collector, node: BareNode) -> None:
+def test_a_node_that_is_removed_while_it_is_attached_is_detached(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
     for _ in range(5):
         reload(collector, node.config())
@@ -570,19 +568,19 @@ def test_a_node_that_is_removed_while_its_code_is_loaded_is_detached(collector: 
     as_before(node, before, 15)
 
 
-def test_a_bad_file_detaches_nobody() -> None:
+def test_an_invalid_file_detaches_no_node() -> None:
     with BareNode() as node, Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
         wait_until(lambda: handlers(node), 15, "handlers")
-        before_that = stay(node)
+        first = attachment(node)
         reload(collector, node.config(), node.config())
         wait_until(lambda: "stands there twice" in collector.output(), 10, "the refusal")
         node.emit(3)
         counted(collector, 3)
-        assert stay(node) == before_that
+        assert attachment(node) == first
 
 
 @pytest.mark.parametrize(
-    ("entry", "words"),
+    ("entry", "message"),
     [
         ({"node": "nohost"}, "name@host"),
         ({"node": "a@127.0.0.1", "port": 1, "epmd": "127.0.0.1:2"}, "not both"),
@@ -590,9 +588,9 @@ def test_a_bad_file_detaches_nobody() -> None:
         ({"node": "a@127.0.0.1", "transport": "pigeon"}, "socket"),
     ],
 )
-def test_a_bad_entry_of_the_configuration_is_told_in_words(tmp_path: Path, entry: dict[str, object], words: str) -> None:
+def test_an_invalid_entry_is_reported_with_a_reason(tmp_path: Path, entry: dict[str, object], message: str) -> None:
     file = tmp_path / "dichroic.yaml"
     file.write_text(json.dumps({"receivers": {"beam": {"attach": [entry]}}}))
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 78
-    assert words in done.stderr
+    assert message in done.stderr

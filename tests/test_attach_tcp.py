@@ -1,4 +1,4 @@
-"""An attached relay that is sent to the collector's TCP port: told by its visitor, or because it cannot open the socket."""
+"""An attached relay that connects to the collector's TCP port, by option or because it cannot open the socket."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by_tcp(collector: Collector, file: str) -> list[str]:
     return ["--transport", "tcp", "--tcp", collector.local_tcp, "--token-file", file]
 
 
-def test_a_relay_by_tcp_counts_exactly_and_leaves_the_node_as_it_was(
+def test_a_relay_over_tcp_counts_exactly_and_leaves_nothing_behind(
     collector: Collector, any_node: BareNode, tmp_path: Path
 ) -> None:
     before = any_node.snapshot()
@@ -61,13 +61,13 @@ def test_a_relay_by_tcp_counts_exactly_and_leaves_the_node_as_it_was(
     as_before(any_node, before)
 
 
-def test_the_token_is_seen_nowhere_on_the_node(collector: Collector, any_node: BareNode, tmp_path: Path) -> None:
+def test_the_token_is_visible_nowhere_on_the_node(collector: Collector, any_node: BareNode, tmp_path: Path) -> None:
     with Attacher(any_node, collector, *by_tcp(collector, secret(tmp_path)), socket=False) as attacher:
         seen = any_node.secrets()
         assert f"tcp://{collector.local_tcp}" in seen
         assert TOKEN not in seen
         collector.kill()
-        wait_until(lambda: "cannot_connect" in any_node.secrets(), 10, "the relay to miss the collector")
+        wait_until(lambda: "cannot_connect" in any_node.secrets(), 10, "the relay to lose the collector")
         assert TOKEN not in any_node.secrets()
         collector.start()
         any_node.emit(3)
@@ -76,7 +76,7 @@ def test_the_token_is_seen_nowhere_on_the_node(collector: Collector, any_node: B
     assert TOKEN not in any_node.output()
 
 
-def test_another_visitor_takes_over_a_relay_by_tcp_with_its_totals(collector: Collector, node: BareNode, tmp_path: Path) -> None:
+def test_another_attacher_takes_over_a_relay_over_tcp_with_its_totals(collector: Collector, node: BareNode, tmp_path: Path) -> None:
     before = node.snapshot()
     args = by_tcp(collector, secret(tmp_path))
     with Attacher(node, collector, *args, socket=False) as first:
@@ -91,7 +91,7 @@ def test_another_visitor_takes_over_a_relay_by_tcp_with_its_totals(collector: Co
     as_before(node, before)
 
 
-def test_a_wrong_token_is_told_and_the_node_is_left(collector: Collector, node: BareNode, tmp_path: Path) -> None:
+def test_a_wrong_token_is_reported_and_the_relay_is_removed(collector: Collector, node: BareNode, tmp_path: Path) -> None:
     before = node.snapshot()
     wrong = TOKEN[::-1]
     done = collector.run_command("attach", *node.reach(), *by_tcp(collector, secret(tmp_path, wrong)))
@@ -102,17 +102,15 @@ def test_a_wrong_token_is_told_and_the_node_is_left(collector: Collector, node: 
     as_before(node, before)
 
 
-def test_address_and_token_may_be_read_from_the_collectors_configuration(collector: Collector, node: BareNode) -> None:
-    collector.restart()  # and the port it took stands in its file
+def test_address_and_token_are_read_from_the_collectors_configuration(collector: Collector, node: BareNode) -> None:
+    collector.restart()  # writes the port it took to its configuration
     with Attacher(node, collector, "--transport", "tcp", "--config", str(collector.config_file), socket=False) as attacher:
         node.emit(4)
         counted(collector, 4)
         assert attacher.interrupt() == 0
 
 
-def test_a_visitor_that_cannot_reach_the_socket_sends_the_relay_to_the_port(
-    collector: Collector, node: BareNode, tmp_path: Path
-) -> None:
+def test_without_the_socket_the_relay_is_sent_to_the_tcp_port(collector: Collector, node: BareNode, tmp_path: Path) -> None:
     where = ["--socket", str(tmp_path / "none.sock"), "--tcp", collector.local_tcp, "--token-file", secret(tmp_path)]
     with Attacher(node, collector, *where, socket=False) as attacher:
         assert f"data goes to tcp://{collector.local_tcp}" in attacher.output()
@@ -120,38 +118,38 @@ def test_a_visitor_that_cannot_reach_the_socket_sends_the_relay_to_the_port(
 
 
 @pytest.mark.parametrize(
-    ("args", "words"),
+    ("args", "message"),
     [
         (["--transport", "tcp"], "--token-file"),
         (["--transport", "tcp", "--tcp", "127.0.0.1:1"], "DICHROIC_TOKEN"),
         (["--transport", "tcp", "--tcp", "127.0.0.1:1", "--token-file", "TOKEN"], "no collector: tcp://127.0.0.1:1"),
     ],
 )
-def test_what_is_missing_is_told_and_nothing_is_loaded(
-    collector: Collector, node: BareNode, tmp_path: Path, args: list[str], words: str
+def test_missing_options_are_reported_and_nothing_is_loaded(
+    collector: Collector, node: BareNode, tmp_path: Path, args: list[str], message: str
 ) -> None:
     before = node.snapshot()
     args = [secret(tmp_path) if arg == "TOKEN" else arg for arg in args]
     done = collector.run_command("attach", *node.reach(), *args)
     assert done.returncode == 1
-    assert words in done.stderr
+    assert message in done.stderr
     assert node.snapshot() == before
 
 
 # ---- receivers.beam.attach -----------------------------------------------------------------------------------------------
 
 
-def test_a_collector_sends_its_nodes_to_the_port_where_they_cannot_open_the_socket() -> None:
+def test_a_collector_redirects_nodes_that_cannot_open_its_socket() -> None:
     with BareNode() as node:
         before = node.snapshot()
         node.kill()
         attach = {"receivers": {"beam": {"attach": [node.config()]}}}
         with Collector(config={**TCP, **attach}) as collector:
-            # As for a node of another container, the socket is not there.
+            # As in another container, the socket does not exist.
             collector.socket.rename(collector.socket.with_name("hidden"))
             node.start()
-            # Its first visitor, whom the node waits for, may have detached what the collector had attached.
-            wait_until(lambda: any(r["connected"] and r["attached"] for r in collector.sources()["relays"]), 40, "the other way")
+            # The first connection, for which the node waits, may have detached the collector's relay.
+            wait_until(lambda: any(r["connected"] and r["attached"] for r in collector.sources()["relays"]), 40, "a relay over TCP")
             assert "it sends to tcp://" in collector.output()
             assert "no_socket_found" in collector.output()
             node.emit(7)
@@ -161,7 +159,7 @@ def test_a_collector_sends_its_nodes_to_the_port_where_they_cannot_open_the_sock
         as_before(node, before)
 
 
-def test_a_collector_sends_a_node_to_the_port_at_once_when_told_to() -> None:
+def test_a_collector_attaches_over_tcp_when_configured() -> None:
     with BareNode() as node:
         before = node.snapshot()
         attach = {"receivers": {"beam": {"attach": [{**node.config(), "transport": "tcp"}]}}}
@@ -174,7 +172,7 @@ def test_a_collector_sends_a_node_to_the_port_at_once_when_told_to() -> None:
         as_before(node, before)
 
 
-def test_a_port_that_comes_with_sighup_is_not_there_before_the_next_start() -> None:
+def test_a_tcp_listener_added_on_sighup_needs_a_restart() -> None:
     with BareNode() as node, Collector() as collector:
         before = node.snapshot()
         collector.config["receivers"]["beam"] = {"attach": [{**node.config(), "transport": "tcp"}]}
@@ -187,7 +185,7 @@ def test_a_port_that_comes_with_sighup_is_not_there_before_the_next_start() -> N
         assert node.snapshot() == before
 
 
-def test_a_node_by_tcp_wants_a_port(tmp_path: Path) -> None:
+def test_attach_over_tcp_requires_the_tcp_listener(tmp_path: Path) -> None:
     file = tmp_path / "dichroic.yaml"
     file.write_text("receivers: { beam: { attach: [{ node: a@127.0.0.1, transport: tcp }] } }\n")
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Nodes whose distribution uses TLS: attached to like others, once each side has shown who it is; else told why not."""
+"""Nodes with TLS distribution: attached like others after mutual authentication, else refused with a reason."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def asking(authority: Authority) -> Iterator[TlsNode]:
-    """A node that wants a certificate of its visitors."""
+    """A node that requires client certificates."""
     with TlsNode(authority, authority.sign("asking"), authority.sign("visitor"), asks=True) as node:
         yield node
 
 
 def detach(node: BareNode, *how: str) -> str:
-    """What is said on the way to a node that is not attached."""
+    """Returns the messages of `dichroic detach` for a node that is not attached."""
     done = subprocess.run(
         [str(dichroic_bin()), "detach", node.node, "--cookie-file", str(node.cookie_file), "--port", str(node.port), *how],
         capture_output=True,
@@ -53,9 +53,7 @@ def detach(node: BareNode, *how: str) -> str:
 @pytest.mark.parametrize("versions", ["'tlsv1.3'", "'tlsv1.2'"])
 @pytest.mark.parametrize("asks", [True, False])
 @pytest.mark.parametrize("erl", ["erl", NEWER_ERL], ids=["installed", "newer"])
-def test_events_are_counted_exactly_and_the_node_is_left_as_it_was(
-    authority: Authority, versions: str, asks: bool, erl: str
-) -> None:
+def test_events_are_counted_exactly_and_nothing_is_left_behind(authority: Authority, versions: str, asks: bool, erl: str) -> None:
     visitor = authority.sign("own") if asks else None
     with Collector() as collector, TlsNode(authority, authority.sign("node"), visitor, asks, versions, erl) as node:
         before = node.snapshot()
@@ -83,7 +81,7 @@ def test_a_collector_attaches_to_a_node_of_its_configuration_over_tls(asking: Tl
     as_before(asking, before)
 
 
-def test_a_visitor_without_a_certificate_or_with_a_strangers_is_refused_by_the_node(
+def test_the_node_refuses_a_missing_or_foreign_client_certificate(
     authority: Authority, stranger: Authority, asking: TlsNode
 ) -> None:
     words = detach(asking, "--tls-ca", str(authority.pem))
@@ -94,13 +92,13 @@ def test_a_visitor_without_a_certificate_or_with_a_strangers_is_refused_by_the_n
     assert "does not know the CA that signed our certificate" in words
 
 
-def test_a_node_of_another_authority_gets_nothing_of_us(stranger: Authority, asking: TlsNode) -> None:
+def test_a_node_of_another_authority_receives_nothing(stranger: Authority, asking: TlsNode) -> None:
     words = detach(asking, "--tls-ca", str(stranger.pem))
     assert "is not signed by a CA of" in words
     assert str(stranger.pem) in words
 
 
-def test_a_node_with_the_certificate_of_another_name_is_refused_unless_that_name_is_given(authority: Authority) -> None:
+def test_a_certificate_with_another_name_is_refused_unless_tls_name_is_given(authority: Authority) -> None:
     with_name = authority.sign("named", "DNS:shop.internal")
     node = TlsNode(authority, with_name)
     node.name_in_certificate = "shop.internal"
@@ -112,25 +110,25 @@ def test_a_node_with_the_certificate_of_another_name_is_refused_unless_that_name
 
 
 class Unvisited(TlsNode):
-    """One that no visitor gets into."""
+    """A node that refuses every client."""
 
     def wait_ready(self) -> None:
         self.wait_line("attach_node ready")
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "words"),
+    ("begin", "end", "message"),
     [
         ("20200101000000Z", "20210101000000Z", "has expired"),
         ("20980101000000Z", "20990101000000Z", "is not valid yet"),
     ],
 )
-def test_a_certificate_out_of_its_time_is_told_so(authority: Authority, begin: str, end: str, words: str) -> None:
+def test_an_expired_or_future_certificate_is_reported(authority: Authority, begin: str, end: str, message: str) -> None:
     with Unvisited(authority, authority.sign("timed", begin=begin, end=end)) as node:
-        assert words in detach(node, *node.tls())
+        assert message in detach(node, *node.tls())
 
 
-def test_a_node_without_tls_is_told_from_one_with(authority: Authority, asking: TlsNode) -> None:
+def test_a_node_without_tls_is_distinguished_from_one_with_tls(authority: Authority, asking: TlsNode) -> None:
     with BareNode() as plain:
         assert "is it started with -proto_dist inet_tls?" in detach(plain, "--tls-ca", str(authority.pem))
     words = detach(asking)
@@ -138,7 +136,7 @@ def test_a_node_without_tls_is_told_from_one_with(authority: Authority, asking: 
     assert "--tls-ca" in words
 
 
-def test_files_that_cannot_be_used_are_told_by_name(authority: Authority, asking: TlsNode, tmp_path: Path) -> None:
+def test_unusable_files_are_reported_by_name(authority: Authority, asking: TlsNode, tmp_path: Path) -> None:
     own = authority.sign("open")
     own.key.chmod(0o644)
     words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
@@ -150,7 +148,7 @@ def test_files_that_cannot_be_used_are_told_by_name(authority: Authority, asking
     assert "none.pem: No such file" in detach(asking, "--tls-ca", str(tmp_path / "none.pem"))
 
 
-def test_a_certificate_without_its_key_is_no_configuration(tmp_path: Path) -> None:
+def test_a_certificate_without_its_key_is_an_invalid_configuration(tmp_path: Path) -> None:
     file = tmp_path / "dichroic.yaml"
     file.write_text("receivers: { beam: { attach: [{ node: a@b, tls: { ca_file: ca.pem, cert_file: c.pem } }] } }\n")
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)

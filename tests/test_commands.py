@@ -1,4 +1,4 @@
-"""The commands, as their users type them."""
+"""The command line."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def test_help_of_each_command_shows_an_example(command):
     assert f"dichroic {command}" in shown.stdout.split("Example")[1]
 
 
-def test_lint_tells_what_looks_wrong_and_fails_only_when_strict(collector):
+def test_lint_reports_problems_and_fails_only_when_strict(collector):
     shown = collector.run_command("lint")
     assert shown.returncode == 0, shown.stderr
     document = json.loads(collector.run_command("lint", "--format", "json").stdout)
@@ -39,11 +39,11 @@ def test_wrong_usage_exits_with_2():
     assert dichroic("run", "--scrape", "ftp://nowhere").returncode == 2
 
 
-def test_the_version_is_told():
+def test_the_version_is_printed():
     assert dichroic("--version").stdout.startswith("dichroic 0.")
 
 
-def test_a_bad_configuration_exits_with_78_and_tells_line_column_and_what_to_write(tmp_path):
+def test_an_invalid_configuration_exits_with_78_and_reports_position_and_remedy(tmp_path):
     path = tmp_path / "dichroic.yaml"
     path.write_text("receivers:\n  otlp: { grcp: 127.0.0.1:4317 }\n")
     for command in (["check", "--config", str(path)], ["run", "--config", str(path)]):
@@ -53,12 +53,12 @@ def test_a_bad_configuration_exits_with_78_and_tells_line_column_and_what_to_wri
         assert "grcp" in result.stderr and "grpc" in result.stderr
 
 
-def test_the_shipped_sidecar_configuration_is_good():
+def test_the_sidecar_example_configuration_is_valid():
     result = dichroic("check", "--config", str(ROOT / "examples" / "sidecar" / "dichroic.yaml"))
     assert result.returncode == 0, result.stderr
 
 
-def test_check_prints_what_is_in_force_without_secrets(tmp_path):
+def test_check_prints_the_effective_configuration_without_secrets(tmp_path):
     path = tmp_path / "dichroic.yaml"
     path.write_text("admin: { token: 0123456789abcdef0123 }\n")
     shown = dichroic("check", "--config", str(path), "--print")
@@ -66,7 +66,7 @@ def test_check_prints_what_is_in_force_without_secrets(tmp_path):
     assert "0123456789abcdef" not in shown.stdout and "redacted" in shown.stdout
     again = tmp_path / "again.yaml"
     again.write_text(shown.stdout.replace("<redacted>", "0123456789abcdef"))
-    assert dichroic("check", "--config", str(again)).returncode == 0, "what is printed can be read again"
+    assert dichroic("check", "--config", str(again)).returncode == 0, "the printed configuration is valid"
 
 
 def test_a_busy_port_fails_the_start_and_names_the_key(collector, tmp_path):
@@ -79,7 +79,7 @@ def test_a_busy_port_fails_the_start_and_names_the_key(collector, tmp_path):
     assert "exporters.prometheus.listen" in result.stderr
 
 
-def test_the_catalog_knows_type_unit_labels_and_source(collector):
+def test_the_catalog_has_type_unit_labels_and_source(collector):
     entry = next(m for m in collector.catalog()["metrics"] if m["name"] == "embedder_batch_duration_seconds")
     assert entry["type"] == "histogram"
     assert entry["labels"]["model"]["values"] == 2
@@ -88,7 +88,7 @@ def test_the_catalog_knows_type_unit_labels_and_source(collector):
     assert "embedder_batch_duration_seconds" in shown.stdout and "model(2)" in shown.stdout
 
 
-def test_the_ledger_is_shown_and_checked(collector):
+def test_the_ledger_is_printed_and_checked(collector):
     shown = collector.run_command("ledger", "--check")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "the ledger balances" in shown.stdout
@@ -117,13 +117,13 @@ def test_tap_filters_by_label(collector):
     assert {json.loads(line)["labels"]["model"] for line in shown.stdout.splitlines()} == {"e5-large"}
 
 
-def test_tap_refuses_a_pattern_in_the_collectors_words(collector):
+def test_tap_reports_an_invalid_pattern_with_the_collectors_message(collector):
     shown = collector.run_command("tap", "a..b")
     assert shown.returncode == 1
     assert "empty segment" in shown.stderr, shown.stderr
 
 
-def test_a_command_without_a_collector_says_what_to_do():
+def test_a_command_without_a_collector_reports_what_to_do():
     result = dichroic("ledger", "--admin", "127.0.0.1:1")
     assert result.returncode == 1
     assert "dichroic run" in result.stderr and "--admin" in result.stderr

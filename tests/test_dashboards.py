@@ -1,4 +1,4 @@
-"""The dashboards: well made, built from their source, and every query of every panel answered by a real Prometheus.
+"""The dashboards: they keep the rules, match their source, and a real Prometheus answers every query of every panel.
 
 No Grafana runs here. What runs is everything below it: the real collector, under the load of the demo's programs, scraped by a
 real Prometheus, asked what Grafana would ask, variables expanded as Grafana expands them. An empty, NaN-only or failed answer
@@ -42,7 +42,7 @@ Json = Any
 RULES = DASHBOARDS / "rules"
 BOARDS = dashboards()
 
-# Panels without data as long as all is well. They must be empty then, and answer without error.
+# Panels that are empty in a healthy run. Their queries must succeed all the same.
 EMPTY_WHEN_HEALTHY = {
     ("dichroic-self", "Dropped by source and reason"): "nothing is dropped within the limits",
     ("dichroic-self", "What relays could not count or send"): "nothing is lost, skipped or folded",
@@ -57,14 +57,14 @@ DELIBERATELY_UNUSED = {
     r"snakepit_worker_recycle_memory_bytes": "for a person who tunes recycling: see the catalog",
 }
 
-# How long from the first request until every panel has something to show.
+# Seconds from the first request until every panel has data.
 PATIENCE = 45.0
 
 
 # ---- as files --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_three_dashboards_are_there():
+def test_the_three_dashboards_exist():
     assert {uid: board["title"] for uid, board in BOARDS.items()} == {
         "dichroic-services": "Federated services",
         "dichroic-beam": "BEAM VM",
@@ -93,7 +93,7 @@ def test_every_exception_from_the_rules_is_still_needed():
 
 
 @pytest.mark.parametrize(
-    ("break_it", "words"),
+    ("break_it", "message"),
     [
         (lambda b: b.update(editable=True), "editable"),
         (lambda b: b.update(schemaVersion=41), "schemaVersion"),
@@ -115,10 +115,10 @@ def test_every_exception_from_the_rules_is_still_needed():
         (lambda b: expression(b, 'sum(x{job=~"$job",instance=~"$instance"}'), "parentheses"),
     ],
 )
-def test_a_rule_that_is_broken_is_told(break_it: Any, words: str):
+def test_a_violated_rule_is_reported(break_it: Any, message: str):
     board = copy.deepcopy(BOARDS["dichroic-services"])
     break_it(board)
-    assert any(words in problem for problem in problems(board)), problems(board)
+    assert any(message in problem for problem in problems(board)), problems(board)
 
 
 def expression(board: Json, expr: str) -> None:
@@ -135,7 +135,7 @@ def test_variables_expand_as_in_grafana():
         expand("$nope", {})
 
 
-def test_an_answer_without_a_finite_number_is_no_answer():
+def test_a_result_without_a_finite_number_counts_as_empty():
     check = [
         ([], []),
         ([{"metric": {}, "value": [1, "NaN"]}], []),
@@ -155,12 +155,12 @@ def test_metrics_of_an_expression_are_found():
 # ---- rules -----------------------------------------------------------------------------------------------------------------
 
 
-def test_rule_files_are_sound():
+def test_rule_files_are_valid():
     done = promtool("check", "rules", "recording.yaml", "alerts.yaml", cwd=RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_rules_record_and_alert_as_their_cases_say():
+def test_rules_record_and_alert_as_in_their_cases():
     done = promtool("test", "rules", "tests.yaml", cwd=RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -176,7 +176,7 @@ def test_every_alert_has_a_case():
 
 @dataclass
 class Live:
-    """Everything at work."""
+    """The running actors."""
 
     collector: Collector
     prometheus: Prometheus
@@ -196,7 +196,7 @@ def live() -> Iterator[Live]:
     since = time.time()
     with (
         Embedder() as embedder,
-        # Rows flow as if somebody had subscribed: what they are without is counted too.
+        # Raw events are sent without a subscriber, so that their counters have data.
         Collector(scrape=[embedder.url], config={"exporters": {"stream": {"retain": ["my_app.repo.query"]}}}) as collector,
         Prometheus(collector.prometheus, rule_files=rules) as prometheus,
         Recommender(collector),
@@ -207,7 +207,7 @@ def live() -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def deadline(live: Live) -> float:
-    """One for all panels: they fill at the same time."""
+    """One deadline for all panels, which fill at the same time."""
     return time.monotonic() + PATIENCE
 
 
@@ -252,7 +252,7 @@ def filled(uid: str, kind: str) -> list[Any]:
 
 
 def answers(live: Live, deadline: float, uid: str, panel: Json) -> list[tuple[Json, list[Json]]]:
-    """Each target of a panel and its answer."""
+    """Yields each target of a panel and its result."""
     everything = {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])}
     found = []
     for target in panel["targets"]:
@@ -263,7 +263,7 @@ def answers(live: Live, deadline: float, uid: str, panel: Json) -> list[tuple[Js
 
 
 @pytest.mark.parametrize(("uid", "panel"), [p for uid in BOARDS for p in filled(uid, "timeseries")])
-def test_every_line_has_a_legend_of_its_own(live: Live, deadline: float, uid: str, panel: Json):
+def test_every_line_has_a_unique_legend(live: Live, deadline: float, uid: str, panel: Json):
     legends: list[str] = []
     for target, result in answers(live, deadline, uid, panel):
         for label in legend_labels(target):
@@ -273,18 +273,18 @@ def test_every_line_has_a_legend_of_its_own(live: Live, deadline: float, uid: st
 
 
 @pytest.mark.parametrize(("uid", "panel"), [p for uid in BOARDS for p in filled(uid, "table")])
-def test_the_queries_of_a_table_meet_in_the_same_rows(live: Live, deadline: float, uid: str, panel: Json):
+def test_the_queries_of_a_table_have_the_same_rows(live: Live, deadline: float, uid: str, panel: Json):
     rows = []
     for target, result in answers(live, deadline, uid, panel):
         for series in result:
-            assert set(series["metric"]) <= table_labels(panel), f"{target['expr']} brings columns of its own"
+            assert set(series["metric"]) <= table_labels(panel), f"{target['expr']} has other columns"
         rows.append({tuple(sorted(series["metric"].items())) for series in result})
     assert any(rows[0] <= other for other in rows), rows
     assert all(other & rows[0] for other in rows), rows
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_choosing_every_value_by_hand_is_the_same_as_all(live: Live, deadline: float, uid: str):
+def test_selecting_every_value_is_the_same_as_all(live: Live, deadline: float, uid: str):
     board = BOARDS[uid]
     variables = query_variables(board)
     everything = {v["name"]: chosen(v, None) for v in variables}
@@ -306,7 +306,7 @@ def test_choosing_every_value_by_hand_is_the_same_as_all(live: Live, deadline: f
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_every_annotation_is_understood(live: Live, uid: str):
+def test_every_annotation_query_is_valid(live: Live, uid: str):
     everything = {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])}
     for annotation in BOARDS[uid]["annotations"]["list"]:
         if "expr" in annotation:
@@ -318,7 +318,7 @@ def families(page: str) -> set[str]:
     return set(re.findall(r"^# TYPE (\S+) ", page, re.MULTILINE))
 
 
-def test_every_family_of_the_page_is_shown_or_left_out_on_purpose(live: Live):
+def test_every_family_of_the_page_is_on_a_dashboard_or_listed_as_unused(live: Live):
     used = {
         name for board in BOARDS.values() for panel in panels(board) for t in panel["targets"] for name in metrics_of(t["expr"])
     }
@@ -326,16 +326,16 @@ def test_every_family_of_the_page_is_shown_or_left_out_on_purpose(live: Live):
     used |= {parts.sub("", name) for name in used}
     left = sorted(families(live.collector.metrics()) - used)
     unexplained = [name for name in left if not any(re.fullmatch(pattern, name) for pattern in DELIBERATELY_UNUSED)]
-    assert unexplained == [], "show them on a dashboard, or say in DELIBERATELY_UNUSED why not"
+    assert unexplained == [], "show them on a dashboard, or list them in DELIBERATELY_UNUSED with the reason"
 
 
-def test_nothing_is_called_unused_that_is_shown_or_gone(live: Live):
+def test_the_list_of_unused_families_is_up_to_date(live: Live):
     page = families(live.collector.metrics())
     unknown = [pattern for pattern in DELIBERATELY_UNUSED if not any(re.fullmatch(pattern, name) for name in page)]
     assert unknown == []
 
 
-def test_a_quantile_of_beam_and_python_together_lies_between_those_of_each(live: Live, deadline: float):
+def test_a_quantile_across_runtimes_is_between_those_of_each(live: Live, deadline: float):
     def p95(by: str) -> dict[str, float]:
         name = "http_server_request_duration_seconds_bucket"
         answer = live.prometheus.query(f"histogram_quantile(0.95, sum by ({by} le) (rate({name}[20s])))")
@@ -346,14 +346,14 @@ def test_a_quantile_of_beam_and_python_together_lies_between_those_of_each(live:
     assert min(each.values()) * 0.99 <= both <= max(each.values()) * 1.01, (each, both)
 
 
-def test_the_rules_run_and_a_healthy_demo_alerts_nobody(live: Live, deadline: float):
+def test_the_rules_are_evaluated_and_a_healthy_demo_has_no_alerts(live: Live, deadline: float):
     def rules() -> list[Json]:
         found = [rule for group in live.prometheus.api("rules")["groups"] for rule in group["rules"]]
         return found if all(rule["health"] != "unknown" for rule in found) else []
 
     seen = wait_until(rules, remaining(deadline), "a first evaluation of the rules")
     for name in sorted({name for rule in seen for name in metrics_of_rule(rule["query"])} - {"dichroic_ingest_dropped_total"}):
-        # A rule over a metric that nobody exports never fires.
+        # A rule over a metric that does not exist never fires.
         wait_until(lambda n=name: live.prometheus.query(n), remaining(deadline), f"metric {name} of a rule")
     assert [(rule["name"], rule.get("lastError")) for rule in seen if rule["health"] != "ok"] == []
     recorded = "job_runtime:http_server_request_duration_seconds:p95_rate5m"
@@ -361,12 +361,12 @@ def test_the_rules_run_and_a_healthy_demo_alerts_nobody(live: Live, deadline: fl
     assert [alert["labels"]["alertname"] for alert in live.prometheus.api("alerts")["alerts"] if alert["state"] == "firing"] == []
 
 
-def test_a_query_that_is_wrong_is_an_error_and_not_an_empty_answer(live: Live):
+def test_an_invalid_query_is_an_error_and_not_an_empty_result(live: Live):
     with pytest.raises(QueryError):
         live.series("sum(rate(up[4s])", instant=True)
 
 
-# Last: from here on the demo is not healthy any more.
+# Must be last: it makes the demo unhealthy.
 def test_a_loss_is_shown_with_its_source_and_reason_and_alerts(live: Live):
     panel = next(p for p in panels(BOARDS["dichroic-self"]) if p["title"] == "Dropped by source and reason")
     target = panel["targets"][0]
@@ -387,7 +387,7 @@ def test_a_loss_is_shown_with_its_source_and_reason_and_alerts(live: Live):
 
 
 def post_histogram_without_buckets(collector: Collector) -> None:
-    """One data point that the collector must refuse: three bounds, one bucket."""
+    """Pushes a data point that the collector must reject: three bounds, one bucket."""
     point = {"timeUnixNano": "1", "count": "1", "sum": 1, "bucketCounts": ["1"], "explicitBounds": [1, 2, 3]}
     metric = {"name": "h", "unit": "s", "histogram": {"aggregationTemporality": 2, "dataPoints": [point]}}
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "broken"}}]}

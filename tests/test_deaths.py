@@ -1,4 +1,4 @@
-"""kill -9 of each party, and its return: the numbers and gaps afterwards."""
+"""kill -9 and restart of each actor: counts and gaps afterwards."""
 
 import asyncio
 import random
@@ -17,19 +17,19 @@ def relay(collector: Collector) -> dict:
     return relays[0]
 
 
-def test_a_collector_killed_under_load_again_and_again_ends_with_the_exact_count():
+def test_a_collector_killed_repeatedly_under_load_ends_with_exact_counts():
     with Collector() as collector, Shop(collector, rate=200) as shop:
         for _ in range(4):
             wait_until(lambda: total(collector.metrics(), REQUESTS, runtime="beam") > 0, 20, "requests on the page")
             collector.restart()
-        wait_until(lambda: relay(collector)["connected"], 20, "the relay to come back")
+        wait_until(lambda: relay(collector)["connected"], 20, "the relay to reconnect")
         shop.stop()
         assert shop.truth["requests"] > 100
         wait_total(collector, shop.truth["requests"], REQUESTS, runtime="beam")
         assert collector.ledger()["balances"]
 
 
-def test_a_collector_killed_at_random_moments_never_doubles_or_loses_a_count():
+def test_a_collector_killed_at_random_times_neither_duplicates_nor_loses_counts():
     kills = 100
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
@@ -37,22 +37,22 @@ def test_a_collector_killed_at_random_moments_never_doubles_or_loses_a_count():
         highest = 0.0
         for kill in range(kills):
             if kill % 10 == 5:
-                wait_until(lambda: total(collector.metrics(), REQUESTS, runtime="beam") > 0, 20, "the relay in between")
-            # Often before the relay is back, or in the middle of its first flush.
+                wait_until(lambda: total(collector.metrics(), REQUESTS, runtime="beam") > 0, 20, "the relay to connect in between")
+            # Often before the relay reconnects, or during its first flush.
             time.sleep(chance.choice([0, 0.02, 0.1, 0.3]) * chance.random())
             status, page = http_get(f"http://{collector.prometheus}/metrics")
             seen = total(page, REQUESTS, runtime="beam") if status == 200 else 0
             assert seen == 0 or seen >= highest, f"{seen} after {highest} (seed {seed})"
             highest = max(highest, seen)
             collector.restart()
-        wait_until(lambda: relay(collector)["connected"], 20, "the relay to come back")
+        wait_until(lambda: relay(collector)["connected"], 20, "the relay to reconnect")
         shop.stop()
         assert shop.truth["requests"] > 10 * kills
         wait_total(collector, shop.truth["requests"], REQUESTS, runtime="beam")
         assert collector.ledger()["balances"], f"seed {seed}"
 
 
-def test_a_collector_that_returns_continues_the_counts_without_a_reset():
+def test_a_restarted_collector_continues_the_counts_without_a_reset():
     with Collector() as collector, FixedNode(collector, 100, [5]):
         wait_total(collector, 100, REQUESTS)
         accept = "application/openmetrics-text;version=1.0.0"
@@ -64,26 +64,26 @@ def test_a_collector_that_returns_continues_the_counts_without_a_reset():
         assert after == created
 
 
-def test_a_node_that_is_killed_is_told_from_one_that_said_goodbye_and_returns_with_a_new_start():
+def test_a_killed_node_is_reported_as_such_and_restarts_with_a_new_start_time():
     with Collector() as collector, FixedNode(collector, 50, [5]) as node:
         wait_total(collector, 50, REQUESTS)
         node.kill()
-        wait_until(lambda: not relay(collector)["connected"], 20, "the relay to be gone")
+        wait_until(lambda: not relay(collector)["connected"], 20, "the relay to be disconnected")
         assert "goodbye" in relay(collector)["end"].lower(), relay(collector)["end"]
-        assert total(collector.metrics(), REQUESTS) == 50, "its series linger"
+        assert total(collector.metrics(), REQUESTS) == 50, "its series are kept for a while"
         node.requests = 7
         node.start()
         wait_total(collector, 7, REQUESTS)
         assert collector.ledger()["balances"]
 
 
-def test_a_scraped_worker_that_is_killed_goes_down_and_its_series_leave_and_return():
+def test_a_killed_scrape_target_is_down_and_its_series_expire_and_return():
     with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector:
         wait_until(lambda: total(collector.metrics(), "up", job="workers") == 1, 20, "the target to be up")
         port = embedder.url.rsplit(":", 1)[1].split("/")[0]
         embedder.kill()
         wait_until(lambda: total(collector.metrics(), "up", job="workers") == 0, 20, "the target to be down")
-        wait_until(lambda: "embedder_texts_total" not in collector.metrics(), 5, "its series to leave")
+        wait_until(lambda: "embedder_texts_total" not in collector.metrics(), 5, "its series to expire")
         embedder.port = int(port)
         embedder.start()
         wait_until(lambda: "embedder_texts_total" in collector.metrics(), 20, "its series to return")
@@ -94,7 +94,7 @@ def test_a_scraped_worker_that_is_killed_goes_down_and_its_series_leave_and_retu
 KEEP = {"exporters": {"stream": {"retain": ["phoenix.endpoint.stop"]}}}
 
 
-def test_a_subscriber_that_is_cut_off_resumes_by_cursor_without_a_loss_or_a_double():
+def test_a_subscriber_resumes_by_cursor_without_loss_or_duplicates():
     milliseconds = list(range(1, 2_001))
 
     async def read(collector: Collector, upto: int, cursor=None):
@@ -117,11 +117,11 @@ def test_a_subscriber_that_is_cut_off_resumes_by_cursor_without_a_loss_or_a_doub
     with Collector(config=KEEP) as collector, FixedNode(collector, len(milliseconds), milliseconds):
         wait_total(collector, len(milliseconds), REQUESTS)
         durations = asyncio.run(both(collector))
-    # A node sends by scheduler, so a process that moved may overtake itself; nothing is lost and nothing doubled.
+    # A node sends per scheduler, so rows of a process that migrated may be out of order.
     assert sorted(round(d / 1e6) for d in durations) == milliseconds
 
 
-def test_a_subscriber_is_told_of_a_collector_that_was_killed_and_goes_on():
+def test_a_subscriber_gets_a_gap_after_a_restart_of_the_collector_and_continues():
     async def follow(collector: Collector) -> list:
         got: list = []
         async with dichroic.connect(collector.address) as client:
@@ -140,5 +140,5 @@ def test_a_subscriber_is_told_of_a_collector_that_was_killed_and_goes_on():
         began = time.monotonic()
         rows = asyncio.run(asyncio.wait_for(follow(collector), 40))
         gap = next(row for row in rows if isinstance(row, dichroic.Gap))
-        assert gap.lost is None, "nobody can know how many"
+        assert gap.lost is None, "the number is unknown"
         assert time.monotonic() - began < 40

@@ -1,4 +1,4 @@
-"""The demo, as a newcomer runs it, on free ports."""
+"""The demo, on free ports."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from harness import ROOT, dichroic_bin
 
 
-def test_the_demo_sees_every_source_on_the_page_and_in_the_stream_and_its_ledger_balances():
+def test_the_demo_has_every_source_on_the_page_and_in_the_stream():
     env = {**os.environ, "DEMO_PORTS": "free", "DEMO_SECONDS": "12", "DEMO_RATE": "50", "DICHROIC_BIN": str(dichroic_bin())}
     demo = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "demo" / "demo.py")],

@@ -1,4 +1,4 @@
-"""Out of sockets: when descriptors or the disk are used up, who is connected goes on, and the others are let in afterwards."""
+"""Out of file descriptors: existing connections keep working, and new ones are accepted afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT = 96
 
 
 class Narrow(Collector):
-    """A collector that may open few files."""
+    """A collector with a low limit of open files."""
 
     def argv(self) -> Sequence[str]:
         return ["prlimit", f"--nofile={LIMIT}:{LIMIT}", *super().argv()]
@@ -43,7 +43,7 @@ def to_local_socket(collector: Collector) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(5)
     client.connect(str(collector.socket))
-    # A greeting of the right beginning that never ends.
+    # An incomplete HELLO with a valid start.
     client.sendall(b"DICH")
     return client
 
@@ -67,7 +67,7 @@ def counted(collector: Collector) -> float:
     [to_local_socket, to_port("prometheus"), to_port("admin"), to_port("otlp_http"), to_port("otlp_grpc")],
     ids=["local socket", "page", "admin", "OTLP over HTTP", "OTLP over gRPC"],
 )
-def test_a_flood_of_connections_ends_neither_counting_nor_the_collector(
+def test_a_flood_of_connections_stops_neither_counting_nor_the_collector(
     collector: Collector, connect: Callable[[Collector], socket.socket]
 ) -> None:
     with Node(collector, "a") as node, contextlib.ExitStack() as open_sockets:
@@ -75,7 +75,7 @@ def test_a_flood_of_connections_ends_neither_counting_nor_the_collector(
         wait_until(lambda: counted(collector) == 100, 10, "the counts before")
         before = processor_seconds(collector.pid)
         for _ in range(LIMIT * 2):
-            # What the listener's queue does not take may be refused; nothing else may go wrong.
+            # Only connections beyond the listener's backlog may be refused.
             with contextlib.suppress(TimeoutError, BlockingIOError):
                 open_sockets.enter_context(contextlib.closing(connect(collector)))
         wait_until(lambda: descriptors(collector.pid) <= LIMIT, 5, "descriptors within the limit")
@@ -84,15 +84,15 @@ def test_a_flood_of_connections_ends_neither_counting_nor_the_collector(
         spent = processor_seconds(collector.pid) - before
         assert collector.running()
         open_sockets.close()
-        wait_until(lambda: counted(collector) == 5100, 20, "all that was counted meanwhile")
-        assert spent < 3, "it must not spin on what it cannot accept"
-        assert len(collector.lines) < 100, f"nor tell of every connection: {collector.output()}"
+        wait_until(lambda: counted(collector) == 5100, 20, "the events of the meantime")
+        assert spent < 3, "accept errors must not cause a busy loop"
+        assert len(collector.lines) < 100, f"nor log every connection: {collector.output()}"
         relay = node.relay()
         assert relay["connected"], relay
 
 
-def test_a_socket_that_cannot_be_made_is_told_with_the_key_to_set(tmp_path) -> None:
-    # A name that is too long is refused by the kernel, as a full disk would.
+def test_a_socket_that_cannot_be_created_is_reported_with_its_key(tmp_path) -> None:
+    # The kernel rejects a name that is too long, like a full disk.
     deep = tmp_path / ("d" * 90) / "s.sock"
     deep.parent.mkdir()
     config = tmp_path / "dichroic.yaml"

@@ -1,4 +1,4 @@
-"""What the two listeners answer, and to whom."""
+"""Responses and access control of the two HTTP listeners."""
 
 import gzip
 import json
@@ -20,22 +20,22 @@ def collector():
     ("path", "status"),
     [("/metrics", 200), ("/healthz", 200), ("/readyz", 200), ("/", 404), ("/api/v1/ledger", 404), ("/v1/stream", 404)],
 )
-def test_the_page_listener_answers_pages_and_health_and_nothing_else(collector, path, status):
+def test_the_page_listener_serves_only_pages_and_health(collector, path, status):
     assert http_get(f"http://{collector.prometheus}{path}")[0] == status
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/catalog", "/api/v1/ledger", "/api/v1/sources", "/metrics", "/healthz"])
-def test_the_admin_listener_answers_what_its_index_lists(collector, path):
+def test_the_admin_listener_serves_what_its_index_lists(collector, path):
     assert http_get(f"http://{collector.admin}{path}")[0] == 200
 
 
-def test_a_request_that_names_another_host_is_refused(collector):
+def test_a_request_for_another_host_is_refused(collector):
     status, body = http_get(f"http://{collector.admin}/api/v1/ledger", {"Host": "evil.example"})
     assert status == 403
     assert "admin.allowed_hosts" in body
 
 
-def test_only_get_is_answered(collector):
+def test_only_get_is_allowed(collector):
     request = urllib.request.Request(f"http://{collector.admin}/api/v1/ledger", data=b"x", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=5)
@@ -43,7 +43,7 @@ def test_only_get_is_answered(collector):
     assert refused.value.headers["Allow"] == "GET, HEAD"
 
 
-def test_a_token_is_asked_for_where_one_is_configured():
+def test_a_configured_token_is_required():
     with Collector(config={"admin": {"token": TOKEN}}) as collector:
         url = f"http://{collector.admin}/api/v1/ledger"
         assert http_get(url)[0] == 401
@@ -63,20 +63,20 @@ def test_a_token_is_asked_for_where_one_is_configured():
         ("image/png", "text/plain; version=0.0.4"),
     ],
 )
-def test_the_page_comes_as_the_scraper_asks(collector, accept, content_type):
+def test_the_page_has_the_format_of_the_accept_header(collector, accept, content_type):
     request = urllib.request.Request(f"http://{collector.prometheus}/metrics", headers={"Accept": accept})
     with urllib.request.urlopen(request, timeout=5) as answer:
         assert answer.headers["Content-Type"].startswith(content_type)
 
 
-def test_a_page_is_compressed_when_asked(collector):
+def test_a_page_is_compressed_on_request(collector):
     request = urllib.request.Request(f"http://{collector.prometheus}/metrics", headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request, timeout=5) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert b"dichroic_build_info" in gzip.decompress(answer.read())
 
 
-def test_the_stream_over_http_greets_and_a_bad_query_names_its_parameter(collector):
+def test_the_http_stream_starts_with_a_hello_and_a_bad_query_names_its_parameter(collector):
     status, body = http_get(f"http://{collector.admin}/v1/stream?format=parquet")
     assert status == 400
     assert "format" in body
@@ -84,7 +84,7 @@ def test_the_stream_over_http_greets_and_a_bad_query_names_its_parameter(collect
         assert json.loads(answer.readline())["type"] == "hello"
 
 
-def test_sigterm_ends_it_in_order_and_removes_its_files():
+def test_sigterm_shuts_down_in_order_and_removes_the_files():
     with Collector() as collector:
         socket, ready = collector.socket, collector.ready_file
         assert socket.exists()

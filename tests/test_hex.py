@@ -1,4 +1,4 @@
-"""The relay's package: built as Hex takes it, unpacked and compiled in a fresh rebar3 project and in a fresh Mix project."""
+"""The relay's Hex package: built, unpacked, and compiled in a new rebar3 project and a new Mix project."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def test_the_checksum_is_that_of_version_metadata_and_contents(package):
     assert (outer / "CHECKSUM").read_text() == hashlib.sha256(parts).hexdigest().upper()
 
 
-def test_the_same_sources_give_the_same_contents(package, tmp_path):
+def test_the_package_is_reproducible(package, tmp_path):
     run("escript", "hex.escript", str(tmp_path / "again.tar"), cwd=RELAY)
     with tarfile.open(tmp_path / "again.tar") as again:
         contents = again.extractfile("contents.tar.gz").read()

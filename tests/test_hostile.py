@@ -1,4 +1,4 @@
-"""Bad input against the real collector: an error or a counted drop, nothing else disturbed, memory flat."""
+"""Invalid input to the real collector: an error or a counted drop, no effect on others, bounded memory."""
 
 import gzip
 import http.server
@@ -37,7 +37,7 @@ def still_well(collector: Collector) -> None:
 
 
 def send_local(collector: Collector, *parts: bytes) -> bytes:
-    """What the collector answers on the local socket until it closes, or falls silent."""
+    """Returns the collector's bytes on the local socket until it closes or sends nothing more."""
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(8)
         peer.connect(str(collector.socket))
@@ -54,7 +54,7 @@ def send_local(collector: Collector, *parts: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("what", "parts", "words"),
+    ("what", "parts", "message"),
     [
         ("garbage", [os.urandom(64)], b""),
         ("zeros", [bytes(4096)], b""),
@@ -67,9 +67,9 @@ def send_local(collector: Collector, *parts: bytes) -> bytes:
         ("a HELLO that is cut", [HELLO_RELAY.read_bytes()[:100]], b""),
     ],
 )  # fmt: skip
-def test_a_bad_peer_on_the_local_socket_is_told_and_disturbs_nobody(collector, what, parts, words):
+def test_an_invalid_peer_on_the_local_socket_is_rejected_and_affects_no_other(collector, what, parts, message):
     answer = send_local(collector, *parts)
-    assert words in answer, (what, answer)
+    assert message in answer, (what, answer)
     still_well(collector)
 
 
@@ -97,12 +97,12 @@ JSON = {"Content-Type": "application/json"}
         ("deep JSON", b"[" * 100_000, JSON, 400),
     ],
 )  # fmt: skip
-def test_a_bad_otlp_request_is_answered_and_disturbs_nobody(collector, what, body, headers, status):
+def test_an_invalid_otlp_request_is_answered_and_affects_no_other(collector, what, body, headers, status):
     assert post(collector, "/v1/metrics", body, **headers) == status, what
     still_well(collector)
 
 
-def test_bad_requests_by_the_thousand_leave_memory_flat(collector):
+def test_thousands_of_invalid_requests_leave_memory_flat(collector):
     bomb = gzip.compress(bytes(80 << 20))
     for _ in range(3):
         post(collector, "/v1/metrics", bomb, **PROTOBUF, **{"Content-Encoding": "gzip"})
@@ -127,7 +127,7 @@ def test_a_label_explosion_stops_at_its_limit_and_is_counted():
 
 
 class PageServer:
-    """A target that serves one page, or misbehaves as its handler says."""
+    """A target that serves one page, or fails in the given way."""
 
     def __init__(self, body: bytes = b"", status: int = 200, forever: bool = False, hang: bool = False):
         ended = self.ended = threading.Event()
@@ -173,20 +173,20 @@ class PageServer:
         ("serves garbage", {"body": b'a{b="c} 1\n\x00\xff'}),
     ],
 )
-def test_a_bad_target_is_down_with_words_and_a_good_one_goes_on(what, options):
+def test_a_faulty_target_is_down_with_a_reason_and_another_continues(what, options):
     with Embedder() as good, PageServer(**options) as bad, Collector(scrape=[good.url, bad.url]) as collector:
 
         def verdicts():
             targets = {t["url"]: t for t in collector.sources()["targets"]}
             return targets if targets[bad.url]["last_error"] and targets[good.url]["health"] == "up" else None
 
-        targets = wait_until(verdicts, 20, f"a verdict on the target that {what}")
+        targets = wait_until(verdicts, 20, f"the state of the target that {what}")
         assert targets[bad.url]["health"] == "down"
         assert total(collector.metrics(), "embedder_texts_total") > 0
         assert collector.ledger()["balances"]
 
 
-def test_a_subscriber_that_stops_reading_slows_nobody_and_memory_stays(collector):
+def test_a_subscriber_that_stops_reading_slows_no_other_and_memory_is_bounded(collector):
     with socket.socket(socket.AF_UNIX) as lazy:
         lazy.connect(str(collector.socket))
         lazy.sendall(HELLO_SUBSCRIBER.read_bytes())

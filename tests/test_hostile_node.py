@@ -1,4 +1,4 @@
-"""A hostile application with the real relay and collector: counts exact, memory flat, no emitter disturbed."""
+"""A hostile application with the real relay and collector: exact counts, bounded memory, undisturbed emitters."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DEFINITIONS = [
 
 
 class HostileNode(Process):
-    """`tests/hostile_node.erl` with the relay in it."""
+    """`tests/hostile_node.erl` with the relay."""
 
     name = "hostile"
     stop_seconds = 20.0
@@ -69,7 +69,7 @@ class HostileNode(Process):
         self.wait_line("hostile ready", 30)
 
     def do(self, name: str, *args: int, seconds: float = 120) -> int:
-        """What the node answers: mostly how many events it has emitted, all of them undisturbed."""
+        """Runs a command and returns the node's answer, usually the number of events it emitted."""
         begin = len(self.lines)
         assert self.child.stdin is not None
         self.child.stdin.write(" ".join([name, *map(str, args)]) + "\n")
@@ -99,7 +99,7 @@ def node(collector: Collector) -> Iterator[HostileNode]:
 
 
 def samples_of(collector: Collector, name: str) -> dict[str, float]:
-    """Values by the label `user`; the overflow series is ''."""
+    """Returns values by the label `user`; the overflow series is ''."""
     return {labels.get("user", ""): value for n, labels, value in samples(collector.metrics()) if n == name}
 
 
@@ -131,7 +131,7 @@ def test_a_hundred_thousand_label_values_are_counted_exactly_in_bounded_memory(c
     assert resident(collector) - ours < 20 * MIB
 
 
-def test_what_is_no_measurement_is_skipped_by_reason_and_the_rest_counted(collector: Collector, node: HostileNode) -> None:
+def test_invalid_measurements_are_skipped_by_reason_and_the_rest_is_counted(collector: Collector, node: HostileNode) -> None:
     times = 20
     emitted = node.do("garbage", times)
     vm = node.do("memory")
@@ -143,14 +143,14 @@ def test_what_is_no_measurement_is_skipped_by_reason_and_the_rest_counted(collec
     def skipped() -> float:
         return total(collector.metrics(), "dichroic_relay_skipped_total", metric="hostile.duration")
 
-    # nil, undefined, and four maps without the key: events that were not measured.
+    # nil, undefined, and four maps without the key: events without a measurement.
     unusable = emitted - (2 + 6) * times
     wait_until(lambda: skipped() == unusable, 10, f"skipped to be {unusable}; it is {skipped()}")
     node.do("garbage", times)
     assert node.do("memory") - vm < 2 * MIB
 
 
-def test_label_values_that_are_equal_as_text_are_one_series_with_all_their_counts(collector: Collector, node: HostileNode) -> None:
+def test_label_values_with_equal_text_are_one_series_with_their_sum(collector: Collector, node: HostileNode) -> None:
     times = 500
     emitted = node.do("spellings", times)
     counted(collector, emitted)
@@ -160,12 +160,12 @@ def test_label_values_that_are_equal_as_text_are_one_series_with_all_their_count
     assert samples_of(collector, "hostile_duration_count") == expected
     assert samples_of(collector, "hostile_bytes_total") == {user: 2 * count for user, count in expected.items()}
     assert collector.ledger()["warnings"]["label_collisions"] == 0
-    # The parser above would take the last of two lines of one series.
+    # The parser above keeps only the last of duplicate lines.
     lines = [line for line in collector.metrics().splitlines() if line.startswith("hostile_events_total{")]
     assert len(lines) == len(expected)
 
 
-def test_metadata_of_any_size_and_shape_costs_neither_count_nor_memory(collector: Collector, node: HostileNode) -> None:
+def test_metadata_of_any_size_and_shape_affects_neither_counts_nor_memory(collector: Collector, node: HostileNode) -> None:
     first = node.do("metadata", 1)
     vm, ours = node.do("memory"), resident(collector)
     second = node.do("metadata", 20)
@@ -176,7 +176,7 @@ def test_metadata_of_any_size_and_shape_costs_neither_count_nor_memory(collector
     assert resident(collector) - ours < 20 * MIB
 
 
-def test_a_million_events_in_a_burst_are_counted_to_the_last(collector: Collector, node: HostileNode) -> None:
+def test_a_burst_of_a_million_events_is_counted_exactly(collector: Collector, node: HostileNode) -> None:
     node.do("burst", 50, 200)
     counted(collector, 10_000)
     vm, ours = node.do("memory"), resident(collector)
@@ -190,10 +190,10 @@ def test_a_million_events_in_a_burst_are_counted_to_the_last(collector: Collecto
 async def while_subscribed(
     collector: Collector, node: HostileNode, command: str, *args: int, keep: list[dichroic.Event] | None = None
 ) -> tuple[int, int, int]:
-    """How many events the command emits, how many of them come as rows, how many are told to be lost."""
+    """Returns how many events the command emits, how many arrive as rows, and how many are reported lost."""
     run = asyncio.get_running_loop().run_in_executor
     async with dichroic.connect(collector.address) as client, client.subscribe("hostile.**", on_gap="yield") as rows:
-        # Rows come from when the relay has heard of the subscription: events of user 0 find out.
+        # Rows start when the relay has the plan; events of user 0 detect that.
         row = asyncio.ensure_future(anext(rows))
         while not row.done():
             await run(None, node.do, "users", 0, 0)
@@ -201,7 +201,7 @@ async def while_subscribed(
         emitting = asyncio.ensure_future(run(None, node.do, command, *args))
         got = lost = 0
         while not emitting.done() or got + lost < emitting.result():
-            # Emitting may end after its last row.
+            # The command may return after its last row.
             pending: list[asyncio.Future[Any]] = [row] if emitting.done() else [row, emitting]
             done, _ = await asyncio.wait(pending, timeout=30, return_when=asyncio.FIRST_COMPLETED)
             assert done, f"no row for 30 s, after {got} and {lost} lost"
@@ -218,9 +218,7 @@ async def while_subscribed(
         return emitting.result(), got, lost
 
 
-def test_a_subscriber_beside_a_burst_gets_rows_or_their_number_and_the_counts_stay_exact(
-    collector: Collector, node: HostileNode
-) -> None:
+def test_a_subscriber_of_a_burst_gets_rows_or_counted_gaps_and_counts_stay_exact(collector: Collector, node: HostileNode) -> None:
     vm = node.do("memory")
     emitted, got, lost = asyncio.run(while_subscribed(collector, node, "burst", 50, 6_000))
     assert got > 0
@@ -230,7 +228,7 @@ def test_a_subscriber_beside_a_burst_gets_rows_or_their_number_and_the_counts_st
 
 
 @pytest.mark.parametrize(("command", "times"), [("garbage", 2), ("metadata", 2)])
-def test_garbage_beside_a_subscriber_is_a_row_without_it(collector: Collector, node: HostileNode, command: str, times: int) -> None:
+def test_invalid_values_are_omitted_from_rows(collector: Collector, node: HostileNode, command: str, times: int) -> None:
     vm = node.do("memory")
     events: list[dichroic.Event] = []
     emitted, got, lost = asyncio.run(while_subscribed(collector, node, command, times, keep=events))
@@ -239,7 +237,7 @@ def test_garbage_beside_a_subscriber_is_a_row_without_it(collector: Collector, n
     assert node.do("memory") - vm < 4 * MIB
 
 
-def test_what_is_no_number_is_not_in_a_row_and_counted(collector: Collector, node: HostileNode) -> None:
+def test_values_that_are_not_numbers_are_omitted_from_rows_and_counted(collector: Collector, node: HostileNode) -> None:
     events: list[dichroic.Event] = []
     emitted, _, _ = asyncio.run(while_subscribed(collector, node, "garbage", 1, keep=events))
     found = [event.measurements for event in events if event.metadata.get("user") == "garbage"]
@@ -256,6 +254,6 @@ def test_what_is_no_number_is_not_in_a_row_and_counted(collector: Collector, nod
             if name == "dichroic_relay_skipped_total" and labels.get("event") == "hostile.stop"
         }
 
-    # Of 23 values, six are numbers, one is beyond them, and two are absent; of five maps, one has something else.
+    # Of 23 values, six are numbers, one is out of range, and two are absent; of five maps, one has another type.
     expected = {"not_numeric": 14 * 3 + 1, "out_of_range": 3}
     wait_until(lambda: skipped() == expected, 10, f"skipped to be {expected}; it is {skipped()}")

@@ -1,4 +1,4 @@
-"""The invariants of ARCHITECTURE.md that a look at the tree can prove."""
+"""The invariants of ARCHITECTURE.md that can be checked in the source tree."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Crates that speak sockets, HTTP or protobuf: the pipeline and the model must not need them.
+# Crates for sockets, HTTP or protobuf, which the pipeline and the model must not depend on.
 SOCKET_CRATES = {"tokio", "hyper", "hyper-util", "tonic", "prost", "mio", "socket2", "opentelemetry-proto"}
 
 
@@ -23,7 +23,7 @@ def crates() -> dict[str, dict]:
 
 
 def needs(name: str) -> set[str]:
-    """What a crate depends on when it is built, not when it is tested."""
+    """Returns the dependencies of a crate, without dev-dependencies."""
     return {d["name"] for d in crates()[name]["dependencies"] if d["kind"] is None}
 
 
@@ -40,7 +40,7 @@ def test_the_pipeline_depends_on_the_model_only_and_on_no_socket_or_protobuf_cra
     assert needs("dichroic-pipeline") & SOCKET_CRATES == set()
 
 
-def test_the_wire_is_a_codec_without_input_or_output():
+def test_the_wire_crate_does_no_io():
     assert needs("dichroic-wire") & SOCKET_CRATES == set()
 
 
@@ -52,7 +52,7 @@ def test_receivers_and_exporters_never_import_one_another(kind):
             assert others == set(), f"{name} imports {others}"
 
 
-def test_only_the_daemon_knows_receivers_and_exporters():
+def test_only_the_daemon_depends_on_receivers_and_exporters():
     for name in crates():
         if name != "dichroic" and "-receiver-" not in name and "-exporter-" not in name:
             assert not {d for d in ours(name) if "-receiver-" in d or "-exporter-" in d}, name
@@ -68,7 +68,7 @@ def test_only_the_daemon_exits_the_process():
             assert "process::exit" not in path.read_text(), path
 
 
-def test_unsafe_stands_only_in_the_pipeline_and_each_block_says_why_it_is_sound():
+def test_unsafe_is_only_in_the_pipeline_and_each_block_has_a_safety_comment():
     unsafe = re.compile(r"^[^/\n]*\bunsafe\s*(\{|fn|impl|trait)", re.MULTILINE)
     for path in rust_sources():
         text = path.read_text()
@@ -96,7 +96,7 @@ def test_the_python_package_has_no_mandatory_dependency():
     assert match is None or match.group(1).strip() == ""
 
 
-def test_the_relay_depends_on_nothing_but_otp_and_finds_telemetry_by_itself():
+def test_the_relay_depends_only_on_otp():
     text = (ROOT / "beam-relay" / "src" / "dichroic.app.src").read_text()
     applications = re.search(r"\{applications, \[(.*?)\]\}", text).group(1)
     assert {a.strip() for a in applications.split(",")} == {"kernel", "stdlib"}
@@ -104,7 +104,7 @@ def test_the_relay_depends_on_nothing_but_otp_and_finds_telemetry_by_itself():
 
 
 @pytest.mark.parametrize("folder", ["collector", "exporters", "beam-relay", "python-shim", "dashboards", "examples", "scripts"])
-def test_the_repository_speaks_of_the_product_alone(folder):
+def test_no_file_contains_a_path_of_one_machine(folder):
     machine_paths = re.compile(r"(?<![\w.])/(work|root)/")
     for path in (ROOT / folder).rglob("*"):
         if path.is_file() and path.suffix in {".rs", ".erl", ".py", ".md", ".toml", ".yaml", ".sh", ".json"}:

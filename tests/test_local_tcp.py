@@ -1,4 +1,4 @@
-"""Relays and subscribers over TCP: with the token as over the local socket, without it not at all."""
+"""Relays and subscribers over TCP: with the token as over the local socket, without it refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness import Collector, Shop, wait_until
 TOKEN = "5f1d7c0a9be34286a7ff00d1c2b3e4958677a8b9cadbecfd0e1f2a3b4c5d6e7f"
 WRONG = TOKEN[:-1] + "0"
 REQUESTS = "http_server_request_duration_seconds_count"
-UNGREETED = 32
+PENDING_HANDSHAKES = 32
 GOLDEN = Path(__file__).resolve().parent.parent / "collector" / "wire" / "golden"
 HELLO = (GOLDEN / "hello-subscriber.bin").read_bytes()
 
@@ -35,7 +35,7 @@ def collector() -> Iterator[Collector]:
 
 
 def over_tcp(collector: Collector, token: str | None = TOKEN) -> list[str]:
-    """Arguments of a node's VM."""
+    """Arguments of the VM for a relay over TCP."""
     host, port = collector.local_tcp.rsplit(":", 1)
     where = ["-dichroic", "socket", f'{{tcp,"{host}",{port}}}']
     return where if token is None else [*where, "token", f'"{token}"']
@@ -51,7 +51,7 @@ def refused(collector: Collector, reason: str, listener: str = "local_tcp") -> f
 
 
 def answer(peer: socket.socket, seconds: float = 8) -> bytes:
-    """Everything until the collector closes."""
+    """Returns the bytes received until the collector closes."""
     peer.settimeout(seconds)
     said = b""
     while chunk := peer.recv(65536):
@@ -60,13 +60,13 @@ def answer(peer: socket.socket, seconds: float = 8) -> bytes:
 
 
 def goodbye(said: bytes) -> int:
-    """The code of the one GOODBYE that was said."""
+    """Returns the code of a single GOODBYE frame."""
     assert said[4] == 2, said
     assert len(said) == 5 + int.from_bytes(said[:4], "little")
     return int.from_bytes(said[5:7], "little")
 
 
-def test_a_relay_and_a_subscriber_come_in_by_tcp_and_every_request_is_counted(collector: Collector) -> None:
+def test_a_relay_and_a_subscriber_connect_over_tcp_with_exact_counts(collector: Collector) -> None:
     async def some(n: int) -> list[str]:
         seen = []
         async with dichroic.connect(f"tcp://{collector.local_tcp}", token=TOKEN) as client:
@@ -86,7 +86,7 @@ def test_a_relay_and_a_subscriber_come_in_by_tcp_and_every_request_is_counted(co
     assert collector.ledger()["balances"]
 
 
-def test_a_collector_that_was_killed_is_found_again_by_tcp_with_exact_counts(collector: Collector) -> None:
+def test_a_relay_over_tcp_reconnects_to_a_restarted_collector_with_exact_counts(collector: Collector) -> None:
     with Shop(rate=100, erl=over_tcp(collector)) as shop:
         wait_until(lambda: total(collector.metrics(), REQUESTS) > 50, 20, "requests on the page")
         collector.restart()
@@ -96,7 +96,7 @@ def test_a_collector_that_was_killed_is_found_again_by_tcp_with_exact_counts(col
     wait_until(lambda: total(collector.metrics(), REQUESTS) == truth, 15, f"{truth} requests")
 
 
-def test_the_address_is_told_where_the_others_are_and_the_token_is_not(collector: Collector) -> None:
+def test_the_tcp_address_is_printed_and_the_token_is_not(collector: Collector) -> None:
     collector.wait_line(rf"local_tcp +tcp://{collector.local_tcp}, with the token")
     done = collector.run_command("check", "--print", "--config", str(collector.config_file))
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ def test_the_address_is_told_where_the_others_are_and_the_token_is_not(collector
         assert other.endpoints["local_tcp"] is None
 
 
-def test_the_token_may_stand_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+def test_the_token_may_be_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
     file.chmod(0o600)
@@ -121,7 +121,7 @@ def test_the_token_may_stand_in_a_file_that_only_its_owner_reads(tmp_path: Path)
         assert "chmod 0600" in done.stderr
 
 
-def test_who_shows_no_token_or_a_wrong_one_is_refused_in_words_and_counted(collector: Collector) -> None:
+def test_a_missing_or_wrong_token_is_refused_with_a_message_and_counted(collector: Collector) -> None:
     async def connect(token: str) -> None:
         async with dichroic.connect(f"tcp://{collector.local_tcp}", token=token):
             pass
@@ -145,12 +145,12 @@ def test_a_relay_without_the_token_delivers_nothing(collector: Collector, token:
         assert total(collector.metrics(), REQUESTS) == 0
 
 
-def test_the_local_socket_asks_for_no_token(collector: Collector) -> None:
+def test_the_local_socket_requires_no_token(collector: Collector) -> None:
     with dichroic.connect_sync(collector.address):
         pass
 
 
-def test_what_is_no_hello_is_told_so_and_counted(collector: Collector) -> None:
+def test_invalid_first_bytes_are_refused_with_a_message_and_counted(collector: Collector) -> None:
     with socket.create_connection(place(collector)) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert answer(peer).startswith(b"HTTP/1.1 400")
@@ -160,27 +160,27 @@ def test_what_is_no_hello_is_told_so_and_counted(collector: Collector) -> None:
     wait_until(lambda: refused(collector, "malformed") == 2, 10, "the refusals")
 
 
-def test_a_crowd_that_says_nothing_keeps_out_nobody_for_long_and_nobody_of_the_local_socket(collector: Collector) -> None:
+def test_silent_connections_block_tcp_only_until_their_timeout_and_never_the_local_socket(collector: Collector) -> None:
     with ExitStack() as crowd:
         begun = time.monotonic()
-        silent = [crowd.enter_context(socket.create_connection(place(collector))) for _ in range(UNGREETED)]
-        # One more sends its HELLO byte by byte, which is no better than silence.
+        silent = [crowd.enter_context(socket.create_connection(place(collector))) for _ in range(PENDING_HANDSHAKES)]
+        # One more sends its HELLO byte by byte, which counts as silence.
         one_more = crowd.enter_context(socket.create_connection(place(collector)))
         one_more.sendall(HELLO[:10])
         assert goodbye(answer(one_more)) == 4
         with dichroic.connect_sync(collector.address):
             pass
-        assert time.monotonic() - begun < 5, "before the crowd's time was over"
+        assert time.monotonic() - begun < 5, "before the handshakes time out"
         for peer in silent:
             assert goodbye(answer(peer)) == 5
     assert refused(collector, "limit") == 1
-    wait_until(lambda: refused(collector, "timeout") == UNGREETED, 10, "the refusals")
+    wait_until(lambda: refused(collector, "timeout") == PENDING_HANDSHAKES, 10, "the refusals")
     with dichroic.connect_sync(f"tcp://{collector.local_tcp}", token=TOKEN):
         pass
     assert refused(collector, "limit", "local_socket") == 0
 
 
-def test_who_sends_a_hello_byte_by_byte_is_given_up_after_five_seconds(collector: Collector) -> None:
+def test_a_hello_sent_byte_by_byte_times_out_after_five_seconds(collector: Collector) -> None:
     with socket.create_connection(place(collector)) as peer:
         begun = time.monotonic()
         peer.settimeout(0.1)

@@ -1,4 +1,4 @@
-"""Log records of a node, as a subscriber of logs sees them, and what a storm of them does to everything else."""
+"""Log records of a node in a subscription, and the effect of very many of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
 
 
 class Logs(Process):
-    """`tests/logs.erl`: a node that logs what it is told."""
+    """`tests/logs.erl`: a node that logs on command."""
 
     name = "logs"
     stop_seconds = 20.0
@@ -49,12 +49,12 @@ class Logs(Process):
 
 
 def generation(collector: Collector) -> int:
-    """Of the last plan that the node answered."""
+    """The generation of the last plan that the node confirmed."""
     return int(collector.sources()["relays"][0]["generation"])
 
 
 def reading(collector: Collector, then: Callable[[], None], enough: Callable[[list], bool]) -> list:
-    """Subscribes to logs, does `then` when the node has the plan that asks for them, and reads until it is enough."""
+    """Subscribes to logs, calls `then` when the node has the plan with them, and reads until `enough`."""
 
     async def read() -> list:
         got: list = []
@@ -63,7 +63,7 @@ def reading(collector: Collector, then: Callable[[], None], enough: Callable[[li
         async with dichroic.connect(collector.address) as client:
             async with client.subscribe("**", kind="log", on_gap="yield", buffer=200_000) as records:
                 asked = lambda: generation(collector) > before
-                await loop.run_in_executor(None, wait_until, asked, 20, "the node to answer the plan with logs")
+                await loop.run_in_executor(None, wait_until, asked, 20, "the node to confirm the plan with logs")
                 done = loop.run_in_executor(None, then)
                 async for record in records:
                     got.append(record)
@@ -79,7 +79,7 @@ def records(got: list) -> list[dichroic.Log]:
     return [record for record in got if isinstance(record, dichroic.Log)]
 
 
-def test_messages_of_a_node_come_with_severity_body_ids_and_attributes():
+def test_log_records_have_severity_body_ids_and_attributes():
     def then() -> None:
         node.tell("info it went well")
         node.tell("error it broke")
@@ -95,7 +95,7 @@ def test_messages_of_a_node_come_with_severity_body_ids_and_attributes():
         assert collector.ledger()["balances"]
 
 
-def test_a_crash_is_a_record_and_is_counted_by_what_crashed():
+def test_a_crash_is_a_record_and_is_counted_by_its_origin():
     with Collector() as collector, Logs(collector) as node:
 
         def crash() -> None:
@@ -108,7 +108,7 @@ def test_a_crash_is_a_record_and_is_counted_by_what_crashed():
         wait_total(collector, 2, "log_messages_total", level="error")
 
 
-def test_levels_below_the_configured_one_stay_in_the_node_and_are_counted_all_the_same():
+def test_levels_below_the_configured_one_are_not_sent_but_counted():
     config = {"receivers": {"beam": {"logs": {"level": "error"}}}}
 
     def then() -> None:
@@ -122,7 +122,7 @@ def test_levels_below_the_configured_one_stay_in_the_node_and_are_counted_all_th
         wait_total(collector, 10, "log_messages_total", level="info")
 
 
-def test_logs_that_are_kept_can_be_replayed_by_who_comes_later():
+def test_retained_logs_are_replayed_to_a_later_subscriber():
     async def read(collector: Collector) -> dichroic.Log:
         async with dichroic.connect(collector.address) as client:
             async with client.subscribe("**", kind="log", replay="60s", on_gap="raise") as stream:
@@ -132,11 +132,11 @@ def test_logs_that_are_kept_can_be_replayed_by_who_comes_later():
 
     with Collector(config={"exporters": {"stream": {"retain_logs": True}}}) as collector, Logs(collector) as node:
         node.tell("error long ago")
-        wait_until(lambda: collector.sources()["relays"][0]["events"] > 0, 20, "the record to be kept")
+        wait_until(lambda: collector.sources()["relays"][0]["events"] > 0, 20, "the record to be retained")
         assert asyncio.run(asyncio.wait_for(read(collector), 20)).body == "long ago"
 
 
-def test_a_storm_of_logs_leaves_the_counts_of_events_exact_and_its_own_drops_counted():
+def test_excess_logs_are_dropped_and_counted_and_event_counts_stay_exact():
     lines, requests = 100_000, 20_000
 
     accounted = 0
@@ -149,7 +149,7 @@ def test_a_storm_of_logs_leaves_the_counts_of_events_exact_and_its_own_drops_cou
     with Collector() as collector, Logs(collector) as node:
         got = reading(collector, lambda: node.tell(f"storm {lines} {requests}"), told)
         seen, gaps = records(got), [item for item in got if isinstance(item, dichroic.Gap)]
-        assert gaps, "100,000 lines at once are more than a node may send"
+        assert gaps, "100,000 lines at once exceed the limits of a node"
         assert {gap.reason for gap in gaps} <= {"relay overload", "rate limit", "relay_overload", "rate_limit"}
         assert len(seen) + sum(gap.lost or 0 for gap in gaps) == lines
         wait_total(collector, requests, "http_server_request_duration_seconds_count")

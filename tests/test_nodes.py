@@ -1,4 +1,4 @@
-"""Several nodes at one collector: who is who, restarts, broken connections, code that changes under load."""
+"""Several nodes at one collector: identities, restarts, broken connections, code that changes under load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REQUESTS = "http_server_request_duration_seconds_count"
 
 
 class Epmd(Process):
-    """A port mapper of our own, so that nodes of a test find each other and nobody else."""
+    """A private port mapper, so that the nodes of a test find only each other."""
 
     name = "epmd"
 
@@ -31,7 +31,7 @@ class Epmd(Process):
 
 
 class Node(Process):
-    """`tests/nodes.erl` under a name of its own."""
+    """`tests/nodes.erl` with a name."""
 
     stop_seconds = 20.0
 
@@ -89,7 +89,7 @@ class Node(Process):
 
 
 def counts(collector: Collector) -> dict[tuple[str, str], float]:
-    """Requests by service and node."""
+    """Returns requests by service and node."""
     found: dict[tuple[str, str], float] = {}
     for name, labels, value in samples(collector.metrics()):
         if name == REQUESTS:
@@ -104,7 +104,7 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
-def test_nodes_of_one_service_and_of_another_on_one_host_are_told_apart(collector: Collector):
+def test_nodes_of_two_services_on_one_host_are_separate_sources(collector: Collector):
     with (
         Node(collector, "a") as a,
         Node(collector, "b") as b,
@@ -127,7 +127,7 @@ def test_nodes_of_one_service_and_of_another_on_one_host_are_told_apart(collecto
         assert all(account["balances"] and account["applied"] > 0 for account in accounts.values())
 
 
-def test_a_node_that_restarts_begins_anew_and_the_others_go_on(collector: Collector):
+def test_a_restarted_node_starts_at_zero_and_the_others_continue(collector: Collector):
     with Node(collector, "a") as a, Node(collector, "b") as b:
         a.emit(1000)
         b.emit(1000)
@@ -146,7 +146,7 @@ def test_a_node_that_restarts_begins_anew_and_the_others_go_on(collector: Collec
         assert collector.ledger()["balances"]
 
 
-def test_connections_that_break_under_load_neither_double_nor_lose_a_count(collector: Collector):
+def test_connections_that_break_under_load_neither_duplicate_nor_lose_counts(collector: Collector):
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     with Node(collector, "a") as a, Node(collector, "b") as b:
@@ -160,8 +160,8 @@ def test_connections_that_break_under_load_neither_double_nor_lose_a_count(colle
             node.tell("cut")
         for node, requests in emitted.items():
             wait_total(collector, requests, REQUESTS, instance=node.node)
-        wait_until(lambda: a.relay()["attempt"] + b.relay()["attempt"] >= 10, 20, f"connections anew (seed {seed})")
-        wait_until(lambda: a.relay()["connected"] and b.relay()["connected"], 20, "both to be back")
+        wait_until(lambda: a.relay()["attempt"] + b.relay()["attempt"] >= 10, 20, f"reconnections (seed {seed})")
+        wait_until(lambda: a.relay()["connected"] and b.relay()["connected"], 20, "both to reconnect")
         assert collector.ledger()["balances"], f"seed {seed}"
 
 
@@ -174,7 +174,7 @@ def test_code_that_is_replaced_under_load_is_counted_exactly(collector: Collecto
         assert relay == [], "no handler was lost"
 
 
-def test_nodes_of_a_cluster_tell_what_waits_for_each_other(collector: Collector):
+def test_nodes_of_a_cluster_report_their_distribution_queues(collector: Collector):
     with Epmd() as epmd, Node(collector, "a", epmd=epmd) as a, Node(collector, "b", epmd=epmd) as b:
         assert a.tell(f"join {b.node}") == "true"
         peer = {"instance": a.node, "peer": b.node}
@@ -189,11 +189,13 @@ def test_nodes_of_a_cluster_tell_what_waits_for_each_other(collector: Collector)
         wait_until(traffic, 40, "bytes between the nodes")
         b.kill()
         wait_until(
-            lambda: not any(r["connected"] for r in collector.sources()["relays"] if r["node"] == b.node), 20, "b to be gone"
+            lambda: not any(r["connected"] for r in collector.sources()["relays"] if r["node"] == b.node),
+            20,
+            "b to disconnect",
         )
 
 
-def test_the_numbers_of_the_vm_are_on_the_page(collector: Collector):
+def test_metrics_of_the_vm_are_on_the_page(collector: Collector):
     with Node(collector, "a"):
         names = {
             "vm_gc_count_total",
@@ -221,7 +223,7 @@ def test_the_numbers_of_the_vm_are_on_the_page(collector: Collector):
         assert 0 <= total(page, "vm_scheduler_utilization_ratio", scheduler="1") <= 1.001
 
 
-def test_metrics_of_the_applications_own_setting_are_on_the_page_and_survive_the_collector(collector: Collector):
+def test_app_metrics_are_on_the_page_and_survive_a_restart_of_the_collector(collector: Collector):
     with Node(collector, "a", args=["-dichroic", "metrics", "{nodes,metrics,[]}"]) as a:
         a.tell("checkout 30 gold")
         a.tell("checkout 5 trial")

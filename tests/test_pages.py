@@ -1,4 +1,4 @@
-"""The page of a collector under load, read by parsers that others wrote."""
+"""The page of a collector under load, read by third-party parsers."""
 
 import pytest
 from actors import samples
@@ -26,7 +26,7 @@ def pages():
         yield collector.metrics(), collector.metrics(OPENMETRICS)
 
 
-def test_the_official_parser_takes_both_pages_and_finds_the_same_series(pages):
+def test_the_official_parser_reads_both_formats_with_the_same_series(pages):
     text, open_metrics = pages
     ours = {(name, frozenset(labels.items())) for name, labels, _ in samples(text)}
     theirs = {
@@ -35,7 +35,7 @@ def test_the_official_parser_takes_both_pages_and_finds_the_same_series(pages):
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
-    # Between the two scrapes a new status or route may have come; nothing may differ in kind.
+    # A new status or route may have appeared between the two scrapes.
     assert len(ours ^ theirs) < 0.02 * len(ours), sorted(ours ^ theirs)[:10]
 
 
@@ -45,7 +45,7 @@ def test_no_series_is_on_a_page_twice(pages):
         assert len(lines) == len(set(lines))
 
 
-def test_promtool_reads_the_page_and_finds_nothing_to_say_about_our_own_families(pages):
+def test_promtool_accepts_the_page_and_has_no_complaint_about_our_families(pages):
     checked = promtool("check", "metrics", stdin=pages[0])
     said = (checked.stdout + checked.stderr).splitlines()
     assert checked.returncode in (0, 3), said
@@ -58,6 +58,6 @@ def test_beam_and_python_share_one_metric(pages):
     assert runtimes == {"beam", "python"}
 
 
-def test_the_shipped_scrape_configuration_is_good():
+def test_the_example_scrape_configuration_is_valid():
     checked = promtool("check", "config", "--syntax-only", str(ROOT / "examples" / "sidecar" / "prometheus.yaml"))
     assert checked.returncode == 0, checked.stdout + checked.stderr

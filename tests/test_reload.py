@@ -1,4 +1,4 @@
-"""SIGHUP: what did not change keeps running, a bad file is refused and the old configuration stays."""
+"""SIGHUP: unchanged parts keep running; an invalid file is rejected and the old configuration stays."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ def scrapes(collector: Collector, url: str) -> int:
     return next(t["scrapes"] for t in collector.sources()["targets"] if t["url"] == url)
 
 
-def test_a_new_target_is_scraped_while_the_old_one_goes_on_and_a_removed_one_leaves():
+def test_a_new_target_is_scraped_a_kept_one_continues_and_a_removed_one_expires():
     with Embedder() as first, Embedder() as second, Collector(scrape=[first.url]) as collector:
         wait_until(lambda: total(collector.metrics(), "up") == 1, 20, "the first target")
         before = scrapes(collector, first.url)
@@ -25,20 +25,20 @@ def test_a_new_target_is_scraped_while_the_old_one_goes_on_and_a_removed_one_lea
         collector.config_file.write_text(json.dumps(collector.config))
         hang_up(collector)
         wait_until(lambda: total(collector.metrics(), "up") == 2, 20, "both targets")
-        assert scrapes(collector, first.url) >= before, "it was not begun anew"
+        assert scrapes(collector, first.url) >= before, "the first target is not restarted"
         jobs[0]["static_configs"][0]["targets"] = [host(second.url)]
         collector.config_file.write_text(json.dumps(collector.config))
         hang_up(collector)
-        wait_until(lambda: len(collector.sources()["targets"]) == 1, 20, "the first target to leave")
+        wait_until(lambda: len(collector.sources()["targets"]) == 1, 20, "the first target to expire")
         assert collector.ledger()["balances"]
 
 
-def test_a_bad_file_is_refused_in_the_log_and_everything_stays():
+def test_an_invalid_file_is_rejected_in_the_log_and_nothing_changes():
     with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector:
         wait_until(lambda: total(collector.metrics(), "up") == 1, 20, "the target")
         collector.config_file.write_text("receivers: { otpl: {} }\n")
         hang_up(collector)
-        wait_until(lambda: "configuration refused" in collector.output(), 10, "the refusal in the log")
+        wait_until(lambda: "configuration refused" in collector.output(), 10, "the rejection in the log")
         assert "otpl" in collector.output()
         assert total(collector.metrics(), "up") == 1
 

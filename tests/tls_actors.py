@@ -1,4 +1,4 @@
-"""Parties of the tests of TLS: a certificate authority made for a test, and a node whose distribution uses TLS."""
+"""Actors of the tests of TLS: a certificate authority, and a node whose distribution uses TLS."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates; its own is `pem`."""
+    """A certificate authority; its certificate is `pem`."""
 
     def __init__(self, folder: Path, name: str = "ca"):
         self.folder = folder / name
@@ -55,7 +55,7 @@ class Authority:
         openssl("req", "-x509", *_KEY, *own, "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
     def sign(self, name: str, san: str = "IP:127.0.0.1", begin: str = "20200101000000Z", end: str = "20990101000000Z") -> Pair:
-        """A certificate for what `san` says, valid between the two moments."""
+        """Returns a certificate for `san`, valid between the two times."""
         pair = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         request = str(self.folder / f"{name}.csr")
         openssl("req", *_KEY, "-keyout", str(pair.key), "-out", request, "-subj", f"/CN={name}", "-addext", f"subjectAltName={san}")
@@ -66,7 +66,7 @@ class Authority:
 
 
 class TlsNode(BareNode):
-    """A bare node that speaks TLS to other nodes. `asks` is whether it wants certificates signed by the same authority."""
+    """A bare node with TLS distribution. With `asks` it requires certificates of the same authority."""
 
     def __init__(
         self,
