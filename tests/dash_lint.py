@@ -34,9 +34,9 @@ def problems(document: Json) -> list[str]:
     for row in (panel for panel in document["panels"] if panel["type"] == "row"):
         found += _row(row)
     for panel in panels(document):
-        for rule, words in [*_panel(panel), *_targets(panel)]:
+        for rule, message in [*_panel(panel), *_targets(panel)]:
             if (rule, document["uid"], panel.get("title", "")) not in EXCEPTIONS:
-                found.append(f"{panel.get('title') or panel.get('id')}: {words}")
+                found.append(f"{panel.get('title') or panel.get('id')}: {message}")
     return found
 
 
@@ -151,7 +151,7 @@ def _targets(panel: Json) -> Iterator[tuple[str, str]]:
             yield "datasource", "a query must use the chosen data source"
         if target["instant"] == target["range"]:
             yield "targets", "a query is either instant or over a range"
-        yield from ((rule, f"{words}: {target['expr']}") for rule, words in _expression(target["expr"]))
+        yield from ((rule, f"{message}: {target['expr']}") for rule, message in _expression(target["expr"]))
         quantile = "histogram_quantile(" in target["expr"]
         if target["exemplar"] != (quantile and panel["type"] == "timeseries"):
             yield "exemplar", "a latency over time shows exemplars, and nothing else does"

@@ -84,18 +84,18 @@ def test_a_collector_attaches_to_a_node_of_its_configuration_over_tls(asking: Tl
 def test_the_node_refuses_a_missing_or_foreign_client_certificate(
     authority: Authority, stranger: Authority, asking: TlsNode
 ) -> None:
-    words = detach(asking, "--tls-ca", str(authority.pem))
-    assert "CertificateRequired" in words
-    assert "--tls-cert" in words
+    message = detach(asking, "--tls-ca", str(authority.pem))
+    assert "CertificateRequired" in message
+    assert "--tls-cert" in message
     own = stranger.sign("visitor")
-    words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
-    assert "does not know the CA that signed our certificate" in words
+    message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
+    assert "does not know the CA that signed our certificate" in message
 
 
 def test_a_node_of_another_authority_receives_nothing(stranger: Authority, asking: TlsNode) -> None:
-    words = detach(asking, "--tls-ca", str(stranger.pem))
-    assert "is not signed by a CA of" in words
-    assert str(stranger.pem) in words
+    message = detach(asking, "--tls-ca", str(stranger.pem))
+    assert "is not signed by a CA of" in message
+    assert str(stranger.pem) in message
 
 
 def test_a_certificate_with_another_name_is_refused_unless_tls_name_is_given(authority: Authority) -> None:
@@ -103,9 +103,9 @@ def test_a_certificate_with_another_name_is_refused_unless_tls_name_is_given(aut
     node = TlsNode(authority, with_name)
     node.name_in_certificate = "shop.internal"
     with node:
-        words = detach(node, "--tls-ca", str(authority.pem))
-        assert "is not for 127.0.0.1" in words
-        assert "server_name" in words
+        message = detach(node, "--tls-ca", str(authority.pem))
+        assert "is not for 127.0.0.1" in message
+        assert "server_name" in message
         assert "is not attached" in detach(node, *node.tls())
 
 
@@ -131,20 +131,20 @@ def test_an_expired_or_future_certificate_is_reported(authority: Authority, begi
 def test_a_node_without_tls_is_distinguished_from_one_with_tls(authority: Authority, asking: TlsNode) -> None:
     with BareNode() as plain:
         assert "is it started with -proto_dist inet_tls?" in detach(plain, "--tls-ca", str(authority.pem))
-    words = detach(asking)
-    assert "uses TLS for distribution" in words
-    assert "--tls-ca" in words
+    message = detach(asking)
+    assert "uses TLS for distribution" in message
+    assert "--tls-ca" in message
 
 
 def test_unusable_files_are_reported_by_name(authority: Authority, asking: TlsNode, tmp_path: Path) -> None:
     own = authority.sign("open")
     own.key.chmod(0o644)
-    words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
-    assert f"{own.key}: has mode 0644" in words
+    message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
+    assert f"{own.key}: has mode 0644" in message
     own.key.chmod(0o600)
     other = Pair(own.cert, authority.sign("another").key)
-    words = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(other.cert), "--tls-key", str(other.key))
-    assert "does not go with" in words
+    message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(other.cert), "--tls-key", str(other.key))
+    assert "does not go with" in message
     assert "none.pem: No such file" in detach(asking, "--tls-ca", str(tmp_path / "none.pem"))
 
 
