@@ -132,7 +132,7 @@ def test_a_missing_or_wrong_token_is_refused_with_a_message_and_counted(collecto
         peer.sendall(HELLO)
         said = answer(peer)
         assert goodbye(said) == 2
-        assert b"wants the token" in said
+        assert b"requires the token" in said
     assert wait_until(lambda: refused(collector, "token"), 10, "the refusals") == 2
     asyncio.run(asyncio.wait_for(connect(TOKEN), 10))
 

@@ -14,7 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -30,13 +30,6 @@ pub type Answer = Response<Body>;
 const CONNECTIONS: usize = 512;
 /// Time to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Binds, or says which key to change.
-pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| format!("{key}: cannot listen on {address}: {e}; set {key} to another address"))
-}
 
 /// Accepts until `stop` is set, then lets open requests end.
 pub async fn serve<H, F>(listener: TcpListener, handler: H, mut stop: watch::Receiver<bool>)

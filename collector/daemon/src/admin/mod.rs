@@ -1,6 +1,8 @@
-//! The admin API: its documents, the HTTP server and client, and the addresses at which a collector can be reached.
+//! The HTTP side: Prometheus page, health, the admin API with its documents and client, and the addresses of a running collector.
 
 pub mod api;
 pub mod client;
 pub mod endpoints;
 pub mod http;
+pub mod pages;
+pub mod server;

@@ -1,106 +1,134 @@
-//! The first seconds of a connection of a relay or a subscriber: who is it?
+//! The handshake: reads the HELLO of a new connection, checks its token, and accepts the roles relay and subscriber.
 //!
-//! One framing, two roles: the HELLO says relay or subscriber, and shows the token where one is asked for. A peer that says nothing
-//! is dropped after five seconds, one that speaks HTTP is told where the HTTP side is, and everything else that is wrong is answered
-//! with a GOODBYE in words.
+//! A connection without a HELLO is closed after five seconds. An HTTP request gets an HTTP response with the address of the page.
+//! Every other refused connection gets a GOODBYE with a message.
 
 use crate::config::values::Secret;
-use crate::listen::stream::Peer;
-use crate::listen::{Door, Reason};
+use crate::listen::refused::Reason;
+use crate::listen::stream::LocalStream;
 use dichroic_wire::limits::HELLO_TIMEOUT;
 use dichroic_wire::{ErrorKind, FrameReader, FrameType, Goodbye, GoodbyeCode, Hello, Role};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-/// How long a peer that was refused may take to read why.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Bytes of such a peer that are read and forgotten, so that closing is no reset that takes our words with it.
-const FORGOTTEN: u64 = 64 << 10;
+/// How long a refused peer may take to read the answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Bytes of such a peer that are read and discarded: closing with unread bytes would reset the connection and lose the answer.
+const DISCARDED: u64 = 64 << 10;
 
-/// A connection that has said who it is.
-pub struct Greeted {
-    /// What it said.
+/// A connection after the handshake.
+pub struct Accepted {
+    /// Its HELLO.
     pub hello: Hello,
-    /// What it sent after that.
-    pub leftover: Vec<u8>,
+    /// Bytes read after the HELLO.
+    pub read_ahead: Vec<u8>,
 }
 
-/// Reads the HELLO. `None`: the peer went away by itself. An error: it was refused, told why, and is done.
-pub async fn greet(peer: &mut Peer, door: &Door, pages: &str) -> Result<Option<Greeted>, Reason> {
-    let refusal = match tokio::time::timeout(HELLO_TIMEOUT, read(peer, door.token())).await {
-        Ok(Ok(greeted)) => return Ok(greeted),
-        Ok(Err(refusal)) => refusal,
-        Err(_) => Refusal::Goodbye(GoodbyeCode::Timeout, "no HELLO within 5 seconds".to_owned()),
+/// What a listener requires and tells its peers.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The listener's name in the configuration, for the log.
+    pub listener: &'static str,
+    /// The token that every HELLO must carry.
+    pub token: Option<&'a Secret>,
+    /// Address of the page, for peers that send HTTP requests.
+    pub pages: &'a str,
+}
+
+/// Reads the HELLO. `None`: the peer closed. An error: the peer was refused and answered.
+pub async fn handshake(stream: &mut LocalStream, terms: Terms<'_>) -> Result<Option<Accepted>, Reason> {
+    let error = match tokio::time::timeout(HELLO_TIMEOUT, read(stream, terms.token)).await {
+        Ok(Ok(accepted)) => return Ok(accepted),
+        Ok(Err(error)) => error,
+        Err(_) => HandshakeError::refused(GoodbyeCode::Timeout, "no HELLO within 5 seconds"),
     };
-    let (answer, message, reason) = match refusal {
-        Refusal::Http => {
-            let body =
-                format!("this socket speaks the dichroic framing; pages are at http://{pages}/metrics\n");
-            let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
-            let answer = format!("{head} {}\r\n\r\n{body}", body.len());
-            (
-                answer.into_bytes(),
-                "it speaks HTTP".to_owned(),
-                Reason::Malformed,
-            )
-        }
-        Refusal::Goodbye(code, message) => {
-            let (reason, retry) = match code {
-                GoodbyeCode::Timeout => (Reason::Timeout, 0),
-                GoodbyeCode::Unauthorized => (Reason::Token, 60_000),
-                _ => (Reason::Malformed, 60_000),
-            };
-            (goodbye(&Goodbye::new(code, retry, &message)), message, reason)
-        }
+    tracing::warn!(listener = terms.listener, reason = %error, "connection refused");
+    close_with(stream, &error.answer(terms.pages)).await;
+    Err(error.reason())
+}
+
+/// Writes a last answer and waits a short time for the peer to read it and to close.
+pub async fn close_with(stream: &mut LocalStream, answer: &[u8]) {
+    let close = async {
+        stream.write_all(answer).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(DISCARDED), &mut tokio::io::sink()).await
     };
-    tracing::warn!(listener = door.name(), message, "a connection was refused");
-    last_words(peer, &answer).await;
-    Err(reason)
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
 }
 
 /// A GOODBYE as a frame.
-pub fn goodbye(message: &Goodbye) -> Vec<u8> {
+pub fn goodbye_frame(goodbye: &Goodbye) -> Vec<u8> {
     let mut frame = Vec::new();
-    // Goodbyes are cut to what a frame holds.
-    let _ = message.write(&mut frame);
+    // The constructor cuts the message to what a frame holds.
+    let _ = goodbye.write(&mut frame);
     frame
 }
 
-/// Says it, and gives the peer a moment to read it and to close.
-pub async fn last_words(peer: &mut Peer, answer: &[u8]) {
-    let saying = async {
-        peer.write_all(answer).await?;
-        peer.shutdown().await?;
-        tokio::io::copy(&mut peer.take(FORGOTTEN), &mut tokio::io::sink()).await
-    };
-    let _ = tokio::time::timeout(LAST_WORDS, saying).await;
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("HTTP request on a Dichroic socket")]
+    Http,
+    #[error("{message}")]
+    Refused { code: GoodbyeCode, message: String },
 }
 
-enum Refusal {
-    Http,
-    Goodbye(GoodbyeCode, String),
+impl HandshakeError {
+    fn refused(code: GoodbyeCode, message: impl Into<String>) -> Self {
+        HandshakeError::Refused {
+            code,
+            message: message.into(),
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            HandshakeError::Refused { code, .. } => match code {
+                GoodbyeCode::Timeout => Reason::Timeout,
+                GoodbyeCode::Unauthorized => Reason::Token,
+                _ => Reason::Malformed,
+            },
+            HandshakeError::Http => Reason::Malformed,
+        }
+    }
+
+    fn answer(&self, pages: &str) -> Vec<u8> {
+        match self {
+            HandshakeError::Http => {
+                let body = format!(
+                    "this socket speaks the Dichroic framing, not HTTP; the page is at http://{pages}/metrics\n"
+                );
+                let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
+                format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes()
+            }
+            HandshakeError::Refused { code, message } => {
+                let retry_ms = if *code == GoodbyeCode::Timeout { 0 } else { 60_000 };
+                goodbye_frame(&Goodbye::new(*code, retry_ms, message))
+            }
+        }
+    }
 }
 
 async fn read<S: AsyncRead + Unpin>(
     stream: &mut S,
     token: Option<&Secret>,
-) -> Result<Option<Greeted>, Refusal> {
+) -> Result<Option<Accepted>, HandshakeError> {
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 4_096];
     loop {
         let hello = match reader.next() {
             Ok(None) => None,
             Ok(Some(frame)) if frame.frame_type == FrameType::Hello => Some(Hello::decode(frame.body)),
-            // A peer that only says goodbye changed its mind.
+            // The reader passes HELLO and GOODBYE only: the peer gave up.
             Ok(Some(_)) => return Ok(None),
             Err(error) => Some(Err(error)),
         };
         match hello {
             None => {}
-            Some(Err(error)) if matches!(error.kind, ErrorKind::Http) => return Err(Refusal::Http),
+            Some(Err(error)) if matches!(error.kind, ErrorKind::Http) => return Err(HandshakeError::Http),
             Some(Err(error)) => {
                 let code = error.goodbye_code().unwrap_or(GoodbyeCode::Malformed);
-                return Err(Refusal::Goodbye(code, error.to_string()));
+                return Err(HandshakeError::refused(code, error.to_string()));
             }
             Some(Ok(hello)) => return accept(hello, &reader, token).map(Some),
         }
@@ -111,26 +139,26 @@ async fn read<S: AsyncRead + Unpin>(
     }
 }
 
-fn accept(hello: Hello, reader: &FrameReader, token: Option<&Secret>) -> Result<Greeted, Refusal> {
+fn accept(hello: Hello, reader: &FrameReader, token: Option<&Secret>) -> Result<Accepted, HandshakeError> {
     if let Some(token) = token {
-        let shown = hello.token().ok().flatten();
-        if !shown.is_some_and(|shown| token.matches(shown)) {
-            let what = if shown.is_some() {
+        let sent = hello.token().ok().flatten();
+        if !sent.is_some_and(|sent| token.matches(sent)) {
+            let message = if sent.is_some() {
                 "the token is not that of security.local_tcp"
             } else {
-                "this port wants the token of security.local_tcp"
+                "this port requires the token of security.local_tcp"
             };
-            return Err(Refusal::Goodbye(GoodbyeCode::Unauthorized, what.to_owned()));
+            return Err(HandshakeError::refused(GoodbyeCode::Unauthorized, message));
         }
     }
     match hello.role {
-        Role::Relay | Role::Subscriber => Ok(Greeted {
+        Role::Relay | Role::Subscriber => Ok(Accepted {
             hello,
-            leftover: reader.unread().to_vec(),
+            read_ahead: reader.unread().to_vec(),
         }),
-        role => Err(Refusal::Goodbye(
-            GoodbyeCode::BadRequest,
-            format!("role {role:?} is not served here; connect as relay or subscriber"),
-        )),
+        role => {
+            let message = format!("role {role:?} is not served here; connect as relay or subscriber");
+            Err(HandshakeError::refused(GoodbyeCode::BadRequest, message))
+        }
     }
 }

@@ -1,13 +1,13 @@
-//! The local socket of relays and subscribers: where it is, who may connect, and how a stale one is told from a live one.
+//! The local socket of relays and subscribers: its path, its permissions, and the detection of a stale socket file.
 //!
-//! A lock file beside the socket is held for as long as we run. Whoever holds it owns the socket: a socket file without a holder
-//! is left over from a crash and is replaced; one with a holder is another collector, and we refuse to start.
+//! A lock file beside the socket is locked while the collector runs. A socket file whose lock is free is left from a crash and is
+//! replaced; one whose lock is taken belongs to another collector, and the start fails.
 
 use crate::config::LocalSocket;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -19,7 +19,7 @@ pub struct Bound {
     _lock: File,
 }
 
-/// Places to try, in order. Relays and subscribers probe the same list.
+/// Paths to try, in order. Relays and subscribers probe the same list.
 pub fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = configured {
         return vec![path.to_owned()];
@@ -42,29 +42,62 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Binds the first place that can be had. The error names every place and the key to set.
-pub fn bind(config: &LocalSocket) -> Result<Bound, String> {
+/// No candidate could be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("no local socket: {}; set security.local_socket.path", listed(.0))]
+pub struct NoLocalSocket(Vec<(PathBuf, CandidateError)>);
+
+/// Why one candidate could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum CandidateError {
+    /// Its lock is taken.
+    #[error("another collector runs there")]
+    InUse,
+    /// The directory could be replaced by its owner.
+    #[error("directory {} belongs to another user", .0.display())]
+    ForeignDirectory(PathBuf),
+    /// A system call failed.
+    #[error("{step}: {error}")]
+    Io {
+        /// What was attempted.
+        step: &'static str,
+        /// Why it failed.
+        #[source]
+        error: io::Error,
+    },
+}
+
+fn listed(tried: &[(PathBuf, CandidateError)]) -> String {
+    let each: Vec<String> = tried
+        .iter()
+        .map(|(path, error)| format!("{}: {error}", path.display()))
+        .collect();
+    each.join("; ")
+}
+
+/// Binds the first usable candidate.
+pub fn bind(config: &LocalSocket) -> Result<Bound, NoLocalSocket> {
     let mut tried = Vec::new();
     for path in candidates(config.path.as_deref()) {
-        match bind_at(&path, config) {
+        let error = match bind_at(&path, config) {
             Ok(bound) => return Ok(bound),
-            Err(error) => tried.push(format!("{}: {error}", path.display())),
-        }
-        // Where a collector already runs, a second one must not hide at the next place of the list.
-        if tried.last().is_some_and(|e| e.contains(IN_USE)) {
+            Err(error) => error,
+        };
+        // Relays probe the same list and would not find a second collector behind a running one.
+        let in_use = matches!(error, CandidateError::InUse);
+        tried.push((path, error));
+        if in_use {
             break;
         }
     }
-    Err(format!(
-        "no local socket: {}; set security.local_socket.path",
-        tried.join("; ")
-    ))
+    Err(NoLocalSocket(tried))
 }
 
-const IN_USE: &str = "another collector runs there";
+fn io_error(step: &'static str) -> impl Fn(io::Error) -> CandidateError {
+    move |error| CandidateError::Io { step, error }
+}
 
-fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, String> {
-    let message = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, CandidateError> {
     make_directory(path.parent().unwrap_or(Path::new(".")))?;
     let lock_path = path.with_extension("lock");
     let lock = OpenOptions::new()
@@ -72,17 +105,17 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, String> {
         .truncate(false)
         .write(true)
         .open(&lock_path)
-        .map_err(message("lock file"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| IN_USE.to_owned())?;
+        .map_err(io_error("lock file"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| CandidateError::InUse)?;
     match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(format!("stale socket: {e}")),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error("stale socket")(e)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(message("bind"))?;
+    let listener = UnixListener::bind(path).map_err(io_error("bind"))?;
     let mode = u32::from_str_radix(&config.mode, 8).unwrap_or(0o600);
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(message("mode"))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error("mode"))?;
     if let Some(group) = config.group {
-        std::os::unix::fs::chown(path, None, Some(group)).map_err(message("group"))?;
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(io_error("group"))?;
     }
     let mut allow = config.allow_uids.clone();
     allow.extend([0, own_uid()]);
@@ -94,39 +127,43 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, String> {
     })
 }
 
-/// Makes the directory, ours alone, or checks that nobody else can plant a socket in it.
-fn make_directory(dir: &Path) -> Result<(), String> {
+/// Makes the directory, or checks that no other user can replace the socket in it.
+fn make_directory(dir: &Path) -> Result<(), CandidateError> {
+    let failed = io_error("directory");
     if !dir.exists() {
-        // `/run/dichroic` is for root and for service managers to make; a made one is private.
-        fs::DirBuilder::new()
-            .mode(0o755)
-            .create(dir)
-            .map_err(|e| format!("directory: {e}"))?;
+        // `/run/dichroic` is made by root or a service manager; below `/tmp` it must be private.
+        fs::DirBuilder::new().mode(0o755).create(dir).map_err(&failed)?;
         if dir.starts_with("/tmp") {
-            fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|e| format!("directory: {e}"))?;
+            fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
         }
         return Ok(());
     }
-    let meta = fs::symlink_metadata(dir).map_err(|e| format!("directory: {e}"))?;
-    use std::os::unix::fs::MetadataExt;
+    let meta = fs::symlink_metadata(dir).map_err(failed)?;
     let in_tmp = dir.starts_with("/tmp") && dir != Path::new("/tmp");
     if in_tmp && dir.parent() == Some(Path::new("/tmp")) && (meta.is_symlink() || meta.uid() != own_uid()) {
-        return Err(format!("directory {} belongs to another user", dir.display()));
+        return Err(CandidateError::ForeignDirectory(dir.to_owned()));
     }
     Ok(())
 }
 
 impl Bound {
-    /// The next connection. `None`: its user may not speak to us; it is closed and named in the log.
+    /// The next connection. `None`: its user is not allowed; it is closed and logged.
     pub async fn accept(&self) -> io::Result<Option<UnixStream>> {
         let (stream, _) = self.listener.accept().await?;
         match stream.peer_cred() {
             Ok(peer) if self.allow.contains(&peer.uid()) => return Ok(Some(stream)),
             Ok(peer) => tracing::warn!(
+                listener = "local_socket",
                 uid = peer.uid(),
-                "local socket: refused a user; add it to security.local_socket.allow_uids"
+                reason = "user not in security.local_socket.allow_uids",
+                "connection refused"
             ),
-            Err(error) => tracing::warn!(%error, "local socket: a peer without credentials"),
+            Err(error) => tracing::warn!(
+                listener = "local_socket",
+                %error,
+                reason = "no peer credentials",
+                "connection refused"
+            ),
         }
         Ok(None)
     }
@@ -134,7 +171,7 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // The lock file stays: removing it would let two collectors hold locks on two files of one name.
+        // The lock file is kept: after its removal two collectors could lock two files of the same name.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -161,7 +198,7 @@ mod tests {
         let path = scratch("stale");
         fs::write(&path, b"").unwrap();
         let first = bind(&config(&path)).unwrap();
-        let error = bind(&config(&path)).err().unwrap();
+        let error = bind(&config(&path)).err().unwrap().to_string();
         assert!(
             error.contains("another collector") && error.contains("security.local_socket.path"),
             "{error}"
@@ -173,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_its_owner_may_open_it_by_default() {
+    async fn by_default_only_the_owner_can_open_the_socket() {
         let path = scratch("mode");
         let bound = bind(&config(&path)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

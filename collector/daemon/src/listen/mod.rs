@@ -1,21 +1,22 @@
-//! The ways in for relays and subscribers: the local socket and, where configured, a TCP port that wants a token.
+//! The listeners of relays and subscribers: the local socket and, if configured, a TCP port that requires a token.
 //!
-//! Behind both is the same framing, the same greeting, the same limits. Each has a bound of its own on connections that have not
-//! said who they are, so that silence on one door does not close the other.
+//! Both have the same framing, handshake and limits. Each has its own limit of connections before the handshake, so that idle
+//! connections to one do not block the other. They run on the main thread: a flood of connections does not delay the receivers.
 
 pub mod handshake;
 pub mod local_socket;
+pub mod refused;
 pub mod stream;
+pub mod tcp;
 
 use crate::config::values::Secret;
-use crate::listen::handshake::{Greeted, goodbye, greet, last_words};
+use crate::listen::handshake::{Accepted, Terms, close_with, goodbye_frame, handshake};
 use crate::listen::local_socket::Bound;
-use crate::listen::stream::Peer;
+use crate::listen::refused::{Reason, Refusals};
+use crate::listen::stream::LocalStream;
 use dichroic_wire::limits::PENDING_HANDSHAKES;
 use dichroic_wire::{Goodbye, GoodbyeCode};
-use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,173 +24,119 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// How long a connection waits for others to say who they are. An honest crowd, as after a restart, takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// When a refused peer may come again.
+/// How long a new connection waits while too many are before the handshake. A reconnecting crowd, as after a restart, needs milliseconds.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause after an error of accept, such as too few file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// When a peer that was refused for the limit may reconnect.
 const RETRY_MS: u32 = 1_000;
 
-/// One way in.
-pub struct Door {
-    listener: Listener,
-    /// What peers have to show here.
+/// A bound listener.
+pub struct Listener {
+    socket: Socket,
+    /// Required in every HELLO.
     token: Option<Secret>,
-    refusals: Rc<Refusals>,
+    refusals: Arc<Refusals>,
 }
 
-enum Listener {
+enum Socket {
     Unix(Bound),
     Tcp(TcpListener),
 }
 
-impl Door {
-    /// The local socket: who may open it is the file's business and that of the peer's user.
-    pub fn unix(bound: Bound, refusals: Rc<Refusals>) -> Self {
-        Door {
-            listener: Listener::Unix(bound),
+impl Listener {
+    /// The local socket. File mode and user of the peer decide about access.
+    pub fn unix(bound: Bound, refusals: Arc<Refusals>) -> Self {
+        Listener {
+            socket: Socket::Unix(bound),
             token: None,
             refusals,
         }
     }
 
-    /// A TCP port, bound here, and its real address.
-    pub async fn tcp(
-        address: SocketAddr,
-        token: Secret,
-        refusals: Rc<Refusals>,
-    ) -> Result<(Self, SocketAddr), String> {
-        let listener = crate::admin::http::bind(address, "security.local_tcp.listen").await?;
-        let real = listener.local_addr().map_err(|e| e.to_string())?;
-        let door = Door {
-            listener: Listener::Tcp(listener),
+    /// The TCP port.
+    pub fn tcp(listener: TcpListener, token: Secret, refusals: Arc<Refusals>) -> Self {
+        Listener {
+            socket: Socket::Tcp(listener),
             token: Some(token),
             refusals,
-        };
-        Ok((door, real))
-    }
-
-    /// As the configuration names it.
-    pub fn name(&self) -> &'static str {
-        match self.listener {
-            Listener::Unix(_) => "local_socket",
-            Listener::Tcp(_) => "local_tcp",
         }
     }
 
-    /// What is asked of peers here.
-    pub fn token(&self) -> Option<&Secret> {
-        self.token.as_ref()
+    /// Its name in the configuration.
+    fn name(&self) -> &'static str {
+        match self.socket {
+            Socket::Unix(_) => "local_socket",
+            Socket::Tcp(_) => "local_tcp",
+        }
     }
 
-    /// Accepts for as long as it is polled, and hands over who has said who it is. `pages` is told to who speaks HTTP.
-    pub async fn serve<F>(self, pages: String, hand_over: impl Fn(Peer, Greeted) -> F + Clone + 'static)
+    /// Accepts until it is dropped, and passes each connection to `serve` after its handshake. `pages` is the address of the page, for
+    /// peers that send HTTP requests.
+    pub async fn run<F>(self, pages: String, serve: impl Fn(LocalStream, Accepted) -> F + Clone + 'static)
     where
         F: Future<Output = ()> + 'static,
     {
-        let room = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
-        let (door, pages) = (Rc::new(self), Rc::new(pages));
+        let handshakes = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
+        let (listener, pages) = (Rc::new(self), Rc::new(pages));
         loop {
-            let mut peer = match door.accept().await {
-                Ok(Some(peer)) => peer,
+            let mut stream = match listener.accept().await {
+                Ok(Some(stream)) => stream,
                 Ok(None) => {
-                    door.count(Reason::User);
+                    listener.count(Reason::User);
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(listener = door.name(), %error, "cannot accept");
-                    sleep(Duration::from_millis(100)).await;
+                    tracing::warn!(listener = listener.name(), %error, "cannot accept");
+                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(Ok(permit)) = timeout(PATIENCE, room.clone().acquire_owned()).await else {
-                door.refuse_crowd(&mut peer).await;
+            let admitted = timeout(ADMISSION_TIMEOUT, handshakes.clone().acquire_owned()).await;
+            let Ok(Ok(permit)) = admitted else {
+                listener.refuse_for_limit(&mut stream).await;
                 continue;
             };
-            let (door, pages, hand_over) = (door.clone(), pages.clone(), hand_over.clone());
+            let (listener, pages, serve) = (listener.clone(), pages.clone(), serve.clone());
             tokio::task::spawn_local(async move {
-                let greeted = greet(&mut peer, &door, &pages).await;
+                let terms = Terms {
+                    listener: listener.name(),
+                    token: listener.token.as_ref(),
+                    pages: &pages,
+                };
+                let accepted = handshake(&mut stream, terms).await;
                 drop(permit);
-                match greeted {
-                    Ok(Some(greeted)) => hand_over(peer, greeted).await,
+                match accepted {
+                    Ok(Some(accepted)) => serve(stream, accepted).await,
                     Ok(None) => {}
-                    Err(reason) => door.count(reason),
+                    Err(reason) => listener.count(reason),
                 }
             });
         }
     }
 
-    /// The next connection; `None` when its user may not speak to us.
-    async fn accept(&self) -> io::Result<Option<Peer>> {
-        match &self.listener {
-            Listener::Unix(bound) => Ok(bound.accept().await?.map(Peer::Unix)),
-            Listener::Tcp(listener) => {
+    /// The next connection; `None`: its user is not allowed.
+    async fn accept(&self) -> io::Result<Option<LocalStream>> {
+        match &self.socket {
+            Socket::Unix(bound) => Ok(bound.accept().await?.map(LocalStream::Unix)),
+            Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Frames are whole messages: waiting for more to send only delays them.
+                // Frames are whole messages: Nagle's algorithm would only delay them.
                 stream.set_nodelay(true)?;
-                Ok(Some(Peer::Tcp(stream)))
+                Ok(Some(LocalStream::Tcp(stream)))
             }
         }
     }
 
-    async fn refuse_crowd(&self, peer: &mut Peer) {
-        let message = format!("{PENDING_HANDSHAKES} connections have not said who they are; try again");
-        tracing::warn!(listener = self.name(), message, "a connection was refused");
+    async fn refuse_for_limit(&self, stream: &mut LocalStream) {
+        let message = format!("too many pending handshakes ({PENDING_HANDSHAKES}); retry later");
+        tracing::warn!(listener = self.name(), reason = message, "connection refused");
         self.count(Reason::Limit);
-        last_words(
-            peer,
-            &goodbye(&Goodbye::new(GoodbyeCode::Limit, RETRY_MS, &message)),
-        )
-        .await;
+        let goodbye = Goodbye::new(GoodbyeCode::Limit, RETRY_MS, &message);
+        close_with(stream, &goodbye_frame(&goodbye)).await;
     }
 
     fn count(&self, reason: Reason) {
         self.refusals.count(self.name(), reason);
-    }
-}
-
-/// Why a connection was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Its user is not in `security.local_socket.allow_uids`.
-    User,
-    /// It has not shown the token.
-    Token,
-    /// Too many have not said who they are.
-    Limit,
-    /// It did not say who it is in time.
-    Timeout,
-    /// What it said is no HELLO that we answer.
-    Malformed,
-}
-
-/// What each door can refuse, in words of `dichroic_connections_refused_total{listener, reason}`.
-const COUNTED: [(&str, Reason, &str); 8] = [
-    ("local_socket", Reason::User, "user"),
-    ("local_socket", Reason::Limit, "limit"),
-    ("local_socket", Reason::Timeout, "timeout"),
-    ("local_socket", Reason::Malformed, "malformed"),
-    ("local_tcp", Reason::Token, "token"),
-    ("local_tcp", Reason::Limit, "limit"),
-    ("local_tcp", Reason::Timeout, "timeout"),
-    ("local_tcp", Reason::Malformed, "malformed"),
-];
-
-/// Refused connections, by door and reason.
-#[derive(Debug, Default)]
-pub struct Refusals([Cell<u64>; COUNTED.len()]);
-
-impl Refusals {
-    fn count(&self, listener: &str, reason: Reason) {
-        let at = COUNTED
-            .iter()
-            .position(|row| row.0 == listener && row.1 == reason);
-        if let Some(cell) = at.map(|at| &self.0[at]) {
-            cell.set(cell.get() + 1);
-        }
-    }
-
-    /// (listener, reason, connections), every pair that there is.
-    pub fn read(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let cells = COUNTED.iter().zip(&self.0);
-        cells.map(|(row, cell)| (row.0, row.2, cell.get())).collect()
     }
 }

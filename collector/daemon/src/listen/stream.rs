@@ -1,6 +1,6 @@
-//! A connection of a relay or a subscriber, whichever way it came in: Unix socket or TCP.
+//! A connection of a relay or a subscriber: Unix socket or TCP.
 //!
-//! An enum and not a boxed trait: it is read and written for every frame of every relay, and the branch is all that it costs.
+//! An enum and not a boxed trait: it is read and written for every frame of every relay, and a branch costs less than a virtual call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,48 +8,50 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection, bound to the thread whose runtime drives it.
+/// A connection, registered with the runtime of one thread.
 #[derive(Debug)]
-pub enum Peer {
+pub enum LocalStream {
+    /// Of the local socket.
     Unix(UnixStream),
+    /// Of `security.local_tcp`.
     Tcp(TcpStream),
 }
 
-/// The same on its way from one thread to another.
+/// The same without a runtime, on its way to another thread.
 #[derive(Debug)]
-pub enum Parked {
+pub enum DetachedStream {
+    /// Of the local socket.
     Unix(std::os::unix::net::UnixStream),
+    /// Of `security.local_tcp`.
     Tcp(std::net::TcpStream),
 }
 
-impl Peer {
-    /// Takes it off this thread's runtime.
-    pub fn park(self) -> io::Result<Parked> {
+impl LocalStream {
+    /// Deregisters it from this thread's runtime.
+    pub fn into_std(self) -> io::Result<DetachedStream> {
         match self {
-            Peer::Unix(stream) => stream.into_std().map(Parked::Unix),
-            Peer::Tcp(stream) => stream.into_std().map(Parked::Tcp),
+            LocalStream::Unix(stream) => stream.into_std().map(DetachedStream::Unix),
+            LocalStream::Tcp(stream) => stream.into_std().map(DetachedStream::Tcp),
         }
     }
-}
 
-impl Parked {
-    /// Puts it on this thread's runtime.
-    pub fn resume(self) -> io::Result<Peer> {
-        match self {
-            Parked::Unix(stream) => UnixStream::from_std(stream).map(Peer::Unix),
-            Parked::Tcp(stream) => TcpStream::from_std(stream).map(Peer::Tcp),
+    /// Registers it with this thread's runtime.
+    pub fn from_std(stream: DetachedStream) -> io::Result<Self> {
+        match stream {
+            DetachedStream::Unix(stream) => UnixStream::from_std(stream).map(LocalStream::Unix),
+            DetachedStream::Tcp(stream) => TcpStream::from_std(stream).map(LocalStream::Tcp),
         }
     }
 }
 
 macro_rules! either {
-    ($peer:expr, $stream:ident => $call:expr) => {
-        match $peer.get_mut() {
-            Peer::Unix(stream) => {
+    ($either:expr, $stream:ident => $call:expr) => {
+        match $either.get_mut() {
+            LocalStream::Unix(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
-            Peer::Tcp(stream) => {
+            LocalStream::Tcp(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
@@ -57,13 +59,13 @@ macro_rules! either {
     };
 }
 
-impl AsyncRead for Peer {
+impl AsyncRead for LocalStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Peer {
+impl AsyncWrite for LocalStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         either!(self, stream => stream.poll_write(cx, bytes))
     }
@@ -86,8 +88,8 @@ impl AsyncWrite for Peer {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Peer::Unix(stream) => stream.is_write_vectored(),
-            Peer::Tcp(stream) => stream.is_write_vectored(),
+            LocalStream::Unix(stream) => stream.is_write_vectored(),
+            LocalStream::Tcp(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -1,19 +1,27 @@
-//! What the ingest thread passes to the main thread.
+//! What passes between the main thread and the ingest thread.
 
-use crate::listen::stream::Parked;
+use crate::listen::stream::DetachedStream;
 use dichroic_wire::Hello;
 use std::net::SocketAddr;
 
-/// A subscriber on its way to the export thread.
-pub struct Arrival {
-    pub stream: Parked,
+/// A relay after its handshake on the main thread. From here on the ingest thread serves it.
+pub struct RelayConnection {
+    /// The connection, on no runtime.
+    pub stream: DetachedStream,
+    /// Its HELLO.
     pub hello: Hello,
-    pub leftover: Vec<u8>,
+    /// Bytes read after the HELLO.
+    pub read_ahead: Vec<u8>,
 }
 
-/// Real addresses of the OTLP listeners.
+/// Relays that may wait to be served by the ingest thread.
+pub const PENDING_RELAYS: usize = 64;
+
+/// Real addresses of the OTLP listeners, after port 0 was resolved. `None`: off.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OtlpAddresses {
+    /// `receivers.otlp.grpc`.
     pub grpc: Option<SocketAddr>,
+    /// `receivers.otlp.http`.
     pub http: Option<SocketAddr>,
 }

@@ -1,16 +1,15 @@
-//! The ingest thread: every receiver, the store, and nothing else that takes long.
+//! The ingest thread: all receivers and the store.
 //!
-//! One tokio runtime with one thread. Receivers run as tasks on it and write into the store synchronously; between requests the
-//! thread serves reads ([`dichroic_pipeline::serve`]), lets due series leave, and reads the collector's own metrics.
+//! One tokio runtime with one thread. Receivers run as tasks and write into the store synchronously. Between requests the thread
+//! serves reads ([`dichroic_pipeline::serve`]), expires series, and records the self telemetry.
 
 use crate::config::Config;
 use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
-use crate::listen::handshake::Greeted;
-use crate::listen::local_socket;
-use crate::listen::stream::Peer;
-use crate::listen::{Door, Refusals};
-use crate::runtime::handoff::{Arrival, OtlpAddresses};
+use crate::listen::refused::Refusals;
+use crate::listen::stream::LocalStream;
+use crate::runtime::error::RunError;
+use crate::runtime::handoff::{OtlpAddresses, RelayConnection};
 use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::otlp as otlp_export;
 use crate::self_telemetry::{SelfTelemetry, Stages};
@@ -22,10 +21,7 @@ use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use dichroic_receiver_prometheus::scrape::{Scraper, TargetStatuses};
-use dichroic_wire::Role;
 use std::cell::RefCell;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,104 +29,109 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-/// Subscribers that may wait to be taken over.
-const WAITING_SUBSCRIBERS: usize = 64;
-/// How often due series leave while there are many, or while copies of them are made.
+/// How often series are expired while many are due, or while copies of them are made.
 const TICK: Duration = Duration::from_millis(100);
-/// How often it is looked whether there are any. Waking up is most of what an idle collector costs.
+/// How often otherwise. An idle collector spends most of its time on waking up.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// What the thread is given.
-pub struct Ingest {
+/// What the thread needs.
+pub struct IngestThread {
+    /// The configuration at the start.
     pub config: Config,
+    /// The targets to scrape.
     pub targets: Vec<ScrapeTarget>,
+    /// When to stop.
     pub stop: Stop,
     /// Latencies, measured by both threads.
     pub stages: Stages,
-    /// Of the export of own traces and logs.
+    /// Counters of the OTLP export of self telemetry, if it is on.
     pub exported: Option<otlp_export::Counts>,
-    /// Configurations that are to take effect now.
+    /// Connections that the listeners refused.
+    pub refusals: Arc<Refusals>,
+    /// Relays, after their handshake on the main thread.
+    pub relays: mpsc::Receiver<RelayConnection>,
+    /// Reloaded configurations.
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
-/// What the thread hands back when it receives.
-pub struct Started {
-    pub handle: Handle,
-    pub board: TargetStatuses,
+/// What the main thread gets once the receivers run.
+pub struct IngestHandles {
+    /// Access to the store.
+    pub store: Handle,
+    /// State of the scraped targets.
+    pub targets: TargetStatuses,
+    /// State of the relays.
     pub relays: beam::StatusBoard,
+    /// Real addresses of the OTLP listeners.
     pub otlp: OtlpAddresses,
-    pub socket: PathBuf,
-    /// Real address of `security.local_tcp`.
-    pub tcp: Option<SocketAddr>,
-    pub subscribers: mpsc::Receiver<Arrival>,
     /// Completes when every receiver has ended.
     pub receivers_done: oneshot::Receiver<()>,
 }
 
-/// Now, in the collector's unit of time.
-/// Starts the thread; returns when it receives, or with the words of what prevents it.
-pub fn spawn(ingest: Ingest) -> Result<(JoinHandle<()>, Started), String> {
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
+type Started = Result<IngestHandles, RunError>;
+
+/// Starts the thread. Returns when the receivers run or the start failed.
+pub fn spawn(ingest: IngestThread) -> Result<(JoinHandle<()>, IngestHandles), RunError> {
+    let (started, result) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("ingest".to_owned())
         .spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
-                Err(error) => return drop(tell.send(Err(error.to_string()))),
+                Err(error) => return drop(started.send(Err(RunError::Runtime(error)))),
             };
             let local = LocalSet::new();
-            runtime.block_on(local.run_until(ingest.run(tell)));
+            runtime.block_on(local.run_until(ingest.run(started)));
         })
-        .map_err(|e| e.to_string())?;
-    match told.recv() {
-        Ok(Ok(started)) => Ok((thread, started)),
-        Ok(Err(message)) => {
+        .map_err(RunError::Runtime)?;
+    match result.recv() {
+        Ok(Ok(handles)) => Ok((thread, handles)),
+        Ok(Err(error)) => {
             let _ = thread.join();
-            Err(message)
+            Err(error)
         }
-        Err(_) => Err("the ingest thread ended before it began".to_owned()),
+        Err(_) => Err(RunError::IngestThreadEnded),
     }
 }
 
 type Shared = Rc<RefCell<Core>>;
 
-impl Ingest {
-    async fn run(self, tell: std::sync::mpsc::SyncSender<Result<Started, String>>) {
-        match self.start().await {
-            Err(message) => drop(tell.send(Err(message))),
-            Ok((started, running)) => {
-                let mut exporters = self.stop.exporters.clone();
-                if tell.send(Ok(started)).is_err() {
+impl IngestThread {
+    async fn run(self, started: std::sync::mpsc::SyncSender<Started>) {
+        let (mut receivers, mut exporters) = (self.stop.receivers.clone(), self.stop.exporters.clone());
+        let mut reload = self.reload.clone();
+        let mut running = match self.start().await {
+            Err(error) => return drop(started.send(Err(error))),
+            Ok((handles, running)) => {
+                if started.send(Ok(handles)).is_err() {
                     return;
                 }
-                let mut running = running;
-                let (mut receivers, mut reload) = (self.stop.receivers.clone(), self.reload.clone());
-                loop {
-                    tokio::select! {
-                        _ = receivers.wait_for(|stop| *stop) => break,
-                        Ok(()) = reload.changed() => {
-                            let loaded = reload.borrow_and_update().clone();
-                            loaded.into_iter().for_each(|loaded| running.reload(&loaded));
-                        }
-                    }
+                running
+            }
+        };
+        loop {
+            tokio::select! {
+                _ = receivers.wait_for(|stop| *stop) => break,
+                Ok(()) = reload.changed() => {
+                    let loaded = reload.borrow_and_update().clone();
+                    loaded.into_iter().for_each(|loaded| running.reload(&loaded));
                 }
-                running.finish().await;
-                // Reads go on until the exporters have what they need.
-                let _ = exporters.wait_for(|stop| *stop).await;
             }
         }
+        running.finish().await;
+        // Exporters read the store until they have stopped.
+        let _ = exporters.wait_for(|stop| *stop).await;
     }
 
-    async fn start(&self) -> Result<(Started, Running), String> {
+    async fn start(self) -> Result<(IngestHandles, Running), RunError> {
         let config = &self.config;
-        let selection = selection(config)?;
+        let selection = selection(config).map_err(|error| RunError::Config(error.to_string()))?;
         let resolver = Arc::new(PackResolver::new(&selection.packs));
         let store: Shared = Rc::new(RefCell::new(Core::new(config.limits.model(), resolver, now())));
         let (handle, inbox) = inbox();
-        let refusals = Rc::new(Refusals::default());
-        self.spawn_upkeep(&store, inbox, refusals.clone());
+        self.spawn_upkeep(&store, inbox);
 
-        let otlp = otlp::bind(otlp_config(config)).await.map_err(|e| e.to_string())?;
+        let otlp = otlp::bind(otlp_config(config)).await?;
         let addresses = OtlpAddresses {
             grpc: otlp.grpc,
             http: otlp.http,
@@ -140,63 +141,67 @@ impl Ingest {
 
         let mut scraper = Scraper::new(store.clone());
         scraper.set_targets(self.targets.clone());
-        let board = scraper.statuses();
+        let targets = scraper.statuses();
 
         let relays = beam::Receiver::new(beam_config(config, selection));
-        let relay_board = relays.board();
-        let socket = local_socket::bind(&config.security.local_socket)?;
-        let path = socket.path.clone();
-        let mut doors = vec![Door::unix(socket, refusals.clone())];
-        let mut tcp = None;
-        if let Some((address, token)) = config.security.tcp()? {
-            let (door, real) = Door::tcp(address, token, refusals).await?;
-            doors.push(door);
-            tcp = Some(real);
-        }
-        let (to_export, subscribers) = mpsc::channel(WAITING_SUBSCRIBERS);
-        let served = Served {
-            relays: relays.clone(),
-            store: store.clone(),
-            to_export,
-        };
-        let doors = serve_doors(doors, config, &served);
+        let relay_statuses = relays.board();
+        let metrics = metrics_text(config);
+        let accept_relays = accept_relays(self.relays, relays.clone(), store.clone());
 
         let (done, receivers_done) = oneshot::channel();
         let running = Running {
-            store: store.clone(),
-            metrics: metrics_text(config),
+            store,
+            metrics,
             otlp: otlp_task,
             scraper,
             relays,
-            doors,
+            accept_relays: tokio::task::spawn_local(accept_relays),
             done,
         };
-        let started = Started {
-            handle,
-            board,
-            relays: relay_board,
+        let handles = IngestHandles {
+            store: handle,
+            targets,
+            relays: relay_statuses,
             otlp: addresses,
-            socket: path,
-            tcp,
-            subscribers,
             receivers_done,
         };
-        Ok((started, running))
+        Ok((handles, running))
     }
 
-    fn spawn_upkeep(&self, store: &Shared, inbox: Inbox, refusals: Rc<Refusals>) {
+    fn spawn_upkeep(&self, store: &Shared, inbox: Inbox) {
         tokio::task::spawn_local(serve(store.clone(), inbox));
         let upkeep = Upkeep {
             store: store.clone(),
             stages: self.stages.clone(),
             exported: self.exported.clone(),
-            refusals,
+            refusals: self.refusals.clone(),
         };
         tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
     }
 }
 
-/// Receivers at work.
+/// Serves each relay in a task of its own.
+async fn accept_relays(
+    mut connections: mpsc::Receiver<RelayConnection>,
+    relays: beam::Receiver,
+    store: Shared,
+) {
+    while let Some(connection) = connections.recv().await {
+        // Fails when this runtime has no descriptor left; the relay reconnects.
+        let Ok(stream) = LocalStream::from_std(connection.stream) else {
+            continue;
+        };
+        let (relays, store) = (relays.clone(), store.clone());
+        tokio::task::spawn_local(async move {
+            let read_ahead = connection.read_ahead;
+            relays
+                .serve_relay(stream, connection.hello, &read_ahead, store)
+                .await;
+        });
+    }
+}
+
+/// The running receivers.
 struct Running {
     store: Shared,
     /// The `metrics` section in force, as text.
@@ -204,12 +209,12 @@ struct Running {
     otlp: tokio::task::JoinHandle<()>,
     scraper: Scraper,
     relays: beam::Receiver,
-    doors: Vec<tokio::task::JoinHandle<()>>,
+    accept_relays: tokio::task::JoinHandle<()>,
     done: oneshot::Sender<()>,
 }
 
 impl Running {
-    /// Applies what can change while running. The configuration was checked before it was handed over.
+    /// Applies what can change while running. The configuration is a checked one.
     fn reload(&mut self, loaded: &Loaded) {
         let Ok(selection) = selection(&loaded.config) else {
             return;
@@ -224,9 +229,9 @@ impl Running {
         self.scraper.set_targets(loaded.targets.clone());
     }
 
-    /// Lets every receiver take in what is on its way. The caller holds the deadline.
+    /// Stops every receiver after the data in flight. The caller enforces the deadline.
     async fn finish(mut self) {
-        self.doors.iter().for_each(tokio::task::JoinHandle::abort);
+        self.accept_relays.abort();
         self.scraper.stop();
         self.relays.shutdown().await;
         let _ = self.otlp.await;
@@ -279,47 +284,12 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
     }
 }
 
-/// Serves relays here, and hands subscribers over.
-fn serve_doors(doors: Vec<Door>, config: &Config, to: &Served) -> Vec<tokio::task::JoinHandle<()>> {
-    let pages = config.exporters.prometheus.listen.address();
-    let pages = pages.map_or_else(|| "-".to_owned(), |a| a.to_string());
-    let serve = |door: Door| {
-        let to = to.clone();
-        let hand_over = move |peer, greeted| to.clone().serve(peer, greeted);
-        tokio::task::spawn_local(door.serve(pages.clone(), hand_over))
-    };
-    doors.into_iter().map(serve).collect()
-}
-
-/// Where a connection goes that has said who it is.
-#[derive(Clone)]
-struct Served {
-    relays: beam::Receiver,
-    store: Shared,
-    to_export: mpsc::Sender<Arrival>,
-}
-
-impl Served {
-    async fn serve(self, peer: Peer, Greeted { hello, leftover }: Greeted) {
-        if hello.role == Role::Relay {
-            self.relays.serve_relay(peer, hello, &leftover, self.store).await;
-        } else if let Ok(stream) = peer.park() {
-            // A full hand-over means that the export thread is stuck: the peer's connection closes and it tries again.
-            let _ = self.to_export.try_send(Arrival {
-                stream,
-                hello,
-                leftover,
-            });
-        }
-    }
-}
-
-/// What the thread does besides receiving.
+/// Periodic work: expiry and self telemetry.
 struct Upkeep {
     store: Shared,
     stages: Stages,
     exported: Option<otlp_export::Counts>,
-    refusals: Rc<Refusals>,
+    refusals: Arc<Refusals>,
 }
 
 impl Upkeep {
@@ -349,7 +319,7 @@ impl Upkeep {
     }
 }
 
-/// The collector as a source of its own.
+/// The source of the self telemetry.
 pub fn own_source() -> SourceSpec {
     SourceSpec {
         job: "dichroic".to_owned(),

@@ -1,33 +1,36 @@
-//! `dichroic run`: start-up, two threads, shutdown.
+//! `dichroic run`: start, two threads, shutdown.
 //!
 //! ```text
-//! ingest thread  receivers (OTLP, scraper, relays on the local socket) and the store; nothing else writes it
-//! main thread    signals, the Prometheus page, the admin API, streams to subscribers
+//! ingest thread  receivers (OTLP, scraper, relays) and the store, which no other thread writes
+//! main thread    signals, listeners of relays and subscribers, the Prometheus page, the admin API, streams to subscribers
 //! ```
 //!
-//! Shutdown goes receivers → pipeline → exporters: receivers take in what is on its way, subscribers get what is held, then both
-//! threads end. All of it against one deadline; what is left behind then is counted under `shutdown`.
+//! Shutdown goes receivers → pipeline → exporters, against one deadline: receivers take in the data in flight, subscribers get their
+//! queued rows, then both threads end. What remains at the deadline is counted under `shutdown`.
 
 use crate::admin::endpoints::{self, Endpoints};
 use crate::attach::destination::tcp_place;
-use crate::attach::supervisor as attached;
+use crate::attach::supervisor::{self, Attachments, Places};
 use crate::cli;
 use crate::config::loaded::targets;
 use crate::config::{self, Config, load};
+use crate::listen::refused::Refusals;
 use crate::logging;
-use crate::runtime::ingest_thread::{self as ingest, Ingest, Started};
-use crate::runtime::main_thread as export;
+use crate::runtime::error::RunError;
+use crate::runtime::handoff::PENDING_RELAYS;
+use crate::runtime::ingest_thread::{self, IngestHandles, IngestThread};
+use crate::runtime::main_thread::{MainThread, Serving};
 use crate::runtime::reload::Reloader;
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Deadline, StopSender};
 use crate::self_telemetry::{Stages, otlp};
 use dichroic_beam_attach::destination::RelayDestination;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// Bad configuration, as sysexits.h has it.
@@ -55,22 +58,23 @@ pub fn run(args: &cli::Run) -> ExitCode {
     };
     match run_with_telemetry(config, targets, args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("dichroic: {message}");
+        Err(error) => {
+            eprintln!("dichroic: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Starts logging and, where it is configured, the export of own traces and logs around [`serve`].
-fn run_with_telemetry(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), String> {
-    let export = config.telemetry.otlp.as_ref().map(otlp::start).transpose()?;
+/// Starts logging and, if configured, the OTLP export of self telemetry around [`serve`].
+fn run_with_telemetry(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), RunError> {
+    let export = config.telemetry.otlp.as_ref().map(otlp::start).transpose();
+    let export = export.map_err(|error| RunError::Config(error.to_string()))?;
     logging::start(export.as_ref());
     let limit = config.limits.shutdown.0;
     let exported = export.as_ref().map(otlp::Export::counts);
     let served = serve(config, targets, args, exported);
     if let Some(export) = export {
-        // A start that failed has nothing to wait for but its own log.
+        // After a failed start only its log is left to export.
         let stopping = *served.as_ref().unwrap_or(&Instant::now());
         export.finish(stopping + limit);
     }
@@ -83,123 +87,156 @@ fn serve(
     targets: Vec<ScrapeTarget>,
     args: &cli::Run,
     exported: Option<otlp::Counts>,
-) -> Result<Instant, String> {
-    let ready_file = args.ready_file.as_deref();
-    let (mut reloader, reload) = Reloader::new(args.config.clone(), args.scrape.clone(), config.clone());
-    let (stop_receivers, receivers) = watch::channel(false);
-    let (stop_exporters, exporters) = watch::channel(false);
-    let stop = Stop { receivers, exporters };
-    let stages = Stages::default();
-    let deadline = config.limits.shutdown.0;
-
-    let ingest = Ingest {
+) -> Result<Instant, RunError> {
+    let (reloader, reload) = Reloader::new(args.config.clone(), args.scrape.clone(), config.clone());
+    let (stop_sender, stop) = StopSender::new();
+    let (to_ingest, relays) = mpsc::channel(PENDING_RELAYS);
+    let (stages, refusals) = (Stages::default(), Arc::new(Refusals::default()));
+    let (thread, ingest) = ingest_thread::spawn(IngestThread {
         config: config.clone(),
         targets,
         stop: stop.clone(),
         stages: stages.clone(),
         exported,
+        refusals: refusals.clone(),
+        relays,
         reload: reload.clone(),
-    };
-    let (thread, started) = ingest::spawn(ingest)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
-    let local = LocalSet::new();
-    let result = runtime.block_on(local.run_until(async {
-        let Started {
-            handle,
-            board,
-            relays,
-            otlp,
-            socket,
-            tcp,
-            subscribers,
-            receivers_done,
-        } = started;
-        let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
-        let export = export::start(export::Parts {
+    })?;
+    let result = on_this_thread(async {
+        let signals = Signals::new()?;
+        let main = MainThread {
             config: &config,
-            handle,
-            board,
-            relays,
-            subscribers,
+            ingest: &ingest,
+            relays: to_ingest,
+            refusals,
             stop,
             stages,
             reload,
-        })
-        .await?;
-        let endpoints = Endpoints {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION"),
-            prometheus: export.prometheus,
-            admin: export.admin,
-            otlp_grpc: otlp.grpc,
-            otlp_http: otlp.http,
-            socket: socket.clone(),
-            local_tcp: tcp,
         };
-        let places = places(&config, socket, tcp)?;
-        let mut attached = attached::start(&config.receivers.beam.attach, places);
-        announce(&config, &endpoints, ready_file)?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => {
-                    reloader.reload();
-                    attached.reload(&reloader.current().receivers.beam.attach);
-                }
-            }
-        }
-        tracing::info!("stopping: receivers first");
-        let begun = Instant::now();
-        export.not_ready();
-        attached.finish(deadline / 2).await;
-        stop_receivers.send_replace(true);
-        let left = |begun: Instant| deadline.saturating_sub(begun.elapsed());
-        if tokio::time::timeout(left(begun), receivers_done).await.is_err() {
-            tracing::warn!("shutdown deadline reached: receivers did not finish");
-        }
-        export.finish(left(begun)).await;
-        stop_exporters.send_replace(true);
-        tokio::time::sleep(Duration::from_millis(20).min(left(begun))).await;
-        Ok(begun)
-    }));
-    // Whatever happened, the other thread must end too.
-    stop_receivers.send_replace(true);
-    stop_exporters.send_replace(true);
-    if let Some(path) = ready_file {
+        let serving = main.start().await?;
+        let places = places(&config, &serving)?;
+        let mut attachments = supervisor::start(&config.receivers.beam.attach, places);
+        announce(&config, &ingest, &serving, args.ready_file.as_deref())?;
+        signals.until_stop(reloader, &mut attachments).await;
+        let deadline = Deadline::new(config.limits.shutdown.0);
+        shut_down(deadline, ingest, serving, attachments, &stop_sender).await;
+        Ok(deadline.begun())
+    });
+    // After an error too, the other thread must end.
+    stop_sender.stop_all();
+    if let Some(path) = &args.ready_file {
         let _ = std::fs::remove_file(path);
     }
-    thread
-        .join()
-        .map_err(|_| "the ingest thread panicked".to_owned())?;
+    thread.join().map_err(|_| RunError::IngestThreadPanicked)?;
     result
 }
 
-/// Where relays of attached nodes find us.
-fn places(config: &Config, socket: PathBuf, tcp: Option<SocketAddr>) -> Result<attached::Places, String> {
-    let token = config.security.tcp()?.map(|(_, token)| token);
-    let tcp = tcp.zip(token).map(|(at, token)| tcp_place(at, &token));
-    // A relay has another working directory than we.
-    let socket = std::path::absolute(&socket).unwrap_or(socket);
-    Ok(attached::Places {
+fn on_this_thread<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(LocalSet::new().run_until(work))
+}
+
+async fn shut_down(
+    deadline: Deadline,
+    ingest: IngestHandles,
+    serving: Serving,
+    attachments: Attachments,
+    stop: &StopSender,
+) {
+    tracing::info!("stopping: receivers first");
+    serving.not_ready();
+    attachments.finish(deadline.left() / 2).await;
+    serving.stop_accepting();
+    stop.stop_receivers();
+    if tokio::time::timeout(deadline.left(), ingest.receivers_done)
+        .await
+        .is_err()
+    {
+        tracing::warn!("shutdown deadline reached; receivers did not finish");
+    }
+    serving.finish(deadline.left()).await;
+    stop.stop_all();
+    // The last HTTP responses are written by tasks of this thread.
+    tokio::time::sleep(Duration::from_millis(20).min(deadline.left())).await;
+}
+
+/// SIGTERM and SIGINT stop, SIGHUP reloads.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, RunError> {
+        let on = |kind| signal(kind).map_err(RunError::Runtime);
+        Ok(Signals {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads until a signal to stop.
+    async fn until_stop(mut self, mut reloader: Reloader, attachments: &mut Attachments) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    reloader.reload();
+                    attachments.reload(&reloader.current().receivers.beam.attach);
+                }
+            }
+        }
+    }
+}
+
+/// Where relays of attached nodes find this collector.
+fn places(config: &Config, serving: &Serving) -> Result<Places, RunError> {
+    let tcp = config.security.tcp();
+    let token = tcp
+        .map_err(|error| RunError::Config(error.to_string()))?
+        .map(|(_, token)| token);
+    let tcp = serving
+        .local_tcp
+        .zip(token)
+        .map(|(at, token)| tcp_place(at, &token));
+    // The node has another working directory.
+    let socket = std::path::absolute(&serving.socket).unwrap_or_else(|_| serving.socket.clone());
+    Ok(Places {
         socket: RelayDestination::Socket(socket),
         tcp,
     })
 }
 
-fn announce(config: &Config, endpoints: &Endpoints, ready_file: Option<&Path>) -> Result<(), String> {
-    print!("{}", endpoints::describe(endpoints, config));
+fn announce(
+    config: &Config,
+    ingest: &IngestHandles,
+    serving: &Serving,
+    ready_file: Option<&Path>,
+) -> Result<(), RunError> {
+    let endpoints = Endpoints {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION"),
+        prometheus: serving.prometheus,
+        admin: serving.admin,
+        otlp_grpc: ingest.otlp.grpc,
+        otlp_http: ingest.otlp.http,
+        socket: serving.socket.clone(),
+        local_tcp: serving.local_tcp,
+    };
+    print!("{}", endpoints::describe(&endpoints, config));
     if let Some(path) = ready_file {
-        endpoints
-            .write(path)
-            .map_err(|e| format!("ready file {}: {e}", path.display()))?;
+        endpoints.write(path).map_err(|error| RunError::ReadyFile {
+            path: path.to_owned(),
+            error,
+        })?;
     }
     println!("ready");
     use std::io::Write;
-    std::io::stdout().flush().map_err(|e| e.to_string())
+    std::io::stdout().flush().map_err(RunError::Output)
 }

@@ -56,7 +56,7 @@ fn full_page() -> String {
     let labels = [("event", "a \"b\"".to_owned()), ("reason", "overload".to_owned())];
     ledger.relay(own.id, RelayTerm::new("rows_dropped", labels), 4);
     ledger.relay(own.id, "reattached", 2);
-    let refused = crate::listen::Refusals::default().read();
+    let refused = crate::listen::refused::Refusals::default().read();
     let mut telemetry = SelfTelemetry::new(&store, own, stages(), None, Duration::from_secs(7));
     telemetry.record(&mut store, &refused, SECOND);
     telemetry.record(&mut store, &refused, 2 * SECOND);

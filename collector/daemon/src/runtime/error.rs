@@ -1,0 +1,44 @@
+//! Why `dichroic run` failed.
+
+use crate::listen::{local_socket, tcp};
+use dichroic_receiver_otlp as otlp;
+use std::io;
+use std::path::PathBuf;
+
+/// Printed on standard error before the process exits.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A value that the configuration's check lets through and that cannot be used.
+    #[error("{0}")]
+    Config(String),
+    /// A thread, an async runtime or a signal handler could not be set up.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+    /// A port of the OTLP receiver.
+    #[error(transparent)]
+    Otlp(#[from] otlp::BindError),
+    /// The local socket.
+    #[error(transparent)]
+    LocalSocket(#[from] local_socket::NoLocalSocket),
+    /// A port of the page, the admin API or `security.local_tcp`.
+    #[error(transparent)]
+    Listen(#[from] tcp::BindError),
+    /// The file of `--ready-file`.
+    #[error("ready file {}: {error}", path.display())]
+    ReadyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be written.
+        #[source]
+        error: io::Error,
+    },
+    /// Standard output, where the endpoints are printed.
+    #[error("standard output: {0}")]
+    Output(#[source] io::Error),
+    /// The ingest thread ended during its start, without an error.
+    #[error("the ingest thread ended before it started")]
+    IngestThreadEnded,
+    /// The ingest thread panicked. The panic is printed above.
+    #[error("the ingest thread panicked")]
+    IngestThreadPanicked,
+}
