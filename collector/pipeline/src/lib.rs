@@ -15,19 +15,30 @@
 //! | account for what happened | [`Core::ledger`], [`ledger`] |
 #![forbid(unsafe_code)]
 
-pub mod core;
-pub mod events;
+mod core;
+mod events;
 pub mod exchange;
+mod exposition;
+mod hash;
 pub mod ledger;
+mod row;
+mod series;
 mod sync;
 
-pub use core::{
-    Buckets, Core, ExponentialPoint, Found, HistogramPoint, LOOKUP_BATCH, Metric, NotAdmitted, SeriesMeta,
-    SeriesRef, SummaryPoint, Times, total,
-};
+pub use core::{Core, Warnings};
 pub use events::request::{Interest, StreamItem, StreamRequest, Subscription};
 pub use exchange::channel;
 pub use exchange::handle::{Busy, Handle, inbox};
 pub use exchange::job::{Inbox, Job, Progress, serve};
-pub use exchange::snapshot::{Row, RowValue, Snapshot, SnapshotRequest};
+pub use exchange::snapshot::{Snapshot, SnapshotRequest};
 pub use ledger::{DropReason, Hop, Ledger, RelayTerm, Signal, SourceAccount};
+pub use row::{Row, RowValue};
+pub use series::admission::NotAdmitted;
+pub use series::explicit::Explicit;
+pub use series::lookup::{FoundSeries, LOOKUP_BATCH};
+pub use series::meta::{MetricStream, SeriesMeta};
+pub use series::metric::{Family, Metric};
+pub use series::points::{Buckets, ExponentialPoint, HistogramPoint, SummaryPoint};
+pub use series::slot::SeriesRef;
+pub use series::times::Times;
+pub use series::values::{ExponentialCell, HistogramCell, SummaryCell, total};

@@ -6,7 +6,7 @@
 
 use crate::encode::attribute_map;
 use dichroic_model::{NameStyle, Number};
-use dichroic_pipeline::core::ExponentialCell;
+use dichroic_pipeline::ExponentialCell;
 use dichroic_pipeline::{Row, RowValue};
 use dichroic_wire::define::{Buckets, SubscriberSeries};
 use dichroic_wire::{Bucket, Map, Side, Value, limits};

@@ -3,7 +3,7 @@
 use crate::lint;
 use crate::self_telemetry::stage::{Reading, Stages};
 use dichroic_model::{Attributes, SourceId};
-use dichroic_pipeline::core::Warnings;
+use dichroic_pipeline::Warnings;
 use dichroic_pipeline::{Busy, Core, Handle, Ledger, Row, SnapshotRequest};
 use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Map, Value, json};

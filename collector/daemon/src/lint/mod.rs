@@ -7,7 +7,7 @@
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Metric, Pack, Packs, Selection};
-use dichroic_pipeline::core::Warnings;
+use dichroic_pipeline::Warnings;
 use dichroic_pipeline::{Row, RowValue};
 use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Value, json};

@@ -5,8 +5,12 @@
 
 use super::channel::{self, Receiver, Sender, TrySend};
 use super::job::{Job, Progress};
-use crate::core::{Core, ExponentialCell, GONE, HistogramCell, SeriesMeta, Slot, SummaryCell};
-use dichroic_model::{Exemplar, Number, UnixNanos};
+use crate::core::Core;
+use crate::exposition::families::GONE;
+use crate::row::Row;
+use crate::series::meta::SeriesMeta;
+use crate::series::slot::Slot;
+use dichroic_model::UnixNanos;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -18,49 +22,6 @@ const GROUP: usize = 32;
 
 /// Rows copied together.
 pub type Chunk = Vec<Row>;
-
-/// One series, copied.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// What stays true of it.
-    pub meta: Arc<SeriesMeta>,
-    /// Its value, raw: the meta's factor turns it into the metric's unit.
-    pub value: RowValue,
-    /// Since when it counts. Where the sender did not tell, the time of its first point here, or of the point that began anew.
-    pub start: UnixNanos,
-    /// Whether the sender told `start`.
-    pub start_explicit: bool,
-    /// Time of its last point.
-    pub time: UnixNanos,
-    /// Kept off pages: its name or labels there belong to another.
-    pub hidden: bool,
-    /// The newest example behind it.
-    pub exemplar: Option<Arc<Exemplar>>,
-}
-
-/// A copied value.
-#[derive(Debug, Clone)]
-pub enum RowValue {
-    /// A gauge, sum, unknown, info or state.
-    Number(Number),
-    /// Explicit buckets.
-    Histogram(Box<HistogramCell>),
-    /// Exponential buckets.
-    Exponential(Box<ExponentialCell>),
-    /// Quantiles.
-    Summary(Box<SummaryCell>),
-}
-
-impl Row {
-    /// A number in the metric's unit; an integer stays one when no conversion is needed.
-    pub fn scaled(&self, raw: Number) -> Number {
-        if self.meta.factor.is_one() {
-            raw
-        } else {
-            Number::float(self.meta.factor.apply(raw.to_f64()))
-        }
-    }
-}
 
 /// Says which series are wanted.
 pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
@@ -106,11 +67,11 @@ impl Snapshot {
     }
 
     fn copy(&mut self, core: &Core, copy: u64) -> Chunk {
-        let since = self.request.changed_since.map(|time| core.tenths(time));
+        let since = self.request.changed_since.map(|time| core.series.tenths(time));
         let mut rows = Vec::with_capacity(STEP.min(core.series()));
         let mut looked = 0;
         while looked < STEP {
-            let Some((name, members)) = core.families.at_or_after(&self.family) else {
+            let Some((name, members)) = core.exposition.families.at_or_after(&self.family) else {
                 self.finished = true;
                 break;
             };
@@ -139,16 +100,19 @@ impl Snapshot {
 
     #[inline]
     fn row(&self, core: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
-        let slot: &Slot = &core.slots[index as usize];
+        let slot: &Slot = &core.series.slots[index as usize];
         let meta = slot.meta.as_ref()?;
-        if since.is_some_and(|since| slot.touched < since) || core.is_fresh(index, copy) {
+        if since.is_some_and(|since| slot.touched < since) || core.exposition.copies.is_new(index, copy) {
             return None;
         }
         if self.request.filter.as_ref().is_some_and(|wants| !wants(meta)) {
             return None;
         }
-        let value = slot.copy(&core.bounds)?;
-        let exemplar = slot.exemplified.then(|| core.exemplar(index).cloned()).flatten();
+        let value = slot.copy(&core.series.bounds)?;
+        let exemplar = slot
+            .exemplified
+            .then(|| core.series.exemplar(index).cloned())
+            .flatten();
         Some(Row {
             meta: meta.clone(),
             value,
@@ -167,7 +131,7 @@ impl Snapshot {
 fn warm(core: &Core, group: &[u32]) {
     let counts = group
         .iter()
-        .filter_map(|index| core.slots.get(*index as usize)?.meta.as_ref())
+        .filter_map(|index| core.series.slots.get(*index as usize)?.meta.as_ref())
         .map(Arc::strong_count);
     std::hint::black_box(counts.fold(0, usize::wrapping_add));
 }
@@ -175,13 +139,13 @@ fn warm(core: &Core, group: &[u32]) {
 impl Job for Snapshot {
     fn step(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Progress {
         let copy = *self.copy.get_or_insert_with(|| core.begin_copy());
-        if !core.copying(copy) {
+        if !core.exposition.copies.is_open(copy) {
             // Given up by the store: the lane closes without being finished.
             return Progress::Done;
         }
         let progress = self.advance(core, copy, cx);
         if progress == Progress::Done {
-            core.end_copy(copy);
+            core.exposition.copies.end(copy);
         }
         progress
     }

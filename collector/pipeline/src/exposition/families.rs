@@ -7,7 +7,8 @@
 //!
 //! A metric lives as long as a series of it, a family as long as a metric of it; both are accounted in bytes.
 
-use super::{HashMap, Seeded};
+use crate::hash::{HashMap, Seeded};
+use crate::series::metric::{Family, FamilyId, Metric, MetricId};
 use dichroic_model::attributes::cut;
 use dichroic_model::names::{PageName, page_name};
 use dichroic_model::{MetricKind, NameStyle, PageType};
@@ -16,68 +17,8 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// A family's place.
-pub(crate) type FamilyId = u32;
-
-/// A metric's number; never used again.
-pub(crate) type MetricId = u64;
-
 /// Bytes of a help text that are kept.
 const HELP_BYTES: usize = 1_024;
-
-/// What a page shows once per family.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Family {
-    /// Name, without `_total`.
-    pub page: PageName,
-    /// Type on the page.
-    pub kind: PageType,
-    /// The help text of its first metric.
-    pub help: String,
-}
-
-/// A canonical metric.
-#[derive(Debug)]
-pub struct Metric {
-    /// Canonical name.
-    pub name: String,
-    /// UCUM unit of exported values, or empty.
-    pub unit: String,
-    /// Help text, or empty.
-    pub help: String,
-    /// What it measures.
-    pub kind: MetricKind,
-    /// How its name is spelled.
-    pub style: NameStyle,
-    /// What pages show. `None` when the name is taken by a family of another type.
-    pub family: Option<Arc<Family>>,
-    pub(crate) family_id: FamilyId,
-    pub(crate) id: MetricId,
-    /// Where the table of metrics keeps it.
-    hash: u64,
-}
-
-impl Metric {
-    fn shown_as(&self, family: &Arc<Family>) -> Metric {
-        Metric {
-            name: self.name.clone(),
-            unit: self.unit.clone(),
-            help: self.help.clone(),
-            kind: self.kind,
-            style: self.style,
-            family: Some(family.clone()),
-            family_id: self.family_id,
-            id: self.id,
-            hash: self.hash,
-        }
-    }
-
-    /// Bytes that the metric and its part of the family are accounted for.
-    fn bytes(&self) -> usize {
-        // The name stands in the metric, its key, the family and up to six claimed names; tables have room to spare.
-        1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
-    }
-}
 
 pub(crate) struct Members {
     family: Arc<Family>,

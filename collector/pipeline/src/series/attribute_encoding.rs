@@ -1,12 +1,11 @@
 //! The attributes of a series, kept by what its label text says of them.
 //!
 //! A page's label text holds every value already; what it lacks are the names as they came and the types, and those are the same for
-//! many series. So the store keeps them once ([`Names`]), and reads attributes back from the text where somebody asks: filters,
+//! many series. So the store keeps them once ([`AttributeNames`]), and reads attributes back from the text where somebody asks: filters,
 //! catalog, subscribers that are told of a series. Where the text does not say it all, as when two attributes become one label, a
 //! series keeps its attributes packed.
 
-use super::Core;
-use dichroic_model::{AttributeValue, Attributes, labels};
+use dichroic_model::{AttributeValue, Attributes, Fingerprinter, labels};
 use hashbrown::HashTable;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,16 +15,16 @@ const SHARED: usize = 4_096;
 /// Bytes of one: all of them together stay within four mebibytes.
 const NAMES_BYTES: usize = 1_024;
 
-/// Names and types of attributes.
+/// AttributeNames and types of attributes.
 #[derive(Debug)]
-pub(crate) struct Names {
-    names: Box<[(Box<str>, Type)]>,
+pub(crate) struct AttributeNames {
+    names: Box<[(Box<str>, ValueType)]>,
     hash: u64,
 }
 
-/// Type of a value.
+/// ValueType of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Type {
+enum ValueType {
     Null,
     Bool,
     Int,
@@ -38,27 +37,27 @@ type Pair<'a> = (Cow<'a, str>, AttributeValue<'a>);
 
 /// What is kept of a series' attributes.
 #[derive(Debug, Clone)]
-pub(crate) enum Told {
+pub(crate) enum SeriesAttributes {
     /// The label text says their values.
-    ByLabels(Arc<Names>),
+    ByLabels(Arc<AttributeNames>),
     /// All of them.
     Packed(Attributes),
 }
 
-impl Told {
+impl SeriesAttributes {
     /// Bytes of its own.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Told::ByLabels(_) => 0,
-            Told::Packed(attributes) => attributes.as_bytes().len(),
+            SeriesAttributes::ByLabels(_) => 0,
+            SeriesAttributes::Packed(attributes) => attributes.as_bytes().len(),
         }
     }
 
     /// The attributes of the series with this label text.
     pub(crate) fn attributes(&self, text: &str) -> Cow<'_, Attributes> {
         match self {
-            Told::Packed(attributes) => Cow::Borrowed(attributes),
-            Told::ByLabels(_) => Cow::Owned(Attributes::pack(
+            SeriesAttributes::Packed(attributes) => Cow::Borrowed(attributes),
+            SeriesAttributes::ByLabels(_) => Cow::Owned(Attributes::pack(
                 &mut self
                     .pairs(text)
                     .map(|(name, value)| (name.into(), value))
@@ -73,8 +72,8 @@ impl Told {
         text: &'a str,
     ) -> impl Iterator<Item = (&'a str, AttributeValue<'a>)> + use<'a> {
         let (packed, names) = match self {
-            Told::Packed(attributes) => (Some(attributes), None),
-            Told::ByLabels(names) => (None, Some(names)),
+            SeriesAttributes::Packed(attributes) => (Some(attributes), None),
+            SeriesAttributes::ByLabels(names) => (None, Some(names)),
         };
         let by_labels = names.into_iter().flat_map(move |names| {
             let values = labels::read(text);
@@ -85,37 +84,52 @@ impl Told {
     }
 }
 
-impl Type {
+impl ValueType {
     fn of(value: &AttributeValue<'_>) -> Self {
         match value {
-            AttributeValue::Null => Type::Null,
-            AttributeValue::Bool(_) => Type::Bool,
-            AttributeValue::Int(_) => Type::Int,
-            AttributeValue::Float(_) => Type::Float,
-            AttributeValue::Str(_) => Type::Str,
+            AttributeValue::Null => ValueType::Null,
+            AttributeValue::Bool(_) => ValueType::Bool,
+            AttributeValue::Int(_) => ValueType::Int,
+            AttributeValue::Float(_) => ValueType::Float,
+            AttributeValue::Str(_) => ValueType::Str,
         }
     }
 
     /// A value from its text. Numbers are written so that they read as they were.
     fn read(self, text: Cow<'_, str>) -> AttributeValue<'_> {
         match self {
-            Type::Null => AttributeValue::Null,
-            Type::Bool => AttributeValue::Bool(text == "true"),
-            Type::Int => AttributeValue::Int(text.parse().unwrap_or_default()),
-            Type::Float => AttributeValue::Float(text.parse().unwrap_or_default()),
-            Type::Str => AttributeValue::Str(text),
+            ValueType::Null => AttributeValue::Null,
+            ValueType::Bool => AttributeValue::Bool(text == "true"),
+            ValueType::Int => AttributeValue::Int(text.parse().unwrap_or_default()),
+            ValueType::Float => AttributeValue::Float(text.parse().unwrap_or_default()),
+            ValueType::Str => AttributeValue::Str(text),
         }
     }
 }
 
 /// Sets of names that several series may have.
-#[derive(Default)]
-pub(crate) struct Shared(HashTable<Arc<Names>>);
+pub(crate) struct AttributeNameSets {
+    sets: HashTable<Arc<AttributeNames>>,
+    hasher: Fingerprinter,
+}
 
-impl Core {
+impl AttributeNameSets {
+    /// None yet. `hasher` must be seeded, so that no sender can choose which sets collide.
+    pub(crate) fn new(hasher: Fingerprinter) -> Self {
+        AttributeNameSets {
+            sets: HashTable::new(),
+            hasher,
+        }
+    }
+
     /// Keeps attributes by a label text that has so many labels. `pairs` are the
     /// same, sorted, as they were packed.
-    pub(super) fn told(&mut self, attributes: Attributes, pairs: &[Pair<'_>], labels: usize) -> Told {
+    pub(crate) fn encode(
+        &mut self,
+        attributes: Attributes,
+        pairs: &[Pair<'_>],
+        labels: usize,
+    ) -> SeriesAttributes {
         // Otherwise some share a label, or a name came twice.
         let mut exact = pairs.len() == labels;
         let mut hash = 0;
@@ -123,22 +137,22 @@ impl Core {
             // The text of a NaN does not say which.
             exact &= !matches!(value, AttributeValue::Float(float) if float.is_nan());
             exact &= name.len() <= NAMES_BYTES;
-            let name = self.pages.of(name.as_bytes()).low;
-            hash = (hash ^ name ^ Type::of(value) as u64)
+            let name = self.hasher.of(name.as_bytes()).low;
+            hash = (hash ^ name ^ ValueType::of(value) as u64)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .rotate_left(23);
         }
         let names = exact.then(|| self.names(pairs, hash)).flatten();
-        names.map_or(Told::Packed(attributes), Told::ByLabels)
+        names.map_or(SeriesAttributes::Packed(attributes), SeriesAttributes::ByLabels)
     }
 
-    fn names(&mut self, pairs: &[Pair<'_>], hash: u64) -> Option<Arc<Names>> {
-        let same = |known: &Arc<Names>| {
+    fn names(&mut self, pairs: &[Pair<'_>], hash: u64) -> Option<Arc<AttributeNames>> {
+        let same = |known: &Arc<AttributeNames>| {
             let mut both = known.names.iter().zip(pairs);
             known.names.len() == pairs.len()
-                && both.all(|(known, (name, value))| *known.0 == **name && known.1 == Type::of(value))
+                && both.all(|(known, (name, value))| *known.0 == **name && known.1 == ValueType::of(value))
         };
-        let shared = &mut self.names.0;
+        let shared = &mut self.sets;
         if let Some(known) = shared.find(hash, same) {
             return Some(known.clone());
         }
@@ -151,8 +165,8 @@ impl Core {
         }
         let names = pairs
             .iter()
-            .map(|(name, value)| (name.as_ref().into(), Type::of(value)));
-        let names = Arc::new(Names {
+            .map(|(name, value)| (name.as_ref().into(), ValueType::of(value)));
+        let names = Arc::new(AttributeNames {
             names: names.collect(),
             hash,
         });

@@ -1,6 +1,6 @@
 //! Lists of bounds: one of each, while a series has it.
 
-use super::HashMap;
+use crate::hash::HashMap;
 use std::sync::Arc;
 
 /// Names a list that a series holds.

@@ -4,8 +4,8 @@
 //! counts lie in one run of words, and what says how to read them lies in the slot.
 
 use super::bounds::BoundsId;
-use super::cell::{HistogramCell, add_sums, merge_extremes};
-use super::point::HistogramPoint;
+use super::points::HistogramPoint;
+use super::values::{HistogramCell, add_sums, merge_extremes};
 use dichroic_model::Number;
 use std::sync::Arc;
 

@@ -3,24 +3,35 @@
 //! A table and cells of many series lie in memory that is far away: asked for one after another, each point waits for its entry, then
 //! for its slot, then for its cell. Receivers that have several points in hand ask for all of them, and find them near when they write.
 
+use super::Series;
 use super::cell::Cell;
-use super::{Core, SeriesRef};
+use super::slot::SeriesRef;
 use dichroic_model::Fingerprint;
 use std::hint::black_box;
 
 /// Series looked up at once, at most.
 pub const LOOKUP_BATCH: usize = 16;
 
-/// What [`Core::find_batch`] found.
-pub struct Found {
+/// What [`crate::Core::find_batch`] found.
+pub struct FoundSeries {
     series: [Option<SeriesRef>; LOOKUP_BATCH],
     changes: u64,
 }
 
-impl Core {
+impl Series {
+    /// The series of a fingerprint, if it is known.
+    #[inline]
+    pub(crate) fn find(&self, fp: Fingerprint) -> Option<SeriesRef> {
+        let index = self.table.find(fp)?;
+        Some(SeriesRef {
+            index,
+            generation: self.slots[index as usize].generation,
+        })
+    }
+
     /// Looks up to [`LOOKUP_BATCH`] series up, and at their cells, all together.
-    pub fn find_batch(&self, prints: &[Fingerprint]) -> Found {
-        let mut found = Found {
+    pub(crate) fn find_batch(&self, prints: &[Fingerprint]) -> FoundSeries {
+        let mut found = FoundSeries {
             series: [None; LOOKUP_BATCH],
             changes: self.table.changes(),
         };
@@ -49,9 +60,9 @@ impl Core {
         found
     }
 
-    /// What [`Core::find`] says of the fingerprint now, without looking again unless something changed since.
+    /// What [`crate::Core::find`] says of the fingerprint now, without looking again unless something changed since.
     #[inline]
-    pub fn find_in(&self, found: &Found, at: usize, print: Fingerprint) -> Option<SeriesRef> {
+    pub(crate) fn find_in(&self, found: &FoundSeries, at: usize, print: Fingerprint) -> Option<SeriesRef> {
         if found.changes == self.table.changes() {
             found.series[at]
         } else {

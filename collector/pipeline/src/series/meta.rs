@@ -1,7 +1,7 @@
 //! What is known of series beside their state: what each has for itself, and what it shares with others.
 
-use super::attribute_encoding::Told;
-use super::family::Metric;
+use super::attribute_encoding::SeriesAttributes;
+use super::metric::Metric;
 use dichroic_model::{AttributeValue, Attributes, Factor, Fingerprinter, Scope, Source, Temporality};
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -30,10 +30,10 @@ pub struct MetricStream {
 /// What stays true of a series while it lives. Shared with exporters.
 #[derive(Debug)]
 pub struct SeriesMeta {
-    pub(super) stream: Arc<MetricStream>,
+    pub(crate) stream: Arc<MetricStream>,
     /// Page labels of its own: `a="x",b="y"`.
     pub own_labels: Box<str>,
-    pub(super) told: Told,
+    pub(crate) encoded: SeriesAttributes,
 }
 
 impl Deref for SeriesMeta {
@@ -46,10 +46,10 @@ impl Deref for SeriesMeta {
 
 impl SeriesMeta {
     /// The same series of another stream.
-    pub(super) fn of(&self, stream: Arc<MetricStream>) -> SeriesMeta {
+    pub(crate) fn with_stream(&self, stream: Arc<MetricStream>) -> SeriesMeta {
         SeriesMeta {
             stream,
-            told: self.told.clone(),
+            encoded: self.encoded.clone(),
             own_labels: self.own_labels.clone(),
         }
     }
@@ -80,17 +80,17 @@ impl SeriesMeta {
 
     /// Attributes after renaming, typed; mostly made anew from the labels.
     pub fn attributes(&self) -> Cow<'_, Attributes> {
-        self.told.attributes(&self.own_labels)
+        self.encoded.attributes(&self.own_labels)
     }
 
     /// The same, sorted by name, without a copy.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
-        self.told.pairs(&self.own_labels)
+        self.encoded.pairs(&self.own_labels)
     }
 }
 
 /// Streams that have series.
-pub(super) struct MetricStreams {
+pub(crate) struct MetricStreams {
     known: HashTable<Known>,
     prints: Fingerprinter,
     bytes: usize,
@@ -103,17 +103,17 @@ struct Known {
 
 /// What a stream is known by, beside its source's labels.
 #[derive(Clone)]
-pub(super) struct Parts {
-    pub(super) metric: Arc<Metric>,
-    pub(super) source: Arc<Source>,
-    pub(super) scope: Arc<Scope>,
-    pub(super) temporality: Temporality,
-    pub(super) factor: Factor,
+pub(crate) struct StreamKey {
+    pub(crate) metric: Arc<Metric>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) temporality: Temporality,
+    pub(crate) factor: Factor,
 }
 
 impl MetricStream {
-    pub(super) fn parts(&self) -> Parts {
-        Parts {
+    pub(crate) fn key(&self) -> StreamKey {
+        StreamKey {
             metric: self.metric.clone(),
             source: self.source.clone(),
             scope: self.scope.clone(),
@@ -125,7 +125,7 @@ impl MetricStream {
 
 impl MetricStreams {
     /// None; `prints` are seeded, so that nobody can choose what meets in the table.
-    pub(super) fn new(prints: Fingerprinter) -> Self {
+    pub(crate) fn new(prints: Fingerprinter) -> Self {
         MetricStreams {
             known: HashTable::new(),
             prints,
@@ -134,27 +134,27 @@ impl MetricStreams {
     }
 
     /// The stream that is known by all of this, or a new one: it is known once a series has it ([`MetricStreams::hold`]).
-    pub(super) fn meet(&self, parts: Parts, source_labels: &str) -> Arc<MetricStream> {
-        let ids = parts.metric.id.rotate_left(32) ^ u64::from(parts.source.id.0);
-        let texts = [&parts.scope.name, &parts.scope.version].map(|text| self.prints.of(text.as_bytes()).low);
+    pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
+        let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
+        let texts = [&key.scope.name, &key.scope.version].map(|text| self.prints.of(text.as_bytes()).low);
         let texts = texts[0] ^ texts[1].rotate_left(7) ^ self.prints.of(source_labels.as_bytes()).low;
         let hash = (texts ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let same = |known: &Known| {
             let stream = &known.stream;
-            Arc::ptr_eq(&stream.metric, &parts.metric)
-                && Arc::ptr_eq(&stream.source, &parts.source)
-                && (stream.temporality, stream.factor) == (parts.temporality, parts.factor)
-                && stream.scope == parts.scope
+            Arc::ptr_eq(&stream.metric, &key.metric)
+                && Arc::ptr_eq(&stream.source, &key.source)
+                && (stream.temporality, stream.factor) == (key.temporality, key.factor)
+                && stream.scope == key.scope
                 && *stream.source_labels == *source_labels
         };
         match self.known.find(hash, same) {
             Some(known) => known.stream.clone(),
             None => Arc::new(MetricStream {
-                metric: parts.metric,
-                source: parts.source,
-                scope: parts.scope,
-                temporality: parts.temporality,
-                factor: parts.factor,
+                metric: key.metric,
+                source: key.source,
+                scope: key.scope,
+                temporality: key.temporality,
+                factor: key.factor,
                 source_labels: source_labels.into(),
                 hash,
             }),
@@ -162,7 +162,7 @@ impl MetricStreams {
     }
 
     /// A series more has the stream.
-    pub(super) fn hold(&mut self, stream: &Arc<MetricStream>) {
+    pub(crate) fn hold(&mut self, stream: &Arc<MetricStream>) {
         let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
         if let Some(known) = self.known.find_mut(stream.hash, same) {
             known.series += 1;
@@ -178,7 +178,7 @@ impl MetricStreams {
     }
 
     /// A series less has it.
-    pub(super) fn release(&mut self, stream: &Arc<MetricStream>) {
+    pub(crate) fn release(&mut self, stream: &Arc<MetricStream>) {
         let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
         let Ok(mut entry) = self.known.find_entry(stream.hash, same) else {
             return;
@@ -191,12 +191,12 @@ impl MetricStreams {
     }
 
     /// Bytes of those that are known.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
 /// A stream, its header, its entry in the table.
-pub(super) fn stream_bytes(stream: &MetricStream) -> usize {
+pub(crate) fn stream_bytes(stream: &MetricStream) -> usize {
     size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<Known>()
 }

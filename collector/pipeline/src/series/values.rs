@@ -1,28 +1,7 @@
-//! Cells: the cumulative state of one series.
-//!
-//! A number lives in the slot itself; all else beside it, so that a number series does not pay for it. Values are raw, as the
-//! sender counted; the series' factor turns them into the declared unit when they are copied out, so integers stay exact.
+//! Values of histograms and summaries as they are copied out, and their arithmetic.
 
-use super::bounds::BoundLists;
-use super::explicit::Explicit;
-use crate::exchange::snapshot::RowValue;
 use dichroic_model::Number;
 use std::sync::Arc;
-
-/// The state of a series.
-#[derive(Debug, Clone)]
-pub(crate) enum Cell {
-    /// Defined, no point yet: not visible to anyone.
-    Empty,
-    /// A gauge, sum, unknown, info or state.
-    Number(Number),
-    /// Explicit buckets.
-    Histogram(Explicit),
-    /// Base-2 exponential buckets.
-    Exponential(Box<ExponentialCell>),
-    /// Quantiles.
-    Summary(Box<SummaryCell>),
-}
 
 /// A copy of a histogram with explicit bounds.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,37 +179,6 @@ pub(crate) fn add_sums(a: Option<Number>, b: Option<Number>) -> Option<Number> {
 pub(crate) fn merge_extremes(a: Option<(f64, f64)>, b: Option<(f64, f64)>) -> Option<(f64, f64)> {
     let ((a_min, a_max), (b_min, b_max)) = (a?, b?);
     Some((a_min.min(b_min), a_max.max(b_max)))
-}
-
-impl super::Slot {
-    /// A copy for exporters; nothing before the first point.
-    #[inline]
-    pub(crate) fn copy(&self, bounds: &BoundLists) -> Option<RowValue> {
-        if self.time == 0 {
-            return None;
-        }
-        Some(match &self.cell {
-            Cell::Empty => return None,
-            Cell::Number(n) => RowValue::Number(*n),
-            Cell::Histogram(h) => RowValue::Histogram(Box::new(h.cell(bounds.get(h.bounds)))),
-            Cell::Exponential(e) => RowValue::Exponential(e.clone()),
-            Cell::Summary(s) => RowValue::Summary(s.clone()),
-        })
-    }
-}
-
-impl Cell {
-    /// Bytes beside the slot, for admission.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Cell::Empty | Cell::Number(_) => 0,
-            Cell::Histogram(h) => h.heap_bytes(),
-            Cell::Exponential(e) => {
-                size_of::<ExponentialCell>() + (e.positive.1.capacity() + e.negative.1.capacity()) * 8
-            }
-            Cell::Summary(s) => size_of::<SummaryCell>() + s.quantiles.len() * 16,
-        }
-    }
 }
 
 #[cfg(test)]

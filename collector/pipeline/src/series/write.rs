@@ -1,88 +1,24 @@
-//! Writing points into cells: what replaces, what adds, and what is refused.
+//! Writing points into cells: which replace, which add, and which are refused.
 //!
-//! Every call answers with `Err(reason)` when the point was not applied; the caller counts it under that reason.
+//! Every call returns `Err(reason)` when the point was not applied; the caller counts it under that reason.
 
-use super::bounds::BoundLists;
-use super::cell::{Cell, ExponentialCell, SummaryCell, total};
+use super::Series;
+use super::cell::Cell;
 use super::explicit::Explicit;
-use super::{Core, SeriesMeta, SeriesRef, Slot, Times};
+use super::points::{ExponentialPoint, HistogramPoint, SummaryPoint};
+use super::slot::{SeriesRef, Slot};
+use super::times::Times;
+use super::values::{ExponentialCell, SummaryCell, total};
 use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number};
 use std::sync::Arc;
 
-/// A histogram point with explicit buckets, in raw units. Counts are per bucket (not accumulated), one more than bounds.
-#[derive(Debug, Clone, Copy)]
-pub struct HistogramPoint<'a> {
-    /// Per bucket.
-    pub counts: &'a [u64],
-    /// If the sender keeps one.
-    pub sum: Option<Number>,
-    /// If the sender keeps them.
-    pub min_max: Option<(f64, f64)>,
-}
-
-/// Exponential buckets of one sign.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Buckets<'a> {
-    /// Index of the first.
-    pub offset: i32,
-    /// Counts from there on.
-    pub counts: &'a [u64],
-}
-
-/// An exponential histogram point.
-#[derive(Debug, Clone, Copy)]
-pub struct ExponentialPoint<'a> {
-    /// Resolution, -10 to 20.
-    pub scale: i32,
-    /// In the zero bucket.
-    pub zero_count: u64,
-    /// Its width.
-    pub zero_threshold: f64,
-    /// Above zero.
-    pub positive: Buckets<'a>,
-    /// Below zero.
-    pub negative: Buckets<'a>,
-    /// If the sender keeps one.
-    pub sum: Option<Number>,
-    /// If the sender keeps them.
-    pub min_max: Option<(f64, f64)>,
-}
-
-/// A summary point.
-#[derive(Debug, Clone, Copy)]
-pub struct SummaryPoint<'a> {
-    /// Observations.
-    pub count: u64,
-    /// Their sum.
-    pub sum: Number,
-    /// (quantile, value)
-    pub quantiles: &'a [(f64, f64)],
-}
-
 type Applied = Result<(), DropReason>;
 
-pub(super) fn empty_cell(lists: &mut BoundLists, meta: &SeriesMeta, bounds: Option<Arc<[f64]>>) -> Cell {
-    match (meta.metric.kind, bounds) {
-        (MetricKind::Histogram | MetricKind::GaugeHistogram, Some(bounds)) => {
-            let buckets = bounds.len() + 1;
-            Cell::Histogram(Explicit::new(buckets, lists.hold(bounds)))
-        }
-        _ => Cell::Empty,
-    }
-}
-
-/// A cell is no longer needed.
-pub(super) fn release(lists: &mut BoundLists, cell: &Cell) {
-    if let Cell::Histogram(held) = cell {
-        lists.release(held.bounds);
-    }
-}
-
-impl Core {
+impl Series {
     /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops begins anew (its start becomes `time`) unless `start`
     /// says otherwise. `start` 0 means "not told".
-    pub fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
+    pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
         let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
@@ -95,12 +31,12 @@ impl Core {
         }
         slot.cell = Cell::Number(value);
         stamp(slot, times, touched, reset);
-        self.warnings.resets += u64::from(reset);
+        self.counters.resets += u64::from(reset);
         Ok(())
     }
 
     /// A delta of a sum: adds.
-    pub fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
+    pub(crate) fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
         self.delta(series, times, |slot, _| {
             match &mut slot.cell {
                 Cell::Number(held) => held.add(value),
@@ -114,7 +50,12 @@ impl Core {
     }
 
     /// A cumulative histogram: replaces. A count that drops begins anew.
-    pub fn set_histogram(&mut self, series: SeriesRef, point: &HistogramPoint<'_>, times: Times) -> Applied {
+    pub(crate) fn set_histogram(
+        &mut self,
+        series: SeriesRef,
+        point: &HistogramPoint<'_>,
+        times: Times,
+    ) -> Applied {
         let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = total(point.counts) < histogram(slot, point)?.count();
@@ -127,12 +68,17 @@ impl Core {
         let grown = held.heap_bytes() - before;
         stamp(slot, times, touched, reset);
         self.bytes += grown;
-        self.warnings.resets += u64::from(reset);
+        self.counters.resets += u64::from(reset);
         Ok(())
     }
 
     /// A delta of a histogram: adds.
-    pub fn add_histogram(&mut self, series: SeriesRef, point: &HistogramPoint<'_>, times: Times) -> Applied {
+    pub(crate) fn add_histogram(
+        &mut self,
+        series: SeriesRef,
+        point: &HistogramPoint<'_>,
+        times: Times,
+    ) -> Applied {
         self.delta(series, times, |slot, _| {
             histogram(slot, point)?.add(point);
             Ok(())
@@ -140,7 +86,7 @@ impl Core {
     }
 
     /// A cumulative exponential histogram: replaces.
-    pub fn set_exponential(
+    pub(crate) fn set_exponential(
         &mut self,
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
@@ -160,12 +106,12 @@ impl Core {
         let after = slot.cell.heap_bytes();
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
-        self.warnings.resets += u64::from(reset);
+        self.counters.resets += u64::from(reset);
         Ok(())
     }
 
     /// A delta of an exponential histogram: adds, at the coarser scale of both.
-    pub fn add_exponential(
+    pub(crate) fn add_exponential(
         &mut self,
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
@@ -185,7 +131,12 @@ impl Core {
     }
 
     /// A summary: replaces.
-    pub fn set_summary(&mut self, series: SeriesRef, point: &SummaryPoint<'_>, times: Times) -> Applied {
+    pub(crate) fn set_summary(
+        &mut self,
+        series: SeriesRef,
+        point: &SummaryPoint<'_>,
+        times: Times,
+    ) -> Applied {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         if point.quantiles.len() > max {
             return Err(DropReason::Buckets);
@@ -207,12 +158,12 @@ impl Core {
         let after = slot.cell.heap_bytes();
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
-        self.warnings.resets += u64::from(reset);
+        self.counters.resets += u64::from(reset);
         Ok(())
     }
 
     /// Keeps the newest example of a series. One whose attributes pass [`EXEMPLAR_BYTES`] is not kept.
-    pub fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
+    pub(crate) fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
         if self.slot(series).is_none() || exemplar.attributes.as_bytes().len() > EXEMPLAR_BYTES {
             return;
         }
@@ -224,7 +175,7 @@ impl Core {
     }
 
     /// The number a live series holds, raw.
-    pub fn number(&self, series: SeriesRef) -> Option<Number> {
+    pub(crate) fn number(&self, series: SeriesRef) -> Option<Number> {
         match self.slot(series)?.cell {
             Cell::Number(value) => Some(value),
             _ => None,
@@ -232,7 +183,7 @@ impl Core {
     }
 
     /// The explicit histogram a live series holds, raw.
-    pub fn histogram(&self, series: SeriesRef) -> Option<&Explicit> {
+    pub(crate) fn histogram(&self, series: SeriesRef) -> Option<&Explicit> {
         match &self.slot(series)?.cell {
             Cell::Histogram(cell) => Some(cell),
             _ => None,
@@ -240,7 +191,7 @@ impl Core {
     }
 
     /// The exponential histogram a live series holds, raw.
-    pub fn exponential(&self, series: SeriesRef) -> Option<&ExponentialCell> {
+    pub(crate) fn exponential(&self, series: SeriesRef) -> Option<&ExponentialCell> {
         match &self.slot(series)?.cell {
             Cell::Exponential(cell) => Some(cell),
             _ => None,
@@ -270,8 +221,8 @@ impl Core {
         }
         slot.time = last.max(time);
         slot.touched = touched;
-        self.warnings.delta_gaps += u64::from(last != 0 && start > last);
-        self.warnings.delta_overlaps += u64::from(last != 0 && start != 0 && start < last);
+        self.counters.delta_gaps += u64::from(last != 0 && start > last);
+        self.counters.delta_overlaps += u64::from(last != 0 && start != 0 && start < last);
         Ok(())
     }
 }
@@ -334,7 +285,7 @@ fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {
 }
 
 /// Bytes that the attributes of an exemplar may have.
-pub const EXEMPLAR_BYTES: usize = 1_024;
+const EXEMPLAR_BYTES: usize = 1_024;
 
 /// What an exemplar is accounted for.
 pub(super) fn exemplar_bytes(exemplar: &Exemplar) -> usize {

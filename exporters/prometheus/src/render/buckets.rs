@@ -7,7 +7,7 @@
 
 use super::number::canonical;
 use dichroic_model::Factor;
-use dichroic_pipeline::core::ExponentialCell;
+use dichroic_pipeline::ExponentialCell;
 use std::sync::Arc;
 
 /// Bounds of the OpenTelemetry semantic conventions for durations, in seconds.

@@ -4,8 +4,8 @@ use super::line::open;
 use super::number::{push_count, push_number};
 use crate::negotiate::Format;
 use dichroic_model::{Factor, Number, PageType};
+use dichroic_pipeline::Family;
 use dichroic_pipeline::Metric;
-use dichroic_pipeline::core::Family;
 use std::sync::Arc;
 
 /// The family that is being written.

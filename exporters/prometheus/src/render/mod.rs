@@ -13,7 +13,7 @@ mod target_info;
 
 use buckets::{ClassicBuckets, LeCache, Les, fixed_bounds};
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
-use dichroic_pipeline::core::{ExponentialCell, HistogramCell, SummaryCell};
+use dichroic_pipeline::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
 use family_layout::FamilyLayout;

@@ -1,0 +1,278 @@
+//! Admission: limits on series, and what a slot is made of and leaves behind.
+
+use super::Series;
+use super::cell::Cell;
+use super::meta::{SeriesMeta, stream_bytes};
+use super::slot::{Generation, Placement, SeriesRef, Slot};
+use super::sources::SourceState;
+use super::table::Key;
+use super::write::exemplar_bytes;
+use crate::ledger::DropReason;
+use dichroic_model::{
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, MetricKind, SeriesDef, UnixNanos,
+    attributes::cut,
+};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The attribute of overflow series. Source: OpenTelemetry metrics SDK, "Cardinality limits".
+pub(crate) const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
+
+/// A series was not admitted; count the point under this reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAdmitted(pub DropReason);
+
+/// A series before its admission.
+pub(crate) struct Candidate {
+    pub(crate) meta: SeriesMeta,
+    /// It is the overflow series of its metric.
+    pub(crate) overflow: bool,
+    pub(crate) bounds: Option<Arc<[f64]>>,
+    /// Its exposition identity.
+    pub(crate) identity: Fingerprint,
+}
+
+/// What a removed series leaves to be removed elsewhere.
+pub(crate) struct Removed {
+    pub(crate) meta: Arc<SeriesMeta>,
+    pub(crate) placement: Placement,
+    pub(crate) contested: bool,
+}
+
+impl Series {
+    /// Checks the lengths of names; cuts long values.
+    pub(crate) fn check_texts(&mut self, def: &mut SeriesDef<'_>) -> Result<(), NotAdmitted> {
+        let max = self.limits.label_name_bytes;
+        let too_long = |(name, _): &(Cow<'_, str>, AttributeValue<'_>)| name.len() > max;
+        let of_metric = [def.name, def.unit, &def.scope.name, &def.scope.version];
+        if def.attributes.len() > self.limits.labels
+            || def.attributes.iter().any(too_long)
+            || of_metric
+                .iter()
+                .any(|text| text.len() > self.limits.label_value_bytes)
+        {
+            return Err(NotAdmitted(DropReason::LabelLimit));
+        }
+        for (_, value) in &mut def.attributes {
+            if let AttributeValue::Str(text) = value
+                && text.len() > self.limits.label_value_bytes
+            {
+                *text = Cow::Owned(cut(text, self.limits.label_value_bytes).to_owned());
+                self.counters.cut_values += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bounds of a definition in the exported unit.
+    pub(crate) fn scaled_bounds(
+        &self,
+        def: &SeriesDef<'_>,
+        factor: Factor,
+    ) -> Result<Option<Arc<[f64]>>, NotAdmitted> {
+        let Some(bounds) = &def.bounds else {
+            return Ok(None);
+        };
+        let fits = |bounds: &[f64]| {
+            bounds.len() <= self.limits.buckets
+                && bounds.iter().all(|b| b.is_finite())
+                && bounds.windows(2).all(|w| w[0] < w[1])
+        };
+        if factor.is_one() {
+            return if fits(bounds) {
+                Ok(Some(bounds.clone()))
+            } else {
+                Err(NotAdmitted(DropReason::Buckets))
+            };
+        }
+        let scaled: Vec<f64> = bounds.iter().map(|b| factor.apply(*b)).collect();
+        // Scaling may make neighbours equal.
+        if !fits(&scaled) {
+            return Err(NotAdmitted(DropReason::Buckets));
+        }
+        Ok(Some(scaled.into()))
+    }
+
+    /// Whether the limits admit another series. `held`: bytes accounted for everything.
+    pub(crate) fn admissible(
+        &self,
+        candidate: &Candidate,
+        source: Option<&SourceState>,
+        held: usize,
+    ) -> Result<(), DropReason> {
+        let source = source.ok_or(DropReason::SeriesGone)?;
+        if self.len() >= self.limits.series {
+            Err(DropReason::SeriesLimit)
+        } else if source.slots.len() >= self.limits.series_per_source {
+            Err(DropReason::SeriesPerSource)
+        } else if source.of_metric(candidate.meta.metric.id) >= self.limits.series_per_metric {
+            Err(DropReason::SeriesPerMetric)
+        } else if self.fits_memory(candidate, held) {
+            Ok(())
+        } else {
+            Err(DropReason::MemoryLimit)
+        }
+    }
+
+    fn fits_memory(&self, candidate: &Candidate, held: usize) -> bool {
+        let cell = candidate.bounds.as_ref().map_or(0, |b| 128 + 8 * b.len());
+        let stream = stream_bytes(&candidate.meta);
+        held + series_bytes(&candidate.meta) + stream + cell <= self.limits.memory_bytes
+    }
+
+    /// Whether another overflow series is admitted. It is outside the limits on numbers, else it could never exist; but not outside of
+    /// memory, and all of them together are at most a sixteenth of the series allowed.
+    pub(crate) fn overflow_admissible(&self, candidate: &Candidate, held: usize) -> bool {
+        self.fits_memory(candidate, held) && self.overflows < self.limits.series / 16 + 64
+    }
+
+    /// Makes the slot of a new series. The caller sets its positions elsewhere.
+    pub(crate) fn insert(&mut self, candidate: Candidate, now: UnixNanos) -> SeriesRef {
+        let Candidate {
+            meta,
+            overflow,
+            bounds,
+            identity,
+        } = candidate;
+        let key = Key::from(identity);
+        let cell = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
+        self.bytes += series_bytes(&meta) + cell.heap_bytes();
+        self.streams.hold(&meta.stream);
+        self.overflows += usize::from(overflow);
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let generation = self
+            .slots
+            .get(index as usize)
+            .map_or_else(Generation::default, |slot| slot.generation);
+        let slot = Slot {
+            monotonic: meta.metric.kind == MetricKind::COUNTER,
+            idles: matches!(meta.source.spec.expiry, Expiry::AfterIdle(_)),
+            hidden: meta.metric.family.is_none(),
+            contested: false,
+            cell,
+            start: 0,
+            start_explicit: false,
+            exemplified: false,
+            overflow,
+            time: 0,
+            generation,
+            touched: self.tenths(now),
+            epoch: self.resolution,
+            meta: Some(Arc::new(meta)),
+        };
+        let placement = Placement {
+            family: 0,
+            source: 0,
+            key,
+            alias: key,
+        };
+        if (index as usize) < self.slots.len() {
+            self.slots[index as usize] = slot;
+            self.placements[index as usize] = placement;
+        } else {
+            self.slots.push(slot);
+            self.placements.push(placement);
+        }
+        SeriesRef { index, generation }
+    }
+
+    /// Resolves a known series again: another fingerprint of it, or the first after a reload. Other bounds or another raw unit reset it.
+    pub(crate) fn re_resolve(&mut self, index: u32, fp: Fingerprint, candidate: Candidate) -> SeriesRef {
+        let Candidate { meta, bounds, .. } = candidate;
+        let slot = &mut self.slots[index as usize];
+        let other_factor = slot.meta.as_ref().is_some_and(|have| have.factor != meta.factor);
+        let other_bounds = match (&slot.cell, &bounds) {
+            (Cell::Histogram(cell), Some(bounds)) => *self.bounds.get(cell.bounds) != *bounds,
+            (Cell::Empty, Some(_)) => true,
+            _ => false,
+        };
+        if other_factor || other_bounds {
+            let empty = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
+            let old = std::mem::replace(&mut slot.cell, empty);
+            old.release(&mut self.bounds);
+            self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
+            (slot.start, slot.start_explicit) = (slot.time, false);
+            if other_factor {
+                self.streams.hold(&meta.stream);
+                self.bytes += series_bytes(&meta);
+                if let Some(old) = slot.meta.replace(Arc::new(meta)) {
+                    self.streams.release(&old.stream);
+                    self.bytes -= series_bytes(&old);
+                }
+            }
+            // Old fingerprints stand for the old bounds or unit: they must miss, and resolve again.
+            self.remove_aliases(index);
+        }
+        self.add_alias(index, fp.into());
+        self.confirm(index)
+    }
+
+    /// Marks the series as resolved since the last reload.
+    fn confirm(&mut self, index: u32) -> SeriesRef {
+        let slot = &mut self.slots[index as usize];
+        slot.epoch = self.resolution;
+        let generation = slot.generation;
+        SeriesRef { index, generation }
+    }
+
+    /// The known overflow series, for a point that counts the same way: only such points can be added up.
+    pub(crate) fn fold_into(
+        &mut self,
+        index: u32,
+        folded: &Candidate,
+        reason: DropReason,
+    ) -> Result<SeriesRef, NotAdmitted> {
+        let slot = &self.slots[index as usize];
+        let have = slot.meta.as_ref();
+        if have.is_none_or(|have| have.factor != folded.meta.factor) {
+            return Err(NotAdmitted(reason));
+        }
+        if let (Cell::Histogram(cell), Some(bounds)) = (&slot.cell, &folded.bounds)
+            && *self.bounds.get(cell.bounds) != *bounds
+        {
+            return Err(NotAdmitted(DropReason::Buckets));
+        }
+        Ok(self.confirm(index))
+    }
+
+    /// Empties a slot. Its index must not be reused ([`Series::free`]) before the series is removed everywhere.
+    pub(crate) fn vacate(&mut self, index: u32) -> Option<Removed> {
+        self.remove_aliases(index);
+        let slot = &mut self.slots[index as usize];
+        let meta = slot.meta.take()?;
+        let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
+        slot.generation = slot.generation.of_next_series();
+        self.overflows -= usize::from(slot.overflow);
+        let contested = slot.contested;
+        self.bytes -= series_bytes(&meta) + cell.heap_bytes();
+        cell.release(&mut self.bounds);
+        self.streams.release(&meta.stream);
+        if slot.exemplified
+            && let Some(exemplar) = self.exemplars.remove(&index)
+        {
+            self.bytes -= exemplar_bytes(&exemplar);
+        }
+        Some(Removed {
+            meta,
+            placement: self.placements[index as usize],
+            contested,
+        })
+    }
+
+    /// Frees the index of a vacated slot.
+    pub(crate) fn free(&mut self, index: u32) {
+        self.free.push(index);
+    }
+}
+
+/// What a series is accounted for beside its slot: labels, attributes where labels do not hold them, their headers, its places in lists.
+fn series_bytes(meta: &SeriesMeta) -> usize {
+    size_of::<SeriesMeta>() + 16 + meta.own_labels.len() + meta.encoded.bytes() + 48
+}
+
+/// Whether these are the attributes of an overflow series.
+pub(crate) fn is_overflow(attributes: &Attributes) -> bool {
+    let mut all = attributes.iter();
+    let only = all.next().is_some_and(|(name, _)| name == OVERFLOW.0);
+    only && all.next().is_none()
+}

@@ -1,0 +1,70 @@
+//! Cells: the cumulative state of one series.
+//!
+//! A number lives in the slot itself; everything else beside it, so that a number series does not pay for it. Values are raw, as the
+//! sender counted; the series' factor converts them to the declared unit when they are copied out, so integers stay exact.
+
+use super::bounds::BoundLists;
+use super::explicit::Explicit;
+use super::values::{ExponentialCell, SummaryCell};
+use crate::row::RowValue;
+use dichroic_model::{MetricKind, Number};
+use std::sync::Arc;
+
+/// The state of a series.
+#[derive(Debug, Clone)]
+pub(crate) enum Cell {
+    /// Defined, no point yet: on no page and in no copy.
+    Empty,
+    /// A gauge, sum, unknown, info or state.
+    Number(Number),
+    /// Explicit buckets.
+    Histogram(Explicit),
+    /// Base-2 exponential buckets.
+    Exponential(Box<ExponentialCell>),
+    /// Quantiles.
+    Summary(Box<SummaryCell>),
+}
+
+impl Cell {
+    /// The cell of a series without a point; holds its bounds.
+    pub(super) fn empty(lists: &mut BoundLists, kind: MetricKind, bounds: Option<Arc<[f64]>>) -> Cell {
+        match (kind, bounds) {
+            (MetricKind::Histogram | MetricKind::GaugeHistogram, Some(bounds)) => {
+                let buckets = bounds.len() + 1;
+                Cell::Histogram(Explicit::new(buckets, lists.hold(bounds)))
+            }
+            _ => Cell::Empty,
+        }
+    }
+
+    /// Releases what the cell holds outside of itself.
+    pub(super) fn release(&self, lists: &mut BoundLists) {
+        if let Cell::Histogram(held) = self {
+            lists.release(held.bounds);
+        }
+    }
+
+    /// A copy for exporters.
+    #[inline]
+    pub(crate) fn copy(&self, bounds: &BoundLists) -> Option<RowValue> {
+        Some(match self {
+            Cell::Empty => return None,
+            Cell::Number(n) => RowValue::Number(*n),
+            Cell::Histogram(h) => RowValue::Histogram(Box::new(h.cell(bounds.get(h.bounds)))),
+            Cell::Exponential(e) => RowValue::Exponential(e.clone()),
+            Cell::Summary(s) => RowValue::Summary(s.clone()),
+        })
+    }
+
+    /// Bytes beside the slot, for admission.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Cell::Empty | Cell::Number(_) => 0,
+            Cell::Histogram(h) => h.heap_bytes(),
+            Cell::Exponential(e) => {
+                size_of::<ExponentialCell>() + (e.positive.1.capacity() + e.negative.1.capacity()) * 8
+            }
+            Cell::Summary(s) => size_of::<SummaryCell>() + s.quantiles.len() * 16,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Canonical metrics, and the families under which pages show them.
+
+use dichroic_model::names::PageName;
+use dichroic_model::{MetricKind, NameStyle, PageType};
+use std::sync::Arc;
+
+/// A family's place.
+pub(crate) type FamilyId = u32;
+
+/// A metric's number; never used again.
+pub(crate) type MetricId = u64;
+
+/// What a page shows once per family.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Family {
+    /// Name, without `_total`.
+    pub page: PageName,
+    /// Type on the page.
+    pub kind: PageType,
+    /// The help text of its first metric.
+    pub help: String,
+}
+
+/// A canonical metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Canonical name.
+    pub name: String,
+    /// UCUM unit of exported values, or empty.
+    pub unit: String,
+    /// Help text, or empty.
+    pub help: String,
+    /// What it measures.
+    pub kind: MetricKind,
+    /// How its name is spelled.
+    pub style: NameStyle,
+    /// What pages show. `None` when the name is taken by a family of another type.
+    pub family: Option<Arc<Family>>,
+    pub(crate) family_id: FamilyId,
+    pub(crate) id: MetricId,
+    /// Where the table of metrics keeps it.
+    pub(crate) hash: u64,
+}
+
+impl Metric {
+    pub(crate) fn shown_as(&self, family: &Arc<Family>) -> Metric {
+        Metric {
+            name: self.name.clone(),
+            unit: self.unit.clone(),
+            help: self.help.clone(),
+            kind: self.kind,
+            style: self.style,
+            family: Some(family.clone()),
+            family_id: self.family_id,
+            id: self.id,
+            hash: self.hash,
+        }
+    }
+
+    /// Bytes that the metric and its part of the family are accounted for.
+    pub(crate) fn bytes(&self) -> usize {
+        // The name stands in the metric, its key, the family and up to six claimed names; tables have room to spare.
+        1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
+    }
+}

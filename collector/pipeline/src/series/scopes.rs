@@ -1,0 +1,27 @@
+//! Instrumentation scopes, shared between series.
+
+use crate::hash::HashSet;
+use dichroic_model::Scope;
+use std::sync::Arc;
+
+/// Scopes that are shared; further ones belong to one series each.
+const INTERNED: usize = 4_096;
+
+#[derive(Default)]
+pub(crate) struct Scopes(HashSet<Arc<Scope>>);
+
+impl Scopes {
+    pub(crate) fn intern(&mut self, scope: &Scope) -> Arc<Scope> {
+        if let Some(known) = self.0.get(scope) {
+            return known.clone();
+        }
+        let scope = Arc::new(scope.clone());
+        if self.0.len() >= INTERNED {
+            self.0.retain(|scope| Arc::strong_count(scope) > 1);
+        }
+        if self.0.len() < INTERNED {
+            self.0.insert(scope.clone());
+        }
+        scope
+    }
+}

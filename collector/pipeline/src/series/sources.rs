@@ -1,0 +1,158 @@
+//! Open and lingering sources, each with its series.
+
+use super::metric::MetricId;
+use crate::hash::HashMap;
+use dichroic_model::{Expiry, Protocol, Source, SourceId, SourceSpec, UnixNanos};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The state of one source.
+pub(crate) struct SourceState {
+    pub(crate) source: Arc<Source>,
+    /// Slots of its series, in any order.
+    pub(crate) slots: Vec<u32>,
+    by_metric: HashMap<MetricId, usize>,
+    pub(crate) ended: Option<UnixNanos>,
+    bytes: usize,
+}
+
+impl SourceState {
+    /// Series of one metric.
+    pub(crate) fn of_metric(&self, metric: MetricId) -> usize {
+        self.by_metric.get(&metric).copied().unwrap_or(0)
+    }
+
+    fn is_due(&self, now: UnixNanos) -> bool {
+        let Some(ended) = self.ended else { return false };
+        match self.source.spec.expiry {
+            Expiry::ByReceiver => true,
+            Expiry::AfterEnd(wait) => ended + wait < now,
+            Expiry::AfterIdle(_) => self.slots.is_empty(),
+        }
+    }
+}
+
+pub(crate) struct Sources {
+    by_id: BTreeMap<SourceId, SourceState>,
+    by_key: HashMap<(Protocol, Vec<u8>), SourceId>,
+    next: u32,
+    shortest_idle: UnixNanos,
+    bytes: usize,
+}
+
+impl Sources {
+    pub(crate) fn new() -> Self {
+        Sources {
+            by_id: BTreeMap::new(),
+            by_key: HashMap::default(),
+            next: 0,
+            shortest_idle: UnixNanos::MAX,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The shortest idle time after which a series of any source expires.
+    pub(crate) fn shortest_idle(&self) -> UnixNanos {
+        self.shortest_idle
+    }
+
+    pub(crate) fn get(&self, id: SourceId) -> Option<&SourceState> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SourceId) -> Option<&mut SourceState> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &SourceState> {
+        self.by_id.values()
+    }
+
+    /// The source with the key of this spec.
+    pub(crate) fn find(&mut self, spec: &SourceSpec) -> Option<&mut SourceState> {
+        let id = self.by_key.get(&(spec.protocol, spec.key.clone()))?;
+        self.by_id.get_mut(id)
+    }
+
+    /// Bytes that a new source is accounted for.
+    pub(crate) fn cost(spec: &SourceSpec) -> usize {
+        size_of::<SourceState>() + 512 + 2 * spec.key.len() + spec.resource.as_bytes().len()
+    }
+
+    /// Adds a source, whose key must be new.
+    pub(crate) fn add(&mut self, spec: SourceSpec) -> Arc<Source> {
+        let id = SourceId(self.next);
+        self.next += 1;
+        if let Expiry::AfterIdle(idle) = spec.expiry {
+            self.shortest_idle = self.shortest_idle.min(idle);
+        }
+        let bytes = Self::cost(&spec);
+        self.by_key.insert((spec.protocol, spec.key.clone()), id);
+        let source = Arc::new(Source { id, spec });
+        let state = SourceState {
+            source: source.clone(),
+            slots: Vec::new(),
+            by_metric: HashMap::default(),
+            ended: None,
+            bytes,
+        };
+        self.bytes += bytes;
+        self.by_id.insert(id, state);
+        source
+    }
+
+    /// Removes a source; `false` if there is none.
+    pub(crate) fn remove(&mut self, id: SourceId) -> bool {
+        let Some(state) = self.by_id.remove(&id) else {
+            return false;
+        };
+        self.bytes -= state.bytes;
+        let spec = &state.source.spec;
+        self.by_key.remove(&(spec.protocol, spec.key.clone()));
+        true
+    }
+
+    /// Adds a series to a source, which must exist; its position among the source's series.
+    pub(crate) fn add_series(&mut self, id: SourceId, metric: MetricId, slot: u32) -> u32 {
+        let state = self.by_id.get_mut(&id).expect("define found the source");
+        state.slots.push(slot);
+        *state.by_metric.entry(metric).or_default() += 1;
+        (state.slots.len() - 1) as u32
+    }
+
+    /// Removes the series at a position; the slot that has this position now.
+    pub(crate) fn remove_series(&mut self, id: SourceId, metric: MetricId, position: u32) -> Option<u32> {
+        let state = self.by_id.get_mut(&id)?;
+        state.slots.swap_remove(position as usize);
+        if let Some(n) = state.by_metric.get_mut(&metric) {
+            *n -= 1;
+            if *n == 0 {
+                state.by_metric.remove(&metric);
+            }
+        }
+        state.slots.get(position as usize).copied()
+    }
+
+    /// Sources whose series expire now.
+    pub(crate) fn due(&self, now: UnixNanos) -> Vec<SourceId> {
+        self.by_id
+            .values()
+            .filter(|state| state.is_due(now))
+            .map(|state| state.source.id)
+            .collect()
+    }
+}
+
+/// Whether two specs give a source the same identity on pages.
+pub(crate) fn same_identity(a: &SourceSpec, b: &SourceSpec) -> bool {
+    (&a.job, &a.instance, &a.resource, &a.labels) == (&b.job, &b.instance, &b.resource, &b.labels)
+        && (a.runtime, a.honor_labels) == (b.runtime, b.honor_labels)
+}
