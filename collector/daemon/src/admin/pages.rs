@@ -10,6 +10,8 @@ use hyper::{Method, Request, StatusCode};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tracing::Instrument;
+use tracing::field::Empty;
 
 /// Longest silence of the ingest thread that counts as healthy.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -47,8 +49,18 @@ impl Pages {
         let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let format = negotiate(header(header::ACCEPT));
         let gzip = accepts_gzip(header(header::ACCEPT_ENCODING));
-        match page(&self.store, format, gzip).await {
+        let span = tracing::info_span!(
+            "page",
+            otel.kind = "server",
+            content_type = format.content_type(),
+            gzip,
+            bytes = Empty,
+            result = Empty,
+            otel.status_code = Empty,
+        );
+        match page(&self.store, format, gzip).instrument(span.clone()).await {
             Ok(bytes) => {
+                span.record("bytes", bytes.len() as i64).record("result", "ok");
                 self.stage.record(started.elapsed());
                 let mut answer = http::answer(StatusCode::OK, format.content_type(), bytes);
                 answer
@@ -61,7 +73,10 @@ impl Pages {
                 }
                 answer
             }
-            Err(busy) => http::text(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string()),
+            Err(busy) => {
+                span.record("result", "busy").record("otel.status_code", "error");
+                http::text(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string())
+            }
         }
     }
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
@@ -154,12 +156,32 @@ fn tell(told: &mut String, target: &NodeTarget, message: String) {
 
 /// Attaches and watches until something ends it. `None` when it was stopped and has detached.
 async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Result<Option<String>, Error> {
+    let span = tracing::info_span!(
+        "attach",
+        otel.kind = "client",
+        node = %target.node,
+        result = Empty,
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+    );
     let mut node = tokio::select! {
-        node = target.connect() => node?,
+        node = target.connect().instrument(span.clone()) => node.inspect_err(|error| failed(&span, error))?,
         _ = stopped.wait_for(|stop| *stop) => return Ok(None),
     };
     // A stop does not cancel this. The node completes a call whose caller is gone, and a detach could run before that start.
-    match attach::attach(&mut node, &target.destinations).await? {
+    let attached = attach::attach(&mut node, &target.destinations);
+    let attached = attached.instrument(span.clone()).await;
+    let attached = attached.inspect_err(|error| failed(&span, error))?;
+    span.record(
+        "result",
+        match &attached {
+            AttachResult::Attached => "attached",
+            AttachResult::Installed => "installed",
+            AttachResult::AlreadyAttached(_) => "already_attached",
+        },
+    );
+    drop(span);
+    match attached {
         AttachResult::Attached => {}
         AttachResult::Installed => {
             drop(node);
@@ -182,6 +204,12 @@ async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Resul
         leave(target, node).await;
     }
     Ok(ended)
+}
+
+fn failed(span: &Span, error: &Error) {
+    span.record("result", "error")
+        .record("otel.status_code", "error")
+        .record("otel.status_description", tracing::field::display(error));
 }
 
 /// Reports the state of the relay and watches it until another detaches it.

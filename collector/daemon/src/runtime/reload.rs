@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tracing::field::Empty;
 
 /// Sections that take effect at once.
 const AT_ONCE: &[&str] = &[
@@ -57,6 +58,15 @@ impl Reloader {
             tracing::warn!("SIGHUP: there is no configuration file to read again; start with --config");
             return;
         };
+        let span = tracing::info_span!(
+            "reload",
+            file = %path.display(),
+            targets = Empty,
+            result = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+        )
+        .entered();
         let loaded = load(path).map_err(|bad| bad.to_string()).and_then(|config| {
             let targets = targets(&config, &self.urls)?;
             selection(&config)?;
@@ -64,6 +74,8 @@ impl Reloader {
         });
         match loaded {
             Ok(loaded) => {
+                span.record("targets", loaded.targets.len() as i64)
+                    .record("result", "ok");
                 for section in needs_restart(&self.current, &loaded.config) {
                     tracing::warn!(section, "the change of this section needs a restart");
                 }
@@ -71,7 +83,12 @@ impl Reloader {
                 self.current = loaded.config.clone();
                 self.tell.send_replace(Some(Arc::new(loaded)));
             }
-            Err(message) => tracing::error!(message, "configuration refused; the old one stays"),
+            Err(message) => {
+                span.record("result", "refused")
+                    .record("otel.status_code", "error")
+                    .record("otel.status_description", &message);
+                tracing::error!(message, "configuration refused; the old one stays");
+            }
         }
     }
 }

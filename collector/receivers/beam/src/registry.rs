@@ -272,6 +272,10 @@ impl Registry {
             }
         };
         tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay gone");
+        tracing::Span::current()
+            .record("rows", status.rows as i64)
+            .record("events", status.events as i64)
+            .record("result", &end);
         (status.ended, status.end) = (Some(now), end);
         self.0.board.write(&connection.key, status);
         store.end_source(id, now);

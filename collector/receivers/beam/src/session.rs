@@ -12,6 +12,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Duration, Instant, sleep_until};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -71,6 +73,7 @@ impl Drop for Guard {
     }
 }
 
+/// Serves one connection of a relay, in a span that ends with it.
 pub(crate) async fn run<IO>(
     registry: Registry,
     io: IO,
@@ -78,6 +81,25 @@ pub(crate) async fn run<IO>(
     read_ahead: &[u8],
     store: Rc<RefCell<Core>>,
 ) where
+    IO: AsyncRead + AsyncWrite,
+{
+    let span = tracing::info_span!(
+        "relay_session",
+        otel.kind = "server",
+        node = Empty,
+        os_pid = Empty,
+        attempt = Empty,
+        rows = Empty,
+        events = Empty,
+        result = Empty,
+    );
+    serve(registry, io, hello, read_ahead, store)
+        .instrument(span)
+        .await;
+}
+
+async fn serve<IO>(registry: Registry, io: IO, hello: Hello, read_ahead: &[u8], store: Rc<RefCell<Core>>)
+where
     IO: AsyncRead + AsyncWrite,
 {
     registry.enter();
@@ -95,6 +117,7 @@ pub(crate) async fn run<IO>(
     let connection = match claimed {
         Ok(connection) => connection,
         Err(goodbye) => {
+            Span::current().record("result", "refused");
             tracing::warn!(message = %goodbye.message, "relay refused");
             return session.close(&config, &goodbye, None, &store).await;
         }
@@ -158,6 +181,10 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let mut relay = connection.relay.borrow_mut();
         relay.plan(&config, &interest, registry.next_generation(), &mut self.out);
         let hello = relay.hello();
+        Span::current()
+            .record("node", &hello.node)
+            .record("os_pid", hello.os_pid)
+            .record("attempt", hello.attempt);
         tracing::info!(node = %hello.node, os_pid = hello.os_pid, otp = %hello.otp, telemetry = %hello.telemetry,
             attempt = hello.attempt, "relay connected");
         drop(relay);

@@ -19,6 +19,8 @@ use dichroic_pipeline::{Core, Times};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::config::ScrapeTarget;
 use crate::fetch::{Client, FetchError};
@@ -228,10 +230,41 @@ impl Loop {
     }
 
     async fn scrape(&mut self) {
+        let span = tracing::info_span!(
+            "scrape",
+            otel.kind = "client",
+            url.full = %self.target.url(),
+            job = self.target.job,
+            instance = self.target.instance,
+            bytes = Empty,
+            samples = Empty,
+            result = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+        );
+        self.scrape_once(&span).instrument(span.clone()).await;
+    }
+
+    async fn scrape_once(&mut self, span: &Span) {
         let (began, scraped) = (Instant::now(), now());
-        let result = match self.client.get(&self.target, &mut self.body).await {
-            Ok(content_type) => self.take_page(content_type.as_deref(), scraped).await,
+        let fetched = self.client.get(&self.target, &mut self.body);
+        let result = match fetched.instrument(tracing::info_span!("scrape.fetch")).await {
+            Ok(content_type) => {
+                let ingested = self.take_page(content_type.as_deref(), scraped);
+                ingested.instrument(tracing::info_span!("scrape.ingest")).await
+            }
             Err(error) => Err(error.into()),
+        };
+        // Signed: the bridge to OpenTelemetry makes text of unsigned numbers.
+        span.record("bytes", self.body.len() as i64);
+        match &result {
+            Ok(ingested) => span
+                .record("samples", ingested.samples as i64)
+                .record("result", "ok"),
+            Err(error) => span
+                .record("result", "error")
+                .record("otel.status_code", "error")
+                .record("otel.status_description", tracing::field::display(error)),
         };
         let duration = began.elapsed();
         if result.is_err() {
