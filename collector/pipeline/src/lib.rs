@@ -26,7 +26,7 @@ mod series;
 mod sync;
 
 pub use core::{Core, Warnings};
-pub use events::request::{Interest, StreamItem, StreamRequest, Subscription};
+pub use events::request::{Interest, ResumePoint, StreamItem, StreamRequest, Subscription};
 pub use exchange::channel;
 pub use exchange::handle::{Busy, Handle, inbox};
 pub use exchange::job::{Inbox, Job, Progress, serve};

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source};
-use dichroic_pipeline::{Core, StreamItem, StreamRequest, Subscription};
+use dichroic_pipeline::{Core, ResumePoint, StreamItem, StreamRequest, Subscription};
 use std::sync::Arc;
 
 struct Stage {
@@ -51,6 +51,13 @@ impl Stage {
     }
 }
 
+fn received_up_to(position: u64) -> ResumePoint {
+    ResumePoint {
+        position,
+        received: true,
+    }
+}
+
 fn received(subscription: &Subscription) -> Vec<String> {
     std::iter::from_fn(|| subscription.items.try_recv())
         .map(|item| match item {
@@ -86,7 +93,9 @@ fn replay_begins_at_a_time_and_resume_at_a_position() {
         .unwrap();
     assert_eq!(received(&replayed), ["a@20+10", "a@30+10"]);
     let check = |stage: &mut Stage, position, resumed, first: &[&str]| {
-        let subscription = stage.subscribe("a", |w| w.resume_from = Some(position)).unwrap();
+        let subscription = stage
+            .subscribe("a", |w| w.resume_from = Some(received_up_to(position)))
+            .unwrap();
         assert_eq!(subscription.resumed, resumed, "{position}");
         assert_eq!(received(&subscription), first, "{position}");
     };
@@ -98,12 +107,53 @@ fn replay_begins_at_a_time_and_resume_at_a_position() {
 }
 
 #[test]
+fn a_gap_without_a_subscriber_is_replayed_at_its_position() {
+    let mut stage = Stage::new(|_| {});
+    let (schema, source) = (stage.schema("a"), stage.source.clone());
+    let gap = |stage: &mut Stage, lost| {
+        stage
+            .store
+            .publish_gap(&schema, &source, GapReason::RelayOverload, Some(lost));
+    };
+    stage.publish("a", 10, NOW);
+    gap(&mut stage, 1);
+    gap(&mut stage, 2);
+    stage.publish("a", 10, NOW + SECOND);
+    gap(&mut stage, 4);
+    let (first, last) = ("gap RelayOverload Some(3)", "gap RelayOverload Some(4)");
+    let resumed = |stage: &mut Stage, position, received_rows| {
+        let from = ResumePoint {
+            position,
+            received: received_rows,
+        };
+        received(&stage.subscribe("a", |w| w.resume_from = Some(from)).unwrap())
+    };
+    assert_eq!(resumed(&mut stage, 0, true), ["a@0+10", first, "a@10+10", last]);
+    assert_eq!(resumed(&mut stage, 10, false), [first, "a@10+10", last]);
+    // A subscriber with rows of a batch has received the gaps ahead of it.
+    assert_eq!(resumed(&mut stage, 10, true), ["a@10+10", last]);
+    assert_eq!(resumed(&mut stage, 20, false), [last]);
+    let replayed = stage
+        .subscribe("a", |w| w.replay_from = Some(NOW + SECOND))
+        .unwrap();
+    assert_eq!(received(&replayed), [first, "a@10+10", last]);
+    let other = stage
+        .subscribe("b", |w| w.resume_from = Some(received_up_to(0)))
+        .unwrap();
+    assert!(received(&other).is_empty());
+    let live = stage.subscribe("a", |_| {}).unwrap();
+    assert!(received(&live).is_empty());
+}
+
+#[test]
 fn replay_is_bounded_in_bytes_and_in_age_and_resume_tells_what_is_gone() {
     let mut stage = Stage::new(|l| l.replay_bytes = 1_000);
     for _ in 0..100 {
         stage.publish("a", 1, NOW);
     }
-    let subscription = stage.subscribe("a", |w| w.resume_from = Some(0)).unwrap();
+    let subscription = stage
+        .subscribe("a", |w| w.resume_from = Some(received_up_to(0)))
+        .unwrap();
     assert!(!subscription.resumed);
     let held = received(&subscription).len();
     assert!((1..=10).contains(&held), "{held}");

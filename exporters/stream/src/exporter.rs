@@ -12,7 +12,7 @@ use crate::ring::Gap;
 use crate::session::{Feed, Peer, Refusal, Session, shutting_down};
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, GapReason, UnixNanos};
-use dichroic_pipeline::{Busy, Handle, Hop, StreamRequest, Subscription};
+use dichroic_pipeline::{Busy, Handle, Hop, ResumePoint, StreamRequest, Subscription};
 use dichroic_wire::hello::{Cursor, SubscribeKind};
 use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
 use std::sync::Arc;
@@ -265,7 +265,10 @@ fn subscribe(
 ) -> Answer {
     let epoch = store.epoch();
     let restarted = cursor.is_some_and(|cursor| cursor.epoch != epoch as i64);
-    wanted.resume_from = cursor.map(|cursor| if restarted { 0 } else { cursor.position });
+    wanted.resume_from = cursor.map(|cursor| ResumePoint {
+        position: if restarted { 0 } else { cursor.position },
+        received: !restarted && cursor.rows > 0,
+    });
     Answer {
         epoch,
         hop: store.ledger_mut().hop("stream"),

@@ -103,6 +103,7 @@ impl Events {
         reason: GapReason,
         lost: Option<u64>,
     ) {
+        self.replays[index(schema.kind)].push_gap(schema, source, reason, lost);
         self.subscribers.send(schema, || StreamItem::Gap {
             schema: Some(schema.clone()),
             source: Some(source.clone()),
@@ -120,7 +121,7 @@ impl Events {
         let backlog = replay.backlog(&request);
         let resumed = request
             .resume_from
-            .is_none_or(|position| replay.reaches(position));
+            .is_none_or(|from| replay.reaches(from.position));
         Some(self.subscribers.add(request, backlog, replay.next, resumed))
     }
 

@@ -23,6 +23,15 @@ pub enum StreamItem {
     },
 }
 
+/// The end of what a subscriber has received before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumePoint {
+    /// Position of its last frame, or of the next row if it received none.
+    pub position: u64,
+    /// Whether it received rows of that frame, and so the gaps ahead of it.
+    pub received: bool,
+}
+
 /// What a subscriber requests.
 #[derive(Debug, Clone)]
 pub struct StreamRequest {
@@ -32,8 +41,8 @@ pub struct StreamRequest {
     pub patterns: Vec<Pattern>,
     /// Rows received at or after this time come first, as far as the replay holds them.
     pub replay_from: Option<UnixNanos>,
-    /// Rows from this position on come first (resume); overrides `replay_from`.
-    pub resume_from: Option<u64>,
+    /// Rows from this position on, and the gaps between them, come first (resume); overrides `replay_from`.
+    pub resume_from: Option<ResumePoint>,
 }
 
 impl StreamRequest {

@@ -6,8 +6,7 @@
 use super::request::{Interest, StreamItem, StreamRequest, Subscription};
 use crate::exchange::channel::{self, Sender};
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
-use dichroic_model::{Batch, EventKind, EventSchema};
-use std::sync::Arc;
+use dichroic_model::{EventKind, EventSchema};
 
 struct Subscriber {
     request: StreamRequest,
@@ -89,7 +88,7 @@ impl Subscribers {
     pub(super) fn add(
         &mut self,
         request: StreamRequest,
-        backlog: Vec<Arc<Batch>>,
+        backlog: Vec<StreamItem>,
         position: u64,
         resumed: bool,
     ) -> Subscription {
@@ -101,8 +100,8 @@ impl Subscribers {
             lost: lost.clone(),
             decided: Vec::new(),
         };
-        for batch in backlog {
-            subscriber.send(StreamItem::Batch(batch));
+        for item in backlog {
+            subscriber.send(item);
         }
         self.all.push(subscriber);
         self.update_interest();
