@@ -239,8 +239,27 @@ detach(#state{modules = Modules, loaded = Loaded} = S, Asker) ->
             none -> ok;
             {From, Tag} -> erlang:send(From, {Tag, {detached, Kept}}, [noconnect])
         end,
+    ok = refuse_requests(?PURGE_TRIES),
     %% No code of this module runs after this call, so that it can be unloaded too.
     lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
+
+%% Purging this module kills processes that run it. That ends wardens, but a process that waits for a reply of the keeper is the
+%% caller's: it gets one first.
+refuse_requests(0) -> ok;
+refuse_requests(Tries) ->
+    receive
+        {Request, From, Tag} when is_pid(From), Request =/= 'EXIT' ->
+            _ = erlang:send(From, {Tag, {error, detaching}}, [noconnect]),
+            refuse_requests(Tries)
+    after 0 ->
+        case [P || P <- processes(), P =/= self(), {_, Stack} <- [process_info(P, current_stacktrace)],
+                   {?MODULE, F, _, _} <- Stack, lists:member(F, [start, redirect, info, ask, answer])] of
+            [] -> ok;
+            _ ->
+                timer:sleep(?PURGE_MS),
+                refuse_requests(Tries - 1)
+        end
+    end.
 
 %% The modules that telemetry and logger call are unloaded last, when no process can call them any more.
 unload_entry_modules([], []) -> unload(dichroic_unload_guard:entry_modules(), ?PURGE_TRIES);

@@ -1,4 +1,4 @@
-%% @doc The relay as a guest, and what may happen to its node while it leaves: nothing of it reaches the application, nothing stays.
+%% @doc The attached relay, and events on its node while it detaches: the application is not disturbed, and nothing is left.
 -module(guest_SUITE).
 
 -compile([export_all, nowarn_export_all]).
@@ -13,6 +13,7 @@ all() -> [{group, guest}].
 groups() ->
     [{guest, [parallel],
       [a_detached_guest_leaves_nothing,
+       a_process_that_asks_a_detaching_guest_gets_a_reply,
        a_killed_keeper_leaves_nothing,
        a_killed_keeper_and_relay_leave_nothing,
        a_keeper_killed_under_load_disturbs_no_emitter,
@@ -45,15 +46,23 @@ nothing_left(Peer) ->
 a_detached_guest_leaves_nothing(_) ->
     guest(fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, emit, [?E, #{k => <<"before">>}, 1000]),
-        [] = call(Peer, leave, []),
+        [] = call(Peer, detach, []),
         counted(C, 100, [<<"before">>], {1000, 0.0})
+    end).
+
+%% Unloading the keeper's module must not kill processes that wait for its reply.
+a_process_that_asks_a_detaching_guest_gets_a_reply(_) ->
+    guest(fun(#{peer := Peer}) ->
+        ok = call(Peer, start_asking, [8]),
+        [] = call(Peer, detach, []),
+        true = lists:all(fun(Reply) -> lists:member(Reply, [{error, not_attached}, {error, detaching}]) end, call(Peer, replies, []))
     end).
 
 a_killed_keeper_leaves_nothing(_) ->
     guest(fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, emit, [?E, #{k => <<"before">>}, 1000]),
         true = call(Peer, erlang, exit, [call(Peer, erlang, whereis, [dichroic_attach]), kill]),
-        %% As told to leave, it says its last totals.
+        %% It sends its last totals, as when it is detached.
         counted(C, 100, [<<"before">>], {1000, 0.0})
     end).
 
@@ -68,7 +77,7 @@ a_keeper_killed_under_load_disturbs_no_emitter(_) ->
              nothing_left(Peer),
              {ok, started} = attach(Node)
          end || _ <- [1, 2]],
-        [] = call(Peer, leave, []),
+        [] = call(Peer, detach, []),
         true = call(Peer, unload, []) > 0
     end).
 
@@ -78,14 +87,14 @@ a_process_suspended_in_an_event_never_finds_the_handler_unloaded(_) ->
 a_process_in_a_slow_handler_never_finds_the_handler_unloaded(_) ->
     late(fun(Peer) -> call(Peer, stopped, [?E]) end, fun(Peer, Pid) -> call(Peer, go, [Pid]) end).
 
-%% A process of the application has taken the list of handlers, and stops before it calls ours.
+%% A process of the application has read the list of handlers, and stops before it calls the relay's.
 late(Stop, Go) ->
     with(#{plan => plan(), guest => true}, fun(#{peer := Peer, collector := C} = Node) ->
         ok = call(Peer, stop_late, [?E]),
         {ok, started} = attach(Node),
         _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
         Pid = Stop(Peer),
-        Kept = call(Peer, leave, []),
+        Kept = call(Peer, detach, []),
         true = lists:member(dichroic_handler, Kept),
         {emitted, ok} = Go(Peer, Pid),
         nothing_left(Peer)
@@ -97,17 +106,17 @@ a_guest_can_be_attached_again_while_a_process_may_still_call_the_handler(_) ->
         {ok, started} = attach(Node),
         _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
         Pid = call(Peer, stopped, [?E]),
-        [_ | _] = call(Peer, leave, []),
+        [_ | _] = call(Peer, detach, []),
         Waiter = call(Peer, erlang, whereis, [dichroic_unload_guard]),
         true = is_pid(Waiter),
         {ok, started} = attach(Node),
         ok = call(Peer, attached, []),
-        %% Who waits to unload what the new guest needs is gone.
+        %% The unload guard, which would unload modules of the new guest, has ended.
         false = call(Peer, erlang, is_process_alive, [Waiter]),
         ok = call(Peer, emit, [?E, #{k => <<"again">>}, 100]),
         counted(C, 100, [<<"again">>], {100, 0.0}),
         {emitted, ok} = call(Peer, go, [Pid]),
-        [] = call(Peer, leave, []),
+        [] = call(Peer, detach, []),
         nothing_left(Peer)
     end).
 
@@ -118,7 +127,7 @@ a_guest_reports_modules_that_are_unloaded_while_it_starts(_) ->
         {error, {unloaded, [dichroic_handler_keeper]}} = test_node:start_guest(Node),
         undefined = call(Peer, erlang, whereis, [dichroic_attach]),
         {ok, started} = attach(Node),
-        [] = call(Peer, leave, []),
+        [] = call(Peer, detach, []),
         nothing_left(Peer)
     end).
 
@@ -127,11 +136,11 @@ two_versions_of_the_handler_are_kept_while_a_process_is_inside(_) ->
         {ok, started} = attach(Node),
         ok = call(Peer, attached, []),
         Pid = call(Peer, suspended_inside, [?E]),
-        [_ | _] = call(Peer, leave, []),
+        [_ | _] = call(Peer, detach, []),
         {ok, started} = attach(Node),
         ok = call(Peer, attached, []),
         true = call(Peer, erlang, check_process_code, [Pid, dichroic_handler]),
-        [_ | _] = call(Peer, leave, []),
+        [_ | _] = call(Peer, detach, []),
         {emitted, ok} = call(Peer, resume, [Pid]),
         nothing_left(Peer)
     end).
@@ -143,7 +152,7 @@ emitters_suspended_anywhere_never_find_the_handler_unloaded(_) ->
              {ok, started} = attach(Node),
              ok = call(Peer, attached, []),
              ok = call(Peer, freeze, []),
-             _ = call(Peer, leave, []),
+             _ = call(Peer, detach, []),
              ok = call(Peer, thaw, []),
              nothing_left(Peer)
          end || _ <- [1, 2]],
@@ -173,6 +182,6 @@ a_guest_that_cannot_start_leaves_the_environment_as_it_was(_) ->
         ok = call(Peer, application, unset_env, [dichroic, socket]),
         ok = call(Peer, kill_all, [[dichroic_tables]]),
         {ok, started} = attach(Node),
-        [] = call(Peer, leave, []),
+        [] = call(Peer, detach, []),
         nothing_left(Peer)
     end).

@@ -1,18 +1,18 @@
-%% @doc A node for tests and the collector beside it; and what the tests do in that node.
+%% @doc A node for tests with a collector, and the functions that tests call in that node.
 %%
-%% with/2 starts both, runs the test, ends both. The relay is part of the node's application, or a guest that is attached and whose
-%% modules the node does not find by itself, as on a node that was never prepared. The functions under "In the node" are called there.
+%% with/2 starts both, runs the test and stops both. The relay is part of the node's application, or a guest that is attached and whose
+%% modules are not on the node's code path. The functions under "In the node" are called there.
 -module(test_node).
 
 -export([with/2, call/3, call/4, counted/4, attach/1, load_guest/1, start_guest/1, guest_modules/0]).
 -export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, say/2, spans/3, attach_failing/1,
          forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
-         freeze/0, thaw/0, leave/0, take_name/1]).
+         freeze/0, thaw/0, detach/0, start_asking/1, replies/0, take_name/1]).
 -export([log/2, slow/4, failed/4, failing/4]).
 
 -define(FILE_NAME, "(attached by dichroic)").
 
-%% Options: plan; telemetry (stand_in, or whatever TELEMETRY_EBIN says); guest; args (of the emulator)
+%% Options: plan; telemetry (stand_in, or the library of TELEMETRY_EBIN); guest; args (of the emulator)
 with(Options, Test) ->
     Path = support:socket_path(),
     {C, _} = fake_collector:start(Path, #{plan => maps:get(plan, Options)}),
@@ -44,13 +44,13 @@ with(Options, Test) ->
 call(Peer, Function, Args) -> call(Peer, ?MODULE, Function, Args).
 call(Peer, Module, Function, Args) -> peer:call(Peer, Module, Function, Args, 60000).
 
-%% Until the collector has this total.
+%% Waits until the collector has this total.
 counted(C, Key, Labels, Expected) ->
     try fake_collector:wait(C, fun(S) -> fake_collector:total(S, Key, Labels) =:= Expected end, 20000)
     catch error:{waited_in_vain, S} -> error({total, Key, Labels, Expected, fake_collector:total(S, Key, Labels)})
     end.
 
-%% As `dichroic attach' does: what is old goes, all modules come at once, then the keeper.
+%% As `dichroic attach' does: purges old code, loads all modules at once, starts the keeper.
 attach(Node) ->
     ok = load_guest(Node),
     start_guest(Node).
@@ -74,7 +74,7 @@ guest_modules() ->
 
 %%% In the node
 
-%% Keeps what the node would write, and what telemetry tells of handlers that failed.
+%% Collects log messages of the node, and failed handlers reported by telemetry.
 quiet() ->
     Self = self(),
     _ = spawn(fun() ->
@@ -86,7 +86,7 @@ quiet() ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{level => error}),
     logger:remove_handler(default).
 
-%% That ours died they may say themselves, and their supervisors: they were killed.
+%% Reports of the relay's killed processes and their supervisors are expected.
 log(#{meta := #{domain := [otp, sasl]}}, _) -> ok;
 log(#{msg := {report, #{label := {supervisor, _}}}}, _) -> ok;
 log(#{msg := {report, #{label := {_, terminate}, name := Name}}} = Event, _) ->
@@ -99,7 +99,7 @@ said() -> ets:lookup(?MODULE, said) ++ ets:lookup(?MODULE, failed).
 
 handlers() -> [Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])].
 
-%% So many processes that emit until they are told to end.
+%% Starts processes that emit until unload/0.
 load(Processes, Event) ->
     _ = spawn(fun() ->
         true = register(test_load, self()),
@@ -122,7 +122,7 @@ emitting(Event, N, Events) ->
         emitting(Event, N, Events + 1)
     end.
 
-%% How many events there were; exits when one of the processes was not left in peace.
+%% The number of events; exits if one of the processes was disturbed.
 unload() ->
     Ref = monitor(process, test_load),
     test_load ! {stop, self()},
@@ -161,7 +161,7 @@ say(Domain, Times) ->
     _ = [logger:notice("x", #{domain => [binary_to_atom(Domain)]}) || _ <- lists:seq(1, Times)],
     ok.
 
-%% The janitor has its handlers, not those of one that was before it.
+%% The handler keeper has attached handlers, not only adopted ones.
 attached() ->
     support:wait(fun() -> map_size(element(4, sys:get_state(dichroic_handler_keeper))) > 0 end),
     ok.
@@ -170,7 +170,7 @@ emit(Event, Metadata, Times) ->
     _ = [ok = telemetry:execute(Event, #{v => 1}, Metadata) || _ <- lists:seq(1, Times)],
     ok.
 
-%% So many spans that end in order, and that fail.
+%% Spans that end normally, and spans that fail.
 spans(Event, Ok, Failing) ->
     _ = [done = telemetry:span(Event, #{k => <<"s">>}, fun() -> {done, #{k => <<"s">>}} end) || _ <- lists:seq(1, Ok)],
     _ = [try telemetry:span(Event, #{k => <<"s">>}, fun() -> error(failed) end) catch error:failed -> ok end
@@ -183,7 +183,7 @@ failing(_, _, _, _) -> error(failing).
 
 forget_said() -> ets:delete(?MODULE, said).
 
-%% Not only in the janitor's books.
+%% Attached in telemetry, not only in the state of the handler keeper.
 attached_again(Event) ->
     support:wait(fun() -> lists:member({dichroic, Event}, handlers()) end),
     attached().
@@ -195,12 +195,12 @@ burst(Event, Processes, Each) ->
     _ = [receive {'DOWN', Ref, _, _, Reason} -> normal = Reason end || {_, Ref} <- Pids],
     ok.
 
-%% Label sets without end; every event has a number that counts, and may have one that does not.
+%% Unbounded label sets; every event has a valid measurement, and some have an invalid one.
 miniature(Event, Times) ->
     _ = [ok = telemetry:execute(Event, #{v => 1, w => self()}, #{k => N}) || N <- lists:seq(1, Times)],
     ok.
 
-%% Bytes of the whole VM when its garbage is collected; what was freed on another scheduler comes back a little later.
+%% Memory of the VM after garbage collection; memory freed by another scheduler is returned a little later.
 memory() -> memory(none, 100).
 
 memory(Before, Tries) ->
@@ -211,7 +211,7 @@ memory(Before, Tries) ->
         Total -> Total
     end.
 
-%% What is left of these modules in a node that the guest has left; whose old code it is only if it is in use.
+%% What is left in a node after the guest was detached; old code counts only if a process uses it.
 left(Modules) ->
     #{loaded => [M || M <- Modules, erlang:module_loaded(M) orelse erlang:check_old_code(M)],
       processes => [N || N <- registered(), lists:prefix("dichroic", atom_to_list(N))],
@@ -222,7 +222,7 @@ left(Modules) ->
       logger => [H || H <- logger:get_handler_ids(), H =:= dichroic],
       handlers => handlers()}.
 
-%% A process that is in the middle of an event: in a handler that is before ours, until go/1.
+%% A process in the middle of an event: it waits in an earlier handler until go/1.
 stop_late(Event) ->
     ok = telemetry:attach(slow, Event, fun ?MODULE:slow/4, none),
     ok = telemetry:attach(slow_failed, [telemetry, handler, failure], fun ?MODULE:failed/4, none),
@@ -242,10 +242,10 @@ stopped(Event) ->
     Pid = spawn(fun() -> exit({emitted, telemetry:execute(Event, #{v => 1}, #{stop => Self})}) end),
     receive {stopped, Pid} -> Pid end.
 
-%% And one that is suspended in it.
+%% A process that is suspended in that handler.
 suspend(Event) ->
     Self = self(),
-    %% Whoever suspends must live on.
+    %% The suspending process must stay alive.
     _ = spawn(fun() ->
         Pid = spawn(fun() -> exit({emitted, telemetry:execute(Event, #{v => 1}, #{stop => Self})}) end),
         receive after 0 -> ok end,
@@ -259,7 +259,7 @@ suspend(Event) ->
     support:wait(fun() -> {status, suspended} =:= process_info(Pid, status) end),
     Pid.
 
-%% And one that is suspended in ours.
+%% A process that is suspended in the relay's handler.
 suspended_inside(Event) ->
     Self = self(),
     _ = spawn(fun() ->
@@ -275,7 +275,7 @@ emit_until_go(Event) ->
     ok = telemetry:execute(Event, #{v => 1}, #{k => <<"inside">>}),
     receive go -> ok after 0 -> emit_until_go(Event) end.
 
-%% In the handler and in no other module of ours, which could not be loaded twice.
+%% In the handler and in no other module of the relay, which could not be loaded twice.
 inside(Pid) ->
     erlang:suspend_process(Pid),
     {current_stacktrace, Stack} = process_info(Pid, current_stacktrace),
@@ -296,7 +296,7 @@ resume(Pid) ->
     suspender ! resume,
     go(Pid).
 
-%% Stops the emitters of load/2, wherever each of them is, until thaw/0.
+%% Suspends the emitters of load/2, wherever they are, until thaw/0.
 freeze() ->
     Self = self(),
     _ = spawn(fun() ->
@@ -315,8 +315,32 @@ thaw() ->
     freezer ! {thaw, self()},
     receive thawed -> ok end.
 
-%% What `dichroic detach' is answered.
-leave() ->
+%% Processes that call info/0 without a pause until the guest has no state to report; replies/0 collects their last results.
+start_asking(N) ->
+    Self = self(),
+    _ = spawn(fun() ->
+        true = register(asking, self()),
+        Pids = [spawn_monitor(fun() -> exit({replied, ask()}) end) || _ <- lists:seq(1, N)],
+        Self ! asking,
+        Replies = [receive {'DOWN', Ref, process, P, Reason} -> case Reason of {replied, Reply} -> Reply; _ -> Reason end end || {P, Ref} <- Pids],
+        receive {replies, From} -> From ! {replies, Replies} end
+    end),
+    receive asking -> ok end.
+
+%% After the guest is unloaded the call is undefined.
+ask() ->
+    try dichroic_attach:info() of
+        #{} -> ask();
+        Error -> Error
+    catch error:undef -> {error, not_attached}
+    end.
+
+replies() ->
+    asking ! {replies, self()},
+    receive {replies, Replies} -> Replies end.
+
+%% The reply to `dichroic detach'.
+detach() ->
     Tag = make_ref(),
     dichroic_attach ! {detach, self(), Tag},
     receive {Tag, {detached, Kept}} -> Kept after 30000 -> timeout end.

@@ -1,4 +1,4 @@
-//! The embedded modules are what their source says: by digest everywhere, and byte for byte where the same compiler is at hand.
+//! The embedded modules match their source: by digest everywhere, and byte for byte where the same compiler is installed.
 
 use dichroic_beam_attach::modules::ModuleSet;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn beams(set: ModuleSet) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// Lines of the manifest of one kind: name and what stands behind it.
+/// Lines of one kind in the manifest: name and the rest of the line.
 fn manifest(set: ModuleSet, kind: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(beams(set).join("MANIFEST")).unwrap();
     text.lines()
@@ -27,13 +27,13 @@ fn manifest(set: ModuleSet, kind: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn md5(bytes: &[u8]) -> String {
-    use md5::{Digest, Md5};
-    Md5::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+fn sha256(path: &Path) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &fs::read(path).unwrap());
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[test]
-fn the_embedded_modules_are_made_from_the_source_that_is_here() {
+fn the_manifest_has_the_digests_of_the_present_source() {
     let source = root().join("beam-relay/src");
     let here: BTreeMap<String, String> = fs::read_dir(&source)
         .unwrap()
@@ -41,7 +41,7 @@ fn the_embedded_modules_are_made_from_the_source_that_is_here() {
         .filter(|path| path.extension().is_some_and(|e| e == "erl" || e == "hrl"))
         .map(|path| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, md5(&fs::read(&path).unwrap()))
+            (name, sha256(&path))
         })
         .collect();
     for set in ModuleSet::all() {
@@ -54,7 +54,22 @@ fn the_embedded_modules_are_made_from_the_source_that_is_here() {
 }
 
 #[test]
-fn every_module_of_the_relay_is_embedded_but_the_applications_callback() {
+fn the_manifest_has_the_digests_of_the_embedded_modules() {
+    for set in ModuleSet::all() {
+        for (name, digests) in manifest(set, "beam") {
+            let (md5, file) = digests.split_once(' ').unwrap();
+            let embedded = set
+                .relay()
+                .chain(set.discover())
+                .find(|module| module.name == name);
+            assert_eq!(embedded.unwrap().md5, md5, "{name}");
+            assert_eq!(sha256(&beams(set).join(format!("{name}.beam"))), file, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_module_of_the_relay_except_the_application_callback_is_embedded() {
     for set in ModuleSet::all() {
         let embedded: Vec<String> = manifest(set, "beam").into_keys().collect();
         let sources: Vec<String> = manifest(set, "source")
@@ -75,7 +90,7 @@ fn every_module_of_the_relay_is_embedded_but_the_applications_callback() {
     }
 }
 
-/// The version of the compiler of this OTP, if it is at hand: the installed one, or one that scripts/fetch-otp.sh has unpacked.
+/// The version of this OTP's compiler, if it is installed or was fetched by scripts/fetch-otp.sh.
 fn compiler(otp: &str) -> Option<String> {
     let versions = "_ = application:load(compiler), {ok, V} = application:get_key(compiler, vsn), io:format(\"~s ~s\", [erlang:system_info(otp_release), V]), halt().";
     let fetched = fs::read_dir(root().join("build/otp")).into_iter().flatten();
@@ -83,26 +98,26 @@ fn compiler(otp: &str) -> Option<String> {
     std::iter::once(PathBuf::from("erl"))
         .chain(fetched)
         .find_map(|erl| {
-            let said = Command::new(erl)
+            let output = Command::new(erl)
                 .args(["-noshell", "-eval", versions])
                 .output()
                 .ok()?;
-            let said = String::from_utf8(said.stdout).ok()?;
-            let (release, compiler) = said.split_once(' ')?;
+            let versions = String::from_utf8(output.stdout).ok()?;
+            let (release, compiler) = versions.split_once(' ')?;
             (release == otp).then(|| compiler.to_owned())
         })
 }
 
-/// Another compiler makes other bytes of the same source; then the digests above have to do.
+/// Other compilers give other bytes for the same source; then only the digests above are checked.
 #[test]
-fn the_same_compilers_make_the_same_bytes_again() {
-    let at_hand = |set: &ModuleSet| {
+fn the_same_compilers_produce_the_same_bytes() {
+    let installed = |set: &ModuleSet| {
         let wanted = manifest(*set, "compiler").into_keys().next().unwrap();
         compiler(&set.otp.to_string()) == Some(wanted)
     };
-    // The script makes all sets: without one of the compilers it would fetch it.
+    // The script builds all sets, and fetches a compiler that is not installed.
     let sets: Vec<ModuleSet> = ModuleSet::all().collect();
-    if !sets.iter().any(at_hand) {
+    if !sets.iter().any(installed) {
         return;
     }
     let into = std::env::temp_dir().join(format!("dichroic-beams-{}", std::process::id()));
@@ -115,14 +130,14 @@ fn the_same_compilers_make_the_same_bytes_again() {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    for set in sets.into_iter().filter(at_hand) {
+    for set in sets.into_iter().filter(installed) {
         let folder = format!("otp{}", set.otp);
         for name in manifest(set, "beam").keys() {
             let file = format!("{name}.beam");
             assert!(
                 fs::read(into.join(&folder).join(&file)).unwrap()
                     == fs::read(beams(set).join(&file)).unwrap(),
-                "{folder}/{file} is not what its source compiles to: run scripts/build-beams.sh"
+                "{folder}/{file} differs from its compiled source: run scripts/build-beams.sh (make beams)"
             );
         }
     }
