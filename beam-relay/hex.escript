@@ -1,8 +1,8 @@
 #!/usr/bin/env escript
-%% Builds the package as Hex takes it: `escript hex.escript OUT.tar`. Needs nothing but OTP.
+%% Builds the Hex package: `escript hex.escript OUT.tar`. Needs only OTP, so that tests can build the package offline.
 %%
 %% Format: Hex package tarball, version 3. An uncompressed tar of VERSION, metadata.config (Erlang terms), contents.tar.gz, and
-%% CHECKSUM, the SHA-256 in upper case hex of the three others' bytes in that order. Source: the Hex specifications, "package
+%% CHECKSUM: the SHA-256 of the other three in that order, in upper-case hexadecimal. Source: the Hex specifications, "package
 %% tarball".
 -mode(compile).
 
@@ -20,13 +20,13 @@ main(_) ->
     io:format(standard_error, "usage: escript hex.escript OUT.tar~n", []),
     halt(2).
 
-%% What a user of the package needs: sources, build file, documents.
+%% The files of the package: sources, build file, documents.
 files() ->
     Sources = filelib:wildcard("src/*.{erl,hrl,app.src}"),
     Documents = [F || F <- ["rebar.config", "rebar.lock", "README.md", "LICENSE", "CARRY.md"], filelib:is_regular(F)],
     lists:sort(Sources ++ Documents).
 
-%% Times and owners are left at zero, so that the same sources give the same bytes.
+%% Times and owners are zero, so that the same sources give the same bytes.
 contents(Files) ->
     Tar = "contents.tmp.tar",
     {ok, Handle} = erl_tar:open(Tar, [write]),

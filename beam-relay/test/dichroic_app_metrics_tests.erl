@@ -1,4 +1,4 @@
-%% @doc Metrics of the application's own setting: the vocabulary of Telemetry.Metrics, its structs, and functions that fail.
+%% @doc Metrics of the application: definitions of Telemetry.Metrics, its structs, and functions that fail.
 -module(dichroic_app_metrics_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -10,7 +10,7 @@
 
 -define(STOP, [shop, checkout, stop]).
 
-%% As Telemetry.Metrics 1.0 makes them.
+%% The structs of Telemetry.Metrics 1.0.
 struct(Type, More) ->
     maps:merge(#{'__struct__' => Type, name => [shop, checkout, stop, duration], event_name => ?STOP, measurement => duration,
                  tags => [], tag_values => fun(M) -> M end, keep => nil, description => nil, unit => unit,
@@ -35,7 +35,7 @@ with(Setting, Test) ->
     after application:unset_env(dichroic, metrics)
     end.
 
-%% What a collector would learn: {Own, Labels, Row}
+%% The content for a collector: {Definition, Labels, Row}
 told(Frames) ->
     Rows = maps:from_list([{element(1, R), list_to_tuple(tl(tuple_to_list(R)))} || {T, _, Rs} <- Frames, T =/= define, R <- Rs]),
     lists:sort([{Own, Labels, maps:get(Id, Rows)} || {define, series, Ds} <- Frames, {Id, #{<<"own">> := Own, <<"labels">> := Labels}} <- Ds]).
@@ -132,7 +132,7 @@ fails_once(Answer) ->
         ?assertMatch([{numbers, _, [{_, 101, 0.0}]}], F)
     end).
 
-%% Another function has given nothing yet.
+%% The new function has not returned a list yet.
 the_last_list_of_another_function_is_not_used_test() ->
     answer(list),
     with({?MODULE, sometimes, []}, fun([], E) ->

@@ -1,4 +1,4 @@
-%% @doc Bucket indices, against whole-number arithmetic.
+%% @doc Bucket indices, compared with integer arithmetic.
 -module(dichroic_bucket_tests).
 
 -include_lib("eunit/include/eunit.hrl").

@@ -1,4 +1,4 @@
-%% @doc The whole relay against a collector on a real socket.
+%% @doc The whole relay with a collector on a real socket.
 -module(dichroic_connection_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -31,7 +31,7 @@ steady(C) -> wait(C, fun(#{replies := [_ | _], pings := P, connected := true}) -
 
 order(N) -> telemetry:execute(?E, #{v => N, f => 0.5}, #{k => N rem 3}).
 
-%% Everything that was counted is held: one flush begun after now has been read.
+%% Waits until a flush that started after this call is read.
 flushed(C) ->
     #{flush := N} = dichroic:info(),
     wait(C, fun(#{pings := P}) -> P > N + 1 end).
@@ -47,7 +47,7 @@ holds_exactly(C, Ns) ->
     {Sum, 0.0, Buckets} = total(State, 103, []),
     ?assertEqual(Count, lists:sum([N || {_, N} <- Buckets])).
 
-%% A series is there from its first event on.
+%% A series exists from its first event on.
 shown(none) -> {0, 0.0};
 shown(Total) -> Total.
 
@@ -64,7 +64,7 @@ hello_identifies_the_node_test_() ->
         ?assertEqual(#{<<"generation">> => 1, <<"attached">> => 1, <<"refused">> => []}, Reply)
     end).
 
-%% More than a collector takes would be refused with every HELLO from then on.
+%% The collector would reject every later HELLO with more values.
 values_found_later_are_sent_up_to_sixteen_and_the_others_are_refused_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         Named = fun(Ns) -> [iolist_to_binary(io_lib:format("domain_~2..0b", [N])) || N <- Ns] end,
@@ -129,7 +129,7 @@ a_connection_cut_at_any_byte_loses_nothing_test_() ->
                 {C, _} = fake_collector:start(Path, #{plan => plan(both()), limit => rand:uniform(1500)}),
                 dichroic:reconnect(),
                 [order(N) || N <- lists:seq(From, From + 49)],
-                %% Cut by its limit, after however many bytes.
+                %% The limit cuts the connection after a random number of bytes.
                 support:wait(fun() -> #{connections := N, connected := On} = fake_collector:state(C), N > 1 orelse N =:= 1 andalso not On end),
                 ?assertMatch(#{errors := []}, fake_collector:state(C), {seed, Seed}),
                 fake_collector:kill(C),
@@ -141,7 +141,7 @@ a_connection_cut_at_any_byte_loses_nothing_test_() ->
             flushed(Last),
             State = fake_collector:state(Last),
             ?assertEqual([], maps:get(errors, State)),
-            %% Before the first plan nothing was attached; from then on every order counts.
+            %% Handlers are attached by the first plan; from then on every order is counted.
             {Count, 0.0} = lists:foldl(fun({I, F}, {J, G}) -> {I + J, F + G} end, {0, 0.0}, [total(State, 100, [K]) || K <- [0, 1, 2]]),
             {Sum, 0.0} = total(State, 101, []),
             First = Ends - Count,
@@ -173,7 +173,7 @@ rows_are_sent_to_a_subscriber_and_stop_without_one_test_() ->
 row_counts_are_sent_first_on_a_new_connection_test_() ->
     Stream = stream(7, ?E, [meas(<<"v">>)]),
     with_relay(plan(both(), #{<<"streams">> => [Stream]}), fun(C, _) ->
-        %% Rows are on their way all the time.
+        %% Rows are emitted all the time.
         Busy = spawn_link(fun Loop() -> order(1), receive stop -> ok after 0 -> Loop() end end),
         wait(C, fun(#{events := Es}) -> length(Es) > 3 end),
         fake_collector:cut(C),
@@ -214,7 +214,7 @@ a_detached_handler_is_attached_again_and_counted_test_() ->
 
 a_failed_handler_is_counted_and_attached_again_at_once_test_() ->
     with_relay(plan(both()), fun(C, _) ->
-        %% Nothing makes it fail, so the failure is told as telemetry would tell it.
+        %% The handler cannot be made to fail, so the test emits telemetry's failure event.
         ok = telemetry:detach({dichroic, ?E}),
         telemetry:execute([telemetry, handler, failure], #{}, #{handler_id => {dichroic, ?E}, kind => error}),
         support:wait(fun() -> [] =/= [H || #{id := {dichroic, ?E}} = H <- telemetry:list_handlers([])] end, 500),
@@ -256,7 +256,7 @@ stopping_flushes_sends_goodbye_and_removes_everything_test_() ->
         fake_collector:stop(C)
     end}.
 
-%%% What the collector may say
+%%% GOODBYE, invalid frames and silence of the collector
 
 on_goodbye(Code, Retry, Check) ->
     with_relay(plan(both()), fun(C, _) ->
@@ -284,7 +284,7 @@ a_superseded_relay_disconnects_at_once_and_honors_the_retry_delay_test_() ->
     on_goodbye(6, 60000, fun(C) ->
         wait(C, fun(#{connected := false}) -> true end),
         ?assertMatch(#{state := backoff, last_error := {goodbye, 6, _}}, dichroic:info()),
-        %% Counting goes on, and asking brings it back.
+        %% Counting continues, and reconnect/0 connects again.
         order(4),
         dichroic:reconnect(),
         wait(C, fun(#{connections := 2}) -> true end),
@@ -336,7 +336,7 @@ garbage_from_the_collector_ends_the_connection_but_not_the_relay_test_() ->
         ?assertEqual(Epoch, maps:get(epoch, dichroic:info()))
     end)} || {Why, Bytes} <- [
         {"a frame of 2 MiB", <<2097152:32/little, 5>>},
-        {"a plan that is no map", <<1:32/little, 5, 0>>},
+        {"a plan that is not a map", <<1:32/little, 5, 0>>},
         {"a second HELLO", iolist_to_binary(dichroic_wire:encode({hello, 1, 0, 0, #{<<"agent">> => <<"x">>}}))},
         {"rows, which only relays send", iolist_to_binary(dichroic_wire:encode({numbers, 0, []}))},
         {"an HTTP answer", <<"HTTP/1.1 400 Bad Request\r\n\r\n">>}]].
@@ -405,7 +405,7 @@ reconnects_to_a_collector_that_closes_at_once_back_off_test_() ->
         ok = support:start_relay(Path),
         try
             N = hang_up(L, erlang:monotonic_time(millisecond) + 3000, 0),
-            %% Means of 100, 200, 400 ... 2,500 ms: about six in three seconds; without backoff thousands.
+            %% Mean delays of 100, 200, 400 ... 2,500 ms: about six attempts in three seconds, thousands without backoff.
             ?assert(N >= 2 andalso N =< 30, N)
         after support:stop_relay(), gen_tcp:close(L), file:delete(Path) end
     end}.
@@ -428,7 +428,7 @@ a_collector_without_a_plan_is_disconnected_after_the_timeout_test_() ->
     {timeout, 30, fun silent_collector/0}.
 
 silent_collector() ->
-    %% The times are those of the wire; here only that silence is a state one can leave.
+    %% Only that the state ends; the timeouts are those of the protocol.
     Path = support:socket_path(),
     {C, _} = fake_collector:start(Path, #{}),
     ok = support:start_relay(Path),
@@ -442,7 +442,7 @@ a_collector_that_stops_reading_is_disconnected_and_gets_the_counts_later_test_()
     with_relay(plan(both(), #{<<"streams">> => [Stream], <<"limits">> => #{<<"credit">> => 4000, <<"string">> => 4096}}), fun(C, _) ->
         Pad = binary:copy(<<"p">>, 4000),
         fake_collector:mute(C, true),
-        %% More than the socket takes, so that a relay stands in its send; the caller does not.
+        %% More than the socket buffers, so that a sender blocks; emitters must not.
         T0 = erlang:monotonic_time(millisecond),
         [telemetry:execute(?E, #{v => N, f => 0.5}, #{k => N rem 3, pad => <<N:32, Pad/binary>>}) || N <- lists:seq(1, 3000)],
         ?assert(erlang:monotonic_time(millisecond) - T0 < 2000),
@@ -498,7 +498,7 @@ counting_continues_after_any_process_of_the_relay_dies_test_() ->
         support:wait(fun() -> #{state := steady, attached := 1} = dichroic:info() end),
         logger:set_primary_config(level, Level),
         order(5),
-        %% Handlers may have been attached again just before; the event is in the last epoch in any case.
+        %% Handlers may have been attached again just before; the event is counted in the latest epoch in any case.
         wait(C, fun(S) -> {5, 0.0} = total(S, 101, []), true end),
         wait(C, fun(#{events := Es}) -> lists:member([5], [tl(R) || {7, Rows} <- Es, R <- Rows]) end),
         ?assertMatch(#{errors := []}, fake_collector:state(C))

@@ -1,4 +1,4 @@
-%% What a compiled module names as events, for sure or perhaps.
+%% @doc Certain and guessed event names of compiled modules.
 -module(dichroic_discover_code_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -7,29 +7,29 @@
 
 names_test_() ->
     [{Sentence, fun() -> ?assertEqual(Expected, read(Source)) end} || {Sentence, Source, Expected} <- [
-        {"a literal beside the call is an event",
+        {"a literal argument is an event",
          "f() -> telemetry:execute([shop, sale], #{n => 1}, #{}).", certain(["shop.sale"])},
-        {"with two arguments too", "f() -> telemetry:execute([shop, sale], #{n => 1}).", certain(["shop.sale"])},
-        {"a literal beside a span is the beginning of three",
+        {"also with two arguments", "f() -> telemetry:execute([shop, sale], #{n => 1}).", certain(["shop.sale"])},
+        {"a literal of a span is the prefix of three events",
          "f(F) -> telemetry:span([shop, sale], #{}, F).", certain(["shop.sale.exception", "shop.sale.start", "shop.sale.stop"])},
-        {"other lists of atoms are none when every call has its literal",
+        {"other lists of atoms are not events if every call has a literal",
          "f() -> telemetry:execute([shop, sale], #{}, #{keys => [a, b, c]}).", certain(["shop.sale"])},
-        {"each branch has its own", "f(X) -> case X of 1 -> telemetry:execute([one, a], #{}); _ -> telemetry:execute([two, b], #{}) end.",
+        {"each branch may have its own literal", "f(X) -> case X of 1 -> telemetry:execute([one, a], #{}); _ -> telemetry:execute([two, b], #{}) end.",
          certain(["one.a", "two.b"])},
-        {"what is chosen by a branch is not certain",
+        {"a name chosen by a branch is not certain",
          "f(X) -> telemetry:execute(case X of 1 -> [one, a]; _ -> [two, b] end, #{}).", guessed(["one.a", "two.b"], [execute])},
-        {"what is held over a call is followed",
+        {"a name kept over a call is followed",
          "f() -> E = [shop, held], X = ext:call(E), telemetry:execute(E, #{x => X}), ext:call(E), ok.", certain(["shop.held"])},
-        {"what another call gives is not certain", "f() -> E = ext:call([shop, list]), telemetry:execute(E, #{}).",
+        {"the result of a call is not certain", "f() -> E = ext:call([shop, list]), telemetry:execute(E, #{}).",
          guessed(["shop.list"], [execute])},
-        {"a prefix that is built on leaves its lists as guesses",
+        {"lists of a module that extends a prefix are guesses",
          "f(P) -> telemetry:span(P ++ [x], #{}, fun() -> {ext:call([shop, deep], {t, [in, tuple]}), #{}} end).",
          guessed(["in.tuple", "shop.deep"], [span])},
         {"an argument of the caller is not certain", "f(E) -> telemetry:execute(E, #{}, #{}).", guessed([], [execute])},
-        {"what uses other functions of telemetry emits nothing", "f() -> telemetry:attach(a, [a, b], fun ext:f/4, none).", none},
-        {"lists with nil, or of one, are no names", "f(E) -> ext:call([a, nil]), ext:call([a]), telemetry:execute(E, #{}).",
+        {"a module that calls only other functions of telemetry emits nothing", "f() -> telemetry:attach(a, [a, b], fun ext:f/4, none).", none},
+        {"lists with nil, or of one atom, are not names", "f(E) -> ext:call([a, nil]), ext:call([a]), telemetry:execute(E, #{}).",
          guessed([], [execute])},
-        {"many other values do not hide it", many(), certain(["deep.in.it"])}
+        {"many other literals do not hide it", many(), certain(["deep.in.it"])}
     ]].
 
 many() ->

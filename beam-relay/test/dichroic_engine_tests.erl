@@ -1,4 +1,4 @@
-%% @doc Plans that change, series that leave, connections that are new.
+%% @doc Changing plans, expiring series, new connections.
 -module(dichroic_engine_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -45,7 +45,7 @@ a_key_keeps_its_totals_over_plans_and_a_new_key_starts_at_zero_test() ->
     ?assertEqual([], defined(F2, 100)),
     ?assert(lists:member({Id, 2, 0.0}, rows(F2))),
     ?assertEqual({1, 0.0}, total(F2, 101, [])),
-    %% Withdrawn: hidden, its last row read once more, then forgotten.
+    %% A removed entry: hidden, its last row read once more, then removed.
     {ok, [], E4} = dichroic_engine:plan(plan([counter(101, ?E, [])]), E3),
     Frames = settle(3, 8, E4),
     ?assertEqual([Id], forgotten(Frames)),
@@ -104,7 +104,7 @@ an_event_removed_from_the_plan_is_not_counted_any_more_test() ->
 
 %%% Ids
 
-%% Each entry overflows: of each there is a series for what is folded, and a row of the account that says how much.
+%% Every entry overflows: each has an overflow series and a row of the account with its count.
 a_plan_whose_entries_all_overflow_counts_every_event_test() ->
     Events = [[ev, binary_to_atom(<<"e", (integer_to_binary(I))/binary>>)] || I <- lists:seq(1, 100)],
     Entries = [counter(1000 + I, Event, [meta(<<"k">>)]) || {I, Event} <- lists:zip(lists:seq(1, 100), Events)],
@@ -116,7 +116,7 @@ a_plan_whose_entries_all_overflow_counts_every_event_test() ->
     ?assertEqual([], [Id || Id <- maps:keys(Keys), Id >= 1000]),
     ?assertEqual([], dichroic_engine:unreported(E1)).
 
-%% Entries that come later find ids taken, and all room for label sets.
+%% Later entries find all ids taken, but still have room for label sets.
 a_series_without_an_id_is_reported_and_sent_when_one_is_free_test() ->
     Limit = #{<<"limits">> => #{<<"series">> => 8}, <<"flush_ms">> => 60000},
     {ok, [], E} = engine(plan([expiring()], Limit)),
@@ -133,7 +133,7 @@ a_series_without_an_id_is_reported_and_sent_when_one_is_free_test() ->
     ?assertEqual([{1, 0.0}, {1, 0.0}], [total(Later, K, []) || K <- [101, 102]]),
     ?assertEqual([], dichroic_engine:unreported(E4)).
 
-%%% Slots that are used again
+%%% Reused slots
 
 slots_are_cleared_together_and_other_slots_are_not_touched_test() ->
     Negative = (sum(0, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"type">> := <<"exponential">>, <<"scale">> => 0, <<"octaves">> => [-4, 4]},
@@ -164,7 +164,7 @@ a_reused_slot_starts_at_zero_test() ->
     #static{acct = Acct} = persistent_term:get(?STATIC),
     ?assertEqual(20, atomics:get(Acct, ?ACCT_SERIES)).
 
-%%% Eviction
+%%% Expiry
 
 expiring() -> (sum(100, ?E, meas(<<"v">>), [meta(<<"k">>)]))#{<<"expire_s">> => 300}.
 
@@ -175,16 +175,16 @@ an_idle_series_expires_by_the_rule_and_returns_as_a_new_series_test() ->
     [Id] = defined(F1, 100),
     %% Acknowledged, but not idle for long enough.
     {[], E2} = flush(2, 1, 1200, E1),
-    %% Idle for long, but its last total is not acknowledged: it stays.
+    %% Idle for long enough, but its last total is not acknowledged.
     {[], E3} = flush(3, 0, 1400, E2),
     ?assertEqual(1, dichroic_engine:live(E3)),
-    %% Hidden now; a handler that had the cell in hand still counts.
+    %% Hidden now; a handler that has already read the cell still counts.
     Ref = cell(E3, 1),
     {[], E4} = flush(4, 3, 1401, E3),
     ?assertEqual(none, cell(E4, 1)),
     atomics:add(Ref, 1, 7),
     {[], E5} = flush(5, 4, 1402, E4),
-    %% And meanwhile it returns: another incarnation, which waits until this one is forgotten, because the collector takes a
+    %% Meanwhile it returns: a new series, which waits until this one is removed, because the collector accepts a
     %% series under one id at a time.
     emit(E5, ?E, #{v => 1}, #{k => 1}),
     {F6, E6} = flush(6, 5, 1403, E5),
@@ -194,7 +194,7 @@ an_idle_series_expires_by_the_rule_and_returns_as_a_new_series_test() ->
     {F7, _} = flush(7, 6, 1404, E6),
     [Id2] = defined(F7, 100),
     ?assertEqual([{Id2, 1, 0.0}], rows(F7)),
-    %% Starts differ, and the room is free again.
+    %% Start times differ, and the room is free again.
     [S1] = starts(F1), [S2] = starts(F7),
     ?assert(S2 > S1),
     #static{acct = Acct} = persistent_term:get(?STATIC),
@@ -220,7 +220,7 @@ a_gauge_without_writes_expires_test() ->
     {ok, [], E0} = engine(slow_plan([Gauge])),
     emit(E0, ?E, #{v => 5}, #{k => 1}),
     {_, E1} = flush(1, 0, 1000, E0),
-    %% The same value again is a sign of life.
+    %% Writing the same value again counts as activity.
     emit(E0, ?E, #{v => 5}, #{k => 1}),
     {[_], E2} = flush(2, 1, 1200, E1),
     {[], E3} = flush(3, 2, 1400, E2),
@@ -231,7 +231,7 @@ a_gauge_without_writes_expires_test() ->
     ?assertEqual(1, length(forgotten(F7))),
     ?assertEqual(0, dichroic_engine:live(E7)).
 
-%% What a collector that was away for long has to see is the same series, with all its counts.
+%% After a long outage a collector must get the same series with all its counts.
 counts_during_an_outage_longer_than_expiry_keep_the_series_test() ->
     {ok, [], E0} = engine(slow_plan([expiring(), (expiring())#{<<"key">> := 101, <<"type">> := <<"last">>}])),
     emit(E0, ?E, #{v => 1}, #{k => 1}),
@@ -253,7 +253,7 @@ time_without_a_connection_is_not_idle_time_test() ->
     {[], E2} = flush(2, 1, 1200, E1),
     {F3, E3} = flush(3, 2, 9000, dichroic_engine:reconnected(E2)),
     ?assertEqual({1, 0.0}, total(F3, 100, [1])),
-    %% 200 s of the first connection, and now 100 of the second.
+    %% 200 s in the first connection and 100 s in the second.
     {[], E4} = flush(4, 3, 9099, E3),
     ?assertNotEqual(none, cell(E4, 1)),
     {[], _} = flush(5, 4, 9100, E4),
@@ -296,7 +296,7 @@ label_churn_keeps_totals_exact_and_memory_flat_test_() ->
         ?assert(dichroic_engine:live(E) =< 200)
     end}.
 
-%% The collector holds one series under one id: a second one would be refused as long as the first is there.
+%% The collector accepts a series under one id at a time and would reject a second definition.
 a_series_that_returns_while_it_expires_is_defined_after_its_removal_test() ->
     Expiring = (counter(100, ?E, [meta(<<"k">>)]))#{<<"expire_s">> => 300},
     {ok, [], E} = engine(slow_plan([Expiring])),

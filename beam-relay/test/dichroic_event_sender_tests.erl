@@ -1,4 +1,4 @@
-%% @doc The processes that carry rows: whose credit comes back, and when.
+%% @doc The senders of rows: when they return credit.
 -module(dichroic_event_sender_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -43,7 +43,7 @@ credit_without_a_sent_row_is_returned_when_the_sender_is_idle_test_() ->
         wait(fun() -> [0] =:= lists:usort(held()) end)
     end).
 
-%% They took before all was given back.
+%% Rows whose credit was taken before all credit was returned.
 rows_sent_without_credit_return_none_test_() ->
     with_relay(#{}, fun(C) ->
         [begin dichroic_event_sender_1 ! {row, 1, erlang:system_time(nanosecond), [N]}, ok end || N <- lists:seq(1, 10)],

@@ -1,4 +1,4 @@
-%% @doc The handler under load, under hostile events, at its caps.
+%% @doc The handler under load, with hostile events, and at its caps.
 -module(dichroic_handler_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -20,22 +20,22 @@ values(Plan, Measurements) ->
 
 every_type_holds_its_values_test_() ->
     Sum = fun(Vs, Expected) -> ?assertEqual(Expected, total(values(plan([sum(100, ?E, ?V, [])]), Vs), 100, [])) end,
-    [{"a counter counts events, whatever they measure", fun() ->
+    [{"a counter counts events, whatever their measurements", fun() ->
         ?assertEqual({3, 0.0}, total(values(plan([counter(100, ?E, [])]), [1, none, self()]), 100, [])) end},
      {"a sum keeps integers and floats apart", fun() -> Sum([1, 2.5, -7, 1 bsl 61], {(1 bsl 61) - 6, 2.5}) end},
      {"a sum wraps at 64 bits", fun() -> Sum([(1 bsl 63) - 1, 2], {-(1 bsl 63) + 1, 0.0}) end},
-     {"a last value is the last, whole or not", fun() ->
+     {"a last value is the last integer or float", fun() ->
         Last = plan([typed(<<"last">>, #{})]),
         ?assertEqual({7, 0.0}, total(values(Last, [3.5, 7]), 100, [])),
         ?assertEqual({0, 3.5}, total(values(Last, [7, 3.5]), 100, [])) end},
-     {"an exponential histogram is the golden one", fun() ->
+     {"an exponential histogram equals the golden one", fun() ->
         Vs = lists:duplicate(3, 1100000) ++ lists:duplicate(9, 1250000) ++ [3600000],
         ?assertEqual({18150000, 0.0, [{-79, 1, 3}, {-78, 1, 9}, {-65, 1, 1}]}, total(values(plan([exponential()]), Vs), 100, [])) end},
      {"an exponential histogram has zeros and negatives", fun() ->
         Unit = (exponential())#{<<"factor">> := 1},
         ?assertEqual({-9, 1.0, [{0, 0, 2}, {4, 1, 1}, {7, 1, 1}, {-9, 2, 1}, {27, 2, 1}]},
                      total(values(plan([Unit]), [0, 0.0, 2, 1.5, -11, -0.5]), 100, [])) end},
-     {"explicit bounds hold what is equal to them", fun() ->
+     {"explicit buckets include their upper bound", fun() ->
         B = typed(<<"buckets">>, #{<<"bounds">> => [10, 20.5]}),
         ?assertEqual({61, 20.5, [{0, 1, 2}, {1, 1, 1}, {2, 1, 1}]}, total(values(plan([B]), [10, 0, 20.5, 51]), 100, [])) end}].
 
@@ -74,7 +74,7 @@ labels_with_the_same_text_are_one_series_of_the_first_type_test_() ->
         {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)]), sum(101, ?E, ?V, [meta(<<"r">>)]),
                                    (exponential())#{<<"key">> := 102, <<"labels">> := [meta(<<"r">>)]},
                                    typed(<<"last">>, #{<<"key">> => 103, <<"labels">> => [meta(<<"r">>)]})])),
-        %% A flush between them, and once none: whoever is met later joins, whenever that is.
+        %% With and without a flush in between: later spellings join the series in both cases.
         E1 = lists:foldl(fun({N, R}, Acc) ->
             emit(Acc, ?E, #{v => N}, #{r => R}),
             case N > 1 of true -> Acc; false -> {_, Flushed} = flush(1, Acc), Flushed end
@@ -127,7 +127,7 @@ totals_are_exact_under_load_from_many_processes_test_() ->
                                    sum(102, ?E, meas(<<"f">>), []), (exponential())#{<<"key">> := 103}])),
         Processes = 40,
         Each = 5000,
-        %% Flushing all the while: reading must not disturb what is counted.
+        %% Flushes meanwhile must not change the counts.
         Pids = [spawn_monitor(fun() ->
             [emit(E, ?E, #{v => (P * Each + N) * 1000, f => 0.25}, #{k => N rem 7}) || N <- lists:seq(1, Each)]
         end) || P <- lists:seq(1, Processes)],
@@ -144,7 +144,7 @@ totals_are_exact_under_load_from_many_processes_test_() ->
         ?assertEqual({lists:sum(Values), Processes * Each}, {Sum, lists:sum([C || {_, _, C} <- Buckets])})
     end}.
 
-%% What the cells of the first entry hold, read past the engine: tells a lost count from a lost row.
+%% The cells of the first entry, read directly: distinguishes a lost count from a lost row.
 in_tables() ->
     #static{tables = Tables} = persistent_term:get(?STATIC),
     lists:sum([atomics:get(Ref, 1) || T <- tuple_to_list(Tables), {{1, _}, _, Ref} <- ets:tab2list(T)]).
@@ -159,7 +159,7 @@ flush_until_done([{Pid, Ref} | Left] = Pids, N, Held, E) ->
         flush_until_done(Pids, N + 1, apply_frames(Frames, Held), E1)
     end.
 
-%% A collector in a line: ids, then rows that replace, and that never run backwards.
+%% A minimal collector: ids, then rows that replace earlier ones and never decrease.
 apply_frames(Frames, Held) -> lists:foldl(fun apply_frame/2, Held, Frames).
 
 apply_frame({define, series, Ds}, Held) ->
@@ -206,9 +206,9 @@ the_node_has_its_own_cap_test() ->
 
 series_key(Id, Frames) -> hd([K || {define, series, Ds} <- Frames, {I, #{<<"key">> := K}} <- Ds, I =:= Id]).
 
-%%% Emitters that are killed
+%%% Killed emitters
 
-%% At each step that the handler takes for a new label set, on one scheduler, so that it is known where they stand.
+%% Killed at each step of admitting a new label set; on one scheduler, so that the step is known.
 an_emitter_killed_while_a_series_is_admitted_loses_no_other_counts_test_() ->
     {timeout, 60, [{support:title(Type), fun() -> killed(Type) end} || Type <- [<<"counter">>, <<"sum">>, <<"exponential">>, <<"last">>]]}.
 
@@ -227,7 +227,7 @@ kill_each(Type) ->
     {_, E2} = flush(2, 1, 30, E1),
     {_, E3} = flush(3, 2, 61, E2),
     ?assertEqual({501, 501}, budget()),
-    %% And all leave.
+    %% All of them expire.
     {_, E4} = lists:foldl(fun(N, {_, Acc}) -> flush(N, N - 1, N * 100, Acc) end, {[], E3}, lists:seq(4, 10)),
     ?assertEqual({{0, 0}, 0}, {budget(), dichroic_engine:live(E4)}).
 
@@ -240,7 +240,7 @@ killed_after(K, E) ->
     exit(Victim, kill),
     receive {Victim, done} -> false after 0 -> true end.
 
-%% Emits, and is out of reductions somewhere.
+%% Emits with few reductions left, so that it is preempted at some step.
 stopped_after(K, E) ->
     Self = self(),
     Pid = spawn_opt(fun() ->
@@ -264,7 +264,7 @@ budget() ->
     #static{acct = Acct} = persistent_term:get(?STATIC),
     {atomics:get(Acct, ?ACCT_SERIES), atomics:get(Acct, dichroic_tables:acct(1, ?ENTRY_SERIES))}.
 
-%% A flush adopts what the emitter is about to put into a table; or a plan takes the entry away, and the next one brings it back.
+%% A flush reads the announcement before the row exists; or a plan removes the entry and the next one adds it again.
 a_series_read_or_hidden_while_it_is_admitted_is_counted_test_() ->
     Read = fun(_, N, E) -> flush(N, E) end,
     Hidden = fun(Plan, N, E) ->
@@ -296,7 +296,7 @@ between_each(Between) ->
     Counted = incarnations(Frames ++ Last),
     ?assertEqual([], [{K, Held} || K <- Ks, Key <- [100, 101], Held <- [maps:get({Key, [K]}, Counted, 0)], abs(Held) =/= 2]).
 
-%% Of each series the last rows of all its incarnations, together.
+%% The sum of the last rows of every series, over its removals and returns.
 incarnations(Frames) ->
     {Ids, Done} = lists:foldl(fun incarnation/2, {#{}, #{}}, [{Type, X} || {Type, _, Xs} <- Frames, X <- Xs]),
     maps:fold(fun(_, {S, V}, Acc) -> more(S, V, Acc) end, Done, Ids).
@@ -327,7 +327,7 @@ flushing(N, Refs, E) ->
     after 0 -> flushing(N + 1, Refs, E1)
     end.
 
-%% As an emitter does that is killed after it: the room is taken, and nothing is there.
+%% As after an emitter was killed: room is taken without a series.
 room_taken_by_a_killed_emitter_is_returned_test() ->
     {ok, [], E} = engine(plan([(counter(100, ?E, [meta(<<"k">>)]))#{<<"series">> => 3}])),
     #static{acct = Acct} = persistent_term:get(?STATIC),
@@ -359,7 +359,7 @@ the_route_of_a_request_is_carried_to_its_stop_event_test() ->
         R =:= none orelse emit(E, Route, #{}, #{route => R}),
         Status =:= crashed orelse emit(E, Stop, #{}, #{conn => #{status => Status}})
     end,
-    %% One process serves them all, as a keep-alive connection does; another has its own slots.
+    %% One process serves several requests, as with keep-alive; another process has its own slots.
     Other = spawn_monitor(fun() -> Request(<<"/other">>, 200) end),
     Request(<<"/users/:id">>, 200), Request(<<"/leaks">>, crashed), Request(none, 404), Request(<<"/users/:id">>, 200),
     receive {'DOWN', _, process, P, normal} when P =:= element(1, Other) -> ok end,
@@ -433,7 +433,7 @@ row_and_labels_of_any_event_can_be_encoded_test_() ->
         ?assertEqual(0, account(Frames, 4, []))
     end}.
 
-%% Also what looks like our own way of saying that a string was cut.
+%% Also terms that look like the internal form of a cut string.
 wild() ->
     case rand:uniform(12) of
         1 -> {cut, rand:uniform(5), <<"abc">>};
@@ -456,11 +456,11 @@ a_handler_without_tables_does_nothing_test() ->
     dichroic_tables:drop(persistent_term:get(?STATIC)),
     ?assertEqual(ok, emit(E, ?E, #{}, #{})).
 
-%%% Streams, without relays: what the handler decides
+%%% Streams without senders: the decisions of the handler
 
 streamed(More, Limits, N) ->
     {ok, [], E} = engine(plan([], #{<<"streams">> => [maps:merge(stream(9, ?E, [?V]), More)], <<"limits">> => Limits})),
-    %% The test stands in for every relay.
+    %% The test process takes the place of every sender.
     Me = self(),
     Relays = [{Name, spawn_link(fun() -> forward(Me) end)} || Name <- dichroic_event_sender:names()],
     [register(Name, P) || {Name, P} <- Relays],
@@ -483,7 +483,7 @@ rows_are_sent_only_to_a_subscriber_test() ->
     ?assertEqual(lists:seq(1, 100), lists:sort([V || {row, _, _, [V]} <- Rows])),
     ?assert(lists:all(fun({row, _, T, _}) -> abs(T - erlang:system_time(nanosecond)) < 60000000000 end, Rows)).
 
-%% The first so many columns are measurements; what else is in the event is not told by them.
+%% The first columns are measurements.
 a_measurement_of_a_row_is_a_number_or_null_test() ->
     Values = [1, -2.5, 1 bsl 63, nil, undefined, <<"1">>, true, [1], self(), 1 bsl 2000],
     Stream = (stream(9, ?E, [?V, meta(<<"m">>)]))#{<<"numbers">> => 1},
@@ -517,7 +517,7 @@ a_sample_is_about_its_share_and_conditions_come_first_test() ->
     ?assert(abs(length(Rows) - 2000) < 250),
     ?assert(lists:all(fun({row, _, _, [V]}) -> V > 4000 end, Rows)).
 
-%% Making the row takes longest by far: each is killed there.
+%% Building the row takes by far the most time, so each emitter is killed there.
 an_emitter_killed_while_it_builds_a_row_holds_no_credit_test_() ->
     {timeout, 60, fun() ->
         Slow = [<<"metadata">>, [<<"l">>], <<"length">>],

@@ -1,4 +1,4 @@
-%% @doc Who the node says it is.
+%% @doc The identity of a node in HELLO.
 -module(dichroic_identity_tests).
 
 -include_lib("eunit/include/eunit.hrl").

@@ -1,4 +1,4 @@
-%% @doc Messages of logger as events and as rows: what is counted, what is sent, what is cut, and what never happens to the
+%% @doc Messages of logger as events and rows: counting, sending, cutting, and the protection of the
 %% process that logs.
 -module(dichroic_logger_tests).
 
@@ -23,7 +23,7 @@ log_stream(Schema, Allow) ->
 logs() -> plan([counter(100, ?MESSAGE, [meta(<<"level">>)]), counter(101, ?CRASH, [meta(<<"initial_call">>), meta(<<"class">>)])],
                #{<<"streams">> => [log_stream(7)]}).
 
-%% An engine whose logs come here instead of to a relay. What the console would show stays away.
+%% An engine whose log rows are sent to the test process. The default handler is silenced.
 with_logs(Plan, Test) ->
     {ok, Refused, E} = engine(Plan),
     ?assertEqual([], Refused),
@@ -76,12 +76,12 @@ messages_are_rows_with_severity_body_and_the_planned_metadata_test_() ->
            [17, iolist_to_binary(["\"", lists:duplicate(195, $x), "\"..."]), #{}]),
      check("a text without end in sight", fun() -> logger:error(lists:duplicate(100000, $x)) end,
            [17, iolist_to_binary([lists:duplicate(197, $x), "..."]), #{}]),
-     check("what is no text and without end in sight", fun() -> logger:error([oops | lists:duplicate(100000, $x)]) end,
+     check("a long list that is not text", fun() -> logger:error([oops | lists:duplicate(100000, $x)]) end,
            [17, iolist_to_binary(["[oops", lists:duplicate(48, ",120"), "..."]), #{}]),
      check("bytes that are no text", fun() -> logger:error(<<255, 254>>) end, [17, <<255, 254>>, #{}]),
      check("metadata", fun() -> logger:error("m", #{request_id => <<"r1">>, secret => <<"s">>, mfa => {a, b, 2}, line => 5}) end,
            [17, <<"m">>, #{<<"request_id">> => <<"r1">>, <<"code.function.name">> => <<"a:b/2">>, <<"code.line.number">> => 5}]),
-     check("metadata that is no scalar", fun() -> logger:error("m", #{conn => #{a => {b, "c"}}}) end,
+     check("metadata that is not a scalar", fun() -> logger:error("m", #{conn => #{a => {b, "c"}}}) end,
            [17, <<"m">>, #{<<"conn">> => <<"#{a => {b,\"c\"}}">>}]),
      check("a tuple that looks like a cut string", fun() -> logger:error("m", #{request_id => {cut, 5, <<"x">>}}) end,
            [17, <<"m">>, #{<<"request_id">> => <<"{cut,5,<<\"x\">>}">>}]),
@@ -198,7 +198,7 @@ a_burst_of_logs_uses_its_own_credit_and_drops_are_counted_test() ->
         ?assertEqual(900, account(F, 2, [7, 4])),
         {messages, Waiting} = process_info(self(), messages),
         ?assertEqual(100, length([L || {log, _, _, _} = L <- Waiting])),
-        %% None of the credit of events is taken.
+        %% Events keep all their credit.
         #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
         ?assertEqual([0], lists:usort([atomics:get(Credit, dichroic_limiter:lane(S, Shards)) || S <- lists:seq(1, Shards)])),
         [row() || _ <- lists:seq(1, 100)]
@@ -255,8 +255,8 @@ a_message_of_any_size_costs_the_caller_little_time_and_memory_test() ->
 %% Plans
 
 refused(Stream) ->
-    {ok, [[7, Words]], _} = engine(plan([], #{<<"streams">> => [Stream]})),
-    Words.
+    {ok, [[7, Message]], _} = engine(plan([], #{<<"streams">> => [Stream]})),
+    Message.
 
 an_invalid_log_stream_is_refused_by_name_test_() ->
     L = log_stream(7),
@@ -307,7 +307,7 @@ the_credit_of_a_log_sender_killed_in_a_burst_is_returned_test_() ->
             Stormers = [spawn_monitor(fun() -> [logger:error("~b", [N]) || N <- lists:seq(1, 5000)] end) || _ <- [1, 2]],
             [begin exit(whereis(dichroic_event_sender_log), kill), wait(fun() -> is_pid(whereis(dichroic_event_sender_log)) end) end || _ <- [1, 2, 3]],
             [receive {'DOWN', Ref, _, _, Reason} -> ?assertEqual(normal, Reason) end || {_, Ref} <- Stormers],
-            %% The supervisor's own reports are left out, so exactly these are counted.
+            %% Reports of the relay's supervisor are left out, so exactly these messages are counted.
             wait(C, fun(S) -> fake_collector:total(S, 100, [<<"error">>]) =:= {10000, 0.0} end),
             #static{credit = Credit, shards = Shards} = persistent_term:get(?STATIC),
             wait(fun() -> atomics:get(Credit, dichroic_limiter:lane(log, Shards)) =< 0 end),

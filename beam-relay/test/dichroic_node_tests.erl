@@ -1,4 +1,4 @@
-%% @doc The relay in a node of its own, as in life: started beside an application, stopped with it, killed with it.
+%% @doc The relay in a separate node: started beside an application, stopped and killed with it.
 -module(dichroic_node_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -61,7 +61,7 @@ a_stopped_application_leaves_nothing_and_its_handler_does_nothing_test_() ->
         [#{function := Handler, config := Slot}] =
             [H || #{id := {dichroic, ?E}} = H <- peer:call(Peer, telemetry, list_handlers, [[]])],
         ok = peer:call(Peer, application, stop, [dichroic]),
-        %% The count of atoms holds for the life of the VM.
+        %% The count of created atoms is kept for the life of the VM.
         ?assertMatch(#{processes := [], tables := [], terms := [dichroic_atoms], env := [], logger := [], handlers := []},
                      peer:call(Peer, test_node, left, [[]])),
         ?assertEqual(ok, peer:call(Peer, erlang, apply, [Handler, [?E, #{v => 1}, #{}, Slot]])),
@@ -74,7 +74,7 @@ reload() ->
     _ = [begin code:purge(M), {module, M} = code:load_file(M) end || _ <- [1, 2], M <- Modules],
     ok.
 
-%% In the other node: the processes that are in loops of their own, and who is linked to the sampler.
+%% In the other node: the event senders and the processes linked to the VM poller.
 workers() ->
     {links, Linked} = process_info(whereis(dichroic_vm_poller), links),
     lists:usort([whereis(Name) || Name <- [dichroic_event_sender:log_name() | dichroic_event_sender:names()]] ++ Linked).
@@ -110,7 +110,7 @@ a_million_events_in_a_burst_are_counted_in_flat_memory_test_() ->
     node_with(plan([counter(100, ?E, [meta(<<"k">>)]), sum(101, ?E, meas(<<"v">>), [])],
                    #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])], <<"limits">> => #{<<"credit">> => 5000, <<"rows_per_s">> => 100000}}),
               fun(C, Peer) ->
-        %% The rows are let flow as well, and most are dropped; no process may pile up.
+        %% Rows are subscribed too, and most are dropped; no message queue may grow.
         Before = peer:call(Peer, erlang, memory, [total]),
         ok = peer:call(Peer, ?MODULE, burst, [1, 1000000], 80000),
         settles(Peer, Before + 20000000, erlang:monotonic_time(millisecond) + 10000),
@@ -124,7 +124,7 @@ a_million_events_in_a_burst_are_counted_in_flat_memory_test_() ->
         ?assertEqual([{200000, 0.0} || _ <- lists:seq(1, 5)], [total(State, 100, [K]) || K <- lists:seq(0, 4)])
     end).
 
-%% What is on its way is garbage a moment later.
+%% Messages in flight are garbage soon after.
 settles(Peer, Most, Until) ->
     [peer:call(Peer, erlang, garbage_collect, [P]) || P <- peer:call(Peer, erlang, processes, [])],
     case peer:call(Peer, erlang, memory, [total]) of
@@ -132,10 +132,10 @@ settles(Peer, Most, Until) ->
         Memory -> ?assert(erlang:monotonic_time(millisecond) < Until, {Memory, Most}), settles(Peer, Most, Until)
     end.
 
-%% In the other node: so many idle processes, each with a little to look at.
+%% In the other node: idle processes with a small heap.
 procs(N) -> _ = [spawn(fun() -> X = lists:seq(1, 50), receive X -> ok end end) || _ <- lists:seq(1, N)], ok.
 
-%% In the other node: the longest time that a process which only looks at the clock was not running.
+%% In the other node: the longest pause of a process that only reads the clock.
 pause(Ms) ->
     End = erlang:monotonic_time(microsecond) + Ms * 1000,
     pause(erlang:monotonic_time(microsecond), End, 0).
@@ -161,6 +161,6 @@ subscribing_does_not_pause_the_processes_of_the_node_test_() ->
             fake_collector:plan(C, Stream(S)),
             wait(C, fun(#{replies := [#{<<"generation">> := G} | _]}) -> G =:= S end)
         end, lists:seq(4, 40)),
-        %% Rewriting one persistent term would make the VM look at each of the 20,000.
+        %% Rewriting a persistent term would make the VM scan all 20,000 processes.
         ?assert(Collections() - Before < 10000)
     end).

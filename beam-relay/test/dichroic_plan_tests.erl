@@ -1,4 +1,4 @@
-%% @doc What a plan may ask, and how the rest is refused.
+%% @doc Valid entries of a plan, and the refusal of the others.
 -module(dichroic_plan_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -16,8 +16,8 @@ refused(Plan) ->
 
 an_invalid_entry_is_refused_by_its_key_with_a_message_test_() ->
     [{support:title(E), fun() ->
-        [[100, Words]] = refused(#{<<"aggregates">> => [E]}),
-        ?assert(byte_size(Words) > 0)
+        [[100, Message]] = refused(#{<<"aggregates">> => [E]}),
+        ?assert(byte_size(Message) > 0)
       end} || E <- [
         aggregate(#{<<"type">> => <<"median">>}),
         aggregate(#{<<"colour">> => 1}),
@@ -81,7 +81,7 @@ the_golden_plan_is_accepted_without_refusals_test() ->
         dichroic_plan:compile(Plan),
     ?assertMatch(#entry{type = exponential, size = 261, cap = 2000, expire_s = 900}, Entry).
 
-%% In a node of its own, because atoms are for ever.
+%% In a separate node, because atoms are never freed.
 names_beyond_the_budget_of_atoms_are_refused_test_() ->
     {timeout, 60, fun() ->
         {ok, Peer, _} = peer:start(#{connection => standard_io, args => ["-pa" | code:get_path()]}),
@@ -96,7 +96,7 @@ names_beyond_the_budget_of_atoms_are_refused_test_() ->
             ?assertEqual(2000, length(Refused)),
             ?assertEqual(0, peer:call(Peer, dichroic_plan, atom_budget_left, [])),
             ?assert(peer:call(Peer, erlang, system_info, [atom_count]) - Before < 8192 + 2000),
-            %% What is known already still works.
+            %% Existing atoms are still accepted.
             ?assertMatch({ok, #{refused := []}},
                          peer:call(Peer, dichroic_plan, compile, [#{<<"generation">> => 9, <<"aggregates">> => [aggregate(#{<<"event">> => [<<"kernel">>]})]}]))
         after peer:stop(Peer) end

@@ -1,4 +1,4 @@
-%% @doc Where the relay looks for a collector, and what it shows there.
+%% @doc Destinations of the relay, and its token.
 -module(dichroic_socket_tests).
 
 -include_lib("eunit/include/eunit.hrl").

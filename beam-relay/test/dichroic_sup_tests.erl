@@ -1,9 +1,9 @@
-%% @doc What becomes of helpers that die, and of those that depend on them.
+%% @doc Restarts of helpers, and of the processes beside them.
 -module(dichroic_sup_tests).
 
 -include_lib("eunit/include/eunit.hrl").
 
-%% Whoever asks for work is given what kills it.
+%% A fake connection that gives each VM poller a request that kills it.
 killing(Asked) ->
     receive {'$gen_cast', vm_poller_ready} ->
         counters:add(Asked, 1, 1),

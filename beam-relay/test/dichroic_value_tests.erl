@@ -1,9 +1,9 @@
-%% @doc Labels as text: what the collector writes.
+%% @doc Labels as text, as the collector writes them.
 -module(dichroic_value_tests).
 
 -include_lib("eunit/include/eunit.hrl").
 
-%% The same table is in collector/model/src/attributes.rs: what has one text there is added up here.
+%% The same table is in collector/model/src/attributes.rs: labels with the same text there are added up here.
 values_are_rendered_as_by_the_collector_test_() ->
     [{support:title({Value, Text}), ?_assertEqual(Text, dichroic_value:text(Value))} || {Value, Text} <-
         [{null, <<>>}, {true, <<"true">>}, {false, <<"false">>}, {-7, <<"-7">>}, {16#7fffffffffffffff, <<"9223372036854775807">>},

@@ -1,4 +1,4 @@
-%% Names that libraries give their events at run time are found where the libraries keep them.
+%% @doc Event prefixes that libraries choose at run time, read from where the libraries keep them.
 -module(dichroic_variables_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -50,18 +50,18 @@ remembered(Found, Known) -> dichroic_variables:merge(found(Found), found(Known))
 
 sent_values_are_kept_and_never_more_than_sixteen_are_sent_test() ->
     Late = named(lists:seq(9, 20)),
-    {Said, []} = remembered(Late, []),
-    ?assertEqual(found(Late), Said),
-    {Full, [[null, Words]]} = remembered(named(lists:seq(1, 20)), Late),
+    {Sent, []} = remembered(Late, []),
+    ?assertEqual(found(Late), Sent),
+    {Full, [[null, Message]]} = remembered(named(lists:seq(1, 20)), Late),
     ?assertEqual(found(named([1, 2, 3, 4] ++ lists:seq(9, 20))), Full),
-    ?assertEqual(<<"ash_domain: 4 values ignored (more than 16, or invalid in an event name): domain_05, domain_06, domain_07, domain_08">>, Words),
-    ?assertMatch({Full, [[null, Words]]}, dichroic_variables:merge(found(named(lists:seq(1, 20))), Full)),
+    ?assertEqual(<<"ash_domain: 4 values ignored (more than 16, or invalid in an event name): domain_05, domain_06, domain_07, domain_08">>, Message),
+    ?assertMatch({Full, [[null, Message]]}, dichroic_variables:merge(found(named(lists:seq(1, 20))), Full)),
     ?assertEqual({Full, []}, dichroic_variables:merge(#{}, Full)).
 
 values_that_a_collector_rejects_are_ignored_and_the_others_are_sent_test() ->
-    {Said, [[null, Words]]} = remembered([<<>>, <<"$x">>, <<"a.{b">>, <<"a}">>, <<"shop">>], []),
-    ?assertEqual(found([<<"shop">>]), Said),
-    ?assertMatch(<<"ash_domain: 4 values ignored", _/binary>>, Words),
+    {Sent, [[null, Message]]} = remembered([<<>>, <<"$x">>, <<"a.{b">>, <<"a}">>, <<"shop">>], []),
+    ?assertEqual(found([<<"shop">>]), Sent),
+    ?assertMatch(<<"ash_domain: 4 values ignored", _/binary>>, Message),
     ?assertMatch({Nothing, [_]} when map_size(Nothing) =:= 0, dichroic_variables:merge(found([<<>>]), #{})).
 
 the_result_of_a_lookup_is_cast_test() ->

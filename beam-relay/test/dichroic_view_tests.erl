@@ -1,4 +1,4 @@
-%% @doc Entries whose cells are found together: whatever plans, values and expiry do to them, what was emitted is counted.
+%% @doc Entries whose cells are found together: every event is counted over any sequence of plans, values and expiry.
 -module(dichroic_view_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -21,7 +21,7 @@ views() ->
     #static{tables = Tables} = persistent_term:get(?STATIC),
     [View || T <- tuple_to_list(Tables), {_, View, _} <- ets:tab2list(T), is_tuple(View)].
 
-%% There is a table for each scheduler, and a view in each.
+%% Each scheduler has a table with its own views.
 on_one_scheduler(Test) ->
     fun() ->
         {Pid, Ref} = spawn_opt(Test, [monitor, {scheduler, 1}]),
@@ -74,7 +74,7 @@ an_expired_series_leaves_its_view_test() ->
     {F, _} = flush(6, 5, 1303, E4),
     ?assertEqual({1, 0.0}, total(F, 101, [1])).
 
-%%% Against a model: what was emitted, summed over all incarnations of a series
+%%% Compared with a model: emitted values, summed over removals and returns of a series
 
 random_plans_and_expiry_lose_and_double_nothing_test_() ->
     {timeout, 120, [{integer_to_list(N), fun() -> random_life(seed()) end} || N <- lists:seq(1, 40)]}.
@@ -110,10 +110,10 @@ random_event(E, #{plan := Keys, emitted := Emitted} = Model) ->
         maps:update_with(S, fun({C0, A0}) -> {C0 + C, A0 + A} end, {C, A}, Acc)
     end, Emitted, Hits)}.
 
-%% One series, whatever the type of its label.
+%% One series for all types of the label.
 spelt(K) -> lists:nth(rand:uniform(4), [K, float(K), integer_to_binary(K), binary_to_atom(integer_to_binary(K))]).
 
-%% {What is counted beside the sum, sum}
+%% {Count, sum}
 amount(100, _) -> {0, 1};
 amount(101, #{v := V}) -> {0, V};
 amount(102, #{w := W}) -> {1, W};
@@ -124,7 +124,7 @@ step_flush(N, E, Model) ->
     {Frames, E1} = flush(N, N - 1, maps:get(now, Model), E),
     {E1, lists:foldl(fun frame/2, Model, Frames)}.
 
-%% Whoever is leaving is read once more, two flushes later.
+%% An expiring series is read once more, two flushes later.
 read(N, E, Model) ->
     {_, Read} = lists:foldl(fun(I, {Acc, M}) -> step_flush(N + I, Acc, M) end, {E, Model}, lists:seq(1, 4)),
     Read.
@@ -139,7 +139,7 @@ define({Id, null}, #{ids := Ids, done := Done} = Model) ->
     Model#{ids := Left, done := add(S, V, Done)};
 define({Id, #{<<"key">> := Key, <<"labels">> := Labels}}, #{ids := Ids} = Model) ->
     S = {Key, [dichroic_value:text(L) || L <- Labels]},
-    %% The collector takes a series under one id at a time.
+    %% The collector accepts a series under one id at a time.
     ?assertNot(lists:keymember(S, 1, maps:values(Ids))),
     Model#{ids := Ids#{Id => {S, {0, 0}}}}.
 
@@ -152,8 +152,8 @@ counted(#{ids := Ids, done := Done}) ->
     All = lists:foldl(fun({S, V}, Acc) -> add(S, V, Acc) end, Done, maps:values(Ids)),
     maps:from_list([{{Key, binary_to_integer(K)}, V} || {{Key, [K]}, V} <- maps:to_list(All), lists:member(Key, ?KEYS), Key =/= 103]).
 
-%% Expiry beside emitters that never rest. A flush waits until each of them is through with an event that it began after
-%% the flush before: what is kept in hand for longer than two flushes is lost, by the rule.
+%% Expiry during constant emission. A flush waits until each emitter has completed an event that it started after
+%% the previous flush: a count that takes longer than two flushes is lost, by the rule.
 expiry_during_emission_loses_nothing_test_() ->
     {timeout, 120, fun() ->
         {ok, [], E} = engine(slow_plan([entry(K) || K <- [100, 101, 102]])),
@@ -181,7 +181,7 @@ emitter(E, P, Events) -> emitter(E, P, Events, 0, #{}).
 emitter(E, P, Events, N, Counts) ->
     receive {stop, From} -> From ! {self(), Counts}
     after 0 ->
-        %% For some flushes without the values of the two that expire, so that they do.
+        %% No values for the two expiring entries during some flushes.
         K = N rem 3,
         Meas = case counters:get(Events, 7) rem 4 of 0 -> #{v => N, w => P}; _ -> #{} end,
         emit(E, ?E, Meas, #{k => spelt(K)}),

@@ -1,4 +1,4 @@
-%% @doc The VM's own numbers: their shape, their bounds, and that nothing stays switched on.
+%% @doc Measurements of the VM: their form and bounds, and that no flag stays enabled.
 -module(dichroic_vm_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -103,7 +103,7 @@ a_disconnected_peer_is_emitted_once_as_empty_test() ->
     ?assertEqual({#{queue => 0, input => 0, output => 0}, #{peer => 'x@y'}}, {Meas, Meta}),
     ?assertEqual({[], #{}}, dichroic_vm:sample([dichroic, vm, distribution], State)).
 
-%%% Mailboxes
+%%% Message queues
 
 stuck(Messages) ->
     Pid = spawn(fun() -> receive stop -> ok end end),
@@ -192,7 +192,7 @@ the_vm_poller_restarts_and_leaves_no_flag_enabled_test_() ->
             Walkers = wait(fun() -> [_] = walkers() end),
             exit(whereis(dichroic_vm_poller), kill),
             fake_collector:wait(C, fun(S) -> Uptime(S) > First end),
-            %% The search for long mailboxes died with it, and goes on as one.
+            %% The queue scanner died with it, and exactly one runs again.
             wait(fun() -> [W] = walkers(), not lists:member(W, Walkers) end),
             fake_collector:plan(C, (plan([]))#{<<"generation">> => 2}),
             wait(fun() -> Before =:= (erlang:statistics(scheduler_wall_time) =:= undefined) end),

@@ -1,4 +1,4 @@
-%% @doc The codec: golden frames byte for byte, damaged frames refused with words.
+%% @doc The codec: golden frames byte for byte, damaged frames refused with a message.
 -module(dichroic_wire_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -39,7 +39,7 @@ every_prefix_of_a_golden_frame_is_incomplete_and_every_truncated_body_is_refused
          end || {_, Bytes} <- golden(), N <- lists:seq(0, byte_size(Bytes) - 1)]
     end}.
 
-%% A shorter body may by chance be a frame of its own (fewer rows): then it encodes to itself.
+%% A truncated body may be a valid frame with fewer rows: then it encodes to the same bytes.
 shortened(N, <<_:32, Type, Body/binary>>) ->
     Size = N - 5,
     Bytes = <<Size:32/little, Type, (binary:part(Body, 0, Size))/binary>>,
@@ -50,8 +50,8 @@ accepted_or_refused(Bytes) ->
         {ok, Frame, Rest} ->
             Size = byte_size(Bytes) - byte_size(Rest),
             ?assertEqual(binary:part(Bytes, 0, Size), iolist_to_binary(dichroic_wire:encode(Frame)));
-        {error, {Kind, Words}} when Kind =:= malformed; Kind =:= version -> ?assert(iolist_size(Words) > 0);
-        {error, {limit, Words}} -> ?assert(iolist_size(Words) > 0);
+        {error, {Kind, Message}} when Kind =:= malformed; Kind =:= version -> ?assert(iolist_size(Message) > 0);
+        {error, {limit, Message}} -> ?assert(iolist_size(Message) > 0);
         more -> ok
     end.
 
@@ -99,16 +99,16 @@ one_value_has_one_encoding_test_() ->
     Deep = iolist_to_binary([lists:duplicate(9, <<8, 1, 0>>), 0]),
     [check(Case) || Case <- [
         {"keys that do not ascend", <<9, 2, 0, 1, "b", 0, 1, "a", 0>>},
-        {"a key twice", <<9, 2, 0, 1, "a", 0, 1, "a", 0>>},
+        {"a duplicate key", <<9, 2, 0, 1, "a", 0, 1, "a", 0>>},
         {"an empty key", <<9, 1, 0, 0, 0>>},
-        {"a NaN of another shape", <<9, 1, 0, 1, "a", 4, 1, 0, 0, 0, 0, 0, 16#f8, 16#7f>>},
-        {"a cut string that is whole", <<9, 1, 0, 1, "a", 6, 2:32/little, 2:16/little, "ab">>},
-        {"a string that is no text", <<9, 1, 0, 1, "a", 5, 1, 0, 16#ff>>},
+        {"another NaN", <<9, 1, 0, 1, "a", 4, 1, 0, 0, 0, 0, 0, 16#f8, 16#7f>>},
+        {"a cut string with its full length", <<9, 1, 0, 1, "a", 6, 2:32/little, 2:16/little, "ab">>},
+        {"a string that is not UTF-8", <<9, 1, 0, 1, "a", 5, 1, 0, 16#ff>>},
         {"an unknown tag", <<9, 1, 0, 1, "a", 10>>},
-        {"values nine deep", Deep},
+        {"values nested nine deep", Deep},
         {"a list longer than the frame", <<8, 16#ff, 16#ff, 0>>},
-        {"a value behind the value", <<9, 0, 0, 0>>},
-        {"no map at all", <<0>>}]].
+        {"a second value", <<9, 0, 0, 0>>},
+        {"not a map", <<0>>}]].
 
 a_frame_beyond_the_limit_is_refused_before_its_body_arrives_test() ->
     ?assertMatch({error, {limit, _}}, dichroic_wire:decode(<<16385:32/little>>, 16384)),

@@ -1,5 +1,5 @@
-%% @doc What the relay relies on in telemetry. Runs over the stand-in, and over the real library where TELEMETRY_EBIN
-%% names its ebin: so the stand-in cannot drift from it.
+%% @doc The behaviour of telemetry that the relay relies on. Runs with the stand-in, and with the real library if TELEMETRY_EBIN
+%% is its ebin folder, so that the two cannot diverge.
 -module(telemetry_contract_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -26,7 +26,7 @@ contract_test_() ->
            ok = attach(x, [a, b], tag),
            ok = telemetry:execute([a, b], #{v => 1}, #{m => 2}),
            ?assertEqual([{tag, self(), [a, b], #{v => 1}, #{m => 2}}], all()) end},
-      {"only the very event is handled", fun() ->
+      {"only events with exactly this name are handled", fun() ->
            ok = attach(x, [a, b], tag),
            [telemetry:execute(E, #{}, #{}) || E <- [[a], [a, b, c], [b, a]]],
            ?assertEqual([], all()) end},
@@ -41,7 +41,7 @@ contract_test_() ->
            ok = attach(x, [a], one), ok = attach(y, [a], two),
            telemetry:execute([a], #{}),
            ?assertEqual([one, two], lists:sort([element(1, M) || M <- all()])) end},
-      {"handlers are listed by prefix, with what they were attached with", fun() ->
+      {"handlers are listed by prefix, with their configuration", fun() ->
            ok = attach(x, [a, b], tag), ok = attach(y, [c], tag),
            ?assertMatch([#{id := x, event_name := [a, b], config := {_, tag}, function := F}] when is_function(F, 4),
                         telemetry:list_handlers([a])),
@@ -50,14 +50,14 @@ contract_test_() ->
            ok = attach(x, [a], tag),
            telemetry:execute([a], 5),
            ?assertMatch([{_, _, _, #{value := 5}, M}] when M =:= #{}, all()) end},
-      {"a span tells its start and its stop, with one context", fun() ->
+      {"a span emits start and stop with the same context", fun() ->
            ok = telemetry:attach_many(x, [[s, start], [s, stop], [s, exception]], fun ?MODULE:tell/4, {self(), t}),
            ?assertEqual(done, telemetry:span([s], #{a => 1}, fun() -> {done, #{b => 2}} end)),
            [{t, _, [s, start], #{system_time := _, monotonic_time := _}, #{a := 1, telemetry_span_context := C}},
             {t, _, [s, stop], #{duration := D, monotonic_time := _}, #{b := 2, telemetry_span_context := C} = Stop}] = all(),
            ?assert(is_integer(D)),
            ?assertNot(maps:is_key(a, Stop)) end},
-      {"a span that fails tells the exception on the metadata of its start", fun() ->
+      {"a span that fails emits the exception with the metadata of its start", fun() ->
            ok = telemetry:attach_many(x, [[s, stop], [s, exception]], fun ?MODULE:tell/4, {self(), t}),
            ?assertError(on_purpose, telemetry:span([s], #{a => 1}, fun() -> error(on_purpose) end)),
            ?assertMatch([{t, _, [s, exception], #{duration := _}, #{a := 1, kind := error, reason := on_purpose, stacktrace := _}}], all()) end},

@@ -1,4 +1,4 @@
-%% @doc Deaths of the relay's own processes under load: no emitter is disturbed, and what is counted afterwards is counted exactly.
+%% @doc The relay's processes are killed under load: no emitter is disturbed, and later events are counted exactly.
 -module(deaths_SUITE).
 
 -compile([export_all, nowarn_export_all]).
@@ -28,7 +28,7 @@ vm_poller(_) -> killed([dichroic_vm_poller]).
 event_senders(_) -> killed([dichroic_event_sender_1, dichroic_event_sender_log, dichroic_event_sender_sup]).
 all_at_once(_) -> killed([[dichroic_event_sender_1, dichroic_handler_keeper, dichroic_vm_poller, dichroic_connection, dichroic_tables]]).
 
-%% Each is killed three times while others emit.
+%% Each process is killed three times while others emit.
 killed(Names) ->
     with(#{plan => plan()}, fun(#{peer := Peer} = Node) ->
         ok = call(Peer, load, [4, ?E]),
@@ -38,11 +38,11 @@ killed(Names) ->
               end || _ <- [1, 2, 3], Name <- Names],
         exact(Node),
         true = call(Peer, unload, []) > 0,
-        %% Nothing that died has left its programs behind.
+        %% Programs of dead engines are erased.
         true = call(Peer, programs, []) =< 5
     end).
 
-%% Once the handlers are back and the collector sees what they count, it sees everything.
+%% Once the handlers are attached again, the collector gets every count.
 exact(#{peer := Peer, collector := C}) ->
     ok = call(Peer, attached, []),
     ok = call(Peer, emit, [?E, #{k => <<"after">>}, 1000]),
@@ -62,7 +62,7 @@ handler_of_logger(_) ->
         true = call(Peer, unload, []) > 0
     end).
 
-%% An application that is temporary ends with it; nothing of it stays attached.
+%% A temporary application ends with its top supervisor; no handler stays attached.
 the_top_supervisor(_) -> all_killed([dichroic_sup]).
 the_top_supervisor_and_the_handler_keeper(_) -> all_killed([dichroic_sup, dichroic_handler_keeper]).
 
@@ -86,7 +86,7 @@ a_killed_handler_keeper_loses_no_counts(_) ->
         Events = call(Peer, unload, []),
         all_counted(C, Events),
         counted(C, 102, [<<"meanwhile">>], {100, 0.0}),
-        %% Nobody had to attach anything again.
+        %% No handler had to be attached again.
         none = fake_collector:total(fake_collector:state(C), 5, [])
     end).
 
@@ -96,7 +96,7 @@ a_handler_keeper_killed_while_the_connection_is_busy_loses_no_counts(_) ->
         ok = call(Peer, kill, [dichroic_handler_keeper]),
         ok = call(Peer, emit, [?E, #{k => <<"busy">>}, 1000]),
         [{dichroic, failure}, {dichroic, ?E}] = lists:sort(call(Peer, handlers, [])),
-        %% Somebody who detaches it meanwhile is answered as ever.
+        %% A detached handler is attached again as usual.
         ok = call(Peer, telemetry, detach, [{dichroic, ?E}]),
         ok = call(Peer, attached_again, [?E]),
         ok = call(Peer, emit, [?E, #{k => <<"busy">>}, 1000]),
@@ -110,7 +110,7 @@ all_counted(C, Events) ->
         Events =:= lists:sum([N || {{100, _, _}, {N, 0.0}} <- maps:to_list(Rows)])
     end).
 
-%% Their slots may be those of other events in the next.
+%% Slots of one epoch may belong to other events in the next.
 handlers_of_an_earlier_epoch_are_not_adopted(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer}) ->
         ok = call(Peer, sys, suspend, [dichroic_connection]),

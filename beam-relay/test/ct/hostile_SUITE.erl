@@ -1,4 +1,4 @@
-%% @doc An application that puts anything at all into its events: counts are those of a model, nobody is disturbed, memory is flat.
+%% @doc An application with random terms in its events: counts equal a model, no process is disturbed, memory is flat.
 -module(hostile_SUITE).
 
 -compile([export_all, nowarn_export_all]).
@@ -50,7 +50,7 @@ any_metadata_is_a_label_or_null(_) ->
         [_ = fake_collector:wait(C, fun(#{rows := Rows}) ->
             Events + More =:= lists:sum([N || {{K, _, _}, {N, 0.0}} <- maps:to_list(Rows), K =:= Key])
         end) || Key <- [100, 101, 102, 103]],
-        %% One place on the page is one series.
+        %% One exposition identity is one series.
         #{ids := Ids} = fake_collector:state(C),
         Places = [{K, [dichroic_value:text(L) || L <- Ls]} || {K, Ls, _} <- maps:values(Ids), K >= 100, Ls =/= [null]],
         [] = Places -- lists:usort(Places),
@@ -60,7 +60,7 @@ any_metadata_is_a_label_or_null(_) ->
 a_failed_vm_reading_affects_only_itself(_) ->
     Last = fun(Key, Event, Value) -> (sum(Key, Event, meas(Value), []))#{<<"type">> := <<"last">>} end,
     Plan = plan([counter(100, ?E, []), Last(101, [vm, memory], <<"total">>), Last(102, [dichroic, vm, uptime], <<"uptime">>)], #{}),
-    %% Without this allocator the VM does not know how much memory it has.
+    %% Without this allocator erlang:memory/0 raises.
     with(#{plan => Plan, args => ["+MBe", "false"]}, fun(#{peer := Peer, collector := C}) ->
         _ = fake_collector:wait(C, fun(S) -> {_, 0.0} = fake_collector:total(S, 102, []) end),
         ok = test_node:call(Peer, emit, [?E, #{}, 1000]),

@@ -1,4 +1,4 @@
-%% @doc Much at once, for long, on many nodes: totals are exact and memory is flat.
+%% @doc Load, long outages and many nodes: totals are exact and memory is flat.
 -module(load_SUITE).
 
 -compile([export_all, nowarn_export_all]).
@@ -28,7 +28,7 @@ a_million_events_of_two_hundred_processes_are_counted_exactly(_) ->
         ok = call(Peer, burst, [?E, Processes, 10]),
         Before = call(Peer, memory, []),
         ok = call(Peer, burst, [?E, Processes, Each - 10]),
-        %% Each process emits 1, 2, ... as its measurement, in both bursts.
+        %% Each process emits the measurements 1, 2, ... in both bursts.
         Sum = Processes * (10 * 11 + (Each - 10) * (Each - 9)) div 2,
         [counted(C, 100, [K], {All div 4, 0.0}) || K <- [0, 1, 2, 3]],
         {I, F, Buckets} = fake_collector:wait(C, fun(S) -> {Sum, _, _} = fake_collector:total(S, 102, []) end),
@@ -38,7 +38,7 @@ a_million_events_of_two_hundred_processes_are_counted_exactly(_) ->
         true = call(Peer, memory, []) - Before < 4000000
     end).
 
-%% Everything that may happen meanwhile does: label sets beyond the cap, what is no number, subscribers' streams that nobody reads.
+%% Meanwhile: label sets beyond the cap, values that are not numbers, streams that are not read.
 counts_of_a_long_outage_are_sent_in_one_flush(_) ->
     Capped = [E#{<<"series">> => 50} || E <- maps:get(<<"aggregates">>, plan())],
     Plan = plan(Capped, #{<<"streams">> => [support:stream(7, ?E, [meas(<<"v">>)])]}),
@@ -58,7 +58,7 @@ counts_of_a_long_outage_are_sent_in_one_flush(_) ->
         end
     end).
 
-%% All label sets of a key together.
+%% The sum over all label sets of a key.
 all(Key, #{rows := Rows}) ->
     lists:foldl(fun({I, F}, {J, G}) -> {I + J, F + G} end, {0, 0.0}, [V || {{K, _, _}, V} <- maps:to_list(Rows), K =:= Key]).
 

@@ -1,4 +1,4 @@
-%% @doc What the relay needs of telemetry, held on a node of its own: of our stand-in, and of the library where TELEMETRY_EBIN names it.
+%% @doc The contract with telemetry on a separate node: of the stand-in, and of the library if TELEMETRY_EBIN is set.
 -module(telemetry_SUITE).
 
 -compile([export_all, nowarn_export_all]).
@@ -39,7 +39,7 @@ a_handler_that_fails_beside_ours_costs_no_count(Config) ->
         ok = call(Peer, emit, [?E, #{k => <<"x">>}, 500]),
         counted(C, 100, [<<"x">>], {500, 0.0}),
         none = fake_collector:total(fake_collector:state(C), 4, []),
-        %% That the library said so is as it should be.
+        %% The library's own log message is expected.
         true = call(Peer, forget_said, [])
     end).
 

@@ -1,6 +1,6 @@
-%% @doc A collector for tests, on a real socket, no cleverer than the wire demands: it stores what rows say.
+%% @doc A minimal collector for tests, on a real socket: it stores the values of rows.
 %%
-%% One process; the test tells it the plan, reads its state, cuts its connection or kills it. A violation by the relay is
+%% One process; the test sets its plan, reads its state, cuts its connection or kills it. A protocol violation by the relay is
 %% kept in `errors', which every test expects to be empty.
 -module(fake_collector).
 
@@ -10,7 +10,7 @@
             ids = #{}, rows = #{}, events = [], pings = 0, last_ping = none, goodbye = none, connections = 0, errors = [],
             order = [], mute = false, silent = false, backlog = <<>>, gone = []}).
 
-%% Options: plan, limit (bytes to read before closing), tcp, rows (what an earlier collector held)
+%% Options: plan, limit (bytes to read before closing), tcp, rows (of an earlier collector)
 start(Path) -> start(Path, #{}).
 
 start(Path, Options) ->
@@ -39,7 +39,7 @@ cut(Pid) -> call(Pid, cut).
 plan(Pid, Plan) -> call(Pid, {plan, Plan}).
 goodbye(Pid, Code, Retry) -> call(Pid, {goodbye, Code, Retry}).
 send(Pid, Bytes) -> call(Pid, {send, Bytes}).
-%% Mute: reads no more. Silent: reads, and answers no PING.
+%% Mute: does not read. Silent: reads but does not answer PING.
 mute(Pid, Bool) -> call(Pid, {mute, Bool}).
 silent(Pid, Bool) -> call(Pid, {silent, Bool}).
 state(Pid) -> call(Pid, state).
@@ -65,7 +65,7 @@ wait_until(Pid, Fun, End) ->
         Answer -> Answer
     end.
 
-%% What the collector holds for a series, all incarnations together.
+%% The total of a series, summed over its removals and returns.
 total(#{rows := Rows}, Key, Labels) ->
     case [V || {{K, L, _}, V} <- maps:to_list(Rows), K =:= Key, L =:= Labels] of
         [] -> none;
@@ -93,7 +93,7 @@ loop(C) ->
             ok = inet:setopts(S, [{active, once}]),
             loop(C#c{socket = S, buffer = <<>>, backlog = <<>>, sent = none, ids = #{}, goodbye = none, order = [],
                      connections = C#c.connections + 1});
-        %% What came before it was told to be mute; nothing more is asked for.
+        %% Bytes that arrived before mute was set; the socket is not activated again.
         {tcp, S, Bytes} when S =:= C#c.socket, C#c.mute -> loop(C#c{backlog = <<(C#c.backlog)/binary, Bytes/binary>>});
         {tcp, S, Bytes} when S =:= C#c.socket ->
             C1 = got(Bytes, C),
@@ -123,7 +123,7 @@ answer(state, C) ->
        goodbye => C#c.goodbye, connected => C#c.socket =/= none, connections => C#c.connections, errors => C#c.errors,
        order => lists:reverse(C#c.order), gone => C#c.gone}, C}.
 
-%% A limit ends the connection in the middle of whatever is being read.
+%% The limit closes the connection at any byte.
 got(Bytes, #c{limit = Limit} = C) when is_integer(Limit), byte_size(Bytes) > Limit ->
     <<Part:Limit/binary, _/binary>> = Bytes,
     C1 = frames(C#c{buffer = <<(C#c.buffer)/binary, Part/binary>>, limit = infinity}),

@@ -1,9 +1,9 @@
-%% @doc Terms that nobody expects in an event, and events made of them, from a seed. Called on the node that emits.
+%% @doc Unusual terms, and events built from them, from a seed. Called on the node that emits.
 -module(hostile).
 
 -export([measurements/3, metadata/3]).
 
-%% So many events with one measurement of any kind; what they must come to.
+%% Emits events with one random measurement; returns the expected totals.
 measurements(Seed, Event, Times) ->
     _ = rand:seed(exsss, Seed),
     lists:foldl(fun(N, Acc) ->
@@ -31,7 +31,7 @@ counted(V, #{out_of_range := R} = Acc) when is_float(V) ->
 counted(V, Acc) when V =:= nil; V =:= undefined -> Acc;
 counted(_, #{not_numeric := N} = Acc) -> Acc#{not_numeric := N + 1}.
 
-%% So many events with metadata of any kind.
+%% Emits events with random metadata.
 metadata(Seed, Event, Times) ->
     _ = rand:seed(exsss, Seed),
     _ = [ok = telemetry:execute(Event, #{v => 1}, about(N)) || N <- lists:seq(1, Times)],
@@ -75,6 +75,6 @@ term(Depth) ->
 shared(0) -> leaf;
 shared(N) -> T = shared(N - 1), #{left => T, right => T}.
 
-%% As deep as a struct that names itself would be, followed far.
+%% Deep nesting, as of a struct that refers to itself.
 cycle(0) -> nil;
 cycle(N) -> #{'__struct__' => 'Elixir.Node', next => cycle(N - 1)}.

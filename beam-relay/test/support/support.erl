@@ -1,4 +1,4 @@
-%% @doc What the tests share: plans in short words, the telemetry to test with, a relay to start and stop.
+%% @doc Shared by the tests: short forms of plans, the telemetry library, starting and stopping a relay.
 -module(support).
 
 -export([compiled/1, telemetry/0, counter/3, sum/4, plan/1, plan/2, slow_plan/1, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
@@ -6,7 +6,7 @@
 
 -include("../../src/dichroic.hrl").
 
-%% @doc The real library where TELEMETRY_EBIN points to it, else the stand-in; started.
+%% @doc Starts the real library if TELEMETRY_EBIN is set, else the stand-in.
 telemetry() ->
     case os:getenv("TELEMETRY_EBIN") of
         Ebin when is_list(Ebin), Ebin =/= "" ->
@@ -61,26 +61,26 @@ plan(Aggregates) -> plan(Aggregates, #{}).
 plan(Aggregates, More) ->
     maps:merge(#{<<"generation">> => 1, <<"flush_ms">> => 20, <<"aggregates">> => Aggregates, <<"streams">> => []}, More).
 
-%% A flush adds at most four intervals to idle time: here 240 s.
+%% A flush adds at most four intervals to the idle clock: here 240 s.
 slow_plan(Aggregates) -> plan(Aggregates, #{<<"flush_ms">> => 60000}).
 
-%%% An engine without a relay around it; the calling process owns the tables
+%%% An engine without a relay; the calling process owns the tables
 
 engine(Plan) ->
     Static = dichroic_tables:make(erlang:system_time(nanosecond)),
     persistent_term:put(?STATIC, Static),
     dichroic_engine:plan(Plan, dichroic_engine:new(Static)).
 
-%% As telemetry would call the handler.
+%% Calls the handler as telemetry does.
 emit(Engine, Event, Measurements, Metadata) ->
     {_, Slot} = lists:keyfind(Event, 1, dichroic_engine:events(Engine)),
     ok = dichroic_handler:handle(Event, Measurements, Metadata, Slot).
 
-%% What a collector would hold after the flush: {Frames, Rows by {Key, Labels}, Engine}
+%% The state of a collector after the flush: {Frames, Rows by {Key, Labels}, Engine}
 flush(N, Engine) -> flush(N, N - 1, 0, Engine).
 flush(N, Ponged, Now, Engine) ->
     {Frames, Engine1} = dichroic_engine:flush(N, Ponged, Now, 262144, Engine),
-    %% Through the bytes, so that every test is one of the codec too.
+    %% Encodes and decodes, so that every test also tests the codec.
     [{ok, F, <<>>} = dichroic_wire:decode(iolist_to_binary(dichroic_wire:encode(F)), 262144) || F <- Frames],
     {Frames, Engine1}.
 
@@ -125,7 +125,7 @@ wait(Fun, Ms) when Ms > 0 ->
     end;
 wait(_, _) -> error(waited_in_vain).
 
-%% For loops of random input: the seed is shown when the test fails, and can be given again.
+%% For random input: the seed is printed when a test fails, and can be set.
 seed() ->
     Seed = case os:getenv("SEED") of
         S when is_list(S), S =/= "" -> list_to_integer(S);

@@ -1,9 +1,9 @@
-%% @doc Stand-in for the telemetry library, so that the tests need nothing fetched.
+%% @doc Stand-in for the telemetry library, so that the tests need no dependency.
 %%
-%% Keeps the documented contract of the functions that the relay and its tests use: unique handler ids, handlers called in
+%% Implements the documented contract of the functions that the relay and its tests use: unique handler ids, handlers called in
 %% the process that executes, a failing handler detached from all its events and reported as `[telemetry, handler,
-%% failure]', nothing done while the application is not running. telemetry_contract_tests holds it, and the real library,
-%% to that. Writes go through one process; reads are the caller's.
+%% failure]', no effect while the application is not running. telemetry_contract_tests checks both this module and the real
+%% library. Writes go through one process; callers read the table.
 -module(telemetry).
 
 -behaviour(gen_server).
