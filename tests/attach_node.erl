@@ -90,7 +90,7 @@ hold(_, _, _, _) -> ok.
 watch(Gone) ->
     receive {enough, From} -> From ! {gone, Gone}
     after 0 ->
-        case erlang:function_exported(dichroic_handler, handle, 4) andalso erlang:function_exported(dichroic_unload_guard, check, 2) of
+        case erlang:function_exported(dichroic_handler, handle, 4) andalso erlang:function_exported(dichroic_unload_guard, check, 3) of
             true -> watch(Gone);
             false -> watch(Gone + 1)
         end

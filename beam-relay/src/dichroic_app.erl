@@ -8,7 +8,7 @@
 
 -export([start/2, prep_stop/1, stop/1]).
 
--spec start(application:start_type(), term()) -> supervisor:startlink_ret().
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) -> dichroic_sup:start_link().
 
 %% While the processes still run: detach, last flush, GOODBYE.

@@ -15,10 +15,10 @@
 -define(WAIT_MIN_MS, 100).
 -define(WAIT_MAX_MS, 5000).
 
--spec start_link() -> supervisor:startlink_ret().
+-spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, top).
 
--spec start_event_senders() -> supervisor:startlink_ret().
+-spec start_event_senders() -> {ok, pid()} | {error, term()}.
 start_event_senders() -> supervisor:start_link({local, dichroic_event_sender_sup}, ?MODULE, event_senders).
 
 %% @doc Called in the supervisor of the helpers. Its process dictionary holds when each helper started to work, and its delay.

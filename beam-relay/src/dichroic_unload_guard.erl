@@ -9,7 +9,7 @@
 %% Attaching again ends it.
 -module(dichroic_unload_guard).
 
--export([entry_modules/0, wait_for_callers/0, unload_later/2, check/2]).
+-export([entry_modules/0, wait_for_callers/0, unload_later/2, check/3]).
 
 -define(TRIES, 100).
 -define(STEP_MS, 50).
@@ -55,35 +55,43 @@ calls_handlers({M, _, _, _}) -> lists:member(M, entry_modules()).
 %% use.
 -spec unload_later(callers(), [module()]) -> ok.
 unload_later(Callers, Kept) ->
+    Keeper = self(),
     _ = spawn(fun() ->
         true = register(?MODULE, self()),
-        hibernate(Callers, Kept)
+        hibernate(Keeper, Callers, Kept)
     end),
     ok.
 
-hibernate(Callers, Kept) ->
+hibernate(Keeper, Callers, Kept) ->
     _ = erlang:send_after(?CHECK_MS, self(), check),
-    erlang:hibernate(?MODULE, check, [Callers, Kept]).
+    erlang:hibernate(?MODULE, check, [Keeper, Callers, Kept]).
 
-%% @doc One check. Stops if the relay was attached again, because its modules are loaded again.
--spec check(callers(), [module()]) -> term().
-check(Callers, Kept) ->
+%% @doc One check. Waits while the keeper still detaches. After that a loaded dichroic_attach means that the relay is attached
+%% again, so its modules must stay.
+-spec check(pid(), callers(), [module()]) -> term().
+check(Keeper, Callers, Kept) ->
     receive check -> ok after 0 -> ok end,
-    case erlang:module_loaded(dichroic_attach) of
-        true -> ok;
+    case is_process_alive(Keeper) of
+        true -> hibernate(Keeper, Callers, Kept);
         false ->
-            case {still_callers(Callers), [M || M <- Kept, not code:soft_purge(M)]} of
-                {[], []} -> unload(entry_modules() -- [?MODULE]);
-                {Still, InUse} -> hibernate(Still, InUse)
+            case erlang:module_loaded(dichroic_attach) of
+                true -> ok;
+                false -> unload(Keeper, Callers, Kept)
             end
     end.
 
-unload(Modules) ->
+unload(Keeper, Callers, Kept) ->
+    case {still_callers(Callers), [M || M <- Kept, not code:soft_purge(M)]} of
+        {[], []} -> unload(Keeper, entry_modules() -- [?MODULE]);
+        {Still, InUse} -> hibernate(Keeper, Still, InUse)
+    end.
+
+unload(Keeper, Modules) ->
     case [M || M <- Modules, not unloaded(M)] of
         [] ->
             %% No code of this module runs after this call.
             lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
-        InUse -> hibernate([], InUse)
+        InUse -> hibernate(Keeper, [], InUse)
     end.
 
 %% As in dichroic_attach, which is already unloaded.
