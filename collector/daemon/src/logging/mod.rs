@@ -5,7 +5,7 @@
 mod rate_limit;
 
 use crate::self_telemetry::otlp::Export;
-use rate_limit::Calm;
+use rate_limit::RateLimitedWriter;
 use std::io::IsTerminal;
 use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
@@ -21,7 +21,7 @@ pub fn start(export: Option<&Export>) {
         Ok("text") => false,
         _ => !terminal,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(Calm::new(json));
+    let lines = tracing_subscriber::fmt::layer().with_writer(RateLimitedWriter::new(json));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match json {
         true => lines.json().flatten_event(true).boxed(),
         false => lines

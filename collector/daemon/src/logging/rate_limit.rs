@@ -1,7 +1,8 @@
-//! A log that a peer cannot fill: each message of ours is written thirty times in ten seconds at most, then counted instead.
+//! A rate limit for the log: each message is written at most [`LINES`] times in [`WINDOW`], then counted instead.
 //!
-//! Whoever floods the collector is told of by counters, which say how often; the log says that it happens. What is left out is told: when it
-//! begins, and how much it was when the message comes again. Messages for debugging are not held back.
+//! A peer that causes a flood of messages cannot fill a disk; counters show how often something happened, the log only that it
+//! does. The first suppressed message is announced, and their number is logged when the message is next written. Debug messages
+//! are not limited.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -13,73 +14,83 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// How often a message is written in a window.
+/// Lines of one message in a window.
 const LINES: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Standard error, calmed. As many entries as the program has messages.
-pub struct Calm {
+/// Standard error, limited by the place in the code that logs. Its table is bounded by the number of those places.
+pub struct RateLimitedWriter {
     json: bool,
-    sites: Mutex<HashMap<Identifier, Site>>,
+    callsites: Mutex<HashMap<Identifier, Callsite>>,
 }
 
-/// What became of one message lately.
+/// Messages of one callsite in the current window.
 #[derive(Debug, Clone, Copy)]
-struct Site {
-    since: Instant,
-    times: u32,
+struct Callsite {
+    window_start: Instant,
+    messages: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Decision {
     Write,
-    /// Of the window before so many were left out.
+    /// Write, after the number of messages suppressed in the window before.
     WriteAfter(u32),
-    /// The first that is left out.
-    BeginToLeaveOut,
-    LeaveOut,
+    /// Suppress the first message over the limit, and announce it.
+    BeginToSuppress,
+    Suppress,
 }
 
-impl Site {
-    fn verdict(&mut self, now: Instant) -> Verdict {
-        if now.duration_since(self.since) >= WINDOW {
-            let left_out = self.times.saturating_sub(LINES);
-            *self = Site { since: now, times: 1 };
-            return match left_out {
-                0 => Verdict::Write,
-                _ => Verdict::WriteAfter(left_out),
+impl Callsite {
+    fn decide(&mut self, now: Instant) -> Decision {
+        if now.duration_since(self.window_start) >= WINDOW {
+            let suppressed = self.messages.saturating_sub(LINES);
+            *self = Callsite {
+                window_start: now,
+                messages: 1,
+            };
+            return match suppressed {
+                0 => Decision::Write,
+                _ => Decision::WriteAfter(suppressed),
             };
         }
-        self.times = self.times.saturating_add(1);
-        match self.times {
-            ..=LINES => Verdict::Write,
-            times if times == LINES + 1 => Verdict::BeginToLeaveOut,
-            _ => Verdict::LeaveOut,
+        self.messages = self.messages.saturating_add(1);
+        match self.messages {
+            ..=LINES => Decision::Write,
+            messages if messages == LINES + 1 => Decision::BeginToSuppress,
+            _ => Decision::Suppress,
         }
     }
 }
 
-/// Where one message goes.
+/// Where one message is written.
 pub enum Line {
-    Shown(io::Stderr),
-    LeftOut,
+    /// To standard error.
+    Written(io::Stderr),
+    /// Nowhere.
+    Suppressed,
 }
 
-impl Calm {
+impl RateLimitedWriter {
+    /// A writer whose own messages are JSON, or text.
     pub fn new(json: bool) -> Self {
-        Calm {
+        RateLimitedWriter {
             json,
-            sites: Mutex::new(HashMap::new()),
+            callsites: Mutex::new(HashMap::new()),
         }
     }
 
-    fn verdict(&self, of: Identifier, now: Instant) -> Verdict {
-        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
-        let site = sites.entry(of).or_insert(Site { since: now, times: 0 });
-        site.verdict(now)
+    fn decide(&self, callsite: Identifier, now: Instant) -> Decision {
+        let mut callsites = self.callsites.lock().unwrap_or_else(PoisonError::into_inner);
+        let callsite = callsites.entry(callsite).or_insert(Callsite {
+            window_start: now,
+            messages: 0,
+        });
+        callsite.decide(now)
     }
 
-    fn tell(&self, message: &str, meta: &Metadata<'_>) {
+    /// Writes a message about the messages of a callsite, under its level and target.
+    fn announce(&self, message: &str, meta: &Metadata<'_>) {
         let mut time = String::new();
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let (level, target) = (meta.level(), meta.target());
@@ -91,31 +102,30 @@ impl Calm {
     }
 }
 
-impl<'a> MakeWriter<'a> for Calm {
+impl<'a> MakeWriter<'a> for RateLimitedWriter {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line::Shown(io::stderr())
+        Line::Written(io::stderr())
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
         if *meta.level() > Level::INFO {
             return self.make_writer();
         }
-        match self.verdict(meta.callsite(), Instant::now()) {
-            Verdict::Write => {}
-            Verdict::WriteAfter(left_out) => {
-                self.tell(&format!("{left_out} more like the next were left out"), meta);
+        match self.decide(meta.callsite(), Instant::now()) {
+            Decision::Write => {}
+            Decision::WriteAfter(suppressed) => {
+                self.announce(&format!("suppressed {suppressed} similar messages"), meta);
             }
-            Verdict::BeginToLeaveOut => {
-                let message = format!(
-                    "more like the last {LINES} are left out for up to {} s; counters go on",
-                    WINDOW.as_secs()
-                );
-                self.tell(&message, meta);
-                return Line::LeftOut;
+            Decision::BeginToSuppress => {
+                let seconds = WINDOW.as_secs();
+                let message =
+                    format!("{LINES} similar messages within {seconds} s; suppressing more, counters go on");
+                self.announce(&message, meta);
+                return Line::Suppressed;
             }
-            Verdict::LeaveOut => return Line::LeftOut,
+            Decision::Suppress => return Line::Suppressed,
         }
         self.make_writer()
     }
@@ -124,15 +134,15 @@ impl<'a> MakeWriter<'a> for Calm {
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Line::Shown(stderr) => stderr.write(bytes),
-            Line::LeftOut => Ok(bytes.len()),
+            Line::Written(stderr) => stderr.write(bytes),
+            Line::Suppressed => Ok(bytes.len()),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Line::Shown(stderr) => stderr.flush(),
-            Line::LeftOut => Ok(()),
+            Line::Written(stderr) => stderr.flush(),
+            Line::Suppressed => Ok(()),
         }
     }
 }
@@ -142,21 +152,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_written_thirty_times_then_counted_and_told_when_it_comes_again() {
+    fn a_message_is_written_thirty_times_then_counted_until_the_next_window() {
         let start = Instant::now();
-        let mut site = Site {
-            since: start,
-            times: 0,
+        let mut callsite = Callsite {
+            window_start: start,
+            messages: 0,
         };
         for _ in 0..LINES {
-            assert_eq!(site.verdict(start), Verdict::Write);
+            assert_eq!(callsite.decide(start), Decision::Write);
         }
-        assert_eq!(site.verdict(start), Verdict::BeginToLeaveOut);
+        assert_eq!(callsite.decide(start), Decision::BeginToSuppress);
         for _ in 0..4 {
-            assert_eq!(site.verdict(start + WINDOW / 2), Verdict::LeaveOut);
+            assert_eq!(callsite.decide(start + WINDOW / 2), Decision::Suppress);
         }
-        assert_eq!(site.verdict(start + WINDOW), Verdict::WriteAfter(5));
-        assert_eq!(site.verdict(start + WINDOW), Verdict::Write);
-        assert_eq!(site.verdict(start + 2 * WINDOW), Verdict::Write);
+        assert_eq!(callsite.decide(start + WINDOW), Decision::WriteAfter(5));
+        assert_eq!(callsite.decide(start + WINDOW), Decision::Write);
+        assert_eq!(callsite.decide(start + 2 * WINDOW), Decision::Write);
     }
 }
