@@ -1,7 +1,7 @@
-//! Attributes of a series, a resource or a scope: sorted by key, packed into one allocation, typed as they came.
+//! Attributes of a series, a resource or a scope: sorted by key, packed into one allocation, with their types.
 //!
-//! The store keeps one [`Attributes`] per series, so their size is most of a series' memory. Complex OTLP values (lists, maps,
-//! bytes) are rendered to a string by the receiver that meets them, because a label is text in the end.
+//! Every series has one [`Attributes`], so their size matters. Complex OTLP values (lists, maps, bytes) are rendered to a string by the
+//! receiver, because a label is text in the end.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -68,7 +68,7 @@ const FLOAT: u8 = 4;
 const STR: u8 = 5;
 
 impl Attributes {
-    /// Longest key and longest string value kept, in bytes; longer ones are cut on a character boundary.
+    /// Longest key and longest string value, in bytes; longer ones are cut on a character boundary.
     pub const MAX_TEXT_BYTES: usize = u16::MAX as usize;
 
     /// Packs pairs in any order.
@@ -115,7 +115,7 @@ impl Attributes {
         self.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Whether there is no pair.
+    /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -236,7 +236,7 @@ mod tests {
         assert_ne!(Attributes::pack(&mut number), Attributes::of(&[("a", "1")]));
     }
 
-    /// A relay adds up what has one text here, so it must render as we do: the same table is in `dichroic_value_tests`.
+    /// A relay aggregates by rendered text, so it must render values as this crate does: the same table is in `dichroic_value_tests`.
     #[test]
     fn a_value_is_rendered_as_relays_do() {
         let check = |value: AttributeValue<'_>, text: &str| assert_eq!(value.render(), text);

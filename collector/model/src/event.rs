@@ -1,7 +1,7 @@
 //! Raw events and logs: immutable, encoded once by the receiver, handed to subscribers as they are.
 //!
 //! A `:telemetry` event is an OpenTelemetry event: a name, measurements, attributes (metadata) and a time. Rows of one schema
-//! travel together in a [`Batch`] whose body is an EVENTS frame of `collector/wire`; this crate does not look inside.
+//! travel together in a [`Batch`] whose body is an EVENTS frame of `collector/wire`; this crate does not read it.
 
 use crate::UnixNanos;
 use crate::source::Source;
@@ -17,7 +17,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The word of the wire.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             EventKind::Event => "event",
@@ -46,7 +46,7 @@ pub struct EventSchema {
 pub struct Batch {
     /// Their columns.
     pub schema: Arc<EventSchema>,
-    /// Who sent them.
+    /// Their source.
     pub source: Arc<Source>,
     /// Position of the first row in the collector's order of this signal.
     pub position: u64,
@@ -71,7 +71,7 @@ impl Batch {
 pub enum GapReason {
     /// The subscriber's own ring was full.
     Slow = 1,
-    /// Asked for rows older than the replay holds.
+    /// The requested rows are older than the replay.
     BeyondReplay = 2,
     /// The collector restarted.
     CollectorRestarted = 3,

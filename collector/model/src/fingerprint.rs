@@ -1,8 +1,8 @@
 //! The 128-bit fingerprint by which a point finds its series without its labels being read.
 //!
 //! It hashes raw bytes as they arrived, seeded per process and per source, and is only a cache of the series key: the store
-//! compares keys in full whenever it meets a fingerprint for the first time. foldhash is fast, not cryptographic; the random
-//! seed keeps a sender from preparing collisions.
+//! compares keys in full when a fingerprint is new. foldhash is fast, not cryptographic; the random
+//! seed prevents a sender from preparing collisions.
 
 use foldhash::quality::FixedState;
 use std::hash::{BuildHasher, Hasher};
@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 /// A 128-bit hash of a series' raw identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint {
-    /// Selects the place in a table.
+    /// Selects the position in a table.
     pub low: u64,
     /// Verifies it.
     pub high: u64,

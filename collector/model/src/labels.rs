@@ -1,4 +1,4 @@
-//! Labels of a series as a Prometheus page shows them: rendered once, when the series is met.
+//! Labels of a series as a Prometheus page shows them: rendered once, when the series is defined.
 //!
 //! Order: `job`, `instance`, `runtime`, labels from configuration, then the attributes. Names are made valid; two attributes that
 //! become one name are joined by `;`; a name already taken by the source gets `exported_` before it.
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 /// Name and value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Label pairs of a series on a page, in the order they are written, and how many stand before those of the attributes.
+/// Label pairs of a series on a page, in the order they are written, and the number of those before the attributes.
 pub fn page_labels<'a>(
     source: &'a Source,
     mapped: bool,
@@ -34,7 +34,7 @@ pub fn page_labels<'a>(
     (labels, taken)
 }
 
-/// Label pairs of `target_info`: the resource, without what `job` and `instance` already say.
+/// Label pairs of `target_info`: the resource, without the attributes that `job` and `instance` are made of.
 pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     let mut labels = identity_labels(source, |_| false);
     labels.push(("runtime".into(), source.spec.runtime.as_str().into()));
@@ -99,7 +99,7 @@ pub fn render(labels: &[Label<'_>]) -> String {
     out
 }
 
-/// The pairs of a text that [`render`] or a page wrote, values as they were before they were escaped.
+/// The pairs of a text that [`render`] or a page wrote, with unescaped values.
 pub fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -110,7 +110,7 @@ pub fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     })
 }
 
-/// Where the quote is that ends a value.
+/// Position of the quote that ends a value.
 fn closing(value: &str) -> Option<usize> {
     let mut escaped = false;
     value.bytes().position(|byte| {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_rendered_is_read_back() {
+    fn rendered_labels_are_read_back() {
         let check = |labels: &[(&str, &str)]| {
             let pairs: Vec<_> = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
             let text = render(&pairs);

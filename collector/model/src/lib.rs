@@ -1,20 +1,20 @@
-//! What flows through the collector, and nothing that moves it: metrics, events, sources, units, series keys, names and limits.
+//! The data model of the collector: metrics, events, sources, units, series keys, names and limits.
 //!
-//! Every other crate speaks in these types. There is no I/O and no async here, and only [`clock`] reads the
+//! Every other crate uses these types. There is no I/O and no async here, and only [`clock`] reads the
 //! time.
 //!
-//! | to know | look in |
+//! | topic | module |
 //! |---|---|
-//! | which kinds of metric there are | [`metric`] |
-//! | what makes two points the same series | [`series`] |
-//! | who sent it, and its `job` and `instance` | [`source`] |
-//! | how names and labels look on a Prometheus page | [`names`], [`labels`] |
-//! | how units convert without losing integers | [`units`] |
-//! | how meaning is given to a name once, on a miss | [`resolve`] |
-//! | what a raw event is | [`event`] |
+//! | kinds of metrics | [`metric`] |
+//! | series keys | [`series`] |
+//! | sources, with their `job` and `instance` | [`source`] |
+//! | names and labels on a Prometheus page | [`names`], [`labels`] |
+//! | units, converted without losing integers | [`units`] |
+//! | resolution of names by packs | [`resolve`] |
+//! | raw events | [`event`] |
 //! | where a value is found in an event | [`expression`] |
-//! | every limit, by name | [`limits`] |
-//! | how text is escaped, and bytes are written as text | [`text`] |
+//! | limits | [`limits`] |
+//! | escaping of text, bytes as text | [`text`] |
 
 #![forbid(unsafe_code)]
 

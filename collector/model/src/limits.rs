@@ -1,9 +1,9 @@
 //! Every limit of the store, by name, with its unit. Configuration overrides them by the same names under `limits`.
 
-/// Bounds on what the store keeps. What a limit drops is counted in the ledger under the limit's name.
+/// Bounds on the state of the collector. Items dropped because of a limit are counted in the ledger under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Series in all.
+    /// Series in total.
     pub series: usize,
     /// Series of one source.
     pub series_per_source: usize,
@@ -13,7 +13,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Sources open or lingering.
     pub sources: usize,
-    /// Fingerprints kept for one series, so that shuffled attributes cannot grow the table.
+    /// Fingerprints of one series, so that shuffled attributes cannot grow the table.
     pub aliases_per_series: usize,
     /// Labels of one series.
     pub labels: usize,
@@ -23,15 +23,15 @@ pub struct Limits {
     pub label_value_bytes: usize,
     /// Explicit buckets of one histogram, and buckets of one exponential histogram.
     pub buckets: usize,
-    /// Event schemas known at once.
+    /// Event schemas.
     pub schemas: usize,
-    /// Bytes of raw events kept for replay, per signal.
+    /// Bytes of raw events for replay, per signal.
     pub replay_bytes: usize,
-    /// Age of raw events kept for replay, in seconds.
+    /// Age of raw events for replay, in seconds.
     pub replay_seconds: u64,
     /// Subscribers at once.
     pub subscribers: usize,
-    /// Batches that wait for one subscriber.
+    /// Batches queued for one subscriber.
     pub subscriber_batches: usize,
 }
 

@@ -1,11 +1,11 @@
-//! The kinds of metric, after OpenTelemetry's data model, with the kinds of Prometheus that it lacks kept as they are.
+//! The kinds of metric, after OpenTelemetry's data model, and the kinds that only Prometheus has.
 //!
 //! Source: OpenTelemetry metrics data model 1.x, "Metric points"; OpenMetrics 1.0, "Metric types".
 
-/// What a metric measures, independent of how its points were sent.
+/// The kind of a metric, independent of its temporality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MetricKind {
-    /// A value that is, not one that adds up.
+    /// A current value, which does not add up.
     Gauge,
     /// A sum; monotonic ones are counters.
     Sum {
@@ -32,7 +32,7 @@ impl MetricKind {
     /// A counter.
     pub const COUNTER: MetricKind = MetricKind::Sum { monotonic: true };
 
-    /// The word of the catalog and of the wire.
+    /// The name in the catalog and on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             MetricKind::Gauge => "gauge",
@@ -87,16 +87,15 @@ pub enum PageType {
 /// How successive points of a series relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Temporality {
-    /// Every point is the whole since its start time: it replaces.
+    /// Every point covers the time since the start: it replaces.
     Cumulative,
-    /// Every point is what came since the last: it adds.
+    /// Every point covers the time since the last: it adds.
     Delta,
 }
 
-/// A number that keeps an exact integer beside a float: the value is `int + float`.
+/// A number with an exact integer part and a float part: the value is `int + float`.
 ///
-/// Sums of integers stay exact at any size; a sum that sees both kinds keeps each in its own part. One part alone is used by
-/// gauges.
+/// Sums of integers stay exact at any size; a sum of both kinds uses both parts. A gauge uses one part.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Number {
     /// The integer part.
@@ -106,12 +105,12 @@ pub struct Number {
 }
 
 impl Number {
-    /// A number that came as an integer.
+    /// An integer.
     pub const fn int(int: i64) -> Self {
         Number { int, float: 0.0 }
     }
 
-    /// A number that came as a float.
+    /// A float.
     pub const fn float(float: f64) -> Self {
         Number { int: 0, float }
     }
@@ -140,14 +139,14 @@ impl Number {
     }
 }
 
-/// An example behind a number: one measurement, with the trace it belongs to.
+/// An exemplar: one measurement, with the trace it belongs to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exemplar {
     /// The measured value, in the unit of the raw points.
     pub value: f64,
-    /// When it was measured; 0 when not told.
+    /// When it was measured; 0 when not stated.
     pub time: crate::UnixNanos,
-    /// Trace and span ids under `trace_id` and `span_id`, in hex, and what else it carried.
+    /// Trace and span ids under `trace_id` and `span_id`, in hex, and its other attributes.
     pub attributes: crate::attributes::Attributes,
 }
 

@@ -1,6 +1,6 @@
 //! Metric names as a Prometheus page shows them.
 //!
-//! Dotted names become underscored ones with unit and `_total` suffixes; scraped names stay as they are, to the letter.
+//! Dotted names become underscored ones with unit and `_total` suffixes; scraped names are unchanged.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility", metric metadata; Prometheus data model.
 
 use crate::metric::PageType;
@@ -14,7 +14,7 @@ pub struct PageName {
     pub base: String,
     /// Whether counter samples carry `_total`. A scraped counter without it is `unknown` in OpenMetrics.
     pub total: bool,
-    /// Unit word for `# UNIT`, only when `base` ends with it; else empty.
+    /// Unit for `# UNIT`, only when `base` ends with it; else empty.
     pub unit: String,
 }
 
@@ -69,7 +69,7 @@ fn has_suffix(base: &str, unit: &str) -> bool {
     base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
 }
 
-/// A valid metric or label name: other characters become `_`, a leading digit gets one before it. Colons stay in metric names.
+/// A valid metric or label name: other characters become `_`, a leading digit gets one before it. Metric names may have colons.
 pub fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
     let starts_well = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
@@ -81,7 +81,7 @@ pub fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
         out.push(b'_');
     }
     out.extend_from_slice(name.as_bytes());
-    // Every byte of a longer character but its first goes; what stays is ASCII.
+    // Drops the continuation bytes of multi-byte characters.
     if !name.is_ascii() {
         out.retain(|byte| !(0x80..0xc0).contains(byte));
     }
@@ -104,7 +104,7 @@ fn collapse(name: &str) -> String {
     out
 }
 
-/// UCUM to the words of Prometheus names.
+/// Converts UCUM to the unit words of Prometheus names.
 fn unit_words(unit: &str, kind: PageType) -> String {
     if unit == "1" {
         return if kind == PageType::Gauge {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn scraped_names_stay_and_the_unit_shows_only_where_the_name_has_it() {
+    fn scraped_names_are_unchanged_and_a_unit_is_shown_only_if_the_name_has_it() {
         let check = |name, unit, kind, base: &str, total, shown: &str| {
             let page = page_name(name, unit, kind, NameStyle::Verbatim);
             assert_eq!(

@@ -1,6 +1,6 @@
 //! Name patterns of subscriptions, `tap` and packs, and the globs of `where`.
 //!
-//! A pattern is a dotted name in which `*` stands for any text within one segment and `**` for any number of segments, none
+//! A pattern is a dotted name in which `*` matches any text within one segment and `**` for any number of segments, none
 //! included: `phoenix.**` matches `phoenix` and `phoenix.endpoint.stop`. A glob has `*` for any text and nothing else.
 
 use std::fmt;
@@ -11,7 +11,7 @@ pub struct Pattern {
     text: String,
 }
 
-/// A pattern that cannot be used, with words for its author.
+/// An invalid pattern, with a message for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("pattern {pattern:?}: {what}")]
 pub struct BadPattern {
@@ -23,7 +23,14 @@ impl Pattern {
     /// Longest pattern, in bytes.
     pub const MAX_BYTES: usize = 256;
 
-    /// Checks and keeps a pattern.
+    /// Checks a pattern.
+    ///
+    /// ```
+    /// use dichroic_model::Pattern;
+    /// let pattern = Pattern::new("phoenix.*.stop").unwrap();
+    /// assert!(pattern.matches("phoenix.endpoint.stop"));
+    /// assert!(!pattern.matches("phoenix.endpoint.start"));
+    /// ```
     pub fn new(text: &str) -> Result<Self, BadPattern> {
         let bad = |what| BadPattern {
             pattern: crate::attributes::cut(text, 80).to_owned(),
@@ -78,7 +85,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Iterative, with one point to go back to (the last `**`), so that hostile patterns cost at most pattern × name.
+/// Iterative, with one backtracking point (the last `**`), so that a hostile pattern costs at most pattern × name.
 fn segments_match(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (Some(pattern), Some(name));
     let mut retry: Option<(Option<&str>, &str)> = None;
@@ -168,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_patterns_say_what_to_write() {
+    fn an_invalid_pattern_gives_advice() {
         let check = |pattern: &str, message: &str| {
             let error = Pattern::new(pattern).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
@@ -194,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_stays_cheap() {
+    fn a_hostile_pattern_is_cheap() {
         let pattern =
             Pattern::new(&["**"; 60].join(".a.")).unwrap_or_else(|_| Pattern::new("**.a.**.b").unwrap());
         assert!(

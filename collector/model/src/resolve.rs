@@ -1,7 +1,7 @@
-//! How meaning is given to a series: once, on a miss, in one place.
+//! Resolution of a series to its canonical name, unit and labels: once, when it is defined.
 //!
-//! The store asks a [`Resolver`] when it meets a series for the first time and keeps the answer with it. Packs implement the
-//! resolver; [`Identity`] is what holds without packs. A reload bumps the generation and series resolve again as they come.
+//! The core calls a [`Resolver`] when a series is defined and stores the result with it. Packs implement the resolver; [`Identity`] is the
+//! one without packs. A reload bumps the generation, and every series is resolved again at its next point.
 
 use crate::attributes::AttributeValue;
 use crate::metric::MetricKind;
@@ -9,29 +9,29 @@ use crate::series::{NameStyle, SeriesDef};
 use crate::source::Source;
 use crate::units::{self, Factor};
 
-/// What is asked: a series as it came, and its source.
+/// A series as received, and its source.
 pub struct Query<'a> {
-    /// Who sends it.
+    /// Its source.
     pub source: &'a Source,
-    /// What it says of itself.
+    /// Its definition.
     pub def: &'a SeriesDef<'a>,
 }
 
 impl Query<'_> {
-    /// An attribute as it came, by name.
+    /// An attribute as received, by name.
     pub fn attribute(&self, key: &str) -> Option<&AttributeValue<'_>> {
         self.def.attributes.iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 }
 
-/// The meaning of a series.
+/// The resolution of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolution {
     /// Canonical name.
     pub name: String,
-    /// Unit of what is exported.
+    /// Unit of the exported values.
     pub unit: String,
-    /// Values in the definition's unit times this are in `unit`.
+    /// Converts values in the definition's unit to `unit`.
     pub factor: Factor,
     /// Help text, or empty.
     pub help: String,
@@ -42,9 +42,9 @@ pub struct Resolution {
 }
 
 impl Resolution {
-    /// The meaning that needs no knowledge of the name: the base unit of the declared one, nothing renamed.
+    /// The resolution of an unknown name: the base unit of the declared one, nothing renamed.
     ///
-    /// Scraped series keep everything as it came. Exponential buckets cannot be rescaled exactly, so such a histogram keeps its
+    /// Scraped series are unchanged. Exponential buckets cannot be rescaled exactly, so such a histogram keeps its
     /// unit.
     pub fn plain(query: &Query<'_>) -> Self {
         let def = query.def;
@@ -66,15 +66,15 @@ impl Resolution {
     }
 }
 
-/// Gives meaning to series. Called on the ingest thread, once per new series: must not block.
+/// Resolves series. Called on the ingest thread, once per new series: must not block.
 pub trait Resolver: Send + Sync {
-    /// Changes when the same query may have another answer.
+    /// Changes when the same query may have another result.
     fn generation(&self) -> u64;
-    /// The meaning of a series. Always answers; what it does not know is [`Resolution::plain`].
+    /// Resolves a series; an unknown one to [`Resolution::plain`].
     fn resolve(&self, query: &Query<'_>) -> Resolution;
 }
 
-/// The resolver without knowledge.
+/// The resolver without packs.
 pub struct Identity;
 
 impl Resolver for Identity {

@@ -1,16 +1,16 @@
-//! Who sent it: a scraped target, an OTLP resource, a BEAM node, or the collector itself.
+//! Sources: a scraped target, an OTLP resource, a BEAM node, or the collector itself.
 //!
-//! A source carries the `job` and `instance` under which its series appear on `/metrics`. The same identity coming back is
-//! the same source; a boot id is an epoch of it and never a label.
+//! A source carries the `job` and `instance` under which its series appear on `/metrics`. A source that returns
+//! with the same identity is the same source; a boot id is an epoch of it and never a label.
 
 use crate::attributes::Attributes;
 use std::fmt;
 
-/// A source's place in the store. Never reused while the process runs.
+/// The id of a source. Never reused while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u32);
 
-/// How a source speaks to the collector.
+/// The protocol of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// A relay on the local socket.
@@ -24,7 +24,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The word of the ledger and of the catalog.
+    /// The name in the ledger and in the catalog.
     pub fn as_str(self) -> &'static str {
         match self {
             Protocol::Beam => "beam",
@@ -35,14 +35,14 @@ impl Protocol {
     }
 }
 
-/// What runs the program that sends: the `runtime` label of mapped families and of `target_info`.
+/// The runtime of the program that sends: the `runtime` label of mapped families and of `target_info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Runtime {
     /// Erlang, Elixir, Gleam.
     Beam,
     /// Any Python.
     Python,
-    /// Something else, or not told.
+    /// Something else, or not stated.
     Other,
 }
 
@@ -57,10 +57,10 @@ impl Runtime {
     }
 }
 
-/// What makes series of a source leave by themselves.
+/// When series of a source expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
-    /// Only when the receiver says so (a scrape that did not show them).
+    /// Only when the receiver expires them (a scrape without them).
     ByReceiver,
     /// This long after their last point, in nanoseconds.
     AfterIdle(u64),
@@ -68,16 +68,16 @@ pub enum Expiry {
     AfterEnd(u64),
 }
 
-/// What a receiver knows about a source when it opens it.
+/// The description of a source by its receiver.
 #[derive(Debug, Clone)]
 pub struct SourceSpec {
-    /// How it speaks.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Unique within the protocol: target URL, packed resource, node name. The same key is the same source.
     pub key: Vec<u8>,
-    /// For people: ledger, catalog, `Event.source`. At most 256 bytes are kept.
+    /// Display name: ledger, catalog, `Event.source`. Cut after 256 bytes.
     pub name: String,
-    /// What runs it.
+    /// Its runtime.
     pub runtime: Runtime,
     /// The `job` label; empty leaves the label out.
     pub job: String,
@@ -89,13 +89,13 @@ pub struct SourceSpec {
     pub labels: Attributes,
     /// Whether a series' own `job` and `instance` win over the source's (Prometheus `honor_labels`).
     pub honor_labels: bool,
-    /// How its series leave.
+    /// When its series expire.
     pub expiry: Expiry,
 }
 
 impl SourceSpec {
     /// A source that is named after its key (where that is text) and has no other identity: no `job`, no `instance`, no resource;
-    /// its series expire when the receiver says so.
+    /// only the receiver expires its series.
     ///
     /// ```
     /// use dichroic_model::{Protocol, Runtime, SourceSpec};
@@ -125,14 +125,14 @@ impl SourceSpec {
 
 /// An open source. Immutable: a changed identity is another source.
 pub struct Source {
-    /// Its place.
+    /// Its id.
     pub id: SourceId,
-    /// What it is.
+    /// Its description.
     pub spec: SourceSpec,
 }
 
 impl Source {
-    /// The name shown to people.
+    /// The display name.
     pub fn name(&self) -> &str {
         &self.spec.name
     }

@@ -14,7 +14,7 @@ pub struct Factor {
 }
 
 impl Factor {
-    /// No conversion.
+    /// The identity.
     pub const ONE: Factor = Factor { num: 1, den: 1 };
 
     /// A reduced ratio. `None` when either side is zero.
@@ -64,7 +64,7 @@ enum Dimension {
     Ratio,
 }
 
-/// (spelling, dimension, how many of the smallest unit it holds). Words of `Telemetry.Metrics` and of Prometheus names are accepted
+/// (spelling, dimension, size in the smallest unit). Spellings of `Telemetry.Metrics` and of Prometheus names are accepted
 /// beside UCUM's.
 const UNITS: &[(&str, Dimension, u64)] = &[
     ("ns", Dimension::Time, 1),
@@ -106,9 +106,9 @@ fn find(unit: &str) -> Option<(Dimension, u64)> {
         .map(|(_, dimension, size)| (*dimension, *size))
 }
 
-/// The factor from one unit to another. `None` when they measure different things or are not known.
+/// The factor from one unit to another. `None` for unknown units and for different dimensions.
 ///
-/// `native` is not a unit of the world: its size is told by the node at its handshake ([`native`]).
+/// `native` is not a unit here: each node states its size in the handshake ([`native`]).
 pub fn conversion(from: &str, to: &str) -> Option<Factor> {
     if from == to {
         return Some(Factor::ONE);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_native_unit_is_what_the_node_says() {
+    fn the_size_of_the_native_unit_is_stated_by_the_node() {
         assert_eq!(native(1_000_000_000, "s"), Factor::new(1, 1_000_000_000));
         assert_eq!(native(1_000_000, "ms"), Factor::new(1, 1_000));
         assert_eq!(native(0, "s"), None);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn factors_compose_and_overflow_is_told() {
+    fn factors_compose_and_overflow_is_an_error() {
         let f = Factor::new(1, 1_000).unwrap();
         assert_eq!(f.then(f), Factor::new(1, 1_000_000));
         assert_eq!(f.then(Factor::new(1_000, 1).unwrap()), Some(Factor::ONE));

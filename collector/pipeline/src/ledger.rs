@@ -1,13 +1,12 @@
-//! The ledger: what became of every point, event and log, by hop, by source and by reason.
+//! The ledger: the fate of every point, event and log, by hop, source and reason.
 //!
-//! Every term is counted where it happens; none is the remainder of others, so a balance that does not hold is a defect that
-//! shows. The hops and their equations:
+//! Every term is counted where it occurs; none is computed from the others, so a defect shows as an account that does not balance. The hops and their equations:
 //!
 //! | hop | equation |
 //! |---|---|
 //! | ingest, per source and signal | `received = applied + dropped{reason} + staged` |
 //! | each exporter and subscriber | `offered = sent + dropped{reason} + queued` |
-//! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (the relay's own account, as it last said) |
+//! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (the relay's own account, as last reported) |
 //!
 //! The unit of a metric is a data point (a sample, for scraped pages), of events and logs a row.
 
@@ -17,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What kind of thing is counted.
+/// The kind of item that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Signal {
     /// Data points.
@@ -26,12 +25,12 @@ pub enum Signal {
     Events,
     /// Log records.
     Logs,
-    /// Spans, which are not kept yet.
+    /// Spans; not supported yet.
     Traces,
 }
 
 impl Signal {
-    /// The word of the ledger's JSON.
+    /// The name in the ledger's JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Signal::Metrics => "metrics",
@@ -52,7 +51,7 @@ macro_rules! reasons {
             /// All of them, in the order of their declaration.
             pub const ALL: &[DropReason] = &[$(DropReason::$name,)*];
 
-            /// The word of the `reason` label.
+            /// The value of the `reason` label.
             pub fn as_str(self) -> &'static str {
                 match self { $(DropReason::$name => $word,)* }
             }
@@ -61,13 +60,13 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The number of series in all is at its limit.
+    /// The limit of series is reached.
     SeriesLimit = "series_limit",
-    /// The source has as many series as it may.
+    /// The limit of series of one source is reached.
     SeriesPerSource = "series_per_source",
-    /// The metric has as many series as it may.
+    /// The limit of series of one metric is reached.
     SeriesPerMetric = "series_per_metric",
-    /// The accounted bytes are at their limit.
+    /// The limit of accounted bytes is reached.
     MemoryLimit = "memory_limit",
     /// Too many sources.
     SourceLimit = "source_limit",
@@ -77,19 +76,19 @@ reasons! {
     Buckets = "buckets",
     /// Too many event schemas.
     SchemaLimit = "schema_limit",
-    /// Not what the format says: wrong type, missing value, bad number.
+    /// Violates the format: wrong type, missing value, invalid number.
     Malformed = "malformed",
-    /// A kind that is not kept yet.
+    /// A kind that is not supported yet.
     Unsupported = "unsupported",
     /// The same series twice in one page or request.
     Duplicate = "duplicate",
-    /// Older than what is held, or a total that went backwards.
+    /// Older than the last point, or a total that decreased.
     Backwards = "backwards",
-    /// A delta whose start lies before the end of the last one.
+    /// A delta that starts before the end of the last one.
     Overlap = "overlap",
-    /// The point says that it has no value.
+    /// The point is flagged as having no value.
     NoRecordedValue = "no_recorded_value",
-    /// The series left between being found and being written.
+    /// The series was removed between lookup and write.
     SeriesGone = "series_gone",
     /// A page or request over its size limit.
     TooLarge = "too_large",
@@ -97,24 +96,24 @@ reasons! {
     Withdrawn = "withdrawn",
     /// In flight when the relay's connection broke.
     RelayBroke = "relay_broke",
-    /// Nobody was subscribed any more.
+    /// No subscriber was left.
     Unwanted = "unwanted",
-    /// The receiver of the hand-over was too slow.
+    /// The receiver of the channel was too slow.
     Slow = "slow",
-    /// Left behind at the shutdown deadline.
+    /// Still queued at the shutdown deadline.
     Shutdown = "shutdown",
 }
 
 /// The account of one source and signal at the ingest hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceAccount {
-    /// Since when it counts.
+    /// When it began to count.
     pub since: UnixNanos,
-    /// Came in.
+    /// Received.
     pub received: u64,
     /// Reached a cell or a stream.
     pub applied: u64,
-    /// Held, neither applied nor dropped yet.
+    /// Pending: neither applied nor dropped yet.
     pub staged: u64,
     dropped: Vec<u64>,
 }
@@ -156,13 +155,13 @@ impl SourceAccount {
 /// so relaxed order suffices; a reader may see one term a moment before another, at rest they balance.
 #[derive(Debug, Default)]
 pub struct Hop {
-    /// Given to it.
+    /// Passed to it.
     pub offered: AtomicU64,
-    /// Left it.
+    /// Sent by it.
     pub sent: AtomicU64,
-    /// Lost in it.
+    /// Dropped by it.
     pub dropped: AtomicU64,
-    /// Held by it.
+    /// Queued in it.
     pub queued: AtomicU64,
 }
 
@@ -224,28 +223,28 @@ impl fmt::Display for RelayTerm {
 /// All accounts.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// When this process began to count, which is the ledger's epoch.
+    /// When this process began to count.
     pub epoch: UnixNanos,
     accounts: BTreeMap<(SourceId, Signal), SourceAccount>,
-    /// Names of sources, kept when the source has left.
+    /// Names of sources, also of removed ones.
     names: BTreeMap<SourceId, (&'static str, String)>,
     relays: BTreeMap<SourceId, BTreeMap<RelayTerm, u64>>,
-    /// Sources that have left, in order, as long as each keeps an account of its own.
+    /// Removed sources that still have an account of their own, oldest first.
     retired: VecDeque<SourceId>,
     hops: BTreeMap<String, Arc<Hop>>,
 }
 
-/// Sources that have left and still have an account of their own.
+/// Largest number of removed sources with an account of their own.
 const RETIRED: usize = 1_024;
 
-/// Terms of one relay's account.
+/// Largest number of terms of one relay's account.
 const RELAY_TERMS: usize = 256;
 
 impl Ledger {
-    /// The account into which those of sources are added that left long ago.
+    /// The account that sums up those of sources removed long ago.
     pub const DEPARTED: SourceId = SourceId(u32::MAX);
 
-    /// An empty ledger that begins now.
+    /// An empty ledger that begins at `epoch`.
     pub fn new(epoch: UnixNanos) -> Self {
         Ledger {
             epoch,
@@ -257,8 +256,8 @@ impl Ledger {
         self.names.insert(source, (protocol, name.to_owned()));
     }
 
-    /// The source has left. Its account stays; of many, the oldest are added up in one ([`Ledger::DEPARTED`]), so that the ledger is
-    /// bounded and still balances.
+    /// A source was removed. Its account is retained; beyond a limit the oldest are summed up in one ([`Ledger::DEPARTED`]), so that the
+    /// ledger is bounded and still balances.
     pub(crate) fn retire(&mut self, source: SourceId) {
         self.retired.push_back(source);
         while self.retired.len() > RETIRED
@@ -287,7 +286,7 @@ impl Ledger {
         }
     }
 
-    /// (protocol, name) of a source, also of one that has left.
+    /// (protocol, name) of a source, also of a removed one.
     pub fn source_name(&self, source: SourceId) -> Option<(&'static str, &str)> {
         self.names
             .get(&source)
@@ -301,7 +300,7 @@ impl Ledger {
             .or_insert_with(|| SourceAccount::new(epoch))
     }
 
-    /// `n` came in.
+    /// `n` were received.
     pub fn received(&mut self, source: SourceId, signal: Signal, n: u64) {
         add(&mut self.account_mut(source, signal).received, n);
     }
@@ -325,7 +324,7 @@ impl Ledger {
         }
     }
 
-    /// The account of an exporter or subscriber, made when first asked for.
+    /// The account of an exporter or subscriber, created on first use.
     pub fn hop(&mut self, name: &str) -> Arc<Hop> {
         self.hops.entry(name.to_owned()).or_default().clone()
     }
@@ -358,7 +357,7 @@ impl Ledger {
     }
 }
 
-/// What a peer says that it lost is a number of its own choice: it stops at the largest.
+/// Saturates: a peer may report any number as lost.
 fn add(term: &mut u64, n: u64) {
     *term = term.saturating_add(n);
 }

@@ -1,18 +1,28 @@
-//! The series store, the stream of events, the hand-overs between threads, and the ledger.
+//! The series, the raw events, the ledger, and the exchange of all these with other threads.
 //!
 //! One thread, the ingest thread, owns the [`Core`]; receivers run on it and call it synchronously with whole requests. Nothing
-//! between a socket's bytes and a cell awaits, locks or sends. Other threads never touch the store: through a [`Handle`] they
-//! hand in [`Job`]s, which run in steps between requests and copy out what was asked for, through a [`lane`].
+//! between a socket's bytes and a cell awaits, locks or sends. Other threads never touch the core: through a [`Handle`] they submit
+//! [`Job`]s, which run in steps between requests and return copies through a [`channel`].
 //!
-//! | to do | call |
+//! | task | call |
 //! |---|---|
-//! | meet a sender | [`Core::open_source`], [`Core::end_source`] |
+//! | open and end a source | [`Core::open_source`], [`Core::end_source`] |
 //! | find a series, or define it on a miss | [`Core::find`], [`Core::find_batch`] (many at once), [`Core::define`] |
 //! | write a point | `set_*` (cumulative and gauges replace), `add_*` (deltas add) |
-//! | let a series leave now | [`Core::expire`] |
-//! | hand out raw events | [`Core::publish`], [`Core::publish_gap`] |
+//! | remove a series | [`Core::expire`]; others expire in [`Core::sweep`] |
+//! | publish raw events | [`Core::publish`], [`Core::publish_gap`] |
 //! | read from another thread | [`Handle::call`], [`Handle::snapshot`], [`Handle::subscribe`] |
-//! | account for what happened | [`Core::ledger`], [`ledger`] |
+//! | account for every item | [`Core::ledger`], [`ledger`] |
+//!
+//! | room | holds |
+//! |---|---|
+//! | `series` | slots, cells, the index of fingerprints, admission |
+//! | `exposition` | families, and which series has which identity on a page |
+//! | `events` | schemas, replay, subscribers |
+//! | `ledger` | the accounts |
+//! | `exchange` | channel, jobs, snapshots |
+//!
+//! Rooms do not reach into each other: [`Core`] passes one to another as an argument where an operation takes both.
 #![forbid(unsafe_code)]
 
 mod core;

@@ -8,19 +8,19 @@ use std::sync::Arc;
 /// One series, copied.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What stays true of it.
+    /// Its metadata.
     pub meta: Arc<SeriesMeta>,
     /// Its value, raw: the meta's factor turns it into the metric's unit.
     pub value: RowValue,
-    /// Since when it counts. Where the sender did not tell, the time of its first point here, or of the point that began anew.
+    /// Start of the count. Without a stated start, the time of its first point here, or of the point that reset it.
     pub start: UnixNanos,
-    /// Whether the sender told `start`.
+    /// Whether the sender stated `start`.
     pub start_explicit: bool,
     /// Time of its last point.
     pub time: UnixNanos,
-    /// Kept off pages: its name or labels there belong to another.
+    /// Not on pages: its name or labels there belong to another.
     pub hidden: bool,
-    /// The newest example behind it.
+    /// Its newest exemplar.
     pub exemplar: Option<Arc<Exemplar>>,
 }
 

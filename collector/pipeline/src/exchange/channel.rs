@@ -1,13 +1,12 @@
-//! A lane: a bounded hand-over from one thread to another, lock-free, with a doorbell on both ends.
+//! A bounded channel from one thread to another, lock-free, with a waker at both ends.
 //!
-//! The sender never waits: a full lane gives the item back ([`Full`]) or, where the newest matters, displaces the oldest and says
-//! so. The receiver sleeps in a future and is woken only when something came. Dropping either end closes the lane; what was
-//! sent before the close is still received.
+//! The sender never waits: a full channel returns the item ([`TrySend::Full`]); where the newest matters, the sender displaces the oldest
+//! ([`Sender::pop_oldest`]). The receiver sleeps in a future and is woken only when an item arrives. Dropping either end closes the
+//! channel; items sent before the close are still received.
 //!
-//! Orderings. The queue itself synchronises items (crossbeam: Release on push, Acquire on pop). `closed` is stored with Release
-//! before the last ring and loaded with Acquire before the last look into the queue, so a receiver that sees the close also sees
-//! every item pushed before it. A sleeper registers its waker *before* it looks again; a pusher rings *after* it pushed: one of
-//! the two sees the other.
+//! Orderings. The queue itself synchronizes items (crossbeam: Release on push, Acquire on pop). `closed` is stored with Release
+//! before the last wake and loaded with Acquire before the last pop, so a receiver that sees the close also sees every item pushed
+//! before it. A sleeper registers its waker *before* it pops again; a sender wakes *after* its push: one of the two sees the other.
 
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, register};
 use std::task::{Context, Poll, Waker};
@@ -15,11 +14,11 @@ use std::task::{Context, Poll, Waker};
 struct Shared<T> {
     queue: ArrayQueue<T>,
     closed: AtomicBool,
-    /// The sender has sent all that it had to.
+    /// The sender called [`Sender::finish`].
     finished: AtomicBool,
-    /// Rung when an item came or the sender closed.
+    /// Woken when an item arrived or the sender closed.
     arrival: AtomicWaker,
-    /// Rung when room came or the receiver closed.
+    /// Woken when there is room or the receiver closed.
     room: AtomicWaker,
 }
 
@@ -29,16 +28,26 @@ pub struct Sender<T>(Arc<Shared<T>>);
 /// The receiving end.
 pub struct Receiver<T>(Arc<Shared<T>>);
 
-/// Why an item came back.
+/// Why an item was not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TrySend<T> {
     /// No room now.
     Full(T),
-    /// The receiver is gone.
+    /// The receiver was dropped.
     Closed(T),
 }
 
-/// A lane for at most `capacity` items, at least one.
+/// A channel for at most `capacity` items, at least one.
+///
+/// ```
+/// use dichroic_pipeline::channel::{TrySend, channel};
+/// let (sender, receiver) = channel(1);
+/// assert_eq!(sender.try_send(1), Ok(()));
+/// assert_eq!(sender.try_send(2), Err(TrySend::Full(2)));
+/// assert_eq!(receiver.try_recv(), Some(1));
+/// drop(receiver);
+/// assert_eq!(sender.try_send(3), Err(TrySend::Closed(3)));
+/// ```
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(capacity.max(1)),
@@ -51,7 +60,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
-    /// Sends, or gives the item back.
+    /// Sends, or returns the item.
     pub fn try_send(&self, item: T) -> Result<(), TrySend<T>> {
         if self.is_closed() {
             return Err(TrySend::Closed(item));
@@ -61,32 +70,32 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Says that everything was sent. A lane that closes without this was cut short.
+    /// Marks the stream of items as complete. A channel that closes without this was cut short.
     pub fn finish(&self) {
         self.0.finished.store(true, Ordering::Release);
     }
 
-    /// Takes the oldest item back, to make room for a newer one. The receiver may win the race for it.
+    /// Removes the oldest item, to make room for a newer one. The receiver may win the race for it.
     pub fn pop_oldest(&self) -> Option<T> {
         self.0.queue.pop()
     }
 
-    /// Asks to be woken when there is room. Try once more after the call, before sleeping.
+    /// Registers a waker for when there is room. Try once more after the call, before sleeping.
     pub fn register(&self, waker: &Waker) {
         register(&self.0.room, waker);
     }
 
-    /// Whether the receiver is gone.
+    /// Whether the receiver was dropped.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
     }
 
-    /// Items that wait.
+    /// Number of queued items.
     pub fn len(&self) -> usize {
         self.0.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no item is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -100,24 +109,24 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next item if one waits.
+    /// The next item, if one is queued.
     pub fn try_recv(&self) -> Option<T> {
         let item = self.0.queue.pop()?;
         self.0.room.wake();
         Some(item)
     }
 
-    /// The next item, `None` when the sender is gone and everything was received. Cancel-safe: nothing is taken before it returns.
+    /// The next item; `None` once the sender was dropped and everything was received. Cancel-safe: it takes no item before it returns.
     pub async fn recv(&self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Whether the sender had sent everything when the lane closed. Ask after [`Receiver::recv`] has said `None`.
+    /// Whether the sender had sent everything when the channel closed. Valid after [`Receiver::recv`] returned `None`.
     pub fn is_finished(&self) -> bool {
         self.0.finished.load(Ordering::Acquire)
     }
 
-    /// [`Receiver::recv`] by hand.
+    /// The poll function of [`Receiver::recv`].
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Some(item) = self.try_recv() {
             return Poll::Ready(Some(item));
@@ -131,12 +140,12 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Items that wait.
+    /// Number of queued items.
     pub fn len(&self) -> usize {
         self.0.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no item is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,7 +1,7 @@
 //! Copies of series for exporters: in family order, a bounded step at a time.
 //!
-//! Each row is one series at one moment; rows of one chunk were copied together. Between chunks ingest goes on, which is the
-//! promise that Prometheus makes too: a series is consistent in itself, a page is not a single moment.
+//! Each row is one series at one time; rows of one chunk were copied together. Ingest continues between chunks. This is Prometheus's
+//! guarantee too: a series is consistent in itself, but the series of a page are not from one time.
 
 use super::channel::{self, Receiver, Sender, TrySend};
 use super::job::{Job, Progress};
@@ -14,16 +14,16 @@ use dichroic_model::UnixNanos;
 use std::sync::Arc;
 use std::task::Context;
 
-/// Series looked at in one step: less than 0.1 ms.
+/// Series checked in one step: less than 0.1 ms.
 const STEP: usize = 2048;
 
-/// Series whose memory is asked for before the first of them is copied.
+/// Series that are read ahead before the first of them is copied.
 const GROUP: usize = 32;
 
 /// Rows copied together.
 pub type Chunk = Vec<Row>;
 
-/// Says which series are wanted.
+/// Selects series.
 pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
 
 /// What to copy.
@@ -31,9 +31,9 @@ pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
 pub struct SnapshotRequest {
     /// Only series for which this holds; `None` copies all.
     pub filter: Option<SeriesFilter>,
-    /// Only series written at or after this time (tenths of a second are resolved: a little more may come).
+    /// Only series written at or after this time (in a resolution of tenths of a second: a few older ones may be included).
     pub changed_since: Option<UnixNanos>,
-    /// Chunks that may wait for the reader; 0 means 4.
+    /// Capacity of the channel in chunks; 0 means 4.
     pub lane: usize,
 }
 
@@ -44,14 +44,14 @@ pub struct Snapshot {
     waiting: Option<Chunk>,
     family: String,
     place: usize,
-    /// Given by the store when the copy begins.
+    /// The id of the copy, once it has begun.
     copy: Option<u64>,
     finished: bool,
 }
 
 impl Snapshot {
-    /// The job and where its chunks come out. The lane closes when everything was copied, and says so
-    /// ([`Receiver::is_finished`]): one that closes without was given up, because its reader took too long or the store is gone.
+    /// The job and the receiver of its chunks. The channel closes as finished ([`Receiver::is_finished`]) when everything was copied. It
+    /// closes unfinished when the copy was aborted: its reader took too long, or the core was dropped.
     pub fn new(request: SnapshotRequest) -> (Self, Receiver<Chunk>) {
         let (out, chunks) = channel::channel(if request.lane == 0 { 4 } else { request.lane });
         let job = Snapshot {
@@ -69,8 +69,8 @@ impl Snapshot {
     fn copy(&mut self, core: &Core, copy: u64) -> Chunk {
         let since = self.request.changed_since.map(|time| core.series.tenths(time));
         let mut rows = Vec::with_capacity(STEP.min(core.series()));
-        let mut looked = 0;
-        while looked < STEP {
+        let mut checked = 0;
+        while checked < STEP {
             let Some((name, members)) = core.exposition.families.at_or_after(&self.family) else {
                 self.finished = true;
                 break;
@@ -79,7 +79,7 @@ impl Snapshot {
                 (self.family, self.place) = (name.to_owned(), 0);
             }
             let rest = members.slots.get(self.place..).unwrap_or_default();
-            let part = &rest[..rest.len().min(STEP - looked)];
+            let part = &rest[..rest.len().min(STEP - checked)];
             for group in part.chunks(GROUP) {
                 warm(core, group);
                 for index in group.iter().copied().filter(|index| *index != GONE) {
@@ -88,7 +88,7 @@ impl Snapshot {
                     }
                 }
             }
-            looked += part.len().max(1);
+            checked += part.len().max(1);
             self.place += part.len();
             if part.len() == rest.len() {
                 self.family.push('\0');
@@ -105,7 +105,7 @@ impl Snapshot {
         if since.is_some_and(|since| slot.touched < since) || core.exposition.copies.is_new(index, copy) {
             return None;
         }
-        if self.request.filter.as_ref().is_some_and(|wants| !wants(meta)) {
+        if self.request.filter.as_ref().is_some_and(|selects| !selects(meta)) {
             return None;
         }
         let value = slot.copy(&core.series.bounds)?;
@@ -125,8 +125,8 @@ impl Snapshot {
     }
 }
 
-/// Reads what the copies of a group will need. Raising a reference count waits for its memory, and for all that was asked before;
-/// plain reads wait together. Copying series that lie scattered is several times faster so.
+/// Reads the memory that the copies of a group need. Incrementing a reference count waits for its cache line and for all reads before it;
+/// plain reads overlap. This makes copies of scattered series several times faster.
 #[inline]
 fn warm(core: &Core, group: &[u32]) {
     let counts = group
@@ -140,7 +140,7 @@ impl Job for Snapshot {
     fn step(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Progress {
         let copy = *self.copy.get_or_insert_with(|| core.begin_copy());
         if !core.exposition.copies.is_open(copy) {
-            // Given up by the store: the lane closes without being finished.
+            // Aborted: the channel closes unfinished.
             return Progress::Done;
         }
         let progress = self.advance(core, copy, cx);

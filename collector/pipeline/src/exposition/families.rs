@@ -2,8 +2,8 @@
 //!
 //! A metric is canonical (dotted name, unit, kind); a family is what a page shows (`# TYPE` once, all samples together). Metrics of one
 //! family may come from several sources and runtimes. A metric whose page name or suffixes are taken by a family of another
-//! type cannot be shown beside it: its series are kept for streams and the catalog, hidden from pages, and counted. They are shown
-//! once the other family has left.
+//! type cannot be shown beside it: its series are in streams and in the catalog, but hidden from pages, and counted. They are shown once the
+//! other family is removed.
 //!
 //! A metric lives as long as a series of it, a family as long as a metric of it; both are accounted in bytes.
 
@@ -22,9 +22,9 @@ const HELP_BYTES: usize = 1_024;
 
 pub(crate) struct Members {
     family: Arc<Family>,
-    /// Slots; [`GONE`] where one left while a copy was under way.
+    /// Slots; [`GONE`] where a series was removed since the last [`Families::tidy`].
     pub(crate) slots: Vec<u32>,
-    /// Places of [`GONE`].
+    /// Positions of [`GONE`].
     holes: Vec<u32>,
     metrics: usize,
     shown: bool,
@@ -51,14 +51,14 @@ pub(crate) struct Families {
     by_name: BTreeMap<String, FamilyId>,
     /// Every sample name that a family may produce, so that two families never produce the same one.
     claimed: HashMap<String, FamilyId>,
-    /// Families without a place on pages, by what they would be there.
+    /// Families that are hidden from pages, by their name and type there.
     hidden: BTreeMap<HiddenKey, FamilyId>,
-    /// A name became free that a hidden family may have waited for.
+    /// A name became free that a hidden family may need.
     freed: bool,
     metrics: HashTable<Known>,
     hasher: Seeded,
     next_metric: MetricId,
-    /// Families with holes or without metrics, to be looked at when nobody copies.
+    /// Families with holes or without metrics, to be tidied while no copy is under way.
     untidy: Vec<FamilyId>,
     bytes: usize,
 }
@@ -75,13 +75,13 @@ fn sample_names(page: &PageName, kind: PageType) -> Vec<String> {
     }
 }
 
-/// Where a family without a place on pages stands in page order.
+/// The key of a hidden family in page order.
 fn hidden_place(base: &str, id: FamilyId) -> String {
     format!("{base}\u{0}{id}")
 }
 
 impl Families {
-    /// Finds or makes the metric and its family. A metric that gets no series must be given back: [`Families::release`].
+    /// Finds or makes the metric and its family. Release a metric that gets no series: [`Families::release`].
     pub(crate) fn metric(
         &mut self,
         name: &str,
@@ -124,7 +124,7 @@ impl Families {
         metric
     }
 
-    /// Hidden metrics get a family without a place on pages, so that their series are still kept in order.
+    /// Hidden metrics get a hidden family, so that copies still visit their series in order.
     fn family(&mut self, page: PageName, kind: PageType, help: &str) -> (FamilyId, Option<Arc<Family>>) {
         if let Some(id) = self.by_name.get(&page.base).copied()
             && let Some(members) = &self.members[id as usize]
@@ -171,7 +171,7 @@ impl Families {
         (id, Some(family))
     }
 
-    /// A series more. Its place in the family.
+    /// Adds a series. Returns its position in the family.
     pub(crate) fn add(&mut self, metric: &Metric, slot: u32) -> u32 {
         if let Some(known) = self.known(metric) {
             known.series += 1;
@@ -183,7 +183,7 @@ impl Families {
         (members.slots.len() - 1) as u32
     }
 
-    /// A series less. Leaves a hole, so that a copy under way neither skips nor repeats others.
+    /// Removes a series. Leaves a hole, so that a copy under way neither skips nor repeats others.
     pub(crate) fn remove(&mut self, metric: &Metric, place: u32) {
         if let Some(members) = &mut self.members[metric.family_id as usize] {
             if members.holes.is_empty() {
@@ -201,7 +201,7 @@ impl Families {
         }
     }
 
-    /// Forgets the metric if no series is left of it.
+    /// Removes the metric if it has no series.
     pub(crate) fn release(&mut self, metric: &Metric) {
         let unused = |known: &Known| known.metric.id == metric.id && known.series == 0;
         let Ok(entry) = self.metrics.find_entry(metric.hash, unused) else {
@@ -212,7 +212,7 @@ impl Families {
         if let Some(members) = &mut self.members[metric.family_id as usize] {
             members.metrics -= 1;
             if members.metrics == 0 && members.slots.is_empty() {
-                // No copy can be inside of a family that never had a member.
+                // No copy can be within a family that never had a member.
                 self.forget(metric.family_id);
             } else if members.metrics == 0 {
                 self.untidy.push(metric.family_id);
@@ -232,8 +232,8 @@ impl Families {
             .find_mut(metric.hash, |known| known.metric.id == metric.id)
     }
 
-    /// Closes holes with the family's last series and forgets families without metrics, calling `moved(slot, new place)`. Only
-    /// while nobody copies.
+    /// Closes holes with the family's last series and removes families without metrics, calling `moved(slot, new position)`. Only
+    /// while no copy is under way.
     pub(crate) fn tidy(&mut self, mut moved: impl FnMut(u32, u32)) {
         for id in std::mem::take(&mut self.untidy) {
             let Some(members) = &mut self.members[id as usize] else {
@@ -278,7 +278,7 @@ impl Families {
         }
     }
 
-    /// Shows families whose names have become free, calling `renewed(their slots, their metrics by number)`. Only while nobody copies.
+    /// Shows families whose names have become free, calling `renewed(their slots, their metrics by number)`. Only while no copy is under way.
     pub(crate) fn reveal(&mut self, mut renewed: impl FnMut(&[u32], &HashMap<MetricId, Arc<Metric>>)) {
         if !std::mem::take(&mut self.freed) {
             return;

@@ -1,18 +1,17 @@
-//! The attributes of a series, kept by what its label text says of them.
+//! Attributes of series, stored by means of their label text.
 //!
-//! A page's label text holds every value already; what it lacks are the names as they came and the types, and those are the same for
-//! many series. So the store keeps them once ([`AttributeNames`]), and reads attributes back from the text where somebody asks: filters,
-//! catalog, subscribers that are told of a series. Where the text does not say it all, as when two attributes become one label, a
-//! series keeps its attributes packed.
+//! The label text of a page already holds every value. It lacks the original names and the types, which are the same for many series; so
+//! they are stored once ([`AttributeNames`]), and attributes are decoded from the text on demand: for filters, the catalog and
+//! subscribers. Where the text is ambiguous, as when two attributes become one label, a series stores its attributes packed.
 
 use dichroic_model::{AttributeValue, Attributes, Fingerprinter, labels};
 use hashbrown::HashTable;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Sets of names that are shared.
-const SHARED: usize = 4_096;
-/// Bytes of one: all of them together stay within four mebibytes.
+/// Largest number of shared sets of names.
+const MAX_SETS: usize = 4_096;
+/// Largest size of one set: all together are at most four mebibytes.
 const NAMES_BYTES: usize = 1_024;
 
 /// AttributeNames and types of attributes.
@@ -35,17 +34,17 @@ enum ValueType {
 /// A name and a value.
 type Pair<'a> = (Cow<'a, str>, AttributeValue<'a>);
 
-/// What is kept of a series' attributes.
+/// The stored form of a series' attributes.
 #[derive(Debug, Clone)]
 pub(crate) enum SeriesAttributes {
-    /// The label text says their values.
+    /// Their values are in the label text.
     ByLabels(Arc<AttributeNames>),
     /// All of them.
     Packed(Attributes),
 }
 
 impl SeriesAttributes {
-    /// Bytes of its own.
+    /// Bytes beside the shared names.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             SeriesAttributes::ByLabels(_) => 0,
@@ -66,7 +65,7 @@ impl SeriesAttributes {
         }
     }
 
-    /// The same, one after another.
+    /// Iterates over the attributes of the series with this label text.
     pub(crate) fn pairs<'a>(
         &'a self,
         text: &'a str,
@@ -95,7 +94,7 @@ impl ValueType {
         }
     }
 
-    /// A value from its text. Numbers are written so that they read as they were.
+    /// A value from its text. The text of a number is exact.
     fn read(self, text: Cow<'_, str>) -> AttributeValue<'_> {
         match self {
             ValueType::Null => AttributeValue::Null,
@@ -107,7 +106,7 @@ impl ValueType {
     }
 }
 
-/// Sets of names that several series may have.
+/// Sets of names, shared between series.
 pub(crate) struct AttributeNameSets {
     sets: HashTable<Arc<AttributeNames>>,
     hasher: Fingerprinter,
@@ -122,19 +121,18 @@ impl AttributeNameSets {
         }
     }
 
-    /// Keeps attributes by a label text that has so many labels. `pairs` are the
-    /// same, sorted, as they were packed.
+    /// Encodes attributes whose label text has `labels` labels. `pairs` are the same attributes, sorted as they were packed.
     pub(crate) fn encode(
         &mut self,
         attributes: Attributes,
         pairs: &[Pair<'_>],
         labels: usize,
     ) -> SeriesAttributes {
-        // Otherwise some share a label, or a name came twice.
+        // Otherwise two attributes share a label, or a name occurred twice.
         let mut exact = pairs.len() == labels;
         let mut hash = 0;
         for (name, value) in pairs {
-            // The text of a NaN does not say which.
+            // The text of a NaN lacks its bits.
             exact &= !matches!(value, AttributeValue::Float(float) if float.is_nan());
             exact &= name.len() <= NAMES_BYTES;
             let name = self.hasher.of(name.as_bytes()).low;
@@ -156,11 +154,11 @@ impl AttributeNameSets {
         if let Some(known) = shared.find(hash, same) {
             return Some(known.clone());
         }
-        if shared.len() >= SHARED {
+        if shared.len() >= MAX_SETS {
             shared.retain(|names| Arc::strong_count(names) > 1);
         }
         let bytes: usize = pairs.iter().map(|(name, _)| name.len() + 24).sum();
-        if shared.len() >= SHARED || bytes > NAMES_BYTES {
+        if shared.len() >= MAX_SETS || bytes > NAMES_BYTES {
             return None;
         }
         let names = pairs

@@ -1,9 +1,9 @@
-//! Lists of bounds: one of each, while a series has it.
+//! Lists of bounds, each stored once while a series uses it.
 
 use crate::hash::HashMap;
 use std::sync::Arc;
 
-/// Names a list that a series holds.
+/// The id of a list.
 pub(crate) type BoundsId = u32;
 
 #[derive(Default)]
@@ -22,7 +22,7 @@ struct List {
 #[derive(PartialEq)]
 struct Value(Arc<[f64]>);
 
-// Bounds are finite when they come here.
+// Bounds are checked to be finite before.
 impl Eq for Value {}
 
 impl std::hash::Hash for Value {
@@ -33,7 +33,7 @@ impl std::hash::Hash for Value {
 }
 
 impl BoundLists {
-    /// A series more has these bounds.
+    /// Adds a series that uses these bounds.
     pub(crate) fn hold(&mut self, bounds: Arc<[f64]>) -> BoundsId {
         if let Some(id) = self.by_value.get(&Value(bounds.clone())).copied() {
             self.lists[id as usize].series += 1;
@@ -50,7 +50,7 @@ impl BoundLists {
         id
     }
 
-    /// A series less has them.
+    /// Removes a series that used them.
     pub(crate) fn release(&mut self, id: BoundsId) {
         let list = &mut self.lists[id as usize];
         list.series -= 1;
@@ -72,7 +72,7 @@ impl BoundLists {
     }
 }
 
-/// Of a list: itself and its entries in both tables.
+/// Bytes of a list and its entries in both tables.
 fn list_bytes(bounds: &[f64]) -> usize {
     size_of_val(bounds) + 96
 }

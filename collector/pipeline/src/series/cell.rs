@@ -37,7 +37,7 @@ impl Cell {
         }
     }
 
-    /// Releases what the cell holds outside of itself.
+    /// Releases the bounds of the cell.
     pub(super) fn release(&self, lists: &mut BoundLists) {
         if let Cell::Histogram(held) = self {
             lists.release(held.bounds);

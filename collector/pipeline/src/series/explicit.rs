@@ -1,7 +1,7 @@
 //! A histogram with explicit bounds, as the store holds it: one allocation, 32 bits a bucket while counts fit.
 //!
-//! Every point of a histogram touches all of it, and memory that is far away is most of what a point costs. So sum, extremes and
-//! counts lie in one run of words, and what says how to read them lies in the slot.
+//! Every point of a histogram touches all of it, and a point costs mostly cache misses. So sum, extremes and counts share one
+//! allocation, and the flags that describe its layout are in the slot.
 
 use super::bounds::BoundsId;
 use super::points::HistogramPoint;
@@ -24,7 +24,7 @@ pub struct Explicit {
 }
 
 impl Explicit {
-    /// Of no observations.
+    /// Without observations.
     pub(crate) fn new(buckets: usize, bounds: BoundsId) -> Self {
         Explicit {
             words: vec![0; HEAD + buckets].into(),
@@ -40,7 +40,7 @@ impl Explicit {
         (self.words.len() - HEAD) >> u32::from(self.wide)
     }
 
-    /// Counts per bucket.
+    /// One count per bucket.
     pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         let words = &self.words[HEAD..];
         let (narrow, wide) = if self.wide {
@@ -162,7 +162,7 @@ impl Explicit {
         size_of_val(&*self.words)
     }
 
-    /// Reads both ends, so that what lies between is near soon.
+    /// Reads both ends, which brings the allocation into the cache.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         u64::from(self.words[0]) ^ u64::from(self.words[self.words.len() - 1])
@@ -184,7 +184,7 @@ mod tests {
 
     type Values = (Vec<u64>, Option<Number>, Option<(f64, f64)>);
 
-    /// Counts around the largest that one word holds, and around the largest there is.
+    /// Counts around `u32::MAX` and `u64::MAX`.
     fn count() -> impl Strategy<Value = u64> {
         prop_oneof![
             6 => 0..10u64,

@@ -1,7 +1,7 @@
-//! Looking up a group of series at once, so that the cache misses of all of them are one wait.
+//! Batched lookup, so that the cache misses of several series overlap.
 //!
-//! A table and cells of many series lie in memory that is far away: asked for one after another, each point waits for its entry, then
-//! for its slot, then for its cell. Receivers that have several points in hand ask for all of them, and find them near when they write.
+//! With many series, table, slots and cells are not in the cache: looked up one after another, each point waits for its entry, its slot
+//! and its cell in turn. A receiver that holds several points looks all of them up first and finds them cached when it writes.
 
 use super::Series;
 use super::cell::Cell;
@@ -9,10 +9,10 @@ use super::slot::SeriesRef;
 use dichroic_model::Fingerprint;
 use std::hint::black_box;
 
-/// Series looked up at once, at most.
+/// Largest number of series in one lookup.
 pub const LOOKUP_BATCH: usize = 16;
 
-/// What [`crate::Core::find_batch`] found.
+/// The result of [`crate::Core::find_batch`].
 pub struct FoundSeries {
     series: [Option<SeriesRef>; LOOKUP_BATCH],
     changes: u64,
@@ -29,15 +29,15 @@ impl Series {
         })
     }
 
-    /// Looks up to [`LOOKUP_BATCH`] series up, and at their cells, all together.
-    pub(crate) fn find_batch(&self, prints: &[Fingerprint]) -> FoundSeries {
+    /// Looks up to [`LOOKUP_BATCH`] series up and reads their cells, all together.
+    pub(crate) fn find_batch(&self, fingerprints: &[Fingerprint]) -> FoundSeries {
         let mut found = FoundSeries {
             series: [None; LOOKUP_BATCH],
             changes: self.table.changes(),
         };
         let mut indexes = [u32::MAX; LOOKUP_BATCH];
-        for (index, print) in indexes.iter_mut().zip(prints) {
-            *index = self.table.find(*print).unwrap_or(u32::MAX);
+        for (index, fingerprint) in indexes.iter_mut().zip(fingerprints) {
+            *index = self.table.find(*fingerprint).unwrap_or(u32::MAX);
         }
         let mut seen = 0;
         for (series, index) in found.series.iter_mut().zip(indexes) {
@@ -55,18 +55,23 @@ impl Series {
                 seen ^= cell.touch();
             }
         }
-        // What was read for its own sake must not be found useless.
+        // Keeps the compiler from removing the reads.
         black_box(seen);
         found
     }
 
-    /// What [`crate::Core::find`] says of the fingerprint now, without looking again unless something changed since.
+    /// The result of [`crate::Core::find`] now, without another lookup unless the table changed since.
     #[inline]
-    pub(crate) fn find_in(&self, found: &FoundSeries, at: usize, print: Fingerprint) -> Option<SeriesRef> {
+    pub(crate) fn find_in(
+        &self,
+        found: &FoundSeries,
+        at: usize,
+        fingerprint: Fingerprint,
+    ) -> Option<SeriesRef> {
         if found.changes == self.table.changes() {
             found.series[at]
         } else {
-            self.find(print)
+            self.find(fingerprint)
         }
     }
 }

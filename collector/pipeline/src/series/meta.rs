@@ -1,4 +1,4 @@
-//! What is known of series beside their state: what each has for itself, and what it shares with others.
+//! Metadata of series: their own labels, and the metric streams that they share.
 
 use super::attribute_encoding::SeriesAttributes;
 use super::metric::Metric;
@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// What all series have in common that differ in their attributes alone: a metric stream of one source. Source of the term:
-/// OpenTelemetry metrics data model, "Timeseries model".
+/// A metric stream of one source: shared by all series that differ in their attributes only. Source of the term: OpenTelemetry
+/// metrics data model, "Timeseries model".
 #[derive(Debug)]
 pub struct MetricStream {
     /// Their metric.
@@ -18,20 +18,20 @@ pub struct MetricStream {
     pub source: Arc<Source>,
     /// Their instrumentation scope.
     pub scope: Arc<Scope>,
-    /// How their points relate as they came in.
+    /// Temporality of their points as received.
     pub temporality: Temporality,
     /// Raw values times this are in the metric's unit.
     pub factor: Factor,
-    /// Page labels of the source, which stand before those of the series: `job="x",instance="y"`.
+    /// Page labels of the source, before those of the series: `job="x",instance="y"`.
     pub source_labels: Box<str>,
     hash: u64,
 }
 
-/// What stays true of a series while it lives. Shared with exporters.
+/// The metadata of a series, constant while it lives. Shared with exporters.
 #[derive(Debug)]
 pub struct SeriesMeta {
     pub(crate) stream: Arc<MetricStream>,
-    /// Page labels of its own: `a="x",b="y"`.
+    /// Its own page labels: `a="x",b="y"`.
     pub own_labels: Box<str>,
     pub(crate) encoded: SeriesAttributes,
 }
@@ -45,7 +45,7 @@ impl Deref for SeriesMeta {
 }
 
 impl SeriesMeta {
-    /// The same series of another stream.
+    /// The same series in another stream.
     pub(crate) fn with_stream(&self, stream: Arc<MetricStream>) -> SeriesMeta {
         SeriesMeta {
             stream,
@@ -61,14 +61,14 @@ impl SeriesMeta {
         text
     }
 
-    /// The same, behind what is there.
+    /// Appends page labels, those of the source included.
     pub fn push_labels(&self, text: &mut String) {
         text.push_str(&self.source_labels);
         text.push_str(self.comma());
         text.push_str(&self.own_labels);
     }
 
-    /// What stands between the labels of the source and its own.
+    /// The separator between the labels of the source and its own.
     #[inline]
     pub fn comma(&self) -> &'static str {
         if self.source_labels.is_empty() || self.own_labels.is_empty() {
@@ -78,7 +78,7 @@ impl SeriesMeta {
         }
     }
 
-    /// Attributes after renaming, typed; mostly made anew from the labels.
+    /// Attributes after renaming, typed; mostly decoded from the labels.
     pub fn attributes(&self) -> Cow<'_, Attributes> {
         self.encoded.attributes(&self.own_labels)
     }
@@ -89,10 +89,10 @@ impl SeriesMeta {
     }
 }
 
-/// Streams that have series.
+/// The streams that have series.
 pub(crate) struct MetricStreams {
     known: HashTable<Known>,
-    prints: Fingerprinter,
+    hasher: Fingerprinter,
     bytes: usize,
 }
 
@@ -101,7 +101,7 @@ struct Known {
     series: usize,
 }
 
-/// What a stream is known by, beside its source's labels.
+/// The key of a stream, except for its source's labels.
 #[derive(Clone)]
 pub(crate) struct StreamKey {
     pub(crate) metric: Arc<Metric>,
@@ -124,20 +124,20 @@ impl MetricStream {
 }
 
 impl MetricStreams {
-    /// None; `prints` are seeded, so that nobody can choose what meets in the table.
-    pub(crate) fn new(prints: Fingerprinter) -> Self {
+    /// None yet. `hasher` must be seeded, so that no sender can choose which streams collide.
+    pub(crate) fn new(hasher: Fingerprinter) -> Self {
         MetricStreams {
             known: HashTable::new(),
-            prints,
+            hasher,
             bytes: 0,
         }
     }
 
-    /// The stream that is known by all of this, or a new one: it is known once a series has it ([`MetricStreams::hold`]).
+    /// Finds the stream with this key, or makes one. It is found from [`MetricStreams::hold`] on.
     pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
         let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
-        let texts = [&key.scope.name, &key.scope.version].map(|text| self.prints.of(text.as_bytes()).low);
-        let texts = texts[0] ^ texts[1].rotate_left(7) ^ self.prints.of(source_labels.as_bytes()).low;
+        let texts = [&key.scope.name, &key.scope.version].map(|text| self.hasher.of(text.as_bytes()).low);
+        let texts = texts[0] ^ texts[1].rotate_left(7) ^ self.hasher.of(source_labels.as_bytes()).low;
         let hash = (texts ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let same = |known: &Known| {
             let stream = &known.stream;
@@ -161,7 +161,7 @@ impl MetricStreams {
         }
     }
 
-    /// A series more has the stream.
+    /// Adds a series to the stream.
     pub(crate) fn hold(&mut self, stream: &Arc<MetricStream>) {
         let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
         if let Some(known) = self.known.find_mut(stream.hash, same) {
@@ -177,7 +177,7 @@ impl MetricStreams {
             .insert_unique(stream.hash, known, |known| known.stream.hash);
     }
 
-    /// A series less has it.
+    /// Removes a series from the stream.
     pub(crate) fn release(&mut self, stream: &Arc<MetricStream>) {
         let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
         let Ok(mut entry) = self.known.find_entry(stream.hash, same) else {
@@ -190,13 +190,13 @@ impl MetricStreams {
         }
     }
 
-    /// Bytes of those that are known.
+    /// Bytes of all streams.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// A stream, its header, its entry in the table.
+/// Bytes of a stream, its header and its entry in the table.
 pub(crate) fn stream_bytes(stream: &MetricStream) -> usize {
     size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<Known>()
 }

@@ -4,10 +4,10 @@ use dichroic_model::names::PageName;
 use dichroic_model::{MetricKind, NameStyle, PageType};
 use std::sync::Arc;
 
-/// A family's place.
+/// The id of a family.
 pub(crate) type FamilyId = u32;
 
-/// A metric's number; never used again.
+/// The id of a metric; never reused.
 pub(crate) type MetricId = u64;
 
 /// What a page shows once per family.
@@ -38,7 +38,7 @@ pub struct Metric {
     pub family: Option<Arc<Family>>,
     pub(crate) family_id: FamilyId,
     pub(crate) id: MetricId,
-    /// Where the table of metrics keeps it.
+    /// Its hash in the table of metrics.
     pub(crate) hash: u64,
 }
 
@@ -59,7 +59,7 @@ impl Metric {
 
     /// Bytes that the metric and its part of the family are accounted for.
     pub(crate) fn bytes(&self) -> usize {
-        // The name stands in the metric, its key, the family and up to six claimed names; tables have room to spare.
+        // The name is in the metric, its key, the family and up to six claimed names; tables have room to spare.
         1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
     }
 }

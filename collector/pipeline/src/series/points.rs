@@ -7,9 +7,9 @@ use dichroic_model::Number;
 pub struct HistogramPoint<'a> {
     /// Per bucket.
     pub counts: &'a [u64],
-    /// If the sender keeps one.
+    /// The sum, if the sender has one.
     pub sum: Option<Number>,
-    /// If the sender keeps them.
+    /// Minimum and maximum, if the sender has them.
     pub min_max: Option<(f64, f64)>,
 }
 
@@ -35,9 +35,9 @@ pub struct ExponentialPoint<'a> {
     pub positive: Buckets<'a>,
     /// Below zero.
     pub negative: Buckets<'a>,
-    /// If the sender keeps one.
+    /// The sum, if the sender has one.
     pub sum: Option<Number>,
-    /// If the sender keeps them.
+    /// Minimum and maximum, if the sender has them.
     pub min_max: Option<(f64, f64)>,
 }
 

@@ -9,9 +9,10 @@ use dichroic_model::UnixNanos;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A series' place. Stale once the series has left, and after a reload until it is met again: every use says so.
+/// A reference to a series. Stale once the series is removed, and after a reload until the series is resolved again: every use checks
+/// it.
 ///
-/// Two are equal that are of the same series, even when a reload lies between them.
+/// References to one series are equal, also across a reload.
 #[derive(Debug, Clone, Copy)]
 pub struct SeriesRef {
     pub(crate) index: u32,
@@ -32,7 +33,7 @@ impl Hash for SeriesRef {
     }
 }
 
-/// Which series a slot holds: the upper 24 bits change from series to series; and when it was met: the lower 8 change with each reload.
+/// The upper 24 bits change with each series that the slot holds, the lower 8 with each reload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 
@@ -50,29 +51,29 @@ impl Generation {
     }
 }
 
-/// What points and copies read and write: one cache line, because most of what a point costs is waiting for memory.
+/// The part of a series that points and copies use: one cache line, because a point costs mostly cache misses.
 #[repr(align(64))]
 pub(crate) struct Slot {
     pub(crate) cell: Cell,
     pub(crate) meta: Option<Arc<SeriesMeta>>,
     pub(crate) start: UnixNanos,
     pub(crate) time: UnixNanos,
-    /// Tenths of seconds since the store began, of the last change: enough for thirteen years.
+    /// Time of the last change, in tenths of seconds since the epoch of the core: enough for thirteen years.
     pub(crate) touched: u32,
     pub(crate) generation: Generation,
-    /// Another series has the same labels on the page and goes first, or the family has no place there.
+    /// Not on pages: another series has its exposition identity, or another family its name.
     pub(crate) hidden: bool,
-    /// Others want the same place on the page, or have it.
+    /// Another series has or had the same exposition identity.
     pub(crate) contested: bool,
     pub(crate) monotonic: bool,
-    /// Its source's series leave when idle.
+    /// Series of its source expire when idle.
     pub(crate) idles: bool,
     pub(crate) start_explicit: bool,
-    /// An example of it is kept.
+    /// An exemplar of it is held.
     pub(crate) exemplified: bool,
-    /// It takes what has no room.
+    /// It is the overflow series of its metric.
     pub(crate) overflow: bool,
-    /// Which reload of the resolver gave it its meaning.
+    /// The reload by which it was resolved last.
     pub(crate) epoch: u8,
 }
 
@@ -89,15 +90,15 @@ impl Slot {
     }
 }
 
-/// Where a series stands in lists and tables: read when it comes and when it leaves.
+/// The positions of a series in lists and tables: used when it is added and removed.
 #[derive(Clone, Copy)]
 pub(crate) struct Placement {
-    /// Place among the members of the family.
+    /// Position among the members of the family.
     pub(crate) family: u32,
-    /// Place among the series of the source.
+    /// Position among the series of the source.
     pub(crate) source: u32,
-    /// Where the series is found by what it is: its place on the page, or its own key where that place is taken.
+    /// The key that finds it in the table of claims: its exposition identity, or its series key while it is hidden.
     pub(crate) key: Key,
-    /// The fingerprint under which it was met last; `key` where there is none.
+    /// Its last fingerprint; `key` if it has none.
     pub(crate) alias: Key,
 }

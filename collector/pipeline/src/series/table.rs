@@ -3,7 +3,7 @@
 use dichroic_model::Fingerprint;
 use hashbrown::HashTable;
 
-/// As much of a fingerprint as the table and the slots keep.
+/// The 96 bits of a fingerprint that tables and placements store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     low: [u32; 2],
@@ -36,7 +36,7 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Table {
     entries: HashTable<Entry>,
-    /// How often it was changed: what was found before the last change may not be found now.
+    /// Number of changes: a result from before the last change may be outdated.
     changes: u64,
 }
 
@@ -56,7 +56,7 @@ impl Table {
             .map(|e| e.slot)
     }
 
-    /// The key leads to the slot from now on, wherever it led before.
+    /// Maps the key to the slot, whatever it was mapped to before.
     pub(crate) fn insert(&mut self, key: Key, slot: u32) {
         let low = key.low();
         self.changes += 1;
@@ -70,7 +70,7 @@ impl Table {
         });
     }
 
-    /// Forgets the key if it leads to the slot.
+    /// Removes the key if it is mapped to the slot.
     pub(crate) fn remove(&mut self, key: Key, slot: u32) {
         let low = key.low();
         self.changes += 1;
@@ -82,7 +82,7 @@ impl Table {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all keys.
     pub(crate) fn clear(&mut self) {
         self.changes += 1;
         self.entries = HashTable::new();
@@ -93,7 +93,7 @@ impl Table {
         self.changes
     }
 
-    /// Bytes that the table holds.
+    /// Allocated bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.entries.allocation_size()
     }

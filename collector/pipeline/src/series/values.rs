@@ -46,10 +46,10 @@ pub struct SummaryCell {
     pub quantiles: Box<[(f64, f64)]>,
 }
 
-/// The sum of counts. Senders may lie: it stops at the largest number instead of wrapping.
+/// The sum of counts. Saturates, because a sender may send any counts.
 #[inline]
 pub fn total(counts: &[u64]) -> u64 {
-    // Two loops without a branch, several numbers at a time; they say whether the sum can be wrong.
+    // Two loops without a branch, several numbers at a time; they show whether the sum can overflow.
     let all = counts.iter().fold(0, |all, n| all | n);
     let sum = counts.iter().fold(0, |sum: u64, n| sum.wrapping_add(*n));
     if all >> 32 == 0 && counts.len() >> 32 == 0 {
@@ -74,8 +74,8 @@ impl ExponentialCell {
             .saturating_add(total(&self.negative.1))
     }
 
-    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbours add. `false` when they cannot be made to fit,
-    /// which only indexes far outside of what a float can be need.
+    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbours add. `false` when they do not fit at the coarsest
+    /// scale, which only happens for indexes that no float has.
     #[must_use]
     pub(crate) fn fit(&mut self, max: usize) -> bool {
         while self.widest() > max && self.scale > -10 {
@@ -104,8 +104,8 @@ impl ExponentialCell {
         self.scale -= by as i32;
     }
 
-    /// Adds another histogram: at the coarser scale of both, then within `max` buckets. `false`, with nothing added, when the two
-    /// cannot be made to fit.
+    /// Adds another histogram: at the coarser scale of both, then within `max` buckets. `false`, with nothing added, when they do
+    /// not fit.
     #[must_use]
     pub(crate) fn merge(&mut self, mut other: ExponentialCell, max: usize) -> bool {
         let scale = self.scale.min(other.scale);
@@ -169,7 +169,7 @@ fn add_side(into: &mut (i32, Vec<u64>), from: &(i32, Vec<u64>)) {
     }
 }
 
-/// The sum of sums: lost as soon as one side does not keep it.
+/// The sum of sums; `None` if either side has none.
 pub(crate) fn add_sums(a: Option<Number>, b: Option<Number>) -> Option<Number> {
     let (mut a, b) = (a?, b?);
     a.add(b);

@@ -16,15 +16,15 @@ use std::sync::Arc;
 type Applied = Result<(), DropReason>;
 
 impl Series {
-    /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops begins anew (its start becomes `time`) unless `start`
-    /// says otherwise. `start` 0 means "not told".
+    /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops is a reset (its start becomes `time`) unless a new
+    /// start is stated.
     pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
         let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
         match &slot.cell {
             Cell::Number(old) if slot.monotonic && value.to_f64() < old.to_f64() => {
-                reset = fell(slot, times)?;
+                reset = is_reset(slot, times)?;
             }
             Cell::Number(_) => {}
             _ => first_number(slot)?,
@@ -49,7 +49,7 @@ impl Series {
         })
     }
 
-    /// A cumulative histogram: replaces. A count that drops begins anew.
+    /// A cumulative histogram: replaces. A count that drops is a reset.
     pub(crate) fn set_histogram(
         &mut self,
         series: SeriesRef,
@@ -60,7 +60,7 @@ impl Series {
         let slot = live(&mut self.slots, series)?;
         let mut reset = total(point.counts) < histogram(slot, point)?.count();
         if reset {
-            reset = fell(slot, times)?;
+            reset = is_reset(slot, times)?;
         }
         let held = histogram(slot, point)?;
         let before = held.heap_bytes();
@@ -97,7 +97,7 @@ impl Series {
         let fresh = exponential(point, max)?;
         let mut reset = false;
         match &slot.cell {
-            Cell::Exponential(old) if fresh.count() < old.count() => reset = fell(slot, times)?,
+            Cell::Exponential(old) if fresh.count() < old.count() => reset = is_reset(slot, times)?,
             Cell::Exponential(_) => {}
             _ => first_of(slot, &[MetricKind::ExponentialHistogram])?,
         }
@@ -144,7 +144,7 @@ impl Series {
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
         match &slot.cell {
-            Cell::Summary(old) if point.count < old.count => reset = fell(slot, times)?,
+            Cell::Summary(old) if point.count < old.count => reset = is_reset(slot, times)?,
             Cell::Summary(_) => {}
             _ => first_of(slot, &[MetricKind::Summary])?,
         }
@@ -162,7 +162,7 @@ impl Series {
         Ok(())
     }
 
-    /// Keeps the newest example of a series. One whose attributes pass [`EXEMPLAR_BYTES`] is not kept.
+    /// Holds the newest exemplar of a series, unless its attributes exceed [`EXEMPLAR_BYTES`].
     pub(crate) fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
         if self.slot(series).is_none() || exemplar.attributes.as_bytes().len() > EXEMPLAR_BYTES {
             return;
@@ -234,9 +234,9 @@ fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> 
     }
 }
 
-/// A total came that is lower than the one held: whether it began anew and nobody told. `Err` when it only comes late, which a
-/// time before the last one shows where no newer start does.
-fn fell(slot: &Slot, times: Times) -> Result<bool, DropReason> {
+/// Detects a counter reset without a new start time, for a total lower than the one held. `Err` when the point is only late: its time
+/// is before the last one and its start is not newer.
+fn is_reset(slot: &Slot, times: Times) -> Result<bool, DropReason> {
     let Times { start, time, .. } = times;
     if start > slot.start {
         return Ok(false);
@@ -247,7 +247,7 @@ fn fell(slot: &Slot, times: Times) -> Result<bool, DropReason> {
     Ok(true)
 }
 
-/// The first point decides what a cell holds, and may only be what the metric says.
+/// The first point decides the variant of the cell, which must fit the kind of the metric.
 fn first_of(slot: &Slot, kinds: &[MetricKind]) -> Applied {
     let fits = matches!(slot.cell, Cell::Empty)
         && slot
@@ -273,7 +273,7 @@ fn first_number(slot: &Slot) -> Applied {
 
 fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {
     let Times { start, time, now } = times;
-    // 0 is how a slot says that it has no point yet.
+    // A time of 0 in a slot means that it has no point yet.
     let time = if time == 0 { now } else { time };
     if start > slot.start {
         (slot.start, slot.start_explicit) = (start, true);
@@ -287,7 +287,7 @@ fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {
 /// Bytes that the attributes of an exemplar may have.
 const EXEMPLAR_BYTES: usize = 1_024;
 
-/// What an exemplar is accounted for.
+/// Bytes that an exemplar is accounted for.
 pub(super) fn exemplar_bytes(exemplar: &Exemplar) -> usize {
     size_of::<Exemplar>() + 64 + exemplar.attributes.as_bytes().len()
 }
