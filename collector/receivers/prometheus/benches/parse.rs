@@ -1,5 +1,5 @@
-//! Nanoseconds per sample from the bytes of a page to a cell, each beside a count of the page's line feeds in the same run:
-//! the ratio is what to compare between machines. A plain program, so that it needs no harness.
+//! Nanoseconds per sample from the bytes of a page to a cell, with the time to count the page's line feeds in the same run:
+//! compare the ratio between machines. A plain program without a harness.
 //!
 //! The page is 10 000 samples of about 94 bytes: counters, histograms of 15 buckets, gauges with escapes.
 
@@ -122,7 +122,7 @@ impl Target {
             times,
         };
         let ingested = self.page.ingest(&self.store, &self.source, &exposition);
-        assert_eq!(ingested.expect("a good page").applied as usize, SAMPLES);
+        assert_eq!(ingested.expect("a valid page").applied as usize, SAMPLES);
     }
 }
 
@@ -143,7 +143,7 @@ fn cut(page: &str) {
 fn parse_text(page: &str) {
     let mut parser = text::Parser::new(page.as_bytes());
     let mut samples = 0;
-    while let Some(item) = parser.next_item().expect("a good page") {
+    while let Some(item) = parser.next_item().expect("a valid page") {
         samples += usize::from(matches!(black_box(item), Item::Sample(_)));
     }
     assert_eq!(samples, SAMPLES);
@@ -151,7 +151,7 @@ fn parse_text(page: &str) {
 
 fn parse_openmetrics(page: &str) {
     let mut parser = openmetrics::Parser::new(page.as_bytes());
-    while let Some(item) = parser.next_item().expect("a good page") {
+    while let Some(item) = parser.next_item().expect("a valid page") {
         black_box(item);
     }
 }

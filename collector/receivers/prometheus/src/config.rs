@@ -1,5 +1,7 @@
-//! What to scrape: Prometheus's `scrape_configs`, as far as static targets need them, and the `--scrape URL` of the command
-//! line. The daemon reads [`ScrapeConfig`]s from its file and asks each for its [`ScrapeTarget`]s; errors name the key.
+//! Scrape targets: Prometheus's `scrape_configs` for static targets, and `--scrape URL` of the command line. The daemon reads
+//! [`ScrapeConfig`]s from its file and gets the [`ScrapeTarget`]s of each; errors name the key.
+//!
+//! Source: Prometheus documentation, "Configuration", section `<scrape_config>`.
 
 use dichroic_model::text::encode_query;
 use std::collections::BTreeMap;
@@ -13,41 +15,53 @@ use serde::{Deserialize, Serialize};
 use crate::ingest::PageLimits;
 use crate::serialize::{duration, optional_duration, size};
 
-/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but for `body_size_limit`, which is never
-/// unbounded here.
+/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, except that `body_size_limit` always has a limit
+/// here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScrapeConfig {
+    /// Value of the label `job`.
     pub job_name: String,
+    /// Time between two scrapes of a target; at least 10 ms, 1 min by default.
     #[serde(default = "one_minute", with = "duration")]
     pub scrape_interval: Duration,
-    /// At most the interval; 10 s, or the interval if that is shorter, unless told.
+    /// Time limit of a scrape; at most the interval. By default 10 s, or the interval if that is shorter.
     #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub scrape_timeout: Option<Duration>,
+    /// Path of the page, beginning with `/`.
     #[serde(default = "metrics_path")]
     pub metrics_path: String,
+    /// Protocol of the request.
     #[serde(default)]
     pub scheme: Scheme,
+    /// Query parameters of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Vec<String>>,
+    /// Whether labels of the page win over `job`, `instance` and configured labels of the same name.
     #[serde(default)]
     pub honor_labels: bool,
+    /// Whether timestamps on the page are used; otherwise every sample has the time of its scrape.
     #[serde(default = "yes")]
     pub honor_timestamps: bool,
-    /// Whether to ask for gzip.
+    /// Whether to request gzip.
     #[serde(default = "yes")]
     pub enable_compression: bool,
-    /// Bytes of a page, after inflating; 0 stands for [`BODY_BYTES`].
+    /// Most bytes of a page after decompression; 0 means [`BODY_BYTES`].
     #[serde(default, with = "size")]
     pub body_size_limit: u64,
+    /// Most samples of a page; 0 means [`MAX_SAMPLES`](crate::ingest::MAX_SAMPLES).
     #[serde(default)]
     pub sample_limit: usize,
+    /// Most labels of a sample, its name included; 0 is no limit.
     #[serde(default)]
     pub label_limit: usize,
+    /// Most bytes of a label name; 0 is no limit.
     #[serde(default)]
     pub label_name_length_limit: usize,
+    /// Most bytes of a label value; 0 is no limit.
     #[serde(default)]
     pub label_value_length_limit: usize,
+    /// The targets.
     #[serde(default)]
     pub static_configs: Vec<StaticConfig>,
 }
@@ -56,27 +70,29 @@ pub struct ScrapeConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StaticConfig {
-    /// `host:port`, or a host alone.
+    /// `host:port`, or a host with port 80.
     pub targets: Vec<String>,
+    /// Labels added to every series of these targets; `job` and `instance` replace the defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// How to reach a target. There is no TLS yet.
+/// Protocol of a scrape. TLS is not supported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
+    /// HTTP/1.1 without TLS.
     #[default]
     Http,
 }
 
-/// Largest page where the configuration sets no limit: 64 MiB.
+/// Limit of a page without `body_size_limit`: 64 MiB.
 pub const BODY_BYTES: u64 = 64 << 20;
 
-/// How often a target of the command line is scraped.
+/// Scrape interval of targets from the command line.
 pub const URL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Job of a target of the command line.
+/// Job of targets from the command line.
 pub const URL_JOB: &str = "scrape";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,12 +109,13 @@ fn yes() -> bool {
     true
 }
 
-/// What is wrong with a target's configuration.
+/// An invalid value in the configuration of a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}; {help}")]
 pub struct ConfigError {
-    /// The key, or `--scrape`.
+    /// The configuration key, or `--scrape`.
     pub key: &'static str,
+    /// What is wrong, with the value.
     pub problem: String,
     /// What to write instead.
     pub help: &'static str,
@@ -112,23 +129,34 @@ fn wrong(key: &'static str, problem: impl Into<String>, help: &'static str) -> C
     }
 }
 
-/// One page to scrape.
+/// One page to scrape, with every setting resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrapeTarget {
+    /// Value of the label `job`.
     pub job: String,
+    /// Value of the label `instance`.
     pub instance: String,
+    /// Host name or address, without brackets.
     pub host: String,
+    /// TCP port.
     pub port: u16,
     /// Path and query.
     pub path: String,
-    /// Added to every series, sorted by name; without `job` and `instance`.
+    /// Labels added to every series, without `job` and `instance`.
     pub labels: BTreeMap<String, String>,
+    /// Time between two scrapes.
     pub interval: Duration,
+    /// Time limit of a scrape.
     pub timeout: Duration,
+    /// See [`ScrapeConfig::honor_labels`].
     pub honor_labels: bool,
+    /// See [`ScrapeConfig::honor_timestamps`].
     pub honor_timestamps: bool,
+    /// Whether to request gzip.
     pub compression: bool,
+    /// Most bytes of a page after decompression.
     pub body_bytes: usize,
+    /// Limits on samples and labels.
     pub limits: PageLimits,
 }
 
@@ -154,17 +182,20 @@ impl ScrapeConfig {
         }
     }
 
-    /// The targets, checked.
+    /// The targets of this entry.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key of the first invalid value.
     pub fn targets(&self) -> Result<Vec<ScrapeTarget>, ConfigError> {
         let timeout = self.check_times()?;
         if self.job_name.is_empty() {
-            return Err(wrong("job_name", "it is empty", "name the job"));
+            return Err(wrong("job_name", "empty name", "set a name for the job"));
         }
         if !self.metrics_path.starts_with('/') {
             return Err(wrong(
                 "metrics_path",
-                format!("{:?} is no path", self.metrics_path),
-                "begin it with `/`",
+                format!("invalid path {:?}", self.metrics_path),
+                "start it with `/`",
             ));
         }
         let mut targets = Vec::new();
@@ -180,7 +211,7 @@ impl ScrapeConfig {
         if self.scrape_interval < Duration::from_millis(10) {
             return Err(wrong(
                 "scrape_interval",
-                "it is below 10ms",
+                "interval below 10ms",
                 "write a duration such as 5s",
             ));
         }
@@ -190,13 +221,13 @@ impl ScrapeConfig {
         match timeout {
             Duration::ZERO => Err(wrong(
                 "scrape_timeout",
-                "it is zero",
+                "timeout of zero",
                 "write a duration such as 5s",
             )),
             timeout if timeout > self.scrape_interval => Err(wrong(
                 "scrape_timeout",
-                "it is longer than scrape_interval",
-                "shorten it, or scrape less often",
+                "longer than scrape_interval",
+                "shorten it, or raise scrape_interval",
             )),
             timeout => Ok(timeout),
         }
@@ -208,15 +239,15 @@ impl ScrapeConfig {
         labels: &BTreeMap<String, String>,
         timeout: Duration,
     ) -> Result<ScrapeTarget, ConfigError> {
-        let help = "write host:port; path and scheme have keys of their own (metrics_path, scheme)";
+        let help = "write host:port; metrics_path and scheme set the rest of the URL";
         let uri: Uri = format!("http://{address}{}", self.path_and_query())
             .parse()
             .map_err(|error| wrong("targets", format!("{address:?}: {error}"), help))?;
         if address.contains(['/', '?', '#', '@']) || address.is_empty() {
-            return Err(wrong("targets", format!("{address:?} is not host:port"), help));
+            return Err(wrong("targets", format!("invalid address {address:?}"), help));
         }
-        let (host, port) =
-            host_and_port(&uri).ok_or_else(|| wrong("targets", format!("{address:?}"), help))?;
+        let (host, port) = host_and_port(&uri)
+            .ok_or_else(|| wrong("targets", format!("invalid address {address:?}"), help))?;
         let mut labels = labels.clone();
         let instance = labels
             .remove("instance")
@@ -268,7 +299,10 @@ impl ScrapeConfig {
 }
 
 impl ScrapeTarget {
-    /// The target of `--scrape URL`: every [`URL_INTERVAL`], `/metrics` unless the URL has a path.
+    /// The target of `--scrape URL`, scraped every [`URL_INTERVAL`] at `/metrics` unless the URL has a path.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a URL without a host or with a scheme other than `http`.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         let help = "write http://host:port/path";
         let full = if url.contains("://") {
@@ -280,10 +314,10 @@ impl ScrapeTarget {
             .parse()
             .map_err(|error| wrong("--scrape", format!("{url:?}: {error}"), help))?;
         if uri.scheme_str() != Some("http") {
-            return Err(wrong("--scrape", format!("{url:?} is not plain http"), help));
+            return Err(wrong("--scrape", format!("unsupported scheme in {url:?}"), help));
         }
         let Some((host, port)) = host_and_port(&uri) else {
-            return Err(wrong("--scrape", format!("{url:?} names no host"), help));
+            return Err(wrong("--scrape", format!("missing host in {url:?}"), help));
         };
         let mut config = ScrapeConfig::new(URL_JOB);
         config.scrape_interval = URL_INTERVAL;
@@ -294,7 +328,7 @@ impl ScrapeTarget {
         Ok(target)
     }
 
-    /// Where it is scraped.
+    /// The URL that is scraped.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.authority(), self.path)
     }
@@ -303,7 +337,7 @@ impl ScrapeTarget {
         address_with_port(&self.host, self.port)
     }
 
-    /// What the store is told of it.
+    /// The target as a source of the store.
     pub(crate) fn source(&self, runtime: Runtime) -> SourceSpec {
         let labels: Vec<(&str, &str)> = self
             .labels
@@ -373,7 +407,7 @@ mod tests {
         );
         check(
             "https://worker",
-            "--scrape: \"https://worker\" is not plain http; write http://host:port/path",
+            "--scrape: unsupported scheme in \"https://worker\"; write http://host:port/path",
         );
         assert!(ScrapeTarget::from_url("http://").is_err());
     }
@@ -383,8 +417,8 @@ mod tests {
         let config: ScrapeConfig = serde_json::from_str(
             r#"{"job_name": "w", "static_configs": [{"targets": ["a:1", "b:2"], "labels": {"env": "dev", "instance": "i"}}]}"#,
         )
-        .expect("a good config");
-        let targets = config.targets().expect("good targets");
+        .expect("a valid config");
+        let targets = config.targets().expect("valid targets");
         let first = &targets[0];
         assert_eq!(
             (
@@ -419,18 +453,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_scraped_is_refused_by_its_key() {
+    fn an_invalid_config_is_rejected_with_its_key() {
         let check = |json: &str, expected: &str| {
             let error = match serde_json::from_str::<ScrapeConfig>(json) {
-                Ok(config) => config.targets().expect_err("a bad config").to_string(),
+                Ok(config) => config.targets().expect_err("an invalid config").to_string(),
                 Err(error) => error.to_string(),
             };
             assert!(error.contains(expected), "{json}: {error}");
         };
-        check(r#"{"job_name": ""}"#, "job_name: it is empty");
+        check(r#"{"job_name": ""}"#, "job_name: empty name");
         check(
             r#"{"job_name": "a", "scrape_interval": "5"}"#,
-            "\"5\" is not a duration",
+            "invalid duration \"5\"",
         );
         check(
             r#"{"job_name": "a", "scrape_interval": "5s", "scrape_timeout": "6s"}"#,
@@ -438,7 +472,7 @@ mod tests {
         );
         check(
             r#"{"job_name": "a", "metrics_path": "m"}"#,
-            "metrics_path: \"m\" is no path",
+            "metrics_path: invalid path \"m\"",
         );
         check(
             r#"{"job_name": "a", "scheme": "https"}"#,
@@ -458,7 +492,7 @@ mod tests {
         );
         check(
             r#"{"job_name": "a", "static_configs": [{"targets": ["a:1/m"]}]}"#,
-            "is not host:port",
+            "invalid address \"a:1/m\"",
         );
     }
 }

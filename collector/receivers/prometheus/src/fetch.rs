@@ -1,7 +1,7 @@
-//! One GET, bounded: the whole exchange by the target's timeout, the body by its size limit before and after inflating.
+//! One bounded GET: the target's timeout limits the whole exchange, its size limit the body before and after decompression.
 //!
-//! A connection is kept between scrapes while the target keeps it too. After any error it is closed, so that a body that
-//! streams for ever ends with its scrape.
+//! A connection is reused by the next scrape if the target keeps it open. After any error it is closed, so that an endless body
+//! ends with its scrape.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -14,35 +14,55 @@ use tokio::task::JoinHandle;
 
 use crate::config::ScrapeTarget;
 
-/// What a target is asked for, as Prometheus asks: OpenMetrics if it can, then text, then anything.
+/// The `Accept` header, as Prometheus 3 sends it: OpenMetrics first, then text, then anything.
 pub const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
      application/openmetrics-text;version=0.0.1;q=0.5,\
      text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
-/// Why there is no page.
+/// Why a page could not be fetched. Messages end with what to check or change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    #[error("cannot connect to {address}: {problem}; is the target running, and the address right?")]
-    Connect { address: String, problem: String },
-    #[error("no complete answer within {millis} ms; raise scrape_timeout, or make the page cheaper")]
-    Timeout { millis: u128 },
-    #[error("the target does not speak HTTP as it should: {0}")]
+    /// The TCP connection failed.
+    #[error(
+        "cannot connect to {address}: {problem}; check that the target is running and its address is right"
+    )]
+    Connect {
+        /// `host:port`.
+        address: String,
+        /// The operating system's error.
+        problem: String,
+    },
+    /// The exchange took longer than `scrape_timeout`.
+    #[error("no complete response within {millis} ms; raise scrape_timeout, or make the page faster")]
+    Timeout {
+        /// The timeout in milliseconds.
+        millis: u128,
+    },
+    /// The response is not valid HTTP.
+    #[error("invalid HTTP response: {0}; check that an HTTP server listens on this port")]
     Http(String),
-    #[error("the target answers {0}; check metrics_path")]
+    /// A status other than 200.
+    #[error("HTTP status {0}; check metrics_path")]
     Status(StatusCode),
-    #[error("the page is larger than {limit} bytes; raise body_size_limit, or let the target expose less")]
-    TooLarge { limit: usize },
-    #[error("the page is compressed with {0:?}, which was not asked for; let the target use gzip or nothing")]
+    /// The page is over `body_size_limit`.
+    #[error("page larger than {limit} bytes; raise body_size_limit, or reduce the page")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// An unsupported `Content-Encoding`.
+    #[error("unsupported Content-Encoding {0:?}; the target must use gzip or no compression")]
     Encoding(String),
-    #[error("the page cannot be inflated: {0}; the target's gzip is broken")]
+    /// The gzip data is invalid.
+    #[error("invalid gzip data in the page: {0}; check the target's compression")]
     Gzip(String),
 }
 
-/// The one connection to a target.
+/// An HTTP client with at most one connection to a target.
 #[derive(Debug, Default)]
 pub struct Client {
     connection: Option<Connection>,
-    /// A compressed body, before it is inflated.
+    /// A compressed body.
     packed: Vec<u8>,
 }
 
@@ -60,6 +80,9 @@ impl Drop for Connection {
 
 impl Client {
     /// Fetches the page into `body`, which is cleared first, and returns its content type. Must run in a `LocalSet`.
+    ///
+    /// # Errors
+    /// [`FetchError`]; the content of `body` is unspecified then.
     pub async fn get(
         &mut self,
         target: &ScrapeTarget,
@@ -113,7 +136,7 @@ impl Client {
     }
 }
 
-/// Sends the request over the kept connection, or over a new one if there is none or it was closed meanwhile.
+/// Sends the request over the kept connection, or over a new one if there is none or it was closed.
 async fn request(
     target: &ScrapeTarget,
     kept: &mut Option<Connection>,
@@ -158,12 +181,12 @@ async fn connect(target: &ScrapeTarget) -> Result<Connection, FetchError> {
             address: target.authority(),
             problem: error.to_string(),
         })?;
-    let _ = stream.set_nodelay(true); // without it a scrape is slower, not wrong
+    let _ = stream.set_nodelay(true); // without it a scrape is only slower
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| FetchError::Http(error.to_string()))?;
     let driver = tokio::task::spawn_local(async move {
-        let _ = connection.await; // its error reaches the sender
+        let _ = connection.await; // the sender returns its error
     });
     Ok(Connection { sender, driver })
 }
@@ -186,12 +209,12 @@ async fn read(response: Response<Incoming>, body: &mut Vec<u8>, limit: usize) ->
     Ok(())
 }
 
-/// Inflates into a buffer that never grows beyond `limit`. The length that gzip ends with is only a first guess.
+/// Decompresses into a buffer of at most `limit` bytes. The length in gzip's trailer is only a first guess.
 fn inflate(packed: &[u8], body: &mut Vec<u8>, limit: usize) -> Result<(), FetchError> {
-    let said = packed
+    let stated = packed
         .last_chunk::<4>()
         .map_or(0, |length| u32::from_le_bytes(*length) as usize);
-    let mut room = said.clamp(4 << 10, 1 << 20).min(limit);
+    let mut room = stated.clamp(4 << 10, 1 << 20).min(limit);
     let mut decompressor = libdeflater::Decompressor::new();
     loop {
         body.resize(room, 0);

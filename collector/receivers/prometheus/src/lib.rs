@@ -2,13 +2,13 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | what to scrape, in Prometheus's own words | [`config`] |
+//! | targets: `scrape_configs` as Prometheus has them | [`config`] |
 //! | one HTTP request, bounded in time and bytes | [`fetch`] |
-//! | when, and what became of it | [`scrape`] |
-//! | a page into the store, whole or not at all | [`ingest`] |
+//! | schedule, and status of each target | [`scrape`] |
+//! | a page into the store, as a whole or not at all | [`ingest`] |
 //! | the two text formats | [`parse`] |
 //!
-//! The daemon makes a [`scrape::Scraper`] on the ingest thread and gives it targets; everything runs there, a task per
+//! The daemon creates a [`scrape::Scraper`] on the ingest thread and sets its targets; all work runs there, in one task per
 //! target. Other threads read the [`scrape::TargetStatuses`].
 
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
-//! When to scrape, and what became of it: a task per target on the ingest thread.
+//! Schedules scrapes: one task per target on the ingest thread.
 //!
-//! The daemon owns a [`Scraper`] there and hands it targets, again after every reload; other threads read the [`TargetStatuses`]. A
-//! target's scrapes never overlap: one that is slow makes the next ones fall out, not pile up. A scrape that fails in any way
-//! takes all series of the target off at once and sets its `up` to 0.
+//! The daemon owns the [`Scraper`] and sets its targets, again after every reload; other threads read the [`TargetStatuses`].
+//! Scrapes of one target never overlap: a slow scrape skips the next ones. Any failure of a scrape expires all series of the
+//! target at once and sets its `up` to 0.
 
 use dichroic_model::clock::now;
 use std::cell::RefCell;
@@ -26,32 +26,42 @@ use crate::config::ScrapeTarget;
 use crate::fetch::{Client, FetchError};
 use crate::ingest::{Exposition, Format, Ingested, Page, PageError, ScrapeTimes};
 
-/// How a target fares, for people and the admin API.
+/// Status of a target, for the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TargetStatus {
+    /// Value of the label `job`.
     pub job: String,
+    /// Value of the label `instance`.
     pub instance: String,
+    /// The URL that is scraped.
     pub url: String,
+    /// Result of the last scrape.
     pub health: Health,
-    /// Why the last scrape failed.
+    /// Error of the last scrape; `None` after a success.
     pub last_error: Option<String>,
-    /// When the last scrape began, in nanoseconds since the epoch; 0 before the first.
+    /// Start of the last scrape, in nanoseconds since the epoch; 0 before the first.
     pub last_scrape: UnixNanos,
+    /// Duration of the last scrape, in seconds.
     pub last_scrape_duration_seconds: f64,
-    /// Samples on the last good page.
+    /// Samples on the last valid page.
     pub samples: u64,
-    /// Bytes of the last good page, inflated.
+    /// Bytes of the last valid page, decompressed.
     pub body_bytes: usize,
+    /// Scrapes so far.
     pub scrapes: u64,
+    /// Failed scrapes so far.
     pub failures: u64,
 }
 
+/// Whether the last scrape of a target succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Not scraped yet.
     Unknown,
+    /// The last scrape succeeded.
     Up,
+    /// The last scrape failed.
     Down,
 }
 
@@ -75,7 +85,7 @@ impl TargetStatuses {
 pub struct Scraper {
     store: SharedStore,
     statuses: TargetStatuses,
-    running: BTreeMap<String, Running>,
+    running: BTreeMap<String, RunningTarget>,
 }
 
 #[derive(Clone)]
@@ -88,15 +98,15 @@ impl std::fmt::Debug for SharedStore {
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningTarget {
     target: Rc<ScrapeTarget>,
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<TargetState>>,
     task: JoinHandle<()>,
 }
 
 /// What a target has in the store.
 #[derive(Debug, Default)]
-struct State {
+struct TargetState {
     source: Option<Arc<Source>>,
     page: Page,
 }
@@ -111,18 +121,18 @@ impl Scraper {
         }
     }
 
-    /// Where the targets' status is read.
+    /// A handle to the status of all targets, for other threads.
     pub fn statuses(&self) -> TargetStatuses {
         self.statuses.clone()
     }
 
-    /// Scrapes these targets from now on. Those that were scraped before and did not change go on undisturbed; those that
-    /// are not among them any more end, and their series leave. Must run in a `LocalSet`.
+    /// Scrapes exactly these targets from now on. Unchanged targets continue without interruption; removed ones stop, and their
+    /// series expire. Must run in a `LocalSet`.
     pub fn set_targets(&mut self, targets: Vec<ScrapeTarget>) {
         let wanted: BTreeMap<String, ScrapeTarget> =
             targets.into_iter().map(|target| (key(&target), target)).collect();
-        let gone = |key: &String, running: &mut Running| wanted.get(key) != Some(&*running.target);
-        let ended: Vec<_> = self.running.extract_if(.., gone).collect();
+        let changed = |key: &String, running: &mut RunningTarget| wanted.get(key) != Some(&*running.target);
+        let ended: Vec<_> = self.running.extract_if(.., changed).collect();
         ended
             .into_iter()
             .for_each(|(key, running)| self.end(&key, &running));
@@ -134,14 +144,14 @@ impl Scraper {
         }
     }
 
-    /// Stops scraping; the series stay as they are, for exporters to send a last time.
+    /// Stops scraping; the series stay, so that exporters can send them a last time.
     pub fn stop(&mut self) {
         for (_, running) in std::mem::take(&mut self.running) {
             running.task.abort();
         }
     }
 
-    fn end(&self, key: &str, running: &Running) {
+    fn end(&self, key: &str, running: &RunningTarget) {
         running.task.abort();
         self.statuses.lock().remove(key);
         if let Some(source) = running.state.borrow_mut().source.take() {
@@ -149,9 +159,9 @@ impl Scraper {
         }
     }
 
-    fn start(&self, key: &str, target: ScrapeTarget) -> Running {
+    fn start(&self, key: &str, target: ScrapeTarget) -> RunningTarget {
         let target = Rc::new(target);
-        let state = Rc::new(RefCell::new(State::default()));
+        let state = Rc::new(RefCell::new(TargetState::default()));
         let status = TargetStatus {
             job: target.job.clone(),
             instance: target.instance.clone(),
@@ -166,7 +176,7 @@ impl Scraper {
             failures: 0,
         };
         self.statuses.lock().insert(key.to_owned(), status);
-        let scrapes = Loop {
+        let scrapes = TargetLoop {
             key: key.to_owned(),
             target: target.clone(),
             state: state.clone(),
@@ -175,7 +185,7 @@ impl Scraper {
             client: Client::default(),
             body: Vec::new(),
         };
-        Running {
+        RunningTarget {
             target,
             state,
             task: tokio::task::spawn_local(scrapes.run()),
@@ -194,10 +204,10 @@ fn key(target: &ScrapeTarget) -> String {
 }
 
 /// The scrapes of one target.
-struct Loop {
+struct TargetLoop {
     key: String,
     target: Rc<ScrapeTarget>,
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<TargetState>>,
     store: Rc<RefCell<Core>>,
     statuses: TargetStatuses,
     client: Client,
@@ -210,14 +220,14 @@ enum ScrapeError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Page(#[from] PageError),
-    #[error("there are too many sources; raise limits.sources")]
+    #[error("too many sources; raise limits.sources")]
     Sources,
 }
 
-/// Targets are not all scraped at once, yet the first page is there soon.
+/// Spreads the scrapes of different targets, yet keeps the first page soon.
 const LARGEST_OFFSET: Duration = Duration::from_millis(500);
 
-impl Loop {
+impl TargetLoop {
     async fn run(mut self) {
         let share = foldhash::fast::FixedState::default().hash_one(&self.key) as f64 / u64::MAX as f64;
         tokio::time::sleep(LARGEST_OFFSET.min(self.target.interval / 10).mul_f64(share)).await;
@@ -273,12 +283,12 @@ impl Loop {
         }
         let mut state = self.state.borrow_mut();
         let store = &mut self.store.borrow_mut();
-        // So that `up` says 0 from the first scrape on, even if no page was ever read.
+        // So that `up` is 0 from the first scrape on, even if no page was ever read.
         let _ = state.open(&self.target, store, None);
         state.report(store, result.as_ref().ok(), duration, scraped);
         drop(state);
         self.post(result, duration, scraped);
-        // A page that was once large must not hold its memory for ever.
+        // Releases the memory of an earlier, larger page.
         self.body.shrink_to(self.body.len() * 2);
     }
 
@@ -298,7 +308,7 @@ impl Loop {
             now: now(),
             honor_timestamps: self.target.honor_timestamps,
         };
-        // Out of the state, which another task may ask for during a pause.
+        // Moved out of the state, which another task may borrow during a pause.
         let mut page = std::mem::take(&mut self.state.borrow_mut().page);
         let exposition = Exposition {
             body: &self.body,
@@ -313,7 +323,7 @@ impl Loop {
         Ok(result?)
     }
 
-    /// Updates the status, and logs when it turns.
+    /// Updates the status, and logs when it changes.
     fn post(&self, result: Result<Ingested, ScrapeError>, duration: Duration, scraped: UnixNanos) {
         let mut statuses = self.statuses.lock();
         let Some(status) = statuses.get_mut(&self.key) else {
@@ -328,7 +338,7 @@ impl Loop {
                 (status.health, status.last_error) = (Health::Up, None);
                 (status.samples, status.body_bytes) = (ingested.samples, self.body.len());
                 if before != Health::Up {
-                    tracing::info!(target = %self.target, samples = ingested.samples, "target is up");
+                    tracing::info!(target = %self.target, samples = ingested.samples, "target up");
                 }
             }
             Err(error) => {
@@ -336,15 +346,15 @@ impl Loop {
                 status.failures += 1;
                 status.last_error = Some(error.to_string());
                 if before != Health::Down {
-                    tracing::warn!(target = %self.target, %error, "target is down");
+                    tracing::warn!(target = %self.target, %error, "target down");
                 }
             }
         }
     }
 }
 
-impl State {
-    /// The target's source. A target that turns out to be of another runtime is another source.
+impl TargetState {
+    /// The target's source. A target whose runtime changes becomes another source.
     fn open(
         &mut self,
         target: &ScrapeTarget,
@@ -363,13 +373,13 @@ impl State {
         Ok(self.source.insert(source).clone())
     }
 
-    /// Writes what Prometheus itself says of a scrape. These are no samples of the target: the ledger does not count them.
+    /// Writes the series that Prometheus adds to every scrape. They are not samples of the target, so the ledger does not count them.
     fn report(&self, store: &mut Core, result: Option<&Ingested>, duration: Duration, scraped: UnixNanos) {
         let Some(source) = &self.source else { return };
         let samples = result.map_or(0, |ingested| ingested.samples);
         let added = result.map_or(0, |ingested| ingested.added);
         let whole = |value: u64| Number::int(i64::try_from(value).unwrap_or(i64::MAX));
-        let said = [
+        let reported = [
             (
                 "up",
                 "Whether the last scrape of the target succeeded.",
@@ -396,7 +406,7 @@ impl State {
                 whole(added),
             ),
         ];
-        for (name, help, value) in said {
+        for (name, help, value) in reported {
             report_one(store, source, name, help, value, scraped);
         }
     }
@@ -424,7 +434,7 @@ fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: 
         store.define(fp, def)
     });
     if let Ok(series) = series {
-        // A store without room for it has refused the target's own series too, and counted them.
+        // A store at its limit has rejected the target's series too, and counted them.
         let _ = store.set_number(
             series,
             value,
@@ -437,7 +447,7 @@ fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: 
     }
 }
 
-/// Python's client says what it is.
+/// The runtime of a target, recognized by the `python_info` of the Python client.
 fn runtime_of(page: &[u8]) -> Runtime {
     let info = b"python_info{";
     let python = page.starts_with(info) || memchr::memmem::find(page, b"\npython_info{").is_some();

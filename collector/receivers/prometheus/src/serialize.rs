@@ -15,7 +15,7 @@ pub(crate) mod duration {
         let text = String::deserialize(deserializer)?;
         parse_duration(&text).ok_or_else(|| {
             de::Error::custom(format_args!(
-                "{text:?} is not a duration; write it with its unit, such as 5s or 1m30s"
+                "invalid duration {text:?}: expected a number with a unit, such as 5s or 1m30s"
             ))
         })
     }

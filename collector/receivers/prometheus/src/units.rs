@@ -1,8 +1,8 @@
-//! Durations and sizes as Prometheus writes them in its configuration.
+//! Durations and sizes as in Prometheus's configuration.
 
 use std::time::Duration;
 
-/// `1h30m`, `5s`, `100ms`: whole numbers with units, largest first.
+/// Parses a duration such as `1h30m`, `5s` or `100ms`: whole numbers with units, largest first. `None` for anything else.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 7] = [
         ("y", 31_536_000_000),
@@ -21,14 +21,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = rest[..digits].parse().ok()?;
         let unit_end = digits + rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let place = UNITS
+        let unit = UNITS
             .iter()
-            .position(|(unit, _)| *unit == &rest[digits..unit_end])?;
-        if place < next {
+            .position(|(name, _)| *name == &rest[digits..unit_end])?;
+        if unit < next {
             return None;
         }
-        next = place + 1;
-        millis = millis.checked_add(number.checked_mul(UNITS[place].1)?)?;
+        next = unit + 1;
+        millis = millis.checked_add(number.checked_mul(UNITS[unit].1)?)?;
         rest = &rest[unit_end..];
     }
     Some(Duration::from_millis(millis))
@@ -43,7 +43,8 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// `512KiB`, `10MB`, `1048576`; as in Prometheus KB and KiB are both 1024 bytes.
+/// Parses a size in bytes such as `512KiB`, `10MB` or `1048576`. As in Prometheus, KB and KiB are both 1024 bytes. `None` for
+/// anything else.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes_are_read_as_prometheus_writes_them() {
+    fn durations_and_sizes_are_parsed_as_in_prometheus() {
         let millis = |text: &str| parse_duration(text).map(|duration| duration.as_millis());
         assert_eq!(millis("1m30s"), Some(90_000));
         assert_eq!(millis("100ms"), Some(100));

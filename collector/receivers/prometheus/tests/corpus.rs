@@ -1,7 +1,7 @@
-//! Published OpenMetrics pages with the verdict that a strict parser must come to.
+//! Published OpenMetrics pages with the verdict of a strict parser.
 //!
 //! The pages are not in this repository: `DICHROIC_CORPORA` names the folder that holds `openmetrics/NAME/{test.json,
-//! metrics}`. Without it there is nothing to read and the program says so.
+//! metrics}`. Without it the program reads nothing and reports that.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Pages into the store: what families become, what replay does, what leaves, what is accounted.
+//! Pages into the store: families to points, replay, expiry, and the account.
 
 mod common;
 
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 const OM: Format = Format::OpenMetrics { quoted_names: false };
 
-/// A target with its page, in a store.
+/// A target with its page and a store.
 struct Fixture {
     store: Rc<RefCell<Core>>,
     source: Arc<Source>,
@@ -52,7 +52,7 @@ impl Fixture {
         }
     }
 
-    /// Scrapes happen a second apart.
+    /// Scrapes once; each scrape is a second later.
     fn scrape(&mut self, page: &str, format: Format) -> Result<Ingested, PageError> {
         self.scrapes += 1;
         let scraped = NOW + self.scrapes * SECOND;
@@ -139,7 +139,7 @@ fn samples_become_the_points_of_their_families() {
 }
 
 #[test]
-fn both_formats_say_the_same() {
+fn both_formats_give_the_same_points() {
     on_ingest_thread(async {
         let text = "\
 # HELP c_total Counts.\n# TYPE c_total counter\nc_total{a=\"1\"} 5\n# TYPE c_created gauge\nc_created{a=\"1\"} 1600000000.5\n\
@@ -162,7 +162,7 @@ fn both_formats_say_the_same() {
 }
 
 #[test]
-fn what_a_scrape_does_not_show_leaves_now_and_what_is_new_comes() {
+fn missing_series_expire_at_once_and_new_ones_appear() {
     on_ingest_thread(async {
         let mut fixture = Fixture::new();
         fixture.good("a 1\nb 2\nc 3\n", Format::Text);
@@ -212,7 +212,7 @@ fn a_page_with_an_error_anywhere_changes_nothing() {
 }
 
 #[test]
-fn a_replay_of_openmetrics_is_as_strict_as_its_parser() {
+fn a_replay_of_openmetrics_is_as_strict_as_the_parser() {
     let page = |total: &str, buckets: [u64; 3], count: u64, info: &str| {
         format!(
             "# TYPE c counter\nc_total {total}\n# TYPE h histogram\nh_bucket{{le=\"1\"}} {}\nh_bucket{{le=\"2\"}} {}\nh_bucket{{le=\"+Inf\"}} {}\n\
@@ -229,36 +229,33 @@ fn a_replay_of_openmetrics_is_as_strict_as_its_parser() {
             other => panic!("{second}: {other:?}"),
         }
     };
-    check(&page("-1", [1, 2, 3], 3, "1"), "a count, sum or quantile below 0");
-    check(
-        &page("NaN", [1, 2, 3], 3, "1"),
-        "a count or sum that is not a number",
-    );
+    check(&page("-1", [1, 2, 3], 3, "1"), "negative count, sum or quantile");
+    check(&page("NaN", [1, 2, 3], 3, "1"), "NaN as a count or sum");
     check(
         &page("1", [2, 1, 3], 3, "1"),
-        "a bucket counts less than the one before it",
+        "bucket count lower than that of the previous bucket",
     );
     check(
         &page("1", [1, 2, 3], 4, "1"),
-        "a histogram's count is not that of its last bucket",
+        "histogram count differs from the +Inf bucket",
     );
-    check(&page("1", [1, 2, 3], 3, "2"), "an info whose value is not 1");
-    check(&good.replace("# EOF\n", ""), "the page is not complete");
+    check(&page("1", [1, 2, 3], 3, "2"), "info value other than 1");
+    check(&good.replace("# EOF\n", ""), "incomplete page");
     check(&good.replace("# EOF\n", "# EOF\nx"), "text after `# EOF`");
     check(
         &good.replace("# TYPE i info\n", "\n# TYPE i info\n"),
-        "a blank line",
+        "blank line",
     );
     check(
         &good
             .replace("h_count 3\nh_sum 1\n", "h_sum 1\nh_count 3\n")
             .replace("c_total 1", "c_total x"),
-        "not a number",
+        "invalid number",
     );
 }
 
 #[test]
-fn changed_metadata_is_noticed() {
+fn changed_metadata_is_detected() {
     on_ingest_thread(async {
         let mut fixture = Fixture::new();
         fixture.good("# TYPE a gauge\na 1\n", Format::Text);
@@ -289,7 +286,7 @@ fn other_buckets_make_another_series() {
 }
 
 #[test]
-fn a_counter_that_drops_begins_anew() {
+fn a_decreasing_counter_is_a_reset() {
     on_ingest_thread(async {
         let mut fixture = Fixture::new();
         let start = async |fixture: &Fixture| rows(&fixture.store).await[0].start;
@@ -303,7 +300,7 @@ fn a_counter_that_drops_begins_anew() {
 }
 
 #[test]
-fn times_are_honoured_or_not() {
+fn timestamps_are_honored_as_configured() {
     on_ingest_thread(async {
         for (honor, expected) in [(true, 1_500_000_000_000_000_000), (false, NOW + SECOND)] {
             let mut fixture = Fixture {
@@ -321,7 +318,7 @@ fn times_are_honoured_or_not() {
 }
 
 #[test]
-fn repeats_and_impossible_histograms_of_text_are_counted_drops() {
+fn duplicates_and_invalid_histograms_in_text_are_dropped_and_counted() {
     let check = |page: &str, applied: u64, drops: &[(DropReason, u64)]| {
         let mut fixture = Fixture::new();
         for scrape in 1..=2 {
@@ -378,7 +375,7 @@ fn a_label_explosion_is_bounded_by_the_store_and_counted() {
 }
 
 #[test]
-fn limits_of_a_page_refuse_it_whole() {
+fn a_page_over_a_limit_is_rejected_as_a_whole() {
     let check = |limits: PageLimits, page: &str, expected: &str| {
         let mut fixture = Fixture {
             limits,
@@ -395,13 +392,13 @@ fn limits_of_a_page_refuse_it_whole() {
     check(
         PageLimits { samples: 2, ..none },
         "a 1\nb 1\nc 1\n",
-        "the page has more than 2 samples; raise sample_limit, or let the target expose less",
+        "more than 2 samples; raise sample_limit, or reduce the page",
     );
     check(PageLimits { labels: 2, ..none }, "a{b=\"c\"} 1\n", "");
     check(
         PageLimits { labels: 2, ..none },
         "x 1\na{b=\"c\",d=\"e\"} 1\n",
-        "line 2: the number of labels is over its limit of 2; raise label_limit, or let the target expose less",
+        "line 2: the number of labels is over its limit of 2; raise label_limit, or reduce the labels",
     );
     check(
         PageLimits {
@@ -409,12 +406,12 @@ fn limits_of_a_page_refuse_it_whole() {
             ..none
         },
         "a{b=\"long\"} 1\n",
-        "line 1: a label's value is over its limit of 3; raise label_value_length_limit, or let the target expose less",
+        "line 1: a label's value is over its limit of 3; raise label_value_length_limit, or reduce the labels",
     );
 }
 
 #[test]
-fn a_large_page_pauses_often_and_lets_others_use_the_store() {
+fn a_large_page_pauses_often_and_releases_the_store() {
     on_ingest_thread(async {
         let mut fixture = Fixture::new();
         let page: String = (0..50_000).map(|i| format!("a{{id=\"{i}\"}} 1\n")).collect();
@@ -509,7 +506,7 @@ proptest! {
         on_ingest_thread(async {
             let mut remembering = Fixture::new();
             for (picks, usually_one) in scrapes {
-                // Mostly good pages, so that there is something to replay.
+                // Mostly valid pages, so that there is something to replay.
                 let value = |n: usize| if usually_one && picks[n] < 4 { "1" } else { VALUES[picks[n]] };
                 let page = format!(
                     "# TYPE c counter\nc_total {}\n\

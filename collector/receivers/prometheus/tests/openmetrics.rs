@@ -1,4 +1,4 @@
-//! OpenMetrics 1.0: pages as the standard wants them are taken, every breach of it is refused with words.
+//! OpenMetrics 1.0: valid pages are accepted, and every violation is rejected with a reason.
 
 use dichroic_receiver_prometheus::parse::{Item, ParseError, openmetrics};
 
@@ -54,7 +54,7 @@ fn bad(page: &str, line: usize, problem: &str) {
 }
 
 #[test]
-fn a_page_as_the_standard_wants_it_is_taken_whole() {
+fn a_valid_page_is_accepted_as_a_whole() {
     good("", &[]);
     good(
         "# TYPE foo_seconds counter\n# UNIT foo_seconds seconds\n# HELP foo_seconds Say \\\"hi\\\".\\n\n\
@@ -112,7 +112,7 @@ fn labels_in_another_order_are_the_same_metric() {
 }
 
 #[test]
-fn every_point_in_time_of_a_histogram_is_checked_for_itself() {
+fn every_timestamp_of_a_histogram_is_checked_separately() {
     let point = |time: u32, count: u32| {
         format!(
             "h_bucket{{le=\"1\"}} {count} {time}\nh_bucket{{le=\"+Inf\"}} {count} {time}\nh_count {count} {time}\nh_sum 1 {time}\n"
@@ -129,54 +129,58 @@ fn every_point_in_time_of_a_histogram_is_checked_for_itself() {
     bad(
         &format!("# TYPE h histogram\n{}h_bucket{{le=\"1\"}} 3 2", point(1, 5)),
         6,
-        "a histogram without its last bucket",
+        "histogram without the +Inf bucket",
     );
 }
 
 #[test]
-fn grammar_has_no_slack() {
+fn the_grammar_is_strict() {
     for page in ["a{b=\"c\",} 1", "a{b=\"c\",,d=\"e\"} 1"] {
         let problem = if page.contains(",,") {
             "expected a label name"
         } else {
-            "a comma after the last label"
+            "comma after the last label"
         };
         bad(page, 1, problem);
     }
     bad("a  1", 1, "expected one blank and a value");
     bad("a\t1", 1, "expected one blank and a value");
-    bad("a {b=\"c\"} 1", 1, "not a number");
+    bad("a {b=\"c\"} 1", 1, "invalid number");
     bad("a{ b=\"c\"} 1", 1, "expected a label name");
     bad("a{b =\"c\"} 1", 1, "expected `=` after the label's name");
-    bad("a{b=\"c\nd\"} 1", 1, "this label value does not end on its line");
+    bad("a{b=\"c\nd\"} 1", 1, "line feed in a label value");
     bad("a 1 2 3", 1, "expected the end of the line");
-    bad("a 1 ", 1, "expected a time in seconds");
-    bad("a 1\r", 1, "not a number");
-    bad("a 1\n\nb 1", 2, "a blank line");
+    bad("a 1 ", 1, "expected a timestamp in seconds");
+    bad("a 1\r", 1, "invalid number");
+    bad("a 1\n\nb 1", 2, "blank line");
     bad(
         "# just a comment",
         1,
-        "not metadata, and OpenMetrics has no comments",
+        "invalid metadata; OpenMetrics has no comments",
     );
     bad(
         "#TYPE a gauge",
         1,
-        "not metadata, and OpenMetrics has no comments",
+        "invalid metadata; OpenMetrics has no comments",
     );
     bad(
         "#  TYPE a gauge",
         1,
-        "not metadata, and OpenMetrics has no comments",
+        "invalid metadata; OpenMetrics has no comments",
     );
     bad(
         "# TYPE  a gauge",
         1,
-        "not metadata, and OpenMetrics has no comments",
+        "invalid metadata; OpenMetrics has no comments",
     );
-    bad("# TYPE a untyped", 1, "not a type of OpenMetrics");
+    bad("# TYPE a untyped", 1, "unknown metric type");
     bad("# EOF\na 1", 2, "text after `# EOF`");
-    bad("{\"a.b\"} 1", 1, "names in quotes are not OpenMetrics 1.0");
-    bad("a 1 # {a=\"b\"} 1", 1, "an exemplar that cannot be here");
+    bad(
+        "{\"a.b\"} 1",
+        1,
+        "quoted names are not allowed in OpenMetrics 1.0",
+    );
+    bad("a 1 # {a=\"b\"} 1", 1, "misplaced exemplar");
     bad(
         &format!("# TYPE a counter\na_total 1 # {{a=\"{}\"}} 1", "é".repeat(128)),
         2,
@@ -186,22 +190,19 @@ fn grammar_has_no_slack() {
         read("a 1\n# EOF\n\n").expect_err("a line after the end").problem,
         "text after `# EOF`"
     );
-    assert_eq!(
-        read("a 1\n").expect_err("cut").problem,
-        "the page is not complete"
-    );
+    assert_eq!(read("a 1\n").expect_err("cut").problem, "incomplete page");
     assert_eq!(
         read("a 1").expect_err("cut").problem,
         "expected the end of the line"
     );
     assert_eq!(
         read("a 1\n# EO").expect_err("cut").problem,
-        "not metadata, and OpenMetrics has no comments"
+        "invalid metadata; OpenMetrics has no comments"
     );
 }
 
 #[test]
-fn a_page_that_announces_quoted_names_may_have_them() {
+fn quoted_names_are_accepted_when_announced() {
     let page = b"# TYPE \"a.b\" counter\n{\"a.b_total\",\"c.d\"=\"e\"} 1\n# EOF\n";
     let mut parser = openmetrics::Parser::new(page).with_quoted_names();
     assert!(matches!(parser.next_item(), Ok(Some(Item::Type { .. }))));
@@ -220,116 +221,108 @@ fn a_page_that_announces_quoted_names_may_have_them() {
 }
 
 #[test]
-fn families_are_whole_in_one_piece_and_clash_with_none() {
+fn families_are_contiguous_with_unique_names() {
     bad(
         "# TYPE a counter\na_total 1\nb 1\na_total{c=\"d\"} 1",
         4,
-        "a family whose samples' names belong to an earlier one",
+        "a sample name of this family belongs to an earlier family",
     );
     bad(
         "# TYPE a counter\na 1",
         2,
-        "a family whose samples' names belong to an earlier one",
+        "a sample name of this family belongs to an earlier family",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n# TYPE a_count gauge",
         3,
-        "a family whose samples' names belong to an earlier one",
+        "a sample name of this family belongs to an earlier family",
     );
-    bad(
-        "# TYPE a gauge\n# HELP a x\n# HELP a y",
-        3,
-        "this metadata comes twice",
-    );
+    bad("# TYPE a gauge\n# HELP a x\n# HELP a y", 3, "duplicate metadata");
     bad(
         "# TYPE a gauge\na 1\n# HELP a y",
         3,
-        "metadata after samples of its family",
+        "metadata after the samples of its family",
     );
     bad(
         "# TYPE a gauge\n# UNIT a seconds",
         2,
-        "a unit that its family's name does not end in",
+        "the family's name does not end in its unit",
     );
     bad(
         "# TYPE a_seconds info\n# UNIT a_seconds seconds",
         2,
-        "a unit on an info or a stateset",
+        "unit of an info or stateset",
     );
     bad(
         "# TYPE a gauge\na{b=\"1\"} 1\na{b=\"2\"} 1\na{b=\"1\"} 1",
         4,
-        "samples with these labels stood earlier",
+        "samples of this metric are not contiguous",
     );
     bad(
         "# TYPE a gauge\na 1 1\na 1",
         3,
-        "some samples of this metric have a time and some have none",
+        "only some samples of this metric have a timestamp",
     );
     bad(
         "# TYPE a gauge\na 1 2\na 1 1",
         3,
-        "time runs backwards within a metric",
+        "timestamps of a metric decrease",
     );
 }
 
 #[test]
-fn values_must_suit_their_type() {
+fn values_must_fit_their_type() {
     bad(
         "# TYPE a counter\na_total -1",
         2,
-        "a count, sum or quantile below 0",
+        "negative count, sum or quantile",
     );
-    bad(
-        "# TYPE a counter\na_total NaN",
-        2,
-        "a count or sum that is not a number",
-    );
-    bad("# TYPE a info\na_info 0", 2, "an info whose value is not 1");
+    bad("# TYPE a counter\na_total NaN", 2, "NaN as a count or sum");
+    bad("# TYPE a info\na_info 0", 2, "info value other than 1");
     bad(
         "# TYPE a stateset\na{a=\"x\"} 0.5",
         2,
-        "a state that is neither 0 nor 1",
+        "state value other than 0 or 1",
     );
-    bad("# TYPE a stateset\na{b=\"x\"} 1", 2, "a state without its name");
+    bad("# TYPE a stateset\na{b=\"x\"} 1", 2, "state without its label");
     bad(
         "# TYPE a summary\na{quantile=\"2\"} 1",
         2,
-        "a summary's value without a quantile",
+        "summary value without a valid quantile",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"x\"} 1",
         2,
-        "a bucket without a bound",
+        "bucket without a valid bound",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1",
         3,
-        "a bucket counts less than the one before it",
+        "bucket count lower than that of the previous bucket",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"1.0\"} 2",
         3,
-        "buckets are not in the order of their bounds",
+        "buckets are not sorted by bound",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"1\"} 2\nb 1",
         2,
-        "a histogram without its last bucket",
+        "histogram without the +Inf bucket",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 2\na_count 3\na_sum 1",
         4,
-        "a histogram's count is not that of its last bucket",
+        "histogram count differs from the +Inf bucket",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 2\na_sum 1",
         3,
-        "a histogram with a sum and no count",
+        "histogram with a sum but no count",
     );
     bad(
         "# TYPE a histogram\na_bucket{le=\"+Inf\"} 2\na_count 2",
         3,
-        "a histogram with a count and no sum",
+        "histogram with a count but no sum",
     );
 }

@@ -1,12 +1,12 @@
-//! What holds of every page: no bytes make a parser panic, a page says what it was made from, the two formats agree, and a
-//! line cut at its last space means what the parser reads in it.
+//! Properties of every page: no input makes a parser panic, a generated page is parsed to its source, the two formats agree, and a
+//! line cut at its last space gives the value that the parser reads.
 
 use std::collections::BTreeMap;
 
 use dichroic_receiver_prometheus::parse::{Escaped, Item, ParseError, Role, Sample, openmetrics, text};
 use proptest::prelude::*;
 
-/// One counter, gauge or histogram sample that both formats can say.
+/// One counter, gauge or histogram sample that both formats can represent.
 #[derive(Debug, Clone)]
 struct Point {
     labels: BTreeMap<String, String>,
@@ -110,7 +110,7 @@ fn page(families: &[Family], openmetrics: bool) -> String {
     page + if openmetrics { "# EOF\n" } else { "" }
 }
 
-/// What a sample says, free of the page: name, role, labels, value, time.
+/// A sample without borrows from the page: name, role, labels, value, time.
 type Said = (String, Role, Vec<(String, String)>, u64, Option<i64>);
 
 fn said(sample: &Sample<'_>) -> Said {
@@ -247,7 +247,7 @@ proptest! {
         let page = page(&families, false);
         let mut known = std::collections::BTreeMap::new();
         let mut parser = text::Parser::new(page.as_bytes());
-        while let Some(item) = parser.next_item().expect("a good page") {
+        while let Some(item) = parser.next_item().expect("a valid page") {
             if let Item::Sample(sample) = item {
                 known.insert(sample.series.raw, (sample.value.to_bits(), sample.timestamp_ns));
             }
@@ -259,7 +259,7 @@ proptest! {
                 parser.accept(&line);
                 continue;
             }
-            match parser.next_item().expect("a good page") {
+            match parser.next_item().expect("a valid page") {
                 None => break,
                 Some(Item::Sample(sample)) => prop_assert!(sample.timestamp_ns.is_some()),
                 Some(_) => {}

@@ -1,5 +1,5 @@
-//! The scraper against real servers on loopback, good and bad: each bad answer is an error with words and `up` 0, and the
-//! target next to it is not disturbed.
+//! The scraper against real servers on loopback: each invalid response is an error with a reason and `up` 0, and does not
+//! disturb another target.
 
 mod common;
 
@@ -16,14 +16,14 @@ use dichroic_receiver_prometheus::scrape::{Health, Scraper, TargetStatus, Target
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What a server does with each request.
+/// The response of a server to each request.
 #[derive(Clone)]
 enum Answer {
     /// These bytes; the connection stays open.
     Bytes(Vec<u8>),
     /// These bytes, then the connection closes.
     Close(Vec<u8>),
-    /// These bytes, then this again and again.
+    /// The first bytes, then the second ones repeatedly.
     Forever(Vec<u8>, Vec<u8>),
     Nothing,
 }
@@ -58,7 +58,7 @@ fn gzipped(packed: &[u8]) -> Answer {
 struct Server {
     address: String,
     answer: Rc<RefCell<Answer>>,
-    /// Request heads, and how many connections brought them.
+    /// Request heads, and the number of connections.
     requests: Rc<RefCell<Vec<String>>>,
     connections: Rc<RefCell<usize>>,
 }
@@ -131,7 +131,7 @@ fn target(server: &Server, change: impl FnOnce(&mut ScrapeConfig)) -> ScrapeTarg
         labels: BTreeMap::new(),
     }];
     change(&mut config);
-    config.targets().expect("a good config").remove(0)
+    config.targets().expect("a valid config").remove(0)
 }
 
 /// Waits until a target's status satisfies `what`.
@@ -171,7 +171,7 @@ fn of<'a>(series: &'a BTreeMap<String, String>, server: &Server, name: &str) -> 
     found.map(|(_, value)| value.as_str())
 }
 
-/// Waits until a series has a value: on a busy machine a scrape may time out in between.
+/// Waits until a series has a value: on a loaded machine a scrape may time out in between.
 async fn until_series(store: &Rc<RefCell<Core>>, server: &Server, name: &str, value: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while of(&scraped(store).await, server, name) != Some(value) {
@@ -181,7 +181,7 @@ async fn until_series(store: &Rc<RefCell<Core>>, server: &Server, name: &str, va
 }
 
 #[test]
-fn a_target_is_scraped_and_says_how_the_scrape_went() {
+fn a_scrape_adds_the_series_that_describe_it() {
     on_ingest_thread(async {
         let (store, server) = (
             store(Limits::default()),
@@ -227,7 +227,7 @@ fn a_target_is_scraped_and_says_how_the_scrape_went() {
 }
 
 #[test]
-fn honor_labels_lets_the_targets_own_labels_win() {
+fn with_honor_labels_the_labels_of_the_page_win() {
     on_ingest_thread(async {
         let (store, server) = (
             store(Limits::default()),
@@ -276,7 +276,7 @@ fn openmetrics_and_gzip_are_read() {
     });
 }
 
-/// A target that was up gives this answer; its neighbour goes on.
+/// A target that was up gives this response; the other target stays up.
 fn fails(answer: Answer, change: impl FnOnce(&mut ScrapeConfig) + 'static, problem: &'static str) {
     on_ingest_thread(async move {
         let (store, bad, good) = (
@@ -330,40 +330,40 @@ fn fails(answer: Answer, change: impl FnOnce(&mut ScrapeConfig) + 'static, probl
 fn unchanged(_: &mut ScrapeConfig) {}
 
 #[test]
-fn a_target_that_hangs_is_given_up_at_its_timeout() {
+fn a_hanging_target_fails_at_its_timeout() {
     fails(
         Answer::Nothing,
         |config| config.scrape_timeout = Some(Duration::from_millis(50)),
-        "no complete answer within 50 ms",
+        "no complete response within 50 ms",
     );
 }
 
 #[test]
-fn a_target_that_hangs_within_its_body_is_given_up_too() {
+fn a_target_that_hangs_within_its_body_fails_too() {
     let half = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\na 1\n".to_vec();
     fails(
         Answer::Bytes(half),
         |config| config.scrape_timeout = Some(Duration::from_millis(50)),
-        "no complete answer within 50 ms",
+        "no complete response within 50 ms",
     );
 }
 
 #[test]
-fn an_error_status_is_an_error() {
+fn a_status_other_than_200_is_an_error() {
     fails(
         Answer::Bytes(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\na 1\n".to_vec()),
         unchanged,
-        "answers 500 Internal Server Error",
+        "HTTP status 500 Internal Server Error",
     );
     fails(
         Answer::Bytes(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n".to_vec()),
         unchanged,
-        "answers 302 Found",
+        "HTTP status 302 Found",
     );
 }
 
 #[test]
-fn a_body_that_streams_for_ever_is_cut_off() {
+fn an_endless_body_is_rejected_at_the_limit() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let chunk = b"1000\r\n"
         .iter()
@@ -379,20 +379,20 @@ fn a_body_that_streams_for_ever_is_cut_off() {
 }
 
 #[test]
-fn a_slow_drip_does_not_outlive_the_timeout() {
+fn a_slow_endless_body_fails_at_the_timeout() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let change = |config: &mut ScrapeConfig| config.scrape_timeout = Some(Duration::from_millis(60));
     fails(
         Answer::Forever(head, b"1\r\n#\r\n".to_vec()),
         change,
-        "no complete answer within 60 ms",
+        "no complete response within 60 ms",
     );
 }
 
 #[test]
-fn a_length_that_lies_is_noticed() {
+fn a_false_content_length_is_an_error() {
     let short = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\na 1\n".to_vec();
-    fails(Answer::Close(short), unchanged, "does not speak HTTP");
+    fails(Answer::Close(short), unchanged, "invalid HTTP response");
     let huge =
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 99999999999\r\n\r\na 1\n".to_vec();
     fails(Answer::Close(huge), unchanged, "larger than 67108864 bytes");
@@ -400,49 +400,53 @@ fn a_length_that_lies_is_noticed() {
     fails(
         Answer::Close(cut[..cut.len() - 6].to_vec()),
         unchanged,
-        "does not speak HTTP",
+        "invalid HTTP response",
     );
 }
 
 #[test]
-fn what_is_not_http_is_no_page() {
+fn a_response_that_is_not_http_is_an_error() {
     fails(
         Answer::Close(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
         unchanged,
-        "does not speak HTTP",
+        "invalid HTTP response",
     );
-    fails(Answer::Close(Vec::new()), unchanged, "does not speak HTTP");
+    fails(Answer::Close(Vec::new()), unchanged, "invalid HTTP response");
 }
 
 #[test]
-fn gzip_bombs_and_broken_gzip_are_refused() {
+fn gzip_bombs_and_invalid_gzip_are_rejected() {
     let change = |config: &mut ScrapeConfig| config.body_size_limit = 1 << 20;
     fails(gzip(&vec![b'#'; 200 << 20]), change, "larger than 1048576 bytes");
     fails(
         gzipped(b"\x1f\x8b\x08\x00garbage"),
         unchanged,
-        "cannot be inflated",
+        "invalid gzip data",
     );
     let brotli = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx".to_vec();
-    fails(Answer::Bytes(brotli), unchanged, "compressed with \"br\"");
+    fails(
+        Answer::Bytes(brotli),
+        unchanged,
+        "unsupported Content-Encoding \"br\"",
+    );
 }
 
 #[test]
-fn wrong_content_types_and_bad_pages_are_refused() {
+fn wrong_content_types_and_invalid_pages_are_rejected() {
     fails(
         Answer::Bytes(page("text/html; charset=utf-8", "<html>")),
         unchanged,
-        "answers with \"text/html; charset=utf-8\"",
+        "unsupported Content-Type \"text/html; charset=utf-8\"",
     );
     fails(
         text("a 1\nb one\n"),
         unchanged,
-        "line 2, column 3: not a number, found \"one\"",
+        "line 2, column 3: invalid number, found \"one\"",
     );
     fails(
         Answer::Bytes(page("application/openmetrics-text; version=1.0.0", "a 1\n")),
         unchanged,
-        "line 2, column 1: the page is not complete",
+        "line 2, column 1: incomplete page",
     );
     fails(
         text("a 1\nb 1\nc 1\n"),
@@ -452,7 +456,7 @@ fn wrong_content_types_and_bad_pages_are_refused() {
 }
 
 #[test]
-fn a_target_that_is_not_there_is_down_from_the_first_scrape() {
+fn an_unreachable_target_is_down_from_the_first_scrape() {
     on_ingest_thread(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (store, server) = (store(Limits::default()), Server::start(Answer::Nothing).await);
@@ -478,7 +482,7 @@ fn a_target_that_is_not_there_is_down_from_the_first_scrape() {
 }
 
 #[test]
-fn a_target_that_closes_kept_connections_is_still_scraped() {
+fn a_target_that_closes_idle_connections_is_still_scraped() {
     on_ingest_thread(async {
         let Answer::Bytes(answer) = text("a 1\n") else {
             return;
@@ -495,7 +499,7 @@ fn a_target_that_closes_kept_connections_is_still_scraped() {
 }
 
 #[test]
-fn a_label_explosion_fills_what_the_limits_give_and_no_more() {
+fn a_label_explosion_stops_at_the_limits() {
     on_ingest_thread(async {
         let (store, server) = (
             store(Limits {
@@ -529,7 +533,7 @@ fn a_label_explosion_fills_what_the_limits_give_and_no_more() {
 }
 
 #[test]
-fn targets_come_and_go_and_the_others_stay() {
+fn changed_targets_do_not_disturb_the_others() {
     on_ingest_thread(async {
         let (store, a, b) = (
             store(Limits::default()),

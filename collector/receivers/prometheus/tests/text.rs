@@ -1,4 +1,4 @@
-//! The text format: what Prometheus takes is taken and means the same, what Prometheus refuses is refused with words.
+//! The text format: pages that Prometheus accepts are accepted with the same result; others are rejected with a reason.
 
 use dichroic_receiver_prometheus::parse::{FamilyKind, Item, ParseError, Role, text};
 
@@ -43,7 +43,7 @@ fn check(page: &str, expected: &[&str]) {
 }
 
 #[test]
-fn everything_prometheus_takes_is_taken() {
+fn pages_that_prometheus_accepts_are_accepted() {
     check("", &[]);
     check("\n \t\n", &[]);
     check("a 1", &["a[] 1"]);
@@ -71,7 +71,7 @@ fn everything_prometheus_takes_is_taken() {
 }
 
 #[test]
-fn escapes_stand_for_what_prometheus_says() {
+fn escapes_are_decoded_as_in_prometheus() {
     check(r#"a{b="\\ \" \n \t \\n"} 1"#, &[r#"a[b="\\ \" \n \\t \\n"] 1"#]);
     check(
         "# HELP a one\\ntwo \\\\ three\n",
@@ -80,7 +80,7 @@ fn escapes_stand_for_what_prometheus_says() {
 }
 
 #[test]
-fn quoted_names_are_names() {
+fn quoted_names_are_accepted() {
     check(r#"{"http.server.active"} 1"#, &["http.server.active[] 1"]);
     check(
         r#"{"http.server.active","a.b"="c",d="e"} 1"#,
@@ -94,7 +94,7 @@ fn quoted_names_are_names() {
 }
 
 #[test]
-fn what_prometheus_refuses_is_refused_where_it_stands() {
+fn pages_that_prometheus_rejects_are_rejected_with_a_position() {
     let check = |page: &[u8], line: usize, column: usize, problem: &str, found: &str| {
         let error = read(page).expect_err(&format!("{:?} was taken", String::from_utf8_lossy(page)));
         let seen = (error.line, error.column, error.problem, error.found.as_str());
@@ -108,22 +108,46 @@ fn what_prometheus_refuses_is_refused_where_it_stands() {
     };
     check(b"a\n", 1, 2, "expected a value", "");
     check(b"a{} \n", 1, 5, "expected a value", "");
-    check(b"ok 1\na true\n", 2, 3, "not a number", "true");
-    check(b"a 0x1p-3\n", 1, 3, "not a number", "0x1p-3");
-    check(b"a 1_2\n", 1, 3, "not a number", "1_2");
-    check(b"a 1e999\n", 1, 3, "not a number", "1e999");
-    check(b"a 1\r\n", 1, 3, "a carriage return", "1\r");
-    check(b"a 1 -1\n", 1, 5, "expected a time or the end of the line", "-1");
-    check(b"a 1 1.5\n", 1, 6, "expected a time or the end of the line", ".5");
-    check(b"a 1 2 3\n", 1, 7, "expected a time or the end of the line", "3");
+    check(b"ok 1\na true\n", 2, 3, "invalid number", "true");
+    check(b"a 0x1p-3\n", 1, 3, "invalid number", "0x1p-3");
+    check(b"a 1_2\n", 1, 3, "invalid number", "1_2");
+    check(b"a 1e999\n", 1, 3, "invalid number", "1e999");
+    check(b"a 1\r\n", 1, 3, "carriage return", "1\r");
+    check(
+        b"a 1 -1\n",
+        1,
+        5,
+        "expected a timestamp or the end of the line",
+        "-1",
+    );
+    check(
+        b"a 1 1.5\n",
+        1,
+        6,
+        "expected a timestamp or the end of the line",
+        ".5",
+    );
+    check(
+        b"a 1 2 3\n",
+        1,
+        7,
+        "expected a timestamp or the end of the line",
+        "3",
+    );
     check(
         b"a 1 99999999999999999999\n",
         1,
         5,
-        "this time is out of range",
+        "timestamp out of range",
         "99999999999999999999",
     );
-    check(b"a 0 1\0", 1, 6, "expected a time or the end of the line", "\0");
+    check(
+        b"a 0 1\0",
+        1,
+        6,
+        "expected a timestamp or the end of the line",
+        "\0",
+    );
     check(
         b"a{b='c'} 1\n",
         1,
@@ -131,8 +155,8 @@ fn what_prometheus_refuses_is_refused_where_it_stands() {
         "expected a label value in double quotes",
         "'c'} 1",
     );
-    check(b"a{b=\"c} 1\n", 1, 5, "this label value never ends", "\"c} 1");
-    check(b"a{b=\"c\"\n", 1, 8, "the braces are not closed", "");
+    check(b"a{b=\"c} 1\n", 1, 5, "unterminated label value", "\"c} 1");
+    check(b"a{b=\"c\"\n", 1, 8, "unclosed brace", "");
     check(b"a{b=\"c\",,} 1\n", 1, 9, "expected a label name", ",} 1");
     check(b"a{,} 1\n", 1, 3, "expected a label name", ",} 1");
     check(b"a{b} 1\n", 1, 4, "expected `=` after the label's name", "} 1");
@@ -151,25 +175,13 @@ fn what_prometheus_refuses_is_refused_where_it_stands() {
         "expected a label name",
         "\u{fffd}=\"c\"} 1",
     );
-    check(
-        b"a{b=\"\xff\"} 1\n",
-        1,
-        6,
-        "these bytes are not UTF-8",
-        "\u{fffd}\"} 1",
-    );
-    check(
-        b"a{b=\"c\",b=\"d\"} 1\n",
-        1,
-        9,
-        "this label comes twice",
-        "b=\"d\"} 1",
-    );
+    check(b"a{b=\"\xff\"} 1\n", 1, 6, "invalid UTF-8", "\u{fffd}\"} 1");
+    check(b"a{b=\"c\",b=\"d\"} 1\n", 1, 9, "duplicate label", "b=\"d\"} 1");
     check(
         b"a{__name__=\"b\"} 1\n",
         1,
         3,
-        "a label cannot have this name",
+        "invalid label name",
         "__name__=\"b\"} 1",
     );
     check(b"{b=\"c\"} 1\n", 1, 1, "no metric name", "{b=\"c\"} 1");
@@ -177,41 +189,29 @@ fn what_prometheus_refuses_is_refused_where_it_stands() {
     check(b"{\"a\",\"b\"} 1\n", 1, 6, "a second metric name", "\"b\"} 1");
     check(b"a{}{} 1\n", 1, 4, "expected a value", "{} 1");
     check(b"9a 1\n", 1, 1, "expected a metric name", "9a 1");
-    check(b"a-b 1\n", 1, 2, "not a number", "-b 1");
-    check(b"a\0{b=\"c\"} 1\n", 1, 2, "not a number", "\0{b=\"c\"} 1");
+    check(b"a-b 1\n", 1, 2, "invalid number", "-b 1");
+    check(b"a\0{b=\"c\"} 1\n", 1, 2, "invalid number", "\0{b=\"c\"} 1");
     check(b"# TYPE \n", 1, 8, "expected a metric name", "");
-    check(b"# TYPE a\n", 1, 9, "not a type of the text format", "");
-    check(b"# TYPE a info\n", 1, 10, "not a type of the text format", "info");
-    check(
-        b"# TYPE a counter \n",
-        1,
-        10,
-        "not a type of the text format",
-        "counter ",
-    );
-    check(
-        b"# TYPE a counter\r\n",
-        1,
-        10,
-        "not a type of the text format",
-        "counter\r",
-    );
-    check(b"# HELP a \xff\n", 1, 10, "these bytes are not UTF-8", "\u{fffd}");
+    check(b"# TYPE a\n", 1, 9, "unknown metric type", "");
+    check(b"# TYPE a info\n", 1, 10, "unknown metric type", "info");
+    check(b"# TYPE a counter \n", 1, 10, "unknown metric type", "counter ");
+    check(b"# TYPE a counter\r\n", 1, 10, "unknown metric type", "counter\r");
+    check(b"# HELP a \xff\n", 1, 10, "invalid UTF-8", "\u{fffd}");
 }
 
 #[test]
-fn an_error_says_line_column_what_is_there_and_what_to_write() {
+fn an_error_has_line_column_excerpt_and_advice() {
     let error = read("# TYPE a gauge\na{b=\"é\"} 1,5\n".as_bytes()).expect_err("a comma is no point");
     assert_eq!(
         error.to_string(),
-        "line 2, column 10: not a number, found \"1,5\"; write a decimal number, NaN, +Inf or -Inf"
+        "line 2, column 10: invalid number, found \"1,5\"; write a decimal number, NaN, +Inf or -Inf"
     );
     let long = format!("a {}\n", "x".repeat(1 << 20));
     assert_eq!(read(long.as_bytes()).expect_err("no number").found.len(), 40);
 }
 
 #[test]
-fn samples_find_their_family_by_the_type_lines_before_them() {
+fn samples_belong_to_the_family_of_an_earlier_type_line() {
     use {FamilyKind as K, Role as R};
     let page = "\
 # TYPE h histogram\n# TYPE s summary\n# TYPE c_total counter\n# TYPE c_created gauge\n# TYPE d counter\n# TYPE g gauge\n\
@@ -241,7 +241,7 @@ g 1\ng_sum 1\ng_created 5\nfree 1\n";
     ];
     let mut parser = text::Parser::new(page.as_bytes());
     let mut seen = Vec::new();
-    while let Some(item) = parser.next_item().expect("a good page") {
+    while let Some(item) = parser.next_item().expect("a valid page") {
         if let Item::Sample(sample) = item {
             seen.push((sample.family.0, sample.kind, sample.role));
         }
@@ -250,13 +250,13 @@ g 1\ng_sum 1\ng_created 5\nfree 1\n";
 }
 
 #[test]
-fn many_labels_are_checked_for_repeats_too() {
+fn duplicates_among_many_labels_are_detected() {
     let labels = |n: usize| (0..n).map(|i| format!("l{i}=\"v\",")).collect::<String>();
     assert!(read(format!("a{{{}}} 1\n", labels(10_000)).as_bytes()).is_ok());
     let error =
         read(format!("a{{{}l5000=\"again\"}} 1\n", labels(10_000)).as_bytes()).expect_err("l5000 twice");
     assert_eq!(
         (error.problem, &error.found[..13]),
-        ("this label comes twice", "l5000=\"again\"")
+        ("duplicate label", "l5000=\"again\"")
     );
 }

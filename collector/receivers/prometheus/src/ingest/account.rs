@@ -3,27 +3,27 @@
 use dichroic_model::SourceId;
 use dichroic_pipeline::{Core, DropReason, Signal};
 
-/// What came of a page that was read.
+/// The result of a page that was applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ingested {
     /// Samples on the page.
     pub samples: u64,
     /// Samples that reached a cell.
     pub applied: u64,
-    /// Series that were not there before.
+    /// New series.
     pub added: u64,
-    /// Whether the page was replayed, not parsed.
+    /// Whether the page was replayed instead of parsed.
     pub replayed: bool,
 }
 
-/// What came of applying a page, in samples.
+/// Samples of a page that were applied or dropped.
 #[derive(Default)]
 pub(super) struct PageAccount {
     pub applied: u64,
     dropped: Vec<(DropReason, u64)>,
     pub added: u64,
     pub replayed: bool,
-    /// The store no longer knows a series that memory points to: it must be met again.
+    /// A series in memory has expired in the store, so the page must be rebuilt.
     pub must_rebuild: bool,
 }
 
@@ -35,7 +35,7 @@ impl PageAccount {
         }
     }
 
-    /// Writes the account: every sample was either applied or dropped.
+    /// Writes the account into the ledger.
     pub(super) fn account(mut self, store: &mut Core, source: SourceId, duplicates: u64) -> Ingested {
         if duplicates > 0 {
             self.drop(DropReason::Duplicate, duplicates);

@@ -1,4 +1,4 @@
-//! Points into cells, and every sample into the ledger.
+//! Writes points into cells and counts their samples.
 
 use std::ops::Range;
 
@@ -108,7 +108,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Counts per bucket out of cumulative ones. What is not whole, or falls, is no histogram.
+    /// Converts cumulative bucket counts to counts per bucket. Counts that are fractional or decrease are an error.
     fn fill_counts(&mut self, point: &Point) -> Result<(), DropReason> {
         self.counts.clear();
         let mut below = 0;
@@ -128,13 +128,13 @@ impl Writer<'_> {
 
     fn start(&self, point: &Point) -> UnixNanos {
         match self.memory.value(point.created) {
-            // Saturates: what is no time is as good as none.
+            // Saturates; an absurd start time is clamped by the store.
             Some(seconds) if seconds > 0.0 => ((seconds * 1e6).round() as u64).saturating_mul(1_000),
             _ => 0,
         }
     }
 
-    /// The own time of its value, or of its last part; else that of the scrape.
+    /// The timestamp of its value, or of its last part; otherwise the time of the scrape.
     fn time(&self, point: &Point) -> UnixNanos {
         let line = self.memory.parts_of(point).last().copied().unwrap_or(point.main);
         match self.memory.time(line) {
@@ -144,7 +144,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whole numbers become integers, which pages show faster and sums keep exact.
+/// Whole numbers become integers: they render faster, and their sums stay exact.
 #[inline]
 fn number(value: f64) -> Number {
     const EXACT: f64 = (1u64 << 53) as f64;

@@ -4,18 +4,23 @@ use dichroic_model::UnixNanos;
 
 use super::error::PageError;
 
-/// What the body of a scrape is written in.
+/// Format of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text 0.0.4, quoted names included.
     Text,
-    /// OpenMetrics 1.0; with names in quotes if the content type announced them.
-    OpenMetrics { quoted_names: bool },
+    /// OpenMetrics 1.0.
+    OpenMetrics {
+        /// Names in quotes are allowed: the content type has `escaping=allow-utf-8`.
+        quoted_names: bool,
+    },
 }
 
 impl Format {
-    /// Reads a `Content-Type`. None at all is taken for text, as old exporters mean it; anything else that is not an
-    /// exposition is not guessed at.
+    /// The format of a `Content-Type`. A missing header means text, as old exporters send it.
+    ///
+    /// # Errors
+    /// [`PageError::ContentType`] for any other type.
     pub fn of(content_type: Option<&str>) -> Result<Self, PageError> {
         let Some(content_type) = content_type.map(str::trim).filter(|text| !text.is_empty()) else {
             return Ok(Self::Text);
@@ -34,20 +39,20 @@ impl Format {
     }
 }
 
-/// Bounds on one page; 0 is no bound of its own but [`MAX_SAMPLES`] and the store's limits.
+/// Limits on one page. With 0 only [`MAX_SAMPLES`] and the store's limits apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PageLimits {
-    /// Samples.
+    /// Most samples.
     pub samples: usize,
-    /// Labels of a sample, its name included as Prometheus counts it.
+    /// Most labels of a sample, its name included, as Prometheus counts.
     pub labels: usize,
-    /// Bytes of a label's name.
+    /// Most bytes of a label's name.
     pub label_name_bytes: usize,
-    /// Bytes of a label's value.
+    /// Most bytes of a label's value.
     pub label_value_bytes: usize,
 }
 
-/// Most samples that a page may have whatever its configuration says: a bound on what is remembered of it.
+/// Most samples of a page under any configuration: a bound on the memory per target.
 pub const MAX_SAMPLES: usize = 1_000_000;
 
 impl PageLimits {
@@ -60,23 +65,26 @@ impl PageLimits {
     }
 }
 
-/// When a page was scraped, and what its samples may say about that.
+/// The time of a scrape, and whether timestamps on the page are used.
 #[derive(Debug, Clone, Copy)]
 pub struct ScrapeTimes {
-    /// When the scrape began: the time of every sample that has none of its own.
+    /// Start of the scrape: the time of every sample without a timestamp.
     pub scraped: UnixNanos,
-    /// Now, for the store's bookkeeping.
+    /// The current time, for the store's expiry.
     pub now: UnixNanos,
-    /// Whether a sample's own time counts (Prometheus `honor_timestamps`).
+    /// Whether timestamps on the page are used (Prometheus `honor_timestamps`).
     pub honor_timestamps: bool,
 }
 
-/// One scrape's page, as it came.
+/// The page of one scrape with its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Exposition<'a> {
-    /// The body, inflated.
+    /// The decompressed body.
     pub body: &'a [u8],
+    /// Format of the body.
     pub format: Format,
+    /// Limits on the page.
     pub limits: PageLimits,
+    /// Times of the scrape.
     pub times: ScrapeTimes,
 }

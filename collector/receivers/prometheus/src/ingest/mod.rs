@@ -1,10 +1,9 @@
-//! From the bytes of a page to the cells of the store.
+//! Applies the bytes of a page to the cells of the store.
 //!
-//! [`Page`] is what is remembered of a target's last page: its lines by the fingerprint of their series, and how lines make
-//! up points. A page that shows the same series again is *replayed*: each line is cut at its last space, hashed, compared with
-//! the line that stood there last time, and its value noted; nothing is allocated and no label is read. Any other page is read
-//! by the parser and the memory *rebuilt*. Either way the whole page is read before the store is touched, so that a page with
-//! an error anywhere changes nothing.
+//! [`Page`] remembers a target's last page: its lines by the fingerprint of their series, and which lines make up a point. A page
+//! with the same series is *replayed*: each line is cut at its last space, hashed, compared with the line at the same position of
+//! the last page, and its value noted; nothing is allocated and no label is parsed. Any other page is parsed and the memory
+//! *rebuilt*. Both read the whole page before the store changes, so a page with an error changes nothing.
 //!
 //! The scraper calls this once per scrape, with a whole page, on the ingest thread.
 
@@ -32,7 +31,7 @@ use points::Memory;
 use rebuild::{Build, Reader};
 use replay::{Replay, Step};
 
-/// One target's page, remembered between scrapes.
+/// The last page of one target, remembered between scrapes.
 #[derive(Default)]
 pub struct Page {
     memory: Memory,
@@ -46,15 +45,18 @@ impl fmt::Debug for Page {
     }
 }
 
-/// Work between two pauses, each well under a millisecond: lines replayed, items parsed, series defined, points written.
+/// Work between two pauses, each well under a millisecond: lines replayed, items parsed, points resolved, points written.
 const REPLAY_LINES: usize = 8_192;
 const READ_ITEMS: usize = 1_024;
 const SETTLE_POINTS: usize = 512;
 const APPLY_POINTS: usize = 4_096;
 
 impl Page {
-    /// Reads a page and applies it: the series it shows are written, those it no longer shows leave. Samples are accounted
+    /// Reads a page and applies it: its series are written, and series that are no longer on it expire. Samples are accounted
     /// in the store's ledger under `source`.
+    ///
+    /// # Errors
+    /// [`PageError`]; the page changed nothing but the ledger then.
     pub fn ingest(
         &mut self,
         store: &RefCell<Core>,
@@ -65,13 +67,16 @@ impl Page {
         let ingest = std::pin::pin!(self.ingest_in_steps(store, source, exposition, never));
         match ingest.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
-            Poll::Pending => unreachable!("a pause that is ready never makes it wait"),
+            Poll::Pending => unreachable!("a ready pause never blocks"),
         }
     }
 
-    /// The same, with a `pause` after every fraction of a millisecond, so that a large page does not keep sockets and
-    /// exporters waiting. The store is not borrowed during a pause. Abandoned half way, the page is forgotten: the caller
-    /// then ends the source.
+    /// [`Page::ingest`] with a `pause` after every fraction of a millisecond, so that a large page does not block sockets and
+    /// exporters. The store is not borrowed during a pause. If the future is dropped early, the memory of the page is lost, and
+    /// the caller must end the source.
+    ///
+    /// # Errors
+    /// As [`Page::ingest`].
     pub async fn ingest_in_steps<P: Future<Output = ()>>(
         &mut self,
         store: &RefCell<Core>,
@@ -130,7 +135,7 @@ impl Page {
         }
     }
 
-    /// Lets series leave that the page no longer shows, meets the new ones, and remembers the page. How many are new.
+    /// Expires series that are no longer on the page, defines new ones, and remembers the page. Returns the number of new series.
     async fn settle<P: Future<Output = ()>>(
         &mut self,
         mut build: Build<'_>,
@@ -140,8 +145,8 @@ impl Page {
     ) -> u64 {
         let kept = build.identify();
         for points in std::mem::take(&mut self.memory).points.chunks(SETTLE_POINTS) {
-            let gone = points.iter().filter(|point| !kept.contains(&point.fp));
-            gone.for_each(|point| point.leave(&mut store.borrow_mut()));
+            let expired = points.iter().filter(|point| !kept.contains(&point.fp));
+            expired.for_each(|point| point.expire(&mut store.borrow_mut()));
             pause().await;
         }
         let mut added = 0;
@@ -171,15 +176,15 @@ impl Page {
         account
     }
 
-    /// The target is down: everything it showed leaves now.
+    /// Expires all series of the page, for a target that is down.
     pub fn clear(&mut self, store: &mut Core) {
         std::mem::take(&mut self.memory)
             .points
             .iter()
-            .for_each(|point| point.leave(store));
+            .for_each(|point| point.expire(store));
     }
 
-    /// The same, with a `pause` after every fraction of a millisecond.
+    /// [`Page::clear`] with a `pause` after every fraction of a millisecond.
     pub async fn clear_in_steps<P: Future<Output = ()>>(
         &mut self,
         store: &RefCell<Core>,
@@ -188,7 +193,7 @@ impl Page {
         for points in std::mem::take(&mut self.memory).points.chunks(SETTLE_POINTS) {
             points
                 .iter()
-                .for_each(|point| point.leave(&mut store.borrow_mut()));
+                .for_each(|point| point.expire(&mut store.borrow_mut()));
             pause().await;
         }
     }

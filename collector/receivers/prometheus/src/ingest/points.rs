@@ -1,4 +1,4 @@
-//! What is remembered of a page: its lines, and the points they make up.
+//! The memory of a page: its lines, and the points they make up.
 
 use dichroic_model::Fingerprint;
 use dichroic_pipeline::{Core, DropReason, SeriesRef};
@@ -6,16 +6,16 @@ use hashbrown::HashTable;
 
 use crate::parse::FamilyKind;
 
-/// No line.
+/// Marks a missing line or list.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A sample without a time of its own.
+/// A sample without a timestamp.
 pub(super) const NO_TIME: i64 = i64::MIN;
 
-/// One sample line, in the order of the page. There are as many as samples, so it is small.
+/// One sample line, in the order of the page. Kept small: there is one per sample.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
-    /// Of `name{...}` as it stands.
+    /// Fingerprint of `name{...}` as written.
     pub fp: Fingerprint,
     pub value: f64,
 }
@@ -23,28 +23,28 @@ pub(super) struct Line {
 /// Lines that are one data point: a number, or the parts of a histogram or summary.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
-    /// Of family, labels and bounds: what the store knows it by.
+    /// Fingerprint of family, labels and bounds: the key in the store.
     pub fp: Fingerprint,
-    /// Its place in the store, or why it has none.
+    /// Its series in the store, or why it has none.
     pub series: Result<SeriesRef, DropReason>,
     pub kind: FamilyKind,
     /// The value; the count of a histogram or summary.
     pub main: u32,
     pub sum: u32,
-    /// The line that tells when it began.
+    /// The line with its start time.
     pub created: u32,
     /// The list of its bounds or quantiles in [`Memory::bounds`], or [`NONE`].
     pub bounds: u32,
-    /// The line of the first of them in [`Memory::parts`]; the others follow.
+    /// Index of its first line in [`Memory::parts`]; the others follow.
     pub parts: u32,
-    /// Whether the last bucket is that of +Inf.
+    /// Whether the last bucket is +Inf.
     pub closed: bool,
-    /// Lines it is made of.
+    /// Number of its lines.
     pub samples: u32,
 }
 
 impl Point {
-    pub fn leave(&self, store: &mut Core) {
+    pub fn expire(&self, store: &mut Core) {
         if let Ok(series) = self.series {
             store.expire(series);
         }
@@ -55,25 +55,25 @@ impl Point {
     }
 }
 
-/// A page as it was last time.
+/// The last page.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub lines: Vec<Line>,
-    /// The lines' own times, [`NO_TIME`] for those without; empty if no line has one.
+    /// Timestamps of the lines, [`NO_TIME`] for those without; empty if no line has one.
     pub times: Vec<i64>,
-    /// A bit per line: whether the replay under way has met it.
-    pub met: Vec<u64>,
-    /// Lines by fingerprint, for pages whose order may change.
+    /// A bit per line: whether the current replay has seen it.
+    pub seen: Vec<u64>,
+    /// Lines by fingerprint, for text pages, whose order may change.
     pub index: HashTable<u32>,
     pub points: Vec<Point>,
     /// Lines of buckets and quantiles.
     pub parts: Vec<u32>,
     /// Distinct lists of bounds or quantiles, ascending.
     pub bounds: Vec<Box<[f64]>>,
-    /// Over all lines that begin with `#`.
+    /// Hash over all lines that begin with `#`.
     pub comments: u64,
     pub openmetrics: bool,
-    /// Whether a replay may stand for a parse: not if a series was refused (there may be room now) or a sample carries what
+    /// Whether a replay can replace parsing. Not if a series was rejected (it may be admitted now), or if a sample has parts that
     /// only the parser reads.
     pub replayable: bool,
 }
@@ -106,8 +106,8 @@ impl Memory {
         if time != NO_TIME && self.times.is_empty() {
             self.times.resize(self.lines.len(), NO_TIME);
         }
-        if let Some(place) = self.times.get_mut(line as usize) {
-            *place = time;
+        if let Some(slot) = self.times.get_mut(line as usize) {
+            *slot = time;
         }
     }
 

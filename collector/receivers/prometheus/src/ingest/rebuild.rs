@@ -1,4 +1,4 @@
-//! The long way: a page read by the parser, its samples assembled to points, its points made known to the store.
+//! The slow path: a page is parsed, its samples are assembled to points, and its points are resolved in the store.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,14 +19,14 @@ use super::replay::mix;
 
 use crate::parse::{Escaped, FamilyKind, Item, Role, Sample};
 
-/// A page that was read whole and found good, not yet known to the store.
+/// A valid page, before its points are resolved in the store.
 pub(super) struct Build<'a> {
     memory: Memory,
     drafts: Vec<Draft<'a>>,
     by_key: FoldMap<Fingerprint, u32>,
     families: FoldMap<&'a str, Family<'a>>,
     fingerprints: &'a Fingerprinter,
-    /// Samples whose series the page had shown before.
+    /// Samples whose series is on the page more than once.
     pub duplicates: u64,
     key: Vec<u8>,
     labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
@@ -38,16 +38,16 @@ struct Family<'a> {
     unit: &'a str,
 }
 
-/// A point in the making.
+/// A point that is being assembled.
 struct Draft<'a> {
-    /// One of its samples, which names it.
+    /// One of its samples, for its name and labels.
     sample: Sample<'a>,
     key: Fingerprint,
     point: Point,
     parts: Vec<(f64, u32)>,
 }
 
-/// A page that is being read.
+/// A page that is being parsed.
 pub(super) struct Reader<'a> {
     parser: PageParser<'a>,
     body: &'a [u8],
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
         fingerprints: &'a Fingerprinter,
     ) -> Self {
         let openmetrics = format != Format::Text;
-        // A line is rarely shorter; growing a table costs as much as filling it.
+        // Lines are rarely shorter than this; growing a table costs as much as filling it.
         let likely = body.len() / 100;
         let build = Build {
             memory: Memory {
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads at most `items` items; whether there are more. An error is the page's end.
+    /// Reads at most `items` items. Returns whether there are more. The page cannot be read further after an error.
     pub(super) fn step(&mut self, items: usize) -> Result<bool, PageError> {
         self.comments.step(items);
         for _ in 0..items {
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What was read, after the last step.
+    /// The page that was read, after the last step.
     pub(super) fn finish(mut self) -> Build<'a> {
         self.comments.step(usize::MAX);
         self.build.memory.comments = self.comments.hash;
@@ -138,8 +138,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The hash over comments as a replay would make it. Where it differs (a label value of several lines, one of them like a
-/// comment) the page is simply never replayed.
+/// The hash over comments, computed as a replay does. Where it differs (a label value of several lines, one of them like a
+/// comment), the page is never replayed.
 struct Comments<'a> {
     rest: &'a [u8],
     openmetrics: bool,
@@ -204,7 +204,7 @@ impl<'a> Build<'a> {
         if let Some(before) = self.memory.find(fp) {
             return self.repeat(before, &sample);
         }
-        // What stands behind the value is only read by the parser; text with times alone is replayed by it line by line.
+        // Only the parser reads what follows the value. Text with timestamps is still replayed: there the replay uses the parser.
         let replayable =
             sample.exemplar.is_none() && (sample.timestamp_ns.is_none() || !self.memory.openmetrics);
         self.memory.replayable &= replayable;
@@ -227,8 +227,8 @@ impl<'a> Build<'a> {
         draft.take(&sample, line);
     }
 
-    /// A series that the page showed before: the later time counts, else the first. A replay takes each series once, so
-    /// such a page is always parsed.
+    /// A series that is on the page again: the sample with the later timestamp wins, otherwise the first. A replay expects each
+    /// series once, so such a page is always parsed.
     fn repeat(&mut self, line: u32, sample: &Sample<'a>) {
         self.duplicates += 1;
         self.memory.replayable = false;
@@ -239,7 +239,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// The point a sample belongs to: family and labels, without the label that tells parts apart and without empty ones.
+    /// Key of the point that a sample belongs to: family and labels, without the label of its part and without empty labels.
     fn key_of(&mut self, sample: &Sample<'a>) -> Fingerprint {
         self.labels.clear();
         self.labels.extend(labels_of(sample));
@@ -256,7 +256,7 @@ impl<'a> Build<'a> {
         self.fingerprints.of(&self.key)
     }
 
-    /// Gives every point its fingerprint, after the last sample.
+    /// Computes the fingerprint of every point, after the last sample.
     pub(super) fn identify(&mut self) -> FoldSet<Fingerprint> {
         let mut lists = FoldMap::default();
         for draft in &mut self.drafts {
@@ -265,12 +265,12 @@ impl<'a> Build<'a> {
         self.drafts.iter().map(|draft| draft.point.fp).collect()
     }
 
-    /// How many points there are to settle.
+    /// Number of points.
     pub(super) fn len(&self) -> usize {
         self.drafts.len()
     }
 
-    /// Makes some points known to the store; how many series are new.
+    /// Resolves some points in the store. Returns the number of new series.
     pub(super) fn settle(&mut self, store: &mut Core, source: SourceId, points: Range<usize>) -> u64 {
         let mut added = 0;
         for draft in &mut self.drafts[points] {
@@ -293,11 +293,11 @@ impl<'a> Build<'a> {
         added
     }
 
-    /// What is remembered of the page.
+    /// The memory of the page.
     pub(super) fn remember(mut self) -> Memory {
         self.memory.points = self.drafts.into_iter().map(|draft| draft.point).collect();
         if self.memory.openmetrics {
-            // Its order must not change, so nothing is ever looked up.
+            // OpenMetrics is replayed in order, so the index is not used.
             self.memory.index = hashbrown::HashTable::new();
         }
         self.memory
@@ -366,19 +366,19 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        // The newest example, and a name that shows the value rather than its start.
+        // Keep the newest exemplar, and prefer the name of the value over that of its start time.
         if sample.exemplar.is_some() || (self.sample.role == Role::Created && self.sample.exemplar.is_none())
         {
             self.sample = *sample;
         }
     }
 
-    /// Whether there is a value to write, and not only a start time or a sum.
+    /// Whether there is a value to write, not only a start time or a sum.
     fn is_complete(&self) -> bool {
         self.point.main != NONE || !self.parts.is_empty()
     }
 
-    /// Sorts the parts, and lets the fingerprint speak for the bounds too: other bounds are another series.
+    /// Sorts the parts, and includes the bounds of a histogram in its fingerprint: other bounds are another series.
     fn finish(
         &mut self,
         memory: &mut Memory,

@@ -1,4 +1,4 @@
-//! The short way: a page that shows the series it showed last time.
+//! The fast path: a page with the same series as the last one.
 
 use std::hash::Hasher;
 
@@ -9,11 +9,11 @@ use super::parser::PageParser;
 use super::points::{Memory, NO_TIME, Point};
 use crate::parse::{FamilyKind, Item, Quick, openmetrics, text};
 
-/// Seed of the hash over comment lines; it only guards against change, not against intent.
+/// Seed of the hash over comment lines; it detects changes, not attacks.
 const COMMENT_SEED: u64 = 0x0064_6963_6872_6f69;
 
-/// Mixes the line at sample position `at` into the hash over comments. In OpenMetrics the position counts: metadata that
-/// moves may break a rule. In text it does not.
+/// Mixes the line before sample `at` into the hash over comments. The position matters in OpenMetrics, where moved metadata may
+/// violate a rule, but not in text.
 pub(super) fn mix(comments: u64, line: &[u8], at: usize, openmetrics: bool) -> u64 {
     let mut hasher =
         std::hash::BuildHasher::build_hasher(&foldhash::fast::FixedState::with_seed(COMMENT_SEED));
@@ -24,31 +24,31 @@ pub(super) fn mix(comments: u64, line: &[u8], at: usize, openmetrics: bool) -> u
     comments.wrapping_add(hasher.finish())
 }
 
-/// A page that is being replayed: steps note its values in memory.
+/// A page that is being replayed: its values are noted in memory.
 pub(super) struct Replay<'m, 'a> {
     memory: &'m mut Memory,
     fingerprints: &'m Fingerprinter,
     parser: PageParser<'a>,
     /// The line that is expected.
     next: usize,
-    met: usize,
-    /// A series came twice: it must not make up for one that is missing.
+    seen: usize,
+    /// A series is on the page twice; it must not compensate for a missing one.
     repeated: bool,
     comments: u64,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     More,
-    /// All values are noted, and nothing but values changed.
+    /// The page ended; only values changed, and all are noted.
     Same,
-    /// Read it with the parser; memory's values are meaningless.
+    /// The page differs and must be parsed. The values in memory are undefined.
     Other,
 }
 
 impl<'m, 'a> Replay<'m, 'a> {
-    /// `None` if memory cannot stand for a parse of this page.
+    /// `None` if this page must be parsed.
     pub(super) fn new(
         memory: &'m mut Memory,
         fingerprints: &'m Fingerprinter,
@@ -58,15 +58,15 @@ impl<'m, 'a> Replay<'m, 'a> {
         if !memory.replayable || memory.openmetrics != (format != Format::Text) {
             return None;
         }
-        memory.met.clear();
-        memory.met.resize(memory.lines.len().div_ceil(64), 0);
+        memory.seen.clear();
+        memory.seen.resize(memory.lines.len().div_ceil(64), 0);
         let parser = PageParser::new(body, format);
         Some(Self {
             memory,
             fingerprints,
             parser,
             next: 0,
-            met: 0,
+            seen: 0,
             repeated: false,
             comments: 0,
         })
@@ -74,7 +74,7 @@ impl<'m, 'a> Replay<'m, 'a> {
 
     /// Reads at most `lines` lines.
     pub(super) fn step(&mut self, lines: usize) -> Step {
-        // The parser moves out, so that the loops below know which one it is.
+        // The parser is moved out, so that the loops below are compiled for one grammar each.
         let (complete, parser) = match std::mem::take(&mut self.parser) {
             PageParser::Text(mut parser) => (self.text(&mut parser, lines), PageParser::Text(parser)),
             PageParser::OpenMetrics(mut parser) => (
@@ -93,12 +93,12 @@ impl<'m, 'a> Replay<'m, 'a> {
     fn is_same(&self) -> bool {
         let memory = &*self.memory;
         !self.repeated
-            && self.met == memory.lines.len()
+            && self.seen == memory.lines.len()
             && self.comments == memory.comments
             && (!memory.openmetrics || memory.points.iter().all(|point| allowed(memory, point)))
     }
 
-    /// Text may come in another order, and with times. `Some(false)` if something is new.
+    /// Text may have another order, and timestamps. `Some(false)` if something is new.
     fn text(&mut self, parser: &mut text::Parser<'_>, lines: usize) -> Option<bool> {
         for _ in 0..lines {
             if let Some(line) = parser.quick()
@@ -114,7 +114,7 @@ impl<'m, 'a> Replay<'m, 'a> {
             }
             match parser.next_item() {
                 Ok(None) => return Some(true),
-                Ok(Some(Item::Sample(sample))) if self.place(sample.series.raw) => {
+                Ok(Some(Item::Sample(sample))) if self.seek(sample.series.raw) => {
                     self.note(sample.value, sample.timestamp_ns.unwrap_or(NO_TIME));
                 }
                 _ => return Some(false),
@@ -123,7 +123,7 @@ impl<'m, 'a> Replay<'m, 'a> {
         None
     }
 
-    /// OpenMetrics must come in the very order that the strict parser found good.
+    /// OpenMetrics must have exactly the order that the strict parser accepted.
     fn openmetrics(&mut self, parser: &mut openmetrics::Parser<'_>, lines: usize) -> Option<bool> {
         for _ in 0..lines {
             if let Some(line) = parser.quick()
@@ -153,7 +153,7 @@ impl<'m, 'a> Replay<'m, 'a> {
         line.value()
     }
 
-    fn place(&mut self, raw: &[u8]) -> bool {
+    fn seek(&mut self, raw: &[u8]) -> bool {
         let at = self.memory.find(self.fingerprints.of(raw));
         self.next = at.map_or(self.next, |at| at as usize);
         at.is_some()
@@ -162,21 +162,21 @@ impl<'m, 'a> Replay<'m, 'a> {
     #[inline]
     fn note(&mut self, value: f64, time: i64) {
         let (at, memory) = (self.next, &mut *self.memory);
-        let (Some(line), Some(met)) = (memory.lines.get_mut(at), memory.met.get_mut(at / 64)) else {
+        let (Some(line), Some(seen)) = (memory.lines.get_mut(at), memory.seen.get_mut(at / 64)) else {
             return;
         };
         line.value = value;
-        self.repeated |= *met & (1 << (at % 64)) != 0;
-        *met |= 1 << (at % 64);
+        self.repeated |= *seen & (1 << (at % 64)) != 0;
+        *seen |= 1 << (at % 64);
         if time != NO_TIME || !memory.times.is_empty() {
             memory.set_time(at as u32, time);
         }
-        self.met += 1;
+        self.seen += 1;
         self.next += 1;
     }
 }
 
-/// The rules of OpenMetrics on values, which can break while names and labels stay the same.
+/// The rules of OpenMetrics on values, which can be violated while names and labels stay the same.
 fn allowed(memory: &Memory, point: &Point) -> bool {
     let count_like = |line: u32| memory.value(line).is_none_or(|value| value >= 0.0);
     let main = memory.value(point.main);

@@ -12,21 +12,21 @@ pub(crate) struct BraceRules {
     pub loose: bool,
     /// Names in quotes, the metric's own among them.
     pub quoted_names: bool,
-    /// A metric name stood before the brace (or none is wanted, as in an exemplar).
+    /// There is a metric name before the brace, or none is expected, as in an exemplar.
     pub named: bool,
 }
 
-/// A pair of braces that was read and found good.
+/// A valid pair of braces.
 pub(crate) struct Braces<'a> {
-    /// The metric name, if it was within.
+    /// The metric name, if it is inside.
     pub name: Option<Escaped<'a>>,
     pub labels: Labels<'a>,
     /// The position after the closing brace.
     pub end: usize,
 }
 
-/// Reads `{...}` from the brace at `open`, checking all that [`Labels`] later takes for granted. `seen` is scratch space
-/// for label names, kept by the parser so that nothing is allocated per sample.
+/// Reads `{...}` from the brace at `open` and checks everything that [`Labels`] relies on. `seen` is scratch space for label
+/// names, owned by the parser so that a sample allocates nothing.
 pub(crate) fn braces<'a>(
     page: &'a [u8],
     open: usize,
@@ -46,7 +46,7 @@ pub(crate) fn braces<'a>(
         if quoted_here && matches!(page.get(next), Some(b',' | b'}')) {
             if rules.named || name.is_some() {
                 return Err((
-                    fault("a second metric name", "give a label a value with `=\"…\"`"),
+                    fault("a second metric name", "write a label as name=\"value\""),
                     at,
                 ));
             }
@@ -56,10 +56,7 @@ pub(crate) fn braces<'a>(
         }
         if key.is_empty() || key == b"__name__" {
             return Err((
-                fault(
-                    "a label cannot have this name",
-                    "write the metric's name before the brace",
-                ),
+                fault("invalid label name", "write the metric's name before the brace"),
                 at,
             ));
         }
@@ -71,7 +68,7 @@ pub(crate) fn braces<'a>(
     if seen.len() > 1 {
         repeated(page, seen)?;
     }
-    // Once for all of them: outside quotes there is only ASCII.
+    // One check for all labels: outside quotes there is only ASCII.
     let labels = Labels {
         inner: checked(page, open + 1, at)?.0,
     };
@@ -82,7 +79,7 @@ pub(crate) fn braces<'a>(
     })
 }
 
-/// Reads `="value"` and gives the position after it.
+/// Reads `="value"` and returns the position after it.
 fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
     if page.get(at) != Some(&b'=') {
         return Err((
@@ -98,7 +95,7 @@ fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Place
     let (value, end) = match lex::quoted(page, at) {
         Some(found) => found,
         None if page.get(at) == Some(&b'"') => {
-            return Err((fault("this label value never ends", "close it with `\"`"), at));
+            return Err((fault("unterminated label value", "close it with `\"`"), at));
         }
         None => {
             return Err((
@@ -109,23 +106,20 @@ fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Place
     };
     if !rules.loose && memchr::memchr(b'\n', value).is_some() {
         return Err((
-            fault(
-                "this label value does not end on its line",
-                "write a line feed as `\\n`",
-            ),
+            fault("line feed in a label value", "write a line feed as `\\n`"),
             at,
         ));
     }
     Ok(end)
 }
 
-/// Passes the comma between labels; stays on a closing brace.
+/// Skips the comma between labels; stays at a closing brace.
 fn separator(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
     match page.get(at) {
         Some(b'}') => Ok(at),
         Some(b',') if rules.loose => Ok(lex::blanks(page, at + 1)),
         Some(b',') if page.get(at + 1) == Some(&b'}') => {
-            Err((fault("a comma after the last label", "remove the comma"), at))
+            Err((fault("comma after the last label", "remove the comma"), at))
         }
         Some(b',') => Ok(at + 1),
         _ if rules.loose => Ok(at),
@@ -141,15 +135,15 @@ fn separator(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed>
 
 fn expected_label(page: &[u8], at: usize, rules: BraceRules) -> Fault {
     match page.get(at) {
-        Some(b'"') if rules.quoted_names => fault("this quoted name never ends", "close it with `\"`"),
+        Some(b'"') if rules.quoted_names => fault("unterminated quoted name", "close it with `\"`"),
         Some(b'"') => fault(
-            "names in quotes are not OpenMetrics 1.0",
+            "quoted names are not allowed in OpenMetrics 1.0",
             "serve the page with `escaping=allow-utf-8` in its content type, or use names of letters, digits and `_`",
         ),
-        None | Some(b'\n') => fault("the braces are not closed", "close the labels with `}`"),
+        None | Some(b'\n') => fault("unclosed brace", "close the labels with `}`"),
         _ => fault(
             "expected a label name",
-            "names are letters, digits and `_`, and begin with no digit",
+            "names consist of letters, digits and `_`, and do not begin with a digit",
         ),
     }
 }
@@ -158,13 +152,13 @@ fn checked(page: &[u8], from: usize, to: usize) -> Result<Escaped<'_>, Placed> {
     match std::str::from_utf8(&page[from..to]) {
         Ok(text) => Ok(Escaped(text)),
         Err(bad) => {
-            let fault = fault("these bytes are not UTF-8", "encode names and values as UTF-8");
+            let fault = fault("invalid UTF-8", "encode names and values as UTF-8");
             Err((fault, from + bad.valid_up_to()))
         }
     }
 }
 
-/// Refuses a label name that comes twice. Few labels are compared pairwise, many are sorted.
+/// Rejects a repeated label name. Few labels are compared pairwise, many are sorted.
 fn repeated(page: &[u8], seen: &mut [(usize, usize)]) -> Result<(), Placed> {
     let name = |&(from, to): &(usize, usize)| &page[from..to];
     let again = if seen.len() <= 12 {
@@ -178,7 +172,7 @@ fn repeated(page: &[u8], seen: &mut [(usize, usize)]) -> Result<(), Placed> {
             .map(|pair| pair[1])
     };
     match again {
-        Some((at, _)) => Err((fault("this label comes twice", "give each label one value"), at)),
+        Some((at, _)) => Err((fault("duplicate label", "give each label one value"), at)),
         None => Ok(()),
     }
 }

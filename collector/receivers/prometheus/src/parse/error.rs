@@ -1,17 +1,17 @@
-//! What is wrong with a page: where, what stands there, what should.
+//! Errors of a page: position, text found there, and what to write instead.
 
 use std::fmt;
 
-/// A page that could not be read. Nothing of such a page is applied.
+/// A page that could not be parsed. No sample of it is applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ParseError {
-    /// Counted from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// Column in characters, from 1.
     pub column: usize,
     /// What is wrong.
     pub problem: &'static str,
-    /// What stands there, at most [`FOUND_CHARS`] characters of it; empty at the end of the page.
+    /// The text at this position, at most [`FOUND_CHARS`] characters; empty at the end of the line.
     pub found: String,
     /// What to write instead.
     pub help: &'static str,
@@ -31,7 +31,7 @@ impl fmt::Display for ParseError {
     }
 }
 
-/// An error without its place, as the checks that see no page make it.
+/// An error without a position, from checks that do not see the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub problem: &'static str,
@@ -46,14 +46,14 @@ pub(crate) const fn fault(problem: &'static str, help: &'static str) -> Fault {
 pub(crate) type Placed = (Fault, usize);
 
 impl Fault {
-    /// Finds the place of byte `at` in the page. Only here are lines counted: a good page never pays for it.
+    /// Computes line and column of byte `at`. Lines are counted only here, so a valid page has no cost.
     #[cold]
     pub(crate) fn at(self, page: &[u8], at: usize) -> ParseError {
         let at = at.min(page.len());
         let before = &page[..at];
         let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         let line_end = memchr::memchr(b'\n', &page[at..]).map_or(page.len(), |newline| at + newline);
-        // Four bytes hold any character; cutting first keeps an endless line from being decoded whole.
+        // A character has at most four bytes; cutting first avoids decoding a very long line.
         let shown = &page[at..line_end.min(at + 4 * FOUND_CHARS)];
         ParseError {
             line: memchr::memchr_iter(b'\n', before).count() + 1,

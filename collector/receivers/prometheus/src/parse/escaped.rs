@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-/// Text that may contain the escapes `\\`, `\n` and `\"`; any other backslash stands for itself.
+/// Text with the escapes `\\`, `\n` and `\"`; any other backslash is literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Escaped<'a>(pub &'a str);
 
 impl<'a> Escaped<'a> {
-    /// The text it stands for; borrowed unless there is a backslash in it.
+    /// The text without escapes; borrowed unless it contains a backslash.
     pub fn decode(self) -> Cow<'a, str> {
         if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
             Cow::Borrowed(self.0)

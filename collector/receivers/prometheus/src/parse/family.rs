@@ -1,33 +1,43 @@
-//! Families: what kinds there are, and which part of its family a sample is by its name.
+//! Metric families: their types, and the role of a sample within its family.
 
 use super::escaped::Escaped;
 
-/// The type of a family, in OpenMetrics's words; the text format's `untyped` is `Unknown`.
+/// The type of a family, as OpenMetrics names it (OpenMetrics 1.0, "Metric Types").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FamilyKind {
+    /// No type; `untyped` in the text format.
     #[default]
     Unknown,
+    /// A value that can go up and down.
     Gauge,
+    /// A total that only increases.
     Counter,
+    /// A set of boolean states. OpenMetrics only.
     StateSet,
+    /// Labels with the value 1. OpenMetrics only.
     Info,
+    /// Cumulative buckets of observations.
     Histogram,
+    /// Buckets of current values. OpenMetrics only.
     GaugeHistogram,
+    /// Quantiles of observations.
     Summary,
 }
 
-/// What a sample is within its family.
+/// The role of a sample within its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The one value of a gauge, an unknown, an info or a state of a stateset.
+    /// The value of a gauge, an unknown, an info, or one state of a stateset.
     Value,
     /// The value of a counter.
     Total,
-    /// When a counter, histogram or summary began, in seconds since the epoch.
+    /// Start time of a counter, histogram or summary, in seconds since the epoch.
     Created,
-    /// A cumulative bucket; its bound is the label `le`.
+    /// A cumulative bucket; its upper bound is the label `le`.
     Bucket,
+    /// The sum of all observations.
     Sum,
+    /// The number of observations.
     Count,
     /// A summary's value at the label `quantile`.
     Quantile,
@@ -61,7 +71,7 @@ impl FamilyKind {
         })
     }
 
-    /// What follows the family's name in the names of its samples, and what such a sample is.
+    /// The suffixes that sample names add to the family's name, and the role of each.
     pub(crate) const fn suffixes(self) -> &'static [(&'static str, Role)] {
         match self {
             Self::Unknown | Self::Gauge | Self::StateSet => &[("", Role::Value)],
@@ -87,7 +97,7 @@ impl FamilyKind {
         }
     }
 
-    /// The label that tells the parts of one metric apart, and so is no part of its identity.
+    /// The label that distinguishes the parts of one metric (`le`, `quantile`) and is not part of its identity.
     pub fn part_label(self, role: Role) -> Option<&'static str> {
         match role {
             Role::Bucket => Some("le"),
@@ -96,7 +106,7 @@ impl FamilyKind {
         }
     }
 
-    /// The role of the sample `name` in the family `family` of this kind, if it is of that family.
+    /// The role of the sample `name` in `family` of this type; `None` if it belongs to another family.
     pub(crate) fn role(self, family: Escaped<'_>, name: Escaped<'_>) -> Option<Role> {
         let suffix = name.0.strip_prefix(family.0)?;
         self.suffixes()

@@ -3,19 +3,20 @@
 use super::escaped::Escaped;
 use super::lex;
 
-/// The labels of a series or exemplar, decoded as they are asked for; a quoted metric name among them is passed over.
+/// The labels of a series or exemplar, decoded on iteration. A quoted metric name among them is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Labels<'a> {
-    /// What stands between the braces; checked before a `Labels` is made.
+    /// The text between the braces, which [`super::braces`] has checked.
     pub(super) inner: &'a str,
 }
 
 impl<'a> Labels<'a> {
+    /// Whether there are no labels.
     pub fn is_empty(self) -> bool {
         self.into_iter().next().is_none()
     }
 
-    /// The value of the label `name`, as it stands.
+    /// The value of the label `name`, with escapes.
     pub fn get(self, name: &str) -> Option<Escaped<'a>> {
         self.into_iter()
             .find(|(key, _)| key.0 == name)
@@ -31,7 +32,7 @@ impl<'a> IntoIterator for Labels<'a> {
     }
 }
 
-/// Walks [`Labels`] in the order of the page.
+/// Iterates over [`Labels`] in the order of the page.
 #[derive(Debug, Clone)]
 pub struct LabelIter<'a> {
     rest: &'a str,

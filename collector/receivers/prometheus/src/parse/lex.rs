@@ -1,8 +1,8 @@
-//! The tokens both formats share. Every function takes the bytes and a position, and says where its token ends.
+//! Tokens of both formats. Every function takes the bytes and a position, and returns the end of its token.
 
 use super::escaped::{Escaped, text_of};
 
-/// Bytes of a bare metric name (bit 0), and those it may begin with (bit 1); label names are the same without the colon.
+/// Bytes allowed in a bare metric name (bit 0), and as its first byte (bit 1); in label names the colon is not allowed.
 const NAME: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -30,7 +30,7 @@ pub(crate) fn blanks(bytes: &[u8], at: usize) -> usize {
     skip(bytes, at, |b| matches!(b, b' ' | b'\t'))
 }
 
-/// The end of a bare metric name; `at` itself if none begins there.
+/// The end of a bare metric name; `at` itself if there is none.
 #[inline]
 pub(crate) fn metric_name_end(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
@@ -50,7 +50,7 @@ fn label_name_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// What stands between the quotes that open at `at`, and the position after them.
+/// The text between the quotes that open at `at`, and the position after them.
 pub(crate) fn quoted(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     if bytes.get(at) != Some(&b'"') {
         return None;
@@ -65,7 +65,7 @@ pub(crate) fn quoted(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     }
 }
 
-/// A bare or quoted name within braces, without its quotes.
+/// A bare or quoted name within braces, without quotes, and the position after it.
 pub(crate) fn label_name(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     if bytes.get(at) == Some(&b'"') {
         return quoted(bytes, at);

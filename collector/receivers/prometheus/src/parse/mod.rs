@@ -1,12 +1,11 @@
 //! Exposition pages, read in place.
 //!
-//! Two parsers, [`text`] (Prometheus text 0.0.4, as tolerant as Prometheus is) and [`openmetrics`] (OpenMetrics 1.0,
-//! strict), walk a page and give out [`Item`]s that borrow from it. The scraper's ingest is their caller. They promise
-//! to allocate nothing per sample, never to panic, and to say of a bad page at which line and column it is bad, what
-//! stands there and what should.
+//! Two parsers, [`text`] (Prometheus text 0.0.4, as tolerant as Prometheus) and [`openmetrics`] (OpenMetrics 1.0, strict), walk a
+//! page and return [`Item`]s that borrow from it. [`crate::ingest`] calls them. They allocate nothing per sample and never panic;
+//! an error has line and column, the text found there, and what to write instead.
 //!
-//! A caller that has seen a series before need not have it read again: [`Quick`] is a line cut at its last space, valid
-//! if the bytes before that space are already known to be a whole series.
+//! A caller that has seen a series before can skip its labels: [`Quick`] is a line cut at its last space, valid if the bytes
+//! before that space are known to be a whole series.
 
 mod braces;
 mod error;

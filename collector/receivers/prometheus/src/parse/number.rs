@@ -1,4 +1,4 @@
-//! Numbers of a page: values as Go's `ParseFloat` takes them without hexadecimal and underscores, and times.
+//! Numbers of a page: values, as Go's `ParseFloat` reads them but without hexadecimal and underscores, and timestamps.
 
 /// Powers of ten that a double holds exactly.
 const EXACT_POW10: [f64; 23] = [
@@ -6,13 +6,13 @@ const EXACT_POW10: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
-/// A sample value. Refuses what Prometheus refuses: hexadecimal, underscores, a signed NaN, and what overflows a double.
+/// A sample value. Rejects what Prometheus rejects: hexadecimal, underscores, a signed NaN, and overflow of a double.
 #[inline]
 pub(crate) fn float(bytes: &[u8]) -> Option<f64> {
     short_decimal(bytes).or_else(|| any_float(bytes))
 }
 
-/// Plain decimals of at most 19 digits whose value is exact in one division: nearly all there are.
+/// Fast path for nearly all values: plain decimals of at most 19 digits whose value is exact after one division.
 #[inline]
 fn short_decimal(bytes: &[u8]) -> Option<f64> {
     let (negative, digits) = match bytes {
@@ -62,13 +62,13 @@ fn any_float(bytes: &[u8]) -> Option<f64> {
     (!refused).then_some(value)
 }
 
-/// A time of the text format: whole milliseconds, in nanoseconds.
+/// A timestamp of the text format, in milliseconds; returned in nanoseconds.
 pub(crate) fn milliseconds(digits: &[u8]) -> Option<i64> {
     let value: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     Some(value.saturating_mul(1_000_000))
 }
 
-/// A time of OpenMetrics: seconds, in nanoseconds. Decimals are read exactly, exponents through a double.
+/// A timestamp of OpenMetrics, in seconds; returned in nanoseconds. Decimals are exact, exponents are rounded to a double.
 pub(crate) fn seconds(bytes: &[u8]) -> Option<i64> {
     decimal_seconds(bytes).or_else(|| {
         let value = float(bytes)?;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_way_gives_the_very_double_that_the_long_way_gives() {
+    fn the_fast_path_gives_the_same_double_as_the_slow_path() {
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         for _ in 0..20_000 {
             state ^= state << 13;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_times_are_seconds_to_the_nanosecond() {
+    fn openmetrics_timestamps_are_exact_to_the_nanosecond() {
         let check =
             |input: &str, expected: Option<i64>| assert_eq!(seconds(input.as_bytes()), expected, "{input:?}");
         check("123", Some(123_000_000_000));

@@ -1,8 +1,8 @@
-//! OpenMetrics 1.0, strictly: a page that breaks the standard's grammar or its rules on families is refused.
+//! OpenMetrics 1.0, strict: a page that violates the grammar of the standard or its rules on families is rejected.
 //!
-//! This module is the grammar, `rules` the families. Names in quotes belong to a later version of the standard and are
-//! taken only if the page says so (`escaping=allow-utf-8`).
-//! Format: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
+//! This module implements the grammar, `rules` the rules on families. Names in quotes belong to a later version of the standard
+//! and are accepted only if the content type announces them (`escaping=allow-utf-8`).
+//! Source: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 
 use super::error::{ParseError, fault};
 use super::escaped::Escaped;
@@ -41,7 +41,7 @@ pub const EXEMPLAR_CHARS: usize = 128;
 
 impl<'a> Grammar<'a> for OpenMetrics<'a> {
     const LOOSE: bool = false;
-    const NAME_HELP: &'static str = "a name begins with a letter, `_` or `:`, and nothing stands before it";
+    const NAME_HELP: &'static str = "a name begins with a letter, `_` or `:`, at the beginning of the line";
     const BRACED_NAME_HELP: &'static str = "write it before the brace";
 
     fn quoted_names(&self) -> bool {
@@ -54,8 +54,11 @@ impl<'a> Grammar<'a> for OpenMetrics<'a> {
         }
         let start = parser.at;
         match parser.page.get(start) {
-            None => Err(parser.error(fault("the page is not complete", "end it with `# EOF`"), start)),
-            Some(b'\n') => Err(parser.error(fault("a blank line", "remove it; OpenMetrics has none"), start)),
+            None => Err(parser.error(fault("incomplete page", "end it with `# EOF`"), start)),
+            Some(b'\n') => Err(parser.error(
+                fault("blank line", "remove it; OpenMetrics has no blank lines"),
+                start,
+            )),
             Some(b'#') => parser.metadata(start),
             Some(_) => parser.sample(start).map(|sample| Some(Item::Sample(sample))),
         }
@@ -80,17 +83,13 @@ impl<'a> Parser<'a> {
             let help =
                 "write `# TYPE name type`, `# HELP name text` or `# UNIT name unit`, one blank between each";
             return Err(self.error(
-                fault("not metadata, and OpenMetrics has no comments", help),
+                fault("invalid metadata; OpenMetrics has no comments", help),
                 start,
             ));
         };
         let utf8 = |bytes: &'a [u8]| {
-            std::str::from_utf8(bytes).map_err(|_| {
-                self.error(
-                    fault("these bytes are not UTF-8", "encode the page as UTF-8"),
-                    start,
-                )
-            })
+            std::str::from_utf8(bytes)
+                .map_err(|_| self.error(fault("invalid UTF-8", "encode the page as UTF-8"), start))
         };
         let (family, text) = (Escaped(utf8(name)?), utf8(text)?);
         let item = match word {
@@ -103,7 +102,7 @@ impl<'a> Parser<'a> {
                 let kind = FamilyKind::from_openmetrics(text.as_bytes()).ok_or_else(|| {
                     let help =
                         "write counter, gauge, gaugehistogram, histogram, info, stateset, summary or unknown";
-                    self.error(fault("not a type of OpenMetrics", help), end - text.len())
+                    self.error(fault("unknown metric type", help), end - text.len())
                 })?;
                 Item::Type { family, kind }
             }
@@ -133,7 +132,7 @@ impl<'a> Parser<'a> {
         let (timestamp_ns, end) = self.optional_time(end)?;
         let (exemplar, end) = self.exemplar(end)?;
         if self.page.get(end) != Some(&b'\n') {
-            let help = "after the value come at most a time and an exemplar, each after one blank";
+            let help = "only a timestamp and an exemplar may follow the value, each after one blank";
             return Err(self.error(fault("expected the end of the line", help), end));
         }
         self.at = end + 1;
@@ -167,7 +166,7 @@ impl<'a> Parser<'a> {
             Some(number) => Ok((number, end)),
             None => Err(self.error(
                 fault(
-                    "not a number",
+                    "invalid number",
                     "write a decimal number (values: also NaN, +Inf, -Inf)",
                 ),
                 at + 1,
@@ -180,7 +179,7 @@ impl<'a> Parser<'a> {
             Some([b' ', b'#']) | Some([b'\n', _]) | None => Ok((None, at)),
             _ => {
                 let (time, end) =
-                    self.number_after_blank(at, "expected a time in seconds", number::seconds)?;
+                    self.number_after_blank(at, "expected a timestamp in seconds", number::seconds)?;
                 Ok((Some(time), end))
             }
         }
@@ -192,7 +191,7 @@ impl<'a> Parser<'a> {
         }
         if self.page.get(at..at + 4) != Some(b" # {") {
             return Err(self.error(
-                fault("not an exemplar", "write ` # {label=\"value\"} number`"),
+                fault("invalid exemplar", "write ` # {label=\"value\"} number`"),
                 at + 1,
             ));
         }
@@ -204,7 +203,7 @@ impl<'a> Parser<'a> {
             .map(|(name, value)| chars(name) + chars(value))
             .sum();
         if length > EXEMPLAR_CHARS {
-            let help = "names and values together have at most 128 characters";
+            let help = "shorten them; names and values together have at most 128 characters";
             return Err(self.error(fault("the exemplar's labels are too long", help), at + 3));
         }
         let (value, end) =
@@ -212,7 +211,7 @@ impl<'a> Parser<'a> {
         let (timestamp_ns, end) = match self.page.get(end) {
             Some(b' ') => {
                 let (time, end) =
-                    self.number_after_blank(end, "expected the exemplar's time", number::seconds)?;
+                    self.number_after_blank(end, "expected the exemplar's timestamp", number::seconds)?;
                 (Some(time), end)
             }
             _ => (None, end),
@@ -228,7 +227,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// `# WORD name text` into its parts; the text may be empty, the blank before it may not be missing.
+/// Splits `# WORD name text`. The text may be empty; the blank before it is required.
 fn split_metadata(line: &[u8], quoted_names: bool) -> Option<(&[u8], &[u8], &[u8])> {
     let (word, _) = line.strip_prefix(b"# ")?.split_at_checked(4)?;
     if !matches!(word, b"TYPE" | b"HELP" | b"UNIT") || line.get(6) != Some(&b' ') {

@@ -2,19 +2,20 @@
 
 use super::number;
 
-/// A sample line cut at its last space without reading what stands before it.
+/// A sample line cut at its last space, without parsing the text before it.
 ///
-/// If `series` is, byte for byte, a series that a parser gave out before, then `value` is its value and nothing else is
-/// on the line: a line is read from the left, and a known series ends where it ended before. Otherwise it means nothing.
+/// If `series` is byte for byte a series that a parser returned before, then `value` is its value and the line has nothing else:
+/// lines are parsed from the left, and a known series ends where it ended before. Otherwise the cut is meaningless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quick<'a> {
+    /// The bytes before the last space.
     pub series: &'a [u8],
     value: &'a [u8],
     pub(super) next: usize,
 }
 
 impl Quick<'_> {
-    /// The number at the end of the line; `None` sends the caller to the parser for the error.
+    /// The number at the end of the line; `None` if it is invalid: parse the line for the error.
     #[inline]
     pub fn value(&self) -> Option<f64> {
         number::float(self.value)

@@ -1,8 +1,10 @@
-//! What OpenMetrics asks of families beyond grammar: whole, in one piece, with names that do not clash, groups that do
-//! not interleave, and values that their type allows.
+//! The rules of OpenMetrics on families: contiguous, with unique names, groups that do not interleave, and values that their type
+//! allows.
 //!
-//! The parser shows every metadata line and every sample in page order. Memory grows with families and groups, not
-//! with samples; a group is remembered as the 64-bit hash of its labels, in whatever order they stand.
+//! The parser passes every metadata line and every sample in page order. Memory grows with families and groups, not with samples;
+//! a group is stored as a 64-bit hash of its labels that does not depend on their order.
+//!
+//! Source: OpenMetrics 1.0, "Overall Structure", "MetricFamily metadata" and "Metric Types".
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -17,7 +19,7 @@ use super::number;
 
 #[derive(Debug, Default)]
 pub(super) struct Rules<'a> {
-    /// Every name that a finished family could give a sample.
+    /// Every sample name that a finished family can have.
     names: HashSet<Box<str>, RandomState>,
     family: Option<Family<'a>>,
     /// Groups of the current family.
@@ -32,11 +34,11 @@ struct Family<'a> {
     unit: Option<&'a str>,
     has_help: bool,
     group: Option<Group>,
-    /// Where its latest line begins: what only a whole family shows is reported there.
+    /// Position of its latest line, where errors of the whole family are reported.
     at: usize,
 }
 
-/// The samples of one family with the same labels, which stand together.
+/// Contiguous samples of one family with the same labels.
 #[derive(Debug)]
 struct Group {
     id: u64,
@@ -44,7 +46,7 @@ struct Group {
     buckets: Buckets,
 }
 
-/// What was seen of one histogram at one time.
+/// Buckets of one histogram at one timestamp, so far.
 #[derive(Debug, Default)]
 struct Buckets {
     /// Bound and count of the last bucket.
@@ -72,7 +74,7 @@ impl<'a> Family<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// Takes a metadata line that begins at byte `at`.
+    /// Checks a metadata line that begins at byte `at`.
     pub(super) fn metadata(&mut self, item: &Item<'a>, at: usize) -> Result<(), Placed> {
         let (Item::Type { family: name, .. }
         | Item::Help { family: name, .. }
@@ -86,7 +88,7 @@ impl<'a> Rules<'a> {
         };
         family.at = at;
         if family.group.is_some() {
-            let problem = "metadata after samples of its family";
+            let problem = "metadata after the samples of its family";
             return Err((fault(problem, "write it before the first sample"), at));
         }
         let repeated = match *item {
@@ -96,13 +98,13 @@ impl<'a> Rules<'a> {
         };
         if repeated {
             let help = "write TYPE, HELP and UNIT once for a family";
-            return Err((fault("this metadata comes twice", help), at));
+            return Err((fault("duplicate metadata", help), at));
         }
         self.family = Some(family);
         Ok(())
     }
 
-    /// Finds the family of a sample on the line at byte `at`, tells the sample, and checks it.
+    /// Finds the family of a sample on the line at byte `at`, sets the sample's family and role, and checks it.
     pub(super) fn sample(&mut self, sample: &mut Sample<'a>, at: usize) -> Result<(), Placed> {
         let role = |family: &Family<'a>| family.kind().role(family.name, sample.series.name);
         let (mut family, role) = match self.family.take().map(|family| (role(&family), family)) {
@@ -121,7 +123,7 @@ impl<'a> Rules<'a> {
         let before = std::mem::replace(&mut family.at, at);
         let mut group = match family.group.take() {
             Some(mut group) if group.id == id => {
-                group.go_on(sample).map_err(here)?;
+                group.extend(sample).map_err(here)?;
                 group
             }
             finished => {
@@ -129,7 +131,7 @@ impl<'a> Rules<'a> {
                     .map_or(Ok(()), |group| group.buckets.check(sample.kind))
                     .map_err(|fault| (fault, before))?;
                 if !self.groups.insert(id) {
-                    let problem = "samples with these labels stood earlier";
+                    let problem = "samples of this metric are not contiguous";
                     return Err((fault(problem, "keep the samples of one metric together"), at));
                 }
                 Group {
@@ -156,7 +158,7 @@ impl<'a> Rules<'a> {
         Ok(Family::new(name))
     }
 
-    /// Checks what only the whole family shows, and takes its names.
+    /// Checks the whole family, and reserves its names.
     fn finish(&mut self, family: Option<Family<'a>>) -> Result<(), Placed> {
         let Some(family) = family else {
             return Ok(());
@@ -176,7 +178,7 @@ impl<'a> Rules<'a> {
             .filter(|suffix| !suffix.is_empty());
         for suffix in suffixes.chain([""]) {
             if !self.names.insert(format!("{}{suffix}", family.name.0).into()) {
-                let problem = "a family whose samples' names belong to an earlier one";
+                let problem = "a sample name of this family belongs to an earlier family";
                 return Err(here(fault(problem, "rename one of the two families")));
             }
         }
@@ -190,33 +192,30 @@ fn check_unit(name: Escaped<'_>, unit: &str, kind: FamilyKind) -> Result<(), Fau
     }
     if !name.0.strip_suffix(unit).is_some_and(|name| name.ends_with('_')) {
         return Err(fault(
-            "a unit that its family's name does not end in",
+            "the family's name does not end in its unit",
             "name the family NAME_UNIT",
         ));
     }
     if matches!(kind, FamilyKind::Info | FamilyKind::StateSet) {
-        return Err(fault(
-            "a unit on an info or a stateset",
-            "remove the UNIT line; they have none",
-        ));
+        return Err(fault("unit of an info or stateset", "remove the UNIT line"));
     }
     Ok(())
 }
 
 impl Group {
-    /// Another sample of the same labels: later times are other points of the same metric.
-    fn go_on(&mut self, sample: &Sample<'_>) -> Result<(), Fault> {
+    /// Another sample with the same labels. A later timestamp starts another point of the same metric.
+    fn extend(&mut self, sample: &Sample<'_>) -> Result<(), Fault> {
         match (self.timestamp_ns, sample.timestamp_ns) {
             (Some(before), Some(now)) if now < before && sample.kind != FamilyKind::Info => {
                 return Err(fault(
-                    "time runs backwards within a metric",
-                    "write points in the order of their times",
+                    "timestamps of a metric decrease",
+                    "write points in the order of their timestamps",
                 ));
             }
             (None, Some(_)) | (Some(_), None) => {
                 return Err(fault(
-                    "some samples of this metric have a time and some have none",
-                    "give all a time, or none",
+                    "only some samples of this metric have a timestamp",
+                    "write it on all samples, or on none",
                 ));
             }
             _ => {}
@@ -235,14 +234,11 @@ impl Buckets {
             (Role::Bucket, Some(bound)) => {
                 let (last_bound, last_count) = self.last.unwrap_or((f64::NEG_INFINITY, 0.0));
                 if self.last.is_some() && bound <= last_bound {
-                    return Err(fault(
-                        "buckets are not in the order of their bounds",
-                        "sort them by `le`",
-                    ));
+                    return Err(fault("buckets are not sorted by bound", "sort them by `le`"));
                 }
                 if sample.value < last_count {
                     return Err(fault(
-                        "a bucket counts less than the one before it",
+                        "bucket count lower than that of the previous bucket",
                         "buckets are cumulative",
                     ));
                 }
@@ -256,35 +252,39 @@ impl Buckets {
         Ok(())
     }
 
-    /// Checks the histogram that was seen; of other kinds there is nothing to check.
+    /// Checks a whole histogram; other types need no check.
     fn check(&self, kind: FamilyKind) -> Result<(), Fault> {
         if !matches!(kind, FamilyKind::Histogram | FamilyKind::GaugeHistogram) {
             return Ok(());
         }
         let Some((_, total)) = self.last.filter(|(bound, _)| *bound == f64::INFINITY) else {
             return Err(fault(
-                "a histogram without its last bucket",
+                "histogram without the +Inf bucket",
                 "end its buckets with le=\"+Inf\"",
             ));
         };
         if self.count.is_some_and(|count| count != total) {
             return Err(fault(
-                "a histogram's count is not that of its last bucket",
+                "histogram count differs from the +Inf bucket",
                 "write the same number in both",
             ));
         }
         let gauge = kind == FamilyKind::GaugeHistogram;
         match (self.count, self.sum) {
-            (None, Some(_)) => Err(fault("a histogram with a sum and no count", "write both or none")),
-            (Some(_), None) if gauge || !self.negative_bound => {
-                Err(fault("a histogram with a count and no sum", "write both or none"))
-            }
+            (None, Some(_)) => Err(fault(
+                "histogram with a sum but no count",
+                "write both or neither",
+            )),
+            (Some(_), None) if gauge || !self.negative_bound => Err(fault(
+                "histogram with a count but no sum",
+                "write both or neither",
+            )),
             (_, Some(_)) if !gauge && self.negative_bound => Err(fault(
-                "a sum beside negative buckets can fall",
-                "leave the sum out, or make it a gaugehistogram",
+                "histogram with a sum and negative buckets",
+                "omit the sum, which could decrease, or use a gaugehistogram",
             )),
             (_, Some(sum)) if sum < 0.0 && !self.negative_bound => Err(fault(
-                "a negative sum without negative buckets",
+                "negative sum without negative buckets",
                 "check the histogram's sum",
             )),
             _ => Ok(()),
@@ -292,24 +292,23 @@ impl Buckets {
     }
 }
 
-/// The value against what its type allows.
+/// Checks the value against the type.
 fn check_value(sample: &Sample<'_>) -> Result<(), Fault> {
     let value = sample.value;
     match (sample.kind, sample.role) {
-        (FamilyKind::Info, _) if value != 1.0 => Err(fault("an info whose value is not 1", "write 1")),
+        (FamilyKind::Info, _) if value != 1.0 => Err(fault("info value other than 1", "write 1")),
         (FamilyKind::StateSet, _) if value != 0.0 && value != 1.0 => Err(fault(
-            "a state that is neither 0 nor 1",
-            "write 1 for states that hold and 0 for the others",
+            "state value other than 0 or 1",
+            "write 1 for active states and 0 for the others",
         )),
-        (_, Role::Total | Role::Bucket | Role::Count | Role::Sum) if value.is_nan() => Err(fault(
-            "a count or sum that is not a number",
-            "counts and sums begin at 0",
-        )),
+        (_, Role::Total | Role::Bucket | Role::Count | Role::Sum) if value.is_nan() => {
+            Err(fault("NaN as a count or sum", "start counts and sums at 0"))
+        }
         (FamilyKind::GaugeHistogram, Role::Sum) => Ok(()),
         (_, Role::Total | Role::Bucket | Role::Count | Role::Sum | Role::Quantile) if value < 0.0 => {
             Err(fault(
-                "a count, sum or quantile below 0",
-                "use a gauge or a gaugehistogram for what can be negative",
+                "negative count, sum or quantile",
+                "use a gauge or a gaugehistogram for values that can be negative",
             ))
         }
         _ => Ok(()),
@@ -324,14 +323,14 @@ fn check_exemplar(sample: &Sample<'_>) -> Result<(), Fault> {
     );
     match sample.exemplar {
         Some(_) if !allowed => Err(fault(
-            "an exemplar that cannot be here",
-            "only buckets and counters' totals have them",
+            "misplaced exemplar",
+            "write exemplars on buckets and counter totals only",
         )),
         _ => Ok(()),
     }
 }
 
-/// The label that makes a sample a part of its metric: a bucket's bound, a quantile, a state.
+/// The bound of a bucket or the quantile of a summary's value; checks that the label of the part is present.
 fn part_of(sample: &Sample<'_>) -> Result<Option<f64>, Fault> {
     let number = |name| {
         sample
@@ -342,19 +341,19 @@ fn part_of(sample: &Sample<'_>) -> Result<Option<f64>, Fault> {
     };
     match (sample.kind, sample.role) {
         (FamilyKind::StateSet, _) if sample.series.labels.get(sample.family.0).is_none() => Err(fault(
-            "a state without its name",
-            "name it in a label called as the stateset is",
+            "state without its label",
+            "add a label with the name of the stateset",
         )),
         (_, Role::Bucket) => match number("le").filter(|bound| !bound.is_nan()) {
             None => Err(fault(
-                "a bucket without a bound",
+                "bucket without a valid bound",
                 "write it as a number in the label `le`",
             )),
             bound => Ok(bound),
         },
         (_, Role::Quantile) => match number("quantile").filter(|quantile| (0.0..=1.0).contains(quantile)) {
             None => Err(fault(
-                "a summary's value without a quantile",
+                "summary value without a valid quantile",
                 "write one from 0 to 1 in the label `quantile`",
             )),
             quantile => Ok(quantile),
@@ -363,8 +362,8 @@ fn part_of(sample: &Sample<'_>) -> Result<Option<f64>, Fault> {
     }
 }
 
-/// The metric within its family: the hash of its labels without the one that tells parts apart. A sum of the labels'
-/// hashes does not depend on their order. An info has no groups.
+/// Identifies a metric within its family by the hash of its labels, without the label of the part. The sum of the labels' hashes
+/// does not depend on their order. An info has no groups.
 fn group_id(hasher: &RandomState, sample: &Sample<'_>) -> u64 {
     if sample.kind == FamilyKind::Info {
         return 0;

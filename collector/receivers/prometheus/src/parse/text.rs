@@ -1,9 +1,9 @@
 //! Prometheus text format 0.0.4, with the quoted names of Prometheus 3.
 //!
-//! Takes what Prometheus's own parser takes and refuses what it refuses: blanks between tokens, `name {…}`, a comma
-//! after the last label or none between two, line feeds within quotes, any comment, samples in any order and without
-//! metadata are fine; negative times, hexadecimal, carriage returns and types unknown to the format are not.
-//! Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! Accepts and rejects the same pages as Prometheus's parser. Allowed: blanks between tokens, `name {…}`, a comma after the last
+//! label or none between two, line feeds within quotes, any comment, samples in any order and without metadata. Not allowed:
+//! negative timestamps, hexadecimal, carriage returns, and unknown types.
+//! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use std::collections::HashMap;
 
@@ -75,7 +75,7 @@ impl<'a> Grammar<'a> for Text<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// A line that begins with `#`: metadata or, by far, anything else.
+    /// A line that begins with `#`: metadata or any comment.
     fn comment(&mut self, start: usize) -> Result<Option<Item<'a>>, ParseError> {
         let end = self.line_end(start);
         self.at = (end + 1).min(self.page.len());
@@ -92,7 +92,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The name at `at` of a metadata line, and where the text after the one byte that follows it begins.
+    /// The name at `at` of a metadata line, and the position of its text, one byte after the name.
     fn metadata_name(&self, line: &'a [u8], at: usize) -> Result<(Escaped<'a>, usize), ParseError> {
         let (name, end) = match lex::quoted(line, at) {
             Some(quoted) => quoted,
@@ -106,7 +106,7 @@ impl<'a> Parser<'a> {
             _ => Err(self.error(
                 fault(
                     "expected a metric name",
-                    "write the family's name after TYPE or HELP",
+                    "write the name of the family after TYPE or HELP",
                 ),
                 at,
             )),
@@ -117,7 +117,7 @@ impl<'a> Parser<'a> {
         let (family, text) = self.metadata_name(line, at)?;
         let Some(kind) = FamilyKind::from_text(&line[text..]) else {
             let help = "write counter, gauge, histogram, summary or untyped, one blank after the name and nothing after it";
-            return Err(self.error(fault("not a type of the text format", help), text));
+            return Err(self.error(fault("unknown metric type", help), text));
         };
         self.grammar.kinds.insert(family.0, kind);
         if let Some(base) = family.0.strip_suffix("_total") {
@@ -135,10 +135,7 @@ impl<'a> Parser<'a> {
             }),
             Err(bad) => {
                 let at = text + bad.valid_up_to();
-                Err(self.error(
-                    fault("these bytes are not UTF-8", "encode the help text as UTF-8"),
-                    at,
-                ))
+                Err(self.error(fault("invalid UTF-8", "encode the help text as UTF-8"), at))
             }
         }
     }
@@ -165,7 +162,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// The optional time and the end of the line; the position after it.
+    /// The optional timestamp, and the position after the end of the line.
     fn timestamp(&self, at: usize) -> Result<(Option<i64>, usize), ParseError> {
         let digits_end = lex::skip(self.page, at, |b| b.is_ascii_digit());
         let end = lex::blanks(self.page, digits_end);
@@ -174,19 +171,19 @@ impl<'a> Parser<'a> {
             Some(b'\n') | None => match number::milliseconds(&self.page[at..digits_end]) {
                 Some(time) => Ok((Some(time), (end + 1).min(self.page.len()))),
                 None => Err(self.error(
-                    fault("this time is out of range", "write milliseconds since the epoch"),
+                    fault("timestamp out of range", "write milliseconds since the epoch"),
                     at,
                 )),
             },
             _ => {
                 let help =
-                    "after the value comes at most a time in whole milliseconds, without sign or fraction";
-                Err(self.error(fault("expected a time or the end of the line", help), end))
+                    "only a timestamp in whole milliseconds, without sign or fraction, may follow the value";
+                Err(self.error(fault("expected a timestamp or the end of the line", help), end))
             }
         }
     }
 
-    /// The family a sample belongs to by the `# TYPE` lines so far; its own name, unknown, if none fits.
+    /// The family of a sample by the `# TYPE` lines so far; without one, a family of its name and of unknown type.
     fn family_of(&self, series: &Series<'a>) -> (Escaped<'a>, FamilyKind, Role) {
         let name = series.name.0;
         if let Some(&kind) = self.grammar.kinds.get(name) {
@@ -194,7 +191,7 @@ impl<'a> Parser<'a> {
                 FamilyKind::Counter => Some(Role::Total),
                 FamilyKind::Summary => series.labels.get("quantile").map(|_| Role::Quantile),
                 FamilyKind::Histogram => None,
-                FamilyKind::Gauge if self.is_start_of_another(name) => None,
+                FamilyKind::Gauge if self.is_created_of_another(name) => None,
                 _ => Some(Role::Value),
             };
             if let Some(role) = role {
@@ -205,13 +202,13 @@ impl<'a> Parser<'a> {
             .unwrap_or((series.name, FamilyKind::Unknown, Role::Value))
     }
 
-    /// Python's client writes the start of `x_total` as a gauge `x_created` of its own in this format.
-    fn is_start_of_another(&self, name: &str) -> bool {
+    /// In this format the Python client writes the start time of `x_total` as a separate gauge `x_created`.
+    fn is_created_of_another(&self, name: &str) -> bool {
         name.strip_suffix("_created")
             .is_some_and(|base| self.counterlike(base).is_some())
     }
 
-    /// The counter, histogram or summary that calls itself `base`, or the counter `base_total`.
+    /// The counter, histogram or summary named `base`, or the counter `base_total`.
     fn counterlike(&self, base: &str) -> Option<(&'a str, FamilyKind)> {
         let of = |name: &str| {
             let (&family, &kind) = self.grammar.kinds.get_key_value(name)?;
@@ -242,7 +239,7 @@ impl<'a> Parser<'a> {
 fn bad_value(found: &[u8]) -> Fault {
     match found {
         [] => fault("expected a value", "write a number after the series"),
-        [.., b'\r'] => fault("a carriage return", "end lines with a line feed alone"),
-        _ => fault("not a number", "write a decimal number, NaN, +Inf or -Inf"),
+        [.., b'\r'] => fault("carriage return", "end lines with a line feed only"),
+        _ => fault("invalid number", "write a decimal number, NaN, +Inf or -Inf"),
     }
 }

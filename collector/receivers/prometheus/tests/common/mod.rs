@@ -1,4 +1,4 @@
-//! What tests of the store share: a store, and a look at everything in it.
+//! Shared by the tests: a store, and its content as text.
 
 #![allow(dead_code)] // each test program uses its part
 
