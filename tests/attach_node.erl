@@ -1,15 +1,15 @@
-%% @doc A node that was never prepared, for tests of attaching: does what it is told by lines on its input.
+%% @doc A node without the relay, for tests of attaching, controlled by commands on standard input:
 %%
-%%   snapshot       prints everything that somebody who was here may have left behind, one `snapshot Key Value' a line
-%%   secrets        prints what a curious person sees of the relay's processes, environment and state, on one line
+%%   snapshot       prints everything that an attached relay could leave behind, one `snapshot Key Value' per line
+%%   secrets        prints all inspectable state of the relay's processes and environment, on one line
 %%   emit N         emits N requests from N processes and waits for them
-%%   dynamic A.b    emits an event whose name is made at run time, fifty times a second
+%%   dynamic A.b    emits an event whose name is built at run time, fifty times a second
 %%   load Module    loads a module that is on the code path
 %%   query A.b N    emits N queries of the repository that emits as A.b
-%%   hold           attaches a handler, before the relay's; `held' then keeps a process in it, in the middle of an event
-%%   watch          looks without a pause, from now on, whether the relay's handler can be called
-%%   release        prints whether it ever could not, lets the held process go on, and prints how it ended
-%%   go Rate        starts the demo's shop; `stop' stops its clients, and it prints what it emitted and stays until `end'
+%%   hold           attaches a handler before the relay's; `held' then blocks a process in it, in the middle of an event
+%%   watch          starts checking continuously whether the relay's handler can be called
+%%   release        prints how often it could not, releases the held process, and prints its result
+%%   go Rate        starts the demo's shop; `stop' stops its clients, prints its counts, and waits for `end'
 %%   pause_load     suspends the next process that loads code for a visitor, and prints `loading paused'; `continue_load' ends that
 %%   end            ends the node
 -module(attach_node).
@@ -34,7 +34,7 @@ loop(Console) ->
             emit(list_to_integer(N)),
             loop(Console);
         ["dynamic", Name] ->
-            %% An event whose name no module has as a literal.
+            %% No module has the name as a literal.
             Made = [list_to_atom(Part) || Part <- string:lexemes(Name, ".")],
             spawn(fun Emit() -> telemetry:execute(Made, #{}, #{}), timer:sleep(20), Emit() end),
             loop(Console);
@@ -117,7 +117,7 @@ emit(N) ->
     Ends = [receive {'DOWN', Ref, process, Pid, Why} -> Why end || {Pid, Ref} <- Emitters],
     io:format("emitted ~b of which ~b ended normally~n", [N, length([normal || normal <- Ends])]).
 
-%% The shop's input and output. It reads "stop" when we are told so; what it then does after it printed its truth must wait.
+%% The shop's input and output. It reads "stop" on the command; after it has printed its counts it is blocked.
 console(Reader) ->
     receive
         stop ->

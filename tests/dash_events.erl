@@ -1,7 +1,7 @@
-%% @doc Events that packs know and the demo's shop does not emit: failures, sockets, channels, plugins, Snakepit.
+%% @doc Events of packs that the demo's shop does not emit: failures, sockets, channels, plugins, Snakepit.
 %%
-%% For the test of the dashboards, so that every panel has something to show. Runs beside the shop in the same node and emits one
-%% of each several times a second, in the shapes of the libraries.
+%% For the test of the dashboards, so that every panel has data. Runs beside the shop in the same node and emits one of each several
+%% times a second, in the form of the libraries.
 -module(dash_events).
 
 -export([start/0]).
@@ -9,7 +9,7 @@
 -define(EVERY_MS, 200).
 
 start() ->
-    %% One that does not get round to its messages.
+    %% A process that does not read its messages.
     Busy = spawn(fun() -> receive never -> ok end end),
     true = register(dash_busy, Busy),
     _ = [Busy ! N || N <- lists:seq(1, 9)],
@@ -56,7 +56,7 @@ snakepit() ->
       #{pool => 'Elixir.Snakepit.Pool', worker_id => Worker, reason => ttl_expired}},
      {[snakepit, heartbeat, heartbeat_timeout], #{missed => 1}, #{worker_id => Worker}}].
 
-%% One of its times is no number.
+%% One of its times is not a number.
 ecto() ->
     [{[my_app, repo, query], #{total_time => ms(9), query_time => ms(8), queue_time => ms(1), idle_time => unknown},
       #{repo => 'Elixir.Shop.Repo', source => <<"orders">>, result => {error, timeout}}}].

@@ -1,5 +1,5 @@
-%% @doc A node whose application does to its telemetry what it should not, as told line by line on standard input; each answer
-%% is one line. For tests of the relay in it: nothing of this may raise in the emitter, grow the VM, or miscount.
+%% @doc A node whose application misuses telemetry, by commands on standard input; each reply is one line. For tests of its relay:
+%% no command may raise in the emitter, grow the memory of the VM, or lead to wrong counts.
 -module(hostile_node).
 
 -export([main/0]).
@@ -35,7 +35,7 @@ finish() ->
     _ = application:stop(dichroic),
     init:stop().
 
-%% Each answers how many events it has emitted, by whom the emitter was told nothing.
+%% Each returns the number of events that it emitted without an exception.
 do(users, [From, To]) ->
     [emit(#{duration => 1, bytes => 2}, #{user => integer_to_binary(N)}) || N <- lists:seq(From, To)],
     To - From + 1;
@@ -54,7 +54,7 @@ do(metadata, [Times]) ->
 do(burst, [Processes, Each]) ->
     Pids = [spawn_monitor(fun() -> burst(P, Each) end) || P <- lists:seq(1, Processes)],
     lists:sum([receive {'DOWN', Ref, process, Pid, normal} -> Each end || {Pid, Ref} <- Pids]);
-%% Bytes of the whole VM when its garbage is collected; what is freed on another scheduler comes back a little later.
+%% Memory of the VM after garbage collection; memory freed by another scheduler is returned a little later.
 do(memory, []) -> memory(none, 50);
 do(handlers, []) -> length(telemetry:list_handlers([]));
 do(tables, []) ->
@@ -76,7 +76,7 @@ burst(P, N) ->
     emit(#{duration => N, bytes => 3}, #{user => element(N rem 4 + 1, {<<"a">>, <<"b">>, <<"c">>, <<"d">>}), n => N, p => P}),
     burst(P, N - 1).
 
-%% The first two are numbers that count.
+%% Only the first two are valid numbers.
 values() ->
     [4, 2.5,
      nil, undefined, true, <<"1">>, "1", <<1:3>>, [1 | 2], {1, 2}, #{}, #{a => 1}, self(), make_ref(), fun() -> 1 end,

@@ -1,4 +1,4 @@
-%% @doc Logs what it is told: a command a line on standard input, for tests of logs. What the console would show stays away.
+%% @doc Logs messages by commands on standard input, one per line. The default handler is silenced.
 -module(logs).
 
 -behaviour(gen_server).

@@ -1,4 +1,4 @@
-%% @doc A node of a cluster that does what it is told: a command a line on standard input, answered with `done' and what it found.
+%% @doc A node of a cluster, controlled by commands on standard input, one per line. Replies with `done' and a result.
 -module(nodes).
 
 -export([main/0, metrics/0]).
@@ -22,7 +22,7 @@ commands() ->
     io:format("done ~0tp~n", [Answer]),
     commands().
 
-%% What an application of Telemetry.Metrics would have: a struct, with functions, as Elixir makes it.
+%% A Telemetry.Metrics struct with functions, as compiled by Elixir.
 metrics() ->
     [{counter, "shop.checkout.stop.count", [{tags, [plan]}]},
      {sum, "shop.checkout.stop.size", [{unit, byte}]},
@@ -46,7 +46,7 @@ requests(N, Request) -> Request(), requests(N - 1, Request).
 
 request() -> telemetry:execute([phoenix, endpoint, stop], #{duration => 1000000}, #{conn => #{method => <<"GET">>, status => 200}}).
 
-%% The relay's connection, once there is one, breaks in the middle of whatever it was doing.
+%% Closes the socket of the relay's connection, once it exists, at any point.
 cut() ->
     Connection = whereis(dichroic_connection),
     case [P || P <- erlang:ports(), erlang:port_info(P, connected) =:= {connected, Connection}] of
@@ -54,7 +54,7 @@ cut() ->
         Ports -> length([exit(P, kill) || P <- Ports])
     end.
 
-%% A module of the application, replaced again and again while processes run it. How often it emitted.
+%% Replaces a module of the application repeatedly while processes run it. Returns how often it emitted.
 upgrade(Times) ->
     load(0),
     Self = self(),

@@ -1,9 +1,8 @@
-%% @doc What the handler costs the process that emits: ns per event over a handler that does nothing.
+%% @doc The cost of the handler in the process that emits: ns per event over a no-op handler.
 %%
-%% Run by `make bench'. Prints the median of several rounds at one and at two processes, with three labels (method,
-%% status, route) and metadata of a size that Phoenix has. Rounds of the kinds take turns, so that a machine whose speed
-%% drifts drifts for all of them alike. `cpu' is time of processors instead of the wall's, of the whole VM: on a machine
-%% that does other things as well it is the one to look at.
+%% Run by `make bench'. Prints medians over rounds with one and two processes, with three labels (method, status, route) and
+%% metadata of the size of Phoenix's. Rounds of the kinds alternate, so that changes in machine speed affect all alike. `cpu' is
+%% processor time of the whole VM, the better figure on a shared machine.
 -module(handler_bench).
 
 -include("../src/dichroic.hrl").
@@ -40,7 +39,7 @@ round_of(Kind, Processes) ->
     [receive {P, ready} -> ok end || P <- Pids],
     {Cpu0, _} = erlang:statistics(runtime),
     [P ! go || P <- Pids],
-    %% Wall time of one process's share: at two processes on two cores both run at once.
+    %% Wall time of one process's share: two processes on two cores run at the same time.
     Ns = lists:max([receive {P, T} -> T end || P <- Pids]),
     {Cpu1, _} = erlang:statistics(runtime),
     Clean(),
@@ -87,14 +86,14 @@ setup(Kind) ->
     fun() ->
         ok = telemetry:detach(bench),
         [begin unlink(P), exit(P, kill), receive {'DOWN', Ref, process, _, _} -> ok end end || {P, Ref} <- Senders],
-        %% A bench that counts nothing would be fast.
+        %% Guards against a run that counts nothing.
         {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
         true = lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames),
         ok = dichroic_engine:discard(Engine),
         dichroic_tables:drop(Static)
     end.
 
-%% A subscribed stream whose rows are sent and thrown away; rows beyond the credit are dropped in the handler.
+%% Receivers of a subscribed stream, which discard the rows; rows beyond the credit are dropped by the handler.
 senders(stream_on, #static{shards = Shards, credit = Credit}, Engine) ->
     ok = dichroic_engine:streams_on(Engine),
     [begin

@@ -1,7 +1,7 @@
-%% @doc How long a node with many processes stands still when somebody subscribes, against rewriting a persistent term.
+%% @doc The pause of a node with many processes when a stream is subscribed, compared with rewriting a persistent term.
 %%
-%% Run by `make bench'. A process on each scheduler looks at the clock without rest; the longest gap is what an application
-%% would have felt. The last line does what the relay does not, for comparison.
+%% Run by `make bench'. A process on each scheduler reads the clock in a loop; the longest gap is the pause of an application.
+%% The last line, for comparison, is what the relay avoids.
 -module(subscribe_bench).
 
 -export([main/0]).
@@ -40,7 +40,7 @@ report(Name, Step, State) ->
                 || _ <- lists:seq(1, max(1, erlang:system_info(schedulers_online) - 1))],
     {Us, {After, Steps}} = timer:tc(fun() -> steps(1, Step, State, []) end),
     Gaps = lists:append([begin W ! {stop, self()}, receive {W, L} -> L end end || W <- Watchers]),
-    io:format("  ~-28s ~6b us a step (median), longest stand-still ~6b us, total ~b ms~n",
+    io:format("  ~-28s ~6b us a step (median), longest pause ~6b us, total ~b ms~n",
               [Name, lists:nth(?TIMES div 2, lists:sort(Steps)), lists:max([0 | Gaps]), Us div 1000]),
     After.
 

@@ -1,4 +1,4 @@
-%% @doc What a reading of the VM's own numbers costs with 20,000 processes alive: `make bench'. The target is 1 ms each.
+%% @doc The time of each reading of the VM with 20,000 processes: `make bench'. The target is 1 ms each.
 -module(vm_bench).
 
 -export([main/0]).
@@ -13,8 +13,8 @@ main() ->
     Began = now_us(),
     _ = dichroic_message_queues:survey(fun() -> Self ! {pause, now_us()} end),
     Steps = steps(Began, []),
-    tell("a step of the search for long mailboxes", Steps),
-    tell("the list of all processes, once a round", [us(fun erlang:processes/0) || _ <- lists:seq(1, ?TIMES)]),
+    print("a step of the scan of message queues", Steps),
+    print("the list of all processes, once a round", [us(fun erlang:processes/0) || _ <- lists:seq(1, ?TIMES)]),
     halt().
 
 steps(Before, Acc) ->
@@ -22,10 +22,10 @@ steps(Before, Acc) ->
 
 reading(Event) ->
     State = dichroic_vm:start(Event),
-    tell(io_lib:format("~w", [Event]), [us(fun() -> dichroic_vm:sample(Event, State) end) || _ <- lists:seq(1, ?TIMES)]),
+    print(io_lib:format("~w", [Event]), [us(fun() -> dichroic_vm:sample(Event, State) end) || _ <- lists:seq(1, ?TIMES)]),
     dichroic_vm:stop(Event, State).
 
-tell(What, Times) ->
+print(What, Times) ->
     Sorted = lists:sort(Times),
     io:format("  ~-44ts ~8.1f ~8.1f~n", [What, lists:nth(length(Sorted) div 2 + 1, Sorted), lists:last(Sorted)]).
 

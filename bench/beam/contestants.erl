@@ -1,9 +1,9 @@
-%% @doc Who takes part in the benches of this folder, and how each is told to count the same things.
+%% @doc The contestants of the benches in this folder, each configured to count the same metrics.
 %%
-%% A contestant is set up by start/2, which gives back how to read and to stop it; all of them then hear the same events through
-%% `telemetry'. Dichroic's plan is what the collector sends for a counter and a distribution with three labels. Peers are
-%% used as their documentation shows, given whatever is cheapest for them: no unit conversion, `tag_values' that reads only
-%% the three values. They are not part of this repository: their code is on the path only if the caller put it there.
+%% start/2 sets up a contestant and returns a function to read and to stop it; all of them receive the same events through
+%% `telemetry'. Dichroic's plan is that of the collector for a counter and a distribution with three labels. Other reporters are
+%% used as in their documentation, in their cheapest form: no unit conversion, and a `tag_values' function that reads only the
+%% three values. Their code is not part of this repository; the caller adds it to the code path.
 -module(contestants).
 
 -include("../../beam-relay/src/dichroic.hrl").
@@ -14,11 +14,11 @@
 
 event() -> ?EVENT.
 
-%% What OpenTelemetry's semantic conventions name for durations in seconds.
+%% The bounds of OpenTelemetry's semantic conventions for durations in seconds.
 bounds_s() -> [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0].
 bounds_ns() -> [B * 1.0e9 || B <- bounds_s()].
 
-%% @doc Of these kinds, those whose code can be loaded.
+%% @doc Those of these kinds whose code can be loaded.
 present(Kinds) -> [K || K <- Kinds, loadable(K)].
 
 loadable({peep, _}) -> code:ensure_loaded('Elixir.Peep') =:= {module, 'Elixir.Peep'};
@@ -35,7 +35,7 @@ name({dichroic, What}) -> io_lib:format("dichroic, ~p", [What]);
 name({peep, Storage}) -> io_lib:format("Peep, ~p", [Storage]);
 name(core) -> "TelemetryMetricsPrometheus".
 
-%% @doc Starts a contestant that counts `Metrics'. What comes back answers `read' with what it has counted, in its own terms,
+%% @doc Starts a contestant that counts `Metrics'. The returned function accepts `read', which returns its counts in its own form,
 %% and `stop'.
 -spec start(term(), [map()]) -> fun((read | stop) -> term()).
 start(none, _) -> fun(_) -> ok end;
@@ -87,13 +87,13 @@ stop(Pid) ->
     Ref = monitor(process, Pid),
     exit(Pid, shutdown),
     receive {'DOWN', Ref, _, _, _} -> ok end,
-    %% A reporter that was ended before it could tidy up must not count beside the next one.
+    %% Handlers of a reporter that was killed must not count in the next run.
     _ = [telemetry:detach(Id) || #{id := Id} <- telemetry:list_handlers([])],
     ok.
 
 noop(_, _, _, _) -> ok.
 
-%%% What is counted: #{type := counter | sum | distribution, name := [atom()], measurement, unit, options, bounds}
+%%% Metrics: #{type := counter | sum | distribution, name := [atom()], measurement, unit, options, bounds}
 
 struct(#{type := Type, name := Name} = M) ->
     'Elixir.Telemetry.Metrics':Type(Name, [
@@ -104,9 +104,9 @@ struct(#{type := Type, name := Name} = M) ->
 conn_tags(#{conn := #{method := Method, status := Status}, route := Route}) ->
     #{method => Method, status => Status, route => Route}.
 
-%% @doc The plan for these metrics; `Which' says as what a distribution is counted.
+%% @doc The plan for these metrics; `Which' selects the type of a distribution.
 plan(phoenix, _) ->
-    %% What the pack of Phoenix asks of this event: one distribution, the method from a list, the route carried.
+    %% As in the pack of Phoenix: one distribution, the method from a list, the route carried.
     Allowed = [<<"GET">>, <<"POST">>, <<"PUT">>, <<"PATCH">>, <<"DELETE">>, <<"HEAD">>, <<"OPTIONS">>, <<"CONNECT">>, <<"TRACE">>],
     [Method, Status, _] = labels(),
     Labels = [Method ++ [[<<"allow">> | Allowed]], Status, [<<"carry">>, [<<"route">>]]],
@@ -116,7 +116,7 @@ plan(phoenix, _) ->
       <<"aggregates">> => [(aggregate(100, buckets, #{}))#{<<"labels">> := Labels}]};
 plan(Which, Metrics) ->
     Streams = [#{<<"schema">> => 1, <<"event">> => names(), <<"columns">> => labels()} || lists:member(Which, [stream, stream_on, stream_flood])],
-    %% As many rows as there are, or what the collector allows.
+    %% All rows, or the collector's default limits.
     Limits = case Which of
                  stream_on -> #{<<"rows_per_s">> => 100000000, <<"credit">> => 100000000};
                  _ -> #{<<"rows_per_s">> => 50000, <<"credit">> => 20000}
@@ -139,9 +139,9 @@ value(M) -> [<<"measurements">>, [atom_to_binary(maps:get(measurement, M, durati
 labels() ->
     [[<<"metadata">>, [<<"conn">>, <<"method">>]], [<<"metadata">>, [<<"conn">>, <<"status">>]], [<<"metadata">>, [<<"route">>]]].
 
-%%% What is emitted
+%%% Emitted events
 
-%% @doc Metadata of an event: just the three labels, or ten keys with a connection like Phoenix's.
+%% @doc Metadata of an event: only the three labels, or ten keys with a connection as in Phoenix.
 metadata(small) -> #{conn => #{method => <<"GET">>, status => 200}, route => <<"/users/:id">>};
 metadata(conn) ->
     Headers = [{<<"header-", (integer_to_binary(I))/binary>>, binary:copy(<<"v">>, 30)} || I <- lists:seq(1, 16)],

@@ -1,9 +1,9 @@
-%% @doc What each contestant costs the process that emits: ns per event, at one and two processes, small and large metadata.
+%% @doc The cost of each contestant in the process that emits: ns per event, with one and two processes, small and large metadata.
 %%
-%% Rounds of all kinds take turns, so that a machine whose speed drifts drifts for all alike; what is printed are medians
-%% over rounds, and the least of them. With a stream that is on, rows are made for it and sent to its relay process: all, or
-%% as many as the collector's limits allow, the rest counted as dropped. `cpu' is the VM's processor time per event, the better figure on a machine that has
-%% other work. Every kind counts one counter and one distribution with three labels, if its name does not say otherwise.
+%% Rounds of all kinds alternate, so that changes in machine speed affect all alike; the medians and minima over rounds are
+%% printed. With a subscribed stream, rows are sent to the event sender: all of them, or as many as the collector's limits
+%% allow, with the rest counted as dropped. `cpu' is the VM's processor time per event, the better figure on a shared machine.
+%% Every kind has one counter and one distribution with three labels unless its name states otherwise.
 -module(cost_bench).
 
 -export([main/0]).
@@ -48,10 +48,10 @@ round_of(Kind, Processes, Size, Events, Persist) ->
     [receive {P, ready} -> ok end || P <- Pids],
     {Cpu0, _} = erlang:statistics(runtime),
     [P ! go || P <- Pids],
-    %% Wall time of one process's share: at two processes on two cores both run at once.
+    %% Wall time of one process's share: two processes on two cores run at the same time.
     Ns = lists:max([receive {P, T} -> T end || P <- Pids]),
     {Cpu1, _} = erlang:statistics(runtime),
-    %% A bench that counts nothing would be fast.
+    %% Guards against a run that counts nothing.
     true = counted(Contestant(read)),
     Contestant(stop),
     {Ns div Each, (Cpu1 - Cpu0) * 1000000 div (Each * Processes)}.

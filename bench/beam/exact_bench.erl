@@ -1,7 +1,7 @@
-%% @doc What each contestant says of the same 10,000 events whose truth is known.
+%% @doc The results of each contestant for 10,000 events with known values.
 %%
 %% Durations of 1 ms, 2 ms, ... 10 s, so that sum and buckets are known; the same in seconds as a float; and as many events
-%% that lack the measurement. Every question is a run of its own, because a handler that raises is detached.
+%% without the measurement. Every question is a separate run, because a handler that raises is detached.
 -module(exact_bench).
 
 -export([main/0]).
@@ -51,14 +51,14 @@ ask(Kind, Metric, Emit, Read) ->
         false -> [Answer, ", detached"]
     end.
 
-%% As the documentation of Peep shows.
+%% As in the documentation of Peep.
 buckets_module() ->
     Name = 'Elixir.BenchBuckets',
     code:is_loaded(Name) =/= false orelse 'Elixir.Code':compile_string(iolist_to_binary(
         io_lib:format("defmodule BenchBuckets do use Peep.Buckets.Custom, buckets: ~w end", [contestants:bounds_s()]))),
     Name.
 
-%%% Reading what each says
+%%% Reading the results
 
 count(Frames, _) when is_list(Frames) ->
     case row(Frames) of
@@ -89,7 +89,7 @@ sum(Metrics, _) when is_map(Metrics) ->
 sum(Page, #{type := sum}) -> sample(Page, "^http_total{.*} (.*)$");
 sum(Page, _) -> sample(Page, "^http_duration_seconds_sum{.*} (.*)$").
 
-%% The relay sends whole numbers and floats apart, and the collector applies the unit.
+%% The relay sends integers and floats separately, and the collector applies the unit.
 number(I, 0.0, 1) -> integer_to_list(I);
 number(0, F, 1) -> io_lib:format("~p", [F]);
 number(I, F, PerUnit) -> io_lib:format("~p", [I / PerUnit + F / PerUnit]).

@@ -1,8 +1,8 @@
-%% @doc What a series costs in memory, beside its peers: a counter and a distribution over many label sets.
+%% @doc Memory of a series compared with other reporters: a counter and a distribution over many label sets.
 %%
-%% Every label set is seen on one scheduler, then on all of them, because who counts per scheduler pays for each. Bytes are
-%% those that the whole VM grew by, after collecting garbage, for one label set (its counter and its distribution), with
-%% what the contestant keeps for reading. The last column is after a hundred times the events, unread.
+%% Every label set is emitted on one scheduler, then on all of them, because some contestants count per scheduler. Bytes are the
+%% growth of the whole VM after garbage collection per label set (counter and distribution), including memory that the contestant
+%% uses for reading. The last column is after a hundred times as many events without a read.
 -module(memory_bench).
 
 -export([main/0]).
@@ -35,7 +35,7 @@ report(Kind) ->
               [contestants:name(Kind) | [(M - Before) div ?SETS || M <- [One, All, More]]]),
     Contestant(stop).
 
-%% What was freed on another scheduler comes back a little later.
+%% Memory freed by another scheduler is returned a little later.
 memory() -> memory(none, 50).
 
 memory(Before, Tries) ->
@@ -46,7 +46,7 @@ memory(Before, Tries) ->
         Total -> Total
     end.
 
-%% On each of the first schedulers, each label set so many times. A negative number is one set, to warm up.
+%% Emits each label set several times on each of the first schedulers. A negative number is one set, to warm up.
 emit(Schedulers, Times, Sets) ->
     Pids = [spawn_opt(fun() -> [event(N) || _ <- lists:seq(1, Times), N <- lists:seq(min(Sets, 1), Sets)] end,
                       [monitor, {scheduler, S}]) || S <- lists:seq(1, Schedulers)],

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The relay beside its peers: `bench/beam/run.sh [cost|memory|exact]…`. Peers take part if their compiled code is named:
+# The relay compared with other reporters: `bench/beam/run.sh [cost|memory|exact]…`. Reporters take part if their compiled code is given:
 # PEEP_EBIN, TMP_CORE_EBIN, TELEMETRY_METRICS_EBIN, NIMBLE_OPTIONS_EBIN, ELIXIR_EBIN, and TELEMETRY_EBIN for the real telemetry.
-# Without them the relay runs beside a handler that does nothing. RELAY names another relay folder than beam-relay. ROUNDS, EVENTS and
-# PERSIST=1 (telemetry:persist/0) change the bench of cost.
+# Without them the relay is compared with a no-op handler only. RELAY is another folder than beam-relay. ROUNDS, EVENTS and PERSIST=1
+# (telemetry:persist/0) configure the cost bench.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=build/bench-beam

@@ -1,10 +1,9 @@
-%% @doc A shop that never was: an Erlang node that serves simulated requests and emits the :telemetry events that Phoenix,
-%% Ecto, Oban and telemetry_poller emit, in their shapes.
+%% @doc A simulated shop: an Erlang node that serves simulated requests and emits the :telemetry events of Phoenix, Ecto, Oban and
+%% telemetry_poller in their form.
 %%
-%% Nothing in here knows of Dichroic: the relay is an application beside it. Each request is a process, as in Cowboy or Bandit:
-%% endpoint start, route found, one or two queries, endpoint stop; some requests enqueue a job, some fail. The shop keeps its
-%% own count of everything it emitted and prints it as one line of JSON when it is told to stop, so that others can be
-%% compared with the truth.
+%% The code does not depend on Dichroic: the relay is a separate application. Each request is a process, as in Cowboy or Bandit:
+%% endpoint start, route found, one or two queries, endpoint stop; some requests enqueue a job, some fail. The shop counts all
+%% events that it emits and prints the counts as one line of JSON when it stops, so that other counts can be compared with them.
 -module(shop).
 
 -export([main/1]).
@@ -13,7 +12,7 @@
 -define(TRUTH, shop_truth).
 -define(COUNTS, [requests, errors, queries, jobs, failed_jobs, active]).
 
-%% Arguments: requests a second (as text or atom).
+%% Arguments: requests per second (as text or atom).
 main([Rate]) ->
     Truth = counters:new(length(?COUNTS), [write_concurrency]),
     persistent_term:put(?TRUTH, Truth),
@@ -24,7 +23,7 @@ main([Rate]) ->
     io:format("serving ~b requests a second on ~s~n", [PerSecond, node()]),
     wait(Clients).
 
-%% What is emitted before anyone has attached is counted by nobody; a comparison with the truth should not begin with that.
+%% Waits for a handler: events before that would not be counted, and the comparison would fail.
 wait_for_an_audience(Left) ->
     case telemetry:list_handlers([phoenix, endpoint, stop]) of
         [] when Left > 0 ->
@@ -34,7 +33,7 @@ wait_for_an_audience(Left) ->
             ok
     end.
 
-%% Ends at a line "stop", or when whoever started us has gone.
+%% Ends at the line "stop", or at the end of standard input.
 wait(Clients) ->
     case io:get_line("") of
         "stop" ++ _ -> stop(Clients);
@@ -43,13 +42,13 @@ wait(Clients) ->
         _ -> wait(Clients)
     end.
 
-%% No new requests; those at work end, and their jobs.
+%% No new requests; running requests and their jobs complete.
 stop(Clients) ->
     exit(Clients, kill),
     settle(),
     Pairs = [io_lib:format("\"~s\":~b", [Name, counted(Name)]) || Name <- ?COUNTS],
     io:format("truth {~s}~n", [lists:join(",", Pairs)]),
-    %% Stopping the relay first lets it hand over what it counted last.
+    %% Stops the relay first, so that it sends its last counts.
     _ = application:stop(dichroic),
     init:stop().
 
@@ -65,12 +64,12 @@ place(Name) -> length(lists:takewhile(fun(N) -> N =/= Name end, ?COUNTS)) + 1.
 
 count(Name) -> counters:add(persistent_term:get(?TRUTH), place(Name), 1).
 
-%% A request or a job at work, as a process of its own.
+%% Runs a request or a job in its own process.
 start(Work) ->
     count(active),
     spawn(fun() -> Work(), counters:sub(persistent_term:get(?TRUTH), place(active), 1) end).
 
-%% Open loop: requests come whether or not earlier ones are done, in small groups so that timers stay cheap.
+%% Open loop: requests start whether or not earlier ones are done, in small groups to keep timers cheap.
 clients(PerSecond) ->
     Every = max(1, ?SECOND div max(1, PerSecond)),
     Group = max(1, PerSecond * Every div ?SECOND),
@@ -81,7 +80,7 @@ clients(Group, Every) ->
     timer:sleep(Every),
     clients(Group, Every).
 
-%% ---- a request, as Phoenix tells it --------------------------------------------------------------------------------------
+%% ---- a request with Phoenix's events -------------------------------------------------------------------------------------
 
 request() ->
     {Method, Route, Action, Weight} = route(),
@@ -158,7 +157,7 @@ job() ->
 
 %% ---- telemetry_poller ----------------------------------------------------------------------------------------------------
 
-%% Under the name of the real one, so that the relay leaves these to it.
+%% Under the name of the real poller, so that the relay does not emit these events.
 poller() ->
     register(telemetry_poller_default, self()),
     poll().
@@ -181,7 +180,7 @@ emit(Event, Measurements, Metadata) -> telemetry:execute(Event, Measurements, Me
 
 since(Began) -> erlang:monotonic_time() - Began.
 
-%% Mostly about Milliseconds, sometimes ten times that: latencies have a tail.
+%% Usually about Milliseconds, sometimes ten times as long, to give latencies a tail.
 work(Milliseconds) ->
     Spread = 1 + rand:uniform(),
     Tail = case rand:uniform(50) of 1 -> 10; _ -> 1 end,
