@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -15,34 +14,56 @@ from prometheus_client.parser import text_string_to_metric_families
 BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 
 
-class FixedNode(Process):
-    """`tests/fixed.erl`: waits until the relay is connected, emits, and runs until it is stopped."""
+class RelayNode(Process):
+    """A node with the relay that runs `tests/<module>.erl`, without a listener for distribution and without epmd."""
 
-    name = "fixed"
+    module: str
     stop_seconds = 20.0
 
-    def __init__(self, collector: Collector, requests: int, milliseconds: Sequence[int]):
+    def __init__(self, collector: Collector, service: str | None = None):
         super().__init__()
         self.collector = collector
-        self.requests = requests
-        self.milliseconds = list(milliseconds)
+        self.service = service or self.name
+
+    @property
+    def node(self) -> str:
+        return f"{self.name}@127.0.0.1"
+
+    def main(self) -> str:
+        """The call that starts the module."""
+        return f"{self.module}:main()"
+
+    def vm_arguments(self) -> Sequence[str]:
+        return ["-dist_listen", "false"]
 
     def argv(self) -> Sequence[str]:
-        boot = (
-            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
-            f"fixed:main({self.requests}, {self.milliseconds})."
-        )
-        paths = [*erlang_paths(), compiled("fixed", [Path(ROOT / "tests" / "fixed.erl")])]
-        name = ["-name", "fixed@127.0.0.1", "-setcookie", "x", "-dist_listen", "false", "-start_epmd", "false"]
-        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+        started = [f"{{ok, _}} = application:ensure_all_started({application}), " for application in ("telemetry", "dichroic")]
+        ebins = [*erlang_paths(), compiled(self.module, [ROOT / "tests" / f"{self.module}.erl"])]
+        paths = [part for ebin in ebins for part in ("-pa", str(ebin))]
+        name = ["-name", self.node, "-setcookie", "x", "-start_epmd", "false", *self.vm_arguments()]
+        return ["erl", "-noshell", *name, *paths, "-eval", f"{''.join(started)}{self.main()}."]
 
     def environment(self) -> dict[str, str]:
         return {
             "HOME": str(self.folder),
             "DICHROIC_SOCKET": str(self.collector.socket),
-            "OTEL_SERVICE_NAME": "fixed",
+            "OTEL_SERVICE_NAME": self.service,
             "ERL_CRASH_DUMP_SECONDS": "0",
         }
+
+
+class FixedNode(RelayNode):
+    """`tests/fixed.erl`: waits until the relay is connected, emits, and runs until it is stopped."""
+
+    name = module = "fixed"
+
+    def __init__(self, collector: Collector, requests: int, milliseconds: Sequence[int]):
+        super().__init__(collector)
+        self.requests = requests
+        self.milliseconds = list(milliseconds)
+
+    def main(self) -> str:
+        return f"fixed:main({self.requests}, {self.milliseconds})"
 
     def wait_ready(self) -> None:
         self.wait_line(r"^emitted ", 30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -10,19 +9,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import DEMO, RELAY, ROOT, Collector, Process, compiled, dichroic_bin, free_port, wait_until
+from harness import DEMO, ROOT, Collector, Process, compiled, dichroic_bin, free_port, telemetry_path, wait_until
 
 COOKIE = "UnguessableCookieOfThisTest"
 # The OTP of a newer Debian, unpacked by scripts/fetch-otp.sh.
 NEWER_ERL = str(ROOT / "build" / "otp" / "trixie" / "programs" / "erl")
-
-
-def telemetry_path() -> Path:
-    """The compiled `telemetry`: $TELEMETRY_EBIN, else the relay's test double."""
-    if given := os.environ.get("TELEMETRY_EBIN"):
-        return Path(given)
-    support = RELAY / "test" / "support"
-    return compiled("telemetry", sorted(support.glob("telemetry*.erl")), support / "telemetry.app")
 
 
 def listens(port: int) -> bool:
@@ -115,15 +106,10 @@ class BareNode(Process):
         where: dict[str, object] = {"port": self.port} if self.epmd is None else {"epmd": f"127.0.0.1:{self.epmd.port}"}
         return {"node": self.node, "cookie_file": str(self.cookie_file), **where}
 
-    def say(self, line: str) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.write(line + "\n")
-        self.child.stdin.flush()
-
     def snapshot(self) -> dict[str, str]:
         """Returns what exists on the node, by kind."""
         begin = len(self.lines)
-        self.say("snapshot")
+        self.send_line("snapshot")
         wait_until(lambda: "snapshot end" in self.lines[begin:], 10, "a snapshot")
         found = {}
         for line in self.lines[begin:]:
@@ -134,13 +120,13 @@ class BareNode(Process):
     def secrets(self) -> str:
         """Returns what a shell on the node can read of the relay."""
         begin = len(self.lines)
-        self.say("secrets")
+        self.send_line("secrets")
         return wait_until(lambda: next((x for x in self.lines[begin:] if x.startswith("secrets")), None), 10, "secrets")
 
     def emit(self, n: int) -> None:
         """Emits `n` requests; every emitting process must end normally."""
         begin = len(self.lines)
-        self.say(f"emit {n}")
+        self.send_line(f"emit {n}")
         line = wait_until(lambda: next((x for x in self.lines[begin:] if x.startswith("emitted")), None), 30, "events")
         assert line == f"emitted {n} of which {n} ended normally"
 

@@ -173,6 +173,12 @@ class Process:
             f"{pattern!r} in the output of {self.name}:\n{self.output()}",
         )
 
+    def send_line(self, line: str) -> None:
+        """Writes a line to the program's standard input."""
+        assert self.child.stdin is not None
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+
     def kill(self) -> None:
         """Sends SIGKILL."""
         self._end(signal.SIGKILL)
@@ -428,34 +434,26 @@ class Shop(Process):
         if not self.running():
             return super().stop()
         child = self.child
-        assert child.stdin is not None
-        child.stdin.write("stop\n")
-        child.stdin.flush()
+        self.send_line("stop")
         code = self._wait_end(child)
         if match := re.search(r"^truth (\{.*\})$", self.output(), re.MULTILINE):
             self.truth = json.loads(match[1])
         return code
 
 
+def telemetry_path() -> Path:
+    """The compiled `telemetry`: $TELEMETRY_EBIN, else the relay's test double."""
+    if given := os.environ.get("TELEMETRY_EBIN"):
+        return Path(given)
+    support = RELAY / "test" / "support"
+    return compiled("telemetry", sorted(support.glob("telemetry*.erl")), support / "telemetry.app")
+
+
 def erlang_paths() -> list[Path]:
     """Folders of compiled modules: telemetry, the relay, the shop."""
-    support = RELAY / "test" / "support"
-    given = os.environ.get("TELEMETRY_EBIN")
-    telemetry = (
-        Path(given)
-        if given
-        else compiled(
-            "telemetry",
-            sorted(support.glob("telemetry*.erl")),
-            support / "telemetry.app",
-        )
-    )
-    relay = compiled(
-        "dichroic",
-        sorted((RELAY / "src").glob("*.erl")),
-        RELAY / "src" / "dichroic.app.src",
-    )
-    return [telemetry, relay, compiled("shop", [DEMO / "shop.erl"])]
+    source = RELAY / "src"
+    relay = compiled("dichroic", sorted(source.glob("*.erl")), source / "dichroic.app.src")
+    return [telemetry_path(), relay, compiled("shop", [DEMO / "shop.erl"])]
 
 
 @functools.cache

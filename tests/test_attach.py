@@ -96,10 +96,10 @@ def test_loaded_modules_are_listed_with_the_digest_of_their_code(collector: Coll
 
 def test_the_counts_of_a_shop_under_load_equal_its_own(collector: Collector, node: BareNode) -> None:
     with Attacher(node, collector) as attacher:
-        node.say("go 200")
+        node.send_line("go 200")
         node.wait_line("serving 200")
         wait_until(lambda: total(collector.metrics(), EMITTED) > 400, 30, "some requests")
-        node.say("stop")
+        node.send_line("stop")
         truth = json.loads(node.wait_line(r"^truth (\{.*\})$", 30)[1])
         counted(collector, truth["requests"])
         page = collector.metrics()
@@ -115,14 +115,14 @@ def test_the_attachers_connection_has_no_distribution_metrics(collector: Collect
 
 
 def test_detaching_under_load_disturbs_no_request(collector: Collector, any_node: BareNode) -> None:
-    any_node.say("go 500")
+    any_node.send_line("go 500")
     any_node.wait_line("serving 500", 60)
     for _ in range(3):
         with Attacher(any_node, collector) as attacher:
             seen = total(collector.metrics(), EMITTED)
             wait_until(lambda: total(collector.metrics(), EMITTED) > seen, 20, "requests")  # noqa: B023
             assert attacher.interrupt() == 0
-    any_node.say("stop")
+    any_node.send_line("stop")
     # The shop would wait for a request that was killed.
     assert json.loads(any_node.wait_line(r"^truth (\{.*\})$", 30)[1])["active"] == 0
 
@@ -145,19 +145,19 @@ def test_detach_ends_the_attacher_and_leaves_the_node_as_it_was(collector: Colle
 
 
 def test_a_process_inside_a_handler_keeps_its_code_while_another_attaches(collector: Collector, any_node: BareNode) -> None:
-    any_node.say("hold")
+    any_node.send_line("hold")
     before = any_node.snapshot()
     with Attacher(any_node, collector) as first:
-        any_node.say("held")
+        any_node.send_line("held")
         any_node.wait_line("held")
         assert first.interrupt() == 1
         assert "processes of the application still run" in first.output()
-    any_node.say("watch")
+    any_node.send_line("watch")
     any_node.wait_line("watching")
     with Attacher(any_node, collector) as second:
         any_node.emit(3)
         counted(collector, 3)
-        any_node.say("release")
+        any_node.send_line("release")
         assert any_node.wait_line("gone (.*) times")[1] == "0"
         assert any_node.wait_line("held process: (.*)")[1] == "ok"
         assert second.interrupt() == 0
@@ -304,7 +304,7 @@ def test_the_port_is_looked_up_in_epmd(collector: Collector) -> None:
 
 
 def test_discover_finds_the_events_of_the_shop_and_how_often_they_fire(collector: Collector, any_node: BareNode) -> None:
-    any_node.say("go 100")
+    any_node.send_line("go 100")
     any_node.wait_line("serving 100", 60)
     done = collector.run_command("discover", *any_node.reach(), "--live", "2s", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -333,11 +333,15 @@ config() -> [{password, <<"hidden">>}, {telemetry_prefix, [stock, repo]}].
 """
 
 
-def test_discover_finds_events_of_ecto_repositories_that_no_code_names(collector: Collector, tmp_path: Path) -> None:
-    for source in (ECTO, REPO):
+def compile_modules(folder: Path, *sources: str) -> None:
+    for source in sources:
         name = re.findall(r"-module\('(.*)'\)", source)[0]
-        (tmp_path / f"{name}.erl").write_text(source)
-        subprocess.run(["erlc", f"{name}.erl"], cwd=tmp_path, check=True)
+        (folder / f"{name}.erl").write_text(source)
+        subprocess.run(["erlc", f"{name}.erl"], cwd=folder, check=True)
+
+
+def test_discover_finds_events_of_ecto_repositories_that_no_code_names(collector: Collector, tmp_path: Path) -> None:
+    compile_modules(tmp_path, ECTO, REPO)
     boot = "_ = [code:ensure_loaded(M) || M <- ['Elixir.Ecto.Repo', 'Elixir.Stock.Repo']],"
     with BareNode("stock", also=[tmp_path], boot=boot) as node:
         done = collector.run_command("discover", *node.reach(), "--format", "json")
@@ -357,15 +361,12 @@ lookup_meta('Elixir.Stock.Repo') -> #{telemetry => {'Elixir.Stock.Repo', debug, 
 
 
 def test_repositories_are_counted_under_their_own_names_also_when_they_start_later(collector: Collector, tmp_path: Path) -> None:
-    for source in (ECTO, REPO, ADAPTER):
-        name = re.findall(r"-module\('(.*)'\)", source)[0]
-        (tmp_path / f"{name}.erl").write_text(source)
-        subprocess.run(["erlc", f"{name}.erl"], cwd=tmp_path, check=True)
+    compile_modules(tmp_path, ECTO, REPO, ADAPTER)
     with BareNode("stock", also=[tmp_path]) as node, Attacher(node, collector):
         for module in ("Elixir.Ecto.Adapter", "Elixir.Ecto.Repo"):
-            node.say(f"load {module}")
+            node.send_line(f"load {module}")
         wait_until(lambda: "[by,another,name,query]" in node.snapshot()["handlers"], 20, "a handler of the repository")
-        node.say("query by.another.name 42")
+        node.send_line("query by.another.name 42")
         wait_until(
             lambda: total(collector.metrics(), "db_client_operation_duration_seconds_count", db_collection_name="books") == 42,
             15,
@@ -373,7 +374,7 @@ def test_repositories_are_counted_under_their_own_names_also_when_they_start_lat
         )
         # A restarted collector sends the same plan at once, so that no count is reset.
         collector.restart()
-        node.say("query by.another.name 8")
+        node.send_line("query by.another.name 8")
         wait_until(
             lambda: total(collector.metrics(), "db_client_operation_duration_seconds_count", db_collection_name="books") == 50,
             15,
@@ -382,7 +383,7 @@ def test_repositories_are_counted_under_their_own_names_also_when_they_start_lat
 
 
 def test_discover_finds_events_with_dynamic_names_when_they_fire(collector: Collector, node: BareNode) -> None:
-    node.say("dynamic made.at.run.time")
+    node.send_line("dynamic made.at.run.time")
     done = collector.run_command("discover", *node.reach(), "--live", "1s", "--format", "json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -403,8 +404,8 @@ def test_discover_leaves_nothing_behind(collector: Collector, any_node: BareNode
 
 
 def test_lint_of_a_node_names_events_without_a_subscription(collector: Collector, node: BareNode) -> None:
-    node.say("dynamic made.at.run.time")
-    node.say("go 100")
+    node.send_line("dynamic made.at.run.time")
+    node.send_line("go 100")
     node.wait_line("serving 100", 60)
     bare = collector.run_command("lint", *node.reach(), "--live", "1s", "--format", "json")
     assert bare.returncode == 0, bare.stderr
@@ -421,7 +422,7 @@ def test_lint_of_a_node_names_events_without_a_subscription(collector: Collector
     assert not any(subject.endswith("endpoint.stop") for subject in findings), findings
     assert document["notes"] == sum(f["level"] == "note" for f in document["findings"])
     assert re.search(r"^note: made\.at\.run\.time \(bare@127\.0\.0\.1\): fired \d+ times", text.stdout, re.MULTILINE)
-    node.say("stop")
+    node.send_line("stop")
     node.wait_line(r"^truth (\{.*\})$", 30)
 
 
@@ -557,13 +558,13 @@ def test_a_node_that_is_removed_while_it_is_attached_is_detached(collector: Coll
 
 def test_a_node_that_is_removed_while_its_code_is_loaded_is_detached(collector: Collector, node: BareNode) -> None:
     before = node.snapshot()
-    node.say("pause_load")
+    node.send_line("pause_load")
     reload(collector, node.config())
     node.wait_line("loading paused")
     reload(collector)
     # A detach that does not wait for the load finds nothing to detach, in far less than this time.
     time.sleep(1)
-    node.say("continue_load")
+    node.send_line("continue_load")
     # Without a detach the relay would remove itself after 30 s.
     as_before(node, before, 15)
 

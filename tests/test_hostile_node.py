@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dichroic
 import pytest
-from actors import samples, total, wait_total
-from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
+from actors import RelayNode, samples, total, wait_total
+from harness import Collector, wait_until
 
 MIB = 1024 * 1024
 SERIES = 500
@@ -38,32 +38,11 @@ DEFINITIONS = [
 ]
 
 
-class HostileNode(Process):
+class HostileNode(RelayNode):
     """`tests/hostile_node.erl` with the relay."""
 
     name = "hostile"
-    stop_seconds = 20.0
-
-    def __init__(self, collector: Collector):
-        super().__init__()
-        self.collector = collector
-
-    def argv(self) -> Sequence[str]:
-        boot = (
-            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), "
-            "hostile_node:main()."
-        )
-        paths = [*erlang_paths(), compiled("hostile_node", [Path(ROOT / "tests" / "hostile_node.erl")])]
-        name = ["-name", "hostile@127.0.0.1", "-setcookie", "x", "-dist_listen", "false", "-start_epmd", "false"]
-        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
-
-    def environment(self) -> dict[str, str]:
-        return {
-            "HOME": str(self.folder),
-            "DICHROIC_SOCKET": str(self.collector.socket),
-            "OTEL_SERVICE_NAME": "hostile",
-            "ERL_CRASH_DUMP_SECONDS": "0",
-        }
+    module = "hostile_node"
 
     def wait_ready(self) -> None:
         self.wait_line("hostile ready", 30)
@@ -71,9 +50,7 @@ class HostileNode(Process):
     def do(self, name: str, *args: int, seconds: float = 120) -> int:
         """Runs a command and returns the node's answer, usually the number of events it emitted."""
         begin = len(self.lines)
-        assert self.child.stdin is not None
-        self.child.stdin.write(" ".join([name, *map(str, args)]) + "\n")
-        self.child.stdin.flush()
+        self.send_line(" ".join([name, *map(str, args)]))
         pattern = re.compile(rf"{name}: (\d+) in \d+ ms")
         answer = wait_until(
             lambda: next((m for line in self.lines[begin:] if (m := pattern.match(line))), None), seconds, f"an answer to {name}"

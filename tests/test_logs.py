@@ -6,35 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 import dichroic
-from actors import total, wait_total
-from harness import ROOT, Collector, Process, compiled, erlang_paths, wait_until
+from actors import RelayNode, total, wait_total
+from harness import Collector, wait_until
 
 
-class Logs(Process):
+class Logs(RelayNode):
     """`tests/logs.erl`: a node that logs on command."""
 
-    name = "logs"
-    stop_seconds = 20.0
-
-    def __init__(self, collector: Collector):
-        super().__init__()
-        self.collector = collector
-
-    def argv(self) -> list[str]:
-        boot = (
-            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), logs:main()."
-        )
-        paths = [*erlang_paths(), compiled("logs", [ROOT / "tests" / "logs.erl"])]
-        name = ["-name", "logs@127.0.0.1", "-setcookie", "x", "-dist_listen", "false", "-start_epmd", "false"]
-        return ["erl", "-noshell", *name, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
-
-    def environment(self) -> dict[str, str]:
-        return {
-            "HOME": str(self.folder),
-            "DICHROIC_SOCKET": str(self.collector.socket),
-            "OTEL_SERVICE_NAME": "logs",
-            "ERL_CRASH_DUMP_SECONDS": "0",
-        }
+    name = module = "logs"
 
     def wait_ready(self) -> None:
         self.wait_line("^ready")
@@ -42,9 +21,7 @@ class Logs(Process):
 
     def tell(self, command: str, seconds: float = 60) -> None:
         done = self.lines.count("done")
-        assert self.child.stdin is not None
-        self.child.stdin.write(command + "\n")
-        self.child.stdin.flush()
+        self.send_line(command)
         wait_until(lambda: self.lines.count("done") > done, seconds, f"{command} to be done: {self.output()}")
 
 

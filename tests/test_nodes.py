@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections.abc import Iterator, Sequence
 
 import pytest
-from actors import samples, total, wait_total
-from harness import ROOT, Collector, Process, compiled, erlang_paths, free_port, wait_until
+from actors import RelayNode, samples, total, wait_total
+from attach_actors import Epmd
+from harness import Collector, wait_until
 
 REQUESTS = "http_server_request_duration_seconds_count"
 
 
-class Epmd(Process):
-    """A private port mapper, so that the nodes of a test find only each other."""
+class Node(RelayNode):
+    """`tests/nodes.erl` with a name, which other nodes can connect to when it has an epmd."""
 
-    name = "epmd"
-
-    def argv(self) -> list[str]:
-        self.port = free_port()
-        return ["epmd", "-port", str(self.port), "-address", "127.0.0.1"]
-
-    def wait_ready(self) -> None:
-        def names() -> bool:
-            return "up and running" in os.popen(f"ERL_EPMD_ADDRESS=127.0.0.1 epmd -port {self.port} -names 2>&1").read()
-
-        wait_until(names, 20, "epmd")
-
-
-class Node(Process):
-    """`tests/nodes.erl` with a name."""
-
-    stop_seconds = 20.0
+    module = "nodes"
 
     def __init__(self, collector: Collector, name: str, service: str = "shop", epmd: Epmd | None = None, args: Sequence[str] = ()):
         self.name = name
-        super().__init__()
-        self.collector, self.service, self.epmd, self.args = collector, service, epmd, list(args)
+        super().__init__(collector, service)
+        self.epmd, self.args = epmd, list(args)
 
-    @property
-    def node(self) -> str:
-        return f"{self.name}@127.0.0.1"
-
-    def argv(self) -> list[str]:
-        boot = (
-            "{ok, _} = application:ensure_all_started(telemetry), {ok, _} = application:ensure_all_started(dichroic), nodes:main()."
-        )
-        paths = [*erlang_paths(), compiled("nodes", [ROOT / "tests" / "nodes.erl"])]
-        alone = [] if self.epmd else ["-dist_listen", "false"]
-        name = ["-name", self.node, "-setcookie", "x", *alone, "-start_epmd", "false"]
-        return ["erl", "-noshell", *name, *self.args, *(part for ebin in paths for part in ("-pa", str(ebin))), "-eval", boot]
+    def vm_arguments(self) -> Sequence[str]:
+        return self.args if self.epmd else [*super().vm_arguments(), *self.args]
 
     def environment(self) -> dict[str, str]:
-        port = {"ERL_EPMD_PORT": str(self.epmd.port), "ERL_EPMD_ADDRESS": "127.0.0.1"} if self.epmd else {}
-        return {
-            "HOME": str(self.folder),
-            "DICHROIC_SOCKET": str(self.collector.socket),
-            "OTEL_SERVICE_NAME": self.service,
-            "ERL_CRASH_DUMP_SECONDS": "0",
-            **port,
-        }
+        epmd = {"ERL_EPMD_PORT": str(self.epmd.port), "ERL_EPMD_ADDRESS": "127.0.0.1"} if self.epmd else {}
+        return {**super().environment(), **epmd}
 
     def wait_ready(self) -> None:
         self.wait_line("^ready")
@@ -74,9 +42,7 @@ class Node(Process):
 
     def tell(self, command: str, seconds: float = 60) -> str:
         before = len(self.lines)
-        assert self.child.stdin is not None
-        self.child.stdin.write(command + "\n")
-        self.child.stdin.flush()
+        self.send_line(command)
 
         def answer() -> str | None:
             done = [match[1] for line in self.lines[before:] if (match := re.match("done (.*)", line))]
