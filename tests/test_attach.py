@@ -486,7 +486,7 @@ def test_a_restarted_collector_takes_over_its_attached_nodes_with_their_totals()
 
 
 def reload(collector: Collector, *entries: dict[str, object]) -> None:
-    read = lambda: sum(collector.output().count(message) for message in ("configuration read again", "configuration refused"))
+    read = lambda: sum(collector.output().count(message) for message in ("configuration read again", "configuration rejected"))
     before = read()
     collector.config["receivers"]["beam"] = {"attach": list(entries)}
     collector.config_file.write_text(json.dumps(collector.config))
@@ -574,7 +574,7 @@ def test_an_invalid_file_detaches_no_node() -> None:
         wait_until(lambda: handlers(node), 15, "handlers")
         first = attachment(node)
         reload(collector, node.config(), node.config())
-        wait_until(lambda: "stands there twice" in collector.output(), 10, "the refusal")
+        wait_until(lambda: "duplicate node" in collector.output(), 10, "the refusal")
         node.emit(3)
         counted(collector, 3)
         assert attachment(node) == first

@@ -190,4 +190,4 @@ def test_attach_over_tcp_requires_the_tcp_listener(tmp_path: Path) -> None:
     file.write_text("receivers: { beam: { attach: [{ node: a@127.0.0.1, transport: tcp }] } }\n")
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 78
-    assert "transport: tcp wants security.local_tcp" in done.stderr
+    assert "transport: tcp requires security.local_tcp" in done.stderr

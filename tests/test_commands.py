@@ -18,11 +18,24 @@ def collector():
         yield collector
 
 
-@pytest.mark.parametrize("command", ["run", "check", "tap", "catalog", "ledger", "lint"])
-def test_help_of_each_command_shows_an_example(command):
+COMMANDS = ["run", "check", "tap", "catalog", "ledger", "lint", "attach", "detach", "discover", "completions"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_shows_an_example_and_exit_codes(command):
     shown = dichroic(command, "--help")
     assert shown.returncode == 0
     assert f"dichroic {command}" in shown.stdout.split("Example")[1]
+    assert "Exit codes: 0 " in shown.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_name_every_command(shell):
+    shown = dichroic("completions", shell)
+    assert shown.returncode == 0, shown.stderr
+    assert all(command in shown.stdout for command in COMMANDS)
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=shown.stdout, text=True, check=True)
 
 
 def test_lint_reports_problems_and_fails_only_when_strict(collector):
@@ -43,22 +56,23 @@ def test_the_version_is_printed():
     assert dichroic("--version").stdout.startswith("dichroic 0.")
 
 
-def test_an_invalid_configuration_exits_with_78_and_reports_position_and_remedy(tmp_path):
+def test_an_invalid_configuration_exits_with_78_and_reports_position_and_help(tmp_path):
     path = tmp_path / "dichroic.yaml"
     path.write_text("receivers:\n  otlp: { grcp: 127.0.0.1:4317 }\n")
     for command in (["check", "--config", str(path)], ["run", "--config", str(path)]):
         result = dichroic(*command)
         assert result.returncode == 78
-        assert f"{path}:2:11" in result.stderr
-        assert "grcp" in result.stderr and "grpc" in result.stderr
+        assert result.stderr.startswith(f"dichroic: {path}:2:11: receivers.otlp.grcp: unknown key\n")
+        assert result.stderr.count(str(path)) == result.stderr.count("unknown key") == 1
+        assert "did you mean grpc?" in result.stderr
 
 
-def test_the_sidecar_example_configuration_is_valid():
+def test_the_sidecar_example_is_valid():
     result = dichroic("check", "--config", str(ROOT / "examples" / "sidecar" / "dichroic.yaml"))
     assert result.returncode == 0, result.stderr
 
 
-def test_check_prints_the_effective_configuration_without_secrets(tmp_path):
+def test_check_prints_the_configuration_in_effect_without_secrets(tmp_path):
     path = tmp_path / "dichroic.yaml"
     path.write_text("admin: { token: 0123456789abcdef0123 }\n")
     shown = dichroic("check", "--config", str(path), "--print")
@@ -66,7 +80,7 @@ def test_check_prints_the_effective_configuration_without_secrets(tmp_path):
     assert "0123456789abcdef" not in shown.stdout and "redacted" in shown.stdout
     again = tmp_path / "again.yaml"
     again.write_text(shown.stdout.replace("<redacted>", "0123456789abcdef"))
-    assert dichroic("check", "--config", str(again)).returncode == 0, "the printed configuration is valid"
+    assert dichroic("check", "--config", str(again)).returncode == 0, "the printed configuration can be read"
 
 
 def test_a_busy_port_fails_the_start_and_names_the_key(collector, tmp_path):

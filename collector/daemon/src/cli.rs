@@ -1,95 +1,119 @@
-//! The command line. What each command does is in `commands`; `run` is in `run`.
+//! The command line. The commands themselves are in `commands`, `dichroic run` in `runtime::run`.
 
 use crate::config::attach::{self, Transport};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Where the admin API listens when nothing else is said.
+/// Default address of the admin API.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
 
+/// The arguments of the process.
 #[derive(Parser)]
 #[command(
     name = "dichroic",
     version,
-    about = "Merges BEAM and Python telemetry: relays, OTLP and scrapes in; a Prometheus page and streams out.",
-    after_help = "Examples:\n  dichroic run --scrape http://127.0.0.1:8000/metrics\n  dichroic tap 'phoenix.**'\n  dichroic check --config dichroic.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 bad config."
+    about = "Collects telemetry of BEAM nodes and Python programs: relays, OTLP and scrapes in; a Prometheus page and event streams out.",
+    after_help = "Examples:\n  dichroic run --scrape http://127.0.0.1:8000/metrics\n  dichroic tap 'phoenix.**'\n  dichroic check --config dichroic.yaml\n\nExit codes: 0 success, 1 failure, 2 usage error, 78 invalid configuration."
 )]
 pub struct Cli {
+    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run the sidecar
+    /// Run the collector
     #[command(
-        after_help = "Examples:\n  dichroic run\n  dichroic run --scrape http://127.0.0.1:8000/metrics --scrape 127.0.0.1:8001\n  dichroic run --config dichroic.yaml --ready-file /run/dichroic/ready.json"
+        after_help = "Examples:\n  dichroic run\n  dichroic run --scrape http://127.0.0.1:8000/metrics --scrape 127.0.0.1:8001\n  dichroic run --config dichroic.yaml --ready-file /run/dichroic/ready.json\n\nSIGHUP reads the configuration file again; SIGTERM and SIGINT stop the collector.\n\nExit codes: 0 stopped by a signal, 1 cannot start, 2 usage error, 78 invalid configuration."
     )]
     Run(Run),
-    /// Validate a configuration file
-    #[command(after_help = "Example:\n  dichroic check --config dichroic.yaml --print")]
-    Check(Check),
-    /// Show live events, logs or points
+    /// Validate a configuration file, or print its JSON Schema
     #[command(
-        after_help = "Examples:\n  dichroic tap 'phoenix.**' --where 'status=5*'\n  dichroic tap http.server.request.duration --kind metric --every 2s\n  dichroic tap --format json --limit 100 | jq .name"
+        after_help = "Examples:\n  dichroic check --config dichroic.yaml\n  dichroic check --config dichroic.yaml --print\n  dichroic check --schema > dichroic.schema.json\n\nExit codes: 0 valid, 2 usage error, 78 invalid configuration."
+    )]
+    Check(Check),
+    /// Print live events, logs or metric points
+    #[command(
+        after_help = "Examples:\n  dichroic tap 'phoenix.**' --where 'status=5*'\n  dichroic tap http.server.request.duration --kind metric --every 2s\n  dichroic tap --format json --limit 100 | jq .name\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Tap(Tap),
-    /// List every known metric and event
-    #[command(after_help = "Examples:\n  dichroic catalog\n  dichroic catalog 'http.**' --format json")]
-    Catalog(Catalog),
-    /// Show what became of every point, by hop, source and reason
-    #[command(after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check")]
-    Ledger(Ledger),
-    /// Tell what looks wrong: metrics that never fired, units, bounds, labels that grow, names that clash
+    /// List all metrics and events that the collector can see
     #[command(
-        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].message'\n\nWith a NODE it also listens there for a while, and names events that fire and that nothing subscribes to.",
+        after_help = "Examples:\n  dichroic catalog\n  dichroic catalog 'http.**' --format json\n\nExit codes: 0 success, 1 failure, 2 usage error."
+    )]
+    Catalog(Catalog),
+    /// Show how many points were received, exported and dropped, by hop, source and reason
+    #[command(
+        after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check\n\nExit codes: 0 success, 1 failure or, with --check, an account that does not balance, 2 usage error."
+    )]
+    Ledger(Ledger),
+    /// Report likely problems: metrics without events, units, buckets, growing labels, conflicting names
+    #[command(
+        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].message'\n\nWith NODE, it also listens on the node for a while and reports events that no metric uses.\n\nExit codes: 0 success, 1 failure or, with --strict, a warning, 2 usage error.",
         mut_arg("node", |node| node.required(false))
     )]
     Lint(Lint),
     /// Instrument a running BEAM node from outside, until this command ends
     #[command(
-        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --transport tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe node is left as it was when this command ends, however it ends. Its cookie lets whoever has it run anything on the node:\nit is read from a file that only its owner can read, and nodes of other machines are attached to only over TLS."
+        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --transport tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe relay is removed from the node when this command ends, even if it is killed.\n\nA cookie gives full control over the node. It is read from a file that only its owner can read, and nodes of other\nmachines are attached to over TLS only.\n\nExit codes: 0 detached, 1 failure, 2 usage error."
     )]
     Attach(Attach),
-    /// Take an attached relay out of a node
-    #[command(after_help = "Example:\n  dichroic detach shop@127.0.0.1")]
+    /// Remove an attached relay from a node
+    #[command(
+        after_help = "Example:\n  dichroic detach shop@127.0.0.1\n\nExit codes: 0 detached, 1 failure, 2 usage error."
+    )]
     Detach(Detach),
     /// List the telemetry events that a running BEAM node can emit
     #[command(
-        after_help = "Examples:\n  dichroic discover shop@127.0.0.1\n  dichroic discover shop@127.0.0.1 --live 10s\n  dichroic discover shop@127.0.0.1 --live 10s --format json | jq '.events[] | select(.count > 0)'"
+        after_help = "Examples:\n  dichroic discover shop@127.0.0.1\n  dichroic discover shop@127.0.0.1 --live 10s\n  dichroic discover shop@127.0.0.1 --live 10s --format json | jq '.events[] | select(.count > 0)'\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Discover(Discover),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Examples:\n  dichroic completions bash > /etc/bash_completion.d/dichroic\n  dichroic completions zsh > \"${fpath[1]}/_dichroic\"\n  dichroic completions fish > ~/.config/fish/completions/dichroic.fish\n\nExit codes: 0 success, 2 usage error."
+    )]
+    Completions(Completions),
 }
 
-/// How a BEAM node is reached.
+/// A shell to complete for.
+#[derive(Args)]
+pub struct Completions {
+    /// Shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// How to reach a BEAM node.
 #[derive(Args)]
 pub struct Reach {
-    /// The node, as its own node() says; on this machine unless it uses TLS
+    /// Node name (name@host), as node() returns it in the node; other machines require --tls-ca
     #[arg(value_name = "NODE")]
     pub node: String,
-    /// File with the node's cookie, mode 0600; else $DICHROIC_COOKIE_FILE, else ~/.erlang.cookie
+    /// File with the node's cookie, mode 0600 [default: $DICHROIC_COOKIE_FILE or ~/.erlang.cookie]
     #[arg(long, value_name = "FILE")]
     pub cookie_file: Option<PathBuf>,
-    /// Folder of the node's release, whose releases/COOKIE is used
+    /// Directory of the node's release, whose releases/COOKIE is read
     #[arg(long, value_name = "DIR", conflicts_with = "cookie_file")]
     pub release: Option<PathBuf>,
-    /// Where epmd listens; else on the node's machine at $ERL_EPMD_PORT or 4369
+    /// Address of epmd [default: the node's host, port $ERL_EPMD_PORT or 4369]
     #[arg(long, value_name = "HOST:PORT")]
     pub epmd: Option<String>,
-    /// Port of the node itself, for nodes without epmd
+    /// Distribution port of the node, for nodes without epmd
     #[arg(long, value_name = "N", conflicts_with = "epmd")]
     pub port: Option<u16>,
-    /// Speak TLS, for nodes with -proto_dist inet_tls: certificates of who signs the node's, PEM
+    /// Use TLS (nodes with -proto_dist inet_tls), with this CA bundle (PEM) to verify the node
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// Our certificate, for nodes that ask for one, PEM
+    /// Client certificate (PEM), for nodes that require one
     #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
     pub tls_cert: Option<PathBuf>,
-    /// Its key, PEM, mode 0600
+    /// Key of the client certificate (PEM), mode 0600
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A name in the node's certificate; else the host of the node's name
+    /// Name that the node's certificate must contain [default: the host of the node name]
     #[arg(long, value_name = "NAME", requires = "tls_ca")]
     pub tls_name: Option<String>,
 }
@@ -115,10 +139,13 @@ impl Reach {
     }
 }
 
+/// Arguments of `attach`.
 #[derive(Args)]
 pub struct Attach {
+    /// How to reach the node.
     #[command(flatten)]
     pub reach: Reach,
+    /// How the relay reaches the collector.
     #[command(flatten)]
     pub destination: DestinationArgs,
     /// Detach after this time, for example 10m
@@ -126,60 +153,66 @@ pub struct Attach {
     pub duration: Option<String>,
 }
 
-/// How what the relay counts comes to the running collector.
+/// How an attached relay reaches the running collector.
 #[derive(Args)]
 pub struct DestinationArgs {
-    /// Where the relay sends what it counts; auto is the socket, and the TCP port when the node cannot open that
+    /// How the relay sends its data to the collector
     #[arg(long, value_enum, default_value = "auto")]
     pub transport: Transport,
-    /// Local socket of the running collector; else the usual places
+    /// Local socket of the running collector [default: the first usable standard path]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// The collector's security.local_tcp
+    /// Address of the collector's security.local_tcp
     #[arg(long, value_name = "ADDR")]
     pub tcp: Option<SocketAddr>,
-    /// File with its token, mode 0600; else $DICHROIC_TOKEN
+    /// File with the token of security.local_tcp, mode 0600 [default: $DICHROIC_TOKEN]
     #[arg(long, value_name = "FILE", requires = "tcp")]
     pub token_file: Option<PathBuf>,
-    /// The collector's configuration, for its local socket, and address and token of its security.local_tcp
+    /// Configuration file of the collector, with its local socket and its security.local_tcp
     #[arg(long, value_name = "FILE", conflicts_with = "tcp")]
     pub config: Option<PathBuf>,
 }
 
+/// Arguments of `detach`.
 #[derive(Args)]
 pub struct Detach {
+    /// How to reach the node.
     #[command(flatten)]
     pub reach: Reach,
 }
 
+/// Arguments of `discover`.
 #[derive(Args)]
 pub struct Discover {
+    /// How to reach the node.
     #[command(flatten)]
     pub reach: Reach,
-    /// Also count, for so long, which events are emitted
+    /// Also count emitted events for this time, for example 10s
     #[arg(long, value_name = "DURATION")]
     pub live: Option<String>,
-    /// Also list names that look less like events
+    /// Also list names that are less likely to be events
     #[arg(long)]
     pub all: bool,
-    /// How the list is written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
+/// Arguments of `run`.
 #[derive(Args)]
 pub struct Run {
-    /// Configuration file; without one the defaults are used
+    /// Configuration file [default: none, built-in defaults]
     #[arg(long, value_name = "FILE", env = "DICHROIC_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Prometheus page to scrape every 5 seconds; may be repeated
+    /// Prometheus page to scrape every 5 seconds; can be repeated
     #[arg(long, value_name = "URL")]
     pub scrape: Vec<String>,
-    /// Write the endpoints as JSON to this file when ready; removed at exit
+    /// File to which the endpoints are written as JSON when the collector is ready; removed at exit
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }
 
+/// Arguments of `check`.
 #[derive(Args)]
 pub struct Check {
     /// Configuration file
@@ -190,12 +223,15 @@ pub struct Check {
         env = "DICHROIC_CONFIG"
     )]
     pub config: PathBuf,
-    /// Print the effective configuration, secrets redacted
+    /// Print the configuration in effect, with secrets redacted
     #[arg(long)]
     pub print: bool,
+    /// Print the JSON Schema of the configuration file and exit
+    #[arg(long, conflicts_with = "print")]
+    pub schema: bool,
 }
 
-/// How a command reaches a running collector.
+/// How to reach a running collector.
 #[derive(Args)]
 pub struct Admin {
     /// Address of the collector's admin API
@@ -203,14 +239,16 @@ pub struct Admin {
     pub address: String,
 }
 
+/// Output formats.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people
+    /// Text for reading
     Text,
-    /// For pipes: one JSON document, or one a line
+    /// JSON: one document, or one per line
     Json,
 }
 
+/// Kinds of rows.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Raw `:telemetry` and OpenTelemetry events
@@ -222,6 +260,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The name in requests of the admin API.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Event => "event",
@@ -231,70 +270,79 @@ impl Kind {
     }
 }
 
+/// Arguments of `tap`.
 #[derive(Args)]
 pub struct Tap {
-    /// Names to show: `*` is any text within a segment, `**` any number of segments
+    /// Names to show; * matches within a segment, ** any number of segments
     #[arg(value_name = "PATTERN", default_value = "**")]
     pub patterns: Vec<String>,
-    /// What to show
+    /// Kind of rows to show
     #[arg(long, value_enum, default_value = "event")]
     pub kind: Kind,
-    /// Only rows whose label matches the glob; may be repeated
+    /// Only rows whose label matches the pattern; can be repeated
     #[arg(long = "where", value_name = "LABEL=GLOB")]
     pub wheres: Vec<String>,
-    /// Start with the rows of the last seconds, for example 30s
+    /// Start with retained rows of this time, for example 30s
     #[arg(long, value_name = "DURATION")]
     pub replay: Option<String>,
-    /// For metrics: how often changed points are shown
+    /// For metrics: interval at which changed points are shown
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     pub every: String,
     /// Stop after this many rows
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// How rows are written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+    /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,
 }
 
+/// Arguments of `catalog`.
 #[derive(Args)]
 pub struct Catalog {
     /// Names to list
     #[arg(value_name = "PATTERN", default_value = "**")]
     pub patterns: Vec<String>,
-    /// How the list is written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+    /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,
 }
 
+/// Arguments of `lint`.
 #[derive(Args)]
 pub struct Lint {
+    /// How to reach the node.
     #[command(flatten)]
     pub reach: Option<Reach>,
-    /// How long to listen on the node
+    /// Time to listen on the node
     #[arg(long, value_name = "DURATION", requires = "node", default_value = "10s")]
     pub live: String,
-    /// How the findings are written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
-    /// Fail when there is a warning; notes do not count
+    /// Fail if there is a warning; notes are ignored
     #[arg(long)]
     pub strict: bool,
+    /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,
 }
 
+/// Arguments of `ledger`.
 #[derive(Args)]
 pub struct Ledger {
-    /// How the ledger is written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
-    /// Fail unless every account balances
+    /// Fail if an account does not balance
     #[arg(long)]
     pub check: bool,
+    /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,
 }

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => runtime::run::run(&args),
         Command::Check(args) => commands::check::check(&args),
+        Command::Completions(args) => commands::completions::completions(&args),
         Command::Tap(args) => commands::finish(commands::tap::tap(args)),
         Command::Catalog(args) => commands::finish(commands::catalog::catalog(args)),
         Command::Attach(args) => commands::finish(commands::attach::attach(args)),

@@ -1,15 +1,19 @@
 //! One metric, in the vocabulary of `Telemetry.Metrics`: what packs and `metrics.definitions` are made of.
 
+use crate::error::DefinitionError;
 use crate::expression::{Comparison, Condition, Expression};
 use crate::shorthand::{self, Shapes};
 use dichroic_model::units;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// The five types of `Telemetry.Metrics`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum DefinitionType {
     /// How many events; with a measurement named, how many that carry it.
     Counter,
@@ -118,16 +122,12 @@ impl EventName {
         self.0.split('.').map(str::to_owned).collect()
     }
 
-    fn check(text: &str) -> Result<Self, String> {
+    fn check(text: &str) -> Result<Self, DefinitionError> {
         if text.is_empty() || text.split('.').any(str::is_empty) {
-            return Err(format!(
-                "event {text:?} has an empty part; write it dotted, such as my_app.checkout.stop"
-            ));
+            return Err(DefinitionError::Event(text.to_owned()));
         }
         if text.contains('*') {
-            return Err(format!(
-                "event {text:?}: a definition names one event; wildcards are for subscriptions"
-            ));
+            return Err(DefinitionError::Wildcard(text.to_owned()));
         }
         Ok(EventName(text.to_owned()))
     }
@@ -145,20 +145,20 @@ impl<'de> Deserialize<'de> for EventName {
     }
 }
 
-const UNIT: &str = "a unit such as ms or By, or [from, to] such as [native, s]";
-const WORDS: &str = "native, ns, us, ms, s, min, h, By, kBy, MBy, GBy, KiBy, MiBy, GiBy, %, 1, or the words of Telemetry.Metrics";
+pub(crate) const UNIT: &str = "a unit such as ms or By, or [from, to] such as [native, s]";
 
 impl Unit {
     /// Checks that the one converts to the other.
-    pub fn new(from: &str, to: &str) -> Result<Self, String> {
+    pub fn new(from: &str, to: &str) -> Result<Self, DefinitionError> {
         let known = match from {
             "native" => units::conversion("s", to).is_some(),
             from => units::conversion(from, to).is_some(),
         };
         if !known {
-            return Err(format!(
-                "unit: {from:?} does not convert to {to:?}; known are {WORDS}"
-            ));
+            return Err(DefinitionError::Unit {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            });
         }
         Ok(Unit {
             from: from.to_owned(),
@@ -191,7 +191,7 @@ impl<'de> Shapes<'de> for Unit {
         let pair: Vec<String> = shorthand::from_list(list)?;
         match pair.as_slice() {
             [from, to] => Unit::new(from, to).map_err(de::Error::custom),
-            _ => Err(de::Error::custom(format!("unit: write {UNIT}"))),
+            _ => Err(de::Error::invalid_length(pair.len(), &UNIT)),
         }
     }
 }
@@ -202,14 +202,18 @@ impl<'de> Deserialize<'de> for Unit {
     }
 }
 
-#[derive(serde::Deserialize)]
+/// Base-2 exponential buckets.
+#[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LongBuckets {
+pub(crate) struct LongBuckets {
+    /// 2^scale buckets for each doubling.
+    #[schemars(range(min = -4, max = 4))]
     scale: Option<i64>,
+    /// Values outside [2^lo, 2^hi) go to the outermost buckets.
     octaves: Option<(i64, i64)>,
 }
 
-const BUCKETS: &str =
+pub(crate) const BUCKETS: &str =
     "ascending bounds such as [0.1, 0.5, 1], or exponential, or {scale: 3, octaves: [-20, 14]}";
 
 impl<'de> Shapes<'de> for Buckets {
@@ -221,7 +225,7 @@ impl<'de> Shapes<'de> for Buckets {
                 scale: None,
                 octaves: None,
             }),
-            _ => Err(E::custom(format!("unknown buckets {text:?}; write {BUCKETS}"))),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &BUCKETS)),
         }
     }
 
@@ -230,9 +234,7 @@ impl<'de> Shapes<'de> for Buckets {
         let ascending =
             bounds.windows(2).all(|pair| pair[0] < pair[1]) && bounds.iter().all(|b| b.is_finite());
         if bounds.is_empty() || bounds.len() > BOUNDS || !ascending {
-            return Err(de::Error::custom(format!(
-                "buckets: write 1 to {BOUNDS} finite bounds in ascending order, without +Inf"
-            )));
+            return Err(de::Error::custom(DefinitionError::Bounds));
         }
         Ok(Buckets::Bounds(bounds))
     }
@@ -240,12 +242,10 @@ impl<'de> Shapes<'de> for Buckets {
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         let LongBuckets { scale, octaves } = shorthand::from_map(map)?;
         if scale.is_some_and(|scale| !(-4..=4).contains(&scale)) {
-            return Err(de::Error::custom("buckets: scale is -4 to 4"));
+            return Err(de::Error::custom(DefinitionError::Scale));
         }
         if octaves.is_some_and(|(lo, hi)| lo >= hi || lo < -64 || hi > 64) {
-            return Err(de::Error::custom(
-                "buckets: octaves is [lo, hi], ascending, between -64 and 64",
-            ));
+            return Err(de::Error::custom(DefinitionError::Octaves));
         }
         Ok(Buckets::Exponential { scale, octaves })
     }
@@ -257,8 +257,18 @@ impl<'de> Deserialize<'de> for Buckets {
     }
 }
 
-/// One or several.
-struct Several<T>(Vec<T>);
+/// One value or a list of them.
+pub(crate) struct Several<T>(Vec<T>);
+
+impl<T: JsonSchema> JsonSchema for Several<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Several{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        crate::schema::several::<T>(generator)
+    }
+}
 
 impl<'de, T: Shapes<'de> + Deserialize<'de>> Shapes<'de> for Several<T> {
     const EXPECTED: &'static str = T::EXPECTED;
@@ -290,46 +300,95 @@ impl<'de> Shapes<'de> for EventName {
     }
 }
 
-#[derive(serde::Deserialize)]
+/// A value of one event that a later event of the same process reads.
+#[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LongCarry {
+pub(crate) struct LongCarry {
+    /// Event that has the value.
     event: EventName,
+    /// Where the value is in that event.
     path: Expression,
+    /// Events that clear the value.
     clear: Option<Several<EventName>>,
 }
 
-#[derive(serde::Deserialize)]
+/// A metric of events, in the vocabulary of `Telemetry.Metrics`.
+#[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LongDefinition {
+pub(crate) struct LongDefinition {
+    /// Dotted name of the metric, without its unit.
+    #[schemars(example = &"shop.checkout.duration")]
     name: String,
+    /// Type of the metric.
+    #[schemars(example = DefinitionType::Distribution)]
     r#type: DefinitionType,
+    /// Dotted name of the event. Default: `name` without its last part, which is then the measurement.
+    #[schemars(example = &"shop.checkout.stop")]
     event: Option<EventName>,
+    /// Measurement, or a list of them; a counter without one counts events.
+    #[schemars(example = &"duration")]
     measurement: Option<Several<Expression>>,
+    /// Label with the name of the measurement, where there are several.
+    #[schemars(example = &"phase")]
     measurement_tag: Option<String>,
+    /// Unit of the measurement, or `[unit of the measurement, unit of the metric]`.
+    #[schemars(example = ["native", "s"])]
     unit: Option<Unit>,
+    /// Labels with the paths of their values, or a list of metadata keys.
+    #[schemars(example = BTreeMap::from([("plan", "account.plan")]))]
     tags: Option<Tags>,
+    /// Labels with constant values; `${prefix}` is the event without its last part.
     #[serde(default)]
+    #[schemars(example = BTreeMap::from([("step", "checkout")]))]
     labels: BTreeMap<String, String>,
+    /// Conditions that an event must meet to be counted.
     #[serde(default)]
     keep: Vec<Condition>,
+    /// Conditions of which none may hold; excludes `keep`.
     #[serde(default)]
     drop: Vec<Condition>,
+    /// Buckets of a distribution, in the unit of the metric.
+    #[schemars(example = [0.1, 0.5, 1.0])]
     buckets: Option<Buckets>,
+    /// Help text of the metric.
     #[serde(default)]
+    #[schemars(example = &"Duration of a checkout.")]
     help: String,
+    /// Largest number of series. Default: 2000.
+    #[schemars(range(min = 1), example = 500)]
     series: Option<u32>,
+    /// Seconds without an event after which a node may remove a series. Default: 3600.
+    #[schemars(range(min = 300), example = 3600)]
     expire_s: Option<u32>,
+    /// Whether a sum only grows. Default: true.
+    #[schemars(example = false)]
     monotonic: Option<bool>,
+    /// Values of other events, by name, that tags read as `{carry: NAME}`.
     #[serde(default)]
     carry: BTreeMap<String, Carry>,
+    /// Whether the name is used on pages as it is, without suffixes for unit and type.
     #[serde(default)]
     verbatim: bool,
+    /// Packs that measure the same; if one of them is in use, this definition is left out.
     #[serde(default)]
+    #[schemars(example = ["phoenix"])]
     unless: Vec<String>,
 }
 
 /// `{label: path}`, or a list of metadata keys that are labels of the same name.
-struct Tags(BTreeMap<String, Expression>);
+pub(crate) struct Tags(BTreeMap<String, Expression>);
+
+impl JsonSchema for Tags {
+    fn schema_name() -> Cow<'static, str> {
+        "Tags".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<BTreeMap<String, Expression>>();
+        let list = generator.subschema_for::<Vec<String>>();
+        schemars::json_schema!({"oneOf": [map, list], "x-expected": Self::EXPECTED})
+    }
+}
 
 impl<'de> Shapes<'de> for Tags {
     const EXPECTED: &'static str = "{label: path}, or a list of metadata keys";
@@ -369,104 +428,132 @@ impl<'de> Deserialize<'de> for Definition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let long = LongDefinition::deserialize(deserializer)?;
         let name = long.name.clone();
-        check(long).map_err(|message| de::Error::custom(format!("definition {name:?}: {message}")))
+        long.check()
+            .map_err(|error| de::Error::custom(format!("definition {name:?}: {error}")))
     }
 }
 
-fn check(long: LongDefinition) -> Result<Definition, String> {
-    if long.name.is_empty() || long.name.split('.').any(str::is_empty) {
-        return Err("name is dotted words, such as checkout.duration".to_owned());
+impl LongDefinition {
+    fn check(self) -> Result<Definition, DefinitionError> {
+        if self.name.is_empty() || self.name.split('.').any(str::is_empty) {
+            return Err(DefinitionError::Name);
+        }
+        self.check_type()?;
+        if self.expire_s.is_some_and(|s| s < EXPIRE_S_MIN) {
+            return Err(DefinitionError::Expire);
+        }
+        if self.series == Some(0) {
+            return Err(DefinitionError::Series);
+        }
+        let tag = self.measurement_tag.as_deref();
+        let (event, measurements) = measured(&self.name, self.r#type, self.event, self.measurement, tag)?;
+        let tags = self.tags.map(|Tags(tags)| tags).unwrap_or_default();
+        check_labels(&event, &tags, &self.labels)?;
+        Ok(Definition {
+            name: self.name,
+            kind: self.r#type,
+            event,
+            measurements,
+            measurement_tag: self.measurement_tag,
+            unit: self.unit,
+            tags,
+            labels: self.labels,
+            keep: conditions(self.keep, self.drop)?,
+            buckets: self.buckets,
+            help: self.help,
+            series: self.series.unwrap_or(SERIES_DEFAULT),
+            expire_s: self.expire_s.unwrap_or(EXPIRE_S_DEFAULT),
+            monotonic: self.monotonic.unwrap_or(true),
+            carry: self.carry,
+            verbatim: self.verbatim,
+            unless: self.unless,
+        })
     }
-    let kind = long.r#type;
-    let (event, mut measurements) = match (long.event, long.measurement) {
+
+    /// Refuses keys that the type does not have.
+    fn check_type(&self) -> Result<(), DefinitionError> {
+        let kind = self.r#type;
+        if self.buckets.is_some() && !matches!(kind, DefinitionType::Distribution | DefinitionType::Summary) {
+            return Err(DefinitionError::BucketsOfType);
+        }
+        if kind == DefinitionType::Summary && matches!(self.buckets, Some(Buckets::Bounds(_))) {
+            return Err(DefinitionError::SummaryBounds);
+        }
+        if self.monotonic.is_some() && kind != DefinitionType::Sum {
+            return Err(DefinitionError::MonotonicOfType);
+        }
+        Ok(())
+    }
+}
+
+/// The event and what is measured in it.
+fn measured(
+    name: &str,
+    kind: DefinitionType,
+    event: Option<EventName>,
+    measurement: Option<Several<Expression>>,
+    tag: Option<&str>,
+) -> Result<(EventName, Vec<Expression>), DefinitionError> {
+    let (event, mut measurements) = match (event, measurement) {
         (Some(event), measurement) => (event, measurement.map(|Several(m)| m).unwrap_or_default()),
-        (None, Some(_)) => return Err("measurement without event; write event: NAME".to_owned()),
-        (None, None) => by_name(&long.name)?,
+        (None, Some(_)) => return Err(DefinitionError::MeasurementWithoutEvent),
+        (None, None) => by_name(name)?,
     };
-    if kind == DefinitionType::Counter && long.measurement_tag.is_none() && measurements.len() > 1 {
-        return Err("a counter counts events; name one measurement or none".to_owned());
-    }
-    if measurements.is_empty() && kind != DefinitionType::Counter {
-        return Err("measurement is missing; write measurement: KEY".to_owned());
-    }
-    if measurements.len() > 1 && long.measurement_tag.is_none() {
-        return Err(
-            "several measurements need measurement_tag: LABEL, by which their series differ".to_owned(),
-        );
+    match (measurements.len(), kind) {
+        (0, DefinitionType::Counter) => {}
+        (0, _) => return Err(DefinitionError::NoMeasurement),
+        (2.., DefinitionType::Counter) if tag.is_none() => return Err(DefinitionError::CounterMeasurements),
+        (2.., _) if tag.is_none() => return Err(DefinitionError::NoMeasurementTag),
+        _ => {}
     }
     for measurement in &mut measurements {
         measurement.root.get_or_insert(crate::Root::Measurements);
     }
-    if long.buckets.is_some() && !matches!(kind, DefinitionType::Distribution | DefinitionType::Summary) {
-        return Err("buckets are for type: distribution or summary".to_owned());
-    }
-    if kind == DefinitionType::Summary && matches!(long.buckets, Some(Buckets::Bounds(_))) {
-        return Err("a summary has exponential buckets; write type: distribution for bounds".to_owned());
-    }
-    if long.monotonic.is_some() && kind != DefinitionType::Sum {
-        return Err("monotonic is for type: sum".to_owned());
-    }
-    let tags = long.tags.map(|Tags(tags)| tags).unwrap_or_default();
-    if tags.len() + long.labels.len() > LABELS {
-        return Err(format!("more than {LABELS} tags"));
-    }
-    if let Some(label) = tags.keys().find(|label| long.labels.contains_key(*label)) {
-        return Err(format!("{label:?} is in tags and in labels; write it once"));
-    }
-    let unknown = |text: &String| {
-        let mut places = text
-            .split("${")
-            .skip(1)
-            .filter_map(|rest| Some(rest.split_once('}')?.0));
-        places.any(|name| name != "prefix" && !event.0.contains(&format!("${{{name}}}")))
-    };
-    if let Some((label, text)) = long.labels.iter().find(|(_, text)| unknown(text)) {
-        return Err(format!(
-            "label {label:?} is {text:?}; write ${{prefix}} or a template that the event has"
-        ));
-    }
-    if long.expire_s.is_some_and(|s| s < EXPIRE_S_MIN) {
-        return Err(format!("expire_s is at least {EXPIRE_S_MIN}"));
-    }
-    if long.series == Some(0) {
-        return Err("series is at least 1".to_owned());
-    }
-    Ok(Definition {
-        name: long.name,
-        kind,
-        event,
-        measurements,
-        measurement_tag: long.measurement_tag,
-        unit: long.unit,
-        tags,
-        labels: long.labels,
-        keep: conditions(long.keep, long.drop)?,
-        buckets: long.buckets,
-        help: long.help,
-        series: long.series.unwrap_or(SERIES_DEFAULT),
-        expire_s: long.expire_s.unwrap_or(EXPIRE_S_DEFAULT),
-        monotonic: long.monotonic.unwrap_or(true),
-        carry: long.carry,
-        verbatim: long.verbatim,
-        unless: long.unless,
-    })
+    Ok((event, measurements))
 }
 
 /// `http.request.stop.duration` is the measurement `duration` of the event `http.request.stop`.
-fn by_name(name: &str) -> Result<(EventName, Vec<Expression>), String> {
+fn by_name(name: &str) -> Result<(EventName, Vec<Expression>), DefinitionError> {
     match name.rsplit_once('.') {
         Some((event, measurement)) => Ok((
             EventName::check(event)?,
             vec![Expression::key(crate::Root::Measurements, measurement)],
         )),
-        None => Err("event is missing; write event: NAME and measurement: KEY".to_owned()),
+        None => Err(DefinitionError::NoEvent),
     }
 }
 
-/// `drop` is `keep` turned round, where that can be said.
-fn conditions(keep: Vec<Condition>, drop: Vec<Condition>) -> Result<Vec<Condition>, String> {
+fn check_labels(
+    event: &EventName,
+    tags: &BTreeMap<String, Expression>,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), DefinitionError> {
+    if tags.len() + labels.len() > LABELS {
+        return Err(DefinitionError::Labels);
+    }
+    if let Some(label) = tags.keys().find(|label| labels.contains_key(*label)) {
+        return Err(DefinitionError::LabelTwice(label.clone()));
+    }
+    let unknown = |text: &String| {
+        let mut templates = text
+            .split("${")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once('}')?.0));
+        templates.any(|name| name != "prefix" && !event.0.contains(&format!("${{{name}}}")))
+    };
+    match labels.iter().find(|(_, text)| unknown(text)) {
+        Some((label, value)) => Err(DefinitionError::LabelTemplate {
+            label: label.clone(),
+            value: value.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The conditions of `keep`, or the opposites of those of `drop`.
+fn conditions(keep: Vec<Condition>, drop: Vec<Condition>) -> Result<Vec<Condition>, DefinitionError> {
     if !keep.is_empty() && !drop.is_empty() {
-        return Err("keep and drop exclude each other; write one of them".to_owned());
+        return Err(DefinitionError::KeepAndDrop);
     }
     let mut all = keep;
     for condition in drop {
@@ -484,7 +571,7 @@ fn conditions(keep: Vec<Condition>, drop: Vec<Condition>) -> Result<Vec<Conditio
             Comparison::Has => not(Comparison::Lacks),
             Comparison::Lacks => not(Comparison::Has),
             Comparison::Lt(_) | Comparison::Gt(_) => {
-                return Err("drop cannot compare with lt or gt; write keep with the opposite".to_owned());
+                return Err(DefinitionError::DropOrder);
             }
         }
     }

@@ -3,8 +3,10 @@
 //! Nothing here is executed: the relay evaluates expressions in the process that emits the event, and answers null for whatever is
 //! no scalar in the end.
 
+use crate::error::PathError;
 use crate::shorthand::{self, Shaped, Shapes};
 pub use dichroic_model::expression::{Root, Step};
+use schemars::JsonSchema;
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 
 /// A literal of a definition.
@@ -65,26 +67,24 @@ pub struct Condition {
 /// Steps that a path may have.
 pub const PATH_STEPS: usize = 8;
 
-fn steps(text: &str) -> Result<Vec<Step>, String> {
+fn steps(text: &str) -> Result<Vec<Step>, PathError> {
     let step = |part: &str| match part.parse() {
         Ok(element) => Step::Element(element),
         Err(_) => Step::Key(part.to_owned()),
     };
     if text.is_empty() || text.split('.').any(|part| part.trim().is_empty()) {
-        return Err(format!(
-            "path {text:?} has an empty step; write keys joined by dots, such as conn.status or commands.0.0"
-        ));
+        return Err(PathError::Empty(text.to_owned()));
     }
     let path: Vec<_> = text.split('.').map(step).collect();
     if path.len() > PATH_STEPS {
-        return Err(format!("path {text:?} has more than {PATH_STEPS} steps"));
+        return Err(PathError::Long(text.to_owned()));
     }
     Ok(path)
 }
 
 impl Expression {
     /// A path written with dots, without root and transforms.
-    pub fn path(text: &str) -> Result<Self, String> {
+    pub fn path(text: &str) -> Result<Self, PathError> {
         Ok(Expression {
             root: None,
             path: steps(text)?,
@@ -110,14 +110,19 @@ impl Expression {
     }
 }
 
-const EXPRESSION: &str = "a path such as conn.status, or {path: conn.status, from: metadata|measurements, transform: [class]}, or {carry: NAME}";
+pub(crate) const EXPRESSION: &str = "a path such as conn.status, or {path: conn.status, from: metadata|measurements, transform: [class]}, or {carry: NAME}";
 
-#[derive(serde::Deserialize)]
+/// Where a value is in an event.
+#[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LongExpression {
+pub(crate) struct LongExpression {
+    /// Keys joined by dots; elements of tuples and lists by number.
     path: Option<String>,
+    /// Name of a carried value, instead of `path`.
     carry: Option<String>,
+    /// Where the path starts: `measurements` or `metadata`.
     from: Option<Shaped<Root>>,
+    /// Transforms, applied in order.
     #[serde(default)]
     transform: Vec<Shaped<Transform>>,
 }
@@ -206,7 +211,7 @@ impl<'de> Shapes<'de> for Root {
     }
 }
 
-const TRANSFORM: &str = "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
+pub(crate) const TRANSFORM: &str = "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
 
 impl<'de> Shapes<'de> for Transform {
     const EXPECTED: &'static str = TRANSFORM;
@@ -244,29 +249,41 @@ impl<'de> Shapes<'de> for Transform {
 fn before<E: de::Error>(text: String) -> Result<String, E> {
     match text.is_empty() {
         true => Err(E::custom(
-            "before: \"\" is everywhere; write text such as _worker_",
+            "invalid value \"\" of before: expected text such as _worker_",
         )),
         false => Ok(text),
     }
 }
 
-const CONDITION: &str =
+pub(crate) const CONDITION: &str =
     "{path: KEY, eq: VALUE}, with one of eq, ne, lt, gt, in: [VALUES], has: true, lacks: true";
 
-#[derive(serde::Deserialize)]
+/// A comparison of one value of an event.
+#[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LongCondition {
+pub(crate) struct LongCondition {
+    /// Keys joined by dots; elements of tuples and lists by number.
     path: Option<String>,
+    /// Name of a carried value, instead of `path`.
     carry: Option<String>,
+    /// Where the path starts: `measurements` or `metadata`.
     from: Option<Shaped<Root>>,
+    /// Transforms, applied in order.
     #[serde(default)]
     transform: Vec<Shaped<Transform>>,
+    /// Holds if the value equals this one.
     eq: Option<Scalar>,
+    /// Holds if the value differs from this one or is absent.
     ne: Option<Scalar>,
+    /// Holds if the value is a number below this one.
     lt: Option<Scalar>,
+    /// Holds if the value is a number above this one.
     gt: Option<Scalar>,
+    /// Holds if the value is one of these.
     r#in: Option<Vec<Scalar>>,
+    /// `true` holds if the value is present.
     has: Option<bool>,
+    /// `true` holds if the value is absent.
     lacks: Option<bool>,
 }
 

@@ -17,14 +17,17 @@
 
 pub mod compile;
 pub mod definition;
+pub mod error;
 pub mod expression;
 pub mod pack;
 mod print;
 pub mod resolve;
+mod schema;
 mod shorthand;
 
 pub use compile::{Aggregation, CarrySlot, Compiled, Metric, Selection, Stream, Variables};
 pub use definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
+pub use error::{DefinitionError, PathError};
 pub use expression::{Comparison, Condition, Expression, Root, Scalar, Step, Transform};
 pub use pack::{Pack, PackError, Packs, StreamDefinition};
 pub use resolve::PackResolver;

@@ -46,10 +46,10 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
         http = shown(endpoints.otlp_http, "", "http://"),
         socket = endpoints.socket.display(),
         tcp = shown(endpoints.local_tcp, ", with the token", "tcp://"),
-        series = limits.series,
+        series = limits.series.0,
         memory = limits.memory.0 >> 20,
         replay = limits.replay_bytes.0 >> 20,
         seconds = limits.replay_time.0.as_secs(),
-        subscribers = limits.subscribers,
+        subscribers = limits.subscribers.0,
     )
 }

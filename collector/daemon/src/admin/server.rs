@@ -28,7 +28,7 @@ pub fn lint_config(config: &Config, selection: Selection) -> lint::Config {
     let retain = config.exporters.stream.retain.iter();
     lint::Config {
         selection,
-        chosen: matches!(config.metrics.packs, config::Packs::List(_)),
+        chosen: matches!(config.metrics.packs, config::types::Packs::List(_)),
         retain: retain.filter_map(|pattern| Pattern::new(pattern).ok()).collect(),
     }
 }

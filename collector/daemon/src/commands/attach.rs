@@ -16,9 +16,14 @@ use tokio::time::Instant;
 
 /// Attaches, stays as the relay's guardian, and detaches at the end.
 pub async fn attach(args: cli::Attach) -> Result<(), String> {
-    let end = args.duration.as_deref().map(parse_span).transpose()?;
+    let end = args
+        .duration
+        .as_deref()
+        .map(parse_span)
+        .transpose()
+        .map_err(|e| e.to_string())?;
     let data = destination::of_running(&args.destination).await?;
-    let target = args.reach.entry().target(data)?;
+    let target = args.reach.entry().target(data).map_err(|e| e.to_string())?;
     warn(&target);
     let name = target.node.to_string();
     let message = |e: dichroic_beam_attach::Error| e.to_string();
@@ -110,7 +115,11 @@ async fn stay(
 
 /// Detaches a node from whoever attached it.
 pub async fn detach(args: cli::Detach) -> Result<(), String> {
-    let target = args.reach.entry().target(Path::new(""))?;
+    let target = args
+        .reach
+        .entry()
+        .target(Path::new(""))
+        .map_err(|e| e.to_string())?;
     warn(&target);
     let name = target.node.to_string();
     let mut node = target.connect().await.map_err(|e| e.to_string())?;

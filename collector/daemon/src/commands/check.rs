@@ -1,13 +1,17 @@
-//! `dichroic check`: is this file a configuration?
+//! `dichroic check`: whether a configuration file can be used, and what a file may contain.
 
-use super::{line, plain_lines};
+use super::{line, plain_lines, print};
 use crate::cli;
-use crate::config::load;
+use crate::config::{load, schema};
 use crate::runtime::run::BAD_CONFIG;
 use std::process::ExitCode;
 
-/// Checks, and prints what is in force with `--print`.
+/// Checks a file and prints what was asked for.
 pub fn check(args: &cli::Check) -> ExitCode {
+    if args.schema {
+        print(&format!("{:#}", schema::document()));
+        return ExitCode::SUCCESS;
+    }
     match load(&args.config) {
         Ok(config) if args.print => match serde_saphyr::to_string(&config) {
             Ok(text) => {
@@ -20,11 +24,11 @@ pub fn check(args: &cli::Check) -> ExitCode {
             }
         },
         Ok(_) => {
-            line(&format!("{}: good", args.config.display()));
+            line(&format!("{}: valid", args.config.display()));
             ExitCode::SUCCESS
         }
-        Err(bad) => {
-            eprintln!("dichroic: {}", plain_lines(&bad.to_string()));
+        Err(error) => {
+            eprintln!("dichroic: {}", plain_lines(&error.report()));
             ExitCode::from(BAD_CONFIG)
         }
     }

@@ -70,7 +70,7 @@ fn tcp_given(
             "{}: security.local_tcp.listen has port 0; name the real one with --tcp",
             path.display()
         )),
-        Some((at, tcp)) => Ok(Some((at, tcp.secret()?))),
+        Some((at, tcp)) => Ok(Some((at, tcp.secret().map_err(|e| e.to_string())?))),
         None => Ok(None),
     }
 }

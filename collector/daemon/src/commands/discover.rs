@@ -27,11 +27,15 @@ pub async fn discover(args: cli::Discover) -> Result<(), String> {
 
 /// What a node tells, and the first part of its name.
 pub async fn ask(reach: &cli::Reach, live: Option<&str>) -> Result<(Discovery, String), String> {
-    let live = live.map(parse_span).transpose()?.unwrap_or(Duration::ZERO);
+    let live = live
+        .map(parse_span)
+        .transpose()
+        .map_err(|e| e.to_string())?
+        .unwrap_or(Duration::ZERO);
     if live > MAX_LIVE {
         return Err(format!("--live: {} s are the most", MAX_LIVE.as_secs()));
     }
-    let target = reach.entry().target(Path::new(""))?;
+    let target = reach.entry().target(Path::new("")).map_err(|e| e.to_string())?;
     warn(&target);
     let message = |e: dichroic_beam_attach::Error| e.to_string();
     let mut node = target.connect().await.map_err(message)?;

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod catalog;
 pub mod check;
+pub mod completions;
 pub mod destination;
 pub mod discover;
 pub mod ledger;
@@ -31,7 +32,7 @@ fn fail(message: &str) -> ExitCode {
 }
 
 /// Text of several lines as a terminal may show it.
-fn plain_lines(text: &str) -> Cow<'_, str> {
+pub fn plain_lines(text: &str) -> Cow<'_, str> {
     escape_where(
         text,
         |c| c.is_control() && c != '\n',

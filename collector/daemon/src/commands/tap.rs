@@ -49,10 +49,16 @@ fn query(args: &cli::Tap) -> Result<String, String> {
         query.push_str(&format!("&where.{}={}", encode_query(label), encode_query(glob)));
     }
     if let Some(replay) = &args.replay {
-        query.push_str(&format!("&replay_ms={}", parse_span(replay)?.as_millis()));
+        query.push_str(&format!(
+            "&replay_ms={}",
+            parse_span(replay).map_err(|e| e.to_string())?.as_millis()
+        ));
     }
     if args.kind == Kind::Metric {
-        query.push_str(&format!("&every_ms={}", parse_span(&args.every)?.as_millis()));
+        query.push_str(&format!(
+            "&every_ms={}",
+            parse_span(&args.every).map_err(|e| e.to_string())?.as_millis()
+        ));
     }
     Ok(query)
 }

@@ -1,119 +1,154 @@
-//! `receivers.beam.attach`: nodes without a relay that get one while the collector runs.
+//! `receivers.beam.attach`: nodes without a relay that the collector attaches to while it runs.
 
+use super::error::Violation;
+use super::position::KeyPath;
 use clap::ValueEnum;
+use dichroic_beam_attach::Error;
 use dichroic_beam_attach::address::{NodeName, PortLookup};
 use dichroic_beam_attach::attach::NodeTarget;
 use dichroic_beam_attach::cookie::CookieSources;
 use dichroic_beam_attach::destination::Destinations;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How an attached relay reaches the collector.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Transport {
-    /// By the local socket; by TCP where that cannot be opened
+    /// Over the local socket, or over security.local_tcp where the node cannot open the socket
     #[default]
     Auto,
-    /// By the local socket
+    /// Over the local socket only
     Socket,
-    /// By security.local_tcp
+    /// Over security.local_tcp only
     Tcp,
 }
 
-/// A node to attach to over Erlang distribution.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+/// A node that the collector attaches to over Erlang distribution.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
-    /// `name@host`, on this machine unless there is `tls`.
+    /// Name of the node, as `node()` returns it in the node; a node of another machine requires `tls`.
+    #[schemars(example = &"shop@127.0.0.1")]
     pub node: String,
-    /// File with its cookie, mode 0600.
+    /// File with the node's cookie, mode 0600. Default: `$DICHROIC_COOKIE_FILE`, else `~/.erlang.cookie`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/run/secrets/cookie")]
     pub cookie_file: Option<PathBuf>,
-    /// Folder of its release, whose `releases/COOKIE` is used.
+    /// Directory of the node's release, whose `releases/COOKIE` is read instead of `cookie_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/opt/my_app")]
     pub release: Option<PathBuf>,
-    /// `HOST:PORT` of epmd.
+    /// Address of the epmd that knows the node's port. Default: the node's host, port `$ERL_EPMD_PORT` or 4369.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"127.0.0.1:4369")]
     pub epmd: Option<String>,
-    /// Port of the node itself, for nodes without epmd.
+    /// Distribution port of the node, for nodes without epmd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 9100)]
     pub port: Option<u16>,
-    /// For nodes that use TLS for distribution.
+    /// TLS, for nodes with `-proto_dist inet_tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// How the relay's data comes here.
+    /// How the relay sends its data to the collector.
     #[serde(default)]
+    #[schemars(example = Transport::Tcp)]
     pub transport: Transport,
 }
 
-/// Whom we trust and what we show, files in PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+/// Certificates for TLS distribution, files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// Certificates of who signs the node's.
+    /// CA bundle that verifies the node's certificate.
+    #[schemars(example = &"/etc/dichroic/ca.pem")]
     pub ca_file: PathBuf,
-    /// Our certificate, for nodes that ask for one.
+    /// Certificate of the collector, for nodes that require one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/etc/dichroic/cert.pem")]
     pub cert_file: Option<PathBuf>,
-    /// Its key, mode 0600.
+    /// Key of that certificate, mode 0600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/etc/dichroic/key.pem")]
     pub key_file: Option<PathBuf>,
-    /// A name in the node's certificate, when that is not the host of the node's name.
+    /// Name that the node's certificate must contain. Default: the host of the node's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"shop.internal")]
     pub server_name: Option<String>,
 }
 
 impl Attach {
-    /// What to connect to, and where its relay sends.
-    pub fn target(&self, data: impl Into<Destinations>) -> Result<NodeTarget, String> {
-        let node = NodeName::parse(&self.node).map_err(|e| e.to_string())?;
-        let lookup = match (&self.epmd, self.port) {
-            (_, Some(port)) => PortLookup::Port(port),
-            (Some(epmd), None) => PortLookup::epmd(epmd).map_err(|e| e.to_string())?,
-            (None, None) => PortLookup::default(),
-        };
-        let tls = self.tls.as_ref().map(|tls| dichroic_beam_attach::tls::Tls {
-            ca_file: tls.ca_file.clone(),
-            identity: tls.cert_file.clone().zip(tls.key_file.clone()),
-            server_name: tls.server_name.clone(),
-        });
-        let cookie = CookieSources {
-            file: self.cookie_file.clone(),
-            release: self.release.clone(),
-        };
+    /// The node to connect to, and where its relay sends.
+    pub fn target(&self, destinations: impl Into<Destinations>) -> Result<NodeTarget, Error> {
         Ok(NodeTarget {
-            node,
-            lookup,
-            cookie,
-            tls,
-            destinations: data.into(),
+            node: NodeName::parse(&self.node)?,
+            lookup: self.lookup()?,
+            cookie: CookieSources {
+                file: self.cookie_file.clone(),
+                release: self.release.clone(),
+            },
+            tls: self.tls.clone().map(|tls| dichroic_beam_attach::tls::Tls {
+                ca_file: tls.ca_file,
+                identity: tls.cert_file.zip(tls.key_file),
+                server_name: tls.server_name,
+            }),
+            destinations: destinations.into(),
         })
+    }
+
+    fn lookup(&self) -> Result<PortLookup, Error> {
+        match (&self.epmd, self.port) {
+            (_, Some(port)) => Ok(PortLookup::Port(port)),
+            (Some(epmd), None) => PortLookup::epmd(epmd),
+            (None, None) => Ok(PortLookup::default()),
+        }
     }
 }
 
-/// What types cannot say. `tcp`: whether there is `security.local_tcp`.
-pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), String> {
+/// Checks the entries; `tcp` is whether `security.local_tcp` is set.
+pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), Violation> {
     for (at, node) in nodes.iter().enumerate() {
-        let wrong = |message: &str| Err(format!("receivers.beam.attach: {}: {message}", node.node));
-        if let Err(message) = node.target(Path::new("")) {
-            return Err(format!("receivers.beam.attach: {message}"));
+        let entry = KeyPath::of("receivers.beam.attach").item(at);
+        let violation =
+            |key: &str, message: &str, help: &str| Err(Violation::new(entry.clone().key(key), message, help));
+        if NodeName::parse(&node.node).is_err() {
+            return violation(
+                "node",
+                &format!("invalid node name {:?}", node.node),
+                "write name@host, as node() returns it in the node",
+            );
         }
         if nodes[..at].iter().any(|other| other.node == node.node) {
-            return wrong("stands there twice");
+            let message = format!("duplicate node {:?}", node.node);
+            return violation("node", &message, "keep one entry for each node");
         }
         if node.transport == Transport::Tcp && !tcp {
-            return wrong("transport: tcp wants security.local_tcp, which is not set");
+            let help = "set security.local_tcp, or write transport: auto";
+            return violation("transport", "tcp requires security.local_tcp", help);
         }
         if node.epmd.is_some() && node.port.is_some() {
-            return wrong("write epmd or port, not both");
+            return violation(
+                "port",
+                "epmd and port exclude each other",
+                "remove one of the two",
+            );
         }
-        if node
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.cert_file.is_some() != tls.key_file.is_some())
-        {
-            return wrong("tls: write both of cert_file and key_file, or none");
+        if node.lookup().is_err() {
+            return violation(
+                "epmd",
+                &format!("invalid address {:?}", node.epmd.as_deref().unwrap_or_default()),
+                "write HOST:PORT, such as 127.0.0.1:4369",
+            );
+        }
+        let tls = node.tls.as_ref();
+        if tls.is_some_and(|tls| tls.cert_file.is_some() != tls.key_file.is_some()) {
+            return violation(
+                "tls",
+                "cert_file and key_file require each other",
+                "write both, or neither",
+            );
         }
     }
     Ok(())

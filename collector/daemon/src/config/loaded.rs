@@ -1,23 +1,25 @@
-//! A configuration together with what follows from it and from the command line.
+//! A configuration with the scrape targets of file and command line.
 
 use super::Config;
-use dichroic_receiver_prometheus::config::ScrapeTarget;
+use dichroic_receiver_prometheus::config::{ConfigError, ScrapeTarget};
 
-/// A configuration on its way to the ingest thread, with the targets it comes to.
+/// A configuration for the ingest thread, with its scrape targets.
 #[derive(Clone)]
 pub struct Loaded {
+    /// The configuration.
     pub config: Config,
+    /// Targets of the file and of `--scrape`.
     pub targets: Vec<ScrapeTarget>,
 }
 
-/// The targets of the configuration and of the command line.
-pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<ScrapeTarget>, String> {
+/// The targets of the configuration and of `--scrape`.
+pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<ScrapeTarget>, ConfigError> {
     let mut targets = Vec::new();
     for job in &config.receivers.prometheus.scrape_configs {
-        targets.extend(job.targets().map_err(|e| e.to_string())?);
+        targets.extend(job.targets()?);
     }
     for url in urls {
-        targets.push(ScrapeTarget::from_url(url).map_err(|e| e.to_string())?);
+        targets.push(ScrapeTarget::from_url(url)?);
     }
     Ok(targets)
 }

@@ -1,6 +1,9 @@
-//! `security.local_tcp`: the socket of relays and subscribers as a TCP port, for those who cannot open the file. It wants a token.
+//! `security.local_tcp`: the service of the local socket on a TCP port, for clients that cannot open the file. It requires a token.
 
+use super::error::Violation;
+use super::position::KeyPath;
 use super::values::{Listen, Secret};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
@@ -8,22 +11,26 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Least number of bits that a token may stand for.
+/// Least strength of a token, in bits.
 const BITS: f64 = 128.0;
 /// Longest token, in bytes: it has to fit into a HELLO.
 const MAX_BYTES: usize = 512;
-const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
+const MAKE_ONE: &str = "make a token with `openssl rand -hex 32`";
 
-/// The listener.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+/// The service of the local socket on a TCP port.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalTcp {
+    /// Address of the listener. An address that is not loopback requires `security.allow_non_loopback`.
+    #[schemars(example = &"127.0.0.1:4319")]
     pub listen: Listen,
-    /// What relays and subscribers have to show.
+    /// Token that relays and subscribers must send, of at least 128 bits. Either this or `token_file` is required.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), example = &"${env:DICHROIC_TOKEN}")]
     pub token: Option<Secret>,
-    /// File with it, that only its owner can read.
+    /// File with the token, readable by its owner only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/run/secrets/dichroic")]
     pub token_file: Option<PathBuf>,
 }
 
@@ -37,55 +44,109 @@ impl Default for LocalTcp {
     }
 }
 
+/// A token that cannot be used. No message contains the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Neither `token` nor `token_file`.
+    #[error("token or token_file is required")]
+    Missing,
+    /// Both `token` and `token_file`.
+    #[error("token and token_file exclude each other")]
+    Both,
+    /// The text of `token`.
+    #[error("{0}")]
+    Token(WeakToken),
+    /// The text of the file.
+    #[error("{}: {}", .0.display(), .1)]
+    InFile(PathBuf, WeakToken),
+    /// The file cannot be read.
+    #[error("{}: {}", .0.display(), .1)]
+    Unreadable(PathBuf, String),
+    /// Other users can read the file.
+    #[error("{}: mode {:04o} lets other users read the file", .0.display(), .1)]
+    Mode(PathBuf, u32),
+}
+
+/// Why a text cannot be a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeakToken {
+    /// Spaces, control characters or letters outside of ASCII.
+    #[error("the token has characters other than visible ASCII characters")]
+    Characters,
+    /// Longer than a HELLO can carry.
+    #[error("the token has {0} characters, more than the maximum of {MAX_BYTES}")]
+    Long(usize),
+    /// Can be guessed.
+    #[error("the token is too short: {0} characters of this kind are less than {BITS} bits")]
+    Short(usize),
+}
+
+impl TokenError {
+    /// What to do instead.
+    pub fn help(&self) -> String {
+        match self {
+            TokenError::Missing => format!("set token_file, or token; {MAKE_ONE}"),
+            TokenError::Both => "remove one of the two".to_owned(),
+            TokenError::Token(_) | TokenError::InFile(..) => MAKE_ONE.to_owned(),
+            TokenError::Unreadable(..) => format!("name a file that holds only the token; {MAKE_ONE}"),
+            TokenError::Mode(path, _) => format!("run chmod 0600 {}", path.display()),
+        }
+    }
+
+    /// As an error of `security.local_tcp`.
+    pub fn violation(self) -> Violation {
+        let section = KeyPath::of("security.local_tcp");
+        let key = match self {
+            TokenError::Missing | TokenError::Both => section,
+            TokenError::Token(_) => section.key("token"),
+            TokenError::InFile(..) | TokenError::Unreadable(..) | TokenError::Mode(..) => {
+                section.key("token_file")
+            }
+        };
+        Violation::new(key, self.to_string(), self.help())
+    }
+}
+
 impl LocalTcp {
-    /// The token, wherever it stands; else what to write.
-    pub fn secret(&self) -> Result<Secret, String> {
+    /// The token, from either key.
+    pub fn secret(&self) -> Result<Secret, TokenError> {
         match (&self.token, &self.token_file) {
-            (Some(token), None) => strong(token.clone()).map_err(|e| format!("security.local_tcp.token {e}")),
-            (None, Some(path)) => read_token(path).map_err(|e| format!("security.local_tcp.token_file: {e}")),
-            (None, None) => Err(format!(
-                "security.local_tcp: set token or token_file: whoever can reach the port must show a token; {MAKE_ONE}"
-            )),
-            (Some(_), Some(_)) => Err("security.local_tcp: write token or token_file, not both".to_owned()),
+            (Some(token), None) => strong(token.clone()).map_err(TokenError::Token),
+            (None, Some(path)) => read_token(path),
+            (None, None) => Err(TokenError::Missing),
+            (Some(_), Some(_)) => Err(TokenError::Both),
         }
     }
 }
 
-/// Reads the token of a file that nobody but its owner may read.
-pub fn read_token(path: &Path) -> Result<Secret, String> {
-    let message = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let file = File::open(path).map_err(|e| message(&e))?;
-    let meta = file.metadata().map_err(|e| message(&e))?;
+/// Reads the token in a file that only its owner can read.
+pub fn read_token(path: &Path) -> Result<Secret, TokenError> {
+    let unreadable = |error: std::io::Error| TokenError::Unreadable(path.to_owned(), error.to_string());
+    let file = File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
     if !meta.is_file() {
-        return Err(message(&"is not a file"));
+        return Err(TokenError::Unreadable(
+            path.to_owned(),
+            "not a regular file".to_owned(),
+        ));
     }
     let mode = meta.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(message(&format_args!(
-            "has mode {mode:04o}, so that others may use it: chmod 0600 {}",
-            path.display()
-        )));
+        return Err(TokenError::Mode(path.to_owned(), mode));
     }
     let mut text = String::new();
-    file.take(4096)
-        .read_to_string(&mut text)
-        .map_err(|e| message(&e))?;
-    strong(Secret(text.trim().to_owned())).map_err(|e| message(&format_args!("the token {e}")))
+    file.take(4096).read_to_string(&mut text).map_err(unreadable)?;
+    strong(Secret(text.trim().to_owned())).map_err(|error| TokenError::InFile(path.to_owned(), error))
 }
 
-/// Refuses what can be guessed. How random a text is cannot be seen, only how much it can hold at most.
-fn strong(token: Secret) -> Result<Secret, String> {
+/// Refuses a token that can be guessed. Randomness cannot be seen; only the most bits that the text can hold are counted.
+fn strong(token: Secret) -> Result<Secret, WeakToken> {
     let text = &token.0;
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!(
-            "has characters other than visible ASCII ones; {MAKE_ONE}"
-        ));
+        return Err(WeakToken::Characters);
     }
     if text.len() > MAX_BYTES {
-        return Err(format!(
-            "has {} characters; {MAX_BYTES} are the limit",
-            text.len()
-        ));
+        return Err(WeakToken::Long(text.len()));
     }
     let bits_each: f64 = if text.bytes().all(|b| b.is_ascii_digit()) {
         10_f64.log2()
@@ -94,13 +155,10 @@ fn strong(token: Secret) -> Result<Secret, String> {
     } else {
         6.0
     };
-    if bits_each * (text.len() as f64) < BITS {
-        return Err(format!(
-            "is too short: {} characters of this kind are less than {BITS} bits; {MAKE_ONE}",
-            text.len()
-        ));
+    match bits_each * (text.len() as f64) < BITS {
+        true => Err(WeakToken::Short(text.len())),
+        false => Ok(token),
     }
-    Ok(token)
 }
 
 #[cfg(test)]
@@ -116,13 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_less_than_128_bits_is_refused_in_words_that_do_not_show_it() {
+    fn a_token_of_less_than_128_bits_is_refused_without_repeating_it() {
         let check = |token: &str, good: bool| match with(token).secret() {
             Ok(secret) => assert!(good && secret.0 == token, "{token}"),
-            Err(message) => {
-                assert!(!good, "{message}");
-                assert!(message.contains("security.local_tcp.token"), "{message}");
-                assert!(token.is_empty() || !message.contains(token), "{message}");
+            Err(error) => {
+                assert!(!good, "{error}");
+                let violation = error.violation();
+                assert_eq!(violation.key.to_string(), "security.local_tcp.token");
+                assert!(
+                    token.is_empty() || !violation.to_string().contains(token),
+                    "{violation}"
+                );
             }
         };
         check(&"a1".repeat(16), true);
@@ -137,21 +199,20 @@ mod tests {
     }
 
     #[test]
-    fn one_token_is_wanted_and_not_two() {
-        let message = LocalTcp::default().secret().unwrap_err();
-        assert!(
-            message.contains("token_file") && message.contains("openssl"),
-            "{message}"
-        );
+    fn exactly_one_of_token_and_token_file_is_accepted() {
+        let missing = LocalTcp::default().secret().unwrap_err();
+        assert_eq!(missing, TokenError::Missing);
+        let help = missing.help();
+        assert!(help.contains("token_file") && help.contains("openssl"), "{help}");
         let both = LocalTcp {
             token_file: Some("/nowhere".into()),
             ..with(&"ab".repeat(32))
         };
-        assert!(both.secret().unwrap_err().contains("not both"));
+        assert_eq!(both.secret().unwrap_err(), TokenError::Both);
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_refused() {
+    fn a_token_file_that_other_users_can_read_is_refused() {
         let path = std::env::temp_dir().join(format!("dichroic-token-{}", std::process::id()));
         let token = "0f".repeat(32);
         std::fs::write(&path, format!("{token}\n")).unwrap();
@@ -159,7 +220,10 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match read_token(&path) {
                 Ok(secret) => assert!(good && secret.0 == token, "{mode:o}"),
-                Err(message) => assert!(!good && message.contains("chmod 0600"), "{message}"),
+                Err(error) => {
+                    assert!(!good && error.help().contains("chmod 0600"), "{error}");
+                    assert_eq!(error, TokenError::Mode(path.clone(), mode));
+                }
             }
         };
         check(0o600, true);

@@ -1,19 +1,24 @@
-//! `telemetry`: how often the collector's own metrics are read, and where its own traces and logs go.
+//! `telemetry`: the interval of the collector's own metrics, and the endpoint of its own traces and logs.
 
 use super::Config;
-use super::values::{Listen, Span};
+use super::error::Violation;
+use super::position::KeyPath;
+use super::values::{EXPECTED, HOUR, Listen, Span};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 /// The collector's own telemetry.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
-    /// How often the collector's own metrics are read. Prometheus scrapes less often; an idle sidecar should cost nothing.
-    pub interval: Span,
-    /// Where the collector's own traces and logs are sent. Off unless written.
+    /// Interval at which the collector updates its own metrics.
+    #[schemars(example = &"15s")]
+    pub interval: Span<10, { 24 * HOUR }>,
+    /// Export of the collector's own traces and logs over OTLP; off unless this section is present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<OtlpExport>,
 }
@@ -28,19 +33,22 @@ impl Default for Telemetry {
 }
 
 /// An OTLP endpoint for the collector's own traces and logs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OtlpExport {
-    /// `http://host:port`, in clear text. Without a port: 4317 for gRPC, 4318 for HTTP. Never one of the collector's own listeners.
+    /// Endpoint, without TLS. The default port is 4317 for gRPC and 4318 for HTTP. The collector's own listeners are rejected.
+    #[schemars(example = &"http://127.0.0.1:4317")]
     pub endpoint: Endpoint,
-    /// `grpc`, or `http` for protobuf over HTTP/1.1.
+    /// Protocol: gRPC, or protobuf over HTTP/1.1.
     #[serde(default)]
+    #[schemars(example = OtlpProtocol::Http)]
     pub protocol: OtlpProtocol,
 }
 
 /// How OTLP is transported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum OtlpProtocol {
     /// gRPC, usually on port 4317.
     #[default]
@@ -85,12 +93,21 @@ pub struct Endpoint {
     port: Option<u16>,
 }
 
-impl std::str::FromStr for Endpoint {
-    type Err = String;
+/// Text that is not an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid endpoint {text:?}: {reason}; write host and port, such as http://127.0.0.1:4317")]
+pub struct InvalidEndpoint {
+    text: String,
+    reason: &'static str,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = |why: &str| {
-            format!("invalid endpoint {text:?}: {why}; write host and port, such as http://127.0.0.1:4317")
+impl std::str::FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        let invalid = |reason| InvalidEndpoint {
+            text: text.to_owned(),
+            reason,
         };
         if text.starts_with("https://") {
             return Err(invalid("TLS is not supported here"));
@@ -144,23 +161,42 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
+impl JsonSchema for Endpoint {
+    fn schema_name() -> Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "pattern": "^(http://)?[^/?#@ ]+/?$",
+            (EXPECTED): "a host and a port without TLS, such as http://127.0.0.1:4317"
+        })
+    }
+}
+
 impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// Refuses an endpoint that is plainly one of the collector's own listeners. Asks no name server.
-pub fn check(config: &Config) -> Result<(), String> {
+/// Rejects an endpoint whose address is one of the collector's own listeners. Resolves no names.
+pub fn check(config: &Config) -> Result<(), Violation> {
     refuse_own(config, OtlpExport::literal_addresses)
 }
 
-/// The same for host names. Called at the start, as it may wait for a name server.
-pub fn check_resolved(config: &Config) -> Result<(), String> {
+/// The same for host names. Called at the start, because it may wait for a name server.
+pub fn check_resolved(config: &Config) -> Result<(), Violation> {
     refuse_own(config, OtlpExport::resolved_addresses)
 }
 
-fn refuse_own(config: &Config, addresses: impl Fn(&OtlpExport) -> Vec<SocketAddr>) -> Result<(), String> {
+fn refuse_own(config: &Config, addresses: impl Fn(&OtlpExport) -> Vec<SocketAddr>) -> Result<(), Violation> {
     let Some(export) = &config.telemetry.otlp else {
         return Ok(());
     };
@@ -172,9 +208,10 @@ fn refuse_own(config: &Config, addresses: impl Fn(&OtlpExport) -> Vec<SocketAddr
     };
     match listeners.into_iter().find(|(_, listen)| own(listen)) {
         None => Ok(()),
-        Some((key, _)) => Err(format!(
-            "telemetry.otlp.endpoint {} is this collector's own receivers.otlp.{key}: name another collector, or remove telemetry.otlp",
-            export.endpoint
+        Some((key, _)) => Err(Violation::new(
+            KeyPath::of("telemetry.otlp.endpoint"),
+            format!("{} is this collector's own receivers.otlp.{key}", export.endpoint),
+            "name another collector, or remove telemetry.otlp",
         )),
     }
 }
@@ -231,7 +268,7 @@ mod tests {
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert!(
-                error.contains(why) && error.contains("http://127.0.0.1:4317"),
+                error.reason.contains(why) && error.to_string().contains("http://127.0.0.1:4317"),
                 "{error}"
             );
         }
@@ -269,7 +306,7 @@ mod tests {
                 "receivers: {{ otlp: {{ grpc: false, http: \"{listen}\" }} }}\nsecurity: {{ allow_non_loopback: true }}\n\
                  telemetry: {{ otlp: {{ endpoint: \"{endpoint}\", protocol: http }} }}\n"
             );
-            let refused = parse(&text, "f").map_err(|bad| bad.0);
+            let refused = parse(&text, "f").map_err(|error| error.to_string());
             let named = |error: &String| {
                 error.contains("telemetry.otlp.endpoint") && error.contains("receivers.otlp.http")
             };

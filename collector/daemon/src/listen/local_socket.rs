@@ -3,7 +3,7 @@
 //! A lock file beside the socket is locked while the collector runs. A socket file whose lock is free is left from a crash and is
 //! replaced; one whose lock is taken belongs to another collector, and the start fails.
 
-use crate::config::LocalSocket;
+use crate::config::types::LocalSocket;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;

@@ -278,8 +278,8 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
             max_body: u32::try_from(beam.logs.max_body.0).unwrap_or(u32::MAX),
         },
         flush: beam.flush_interval.0,
-        series: u32::try_from(beam.series).unwrap_or(u32::MAX),
-        max_events_per_second: u32::try_from(beam.max_events_per_second).unwrap_or(u32::MAX),
+        series: u32::try_from(beam.series.0).unwrap_or(u32::MAX),
+        max_events_per_second: u32::try_from(beam.max_events_per_second.0).unwrap_or(u32::MAX),
         ..beam::Config::default()
     }
 }

@@ -92,7 +92,7 @@ impl MainThread<'_> {
         let streams = stream::Exporter::new(
             self.ingest.store.clone(),
             stream::Config {
-                subscribers: config.limits.subscribers,
+                subscribers: config.limits.subscribers.0,
                 ..stream::Config::default()
             },
         );

@@ -4,7 +4,6 @@
 //! limits, the local socket) needs a restart; a change there is named in the log.
 
 use crate::config::loaded::{Loaded, targets};
-use crate::config::selection::selection;
 use crate::config::{Config, load};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -67,11 +66,12 @@ impl Reloader {
             otel.status_description = Empty,
         )
         .entered();
-        let loaded = load(path).map_err(|bad| bad.to_string()).and_then(|config| {
-            let targets = targets(&config, &self.urls)?;
-            selection(&config)?;
-            Ok(Loaded { config, targets })
-        });
+        let loaded = load(path)
+            .map_err(|error| (error.to_string(), error.help().map(str::to_owned)))
+            .and_then(|config| match targets(&config, &self.urls) {
+                Ok(targets) => Ok(Loaded { config, targets }),
+                Err(error) => Err((error.to_string(), None)),
+            });
         match loaded {
             Ok(loaded) => {
                 span.record("targets", loaded.targets.len() as i64)
@@ -83,11 +83,11 @@ impl Reloader {
                 self.current = loaded.config.clone();
                 self.tell.send_replace(Some(Arc::new(loaded)));
             }
-            Err(message) => {
+            Err((error, help)) => {
                 span.record("result", "refused")
                     .record("otel.status_code", "error")
-                    .record("otel.status_description", &message);
-                tracing::error!(message, "configuration refused; the old one stays");
+                    .record("otel.status_description", &error);
+                tracing::error!(error, help, "configuration rejected; the one in effect is kept");
             }
         }
     }

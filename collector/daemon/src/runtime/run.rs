@@ -12,6 +12,7 @@ use crate::admin::endpoints::{self, Endpoints};
 use crate::attach::destination::tcp_place;
 use crate::attach::supervisor::{self, Attachments, Places};
 use crate::cli;
+use crate::commands::plain_lines;
 use crate::config::loaded::targets;
 use crate::config::{self, Config, load};
 use crate::listen::refused::Refusals;
@@ -40,8 +41,8 @@ pub const BAD_CONFIG: u8 = 78;
 pub fn run(args: &cli::Run) -> ExitCode {
     let config = match args.config.as_deref().map(load).transpose() {
         Ok(config) => config.unwrap_or_default(),
-        Err(bad) => {
-            eprintln!("dichroic: {bad}");
+        Err(error) => {
+            eprintln!("dichroic: {}", plain_lines(&error.report()));
             return ExitCode::from(BAD_CONFIG);
         }
     };

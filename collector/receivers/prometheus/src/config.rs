@@ -10,76 +10,103 @@ use std::time::Duration;
 
 use dichroic_model::{Attributes, Protocol, Runtime, SourceSpec};
 use hyper::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::PageLimits;
 use crate::serialize::{duration, optional_duration, size};
 
-/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, except that `body_size_limit` always has a limit
-/// here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, except that `body_size_limit` and `sample_limit`
+/// always have a limit here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScrapeConfig {
-    /// Value of the label `job`.
+    /// Name of the job, the value of the label `job`.
+    #[schemars(length(min = 1), example = &"workers")]
     pub job_name: String,
-    /// Time between two scrapes of a target; at least 10 ms, 1 min by default.
+    /// Interval between two scrapes of a target.
     #[serde(default = "one_minute", with = "duration")]
+    #[schemars(with = "String", extend("x-expected" = DURATION), example = &"15s")]
     pub scrape_interval: Duration,
-    /// Time limit of a scrape; at most the interval. By default 10 s, or the interval if that is shorter.
+    /// Time that a scrape may take, at most the interval. Default: 10 s, or the interval if that is shorter.
     #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("x-expected" = DURATION), example = &"5s")]
     pub scrape_timeout: Option<Duration>,
-    /// Path of the page, beginning with `/`.
+    /// Path of the page.
     #[serde(default = "metrics_path")]
+    #[schemars(regex(pattern = "^/"), example = &"/metrics")]
     pub metrics_path: String,
-    /// Protocol of the request.
+    /// Protocol of the page.
     #[serde(default)]
     pub scheme: Scheme,
     /// Query parameters of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = BTreeMap::from([("match", ["up"])]))]
     pub params: BTreeMap<String, Vec<String>>,
-    /// Whether labels of the page win over `job`, `instance` and configured labels of the same name.
+    /// Whether labels of the page win over labels of the target; otherwise those of the page get the prefix `exported_`.
     #[serde(default)]
     pub honor_labels: bool,
-    /// Whether timestamps on the page are used; otherwise every sample has the time of its scrape.
+    /// Whether timestamps of the page are used.
     #[serde(default = "yes")]
     pub honor_timestamps: bool,
-    /// Whether to request gzip.
+    /// Whether gzip is requested.
     #[serde(default = "yes")]
     pub enable_compression: bool,
-    /// Most bytes of a page after decompression; 0 means [`BODY_BYTES`].
+    /// Largest page, after decompression; 0 stands for 64MiB.
     #[serde(default, with = "size")]
+    #[schemars(with = "SizeSchema", extend("x-expected" = SIZE), example = &"10MB")]
     pub body_size_limit: u64,
-    /// Most samples of a page; 0 means [`MAX_SAMPLES`](crate::ingest::MAX_SAMPLES).
+    /// Largest number of samples on a page; 0 stands for 1000000.
     #[serde(default)]
+    #[schemars(example = 10_000)]
     pub sample_limit: usize,
-    /// Most labels of a sample, its name included; 0 is no limit.
+    /// Largest number of labels of a sample; 0 is no limit.
     #[serde(default)]
+    #[schemars(example = 30)]
     pub label_limit: usize,
-    /// Most bytes of a label name; 0 is no limit.
+    /// Largest length of a label name, in bytes; 0 is no limit.
     #[serde(default)]
+    #[schemars(example = 100)]
     pub label_name_length_limit: usize,
-    /// Most bytes of a label value; 0 is no limit.
+    /// Largest length of a label value, in bytes; 0 is no limit.
     #[serde(default)]
+    #[schemars(example = 1_000)]
     pub label_value_length_limit: usize,
-    /// The targets.
+    /// Targets, in groups that share labels.
     #[serde(default)]
     pub static_configs: Vec<StaticConfig>,
 }
 
+const DURATION: &str = "a duration such as 500ms, 5s or 1m30s";
+const SIZE: &str = "a size such as 10MB, or a number of bytes";
+
+/// The schema of a size.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[allow(dead_code, reason = "only its schema is used")]
+enum SizeSchema {
+    Text(String),
+    Bytes(u64),
+}
+
 /// Targets that share labels.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticConfig {
-    /// `host:port`, or a host with port 80.
+    /// Addresses, as `host:port` or a host alone, whose port is then 80.
+    #[schemars(example = ["127.0.0.1:8000"])]
     pub targets: Vec<String>,
-    /// Labels added to every series of these targets; `job` and `instance` replace the defaults.
+    /// Labels that are added to every series of these targets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = BTreeMap::from([("env", "dev")]))]
     pub labels: BTreeMap<String, String>,
 }
 
-/// Protocol of a scrape. TLS is not supported.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How to reach a target. There is no TLS yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Scheme {
     /// HTTP/1.1 without TLS.
     #[default]

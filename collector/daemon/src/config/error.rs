@@ -1,0 +1,416 @@
+//! Errors of the configuration file: the position, the key, what is wrong and what to write instead, each once.
+
+use super::expand::{ExpandError, Expanded};
+use super::position::{Content, Index, KeyPath, Position};
+use super::schema::{self, Node};
+use serde_saphyr::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
+use std::fmt;
+
+/// A configuration that cannot be used. `Display` is one line; [`ConfigError::report`] adds the line of the file and the advice.
+#[derive(Debug)]
+pub struct ConfigError {
+    file: String,
+    position: Option<Position>,
+    key: KeyPath,
+    /// What is wrong.
+    pub problem: Problem,
+    help: Option<String>,
+    /// The line of the file, with secrets masked.
+    line: Option<String>,
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file cannot be read.
+    #[error("cannot read the file: {0}")]
+    Unreadable(std::io::Error),
+    /// A `${…}` reference has no value.
+    #[error("{0}")]
+    Expand(ExpandError),
+    /// The text is not YAML.
+    #[error("invalid YAML: {0}")]
+    Syntax(String),
+    /// There is no such key.
+    #[error("unknown key")]
+    UnknownKey,
+    /// A key that is planned.
+    #[error("not supported in this version")]
+    Unsupported,
+    /// A key that must be written is not.
+    #[error("missing key")]
+    MissingKey,
+    /// A key is written twice.
+    #[error("duplicate key")]
+    DuplicateKey,
+    /// A value of the wrong type, or outside its range.
+    #[error("invalid value {found}: expected {expected}{}", default_of(.default))]
+    Value {
+        /// As it is written, shortened.
+        found: String,
+        /// What may be written.
+        expected: String,
+        /// What holds when the key is not written.
+        default: Option<String>,
+    },
+    /// A rule that involves several keys, or more than the type of one.
+    #[error("{0}")]
+    Rule(String),
+}
+
+fn default_of(default: &Option<String>) -> String {
+    default
+        .as_ref()
+        .map(|default| format!(" (default {default})"))
+        .unwrap_or_default()
+}
+
+/// A rule that a well-formed configuration violates.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}; {help}")]
+pub struct Violation {
+    /// The key to change.
+    pub key: KeyPath,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl Violation {
+    /// A violation at a key.
+    pub fn new(key: KeyPath, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Violation {
+            key,
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+}
+
+impl ConfigError {
+    /// A file that cannot be read.
+    pub fn unreadable(file: String, error: std::io::Error) -> Self {
+        ConfigError {
+            file,
+            position: None,
+            key: KeyPath::default(),
+            problem: Problem::Unreadable(error),
+            help: Some("name another file with --config".to_owned()),
+            line: None,
+        }
+    }
+
+    /// What to write or do instead.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// The error with the line of the file, a marker below it, and the advice.
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        if let (Some(at), Some(line)) = (self.position, &self.line) {
+            let number = at.line.to_string();
+            let pad = " ".repeat(number.len());
+            let marker = "^".repeat(
+                at.length
+                    .min(line.chars().count().saturating_sub(at.column - 1))
+                    .max(1),
+            );
+            text.push_str(&format!("\n  {number} | {line}"));
+            text.push_str(&format!("\n  {pad} | {}{marker}", " ".repeat(at.column - 1)));
+        }
+        if let Some(help) = &self.help {
+            text.push_str(&format!("\n  help: {help}"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(at) = self.position {
+            write!(f, ":{}:{}", at.line, at.column)?;
+        }
+        if !self.key.0.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A text that is read, with what is needed to point at its parts.
+pub struct Source<'a> {
+    /// The name of the file.
+    pub file: &'a str,
+    /// The file's text.
+    pub text: &'a str,
+    /// The text that YAML is read from.
+    pub expanded: &'a Expanded,
+}
+
+/// Keys of Prometheus and of other collectors that this version does not have, with what to use instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("remote_write", "let Prometheus scrape exporters.prometheus"),
+    ("file_sd_configs", "use static_configs"),
+    ("http_sd_configs", "use static_configs"),
+    ("dns_sd_configs", "use static_configs"),
+];
+
+/// Most characters of a value that a message repeats.
+const SHOWN: usize = 60;
+
+/// Most keys that are listed beside a suggestion.
+const LISTED: usize = 12;
+
+/// Names of keys whose values are never printed.
+const SECRET: &str = "token";
+
+impl Source<'_> {
+    /// The error of a reference; its position is one of the file.
+    pub fn unexpanded(file: &str, text: &str, (at, error): (Position, ExpandError)) -> ConfigError {
+        ConfigError {
+            file: file.to_owned(),
+            position: Some(at),
+            key: KeyPath::default(),
+            help: Some(error.help()),
+            problem: Problem::Expand(error),
+            line: text.lines().nth(at.line - 1).map(str::to_owned),
+        }
+    }
+
+    /// The error of a rule.
+    pub fn violated(&self, violation: Violation) -> ConfigError {
+        let index = Index::new(&self.expanded.text);
+        let position = nearest(&index, &violation.key);
+        let problem = Problem::Rule(violation.message);
+        self.error(&index, violation.key, position, problem, Some(violation.help))
+    }
+
+    /// The error of the YAML reader at a path.
+    pub fn unread(&self, path: KeyPath, error: &YamlError) -> ConfigError {
+        let mut error = error;
+        while let YamlError::WithSnippet { error: inner, .. } | YamlError::AliasError { error: inner, .. } =
+            error
+        {
+            error = inner;
+        }
+        let index = Index::new(&self.expanded.text);
+        let document = schema::document();
+        let schema = Node::root(&document);
+        let given = error.location().map(|at| Position {
+            line: usize::try_from(at.line()).unwrap_or_default().max(1),
+            column: usize::try_from(at.column()).unwrap_or_default().max(1),
+            length: 1,
+        });
+        match error {
+            YamlError::SerdeUnknownField { field, expected, .. } => {
+                let section = if path.last_key() == Some(field) {
+                    path.parent()
+                } else {
+                    path
+                };
+                let keys = match schema.get(&section) {
+                    Some(node) if !node.keys().is_empty() => node.keys(),
+                    _ => expected.clone(),
+                };
+                let key = section.key(field);
+                let position = index.get(&key).and_then(|node| node.key).or(given);
+                let (problem, help) = unknown(field, &keys);
+                self.error(&index, key, position, problem, Some(help))
+            }
+            YamlError::SerdeMissingField { field, .. } => {
+                let position = nearest(&index, &path).or(given);
+                let help = schema
+                    .get(&path)
+                    .and_then(|section| section.key(field))
+                    .map(|node| usage(field, node));
+                self.error(&index, path.key(field), position, Problem::MissingKey, help)
+            }
+            YamlError::DuplicateMappingKey { key, .. } => {
+                let key = key.as_deref().unwrap_or_default();
+                let path = if path.last_key() == Some(key) {
+                    path
+                } else {
+                    path.key(key)
+                };
+                let position = given.map(|at| Position {
+                    length: key.chars().count().max(1),
+                    ..at
+                });
+                let first = index.get(&path).and_then(|node| node.key);
+                let help = first.map(|at| format!("remove one of the two; the first is on line {}", at.line));
+                self.error(&index, path, position, Problem::DuplicateKey, help)
+            }
+            YamlError::Message { msg, .. } if !path.0.is_empty() && !is_described(&index, &path, schema) => {
+                let position = nearest(&index, &path).or(given);
+                self.error(&index, path, position, Problem::Rule(msg.clone()), None)
+            }
+            _ => match (index.get(&path), schema.get(&path)) {
+                (Some(found), Some(node)) if !is_syntax(error) => {
+                    let problem = Problem::Value {
+                        found: found_value(&found.content),
+                        expected: node.expected(),
+                        default: node
+                            .default()
+                            .filter(|value| !value.is_object())
+                            .map(schema::yaml),
+                    };
+                    let help = path.last_key().map(|key| usage(key, node));
+                    let position = Some(found.value);
+                    self.error(&index, path, position, problem, help)
+                }
+                _ => {
+                    let message = DefaultMessageFormatter.format_message(error).into_owned();
+                    self.error(
+                        &Index::default(),
+                        KeyPath::default(),
+                        given,
+                        Problem::Syntax(message),
+                        None,
+                    )
+                }
+            },
+        }
+    }
+
+    fn error(
+        &self,
+        index: &Index,
+        key: KeyPath,
+        position: Option<Position>,
+        problem: Problem,
+        help: Option<String>,
+    ) -> ConfigError {
+        let position = position.map(|at| self.expanded.source(at));
+        ConfigError {
+            file: self.file.to_owned(),
+            position,
+            key,
+            problem,
+            help,
+            line: position.and_then(|at| self.line(at.line, index)),
+        }
+    }
+
+    /// A line of the file with the values of secret keys masked; none when a secret in it cannot be found.
+    fn line(&self, number: usize, index: &Index) -> Option<String> {
+        let line = self.text.lines().nth(number - 1)?;
+        let mut masked: Vec<char> = line.chars().collect();
+        let mut secrets = 0;
+        for node in index.named(SECRET).filter(|node| node.value.line == number) {
+            let at = self.expanded.source(node.value);
+            let end = (at.column - 1 + at.length).min(masked.len());
+            masked[(at.column - 1).min(end)..end].fill('*');
+            secrets += 1;
+        }
+        (secrets > 0 || !line.contains(SECRET)).then(|| masked.into_iter().collect())
+    }
+}
+
+/// Errors of the reader that are not about one value.
+fn is_syntax(error: &YamlError) -> bool {
+    matches!(
+        error,
+        YamlError::ExternalMessage { .. }
+            | YamlError::Eof { .. }
+            | YamlError::MultipleDocuments { .. }
+            | YamlError::UnknownAnchor { .. }
+            | YamlError::Budget { .. }
+            | YamlError::IOError { .. }
+            | YamlError::ContainerEndMismatch { .. }
+            | YamlError::IndentationError { .. }
+    )
+}
+
+/// The position of a path, or of the nearest section around it that is written.
+fn nearest(index: &Index, path: &KeyPath) -> Option<Position> {
+    if let Some(node) = index.get(path) {
+        return Some(if matches!(node.content, Content::Scalar(_)) {
+            node.value
+        } else {
+            node.key.unwrap_or(node.value)
+        });
+    }
+    match path.0.is_empty() {
+        true => None,
+        false => nearest(index, &path.parent()),
+    }
+}
+
+fn unknown(field: &str, keys: &[&str]) -> (Problem, String) {
+    if let Some((_, instead)) = UNSUPPORTED.iter().find(|(key, _)| *key == field) {
+        return (Problem::Unsupported, (*instead).to_owned());
+    }
+    let similarity = |key: &str| strsim::jaro_winkler(field, key);
+    let best = keys.iter().map(|key| similarity(key)).fold(0.7, f64::max);
+    let close: Vec<&str> = keys
+        .iter()
+        .copied()
+        .filter(|key| similarity(key) >= best - 0.03)
+        .collect();
+    let all = format!("the keys here are {}", keys.join(", "));
+    let help = match close.is_empty() {
+        true => all,
+        false if keys.len() > LISTED => format!("did you mean {}?", close.join(" or ")),
+        false => format!(
+            "did you mean {}? {}",
+            close.join(" or "),
+            all.replacen('t', "T", 1)
+        ),
+    };
+    (Problem::UnknownKey, help)
+}
+
+fn found_value(content: &Content) -> String {
+    match content {
+        Content::List => "(a list)".to_owned(),
+        Content::Section => "(a section)".to_owned(),
+        Content::Alias => "(an alias)".to_owned(),
+        Content::Scalar(text) if text.is_empty() => "(empty)".to_owned(),
+        Content::Scalar(text) if text.parse::<f64>().is_ok() => text.to_owned(),
+        Content::Scalar(text) if text.chars().count() > SHOWN => {
+            format!("{:?}…", text.chars().take(SHOWN).collect::<String>())
+        }
+        Content::Scalar(text) => format!("{text:?}"),
+    }
+}
+
+/// Whether the schema states more than the type of the scalar at a path: then its expectation replaces the reader's message.
+fn is_described(index: &Index, path: &KeyPath, schema: Node<'_>) -> bool {
+    let scalar = index
+        .get(path)
+        .is_some_and(|node| matches!(node.content, Content::Scalar(_)));
+    scalar && schema.get(path).is_some_and(Node::states_expectation)
+}
+
+/// What a key sets, and how it may be written.
+fn usage(key: &str, node: Node<'_>) -> String {
+    let description = node.description();
+    let description = description
+        .split_once(". ")
+        .map_or(description.as_str(), |(first, _)| first);
+    let description = lower_first(description.trim_end_matches('.'));
+    match node
+        .example()
+        .or(node.default())
+        .filter(|value| !value.is_object())
+    {
+        Some(example) => format!("{description}; for example `{key}: {}`", schema::yaml(example)),
+        None => description,
+    }
+}
+
+/// In lower case at the start, unless the first word is an abbreviation.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(text.chars().skip(1)).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,477 @@
+//! Configurations and the reports of their mistakes.
+
+use super::types::{LOOPBACK, Naming};
+use super::values::{Listen, Size};
+use super::*;
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    for text in ["", "\n# nothing\n", "receivers: {}\n"] {
+        let config = parse(text, "f").unwrap();
+        assert_eq!(config.exporters.prometheus.listen, LOOPBACK(9464), "{text:?}");
+        assert_eq!(config.limits.memory, Size(512 << 20));
+    }
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let text = r#"
+receivers:
+  otlp: { grpc: 127.0.0.1:4317, http: false }
+  prometheus:
+    scrape_configs:
+      - job_name: workers
+        scrape_interval: 5s
+        static_configs: [{ targets: ["127.0.0.1:8000"], labels: { env: dev } }]
+metrics:
+  packs: auto
+exporters:
+  prometheus: { listen: 127.0.0.1:0 }
+limits: { series: 1_000_000, memory: 512MiB }
+"#;
+    let config = parse(text, "f").unwrap();
+    assert_eq!(config.receivers.otlp.http, Listen::Off);
+    assert_eq!(
+        config.receivers.prometheus.scrape_configs[0].static_configs[0].labels["env"],
+        "dev"
+    );
+    assert_eq!(config.limits.series.0, 1_000_000);
+}
+
+fn check(text: &str, expected: &str) {
+    let report = parse(text, "f.yaml").expect_err(text).report();
+    assert_eq!(report, expected.trim(), "{text}");
+}
+
+#[test]
+fn values_outside_their_range_are_reported_with_range_default_and_example() {
+    check(
+        "limits: {series: -1}\n",
+        r"
+f.yaml:1:18: limits.series: invalid value -1: expected an integer from 1 to 4294967295 (default 1000000)
+  1 | limits: {series: -1}
+    |                  ^^
+  help: largest number of series in the store; for example `series: 100000`
+",
+    );
+    check(
+        "limits:\n  memory: many\n",
+        r#"
+f.yaml:2:11: limits.memory: invalid value "many": expected a size (default 512MiB)
+  2 |   memory: many
+    |           ^^^^
+  help: memory for all series: values, labels and tables; for example `memory: 256MiB`
+"#,
+    );
+    check(
+        "receivers: { beam: { flush_interval: 5 } }\n",
+        r"
+f.yaml:1:38: receivers.beam.flush_interval: invalid value 5: expected a duration from 10ms to 1m (default 1s)
+  1 | receivers: { beam: { flush_interval: 5 } }
+    |                                      ^
+  help: interval at which relays send changed metrics; for example `flush_interval: 1s`
+",
+    );
+    check(
+        "receivers: { beam: { flush_interval: 2h } }\n",
+        r#"
+f.yaml:1:38: receivers.beam.flush_interval: invalid value "2h": expected a duration from 10ms to 1m (default 1s)
+  1 | receivers: { beam: { flush_interval: 2h } }
+    |                                      ^^
+  help: interval at which relays send changed metrics; for example `flush_interval: 1s`
+"#,
+    );
+    check(
+        "receivers: { beam: { logs: { max_body: 1MiB } } }\n",
+        r#"
+f.yaml:1:40: receivers.beam.logs.max_body: invalid value "1MiB": expected a size from 1 byte to 16KiB (default 2KiB)
+  1 | receivers: { beam: { logs: { max_body: 1MiB } } }
+    |                                        ^^^^
+  help: length at which a message is cut; for example `max_body: 4KiB`
+"#,
+    );
+    check(
+        "receivers: { beam: { logs: { level: loud } } }\n",
+        r#"
+f.yaml:1:37: receivers.beam.logs.level: invalid value "loud": expected one of debug, info, notice, warning, error, critical, alert, emergency (default info)
+  1 | receivers: { beam: { logs: { level: loud } } }
+    |                                     ^^^^
+  help: lowest level that leaves the node; the node's own primary level applies as well; for example `level: warning`
+"#,
+    );
+    check(
+        "exporters:\n  prometheus: { listen: localhost:9464 }\n",
+        r#"
+f.yaml:2:25: exporters.prometheus.listen: invalid value "localhost:9464": expected HOST:PORT with a numeric host, such as 127.0.0.1:9464, or false (default 127.0.0.1:9464)
+  2 |   prometheus: { listen: localhost:9464 }
+    |                         ^^^^^^^^^^^^^^
+  help: address of the listener that serves `/metrics`; for example `listen: 127.0.0.1:9464`
+"#,
+    );
+    check(
+        "metrics: { packs: everything }\n",
+        r#"
+f.yaml:1:19: metrics.packs: invalid value "everything": expected auto, or a list of packs such as [vm, phoenix] (default auto)
+  1 | metrics: { packs: everything }
+    |                   ^^^^^^^^^^
+  help: packs in use: `auto` for all of them, or a list of names; for example `packs: [vm, phoenix, ecto]`
+"#,
+    );
+    check(
+        "security: { allow_non_loopback: perhaps }\n",
+        r#"
+f.yaml:1:33: security.allow_non_loopback: invalid value "perhaps": expected true or false (default false)
+  1 | security: { allow_non_loopback: perhaps }
+    |                                 ^^^^^^^
+  help: whether listeners that accept data without encryption or authentication may use an address that is not loopback; for example `allow_non_loopback: true`
+"#,
+    );
+    check(
+        "receivers: { otlp: [] }\n",
+        r"
+f.yaml:1:20: receivers.otlp: invalid value (a list): expected a section with the keys grpc, http, in_flight, max_request
+  1 | receivers: { otlp: [] }
+    |                    ^
+  help: OTLP listeners
+",
+    );
+    check(
+        "receivers: { beam: { ecto_prefixes: my_app.repo } }\n",
+        r#"
+f.yaml:1:37: receivers.beam.ecto_prefixes: invalid value "my_app.repo": expected a list of text (default [])
+  1 | receivers: { beam: { ecto_prefixes: my_app.repo } }
+    |                                     ^^^^^^^^^^^
+  help: telemetry prefixes of Ecto repositories that relays do not find by themselves; for example `ecto_prefixes: [my_app.repo]`
+"#,
+    );
+    check(
+        "receivers: { beam: { attach: [{ node: a@127.0.0.1, port: 70000 }] } }\n",
+        r"
+f.yaml:1:58: receivers.beam.attach[0].port: invalid value 70000: expected an integer from 0 to 65535
+  1 | receivers: { beam: { attach: [{ node: a@127.0.0.1, port: 70000 }] } }
+    |                                                          ^^^^^
+  help: distribution port of the node, for nodes without epmd; for example `port: 9100`
+",
+    );
+    check(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_interval: often }] } }\n",
+        r#"
+f.yaml:1:77: receivers.prometheus.scrape_configs[0].scrape_interval: invalid value "often": expected a duration such as 500ms, 5s or 1m30s (default 1m)
+  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_interval: often }] } }
+    |                                                                             ^^^^^
+  help: interval between two scrapes of a target; for example `scrape_interval: 15s`
+"#,
+    );
+}
+
+#[test]
+fn unknown_missing_and_duplicate_keys_are_reported_with_the_keys_that_exist() {
+    check(
+        "receivers:\n  otpl: {}\n",
+        r"
+f.yaml:2:3: receivers.otpl: unknown key
+  2 |   otpl: {}
+    |   ^^^^
+  help: did you mean otlp? The keys here are beam, otlp, prometheus
+",
+    );
+    check(
+        "limits: { replay: 5MiB }\n",
+        r"
+f.yaml:1:11: limits.replay: unknown key
+  1 | limits: { replay: 5MiB }
+    |           ^^^^^^
+  help: did you mean replay_bytes or replay_time? The keys here are label_value, labels, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
+",
+    );
+    check(
+        "zebra: 1\n",
+        r"
+f.yaml:1:1: zebra: unknown key
+  1 | zebra: 1
+    | ^^^^^
+  help: the keys here are admin, exporters, limits, metrics, receivers, security, telemetry
+",
+    );
+    check(
+        "exporters:\n  remote_write: []\n",
+        r"
+f.yaml:2:3: exporters.remote_write: not supported in this version
+  2 |   remote_write: []
+    |   ^^^^^^^^^^^^
+  help: let Prometheus scrape exporters.prometheus
+",
+    );
+    check(
+        "receivers: { beam: { attach: [{ cookie_file: a }] } }\n",
+        r"
+f.yaml:1:31: receivers.beam.attach[0].node: missing key
+  1 | receivers: { beam: { attach: [{ cookie_file: a }] } }
+    |                               ^
+  help: name of the node, as `node()` returns it in the node; a node of another machine requires `tls`; for example `node: shop@127.0.0.1`
+",
+    );
+    check(
+        "limits: { series: 1 }\nlimits: { series: 2 }\n",
+        r"
+f.yaml:2:1: limits: duplicate key
+  2 | limits: { series: 2 }
+    | ^^^^^^
+  help: remove one of the two; the first is on line 1
+",
+    );
+    check(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_intervall: 5s }] } }\n",
+        r"
+f.yaml:1:60: receivers.prometheus.scrape_configs[0].scrape_intervall: unknown key
+  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_intervall: 5s }] } }
+    |                                                            ^^^^^^^^^^^^^^^^
+  help: did you mean scrape_interval?
+",
+    );
+    check(
+        "metrics:\n  definitions:\n    - { name: a.b, type: counter, evnt: x }\n",
+        r"
+f.yaml:3:35: metrics.definitions[0].evnt: unknown key
+  3 |     - { name: a.b, type: counter, evnt: x }
+    |                                   ^^^^
+  help: did you mean event?
+",
+    );
+}
+
+#[test]
+fn invalid_yaml_and_references_are_reported_at_their_position() {
+    check(
+        "a: [1\n",
+        r"
+f.yaml:1:1: a: unknown key
+  1 | a: [1
+    | ^
+  help: did you mean admin? The keys here are admin, exporters, limits, metrics, receivers, security, telemetry
+",
+    );
+    check(
+        "limits:\n\tseries: 1\n",
+        r"
+f.yaml:2:2: invalid YAML: tabs disallowed within this context (block indentation)
+  2 | 	series: 1
+    |  ^
+",
+    );
+    check(
+        "limits: *other\n",
+        r"
+f.yaml:1:9: invalid YAML: alias references unknown anchor
+  1 | limits: *other
+    |         ^
+",
+    );
+    check(
+        "limits: { memory: '${env:DICHROIC_TEST_UNSET}' }\n",
+        r"
+f.yaml:1:20: environment variable DICHROIC_TEST_UNSET is not set
+  1 | limits: { memory: '${env:DICHROIC_TEST_UNSET}' }
+    |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^
+  help: set the variable, or write a default: ${env:DICHROIC_TEST_UNSET:-default}
+",
+    );
+    check(
+        "limits: { series: '${env:DICHROIC_TEST_UNSET:-x}', sources: -1 }\n",
+        r#"
+f.yaml:1:19: limits.series: invalid value "x": expected an integer from 1 to 4294967295 (default 1000000)
+  1 | limits: { series: '${env:DICHROIC_TEST_UNSET:-x}', sources: -1 }
+    |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  help: largest number of series in the store; for example `series: 100000`
+"#,
+    );
+}
+
+#[test]
+fn rules_between_keys_are_reported_at_the_key_to_change() {
+    check(
+        "admin: { token: short }\n",
+        r"
+f.yaml:1:17: admin.token: the token is shorter than 16 characters
+  1 | admin: { token: ***** }
+    |                 ^^^^^
+  help: write a secret of at least 16 characters, such as token: ${env:DICHROIC_ADMIN_TOKEN}
+",
+    );
+    check(
+        "admin: { listen: 0.0.0.0:9465 }\n",
+        r"
+f.yaml:1:1: admin.token: a token is required, because admin.listen is not a loopback address
+  1 | admin: { listen: 0.0.0.0:9465 }
+    | ^^^^^
+  help: write a secret of at least 16 characters, such as token: ${env:DICHROIC_ADMIN_TOKEN}
+",
+    );
+    check(
+        "receivers: { otlp: { http: 0.0.0.0:4318 } }\n",
+        r"
+f.yaml:1:28: receivers.otlp.http: not a loopback address, and OTLP is accepted without authentication
+  1 | receivers: { otlp: { http: 0.0.0.0:4318 } }
+    |                            ^^^^^^^^^^^^
+  help: if that is intended, set security.allow_non_loopback: true
+",
+    );
+    check(
+        "metrics: { packs: [vm, pheonix] }\n",
+        r#"
+f.yaml:1:24: metrics.packs[1]: unknown pack "pheonix"
+  1 | metrics: { packs: [vm, pheonix] }
+    |                        ^^^^^^^
+  help: the packs are absinthe, ash, bandit, beam_runtime, broadway, commanded, cowboy, crucible, ecto, finch, live_view, llm_guard, logger, nebulex, oban, phoenix, plug, redix, snakebridge, snakepit, tesla, vm; write auto for all of them
+"#,
+    );
+    check(
+        "metrics: { packs: [ecto], variables: { ecto_prefx: [a] } }\n",
+        r"
+f.yaml:1:40: metrics.variables.ecto_prefx: unknown template
+  1 | metrics: { packs: [ecto], variables: { ecto_prefx: [a] } }
+    |                                        ^^^^^^^^^^
+  help: the packs in use have the templates ecto_prefix
+",
+    );
+    check(
+        "metrics:\n  definitions:\n    - { name: a.b, type: sum, event: x }\n",
+        r#"
+f.yaml:3:7: metrics.definitions[0]: definition "a.b": measurement is missing; write measurement: KEY
+  3 |     - { name: a.b, type: sum, event: x }
+    |       ^
+"#,
+    );
+    check(
+        "security: { local_tcp: {} }\n",
+        r"
+f.yaml:1:13: security.local_tcp: token or token_file is required
+  1 | security: { local_tcp: {} }
+    |             ^^^^^^^^^
+  help: set token_file, or token; make a token with `openssl rand -hex 32`
+",
+    );
+    check(
+        "security: { local_tcp: { token: 0123456789abcdef } }\n",
+        r"
+f.yaml:1:33: security.local_tcp.token: the token is too short: 16 characters of this kind are less than 128 bits
+  1 | security: { local_tcp: { token: **************** } }
+    |                                 ^^^^^^^^^^^^^^^^
+  help: make a token with `openssl rand -hex 32`
+",
+    );
+    let exposed = format!(
+        "security: {{ local_tcp: {{ listen: 0.0.0.0:4319, token: {} }} }}\n",
+        "ab".repeat(16)
+    );
+    check(
+        &exposed,
+        r"
+f.yaml:1:34: security.local_tcp.listen: not a loopback address, and neither the token nor the data is encrypted in transit
+  1 | security: { local_tcp: { listen: 0.0.0.0:4319, token: ******************************** } }
+    |                                  ^^^^^^^^^^^^
+  help: if that is intended, set security.allow_non_loopback: true
+",
+    );
+    check(
+        "security: { local_socket: { mode: rw } }\n",
+        r#"
+f.yaml:1:35: security.local_socket.mode: invalid file mode "rw"
+  1 | security: { local_socket: { mode: rw } }
+    |                                   ^^
+  help: write an octal file mode in quotes, such as "0660"
+"#,
+    );
+    check(
+        "receivers: { beam: { attach: [{ node: nohost }] } }\n",
+        r#"
+f.yaml:1:39: receivers.beam.attach[0].node: invalid node name "nohost"
+  1 | receivers: { beam: { attach: [{ node: nohost }] } }
+    |                                       ^^^^^^
+  help: write name@host, as node() returns it in the node
+"#,
+    );
+    check(
+        "receivers: { beam: { attach: [{ node: a@h, transport: tcp }] } }\n",
+        r"
+f.yaml:1:55: receivers.beam.attach[0].transport: tcp requires security.local_tcp
+  1 | receivers: { beam: { attach: [{ node: a@h, transport: tcp }] } }
+    |                                                       ^^^
+  help: set security.local_tcp, or write transport: auto
+",
+    );
+    check(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_interval: 5s, scrape_timeout: 6s }] } }\n",
+        r"
+f.yaml:1:97: receivers.prometheus.scrape_configs[0].scrape_timeout: longer than scrape_interval
+  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_interval: 5s, scrape_timeout: 6s }] } }
+    |                                                                                                 ^^
+  help: shorten it, or raise scrape_interval
+",
+    );
+    check(
+        "receivers: { beam: { attach: [{ node: a@h, epmd: nowhere:x }] } }\n",
+        r#"
+f.yaml:1:50: receivers.beam.attach[0].epmd: invalid address "nowhere:x"
+  1 | receivers: { beam: { attach: [{ node: a@h, epmd: nowhere:x }] } }
+    |                                                  ^^^^^^^^^
+  help: write HOST:PORT, such as 127.0.0.1:4369
+"#,
+    );
+    check(
+        "receivers: { beam: { attach: [{ node: a@h }, { node: a@h }] } }\n",
+        r#"
+f.yaml:1:54: receivers.beam.attach[1].node: duplicate node "a@h"
+  1 | receivers: { beam: { attach: [{ node: a@h }, { node: a@h }] } }
+    |                                                      ^^^
+  help: keep one entry for each node
+"#,
+    );
+    check(
+        "exporters: { stream: { retain: [a.b, ''] } }\n",
+        r#"
+f.yaml:1:38: exporters.stream.retain[1]: pattern "": is empty; write ** to match everything
+  1 | exporters: { stream: { retain: [a.b, ''] } }
+    |                                      ^^
+  help: write a dotted name, in which * is any text within a segment and ** any number of segments
+"#,
+    );
+}
+
+#[test]
+fn printed_definitions_read_back_as_equal_definitions() {
+    let text = r#"
+metrics:
+  packs: [vm, plug]
+  naming: promex
+  variables: { plug_prefix: [shop.plug] }
+  definitions:
+    - { name: shop.checkout.duration, type: distribution, event: shop.checkout.stop, measurement: duration, unit: [native, ms], tags: [plan] }
+    - { name: shop.carts, type: counter, event: shop.cart, keep: [{ path: kind, eq: "7" }] }
+"#;
+    let config = parse(text, "f").unwrap();
+    let shown = serde_saphyr::to_string(&config).unwrap();
+    assert!(shown.contains("shop.checkout.duration"), "{shown}");
+    let again = parse(&shown, "printed").unwrap();
+    assert_eq!(again.metrics.definitions, config.metrics.definitions, "{shown}");
+    assert_eq!(again.metrics.variables, config.metrics.variables);
+    assert_eq!(
+        (again.metrics.naming, again.metrics.packs),
+        (Naming::Promex, config.metrics.packs)
+    );
+}
+
+#[test]
+fn secrets_are_redacted_when_the_configuration_is_printed() {
+    let check = |text: &str, secret: &str| {
+        let config = parse(text, "f").unwrap();
+        let shown = serde_saphyr::to_string(&config).unwrap();
+        assert!(shown.contains("<redacted>") && !shown.contains(secret), "{shown}");
+    };
+    check("admin: { token: 0123456789abcdef }\n", "0123456789abcdef");
+    let token = "0123456789abcdef".repeat(2);
+    check(
+        &format!("security: {{ local_tcp: {{ token: {token} }} }}\n"),
+        &token,
+    );
+}
