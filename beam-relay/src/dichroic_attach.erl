@@ -256,8 +256,8 @@ refuse_requests(Tries) ->
                    {?MODULE, F, _, _} <- Stack, lists:member(F, [start, redirect, info, ask, answer])] of
             [] -> ok;
             _ ->
-                timer:sleep(?PURGE_MS),
-                refuse_requests(Tries - 1)
+                %% Not timer:sleep/1: unloaded modules of OTP must stay unloaded.
+                receive after ?PURGE_MS -> refuse_requests(Tries - 1) end
         end
     end.
 
