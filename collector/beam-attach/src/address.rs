@@ -12,7 +12,9 @@ pub const EPMD_PORT: u16 = 4369;
 /// `name@host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeName {
+    /// Part before the `@`.
     pub alive: String,
+    /// Part after the `@`.
     pub host: String,
 }
 
@@ -52,7 +54,12 @@ impl std::fmt::Display for NodeName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortLookup {
     /// Ask this epmd; without a host that of the node's machine.
-    Epmd { host: Option<String>, port: u16 },
+    Epmd {
+        /// Host of epmd; `None` for the machine of the node.
+        host: Option<String>,
+        /// Port of epmd.
+        port: u16,
+    },
     /// It is known.
     Port(u16),
 }
@@ -91,6 +98,7 @@ impl PortLookup {
 /// Where a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostAddress {
+    /// The address.
     pub ip: IpAddr,
     /// Whether that is this machine.
     pub local: bool,

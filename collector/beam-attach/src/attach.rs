@@ -438,8 +438,11 @@ pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error
 /// One node to stay attached to.
 #[derive(Debug, Clone)]
 pub struct NodeTarget {
+    /// Name of the node.
     pub node: crate::address::NodeName,
+    /// How the port of its listener is found.
     pub lookup: crate::address::PortLookup,
+    /// Where its cookie is read from.
     pub cookie: crate::cookie::CookieSources,
     /// For nodes whose distribution uses TLS.
     pub tls: Option<crate::tls::Tls>,

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Token(String);
 
 impl Token {
+    /// A token from its text.
     pub fn new(text: &str) -> Self {
         Token(text.to_owned())
     }
@@ -28,8 +29,15 @@ impl fmt::Debug for Token {
 /// One place of a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayDestination {
+    /// Its local socket.
     Socket(PathBuf),
-    Tcp { at: SocketAddr, token: Token },
+    /// Its TCP port.
+    Tcp {
+        /// Address of the port.
+        at: SocketAddr,
+        /// Token that the port requires.
+        token: Token,
+    },
 }
 
 impl RelayDestination {
@@ -71,7 +79,9 @@ impl RelayDestination {
 /// Where to send, and where else when the node cannot reach that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destinations {
+    /// Tried first.
     pub first: RelayDestination,
+    /// Used when the node cannot reach the first.
     pub fallback: Option<RelayDestination>,
 }
 

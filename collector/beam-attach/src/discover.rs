@@ -20,17 +20,21 @@ pub const MAX_LIVE: Duration = Duration::from_secs(600);
 /// What a node told.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Discovery {
+    /// Name of the node.
     pub node: String,
+    /// OTP release.
     pub otp: String,
     /// Version of telemetry; empty without.
     pub telemetry: String,
     /// Loaded modules, and how many of them could not be read.
     pub modules: u64,
+    /// Modules that could not be read.
     pub unread: u64,
     /// More events than are told.
     pub truncated: bool,
     /// Loaded applications and their versions.
     pub applications: Vec<(String, String)>,
+    /// Events that the code of the node names.
     pub events: Vec<Event>,
     /// Events of Ecto's repositories.
     pub ecto: Vec<String>,
@@ -38,6 +42,7 @@ pub struct Discovery {
     pub handlers: Vec<Handler>,
     /// Handlers of a relay, and the events that they are attached to.
     pub relay: u64,
+    /// Events with a handler of a relay.
     pub subscribed: Vec<String>,
     /// What was emitted while we listened.
     pub live: Option<Live>,
@@ -57,15 +62,20 @@ pub struct Event {
 /// A handler that is attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
+    /// Id of the handler.
     pub id: String,
+    /// Dotted name of the event.
     pub event: String,
+    /// The function, `Module:Function/Arity`.
     pub function: String,
 }
 
 /// How often events were emitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
+    /// How long the node was traced.
     pub time: Duration,
+    /// Dotted name and number of emissions.
     pub counts: Vec<(String, u64)>,
     /// Names that were emitted too, and could not be counted. `None`: the node could not be traced, because somebody
     /// else does, or because the trace fell behind and was ended.

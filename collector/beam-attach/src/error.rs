@@ -25,7 +25,12 @@ pub enum Error {
     /// A call on the node failed there.
     Call(String),
     /// The node did not answer in time.
-    Timeout { what: String, after: Duration },
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// The time limit.
+        after: Duration,
+    },
 }
 
 impl Error {

@@ -22,9 +22,11 @@ type Compiled = (&'static str, &'static str, &'static [u8]);
 /// One module.
 #[derive(Debug, Clone, Copy)]
 pub struct Module {
+    /// Name of the module.
     pub name: &'static str,
     /// Of the code, in hexadecimal: what `Module:module_info(md5)` shows on the node.
     pub md5: &'static str,
+    /// Compiled code.
     pub code: &'static [u8],
 }
 

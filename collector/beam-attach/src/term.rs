@@ -14,15 +14,23 @@ pub const MAX_TERMS: usize = 1 << 20;
 /// A term.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Term {
+    /// An integer that fits 64 bits.
     Int(i64),
+    /// A float.
     Float(f64),
+    /// An atom.
     Atom(String),
+    /// A binary.
     Binary(Vec<u8>),
+    /// A tuple.
     Tuple(Vec<Term>),
     /// A proper list; a string of small integers is one too.
     List(Vec<Term>),
+    /// A map, in the order of the message.
     Map(Vec<(Term, Term)>),
+    /// A process.
     Pid(Pid),
+    /// A reference.
     Reference(Reference),
     /// `fun Module:Function/Arity`
     Export(String, String, u8),
@@ -33,17 +41,24 @@ pub enum Term {
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pid {
+    /// Its node.
     pub node: String,
+    /// Its number.
     pub id: u32,
+    /// Its serial number.
     pub serial: u32,
+    /// Incarnation of its node.
     pub creation: u32,
 }
 
 /// A reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
+    /// Its node.
     pub node: String,
+    /// Incarnation of its node.
     pub creation: u32,
+    /// Its words, at most 5.
     pub words: Vec<u32>,
 }
 
@@ -100,6 +115,7 @@ pub fn list<const N: usize>(parts: [Term; N]) -> Term {
 }
 
 impl Term {
+    /// Its name, if it is an atom.
     pub fn as_atom(&self) -> Option<&str> {
         match self {
             Term::Atom(name) => Some(name),
@@ -107,6 +123,7 @@ impl Term {
         }
     }
 
+    /// Its value, if it is an integer.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Term::Int(n) => Some(*n),
@@ -114,6 +131,7 @@ impl Term {
         }
     }
 
+    /// Its elements, if it is a list.
     pub fn as_list(&self) -> Option<&[Term]> {
         match self {
             Term::List(terms) => Some(terms),
@@ -121,6 +139,7 @@ impl Term {
         }
     }
 
+    /// Its elements, if it is a tuple.
     pub fn as_tuple(&self) -> Option<&[Term]> {
         match self {
             Term::Tuple(terms) => Some(terms),

@@ -8,11 +8,11 @@ use crate::input::Input;
 use crate::limits::GOODBYE_MESSAGE_BYTES;
 use crate::value::{bounded, cut_at};
 
-/// Asks for the [`Pong`] with the same token. From a relay the token is the number of the flush just sent.
+/// Requests a [`Pong`] with the same token. From a relay the token is the number of the flush just sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ping(pub u64);
 
-/// Says that everything before the [`Ping`] with this token is applied.
+/// Confirms that every frame before the [`Ping`] with this token was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pong(pub u64);
 
@@ -63,15 +63,15 @@ fn put_token(out: &mut Vec<u8>, frame_type: FrameType, token: u64) {
 pub enum GapReason {
     /// The subscriber was slow: its own ring was full.
     Slow,
-    /// The cursor or replay reached back further than the ring.
+    /// The cursor or replay starts before the replay buffer.
     BeyondReplay,
     /// The collector restarted.
     CollectorRestarted,
-    /// The relay had more rows than its credit.
+    /// The relay had no credit left for the rows.
     RelayOverload,
-    /// The relay reached its limit of rows a second.
+    /// The relay reached its limit of rows per second.
     RateLimit,
-    /// A relay's connection broke with rows in its buffers.
+    /// A relay disconnected with rows in socket buffers.
     RelayConnectionBroke,
     /// A row was larger than a frame.
     RowTooLarge,
@@ -116,11 +116,11 @@ pub struct Gap {
     pub schema: u32,
     /// Why.
     pub reason: GapReason,
-    /// How many rows; `None` when nobody knows.
+    /// Number of rows; `None` when unknown.
     pub lost: Option<u64>,
 }
 
-const LOST_NOT_KNOWN: u64 = u64::MAX;
+const LOST_UNKNOWN: u64 = u64::MAX;
 
 impl Gap {
     /// Decodes a body.
@@ -133,7 +133,7 @@ impl Gap {
         Ok(Self {
             schema,
             reason,
-            lost: (lost != LOST_NOT_KNOWN).then_some(lost),
+            lost: (lost != LOST_UNKNOWN).then_some(lost),
         })
     }
 
@@ -148,13 +148,13 @@ impl Gap {
         );
         out.extend_from_slice(&self.schema.to_le_bytes());
         out.push(self.reason.code());
-        out.extend_from_slice(&self.lost.unwrap_or(LOST_NOT_KNOWN).to_le_bytes());
+        out.extend_from_slice(&self.lost.unwrap_or(LOST_UNKNOWN).to_le_bytes());
     }
 }
 
-/// `retry_ms` of a GOODBYE: the peer's own backoff decides.
+/// `retry_ms` of a GOODBYE: the peer uses its own backoff.
 pub const RETRY_DEFAULT_BACKOFF: u32 = 0;
-/// `retry_ms` of a GOODBYE: do not come back unasked.
+/// `retry_ms` of a GOODBYE: do not reconnect.
 pub const RETRY_NEVER: u32 = u32::MAX;
 
 /// The last frame of a connection.
@@ -162,14 +162,14 @@ pub const RETRY_NEVER: u32 = u32::MAX;
 pub struct Goodbye {
     /// Why.
     pub code: GoodbyeCode,
-    /// When to come back, in milliseconds; see [`RETRY_DEFAULT_BACKOFF`] and [`RETRY_NEVER`].
+    /// Delay before reconnecting, in milliseconds; see [`RETRY_DEFAULT_BACKOFF`] and [`RETRY_NEVER`].
     pub retry_ms: u32,
-    /// What happened and what to do, for a person; at most 1,024 bytes.
+    /// What happened and what to do, for people; at most 1,024 bytes.
     pub message: String,
 }
 
 impl Goodbye {
-    /// A goodbye whose words are cut to what the frame holds.
+    /// A GOODBYE whose message is cut to 1,024 bytes.
     pub fn new(code: GoodbyeCode, retry_ms: u32, message: &str) -> Self {
         Self {
             code,
@@ -204,7 +204,7 @@ impl Goodbye {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when the words are longer than 1,024 bytes.
+    /// [`ErrorKind::Unwritable`] when the message is longer than 1,024 bytes.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Goodbye, |out| {
             bounded("message", self.message.len(), GOODBYE_MESSAGE_BYTES)?;

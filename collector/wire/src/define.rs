@@ -1,5 +1,5 @@
-//! DEFINE: what the ids of this connection mean. [`Define`] reads in place, [`DefineWriter`] writes, [`Dictionary`]
-//! holds what is alive; the typed structs are the maps of each kind.
+//! DEFINE: the meaning of the ids of a connection. [`Define`] reads in place, [`DefineWriter`] writes, [`Dictionary`]
+//! has the defined ids; the typed structs are the maps of each kind.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
@@ -11,7 +11,7 @@ use crate::map_kind::MapKind;
 use crate::stream_kind::{StreamKind, stream_kind};
 use crate::value::{self, Budget, Cell, ListRef, Map, MapRef, Value};
 
-/// What is defined.
+/// The kind of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum DefineKind {
@@ -19,7 +19,7 @@ pub enum DefineKind {
     Series = 1,
     /// The columns of EVENTS.
     Schema = 2,
-    /// Where rows come from.
+    /// The origin of rows.
     Source = 3,
 }
 
@@ -55,13 +55,16 @@ impl DefineKind {
 /// A checked DEFINE body.
 #[derive(Clone, Copy, Debug)]
 pub struct Define<'a> {
-    /// What is defined.
+    /// The kind of its ids.
     pub kind: DefineKind,
     entries: &'a [u8],
 }
 
 impl<'a> Define<'a> {
-    /// Checks a body whole, without allocating.
+    /// Checks a whole body, without allocating.
+    ///
+    /// # Errors
+    /// An unknown kind, a malformed value, an entry that is neither a map nor null.
     pub fn decode(body: &'a [u8]) -> Result<Self> {
         let mut input = Input::new(body, Some(FrameType::Define));
         let code = input.u8()?;
@@ -81,7 +84,7 @@ impl<'a> Define<'a> {
         })
     }
 
-    /// The entries in order: an id and what it now means, or `None` when it is forgotten.
+    /// The entries in order: an id and its definition, or `None` when it is released.
     pub fn entries(&self) -> impl Iterator<Item = (u32, Option<MapRef<'a>>)> + use<'a> {
         let mut input = Input::new(self.entries, Some(FrameType::Define));
         let kind = self.kind;
@@ -141,7 +144,7 @@ impl<'o> DefineWriter<'o> {
         self.add(id, value::count_values(map), |out| value::encode_map(map, out))
     }
 
-    /// Forgets an id and frees it; `false` when the frame is full and the entry was not added.
+    /// Releases an id; `false` when the frame is full and the entry was not added.
     pub fn release(&mut self, id: u32) -> Result<bool> {
         self.add(id, 1, |out| Value::Null.encode(out))
     }
@@ -171,9 +174,9 @@ impl<'o> DefineWriter<'o> {
     }
 }
 
-/// What is alive of one kind on one connection, by id.
+/// The defined ids of one kind on one connection.
 ///
-/// Memory follows the highest id defined, which is below `limit`.
+/// Memory is proportional to the highest id defined, which is below `limit`.
 #[derive(Debug)]
 pub struct Dictionary<T> {
     kind: DefineKind,
@@ -193,10 +196,10 @@ impl<T> Dictionary<T> {
         }
     }
 
-    /// Gives an id its meaning.
+    /// Defines an id.
     ///
     /// # Errors
-    /// [`ErrorKind::IdBeyondLimit`], or [`ErrorKind::AlreadyDefined`] when the id is alive.
+    /// [`ErrorKind::IdBeyondLimit`], or [`ErrorKind::AlreadyDefined`].
     pub fn define(&mut self, id: u32, meaning: T) -> Result<&mut T> {
         let what = self.kind.name();
         let error = |kind| Error::new(Some(FrameType::Define), 0, kind);
@@ -220,10 +223,10 @@ impl<T> Dictionary<T> {
         }
     }
 
-    /// Takes the meaning from an id, which is then free.
+    /// Releases an id, which is then free, and returns its definition.
     ///
     /// # Errors
-    /// [`ErrorKind::Undefined`] when the id is not alive.
+    /// [`ErrorKind::Undefined`] when the id is not defined.
     pub fn release(&mut self, id: u32) -> Result<T> {
         let meaning = self.alive.get_mut(id as usize).and_then(Option::take);
         let meaning = meaning.ok_or_else(|| self.undefined(FrameType::Define, id))?;
@@ -231,10 +234,10 @@ impl<T> Dictionary<T> {
         Ok(meaning)
     }
 
-    /// The meaning of an id that a frame uses.
+    /// The definition of an id that a frame uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Undefined`] when the id is not alive.
+    /// [`ErrorKind::Undefined`] when the id is not defined.
     pub fn get(&self, frame_type: FrameType, id: u32) -> Result<&T> {
         self.alive
             .get(id as usize)
@@ -262,17 +265,17 @@ impl<T> Dictionary<T> {
         )
     }
 
-    /// Ids that are alive.
+    /// Number of defined ids.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is.
+    /// Whether no id is defined.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What is alive, by ascending id.
+    /// The definitions, by ascending id.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.alive
             .iter()
@@ -288,15 +291,15 @@ fn error(kind: ErrorKind) -> Error {
 /// A series as a relay defines it, read in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RelaySeries<'a> {
-    /// Key of the plan's aggregate; below 16 the relay's own account.
+    /// Key of the plan's aggregate; below 16 a term of the relay's account of itself.
     pub key: u64,
     /// Values of the labels, in the order of the plan; at most 32.
     pub labels: ListRef<'a>,
     /// When the series began to count, unix ns.
     pub start: i64,
-    /// Whether it stands for all series beyond the cap.
+    /// Whether it is the series for all series beyond the cap.
     pub overflow: bool,
-    /// What a metric is that the application asked for itself and no plan has.
+    /// The description of an app metric, which is not in any plan; key `own`.
     pub app_metric: Option<MapRef<'a>>,
 }
 
@@ -340,7 +343,7 @@ impl<'a> RelaySeries<'a> {
     }
 }
 
-/// The map of a series from a relay, for tools and tests that play one.
+/// The map of a series from a relay, for tools and tests.
 pub fn relay_series_map(key: u64, labels: Vec<Value>, start: i64, overflow: bool) -> Map {
     let mut map = Map::new();
     put(&mut map, "key", key as i64);
@@ -350,7 +353,7 @@ pub fn relay_series_map(key: u64, labels: Vec<Value>, start: i64, overflow: bool
     map
 }
 
-/// How the buckets of a histogram series are cut.
+/// The bucket bounds of a histogram series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Buckets {
     /// Base-2 exponential buckets of this scale.
@@ -374,9 +377,9 @@ pub struct SubscriberSeries {
     pub unit: Option<String>,
     /// When the series began to count, unix ns.
     pub start: Option<i64>,
-    /// What it means.
+    /// Description.
     pub help: Option<String>,
-    /// Of histograms: how the buckets are cut.
+    /// Bucket bounds; of histograms only.
     pub buckets: Option<Buckets>,
 }
 
@@ -404,7 +407,7 @@ impl SubscriberSeries {
         })
     }
 
-    /// The map that says this.
+    /// The map on the wire.
     pub fn to_map(&self) -> Map {
         let mut map = Map::new();
         put(&mut map, "name", self.name.as_str());
@@ -468,7 +471,7 @@ impl Schema {
         Ok(schema)
     }
 
-    /// The map that says this.
+    /// The map on the wire.
     pub fn to_map(&self) -> Map {
         let mut map = Map::new();
         let pair = |(name, unit): &(String, String)| string_list(&[name.clone(), unit.clone()]);
@@ -484,12 +487,12 @@ impl Schema {
     }
 }
 
-/// Where rows come from.
+/// The origin of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its name, of a BEAM the node's.
+    /// Name; the node name of a BEAM.
     pub name: String,
-    /// What it runs in, such as `beam`.
+    /// Runtime, such as `beam`.
     pub runtime: String,
     /// Resource attributes; left out when empty.
     pub resource: Map,
@@ -509,7 +512,7 @@ impl Source {
         })
     }
 
-    /// The map that says this.
+    /// The map on the wire.
     pub fn to_map(&self) -> Map {
         let mut map = Map::new();
         put(&mut map, "name", self.name.as_str());
@@ -523,7 +526,7 @@ impl Source {
     }
 }
 
-/// Writes one definition into a frame of its own.
+/// Writes one definition as a separate frame.
 ///
 /// # Errors
 /// [`ErrorKind::Unwritable`] when the map is larger than the format holds.

@@ -1,5 +1,5 @@
-//! What can be wrong with a frame, where, and whose fault it is. One enum for the crate: callers turn it into the
-//! words of a GOODBYE with [`Error::goodbye_code`] and `to_string()`, tests compare it for equality.
+//! Errors of the format: what is wrong, at which byte, and which side must change. One enum for the crate: callers
+//! make a GOODBYE of it with [`Error::goodbye_code`] and `to_string()`; tests compare it for equality.
 
 use crate::frame_type::FrameType;
 use crate::goodbye_code::GoodbyeCode;
@@ -8,37 +8,42 @@ use crate::map_kind::MapKind;
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A violation of the format: the frame, the byte of its body, and what was wrong there.
+/// A violation of the format: the frame, the byte of its body, and the problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} at byte {offset}: {kind}", frame.map_or("stream", FrameType::name))]
 pub struct Error {
-    /// The frame it was found in; `None` before a header was understood or for a value outside any frame.
+    /// The frame; `None` before a header was decoded, or for a value outside a frame.
     pub frame: Option<FrameType>,
-    /// Byte of the body (of the value, when there is no frame). A missing or wrong key is placed at its map.
+    /// Byte of the body, or of the value when there is no frame. For a missing or wrong key, the start of its map.
     pub offset: usize,
-    /// What was wrong.
+    /// The problem.
     pub kind: ErrorKind,
 }
 
-/// Who has to change something.
+/// Which side must change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The bytes that arrived break the format: close the connection with words.
+    /// The received bytes violate the format: close the connection with GOODBYE.
     Peer,
-    /// Our own caller asked for a frame that the format cannot hold.
+    /// The caller of this crate asked for a frame that the format cannot represent.
     Caller,
 }
 
-/// What was wrong. Each message says what was found and what is allowed.
+/// The problem. Each message states what was found and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The first bytes are an HTTP request: answer HTTP, not frames.
-    #[error("this is an HTTP request, but this port speaks frames: use the HTTP port")]
+    #[error("HTTP request on a port for frames: use the HTTP port")]
     Http,
-    /// The header announces a longer body than the receiver takes.
-    #[error("body of {length} bytes, at most {limit} here")]
-    FrameTooLong { length: u32, limit: u32 },
+    /// The header announces a longer body than the receiver accepts.
+    #[error("body of {length} bytes exceeds the limit of {limit}")]
+    FrameTooLong {
+        /// Announced length of the body, in bytes.
+        length: u32,
+        /// The limit.
+        limit: u32,
+    },
     /// A frame other than HELLO or GOODBYE came first.
     #[error("the first frame must be HELLO")]
     HelloExpected,
@@ -46,33 +51,52 @@ pub enum ErrorKind {
     #[error("HELLO does not begin with \"DICH\"")]
     Magic,
     /// HELLO of another major version.
-    #[error("the peer speaks version {major}.{minor}, this side 1.0: update the older of the two")]
-    Version { major: u8, minor: u8 },
+    #[error("version {major}.{minor} of the peer is incompatible with 1.0: update the older side")]
+    Version {
+        /// The peer's major version.
+        major: u8,
+        /// The peer's minor version.
+        minor: u8,
+    },
     /// The body ends inside a field.
-    #[error("the body ends early: {needed} more bytes needed, {left} left")]
-    Truncated { needed: usize, left: usize },
+    #[error("body ends early: {needed} more bytes needed, {left} left")]
+    Truncated {
+        /// Bytes that the field needs.
+        needed: usize,
+        /// Bytes left.
+        left: usize,
+    },
     /// Bytes after the last field.
-    #[error("{0} bytes after the end")]
+    #[error("{0} bytes after the last field")]
     Trailing(usize),
-    /// A code that this version does not have: a role, tag, column kind, DEFINE kind or bucket side.
+    /// An unknown code: a role, tag, column kind, DEFINE kind or bucket side.
     #[error("unknown {what} {code}")]
-    UnknownCode { what: &'static str, code: u8 },
-    /// A number outside its range, such as rows 0.
-    #[error("{what} is {got}, allowed {min} to {max}")]
-    OutOfRange {
+    UnknownCode {
+        /// Name of the item.
         what: &'static str,
+        /// The code.
+        code: u8,
+    },
+    /// A number outside its range, such as rows 0.
+    #[error("{what} is {got}, must be {min} to {max}")]
+    OutOfRange {
+        /// Name of the item.
+        what: &'static str,
+        /// The value found.
         got: i64,
+        /// Lowest allowed value.
         min: i64,
+        /// Highest allowed value.
         max: i64,
     },
     /// A string is not UTF-8.
-    #[error("not UTF-8")]
+    #[error("invalid UTF-8")]
     NotUtf8,
     /// A NaN other than `7ff8000000000000`.
-    #[error("a NaN other than 7ff8000000000000")]
+    #[error("non-canonical NaN: must be 7ff8000000000000")]
     NotCanonicalNan,
     /// The keys of a map are not strictly ascending by byte.
-    #[error("keys of a map must be strictly ascending")]
+    #[error("keys of a map must ascend strictly")]
     KeysNotAscending,
     /// Lists and maps nested deeper than [`crate::limits::VALUE_DEPTH`].
     #[error("lists and maps nested deeper than 8")]
@@ -80,66 +104,112 @@ pub enum ErrorKind {
     /// More values than [`crate::limits::VALUES_PER_FRAME`].
     #[error("more than 65536 values")]
     TooManyValues,
-    /// A cut string that was not cut.
-    #[error("cut string of {kept} bytes says it was {whole} long")]
-    NotCut { whole: u32, kept: usize },
+    /// A cut string whose stated length is not above the part kept.
+    #[error("cut string keeps {kept} bytes of {whole}: nothing was cut")]
+    NotCut {
+        /// Stated length of the whole string, in bytes.
+        whole: u32,
+        /// Length of the part kept, in bytes.
+        kept: usize,
+    },
     /// A reference of EVENTS outside its tables.
     #[error("reference {reference} outside the tables of {strings} strings and {values} values")]
     Reference {
+        /// The reference as sent.
         reference: i16,
+        /// Number of strings of the frame.
         strings: u16,
+        /// Number of values of the frame.
         values: u16,
     },
     /// The first column of EVENTS is not the time.
-    #[error("column 0 is of kind {0}, must be 1: the time")]
+    #[error("column 0 has kind {0}, must be 1 (the time)")]
     TimeColumn(u8),
     /// Buckets are not strictly ascending by (side, index).
-    #[error("buckets must be strictly ascending by side and index")]
+    #[error("buckets must ascend strictly by side and index")]
     BucketOrder,
-    /// A bucket that counts nothing.
-    #[error("a bucket with count 0")]
+    /// A bucket with count 0.
+    #[error("bucket with count 0")]
     EmptyBucket,
     /// The map lacks a required key.
-    #[error("{map} lacks the key {key:?}")]
-    MissingKey { map: MapKind, key: &'static str },
-    /// A key's value is of the wrong type or not one of those allowed.
+    #[error("{map} has no key {key:?}, which is required")]
+    MissingKey {
+        /// The map.
+        map: MapKind,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value of the wrong type or outside the allowed values.
     #[error("key {key:?} of {map} must be {expected}")]
     BadValue {
+        /// The map.
         map: MapKind,
+        /// The key.
         key: String,
+        /// What the value must be.
         expected: &'static str,
     },
-    /// A key that this version does not have, in a map where ignoring it would make numbers wrong.
+    /// An unknown key in a map where ignoring it would produce wrong numbers.
     #[error("unknown key {key:?} in {map}")]
-    UnknownKey { map: MapKind, key: String },
-    /// An operation, transform or type that this version does not have.
+    UnknownKey {
+        /// The map.
+        map: MapKind,
+        /// The key.
+        key: String,
+    },
+    /// An unknown operation, transform or type.
     #[error("unknown {what} {name:?}")]
-    UnknownName { what: &'static str, name: String },
-    /// DEFINE of an id that is alive.
+    UnknownName {
+        /// Name of the item.
+        what: &'static str,
+        /// The name found.
+        name: String,
+    },
+    /// DEFINE of an id that is already defined.
     #[error("{what} {id} is already defined")]
-    AlreadyDefined { what: &'static str, id: u32 },
+    AlreadyDefined {
+        /// Name of the item.
+        what: &'static str,
+        /// The id.
+        id: u32,
+    },
     /// A frame or a null for an id that is not defined.
     #[error("{what} {id} is not defined")]
-    Undefined { what: &'static str, id: u32 },
-    /// An id at or above the limit of its kind.
-    #[error("{what} {id} is beyond the limit of {limit}")]
-    IdBeyondLimit { what: &'static str, id: u32, limit: u32 },
-    /// Our caller gave more than the layout holds.
-    #[error("cannot be written: {what} is {got}, at most {max}")]
-    Unwritable {
+    Undefined {
+        /// Name of the item.
         what: &'static str,
+        /// The id.
+        id: u32,
+    },
+    /// An id at or above the limit of its kind.
+    #[error("{what} {id} exceeds the limit: ids must be below {limit}")]
+    IdBeyondLimit {
+        /// Name of the item.
+        what: &'static str,
+        /// The id.
+        id: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// The caller exceeded what the layout can hold.
+    #[error("cannot be encoded: {what} is {got}, at most {max}")]
+    Unwritable {
+        /// Name of the item.
+        what: &'static str,
+        /// The value found.
         got: usize,
+        /// Highest allowed value.
         max: usize,
     },
 }
 
 impl Error {
-    /// An error in a given frame and place.
+    /// An error at a byte of a frame.
     pub fn new(frame: Option<FrameType>, offset: usize, kind: ErrorKind) -> Self {
         Self { frame, offset, kind }
     }
 
-    /// Who has to change something.
+    /// Which side must change.
     pub fn fault(&self) -> Fault {
         match self.kind {
             ErrorKind::Unwritable { .. } => Fault::Caller,
@@ -147,7 +217,7 @@ impl Error {
         }
     }
 
-    /// The code of the GOODBYE that answers this error; `None` for HTTP, which is answered in HTTP.
+    /// The code of the GOODBYE for this error; `None` for an HTTP request, which gets an HTTP response.
     pub fn goodbye_code(&self) -> Option<GoodbyeCode> {
         Some(match &self.kind {
             ErrorKind::Http => return None,

@@ -1,7 +1,7 @@
-//! EVENTS, read in place: a checked view of columns with a frame-local table of strings and values.
+//! EVENTS, read in place: a checked view of columns with the tables of strings and values of the frame.
 //!
-//! [`Events::decode`] checks everything once; after it nothing can fail. It allocates nothing but what
-//! [`EventsScratch`] grows to, so a connection keeps one and reuses it for every frame.
+//! [`Events::decode`] checks everything once; later reads cannot fail. Only [`EventsScratch`] allocates: a connection
+//! reuses one for all frames.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
@@ -13,7 +13,7 @@ use crate::value::{self, Budget, Cell};
 /// Bytes of a body before the kinds of its columns.
 pub const FIXED_BYTES: usize = 23;
 
-/// What identifies the rows of a frame.
+/// Identity of the rows of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventsHeader {
     /// Id of the schema.
@@ -24,11 +24,11 @@ pub struct EventsHeader {
     pub position: u64,
 }
 
-/// What a column holds.
+/// The kind of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ColumnKind {
-    /// Nothing: all rows are null.
+    /// No cells: all rows are null.
     Absent = 0,
     /// i64.
     Int = 1,
@@ -59,7 +59,7 @@ impl ColumnKind {
     }
 }
 
-/// Where the table entries of a frame begin. Keep one per connection.
+/// Offsets of the table entries of a frame. Keep one per connection.
 #[derive(Clone, Debug, Default)]
 pub struct EventsScratch {
     /// Start of each column.
@@ -86,11 +86,11 @@ pub struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    /// Checks a body whole: counts, kinds, references, UTF-8, values.
+    /// Checks a whole body: counts, kinds, references, UTF-8, values.
     ///
     /// # Errors
-    /// Whatever breaks the layout. Whether the schema is defined and has as many columns is the connection's to
-    /// check, with [`columns`](Self::columns).
+    /// A body that violates the layout. The connection checks that the schema is defined and has this number of
+    /// [`columns`](Self::columns).
     pub fn decode(body: &'a [u8], scratch: &'a mut EventsScratch) -> Result<Self> {
         let mut input = Input::new(body, Some(FrameType::Events));
         let header = EventsHeader {
@@ -125,22 +125,22 @@ impl<'a> Events<'a> {
         self.header
     }
 
-    /// Count of rows, 1 to 4,096.
+    /// Number of rows, 1 to 4,096.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Count of columns, 1 to 64: the time and those of the schema.
+    /// Number of columns, 1 to 64: the time and those of the schema.
     pub fn columns(&self) -> usize {
         self.kinds.len()
     }
 
-    /// Count of strings in the table.
+    /// Number of strings in the table.
     pub fn strings(&self) -> usize {
         self.string_starts.len() - 1
     }
 
-    /// Count of values in the table.
+    /// Number of values in the table.
     pub fn values(&self) -> usize {
         self.value_starts.len()
     }
@@ -168,7 +168,7 @@ impl<'a> Events<'a> {
         self.eights(0).iter().map(|bytes| i64::from_le_bytes(*bytes))
     }
 
-    /// What a column holds.
+    /// The cells of a column.
     ///
     /// # Panics
     /// When there is no such column.
@@ -221,7 +221,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// The body from which this was read.
+    /// The encoded body.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
@@ -350,7 +350,7 @@ fn check_columns(
 /// The first row whose reference is outside the tables.
 fn reference_outside(bytes: &[u8], strings: usize, values: usize) -> Option<usize> {
     let (references, _) = bytes.as_chunks::<2>();
-    // Lowest and highest first: that loop has no branches and is compiled to vector instructions.
+    // Minimum and maximum first: that loop has no branches and compiles to vector instructions.
     let (mut low, mut high) = (i16::MAX, i16::MIN);
     for reference in references {
         let reference = i16::from_le_bytes(*reference);
@@ -379,7 +379,7 @@ fn check_strings<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, strings
         end
     }));
     let from = input.at();
-    // All at once is faster than one by one; then no string may begin inside a code point.
+    // One check of all strings is faster than one each; then no string may start inside a code point.
     let text = input.str(end as usize)?;
     match scratch
         .strings

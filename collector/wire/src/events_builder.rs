@@ -1,8 +1,8 @@
-//! Writes EVENTS: rows of cells in, one canonical frame out. The stream exporter builds with it what a subscription
-//! selects; [`EventsBuilder::append`] takes rows out of a received frame without looking at each string again.
+//! Encodes EVENTS: rows of cells in, one canonical frame out. The stream exporter encodes the rows that a subscription
+//! selects; [`EventsBuilder::append`] copies rows of a received frame and interns each of its strings once.
 //!
 //! Canonical: strings and values are numbered in the order in which the columns, left to right and top to bottom,
-//! first use them; nothing is in a table twice or unused; a column is of the first kind that holds it: absent, i64,
+//! first use them; no table entry is repeated or unused; a column has the first kind that can hold it: absent, i64,
 //! f64 (integers beside floats are promoted when f64 holds them exactly), reference.
 
 use std::hash::BuildHasher;
@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::value::{Cell, bounded, float_bits};
 
-/// What became of a row.
+/// Result of adding a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     /// It is in the frame.
@@ -35,7 +35,7 @@ const NUMBER_BYTES: usize = 9;
 /// Not yet numbered.
 const UNUSED: u16 = u16::MAX;
 
-/// A cell as it waits for the kind of its column.
+/// A cell before the kind of its column is known.
 #[derive(Clone, Copy, Debug)]
 enum Slot {
     Null,
@@ -50,7 +50,7 @@ struct PendingColumn {
     slots: Vec<Slot>,
     nulls: usize,
     ints: usize,
-    /// Ints that f64 does not hold exactly.
+    /// Integers that f64 cannot represent exactly.
     inexact: usize,
     floats: usize,
 }
@@ -95,7 +95,7 @@ impl PendingColumn {
         }
     }
 
-    /// Numbers that go to the value table, if no two are alike.
+    /// Numbers that need an entry in the value table, if no two are equal.
     fn loose_numbers(&self) -> usize {
         if self.kind() == ColumnKind::Reference {
             self.ints + self.floats
@@ -105,7 +105,7 @@ impl PendingColumn {
     }
 }
 
-/// Byte strings, each once, by number.
+/// Distinct byte strings, numbered.
 #[derive(Debug, Default)]
 struct Interner {
     numbers: HashTable<u16>,
@@ -129,7 +129,7 @@ impl Interner {
         slice(&self.ends, &self.bytes, number)
     }
 
-    /// The number of `entry`; `None` when there is no number left.
+    /// The number of `entry`; `None` when the table is full.
     fn intern(&mut self, entry: &[u8], max: usize) -> Option<u16> {
         let Self {
             numbers,
@@ -188,7 +188,7 @@ impl Order {
     }
 }
 
-/// Collects rows of one schema and source and writes them as one frame; then it is empty and collects the next.
+/// Collects rows of one schema and source and writes them as one frame; then it is empty for the next.
 #[derive(Debug)]
 pub struct EventsBuilder {
     schema: u32,
@@ -204,8 +204,8 @@ pub struct EventsBuilder {
     value_order: Order,
     /// One encoded value.
     encoded: Vec<u8>,
-    /// Numbers here of the strings and values of the frame that is appended.
-    known: Vec<u16>,
+    /// Numbers of the appended frame's strings in this builder.
+    string_numbers: Vec<u16>,
 }
 
 impl EventsBuilder {
@@ -228,7 +228,7 @@ impl EventsBuilder {
             string_order: Order::default(),
             value_order: Order::default(),
             encoded: Vec::new(),
-            known: Vec::new(),
+            string_numbers: Vec::new(),
         })
     }
 
@@ -241,7 +241,7 @@ impl EventsBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::Unwritable`] when the row is of another width, a string is longer than 65,535 bytes, or the row
-    /// is too large for a frame of its own. It is then not added.
+    /// does not fit an empty frame. It is then not added.
     pub fn push(&mut self, time: i64, cells: &[Cell<'_>]) -> Result<Pushed> {
         if cells.len() != self.columns.len() {
             let kind = ErrorKind::Unwritable {
@@ -267,7 +267,7 @@ impl EventsBuilder {
         self.commit(time)
     }
 
-    /// Adds rows of a received frame in the given order, and says how many were added: fewer than given when this
+    /// Adds rows of a received frame in the given order and returns how many were added: fewer than given when this
     /// frame is full, then [`finish`](Self::finish) it and append the rest.
     ///
     /// # Errors
@@ -284,8 +284,8 @@ impl EventsBuilder {
             };
             return Err(in_events(Error::new(None, 0, kind)));
         }
-        self.known.clear();
-        self.known.resize(from.strings(), UNUSED);
+        self.string_numbers.clear();
+        self.string_numbers.resize(from.strings(), UNUSED);
         let mut added = 0;
         for row in rows {
             match self.append_row(from, row)? {
@@ -324,16 +324,16 @@ impl EventsBuilder {
             Reference::String(index) => index,
             Reference::Value(index) => return self.slot(from.value(index)),
         };
-        if self.known[string] == UNUSED {
+        if self.string_numbers[string] == UNUSED {
             match self.strings.intern(from.string(string).as_bytes(), EVENT_STRINGS) {
-                Some(number) => self.known[string] = number,
+                Some(number) => self.string_numbers[string] = number,
                 None => return Ok(None),
             }
         }
-        Ok(Some(Slot::Str(self.known[string])))
+        Ok(Some(Slot::Str(self.string_numbers[string])))
     }
 
-    /// What a cell waits as; `None` when a table is full.
+    /// The pending form of a cell; `None` when a table is full.
     fn slot(&mut self, cell: Cell<'_>) -> Result<Option<Slot>> {
         Ok(match cell {
             Cell::Null => Some(Slot::Null),
@@ -356,7 +356,7 @@ impl EventsBuilder {
         })
     }
 
-    /// Keeps the row whose cells are all added, unless the frame would become too large.
+    /// Completes the row whose cells were added, unless the frame would become too large.
     fn commit(&mut self, time: i64) -> Result<Pushed> {
         self.times.push(time);
         // One more for null.
@@ -369,7 +369,7 @@ impl EventsBuilder {
         self.refuse(self.columns.len())
     }
 
-    /// Takes back the first `columns` cells of a row for which there is no room.
+    /// Removes the first `columns` cells of a row that does not fit.
     fn refuse(&mut self, columns: usize) -> Result<Pushed> {
         let got = self.body_bytes();
         self.abandon(columns);
@@ -384,8 +384,8 @@ impl EventsBuilder {
         Err(in_events(Error::new(None, 0, kind)))
     }
 
-    /// Takes back the first `columns` cells of a row that is not added. What it put into the tables stays until the
-    /// frame is finished, since entries do not count their users; when there is no other row it goes at once.
+    /// Removes the first `columns` cells of a row that is not added. Its table entries remain until the frame is
+    /// finished, because entries have no reference count; without other rows they are removed at once.
     fn abandon(&mut self, columns: usize) {
         self.columns[..columns]
             .iter_mut()
@@ -399,7 +399,7 @@ impl EventsBuilder {
         self.columns.iter().map(PendingColumn::loose_numbers).sum()
     }
 
-    /// Bytes of the body, at most: as if no two loose numbers were alike.
+    /// Upper bound of the body's bytes: as if no two numbers in the value table were equal.
     fn body_bytes(&self) -> usize {
         let rows = self.times.len();
         let columns: usize = self
@@ -412,8 +412,8 @@ impl EventsBuilder {
         FIXED_BYTES + 1 + self.columns.len() + 8 * rows + columns + strings + values
     }
 
-    /// Appends the frame of the rows collected, the first of them at `position`, and is empty again. Returns how many
-    /// rows they were: with 0 nothing is written.
+    /// Appends the frame of the collected rows, the first of them at `position`, and empties the builder. Returns the
+    /// number of rows; without rows nothing is written.
     pub fn finish(&mut self, position: u64, out: &mut Vec<u8>) -> Result<usize> {
         let rows = self.rows();
         if rows > 0 {
@@ -492,11 +492,11 @@ impl EventsBuilder {
         Ok(-1 - self.value_order.number(value) as i16)
     }
 
-    /// A null or number among the values.
+    /// The entry of a null or number in the value table.
     fn loose(&mut self, cell: Cell<'_>) -> Result<u16> {
         self.encoded.clear();
         cell.encode(&mut self.encoded)?;
-        // `commit` left room for every one of them.
+        // `commit` reserved room for each of them.
         let full = ErrorKind::Unwritable {
             what: "values",
             got: self.values.len() + 1,

@@ -1,5 +1,5 @@
-//! Frames out of a byte stream: the header, the ten types, and the reader that every connection pushes its bytes
-//! into. The reader holds what arrived and no more: nothing is allocated by an announced length.
+//! Frames of a byte stream: the header, and the reader that each connection pushes its bytes into. The reader buffers
+//! received bytes only; it never allocates by an announced length.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
@@ -10,7 +10,7 @@ use crate::limits::{BODY_BYTES_BEFORE_HELLO, BODY_BYTES_MAX, HEADER_BYTES};
 pub struct Header {
     /// Bytes of the body.
     pub length: u32,
-    /// What the body is.
+    /// Type of the body.
     pub frame_type: FrameType,
 }
 
@@ -34,25 +34,42 @@ impl Header {
 /// A whole frame, undecoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawFrame<'a> {
-    /// What the body is.
+    /// Type of the body.
     pub frame_type: FrameType,
     /// The bytes after the header.
     pub body: &'a [u8],
 }
 
-/// Cuts a byte stream into frames.
+/// Splits a byte stream into frames.
 ///
-/// Push what was read, then call [`next`](Self::next) until it says `None`. The memory held is what was pushed and
-/// not yet taken: at most one unfinished frame plus one push, when the caller drains it after every push.
-/// After an error the stream is lost: close the connection.
+/// Push received bytes, then call [`next`](Self::next) until it returns `None`. It buffers bytes pushed and not yet
+/// returned: at most one incomplete frame plus one push, when the caller drains it after every push.
+/// After an error the stream cannot be continued: close the connection.
+///
+/// ```
+/// use dichroic_wire::{FrameReader, FrameType, Ping};
+///
+/// let mut bytes = Vec::new();
+/// Ping(42).write(&mut bytes);
+///
+/// let mut reader = FrameReader::new();
+/// reader.hello_accepted(262_144);
+/// reader.push(&bytes[..7]);
+/// assert_eq!(reader.next()?, None);
+/// reader.push(&bytes[7..]);
+/// let frame = reader.next()?.expect("a whole frame");
+/// assert_eq!(frame.frame_type, FrameType::Ping);
+/// assert_eq!(Ping::decode(frame.body)?, Ping(42));
+/// # Ok::<(), dichroic_wire::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that were handed out.
+    /// Bytes of `buffer` that were returned.
     taken: usize,
     max_body: u32,
     hello_accepted: bool,
-    /// Nothing was handed out yet, so the first bytes may be another protocol's.
+    /// No frame was returned yet: the bytes may be of another protocol.
     at_start: bool,
 }
 
@@ -63,7 +80,7 @@ impl Default for FrameReader {
 }
 
 impl FrameReader {
-    /// A reader for a new connection: it takes HELLO or GOODBYE of at most 16 KiB until [`hello_accepted`](Self::hello_accepted).
+    /// A reader for a new connection: it accepts HELLO or GOODBYE of at most 16 KiB until [`hello_accepted`](Self::hello_accepted).
     pub fn new() -> Self {
         Self {
             buffer: Vec::new(),
@@ -74,29 +91,29 @@ impl FrameReader {
         }
     }
 
-    /// The peer's HELLO was accepted: from now on bodies may be as long as the `max_frame` that this side announces
-    /// (at most 1 MiB) and of any type.
+    /// Call after the peer's HELLO was accepted: from then on frames may be of any type, and bodies as long as the
+    /// `max_frame` that this side announced, at most 1 MiB.
     pub fn hello_accepted(&mut self, max_frame: u32) {
         self.hello_accepted = true;
         self.max_body = max_frame.min(BODY_BYTES_MAX);
     }
 
-    /// Adds what arrived.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.taken > 0 {
-            // Only the start of an unfinished frame is moved.
+            // Moves only the start of an incomplete frame.
             self.buffer.drain(..self.taken);
             self.taken = 0;
         }
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes pushed and not yet handed out: 0 between frames. A connection closed while this is not 0 was cut.
+    /// Number of bytes pushed and not yet returned: 0 between frames. A peer that closes at another value was cut off.
     pub fn pending(&self) -> usize {
         self.buffer.len() - self.taken
     }
 
-    /// What was pushed and not handed out: goes to the reader that takes the connection over.
+    /// Bytes pushed and not yet returned, for the reader that continues the connection.
     pub fn unread(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }
@@ -108,7 +125,7 @@ impl FrameReader {
     /// announces too much, [`ErrorKind::UnknownCode`] for type 0, [`ErrorKind::HelloExpected`] for a first frame that is neither HELLO nor GOODBYE.
     #[allow(
         clippy::should_implement_trait,
-        reason = "it lends from the reader, which Iterator cannot"
+        reason = "it borrows from the reader, which Iterator cannot"
     )]
     pub fn next(&mut self) -> Result<Option<RawFrame<'_>>> {
         let rest = &self.buffer[self.taken..];
@@ -135,7 +152,7 @@ impl FrameReader {
 
     fn admit(&self, length: u32, frame_type: FrameType) -> Result<()> {
         if frame_type == FrameType::Unknown(0) {
-            // No version will have it: a stream of zeros is out of step, not newer.
+            // Type 0 is reserved in all versions: a stream of zeros is corrupt, not newer.
             return Err(Error::new(
                 None,
                 0,
@@ -178,7 +195,7 @@ pub(crate) fn begin(out: &mut Vec<u8>, frame_type: FrameType) -> usize {
     start
 }
 
-/// Completes the length of the frame that began at `start`; a frame that nobody may receive is taken back.
+/// Completes the length of the frame that starts at `start`; a frame over 1 MiB is removed.
 pub(crate) fn end(out: &mut Vec<u8>, start: usize, frame_type: FrameType) -> Result<()> {
     let got = out.len() - start - HEADER_BYTES;
     match u32::try_from(got) {
@@ -198,7 +215,7 @@ pub(crate) fn end(out: &mut Vec<u8>, start: usize, frame_type: FrameType) -> Res
     }
 }
 
-/// Writes a whole frame; whatever goes wrong inside leaves `out` as it was.
+/// Writes a whole frame; on an error `out` is unchanged.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     frame_type: FrameType,
@@ -227,7 +244,7 @@ pub fn split_body(frame: &mut Vec<u8>) -> Vec<u8> {
 }
 
 impl RawFrame<'_> {
-    /// Writes the frame as it came, for forwarding.
+    /// Writes the frame unchanged, for forwarding.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         write(out, self.frame_type, |out| {
             out.extend_from_slice(self.body);

@@ -1,6 +1,6 @@
 //! The types of frames and their codes.
 
-/// The type of a frame. Unknown ones are skipped by their length and counted, never refused.
+/// The type of a frame. Unknown types are skipped by their length and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameType {
     /// First frame of each side: version, role and fields.
@@ -23,7 +23,7 @@ pub enum FrameType {
     Events,
     /// A counted loss of rows.
     Gap,
-    /// A type that this version does not have.
+    /// A type of a later version.
     Unknown(u8),
 }
 

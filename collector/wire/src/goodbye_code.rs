@@ -1,6 +1,6 @@
 //! The codes of GOODBYE.
 
-/// Why a connection ends.
+/// The reason why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GoodbyeCode {
     /// The peer speaks another major version.
@@ -30,7 +30,7 @@ pub enum GoodbyeCode {
 }
 
 impl GoodbyeCode {
-    /// The code's meaning.
+    /// The reason for a code of the wire.
     pub fn from_code(code: u16) -> Self {
         match code {
             1 => Self::Version,

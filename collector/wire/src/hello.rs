@@ -1,5 +1,25 @@
-//! HELLO: who speaks, in which version, and what for. [`Hello`] keeps every field it was sent; the typed views check
-//! the keys that a role must have and ignore those that a later minor version may add.
+//! HELLO: role, version and fields of a peer. [`Hello`] keeps every field received; the typed views check the required
+//! keys of a role and ignore unknown ones, which a later minor version may add.
+//!
+//! ```
+//! use dichroic_wire::hello::SubscribeKind;
+//! use dichroic_wire::{FrameReader, Hello, Subscribe, SubscriberHello};
+//!
+//! let hello = SubscriberHello {
+//!     agent: "example/1.0".to_owned(),
+//!     max_frame: 262_144,
+//!     token: None,
+//!     subscribe: Some(Subscribe::new(SubscribeKind::Event, vec!["phoenix.**".to_owned()])),
+//! };
+//! let mut bytes = Vec::new();
+//! hello.to_hello().write(&mut bytes)?;
+//!
+//! let mut reader = FrameReader::new();
+//! reader.push(&bytes);
+//! let frame = reader.next()?.expect("a whole frame");
+//! assert_eq!(SubscriberHello::read(&Hello::decode(frame.body)?)?, hello);
+//! # Ok::<(), dichroic_wire::Error>(())
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -13,22 +33,22 @@ use crate::map_kind::MapKind;
 use crate::value::{self, Budget, Cell, Map, Value};
 use crate::variables::{self, Variables};
 
-/// What HELLO begins with.
+/// The first bytes of HELLO.
 pub const MAGIC: [u8; 4] = *b"DICH";
 /// The major version of this crate.
 pub const MAJOR: u8 = 1;
 /// The highest minor version of this crate.
 pub const MINOR: u8 = 0;
 
-/// Who sends a HELLO.
+/// The role of the sender of HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Role {
     /// The collector.
     Collector = 0,
-    /// What runs in a BEAM.
+    /// The agent within a BEAM VM.
     Relay = 1,
-    /// A reader of streams.
+    /// A receiver of a stream.
     Subscriber = 2,
     /// Reserved.
     Emitter = 3,
@@ -51,11 +71,11 @@ impl Role {
 pub struct Hello {
     /// Major version, 1.
     pub major: u8,
-    /// Minor version; both sides then use the lower one.
+    /// Minor version; both sides use the lower one.
     pub minor: u8,
-    /// Who speaks.
+    /// Role of the sender.
     pub role: Role,
-    /// Every field, also those that this version does not know.
+    /// All fields, unknown ones included.
     pub fields: Map,
 }
 
@@ -126,7 +146,7 @@ impl Hello {
         self.fields().opt_str("token")
     }
 
-    /// The largest body that the sender takes, in bytes.
+    /// The largest body that the sender accepts, in bytes.
     pub fn max_frame(&self) -> Result<u32> {
         max_frame(self.fields())
     }
@@ -158,7 +178,7 @@ fn max_frame(fields: Fields<'_>) -> Result<u32> {
     }
 }
 
-/// How a relay came into its BEAM.
+/// How a relay was loaded into its BEAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RelayMode {
     /// As a dependency of the application.
@@ -167,14 +187,14 @@ pub enum RelayMode {
     Attached,
 }
 
-/// What a relay says of itself.
+/// The fields of a relay's HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayHello {
     /// Program and version.
     pub agent: String,
-    /// Name of the node. A source is (node, os_pid).
+    /// Node name. A source is identified by (node, os_pid).
     pub node: String,
-    /// Process id of the BEAM in its operating system.
+    /// OS process id of the BEAM.
     pub os_pid: i64,
     /// OTP release.
     pub otp: String,
@@ -184,17 +204,17 @@ pub struct RelayHello {
     pub native_per_s: i64,
     /// `erlang:time_offset()`, native units.
     pub time_offset: i64,
-    /// When this relay began to count, unix ns; new for each boot of the BEAM or start of the relay.
+    /// Start of the relay's totals, unix ns; new at each boot of the BEAM or start of the relay.
     pub epoch: i64,
-    /// Number of this connection in its epoch.
+    /// Number of this connection within the epoch.
     pub attempt: i64,
-    /// How the relay came into its BEAM.
+    /// How the relay was loaded into its BEAM.
     pub mode: RelayMode,
     /// Resource attributes.
     pub resource: Map,
-    /// What the node fills templates of event names with, as far as it is known.
+    /// Values of the templates in event names, as far as known.
     pub variables: Variables,
-    /// Largest body that the relay takes, in bytes.
+    /// Largest body that the relay accepts, in bytes.
     pub max_frame: u32,
     /// Secret; required on TCP, never to be logged.
     pub token: Option<String>,
@@ -232,7 +252,7 @@ impl RelayHello {
         })
     }
 
-    /// The HELLO that says this.
+    /// The HELLO with these fields.
     pub fn to_hello(&self) -> Hello {
         let mut map = common(&self.agent, self.token.as_deref(), self.max_frame);
         put(&mut map, "node", self.node.as_str());
@@ -270,14 +290,14 @@ fn common(agent: &str, token: Option<&str>, max_frame: u32) -> Map {
     map
 }
 
-/// What the collector says of itself. To relays `position` and `resumed` are absent.
+/// The fields of the collector's HELLO. `position` and `resumed` are absent to relays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectorHello {
     /// Program and version.
     pub agent: String,
     /// When the collector started, unix ns.
     pub epoch: i64,
-    /// Largest body that the collector takes, in bytes.
+    /// Largest body that the collector accepts, in bytes.
     pub max_frame: u32,
     /// To a subscriber: position of the next row of its stream.
     pub position: Option<u64>,
@@ -301,7 +321,7 @@ impl CollectorHello {
         })
     }
 
-    /// The HELLO that says this.
+    /// The HELLO with these fields.
     pub fn to_hello(&self) -> Hello {
         let mut map = Map::new();
         put(&mut map, "agent", self.agent.as_str());
@@ -317,16 +337,16 @@ impl CollectorHello {
     }
 }
 
-/// What a subscriber says of itself.
+/// The fields of a subscriber's HELLO.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubscriberHello {
     /// Program and version.
     pub agent: String,
-    /// Largest body that the subscriber takes, in bytes.
+    /// Largest body that the subscriber accepts, in bytes.
     pub max_frame: u32,
     /// Secret; required on TCP, never to be logged.
     pub token: Option<String>,
-    /// What it wants; `None` only greets.
+    /// The subscription; `None` for a handshake only.
     pub subscribe: Option<Subscribe>,
 }
 
@@ -334,8 +354,8 @@ impl SubscriberHello {
     /// Reads the fields of a subscriber's HELLO.
     ///
     /// # Errors
-    /// Another role; a required key that is missing; a value of the wrong type. What is wrong inside `subscribe`, an
-    /// unknown key among it, is answered with GOODBYE 10.
+    /// Another role; a required key that is missing; a value of the wrong type. Errors inside `subscribe`, such as
+    /// an unknown key, are answered with GOODBYE 10.
     pub fn read(hello: &Hello) -> Result<Self> {
         let fields = hello.of(Role::Subscriber)?;
         Ok(Self {
@@ -346,7 +366,7 @@ impl SubscriberHello {
         })
     }
 
-    /// The HELLO that says this.
+    /// The HELLO with these fields.
     pub fn to_hello(&self) -> Hello {
         let mut map = common(&self.agent, self.token.as_deref(), self.max_frame);
         put_some(
@@ -358,7 +378,7 @@ impl SubscriberHello {
     }
 }
 
-/// What a subscription is of.
+/// The items of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SubscribeKind {
     /// Telemetry events.
@@ -380,7 +400,7 @@ pub enum OnFull {
     Disconnect,
 }
 
-/// Where a subscriber had come to, exact while the ring holds it.
+/// The position of a subscriber; exact while the replay buffer contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The collector's epoch.
@@ -398,24 +418,24 @@ pub struct Subscribe {
     pub kind: SubscribeKind,
     /// Globs on dotted names; at least one.
     pub patterns: Vec<String>,
-    /// Globs on the values of labels; all keys must match. Not there and empty are the same.
+    /// Globs on the values of labels; all keys must match. Empty and absent are the same.
     pub where_: BTreeMap<String, Vec<String>>,
-    /// Of metrics: time between two points of a series, in milliseconds.
+    /// Time between two points of a series, in milliseconds; of metrics only.
     pub every_ms: Option<u32>,
-    /// How far back to begin, in milliseconds.
+    /// How far back the stream starts, in milliseconds.
     pub replay_ms: Option<u32>,
     /// Where to resume.
     pub cursor: Option<Cursor>,
-    /// Rows that the collector holds for this subscriber.
+    /// Rows that the collector buffers for this subscriber.
     pub buffer: Option<u32>,
-    /// What happens when they are full.
+    /// What happens when the buffer is full.
     pub on_full: Option<OnFull>,
-    /// Share of rows wanted, above 0 and at most 1.
+    /// Share of rows, above 0 and at most 1.
     pub sample: Option<f64>,
 }
 
 impl Subscribe {
-    /// A subscription to everything of a kind that matches one of `patterns`, all else left to the collector.
+    /// A subscription to everything of a kind that matches one of `patterns`, with the collector's defaults otherwise.
     pub fn new(kind: SubscribeKind, patterns: Vec<String>) -> Self {
         Self {
             kind,

@@ -12,12 +12,12 @@ pub const ROW_BYTES: usize = 22;
 /// Bytes of a bucket.
 pub const BUCKET_BYTES: usize = 11;
 
-/// Where a bucket lies.
+/// The side of zero on which a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// The zero bucket; its index is 0.
     Zero,
-    /// Above zero; also every bucket of a histogram with given bounds.
+    /// Above zero; also every bucket of a histogram with explicit bounds.
     Positive,
     /// Below zero.
     Negative,
@@ -39,7 +39,7 @@ impl Side {
     }
 }
 
-/// A bucket that counted something.
+/// A non-empty bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// Exponential index, or the number of the bound.
@@ -72,7 +72,7 @@ impl<'a> HistogramRow<'a> {
         })
     }
 
-    /// Observations: the sum of the counts, which is never sent and so cannot disagree. Saturates.
+    /// Number of observations: the sum of the counts, saturating. It is not sent, so it cannot disagree with them.
     pub fn count(&self) -> u64 {
         self.buckets
             .iter()
@@ -94,7 +94,10 @@ pub struct Histograms<'a> {
 }
 
 impl<'a> Histograms<'a> {
-    /// Checks a body whole. No allocation; a frame without rows is legal and says nothing.
+    /// Checks a whole body, without allocating. A frame without rows is valid and has no effect.
+    ///
+    /// # Errors
+    /// A truncated row, too many buckets, an unknown side, an empty bucket, buckets out of order.
     pub fn decode(body: &'a [u8]) -> Result<Self> {
         let mut input = Input::new(body, Some(FrameType::Histograms));
         let time = input.i64()?;
@@ -115,7 +118,7 @@ impl<'a> Histograms<'a> {
     /// The rows in order.
     pub fn rows(&self) -> impl Iterator<Item = HistogramRow<'a>> + use<'a> {
         let mut input = Input::new(self.rows, Some(FrameType::Histograms));
-        // The body was checked, so the first error is its end.
+        // The body was checked, so the first error is the end.
         std::iter::from_fn(move || row(&mut input).ok())
     }
 }
@@ -144,7 +147,7 @@ fn row<'a>(input: &mut Input<'a>) -> Result<HistogramRow<'a>> {
     })
 }
 
-/// The first bucket that is not as it must be.
+/// The first invalid bucket, and the problem.
 fn wrong_bucket(buckets: &[[u8; BUCKET_BYTES]]) -> Option<(usize, ErrorKind)> {
     let mut previous = None;
     buckets.iter().enumerate().find_map(|(number, bytes)| {
@@ -194,11 +197,11 @@ impl<'o> HistogramsWriter<'o> {
         }
     }
 
-    /// Adds a row whose buckets ascend by (side, index); those with count 0 are left out. `false` when the frame is
+    /// Adds a row whose buckets ascend by (side, index); empty ones are skipped. `false` when the frame is
     /// full and the row was not added.
     ///
     /// # Errors
-    /// When the row could be in no frame: more than 1,024 buckets, or buckets out of order.
+    /// When no frame can hold the row: more than 1,024 buckets, or buckets out of order.
     pub fn push(
         &mut self,
         series: u32,

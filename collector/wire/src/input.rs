@@ -1,5 +1,5 @@
-//! A cursor over one body. Every read checks what is left first, so that a decoder above it can neither panic nor
-//! believe a count that the bytes cannot hold.
+//! A cursor over one body. Every read checks the remaining length first, so that decoders cannot panic or trust a
+//! count that the bytes cannot hold.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
@@ -16,7 +16,7 @@ impl<'a> Input<'a> {
         Self { bytes, at: 0, frame }
     }
 
-    /// The byte of the body that is read next.
+    /// Offset of the next byte in the body.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -25,7 +25,7 @@ impl<'a> Input<'a> {
         self.bytes.len() - self.at
     }
 
-    /// An error at the byte that is read next.
+    /// An error at the next byte.
     pub fn error(&self, kind: ErrorKind) -> Error {
         Error::new(self.frame, self.at, kind)
     }
@@ -35,7 +35,7 @@ impl<'a> Input<'a> {
         Error::new(self.frame, at, kind)
     }
 
-    /// The bytes between two positions already passed.
+    /// The bytes between two offsets that were already read.
     pub fn between(&self, from: usize, to: usize) -> &'a [u8] {
         &self.bytes[from..to]
     }
@@ -93,7 +93,7 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.take(len)?).map_err(|_| self.error_at(at, ErrorKind::NotUtf8))
     }
 
-    /// Refuses anything after the last field.
+    /// Fails if bytes remain after the last field.
     pub fn finish(&self) -> Result<()> {
         match self.left() {
             0 => Ok(()),

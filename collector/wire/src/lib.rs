@@ -1,11 +1,11 @@
-//! The framing that relays and subscribers speak: a sans-I/O codec of `SPEC.md`, version 1.0.
+//! The framing between relays, collector and subscribers: a sans-I/O codec of `SPEC.md`, version 1.0.
 //!
-//! Receivers and the stream exporter push the bytes they read into a [`FrameReader`], get [`RawFrame`]s back and
-//! decode each body by its [`FrameType`]; what they send they write into a `Vec<u8>` with the same types. The
-//! crate promises: no I/O, no panic and no unbounded memory on any input; every frame it accepts it re-encodes
-//! byte for byte; [`Numbers`], [`Histograms`] and [`Events`] are read in place, without allocating.
+//! Receivers and the stream exporter push received bytes into a [`FrameReader`], get [`RawFrame`]s back and
+//! decode each body by its [`FrameType`]; they encode into a `Vec<u8>` with the same types. Guarantees: no I/O, no
+//! panic and no unbounded memory on any input; every accepted frame re-encodes byte for byte; [`Numbers`],
+//! [`Histograms`] and [`Events`] are read in place, without allocating.
 //!
-//! Not here, because they need the state of a connection: timeouts, whether a series or schema is defined (see
+//! Not part of this crate, because they need the state of a connection: timeouts, whether a series or schema is defined (see
 //! [`Dictionary`]), tokens, and the guarantee of section 3 of the specification.
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,11 @@
-//! Typed reading and writing of maps: required keys, their types, and keys that nobody may ignore.
+//! Typed reading and writing of maps: required keys, their types, and maps in which unknown keys are errors.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
 use crate::map_kind::MapKind;
 use crate::value::{Map, Value};
 
-/// A map with the names that its errors use.
+/// A map, with its kind for errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'m> {
     pub frame: Option<FrameType>,
@@ -34,7 +34,7 @@ impl<'m> Fields<'m> {
         }))
     }
 
-    /// A key that must be there, read by `optional`.
+    /// A required key.
     fn required<T>(&self, key: &'static str, found: Option<T>) -> Result<T> {
         found.ok_or_else(|| self.error(ErrorKind::MissingKey { map: self.kind, key }))
     }
@@ -125,7 +125,7 @@ impl<'m> Fields<'m> {
             .map_or_else(|| self.bad(key, "a list of strings"), Ok)
     }
 
-    /// Refuses by name every key that is not `known`.
+    /// Fails on the first key that is not `known`.
     pub fn only(&self, known: &[&str]) -> Result<()> {
         match self.map.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
@@ -142,7 +142,7 @@ pub(crate) fn put(map: &mut Map, key: &str, value: impl Into<Value>) {
     map.insert(key.to_owned(), value.into());
 }
 
-/// Adds an entry when there is something to add.
+/// Adds an entry if there is a value.
 pub(crate) fn put_some(map: &mut Map, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         put(map, key, value);

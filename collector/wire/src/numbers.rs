@@ -31,7 +31,10 @@ pub struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Checks a body. No allocation; a frame without rows is legal and says nothing.
+    /// Checks a body, without allocating. A frame without rows is valid and has no effect.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Truncated`] when it is not a time followed by whole rows.
     pub fn decode(body: &'a [u8]) -> Result<Self> {
         let mut input = Input::new(body, Some(FrameType::Numbers));
         let time = input.i64()?;
@@ -51,7 +54,7 @@ impl<'a> Numbers<'a> {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -118,7 +121,7 @@ impl From<NumberRow> for f64 {
     }
 }
 
-/// An error for a row of a series that is not defined: the caller keeps the table, this crate the words.
+/// The error for a row of a series that is not defined; the caller has the table of series.
 pub fn undefined_series(frame_type: FrameType, id: u32) -> Error {
     Error::new(Some(frame_type), 0, ErrorKind::Undefined { what: "series", id })
 }

@@ -1,5 +1,5 @@
-//! Frames as text, for the golden files and for looking at a stream: one line per frame, then one per row, entry or
-//! field, indented by two spaces. A token is never shown. The text is for people; only the bytes are the format.
+//! Frames as text, for the golden files and for debugging: one line per frame, then one per row, entry or field,
+//! indented by two spaces. A token is never shown. The text is not part of the format.
 
 use std::fmt::{self, Display, Write};
 
@@ -16,7 +16,7 @@ use crate::input::Input;
 use crate::numbers::Numbers;
 use crate::value::{Cell, Value};
 
-/// The text of a frame, every line ended.
+/// The text of a frame; every line ends with a line feed.
 ///
 /// # Errors
 /// Those of decoding it.
@@ -130,7 +130,7 @@ fn events(out: &mut String, events: &Events<'_>) {
     }
 }
 
-/// Shows what has a text only here.
+/// Formats types that have a text only in this module.
 struct Show<'a, T>(&'a T);
 
 impl Display for Show<'_, Gap> {
@@ -157,7 +157,7 @@ impl Display for Show<'_, Goodbye> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code: &dyn Display = match &self.0.code {
             GoodbyeCode::Version => &"version",
-            GoodbyeCode::Unauthorized => &"unauthorised",
+            GoodbyeCode::Unauthorized => &"unauthorized",
             GoodbyeCode::Malformed => &"malformed",
             GoodbyeCode::Limit => &"limit",
             GoodbyeCode::Timeout => &"timeout",

@@ -1,4 +1,4 @@
-//! What a node fills templates of event names with, such as `ecto_prefix`: a map in a relay's HELLO and in its replies to plans.
+//! Values of the templates in event names on one node, such as `ecto_prefix`: a map in HELLO and in replies to plans.
 
 use crate::error::Result;
 use crate::map::{Fields, string_list};
@@ -8,21 +8,21 @@ use std::collections::BTreeMap;
 /// Values of templates by name.
 pub type Variables = BTreeMap<String, Vec<String>>;
 
-/// Templates, and values of one, that a node may know.
-const MOST: usize = 16;
-/// Longest value.
-const LONGEST: usize = 255;
+/// Most templates of a node, and most values of one template.
+const MAX_ENTRIES: usize = 16;
+/// Longest value, in bytes.
+const MAX_VALUE_BYTES: usize = 255;
 
-/// Reads `variables`; absent is none.
+/// Reads `variables`; an absent key is an empty map.
 pub(crate) fn read(fields: &Fields<'_>) -> Result<Variables> {
     let Some(map) = fields.opt_map("variables")? else {
         return Ok(Variables::new());
     };
-    if map.len() > MOST {
+    if map.len() > MAX_ENTRIES {
         return fields.bad("variables", "at most 16 names");
     }
     let read = |(name, values): (&String, &Value)| {
-        let values = values.as_list().filter(|values| values.len() <= MOST)?;
+        let values = values.as_list().filter(|values| values.len() <= MAX_ENTRIES)?;
         let values: Option<Vec<String>> = values.iter().map(value).collect();
         Some((name.clone(), values?))
     };
@@ -32,14 +32,14 @@ pub(crate) fn read(fields: &Fields<'_>) -> Result<Variables> {
     }
 }
 
-/// A value stands in names of events and may not have templates of its own.
+/// A value becomes part of event names and must not contain templates.
 fn value(value: &Value) -> Option<String> {
     let text = value.as_str()?;
-    let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(['$', '{', '}']);
+    let fits = !text.is_empty() && text.len() <= MAX_VALUE_BYTES && !text.contains(['$', '{', '}']);
     fits.then(|| text.to_owned())
 }
 
-/// The map that says this; `None` when there is nothing to say.
+/// The map on the wire; `None` when it is empty.
 pub(crate) fn map(variables: &Variables) -> Option<Map> {
     let entry = |(name, values): (&String, &Vec<String>)| (name.clone(), string_list(values));
     (!variables.is_empty()).then(|| variables.iter().map(entry).collect())
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_and_what_could_not_stand_in_a_name_is_refused() {
+    fn dotted_names_are_read_and_invalid_values_are_rejected() {
         let list = |names: &[&str]| Value::List(names.iter().map(|&name| Value::from(name)).collect());
         check(list(&["stock.repo", "b.repo"]), Some(&["stock.repo", "b.repo"]));
         check(list(&[]), Some(&[]));

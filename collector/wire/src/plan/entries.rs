@@ -13,72 +13,72 @@ use crate::map::{float_list, put, put_some, string_list};
 use crate::stream_kind::StreamKind;
 use crate::value::{self, Map, Value, bounded};
 
-/// What a relay is asked to extract.
+/// What a relay extracts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Ascending number of this plan.
+    /// Number of this plan; ascending.
     pub generation: i64,
     /// Time between two flushes, in milliseconds.
     pub flush_ms: u32,
-    /// How long to count without a collector, in seconds; 0 for ever.
+    /// How long to count without a collector, in seconds; 0 for no limit.
     pub linger_s: u32,
-    /// What the relay may use.
+    /// Limits of the relay.
     pub limits: PlanLimits,
-    /// What is counted in the VM.
+    /// Aggregates, counted in the VM.
     pub aggregates: Vec<Aggregate>,
-    /// What is sent row by row.
+    /// Streams, sent row by row.
     pub streams: Vec<StreamEntry>,
-    /// What later events of a process need of earlier ones.
+    /// Values that a process keeps from one event for later ones.
     pub carries: Vec<Carry>,
 }
 
-/// Values kept in the process of an event for the events after it, where [`Expression::carried`] reads them.
+/// Values that the process of an event keeps for later events; [`Expression::carried`] reads them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carry {
     /// Name of the event, atom by atom.
     pub event: Vec<String>,
-    /// What is kept under each name; `None` clears it. At most 64.
+    /// The value of each name; `None` clears it. At most 64.
     pub slots: BTreeMap<String, Option<Expression>>,
 }
 
-/// What a relay may use.
+/// Limits of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanLimits {
-    /// Series alive; their ids are below it.
+    /// Live series; ids are below it.
     pub series: u32,
     /// Bytes of a string before it is cut.
     pub string: u32,
-    /// Rows in flight inside the VM.
+    /// Rows in flight within the VM.
     pub credit: u32,
-    /// Rows a second, of all streams.
+    /// Rows per second of all streams.
     pub rows_per_s: u32,
 }
 
 /// One aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
-    /// Hash of the content below: the same key keeps its totals. Not below 16.
+    /// Hash of the other fields; an entry with the same key keeps its totals. At least 16.
     pub key: u64,
-    /// What is kept.
+    /// Type, with its options.
     pub aggregate_type: AggregateType,
     /// Name of the event, atom by atom.
     pub event: Vec<String>,
-    /// What is measured; `None` for a counter, and only for it.
+    /// The measured value; `None` for a counter, and only for it.
     pub value: Option<Expression>,
-    /// Values of the labels; their names stay in the collector.
+    /// Values of the labels by position; the collector has the names.
     pub labels: Vec<Expression>,
-    /// What must all hold for an event to count.
+    /// Conditions that must all hold for an event to count.
     pub keep: Vec<Condition>,
-    /// Series before the overflow series.
+    /// Number of series before the overflow series.
     pub series: u32,
     /// Idle time before a series is evicted, in seconds, at least 300.
     pub expire_s: u32,
 }
 
-/// What an aggregate keeps.
+/// The type of an aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AggregateType {
-    /// A count of events; it has no value.
+    /// Number of events; it has no value.
     Counter,
     /// A sum.
     Sum,
@@ -86,7 +86,7 @@ pub enum AggregateType {
     Last,
     /// Base-2 exponential buckets of value × factor.
     Exponential {
-        /// Multiplied before the index is taken: ns → s shifts a grid by no whole number of buckets.
+        /// Applied before the index is taken: ns → s does not shift the grid by a whole number of buckets.
         factor: f64,
         /// −4 to 4.
         scale: i64,
@@ -103,7 +103,7 @@ pub enum AggregateType {
 /// One stream of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamEntry {
-    /// Id of the schema, never used again in a connection.
+    /// Id of the schema, not reused within a connection.
     pub schema: u32,
     /// Events or logs.
     pub kind: StreamKind,
@@ -111,15 +111,15 @@ pub struct StreamEntry {
     pub event: Vec<String>,
     /// Columns 1… of EVENTS; at most 63.
     pub columns: Vec<Expression>,
-    /// What must all hold for an event to be sent.
+    /// Conditions that must all hold for an event to be sent.
     pub keep: Vec<Condition>,
-    /// Share of events sent, above 0 and at most 1; `None` is all.
+    /// Share of events sent, above 0 and at most 1; `None` for all.
     pub sample: Option<f64>,
-    /// How many of the columns, from the first, are measurements: what is no number there is null, and counted.
+    /// Number of leading columns that are measurements: other values than numbers are null there, and counted.
     pub numbers: u32,
 }
 
-/// What is taken from an event. What is no scalar after the transforms is null.
+/// A value taken from an event; null if it is not a scalar after the transforms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
     /// Where the path begins.
@@ -133,14 +133,14 @@ pub struct Expression {
 /// A transform whose operands are values of the wire.
 pub type Transform = expression::Transform<Value>;
 
-/// What must hold of an event.
+/// A condition on an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
-    /// How it is compared.
+    /// The comparison.
     pub operation: Operation,
-    /// What is compared.
+    /// The value compared.
     pub expression: Expression,
-    /// With what: one for eq, ne, lt and gt; one or more for in; none for has and lacks.
+    /// One for eq, ne, lt and gt; one or more for in; none for has and lacks.
     pub operands: Vec<Value>,
 }
 
@@ -178,7 +178,7 @@ impl Operation {
 }
 
 impl Plan {
-    /// Appends the frame. It may be larger than the relay's `max_frame`: compare the bytes that were added.
+    /// Appends the frame. It may exceed the relay's `max_frame`: check the number of bytes added.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unwritable`] for more than 2,000 entries or a plan beyond the format's limits.
@@ -242,7 +242,7 @@ impl Carry {
 }
 
 impl Aggregate {
-    /// The entry as it is sent. Hash it without `key` to get the key.
+    /// The entry on the wire. Its hash without `key` is the key.
     pub fn to_map(&self) -> Map {
         let mut map = Map::new();
         put(&mut map, "key", self.key as i64);
@@ -313,12 +313,12 @@ impl Expression {
         }
     }
 
-    /// What a [`Carry`] kept under a name.
+    /// The value that a [`Carry`] keeps under a name.
     pub fn carried(name: &str) -> Self {
         Self::path(Root::Carry, &[name])
     }
 
-    /// The same with one transform more.
+    /// The same with another transform at the end.
     #[must_use]
     pub fn then(mut self, transform: Transform) -> Self {
         self.transforms.push(transform);

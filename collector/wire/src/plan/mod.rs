@@ -1,5 +1,5 @@
-//! PLAN: what the collector asks a relay to extract, and the relay's reply. The collector writes a [`Plan`] and reads
-//! a [`PlanReply`]; reading a [`Plan`] back is for tools and tests.
+//! PLAN: what a relay extracts, and the relay's reply. The collector writes a [`Plan`] and reads a [`PlanReply`];
+//! reading a [`Plan`] is for tools and tests.
 //!
 //! A key that is `None`, an empty `keep` and `kind: event` are left out when writing.
 

@@ -1,5 +1,5 @@
-//! Reading a plan, as strictly as a relay must: what is unknown in an entry is refused by name, because ignoring a
-//! filter would make a number wrong.
+//! Reading a plan as strictly as a relay must: an unknown item in an entry is refused by name, because ignoring a
+//! filter would produce wrong numbers.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
@@ -17,10 +17,10 @@ use crate::plan::entries::{
 };
 
 impl Plan {
-    /// Decodes a body. Unknown keys of the plan itself and of its limits are ignored; one in an entry is refused.
+    /// Decodes a body. Unknown keys of the plan itself and of its limits are ignored; one in an entry is an error.
     ///
     /// # Errors
-    /// The first entry that a relay would refuse, and whatever is malformed.
+    /// The first entry that a relay would refuse; a malformed body.
     pub fn decode(body: &[u8]) -> Result<Self> {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
         let fields = Fields::new(FrameType::Plan, MapKind::Plan, &map);
@@ -69,7 +69,7 @@ impl Expression {
             return Err(bad("path", "at most 8 steps"));
         }
         if root == Root::Carry && !matches!(path.as_slice(), [Value::Str(_)]) {
-            return Err(bad("path", "one name for what was carried"));
+            return Err(bad("path", "one name after the root carry"));
         }
         let step = |step: &Value| match step {
             Value::Str(key) => Ok(Step::Key(key.clone())),

@@ -15,20 +15,20 @@ use crate::variables::{self, Variables};
 pub struct PlanReply {
     /// The plan's number.
     pub generation: i64,
-    /// Events that now have a handler.
+    /// Number of events with a handler.
     pub attached: u32,
-    /// Entries that the relay does not do, and why.
+    /// Entries that the relay refuses, with the reason.
     pub refused: Vec<Refused>,
-    /// What the node fills templates of event names with.
+    /// Values of the templates in event names.
     pub variables: Variables,
 }
 
-/// An entry that a relay does not do. A refused entry never stops the others.
+/// An entry that a relay refuses. It does not affect the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry that had neither.
+    /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry without one.
     pub entry: Option<i64>,
-    /// Why; what was kept of it when the relay cut it.
+    /// The reason, possibly cut by the relay.
     pub message: String,
 }
 
@@ -86,7 +86,7 @@ impl PlanReply {
     }
 }
 
-/// A string, or what was kept of it.
+/// A string, or the part kept of a cut one.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::Str(text) | Value::Cut { kept: text, .. } => Some(text.clone()),

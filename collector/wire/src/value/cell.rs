@@ -6,10 +6,10 @@ use crate::limits::{STRING_BYTES, VALUE_DEPTH, VALUES_PER_FRAME};
 use crate::value::encoding::{CANONICAL_NAN_BITS, cut_at, float_bits, put_bytes, put_cut};
 use crate::value::tag;
 
-/// A value read in place. Lists and maps were checked as a whole and are walked by their iterators.
+/// A value read in place. Lists and maps were checked as a whole; iterators walk them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cell<'a> {
-    /// Absent.
+    /// No value.
     Null,
     /// True or false.
     Bool(bool),
@@ -19,11 +19,11 @@ pub enum Cell<'a> {
     Float(f64),
     /// A string.
     Str(&'a str),
-    /// The beginning of a string that was too long.
+    /// The beginning of a string that exceeded a limit.
     CutStr {
-        /// Bytes of the whole string, more than are kept.
+        /// Length of the whole string in bytes, above that of `kept`.
         whole_len: u32,
-        /// What was kept.
+        /// The beginning, cut at a code point boundary.
         kept: &'a str,
     },
     /// Bytes that are not text.
@@ -34,21 +34,21 @@ pub enum Cell<'a> {
     Map(MapRef<'a>),
 }
 
-/// A checked list, in place. Equal when its bytes are, which the canonical form makes the same thing.
+/// A checked list, read in place. Equal if its bytes are: each list has one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListRef<'a> {
     len: u16,
     items: &'a [u8],
 }
 
-/// A checked map, in place.
+/// A checked map, read in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapRef<'a> {
     len: u16,
     entries: &'a [u8],
 }
 
-/// What a frame may still hold: the count of values left.
+/// Number of values that the frame may still contain.
 pub(crate) struct Budget(usize);
 
 impl Budget {
@@ -67,7 +67,7 @@ impl Budget {
     }
 }
 
-/// A scalar, or the count of what follows.
+/// A scalar, or the number of elements that follow.
 enum Head<'a> {
     Scalar(Cell<'a>),
     List(u16),
@@ -125,7 +125,7 @@ fn key<'a>(input: &mut Input<'a>, previous: &mut &'a str) -> Result<&'a str> {
     let at = input.at();
     let len = input.u8()?;
     let key = input.str(len.into())?;
-    // An empty key is never above the empty string that `previous` starts as, so this refuses it too.
+    // `previous` starts as the empty string, so this rejects an empty key too.
     if key <= *previous {
         return Err(input.error_at(at, ErrorKind::KeysNotAscending));
     }
@@ -133,7 +133,7 @@ fn key<'a>(input: &mut Input<'a>, previous: &mut &'a str) -> Result<&'a str> {
     Ok(key)
 }
 
-/// Refuses counts that the remaining bytes cannot hold or the budget does not allow, before anything is reserved.
+/// Rejects counts that exceed the remaining bytes or the budget, before memory is reserved.
 fn admit(input: &Input<'_>, budget: &mut Budget, count: u16, smallest: usize) -> Result<()> {
     let needed = usize::from(count) * smallest;
     if needed > input.left() {
@@ -148,7 +148,7 @@ fn admit(input: &Input<'_>, budget: &mut Budget, count: u16, smallest: usize) ->
 const SMALLEST_ITEM: usize = 1;
 const SMALLEST_ENTRY: usize = 3;
 
-/// Checks one value and says what it is, without allocating.
+/// Checks one value and returns it, without allocating.
 pub(crate) fn check<'a>(input: &mut Input<'a>, budget: &mut Budget) -> Result<Cell<'a>> {
     budget.spend(input, 1)?;
     check_at(input, budget, 1)
@@ -186,13 +186,13 @@ fn check_at<'a>(input: &mut Input<'a>, budget: &mut Budget, depth: usize) -> Res
     }
 }
 
-/// Walks over bytes that [`check`] accepted; what cannot happen any more reads as null.
+/// Reads a value that [`check`] accepted; the impossible error reads as null.
 fn walk<'a>(input: &mut Input<'a>) -> Cell<'a> {
     check_at(input, &mut Budget(usize::MAX), 1).unwrap_or(Cell::Null)
 }
 
 impl<'a> Cell<'a> {
-    /// Cuts a string that is longer than `max_bytes` on a code point; shorter ones stay whole.
+    /// The string, cut at a code point boundary if it is longer than `max_bytes`.
     pub fn cut(text: &'a str, max_bytes: usize) -> Self {
         let max_bytes = max_bytes.min(STRING_BYTES);
         if text.len() <= max_bytes {
@@ -208,7 +208,7 @@ impl<'a> Cell<'a> {
     /// Checks bytes that are one value and nothing else, and reads them in place.
     ///
     /// # Errors
-    /// Whatever is not the one encoding of a value within the limits.
+    /// Bytes that are not the canonical encoding of a value within the limits.
     pub fn decode(bytes: &'a [u8]) -> Result<Self> {
         let mut input = Input::new(bytes, None);
         let cell = check(&mut input, &mut Budget::new())?;
@@ -216,7 +216,7 @@ impl<'a> Cell<'a> {
         Ok(cell)
     }
 
-    /// Values in this one, counting itself and every element within.
+    /// Number of values, counting this one and all nested elements.
     pub(crate) fn count_values(self) -> usize {
         match self {
             Self::List(list) => 1 + list.iter().map(Cell::count_values).sum::<usize>(),
@@ -266,7 +266,7 @@ impl<'a> Cell<'a> {
 }
 
 impl<'a> ListRef<'a> {
-    /// Count of items.
+    /// Number of items.
     pub fn len(self) -> usize {
         self.len.into()
     }
@@ -284,7 +284,7 @@ impl<'a> ListRef<'a> {
 }
 
 impl<'a> MapRef<'a> {
-    /// Count of entries.
+    /// Number of entries.
     pub fn len(self) -> usize {
         self.len.into()
     }

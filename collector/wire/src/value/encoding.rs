@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{ELEMENTS, KEY_BYTES, STRING_BYTES};
 use crate::value::tag;
 
-/// The one NaN of the format.
+/// The canonical NaN: the only one of the format.
 pub const CANONICAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 
 pub(super) fn put_map_head(out: &mut Vec<u8>, len: usize) -> Result<()> {
@@ -69,7 +69,7 @@ pub(crate) fn float_bits(value: f64) -> u64 {
     }
 }
 
-/// The longest beginning of at most `max_bytes` that ends on a code point.
+/// The longest prefix of at most `max_bytes` that ends at a code point boundary.
 pub(crate) fn cut_at(text: &str, max_bytes: usize) -> &str {
     let end = (0..=max_bytes.min(text.len()))
         .rev()

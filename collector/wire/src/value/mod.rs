@@ -1,5 +1,16 @@
-//! Tagged values: what HELLO, PLAN, DEFINE and the value table of EVENTS are made of. [`Value`] owns its content;
-//! [`Cell`] is the same read in place. One encoding per value: whatever else the bytes say is refused.
+//! Tagged values, the content of HELLO, PLAN, DEFINE and the value table of EVENTS. [`Value`] owns its content;
+//! [`Cell`] is read in place. Each value has one encoding; any other is rejected.
+//!
+//! ```
+//! use dichroic_wire::Value;
+//!
+//! let value = Value::List(vec![Value::Int(200), Value::from("GET")]);
+//! let mut bytes = Vec::new();
+//! value.encode(&mut bytes)?;
+//! assert_eq!(Value::decode(&bytes)?, value);
+//! assert!(Value::decode(&bytes[..bytes.len() - 1]).is_err());
+//! # Ok::<(), dichroic_wire::Error>(())
+//! ```
 
 mod cell;
 mod encoding;

@@ -16,21 +16,21 @@ pub type Map = BTreeMap<String, Value>;
 /// Equality is that of the encoding: every NaN equals every other (they encode alike), 0.0 differs from −0.0.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Absent.
+    /// No value.
     Null,
     /// True or false.
     Bool(bool),
-    /// A 64-bit integer; larger ones travel as floats.
+    /// A 64-bit integer; larger ones are sent as floats.
     Int(i64),
     /// A float.
     Float(f64),
     /// A string.
     Str(String),
-    /// The beginning of a string that was too long.
+    /// The beginning of a string that exceeded a limit.
     Cut {
-        /// Bytes of the whole string, more than are kept.
+        /// Length of the whole string in bytes, above that of `kept`.
         whole_len: u32,
-        /// What was kept, ending on a code point.
+        /// The beginning, cut at a code point boundary.
         kept: String,
     },
     /// Bytes that are not text.
@@ -45,7 +45,7 @@ impl Value {
     /// Decodes bytes that are one value and nothing else.
     ///
     /// # Errors
-    /// Whatever is not the one encoding of a value within the limits.
+    /// Bytes that are not the canonical encoding of a value within the limits.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         Cell::decode(bytes).map(Cell::to_value)
     }
@@ -54,7 +54,7 @@ impl Value {
     ///
     /// # Errors
     /// [`ErrorKind::Unwritable`] when a string, key, list, map or the nesting is larger than the format holds;
-    /// `out` is then as it was. A float that is NaN is written as the one NaN.
+    /// `out` is then unchanged. Every NaN is written as the canonical NaN.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
         let written = self.encode_at(out, 1);
@@ -106,7 +106,7 @@ impl Value {
         Ok(())
     }
 
-    /// Cuts a string that is longer than `max_bytes` on a code point; shorter ones stay whole.
+    /// The string, cut at a code point boundary if it is longer than `max_bytes`.
     pub fn cut(text: &str, max_bytes: usize) -> Self {
         Cell::cut(text, max_bytes).to_value()
     }
@@ -144,7 +144,7 @@ impl Value {
     }
 }
 
-/// Values in a map, counting itself and every element within.
+/// Number of values in a map, counting the map and all nested elements.
 pub(crate) fn count_values(map: &Map) -> usize {
     fn count(value: &Value) -> usize {
         match value {
