@@ -285,7 +285,7 @@ def test_the_cookie_is_in_no_argument_and_no_output(collector: Collector, node: 
 def test_a_node_of_another_machine_is_refused(collector: Collector, node: BareNode) -> None:
     done = collector.run_command("attach", "shop@192.0.2.7", *node.reach()[1:], "--socket", str(collector.socket))
     assert done.returncode == 1
-    assert "is not this machine" in done.stderr
+    assert "is another machine" in done.stderr
     assert "root" in done.stderr
 
 

@@ -89,7 +89,7 @@ def test_the_node_refuses_a_missing_or_foreign_client_certificate(
     assert "--tls-cert" in message
     own = stranger.sign("visitor")
     message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
-    assert "does not know the CA that signed our certificate" in message
+    assert "does not trust the CA that signed the client certificate" in message
 
 
 def test_a_node_of_another_authority_receives_nothing(stranger: Authority, asking: TlsNode) -> None:
@@ -130,7 +130,7 @@ def test_an_expired_or_future_certificate_is_reported(authority: Authority, begi
 
 def test_a_node_without_tls_is_distinguished_from_one_with_tls(authority: Authority, asking: TlsNode) -> None:
     with BareNode() as plain:
-        assert "is it started with -proto_dist inet_tls?" in detach(plain, "--tls-ca", str(authority.pem))
+        assert "start it with -proto_dist inet_tls" in detach(plain, "--tls-ca", str(authority.pem))
     message = detach(asking)
     assert "uses TLS for distribution" in message
     assert "--tls-ca" in message
@@ -144,7 +144,7 @@ def test_unusable_files_are_reported_by_name(authority: Authority, asking: TlsNo
     own.key.chmod(0o600)
     other = Pair(own.cert, authority.sign("another").key)
     message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(other.cert), "--tls-key", str(other.key))
-    assert "does not go with" in message
+    assert "does not match" in message
     assert "none.pem: No such file" in detach(asking, "--tls-ca", str(tmp_path / "none.pem"))
 
 

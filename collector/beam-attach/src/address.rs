@@ -1,12 +1,12 @@
-//! Where a node is: its name, and the one address at which it may be reached.
+//! Names and addresses of nodes.
 //!
-//! Plain distribution has no encryption, and the cookie is as good as root on the node. So without TLS only addresses of this very
-//! machine (or network namespace) are dialled: what is sent to them never passes a wire.
+//! Plain distribution is not encrypted, and the cookie gives full control of the node. Therefore only addresses of this machine (or
+//! network namespace) are contacted without TLS: nothing crosses the network.
 
 use crate::error::Error;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
-/// Where epmd listens unless said otherwise.
+/// Default port of epmd.
 pub const EPMD_PORT: u16 = 4369;
 
 /// `name@host`.
@@ -23,19 +23,19 @@ impl NodeName {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |why: &str| {
             Error::Usage(format!(
-                "{text:?} is no node name: {why}; write name@host, as the node's own node() says"
+                "invalid node name {text:?}: {why}; expected name@host, as node() returns it"
             ))
         };
-        let (alive, host) = text.split_once('@').ok_or_else(|| wrong("there is no @"))?;
+        let (alive, host) = text.split_once('@').ok_or_else(|| wrong("no @"))?;
         if text.chars().count() > 255 {
-            return Err(wrong("it has more than 255 characters"));
+            return Err(wrong("more than 255 characters"));
         }
         if alive.is_empty() || host.is_empty() {
-            return Err(wrong("a part is empty"));
+            return Err(wrong("empty part"));
         }
         let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/' | '\'' | '"');
         if text.chars().filter(|c| *c == '@').count() > 1 || alive.contains(odd) || host.contains(odd) {
-            return Err(wrong("it has a character that no node name has"));
+            return Err(wrong("invalid character"));
         }
         Ok(NodeName {
             alive: alive.to_owned(),
@@ -50,17 +50,17 @@ impl std::fmt::Display for NodeName {
     }
 }
 
-/// How the port of a node's listener is found.
+/// How the distribution port of a node is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortLookup {
-    /// Ask this epmd; without a host that of the node's machine.
+    /// By a request to epmd.
     Epmd {
         /// Host of epmd; `None` for the machine of the node.
         host: Option<String>,
         /// Port of epmd.
         port: u16,
     },
-    /// It is known.
+    /// Given.
     Port(u16),
 }
 
@@ -80,7 +80,7 @@ impl PortLookup {
     pub fn epmd(text: &str) -> Result<Self, Error> {
         let wrong = || {
             Error::Usage(format!(
-                "{text:?} is no place of epmd; write HOST:PORT, such as 127.0.0.1:4369"
+                "invalid epmd address {text:?}: expected HOST:PORT, such as 127.0.0.1:4369"
             ))
         };
         let (host, port) = match text.rsplit_once(':') {
@@ -95,22 +95,25 @@ impl PortLookup {
     }
 }
 
-/// Where a host is.
+/// A resolved host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostAddress {
     /// The address.
     pub ip: IpAddr,
-    /// Whether that is this machine.
+    /// Whether it is an address of this machine.
     pub local: bool,
 }
 
-/// The address of a host; of one that is this machine, an own one. Others are found only when what is sent to them is `secure`.
+/// Resolves a host, preferring addresses of this machine.
+///
+/// # Errors
+/// An unknown host; a host of another machine unless the connection is `secure`.
 pub async fn resolve(host: &str, secure: bool) -> Result<HostAddress, Error> {
     let all: Vec<IpAddr> = match host.parse() {
         Ok(address) => vec![address],
         Err(_) => tokio::net::lookup_host((host, 0))
             .await
-            .map_err(|e| Error::Connection(format!("host {host} is unknown: {e}")))?
+            .map_err(|e| Error::Connection(format!("cannot resolve host {host}: {e}")))?
             .map(|address| address.ip())
             .collect(),
     };
@@ -120,7 +123,7 @@ pub async fn resolve(host: &str, secure: bool) -> Result<HostAddress, Error> {
     match all.iter().copied().find(|address| is_real(*address)) {
         Some(ip) if secure => Ok(HostAddress { ip, local: false }),
         _ => Err(Error::Usage(format!(
-            "{host} is not this machine: plain Erlang distribution is refused, because the cookie, which is root on the node, and all that is said would cross the network; run `dichroic` beside the node, in its network namespace, or let the node use TLS for distribution (-proto_dist inet_tls) and name its CA with --tls-ca, tls.ca_file in the configuration"
+            "{host} is another machine: plain Erlang distribution is refused, because it would send the cookie (root access to the node) and all traffic over the network unencrypted; run `dichroic` in the network namespace of the node, or use TLS for distribution on the node (-proto_dist inet_tls) and set its CA with --tls-ca (tls.ca_file in the configuration)"
         ))),
     }
 }
@@ -129,7 +132,7 @@ fn is_real(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast()
 }
 
-/// Only an own address can be bound.
+/// Only addresses of this machine can be bound.
 fn is_own(address: IpAddr) -> bool {
     is_real(address) && (address.is_loopback() || TcpListener::bind(SocketAddr::new(address, 0)).is_ok())
 }
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_names_are_read_or_refused_in_words() {
+    fn node_names_are_parsed_or_rejected_with_a_message() {
         let check = |text: &str, good: bool| match NodeName::parse(text) {
             Ok(name) => {
                 assert!(good, "{text}");
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_epmd_are_read() {
+    fn addresses_of_epmd_are_parsed() {
         let check = |text: &str, host: &str, port: u16| {
             let host = (!host.is_empty()).then(|| host.to_owned());
             assert_eq!(

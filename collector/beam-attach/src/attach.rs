@@ -1,7 +1,7 @@
-//! Attaching: load the relay, start it, watch over it, take it out.
+//! Attaching: load the relay, start it, monitor it, remove it.
 //!
-//! The relay does what it always does: it dials the collector, at the place that we name, and gets its plan there. Here is only control. If we
-//! die, the relay's keeper on the node sees our connection end, waits 30 s for another guardian, and leaves by itself.
+//! The relay connects to the collector at the given destination and gets its plan there; this module is control only. If the collector
+//! dies, the relay's keeper process on the node sees the connection close, waits 30 s for another guardian, and removes the relay.
 
 use crate::connection::{Connection, Idle};
 use crate::destination::{Destinations, RelayDestination};
@@ -13,77 +13,77 @@ use tokio::time::{Instant, sleep};
 
 /// Name of the keeper: a registered process and the module that it runs.
 const KEEPER: &str = "dichroic_attach";
-/// Time for a call that reads something.
+/// Time for a call that reads state.
 const ASK: Duration = Duration::from_secs(10);
 /// Time for loading, starting and adopting.
 const START: Duration = Duration::from_secs(30);
-/// Time for leaving: last totals, processes, code.
+/// Time for removal: last totals, processes, code.
 const LEAVE: Duration = Duration::from_secs(40);
-/// Time in which the relay finds the collector.
+/// Time for the relay to connect to the collector.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// The code of a collector's GOODBYE to a wrong token.
 const UNAUTHORIZED: i64 = 2;
 
-/// What is there before we do anything.
+/// State of a node before attaching.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Presence {
-    /// Nothing of ours.
+    /// No relay.
     Nothing,
     /// The relay is part of the application.
     Installed,
-    /// Someone attached it.
+    /// It is attached.
     Attached(AttachedRelay),
 }
 
 /// An attached relay.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AttachedRelay {
-    /// Name under which the one who attached it is connected; `None` while the relay waits for another.
+    /// Name of the connection that guards it; `None` while the relay waits for another guardian.
     pub guardian: Option<String>,
-    /// Where it was told that the collector is: a path, or `tcp://host:port`.
+    /// Its destination: a path, or `tcp://host:port`.
     pub socket: String,
-    /// RelayDestination of the collector that it could not reach before it was sent to `socket`, and why.
+    /// The destination that it could not reach before it was redirected to `socket`, and the reason.
     pub instead_of: Option<(String, String)>,
     /// State of its connection to the collector.
     pub state: String,
     /// Events with a handler.
     pub events: u64,
-    /// What kept it from the collector, in Erlang's words.
+    /// Last error of its connection to the collector, as an Erlang term.
     pub last_error: Option<String>,
-    /// Whether that is of getting there, not of what the collector said.
+    /// Whether that error is a failure to connect.
     pub unreachable: bool,
-    /// Whether the collector does not want its token.
+    /// Whether the collector rejected its token.
     pub unauthorized: bool,
-    /// Loaded modules and the MD5 of their code, as the node says.
+    /// Loaded modules and the MD5 of their code, as the node reports.
     pub modules: Vec<(String, String)>,
 }
 
-/// What became of attaching.
+/// Result of attaching.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttachResult {
-    /// The relay runs on the node, and we are its guardian.
+    /// The relay runs on the node, guarded by this connection.
     Attached,
     /// The relay is part of the application: nothing was loaded.
     Installed,
-    /// Another has attached it: nothing was changed.
+    /// Another collector has attached it: nothing was changed.
     AlreadyAttached(AttachedRelay),
 }
 
-/// What became of leaving.
+/// Result of detaching.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetachResult {
-    /// Modules whose code a process of the application was still in: deleted, not purged.
+    /// Modules whose code a process of the application still runs: deleted, not purged.
     pub kept: Vec<String>,
 }
 
-/// What is on the node.
+/// The state of a node.
 pub async fn presence(node: &mut Connection) -> Result<Presence, Error> {
     if whereis(node, KEEPER).await? {
         let info = node.call(KEEPER, "info", Vec::new(), ASK).await?;
         return match info {
             Term::Map(_) => Ok(Presence::Attached(attached(&info))),
-            // It left while we asked.
+            // It was removed during the call.
             _ => Ok(Presence::Nothing),
         };
     }
@@ -99,7 +99,7 @@ async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
     Ok(matches!(answer, Term::Pid(_)))
 }
 
-/// Loads the relay and starts it with the collector's place, or takes over one that waits for a guardian.
+/// Loads the relay and starts it with a destination, or takes over one that waits for a guardian.
 pub async fn attach(node: &mut Connection, destinations: &Destinations) -> Result<AttachResult, Error> {
     destinations.reaches(node.is_local())?;
     match presence(node).await? {
@@ -138,7 +138,7 @@ fn has_our_code(found: &AttachedRelay, set: ModuleSet) -> bool {
     })
 }
 
-/// What an earlier visit left on the node, because somebody might still call it, stays callable until ours takes its place.
+/// Code of an earlier attachment that could still be called remains callable until the new code replaces it.
 async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -> Result<(), Error> {
     refuse_where_it_can_start(node).await?;
     let set = ModuleSet::of(node).await?;
@@ -148,11 +148,13 @@ async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -
         let why = if busy.is_empty() {
             match start(node, destination, vec![modules::to_load(set.relay())]).await? {
                 Started::Yes => break,
-                Started::Unloaded(gone) => format!("an earlier visit took {gone} away while it was loaded"),
+                Started::Unloaded(gone) => {
+                    format!("the cleanup of an earlier attachment removed {gone} during loading; try again")
+                }
             }
         } else {
             format!(
-                "processes of the application still run code of an earlier visit, {}; try again when they have left it",
+                "processes of the application still run code of an earlier attachment: {}; try again when they have finished",
                 busy.join(" ")
             )
         };
@@ -161,11 +163,11 @@ async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -
         }
         sleep(Duration::from_millis(100)).await;
     }
-    // What ours took the place of. Where somebody is still in it, it goes when we leave.
+    // Purge the replaced code. Code still in use is purged on detach.
     clear(node).await.map(drop)
 }
 
-/// A node that loads code when it is first called may have the relay and not have started it yet: where ours is, that would fail.
+/// In interactive mode a node may have the relay on its code path without having started it: our modules would break its start.
 async fn refuse_where_it_can_start(node: &mut Connection) -> Result<(), Error> {
     let found = node
         .call("code", "where_is_file", vec![string("dichroic.app")], ASK)
@@ -185,7 +187,10 @@ fn part_of_application(what: &str) -> Error {
     ))
 }
 
-/// Purges old code under our names, and gives the names of which it is in use. Refuses a node where they are another's.
+/// Purges old code of the relay's modules and returns the names of modules in use.
+///
+/// # Errors
+/// When a module of such a name was loaded from a file.
 async fn clear(node: &mut Connection) -> Result<Vec<&'static str>, Error> {
     let names: Vec<&'static str> = modules::names().collect();
     for (name, loaded) in names.iter().zip(of_each(node, "is_loaded", &names).await?) {
@@ -206,7 +211,7 @@ async fn clear(node: &mut Connection) -> Result<Vec<&'static str>, Error> {
     Ok(busy.map(|(name, _)| *name).collect())
 }
 
-/// What this function of `code` answers for each of the modules.
+/// The results of a function of `code` for each module.
 async fn of_each(node: &mut Connection, function: &str, names: &[&str]) -> Result<Vec<Term>, Error> {
     let arguments = vec![
         Term::Export("code".to_owned(), function.to_owned(), 1),
@@ -229,11 +234,11 @@ async fn loaded_from(node: &mut Connection, module: &str) -> Result<Option<Strin
 
 enum Started {
     Yes,
-    /// Not, because these modules are no longer there.
+    /// Not started: these modules were removed.
     Unloaded(String),
 }
 
-/// Loads (when there is something to load) and starts in one call: if we die in between, nothing is half done.
+/// Loads (if there is code to load) and starts in one call, so that a failure in between leaves nothing half done.
 async fn start(
     node: &mut Connection,
     destination: &RelayDestination,
@@ -257,7 +262,7 @@ async fn start(
         }
         Some([Term::Atom(error), Term::Atom(why)]) if error == "error" && why == "installed" => {
             Err(Error::Call(
-                "the relay of its application started meanwhile; it goes on, and nothing is attached"
+                "the relay of the application started meanwhile and continues to run; nothing was attached"
                     .to_owned(),
             ))
         }
@@ -265,7 +270,7 @@ async fn start(
     }
 }
 
-/// `code:atomic_load(Load)`, then a function of what was loaded, as one call that the node finishes without us.
+/// `code:atomic_load(Load)`, then a function of the loaded code, as one call that the node completes without the collector.
 pub(crate) async fn in_turn(
     node: &mut Connection,
     load: Vec<Term>,
@@ -296,7 +301,7 @@ pub(crate) async fn in_turn(
         }
         Ok(other) => Err(Error::Protocol(format!("the node answered {other}"))),
         Err(Error::Call(message)) => {
-            // What was not loaded is not defined; ask why.
+            // The function is undefined when loading failed: get the reason.
             match node.call("code", "prepare_loading", vec![beams], limit).await? {
                 Term::Tuple(parts) if parts.first().and_then(Term::as_atom) == Some("error") => {
                     Err(not_loaded(&Term::Tuple(parts)))
@@ -310,12 +315,12 @@ pub(crate) async fn in_turn(
 
 fn not_loaded(answer: &Term) -> Error {
     Error::Call(format!(
-        "the node does not load the relay's modules (OTP 25 or newer does): {answer}"
+        "the node cannot load the relay's modules (OTP 25 or newer is required): {answer}"
     ))
 }
 
-/// Waits until the relay has its plan from the collector; gives what it says of itself then, or when the time is over. One that cannot
-/// get to the first place is sent to the other one, if there is one.
+/// Waits until the relay has a plan from the collector, or the time is over, and returns its status. A relay that cannot reach the
+/// first destination is redirected to the fallback, if there is one.
 pub async fn wait_until_connected(
     node: &mut Connection,
     destinations: &Destinations,
@@ -341,22 +346,22 @@ pub async fn wait_until_connected(
 }
 
 async fn redirect(node: &mut Connection, destination: &RelayDestination) -> Result<(), Error> {
-    // In a map, which is not shown when the call fails.
+    // In a map, because errors do not show the content of maps.
     let told = Term::Map(vec![(atom("socket"), destination.term()?)]);
     let answer = node.call(KEEPER, "redirect", vec![told], ASK).await?;
     match answer.as_atom() {
         Some("ok") => Ok(()),
         _ => Err(Error::Call(format!(
-            "the relay cannot be sent elsewhere: {answer}"
+            "the relay could not be redirected: {answer}"
         ))),
     }
 }
 
-/// What the attached relay says of itself.
+/// The status of the attached relay.
 pub async fn relay_status(node: &mut Connection) -> Result<AttachedRelay, Error> {
     match node.call(KEEPER, "info", Vec::new(), ASK).await? {
         info @ Term::Map(_) => Ok(attached(&info)),
-        other => Err(Error::Call(format!("the relay is gone: {other}"))),
+        other => Err(Error::Call(format!("the relay was removed: {other}"))),
     }
 }
 
@@ -385,7 +390,7 @@ fn attached(info: &Term) -> AttachedRelay {
     }
 }
 
-/// `{cannot_connect, Why}`; or closed before a word was said, as a socket does to users that may not speak to it.
+/// `{cannot_connect, Why}`; or closed before HELLO, as the local socket does for users without permission.
 fn is_of_getting_there(error: &Term) -> bool {
     match error {
         Term::Tuple(parts) => parts.first().and_then(Term::as_atom) == Some("cannot_connect"),
@@ -394,7 +399,7 @@ fn is_of_getting_there(error: &Term) -> bool {
     }
 }
 
-/// `{goodbye, 2, Words}`
+/// `{goodbye, 2, Message}`
 fn is_of_the_token(error: &Term) -> bool {
     matches!(error.as_tuple(), Some([Term::Atom(goodbye), Term::Int(UNAUTHORIZED), _]) if goodbye == "goodbye")
 }
@@ -409,12 +414,12 @@ fn name_and_md5(entry: &Term) -> Option<(String, String)> {
     }
 }
 
-/// Keeps watch until `until`; true when the relay has left, because somebody detached it.
+/// Keeps the connection alive until `until`; true when the relay was removed by a detach.
 pub async fn watch(node: &mut Connection, until: Instant) -> Result<bool, Error> {
     Ok(matches!(node.idle(until).await?, Idle::Down(_)))
 }
 
-/// Takes the relay out. `None` when there was none. Returns when its code is gone from the node.
+/// Removes the relay and returns when its code is unloaded. `None` when there was none.
 pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error> {
     if !whereis(node, KEEPER).await? {
         return Ok(None);
@@ -424,7 +429,7 @@ pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error
         Some([_, Term::List(kept)]) => kept.iter().filter_map(Term::to_text).collect(),
         _ => Vec::new(),
     };
-    // Its last step, unloading itself, comes after its last words.
+    // It unloads itself after its reply.
     let until = Instant::now() + ASK;
     while loaded_from(node, KEEPER).await?.is_some() {
         if Instant::now() >= until {
@@ -435,7 +440,7 @@ pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error
     Ok(Some(DetachResult { kept }))
 }
 
-/// One node to stay attached to.
+/// A node to attach to.
 #[derive(Debug, Clone)]
 pub struct NodeTarget {
     /// Name of the node.
@@ -446,7 +451,7 @@ pub struct NodeTarget {
     pub cookie: crate::cookie::CookieSources,
     /// For nodes whose distribution uses TLS.
     pub tls: Option<crate::tls::Tls>,
-    /// Where its relay is to send what it counts.
+    /// Where its relay connects to.
     pub destinations: Destinations,
 }
 

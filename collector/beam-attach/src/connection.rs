@@ -1,8 +1,8 @@
-//! A hidden connection to a node: control messages, calls through its `rex` server, ticks. Nothing per event crosses it.
+//! A hidden connection to a node: control messages, calls through its `rex` server, ticks. No telemetry crosses it.
 //!
-//! One task owns a [`Connection`] and drives it: [`Connection::call`] answers ticks while it waits, [`Connection::idle`] does so while
-//! there is nothing to ask. A connection that nobody drives is dropped by the node after its net_ticktime. Every message from the node is
-//! bounded before memory is taken for it; what we did not ask for is read and forgotten.
+//! One task owns and drives a [`Connection`]: [`Connection::call`] answers ticks while it waits, [`Connection::idle`] between calls. The
+//! node drops a connection that is not driven after its net_ticktime. The size of every message is checked before memory is allocated;
+//! unexpected messages are ignored.
 
 use crate::address::{NodeName, PortLookup, resolve};
 use crate::cookie::Cookie;
@@ -17,15 +17,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// Longest message of a node.
+/// Longest accepted message, in bytes.
 pub const MAX_MESSAGE: usize = 16 << 20;
 /// Time for epmd, the connection and the handshake together.
 const CONNECT: Duration = Duration::from_secs(7);
 /// The default of a node's net_ticktime.
 const NET_TICKTIME: Duration = Duration::from_secs(60);
-/// A node that takes nothing for so long is gone.
+/// Time limit of a write.
 const WRITE: Duration = Duration::from_secs(15);
-/// A tick is answered once in so long.
+/// Shortest time between two ticks sent.
 const TICK: Duration = Duration::from_secs(1);
 
 const PASS_THROUGH: u8 = 112;
@@ -35,7 +35,7 @@ const MONITOR_P: i64 = 19;
 const MONITOR_P_EXIT: i64 = 21;
 const SEND_SENDER: i64 = 22;
 
-/// TCP, or TLS over it. Behind a pointer: only control passes here.
+/// TCP, or TLS over it. Dynamic dispatch: the path carries control only.
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Wire for T {}
@@ -52,11 +52,11 @@ pub struct Connection {
     heard: Instant,
     calls: i64,
     monitors: u32,
-    /// The monitored process ended, with this reason.
+    /// Exit reason of the monitored process.
     down: Option<Term>,
 }
 
-/// What a node said that matters.
+/// A message from the node.
 #[derive(Debug, Clone, PartialEq)]
 enum Incoming {
     Message(Term),
@@ -69,12 +69,12 @@ enum Incoming {
 pub enum Idle {
     /// The monitored process ended.
     Down(Term),
-    /// The time is over.
+    /// The time has elapsed.
     Over,
 }
 
 impl Connection {
-    /// Finds the node, connects and shakes hands. Without TLS it must be on this machine.
+    /// Resolves the node, connects and performs the handshake. Without TLS the node must be on this machine.
     pub async fn open(
         node: &NodeName,
         lookup: &PortLookup,
@@ -126,7 +126,7 @@ impl Connection {
         self.local
     }
 
-    /// The name that the node gave us.
+    /// The name that the node assigned.
     pub fn own_name(&self) -> &str {
         &self.introduced.own_name
     }
@@ -137,7 +137,7 @@ impl Connection {
             .await?;
         let seconds = match &answer {
             Term::Int(seconds) => Some(*seconds),
-            // It is being changed.
+            // A change is in progress.
             Term::Tuple(parts) => parts.get(1).and_then(Term::as_int),
             _ => None,
         };
@@ -190,13 +190,13 @@ impl Connection {
             .ok_or_else(|| Error::timeout(format!("{name} on the node"), limit))
     }
 
-    /// Where `{Tag, Answer}` may be sent to, and a tag that nobody else has.
+    /// The pid to which `{Tag, Answer}` is sent, and a unique tag.
     pub(crate) fn address(&mut self) -> (Term, Term) {
         self.calls += 1;
         (self.own_pid(), Term::Int(self.calls))
     }
 
-    /// The answer with this tag; `None` when the time is over.
+    /// The answer with this tag; `None` when the time has elapsed.
     pub(crate) async fn answer(&mut self, tag: &Term, limit: Duration) -> Result<Option<Term>, Error> {
         let until = Instant::now() + limit;
         while let Some(incoming) = self.next(until).await? {
@@ -216,7 +216,7 @@ impl Connection {
         self.write(&control, Some(&message)).await
     }
 
-    /// Waits to hear when a registered process of the node ends. One at a time.
+    /// Monitors a registered process of the node. One at a time.
     pub async fn monitor(&mut self, name: &str) -> Result<(), Error> {
         self.monitors += 1;
         self.down = None;
@@ -234,7 +234,7 @@ impl Connection {
 
     /// Keeps the connection alive until `until`, or until the monitored process ends.
     ///
-    /// Cancellation safe: what was read stays for the next call.
+    /// Cancellation safe: bytes already read are kept for the next call.
     pub async fn idle(&mut self, until: Instant) -> Result<Idle, Error> {
         loop {
             if let Some(reason) = self.down.take() {
@@ -246,7 +246,7 @@ impl Connection {
         }
     }
 
-    /// The next message; `None` when the time is over. Ticks in between.
+    /// The next message; `None` when the time has elapsed. Ticks in between.
     async fn next(&mut self, until: Instant) -> Result<Option<Incoming>, Error> {
         loop {
             if let Some(frame) = take_frame(&mut self.buffer)? {
@@ -259,11 +259,11 @@ impl Connection {
                         return Ok(Some(Incoming::Other));
                     }
                     Some(message) => return Ok(Some(message)),
-                    // A tick asks for one: so we also follow a net_ticktime that changes. Who floods us is not flooded back.
+                    // Answer ticks, so that a changed net_ticktime is followed; at a limited rate, so that a flood is not mirrored.
                     None if self.sent.elapsed() >= TICK => self.tick().await?,
                     None => {}
                 }
-                // There may always be more: the time is over all the same.
+                // The time limit holds even when there are always more messages.
                 if Instant::now() >= until {
                     return Ok(None);
                 }
@@ -275,7 +275,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 read = read_more(&mut self.stream, &mut self.buffer) => {
-                    if read.map_err(|e| Error::io("the connection to the node broke", &e))? == 0 {
+                    if read.map_err(|e| Error::io("connection to the node lost", &e))? == 0 {
                         return Err(Error::Connection("the node closed the connection".to_owned()));
                     }
                 }
@@ -317,7 +317,7 @@ impl Connection {
         timeout(WRITE, writing)
             .await
             .map_err(|_| Error::timeout("writing to the node", WRITE))?
-            .map_err(|e| Error::io("the connection to the node broke", &e))?;
+            .map_err(|e| Error::io("connection to the node lost", &e))?;
         self.sent = Instant::now();
         Ok(())
     }
@@ -337,7 +337,7 @@ async fn read_more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) 
     stream.read_buf(buffer).await
 }
 
-/// The first whole frame of the buffer.
+/// The first complete frame of the buffer.
 fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
     let Some(head) = buffer.first_chunk::<4>() else {
         return Ok(None);
@@ -345,7 +345,7 @@ fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
     let len = u32::from_be_bytes(*head) as usize;
     if len > MAX_MESSAGE {
         return Err(Error::Protocol(format!(
-            "the node announces a message of {len} bytes; {MAX_MESSAGE} are the limit"
+            "the node announces a message of {len} bytes; the limit is {MAX_MESSAGE}"
         )));
     }
     if buffer.len() < 4 + len {
@@ -357,7 +357,7 @@ fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(frame))
 }
 
-/// What a frame says; `None` is a tick.
+/// Decodes a frame; `None` for a tick.
 fn incoming(frame: &[u8]) -> Result<Option<Incoming>, Error> {
     let wrong = |what: String| Error::Protocol(format!("the node sent {what}"));
     let Some((kind, rest)) = frame.split_first() else {
@@ -390,7 +390,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn frames_are_taken_whole_and_huge_ones_are_refused_before_they_come() {
+    fn frames_are_taken_whole_and_oversized_ones_are_rejected_by_their_length() {
         let mut buffer = vec![0, 0, 0, 2, 1, 2, 0, 0, 0, 0, 0, 0];
         assert_eq!(take_frame(&mut buffer).unwrap(), Some(vec![1, 2]));
         assert_eq!(take_frame(&mut buffer).unwrap(), Some(vec![]));
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_told_from_what_does_not() {
+    fn relevant_messages_are_recognized_and_others_ignored() {
         let frame = |control: Term, message: Option<Term>| {
             let mut frame = vec![PASS_THROUGH];
             control.encode(&mut frame);

@@ -1,4 +1,4 @@
-//! The cookie: whoever has it may run anything on the node. Read from a file that only its owner can read; never shown.
+//! The cookie, which allows to run any code on the node. Read from a file that only its owner can read; never shown.
 
 use crate::error::Error;
 use std::fmt;
@@ -20,26 +20,26 @@ impl fmt::Debug for Cookie {
     }
 }
 
-/// Where to look.
+/// Where the cookie is read from.
 #[derive(Debug, Clone, Default)]
 pub struct CookieSources {
-    /// A file that was named.
+    /// A file.
     pub file: Option<PathBuf>,
     /// A release, whose cookie is in `releases/COOKIE`.
     pub release: Option<PathBuf>,
 }
 
-/// Of a release, below its folder.
+/// Path in the folder of a release.
 const COOKIE: &str = "releases/COOKIE";
 
 impl CookieSources {
-    /// What should be told of where the cookie comes from, though it can be used.
+    /// The warning for a usable cookie file that others can read.
     pub fn warning(&self) -> Option<String> {
         let path = self.release.as_ref()?.join(COOKIE);
         let mode = std::fs::metadata(&path).ok()?.mode() & 0o777;
         (mode & 0o077 != 0).then(|| {
             format!(
-                "cookie file {} has mode {mode:04o}: whoever reads it may run anything on the node; chmod 0600 it",
+                "cookie file {} has mode {mode:04o}: its readers can run any code on the node; chmod 0600 it",
                 path.display()
             )
         })
@@ -54,12 +54,12 @@ impl Cookie {
             0 => Err(Error::Cookie("the cookie is empty".to_owned())),
             1..=MAX_BYTES => Ok(Cookie(cookie.to_vec())),
             n => Err(Error::Cookie(format!(
-                "the cookie has {n} bytes; a node's has {MAX_BYTES} at most"
+                "the cookie has {n} bytes, at most {MAX_BYTES} are allowed"
             ))),
         }
     }
 
-    /// The first of: the named file, the release's, `$DICHROIC_COOKIE_FILE`, `~/.erlang.cookie`. One that was named is the only one tried.
+    /// The first of: the named file, the release's, `$DICHROIC_COOKIE_FILE`, `~/.erlang.cookie`. A given file or release is the only source tried.
     pub fn find(sources: &CookieSources) -> Result<Self, Error> {
         if let Some(path) = &sources.file {
             return Self::read(path);
@@ -78,12 +78,12 @@ impl Cookie {
         match homes.into_iter().flatten().find(|path| path.exists()) {
             Some(path) => Self::read(&path),
             None => Err(Error::Cookie(
-                "no cookie: name a file with --cookie-file or DICHROIC_COOKIE_FILE, or a release with --release; there is no ~/.erlang.cookie".to_owned(),
+                "no cookie: set a file with --cookie-file or DICHROIC_COOKIE_FILE, or a release with --release; ~/.erlang.cookie does not exist".to_owned(),
             )),
         }
     }
 
-    /// Reads a file that nobody but its owner may read.
+    /// Reads a file that only its owner can read.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::read_as(path, 0o077)
     }
@@ -91,14 +91,14 @@ impl Cookie {
     fn read_as(path: &Path, forbidden: u32) -> Result<Self, Error> {
         let message =
             |what: &dyn fmt::Display| Error::Cookie(format!("cookie file {}: {what}", path.display()));
-        let about = "; the cookie lets its holder run anything on the node";
+        let about = "; a holder of the cookie can run any code on the node";
         let file = private(path, forbidden, about).map_err(|e| message(&e))?;
         let mut text = Vec::new();
         file.take(4096).read_to_end(&mut text).map_err(|e| message(&e))?;
         Self::new(&text).map_err(|e| message(&e))
     }
 
-    /// What proves, for a challenge, that we know the cookie.
+    /// The digest that proves knowledge of the cookie for a challenge.
     pub(crate) fn digest(&self, challenge: u32) -> [u8; 16] {
         use md5::{Digest, Md5};
         let mut md5 = Md5::new();
@@ -108,7 +108,7 @@ impl Cookie {
     }
 }
 
-/// Opens a file that others have none of these rights to; else what is wrong with it.
+/// Opens a file on which others have none of these permissions. The error is the reason.
 pub(crate) fn private(path: &Path, forbidden: u32, about: &str) -> Result<File, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
@@ -117,7 +117,7 @@ pub(crate) fn private(path: &Path, forbidden: u32, about: &str) -> Result<File, 
     }
     match meta.mode() & 0o777 {
         mode if mode & forbidden != 0 => Err(format!(
-            "has mode {mode:04o}, so that others may use it{about}: chmod 0600 {}",
+            "has mode {mode:04o}, which gives access to others{about}: chmod 0600 {}",
             path.display()
         )),
         _ => Ok(file),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_of_a_release_may_be_readable_but_that_is_told() {
+    fn a_release_cookie_may_be_readable_by_others_with_a_warning() {
         let release = std::env::temp_dir().join(format!("dichroic-release-{}", std::process::id()));
         fs::create_dir_all(release.join("releases")).unwrap();
         let path = release.join(COOKIE);

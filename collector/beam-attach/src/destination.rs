@@ -1,6 +1,6 @@
-//! Where an attached relay sends what it counts: the collector's local socket, or its TCP port with the token.
+//! Where an attached relay connects to the collector: its local socket, or its TCP port with the token.
 //!
-//! The token goes to the node over the connection that the cookie has opened; whoever holds the cookie could read it there anyway.
+//! The token is sent to the node over the connection authenticated by the cookie; a holder of the cookie could read it there anyway.
 //! It is never shown.
 
 use crate::error::Error;
@@ -26,7 +26,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// One place of a collector.
+/// One address of the collector for relays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayDestination {
     /// Its local socket.
@@ -41,7 +41,7 @@ pub enum RelayDestination {
 }
 
 impl RelayDestination {
-    /// As it is shown, here and by the relay.
+    /// Its text in messages, the same as in the relay's status.
     pub fn name(&self) -> String {
         match self {
             RelayDestination::Socket(path) => path.display().to_string(),
@@ -76,7 +76,7 @@ impl RelayDestination {
     }
 }
 
-/// Where to send, and where else when the node cannot reach that.
+/// The destinations of a relay, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destinations {
     /// Tried first.
@@ -86,7 +86,7 @@ pub struct Destinations {
 }
 
 impl Destinations {
-    /// The place of this name.
+    /// The destination with this name.
     pub fn named(&self, name: &str) -> Option<&RelayDestination> {
         let all = std::iter::once(&self.first).chain(&self.fallback);
         all.into_iter().find(|destination| destination.name() == name)
@@ -94,24 +94,24 @@ impl Destinations {
 }
 
 impl Destinations {
-    /// Refuses what a node of another machine cannot reach, and what would leave this machine without being asked for by name: the
-    /// connection of a relay is not encrypted, and neither is the token on it.
+    /// Fails for a destination that a node of another machine cannot reach, or that would leave this machine without explicit
+    /// configuration: the connection of a relay and its token are not encrypted.
     pub(crate) fn reaches(&self, local: bool) -> Result<(), Error> {
         match &self.first {
             _ if local => Ok(()),
             RelayDestination::Tcp { at, .. } if !at.ip().is_loopback() => Ok(()),
             destination => Err(Error::Usage(format!(
-                "the node is on another machine, where its relay cannot reach {}: run `dichroic` there; or, if what is counted may cross the network without encryption, let security.local_tcp listen on an address that the node can reach and set transport: tcp (--transport tcp --tcp ADDR)",
+                "the node is on another machine, from which its relay cannot reach {}: run `dichroic` there; or, if telemetry may cross the network unencrypted, set security.local_tcp to an address that the node can reach and transport: tcp (--transport tcp --tcp ADDR)",
                 destination.name()
             ))),
         }
     }
 
-    /// What should be told of how the data of such a node travels.
+    /// The warning for a node of another machine, whose telemetry is not encrypted.
     pub fn warning(&self, local: bool) -> Option<String> {
         (!local).then(|| {
             format!(
-                "its relay sends to {} over the network, the token too, without encryption; only control uses TLS",
+                "its relay sends telemetry and the token to {} over the network without encryption; TLS protects only control",
                 self.first.name()
             )
         })
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn data_leaves_the_machine_only_when_that_is_asked_for() {
+    fn data_leaves_the_machine_only_when_configured() {
         let check = |destinations: Destinations, good: bool| {
             assert!(destinations.reaches(true).is_ok() && destinations.warning(true).is_none());
             match destinations.reaches(false) {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_found_by_the_names_that_relays_tell() {
+    fn destinations_are_found_by_the_names_that_relays_report() {
         let destinations = Destinations {
             fallback: Some(tcp("[::1]:9")),
             ..Destinations::from(Path::new("/run/d.sock"))

@@ -1,4 +1,4 @@
-//! Discovering: which events a node can emit, and which it does. Loads one module, asks it once; it unloads itself.
+//! Discovery of the events that a node can emit and does emit. Loads one module and calls it once; the module unloads itself.
 
 use crate::attach::in_turn;
 use crate::connection::Connection;
@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep};
 const START: Duration = Duration::from_secs(30);
 /// Time for reading the node's modules.
 const SCAN: Duration = Duration::from_secs(120);
-/// Time for leaving.
+/// Time for unloading.
 const LEAVE: Duration = Duration::from_secs(15);
-/// Longest time of listening.
+/// Longest time of tracing.
 pub const MAX_LIVE: Duration = Duration::from_secs(600);
 
-/// What a node told.
+/// Result of a discovery.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Discovery {
     /// Name of the node.
@@ -26,11 +26,11 @@ pub struct Discovery {
     pub otp: String,
     /// Version of telemetry; empty without.
     pub telemetry: String,
-    /// Loaded modules, and how many of them could not be read.
+    /// Number of loaded modules.
     pub modules: u64,
     /// Modules that could not be read.
     pub unread: u64,
-    /// More events than are told.
+    /// There are more events than listed.
     pub truncated: bool,
     /// Loaded applications and their versions.
     pub applications: Vec<(String, String)>,
@@ -38,13 +38,13 @@ pub struct Discovery {
     pub events: Vec<Event>,
     /// Events of Ecto's repositories.
     pub ecto: Vec<String>,
-    /// Handlers of others.
+    /// Handlers other than the relay's.
     pub handlers: Vec<Handler>,
-    /// Handlers of a relay, and the events that they are attached to.
+    /// Number of handlers of a relay.
     pub relay: u64,
     /// Events with a handler of a relay.
     pub subscribed: Vec<String>,
-    /// What was emitted while we listened.
+    /// Events emitted while tracing; `None` without tracing.
     pub live: Option<Live>,
 }
 
@@ -53,7 +53,7 @@ pub struct Discovery {
 pub struct Event {
     /// Dotted.
     pub name: String,
-    /// Whether its name looks like an event's; others are lists of atoms in modules that emit.
+    /// Whether the name looks like an event; others are lists of atoms in modules that emit.
     pub likely: bool,
     /// Modules that name it.
     pub modules: Vec<String>,
@@ -77,14 +77,14 @@ pub struct Live {
     pub time: Duration,
     /// Dotted name and number of emissions.
     pub counts: Vec<(String, u64)>,
-    /// Names that were emitted too, and could not be counted. `None`: the node could not be traced, because somebody
-    /// else does, or because the trace fell behind and was ended.
+    /// Names that were emitted but not counted. `None` when the node could not be traced: another tracer is active, or the trace
+    /// fell behind and was stopped.
     pub others: Option<Vec<String>>,
-    /// Names made at run time that are counted, from when they were first seen.
+    /// Names created at run time, counted from their first emission on.
     pub late: Vec<String>,
 }
 
-/// Asks the node. `also` are names of events that may be there, beside those that are found; `live` is for how long to listen.
+/// Runs a discovery. `also` are further names of events to look for; `live` is the time of tracing.
 pub async fn discover(node: &mut Connection, also: &[String], live: Duration) -> Result<Discovery, Error> {
     let live = live.min(MAX_LIVE);
     let (address, tag) = node.address();
@@ -114,7 +114,7 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
         Some([Term::Atom(ok), found]) if ok == "ok" => read(found),
         _ => None,
     }
-    .ok_or_else(|| Error::Call(format!("the node could not be read: {answer}")))
+    .ok_or_else(|| Error::Call(format!("discovery failed on the node: {answer}")))
 }
 
 async fn gone(node: &mut Connection) -> Result<(), Error> {
@@ -127,7 +127,7 @@ async fn gone(node: &mut Connection) -> Result<(), Error> {
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(Error::timeout("unloading what discovered", LEAVE));
+            return Err(Error::timeout("unloading the discovery module", LEAVE));
         }
         sleep(Duration::from_millis(10)).await;
     }

@@ -1,4 +1,4 @@
-//! Asking epmd for the port of a node. Protocol: "EPMD Protocol" in the distribution protocol of the ERTS user's guide.
+//! Port lookup at epmd. Protocol: "EPMD Protocol" in the distribution protocol of the ERTS user's guide.
 
 use crate::address::{HostAddress, NodeName, PortLookup, resolve};
 use crate::error::Error;
@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 const PORT_PLEASE2_REQ: u8 = 122;
 const PORT2_RESP: u8 = 119;
 
-/// The port of the listener of a node that is at `machine`. What epmd says is not secret, and not to be trusted: who answers at the port
-/// must know the cookie, and with TLS, which `secure` says, have the certificate.
+/// The distribution port of a node at `machine`. The answer of epmd is not trusted: the peer at the port must know the cookie, and with
+/// TLS (`secure`) have a valid certificate.
 pub async fn port(
     lookup: &PortLookup,
     node: &NodeName,
@@ -29,7 +29,7 @@ pub async fn port(
     let at = SocketAddr::new(ip, port);
     let message = |e: std::io::Error| {
         Error::Epmd(format!(
-            "epmd at {at}: {e}; is the node distributed? name another epmd with --epmd, or the node's own port with --port"
+            "epmd at {at}: {e}; check that the node is distributed, or set another epmd with --epmd or the port of the node with --port"
         ))
     };
     let mut stream = TcpStream::connect(at).await.map_err(message)?;
@@ -42,13 +42,12 @@ pub async fn port(
             "epmd at {at} knows no node {:?}; `epmd -names` lists those it knows",
             node.alive
         ))),
-        _ => Err(Error::Epmd(format!("what listens at {at} is no epmd"))),
+        _ => Err(Error::Epmd(format!("the peer at {at} is not epmd"))),
     }
 }
 
 fn request(alive: &str) -> Result<Vec<u8>, Error> {
-    let len =
-        u16::try_from(alive.len() + 1).map_err(|_| Error::Usage("the node's name is too long".to_owned()))?;
+    let len = u16::try_from(alive.len() + 1).map_err(|_| Error::Usage("node name too long".to_owned()))?;
     let mut out = len.to_be_bytes().to_vec();
     out.push(PORT_PLEASE2_REQ);
     out.extend_from_slice(alive.as_bytes());

@@ -1,4 +1,4 @@
-//! What can go wrong between us and a node, in words that say what to do.
+//! Errors between the collector and a node. Each message states what to do.
 
 use dichroic_model::text::escape_control;
 use std::fmt;

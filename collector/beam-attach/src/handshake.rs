@@ -1,8 +1,8 @@
-//! The handshake of Erlang distribution, version 6, as the connecting side, with a name that the node makes up for us.
+//! The handshake of Erlang distribution, version 6, as the connecting side, with a name that the node assigns.
 //!
 //! The codec is plain functions over bytes; [`shake`] sends and reads them. Format: "Distribution Handshake" of the ERTS user's guide.
-//! We ask to be named (`NAME_ME`), so that no node-name atom is made per visit, and do not ask to be published: the node's own
-//! clustering never sees us.
+//! `NAME_ME` requests an assigned name, so that a connection creates no node-name atom; the connection is hidden from the
+//! clustering of the node.
 
 use crate::cookie::Cookie;
 use crate::error::Error;
@@ -10,13 +10,13 @@ use crate::tls;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Longest handshake message that is read.
+/// Longest accepted handshake message.
 const MAX_MESSAGE: usize = 1024;
-/// How TLS begins that it does not understand us: an alert, version 3. Read as a length it is too long.
+/// The start of a TLS alert (type 21, version 3), which a TLS node sends. As a length it is too large.
 const TLS_ALERT: usize = 0x1503;
 
-/// What OTP 25 to 28 demand of every node, and monitors. Neither published nor with atom cache, fragments or distribution headers:
-/// every message then is a plain one.
+/// Flags that OTP 25 to 28 require, and monitors. Not published; without atom cache, fragments and distribution headers, so that every
+/// message is a plain one.
 const FLAGS: u64 = EXTENDED_REFERENCES
     | DIST_MONITOR
     | FUN_TAGS
@@ -52,7 +52,7 @@ const NAME_ME: u64 = 1 << 33;
 const V4_NC: u64 = 1 << 34;
 const MANDATORY_25_DIGEST: u64 = 1 << 36;
 
-/// Who we are to the node, and who it is.
+/// The names and creation agreed in the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introduced {
     pub own_name: String,
@@ -60,7 +60,7 @@ pub struct Introduced {
     pub peer_name: String,
 }
 
-/// What the node answers to our name.
+/// The status message of the node.
 #[derive(Debug, PartialEq, Eq)]
 enum Status {
     Named { name: String, creation: u32 },
@@ -73,7 +73,7 @@ struct Challenge {
     name: String,
 }
 
-/// What stands before a message of the handshake. After it four bytes do in any case.
+/// Size of the length field of handshake messages. After the handshake it is four bytes in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     Two,
@@ -81,7 +81,7 @@ pub enum Length {
     Four,
 }
 
-/// Shakes hands. `host` is the host part of the node's name: the name that we are given gets the same, so that short and long names fit.
+/// Performs the handshake. `host` is the host part of the node name; the assigned name gets the same, so that short and long names match.
 pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     length: Length,
@@ -105,11 +105,11 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     send(stream, length, &reply).await?;
     let wrong_cookie = || {
         Error::Handshake(format!(
-            "{} does not accept the cookie: it is not the one that the node runs with",
+            "{} does not accept the cookie: use the cookie that the node runs with",
             challenge.name
         ))
     };
-    // A node that is told a wrong digest hangs up without a word.
+    // A node closes the connection without a reply on a wrong digest.
     let ack = read_message(stream, length).await.map_err(|_| wrong_cookie())?;
     match ack.split_first() {
         Some((b'a', digest)) if digest == cookie.digest(ours) => Ok(Introduced {
@@ -117,9 +117,9 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
             own_creation,
             peer_name: challenge.name,
         }),
-        // Someone who does not know the cookie wants to pass for the node.
+        // The peer impersonates the node without knowing the cookie.
         Some((b'a', _)) => Err(Error::Handshake(format!(
-            "what answers as {} does not know the cookie; nothing was sent to it",
+            "the peer that claims to be {} does not know the cookie; nothing was sent to it",
             challenge.name
         ))),
         _ => Err(not_a_node()),
@@ -127,13 +127,13 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn not_a_node() -> Error {
-    Error::Protocol("what listens there is no Erlang node of OTP 23 or newer".to_owned())
+    Error::Protocol("the peer is not an Erlang node of OTP 23 or newer".to_owned())
 }
 
 fn random() -> Result<u32, Error> {
     let mut bytes = [0; 4];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::Connection(format!("no random numbers: {e}")))?;
+        .map_err(|e| Error::Connection(format!("cannot get random numbers: {e}")))?;
     Ok(u32::from_ne_bytes(bytes))
 }
 
@@ -149,13 +149,13 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, length: Length, message: &[
     };
     written
         .await
-        .map_err(|e| tls::objection(&e).unwrap_or_else(|| Error::io("handshake", &e)))
+        .map_err(|e| tls::alert_error(&e).unwrap_or_else(|| Error::io("handshake", &e)))
 }
 
 async fn read<S: AsyncRead + Unpin>(stream: &mut S, length: Length, after: &str) -> Result<Vec<u8>, Error> {
     let explain = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Error::Handshake(format!(
-            "the node hung up after {after}; if it uses TLS for distribution, {TLS_ADVICE}"
+            "the node closed the connection after {after}; if it uses TLS for distribution, {TLS_ADVICE}"
         )),
         io::ErrorKind::Unsupported => {
             Error::Handshake(format!("the node uses TLS for distribution: {TLS_ADVICE}"))
@@ -164,10 +164,10 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S, length: Length, after: &str)
         _ => Error::io("handshake", &e),
     };
     let message = read_message(stream, length).await;
-    message.map_err(|e| tls::objection(&e).unwrap_or_else(|| explain(e)))
+    message.map_err(|e| tls::alert_error(&e).unwrap_or_else(|| explain(e)))
 }
 
-const TLS_ADVICE: &str = "name its CA with --tls-ca, tls.ca_file in the configuration";
+const TLS_ADVICE: &str = "set its CA with --tls-ca (tls.ca_file in the configuration)";
 
 async fn read_message<S: AsyncRead + Unpin>(stream: &mut S, length: Length) -> io::Result<Vec<u8>> {
     let len = match length {
@@ -209,8 +209,8 @@ fn status(message: &[u8]) -> Result<Status, Error> {
     }
     let message = String::from_utf8_lossy(message);
     Ok(Status::Refused(match &*message {
-        "not_allowed" => "not_allowed; its net_kernel:allow/1 lists others".to_owned(),
-        "ok" | "ok_simultaneous" => "it does not give out names (OTP 23 or newer does)".to_owned(),
+        "not_allowed" => "not_allowed: net_kernel:allow/1 on the node lists other names".to_owned(),
+        "ok" | "ok_simultaneous" => "it does not assign names (OTP 23 or newer is required)".to_owned(),
         other => other.chars().take(64).collect(),
     }))
 }

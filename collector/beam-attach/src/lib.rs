@@ -1,18 +1,18 @@
-//! Loads the relay into a running BEAM node over Erlang distribution, and takes it out again.
+//! Loads the relay into a running BEAM node over Erlang distribution, and removes it again.
 //!
-//! Distribution carries control alone: load, start, look, leave. What the relay counts comes over the collector's local socket or its
-//! TCP port, as from an installed one. The daemon calls [`attach`] and [`discover`]; each takes a [`connection::Connection`], which one task drives. Nothing
-//! here takes memory by a length that a node announces, and a node that does not answer is given up after a named time.
+//! Distribution carries control only: load, start, status, detach. Telemetry of the relay arrives over the collector's local socket or
+//! its TCP port, as from an installed relay. The daemon calls [`attach`] and [`discover`]; each takes a [`connection::Connection`], which
+//! one task drives. No memory is allocated by a length that a node announces, and every wait has a named time limit.
 //!
-//! | to know | look in |
+//! | topic | module |
 //! |---|---|
-//! | what is done on a node, in which order | [`attach`], `beam-relay/src/dichroic_attach.erl` |
-//! | where a node may be | [`address`] |
-//! | who may read a cookie | [`cookie`] |
-//! | whom we trust with TLS | [`tls`] |
-//! | where the relay finds the collector | [`destination`] |
-//! | which bytes go over the connection | [`handshake`], [`connection`], [`term`] |
-//! | what is loaded | [`modules`], `scripts/build-beams.sh` |
+//! | the steps on a node, in order | [`attach`], `beam-relay/src/dichroic_attach.erl` |
+//! | addresses of nodes | [`address`] |
+//! | sources of the cookie | [`cookie`] |
+//! | TLS trust and identity | [`tls`] |
+//! | the relay's connection to the collector | [`destination`] |
+//! | bytes on the connection | [`handshake`], [`connection`], [`term`] |
+//! | the loaded modules | [`modules`], `scripts/build-beams.sh` |
 #![forbid(unsafe_code)]
 
 pub mod address;

@@ -1,7 +1,7 @@
-//! The relay's modules, compiled, as they are loaded into nodes.
+//! The compiled modules of the relay.
 //!
-//! A node loads code that its own OTP has compiled or one of the two before it; OTP 29 no longer knows instructions that OTP 25 made of
-//! the same source. So there are sets from several compilers, and a node gets the newest that is not newer than itself.
+//! A node loads code compiled by its own OTP release or one of the two before it; OTP 29 rejects instructions that OTP 25 generated from
+//! the same source. So there is a set per compiler, and a node gets the newest set that is not newer than itself.
 
 #[path = "../beams/mod.rs"]
 mod beams;
@@ -11,9 +11,9 @@ use crate::error::Error;
 use crate::term::{Term, atom, string, tuple};
 use std::time::Duration;
 
-/// What is reported as the file of a loaded module, so that ours are told from those of an application.
+/// What is reported as the file of a loaded module, which distinguishes them from modules of an application.
 pub const FILE: &str = "(attached by dichroic)";
-/// The module that is only loaded to be asked. The name of the one that it brings begins with it.
+/// The module of discovery; the name of its helper module starts with it.
 pub const DISCOVER: &str = "dichroic_discover";
 
 /// Name, digest, code.
@@ -54,7 +54,7 @@ impl ModuleSet {
             .unwrap_or(ModuleSet { otp, modules: &[] })
     }
 
-    /// The set for this node: asks for its release.
+    /// The set for this node, by its OTP release.
     pub async fn of(node: &mut Connection) -> Result<ModuleSet, Error> {
         let limit = Duration::from_secs(10);
         let release = node
@@ -64,7 +64,7 @@ impl ModuleSet {
         match text.parse() {
             Ok(otp) => Ok(ModuleSet::for_release(otp)),
             Err(_) => Err(Error::Protocol(format!(
-                "the node says its OTP release is {text:?}"
+                "unknown OTP release {text:?} of the node"
             ))),
         }
     }
@@ -74,7 +74,7 @@ impl ModuleSet {
         self.modules().filter(|module| !module.name.starts_with(DISCOVER))
     }
 
-    /// The modules that discover.
+    /// The modules of discovery.
     pub fn discover(self) -> impl Iterator<Item = Module> {
         self.modules().filter(|module| module.name.starts_with(DISCOVER))
     }

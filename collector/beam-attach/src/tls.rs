@@ -1,7 +1,7 @@
-//! TLS to nodes that were started with `-proto_dist inet_tls`: whom we trust, what we show, and what went wrong in words.
+//! TLS to nodes that were started with `-proto_dist inet_tls`: trusted CAs, client certificate, and explained errors.
 //!
-//! The node is known by its certificate before it gets anything of us; the cookie is asked for all the same. Files are read at every
-//! connection, so that renewed certificates need no restart.
+//! The node's certificate is verified before anything is sent; the cookie is checked as well. Files are read at every connection, so
+//! that renewed certificates need no restart.
 
 use crate::cookie::private;
 use crate::error::Error;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Time for the TLS handshake: a node without TLS waits for more, and says nothing.
+/// Time for the TLS handshake: a node without TLS waits for more bytes without a reply.
 const HANDSHAKE: Duration = Duration::from_secs(4);
 /// Longest file of certificates.
 const MAX_BYTES: u64 = 1 << 20;
@@ -26,21 +26,21 @@ const MAX_BYTES: u64 = 1 << 20;
 /// How a node's distribution is secured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates of who signs nodes, PEM.
+    /// CA certificates that sign nodes, PEM.
     pub ca_file: PathBuf,
-    /// What we show to a node that asks: the certificate, with those between it and its CA, and its key, both PEM.
+    /// Client certificate, with its chain up to the CA, and its key, both PEM.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// A name in the node's certificate; else the host of the node's name.
+    /// Expected name in the node's certificate; by default the host of the node name.
     pub server_name: Option<String>,
 }
 
 impl Tls {
-    /// Shakes hands over a fresh connection. `host` is that of the node's name.
+    /// Performs the TLS handshake on a new connection. `host` is the host part of the node name.
     pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
         let name = self.server_name.as_deref().unwrap_or(host);
         let server = ServerName::try_from(name.to_owned()).map_err(|_| {
             Error::Tls(format!(
-                "{name:?} can be in no certificate; set server_name (--tls-name)"
+                "invalid server name {name:?}: set server_name (--tls-name)"
             ))
         })?;
         let connector = TlsConnector::from(Arc::new(self.client()?));
@@ -54,7 +54,12 @@ impl Tls {
     fn client(&self) -> Result<ClientConfig, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca_file)? {
-            let message = |e| wrong(&self.ca_file, &format!("has a certificate that is no CA's: {e}"));
+            let message = |e| {
+                wrong(
+                    &self.ca_file,
+                    &format!("has a certificate that is not a CA's: {e}"),
+                )
+            };
             roots.add(certificate).map_err(message)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -66,12 +71,9 @@ impl Tls {
             return Ok(config.with_no_client_auth());
         };
         let chain = certificates(cert_file)?;
-        config.with_client_auth_cert(chain, key(key_file)?).map_err(|e| {
-            wrong(
-                cert_file,
-                &format!("does not go with {}: {e}", key_file.display()),
-            )
-        })
+        config
+            .with_client_auth_cert(chain, key(key_file)?)
+            .map_err(|e| wrong(cert_file, &format!("does not match {}: {e}", key_file.display())))
     }
 
     fn explain(&self, error: &io::Error, name: &str) -> String {
@@ -81,11 +83,11 @@ impl Tls {
             Some(rustls::Error::InvalidCertificate(bad)) => match bad {
                 Bad::Expired | Bad::ExpiredContext { .. } => "the node's certificate has expired".to_owned(),
                 Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-                    "the node's certificate is not valid yet; are the clocks right?".to_owned()
+                    "the node's certificate is not valid yet: check the clocks".to_owned()
                 }
                 Bad::UnknownIssuer => format!("the node's certificate is not signed by a CA of {ca}"),
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => format!(
-                    "the node's certificate is not for {name}, as far as its subjectAltName says; set server_name (--tls-name) to a name that it is for"
+                    "the node's certificate is not for {name} according to its subjectAltName: set server_name (--tls-name) to a name in it"
                 ),
                 other => format!("the node's certificate cannot be used: {other}"),
             },
@@ -98,8 +100,8 @@ impl Tls {
     }
 }
 
-/// What a node has said against us after the handshake, as TLS 1.3 has it: a certificate is judged when we are done already.
-pub(crate) fn objection(error: &io::Error) -> Option<Error> {
+/// The error for a TLS alert after the handshake: with TLS 1.3 the node verifies the client certificate after the client is done.
+pub(crate) fn alert_error(error: &io::Error) -> Option<Error> {
     match inner(error)? {
         rustls::Error::AlertReceived(alert) => Some(Error::Tls(refused(*alert))),
         _ => None,
@@ -118,26 +120,25 @@ fn is_end(error: &io::Error) -> bool {
 }
 
 fn no_tls() -> String {
-    "the node does not answer in TLS: is it started with -proto_dist inet_tls? Without, leave out tls (--tls-ca)"
-        .to_owned()
+    "the node does not answer in TLS: start it with -proto_dist inet_tls, or remove tls (--tls-ca)".to_owned()
 }
 
 fn refused(alert: AlertDescription) -> String {
     let advice = match alert {
         AlertDescription::CertificateRequired => {
-            "it wants a certificate: set cert_file and key_file (--tls-cert, --tls-key)"
+            "it requires a certificate: set cert_file and key_file (--tls-cert, --tls-key)"
         }
-        AlertDescription::UnknownCA => "it does not know the CA that signed our certificate",
-        AlertDescription::CertificateExpired => "our certificate has expired",
+        AlertDescription::UnknownCA => "it does not trust the CA that signed the client certificate",
+        AlertDescription::CertificateExpired => "the client certificate has expired",
         AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => {
-            "it does not speak TLS 1.2 or 1.3 as we do"
+            "it does not support TLS 1.2 or 1.3"
         }
         AlertDescription::HandshakeFailure => {
-            "it wants a certificate that we have not shown, or none of the ciphers that we have"
+            "it requires a client certificate, or supports none of the ciphers"
         }
         _ => "see the node's log",
     };
-    format!("the node refuses TLS with us ({alert:?}): {advice}")
+    format!("the node refuses the TLS connection ({alert:?}): {advice}")
 }
 
 fn wrong(path: &Path, what: &str) -> Error {
@@ -157,15 +158,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(wrong(path, "has no certificate in PEM")),
-        Err(e) => Err(wrong(path, &format!("is no PEM: {e}"))),
+        Ok(_) => Err(wrong(path, "contains no certificate in PEM")),
+        Err(e) => Err(wrong(path, &format!("is not valid PEM: {e}"))),
     }
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let file = private(path, 0o077, "").map_err(|e| wrong(path, &e))?;
     PrivateKeyDer::from_pem_slice(&read(path, file)?)
-        .map_err(|_| wrong(path, "has no private key in PEM, or one that wants a password"))
+        .map_err(|_| wrong(path, "contains no private key in PEM, or an encrypted one"))
 }
 
 #[cfg(test)]
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_cannot_be_used_are_told_by_name() {
+    fn errors_of_files_name_the_file() {
         let check = |ca_file: &Path, expected: &str| {
             let tls = Tls {
                 ca_file: ca_file.to_owned(),
@@ -199,7 +200,7 @@ mod tests {
             "nonsense",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         );
-        check(&nonsense, "no CA's");
+        check(&nonsense, "not a CA's");
         for path in [empty, broken, nonsense] {
             std::fs::remove_file(path).unwrap();
         }
@@ -215,7 +216,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let message = key(&path).unwrap_err().to_string();
         assert!(
-            message.contains("no private key") && !message.contains("SECRET"),
+            message.contains("contains no private key") && !message.contains("SECRET"),
             "{message}"
         );
         std::fs::remove_file(path).unwrap();

@@ -16,7 +16,7 @@ where
     connect(None, peer).await.unwrap_err().to_string()
 }
 
-async fn words_over_tls<F>(peer: impl FnOnce(TcpStream) -> F) -> String
+async fn error_over_tls<F>(peer: impl FnOnce(TcpStream) -> F) -> String
 where
     F: Future<Output = std::io::Result<()>>,
 {
@@ -31,17 +31,20 @@ where
 }
 
 #[tokio::test]
-async fn what_is_no_node_is_called_so() {
+async fn a_peer_that_is_not_a_node_is_reported_as_such() {
     let http = error_text(async |mut s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await;
-    assert!(http.contains("no Erlang node"), "{http}");
+    assert!(http.contains("not an Erlang node"), "{http}");
     let garbage = error_text(async |mut s| message(&mut s, &[0xff; 600]).await).await;
-    assert!(garbage.contains("no Erlang node"), "{garbage}");
+    assert!(garbage.contains("not an Erlang node"), "{garbage}");
     let closed = error_text(async |s| {
         drop(s);
         Ok(())
     })
     .await;
-    assert!(closed.contains("hung up") || closed.contains("reset"), "{closed}");
+    assert!(
+        closed.contains("closed the connection after") || closed.contains("reset"),
+        "{closed}"
+    );
     let refused = error_text(async |mut s| {
         read(&mut s).await?;
         message(&mut s, b"snot_allowed").await
@@ -51,7 +54,7 @@ async fn what_is_no_node_is_called_so() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_like_our_cookie_says_nothing_and_we_say_it() {
+async fn a_node_that_closes_on_a_wrong_cookie_is_reported_as_that() {
     let error_text = error_text(async |mut s| {
         read(&mut s).await?;
         message(&mut s, b"snamed:\x00\x0dabc@127.0.0.1\x00\x00\x00\x01").await?;
@@ -100,7 +103,7 @@ async fn messages_without_measure_or_sense_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_given_up() {
+async fn a_silent_peer_times_out() {
     let begun = tokio::time::Instant::now();
     let error_text = error_text(async |mut s| {
         let mut rest = Vec::new();
@@ -131,9 +134,9 @@ async fn a_node_that_never_answers_is_given_up_though_it_ticks() {
 }
 
 #[tokio::test]
-async fn what_does_not_speak_tls_is_called_so() {
+async fn a_peer_without_tls_is_reported_as_such() {
     let check = async |bytes: &'static [u8]| {
-        let error_text = words_over_tls(async |mut s| {
+        let error_text = error_over_tls(async |mut s| {
             s.write_all(bytes).await?;
             s.shutdown().await
         })
@@ -151,9 +154,9 @@ async fn what_does_not_speak_tls_is_called_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_in_tls_is_given_up() {
+async fn a_peer_silent_in_the_tls_handshake_times_out() {
     let begun = tokio::time::Instant::now();
-    let error_text = words_over_tls(async |mut s| {
+    let error_text = error_over_tls(async |mut s| {
         let mut rest = Vec::new();
         s.read_to_end(&mut rest).await.map(|_| ())
     })
@@ -163,9 +166,9 @@ async fn who_says_nothing_in_tls_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_alert_in_place_of_a_handshake_is_told_in_words() {
+async fn a_tls_alert_instead_of_a_handshake_is_explained() {
     let check = async |alert: u8, expected: &str| {
-        let error_text = words_over_tls(async move |mut s| {
+        let error_text = error_over_tls(async move |mut s| {
             s.write_all(&[0x15, 3, 3, 0, 2, 2, alert]).await?;
             s.shutdown().await
         })
@@ -182,7 +185,7 @@ async fn an_alert_in_place_of_a_handshake_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn a_node_that_ticks_without_end_keeps_nobody_waiting_for_longer_than_the_limit() {
+async fn endless_ticks_do_not_extend_the_time_limit() {
     let error_text = error_text(async |mut s| {
         shake(&mut s, NAME, OURS).await?;
         loop {

@@ -72,7 +72,7 @@ fn a_golden_fed_byte_by_byte_is_the_same_frame() {
 
 /// With `WRITE_GOLDEN_TEXT` set in the environment the files are written instead of compared.
 #[test]
-fn the_text_beside_each_golden_is_what_it_says() {
+fn the_text_of_each_golden_frame_matches_its_bytes() {
     for (name, bytes) in goldens() {
         let mut reader = reader_after_hello();
         reader.push(&bytes);
@@ -101,7 +101,7 @@ fn check_hello(name: &str, again: Hello) {
 }
 
 #[test]
-fn typed_hellos_write_what_they_read() {
+fn typed_hellos_reencode_what_they_read() {
     check_hello(
         "hello-relay",
         RelayHello::read(&hello("hello-relay")).expect("relay").to_hello(),
@@ -219,7 +219,7 @@ fn a_plan_is_written_and_read() {
 }
 
 #[test]
-fn what_the_golden_plan_does_not_show_is_written_and_read_too() {
+fn plan_parts_that_no_golden_has_are_encoded_and_decoded() {
     let event = || vec!["router".to_owned(), "start".to_owned()];
     let mut plan = golden_plan();
     plan.carries = vec![Carry {

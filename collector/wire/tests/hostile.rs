@@ -79,7 +79,7 @@ fn more_values_than_a_frame_may_hold_are_refused_before_they_are_kept() {
 }
 
 #[test]
-fn what_the_layout_cannot_hold_is_not_written() {
+fn values_beyond_the_layout_are_not_encoded() {
     let long = "x".repeat(65_536);
     let deep = (0..9).fold(Value::Null, |inner, _| Value::List(vec![inner]));
     let key = |key: &str| Value::Map(Map::from([(key.to_owned(), Value::Null)]));
@@ -186,7 +186,7 @@ fn an_announced_length_beyond_the_limit_is_refused_before_the_body_comes() {
 }
 
 #[test]
-fn frames_of_unknown_types_are_handed_out_to_be_skipped() {
+fn frames_of_unknown_types_are_returned_so_that_callers_skip_them() {
     let mut reader = reader_after_hello();
     reader.push(&[2, 0, 0, 0, 200, 1, 2, 0, 0, 0, 0, 11]);
     let frame = reader.next().expect("a frame").expect("whole");
@@ -251,7 +251,7 @@ fn of_another_major_version_nothing_but_the_version_is_read() {
 }
 
 #[test]
-fn a_relay_without_a_required_key_is_refused_and_an_unknown_key_is_kept() {
+fn a_hello_without_a_required_key_is_rejected_and_unknown_keys_are_preserved() {
     let hello = Hello::decode(body(&golden("hello-relay"))).expect("hello");
     for key in [
         "agent",

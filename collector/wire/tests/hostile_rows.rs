@@ -279,7 +279,7 @@ fn a_series_with_more_labels_than_allowed_is_refused() {
 }
 
 #[test]
-fn a_plan_entry_with_something_unknown_is_refused_by_name() {
+fn an_unknown_item_in_a_plan_entry_is_refused_by_name() {
     let plan = Value::decode(body(&golden("plan"))).expect("a plan");
     let refused = |list: &str, key: &str, value: Value| {
         let Value::Map(mut plan) = plan.clone() else {
@@ -317,7 +317,7 @@ fn a_plan_entry_with_something_unknown_is_refused_by_name() {
 }
 
 #[test]
-fn a_builder_says_when_it_is_full_and_refuses_what_no_frame_holds() {
+fn a_builder_reports_when_it_is_full_and_rejects_rows_that_no_frame_can_hold() {
     let mut builder = EventsBuilder::new(1, 0, 1, 100).expect("a builder");
     assert_eq!(builder.push(1, &[Cell::Str("0123456789")]), Ok(Pushed::Added));
     let error = builder.push(2, &[]).expect_err("another width");

@@ -76,7 +76,7 @@ fn read_every_way(frame: &[u8]) {
 }
 
 #[test]
-fn what_is_accepted_of_damaged_frames_is_written_again_as_it_was() {
+fn damaged_frames_that_are_accepted_reencode_unchanged() {
     let mut random = Random(20_260_101);
     let (mut accepted, mut refused) = (0, 0);
     for (name, golden) in goldens() {

@@ -1,8 +1,8 @@
-//! The relay's own account: rows under reserved keys, of which the ledger and the gaps of streams are made.
+//! The relay's account of itself: rows under reserved keys, the source of ledger terms and of gaps in streams.
 //!
-//! `rows_sent` is raised before rows are sent and comes first on a new connection, ahead of any EVENTS: there, and only there, what it
-//! says beyond the rows that came is what was lost when the last connection broke. A collector that is new to the epoch takes
-//! that first reading as its zero.
+//! A relay raises `rows_sent` before it sends rows, and sends it first on a new connection, before any EVENTS: at that point, and only
+//! there, its excess over the rows received is the number of rows lost by the disconnect. A collector that sees the epoch for the first
+//! time uses that reading as its baseline.
 
 use dichroic_model::GapReason;
 use dichroic_wire::define::RelaySeries;
@@ -10,7 +10,7 @@ use dichroic_wire::limits::ACCOUNT_TERMS;
 use dichroic_wire::value::Cell;
 use std::collections::HashMap;
 
-/// Why something was skipped. Words of a later version are one.
+/// Reason for a skip. Reasons of later versions are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Why {
     NotNumeric,
@@ -37,36 +37,36 @@ impl Why {
     }
 }
 
-/// A term that an id of this connection stands for, and what it said last.
+/// The term of an id of this connection, and its last value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said {
     pub(crate) term: Term,
     pub(crate) value: u64,
 }
 
-/// What a reserved key and its labels mean.
+/// The meaning of a reserved key and its labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Term {
-    /// Rows given to the socket, by schema.
+    /// Rows written to the socket, by schema.
     Sent(u32),
     /// Rows dropped in the VM, by schema and reason.
     Dropped(u32, u8),
-    /// Events that an entry could not use, by key and why.
+    /// Events that an aggregate could not use, by key and reason.
     Skipped(u64, Why),
     /// Handlers that failed.
     Failures,
-    /// Handlers that something detached and the relay attached again.
+    /// Handlers that were detached by other code and reattached by the relay.
     Reattached,
-    /// Events that went to the overflow series, by key.
+    /// Events counted in the overflow series, by key.
     Overflowed(u64),
-    /// Measurements that a row is without, by schema and why.
+    /// Measurements sent as null in rows, by schema and reason.
     RowSkipped(u32, Why),
-    /// Of a later version.
+    /// A term of a later version, by key.
     Unknown(u64),
 }
 
 impl Term {
-    /// Reads a definition whose key is reserved; `None` when its labels are not those of the key.
+    /// Reads a definition with a reserved key; `None` when the labels are invalid for the key.
     pub(crate) fn read(series: &RelaySeries<'_>) -> Option<Self> {
         let labels: Vec<Cell<'_>> = series.labels.iter().collect();
         let schema = |cell: &Cell<'_>| match cell {
@@ -91,7 +91,7 @@ impl Term {
     }
 }
 
-/// Why a relay dropped rows, as a gap tells it. Rows that it could not write are those of a broken connection.
+/// The gap reason for dropped rows. Rows that could not be written belong to a broken connection.
 pub(crate) fn gap_reason(code: u8) -> GapReason {
     match code {
         5 => GapReason::RateLimit,
@@ -112,31 +112,31 @@ pub(crate) fn reason_word(code: u8) -> &'static str {
     }
 }
 
-/// What is held of one epoch's account, over its connections.
+/// The account of one epoch, across its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    /// Rows of each schema that came, or are known to be lost, since the relay's account of it began.
+    /// Rows of each schema that were received or are known to be lost, since the relay's term started.
     rows: HashMap<u32, Held>,
     dropped: HashMap<(u32, u8), Held>,
-    /// Those for which the maps have no room.
+    /// Terms for which the maps have no room.
     rows_rest: Rest,
     dropped_rest: Rest,
     /// Number of the connection in this process.
     connection: u32,
-    /// Connections before this process may have had rows: first readings are zeros.
+    /// Rows may have gone to connections before this process: first readings are baselines.
     stranger: bool,
     /// The first flush of this connection is not complete.
     first: bool,
 }
 
-/// What is held of one term, and the connection that last told of it.
+/// The value of one term, and the connection that last reported it.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     value: u64,
     connection: u32,
 }
 
-/// All terms beyond [`ACCOUNT_TERMS`] as one: their sum, as connections before this one and as this one told it.
+/// All terms beyond [`ACCOUNT_TERMS`] as one: their sum as earlier connections reported it, and as this one did.
 #[derive(Debug, Default)]
 struct Rest {
     before: u64,
@@ -144,7 +144,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// Terms of it rose; by how much they rose beyond what is known.
+    /// Adds a rise of its terms; returns the part that was not counted before.
     fn rise(&mut self, by: u64) -> u64 {
         self.told = self.told.saturating_add(by);
         let new = self.told.saturating_sub(self.before);
@@ -152,7 +152,7 @@ impl Rest {
         new
     }
 
-    /// Whether a term that is not held may be one of them: the maps are full, or were in a connection before this one.
+    /// Whether a term that is not in the maps may be part of it: the maps are full, or were in an earlier connection.
     fn claims(&self, held: usize) -> bool {
         held >= ACCOUNT_TERMS || self.told < self.before
     }
@@ -164,7 +164,7 @@ impl Rest {
 }
 
 impl Account {
-    /// A new epoch. `attempt` 1 is its first connection, so nobody else had rows of it.
+    /// A new epoch. `attempt` 1 is its first connection: no other connection had rows of it.
     pub(crate) fn new(attempt: i64) -> Self {
         Account {
             stranger: attempt > 1,
@@ -180,8 +180,8 @@ impl Account {
         (self.rows_rest.told, self.dropped_rest.told) = (0, 0);
     }
 
-    /// The first flush is complete: whatever appears from now on begins at zero. The flush tells of every term that is alive, so
-    /// those that it left out are closed.
+    /// The first flush is complete: terms that appear later start at zero. The flush reports every live term; terms that it lacks have
+    /// ended.
     pub(crate) fn flushed(&mut self) {
         if self.first {
             let connection = self.connection;
@@ -193,7 +193,7 @@ impl Account {
         (self.first, self.stranger) = (false, false);
     }
 
-    /// Rows came.
+    /// Adds received rows.
     pub(crate) fn received(&mut self, schema: u32, rows: u64) {
         let (connection, full) = (self.connection, self.rows.len() >= ACCOUNT_TERMS);
         match self.rows.get_mut(&schema) {
@@ -213,7 +213,7 @@ impl Account {
         }
     }
 
-    /// A reading of `rows_sent` after one of `last` by the same id; how many were lost when the last connection broke.
+    /// Adds a reading of `rows_sent`, after `last` by the same id. Returns the rows lost by the disconnect.
     pub(crate) fn sent(&mut self, schema: u32, value: u64, last: u64) -> u64 {
         if !self.first {
             return 0;
@@ -223,7 +223,7 @@ impl Account {
             connection: self.connection,
         };
         match self.rows.get_mut(&schema) {
-            // Lower than what came: the relay's account of it began anew in between.
+            // Below the rows received: the relay's term was reset in between.
             Some(received) => value.saturating_sub(std::mem::replace(received, held).value),
             None => {
                 let lost = if self.rows_rest.claims(self.rows.len()) {
@@ -237,7 +237,7 @@ impl Account {
         }
     }
 
-    /// A reading of `rows_dropped` after one of `last` by the same id; by how much it rose.
+    /// Adds a reading of `rows_dropped`, after `last` by the same id. Returns the rise.
     pub(crate) fn dropped(&mut self, schema: u32, reason: u8, value: u64, last: u64) -> u64 {
         let held = Held {
             value,
@@ -249,7 +249,7 @@ impl Account {
                 value.checked_sub(before).unwrap_or(value)
             }
             None => {
-                // One that was told of as part of the rest stays there while the connection lasts.
+                // A term that is part of the rest remains there for the connection.
                 let lost = if last > 0 || self.dropped_rest.claims(self.dropped.len()) {
                     self.dropped_rest.rise(value.saturating_sub(last))
                 } else {
@@ -261,7 +261,7 @@ impl Account {
         }
     }
 
-    /// The relay's account of it, which stood at `last`, is closed; it would begin at zero again.
+    /// Ends a term, whose last value is `last`; it would start at zero again.
     pub(crate) fn forget(&mut self, term: &Term, last: u64) {
         match term {
             Term::Sent(schema) if self.rows.remove(schema).is_none() => {
@@ -274,7 +274,7 @@ impl Account {
         }
     }
 
-    /// Terms that are held, for the bound on them.
+    /// Number of terms kept.
     #[cfg(test)]
     fn held(&self) -> usize {
         self.rows.len() + self.dropped.len()
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_and_did_not_come_was_lost_in_the_break() {
+    fn rows_sent_but_not_received_were_lost_by_the_disconnect() {
         let mut account = Account::new(1);
         account.flushed();
         account.received(7, 100);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_is_new_to_the_epoch_begins_with_what_it_reads() {
+    fn a_collector_new_to_the_epoch_uses_the_first_reading_as_baseline() {
         let mut account = Account::new(3);
         assert_eq!(account.sent(7, 1_000, 0), 0);
         assert_eq!(account.dropped(7, 4, 50, 0), 0);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_began_anew_is_not_a_loss() {
+    fn a_reset_term_is_not_a_loss() {
         let mut account = Account::new(1);
         account.received(7, 100);
         account.forget(&Term::Sent(7), 100);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_new_connection_does_not_tell_of_is_closed() {
+    fn terms_that_a_new_connection_does_not_report_have_ended() {
         let mut account = Account::new(1);
         for schema in 0..1_000 {
             account.sent(schema, 5, 0);

@@ -1,7 +1,7 @@
-//! Metrics that an application asked for itself: what the definition of a series says of them, as the collector's half of an aggregate.
+//! App metrics: metrics that an application defined itself, through the relay. The definition of a series describes its metric.
 //!
-//! The relay counts them like those of the plan and tells name, labels and unit with each series. Units are words of
-//! `Telemetry.Metrics`; what is exported is in base units, as everywhere.
+//! The relay aggregates them like those of the plan and sends name, labels and unit with each series. Units are names of
+//! `Telemetry.Metrics`; exported values are in base units.
 
 use crate::plan::{Measure, grid};
 use dichroic_model::attributes::cut;
@@ -9,26 +9,26 @@ use dichroic_model::{Factor, MetricKind, units};
 use dichroic_wire::limits::{APP_METRIC_HELP_BYTES, APP_METRIC_UNIT_BYTES, BOUNDS, LABELS};
 use dichroic_wire::value::{Cell, ListRef, MapRef};
 
-/// Own metrics of one relay.
+/// App metrics of one relay.
 pub(crate) const APP_METRICS: usize = 1_000;
-/// Bytes of a name of a metric or a label.
+/// Longest name of a metric or label, in bytes.
 const NAME_BYTES: usize = 255;
 
-/// Reads the map; the error is what is wrong with it.
+/// Reads the map `own` of a definition. The error is the message for the relay.
 pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, String> {
     let text = |name: &str| match map.get(name) {
         Some(Cell::Str(text)) => Ok(text.to_owned()),
-        Some(_) => Err(format!("own: {name} is no string")),
+        Some(_) => Err(format!("app metric: {name} must be a string")),
         None => Ok(String::new()),
     };
     let name = text("name")?;
     if name.is_empty() || name.len() > NAME_BYTES {
-        return Err(format!("own: a name has 1 to {NAME_BYTES} bytes"));
+        return Err(format!("app metric: name must have 1 to {NAME_BYTES} bytes"));
     }
     let (unit, factor) = unit(cut(&text("unit")?, APP_METRIC_UNIT_BYTES), per_s);
     let bounds = match map.get("bounds") {
         Some(Cell::List(list)) => Some(bounds(list, factor)?),
-        Some(_) => return Err("own: bounds is no list".to_owned()),
+        Some(_) => return Err("app metric: bounds must be a list".to_owned()),
         None => None,
     };
     let monotonic = !matches!(map.get("monotonic"), Some(Cell::Bool(false)));
@@ -40,7 +40,9 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
         "exponential" => MetricKind::ExponentialHistogram,
         other => {
             let word = cut(other, NAME_BYTES);
-            return Err(format!("own: there is no type {word:?} like that"));
+            return Err(format!(
+                "app metric: unknown type {word:?}, or its bounds are missing"
+            ));
         }
     };
     Ok(Measure {
@@ -61,7 +63,7 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
     })
 }
 
-/// The exported unit, and what raw values are multiplied by.
+/// The exported unit, and the factor for raw values.
 fn unit(word: &str, per_s: u64) -> (String, Factor) {
     let (unit, factor) = match word {
         "" | "unit" => ("", Some(Factor::ONE)),
@@ -72,7 +74,7 @@ fn unit(word: &str, per_s: u64) -> (String, Factor) {
 }
 
 fn labels(map: MapRef<'_>) -> Result<Vec<String>, String> {
-    let wrong = || format!("own: labels are at most {LABELS} names");
+    let wrong = || format!("app metric: labels must be a list of at most {LABELS} names");
     let Some(Cell::List(list)) = map.get("labels") else {
         return Err(wrong());
     };
@@ -94,13 +96,15 @@ fn bounds(list: ListRef<'_>, factor: Factor) -> Result<Vec<f64>, String> {
     });
     let bounds = numbers.collect::<Option<Vec<f64>>>().unwrap_or_default();
     if bounds.is_empty() || bounds.len() > BOUNDS || !bounds.is_sorted_by(|a, b| a < b) {
-        return Err(format!("own: bounds are 1 to {BOUNDS} floats, ascending"));
+        return Err(format!(
+            "app metric: bounds must be 1 to {BOUNDS} ascending floats"
+        ));
     }
     Ok(bounds)
 }
 
 fn exponential(map: MapRef<'_>) -> Result<(i32, i16, i16), String> {
-    let wrong = "own: exponential needs scale -4 to 4 and octaves [lo, hi]";
+    let wrong = "app metric: exponential requires scale -4 to 4 and octaves [lo, hi]";
     let (Some(Cell::Int(scale)), Some(Cell::List(octaves))) = (map.get("scale"), map.get("octaves")) else {
         return Err(wrong.to_owned());
     };

@@ -1,11 +1,11 @@
-//! What the receiver asks of relays, and what it allows them.
+//! Options of the receiver: what relays extract, and their limits.
 
 use dichroic_model::Pattern;
 use dichroic_packs::Selection;
 use dichroic_wire::limits;
 use std::time::Duration;
 
-/// What the receiver asks of relays, and what it allows them.
+/// Options of the receiver.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Packs, definitions and values of templates.
@@ -22,25 +22,25 @@ pub struct Config {
     pub string: u32,
     /// Rows in flight inside a VM.
     pub credit: u32,
-    /// Rows a second that one relay may send.
+    /// Rows per second of one relay.
     pub max_events_per_second: u32,
-    /// Seconds for which an attached relay counts without a collector. An installed one counts for ever.
+    /// Seconds for which an attached relay counts without a collector. An installed one has no limit.
     pub attached_linger_s: u32,
-    /// Relays connected at once.
+    /// Most relays connected at a time.
     pub relays: usize,
-    /// Bytes of a frame's body that a relay may send.
+    /// Largest body of a relay's frame, in bytes.
     pub max_frame: u32,
-    /// Silence after which a relay is gone; three flushes if that is more.
+    /// Silence after which a relay is disconnected; at least three flushes.
     pub silence: Duration,
-    /// Time to complete a started frame, and for a relay to read what it is sent.
+    /// Time to complete a started frame, and to read sent data.
     pub frame_timeout: Duration,
-    /// Time that a relay has for its last flush after GOODBYE.
+    /// Time for the last flush after GOODBYE.
     pub goodbye_timeout: Duration,
-    /// How often a change of what subscribers want is looked for.
+    /// How often subscriptions and configuration are checked for a new plan.
     pub check_every: Duration,
-    /// Least time between two plans that a relay's own variables cause.
+    /// Shortest time between two plans caused by changed variables of a relay.
     pub replan_every: Duration,
-    /// Program and version, told in HELLO.
+    /// Program and version, sent in HELLO.
     pub agent: String,
 }
 

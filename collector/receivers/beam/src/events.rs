@@ -1,4 +1,4 @@
-//! EVENTS of a relay → batches of the stream: checked, given the collector's schema, source and position, published as bytes.
+//! EVENTS of a relay → batches of the stream: checked, rewritten to the collector's schema, source and position, published as bytes.
 
 use crate::stream_spec::StreamSpec;
 use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
@@ -8,22 +8,22 @@ use dichroic_wire::{Events, EventsHeader, EventsScratch, StreamEntry, events};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// A raw event of this relay under the schema that the store gave it.
+/// A stream of this relay, with its schema in the store.
 #[derive(Debug)]
 struct RelayStream {
     schema: Arc<EventSchema>,
-    /// It is in the present plan.
+    /// It is in the current plan.
     requested: bool,
-    /// It was in a plan of this connection: rows may still be on their way.
+    /// It was in a plan of this connection: rows may be in flight.
     planned_before: bool,
 }
 
-/// What a frame of rows came to.
+/// Result of a frame of rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// Handed to the stream.
+    /// Published to the stream.
     Yes,
-    /// Nobody asks for it any more.
+    /// Not requested any more.
     Withdrawn,
 }
 
@@ -31,14 +31,14 @@ pub(crate) enum Published {
 #[derive(Debug, Default)]
 pub(crate) struct RelayStreams {
     by_schema: HashMap<u32, RelayStream>,
-    /// Some of plans before the present one were let go of: rows of them may still be on their way.
+    /// Streams of earlier plans were removed: rows of them may be in flight.
     some_removed: bool,
     scratch: EventsScratch,
 }
 
 impl RelayStreams {
-    /// Makes every stream of the blueprint planned_before to the store, so that a subscriber learns what can match. Returns for how many
-    /// there is no room, here or there. Those of plans before it are kept while there is.
+    /// Registers every stream of the blueprint in the store, so that subscribers see what can match. Returns the number of streams
+    /// without room, here or in the store. Streams of earlier plans are kept while there is room.
     pub(crate) fn register(&mut self, store: &mut Core, specs: &[StreamSpec]) -> usize {
         self.by_schema
             .values_mut()
@@ -50,7 +50,7 @@ impl RelayStreams {
             self.some_removed = true;
         }
         let mut without = 0;
-        // The stream of logs is one, and the last of the blueprint.
+        // The stream of logs is the last one of the blueprint.
         for spec in specs.iter().rev() {
             if self.by_schema.len() >= SCHEMAS_PER_RELAY && !self.by_schema.contains_key(&spec.schema) {
                 without += 1;
@@ -71,7 +71,7 @@ impl RelayStreams {
         without
     }
 
-    /// The entries of those that are wanted. Others that were requested for are withdrawn.
+    /// The entries of the wanted streams. Others are withdrawn.
     pub(crate) fn request(
         &mut self,
         specs: &[StreamSpec],
@@ -90,7 +90,7 @@ impl RelayStreams {
         entries
     }
 
-    /// Whether [`RelayStreams::ask`] would ask for others than it did last.
+    /// Whether [`RelayStreams::request`] would return other entries than the last time.
     pub(crate) fn differs(&self, specs: &[StreamSpec], wanted: impl Fn(&StreamSpec) -> bool) -> bool {
         specs.iter().any(|spec| {
             let requested = self.by_schema.get(&spec.schema).map(|stream| stream.requested);
@@ -98,12 +98,12 @@ impl RelayStreams {
         })
     }
 
-    /// The store's schema of a schema of the plan.
+    /// The store's schema for a schema id of the plan.
     pub(crate) fn schema(&self, id: u32) -> Option<&Arc<EventSchema>> {
         self.by_schema.get(&id).map(|stream| &stream.schema)
     }
 
-    /// What its rows count as.
+    /// The signal under which its rows are counted.
     pub(crate) fn signal(&self, id: u32) -> Signal {
         match self.schema(id).map(|schema| schema.kind) {
             Some(EventKind::Log) => Signal::Logs,
@@ -111,7 +111,7 @@ impl RelayStreams {
         }
     }
 
-    /// Publishes a frame: its schema, its count of rows, and what became of them.
+    /// Publishes a frame. Returns its schema id of the plan, its number of rows, and the result.
     pub(crate) fn publish(
         &mut self,
         store: &mut Core,
@@ -146,7 +146,7 @@ impl RelayStreams {
             ));
         }
         if header.source != 0 || header.position != 0 {
-            return wrong("EVENTS of a relay has source 0 and position 0".to_owned());
+            return wrong("EVENTS of a relay must have source 0 and position 0".to_owned());
         }
         if !stream.requested {
             return Ok((header.schema, rows as u64, Published::Withdrawn));
@@ -171,11 +171,11 @@ impl RelayStreams {
     }
 }
 
-/// Why a frame of rows ends the connection.
+/// An EVENTS frame that ends the connection.
 #[derive(Debug)]
 pub(crate) enum EventsError {
-    /// Its bytes are no EVENTS.
+    /// The bytes violate the format.
     Format(dichroic_wire::Error),
-    /// They are, but not what was agreed: words, and the rows that are dropped.
+    /// The frame does not match the plan: message, and number of rows dropped.
     Violation(String, u64),
 }

@@ -1,14 +1,14 @@
-//! Who a relay is: its HELLO as a source of the store, with `job`, `instance` and the resource that `target_info` shows.
+//! The source of a relay, from its HELLO: `job`, `instance`, and the resource of `target_info`.
 
 use dichroic_model::attributes::Attributes;
 use dichroic_model::{AttributeValue, Expiry, Protocol, Runtime, SECOND, SourceSpec, UnixNanos};
 use dichroic_wire::{RelayHello, Value};
 use std::borrow::Cow;
 
-/// Time for which series of a node stay after it went.
+/// Time for which series of a node are kept after it disconnected.
 const LINGER: UnixNanos = 60 * SECOND;
 
-/// The source of a relay; `key` is the node's name, or tells nameless nodes apart.
+/// The source of a relay; `key` is the node name, made unique for nodes without one.
 pub fn source_spec(key: &str, hello: &RelayHello) -> SourceSpec {
     let text = |name: &str| {
         hello

@@ -1,21 +1,20 @@
-//! Receives relays of BEAM nodes: greets them, tells them what to extract, and puts their totals into the store.
+//! Receiver of relays in BEAM nodes: handshake, plans, and totals into the store.
 //!
-//! The daemon's listener reads HELLO, sees that it is a relay's, and hands the connection to [`Receiver::serve_relay`]. Everything runs
-//! on the ingest thread: between a frame and the cells nothing awaits. Promises: a total is stored, never added, so a resend is
-//! harmless; whatever a relay does wrong ends its own connection with words and nobody else's; every row is in the ledger as
-//! applied or dropped with a reason.
+//! The daemon's listener reads HELLO and passes the connection of a relay to [`Receiver::serve_relay`]. Everything runs on the ingest
+//! thread; between a frame and the cells nothing awaits. Guarantees: a total is stored, never added, so resending is harmless; a
+//! violation by a relay ends only its own connection, with GOODBYE; every row is in the ledger as applied or dropped with a reason.
 //!
-//! | to know | look in |
+//! | topic | module |
 //! |---|---|
-//! | what a relay is asked for | [`plan`] |
+//! | the entries of a plan | [`plan`], `stream_spec` |
 //! | one connection, from HELLO to GOODBYE | `session` |
-//! | which relay is which, and who supersedes whom | `nodes` |
+//! | nodes, and which connection supersedes which | `registry` |
 //! | `job`, `instance`, resource | `identity` |
-//! | what a frame does | [`relay`] |
+//! | the effect of a frame | [`relay`] |
 //! | log records | `logs` |
-//! | metrics that no plan has | `own` |
+//! | app metrics | `app_metrics` |
 //! | rows → cells | [`series`] |
-//! | the relay's own account, and gaps | `account` |
+//! | the relay's account of itself, and gaps | `account` |
 #![forbid(unsafe_code)]
 
 mod account;

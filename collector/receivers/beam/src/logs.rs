@@ -1,4 +1,4 @@
-//! Log records of nodes: the one stream of kind `log` that a relay is asked for, in the columns that OTLP's records have too.
+//! Log records of nodes: the only stream of kind `log` in a plan, with the same columns as OTLP's log records.
 
 use crate::config::Logs;
 use crate::stream_spec::StreamSpec;
@@ -6,14 +6,14 @@ use dichroic_model::EventKind;
 use dichroic_wire::Value;
 use dichroic_wire::plan::{Condition, Expression, Operation, Root, Transform};
 
-/// The event under which a relay has the messages of `logger`.
+/// The event of `logger`'s messages in a relay.
 const EVENT: [&str; 3] = ["dichroic", "logger", "message"];
-/// Name of the stream: that of OTLP's records without an event name.
+/// Name of the stream, the same as for OTLP's records without an event name.
 const NAME: &str = "log";
-/// Columns beside the time.
+/// Columns after the time.
 const COLUMNS: [&str; 5] = ["severity", "body", "trace_id", "span_id", "attributes"];
 
-/// Whether an event is of `logger`.
+/// Whether an event is a message of `logger`.
 pub(crate) fn is_logger(event: &[String]) -> bool {
     event.len() > 2 && event[..2] == EVENT[..2]
 }

@@ -1,7 +1,7 @@
-//! What a relay is asked to extract: packs and definitions as the entries of a PLAN, and what the collector must remember of them.
+//! Compiles packs and definitions into the entries of a PLAN, and into the measures that the collector keeps for them.
 //!
 //! A relay sends raw units and positional labels; a [`Measure`] has the names, the unit and the factor. The key of an entry is a
-//! hash of its content, stable over restarts, so that a relay keeps its totals when another collector asks the same.
+//! hash of its content, stable over restarts, so that a relay keeps its totals when another collector sends the same entry.
 
 use crate::config::Config;
 use crate::logs;
@@ -18,50 +18,50 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The collector's half of an aggregate.
+/// The collector's part of an aggregate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measure {
     /// Key of the entry.
     pub key: u64,
     /// Dotted name.
     pub name: String,
-    /// Whether pages show the name to the letter.
+    /// Whether the exposition shows the name unchanged.
     pub verbatim: bool,
-    /// For people.
+    /// Description.
     pub help: String,
-    /// What it is.
+    /// Kind of metric.
     pub kind: MetricKind,
     /// Unit of exported values.
     pub unit: String,
-    /// Raw values times this are in `unit`.
+    /// Factor from raw values to `unit`.
     pub factor: Factor,
     /// Names of the labels, in the order of the entry's expressions.
     pub labels: Vec<String>,
-    /// Labels that are always the same.
+    /// Constant labels.
     pub fixed: Vec<(String, String)>,
     /// Of an explicit histogram: bounds in `unit`.
     pub bounds: Option<Arc<[f64]>>,
-    /// Of an exponential histogram: scale, and the lowest and highest index there can be.
+    /// Of an exponential histogram: scale, lowest and highest index.
     pub grid: Option<(i32, i16, i16)>,
 }
 
-/// Everything that one relay can be asked for.
+/// Everything that a plan for one relay can contain.
 #[derive(Debug, Default)]
 pub struct Blueprint {
-    /// Entries.
+    /// Aggregates.
     pub aggregates: Vec<Aggregate>,
     /// Values carried between events.
     pub carries: Vec<Carry>,
-    /// Meaning of the entries, by key.
+    /// Measures of the aggregates, by key.
     pub measures: HashMap<u64, Rc<Measure>>,
-    /// Raw events, of which only those that somebody wants are asked for.
+    /// Streams; a plan contains those with a subscriber.
     pub streams: Vec<StreamSpec>,
-    /// What could not be asked for: what, and why.
+    /// Items left out, each with the reason.
     pub left_out: Vec<(String, String)>,
 }
 
 impl Blueprint {
-    /// What this relay is asked for.
+    /// The blueprint for a relay.
     pub fn new(config: &Config, relay: &RelayHello) -> Self {
         let service = relay.resource.get("service.name").and_then(Value::as_str);
         let compiled = config
@@ -78,7 +78,7 @@ impl Blueprint {
                 Err(message) => blueprint.left_out.push((metric.name.clone(), message)),
             }
         }
-        // Messages of `logger` are a stream of logs, with a pool of credit of its own.
+        // Messages of `logger` are a stream of kind log, with separate credit.
         for stream in compiled.streams.iter().filter(|s| !logs::is_logger(&s.event)) {
             match stream_spec(stream, per_s) {
                 Ok(spec) if blueprint.streams.iter().any(|other| other.schema == spec.schema) => {}
@@ -109,7 +109,8 @@ fn factor(raw: &str, unit: &str, per_s: u64) -> Result<Factor, String> {
         "native" => units::native(per_s, unit),
         raw => units::conversion(raw, unit),
     };
-    factor.ok_or_else(|| format!("{raw:?} does not convert to {unit:?} at {per_s} native units a second"))
+    factor
+        .ok_or_else(|| format!("{raw:?} cannot be converted to {unit:?} at {per_s} native units per second"))
 }
 
 fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String> {
@@ -183,7 +184,7 @@ fn wire_types(aggregation: &Aggregation, factor: Factor) -> Result<(AggregateTyp
     })
 }
 
-/// A bound in raw units. 0.075 s is 75,000,000 ns and not the float beside it, so that an integer that equals the bound is below it.
+/// A bound in raw units. 0.075 s becomes exactly 75,000,000 ns, so that an integer equal to the bound falls into its bucket.
 fn raw_bound(bound: f64, factor: Factor) -> f64 {
     let raw = bound * factor.den as f64 / factor.num as f64;
     let whole = raw.round();
@@ -211,7 +212,7 @@ fn fnv(bytes: &[u8]) -> u64 {
     })
 }
 
-/// A hash of the entry without its key, and of the names that stay here. Part of what relays hold: must not change.
+/// Hash of the entry without its key, and of the names that only the collector has. Relays keep totals under it: it must not change.
 fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
     let mut map = entry.to_map();
     map.remove("key");
@@ -271,7 +272,7 @@ fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
     })
 }
 
-/// Rows of a stream stay raw; their unit is told by its real name where it has one.
+/// The unit of raw rows in native time units: its real name where it has one.
 fn native_word(per_s: u64) -> String {
     match per_s {
         1_000_000_000 => "ns",

@@ -1,8 +1,8 @@
-//! Which relay is which: nodes by name, who supersedes whom, and what one connection leaves to the next.
+//! The nodes by name: which connection supersedes which, and the state passed from one connection to the next.
 //!
-//! `instance` is the node's name and one incarnation of it is shown at a time, the newest. Of one epoch the higher attempt wins, of
-//! two epochs the later connection; the loser's unread bytes are never applied. BEAMs without a name (`nonode@nohost`) may be several:
-//! the second at a time gets its process id into its name instead of superseding the first.
+//! `instance` is the node name; only the newest incarnation is shown. Within an epoch the higher attempt wins, across epochs the
+//! later connection; unread bytes of the superseded one are never applied. Several BEAMs may have no name (`nonode@nohost`): a second
+//! one gets its process id in its name instead of superseding the first.
 
 use crate::config::Config;
 use crate::relay::{Relay, RetainedState, source_spec};
@@ -16,11 +16,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// Time for which a node that went is remembered, longer than its series.
+/// Time for which a disconnected node is kept, longer than its series.
 const RETAIN_NODE: UnixNanos = 120 * SECOND;
-/// A loser that is another VM of the same name waits this long, so that two do not take turns.
+/// Reconnect delay of a superseded VM of the same name, so that two VMs do not alternate.
 const RETRY_OTHER_VM_MS: u32 = 60_000;
-/// What a BEAM is called that has no name.
+/// Name of a BEAM without distribution.
 const UNNAMED_NODE: &str = "nonode@nohost";
 
 /// The nodes and what their connections share. Cheap to clone; lives on the ingest thread.
@@ -50,7 +50,7 @@ struct Node {
     crashes: u64,
 }
 
-/// A connection, as others reach it.
+/// A connection, as other tasks access it.
 pub(crate) struct Connection {
     pub(crate) key: String,
     pub(crate) relay: RefCell<Relay>,
@@ -59,13 +59,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Ends the connection: nothing that it reads from now on is applied, unless the goodbye is a shutdown.
+    /// Requests the end of the connection: frames read from then on are not applied, unless the code is shutdown.
     fn close(&self, goodbye: Goodbye) {
         *self.goodbye.borrow_mut() = Some(goodbye);
         self.wake.notify_one();
     }
 
-    /// The goodbye that it was goodbye to say.
+    /// The GOODBYE to send, if one was requested.
     pub(crate) fn goodbye(&self) -> Option<Goodbye> {
         self.goodbye.borrow().clone()
     }
@@ -73,21 +73,21 @@ impl Connection {
 
 /// How a connection ended, for people and the ledger.
 pub(crate) enum ConnectionEnd {
-    /// The relay said goodbye.
+    /// The relay sent GOODBYE.
     Goodbye(String),
-    /// It closed, or fell silent, without a word.
+    /// It closed or became silent without GOODBYE.
     Crash(String),
-    /// We ended it.
+    /// The collector ended it.
     Ours(String),
 }
 
 impl Registry {
-    /// A receiver with no relays yet.
+    /// A registry without relays.
     pub(crate) fn new(config: Config) -> Self {
         Registry(Rc::new(Inner {
             config: RefCell::new(Rc::new(config)),
             revision: Cell::new(0),
-            // A collector that follows another goes on above it, as long as clocks do.
+            // Generations ascend across restarts of the collector, if clocks do.
             generation: Cell::new((dichroic_model::clock::now() / 1_000_000) as i64),
             nodes: RefCell::default(),
             sessions: Cell::new(0),
@@ -97,13 +97,13 @@ impl Registry {
         }))
     }
 
-    /// Other packs, definitions or limits. Relays get a new plan within a tenth of a second; what did not change goes on counting.
+    /// Replaces packs, definitions and limits.
     pub(crate) fn reload(&self, config: Config) {
         *self.0.config.borrow_mut() = Rc::new(config);
         self.0.revision.set(self.0.revision.get() + 1);
     }
 
-    /// Asks every relay for its last flush and waits for them, not longer than the time for goodbyes. No relay is taken on any more.
+    /// Requests a last flush from every relay and waits, with a deadline. No relay is accepted from then on.
     pub(crate) async fn shutdown(&self) {
         self.0.closing.set(true);
         let live: Vec<_> = self
@@ -170,7 +170,10 @@ impl Registry {
             .write(&connection.key, connection.relay.borrow_mut().status());
     }
 
-    /// Makes a greeted relay the one of its node, or says why not.
+    /// Registers a relay after the handshake as the one of its node.
+    ///
+    /// # Errors
+    /// The GOODBYE for a relay that is not accepted.
     pub(crate) fn claim(
         &self,
         hello: RelayHello,
@@ -184,10 +187,7 @@ impl Registry {
         let config = self.config();
         let key = self.key(&hello);
         if !self.is_live(&key) && self.connected() >= config.relays {
-            let message = format!(
-                "{} relays are connected, as many as the collector takes",
-                config.relays
-            );
+            let message = format!("the limit of {} connected relays is reached", config.relays);
             return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
         }
         let mut nodes = self.0.nodes.borrow_mut();
@@ -197,7 +197,7 @@ impl Registry {
         if let Some(loser) = node.live.take() {
             if same_epoch && hello.attempt <= node.attempt {
                 let message = format!(
-                    "attempt {} of this epoch is connected, this is {}",
+                    "attempt {} of this epoch is already connected, this is attempt {}",
                     node.attempt, hello.attempt
                 );
                 node.live = Some(loser);
@@ -214,16 +214,13 @@ impl Registry {
         let source = match store.open_source(spec, now) {
             Ok(source) => source,
             Err(refused) => {
-                let message = format!(
-                    "the collector knows as many sources as it may ({})",
-                    refused.0.as_str()
-                );
+                let message = format!("the collector accepts no more sources ({})", refused.0.as_str());
                 return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
             }
         };
         let mut retained = std::mem::take(&mut node.retained);
         if node.source != Some(source.id) {
-            // What is held belongs to a source that has left.
+            // The retained series belong to an expired source.
             retained.series = Default::default();
         }
         node.source = Some(source.id);
@@ -239,7 +236,7 @@ impl Registry {
         Ok(connection)
     }
 
-    /// The connection is over. One that was superseded has nothing left to give up.
+    /// Ends a connection. Has no effect for a superseded one.
     pub(crate) fn release(
         &self,
         connection: &Rc<Connection>,
@@ -271,7 +268,7 @@ impl Registry {
                 message.clone()
             }
         };
-        tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay gone");
+        tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay disconnected");
         tracing::Span::current()
             .record("rows", status.rows as i64)
             .record("events", status.events as i64)
@@ -306,7 +303,7 @@ impl Registry {
         }
     }
 
-    /// Forgets nodes that went long ago, and the longest gone when there are too many.
+    /// Removes nodes that disconnected long ago, and the oldest when there are too many.
     fn prune(&self, now: UnixNanos) {
         let most = 4 * self.config().relays;
         let mut nodes = self.0.nodes.borrow_mut();

@@ -1,7 +1,7 @@
-//! What a relay's frames do to the store: one connection without its socket.
+//! Applies the frames of one relay to the store: one connection without its socket.
 //!
-//! The session feeds it whole frames in order; it answers with bytes to send. It never waits. An error ends the connection with
-//! words; what was applied before stays, and the ledger counts the rest of the frame as dropped.
+//! The session passes whole frames in order and gets bytes to send. Nothing here waits. An error ends the connection with GOODBYE;
+//! rows applied before it remain, and the ledger counts the rest of the frame as dropped.
 
 mod account_rows;
 mod define;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::events::{EventsError, Published, RelayStreams};
 pub use crate::identity::source_spec;
 use crate::plan::{Blueprint, Measure};
-use crate::series::{Applied, RetainedSeries, SeriesTable, Wrong};
+use crate::series::{Applied, InvalidRow, RetainedSeries, SeriesTable};
 use crate::status::RelayStatus;
 use crate::stream_spec::StreamSpec;
 use dichroic_model::{Source, UnixNanos};
@@ -26,34 +26,34 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A relay at a million rows a second comes to this in a century; what says more would only spoil the ledger.
+/// Highest accepted account value: a century at a million rows per second. Higher values would corrupt the ledger.
 const ACCOUNT_MOST: u64 = 1 << 52;
 
-/// Rows whose cells are looked at together: 17.5 ns a row against 22.5 one by one and 19 with 16 (random order, 100,000 series).
+/// Rows whose cells are prefetched together: 17.5 ns a row, against 22.5 one by one and 19 with 16 (random order, 100,000 series).
 const GROUP: usize = 8;
 
-/// Flushes after which a node that counts nothing has nothing to count.
+/// Flushes without totals after which a node is taken to have none.
 const SETTLE_FLUSHES: u64 = 3;
 
-/// Why the connection ends: what GOODBYE says.
+/// A protocol violation: the content of the GOODBYE that ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Its code.
     pub code: GoodbyeCode,
-    /// Its words.
+    /// Its message.
     pub message: String,
 }
 
-/// What a frame asks of the session.
+/// What the session does after a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameOutcome {
-    /// Nothing more.
+    /// Continue with the next frame.
     Continue,
-    /// The relay says goodbye: nothing follows.
+    /// The relay sent GOODBYE: no frame follows.
     Goodbye(Goodbye),
 }
 
-/// What a node hands from one connection to the next.
+/// State of a node passed from one connection to the next.
 #[derive(Debug, Default)]
 pub struct RetainedState {
     pub(crate) series: RetainedSeries,
@@ -66,22 +66,22 @@ pub struct Relay {
     source: Arc<Source>,
     hello: RelayHello,
     blueprint: Blueprint,
-    /// Metrics that the application asked for itself, by key.
+    /// App metrics, by key.
     app_metrics: HashMap<u64, Rc<Measure>>,
     series: SeriesTable,
     streams: RelayStreams,
     account: Account,
-    /// Ids that are terms of the account.
+    /// Terms of the account, by id.
     terms: HashMap<u32, Said>,
-    /// Terms that several ids may stand for, and their sums.
+    /// Sums of terms that several ids share.
     folded: HashMap<Term, u64>,
     status: RelayStatus,
     generation: i64,
-    /// Event schemas for which there was no room, over all plans.
+    /// Event schemas refused for lack of room, over all plans.
     schemas_refused: u64,
-    /// The plan does not know yet what its node fills templates with.
+    /// The node reported variables that the plan does not use yet.
     stale: bool,
-    /// What the incarnation before had and this one has not was let go.
+    /// Series of the previous incarnation that this one lacks were expired.
     settled: bool,
 }
 
@@ -102,7 +102,7 @@ fn malformed(message: String) -> Violation {
 }
 
 impl Relay {
-    /// A relay that was greeted. `retained` is of connections of the same node; `same_epoch` when nothing restarted since.
+    /// A relay after the handshake. `retained` is from earlier connections of the node; `same_epoch` if it did not restart since.
     pub fn new(
         store: &mut Core,
         config: &Config,
@@ -147,7 +147,7 @@ impl Relay {
         relay
     }
 
-    /// Packs or definitions changed. Entries that stay keep their totals; series of those that go leave.
+    /// Applies changed packs or definitions. Entries that remain keep their totals; series of removed entries expire.
     pub fn configure(&mut self, store: &mut Core, config: &Config) {
         self.blueprint = Blueprint::new(config, &self.hello);
         self.status.variables.clone_from(&self.hello.variables);
@@ -159,7 +159,7 @@ impl Relay {
         if without > 0 {
             self.schemas_refused += without as u64;
             let message = format!(
-                "a relay has at most {SCHEMAS_PER_RELAY} event schemas, and the collector as many as it may know"
+                "the limit of event schemas is reached: {SCHEMAS_PER_RELAY} per relay, or that of the collector"
             );
             self.blueprint
                 .left_out
@@ -169,7 +169,7 @@ impl Relay {
         }
     }
 
-    /// Own metrics are known beside those of the plan, which win.
+    /// Adds app metrics to the measures of the plan, which take precedence.
     fn register_app_metrics(&mut self) {
         for (key, measure) in &self.app_metrics {
             let known = self.blueprint.measures.entry(*key);
@@ -177,8 +177,8 @@ impl Relay {
         }
     }
 
-    /// The PLAN to send: everything that is counted, and the raw events that `interest` or the configuration ask for. What does not
-    /// fit the relay's frames is left out and told.
+    /// Writes the PLAN: all aggregates, and the streams that `interest` or the configuration request. Entries that do not fit the
+    /// relay's `max_frame` are left out and listed as refused in the status.
     pub fn plan(&mut self, config: &Config, interest: &Interest, generation: i64, out: &mut Vec<u8>) {
         self.generation = generation;
         let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
@@ -212,7 +212,7 @@ impl Relay {
                 break;
             }
             out.truncate(before);
-            // Metrics are worth more than raw events, and those that come first more than the last.
+            // Streams are cut before aggregates, and later entries before earlier ones.
             let entries = if plan.streams.is_empty() {
                 plan.aggregates.len()
             } else {
@@ -227,30 +227,33 @@ impl Relay {
         }
         if cut > 0 {
             let message = format!(
-                "the plan is larger than the {} bytes that the relay takes",
+                "the plan exceeds the relay's max_frame of {} bytes",
                 self.hello.max_frame
             );
             self.status.refused.push((format!("{cut} entries"), message));
         }
     }
 
-    /// Whether the node knows names that the plan does not have yet.
+    /// Whether the node reported variables that the plan does not use yet.
     pub fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Whether other raw events are wanted than the present plan asks for.
+    /// Whether the requested streams differ from those of the current plan.
     pub fn streams_differ(&self, config: &Config, interest: &Interest) -> bool {
         let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
         self.streams.differs(&self.blueprint.streams, wanted)
     }
 
-    /// Series that rest are met again after a reload, in parts: call while connected.
+    /// After a reload, resolves series without new rows again, in batches. Call regularly while connected.
     pub fn resolve_again(&mut self, store: &mut Core, now: UnixNanos) {
         self.series.resolve_again(store, now);
     }
 
-    /// Applies one frame. Answers go to `out`.
+    /// Applies one frame and appends replies to `out`.
+    ///
+    /// # Errors
+    /// The violation that ends the connection.
     pub fn frame(
         &mut self,
         store: &mut Core,
@@ -284,8 +287,8 @@ impl Relay {
         Ok(FrameOutcome::Continue)
     }
 
-    /// A PING ends a flush. The first with totals in it (a node that has just begun may have none yet) shows what the incarnation
-    /// before had and this one has not; so a page is never empty in between, and never shows both.
+    /// A PING ends a flush. After the first flush with totals (a node may have none at first), series that only the previous
+    /// incarnation had expire: the exposition is never empty in between and never shows both.
     fn flush(&mut self, store: &mut Core, now: UnixNanos) {
         self.series.resolve_again(store, now);
         self.status.flushes += 1;
@@ -304,7 +307,7 @@ impl Relay {
         let mut wrong = None;
         let mut rows = numbers.rows();
         'frame: while rows.len() > 0 {
-            // First a look at every cell of a group, whose cache misses overlap; then the work on each, which finds them there.
+            // Prefetch the cells of a group, so that their cache misses overlap; then apply the rows.
             let group: [Option<NumberRow>; GROUP] = std::array::from_fn(|_| rows.next());
             let seen: u64 = group
                 .iter()
@@ -326,7 +329,9 @@ impl Relay {
         let unread = numbers.len() as u64 - tally.received - account_rows.len() as u64;
         for (id, value) in account_rows {
             if value > ACCOUNT_MOST {
-                wrong.get_or_insert(Wrong(format!("series {id}: no account counts to {value}")));
+                wrong.get_or_insert(InvalidRow(format!(
+                    "series {id}: account value {value} exceeds the limit"
+                )));
             } else {
                 self.account_row(store, id, value);
             }
@@ -347,8 +352,8 @@ impl Relay {
             match self.series.histogram(store, &row, time, now) {
                 Ok(Applied::Account) => {
                     unread += 1;
-                    wrong = Some(Wrong(format!(
-                        "series {} is of the account, HISTOGRAMS has a row for it",
+                    wrong = Some(InvalidRow(format!(
+                        "series {} is a term of the account, but HISTOGRAMS has a row for it",
                         row.series
                     )));
                 }
@@ -362,13 +367,13 @@ impl Relay {
         self.count(store, tally, unread, wrong)
     }
 
-    /// Puts a frame's rows into the ledger; those after a wrong one were not read.
+    /// Counts the rows of a frame in the ledger; rows after an invalid one were not read.
     fn count(
         &mut self,
         store: &mut Core,
         tally: Tally,
         unread: u64,
-        wrong: Option<Wrong>,
+        wrong: Option<InvalidRow>,
     ) -> Result<(), Violation> {
         let id = self.source.id;
         let ledger = store.ledger_mut();
@@ -380,7 +385,7 @@ impl Relay {
         self.status.rows += tally.received + unread;
         match wrong {
             None => Ok(()),
-            Some(Wrong(message)) => {
+            Some(InvalidRow(message)) => {
                 ledger.dropped(id, Signal::Metrics, DropReason::Malformed, unread);
                 Err(malformed(message))
             }
@@ -418,7 +423,7 @@ impl Relay {
             self.stale = true;
         }
         if reply.generation != self.generation {
-            // Of a plan before the last: the next reply is on its way.
+            // For an earlier plan: the reply to the current one follows.
             return;
         }
         self.status.attached = reply.attached;
@@ -429,7 +434,7 @@ impl Relay {
         for refused in reply.refused {
             let what = self.entry_text(refused.entry);
             let node = &self.hello.node;
-            tracing::warn!(node = %node, entry = %what, message = %refused.message, "the relay refused an entry of its plan");
+            tracing::warn!(node = %node, entry = %what, message = %refused.message, "relay refused a plan entry");
             self.status.refused.push((what, refused.message));
         }
     }
@@ -452,19 +457,19 @@ impl Relay {
         &self.source
     }
 
-    /// What it said of itself.
+    /// Its HELLO.
     pub fn hello(&self) -> &RelayHello {
         &self.hello
     }
 
-    /// What people are told.
+    /// Its status for people.
     pub fn status(&mut self) -> RelayStatus {
         self.status.series = self.series.alive();
         self.status.backwards = self.series.backwards;
         self.status.clone()
     }
 
-    /// What the next connection of this node needs. This one is over.
+    /// Takes the state for the next connection of this node; this one has ended.
     pub fn retain(&mut self) -> RetainedState {
         RetainedState {
             series: self.series.retain(),
@@ -473,7 +478,7 @@ impl Relay {
     }
 }
 
-/// When rows were read. A relay without a clock is taken at the collector's.
+/// Time of reading; the collector's time for a relay without a clock.
 fn time(told: i64, now: UnixNanos) -> UnixNanos {
     match u64::try_from(told) {
         Ok(time) if time > 0 => time,

@@ -1,37 +1,29 @@
-//! From a row to its cell: the ids of one connection, and what each means in the store.
+//! From a row to its cell: the ids of one connection and their series in the store.
 //!
-//! A row is the whole total of its series: it replaces. Per id the table holds 32 bytes that the hit path reads (where the cell is,
-//! which incarnation, how often the integer part wrapped), and apart from them what is needed to define the series again
-//! after it left the store. A series is resolved in the store by its first row, never by its DEFINE.
+//! A row is the whole total of its series and replaces the stored one. Per id the table has 32 bytes that the hit path reads (the
+//! cell, the incarnation, the wraps of the integer part), and separately the data to define the series again after it left the
+//! store. A series is defined in the store on its first row, never on DEFINE.
 
-mod compact;
 mod histograms;
+mod replan;
+mod resolve;
 mod retained;
 
 use crate::plan::Measure;
 use dichroic_model::attributes::Attributes;
-use dichroic_model::{
-    AttributeValue, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef, Source, Temporality,
-    UnixNanos,
-};
+use dichroic_model::{Fingerprinter, MetricKind, Number, Scope, Source, UnixNanos};
 use dichroic_pipeline::{Core, DropReason, SeriesRef, Times};
 use dichroic_wire::NumberRow;
 use dichroic_wire::limits::PENDING_LABEL_BYTES_PER_ID;
 pub use retained::RetainedSeries;
 use retained::{Evicted, Retained};
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// 2^64: what one wrap of the integer part is worth.
+/// The value of one wrap of the integer part: 2^64.
 const WRAP: f64 = 18_446_744_073_709_551_616.0;
-/// Ids looked at per call after a reload, to meet their series again: about a millisecond, and 100,000 of them within half a minute.
-const RESOLVE_BATCH: usize = 1_024;
-/// Time before a series that was not admitted is tried again.
-const ADMISSION_RETRY: UnixNanos = 10 * dichroic_model::SECOND;
-
-/// What an id stands for.
+/// State of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Not defined.
@@ -40,7 +32,7 @@ enum State {
     Waiting,
     /// In the store.
     Live,
-    /// A row of the relay's own account.
+    /// A term of the relay's account of itself.
     Account,
     /// Its entry is no longer in the plan.
     Withdrawn,
@@ -62,7 +54,7 @@ struct Entry {
     series: Option<SeriesRef>,
     wraps: i32,
     start: UnixNanos,
-    /// Place of its measure.
+    /// Index of its measure.
     measure: u32,
     state: State,
     kind: RowKind,
@@ -80,16 +72,16 @@ const FREE: Entry = Entry {
     kind: RowKind::Gauge,
 };
 
-/// What the hit path does not need.
+/// Data of a series that the hit path does not need.
 #[derive(Debug)]
 struct SeriesDetail {
     labels: Attributes,
     retry: UnixNanos,
-    /// It has had a row, so the store accounts for its labels.
+    /// It has had a row: the store accounts for its labels.
     resolved: bool,
 }
 
-/// What it holds before its first row.
+/// Bytes of labels that the table accounts for: those of a series before its first row.
 fn pending_label_bytes(detail: &SeriesDetail) -> usize {
     if detail.resolved {
         0
@@ -98,27 +90,27 @@ fn pending_label_bytes(detail: &SeriesDetail) -> usize {
     }
 }
 
-/// An entry of a plan. One that was withdrawn still says what definitions mean that were on their way: it may come back.
+/// An entry of a plan. A withdrawn one is kept for definitions in flight; it may return with a later plan.
 #[derive(Debug)]
 struct Planned {
     measure: Rc<Measure>,
     withdrawn: bool,
 }
 
-/// What one row came to.
+/// Result of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// In its cell.
     Yes,
-    /// Not, and why.
+    /// Not applied.
     Dropped(DropReason),
-    /// It belongs to the relay's account.
+    /// A row of the relay's account.
     Account,
 }
 
-/// A row that breaks the agreement; the connection ends with these words.
+/// A row that violates the protocol, with the message of the GOODBYE that ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong(pub String);
+pub struct InvalidRow(pub String);
 
 /// The series of one connection.
 #[derive(Debug)]
@@ -133,19 +125,19 @@ pub struct SeriesTable {
     measures: Vec<Planned>,
     measure_indexes: HashMap<u64, u32>,
     alive: usize,
-    /// Bytes of the labels of those that have had no row.
+    /// Bytes of the labels of series without a row.
     pending_bytes: usize,
-    /// Which id writes a series: two that mean the same would overwrite one another.
+    /// The id that writes a series: two ids of the same series would overwrite each other.
     owners: HashMap<SeriesRef, u32>,
-    /// Of connections before this one.
+    /// From earlier connections.
     retained: HashMap<SeriesRef, Retained>,
-    /// Counters that the relay forgot: they stay on the page, within bounds.
+    /// Counters that the relay released: they remain in the exposition, within a limit.
     evicted: Evicted,
-    /// The reload after which series were resolved again, and how many entries were looked at since.
+    /// The resolver epoch for which series are resolved again, and the number of entries done.
     resolver_epoch: Option<u64>,
     resolved_up_to: usize,
     counts: Vec<u64>,
-    /// Totals that went backwards.
+    /// Rows ignored because a total decreased.
     pub backwards: u64,
 }
 
@@ -196,7 +188,7 @@ impl SeriesTable {
         self.limit
     }
 
-    /// A plan may allow more; what it allowed before stays allowed.
+    /// Raises the limit to that of a new plan; it never decreases.
     pub fn allow(&mut self, limit: u32) {
         self.limit = self.limit.max(limit);
     }
@@ -208,19 +200,19 @@ impl SeriesTable {
             .is_some_and(|entry| entry.state != State::Free)
     }
 
-    /// What a key means, or meant before it was withdrawn.
+    /// The measure of a key, withdrawn ones included.
     pub fn measure(&self, key: u64) -> Option<&Rc<Measure>> {
         let index = *self.measure_indexes.get(&key)?;
         Some(&self.measures[index as usize].measure)
     }
 
-    /// What an entry of the present plan means.
+    /// The measure of an entry of the current plan.
     fn planned(&self, index: u32) -> Option<&Rc<Measure>> {
         let planned = self.measures.get(index as usize)?;
         (!planned.withdrawn).then_some(&planned.measure)
     }
 
-    /// Gives a free id, below the limit, its resolver_epoch. A key that the plan does not have (any more) is counted and no more.
+    /// Defines a free id below the limit. Rows of a key that is not in the current plan are only counted.
     pub fn define(&mut self, id: u32, key: u64, labels: Attributes, start: UnixNanos) {
         let bytes = labels.as_bytes().len();
         if bytes > 0 && self.pending_bytes + bytes > self.limit as usize * PENDING_LABEL_BYTES_PER_ID {
@@ -251,7 +243,7 @@ impl SeriesTable {
         );
     }
 
-    /// The id is of the relay's account.
+    /// Defines an id as a term of the relay's account.
     pub fn define_account(&mut self, id: u32) {
         self.put(
             id,
@@ -275,7 +267,7 @@ impl SeriesTable {
         self.details[index] = detail;
     }
 
-    /// The relay forgot the series: a gauge leaves, a counter stays with its last total.
+    /// Releases an id: a gauge expires, a counter remains with its last total.
     pub fn release(&mut self, id: u32, store: &mut Core) {
         let index = id as usize;
         let Some(entry) = self.entries.get_mut(index) else {
@@ -294,7 +286,7 @@ impl SeriesTable {
         }
     }
 
-    /// Brings the cell of an id into the cache. The answer means nothing.
+    /// Loads the cell of an id into the cache. The result has no meaning.
     #[inline]
     pub fn prefetch(&self, store: &Core, id: u32) -> u64 {
         let series = self.entries.get(id as usize).and_then(|entry| entry.series);
@@ -303,7 +295,7 @@ impl SeriesTable {
             .map_or(0, |held| held.int as u64 & 1)
     }
 
-    /// A number's total. `time` is when it was read, `now` when it came.
+    /// Applies a row of a number. `time` is when it was read, `now` when it was received.
     #[inline]
     pub fn number(
         &mut self,
@@ -311,7 +303,7 @@ impl SeriesTable {
         row: NumberRow,
         time: UnixNanos,
         now: UnixNanos,
-    ) -> Result<Applied, Wrong> {
+    ) -> Result<Applied, InvalidRow> {
         let Some(entry) = self.entries.get_mut(row.series as usize) else {
             return Err(undefined(row.series));
         };
@@ -349,7 +341,7 @@ impl SeriesTable {
         self.number_slow(store, row, time, now)
     }
 
-    /// A number's first row, or one that is no number's.
+    /// The first row of a number, or a row that is not of a live number.
     #[cold]
     fn number_slow(
         &mut self,
@@ -357,23 +349,23 @@ impl SeriesTable {
         row: NumberRow,
         time: UnixNanos,
         now: UnixNanos,
-    ) -> Result<Applied, Wrong> {
+    ) -> Result<Applied, InvalidRow> {
         let (series, resolved) = match self.resolve(store, row.series, now)? {
             Ok(resolved) => resolved,
             Err(applied) => return Ok(applied),
         };
         let entry = &mut self.entries[row.series as usize];
         if matches!(entry.kind, RowKind::Histogram | RowKind::Exponential) {
-            return Err(Wrong(format!(
-                "series {} is a histogram, NUMBERS has a row for it",
+            return Err(InvalidRow(format!(
+                "series {} is a histogram, but NUMBERS has a row for it",
                 row.series
             )));
         }
         if resolved == Continuity::Continues && store.number(series).is_some() {
-            // The next look takes the hit path.
+            // This call takes the hit path.
             return self.number(store, row, time, now);
         }
-        // Without a past, the integer part of a counter is what it is modulo 2^64.
+        // Without an earlier row, the integer part of a counter is taken modulo 2^64.
         entry.wraps = i32::from(entry.kind == RowKind::Counter && row.int < 0);
         let value = unwrapped(row.int, row.float, entry.wraps);
         Ok(
@@ -392,195 +384,7 @@ impl SeriesTable {
         )
     }
 
-    /// Finds or defines the series of an id. The inner error is a row that is not applied.
-    fn resolve(
-        &mut self,
-        store: &mut Core,
-        id: u32,
-        now: UnixNanos,
-    ) -> Result<Result<(SeriesRef, Continuity), Applied>, Wrong> {
-        let index = id as usize;
-        let Some(entry) = self.entries.get(index).copied() else {
-            return Err(undefined(id));
-        };
-        match entry.state {
-            State::Free => return Err(undefined(id)),
-            State::Account => return Ok(Err(Applied::Account)),
-            State::Withdrawn => return Ok(Err(Applied::Dropped(DropReason::Withdrawn))),
-            State::Refused(reason) if self.details[index].as_ref().is_none_or(|k| k.retry > now) => {
-                return Ok(Err(Applied::Dropped(reason)));
-            }
-            State::Live => {
-                if let Some(series) = entry.series.filter(|series| store.meta(*series).is_some()) {
-                    return Ok(Ok((series, Continuity::Continues)));
-                }
-            }
-            State::Waiting | State::Refused(_) => {}
-        }
-        Ok(self.define_in(store, id, now))
-    }
-
-    /// After a reload, series of which no row comes are resolved again as well, a part of them per call.
-    pub fn resolve_again(&mut self, store: &mut Core, now: UnixNanos) {
-        if self.resolver_epoch != Some(store.resolver_epoch()) {
-            (self.resolver_epoch, self.resolved_up_to) = (Some(store.resolver_epoch()), 0);
-            for series in &self.evicted.members {
-                store.retain(*series);
-            }
-        }
-        let end = self.entries.len().min(self.resolved_up_to + RESOLVE_BATCH);
-        for index in self.resolved_up_to.min(end)..end {
-            let series = self.entries[index].series;
-            if series.is_some_and(|series| store.is_unresolved(series)) {
-                // What is refused now says so with its next row.
-                let _ = self.define_in(store, index as u32, now);
-            }
-        }
-        self.resolved_up_to = end;
-    }
-
-    fn define_in(
-        &mut self,
-        store: &mut Core,
-        id: u32,
-        now: UnixNanos,
-    ) -> Result<(SeriesRef, Continuity), Applied> {
-        let index = id as usize;
-        let before = self.entries[index].series;
-        if let Some(before) = before {
-            self.owners.remove(&before);
-        }
-        let found = match self.admit(store, index) {
-            Ok(series) => match self.owners.get(&series) {
-                Some(owner) if *owner != id => Err(DropReason::Duplicate),
-                _ => Ok(series),
-            },
-            Err(reason) => Err(reason),
-        };
-        if let Some(before) = before.filter(|before| found != Ok(*before)) {
-            store.expire(before);
-        }
-        let entry = &mut self.entries[index];
-        let series = match found {
-            Ok(series) => series,
-            Err(reason) => {
-                (entry.state, entry.series) = (State::Refused(reason), None);
-                if let Some(detail) = &mut self.details[index] {
-                    detail.retry = now + ADMISSION_RETRY;
-                }
-                return Err(Applied::Dropped(reason));
-            }
-        };
-        (entry.state, entry.series) = (State::Live, Some(series));
-        if let Some(detail) = &mut self.details[index] {
-            self.pending_bytes -= pending_label_bytes(detail);
-            detail.resolved = true;
-        }
-        self.owners.insert(series, id);
-        self.evicted.remove(series);
-        if before == Some(series) {
-            return Ok((series, Continuity::Continues));
-        }
-        match self.retained.remove(&series) {
-            Some(held) if held.start == entry.start => {
-                entry.wraps = held.wraps;
-                Ok((series, Continuity::Continues))
-            }
-            _ => {
-                entry.wraps = 0;
-                store.reset(series);
-                Ok((series, Continuity::Begins))
-            }
-        }
-    }
-
-    fn admit(&self, store: &mut Core, index: usize) -> Result<SeriesRef, DropReason> {
-        let measure = self.planned(self.entries[index].measure);
-        let (Some(detail), Some(measure)) = (self.details[index].as_deref(), measure) else {
-            return Err(DropReason::Withdrawn);
-        };
-        let fingerprint = self.fingerprints.of(&identity(measure.key, &detail.labels));
-        if let Some(series) = store.find(fingerprint) {
-            return Ok(series);
-        }
-        let fixed = measure.fixed.iter().map(|(label, value)| {
-            (
-                Cow::Borrowed(label.as_str()),
-                AttributeValue::from(value.as_str()),
-            )
-        });
-        let def = SeriesDef {
-            source: self.source.id,
-            scope: &self.scope,
-            name: &measure.name,
-            style: if measure.verbatim {
-                NameStyle::Verbatim
-            } else {
-                NameStyle::OpenTelemetry
-            },
-            unit: &measure.unit,
-            help: &measure.help,
-            kind: measure.kind,
-            temporality: Temporality::Cumulative,
-            factor: measure.factor,
-            attributes: detail
-                .labels
-                .iter()
-                .map(|(label, value)| (Cow::Borrowed(label), value))
-                .chain(fixed)
-                .collect(),
-            bounds: measure.bounds.clone(),
-        };
-        store.define(fingerprint, def).map_err(|refused| refused.0)
-    }
-
-    /// A plan: series whose entry is released, or means something else than before, leave.
-    pub fn replan(&mut self, store: &mut Core, measures: &HashMap<u64, Rc<Measure>>) {
-        self.compact(measures);
-        let mut changed = HashSet::new();
-        for (key, index) in &self.measure_indexes {
-            let planned = &mut self.measures[*index as usize];
-            let before = (!planned.withdrawn).then_some(&planned.measure);
-            let after = measures.get(key);
-            if before != after {
-                planned.withdrawn = after.is_none();
-                if let Some(measure) = after {
-                    planned.measure = measure.clone();
-                }
-                changed.insert(*index);
-            }
-        }
-        for (key, measure) in measures {
-            let next = self.measures.len() as u32;
-            if *self.measure_indexes.entry(*key).or_insert(next) == next {
-                self.measures.push(Planned {
-                    measure: measure.clone(),
-                    withdrawn: false,
-                });
-            }
-        }
-        for entry in &mut self.entries {
-            let of_plan = matches!(
-                entry.state,
-                State::Waiting | State::Live | State::Refused(_) | State::Withdrawn
-            );
-            if !of_plan || !changed.contains(&entry.measure) {
-                continue;
-            }
-            let planned = &self.measures[entry.measure as usize];
-            entry.kind = kind_of(&planned.measure);
-            entry.state = match planned.withdrawn {
-                false => State::Waiting,
-                true => State::Withdrawn,
-            };
-            if let Some(series) = entry.series.take() {
-                self.owners.remove(&series);
-                store.expire(series);
-            }
-        }
-    }
-
-    /// The first flush is in: what it did not define is of an incarnation that has ended.
+    /// Call after the first flush: series that it did not define belong to an ended incarnation and expire.
     pub fn settle(&mut self, store: &mut Core) {
         for (series, _) in self.retained.drain() {
             if !self.owners.contains_key(&series) {
@@ -593,7 +397,7 @@ impl SeriesTable {
         }
     }
 
-    /// What the next connection of this node needs.
+    /// Takes the state that the next connection of this node needs.
     pub fn retain(&mut self) -> RetainedSeries {
         let mut retained = std::mem::take(&mut self.retained);
         for entry in &self.entries {
@@ -617,27 +421,11 @@ impl SeriesTable {
 enum Continuity {
     /// The same incarnation: it may only grow.
     Continues,
-    /// Another: whatever is held is replaced.
+    /// A new incarnation: the stored state is replaced.
     Begins,
 }
 
-/// What makes two definitions one series: key and labels as a page shows them. A label may be a number in one incarnation and its text in
-/// the next; and an empty one is none.
-fn identity(key: u64, labels: &Attributes) -> Vec<u8> {
-    let mut identity = key.to_le_bytes().to_vec();
-    for (label, value) in labels.iter() {
-        let text = value.render();
-        if !text.is_empty() {
-            for part in [label, &*text] {
-                identity.extend_from_slice(&(part.len() as u32).to_le_bytes());
-                identity.extend_from_slice(part.as_bytes());
-            }
-        }
-    }
-    identity
-}
-
-/// +1 or -1 when the integer part went over the edge of 64 bits, by the shorter way round.
+/// +1 or -1 when the integer part wrapped at 64 bits, assuming the shorter distance.
 #[inline]
 fn wrapped(held: i64, new: i64) -> i32 {
     let up = new.wrapping_sub(held) >= 0;
@@ -654,6 +442,6 @@ fn unwrapped(int: i64, float: f64, wraps: i32) -> Number {
     Number { int, float }
 }
 
-fn undefined(id: u32) -> Wrong {
-    Wrong(format!("series {id} is not defined"))
+fn undefined(id: u32) -> InvalidRow {
+    InvalidRow(format!("series {id} is not defined"))
 }

@@ -1,4 +1,4 @@
-//! One relay's connection: greeting, plans, frames, timeouts, goodbyes. All waiting happens here; frames are applied without any.
+//! One relay's connection: handshake, plans, frames, timeouts, GOODBYE. All waiting happens here; frames are applied without waiting.
 
 use crate::config::Config;
 use crate::registry::{Connection, ConnectionEnd, Registry};
@@ -15,14 +15,14 @@ use tokio::time::{Duration, Instant, sleep_until};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-/// Bytes read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
-/// Bytes of answers that wait before no more is read: a relay that does not read is not read either. More than the largest plan, so
-/// that a relay that is busy sending is not made to wait for itself.
+/// Unsent bytes at which reading pauses: back-pressure for a relay that does not read. Above the largest plan, so that a relay that is
+/// busy sending cannot deadlock.
 const MAX_UNSENT_BYTES: usize = 1024 * 1024 + 64 * 1024;
-/// Bytes applied before other tasks of the thread get their turn.
+/// Bytes applied before the task yields.
 const TURN_BYTES: usize = 1024 * 1024;
-/// How often the board is written.
+/// How often the status is published.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Session<IO> {
@@ -33,21 +33,21 @@ struct Session<IO> {
     out: Vec<u8>,
     sent: usize,
     heard: Instant,
-    /// Since when the frame that is not complete yet is under way.
+    /// When the incomplete frame started.
     unfinished: Option<Instant>,
-    /// Since when answers wait without progress.
+    /// When writing stopped making progress.
     stuck: Option<Instant>,
 }
 
-/// SteadyEnd the steady state was left.
+/// Why the steady state ended.
 enum SteadyEnd {
-    /// We end it: what to say.
+    /// The collector ends it with this GOODBYE.
     Close(Goodbye),
-    /// The relay ended it.
+    /// The relay ended it, or the connection broke.
     Ended(ConnectionEnd),
 }
 
-/// Gives the node free even when the task is dropped in the middle.
+/// Releases the node, also when the task is dropped.
 struct Guard {
     registry: Registry,
     connection: Option<Rc<Connection>>,
@@ -67,7 +67,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.release(&ConnectionEnd::Ours(
-            "the collector dropped the connection".to_owned(),
+            "connection task dropped by the collector".to_owned(),
         ));
         self.registry.exit();
     }
@@ -118,7 +118,7 @@ where
         Ok(connection) => connection,
         Err(goodbye) => {
             Span::current().record("result", "refused");
-            tracing::warn!(message = %goodbye.message, "relay refused");
+            tracing::warn!(message = %goodbye.message, "relay rejected");
             return session.close(&config, &goodbye, None, &store).await;
         }
     };
@@ -134,7 +134,7 @@ where
             guard.release(&ConnectionEnd::Ours(goodbye.message));
         }
         SteadyEnd::Close(goodbye) => {
-            // Another connection may take the node over while this one is still reading its goodbye.
+            // Another connection may claim the node while the relay still reads GOODBYE.
             guard.release(&ConnectionEnd::Ours(goodbye.message.clone()));
             session.close(&config, &goodbye, None, &store).await;
         }
@@ -217,7 +217,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                     if let Some(goodbye) = self.overdue(&registry.config()) {
                         return SteadyEnd::Close(goodbye);
                     }
-                    // One plan at a time waits to be read.
+                    // At most one plan is unsent.
                     if self.sent == self.out.len() {
                         plans.check(registry, connection, store, &mut self.out);
                     }
@@ -229,13 +229,13 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 written = self.write.write(&self.out[self.sent..]), if self.sent < self.out.len() => {
                     match written {
                         Ok(n) if n > 0 => self.wrote(n),
-                        Ok(_) => return SteadyEnd::Ended(ConnectionEnd::Crash("it closed the connection".to_owned())),
+                        Ok(_) => return SteadyEnd::Ended(ConnectionEnd::Crash("connection closed".to_owned())),
                         Err(error) => return SteadyEnd::Ended(ConnectionEnd::Crash(error.to_string())),
                     }
                 }
                 read = self.read.read(&mut self.buffer), if self.out.len() - self.sent < MAX_UNSENT_BYTES => {
                     let n = match read {
-                        Ok(0) => return SteadyEnd::Ended(ConnectionEnd::Crash("it closed the connection without GOODBYE".to_owned())),
+                        Ok(0) => return SteadyEnd::Ended(ConnectionEnd::Crash("connection closed without GOODBYE".to_owned())),
                         Ok(n) => n,
                         Err(error) => return SteadyEnd::Ended(ConnectionEnd::Crash(error.to_string())),
                     };
@@ -254,7 +254,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
     }
 
-    /// Applies every whole frame that is there.
+    /// Applies every complete frame.
     fn apply(&mut self, connection: &Connection, store: &RefCell<Core>) -> Option<SteadyEnd> {
         let now = now();
         let mut store = store.borrow_mut();
@@ -275,7 +275,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 Ok(None) => break,
                 Err(error) => Violation::from(error),
             };
-            tracing::warn!(node = %relay.hello().node, message = %violation.message, "relay broke the agreement");
+            tracing::warn!(node = %relay.hello().node, message = %violation.message, "protocol violation by relay");
             return Some(SteadyEnd::Close(goodbye(violation)));
         }
         match self.reader.pending() {
@@ -296,7 +296,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
     }
 
-    /// What took too long.
+    /// The GOODBYE for an exceeded timeout.
     fn overdue(&mut self, config: &Config) -> Option<Goodbye> {
         let silence = config.silence.max(3 * config.flush);
         let waiting = self.sent < self.out.len();
@@ -307,17 +307,17 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         if late(stuck, config.frame_timeout) {
             return goodbye(
                 GoodbyeCode::Slow,
-                format!("nothing was read for {:?}", config.frame_timeout),
+                format!("no data read by the relay for {:?}", config.frame_timeout),
             );
         }
         if late(self.unfinished, config.frame_timeout) {
             return goodbye(
                 GoodbyeCode::Timeout,
-                format!("a frame was not complete after {:?}", config.frame_timeout),
+                format!("frame not complete after {:?}", config.frame_timeout),
             );
         }
         if self.heard.elapsed() > silence {
-            return goodbye(GoodbyeCode::Timeout, format!("nothing was heard for {silence:?}"));
+            return goodbye(GoodbyeCode::Timeout, format!("no data received for {silence:?}"));
         }
         None
     }
@@ -331,8 +331,8 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
     }
 
-    /// Says goodbye and reads on for a while: to the end, so that the peer gets the words and no reset; with `connection`, its last
-    /// flush is applied and answered.
+    /// Sends GOODBYE and keeps reading until the end or the timeout, so that the peer receives the message instead of a reset. With
+    /// `connection`, the last flush is applied and confirmed.
     async fn close(
         &mut self,
         config: &Config,
@@ -363,11 +363,11 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
     }
 }
 
-/// Notices when a new plan is due: other subscriptions, another configuration, names that the node has found.
+/// Detects when a new plan is due: changed subscriptions, configuration or variables of the node.
 struct Plans {
     revision: u64,
     interest: Interest,
-    /// When the relay's variables last caused one.
+    /// When variables last caused a plan.
     replanned: Option<Instant>,
 }
 

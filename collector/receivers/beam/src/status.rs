@@ -1,4 +1,4 @@
-//! What people are told of relays: for `/api/v1/sources`, `ledger` and the logs. Read from any thread.
+//! Status of relays for `/api/v1/sources`, `ledger` and the logs. Readable from any thread.
 
 use dichroic_model::{Source, SourceId, UnixNanos};
 use dichroic_wire::hello::RelayMode;
@@ -6,14 +6,14 @@ use dichroic_wire::{RelayHello, Variables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One relay, connected or gone a short while ago.
+/// One relay, connected or recently disconnected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RelayStatus {
     /// The source in the store.
     pub source: Option<SourceId>,
     /// Name of the node.
     pub node: String,
-    /// Its process in the operating system.
+    /// OS process id.
     pub os_pid: i64,
     /// Program and version of the relay.
     pub agent: String,
@@ -23,40 +23,40 @@ pub struct RelayStatus {
     pub telemetry: String,
     /// Whether it was loaded into a running node.
     pub attached_mode: bool,
-    /// What the node fills templates of event names with.
+    /// Values of the templates in event names.
     pub variables: Variables,
-    /// When the relay began to count, unix ns.
+    /// Start of the relay's totals, unix ns.
     pub epoch: i64,
-    /// Number of the connection in that epoch.
+    /// Number of the connection within the epoch.
     pub attempt: i64,
     /// Since when it is connected.
     pub since: UnixNanos,
     /// When the connection ended; `None` while it is up.
     pub ended: Option<UnixNanos>,
-    /// How it ended, in words.
+    /// How it ended; empty while it is up.
     pub end: String,
     /// Generation of the plan that the relay has accepted; 0 before the first.
     pub generation: i64,
     /// Events that have a handler in the node.
     pub attached: u32,
-    /// What the relay does not do: metric or event, and its words.
+    /// Refused entries: metric or event, and the reason.
     pub refused: Vec<(String, String)>,
     /// Series defined at present.
     pub series: usize,
-    /// Rows of totals that came.
+    /// Rows of totals received.
     pub rows: u64,
-    /// Totals that went backwards and were ignored.
+    /// Rows ignored because a total decreased.
     pub backwards: u64,
-    /// Raw events that came.
+    /// Rows of streams received.
     pub events: u64,
-    /// Flushes that were applied whole.
+    /// Complete flushes applied.
     pub flushes: u64,
-    /// Frames of a type that this version does not have.
+    /// Frames of an unknown type.
     pub unknown_frames: u64,
 }
 
 impl RelayStatus {
-    /// Of a relay that has just been greeted.
+    /// The status after the handshake.
     pub(crate) fn new(source: &Source, hello: &RelayHello, now: UnixNanos) -> Self {
         RelayStatus {
             source: Some(source.id),
@@ -85,7 +85,7 @@ impl RelayStatus {
     }
 }
 
-/// The board on which sessions write once a second, and which anyone may read. Nothing on the way of a row touches it.
+/// The shared status of all relays. Sessions write it once a second; any thread may read it. It is not on the path of rows.
 #[derive(Debug, Clone, Default)]
 pub struct StatusBoard(Arc<Mutex<BTreeMap<String, RelayStatus>>>);
 

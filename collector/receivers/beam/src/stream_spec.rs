@@ -1,4 +1,4 @@
-//! One stream of rows that a relay can be asked for: raw events of one name, or log records.
+//! One stream of rows that a plan can request: raw events of one name, or log records.
 
 use crate::config::Config;
 use dichroic_model::{EventKind, Pattern};
@@ -6,13 +6,13 @@ use dichroic_pipeline::Interest;
 use dichroic_wire::plan::{Condition, Expression};
 use dichroic_wire::{StreamEntry, StreamKind};
 
-/// A raw event that can be asked for.
+/// A stream that a plan can request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSpec {
     /// Event or log.
     pub kind: EventKind,
-    /// Schema under which a relay sends it: a hash of its names, so that the relay's account of its rows means the same to a
-    /// collector that comes after this one.
+    /// Schema id in the plan: a hash of its names, so that the relay's account of its rows has the same meaning for a later
+    /// collector.
     pub schema: u32,
     /// Dotted name.
     pub name: String,
@@ -26,7 +26,7 @@ pub struct StreamSpec {
 }
 
 impl StreamSpec {
-    /// Whether a subscriber or the configuration asks for it.
+    /// Whether a subscriber or the configuration requests it.
     pub fn wanted(&self, config: &Config, interest: &Interest) -> bool {
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&self.name));
         match self.kind {
@@ -35,7 +35,7 @@ impl StreamSpec {
         }
     }
 
-    /// The entry that asks for it.
+    /// The entry of the plan.
     pub fn entry(&self) -> StreamEntry {
         StreamEntry {
             schema: self.schema,

@@ -91,7 +91,7 @@ fn an_own_metric_outlives_a_reload_and_a_reconnect() {
 }
 
 #[test]
-fn what_is_no_metric_ends_the_connection_with_words() {
+fn an_invalid_app_metric_ends_the_connection_with_a_message() {
     let check = |map: Value, message: &'static str| {
         run(async move {
             let (store, receiver) = (store(), Receiver::new(config()));
@@ -103,9 +103,9 @@ fn what_is_no_metric_ends_the_connection_with_words() {
         });
     };
     check(Value::Int(5), "a map");
-    check(Map::new().into(), "a name has");
-    check(own("gauge", &[], "", &[]).into(), "no type");
-    check(own("buckets", &[], "", &[]).into(), "no type");
+    check(Map::new().into(), "name must have");
+    check(own("gauge", &[], "", &[]).into(), "unknown type");
+    check(own("buckets", &[], "", &[]).into(), "unknown type");
     check(
         own("buckets", &[], "", &[("bounds", Value::Int(1))]).into(),
         "bounds",

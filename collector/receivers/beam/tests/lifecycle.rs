@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
-fn a_reload_keeps_what_did_not_change_and_lets_go_what_went() {
+fn a_reload_keeps_unchanged_entries_and_removes_others() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -112,7 +112,7 @@ fn prefixes(names: &[&str]) -> Variables {
 }
 
 #[test]
-fn a_relay_that_finds_ever_new_names_leaves_room_for_others() {
+fn a_relay_with_ever_new_names_leaves_room_for_others() {
     run(async {
         let config = Config {
             replan_every: Duration::ZERO,
@@ -174,7 +174,7 @@ fn series_keep_their_entry_while_plans_come_and_go() {
 }
 
 #[test]
-fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
+fn event_schemas_beyond_the_limit_are_not_requested_and_are_reported() {
     run(async {
         let mut config = Config {
             retain: vec![pattern("**")],
@@ -187,7 +187,7 @@ fn event_schemas_beyond_those_of_a_relay_are_not_asked_for_and_told() {
         let asked = relay.plan.as_ref().unwrap().streams.len();
         assert!((1..=SCHEMAS_PER_RELAY).contains(&asked), "{asked}");
         let status = &receiver.status()[0];
-        let message = "a relay has at most 512 event schemas";
+        let message = "the limit of event schemas is reached: 512 per relay";
         assert!(
             status.refused.iter().any(|(_, why)| why.starts_with(message)),
             "{:?}",
@@ -221,7 +221,7 @@ fn plans_that_a_relays_variables_cause_are_spaced() {
 }
 
 #[test]
-fn evicted_gauges_leave_and_counters_stay_until_they_come_back_or_the_node_goes() {
+fn evicted_gauges_expire_and_counters_remain_until_they_return_or_the_node_disconnects() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -309,7 +309,7 @@ fn two_ids_that_mean_one_series_do_not_overwrite_each_other() {
 }
 
 #[test]
-fn a_series_stays_one_when_a_label_comes_back_as_another_type_with_the_same_text() {
+fn a_series_remains_one_when_a_label_changes_type_but_not_text() {
     let same = [
         vec![Value::Int(1), Value::Bool(true)],
         vec!["1".into(), "true".into()],
@@ -354,7 +354,7 @@ fn an_empty_label_is_no_label() {
 }
 
 #[test]
-fn a_node_that_begins_with_an_empty_flush_leaves_no_empty_page() {
+fn an_empty_first_flush_does_not_empty_the_page() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -446,7 +446,7 @@ fn a_mapped_duration_is_in_seconds_with_the_runtime_label() {
 }
 
 #[test]
-fn a_plan_that_the_relay_cannot_take_is_cut_and_told() {
+fn a_plan_above_the_relays_max_frame_is_cut_and_reported() {
     run(async {
         let mut config = config();
         config.selection.packs = Packs::builtin();
@@ -484,7 +484,7 @@ fn silence_and_unfinished_frames_end_with_a_timeout() {
         let mut silent = Relay::connect(&receiver, &store, &hello("a@a", 1, T0, 1)).await;
         let goodbye = silent.goodbye().await;
         assert_eq!(goodbye.code, GoodbyeCode::Timeout);
-        assert!(goodbye.message.contains("nothing was heard"), "{goodbye:?}");
+        assert!(goodbye.message.contains("no data received"), "{goodbye:?}");
         let patient = Config {
             silence: Duration::from_secs(60),
             ..quick()
@@ -499,7 +499,7 @@ fn silence_and_unfinished_frames_end_with_a_timeout() {
 }
 
 #[test]
-fn a_relay_that_says_goodbye_did_not_crash() {
+fn a_relay_that_sends_goodbye_is_not_recorded_as_crashed() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -555,7 +555,7 @@ fn a_shutdown_takes_the_last_flush_in() {
 }
 
 #[test]
-fn more_relays_than_allowed_and_a_bad_hello_are_refused_with_words() {
+fn too_many_relays_and_an_invalid_hello_are_rejected_with_a_message() {
     run(async {
         let config = Config {
             relays: 1,
@@ -572,14 +572,14 @@ fn more_relays_than_allowed_and_a_bad_hello_are_refused_with_words() {
             Vec::new(),
         );
         let goodbye = bad.goodbye().await;
-        assert!(goodbye.message.contains("lacks the key"), "{goodbye:?}");
+        assert!(goodbye.message.contains("which is required"), "{goodbye:?}");
         one.flush().await;
         assert_eq!(receiver.connected(), 1);
     });
 }
 
 #[test]
-fn what_came_behind_hello_is_not_lost() {
+fn frames_read_together_with_hello_are_not_lost() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut behind = Vec::new();

@@ -17,7 +17,7 @@ fn logs(plan: &Plan) -> Vec<u32> {
 }
 
 #[test]
-fn logs_are_asked_for_while_somebody_wants_logs_and_events_are_not_logs() {
+fn logs_are_requested_while_there_is_a_subscriber_for_logs_not_for_events() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -36,7 +36,7 @@ fn logs_are_asked_for_while_somebody_wants_logs_and_events_are_not_logs() {
 }
 
 #[test]
-fn what_is_kept_is_asked_for_without_a_subscriber_under_the_conditions_of_the_configuration() {
+fn retained_logs_are_requested_without_a_subscriber_under_the_configured_conditions() {
     run(async {
         let config = Config {
             logs: Logs {

@@ -104,7 +104,7 @@ fn templates_are_filled_by_the_node_and_by_configuration() {
 }
 
 #[test]
-fn everything_that_is_built_in_can_be_asked_for() {
+fn every_builtin_definition_compiles_into_a_plan() {
     let selection = Selection {
         packs: Packs::builtin(),
         ..Selection::default()

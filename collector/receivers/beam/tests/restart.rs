@@ -30,7 +30,7 @@ fn reload_meaning(store: &Shared, config: &Config) {
 }
 
 #[test]
-fn forgotten_counters_and_histograms_that_rest_stay_after_a_reload() {
+fn released_counters_and_idle_histograms_survive_a_reload() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -63,7 +63,7 @@ fn forgotten_counters_and_histograms_that_rest_stay_after_a_reload() {
 }
 
 #[test]
-fn more_series_than_are_met_at_once_stay_after_a_reload() {
+fn more_series_than_one_batch_survive_a_reload() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -140,7 +140,7 @@ fn a_sum_that_a_reload_lets_fall_may_fall() {
 }
 
 #[test]
-fn a_counter_that_rests_stays_on_the_page_after_a_reload() {
+fn an_idle_counter_stays_on_the_page_after_a_reload() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -201,7 +201,7 @@ fn a_definition_that_came_while_its_entry_was_away_has_its_labels() {
 }
 
 #[test]
-fn a_sum_beyond_64_bits_stays_there_after_a_reload() {
+fn a_sum_beyond_64_bits_survives_a_reload() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -221,7 +221,7 @@ fn a_sum_beyond_64_bits_stays_there_after_a_reload() {
 }
 
 #[test]
-fn after_a_reload_a_node_that_restarts_shows_what_it_has_and_no_more() {
+fn after_a_reload_a_restarted_node_shows_only_its_own_series() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -245,7 +245,7 @@ fn after_a_reload_a_node_that_restarts_shows_what_it_has_and_no_more() {
 }
 
 #[test]
-fn a_forgotten_gauge_leaves_after_a_reload_too() {
+fn a_released_gauge_expires_after_a_reload_too() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -262,7 +262,7 @@ fn a_forgotten_gauge_leaves_after_a_reload_too() {
 }
 
 #[test]
-fn a_metric_that_a_reload_takes_out_leaves_whichever_comes_first() {
+fn a_metric_removed_by_a_reload_expires_in_either_order() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;

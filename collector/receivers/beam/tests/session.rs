@@ -184,7 +184,7 @@ fn a_reconnect_in_the_same_epoch_goes_on_without_a_reset() {
 }
 
 #[test]
-fn a_new_epoch_begins_anew_and_what_it_has_not_leaves() {
+fn a_new_epoch_resets_series_and_expires_those_it_lacks() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -248,7 +248,7 @@ fn of_one_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
 }
 
 #[test]
-fn beams_without_a_name_are_told_apart() {
+fn beams_without_a_name_get_distinct_instances() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut one = Relay::connect(&receiver, &store, &hello("nonode@nohost", 1, T0, 1)).await;
@@ -266,7 +266,7 @@ fn beams_without_a_name_are_told_apart() {
 }
 
 #[test]
-fn what_a_hostile_relay_sends_ends_its_own_connection_with_words() {
+fn a_hostile_relay_ends_only_its_own_connection_with_a_message() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut good = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -304,7 +304,7 @@ fn what_a_hostile_relay_sends_ends_its_own_connection_with_words() {
                 vec![],
             ),
             (
-                "has 1 labels, shop.orders has 2",
+                "has 1 labels, but shop.orders has 2",
                 GoodbyeCode::Malformed,
                 Some(define(1, orders, vec![Value::Null])),
                 vec![],
@@ -322,7 +322,7 @@ fn what_a_hostile_relay_sends_ends_its_own_connection_with_words() {
                 histogram,
             ),
             (
-                "account's key 1",
+                "key 1 of the account",
                 GoodbyeCode::Malformed,
                 Some(define(1, 1, vec![Value::from("x")])),
                 vec![],
@@ -492,7 +492,7 @@ fn series_without_a_row_hold_no_more_labels_than_they_may() {
 }
 
 #[test]
-fn words_that_the_account_does_not_know_are_one() {
+fn unknown_reasons_of_the_account_are_counted_together() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;

@@ -38,7 +38,7 @@ const ROW: [Cell<'static>; 4] = [
 ];
 
 #[test]
-fn raw_events_are_asked_for_while_somebody_wants_them() {
+fn streams_are_requested_while_there_is_a_subscriber() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -188,7 +188,7 @@ fn rows_lost_in_a_break_are_counted_exactly() {
 }
 
 #[test]
-fn kept_patterns_are_asked_for_without_a_subscriber() {
+fn retained_patterns_are_requested_without_a_subscriber() {
     run(async {
         let config = Config {
             retain: vec![pattern("phoenix.error_rendered")],

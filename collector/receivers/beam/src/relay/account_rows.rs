@@ -1,4 +1,4 @@
-//! Rows of the relay's own account → the ledger, and gaps in streams.
+//! Rows of the relay's account → the ledger, and gaps in streams.
 
 use super::Relay;
 use crate::account::{Said, Term, Why, gap_reason, reason_word};
@@ -13,7 +13,7 @@ impl Relay {
         let (term, last) = (said.term, std::mem::replace(&mut said.value, value));
         let mut shown = value;
         if let Term::Skipped(_, Why::Other) | Term::RowSkipped(_, Why::Other) = term {
-            // Several ids may stand for it.
+            // Several ids may have this term.
             let sum = self.folded.entry(term).or_default();
             *sum = sum.saturating_sub(last).saturating_add(value);
             shown = *sum;
@@ -41,7 +41,7 @@ impl Relay {
         }
     }
 
-    /// The id is no term of the account any more, if it was one.
+    /// Releases the term of an id, if it has one.
     pub(super) fn forget_term(&mut self, id: u32) {
         let Some(Said { term, value }) = self.terms.remove(&id) else {
             return;
@@ -56,7 +56,7 @@ impl Relay {
     }
 
     fn gap(&self, store: &mut Core, schema: u32, reason: GapReason, lost: u64) {
-        // A schema of a collector before this one: nobody here can be told.
+        // A schema of an earlier collector has no subscribers here.
         if let Some(schema) = self.streams.schema(schema) {
             store.publish_gap(schema, &self.source, reason, Some(lost));
         }

@@ -1,4 +1,4 @@
-//! DEFINE of a relay: ids that begin to mean a series or a term of the account, and ids that are forgotten.
+//! DEFINE of a relay: ids of series and of terms of the account, defined and released.
 
 use super::{Relay, Violation, malformed};
 use crate::account::{Said, Term};
@@ -19,14 +19,14 @@ impl Relay {
         let define = Define::decode(body)?;
         if define.kind != DefineKind::Series {
             return Err(malformed(format!(
-                "a relay defines series, not a {}",
+                "a relay can define series only, not a {}",
                 define.kind.name()
             )));
         }
         for (id, meaning) in define.entries() {
             match meaning {
                 None if !self.series.is_defined(id) => {
-                    return Err(malformed(format!("series {id} is forgotten but not defined")));
+                    return Err(malformed(format!("series {id} is released but not defined")));
                 }
                 None => {
                     self.forget_term(id);
@@ -49,22 +49,18 @@ impl Relay {
             return Err(malformed(format!("series {id} is already defined")));
         }
         if series.key < RESERVED_KEYS {
-            let term = Term::read(series).ok_or_else(|| {
-                malformed(format!(
-                    "labels of the account's key {} are not its own",
-                    series.key
-                ))
-            })?;
+            let term = Term::read(series)
+                .ok_or_else(|| malformed(format!("invalid labels for key {} of the account", series.key)))?;
             self.series.define_account(id);
             self.terms.insert(id, Said { term, value: 0 });
             return Ok(());
         }
         self.learn_app_metric(store, series)?;
-        // A key that the plan does not have was withdrawn while the definition was on its way; it may come back.
+        // A key that is not in the plan was withdrawn while the definition was in flight; it may return.
         let labels = match self.series.measure(series.key) {
             Some(measure) if measure.labels.len() != series.labels.len() => {
                 return Err(malformed(format!(
-                    "series {id} has {} labels, {} has {}",
+                    "series {id} has {} labels, but {} has {}",
                     series.labels.len(),
                     measure.name,
                     measure.labels.len()
@@ -80,7 +76,7 @@ impl Relay {
 }
 
 impl Relay {
-    /// The first series of a metric that no plan has says what it is.
+    /// Registers an app metric from the definition of its first series.
     fn learn_app_metric(&mut self, store: &mut Core, series: &RelaySeries<'_>) -> Result<(), Violation> {
         let Some(map) = series.app_metric else {
             return Ok(());
@@ -98,8 +94,8 @@ impl Relay {
     }
 }
 
-/// Labels by name. Null is no label; a series that stands for all others has none of its own. A relay cuts texts at [`LABEL_BYTES`], on a
-/// character; one that does not is cut in the same place, so that a text is the same one whoever cut it.
+/// Labels by name. A null label is absent; the overflow series has only the overflow label. Texts are cut at [`LABEL_BYTES`], at a
+/// character boundary, as relays cut them: the text is the same in either case.
 fn attributes(measure: &Measure, labels: ListRef<'_>, overflow: bool) -> Attributes {
     let mut pairs = Vec::with_capacity(labels.len());
     if overflow {

@@ -1,23 +1,23 @@
 //! HISTOGRAMS rows → cells: explicit buckets by the number of their bound, exponential ones by index.
 
-use super::{Applied, Continuity, RowKind, SeriesTable, Wrong, unwrapped, wrapped};
+use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable, unwrapped, wrapped};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
 use dichroic_pipeline::{Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Times};
 use dichroic_wire::{Bucket, HistogramRow, Side};
 
-/// Observations that one histogram may have: a century at a billion a second, and no sum of counts overflows.
+/// Most observations of a histogram: a century at a billion per second; sums of counts cannot overflow.
 const COUNT_MOST: u64 = 1 << 62;
 
 impl SeriesTable {
-    /// A histogram's total.
+    /// Applies a row of a histogram.
     pub fn histogram(
         &mut self,
         store: &mut Core,
         row: &HistogramRow<'_>,
         time: UnixNanos,
         now: UnixNanos,
-    ) -> Result<Applied, Wrong> {
+    ) -> Result<Applied, InvalidRow> {
         let (series, continuity) = match self.resolve(store, row.series, now)? {
             Ok(continuity) => continuity,
             Err(applied) => return Ok(applied),
@@ -25,8 +25,8 @@ impl SeriesTable {
         let entry = self.entries[row.series as usize];
         let measure = self.planned(entry.measure).cloned();
         if row.count() > COUNT_MOST {
-            return Err(Wrong(format!(
-                "series {}: no histogram counts to {}",
+            return Err(InvalidRow(format!(
+                "series {}: count {} exceeds the limit of a histogram",
                 row.series,
                 row.count()
             )));
@@ -38,8 +38,8 @@ impl SeriesTable {
             (RowKind::Exponential, Some(measure)) => {
                 self.exponential(store, row, series, &measure, continuity, (time, now))
             }
-            _ => Err(Wrong(format!(
-                "series {} is a number, HISTOGRAMS has a row for it",
+            _ => Err(InvalidRow(format!(
+                "series {} is a number, but HISTOGRAMS has a row for it",
                 row.series
             ))),
         }
@@ -53,7 +53,7 @@ impl SeriesTable {
         measure: &Measure,
         continuity: Continuity,
         (time, now): (UnixNanos, UnixNanos),
-    ) -> Result<Applied, Wrong> {
+    ) -> Result<Applied, InvalidRow> {
         let bounds = measure.bounds.as_ref().map_or(0, |bounds| bounds.len());
         self.counts.clear();
         self.counts.resize(bounds + 1, 0);
@@ -98,7 +98,7 @@ impl SeriesTable {
         measure: &Measure,
         continuity: Continuity,
         (time, now): (UnixNanos, UnixNanos),
-    ) -> Result<Applied, Wrong> {
+    ) -> Result<Applied, InvalidRow> {
         let (scale, least, greatest) = measure.grid.unwrap_or((0, 0, 0));
         let mut past = None;
         if continuity == Continuity::Continues
@@ -161,11 +161,11 @@ struct Filled {
     negative: i32,
 }
 
-/// The coarsest scale that the store takes: beyond it no side is wider than a few counters.
+/// The coarsest scale that the store accepts; at it no side is wider than a few counters.
 const SCALE_LEAST: i32 = -10;
 
-/// Fills `counts` at the finest scale, `scale` or below it, at which neither side has more than `max` counters. Exact: a halved
-/// resolution adds neighbours. The span of the indexes is taken first, so that a wide row makes no more than `2 * max` counters.
+/// Fills `counts` at the finest scale, `scale` or below it, at which neither side has more than `max` counters. Exact: halving
+/// the resolution adds neighboring counters. The span is computed first, so that a wide row allocates at most `2 * max` counters.
 fn fill(
     buckets: impl Iterator<Item = Bucket> + Clone,
     scale: i32,
@@ -225,9 +225,9 @@ fn applied(result: Result<(), DropReason>) -> Applied {
     }
 }
 
-fn bad_bucket(id: u32, index: i16) -> Wrong {
-    Wrong(format!(
-        "series {id} has no bucket {index}: the plan's bounds or octaves end before it"
+fn bad_bucket(id: u32, index: i16) -> InvalidRow {
+    InvalidRow(format!(
+        "series {id} has no bucket {index}: it is outside the bounds or octaves of the plan"
     ))
 }
 
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_filled_at_the_scale_that_fits_is_the_one_halved_until_it_fits() {
+    fn filling_at_the_final_scale_equals_halving_until_it_fits() {
         let mut state = u64::from(std::process::id()) | 1;
         println!("seed {state}");
         let mut below = |n: u64| {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_as_wide_as_it_can_be_makes_no_more_counters_than_fit() {
+    fn the_widest_row_allocates_no_more_counters_than_the_limit() {
         let ends = [
             (i16::MIN, Side::Positive),
             (i16::MAX, Side::Positive),

@@ -1,17 +1,17 @@
-//! What outlives a connection: which incarnation of a series the store holds, and counters that the VM has evicted.
+//! State of series that outlives a connection: the incarnation in the store, and counters that the VM has evicted.
 
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::{Core, SeriesRef};
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// What is series of a series beyond its connection.
+/// State of one series beyond its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retained {
     pub(super) start: UnixNanos,
     pub(super) wraps: i32,
 }
 
-/// Counters that the VM evicted. The oldest leave when there are more than the relay may have alive.
+/// Counters that the VM evicted. The oldest expire when there are more than the relay's limit of live series.
 #[derive(Debug, Default)]
 pub(super) struct Evicted {
     pub(super) order: VecDeque<SeriesRef>,
@@ -38,7 +38,7 @@ impl Evicted {
     }
 }
 
-/// What connections of one node hand on.
+/// State of series passed from one connection of a node to the next.
 #[derive(Debug, Default)]
 pub struct RetainedSeries {
     pub(super) series: HashMap<SeriesRef, Retained>,
@@ -46,7 +46,7 @@ pub struct RetainedSeries {
 }
 
 impl RetainedSeries {
-    /// A new incarnation of the node: counters that the old one forgot do not outlive it.
+    /// A new incarnation of the node: counters that the previous one evicted expire unless it defines them.
     pub fn new_epoch(&mut self) {
         for series in std::mem::take(&mut self.evicted).members {
             self.series
