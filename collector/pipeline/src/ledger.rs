@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_a_peers_own_choice_stop_at_the_largest() {
+    fn numbers_that_a_peer_chooses_saturate() {
         let mut ledger = Ledger::new(0);
         for reason in [DropReason::Slow, DropReason::Unwanted] {
             for _ in 0..2 {
