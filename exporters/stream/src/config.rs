@@ -28,7 +28,7 @@ pub struct Config {
     /// How long a subscriber may take nothing at all while something waits for it.
     pub stall: Duration,
     /// How long a GOODBYE and what stands before it may take to be written.
-    pub farewell: Duration,
+    pub close_timeout: Duration,
 }
 
 impl Default for Config {
@@ -45,7 +45,7 @@ impl Default for Config {
             batch_delay: Duration::from_millis(5),
             ping_after: Duration::from_secs(15),
             stall: Duration::from_secs(300),
-            farewell: Duration::from_secs(2),
+            close_timeout: Duration::from_secs(2),
         }
     }
 }

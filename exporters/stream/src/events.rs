@@ -3,11 +3,11 @@
 use crate::account::Account;
 use crate::config::Config;
 use crate::encode::Encoder;
+use crate::error::SubscribeError;
 use crate::filter::{Filter, Selection};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::ring::{Gap, Held, Next, Pushed, Ring, Rows, Selected};
-use crate::session::Refusal;
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
 use dichroic_pipeline::{StreamItem, Subscription};
 use dichroic_wire::hello::OnFull;
@@ -30,7 +30,7 @@ struct Skip {
 }
 
 /// Rows being put together. They are of one schema and source and follow each other in the subscription.
-struct Open {
+struct PendingRows {
     schema: Arc<EventSchema>,
     source: Arc<Source>,
     builder: EventsBuilder,
@@ -39,13 +39,13 @@ struct Open {
 }
 
 /// One subscription to rows.
-pub(crate) struct EventFeed {
+pub(crate) struct EventSource {
     pub subscription: Subscription,
     ring: Ring,
     filter: Filter,
     scratch: EventsScratch,
     rows_wanted: Vec<u32>,
-    open: Option<Open>,
+    pending: Option<PendingRows>,
     skip: Skip,
     account: Account,
     max_frame: u32,
@@ -53,7 +53,7 @@ pub(crate) struct EventFeed {
     batch_delay: Duration,
 }
 
-impl EventFeed {
+impl EventSource {
     /// `resumed` says whether the cursor of the request was found: only then does it say what to skip.
     pub fn new(
         subscription: Subscription,
@@ -70,13 +70,13 @@ impl EventFeed {
             },
             _ => Skip::default(),
         };
-        EventFeed {
+        EventSource {
             subscription,
             ring: Ring::new(request.buffer, config.buffer_bytes, request.on_full),
             filter: request.filter.clone(),
             scratch: EventsScratch::default(),
             rows_wanted: Vec::new(),
-            open: None,
+            pending: None,
             skip,
             account,
             max_frame,
@@ -87,12 +87,14 @@ impl EventFeed {
 
     /// When rows that wait to be put together must go.
     pub fn deadline(&self) -> Option<Instant> {
-        self.open.as_ref().map(|open| open.since + self.batch_delay)
+        self.pending
+            .as_ref()
+            .map(|pending| pending.since + self.batch_delay)
     }
 
     /// Whether nothing waits here.
     pub fn is_drained(&self) -> bool {
-        self.ring.is_empty() && self.open.is_none() && self.subscription.items.is_empty()
+        self.ring.is_empty() && self.pending.is_none() && self.subscription.items.is_empty()
     }
 
     /// Rows whose last byte was written.
@@ -108,7 +110,7 @@ impl EventFeed {
         // Small batches wait only while the subscriber is behind, selected rows for their time.
         let due = (self.filter.is_open() && out.is_empty())
             || self.deadline().is_some_and(|deadline| deadline <= now);
-        if self.open.is_some() && self.ring.is_empty() && out.has_room() && due {
+        if self.pending.is_some() && self.ring.is_empty() && out.has_room() && due {
             // With an empty ring and room in the buffer it cannot be refused.
             let _ = self.close(out, encoder);
         }
@@ -135,10 +137,10 @@ impl EventFeed {
         item: StreamItem,
         out: &mut Outgoing,
         encoder: &mut Encoder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SubscribeError> {
         let lost = self.subscription.take_lost();
         if lost > 0 {
-            self.lost_in_lane(lost, out, encoder)?;
+            self.lost_in_channel(lost, out, encoder)?;
         }
         match item {
             StreamItem::Batch(batch) => self.batch(batch, out, encoder),
@@ -153,13 +155,18 @@ impl EventFeed {
     }
 
     /// The thread was too busy to take batches in time. With a filter nobody knows how many of the lost rows were wanted.
-    fn lost_in_lane(&mut self, lost: u64, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+    fn lost_in_channel(
+        &mut self,
+        lost: u64,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), SubscribeError> {
         self.close(out, encoder)?;
         self.account.lost(lost);
         if self.ring.on_full() == OnFull::Disconnect {
             let message =
                 format!("too slow: {lost} rows were lost before they reached the buffer; read faster");
-            return Err(Refusal::new(GoodbyeCode::Slow, 0, message));
+            return Err(SubscribeError::new(GoodbyeCode::Slow, 0, message));
         }
         self.ring.push_gap(Gap {
             schema: None,
@@ -169,7 +176,12 @@ impl EventFeed {
         Ok(())
     }
 
-    fn batch(&mut self, batch: Arc<Batch>, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+    fn batch(
+        &mut self,
+        batch: Arc<Batch>,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), SubscribeError> {
         let from = self.skip.before.saturating_sub(batch.position);
         let from = from.min(batch.rows.into()) as u32;
         let behind = !self.ring.is_empty() || !out.is_empty();
@@ -192,7 +204,7 @@ impl EventFeed {
         from: u32,
         out: &mut Outgoing,
         encoder: &mut Encoder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SubscribeError> {
         self.close(out, encoder)?;
         let from = from + self.skip(u64::from(batch.rows - from)) as u32;
         let to = batch.rows;
@@ -201,7 +213,7 @@ impl EventFeed {
         }
         let held = Held::Shared(batch);
         self.account.offered(u64::from(to - from));
-        self.give(Rows { held, from, to }, out, encoder)
+        self.enqueue(Rows { held, from, to }, out, encoder)
     }
 
     /// Takes as many of `rows` as are still to be skipped.
@@ -219,7 +231,7 @@ impl EventFeed {
         events: &Events<'_>,
         out: &mut Outgoing,
         encoder: &mut Encoder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SubscribeError> {
         let mut rows = std::mem::take(&mut self.rows_wanted);
         rows.clear();
         let all = match self.filter.select(&batch.schema, batch.position, events) {
@@ -251,26 +263,29 @@ impl EventFeed {
         events: &Events<'_>,
         out: &mut Outgoing,
         encoder: &mut Encoder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SubscribeError> {
         while !rows.is_empty() {
-            let other = |open: &Open| open.schema.id != batch.schema.id || open.source.id != batch.source.id;
-            if self.open.as_ref().is_some_and(other) {
+            let other = |pending: &PendingRows| {
+                pending.schema.id != batch.schema.id || pending.source.id != batch.source.id
+            };
+            if self.pending.as_ref().is_some_and(other) {
                 self.close(out, encoder)?;
             }
-            if self.open.is_none() {
-                self.open = Some(self.start(batch, events)?);
+            if self.pending.is_none() {
+                self.pending = Some(self.start(batch, events)?);
             }
-            let Some(open) = &mut self.open else { break };
-            let had = open.builder.rows();
+            let Some(pending) = &mut self.pending else { break };
+            let had = pending.builder.rows();
             let room = self.batch_rows.saturating_sub(had);
-            let appended = open
+            let appended = pending
                 .builder
                 .append(events, rows.iter().take(room).map(|row| *row as usize));
-            let added = open.builder.rows() - had;
-            open.positions
+            let added = pending.builder.rows() - had;
+            pending
+                .positions
                 .extend(rows[..added].iter().map(|row| batch.position + u64::from(*row)));
             rows = &rows[added..];
-            let full = open.builder.rows() >= self.batch_rows;
+            let full = pending.builder.rows() >= self.batch_rows;
             if appended.is_err() {
                 // Too large for any frame of this subscriber.
                 rows = &rows[1..];
@@ -288,11 +303,11 @@ impl EventFeed {
         Ok(())
     }
 
-    fn start(&self, batch: &Arc<Batch>, events: &Events<'_>) -> Result<Open, Refusal> {
+    fn start(&self, batch: &Arc<Batch>, events: &Events<'_>) -> Result<PendingRows, SubscribeError> {
         // Ids and position are written over when the frame goes out.
         let builder = EventsBuilder::new(0, 0, events.columns() - 1, self.max_frame)
-            .map_err(|error| Refusal::new(GoodbyeCode::Internal, 0, error.to_string()))?;
-        Ok(Open {
+            .map_err(|error| SubscribeError::new(GoodbyeCode::Internal, 0, error.to_string()))?;
+        Ok(PendingRows {
             schema: batch.schema.clone(),
             source: batch.source.clone(),
             builder,
@@ -302,28 +317,33 @@ impl EventFeed {
     }
 
     /// Rows put together so far go on their way.
-    fn close(&mut self, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
-        let Some(mut open) = self.open.take() else {
+    fn close(&mut self, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), SubscribeError> {
+        let Some(mut pending) = self.pending.take() else {
             return Ok(());
         };
         let mut frame = Vec::new();
-        let rows = open.builder.finish(0, &mut frame).unwrap_or(0);
+        let rows = pending.builder.finish(0, &mut frame).unwrap_or(0);
         if rows == 0 {
             return Ok(());
         }
         let selected = Selected {
-            schema: open.schema,
-            source: open.source,
+            schema: pending.schema,
+            source: pending.source,
             frame: frame.into(),
-            positions: open.positions.into(),
+            positions: pending.positions.into(),
         };
         let held = Held::Selected(Arc::new(selected));
         let to = rows as u32;
-        self.give(Rows { held, from: 0, to }, out, encoder)
+        self.enqueue(Rows { held, from: 0, to }, out, encoder)
     }
 
     /// Rows go straight to the buffer when nothing is before them, else into the ring.
-    fn give(&mut self, rows: Rows, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
+    fn enqueue(
+        &mut self,
+        rows: Rows,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), SubscribeError> {
         self.drain(out, encoder);
         if self.ring.is_empty() && out.has_room() {
             self.encode(rows, out, encoder);
@@ -335,7 +355,7 @@ impl EventFeed {
                 self.account.dropped(dropped);
                 Ok(())
             }
-            Pushed::Full => Err(Refusal::new(
+            Pushed::Full => Err(SubscribeError::new(
                 GoodbyeCode::Slow,
                 0,
                 format!(

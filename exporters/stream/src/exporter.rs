@@ -3,13 +3,15 @@
 use crate::account::Account;
 use crate::config::Config;
 use crate::encode::Encoder;
-use crate::events::EventFeed;
+use crate::error::SubscribeError;
+use crate::events::EventSource;
 use crate::outgoing::Outgoing;
-use crate::points::PointFeed;
-use crate::registry::{Format, Place, Registry, SubscriberInfo};
+use crate::points::PointSource;
+use crate::registry::{Admission, Format, Registry, SubscriberInfo};
 use crate::request::Request;
 use crate::ring::Gap;
-use crate::session::{Feed, Peer, Refusal, Session, shutting_down};
+use crate::session::{ClientFrames, Session};
+use crate::source::RowSource;
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, GapReason, UnixNanos};
 use dichroic_pipeline::{Busy, Handle, Hop, ResumePoint, StreamRequest, Subscription};
@@ -33,14 +35,14 @@ pub(crate) struct Shared {
 }
 
 /// A subscription that is open, and what its HELLO says.
-pub(crate) struct Opened {
-    pub feed: Feed,
+pub(crate) struct OpenSubscription {
+    pub source: RowSource,
     pub hello: CollectorHello,
-    pub place: Place,
+    pub admission: Admission,
 }
 
-/// Who asks, and how it is spoken to.
-pub(crate) struct Who {
+/// ClientInfo asks, and how it is spoken to.
+pub(crate) struct ClientInfo {
     pub agent: String,
     pub format: Format,
     pub max_frame: u32,
@@ -58,8 +60,8 @@ impl Exporter {
     }
 
     /// Serves a connection whose HELLO was read and whose sender may subscribe (peer credentials or token were checked).
-    /// `leftover` is what was read behind the HELLO. Returns when the connection is over; a refusal is told by GOODBYE.
-    pub async fn serve_subscriber<IO>(&self, mut io: IO, hello: &Hello, leftover: &[u8])
+    /// `read_ahead` is what was read behind the HELLO. Returns when the connection is over; a refusal is told by GOODBYE.
+    pub async fn serve_subscriber<IO>(&self, mut io: IO, hello: &Hello, read_ahead: &[u8])
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -68,20 +70,20 @@ impl Exporter {
             Ok(hello) => self.open_socket(&hello).await.map(|opened| (opened, hello)),
             Err(error) => {
                 let code = error.goodbye_code().unwrap_or(GoodbyeCode::Malformed);
-                Err(Refusal::new(code, 0, error.to_string()))
+                Err(SubscribeError::new(code, 0, error.to_string()))
             }
         };
         let (opened, asked) = match opened {
             Ok(opened) => opened,
-            Err(Refusal(goodbye)) => {
+            Err(SubscribeError(goodbye)) => {
                 tracing::debug!(code = ?goodbye.code, message = goodbye.message, "subscriber refused");
                 let mut out = Vec::new();
                 crate::encode::written(goodbye.write(&mut out));
-                let farewell = async {
+                let close = async {
                     io.write_all(&out).await?;
                     io.shutdown().await
                 };
-                let _ = tokio::time::timeout(shared.config.farewell, farewell).await;
+                let _ = tokio::time::timeout(shared.config.close_timeout, close).await;
                 return;
             }
         };
@@ -89,8 +91,8 @@ impl Exporter {
         let session = Session {
             reader,
             writer,
-            peer: Some(Peer::new(leftover)),
-            feed: opened.feed,
+            peer: Some(ClientFrames::new(read_ahead)),
+            source: opened.source,
             encoder: Encoder::frames(asked.max_frame),
             out: Outgoing::default(),
             config: &shared.config,
@@ -98,11 +100,11 @@ impl Exporter {
         };
         let end = session.run(&opened.hello).await;
         tracing::debug!(agent = asked.agent, ?end, "subscriber left");
-        drop(opened.place);
+        drop(opened.admission);
     }
 
-    async fn open_socket(&self, hello: &SubscriberHello) -> Result<Opened, Refusal> {
-        let who = Who {
+    async fn open_socket(&self, hello: &SubscriberHello) -> Result<OpenSubscription, SubscribeError> {
+        let client = ClientInfo {
             agent: hello.agent.clone(),
             format: Format::Socket,
             max_frame: hello.max_frame,
@@ -112,8 +114,8 @@ impl Exporter {
             .as_ref()
             .map(|asked| Request::check(asked, &self.0.config));
         match request.transpose() {
-            Ok(request) => self.0.open(who, request).await,
-            Err(bad) => Err(Refusal::new(GoodbyeCode::BadRequest, 0, bad.to_string())),
+            Ok(request) => self.0.open(client, request).await,
+            Err(bad) => Err(SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string())),
         }
     }
 
@@ -137,36 +139,45 @@ impl Exporter {
 
 impl Shared {
     /// Opens what was asked for; `None` only greets.
-    pub async fn open(&self, who: Who, request: Option<Request>) -> Result<Opened, Refusal> {
+    pub async fn open(
+        &self,
+        client: ClientInfo,
+        request: Option<Request>,
+    ) -> Result<OpenSubscription, SubscribeError> {
         if *self.registry.stopping().borrow() {
-            return Err(shutting_down());
+            return Err(SubscribeError::shutting_down());
         }
-        let place = self
+        let admission = self
             .registry
-            .admit(info(&who, request.as_ref()))
+            .admit(info(&client, request.as_ref()))
             .ok_or_else(too_many)?;
         match request {
-            None => self.greet(place).await,
+            None => self.greet(admission).await,
             Some(request) if request.kind == SubscribeKind::Metric => {
-                self.open_points(&who, request, place).await
+                self.open_points(&client, request, admission).await
             }
-            Some(request) => self.open_rows(&who, request, place).await,
+            Some(request) => self.open_rows(&client, request, admission).await,
         }
     }
 
-    async fn greet(&self, place: Place) -> Result<Opened, Refusal> {
+    async fn greet(&self, admission: Admission) -> Result<OpenSubscription, SubscribeError> {
         let asked = self
             .handle
             .call(|store| (store.epoch(), store.next_position(EventKind::Event)));
         let (epoch, position) = asked.await.map_err(busy)?;
-        Ok(Opened {
-            feed: Feed::Nothing,
+        Ok(OpenSubscription {
+            source: RowSource::Nothing,
             hello: self.hello(epoch, Some(position), false),
-            place,
+            admission,
         })
     }
 
-    async fn open_rows(&self, who: &Who, request: Request, place: Place) -> Result<Opened, Refusal> {
+    async fn open_rows(
+        &self,
+        client: &ClientInfo,
+        request: Request,
+        admission: Admission,
+    ) -> Result<OpenSubscription, SubscribeError> {
         let now = now();
         let replay = |replay: Duration| now.saturating_sub(replay.as_nanos() as u64);
         let wanted = StreamRequest {
@@ -192,17 +203,17 @@ impl Shared {
         let subscription = subscription.ok_or_else(too_many)?;
         let resumed = cursor.is_some() && !restarted && subscription.resumed;
         let hello = self.hello(epoch, Some(subscription.position), resumed);
-        let account = Account::new(place.hop.clone(), hop);
-        let mut feed = EventFeed::new(
+        let account = Account::new(admission.hop.clone(), hop);
+        let mut source = EventSource::new(
             subscription,
             &request,
             resumed,
             account,
-            who.max_frame,
+            client.max_frame,
             &self.config,
         );
         if cursor.is_some() && !resumed {
-            feed.gap(Gap {
+            source.gap(Gap {
                 schema: None,
                 reason: if restarted {
                     GapReason::CollectorRestarted
@@ -212,30 +223,35 @@ impl Shared {
                 lost: None,
             });
         }
-        Ok(Opened {
-            feed: Feed::Events(Box::new(feed)),
+        Ok(OpenSubscription {
+            source: RowSource::Events(Box::new(source)),
             hello,
-            place,
+            admission,
         })
     }
 
-    async fn open_points(&self, who: &Who, request: Request, place: Place) -> Result<Opened, Refusal> {
+    async fn open_points(
+        &self,
+        client: &ClientInfo,
+        request: Request,
+        admission: Admission,
+    ) -> Result<OpenSubscription, SubscribeError> {
         let asked = self
             .handle
             .call(|store| (store.epoch(), store.ledger_mut().hop("stream.points")));
         let (epoch, hop) = asked.await.map_err(busy)?;
-        let account = Account::new(place.hop.clone(), hop);
-        let feed = PointFeed::new(
+        let account = Account::new(admission.hop.clone(), hop);
+        let source = PointSource::new(
             self.handle.clone(),
             request,
             account,
-            who.max_frame,
+            client.max_frame,
             self.config.series,
         );
-        Ok(Opened {
-            feed: Feed::Points(Box::new(feed)),
+        Ok(OpenSubscription {
+            source: RowSource::Points(Box::new(source)),
             hello: self.hello(epoch, None, false),
-            place,
+            admission,
         })
     }
 
@@ -277,7 +293,7 @@ fn subscribe(
     }
 }
 
-fn info(who: &Who, request: Option<&Request>) -> SubscriberInfo {
+fn info(client: &ClientInfo, request: Option<&Request>) -> SubscriberInfo {
     let kind = match request.map(|request| request.kind) {
         None => "",
         Some(SubscribeKind::Event) => "event",
@@ -289,8 +305,8 @@ fn info(who: &Who, request: Option<&Request>) -> SubscriberInfo {
     });
     SubscriberInfo {
         id: 0,
-        agent: dichroic_model::attributes::cut(&who.agent, 128).to_owned(),
-        format: who.format,
+        agent: dichroic_model::attributes::cut(&client.agent, 128).to_owned(),
+        format: client.format,
         kind,
         patterns,
         since: now(),
@@ -301,14 +317,14 @@ fn info(who: &Who, request: Option<&Request>) -> SubscriberInfo {
     }
 }
 
-fn too_many() -> Refusal {
-    Refusal::new(
+fn too_many() -> SubscribeError {
+    SubscribeError::new(
         GoodbyeCode::Limit,
         5 * RETRY_MS,
         "too many subscribers: as many as limits.subscribers allows are connected",
     )
 }
 
-fn busy(busy: Busy) -> Refusal {
-    Refusal::new(GoodbyeCode::Limit, RETRY_MS, busy.to_string())
+fn busy(busy: Busy) -> SubscribeError {
+    SubscribeError::new(GoodbyeCode::Limit, RETRY_MS, busy.to_string())
 }

@@ -27,14 +27,14 @@ pub struct Filter {
     /// Rows whose hash is at or above this are not wanted; `None` takes all.
     sample: Option<u64>,
     /// By schema id: the column of each label. A stream sees at most as many schemas as the store has.
-    columns: HashMap<u32, Vec<Option<Place>>>,
+    columns: HashMap<u32, Vec<Option<LabelColumn>>>,
     rows: Vec<u32>,
     verdicts: Vec<Option<bool>>,
 }
 
 /// Where a label's value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LabelColumn {
     Column(usize),
     /// In the map of this column.
     In(usize),
@@ -73,15 +73,15 @@ impl Filter {
             rows.retain(|row| spread(position + u64::from(*row)) < threshold);
         }
         if !self.labels.is_empty() {
-            self.places(schema);
-            let places = &self.columns[&schema.id];
-            for ((label, globs), place) in self.labels.iter().zip(places) {
+            self.label_columns(schema);
+            let label_columns = &self.columns[&schema.id];
+            for ((label, globs), place) in self.labels.iter().zip(label_columns) {
                 match place {
                     None => rows.clear(),
-                    Some(Place::Column(column)) => {
+                    Some(LabelColumn::Column(column)) => {
                         keep(&mut rows, events, *column, globs, &mut self.verdicts)
                     }
-                    Some(Place::In(column)) => keep_in(&mut rows, events, *column, label, globs),
+                    Some(LabelColumn::In(column)) => keep_in(&mut rows, events, *column, label, globs),
                 }
             }
         }
@@ -93,10 +93,10 @@ impl Filter {
         }
     }
 
-    fn places(&mut self, schema: &EventSchema) {
+    fn label_columns(&mut self, schema: &EventSchema) {
         let labels = &self.labels;
         self.columns.entry(schema.id).or_insert_with(|| {
-            let of = |(label, _): &(String, Vec<String>)| place(schema, label);
+            let of = |(label, _): &(String, Vec<String>)| label_column(schema, label);
             labels.iter().map(of).collect()
         });
     }
@@ -109,19 +109,19 @@ impl Filter {
     }
 }
 
-fn place(schema: &EventSchema, label: &str) -> Option<Place> {
+fn label_column(schema: &EventSchema, label: &str) -> Option<LabelColumn> {
     let before = 1 + schema.measurements.len();
     let metadata = |name: &str| schema.metadata.iter().position(|known| known == name);
     metadata(label)
-        .map(|at| Place::Column(before + at))
+        .map(|at| LabelColumn::Column(before + at))
         .or_else(|| {
             let at = schema.measurements.iter().position(|(name, _)| name == label)?;
-            Some(Place::Column(1 + at))
+            Some(LabelColumn::Column(1 + at))
         })
         .or_else(|| {
             let log = schema.kind == dichroic_model::EventKind::Log;
             let at = metadata("attributes").filter(|_| log)?;
-            Some(Place::In(before + at))
+            Some(LabelColumn::In(before + at))
         })
 }
 

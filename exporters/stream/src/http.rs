@@ -11,11 +11,12 @@
 //! A browser's `Last-Event-ID` is a cursor. An unknown parameter is refused, because ignoring a filter makes a number wrong.
 
 use crate::encode::Encoder;
-use crate::exporter::{Exporter, Who};
+use crate::error::SubscribeError;
+use crate::exporter::{ClientInfo, Exporter};
 use crate::outgoing::Outgoing;
 use crate::registry::Format;
 use crate::request::{BadRequest, Request, bad};
-use crate::session::{Refusal, Session};
+use crate::session::Session;
 use bytes::Bytes;
 use dichroic_model::text::{InvalidQuery, decode_query};
 use dichroic_wire::hello::{Cursor, OnFull, SubscribeKind};
@@ -73,7 +74,7 @@ impl Exporter {
         }
         match self.open_stream(parts).await {
             Ok(response) => response,
-            Err(Refusal(goodbye)) => {
+            Err(SubscribeError(goodbye)) => {
                 let status = match goodbye.code {
                     GoodbyeCode::BadRequest => StatusCode::BAD_REQUEST,
                     GoodbyeCode::Limit | GoodbyeCode::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
@@ -84,17 +85,17 @@ impl Exporter {
         }
     }
 
-    async fn open_stream(&self, parts: &Parts) -> Result<Response<Body>, Refusal> {
+    async fn open_stream(&self, parts: &Parts) -> Result<Response<Body>, SubscribeError> {
         let shared = self.shared().clone();
         let asked = parse(parts.uri.query().unwrap_or(""), &parts.headers);
         let request = asked.and_then(|(asked, format)| Ok((Request::check(&asked, &shared.config)?, format)));
         let (request, format) =
-            request.map_err(|bad| Refusal::new(GoodbyeCode::BadRequest, 0, bad.to_string()))?;
+            request.map_err(|bad| SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string()))?;
         let agent = parts
             .headers
             .get(header::USER_AGENT)
             .and_then(|agent| agent.to_str().ok());
-        let who = Who {
+        let client = ClientInfo {
             agent: agent.unwrap_or("").to_owned(),
             format,
             max_frame: match format {
@@ -102,7 +103,7 @@ impl Exporter {
                 _ => limits::BODY_BYTES_DEFAULT,
             },
         };
-        let opened = shared.open(who, Some(request)).await?;
+        let opened = shared.open(client, Some(request)).await?;
         let (ours, theirs) = duplex(PIPE);
         let epoch = opened.hello.epoch as u64;
         tokio::spawn(async move {
@@ -111,7 +112,7 @@ impl Exporter {
                 reader,
                 writer,
                 peer: None,
-                feed: opened.feed,
+                source: opened.source,
                 encoder: match format {
                     Format::Ndjson => Encoder::json(false, epoch),
                     Format::Sse => Encoder::json(true, epoch),
@@ -123,7 +124,7 @@ impl Exporter {
             };
             let end = session.run(&opened.hello).await;
             tracing::debug!(?format, ?end, "HTTP subscriber left");
-            drop(opened.place);
+            drop(opened.admission);
         });
         Ok(respond(
             StatusCode::OK,

@@ -19,6 +19,7 @@ mod account;
 mod config;
 mod dictionary;
 mod encode;
+mod error;
 mod events;
 mod exporter;
 mod filter;
@@ -31,6 +32,7 @@ mod request;
 mod ring;
 mod series;
 mod session;
+mod source;
 
 pub use config::Config;
 pub use exporter::Exporter;

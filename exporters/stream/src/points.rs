@@ -1,16 +1,16 @@
-//! The feed of a metric subscription: every so often a look at the series that changed, as points.
+//! The feed of a metric subscription: every so often a scan at the series that changed, as points.
 //!
-//! The first look takes everything that matches, later ones what was written since. A point is the whole state of its series, so a
-//! look that does not fit (the subscriber has not yet taken the last one) is skipped and loses nothing. A series that has left the
+//! The first scan takes everything that matches, later ones what was written since. A point is the whole state of its series, so a
+//! scan that does not fit (the subscriber has not yet taken the last one) is skipped and loses nothing. A series that has left the
 //! store is noticed by its dropped meta and forgotten by the subscriber within [`SWEEP`].
 
 use crate::account::Account;
 use crate::encode::{Encoder, Frames, written};
+use crate::error::SubscribeError;
 use crate::json::{self, PointValue};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::series::{Cut, Part, Reading, definition, read};
-use crate::session::Refusal;
 use dichroic_model::clock;
 use dichroic_model::{Number, Pattern, UnixNanos};
 use dichroic_pipeline::channel::Receiver;
@@ -27,16 +27,16 @@ use tokio::time::Instant;
 
 /// How often series that have left are looked for.
 const SWEEP: Duration = Duration::from_secs(2);
-/// A look whose encoding has grown to this many bytes, unwritten, is broken off. The next one takes up what it did not show.
-const LOOK_BYTES: usize = 4 << 20;
+/// A scan whose encoding has grown to this many bytes, unwritten, is broken off. The next one takes up what it did not show.
+const SCAN_BYTES: usize = 4 << 20;
 
 /// One series as the subscriber knows it.
-struct Known {
+struct ClientSeries {
     id: u32,
     meta: Weak<SeriesMeta>,
     start: UnixNanos,
     cut: Cut,
-    /// Hash of what was last sent, so that a look that begins anew does not say it twice.
+    /// Hash of what was last sent, so that a scan that begins anew does not say it twice.
     last: Option<u64>,
     /// Its definition fits the subscriber's frames.
     fits: bool,
@@ -44,26 +44,26 @@ struct Known {
     definition: Option<Box<SubscriberSeries>>,
 }
 
-/// One look at the store.
-struct Look {
+/// One scan at the store.
+struct Scan {
     chunks: Receiver<Vec<Row>>,
-    began: UnixNanos,
+    started: UnixNanos,
 }
 
 /// One subscription to metrics.
-pub(crate) struct PointFeed {
+pub(crate) struct PointSource {
     handle: Handle,
     request: Request,
     account: Account,
     max_frame: u32,
     max_series: usize,
-    /// By the address of the meta, which stays taken while [`Known`] holds it weakly.
-    known: HashMap<(usize, Part), Known>,
+    /// By the address of the meta, which stays taken while [`ClientSeries`] holds it weakly.
+    known: HashMap<(usize, Part), ClientSeries>,
     free: Vec<u32>,
-    look: Option<Look>,
+    scan: Option<Scan>,
     /// What was written from here on has not been shown.
     since: Option<UnixNanos>,
-    next_look: Instant,
+    next_scan: Instant,
     next_sweep: Instant,
 }
 
@@ -74,7 +74,7 @@ struct Points {
     histograms: Vec<(u32, Reading)>,
 }
 
-impl PointFeed {
+impl PointSource {
     pub fn new(
         handle: Handle,
         request: Request,
@@ -82,7 +82,7 @@ impl PointFeed {
         max_frame: u32,
         max_series: usize,
     ) -> Self {
-        PointFeed {
+        PointSource {
             handle,
             request,
             account,
@@ -90,23 +90,23 @@ impl PointFeed {
             max_series,
             known: HashMap::new(),
             free: Vec::new(),
-            look: None,
+            scan: None,
             since: None,
-            next_look: Instant::now(),
+            next_scan: Instant::now(),
             next_sweep: Instant::now() + SWEEP,
         }
     }
 
-    /// The next rows of a look, `None` at its end. Without one this waits for ever.
+    /// The next rows of a scan, `None` at its end. Without one this waits for ever.
     pub async fn next(&self) -> Option<Vec<Row>> {
-        match &self.look {
-            Some(look) => look.chunks.recv().await,
+        match &self.scan {
+            Some(scan) => scan.chunks.recv().await,
             None => std::future::pending().await,
         }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.look.is_none().then_some(self.next_look)
+        self.scan.is_none().then_some(self.next_scan)
     }
 
     pub fn sent(&self, points: u64) {
@@ -115,46 +115,46 @@ impl PointFeed {
         }
     }
 
-    /// Begins a look when one is due and the last one has left.
+    /// Begins a scan when one is due and the last one has left.
     pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
-        if self.look.is_some() || now < self.next_look {
+        if self.scan.is_some() || now < self.next_scan {
             return;
         }
-        self.next_look = (self.next_look + self.request.every).max(now);
+        self.next_scan = (self.next_scan + self.request.every).max(now);
         if !out.is_empty() {
             return;
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
-            self.forget_gone(out, encoder);
+            self.release_expired(out, encoder);
         }
-        let began = clock::now();
+        let started = clock::now();
         let wanted = SnapshotRequest {
             filter: Some(Box::new(series_filter(&self.request))),
             changed_since: self.since,
             lane: 0,
         };
         // A busy store is asked again at the next tick.
-        self.look = self
+        self.scan = self
             .handle
             .snapshot(wanted)
             .ok()
-            .map(|chunks| Look { chunks, began });
+            .map(|chunks| Scan { chunks, started });
     }
 
-    /// Encodes rows; `None` ends the look.
+    /// Encodes rows; `None` ends the scan.
     pub fn accept(
         &mut self,
         rows: Option<Vec<Row>>,
         out: &mut Outgoing,
         encoder: &mut Encoder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SubscribeError> {
         let Some(rows) = rows else {
             // One that was cut short (the store gave it up) is taken up by the next, which begins where this one did.
-            if let Some(look) = self.look.take()
-                && look.chunks.is_finished()
+            if let Some(scan) = self.scan.take()
+                && scan.chunks.is_finished()
             {
-                self.since = Some(look.began);
+                self.since = Some(scan.started);
             }
             return Ok(());
         };
@@ -168,14 +168,19 @@ impl PointFeed {
         };
         self.account.offered(points);
         out.mark(points);
-        if out.pending().len() > LOOK_BYTES {
-            // `since` stays: what was not shown is shown by the next look, and what was is not said twice.
-            self.look = None;
+        if out.pending().len() > SCAN_BYTES {
+            // `since` stays: what was not shown is shown by the next scan, and what was is not said twice.
+            self.scan = None;
         }
         Ok(())
     }
 
-    fn frames(&mut self, rows: &[Row], out: &mut Outgoing, frames: &mut Frames) -> Result<u64, Refusal> {
+    fn frames(
+        &mut self,
+        rows: &[Row],
+        out: &mut Outgoing,
+        frames: &mut Frames,
+    ) -> Result<u64, SubscribeError> {
         let mut points = Points::default();
         let (max_frame, mut lost) = (self.max_frame, 0);
         for row in rows {
@@ -217,7 +222,7 @@ impl PointFeed {
         &mut self,
         rows: &[Row],
         mut write: impl FnMut(&SubscriberSeries, &str, i64, PointValue<'_>),
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, SubscribeError> {
         let time = clock::now() as i64;
         let mut points = 0;
         for row in rows {
@@ -247,8 +252,8 @@ impl PointFeed {
     fn each(
         &mut self,
         row: &Row,
-        mut say: impl FnMut(&mut Known, Option<bool>, Part, Reading),
-    ) -> Result<(), Refusal> {
+        mut say: impl FnMut(&mut ClientSeries, Option<bool>, Part, Reading),
+    ) -> Result<(), SubscribeError> {
         let mut beyond = false;
         read(row, |part, cut, reading| {
             let key = (Arc::as_ptr(&row.meta) as usize, part);
@@ -260,7 +265,7 @@ impl PointFeed {
                 }
                 anew = Some(false);
                 let id = self.free.pop().unwrap_or(self.known.len() as u32 + 1);
-                let known = Known {
+                let known = ClientSeries {
                     id,
                     meta: Arc::downgrade(&row.meta),
                     start: row.start,
@@ -290,12 +295,12 @@ impl PointFeed {
                 "the subscription matches more than {} series; narrow match or where",
                 self.max_series
             );
-            return Err(Refusal::new(GoodbyeCode::Limit, u32::MAX, message));
+            return Err(SubscribeError::new(GoodbyeCode::Limit, u32::MAX, message));
         }
         Ok(())
     }
 
-    fn forget_gone(&mut self, out: &mut Outgoing, encoder: &Encoder) {
+    fn release_expired(&mut self, out: &mut Outgoing, encoder: &Encoder) {
         let (mut gone, mut told) = (Vec::new(), Vec::new());
         self.known.retain(|_, known| {
             let lives = known.meta.strong_count() > 0;
@@ -328,7 +333,7 @@ fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_
 }
 
 /// Gives an id its meaning, in a frame of its own; `false` when it is larger than the subscriber's frames or the format.
-fn define(out: &mut Vec<u8>, known: &Known, definition: &SubscriberSeries, max_frame: u32) -> bool {
+fn define(out: &mut Vec<u8>, known: &ClientSeries, definition: &SubscriberSeries, max_frame: u32) -> bool {
     if let Cut::Bounds(bounds) = &known.cut
         && bounds.len() >= limits::BUCKETS_PER_ROW
     {

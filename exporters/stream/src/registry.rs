@@ -1,4 +1,4 @@
-//! Who is subscribed: admission by number, a listing for `top` and the API, and the shutdown that waits for all to be gone.
+//! ClientInfo is subscribed: admission by number, a listing for `top` and the API, and the shutdown that waits for all to be gone.
 
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::Hop;
@@ -79,7 +79,7 @@ struct State {
 
 /// A place among the subscribers, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Admission {
     registry: Arc<Registry>,
     id: u64,
     pub hop: Arc<Hop>,
@@ -100,8 +100,8 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, or `None` when there are as many subscribers as allowed. Number and counts of `info` are filled in here.
-    pub fn admit(self: &Arc<Self>, mut info: SubscriberInfo) -> Option<Place> {
+    /// A admission, or `None` when there are as many subscribers as allowed. Number and counts of `info` are filled in here.
+    pub fn admit(self: &Arc<Self>, mut info: SubscriberInfo) -> Option<Admission> {
         let mut state = self.state();
         if state.entries.len() >= self.limit {
             return None;
@@ -115,7 +115,7 @@ impl Registry {
             hop: hop.clone(),
         };
         state.entries.insert(id, entry);
-        Some(Place {
+        Some(Admission {
             registry: self.clone(),
             id,
             hop,
@@ -155,7 +155,7 @@ impl Registry {
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.registry.state().entries.remove(&self.id);
         // `notify_one` keeps a permit for a waiter that is just about to wait.

@@ -19,7 +19,7 @@ const GAPS: usize = 64;
 pub struct Selected {
     /// Their columns.
     pub schema: Arc<EventSchema>,
-    /// Who sent them.
+    /// ClientInfo sent them.
     pub source: Arc<Source>,
     /// An EVENTS frame, header included; its schema, source and position are not filled in.
     pub frame: Box<[u8]>,
@@ -83,7 +83,7 @@ impl Rows {
         }
     }
 
-    /// Who sent them.
+    /// ClientInfo sent them.
     pub fn source(&self) -> &Arc<Source> {
         match &self.held {
             Held::Shared(batch) => &batch.source,
@@ -282,13 +282,13 @@ impl Ring {
     fn push_over_oldest(&mut self, mut rows: Rows) -> Pushed {
         let mut dropped = 0;
         while self.bytes + rows.bytes() > self.max_bytes {
-            match self.give_up(usize::MAX) {
+            match self.drop_oldest(usize::MAX) {
                 0 => break,
                 gone => dropped += gone,
             }
         }
         while self.rows > 0 && self.rows + rows.len() > self.max_rows {
-            dropped += self.give_up(self.rows + rows.len() - self.max_rows);
+            dropped += self.drop_oldest(self.rows + rows.len() - self.max_rows);
         }
         // Still too many: these rows alone are more than the ring holds, and the newest of them stay.
         let beyond = rows.len().saturating_sub(self.max_rows) as u32;
@@ -300,7 +300,7 @@ impl Ring {
     }
 
     /// Drops up to `rows` of the oldest entry's rows; the gaps before it move to the front. Returns how many were dropped.
-    fn give_up(&mut self, rows: usize) -> u64 {
+    fn drop_oldest(&mut self, rows: usize) -> u64 {
         loop {
             match self.entries.front_mut() {
                 None => return 0,

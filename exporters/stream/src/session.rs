@@ -5,10 +5,9 @@
 
 use crate::config::Config;
 use crate::encode::Encoder;
-use crate::events::EventFeed;
+use crate::error::SubscribeError;
 use crate::outgoing::Outgoing;
-use crate::points::PointFeed;
-use dichroic_pipeline::{Row, StreamItem};
+use crate::source::{RowSource, SourceItem};
 use dichroic_wire::limits::{FRAME_TIMEOUT, SUBSCRIBER_FRAMES_PER_S};
 use dichroic_wire::{CollectorHello, FrameReader, FrameType, Goodbye, GoodbyeCode, Ping, Pong, RawFrame};
 use std::time::Duration;
@@ -18,104 +17,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Items taken from the store between two attempts to write.
 const ITEMS: usize = 32;
-
-/// A subscription that is not or no longer served, in the words of its GOODBYE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal(pub Goodbye);
-
-impl Refusal {
-    pub fn new(code: GoodbyeCode, retry_ms: u32, message: impl AsRef<str>) -> Self {
-        Refusal(Goodbye::new(code, retry_ms, message.as_ref()))
-    }
-
-    fn malformed(message: impl AsRef<str>) -> Self {
-        Refusal::new(GoodbyeCode::Malformed, 0, message)
-    }
-}
-
-/// Where a session's rows come from.
-pub(crate) enum Feed {
-    Events(Box<EventFeed>),
-    Points(Box<PointFeed>),
-    /// The peer only greeted.
-    Nothing,
-}
-
-/// What a feed woke up with.
-pub(crate) enum Item {
-    Stream(StreamItem),
-    /// `None` ends a look at the store.
-    Rows(Option<Vec<Row>>),
-    /// The store has gone.
-    End,
-}
-
-impl Feed {
-    /// The next item. Cancel-safe: nothing is taken before it returns.
-    async fn next(&self) -> Item {
-        match self {
-            Feed::Events(feed) => feed
-                .subscription
-                .items
-                .recv()
-                .await
-                .map_or(Item::End, Item::Stream),
-            Feed::Points(feed) => Item::Rows(feed.next().await),
-            Feed::Nothing => std::future::pending().await,
-        }
-    }
-
-    fn try_next(&self) -> Option<Item> {
-        match self {
-            Feed::Events(feed) => feed.subscription.items.try_recv().map(Item::Stream),
-            _ => None,
-        }
-    }
-
-    fn accept(&mut self, item: Item, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), Refusal> {
-        match (self, item) {
-            (Feed::Events(feed), Item::Stream(item)) => feed.accept(item, out, encoder),
-            (Feed::Points(feed), Item::Rows(rows)) => feed.accept(rows, out, encoder),
-            (_, Item::End) => Err(shutting_down()),
-            _ => Ok(()),
-        }
-    }
-
-    fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
-        match self {
-            Feed::Events(feed) => feed.fill(out, encoder, now),
-            Feed::Points(feed) => feed.fill(out, encoder, now),
-            Feed::Nothing => {}
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Feed::Events(feed) => feed.deadline(),
-            Feed::Points(feed) => feed.deadline(),
-            Feed::Nothing => None,
-        }
-    }
-
-    fn sent(&self, rows: u64) {
-        match self {
-            Feed::Events(feed) => feed.sent(rows),
-            Feed::Points(feed) => feed.sent(rows),
-            Feed::Nothing => {}
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        match self {
-            Feed::Events(feed) => feed.is_drained(),
-            _ => true,
-        }
-    }
-}
-
-pub(crate) fn shutting_down() -> Refusal {
-    Refusal::new(GoodbyeCode::Shutdown, 0, "the collector shuts down")
-}
 
 /// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,7 +32,7 @@ pub(crate) enum End {
 }
 
 /// What a subscriber may send, and how often.
-pub(crate) struct Peer {
+pub(crate) struct ClientFrames {
     frames: FrameReader,
     second: Instant,
     count: u32,
@@ -142,13 +43,13 @@ pub(crate) struct Peer {
 /// Largest body that a subscriber has reason to send after its HELLO: a GOODBYE and its words.
 const PEER_BODY: u32 = 2 << 10;
 
-impl Peer {
-    /// `leftover` is what was read behind its HELLO.
-    pub fn new(leftover: &[u8]) -> Self {
+impl ClientFrames {
+    /// `read_ahead` is what was read behind its HELLO.
+    pub fn new(read_ahead: &[u8]) -> Self {
         let mut frames = FrameReader::new();
         frames.hello_accepted(PEER_BODY);
-        frames.push(leftover);
-        Peer {
+        frames.push(read_ahead);
+        ClientFrames {
             frames,
             second: Instant::now(),
             count: 0,
@@ -162,7 +63,7 @@ impl Peer {
     }
 
     /// Answers whole frames; says whether the peer said GOODBYE.
-    fn answer(&mut self, out: &mut Vec<u8>, now: Instant) -> Result<bool, Refusal> {
+    fn answer(&mut self, out: &mut Vec<u8>, now: Instant) -> Result<bool, SubscribeError> {
         loop {
             let frame = match self.frames.next() {
                 Ok(Some(frame)) => {
@@ -175,14 +76,14 @@ impl Peer {
                     return Ok(false);
                 }
                 // Also what is too long: nothing that a subscriber may send is.
-                Err(error) => return Err(Refusal::malformed(error.to_string())),
+                Err(error) => return Err(SubscribeError::malformed(error.to_string())),
             };
             if now.duration_since(self.second) >= Duration::from_secs(1) {
                 (self.second, self.count) = (now, 0);
             }
             self.count += 1;
             if self.count > SUBSCRIBER_FRAMES_PER_S {
-                return Err(Refusal::malformed(
+                return Err(SubscribeError::malformed(
                     "more than 10 frames a second from a subscriber",
                 ));
             }
@@ -193,8 +94,8 @@ impl Peer {
     }
 }
 
-fn answer(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-    let malformed = |error: dichroic_wire::Error| Refusal::malformed(error.to_string());
+fn answer(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<bool, SubscribeError> {
+    let malformed = |error: dichroic_wire::Error| SubscribeError::malformed(error.to_string());
     match frame.frame_type {
         FrameType::Ping => {
             let Ping(token) = Ping::decode(frame.body).map_err(malformed)?;
@@ -204,7 +105,7 @@ fn answer(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         FrameType::Pong => Pong::decode(frame.body).map_err(malformed).map(|_| false),
         FrameType::Goodbye => Goodbye::decode(frame.body).map_err(malformed).map(|_| true),
         FrameType::Unknown(_) => Ok(false),
-        other => Err(Refusal::malformed(format!(
+        other => Err(SubscribeError::malformed(format!(
             "{} from a subscriber: after HELLO it may send PING, PONG and GOODBYE",
             other.name()
         ))),
@@ -216,8 +117,8 @@ pub(crate) struct Session<'c, R, W> {
     pub reader: R,
     pub writer: W,
     /// `None` where the transport carries the server's half only.
-    pub peer: Option<Peer>,
-    pub feed: Feed,
+    pub peer: Option<ClientFrames>,
+    pub source: RowSource,
     pub encoder: Encoder,
     pub out: Outgoing,
     pub config: &'c Config,
@@ -227,7 +128,7 @@ pub(crate) struct Session<'c, R, W> {
 enum Woken {
     Wrote(std::io::Result<usize>),
     Read(std::io::Result<usize>),
-    Item(Item),
+    Item(SourceItem),
     Time,
     Stop,
 }
@@ -240,19 +141,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             Ok(end) => end,
             Err(refusal) => {
                 let code = refusal.0.code;
-                // Who is too slow gets no more rows, a shutdown sends what there is.
-                self.farewell(refusal.0, code == GoodbyeCode::Shutdown).await;
+                // ClientInfo is too slow gets no more rows, a shutdown sends what there is.
+                self.close(refusal.0, code == GoodbyeCode::Shutdown).await;
                 End::Refused(code)
             }
         };
         if end == End::Goodbye {
             // A half-close: what was put together for it already still goes out.
-            let _ = timeout(self.config.farewell, self.last_bytes()).await;
+            let _ = timeout(self.config.close_timeout, self.last_bytes()).await;
         }
         end
     }
 
-    async fn serve(&mut self) -> Result<End, Refusal> {
+    async fn serve(&mut self) -> Result<End, SubscribeError> {
         let mut buffer = [0; 1_024];
         let mut progress = Instant::now();
         if self.answer(progress)? {
@@ -260,29 +161,29 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         }
         loop {
             let now = Instant::now();
-            self.feed.fill(&mut self.out, &mut self.encoder, now);
+            self.source.fill(&mut self.out, &mut self.encoder, now);
             self.out.compact();
             let idle = if self.out.is_empty() {
                 progress + self.config.ping_after
             } else {
                 progress + self.config.stall
             };
-            let late = self.peer.as_ref().and_then(Peer::deadline);
-            let wake = [self.feed.deadline(), late]
+            let late = self.peer.as_ref().and_then(ClientFrames::deadline);
+            let wake = [self.source.deadline(), late]
                 .into_iter()
                 .flatten()
                 .fold(idle, Instant::min);
             let woken = tokio::select! {
                 wrote = self.writer.write(self.out.pending()), if !self.out.is_empty() => Woken::Wrote(wrote),
                 read = self.reader.read(&mut buffer) => Woken::Read(read),
-                item = self.feed.next() => Woken::Item(item),
+                item = self.source.next() => Woken::Item(item),
                 () = sleep_until(wake) => Woken::Time,
                 _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
             };
             match woken {
                 Woken::Wrote(Ok(bytes)) if bytes > 0 => {
                     progress = Instant::now();
-                    self.feed.sent(self.out.written(bytes));
+                    self.source.sent(self.out.written(bytes));
                 }
                 Woken::Wrote(_) | Woken::Read(Ok(0) | Err(_)) => return Ok(End::Gone),
                 Woken::Read(Ok(bytes)) => {
@@ -298,7 +199,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                     let now = Instant::now();
                     if late.is_some_and(|late| late <= now) {
                         let message = "a frame was begun and not completed within 10 s";
-                        return Err(Refusal::new(GoodbyeCode::Timeout, 0, message));
+                        return Err(SubscribeError::new(GoodbyeCode::Timeout, 0, message));
                     }
                     if now < idle {
                         continue;
@@ -309,26 +210,26 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                     self.encoder.alive(&mut self.out.bytes, 0);
                     progress = now;
                 }
-                Woken::Stop => return Err(shutting_down()),
+                Woken::Stop => return Err(SubscribeError::shutting_down()),
             }
         }
     }
 
-    fn answer(&mut self, now: Instant) -> Result<bool, Refusal> {
+    fn answer(&mut self, now: Instant) -> Result<bool, SubscribeError> {
         match &mut self.peer {
             Some(peer) => peer.answer(&mut self.out.bytes, now),
             None => Ok(false),
         }
     }
 
-    async fn take(&mut self, item: Item) -> Result<(), Refusal> {
-        self.feed.accept(item, &mut self.out, &mut self.encoder)?;
+    async fn take(&mut self, item: SourceItem) -> Result<(), SubscribeError> {
+        self.source.accept(item, &mut self.out, &mut self.encoder)?;
         for _ in 0..ITEMS {
             if !self.out.has_room() {
                 break;
             }
-            let Some(item) = self.feed.try_next() else { break };
-            self.feed.accept(item, &mut self.out, &mut self.encoder)?;
+            let Some(item) = self.source.try_next() else { break };
+            self.source.accept(item, &mut self.out, &mut self.encoder)?;
         }
         // The lanes of the store know no budget: without this one subscriber could keep the thread while its lane is fed.
         tokio::task::coop::consume_budget().await;
@@ -336,8 +237,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     }
 
     /// Says GOODBYE, with everything that waits before it if `drain`. What is not written in time is lost and counted.
-    async fn farewell(&mut self, goodbye: Goodbye, drain: bool) {
-        let limit = self.config.farewell;
+    async fn close(&mut self, goodbye: Goodbye, drain: bool) {
+        let limit = self.config.close_timeout;
         let work = async {
             if drain {
                 self.drain().await?;
@@ -352,17 +253,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     async fn drain(&mut self) -> std::io::Result<()> {
         loop {
             while self.out.has_room() {
-                let Some(item) = self.feed.try_next() else { break };
-                if self.feed.accept(item, &mut self.out, &mut self.encoder).is_err() {
+                let Some(item) = self.source.try_next() else { break };
+                if self
+                    .source
+                    .accept(item, &mut self.out, &mut self.encoder)
+                    .is_err()
+                {
                     return Ok(());
                 }
             }
             // Rows that wait for company go at once.
             let later = Instant::now() + self.config.batch_delay;
-            self.feed.fill(&mut self.out, &mut self.encoder, later);
+            self.source.fill(&mut self.out, &mut self.encoder, later);
             if !self.out.is_empty() {
                 self.write_some().await?;
-            } else if self.feed.is_drained() {
+            } else if self.source.is_drained() {
                 return Ok(());
             }
         }
@@ -379,7 +284,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         match self.writer.write(self.out.pending()).await? {
             0 => Err(std::io::ErrorKind::WriteZero.into()),
             bytes => {
-                self.feed.sent(self.out.written(bytes));
+                self.source.sent(self.out.written(bytes));
                 Ok(())
             }
         }
