@@ -486,7 +486,7 @@ def test_a_restarted_collector_takes_over_its_attached_nodes_with_their_totals()
 
 
 def reload(collector: Collector, *entries: dict[str, object]) -> None:
-    read = lambda: sum(collector.output().count(message) for message in ("configuration read again", "configuration rejected"))
+    read = lambda: sum(collector.output().count(message) for message in ("configuration reloaded", "configuration rejected"))
     before = read()
     collector.config["receivers"]["beam"] = {"attach": list(entries)}
     collector.config_file.write_text(json.dumps(collector.config))

@@ -21,7 +21,7 @@ impl Account {
         change(&self.total);
     }
 
-    /// Rows were handed to it and wait.
+    /// Rows were queued.
     pub fn offered(&self, rows: u64) {
         self.both(|hop| {
             Hop::add(&hop.offered, rows);
@@ -29,7 +29,7 @@ impl Account {
         });
     }
 
-    /// Waiting rows left.
+    /// Queued rows were written.
     pub fn sent(&self, rows: u64) {
         self.both(|hop| {
             Hop::add(&hop.sent, rows);
@@ -37,7 +37,7 @@ impl Account {
         });
     }
 
-    /// Waiting rows were lost.
+    /// Queued rows were lost.
     pub fn dropped(&self, rows: u64) {
         self.both(|hop| {
             Hop::add(&hop.dropped, rows);
@@ -45,7 +45,7 @@ impl Account {
         });
     }
 
-    /// Rows were lost before they could wait.
+    /// Rows were lost before they were queued.
     pub fn lost(&self, rows: u64) {
         self.offered(rows);
         self.dropped(rows);
@@ -54,7 +54,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // Whatever ended the subscriber, what it still held went nowhere.
+        // Rows still queued at the end were not written.
         self.dropped(self.own.queued.load(Ordering::Relaxed));
     }
 }

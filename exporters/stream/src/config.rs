@@ -11,23 +11,23 @@ pub struct Config {
     pub subscribers: usize,
     /// Largest body that a subscriber may send, in bytes, as HELLO announces it.
     pub max_frame: u32,
-    /// Rows held for a subscriber that names no `buffer`.
+    /// Rows buffered for a subscriber without `buffer`.
     pub buffer_rows: usize,
-    /// Bytes held for one subscriber, whatever its `buffer` says.
+    /// Bytes buffered for one subscriber, independent of `buffer`.
     pub buffer_bytes: usize,
-    /// Series of one metric subscription; more end it, with words.
+    /// Series of one metric subscription; more end it with a GOODBYE.
     pub series: usize,
-    /// Shortest time between two looks at the store for one metric subscription; a shorter `every_ms` becomes this.
+    /// Shortest time between two scans for one metric subscription; a shorter `every_ms` is raised to this.
     pub min_every: Duration,
-    /// Rows of a frame that is put together here.
+    /// Rows of a frame that is built here.
     pub batch_rows: usize,
-    /// How long rows wait to be put together.
+    /// How long selected rows wait for a fuller frame.
     pub batch_delay: Duration,
     /// Silence after which a PING is sent.
     pub ping_after: Duration,
-    /// How long a subscriber may take nothing at all while something waits for it.
+    /// How long a subscriber may read nothing while rows are queued.
     pub stall: Duration,
-    /// How long a GOODBYE and what stands before it may take to be written.
+    /// Time limit to write a GOODBYE and the rows before it.
     pub close_timeout: Duration,
 }
 

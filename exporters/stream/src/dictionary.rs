@@ -1,4 +1,4 @@
-//! Ids of one connection for what the store knows under ids of its own: few, dense, and given to others again when full.
+//! Ids of one connection, mapped from the store's ids: few, dense, and reused least recently used first when full.
 
 use std::collections::HashMap;
 
@@ -8,20 +8,20 @@ pub(crate) struct Ids {
     limit: u32,
     known: HashMap<u32, (u32, u64)>,
     uses: u64,
-    /// The one asked for last: rows of a kind come in runs.
+    /// The last lookup: rows of the same schema come in runs.
     last: Option<(u32, u32)>,
 }
 
-/// The id of something on this connection.
+/// An id on this connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Id {
     /// Defined already.
     Known(u32),
-    /// To be defined now, after forgetting what had the id, if anything had.
+    /// To be defined now.
     New {
         /// The id.
         id: u32,
-        /// Whether it must be forgotten first.
+        /// Whether its previous definition must be released first.
         forget: bool,
     },
 }

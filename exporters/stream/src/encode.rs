@@ -1,6 +1,6 @@
-//! Rows, gaps and greetings as a subscriber wants them: frames, lines of JSON, or server-sent events.
+//! Encodes HELLO, rows and gaps in a subscriber's format: frames, lines of JSON, or server-sent events.
 //!
-//! Sans-I/O: everything is appended to a buffer. The frames of one connection share its ids; a definition stands before the first
+//! Sans-I/O: everything is appended to a buffer. The frames of one connection share its ids; a definition precedes the first
 //! frame that uses it.
 
 use crate::dictionary::{Id, Ids};
@@ -20,12 +20,12 @@ use std::sync::Arc;
 /// Lines of one call stop at this many bytes: a table entry that every row of a frame refers to is written out for each.
 const LINES_BYTES: usize = 64 << 10;
 
-/// What became of rows.
+/// Result of encoding rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Encoded {
-    /// Rows dealt with; the others are to be offered again when these have left.
+    /// Rows encoded or lost; the others must be offered again after these are written.
     pub rows: u32,
-    /// Those of them that were lost: larger than any frame of this subscriber. A gap stands in their place.
+    /// Rows of these that exceed the subscriber's frame size. A gap replaces them.
     pub lost: u64,
 }
 
@@ -90,7 +90,7 @@ impl Encoder {
         }
     }
 
-    /// Shows that the connection lives. Lines of JSON have nothing for it.
+    /// Writes a keep-alive. Lines of JSON have none.
     pub fn alive(&mut self, out: &mut Vec<u8>, token: u64) {
         match self {
             Encoder::Frames(_) => Ping(token).write(out),
@@ -111,10 +111,10 @@ impl Encoder {
     }
 }
 
-/// What this crate asks the codec to write fits the format: it was built within its limits.
+/// Logs a frame that the codec rejects: this crate builds frames within the limits of the format, so it is a defect.
 pub(crate) fn written(result: dichroic_wire::Result<()>) {
     if let Err(error) = result {
-        tracing::error!(%error, "a frame could not be written; this is a defect");
+        tracing::error!(%error, "cannot encode a frame; this is a defect");
     }
 }
 
@@ -205,7 +205,7 @@ impl Frames {
                 let start = out.len();
                 let whole = define::write_one(out, DefineKind::Source, id, &source_map(source, true));
                 if whole.is_err() || out.len() - start > self.max_frame as usize {
-                    // A resource that fits no frame of the subscriber is left out rather than the source.
+                    // A resource larger than the subscriber's frames is omitted; the source is still defined.
                     out.truncate(start);
                     written(define::write_one(
                         out,
@@ -220,7 +220,7 @@ impl Frames {
     }
 }
 
-/// The body goes out as it came in; only the ids of the connection and the position are written over.
+/// Sends the received body unchanged but for the connection's ids and the position.
 fn forward(out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) {
     let header = EventsHeader {
         schema,
@@ -239,7 +239,7 @@ fn lost_one(out: &mut Vec<u8>, schema: u32) {
     gap.write(out);
 }
 
-/// A receiver let a body through that the codec does not take: its rows are lost, and told.
+/// A body that a receiver accepted and the codec rejects: its rows are lost, and reported as a gap.
 fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire::Error) -> u64 {
     tracing::error!(%error, schema = %rows.schema().name, "a batch cannot be read; this is a defect");
     let lost = rows.len() as u64;

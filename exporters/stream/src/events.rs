@@ -1,4 +1,5 @@
-//! The feed of an event or log subscription: batches from the store through the filter into the ring, and out of it.
+//! An event or log subscription: batches from the store pass the filter and are written at once, or queued in the ring while the
+//! subscriber is behind.
 
 use crate::account::Account;
 use crate::config::Config;
@@ -16,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whole batches of at most this many rows are put together with their neighbours when the subscriber is behind: a frame costs
-/// its reader more than so few rows do.
+/// Whole batches of at most this many rows are merged while the subscriber is behind: a frame costs its reader more than that
+/// many rows.
 const SMALL: u32 = 32;
 
-/// Where a resumed subscription begins.
+/// Where a resumed subscription starts.
 #[derive(Debug, Default, Clone, Copy)]
 struct Skip {
     /// Rows before this position.
@@ -29,7 +30,7 @@ struct Skip {
     rows: u64,
 }
 
-/// Rows being put together. They are of one schema and source and follow each other in the subscription.
+/// Rows of a frame under construction: consecutive rows of one schema and source.
 struct PendingRows {
     schema: Arc<EventSchema>,
     source: Arc<Source>,
@@ -38,7 +39,7 @@ struct PendingRows {
     since: Instant,
 }
 
-/// One subscription to rows.
+/// One event or log subscription.
 pub(crate) struct EventSource {
     pub subscription: Subscription,
     ring: Ring,
@@ -54,7 +55,7 @@ pub(crate) struct EventSource {
 }
 
 impl EventSource {
-    /// `resumed` says whether the cursor of the request was found: only then does it say what to skip.
+    /// `resumed`: the replay contains the cursor of the request; only then rows before it are skipped.
     pub fn new(
         subscription: Subscription,
         request: &Request,
@@ -85,14 +86,14 @@ impl EventSource {
         }
     }
 
-    /// When rows that wait to be put together must go.
+    /// When the frame under construction must be sent.
     pub fn deadline(&self) -> Option<Instant> {
         self.pending
             .as_ref()
             .map(|pending| pending.since + self.batch_delay)
     }
 
-    /// Whether nothing waits here.
+    /// Whether no rows are queued.
     pub fn is_drained(&self) -> bool {
         self.ring.is_empty() && self.pending.is_none() && self.subscription.items.is_empty()
     }
@@ -104,14 +105,14 @@ impl EventSource {
         }
     }
 
-    /// Moves what waits into the buffer while it has room, and puts an end to waiting for company that has lasted long enough.
+    /// Encodes queued rows while the buffer has room, and sends the frame under construction when it is due.
     pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
         self.drain(out, encoder);
-        // Small batches wait only while the subscriber is behind, selected rows for their time.
+        // Small batches wait only while the subscriber is behind; selected rows wait for `batch_delay`.
         let due = (self.filter.is_open() && out.is_empty())
             || self.deadline().is_some_and(|deadline| deadline <= now);
         if self.pending.is_some() && self.ring.is_empty() && out.has_room() && due {
-            // With an empty ring and room in the buffer it cannot be refused.
+            // Cannot fail: the ring is empty and the buffer has room.
             let _ = self.close(out, encoder);
         }
     }
@@ -126,12 +127,12 @@ impl EventSource {
         }
     }
 
-    /// Puts a loss where the stream stands.
+    /// Adds a loss at the current position.
     pub fn gap(&mut self, gap: Gap) {
         self.ring.push_gap(gap);
     }
 
-    /// Takes what the store sent. An error ends the subscription.
+    /// Takes an item from the store. An error ends the subscription.
     pub fn accept(
         &mut self,
         item: StreamItem,
@@ -154,7 +155,7 @@ impl EventSource {
         }
     }
 
-    /// The thread was too busy to take batches in time. With a filter nobody knows how many of the lost rows were wanted.
+    /// This thread did not take batches in time. With a filter the number of lost rows that would have matched is unknown.
     fn lost_in_channel(
         &mut self,
         lost: u64,
@@ -164,8 +165,7 @@ impl EventSource {
         self.close(out, encoder)?;
         self.account.lost(lost);
         if self.ring.on_full() == OnFull::Disconnect {
-            let message =
-                format!("too slow: {lost} rows were lost before they reached the buffer; read faster");
+            let message = format!("too slow: {lost} rows lost before the buffer; read faster");
             return Err(SubscribeError::new(GoodbyeCode::Slow, 0, message));
         }
         self.ring.push_gap(Gap {
@@ -191,7 +191,7 @@ impl EventSource {
         let mut scratch = std::mem::take(&mut self.scratch);
         let result = match Events::decode(&batch.body, &mut scratch) {
             Ok(events) => self.parts(&batch, from, &events, out, encoder),
-            // Let through by a receiver, so it is a defect: the encoder says so and tells the subscriber.
+            // The receiver validated the body, so this is a defect: the encoder logs it and sends a gap.
             Err(_) => self.whole(batch, from, out, encoder),
         };
         self.scratch = scratch;
@@ -216,7 +216,7 @@ impl EventSource {
         self.enqueue(Rows { held, from, to }, out, encoder)
     }
 
-    /// Takes as many of `rows` as are still to be skipped.
+    /// How many of `rows` are still to be skipped.
     fn skip(&mut self, rows: u64) -> u64 {
         let skipped = self.skip.rows.min(rows);
         self.skip.rows -= skipped;
@@ -304,7 +304,7 @@ impl EventSource {
     }
 
     fn start(&self, batch: &Arc<Batch>, events: &Events<'_>) -> Result<PendingRows, SubscribeError> {
-        // Ids and position are written over when the frame goes out.
+        // Ids and position are set when the frame is sent.
         let builder = EventsBuilder::new(0, 0, events.columns() - 1, self.max_frame)
             .map_err(|error| SubscribeError::new(GoodbyeCode::Internal, 0, error.to_string()))?;
         Ok(PendingRows {
@@ -316,7 +316,7 @@ impl EventSource {
         })
     }
 
-    /// Rows put together so far go on their way.
+    /// Completes the frame under construction.
     fn close(&mut self, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), SubscribeError> {
         let Some(mut pending) = self.pending.take() else {
             return Ok(());
@@ -337,7 +337,7 @@ impl EventSource {
         self.enqueue(Rows { held, from: 0, to }, out, encoder)
     }
 
-    /// Rows go straight to the buffer when nothing is before them, else into the ring.
+    /// Encodes rows at once if none are queued before them, else queues them in the ring.
     fn enqueue(
         &mut self,
         rows: Rows,
@@ -359,7 +359,7 @@ impl EventSource {
                 GoodbyeCode::Slow,
                 0,
                 format!(
-                    "too slow: {} rows wait and the buffer holds no more; read faster, or ask for a larger buffer",
+                    "too slow: the buffer is full with {} rows; read faster, or request a larger buffer",
                     self.ring.rows()
                 ),
             )),

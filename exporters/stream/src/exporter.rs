@@ -1,4 +1,4 @@
-//! The exporter: opens subscriptions in the store and serves them. Made once by the daemon, on its export thread.
+//! The exporter: opens subscriptions in the store and serves them. The daemon makes one, on its main thread.
 
 use crate::account::Account;
 use crate::config::Config;
@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 
-/// Comes back soon: nothing is wrong with what was asked.
+/// Retry time of a request that failed for lack of room or time.
 const RETRY_MS: u32 = 1_000;
 
-/// Serves subscribers. Cheap to clone; all clones are one exporter.
+/// Serves subscribers. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct Exporter(Arc<Shared>);
 
@@ -34,14 +34,14 @@ pub(crate) struct Shared {
     pub registry: Arc<Registry>,
 }
 
-/// A subscription that is open, and what its HELLO says.
+/// An open subscription and the HELLO that answers it.
 pub(crate) struct OpenSubscription {
     pub source: RowSource,
     pub hello: CollectorHello,
     pub admission: Admission,
 }
 
-/// ClientInfo asks, and how it is spoken to.
+/// The client of a subscription and its format.
 pub(crate) struct ClientInfo {
     pub agent: String,
     pub format: Format,
@@ -59,8 +59,8 @@ impl Exporter {
         }))
     }
 
-    /// Serves a connection whose HELLO was read and whose sender may subscribe (peer credentials or token were checked).
-    /// `read_ahead` is what was read behind the HELLO. Returns when the connection is over; a refusal is told by GOODBYE.
+    /// Serves a connection after its HELLO and the check of its credentials or token.
+    /// `read_ahead`: bytes read after the HELLO. Returns when the connection has ended; an error is sent as GOODBYE.
     pub async fn serve_subscriber<IO>(&self, mut io: IO, hello: &Hello, read_ahead: &[u8])
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -76,7 +76,7 @@ impl Exporter {
         let (opened, asked) = match opened {
             Ok(opened) => opened,
             Err(SubscribeError(goodbye)) => {
-                tracing::debug!(code = ?goodbye.code, message = goodbye.message, "subscriber refused");
+                tracing::debug!(code = ?goodbye.code, message = goodbye.message, "subscription refused");
                 let mut out = Vec::new();
                 crate::encode::written(goodbye.write(&mut out));
                 let close = async {
@@ -99,7 +99,7 @@ impl Exporter {
             stop: shared.registry.stopping(),
         };
         let end = session.run(&opened.hello).await;
-        tracing::debug!(agent = asked.agent, ?end, "subscriber left");
+        tracing::debug!(agent = asked.agent, ?end, "subscriber disconnected");
         drop(opened.admission);
     }
 
@@ -119,12 +119,12 @@ impl Exporter {
         }
     }
 
-    /// Everyone subscribed at present, in order of arrival, with their counts.
+    /// Current subscribers in order of arrival, with their counts.
     pub fn subscribers(&self) -> Vec<SubscriberInfo> {
         self.0.registry.list()
     }
 
-    /// Ends all subscriptions: what waits goes out, then GOODBYE 7. Returns when all are gone, or `false` at the deadline.
+    /// Ends all subscriptions: sends queued rows, then GOODBYE 7. Returns when all have ended, or `false` at the deadline.
     /// New subscribers are refused from here on.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         tokio::time::timeout(deadline, self.0.registry.stop())
@@ -138,7 +138,7 @@ impl Exporter {
 }
 
 impl Shared {
-    /// Opens what was asked for; `None` only greets.
+    /// Opens a subscription; `None` answers the HELLO only.
     pub async fn open(
         &self,
         client: ClientInfo,
@@ -152,7 +152,7 @@ impl Shared {
             .admit(info(&client, request.as_ref()))
             .ok_or_else(too_many)?;
         match request {
-            None => self.greet(admission).await,
+            None => self.hello_only(admission).await,
             Some(request) if request.kind == SubscribeKind::Metric => {
                 self.open_points(&client, request, admission).await
             }
@@ -160,7 +160,7 @@ impl Shared {
         }
     }
 
-    async fn greet(&self, admission: Admission) -> Result<OpenSubscription, SubscribeError> {
+    async fn hello_only(&self, admission: Admission) -> Result<OpenSubscription, SubscribeError> {
         let asked = self
             .handle
             .call(|store| (store.epoch(), store.next_position(EventKind::Event)));
@@ -273,7 +273,7 @@ struct Answer {
     subscription: Option<Subscription>,
 }
 
-/// Runs on the ingest thread. A cursor of another epoch is of another collector: all that this one holds is new to the subscriber.
+/// Runs on the ingest thread. A cursor of another epoch belongs to an earlier collector process: the whole replay is new to the subscriber.
 fn subscribe(
     store: &mut dichroic_pipeline::Core,
     mut wanted: StreamRequest,
@@ -321,7 +321,7 @@ fn too_many() -> SubscribeError {
     SubscribeError::new(
         GoodbyeCode::Limit,
         5 * RETRY_MS,
-        "too many subscribers: as many as limits.subscribers allows are connected",
+        "too many subscribers: limits.subscribers is reached",
     )
 }
 

@@ -20,11 +20,11 @@ pub enum Selection<'f> {
     Some(&'f [u32]),
 }
 
-/// A compiled `where` and `sample`, with what it learned about schemas.
+/// A compiled `where` and `sample`, with the columns of each schema seen.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     labels: Vec<(String, Vec<String>)>,
-    /// Rows whose hash is at or above this are not wanted; `None` takes all.
+    /// Rows whose hash is at or above this are excluded; `None` takes all.
     sample: Option<u64>,
     /// By schema id: the column of each label. A stream sees at most as many schemas as the store has.
     columns: HashMap<u32, Vec<Option<LabelColumn>>>,
@@ -32,7 +32,7 @@ pub struct Filter {
     verdicts: Vec<Option<bool>>,
 }
 
-/// Where a label's value is.
+/// The location of a label's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LabelColumn {
     Column(usize),
@@ -60,8 +60,8 @@ impl Filter {
         self.labels.is_empty() && self.sample.is_none()
     }
 
-    /// The wanted rows of a batch at `position`. Which rows a sample takes depends on their position alone, so that a cursor
-    /// means the same rows when it comes back.
+    /// The wanted rows of a batch at `position`. Which rows a sample takes depends on their position alone, so that a
+    /// resumed cursor selects the same rows.
     pub fn select(&mut self, schema: &EventSchema, position: u64, events: &Events<'_>) -> Selection<'_> {
         if self.is_open() {
             return Selection::All;
@@ -138,7 +138,7 @@ fn keep(
     match events.column(column) {
         Column::Absent => rows.clear(),
         Column::Reference(references) => {
-            // Each string is looked at once, however many rows have it.
+            // Each distinct string is matched once.
             verdicts.clear();
             verdicts.resize(events.strings(), None);
             rows.retain(|row| match references.get(*row as usize) {

@@ -1,4 +1,4 @@
-//! `/v1/stream`: the same subscriptions over HTTP, asked for in the query and answered by a body that does not end.
+//! `/v1/stream`: the same subscriptions over HTTP, requested in the query and answered with an unbounded body.
 //!
 //! | parameter | is |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | `format` | `frames`, `ndjson` (default) or `sse`; wins over `Accept` |
 //! | `every_ms`, `replay_ms`, `cursor` (`epoch,position,rows`), `buffer`, `on_full`, `sample` | as in HELLO |
 //!
-//! A browser's `Last-Event-ID` is a cursor. An unknown parameter is refused, because ignoring a filter makes a number wrong.
+//! A browser's `Last-Event-ID` is a cursor. An unknown parameter is an error, because an ignored filter would give wrong numbers.
 
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
@@ -28,18 +28,18 @@ use std::str::FromStr;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, DuplexStream, ReadBuf, duplex, split};
 
-/// Bytes on their way between a session and its HTTP connection.
+/// Bytes buffered between a session and its HTTP connection.
 const PIPE: usize = 64 << 10;
 /// Largest piece of a body.
 const PIECE: usize = 32 << 10;
 
-/// A response's body: words, or a stream that lasts as long as the subscription.
+/// A response's body: a message, or a stream that lasts as long as the subscription.
 #[derive(Debug)]
 pub struct Body(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Words(Option<Bytes>),
+    Message(Option<Bytes>),
     Stream(DuplexStream),
 }
 
@@ -49,7 +49,7 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         match &mut self.get_mut().0 {
-            Inner::Words(message) => Poll::Ready(message.take().map(|message| Ok(Frame::data(message)))),
+            Inner::Message(message) => Poll::Ready(message.take().map(|message| Ok(Frame::data(message)))),
             Inner::Stream(stream) => {
                 let mut piece = vec![0; PIECE];
                 let mut buffer = ReadBuf::new(&mut piece);
@@ -66,11 +66,11 @@ impl hyper::body::Body for Body {
 }
 
 impl Exporter {
-    /// Answers a request for the stream; the caller has checked its path, its host and whether it may. Must be called on a tokio
+    /// Answers a request for the stream; the caller has checked path, host and authorization. Must be called on a tokio
     /// runtime: a task serves the body until the subscription ends or the body is dropped.
     pub async fn http_response(&self, parts: &Parts) -> Response<Body> {
         if parts.method != Method::GET {
-            return message(StatusCode::METHOD_NOT_ALLOWED, "the stream is read with GET");
+            return message(StatusCode::METHOD_NOT_ALLOWED, "use GET for the stream");
         }
         match self.open_stream(parts).await {
             Ok(response) => response,
@@ -123,7 +123,7 @@ impl Exporter {
                 stop: shared.registry.stopping(),
             };
             let end = session.run(&opened.hello).await;
-            tracing::debug!(?format, ?end, "HTTP subscriber left");
+            tracing::debug!(?format, ?end, "HTTP subscriber disconnected");
             drop(opened.admission);
         });
         Ok(respond(
@@ -144,7 +144,7 @@ fn content_type(format: Format) -> &'static str {
 
 fn message(status: StatusCode, message: &str) -> Response<Body> {
     let text = Bytes::from(format!("{message}\n"));
-    let mut response = respond(status, "text/plain; charset=utf-8", Inner::Words(Some(text)));
+    let mut response = respond(status, "text/plain; charset=utf-8", Inner::Message(Some(text)));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response
             .headers_mut()
@@ -168,7 +168,7 @@ fn respond(status: StatusCode, content_type: &'static str, body: Inner) -> Respo
     response
 }
 
-/// Reads a query and the headers that say the same.
+/// Reads the query and the headers with the same meaning.
 fn parse(query: &str, headers: &HeaderMap) -> Result<(Subscribe, Format), BadRequest> {
     let mut asked = Subscribe::new(SubscribeKind::Event, Vec::new());
     let mut format = None;
@@ -254,7 +254,7 @@ fn wanted(asked: &mut Subscribe, label: &str, glob: &str) {
 
 fn number<N: FromStr>(parameter: &'static str, text: &str) -> Result<N, BadRequest> {
     text.parse()
-        .map_err(|_| bad(parameter, format!("{text:?} is no number that fits here")))
+        .map_err(|_| bad(parameter, format!("{text:?} is not a valid number")))
 }
 
 fn cursor(text: &str) -> Result<Cursor, BadRequest> {
@@ -279,7 +279,7 @@ fn named_format(name: &str) -> Result<Format, BadRequest> {
     }
 }
 
-/// The first format named that is ours; lines of JSON for whoever does not care.
+/// The first supported media type; lines of JSON by default.
 fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
     let accept = headers
         .get(header::ACCEPT)
@@ -308,7 +308,10 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
 
 fn decoded(text: &str) -> Result<String, BadRequest> {
     decode_query(text).map_err(|error| match error {
-        InvalidQuery::Escape => bad("query", format!("{text:?} has a % that no two hex digits follow")),
+        InvalidQuery::Escape => bad(
+            "query",
+            format!("{text:?} has a % without two hex digits after it"),
+        ),
         InvalidQuery::Utf8 => bad("query", format!("{text:?} is not UTF-8")),
     })
 }
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_says_what_a_hello_says() {
+    fn a_query_has_the_parameters_of_a_hello() {
         let (asked, format) = parsed(
             "match=a.**,b.*&match=c&kind=log&where=status:5*&where.status=404&where.http%2eroute=/a%20b+c:d\
              &every_ms=250&replay_ms=30000&cursor=7,42,3&buffer=128&on_full=disconnect&sample=0.5&format=sse",
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_query_is_told_by_the_name_of_its_parameter() {
+    fn an_invalid_query_is_reported_by_parameter() {
         let check = |query: &str, message: &str| {
             let error = parsed(query).unwrap_err();
             assert!(error.contains(message), "{query}: {error}");

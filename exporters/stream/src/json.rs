@@ -137,7 +137,7 @@ pub enum PointValue<'a> {
 
 /// Writes a point: `{"type":"point","name":…,"kind":…,"time":…,"start":…,"source":…,"unit":…,"labels":{…},"value":…}`.
 ///
-/// A histogram has, instead of `value`, `count`, `sum` (null when nobody keeps it) and its buckets: with bounds `bounds` and
+/// A histogram has, instead of `value`, `count`, `sum` (null when the sender keeps none) and its buckets: with bounds `bounds` and
 /// `counts` (one more, the last above all bounds, not accumulated), else `scale`, `zero`, and `positive` and `negative` as lists of
 /// [index, count], where bucket i is (b^i, b^(i+1)], b = 2^(2^-scale).
 pub fn point(out: &mut Vec<u8>, series: &SubscriberSeries, source: &str, time: i64, is: PointValue<'_>) {
@@ -216,7 +216,7 @@ fn histogram(out: &mut Vec<u8>, series: &SubscriberSeries, sum: (i64, f64), buck
     }
 }
 
-/// Writes a counted loss: `{"type":"gap","reason":…,"lost":…,"name":…}`; `lost` is null when nobody knows, `name` when it is of all.
+/// Writes a counted loss: `{"type":"gap","reason":…,"lost":…,"name":…}`; `lost` is null when unknown, `name` when the gap covers all schemas.
 pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Option<u64>) {
     out.extend_from_slice(br#"{"type":"gap","reason":"#);
     match reason {
@@ -242,7 +242,7 @@ pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Optio
     out.push(b'}');
 }
 
-/// Writes what a collector says of itself: `{"type":"hello","agent":…,"epoch":…,"position":…,"resumed":…}`.
+/// Writes a HELLO: `{"type":"hello","agent":…,"epoch":…,"position":…,"resumed":…}`.
 pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
     out.extend_from_slice(br#"{"type":"hello","agent":"#);
     string(out, &hello.agent);
@@ -254,7 +254,7 @@ pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
     let _ = write!(out, r#","resumed":{}}}"#, hello.resumed.unwrap_or(false));
 }
 
-/// Writes an end with words: `{"type":"goodbye","code":…,"message":…}`.
+/// Writes a GOODBYE: `{"type":"goodbye","code":…,"message":…}`.
 pub fn goodbye(out: &mut Vec<u8>, code: u16, message: &str) {
     let _ = write!(out, r#"{{"type":"goodbye","code":{code},"message":"#);
     string(out, message);

@@ -1,17 +1,17 @@
 //! Streams out: events, logs and metric points to subscribers, on the local socket and at `/v1/stream`.
 //!
-//! The daemon makes one [`Exporter`] on its export thread and hands it connections whose HELLO it has read, and HTTP requests
-//! for the stream. The store is reached only through [`dichroic_pipeline::Handle`]. Every subscriber has a ring of its own,
-//! bounded in rows and bytes: one that does not read loses its own rows, is told exactly how many, and slows nobody.
+//! The daemon makes one [`Exporter`] on its main thread and passes it connections after their handshake, and HTTP requests
+//! for the stream. The store is reached only through [`dichroic_pipeline::Handle`]. Every subscriber has its own
+//! ring, bounded in rows and bytes: one that does not read loses its own rows, gets the exact count, and does not slow others.
 //!
-//! | to know | look in |
+//! | topic | module |
 //! |---|---|
-//! | what a subscription may ask for | `request` |
-//! | which rows a subscriber gets | `filter` |
-//! | what is held for a slow subscriber, and what it loses | `ring` |
-//! | how a connection lives and ends | `session` |
-//! | how metrics become points | `points` |
-//! | how rows look as JSON | [`json`] |
+//! | subscription parameters | `request` |
+//! | selection of rows | `filter` |
+//! | queue and losses of a slow subscriber | `ring` |
+//! | life of a connection | `session` |
+//! | metrics as points | `points` |
+//! | JSON format | [`json`] |
 //! | `/v1/stream` | `http` |
 #![forbid(unsafe_code)]
 

@@ -1,24 +1,24 @@
-//! Bytes on their way to one subscriber, with marks that say how many rows have left when how many bytes have.
+//! The write buffer of one subscriber, with marks that map written bytes to sent rows.
 
 use std::collections::VecDeque;
 
-/// Above this nothing more is encoded until something was written. One entry may overshoot it.
+/// Above this size nothing is encoded until bytes are written. One entry may exceed it.
 const TARGET: usize = 64 << 10;
-/// A larger buffer is given back when it has been emptied.
+/// A larger buffer is freed when empty.
 const KEEP: usize = 256 << 10;
 
-/// What is encoded and not yet written.
+/// Encoded and unwritten bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     /// Encoders append here.
     pub bytes: Vec<u8>,
     at: usize,
-    /// (end in `bytes`, rows of which that is the end)
+    /// (end in `bytes`, rows that end there)
     marks: VecDeque<(usize, u64)>,
 }
 
 impl Outgoing {
-    /// What is to be written next.
+    /// The bytes to write next.
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
@@ -39,7 +39,7 @@ impl Outgoing {
         }
     }
 
-    /// Bytes were written; returns how many rows have thereby left.
+    /// Bytes were written; returns the rows that are complete with them.
     pub fn written(&mut self, bytes: usize) -> u64 {
         self.at += bytes;
         let mut rows = 0;
@@ -60,7 +60,7 @@ impl Outgoing {
         rows
     }
 
-    /// Makes room at the front, so that a buffer that is never quite empty does not grow.
+    /// Removes written bytes, so that a buffer that is never empty does not grow.
     pub fn compact(&mut self) {
         if self.at >= TARGET {
             self.bytes.drain(..self.at);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_have_left_when_their_last_byte_has() {
+    fn rows_are_sent_when_their_last_byte_is_written() {
         let mut out = Outgoing::default();
         out.bytes.extend([0; 10]);
         out.mark(3);

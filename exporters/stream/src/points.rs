@@ -1,8 +1,8 @@
-//! The feed of a metric subscription: every so often a scan at the series that changed, as points.
+//! A metric subscription: periodic scans of the changed series, sent as points.
 //!
-//! The first scan takes everything that matches, later ones what was written since. A point is the whole state of its series, so a
-//! scan that does not fit (the subscriber has not yet taken the last one) is skipped and loses nothing. A series that has left the
-//! store is noticed by its dropped meta and forgotten by the subscriber within [`SWEEP`].
+//! The first scan takes all matching series, later ones those written since. A point is the whole state of its series, so a scan is
+//! skipped without loss while the previous one is not yet written. A series removed from the store is detected by its dropped meta,
+//! and its id is released within [`SWEEP`].
 
 use crate::account::Account;
 use crate::encode::{Encoder, Frames, written};
@@ -25,43 +25,43 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often series that have left are looked for.
+/// Time between two searches for removed series.
 const SWEEP: Duration = Duration::from_secs(2);
-/// A scan whose encoding has grown to this many bytes, unwritten, is broken off. The next one takes up what it did not show.
+/// A scan with this many unwritten bytes is stopped. The next one covers the rest.
 const SCAN_BYTES: usize = 4 << 20;
 
-/// One series as the subscriber knows it.
+/// A series as defined to the subscriber.
 struct ClientSeries {
     id: u32,
     meta: Weak<SeriesMeta>,
     start: UnixNanos,
     cut: Cut,
-    /// Hash of what was last sent, so that a scan that begins anew does not say it twice.
+    /// Hash of the last point sent, so that a restarted scan does not repeat it.
     last: Option<u64>,
     /// Its definition fits the subscriber's frames.
     fits: bool,
-    /// Kept where every point repeats it.
+    /// For JSON, where every point repeats it.
     definition: Option<Box<SubscriberSeries>>,
 }
 
-/// One scan at the store.
+/// One scan of the store.
 struct Scan {
     chunks: Receiver<Vec<Row>>,
     started: UnixNanos,
 }
 
-/// One subscription to metrics.
+/// One metric subscription.
 pub(crate) struct PointSource {
     handle: Handle,
     request: Request,
     account: Account,
     max_frame: u32,
     max_series: usize,
-    /// By the address of the meta, which stays taken while [`ClientSeries`] holds it weakly.
+    /// By the address of the meta, which is not reused while [`ClientSeries`] has a weak reference.
     known: HashMap<(usize, Part), ClientSeries>,
     free: Vec<u32>,
     scan: Option<Scan>,
-    /// What was written from here on has not been shown.
+    /// Writes since this time are not sent yet.
     since: Option<UnixNanos>,
     next_scan: Instant,
     next_sweep: Instant,
@@ -97,7 +97,7 @@ impl PointSource {
         }
     }
 
-    /// The next rows of a scan, `None` at its end. Without one this waits for ever.
+    /// The next rows of a scan, `None` at its end. Pending without a scan.
     pub async fn next(&self) -> Option<Vec<Row>> {
         match &self.scan {
             Some(scan) => scan.chunks.recv().await,
@@ -115,7 +115,7 @@ impl PointSource {
         }
     }
 
-    /// Begins a scan when one is due and the last one has left.
+    /// Starts a scan when one is due and the previous one is written.
     pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
         if self.scan.is_some() || now < self.next_scan {
             return;
@@ -134,7 +134,7 @@ impl PointSource {
             changed_since: self.since,
             lane: 0,
         };
-        // A busy store is asked again at the next tick.
+        // If the store is busy, the next tick retries.
         self.scan = self
             .handle
             .snapshot(wanted)
@@ -150,7 +150,7 @@ impl PointSource {
         encoder: &mut Encoder,
     ) -> Result<(), SubscribeError> {
         let Some(rows) = rows else {
-            // One that was cut short (the store gave it up) is taken up by the next, which begins where this one did.
+            // After an incomplete scan the next one starts from the same time.
             if let Some(scan) = self.scan.take()
                 && scan.chunks.is_finished()
             {
@@ -169,7 +169,7 @@ impl PointSource {
         self.account.offered(points);
         out.mark(points);
         if out.pending().len() > SCAN_BYTES {
-            // `since` stays: what was not shown is shown by the next scan, and what was is not said twice.
+            // `since` is unchanged: the next scan sends the rest, and `last` suppresses repetitions.
             self.scan = None;
         }
         Ok(())
@@ -247,8 +247,8 @@ impl PointSource {
         Ok(points)
     }
 
-    /// Hands over each part of a row that has something new to say, with what the subscriber knows of it. The second argument is
-    /// there when it is to be defined, and says whether it must be forgotten first.
+    /// Calls `say` for each changed part of a row. The second argument is `Some` if the series must be defined, and true if its id must
+    /// be released first.
     fn each(
         &mut self,
         row: &Row,
@@ -318,7 +318,7 @@ impl PointSource {
     }
 }
 
-/// Takes ids back, as many to a frame as it holds.
+/// Releases ids, as many per frame as fit.
 fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_frame: u32) {
     while ids.peek().is_some() {
         let mut writer = DefineWriter::begin(out, DefineKind::Series, max_frame);
@@ -332,7 +332,7 @@ fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_
     }
 }
 
-/// Gives an id its meaning, in a frame of its own; `false` when it is larger than the subscriber's frames or the format.
+/// Defines an id in a separate frame; `false` if the definition exceeds the subscriber's frame size or the format.
 fn define(out: &mut Vec<u8>, known: &ClientSeries, definition: &SubscriberSeries, max_frame: u32) -> bool {
     if let Cut::Bounds(bounds) = &known.cut
         && bounds.len() >= limits::BUCKETS_PER_ROW
@@ -389,7 +389,7 @@ impl Points {
     }
 }
 
-/// Which series are wanted, for the ingest thread: names are matched once per metric, since series come in family order.
+/// The series filter, run on the ingest thread. Series come in family order, so names are matched once per metric.
 fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use<> {
     let (patterns, filter) = (request.patterns.clone(), request.filter.clone());
     let last = Cell::new((0, false));
@@ -402,7 +402,7 @@ fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use
     }
 }
 
-/// The canonical name, the family's name on a page, and its samples' where that is another.
+/// The canonical name, the family's page name, and the sample name if that differs.
 fn name_matches(patterns: &[Pattern], meta: &SeriesMeta) -> bool {
     let metric = &meta.metric;
     let any = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));

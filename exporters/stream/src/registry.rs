@@ -1,4 +1,4 @@
-//! ClientInfo is subscribed: admission by number, a listing for `top` and the API, and the shutdown that waits for all to be gone.
+//! The subscribers: admission up to a limit, a listing for the API, and a shutdown that waits for all of them to end.
 
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::Hop;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
-/// How a subscriber is spoken to.
+/// A subscriber's format and transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Frames on a socket.
@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The word of the listing.
+    /// Its name in the listing.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Socket => "socket",
@@ -36,23 +36,23 @@ impl Format {
 pub struct SubscriberInfo {
     /// Its number in this process.
     pub id: u64,
-    /// Program and version, as it says.
+    /// Program and version, as sent by the client.
     pub agent: String,
-    /// How it is spoken to.
+    /// Format and transport.
     pub format: Format,
-    /// `event`, `log` or `metric`; empty for one that only greeted.
+    /// `event`, `log` or `metric`; empty without a subscription.
     pub kind: &'static str,
     /// Its patterns.
     pub patterns: Vec<String>,
     /// Since when, unix ns.
     pub since: UnixNanos,
-    /// Rows or points that were for it.
+    /// Rows or points offered to it.
     pub offered: u64,
-    /// Those that left.
+    /// Written.
     pub sent: u64,
-    /// Those it lost.
+    /// Lost.
     pub dropped: u64,
-    /// Those that wait.
+    /// Waiting.
     pub queued: u64,
 }
 
@@ -77,7 +77,7 @@ struct State {
     entries: BTreeMap<u64, Entry>,
 }
 
-/// A place among the subscribers, given back when dropped.
+/// One of the allowed subscribers; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
     registry: Arc<Registry>,
@@ -96,11 +96,11 @@ impl Registry {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is one insert or remove: there is no half of it to fear.
+        // Every change is one insert or remove, so a panic leaves no partial state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A admission, or `None` when there are as many subscribers as allowed. Number and counts of `info` are filled in here.
+    /// Admits a subscriber; `None` at the limit. Sets the number in `info`.
     pub fn admit(self: &Arc<Self>, mut info: SubscriberInfo) -> Option<Admission> {
         let mut state = self.state();
         if state.entries.len() >= self.limit {
@@ -122,7 +122,7 @@ impl Registry {
         })
     }
 
-    /// Everyone at present, in order of arrival.
+    /// Current subscribers, in order of arrival.
     pub fn list(&self) -> Vec<SubscriberInfo> {
         let show = |entry: &Entry| {
             let (offered, sent, dropped, queued) = entry.hop.read();
@@ -137,12 +137,12 @@ impl Registry {
         self.state().entries.values().map(show).collect()
     }
 
-    /// Tells when everything is to stop.
+    /// Becomes true at shutdown.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
 
-    /// Asks all to stop and waits until they are gone.
+    /// Stops all subscribers and waits for their end.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         loop {
@@ -158,7 +158,7 @@ impl Registry {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.registry.state().entries.remove(&self.id);
-        // `notify_one` keeps a permit for a waiter that is just about to wait.
+        // `notify_one` stores a permit for a waiter that has not polled yet.
         self.registry.gone.notify_one();
     }
 }

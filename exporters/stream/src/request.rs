@@ -1,4 +1,4 @@
-//! What a subscription asks for, checked once for every transport. Errors name the parameter and say what to write.
+//! A subscription request, validated once for every transport. Errors name the parameter and a valid value.
 
 use crate::config::Config;
 use crate::filter::Filter;
@@ -16,25 +16,25 @@ pub struct Request {
     pub patterns: Vec<Pattern>,
     /// Rows or series within them.
     pub filter: Filter,
-    /// Of metrics: time between two looks at the store.
+    /// Of metrics: time between two scans of the store.
     pub every: Duration,
-    /// How far back to begin.
+    /// Age of the oldest replayed row.
     pub replay: Option<Duration>,
     /// Where to resume; wins over `replay`.
     pub cursor: Option<Cursor>,
-    /// Rows held.
+    /// Rows buffered.
     pub buffer: usize,
-    /// What happens when they are full.
+    /// Policy of a full buffer.
     pub on_full: OnFull,
 }
 
-/// A subscription that cannot be served: its author has to change it.
+/// An invalid subscription request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{parameter}: {message}")]
 pub struct BadRequest {
-    /// What to change.
+    /// The parameter.
     pub parameter: &'static str,
-    /// What is wrong with it.
+    /// What is wrong, and what is valid.
     pub message: String,
 }
 
@@ -55,7 +55,10 @@ impl Request {
         let patterns: Result<Vec<_>, _> = asked.patterns.iter().map(|text| Pattern::new(text)).collect();
         let every = Duration::from_millis(asked.every_ms.unwrap_or(1_000).into());
         if asked.kind == SubscribeKind::Metric && asked.sample.is_some() {
-            return Err(bad("sample", "is of events and logs; metrics come with every_ms"));
+            return Err(bad(
+                "sample",
+                "applies to events and logs only; for metrics use every_ms",
+            ));
         }
         Ok(Request {
             kind: asked.kind,
@@ -70,7 +73,7 @@ impl Request {
     }
 }
 
-/// What the wire codec has checked already for HELLO, and nobody yet for a query.
+/// Counts and lengths. The wire codec has checked them for a HELLO, but not for a query.
 fn check_counts(asked: &Subscribe) -> Result<(), BadRequest> {
     let counted = |parameter, globs: &[String]| match globs.len() {
         1..=limits::PATTERNS => match globs

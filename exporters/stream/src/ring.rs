@@ -1,7 +1,7 @@
-//! What waits for one subscriber: rows in order with the gaps between them, bounded in rows and in bytes.
+//! The queue of one subscriber: rows in order with the gaps between them, bounded in rows and in bytes.
 //!
-//! Rows are counted after filtering, so that what a slow subscriber loses is exact. Whole batches are shared with the replay and
-//! all other subscribers; a part of a batch is a range of it, so that a full ring gives up rows one by one, never batches.
+//! Rows are counted after filtering, so the loss of a slow subscriber is exact. Whole batches are shared with the replay and all
+//! other subscribers; a part of a batch is a range of it, so a full ring drops single rows, not batches.
 
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
 use dichroic_wire::frame;
@@ -9,9 +9,9 @@ use dichroic_wire::hello::OnFull;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Accounted for an entry beside its body, in bytes.
+/// Overhead of an entry in the byte count.
 const ENTRY_BYTES: usize = 128;
-/// Different gaps kept apart at one place; beyond it those of one reason become one.
+/// Distinct gaps at one position; beyond this number those of the same reason are merged.
 const GAPS: usize = 64;
 
 /// Rows that were selected out of one or more batches of a schema and source.
@@ -19,15 +19,15 @@ const GAPS: usize = 64;
 pub struct Selected {
     /// Their columns.
     pub schema: Arc<EventSchema>,
-    /// ClientInfo sent them.
+    /// Their source.
     pub source: Arc<Source>,
     /// An EVENTS frame, header included; its schema, source and position are not filled in.
     pub frame: Box<[u8]>,
-    /// Of each row in the collector's order.
+    /// Stream position of each row.
     pub positions: Box<[u64]>,
 }
 
-/// Where rows are held.
+/// Storage of rows.
 #[derive(Debug, Clone)]
 pub enum Held {
     /// All rows of a batch wanted: shared.
@@ -39,11 +39,11 @@ pub enum Held {
 /// A range of rows of one schema and source. Never empty.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    /// Where.
+    /// Their storage.
     pub held: Held,
     /// First row.
     pub from: u32,
-    /// Behind the last row.
+    /// One past the last row.
     pub to: u32,
 }
 
@@ -58,7 +58,7 @@ impl Rows {
         self.from == self.to
     }
 
-    /// Whether it is everything that is held there.
+    /// Whether it is the whole storage.
     pub fn is_whole(&self) -> bool {
         let all = match &self.held {
             Held::Shared(batch) => batch.rows,
@@ -67,7 +67,7 @@ impl Rows {
         (self.from, self.to) == (0, all)
     }
 
-    /// Position of a row of what is held.
+    /// Stream position of a row.
     pub fn position(&self, row: u32) -> u64 {
         match &self.held {
             Held::Shared(batch) => batch.position + u64::from(row),
@@ -83,7 +83,7 @@ impl Rows {
         }
     }
 
-    /// ClientInfo sent them.
+    /// Their source.
     pub fn source(&self) -> &Arc<Source> {
         match &self.held {
             Held::Shared(batch) => &batch.source,
@@ -91,7 +91,7 @@ impl Rows {
         }
     }
 
-    /// The body of the EVENTS frame that holds them, and maybe others.
+    /// The body of the EVENTS frame that contains them, and possibly others.
     pub fn body(&self) -> &[u8] {
         match &self.held {
             Held::Shared(batch) => &batch.body,
@@ -120,7 +120,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Rows of any schema that the subscriber was too slow for.
+    /// Rows of any schema, lost because the subscriber was too slow.
     pub fn slow(lost: u64) -> Self {
         Gap {
             schema: None,
@@ -135,7 +135,7 @@ impl Gap {
     }
 }
 
-/// Gaps at one place: bounded, because those of one schema and reason add up.
+/// Gaps at one position: bounded, because those of one schema and reason add up.
 #[derive(Debug, Default)]
 struct Gaps(Vec<Gap>);
 
@@ -157,24 +157,24 @@ enum Entry {
     Gaps(Gaps),
 }
 
-/// What comes next out of a ring.
+/// The next entry of a ring.
 #[derive(Debug)]
 pub enum Next {
     /// Rows.
     Rows(Rows),
-    /// A loss before whatever follows.
+    /// A loss before the next entry.
     Gap(Gap),
 }
 
-/// What a push came to.
+/// Result of a push.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// Held; this many rows, these or older ones, were given up for it.
+    /// Queued; this many rows, these or older ones, were dropped.
     Held {
         /// Rows lost.
         dropped: u64,
     },
-    /// No room, and the subscriber wants to be disconnected then. Nothing was changed.
+    /// No room under the policy `disconnect`. The ring is unchanged.
     Full,
 }
 
@@ -182,7 +182,7 @@ pub enum Pushed {
 #[derive(Debug)]
 pub struct Ring {
     entries: VecDeque<Entry>,
-    /// Losses at the very front.
+    /// Losses before the first entry.
     front: Gaps,
     rows: usize,
     bytes: usize,
@@ -216,12 +216,12 @@ impl Ring {
         self.bytes
     }
 
-    /// Whether neither rows nor gaps wait.
+    /// Whether it has neither rows nor gaps.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.front.0.is_empty()
     }
 
-    /// Adds rows at the back, by the policy.
+    /// Adds rows at the back, under the policy.
     pub fn push(&mut self, rows: Rows) -> Pushed {
         if self.rows + rows.len() <= self.max_rows && self.bytes + rows.bytes() <= self.max_bytes {
             self.keep(rows);
@@ -243,19 +243,19 @@ impl Ring {
         }
     }
 
-    /// Puts rows that were taken out, or the last of them, back to the front, even beyond the limits: they were in hand.
+    /// Returns rows from `pop`, or the rest of them, to the front, even beyond the limits.
     pub fn put_back(&mut self, rows: Rows) {
         self.rows += rows.len();
         self.bytes += rows.bytes();
         self.entries.push_front(Entry::Rows(rows));
     }
 
-    /// What happens when it is full.
+    /// The policy of a full ring.
     pub fn on_full(&self) -> OnFull {
         self.on_full
     }
 
-    /// Takes what comes next.
+    /// Takes the next entry.
     pub fn pop(&mut self) -> Option<Next> {
         if !self.front.0.is_empty() {
             return Some(Next::Gap(self.front.0.remove(0)));
@@ -290,7 +290,7 @@ impl Ring {
         while self.rows > 0 && self.rows + rows.len() > self.max_rows {
             dropped += self.drop_oldest(self.rows + rows.len() - self.max_rows);
         }
-        // Still too many: these rows alone are more than the ring holds, and the newest of them stay.
+        // These rows alone exceed the ring: the newest of them are kept.
         let beyond = rows.len().saturating_sub(self.max_rows) as u32;
         rows.from += beyond;
         dropped += u64::from(beyond);
@@ -387,7 +387,7 @@ mod tests {
         }
     }
 
-    /// What comes out: positions of rows, and gaps as their negative size.
+    /// The output: positions of rows, and gaps as their negative size.
     fn drained(ring: &mut Ring) -> Vec<i64> {
         let mut out = Vec::new();
         while let Some(next) = ring.pop() {
@@ -414,12 +414,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_gives_up_exactly_as_many_rows_as_it_must() {
+    fn a_full_ring_drops_no_more_rows_than_necessary() {
         let check = |on_full, batches: &[u32], expected: &[i64]| {
             let (mut ring, lost, _) = filled(4, on_full, batches);
             assert_eq!(drained(&mut ring), expected, "{on_full:?} {batches:?}");
-            let told: i64 = expected.iter().filter(|n| **n < 0).sum();
-            assert_eq!(lost as i64, -told);
+            let reported: i64 = expected.iter().filter(|n| **n < 0).sum();
+            assert_eq!(lost as i64, -reported);
         };
         use OnFull::{DropNewest, DropOldest};
         check(DropOldest, &[2, 2], &[0, 1, 2, 3]);
@@ -432,14 +432,14 @@ mod tests {
     }
 
     #[test]
-    fn disconnect_changes_nothing_and_says_so() {
+    fn a_full_ring_under_disconnect_is_unchanged_and_reports_it() {
         let (mut ring, lost, full) = filled(4, OnFull::Disconnect, &[3, 3]);
         assert_eq!((lost, full), (0, true));
         assert_eq!(drained(&mut ring), [0, 1, 2]);
     }
 
     #[test]
-    fn bytes_bound_it_too() {
+    fn the_ring_is_bounded_in_bytes_too() {
         let mut ring = Ring::new(1_000_000, 4_000, OnFull::DropOldest);
         let mut lost = 0;
         for position in 0..1_000 {
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_stay_in_their_place_and_survive_the_rows_before_them() {
+    fn gaps_keep_their_position_when_rows_before_them_are_dropped() {
         let relay = |id, lost| Gap {
             schema: Some(schema(id)),
             reason: GapReason::RelayOverload,
@@ -467,7 +467,7 @@ mod tests {
         ring.push_gap(relay(1, 10));
         ring.push(rows(2, 2));
         ring.push(rows(4, 3));
-        // Rows 0 to 2 went, in two pieces around the relay's gap; the pieces are told as one.
+        // Rows 0 to 2 were dropped in two pieces around the relay's gap; the pieces are merged.
         let mut told = drained(&mut ring);
         told[..2].sort_unstable();
         assert_eq!(told, [-110, -3, 3, 4, 5, 6]);

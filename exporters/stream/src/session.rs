@@ -1,7 +1,7 @@
 //! One subscriber, from the answer to its HELLO to its end, over any reader and writer.
 //!
-//! A single task does everything: takes batches or points as they come, writes while the peer takes bytes, reads the few frames that
-//! a subscriber may send. A peer that takes nothing stops only the writing: what comes meanwhile goes to its ring.
+//! A single task takes batches or points from the store, writes as fast as the peer reads, and reads the few frames that a
+//! subscriber may send. While the peer does not read, rows go to its ring.
 
 use crate::config::Config;
 use crate::encode::Encoder;
@@ -21,30 +21,30 @@ const ITEMS: usize = 32;
 /// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The peer said GOODBYE.
+    /// The peer sent GOODBYE.
     Goodbye,
-    /// The peer went without one.
+    /// The peer closed without one.
     Gone,
-    /// The peer took nothing for too long.
+    /// The peer read nothing for too long.
     Stalled,
-    /// This side said GOODBYE.
+    /// This side sent GOODBYE.
     Refused(GoodbyeCode),
 }
 
-/// What a subscriber may send, and how often.
+/// Frames from the subscriber: their assembly and rate limit.
 pub(crate) struct ClientFrames {
     frames: FrameReader,
     second: Instant,
     count: u32,
-    /// Since when a frame is not complete.
+    /// Start of an incomplete frame.
     unfinished: Option<Instant>,
 }
 
-/// Largest body that a subscriber has reason to send after its HELLO: a GOODBYE and its words.
+/// Largest body of a subscriber's frame after its HELLO: a GOODBYE with a message.
 const PEER_BODY: u32 = 2 << 10;
 
 impl ClientFrames {
-    /// `read_ahead` is what was read behind its HELLO.
+    /// `read_ahead`: bytes read after its HELLO.
     pub fn new(read_ahead: &[u8]) -> Self {
         let mut frames = FrameReader::new();
         frames.hello_accepted(PEER_BODY);
@@ -57,12 +57,12 @@ impl ClientFrames {
         }
     }
 
-    /// When the frame that has begun must be complete.
+    /// When an incomplete frame must be complete.
     fn deadline(&self) -> Option<Instant> {
         self.unfinished.map(|since| since + FRAME_TIMEOUT)
     }
 
-    /// Answers whole frames; says whether the peer said GOODBYE.
+    /// Answers complete frames. Returns whether one was a GOODBYE.
     fn answer(&mut self, out: &mut Vec<u8>, now: Instant) -> Result<bool, SubscribeError> {
         loop {
             let frame = match self.frames.next() {
@@ -75,7 +75,7 @@ impl ClientFrames {
                     self.unfinished = unfinished.then(|| self.unfinished.unwrap_or(now));
                     return Ok(false);
                 }
-                // Also what is too long: nothing that a subscriber may send is.
+                // Includes frames over the limit.
                 Err(error) => return Err(SubscribeError::malformed(error.to_string())),
             };
             if now.duration_since(self.second) >= Duration::from_secs(1) {
@@ -112,11 +112,11 @@ fn answer(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<bool, SubscribeError
     }
 }
 
-/// A session about to run.
+/// A session before its start.
 pub(crate) struct Session<'c, R, W> {
     pub reader: R,
     pub writer: W,
-    /// `None` where the transport carries the server's half only.
+    /// `None` if the transport is one-way.
     pub peer: Option<ClientFrames>,
     pub source: RowSource,
     pub encoder: Encoder,
@@ -141,13 +141,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             Ok(end) => end,
             Err(refusal) => {
                 let code = refusal.0.code;
-                // ClientInfo is too slow gets no more rows, a shutdown sends what there is.
+                // A shutdown sends the queued rows first; a subscriber that is too slow gets none.
                 self.close(refusal.0, code == GoodbyeCode::Shutdown).await;
                 End::Refused(code)
             }
         };
         if end == End::Goodbye {
-            // A half-close: what was put together for it already still goes out.
+            // A half-close: encoded rows are still written.
             let _ = timeout(self.config.close_timeout, self.last_bytes()).await;
         }
         end
@@ -198,7 +198,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 Woken::Time => {
                     let now = Instant::now();
                     if late.is_some_and(|late| late <= now) {
-                        let message = "a frame was begun and not completed within 10 s";
+                        let message = "incomplete frame after 10 s";
                         return Err(SubscribeError::new(GoodbyeCode::Timeout, 0, message));
                     }
                     if now < idle {
@@ -231,12 +231,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             let Some(item) = self.source.try_next() else { break };
             self.source.accept(item, &mut self.out, &mut self.encoder)?;
         }
-        // The lanes of the store know no budget: without this one subscriber could keep the thread while its lane is fed.
+        // The pipeline's channels have no cooperative budget: one busy subscriber would block this thread.
         tokio::task::coop::consume_budget().await;
         Ok(())
     }
 
-    /// Says GOODBYE, with everything that waits before it if `drain`. What is not written in time is lost and counted.
+    /// Sends GOODBYE, after all queued rows if `drain`. Rows that are not written in time are lost and counted.
     async fn close(&mut self, goodbye: Goodbye, drain: bool) {
         let limit = self.config.close_timeout;
         let work = async {
@@ -249,7 +249,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         let _ = timeout(limit, work).await;
     }
 
-    /// Writes everything that the store has sent so far.
+    /// Writes everything that the store has published so far.
     async fn drain(&mut self) -> std::io::Result<()> {
         loop {
             while self.out.has_room() {
@@ -262,7 +262,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                     return Ok(());
                 }
             }
-            // Rows that wait for company go at once.
+            // Rows that wait for a fuller frame are sent now.
             let later = Instant::now() + self.config.batch_delay;
             self.source.fill(&mut self.out, &mut self.encoder, later);
             if !self.out.is_empty() {

@@ -1,4 +1,4 @@
-//! What the admin API says: sources, ledger and catalog, as JSON. The commands of the same names show the same documents.
+//! The documents of the admin API: sources, ledger, lint and catalog, as JSON. The commands of the same names print them.
 
 use crate::lint;
 use crate::self_telemetry::stage::{Reading, Stages};
@@ -9,10 +9,10 @@ use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Label values that are counted one by one; beyond, the catalog says "at least".
+/// Distinct label values that are counted; the catalog's count stops there.
 const CARDINALITY: usize = 10_000;
 
-/// `/api/v1/sources`: every source that is open or lingers.
+/// `/api/v1/sources`: every source, open or with series left.
 pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
     handle
         .call(|store| {
@@ -42,7 +42,7 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
         .await
 }
 
-/// `/api/v1/ledger`: what became of everything, by hop, and how long stages took.
+/// `/api/v1/ledger`: received, applied and dropped points by hop, and latencies of stages.
 pub async fn ledger(handle: &Handle, stages: &Stages) -> Result<Value, Busy> {
     let (ledger, warnings) = handle
         .call(|store: &mut Core| (store.ledger().clone(), store.warnings()))
@@ -100,7 +100,7 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
     })
 }
 
-/// Quantiles and the longest are `null` without observations.
+/// Quantiles and maximum are `null` without observations.
 fn stage(reading: &Reading) -> Value {
     let count = reading.count();
     let seconds = |nanos: u64| (count > 0).then_some(nanos as f64 / 1e9);
@@ -111,7 +111,7 @@ fn stage(reading: &Reading) -> Value {
     })
 }
 
-/// Names of the conditions, as the collector's own metrics have them too.
+/// Names of the conditions, as in the self telemetry.
 pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
     [
         ("label_collisions", warnings.label_collisions),
@@ -131,7 +131,7 @@ fn warnings_document(seen: Warnings) -> Value {
         .into()
 }
 
-/// `/api/v1/lint`: what looks wrong.
+/// `/api/v1/lint`: likely problems.
 pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatus>) -> Result<Value, Busy> {
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut seen = lint::Seen::default();
@@ -184,7 +184,7 @@ struct Entry {
     warnings: BTreeSet<String>,
 }
 
-/// `/api/v1/catalog`: every metric that has a series, every event schema that was seen.
+/// `/api/v1/catalog`: every metric that has a series, every event schema seen.
 pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut entries: BTreeMap<(String, &'static str), Entry> = BTreeMap::new();
@@ -237,9 +237,9 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
         }
     }
     if row.hidden {
-        entry
-            .warnings
-            .insert("some series are not on the page: their name or labels there belong to another".into());
+        entry.warnings.insert(
+            "some series are not on the page: another series has the same name and labels there".into(),
+        );
     }
 }
 

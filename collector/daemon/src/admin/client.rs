@@ -1,24 +1,97 @@
-//! How commands reach a running collector: plain HTTP to its admin API.
+//! HTTP client of the commands for the admin API of a running collector.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::io;
 use tokio::net::TcpStream;
 
-/// Longest document that is read, in bytes.
+/// Longest document, in bytes.
 const MAX_DOCUMENT: usize = 256 << 20;
 
-/// Asks for a path. An answer that is not 2xx is an error in the collector's words.
-pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, String> {
-    let stream = TcpStream::connect(address).await.map_err(|e| {
-        format!("no collector at {address}: {e}; start one with `dichroic run`, or name its admin address with --admin")
-    })?;
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing accepts connections there.
+    #[error(
+        "no collector at {address}: {error}; start one with `dichroic run`, or name its admin address with --admin"
+    )]
+    Connect {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The path or the token cannot be sent.
+    #[error("{path}: {error}")]
+    Request {
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        error: hyper::http::Error,
+    },
+    /// The connection failed during the exchange.
+    #[error("{address}: {error}")]
+    Http {
+        /// The address, and the path of a document.
+        address: String,
+        /// Why.
+        #[source]
+        error: hyper::Error,
+    },
+    /// A response other than 2xx.
+    #[error("{address}{path}: {status}: {message}")]
+    Status {
+        /// The address.
+        address: String,
+        /// The path.
+        path: String,
+        /// The status.
+        status: StatusCode,
+        /// The collector's message.
+        message: String,
+    },
+    /// More than [`MAX_DOCUMENT`].
+    #[error("{0}: the response is longer than {MAX_DOCUMENT} bytes")]
+    TooLong(String),
+    /// Not a JSON document.
+    #[error("{address}: invalid JSON: {error}")]
+    Json {
+        /// Address and path.
+        address: String,
+        /// Why.
+        #[source]
+        error: serde_json::Error,
+    },
+}
+
+impl From<ClientError> for String {
+    /// The commands print their errors as text.
+    fn from(error: ClientError) -> Self {
+        error.to_string()
+    }
+}
+
+/// Requests a path. A response other than 2xx is an error with the collector's message.
+pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, ClientError> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| ClientError::Connect {
+            address: address.to_owned(),
+            error,
+        })?;
+    let http = |error| ClientError::Http {
+        address: address.to_owned(),
+        error,
+    };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|e| format!("{address}: {e}"))?;
+        .map_err(http)?;
     tokio::spawn(connection);
     let mut request = Request::get(path)
         .header("host", "localhost")
@@ -31,11 +104,11 @@ pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, String
     }
     let request = request
         .body(Empty::<Bytes>::new())
-        .map_err(|e| format!("{path}: {e}"))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| format!("{address}: {e}"))?;
+        .map_err(|error| ClientError::Request {
+            path: path.to_owned(),
+            error,
+        })?;
+    let response = sender.send_request(request).await.map_err(http)?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -49,24 +122,28 @@ pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, String
     let message = serde_json::from_slice::<Value>(&body)
         .ok()
         .and_then(|v| v["error"].as_str().map(str::to_owned));
-    Err(format!(
-        "{address}{path}: {status}: {}",
-        message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned())
-    ))
+    Err(ClientError::Status {
+        address: address.to_owned(),
+        path: path.to_owned(),
+        status,
+        message: message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()),
+    })
 }
 
-/// Asks for a JSON document.
-pub async fn document(address: &str, path: &str) -> Result<Value, String> {
+/// Requests a JSON document.
+pub async fn document(address: &str, path: &str) -> Result<Value, ClientError> {
     let mut body = get(address, path).await?.into_body();
+    let address = format!("{address}{path}");
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| format!("{address}{path}: {e}"))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Err(ClientError::Http { address, error }),
+        };
         bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         if bytes.len() > MAX_DOCUMENT {
-            return Err(format!(
-                "{address}{path}: the answer is longer than {MAX_DOCUMENT} bytes"
-            ));
+            return Err(ClientError::TooLong(address));
         }
     }
-    serde_json::from_slice(&bytes).map_err(|e| format!("{address}{path}: not JSON: {e}"))
+    serde_json::from_slice(&bytes).map_err(|error| ClientError::Json { address, error })
 }

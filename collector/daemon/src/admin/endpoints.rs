@@ -1,4 +1,4 @@
-//! Where a running collector can be reached: printed for people, written to the ready file for programs.
+//! The addresses of a running collector, printed at the start and written to the ready file.
 
 use crate::config::Config;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Real addresses, after port 0 was resolved. Absent ones are off.
+/// Real addresses, after port 0 was resolved. `None`: off.
 #[derive(Debug, Clone, Serialize)]
 pub struct Endpoints {
     pub pid: u32,
@@ -16,12 +16,12 @@ pub struct Endpoints {
     pub otlp_grpc: Option<SocketAddr>,
     pub otlp_http: Option<SocketAddr>,
     pub socket: PathBuf,
-    /// Where relays and subscribers may come in with a token.
+    /// Port of relays and subscribers with a token.
     pub local_tcp: Option<SocketAddr>,
 }
 
 impl Endpoints {
-    /// Writes JSON beside the file and renames it into place: a reader sees all of it or nothing.
+    /// Writes JSON to a file beside `path` and renames it, so a reader never sees a partial file.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let partial = path.with_extension("partial");
         std::fs::write(&partial, format!("{}\n", serde_json::to_string(self)?))?;
@@ -29,7 +29,7 @@ impl Endpoints {
     }
 }
 
-/// The lines of the start: endpoints, then the bounds within which it will stay.
+/// The lines printed at the start: addresses and limits.
 pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
     let shown = |address: Option<SocketAddr>, path: &str, scheme: &str| match address {
         Some(address) => format!("{scheme}{address}{path}"),

@@ -1,7 +1,7 @@
-//! The HTTP side shared by both listeners: accepting, limits, answers and the check of the Host header.
+//! HTTP for both listeners: accept, limits, responses and the check of the Host header.
 //!
 //! `/metrics` may be opened to a pod network, so its listener answers nothing else than pages and health. The admin listener is for
-//! this machine: it checks the Host header (a web page of a stranger must not read it through the browser) and, where
+//! this machine: it checks the Host header (so that a foreign web page cannot read it through the browser) and, where
 //! configured, a token.
 
 use crate::config::values::Secret;
@@ -20,9 +20,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-/// What every handler answers with.
+/// Body of every response.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-/// What may go wrong while a body is sent.
+/// Error while a body is sent.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Answer = Response<Body>;
 
@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 512;
 /// Time to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Accepts until `stop` is set, then lets open requests end.
+/// Accepts until `stop` is set, then finishes open requests.
 pub async fn serve<H, F>(listener: TcpListener, handler: H, mut stop: watch::Receiver<bool>)
 where
     H: Fn(Request<Incoming>) -> F + 'static,
@@ -48,7 +48,7 @@ where
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of descriptors: wait for some to come back instead of spinning.
+            // Usually out of file descriptors: wait instead of spinning.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -77,7 +77,7 @@ where
     }
 }
 
-/// An answer with a body in one piece.
+/// A response with a complete body.
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(
         Full::new(body.into())
@@ -104,7 +104,7 @@ pub fn json(value: &serde_json::Value) -> Answer {
     answer(StatusCode::OK, "application/json", value.to_string())
 }
 
-/// An error as JSON: what was wrong and what to do.
+/// An error as JSON: what was wrong, and what to do.
 pub fn error(status: StatusCode, what: &str) -> Answer {
     answer(
         status,
@@ -113,16 +113,16 @@ pub fn error(status: StatusCode, what: &str) -> Answer {
     )
 }
 
-/// 405, naming what is allowed.
+/// 405 with the allowed methods.
 pub fn only_get() -> Answer {
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET");
     response
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
 
-/// Whether a request names this machine. A missing Host is let through: HTTP/1.0 tools, never a browser.
+/// Whether a Host header names this machine. A missing one is allowed: HTTP/1.0 tools omit it, browsers never do.
 pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
     let Some(host) = host else { return true };
     let Ok(host) = host.to_str() else { return false };
@@ -135,7 +135,7 @@ pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
         || also.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
-/// Whether a request carries the token. Compares in constant time.
+/// Whether a request has the token. Compares in constant time.
 pub fn token_matches(authorization: Option<&HeaderValue>, token: &Secret) -> bool {
     let given = authorization
         .and_then(|v| v.to_str().ok())

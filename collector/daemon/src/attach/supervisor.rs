@@ -1,8 +1,7 @@
-//! Nodes that the configuration attaches to: one task each that connects, attaches, watches, and tries again.
+//! Keeps the nodes of `receivers.beam.attach` attached: one task per node connects, attaches, watches, and retries with backoff.
 //!
-//! Runs on the main thread; only control passes here. A node that goes away is tried again with backoff. When the collector comes back
-//! within 30 s of its death the relay that it left on the node is taken over, with its totals. On SIGHUP the nodes become those of the
-//! file, and those that stay are not disturbed.
+//! Runs on the main thread; only control messages pass here. A collector that restarts within 30 s of a crash takes over the relay on
+//! the node, with its totals. A reload detaches removed and changed entries and attaches new ones; unchanged entries are not affected.
 
 use crate::attach::destination::choose;
 use crate::attach::report::{instead, unreachable};
@@ -21,9 +20,9 @@ use tracing::{Instrument, Span};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// A connection that held so long begins with the shortest pause again.
-const HELD: Duration = Duration::from_secs(30);
-/// How long a watch lasts before it begins anew.
+/// A connection of at least this time resets the backoff.
+const STABLE: Duration = Duration::from_secs(30);
+/// Length of one watch call; it is repeated.
 const WATCH: Duration = Duration::from_secs(3600);
 
 /// Where relays find this collector.
@@ -32,16 +31,16 @@ pub struct Places {
     pub tcp: Option<RelayDestination>,
 }
 
-/// The nodes that are attached to now, each kept by a task.
+/// The configured nodes, each with its task.
 pub struct Attachments {
     places: Places,
-    kept: Vec<Kept>,
-    /// Those that are being left, by name, and are in no configuration any more.
-    leaving: HashMap<String, JoinHandle<()>>,
+    attached: Vec<Attachment>,
+    /// Tasks of removed or changed entries that still detach, by node name.
+    detaching: HashMap<String, JoinHandle<()>>,
 }
 
-/// A node and its task.
-struct Kept {
+/// A configured node and its task.
+struct Attachment {
     entry: Attach,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -51,59 +50,60 @@ struct Kept {
 pub fn start(nodes: &[Attach], places: Places) -> Attachments {
     let mut attachments = Attachments {
         places,
-        kept: Vec::new(),
-        leaving: HashMap::new(),
+        attached: Vec::new(),
+        detaching: HashMap::new(),
     };
     attachments.reload(nodes);
     attachments
 }
 
 impl Attachments {
-    /// Makes these the nodes: new ones are attached to, those that are not among them are left, one whose entry has changed is left and
-    /// attached to again. One whose entry is the same is not disturbed.
+    /// Replaces the entries: detaches removed and changed ones, attaches new and changed ones. Unchanged entries are not affected.
     pub fn reload(&mut self, nodes: &[Attach]) {
-        self.leaving.retain(|_, task| !task.is_finished());
-        let (same, gone) = std::mem::take(&mut self.kept)
+        self.detaching.retain(|_, task| !task.is_finished());
+        let (same, removed) = std::mem::take(&mut self.attached)
             .into_iter()
             .partition::<Vec<_>, _>(|kept| nodes.contains(&kept.entry));
-        self.kept = same;
-        for Kept { entry, stop, task } in gone {
+        self.attached = same;
+        for Attachment { entry, stop, task } in removed {
             stop.send_replace(true);
-            tracing::info!(node = entry.node, "attach: its entry is gone or another");
-            self.leaving.insert(entry.node, task);
+            tracing::info!(node = entry.node, "target removed or changed; detaching");
+            self.detaching.insert(entry.node, task);
         }
         for node in nodes {
-            if !self.kept.iter().any(|kept| kept.entry == *node) {
-                let before = self.leaving.remove(&node.node);
-                self.kept.extend(keep_from_now(node, &self.places, before));
+            if !self.attached.iter().any(|kept| kept.entry == *node) {
+                let before = self.detaching.remove(&node.node);
+                self.attached.extend(supervise(node, &self.places, before));
             }
         }
     }
 
-    /// Detaches every node, within the deadline; those that are left behind leave by themselves.
+    /// Detaches every node within the deadline. A relay that is not detached in time detaches itself when its connection closes.
     pub async fn finish(self, deadline: Duration) {
         let all = async {
-            for kept in &self.kept {
+            for kept in &self.attached {
                 kept.stop.send_replace(true);
             }
-            let kept = self.kept.into_iter().map(|kept| kept.task);
-            for task in kept.chain(self.leaving.into_values()) {
+            let kept = self.attached.into_iter().map(|kept| kept.task);
+            for task in kept.chain(self.detaching.into_values()) {
                 let _ = task.await;
             }
         };
         if timeout(deadline, all).await.is_err() {
-            tracing::warn!("shutdown deadline reached: some nodes will detach by themselves");
+            tracing::warn!("shutdown deadline reached; remaining relays will detach themselves");
         }
     }
 }
 
-/// Attaches to a node, after it was left by `before`. What the configuration's check has let through can be attached to.
-fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Kept> {
+/// Starts the task of a node, which first waits for the end of `before`. `None`: the node cannot be attached with the listeners of this
+/// process.
+fn supervise(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Attachment> {
     let Some(data) = choose(node.transport, Some(places.socket.clone()), places.tcp.clone()) else {
-        // The configuration that is in force has none, whatever the file says by now.
+        // The reloaded file may have security.local_tcp, but the listener was not bound at the start.
         tracing::warn!(
             node = node.node,
-            "attach: transport: tcp wants security.local_tcp, which takes effect at the next start"
+            reason = "transport: tcp requires security.local_tcp, which takes effect after a restart",
+            "cannot attach"
         );
         return None;
     };
@@ -113,29 +113,29 @@ fn keep_from_now(node: &Attach, places: &Places, before: Option<JoinHandle<()>>)
         if let Some(before) = before {
             let _ = before.await;
         }
-        keep(target, stopped).await;
+        attach_until_stopped(target, stopped).await;
     });
-    Some(Kept {
+    Some(Attachment {
         entry: node.clone(),
         stop,
         task,
     })
 }
 
-async fn keep(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
+async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
     let mut pause = BACKOFF_MIN;
-    let mut told = String::new();
+    let mut last = String::new();
     if let Some(message) = target.cookie.warning() {
         tracing::warn!(node = %target.node, "{message}");
     }
     loop {
-        let begun = Instant::now();
+        let started = Instant::now();
         match once(&target, &mut stopped).await {
             Ok(None) => return,
-            Ok(Some(message)) => tell(&mut told, &target, message),
-            Err(error) => tell(&mut told, &target, error.to_string()),
+            Ok(Some(message)) => log_once(&mut last, &target, message),
+            Err(error) => log_once(&mut last, &target, error.to_string()),
         }
-        if begun.elapsed() > HELD {
+        if started.elapsed() > STABLE {
             pause = BACKOFF_MIN;
         }
         tokio::select! {
@@ -146,15 +146,15 @@ async fn keep(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// The same words once, not at every try.
-fn tell(told: &mut String, target: &NodeTarget, message: String) {
-    if *told != message {
-        tracing::warn!(node = %target.node, "attach: {message}");
-        *told = message;
+/// Logs a message unless it is that of the previous attempt.
+fn log_once(last: &mut String, target: &NodeTarget, message: String) {
+    if *last != message {
+        tracing::warn!(node = %target.node, reason = message, "not attached");
+        *last = message;
     }
 }
 
-/// Attaches and watches until something ends it. `None` when it was stopped and has detached.
+/// Attaches, and watches until the end. `None`: stopped and detached. Else the reason.
 async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Result<Option<String>, Error> {
     let span = tracing::info_span!(
         "attach",
@@ -201,7 +201,7 @@ async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Resul
         _ = stopped.wait_for(|stop| *stop) => None,
     };
     if ended.is_none() {
-        leave(target, node).await;
+        detach(target, node).await;
     }
     Ok(ended)
 }
@@ -215,32 +215,33 @@ fn failed(span: &Span, error: &Error) {
 /// Reports the state of the relay and watches it until another detaches it.
 async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<String, Error> {
     if let Some(message) = target.destinations.warning(node.is_local()) {
-        tracing::warn!(node = %target.node, "attach: {message}");
+        tracing::warn!(node = %target.node, "{message}");
     }
     let now = attach::wait_until_connected(node, &target.destinations).await?;
     if now.state == "steady" {
         if let Some(message) = instead(&now) {
-            tracing::warn!(node = %target.node, "attach: {message}");
+            tracing::warn!(node = %target.node, reason = message, "second transport in use");
         }
         tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, data = now.socket, "attached");
     } else {
-        tracing::warn!("attach: {}", unreachable(&target.node.to_string(), &now));
+        let reason = unreachable(&target.node.to_string(), &now);
+        tracing::warn!(node = %target.node, reason, "no data from the relay");
     }
     while !attach::watch(node, Instant::now() + WATCH).await? {}
     Ok("was detached by another".to_owned())
 }
 
-async fn leave(target: &NodeTarget, mut node: Connection) {
-    let mut left = attach::detach(&mut node).await;
-    if left.is_err() {
-        // What was interrupted may have left half a message on the connection.
-        left = match target.connect().await {
+async fn detach(target: &NodeTarget, mut node: Connection) {
+    let mut result = attach::detach(&mut node).await;
+    if result.is_err() {
+        // The interrupted call may have left a partial message on the connection.
+        result = match target.connect().await {
             Ok(mut node) => attach::detach(&mut node).await,
             Err(error) => Err(error),
         };
     }
-    match left {
+    match result {
         Ok(_) => tracing::info!(node = %target.node, "detached"),
-        Err(error) => tracing::warn!(node = %target.node, "detach: {error}"),
+        Err(error) => tracing::warn!(node = %target.node, %error, "cannot detach"),
     }
 }

@@ -1,7 +1,7 @@
-//! Reload on SIGHUP: what did not change keeps running, a bad file is refused and the old configuration stays.
+//! Reload on SIGHUP: unchanged parts keep running; after an error the old configuration stays in force.
 //!
-//! Scraped targets, packs, definitions, what relays are asked for and the nodes that are attached to change at once. What is bound or sized at the start (listeners,
-//! limits, the local socket) needs a restart; a change there is named in the log.
+//! Scraped targets, packs, definitions, plans of relays and attached nodes change at once. Listeners, limits and the local socket need
+//! a restart; a change of these is logged.
 
 use crate::config::loaded::{Loaded, targets};
 use crate::config::{Config, load};
@@ -19,30 +19,30 @@ const AT_ONCE: &[&str] = &[
     "/exporters/stream",
 ];
 
-/// Reads the file again when asked.
+/// Reloads the configuration file.
 pub struct Reloader {
     path: Option<PathBuf>,
     urls: Vec<String>,
     current: Config,
-    tell: watch::Sender<Option<Arc<Loaded>>>,
+    loaded: watch::Sender<Option<Arc<Loaded>>>,
 }
 
 impl Reloader {
-    /// Of the file and the `--scrape` URLs that the process was started with.
+    /// With the file and the `--scrape` URLs of the command line.
     pub fn new(
         path: Option<PathBuf>,
         urls: Vec<String>,
         current: Config,
     ) -> (Self, watch::Receiver<Option<Arc<Loaded>>>) {
-        let (tell, told) = watch::channel(None);
+        let (sender, receiver) = watch::channel(None);
         (
             Reloader {
                 path,
                 urls,
                 current,
-                tell,
+                loaded: sender,
             },
-            told,
+            receiver,
         )
     }
 
@@ -51,10 +51,10 @@ impl Reloader {
         &self.current
     }
 
-    /// Reads, checks and hands over; says in the log what came of it.
+    /// Reads and checks the file, publishes the result, and logs the outcome.
     pub fn reload(&mut self) {
         let Some(path) = &self.path else {
-            tracing::warn!("SIGHUP: there is no configuration file to read again; start with --config");
+            tracing::warn!(reason = "started without --config", "cannot reload on SIGHUP");
             return;
         };
         let span = tracing::info_span!(
@@ -77,11 +77,11 @@ impl Reloader {
                 span.record("targets", loaded.targets.len() as i64)
                     .record("result", "ok");
                 for section in needs_restart(&self.current, &loaded.config) {
-                    tracing::warn!(section, "the change of this section needs a restart");
+                    tracing::warn!(section, "this change needs a restart");
                 }
-                tracing::info!(file = %path.display(), targets = loaded.targets.len(), "configuration read again");
+                tracing::info!(file = %path.display(), targets = loaded.targets.len(), "configuration reloaded");
                 self.current = loaded.config.clone();
-                self.tell.send_replace(Some(Arc::new(loaded)));
+                self.loaded.send_replace(Some(Arc::new(loaded)));
             }
             Err((error, help)) => {
                 span.record("result", "refused")
@@ -106,7 +106,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     let mut changed = Vec::new();
     differences("", &document(old), &document(new), 2, &mut changed);
-    // Secrets look alike in a document.
+    // Secrets are redacted in a document, so they are compared here.
     let tcp = |config: &Config| config.security.local_tcp.as_ref().map(|tcp| tcp.token.clone());
     if old.admin.token != new.admin.token && !changed.iter().any(|key| key == "admin.token") {
         changed.push("admin.token".to_owned());
