@@ -1,7 +1,7 @@
-//! Rendering 100,000 series: nanoseconds per series, beside the budget and beside a plain copy of the same bytes.
+//! Rendering 100,000 series: nanoseconds per series, compared with the budget and with a copy of the same bytes.
 //!
 //! Run with `cargo bench -p dichroic-exporter-prometheus`. `PAGE_BENCH=float` runs
-//! one part. Prints the best of several rounds: the machine's noise only ever adds.
+//! one part. Prints the best of several rounds, because noise of the machine only adds time.
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, page::compress};
 use dichroic_model::{

@@ -1,21 +1,23 @@
-//! The Prometheus page: what the store holds, as text 0.0.4 or OpenMetrics 1.0.
+//! The Prometheus page: the series of the store as text 0.0.4 or OpenMetrics 1.0.
 //!
-//! | to do | call |
+//! | task | function |
 //! |---|---|
 //! | answer `GET /metrics` | [`negotiate`], [`accepts_gzip`], [`page()`] |
-//! | render rows that are at hand | [`Renderer`] |
+//! | render rows of a snapshot | [`Renderer`] |
 //!
-//! Both pages hold the same samples. They differ only where a format says so:
+//! Both formats have the same samples. They differ only where a format requires it:
 //!
-//! | what | text 0.0.4 | OpenMetrics 1.0 |
+//! | difference | text 0.0.4 | OpenMetrics 1.0 |
 //! |---|---|---|
-//! | start times of counters, histograms, summaries | – | `_created`, where the sender told them |
+//! | start times of counters, histograms, summaries | – | `_created`, where the sender stated them |
 //! | exemplars | – | on counters and histogram buckets, up to 128 characters |
-//! | `_count` of a histogram without a known sum | there | left out with `_sum`, as the format demands |
-//! | what OpenMetrics forbids: NaN or negative counters and sums, negative quantiles, an info that is not 1, a state that is not 0 or 1 | there | left out, counted in [`Stats::unfit`] |
-//! | types `info`, `stateset` / `gaugehistogram` / `unknown` | `gauge` / `histogram` / `untyped` | their own |
+//! | `_count` of a histogram without a sum | written | omitted with `_sum`, as the format requires |
+//! | samples that OpenMetrics forbids: NaN or negative counters and sums, negative quantiles, an info that is not 1, a state that is not 0 or 1 | written | omitted, counted in [`Stats::unfit`] |
+//! | types `info`, `stateset` / `gaugehistogram` / `unknown` | `gauge` / `histogram` / `untyped` | the same types |
 //! | a scraped counter without `_total` | `counter` | `unknown` |
-//! | units | – | `# UNIT`, where the name ends with it |
+//! | units | – | `# UNIT`, where the name ends with the unit |
+//!
+//! Sources: Prometheus documentation, "Exposition formats"; OpenMetrics 1.0, "Data Model" and "Text format".
 #![forbid(unsafe_code)]
 
 mod negotiate;

@@ -1,7 +1,6 @@
-//! Which page a client gets: by its `Accept` and `Accept-Encoding` headers.
+//! Chooses format and encoding of a page by the `Accept` and `Accept-Encoding` headers.
 //!
-//! Called once per request with the header's text. Whatever it holds, some page comes out: a scraper is better served with the
-//! simplest format than with an error. Source: RFC 9110, sections 12.4.2 and 12.5.1; Prometheus "Content negotiation".
+//! Called once per request. Any header gives a format: the simplest page is more useful to a scraper than an error. Source: RFC 9110, sections 12.4.2 and 12.5.1; Prometheus "Content negotiation".
 
 /// A format of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,7 +21,7 @@ impl Format {
     }
 }
 
-/// One element of an `Accept` header: what it names, its `version` if it names one, its weight in thousandths.
+/// One element of an `Accept` header: media type, `version` parameter, weight in thousandths.
 struct Range<'a> {
     name: &'a str,
     version: Option<&'a str>,
@@ -42,7 +41,7 @@ fn ranges(header: &str) -> impl Iterator<Item = Range<'_>> {
             match key.trim() {
                 k if k.eq_ignore_ascii_case("version") => range.version = Some(value),
                 k if k.eq_ignore_ascii_case("q") => range.weight = weight(value),
-                // `charset` and `escaping` change nothing: every name on the page is valid in the oldest scheme.
+                // `charset` and `escaping` are ignored: every name on the page is valid in the oldest scheme.
                 _ => {}
             }
         }
@@ -57,7 +56,7 @@ fn weight(text: &str) -> u32 {
     }
 }
 
-/// The format that the header prefers; of equal weights the first. Text where there is no header or nothing we have is in it.
+/// The format that the header prefers; of equal weights the first. Text without a header, or without a supported format in it.
 pub fn negotiate(accept: Option<&str>) -> Format {
     let mut best = (0, Format::Text);
     for range in ranges(accept.unwrap_or_default()) {
@@ -73,7 +72,7 @@ pub fn negotiate(accept: Option<&str>) -> Format {
     best.1
 }
 
-/// Whether the client takes gzip.
+/// Whether the client accepts gzip.
 pub fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
     let mut any = false;
     for range in ranges(accept_encoding.unwrap_or_default()) {
@@ -113,7 +112,7 @@ mod tests {
         );
         check(Some("APPLICATION/OpenMetrics-Text;Version=1.0.0"), OpenMetrics);
         check(Some("application/openmetrics-text;q=nonsense"), Text);
-        // Prometheus 2.42 and Prometheus 3, as they ask by default.
+        // The default headers of Prometheus 2.42 and Prometheus 3.
         check(
             Some(
                 "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_used_only_where_it_is_taken() {
+    fn gzip_is_used_only_when_accepted() {
         let check = |header, expected| assert_eq!(accepts_gzip(header), expected, "{header:?}");
         check(None, false);
         check(Some("gzip"), true);

@@ -1,7 +1,7 @@
-//! Drives a page from the store to bytes: asks for a copy of the series, renders chunk by chunk as they come, compresses.
+//! Produces a page: requests a snapshot of the series, renders its chunks as they arrive, compresses.
 //!
-//! Called by the HTTP server, on any thread but the ingest thread: rendering 100,000 series takes some milliseconds and compressing
-//! them some ten. The account of hop [`HOP`] counts rows: offered = sent + dropped + queued.
+//! Called by the HTTP server, on any thread but the ingest thread: rendering 100,000 series takes a few milliseconds, and
+//! compressing them about ten. The account of hop [`HOP`] counts rows: offered = sent + dropped + queued.
 
 use crate::negotiate::Format;
 use crate::render::{Options, Renderer};
@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 /// The name of this exporter in the ledger.
 pub const HOP: &str = "prometheus";
 
-/// A buffer that a larger page left behind is not kept beyond this many bytes.
+/// Largest buffer that is kept for the next page, in bytes.
 const KEPT_BYTES: usize = 64 << 20;
 
 thread_local! {
@@ -24,17 +24,23 @@ thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The page, compressed if `gzip`. `Err` when the store has too many readers: answer 503 and let the scraper come again.
+/// The page, compressed if `gzip`.
+///
+/// # Errors
+/// [`Busy`] when the store has too many readers or gave up the snapshot: respond 503, so that the scraper retries.
 pub async fn page(handle: &Handle, format: Format, gzip: bool) -> Result<Bytes, Busy> {
     page_with(handle, format, gzip, Options::default()).await
 }
 
-/// [`page()`], with choices.
+/// [`page()`] with options.
+///
+/// # Errors
+/// As [`page()`].
 pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Options) -> Result<Bytes, Busy> {
     let hop = handle.call(|store| store.ledger_mut().hop(HOP)).await?;
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut renderer = Renderer::with_buffer(format, options, BUFFER.take());
-    let mut account = Rows { hop: &hop, queued: 0 };
+    let mut account = RowAccount { hop: &hop, queued: 0 };
     while let Some(rows) = chunks.recv().await {
         let before = renderer.stats();
         renderer.chunk(&rows);
@@ -42,7 +48,7 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
         account.take(after.shown - before.shown, after.unfit - before.unfit);
     }
     if !chunks.is_finished() {
-        // The store gave the copy up or is going away: half a page would look like series that left.
+        // The store gave up the snapshot or is shutting down. In half a page, the missing series would look expired.
         return Err(Busy);
     }
     let sources = handle.call(|store| shown_sources(store.sources())).await?;
@@ -59,7 +65,7 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
     Ok(compressed)
 }
 
-/// Sources that have something on the page.
+/// Sources with series on the page.
 fn shown_sources<'a>(
     sources: impl Iterator<Item = (&'a Arc<Source>, usize, Option<dichroic_model::UnixNanos>)>,
 ) -> Vec<Arc<Source>> {
@@ -82,13 +88,13 @@ pub fn compress(page: &[u8]) -> Bytes {
     Bytes::from(out)
 }
 
-/// Rows of one page in the ledger. A page that is given up half-way counts as dropped.
-struct Rows<'a> {
+/// Rows of one page in the ledger. The rows of an incomplete page count as dropped.
+struct RowAccount<'a> {
     hop: &'a Hop,
     queued: u64,
 }
 
-impl Rows<'_> {
+impl RowAccount<'_> {
     fn take(&mut self, shown: u64, unfit: u64) {
         Hop::add(&self.hop.offered, shown + unfit);
         Hop::add(&self.hop.dropped, unfit);
@@ -107,7 +113,7 @@ impl Rows<'_> {
     }
 }
 
-impl Drop for Rows<'_> {
+impl Drop for RowAccount<'_> {
     fn drop(&mut self) {
         Hop::add(&self.hop.dropped, self.queued);
         self.settle();

@@ -1,4 +1,4 @@
-//! Pages asked for through the handle, as the server asks for them.
+//! Pages through the handle, as the server requests them.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn beside<T>(kit: Kit, test: impl AsyncFnOnce(dichroic_pipeline::Handle) -> T) -
 }
 
 #[test]
-fn the_driven_page_is_the_rendered_one_and_its_account_balances() {
+fn a_page_through_the_handle_equals_the_rendered_one_and_its_account_balances() {
     let expected = everything().page(Format::OpenMetrics);
     beside(everything(), async |handle| {
         let got = page(&handle, Format::OpenMetrics, false).await.unwrap();
@@ -54,7 +54,7 @@ fn a_compressed_page_inflates_to_the_same_twice_in_a_row() {
 }
 
 #[test]
-fn a_page_that_is_given_up_leaves_nothing_queued() {
+fn an_abandoned_page_leaves_nothing_queued() {
     beside(everything(), async |handle| {
         let mut page = Box::pin(page(&handle, Format::Text, false));
         // As many polls as it takes to have rows in hand.

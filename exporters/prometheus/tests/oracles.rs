@@ -1,7 +1,7 @@
 //! Other projects read our pages: the official Python client's two parsers, and Prometheus's own `promtool`.
 //!
 //! `DICHROIC_PYTHON` names a Python that has `prometheus_client`, `DICHROIC_PROMETHEUS` the folder that `scripts/fetch-prometheus.sh`
-//! prints. Where one is not set the test says so and passes, unless `DICHROIC_REQUIRE_ORACLES=1`, which the Makefile sets.
+//! prints. Where one is not set the test reports that and passes, unless `DICHROIC_REQUIRE_ORACLES=1`, which the Makefile sets.
 
 mod common;
 
@@ -80,7 +80,7 @@ fn the_python_client_reads_both_pages_and_finds_the_same_samples() {
 }
 
 #[test]
-fn the_python_client_reads_pages_of_any_series() {
+fn the_python_client_parses_pages_of_any_series() {
     if let Some(python) = oracle("DICHROIC_PYTHON") {
         let mut runner = TestRunner::deterministic();
         let some = prop::collection::vec(series(), 0..40);
@@ -92,7 +92,7 @@ fn the_python_client_reads_pages_of_any_series() {
     }
 }
 
-/// Texts that look like syntax, in every place where a sender may put text.
+/// Texts that look like syntax, wherever a sender can put text.
 fn hostile() -> Kit {
     let mut kit = Kit::default();
     let texts = [
@@ -158,12 +158,12 @@ fn promtool(folder: &Path, page: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn promtool_reads_the_text_page_and_has_no_word_against_names_made_from_dotted_ones() {
+fn promtool_accepts_the_text_page_and_names_converted_from_dotted_ones() {
     let Some(folder) = oracle("DICHROIC_PROMETHEUS") else {
         return;
     };
     for mut kit in [everything(), hostile()] {
-        // 0: nothing to say; 3: lint of what targets named themselves. 1 would be a page that cannot be read.
+        // 0: no findings; 3: lint findings in names that targets chose. 1 is a page that cannot be parsed.
         let (code, said) = promtool(&folder, &kit.page(Format::Text));
         assert!(code == Some(0) || code == Some(3), "{code:?} {said}");
     }

@@ -1,4 +1,4 @@
-//! What pages look like and what they promise.
+//! The content of pages.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn the_openmetrics_page_is_the_golden_one() {
 }
 
 #[test]
-fn both_pages_read_back_to_the_same_samples_but_for_what_a_format_forbids() {
+fn both_formats_have_the_same_samples_except_those_a_format_forbids() {
     let mut kit = everything();
     let text = reader::read(&kit.page(Format::Text), false).unwrap();
     let open = reader::read(&kit.page(Format::OpenMetrics), true).unwrap();
@@ -91,7 +91,7 @@ fn created_and_exemplars_can_be_left_out() {
 }
 
 #[test]
-fn a_start_that_nobody_told_is_no_creation_time() {
+fn a_series_without_explicit_start_has_no_creation_time() {
     let mut kit = Kit::default();
     let source = kit.source(Protocol::Prometheus, "j", "i", &[]);
     let series = kit.series(&source, &Def::scraped("a_total", MetricKind::COUNTER), &[]);
@@ -120,7 +120,7 @@ fn a_family_that_spans_chunks_has_one_header() {
 }
 
 #[test]
-fn a_buffer_that_is_used_again_gives_the_same_page() {
+fn a_reused_buffer_gives_the_same_page() {
     let mut kit = everything();
     let chunks = kit.chunks();
     let mut renderer = Renderer::new(Format::OpenMetrics, Options::default());

@@ -1,4 +1,4 @@
-//! Whatever is in the store, both pages can be read, hold each sample once, and agree.
+//! For any content of the store, both pages are valid, have each sample once, and agree.
 
 mod common;
 

@@ -1,8 +1,8 @@
-//! Buckets as classic pages show them: the texts of `le`, and exponential histograms on one fixed list of bounds per unit.
+//! Classic buckets: the texts of `le`, and exponential histograms on one fixed list of bounds per unit.
 //!
-//! A family shows the same bounds for every exponential series in it and for ever, because a panel sums over `le` and a bound that
-//! comes and goes breaks `rate`. An exponential bucket is counted under the first bound that is not below its upper edge: exact where
-//! an edge is a bound, else late by at most one bucket's width, never early. When a sender lowers its resolution, edges move up
+//! All exponential series of a family always have the same bounds, because panels sum over `le`, and a bound that appears and
+//! disappears breaks `rate`. An exponential bucket is counted under the first bound at or above its upper edge: exact where the edge
+//! is a bound, otherwise too high by at most one bucket's width, never too low. When a sender lowers its resolution, edges move up
 //! and a count may move to the next bound, which `rate` sees as a reset of that bound.
 
 use super::number::canonical;
@@ -60,15 +60,15 @@ pub(super) type Les = Arc<[Box<[u8]>]>;
 #[derive(Default)]
 pub(super) struct LeCache(Vec<(Bounds, Les)>);
 
-/// A list of bounds, held so that its address stays its own.
+/// A list of bounds, kept alive so that its address is not reused.
 enum Bounds {
     Shared(Arc<[f64]>),
     Fixed(&'static [f64]),
 }
 
 impl LeCache {
-    /// Lists remembered; a page with more of them renders some of them again.
-    const MOST: usize = 64;
+    /// Most lists in the cache; a page with more renders some lists again.
+    const CAPACITY: usize = 64;
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
@@ -94,7 +94,7 @@ impl LeCache {
         let les: Les = all
             .map(|b| format!("le=\"{}\"}} ", canonical(b)).into_bytes().into())
             .collect();
-        if self.0.len() == Self::MOST {
+        if self.0.len() == Self::CAPACITY {
             self.0.remove(0);
         }
         self.0.push((keep(), les.clone()));
@@ -102,10 +102,10 @@ impl LeCache {
     }
 }
 
-/// Puts exponential buckets under classic bounds; remembers the edges of the last resolution.
+/// Converts exponential buckets to classic ones; caches the edges of the last resolution.
 #[derive(Default)]
 pub(super) struct ClassicBuckets {
-    known: Option<(i32, Factor, &'static [f64])>,
+    cached: Option<(i32, Factor, &'static [f64])>,
     /// For each bound the last index of a bucket whose upper edge is not above it.
     last: Vec<i64>,
     counts: Vec<u64>,
@@ -119,30 +119,30 @@ impl ClassicBuckets {
         factor: Factor,
         bounds: &'static [f64],
     ) -> &[u64] {
-        self.learn(cell.scale, factor, bounds);
+        self.prepare(cell.scale, factor, bounds);
         self.counts.clear();
         self.counts.resize(bounds.len() + 1, 0);
         let zero = factor.apply(cell.zero_threshold);
         self.counts[bounds.partition_point(|b| *b < zero)] += cell.zero_count;
-        // Every bound is zero or above, so all that is below zero is under the first.
+        // No bound is negative, so all negative values are under the first.
         self.counts[0] += cell.negative.1.iter().sum::<u64>();
-        let mut place = 0;
+        let mut at = 0;
         for (index, count) in (i64::from(cell.positive.0)..).zip(&cell.positive.1) {
-            while place < bounds.len() && self.last[place] < index {
-                place += 1;
+            while at < bounds.len() && self.last[at] < index {
+                at += 1;
             }
-            self.counts[place] += count;
+            self.counts[at] += count;
         }
         &self.counts
     }
 
-    fn learn(&mut self, scale: i32, factor: Factor, bounds: &'static [f64]) {
+    fn prepare(&mut self, scale: i32, factor: Factor, bounds: &'static [f64]) {
         let same =
             |(s, f, b): (i32, Factor, &'static [f64])| s == scale && f == factor && std::ptr::eq(b, bounds);
-        if self.known.is_some_and(same) {
+        if self.cached.is_some_and(same) {
             return;
         }
-        self.known = Some((scale, factor, bounds));
+        self.cached = Some((scale, factor, bounds));
         self.last.clear();
         self.last
             .extend(bounds.iter().map(|b| last_below(*b, scale, factor)));
@@ -154,7 +154,7 @@ fn upper(index: i64, scale: i32, factor: Factor) -> f64 {
     factor.apply(((index + 1) as f64 * f64::from(-scale).exp2()).exp2())
 }
 
-/// The last bucket whose upper edge is not above `bound`. Estimated by a logarithm, then settled by the edges themselves.
+/// The last bucket whose upper edge is not above `bound`: estimated by a logarithm, then corrected by exact edges.
 fn last_below(bound: f64, scale: i32, factor: Factor) -> i64 {
     if bound <= 0.0 {
         return i64::MIN;

@@ -1,4 +1,4 @@
-//! Exemplars, as OpenMetrics writes them behind a sample.
+//! Exemplars, written after a sample in OpenMetrics.
 //!
 //! Source: OpenMetrics 1.0, "Exemplars".
 
@@ -8,7 +8,7 @@ use dichroic_model::names::sanitize;
 use dichroic_model::{Exemplar, Factor};
 use std::borrow::Cow;
 
-/// Characters that the labels of an exemplar may have together.
+/// Most characters of an exemplar's label names and values together.
 const EXEMPLAR_CHARACTERS: usize = 128;
 
 /// ` # {trace_id="…"} 0.67 1700000000.123`
@@ -58,7 +58,7 @@ mod tests {
     use dichroic_model::Attributes;
 
     #[test]
-    fn an_exemplar_too_long_keeps_its_trace() {
+    fn an_exemplar_over_the_limit_keeps_its_trace_id() {
         let long = "x".repeat(200);
         let exemplar = |pairs: &[(&str, &str)]| {
             let exemplar = Exemplar {

@@ -1,4 +1,4 @@
-//! What is the same for all lines of a family: its header, its sample names, and what must wait until its end.
+//! The parts that all lines of a family share: its header, its sample names, and lines deferred to its end.
 
 use super::line::open;
 use super::number::{push_count, push_number};
@@ -14,7 +14,7 @@ pub(super) struct FamilyLayout {
     pub(super) metric: Arc<Metric>,
     pub(super) family: Arc<Family>,
     pub(super) kind: PageType,
-    /// Its numbers are one line each, whatever their value.
+    /// Each of its numbers is one line, whatever the value.
     pub(super) plain: bool,
     /// Its lines belong to the page's own `target_info`.
     pub(super) is_target_info: bool,
@@ -24,10 +24,10 @@ pub(super) struct FamilyLayout {
     pub(super) sum: Vec<u8>,
     pub(super) count: Vec<u8>,
     pub(super) created: Vec<u8>,
-    /// Text pages: `_gsum` and `_gcount` are families of their own, after the buckets.
+    /// Text pages: `_gsum` and `_gcount` are separate families after the buckets.
     gsums: Vec<u8>,
     gcounts: Vec<u8>,
-    /// OpenMetrics: states of one set must stand together, in whatever order they were met. (labels without the state, line)
+    /// OpenMetrics: states of one set must be contiguous, in any order of rows. (labels without the state, line)
     states: Vec<(String, Vec<u8>)>,
 }
 
@@ -95,7 +95,7 @@ impl FamilyLayout {
         }
     }
 
-    /// `_gsum` and `_gcount`: here in OpenMetrics, at the end of the family in text.
+    /// Writes `_gsum` and `_gcount`: at once in OpenMetrics, at the end of the family in text.
     pub(super) fn gauge_totals(
         &mut self,
         format: Format,
@@ -119,8 +119,8 @@ impl FamilyLayout {
         }
     }
 
-    /// Keeps a state until the family ends. `false` when its labels do not name a state.
-    pub(super) fn hold_state(&mut self, labels: &str, value: f64) -> bool {
+    /// Defers a state to the end of the family. `false` when its labels do not name a state.
+    pub(super) fn defer_state(&mut self, labels: &str, value: f64) -> bool {
         let name = format!("{}=\"", self.family.page.base);
         let at = if labels.starts_with(&name) {
             0
@@ -138,7 +138,7 @@ impl FamilyLayout {
         true
     }
 
-    pub(super) fn write_held_back(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn write_deferred(&mut self, out: &mut Vec<u8>) {
         self.states.sort_by(|a, b| a.0.cmp(&b.0));
         self.states
             .iter()
@@ -152,7 +152,7 @@ impl FamilyLayout {
     }
 }
 
-/// What follows a label whose value begins `rest`.
+/// The text after a label whose value starts at `rest`.
 fn after_label(rest: &str) -> &str {
     let mut escaped = false;
     for (at, c) in rest.char_indices() {
@@ -221,14 +221,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_a_label_begins_after_its_closing_quote() {
+    fn the_text_after_a_label_starts_at_its_closing_quote() {
         assert_eq!(after_label(r#"x",b="1""#), r#",b="1""#);
         assert_eq!(after_label(r#"a\"b\\",b="1""#), r#",b="1""#);
         assert_eq!(after_label(r#"x""#), "");
     }
 
     #[test]
-    fn help_is_escaped_as_each_format_says() {
+    fn help_is_escaped_as_each_format_requires() {
         let check = |format, expected: &str| {
             let mut out = Vec::new();
             header(&mut out, format, "a", "gauge", "say \"hi\"\nand \\");

@@ -17,7 +17,7 @@ pub(super) fn open(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
     }
 }
 
-/// The same for a series, whose labels lie in two places.
+/// The same for a series, whose labels are stored in two parts.
 #[inline]
 pub(super) fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
     let (of_source, own) = (meta.source_labels.as_bytes(), meta.own_labels.as_bytes());
@@ -34,8 +34,8 @@ pub(super) fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
     }
 }
 
-/// Labels in which `reserved` is free for the page to use: a label of that name becomes `exported_…`. `None` when that name is
-/// taken too.
+/// Labels without the name `reserved`, which the page needs: a label of that name becomes `exported_…`. `None` when that name is
+/// in use too.
 pub(super) fn without<'a>(labels: &'a str, reserved: &str) -> Option<Cow<'a, str>> {
     // A quote inside a value is escaped, so `,name="` can only be the start of a label.
     let find = |name: &str| {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_that_the_page_needs_steps_aside() {
+    fn a_label_with_a_reserved_name_is_renamed() {
         let check = |labels, expected: Option<&str>| {
             assert_eq!(without(labels, "le").as_deref(), expected, "{labels}");
         };

@@ -1,8 +1,8 @@
-//! Renders rows into a page, chunk by chunk, into one buffer that is used again for the next page.
+//! Renders rows into a page, chunk by chunk, into one buffer that is reused for the next page.
 //!
-//! Called with chunks in family order, as `pipeline::Snapshot` hands them out; a family may span chunks and its header is written
-//! once. Labels were rendered when the series was met, so a number costs three copies and a formatted number: about 20 ns. What a
-//! format forbids is left out and counted, never written wrong.
+//! Called with chunks in family order, as `pipeline::Snapshot` returns them; a family may span chunks, and its header is written
+//! once. Labels are rendered when a series is defined, so a sample costs three copies and one formatted number: about 20 ns.
+//! Samples that a format forbids are omitted and counted.
 
 mod buckets;
 mod exemplar;
@@ -24,10 +24,10 @@ use target_info::TargetInfo;
 
 use crate::negotiate::Format;
 
-/// What may be left out of a page.
+/// Optional parts of a page; all are on by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// `_created` samples in OpenMetrics, where the sender told the start time.
+    /// `_created` samples in OpenMetrics, for series with an explicit start time.
     pub created: bool,
     /// Exemplars in OpenMetrics.
     pub exemplars: bool,
@@ -42,14 +42,14 @@ impl Default for Options {
     }
 }
 
-/// What became of the rows of one page.
+/// The rows of one page by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Rows on the page.
     pub shown: u64,
-    /// Rows kept off pages by the store, because their place there belongs to another.
+    /// Rows that are not on pages, because another series has their exposition identity.
     pub hidden: u64,
-    /// Rows whose value or labels the format cannot say.
+    /// Rows whose value or labels the format cannot represent.
     pub unfit: u64,
 }
 
@@ -106,6 +106,15 @@ impl Buckets<'_> {
 }
 
 /// Renders one page at a time.
+///
+/// ```
+/// use dichroic_exporter_prometheus::{Format, Options, Renderer};
+///
+/// let mut renderer = Renderer::new(Format::OpenMetrics, Options::default());
+/// renderer.chunk(&[]); // the rows of a snapshot, chunk by chunk
+/// assert_eq!(renderer.finish([]), b"# EOF\n");
+/// assert_eq!(renderer.stats().shown, 0);
+/// ```
 pub struct Renderer {
     format: Format,
     options: Options,
@@ -115,7 +124,7 @@ pub struct Renderer {
     classic: ClassicBuckets,
     target_info: TargetInfo,
     stats: Stats,
-    /// Of the row that is written, where its text is needed in one piece.
+    /// Labels of the current row, where they are needed as one text.
     labels: String,
 }
 
@@ -125,7 +134,7 @@ impl Renderer {
         Self::with_buffer(format, options, Vec::new())
     }
 
-    /// The same, writing into a buffer that is at hand; what it holds is forgotten.
+    /// A renderer that reuses `buffer`; its content is discarded.
     pub fn with_buffer(format: Format, options: Options, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Renderer {
@@ -141,7 +150,7 @@ impl Renderer {
         }
     }
 
-    /// Begins a new page in the same buffer.
+    /// Starts a new page in the same buffer.
     pub fn clear(&mut self) {
         self.out.clear();
         self.layout = None;
@@ -157,7 +166,7 @@ impl Renderer {
         }
     }
 
-    /// Ends the page: what the last family held back, `target_info` of `sources`, and the end mark.
+    /// Ends the page: the deferred lines of the last family, `target_info` of `sources`, and `# EOF` in OpenMetrics.
     pub fn finish<'a>(&mut self, sources: impl IntoIterator<Item = &'a Arc<Source>>) -> &[u8] {
         self.end_family();
         self.target_info.write(self.format, sources, &mut self.out);
@@ -167,7 +176,7 @@ impl Renderer {
         &self.out
     }
 
-    /// What became of the rows so far.
+    /// The counts of the rows so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }
@@ -189,7 +198,7 @@ impl Renderer {
             return;
         }
         let known = matches!(&self.layout, Some(layout) if Arc::ptr_eq(&layout.metric, &row.meta.metric));
-        if !known && !self.meet(&row.meta) {
+        if !known && !self.enter_metric(&row.meta) {
             return;
         }
         let fits = match (&row.value, &self.layout) {
@@ -199,13 +208,13 @@ impl Renderer {
                 self.out.push(b'\n');
                 true
             }
-            (value, _) => self.labelled(row, value),
+            (value, _) => self.labeled(row, value),
         };
         self.stats.shown += u64::from(fits);
         self.stats.unfit += u64::from(!fits);
     }
 
-    fn labelled(&mut self, row: &Row, value: &RowValue) -> bool {
+    fn labeled(&mut self, row: &Row, value: &RowValue) -> bool {
         let mut labels = std::mem::take(&mut self.labels);
         labels.clear();
         row.meta.push_labels(&mut labels);
@@ -219,8 +228,8 @@ impl Renderer {
         fits
     }
 
-    /// Another metric: of the same family, or of the next. Says whether it has a place on the page.
-    fn meet(&mut self, meta: &SeriesMeta) -> bool {
+    /// Enters another metric, of the same family or of the next. Returns whether it is on the page.
+    fn enter_metric(&mut self, meta: &SeriesMeta) -> bool {
         let Some(family) = &meta.metric.family else {
             self.stats.hidden += 1;
             return false;
@@ -243,7 +252,7 @@ impl Renderer {
 
     fn end_family(&mut self) {
         if let Some(mut layout) = self.layout.take() {
-            layout.write_held_back(&mut self.out);
+            layout.write_deferred(&mut self.out);
         }
     }
 
@@ -263,7 +272,7 @@ impl Renderer {
             (PageType::Counter, Format::OpenMetrics) => self.openmetrics_counter(row, value, shown, labels),
             (PageType::Info, Format::OpenMetrics) if shown != 1.0 => false,
             (PageType::StateSet, Format::OpenMetrics) => {
-                (shown == 0.0 || shown == 1.0) && layout.hold_state(labels, shown)
+                (shown == 0.0 || shown == 1.0) && layout.defer_state(labels, shown)
             }
             _ => {
                 open(&mut self.out, &layout.sample, labels.as_bytes());
@@ -411,7 +420,7 @@ impl Renderer {
         true
     }
 
-    // ---- what only OpenMetrics has ----------------------------------------------------------------------------------------
+    // ---- OpenMetrics only -------------------------------------------------------------------------------------------------
 
     fn exemplar_of<'a>(&self, row: &'a Row) -> Option<&'a Arc<Exemplar>> {
         let wanted = self.format == Format::OpenMetrics && self.options.exemplars;

@@ -1,15 +1,15 @@
-//! Numbers as pages write them.
+//! Formats numbers for a page.
 //!
-//! Values are the shortest text that reads back to the same float, and integers without exponent or point. Bounds and quantiles
-//! are label values, so they must be equal as text wherever they come from: they follow Go's `'g'` format with a point, as the
-//! OpenMetrics specification ("Considerations: Canonical Numbers") and the Python client write them.
+//! Values are the shortest text that parses to the same double; integers have no exponent or point. Bounds and quantiles are label
+//! values, so equal numbers must have equal text in all programs: they follow Go's `'g'` format with a point, as the OpenMetrics
+//! specification ("Considerations: Canonical Numbers") and the Python client do.
 
 use dichroic_model::{Factor, Number};
 
-/// Integers of this size and more are written as floats when they came as floats.
+/// Floats of this size and more are not written as integers: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Writes a raw number in the unit that `factor` leads to.
+/// Writes a raw number multiplied by `factor`.
 #[inline]
 pub(super) fn push_number(out: &mut Vec<u8>, raw: Number, factor: Factor) {
     match raw.as_int() {
@@ -65,7 +65,7 @@ pub(super) fn canonical(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    // Rust's `{:e}` gives the shortest digits and the exponent; only their layout is Go's.
+    // Rust's `{:e}` gives the shortest digits and the exponent; the layout is Go's.
     let text = format!("{value:e}");
     let (mantissa, exponent) = text.split_once('e').expect("{:e} has an exponent");
     let exponent: i32 = exponent.parse().expect("{:e} has a decimal exponent");
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_short_and_read_back_to_the_same_float() {
+    fn values_are_short_and_parse_to_the_same_double() {
         let check = |value: f64, expected: &str| {
             let mut out = Vec::new();
             push_f64(&mut out, value);

@@ -1,7 +1,7 @@
 //! `target_info`: one line per source with its resource, at the end of the page.
 //!
-//! A scraped target may bring a `target_info` of its own. Its lines join ours, because a family stands on a page once, and take
-//! the place of ours for that source, because a join on `job` and `instance` must find one.
+//! A scraped target may expose its own `target_info`. Its lines join ours, because a family is on a page once, and replace ours for
+//! that source, because a join on `job` and `instance` must match one line.
 
 use super::family_layout::header;
 use super::line::open;
@@ -11,26 +11,27 @@ use dichroic_pipeline::SeriesMeta;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// The `target_info` lines of one page.
 #[derive(Default)]
 pub(super) struct TargetInfo {
-    /// Labels of lines that targets brought.
-    brought: Vec<(SourceId, Arc<SeriesMeta>)>,
-    /// A family named `target` that is not ours stands on the page: ours is a gauge then.
+    /// Series of `target_info` from scraped targets.
+    scraped: Vec<(SourceId, Arc<SeriesMeta>)>,
+    /// Another family on the page is named `target`, so ours is a gauge.
     name_taken: bool,
-    /// A family of another type is named `target_info`: ours cannot stand beside it.
+    /// A family of another type is named `target_info`, so ours is omitted.
     sample_taken: bool,
 }
 
 impl TargetInfo {
-    /// Notes a family that is written as its own, for its name.
+    /// Records the name of another family on the page.
     pub(super) fn note_family(&mut self, base: &str) {
         self.name_taken |= base == "target";
         self.sample_taken |= base == "target_info";
     }
 
-    /// Keeps a line that a target brought.
+    /// Adds a `target_info` series of a scraped target.
     pub(super) fn note(&mut self, meta: &Arc<SeriesMeta>) {
-        self.brought.push((meta.source.id, meta.clone()));
+        self.scraped.push((meta.source.id, meta.clone()));
     }
 
     pub(super) fn write<'a>(
@@ -39,8 +40,8 @@ impl TargetInfo {
         sources: impl IntoIterator<Item = &'a Arc<Source>>,
         out: &mut Vec<u8>,
     ) {
-        let of_targets: HashSet<SourceId> = self.brought.iter().map(|(id, _)| *id).collect();
-        let mut lines: Vec<String> = self.brought.iter().map(|(_, meta)| with_runtime(meta)).collect();
+        let of_targets: HashSet<SourceId> = self.scraped.iter().map(|(id, _)| *id).collect();
+        let mut lines: Vec<String> = self.scraped.iter().map(|(_, meta)| with_runtime(meta)).collect();
         let mut own: Vec<&Arc<Source>> = sources
             .into_iter()
             .filter(|source| !of_targets.contains(&source.id))
@@ -69,7 +70,7 @@ impl TargetInfo {
     }
 }
 
-/// What a target says of itself, and what runs it.
+/// The labels of a target's `target_info`, with `runtime` added.
 fn with_runtime(meta: &SeriesMeta) -> String {
     let labels = meta.labels();
     if labels.starts_with("runtime=\"") || labels.contains(",runtime=\"") {

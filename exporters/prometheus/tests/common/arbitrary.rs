@@ -46,7 +46,7 @@ fn values() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Names from a small alphabet, so that they collide, with suffixes that mean something on a page.
+/// Names from a small alphabet, so that they collide, with suffixes that have a meaning on a page.
 fn name() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec!["a", "b", "a.b", "target", "target_info", "9", "é", "A:b"]);
     let suffix = prop::sample::select(vec![
@@ -128,7 +128,7 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
     let series = kit.series(source, &def, &labels);
     let start = if s.start_explicit { NOW - 1 } else { 0 };
     let (counts, sum) = (&s.counts, (s.value != 0.0).then_some(Number::float(s.value)));
-    // A point may be refused where another of these series has other bounds: that is the store's own matter.
+    // The store may reject a point when another of these series has other bounds.
     let _ = match s.kind {
         MetricKind::Histogram | MetricKind::GaugeHistogram => {
             let point = HistogramPoint {

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-/// When the tests take place.
+/// Time of the tests.
 pub const NOW: u64 = 1_700_000_000 * SECOND;
 
 /// A store and what is needed to fill it tersely.
@@ -126,7 +126,7 @@ impl Kit {
         self.store.define(fp, def).unwrap()
     }
 
-    /// A series with a value, its start told.
+    /// A series with a value and an explicit start.
     pub fn number(
         &mut self,
         source: &Source,

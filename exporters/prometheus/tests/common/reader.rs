@@ -1,4 +1,4 @@
-//! A small strict reader of pages: it accepts only what our renderer may write, and knows the rules by heart rather than by its code.
+//! A small strict parser of pages: it accepts only what the renderer may write, and shares no code with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -8,7 +8,7 @@ pub type Key = (String, Vec<(String, String)>);
 /// Samples with the text of their values.
 pub type Samples = BTreeMap<Key, String>;
 
-/// Reads a page; `Err` says which rule which line breaks.
+/// Parses a page; `Err` names the line and the violated rule.
 pub fn read(page: &str, openmetrics: bool) -> Result<Samples, String> {
     let mut samples = Samples::new();
     let mut families = HashSet::new();
