@@ -70,7 +70,7 @@ fn rows_come_in_family_order_each_family_together() {
 }
 
 #[test]
-fn a_series_that_leaves_and_comes_back_is_copied_once() {
+fn a_series_that_expires_and_returns_is_copied_once() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let all: Vec<SeriesRef> = (0..10_000)
@@ -94,7 +94,7 @@ fn rows_now(store: &mut Core) -> usize {
 }
 
 #[test]
-fn an_heir_waits_for_the_next_copy() {
+fn a_successor_is_first_shown_in_the_next_copy() {
     let mut store = store(|_| {});
     let (x, y) = (source(&mut store, "x"), source(&mut store, "y"));
     set(&mut store, &x, GAUGE, &[("place", "one")], 1);
@@ -104,7 +104,7 @@ fn an_heir_waits_for_the_next_copy() {
     set(&mut store, &y, GAUGE, &[("place", "one")], 2);
     let mut copy = Copy::new();
     copy.step(&mut store);
-    let first = meet(&mut store, &x, GAUGE, &[("place", "one")]).unwrap();
+    let first = define_series(&mut store, &x, GAUGE, &[("place", "one")]).unwrap();
     store.expire(first);
     let shown = |rows: &[Row]| {
         rows.iter()
@@ -116,7 +116,7 @@ fn an_heir_waits_for_the_next_copy() {
 }
 
 #[test]
-fn a_copy_that_nobody_takes_is_given_up_and_says_so() {
+fn a_copy_without_a_reader_is_aborted_and_closes_unfinished() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     for at in 0..50_000 {
@@ -135,7 +135,7 @@ fn a_copy_that_nobody_takes_is_given_up_and_says_so() {
 }
 
 #[test]
-fn only_what_changed_since_is_copied_when_asked() {
+fn a_copy_can_be_limited_to_changed_series() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let old = set(&mut store, &source, GAUGE, &[("a", "1")], 1);

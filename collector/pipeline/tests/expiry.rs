@@ -20,7 +20,7 @@ fn fill(store: &mut Core, source: &dichroic_model::Source, series: usize) {
 }
 
 #[test]
-fn what_the_receiver_holds_stays_until_it_says_so() {
+fn series_without_an_expiry_stay_until_the_receiver_expires_them() {
     let mut store = store(|_| {});
     let source = open(&mut store, Expiry::ByReceiver);
     fill(&mut store, &source, 3);
@@ -31,11 +31,11 @@ fn what_the_receiver_holds_stays_until_it_says_so() {
 }
 
 #[test]
-fn idle_series_leave_one_by_one_and_the_source_after_the_last() {
+fn idle_series_expire_one_by_one_and_the_source_after_the_last() {
     let mut store = store(|_| {});
     let source = open(&mut store, Expiry::AfterIdle(300 * SECOND));
     fill(&mut store, &source, 2);
-    let kept = meet(&mut store, &source, GAUGE, &[("at", "1")]).unwrap();
+    let kept = define_series(&mut store, &source, GAUGE, &[("at", "1")]).unwrap();
     let later = NOW + 200 * SECOND;
     store.set_number(kept, Number::int(2), Times::at(later)).unwrap();
     let check = |store: &mut Core, at: u64, series, sources| {
@@ -54,7 +54,7 @@ fn idle_series_leave_one_by_one_and_the_source_after_the_last() {
 }
 
 #[test]
-fn series_linger_after_the_end_unless_the_source_comes_back() {
+fn series_linger_after_the_end_unless_the_source_returns() {
     let mut store = store(|_| {});
     let source = open(&mut store, Expiry::AfterEnd(60 * SECOND));
     fill(&mut store, &source, 2);
@@ -70,7 +70,7 @@ fn series_linger_after_the_end_unless_the_source_comes_back() {
 }
 
 #[test]
-fn many_leave_in_parts() {
+fn many_series_expire_in_bounded_parts() {
     for expiry in [Expiry::AfterIdle(SECOND), Expiry::AfterEnd(SECOND)] {
         let mut store = store(|_| {});
         let source = open(&mut store, expiry);
@@ -93,7 +93,7 @@ fn series_stay_fresh_for_more_than_fifty_days() {
     let source = open(&mut store, Expiry::AfterIdle(300 * SECOND));
     for day in [1, 49, 50, 100, 1_000] {
         let now = NOW + day * 86_400 * SECOND;
-        let series = meet(&mut store, &source, GAUGE, &[("day", &day.to_string())]).unwrap();
+        let series = define_series(&mut store, &source, GAUGE, &[("day", &day.to_string())]).unwrap();
         store.set_number(series, Number::int(1), Times::at(now)).unwrap();
         store.sweep(now + SECOND);
         assert_eq!(store.series(), 1, "day {day}");
@@ -136,12 +136,12 @@ impl Resolver for Reloading {
 }
 
 #[test]
-fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met_again() {
+fn a_reload_keeps_series_that_are_resolved_again_and_the_others_expire() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
     let mut store = Core::new(Limits::default(), resolver.clone(), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
     let add = |store: &mut Core, name| {
-        let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
+        let series = define_series(store, &source, Def { name, ..DELTA }, &[]).unwrap();
         store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         series
     };
@@ -163,7 +163,7 @@ fn a_reload_keeps_what_means_the_same_and_lets_the_rest_leave_when_it_is_not_met
 }
 
 #[test]
-fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
+fn an_overflow_series_survives_a_reload_while_it_gets_points() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
     let limits = Limits {
         series_per_metric: 1,
@@ -177,7 +177,7 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
                 name: "fixed",
                 ..DELTA
             };
-            let series = meet(store, &source, def, &[("a", a)]).unwrap();
+            let series = define_series(store, &source, def, &[("a", a)]).unwrap();
             store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         }
     };
@@ -193,12 +193,12 @@ fn what_takes_all_that_has_no_room_stays_after_a_reload_while_it_is_fed() {
 }
 
 #[test]
-fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
+fn after_a_reload_series_can_still_be_expired_or_retained() {
     let resolver = Arc::new(Reloading(AtomicU64::new(0)));
     let mut store = Core::new(Limits::default(), resolver.clone(), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
     let add = |store: &mut Core, name| {
-        let series = meet(store, &source, Def { name, ..DELTA }, &[]).unwrap();
+        let series = define_series(store, &source, Def { name, ..DELTA }, &[]).unwrap();
         store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         series
     };
@@ -223,7 +223,7 @@ fn a_reload_keeps_nobody_from_leaving_or_from_staying() {
 }
 
 #[test]
-fn what_begins_again_is_held_as_if_nothing_had_been() {
+fn a_reset_series_starts_without_history() {
     let mut store = Core::new(Limits::default(), Arc::new(Identity), NOW);
     let source = open(&mut store, Expiry::ByReceiver);
     let def = Def {
@@ -235,7 +235,7 @@ fn what_begins_again_is_held_as_if_nothing_had_been() {
         sum: None,
         min_max: None,
     };
-    let histogram = meet(&mut store, &source, def, &[]).unwrap();
+    let histogram = define_series(&mut store, &source, def, &[]).unwrap();
     store
         .set_histogram(
             histogram,

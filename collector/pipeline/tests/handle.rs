@@ -64,13 +64,13 @@ fn beside<T: Send>(series: usize, reader: impl FnOnce(Handle) -> T + Send) -> T 
 }
 
 #[test]
-fn questions_are_answered_on_the_ingest_thread() {
+fn calls_run_on_the_ingest_thread() {
     let series = beside(3, |handle| run(handle.call(|store| store.series())));
     assert_eq!(series, Ok(3));
 }
 
 #[test]
-fn a_copy_crosses_threads_whole_even_when_its_lane_is_narrow() {
+fn a_copy_crosses_threads_complete_even_through_a_small_channel() {
     let rows = beside(30_000, |handle| {
         run(async {
             let request = SnapshotRequest {
@@ -90,7 +90,7 @@ fn a_copy_crosses_threads_whole_even_when_its_lane_is_narrow() {
 }
 
 #[test]
-fn a_reader_that_goes_away_in_the_middle_disturbs_nobody() {
+fn a_reader_that_disconnects_in_the_middle_does_no_harm() {
     let series = beside(30_000, |handle| {
         run(async {
             let chunks = handle
@@ -108,7 +108,7 @@ fn a_reader_that_goes_away_in_the_middle_disturbs_nobody() {
 }
 
 #[test]
-fn a_full_inbox_says_busy() {
+fn a_full_inbox_returns_busy() {
     let (handle, _inbox) = inbox();
     let taken = (0..1_000)
         .take_while(|_| handle.snapshot(SnapshotRequest::default()).is_ok())
@@ -117,7 +117,7 @@ fn a_full_inbox_says_busy() {
 }
 
 #[test]
-fn nobody_waits_for_a_store_that_is_gone() {
+fn no_caller_waits_for_a_core_that_was_dropped() {
     let (handle, inbox) = inbox();
     let mut waiting = pin!(handle.call(|store| store.series()));
     let mut cx = Context::from_waker(Waker::noop());

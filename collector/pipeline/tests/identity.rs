@@ -21,7 +21,7 @@ fn shuffled_attributes_are_one_series() {
 }
 
 #[test]
-fn spellings_beyond_the_bound_are_forgotten_and_the_series_stays_one() {
+fn fingerprints_beyond_the_limit_are_removed_and_the_series_stays_one() {
     let mut store = store(|limits| limits.aliases_per_series = 3);
     let source = source(&mut store, "s");
     let series = set(&mut store, &source, GAUGE, &[("a", "1")], 5);
@@ -43,7 +43,7 @@ fn spellings_beyond_the_bound_are_forgotten_and_the_series_stays_one() {
 }
 
 #[test]
-fn a_reference_is_stale_once_its_series_has_left_even_if_the_place_is_taken_again() {
+fn a_reference_is_stale_once_its_series_is_removed_even_if_the_slot_is_reused() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let old = set(&mut store, &source, GAUGE, &[("a", "1")], 1);
@@ -64,7 +64,7 @@ fn two(store: &mut Core, first: &str, second: &str) {
 }
 
 #[test]
-fn of_two_series_with_one_place_the_same_is_shown_whoever_came_first() {
+fn of_two_series_with_one_identity_the_same_wins_in_either_order_of_arrival() {
     for (first, second) in [("x", "y"), ("y", "x")] {
         let mut store = store(|_| {});
         two(&mut store, first, second);
@@ -76,7 +76,7 @@ fn of_two_series_with_one_place_the_same_is_shown_whoever_came_first() {
 }
 
 #[test]
-fn when_the_shown_one_leaves_the_next_takes_its_place() {
+fn when_the_winner_is_removed_the_next_contender_succeeds_it() {
     for order in [["x", "y", "z"], ["z", "y", "x"], ["y", "z", "x"]] {
         let mut store = store(|_| {});
         let sources = order.map(|key| source(&mut store, key));
@@ -101,7 +101,7 @@ fn when_the_shown_one_leaves_the_next_takes_its_place() {
 }
 
 #[test]
-fn a_rival_that_leaves_takes_nothing_with_it() {
+fn removing_a_contender_changes_nothing_else() {
     let mut store = store(|_| {});
     let (x, y) = (source(&mut store, "x"), source(&mut store, "y"));
     set(&mut store, &x, GAUGE, &[], 1);
@@ -113,7 +113,7 @@ fn a_rival_that_leaves_takes_nothing_with_it() {
 }
 
 #[test]
-fn the_place_on_the_page_is_a_set_of_labels() {
+fn the_exposition_identity_is_a_set_of_labels() {
     let honoring = |key: &str, job: &str| SourceSpec {
         protocol: Protocol::Prometheus,
         honor_labels: true,
@@ -175,7 +175,7 @@ fn kinds_that_share_a_type_share_a_family_and_one_of_two_equal_series_is_hidden(
 }
 
 #[test]
-fn other_bounds_begin_a_new_count_in_the_same_series() {
+fn other_bounds_reset_the_same_series() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let bytes = store.live_bytes();
@@ -184,7 +184,7 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
         sum: None,
         min_max: None,
     };
-    let old = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
+    let old = define_series(&mut store, &source, HISTOGRAM, &[]).unwrap();
     store
         .set_histogram(
             old,
@@ -200,7 +200,7 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
         bounds: Some(&[1.0, 2.0, 3.0, 4.0]),
         ..HISTOGRAM
     };
-    let new = meet(&mut store, &source, wider, &[]).unwrap();
+    let new = define_series(&mut store, &source, wider, &[]).unwrap();
     store
         .set_histogram(
             new,
@@ -216,7 +216,7 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
     assert_eq!(lines(&mut store), ["m{} [1.0, 2.0, 3.0, 4.0] [1, 0, 0, 0, 0]"]);
     assert_eq!(rows(&mut store)[0].start, NOW);
     // The old fingerprint meant the old bounds: it misses and is met again.
-    let back = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
+    let back = define_series(&mut store, &source, HISTOGRAM, &[]).unwrap();
     store
         .set_histogram(
             back,
@@ -235,7 +235,7 @@ fn other_bounds_begin_a_new_count_in_the_same_series() {
 }
 
 #[test]
-fn another_raw_unit_begins_a_new_count_instead_of_a_wrong_one() {
+fn another_raw_unit_resets_the_series() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let in_unit = |unit| Def {
@@ -256,7 +256,7 @@ fn another_raw_unit_begins_a_new_count_instead_of_a_wrong_one() {
 }
 
 #[test]
-fn a_series_met_without_bounds_gets_them_when_they_come() {
+fn a_series_defined_without_bounds_can_get_them_later() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     define_as(
@@ -295,7 +295,7 @@ fn a_source_with_the_same_key_is_the_same_source_until_its_identity_changes() {
 }
 
 #[test]
-fn factors_of_the_receiver_and_of_the_meaning_are_applied_together() {
+fn factors_of_the_receiver_and_of_the_resolution_are_multiplied() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     // Raw tens of microseconds of a metric declared in milliseconds are shown in seconds.
@@ -309,7 +309,7 @@ fn factors_of_the_receiver_and_of_the_meaning_are_applied_together() {
 }
 
 #[test]
-fn a_family_that_was_hidden_is_shown_when_the_other_type_has_left() {
+fn a_hidden_family_is_shown_once_the_other_type_is_removed() {
     let mut store = store(|_| {});
     let (x, y, z) = (
         source(&mut store, "x"),
@@ -349,7 +349,7 @@ fn a_family_that_was_hidden_is_shown_when_the_other_type_has_left() {
 }
 
 #[test]
-fn a_series_that_comes_in_another_unit_takes_no_bytes_for_ever() {
+fn a_series_that_changes_its_unit_leaks_no_accounted_bytes() {
     let mut store = store(|_| {});
     let before = store.live_bytes();
     let source = source(&mut store, "s");
@@ -357,11 +357,11 @@ fn a_series_that_comes_in_another_unit_takes_no_bytes_for_ever() {
     let names: Vec<String> = (0..4_200).map(|at| format!("n{at}")).collect();
     let others: Vec<_> = names
         .iter()
-        .map(|name| meet(&mut store, &source, GAUGE, &[(name, "v")]).unwrap())
+        .map(|name| define_series(&mut store, &source, GAUGE, &[(name, "v")]).unwrap())
         .collect();
     let (value, seconds) = ("v".repeat(200), Def { name: "t", ..GAUGE });
     let attributes = [("zz", value.as_str())];
-    meet(&mut store, &source, seconds, &attributes).unwrap();
+    define_series(&mut store, &source, seconds, &attributes).unwrap();
     others.into_iter().for_each(|series| store.expire(series));
     let factor = Factor { num: 1, den: 1_000 };
     define_as(

@@ -15,13 +15,13 @@ fn fill(
     let mut store = store(change);
     let source = source(&mut store, "s");
     let met = (0..series)
-        .map(|at| meet(&mut store, &source, def, &[("at", &at.to_string())]).map(|_| ()))
+        .map(|at| define_series(&mut store, &source, def, &[("at", &at.to_string())]).map(|_| ()))
         .collect();
     (store, met)
 }
 
 #[test]
-fn caps_refuse_what_has_no_room_under_their_own_reason() {
+fn each_limit_refuses_series_under_its_own_reason() {
     let check = |change: fn(&mut Limits), reason| {
         let (store, met) = fill(change, GAUGE, 5);
         assert_eq!(met[..3], [Ok(()); 3]);
@@ -34,7 +34,7 @@ fn caps_refuse_what_has_no_room_under_their_own_reason() {
 }
 
 #[test]
-fn memory_is_a_limit_of_its_own_and_holds() {
+fn the_memory_limit_is_not_exceeded() {
     let limit = 1 << 20;
     let (store, met) = fill(|l| l.memory_bytes = limit, GAUGE, 20_000);
     let admitted = met.iter().filter(|met| met.is_ok()).count();
@@ -50,7 +50,7 @@ fn texts_and_bounds_have_limits() {
     let source = source(&mut store, "s");
     let mut check = |def, attributes: &[(&str, &str)], expected| {
         assert_eq!(
-            meet(&mut store, &source, def, attributes).map(|_| ()),
+            define_series(&mut store, &source, def, attributes).map(|_| ()),
             expected,
             "{attributes:?}"
         );
@@ -140,12 +140,12 @@ fn sources_and_schemas_have_limits() {
 }
 
 #[test]
-fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
+fn a_delta_over_the_limit_is_folded_and_nothing_of_it_is_lost() {
     let mut store = store(|l| l.series_per_metric = 2);
     let source = source(&mut store, "s");
     let empty = store.live_bytes();
     for at in 0..10 {
-        let series = meet(&mut store, &source, DELTA, &[("at", &at.to_string())]).unwrap();
+        let series = define_series(&mut store, &source, DELTA, &[("at", &at.to_string())]).unwrap();
         store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
     }
     let mut seen = lines(&mut store);
@@ -174,7 +174,7 @@ fn a_delta_without_room_is_folded_and_nothing_of_it_is_lost() {
 }
 
 fn set_and_leave(store: &mut Core, source: &dichroic_model::Source, def: Def<'_>) {
-    let series = meet(store, source, def, &[]).unwrap();
+    let series = define_series(store, source, def, &[]).unwrap();
     store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
     store.expire(series);
 }
@@ -205,19 +205,22 @@ fn neither_refused_metrics_nor_overflow_can_fill_the_memory() {
     for at in 0..5_000 {
         let name = format!("metric{at}");
         let def = Def { name: &name, ..GAUGE };
-        assert_eq!(meet(&mut store, &source, def, &[]), Err(DropReason::SeriesLimit));
+        assert_eq!(
+            define_series(&mut store, &source, def, &[]),
+            Err(DropReason::SeriesLimit)
+        );
     }
     assert_eq!((store.live_bytes(), store.metrics().count()), (before, 1));
     let folded = (0..5_000).filter(|at| {
         let name = format!("metric{at}");
-        meet(&mut store, &source, Def { name: &name, ..DELTA }, &[]).is_ok()
+        define_series(&mut store, &source, Def { name: &name, ..DELTA }, &[]).is_ok()
     });
     assert_eq!(folded.count(), 64);
     assert_eq!(store.series(), 74);
 }
 
 #[test]
-fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
+fn bounds_and_metrics_are_freed_with_their_series() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let empty = store.live_bytes();
@@ -232,7 +235,7 @@ fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
             style: NameStyle::OpenTelemetry,
             ..HISTOGRAM
         };
-        let series = meet(&mut store, &source, def, &[]).unwrap();
+        let series = define_series(&mut store, &source, def, &[]).unwrap();
         store.expire(series);
         if at % 100 == 0 {
             store.sweep(NOW);
@@ -243,7 +246,7 @@ fn bounds_and_metrics_that_are_made_up_leave_with_their_series() {
 }
 
 #[test]
-fn what_has_no_room_is_added_only_to_buckets_of_its_own_bounds() {
+fn an_overflow_histogram_takes_only_points_of_equal_bounds() {
     let mut store = store(|l| l.series_per_metric = 1);
     let source = source(&mut store, "s");
     let of = |bounds| Def {
@@ -252,10 +255,10 @@ fn what_has_no_room_is_added_only_to_buckets_of_its_own_bounds() {
         ..HISTOGRAM
     };
     let (small, large) = (of(&[1.0, 2.0]), of(&[100.0, 200.0]));
-    meet(&mut store, &source, small, &[("a", "x")]).unwrap();
-    meet(&mut store, &source, small, &[("a", "y")]).unwrap();
+    define_series(&mut store, &source, small, &[("a", "x")]).unwrap();
+    define_series(&mut store, &source, small, &[("a", "y")]).unwrap();
     assert_eq!(
-        meet(&mut store, &source, large, &[("a", "z")]),
+        define_series(&mut store, &source, large, &[("a", "z")]),
         Err(DropReason::Buckets)
     );
 }

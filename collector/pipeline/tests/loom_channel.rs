@@ -14,7 +14,7 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn every_item_is_received_once_or_given_back_and_the_close_comes_last() {
+fn every_item_is_received_once_or_returned_and_the_close_comes_last() {
     model(|| {
         let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
@@ -71,7 +71,7 @@ fn a_sender_that_waits_for_room_is_woken_by_it() {
 }
 
 #[test]
-fn a_sender_that_waits_for_room_is_woken_when_the_receiver_goes() {
+fn a_sender_that_waits_for_room_is_woken_when_the_receiver_is_dropped() {
     model(|| {
         let (sender, receiver) = channel(1);
         assert!(sender.try_send(0).is_ok());

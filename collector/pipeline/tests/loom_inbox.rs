@@ -21,7 +21,7 @@ fn model(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn every_question_is_answered_whenever_it_comes() {
+fn every_call_is_answered_in_every_interleaving() {
     model(2, || {
         let (handle, inbox) = inbox();
         let answered = Arc::new(AtomicUsize::new(0));
@@ -49,7 +49,7 @@ fn every_question_is_answered_whenever_it_comes() {
 }
 
 #[test]
-fn a_question_to_a_store_that_goes_is_answered_or_refused() {
+fn a_call_to_a_core_being_dropped_is_answered_or_refused() {
     model(3, || {
         let (handle, inbox) = inbox();
         let asking = thread::spawn(move || block_on(handle.call(|_| ())));

@@ -59,7 +59,7 @@ fn write(store: &mut Core, source: &dichroic_model::Source, at: usize, labels: u
     } else {
         &attributes[..1]
     };
-    let series = meet(store, source, metric(at), attributes).unwrap();
+    let series = define_series(store, source, metric(at), attributes).unwrap();
     let applied = match at {
         3 | 4 => {
             let counts = [value as u64, 0, 0, 0];
@@ -155,7 +155,7 @@ proptest! {
                         let label = l.to_string();
                         let attributes = [("a", label.as_str()), ("b", "x")];
                         let attributes = if l.is_multiple_of(2) { &attributes[..] } else { &attributes[..1] };
-                        let series = meet(&mut store, &source, metric(m), attributes).unwrap();
+                        let series = define_series(&mut store, &source, metric(m), attributes).unwrap();
                         store.expire(series);
                     }
                 }

@@ -16,53 +16,42 @@ fn only(store: &mut Core) -> Row {
 }
 
 #[test]
-fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
+fn a_total_that_drops_is_a_reset_unless_the_point_is_late() {
     struct Case {
         point: (i64, u64, u64),
         expected: Result<(), DropReason>,
         start: u64,
-        told: bool,
+        explicit: bool,
         resets: u64,
     }
-    // The first point is 10, started at NOW-100 as told, at NOW.
+    // The first point is 10, with a stated start of NOW-100, at NOW.
+    let at = |start, time| Times {
+        start,
+        time,
+        now: NOW,
+    };
     let check = |name: &str, case: Case| {
         let mut store = store(|_| {});
         let source = source(&mut store, "s");
-        let series = meet(&mut store, &source, COUNTER, &[]).unwrap();
-        store
-            .set_number(
-                series,
-                Number::int(10),
-                Times {
-                    start: NOW - 100,
-                    time: NOW,
-                    now: NOW,
-                },
-            )
-            .unwrap();
+        let series = define_series(&mut store, &source, COUNTER, &[]).unwrap();
+        let first = store.set_number(series, Number::int(10), at(NOW - 100, NOW));
+        assert_eq!(first, Ok(()));
         let (value, start, time) = case.point;
+        let applied = store.set_number(series, Number::int(value), at(start, time));
+        assert_eq!(applied, case.expected, "{name}");
+        let row = only(&mut store);
         assert_eq!(
-            store.set_number(
-                series,
-                Number::int(value),
-                Times {
-                    start,
-                    time,
-                    now: NOW
-                }
-            ),
-            case.expected,
+            (row.start, row.start_explicit),
+            (case.start, case.explicit),
             "{name}"
         );
-        let row = only(&mut store);
-        assert_eq!((row.start, row.start_explicit), (case.start, case.told), "{name}");
         assert_eq!(store.warnings().resets, case.resets, "{name}");
     };
-    let case = |point, expected, start, told, resets| Case {
+    let case = |point, expected, start, explicit, resets| Case {
         point,
         expected,
         start,
-        told,
+        explicit,
         resets,
     };
     check(
@@ -70,7 +59,7 @@ fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
         case((11, NOW - 100, NOW + 5), Ok(()), NOW - 100, true, 0),
     );
     check(
-        "grows, start not told",
+        "grows, start not stated",
         case((11, 0, NOW + 5), Ok(()), NOW - 100, true, 0),
     );
     check(
@@ -78,7 +67,7 @@ fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
         case((3, NOW - 100, NOW + 5), Ok(()), NOW + 5, false, 1),
     );
     check(
-        "drops, start not told",
+        "drops, start not stated",
         case((3, 0, NOW + 5), Ok(()), NOW + 5, false, 1),
     );
     check(
@@ -99,10 +88,10 @@ fn a_total_that_drops_begins_anew_unless_it_only_comes_late() {
 }
 
 #[test]
-fn deltas_add_exactly_and_tell_gaps_and_overlaps() {
+fn deltas_add_exactly_and_gaps_and_overlaps_are_counted() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
-    let series = meet(&mut store, &source, DELTA, &[]).unwrap();
+    let series = define_series(&mut store, &source, DELTA, &[]).unwrap();
     let big = (1_i64 << 53) + 1;
     for (value, start, time) in [(big, 100, 200), (1, 200, 300), (1, 350, 400), (1, 390, 500)] {
         store
@@ -151,7 +140,7 @@ fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
         temporality: dichroic_model::Temporality::Delta,
         ..HISTOGRAM
     };
-    let series = meet(&mut store, &source, def, &[]).unwrap();
+    let series = define_series(&mut store, &source, def, &[]).unwrap();
     let point = |sum, min_max| HistogramPoint {
         counts: &[1, 2, u64::MAX],
         sum,
@@ -221,7 +210,7 @@ fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right()
         ..EXPONENTIAL
     };
     let empty = store.live_bytes();
-    let series = meet(&mut store, &source, def, &[]).unwrap();
+    let series = define_series(&mut store, &source, def, &[]).unwrap();
     let many = vec![1; 100_000];
     let refused = [
         exponential(21, 0, &[1]),
@@ -259,7 +248,7 @@ fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right()
 fn wide_exponential_points_become_coarser_and_lose_no_count() {
     let mut store = store(|limits| limits.buckets = 160);
     let source = source(&mut store, "s");
-    let series = meet(&mut store, &source, EXPONENTIAL, &[]).unwrap();
+    let series = define_series(&mut store, &source, EXPONENTIAL, &[]).unwrap();
     store
         .set_exponential(series, &exponential(8, -500, &[1; 1_000]), Times::at(NOW))
         .unwrap();
@@ -269,11 +258,11 @@ fn wide_exponential_points_become_coarser_and_lose_no_count() {
 }
 
 #[test]
-fn a_cell_holds_only_what_its_metric_says() {
+fn a_cell_holds_only_points_of_the_kind_of_its_metric() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
-    let number = meet(&mut store, &source, Def { name: "n", ..GAUGE }, &[]).unwrap();
-    let histogram = meet(
+    let number = define_series(&mut store, &source, Def { name: "n", ..GAUGE }, &[]).unwrap();
+    let histogram = define_series(
         &mut store,
         &source,
         Def {
@@ -283,7 +272,7 @@ fn a_cell_holds_only_what_its_metric_says() {
         &[],
     )
     .unwrap();
-    let unbounded = meet(
+    let unbounded = define_series(
         &mut store,
         &source,
         Def {
@@ -342,7 +331,7 @@ fn a_cell_holds_only_what_its_metric_says() {
 fn a_series_is_visible_from_its_first_point_even_if_that_has_no_time() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
-    let series = meet(&mut store, &source, GAUGE, &[]).unwrap();
+    let series = define_series(&mut store, &source, GAUGE, &[]).unwrap();
     assert_eq!(rows(&mut store).len(), 0);
     store
         .set_number(
@@ -379,11 +368,11 @@ fn the_newest_exemplar_is_kept_and_an_oversized_one_is_not() {
 }
 
 #[test]
-fn a_histogram_whose_counts_need_more_room_gives_it_back_when_it_leaves() {
+fn a_widened_histogram_frees_its_bytes_when_removed() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let before = store.live_bytes();
-    let series = meet(&mut store, &source, HISTOGRAM, &[]).unwrap();
+    let series = define_series(&mut store, &source, HISTOGRAM, &[]).unwrap();
     for first in [1, u64::from(u32::MAX), 1 << 32, u64::MAX >> 8] {
         let point = HistogramPoint {
             counts: &[first, 0, 0],

@@ -68,7 +68,7 @@ fn received(subscription: &Subscription) -> Vec<String> {
 }
 
 #[test]
-fn a_subscriber_gets_what_its_patterns_want_from_now_on() {
+fn a_subscriber_gets_new_rows_that_match_its_patterns() {
     let mut stage = Stage::new(|_| {});
     stage.publish("a.b", 1, NOW);
     let subscription = stage.subscribe("a.**", |_| {}).unwrap();
@@ -146,7 +146,7 @@ fn a_gap_without_a_subscriber_is_replayed_at_its_position() {
 }
 
 #[test]
-fn replay_is_bounded_in_bytes_and_in_age_and_resume_tells_what_is_gone() {
+fn replay_is_bounded_in_bytes_and_age_and_resume_reports_evicted_rows() {
     let mut stage = Stage::new(|l| l.replay_bytes = 1_000);
     for _ in 0..100 {
         stage.publish("a", 1, NOW);
@@ -165,7 +165,7 @@ fn replay_is_bounded_in_bytes_and_in_age_and_resume_tells_what_is_gone() {
 }
 
 #[test]
-fn a_slow_subscriber_loses_the_oldest_and_is_told_exactly_how_many() {
+fn a_slow_subscriber_loses_the_oldest_rows_and_learns_exactly_how_many() {
     let mut stage = Stage::new(|l| l.subscriber_batches = 4);
     let (slow, quick) = (
         stage.subscribe("a", |_| {}).unwrap(),
@@ -205,7 +205,7 @@ fn interest_changes_with_every_subscription_and_its_end() {
 }
 
 #[test]
-fn subscribers_have_a_limit_and_a_gone_one_makes_room() {
+fn subscribers_have_a_limit_and_a_disconnected_one_frees_its_place() {
     let mut stage = Stage::new(|l| l.subscribers = 1);
     let first = stage.subscribe("a", |_| {}).unwrap();
     assert!(stage.subscribe("a", |_| {}).is_none());

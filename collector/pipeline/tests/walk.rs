@@ -50,6 +50,7 @@ impl Resolver for Says {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "one loop over every kind of step")]
 fn walk(seed: u64, steps: usize, wide: bool) {
     let mut r = Random(seed.max(1));
     let says = Arc::new(Says(AtomicU64::new(0)));
@@ -156,7 +157,7 @@ fn walk(seed: u64, steps: usize, wide: bool) {
                     let raw = format!("{} {:?} {attributes:?}", def.name, def.kind);
                     define_as(&mut store, &source, &raw, def, attributes)
                 } else {
-                    meet(&mut store, &source, def, attributes)
+                    define_series(&mut store, &source, def, attributes)
                 };
                 let Ok(series) = met else { continue };
                 let t = now - r.below(3);
@@ -267,7 +268,7 @@ fn walk(seed: u64, steps: usize, wide: bool) {
 }
 
 #[test]
-fn nothing_is_left_of_a_random_walk() {
+fn a_random_walk_leaves_nothing_behind() {
     for seed in 1..20 {
         walk(seed * 7_919, 1_500, false);
         walk(seed * 104_729, 1_500, true);

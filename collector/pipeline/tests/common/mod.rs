@@ -109,7 +109,7 @@ pub fn define_as(
 }
 
 /// Finds or defines, as receivers do.
-pub fn meet(
+pub fn define_series(
     store: &mut Core,
     source: &Source,
     def: Def<'_>,
@@ -132,7 +132,7 @@ pub fn set(
     attributes: &[(&str, &str)],
     value: i64,
 ) -> SeriesRef {
-    let series = meet(store, source, def, attributes).unwrap();
+    let series = define_series(store, source, def, attributes).unwrap();
     store
         .set_number(series, Number::int(value), Times::at(NOW))
         .unwrap();
