@@ -13,7 +13,7 @@ export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup demo test test-peers bench lint fmt beams otp setup-demo setup-test setup-docs setup-peers test-rust test-erlang \
-        test-python test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve static wheel release release-check clean
+        test-python test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve pictures static wheel release release-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,11 +65,11 @@ lint: setup-test ## Formatting, clippy, ruff, mypy, invariants of the tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cd python-shim && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
-	$(PYTHON) -m ruff check examples dashboards tests bench && $(PYTHON) -m ruff format --check examples dashboards tests bench
+	$(PYTHON) -m ruff check examples dashboards tests bench scripts && $(PYTHON) -m ruff format --check examples dashboards tests bench scripts
 
 fmt: ## Format everything
 	cargo fmt --all
-	$(PYTHON) -m ruff format python-shim examples dashboards tests bench
+	$(PYTHON) -m ruff format python-shim examples dashboards tests bench scripts
 
 loom: ## Models of every lock-free piece, all interleavings
 	RUSTFLAGS="--cfg loom" cargo test -p dichroic-pipeline --test 'loom_*' --release --quiet --target-dir target/loom
@@ -93,6 +93,10 @@ docs: setup-docs ## Build the documentation site into build/site; warnings are e
 
 docs-serve: setup-docs ## Serve the documentation on 127.0.0.1:8008 while you write
 	$(PYTHON) -m mkdocs serve --dev-addr 127.0.0.1:8008
+
+pictures: setup-test ## Draw the pictures of the README from a real run
+	cargo build --quiet -p dichroic
+	$(PYTHON) scripts/pictures.py
 
 static: ## A static binary for any Linux (musl)
 	rustup target add $(MUSL)

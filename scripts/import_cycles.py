@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Finds import cycles between the files of each Rust crate: `import_cycles.py [CRATE_FOLDER…]`. Exit code 1 when there are any.
 
-Reads `crate::…`, `super::…` and `self::…` paths in code (not comments, not `#[cfg(test)]` modules) and follows each to the file of the longest module
-that it names. A parent that only declares its children (`mod x;`) or re-exports them (`pub use x::…`) does not import them; a child that
-imports from its parent's file does. Macros and trait methods called without an import are not seen.
+Reads `crate::…`, `super::…` and `self::…` paths in code (not in comments or `#[cfg(test)]` modules) and follows each to the file of
+the longest module that it names. A parent that only declares its children (`mod x;`) or re-exports them (`pub use x::…`) does not
+import them; a child that imports from its parent's file does. Macros and methods that are called without an import are not seen.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def expanded(tree: str) -> Iterator[str]:
         return
     depth, item = 0, ""
     for char in rest:
-        if char == "," and depth == 0 or char == "}" and depth == 0:
+        if depth == 0 and char in ",}":
             if item.strip():
                 yield from (head.strip() + inner for inner in expanded(item.strip()))
             item = ""
@@ -130,7 +130,8 @@ def name(module: tuple[str, ...]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    crates = [Path(a).resolve() for a in arguments] or [file.parent for file in sorted(ROOT.glob("*/**/Cargo.toml")) if "target" not in file.parts]
+    manifests = (file for file in sorted(ROOT.glob("*/**/Cargo.toml")) if "target" not in file.parts)
+    crates = [Path(a).resolve() for a in arguments] or [file.parent for file in manifests]
     failed = False
     for crate in crates:
         edges = imports(crate)
