@@ -25,7 +25,7 @@ build otelcol
 # Without service discovery, which no test uses: half the time to build.
 for program in prometheus promtool; do
   echo "build-peers: $program $prometheus"
-  go install -trimpath -ldflags='-s -w' -tags remove_all_sd "github.com/prometheus/prometheus/cmd/$program@$prometheus"
+  go install -trimpath -ldflags='-s -w -X github.com/prometheus/common/version.Version=3.16.0' -tags remove_all_sd "github.com/prometheus/prometheus/cmd/$program@$prometheus"
 done
 echo "build-peers: nodesdk"
 rm -rf "$root/nodesdk" && cp -r "$programs/nodesdk" "$root/nodesdk"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from harness import ROOT, Process, Prometheus, free_port, http_get, wait_until
@@ -77,7 +76,7 @@ def emit_with_javascript(protocol: str, url: str, milliseconds: Sequence[int]) -
 
 
 def run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=Path(command[0]).anchor)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

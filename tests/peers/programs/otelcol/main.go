@@ -35,6 +35,7 @@ func main() {
 		BuildInfo: component.BuildInfo{Command: "otelcol", Description: "a peer under test", Version: "0.165.1"},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
+			DefaultScheme:     "file",
 			ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
 		}},
 	})
