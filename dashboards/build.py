@@ -1,7 +1,7 @@
-"""Writes the dashboards beside it: `python dashboards/build.py`. The JSON files are committed; a test holds them to this.
+"""Writes the dashboards into this folder: `python dashboards/build.py`. The JSON files are committed; a test compares them.
 
-What a dashboard shows stands in its module under `boards/`, in the order of the screen: rate, errors and duration first, limits
-second, details in collapsed rows. How Grafana wants it written is in `boards/grafana.py`.
+Each dashboard is a module under `boards/`, in the order of the screen: rate, errors and duration first, limits second, details in
+collapsed rows. `boards/grafana.py` produces Grafana's JSON.
 """
 
 from __future__ import annotations

@@ -108,6 +108,7 @@ pub fn series() -> impl Strategy<Value = Series> {
         )
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per kind of series")]
 pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
     let labels: Vec<(&str, &str)> = s.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let bounds: Vec<f64> = (0..s.counts.len() - 1).map(|at| at as f64 - 0.5).collect();

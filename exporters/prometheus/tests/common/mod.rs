@@ -237,6 +237,7 @@ pub fn copy(store: &mut Core) -> Vec<Vec<Row>> {
 }
 
 /// One of everything: every kind, both runtimes, hard texts, extreme numbers, what a format forbids.
+#[expect(clippy::too_many_lines, reason = "a list of series")]
 pub fn everything() -> Kit {
     let mut kit = Kit::default();
     let node = [
