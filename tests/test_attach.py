@@ -591,7 +591,7 @@ def test_an_invalid_file_detaches_no_node() -> None:
     ("entry", "message"),
     [
         ({"node": "nohost"}, "name@host"),
-        ({"node": "a@127.0.0.1", "port": 1, "epmd": "127.0.0.1:2"}, "not both"),
+        ({"node": "a@127.0.0.1", "port": 1, "epmd": "127.0.0.1:2"}, "epmd and port exclude each other"),
         ({"node": "a@127.0.0.1", "cookie": "secret"}, "cookie_file"),
         ({"node": "a@127.0.0.1", "transport": "pigeon"}, "socket"),
     ],

@@ -1,4 +1,5 @@
 //! What series of any source mean: which are shared across runtimes, and under which names.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use dichroic_model::{
     AttributeValue, Factor, MetricKind, NameStyle, Protocol, Query, Resolver, Runtime, Scope, SeriesDef,

@@ -1,4 +1,5 @@
 //! What packs and definitions may say, and what a reader is told when they do not.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use dichroic_model::names::page_name;
 use dichroic_model::{NameStyle, PageType};

@@ -1,4 +1,5 @@
 //! What points do to cells: replace, add, begin anew, or be refused.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 #![cfg(not(loom))]
 
 mod common;

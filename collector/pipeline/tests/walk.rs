@@ -1,4 +1,5 @@
 //! A random walk over everything that changes bytes and references: no place on the page is shown twice, and in the end nothing is held.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 #![cfg(not(loom))]
 
 mod common;

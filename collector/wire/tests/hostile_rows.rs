@@ -1,4 +1,5 @@
 //! Rows, definitions and plans that nobody honest sends: each is refused, with the reason and the place.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 mod common;
 

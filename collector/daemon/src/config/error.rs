@@ -169,6 +169,14 @@ const LISTED: usize = 12;
 /// Names of keys whose values are never printed.
 const SECRET: &str = "token";
 
+/// What an error of the reader is looked up in.
+struct At<'a> {
+    index: &'a Index,
+    schema: Node<'a>,
+    /// The reader's own position.
+    given: Option<Position>,
+}
+
 impl Source<'_> {
     /// The error of a reference; its position is one of the file.
     pub fn unexpanded(file: &str, text: &str, (at, error): (Position, ExpandError)) -> ConfigError {
@@ -206,74 +214,80 @@ impl Source<'_> {
             column: usize::try_from(at.column()).unwrap_or_default().max(1),
             length: 1,
         });
+        let at = At {
+            index: &index,
+            schema,
+            given,
+        };
         match error {
             YamlError::SerdeUnknownField { field, expected, .. } => {
-                let section = if path.last_key() == Some(field) {
-                    path.parent()
-                } else {
-                    path
-                };
-                let keys = match schema.get(&section) {
-                    Some(node) if !node.keys().is_empty() => node.keys(),
-                    _ => expected.clone(),
-                };
-                let key = section.key(field);
-                let position = index.get(&key).and_then(|node| node.key).or(given);
-                let (problem, help) = unknown(field, &keys);
-                self.error(&index, key, position, problem, Some(help))
+                self.unknown_key(&at, path, field, expected)
             }
-            YamlError::SerdeMissingField { field, .. } => {
-                let position = nearest(&index, &path).or(given);
-                let help = schema
-                    .get(&path)
-                    .and_then(|section| section.key(field))
-                    .map(|node| usage(field, node));
-                self.error(&index, path.key(field), position, Problem::MissingKey, help)
-            }
+            YamlError::SerdeMissingField { field, .. } => self.missing_key(&at, path, field),
             YamlError::DuplicateMappingKey { key, .. } => {
-                let key = key.as_deref().unwrap_or_default();
-                let path = if path.last_key() == Some(key) {
-                    path
-                } else {
-                    path.key(key)
-                };
-                let position = given.map(|at| Position {
-                    length: key.chars().count().max(1),
-                    ..at
-                });
-                let first = index.get(&path).and_then(|node| node.key);
-                let help = first.map(|at| format!("remove one of the two; the first is on line {}", at.line));
-                self.error(&index, path, position, Problem::DuplicateKey, help)
+                self.duplicate_key(&at, path, key.as_deref().unwrap_or_default())
             }
             YamlError::Message { msg, .. } if !path.0.is_empty() && !is_described(&index, &path, schema) => {
                 let position = nearest(&index, &path).or(given);
                 self.error(&index, path, position, Problem::Rule(msg.clone()), None)
             }
-            _ => match (index.get(&path), schema.get(&path)) {
-                (Some(found), Some(node)) if !is_syntax(error) => {
-                    let problem = Problem::Value {
-                        found: found_value(&found.content),
-                        expected: node.expected(),
-                        default: node
-                            .default()
-                            .filter(|value| !value.is_object())
-                            .map(schema::yaml),
-                    };
-                    let help = path.last_key().map(|key| usage(key, node));
-                    let position = Some(found.value);
-                    self.error(&index, path, position, problem, help)
-                }
-                _ => {
-                    let message = DefaultMessageFormatter.format_message(error).into_owned();
-                    self.error(
-                        &Index::default(),
-                        KeyPath::default(),
-                        given,
-                        Problem::Syntax(message),
-                        None,
-                    )
-                }
-            },
+            _ => self.invalid_value(&at, path, error),
+        }
+    }
+
+    fn unknown_key(&self, at: &At<'_>, path: KeyPath, field: &str, expected: &[&'static str]) -> ConfigError {
+        let section = match path.last_key() == Some(field) {
+            true => path.parent(),
+            false => path,
+        };
+        let keys = match at.schema.get(&section) {
+            Some(node) if !node.keys().is_empty() => node.keys(),
+            _ => expected.to_vec(),
+        };
+        let key = section.key(field);
+        let position = at.index.get(&key).and_then(|node| node.key).or(at.given);
+        let (problem, help) = unknown(field, &keys);
+        self.error(at.index, key, position, problem, Some(help))
+    }
+
+    fn missing_key(&self, at: &At<'_>, path: KeyPath, field: &str) -> ConfigError {
+        let position = nearest(at.index, &path).or(at.given);
+        let key = at.schema.get(&path).and_then(|section| section.key(field));
+        let help = key.map(|node| usage(field, node));
+        self.error(at.index, path.key(field), position, Problem::MissingKey, help)
+    }
+
+    fn duplicate_key(&self, at: &At<'_>, path: KeyPath, key: &str) -> ConfigError {
+        let path = match path.last_key() == Some(key) {
+            true => path,
+            false => path.key(key),
+        };
+        let position = at.given.map(|given| Position {
+            length: key.chars().count().max(1),
+            ..given
+        });
+        let first = at.index.get(&path).and_then(|node| node.key);
+        let help = first.map(|first| format!("remove one of the two; the first is on line {}", first.line));
+        self.error(at.index, path, position, Problem::DuplicateKey, help)
+    }
+
+    fn invalid_value(&self, at: &At<'_>, path: KeyPath, error: &YamlError) -> ConfigError {
+        match (at.index.get(&path), at.schema.get(&path)) {
+            (Some(found), Some(node)) if !is_syntax(error) => {
+                let default = node.default().filter(|value| !value.is_object());
+                let problem = Problem::Value {
+                    found: found_value(&found.content),
+                    expected: node.expected(),
+                    default: default.map(schema::yaml),
+                };
+                let help = path.last_key().map(|key| usage(key, node));
+                let position = Some(found.value);
+                self.error(at.index, path, position, problem, help)
+            }
+            _ => {
+                let problem = Problem::Syntax(DefaultMessageFormatter.format_message(error).into_owned());
+                self.error(&Index::default(), KeyPath::default(), at.given, problem, None)
+            }
         }
     }
 

@@ -45,28 +45,28 @@ impl Security {
 }
 
 /// Reads and checks a file.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+pub fn load(path: &Path) -> Result<Config, Box<ConfigError>> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&text, &name),
-        Err(error) => Err(ConfigError::unreadable(name, error)),
+        Err(error) => Err(Box::new(ConfigError::unreadable(name, error))),
     }
 }
 
 /// Reads and checks the text of a file; `file` is its name in errors.
-pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+pub fn parse(text: &str, file: &str) -> Result<Config, Box<ConfigError>> {
     let expanded = expand::expand(text, &System).map_err(|error| Source::unexpanded(file, text, error))?;
     let source = Source {
         file,
         text,
         expanded: &expanded,
     };
-    let config = read(&expanded).map_err(|(path, error)| source.unread(path, &error))?;
+    let config = read(&expanded).map_err(|failed| source.unread(failed.0, &failed.1))?;
     check::check(&config).map_err(|violation| source.violated(violation))?;
     Ok(config)
 }
 
-fn read(expanded: &Expanded) -> Result<Config, (KeyPath, serde_saphyr::Error)> {
+fn read(expanded: &Expanded) -> Result<Config, Box<(KeyPath, serde_saphyr::Error)>> {
     let text = &expanded.text;
     let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(is_blank) {
@@ -76,7 +76,7 @@ fn read(expanded: &Expanded) -> Result<Config, (KeyPath, serde_saphyr::Error)> {
     let config = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
         Config::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
     });
-    config.map_err(|error| (key_path(&track.path()), error))
+    config.map_err(|error| Box::new((key_path(&track.path()), error)))
 }
 
 fn key_path(path: &serde_path_to_error::Path) -> KeyPath {

@@ -1,4 +1,5 @@
 //! Configurations and the reports of their mistakes.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use super::types::{LOOPBACK, Naming};
 use super::values::{Listen, Size};

@@ -218,7 +218,7 @@ impl Seen {
                 Level::Warning,
                 "refused",
                 what,
-                format!("the relay does not do this: {message}"),
+                format!("rejected by the relay: {message}"),
             );
         }
         let Some(source) = relay
@@ -230,57 +230,79 @@ impl Seen {
         let app = application_name(service);
         let none = BTreeMap::new();
         let fired = self.fired.get(&source).unwrap_or(&none);
-        for pack in asked.config.selection.packs.iter() {
-            let metrics = asked.alone(pack).compile(&app, &relay.variables).metrics;
-            let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
-            let mut silent = all.clone();
-            for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
-                silent.remove(&metric.event.join("."));
-            }
-            if all.is_empty() || silent.is_empty() {
-                continue;
-            }
-            if silent.len() == all.len() {
-                if asked.config.chosen {
-                    let message = format!(
-                        "none of its {} events has fired since the relay began to count; is the library in use, and its prefix the default one?",
-                        all.len()
-                    );
-                    add(Level::Warning, "never_fired", &pack.name, message);
-                }
-                continue;
-            }
-            // That nothing failed is no suspicion.
-            for event in silent.iter().filter(|event| !rare(event)) {
-                add(
-                    Level::Note,
-                    "never_fired",
-                    event,
-                    format!(
-                        "pack {}: other events of the library fired, this one never did",
-                        pack.name
-                    ),
+        silent_packs(asked, relay, &app, fired, &mut add);
+        silent_definitions(asked, relay, &app, fired, &mut add);
+    }
+}
+
+/// Packs without any event, and single events without occurrence in packs that are in use.
+fn silent_packs(
+    asked: &Asked<'_>,
+    relay: &RelayStatus,
+    app: &str,
+    fired: &Fired,
+    add: &mut impl FnMut(Level, &'static str, &str, String),
+) {
+    for pack in asked.config.selection.packs.iter() {
+        let metrics = asked.alone(pack).compile(app, &relay.variables).metrics;
+        let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
+        let mut silent = all.clone();
+        for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
+            silent.remove(&metric.event.join("."));
+        }
+        if all.is_empty() || silent.is_empty() {
+            continue;
+        }
+        if silent.len() == all.len() {
+            if asked.config.chosen {
+                let message = format!(
+                    "none of its {} events has occurred since the relay started; check that the library is in use and that its event prefix is the default",
+                    all.len()
                 );
+                add(Level::Warning, "never_fired", &pack.name, message);
             }
+            continue;
         }
-        let own = Selection {
-            packs: Packs::of(Vec::new()),
-            definitions: asked.config.selection.definitions.clone(),
-            variables: asked.config.selection.variables.clone(),
-        };
-        for metric in own
-            .compile(&app, &relay.variables)
-            .metrics
-            .iter()
-            .filter(|m| !has_fired(m, fired))
-        {
-            let message = format!(
-                "metrics.definitions asks for event {} and it never gave a value: look for the event with dichroic tap '{}.**', then at measurement and keep",
-                metric.event.join("."),
-                metric.event.first().map_or("", String::as_str),
+        // Events of failures are expected to be absent.
+        for event in silent.iter().filter(|event| !rare(event)) {
+            add(
+                Level::Note,
+                "never_fired",
+                event,
+                format!(
+                    "pack {}: other events of the library have occurred, this one has not",
+                    pack.name
+                ),
             );
-            add(Level::Warning, "never_fired", &metric.name, message);
         }
+    }
+}
+
+/// Metrics of `metrics.definitions` without a value.
+fn silent_definitions(
+    asked: &Asked<'_>,
+    relay: &RelayStatus,
+    app: &str,
+    fired: &Fired,
+    add: &mut impl FnMut(Level, &'static str, &str, String),
+) {
+    let own = Selection {
+        packs: Packs::of(Vec::new()),
+        definitions: asked.config.selection.definitions.clone(),
+        variables: asked.config.selection.variables.clone(),
+    };
+    for metric in own
+        .compile(app, &relay.variables)
+        .metrics
+        .iter()
+        .filter(|m| !has_fired(m, fired))
+    {
+        let message = format!(
+            "no value from event {} of metrics.definitions: look for the event with dichroic tap '{}.**', then check measurement and keep",
+            metric.event.join("."),
+            metric.event.first().map_or("", String::as_str),
+        );
+        add(Level::Warning, "never_fired", &metric.name, message);
     }
 }
 

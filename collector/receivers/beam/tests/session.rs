@@ -1,4 +1,5 @@
 //! A relay's connection, from HELLO to GOODBYE, against a relay of the wire crate.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Listens for OTLP on free ports and prints the content of the store every second and when stopped. To test a sender, run
 //! `cargo run -p dichroic-receiver-otlp --example otlp_sink` and configure the sender with the printed addresses.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, Identity, Limits, Pattern};

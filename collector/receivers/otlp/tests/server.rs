@@ -1,4 +1,5 @@
 //! The two ports from the sender's side: statuses, headers and bodies over HTTP/1.1, calls over gRPC, limits and shutdown.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 mod common;
 

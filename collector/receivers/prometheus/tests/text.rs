@@ -1,4 +1,5 @@
 //! The text format: pages that Prometheus accepts are accepted with the same result; others are rejected with a reason.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use dichroic_receiver_prometheus::parse::{FamilyKind, Item, ParseError, Role, text};
 

@@ -1,4 +1,5 @@
 //! Any series at all, with names that collide, texts that look like syntax, and values that a format forbids.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use super::{Def, Kit, NOW};
 use dichroic_model::{Factor, MetricKind, NameStyle, Number, Protocol, Source};

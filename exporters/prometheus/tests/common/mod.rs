@@ -1,4 +1,5 @@
 //! What the tests share: a store with one of everything, copies of it, and our own strict reader of pages.
+#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 #![allow(dead_code)]
 
 pub mod arbitrary;
