@@ -200,7 +200,7 @@ def test_a_slow_scrape_a_page_and_a_relay_session_arrive_as_spans_and_logs_belon
         attributes = plain(session.attributes)
         assert attributes["node"] and attributes["os_pid"] and attributes["result"], attributes
 
-        for body in ("relay connected", "target is up"):
+        for body in ("relay connected", "target up"):
             record = sink.wait_record(body)
             assert record.severity_text == "INFO"
             assert record.trace_id and record.span_id

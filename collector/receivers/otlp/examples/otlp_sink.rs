@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{LocalSet, spawn_local};
 
+#[expect(clippy::too_many_lines, reason = "one program from top to bottom")]
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let any = Some(([127, 0, 0, 1], 0).into());
     let config = Config {

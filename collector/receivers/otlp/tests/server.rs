@@ -264,6 +264,7 @@ fn a_partial_success_uses_the_encoding_of_the_request() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of requests")]
 fn invalid_requests_are_rejected_with_a_reason() {
     run(async {
         let limits = Limits {

@@ -95,6 +95,7 @@ fn quoted_names_are_accepted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of pages")]
 fn pages_that_prometheus_rejects_are_rejected_with_a_position() {
     let check = |page: &[u8], line: usize, column: usize, problem: &str, found: &str| {
         let error = read(page).expect_err(&format!("{:?} was taken", String::from_utf8_lossy(page)));
