@@ -13,9 +13,12 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_http::{HttpClient, HttpError};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
+/// Longest export, retries included.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest response that is read, in bytes.
 const MAX_RESPONSE: usize = 64 << 10;
 /// Length of a gRPC message's prefix.
@@ -147,7 +150,7 @@ impl Connection {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = self.addressed(request)?;
-        tokio::time::timeout(super::TIMEOUT, self.exchange(request)).await?
+        tokio::time::timeout(TIMEOUT, self.exchange(request)).await?
     }
 }
 

@@ -8,7 +8,7 @@ mod client;
 mod queue;
 
 use crate::config::telemetry::OtlpExport;
-use client::Client;
+use client::{Client, TIMEOUT};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -33,8 +33,6 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Spans or log records of one request.
 const BATCH: usize = 512;
-/// Longest export, retries included.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A layer of the subscriber that [`crate::logging`] installs.
 pub type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
