@@ -179,7 +179,7 @@ def test_a_tcp_listener_added_on_sighup_needs_a_restart() -> None:
         collector.config["security"].update(TCP["security"])
         collector.config_file.write_text(json.dumps(collector.config))
         collector.child.send_signal(signal.SIGHUP)
-        wait_until(lambda: "which takes effect at the next start" in collector.output(), 10, "the reason")
+        wait_until(lambda: "which takes effect after a restart" in collector.output(), 10, "the reason")
         assert "security.local_tcp" in collector.output()
         assert TOKEN not in collector.output()
         assert node.snapshot() == before

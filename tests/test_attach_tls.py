@@ -153,4 +153,4 @@ def test_a_certificate_without_its_key_is_an_invalid_configuration(tmp_path: Pat
     file.write_text("receivers: { beam: { attach: [{ node: a@b, tls: { ca_file: ca.pem, cert_file: c.pem } }] } }\n")
     done = subprocess.run([str(dichroic_bin()), "check", "--config", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 78
-    assert "both of cert_file and key_file" in done.stderr
+    assert "cert_file and key_file require each other" in done.stderr
