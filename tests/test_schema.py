@@ -44,7 +44,14 @@ VALID: list[dict[str, Any]] = [
                     "keep": [{"path": "kind", "eq": "7"}],
                     "carry": {"route": {"event": "x.z", "path": "route", "clear": ["x.start", "x.stop"]}},
                 },
-                {"name": "c.d", "type": "summary", "event": "x.y", "measurement": ["a", "b"], "measurement_tag": "t", "tags": ["u"]},
+                {
+                    "name": "c.d",
+                    "type": "summary",
+                    "event": "x.y",
+                    "measurement": ["a", "b"],
+                    "measurement_tag": "t",
+                    "tags": ["u"],
+                },
             ]
         }
     },
