@@ -36,9 +36,9 @@ impl Gap {
     }
 }
 
-/// A batch, and the gaps ahead of it.
+/// A batch, and the gaps ahead of it; most have none.
 struct Entry {
-    gaps: Vec<Gap>,
+    gaps: Option<Box<[Gap]>>,
     batch: Arc<Batch>,
 }
 
@@ -56,7 +56,7 @@ impl Replay {
     pub(super) fn push(&mut self, batch: Arc<Batch>, max_bytes: usize, oldest: UnixNanos) {
         self.next = batch.position + u64::from(batch.rows);
         self.bytes += batch.size();
-        let gaps = std::mem::take(&mut self.gaps);
+        let gaps = (!self.gaps.is_empty()).then(|| self.gaps.drain(..).collect());
         self.entries.push_back(Entry { gaps, batch });
         while self.bytes > max_bytes || self.entries.front().is_some_and(|e| e.batch.received < oldest) {
             let Some(evicted) = self.entries.pop_front() else {
@@ -102,7 +102,7 @@ impl Replay {
                 (None, None) => (false, false),
             };
             if losses {
-                items.extend(gaps.iter().filter_map(|gap| gap.item(request)));
+                items.extend(gaps.iter().flatten().filter_map(|gap| gap.item(request)));
             }
             if rows && request.matches(&batch.schema) {
                 items.push(StreamItem::Batch(batch.clone()));

@@ -25,21 +25,27 @@ impl Subscriber {
         *self.decided[id].get_or_insert_with(|| self.request.matches(schema))
     }
 
-    /// The count is raised before the new item can be received, so a reader that sees the far side of the gap also sees the gap.
+    #[inline]
     fn send(&self, item: StreamItem) {
-        let mut item = item;
+        if let Err(channel::TrySend::Full(item)) = self.channel.try_send(item) {
+            self.displace(item);
+        }
+    }
+
+    /// Sends to a full channel, in place of the oldest items. The count is raised before the new item can be received, so a reader that
+    /// sees the far side of the gap also sees the gap.
+    #[cold]
+    fn displace(&self, mut item: StreamItem) {
         loop {
+            let rows = match self.channel.pop_oldest() {
+                Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
+                Some(StreamItem::Gap { lost, .. }) => lost.unwrap_or(0),
+                None => 0,
+            };
+            self.lost.fetch_add(rows, Ordering::AcqRel);
             match self.channel.try_send(item) {
                 Ok(()) | Err(channel::TrySend::Closed(_)) => return,
-                Err(channel::TrySend::Full(back)) => {
-                    item = back;
-                    let rows = match self.channel.pop_oldest() {
-                        Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
-                        Some(StreamItem::Gap { lost, .. }) => lost.unwrap_or(0),
-                        None => 0,
-                    };
-                    self.lost.fetch_add(rows, Ordering::AcqRel);
-                }
+                Err(channel::TrySend::Full(back)) => item = back,
             }
         }
     }

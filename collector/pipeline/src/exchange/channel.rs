@@ -61,6 +61,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 
 impl<T> Sender<T> {
     /// Sends, or returns the item.
+    #[inline]
     pub fn try_send(&self, item: T) -> Result<(), TrySend<T>> {
         if self.is_closed() {
             return Err(TrySend::Closed(item));

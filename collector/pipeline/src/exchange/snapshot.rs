@@ -109,10 +109,11 @@ impl Snapshot {
             return None;
         }
         let value = slot.copy(&core.series.bounds)?;
-        let exemplar = slot
-            .exemplified
-            .then(|| core.series.exemplar(index).cloned())
-            .flatten();
+        let exemplar = if slot.exemplified {
+            core.series.exemplar(index).cloned()
+        } else {
+            None
+        };
         Some(Row {
             meta: meta.clone(),
             value,
