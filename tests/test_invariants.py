@@ -63,6 +63,14 @@ def rust_sources() -> list[Path]:
     return [path for folder in ("collector", "exporters") for path in (ROOT / folder).rglob("*.rs") if "target" not in path.parts]
 
 
+def test_no_log_field_has_the_name_of_a_json_key():
+    """The JSON log has these keys at the top level, beside the fields."""
+    macro = re.compile(r"(?:tracing::)?\b(?:trace|debug|info|warn|error)!\((.*?)\);?$", re.MULTILINE | re.DOTALL)
+    field = re.compile(r"(?:^|[,(\s])(?:message|target|level|timestamp)\s*=(?!=)")
+    found = [f"{path}: {text}" for path in rust_sources() for text in macro.findall(path.read_text()) if field.search(text)]
+    assert found == []
+
+
 # Crates with import cycles that are still to be opened. Remove a crate as soon as it has none; add none.
 CRATES_WITH_CYCLES = {"dichroic", "dichroic-packs"}
 

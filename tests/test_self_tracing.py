@@ -214,7 +214,7 @@ def test_a_slow_scrape_a_page_and_a_relay_session_arrive_as_spans_and_logs_belon
         assert total(collector.metrics(), "dichroic_telemetry_sent_total", signal="traces") > 0
         assert sum(dropped(collector).values()) == 0
         assert collector.stop() == 0
-        sink.wait_record("stopping: receivers first")
+        sink.wait_record("stopping: detaching nodes, then receivers, then exporters")
 
 
 def test_a_failed_scrape_is_a_span_with_an_error():

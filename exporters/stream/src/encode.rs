@@ -114,7 +114,7 @@ impl Encoder {
 /// Logs a frame that the codec rejects: this crate builds frames within the limits of the format, so it is a defect.
 pub(crate) fn written(result: dichroic_wire::Result<()>) {
     if let Err(error) = result {
-        tracing::error!(%error, "cannot encode a frame; this is a defect");
+        tracing::error!(%error, "cannot encode a frame; this is a bug, please report it");
     }
 }
 
@@ -241,7 +241,7 @@ fn lost_one(out: &mut Vec<u8>, schema: u32) {
 
 /// A body that a receiver accepted and the codec rejects: its rows are lost, and reported as a gap.
 fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire::Error) -> u64 {
-    tracing::error!(%error, schema = %rows.schema().name, "a batch cannot be read; this is a defect");
+    tracing::error!(%error, schema = %rows.schema().name, "a batch cannot be read; this is a bug, please report it");
     let lost = rows.len() as u64;
     let gap = dichroic_wire::Gap {
         schema,
@@ -341,7 +341,7 @@ impl Json {
                 Encoded { rows, lost: 0 }
             }
             Err(error) => {
-                tracing::error!(%error, schema = %schema.name, "a batch cannot be read; this is a defect");
+                tracing::error!(%error, schema = %schema.name, "a batch cannot be read; this is a bug, please report it");
                 let lost = rows.len() as u64;
                 self.object(out, "gap", |out| {
                     json::gap(out, Some(&schema.name), GapReason::RowTooLarge, Some(lost));

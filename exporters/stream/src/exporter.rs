@@ -76,7 +76,7 @@ impl Exporter {
         let (opened, asked) = match opened {
             Ok(opened) => opened,
             Err(SubscribeError(goodbye)) => {
-                tracing::debug!(code = ?goodbye.code, message = goodbye.message, "subscription refused");
+                tracing::info!(code = ?goodbye.code, reason = goodbye.message, "subscription refused");
                 let mut out = Vec::new();
                 crate::encode::written(goodbye.write(&mut out));
                 let close = async {

@@ -67,7 +67,7 @@ impl Attachments {
         self.attached = same;
         for Attachment { entry, stop, task } in removed {
             stop.send_replace(true);
-            tracing::info!(node = entry.node, "target removed or changed; detaching");
+            tracing::info!(node = entry.node, "entry removed or changed; detaching");
             self.detaching.insert(entry.node, task);
         }
         for node in nodes {
@@ -130,7 +130,8 @@ async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<b
     }
     loop {
         let started = Instant::now();
-        match once(&target, &mut stopped).await {
+        let result = once(&target, &mut stopped, &mut last).await;
+        match result {
             Ok(None) => return,
             Ok(Some(message)) => log_once(&mut last, &target, message),
             Err(error) => log_once(&mut last, &target, error.to_string()),
@@ -149,13 +150,18 @@ async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<b
 /// Logs a message unless it is that of the previous attempt.
 fn log_once(last: &mut String, target: &NodeTarget, message: String) {
     if *last != message {
-        tracing::warn!(node = %target.node, reason = message, "not attached");
+        tracing::warn!(node = %target.node, reason = message, "not attached; retrying");
         *last = message;
     }
 }
 
 /// Attaches, and watches until the end. `None`: stopped and detached. Else the reason.
-async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Result<Option<String>, Error> {
+/// Clears `last` once attached, so that the next failure is logged even if it is the same.
+async fn once(
+    target: &NodeTarget,
+    stopped: &mut watch::Receiver<bool>,
+    last: &mut String,
+) -> Result<Option<String>, Error> {
     let span = tracing::info_span!(
         "attach",
         otel.kind = "client",
@@ -182,7 +188,7 @@ async fn once(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Resul
     );
     drop(span);
     match attached {
-        AttachResult::Attached => {}
+        AttachResult::Attached => last.clear(),
         AttachResult::Installed => {
             drop(node);
             return Ok(tokio::select! {
@@ -220,7 +226,7 @@ async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<St
     let now = attach::wait_until_connected(node, &target.destinations).await?;
     if now.state == "steady" {
         if let Some(message) = instead(&now) {
-            tracing::warn!(node = %target.node, reason = message, "second transport in use");
+            tracing::warn!(node = %target.node, reason = message, "using the fallback transport");
         }
         tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, data = now.socket, "attached");
     } else {
@@ -228,7 +234,7 @@ async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<St
         tracing::warn!(node = %target.node, reason, "no data from the relay");
     }
     while !attach::watch(node, Instant::now() + WATCH).await? {}
-    Ok("was detached by another".to_owned())
+    Ok("was detached by someone else; to keep it detached, remove it from receivers.beam.attach".to_owned())
 }
 
 async fn detach(target: &NodeTarget, mut node: Connection) {
@@ -242,6 +248,8 @@ async fn detach(target: &NodeTarget, mut node: Connection) {
     }
     match result {
         Ok(_) => tracing::info!(node = %target.node, "detached"),
-        Err(error) => tracing::warn!(node = %target.node, %error, "cannot detach"),
+        Err(error) => {
+            tracing::warn!(node = %target.node, %error, "cannot detach; the relay removes itself after 30 s")
+        }
     }
 }

@@ -42,7 +42,7 @@ pub async fn handshake(stream: &mut LocalStream, terms: Terms<'_>) -> Result<Opt
         Ok(Err(error)) => error,
         Err(_) => HandshakeError::refused(GoodbyeCode::Timeout, "no HELLO within 5 seconds"),
     };
-    tracing::warn!(listener = terms.listener, reason = %error, "connection refused");
+    tracing::warn!(listener = terms.listener, reason = %error, "refused a connection");
     close_with(stream, &error.answer(terms.pages)).await;
     Err(error.reason())
 }

@@ -156,13 +156,13 @@ impl Bound {
                 listener = "local_socket",
                 uid = peer.uid(),
                 reason = "user not in security.local_socket.allow_uids",
-                "connection refused"
+                "refused a connection"
             ),
             Err(error) => tracing::warn!(
                 listener = "local_socket",
                 %error,
                 reason = "no peer credentials",
-                "connection refused"
+                "refused a connection"
             ),
         }
         Ok(None)

@@ -87,7 +87,7 @@ impl Listener {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(listener = listener.name(), %error, "cannot accept");
+                    tracing::warn!(listener = listener.name(), %error, "cannot accept a connection; if too many files are open, raise the open-file limit (ulimit -n)");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -130,7 +130,7 @@ impl Listener {
 
     async fn refuse_for_limit(&self, stream: &mut LocalStream) {
         let message = format!("too many pending handshakes ({PENDING_HANDSHAKES}); retry later");
-        tracing::warn!(listener = self.name(), reason = message, "connection refused");
+        tracing::warn!(listener = self.name(), reason = message, "refused a connection");
         self.count(Reason::Limit);
         let goodbye = Goodbye::new(GoodbyeCode::Limit, RETRY_MS, &message);
         close_with(stream, &goodbye_frame(&goodbye)).await;

@@ -10,7 +10,7 @@ use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
 use crate::config::values::Listen;
 use crate::listen::handshake::{Accepted, close_with, goodbye_frame};
-use crate::listen::refused::Refusals;
+use crate::listen::refused::{Reason, Refusals};
 use crate::listen::stream::LocalStream;
 use crate::listen::{Listener, local_socket, tcp};
 use crate::runtime::error::RunError;
@@ -172,8 +172,16 @@ impl MainThread<'_> {
         let pages = self.config.exporters.prometheus.listen.address();
         let pages = pages.map_or_else(|| "-".to_owned(), |address| address.to_string());
         let serve = |listener: Listener| {
-            let (streams, relays) = (streams.clone(), self.relays.clone());
-            let serve = move |stream, accepted| serve(stream, accepted, streams.clone(), relays.clone());
+            let (streams, relays, refusals) = (streams.clone(), self.relays.clone(), self.refusals.clone());
+            let serve = move |stream, accepted| {
+                serve(
+                    stream,
+                    accepted,
+                    streams.clone(),
+                    relays.clone(),
+                    refusals.clone(),
+                )
+            };
             tokio::task::spawn_local(listener.run(pages.clone(), serve))
         };
         listeners.into_iter().map(serve).collect()
@@ -193,6 +201,7 @@ async fn serve(
     accepted: Accepted,
     streams: stream::Exporter,
     relays: mpsc::Sender<RelayConnection>,
+    refusals: Arc<Refusals>,
 ) {
     let Accepted { hello, read_ahead } = accepted;
     if hello.role != Role::Relay {
@@ -200,7 +209,12 @@ async fn serve(
     }
     let Ok(room) = relays.try_reserve() else {
         let message = "the ingest thread does not take relays at present; retry later";
-        tracing::warn!(reason = message, "connection refused");
+        let listener = match &stream {
+            LocalStream::Unix(_) => "local_socket",
+            LocalStream::Tcp(_) => "local_tcp",
+        };
+        tracing::warn!(listener, reason = message, "refused a connection");
+        refusals.count(listener, Reason::Limit);
         let goodbye = Goodbye::new(GoodbyeCode::Limit, RELAY_RETRY_MS, message);
         return close_with(&mut stream, &goodbye_frame(&goodbye)).await;
     };

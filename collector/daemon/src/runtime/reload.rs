@@ -23,6 +23,8 @@ const AT_ONCE: &[&str] = &[
 pub struct Reloader {
     path: Option<PathBuf>,
     urls: Vec<String>,
+    /// What runs: sections that need a restart are compared with it.
+    started: Config,
     current: Config,
     loaded: watch::Sender<Option<Arc<Loaded>>>,
 }
@@ -39,6 +41,7 @@ impl Reloader {
             Reloader {
                 path,
                 urls,
+                started: current.clone(),
                 current,
                 loaded: sender,
             },
@@ -54,7 +57,7 @@ impl Reloader {
     /// Reads and checks the file, publishes the result, and logs the outcome.
     pub fn reload(&mut self) {
         let Some(path) = &self.path else {
-            tracing::warn!(reason = "started without --config", "cannot reload on SIGHUP");
+            tracing::warn!("SIGHUP ignored: started without --config");
             return;
         };
         let span = tracing::info_span!(
@@ -76,18 +79,22 @@ impl Reloader {
             Ok(loaded) => {
                 span.record("targets", loaded.targets.len() as i64)
                     .record("result", "ok");
-                for section in needs_restart(&self.current, &loaded.config) {
-                    tracing::warn!(section, "this change needs a restart");
+                for section in needs_restart(&self.started, &loaded.config) {
+                    tracing::warn!(section, "changed setting takes effect after a restart");
                 }
                 tracing::info!(file = %path.display(), targets = loaded.targets.len(), "configuration reloaded");
                 self.current = loaded.config.clone();
                 self.loaded.send_replace(Some(Arc::new(loaded)));
             }
             Err((error, help)) => {
-                span.record("result", "refused")
+                span.record("result", "invalid")
                     .record("otel.status_code", "error")
                     .record("otel.status_description", &error);
-                tracing::error!(error, help, "configuration rejected; the one in effect is kept");
+                tracing::error!(
+                    error,
+                    help,
+                    "invalid configuration; still running with the previous one"
+                );
             }
         }
     }

@@ -147,7 +147,7 @@ async fn shut_down(
     attachments: Attachments,
     stop: &StopSender,
 ) {
-    tracing::info!("stopping: receivers first");
+    tracing::info!("stopping: detaching nodes, then receivers, then exporters");
     serving.not_ready();
     attachments.finish(deadline.left() / 2).await;
     serving.stop_accepting();

@@ -434,7 +434,7 @@ impl Relay {
         for refused in reply.refused {
             let what = self.entry_text(refused.entry);
             let node = &self.hello.node;
-            tracing::warn!(node = %node, entry = %what, message = %refused.message, "relay refused a plan entry");
+            tracing::warn!(node = %node, entry = %what, reason = %refused.message, "node cannot collect this metric or event; the others are not affected");
             self.status.refused.push((what, refused.message));
         }
     }

@@ -118,7 +118,7 @@ where
         Ok(connection) => connection,
         Err(goodbye) => {
             Span::current().record("result", "refused");
-            tracing::warn!(message = %goodbye.message, "relay rejected");
+            tracing::warn!(reason = %goodbye.message, "rejected a relay");
             return session.close(&config, &goodbye, None, &store).await;
         }
     };
@@ -175,7 +175,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
             resumed: None,
         };
         if let Err(error) = hello.to_hello().write(&mut self.out) {
-            tracing::error!(%error, "HELLO cannot be written");
+            tracing::error!(%error, "cannot encode HELLO; this is a bug, please report it");
         }
         let interest = store.interest().clone();
         let mut relay = connection.relay.borrow_mut();
@@ -275,7 +275,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 Ok(None) => break,
                 Err(error) => Violation::from(error),
             };
-            tracing::warn!(node = %relay.hello().node, message = %violation.message, "protocol violation by relay");
+            tracing::warn!(node = %relay.hello().node, reason = %violation.message, "relay sent invalid data; closing its connection");
             return Some(SteadyEnd::Close(goodbye(violation)));
         }
         match self.reader.pending() {

@@ -338,7 +338,7 @@ impl TargetLoop {
                 (status.health, status.last_error) = (Health::Up, None);
                 (status.samples, status.body_bytes) = (ingested.samples, self.body.len());
                 if before != Health::Up {
-                    tracing::info!(target = %self.target, samples = ingested.samples, "target up");
+                    tracing::info!(scrape_target = %self.target, samples = ingested.samples, "target up");
                 }
             }
             Err(error) => {
@@ -346,7 +346,7 @@ impl TargetLoop {
                 status.failures += 1;
                 status.last_error = Some(error.to_string());
                 if before != Health::Down {
-                    tracing::warn!(target = %self.target, %error, "target down");
+                    tracing::warn!(scrape_target = %self.target, %error, "scrape failed; target is down");
                 }
             }
         }

@@ -147,7 +147,7 @@ async fn accept(listener: TcpListener, state: Rc<ServerState>, mut stop: watch::
             }
             // Out of file descriptors, or the peer has disconnected: neither may end or spin the loop.
             Err(error) => {
-                tracing::warn!(%error, "accepting an OTLP connection failed");
+                tracing::warn!(%error, "cannot accept a connection; if too many files are open, raise the open-file limit (ulimit -n)");
                 sleep(Duration::from_millis(50)).await;
             }
         }
