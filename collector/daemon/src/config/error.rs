@@ -168,6 +168,17 @@ const LISTED: usize = 12;
 
 /// Names of keys whose values are never printed.
 const SECRET: &str = "token";
+/// A line that contains one of these is not shown: a mistyped or unknown key may have a secret as its value.
+const SUSPICIOUS: [&str; 6] = [
+    "password",
+    "passwd",
+    "secret",
+    "credential",
+    "authorization",
+    "://",
+];
+/// Characters of the longest line that is shown.
+const LONGEST_LINE: usize = 200;
 
 /// What an error of the reader is looked up in.
 struct At<'a> {
@@ -276,7 +287,11 @@ impl Source<'_> {
             (Some(found), Some(node)) if !is_syntax(error) => {
                 let default = node.default().filter(|value| !value.is_object());
                 let problem = Problem::Value {
-                    found: found_value(&found.content),
+                    found: match self.expanded.is_reference(found.value) {
+                        // What a reference stands for may be secret.
+                        true => "(the value of a reference)".to_owned(),
+                        false => found_value(&found.content),
+                    },
                     expected: node.expected(),
                     default: default.map(schema::yaml),
                 };
@@ -310,18 +325,30 @@ impl Source<'_> {
         }
     }
 
-    /// A line of the file with the values of secret keys masked; none when a secret in it cannot be found.
+    /// A line of the file with the values of secret keys masked to its end; none when it may hold another secret or is long.
     fn line(&self, number: usize, index: &Index) -> Option<String> {
         let line = self.text.lines().nth(number - 1)?;
         let mut masked: Vec<char> = line.chars().collect();
-        let mut secrets = 0;
+        if masked.len() > LONGEST_LINE {
+            return None;
+        }
+        let mut is_masked = false;
         for node in index.named(SECRET).filter(|node| node.value.line == number) {
             let at = self.expanded.source(node.value);
-            let end = (at.column - 1 + at.length).min(masked.len());
+            let scalar = matches!(node.content, Content::Scalar(_));
+            let end = if scalar {
+                (at.column - 1 + at.length).min(masked.len())
+            } else {
+                masked.len()
+            };
             masked[(at.column - 1).min(end)..end].fill('*');
-            secrets += 1;
+            is_masked = true;
         }
-        (secrets > 0 || !line.contains(SECRET)).then(|| masked.into_iter().collect())
+        let text: String = masked.into_iter().collect();
+        let suspicious = SUSPICIOUS
+            .iter()
+            .any(|word| text.to_ascii_lowercase().contains(word));
+        (!suspicious && (is_masked || !line.contains(SECRET))).then_some(text)
     }
 }
 
@@ -385,6 +412,10 @@ fn found_value(content: &Content) -> String {
         Content::Section => "(a section)".to_owned(),
         Content::Alias => "(an alias)".to_owned(),
         Content::Scalar(text) if text.is_empty() => "(empty)".to_owned(),
+        // A password may be in it.
+        Content::Scalar(text) if text.contains("://") && text.contains('@') => {
+            "(a URL with a user)".to_owned()
+        }
         Content::Scalar(text) if text.parse::<f64>().is_ok() => text.to_owned(),
         Content::Scalar(text) if text.chars().count() > SHOWN => {
             format!("{:?}…", text.chars().take(SHOWN).collect::<String>())

@@ -4,6 +4,7 @@
 //! line numbers stay those of the file; [`Expanded::source`] maps columns back.
 
 use super::position::Position;
+use std::io::Read;
 
 /// A reference that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +65,12 @@ struct Replaced {
 }
 
 impl Expanded {
+    /// Whether a position in the expanded text holds the value of a reference.
+    pub fn is_reference(&self, at: Position) -> bool {
+        let overlaps = |r: &Replaced| r.value.start < at.column + at.length && at.column < r.value.end;
+        self.replaced.iter().any(|r| r.line == at.line && overlaps(r))
+    }
+
     /// The position in the file of a position in the expanded text.
     pub fn source(&self, at: Position) -> Position {
         let (start, end) = (at.column, at.column + at.length);
@@ -108,11 +115,17 @@ impl Lookup for System {
     }
 
     fn file(&self, path: &str) -> Result<String, String> {
-        let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-        if size > MAX_FILE {
-            return Err(format!("{size} bytes exceed the maximum of {MAX_FILE}"));
+        // A pipe or a device could block or never end.
+        if !std::fs::metadata(path).map_err(|e| e.to_string())?.is_file() {
+            return Err("not a regular file".to_owned());
         }
-        std::fs::read_to_string(path).map_err(|e| e.to_string())
+        let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+        let mut text = String::new();
+        let read = file.take(MAX_FILE + 1).read_to_string(&mut text);
+        match read.map_err(|e| e.to_string())? as u64 {
+            0..=MAX_FILE => Ok(text),
+            _ => Err(format!("more than {MAX_FILE} bytes")),
+        }
     }
 }
 

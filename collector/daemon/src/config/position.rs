@@ -1,5 +1,6 @@
 //! Where each key and value of a YAML text stands, so that an error can point at it by its key path.
 
+use dichroic_model::text::escape_control;
 use serde_saphyr::granit_parser::{Event, Parser, Span};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,13 +59,25 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, segment) in self.0.iter().enumerate() {
             match segment {
-                Segment::Key(key) if at == 0 => f.write_str(key)?,
-                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Key(key) if at == 0 => f.write_str(&shown(key))?,
+                Segment::Key(key) => write!(f, ".{}", shown(key))?,
                 Segment::Item(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
     }
+}
+
+/// Characters of the longest key that is shown whole.
+const LONGEST_KEY: usize = 80;
+
+/// A key on one line, cut when it is long.
+fn shown(key: &str) -> String {
+    let mut cut: String = key.chars().take(LONGEST_KEY).collect();
+    if cut.len() < key.len() {
+        cut.push('…');
+    }
+    escape_control(&cut).into_owned()
 }
 
 /// A range of characters on one line.

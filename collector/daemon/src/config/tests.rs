@@ -280,7 +280,7 @@ f.yaml:1:20: environment variable DICHROIC_TEST_UNSET is not set
     check(
         "limits: { series: '${env:DICHROIC_TEST_UNSET:-x}', sources: -1 }\n",
         r#"
-f.yaml:1:19: limits.series: invalid value "x": expected an integer from 1 to 4294967295 (default 1000000)
+f.yaml:1:19: limits.series: invalid value (the value of a reference): expected an integer from 1 to 4294967295 (default 1000000)
   1 | limits: { series: '${env:DICHROIC_TEST_UNSET:-x}', sources: -1 }
     |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   help: largest number of series in the store; for example `series: 100000`
@@ -475,4 +475,19 @@ fn secrets_are_redacted_when_the_configuration_is_printed() {
         &format!("security: {{ local_tcp: {{ token: {token} }} }}\n"),
         &token,
     );
+}
+
+#[test]
+fn errors_do_not_show_lines_that_may_hold_a_secret() {
+    let hidden = |text: &str| {
+        let shown = parse(text, "f.yaml").unwrap_err().to_string();
+        assert!(!shown.contains("SECRETX"), "{shown}");
+    };
+    hidden("admin: { token: [SECRETX] }\n");
+    hidden("receivers: { prometheus: { basic_auth: { username: a, password: SECRETX } } }\n");
+    hidden("telemetry: { otlp: { endpoint: 'http://user:SECRETX@127.0.0.1:1', port: 1 } }\n");
+    hidden(&format!(
+        "limits: {{ series: x }} # {} SECRETX\n",
+        "long ".repeat(50)
+    ));
 }

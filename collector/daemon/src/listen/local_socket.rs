@@ -7,7 +7,7 @@ use crate::config::types::LocalSocket;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -56,6 +56,9 @@ pub enum CandidateError {
     /// The directory could be replaced by its owner.
     #[error("directory {} belongs to another user", .0.display())]
     ForeignDirectory(PathBuf),
+    /// Something else has this name; it is not removed.
+    #[error("exists and is not a socket")]
+    NotASocket,
     /// A system call failed.
     #[error("{step}: {error}")]
     Io {
@@ -107,10 +110,7 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, CandidateError> {
         .open(&lock_path)
         .map_err(io_error("lock file"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| CandidateError::InUse)?;
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error("stale socket")(e)),
-        _ => {}
-    }
+    remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(io_error("bind"))?;
     let mode = u32::from_str_radix(&config.mode, 8).unwrap_or(0o600);
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error("mode"))?;
@@ -169,6 +169,16 @@ impl Bound {
     }
 }
 
+/// Removes the socket that a collector left behind, and nothing else.
+fn remove_stale(path: &Path) -> Result<(), CandidateError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path).map_err(io_error("stale socket")),
+        Ok(_) => Err(CandidateError::NotASocket),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("stale socket")(error)),
+    }
+}
+
 impl Drop for Bound {
     fn drop(&mut self) {
         // The lock file is kept: after its removal two collectors could lock two files of the same name.
@@ -196,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let path = scratch("stale");
-        fs::write(&path, b"").unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let first = bind(&config(&path)).unwrap();
         let error = bind(&config(&path)).err().unwrap().to_string();
         assert!(
@@ -206,6 +216,16 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         drop(bind(&config(&path)).unwrap());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_a_socket_is_kept() {
+        let path = scratch("file");
+        fs::write(&path, b"precious").unwrap();
+        let error = bind(&config(&path)).err().unwrap().to_string();
+        assert!(error.contains("exists and is not a socket"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
