@@ -1,4 +1,4 @@
-"""What an idle collector costs: resident memory, CPU, and the size of the binary, beside their budgets."""
+"""Resident memory, CPU and binary size of an idle collector, compared with their budgets."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of all threads, in nanoseconds from the scheduler: ticks of ten milliseconds are coarser than what is measured."""
+    """CPU time of all threads, from the scheduler's nanoseconds: clock ticks of 10 ms are too coarse here."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 

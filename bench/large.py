@@ -1,4 +1,4 @@
-"""What others wait for while the largest OTLP bodies are taken: small requests on another connection, answered meanwhile."""
+"""Latency of small requests on another connection while the largest OTLP bodies are received."""
 
 import gzip
 import http.client
@@ -68,7 +68,7 @@ def longest_wait(open_connection: Callable[[], http.client.HTTPConnection], body
         send(connection, small, PROTOBUF)
         waits.append((time.perf_counter() - before) * 1e3)
     took = time.perf_counter() - begun
-    return f"{statuses[0]} after {took * 1e3:4.0f} ms; {len(waits):5} small ones meanwhile, the longest {max(waits):5.1f} ms"
+    return f"{statuses[0]} after {took * 1e3:4.0f} ms; {len(waits):5} small requests meanwhile, slowest {max(waits):5.1f} ms"
 
 
 def main() -> int:
@@ -92,8 +92,8 @@ def main() -> int:
             address = urlsplit("//" + json.loads(ready.read_text())["otlp_http"].removeprefix("http://"))
             for what, (body, headers) in bodies.items():
                 for _ in range(ROUNDS):
-                    said = longest_wait(lambda: http.client.HTTPConnection(address.netloc, timeout=60), body, headers)
-                    print(f"{what:<26} {said}, budget {BUDGET_MS} ms")
+                    result = longest_wait(lambda: http.client.HTTPConnection(address.netloc, timeout=60), body, headers)
+                    print(f"{what:<26} {result}, budget {BUDGET_MS} ms")
         finally:
             process.terminate()
             process.wait()

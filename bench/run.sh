@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every bench: `make bench`, or `bench/run.sh NAME…` for some. Each prints its figure, its budget, and the ratio to a baseline of
-# the same run. Medians of several rounds; on a shared machine trust the ratios.
+# Runs all benches (`make bench`) or those named (`bench/run.sh NAME…`). Each prints its result, its budget, and the ratio to a baseline
+# of the same run. Results are medians of several rounds; on a shared machine only the ratios are reliable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${DICHROIC_PYTHON:-build/venv/bin/python}
@@ -25,6 +25,6 @@ for name in "${wanted[@]}"; do
     python) "$python" python-shim/bench/stream_bench.py ;;
     idle)   cargo build --release --quiet -p dichroic && "$python" bench/idle.py ;;
     large)  cargo build --release --quiet -p dichroic && "$python" bench/large.py ;;
-    *) echo "no bench $name; there are: ${all[*]}" >&2; exit 2 ;;
+    *) echo "unknown bench \"$name\": expected one of ${all[*]}" >&2; exit 2 ;;
   esac
 done

@@ -1,1 +1,1 @@
-"""The dashboards, one module each, and how Grafana wants them written."""
+"""The dashboards, one module each, and helpers that build Grafana's JSON."""

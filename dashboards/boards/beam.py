@@ -1,4 +1,4 @@
-"""BEAM VM: what the node serves, then its schedulers, memory and limits."""
+"""BEAM VM: requests, schedulers, memory and limits of a node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def beam() -> Board:
     board = Board(
         uid="dichroic-beam",
         title="BEAM VM",
-        description="What a BEAM node does with memory, schedulers and its limits.",
+        description="Requests, schedulers, memory and limits of BEAM nodes.",
         variables=[
             datasource_variable(),
             variable("job", "Service", "vm_memory_bytes", "job"),
@@ -49,11 +49,11 @@ def beam() -> Board:
 def beam_requests() -> list[Panel]:
     requests = rate(f"{HTTP}_count", BEAM)
     failures = rate(f"{HTTP}_count", BEAM, FAILED)
-    description = "Percentiles over the chosen nodes: half, nineteen in twenty and all but one in a hundred requests were faster."
+    description = "Percentiles of request durations over all chosen nodes."
     return [
         timeseries(
             "Request rate by node",
-            f"HTTP requests a second that the nodes served (`{HTTP}_count`).",
+            f"HTTP requests per second, by node (`{HTTP}_count`).",
             "reqps",
             Query(total(requests, "job, instance"), NODE),
         ),
@@ -80,7 +80,7 @@ def beam_limits() -> list[Panel]:
     def of_limit(title: str, what: str, consequence: str) -> Panel:
         return stat(
             f"{title} of limit",
-            f"The fullest of the chosen nodes. {consequence}",
+            f"Highest of the chosen nodes. {consequence}",
             "percentunit",
             Query(f"max({share(what)})"),
             thresholds=warn_at(0.7, 0.9),
@@ -88,20 +88,20 @@ def beam_limits() -> list[Panel]:
 
     waiting, memory = (series(metric, TOTAL) for metric in ("vm_run_queue_length", "vm_memory_bytes"))
     return [
-        stat("Nodes", "Nodes that report now.", "none", Query(f"count({memory})")),
+        stat("Nodes", "Nodes reporting now.", "none", Query(f"count({memory})")),
         stat(
             "Longest run queue",
-            "Processes that wait for a scheduler on the busiest node. More than a few for each core means waiting requests.",
+            "Processes waiting for a scheduler on the busiest node. More than a few per core delays requests.",
             "none",
             Query(f"max({waiting})"),
         ),
         stat(
             "Largest memory",
-            "Memory of the node that uses most.",
+            "Memory of the node that uses the most.",
             "bytes",
             Query(f"max({memory})"),
         ),
-        of_limit("Processes", "process", "At 100 % nothing can be spawned."),
+        of_limit("Processes", "process", "At 100 % no process can be spawned."),
         of_limit("Atoms", "atom", "Atoms are never freed; at 100 % the node crashes."),
         of_limit("Ports", "port", "At 100 % no socket or file can be opened."),
     ]
@@ -112,26 +112,26 @@ def beam_lines() -> list[Panel]:
     return [
         timeseries(
             "Run queue",
-            "Processes that wait for a scheduler, by node (`vm_run_queue_length`). Steadily above the number of cores: overload.",
+            "Processes waiting for a scheduler, by node (`vm_run_queue_length`). Constantly above the number of cores: overload.",
             "short",
             Query(series("vm_run_queue_length", TOTAL), NODE),
         ),
         timeseries(
             "Run queue by kind",
-            "Waiting for ordinary schedulers, or for those of dirty I/O; all chosen nodes together.",
+            "Processes waiting for normal or dirty I/O schedulers, summed over all chosen nodes.",
             "short",
             [Query(total(series("vm_run_queue_length", f'type="{kind}"')), name) for kind, name in kinds.items()],
             stacked=True,
         ),
         timeseries(
             "Memory of the node",
-            "All memory that the VM has allocated (`vm_memory_bytes`, type total), by node.",
+            "Memory allocated by the VM (`vm_memory_bytes`, type total), by node.",
             "bytes",
             Query(series("vm_memory_bytes", TOTAL), NODE),
         ),
         timeseries(
             "Memory by type",
-            "Processes and parts of the system's share, all chosen nodes together. Growing binaries: somebody keeps references.",
+            "Memory by type, summed over all chosen nodes. Growing binary memory: processes keep references to binaries.",
             "bytes",
             Query(total(series("vm_memory_bytes", 'type=~"processes|binary|ets|code|atom"'), "type"), "{{type}}"),
             width=24,
@@ -145,9 +145,9 @@ def beam_work() -> list[Panel]:
     ports = {"input": "in", "output": "out"}
     return [
         timeseries(
-            "Scheduler utilisation",
-            "Share of time that schedulers had work (`vm_scheduler_utilization_ratio`), each kind taken together. Above 0.8 "
-            "for long: no room for a burst.",
+            "Scheduler utilization",
+            "Share of time that schedulers were busy, by type (`vm_scheduler_utilization_ratio`). Above 0.8 for long: no "
+            "reserve for bursts.",
             "percentunit",
             Query(f"avg by ({by_node}, type) ({series('vm_scheduler_utilization_ratio')})", f"{NODE} {{{{type}}}}"),
             maximum=1,
@@ -155,28 +155,28 @@ def beam_work() -> list[Panel]:
         ),
         timeseries(
             "Run queue by scheduler",
-            "Processes that wait for each scheduler. One queue far above the others: work that cannot be moved.",
+            "Processes waiting for each scheduler. One queue far above the others: work that cannot migrate.",
             "short",
             Query(series("vm_scheduler_run_queue_length"), f"{NODE} {{{{type}}}} {{{{scheduler}}}}"),
         ),
         timeseries(
             "Reductions",
-            "Work of all processes a second, in the VM's own unit.",
+            "Reductions per second of all processes, the VM's unit of work.",
             "short",
             Query(total(rate("vm_reductions_total"), by_node), NODE),
         ),
         timeseries(
             "Active tasks",
-            "Processes and ports that run or wait (`vm_active_tasks`), ordinary and dirty. Steadily above the schedulers online: "
-            "overload.",
+            "Processes and ports that run or wait (`vm_active_tasks`), normal and dirty. Constantly above the number of "
+            "online schedulers: overload.",
             "short",
             Query(series("vm_active_tasks"), f"{NODE} {{{{type}}}}"),
             width=12,
         ),
         timeseries(
             "Schedulers and processors",
-            "Schedulers online (`vm_schedulers_online`) beside the processors that the VM knows (`vm_logical_processors`). More "
-            "ordinary schedulers than processors available: they take time from each other.",
+            "Online schedulers (`vm_schedulers_online`) and the processors the VM detected (`vm_logical_processors`). With more "
+            "normal schedulers than available processors, schedulers compete for CPU time.",
             "short",
             [
                 Query(series("vm_schedulers_online"), f"{NODE} {{{{type}}}} schedulers"),
@@ -186,37 +186,37 @@ def beam_work() -> list[Panel]:
         ),
         timeseries(
             "Garbage collections",
-            "Collections a second, by node.",
+            "Garbage collections per second, by node.",
             "short",
             Query(total(rate("vm_gc_count_total"), by_node), NODE),
         ),
         timeseries(
-            "Memory given back",
-            "Bytes a second that garbage collections reclaimed: how fast garbage is made.",
+            "Memory reclaimed",
+            "Bytes per second reclaimed by garbage collection: the rate at which garbage is produced.",
             "Bps",
             Query(total(rate("vm_gc_reclaimed_bytes_total"), by_node), NODE),
         ),
         timeseries(
             "Context switches",
-            "Times a second that a scheduler took up another process.",
+            "Context switches per second, by node.",
             "short",
             Query(total(rate("vm_context_switches_total"), by_node), NODE),
         ),
         timeseries(
             "Port input and output",
-            "Bytes a second through ports: sockets, files, external programs.",
+            "Bytes per second through ports: sockets, files, external programs.",
             "Bps",
             [Query(total(rate(f"vm_io_{way}_bytes_total"), by_node), f"{NODE} {word}") for way, word in ports.items()],
         ),
         timeseries(
             "Uptime",
-            "Time since the BEAM was started.",
+            "Time since the VM started.",
             "s",
             Query(series("vm_uptime_seconds"), NODE),
         ),
         timeseries(
             "ETS tables of limit",
-            "Share of the tables that the BEAM is laid out for (`vm_ets_count`, `vm_ets_limit`).",
+            "ETS tables as a share of the configured limit (`vm_ets_count`, `vm_ets_limit`).",
             "percentunit",
             Query(share("ets"), NODE),
             thresholds=warn_at(0.7, 0.9),
@@ -228,15 +228,15 @@ def beam_mailboxes() -> list[Panel]:
     return [
         timeseries(
             "Longest message queues",
-            "Messages that wait for the processes with the longest queues, by registered name or first function. Steadily growing: "
-            "the process cannot keep up, and memory follows.",
+            "The longest message queues, by registered name or initial function. Constant growth: the process cannot keep "
+            "up, and memory grows too.",
             "short",
             Query(f"topk(10, {series('vm_process_mailbox_length')})", f"{NODE} {{{{process}}}}"),
             width=12,
         ),
         timeseries(
-            "Messages in the queues that were looked at",
-            "The search is bounded: it looks at some processes at a time (`vm_process_mailbox_processes`).",
+            "Messages in the sampled queues",
+            "The search is bounded: each step samples some of the processes (`vm_process_mailbox_processes`).",
             "short",
             [
                 Query(series("vm_process_mailbox_messages"), f"{NODE} messages"),
@@ -252,7 +252,7 @@ def beam_counts() -> list[Panel]:
         return [
             timeseries(
                 title,
-                f"How many there are, by node (`vm_{what}_count`).",
+                f"Current number, by node (`vm_{what}_count`).",
                 "short",
                 Query(series(f"vm_{what}_count"), NODE),
                 width=12,
@@ -284,21 +284,21 @@ def beam_memory() -> list[Panel]:
     return [
         table("Nodes now", "Memory of each node by type.", columns, {"job": "Service", "instance": "Node"}, width=24),
         timeseries(
-            "Memory of processes that is used",
-            "Share of what is allocated for processes. Low for long: heaps that grew once and were never collected.",
+            "Used share of process memory",
+            "Used share of the memory allocated for processes. Low for long: heaps that grew and were not collected since.",
             "percentunit",
             Query(f"{used} / ignoring(type) {allocated}", NODE),
             maximum=1,
         ),
         timeseries(
             "Persistent terms",
-            "Number of persistent terms. Replacing or erasing one makes the VM scan every process: it should not change often.",
+            "Number of persistent terms. Replacing or erasing one makes the VM scan every process, so changes should be rare.",
             "short",
             Query(series("vm_persistent_term_count"), NODE),
         ),
         timeseries(
             "Memory of persistent terms",
-            "What persistent terms take (`vm_persistent_term_memory_bytes`).",
+            "Memory used by persistent terms (`vm_persistent_term_memory_bytes`).",
             "bytes",
             Query(series("vm_persistent_term_memory_bytes"), NODE),
         ),

@@ -1,7 +1,7 @@
-"""Grafana's dashboard model, as far as our dashboards use it: small functions that return pieces of classic JSON (schema 42).
+"""The parts of Grafana's dashboard model in use: small functions that return pieces of classic JSON (schema 42).
 
-The dashboards call them; nothing here knows what is measured. What is the same on every panel (data source, legend, tooltip, the
-text of an empty panel) is decided here once. Ids and positions are given out by `Board`, so that a new panel is one call.
+This module is independent of the metrics. It sets the options common to all panels (data source, legend, tooltip, the text of an
+empty panel). `Board` assigns ids and positions, so a new panel is one call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def series(metric: str, *matchers: str) -> str:
 
 
 def rate(metric: str, *matchers: str) -> str:
-    """Per second, over the window that Grafana fits to zoom and scrape interval."""
+    """Per-second rate over the window that Grafana derives from zoom and scrape interval."""
     return f"rate({series(metric, *matchers)}[$__rate_interval])"
 
 
@@ -77,7 +77,7 @@ class Query:
 
 
 def latency(metric: str, q: float, by: str, legend: str, *matchers: str) -> Query:
-    """A quantile with exemplars, so that a point leads to its trace."""
+    """A quantile with exemplars, which link a point to its trace."""
     return Query(quantile(q, metric, by, *matchers), legend, exemplar=True)
 
 
@@ -86,7 +86,7 @@ def latency(metric: str, q: float, by: str, legend: str, *matchers: str) -> Quer
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel without its place. `width` is in columns of 24, `height` in grid rows."""
+    """A panel without its position. `width` is in columns of 24, `height` in grid rows."""
 
     body: Json
     width: int
@@ -118,12 +118,12 @@ GREEN = _steps([(None, "green")])
 
 
 def warn_at(warning: float, critical: float) -> Json:
-    """Thresholds of something that should be low."""
+    """Thresholds of a value that should be low."""
     return _steps([(None, "green"), (warning, "orange"), (critical, "red")])
 
 
 def warn_below(critical: float) -> Json:
-    """Thresholds of something that should be at least this."""
+    """Thresholds of a value that should be at least this."""
     return _steps([(None, "red"), (critical, "green")])
 
 
@@ -140,7 +140,7 @@ def timeseries(
     maximum: float | None = None,
     no_value: str = NO_VALUE,
 ) -> Panel:
-    """Lines over time, with a legend that tells mean, maximum and last value of each."""
+    """Lines over time, with mean, maximum and last value of each in the legend."""
     custom = {
         "drawStyle": "line",
         "lineInterpolation": "linear",
@@ -190,8 +190,8 @@ def stat(
     no_value: str = NO_VALUE,
     shows_name: bool = False,
 ) -> Panel:
-    """One number now, with its recent course behind it; or, with `shows_name`, the legend in place of the number."""
-    # Exemplars would be further values of a panel that shows one.
+    """The current value with its recent history as a sparkline; with `shows_name`, the legend instead of the value."""
+    # Grafana would show exemplars as additional values.
     query = replace(query, exemplar=False)
     body = _panel("stat", title, description, _targets(query, instant=shows_name), width=width, height=height)
     body["fieldConfig"] = {
@@ -218,7 +218,7 @@ def stat(
 
 
 def heatmap(title: str, description: str, metric: str, *matchers: str, width: int = 12, height: int = 8) -> Panel:
-    """How the observations of a histogram in seconds spread over its buckets."""
+    """The distribution of a histogram in seconds over its buckets."""
     query = Query(total(rate(f"{metric}_bucket", *matchers), "le"), "{{le}}")
     body = _panel("heatmap", title, description, _targets(query, format="heatmap"), width=width, height=height)
     body["fieldConfig"] = {
@@ -301,11 +301,11 @@ def table(
     height: int = 8,
     sort: str | None = None,
 ) -> Panel:
-    """One row for each combination of `labels` (label: heading), one column for each query, as of now."""
+    """One row for each combination of `labels` (label: heading), one column for each query, with current values."""
     queries = [Query(column.expr) for column in columns]
     targets = _targets(queries, instant=True, format="table")
     body = _panel("table", title, description, targets, width=width, height=height)
-    # A lone query's number is named "Value", several are told apart by their refId.
+    # Grafana names the value of a single query "Value"; with several queries it appends the refId.
     names = [f"Value #{target['refId']}" if len(columns) > 1 else "Value" for target in targets]
     order = [*labels, *names]
     body["transformations"] = [
@@ -367,7 +367,7 @@ def datasource_variable() -> Json:
 
 
 def variable(name: str, label: str, selector: str, value_of: str, *, all_value: str = ".+") -> Json:
-    """Values of a label, asked again when the time range changes; any number of them may be chosen, all to begin with."""
+    """Values of a label, queried again when the time range changes. Multiple selection; all are selected at first."""
     query = f"label_values({selector}, {value_of})"
     return {
         "type": "query",
@@ -410,7 +410,7 @@ def annotation(name: str, expr: str, title: str, color: str) -> Json:
 
 @dataclass
 class Board:
-    """A dashboard in the making. Panels flow from left to right and wrap, in the order in which they are added."""
+    """A dashboard under construction. Panels flow from left to right and wrap, in the order in which they are added."""
 
     uid: str
     title: str
@@ -422,11 +422,11 @@ class Board:
     _bottom: int = 0
 
     def add(self, *panels: Panel) -> None:
-        """Puts panels under what is there."""
+        """Adds panels below the existing ones."""
         self._bottom = self._place(self.panels, panels, self._bottom)
 
     def row(self, title: str, *panels: Panel, collapsed: bool = True) -> None:
-        """A titled row; a collapsed one holds its panels until somebody opens it."""
+        """A titled row; a collapsed row contains its panels."""
         body: Json = {
             "type": "row",
             "title": title,

@@ -1,4 +1,4 @@
-"""Dichroic itself: whether the collector takes in everything, within its limits, and what it costs."""
+"""Dichroic itself: whether the collector accepts all data within its limits, and its resource usage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def itself() -> Board:
     board = Board(
         uid="dichroic-self",
         title="Dichroic itself",
-        description="Whether the collector takes in everything, within its limits, and what it costs.",
+        description="Whether the collector accepts all data within its limits, and its resource usage.",
         variables=[
             datasource_variable(),
             variable("job", "Job", "dichroic_build_info", "job"),
@@ -59,10 +59,10 @@ def of_limit(what: str) -> str:
 def itself_numbers() -> list[Panel]:
     near = warn_at(0.7, 0.9)
     return [
-        stat("Received", "Points, events and logs that came in, a second.", "short", Query(total(RECEIVED)), width=3),
+        stat("Received", "Points, events and logs received per second.", "short", Query(total(RECEIVED)), width=3),
         stat(
             "Dropped",
-            "Share of what came in that was dropped, for whatever reason. 0 is right; below, reasons are told apart.",
+            "Share of the received data that was dropped. Expected: 0. See the reasons in the panels below.",
             "percentunit",
             Query(ratio(DROPPED, RECEIVED)),
             width=3,
@@ -70,7 +70,7 @@ def itself_numbers() -> list[Panel]:
         ),
         stat(
             "Page, p99",
-            "All but one in a hundred `/metrics` pages took less than this, from request to rendered page.",
+            "99th percentile of the time to render a `/metrics` page, from the request on.",
             "s",
             latency(STAGE, 0.99, "", "p99", 'stage="page"'),
             width=3,
@@ -94,7 +94,7 @@ def itself_numbers() -> list[Panel]:
         ),
         stat(
             "Sources",
-            "Sources that are open, or whose series have not left yet.",
+            "Connected sources, and sources whose series have not expired yet.",
             "none",
             Query(total(series("dichroic_sources"))),
             width=3,
@@ -121,19 +121,19 @@ def itself_red() -> list[Panel]:
     return [
         timeseries(
             "Received by source",
-            "Points, events and logs a second that came in. A line that ends is a source that went silent.",
+            "Points, events and logs received per second. A line that ends: the source stopped sending.",
             "short",
             Query(total(RECEIVED, BY_SOURCE), SOURCE),
         ),
         timeseries(
             "Applied by source",
-            "Those that reached a series or a stream.",
+            "Points, events and logs per second that reached a series or a stream.",
             "short",
             Query(total(APPLIED, BY_SOURCE), SOURCE),
         ),
         timeseries(
             "Dropped by source and reason",
-            "Losses a second. One that ends in `_limit` names the limit to raise; `malformed` and `duplicate` are of the source.",
+            "Losses per second. A reason ending in `_limit` names the limit to raise; `malformed` and `duplicate`: source errors.",
             "short",
             Query(total(DROPPED, "source, signal, reason"), "{{source}} ({{signal}}): {{reason}}"),
             no_value="nothing dropped",
@@ -147,10 +147,10 @@ def itself_limits() -> list[Panel]:
         return timeseries(title, description, unit, queries, width=12)
 
     return [
-        against("Series", "Live series and how many may live at once (`limits.series`).", "dichroic_series", "short"),
+        against("Series", "Live series and their limit (`limits.series`).", "dichroic_series", "short"),
         against(
             "Accounted bytes",
-            "Bytes of series, labels and tables and how many may be used (`limits.memory`).",
+            "Bytes of series, labels and tables, and their limit (`limits.memory`).",
             "dichroic_series_bytes",
             "bytes",
         ),
@@ -168,22 +168,22 @@ def itself_ledger() -> list[Panel]:
     return [
         table(
             "Sources now",
-            "What came in from each source a second, and what became of it.",
+            "Data received, applied and dropped per second, by source.",
             columns,
             {"source": "Source", "protocol": "Protocol", "signal": "Signal"},
             width=12,
         ),
         timeseries(
             "In flight or unaccounted",
-            "Received less applied less dropped, since the start. Small and steady: what is on its way. Growing: a bug of ours.",
+            "Received minus applied minus dropped, since the start. Small and steady: data in flight. Growing: a bug in Dichroic.",
             "short",
             Query(unaccounted, "in flight"),
             width=6,
         ),
         timeseries(
             "Warnings",
-            "A second, of what loses nothing but deserves a look: resets, colliding labels and names, gaps of deltas, cut values, "
-            "refused connections of relays and subscribers.",
+            "Warnings per second. Nothing is lost, but check the cause: resets, colliding labels and names, gaps in deltas, "
+            "truncated values, refused connections of relays and subscribers.",
             "short",
             [
                 Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
@@ -201,21 +201,21 @@ def itself_relays() -> list[Panel]:
     return [
         timeseries(
             "Raw events that relays sent",
-            "Rows a second, by node and event. Relays send them only while someone subscribes or `exporters.stream.retain` asks.",
+            "Rows per second, by node and event. Relays send them only for a subscriber or for `exporters.stream.retain`.",
             "short",
             Query(lost("rows_sent", "source, event"), "{{source}} {{event}}"),
         ),
         timeseries(
-            "Measurements that are no numbers",
-            "Measurements a second that a metric or a subscriber's row could not use: no number, or beyond what a sum can "
-            "hold. An event that does not have the measurement at all is not among them.",
+            "Measurements that are not numbers",
+            "Measurements per second that a metric or a subscriber's row could not use: not a number, or too large for a "
+            "sum. Events without the measurement are not counted.",
             "short",
             Query(lost("skipped", "source, metric, event, reason"), "{{source}} {{metric}}{{event}}: {{reason}}"),
         ),
         timeseries(
             "What relays could not count or send",
-            "Rows dropped in the VM (no credit, a rate limit), series beyond the cap that were folded, handlers that failed or "
-            "that someone detached.",
+            "Rows dropped in the VM (no credit, rate limit), series over the limit folded into the overflow series, handlers "
+            "that failed or were detached and re-attached.",
             "short",
             [
                 Query(lost("rows_dropped", "source, reason"), "{{source}} rows: {{reason}}"),
@@ -234,19 +234,19 @@ def itself_exporters() -> list[Panel]:
     return [
         timeseries(
             "Offered and sent",
-            "Rows a second that an exporter was given, and that left it.",
+            "Rows per second offered to an exporter, and sent by it.",
             "short",
             [Query(hop("offered"), "{{exporter}} offered"), Query(hop("sent"), "{{exporter}} sent")],
         ),
         timeseries(
             "Lost in exporters",
-            "Rows a second that an exporter or subscriber was too slow for. Subscribers are told how many they missed.",
+            "Rows per second dropped because an exporter or subscriber was too slow. Subscribers receive the number of lost rows.",
             "short",
             Query(hop("dropped"), "{{exporter}}"),
         ),
         timeseries(
             "Sources and subscribers",
-            "Who sends, and who listens to events and logs.",
+            "Sources, and subscribers of events and logs.",
             "short",
             [
                 Query(series("dichroic_sources"), "{{instance}} sources"),
@@ -255,12 +255,12 @@ def itself_exporters() -> list[Panel]:
         ),
         status(
             "Scraped by Prometheus",
-            "Whether Prometheus reached the page (`up` of the scrape job, which must be named as the job here).",
+            "Whether Prometheus reached the page (`up`; the scrape job must have the name chosen under Job).",
             Query(series("up"), "{{instance}}"),
         ),
         timeseries(
             "Scrape duration as Prometheus sees it",
-            "Time to fetch and read the page.",
+            "Time to fetch and parse the page.",
             "s",
             Query(series("scrape_duration_seconds"), "{{instance}}"),
             width=6,
@@ -278,8 +278,8 @@ def itself_exporters() -> list[Panel]:
 def itself_stages() -> list[Panel]:
     def stage(name: str, q: float) -> Panel:
         description = (
-            f"{name} of each stage. `page` is a `/metrics` page from request to rendered; `ingest_lag` is how late the ingest "
-            "thread wakes, and grows when it is overloaded."
+            f"{name} of each stage. `page` is the time to render a `/metrics` page; `ingest_lag` is the delay before the ingest "
+            "thread wakes, which grows under overload."
         )
         return timeseries(f"Stages, {name}", description, "s", latency(STAGE, q, "stage", "{{stage}}"))
 
@@ -288,11 +288,11 @@ def itself_stages() -> list[Panel]:
         stage("p50", 0.5),
         stage("p95", 0.95),
         stage("p99", 0.99),
-        heatmap("Pages", "How long pages took.", STAGE, 'stage="page"'),
-        heatmap("Lag of the ingest thread", "How late the ingest thread woke.", STAGE, 'stage="ingest_lag"'),
+        heatmap("Pages", "Time to render a `/metrics` page.", STAGE, 'stage="page"'),
+        heatmap("Lag of the ingest thread", "Delay before the ingest thread woke.", STAGE, 'stage="ingest_lag"'),
         timeseries(
             "Stages, p99.9 since the start",
-            "p99.9 of each stage since the collector started, to two digits.",
+            "p99.9 of each stage since the collector started, with two significant digits.",
             "s",
             Query(f"max by (stage) ({slowest})", "{{stage}}"),
             width=24,
@@ -304,13 +304,13 @@ def itself_process() -> list[Panel]:
     return [
         timeseries(
             "CPU",
-            "CPU time a second: 1 is one core kept busy.",
+            "CPU time per second: 1 is one fully used core.",
             "none",
             Query(rate("process_cpu_seconds_total"), "{{instance}}"),
         ),
         timeseries(
             "Memory",
-            "Resident memory, and what of it is accounted to series.",
+            "Resident memory, and the part accounted to series.",
             "bytes",
             [
                 Query(series("process_resident_memory_bytes"), "{{instance}} resident"),
@@ -319,20 +319,20 @@ def itself_process() -> list[Panel]:
         ),
         timeseries(
             "Open file descriptors",
-            "Sockets of sources and subscribers, mostly.",
+            "Open file descriptors, mostly sockets of sources and subscribers.",
             "short",
             Query(series("process_open_fds"), "{{instance}}"),
         ),
         timeseries(
             "Time since the start",
-            "How long the collector runs.",
+            "Time since the collector started.",
             "s",
             Query(f"time() - {series('process_start_time_seconds')}", "{{instance}}"),
             width=12,
         ),
         timeseries(
             "CPU for a thousand rows",
-            "CPU time spent for a thousand received points, events and logs; all work of the collector shared among them.",
+            "CPU time of the whole collector per thousand received points, events and logs.",
             "s",
             Query(f"1000 * {total(rate('process_cpu_seconds_total'))} / ({total(RECEIVED)} > 0)", "CPU time"),
             width=12,

@@ -1,6 +1,6 @@
-"""Names that more than one dashboard needs, as the collector's Prometheus page has them."""
+"""Names shared by the dashboards, as they are on the collector's Prometheus page."""
 
-# The job of the collector's own metrics.
+# The job of the collector's self telemetry.
 OWN_JOB = "dichroic"
 # Requests of every runtime, by the OpenTelemetry semantic conventions.
 HTTP = "http_server_request_duration_seconds"

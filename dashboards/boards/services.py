@@ -1,4 +1,4 @@
-"""Federated services: requests, errors and durations of BEAM and Python services on the same panels, and what they stand on."""
+"""Federated services: requests, errors and durations of BEAM and Python services on the same panels, and their dependencies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def services() -> Board:
     board.row("Phoenix errors, sockets and channels", *phoenix())
     board.row("Snakepit: calls into Python", *snakepit())
     board.row("Scraped workers and their processes", *workers())
-    board.row("Who reports", *reporters())
+    board.row("Reporting sources", *reporters())
     return board
 
 
@@ -70,10 +70,10 @@ def worker_restarts() -> Json:
 
 def service_numbers() -> list[Panel]:
     return [
-        stat("Requests", "Requests a second of all chosen services together.", "reqps", Query(total(REQUESTS))),
+        stat("Requests", "Requests per second of all chosen services.", "reqps", Query(total(REQUESTS))),
         stat(
             "Errors",
-            "Share of requests answered with status 5xx. Worry above 1 %, act above 5 %.",
+            "Share of requests answered with status 5xx. Warning above 1 %, critical above 5 %.",
             "percentunit",
             Query(ratio(FAILURES, REQUESTS)),
             thresholds=warn_at(0.01, 0.05),
@@ -96,21 +96,21 @@ def service_lines() -> list[Panel]:
     def duration(name: str, q: float) -> Panel:
         description = (
             f"{name} of request durations by service and runtime, from the buckets of `{HTTP}`. BEAM and Python services "
-            "have the same bounds, so the lines may be compared."
+            "have the same bucket bounds, so the lines are comparable."
         )
         return timeseries(f"Duration, {name}", description, "s", latency(HTTP, q, BY_SERVICE, SERVICE, *CHOSEN))
 
     return [
         timeseries(
             "Request rate by service",
-            f"Requests a second by service and runtime (`{HTTP}_count`). A sudden drop is as bad as a peak.",
+            f"Requests per second by service and runtime (`{HTTP}_count`). Check sudden drops as well as peaks.",
             "reqps",
             Query(total(REQUESTS, BY_SERVICE), SERVICE),
             width=12,
         ),
         timeseries(
             "Error ratio by service",
-            "Share of requests answered with status 5xx, by service. 0 means that there were requests and none failed.",
+            "Share of requests answered with status 5xx, by service. 0 means there were requests and none failed.",
             "percentunit",
             Query(ratio(FAILURES, REQUESTS, BY_SERVICE), SERVICE),
             width=12,
@@ -125,7 +125,7 @@ def service_spread() -> list[Panel]:
     return [
         heatmap(
             "Request durations",
-            "How many requests fell into each bucket, all chosen services together. Two bands are two kinds of requests.",
+            "Requests in each bucket, all chosen services. Two bands mean two kinds of requests.",
             HTTP,
             *CHOSEN,
         ),
@@ -138,7 +138,7 @@ def service_spread() -> list[Panel]:
         ),
         timeseries(
             "Requests by runtime",
-            "Requests a second of all services of one runtime.",
+            "Requests per second, by runtime.",
             "reqps",
             Query(total(REQUESTS, "runtime"), "{{runtime}}"),
             width=6,
@@ -159,7 +159,7 @@ def routes() -> list[Panel]:
     labels = {"job": "Service", "http_request_method": "Method", "http_route": "Route"}
     statuses = total(REQUESTS, "http_response_status_code")
     return [
-        table("Routes now", "Rate, errors and durations of each route as of now.", columns, labels, width=24, height=9),
+        table("Routes now", "Current rate, error ratio and durations of each route.", columns, labels, width=24, height=9),
         timeseries(
             "Request rate by route",
             "The ten busiest routes.",
@@ -174,7 +174,7 @@ def routes() -> list[Panel]:
         ),
         timeseries(
             "Requests by status",
-            "Requests a second by status of the answer.",
+            "Requests per second by response status.",
             "reqps",
             Query(statuses, "{{http_response_status_code}}"),
             stacked=True,
@@ -185,7 +185,7 @@ def routes() -> list[Panel]:
 def database() -> list[Panel]:
     by, legend = "job, db_operation_name, db_collection_name", "{{job}} {{db_operation_name}} {{db_collection_name}}"
     operations = rate(f"{DB}_count")
-    # Ecto says result="error"; other instrumentation names the error.
+    # Ecto sets result="error"; other instrumentation sets error_type.
     failed = " or ".join(rate(f"{DB}_count", matcher) for matcher in ('result="error"', 'error_type!=""'))
     waits = {
         "ecto_queue_duration_seconds": "waiting for a connection",
@@ -195,7 +195,7 @@ def database() -> list[Panel]:
     return [
         timeseries(
             "Operations by table",
-            f"Database operations a second (`{DB}_count`), by operation and table.",
+            f"Database operations per second (`{DB}_count`), by operation and table.",
             "ops",
             Query(total(operations, by), legend),
         ),
@@ -207,7 +207,7 @@ def database() -> list[Panel]:
         ),
         timeseries(
             "Operation duration, p95 by table",
-            "95th percentile of the whole time of an operation, waiting for a connection included.",
+            "95th percentile of an operation's total time, including the wait for a connection.",
             "s",
             latency(DB, 0.95, by, legend),
         ),
@@ -218,8 +218,8 @@ def database() -> list[Panel]:
             [latency(DB, q, "", f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
         ),
         timeseries(
-            "Where the time of a query goes (Ecto)",
-            "Mean time for each part. Much waiting for a connection means that the pool is too small or held too long.",
+            "Query time by phase (Ecto)",
+            "Mean time of each phase. A long wait for a connection: the pool is too small, or connections are held too long.",
             "s",
             [Query(mean(metric), name) for metric, name in waits.items()],
             stacked=True,
@@ -230,10 +230,10 @@ def database() -> list[Panel]:
             "s",
             latency("ecto_queue_duration_seconds", 0.95, "job, repo", "{{job}} {{repo}}"),
         ),
-        heatmap("Operation durations", "How many operations fell into each bucket.", DB),
+        heatmap("Operation durations", "Operations in each bucket.", DB),
         timeseries(
             "Idle time of connections, p50 (Ecto)",
-            "How long a connection was idle before it was used. Small means that the pool is busy.",
+            "Median time a connection was idle before use. Small values mean a busy pool.",
             "s",
             latency("ecto_idle_duration_seconds", 0.5, "job, repo", "{{job}} {{repo}}"),
             width=12,
@@ -247,18 +247,18 @@ def oban() -> list[Panel]:
     return [
         timeseries(
             "Jobs by worker and outcome",
-            "Jobs performed a second (`oban_jobs_total`), by worker and state.",
+            "Jobs performed per second (`oban_jobs_total`), by worker and state.",
             "ops",
             Query(total(ended, "job, worker, state"), "{{job}} {{worker}} {{state}}"),
         ),
         timeseries(
             "Failed jobs",
-            "Share of jobs that raised, threw, exited or returned an error. Oban may try them again.",
+            "Share of jobs that raised, threw, exited or returned an error. Oban may retry them.",
             "percentunit",
             Query(ratio(rate("oban_jobs_total", 'event="exception"'), ended, by), legend),
         ),
         timeseries(
-            "Wait before the start, p95",
+            "Queue time, p95",
             "95th percentile of the time between a job being due and its start. Growth means too few workers.",
             "s",
             latency("oban_job_queue_time_seconds", 0.95, "job, queue", "{{job}} {{queue}}"),
@@ -277,7 +277,7 @@ def oban() -> list[Panel]:
         ),
         timeseries(
             "Started and ended",
-            "Starts that stay above ends mean that jobs pile up at work, or end with their node.",
+            "Starts constantly above ends: running jobs pile up, or their node stopped before they ended.",
             "ops",
             [Query(total(rate("oban_jobs_started_total")), "started"), Query(total(ended), "ended")],
         ),
@@ -302,17 +302,17 @@ def oban() -> list[Panel]:
         ),
         timeseries(
             "Jobs that plugins changed",
-            "Jobs a second that plugins staged, pruned, rescued, discarded or inserted (`oban_plugin_jobs_total`). Rescued ones "
-            "were left behind by a node that died.",
+            "Jobs per second that plugins staged, pruned, rescued, discarded or inserted (`oban_plugin_jobs_total`). Rescued "
+            "jobs were orphaned when their node stopped.",
             "ops",
             Query(total(rate("oban_plugin_jobs_total"), "outcome"), "{{outcome}}"),
             width=12,
             no_value="none changed",
         ),
         timeseries(
-            "Failed runs of plugins",
-            "Runs of plugins that ended with an error (`oban_plugin_duration_seconds`) or raised (`oban_plugin_exceptions_total`). "
-            "Should be none.",
+            "Failed plugin runs",
+            "Plugin runs that ended with an error (`oban_plugin_duration_seconds`) or raised (`oban_plugin_exceptions_total`). "
+            "Expected: none.",
             "ops",
             [
                 Query(total(rate("oban_plugin_duration_seconds_count", 'error="true"'), "plugin"), "{{plugin}} error"),
@@ -327,7 +327,7 @@ def oban() -> list[Panel]:
 def phoenix() -> list[Panel]:
     return [
         timeseries(
-            "Requests whose handling raised",
+            "Requests that raised",
             "Requests that raised, threw or exited in a router's action, by route.",
             "reqps",
             Query(total(rate("phoenix_router_dispatch_exceptions_total"), "http_route, kind"), "{{http_route}} {{kind}}"),
@@ -336,7 +336,7 @@ def phoenix() -> list[Panel]:
         ),
         timeseries(
             "Error pages rendered",
-            "Error pages by status. Many 404 may be somebody looking for holes.",
+            "Error pages per second by status. Many 404s may come from a vulnerability scan.",
             "reqps",
             Query(total(rate("phoenix_error_rendered_count_total"), "status, kind"), "{{status}} {{kind}}"),
             width=12,
@@ -344,7 +344,7 @@ def phoenix() -> list[Panel]:
         ),
         timeseries(
             "Sockets connected",
-            "Connections a second by transport and result.",
+            "Connections per second by transport and result.",
             "ops",
             Query(
                 total(rate("phoenix_socket_connect_duration_seconds_count"), "transport, result"),
@@ -377,38 +377,38 @@ def snakepit() -> list[Panel]:
     return [
         timeseries(
             "Calls by command",
-            "Calls into Python a second, by pool and command.",
+            "Calls into Python per second, by pool and command.",
             "ops",
             Query(total(calls, "pool, command"), "{{pool}} {{command}}"),
         ),
         timeseries(
             "Failed calls",
-            "Share of calls that came back with an error, by pool.",
+            "Share of calls that returned an error, by pool.",
             "percentunit",
             Query(ratio(rate("snakepit_calls_failed_total"), calls, "pool"), "{{pool}}"),
         ),
         timeseries(
             "Call duration, p95",
-            "95th percentile of a call as the BEAM saw it.",
+            "95th percentile of a call's duration, measured by the BEAM.",
             "s",
             latency("snakepit_call_duration_seconds", 0.95, "pool, command", "{{pool}} {{command}}"),
         ),
         timeseries(
-            "The same call from both sides, p95",
-            "What the BEAM waited (client) and what Python worked (server). The difference is the bridge.",
+            "Call duration on both sides, p95",
+            "Time the BEAM waited (client) and time Python worked (server). The difference is the cost of the bridge.",
             "s",
             latency("snakepit_python_call_duration_seconds", 0.95, "side", "{{side}}"),
         ),
         timeseries(
             "Full queues",
-            "Requests a second that met a full queue, by pool. Should be none.",
+            "Requests per second rejected by a full queue, by pool. Expected: none.",
             "ops",
             Query(total(rate("snakepit_pool_saturated_total"), "pool"), "{{pool}}"),
             no_value="none",
         ),
         timeseries(
             "Workers lost and replaced",
-            "Crashes, restarts, replacements and heartbeats without an answer, a second.",
+            "Crashes, restarts, recycled workers and missed heartbeats per second.",
             "ops",
             [Query(total(rate(metric)), name) for name, metric in lost.items()],
             no_value="none",
@@ -426,14 +426,14 @@ def workers() -> list[Panel]:
         status("Targets", "Whether the last scrape of each target succeeded (`up`).", Query(gauge("up"), legend)),
         timeseries(
             "Scrape duration",
-            "How long a scrape took. A target that needs long for its page is busy, or shows too much.",
+            "Duration of a scrape. A slow target is overloaded or exposes too many samples.",
             "s",
             Query(gauge("scrape_duration_seconds"), legend),
             width=6,
         ),
         timeseries(
-            "Samples of a scrape",
-            "Samples that each target exposes, and those left after relabelling. Steady growth is a label explosion.",
+            "Samples per scrape",
+            "Samples exposed by each target, and those left after relabeling. Constant growth means a label explosion.",
             "short",
             [
                 Query(gauge("scrape_samples_scraped"), f"{legend} exposed"),
@@ -444,7 +444,7 @@ def workers() -> list[Panel]:
         ),
         timeseries(
             "CPU",
-            "CPU time a second: 1 is one core kept busy (`process_cpu_seconds_total`).",
+            "CPU time per second: 1 is one fully used core (`process_cpu_seconds_total`).",
             "none",
             Query(rate("process_cpu_seconds_total", OTHERS), legend),
         ),
@@ -458,21 +458,21 @@ def workers() -> list[Panel]:
             ],
         ),
         timeseries(
-            "File descriptors of the limit",
-            "Share of the file descriptors that the process may open. At 100 % it can accept no connection.",
+            "File descriptors of limit",
+            "Open file descriptors as a share of the limit. At 100 % the process cannot accept connections.",
             "percentunit",
             Query(f"{gauge('process_open_fds')} / {gauge('process_max_fds')}", legend),
             maximum=1,
         ),
         timeseries(
             "Garbage collections (Python)",
-            "Collections a second by generation. Many of generation 2 cost time.",
+            "Collections per second by generation. Those of generation 2 are expensive.",
             "ops",
             Query(rate("python_gc_collections_total", OTHERS), f"{legend} generation {{{{generation}}}}"),
         ),
         timeseries(
             "Objects collected (Python)",
-            "Objects found by the garbage collector a second, and those it could not free.",
+            "Objects per second that the garbage collector collected, and those it could not free.",
             "ops",
             [
                 Query(total(rate("python_gc_objects_collected_total", OTHERS), "job, instance"), f"{legend} collected"),
@@ -484,7 +484,7 @@ def workers() -> list[Panel]:
         ),
         timeseries(
             "Time since the start",
-            "How long each worker runs. A saw tooth is a crash loop.",
+            "Time since each worker started. A sawtooth means a crash loop.",
             "s",
             Query(f"time() - {gauge('process_start_time_seconds')}", legend),
         ),
@@ -496,7 +496,7 @@ def reporters() -> list[Panel]:
     return [
         table(
             "Sources",
-            "Every source that reports now, and what runs it (`target_info`).",
+            "All reporting sources and their runtimes (`target_info`).",
             [Column("Sources", f"count by (job, instance, runtime) ({series('target_info', OTHERS)})")],
             {"job": "Service", "instance": "Instance", "runtime": "Runtime"},
         ),

@@ -1,9 +1,9 @@
-"""A consumer: what the Erlang node and the Python programs do, in one `async for` each for events, logs and points.
+"""A consumer of the events, logs and points of the Erlang node and the Python programs, with one `async for` for each kind.
 
     python consumer.py [ADDRESS]
 
-Prints one JSON object a line, for the demo to show: every event, log and point it gets, and every gap. ADDRESS is what
-`dichroic.connect` takes; without one it finds the collector's local socket.
+Prints every event, log, point and gap as one JSON object per line; demo.py reads them. ADDRESS is an address for
+`dichroic.connect`; the default is the collector's local socket.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ import sys
 import dichroic
 
 
-def say(**fields: object) -> None:
+def write(**fields: object) -> None:
     print(json.dumps(fields, default=str), flush=True)
 
 
-def told_by(row: dichroic.Event) -> dict[str, object]:
+def fields_of(row: dichroic.Event) -> dict[str, object]:
     if isinstance(row, dichroic.Log):
         return {"body": row.body, "metadata": dict(row.metadata)}
     return {"measurements": dict(row.measurements), "metadata": dict(row.metadata)}
@@ -28,11 +28,11 @@ async def follow(address: str | None, kind: str, *patterns: str, **options: obje
         async with client.subscribe(*patterns, kind=kind, on_gap="yield", **options) as rows:
             async for row in rows:
                 if isinstance(row, dichroic.Gap):
-                    say(kind="gap", lost=row.lost, reason=row.reason)
+                    write(kind="gap", lost=row.lost, reason=row.reason)
                 elif kind == "metric":
-                    say(kind=kind, name=row.name, source=row.source, labels=row.labels)
+                    write(kind=kind, name=row.name, source=row.source, labels=row.labels)
                 else:
-                    say(kind=kind, name=row.name, source=row.source, time=row.time, **told_by(row))
+                    write(kind=kind, name=row.name, source=row.source, time=row.time, **fields_of(row))
 
 
 async def main() -> None:

@@ -1,10 +1,10 @@
-"""The demo: one collector, one Erlang node, two Python programs, one consumer; and what they see of each other.
+"""The demo: one collector, one Erlang node, two Python programs, and one consumer of all their data.
 
-    make demo                       until Ctrl-C
-    DEMO_SECONDS=30 make demo       for thirty seconds
+    make demo                       runs until Ctrl-C
+    DEMO_SECONDS=30 make demo       runs for thirty seconds
 
-Everything listens on loopback. On the way out the ledger is fetched and must balance; the exit code is 0 only if every
-source was seen both on /metrics and in the stream. Set DEMO_PORTS=free to take free ports instead of the default ones.
+Everything listens on loopback. At the end the ledger must balance; the exit code is 0 only if every source was also
+seen on /metrics and in the stream. DEMO_PORTS=free uses free ports instead of the default ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "demo"
 DEMO = Path(__file__).resolve().parent
 RELAY = ROOT / "beam-relay"
-# Sources that must be seen, by the `job` they have on /metrics, and one family of each there.
+# Required sources: the `job` on /metrics, a description, and one metric family of each.
 SOURCES = {
     "shop": ("Erlang node", "http_server_request_duration_seconds_count"),
     "scrape": ("embedder.py, scraped", "embedder_texts_total"),
@@ -41,7 +41,7 @@ def paint(code: str, text: str) -> str:
 
 
 class Transcript:
-    """Lines with the time since the start and who is speaking; written by several threads."""
+    """Output lines with the time since the start and the program's name. Thread-safe."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -58,7 +58,7 @@ class Transcript:
 
 
 class Child:
-    """A program of the demo. Its lines go to a callback; it ends with us."""
+    """A program of the demo. A callback receives its output lines; it is stopped with the demo."""
 
     def __init__(self, name: str, command: list[str], on_line, env: dict[str, str] | None = None) -> None:
         self.name = name
@@ -69,7 +69,7 @@ class Child:
             stderr=subprocess.DEVNULL if not os.environ.get("DEMO_VERBOSE") else None,
             text=True,
             env={**os.environ, **(env or {})},
-            # Ctrl-C is for us: we end the others in order.
+            # Only the demo receives Ctrl-C: it stops the programs in order.
             start_new_session=True,
         )
         self.reader = threading.Thread(target=self._read, args=(on_line,), daemon=True)
@@ -79,7 +79,7 @@ class Child:
         for line in self.process.stdout:
             on_line(line.rstrip("\n"))
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
@@ -141,7 +141,7 @@ class Demo:
         python = sys.executable
         self.child("embedder", [python, str(DEMO / "embedder.py"), "0" if free_ports() else "8000"], self.on_embedder)
         if not self.page_of_embedder.wait(20):
-            raise Stopped("embedder.py did not start; is port 8000 taken? Try DEMO_PORTS=free")
+            raise Stopped("embedder.py did not start; if port 8000 is in use, set DEMO_PORTS=free")
         self.start_collector()
         socket = self.endpoints["socket"]
         self.child("shop", shop_command(), self.on_shop, {"DICHROIC_SOCKET": socket, "OTEL_SERVICE_NAME": "shop"})
@@ -177,7 +177,7 @@ class Demo:
         while not ready.exists():
             if collector.process.poll() is not None:
                 raise Stopped(
-                    "the collector did not start; DEMO_VERBOSE=1 shows why. Are the default ports taken? Try DEMO_PORTS=free"
+                    "the collector did not start: set DEMO_VERBOSE=1 to see its log, or DEMO_PORTS=free if ports are in use"
                 )
             if time.monotonic() > deadline:
                 raise Stopped("the collector was not ready within 20 seconds")
@@ -185,7 +185,7 @@ class Demo:
         self.endpoints = json.loads(ready.read_text())
         self.out.blank()
 
-    # ---- what the children say -----------------------------------------------------------------------------------------
+    # ---- output of the programs ----------------------------------------------------------------------------------------
 
     def on_embedder(self, line: str) -> None:
         if match := re.search(r"http://\S+", line):
@@ -211,7 +211,7 @@ class Demo:
         if self.first_event is None:
             self.first_event = time.monotonic() - self.out.began
         self.shown[row["name"]] += 1
-        # The first few of each name are worth reading; then they are counted.
+        # Shows the first three of each name and counts the rest.
         if self.shown[row["name"]] <= 3:
             self.out.say("async for", describe(row), "36")
 
@@ -225,7 +225,7 @@ class Demo:
             self.stopping.wait(0.5)
             for child in self.children:
                 if child.process.poll() is not None and not self.stopping.is_set():
-                    raise Stopped(f"{child.name} ended early with code {child.process.returncode}")
+                    raise Stopped(f"{child.name} exited early with code {child.process.returncode}")
             self.arrivals(known)
             if time.monotonic() >= next_status:
                 next_status += 5
@@ -269,9 +269,9 @@ class Demo:
 
     def finish(self, seen: dict[str, set[str]]) -> bool:
         self.out.blank()
-        self.out.say("demo", "stopping: first those who send, then the collector", "1")
+        self.out.say("demo", "stopping the senders, then the collector", "1")
         by_name = {child.name: child for child in self.children}
-        by_name["shop"].tell("stop")
+        by_name["shop"].write_line("stop")
         by_name["shop"].join()
         by_name["recommender"].end()
         page = self.page()
@@ -286,11 +286,11 @@ class Demo:
         by_name["collector"].end(signal.SIGTERM)
         clean = by_name["collector"].process.returncode == 0
         if not clean:
-            self.out.say("demo", f"the collector ended with code {by_name['collector'].process.returncode}", "31")
+            self.out.say("demo", f"the collector exited with code {by_name['collector'].process.returncode}", "31")
         return ledger["balances"] and exact and clean
 
     def compare(self, page: list[tuple[str, dict[str, str], float]]) -> bool:
-        """The shop's own count against ours: they must be equal."""
+        """Compares the shop's own count with /metrics: they must be equal."""
         counted = sum(
             value
             for name, labels, value in page
@@ -298,11 +298,11 @@ class Demo:
         )
         truth = self.truth.get("requests", -1)
         verdict = "equal" if counted == truth else "NOT EQUAL"
-        self.out.say("demo", f"requests the shop counted itself: {truth}; on /metrics: {counted:.0f}: {verdict}", "1")
+        self.out.say("demo", f"requests counted by the shop: {truth}; on /metrics: {counted:.0f}: {verdict}", "1")
         return counted == truth
 
     def settled_ledger(self) -> dict:
-        """The ledger, once what the consumer left behind has been accounted for."""
+        """The ledger after the disconnected consumer's rows are accounted for."""
         deadline = time.monotonic() + 5
         while True:
             ledger = self.api("ledger")
@@ -319,7 +319,7 @@ class Demo:
             print(f"  {what:<24} on /metrics: {mark(on_page)}   in the stream: {mark(in_stream)}")
         if self.first_event is not None:
             print(f"  first event in `async for` after {self.first_event:.1f} s")
-        print(f"  the ledger {'balances' if balanced else 'or a count is NOT right'}; {self.lost} rows lost in the stream")
+        print(f"  {'the ledger balances' if balanced else 'the ledger or a count is WRONG'}; {self.lost} rows lost in the stream")
         return 0 if good else 1
 
     # ---- the collector's HTTP side ----------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class Demo:
 
 
 class Stopped(Exception):
-    """The demo cannot go on; the words say why."""
+    """The demo cannot continue; the message states the reason."""
 
 
 FREE_PORTS = """\
@@ -400,12 +400,12 @@ def binary() -> Path:
     named = os.environ.get("DICHROIC_BIN")
     found = Path(named) if named else ROOT / "target" / "release" / "dichroic"
     if not found.exists():
-        raise Stopped(f"no binary at {found}: run `make demo`, which builds it")
+        raise Stopped(f"no binary at {found}: build it with `make demo`")
     return found
 
 
 def telemetry_ebin() -> str | None:
-    """The real telemetry library, where its compiled modules are named; else our stand-in is compiled."""
+    """The path of the compiled telemetry library, if given; otherwise the test stand-in is compiled."""
     return os.environ.get("TELEMETRY_EBIN")
 
 

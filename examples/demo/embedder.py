@@ -1,8 +1,8 @@
-"""An embedding worker, instrumented with prometheus_client: it is scraped, as most Python services are today.
+"""An embedding worker, instrumented with prometheus_client: the collector scrapes it.
 
     python embedder.py PORT
 
-Serves its page on 127.0.0.1:PORT (0 takes a free one and prints it) and works through simulated batches until it is ended.
+Serves metrics on 127.0.0.1:PORT (0: a free port, which it prints) and processes simulated batches until it is stopped.
 """
 
 import random
@@ -13,12 +13,12 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 TEXTS = Counter("embedder_texts", "Texts embedded.", ["model"])
 FAILURES = Counter("embedder_failures", "Batches that failed.", ["model", "reason"])
-QUEUE = Gauge("embedder_queue_length", "Batches that wait.")
+QUEUE = Gauge("embedder_queue_length", "Batches waiting.")
 DURATION = Histogram("embedder_batch_duration_seconds", "Time for one batch.", ["model"])
 
 
 def batch(model: str, seconds: float) -> None:
-    """One batch: mostly about as long as said, now and then much longer, now and then out of memory."""
+    """One batch: usually takes about `seconds`, sometimes much longer; some fail with out_of_memory."""
     with DURATION.labels(model).time():
         time.sleep(random.lognormvariate(0, 0.4) * seconds)
     if random.random() < 0.02:

@@ -1,9 +1,9 @@
-"""A recommendation service, instrumented with opentelemetry-sdk: it pushes OTLP, metrics and logs.
+"""A recommendation service, instrumented with opentelemetry-sdk: it pushes metrics and logs as OTLP.
 
     python recommender.py ENDPOINT
 
 ENDPOINT is an OTLP/HTTP endpoint such as http://127.0.0.1:4318. Its server metric has the name, unit and bounds of the semantic
-conventions, so it is the same metric as the one a Phoenix endpoint gives.
+conventions, so it is the same metric as that of a Phoenix endpoint.
 """
 
 import logging
@@ -47,8 +47,8 @@ def serve(meter, log: logging.Logger) -> None:
     duration = meter.create_histogram(
         "http.server.request.duration", "s", "Duration of HTTP server requests.", explicit_bucket_boundaries_advisory=BOUNDS
     )
-    candidates = meter.create_counter("recommender.candidates", "{item}", "Items that were ranked.")
-    active = meter.create_up_down_counter("recommender.active", "{request}", "Requests at work.")
+    candidates = meter.create_counter("recommender.candidates", "{item}", "Items ranked.")
+    active = meter.create_up_down_counter("recommender.active", "{request}", "Requests in progress.")
     while True:
         active.add(1)
         seconds = random.lognormvariate(-3.6, 0.5)
