@@ -141,12 +141,20 @@ fn keep(
             // Each distinct string is matched once.
             verdicts.clear();
             verdicts.resize(events.strings(), None);
-            rows.retain(|row| match references.get(*row as usize) {
-                Reference::String(at) => {
-                    *verdicts[at].get_or_insert_with(|| matches(globs, Cell::Str(events.string(at))))
-                }
-                Reference::Value(at) => matches(globs, events.value(at)),
-            });
+            // Not `retain`: it has two loops, so the closure becomes a call for each row.
+            let mut kept = 0;
+            for at in 0..rows.len() {
+                let row = rows[at];
+                let wanted = match references.get(row as usize) {
+                    Reference::String(at) => {
+                        *verdicts[at].get_or_insert_with(|| matches(globs, Cell::Str(events.string(at))))
+                    }
+                    Reference::Value(at) => matches(globs, events.value(at)),
+                };
+                rows[kept] = row;
+                kept += usize::from(wanted);
+            }
+            rows.truncate(kept);
         }
         _ => rows.retain(|row| matches(globs, events.cell(*row as usize, column))),
     }
