@@ -1,7 +1,7 @@
 //! `receivers.beam.attach`: nodes without a relay that the collector attaches to while it runs.
 
-use super::error::Violation;
 use super::position::KeyPath;
+use super::violation::Violation;
 use clap::ValueEnum;
 use dichroic_beam_attach::Error;
 use dichroic_beam_attach::address::{NodeName, PortLookup};

@@ -1,13 +1,13 @@
 //! Rules of the configuration that involve several keys, or more than the type of one.
 
 use super::attach;
-use super::error::Violation;
 use super::local_tcp::TokenError;
 use super::position::KeyPath;
 use super::selection::selection;
-use super::telemetry;
+use super::own_endpoint;
 use super::types::{Admin, Config, Logs};
 use super::values::{Listen, Secret};
+use super::violation::Violation;
 use std::net::SocketAddr;
 
 const MIN_TOKEN: usize = 16;
@@ -26,7 +26,7 @@ pub fn check(config: &Config) -> Result<(), Violation> {
             "write an octal file mode in quotes, such as \"0660\"",
         ));
     }
-    telemetry::check(config)?;
+    own_endpoint::check(config)?;
     scrape_configs(config)?;
     let tcp = config.security.tcp().map_err(TokenError::violation)?;
     attach::check(&config.receivers.beam.attach, tcp.is_some())?;

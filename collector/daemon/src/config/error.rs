@@ -3,6 +3,7 @@
 use super::expand::{ExpandError, Expanded};
 use super::position::{Content, Index, KeyPath, Position};
 use super::schema::{self, Node};
+use super::violation::Violation;
 use serde_saphyr::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
 use std::fmt;
 
@@ -63,29 +64,6 @@ fn default_of(default: &Option<String>) -> String {
         .as_ref()
         .map(|default| format!(" (default {default})"))
         .unwrap_or_default()
-}
-
-/// A rule that a well-formed configuration violates.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {message}; {help}")]
-pub struct Violation {
-    /// The key to change.
-    pub key: KeyPath,
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub help: String,
-}
-
-impl Violation {
-    /// A violation at a key.
-    pub fn new(key: KeyPath, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Violation {
-            key,
-            message: message.into(),
-            help: help.into(),
-        }
-    }
 }
 
 impl ConfigError {

@@ -1,8 +1,8 @@
 //! `security.local_tcp`: the service of the local socket on a TCP port, for clients that cannot open the file. It requires a token.
 
-use super::error::Violation;
 use super::position::KeyPath;
 use super::values::{Listen, Secret};
+use super::violation::Violation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs::File;

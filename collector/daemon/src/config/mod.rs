@@ -10,6 +10,7 @@ pub mod error;
 pub mod expand;
 pub mod loaded;
 pub mod local_tcp;
+pub mod own_endpoint;
 pub mod position;
 #[cfg(test)]
 mod reference;
@@ -20,6 +21,7 @@ pub mod telemetry;
 mod tests;
 pub mod types;
 pub mod values;
+pub mod violation;
 
 pub use error::ConfigError;
 pub use types::{Admin, Config, Security};

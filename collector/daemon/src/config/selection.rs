@@ -1,8 +1,8 @@
 //! The selection of packs, definitions and template values that a configuration makes.
 
-use super::error::Violation;
 use super::position::KeyPath;
 use super::types::{Config, Naming};
+use super::violation::Violation;
 use dichroic_packs::{PackError, Packs, Selection, Variables};
 use std::collections::BTreeSet;
 

@@ -46,7 +46,7 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    if let Err(message) = config::telemetry::check_resolved(&config) {
+    if let Err(message) = config::own_endpoint::check_resolved(&config) {
         eprintln!("dichroic: {message}");
         return ExitCode::from(BAD_CONFIG);
     }
