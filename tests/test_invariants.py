@@ -71,10 +71,6 @@ def test_no_log_field_has_the_name_of_a_json_key():
     assert found == []
 
 
-# Crates with import cycles that are still to be opened. Remove a crate as soon as it has none; add none.
-CRATES_WITH_CYCLES = {"dichroic", "dichroic-packs"}
-
-
 @cache
 def import_cycles():
     spec = importlib.util.spec_from_file_location("import_cycles", ROOT / "scripts" / "import_cycles.py")
@@ -88,7 +84,7 @@ def test_files_of_a_crate_import_one_another_in_one_direction(name):
     script = import_cycles()
     cycles = script.cycles(script.imports(Path(crates()[name]["manifest_path"]).parent))
     named = [" <-> ".join(script.name(module) for module in cycle) for cycle in cycles]
-    assert not cycles or name in CRATES_WITH_CYCLES, f"{name}: import cycles: {'; '.join(named)}"
+    assert not cycles, f"{name}: import cycles: {'; '.join(named)}"
 
 
 def test_an_import_cycle_is_found(tmp_path):

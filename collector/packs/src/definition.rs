@@ -2,6 +2,7 @@
 
 use crate::error::DefinitionError;
 use crate::expression::{Comparison, Condition, Expression};
+pub use crate::limits::{BOUNDS, EXPIRE_S_MIN, LABELS};
 use crate::shorthand::{self, Shapes};
 use dichroic_model::units;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -109,12 +110,6 @@ pub struct Definition {
 pub const SERIES_DEFAULT: u32 = 2_000;
 /// Idle time before the VM may forget a series unless the definition says otherwise.
 pub const EXPIRE_S_DEFAULT: u32 = 3_600;
-/// Shortest idle time: exporters need it to show the old incarnation.
-pub const EXPIRE_S_MIN: u32 = 300;
-/// Bounds that a distribution may have.
-pub const BOUNDS: usize = 160;
-/// Labels that a definition may have.
-pub const LABELS: usize = 32;
 
 impl EventName {
     /// Its parts.
@@ -266,7 +261,8 @@ impl<T: JsonSchema> JsonSchema for Several<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        crate::schema::several::<T>(generator)
+        let one = generator.subschema_for::<T>();
+        schemars::json_schema!({"anyOf": [one, {"type": "array", "items": one}]})
     }
 }
 
@@ -332,14 +328,14 @@ pub(crate) struct LongDefinition {
     #[schemars(example = &"phase")]
     measurement_tag: Option<String>,
     /// Unit of the measurement, or `[unit of the measurement, unit of the metric]`.
-    #[schemars(example = ["native", "s"])]
+    #[schemars(example = examples::unit())]
     unit: Option<Unit>,
     /// Labels with the paths of their values, or a list of metadata keys.
-    #[schemars(example = BTreeMap::from([("plan", "account.plan")]))]
+    #[schemars(example = examples::tags())]
     tags: Option<Tags>,
     /// Labels with constant values; `${prefix}` is the event without its last part.
     #[serde(default)]
-    #[schemars(example = BTreeMap::from([("step", "checkout")]))]
+    #[schemars(example = examples::labels())]
     labels: BTreeMap<String, String>,
     /// Conditions that an event must meet to be counted.
     #[serde(default)]
@@ -348,7 +344,7 @@ pub(crate) struct LongDefinition {
     #[serde(default)]
     drop: Vec<Condition>,
     /// Buckets of a distribution, in the unit of the metric.
-    #[schemars(example = [0.1, 0.5, 1.0])]
+    #[schemars(example = examples::buckets())]
     buckets: Option<Buckets>,
     /// Help text of the metric.
     #[serde(default)]
@@ -371,7 +367,7 @@ pub(crate) struct LongDefinition {
     verbatim: bool,
     /// Packs that measure the same; if one of them is in use, this definition is left out.
     #[serde(default)]
-    #[schemars(example = ["phoenix"])]
+    #[schemars(example = examples::unless())]
     unless: Vec<String>,
 }
 
@@ -576,4 +572,29 @@ fn conditions(keep: Vec<Condition>, drop: Vec<Condition>) -> Result<Vec<Conditio
         }
     }
     Ok(all)
+}
+
+/// Examples of the JSON Schema. Functions, because the derive macro reads array expressions only where another crate enables that.
+mod examples {
+    use std::collections::BTreeMap;
+
+    pub fn unit() -> [&'static str; 2] {
+        ["native", "s"]
+    }
+
+    pub fn tags() -> BTreeMap<&'static str, &'static str> {
+        BTreeMap::from([("plan", "account.plan")])
+    }
+
+    pub fn labels() -> BTreeMap<&'static str, &'static str> {
+        BTreeMap::from([("step", "checkout")])
+    }
+
+    pub fn buckets() -> [f64; 3] {
+        [0.1, 0.5, 1.0]
+    }
+
+    pub fn unless() -> [&'static str; 1] {
+        ["phoenix"]
+    }
 }

@@ -1,7 +1,6 @@
 //! What can be wrong with a definition, an expression or a unit. Every message states what to write instead.
 
-use crate::definition::{BOUNDS, EXPIRE_S_MIN, LABELS};
-use crate::expression::PATH_STEPS;
+use crate::limits::{BOUNDS, EXPIRE_S_MIN, LABELS, PATH_STEPS};
 
 /// Units that convert to a base unit.
 const UNITS: &str = "native, ns, us, ms, s, min, h, By, kBy, MBy, GBy, KiBy, MiBy, GiBy, %, 1, and the units of Telemetry.Metrics";

@@ -4,6 +4,7 @@
 //! no scalar in the end.
 
 use crate::error::PathError;
+pub use crate::limits::PATH_STEPS;
 use crate::shorthand::{self, Shaped, Shapes};
 pub use dichroic_model::expression::{Root, Step};
 use schemars::JsonSchema;
@@ -63,9 +64,6 @@ pub struct Condition {
     /// How.
     pub comparison: Comparison,
 }
-
-/// Steps that a path may have.
-pub const PATH_STEPS: usize = 8;
 
 fn steps(text: &str) -> Result<Vec<Step>, PathError> {
     let step = |part: &str| match part.parse() {

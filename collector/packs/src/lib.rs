@@ -19,6 +19,7 @@ pub mod compile;
 pub mod definition;
 pub mod error;
 pub mod expression;
+mod limits;
 pub mod pack;
 mod print;
 pub mod resolve;

@@ -71,9 +71,3 @@ schema!(Shaped<Transform>, "Transform", generator => {
         "x-expected": TRANSFORM
     })
 });
-
-/// One value or a list of them.
-pub(crate) fn several<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    let one = generator.subschema_for::<T>();
-    json_schema!({"anyOf": [one, {"type": "array", "items": one}]})
-}

@@ -2,9 +2,9 @@
 
 use super::attach;
 use super::local_tcp::TokenError;
+use super::own_endpoint;
 use super::position::KeyPath;
 use super::selection::selection;
-use super::own_endpoint;
 use super::types::{Admin, Config, Logs};
 use super::values::{Listen, Secret};
 use super::violation::Violation;
