@@ -14,10 +14,6 @@
 //! | bytes on the connection | [`handshake`], [`connection`], [`term`] |
 //! | the loaded modules | [`modules`], `scripts/build-beams.sh` |
 #![forbid(unsafe_code)]
-#![allow(
-    missing_docs,
-    reason = "fields and variants whose names are their documentation"
-)]
 
 pub mod address;
 pub mod attach;

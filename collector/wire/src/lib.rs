@@ -8,10 +8,6 @@
 //! Not part of this crate, because they need the state of a connection: timeouts, whether a series or schema is defined (see
 //! [`Dictionary`]), tokens, and the guarantee of section 3 of the specification.
 #![forbid(unsafe_code)]
-#![allow(
-    missing_docs,
-    reason = "fields and variants whose names are their documentation"
-)]
 
 pub mod control;
 pub mod define;
