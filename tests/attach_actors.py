@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import DEMO, ROOT, Collector, Process, compiled, dichroic_bin, free_port, telemetry_path, wait_until
+from harness.process import DEMO, ROOT, Collector, Process, compiled, dichroic_bin, free_port, telemetry_path, wait_until
 
 COOKIE = "UnguessableCookieOfThisTest"
 # The OTP of a newer Debian, unpacked by scripts/fetch-otp.sh.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from attach_actors import NEWER_ERL, Attacher, BareNode
-from harness import Collector, dichroic_bin, wait_until
+from harness.process import Collector, dichroic_bin, wait_until
 from test_attach import as_before, counted
 from tls_actors import Authority, Pair, TlsNode
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from harness import ROOT, Collector, Embedder, dichroic_bin, wait_until
+from harness.process import ROOT, Collector, Embedder, dichroic_bin, wait_until
 
 
 def dichroic(*args: str) -> subprocess.CompletedProcess[str]:

@@ -36,7 +36,7 @@ from dash_queries import (
     query_variables,
     table_labels,
 )
-from harness import Collector, Embedder, Prometheus, QueryError, Recommender, Shop, Timeout, promtool, wait_until
+from harness.process import Collector, Embedder, Prometheus, QueryError, Recommender, Shop, Timeout, promtool, wait_until
 
 Json = Any
 RULES = DASHBOARDS / "rules"

@@ -6,7 +6,7 @@ import time
 
 import dichroic
 from actors import FixedNode, total, wait_total
-from harness import Collector, Embedder, Shop, http_get, wait_until
+from harness.process import Collector, Embedder, Shop, http_get, wait_until
 
 REQUESTS = "http_server_request_duration_seconds_count"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from actors import samples
-from harness import Collector, dichroic_bin, wait_until
+from harness.process import Collector, dichroic_bin, wait_until
 from test_nodes import REQUESTS, Node
 
 LIMIT = 96

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from actors import samples
-from harness import ROOT, Collector, Embedder, Recommender, Shop, dichroic_bin, wait_until
+from harness.process import ROOT, Collector, Embedder, Recommender, Shop, dichroic_bin, wait_until
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.M | re.S)

@@ -5,7 +5,7 @@ import json
 import urllib.request
 
 import pytest
-from harness import Collector, http_get
+from harness.process import Collector, http_get
 
 TOKEN = "correct horse battery staple"
 

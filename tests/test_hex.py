@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from harness import RELAY
+from harness.process import RELAY
 
 
 def run(*command: str, cwd: Path) -> str:

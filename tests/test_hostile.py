@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from actors import push_durations, total, wait_total
-from harness import Collector, Embedder, wait_until
+from harness.process import Collector, Embedder, wait_until
 
 HELLO_SUBSCRIBER = Path(__file__).resolve().parent.parent / "collector" / "wire" / "golden" / "hello-subscriber.bin"
 HELLO_RELAY = HELLO_SUBSCRIBER.with_name("hello-relay.bin")

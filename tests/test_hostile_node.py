@@ -11,7 +11,7 @@ from typing import Any
 import dichroic
 import pytest
 from actors import RelayNode, samples, total, wait_total
-from harness import Collector, wait_until
+from harness.process import Collector, wait_until
 
 MIB = 1024 * 1024
 SERIES = 500

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import dichroic
 from actors import RelayNode, total, wait_total
-from harness import Collector, wait_until
+from harness.process import Collector, wait_until
 
 
 class Logs(RelayNode):

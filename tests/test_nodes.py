@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from actors import RelayNode, samples, total, wait_total
 from attach_actors import Epmd
-from harness import Collector, wait_until
+from harness.process import Collector, wait_until
 
 REQUESTS = "http_server_request_duration_seconds_count"
 

@@ -2,7 +2,7 @@
 
 import pytest
 from actors import samples
-from harness import ROOT, Collector, Embedder, Recommender, Shop, promtool, wait_until
+from harness.process import ROOT, Collector, Embedder, Recommender, Shop, promtool, wait_until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

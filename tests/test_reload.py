@@ -4,7 +4,7 @@ import json
 import signal
 
 from actors import total
-from harness import Collector, Embedder, wait_until
+from harness.process import Collector, Embedder, wait_until
 
 
 def hang_up(collector: Collector) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import ROOT, dichroic_bin
+from harness.process import ROOT, dichroic_bin
 from jsonschema import Draft202012Validator
 
 VALID: list[dict[str, Any]] = [

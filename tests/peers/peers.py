@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import ROOT, Process, Prometheus, free_port, http_get, wait_until
+from harness.process import ROOT, Process, Prometheus, free_port, http_get, wait_until
 
 PEERS = ROOT / "build" / "peers"
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from actors import BOUNDS, push_durations, samples, total, wait_total
-from harness import Collector, wait_until
+from harness.process import Collector, wait_until
 from peers import OpenTelemetryCollector, Prometheus3, collector_config, emit_with_go, emit_with_javascript, free_port
 from test_truth import PYTHON_MS, quantile_of_buckets
 
@@ -95,7 +95,7 @@ def test_an_opentelemetry_collector_scrapes_the_page_and_shows_the_same_numbers(
         with OpenTelemetryCollector(config, f"http://127.0.0.1:{port}/metrics") as peer:
 
             def forwarded() -> list[float]:
-                from harness import http_get
+                from harness.process import http_get
 
                 page = http_get(peer.health)[1]
                 return [value for name, _, value in samples(page) if name == COUNT]
