@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from dash_queries import dashboards, expand, legend, panels  # noqa: E402
-from harness.process import Collector, Embedder, Prometheus, Recommender, Shop, wait_until  # noqa: E402
+from harness.collector import Collector  # noqa: E402
+from harness.demo import Embedder, Recommender, Shop  # noqa: E402
+from harness.process import wait_until  # noqa: E402
+from harness.prometheus import Prometheus  # noqa: E402
 
 SECONDS = 120
 WIDTH = 1200

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.process import ROOT, Collector, Process, compiled, erlang_paths, wait_until
+from harness.collector import Collector
+from harness.erlang import compiled, erlang_paths
+from harness.process import ROOT, Process, wait_until
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader

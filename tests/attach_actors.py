@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.process import DEMO, ROOT, Collector, Process, compiled, dichroic_bin, free_port, telemetry_path, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.erlang import compiled, telemetry_path
+from harness.process import DEMO, ROOT, Process, free_port, wait_until
 
 COOKIE = "UnguessableCookieOfThisTest"
 # The OTP of a newer Debian, unpacked by scripts/fetch-otp.sh.

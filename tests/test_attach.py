@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from actors import total
 from attach_actors import COOKIE, NEWER_ERL, Attacher, BareNode, Epmd
-from harness.process import ROOT, Collector, Process, dichroic_bin, erlang_paths, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.erlang import erlang_paths
+from harness.process import ROOT, Process, wait_until
 
 # Prefixes of the node's own output.
 ANSWERS = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone", "loading")

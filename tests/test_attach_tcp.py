@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from attach_actors import NEWER_ERL, Attacher, BareNode
-from harness.process import Collector, dichroic_bin, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.process import wait_until
 from test_attach import as_before, counted
 
 TOKEN = "9b1d7c0a5be34286a7ff00d1c2b3e4958677a8b9cadbecfd0e1f2a3b4c5d6e70"

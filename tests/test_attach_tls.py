@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from attach_actors import NEWER_ERL, Attacher, BareNode
-from harness.process import Collector, dichroic_bin, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.process import wait_until
 from test_attach import as_before, counted
 from tls_actors import Authority, Pair, TlsNode
 

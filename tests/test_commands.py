@@ -4,7 +4,9 @@ import json
 import subprocess
 
 import pytest
-from harness.process import ROOT, Collector, Embedder, dichroic_bin, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.demo import Embedder
+from harness.process import ROOT, wait_until
 
 
 def dichroic(*args: str) -> subprocess.CompletedProcess[str]:

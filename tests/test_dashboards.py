@@ -36,7 +36,10 @@ from dash_queries import (
     query_variables,
     table_labels,
 )
-from harness.process import Collector, Embedder, Prometheus, QueryError, Recommender, Shop, Timeout, promtool, wait_until
+from harness.collector import Collector
+from harness.demo import Embedder, Recommender, Shop
+from harness.process import Timeout, wait_until
+from harness.prometheus import Prometheus, QueryError, promtool
 
 Json = Any
 RULES = DASHBOARDS / "rules"

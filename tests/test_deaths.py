@@ -6,7 +6,9 @@ import time
 
 import dichroic
 from actors import FixedNode, total, wait_total
-from harness.process import Collector, Embedder, Shop, http_get, wait_until
+from harness.collector import Collector
+from harness.demo import Embedder, Shop
+from harness.process import http_get, wait_until
 
 REQUESTS = "http_server_request_duration_seconds_count"
 

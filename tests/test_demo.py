@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 
-from harness.process import ROOT, dichroic_bin
+from harness.collector import dichroic_bin
+from harness.process import ROOT
 
 
 def test_the_demo_has_every_source_on_the_page_and_in_the_stream():

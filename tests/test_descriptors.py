@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from actors import samples
-from harness.process import Collector, dichroic_bin, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.process import wait_until
 from test_nodes import REQUESTS, Node
 
 LIMIT = 96

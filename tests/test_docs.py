@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from actors import samples
-from harness.process import ROOT, Collector, Embedder, Recommender, Shop, dichroic_bin, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.demo import Embedder, Recommender, Shop
+from harness.process import ROOT, wait_until
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.M | re.S)

@@ -5,7 +5,8 @@ import json
 import urllib.request
 
 import pytest
-from harness.process import Collector, http_get
+from harness.collector import Collector
+from harness.process import http_get
 
 TOKEN = "correct horse battery staple"
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from actors import push_durations, total, wait_total
-from harness.process import Collector, Embedder, wait_until
+from harness.collector import Collector
+from harness.demo import Embedder
+from harness.process import wait_until
 
 HELLO_SUBSCRIBER = Path(__file__).resolve().parent.parent / "collector" / "wire" / "golden" / "hello-subscriber.bin"
 HELLO_RELAY = HELLO_SUBSCRIBER.with_name("hello-relay.bin")

@@ -11,7 +11,8 @@ from typing import Any
 import dichroic
 import pytest
 from actors import RelayNode, samples, total, wait_total
-from harness.process import Collector, wait_until
+from harness.collector import Collector
+from harness.process import wait_until
 
 MIB = 1024 * 1024
 SERIES = 500

@@ -12,7 +12,9 @@ from pathlib import Path
 import dichroic
 import pytest
 from actors import total
-from harness.process import Collector, Shop, wait_until
+from harness.collector import Collector
+from harness.demo import Shop
+from harness.process import wait_until
 
 TOKEN = "5f1d7c0a9be34286a7ff00d1c2b3e4958677a8b9cadbecfd0e1f2a3b4c5d6e7f"
 WRONG = TOKEN[:-1] + "0"

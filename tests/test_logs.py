@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import dichroic
 from actors import RelayNode, total, wait_total
-from harness.process import Collector, wait_until
+from harness.collector import Collector
+from harness.process import wait_until
 
 
 class Logs(RelayNode):

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 from actors import RelayNode, samples, total, wait_total
 from attach_actors import Epmd
-from harness.process import Collector, wait_until
+from harness.collector import Collector
+from harness.process import wait_until
 
 REQUESTS = "http_server_request_duration_seconds_count"
 

@@ -2,7 +2,10 @@
 
 import pytest
 from actors import samples
-from harness.process import ROOT, Collector, Embedder, Recommender, Shop, promtool, wait_until
+from harness.collector import Collector
+from harness.demo import Embedder, Recommender, Shop
+from harness.process import ROOT, wait_until
+from harness.prometheus import promtool
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -4,7 +4,9 @@ import json
 import signal
 
 from actors import total
-from harness.process import Collector, Embedder, wait_until
+from harness.collector import Collector
+from harness.demo import Embedder
+from harness.process import wait_until
 
 
 def hang_up(collector: Collector) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness.process import ROOT, dichroic_bin
+from harness.collector import dichroic_bin
+from harness.process import ROOT
 from jsonschema import Draft202012Validator
 
 VALID: list[dict[str, Any]] = [

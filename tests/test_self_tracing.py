@@ -18,7 +18,8 @@ from typing import Any
 import grpc
 import pytest
 from actors import samples, total
-from harness.process import ROOT, Collector, dichroic_bin, free_port, http_get, wait_until
+from harness.collector import Collector, dichroic_bin
+from harness.process import ROOT, free_port, http_get, wait_until
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceServicer, add_LogsServiceServicer_to_server
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse

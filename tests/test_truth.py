@@ -4,7 +4,8 @@ import bisect
 import math
 
 from actors import BOUNDS, FixedNode, push_durations, total, wait_total
-from harness.process import Collector, Prometheus
+from harness.collector import Collector
+from harness.prometheus import Prometheus
 
 # Also the timeout of a scrape: on a busy machine one may take more than a second.
 INTERVAL = "5s"

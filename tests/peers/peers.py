@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.process import ROOT, Process, Prometheus, free_port, http_get, wait_until
+from harness.process import ROOT, Process, free_port, http_get, wait_until
+from harness.prometheus import Prometheus
 
 PEERS = ROOT / "build" / "peers"
 

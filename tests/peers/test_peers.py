@@ -4,7 +4,8 @@ import math
 
 import pytest
 from actors import BOUNDS, push_durations, samples, total, wait_total
-from harness.process import Collector, wait_until
+from harness.collector import Collector
+from harness.process import wait_until
 from peers import OpenTelemetryCollector, Prometheus3, collector_config, emit_with_go, emit_with_javascript, free_port
 from test_truth import PYTHON_MS, quantile_of_buckets
 
