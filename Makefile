@@ -49,7 +49,7 @@ otp: setup-test ## The relay, attaching and discovering on another OTP: SUITE=fo
 	cargo build --quiet -p dichroic
 	programs=$$(./scripts/fetch-otp.sh $(SUITE)); export PATH=$$programs:$$PATH; \
 	erl -noshell -eval 'io:format("OTP ~s~n", [erlang:system_info(otp_release)]), halt().'; \
-	$(PYTHON) -m pytest -q -k 'not newer' $(if $(TESTS),$(TESTS),tests/test_attach.py tests/test_attach_tcp.py tests/test_attach_tls.py tests/test_truth.py tests/test_logs.py tests/test_nodes.py)
+	$(PYTHON) -m pytest -q -k 'not newer' $(if $(TESTS),$(TESTS),tests/test_attach.py tests/test_attach_config.py tests/test_discover.py tests/test_attach_tcp.py tests/test_attach_tls.py tests/test_truth.py tests/test_logs.py tests/test_nodes.py)
 
 test-corpora: ## Data files of other projects, from the folder named by DICHROIC_CORPORA
 	@if [ -z "$${DICHROIC_CORPORA:-}" ]; then echo "corpora: DICHROIC_CORPORA is not set; nothing to read"; \

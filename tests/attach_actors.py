@@ -9,10 +9,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from actors import total
 from harness.collector import Collector, dichroic_bin
 from harness.erlang import compiled, telemetry_path
 from harness.process import DEMO, ROOT, Process, free_port, wait_until
 
+EMITTED = "http_server_request_duration_seconds_count"
 COOKIE = "UnguessableCookieOfThisTest"
 # The OTP of a newer Debian, unpacked by scripts/fetch-otp.sh.
 NEWER_ERL = str(ROOT / "build" / "otp" / "trixie" / "programs" / "erl")
@@ -154,3 +156,46 @@ class Attacher(Process):
     def interrupt(self) -> int:
         """Sends SIGINT and returns the exit code."""
         return self._end(signal.SIGINT)
+
+
+def counted(collector: Collector, expected: float, **labels: str) -> None:
+    wait_until(
+        lambda: total(collector.metrics(), EMITTED, **labels) == expected,
+        15,
+        f"{expected} requests; there are {total(collector.metrics(), EMITTED, **labels)}",
+    )
+
+
+def as_before(node: BareNode, before: dict[str, str], seconds: float = 10) -> None:
+    """Waits until the node is as it was before."""
+    last: dict[str, tuple[str, str | None]] = {}
+
+    def same() -> bool:
+        now = node.snapshot()
+        last.clear()
+        last.update({key: (value, now.get(key)) for key, value in before.items() if now.get(key) != value})
+        return not last
+
+    try:
+        wait_until(same, seconds, "the node to be as before")
+    except AssertionError:
+        raise AssertionError(f"left behind, before and after: {last}") from None
+
+
+ECTO = """
+-module('Elixir.Ecto.Repo').
+-export([all_running/0]).
+all_running() -> ['Elixir.Stock.Repo', 'Elixir.Broken.Repo', self()].
+"""
+REPO = """
+-module('Elixir.Stock.Repo').
+-export([config/0]).
+config() -> [{password, <<"hidden">>}, {telemetry_prefix, [stock, repo]}].
+"""
+
+
+def compile_modules(folder: Path, *sources: str) -> None:
+    for source in sources:
+        name = re.findall(r"-module\('(.*)'\)", source)[0]
+        (folder / f"{name}.erl").write_text(source)
+        subprocess.run(["erlc", f"{name}.erl"], cwd=folder, check=True)

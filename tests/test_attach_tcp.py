@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_actors import NEWER_ERL, Attacher, BareNode
+from attach_actors import NEWER_ERL, Attacher, BareNode, as_before, counted
 from harness.collector import Collector, dichroic_bin
 from harness.process import wait_until
-from test_attach import as_before, counted
 
 TOKEN = "9b1d7c0a5be34286a7ff00d1c2b3e4958677a8b9cadbecfd0e1f2a3b4c5d6e70"
 TCP = {"security": {"local_tcp": {"listen": "127.0.0.1:0", "token": TOKEN}}}

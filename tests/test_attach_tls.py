@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attach_actors import NEWER_ERL, Attacher, BareNode
+from attach_actors import NEWER_ERL, Attacher, BareNode, as_before, counted
 from harness.collector import Collector, dichroic_bin
 from harness.process import wait_until
-from test_attach import as_before, counted
 from tls_actors import Authority, Pair, TlsNode
 
 
