@@ -19,6 +19,7 @@ groups() ->
        a_keeper_killed_under_load_disturbs_no_emitter,
        a_process_suspended_in_an_event_never_finds_the_handler_unloaded,
        a_process_in_a_slow_handler_never_finds_the_handler_unloaded,
+       the_handler_is_unloaded_after_a_slow_detach,
        a_guest_can_be_attached_again_while_a_process_may_still_call_the_handler,
        a_guest_reports_modules_that_are_unloaded_while_it_starts,
        two_versions_of_the_handler_are_kept_while_a_process_is_inside,
@@ -97,6 +98,22 @@ late(Stop, Go) ->
         Kept = call(Peer, detach, []),
         true = lists:member(dichroic_handler, Kept),
         {emitted, ok} = Go(Peer, Pid),
+        nothing_left(Peer)
+    end).
+
+%% The unload guard checks for the first time while the keeper's module is still loaded.
+the_handler_is_unloaded_after_a_slow_detach(_) ->
+    with(#{plan => plan(), guest => true}, fun(#{peer := Peer, collector := C} = Node) ->
+        ok = call(Peer, stop_late, [?E]),
+        {ok, started} = attach(Node),
+        _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end),
+        Caller = call(Peer, stopped, [?E]),
+        Asker = call(Peer, suspended_asking, []),
+        [_ | _] = call(Peer, detach, []),
+        ok = call(Peer, handled_message, [call(Peer, erlang, whereis, [dichroic_unload_guard])]),
+        true = call(Peer, erlang, module_loaded, [dichroic_attach]),
+        {replied, {error, not_attached}} = call(Peer, resume, [Asker]),
+        {emitted, ok} = call(Peer, go, [Caller]),
         nothing_left(Peer)
     end).
 

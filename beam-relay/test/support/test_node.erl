@@ -7,7 +7,7 @@
 -export([with/2, call/3, call/4, counted/4, attach/1, load_guest/1, start_guest/1, guest_modules/0]).
 -export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, say/2, spans/3, attach_failing/1,
          forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
-         freeze/0, thaw/0, detach/0, start_asking/1, replies/0, take_name/1]).
+         freeze/0, thaw/0, detach/0, start_asking/1, replies/0, suspended_asking/0, handled_message/1, take_name/1]).
 -export([log/2, slow/4, failed/4, failing/4]).
 
 -define(FILE_NAME, "(attached by dichroic)").
@@ -338,6 +338,33 @@ ask() ->
 replies() ->
     asking ! {replies, self()},
     receive {replies, Replies} -> Replies end.
+
+%% A process that is suspended while it waits for the keeper's reply, so that the keeper cannot finish detaching. Until resume/1.
+suspended_asking() ->
+    Self = self(),
+    _ = spawn(fun() ->
+        Keeper = whereis(dichroic_attach),
+        true = erlang:suspend_process(Keeper),
+        Pid = spawn(fun() -> exit({replied, ask()}) end),
+        support:wait(fun() -> {current_function, {dichroic_attach, answer, 3}} =:= process_info(Pid, current_function) end),
+        true = erlang:suspend_process(Pid),
+        true = erlang:resume_process(Keeper),
+        true = register(suspender, self()),
+        Self ! {suspended, Pid},
+        suspender(Pid)
+    end),
+    receive {suspended, P} -> P end.
+
+%% Waits until the process has handled its next message, or has ended because of it. That it runs is not enough: it also runs to
+%% answer process_info/2.
+handled_message(Pid) ->
+    1 = erlang:trace(Pid, true, ['receive', running]),
+    receive {trace, Pid, 'receive', _} -> ok after 10000 -> error(no_message) end,
+    receive
+        {trace, Pid, out, _} -> ok;
+        {trace, Pid, out_exited, _} -> ok
+    after 10000 -> error(not_handled)
+    end.
 
 %% The reply to `dichroic detach'.
 detach() ->
