@@ -489,7 +489,7 @@ async def test_the_generator_yields_and_closes_its_connection() -> None:
         await fake.wait_for(lambda fake: fake.subscribers)
         fake.emit("shop.sold")
         assert (await first).name == "shop.sold"
-        await generator.aclose()  # type: ignore[attr-defined]
+        await generator.aclose()
         await fake.wait_for(lambda fake: not fake.subscribers)
 
 

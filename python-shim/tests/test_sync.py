@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,41 +12,8 @@ import pytest
 import dichroic
 from dichroic import Gap
 from dichroic._frames import Ping, Pong
-from dichroic.testing import FakeCollector
 
-
-class Thread:
-    """A fake collector whose event loop runs in a thread; `do` runs a call there and waits for it."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-        self.fake = self.do(self._make)
-        self.do(self.fake.listen)
-
-    async def _make(self) -> FakeCollector:
-        return FakeCollector()
-
-    def do(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        async def run() -> Any:
-            result = call(*args, **kwargs)
-            return await result if asyncio.iscoroutine(result) else result
-
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
-
-    def stop(self) -> None:
-        self.do(self.fake.__aexit__, None, None, None)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-@pytest.fixture
-def there() -> Iterator[Thread]:
-    thread = Thread()
-    yield thread
-    thread.stop()
+from .conftest import Thread
 
 
 def test_events_points_and_logs_arrive(there: Thread) -> None:
@@ -143,3 +109,64 @@ def test_without_reconnect_the_end_is_raised(there: Thread) -> None:
         there.do(there.fake.goodbye, 7, "going down")
         with pytest.raises(dichroic.ShuttingDownError, match="going down"):
             next(events)
+
+
+def test_get_returns_an_item_or_times_out_without_loss(there: Thread) -> None:
+    with dichroic.connect_sync(there.fake.address) as client, client.subscribe("**") as events:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"no item within 0\.05 s"):
+            events.get(timeout=0.05)
+        assert 0.04 <= time.monotonic() - began < 2
+        with pytest.raises(TimeoutError):
+            events.get(timeout=0)
+        there.do(there.fake.emit, "one")
+        there.do(there.fake.emit, "two")
+        assert (events.get(timeout=5).name, events.get().name) == ("one", "two")
+        # No collector to connect to: the time counts all the same.
+        there.do(there.fake.kill)
+        with pytest.raises(TimeoutError):
+            events.get(timeout=0.3)
+        there.do(there.fake.listen)
+        there.do(there.fake.emit, "three")
+        assert events.get(timeout=5).name == "three"
+    with pytest.raises(dichroic.ClosedError):
+        events.get(timeout=1)
+
+
+def test_the_state_of_the_connection_is_known(there: Thread, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dichroic")
+    ends: list[dichroic.DichroicError] = []
+    with dichroic.connect_sync(there.fake.address) as client:
+        events = client.subscribe("shop.**", on_disconnect=ends.append)
+        assert not events.connected
+        with events:
+            assert events.connected
+            there.do(there.fake.drop_connections)
+            there.do(there.fake.emit, "shop.sold")
+            assert next(events).name == "shop.sold"
+            assert events.connected
+            assert [type(end) for end in ends] == [dichroic.ConnectionLostError]
+        assert not events.connected
+        assert len(ends) == 1
+    texts = [record.getMessage() for record in caplog.records if record.name == "dichroic"]
+    assert texts[0] == "subscription shop.** connected to fake/0"
+    assert texts[1].startswith("subscription shop.** disconnected, reconnecting in 0.")
+    assert texts[2] == "subscription shop.** reconnected to fake/0"
+
+
+def test_a_refused_permission_names_the_key(there: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def refuse(self: object, path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "connect", refuse)
+        with (
+            pytest.raises(dichroic.AccessDeniedError, match=r"security\.local_socket\.allow_uids"),
+            dichroic.connect_sync(there.fake.address),
+        ):
+            pass
+    there.fake._token = "secret"
+    with pytest.raises(PermissionError, match="invalid token"), dichroic.connect_sync(there.fake.address):
+        pass

@@ -8,7 +8,7 @@ import dichroic
 from dichroic import Event, Gap, Log, Point, Subscription, SyncSubscription
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from typing_extensions import assert_type
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         assert_type(client.subscribe("**", on_gap="yield", where={"a": 1}), Subscription[Event | Gap])
         assert_type(client.subscribe("**", kind="metric", on_gap="yield"), Subscription[Point | Gap])
         assert_type(blocking.subscribe("**", kind="log"), SyncSubscription[Log])
-        assert_type(dichroic.events("**", address="/run/x.sock", replay="30s"), AsyncIterator[Event])
+        assert_type(dichroic.events("**", address="/run/x.sock", replay="30s"), AsyncGenerator[Event, None])
         client.subscribe("**", nonsense=1)  # type: ignore[call-overload]
 
 

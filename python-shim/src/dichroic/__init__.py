@@ -12,6 +12,7 @@ from ._address import Address, Endpoint
 from ._batch import Batch
 from ._client import Batches, Client, Subscription, connect, events
 from ._errors import (
+    AccessDeniedError,
     BadRequestError,
     BinaryNotFoundError,
     ClosedError,
@@ -42,6 +43,7 @@ from ._errors import (
 from ._find_bin import find_bin
 from ._gap import Gap, GapReason
 from ._points import Histogram, Point, Series
+from ._request import Cursor, Duration, Kind, OnDisconnect, OnFull, OnGap, Where
 from ._sidecar import Sidecar, start
 from ._sync import SyncBatches, SyncClient, SyncSubscription, connect_sync
 from ._types import Event, Log, Source, Stats
@@ -51,6 +53,7 @@ from ._version import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "AccessDeniedError",
     "Address",
     "BadRequestError",
     "Batch",
@@ -60,8 +63,10 @@ __all__ = [
     "ClosedError",
     "CollectorNotFoundError",
     "ConnectionLostError",
+    "Cursor",
     "DetachedError",
     "DichroicError",
+    "Duration",
     "Endpoint",
     "Event",
     "FrameTooLargeError",
@@ -74,10 +79,14 @@ __all__ = [
     "HandshakeTimeoutError",
     "Histogram",
     "InternalError",
+    "Kind",
     "LimitExceededError",
     "Log",
     "MalformedError",
     "MissingDependencyError",
+    "OnDisconnect",
+    "OnFull",
+    "OnGap",
     "Point",
     "ProtocolError",
     "Series",
@@ -97,6 +106,7 @@ __all__ = [
     "TruncatedString",
     "UnauthorizedError",
     "VersionMismatchError",
+    "Where",
     "__version__",
     "connect",
     "connect_sync",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ._errors import CollectorNotFoundError
+from ._errors import AccessDeniedError, CollectorNotFoundError
 
 SOCKET_VARIABLE: Final = "DICHROIC_SOCKET"
 TOKEN_VARIABLE: Final = "DICHROIC_TOKEN"
@@ -76,8 +76,15 @@ class Address:
             return [self.endpoint]
         return [Endpoint("unix", path=path) for path in socket_paths()]
 
-    def not_found(self, failures: list[tuple[Endpoint, OSError]]) -> CollectorNotFoundError:
+    def not_found(self, failures: list[tuple[Endpoint, OSError]]) -> AccessDeniedError | CollectorNotFoundError:
         """The exception after all candidates failed."""
+        for endpoint, failure in failures:
+            if endpoint.kind == "unix" and isinstance(failure, PermissionError):
+                user = os.geteuid()
+                return AccessDeniedError(
+                    f"user {user} may not open {endpoint}: add {user} to security.local_socket.allow_uids of the "
+                    "collector, and set security.local_socket.mode and .group so that this user can write to the socket"
+                )
         tried = "; ".join(f"{endpoint} ({failure.strerror or failure})" for endpoint, failure in failures)
         hint = "" if self.endpoint else f", or set ${SOCKET_VARIABLE}"
         return CollectorNotFoundError(f"no collector at {tried}; start one with `dichroic run`{hint}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from ._request import SubscribeOptions
 
 T = TypeVar("T")
+#: Connections, disconnections and reconnects of all subscriptions.
+logger = logging.getLogger("dichroic")
+logger.addHandler(logging.NullHandler())
 
 
 def apply_gap_policy(stream: Stream) -> None:
@@ -55,11 +60,14 @@ def opening_bytes(endpoint: Endpoint, token: str | None, subscribe: dict[str, An
 class SubscriptionBase(Generic[T]):
     """One subscription across its connections."""
 
+    _link: Any = None
+
     def __init__(self, address: Address, request: Request, open_subscriptions: set[Any]) -> None:
         self._open_subscriptions = open_subscriptions
         self._open_subscriptions.add(self)
         self._address = address
         self._stream = Stream(request)
+        self._stream.on_disconnect = self._report_disconnect
         self._recovery = Recovery(self._stream, request.reconnect)
         self._filling = False
         self._closed = False
@@ -76,14 +84,39 @@ class SubscriptionBase(Generic[T]):
         """Counters of this subscription, as a copy."""
         return self._stream.stats()
 
-    def _schedule_reconnect(self, error: DichroicError, now: float) -> None:
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is established. Its loss is noticed at once under asyncio, otherwise by reading."""
+        return self._link is not None and self._stream.established and not self._stream.ended
+
+    def _report_disconnect(self, error: DichroicError) -> None:
+        callback = self._stream.request.on_disconnect
+        if callback is not None and not self._closed:
+            try:
+                callback(error)
+            except Exception:
+                logger.exception("on_disconnect of subscription %s failed", self._label)
+
+    @property
+    def _label(self) -> str:
+        """The patterns, for log records."""
+        return ", ".join(self._stream.request.patterns)
+
+    def _report_connect(self) -> None:
+        again = "re" if self._stream.connections > 1 else ""
+        logger.info("subscription %s %sconnected to %s", self._label, again, self._stream.agent)
+
+    def _schedule_reconnect(self, error: DichroicError) -> None:
         """Sets the time of the next connection attempt; raises `error` when the subscription ends."""
+        self._stream.disconnected(error)
         try:
             delay = self._recovery.delay(error)
         except DichroicError as final:
             self._ended = final
+            logger.warning("subscription %s ended: %s", self._label, error)
             raise
-        self._retry_at = now + delay
+        logger.warning("subscription %s disconnected, reconnecting in %.1f s: %s", self._label, delay, error)
+        self._retry_at = time.monotonic() + delay
         apply_gap_policy(self._stream)
 
 

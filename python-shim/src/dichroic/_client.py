@@ -1,4 +1,4 @@
-"""The asyncio client: `connect`, `Subscription` with `__anext__`, batches, and the `events` generator.
+"""The asynchronous client: `connect`, `Subscription` with `__anext__`, batches, and the `events` generator.
 
 A subscription has no task. Every await happens inside `__anext__`: cancelling it keeps the decoded items, the next
 call reconnects when the connection broke, and no timeout, lock or task group is held across a `yield`.
@@ -6,19 +6,18 @@ call reconnects when the connection broke, and no timeout, lock or task group is
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._address import Address, Endpoint
 from ._base import ClientBase, SubscriptionBase, apply_gap_policy, move_items, opening_bytes
 from ._batch import Batch
-from ._errors import DichroicError, GapError, ProtocolError
+from ._errors import ClosedError, DichroicError, GapError, ProtocolError
 from ._gap import Gap
-from ._link import Link, connect_link
+from ._loop import Link, Pause, checkpoint, connect_link, new_pause, within
 from ._points import Point
 from ._protocol import Stream, violation_goodbye
 from ._request import Duration, Options, Request, milliseconds
@@ -51,7 +50,7 @@ class Subscription(SubscriptionBase[T]):
     def __init__(self, address: Address, request: Request, open_subscriptions: set[Any]) -> None:
         super().__init__(address, request, open_subscriptions)
         self._link: Link | None = None
-        self._closing = asyncio.Event()  # ends a wait for the next connection
+        self._pause: Pause | None = None  # the wait for the next connection
         self._unbroken = 0  # rows since the event loop last ran; a frame counts as four more
 
     async def __aenter__(self) -> Subscription[T]:
@@ -74,6 +73,27 @@ class Subscription(SubscriptionBase[T]):
         item: T = stream.items.popleft()
         return item
 
+    async def get(self, timeout: float | None = None) -> T:
+        """Returns the next item, as `anext` does.
+
+        Args:
+            timeout: Seconds to wait for it; None: without end. A timeout loses nothing.
+
+        Raises:
+            TimeoutError: No item arrived in time.
+            ClosedError: The subscription is closed and its items are consumed.
+        """
+        stream = self._stream
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not stream.items:
+                if not await self._fill(until):
+                    raise TimeoutError(f"no item within {timeout} s")
+        except StopAsyncIteration:
+            raise ClosedError("the subscription is closed") from None
+        item: T = stream.items.popleft()
+        return item
+
     def batches(self, max_events: int = 4096, within: Duration = 0.25) -> Batches[T]:
         """Returns an iterator over batches.
 
@@ -86,44 +106,53 @@ class Subscription(SubscriptionBase[T]):
     async def aclose(self) -> None:
         """Closes the connection. Decoded items can still be iterated over."""
         self._closed = True
-        self._closing.set()
         self._open_subscriptions.discard(self)
+        if self._pause is not None:
+            self._pause.wake()
         link, self._link = self._link, None
         if link is not None:
             link.close()
             link.wake()
-            await asyncio.sleep(0)
+            await checkpoint()
 
     # -- filling -----------------------------------------------------------------------------------------------
 
-    async def _fill(self, once: bool = False) -> None:
-        """Returns when there are items, or after one step. Every await in it may be cancelled without loss."""
+    async def _fill(self, until: float | None = None, once: bool = False) -> bool:
+        """Returns when there are items, when the time came, or after one step; False when the time came first.
+
+        Every await in it may be cancelled without loss.
+        """
         if self._filling:
             raise RuntimeError("the subscription is already being iterated by another task; subscribe once per task")
         self._filling = True
         try:
             while not self._stream.items:
-                await self._step()
+                await self._step(until)
                 if once:
                     break
+                idle = not self._stream.items and not self._stream.queued
+                if idle and until is not None and time.monotonic() >= until:
+                    return False
+            return True
         finally:
             self._filling = False
 
-    async def _step(self) -> None:
+    async def _step(self, until: float | None) -> None:
         if self._closed:
             raise StopAsyncIteration
         if self._ended is not None:
             raise self._ended
+        left = None if until is None else max(0.001, until - time.monotonic())  # with 0 nothing would be read
         try:
             if self._link is None:
-                await self._open()
+                await within(left, self._open())
             elif self._stream.advance():
                 self._link.resume_reading()
                 apply_gap_policy(self._stream)
                 await self._yield_to_loop()
             else:
                 self._link.resume_reading()
-                await self._link.wait()
+                await self._link.wait(left)
         except GapError:
             raise
         except DichroicError as error:
@@ -134,20 +163,20 @@ class Subscription(SubscriptionBase[T]):
         self._unbroken += 4 + len(self._stream.items)
         if self._unbroken >= 256:
             self._unbroken = 0
-            await asyncio.sleep(0)
+            await checkpoint()
 
     def _disconnected(self, error: DichroicError) -> None:
         link, self._link = self._link, None
         if link is not None:
             link.close(violation_goodbye(error) if isinstance(error, ProtocolError) else b"")
-        self._schedule_reconnect(error, asyncio.get_running_loop().time())
+        self._schedule_reconnect(error)
 
     async def _open(self) -> None:
         """Waits until the scheduled time, then connects once."""
-        wait = self._retry_at - asyncio.get_running_loop().time()
+        wait = self._retry_at - time.monotonic()
         if wait > 0:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), wait)
+            self._pause = new_pause()
+            await self._pause.wait(wait)
         if self._closed:
             return
         self._stream.open()
@@ -156,6 +185,7 @@ class Subscription(SubscriptionBase[T]):
             link.close()
             return
         self._link = link
+        self._report_connect()
 
 
 async def open_link(address: Address, stream: Stream, subscribe: dict[str, Any] | None) -> Link:
@@ -210,19 +240,18 @@ class Batches(Generic[T]):
         return batch
 
     async def _gather(self) -> None:
-        loop = asyncio.get_running_loop()
         subscription = self._subscription
         stream = subscription._stream
         while len(self._gathered) < self._max:
             if stream.items:
                 if not self._gathered:
-                    self._deadline = loop.time() + self._within
+                    self._deadline = time.monotonic() + self._within
                 move_items(stream, self._max - len(self._gathered), self._gathered)
             elif not self._gathered:
                 await subscription._fill()
             elif stream.queued:
                 await subscription._fill(once=True)
-            elif not await self._more(self._deadline - loop.time()):
+            elif not await self._more(self._deadline - time.monotonic()):
                 return
 
     async def _more(self, left: float) -> bool:
@@ -230,10 +259,7 @@ class Batches(Generic[T]):
         link = self._subscription._link
         if link is None or left <= 0:
             return False
-        try:
-            await asyncio.wait_for(link.wait(), left)
-        except asyncio.TimeoutError:
-            return False
+        await link.wait(left)
         return True
 
 
@@ -313,6 +339,7 @@ class Client(ClientBase):
             sample: Share of the rows to deliver, above 0 and at most 1; default all.
             cursor: Resume at `subscription.cursor` of an earlier subscription.
             reconnect: Reconnect and resume when the connection breaks; default True.
+            on_disconnect: Called with the error when an established connection ends, before the reconnect.
 
         Raises:
             ClosedError: The client is closed.
@@ -341,33 +368,33 @@ def events(
     kind: Literal["event"] = "event",
     on_gap: Literal["warn", "raise"] = "warn",
     **options: Unpack[EventsOptions],
-) -> AsyncIterator[Event]: ...
+) -> AsyncGenerator[Event, None]: ...
 @overload
 def events(
     *patterns: str, kind: Literal["event"] = "event", on_gap: Literal["yield"], **options: Unpack[EventsOptions]
-) -> AsyncIterator[Event | Gap]: ...
+) -> AsyncGenerator[Event | Gap, None]: ...
 @overload
 def events(
     *patterns: str, kind: Literal["metric"], on_gap: Literal["warn", "raise"] = "warn", **options: Unpack[EventsOptions]
-) -> AsyncIterator[Point]: ...
+) -> AsyncGenerator[Point, None]: ...
 @overload
 def events(
     *patterns: str, kind: Literal["metric"], on_gap: Literal["yield"], **options: Unpack[EventsOptions]
-) -> AsyncIterator[Point | Gap]: ...
+) -> AsyncGenerator[Point | Gap, None]: ...
 @overload
 def events(
     *patterns: str, kind: Literal["log"], on_gap: Literal["warn", "raise"] = "warn", **options: Unpack[EventsOptions]
-) -> AsyncIterator[Log]: ...
+) -> AsyncGenerator[Log, None]: ...
 @overload
 def events(
     *patterns: str, kind: Literal["log"], on_gap: Literal["yield"], **options: Unpack[EventsOptions]
-) -> AsyncIterator[Log | Gap]: ...
+) -> AsyncGenerator[Log | Gap, None]: ...
 async def events(
     *patterns: str,
     address: str | os.PathLike[str] | None = None,
     token: str | None = None,
     **options: Any,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Connects and yields items: `async for event in dichroic.events("oban.job.exception"): …`.
 
     An async generator for notebooks and scripts. Leaving the loop early is safe: the generator holds only its

@@ -3,11 +3,13 @@
     DichroicError
     ├── TransportError
     │   ├── CollectorNotFoundError    also a ConnectionError
+    │   ├── AccessDeniedError         also a PermissionError
     │   ├── HandshakeTimeoutError     also a TimeoutError
     │   └── ConnectionLostError       also a ConnectionError
     ├── ProtocolError
     │   └── FrameTooLargeError
     ├── GoodbyeError                  one subclass per code of a GOODBYE frame
+    │   └── UnauthorizedError         also a PermissionError
     ├── ClosedError
     ├── GapError
     ├── SidecarError
@@ -54,6 +56,10 @@ class TransportError(DichroicError):
 
 class CollectorNotFoundError(TransportError, ConnectionError):
     """No collector accepted a connection. The message lists the addresses tried."""
+
+
+class AccessDeniedError(TransportError, PermissionError):
+    """This user may not open the collector's socket. The message names the configuration keys to set."""
 
 
 class HandshakeTimeoutError(TransportError, TimeoutError):
@@ -135,8 +141,11 @@ class VersionMismatchError(GoodbyeError):
     code, meaning = GoodbyeCode.VERSION, "version"
 
 
-class UnauthorizedError(GoodbyeError):
-    """The token is missing or invalid, or the collector does not accept this user on its socket."""
+class UnauthorizedError(GoodbyeError, PermissionError):
+    """The token is missing or invalid, or the collector does not accept this user on its socket.
+
+    The message names the configuration key.
+    """
 
     code, meaning = GoodbyeCode.UNAUTHORIZED, "unauthorized"
 

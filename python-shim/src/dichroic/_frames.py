@@ -11,7 +11,7 @@ import struct
 from typing import Any, ClassVar, Final, TypeAlias
 
 from ._errors import ProtocolError
-from ._events import EventsBody, encode_events, parse_events
+from ._events import EVENTS_HEAD, EventsBody, encode_events, parse_events
 from ._values import Reader, Value, encode
 
 MAGIC: Final = b"DICH"
@@ -339,3 +339,18 @@ def _decode_map(body: bytes, at: int, what: str) -> dict[str, Value]:
     if reader.at != reader.end:
         raise ProtocolError(f"{reader.end - reader.at} extra bytes after {what}")
     return fields
+
+
+def rows_in(type: int, body: bytes) -> int:
+    """Returns the number of rows in the body of a frame without decoding it; of invalid bytes any number."""
+    if type == Events.TYPE:
+        return EVENTS_HEAD.unpack_from(body)[3] if len(body) >= EVENTS_HEAD.size else 0
+    if type == Numbers.TYPE:
+        return max(0, len(body) - 8) // NUMBER_ROW.size
+    if type != Histograms.TYPE:
+        return 0
+    rows, at = 0, 8
+    while at + HISTOGRAM_ROW.size <= len(body):
+        at += HISTOGRAM_ROW.size + HISTOGRAM_ROW.unpack_from(body, at)[1] * BUCKET.size
+        rows += 1
+    return rows

@@ -1,16 +1,58 @@
 """One asyncio connection that feeds one `Stream`: answers pings, detects silence, pauses reading when the consumer is
 behind. Decoding is in `Stream`, reconnecting in `_client`.
+
+An event loop only logs an exception of a protocol's callback, and the connection stays as it is. So every callback here
+is guarded: its exception ends the link at once, as the cause of the error that the consumer gets.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, cast
 
 from ._address import Endpoint
 from ._errors import ConnectionLostError, DichroicError, HandshakeTimeoutError
 from ._http import HttpBody
-from ._protocol import CLOSE, HELLO_TIMEOUT, HIGH_WATER, LOW_WATER, SILENCE_TIMEOUT, Stream
+from ._protocol import CLOSE, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream
+
+P = ParamSpec("P")
+
+
+def _guarded(callback: Callable[Concatenate[Link, P], None]) -> Callable[Concatenate[Link, P], None]:
+    """Ends the link when the callback raises."""
+
+    def guarded(self: Link, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(self, *args, **kwargs)
+        except Exception as fault:
+            self._fault(fault)
+
+    return guarded
+
+
+class Pause:
+    """A wait that ends when it is woken, or when its time is over."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
+
+    async def wait(self, seconds: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self._future = loop.create_future()
+        timer = None if seconds is None else loop.call_later(max(0.0, seconds), self.wake)
+        try:
+            await self._future
+        finally:
+            self._future = None
+            if timer is not None:
+                timer.cancel()
+
+    def wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
 class Link(asyncio.Protocol):
@@ -21,7 +63,7 @@ class Link(asyncio.Protocol):
         self._loop = loop
         self._http = http
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._pause = Pause()
         self._paused = False
         self._closed = False
         self._last_received = loop.time()
@@ -29,13 +71,14 @@ class Link(asyncio.Protocol):
 
     # -- called by the event loop ------------------------------------------------------------------------------
 
+    @_guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # Not checked: the transports of uvloop have the methods of `asyncio.Transport` but not the class.
+        self._transport = cast("asyncio.Transport", transport)
         if self._closed:
-            transport.abort()
-        else:
-            self._transport = transport
+            self._transport.abort()
 
+    @_guarded
     def data_received(self, data: bytes) -> None:
         if self._closed:
             return  # the stream may already belong to the next connection
@@ -50,11 +93,12 @@ class Link(asyncio.Protocol):
         answer = self._stream.receive(data)
         if answer and self._http is None and self._transport is not None:
             self._transport.write(answer)
-        if self._stream.backlog > HIGH_WATER and not self._paused and self._transport is not None:
+        if self._stream.behind and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self.wake()
 
+    @_guarded
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         self._transport = None
@@ -67,6 +111,7 @@ class Link(asyncio.Protocol):
         )
         self.wake()
 
+    @_guarded
     def _check_silence(self) -> None:
         """Ends a handshake that takes too long, and a connection without data."""
         limit = SILENCE_TIMEOUT if self._stream.established else HELLO_TIMEOUT
@@ -83,21 +128,22 @@ class Link(asyncio.Protocol):
         self.abort()
         self.wake()
 
+    def _fault(self, fault: Exception) -> None:
+        error = ConnectionLostError(f"fault in the client: {fault!r}")
+        error.__cause__ = fault
+        self._stream.fail(error)
+        self.abort()
+        self.wake()
+
     # -- called by the subscription ----------------------------------------------------------------------------
 
-    async def wait(self) -> None:
-        """Returns when bytes arrived or the connection ended. Cancelling it loses nothing."""
-        if self._stream.queued:
-            return
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    async def wait(self, seconds: float | None = None) -> None:
+        """Returns when bytes arrived, the connection ended or the time is over. Cancelling it loses nothing."""
+        if not self._stream.queued:
+            await self._pause.wait(seconds)
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._pause.wake()
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -105,7 +151,7 @@ class Link(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Resumes reading when the consumer has caught up."""
-        if self._paused and self._stream.backlog < LOW_WATER:
+        if self._paused and self._stream.caught_up:
             self._paused = False
             self._last_received = self._loop.time()
             if self._transport is not None:

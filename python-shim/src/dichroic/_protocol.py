@@ -49,7 +49,7 @@ MAX_SERIES: Final = 1_000_000
 MAX_SCHEMAS: Final = 4_096
 MAX_SOURCES: Final = 1_024
 MAX_SCALE: Final = 64  # no exponential histogram uses more, and 2 ** 2 ** -scale is still a float
-#: A driver stops reading above HIGH_WATER queued bytes and resumes below LOW_WATER.
+#: A driver stops reading above HIGH_WATER queued bytes and resumes below LOW_WATER. See also `Stream.behind`.
 HIGH_WATER: Final = 1_048_576
 LOW_WATER: Final = 262_144
 #: Seconds to complete the handshake, and without data before a connection counts as dead.
@@ -185,7 +185,10 @@ class Stream:
         self.epoch: int | None = None  #: of the collector; known after the first HELLO
         self.established = False  #: whether the handshake of the current connection is complete
         self.connections = 0
+        self.on_disconnect: Callable[[DichroicError], None] | None = None  #: called once when a connection ends
         self.backlog = 0  #: bytes queued and not yet decoded
+        self.queued_rows = 0  #: rows in them
+        self.ended = False  #: whether the current connection has ended; queued frames can still be decoded
         self.rows_since_connect = 0
         self._clock = clock
         self._stats = Stats()
@@ -203,8 +206,8 @@ class Stream:
         self._hello_bytes = bytearray()  # received part of the collector's HELLO
         self._splitter = Splitter(MAX_BODY)
         self._queue.clear()
-        self.backlog = 0
-        self.established = False
+        self.backlog = self.queued_rows = 0
+        self.established = self.ended = self._reported = False
         self._series: dict[int, Series] = {}
         self._schemas: dict[int, Schema] = {}
         self._sources: dict[int, Source] = {}
@@ -230,18 +233,21 @@ class Stream:
         """Queues received bytes and returns the bytes to send at once. Errors are raised later by `advance`."""
         self._stats.bytes += len(data)
         answer = b""
-        if self._queue and isinstance(self._queue[-1], DichroicError):
-            return answer  # bytes after an error are ignored
+        if self.ended:
+            return answer  # bytes after the end are ignored
         try:
             if not self.established:
                 data = self._handshake(data)
             for type, body in self._splitter.feed(data):
+                if type == Goodbye.TYPE:
+                    raise _goodbye_error(body)
                 self._queue.append((type, body))
                 self.backlog += len(body)
+                self.queued_rows += frames.rows_in(type, body)
                 if type == Ping.TYPE and len(body) == 8:
                     answer += HEADER.pack(8, Pong.TYPE) + body
         except DichroicError as error:
-            self._queue.append(error)
+            self.fail(error)
         return answer
 
     def _handshake(self, data: bytes) -> bytes:
@@ -282,9 +288,18 @@ class Stream:
         self.established = True
 
     def fail(self, error: DichroicError) -> None:
-        """Reports that the connection ended without a GOODBYE; `advance` raises it after all queued frames."""
-        if not (self._queue and isinstance(self._queue[-1], DichroicError)):
+        """The connection has ended; `advance` raises the error after all queued frames. The first error counts."""
+        if not self.ended:
+            self.ended = True
             self._queue.append(error)
+            self.disconnected(error)
+
+    def disconnected(self, error: DichroicError) -> None:
+        """Reports the end of an established connection, once."""
+        if self.established and not self._reported:
+            self._reported = True
+            if self.on_disconnect is not None:
+                self.on_disconnect(error)
 
     def advance(self) -> bool:
         """Decodes queued frames until there are `items`; returns False when more bytes are needed.
@@ -299,6 +314,7 @@ class Stream:
             if isinstance(entry, DichroicError):
                 raise entry
             self.backlog -= len(entry[1])
+            self.queued_rows -= frames.rows_in(*entry)
             self._stats.frames += 1
             self._apply(*entry)
         return True
@@ -307,6 +323,16 @@ class Stream:
     def queued(self) -> bool:
         """Whether `advance` has something to decode or raise."""
         return bool(self._queue)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the driver stops reading: the rest waits in the collector, whose `buffer` and `on_full` apply."""
+        return self.queued_rows > self.request.buffer or self.backlog > HIGH_WATER
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the driver reads again."""
+        return self.queued_rows <= self.request.buffer // 2 and self.backlog < LOW_WATER
 
     # -- for the consumer --------------------------------------------------------------------------------------
 
@@ -324,6 +350,9 @@ class Stream:
         for name in Stats.__slots__:
             setattr(stats, name, getattr(self._stats, name))
         stats.buffered = len(self.items)
+        stats.queued = self.queued_rows
+        stats.queued_frames = len(self._queue)
+        stats.queued_bytes = self.backlog
         if self._newest is not None:
             stats.lag_seconds = max(0.0, self._clock() - self._newest / 1e9)
         return stats
@@ -351,9 +380,6 @@ class Stream:
 
     def _plan(self, body: bytes) -> None:
         raise ProtocolError("unexpected PLAN in a subscription")
-
-    def _goodbye(self, body: bytes) -> None:
-        raise _goodbye_error(body)
 
     def _ping(self, body: bytes) -> None:
         Ping.decode(body)  # `receive` has answered it
@@ -527,7 +553,6 @@ def _read_source(fields: dict[str, Value]) -> Source:
 _RESUME_REASONS: Final = (GapReason.BEYOND_REPLAY, GapReason.COLLECTOR_RESTARTED)
 _HANDLERS: Final[dict[int, Callable[[Stream, bytes], None]]] = {
     Hello.TYPE: Stream._hello,
-    Goodbye.TYPE: Stream._goodbye,
     Ping.TYPE: Stream._ping,
     Pong.TYPE: Stream._pong,
     Plan.TYPE: Stream._plan,

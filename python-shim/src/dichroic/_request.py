@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias, TypedDict, get_args
 
+from ._errors import DichroicError
 from ._values import Value
 
 Kind: TypeAlias = Literal["event", "metric", "log"]
@@ -21,6 +22,8 @@ Patterns: TypeAlias = "str | int | float | bool | Iterable[str | int | float | b
 Where: TypeAlias = "Mapping[str, Patterns]"
 #: Collector's epoch, position of a frame, rows of that frame already consumed.
 Cursor: TypeAlias = "tuple[int, int, int]"
+#: Called with the error that ended a connection.
+OnDisconnect: TypeAlias = "Callable[[DichroicError], object]"
 
 MAX_PATTERNS: Final = 64
 MAX_PATTERN_BYTES: Final = 256
@@ -41,6 +44,7 @@ class Options(TypedDict, total=False):
     sample: float | None
     cursor: Cursor | None
     reconnect: bool
+    on_disconnect: OnDisconnect | None
 
 
 class SubscribeOptions(Options, total=False):
@@ -76,7 +80,7 @@ def render_value(value: str | int | float | bool) -> str:
 class Request:
     """A validated subscription. `fields` is the `subscribe` map of HELLO."""
 
-    __slots__ = ("fields", "kind", "on_gap", "patterns", "reconnect")
+    __slots__ = ("buffer", "fields", "kind", "on_disconnect", "on_gap", "patterns", "reconnect")
 
     def __init__(
         self,
@@ -91,11 +95,16 @@ class Request:
         sample: float | None = None,
         cursor: Cursor | None = None,
         reconnect: bool = True,
+        on_disconnect: OnDisconnect | None = None,
     ) -> None:
         self.patterns = _check_patterns(patterns)
         self.kind = _one_of("kind", kind, get_args(Kind))
         self.on_gap = _one_of("on_gap", on_gap, get_args(OnGap))
         self.reconnect = reconnect
+        if on_disconnect is not None and not callable(on_disconnect):
+            raise TypeError(f"on_disconnect must be a function of one argument, not {_type(on_disconnect)}")
+        self.on_disconnect = on_disconnect
+        self.buffer = buffer
         if not isinstance(buffer, int) or not MIN_BUFFER <= buffer <= MAX_BUFFER:
             raise ValueError(f"invalid buffer={buffer!r}: expected {MIN_BUFFER} to {MAX_BUFFER} rows")
         self.fields: dict[str, Value] = {

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from ._address import Address, Endpoint
 from ._base import ClientBase, SubscriptionBase, apply_gap_policy, move_items, opening_bytes
 from ._batch import Batch
-from ._errors import ConnectionLostError, DichroicError, GapError, HandshakeTimeoutError, ProtocolError
+from ._errors import ClosedError, DichroicError, GapError, ProtocolError
 from ._gap import Gap
-from ._http import HttpBody
 from ._points import Point
-from ._protocol import CLOSE, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream, violation_goodbye
+from ._protocol import HELLO_TIMEOUT, Stream, violation_goodbye
 from ._request import Duration, Request, milliseconds
+from ._socket_link import READ_SIZE, SocketLink
 from ._types import Event, Log
 
 if TYPE_CHECKING:
@@ -26,81 +26,46 @@ if TYPE_CHECKING:
     from ._request import Options, SubscribeOptions
 
 T = TypeVar("T")
-READ_SIZE = 262_144
 
 
-class SyncLink:
+class SyncLink(SocketLink):
     """One blocking connection that feeds one `Stream`."""
 
-    def __init__(self, endpoint: Endpoint, stream: Stream) -> None:
-        self._stream = stream
-        self._http = HttpBody() if endpoint.kind == "http" else None
-        if endpoint.kind == "unix":
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                self._socket.settimeout(HELLO_TIMEOUT)
-                self._socket.connect(endpoint.path)
-            except OSError:
-                self._socket.close()
-                raise
-        else:
-            self._socket = socket.create_connection((endpoint.host, endpoint.port), HELLO_TIMEOUT)
-        self._last_received = time.monotonic()
+    def __init__(self, endpoint: Endpoint, stream: Stream, timeout: float = HELLO_TIMEOUT) -> None:
+        super().__init__(endpoint, stream, _connect(endpoint, timeout))
 
     def write(self, data: bytes) -> None:
         try:
             self._socket.settimeout(HELLO_TIMEOUT)
             self._socket.sendall(data)
         except OSError as error:
-            self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
+            self._broke(error)
 
     def read(self, until: float | None = None) -> bool:
         """Reads once, waiting at most `until` a monotonic time. Returns False when that time came first."""
-        limit = SILENCE_TIMEOUT if self._stream.established else HELLO_TIMEOUT
-        silent_at = self._last_received + limit
-        wait = (silent_at if until is None else min(until, silent_at)) - time.monotonic()
         try:
-            self._socket.settimeout(max(0.0, wait))
+            self._socket.settimeout(self._time_left(until))
             data = self._socket.recv(READ_SIZE)
         except (TimeoutError, BlockingIOError):
-            if time.monotonic() < silent_at:
-                return False
-            kind = ConnectionLostError if self._stream.established else HandshakeTimeoutError
-            self._stream.fail(kind(f"no data from the collector for {limit:.0f} s"))
-            return True
+            return self._timed_out()
         except OSError as error:
-            self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
+            self._broke(error)
             return True
-        self._last_received = time.monotonic()
-        if not data:
-            refused = self._http.end() if self._http is not None else None
-            self._stream.fail(
-                refused or ConnectionLostError("the collector closed the connection without a GOODBYE frame")
-            )
-            return True
-        self._receive(data)
+        self._received(data)
         return True
 
-    def _receive(self, data: bytes) -> None:
-        if self._http is None:
-            answer = self._stream.receive(data)
-            if answer:
-                self.write(answer)
-            return
-        try:
-            self._stream.receive(self._http.feed(data))
-        except DichroicError as error:
-            self._stream.fail(error)
 
-    def close(self, last_frame: bytes = CLOSE) -> None:
-        try:
-            if last_frame and self._http is None:
-                self._socket.settimeout(0.1)
-                self._socket.sendall(last_frame)
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
-        except OSError:
-            pass  # already disconnected
-        self._socket.close()
+def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
+    if endpoint.kind != "unix":
+        return socket.create_connection((endpoint.host, endpoint.port), timeout)
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.settimeout(timeout)
+        connecting.connect(endpoint.path)
+    except OSError:
+        connecting.close()
+        raise
+    return connecting
 
 
 class SyncSubscription(SubscriptionBase[T]):
@@ -134,6 +99,19 @@ class SyncSubscription(SubscriptionBase[T]):
         stream = self._stream
         while not stream.items:
             self._fill()
+        item: T = stream.items.popleft()
+        return item
+
+    def get(self, timeout: float | None = None) -> T:
+        """Returns the next item. See `Subscription.get`."""
+        stream = self._stream
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not stream.items:
+                if not self._fill(until):
+                    raise TimeoutError(f"no item within {timeout} s")
+        except StopIteration:
+            raise ClosedError("the subscription is closed") from None
         item: T = stream.items.popleft()
         return item
 
@@ -172,8 +150,8 @@ class SyncSubscription(SubscriptionBase[T]):
             raise self._ended
         try:
             if self._link is None:
-                self._open()
-            elif self._stream.advance():
+                return self._open(until)
+            if self._stream.advance():
                 apply_gap_policy(self._stream)
             else:
                 return self._link.read(until)
@@ -187,35 +165,52 @@ class SyncSubscription(SubscriptionBase[T]):
         link, self._link = self._link, None
         if link is not None:
             link.close(violation_goodbye(error) if isinstance(error, ProtocolError) else b"")
-        self._schedule_reconnect(error, time.monotonic())
+        self._schedule_reconnect(error)
 
-    def _open(self) -> None:
-        """Waits until the scheduled time, then connects once."""
-        wait = self._retry_at - time.monotonic()
-        if wait > 0:
-            self._closing.wait(min(wait, threading.TIMEOUT_MAX))
+    def _open(self, until: float | None = None) -> bool:
+        """Waits until the scheduled time, then connects once. Returns False when `until` came first."""
+        now = time.monotonic()
+        if self._retry_at > now:
+            at = self._retry_at if until is None else min(until, self._retry_at)
+            self._closing.wait(min(max(0.0, at - now), threading.TIMEOUT_MAX))
+            if until is not None and until < self._retry_at:
+                return False
         if self._closed:
-            return
+            return True
         self._stream.open()
-        link = open_sync_link(self._address, self._stream, self._stream.subscribe_map())
+        link = open_sync_link(self._address, self._stream, self._stream.subscribe_map(), until)
+        if link is None:
+            return False
         self._link = link
         if self._closed:
             link.close()
+        self._report_connect()
+        return True
 
 
-def open_sync_link(address: Address, stream: Stream, subscribe: dict[str, Any] | None) -> SyncLink:
-    """Connects to the first endpoint that accepts, and completes the handshake."""
+def open_sync_link(
+    address: Address, stream: Stream, subscribe: dict[str, Any] | None, until: float | None = None
+) -> SyncLink | None:
+    """Connects to the first endpoint that accepts, and completes the handshake. None: `until` came first."""
     failures: list[tuple[Endpoint, OSError]] = []
     for endpoint in address.candidates():
+        left = HELLO_TIMEOUT if until is None else until - time.monotonic()
         try:
-            link = SyncLink(endpoint, stream)
+            link = SyncLink(endpoint, stream, min(HELLO_TIMEOUT, max(0.001, left)))
+        except TimeoutError as failure:
+            if left < HELLO_TIMEOUT:
+                return None
+            failures.append((endpoint, failure))
+            continue
         except OSError as failure:
             failures.append((endpoint, failure))
             continue
         try:
             link.write(opening_bytes(endpoint, address.token, subscribe))
             while not stream.established and not stream.queued:
-                link.read()
+                if not link.read(until):
+                    link.close(b"")
+                    return None
             if not stream.established:
                 stream.advance()
             return link
@@ -272,7 +267,9 @@ class SyncClient(ClientBase):
     def __enter__(self) -> SyncClient:
         if self._has_handshake:
             stream = Stream(Request(("**",)))
-            open_sync_link(self._address, stream, None).close()
+            link = open_sync_link(self._address, stream, None)
+            if link is not None:  # always: no time was given
+                link.close()
             self.agent, self.epoch = stream.agent, stream.epoch
         return self
 

@@ -253,6 +253,9 @@ class Stats:
         reconnects: Connections after the first.
         lag_seconds: Age of the newest decoded row; None before the first row.
         buffered: Rows decoded and not yet consumed.
+        queued: Rows received and not yet decoded. Above the subscription's `buffer` the client stops reading.
+        queued_frames: Frames of these rows.
+        queued_bytes: Bytes of these frames.
         frames: Frames decoded.
         bytes: Bytes received.
         skipped_frames: Frames of a type unknown to this version.
@@ -265,6 +268,9 @@ class Stats:
         "gaps",
         "lag_seconds",
         "lost",
+        "queued",
+        "queued_bytes",
+        "queued_frames",
         "received",
         "reconnects",
         "skipped_frames",
@@ -277,6 +283,9 @@ class Stats:
         self.reconnects = 0
         self.lag_seconds: float | None = None
         self.buffered = 0
+        self.queued = 0
+        self.queued_frames = 0
+        self.queued_bytes = 0
         self.frames = 0
         self.bytes = 0
         self.skipped_frames = 0

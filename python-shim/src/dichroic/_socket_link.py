@@ -1,0 +1,81 @@
+"""One connection over a plain socket that feeds one `Stream`: the part that the blocking client and trio share.
+
+Reading happens only while the subscription is iterated; so do answers to pings.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from ._address import Endpoint
+from ._errors import ConnectionLostError, DichroicError, HandshakeTimeoutError
+from ._http import HttpBody
+from ._protocol import CLOSE, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream
+
+READ_SIZE = 262_144
+
+
+class SocketLink:
+    """Handles what was received and when nothing was. A subclass waits for the socket."""
+
+    def __init__(self, endpoint: Endpoint, stream: Stream, connected: socket.socket) -> None:
+        self._stream = stream
+        self._http = HttpBody() if endpoint.kind == "http" else None
+        self._socket = connected
+        self._last_received = time.monotonic()
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _limit(self) -> float:
+        """Seconds without data after which the connection counts as dead."""
+        return SILENCE_TIMEOUT if self._stream.established else HELLO_TIMEOUT
+
+    def _time_left(self, until: float | None) -> float:
+        """Seconds to wait for data: to the caller's time, or to the time at which silence ends the connection."""
+        silent_at = self._last_received + self._limit()
+        return max(0.0, (silent_at if until is None else min(until, silent_at)) - time.monotonic())
+
+    def _timed_out(self) -> bool:
+        """Nothing arrived in time. Returns whether that ends the connection; otherwise the caller's time came."""
+        limit = self._limit()
+        if time.monotonic() < self._last_received + limit:
+            return False
+        self._stream.fail(
+            ConnectionLostError(f"no data from the collector for {limit:.0f} s")
+            if self._stream.established
+            else HandshakeTimeoutError(f"the peer accepted the connection but sent no HELLO within {limit:.0f} s")
+        )
+        return True
+
+    def _broke(self, error: OSError) -> None:
+        self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
+
+    def _received(self, data: bytes) -> None:
+        """Passes bytes to the stream; none mean that the peer closed."""
+        self._last_received = time.monotonic()
+        if not data:
+            refused = self._http.end() if self._http is not None else None
+            self._stream.fail(
+                refused or ConnectionLostError("the collector closed the connection without a GOODBYE frame")
+            )
+        elif self._http is None:
+            answer = self._stream.receive(data)
+            if answer:
+                self.write(answer)
+        else:
+            try:
+                self._stream.receive(self._http.feed(data))
+            except DichroicError as error:
+                self._stream.fail(error)
+
+    def close(self, last_frame: bytes = CLOSE) -> None:
+        try:
+            if last_frame and self._http is None:
+                self._socket.settimeout(0.1)
+                self._socket.sendall(last_frame)
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+        except OSError:
+            pass  # already disconnected
+        self._socket.close()
