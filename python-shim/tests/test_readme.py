@@ -48,8 +48,9 @@ async def test_the_quick_start_is_ten_lines_and_prints_events() -> None:
 
 
 @pytest.mark.parametrize("code", SNIPPETS[1:], ids=lambda code: code.strip().splitlines()[0][:60])
-def test_every_snippet_runs_and_prints(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_snippet_runs_and_prints(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     blocking = "connect_sync" in code
+    monkeypatch.chdir(tmp_path)
     printed: list[tuple[Any, ...]] = []
 
     async def run() -> None:

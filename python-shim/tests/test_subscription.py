@@ -90,6 +90,56 @@ async def test_an_absent_measurement_is_omitted() -> None:
 
 
 @asynchronous
+async def test_an_otlp_record_with_an_event_name_has_its_attributes_as_metadata() -> None:
+    async with subscribed() as (fake, events):
+        peer = fake.subscribers[0]
+        schema = peer.schema("event", "shop.sold", (), ("severity", "body", "trace_id", "span_id", "attributes"))
+        source = peer.source("worker", "python")
+        trace = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+        attributes = {"plan": "free", "n": 1 << 60, "tags": ["a", 1], "raw": b"\xab", "body": "of the attributes"}
+        rows = [
+            (NOW, 9, "sold", trace, trace[:8], attributes),
+            (NOW, None, None, None, None, {"plan": "pro"}),
+            (NOW, None, None, None, None, None),
+        ]
+        peer.send(Events(columns_of(schema, source, 1, rows)))
+        first, second, third = await take(events, 3)
+        assert isinstance(first, Event)
+        assert not isinstance(first, Log)
+        assert first.metadata == {
+            "plan": "free", "n": 1 << 60, "tags": '["a", 1]', "raw": "ab", "body": "of the attributes",
+            "severity": 9, "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "0af7651916cd43dd",
+        }  # fmt: skip
+        assert (second.metadata, third.metadata) == ({"plan": "pro"}, {})
+        assert (first.measurements, first.units) == ({}, {})
+        assert pickle.loads(pickle.dumps(first)) == first
+
+
+@asynchronous
+async def test_pickled_items_keep_their_units_and_series() -> None:
+    async with subscribed() as (fake, events), dichroic.connect(fake.address) as client:
+        fields: dict[str, Any] = {
+            "name": "a",
+            "kind": "event",
+            "measurements": [["duration", "s"], ["n", ""]],
+            "metadata": [],
+        }
+        fake.subscribers[0].send(Define(SCHEMA, [(1, fields)]))
+        source = fake.subscribers[0].source("node", "beam")
+        fake.subscribers[0].send(Events(columns_of(1, source, 1, [(NOW, 0.5, 1)])))
+        event = await anext(events)
+        copy = pickle.loads(pickle.dumps(event))
+        assert (copy.units, event.units) == ({"duration": "s", "n": ""}, {"duration": "s", "n": ""})
+        assert (copy.source.runtime, copy) == ("beam", event)
+        async with client.subscribe("**", kind="metric") as points:
+            fake.point("d", Histogram(0.5, ((1, 1, 2),), None, (1.0, 2.0)), {"a": "b"}, unit="s")
+            point = await anext(points)
+            copied = pickle.loads(pickle.dumps(point))
+            assert copied == point
+            assert (copied.unit, copied.series.bounds, copied.source.runtime) == ("s", (1.0, 2.0), "beam")
+
+
+@asynchronous
 async def test_patterns_and_where_select_the_events() -> None:
     async with subscribed("shop.*.stop", "cart", where={"status": ["5*", 404]}) as (fake, events):
         for name, status in (

@@ -13,12 +13,17 @@ T = TypeVar("T")
 
 
 class Batch(Sequence[T], Generic[T]):
-    """A sequence of items in order. With `on_gap="yield"` it includes gaps, which columns omit."""
+    """A sequence of items in order. With `on_gap="yield"` it includes gaps, which columns omit.
 
-    __slots__ = ("_items",)
+    Attributes:
+        kind: "event", "metric" or "log": the type of the items, also of an empty batch.
+    """
 
-    def __init__(self, items: list[T]) -> None:
+    __slots__ = ("_items", "kind")
+
+    def __init__(self, items: list[T], kind: str | None = None) -> None:
         self._items = items
+        self.kind = kind or next(filter(None, map(_kind, items)), "event")
 
     def __len__(self) -> int:
         return len(self._items)
@@ -28,7 +33,7 @@ class Batch(Sequence[T], Generic[T]):
     @overload
     def __getitem__(self, index: slice) -> Batch[T]: ...
     def __getitem__(self, index: int | slice) -> T | Batch[T]:
-        return Batch(self._items[index]) if isinstance(index, slice) else self._items[index]
+        return Batch(self._items[index], self.kind) if isinstance(index, slice) else self._items[index]
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._items)
@@ -40,7 +45,7 @@ class Batch(Sequence[T], Generic[T]):
         """Returns a dict of lists: `time`, `name`, `source`, and each measurement, metadata key or label.
 
         Missing values are None. A name that occurs in two groups gets the group as prefix, such as `metadata.time`.
-        Points have `value`, histograms `count` and `sum`.
+        Points have `value`, histograms `count`, `sum` and `buckets`.
         """
         rows: list[list[tuple[str, str, Any]]] = []
         for item in self._items:
@@ -61,7 +66,12 @@ class Batch(Sequence[T], Generic[T]):
         return columns
 
     def to_arrow(self) -> Any:
-        """Returns a `pyarrow.RecordBatch`; `time` and `start` are UTC timestamps in nanoseconds.
+        """Returns a `pyarrow.RecordBatch`. Its schema depends on the kind alone, so all batches of a subscription fit
+        into one table or Parquet file.
+
+        Measurements, metadata, attributes and labels are maps. `measurements` has every number as a double; `integers`
+        has the integers among them exactly. Points have `value` and, when it is an integer, `integer`; histograms have
+        `count`, `sum` and `buckets` (lower, upper, count). Times are UTC timestamps in nanoseconds.
 
         Raises:
             MissingDependencyError: pyarrow is not installed.
@@ -70,15 +80,14 @@ class Batch(Sequence[T], Generic[T]):
             import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise MissingDependencyError("to_arrow() needs pyarrow: pip install 'dichroic[arrow]'") from None
-        columns = self.to_columns()
-        arrays = {name: pyarrow.array(_uniform(column)) for name, column in columns.items()}
-        for name in ("time", "start"):
-            if name in arrays:
-                arrays[name] = arrays[name].cast(pyarrow.timestamp("ns", tz="UTC"))
-        return pyarrow.RecordBatch.from_pydict(arrays)
+        from . import _arrow
+
+        return _arrow.record_batch(pyarrow, self.kind, self._items)
 
     def to_pandas(self) -> Any:
-        """Returns a `pandas.DataFrame`; `time` and `start` are UTC timestamps in nanoseconds.
+        """Returns a `pandas.DataFrame` with the columns of `to_columns()`; `time` and `start` are UTC timestamps.
+
+        Integers and booleans have the nullable types `Int64` and `boolean`, so that a missing value changes no other.
 
         Raises:
             MissingDependencyError: pandas is not installed.
@@ -87,11 +96,41 @@ class Batch(Sequence[T], Generic[T]):
             import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise MissingDependencyError("to_pandas() needs pandas: pip install 'dichroic[pandas]'") from None
-        frame = pandas.DataFrame(self.to_columns())
+        columns = {name: _series(pandas, column) for name, column in self.to_columns().items()}
         for name in ("time", "start"):
-            if name in frame:
-                frame[name] = pandas.to_datetime(frame[name], unit="ns", utc=True)
-        return frame
+            if name in columns:
+                columns[name] = pandas.to_datetime(columns[name], unit="ns", utc=True)
+        return pandas.DataFrame(columns)
+
+
+def _series(pandas: Any, column: list[Any]) -> Any:
+    """A pandas series of the type that keeps every value."""
+    types = {type(value) for value in column if value is not None}
+    if types == {int}:
+        low, high = min(filter(_present, column)), max(filter(_present, column))
+        if low >= -(1 << 63) and high < 1 << 63:
+            return pandas.Series(column, dtype="Int64")
+        return pandas.Series(column, dtype="UInt64" if low >= 0 and high < 1 << 64 else object)
+    if types == {int, float}:
+        exact = all(not isinstance(value, int) or abs(value) <= 1 << 53 for value in column)
+        return pandas.Series(column, dtype="float64" if exact else object)
+    if types == {float}:
+        return pandas.Series(column, dtype="float64")
+    if types == {bool}:
+        return pandas.Series(column, dtype="boolean")
+    if types == {str}:
+        return pandas.Series(column)
+    return pandas.Series(column, dtype=object)
+
+
+def _present(value: Any) -> bool:
+    return value is not None
+
+
+def _kind(item: object) -> str | None:
+    if isinstance(item, Point):
+        return "metric"
+    return item.kind if isinstance(item, Event) else None
 
 
 def _cells(item: object) -> list[tuple[str, str, Any]]:
@@ -105,7 +144,7 @@ def _cells(item: object) -> list[tuple[str, str, Any]]:
             "start": item.start,
         }
         if isinstance(item.value, Histogram):
-            fixed |= {"count": item.value.count, "sum": item.value.sum}
+            fixed |= {"count": item.value.count, "sum": item.value.sum, "buckets": item.value.buckets}
         else:
             fixed["value"] = item.value
         return _grouped("", fixed) + _grouped("labels", item.labels)
@@ -119,15 +158,3 @@ def _cells(item: object) -> list[tuple[str, str, Any]]:
 
 def _grouped(group: str, values: dict[str, Any]) -> list[tuple[str, str, Any]]:
     return [(group, name, value) for name, value in values.items()]
-
-
-def _uniform(column: list[Any]) -> list[Any]:
-    """Converts a column to one type, as Arrow requires: ints among floats to float, other mixtures to str."""
-    types = {type(value) for value in column if value is not None}
-    if types == {int} and not all(value is None or -(1 << 63) <= value < 1 << 63 for value in column):
-        types = {int, float}
-    if len(types) <= 1 and types <= {int, float, str, bool, bytes}:
-        return column
-    if types == {int, float}:
-        return [None if value is None else float(value) for value in column]
-    return [None if value is None else str(value) for value in column]

@@ -217,6 +217,7 @@ class Batches(Generic[T]):
         if max_events < 1:
             raise ValueError(f"invalid max_events={max_events}: expected at least 1")
         self._subscription = subscription
+        self._kind = subscription._stream.request.kind
         self._max = max_events
         self._within = within
         self._gathered: list[T] = []
@@ -236,7 +237,7 @@ class Batches(Generic[T]):
             if not self._gathered:
                 raise
             self._error = error  # raised after the items that precede it
-        batch, self._gathered = Batch(self._gathered), []
+        batch, self._gathered = Batch(self._gathered, self._kind), []
         return batch
 
     async def _gather(self) -> None:

@@ -93,9 +93,10 @@ class EventsBody:
     def events(self, context: RowContext) -> list[Event]:
         """Returns one object per row. The caller has checked that the schema fits the columns."""
         log = context.schema.kind == "log"
+        as_sent = log or context.schema.is_record
         pool: dict[int, Any] = dict(enumerate(self.strings))
         for k, value in enumerate(self.values):
-            pool[-1 - k] = value if log else _scalar(value)
+            pool[-1 - k] = value if as_sent else _scalar(value)
         kind: type[Event] = Log if log else Event
         new = kind.__new__
         events: list[Event] = []

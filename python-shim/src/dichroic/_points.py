@@ -215,25 +215,10 @@ class Point:
     __hash__ = None  # type: ignore[assignment]  # it holds a dict
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _point, (
-            self.name,
-            self.labels,
-            self.kind,
-            self.value,
-            self.start,
-            self.time,
-            self.unit,
-            self.source,
-            self.help,
-        )
+        return Point.of, (self.series, self.value, self.time)
 
     def __repr__(self) -> str:
         return (
             f"Point({self.name!r}, {self.labels!r}, {self.kind!r}, {self.value!r}, start={self.start}, "
             f"time={self.time}, unit={self.unit!r}, source={str(self.source)!r})"
         )
-
-
-def _point(*fields: Any) -> Point:
-    *positional, unit, source, help = fields
-    return Point(*positional, unit=unit, source=source, help=help)

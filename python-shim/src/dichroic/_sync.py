@@ -227,6 +227,7 @@ class SyncBatches(Generic[T]):
         if max_events < 1:
             raise ValueError(f"invalid max_events={max_events}: expected at least 1")
         self._subscription = subscription
+        self._kind = subscription._stream.request.kind
         self._max = max_events
         self._within = within
         self._error: Exception | None = None
@@ -245,7 +246,7 @@ class SyncBatches(Generic[T]):
             if not gathered:
                 raise
             self._error = error  # raised after the items that precede it
-        return Batch(gathered)
+        return Batch(gathered, self._kind)
 
     def _gather(self, gathered: list[T]) -> None:
         stream = self._subscription._stream

@@ -7,6 +7,7 @@ a stream four times as fast as building them eagerly.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -42,10 +43,18 @@ class Source(str):
         return Source, (str(self), self.runtime, self.resource)
 
 
-class Schema:
-    """The name and columns of one kind of event. Column 0 is the time."""
+#: Columns of OTLP log records; those with an event name are events.
+_RECORD_COLUMNS = ("severity", "body", "trace_id", "span_id", "attributes")
 
-    __slots__ = ("columns", "kind", "measurements", "metadata", "name", "units")
+
+class Schema:
+    """The name and columns of one kind of event. Column 0 is the time.
+
+    Attributes:
+        is_record: Whether its rows are OTLP log records that have an event name.
+    """
+
+    __slots__ = ("columns", "is_record", "kind", "measurements", "metadata", "name", "units")
 
     def __init__(
         self, name: str, kind: str, measurements: tuple[tuple[str, str], ...], metadata: tuple[str, ...]
@@ -55,6 +64,7 @@ class Schema:
         self.measurements = tuple(column for column, _ in measurements)
         self.units = dict(measurements)
         self.metadata = metadata
+        self.is_record = kind == "event" and metadata == _RECORD_COLUMNS
         self.columns = 1 + len(self.measurements) + len(metadata)
 
 
@@ -75,7 +85,8 @@ class Event:
     Attributes:
         name: Dotted name.
         measurements: Numbers by name; absent measurements are omitted.
-        metadata: Scalars by the tag names that the pack declares.
+        metadata: Scalars by the tag names that the pack declares. Of an OTLP log record with an event name: its
+            attributes, and, where it has them, `severity`, `body`, and `trace_id` and `span_id` in hexadecimal.
         time: Nanoseconds since the Unix epoch.
         source: The emitter.
     """
@@ -132,7 +143,11 @@ class Event:
         found = self._metadata
         if found is None:
             context = self._context
-            found = self._metadata = dict(zip(context.schema.metadata, self._row[context.first_metadata :]))  # noqa: B905
+            if context.schema.is_record:
+                found = _record_metadata(*self._row[context.first_metadata :])
+            else:
+                found = dict(zip(context.schema.metadata, self._row[context.first_metadata :]))  # noqa: B905
+            self._metadata = found
         return found
 
     @property
@@ -149,13 +164,45 @@ class Event:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.measurements, self.metadata, self.time, self.source)
+        return event, (self.name, self.measurements, self.metadata, self.time, self.source, self.units)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.name!r}, {self.measurements!r}, {self.metadata!r}, "
             f"time={self.time}, source={str(self.source)!r})"
         )
+
+
+def event(
+    name: str,
+    measurements: Mapping[str, Number],
+    metadata: Mapping[str, Scalar],
+    time: int,
+    source: str,
+    units: Mapping[str, str],
+) -> Event:
+    """Creates an `Event` with units outside a stream, for pickling."""
+    made = Event(name, measurements, metadata, time, source)
+    made._context.schema.units = dict(units)
+    return made
+
+
+def _record_metadata(severity: Any, body: Any, trace_id: Any, span_id: Any, attributes: Any) -> dict[str, Scalar]:
+    found = {name: _scalar(value) for name, value in attributes.items()} if isinstance(attributes, dict) else {}
+    for name, value in (("severity", severity), ("body", body), ("trace_id", trace_id), ("span_id", span_id)):
+        if value is not None and value != b"":
+            found.setdefault(name, _scalar(value))
+    return found
+
+
+def _scalar(value: Any) -> Scalar:
+    """Renders a value of an OTLP record that is not a scalar as text: bytes in hexadecimal, containers as JSON."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=bytes.hex)
+    scalar: Scalar = value
+    return scalar
 
 
 #: Columns of a log that are not attributes.
