@@ -1,41 +1,41 @@
-//! What a relay is asked to extract: packs and definitions with templates filled, units settled, carried names made unique.
+//! Compiles packs and definitions for one relay: fills templates, resolves units, makes carried names unique.
 //!
 //! The receiver of relays calls [`Selection::compile`] once per relay, since templates depend on the node, and turns the result into a
-//! plan. Two metrics of one name and equal labels would overwrite each other; packs tell theirs apart by a label, and
-//! the receiver drops the second with a count.
+//! plan. Two metrics with the same name and labels would overwrite each other: packs add a label that distinguishes theirs, and
+//! the receiver drops and counts rows of the second.
 
 use crate::definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
 use crate::expression::{Condition, Expression, Root, Step};
 use crate::pack::Packs;
 use std::collections::BTreeMap;
 
-/// Bounds of the semantic conventions for durations of HTTP, in seconds.
+/// Bounds of the semantic conventions for HTTP durations, in seconds.
 pub const DURATION_BOUNDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Values of templates by name.
+/// Values of templates, by name.
 pub type Variables = BTreeMap<String, Vec<String>>;
 
-/// What is to be measured: packs, definitions of the configuration, values of templates.
+/// The packs, definitions and template values that a configuration selects.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Selection {
     /// Packs in use.
     pub packs: Packs,
     /// `metrics.definitions`.
     pub definitions: Vec<Definition>,
-    /// Values of templates that win over those of packs, such as `ecto_prefix`.
+    /// Values of templates such as `ecto_prefix`; they take precedence over those of packs.
     pub variables: Variables,
 }
 
-/// How a metric is kept, with everything in its exported unit.
+/// How a metric aggregates events. Bounds and octaves are in the exported unit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Aggregation {
-    /// How many events.
+    /// The number of events.
     Counter,
-    /// A running sum.
+    /// The sum of a measurement.
     Sum {
-        /// Whether it only grows.
+        /// Whether it never decreases.
         monotonic: bool,
     },
     /// The last value.
@@ -56,62 +56,62 @@ pub enum Aggregation {
 pub struct Metric {
     /// Dotted name.
     pub name: String,
-    /// Whether pages show the name to the letter, without suffixes for unit and type.
+    /// Whether the exposition shows the name unchanged, without suffixes for unit and type.
     pub verbatim: bool,
-    /// For people.
+    /// Help text.
     pub help: String,
-    /// How it is kept.
+    /// Its aggregation.
     pub aggregation: Aggregation,
-    /// The event, part by part.
+    /// The parts of the event name.
     pub event: Vec<String>,
-    /// What is measured; `None` counts events.
+    /// The measurement; `None` counts events.
     pub value: Option<Expression>,
     /// Unit of the raw measurement: `native`, UCUM, or empty.
     pub raw_unit: String,
-    /// Unit of what is exported: UCUM, or empty.
+    /// Unit of exported values: UCUM, or empty.
     pub unit: String,
-    /// Label names and where their values are, by name.
+    /// Labels with the expressions of their values, sorted by label.
     pub labels: Vec<(String, Expression)>,
-    /// Labels that are always the same.
+    /// Labels with constant values.
     pub fixed: Vec<(String, String)>,
-    /// What must hold.
+    /// Conditions of which all must hold.
     pub keep: Vec<Condition>,
-    /// Series before the overflow series.
+    /// Largest number of series; more go to the overflow series.
     pub series: u32,
-    /// Idle time before the VM may forget a series, in seconds.
+    /// Idle time after which the VM may remove a series, in seconds.
     pub expire_s: u32,
 }
 
-/// One raw event.
+/// A stream of raw events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
-    /// The event, part by part.
+    /// The parts of the event name.
     pub event: Vec<String>,
-    /// Name, unit (`native`, UCUM or empty) and place of each measurement.
+    /// Name, unit (`native`, UCUM or empty) and expression of each measurement.
     pub measurements: Vec<(String, String, Expression)>,
-    /// Name and place of each metadata column.
+    /// Name and expression of each metadata column.
     pub metadata: Vec<(String, Expression)>,
 }
 
-/// What an event leaves, or clears, for later ones.
+/// A value that an event sets or clears, for later events of the same process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CarrySlot {
-    /// The event.
+    /// The parts of the event name.
     pub event: Vec<String>,
     /// Name of the slot, unique in the compiled selection.
     pub name: String,
-    /// What fills it; `None` clears it.
+    /// The value; `None` clears the slot.
     pub expression: Option<Expression>,
 }
 
-/// Everything that one relay is asked for.
+/// A selection compiled for one relay.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Compiled {
-    /// Counted in the VM.
+    /// Aggregated in the VM.
     pub metrics: Vec<Metric>,
-    /// Sent row by row while somebody wants them.
+    /// Sent row by row while there is a subscriber.
     pub streams: Vec<Stream>,
-    /// Carried between events.
+    /// Values carried between events.
     pub carries: Vec<CarrySlot>,
 }
 
@@ -122,7 +122,7 @@ impl Stream {
     }
 }
 
-/// `My-App` → `my_app`, as OTP applications are named.
+/// `My-App` → `my_app`: the name of an OTP application for a service name.
 pub fn application_name(service: &str) -> String {
     let mut name = String::with_capacity(service.len());
     for c in service.chars() {
@@ -136,13 +136,13 @@ pub fn application_name(service: &str) -> String {
 }
 
 impl Selection {
-    /// Compiles for a node whose main application is `app` (may be empty: then templates that need it have no value) and that knows
-    /// these values of templates. Those of the configuration win over them; those of packs stand beside them.
+    /// Compiles for a node with the main application `app` and the template values `node` that its relay found. If `app` is empty,
+    /// templates that use it have no value. Values of the configuration replace those of the node; values of packs are added to them.
     pub fn compile(&self, app: &str, node: &Variables) -> Compiled {
         let mut compiled = Compiled::default();
         let units = self.event_units(app, node);
         for pack in self.packs.iter() {
-            let defaults = &beside(&pack.variables, node);
+            let defaults = &merged(&pack.variables, node);
             let scope = Scope {
                 name: &pack.name,
                 carry: &pack.carry,
@@ -153,7 +153,7 @@ impl Selection {
                 units: &units,
             };
             scope.carries(&pack.carry, &mut compiled);
-            for definition in self.wanted(&pack.definitions) {
+            for definition in self.included(&pack.definitions) {
                 scope.metrics(definition, &mut compiled);
             }
             for stream in &pack.streams {
@@ -163,10 +163,10 @@ impl Selection {
                         .push(scope.stream(&event, &stream.measurements, &stream.metadata));
                 }
             }
-            self.wanted(&pack.definitions)
+            self.included(&pack.definitions)
                 .for_each(|d| scope.implied_stream(d, &mut compiled));
         }
-        for (number, definition) in self.wanted(&self.definitions).enumerate() {
+        for (number, definition) in self.included(&self.definitions).enumerate() {
             let scope = Scope {
                 name: &format!("definition{number}"),
                 carry: &definition.carry,
@@ -183,8 +183,8 @@ impl Selection {
         compiled
     }
 
-    /// Those that no chosen pack excludes.
-    fn wanted<'d>(&'d self, definitions: &'d [Definition]) -> impl Iterator<Item = &'d Definition> {
+    /// The definitions that no chosen pack excludes.
+    fn included<'d>(&'d self, definitions: &'d [Definition]) -> impl Iterator<Item = &'d Definition> {
         let chosen = |name: &String| self.packs.names().any(|pack| pack == name);
         definitions
             .iter()
@@ -195,7 +195,7 @@ impl Selection {
     fn event_units(&self, app: &str, node: &Variables) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut units = BTreeMap::new();
         for pack in self.packs.iter() {
-            let defaults = beside(&pack.variables, node);
+            let defaults = merged(&pack.variables, node);
             for (event, of_event) in &pack.event_units {
                 for event in self.fill(event, &defaults, app) {
                     units.insert(event, of_event.clone());
@@ -205,7 +205,7 @@ impl Selection {
         units
     }
 
-    /// A name with templates: their first value; a template without a value is left out of the name.
+    /// A name with each template replaced by its first value; a template without a value is removed from the name.
     fn fill_one(&self, name: &str, defaults: &Variables, app: &str) -> String {
         if !name.contains("${") {
             return name.to_owned();
@@ -214,18 +214,19 @@ impl Selection {
         filled.unwrap_or_else(|| name.replace("${app}.", "").replace(['$', '{', '}'], ""))
     }
 
-    /// Every value of a text with templates: none when a template has no value.
+    /// All values of a text with templates; none when a template has no value.
     fn fill(&self, text: &str, defaults: &Variables, app: &str) -> Vec<String> {
         let filled = self.filled(text, defaults, app);
         filled.into_iter().map(|filled| filled.text).collect()
     }
 
-    /// The same, with what each template stood for: one value throughout a text.
+    /// As [`Selection::fill`], with the value of each template, which is the same at every place in a text.
     fn filled(&self, text: &str, defaults: &Variables, app: &str) -> Vec<Filled> {
         self.filled_within(&[], text, defaults, app)
     }
 
-    /// The same within values of these templates, which cannot stand in their own: configuration may say anything.
+    /// As [`Selection::filled`], within the values of the templates `outer`. A template inside its own value has no value, so that
+    /// cyclic configuration terminates.
     fn filled_within(&self, outer: &[&str], text: &str, defaults: &Variables, app: &str) -> Vec<Filled> {
         let Some(name) = template(text) else {
             return vec![Filled {
@@ -233,24 +234,24 @@ impl Selection {
                 with: Vec::new(),
             }];
         };
-        let own = vec![app.to_owned()];
+        let app_values = vec![app.to_owned()];
         let values = match name {
             name if outer.contains(&name) => return Vec::new(),
             "app" if app.is_empty() => return Vec::new(),
-            "app" => &own,
+            "app" => &app_values,
             name => match self.variables.get(name).or_else(|| defaults.get(name)) {
                 Some(values) => values,
                 None => return Vec::new(),
             },
         };
-        let (place, inner) = (format!("${{{name}}}"), [outer, &[name]].concat());
+        let (placeholder, inner) = (format!("${{{name}}}"), [outer, &[name]].concat());
         let values = values
             .iter()
             .flat_map(|value| self.filled_within(&inner, value, defaults, app));
         let mut filled = BTreeMap::new();
         for Filled { text: value, .. } in values.filter(|value| !value.text.contains("${")) {
-            for mut each in self.filled_within(outer, &text.replace(&place, &value), defaults, app) {
-                each.with.push((place.clone(), value.clone()));
+            for mut each in self.filled_within(outer, &text.replace(&placeholder, &value), defaults, app) {
+                each.with.push((placeholder.clone(), value.clone()));
                 filled.entry(each.text.clone()).or_insert(each);
             }
         }
@@ -258,9 +259,10 @@ impl Selection {
     }
 }
 
-/// A text without templates, and what they were: `${name}` and its value.
+/// A text whose templates were replaced.
 struct Filled {
     text: String,
+    /// Each template as written, `${name}`, with its value.
     with: Vec<(String, String)>,
 }
 
@@ -270,8 +272,8 @@ fn template(text: &str) -> Option<&str> {
     Some(rest.split_once('}')?.0)
 }
 
-/// The variables of a pack, with what the node knows of them.
-fn beside(defaults: &Variables, node: &Variables) -> Variables {
+/// The variables of a pack, with the values that the node reported for them.
+fn merged(defaults: &Variables, node: &Variables) -> Variables {
     let mut all = defaults.clone();
     for (name, values) in &mut all {
         for value in node.get(name).into_iter().flatten() {
@@ -283,7 +285,7 @@ fn beside(defaults: &Variables, node: &Variables) -> Variables {
     all
 }
 
-/// Where a definition stands: its pack, or the configuration.
+/// The context of a definition: its pack, or the configuration.
 struct Scope<'a> {
     name: &'a str,
     carry: &'a BTreeMap<String, Carry>,
@@ -299,7 +301,7 @@ impl Scope<'_> {
         self.selection.fill(&event.0, self.defaults, self.app)
     }
 
-    /// Slots are named after their pack, so that two packs may use one name.
+    /// Sets the default root, and prefixes a carried name with its pack, so that two packs may use the same name.
     fn local(&self, expression: &Expression, root: Root) -> Expression {
         let mut expression = expression.clone();
         match expression.carried() {
@@ -376,10 +378,9 @@ impl Scope<'_> {
         let prefix = event.rsplit_once('.').map_or(event, |(prefix, _)| prefix);
         let fill = |(label, value): (&String, &String)| {
             let value = value.replace("${prefix}", prefix);
-            let value = filled
-                .with
-                .iter()
-                .fold(value, |value, (place, with)| value.replace(place, with));
+            let value = filled.with.iter().fold(value, |value, (placeholder, with)| {
+                value.replace(placeholder, with)
+            });
             (label.clone(), value)
         };
         let mut fixed: Vec<_> = definition.labels.iter().map(fill).collect();
@@ -421,9 +422,9 @@ impl Scope<'_> {
         measurements: &BTreeMap<String, String>,
         metadata: &BTreeMap<String, Expression>,
     ) -> Stream {
-        let known = BTreeMap::new();
+        let no_units = BTreeMap::new();
         let measurements = match measurements.is_empty() {
-            true => self.units.get(event).unwrap_or(&known),
+            true => self.units.get(event).unwrap_or(&no_units),
             false => measurements,
         };
         Stream {
@@ -445,8 +446,8 @@ impl Scope<'_> {
         }
     }
 
-    /// The event of a definition can be subscribed to, under the definition's own names. Definitions of one event make one
-    /// stream; a stream that a pack declares stands as it is.
+    /// Adds the stream of a definition's event, with the definition's names. Definitions of one event share one stream; a stream
+    /// that a pack declares is not changed.
     fn implied_stream(&self, definition: &Definition, compiled: &mut Compiled) {
         for event in self.events(&definition.event) {
             if self.declared(&event) {
@@ -493,10 +494,10 @@ impl Scope<'_> {
 
     fn declared(&self, event: &str) -> bool {
         self.selection.packs.iter().any(|pack| {
-            let known = beside(&pack.variables, self.node);
+            let variables = merged(&pack.variables, self.node);
             pack.streams.iter().any(|s| {
                 self.selection
-                    .fill(&s.event.0, &known, self.app)
+                    .fill(&s.event.0, &variables, self.app)
                     .iter()
                     .any(|e| e == event)
             })
@@ -535,16 +536,16 @@ fn aggregation(definition: &Definition, unit: Option<&Unit>) -> Aggregation {
     }
 }
 
-/// Fixed memory in the VM: at most 272 buckets. Seconds reach from a microsecond to four hours, bytes from 1 to 2^40.
+/// Exponential buckets. The defaults use at most 272 buckets in the VM: from a microsecond to four hours, or from 1 to 2^40 bytes.
 fn exponential(base: &str, scale: Option<i64>, octaves: Option<(i64, i64)>) -> Aggregation {
-    let (usual_scale, usual_octaves) = match base {
+    let (default_scale, default_octaves) = match base {
         "s" => (3, (-20, 14)),
         "By" => (2, (0, 40)),
         _ => (2, (-20, 40)),
     };
-    let octaves = octaves.unwrap_or(usual_octaves);
+    let octaves = octaves.unwrap_or(default_octaves);
     // The VM refuses more than 768 buckets: a wide range gets a coarser scale.
-    let mut scale = scale.unwrap_or(usual_scale);
+    let mut scale = scale.unwrap_or(default_scale);
     while scale > -4 && scale_buckets(scale, octaves) > 512 {
         scale -= 1;
     }

@@ -1,4 +1,4 @@
-//! One metric, in the vocabulary of `Telemetry.Metrics`: what packs and `metrics.definitions` are made of.
+//! The definition of a metric, in the vocabulary of `Telemetry.Metrics`, as packs and `metrics.definitions` contain it.
 
 use crate::error::DefinitionError;
 use crate::expression::{Comparison, Condition, Expression};
@@ -16,13 +16,13 @@ use std::fmt;
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum DefinitionType {
-    /// How many events; with a measurement named, how many that carry it.
+    /// The number of events; with a measurement, the number of events that have it.
     Counter,
-    /// The running sum of a measurement.
+    /// The sum of a measurement.
     Sum,
     /// The last measurement.
     LastValue,
-    /// The distribution of a measurement in exponential buckets, of which quantiles can be asked.
+    /// The distribution of a measurement in exponential buckets, suitable for quantiles.
     Summary,
     /// The distribution of a measurement.
     Distribution,
@@ -31,38 +31,38 @@ pub enum DefinitionType {
 /// The unit of the raw measurement and that of the metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// As it is emitted: `native`, or UCUM, or a word of `Telemetry.Metrics`.
+    /// Unit of the measurement: `native`, UCUM, or a unit of `Telemetry.Metrics`.
     pub from: String,
-    /// As buckets are given and a reader is told; exported in its base unit.
+    /// Unit of the metric and its buckets; exported in its base unit.
     pub to: String,
 }
 
-/// Where a distribution counts.
+/// The buckets of a distribution.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Buckets {
     /// Upper bounds, ascending, in the definition's `to` unit.
     Bounds(Vec<f64>),
-    /// Base-2 exponential buckets; `None` takes what suits the unit.
+    /// Base-2 exponential buckets; `None` is the default of the unit.
     Exponential {
         /// −4 to 4: 2^scale buckets for each doubling.
         scale: Option<i64>,
-        /// Values below 2^lo and above 2^hi (base unit) go to the outermost buckets.
+        /// Values outside [2^lo, 2^hi), in the base unit, go to the outermost buckets.
         octaves: Option<(i64, i64)>,
     },
 }
 
-/// An event's dotted name, perhaps with a template such as `${ecto_prefix}.query`.
+/// Dotted name of an event; may contain templates, as in `${ecto_prefix}.query`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName(pub String);
 
-/// A value that one event leaves for a later one in the same process.
+/// A value of one event that a later event of the same process reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Carry {
     /// The event that has the value.
     pub event: EventName,
-    /// Where it is in that event.
+    /// The value in that event.
     pub expression: Expression,
-    /// Events at which what was left is forgotten: the beginning of the next unit of work.
+    /// Events that clear the value, such as the start of the next request.
     pub clear: Vec<EventName>,
 }
 
@@ -71,44 +71,44 @@ pub struct Carry {
 pub struct Definition {
     /// Dotted name.
     pub name: String,
-    /// What is kept.
+    /// Type of the metric.
     pub kind: DefinitionType,
     /// The event.
     pub event: EventName,
-    /// What is measured; several become one metric with a tag that tells them apart.
+    /// Measurements; several become one metric, distinguished by `measurement_tag`.
     pub measurements: Vec<Expression>,
-    /// That tag.
+    /// Label with the name of the measurement.
     pub measurement_tag: Option<String>,
-    /// Units; `None` asks the pack's `event_units`, else there is none.
+    /// Units; `None` uses the pack's `event_units`, if they have one.
     pub unit: Option<Unit>,
-    /// Label → where its value is.
+    /// Labels with the expressions of their values.
     pub tags: BTreeMap<String, Expression>,
-    /// Labels that are always the same; `${prefix}` is the event's name without its last part, a template of the event what it was
-    /// filled with.
+    /// Labels with constant values. `${prefix}` is the event name without its last part; a template of the event is replaced by its
+    /// value.
     pub labels: BTreeMap<String, String>,
-    /// What must all hold for an event to count.
+    /// Conditions of which all must hold for an event to be counted.
     pub keep: Vec<Condition>,
-    /// How a distribution is cut.
+    /// Buckets of a distribution or summary.
     pub buckets: Option<Buckets>,
-    /// For people.
+    /// Help text.
     pub help: String,
-    /// Series before the overflow series.
+    /// Largest number of series; more go to the overflow series.
     pub series: u32,
-    /// Idle time before the VM may forget a series, in seconds.
+    /// Idle time after which the VM may remove a series, in seconds.
     pub expire_s: u32,
-    /// Of a sum: whether it only grows.
+    /// Whether a sum never decreases.
     pub monotonic: bool,
-    /// Values from other events, by name, for `{carry: NAME}`.
+    /// Values of other events, by name, for `{carry: NAME}`.
     pub carry: BTreeMap<String, Carry>,
-    /// The name is as a page shows it, unit word included, and values are in the `to` unit instead of its base unit.
+    /// The exposition shows the name unchanged, unit included, and values are in the `to` unit instead of its base unit.
     pub verbatim: bool,
-    /// Packs with which this would count the same thing twice: it is left out when one of them is chosen.
+    /// Packs that measure the same: the definition is left out when one of them is chosen.
     pub unless: Vec<String>,
 }
 
-/// Series that a definition may have unless it says otherwise.
+/// Default of `series`.
 pub const SERIES_DEFAULT: u32 = 2_000;
-/// Idle time before the VM may forget a series unless the definition says otherwise.
+/// Default of `expire_s`.
 pub const EXPIRE_S_DEFAULT: u32 = 3_600;
 
 impl EventName {
@@ -143,13 +143,13 @@ impl<'de> Deserialize<'de> for EventName {
 pub(crate) const UNIT: &str = "a unit such as ms or By, or [from, to] such as [native, s]";
 
 impl Unit {
-    /// Checks that the one converts to the other.
+    /// A pair of units, if `from` converts to `to`.
     pub fn new(from: &str, to: &str) -> Result<Self, DefinitionError> {
-        let known = match from {
+        let converts = match from {
             "native" => units::conversion("s", to).is_some(),
             from => units::conversion(from, to).is_some(),
         };
-        if !known {
+        if !converts {
             return Err(DefinitionError::Unit {
                 from: from.to_owned(),
                 to: to.to_owned(),
@@ -169,7 +169,7 @@ impl Unit {
         }
     }
 
-    /// The unit of what is exported.
+    /// The exported unit.
     pub fn base(&self) -> &str {
         units::base(&self.to)
     }
@@ -252,7 +252,7 @@ impl<'de> Deserialize<'de> for Buckets {
     }
 }
 
-/// One value or a list of them.
+/// One value or a list of values.
 pub(crate) struct Several<T>(Vec<T>);
 
 impl<T: JsonSchema> JsonSchema for Several<T> {
@@ -466,7 +466,7 @@ impl LongDefinition {
         })
     }
 
-    /// Refuses keys that the type does not have.
+    /// Rejects keys that the type does not have.
     fn check_type(&self) -> Result<(), DefinitionError> {
         let kind = self.r#type;
         if self.buckets.is_some() && !matches!(kind, DefinitionType::Distribution | DefinitionType::Summary) {
@@ -482,7 +482,7 @@ impl LongDefinition {
     }
 }
 
-/// The event and what is measured in it.
+/// The event and its measurements.
 fn measured(
     name: &str,
     kind: DefinitionType,
@@ -508,7 +508,7 @@ fn measured(
     Ok((event, measurements))
 }
 
-/// `http.request.stop.duration` is the measurement `duration` of the event `http.request.stop`.
+/// The event and measurement in a name: `http.request.stop.duration` is `duration` of `http.request.stop`.
 fn by_name(name: &str) -> Result<(EventName, Vec<Expression>), DefinitionError> {
     match name.rsplit_once('.') {
         Some((event, measurement)) => Ok((
@@ -546,7 +546,7 @@ fn check_labels(
     }
 }
 
-/// The conditions of `keep`, or the opposites of those of `drop`.
+/// The conditions of `keep`, or the negated conditions of `drop`.
 fn conditions(keep: Vec<Condition>, drop: Vec<Condition>) -> Result<Vec<Condition>, DefinitionError> {
     if !keep.is_empty() && !drop.is_empty() {
         return Err(DefinitionError::KeepAndDrop);
@@ -574,7 +574,7 @@ fn conditions(keep: Vec<Condition>, drop: Vec<Condition>) -> Result<Vec<Conditio
     Ok(all)
 }
 
-/// Examples of the JSON Schema. Functions, because the derive macro reads array expressions only where another crate enables that.
+/// Examples of the JSON Schema. Functions, because the derive macro accepts array expressions only with a feature of another crate.
 mod examples {
     use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
-//! What can be wrong with a definition, an expression or a unit. Every message states what to write instead.
+//! Errors in definitions, expressions and units. Every message states what to write instead.
 
 use crate::limits::{BOUNDS, EXPIRE_S_MIN, LABELS, PATH_STEPS};
 
 /// Units that convert to a base unit.
 const UNITS: &str = "native, ns, us, ms, s, min, h, By, kBy, MBy, GBy, KiBy, MiBy, GiBy, %, 1, and the units of Telemetry.Metrics";
 
-/// A definition that cannot be used.
+/// An invalid definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DefinitionError {
@@ -31,7 +31,7 @@ pub enum DefinitionError {
     #[error("a counter counts events; name at most one measurement")]
     CounterMeasurements,
     /// Several measurements would be one series.
-    #[error("several measurements need measurement_tag: LABEL, a label that tells their series apart")]
+    #[error("several measurements need measurement_tag: LABEL, a label that distinguishes their series")]
     NoMeasurementTag,
     /// The type has no buckets.
     #[error("buckets require type: distribution or type: summary")]
@@ -76,7 +76,7 @@ pub enum DefinitionError {
     /// Both `keep` and `drop`.
     #[error("keep and drop exclude each other; write one of them")]
     KeepAndDrop,
-    /// `drop` with a comparison that has no opposite here.
+    /// `drop` with a comparison that cannot be negated.
     #[error("drop cannot compare with lt or gt; write keep with the opposite comparison")]
     DropOrder,
     /// Units of different dimensions.
@@ -92,10 +92,10 @@ pub enum DefinitionError {
     Path(#[from] PathError),
 }
 
-/// A path that cannot be used.
+/// An invalid path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// No text between two dots.
+    /// An empty step.
     #[error("path {0:?} has an empty step; write keys joined by dots, such as conn.status or commands.0.0")]
     Empty(String),
     /// Too many steps.

@@ -1,7 +1,6 @@
-//! How a value is found in an event: a path, then transforms from a closed set; and conditions on such values.
+//! Expressions: a path to a value of an event, then transforms from a closed set; and conditions on such values.
 //!
-//! Nothing here is executed: the relay evaluates expressions in the process that emits the event, and answers null for whatever is
-//! no scalar in the end.
+//! Only read and written here. The relay evaluates them in the process that emits the event; a result that is not a scalar is null.
 
 use crate::error::PathError;
 pub use crate::limits::PATH_STEPS;
@@ -19,17 +18,17 @@ pub enum Scalar {
     Int(i64),
     /// A float.
     Float(f64),
-    /// Text; also an atom of that name.
+    /// Text; also equals the atom of that name.
     Str(String),
 }
 
 /// A transform whose operands are literals.
 pub type Transform = dichroic_model::expression::Transform<Scalar>;
 
-/// What is taken from an event.
+/// A path to a value of an event, and transforms of the value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expression {
-    /// Where the path begins; `None` is metadata for tags and conditions, measurements for values.
+    /// Where the path starts; `None` is metadata for tags and conditions, measurements for values.
     pub root: Option<Root>,
     /// At most 8 steps.
     pub path: Vec<Step>,
@@ -37,18 +36,18 @@ pub struct Expression {
     pub transforms: Vec<Transform>,
 }
 
-/// How a condition compares.
+/// The comparison of a condition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Comparison {
     /// Equal.
     Eq(Scalar),
     /// Not equal, or absent.
     Ne(Scalar),
-    /// A number below.
+    /// A number below this one.
     Lt(Scalar),
-    /// A number above.
+    /// A number above this one.
     Gt(Scalar),
-    /// One of.
+    /// Equal to one of these.
     In(Vec<Scalar>),
     /// Present.
     Has,
@@ -56,12 +55,12 @@ pub enum Comparison {
     Lacks,
 }
 
-/// What must hold of an event.
+/// A condition on a value of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// What is compared.
+    /// The value.
     pub expression: Expression,
-    /// How.
+    /// Its comparison.
     pub comparison: Comparison,
 }
 
@@ -81,7 +80,7 @@ fn steps(text: &str) -> Result<Vec<Step>, PathError> {
 }
 
 impl Expression {
-    /// A path written with dots, without root and transforms.
+    /// A dotted path without root and transforms.
     pub fn path(text: &str) -> Result<Self, PathError> {
         Ok(Expression {
             root: None,
@@ -90,7 +89,7 @@ impl Expression {
         })
     }
 
-    /// One measurement or metadata key whose name may hold dots.
+    /// One measurement or metadata key; its name may contain dots.
     pub fn key(root: Root, key: &str) -> Self {
         Expression {
             root: Some(root),
@@ -99,7 +98,7 @@ impl Expression {
         }
     }
 
-    /// The name that is carried, if this reads a carried value.
+    /// The name of the carried value, if this reads one.
     pub fn carried(&self) -> Option<&str> {
         match (self.root, self.path.as_slice()) {
             (Some(Root::Carry), [Step::Key(name)]) => Some(name),
@@ -136,7 +135,7 @@ fn expression<E: de::Error>(
         .map(|Shaped(transform)| transform)
         .collect();
     match (path, carry, from.map(|Shaped(root)| root)) {
-        (_, _, Some(Root::Carry)) => Err(E::custom("from: carry is written {carry: NAME}")),
+        (_, _, Some(Root::Carry)) => Err(E::custom("invalid from: carry; write {carry: NAME}")),
         (Some(path), None, root) => Ok(Expression {
             root,
             path: steps(&path).map_err(E::custom)?,
@@ -289,7 +288,7 @@ impl<'de> Deserialize<'de> for Condition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use de::Error;
         let long = LongCondition::deserialize(deserializer)?;
-        let present = |there: bool| if there { Comparison::Has } else { Comparison::Lacks };
+        let present = |has: bool| if has { Comparison::Has } else { Comparison::Lacks };
         let mut found = [
             long.eq.map(Comparison::Eq),
             long.ne.map(Comparison::Ne),
@@ -303,7 +302,7 @@ impl<'de> Deserialize<'de> for Condition {
         .flatten();
         let (Some(comparison), None) = (found.next(), found.next()) else {
             return Err(D::Error::custom(format!(
-                "a condition compares once; write {CONDITION}"
+                "a condition has exactly one comparison; write {CONDITION}"
             )));
         };
         match &comparison {

@@ -1,18 +1,18 @@
-//! Definitions per library: which events to count, in which units, under which names; and the code that resolves by them.
+//! Metric definitions per library: the events to count, their units, names and labels; and the resolver of series.
 //!
 //! A **pack** is a YAML file for one library, compiled into the binary. A **definition** is one metric in the vocabulary of
-//! `Telemetry.Metrics`; packs hold them, and `metrics.definitions` of the configuration takes the same type. The receiver of
-//! relays asks a [`Selection`] what to extract ([`Selection::compile`]); the store asks the [`PackResolver`] what a series means.
-//! There is no I/O here and nothing that can fail after reading: what a file says is checked when it is read, and errors give the
-//! line, the column and what to write instead.
+//! `Telemetry.Metrics`; packs contain definitions, and `metrics.definitions` of the configuration has the same type. The receiver of
+//! relays compiles a [`Selection`] into plans ([`Selection::compile`]); the store resolves series with the [`PackResolver`].
+//! There is no I/O here, and nothing can fail after reading: files are validated when they are read, and errors state the line, the
+//! column and what to write instead.
 //!
-//! | to know | look in |
+//! | topic | module |
 //! |---|---|
-//! | how a value is found in an event | [`expression`] |
-//! | what a metric definition may say | [`definition`] |
-//! | what a pack file may say | [`pack`] |
-//! | what a relay is asked to extract | [`compile`] |
-//! | which metrics runtimes share | [`resolve`] |
+//! | paths to values of events, and conditions | [`expression`] |
+//! | metric definitions | [`definition`] |
+//! | pack files | [`pack`] |
+//! | packs and definitions → metrics and streams of a plan | [`compile`] |
+//! | metrics that runtimes share | [`resolve`] |
 #![forbid(unsafe_code)]
 
 pub mod compile;

@@ -2,9 +2,9 @@
 
 /// Shortest idle time: exporters need it to show the old incarnation.
 pub const EXPIRE_S_MIN: u32 = 300;
-/// Bounds that a distribution may have.
+/// Most bounds of a distribution.
 pub const BOUNDS: usize = 160;
-/// Labels that a definition may have.
+/// Most labels of a definition.
 pub const LABELS: usize = 32;
-/// Steps that a path may have.
+/// Most steps of a path.
 pub const PATH_STEPS: usize = 8;

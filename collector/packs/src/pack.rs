@@ -1,4 +1,5 @@
-//! A pack: what is known of one library. Read from YAML, by the same reader as the configuration; the known libraries' are compiled in.
+//! Packs: the definitions for one library. Read from YAML, by the same reader as the configuration; the built-in packs are compiled
+//! in.
 
 use crate::definition::{Carry, Definition, EventName};
 use crate::expression::Expression;
@@ -6,22 +7,21 @@ use dichroic_model::Pattern;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// One library.
+/// The pack of one library.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pack {
-    /// How configuration names it.
+    /// Its name in the configuration.
     pub name: String,
-    /// What it is for.
+    /// Description.
     #[serde(default)]
     pub help: String,
-    /// Patterns of the events it knows, for the catalog; templates are left as they are.
+    /// Patterns of the library's events, for the catalog; templates are not replaced.
     pub events: Vec<String>,
-    /// Values of templates such as `${ecto_prefix}`, unless configuration says otherwise. `${app}` stands for the node's main
-    /// application.
+    /// Default values of templates such as `${ecto_prefix}`. `${app}` is the node's main application.
     #[serde(default)]
     pub variables: BTreeMap<String, Vec<String>>,
-    /// Event → measurement → unit, for definitions and streams that name none.
+    /// Event → measurement → unit, for definitions and streams without a unit.
     #[serde(default)]
     pub event_units: BTreeMap<String, BTreeMap<String, String>>,
     /// Values that definitions and streams of this pack read as `{carry: NAME}`.
@@ -33,26 +33,26 @@ pub struct Pack {
     /// Its raw events.
     #[serde(default)]
     pub streams: Vec<StreamDefinition>,
-    /// Metrics that it shares with other runtimes.
+    /// Metrics that runtimes share.
     #[serde(default)]
     pub mapped: Vec<Mapped>,
 }
 
-/// A raw event under the names that subscribers see.
+/// The stream of a raw event, with the names that subscribers see.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamDefinition {
     /// The event.
     pub event: EventName,
-    /// Measurement → unit; empty asks `event_units`.
+    /// Measurement → unit; empty uses `event_units`.
     #[serde(default)]
     pub measurements: BTreeMap<String, String>,
-    /// Metadata name → where its value is.
+    /// Metadata name → expression of its value.
     #[serde(default)]
     pub metadata: BTreeMap<String, Expression>,
 }
 
-/// A metric of the semantic conventions, and older names of it.
+/// A metric of the semantic conventions, and its older names.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mapped {
@@ -60,7 +60,7 @@ pub struct Mapped {
     pub name: String,
     /// Its unit.
     pub unit: String,
-    /// Help text where the sender has none.
+    /// Help text, if the sender has none.
     #[serde(default)]
     pub help: String,
     /// Older names.
@@ -74,32 +74,32 @@ pub struct Mapped {
 pub struct OlderName {
     /// The name.
     pub name: String,
-    /// Attributes that changed their names too.
+    /// Attributes with an older name, and their canonical name.
     #[serde(default)]
     pub rename: BTreeMap<String, String>,
 }
 
-/// A pack or a choice of packs that cannot be used.
+/// An invalid pack, or the name of an unknown one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// The file does not say what it should.
+    /// The file is invalid.
     #[error("{file}:{line}:{column}: {message}")]
     File {
-        /// Where it came from.
+        /// Name of the file.
         file: String,
-        /// Line, from 1; 0 when not known.
+        /// Line, from 1; 0 when unknown.
         line: u64,
-        /// Column, from 1; 0 when not known.
+        /// Column, from 1; 0 when unknown.
         column: u64,
-        /// What is wrong and what to write.
+        /// The error, and what to write instead.
         message: String,
     },
-    /// Configuration names a pack that there is not.
-    #[error("metrics.packs: there is no pack {name:?}; there are {known}, or write auto for all that match")]
+    /// The configuration names an unknown pack.
+    #[error("metrics.packs: unknown pack {name:?}; the packs are {known}; write auto to use all of them")]
     Unknown {
-        /// As it was written.
+        /// The name in the configuration.
         name: String,
-        /// Those that there are.
+        /// Names of the packs, joined.
         known: String,
     },
 }
@@ -141,7 +141,7 @@ impl Pack {
         Ok(pack)
     }
 
-    /// Whether it has metrics or events, not only a mapping.
+    /// Whether the configuration can choose it: it has metrics or events, not only mapped metrics.
     fn is_choosable(&self) -> bool {
         !self.definitions.is_empty() || !self.streams.is_empty()
     }
@@ -149,24 +149,24 @@ impl Pack {
     fn check(&self) -> Result<(), String> {
         let carried = |expression: &Expression| match expression.carried() {
             Some(name) if !self.carry.contains_key(name) => Err(format!(
-                "pack {}: nothing carries {name:?}; add it under carry",
+                "pack {}: carried value {name:?} is not defined; add it under carry",
                 self.name
             )),
             _ => Ok(()),
         };
         for definition in &self.definitions {
-            let own = |e: &&Expression| {
+            let of_pack = |e: &&Expression| {
                 e.carried()
                     .is_none_or(|name| !definition.carry.contains_key(name))
             };
-            definition.tags.values().filter(own).try_for_each(carried)?;
+            definition.tags.values().filter(of_pack).try_for_each(carried)?;
         }
         self.streams
             .iter()
             .flat_map(|s| s.metadata.values())
             .try_for_each(carried)?;
         for pattern in &self.events {
-            // A template is no pattern yet; what it becomes is a plain name.
+            // The name of a template is checked in place of its value, which is a plain name too.
             Pattern::new(&pattern.replace("${", "").replace('}', "")).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -174,16 +174,16 @@ impl Pack {
 }
 
 impl Packs {
-    /// Those that are compiled in.
+    /// The built-in packs.
     ///
     /// # Panics
-    /// Never: a test reads every one of them.
+    /// Never: a test reads every built-in pack.
     pub fn builtin() -> Self {
         let parse = |(file, text): &(&str, &str)| Pack::parse(file, text).expect("built-in packs are tested");
         Packs(BUILTIN.iter().map(parse).collect())
     }
 
-    /// With the metrics of PromEx (names, labels, buckets, milliseconds) in place of our own, where PromEx has any for a library.
+    /// Replaces the metrics of libraries that PromEx supports by those of PromEx: names, labels, buckets, milliseconds.
     ///
     /// # Panics
     /// Never: a test reads every variant.
@@ -200,12 +200,12 @@ impl Packs {
         self
     }
 
-    /// These, for tests and for packs of configuration.
+    /// A set of packs.
     pub fn of(packs: Vec<Pack>) -> Self {
         Packs(packs)
     }
 
-    /// Only the named ones, in their order. The mapping of semantic conventions is always among them.
+    /// The packs with these names, in this order, and the mapping of semantic conventions.
     pub fn choose(&self, names: &[String]) -> Result<Self, PackError> {
         let find = |name: &String| {
             self.0
@@ -222,7 +222,7 @@ impl Packs {
         Ok(Packs(chosen))
     }
 
-    /// Names of packs that have something to choose: metrics or events.
+    /// Names of the packs that the configuration can choose.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0
             .iter()
@@ -230,7 +230,7 @@ impl Packs {
             .map(|pack| pack.name.as_str())
     }
 
-    /// All of them.
+    /// All packs.
     pub fn iter(&self) -> impl Iterator<Item = &Pack> {
         self.0.iter()
     }

@@ -1,6 +1,6 @@
-//! Writes definitions back as the text that they are read from, so that `dichroic check --print` shows what is in force.
+//! Serializes definitions in the form in which they are read, for `dichroic check --print`.
 //!
-//! What is printed reads back as an equal definition; it is the long form of everything, not what its author wrote.
+//! The output parses to an equal definition. It is the long form, not the text as written.
 
 use crate::definition::{Buckets, Carry, Definition, DefinitionType, EventName, Unit};
 use crate::expression::{Comparison, Condition, Expression, Root, Scalar, Step, Transform};
@@ -75,8 +75,8 @@ fn one<S: Serializer>(serializer: S, key: &str, value: &impl Serialize) -> Resul
     map.end()
 }
 
-/// The keys of an expression, into a map that may have others.
-fn place<M: SerializeMap>(map: &mut M, expression: &Expression) -> Result<(), M::Error> {
+/// Writes the keys of an expression into a map that may have other keys.
+fn expression_keys<M: SerializeMap>(map: &mut M, expression: &Expression) -> Result<(), M::Error> {
     let step = |step: &Step| match step {
         Step::Key(key) => key.clone(),
         Step::Element(at) => at.to_string(),
@@ -103,7 +103,7 @@ fn place<M: SerializeMap>(map: &mut M, expression: &Expression) -> Result<(), M:
 impl Serialize for Expression {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        place(&mut map, self)?;
+        expression_keys(&mut map, self)?;
         map.end()
     }
 }
@@ -111,7 +111,7 @@ impl Serialize for Expression {
 impl Serialize for Condition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        place(&mut map, &self.expression)?;
+        expression_keys(&mut map, &self.expression)?;
         match &self.comparison {
             Comparison::Eq(value) => map.serialize_entry("eq", value)?,
             Comparison::Ne(value) => map.serialize_entry("ne", value)?,
@@ -149,7 +149,7 @@ impl Serialize for DefinitionType {
     }
 }
 
-/// A list that is written without its brackets when it has one item.
+/// A list; one item is written without brackets.
 struct Short<'a, T>(&'a [T]);
 
 impl<T: Serialize> Serialize for Short<'_, T> {

@@ -1,7 +1,7 @@
-//! Gives meaning to series by the packs: which metrics runtimes share, and which older names became them.
+//! Resolves series to the metrics that runtimes share, by canonical and older names in the packs.
 //!
-//! The store asks once per new series, on the ingest thread. Scraped series keep name, unit and values to the letter; that they are
-//! shared is seen by the name that a page would show.
+//! Called by the store once per new series, on the ingest thread. Scraped series keep name, unit and values unchanged; they are
+//! recognized as shared by their name in the exposition.
 
 use crate::pack::{Mapped, Packs};
 use dichroic_model::names::page_name;
@@ -9,18 +9,18 @@ use dichroic_model::{MetricKind, NameStyle, PageType, Query, Resolution, Resolve
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Resolves by packs; everything that they do not know is [`Resolution::plain`].
+/// Resolves series by the mapped metrics of packs; any other series is [`Resolution::plain`].
 pub struct PackResolver {
     generation: u64,
     mapped: HashMap<String, Mapped>,
     /// Older name → (canonical name, attributes to rename).
     older: HashMap<String, (String, Vec<(String, String)>)>,
-    /// Names that pages show for mapped histograms.
+    /// Names of mapped histograms in the exposition.
     pages: HashMap<String, String>,
 }
 
 impl PackResolver {
-    /// A resolver of these packs. Each has a generation of its own, so that the store sees the change when one replaces another.
+    /// A resolver for these packs. Each resolver has a unique generation, so that the store detects a replaced resolver.
     pub fn new(packs: &Packs) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let mut resolver = PackResolver {
@@ -48,7 +48,7 @@ impl PackResolver {
         resolver
     }
 
-    /// The mapping of everything that is compiled in.
+    /// A resolver for the built-in packs.
     pub fn builtin() -> Self {
         PackResolver::new(&Packs::builtin())
     }
@@ -67,7 +67,7 @@ impl PackResolver {
             None => (def.name, Vec::new()),
         };
         let mapped = self.mapped.get(name)?;
-        // Exponential buckets cannot be rescaled exactly, and a unit that is no time is another metric of the same name.
+        // Exponential buckets cannot be rescaled exactly. A unit that does not convert belongs to another metric of the same name.
         let exponential = def.kind == MetricKind::ExponentialHistogram;
         let factor = units::conversion(def.unit, &mapped.unit).filter(|f| f.is_one() || !exponential)?;
         let help = if def.help.is_empty() {

@@ -1,14 +1,15 @@
-//! Reading YAML that may be short (a string) or long (a map): `status: conn.status` or `status: {path: conn.status, …}`.
+//! Reads YAML values that have a short form (a string) and a long form (a map): `status: conn.status` or
+//! `status: {path: conn.status, …}`.
 //!
-//! serde's untagged enums would read both too, but lose the line and column of what is wrong inside.
+//! Untagged enums of serde would read both, but lose the line and column of errors inside.
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// How a type is read from each shape; a shape that is not overridden is refused with [`Shapes::EXPECTED`].
+/// Reads a type from each shape of YAML value; a shape that is not overridden is rejected with [`Shapes::EXPECTED`].
 pub(crate) trait Shapes<'de>: Sized {
-    /// What to write.
+    /// The accepted forms, for errors.
     const EXPECTED: &'static str;
 
     fn text<E: de::Error>(text: &str) -> Result<Self, E> {
@@ -36,17 +37,17 @@ pub(crate) trait Shapes<'de>: Sized {
     }
 }
 
-/// Reads whatever shape there is.
+/// Reads a value of any shape.
 pub(crate) fn any<'de, D: Deserializer<'de>, T: Shapes<'de>>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_any(Any(PhantomData))
 }
 
-/// Reads a struct out of a map that a visitor was given.
+/// Reads a struct from the map of a visitor.
 pub(crate) fn from_map<'de, A: MapAccess<'de>, T: Deserialize<'de>>(map: A) -> Result<T, A::Error> {
     T::deserialize(value::MapAccessDeserializer::new(map))
 }
 
-/// Reads a list that a visitor was given.
+/// Reads a list from the sequence of a visitor.
 pub(crate) fn from_list<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(list: A) -> Result<T, A::Error> {
     T::deserialize(value::SeqAccessDeserializer::new(list))
 }

@@ -1,4 +1,4 @@
-//! Recorded events in, expected metrics and rows out, for every pack. The events are in the shapes that the libraries emit.
+//! Replays recorded events through every pack and compares metrics and rows. The events have the shapes that the libraries emit.
 
 mod interpreter;
 
@@ -8,14 +8,14 @@ use interpreter::{Recorded, play};
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fixture {
-    /// Values of templates that the configuration would give.
+    /// Values of templates, as in the configuration.
     #[serde(default)]
     variables: Variables,
     events: Vec<Recorded>,
     metrics: Vec<String>,
-    /// Raw rows; not told apart by variants of a pack.
+    /// Raw rows; variants of a pack have the same.
     rows: Option<Vec<String>>,
-    /// Texts of the events that must stand in no label.
+    /// Texts in the events that must not be in any label.
     never: Vec<String>,
 }
 
@@ -50,37 +50,37 @@ fn check(packs: Packs, pack: &str, text: &str) {
 }
 
 macro_rules! fixtures {
-    ($known:ident, $packs:expr, $folder:literal: $($pack:ident: $name:ident,)*) => {
+    ($names:ident, $packs:expr, $folder:literal: $($pack:ident: $name:ident,)*) => {
         $(#[test]
         fn $name() {
             check($packs, stringify!($pack), include_str!(concat!("fixtures/", $folder, stringify!($pack), ".yaml")));
         })*
 
-        const $known: &[&str] = &[$(stringify!($pack)),*];
+        const $names: &[&str] = &[$(stringify!($pack)),*];
     };
 }
 
-fixtures! { OWN, Packs::builtin(), "":
-    absinthe: absinthe_operations_are_known_by_the_field_they_begin_with_and_not_by_the_clients_name,
-    ash: ash_actions_are_told_apart_by_domain_resource_and_kind,
-    bandit: bandit_requests_have_bounded_methods_and_instants_are_no_durations,
-    beam_runtime: beam_runtime_has_sums_that_begin_at_zero_and_gauges_by_scheduler_and_process,
+fixtures! { BUILTIN, Packs::builtin(), "":
+    absinthe: absinthe_operations_are_labeled_with_their_first_field_not_with_the_clients_name,
+    ash: ash_actions_are_labeled_with_domain_resource_and_kind,
+    bandit: bandit_requests_have_bounded_methods_and_timestamps_are_not_durations,
+    beam_runtime: beam_runtime_has_sums_that_start_at_zero_and_gauges_by_scheduler_and_process,
     broadway: broadway_messages_are_counted_by_the_lengths_of_lists,
-    commanded: commanded_commands_are_known_by_the_names_of_their_structs,
-    cowboy: cowboy_statuses_are_numbers_even_when_they_came_with_words,
+    commanded: commanded_commands_are_labeled_with_the_names_of_their_structs,
+    cowboy: cowboy_statuses_are_numbers_even_with_a_reason_phrase,
     crucible: crucible_has_three_units_and_numbers_in_metadata,
     ecto: ecto_queries_are_database_operations_and_absent_times_are_skipped,
-    finch: finch_requests_are_counted_once_and_their_parts_apart,
-    live_view: live_views_are_mounted_twice_and_told_apart,
+    finch: finch_requests_are_counted_once_and_their_phases_separately,
+    live_view: live_view_mounts_are_labeled_as_static_or_connected,
     llm_guard: llm_guard_confidences_are_a_histogram,
     logger: logger_counts_messages_by_level_and_crashes_by_initial_call,
     nebulex: nebulex_keys_and_values_stay_in_the_node,
-    oban: oban_jobs_are_counted_by_how_they_ended,
-    phoenix: phoenix_requests_have_the_route_of_their_own_process,
-    plug: plug_requests_are_counted_under_the_prefix_that_was_configured,
-    redix: redix_commands_are_known_by_their_first_word,
-    snakebridge: snakebridge_calls_that_are_told_again_are_not_counted,
-    snakepit: snakepit_calls_are_counted_once_in_their_own_units_without_worker_ids,
+    oban: oban_jobs_are_counted_by_final_state,
+    phoenix: phoenix_requests_have_the_route_of_the_same_process,
+    plug: plug_requests_are_counted_under_the_configured_prefix,
+    redix: redix_commands_are_labeled_with_their_first_word,
+    snakebridge: snakebridge_duplicate_events_of_calls_are_not_counted,
+    snakepit: snakepit_calls_are_counted_once_in_each_events_unit_without_worker_ids,
     tesla: tesla_requests_are_counted_without_the_older_event_and_without_urls,
     vm: vm_samples_become_gauges_by_type,
 }
@@ -97,8 +97,8 @@ fixtures! { PROMEX, Packs::builtin().promex(), "promex/":
     vm: vm_has_the_names_and_labels_of_promex,
 }
 
-/// Packs with many definitions that differ in a word of the event or in one measurement: their fixtures play some of each kind.
-const UNPLAYED: &[&str] = &["beam_runtime", "oban", "vm", "promex/vm"];
+/// Packs with many definitions that differ only in a part of the event name or in one measurement; their fixtures have some of each.
+const PARTIAL: &[&str] = &["beam_runtime", "oban", "vm", "promex/vm"];
 
 fn fixture(folder: &str, pack: &str) -> Fixture {
     let file = format!(
@@ -109,8 +109,8 @@ fn fixture(folder: &str, pack: &str) -> Fixture {
     serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
-/// Definitions of a pack that count none of the events of its fixture.
-fn unplayed(pack: &Pack, fixture: &Fixture) -> Vec<String> {
+/// Definitions of a pack that count no event of its fixture.
+fn uncounted(pack: &Pack, fixture: &Fixture) -> Vec<String> {
     let counts = |definition: &Definition| {
         let alone = Pack {
             definitions: vec![definition.clone()],
@@ -124,32 +124,37 @@ fn unplayed(pack: &Pack, fixture: &Fixture) -> Vec<String> {
         let (metrics, _) = play(&selection.compile("shop", &Variables::new()), &fixture.events);
         !metrics.is_empty()
     };
-    let silent = pack.definitions.iter().filter(|definition| !counts(definition));
-    silent.map(|d| format!("{} from {}", d.name, d.event)).collect()
+    let uncounted = pack.definitions.iter().filter(|definition| !counts(definition));
+    uncounted
+        .map(|d| format!("{} from {}", d.name, d.event))
+        .collect()
 }
 
 #[test]
 fn every_definition_counts_an_event_of_its_fixture() {
-    let (own, promex) = (Packs::builtin(), Packs::builtin().promex());
-    let own = OWN.iter().map(|name| ("", *name, &own));
+    let (builtin, promex) = (Packs::builtin(), Packs::builtin().promex());
+    let builtin = BUILTIN.iter().map(|name| ("", *name, &builtin));
     let promex = PROMEX.iter().map(|name| ("promex/", *name, &promex));
     let mut incomplete = Vec::new();
-    for (folder, name, packs) in own.chain(promex) {
+    for (folder, name, packs) in builtin.chain(promex) {
         let pack = packs.iter().find(|pack| pack.name == name).unwrap();
-        let silent = unplayed(pack, &fixture(folder, name));
-        if !silent.is_empty() {
-            println!("{folder}{name}: no event for {silent:#?}");
+        let uncounted = uncounted(pack, &fixture(folder, name));
+        if !uncounted.is_empty() {
+            println!("{folder}{name}: no event for {uncounted:#?}");
             incomplete.push(format!("{folder}{name}"));
         }
     }
-    assert_eq!(incomplete, UNPLAYED, "every other fixture plays all definitions");
+    assert_eq!(
+        incomplete, PARTIAL,
+        "all other fixtures have an event for every definition"
+    );
 }
 
 #[test]
 fn every_pack_and_every_variant_has_a_fixture() {
-    assert_eq!(Packs::builtin().names().collect::<Vec<_>>(), OWN);
-    let (own, promex) = (Packs::builtin(), Packs::builtin().promex());
-    let changed = own.iter().zip(promex.iter()).filter(|(a, b)| a != b);
+    assert_eq!(Packs::builtin().names().collect::<Vec<_>>(), BUILTIN);
+    let (builtin, promex) = (Packs::builtin(), Packs::builtin().promex());
+    let changed = builtin.iter().zip(promex.iter()).filter(|(a, b)| a != b);
     assert_eq!(
         changed.map(|(pack, _)| pack.name.as_str()).collect::<Vec<_>>(),
         PROMEX

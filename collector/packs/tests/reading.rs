@@ -217,7 +217,12 @@ fn a_wrong_pack_says_file_line_and_column() {
         "my.yaml",
         "name: my\nevents: []\nstreams: [{event: a.b, metadata: {r: {carry: x}}}]\n",
     );
-    assert!(error.unwrap_err().to_string().contains("nothing carries \"x\""));
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("carried value \"x\" is not defined")
+    );
 }
 
 #[test]

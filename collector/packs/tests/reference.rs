@@ -1,4 +1,4 @@
-//! `docs/pack-metrics.md`, the reference of every metric that packs define, is what the packs say. `DICHROIC_BLESS=1` writes it.
+//! Checks that `docs/pack-metrics.md`, the reference of all metrics of packs, is up to date. `DICHROIC_BLESS=1` regenerates it.
 
 use dichroic_model::names::page_name;
 use dichroic_model::{MetricKind, NameStyle};
@@ -36,7 +36,7 @@ fn type_text(definition: &Definition) -> &'static str {
     }
 }
 
-/// One row for each name: several definitions of one name are the same metric, counted from several events.
+/// One row for each name: definitions with the same name are one metric, counted from several events.
 fn rows(pack: &Pack) -> String {
     let mut metrics: BTreeMap<&str, Vec<&Definition>> = BTreeMap::new();
     for definition in &pack.definitions {
@@ -91,7 +91,7 @@ fn reference() -> String {
 }
 
 #[test]
-fn the_metrics_reference_is_what_the_packs_define() {
+fn the_metrics_reference_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/pack-metrics.md");
     let expected = reference();
     if std::env::var_os("DICHROIC_BLESS").is_some() {

@@ -1,7 +1,7 @@
-//! A relay in miniature: recorded events in, metrics and rows out, by a compiled selection.
+//! Interprets a compiled selection as a relay does: recorded events in, metrics and rows out.
 //!
 //! Events are YAML. `:ok` and `Elixir.Shop.Repo` are atoms, other text is a binary, `{tuple: [...]}` is a tuple, `null` is nil,
-//! and `"#pid"`, `"#ref"` stand for what has no text.
+//! and `"#pid"`, `"#ref"` are terms without a text form.
 
 use dichroic_model::{Factor, units};
 use dichroic_packs::{
@@ -169,7 +169,7 @@ fn same(scalar: &Scalar, term: &Term) -> bool {
 }
 
 fn type_name(term: &Term) -> Term {
-    let word = match term {
+    let name = match term {
         Term::Nil => return Term::Nil,
         Term::Bool(_) => "bool",
         Term::Int(_) => "int",
@@ -184,7 +184,7 @@ fn type_name(term: &Term) -> Term {
             _ => "map",
         },
     };
-    Term::Text(word.to_owned())
+    Term::Text(name.to_owned())
 }
 
 fn transformed(term: Term, transforms: &[Transform]) -> Term {
@@ -238,17 +238,17 @@ fn shown(term: &Term) -> Option<String> {
 pub struct Total<'w> {
     /// The metric, in the compiled selection.
     pub metric: &'w Metric,
-    /// Values of its labels, in its order.
+    /// Values of the labels, in the metric's order.
     pub labels: Vec<Term>,
-    /// Events that counted.
+    /// Number of counted events.
     pub count: u64,
-    /// Sum of the integers, or the last value if it was one.
+    /// Sum of the integers, or the last value if it is an integer.
     pub int: i64,
-    /// Sum of the floats, or the last value if it was one.
+    /// Sum of the floats, or the last value if it is a float.
     pub float: f64,
 }
 
-/// What the events come to: series in the order of metrics and labels, and `event column=value` rows in the order of events.
+/// The totals of recorded events, in the order of metrics and labels, and `event column=value` rows in the order of events.
 pub fn totals<'w>(compiled: &'w Compiled, events: &[Recorded]) -> (Vec<Total<'w>>, Vec<String>) {
     let mut totals = BTreeMap::new();
     let (mut rows, mut carried) = (Vec::new(), Carried::new());
@@ -258,8 +258,8 @@ pub fn totals<'w>(compiled: &'w Compiled, events: &[Recorded]) -> (Vec<Total<'w>
             carried: &carried,
         };
         let metrics = compiled.metrics.iter().enumerate();
-        for (place, metric) in metrics.filter(|(_, m)| m.event.join(".") == event.event) {
-            count(&context, place, metric, &mut totals);
+        for (index, metric) in metrics.filter(|(_, m)| m.event.join(".") == event.event) {
+            count(&context, index, metric, &mut totals);
         }
         for stream in compiled.streams.iter().filter(|s| s.name() == event.event) {
             rows.push(row(&context, stream));
@@ -296,7 +296,7 @@ fn row(context: &Context<'_>, stream: &Stream) -> String {
 
 fn count<'w>(
     context: &Context<'_>,
-    place: usize,
+    index: usize,
     metric: &'w Metric,
     totals: &mut BTreeMap<(usize, Vec<Option<String>>), Total<'w>>,
 ) {
@@ -311,7 +311,7 @@ fn count<'w>(
     };
     let labels: Vec<Term> = metric.labels.iter().map(|(_, e)| context.eval(e)).collect();
     let total = totals
-        .entry((place, labels.iter().map(shown).collect()))
+        .entry((index, labels.iter().map(shown).collect()))
         .or_insert_with(|| Total {
             metric,
             labels,
@@ -328,7 +328,7 @@ fn count<'w>(
     }
 }
 
-/// The same as text: `name{labels} value unit`, sorted; and the rows.
+/// As [`totals`], with the totals as text: `name{labels} value unit`, sorted.
 pub fn play(compiled: &Compiled, events: &[Recorded]) -> (Vec<String>, Vec<String>) {
     let (totals, rows) = totals(compiled, events);
     let mut lines: Vec<String> = totals.iter().map(line).collect();
@@ -368,7 +368,7 @@ fn line(total: &Total<'_>) -> String {
 fn factor(metric: &Metric) -> Factor {
     match metric.raw_unit.as_str() {
         "" => Factor::ONE,
-        "native" => units::native(1_000_000_000, &metric.unit).expect("a time"),
-        raw => units::conversion(raw, &metric.unit).expect("checked when read"),
+        "native" => units::native(1_000_000_000, &metric.unit).expect("a unit of time"),
+        raw => units::conversion(raw, &metric.unit).expect("validated when read"),
     }
 }
