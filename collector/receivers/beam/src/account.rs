@@ -12,34 +12,34 @@ use std::collections::HashMap;
 
 /// Reason for a skip. Reasons of later versions are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Why {
+pub(crate) enum SkipReason {
     NotNumeric,
     OutOfRange,
     Other,
 }
 
-impl Why {
-    fn read(word: &str) -> Self {
-        match word {
-            "not_numeric" => Why::NotNumeric,
-            "out_of_range" => Why::OutOfRange,
-            _ => Why::Other,
+impl SkipReason {
+    fn read(text: &str) -> Self {
+        match text {
+            "not_numeric" => SkipReason::NotNumeric,
+            "out_of_range" => SkipReason::OutOfRange,
+            _ => SkipReason::Other,
         }
     }
 
-    /// The word of the ledger.
-    pub(crate) fn word(self) -> &'static str {
+    /// The name in the ledger.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Why::NotNumeric => "not_numeric",
-            Why::OutOfRange => "out_of_range",
-            Why::Other => "other",
+            SkipReason::NotNumeric => "not_numeric",
+            SkipReason::OutOfRange => "out_of_range",
+            SkipReason::Other => "other",
         }
     }
 }
 
 /// The term of an id of this connection, and its last value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Said {
+pub(crate) struct ReportedTerm {
     pub(crate) term: Term,
     pub(crate) value: u64,
 }
@@ -52,7 +52,7 @@ pub(crate) enum Term {
     /// Rows dropped in the VM, by schema and reason.
     Dropped(u32, u8),
     /// Events that an aggregate could not use, by key and reason.
-    Skipped(u64, Why),
+    Skipped(u64, SkipReason),
     /// Handlers that failed.
     Failures,
     /// Handlers that were detached by other code and reattached by the relay.
@@ -60,7 +60,7 @@ pub(crate) enum Term {
     /// Events counted in the overflow series, by key.
     Overflowed(u64),
     /// Measurements sent as null in rows, by schema and reason.
-    RowSkipped(u32, Why),
+    RowSkipped(u32, SkipReason),
     /// A term of a later version, by key.
     Unknown(u64),
 }
@@ -76,14 +76,18 @@ impl Term {
         Some(match (series.key, labels.as_slice()) {
             (1, [id]) => Term::Sent(schema(id)?),
             (2, [id, Cell::Int(reason)]) => Term::Dropped(schema(id)?, u8::try_from(*reason).ok()?),
-            (3, [Cell::Int(key), Cell::Str(why) | Cell::CutStr { kept: why, .. }]) => {
-                Term::Skipped(*key as u64, Why::read(why))
-            }
+            (
+                3,
+                [
+                    Cell::Int(key),
+                    Cell::Str(reason) | Cell::CutStr { kept: reason, .. },
+                ],
+            ) => Term::Skipped(*key as u64, SkipReason::read(reason)),
             (4, []) => Term::Failures,
             (5, []) => Term::Reattached,
             (6, [Cell::Int(key)]) => Term::Overflowed(*key as u64),
-            (7, [id, Cell::Str(why) | Cell::CutStr { kept: why, .. }]) => {
-                Term::RowSkipped(schema(id)?, Why::read(why))
+            (7, [id, Cell::Str(reason) | Cell::CutStr { kept: reason, .. }]) => {
+                Term::RowSkipped(schema(id)?, SkipReason::read(reason))
             }
             (1..=7, _) => return None,
             (key, _) => Term::Unknown(key),
@@ -101,8 +105,8 @@ pub(crate) fn gap_reason(code: u8) -> GapReason {
     }
 }
 
-/// The word of the ledger.
-pub(crate) fn reason_word(code: u8) -> &'static str {
+/// The name of a drop reason in the ledger.
+pub(crate) fn reason_name(code: u8) -> &'static str {
     match code {
         4 => "overload",
         5 => "rate_limit",
@@ -123,8 +127,8 @@ pub(crate) struct Account {
     dropped_rest: Rest,
     /// Number of the connection in this process.
     connection: u32,
-    /// Rows may have gone to connections before this process: first readings are baselines.
-    stranger: bool,
+    /// Earlier connections of the epoch may have had rows: first readings are baselines.
+    joined_late: bool,
     /// The first flush of this connection is not complete.
     first: bool,
 }
@@ -140,25 +144,25 @@ struct Held {
 #[derive(Debug, Default)]
 struct Rest {
     before: u64,
-    told: u64,
+    reported: u64,
 }
 
 impl Rest {
     /// Adds a rise of its terms; returns the part that was not counted before.
     fn rise(&mut self, by: u64) -> u64 {
-        self.told = self.told.saturating_add(by);
-        let new = self.told.saturating_sub(self.before);
-        self.before = self.before.max(self.told);
+        self.reported = self.reported.saturating_add(by);
+        let new = self.reported.saturating_sub(self.before);
+        self.before = self.before.max(self.reported);
         new
     }
 
     /// Whether a term that is not in the maps may be part of it: the maps are full, or were in an earlier connection.
-    fn claims(&self, held: usize) -> bool {
-        held >= ACCOUNT_TERMS || self.told < self.before
+    fn may_include_others(&self, held: usize) -> bool {
+        held >= ACCOUNT_TERMS || self.reported < self.before
     }
 
-    fn forget(&mut self, value: u64) {
-        self.told = self.told.saturating_sub(value);
+    fn remove(&mut self, value: u64) {
+        self.reported = self.reported.saturating_sub(value);
         self.before = self.before.saturating_sub(value);
     }
 }
@@ -167,7 +171,7 @@ impl Account {
     /// A new epoch. `attempt` 1 is its first connection: no other connection had rows of it.
     pub(crate) fn new(attempt: i64) -> Self {
         Account {
-            stranger: attempt > 1,
+            joined_late: attempt > 1,
             first: true,
             ..Account::default()
         }
@@ -177,7 +181,7 @@ impl Account {
     pub(crate) fn reconnected(&mut self) {
         self.first = true;
         self.connection = self.connection.wrapping_add(1);
-        (self.rows_rest.told, self.dropped_rest.told) = (0, 0);
+        (self.rows_rest.reported, self.dropped_rest.reported) = (0, 0);
     }
 
     /// The first flush is complete: terms that appear later start at zero. The flush reports every live term; terms that it lacks have
@@ -187,10 +191,10 @@ impl Account {
             let connection = self.connection;
             self.rows.retain(|_, held| held.connection == connection);
             self.dropped.retain(|_, held| held.connection == connection);
-            self.rows_rest.before = self.rows_rest.told;
-            self.dropped_rest.before = self.dropped_rest.told;
+            self.rows_rest.before = self.rows_rest.reported;
+            self.dropped_rest.before = self.dropped_rest.reported;
         }
-        (self.first, self.stranger) = (false, false);
+        (self.first, self.joined_late) = (false, false);
     }
 
     /// Adds received rows.
@@ -226,13 +230,13 @@ impl Account {
             // Below the rows received: the relay's term was reset in between.
             Some(received) => value.saturating_sub(std::mem::replace(received, held).value),
             None => {
-                let lost = if self.rows_rest.claims(self.rows.len()) {
+                let lost = if self.rows_rest.may_include_others(self.rows.len()) {
                     self.rows_rest.rise(value.saturating_sub(last))
                 } else {
                     self.rows.insert(schema, held);
                     value
                 };
-                if self.stranger { 0 } else { lost }
+                if self.joined_late { 0 } else { lost }
             }
         }
     }
@@ -250,25 +254,25 @@ impl Account {
             }
             None => {
                 // A term that is part of the rest remains there for the connection.
-                let lost = if last > 0 || self.dropped_rest.claims(self.dropped.len()) {
+                let lost = if last > 0 || self.dropped_rest.may_include_others(self.dropped.len()) {
                     self.dropped_rest.rise(value.saturating_sub(last))
                 } else {
                     self.dropped.insert((schema, reason), held);
                     value
                 };
-                if self.first && self.stranger { 0 } else { lost }
+                if self.first && self.joined_late { 0 } else { lost }
             }
         }
     }
 
-    /// Ends a term, whose last value is `last`; it would start at zero again.
-    pub(crate) fn forget(&mut self, term: &Term, last: u64) {
+    /// Removes a term, whose last value is `last`. If the relay defines it again, it starts at zero.
+    pub(crate) fn remove(&mut self, term: &Term, last: u64) {
         match term {
             Term::Sent(schema) if self.rows.remove(schema).is_none() => {
-                self.rows_rest.forget(last);
+                self.rows_rest.remove(last);
             }
             Term::Dropped(schema, reason) if self.dropped.remove(&(*schema, *reason)).is_none() => {
-                self.dropped_rest.forget(last);
+                self.dropped_rest.remove(last);
             }
             _ => {}
         }
@@ -293,7 +297,7 @@ mod tests {
         assert_eq!(
             account.sent(7, 250, 0),
             0,
-            "later readings race with rows on their way"
+            "later readings race with rows in transit"
         );
         account.reconnected();
         assert_eq!(account.sent(7, 130, 0), 30);
@@ -312,7 +316,7 @@ mod tests {
         assert_eq!(
             account.dropped(8, 4, 5, 0),
             5,
-            "a term that appears later began at zero"
+            "a term that appears later started at zero"
         );
         account.reconnected();
         assert_eq!(account.sent(7, 1_010, 0), 10);
@@ -322,7 +326,7 @@ mod tests {
     fn a_reset_term_is_not_a_loss() {
         let mut account = Account::new(1);
         account.received(7, 100);
-        account.forget(&Term::Sent(7), 100);
+        account.remove(&Term::Sent(7), 100);
         account.reconnected();
         assert_eq!(account.sent(7, 4, 0), 4);
         account.reconnected();
@@ -341,12 +345,12 @@ mod tests {
         assert_eq!(account.sent(7, 6, 0), 1);
         account.received(8, 1);
         account.flushed();
-        assert_eq!(account.held(), 2, "one was told of, of one rows came");
-        assert_eq!(account.dropped(7, 4, 2, 0), 2, "it began at zero again");
+        assert_eq!(account.held(), 2, "one was reported, and one had rows");
+        assert_eq!(account.dropped(7, 4, 2, 0), 2, "it started at zero again");
     }
 
     #[test]
-    fn terms_beyond_the_limit_are_one_and_none_of_their_rows_is_lost_or_counted_twice() {
+    fn terms_beyond_the_limit_share_one_count_without_loss_or_duplicates() {
         let terms = 3 * ACCOUNT_TERMS as u32;
         let mut account = Account::new(1);
         let read = |account: &mut Account, value: u64, last: u64| {
@@ -362,7 +366,7 @@ mod tests {
         assert_eq!(
             read(&mut account, 3, 2),
             (0, all),
-            "what was sent races with its rows"
+            "readings of rows_sent race with their rows"
         );
         for _ in 0..10 {
             account.reconnected();

@@ -39,9 +39,9 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
         "buckets" if bounds.is_some() => MetricKind::Histogram,
         "exponential" => MetricKind::ExponentialHistogram,
         other => {
-            let word = cut(other, NAME_BYTES);
+            let shown = cut(other, NAME_BYTES);
             return Err(format!(
-                "app metric: unknown type {word:?}, or its bounds are missing"
+                "app metric: unknown type {shown:?}, or its bounds are missing"
             ));
         }
     };
@@ -64,27 +64,27 @@ pub(crate) fn measure(key: u64, map: MapRef<'_>, per_s: u64) -> Result<Measure, 
 }
 
 /// The exported unit, and the factor for raw values.
-fn unit(word: &str, per_s: u64) -> (String, Factor) {
-    let (unit, factor) = match word {
+fn unit(name: &str, per_s: u64) -> (String, Factor) {
+    let (unit, factor) = match name {
         "" | "unit" => ("", Some(Factor::ONE)),
         "native" => ("s", units::native(per_s, "s")),
-        word => (units::base(word), units::conversion(word, units::base(word))),
+        name => (units::base(name), units::conversion(name, units::base(name))),
     };
     (unit.to_owned(), factor.unwrap_or(Factor::ONE))
 }
 
 fn labels(map: MapRef<'_>) -> Result<Vec<String>, String> {
-    let wrong = || format!("app metric: labels must be a list of at most {LABELS} names");
+    let invalid = || format!("app metric: labels must be a list of at most {LABELS} names");
     let Some(Cell::List(list)) = map.get("labels") else {
-        return Err(wrong());
+        return Err(invalid());
     };
     let names = list.iter().map(|cell| match cell {
         Cell::Str(name) if (1..=NAME_BYTES).contains(&name.len()) => Ok(name.to_owned()),
-        _ => Err(wrong()),
+        _ => Err(invalid()),
     });
     let names = names.collect::<Result<Vec<_>, _>>()?;
     if names.len() > LABELS {
-        return Err(wrong());
+        return Err(invalid());
     }
     Ok(names)
 }

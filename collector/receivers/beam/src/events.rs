@@ -49,11 +49,11 @@ impl RelayStreams {
             self.by_schema.retain(|id, _| planned.contains(id));
             self.some_removed = true;
         }
-        let mut without = 0;
+        let mut unregistered = 0;
         // The stream of logs is the last one of the blueprint.
         for spec in specs.iter().rev() {
             if self.by_schema.len() >= SCHEMAS_PER_RELAY && !self.by_schema.contains_key(&spec.schema) {
-                without += 1;
+                unregistered += 1;
                 continue;
             }
             let (measurements, metadata) = (spec.measurements.clone(), spec.metadata.clone());
@@ -65,10 +65,10 @@ impl RelayStreams {
                         planned_before: false,
                     });
                 }
-                Err(_) => without += 1,
+                Err(_) => unregistered += 1,
             }
         }
-        without
+        unregistered
     }
 
     /// The entries of the wanted streams. Others are withdrawn.
@@ -122,7 +122,7 @@ impl RelayStreams {
         let events = Events::decode(body, &mut self.scratch).map_err(EventsError::Format)?;
         let header = events.header();
         let rows = events.rows();
-        let wrong = |message| Err(EventsError::Violation(message, rows as u64));
+        let violation = |message| Err(EventsError::Violation(message, rows as u64));
         let Some(stream) = self
             .by_schema
             .get(&header.schema)
@@ -131,7 +131,7 @@ impl RelayStreams {
             if self.some_removed {
                 return Ok((header.schema, rows as u64, Published::Withdrawn));
             }
-            return wrong(format!(
+            return violation(format!(
                 "schema {} is not in a plan of this connection",
                 header.schema
             ));
@@ -139,14 +139,14 @@ impl RelayStreams {
         let schema = &stream.schema;
         let columns = 1 + schema.measurements.len() + schema.metadata.len();
         if events.columns() != columns {
-            return wrong(format!(
+            return violation(format!(
                 "EVENTS of schema {} has {} columns, the plan {columns}",
                 header.schema,
                 events.columns()
             ));
         }
         if header.source != 0 || header.position != 0 {
-            return wrong("EVENTS of a relay must have source 0 and position 0".to_owned());
+            return violation("EVENTS of a relay must have source 0 and position 0".to_owned());
         }
         if !stream.requested {
             return Ok((header.schema, rows as u64, Published::Withdrawn));

@@ -20,23 +20,23 @@ pub(crate) fn is_logger(event: &[String]) -> bool {
 
 /// The stream of log records; `hash` makes its schema id from its names.
 pub(crate) fn spec(logs: &Logs, hash: impl Fn(&[u8]) -> u32) -> StreamSpec {
-    let place = |root, name: &str| Expression::path(root, &[name]);
+    let field = |root, name: &str| Expression::path(root, &[name]);
     let names: Vec<Value> = logs.attributes.iter().map(|name| name.as_str().into()).collect();
     let attributes = match names.is_empty() {
-        true => place(Root::Metadata, "attributes"),
-        false => place(Root::Metadata, "attributes").then(Transform::Allow(names)),
+        true => field(Root::Metadata, "attributes"),
+        false => field(Root::Metadata, "attributes").then(Transform::Allow(names)),
     };
     let condition = |operation, expression, operand| Condition {
         operation,
         expression,
         operands: vec![operand],
     };
-    let severity = place(Root::Measurements, "severity");
+    let severity = field(Root::Measurements, "severity");
     let level = condition(Operation::Gt, severity.clone(), Value::Int(logs.severity - 1));
-    let without = logs.exclude_domains.iter().map(|domain| {
+    let excluded = logs.exclude_domains.iter().map(|domain| {
         condition(
             Operation::Ne,
-            place(Root::Metadata, "domain"),
+            field(Root::Metadata, "domain"),
             Value::from(domain.as_str()),
         )
     });
@@ -49,11 +49,11 @@ pub(crate) fn spec(logs: &Logs, hash: impl Fn(&[u8]) -> u32) -> StreamSpec {
         event: EVENT.map(str::to_owned).to_vec(),
         columns: vec![
             severity,
-            place(Root::Metadata, "body").then(Transform::Cut(logs.max_body)),
-            place(Root::Metadata, "trace_id"),
-            place(Root::Metadata, "span_id"),
+            field(Root::Metadata, "body").then(Transform::Cut(logs.max_body)),
+            field(Root::Metadata, "trace_id"),
+            field(Root::Metadata, "span_id"),
             attributes,
         ],
-        keep: std::iter::once(level).chain(without).collect(),
+        keep: std::iter::once(level).chain(excluded).collect(),
     }
 }

@@ -236,15 +236,15 @@ fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
 }
 
 fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
-    let places = stream.measurements.iter().map(|(.., e)| e);
-    let columns = places.chain(stream.metadata.iter().map(|(_, e)| e));
+    let measured = stream.measurements.iter().map(|(.., e)| e);
+    let columns = measured.chain(stream.metadata.iter().map(|(_, e)| e));
     let columns: Vec<_> = columns.map(expression).collect::<Result<_, _>>()?;
     if columns.len() >= EVENT_COLUMNS {
         return Err(format!("more than {} columns", EVENT_COLUMNS - 1));
     }
     let unit = |unit: &str| {
         if unit == "native" {
-            native_word(per_s)
+            native_unit(per_s)
         } else {
             unit.to_owned()
         }
@@ -272,8 +272,8 @@ fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {
     })
 }
 
-/// The unit of raw rows in native time units: its real name where it has one.
-fn native_word(per_s: u64) -> String {
+/// The unit of raw rows in native time units: its UCUM name, if it has one.
+fn native_unit(per_s: u64) -> String {
     match per_s {
         1_000_000_000 => "ns",
         1_000_000 => "us",

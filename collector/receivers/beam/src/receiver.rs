@@ -46,7 +46,7 @@ impl Receiver {
         self.board().read()
     }
 
-    /// The same, readable from any thread. At most a second old.
+    /// The status of all relays, readable from any thread. At most a second old.
     pub fn board(&self) -> StatusBoard {
         self.0.board()
     }

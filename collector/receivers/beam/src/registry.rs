@@ -71,7 +71,7 @@ impl Connection {
     }
 }
 
-/// How a connection ended, for people and the ledger.
+/// How a connection ended, for the status, the logs and the ledger.
 pub(crate) enum ConnectionEnd {
     /// The relay sent GOODBYE.
     Goodbye(String),
@@ -127,7 +127,7 @@ impl Registry {
         }
     }
 
-    /// The same, readable from any thread. At most a second old.
+    /// The status of all relays, readable from any thread. At most a second old.
     pub(crate) fn board(&self) -> StatusBoard {
         self.0.board.clone()
     }
@@ -307,20 +307,20 @@ impl Registry {
     fn prune(&self, now: UnixNanos) {
         let most = 4 * self.config().relays;
         let mut nodes = self.0.nodes.borrow_mut();
-        let gone = |node: &Node| node.live.is_none();
-        let mut leaving: Vec<String> = nodes
+        let disconnected = |node: &Node| node.live.is_none();
+        let mut removed: Vec<String> = nodes
             .iter()
-            .filter(|(_, node)| gone(node) && node.ended + RETAIN_NODE < now)
+            .filter(|(_, node)| disconnected(node) && node.ended + RETAIN_NODE < now)
             .map(|(key, _)| key.clone())
             .collect();
-        if nodes.len() - leaving.len() > most {
+        if nodes.len() - removed.len() > most {
             let oldest = nodes
                 .iter()
-                .filter(|(_, node)| gone(node))
+                .filter(|(_, node)| disconnected(node))
                 .min_by_key(|(_, node)| node.ended);
-            leaving.extend(oldest.map(|(key, _)| key.clone()));
+            removed.extend(oldest.map(|(key, _)| key.clone()));
         }
-        for key in leaving {
+        for key in removed {
             nodes.remove(&key);
             self.0.board.remove(&key);
         }

@@ -6,7 +6,7 @@
 mod account_rows;
 mod define;
 
-use crate::account::{Account, Said, Term};
+use crate::account::{Account, ReportedTerm, Term};
 use crate::config::Config;
 use crate::events::{EventsError, Published, RelayStreams};
 pub use crate::identity::source_spec;
@@ -72,7 +72,7 @@ pub struct Relay {
     streams: RelayStreams,
     account: Account,
     /// Terms of the account, by id.
-    terms: HashMap<u32, Said>,
+    terms: HashMap<u32, ReportedTerm>,
     /// Sums of terms that several ids share.
     folded: HashMap<Term, u64>,
     status: RelayStatus,
@@ -172,8 +172,8 @@ impl Relay {
     /// Adds app metrics to the measures of the plan, which take precedence.
     fn register_app_metrics(&mut self) {
         for (key, measure) in &self.app_metrics {
-            let known = self.blueprint.measures.entry(*key);
-            known.or_insert_with(|| measure.clone());
+            let planned = self.blueprint.measures.entry(*key);
+            planned.or_insert_with(|| measure.clone());
         }
     }
 
@@ -432,14 +432,14 @@ impl Relay {
         }
         self.status.generation = reply.generation;
         for refused in reply.refused {
-            let what = self.entry_text(refused.entry);
+            let name = self.entry_name(refused.entry);
             let node = &self.hello.node;
-            tracing::warn!(node = %node, entry = %what, reason = %refused.message, "node cannot collect this metric or event; the others are not affected");
-            self.status.refused.push((what, refused.message));
+            tracing::warn!(node = %node, entry = %name, reason = %refused.message, "node cannot collect this metric or event; the others are not affected");
+            self.status.refused.push((name, refused.message));
         }
     }
 
-    fn entry_text(&self, entry: Option<i64>) -> String {
+    fn entry_name(&self, entry: Option<i64>) -> String {
         let Some(entry) = entry else {
             return "a carried value".to_owned();
         };
@@ -462,7 +462,7 @@ impl Relay {
         &self.hello
     }
 
-    /// Its status for people.
+    /// Its status, for the admin API and the logs.
     pub fn status(&mut self) -> RelayStatus {
         self.status.series = self.series.alive();
         self.status.backwards = self.series.backwards;
@@ -479,8 +479,8 @@ impl Relay {
 }
 
 /// Time of reading; the collector's time for a relay without a clock.
-fn time(told: i64, now: UnixNanos) -> UnixNanos {
-    match u64::try_from(told) {
+fn time(reported: i64, now: UnixNanos) -> UnixNanos {
+    match u64::try_from(reported) {
         Ok(time) if time > 0 => time,
         _ => now,
     }

@@ -322,21 +322,7 @@ impl SeriesTable {
                 }
                 _ => entry.wraps += wrapped(held.int, row.int),
             }
-            let value = unwrapped(row.int, row.float, entry.wraps);
-            return Ok(
-                match store.set_number(
-                    series,
-                    value,
-                    Times {
-                        start: entry.start,
-                        time,
-                        now,
-                    },
-                ) {
-                    Ok(()) => Applied::Yes,
-                    Err(reason) => Applied::Dropped(reason),
-                },
-            );
+            return Ok(set_number(store, series, entry, row, (time, now)));
         }
         self.number_slow(store, row, time, now)
     }
@@ -350,7 +336,7 @@ impl SeriesTable {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Result<Applied, InvalidRow> {
-        let (series, resolved) = match self.resolve(store, row.series, now)? {
+        let (series, continuity) = match self.resolve(store, row.series, now)? {
             Ok(resolved) => resolved,
             Err(applied) => return Ok(applied),
         };
@@ -361,27 +347,13 @@ impl SeriesTable {
                 row.series
             )));
         }
-        if resolved == Continuity::Continues && store.number(series).is_some() {
+        if continuity == Continuity::Continues && store.number(series).is_some() {
             // This call takes the hit path.
             return self.number(store, row, time, now);
         }
         // Without an earlier row, the integer part of a counter is taken modulo 2^64.
         entry.wraps = i32::from(entry.kind == RowKind::Counter && row.int < 0);
-        let value = unwrapped(row.int, row.float, entry.wraps);
-        Ok(
-            match store.set_number(
-                series,
-                value,
-                Times {
-                    start: entry.start,
-                    time,
-                    now,
-                },
-            ) {
-                Ok(()) => Applied::Yes,
-                Err(reason) => Applied::Dropped(reason),
-            },
-        )
+        Ok(set_number(store, series, entry, row, (time, now)))
     }
 
     /// Call after the first flush: series that it did not define belong to an ended incarnation and expire.
@@ -423,6 +395,28 @@ enum Continuity {
     Continues,
     /// A new incarnation: the stored state is replaced.
     Begins,
+}
+
+/// Writes a number to the cell of its series.
+#[inline]
+fn set_number(
+    store: &mut Core,
+    series: SeriesRef,
+    entry: &Entry,
+    row: NumberRow,
+    (time, now): (UnixNanos, UnixNanos),
+) -> Applied {
+    let value = unwrapped(row.int, row.float, entry.wraps);
+    let start = entry.start;
+    applied(store.set_number(series, value, Times { start, time, now }))
+}
+
+#[inline]
+fn applied(written: Result<(), DropReason>) -> Applied {
+    match written {
+        Ok(()) => Applied::Yes,
+        Err(reason) => Applied::Dropped(reason),
+    }
 }
 
 /// +1 or -1 when the integer part wrapped at 64 bits, assuming the shorter distance.

@@ -202,8 +202,8 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let mut turn = 0;
         let every = registry.config().check_every;
         let mut tick = pin!(sleep_until(Instant::now() + every));
-        if let Some(why) = self.apply(connection, store) {
-            return why;
+        if let Some(end) = self.apply(connection, store) {
+            return end;
         }
         loop {
             if let Some(goodbye) = connection.goodbye() {
@@ -241,8 +241,8 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                     };
                     self.heard = Instant::now();
                     self.reader.push(&self.buffer[..n]);
-                    if let Some(why) = self.apply(connection, store) {
-                        return why;
+                    if let Some(end) = self.apply(connection, store) {
+                        return end;
                     }
                     turn += n;
                 }
@@ -343,7 +343,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         if goodbye.write(&mut self.out).is_err() {
             return;
         }
-        let talk = async {
+        let drain = async {
             loop {
                 self.flush().await;
                 match self.read.read(&mut self.buffer).await {
@@ -358,7 +358,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 }
             }
         };
-        let _ = tokio::time::timeout(config.goodbye_timeout, talk).await;
+        let _ = tokio::time::timeout(config.goodbye_timeout, drain).await;
         let _ = self.write.shutdown().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics that no plan has: what the relay says of them with their series is what the page shows.
+//! App metrics: metrics that are not in the plan and are described by the definitions of their series.
 
 mod common;
 
@@ -9,7 +9,7 @@ use dichroic_wire::{GoodbyeCode, Map, Side, Value};
 
 const KEY: u64 = 0x1234_5678_9abc_def0;
 
-fn own(kind: &str, labels: &[&str], unit: &str, more: &[(&str, Value)]) -> Map {
+fn app_metric(kind: &str, labels: &[&str], unit: &str, more: &[(&str, Value)]) -> Map {
     let mut map = Map::new();
     map.insert("name".to_owned(), "shop.checkout.duration".into());
     map.insert("type".to_owned(), kind.into());
@@ -23,9 +23,9 @@ fn own(kind: &str, labels: &[&str], unit: &str, more: &[(&str, Value)]) -> Map {
     map
 }
 
-async fn define(relay: &mut Relay, id: u32, key: u64, labels: Vec<Value>, own: impl Into<Value>) {
+async fn define(relay: &mut Relay, id: u32, key: u64, labels: Vec<Value>, app_metric: impl Into<Value>) {
     let mut map = relay_series_map(key, labels, T0, false);
-    map.insert("own".to_owned(), own.into());
+    map.insert("own".to_owned(), app_metric.into());
     let mut out = Vec::new();
     let mut writer = DefineWriter::begin(&mut out, DefineKind::Series, MAX);
     assert!(writer.define(id, &map).expect("definition"));
@@ -34,15 +34,15 @@ async fn define(relay: &mut Relay, id: u32, key: u64, labels: Vec<Value>, own: i
 }
 
 #[test]
-fn an_own_metric_is_on_the_page_under_its_name_labels_and_base_unit() {
+fn an_app_metric_is_exposed_with_its_name_labels_and_base_unit() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
-        let sum = own("sum", &["plan"], "millisecond", &[]);
+        let sum = app_metric("sum", &["plan"], "millisecond", &[]);
         define(&mut relay, 0, KEY, vec!["gold".into()], sum).await;
         relay.numbers(&[(0, 1500, 0.0)]).await;
         let bounds: Vec<Value> = vec![Value::Float(10.0), Value::Float(100.0)];
-        let buckets = own(
+        let buckets = app_metric(
             "buckets",
             &[],
             "millisecond",
@@ -64,11 +64,11 @@ fn an_own_metric_is_on_the_page_under_its_name_labels_and_base_unit() {
 }
 
 #[test]
-fn an_own_metric_outlives_a_reload_and_a_reconnect() {
+fn an_app_metric_survives_a_reload_and_a_reconnect() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
-        define(&mut relay, 0, KEY, vec![], own("counter", &[], "", &[])).await;
+        define(&mut relay, 0, KEY, vec![], app_metric("counter", &[], "", &[])).await;
         relay.numbers(&[(0, 3, 0.0)]).await;
         relay.flush().await;
         receiver.reload(config());
@@ -83,7 +83,7 @@ fn an_own_metric_outlives_a_reload_and_a_reconnect() {
         assert!(shown(4), "{:?}", page(&store));
         relay.crash().await;
         let mut again = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 2)).await;
-        define(&mut again, 5, KEY, vec![], own("counter", &[], "", &[])).await;
+        define(&mut again, 5, KEY, vec![], app_metric("counter", &[], "", &[])).await;
         again.numbers(&[(5, 9, 0.0)]).await;
         again.flush().await;
         assert!(shown(9), "{:?}", page(&store));
@@ -104,18 +104,18 @@ fn an_invalid_app_metric_ends_the_connection_with_a_message() {
     };
     check(Value::Int(5), "a map");
     check(Map::new().into(), "name must have");
-    check(own("gauge", &[], "", &[]).into(), "unknown type");
-    check(own("buckets", &[], "", &[]).into(), "unknown type");
+    check(app_metric("gauge", &[], "", &[]).into(), "unknown type");
+    check(app_metric("buckets", &[], "", &[]).into(), "unknown type");
     check(
-        own("buckets", &[], "", &[("bounds", Value::Int(1))]).into(),
+        app_metric("buckets", &[], "", &[("bounds", Value::Int(1))]).into(),
         "bounds",
     );
     let down = vec![Value::Float(2.0), Value::Float(1.0)];
     check(
-        own("buckets", &[], "", &[("bounds", down.into())]).into(),
+        app_metric("buckets", &[], "", &[("bounds", down.into())]).into(),
         "ascending",
     );
-    check(own("exponential", &[], "", &[]).into(), "octaves");
-    check(own("sum", &[""], "", &[]).into(), "labels");
-    check(own("sum", &["one"], "", &[]).into(), "labels");
+    check(app_metric("exponential", &[], "", &[]).into(), "octaves");
+    check(app_metric("sum", &[""], "", &[]).into(), "labels");
+    check(app_metric("sum", &["one"], "", &[]).into(), "labels");
 }

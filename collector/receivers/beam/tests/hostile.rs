@@ -1,4 +1,4 @@
-//! Damaged streams of frames: never a panic, never an account that does not balance, and bounded memory.
+//! Corrupt streams of frames: no panic, a ledger that balances, and bounded memory.
 
 mod common;
 
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-fn relay(store: &Shared, config: &Config) -> (Relay, Plan) {
+fn relay(store: &SharedCore, config: &Config) -> (Relay, Plan) {
     let hello = hello("shop@a", 1, T0, 1);
     let mut store = store.borrow_mut();
     let source = store
@@ -103,19 +103,19 @@ fn frames(plan: &Plan) -> Vec<Vec<u8>> {
     let mut events = Vec::new();
     builder.finish(0, &mut events).unwrap();
     frames.push(events);
-    let mut forget = Vec::new();
-    let mut writer = DefineWriter::begin(&mut forget, DefineKind::Series, MAX);
+    let mut release = Vec::new();
+    let mut writer = DefineWriter::begin(&mut release, DefineKind::Series, MAX);
     assert!(writer.release(4).unwrap());
     writer.finish().unwrap();
-    frames.push(forget);
+    frames.push(release);
     let mut ping = Vec::new();
     Ping(1).write(&mut ping);
     frames.push(ping);
     frames
 }
 
-/// Feeds frames until one is refused. Returns whether all were taken.
-fn feed(store: &Shared, relay: &mut Relay, frames: &[Vec<u8>]) -> bool {
+/// Feeds frames until one is rejected. Returns whether all were accepted.
+fn feed(store: &SharedCore, relay: &mut Relay, frames: &[Vec<u8>]) -> bool {
     let mut reader = FrameReader::new();
     reader.hello_accepted(MAX);
     let mut out = Vec::new();
@@ -138,53 +138,53 @@ fn feed(store: &Shared, relay: &mut Relay, frames: &[Vec<u8>]) -> bool {
 }
 
 #[test]
-fn a_flush_as_it_should_be_is_taken_whole() {
+fn a_valid_flush_is_accepted_completely() {
     let (store, config) = (store(), config());
     let (mut relay, plan) = relay(&store, &config);
     assert!(feed(&store, &mut relay, &frames(&plan)));
-    assert_eq!(page(&store).len(), 6 - 1, "the gauge was forgotten");
+    assert_eq!(page(&store).len(), 6 - 1, "the gauge was released");
     assert!(store.borrow().ledger().balances());
 }
 
 #[test]
-fn damaged_flushes_never_panic_and_always_balance() {
+fn corrupt_flushes_never_panic_and_always_balance() {
     let seed = std::process::id().into();
     println!("seed {seed}");
     let mut random = Random(seed);
     let (store, config) = (store(), config());
-    let (mut refused, mut taken) = (0, 0);
+    let (mut rejected, mut accepted) = (0, 0);
     for _ in 0..4_000 {
         let (mut relay, plan) = relay(&store, &config);
         let mut frames = frames(&plan);
         for _ in 0..=random.below(3) {
             let at = random.below(frames.len());
-            let (other, place) = (random.below(frames.len()), random.below(frames[at].len().max(1)));
+            let (other, byte_at) = (random.below(frames.len()), random.below(frames[at].len().max(1)));
             match random.below(6) {
                 0 => frames.swap(at, other),
                 1 => frames.push(frames[at].clone()),
-                2 => drop(frames[at].split_off(place)),
+                2 => drop(frames[at].split_off(byte_at)),
                 3 => {
                     frames.remove(at);
                     frames.push(vec![9, 0, 0, 0, random.next() as u8, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
                 }
                 _ => {
-                    if let Some(byte) = frames[at].get_mut(place) {
+                    if let Some(byte) = frames[at].get_mut(byte_at) {
                         *byte ^= 1 << random.below(8);
                     }
                 }
             }
         }
         if feed(&store, &mut relay, &frames) {
-            taken += 1
+            accepted += 1
         } else {
-            refused += 1
+            rejected += 1
         }
         drop(relay.retain());
         assert!(store.borrow().ledger().balances());
     }
     assert!(
-        refused > 1_000 && taken > 100,
-        "{refused} refused, {taken} taken: the damage does not test much"
+        rejected > 1_000 && accepted > 100,
+        "{rejected} rejected, {accepted} accepted: expected more than 1000 and 100"
     );
     assert!(store.borrow().series() < 20_000);
     assert_eq!(Rc::strong_count(&store), 1);

@@ -42,7 +42,7 @@ fn a_reload_keeps_unchanged_entries_and_removes_others() {
         relay.numbers(&[(0, 11, 0.0), (1, 6, 0.0)]).await;
         relay.define(2, queue, vec![], T0).await;
         relay.numbers(&[(2, 6, 0.0)]).await;
-        relay.forget(1).await;
+        relay.release(1).await;
         relay.flush().await;
         assert_eq!(page(&store), ["shop.orders{} 11"]);
         let store = store.borrow();
@@ -90,7 +90,7 @@ fn names_that_a_node_finds_later_are_counted_too_and_all_at_once_after_a_break()
         assert!(!counted(&before).contains(&"stock.repo.query".to_owned()));
         let variables: Variables = [("ecto_prefix".to_owned(), vec!["stock.repo".to_owned()])].into();
         relay.reply(before.generation, &variables).await;
-        let after = relay.expect_plan_knowing(&variables).await.clone();
+        let after = relay.expect_plan_with(&variables).await.clone();
         assert!(counted(&after).contains(&"stock.repo.query".to_owned()));
         for entry in &before.aggregates {
             assert!(after.aggregates.contains(entry), "what was there stays as it was");
@@ -130,7 +130,7 @@ fn a_relay_with_ever_new_names_leaves_room_for_others() {
             let variables: Variables = [("ecto_prefix".to_owned(), names)].into();
             let generation = relay.plan.as_ref().unwrap().generation;
             relay.reply(generation, &variables).await;
-            relay.expect_plan_knowing(&variables).await;
+            relay.expect_plan_with(&variables).await;
         }
         let mut other = hello("other@a", 2, T0, 1);
         other.variables = prefixes(&["mine.repo"]);
@@ -212,9 +212,9 @@ fn plans_that_a_relays_variables_cause_are_spaced() {
         let generation = relay.plan.as_ref().unwrap().generation;
         let begun = std::time::Instant::now();
         relay.reply(generation, &prefixes(&["a.repo"])).await;
-        let after = relay.expect_plan_knowing(&prefixes(&["b.repo"])).await;
+        let after = relay.expect_plan_with(&prefixes(&["b.repo"])).await;
         assert!(counted(after).contains(&"a.repo.query".to_owned()));
-        let after = relay.expect_plan_knowing(&prefixes(&["b.repo"])).await;
+        let after = relay.expect_plan_with(&prefixes(&["b.repo"])).await;
         assert!(begun.elapsed() >= pause);
         assert!(counted(after).contains(&"b.repo.query".to_owned()));
     });
@@ -229,8 +229,8 @@ fn evicted_gauges_expire_and_counters_remain_until_they_return_or_the_node_disco
         relay.define(0, orders, vec![Value::Null, Value::Null], T0).await;
         relay.define(1, queue, vec![], T0).await;
         relay.numbers(&[(0, 10, 0.0), (1, 5, 0.0)]).await;
-        relay.forget(0).await;
-        relay.forget(1).await;
+        relay.release(0).await;
+        relay.release(1).await;
         relay.flush().await;
         assert_eq!(page(&store), ["shop.orders{} 10"]);
         let later = T0 + 400_000_000_000;
@@ -324,7 +324,7 @@ fn a_series_remains_one_when_a_label_changes_type_but_not_text() {
             relay.numbers(&[(0, 10 * epoch, 0.0)]).await;
             relay.flush().await;
             // Forgotten by the relay, it stays on the page, and is continued by whoever has the same labels there.
-            relay.forget(0).await;
+            relay.release(0).await;
             relay.define(1, orders, same[0].clone(), T0 + epoch).await;
             relay.numbers(&[(1, 10 * epoch + 1, 0.0)]).await;
             relay.flush().await;
@@ -344,7 +344,7 @@ fn an_empty_label_is_no_label() {
         let orders = relay.key(0);
         relay.define(0, orders, vec![Value::Null, "".into()], T0).await;
         relay.numbers(&[(0, 1, 0.0)]).await;
-        relay.forget(0).await;
+        relay.release(0).await;
         relay.define(1, orders, vec!["".into(), Value::Null], T0).await;
         relay.numbers(&[(1, 2, 0.0)]).await;
         relay.flush().await;

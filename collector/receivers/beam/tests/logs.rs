@@ -1,4 +1,4 @@
-//! Log records of nodes: asked for while somebody wants logs, in the columns of OTLP's, in an account of their own.
+//! Log records of nodes: requested while there is a subscriber, with the columns of OTLP log records and a separate account.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn logs_are_requested_while_there_is_a_subscriber_for_logs_not_for_events() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
-        assert!(relay.plan.clone().unwrap().streams.is_empty(), "nobody asks");
+        assert!(relay.plan.clone().unwrap().streams.is_empty(), "no subscriber");
         let wanted = subscribe(&store, EventKind::Log, "**");
         let plan = relay.expect_plan().await.clone();
         assert_eq!((plan.streams.len(), logs(&plan).len()), (1, 1));
@@ -94,7 +94,7 @@ fn records_are_published_as_logs_and_counted_apart_from_events() {
         let mut out = Vec::new();
         builder.finish(0, &mut out).unwrap();
         relay.send(&out).await;
-        // A storm: the relay dropped 7.
+        // The relay dropped 7 records under load.
         relay
             .define(0, 2, vec![Value::Int(schema.into()), Value::Int(4)], T0)
             .await;
@@ -140,7 +140,7 @@ fn records_are_published_as_logs_and_counted_apart_from_events() {
 }
 
 #[test]
-fn messages_of_logger_are_counted_but_no_raw_event() {
+fn messages_of_logger_are_counted_but_are_not_raw_events() {
     run(async {
         let selection = Selection {
             packs: Packs::builtin().choose(&["logger".to_owned()]).unwrap(),

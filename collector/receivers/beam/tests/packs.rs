@@ -1,7 +1,8 @@
-//! Fixtures of the packs as a file of Erlang terms, which the relay's own tests play through the real handler: the plan that a relay
-//! gets for each pack, recorded events, and what every series comes to by our own reading. So Rust and Erlang agree, or one test fails.
+//! Writes the fixtures of the packs as Erlang terms for the relay's tests, which replay them through the real handler: the plan for each
+//! pack, recorded events, and the totals that the interpreter computes. A difference between Rust and Erlang fails one of the tests.
 //!
-//! After a change of a pack, a fixture or the plan, `DICHROIC_BLESS=1 cargo test -p dichroic-receiver-beam --test packs` writes it anew.
+//! After a change of a pack, a fixture or the plan, regenerate the file with
+//! `DICHROIC_BLESS=1 cargo test -p dichroic-receiver-beam --test packs`.
 
 mod common;
 #[allow(dead_code)]
@@ -52,7 +53,7 @@ fn config(selection: Selection) -> Config {
     }
 }
 
-/// Text as Erlang writes it.
+/// A quoted Erlang string or atom.
 fn text(out: &mut String, quote: char, text: &str) {
     out.push(quote);
     for c in text.chars() {
@@ -90,7 +91,7 @@ fn list<T>(
     out.push(ends[1]);
 }
 
-/// A recorded term; `'$opaque'` becomes a process where it is played.
+/// A recorded term; the replay replaces `'$opaque'` by a process.
 fn term(out: &mut String, value: &Term) {
     match value {
         Term::Nil => out.push_str("nil"),
@@ -113,7 +114,7 @@ fn term(out: &mut String, value: &Term) {
     }
 }
 
-/// A label as a relay sends it.
+/// The wire form of a label.
 fn label(out: &mut String, value: &Term) {
     match value {
         Term::Bool(_) | Term::Int(_) | Term::Float(_) => term(out, value),
@@ -138,7 +139,7 @@ fn event(out: &mut String, recorded: &Recorded) {
 }
 
 fn total(out: &mut String, key: u64, total: &Total<'_>) {
-    // Keys travel as signed integers.
+    // Keys are signed integers on the wire.
     write!(out, "{{{},", key as i64).unwrap();
     list(out, ['[', ']'], &total.labels, label);
     match total.metric.aggregation {
@@ -180,8 +181,8 @@ fn terms(title: &str, packs: &Packs, pack: &str, yaml: &str) -> String {
     out.push_str(",\n ");
     let (totals, _) = interpreter::totals(&compiled, &fixture.events);
     list(&mut out, ['[', ']'], &totals, |out, each| {
-        let place = compiled.metrics.iter().position(|m| std::ptr::eq(m, each.metric));
-        total(out, blueprint.aggregates[place.unwrap()].key, each);
+        let index = compiled.metrics.iter().position(|m| std::ptr::eq(m, each.metric));
+        total(out, blueprint.aggregates[index.unwrap()].key, each);
         out.push('\n');
     });
     out.push_str("}.\n");
@@ -189,7 +190,7 @@ fn terms(title: &str, packs: &Packs, pack: &str, yaml: &str) -> String {
 }
 
 #[test]
-fn the_relays_tests_play_the_fixtures_of_today() {
+fn the_fixtures_of_the_relays_tests_are_up_to_date() {
     let mut written = String::from(
         "%% -*- coding: utf-8 -*-\n%% Written by a test of the collector: {Title, PLAN, Events, Totals}. See dichroic_packs_tests.erl.\n",
     );
@@ -214,7 +215,7 @@ fn the_relays_tests_play_the_fixtures_of_today() {
     let held = std::fs::read_to_string(&golden).unwrap_or_default();
     assert!(
         held == written,
-        "{} is of another day; run again with DICHROIC_BLESS=1",
+        "{} is out of date; run again with DICHROIC_BLESS=1",
         golden.display()
     );
 }

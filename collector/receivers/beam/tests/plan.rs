@@ -1,4 +1,4 @@
-//! What a relay is asked for, and that the same asks for the same.
+//! Blueprints of plans: stable keys, templates, and the built-in definitions.
 
 mod common;
 
@@ -17,8 +17,8 @@ fn config(selection: Selection) -> Config {
 }
 
 #[test]
-fn keys_do_not_change_from_build_to_build() {
-    // Relays keep their totals under these keys while collectors come and go: a change here resets every counter.
+fn keys_are_the_same_in_every_build() {
+    // Relays keep totals under these keys across restarts and upgrades of the collector: a changed key resets its counters.
     let selection = Selection {
         definitions: definitions(DEFINITIONS),
         ..Selection::default()
@@ -42,7 +42,7 @@ const KEYS: [&str; 6] = [
 ];
 
 #[test]
-fn keys_differ_with_everything_that_makes_a_number_mean_something_else() {
+fn keys_change_with_everything_that_changes_the_meaning_of_a_total() {
     let key = |yaml: &str, native: i64| {
         let selection = Selection {
             definitions: definitions(yaml),
@@ -77,7 +77,7 @@ fn keys_differ_with_everything_that_makes_a_number_mean_something_else() {
 }
 
 #[test]
-fn templates_are_filled_by_the_node_and_by_configuration() {
+fn templates_get_values_from_the_node_and_the_configuration() {
     let events = |selection: Selection, service: &str| {
         let mut relay = hello("a@a", 1, T0, 1);
         relay.resource = [("service.name".to_owned(), Value::from(service))].into();
@@ -96,11 +96,11 @@ fn templates_are_filled_by_the_node_and_by_configuration() {
         ["check_out.repo.query", "my_app.repo.query"]
     );
     assert_eq!(events(ecto(), ""), ["my_app.repo.query"]);
-    let own = Selection {
+    let configured = Selection {
         variables: Variables::from([("ecto_prefix".to_owned(), vec!["shop.read_repo".to_owned()])]),
         ..ecto()
     };
-    assert_eq!(events(own, "shop"), ["shop.read_repo.query"]);
+    assert_eq!(events(configured, "shop"), ["shop.read_repo.query"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Nodes that restart, and collectors that reload meanwhile: what a page shows is of the present incarnation, all of it.
+//! Restarts of nodes and reloads of the collector: the exposition shows all series of the current incarnation, and only those.
 
 mod common;
 
@@ -23,8 +23,8 @@ fn numbers_at(time: i64, rows: &[(u32, i64, f64)]) -> Vec<u8> {
     out
 }
 
-/// Other packs: everything wants to be met again.
-fn reload_meaning(store: &Shared, config: &Config) {
+/// Replaces the resolver, so that all series are resolved again.
+fn reload_resolver(store: &SharedCore, config: &Config) {
     let resolver = PackResolver::new(&config.selection.packs);
     store.borrow_mut().set_resolver(Arc::new(resolver));
 }
@@ -39,12 +39,12 @@ fn released_counters_and_idle_histograms_survive_a_reload() {
         relay.define(1, duration, vec![Value::Null], T0).await;
         relay.numbers(&[(0, 10, 0.0)]).await;
         relay.histogram(1, (3, 0.0), &[(0, Side::Positive, 9)]).await;
-        relay.forget(0).await;
+        relay.release(0).await;
         relay.flush().await;
         let before = page(&store);
         assert_eq!(before.len(), 2);
         for reload in 0..300 {
-            reload_meaning(&store, &config());
+            reload_resolver(&store, &config());
             store.borrow_mut().sweep(T0 as u64 + reload * SECOND);
             relay.flush().await;
         }
@@ -52,7 +52,7 @@ fn released_counters_and_idle_histograms_survive_a_reload() {
             store.borrow_mut().sweep(T0 as u64 + (1_000 + s) * SECOND);
         }
         assert_eq!(page(&store), before);
-        // It comes back, and goes on.
+        // Defined again, it continues.
         relay
             .define(0, orders, vec![Value::Null, Value::Null], T0 + 1)
             .await;
@@ -76,7 +76,7 @@ fn more_series_than_one_batch_survive_a_reload() {
         let rows: Vec<_> = (0..all).map(|id| (id, 1, 0.0)).collect();
         relay.numbers(&rows).await;
         relay.flush().await;
-        reload_meaning(&store, &config());
+        reload_resolver(&store, &config());
         store.borrow_mut().sweep(T0 as u64);
         for _ in 0..5 {
             relay.flush().await;
@@ -98,7 +98,7 @@ fn a_node_that_restarts_with_a_clock_that_stepped_back_is_shown() {
         relay.send(&numbers_at(T0, &[(0, 1000, 0.0)])).await;
         relay.flush().await;
         relay.crash().await;
-        // Another VM; its clock is an hour behind that of the first.
+        // A new VM whose clock is an hour behind.
         let hour = 3_600 * SECOND as i64;
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0 - hour, 1)).await;
         relay
@@ -113,7 +113,7 @@ fn a_node_that_restarts_with_a_clock_that_stepped_back_is_shown() {
 }
 
 #[test]
-fn a_sum_that_a_reload_lets_fall_may_fall() {
+fn a_sum_may_decrease_after_a_reload_makes_it_non_monotonic() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -140,7 +140,7 @@ fn a_sum_that_a_reload_lets_fall_may_fall() {
 }
 
 #[test]
-fn an_idle_counter_stays_on_the_page_after_a_reload() {
+fn an_idle_counter_remains_exposed_after_a_reload() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -148,16 +148,16 @@ fn an_idle_counter_stays_on_the_page_after_a_reload() {
         relay.define(0, orders, vec![Value::Null, Value::Null], T0).await;
         relay.numbers(&[(0, 10, 0.0)]).await;
         relay.flush().await;
-        // SIGHUP with another definition.
+        // A reload with an additional definition.
         let mut changed = config();
         changed
             .selection
             .definitions
             .extend(definitions("- {name: shop.new, type: counter, event: shop.new}"));
-        reload_meaning(&store, &changed);
+        reload_resolver(&store, &changed);
         receiver.reload(changed);
         relay.expect_plan().await;
-        // Ten minutes in which it is connected and flushes, and nothing is ordered.
+        // Ten minutes of flushes without new rows.
         for s in 1..=650 {
             store.borrow_mut().sweep(T0 as u64 + s * SECOND);
             if s % 50 == 0 {
@@ -169,7 +169,7 @@ fn an_idle_counter_stays_on_the_page_after_a_reload() {
 }
 
 #[test]
-fn a_definition_that_came_while_its_entry_was_away_has_its_labels() {
+fn a_series_defined_while_its_entry_was_withdrawn_has_its_labels() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -178,7 +178,7 @@ fn a_definition_that_came_while_its_entry_was_away_has_its_labels() {
         without.selection.definitions.retain(|d| d.name == "shop.queue");
         receiver.reload(without);
         // The relay has not read that plan yet.
-        relay.expect_plan_unread().await;
+        relay.expect_plan_without_reply().await;
         relay
             .define(0, orders, vec![Value::Bool(true), "pro".into()], T0)
             .await;
@@ -186,7 +186,7 @@ fn a_definition_that_came_while_its_entry_was_away_has_its_labels() {
         relay.flush().await;
         receiver.reload(config());
         relay.expect_plan().await;
-        // It takes the last plan: nothing changed for it.
+        // The relay reads only the last plan, which equals the first.
         relay.numbers(&[(0, 10, 0.0)]).await;
         relay.histogram(1, (3, 0.0), &[(0, Side::Positive, 2)]).await;
         relay.flush().await;
@@ -212,7 +212,7 @@ fn a_sum_beyond_64_bits_survives_a_reload() {
         relay.numbers(&[(0, 5, 0.0)]).await;
         relay.flush().await;
         let before = page(&store);
-        reload_meaning(&store, &config());
+        reload_resolver(&store, &config());
         store.borrow_mut().sweep(T0 as u64);
         relay.numbers(&[(0, 6, 0.0)]).await;
         relay.flush().await;
@@ -230,10 +230,10 @@ fn after_a_reload_a_restarted_node_shows_only_its_own_series() {
         relay.define(1, queue, vec![], T0).await;
         relay.numbers(&[(0, 10, 0.0), (1, 7, 0.0)]).await;
         relay.flush().await;
-        reload_meaning(&store, &config());
+        reload_resolver(&store, &config());
         store.borrow_mut().sweep(T0 as u64);
         relay.crash().await;
-        // A new incarnation, which has no queue.
+        // A new incarnation without the queue.
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 2, T0 + 5, 1)).await;
         relay
             .define(0, orders, vec![Value::Null, Value::Null], T0 + 5)
@@ -253,9 +253,9 @@ fn a_released_gauge_expires_after_a_reload_too() {
         relay.define(1, queue, vec![], T0).await;
         relay.numbers(&[(1, 7, 0.0)]).await;
         relay.flush().await;
-        reload_meaning(&store, &config());
+        reload_resolver(&store, &config());
         store.borrow_mut().sweep(T0 as u64);
-        relay.forget(1).await;
+        relay.release(1).await;
         relay.flush().await;
         assert_eq!(page(&store), Vec::<String>::new());
     });
@@ -272,8 +272,8 @@ fn a_metric_removed_by_a_reload_expires_in_either_order() {
         relay.flush().await;
         let mut without = config();
         without.selection.definitions.retain(|d| d.name != "shop.queue");
-        // The store's tick is sooner than the session's look at the plan.
-        reload_meaning(&store, &without);
+        // The store is swept before the session checks for a new plan.
+        reload_resolver(&store, &without);
         store.borrow_mut().sweep(T0 as u64);
         receiver.reload(without);
         relay.expect_plan().await;

@@ -1,5 +1,4 @@
-//! A relay's connection, from HELLO to GOODBYE, against a relay of the wire crate.
-#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
+//! A relay's connection, from HELLO to GOODBYE.
 
 mod common;
 
@@ -115,7 +114,7 @@ fn a_resend_changes_nothing_and_a_lower_total_is_ignored() {
 }
 
 #[test]
-fn integer_parts_that_wrap_go_on_upwards() {
+fn integer_parts_that_wrap_continue_to_rise() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -143,7 +142,7 @@ fn integer_parts_that_wrap_go_on_upwards() {
 }
 
 #[test]
-fn a_reconnect_in_the_same_epoch_goes_on_without_a_reset() {
+fn a_reconnect_in_the_same_epoch_continues_without_a_reset() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -169,7 +168,7 @@ fn a_reconnect_in_the_same_epoch_goes_on_without_a_reset() {
         assert_eq!(
             page(&store)[1],
             "shop.orders{ok=\"true\",plan=\"pro\"} 10",
-            "older than what is held"
+            "a total below the stored one is ignored"
         );
         relay.numbers(&[(3, 12, 0.0)]).await;
         relay.flush().await;
@@ -211,7 +210,7 @@ fn a_new_epoch_resets_series_and_expires_those_it_lacks() {
 }
 
 #[test]
-fn of_one_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
+fn within_an_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut old = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -219,7 +218,7 @@ fn of_one_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
         old.define(0, orders, plan_label("pro"), T0).await;
         old.numbers(&[(0, 10, 0.0)]).await;
         old.flush().await;
-        // The winner's task is started first, so these bytes are unread when it takes over, if nothing else has woken the other.
+        // Lets the old session become idle: the new session then starts first and supersedes it before these bytes are read.
         for _ in 0..32 {
             tokio::task::yield_now().await;
         }
@@ -242,7 +241,7 @@ fn of_one_epoch_the_higher_attempt_wins_and_the_losers_bytes_are_dropped() {
         assert_eq!(
             new.goodbye().await.code,
             GoodbyeCode::Superseded,
-            "of two epochs the later connection"
+            "across epochs the later connection wins"
         );
         drop(other);
     });
@@ -365,7 +364,7 @@ fn a_hostile_relay_ends_only_its_own_connection_with_a_message() {
     });
 }
 
-/// An EVENTS frame of `rows` rows and `columns` columns of integers beside the time.
+/// An EVENTS frame of `rows` rows, with `columns` columns of integers after the time.
 fn events(schema: u32, rows: usize, columns: usize) -> Vec<u8> {
     let mut builder = dichroic_wire::events_builder::EventsBuilder::new(schema, 0, columns, MAX).unwrap();
     for row in 0..rows {
@@ -401,14 +400,14 @@ fn a_cut_connection_never_panics_at_any_byte() {
     });
 }
 
-fn dropped(store: &Shared, reason: DropReason) -> u64 {
+fn dropped(store: &SharedCore, reason: DropReason) -> u64 {
     let store = store.borrow();
     let accounts = store.ledger().accounts();
     accounts.map(|(_, _, account)| account.dropped(reason)).sum()
 }
 
 #[test]
-fn a_label_that_a_relay_did_not_cut_is_cut_where_a_relay_would() {
+fn a_long_label_is_cut_at_the_same_byte_as_in_a_relay() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
@@ -437,13 +436,13 @@ fn a_label_that_a_relay_did_not_cut_is_cut_where_a_relay_would() {
         assert_eq!(
             dropped(&store, DropReason::Duplicate),
             1,
-            "what is cut to the same text is one series"
+            "labels that are cut to the same text are one series"
         );
     });
 }
 
 #[test]
-fn series_without_a_row_hold_no_more_labels_than_they_may() {
+fn labels_of_series_without_a_row_are_limited() {
     run(async {
         let config = Config {
             series: 100,
@@ -452,7 +451,7 @@ fn series_without_a_row_hold_no_more_labels_than_they_may() {
         let (store, receiver) = (store(), Receiver::new(config));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let names: Vec<Value> = (0..32).map(|at| format!("l{at}").as_str().into()).collect();
-        let own: Map = [
+        let app_metric: Map = [
             ("name".to_owned(), "shop.wide".into()),
             ("type".to_owned(), "counter".into()),
             ("labels".to_owned(), names.into()),
@@ -463,7 +462,7 @@ fn series_without_a_row_hold_no_more_labels_than_they_may() {
                 .map(|_| format!("{id}{}", "x".repeat(60)).as_str().into())
                 .collect();
             let mut map = relay_series_map(99_999, labels, T0, false);
-            map.insert("own".to_owned(), own.clone().into());
+            map.insert("own".to_owned(), app_metric.clone().into());
             let (mut out, max) = (Vec::new(), 1 << 20);
             let mut writer = DefineWriter::begin(&mut out, DefineKind::Series, max);
             assert!(writer.define(id, &map).expect("definition"));
@@ -482,8 +481,8 @@ fn series_without_a_row_hold_no_more_labels_than_they_may() {
         );
         assert!((20..=60).contains(&shown), "{shown}");
         assert_eq!(shown + refused, 100);
-        // Those that have had a row are in the store's account, so there is room again.
-        relay.forget(99).await;
+        // Labels of series with a row are accounted for by the store, so there is room again.
+        relay.release(99).await;
         relay.send(&define(99)).await;
         relay.numbers(&[(99, 1, 0.0)]).await;
         relay.flush().await;
@@ -498,9 +497,9 @@ fn unknown_reasons_of_the_account_are_counted_together() {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         for id in 0..3 {
-            let why = format!("{id}{}", "w".repeat(60_000));
+            let reason = format!("{id}{}", "w".repeat(60_000));
             relay
-                .define(id, 3, vec![Value::Int(77), why.as_str().into()], T0)
+                .define(id, 3, vec![Value::Int(77), reason.as_str().into()], T0)
                 .await;
         }
         relay

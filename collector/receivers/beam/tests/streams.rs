@@ -1,4 +1,4 @@
-//! Raw events: asked for while somebody wants them, published as they came, losses counted.
+//! Raw events: requested while there is a subscriber, published as received, with counted losses.
 
 mod common;
 
@@ -43,14 +43,14 @@ fn streams_are_requested_while_there_is_a_subscriber() {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let first = relay.plan.clone().unwrap();
-        assert!(first.streams.is_empty(), "nobody asks");
+        assert!(first.streams.is_empty(), "no subscriber");
         let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.*");
         let plan = relay.expect_plan().await.clone();
         assert!(plan.generation > first.generation);
-        assert_eq!(plan.aggregates, first.aggregates, "counting goes on as it was");
+        assert_eq!(plan.aggregates, first.aggregates, "aggregates do not change");
         let events: Vec<_> = plan.streams.iter().map(|s| s.event.join(".")).collect();
         assert_eq!(events, ["phoenix.endpoint.start", "phoenix.endpoint.stop"]);
-        // Another one who wants no more than that changes nothing; one who wants more does.
+        // A subscription that is already covered does not cause a plan; a wider one does.
         let second = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
         let third = subscribe(&store, EventKind::Event, "phoenix.channel_joined");
         assert_eq!(relay.expect_plan().await.streams.len(), 3);
@@ -122,7 +122,7 @@ fn rows_of_a_withdrawn_stream_are_dropped_and_counted() {
 }
 
 #[test]
-fn rows_lost_in_a_break_are_counted_exactly() {
+fn rows_lost_by_a_disconnect_are_counted_exactly() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
         let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
@@ -130,7 +130,7 @@ fn rows_lost_in_a_break_are_counted_exactly() {
         let schema = relay.plan.as_ref().unwrap().streams[0].schema;
         relay.flush().await;
         relay.send(&frame(schema, &[ROW; 3])).await;
-        // Its own account lags behind: no loss.
+        // Within a connection, a higher reading is not a loss.
         relay.define(0, 1, vec![Value::Int(schema.into())], T0).await;
         relay.numbers(&[(0, 5, 0.0)]).await;
         relay

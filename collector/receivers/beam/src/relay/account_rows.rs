@@ -1,18 +1,18 @@
 //! Rows of the relay's account → the ledger, and gaps in streams.
 
 use super::Relay;
-use crate::account::{Said, Term, Why, gap_reason, reason_word};
+use crate::account::{ReportedTerm, SkipReason, Term, gap_reason, reason_name};
 use dichroic_model::GapReason;
 use dichroic_pipeline::{Core, DropReason, RelayTerm};
 
 impl Relay {
     pub(super) fn account_row(&mut self, store: &mut Core, id: u32, value: u64) {
-        let Some(said) = self.terms.get_mut(&id) else {
+        let Some(reported) = self.terms.get_mut(&id) else {
             return;
         };
-        let (term, last) = (said.term, std::mem::replace(&mut said.value, value));
+        let (term, last) = (reported.term, std::mem::replace(&mut reported.value, value));
         let mut shown = value;
-        if let Term::Skipped(_, Why::Other) | Term::RowSkipped(_, Why::Other) = term {
+        if let Term::Skipped(_, SkipReason::Other) | Term::RowSkipped(_, SkipReason::Other) = term {
             // Several ids may have this term.
             let sum = self.folded.entry(term).or_default();
             *sum = sum.saturating_sub(last).saturating_add(value);
@@ -42,11 +42,11 @@ impl Relay {
     }
 
     /// Releases the term of an id, if it has one.
-    pub(super) fn forget_term(&mut self, id: u32) {
-        let Some(Said { term, value }) = self.terms.remove(&id) else {
+    pub(super) fn release_term(&mut self, id: u32) {
+        let Some(ReportedTerm { term, value }) = self.terms.remove(&id) else {
             return;
         };
-        self.account.forget(&term, value);
+        self.account.remove(&term, value);
         if let Some(sum) = self.folded.get_mut(&term) {
             *sum = sum.saturating_sub(value);
             if *sum == 0 {
@@ -62,7 +62,7 @@ impl Relay {
         }
     }
 
-    /// The term as the ledger keeps it: ids resolved to names of events and metrics.
+    /// The term for the ledger, with the names of events and metrics instead of ids.
     fn ledger_term(&self, term: &Term) -> RelayTerm {
         let event = |schema: &u32| {
             let name = match self.streams.schema(*schema) {
@@ -82,10 +82,10 @@ impl Relay {
         match term {
             Term::Sent(schema) => RelayTerm::new("rows_sent", [event(schema)]),
             Term::Dropped(schema, code) => {
-                RelayTerm::new("rows_dropped", [event(schema), reason(reason_word(*code))])
+                RelayTerm::new("rows_dropped", [event(schema), reason(reason_name(*code))])
             }
-            Term::Skipped(key, why) => RelayTerm::new("skipped", [metric(key), reason(why.word())]),
-            Term::RowSkipped(schema, why) => RelayTerm::new("skipped", [event(schema), reason(why.word())]),
+            Term::Skipped(key, why) => RelayTerm::new("skipped", [metric(key), reason(why.as_str())]),
+            Term::RowSkipped(schema, why) => RelayTerm::new("skipped", [event(schema), reason(why.as_str())]),
             Term::Failures => "handler_failures".into(),
             Term::Reattached => "reattached".into(),
             Term::Overflowed(key) => RelayTerm::new("overflowed", [metric(key)]),

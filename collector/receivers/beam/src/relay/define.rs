@@ -1,7 +1,7 @@
 //! DEFINE of a relay: ids of series and of terms of the account, defined and released.
 
 use super::{Relay, Violation, malformed};
-use crate::account::{Said, Term};
+use crate::account::{ReportedTerm, Term};
 use crate::app_metrics::{self, APP_METRICS};
 use crate::plan::Measure;
 use dichroic_model::AttributeValue;
@@ -23,13 +23,13 @@ impl Relay {
                 define.kind.name()
             )));
         }
-        for (id, meaning) in define.entries() {
-            match meaning {
+        for (id, definition) in define.entries() {
+            match definition {
                 None if !self.series.is_defined(id) => {
                     return Err(malformed(format!("series {id} is released but not defined")));
                 }
                 None => {
-                    self.forget_term(id);
+                    self.release_term(id);
                     self.series.release(id, store);
                 }
                 Some(map) => self.define_one(store, id, &RelaySeries::read(map)?)?,
@@ -52,10 +52,10 @@ impl Relay {
             let term = Term::read(series)
                 .ok_or_else(|| malformed(format!("invalid labels for key {} of the account", series.key)))?;
             self.series.define_account(id);
-            self.terms.insert(id, Said { term, value: 0 });
+            self.terms.insert(id, ReportedTerm { term, value: 0 });
             return Ok(());
         }
-        self.learn_app_metric(store, series)?;
+        self.define_app_metric(store, series)?;
         // A key that is not in the plan was withdrawn while the definition was in flight; it may return.
         let labels = match self.series.measure(series.key) {
             Some(measure) if measure.labels.len() != series.labels.len() => {
@@ -77,12 +77,12 @@ impl Relay {
 
 impl Relay {
     /// Registers an app metric from the definition of its first series.
-    fn learn_app_metric(&mut self, store: &mut Core, series: &RelaySeries<'_>) -> Result<(), Violation> {
+    fn define_app_metric(&mut self, store: &mut Core, series: &RelaySeries<'_>) -> Result<(), Violation> {
         let Some(map) = series.app_metric else {
             return Ok(());
         };
-        let known = self.blueprint.measures.contains_key(&series.key);
-        if known || self.app_metrics.len() >= APP_METRICS {
+        let defined = self.blueprint.measures.contains_key(&series.key);
+        if defined || self.app_metrics.len() >= APP_METRICS {
             return Ok(());
         }
         let per_s = u64::try_from(self.hello.native_per_s).unwrap_or(1);

@@ -1,6 +1,6 @@
 //! HISTOGRAMS rows → cells: explicit buckets by the number of their bound, exponential ones by index.
 
-use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable, unwrapped, wrapped};
+use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable, applied, unwrapped, wrapped};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
 use dichroic_pipeline::{Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Times};
@@ -19,7 +19,7 @@ impl SeriesTable {
         now: UnixNanos,
     ) -> Result<Applied, InvalidRow> {
         let (series, continuity) = match self.resolve(store, row.series, now)? {
-            Ok(continuity) => continuity,
+            Ok(resolved) => resolved,
             Err(applied) => return Ok(applied),
         };
         let entry = self.entries[row.series as usize];
@@ -202,12 +202,12 @@ fn fill(
     counts.resize(split + width(spans[1], by), 0);
     for bucket in buckets {
         let index = i32::from(bucket.index) >> by;
-        let place = match bucket.side {
+        let at = match bucket.side {
             Side::Zero => continue,
             Side::Positive => index - positive,
             Side::Negative => index - negative + split as i32,
         };
-        counts[place as usize] = counts[place as usize].saturating_add(bucket.count);
+        counts[at as usize] = counts[at as usize].saturating_add(bucket.count);
     }
     Filled {
         scale: scale - by,
@@ -215,13 +215,6 @@ fn fill(
         positive,
         split,
         negative,
-    }
-}
-
-fn applied(result: Result<(), DropReason>) -> Applied {
-    match result {
-        Ok(()) => Applied::Yes,
-        Err(reason) => Applied::Dropped(reason),
     }
 }
 
@@ -240,9 +233,9 @@ mod tests {
         let first = side.0 >> 1;
         let mut counts: Vec<u64> = Vec::new();
         for (at, count) in side.1.drain(..).enumerate() {
-            let place = (((side.0 + at as i32) >> 1) - first) as usize;
-            counts.resize(counts.len().max(place + 1), 0);
-            counts[place] += count;
+            let half = (((side.0 + at as i32) >> 1) - first) as usize;
+            counts.resize(counts.len().max(half + 1), 0);
+            counts[half] += count;
         }
         (first, counts)
     }

@@ -1,4 +1,4 @@
-//! A relay made of the wire crate, and a store to look into.
+//! A test relay, built from the wire crate, and the content of the store as text.
 #![allow(dead_code)]
 
 use dichroic_model::{EventKind, Limits, Pattern, Seed};
@@ -27,7 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const T0: i64 = 1_763_800_000_000_000_000;
 pub const MAX: u32 = 262_144;
 
-pub type Shared = Rc<RefCell<Core>>;
+pub type SharedCore = Rc<RefCell<Core>>;
 
 pub const DEFINITIONS: &str = "
 - {name: shop.orders, type: counter, event: shop.order.stop, tags: {plan: user.plan, ok: ok}}
@@ -55,7 +55,7 @@ pub fn config() -> Config {
     }
 }
 
-pub fn store() -> Shared {
+pub fn store() -> SharedCore {
     let _ = Seed(0);
     let store = Core::new(Limits::default(), Arc::new(PackResolver::builtin()), T0 as u64);
     Rc::new(RefCell::new(store))
@@ -113,16 +113,17 @@ pub enum Got {
 }
 
 impl Relay {
-    /// Connects without waiting for anything.
-    pub fn dial(receiver: &Receiver, store: &Shared, hello: &RelayHello) -> Self {
+    /// Connects without waiting for a frame.
+    pub fn dial(receiver: &Receiver, store: &SharedCore, hello: &RelayHello) -> Self {
         Self::dial_with(receiver, store, hello.to_hello(), Vec::new())
     }
 
-    pub fn dial_with(receiver: &Receiver, store: &Shared, hello: Hello, leftover: Vec<u8>) -> Self {
+    /// Connects with bytes that the listener has read together with HELLO.
+    pub fn dial_with(receiver: &Receiver, store: &SharedCore, hello: Hello, read_ahead: Vec<u8>) -> Self {
         let (io, theirs) = tokio::io::duplex(1 << 20);
         let (receiver, store) = (receiver.clone(), store.clone());
         let server = tokio::task::spawn_local(async move {
-            receiver.serve_relay(theirs, hello, &leftover, store).await;
+            receiver.serve_relay(theirs, hello, &read_ahead, store).await;
         });
         let mut reader = FrameReader::new();
         reader.hello_accepted(1 << 20);
@@ -137,7 +138,7 @@ impl Relay {
     }
 
     /// Connects and answers the plan.
-    pub async fn connect(receiver: &Receiver, store: &Shared, hello: &RelayHello) -> Self {
+    pub async fn connect(receiver: &Receiver, store: &SharedCore, hello: &RelayHello) -> Self {
         let mut relay = Self::dial(receiver, store, hello);
         relay.hello = match relay.next().await {
             Got::Hello(hello) => Some(hello),
@@ -148,11 +149,11 @@ impl Relay {
     }
 
     pub async fn expect_plan(&mut self) -> &Plan {
-        self.expect_plan_knowing(&Variables::new()).await
+        self.expect_plan_with(&Variables::new()).await
     }
 
-    /// Waits for a plan and answers it as a node that knows `variables`.
-    pub async fn expect_plan_knowing(&mut self, variables: &Variables) -> &Plan {
+    /// Waits for a plan and replies with the variables of the node.
+    pub async fn expect_plan_with(&mut self, variables: &Variables) -> &Plan {
         match self.next().await {
             Got::Plan(plan) => {
                 let generation = plan.generation;
@@ -164,15 +165,15 @@ impl Relay {
         self.plan.as_ref().expect("set")
     }
 
-    /// Takes a plan off the wire without answering it.
-    pub async fn expect_plan_unread(&mut self) {
+    /// Waits for a plan and does not reply.
+    pub async fn expect_plan_without_reply(&mut self) {
         match self.next().await {
             Got::Plan(_) => {}
             other => panic!("PLAN expected, got {other:?}"),
         }
     }
 
-    /// Answers the present plan, perhaps again.
+    /// Replies to the current plan.
     pub async fn reply(&mut self, generation: i64, variables: &Variables) {
         let reply = PlanReply {
             generation,
@@ -188,7 +189,7 @@ impl Relay {
     pub async fn next(&mut self) -> Got {
         tokio::time::timeout(DEADLINE, self.read())
             .await
-            .expect("an answer in time")
+            .expect("a frame in time")
     }
 
     async fn read(&mut self) -> Got {
@@ -214,11 +215,11 @@ impl Relay {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        // A collector that has closed shows in what is read next.
+        // The next read reports a connection that the collector has closed.
         let _ = self.io.write_all(bytes).await;
     }
 
-    /// PING and its PONG: everything before is applied.
+    /// Sends PING and waits for PONG: all earlier frames are applied then.
     pub async fn flush(&mut self) {
         self.flushes += 1;
         let mut out = Vec::new();
@@ -240,7 +241,7 @@ impl Relay {
         }
     }
 
-    /// Key of a metric of the definitions, by the event's last part and the type.
+    /// Key of a metric, by its position in the plan.
     pub fn key(&self, at: usize) -> u64 {
         self.plan.as_ref().expect("a plan").aggregates[at].key
     }
@@ -261,10 +262,10 @@ impl Relay {
         self.send(&out).await;
     }
 
-    pub async fn forget(&mut self, id: u32) {
+    pub async fn release(&mut self, id: u32) {
         let mut out = Vec::new();
         let mut writer = DefineWriter::begin(&mut out, DefineKind::Series, MAX);
-        assert!(writer.release(id).expect("forget"));
+        assert!(writer.release(id).expect("release"));
         writer.finish().expect("frame");
         self.send(&out).await;
     }
@@ -287,7 +288,7 @@ impl Relay {
         self.send(&out).await;
     }
 
-    /// Ends without a word.
+    /// Closes the connection without GOODBYE.
     pub async fn crash(self) {
         drop(self.io);
         tokio::time::timeout(DEADLINE, self.server)
@@ -311,8 +312,8 @@ pub fn numbers(rows: &[(u32, i64, f64)]) -> Vec<u8> {
     out
 }
 
-/// What a page would show: `name{labels} value` in page order, without `job` and `instance`.
-pub fn page(store: &Shared) -> Vec<String> {
+/// The exposition: `name{labels} value` in page order, without `job` and `instance`.
+pub fn page(store: &SharedCore) -> Vec<String> {
     rows(store)
         .into_iter()
         .map(|row| {
@@ -341,7 +342,7 @@ pub fn page(store: &Shared) -> Vec<String> {
         .collect()
 }
 
-pub fn rows(store: &Shared) -> Vec<dichroic_pipeline::Row> {
+pub fn rows(store: &SharedCore) -> Vec<dichroic_pipeline::Row> {
     let request = SnapshotRequest {
         lane: 4096,
         ..SnapshotRequest::default()
@@ -360,14 +361,14 @@ pub fn rows(store: &Shared) -> Vec<dichroic_pipeline::Row> {
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = tokio::time::Instant::now() + DEADLINE;
     while !condition() {
-        assert!(tokio::time::Instant::now() < end, "in vain: {what}");
+        assert!(tokio::time::Instant::now() < end, "timeout: {what}");
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// A subscriber to what matches, from now on.
-pub fn subscribe(store: &Shared, kind: EventKind, text: &str) -> Subscription {
+/// Subscribes to matching events from now on.
+pub fn subscribe(store: &SharedCore, kind: EventKind, text: &str) -> Subscription {
     let wanted = StreamRequest {
         kind,
         patterns: vec![pattern(text)],
