@@ -1,6 +1,7 @@
 //! The two ports from the sender's side: statuses, headers and bodies over HTTP/1.1, calls over gRPC, limits and shutdown.
 #![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use bytes::{BufMut, Bytes, BytesMut};

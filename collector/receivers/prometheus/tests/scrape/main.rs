@@ -1,6 +1,7 @@
 //! The scraper against real servers on loopback: each invalid response is an error with a reason and `up` 0, and does not
 //! disturb another target.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::cell::RefCell;

@@ -1,5 +1,6 @@
 //! OTLP metrics in the store.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use common::*;

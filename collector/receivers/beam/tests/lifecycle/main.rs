@@ -1,5 +1,6 @@
 //! What happens around the rows: reload, eviction, limits, silence, goodbyes.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use common::*;
