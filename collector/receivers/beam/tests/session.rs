@@ -265,89 +265,94 @@ fn beams_without_a_name_get_distinct_instances() {
     });
 }
 
+/// The message and code of the GOODBYE, and the definition and bytes that cause it.
+type Violation = (&'static str, GoodbyeCode, Option<(u32, u64, Vec<Value>)>, Vec<u8>);
+
+/// Violations of the format, of the state of the connection, and of limits.
+fn violations() -> Vec<Violation> {
+    use GoodbyeCode::{Limit, Malformed};
+    let second_hello = {
+        let mut out = Vec::new();
+        hello("shop@a", 1, T0, 1).to_hello().write(&mut out).unwrap();
+        out
+    };
+    vec![
+        (
+            "series 7 is not defined",
+            Malformed,
+            None,
+            numbers(&[(7, 1, 0.0)]),
+        ),
+        (
+            "series 4294967295 is not defined",
+            Malformed,
+            None,
+            numbers(&[(u32::MAX, 1, 0.0)]),
+        ),
+        (
+            "key 1 of the account",
+            Malformed,
+            Some((1, 1, vec![Value::from("x")])),
+            vec![],
+        ),
+        ("262144", Limit, None, vec![1, 0, 4, 0, 7]),
+        (
+            "NUMBERS",
+            Malformed,
+            None,
+            vec![9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ),
+        ("not expected", Malformed, None, second_hello),
+        ("EVENTS", Malformed, None, vec![3, 0, 0, 0, 9, 1, 2, 3]),
+        ("schema 9", Malformed, None, events(9, 1, 0)),
+    ]
+}
+
+/// Definitions and rows that do not match the entries of the plan.
+fn mismatches(orders: u64, duration: u64) -> Vec<Violation> {
+    use GoodbyeCode::{Limit, Malformed};
+    let mut histogram = Vec::new();
+    let mut writer = dichroic_wire::HistogramsWriter::begin(&mut histogram, T0, MAX);
+    let bucket = dichroic_wire::Bucket {
+        index: 3,
+        side: Side::Positive,
+        count: 1,
+    };
+    assert!(writer.push(1, 0, 0.0, [bucket]).unwrap());
+    writer.finish().unwrap();
+    let unlabeled = |key: u64| Some((1, key, vec![Value::Null]));
+    vec![
+        (
+            "ids below 10000",
+            Limit,
+            Some((10_000, orders, plan_label("x"))),
+            vec![],
+        ),
+        (
+            "has 1 labels, but shop.orders has 2",
+            Malformed,
+            unlabeled(orders),
+            vec![],
+        ),
+        (
+            "is a histogram",
+            Malformed,
+            unlabeled(duration),
+            numbers(&[(1, 1, 0.0)]),
+        ),
+        ("no bucket 3", Malformed, unlabeled(duration), histogram),
+    ]
+}
+
 #[test]
 fn a_hostile_relay_ends_only_its_own_connection_with_a_message() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut good = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
-        let orders = good.key(ORDERS);
-        let duration = good.key(DURATION);
+        let (orders, duration) = (good.key(ORDERS), good.key(DURATION));
         good.define(0, orders, plan_label("pro"), T0).await;
-        let define = |id: u32, key: u64, labels: Vec<Value>| (id, key, labels);
-        type Case<'a> = (&'a str, GoodbyeCode, Option<(u32, u64, Vec<Value>)>, Vec<u8>);
-        let mut histogram = Vec::new();
-        let mut writer = dichroic_wire::HistogramsWriter::begin(&mut histogram, T0, MAX);
-        let bucket = dichroic_wire::Bucket {
-            index: 3,
-            side: Side::Positive,
-            count: 1,
-        };
-        assert!(writer.push(1, 0, 0.0, [bucket]).unwrap());
-        writer.finish().unwrap();
-        let cases: Vec<Case<'_>> = vec![
-            (
-                "series 7 is not defined",
-                GoodbyeCode::Malformed,
-                None,
-                numbers(&[(7, 1, 0.0)]),
-            ),
-            (
-                "series 4294967295 is not defined",
-                GoodbyeCode::Malformed,
-                None,
-                numbers(&[(u32::MAX, 1, 0.0)]),
-            ),
-            (
-                "ids below 10000",
-                GoodbyeCode::Limit,
-                Some(define(10_000, orders, plan_label("x"))),
-                vec![],
-            ),
-            (
-                "has 1 labels, but shop.orders has 2",
-                GoodbyeCode::Malformed,
-                Some(define(1, orders, vec![Value::Null])),
-                vec![],
-            ),
-            (
-                "is a histogram",
-                GoodbyeCode::Malformed,
-                Some(define(1, duration, vec![Value::Null])),
-                numbers(&[(1, 1, 0.0)]),
-            ),
-            (
-                "no bucket 3",
-                GoodbyeCode::Malformed,
-                Some(define(1, duration, vec![Value::Null])),
-                histogram,
-            ),
-            (
-                "key 1 of the account",
-                GoodbyeCode::Malformed,
-                Some(define(1, 1, vec![Value::from("x")])),
-                vec![],
-            ),
-            ("262144", GoodbyeCode::Limit, None, vec![1, 0, 4, 0, 7]),
-            (
-                "NUMBERS",
-                GoodbyeCode::Malformed,
-                None,
-                vec![9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            ),
-            ("not expected", GoodbyeCode::Malformed, None, {
-                let mut out = Vec::new();
-                hello("shop@a", 1, T0, 1).to_hello().write(&mut out).unwrap();
-                out
-            }),
-            (
-                "EVENTS",
-                GoodbyeCode::Malformed,
-                None,
-                vec![3, 0, 0, 0, 9, 1, 2, 3],
-            ),
-            ("schema 9", GoodbyeCode::Malformed, None, events(9, 1, 0)),
-        ];
-        for (number, (message, code, definition, bytes)) in cases.into_iter().enumerate() {
+        let cases = violations().into_iter().chain(mismatches(orders, duration));
+        for (number, (message, code, definition, bytes)) in cases.enumerate() {
             let mut bad =
                 Relay::connect(&receiver, &store, &hello("bad@a", 100 + number as i64, T0, 1)).await;
             if let Some((id, key, labels)) = definition {

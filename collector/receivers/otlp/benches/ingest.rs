@@ -105,7 +105,7 @@ fn requests(points: usize) -> Vec<Vec<u8>> {
 }
 
 /// CPU time of this thread in nanoseconds: wall time is unreliable on a loaded machine.
-fn ran() -> f64 {
+fn cpu_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let ran = stat.split(' ').next().and_then(|ns| ns.parse().ok());
     ran.expect("Linux reports the CPU time of a thread")
@@ -115,11 +115,11 @@ fn ran() -> f64 {
 /// kernel counts in ticks of a few milliseconds.
 fn measure(mut round: impl FnMut()) -> (f64, f64) {
     let mut sample = || {
-        let (begun, mut rounds) = (ran(), 0);
+        let (start, mut rounds) = (cpu_time(), 0);
         loop {
             round();
             rounds += 1;
-            let spent = ran() - begun;
+            let spent = cpu_time() - start;
             if spent >= SAMPLE_NS {
                 return spent / f64::from(rounds) / SERIES as f64;
             }
@@ -143,13 +143,17 @@ fn bench(points: usize) {
             black_box(&copy);
         }
     });
-    let prints = Fingerprinter::new(Seed(1), 1);
-    let hash = measure(|| requests.iter().for_each(|body| _ = black_box(prints.of(body))));
-    let begun = ran();
+    let fingerprints = Fingerprinter::new(Seed(1), 1);
+    let hash = measure(|| {
+        requests
+            .iter()
+            .for_each(|body| _ = black_box(fingerprints.of(body)))
+    });
+    let start = cpu_time();
     for body in &requests {
         ingest.metrics(&mut store, body, TIME).expect("a valid request");
     }
-    let first = (ran() - begun) / SERIES as f64;
+    let first = (cpu_time() - start) / SERIES as f64;
     assert_eq!(store.series(), SERIES);
     let bodies: Vec<bytes::Bytes> = requests.iter().cloned().map(Into::into).collect();
     let known = measure(|| {

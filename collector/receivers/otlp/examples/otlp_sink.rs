@@ -1,10 +1,9 @@
 //! Listens for OTLP on free ports and prints the content of the store every second and when stopped. To test a sender, run
 //! `cargo run -p dichroic-receiver-otlp --example otlp_sink` and configure the sender with the printed addresses.
-#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
 
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, Identity, Limits, Pattern};
-use dichroic_pipeline::{StreamItem, StreamRequest, inbox};
+use dichroic_pipeline::{Handle, StreamItem, StreamRequest, inbox};
 use dichroic_receiver_otlp::{Config, bind, serve};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,26 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{LocalSet, spawn_local};
 
-#[expect(clippy::too_many_lines, reason = "one program from top to bottom")]
-async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let any = Some(([127, 0, 0, 1], 0).into());
-    let config = Config {
-        grpc: any,
-        http: any,
-        ..Config::default()
-    };
-    let bound = bind(config).await?;
-    for (name, address) in [("grpc", bound.grpc), ("http", bound.http)] {
-        println!("{name} {}", address.ok_or("not listening")?);
-    }
-    let counters = bound.counters.clone();
-    let store = Rc::new(RefCell::new(dichroic_pipeline::Core::new(
-        Limits::default(),
-        Arc::new(Identity),
-        now(),
-    )));
-    let (handle, jobs) = inbox();
-    spawn_local(dichroic_pipeline::serve(store.clone(), jobs));
+async fn print_events(handle: &Handle) -> Result<(), Box<dyn std::error::Error>> {
     for kind in [EventKind::Event, EventKind::Log] {
         let wanted = StreamRequest {
             kind,
@@ -51,24 +31,49 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             }
         });
     }
-    spawn_local(async move {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let Ok(chunks) = handle.snapshot(Default::default()) else {
-                continue;
-            };
-            while let Some(chunk) = chunks.recv().await {
-                for row in chunk {
-                    println!(
-                        "{}{{{}}} {:?}",
-                        row.meta.metric.name,
-                        row.meta.labels(),
-                        row.value
-                    );
-                }
+    Ok(())
+}
+
+async fn print_series(handle: Handle) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let Ok(chunks) = handle.snapshot(Default::default()) else {
+            continue;
+        };
+        while let Some(chunk) = chunks.recv().await {
+            for row in chunk {
+                println!(
+                    "{}{{{}}} {:?}",
+                    row.meta.metric.name,
+                    row.meta.labels(),
+                    row.value
+                );
             }
         }
-    });
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let any = Some(([127, 0, 0, 1], 0).into());
+    let config = Config {
+        grpc: any,
+        http: any,
+        ..Config::default()
+    };
+    let bound = bind(config).await?;
+    for (name, address) in [("grpc", bound.grpc), ("http", bound.http)] {
+        println!("{name} {}", address.ok_or("not listening")?);
+    }
+    let counters = bound.counters.clone();
+    let store = Rc::new(RefCell::new(dichroic_pipeline::Core::new(
+        Limits::default(),
+        Arc::new(Identity),
+        now(),
+    )));
+    let (handle, jobs) = inbox();
+    spawn_local(dichroic_pipeline::serve(store.clone(), jobs));
+    print_events(&handle).await?;
+    spawn_local(print_series(handle));
     let (stopping, stop) = tokio::sync::watch::channel(false);
     spawn_local(async move {
         let _ = tokio::signal::ctrl_c().await;

@@ -48,5 +48,5 @@ fn main() {
         "my.histogram{my_histogram_attr=\"some value\"} histogram buckets [1.0] [1, 1] sum Some(2.0) extremes Some((0.0, 2.0))",
     ];
     assert_eq!(lines, expected);
-    println!("corpus: all 4 OTLP bodies are as they should be");
+    println!("corpus: all 4 OTLP bodies have the expected result");
 }

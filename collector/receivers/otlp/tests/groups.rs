@@ -1,4 +1,4 @@
-//! The receiver looks series up in groups; the result must be that of single lookups.
+//! Series are looked up in groups; the result must equal that of single lookups.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::*;
 use dichroic_model::Limits;
 use proptest::prelude::*;
 
-/// Index of the attributes, value, whether it grows, whether it has a value, start and time in seconds after the epoch, bounds.
+/// Indexes of the attributes, value, whether it has a value, start and time in seconds after the epoch, bounds.
 type Drawn = (Vec<usize>, i64, bool, (u64, u64), usize);
 
 fn limits() -> Limits {
@@ -18,18 +18,18 @@ fn limits() -> Limits {
     }
 }
 
-fn attributes_of(places: &[usize]) -> Vec<KeyValue> {
+fn attributes_of(indexes: &[usize]) -> Vec<KeyValue> {
     let all = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
-    attributes(&places.iter().map(|place| all[*place]).collect::<Vec<_>>())
+    attributes(&indexes.iter().map(|at| all[*at]).collect::<Vec<_>>())
 }
 
 fn time(seconds: u64) -> u64 {
     if seconds == 0 { 0 } else { EPOCH + seconds * SECOND }
 }
 
-fn number((places, value, valued, (start, at), _): &Drawn) -> NumberDataPoint {
+fn number((indexes, value, valued, (start, at), _): &Drawn) -> NumberDataPoint {
     NumberDataPoint {
-        attributes: attributes_of(places),
+        attributes: attributes_of(indexes),
         start_time_unix_nano: time(*start),
         time_unix_nano: time(*at),
         flags: u32::from(!valued),
@@ -37,7 +37,7 @@ fn number((places, value, valued, (start, at), _): &Drawn) -> NumberDataPoint {
     }
 }
 
-fn explicit((places, value, valued, (start, at), bounds): &Drawn) -> HistogramDataPoint {
+fn explicit((indexes, value, valued, (start, at), bounds): &Drawn) -> HistogramDataPoint {
     let counts = [value.unsigned_abs(), 1, 2];
     let (bounds, counts): (&[f64], &[u64]) = match bounds {
         0 => (&[1.0, 2.0], &counts),
@@ -46,7 +46,7 @@ fn explicit((places, value, valued, (start, at), bounds): &Drawn) -> HistogramDa
         _ => (&[1.0, 2.0], &counts[..2]),
     };
     HistogramDataPoint {
-        attributes: attributes_of(places),
+        attributes: attributes_of(indexes),
         start_time_unix_nano: time(*start),
         time_unix_nano: time(*at),
         flags: u32::from(!valued),
@@ -54,9 +54,9 @@ fn explicit((places, value, valued, (start, at), bounds): &Drawn) -> HistogramDa
     }
 }
 
-fn two_sided((places, value, valued, (start, at), scale): &Drawn) -> ExponentialHistogramDataPoint {
+fn two_sided((indexes, value, valued, (start, at), scale): &Drawn) -> ExponentialHistogramDataPoint {
     ExponentialHistogramDataPoint {
-        attributes: attributes_of(places),
+        attributes: attributes_of(indexes),
         start_time_unix_nano: time(*start),
         time_unix_nano: time(*at),
         flags: u32::from(!valued),
@@ -82,19 +82,19 @@ fn drawn_metric(kind: usize, points: &[Drawn]) -> Metric {
 
 /// The observable state of a world: rows with their times, accounts, warnings.
 fn state(world: &mut World) -> (Vec<String>, Vec<String>, String) {
-    let told = |row: &dichroic_pipeline::Row| {
-        let (start, told, time) = (row.start, row.start_explicit, row.time);
-        format!("{} since {start} {told} at {time} {}", line(row), row.hidden)
+    let text = |row: &dichroic_pipeline::Row| {
+        let (start, explicit, time) = (row.start, row.start_explicit, row.time);
+        format!("{} since {start} {explicit} at {time} {}", line(row), row.hidden)
     };
-    let mut rows: Vec<String> = world.rows().iter().map(told).collect();
+    let mut rows: Vec<String> = world.rows().iter().map(text).collect();
     rows.sort();
-    let beside = format!("{:?} {}", world.store.warnings(), world.store.live_bytes());
-    (rows, world.accounts(), beside)
+    let other = format!("{:?} {}", world.store.warnings(), world.store.live_bytes());
+    (rows, world.accounts(), other)
 }
 
 proptest! {
     #[test]
-    fn points_in_one_request_come_to_what_they_come_to_one_by_one(
+    fn points_in_one_request_give_the_same_state_as_one_by_one(
         kind in 0usize..7,
         points in proptest::collection::vec(
             (

@@ -61,7 +61,7 @@ fn false_lengths_are_rejected() {
             assert!(World::new().take(service, body).is_err(), "{body:02x?}");
         }
     };
-    // A resource of 2^63 bytes, of 4 GiB, and of one more than there are.
+    // Resources of 2^63 bytes, of 4 GiB, and of one byte more than the body has.
     check(&[0x0a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
     check(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     check(&[0x0a, 0x01]);
@@ -163,7 +163,7 @@ fn half_a_million_empty_points_take_many_steps_and_no_memory() {
     assert_eq!((outcome.accepted, outcome.rejected), (0, 1 << 19));
     assert!(
         steps >= 16,
-        "{steps}: others get their turn within one metric too"
+        "{steps}: other requests are served within one metric too"
     );
     assert_eq!(world.store.series(), 0);
 }
@@ -172,9 +172,9 @@ fn half_a_million_empty_points_take_many_steps_and_no_memory() {
 fn a_request_over_the_message_limit_is_rejected_early() {
     let mut world = World::new();
     for body in [empty_points(1 << 20), [0x0a, 0x00].repeat((1 << 20) + 1)] {
-        let refused = world.take(Service::Metrics, &body).expect_err("too many");
-        assert_eq!(refused.broken, protobuf::ProtobufError::TooMany);
-        assert!(refused.to_string().contains("more than 1048576"), "{refused}");
+        let error = world.take(Service::Metrics, &body).expect_err("too many");
+        assert_eq!(error.broken, protobuf::ProtobufError::TooMany);
+        assert!(error.to_string().contains("more than 1048576"), "{error}");
     }
     assert_eq!(world.accounts().len(), 0);
 }
@@ -186,8 +186,8 @@ fn a_request_over_the_field_limit_is_rejected_early() {
     let name = [0x0a, 0x01, b'm'].repeat((4 << 20) + 1);
     for metric in [field(7, &temporality), name] {
         let body = field(1, &field(2, &field(2, &metric)));
-        let refused = world.take(Service::Metrics, &body).expect_err("too many");
-        assert_eq!(refused.broken, protobuf::ProtobufError::TooMany);
+        let error = world.take(Service::Metrics, &body).expect_err("too many");
+        assert_eq!(error.broken, protobuf::ProtobufError::TooMany);
     }
 }
 
@@ -195,11 +195,11 @@ fn a_request_over_the_field_limit_is_rejected_early() {
 fn a_metric_in_large_parts_is_rejected() {
     let mut world = World::new();
     let part = field(5, &[0x0a, 0x00].repeat(300 << 10));
-    for (parts, refused) in [(1, None), (2, Some(protobuf::ProtobufError::Parts))] {
+    for (parts, expected) in [(1, None), (2, Some(protobuf::ProtobufError::Parts))] {
         let metric = [field(1, b"g"), part.repeat(parts)].concat();
         let body = field(1, &field(2, &field(2, &metric)));
         let taken = world.take(Service::Metrics, &body);
-        assert_eq!(taken.err().map(|malformed| malformed.broken), refused);
+        assert_eq!(taken.err().map(|malformed| malformed.broken), expected);
     }
 }
 
@@ -348,9 +348,9 @@ proptest! {
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let mut bytes = everything();
-        for (place, byte) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (index, byte) in changes {
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
         }
         for service in Service::ALL {
             compare(service, &bytes);

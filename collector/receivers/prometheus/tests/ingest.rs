@@ -162,7 +162,7 @@ fn both_formats_give_the_same_points() {
 }
 
 #[test]
-fn missing_series_expire_at_once_and_new_ones_appear() {
+fn missing_series_expire_at_once_and_new_series_are_added() {
     on_ingest_thread(async {
         let mut fixture = Fixture::new();
         fixture.good("a 1\nb 2\nc 3\n", Format::Text);
@@ -268,7 +268,7 @@ fn changed_metadata_is_detected() {
 }
 
 #[test]
-fn other_buckets_make_another_series() {
+fn changed_buckets_are_another_series() {
     on_ingest_thread(async {
         let mut fixture = Fixture::new();
         let page = |bound: &str| {
@@ -444,7 +444,7 @@ fn a_large_page_pauses_often_and_releases_the_store() {
 }
 
 #[test]
-fn content_types_choose_the_format() {
+fn the_content_type_selects_the_format() {
     let check = |content_type: Option<&str>, expected: Option<Format>| {
         assert_eq!(Format::of(content_type).ok(), expected, "{content_type:?}");
     };
@@ -479,7 +479,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_replayed_page_leaves_the_store_as_a_parsed_one_does(
+    fn a_replayed_page_gives_the_same_store_as_a_parsed_page(
         scrapes in prop::collection::vec(prop::collection::vec((0..6u8, 0..100u32, prop::option::of(0..9i64)), 0..8), 1..6)
     ) {
         on_ingest_thread(async {
@@ -499,7 +499,7 @@ proptest! {
     }
 
     #[test]
-    fn a_replay_of_openmetrics_comes_to_the_verdict_of_a_parse(
+    fn a_replay_of_openmetrics_accepts_the_same_pages_as_the_parser(
         scrapes in prop::collection::vec((prop::collection::vec(0..5usize, 12), any::<bool>()), 2..6)
     ) {
         const VALUES: [&str; 5] = ["1", "0", "2", "-1", "NaN"];

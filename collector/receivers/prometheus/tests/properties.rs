@@ -111,9 +111,9 @@ fn page(families: &[Family], openmetrics: bool) -> String {
 }
 
 /// A sample without borrows from the page: name, role, labels, value, time.
-type Said = (String, Role, Vec<(String, String)>, u64, Option<i64>);
+type PlainSample = (String, Role, Vec<(String, String)>, u64, Option<i64>);
 
-fn said(sample: &Sample<'_>) -> Said {
+fn plain(sample: &Sample<'_>) -> PlainSample {
     let pair =
         |(name, value): (Escaped<'_>, Escaped<'_>)| (name.decode().into_owned(), value.decode().into_owned());
     let labels = sample.series.labels.into_iter().map(pair).collect();
@@ -126,7 +126,7 @@ fn said(sample: &Sample<'_>) -> Said {
     )
 }
 
-fn expected(families: &[Family]) -> Vec<Said> {
+fn expected(families: &[Family]) -> Vec<PlainSample> {
     let mut all = Vec::new();
     for (n, (kind, _, points)) in families.iter().enumerate() {
         for point in points {
@@ -155,21 +155,21 @@ fn expected(families: &[Family]) -> Vec<Said> {
     all
 }
 
-fn read_text(page: &[u8]) -> Result<Vec<Said>, ParseError> {
+fn read_text(page: &[u8]) -> Result<Vec<PlainSample>, ParseError> {
     let (mut parser, mut all) = (text::Parser::new(page), Vec::new());
     while let Some(item) = parser.next_item()? {
         if let Item::Sample(sample) = item {
-            all.push(said(&sample));
+            all.push(plain(&sample));
         }
     }
     Ok(all)
 }
 
-fn read_openmetrics(page: &[u8]) -> Result<Vec<Said>, ParseError> {
+fn read_openmetrics(page: &[u8]) -> Result<Vec<PlainSample>, ParseError> {
     let (mut parser, mut all) = (openmetrics::Parser::new(page).with_quoted_names(), Vec::new());
     while let Some(item) = parser.next_item()? {
         if let Item::Sample(sample) = item {
-            all.push(said(&sample));
+            all.push(plain(&sample));
         }
     }
     Ok(all)
@@ -216,26 +216,26 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_bytes_make_a_parser_panic(page in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_panic(page in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = (read_text(&page), read_openmetrics(&page));
     }
 
     #[test]
-    fn nothing_that_looks_like_a_page_makes_a_parser_panic(page in almost_a_page()) {
+    fn almost_valid_pages_never_panic(page in almost_a_page()) {
         for error in [read_text(&page).err(), read_openmetrics(&page).err()].into_iter().flatten() {
             prop_assert!(error.line >= 1 && error.column >= 1 && error.found.chars().count() <= 40);
         }
     }
 
     #[test]
-    fn a_page_says_what_it_was_made_from_and_both_formats_agree(families in families()) {
+    fn a_generated_page_parses_to_its_source_in_both_formats(families in families()) {
         let expected = expected(&families);
         prop_assert_eq!(read_text(page(&families, false).as_bytes()), Ok(expected.clone()));
         prop_assert_eq!(read_openmetrics(page(&families, true).as_bytes()), Ok(expected));
     }
 
     #[test]
-    fn a_cut_page_never_says_more_than_the_whole(families in families(), cut in any::<prop::sample::Index>()) {
+    fn a_truncated_page_has_no_sample_that_the_whole_page_lacks(families in families(), cut in any::<prop::sample::Index>()) {
         let page = page(&families, true);
         let kept = cut.index(page.len());
         let complete = page.as_bytes()[..kept].ends_with(b"# EOF");
@@ -243,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn a_line_cut_at_its_last_space_means_what_the_parser_reads_if_its_series_is_known(families in families()) {
+    fn a_line_cut_at_its_last_space_gives_the_parsed_value_if_its_series_was_seen(families in families()) {
         let page = page(&families, false);
         let mut known = std::collections::BTreeMap::new();
         let mut parser = text::Parser::new(page.as_bytes());

@@ -1,0 +1,211 @@
+//! OTLP/HTTP: statuses, headers and bodies.
+
+use crate::common::Message;
+use crate::harness::*;
+use dichroic_receiver_otlp::{Limits, Service, Verdict, json};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+
+/// Path, headers, body, and the body of the response.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
+
+#[test]
+fn requests_are_accepted_in_every_encoding() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let json = r#"{"resourceMetrics":[]}"#.as_bytes();
+        let zstd = zstd::stream::encode_all(&metrics()[..], 1).unwrap();
+        let cases: [Case<'_>; 14] = [
+            ("/v1/metrics", &[PROTOBUF], &metrics(), ""),
+            ("/v1/metrics/", &[PROTOBUF], &metrics(), ""),
+            ("/v1/metrics?x=y", &[PROTOBUF], &metrics(), ""),
+            (
+                "/v1/metrics",
+                &[("content-type", "Application/X-Protobuf; charset=utf-8")],
+                &metrics(),
+                "",
+            ),
+            (
+                "/v1/metrics",
+                &[PROTOBUF, ("content-encoding", "gzip")],
+                &gzip(&metrics()),
+                "",
+            ),
+            (
+                "/v1/metrics",
+                &[PROTOBUF, ("content-encoding", "GZIP")],
+                &gzip(&metrics()),
+                "",
+            ),
+            (
+                "/v1/metrics",
+                &[PROTOBUF, ("content-encoding", "zstd")],
+                &zstd,
+                "",
+            ),
+            (
+                "/v1/metrics",
+                &[PROTOBUF, ("content-encoding", "identity")],
+                &metrics(),
+                "",
+            ),
+            ("/v1/metrics", &[PROTOBUF], b"", ""),
+            ("/v1/metrics", &[PROTOBUF, ("content-encoding", "gzip")], b"", ""),
+            ("/v1/metrics", &[JSON], json, "{}"),
+            (
+                "/v1/logs",
+                &[("content-type", "application/json;charset=UTF-8")],
+                b"{}",
+                "{}",
+            ),
+            ("/", &[JSON], json, "{}"),
+            ("/", &[PROTOBUF], b"", ""),
+        ];
+        for (path, headers, body, expected) in cases {
+            let reply = server.post(path, headers, body).await;
+            assert_eq!(
+                (reply.status, &*reply.body),
+                (200, expected.as_bytes()),
+                "{path} {headers:?}"
+            );
+        }
+        assert_eq!(server.counters.of("http", Verdict::Ok), 14);
+        assert_eq!(server.store.borrow().series(), 1);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_partial_success_uses_the_encoding_of_the_request() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let text = "traces are not supported: 2 spans were counted and dropped";
+        for path in ["/v1/traces", "/"] {
+            let reply = server.post(path, &[JSON], SPANS.as_bytes()).await;
+            assert_eq!(
+                (reply.status, reply.header("content-type")),
+                (200, "application/json")
+            );
+            let expected = format!(r#"{{"partialSuccess":{{"errorMessage":"{text}","rejectedSpans":"2"}}}}"#);
+            assert_eq!(reply.text(), expected);
+            let spans = json::to_protobuf(Service::Traces, SPANS.as_bytes());
+            let reply = server.post(path, &[PROTOBUF], &spans.unwrap()).await;
+            assert_eq!(reply.header("content-type"), "application/x-protobuf");
+            let partial = ExportTraceServiceResponse::decode(&*reply.body)
+                .unwrap()
+                .partial_success
+                .unwrap();
+            assert_eq!(
+                (partial.rejected_spans, partial.error_message.as_str()),
+                (2, text)
+            );
+        }
+        assert_eq!(server.counters.of("http", Verdict::Partial), 4);
+        server.end().await;
+    });
+}
+
+/// Sends a request and checks the status and message of the error response.
+async fn reject(
+    server: &Server,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &[u8],
+    (status, message): (u16, &str),
+) -> Reply {
+    let reply = exchange(server.http, &head(method, path, headers, body.len()), body).await;
+    let text = reply.text();
+    assert_eq!(reply.status, status, "{method} {path} {headers:?}: {text}");
+    assert!(text.contains(message), "{text}");
+    reply
+}
+
+const METRICS: (&str, &str) = ("POST", "/v1/metrics");
+
+#[test]
+fn an_unknown_path_method_or_media_type_is_rejected() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let paths = (404, "/v1/metrics, /v1/logs and /v1/traces");
+        reject(&server, ("POST", "/metrics"), &[PROTOBUF], b"", paths).await;
+        let reply = reject(&server, ("GET", "/v1/metrics"), &[], b"", (405, "POST")).await;
+        assert_eq!(reply.header("allow"), "POST");
+        let types = (415, "application/x-protobuf or application/json");
+        reject(&server, METRICS, &[], b"", types).await;
+        for content_type in ["text/plain", "application/grpc-web+proto"] {
+            let header = ("content-type", content_type);
+            reject(&server, METRICS, &[header], b"", (415, "Content-Type")).await;
+        }
+        let brotli = [PROTOBUF, ("content-encoding", "br")];
+        reject(&server, METRICS, &brotli, b"x", (415, "gzip, zstd")).await;
+        server.end().await;
+    });
+}
+
+#[test]
+fn an_invalid_body_is_rejected_with_a_reason() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        reject(
+            &server,
+            METRICS,
+            &[PROTOBUF],
+            &[0x0a, 0x05],
+            (400, "nothing was accepted"),
+        )
+        .await;
+        let gzip = [PROTOBUF, ("content-encoding", "gzip")];
+        reject(&server, METRICS, &gzip, b"no", (400, "Gzip")).await;
+        let number = b"{\"resourceMetrics\":7}";
+        reject(&server, METRICS, &[JSON], number, (400, "line 1 column")).await;
+        let keys = (400, "resourceMetrics, resourceLogs or resourceSpans");
+        reject(&server, ("POST", "/"), &[JSON], b"{}", keys).await;
+        let reply = reject(&server, METRICS, &[PROTOBUF], &[0xff], (400, "")).await;
+        assert_eq!(Status::decode(&*reply.body).unwrap().code, 3);
+        let reply = reject(&server, METRICS, &[JSON], b"[", (400, "")).await;
+        let text = reply.text();
+        assert!(text.starts_with(r#"{"code":3,"message":"#), "{text}");
+        assert_eq!(server.store.borrow().series(), 0);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_body_over_the_size_limit_is_rejected_before_and_after_decompression() {
+    run(async {
+        let limits = Limits {
+            request_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await;
+        let bomb = gzip(&vec![0; 64 << 20]);
+        let encoded = [PROTOBUF, ("content-encoding", "gzip")];
+        reject(
+            &server,
+            METRICS,
+            &encoded,
+            &bomb,
+            (413, "receivers.otlp.max_request"),
+        )
+        .await;
+        let large = vec![0; (1 << 20) + 1];
+        reject(&server, METRICS, &[PROTOBUF], &large, (413, "1048576 bytes")).await;
+        assert_eq!(server.store.borrow().series(), 0);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_body_without_a_length_is_rejected_at_the_limit() {
+    run(async {
+        let limits = Limits {
+            request_bytes: 1 << 16,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await;
+        let head = "POST /v1/metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n";
+        let chunk = format!("1000\r\n{}\r\n", " ".repeat(4096));
+        let reply = exchange(server.http, head, chunk.repeat(32).as_bytes()).await;
+        assert_eq!(reply.status, 413);
+        server.end().await;
+    });
+}
