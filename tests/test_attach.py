@@ -249,7 +249,7 @@ def test_the_port_is_looked_up_in_epmd(collector: Collector) -> None:
             assert attacher.interrupt() == 0
         stranger = collector.run_command("detach", "stranger@127.0.0.1", *node.reach()[1:])
         assert stranger.returncode == 1
-        assert "knows no node" in stranger.stderr
+        assert "is not registered at epmd" in stranger.stderr
 
 
 ADAPTER = """

@@ -21,21 +21,22 @@ pub struct NodeName {
 impl NodeName {
     /// Reads `name@host`.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let wrong = |why: &str| {
+        let invalid = |reason: &str| {
             Error::Usage(format!(
-                "invalid node name {text:?}: {why}; expected name@host, as node() returns it"
+                "invalid node name {text:?}: {reason}; expected name@host, as node() returns it"
             ))
         };
-        let (alive, host) = text.split_once('@').ok_or_else(|| wrong("no @"))?;
+        let (alive, host) = text.split_once('@').ok_or_else(|| invalid("no @"))?;
         if text.chars().count() > 255 {
-            return Err(wrong("more than 255 characters"));
+            return Err(invalid("more than 255 characters"));
         }
         if alive.is_empty() || host.is_empty() {
-            return Err(wrong("empty part"));
+            return Err(invalid("empty part"));
         }
-        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/' | '\'' | '"');
-        if text.chars().filter(|c| *c == '@').count() > 1 || alive.contains(odd) || host.contains(odd) {
-            return Err(wrong("invalid character"));
+        let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/' | '\'' | '"');
+        let ats = text.chars().filter(|c| *c == '@').count();
+        if ats > 1 || alive.contains(forbidden) || host.contains(forbidden) {
+            return Err(invalid("invalid character"));
         }
         Ok(NodeName {
             alive: alive.to_owned(),
@@ -60,7 +61,7 @@ pub enum PortLookup {
         /// Port of epmd.
         port: u16,
     },
-    /// Given.
+    /// A known port.
     Port(u16),
 }
 
@@ -117,10 +118,10 @@ pub async fn resolve(host: &str, secure: bool) -> Result<HostAddress, Error> {
             .map(|address| address.ip())
             .collect(),
     };
-    if let Some(ip) = all.iter().copied().find(|address| is_own(*address)) {
+    if let Some(ip) = all.iter().copied().find(|address| is_local(*address)) {
         return Ok(HostAddress { ip, local: true });
     }
-    match all.iter().copied().find(|address| is_real(*address)) {
+    match all.iter().copied().find(|address| is_unicast(*address)) {
         Some(ip) if secure => Ok(HostAddress { ip, local: false }),
         _ => Err(Error::Usage(format!(
             "{host} is another machine: plain Erlang distribution is refused, because it would send the cookie (root access to the node) and all traffic over the network unencrypted; run `dichroic` in the network namespace of the node, or use TLS for distribution on the node (-proto_dist inet_tls) and set its CA with --tls-ca (tls.ca_file in the configuration)"
@@ -128,13 +129,13 @@ pub async fn resolve(host: &str, secure: bool) -> Result<HostAddress, Error> {
     }
 }
 
-fn is_real(address: IpAddr) -> bool {
+fn is_unicast(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast()
 }
 
 /// Only addresses of this machine can be bound.
-fn is_own(address: IpAddr) -> bool {
-    is_real(address) && (address.is_loopback() || TcpListener::bind(SocketAddr::new(address, 0)).is_ok())
+fn is_local(address: IpAddr) -> bool {
+    is_unicast(address) && (address.is_loopback() || TcpListener::bind(SocketAddr::new(address, 0)).is_ok())
 }
 
 #[cfg(test)]
@@ -179,10 +180,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_machines_are_refused_without_tls_because_the_cookie_is_root() {
-        for own in ["127.0.0.1", "127.0.0.5", "localhost"] {
+    async fn other_machines_are_rejected_without_tls_because_the_cookie_gives_root_access() {
+        for local in ["127.0.0.1", "127.0.0.5", "localhost"] {
             for secure in [true, false] {
-                assert!(resolve(own, secure).await.unwrap().local, "{own}");
+                assert!(resolve(local, secure).await.unwrap().local, "{local}");
             }
         }
         for other in ["192.0.2.1", "203.0.113.9", "2001:db8::1"] {
@@ -193,8 +194,8 @@ mod tests {
             );
             assert!(!resolve(other, true).await.unwrap().local, "{other}");
         }
-        for nowhere in ["0.0.0.0", "224.0.0.1", "::"] {
-            assert!(resolve(nowhere, true).await.is_err(), "{nowhere}");
+        for invalid in ["0.0.0.0", "224.0.0.1", "::"] {
+            assert!(resolve(invalid, true).await.is_err(), "{invalid}");
         }
     }
 }

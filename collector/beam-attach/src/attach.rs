@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 
 /// Name of the keeper: a registered process and the module that it runs.
 const KEEPER: &str = "dichroic_attach";
-/// Time for a call that reads state.
-const ASK: Duration = Duration::from_secs(10);
-/// Time for loading, starting and adopting.
+/// Time limit of a call that reads state.
+const CALL: Duration = Duration::from_secs(10);
+/// Time limit of loading, starting and adopting.
 const START: Duration = Duration::from_secs(30);
-/// Time for removal: last totals, processes, code.
-const LEAVE: Duration = Duration::from_secs(40);
+/// Time limit of removal: last totals, processes, code.
+const REMOVE: Duration = Duration::from_secs(40);
 /// Time for the relay to connect to the collector.
-const SETTLE: Duration = Duration::from_secs(10);
+const RELAY_CONNECT: Duration = Duration::from_secs(10);
 
 /// The code of a collector's GOODBYE to a wrong token.
 const UNAUTHORIZED: i64 = 2;
@@ -80,7 +80,7 @@ pub struct DetachResult {
 /// The state of a node.
 pub async fn presence(node: &mut Connection) -> Result<Presence, Error> {
     if whereis(node, KEEPER).await? {
-        let info = node.call(KEEPER, "info", Vec::new(), ASK).await?;
+        let info = node.call(KEEPER, "info", Vec::new(), CALL).await?;
         return match info {
             Term::Map(_) => Ok(Presence::Attached(attached(&info))),
             // It was removed during the call.
@@ -95,7 +95,7 @@ pub async fn presence(node: &mut Connection) -> Result<Presence, Error> {
 }
 
 async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
-    let answer = node.call("erlang", "whereis", vec![atom(name)], ASK).await?;
+    let answer = node.call("erlang", "whereis", vec![atom(name)], CALL).await?;
     Ok(matches!(answer, Term::Pid(_)))
 }
 
@@ -111,7 +111,7 @@ pub async fn attach(node: &mut Connection, destinations: &Destinations) -> Resul
             let set = ModuleSet::of(node).await?;
             match destinations
                 .named(&found.socket)
-                .filter(|_| has_our_code(&found, set))
+                .filter(|_| has_this_code(&found, set))
             {
                 Some(destination) => match start(node, destination, Vec::new()).await? {
                     Started::Yes => (),
@@ -129,7 +129,7 @@ pub async fn attach(node: &mut Connection, destinations: &Destinations) -> Resul
     Ok(AttachResult::Attached)
 }
 
-fn has_our_code(found: &AttachedRelay, set: ModuleSet) -> bool {
+fn has_this_code(found: &AttachedRelay, set: ModuleSet) -> bool {
     set.relay().all(|m| {
         found
             .modules
@@ -138,18 +138,20 @@ fn has_our_code(found: &AttachedRelay, set: ModuleSet) -> bool {
     })
 }
 
-/// Code of an earlier attachment that could still be called remains callable until the new code replaces it.
+/// Code of an earlier attachment remains callable until the new code replaces it.
 async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -> Result<(), Error> {
-    refuse_where_it_can_start(node).await?;
+    reject_if_installed(node).await?;
     let set = ModuleSet::of(node).await?;
-    let until = Instant::now() + ASK;
+    let until = Instant::now() + CALL;
     loop {
         let busy = clear(node).await?;
-        let why = if busy.is_empty() {
+        let reason = if busy.is_empty() {
             match start(node, destination, vec![modules::to_load(set.relay())]).await? {
                 Started::Yes => break,
-                Started::Unloaded(gone) => {
-                    format!("the cleanup of an earlier attachment removed {gone} during loading; try again")
+                Started::Unloaded(removed) => {
+                    format!(
+                        "the cleanup of an earlier attachment removed {removed} during loading; try again"
+                    )
                 }
             }
         } else {
@@ -159,7 +161,7 @@ async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -
             )
         };
         if Instant::now() >= until {
-            return Err(Error::Call(why));
+            return Err(Error::Call(reason));
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -167,10 +169,10 @@ async fn load_and_start(node: &mut Connection, destination: &RelayDestination) -
     clear(node).await.map(drop)
 }
 
-/// In interactive mode a node may have the relay on its code path without having started it: our modules would break its start.
-async fn refuse_where_it_can_start(node: &mut Connection) -> Result<(), Error> {
+/// In interactive mode a node may have the relay on its code path without having started it: attached modules would break its start.
+async fn reject_if_installed(node: &mut Connection) -> Result<(), Error> {
     let found = node
-        .call("code", "where_is_file", vec![string("dichroic.app")], ASK)
+        .call("code", "where_is_file", vec![string("dichroic.app")], CALL)
         .await?;
     match found.as_atom() {
         Some("non_existing") => Ok(()),
@@ -217,7 +219,7 @@ async fn of_each(node: &mut Connection, function: &str, names: &[&str]) -> Resul
         Term::Export("code".to_owned(), function.to_owned(), 1),
         Term::List(names.iter().copied().map(atom).collect()),
     ];
-    match node.call("lists", "map", arguments, ASK).await? {
+    match node.call("lists", "map", arguments, CALL).await? {
         Term::List(answers) if answers.len() == names.len() => Ok(answers),
         other => Err(Error::Protocol(format!("code:{function} answered {other}"))),
     }
@@ -225,7 +227,7 @@ async fn of_each(node: &mut Connection, function: &str, names: &[&str]) -> Resul
 
 /// Where a module was loaded from; `None` when it is not loaded.
 async fn loaded_from(node: &mut Connection, module: &str) -> Result<Option<String>, Error> {
-    let answer = node.call("code", "is_loaded", vec![atom(module)], ASK).await?;
+    let answer = node.call("code", "is_loaded", vec![atom(module)], CALL).await?;
     Ok(match answer.as_tuple() {
         Some([_, file]) => Some(file.to_text().unwrap_or_default()),
         _ => None,
@@ -238,7 +240,7 @@ enum Started {
     Unloaded(String),
 }
 
-/// Loads (if there is code to load) and starts in one call, so that a failure in between leaves nothing half done.
+/// Loads the code, if there is any, and starts the relay in one call, so that a failure cannot leave the relay partly started.
 async fn start(
     node: &mut Connection,
     destination: &RelayDestination,
@@ -253,19 +255,16 @@ async fn start(
     let answer = in_turn(node, load, KEEPER, "start", options, START).await?;
     match answer.as_tuple() {
         Some([Term::Atom(ok), _]) if ok == "ok" => Ok(Started::Yes),
-        Some([Term::Atom(error), Term::Tuple(why)])
-            if error == "error" && why.first().and_then(Term::as_atom) == Some("unloaded") =>
+        Some([Term::Atom(error), Term::Tuple(reason)])
+            if error == "error" && reason.first().and_then(Term::as_atom) == Some("unloaded") =>
         {
             Ok(Started::Unloaded(
-                why.last().map(ToString::to_string).unwrap_or_default(),
+                reason.last().map(ToString::to_string).unwrap_or_default(),
             ))
         }
-        Some([Term::Atom(error), Term::Atom(why)]) if error == "error" && why == "installed" => {
-            Err(Error::Call(
-                "the relay of the application started meanwhile and continues to run; nothing was attached"
-                    .to_owned(),
-            ))
-        }
+        Some([Term::Atom(error), Term::Atom(reason)]) if error == "error" && reason == "installed" => Err(
+            Error::Call("the application started the relay during loading; nothing was attached".to_owned()),
+        ),
         _ => Err(Error::Call(format!("the relay did not start: {answer}"))),
     }
 }
@@ -327,7 +326,7 @@ pub async fn wait_until_connected(
 ) -> Result<AttachedRelay, Error> {
     let first = destinations.first.name();
     let mut instead_of = None;
-    let mut until = Instant::now() + SETTLE;
+    let mut until = Instant::now() + RELAY_CONNECT;
     loop {
         let now = relay_status(node).await?;
         if now.state == "steady" || now.unauthorized || Instant::now() >= until {
@@ -339,7 +338,7 @@ pub async fn wait_until_connected(
         {
             redirect(node, destination).await?;
             instead_of = Some((first.clone(), now.last_error.unwrap_or_default()));
-            until = Instant::now() + SETTLE;
+            until = Instant::now() + RELAY_CONNECT;
         }
         node.idle(Instant::now() + Duration::from_millis(50)).await?;
     }
@@ -347,8 +346,8 @@ pub async fn wait_until_connected(
 
 async fn redirect(node: &mut Connection, destination: &RelayDestination) -> Result<(), Error> {
     // In a map, because errors do not show the content of maps.
-    let told = Term::Map(vec![(atom("socket"), destination.term()?)]);
-    let answer = node.call(KEEPER, "redirect", vec![told], ASK).await?;
+    let options = Term::Map(vec![(atom("socket"), destination.term()?)]);
+    let answer = node.call(KEEPER, "redirect", vec![options], CALL).await?;
     match answer.as_atom() {
         Some("ok") => Ok(()),
         _ => Err(Error::Call(format!(
@@ -359,7 +358,7 @@ async fn redirect(node: &mut Connection, destination: &RelayDestination) -> Resu
 
 /// The status of the attached relay.
 pub async fn relay_status(node: &mut Connection) -> Result<AttachedRelay, Error> {
-    match node.call(KEEPER, "info", Vec::new(), ASK).await? {
+    match node.call(KEEPER, "info", Vec::new(), CALL).await? {
         info @ Term::Map(_) => Ok(attached(&info)),
         other => Err(Error::Call(format!("the relay was removed: {other}"))),
     }
@@ -383,24 +382,24 @@ fn attached(info: &Term) -> AttachedRelay {
             .and_then(|n| u64::try_from(n).ok())
             .unwrap_or(0),
         last_error: last_error.map(ToString::to_string),
-        unreachable: last_error.is_some_and(is_of_getting_there),
-        unauthorized: last_error.is_some_and(is_of_the_token),
+        unreachable: last_error.is_some_and(is_connect_error),
+        unauthorized: last_error.is_some_and(is_unauthorized),
         instead_of: None,
         modules: modules.iter().filter_map(name_and_md5).collect(),
     }
 }
 
-/// `{cannot_connect, Why}`; or closed before HELLO, as the local socket does for users without permission.
-fn is_of_getting_there(error: &Term) -> bool {
+/// `{cannot_connect, Reason}`; or closed before HELLO, as the local socket does for users without permission.
+fn is_connect_error(error: &Term) -> bool {
     match error {
         Term::Tuple(parts) => parts.first().and_then(Term::as_atom) == Some("cannot_connect"),
-        Term::Atom(why) => matches!(why.as_str(), "closed" | "econnreset" | "epipe" | "enotconn"),
+        Term::Atom(reason) => matches!(reason.as_str(), "closed" | "econnreset" | "epipe" | "enotconn"),
         _ => false,
     }
 }
 
 /// `{goodbye, 2, Message}`
-fn is_of_the_token(error: &Term) -> bool {
+fn is_unauthorized(error: &Term) -> bool {
     matches!(error.as_tuple(), Some([Term::Atom(goodbye), Term::Int(UNAUTHORIZED), _]) if goodbye == "goodbye")
 }
 
@@ -424,16 +423,16 @@ pub async fn detach(node: &mut Connection) -> Result<Option<DetachResult>, Error
     if !whereis(node, KEEPER).await? {
         return Ok(None);
     }
-    let answer = node.ask(KEEPER, atom("detach"), LEAVE).await?;
+    let answer = node.request(KEEPER, atom("detach"), REMOVE).await?;
     let kept = match answer.as_tuple() {
         Some([_, Term::List(kept)]) => kept.iter().filter_map(Term::to_text).collect(),
         _ => Vec::new(),
     };
-    // It unloads itself after its reply.
-    let until = Instant::now() + ASK;
+    // The keeper unloads itself after its reply.
+    let until = Instant::now() + CALL;
     while loaded_from(node, KEEPER).await?.is_some() {
         if Instant::now() >= until {
-            return Err(Error::timeout("unloading the keeper", ASK));
+            return Err(Error::timeout("unloading the keeper", CALL));
         }
         sleep(Duration::from_millis(10)).await;
     }

@@ -117,7 +117,7 @@ impl Connection {
             monitors: 0,
             down: None,
         };
-        connection.learn_ticktime().await?;
+        connection.read_ticktime().await?;
         Ok(connection)
     }
 
@@ -131,7 +131,7 @@ impl Connection {
         &self.introduced.own_name
     }
 
-    async fn learn_ticktime(&mut self) -> Result<(), Error> {
+    async fn read_ticktime(&mut self) -> Result<(), Error> {
         let answer = self
             .call("net_kernel", "get_net_ticktime", Vec::new(), CONNECT)
             .await?;
@@ -178,13 +178,13 @@ impl Connection {
             .answer(&tag, limit)
             .await?
             .ok_or_else(|| Error::timeout(format!("{module}:{function} on the node"), limit))?;
-        refuse_badrpc(module, function, answer)
+        check_badrpc(module, function, answer)
     }
 
-    /// Sends `{Question, Pid, Tag}` to a registered process and waits for `{Tag, Answer}`.
-    pub async fn ask(&mut self, name: &str, question: Term, limit: Duration) -> Result<Term, Error> {
+    /// Sends `{Request, Pid, Tag}` to a registered process and waits for `{Tag, Answer}`.
+    pub async fn request(&mut self, name: &str, request: Term, limit: Duration) -> Result<Term, Error> {
         let (own, tag) = self.address();
-        self.send_to(name, tuple([question, own, tag.clone()])).await?;
+        self.send_to(name, tuple([request, own, tag.clone()])).await?;
         self.answer(&tag, limit)
             .await?
             .ok_or_else(|| Error::timeout(format!("{name} on the node"), limit))
@@ -246,7 +246,7 @@ impl Connection {
         }
     }
 
-    /// The next message; `None` when the time has elapsed. Ticks in between.
+    /// The next message; `None` when the time has elapsed. Sends ticks while it waits.
     async fn next(&mut self, until: Instant) -> Result<Option<Incoming>, Error> {
         loop {
             if let Some(frame) = take_frame(&mut self.buffer)? {
@@ -323,7 +323,7 @@ impl Connection {
     }
 }
 
-fn refuse_badrpc(module: &str, function: &str, answer: Term) -> Result<Term, Error> {
+fn check_badrpc(module: &str, function: &str, answer: Term) -> Result<Term, Error> {
     match answer.as_tuple() {
         Some([Term::Atom(tag), reason]) if tag == "badrpc" => Err(Error::Call(format!(
             "{module}:{function} failed on the node: {reason}"
@@ -422,7 +422,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_is_an_error_and_no_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn garbage_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = incoming(&bytes);
             bytes.insert(0, PASS_THROUGH);
             bytes.insert(1, 131);

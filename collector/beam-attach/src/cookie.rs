@@ -65,7 +65,7 @@ impl Cookie {
             return Self::read(path);
         }
         if let Some(release) = &sources.release {
-            // Release tools write it readable by all; that is told by `CookieSources::warning`.
+            // Release tools make it readable by all; `CookieSources::warning` reports that.
             return Self::read_as(&release.join(COOKIE), 0o022);
         }
         if let Some(path) = variable("DICHROIC_COOKIE_FILE") {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_refused() {
+    fn a_file_that_others_can_read_is_rejected() {
         let check = |mode: u32, good: bool| {
             let path = scratch(&format!("{mode:o}"), mode, "SECRET\n");
             match Cookie::read(&path) {
@@ -178,10 +178,10 @@ mod tests {
             file: None,
             release: Some(release.clone()),
         };
-        let check = |mode: u32, good: bool, told: bool| {
+        let check = |mode: u32, good: bool, warned: bool| {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(Cookie::find(&sources).is_ok(), good, "{mode:o}");
-            assert_eq!(sources.warning().is_some(), told, "{mode:o}");
+            assert_eq!(sources.warning().is_some(), warned, "{mode:o}");
         };
         check(0o600, true, false);
         check(0o644, true, true);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_neither_empty_nor_endless_and_never_shown() {
+    fn a_cookie_has_1_to_255_bytes_and_is_never_shown() {
         assert!(Cookie::new(b" \n").is_err());
         assert!(Cookie::new(&[b'x'; 256]).is_err());
         let cookie = Cookie::new(b"SECRET\n").unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_that_of_erlang() {
+    fn the_digest_equals_that_of_erlang() {
         // erlang:md5(["monster", "12345"])
         let hex: String = Cookie::new(b"monster")
             .unwrap()

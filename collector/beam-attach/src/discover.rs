@@ -8,12 +8,12 @@ use crate::term::{Term, atom, tuple};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Time for loading.
+/// Time limit of loading.
 const START: Duration = Duration::from_secs(30);
-/// Time for reading the node's modules.
+/// Time limit of reading the node's modules.
 const SCAN: Duration = Duration::from_secs(120);
-/// Time for unloading.
-const LEAVE: Duration = Duration::from_secs(15);
+/// Time limit of unloading.
+const UNLOAD: Duration = Duration::from_secs(15);
 /// Longest time of tracing.
 pub const MAX_LIVE: Duration = Duration::from_secs(600);
 
@@ -34,7 +34,7 @@ pub struct Discovery {
     pub truncated: bool,
     /// Loaded applications and their versions.
     pub applications: Vec<(String, String)>,
-    /// Events that the code of the node names.
+    /// Events in the code of the node.
     pub events: Vec<Event>,
     /// Events of Ecto's repositories.
     pub ecto: Vec<String>,
@@ -48,18 +48,18 @@ pub struct Discovery {
     pub live: Option<Live>,
 }
 
-/// An event that the node's code names.
+/// An event in the node's code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Dotted.
+    /// Dotted name.
     pub name: String,
-    /// Whether the name looks like an event; others are lists of atoms in modules that emit.
+    /// Whether the name looks like an event; others are lists of atoms in modules that emit events.
     pub likely: bool,
-    /// Modules that name it.
+    /// Modules whose code contains it.
     pub modules: Vec<String>,
 }
 
-/// A handler that is attached.
+/// An attached handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
     /// Id of the handler.
@@ -70,7 +70,7 @@ pub struct Handler {
     pub function: String,
 }
 
-/// How often events were emitted.
+/// Events emitted while the node was traced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
     /// How long the node was traced.
@@ -109,7 +109,7 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
     let limit = SCAN + live;
     let answer = node.answer(&tag, limit).await?;
     let answer = answer.ok_or_else(|| Error::timeout("reading the node's modules", limit))?;
-    gone(node).await?;
+    wait_until_unloaded(node).await?;
     match answer.as_tuple() {
         Some([Term::Atom(ok), found]) if ok == "ok" => read(found),
         _ => None,
@@ -117,17 +117,17 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
     .ok_or_else(|| Error::Call(format!("discovery failed on the node: {answer}")))
 }
 
-async fn gone(node: &mut Connection) -> Result<(), Error> {
-    let until = Instant::now() + LEAVE;
+async fn wait_until_unloaded(node: &mut Connection) -> Result<(), Error> {
+    let until = Instant::now() + UNLOAD;
     loop {
         let loaded = node
-            .call("code", "is_loaded", vec![atom(modules::DISCOVER)], LEAVE)
+            .call("code", "is_loaded", vec![atom(modules::DISCOVER)], UNLOAD)
             .await?;
         if loaded.as_atom() == Some("false") {
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(Error::timeout("unloading the discovery module", LEAVE));
+            return Err(Error::timeout("unloading the discovery module", UNLOAD));
         }
         sleep(Duration::from_millis(10)).await;
     }

@@ -39,7 +39,7 @@ pub async fn port(
     match head {
         [PORT2_RESP, 0] => Ok(stream.read_u16().await.map_err(message)?),
         [PORT2_RESP, _] => Err(Error::Epmd(format!(
-            "epmd at {at} knows no node {:?}; `epmd -names` lists those it knows",
+            "node {:?} is not registered at epmd {at}; `epmd -names` lists the registered nodes",
             node.alive
         ))),
         _ => Err(Error::Epmd(format!("the peer at {at} is not epmd"))),

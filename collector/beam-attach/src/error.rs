@@ -8,25 +8,25 @@ use std::time::Duration;
 /// An error of attaching, discovering or detaching.
 #[derive(Debug)]
 pub enum Error {
-    /// The arguments or the configuration cannot be used.
+    /// Invalid arguments or configuration.
     Usage(String),
-    /// The cookie's file cannot be used.
+    /// No usable cookie file.
     Cookie(String),
-    /// The node's name is unknown to epmd, or epmd cannot be asked.
+    /// The node is not registered at epmd, or epmd is not reachable.
     Epmd(String),
-    /// No connection, or it ended.
+    /// The connection failed or ended.
     Connection(String),
-    /// TLS failed, ours or the node's.
+    /// TLS failed on either side.
     Tls(String),
     /// The handshake failed.
     Handshake(String),
-    /// The node, or who answered in its place, does not speak the protocol.
+    /// The peer violates the distribution protocol.
     Protocol(String),
     /// A call on the node failed there.
     Call(String),
-    /// The node did not answer in time.
+    /// No reply of the node in time.
     Timeout {
-        /// What was waited for.
+        /// The operation that timed out.
         what: String,
         /// The time limit.
         after: Duration,
@@ -71,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_of_a_peer_are_not_shown_as_such() {
+    fn control_characters_from_a_peer_are_escaped() {
         let name = "\u{1b}[31mshop\u{1b}]0;t\u{7}\n@a\u{9b}é";
         let shown = "\\u{1b}[31mshop\\u{1b}]0;t\\u{7}\\n@a\\u{9b}é";
         assert_eq!(Error::Handshake(name.to_owned()).to_string(), shown);
-        let late = Error::timeout(name, Duration::from_secs(2)).to_string();
-        assert_eq!(late, format!("{shown}: no answer within 2s"));
-        assert_eq!(Error::Usage("as it is".to_owned()).to_string(), "as it is");
+        let timeout = Error::timeout(name, Duration::from_secs(2)).to_string();
+        assert_eq!(timeout, format!("{shown}: no answer within 2s"));
+        assert_eq!(Error::Usage("plain text".to_owned()).to_string(), "plain text");
     }
 }

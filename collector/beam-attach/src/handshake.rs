@@ -81,7 +81,8 @@ pub enum Length {
     Four,
 }
 
-/// Performs the handshake. `host` is the host part of the node name; the assigned name gets the same, so that short and long names match.
+/// Performs the handshake. `host` is the host part of the node name; the assigned name gets the same host, so that both are short or
+/// long names.
 pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     length: Length,
@@ -89,7 +90,7 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     cookie: &Cookie,
 ) -> Result<Introduced, Error> {
     send(stream, length, &name_message(host)).await?;
-    let (own_name, own_creation) = match status(&read(stream, length, "our name").await?)? {
+    let (own_name, own_creation) = match status(&read(stream, length, "the name message").await?)? {
         Status::Named { name, creation } => (name, creation),
         Status::Refused(message) => {
             return Err(Error::Handshake(format!(
@@ -97,7 +98,7 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
             )));
         }
     };
-    let challenge = challenge(&read(stream, length, "our name").await?)?;
+    let challenge = challenge(&read(stream, length, "the name message").await?)?;
     let ours = random()?;
     let mut reply = vec![b'r'];
     reply.extend_from_slice(&ours.to_be_bytes());
@@ -268,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_is_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = status(&bytes);
             let _ = challenge(&bytes);
         }

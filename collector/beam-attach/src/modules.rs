@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::term::{Term, atom, string, tuple};
 use std::time::Duration;
 
-/// What is reported as the file of a loaded module, which distinguishes them from modules of an application.
+/// The file name that loaded modules report, which distinguishes them from modules of an application.
 pub const FILE: &str = "(attached by dichroic)";
 /// The module of discovery; the name of its helper module starts with it.
 pub const DISCOVER: &str = "dichroic_discover";
@@ -24,7 +24,7 @@ type Compiled = (&'static str, &'static str, &'static [u8]);
 pub struct Module {
     /// Name of the module.
     pub name: &'static str,
-    /// Of the code, in hexadecimal: what `Module:module_info(md5)` shows on the node.
+    /// MD5 of the code in hexadecimal, as `Module:module_info(md5)` returns it on the node.
     pub md5: &'static str,
     /// Compiled code.
     pub code: &'static [u8],
@@ -91,7 +91,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     ModuleSet::for_release(0).relay().map(|module| module.name)
 }
 
-/// The argument of `code:atomic_load/1`: all of them or none.
+/// The argument of `code:atomic_load/1`, which loads all modules or none.
 pub(crate) fn to_load(modules: impl Iterator<Item = Module>) -> Term {
     Term::List(
         modules

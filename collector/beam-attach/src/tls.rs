@@ -1,4 +1,4 @@
-//! TLS to nodes that were started with `-proto_dist inet_tls`: trusted CAs, client certificate, and explained errors.
+//! TLS to nodes that were started with `-proto_dist inet_tls`: trusted CAs, client certificate, and errors with advice.
 //!
 //! The node's certificate is verified before anything is sent; the cookie is checked as well. Files are read at every connection, so
 //! that renewed certificates need no restart.
@@ -23,7 +23,7 @@ const HANDSHAKE: Duration = Duration::from_secs(4);
 /// Longest file of certificates.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// How a node's distribution is secured.
+/// TLS settings for a node's distribution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// CA certificates that sign nodes, PEM.
@@ -47,7 +47,7 @@ impl Tls {
         match timeout(HANDSHAKE, connector.connect(server, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Error::Tls(self.explain(&error, name))),
-            Err(_) => Err(Error::Tls(no_tls())),
+            Err(_) => Err(Error::Tls(not_tls())),
         }
     }
 
@@ -91,10 +91,10 @@ impl Tls {
                 ),
                 other => format!("the node's certificate cannot be used: {other}"),
             },
-            Some(rustls::Error::InvalidMessage(_)) => no_tls(),
+            Some(rustls::Error::InvalidMessage(_)) => not_tls(),
             Some(rustls::Error::AlertReceived(alert)) => refused(*alert),
             Some(other) => format!("TLS to the node failed: {other}"),
-            None if is_end(error) => no_tls(),
+            None if is_end(error) => not_tls(),
             None => format!("TLS to the node failed: {error}"),
         }
     }
@@ -119,7 +119,7 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn no_tls() -> String {
+fn not_tls() -> String {
     "the node does not answer in TLS: start it with -proto_dist inet_tls, or remove tls (--tls-ca)".to_owned()
 }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_files_name_the_file() {
+    fn file_errors_name_the_file() {
         let check = |ca_file: &Path, expected: &str| {
             let tls = Tls {
                 ca_file: ca_file.to_owned(),
@@ -196,18 +196,18 @@ mod tests {
         check(&empty, "no certificate in PEM");
         let broken = scratch("broken", "-----BEGIN CERTIFICATE-----\nMIIB\n");
         check(&broken, "PEM");
-        let nonsense = scratch(
-            "nonsense",
+        let invalid = scratch(
+            "invalid",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         );
-        check(&nonsense, "not a CA's");
-        for path in [empty, broken, nonsense] {
+        check(&invalid, "not a CA's");
+        for path in [empty, broken, invalid] {
             std::fs::remove_file(path).unwrap();
         }
     }
 
     #[test]
-    fn a_key_that_others_may_read_is_refused() {
+    fn a_key_that_others_can_read_is_rejected() {
         use std::os::unix::fs::PermissionsExt;
         let path = scratch("key", "SECRET");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -1,20 +1,20 @@
-//! Attaching to nodes that answer as nodes do whose application has the relay: it is left alone, and we say why.
+//! Attaching to nodes whose application contains the relay: nothing is changed, and the error states the reason.
 
-#[allow(dead_code, reason = "shared with the tests of hostile peers")]
+#[allow(dead_code, reason = "shared with tests/hostile.rs")]
 mod fake;
 
 use dichroic_beam_attach::attach::{AttachResult, attach};
 use dichroic_beam_attach::destination::Destinations;
 use dichroic_beam_attach::term::{Term, atom, decode, list, string, tuple};
 use dichroic_beam_attach::{Error, address, connection, cookie};
-use fake::{NAME, OURS, shake};
+use fake::{COOKIE, NAME, shake};
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers each call, until we hang up.
+/// Answers calls until the connection is closed.
 async fn serve(mut stream: TcpStream, mut answer: impl FnMut(&str, &[Term]) -> Term) -> std::io::Result<()> {
-    shake(&mut stream, NAME, OURS).await?;
+    shake(&mut stream, NAME, COOKIE).await?;
     loop {
         let mut frame = vec![0; stream.read_u32().await? as usize];
         stream.read_exact(&mut frame).await?;
@@ -43,16 +43,16 @@ async fn serve(mut stream: TcpStream, mut answer: impl FnMut(&str, &[Term]) -> T
     }
 }
 
-/// What becomes of attaching to a node that answers so, and what was called there.
+/// Attaches to a node with these answers; returns the result and the called functions.
 async fn attached(
     answer: impl Fn(&str, &[Term]) -> Option<Term>,
 ) -> (Result<AttachResult, Error>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let lookup = address::PortLookup::Port(listener.local_addr().unwrap().port());
     let name = address::NodeName::parse("fake@127.0.0.1").unwrap();
-    let cookie = cookie::Cookie::new(OURS).unwrap();
+    let cookie = cookie::Cookie::new(COOKIE).unwrap();
     let mut called = Vec::new();
-    let visit = async {
+    let attaching = async {
         let mut node = connection::Connection::open(&name, &lookup, &cookie, None).await?;
         attach(&mut node, &Destinations::from(Path::new("/run/dichroic.sock"))).await
     };
@@ -60,19 +60,19 @@ async fn attached(
         let (stream, _) = listener.accept().await.unwrap();
         serve(stream, |function, arguments| {
             called.push(function.to_owned());
-            answer(function, arguments).unwrap_or_else(|| usual(function, arguments))
+            answer(function, arguments).unwrap_or_else(|| default_answer(function, arguments))
         })
         .await
     };
     let outcome = tokio::select! {
-        outcome = visit => outcome,
+        outcome = attaching => outcome,
         end = node => panic!("{end:?}"),
     };
     (outcome, called)
 }
 
-/// The answers of a node where nothing of ours is.
-fn usual(function: &str, arguments: &[Term]) -> Term {
+/// The answers of a node without the relay.
+fn default_answer(function: &str, arguments: &[Term]) -> Term {
     let each = |answer: Term| Term::List(vec![answer; arguments[1].as_list().unwrap().len()]);
     match function {
         "net_kernel:get_net_ticktime" => Term::Int(60),
@@ -88,7 +88,7 @@ fn usual(function: &str, arguments: &[Term]) -> Term {
 }
 
 #[tokio::test]
-async fn a_node_that_finds_the_relay_on_its_code_path_is_left_to_start_it() {
+async fn a_node_with_the_relay_on_its_code_path_is_not_changed() {
     let (outcome, called) = attached(|function, arguments| {
         (function == "code:where_is_file").then(|| {
             assert_eq!(arguments, [string("dichroic.app")]);
@@ -109,11 +109,11 @@ async fn a_node_that_finds_the_relay_on_its_code_path_is_left_to_start_it() {
 }
 
 #[tokio::test]
-async fn a_relay_of_the_application_that_starts_while_ours_is_loaded_is_left_alone() {
+async fn a_relay_that_the_application_starts_during_loading_is_not_changed() {
     let (outcome, _) = attached(|function, _| {
         (function == "lists:zipwith").then(|| list([atom("ok"), tuple([atom("error"), atom("installed")])]))
     })
     .await;
     let message = outcome.unwrap_err().to_string();
-    assert!(message.contains("started meanwhile"), "{message}");
+    assert!(message.contains("started the relay during loading"), "{message}");
 }

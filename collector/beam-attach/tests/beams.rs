@@ -1,4 +1,4 @@
-//! The embedded modules match their source: by digest everywhere, and byte for byte where the same compiler is installed.
+//! The embedded modules match their source: by digest, and byte for byte if the same compiler is installed.
 
 use dichroic_beam_attach::modules::ModuleSet;
 use std::collections::BTreeMap;
@@ -33,9 +33,9 @@ fn sha256(path: &Path) -> String {
 }
 
 #[test]
-fn the_manifest_has_the_digests_of_the_present_source() {
+fn the_manifest_has_the_digests_of_the_current_source() {
     let source = root().join("beam-relay/src");
-    let here: BTreeMap<String, String> = fs::read_dir(&source)
+    let current: BTreeMap<String, String> = fs::read_dir(&source)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "erl" || e == "hrl"))
@@ -47,7 +47,7 @@ fn the_manifest_has_the_digests_of_the_present_source() {
     for set in ModuleSet::all() {
         assert_eq!(
             manifest(set, "source"),
-            here,
+            current,
             "the relay's source has changed: run scripts/build-beams.sh (make beams)"
         );
     }
@@ -90,7 +90,7 @@ fn every_module_of_the_relay_except_the_application_callback_is_embedded() {
     }
 }
 
-/// The version of this OTP's compiler, if it is installed or was fetched by scripts/fetch-otp.sh.
+/// The version of an OTP release's compiler, if it is installed or was fetched by scripts/fetch-otp.sh.
 fn compiler(otp: &str) -> Option<String> {
     let versions = "_ = application:load(compiler), {ok, V} = application:get_key(compiler, vsn), io:format(\"~s ~s\", [erlang:system_info(otp_release), V]), halt().";
     let fetched = fs::read_dir(root().join("build/otp")).into_iter().flatten();
@@ -108,7 +108,7 @@ fn compiler(otp: &str) -> Option<String> {
         })
 }
 
-/// Other compilers give other bytes for the same source; then only the digests above are checked.
+/// Other compilers produce other bytes from the same source; with them only the digests above are checked.
 #[test]
 fn the_same_compilers_produce_the_same_bytes() {
     let installed = |set: &ModuleSet| {

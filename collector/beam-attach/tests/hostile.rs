@@ -1,9 +1,9 @@
-//! What answers in place of a node may be anything: each gets an error with text, soon, and no memory.
+//! Arbitrary peers in place of a node: each gives an error with a reason, in time and without large allocations.
 
 mod fake;
 
 use dichroic_beam_attach::tls::Tls;
-use fake::{NAME, OURS, connect, message, read, shake};
+use fake::{COOKIE, NAME, connect, message, read, shake};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ async fn error_over_tls<F>(peer: impl FnOnce(TcpStream) -> F) -> String
 where
     F: Future<Output = std::io::Result<()>>,
 {
-    // Of an authority whose key nobody has.
+    // The private key of this CA was discarded.
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ca.pem");
     let tls = Tls {
         ca_file,
@@ -54,7 +54,7 @@ async fn a_peer_that_is_not_a_node_is_reported_as_such() {
 }
 
 #[tokio::test]
-async fn a_node_that_closes_on_a_wrong_cookie_is_reported_as_that() {
+async fn a_connection_closed_after_the_digest_is_reported_as_a_wrong_cookie() {
     let error_text = error_text(async |mut s| {
         read(&mut s).await?;
         message(&mut s, b"snamed:\x00\x0dabc@127.0.0.1\x00\x00\x00\x01").await?;
@@ -69,14 +69,14 @@ async fn a_node_that_closes_on_a_wrong_cookie_is_reported_as_that() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_know_the_cookie_gets_nothing_of_us() {
+async fn a_peer_with_another_cookie_is_rejected_before_any_message() {
     let error_text = error_text(async |mut s| shake(&mut s, NAME, b"guess").await).await;
     assert!(error_text.contains("does not know the cookie"), "{error_text}");
 }
 
 #[tokio::test]
-async fn another_node_at_the_port_is_not_taken_for_the_one_that_was_named() {
-    let error_text = error_text(async |mut s| shake(&mut s, b"other@127.0.0.1", OURS).await).await;
+async fn another_node_at_the_port_is_rejected() {
+    let error_text = error_text(async |mut s| shake(&mut s, b"other@127.0.0.1", COOKIE).await).await;
     assert!(
         error_text.contains("is other@127.0.0.1, not fake@127.0.0.1"),
         "{error_text}"
@@ -84,12 +84,12 @@ async fn another_node_at_the_port_is_not_taken_for_the_one_that_was_named() {
 }
 
 #[tokio::test]
-async fn messages_without_measure_or_sense_end_the_connection() {
+async fn oversized_and_invalid_messages_end_the_connection() {
     let check = async |frame: &'static [u8], expected: &str| {
         let error_text = error_text(async |mut s| {
-            shake(&mut s, NAME, OURS).await?;
+            shake(&mut s, NAME, COOKIE).await?;
             s.write_all(frame).await?;
-            // The answer of ours, if there is one, is not read; the end of the connection is.
+            // Reads until the connection is closed.
             let mut rest = Vec::new();
             s.read_to_end(&mut rest).await.map(|_| ())
         })
@@ -104,21 +104,21 @@ async fn messages_without_measure_or_sense_end_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_times_out() {
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let error_text = error_text(async |mut s| {
         let mut rest = Vec::new();
         s.read_to_end(&mut rest).await.map(|_| ())
     })
     .await;
     assert!(error_text.contains("no answer within"), "{error_text}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
-async fn a_node_that_never_answers_is_given_up_though_it_ticks() {
+async fn a_node_that_only_ticks_times_out() {
     let error_text = error_text(async |mut s| {
-        shake(&mut s, NAME, OURS).await?;
-        // Its first question has come: the connection stands.
+        shake(&mut s, NAME, COOKIE).await?;
+        // The first call has arrived: the connection is established.
         s.read_u32().await?;
         tokio::time::pause();
         loop {
@@ -155,14 +155,14 @@ async fn a_peer_without_tls_is_reported_as_such() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_silent_in_the_tls_handshake_times_out() {
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let error_text = error_over_tls(async |mut s| {
         let mut rest = Vec::new();
         s.read_to_end(&mut rest).await.map(|_| ())
     })
     .await;
     assert!(error_text.contains("does not answer in TLS"), "{error_text}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_tls_alert_instead_of_a_handshake_is_explained() {
 #[tokio::test]
 async fn endless_ticks_do_not_extend_the_time_limit() {
     let error_text = error_text(async |mut s| {
-        shake(&mut s, NAME, OURS).await?;
+        shake(&mut s, NAME, COOKIE).await?;
         loop {
             s.write_all(&[0; 16_384]).await?;
         }

@@ -53,7 +53,7 @@ mod tests {
         }
 
         #[test]
-        fn a_term_cut_anywhere_is_an_error_and_no_panic(term in any_term(), cut in any::<prop::sample::Index>()) {
+        fn a_truncated_term_is_an_error(term in any_term(), cut in any::<prop::sample::Index>()) {
             let mut bytes = Vec::new();
             term.encode(&mut bytes);
             bytes.truncate(cut.index(bytes.len()));

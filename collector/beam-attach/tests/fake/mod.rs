@@ -1,4 +1,4 @@
-//! A listener in place of a node: it shakes hands, and then does what a test says.
+//! A fake node: a listener that performs the handshake and then runs the code of a test.
 
 use dichroic_beam_attach::Error;
 use dichroic_beam_attach::address::{NodeName, PortLookup};
@@ -8,10 +8,10 @@ use dichroic_beam_attach::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub const OURS: &[u8] = b"cookie";
+pub const COOKIE: &[u8] = b"cookie";
 pub const NAME: &[u8] = b"fake@127.0.0.1";
 
-/// Connects, with TLS when `tls` is given, to a listener that does as `peer` says.
+/// Connects to a listener that runs `peer`, with TLS if `tls` is given.
 pub async fn connect<F>(tls: Option<&Tls>, peer: impl FnOnce(TcpStream) -> F) -> Result<Connection, Error>
 where
     F: Future<Output = std::io::Result<()>>,
@@ -19,11 +19,11 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let node = NodeName::parse("fake@127.0.0.1").unwrap();
-    let cookie = Cookie::new(OURS).unwrap();
+    let cookie = Cookie::new(COOKIE).unwrap();
     let lookup = PortLookup::Port(port);
     let (connection, ()) = tokio::join!(Connection::open(&node, &lookup, &cookie, tls), async {
         let (stream, _) = listener.accept().await.unwrap();
-        // That we hang up on it is the point of most of them.
+        // Most peers fail because the connection is closed, as tested.
         let _ = peer(stream).await;
     });
     connection
@@ -45,7 +45,7 @@ pub async fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The node's side of a handshake, with the cookie it has.
+/// The node's side of a handshake, with its name and cookie.
 pub async fn shake(stream: &mut TcpStream, name: &[u8], cookie: &[u8]) -> std::io::Result<()> {
     let hello = read(stream).await?;
     assert_eq!(hello[0], b'N');
