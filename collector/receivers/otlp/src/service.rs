@@ -1,4 +1,4 @@
-//! The three signals that OTLP exports, each by a service of its own.
+//! The three services of OTLP, one per signal.
 
 /// A service of OTLP: one gRPC service, one HTTP path, one request message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -104,7 +104,7 @@ struct RunningTarget {
     task: JoinHandle<()>,
 }
 
-/// What a target has in the store.
+/// The source and the page of a target in the store.
 #[derive(Debug, Default)]
 struct TargetState {
     source: Option<Arc<Source>>,
@@ -256,11 +256,11 @@ impl TargetLoop {
     }
 
     async fn scrape_once(&mut self, span: &Span) {
-        let (began, scraped) = (Instant::now(), now());
+        let (start, scraped) = (Instant::now(), now());
         let fetched = self.client.get(&self.target, &mut self.body);
         let result = match fetched.instrument(tracing::info_span!("scrape.fetch")).await {
             Ok(content_type) => {
-                let ingested = self.take_page(content_type.as_deref(), scraped);
+                let ingested = self.ingest_page(content_type.as_deref(), scraped);
                 ingested.instrument(tracing::info_span!("scrape.ingest")).await
             }
             Err(error) => Err(error.into()),
@@ -276,7 +276,7 @@ impl TargetLoop {
                 .record("otel.status_code", "error")
                 .record("otel.status_description", tracing::field::display(error)),
         };
-        let duration = began.elapsed();
+        let duration = start.elapsed();
         if result.is_err() {
             let mut page = std::mem::take(&mut self.state.borrow_mut().page);
             page.clear_in_steps(&self.store, tokio::task::yield_now).await;
@@ -292,7 +292,7 @@ impl TargetLoop {
         self.body.shrink_to(self.body.len() * 2);
     }
 
-    async fn take_page(
+    async fn ingest_page(
         &self,
         content_type: Option<&str>,
         scraped: UnixNanos,

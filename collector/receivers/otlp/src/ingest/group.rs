@@ -58,7 +58,7 @@ pub(super) trait Point<'a>: Sized {
         None
     }
     /// Writes the point into its cell.
-    fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, place: &Resolved<'a>) -> Applied;
+    fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied;
 }
 
 /// A point's bytes with the result of its lookup.

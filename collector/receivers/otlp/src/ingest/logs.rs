@@ -61,8 +61,8 @@ impl Logs {
         message: &[u8],
         now: UnixNanos,
     ) {
-        let added = match (&resource.known, resource.refused) {
-            (Some(known), None) => self.add(store, &known.source, tally, message, now),
+        let added = match (&resource.open, resource.refused) {
+            (Some(open), None) => self.add(store, &open.source, tally, message, now),
             (_, reason) => Err((Signal::Logs, reason.unwrap_or(DropReason::Malformed))),
         };
         match added {
@@ -131,8 +131,8 @@ impl Logs {
         cells: &[Cell<'_>],
         now: UnixNanos,
     ) -> wire::Result<()> {
-        let place = match self.pending.iter().position(|p| p.schema.id == schema.id) {
-            Some(place) => place,
+        let index = match self.pending.iter().position(|p| p.schema.id == schema.id) {
+            Some(index) => index,
             None => {
                 let rows = EventsBuilder::new(schema.id, source.id.0, COLUMNS.len(), BATCH_BYTES)?;
                 let schema = schema.clone();
@@ -140,7 +140,7 @@ impl Logs {
                 self.pending.len() - 1
             }
         };
-        let pending = &mut self.pending[place];
+        let pending = &mut self.pending[index];
         if pending.rows.push(time, cells)? == Pushed::Full {
             publish(store, source, pending, &mut self.spare, tally, now);
             pending.rows.push(time, cells)?;

@@ -150,7 +150,7 @@ impl Ingest {
             resource: ResourceScope {
                 source: UNATTRIBUTED,
                 refused: Some(DropReason::Malformed),
-                known: None,
+                open: None,
                 of_source: unattributed.clone(),
                 of_scope: unattributed,
                 scope: Scope::default(),
@@ -196,14 +196,14 @@ impl Ingest {
         self.scratch.spend(4 * PART_BYTES + message.len());
         let resource = &mut request.resource;
         match self.sources.of(store, message, now) {
-            Ok(known) => {
-                resource.source = known.source.id;
+            Ok(open) => {
+                resource.source = open.source.id;
                 resource.refused = None;
-                resource.of_source = known.fingerprints.clone();
-                resource.known = Some(known);
+                resource.of_source = open.fingerprints.clone();
+                resource.open = Some(open);
             }
             Err(reason) => {
-                (resource.source, resource.known) = (UNATTRIBUTED, None);
+                (resource.source, resource.open) = (UNATTRIBUTED, None);
                 resource.refused = Some(reason);
             }
         }
@@ -234,7 +234,7 @@ impl Ingest {
         &mut self,
         store: &mut Core,
         request: &mut Request,
-        place: metrics::MetricCursor,
+        position: metrics::MetricCursor,
         now: UnixNanos,
     ) {
         let (resource, tally) = (&request.resource, &mut request.tally);
@@ -244,15 +244,15 @@ impl Ingest {
             resource,
             tally,
             &request.body,
-            place,
+            position,
             now,
         );
     }
 
     /// Publishes pending rows and writes the counts into the ledger.
     fn flush(&mut self, store: &mut Core, request: &mut Request, now: UnixNanos) {
-        if let Some(known) = &request.resource.known {
-            self.logs.publish(store, &known.source, &mut request.tally, now);
+        if let Some(open) = &request.resource.open {
+            self.logs.publish(store, &open.source, &mut request.tally, now);
         }
         request
             .tally

@@ -1,12 +1,12 @@
 //! The result of a request that was applied, in whole or in part.
 
-/// What the sender learns about a request: `Export*PartialSuccess` is made of it.
+/// The result of a request for its sender, from which `Export*PartialSuccess` is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestOutcome {
     /// Data points, log records or spans that were accepted.
     pub accepted: u64,
-    /// Those that were not.
+    /// Data points, log records or spans that were rejected.
     pub rejected: u64,
-    /// The reasons of the rejections, readable by people; empty when there were none.
+    /// The reasons of the rejections as text; empty without rejections.
     pub message: String,
 }

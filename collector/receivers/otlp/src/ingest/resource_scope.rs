@@ -13,7 +13,7 @@ pub(super) struct ResourceScope {
     pub(super) source: SourceId,
     /// Why all items of the source are dropped; `None` when they are accepted.
     pub(super) refused: Option<DropReason>,
-    pub(super) known: Option<OpenSource>,
+    pub(super) open: Option<OpenSource>,
     pub(super) of_source: Fingerprinter,
     pub(super) of_scope: Fingerprinter,
     pub(super) scope: Scope,

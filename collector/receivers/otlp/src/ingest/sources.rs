@@ -32,8 +32,9 @@ pub(super) struct OpenSource {
     pub(super) fingerprints: Fingerprinter,
 }
 
-struct Open {
-    known: OpenSource,
+/// An open source, and when it was last used and replaced.
+struct SourceEntry {
+    open: OpenSource,
     seen: UnixNanos,
     replaced: UnixNanos,
 }
@@ -41,7 +42,7 @@ struct Open {
 /// The open sources of this receiver.
 #[derive(Default)]
 pub(super) struct Sources {
-    by_key: HashMap<Vec<u8>, Open>,
+    by_key: HashMap<Vec<u8>, SourceEntry>,
     /// Encoded resource, to the key of its source and the id it had.
     by_bytes: HashMap<Vec<u8>, (Vec<u8>, SourceId)>,
 }
@@ -58,32 +59,32 @@ impl Sources {
             return Err(DropReason::LabelLimit);
         }
         if let Some((key, id)) = self.by_bytes.get(resource)
-            && let Some(open) = self.by_key.get_mut(key)
-            && open.known.source.id == *id
+            && let Some(entry) = self.by_key.get_mut(key)
+            && entry.open.source.id == *id
         {
-            open.seen = now;
-            return Ok(open.known.clone());
+            entry.seen = now;
+            return Ok(entry.open.clone());
         }
         let spec = spec(resource).map_err(|_| DropReason::Malformed)?;
         let (key, attributes) = (spec.key.clone(), spec.resource.clone());
-        let known = self.open(store, spec, now)?;
+        let open = self.open(store, spec, now)?;
         // A resource that only shares the identity is not cached: it may replace the source later.
-        if resource.len() <= CACHED_BYTES && known.source.spec.resource == attributes {
+        if resource.len() <= CACHED_BYTES && open.source.spec.resource == attributes {
             if self.by_bytes.len() >= 2 * store.limits().sources {
                 self.by_bytes.clear();
             }
-            self.by_bytes.insert(resource.to_vec(), (key, known.source.id));
+            self.by_bytes.insert(resource.to_vec(), (key, open.source.id));
         }
-        Ok(known)
+        Ok(open)
     }
 
     fn open(&mut self, store: &mut Core, spec: SourceSpec, now: UnixNanos) -> Result<OpenSource, DropReason> {
         let mut replaced = 0;
-        if let Some(open) = self.by_key.get_mut(&spec.key) {
-            open.seen = now;
-            let same = open.known.source.spec.resource == spec.resource;
-            if same || open.replaced + REPLACE > now {
-                return Ok(open.known.clone());
+        if let Some(entry) = self.by_key.get_mut(&spec.key) {
+            entry.seen = now;
+            let same = entry.open.source.spec.resource == spec.resource;
+            if same || entry.replaced + REPLACE > now {
+                return Ok(entry.open.clone());
             }
             replaced = now;
         }
@@ -92,23 +93,23 @@ impl Sources {
             .open_source(spec, now)
             .map_err(|NotAdmitted(reason)| reason)?;
         let fingerprints = store.fingerprinter(source.id);
-        let known = OpenSource { source, fingerprints };
-        let open = Open {
-            known: known.clone(),
+        let open = OpenSource { source, fingerprints };
+        let entry = SourceEntry {
+            open: open.clone(),
             seen: now,
             replaced,
         };
-        self.by_key.insert(key, open);
-        Ok(known)
+        self.by_key.insert(key, entry);
+        Ok(open)
     }
 
     /// Ends the sources that have been silent for [`IDLE`].
     pub(super) fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         let before = self.by_key.len();
-        self.by_key.retain(|_, open| {
-            let kept = open.seen + IDLE >= now;
+        self.by_key.retain(|_, entry| {
+            let kept = entry.seen + IDLE >= now;
             if !kept {
-                store.end_source(open.known.source.id, now);
+                store.end_source(entry.open.source.id, now);
             }
             kept
         });

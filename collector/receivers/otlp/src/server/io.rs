@@ -13,15 +13,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-pub(super) struct Watched {
+pub(super) struct WriteTimeoutStream {
     io: TokioIo<TcpStream>,
     stall: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
+impl WriteTimeoutStream {
     pub(super) fn new(stream: TcpStream, stall: Duration) -> Self {
-        Watched {
+        WriteTimeoutStream {
             io: TokioIo::new(stream),
             stall,
             waiting: None,
@@ -47,7 +47,7 @@ impl Watched {
     }
 }
 
-impl Read for Watched {
+impl Read for WriteTimeoutStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -57,7 +57,7 @@ impl Read for Watched {
     }
 }
 
-impl Write for Watched {
+impl Write for WriteTimeoutStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -217,7 +217,7 @@ async fn connection(
     } else {
         builder.http1_only()
     };
-    let io = io::Watched::new(stream, state.limits.stall_timeout);
+    let io = io::WriteTimeoutStream::new(stream, state.limits.stall_timeout);
     let service = service_fn(move |request| {
         let state = state.clone();
         async move {
@@ -242,7 +242,7 @@ async fn connection(
     }
 }
 
-/// Whether the peer speaks HTTP/2, by its first bytes, which stay in the socket.
+/// Whether the connection uses HTTP/2, by its first bytes, which remain in the socket.
 async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut seen = [0; PREFACE.len()];
     loop {

@@ -10,7 +10,7 @@ pub(super) struct RequestError {
     pub(super) http: u16,
     /// Status code over gRPC, and in the `google.rpc.Status` of both.
     pub(super) code: GrpcCode,
-    /// What is wrong and what to do, for people.
+    /// What is wrong and what to do.
     pub(super) message: String,
     /// Seconds after which the sender should retry.
     pub(super) retry: Option<u64>,

@@ -1,4 +1,4 @@
-//! What all requests of both ports share, and the two steps that every request takes: decompress, ingest.
+//! State that all requests of both ports share, and the two steps of every request: decompress, ingest.
 
 use super::budget::{Budget, Share};
 use super::counters::Counters;
@@ -77,13 +77,13 @@ impl ServerState {
         (what, header): (&str, &str),
     ) -> Result<Bytes, RequestError> {
         let max = self.limits.request_bytes;
-        let little = max.min(STEP_BYTES);
+        let first_max = max.min(STEP_BYTES);
         // The size is known only after decompression, so the first try is limited to what takes little time.
         let mut inflated = Err(InflateError::TooLarge);
-        if body.len() <= little {
-            inflated = inflate(encoding, &body, little);
+        if body.len() <= first_max {
+            inflated = inflate(encoding, &body, first_max);
         }
-        if inflated == Err(InflateError::TooLarge) && (little < max || body.len() > little) {
+        if inflated == Err(InflateError::TooLarge) && (first_max < max || body.len() > first_max) {
             let work = move || inflate(encoding, &body, max);
             inflated = self.offload.run(false, work).await;
         }

@@ -36,7 +36,7 @@ impl PageAccount {
     }
 
     /// Writes the account into the ledger.
-    pub(super) fn account(mut self, store: &mut Core, source: SourceId, duplicates: u64) -> Ingested {
+    pub(super) fn flush_to(mut self, store: &mut Core, source: SourceId, duplicates: u64) -> Ingested {
         if duplicates > 0 {
             self.drop(DropReason::Duplicate, duplicates);
         }

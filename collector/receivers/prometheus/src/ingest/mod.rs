@@ -1,6 +1,6 @@
 //! Applies the bytes of a page to the cells of the store.
 //!
-//! [`Page`] remembers a target's last page: its lines by the fingerprint of their series, and which lines make up a point. A page
+//! [`Page`] stores a target's last page: its lines by the fingerprint of their series, and which lines make up a point. A page
 //! with the same series is *replayed*: each line is cut at its last space, hashed, compared with the line at the same position of
 //! the last page, and its value noted; nothing is allocated and no label is parsed. Any other page is parsed and the memory
 //! *rebuilt*. Both read the whole page before the store changes, so a page with an error changes nothing.
@@ -31,7 +31,7 @@ use points::Memory;
 use rebuild::{Build, Reader};
 use replay::{Replay, Step};
 
-/// The last page of one target, remembered between scrapes.
+/// The last page of one target, kept between scrapes.
 #[derive(Default)]
 pub struct Page {
     memory: Memory,
@@ -95,7 +95,7 @@ impl Page {
             let mut account = self.apply(store, times, &pause).await;
             if !account.must_rebuild {
                 account.replayed = true;
-                return Ok(account.account(&mut store.borrow_mut(), source.id, 0));
+                return Ok(account.flush_to(&mut store.borrow_mut(), source.id, 0));
             }
         }
         let mut reader = Reader::new(body, format, limits, &fingerprints);
@@ -114,7 +114,7 @@ impl Page {
         let added = self.settle(build, store, source.id, &pause).await;
         let mut account = self.apply(store, times, &pause).await;
         account.added = added;
-        Ok(account.account(&mut store.borrow_mut(), source.id, duplicates))
+        Ok(account.flush_to(&mut store.borrow_mut(), source.id, duplicates))
     }
 
     async fn replay<P: Future<Output = ()>>(
@@ -135,7 +135,7 @@ impl Page {
         }
     }
 
-    /// Expires series that are no longer on the page, defines new ones, and remembers the page. Returns the number of new series.
+    /// Expires series that are no longer on the page, defines new ones, and stores the page. Returns the number of new series.
     async fn settle<P: Future<Output = ()>>(
         &mut self,
         mut build: Build<'_>,
@@ -155,7 +155,7 @@ impl Page {
             added += build.settle(&mut store.borrow_mut(), source, points);
             pause().await;
         }
-        self.memory = build.remember();
+        self.memory = build.into_memory();
         added
     }
 

@@ -3,7 +3,7 @@
 use super::exposition::Format;
 use crate::parse::{Item, ParseError, openmetrics, text};
 
-/// The parser that a format asks for.
+/// The parser of a format.
 pub(super) enum PageParser<'a> {
     Text(text::Parser<'a>),
     OpenMetrics(openmetrics::Parser<'a>),

@@ -294,7 +294,7 @@ impl<'a> Build<'a> {
     }
 
     /// The memory of the page.
-    pub(super) fn remember(mut self) -> Memory {
+    pub(super) fn into_memory(mut self) -> Memory {
         self.memory.points = self.drafts.into_iter().map(|draft| draft.point).collect();
         if self.memory.openmetrics {
             // OpenMetrics is replayed in order, so the index is not used.

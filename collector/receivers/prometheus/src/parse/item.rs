@@ -1,4 +1,4 @@
-//! What a parser returns: metadata and samples that borrow from the page.
+//! The items of a page: metadata and samples that borrow from it.
 
 use super::escaped::Escaped;
 use super::family::{FamilyKind, Role};

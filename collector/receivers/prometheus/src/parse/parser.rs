@@ -14,7 +14,7 @@ use super::quick::{Quick, comment_at, quick};
 pub struct Parser<'a, G> {
     pub(super) page: &'a [u8],
     pub(super) at: usize,
-    /// What the grammar remembers of the lines so far.
+    /// State of the grammar after the lines so far.
     pub(super) grammar: G,
     /// Scratch space of [`braces`], so that a sample allocates nothing.
     label_names: Vec<(usize, usize)>,
