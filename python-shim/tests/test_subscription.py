@@ -140,6 +140,26 @@ async def test_pickled_items_keep_their_units_and_series() -> None:
 
 
 @asynchronous
+async def test_a_pattern_that_matches_nothing_known_warns_once_and_opens() -> None:
+    known = ["phoenix.endpoint.stop", "oban.job.stop"]
+    async with FakeCollector(known=known) as fake, dichroic.connect(fake.address) as client:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            async with client.subscribe("oban.**", "pheonix.endpoint.stop", "xyz") as events:
+                fake.emit("xyz")
+                assert (await anext(events)).name == "xyz"
+                await fake.drop_connections()
+                fake.emit("xyz")
+                await anext(events)
+        assert {warning.category for warning in warned} == {dichroic.UnmatchedWarning}
+        unknown = "matches no name that the collector knows yet"
+        assert [str(warning.message) for warning in warned] == [
+            f"'pheonix.endpoint.stop' {unknown}; did you mean 'phoenix.endpoint.stop'?",
+            f"'xyz' {unknown}",
+        ]
+
+
+@asynchronous
 async def test_patterns_and_where_select_the_events() -> None:
     async with subscribed("shop.*.stop", "cart", where={"status": ["5*", 404]}) as (fake, events):
         for name, status in (

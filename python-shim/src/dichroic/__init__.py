@@ -38,6 +38,7 @@ from ._errors import (
     TooSlowError,
     TransportError,
     UnauthorizedError,
+    UnmatchedWarning,
     VersionMismatchError,
 )
 from ._find_bin import find_bin
@@ -105,6 +106,7 @@ __all__ = [
     "TransportError",
     "TruncatedString",
     "UnauthorizedError",
+    "UnmatchedWarning",
     "VersionMismatchError",
     "Where",
     "__version__",

@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._address import Address, Endpoint
-from ._errors import ClosedError, DichroicError, GapError, GapWarning
+from ._errors import ClosedError, DichroicError, GapError, GapWarning, UnmatchedWarning
 from ._gap import Gap
 from ._http import stream_request
 from ._protocol import Stream, subscriber_hello
@@ -103,8 +103,18 @@ class SubscriptionBase(Generic[T]):
         return ", ".join(self._stream.request.patterns)
 
     def _report_connect(self) -> None:
+        if self._stream.connections == 1:
+            self._warn_unmatched()
         again = "re" if self._stream.connections > 1 else ""
         logger.info("subscription %s %sconnected to %s", self._label, again, self._stream.agent)
+
+    def _warn_unmatched(self) -> None:
+        """Warns of each pattern that matches no name the collector knows."""
+        for pattern, near in self._stream.unmatched.items():
+            nearest = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            message = f"{pattern!r} matches no name that the collector knows yet{nearest}"
+            # Without a registry: the default filter would show equal warnings only once in a process.
+            warnings.warn_explicit(message, UnmatchedWarning, f"dichroic.subscribe({pattern!r})", 1, "dichroic", {})
 
     def _schedule_reconnect(self, error: DichroicError) -> None:
         """Sets the time of the next connection attempt; raises `error` when the subscription ends."""

@@ -333,7 +333,7 @@ class Client(ClientBase):
             kind: "event" (default), "metric" or "log".
             where: Filter on label values: `{label: pattern or list of patterns}`.
             replay: Start this far in the past, as far as the collector retains rows: "30s", or seconds.
-            every: Interval of points; default 1 s.
+            every: Interval of points, only with kind="metric"; default 1 s. The collector allows no less than 100 ms.
             buffer: Rows the collector queues for this subscription, 64 to 1,048,576; default 8192.
             on_full: When the queue is full: "drop_oldest" (default), "drop_newest" or "disconnect".
             on_gap: On lost rows: "warn" with a `GapWarning` (default), "yield" a `Gap`, "raise" a `GapError`.

@@ -16,7 +16,8 @@
     ├── BinaryNotFoundError           also a FileNotFoundError
     └── MissingDependencyError        also an ImportError
 
-`GapWarning` is the `UserWarning` of `on_gap="warn"`. Invalid arguments raise `ValueError` or `TypeError`.
+`GapWarning` is the `UserWarning` of `on_gap="warn"`, `UnmatchedWarning` that of a pattern that matches no known
+name. Invalid arguments raise `ValueError` or `TypeError`.
 """
 
 from __future__ import annotations
@@ -96,6 +97,10 @@ class GapError(DichroicError):
 
 class GapWarning(UserWarning):
     """Rows were lost and the subscription has `on_gap="warn"`."""
+
+
+class UnmatchedWarning(UserWarning):
+    """A pattern matches no name that the collector knows; the message has the nearest. The subscription is open."""
 
 
 class SidecarError(DichroicError):

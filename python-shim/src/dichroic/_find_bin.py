@@ -1,4 +1,4 @@
-"""Finds the `dichroic` executable that the wheel contains. Used by `python -m dichroic` and `dichroic.start`."""
+"""Finds the `dichroic` executable, which the pure wheel lacks. Used by `python -m dichroic` and `dichroic.start`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def find_bin() -> str:
     if found and _is_program(found):
         return found
     raise BinaryNotFoundError(
-        f"no dichroic executable at {', '.join(tried)}, nor on $PATH: reinstall the wheel, or set ${VARIABLE}"
+        f"no dichroic executable at {', '.join(dict.fromkeys(tried))}, nor on $PATH: install the wheel that has it "
+        f"(the pure wheel is the client alone), or set ${VARIABLE}"
     )
 
 

@@ -185,6 +185,7 @@ class Stream:
         self.epoch: int | None = None  #: of the collector; known after the first HELLO
         self.established = False  #: whether the handshake of the current connection is complete
         self.connections = 0
+        self.unmatched: dict[str, list[str]] = {}  #: patterns that match no known name, each with the nearest ones
         self.on_disconnect: Callable[[DichroicError], None] | None = None  #: called once when a connection ends
         self.backlog = 0  #: bytes queued and not yet decoded
         self.queued_rows = 0  #: rows in them
@@ -283,6 +284,8 @@ class Stream:
         self.connections += 1
         self.epoch = epoch
         self.agent = str(hello.fields["agent"])
+        unmatched = hello.fields.get("unmatched")
+        self.unmatched = _read_unmatched(unmatched) if isinstance(unmatched, dict) else {}
         if not has_cursor or resumed is not True or restarted:
             self._position = (position, 0) if isinstance(position, int) and not isinstance(position, bool) else None
         self.established = True
@@ -505,6 +508,10 @@ def _defines(table: dict[int, Any], id: int, fields: dict[str, Value] | None, li
     if id >= limit:
         raise FrameTooLargeError(f"{what} {id} exceeds the limit of {limit} ids")
     return True
+
+
+def _read_unmatched(unmatched: dict[str, Any]) -> dict[str, list[str]]:
+    return {pattern: list(map(str, near)) for pattern, near in unmatched.items() if isinstance(near, list)}
 
 
 def _read_scale(scale: int) -> int:

@@ -38,7 +38,7 @@ class Options(TypedDict, total=False):
 
     where: Where | None
     replay: Duration | None
-    every: Duration
+    every: Duration | None
     buffer: int
     on_full: OnFull
     sample: float | None
@@ -72,6 +72,13 @@ def milliseconds(duration: Duration, name: str) -> int:
     return round(value)
 
 
+def _above_zero(duration: Duration, name: str) -> int:
+    value = milliseconds(duration, name)
+    if value == 0:
+        raise ValueError(f"invalid {name}={duration!r}: expected at least 1 ms")
+    return value
+
+
 def render_value(value: str | int | float | bool) -> str:
     """The text of a label's value that patterns match."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -88,7 +95,7 @@ class Request:
         kind: Kind = "event",
         where: Where | None = None,
         replay: Duration | None = None,
-        every: Duration = 1.0,
+        every: Duration | None = None,
         buffer: int = 8192,
         on_full: OnFull = "drop_oldest",
         on_gap: OnGap = "warn",
@@ -98,6 +105,8 @@ class Request:
         on_disconnect: OnDisconnect | None = None,
     ) -> None:
         self.patterns = _check_patterns(patterns)
+        for pattern in patterns:
+            _check_syntax(pattern)
         self.kind = _one_of("kind", kind, get_args(Kind))
         self.on_gap = _one_of("on_gap", on_gap, get_args(OnGap))
         self.reconnect = reconnect
@@ -116,9 +125,13 @@ class Request:
         if where:
             self.fields["where"] = _where(where)
         if replay is not None:
-            self.fields["replay_ms"] = milliseconds(replay, "replay")
+            if kind == "metric":
+                raise ValueError('kind="metric" has no replay: each point has the full state of its series')
+            self.fields["replay_ms"] = _above_zero(replay, "replay")
         if kind == "metric":
-            self.fields["every_ms"] = max(1, milliseconds(every, "every"))
+            self.fields["every_ms"] = _above_zero(1.0 if every is None else every, "every")
+        elif every is not None:
+            raise ValueError('every applies to kind="metric"; for events and logs use sample')
         if sample is not None:
             if not 0 < sample <= 1:
                 raise ValueError(f"invalid sample={sample!r}: expected a share above 0 and at most 1")
@@ -153,6 +166,19 @@ def _check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
         if not 1 <= len(pattern.encode()) <= MAX_PATTERN_BYTES:
             raise ValueError(f"invalid pattern {pattern[:40]!r}: expected 1 to {MAX_PATTERN_BYTES} bytes")
     return patterns
+
+
+def _check_syntax(pattern: str) -> None:
+    """Rejects what the collector rejects, and the syntax of other globs, which would match nothing."""
+    segments = pattern.split(".")
+    if "" in segments:
+        raise ValueError(f'invalid pattern {pattern!r}: empty segment; write "**" for any number of segments')
+    if any("**" in segment and segment != "**" for segment in segments):
+        raise ValueError(f'invalid pattern {pattern!r}: "**" must be a whole segment; "*" matches within one')
+    found = set(pattern) & set("?[]{}")
+    if found or pattern != pattern.strip():
+        what = "white space around it" if pattern != pattern.strip() else f"unsupported {', '.join(sorted(found))}"
+        raise ValueError(f'invalid pattern {pattern!r}: {what}; the wildcards are "*" and "**"')
 
 
 def _where(where: Where) -> dict[str, Value]:

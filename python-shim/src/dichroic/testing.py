@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
+import difflib
 import os
+import re
 import tempfile
 import time
 from collections import deque
@@ -45,7 +46,12 @@ def _segments(pattern: list[str], name: list[str]) -> bool:
         return not name
     if pattern[0] == "**":
         return any(_segments(pattern[1:], name[skip:]) for skip in range(len(name) + 1))
-    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _segments(pattern[1:], name[1:])
+    return bool(name) and glob(pattern[0], name[0]) and _segments(pattern[1:], name[1:])
+
+
+def glob(pattern: str, text: str) -> bool:
+    """Whether a text matches a glob, in which `*` matches any text and nothing else is special."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
 class Subscriber:
@@ -82,7 +88,7 @@ class Subscriber:
             return False
         for label, patterns in subscribe.get("where", {}).items():
             value = labels.get(label)
-            if value is None or not any(fnmatch.fnmatchcase(render_value(value), pattern) for pattern in patterns):
+            if value is None or not any(glob(pattern, render_value(value)) for pattern in patterns):
                 return False
         return True
 
@@ -151,6 +157,7 @@ class FakeCollector:
         ring: Number of rows that can be replayed.
         epoch: Start time that it reports, nanoseconds since the Unix epoch.
         token: Token that clients must send.
+        known: Names that it reports as known: patterns that match none of them are answered with the nearest ones.
         on_hello: Replaces the answer to a HELLO, to simulate a faulty collector.
 
     Attributes:
@@ -165,6 +172,7 @@ class FakeCollector:
         ring: int = 10_000,
         epoch: int = 1_700_000_000_000_000_000,
         token: str | None = None,
+        known: Sequence[str] | None = None,
         on_hello: Callable[[Subscriber], Awaitable[None]] | None = None,
     ) -> None:
         self._directory: tempfile.TemporaryDirectory[str] | None = None
@@ -177,6 +185,7 @@ class FakeCollector:
         self.hellos: list[Hello] = []
         self.subscribers: list[Subscriber] = []
         self._token = token
+        self._known = known
         self._ring: deque[_Row] = deque(maxlen=ring)
         self._next = 1
         self._server: asyncio.AbstractServer | None = None
@@ -386,12 +395,22 @@ class FakeCollector:
         rows, lost, resumed = self._replay(subscriber.subscribe)
         fields["position"] = rows[0].position if rows else self._next
         fields["resumed"] = resumed
+        unmatched = self._unmatched(subscriber.subscribe)
+        if unmatched:
+            fields["unmatched"] = unmatched
         # Before the answer: a client in another thread finds itself on the list as soon as its handshake is complete.
         self.subscribers.append(subscriber)
         subscriber.send(Hello(frames.COLLECTOR, fields))
         if lost:
             subscriber.send(GapFrame(0, GapReason.BEYOND_REPLAY, lost))
         _deliver(subscriber, rows)
+
+    def _unmatched(self, subscribe: dict[str, Any]) -> dict[str, Any]:
+        known = self._known
+        if known is None or subscribe.get("cursor") is not None:
+            return {}
+        patterns = [pattern for pattern in subscribe["match"] if not any(matches(pattern, name) for name in known)]
+        return {pattern: difflib.get_close_matches(pattern, known) for pattern in patterns}
 
     def _replay(self, subscribe: dict[str, Any]) -> tuple[list[_Row], int, bool]:
         """Returns the rows to replay, the number of rows lost, and whether the cursor was found."""
