@@ -1,5 +1,5 @@
 %% @doc The attached relay, and events on its node while it detaches: the application is not disturbed, and nothing is left.
--module(guest_SUITE).
+-module(attached_SUITE).
 
 -compile([export_all, nowarn_export_all]).
 
