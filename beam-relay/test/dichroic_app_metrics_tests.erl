@@ -36,7 +36,7 @@ with(Setting, Test) ->
     end.
 
 %% The content for a collector: {Definition, Labels, Row}
-told(Frames) ->
+sent(Frames) ->
     Rows = maps:from_list([{element(1, R), list_to_tuple(tl(tuple_to_list(R)))} || {T, _, Rs} <- Frames, T =/= define, R <- Rs]),
     lists:sort([{Own, Labels, maps:get(Id, Rows)} || {define, series, Ds} <- Frames, {Id, #{<<"own">> := Own, <<"labels">> := Labels}} <- Ds]).
 
@@ -47,7 +47,7 @@ check(Title, Metric, Events, Expected) ->
             [emit(E, ?STOP, Meas, Meta) || {Meas, Meta} <- Events],
             {Frames, _} = flush(1, E),
             ?assertEqual(Expected, [{maps:get(<<"type">>, Own), maps:get(<<"labels">>, Own), maps:get(<<"unit">>, Own), Labels, Row}
-                                    || {Own, Labels, Row} <- told(Frames)])
+                                    || {Own, Labels, Row} <- sent(Frames)])
         end)
     end}.
 
@@ -56,7 +56,7 @@ app_metrics_are_counted_like_those_of_a_plan_test_() ->
     [check("a counter", {counter, "shop.checkout.stop.count"}, Two, [{<<"counter">>, [], <<>>, [], {2, 0.0}}]),
      check("a sum by tag", {sum, "shop.checkout.stop.duration", [{tags, [plan]}, {unit, byte}]}, Two,
            [{<<"sum">>, [<<"plan">>], <<"byte">>, [<<"gold">>], {12, 0.0}}]),
-     check("a name of its own", {sum, "orders.time", #{event_name => "shop.checkout.stop", measurement => duration}}, Two,
+     check("a name different from the event", {sum, "orders.time", #{event_name => "shop.checkout.stop", measurement => duration}}, Two,
            [{<<"sum">>, [], <<>>, [], {12, 0.0}}]),
      check("a map", #{type => last_value, name => <<"shop.checkout.stop.duration">>, unit => {native, millisecond}}, Two,
            [{<<"last">>, [], <<"native">>, [], {7, 0.0}}]),
@@ -87,7 +87,7 @@ functions_that_raise_count_nothing_and_stop_nothing_test() ->
         emit(E, ?STOP, #{duration => 1}, #{a => 1}),
         {Frames, _} = flush(1, E),
         ?assertEqual([{<<"shop.checkout.stop.count">>, [], {1, 0.0}}, {<<"shop.checkout.stop.tagged">>, [null], {1, 0.0}}],
-                     lists:sort([{maps:get(<<"name">>, O), L, R} || {O, L, R} <- told(Frames)])),
+                     lists:sort([{maps:get(<<"name">>, O), L, R} || {O, L, R} <- sent(Frames)])),
         ?assertEqual(0, support:account(Frames, 4, []))
     end).
 
@@ -97,7 +97,7 @@ an_invalid_metric_is_refused_by_name_and_the_others_count_test_() ->
             ?assertMatch([[null, <<"metrics: ", _/binary>>]], Refused),
             emit(E, ?STOP, #{}, #{}),
             {Frames, _} = flush(1, E),
-            ?assertMatch([{_, [], {1, 0.0}}], told(Frames))
+            ?assertMatch([{_, [], {1, 0.0}}], sent(Frames))
         end)
     end} || Bad <- [x, {gauge, "a.b"}, {counter, "a"}, {counter, ""}, {sum, 5}, #{type => sum}, struct('Elixir.Shop', #{}), [a | b],
                     {distribution, "a.b", [{reporter_options, [{buckets, [2, 1]}]}]}, {counter, "a.b", [{tags, x}]},
@@ -171,6 +171,6 @@ the_same_metric_keeps_its_key_and_totals_over_plans_test() ->
         {ok, [], E2} = dichroic_engine:plan((plan([]))#{<<"generation">> := 2}, E1),
         emit(E2, ?STOP, #{}, #{plan => a}),
         {F2, _} = flush(2, E2),
-        ?assertMatch([{_, [<<"a">>], {1, 0.0}}], told(F1)),
+        ?assertMatch([{_, [<<"a">>], {1, 0.0}}], sent(F1)),
         ?assertMatch([{numbers, _, [{_, 2, 0.0}]}], F2)
     end).

@@ -69,15 +69,15 @@ values_found_later_are_sent_up_to_sixteen_and_the_others_are_refused_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         Named = fun(Ns) -> [iolist_to_binary(io_lib:format("domain_~2..0b", [N])) || N <- Ns] end,
         Find = fun(Ns) -> gen_statem:cast(dichroic_connection, {variables, #{<<"ash_domain">> => Named(Ns)}}) end,
-        Said = fun(Ns) -> #{<<"ash_domain">> => Named(Ns)} end,
+        Expected = fun(Ns) -> #{<<"ash_domain">> => Named(Ns)} end,
         Find(lists:seq(9, 20)),
-        wait(C, fun(#{replies := [R | _]}) -> maps:get(<<"variables">>, R) =:= Said(lists:seq(9, 20)) end),
+        wait(C, fun(#{replies := [R | _]}) -> maps:get(<<"variables">>, R) =:= Expected(lists:seq(9, 20)) end),
         Find(lists:seq(1, 16)),
         Find(lists:seq(1, 20)),
         LeftOut = fun(#{<<"refused">> := [[null, <<"ash_domain: 4 values ignored", _/binary>>]]}) -> true; (_) -> false end,
         wait(C, fun(#{replies := Replies}) -> lists:any(LeftOut, Replies) end),
         #{replies := [Reply | _]} = fake_collector:state(C),
-        ?assertEqual(Said([1, 2, 3, 4] ++ lists:seq(9, 20)), maps:get(<<"variables">>, Reply)),
+        ?assertEqual(Expected([1, 2, 3, 4] ++ lists:seq(9, 20)), maps:get(<<"variables">>, Reply)),
         fake_collector:cut(C),
         dichroic:reconnect(),
         wait(C, fun(#{connections := N, hello := Hello}) -> N > 1 andalso maps:get(<<"variables">>, Hello) =:= maps:get(<<"variables">>, Reply) end)
@@ -87,12 +87,12 @@ a_lack_of_ids_is_reported_in_the_reply_to_the_plan_test_() ->
     Limits = #{<<"limits">> => #{<<"series">> => 8}},
     with_relay(plan([counter(100 + I, ?E, [meta(<<"k">>)]) || I <- lists:seq(1, 5)], Limits), fun(C, _) ->
         [order(N) || N <- [1, 2, 3]],
-        Said = fun(#{<<"refused">> := [[null, <<N, " series are not sent", _/binary>>]]}) -> N > $0; (_) -> false end,
-        wait(C, fun(#{replies := Replies}) -> lists:any(Said, Replies) end),
+        IsReported = fun(#{<<"refused">> := [[null, <<N, " series are not sent", _/binary>>]]}) -> N > $0; (_) -> false end,
+        wait(C, fun(#{replies := Replies}) -> lists:any(IsReported, Replies) end),
         flushed(C),
         flushed(C),
         #{replies := Replies, errors := Errors} = fake_collector:state(C),
-        ?assertEqual({1, []}, {length(lists:filter(Said, Replies)), Errors})
+        ?assertEqual({1, []}, {length(lists:filter(IsReported, Replies)), Errors})
     end).
 
 totals_arrive_exactly_test_() ->
@@ -350,8 +350,8 @@ a_collector_of_another_major_version_gets_goodbye_and_a_long_retry_delay_test_()
         try
             {ok, S} = gen_tcp:accept(L, 5000),
             ok = gen_tcp:send(S, <<9:32/little, 1, "DICH", 2, 0, 0, "??">>),
-            Told = read_until_closed(S, <<>>),
-            {ok, {hello, 1, 0, 1, _}, Rest} = dichroic_wire:decode(Told, 16384),
+            Received = read_until_closed(S, <<>>),
+            {ok, {hello, 1, 0, 1, _}, Rest} = dichroic_wire:decode(Received, 16384),
             ?assertMatch({ok, {goodbye, 1, _, _}, <<>>}, dichroic_wire:decode(Rest, 16384)),
             ?assertEqual({error, timeout}, gen_tcp:accept(L, 500))
         after support:stop_relay(), gen_tcp:close(L), file:delete(Path) end
@@ -482,7 +482,7 @@ vm_events_reach_only_the_relays_handler_test_() ->
     Memory = (sum(100, [vm, memory], meas(<<"total">>), []))#{<<"type">> := <<"last">>},
     with_relay(plan([Memory, counter(101, [vm, system_counts], [])]), fun(C, _) ->
         Me = self(),
-        ok = telemetry:attach(other, [vm, memory], fun telemetry_contract_tests:tell/4, {Me, other}),
+        ok = telemetry:attach(other, [vm, memory], fun telemetry_contract_tests:forward/4, {Me, other}),
         wait(C, fun(S) -> {Bytes, 0.0} = total(S, 100, []), {N, 0.0} = total(S, 101, []), Bytes > 1000000 andalso N > 0 end),
         telemetry:detach(other),
         receive {other, _, _, _, _} -> error(doubled) after 0 -> ok end

@@ -1,4 +1,4 @@
-%% @doc Credit and rate: what is admitted, what is sent, and what comes back.
+%% @doc Credit and rate: admission, sending, and return of credit.
 -module(dichroic_limiter_tests).
 
 -include_lib("eunit/include/eunit.hrl").
@@ -29,7 +29,7 @@ rows_in_flight_are_bounded_per_lane_test() ->
         [receive {row, _} -> ok end || _ <- [1, 2, 3]]
     end).
 
-the_rate_is_counted_anew_each_second_test() ->
+the_count_of_the_rate_is_reset_each_second_test() ->
     Credit = limited(100, 2),
     Lane = dichroic_limiter:lane(1, 2),
     ?assertEqual([true, true, ?DROP_RATE, true, true, ?DROP_RATE],

@@ -30,7 +30,7 @@ an_invalid_entry_is_refused_by_its_key_with_a_message_test_() ->
         aggregate(#{<<"labels">> => 1}),
         aggregate(#{<<"keep">> => [[<<"like">>, [<<"metadata">>, [<<"a">>]], <<"x">>]]}),
         aggregate(#{<<"expire_s">> => 299}),
-        aggregate(#{<<"labels">> => [[<<"carry">>, [<<"nobody">>]]]}),
+        aggregate(#{<<"labels">> => [[<<"carry">>, [<<"unwritten">>]]]}),
         aggregate(#{<<"type">> => <<"sum">>}),
         exponential(#{<<"scale">> => 5}),
         exponential(#{<<"octaves">> => [5, 5]}),

@@ -40,7 +40,7 @@ a_library_that_raises_or_returns_nonsense_hides_no_other_values_test_() ->
              [code:purge(M) || M <- Modules, code:delete(M)]
          end
      end || Ecto <- ["-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> error(no).",
-                     "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> [nobody].",
+                     "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> [not_a_repository].",
                      "-module('Elixir.Ecto.Repo'). -export([all_running/0]). all_running() -> nonsense."]].
 
 found(Values) -> #{<<"ash_domain">> => Values}.

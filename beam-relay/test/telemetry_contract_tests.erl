@@ -4,9 +4,9 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
--export([tell/4, fail/4]).
+-export([forward/4, fail/4]).
 
-tell(Event, Measurements, Metadata, {Pid, Tag}) -> Pid ! {Tag, self(), Event, Measurements, Metadata}.
+forward(Event, Measurements, Metadata, {Pid, Tag}) -> Pid ! {Tag, self(), Event, Measurements, Metadata}.
 fail(_, _, _, Kind) -> erlang:raise(Kind, on_purpose, []).
 
 contract_test_() ->
@@ -31,7 +31,7 @@ contract_test_() ->
            [telemetry:execute(E, #{}, #{}) || E <- [[a], [a, b, c], [b, a]]],
            ?assertEqual([], all()) end},
       {"attach_many is one handler for many events", fun() ->
-           ok = telemetry:attach_many(x, [[a], [b]], fun ?MODULE:tell/4, {self(), t}),
+           ok = telemetry:attach_many(x, [[a], [b]], fun ?MODULE:forward/4, {self(), t}),
            telemetry:execute([a], #{}), telemetry:execute([b], #{}),
            ?assertMatch([{t, _, [a], _, _}, {t, _, [b], _, _}], all()),
            ok = telemetry:detach(x),
@@ -51,14 +51,14 @@ contract_test_() ->
            telemetry:execute([a], 5),
            ?assertMatch([{_, _, _, #{value := 5}, M}] when M =:= #{}, all()) end},
       {"a span emits start and stop with the same context", fun() ->
-           ok = telemetry:attach_many(x, [[s, start], [s, stop], [s, exception]], fun ?MODULE:tell/4, {self(), t}),
+           ok = telemetry:attach_many(x, [[s, start], [s, stop], [s, exception]], fun ?MODULE:forward/4, {self(), t}),
            ?assertEqual(done, telemetry:span([s], #{a => 1}, fun() -> {done, #{b => 2}} end)),
            [{t, _, [s, start], #{system_time := _, monotonic_time := _}, #{a := 1, telemetry_span_context := C}},
             {t, _, [s, stop], #{duration := D, monotonic_time := _}, #{b := 2, telemetry_span_context := C} = Stop}] = all(),
            ?assert(is_integer(D)),
            ?assertNot(maps:is_key(a, Stop)) end},
       {"a span that fails emits the exception with the metadata of its start", fun() ->
-           ok = telemetry:attach_many(x, [[s, stop], [s, exception]], fun ?MODULE:tell/4, {self(), t}),
+           ok = telemetry:attach_many(x, [[s, stop], [s, exception]], fun ?MODULE:forward/4, {self(), t}),
            ?assertError(on_purpose, telemetry:span([s], #{a => 1}, fun() -> error(on_purpose) end)),
            ?assertMatch([{t, _, [s, exception], #{duration := _}, #{a := 1, kind := error, reason := on_purpose, stacktrace := _}}], all()) end},
       {"without the application executing does nothing", fun() ->
@@ -86,6 +86,6 @@ the_library_under_test_is_the_configured_one_test() ->
         Ebin -> ?assertEqual(filename:join(filename:absname(Ebin), "telemetry.beam"), filename:absname(code:which(telemetry)))
     end.
 
-attach(Id, Event, Tag) -> telemetry:attach(Id, Event, fun ?MODULE:tell/4, {self(), Tag}).
+attach(Id, Event, Tag) -> telemetry:attach(Id, Event, fun ?MODULE:forward/4, {self(), Tag}).
 
 all() -> receive M when is_tuple(M), tuple_size(M) =:= 5 -> [M | all()] after 0 -> [] end.

@@ -56,7 +56,7 @@ handler_of_logger(_) ->
              ok = call(Peer, logger, remove_handler, [dichroic]),
              true = call(Peer, support, wait, [fun dichroic_logger:installed/0])
          end || _ <- [1, 2]],
-        ok = call(Peer, say, [<<"after">>, 200]),
+        ok = call(Peer, log_notices, [<<"after">>, 200]),
         counted(C, 102, [<<"after">>], {200, 0.0}),
         _ = fake_collector:wait(C, fun(S) -> {N, 0.0} = fake_collector:total(S, 5, []), N >= 2 end),
         true = call(Peer, unload, []) > 0
@@ -82,7 +82,7 @@ a_killed_handler_keeper_loses_no_counts(_) ->
     with(#{plan => plan()}, fun(#{peer := Peer, collector := C}) ->
         ok = call(Peer, load, [4, ?E]),
         [ok = call(Peer, kill, [dichroic_handler_keeper]) || _ <- [1, 2, 3]],
-        ok = call(Peer, say, [<<"meanwhile">>, 100]),
+        ok = call(Peer, log_notices, [<<"meanwhile">>, 100]),
         Events = call(Peer, unload, []),
         all_counted(C, Events),
         counted(C, 102, [<<"meanwhile">>], {100, 0.0}),

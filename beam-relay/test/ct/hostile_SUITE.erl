@@ -52,8 +52,8 @@ any_metadata_is_a_label_or_null(_) ->
         end) || Key <- [100, 101, 102, 103]],
         %% One exposition identity is one series.
         #{ids := Ids} = fake_collector:state(C),
-        Places = [{K, [dichroic_value:text(L) || L <- Ls]} || {K, Ls, _} <- maps:values(Ids), K >= 100, Ls =/= [null]],
-        [] = Places -- lists:usort(Places),
+        Identities = [{K, [dichroic_value:text(L) || L <- Ls]} || {K, Ls, _} <- maps:values(Ids), K >= 100, Ls =/= [null]],
+        [] = Identities -- lists:usort(Identities),
         none = fake_collector:total(fake_collector:state(C), 4, [])
     end).
 

@@ -33,7 +33,7 @@ stop(Pid) -> kill(Pid).
 kill(Pid) ->
     Ref = monitor(process, Pid),
     exit(Pid, kill),
-    receive {'DOWN', Ref, _, _, _} -> ok after 5000 -> error(immortal) end.
+    receive {'DOWN', Ref, _, _, _} -> ok after 5000 -> error(not_killed) end.
 
 cut(Pid) -> call(Pid, cut).
 plan(Pid, Plan) -> call(Pid, {plan, Plan}).
@@ -60,7 +60,7 @@ wait_until(Pid, Fun, End) ->
     State = state(Pid),
     case try Fun(State) catch _:_ -> false end of
         false ->
-            erlang:monotonic_time(millisecond) < End orelse error({waited_in_vain, maps:without([events, order], State)}),
+            erlang:monotonic_time(millisecond) < End orelse error({wait_timeout, maps:without([events, order], State)}),
             receive after 5 -> wait_until(Pid, Fun, End) end;
         Answer -> Answer
     end.
@@ -161,7 +161,7 @@ frame(F, C) -> fault({unexpected, element(1, F)}, C).
 define({Id, null}, #c{ids = Ids} = C) ->
     case Ids of
         #{Id := Series} -> C#c{ids = maps:remove(Id, Ids), gone = [Series | C#c.gone]};
-        _ -> fault({forgets_unknown, Id}, C)
+        _ -> fault({removes_unknown, Id}, C)
     end;
 define({Id, #{<<"key">> := K, <<"labels">> := L, <<"start">> := Start}}, #c{ids = Ids} = C) ->
     case Ids of

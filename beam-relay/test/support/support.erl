@@ -123,7 +123,7 @@ wait(Fun, Ms) when Ms > 0 ->
         false -> receive after 5 -> wait(Fun, Ms - 5) end;
         Answer -> Answer
     end;
-wait(_, _) -> error(waited_in_vain).
+wait(_, _) -> error(wait_timeout).
 
 %% For random input: the seed is printed when a test fails, and can be set.
 seed() ->

@@ -1,38 +1,38 @@
 %% @doc A node for tests with a collector, and the functions that tests call in that node.
 %%
-%% with/2 starts both, runs the test and stops both. The relay is part of the node's application, or a guest that is attached and whose
+%% with/2 starts both, runs the test and stops both. The relay is part of the node's application, or attached, and then its
 %% modules are not on the node's code path. The functions under "In the node" are called there.
 -module(test_node).
 
--export([with/2, call/3, call/4, counted/4, attach/1, load_guest/1, start_guest/1, guest_modules/0]).
--export([quiet/0, said/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, say/2, spans/3, attach_failing/1,
-         forget_said/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, stop_late/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
-         freeze/0, thaw/0, detach/0, start_asking/1, replies/0, suspended_asking/0, handled_message/1, take_name/1]).
+-export([with/2, call/3, call/4, counted/4, attach/1, load_relay/1, start_attached/1, relay_modules/0]).
+-export([quiet/0, logged/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, log_notices/2, spans/3, attach_failing/1,
+         forget_logged/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, attach_slow_handler/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
+         freeze/0, thaw/0, detach/0, start_callers/1, replies/0, suspended_caller/0, handled_message/1, take_name/1]).
 -export([log/2, slow/4, failed/4, failing/4]).
 
 -define(FILE_NAME, "(attached by dichroic)").
 
-%% Options: plan; telemetry (stand_in, or the library of TELEMETRY_EBIN); guest; args (of the emulator)
+%% Options: plan; telemetry (stand_in, or the library of TELEMETRY_EBIN); attached (by the test); args (of the emulator)
 with(Options, Test) ->
     Path = support:socket_path(),
     {C, _} = fake_collector:start(Path, #{plan => maps:get(plan, Options)}),
     Library = case Options of #{telemetry := stand_in} -> [{"TELEMETRY_EBIN", ""}]; _ -> [] end,
-    Guest = is_map_key(guest, Options),
+    Attached = is_map_key(attached, Options),
     {ok, Peer, _} = peer:start(#{connection => standard_io, wait_boot => 30000,
                                  env => [{"DICHROIC_SOCKET", Path}, {"ERL_CRASH_DUMP_SECONDS", "0"} | Library],
-                                 args => maps:get(args, Options, []) ++ ["-pa" | [P || P <- code:get_path(), not (Guest andalso lists:suffix("dichroic/ebin", P))]]}),
+                                 args => maps:get(args, Options, []) ++ ["-pa" | [P || P <- code:get_path(), not (Attached andalso lists:suffix("dichroic/ebin", P))]]}),
     try
         ok = call(Peer, quiet, []),
         ok = call(Peer, support, telemetry, []),
         Node = #{collector => C, peer => Peer, path => Path},
-        case Guest of
+        case Attached of
             true -> ok;
             false ->
                 ok = call(Peer, application, start, [dichroic]),
                 _ = fake_collector:wait(C, fun(#{pings := N, replies := [_ | _]}) -> N > 0 end)
         end,
         Result = Test(Node),
-        [] = call(Peer, said, []),
+        [] = call(Peer, logged, []),
         _ = is_process_alive(C) andalso begin #{errors := []} = fake_collector:state(C) end,
         Result
     after
@@ -47,27 +47,27 @@ call(Peer, Module, Function, Args) -> peer:call(Peer, Module, Function, Args, 60
 %% Waits until the collector has this total.
 counted(C, Key, Labels, Expected) ->
     try fake_collector:wait(C, fun(S) -> fake_collector:total(S, Key, Labels) =:= Expected end, 20000)
-    catch error:{waited_in_vain, S} -> error({total, Key, Labels, Expected, fake_collector:total(S, Key, Labels)})
+    catch error:{wait_timeout, S} -> error({total, Key, Labels, Expected, fake_collector:total(S, Key, Labels)})
     end.
 
 %% As `dichroic attach' does: purges old code, loads all modules at once, starts the keeper.
 attach(Node) ->
-    ok = load_guest(Node),
-    start_guest(Node).
+    ok = load_relay(Node),
+    start_attached(Node).
 
-load_guest(#{peer := Peer}) ->
-    Modules = guest_modules(),
+load_relay(#{peer := Peer}) ->
+    Modules = relay_modules(),
     Load = [{M, ?FILE_NAME, Code} || M <- Modules, {_, Code, _} <- [code:get_object_code(M)]],
     [] = [M || M <- Modules, not call(Peer, code, soft_purge, [M])],
     ok = call(Peer, code, atomic_load, [Load]),
     _ = [call(Peer, code, soft_purge, [M]) || M <- Modules],
     ok.
 
-start_guest(#{peer := Peer, path := Path}) ->
-    Options = #{guardian => 'guardian@nowhere', socket => Path, modules => guest_modules(), vsn => <<"0">>},
+start_attached(#{peer := Peer, path := Path}) ->
+    Options = #{guardian => 'guardian@nowhere', socket => Path, modules => relay_modules(), vsn => <<"0">>},
     call(Peer, dichroic_attach, start, [Options]).
 
-guest_modules() ->
+relay_modules() ->
     Ebin = filename:dirname(code:which(dichroic_handler)),
     [list_to_atom(filename:basename(F, ".beam")) || F <- filelib:wildcard(filename:join(Ebin, "dichroic*.beam"))]
         -- [dichroic_app, dichroic_discover].
@@ -90,12 +90,12 @@ quiet() ->
 log(#{meta := #{domain := [otp, sasl]}}, _) -> ok;
 log(#{msg := {report, #{label := {supervisor, _}}}}, _) -> ok;
 log(#{msg := {report, #{label := {_, terminate}, name := Name}}} = Event, _) ->
-    lists:prefix("dichroic", atom_to_list(Name)) orelse ets:insert(?MODULE, {said, Event});
-log(#{msg := Message}, _) -> ets:insert(?MODULE, {said, Message}).
+    lists:prefix("dichroic", atom_to_list(Name)) orelse ets:insert(?MODULE, {logged, Event});
+log(#{msg := Message}, _) -> ets:insert(?MODULE, {logged, Message}).
 
 failed(_, _, Metadata, _) -> ets:insert(?MODULE, {failed, Metadata}).
 
-said() -> ets:lookup(?MODULE, said) ++ ets:lookup(?MODULE, failed).
+logged() -> ets:lookup(?MODULE, logged) ++ ets:lookup(?MODULE, failed).
 
 handlers() -> [Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])].
 
@@ -157,7 +157,7 @@ kill_together(Names) ->
 
 programs() -> length([K || {{dichroic_program, _} = K, _} <- persistent_term:get()]).
 
-say(Domain, Times) ->
+log_notices(Domain, Times) ->
     _ = [logger:notice("x", #{domain => [binary_to_atom(Domain)]}) || _ <- lists:seq(1, Times)],
     ok.
 
@@ -181,7 +181,7 @@ attach_failing(Event) -> telemetry:attach(failing, Event, fun ?MODULE:failing/4,
 
 failing(_, _, _, _) -> error(failing).
 
-forget_said() -> ets:delete(?MODULE, said).
+forget_logged() -> ets:delete(?MODULE, logged).
 
 %% Attached in telemetry, not only in the state of the handler keeper.
 attached_again(Event) ->
@@ -211,7 +211,7 @@ memory(Before, Tries) ->
         Total -> Total
     end.
 
-%% What is left in a node after the guest was detached; old code counts only if a process uses it.
+%% What is left in a node after the relay was detached; old code counts only if a process uses it.
 left(Modules) ->
     #{loaded => [M || M <- Modules, erlang:module_loaded(M) orelse erlang:check_old_code(M)],
       processes => [N || N <- registered(), lists:prefix("dichroic", atom_to_list(N))],
@@ -223,7 +223,7 @@ left(Modules) ->
       handlers => handlers()}.
 
 %% A process in the middle of an event: it waits in an earlier handler until go/1.
-stop_late(Event) ->
+attach_slow_handler(Event) ->
     ok = telemetry:attach(slow, Event, fun ?MODULE:slow/4, none),
     ok = telemetry:attach(slow_failed, [telemetry, handler, failure], fun ?MODULE:failed/4, none),
     ok.
@@ -315,37 +315,37 @@ thaw() ->
     freezer ! {thaw, self()},
     receive thawed -> ok end.
 
-%% Processes that call info/0 without a pause until the guest has no state to report; replies/0 collects their last results.
-start_asking(N) ->
+%% Processes that call info/0 without a pause until the relay has no state to report; replies/0 collects their last results.
+start_callers(N) ->
     Self = self(),
     _ = spawn(fun() ->
-        true = register(asking, self()),
-        Pids = [spawn_monitor(fun() -> exit({replied, ask()}) end) || _ <- lists:seq(1, N)],
-        Self ! asking,
+        true = register(callers, self()),
+        Pids = [spawn_monitor(fun() -> exit({replied, call_info()}) end) || _ <- lists:seq(1, N)],
+        Self ! calling,
         Replies = [receive {'DOWN', Ref, process, P, Reason} -> case Reason of {replied, Reply} -> Reply; _ -> Reason end end || {P, Ref} <- Pids],
         receive {replies, From} -> From ! {replies, Replies} end
     end),
-    receive asking -> ok end.
+    receive calling -> ok end.
 
-%% After the guest is unloaded the call is undefined.
-ask() ->
+%% After the relay is unloaded the call is undefined.
+call_info() ->
     try dichroic_attach:info() of
-        #{} -> ask();
+        #{} -> call_info();
         Error -> Error
     catch error:undef -> {error, not_attached}
     end.
 
 replies() ->
-    asking ! {replies, self()},
+    callers ! {replies, self()},
     receive {replies, Replies} -> Replies end.
 
 %% A process that is suspended while it waits for the keeper's reply, so that the keeper cannot finish detaching. Until resume/1.
-suspended_asking() ->
+suspended_caller() ->
     Self = self(),
     _ = spawn(fun() ->
         Keeper = whereis(dichroic_attach),
         true = erlang:suspend_process(Keeper),
-        Pid = spawn(fun() -> exit({replied, ask()}) end),
+        Pid = spawn(fun() -> exit({replied, call_info()}) end),
         support:wait(fun() -> {current_function, {dichroic_attach, answer, 3}} =:= process_info(Pid, current_function) end),
         true = erlang:suspend_process(Pid),
         true = erlang:resume_process(Keeper),
