@@ -7,13 +7,14 @@ BUILD := $(ROOT)/build
 VENV := $(BUILD)/venv
 PYTHON := $(VENV)/bin/python
 SUITE ?= forky
+INTERPRETER ?= python3
 MUSL := x86_64-unknown-linux-musl
 export DICHROIC_PYTHON := $(PYTHON)
 export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup demo test test-peers bench lint fmt beams otp setup-demo setup-test setup-docs setup-peers test-rust test-erlang \
-        test-python test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve pictures static wheel release release-check clean
+        test-python test-python-on test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve pictures static wheel release release-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,7 +23,7 @@ demo: setup-demo ## See it work: an Erlang node and two Python programs, togethe
 	@cargo build --release -p dichroic
 	@$(PYTHON) examples/demo/demo.py
 
-setup: setup-test setup-docs ## Install all that developing needs; says what before it does
+setup: setup-test setup-docs ## Install everything for development; lists it first
 
 test: setup-test lint loom test-rust test-erlang test-python test-corpora test-system ## Everything that must pass
 	@echo "all tests passed"
@@ -40,6 +41,12 @@ test-erlang: setup-test ## The relay: eunit, Common Test, xref
 
 test-python: setup-test ## The Python package
 	cd python-shim && $(PYTHON) -m pytest -q
+
+test-python-on: ## The Python package on another interpreter: make test-python-on INTERPRETER=python3.13
+	venv=$(BUILD)/venv-$$($(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	$(INTERPRETER) -m venv $$venv; \
+	$$venv/bin/python -m pip install --quiet --disable-pip-version-check -r python-shim/requirements-dev.txt; \
+	cd python-shim; $$venv/bin/python --version; $$venv/bin/python -m mypy; $$venv/bin/python -m pytest -q
 
 test-system: setup-test ## The real collector with real Erlang, Python and Prometheus around it
 	cargo build --quiet -p dichroic

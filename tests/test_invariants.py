@@ -4,10 +4,12 @@ import importlib.util
 import json
 import re
 import subprocess
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 # Crates for sockets, HTTP or protobuf, which the pipeline and the model must not depend on.
@@ -132,6 +134,14 @@ def test_the_python_package_has_no_mandatory_dependency():
     text = (ROOT / "python-shim" / "pyproject.toml").read_text()
     match = re.search(r"^dependencies\s*=\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)
     assert match is None or match.group(1).strip() == ""
+
+
+def test_ci_runs_the_python_package_on_every_version_that_it_claims():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    project = tomllib.loads((ROOT / "python-shim" / "pyproject.toml").read_text())["project"]
+    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert workflow["jobs"]["python"]["strategy"]["matrix"]["python"] == claimed
+    assert project["requires-python"] == f">={claimed[0]}"
 
 
 def test_the_relay_depends_only_on_otp():
