@@ -93,8 +93,8 @@ class BareNode(Process):
 
     def release(self) -> int:
         """Its OTP release."""
-        ask = "io:put_chars(erlang:system_info(otp_release)), halt()."
-        return int(subprocess.run([self.erl, "-noshell", "-eval", ask], capture_output=True, text=True, check=True).stdout)
+        code = "io:put_chars(erlang:system_info(otp_release)), halt()."
+        return int(subprocess.run([self.erl, "-noshell", "-eval", code], capture_output=True, text=True, check=True).stdout)
 
     def visit(self) -> str:
         command = [str(dichroic_bin()), "detach", *self.reach()]
@@ -143,12 +143,12 @@ class Attacher(Process):
 
     def __init__(self, node: BareNode, collector: Collector, *args: str, socket: bool = True):
         super().__init__()
-        self.place = ["--socket", str(collector.socket)] if socket else []
+        self.destination = ["--socket", str(collector.socket)] if socket else []
         self.node = node
         self.args = args
 
     def argv(self) -> Sequence[str]:
-        return [str(dichroic_bin()), "attach", *self.node.reach(), *self.place, *self.args]
+        return [str(dichroic_bin()), "attach", *self.node.reach(), *self.destination, *self.args]
 
     def wait_ready(self) -> None:
         self.wait_line(r": attached to \d+ events")

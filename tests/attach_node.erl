@@ -145,7 +145,7 @@ snapshot() ->
      {modules, lists:sort(Loaded)},
      {old_code, [M || M <- Loaded, erlang:check_old_code(M)]},
      {ours, [M || M <- [dichroic_attach, dichroic_discover, dichroic_handler, dichroic_sup], erlang:check_old_code(M)]},
-     {processes, lists:sort([who(P) || P <- processes()])},
+     {processes, lists:sort([process_name(P) || P <- processes()])},
      {ports, lists:sort([Name || P <- erlang:ports(), {name, Name} <- [erlang:port_info(P, name)]])},
      {tables, lists:sort([ets:info(T, name) || T <- ets:all()])},
      {terms, {persistent_term:info(), lists:sort([K || {K, _} <- persistent_term:get()])}},
@@ -161,7 +161,7 @@ secrets() ->
     [catch dichroic_attach:info(), application:get_all_env(dichroic), persistent_term:get(),
      [catch sys:get_status(P) || P <- [dichroic_connection, dichroic_sup]], [process_info(P, Asked) || P <- processes()]].
 
-who(P) ->
+process_name(P) ->
     case process_info(P, [registered_name, initial_call, dictionary]) of
         [{_, Name}, _, _] when is_atom(Name) -> Name;
         [_, {_, Call}, {_, Dictionary}] -> proplists:get_value('$initial_call', Dictionary, Call);

@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "python-shim" / "src")]
 from attach_actors import NEWER_ERL, BareNode  # noqa: E402
 
 # Prefixes of the node's own output.
-ANSWERS = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone", "loading")
+EXPECTED_OUTPUT = ("snapshot", "emitted", "serving", "truth", "held", "watching", "gone", "loading")
 
 
 @pytest.fixture
@@ -32,5 +32,5 @@ def quiet(node: BareNode) -> Iterator[BareNode]:
     with node:
         yield node
         # No log line of the node may have been caused by the relay.
-        said = [line for line in node.lines if not line.startswith((*ANSWERS, "attach_node"))]
-        assert said == []
+        unexpected = [line for line in node.lines if not line.startswith((*EXPECTED_OUTPUT, "attach_node"))]
+        assert unexpected == []

@@ -1,7 +1,7 @@
 """Rules for dashboards: `problems(document)` returns a line for each violation.
 
 The rules are those of Grafana's dashboard-linter that concern Prometheus, and our own: descriptions, units, legends, the grid.
-`EXCEPTIONS` lists what may break one, with the reason.
+`EXCEPTIONS` lists the panels that may violate a rule, with the reason.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _board(document: Json) -> Iterator[str]:
     if not any(link["type"] == "dashboards" and link["tags"] == ["dichroic"] and link["keepTime"] for link in document["links"]):
         yield "needs links to the others"
     if "id" in document:
-        yield "an id belongs to one Grafana"
+        yield "must not contain an id: each Grafana server assigns its own"
     ids = [panel["id"] for panel in [*document["panels"], *panels(document)]]
     if len(set(ids)) != len({id(p) for p in [*document["panels"], *panels(document)]}):
         yield "panel ids are not unique"
@@ -65,7 +65,7 @@ def _board(document: Json) -> Iterator[str]:
         yield f"two panels have the title {title!r}"
     first = document["panels"][0]
     if first["type"] == "row":
-        yield "what matters most must be visible at the top, not in a row"
+        yield "the first panel must not be in a row"
 
 
 def _variables(document: Json) -> Iterator[str]:
@@ -78,9 +78,9 @@ def _variables(document: Json) -> Iterator[str]:
         yield "variable datasource must choose a Prometheus and be labelled Data source"
     for name, variable in list(variables.items())[1:]:
         if variable["type"] != "query" or variable["datasource"] != DATASOURCE:
-            yield f"variable {name} must ask the chosen data source"
+            yield f"variable {name} must query the chosen data source"
         if not (variable["multi"] and variable["includeAll"] and variable["allValue"] in (".+", ".*")):
-            yield f"variable {name} must take several values, and all"
+            yield f"variable {name} must allow several values and All"
         if variable["refresh"] != 2:
             yield f"variable {name} must refresh when the time range changes"
         if not variable["label"]:
@@ -108,7 +108,7 @@ def _grid(placed: list[Json], where: str) -> Iterator[str]:
             yield f"{title}: does not fit into the 24 columns"
         cells = [(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])]
         for other in sorted({taken[cell] for cell in cells if cell in taken}):
-            yield f"{title}: lies over {other} in {where}"
+            yield f"{title}: overlaps {other} in {where}"
         taken.update((cell, title) for cell in cells)
     lines = {y for _, y in taken}
     if len(taken) != 24 * len(lines):
@@ -122,7 +122,7 @@ def _panel(panel: Json) -> Iterator[tuple[str, str]]:
     if not panel.get("title"):
         yield "title", "needs a title"
     if len(panel.get("description", "")) < 15:
-        yield "description", "needs a description that says what it shows"
+        yield "description", "needs a description of at least 15 characters"
     if panel.get("datasource") != DATASOURCE:
         yield "datasource", "must use the chosen data source"
     units = [defaults.get("unit"), *(p["value"] for o in panel["fieldConfig"]["overrides"] for p in o["properties"])]
@@ -130,7 +130,7 @@ def _panel(panel: Json) -> Iterator[tuple[str, str]]:
         if unit not in UNITS:
             yield "unit", f"unit {unit!r} is not one of {sorted(UNITS)}"
     if not defaults.get("noValue"):
-        yield "no-value", "must say what it shows when there is nothing"
+        yield "no-value", "needs a noValue text, shown when there are no data"
     if panel["type"] == "timeseries":
         legend = panel["options"]["legend"]
         if legend["displayMode"] != "table" or legend["calcs"] != ["mean", "max", "lastNotNull"]:
@@ -154,18 +154,18 @@ def _targets(panel: Json) -> Iterator[tuple[str, str]]:
         yield from ((rule, f"{message}: {target['expr']}") for rule, message in _expression(target["expr"]))
         quantile = "histogram_quantile(" in target["expr"]
         if target["exemplar"] != (quantile and panel["type"] == "timeseries"):
-            yield "exemplar", "a latency over time shows exemplars, and nothing else does"
+            yield "exemplar", "only latencies over time show exemplars"
 
 
 def _expression(expr: str) -> Iterator[tuple[str, str]]:
     if expr.count("(") != expr.count(")"):
         yield "promql", "parentheses do not match"
     if not metrics_of(expr):
-        yield "promql", "names no metric"
+        yield "promql", "contains no metric"
     for selector in re.findall(r"(?<!\$)\{([^{}]*)\}", expr):
         for label in ("job", "instance"):
             if f'{label}=~"${label}"' not in selector:
-                yield "matcher", f"a selector does not respect the variable {label}"
+                yield "matcher", f"a selector does not use the variable {label}"
     for window in re.findall(r"\[([^\]]*)\]", expr):
         if window != "$__rate_interval":
             yield "rate-interval", f"window {window} does not follow zoom and scrape interval"
@@ -175,6 +175,6 @@ def _expression(expr: str) -> Iterator[tuple[str, str]]:
         if counts and any(function not in COUNTER_FUNCTIONS for function in used):
             yield "counter", f"counter {name} without rate"
         if not counts and any(function in COUNTER_FUNCTIONS for function in used):
-            yield "counter", f"rate of {name}, which is no counter"
+            yield "counter", f"rate of {name}, which is not a counter"
         if name.endswith("_bucket") and " le" not in expr and "(le" not in expr:
             yield "bucket", "buckets are summed without le"

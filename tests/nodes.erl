@@ -11,7 +11,7 @@ commands() ->
     Answer = case string:lexemes(io:get_line(""), " \n") of
         ["emit", N] -> emit(list_to_integer(N));
         ["join", Node] -> net_kernel:connect_node(list_to_atom(Node));
-        ["talk", Node] -> length([{nobody, list_to_atom(Node)} ! lists:seq(1, 100) || _ <- lists:seq(1, 100)]);
+        ["talk", Node] -> length([{unregistered, list_to_atom(Node)} ! lists:seq(1, 100) || _ <- lists:seq(1, 100)]);
         ["checkout", N, Plan] -> checkout(list_to_integer(N), list_to_atom(Plan));
         ["cut"] -> cut();
         ["upgrade", Times] -> upgrade(list_to_integer(Times));

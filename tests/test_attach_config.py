@@ -77,33 +77,33 @@ def attachment(node: BareNode) -> list[str]:
 
 
 def another(first: list[str], now: list[str]) -> bool:
-    """Whether `now` is a complete attachment with another epoch: a relay that detaches reports only a part of its own."""
+    """Whether `now` is a complete attachment with another epoch: a relay that detaches reports only a part of these."""
     return len(now) == len(first) == 3 and now[1] != first[1]
 
 
 def test_on_sighup_new_nodes_are_attached_removed_ones_detached_and_others_kept() -> None:
-    with BareNode("stays") as stays, BareNode("goes") as goes, BareNode("comes") as comes:
-        before = {node: node.snapshot() for node in (stays, goes, comes)}
-        with Collector(config={"receivers": {"beam": {"attach": [stays.config(), goes.config()]}}}) as collector:
-            for node in (stays, goes):
+    with BareNode("kept") as kept, BareNode("removed") as removed, BareNode("added") as added:
+        before = {node: node.snapshot() for node in (kept, removed, added)}
+        with Collector(config={"receivers": {"beam": {"attach": [kept.config(), removed.config()]}}}) as collector:
+            for node in (kept, removed):
                 wait_until(lambda: handlers(node), 15, "handlers")  # noqa: B023
-            stays.emit(5)
-            goes.emit(6)
-            first = attachment(stays)
-            reload(collector, comes.config(), stays.config())
-            wait_until(lambda: handlers(comes), 15, "handlers of the new node")
-            as_before(goes, before[goes])
-            counted(collector, 6, instance=goes.node)
-            stays.emit(2)
-            comes.emit(3)
-            counted(collector, 7, instance=stays.node)
-            counted(collector, 3, instance=comes.node)
+            kept.emit(5)
+            removed.emit(6)
+            first = attachment(kept)
+            reload(collector, added.config(), kept.config())
+            wait_until(lambda: handlers(added), 15, "handlers of the new node")
+            as_before(removed, before[removed])
+            counted(collector, 6, instance=removed.node)
+            kept.emit(2)
+            added.emit(3)
+            counted(collector, 7, instance=kept.node)
+            counted(collector, 3, instance=added.node)
             assert len(first) == 3
-            assert attachment(stays) == first
+            assert attachment(kept) == first
             assert "changed setting takes effect" not in collector.output()
             assert collector.stop() == 0
-        as_before(stays, before[stays])
-        as_before(comes, before[comes])
+        as_before(kept, before[kept])
+        as_before(added, before[added])
 
 
 def test_a_node_whose_entry_changes_is_detached_and_attached_again(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def asking(authority: Authority) -> Iterator[TlsNode]:
+def strict(authority: Authority) -> Iterator[TlsNode]:
     """A node that requires client certificates."""
-    with TlsNode(authority, authority.sign("asking"), authority.sign("visitor"), asks=True) as node:
+    with TlsNode(authority, authority.sign("strict"), authority.sign("client"), client_cert=True) as node:
         yield node
 
 
@@ -51,11 +51,13 @@ def detach(node: BareNode, *how: str) -> str:
 
 
 @pytest.mark.parametrize("versions", ["'tlsv1.3'", "'tlsv1.2'"])
-@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("client_cert", [True, False])
 @pytest.mark.parametrize("erl", ["erl", NEWER_ERL], ids=["installed", "newer"])
-def test_events_are_counted_exactly_and_nothing_is_left_behind(authority: Authority, versions: str, asks: bool, erl: str) -> None:
-    visitor = authority.sign("own") if asks else None
-    with Collector() as collector, TlsNode(authority, authority.sign("node"), visitor, asks, versions, erl) as node:
+def test_events_are_counted_exactly_and_nothing_is_left_behind(
+    authority: Authority, versions: str, client_cert: bool, erl: str
+) -> None:
+    client = authority.sign("own") if client_cert else None
+    with Collector() as collector, TlsNode(authority, authority.sign("node"), client, client_cert, versions, erl) as node:
         before = node.snapshot()
         with Attacher(node, collector) as attacher:
             node.emit(1000)
@@ -65,35 +67,35 @@ def test_events_are_counted_exactly_and_nothing_is_left_behind(authority: Author
         as_before(node, before)
 
 
-def test_discover_reads_a_node_over_tls(collector: Collector, asking: TlsNode) -> None:
-    done = collector.run_command("discover", *asking.reach(), "--format", "json")
+def test_discover_reads_a_node_over_tls(collector: Collector, strict: TlsNode) -> None:
+    done = collector.run_command("discover", *strict.reach(), "--format", "json")
     assert done.returncode == 0, done.stderr
     assert "phoenix.endpoint.stop" in {event["event"] for event in json.loads(done.stdout)["events"]}
 
 
-def test_a_collector_attaches_to_a_node_of_its_configuration_over_tls(asking: TlsNode) -> None:
-    before = asking.snapshot()
-    with Collector(config={"receivers": {"beam": {"attach": [asking.config()]}}}) as collector:
-        wait_until(lambda: "{dichroic," in asking.snapshot()["handlers"], 15, "handlers")
-        asking.emit(7)
+def test_a_collector_attaches_to_a_node_of_its_configuration_over_tls(strict: TlsNode) -> None:
+    before = strict.snapshot()
+    with Collector(config={"receivers": {"beam": {"attach": [strict.config()]}}}) as collector:
+        wait_until(lambda: "{dichroic," in strict.snapshot()["handlers"], 15, "handlers")
+        strict.emit(7)
         counted(collector, 7)
         assert collector.stop() == 0
-    as_before(asking, before)
+    as_before(strict, before)
 
 
 def test_the_node_refuses_a_missing_or_foreign_client_certificate(
-    authority: Authority, stranger: Authority, asking: TlsNode
+    authority: Authority, stranger: Authority, strict: TlsNode
 ) -> None:
-    message = detach(asking, "--tls-ca", str(authority.pem))
+    message = detach(strict, "--tls-ca", str(authority.pem))
     assert "CertificateRequired" in message
     assert "--tls-cert" in message
-    own = stranger.sign("visitor")
-    message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
+    own = stranger.sign("client")
+    message = detach(strict, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
     assert "does not trust the CA that signed the client certificate" in message
 
 
-def test_a_node_of_another_authority_receives_nothing(stranger: Authority, asking: TlsNode) -> None:
-    message = detach(asking, "--tls-ca", str(stranger.pem))
+def test_a_node_of_another_authority_receives_nothing(stranger: Authority, strict: TlsNode) -> None:
+    message = detach(strict, "--tls-ca", str(stranger.pem))
     assert "is not signed by a CA of" in message
     assert str(stranger.pem) in message
 
@@ -109,7 +111,7 @@ def test_a_certificate_with_another_name_is_refused_unless_tls_name_is_given(aut
         assert "is not attached" in detach(node, *node.tls())
 
 
-class Unvisited(TlsNode):
+class Refusing(TlsNode):
     """A node that refuses every client."""
 
     def wait_ready(self) -> None:
@@ -124,28 +126,28 @@ class Unvisited(TlsNode):
     ],
 )
 def test_an_expired_or_future_certificate_is_reported(authority: Authority, begin: str, end: str, message: str) -> None:
-    with Unvisited(authority, authority.sign("timed", begin=begin, end=end)) as node:
+    with Refusing(authority, authority.sign("timed", begin=begin, end=end)) as node:
         assert message in detach(node, *node.tls())
 
 
-def test_a_node_without_tls_is_distinguished_from_one_with_tls(authority: Authority, asking: TlsNode) -> None:
+def test_a_node_without_tls_is_distinguished_from_one_with_tls(authority: Authority, strict: TlsNode) -> None:
     with BareNode() as plain:
         assert "start it with -proto_dist inet_tls" in detach(plain, "--tls-ca", str(authority.pem))
-    message = detach(asking)
+    message = detach(strict)
     assert "uses TLS for distribution" in message
     assert "--tls-ca" in message
 
 
-def test_unusable_files_are_reported_by_name(authority: Authority, asking: TlsNode, tmp_path: Path) -> None:
+def test_unusable_files_are_reported_by_name(authority: Authority, strict: TlsNode, tmp_path: Path) -> None:
     own = authority.sign("open")
     own.key.chmod(0o644)
-    message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
+    message = detach(strict, "--tls-ca", str(authority.pem), "--tls-cert", str(own.cert), "--tls-key", str(own.key))
     assert f"{own.key}: has mode 0644" in message
     own.key.chmod(0o600)
     other = Pair(own.cert, authority.sign("another").key)
-    message = detach(asking, "--tls-ca", str(authority.pem), "--tls-cert", str(other.cert), "--tls-key", str(other.key))
+    message = detach(strict, "--tls-ca", str(authority.pem), "--tls-cert", str(other.cert), "--tls-key", str(other.key))
     assert "does not match" in message
-    assert "none.pem: No such file" in detach(asking, "--tls-ca", str(tmp_path / "none.pem"))
+    assert "none.pem: No such file" in detach(strict, "--tls-ca", str(tmp_path / "none.pem"))
 
 
 def test_a_certificate_without_its_key_is_an_invalid_configuration(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The dashboards: they keep the rules, match their source, and a real Prometheus answers every query of every panel.
+"""The dashboards: they follow the rules, equal the generator's output, and every query has a result in a real Prometheus.
 
 No Grafana runs here. What runs is everything below it: the real collector, under the load of the demo's programs, scraped by a
-real Prometheus, asked what Grafana would ask, variables expanded as Grafana expands them. An empty, NaN-only or failed answer
+real Prometheus, queried as by Grafana, with variables expanded as Grafana expands them. An empty, NaN-only or failed answer
 fails, and so does a metric of the page that no panel shows.
 """
 
@@ -56,8 +56,8 @@ DELIBERATELY_UNUSED = {
     r"vm_info": "versions of the node: for joins and the catalog",
     r"embedder_.*": "the demo worker's own; an application brings its own dashboard",
     r"recommender_.*": "the demo service's own; an application brings its own dashboard",
-    r"snakepit_pool_queue_size|snakepit_pool_workers": "known only while the queue is full, so a line would mislead",
-    r"snakepit_worker_recycle_memory_bytes": "for a person who tunes recycling: see the catalog",
+    r"snakepit_pool_queue_size|snakepit_pool_workers": "reported only while the queue is full, so a line would mislead",
+    r"snakepit_worker_recycle_memory_bytes": "only for tuning the recycling: see the catalog",
 }
 
 # Seconds from the first request until every panel has data.
@@ -86,7 +86,7 @@ def test_the_committed_files_are_what_the_generator_writes():
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_a_dashboard_keeps_the_rules(uid: str):
+def test_a_dashboard_follows_the_rules(uid: str):
     assert problems(BOARDS[uid]) == []
 
 
@@ -103,18 +103,18 @@ def test_every_exception_from_the_rules_is_still_needed():
         (lambda b: b["templating"]["list"].pop(1), "datasource, job, instance"),
         (lambda b: b["templating"]["list"][1].update(refresh=1), "refresh"),
         (lambda b: b["panels"][0]["gridPos"].update(w=25), "24 columns"),
-        (lambda b: b["panels"][1]["gridPos"].update(x=0), "lies over"),
+        (lambda b: b["panels"][1]["gridPos"].update(x=0), "overlaps"),
         (lambda b: b["panels"][1].update(id=b["panels"][0]["id"]), "unique"),
         (lambda b: b["panels"][0].update(title=""), "title"),
         (lambda b: b["panels"][0].update(description=""), "description"),
         (lambda b: b["panels"][0].update(targets=[]), "no query"),
         (lambda b: b["panels"][0]["fieldConfig"]["defaults"].update(unit="seconds"), "unit"),
-        (lambda b: b["panels"][0]["fieldConfig"]["defaults"].pop("noValue"), "nothing"),
+        (lambda b: b["panels"][0]["fieldConfig"]["defaults"].pop("noValue"), "noValue"),
         (lambda b: b["panels"][0].update(datasource={"type": "prometheus", "uid": "abc"}), "data source"),
         (lambda b: expression(b, 'sum(rate(x_total{job=~"$job"}[$__rate_interval]))'), "variable instance"),
         (lambda b: expression(b, 'rate(x_total{job=~"$job",instance=~"$instance"}[5m])'), "zoom"),
         (lambda b: expression(b, 'x_total{job=~"$job",instance=~"$instance"}'), "without rate"),
-        (lambda b: expression(b, 'rate(x{job=~"$job",instance=~"$instance"}[$__rate_interval])'), "no counter"),
+        (lambda b: expression(b, 'rate(x{job=~"$job",instance=~"$instance"}[$__rate_interval])'), "not a counter"),
         (lambda b: expression(b, 'sum(x{job=~"$job",instance=~"$instance"}'), "parentheses"),
     ],
 )
@@ -174,7 +174,7 @@ def test_every_alert_has_a_case():
     assert [alert for alert in alerts if f"alertname: {alert}" not in cases] == []
 
 
-# ---- against the real thing ------------------------------------------------------------------------------------------------
+# ---- against a real Prometheus ---------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -228,7 +228,7 @@ def remaining(deadline: float) -> float:
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_every_variable_offers_values(live: Live, deadline: float, uid: str):
+def test_every_variable_has_values(live: Live, deadline: float, uid: str):
     everything = {v["name"]: chosen(v, None) for v in query_variables(BOARDS[uid])}
     for variable in query_variables(BOARDS[uid]):
         selector, label = label_values(expand(variable["query"], everything))
@@ -260,8 +260,8 @@ def answers(live: Live, deadline: float, uid: str, panel: Json) -> list[tuple[Js
     found = []
     for target in panel["targets"]:
         expr = expand(target["expr"], everything)
-        ask = lambda e=expr, t=target: [s for s in live.series(e, t["instant"]) if numbers([s])]
-        found.append((target, wait_until(ask, remaining(deadline), f"an answer to {expr}")))
+        series_of = lambda e=expr, t=target: [s for s in live.series(e, t["instant"]) if numbers([s])]
+        found.append((target, wait_until(series_of, remaining(deadline), f"an answer to {expr}")))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The documentation says what is true: snippets run, references are complete, links lead somewhere."""
+"""The documentation is correct: snippets are valid, references are complete, links resolve."""
 
 import ast
 import re
@@ -86,7 +86,7 @@ def test_make_targets_of_the_pages_exist():
         assert named <= targets, f"{page.name}: {sorted(named - targets)}"
 
 
-def test_links_between_files_of_the_repository_lead_to_files():
+def test_links_between_files_of_the_repository_resolve():
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "findings").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if "://" not in link:

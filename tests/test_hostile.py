@@ -31,10 +31,10 @@ def resident_mib(collector: Collector) -> float:
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-def still_well(collector: Collector) -> None:
+def assert_unaffected(collector: Collector) -> None:
     before = collector.ledger()["ingest"]
     scraped = lambda accounts: sum(a["received"] for a in accounts if a["protocol"] == "prometheus")
-    wait_until(lambda: scraped(collector.ledger()["ingest"]) > scraped(before), 10, "scraping to go on")
+    wait_until(lambda: scraped(collector.ledger()["ingest"]) > scraped(before), 10, "scraping to continue")
     assert collector.ledger()["balances"]
 
 
@@ -64,15 +64,15 @@ def send_local(collector: Collector, *parts: bytes) -> bytes:
         ("a length of 4 GiB", [b"\xff\xff\xff\xff\x01" + b"x" * 1000], b""),
         ("HTTP", [b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"], b"HTTP/1.1 400"),
         ("a relay that then sends an undefined series", [HELLO_RELAY.read_bytes(), bytes.fromhex("1c00000007") + bytes(28)], b""),
-        ("a relay that then lies about a length", [HELLO_RELAY.read_bytes(), b"\xff\xff\xff\x7f\x07"], b""),
+        ("a relay that then sends an invalid length", [HELLO_RELAY.read_bytes(), b"\xff\xff\xff\x7f\x07"], b""),
         ("a subscriber that then sends numbers", [HELLO_SUBSCRIBER.read_bytes(), bytes.fromhex("1c00000007") + bytes(28)], b""),
-        ("a HELLO that is cut", [HELLO_RELAY.read_bytes()[:100]], b""),
+        ("a truncated HELLO", [HELLO_RELAY.read_bytes()[:100]], b""),
     ],
 )  # fmt: skip
 def test_an_invalid_peer_on_the_local_socket_is_rejected_and_affects_no_other(collector, what, parts, message):
     answer = send_local(collector, *parts)
     assert message in answer, (what, answer)
-    still_well(collector)
+    assert_unaffected(collector)
 
 
 def post(collector: Collector, path: str, body: bytes, **headers: str) -> int:
@@ -91,8 +91,8 @@ JSON = {"Content-Type": "application/json"}
 @pytest.mark.parametrize(
     ("what", "body", "headers", "status"),
     [
-        ("cut protobuf", b"\x0a\xff\xff\x03abc", PROTOBUF, 400),
-        ("cut JSON", b'{"resourceMetrics":[{', JSON, 400),
+        ("truncated protobuf", b"\x0a\xff\xff\x03abc", PROTOBUF, 400),
+        ("truncated JSON", b'{"resourceMetrics":[{', JSON, 400),
         ("wrong type", b"x", {"Content-Type": "text/plain"}, 415),
         ("a gzip bomb", gzip.compress(bytes(200 << 20)), {**PROTOBUF, "Content-Encoding": "gzip"}, 413),
         ("not gzip", b"hello", {**PROTOBUF, "Content-Encoding": "gzip"}, 400),
@@ -101,7 +101,7 @@ JSON = {"Content-Type": "application/json"}
 )  # fmt: skip
 def test_an_invalid_otlp_request_is_answered_and_affects_no_other(collector, what, body, headers, status):
     assert post(collector, "/v1/metrics", body, **headers) == status, what
-    still_well(collector)
+    assert_unaffected(collector)
 
 
 def test_thousands_of_invalid_requests_leave_memory_flat(collector):
@@ -113,7 +113,7 @@ def test_thousands_of_invalid_requests_leave_memory_flat(collector):
         post(collector, "/v1/metrics", bomb, **PROTOBUF, **{"Content-Encoding": "gzip"})
         send_local(collector, os.urandom(256))
     assert resident_mib(collector) < before + 80
-    still_well(collector)
+    assert_unaffected(collector)
 
 
 def test_a_label_explosion_stops_at_its_limit_and_is_counted():
@@ -131,7 +131,7 @@ def test_a_label_explosion_stops_at_its_limit_and_is_counted():
 class PageServer:
     """A target that serves one page, or fails in the given way."""
 
-    def __init__(self, body: bytes = b"", status: int = 200, forever: bool = False, hang: bool = False):
+    def __init__(self, body: bytes = b"", status: int = 200, endless: bool = False, hang: bool = False):
         ended = self.ended = threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -144,7 +144,7 @@ class PageServer:
                 self.end_headers()
                 try:
                     self.wfile.write(body)
-                    while forever and not ended.is_set():
+                    while endless and not ended.is_set():
                         self.wfile.write(b"x_total 1\n" * 1_000)
                 except OSError:
                     pass
@@ -171,28 +171,28 @@ class PageServer:
     [
         ("hangs", {"hang": True}),
         ("answers 500", {"status": 500, "body": b"sorry"}),
-        ("streams for ever", {"forever": True}),
+        ("streams without end", {"endless": True}),
         ("serves garbage", {"body": b'a{b="c} 1\n\x00\xff'}),
     ],
 )
 def test_a_faulty_target_is_down_with_a_reason_and_another_continues(what, options):
     with Embedder() as good, PageServer(**options) as bad, Collector(scrape=[good.url, bad.url]) as collector:
 
-        def verdicts():
+        def states():
             targets = {t["url"]: t for t in collector.sources()["targets"]}
             return targets if targets[bad.url]["last_error"] and targets[good.url]["health"] == "up" else None
 
-        targets = wait_until(verdicts, 20, f"the state of the target that {what}")
+        targets = wait_until(states, 20, f"the state of the target that {what}")
         assert targets[bad.url]["health"] == "down"
         assert total(collector.metrics(), "embedder_texts_total") > 0
         assert collector.ledger()["balances"]
 
 
 def test_a_subscriber_that_stops_reading_slows_no_other_and_memory_is_bounded(collector):
-    with socket.socket(socket.AF_UNIX) as lazy:
-        lazy.connect(str(collector.socket))
-        lazy.sendall(HELLO_SUBSCRIBER.read_bytes())
+    with socket.socket(socket.AF_UNIX) as idle:
+        idle.connect(str(collector.socket))
+        idle.sendall(HELLO_SUBSCRIBER.read_bytes())
         before = resident_mib(collector)
         for _ in range(3):
-            still_well(collector)
+            assert_unaffected(collector)
         assert resident_mib(collector) < before + 30

@@ -71,8 +71,8 @@ def node(collector: Collector) -> Iterator[HostileNode]:
         handlers = node.do("handlers")
         yield node
         assert node.do("handlers") == handlers, "a handler was detached"
-        said = [line for line in node.lines if not re.match(r"hostile ready|[a-z]+: \d+ in \d+ ms$", line)]
-        assert said == []
+        unexpected = [line for line in node.lines if not re.match(r"hostile ready|[a-z]+: \d+ in \d+ ms$", line)]
+        assert unexpected == []
         assert collector.ledger()["balances"]
 
 

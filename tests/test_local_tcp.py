@@ -43,7 +43,7 @@ def over_tcp(collector: Collector, token: str | None = TOKEN) -> list[str]:
     return where if token is None else [*where, "token", f'"{token}"']
 
 
-def place(collector: Collector) -> tuple[str, int]:
+def address(collector: Collector) -> tuple[str, int]:
     host, port = collector.local_tcp.rsplit(":", 1)
     return host, int(port)
 
@@ -52,20 +52,20 @@ def refused(collector: Collector, reason: str, listener: str = "local_tcp") -> f
     return total(collector.metrics(), "dichroic_connections_refused_total", listener=listener, reason=reason)
 
 
-def answer(peer: socket.socket, seconds: float = 8) -> bytes:
+def read_all(peer: socket.socket, seconds: float = 8) -> bytes:
     """Returns the bytes received until the collector closes."""
     peer.settimeout(seconds)
-    said = b""
+    received = b""
     while chunk := peer.recv(65536):
-        said += chunk
-    return said
+        received += chunk
+    return received
 
 
-def goodbye(said: bytes) -> int:
+def goodbye(received: bytes) -> int:
     """Returns the code of a single GOODBYE frame."""
-    assert said[4] == 2, said
-    assert len(said) == 5 + int.from_bytes(said[:4], "little")
-    return int.from_bytes(said[5:7], "little")
+    assert received[4] == 2, received
+    assert len(received) == 5 + int.from_bytes(received[:4], "little")
+    return int.from_bytes(received[5:7], "little")
 
 
 def test_a_relay_and_a_subscriber_connect_over_tcp_with_exact_counts(collector: Collector) -> None:
@@ -130,11 +130,11 @@ def test_a_missing_or_wrong_token_is_refused_with_a_message_and_counted(collecto
 
     with pytest.raises(dichroic.UnauthorizedError, match=r"security\.local_tcp"):
         asyncio.run(asyncio.wait_for(connect(WRONG), 10))
-    with socket.create_connection(place(collector)) as peer:
+    with socket.create_connection(address(collector)) as peer:
         peer.sendall(HELLO)
-        said = answer(peer)
-        assert goodbye(said) == 2
-        assert b"requires the token" in said
+        received = read_all(peer)
+        assert goodbye(received) == 2
+        assert b"requires the token" in received
     assert wait_until(lambda: refused(collector, "token"), 10, "the refusals") == 2
     asyncio.run(asyncio.wait_for(connect(TOKEN), 10))
 
@@ -153,28 +153,28 @@ def test_the_local_socket_requires_no_token(collector: Collector) -> None:
 
 
 def test_invalid_first_bytes_are_refused_with_a_message_and_counted(collector: Collector) -> None:
-    with socket.create_connection(place(collector)) as peer:
+    with socket.create_connection(address(collector)) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert answer(peer).startswith(b"HTTP/1.1 400")
-    with socket.create_connection(place(collector)) as peer:
+        assert read_all(peer).startswith(b"HTTP/1.1 400")
+    with socket.create_connection(address(collector)) as peer:
         peer.sendall(bytes(64))
-        assert goodbye(answer(peer)) == 3
+        assert goodbye(read_all(peer)) == 3
     wait_until(lambda: refused(collector, "malformed") == 2, 10, "the refusals")
 
 
 def test_silent_connections_block_tcp_only_until_their_timeout_and_never_the_local_socket(collector: Collector) -> None:
     with ExitStack() as crowd:
         begun = time.monotonic()
-        silent = [crowd.enter_context(socket.create_connection(place(collector))) for _ in range(PENDING_HANDSHAKES)]
+        silent = [crowd.enter_context(socket.create_connection(address(collector))) for _ in range(PENDING_HANDSHAKES)]
         # One more sends its HELLO byte by byte, which counts as silence.
-        one_more = crowd.enter_context(socket.create_connection(place(collector)))
+        one_more = crowd.enter_context(socket.create_connection(address(collector)))
         one_more.sendall(HELLO[:10])
-        assert goodbye(answer(one_more)) == 4
+        assert goodbye(read_all(one_more)) == 4
         with dichroic.connect_sync(collector.address):
             pass
         assert time.monotonic() - begun < 5, "before the handshakes time out"
         for peer in silent:
-            assert goodbye(answer(peer)) == 5
+            assert goodbye(read_all(peer)) == 5
     assert refused(collector, "limit") == 1
     wait_until(lambda: refused(collector, "timeout") == PENDING_HANDSHAKES, 10, "the refusals")
     with dichroic.connect_sync(f"tcp://{collector.local_tcp}", token=TOKEN):
@@ -183,16 +183,16 @@ def test_silent_connections_block_tcp_only_until_their_timeout_and_never_the_loc
 
 
 def test_a_hello_sent_byte_by_byte_times_out_after_five_seconds(collector: Collector) -> None:
-    with socket.create_connection(place(collector)) as peer:
+    with socket.create_connection(address(collector)) as peer:
         begun = time.monotonic()
         peer.settimeout(0.1)
-        said = b""
+        received = b""
         for byte in HELLO[:-1]:
             peer.sendall(bytes([byte]))
             try:
-                said = peer.recv(4096)
+                received = peer.recv(4096)
                 break
             except TimeoutError:
                 pass
-        assert goodbye(said) == 5
+        assert goodbye(received) == 5
         assert time.monotonic() - begun < 8

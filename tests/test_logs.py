@@ -20,7 +20,7 @@ class Logs(RelayNode):
         self.wait_line("^ready")
         wait_until(lambda: self.collector.sources()["relays"][0]["attached"] > 0, 20, "the relay to have its plan")
 
-    def tell(self, command: str, seconds: float = 60) -> None:
+    def command(self, command: str, seconds: float = 60) -> None:
         done = self.lines.count("done")
         self.send_line(command)
         wait_until(lambda: self.lines.count("done") > done, seconds, f"{command} to be done: {self.output()}")
@@ -40,8 +40,8 @@ def reading(collector: Collector, then: Callable[[], None], enough: Callable[[li
         before = generation(collector)
         async with dichroic.connect(collector.address) as client:
             async with client.subscribe("**", kind="log", on_gap="yield", buffer=200_000) as records:
-                asked = lambda: generation(collector) > before
-                await loop.run_in_executor(None, wait_until, asked, 20, "the node to confirm the plan with logs")
+                planned = lambda: generation(collector) > before
+                await loop.run_in_executor(None, wait_until, planned, 20, "the node to confirm the plan with logs")
                 done = loop.run_in_executor(None, then)
                 async for record in records:
                     got.append(record)
@@ -59,8 +59,8 @@ def records(got: list) -> list[dichroic.Log]:
 
 def test_log_records_have_severity_body_ids_and_attributes():
     def then() -> None:
-        node.tell("info it went well")
-        node.tell("error it broke")
+        node.command("info it went well")
+        node.command("error it broke")
 
     with Collector() as collector, Logs(collector) as node:
         info, error = reading(collector, then, lambda got: len(got) == 2)
@@ -77,7 +77,7 @@ def test_a_crash_is_a_record_and_is_counted_by_its_origin():
     with Collector() as collector, Logs(collector) as node:
 
         def crash() -> None:
-            node.tell("crash")
+            node.command("crash")
 
         got = reading(collector, crash, lambda got: len(got) == 2)
         assert {record.severity for record in got} == {17}
@@ -91,8 +91,8 @@ def test_levels_below_the_configured_one_are_not_sent_but_counted():
 
     def then() -> None:
         for _ in range(10):
-            node.tell("info nobody hears it")
-        node.tell("error it broke")
+            node.command("info below the level")
+        node.command("error it broke")
 
     with Collector(config=config) as collector, Logs(collector) as node:
         got = reading(collector, then, lambda got: len(got) == 1)
@@ -109,7 +109,7 @@ def test_retained_logs_are_replayed_to_a_later_subscriber():
         raise AssertionError("no record")
 
     with Collector(config={"exporters": {"stream": {"retain_logs": True}}}) as collector, Logs(collector) as node:
-        node.tell("error long ago")
+        node.command("error long ago")
         wait_until(lambda: collector.sources()["relays"][0]["events"] > 0, 20, "the record to be retained")
         assert asyncio.run(asyncio.wait_for(read(collector), 20)).body == "long ago"
 
@@ -119,13 +119,13 @@ def test_excess_logs_are_dropped_and_counted_and_event_counts_stay_exact():
 
     accounted = 0
 
-    def told(got: list) -> bool:
+    def all_accounted(got: list) -> bool:
         nonlocal accounted
         accounted += 1 if isinstance(got[-1], dichroic.Log) else got[-1].lost or 0
         return accounted == lines
 
     with Collector() as collector, Logs(collector) as node:
-        got = reading(collector, lambda: node.tell(f"storm {lines} {requests}"), told)
+        got = reading(collector, lambda: node.command(f"storm {lines} {requests}"), all_accounted)
         seen, gaps = records(got), [item for item in got if isinstance(item, dichroic.Gap)]
         assert gaps, "100,000 lines at once exceed the limits of a node"
         assert {gap.reason for gap in gaps} <= {"relay overload", "rate limit", "relay_overload", "rate_limit"}

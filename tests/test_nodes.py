@@ -41,7 +41,7 @@ class Node(RelayNode):
         assert len(mine) == 1, mine
         return mine[0]
 
-    def tell(self, command: str, seconds: float = 60) -> str:
+    def command(self, command: str, seconds: float = 60) -> str:
         before = len(self.lines)
         self.send_line(command)
 
@@ -52,7 +52,7 @@ class Node(RelayNode):
         return wait_until(answer, seconds, f"{command} to be done: {self.output()}")
 
     def emit(self, requests: int) -> None:
-        assert self.tell(f"emit {requests}") == str(requests)
+        assert self.command(f"emit {requests}") == str(requests)
 
 
 def counts(collector: Collector) -> dict[tuple[str, str], float]:
@@ -60,8 +60,8 @@ def counts(collector: Collector) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = {}
     for name, labels, value in samples(collector.metrics()):
         if name == REQUESTS:
-            who = (labels["job"], labels["instance"])
-            found[who] = found.get(who, 0) + value
+            identity = (labels["job"], labels["instance"])
+            found[identity] = found.get(identity, 0) + value
     return found
 
 
@@ -124,7 +124,7 @@ def test_connections_that_break_under_load_neither_duplicate_nor_lose_counts(col
                 requests = 4 * chance.randrange(1, 2000)
                 each.emit(requests)
                 emitted[each] += requests
-            node.tell("cut")
+            node.command("cut")
         for node, requests in emitted.items():
             wait_total(collector, requests, REQUESTS, instance=node.node)
         wait_until(lambda: a.relay()["attempt"] + b.relay()["attempt"] >= 10, 20, f"reconnections (seed {seed})")
@@ -134,7 +134,7 @@ def test_connections_that_break_under_load_neither_duplicate_nor_lose_counts(col
 
 def test_code_that_is_replaced_under_load_is_counted_exactly(collector: Collector):
     with Node(collector, "a") as a:
-        emitted = int(a.tell("upgrade 30"))
+        emitted = int(a.command("upgrade 30"))
         assert emitted > 1000
         wait_total(collector, emitted, REQUESTS)
         relay = [text for text in str(collector.ledger()).split("'") if "handler_failures" in text or "reattached" in text]
@@ -143,11 +143,11 @@ def test_code_that_is_replaced_under_load_is_counted_exactly(collector: Collecto
 
 def test_nodes_of_a_cluster_report_their_distribution_queues(collector: Collector):
     with Epmd() as epmd, Node(collector, "a", epmd=epmd) as a, Node(collector, "b", epmd=epmd) as b:
-        assert a.tell(f"join {b.node}") == "true"
+        assert a.command(f"join {b.node}") == "true"
         peer = {"instance": a.node, "peer": b.node}
 
         def traffic() -> bool:
-            a.tell(f"talk {b.node}")
+            a.command(f"talk {b.node}")
             page = collector.metrics()
             return total(page, "vm_distribution_output_bytes_total", **peer) > 0 and any(
                 n == "vm_distribution_queue_bytes" and peer.items() <= have.items() for n, have, _ in samples(page)
@@ -192,8 +192,8 @@ def test_metrics_of_the_vm_are_on_the_page(collector: Collector):
 
 def test_app_metrics_are_on_the_page_and_survive_a_restart_of_the_collector(collector: Collector):
     with Node(collector, "a", args=["-dichroic", "metrics", "{nodes,metrics,[]}"]) as a:
-        a.tell("checkout 30 gold")
-        a.tell("checkout 5 trial")
+        a.command("checkout 30 gold")
+        a.command("checkout 5 trial")
         for _ in range(2):
             wait_total(collector, 30, "shop_checkout_stop_count_total", plan="gold")
             wait_total(collector, 5, "shop_checkout_stop_count_total", plan="trial")

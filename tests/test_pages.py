@@ -20,12 +20,12 @@ def pages():
         Recommender(collector),
     ):
 
-        def all_here():
+        def all_sources():
             page = collector.metrics()
             wanted = ('job="shop"', 'job="workers"', 'job="shop/recommender"', 'job="dichroic"')
             return all(job in page for job in wanted)
 
-        wait_until(all_here, 30, "every source on the page")
+        wait_until(all_sources, 30, "every source on the page")
         yield collector.metrics(), collector.metrics(OPENMETRICS)
 
 
@@ -48,12 +48,12 @@ def test_no_series_is_on_a_page_twice(pages):
         assert len(lines) == len(set(lines))
 
 
-def test_promtool_accepts_the_page_and_has_no_complaint_about_our_families(pages):
+def test_promtool_accepts_the_page_and_reports_no_family_of_the_collector(pages):
     checked = promtool("check", "metrics", stdin=pages[0])
-    said = (checked.stdout + checked.stderr).splitlines()
-    assert checked.returncode in (0, 3), said
-    assert "error while linting" not in checked.stderr, said
-    assert [line for line in said if line.startswith("dichroic_")] == []
+    output = (checked.stdout + checked.stderr).splitlines()
+    assert checked.returncode in (0, 3), output
+    assert "error while linting" not in checked.stderr, output
+    assert [line for line in output if line.startswith("dichroic_")] == []
 
 
 def test_beam_and_python_share_one_metric(pages):

@@ -1,4 +1,4 @@
-"""The collector's own traces and logs, sent to an OTLP endpoint: what arrives, and what a dead endpoint costs."""
+"""The collector's own traces and logs, sent to an OTLP endpoint: the data received, and the effect of a dead endpoint."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def threads(collector: Collector) -> set[str]:
 
 
 def relay_session(collector: Collector) -> None:
-    """A relay says HELLO and disconnects without a GOODBYE."""
+    """A relay sends HELLO and disconnects without a GOODBYE."""
     with socket.socket(socket.AF_UNIX) as relay:
         relay.settimeout(10)
         relay.connect(str(collector.socket))
@@ -243,13 +243,13 @@ def test_a_dead_endpoint_loses_counted_telemetry_and_nothing_else():
         assert collector.ledger()["balances"]
         assert total(collector.metrics(), "up") == 1
         assert total(collector.metrics(), "dichroic_telemetry_sent_total", signal="traces") == 0
-        assert collector.output().count("telemetry.otlp.endpoint") == 1, "said once"
+        assert collector.output().count("telemetry.otlp.endpoint") == 1, "logged once"
         begun = time.monotonic()
         assert collector.stop() == 0
         assert time.monotonic() - begun < 7, "the shutdown deadline is 5 s"
 
 
-def test_an_endpoint_that_accepts_and_never_answers_holds_nothing_up():
+def test_an_endpoint_that_accepts_and_never_responds_delays_nothing():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
@@ -267,7 +267,7 @@ def test_an_endpoint_that_accepts_and_never_answers_holds_nothing_up():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"])
 @pytest.mark.parametrize("listener", ["grpc", "http"])
-def test_an_endpoint_that_is_ourselves_is_refused(tmp_path: Path, host: str, listener: str):
+def test_the_collectors_own_listener_is_refused_as_endpoint(tmp_path: Path, host: str, listener: str):
     port = free_port()
     config = tmp_path / "dichroic.yaml"
     listeners = {"grpc": False, "http": False, listener: f"127.0.0.1:{port}"}

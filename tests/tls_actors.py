@@ -66,27 +66,27 @@ class Authority:
 
 
 class TlsNode(BareNode):
-    """A bare node with TLS distribution. With `asks` it requires certificates of the same authority."""
+    """A bare node with TLS distribution. With `client_cert` it requires client certificates of the same authority."""
 
     def __init__(
         self,
         authority: Authority,
         pair: Pair,
-        visitor: Pair | None = None,
-        asks: bool = False,
+        client: Pair | None = None,
+        client_cert: bool = False,
         versions: str = "'tlsv1.3','tlsv1.2'",
         erl: str = "erl",
     ):
         super().__init__("secure", erl=erl)
         self.authority = authority
-        self.visitor = visitor
+        self.client = client
         self.name_in_certificate: str | None = None
-        asked = (
+        verification = (
             f'{{cacertfile,"{authority.pem}"}},{{verify,verify_peer}},{{fail_if_no_peer_cert,true}}'
-            if asks
+            if client_cert
             else "{verify,verify_none}"
         )
-        options = f'{{certfile,"{pair.cert}"}},{{keyfile,"{pair.key}"}},{{versions,[{versions}]}},{asked}'
+        options = f'{{certfile,"{pair.cert}"}},{{keyfile,"{pair.key}"}},{{versions,[{versions}]}},{verification}'
         self.options = self.folder / "ssl_dist.conf"
         self.options.write_text(f"[{{server,[{options}]}}].\n")
 
@@ -101,10 +101,10 @@ class TlsNode(BareNode):
         return super().reach()
 
     def tls(self) -> list[str]:
-        own = [] if self.visitor is None else ["--tls-cert", str(self.visitor.cert), "--tls-key", str(self.visitor.key)]
+        own = [] if self.client is None else ["--tls-cert", str(self.client.cert), "--tls-key", str(self.client.key)]
         name = [] if self.name_in_certificate is None else ["--tls-name", self.name_in_certificate]
         return ["--tls-ca", str(self.authority.pem), *own, *name]
 
     def config(self) -> dict[str, object]:
-        own = {} if self.visitor is None else {"cert_file": str(self.visitor.cert), "key_file": str(self.visitor.key)}
+        own = {} if self.client is None else {"cert_file": str(self.client.cert), "key_file": str(self.client.key)}
         return {**super().config(), "tls": {"ca_file": str(self.authority.pem), **own}}

@@ -31,8 +31,8 @@ def erlang_paths() -> list[Path]:
 @functools.cache
 def otp_release() -> str:
     """The OTP release of the first `erl` on $PATH."""
-    ask = "io:put_chars(erlang:system_info(otp_release)), halt()."
-    return subprocess.run(["erl", "-noshell", "-eval", ask], capture_output=True, text=True, check=True).stdout
+    code = "io:put_chars(erlang:system_info(otp_release)), halt()."
+    return subprocess.run(["erl", "-noshell", "-eval", code], capture_output=True, text=True, check=True).stdout
 
 
 def compiled(name: str, sources: Sequence[Path], app: Path | None = None) -> Path:
