@@ -4,7 +4,7 @@
 Starts the collector with the demo's programs and a Prometheus, waits two minutes, and writes
 
 - docs/images/dashboard.svg: panels of dashboards/dichroic-services.json, with the answers of Prometheus to their queries. The
-  picture says that this script drew it; it is not a Grafana screenshot.
+  picture states that this script drew it and that it is not a Grafana screenshot.
 - docs/images/terminal.svg: the output of two commands as they printed it.
 """
 

@@ -7,7 +7,7 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 
 check() {
   local failed=0
-  same() { [ "$2" = "$version" ] || { echo "release: $1 says ${2:-nothing}, Cargo.toml says $version" >&2; failed=1; }; }
+  same() { [ "$2" = "$version" ] || { echo "release: the version in $1 is ${2:-missing}, in Cargo.toml $version" >&2; failed=1; }; }
   same "the tag" "${1#v}"
   same beam-relay/src/dichroic.app.src "$(sed -n 's/.*{vsn, "\(.*\)"}.*/\1/p' beam-relay/src/dichroic.app.src)"
   same python-shim/src/dichroic/_version.py "$(sed -n 's/^VERSION = "\(.*\)"/\1/p' python-shim/src/dichroic/_version.py)"

@@ -22,7 +22,7 @@ esac
 requirements=scripts/requirements-$task.txt
 stamp=$build/.requirements-$task
 
-# ---- what is missing -----------------------------------------------------------------------------------------------------------
+# ---- missing parts -----------------------------------------------------------------------------------------------------------
 plan=()
 missing=$(./scripts/apt.sh --missing "${debian[@]}")
 [ -z "$missing" ] || plan+=("Debian packages, with apt-get (and sudo): $missing")

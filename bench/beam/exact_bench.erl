@@ -15,13 +15,13 @@ main() ->
     Kinds = contestants:present(?KINDS),
     _ = [{ok, _} = application:ensure_all_started(elixir) || length(Kinds) > 1],
     Table = [["" , "truth" | [contestants:name(K) || K <- Kinds]]
-             | [[Name, Truth | [ask(K, Metric, Emit, Read) || K <- Kinds]] || {Name, Truth, Metric, Emit, Read} <- questions()]],
+             | [[Name, Truth | [result(K, Metric, Emit, Read) || K <- Kinds]] || {Name, Truth, Metric, Emit, Read} <- cases()]],
     [io:format("~ts~n", [line(Row)]) || Row <- Table],
     halt().
 
 line([Name | Cells]) -> [io_lib:format("  ~-44ts", [Name]) | [io_lib:format(" ~26ts", [C]) || C <- Cells]].
 
-questions() ->
+cases() ->
     Seconds = #{type => distribution, name => [http, duration, seconds], unit => {native, second}, per_unit => 1.0e9,
                 options => [{buckets, contestants:bounds_s()}]},
     [{"events counted", "10000", #{type => counter, name => [http, requests]}, fun full/1, fun count/2},
@@ -37,9 +37,9 @@ questions() ->
 full(N) -> #{duration => N * 1000000, seconds => N / 1000}.
 empty(_) -> #{}.
 
-ask({peep, _} = Kind, #{module := true} = M, Emit, Read) ->
-    ask(Kind, (maps:remove(module, M))#{options => [{peep_bucket_calculator, buckets_module()}]}, Emit, Read);
-ask(Kind, Metric, Emit, Read) ->
+result({peep, _} = Kind, #{module := true} = M, Emit, Read) ->
+    result(Kind, (maps:remove(module, M))#{options => [{peep_bucket_calculator, buckets_module()}]}, Emit, Read);
+result(Kind, Metric, Emit, Read) ->
     Contestant = contestants:start(Kind, [Metric]),
     Metadata = contestants:metadata(small),
     [telemetry:execute(contestants:event(), Emit(N), Metadata) || N <- lists:seq(1, ?EVENTS)],

@@ -33,11 +33,11 @@ SOURCES = {
     "shop/recommender": ("recommender.py, OTLP", "http_server_request_duration_seconds_count"),
 }
 RATE = os.environ.get("DEMO_RATE", "200")
-COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+COLOR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def paint(code: str, text: str) -> str:
-    return f"\033[{code}m{text}\033[0m" if COLOUR else text
+    return f"\033[{code}m{text}\033[0m" if COLOR else text
 
 
 class Transcript:
@@ -47,10 +47,10 @@ class Transcript:
         self.began = time.monotonic()
         self.lock = threading.Lock()
 
-    def say(self, who: str, text: str, colour: str = "36") -> None:
+    def write(self, name: str, text: str, color: str = "36") -> None:
         at = f"{time.monotonic() - self.began:5.1f}s"
         with self.lock:
-            print(f"{paint('2', at)}  {paint(colour, f'{who:<12}')} {text}", flush=True)
+            print(f"{paint('2', at)}  {paint(color, f'{name:<12}')} {text}", flush=True)
 
     def blank(self) -> None:
         with self.lock:
@@ -130,7 +130,7 @@ class Demo:
             self.watch(deadline, seen)
             balanced = self.finish(seen)
         except Stopped as stopped:
-            self.out.say("demo", str(stopped), "31")
+            self.out.write("demo", str(stopped), "31")
         finally:
             for child in reversed(self.children):
                 child.end(signal.SIGKILL, 2)
@@ -148,7 +148,7 @@ class Demo:
         self.child(
             "recommender",
             [python, str(DEMO / "recommender.py"), f"http://{self.endpoints['otlp_http']}"],
-            lambda line: self.out.say("recommender", line, "33"),
+            lambda line: self.out.write("recommender", line, "33"),
         )
         path = {"PYTHONPATH": str(ROOT / "python-shim" / "src")}
         self.child("consumer", [python, str(DEMO / "consumer.py"), f"unix://{socket}"], self.on_row, path)
@@ -170,7 +170,7 @@ class Demo:
 
         def on_line(line: str) -> None:
             lines.append(line)
-            self.out.say("collector", line, "35")
+            self.out.write("collector", line, "35")
 
         collector = self.child("collector", command, on_line, env)
         deadline = time.monotonic() + 20
@@ -191,13 +191,13 @@ class Demo:
         if match := re.search(r"http://\S+", line):
             self.embedder = match.group()
             self.page_of_embedder.set()
-        self.out.say("embedder", line, "33")
+        self.out.write("embedder", line, "33")
 
     def on_shop(self, line: str) -> None:
         if line.startswith("truth "):
             self.truth = json.loads(line.removeprefix("truth "))
         else:
-            self.out.say("shop", line, "32")
+            self.out.write("shop", line, "32")
 
     def on_row(self, line: str) -> None:
         row = json.loads(line)
@@ -213,7 +213,7 @@ class Demo:
         self.shown[row["name"]] += 1
         # Shows the first three of each name and counts the rest.
         if self.shown[row["name"]] <= 3:
-            self.out.say("async for", describe(row), "36")
+            self.out.write("async for", describe(row), "36")
 
     # ---- while it runs -------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class Demo:
             known.add(source["job"])
             if source["protocol"] == "internal":
                 continue
-            self.out.say(
+            self.out.write(
                 "collector",
                 f"new source: {source['name']} ({source['protocol']}, runtime {source['runtime']}), "
                 f"job={source['job']!r} instance={source['instance']!r}, {source['series']} series",
@@ -257,7 +257,7 @@ class Demo:
             ]
             events = sum(n for (_, kind), n in self.streamed.items() if kind != "metric")
             points = sum(n for (_, kind), n in self.streamed.items() if kind == "metric")
-            self.out.say(
+            self.out.write(
                 "now",
                 f"http.server.request.duration: {', '.join(rates)} | {len(page)} samples on /metrics | "
                 f"{events} events and {points} points in async for, {self.lost} lost",
@@ -269,7 +269,7 @@ class Demo:
 
     def finish(self, seen: dict[str, set[str]]) -> bool:
         self.out.blank()
-        self.out.say("demo", "stopping the senders, then the collector", "1")
+        self.out.write("demo", "stopping the senders, then the collector", "1")
         by_name = {child.name: child for child in self.children}
         by_name["shop"].write_line("stop")
         by_name["shop"].join()
@@ -286,7 +286,7 @@ class Demo:
         by_name["collector"].end(signal.SIGTERM)
         clean = by_name["collector"].process.returncode == 0
         if not clean:
-            self.out.say("demo", f"the collector exited with code {by_name['collector'].process.returncode}", "31")
+            self.out.write("demo", f"the collector exited with code {by_name['collector'].process.returncode}", "31")
         return ledger["balances"] and exact and clean
 
     def compare(self, page: list[tuple[str, dict[str, str], float]]) -> bool:
@@ -298,7 +298,7 @@ class Demo:
         )
         truth = self.truth.get("requests", -1)
         verdict = "equal" if counted == truth else "NOT EQUAL"
-        self.out.say("demo", f"requests counted by the shop: {truth}; on /metrics: {counted:.0f}: {verdict}", "1")
+        self.out.write("demo", f"requests counted by the shop: {truth}; on /metrics: {counted:.0f}: {verdict}", "1")
         return counted == truth
 
     def settled_ledger(self) -> dict:

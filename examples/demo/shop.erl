@@ -18,17 +18,17 @@ main([Rate]) ->
     persistent_term:put(?TRUTH, Truth),
     PerSecond = list_to_integer(atom_to_list(Rate)),
     _ = spawn_link(fun poller/0),
-    wait_for_an_audience(5 * ?SECOND),
+    wait_for_a_handler(5 * ?SECOND),
     Clients = spawn(fun() -> clients(PerSecond) end),
     io:format("serving ~b requests a second on ~s~n", [PerSecond, node()]),
     wait(Clients).
 
 %% Waits for a handler: events before that would not be counted, and the comparison would fail.
-wait_for_an_audience(Left) ->
+wait_for_a_handler(Left) ->
     case telemetry:list_handlers([phoenix, endpoint, stop]) of
         [] when Left > 0 ->
             timer:sleep(10),
-            wait_for_an_audience(Left - 10);
+            wait_for_a_handler(Left - 10);
         _ ->
             ok
     end.

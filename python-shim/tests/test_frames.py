@@ -252,7 +252,7 @@ def test_inconsistent_events_are_rejected(at: int, replacement: bytes, message: 
 
 
 def test_of_another_major_version_only_the_start_of_hello_is_decoded() -> None:
-    frame = decode(1, b"DICH\x02\x07\x00whatever comes then")
+    frame = decode(1, b"DICH\x02\x07\x00any further bytes")
     assert isinstance(frame, Hello)
     assert (frame.major, frame.minor) == (2, 7)
 

@@ -6,7 +6,7 @@ import enum
 
 
 class GapReason(enum.IntEnum):
-    """The reason in a GAP frame. A `Gap` has its name in words: `BEYOND_REPLAY` is "beyond replay"."""
+    """The reason in a GAP frame. The `reason` of a `Gap` is its name as text: `BEYOND_REPLAY` is "beyond replay"."""
 
     SLOW = 1
     BEYOND_REPLAY = 2
