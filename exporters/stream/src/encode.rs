@@ -5,7 +5,8 @@
 
 use crate::dictionary::{Id, Ids};
 use crate::json;
-use crate::ring::{Gap, Rows};
+use crate::ring::Gap;
+use crate::rows::Rows;
 use dichroic_model::{AttributeValue, Attributes, EventKind, EventSchema, Source};
 use dichroic_wire::StreamKind;
 use dichroic_wire::define::{self, DefineKind, DefineWriter};
@@ -380,7 +381,7 @@ impl Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{Held, Selected};
+    use crate::rows::{Held, Selected};
     use dichroic_model::{Protocol, Runtime, SourceId, SourceSpec};
     use dichroic_wire::Cell;
 

@@ -30,6 +30,7 @@ mod points;
 mod registry;
 mod request;
 mod ring;
+mod rows;
 mod series;
 mod session;
 mod source;
