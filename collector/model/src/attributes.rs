@@ -1,7 +1,7 @@
 //! Attributes of a series, a resource or a scope: sorted by key, packed into one allocation, with their types.
 //!
-//! Every series has one [`Attributes`], so their size matters. Complex OTLP values (lists, maps, bytes) are rendered to a string by the
-//! receiver, because a label is text in the end.
+//! Every series has one [`Attributes`], so their size matters. The receiver renders complex OTLP values (lists, maps, bytes) to strings,
+//! because labels are text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,11 +9,11 @@ use std::fmt;
 /// One attribute value. Strings borrow from the received bytes until the attributes are packed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue<'a> {
-    /// Present, without a value. Rendered as the empty string.
+    /// Present without a value. Rendered as the empty string.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// Any integer that fits.
+    /// A 64-bit integer.
     Int(i64),
     /// A finite or non-finite float.
     Float(f64),
@@ -22,7 +22,7 @@ pub enum AttributeValue<'a> {
 }
 
 impl AttributeValue<'_> {
-    /// The value as a label shows it: text as it is, numbers in decimal, `true`/`false`, nothing for null.
+    /// The value as label text: strings unchanged, numbers in decimal, `true` or `false`, empty for null.
     pub fn render(&self) -> Cow<'_, str> {
         match self {
             AttributeValue::Null => Cow::Borrowed(""),
@@ -35,7 +35,7 @@ impl AttributeValue<'_> {
 }
 
 impl<'a> AttributeValue<'a> {
-    /// The same as [`AttributeValue::render`], for as long as the text it was made of.
+    /// The same as [`AttributeValue::render`], with the lifetime of the text.
     pub fn into_rendered(self) -> Cow<'a, str> {
         match self {
             AttributeValue::Str(text) => text,
@@ -56,7 +56,7 @@ impl From<i64> for AttributeValue<'_> {
     }
 }
 
-/// Key-value pairs, sorted by key, each key once (the last of equal keys wins), in one allocation.
+/// Key-value pairs in one allocation, sorted by key. Keys are unique: of equal keys the last wins.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Attributes(Box<[u8]>);
 
@@ -73,7 +73,7 @@ impl Attributes {
 
     /// Packs pairs in any order.
     pub fn pack(pairs: &mut Vec<(Cow<'_, str>, AttributeValue<'_>)>) -> Self {
-        // Stable, so that of equal keys the later one stays behind the earlier and can win below.
+        // A stable sort keeps equal keys in order, so that the last can win below.
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         let mut bytes = Vec::with_capacity(pairs.iter().map(|(k, v)| k.len() + 5 + text_len(v)).sum());
         for (at, (key, value)) in pairs.iter().enumerate() {
@@ -95,7 +95,7 @@ impl Attributes {
         Attributes(bytes.into_boxed_slice())
     }
 
-    /// Packs string pairs, a convenience for fixed sets and tests.
+    /// Packs string pairs, for fixed sets and tests.
     pub fn of(pairs: &[(&str, &str)]) -> Self {
         Self::pack(
             &mut pairs
@@ -115,7 +115,7 @@ impl Attributes {
         self.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Whether there are no pairs.
+    /// Whether it has no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_of_arrival_does_not_matter_and_the_last_of_equal_keys_wins() {
+    fn order_does_not_matter_and_the_last_of_equal_keys_wins() {
         let a = Attributes::of(&[("b", "2"), ("a", "1"), ("b", "3")]);
         let b = Attributes::of(&[("a", "1"), ("b", "3")]);
         assert_eq!(a, b);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_comes_back_as_it_went_in() {
+    fn packed_values_keep_their_types() {
         let mut pairs = vec![
             (Cow::Borrowed("n"), AttributeValue::Null),
             (Cow::Borrowed("t"), AttributeValue::Bool(true)),
@@ -238,7 +238,7 @@ mod tests {
 
     /// A relay aggregates by rendered text, so it must render values as this crate does: the same table is in `dichroic_value_tests`.
     #[test]
-    fn a_value_is_rendered_as_relays_do() {
+    fn values_are_rendered_as_in_the_relay() {
         let check = |value: AttributeValue<'_>, text: &str| assert_eq!(value.render(), text);
         check(AttributeValue::Null, "");
         check(AttributeValue::Bool(true), "true");

@@ -1,4 +1,4 @@
-//! The wall clock: the only place that reads it. Everything else takes the time as an argument, so that tests can choose it.
+//! The wall clock. Only this module reads it; all other code takes the time as an argument, so that tests can choose it.
 
 use crate::UnixNanos;
 use std::time::SystemTime;

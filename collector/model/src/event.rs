@@ -1,13 +1,13 @@
-//! Raw events and logs: immutable, encoded once by the receiver, handed to subscribers as they are.
+//! Raw events and logs: immutable, encoded once by the receiver, sent to subscribers unchanged.
 //!
-//! A `:telemetry` event is an OpenTelemetry event: a name, measurements, attributes (metadata) and a time. Rows of one schema
-//! travel together in a [`Batch`] whose body is an EVENTS frame of `collector/wire`; this crate does not read it.
+//! A `:telemetry` event is an OpenTelemetry event: a name, measurements, attributes (metadata) and a time. A [`Batch`] has
+//! rows of one schema; its body is an EVENTS frame of `collector/wire`, which this crate does not read.
 
 use crate::UnixNanos;
 use crate::source::Source;
 use std::sync::Arc;
 
-/// What kind of row a schema describes.
+/// The kind of rows of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventKind {
     /// A `:telemetry` or OpenTelemetry event.
@@ -26,10 +26,10 @@ impl EventKind {
     }
 }
 
-/// The columns of a batch, beside its time column: measurements first, then metadata.
+/// The columns of a batch after its time column: measurements, then metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSchema {
-    /// Unique in this process, given by the store, never reused.
+    /// Unique in this process, assigned by the store, never reused.
     pub id: u32,
     /// Dotted event name.
     pub name: String,
@@ -37,7 +37,7 @@ pub struct EventSchema {
     pub kind: EventKind,
     /// (name, unit) of each measurement.
     pub measurements: Vec<(String, String)>,
-    /// Names of the metadata columns. A log's are `severity`, `body`, `trace_id`, `span_id`, `attributes`.
+    /// Names of the metadata columns. Logs have `severity`, `body`, `trace_id`, `span_id`, `attributes`.
     pub metadata: Vec<String>,
 }
 
@@ -50,16 +50,16 @@ pub struct Batch {
     pub source: Arc<Source>,
     /// Position of the first row in the collector's order of this signal.
     pub position: u64,
-    /// How many rows.
+    /// Number of rows.
     pub rows: u32,
     /// When the collector received it.
     pub received: UnixNanos,
-    /// Body of an EVENTS frame. Its schema, source and position fields hold this batch's.
+    /// Body of an EVENTS frame, with the schema, source and position of this batch.
     pub body: Box<[u8]>,
 }
 
 impl Batch {
-    /// Memory that the batch holds, in bytes.
+    /// Memory of the batch, in bytes.
     pub fn size(&self) -> usize {
         self.body.len() + std::mem::size_of::<Batch>()
     }

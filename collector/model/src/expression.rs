@@ -1,23 +1,23 @@
-//! Where a value is found in an event: a path, then transforms from a closed set.
+//! The location of a value in an event: a path, then transforms from a closed set.
 //!
 //! Packs read expressions from YAML, the wire writes them into plans, relays evaluate them (`collector/wire/SPEC.md`, section 4.3).
-//! The operands of transforms are of the type `V`: scalars in a definition, values on the wire.
+//! `V` is the type of the transforms' operands: scalars in a definition, values on the wire.
 
-/// Where a path begins.
+/// The start of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Root {
     /// The measurements of the event.
     Measurements,
     /// The metadata of the event.
     Metadata,
-    /// Values that an earlier event left in the same process; the path is one name.
+    /// Values that an earlier event of the same process carries; the path is one name.
     Carry,
 }
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Step {
-    /// A key of a map or struct: the atom, else the binary.
+    /// A key of a map or struct: the atom, or if absent the binary.
     Key(String),
     /// An element of a tuple or list, from 0.
     Element(u32),
@@ -34,7 +34,7 @@ pub enum Transform<V> {
     Tag,
     /// Length of a list, map, tuple or binary.
     Length,
-    /// Whether it is present and not false.
+    /// Whether the value is present and not false.
     Bool,
     /// Name of the type.
     Type,
@@ -42,9 +42,9 @@ pub enum Transform<V> {
     Upper,
     /// At most this many bytes.
     Cut(u32),
-    /// Text before the last occurrence of this text; null where there is none.
+    /// Text before the last occurrence of this text; null if there is none.
     Before(String),
-    /// One of these, else `_OTHER`, as in OpenTelemetry's semantic conventions.
+    /// One of these, otherwise `_OTHER`, as in OpenTelemetry's semantic conventions.
     Allow(Vec<V>),
     /// This instead of null.
     Default(V),

@@ -1,8 +1,7 @@
-//! The 128-bit fingerprint by which a point finds its series without its labels being read.
+//! The 128-bit fingerprint that finds the series of a point without reading its labels.
 //!
-//! It hashes raw bytes as they arrived, seeded per process and per source, and is only a cache of the series key: the store
-//! compares keys in full when a fingerprint is new. foldhash is fast, not cryptographic; the random
-//! seed prevents a sender from preparing collisions.
+//! It hashes raw bytes as received, seeded per process and per source, and is only a cache of the series key: for a new fingerprint
+//! the store compares whole keys. foldhash is fast but not cryptographic; the random seed prevents a sender from preparing collisions.
 
 use foldhash::quality::FixedState;
 use std::hash::{BuildHasher, Hasher};
@@ -27,7 +26,7 @@ impl Seed {
     }
 }
 
-/// Makes fingerprints for one source; cheap to clone, holds no buffer.
+/// Computes the fingerprints of one source. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fingerprinter {
     low: FixedState,
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_bytes_under_one_seed_are_equal_and_any_difference_shows() {
+    fn fingerprints_differ_by_bytes_process_source_and_metric() {
         let f = Fingerprinter::new(Seed(1), 7);
         assert_eq!(f.of(b"abc"), f.of(b"abc"));
         assert_ne!(f.of(b"abc"), f.of(b"abd"));

@@ -1,7 +1,7 @@
-//! Labels of a series as a Prometheus page shows them: rendered once, when the series is defined.
+//! Labels of a series on a Prometheus page, rendered once when the series is defined.
 //!
-//! Order: `job`, `instance`, `runtime`, labels from configuration, then the attributes. Names are made valid; two attributes that
-//! become one name are joined by `;`; a name already taken by the source gets `exported_` before it.
+//! Order: `job`, `instance`, `runtime`, labels from configuration, then the attributes. Names are sanitized. The values of
+//! attributes with the same sanitized name are joined by `;`. A name that the source has taken gets the prefix `exported_`.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
 
 use crate::attributes::Attributes;
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 /// Name and value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Label pairs of a series on a page, in the order they are written, and the number of those before the attributes.
+/// Label pairs of a series on a page, in page order, and the number of pairs before the attributes.
 pub fn page_labels<'a>(
     source: &'a Source,
     mapped: bool,
@@ -34,7 +34,7 @@ pub fn page_labels<'a>(
     (labels, taken)
 }
 
-/// Label pairs of `target_info`: the resource, without the attributes that `job` and `instance` are made of.
+/// Label pairs of `target_info`: the resource without the attributes that form `job` and `instance`.
 pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     let mut labels = identity_labels(source, |_| false);
     labels.push(("runtime".into(), source.spec.runtime.as_str().into()));
@@ -71,7 +71,7 @@ fn push_attribute<'a>(
     mut name: Cow<'a, str>,
     value: Cow<'a, str>,
 ) {
-    while labels[..taken].iter().any(|(own, _)| *own == name) {
+    while labels[..taken].iter().any(|(of_source, _)| *of_source == name) {
         name = Cow::Owned(format!("exported_{name}"));
     }
     match labels[taken..].iter_mut().find(|(other, _)| *other == name) {
@@ -99,7 +99,7 @@ pub fn render(labels: &[Label<'_>]) -> String {
     out
 }
 
-/// The pairs of a text that [`render`] or a page wrote, with unescaped values.
+/// Parses the output of [`render`] or the labels of a page; values are unescaped.
 pub fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_the_source_come_first_and_win() {
+    fn labels_of_the_source_come_first_and_have_precedence() {
         let check = |honor, mapped, attributes: &[(&str, &str)], expected: &str| {
             let attributes = Attributes::of(attributes);
             assert_eq!(

@@ -1,6 +1,6 @@
 //! The data model of the collector: metrics, events, sources, units, series keys, names and limits.
 //!
-//! Every other crate uses these types. There is no I/O and no async here, and only [`clock`] reads the
+//! Every other crate uses these types. It has no I/O and no async code; only [`clock`] reads the
 //! time.
 //!
 //! | topic | module |
@@ -12,7 +12,7 @@
 //! | units, converted without losing integers | [`units`] |
 //! | resolution of names by packs | [`resolve`] |
 //! | raw events | [`event`] |
-//! | where a value is found in an event | [`expression`] |
+//! | the location of a value in an event | [`expression`] |
 //! | limits | [`limits`] |
 //! | escaping of text, bytes as text | [`text`] |
 
@@ -45,7 +45,7 @@ pub use series::{NameStyle, Scope, SeriesDef};
 pub use source::{Expiry, Protocol, Runtime, Source, SourceId, SourceSpec};
 pub use units::Factor;
 
-/// Nanoseconds since the Unix epoch. The only form in which time travels inside the collector.
+/// Nanoseconds since the Unix epoch: the representation of time in the whole collector.
 pub type UnixNanos = u64;
 
 /// One second in the unit of [`UnixNanos`].

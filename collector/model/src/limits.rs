@@ -1,6 +1,6 @@
-//! Every limit of the store, by name, with its unit. Configuration overrides them by the same names under `limits`.
+//! All limits of the store, with their units. Configuration overrides them by the same names under `limits`.
 
-/// Bounds on the state of the collector. Items dropped because of a limit are counted in the ledger under its name.
+/// Limits of the collector's state. Items dropped because of a limit are counted in the ledger under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Series in total.
@@ -11,7 +11,7 @@ pub struct Limits {
     pub series_per_metric: usize,
     /// Accounted bytes of all series: cells, labels, tables.
     pub memory_bytes: usize,
-    /// Sources open or lingering.
+    /// Open and lingering sources.
     pub sources: usize,
     /// Fingerprints of one series, so that shuffled attributes cannot grow the table.
     pub aliases_per_series: usize,
@@ -29,7 +29,7 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// Age of raw events for replay, in seconds.
     pub replay_seconds: u64,
-    /// Subscribers at once.
+    /// Concurrent subscribers.
     pub subscribers: usize,
     /// Batches queued for one subscriber.
     pub subscriber_batches: usize,

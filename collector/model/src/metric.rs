@@ -1,15 +1,15 @@
-//! The kinds of metric, after OpenTelemetry's data model, and the kinds that only Prometheus has.
+//! The kinds of metrics in OpenTelemetry's data model, and those that only Prometheus has.
 //!
 //! Source: OpenTelemetry metrics data model 1.x, "Metric points"; OpenMetrics 1.0, "Metric types".
 
 /// The kind of a metric, independent of its temporality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MetricKind {
-    /// A current value, which does not add up.
+    /// A current value; not additive.
     Gauge,
     /// A sum; monotonic ones are counters.
     Sum {
-        /// Only ever grows between restarts.
+        /// Whether it only increases between restarts.
         monotonic: bool,
     },
     /// Buckets with explicit upper bounds.
@@ -24,7 +24,7 @@ pub enum MetricKind {
     Info,
     /// OpenMetrics state set: one series per state, 0 or 1.
     StateSet,
-    /// OpenMetrics gauge histogram: buckets that may shrink.
+    /// OpenMetrics gauge histogram: buckets that may decrease.
     GaugeHistogram,
 }
 
@@ -48,7 +48,7 @@ impl MetricKind {
         }
     }
 
-    /// The type under which a Prometheus page shows it.
+    /// Its type on a Prometheus page.
     pub fn page_type(self) -> PageType {
         match self {
             MetricKind::Gauge | MetricKind::Sum { monotonic: false } => PageType::Gauge,
@@ -84,18 +84,18 @@ pub enum PageType {
     Unknown,
 }
 
-/// How successive points of a series relate.
+/// The relation between successive points of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Temporality {
-    /// Every point covers the time since the start: it replaces.
+    /// A point covers the time since the start and replaces the previous one.
     Cumulative,
-    /// Every point covers the time since the last: it adds.
+    /// A point covers the time since the previous one and is added.
     Delta,
 }
 
 /// A number with an exact integer part and a float part: the value is `int + float`.
 ///
-/// Sums of integers stay exact at any size; a sum of both kinds uses both parts. A gauge uses one part.
+/// Sums of integers are exact at any size; a sum of both kinds uses both parts. A gauge uses one part.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Number {
     /// The integer part.
@@ -125,14 +125,14 @@ impl Number {
         }
     }
 
-    /// Adds both parts; integers wrap, as the VM's counters do.
+    /// Adds both parts; integers wrap like the BEAM's counters.
     #[inline]
     pub fn add(&mut self, other: Number) {
         self.int = self.int.wrapping_add(other.int);
         self.float += other.float;
     }
 
-    /// The integer, when there is no float part.
+    /// The integer, if there is no float part.
     #[inline]
     pub fn as_int(self) -> Option<i64> {
         (self.float == 0.0).then_some(self.int)
@@ -144,7 +144,7 @@ impl Number {
 pub struct Exemplar {
     /// The measured value, in the unit of the raw points.
     pub value: f64,
-    /// When it was measured; 0 when not stated.
+    /// When it was measured; 0 if not stated.
     pub time: crate::UnixNanos,
     /// Trace and span ids under `trace_id` and `span_id`, in hex, and its other attributes.
     pub attributes: crate::attributes::Attributes,

@@ -1,6 +1,6 @@
-//! Metric names as a Prometheus page shows them.
+//! Metric names on a Prometheus page.
 //!
-//! Dotted names become underscored ones with unit and `_total` suffixes; scraped names are unchanged.
+//! Dotted names are translated to underscores with unit and `_total` suffixes; scraped names are unchanged.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility", metric metadata; Prometheus data model.
 
 use crate::metric::PageType;
@@ -10,11 +10,11 @@ use std::borrow::Cow;
 /// The name of a family on a page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PageName {
-    /// OpenMetrics family name: without `_total`.
+    /// OpenMetrics family name, without `_total`.
     pub base: String,
-    /// Whether counter samples carry `_total`. A scraped counter without it is `unknown` in OpenMetrics.
+    /// Whether counter samples end with `_total`. A scraped counter without it is `unknown` in OpenMetrics.
     pub total: bool,
-    /// Unit for `# UNIT`, only when `base` ends with it; else empty.
+    /// Unit for `# UNIT` if `base` ends with it, otherwise empty.
     pub unit: String,
 }
 
@@ -69,15 +69,15 @@ fn has_suffix(base: &str, unit: &str) -> bool {
     base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
 }
 
-/// A valid metric or label name: other characters become `_`, a leading digit gets one before it. Metric names may have colons.
+/// A valid metric or label name: invalid characters become `_`, a leading digit gets the prefix `_`. Metric names may have colons.
 pub fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
-    let starts_well = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
-    if starts_well && name.chars().all(valid) {
+    let valid_start = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
+    if valid_start && name.chars().all(valid) {
         return Cow::Borrowed(name);
     }
     let mut out = Vec::with_capacity(name.len() + 1);
-    if !starts_well {
+    if !valid_start {
         out.push(b'_');
     }
     out.extend_from_slice(name.as_bytes());
@@ -127,7 +127,7 @@ fn unit_words(unit: &str, kind: PageType) -> String {
 }
 
 fn unit_word(unit: &str) -> Cow<'static, str> {
-    let known = match unit {
+    let word = match unit {
         "d" => "days",
         "h" => "hours",
         "min" => "minutes",
@@ -155,26 +155,26 @@ fn unit_word(unit: &str) -> Cow<'static, str> {
         "%" => "percent",
         "1" | "" => "",
         _ => {
-            // Annotations in braces count things and name no unit.
+            // Annotations in braces are not units.
             let mut depth = 0usize;
             let plain: String = unit
                 .chars()
                 .filter(|c| {
                     depth += usize::from(*c == '{');
-                    let keep = depth == 0;
+                    let outside = depth == 0;
                     depth -= usize::from(*c == '}' && depth > 0);
-                    keep
+                    outside
                 })
                 .collect();
-            let word = collapse(&sanitize(&plain, false));
+            let text = collapse(&sanitize(&plain, false));
             return if plain.is_empty() {
                 Cow::Borrowed("")
             } else {
-                Cow::Owned(word.trim_matches('_').to_owned())
+                Cow::Owned(text.trim_matches('_').to_owned())
             };
         }
     };
-    Cow::Borrowed(known)
+    Cow::Borrowed(word)
 }
 
 fn per_word(unit: &str) -> Cow<'static, str> {

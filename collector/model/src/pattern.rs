@@ -1,7 +1,7 @@
 //! Name patterns of subscriptions, `tap` and packs, and the globs of `where`.
 //!
-//! A pattern is a dotted name in which `*` matches any text within one segment and `**` for any number of segments, none
-//! included: `phoenix.**` matches `phoenix` and `phoenix.endpoint.stop`. A glob has `*` for any text and nothing else.
+//! A pattern is a dotted name in which `*` matches any text within one segment and `**` any number of segments, including none:
+//! `phoenix.**` matches `phoenix` and `phoenix.endpoint.stop`. In a glob only `*` is special: it matches any text.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ pub struct Pattern {
     text: String,
 }
 
-/// An invalid pattern, with a message for its author.
+/// An invalid pattern: the fault and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pattern {pattern:?}: {what}")]
+#[error("invalid pattern {pattern:?}: {message}")]
 pub struct BadPattern {
     pattern: String,
-    what: &'static str,
+    message: &'static str,
 }
 
 impl Pattern {
@@ -32,24 +32,24 @@ impl Pattern {
     /// assert!(!pattern.matches("phoenix.endpoint.start"));
     /// ```
     pub fn new(text: &str) -> Result<Self, BadPattern> {
-        let bad = |what| BadPattern {
+        let bad = |message| BadPattern {
             pattern: crate::attributes::cut(text, 80).to_owned(),
-            what,
+            message,
         };
         if text.is_empty() {
-            return Err(bad("is empty; write ** to match everything"));
+            return Err(bad("empty; use ** to match all names"));
         }
         if text.len() > Self::MAX_BYTES {
-            return Err(bad("is longer than 256 bytes"));
+            return Err(bad("longer than 256 bytes"));
         }
         if text.split('.').any(str::is_empty) {
-            return Err(bad("has an empty segment; write ** for any number of segments"));
+            return Err(bad("empty segment; use ** for any number of segments"));
         }
         if text
             .split('.')
             .any(|segment| segment != "**" && segment.contains("**"))
         {
-            return Err(bad("has ** beside other text; ** must be a whole segment"));
+            return Err(bad("** must be a whole segment; use * within a segment"));
         }
         Ok(Pattern {
             text: text.to_owned(),
@@ -61,12 +61,12 @@ impl Pattern {
         segments_match(&self.text, name)
     }
 
-    /// The pattern without wildcards, if it has none.
+    /// The name, if the pattern has no wildcards.
     pub fn literal(&self) -> Option<&str> {
         (!self.text.contains('*')).then_some(&*self.text)
     }
 
-    /// As it was written.
+    /// The pattern's text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -85,7 +85,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Iterative, with one backtracking point (the last `**`), so that a hostile pattern costs at most pattern × name.
+/// Iterative, with one backtracking point (the last `**`): the cost is at most pattern × name, also for a hostile pattern.
 fn segments_match(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (Some(pattern), Some(name));
     let mut retry: Option<(Option<&str>, &str)> = None;
@@ -118,7 +118,7 @@ fn segments_match(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether `text` matches a glob in which `*` is any text.
+/// Whether `text` matches a glob in which `*` matches any text.
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (p, t) = (pattern.as_bytes(), text.as_bytes());
     let (mut i, mut j) = (0, 0);
@@ -180,7 +180,7 @@ mod tests {
             let error = Pattern::new(pattern).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         };
-        check("", "write **");
+        check("", "use **");
         check("a..b", "empty segment");
         check("a.b**", "whole segment");
         check(&"x".repeat(257), "256 bytes");

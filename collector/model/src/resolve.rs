@@ -1,7 +1,7 @@
-//! Resolution of a series to its canonical name, unit and labels: once, when it is defined.
+//! Resolution of a series to its canonical name, unit and labels.
 //!
-//! The core calls a [`Resolver`] when a series is defined and stores the result with it. Packs implement the resolver; [`Identity`] is the
-//! one without packs. A reload bumps the generation, and every series is resolved again at its next point.
+//! The core calls a [`Resolver`] when a series is defined and stores the result. Packs implement the resolver; [`Identity`] is the
+//! resolver without packs. A reload changes the generation; then every series is resolved again at its next point.
 
 use crate::attributes::AttributeValue;
 use crate::metric::MetricKind;
@@ -35,14 +35,14 @@ pub struct Resolution {
     pub factor: Factor,
     /// Help text, or empty.
     pub help: String,
-    /// A family shared across runtimes: its series get a `runtime` label.
+    /// Whether the family is shared across runtimes: its series get a `runtime` label.
     pub mapped: bool,
     /// Attributes to rename, (from, to).
     pub rename: Vec<(String, String)>,
 }
 
 impl Resolution {
-    /// The resolution of an unknown name: the base unit of the declared one, nothing renamed.
+    /// The resolution without a pack: the base unit of the declared unit, no renamed attributes.
     ///
     /// Scraped series are unchanged. Exponential buckets cannot be rescaled exactly, so such a histogram keeps its
     /// unit.
@@ -66,11 +66,11 @@ impl Resolution {
     }
 }
 
-/// Resolves series. Called on the ingest thread, once per new series: must not block.
+/// Resolves series. Called on the ingest thread for each new series; must not block.
 pub trait Resolver: Send + Sync {
-    /// Changes when the same query may have another result.
+    /// Changes when results may change.
     fn generation(&self) -> u64;
-    /// Resolves a series; an unknown one to [`Resolution::plain`].
+    /// Resolves a series; [`Resolution::plain`] without a matching pack.
     fn resolve(&self, query: &Query<'_>) -> Resolution;
 }
 

@@ -1,7 +1,7 @@
-//! The series key: points with equal keys belong to one series.
+//! The series key. Points with equal keys belong to one series.
 //!
-//! Key = (source, scope, name, unit, kind, temporality, sorted attributes); the resource is part of the source. A receiver
-//! describes a series once, on a miss, by a [`SeriesDef`]; the core canonicalizes, resolves and stores it.
+//! Key = (source, scope, name, unit, kind, temporality, sorted attributes); the resource is part of the source. On a miss, a
+//! receiver describes the series by a [`SeriesDef`]; the core canonicalizes, resolves and stores it.
 
 use crate::attributes::AttributeValue;
 use crate::metric::{MetricKind, Temporality};
@@ -10,10 +10,10 @@ use crate::units::Factor;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// How a name is spelled, which decides its name on a page.
+/// The style of a name, which decides its form on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NameStyle {
-    /// Dotted, unit apart: gets unit and `_total` suffixes on a page.
+    /// A dotted name with a separate unit: gets unit and `_total` suffixes on a page.
     OpenTelemetry,
     /// A Prometheus family name, unchanged on a page.
     Verbatim,
@@ -22,9 +22,9 @@ pub enum NameStyle {
 /// Instrumentation scope of a series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Scope {
-    /// Library that made the metric; empty when not stated.
+    /// Name of the instrumentation library; empty if not stated.
     pub name: String,
-    /// Its version; empty when not stated.
+    /// Its version; empty if not stated.
     pub version: String,
 }
 
@@ -34,9 +34,9 @@ pub struct SeriesDef<'a> {
     pub source: SourceId,
     /// Instrumentation scope.
     pub scope: &'a Scope,
-    /// As received: dotted for OTLP and BEAM; for scraped series the family name with `_total` where the counter had it.
+    /// The name as received: dotted for OTLP and BEAM; for scraped series the family name, with `_total` if the counter has it.
     pub name: &'a str,
-    /// How `name` is spelled.
+    /// The style of `name`.
     pub style: NameStyle,
     /// UCUM, or empty.
     pub unit: &'a str,
@@ -44,7 +44,7 @@ pub struct SeriesDef<'a> {
     pub help: &'a str,
     /// Its kind.
     pub kind: MetricKind,
-    /// How its points relate. Gauges are cumulative: a point replaces.
+    /// The temporality of its points. Gauges are cumulative.
     pub temporality: Temporality,
     /// Converts raw values to `unit` (relays send raw units).
     pub factor: Factor,

@@ -1,7 +1,7 @@
 //! Sources: a scraped target, an OTLP resource, a BEAM node, or the collector itself.
 //!
-//! A source carries the `job` and `instance` under which its series appear on `/metrics`. A source that returns
-//! with the same identity is the same source; a boot id is an epoch of it and never a label.
+//! A source has the `job` and `instance` labels of its series on `/metrics`. A source that returns with the same identity is the same
+//! source; a boot id is an epoch of the source and never a label.
 
 use crate::attributes::Attributes;
 use std::fmt;
@@ -35,14 +35,14 @@ impl Protocol {
     }
 }
 
-/// The runtime of the program that sends: the `runtime` label of mapped families and of `target_info`.
+/// The runtime of the sending program: the `runtime` label of mapped families and of `target_info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Runtime {
     /// Erlang, Elixir, Gleam.
     Beam,
     /// Any Python.
     Python,
-    /// Something else, or not stated.
+    /// Another runtime, or not stated.
     Other,
 }
 
@@ -60,7 +60,7 @@ impl Runtime {
 /// When series of a source expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
-    /// Only when the receiver expires them (a scrape without them).
+    /// Only when the receiver expires them, after a scrape without them.
     ByReceiver,
     /// This long after their last point, in nanoseconds.
     AfterIdle(u64),
@@ -79,23 +79,22 @@ pub struct SourceSpec {
     pub name: String,
     /// Its runtime.
     pub runtime: Runtime,
-    /// The `job` label; empty leaves the label out.
+    /// The `job` label; omitted if empty.
     pub job: String,
-    /// The `instance` label; empty leaves the label out.
+    /// The `instance` label; omitted if empty.
     pub instance: String,
     /// Resource attributes, shown by `target_info`.
     pub resource: Attributes,
     /// Labels that configuration adds to every series of a scraped target.
     pub labels: Attributes,
-    /// Whether a series' own `job` and `instance` win over the source's (Prometheus `honor_labels`).
+    /// Whether `job` and `instance` of a series take precedence over the source's (Prometheus `honor_labels`).
     pub honor_labels: bool,
     /// When its series expire.
     pub expiry: Expiry,
 }
 
 impl SourceSpec {
-    /// A source that is named after its key (where that is text) and has no other identity: no `job`, no `instance`, no resource;
-    /// only the receiver expires its series.
+    /// A source named after its key if that is UTF-8, without `job`, `instance` and resource. Only the receiver expires its series.
     ///
     /// ```
     /// use dichroic_model::{Protocol, Runtime, SourceSpec};

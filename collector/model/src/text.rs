@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str,
 use std::borrow::Cow;
 use std::fmt;
 
-/// Text from outside, safe to show on a terminal: control characters become escape sequences.
+/// Escapes control characters, so that untrusted text is safe on a terminal.
 ///
 /// ```
 /// use dichroic_model::text::escape_control;
@@ -18,7 +18,7 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     escape_where(text, char::is_control, |c| c.escape_default().to_string())
 }
 
-/// Replaces every character for which `bad` holds by its `replacement`.
+/// Replaces every character for which `bad` returns true by its `replacement`.
 pub fn escape_where(
     text: &str,
     bad: impl Fn(char) -> bool,
@@ -38,14 +38,14 @@ pub fn escape_where(
     Cow::Owned(out)
 }
 
-/// All but RFC 3986's unreserved characters.
+/// All characters except RFC 3986's unreserved ones.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// All but the printable ASCII characters that gRPC leaves as they are.
+/// All characters except the printable ASCII ones that gRPC does not encode.
 const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Percent-encodes a name or a value of a URL query.
@@ -61,7 +61,7 @@ pub fn encode_grpc_message(text: &str) -> String {
 /// Why [`decode_query`] failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidQuery {
-    /// A `%` without two hex digits after it.
+    /// A `%` that is not followed by two hex digits.
     Escape,
     /// The decoded bytes are not UTF-8.
     Utf8,
@@ -70,7 +70,7 @@ pub enum InvalidQuery {
 impl fmt::Display for InvalidQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            InvalidQuery::Escape => "a % without two hex digits after it",
+            InvalidQuery::Escape => "a % that is not followed by two hex digits",
             InvalidQuery::Utf8 => "not UTF-8",
         })
     }
@@ -168,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_grpc_message_keeps_printable_ascii_but_percent() {
+    fn a_grpc_message_keeps_printable_ascii_except_percent() {
         assert_eq!(encode_grpc_message("50 %\né ~\u{7f}"), "50 %25%0A%C3%A9 ~%7F");
     }
 
     #[test]
-    fn hex_is_decoded_in_either_case_or_refused() {
+    fn hex_is_decoded_in_either_case_or_rejected() {
         assert_eq!(encode_hex(&[0x0a, 0xff]), "0aff");
         assert_eq!(decode_hex("0aFf"), Some(vec![0x0a, 0xff]));
         assert_eq!(

@@ -1,10 +1,10 @@
-//! Units in UCUM's spelling and exact conversion between those of one dimension.
+//! Units in UCUM's spelling, and exact conversion between units of one dimension.
 //!
-//! A conversion is a [`Factor`], a ratio of integers: nanoseconds to seconds is 1/1,000,000,000, so an integer sum stays an
-//! exact integer in the cell and is divided once, when it is shown. Kilobytes are decimal, as in `Telemetry.Metrics`.
+//! A conversion is a [`Factor`], a ratio of integers: nanoseconds to seconds is 1/1,000,000,000, so an integer sum remains an
+//! exact integer in the cell and is divided once, when it is exported. Kilobytes are decimal, as in `Telemetry.Metrics`.
 //! Source: UCUM 2.1; OpenTelemetry semantic conventions, "Instrument units".
 
-/// An exact ratio by which raw values are multiplied to reach the declared unit.
+/// An exact ratio that converts raw values to the declared unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Factor {
     /// Multiplier, never zero.
@@ -17,7 +17,7 @@ impl Factor {
     /// The identity.
     pub const ONE: Factor = Factor { num: 1, den: 1 };
 
-    /// A reduced ratio. `None` when either side is zero.
+    /// A reduced ratio. `None` if either side is zero.
     pub fn new(num: u64, den: u64) -> Option<Self> {
         if num == 0 || den == 0 {
             return None;
@@ -36,7 +36,7 @@ impl Factor {
         Factor::new(a.num.checked_mul(b.num)?, a.den.checked_mul(b.den)?)
     }
 
-    /// Whether it changes nothing.
+    /// Whether it is 1.
     pub fn is_one(self) -> bool {
         self.num == self.den
     }
@@ -64,8 +64,8 @@ enum Dimension {
     Ratio,
 }
 
-/// (spelling, dimension, size in the smallest unit). Spellings of `Telemetry.Metrics` and of Prometheus names are accepted
-/// beside UCUM's.
+/// (spelling, dimension, size in the smallest unit). The spellings of `Telemetry.Metrics` and of Prometheus names are accepted
+/// too.
 const UNITS: &[(&str, Dimension, u64)] = &[
     ("ns", Dimension::Time, 1),
     ("nanosecond", Dimension::Time, 1),
@@ -108,7 +108,7 @@ fn find(unit: &str) -> Option<(Dimension, u64)> {
 
 /// The factor from one unit to another. `None` for unknown units and for different dimensions.
 ///
-/// `native` is not a unit here: each node states its size in the handshake ([`native`]).
+/// `native` is not a unit: each node states its size in the handshake ([`native`]).
 pub fn conversion(from: &str, to: &str) -> Option<Factor> {
     if from == to {
         return Some(Factor::ONE);
@@ -120,12 +120,12 @@ pub fn conversion(from: &str, to: &str) -> Option<Factor> {
     Factor::new(from_size, to_size)
 }
 
-/// The factor from a node's native time unit to `to`. `None` when `to` is not a time or `per_second` is zero.
+/// The factor from a node's native time unit to `to`. `None` if `to` is not a time or `per_second` is zero.
 pub fn native(per_second: u64, to: &str) -> Option<Factor> {
     Factor::new(1, per_second)?.then(conversion("s", to)?)
 }
 
-/// The base unit in which a unit is exported: seconds for times, bytes for sizes, else itself.
+/// The unit of exported values: seconds for times, bytes for sizes, 1 for ratios, otherwise `unit`.
 pub fn base(unit: &str) -> &str {
     match find(unit) {
         Some((Dimension::Time, _)) => "s",

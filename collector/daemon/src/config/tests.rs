@@ -431,7 +431,7 @@ f.yaml:1:54: receivers.beam.attach[1].node: duplicate node "a@h"
     check(
         "exporters: { stream: { retain: [a.b, ''] } }\n",
         r#"
-f.yaml:1:38: exporters.stream.retain[1]: pattern "": is empty; write ** to match everything
+f.yaml:1:38: exporters.stream.retain[1]: invalid pattern "": empty; use ** to match all names
   1 | exporters: { stream: { retain: [a.b, ''] } }
     |                                      ^^
   help: write a dotted name, in which * is any text within a segment and ** any number of segments
