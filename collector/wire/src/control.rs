@@ -58,10 +58,10 @@ fn put_token(out: &mut Vec<u8>, frame_type: FrameType, token: u64) {
     out.extend_from_slice(&token.to_le_bytes());
 }
 
-/// Why rows of a stream are missing.
+/// The reason of a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapReason {
-    /// The subscriber was slow: its own ring was full.
+    /// The subscriber was slow: its ring was full.
     Slow,
     /// The cursor or replay starts before the replay buffer.
     BeyondReplay,
@@ -114,9 +114,9 @@ impl GapReason {
 pub struct Gap {
     /// The schema whose rows are missing; 0 for all.
     pub schema: u32,
-    /// Why.
+    /// The reason.
     pub reason: GapReason,
-    /// Number of rows; `None` when unknown.
+    /// Number of rows; `None` if unknown.
     pub lost: Option<u64>,
 }
 
@@ -160,11 +160,11 @@ pub const RETRY_NEVER: u32 = u32::MAX;
 /// The last frame of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goodbye {
-    /// Why.
+    /// The reason.
     pub code: GoodbyeCode,
     /// Delay before reconnecting, in milliseconds; see [`RETRY_DEFAULT_BACKOFF`] and [`RETRY_NEVER`].
     pub retry_ms: u32,
-    /// What happened and what to do, for people; at most 1,024 bytes.
+    /// Human-readable reason and remedy; at most 1,024 bytes.
     pub message: String,
 }
 
@@ -204,7 +204,7 @@ impl Goodbye {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when the message is longer than 1,024 bytes.
+    /// [`ErrorKind::Unwritable`] if the message is longer than 1,024 bytes.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Goodbye, |out| {
             bounded("message", self.message.len(), GOODBYE_MESSAGE_BYTES)?;

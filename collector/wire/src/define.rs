@@ -1,5 +1,5 @@
-//! DEFINE: the meaning of the ids of a connection. [`Define`] reads in place, [`DefineWriter`] writes, [`Dictionary`]
-//! has the defined ids; the typed structs are the maps of each kind.
+//! DEFINE: the definitions of a connection's ids. [`Define`] reads in index, [`DefineWriter`] writes, [`Dictionary`] stores the
+//! defined ids; the typed structs are the maps of each kind.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
@@ -33,7 +33,7 @@ impl DefineKind {
         })
     }
 
-    /// The map that defines it.
+    /// The kind of its map.
     fn map(self) -> MapKind {
         match self {
             Self::Series => MapKind::Series,
@@ -84,7 +84,7 @@ impl<'a> Define<'a> {
         })
     }
 
-    /// The entries in order: an id and its definition, or `None` when it is released.
+    /// The entries in order: an id and its definition, or `None` to release it.
     pub fn entries(&self) -> impl Iterator<Item = (u32, Option<MapRef<'a>>)> + use<'a> {
         let mut input = Input::new(self.entries, Some(FrameType::Define));
         let kind = self.kind;
@@ -136,15 +136,15 @@ impl<'o> DefineWriter<'o> {
         }
     }
 
-    /// Defines an id; `false` when the frame is full and the entry was not added.
+    /// Defines an id; `false` if the frame is full and the entry was not added.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when the map is larger than the format holds.
+    /// [`ErrorKind::Unwritable`] if the map exceeds a limit of the format.
     pub fn define(&mut self, id: u32, map: &Map) -> Result<bool> {
         self.add(id, value::count_values(map), |out| value::encode_map(map, out))
     }
 
-    /// Releases an id; `false` when the frame is full and the entry was not added.
+    /// Releases an id; `false` if the frame is full and the entry was not added.
     pub fn release(&mut self, id: u32) -> Result<bool> {
         self.add(id, 1, |out| Value::Null.encode(out))
     }
@@ -181,7 +181,7 @@ impl<'o> DefineWriter<'o> {
 pub struct Dictionary<T> {
     kind: DefineKind,
     limit: u32,
-    alive: Vec<Option<T>>,
+    slots: Vec<Option<T>>,
     len: usize,
 }
 
@@ -191,7 +191,7 @@ impl<T> Dictionary<T> {
         Self {
             kind,
             limit,
-            alive: Vec::new(),
+            slots: Vec::new(),
             len: 0,
         }
     }
@@ -200,7 +200,7 @@ impl<T> Dictionary<T> {
     ///
     /// # Errors
     /// [`ErrorKind::IdBeyondLimit`], or [`ErrorKind::AlreadyDefined`].
-    pub fn define(&mut self, id: u32, meaning: T) -> Result<&mut T> {
+    pub fn define(&mut self, id: u32, definition: T) -> Result<&mut T> {
         let what = self.kind.name();
         let error = |kind| Error::new(Some(FrameType::Define), 0, kind);
         if id >= self.limit {
@@ -210,45 +210,45 @@ impl<T> Dictionary<T> {
                 limit: self.limit,
             }));
         }
-        let place = id as usize;
-        if place >= self.alive.len() {
-            self.alive.resize_with(place + 1, || None);
+        let index = id as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
         }
-        match &mut self.alive[place] {
+        match &mut self.slots[index] {
             Some(_) => Err(error(ErrorKind::AlreadyDefined { what, id })),
             free => {
                 self.len += 1;
-                Ok(free.insert(meaning))
+                Ok(free.insert(definition))
             }
         }
     }
 
-    /// Releases an id, which is then free, and returns its definition.
+    /// Releases an id and returns its definition.
     ///
     /// # Errors
-    /// [`ErrorKind::Undefined`] when the id is not defined.
+    /// [`ErrorKind::Undefined`] if the id is not defined.
     pub fn release(&mut self, id: u32) -> Result<T> {
-        let meaning = self.alive.get_mut(id as usize).and_then(Option::take);
-        let meaning = meaning.ok_or_else(|| self.undefined(FrameType::Define, id))?;
+        let definition = self.slots.get_mut(id as usize).and_then(Option::take);
+        let definition = definition.ok_or_else(|| self.undefined(FrameType::Define, id))?;
         self.len -= 1;
-        Ok(meaning)
+        Ok(definition)
     }
 
     /// The definition of an id that a frame uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Undefined`] when the id is not defined.
+    /// [`ErrorKind::Undefined`] if the id is not defined.
     pub fn get(&self, frame_type: FrameType, id: u32) -> Result<&T> {
-        self.alive
+        self.slots
             .get(id as usize)
             .and_then(Option::as_ref)
             .ok_or_else(|| self.undefined(frame_type, id))
     }
 
-    /// [`get`](Self::get), to change it.
+    /// The mutable form of [`get`](Self::get).
     pub fn get_mut(&mut self, frame_type: FrameType, id: u32) -> Result<&mut T> {
         let undefined = self.undefined(frame_type, id);
-        self.alive
+        self.slots
             .get_mut(id as usize)
             .and_then(Option::as_mut)
             .ok_or(undefined)
@@ -277,10 +277,10 @@ impl<T> Dictionary<T> {
 
     /// The definitions, by ascending id.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.alive
+        self.slots
             .iter()
             .enumerate()
-            .filter_map(|(id, meaning)| Some((id as u32, meaning.as_ref()?)))
+            .filter_map(|(id, definition)| Some((id as u32, definition.as_ref()?)))
     }
 }
 
@@ -288,18 +288,18 @@ fn error(kind: ErrorKind) -> Error {
     Error::new(Some(FrameType::Define), 0, kind)
 }
 
-/// A series as a relay defines it, read in place.
+/// A series as a relay defines it, read in index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RelaySeries<'a> {
-    /// Key of the plan's aggregate; below 16 a term of the relay's account of itself.
+    /// Key of the plan's aggregate; below 16 a term of the relay's account.
     pub key: u64,
     /// Values of the labels, in the order of the plan; at most 32.
     pub labels: ListRef<'a>,
-    /// When the series began to count, unix ns.
+    /// Start of the count, unix ns.
     pub start: i64,
-    /// Whether it is the series for all series beyond the cap.
+    /// Whether it is the overflow series, which combines all series beyond the limit.
     pub overflow: bool,
-    /// The description of an app metric, which is not in any plan; key `own`.
+    /// The description of an app metric, which is not in any plan; the map's key is `own`.
     pub app_metric: Option<MapRef<'a>>,
 }
 
@@ -307,7 +307,7 @@ impl<'a> RelaySeries<'a> {
     /// Reads a definition.
     ///
     /// # Errors
-    /// A required key that is missing, a value of the wrong type, too many labels.
+    /// A missing required key, a value of the wrong type, too many labels.
     pub fn read(map: MapRef<'a>) -> Result<Self> {
         const MAP: MapKind = MapKind::Series;
         let bad = |key: &str, expected| {
@@ -375,11 +375,11 @@ pub struct SubscriberSeries {
     pub labels: Map,
     /// Unit in UCUM.
     pub unit: Option<String>,
-    /// When the series began to count, unix ns.
+    /// Start of the count, unix ns.
     pub start: Option<i64>,
     /// Description.
     pub help: Option<String>,
-    /// Bucket bounds; of histograms only.
+    /// Bucket bounds; only for histograms.
     pub buckets: Option<Buckets>,
 }
 
@@ -387,7 +387,7 @@ impl SubscriberSeries {
     /// Reads a definition.
     ///
     /// # Errors
-    /// A required key that is missing, a value of the wrong type.
+    /// A missing required key, a value of the wrong type.
     pub fn read(map: &Map) -> Result<Self> {
         let fields = Fields::new(FrameType::Define, MapKind::Series, map);
         Ok(Self {
@@ -402,7 +402,7 @@ impl SubscriberSeries {
                 (Some(scale), None) => Some(Buckets::Scale(scale)),
                 (None, Some(items)) => Some(Buckets::Bounds(floats(fields, "bounds", items)?)),
                 (None, None) => None,
-                (Some(_), Some(_)) => return fields.bad("bounds", "absent when there is a scale"),
+                (Some(_), Some(_)) => return fields.bad("bounds", "absent if there is a scale"),
             },
         })
     }
@@ -440,7 +440,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Columns of a frame of this schema, the time among them.
+    /// Columns of a frame of this schema, including the time.
     pub fn columns(&self) -> usize {
         1 + self.measurements.len() + self.metadata.len()
     }
@@ -448,7 +448,7 @@ impl Schema {
     /// Reads a definition.
     ///
     /// # Errors
-    /// A required key that is missing, a value of the wrong type, more than 64 columns.
+    /// A missing required key, a value of the wrong type, more than 64 columns.
     pub fn read(map: &Map) -> Result<Self> {
         let fields = Fields::new(FrameType::Define, MapKind::Schema, map);
         let measurement = |item: &Value| match item.as_list() {
@@ -494,7 +494,7 @@ pub struct Source {
     pub name: String,
     /// Runtime, such as `beam`.
     pub runtime: String,
-    /// Resource attributes; left out when empty.
+    /// Resource attributes; omitted if empty.
     pub resource: Map,
 }
 
@@ -502,7 +502,7 @@ impl Source {
     /// Reads a definition.
     ///
     /// # Errors
-    /// A required key that is missing, a value of the wrong type.
+    /// A missing required key, a value of the wrong type.
     pub fn read(map: &Map) -> Result<Self> {
         let fields = Fields::new(FrameType::Define, MapKind::Source, map);
         Ok(Self {
@@ -529,7 +529,7 @@ impl Source {
 /// Writes one definition as a separate frame.
 ///
 /// # Errors
-/// [`ErrorKind::Unwritable`] when the map is larger than the format holds.
+/// [`ErrorKind::Unwritable`] if the map exceeds a limit of the format.
 pub fn write_one(out: &mut Vec<u8>, kind: DefineKind, id: u32, map: &Map) -> Result<()> {
     frame::write(out, FrameType::Define, |out| {
         out.push(kind as u8);

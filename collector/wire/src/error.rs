@@ -1,11 +1,11 @@
-//! Errors of the format: what is wrong, at which byte, and which side must change. One enum for the crate: callers
-//! make a GOODBYE of it with [`Error::goodbye_code`] and `to_string()`; tests compare it for equality.
+//! Errors of the format: the problem, its byte, and which side must change. The crate has one error type: callers convert it to a
+//! GOODBYE with [`Error::goodbye_code`] and `to_string()`, tests compare it for equality.
 
 use crate::frame_type::FrameType;
 use crate::goodbye_code::GoodbyeCode;
 use crate::map_kind::MapKind;
 
-/// The result of everything in this crate that can fail.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A violation of the format: the frame, the byte of its body, and the problem.
@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Error {
     /// The frame; `None` before a header was decoded, or for a value outside a frame.
     pub frame: Option<FrameType>,
-    /// Byte of the body, or of the value when there is no frame. For a missing or wrong key, the start of its map.
+    /// Byte of the body, or of the value if there is no frame. For a missing or wrong key, the start of its map.
     pub offset: usize,
     /// The problem.
     pub kind: ErrorKind,
@@ -25,15 +25,15 @@ pub struct Error {
 pub enum Fault {
     /// The received bytes violate the format: close the connection with GOODBYE.
     Peer,
-    /// The caller of this crate asked for a frame that the format cannot represent.
+    /// The caller of this crate requested a frame that the format cannot represent.
     Caller,
 }
 
-/// The problem. Each message states what was found and what is allowed.
+/// The problem. Each message states the value found and the allowed values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The first bytes are an HTTP request: answer HTTP, not frames.
+    /// The first bytes are an HTTP request: respond with HTTP, not with frames.
     #[error("HTTP request on a port for frames: use the HTTP port")]
     Http,
     /// The header announces a longer body than the receiver accepts.
@@ -44,13 +44,13 @@ pub enum ErrorKind {
         /// The limit.
         limit: u32,
     },
-    /// A frame other than HELLO or GOODBYE came first.
+    /// The first frame is not HELLO or GOODBYE.
     #[error("the first frame must be HELLO")]
     HelloExpected,
     /// HELLO does not begin with `DICH`.
     #[error("HELLO does not begin with \"DICH\"")]
     Magic,
-    /// HELLO of another major version.
+    /// A HELLO of another major version.
     #[error("version {major}.{minor} of the peer is incompatible with 1.0: update the older side")]
     Version {
         /// The peer's major version.
@@ -104,12 +104,12 @@ pub enum ErrorKind {
     /// More values than [`crate::limits::VALUES_PER_FRAME`].
     #[error("more than 65536 values")]
     TooManyValues,
-    /// A cut string whose stated length is not above the part kept.
+    /// A cut string whose stated length is not above that of the kept part.
     #[error("cut string keeps {kept} bytes of {whole}: nothing was cut")]
     NotCut {
         /// Stated length of the whole string, in bytes.
         whole: u32,
-        /// Length of the part kept, in bytes.
+        /// Length of the kept part, in bytes.
         kept: usize,
     },
     /// A reference of EVENTS outside its tables.
@@ -149,7 +149,7 @@ pub enum ErrorKind {
         /// What the value must be.
         expected: &'static str,
     },
-    /// An unknown key in a map where ignoring it would produce wrong numbers.
+    /// An unknown key in a map in which ignoring it would produce wrong numbers.
     #[error("unknown key {key:?} in {map}")]
     UnknownKey {
         /// The map.
@@ -191,7 +191,7 @@ pub enum ErrorKind {
         /// The limit.
         limit: u32,
     },
-    /// The caller exceeded what the layout can hold.
+    /// The caller exceeded a limit of the format.
     #[error("cannot be encoded: {what} is {got}, at most {max}")]
     Unwritable {
         /// Name of the item.

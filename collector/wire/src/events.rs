@@ -1,4 +1,4 @@
-//! EVENTS, read in place: a checked view of columns with the tables of strings and values of the frame.
+//! EVENTS, read in place: a checked view of the columns and the tables of strings and values of a frame.
 //!
 //! [`Events::decode`] checks everything once; later reads cannot fail. Only [`EventsScratch`] allocates: a connection
 //! reuses one for all frames.
@@ -89,7 +89,7 @@ impl<'a> Events<'a> {
     /// Checks a whole body: counts, kinds, references, UTF-8, values.
     ///
     /// # Errors
-    /// A body that violates the layout. The connection checks that the schema is defined and has this number of
+    /// A body that violates the layout. The caller must check that the schema is defined and has this number of
     /// [`columns`](Self::columns).
     pub fn decode(body: &'a [u8], scratch: &'a mut EventsScratch) -> Result<Self> {
         let mut input = Input::new(body, Some(FrameType::Events));
@@ -130,7 +130,7 @@ impl<'a> Events<'a> {
         self.rows
     }
 
-    /// Number of columns, 1 to 64: the time and those of the schema.
+    /// Number of columns, 1 to 64, including the time.
     pub fn columns(&self) -> usize {
         self.kinds.len()
     }
@@ -148,7 +148,7 @@ impl<'a> Events<'a> {
     /// A string of the table.
     ///
     /// # Panics
-    /// When there is no such string.
+    /// If there is no such string.
     pub fn string(&self, index: usize) -> &'a str {
         &self.string_bytes[self.string_starts[index] as usize..self.string_starts[index + 1] as usize]
     }
@@ -156,7 +156,7 @@ impl<'a> Events<'a> {
     /// A value of the table.
     ///
     /// # Panics
-    /// When there is no such value.
+    /// If there is no such value.
     pub fn value(&self, index: usize) -> Cell<'a> {
         let start = self.value_starts[index] as usize;
         let mut input = Input::new(&self.value_bytes[start..], Some(FrameType::Events));
@@ -165,18 +165,18 @@ impl<'a> Events<'a> {
 
     /// The times of the rows, unix ns.
     pub fn times(&self) -> impl ExactSizeIterator<Item = i64> + use<'a> {
-        self.eights(0).iter().map(|bytes| i64::from_le_bytes(*bytes))
+        self.words(0).iter().map(|bytes| i64::from_le_bytes(*bytes))
     }
 
     /// The cells of a column.
     ///
     /// # Panics
-    /// When there is no such column.
+    /// If there is no such column.
     pub fn column(&self, column: usize) -> Column<'a> {
         match self.kind(column) {
             ColumnKind::Absent => Column::Absent,
-            ColumnKind::Int => Column::Int(self.eights(column)),
-            ColumnKind::Float => Column::Float(self.eights(column)),
+            ColumnKind::Int => Column::Int(self.words(column)),
+            ColumnKind::Float => Column::Float(self.words(column)),
             ColumnKind::Reference => Column::Reference(self.references(column)),
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Events<'a> {
     /// One cell.
     ///
     /// # Panics
-    /// When there is no such row or column.
+    /// If there is no such row or column.
     pub fn cell(&self, row: usize, column: usize) -> Cell<'a> {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         match self.column(column) {
@@ -198,7 +198,7 @@ impl<'a> Events<'a> {
     /// The cells of a column, row by row.
     ///
     /// # Panics
-    /// When there is no such column.
+    /// If there is no such column.
     pub fn cells(&self, column: usize) -> impl Iterator<Item = Cell<'a>> + use<'a> {
         let view = *self;
         let column = self.column(column);
@@ -210,10 +210,10 @@ impl<'a> Events<'a> {
         })
     }
 
-    /// The cell that a reference of a [`Column::Reference`] stands for.
+    /// The cell of a reference in a [`Column::Reference`].
     ///
     /// # Panics
-    /// When the reference is not of this frame.
+    /// If the reference is not of this frame.
     pub fn resolve(&self, reference: Reference) -> Cell<'a> {
         match reference {
             Reference::String(index) => Cell::Str(self.string(index)),
@@ -235,7 +235,7 @@ impl<'a> Events<'a> {
         &self.body[start..start + self.rows * self.kind(column).row_bytes()]
     }
 
-    fn eights(&self, column: usize) -> &'a [[u8; 8]] {
+    fn words(&self, column: usize) -> &'a [[u8; 8]] {
         self.bytes(column).as_chunks().0
     }
 
@@ -244,7 +244,7 @@ impl<'a> Events<'a> {
     }
 }
 
-/// The cells of a column as little-endian bytes, one item a row.
+/// The cells of a column as little-endian bytes, one item per row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column<'a> {
     /// All null.
@@ -274,7 +274,7 @@ impl<'a> References<'a> {
     /// The reference of a row.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// If there is no such row.
     #[inline]
     pub fn get(self, row: usize) -> Reference {
         let reference = i16::from_le_bytes(self.0[row]);
@@ -284,7 +284,7 @@ impl<'a> References<'a> {
         }
     }
 
-    /// The cells as they are on the wire, one `i16` a row.
+    /// The encoded cells, one `i16` per row.
     pub fn as_bytes(self) -> &'a [u8] {
         self.0.as_flattened()
     }
@@ -379,7 +379,7 @@ fn check_strings<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, strings
         end
     }));
     let from = input.at();
-    // One check of all strings is faster than one each; then no string may start inside a code point.
+    // Checking all strings at once is faster; then no string may start inside a code point.
     let text = input.str(end as usize)?;
     match scratch
         .strings
@@ -405,7 +405,7 @@ fn check_values<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, values: 
 /// Replaces schema, source and position of an encoded EVENTS body, in place.
 ///
 /// # Errors
-/// [`ErrorKind::Truncated`] when it is shorter than an EVENTS body; nothing else is checked.
+/// [`ErrorKind::Truncated`] if it is shorter than the fixed fields; nothing else is checked.
 pub fn patch_body(body: &mut [u8], header: EventsHeader) -> Result<()> {
     let left = body.len();
     let Some(fixed) = body.first_chunk_mut::<FIXED_BYTES>() else {
@@ -422,8 +422,8 @@ pub fn patch_body(body: &mut [u8], header: EventsHeader) -> Result<()> {
 /// Appends a frame with an encoded EVENTS body under another schema, source and position.
 ///
 /// # Errors
-/// [`ErrorKind::Truncated`] when it is shorter than an EVENTS body, [`ErrorKind::Unwritable`] when it is longer than a
-/// body may be; `out` is then unchanged. Nothing else is checked.
+/// [`ErrorKind::Truncated`] if it is shorter than the fixed fields, [`ErrorKind::Unwritable`] if it is longer than the largest
+/// body; `out` is then unchanged. Nothing else is checked.
 pub fn forward(out: &mut Vec<u8>, body: &[u8], header: EventsHeader) -> Result<()> {
     out.reserve(HEADER_BYTES + body.len());
     frame::write(out, FrameType::Events, |out| {

@@ -2,8 +2,8 @@
 //! selects; [`EventsBuilder::append`] copies rows of a received frame and interns each of its strings once.
 //!
 //! Canonical: strings and values are numbered in the order in which the columns, left to right and top to bottom,
-//! first use them; no table entry is repeated or unused; a column has the first kind that can hold it: absent, i64,
-//! f64 (integers beside floats are promoted when f64 holds them exactly), reference.
+//! first use them; no table entry is repeated or unused; a column has the first kind that can represent it: absent, i64,
+//! f64 (if f64 represents its integers exactly), reference.
 
 use std::hash::BuildHasher;
 
@@ -22,7 +22,7 @@ use crate::value::{Cell, bounded, float_bits};
 /// Result of adding a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It is in the frame.
+    /// The row was added.
     Added,
     /// The frame is full: [`finish`](EventsBuilder::finish) it and push the row again.
     Full,
@@ -32,10 +32,10 @@ pub enum Pushed {
 const EXACT: i64 = 1 << 53;
 /// Bytes of a number in the value table.
 const NUMBER_BYTES: usize = 9;
-/// Not yet numbered.
+/// An entry without a number.
 const UNUSED: u16 = u16::MAX;
 
-/// A cell before the kind of its column is known.
+/// A cell before the kind of its column is decided.
 #[derive(Clone, Copy, Debug)]
 enum Slot {
     Null,
@@ -61,7 +61,7 @@ impl PendingColumn {
         self.slots.push(slot);
     }
 
-    fn take_back(&mut self) {
+    fn remove_last(&mut self) {
         if let Some(slot) = self.slots.pop() {
             self.count(slot, usize::MAX);
         }
@@ -95,8 +95,8 @@ impl PendingColumn {
         }
     }
 
-    /// Numbers that need an entry in the value table, if no two are equal.
-    fn loose_numbers(&self) -> usize {
+    /// Upper bound of the numbers that need an entry in the value table.
+    fn tabled_numbers(&self) -> usize {
         if self.kind() == ColumnKind::Reference {
             self.ints + self.floats
         } else {
@@ -129,7 +129,7 @@ impl Interner {
         slice(&self.ends, &self.bytes, number)
     }
 
-    /// The number of `entry`; `None` when the table is full.
+    /// The number of `entry`; `None` if the table is full.
     fn intern(&mut self, entry: &[u8], max: usize) -> Option<u16> {
         let Self {
             numbers,
@@ -176,19 +176,19 @@ impl Order {
     }
 
     fn number(&mut self, entry: u16) -> u16 {
-        let place = usize::from(entry);
-        if place >= self.new_number.len() {
-            self.new_number.resize(place + 1, UNUSED);
+        let index = usize::from(entry);
+        if index >= self.new_number.len() {
+            self.new_number.resize(index + 1, UNUSED);
         }
-        if self.new_number[place] == UNUSED {
-            self.new_number[place] = self.entries.len() as u16;
+        if self.new_number[index] == UNUSED {
+            self.new_number[index] = self.entries.len() as u16;
             self.entries.push(entry);
         }
-        self.new_number[place]
+        self.new_number[index]
     }
 }
 
-/// Collects rows of one schema and source and writes them as one frame; then it is empty for the next.
+/// Collects rows of one schema and source and writes them as one frame. It can then be reused for the next.
 #[derive(Debug)]
 pub struct EventsBuilder {
     schema: u32,
@@ -198,7 +198,7 @@ pub struct EventsBuilder {
     columns: Vec<PendingColumn>,
     strings: Interner,
     values: Interner,
-    /// Values within `values`, counting elements: the frame's limit is on these.
+    /// Values in `values` including nested elements, which the frame's limit counts.
     nested: usize,
     string_order: Order,
     value_order: Order,
@@ -240,8 +240,8 @@ impl EventsBuilder {
     /// Adds a row: its time in unix ns and the cells of columns 1….
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when the row is of another width, a string is longer than 65,535 bytes, or the row
-    /// does not fit an empty frame. It is then not added.
+    /// [`ErrorKind::Unwritable`] if the row has another width, a string is longer than 65,535 bytes, or the row does not fit into an
+    /// empty frame. The row is then not added.
     pub fn push(&mut self, time: i64, cells: &[Cell<'_>]) -> Result<Pushed> {
         if cells.len() != self.columns.len() {
             let kind = ErrorKind::Unwritable {
@@ -257,7 +257,7 @@ impl EventsBuilder {
         for (column, cell) in cells.iter().enumerate() {
             match self.slot(*cell) {
                 Ok(Some(slot)) => self.columns[column].add(slot),
-                Ok(None) => return self.refuse(column),
+                Ok(None) => return self.reject(column),
                 Err(error) => {
                     self.abandon(column);
                     return Err(in_events(error));
@@ -267,14 +267,14 @@ impl EventsBuilder {
         self.commit(time)
     }
 
-    /// Adds rows of a received frame in the given order and returns how many were added: fewer than given when this
-    /// frame is full, then [`finish`](Self::finish) it and append the rest.
+    /// Adds rows of a received frame in the given order and returns their number. If the frame is full, it is lower than given: then
+    /// [`finish`](Self::finish) it and append the rest.
     ///
     /// # Errors
     /// As [`push`](Self::push), for the first row that was not added; the rows before it are in the frame.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// If there is no such row.
     pub fn append(&mut self, from: &Events<'_>, rows: impl IntoIterator<Item = usize>) -> Result<usize> {
         if from.columns() != self.columns.len() + 1 {
             let kind = ErrorKind::Unwritable {
@@ -303,7 +303,7 @@ impl EventsBuilder {
         for column in 0..self.columns.len() {
             match self.slot_from(from, row, column + 1) {
                 Ok(Some(slot)) => self.columns[column].add(slot),
-                Ok(None) => return self.refuse(column),
+                Ok(None) => return self.reject(column),
                 Err(error) => {
                     self.abandon(column);
                     return Err(in_events(error));
@@ -312,7 +312,7 @@ impl EventsBuilder {
         }
         match from.cell(row, 0) {
             Cell::Int(time) => self.commit(time),
-            _ => self.refuse(self.columns.len()),
+            _ => self.reject(self.columns.len()),
         }
     }
 
@@ -333,7 +333,7 @@ impl EventsBuilder {
         Ok(Some(Slot::Str(self.string_numbers[string])))
     }
 
-    /// The pending form of a cell; `None` when a table is full.
+    /// The pending form of a cell; `None` if a table is full.
     fn slot(&mut self, cell: Cell<'_>) -> Result<Option<Slot>> {
         Ok(match cell {
             Cell::Null => Some(Slot::Null),
@@ -356,21 +356,21 @@ impl EventsBuilder {
         })
     }
 
-    /// Completes the row whose cells were added, unless the frame would become too large.
+    /// Completes the row whose cells were added, unless the frame would be too large.
     fn commit(&mut self, time: i64) -> Result<Pushed> {
         self.times.push(time);
-        // One more for null.
-        let loose = 1 + self.loose_numbers();
-        let fits = self.values.len() + loose <= EVENT_VALUES && self.nested + loose <= VALUES_PER_FRAME;
+        // One more entry for null.
+        let tabled = 1 + self.tabled_numbers();
+        let fits = self.values.len() + tabled <= EVENT_VALUES && self.nested + tabled <= VALUES_PER_FRAME;
         if fits && self.body_bytes() <= self.max_body {
             return Ok(Pushed::Added);
         }
         self.times.pop();
-        self.refuse(self.columns.len())
+        self.reject(self.columns.len())
     }
 
     /// Removes the first `columns` cells of a row that does not fit.
-    fn refuse(&mut self, columns: usize) -> Result<Pushed> {
+    fn reject(&mut self, columns: usize) -> Result<Pushed> {
         let got = self.body_bytes();
         self.abandon(columns);
         if self.rows() > 0 {
@@ -384,22 +384,22 @@ impl EventsBuilder {
         Err(in_events(Error::new(None, 0, kind)))
     }
 
-    /// Removes the first `columns` cells of a row that is not added. Its table entries remain until the frame is
-    /// finished, because entries have no reference count; without other rows they are removed at once.
+    /// Removes the first `columns` cells of a row that is not added. Its table entries have no reference count, so they remain until the
+    /// frame is finished; without other rows they are removed at once.
     fn abandon(&mut self, columns: usize) {
         self.columns[..columns]
             .iter_mut()
-            .for_each(PendingColumn::take_back);
+            .for_each(PendingColumn::remove_last);
         if self.rows() == 0 {
             self.clear();
         }
     }
 
-    fn loose_numbers(&self) -> usize {
-        self.columns.iter().map(PendingColumn::loose_numbers).sum()
+    fn tabled_numbers(&self) -> usize {
+        self.columns.iter().map(PendingColumn::tabled_numbers).sum()
     }
 
-    /// Upper bound of the body's bytes: as if no two numbers in the value table were equal.
+    /// Upper bound of the body's size: assumes that all numbers in the value table differ.
     fn body_bytes(&self) -> usize {
         let rows = self.times.len();
         let columns: usize = self
@@ -408,12 +408,12 @@ impl EventsBuilder {
             .map(|column| column.kind().row_bytes() * rows)
             .sum();
         let strings = 2 * self.strings.len() + self.strings.bytes.len();
-        let values = 1 + self.values.bytes.len() + self.loose_numbers() * NUMBER_BYTES;
+        let values = 1 + self.values.bytes.len() + self.tabled_numbers() * NUMBER_BYTES;
         FIXED_BYTES + 1 + self.columns.len() + 8 * rows + columns + strings + values
     }
 
-    /// Appends the frame of the collected rows, the first of them at `position`, and empties the builder. Returns the
-    /// number of rows; without rows nothing is written.
+    /// Appends the frame of the collected rows, the first at `position`, and clears the builder. Returns the number of rows; without
+    /// rows nothing is written.
     pub fn finish(&mut self, position: u64, out: &mut Vec<u8>) -> Result<usize> {
         let rows = self.rows();
         if rows > 0 {
@@ -485,18 +485,18 @@ impl EventsBuilder {
         let value = match slot {
             Slot::Str(string) => return Ok(self.string_order.number(string) as i16),
             Slot::Value(value) => value,
-            Slot::Null => self.loose(Cell::Null)?,
-            Slot::Int(int) => self.loose(Cell::Int(int))?,
-            Slot::Float(float) => self.loose(Cell::Float(float))?,
+            Slot::Null => self.tabled(Cell::Null)?,
+            Slot::Int(int) => self.tabled(Cell::Int(int))?,
+            Slot::Float(float) => self.tabled(Cell::Float(float))?,
         };
         Ok(-1 - self.value_order.number(value) as i16)
     }
 
     /// The entry of a null or number in the value table.
-    fn loose(&mut self, cell: Cell<'_>) -> Result<u16> {
+    fn tabled(&mut self, cell: Cell<'_>) -> Result<u16> {
         self.encoded.clear();
         cell.encode(&mut self.encoded)?;
-        // `commit` reserved room for each of them.
+        // Cannot happen: `commit` has counted them.
         let full = ErrorKind::Unwritable {
             what: "values",
             got: self.values.len() + 1,

@@ -1,5 +1,5 @@
-//! Frames of a byte stream: the header, and the reader that each connection pushes its bytes into. The reader buffers
-//! received bytes only; it never allocates by an announced length.
+//! Frames of a byte stream: the header, and the reader of a connection. The reader buffers only received bytes; it never allocates by
+//! an announced length.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
@@ -42,8 +42,7 @@ pub struct RawFrame<'a> {
 
 /// Splits a byte stream into frames.
 ///
-/// Push received bytes, then call [`next`](Self::next) until it returns `None`. It buffers bytes pushed and not yet
-/// returned: at most one incomplete frame plus one push, when the caller drains it after every push.
+/// Push received bytes, then call [`next`](Self::next) until it returns `None`. The buffer then has at most one incomplete frame.
 /// After an error the stream cannot be continued: close the connection.
 ///
 /// ```
@@ -65,11 +64,11 @@ pub struct RawFrame<'a> {
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that were returned.
+    /// Bytes of `buffer` that have been returned.
     taken: usize,
     max_body: u32,
     hello_accepted: bool,
-    /// No frame was returned yet: the bytes may be of another protocol.
+    /// Whether no frame was returned yet: the bytes may be of another protocol.
     at_start: bool,
 }
 
@@ -91,8 +90,8 @@ impl FrameReader {
         }
     }
 
-    /// Call after the peer's HELLO was accepted: from then on frames may be of any type, and bodies as long as the
-    /// `max_frame` that this side announced, at most 1 MiB.
+    /// Call after accepting the peer's HELLO: from then on frames of all types are allowed, with bodies up to the `max_frame` that
+    /// this side announced, at most 1 MiB.
     pub fn hello_accepted(&mut self, max_frame: u32) {
         self.hello_accepted = true;
         self.max_body = max_frame.min(BODY_BYTES_MAX);
@@ -108,7 +107,7 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Number of bytes pushed and not yet returned: 0 between frames. A peer that closes at another value was cut off.
+    /// Number of bytes pushed and not yet returned; 0 between frames. If it is not 0 when the peer closes, the stream is truncated.
     pub fn pending(&self) -> usize {
         self.buffer.len() - self.taken
     }
@@ -118,11 +117,12 @@ impl FrameReader {
         &self.buffer[self.taken..]
     }
 
-    /// The next whole frame, or `None` until more is pushed.
+    /// The next whole frame, or `None` until more bytes are pushed.
     ///
     /// # Errors
-    /// [`ErrorKind::Http`] when the first bytes are an HTTP request, [`ErrorKind::FrameTooLong`] as soon as a header
-    /// announces too much, [`ErrorKind::UnknownCode`] for type 0, [`ErrorKind::HelloExpected`] for a first frame that is neither HELLO nor GOODBYE.
+    /// [`ErrorKind::Http`] if the first bytes are an HTTP request, [`ErrorKind::FrameTooLong`] as soon as a header announces a body
+    /// over the limit, [`ErrorKind::UnknownCode`] for type 0, [`ErrorKind::HelloExpected`] for a first frame that is neither HELLO
+    /// nor GOODBYE.
     #[allow(
         clippy::should_implement_trait,
         reason = "it borrows from the reader, which Iterator cannot"
@@ -152,7 +152,7 @@ impl FrameReader {
 
     fn admit(&self, length: u32, frame_type: FrameType) -> Result<()> {
         if frame_type == FrameType::Unknown(0) {
-            // Type 0 is reserved in all versions: a stream of zeros is corrupt, not newer.
+            // Type 0 is reserved in all versions: a stream of zeros is corrupt.
             return Err(Error::new(
                 None,
                 0,
@@ -230,7 +230,7 @@ pub(crate) fn write(
     end(out, start, frame_type)
 }
 
-/// The body of one whole encoded frame; empty when there is not even a header.
+/// The body of one whole encoded frame; empty without a whole header.
 pub fn body(frame: &[u8]) -> &[u8] {
     frame.get(HEADER_BYTES..).unwrap_or_default()
 }
@@ -238,7 +238,7 @@ pub fn body(frame: &[u8]) -> &[u8] {
 /// Moves the body of one whole encoded frame into a buffer of exactly its size; the header remains in `frame`.
 ///
 /// # Panics
-/// When `frame` is shorter than a header.
+/// If `frame` is shorter than a header.
 pub fn split_body(frame: &mut Vec<u8>) -> Vec<u8> {
     frame.split_off(HEADER_BYTES)
 }

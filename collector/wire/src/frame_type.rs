@@ -9,15 +9,15 @@ pub enum FrameType {
     Goodbye,
     /// Request for a PONG with the same token.
     Ping,
-    /// Everything before the PING with this token is applied.
+    /// Confirms that everything before the PING with this token is applied.
     Pong,
-    /// What a relay extracts; in the other direction the reply.
+    /// The plan of a relay; in the other direction its reply.
     Plan,
-    /// Meaning of ids of this connection.
+    /// Definitions of ids of this connection.
     Define,
-    /// Whole state of changed number series.
+    /// Complete state of changed number series.
     Numbers,
-    /// Whole state of changed histograms.
+    /// Complete state of changed histograms.
     Histograms,
     /// Rows of events or log records.
     Events,

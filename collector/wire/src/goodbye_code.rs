@@ -3,7 +3,7 @@
 /// The reason why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GoodbyeCode {
-    /// The peer speaks another major version.
+    /// The peer has another major version.
     Version,
     /// The token is missing or wrong.
     Unauthorized,
@@ -15,7 +15,7 @@ pub enum GoodbyeCode {
     Timeout,
     /// Another connection of the same source replaced this one.
     Superseded,
-    /// The sender stops.
+    /// The sender is shutting down.
     Shutdown,
     /// The peer does not read fast enough.
     Slow,
@@ -23,7 +23,7 @@ pub enum GoodbyeCode {
     Detach,
     /// The subscription is invalid.
     BadRequest,
-    /// The sender failed.
+    /// An internal error of the sender.
     Internal,
     /// A code of a later minor version.
     Other(u16),

@@ -1,5 +1,5 @@
-//! HELLO: role, version and fields of a peer. [`Hello`] keeps every field received; the typed views check the required
-//! keys of a role and ignore unknown ones, which a later minor version may add.
+//! HELLO: role, version and fields of a peer. [`Hello`] has every received field; the typed views check the required keys of a role
+//! and ignore unknown keys, which a later minor version may add.
 //!
 //! ```
 //! use dichroic_wire::hello::SubscribeKind;
@@ -46,7 +46,7 @@ pub const MINOR: u8 = 0;
 pub enum Role {
     /// The collector.
     Collector = 0,
-    /// The agent within a BEAM VM.
+    /// The agent in a BEAM VM.
     Relay = 1,
     /// A receiver of a stream.
     Subscriber = 2,
@@ -90,7 +90,7 @@ impl Hello {
         }
     }
 
-    /// Decodes a body. Of another major version only the first seven bytes are read.
+    /// Decodes a body. For another major version only the first seven bytes are read.
     ///
     /// # Errors
     /// [`ErrorKind::Magic`], [`ErrorKind::Version`], an unknown role, or fields that are not one map.
@@ -117,7 +117,7 @@ impl Hello {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when a field is larger than the format holds.
+    /// [`ErrorKind::Unwritable`] if a field exceeds a limit of the format.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Hello, |out| {
             out.extend_from_slice(&MAGIC);
@@ -141,7 +141,7 @@ impl Hello {
         Ok(self.fields())
     }
 
-    /// The sender's secret, if it sent one: required on TCP, never to be logged.
+    /// The sender's secret, if any: required on TCP, never to be logged.
     pub fn token(&self) -> Result<Option<&str>> {
         self.fields().opt_str("token")
     }
@@ -198,7 +198,7 @@ pub struct RelayHello {
     pub os_pid: i64,
     /// OTP release.
     pub otp: String,
-    /// Version of `telemetry`; "" when it is absent.
+    /// Version of `telemetry`; "" if absent.
     pub telemetry: String,
     /// Native time units per second.
     pub native_per_s: i64,
@@ -212,7 +212,7 @@ pub struct RelayHello {
     pub mode: RelayMode,
     /// Resource attributes.
     pub resource: Map,
-    /// Values of the templates in event names, as far as known.
+    /// Values of the templates in event names, if known.
     pub variables: Variables,
     /// Largest body that the relay accepts, in bytes.
     pub max_frame: u32,
@@ -224,7 +224,7 @@ impl RelayHello {
     /// Reads the fields of a relay's HELLO.
     ///
     /// # Errors
-    /// Another role; a required key that is missing; a value of the wrong type.
+    /// Another role, a missing required key, a value of the wrong type.
     pub fn read(hello: &Hello) -> Result<Self> {
         let fields = hello.of(Role::Relay)?;
         Ok(Self {
@@ -290,7 +290,7 @@ fn common(agent: &str, token: Option<&str>, max_frame: u32) -> Map {
     map
 }
 
-/// The fields of the collector's HELLO. `position` and `resumed` are absent to relays.
+/// The fields of the collector's HELLO. `position` and `resumed` are sent only to subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectorHello {
     /// Program and version.
@@ -299,9 +299,9 @@ pub struct CollectorHello {
     pub epoch: i64,
     /// Largest body that the collector accepts, in bytes.
     pub max_frame: u32,
-    /// To a subscriber: position of the next row of its stream.
+    /// Position of the next row of the subscriber's stream.
     pub position: Option<u64>,
-    /// To a subscriber: whether its cursor was found.
+    /// Whether the subscriber's cursor was found.
     pub resumed: Option<bool>,
 }
 
@@ -309,7 +309,7 @@ impl CollectorHello {
     /// Reads the fields of a collector's HELLO.
     ///
     /// # Errors
-    /// Another role; a required key that is missing; a value of the wrong type.
+    /// Another role, a missing required key, a value of the wrong type.
     pub fn read(hello: &Hello) -> Result<Self> {
         let fields = hello.of(Role::Collector)?;
         Ok(Self {
@@ -354,8 +354,8 @@ impl SubscriberHello {
     /// Reads the fields of a subscriber's HELLO.
     ///
     /// # Errors
-    /// Another role; a required key that is missing; a value of the wrong type. Errors inside `subscribe`, such as
-    /// an unknown key, are answered with GOODBYE 10.
+    /// Another role, a missing required key, a value of the wrong type. Errors inside `subscribe`, such as an unknown key, have the
+    /// code of GOODBYE 10.
     pub fn read(hello: &Hello) -> Result<Self> {
         let fields = hello.of(Role::Subscriber)?;
         Ok(Self {
@@ -389,7 +389,7 @@ pub enum SubscribeKind {
     Log,
 }
 
-/// What happens to rows when the subscriber's ring is full.
+/// The policy of a full ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnFull {
     /// The oldest rows are dropped.
@@ -411,24 +411,24 @@ pub struct Cursor {
     pub rows: u16,
 }
 
-/// One subscription; keys that are `None` were left out.
+/// One subscription; `None` for omitted keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscribe {
     /// Events, metrics or logs.
     pub kind: SubscribeKind,
-    /// Globs on dotted names; at least one.
+    /// Patterns of dotted names; at least one.
     pub patterns: Vec<String>,
     /// Globs on the values of labels; all keys must match. Empty and absent are the same.
     pub where_: BTreeMap<String, Vec<String>>,
-    /// Time between two points of a series, in milliseconds; of metrics only.
+    /// Time between two points of a series, in milliseconds; only for metrics.
     pub every_ms: Option<u32>,
-    /// How far back the stream starts, in milliseconds.
+    /// Age of the first row, in milliseconds.
     pub replay_ms: Option<u32>,
     /// Where to resume.
     pub cursor: Option<Cursor>,
     /// Rows that the collector buffers for this subscriber.
     pub buffer: Option<u32>,
-    /// What happens when the buffer is full.
+    /// The policy of a full buffer.
     pub on_full: Option<OnFull>,
     /// Share of rows, above 0 and at most 1.
     pub sample: Option<f64>,

@@ -1,4 +1,4 @@
-//! HISTOGRAMS: the whole state of changed histograms, 22 bytes a row and 11 a non-empty bucket, read in place.
+//! HISTOGRAMS: the complete state of changed histograms, 22 bytes per row and 11 per non-empty bucket, read in key.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
@@ -50,10 +50,10 @@ pub struct Bucket {
     pub count: u64,
 }
 
-/// One histogram's total.
+/// The cumulative state of one histogram.
 #[derive(Clone, Copy, Debug)]
 pub struct HistogramRow<'a> {
-    /// The series' id in this connection.
+    /// Id of the series on this connection.
     pub series: u32,
     /// Integer part of the sum, modulo 2^64.
     pub sum_int: i64,
@@ -72,7 +72,7 @@ impl<'a> HistogramRow<'a> {
         })
     }
 
-    /// Number of observations: the sum of the counts, saturating. It is not sent, so it cannot disagree with them.
+    /// Number of observations: the saturating sum of the counts. It is not sent, so it cannot contradict them.
     pub fn count(&self) -> u64 {
         self.buckets
             .iter()
@@ -105,7 +105,7 @@ impl<'a> Histograms<'a> {
         while input.left() > 0 {
             let at = input.at();
             let row = row(&mut input)?;
-            if let Some((number, kind)) = wrong_bucket(row.buckets) {
+            if let Some((number, kind)) = invalid_bucket(row.buckets) {
                 return Err(input.error_at(at + ROW_BYTES + number * BUCKET_BYTES, kind));
             }
         }
@@ -148,12 +148,12 @@ fn row<'a>(input: &mut Input<'a>) -> Result<HistogramRow<'a>> {
 }
 
 /// The first invalid bucket, and the problem.
-fn wrong_bucket(buckets: &[[u8; BUCKET_BYTES]]) -> Option<(usize, ErrorKind)> {
+fn invalid_bucket(buckets: &[[u8; BUCKET_BYTES]]) -> Option<(usize, ErrorKind)> {
     let mut previous = None;
     buckets.iter().enumerate().find_map(|(number, bytes)| {
         let (index, side, count) = bucket(bytes);
-        let place = (side, index);
-        let wrong = if side > Side::Negative.code() {
+        let key = (side, index);
+        let error = if side > Side::Negative.code() {
             Some(ErrorKind::UnknownCode {
                 what: "bucket side",
                 code: side,
@@ -167,13 +167,13 @@ fn wrong_bucket(buckets: &[[u8; BUCKET_BYTES]]) -> Option<(usize, ErrorKind)> {
             })
         } else if count == 0 {
             Some(ErrorKind::EmptyBucket)
-        } else if previous.is_some_and(|previous| place <= previous) {
+        } else if previous.is_some_and(|previous| key <= previous) {
             Some(ErrorKind::BucketOrder)
         } else {
             None
         };
-        previous = Some(place);
-        wrong.map(|kind| (number, kind))
+        previous = Some(key);
+        error.map(|kind| (number, kind))
     })
 }
 
@@ -197,11 +197,11 @@ impl<'o> HistogramsWriter<'o> {
         }
     }
 
-    /// Adds a row whose buckets ascend by (side, index); empty ones are skipped. `false` when the frame is
-    /// full and the row was not added.
+    /// Adds a row whose buckets ascend by (side, index); empty ones are skipped. `false` if the frame is full and the row was not
+    /// added.
     ///
     /// # Errors
-    /// When no frame can hold the row: more than 1,024 buckets, or buckets out of order.
+    /// More than 1,024 buckets, or buckets out of order.
     pub fn push(
         &mut self,
         series: u32,
@@ -219,18 +219,18 @@ impl<'o> HistogramsWriter<'o> {
             self.out.push(bucket.side.code());
             self.out.extend_from_slice(&bucket.count.to_le_bytes());
         }
-        let outcome = self.complete(row);
-        if !matches!(outcome, Ok(true)) {
+        let result = self.complete(row);
+        if !matches!(result, Ok(true)) {
             self.out.truncate(row);
         }
-        outcome
+        result
     }
 
     fn complete(&mut self, row: usize) -> Result<bool> {
         let (buckets, _) = self.out[row + ROW_BYTES..].as_chunks();
         let count = buckets.len();
         bounded("buckets", count, BUCKETS_PER_ROW)?;
-        if let Some((number, kind)) = wrong_bucket(buckets) {
+        if let Some((number, kind)) = invalid_bucket(buckets) {
             return Err(Error::new(Some(FrameType::Histograms), number, kind));
         }
         self.out[row + 4..row + 6].copy_from_slice(&(count as u16).to_le_bytes());
@@ -240,7 +240,7 @@ impl<'o> HistogramsWriter<'o> {
     /// Completes the frame.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when `max_body` was above 1 MiB and was used.
+    /// [`ErrorKind::Unwritable`] if the body exceeds 1 MiB.
     pub fn finish(self) -> Result<()> {
         frame::end(self.out, self.start, FrameType::Histograms)
     }

@@ -1,5 +1,5 @@
-//! A cursor over one body. Every read checks the remaining length first, so that decoders cannot panic or trust a
-//! count that the bytes cannot hold.
+//! A cursor over one body. Every read checks the remaining length first, so that decoders neither panic nor trust a
+//! count that exceeds the bytes.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;

@@ -1,11 +1,11 @@
-//! The framing between relays, collector and subscribers: a sans-I/O codec of `SPEC.md`, version 1.0.
+//! The wire format between relays, collector and subscribers: a sans-I/O codec for `SPEC.md`, version 1.0.
 //!
-//! Receivers and the stream exporter push received bytes into a [`FrameReader`], get [`RawFrame`]s back and
-//! decode each body by its [`FrameType`]; they encode into a `Vec<u8>` with the same types. Guarantees: no I/O, no
+//! Receivers and the stream exporter push received bytes into a [`FrameReader`], take [`RawFrame`]s from it and decode each body by its
+//! [`FrameType`]; they encode into a `Vec<u8>` with the same types. Guarantees: no I/O, no
 //! panic and no unbounded memory on any input; every accepted frame re-encodes byte for byte; [`Numbers`],
 //! [`Histograms`] and [`Events`] are read in place, without allocating.
 //!
-//! Not part of this crate, because they need the state of a connection: timeouts, whether a series or schema is defined (see
+//! Not part of this crate, because they need the state of a connection: timeouts, the check whether a series or schema is defined (see
 //! [`Dictionary`]), tokens, and the guarantee of section 3 of the specification.
 #![forbid(unsafe_code)]
 

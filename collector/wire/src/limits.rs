@@ -1,11 +1,11 @@
-//! Every limit of the format, by name and unit. `SPEC.md` section 6 defines what happens when one is
-//! exceeded. The codec enforces the limits of one frame; the connection those that need a clock or a count.
+//! All limits of the format, with their units. `SPEC.md` section 6 defines the consequence of exceeding one. The codec enforces the
+//! limits of one frame, the connection those that need a clock or a count.
 
 use std::time::Duration;
 
 /// Bytes of a frame's header: `u32` length of the body, `u8` type.
 pub const HEADER_BYTES: usize = 5;
-/// Largest body before HELLO is answered, in bytes.
+/// Largest body before HELLO is accepted, in bytes.
 pub const BODY_BYTES_BEFORE_HELLO: u32 = 16 * 1024;
 /// Largest body for a receiver whose HELLO has no `max_frame`, in bytes.
 pub const BODY_BYTES_DEFAULT: u32 = 256 * 1024;
@@ -48,14 +48,14 @@ pub const LABELS: usize = 32;
 /// Bytes of a label value; the sender cuts longer ones.
 pub const LABEL_BYTES: usize = 256;
 
-/// Bytes of labels of a relay's series that have had no row, per id that its plan allows. Series beyond it are defined without
-/// labels; their rows are dropped and counted as `memory_limit`.
+/// Label bytes of a relay's series without rows, per id that its plan allows. Further series are defined without labels; their rows
+/// are dropped and counted as `memory_limit`.
 pub const PENDING_LABEL_BYTES_PER_ID: usize = 1_024;
 /// Bytes of the help text of an app metric; the rest is cut.
 pub const APP_METRIC_HELP_BYTES: usize = 1_024;
 /// Bytes of the unit of an app metric; the rest is cut.
 pub const APP_METRIC_UNIT_BYTES: usize = 64;
-/// Terms of each kind of a relay's account that are kept apart across connections. Further terms are counted together.
+/// Terms of each kind of a relay's account that are kept separately across connections. Further terms are combined.
 pub const ACCOUNT_TERMS: usize = 4_096;
 /// Event schemas of one relay at a time; further ones are not requested.
 pub const SCHEMAS_PER_RELAY: usize = 512;
@@ -67,7 +67,7 @@ pub const BUCKETS_PER_ROW: usize = 1_024;
 
 /// Rows of an EVENTS frame; at least 1.
 pub const EVENT_ROWS: usize = 4_096;
-/// Columns of an EVENTS frame, the time among them; at least 1.
+/// Columns of an EVENTS frame, including the time; at least 1.
 pub const EVENT_COLUMNS: usize = 64;
 /// Strings in the table of an EVENTS frame.
 pub const EVENT_STRINGS: usize = 32_767;
@@ -87,9 +87,9 @@ pub const CARRIED: usize = 64;
 pub const BOUNDS: usize = 160;
 /// Lowest and highest scale of an `exponential` aggregate.
 pub const SCALE: std::ops::RangeInclusive<i64> = -4..=4;
-/// Shortest idle time before a series is evicted, in seconds: exporters need the time to show the old incarnation.
+/// Shortest idle time before a series is evicted, in seconds: exporters need this time to show the old incarnation.
 pub const EXPIRE_S_MIN: u32 = 300;
-/// Aggregate keys below this are the relay's account of itself.
+/// Aggregate keys below this are terms of the relay's account.
 pub const RESERVED_KEYS: u64 = 16;
 
 /// Patterns of a subscription.

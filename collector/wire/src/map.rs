@@ -1,11 +1,11 @@
-//! Typed reading and writing of maps: required keys, their types, and maps in which unknown keys are errors.
+//! Typed reading and writing of maps: required keys, types, and rejection of unknown keys.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
 use crate::map_kind::MapKind;
 use crate::value::{Map, Value};
 
-/// A map, with its kind for errors.
+/// A map, with its kind for error messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'m> {
     pub frame: Option<FrameType>,
@@ -125,7 +125,7 @@ impl<'m> Fields<'m> {
             .map_or_else(|| self.bad(key, "a list of strings"), Ok)
     }
 
-    /// Fails on the first key that is not `known`.
+    /// Fails on the first key that is not in `known`.
     pub fn only(&self, known: &[&str]) -> Result<()> {
         match self.map.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! The maps of the format, by name: errors state which one is wrong, and the answer to some errors depends on it.
+//! The maps of the format: errors name them, and the code of GOODBYE depends on them.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! NUMBERS: the whole state of changed series, 20 bytes a row, read in place.
+//! NUMBERS: the complete state of changed series, 20 bytes per row, read in place.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
@@ -11,10 +11,10 @@ pub const TIME_BYTES: usize = 8;
 /// Bytes of a row.
 pub const ROW_BYTES: usize = 20;
 
-/// One series' total: `int + float`, the integer part modulo 2^64.
+/// The cumulative state of one series: `int + float`, the integer part modulo 2^64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NumberRow {
-    /// The series' id in this connection.
+    /// Id of the series on this connection.
     pub series: u32,
     /// Integer part.
     pub int: i64,
@@ -34,7 +34,7 @@ impl<'a> Numbers<'a> {
     /// Checks a body, without allocating. A frame without rows is valid and has no effect.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] when it is not a time followed by whole rows.
+    /// [`ErrorKind::Truncated`] if it is not a time followed by whole rows.
     pub fn decode(body: &'a [u8]) -> Result<Self> {
         let mut input = Input::new(body, Some(FrameType::Numbers));
         let time = input.i64()?;
@@ -49,7 +49,7 @@ impl<'a> Numbers<'a> {
         Ok(Self { time, rows })
     }
 
-    /// Count of rows.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -93,7 +93,7 @@ impl<'o> NumbersWriter<'o> {
         }
     }
 
-    /// Adds a row; `false` when the frame is full and the row was not added.
+    /// Adds a row; `false` if the frame is full and the row was not added.
     #[must_use]
     pub fn push(&mut self, row: NumberRow) -> bool {
         if self.out.len() - self.start - HEADER_BYTES + ROW_BYTES > self.max_body {
@@ -108,20 +108,20 @@ impl<'o> NumbersWriter<'o> {
     /// Completes the frame.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when `max_body` was above 1 MiB and was used.
+    /// [`ErrorKind::Unwritable`] if the body exceeds 1 MiB.
     pub fn finish(self) -> Result<()> {
         frame::end(self.out, self.start, FrameType::Numbers)
     }
 }
 
 impl From<NumberRow> for f64 {
-    /// The total, rounded once.
+    /// The value, rounded once.
     fn from(row: NumberRow) -> f64 {
         row.int as f64 + row.float
     }
 }
 
-/// The error for a row of a series that is not defined; the caller has the table of series.
+/// The error for a row of an undefined series.
 pub fn undefined_series(frame_type: FrameType, id: u32) -> Error {
     Error::new(Some(frame_type), 0, ErrorKind::Undefined { what: "series", id })
 }

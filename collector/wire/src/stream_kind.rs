@@ -1,9 +1,9 @@
-//! Whether the rows of a stream are events or log records: a word in PLAN and DEFINE.
+//! The kind of a stream's rows, in PLAN and DEFINE.
 
 use crate::error::Result;
 use crate::map::Fields;
 
-/// What rows are.
+/// The kind of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamKind {
     /// Telemetry events.
@@ -13,7 +13,7 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    /// The word on the wire.
+    /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Event => "event",

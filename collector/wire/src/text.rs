@@ -1,5 +1,5 @@
-//! Frames as text, for the golden files and for debugging: one line per frame, then one per row, entry or field,
-//! indented by two spaces. A token is never shown. The text is not part of the format.
+//! Frames as text, for golden files and debugging: one line per frame, then an indented line per row, entry or field. Tokens are not
+//! shown. The text is not part of the format.
 
 use std::fmt::{self, Display, Write};
 
@@ -130,7 +130,7 @@ fn events(out: &mut String, events: &Events<'_>) {
     }
 }
 
-/// Formats types that have a text only in this module.
+/// The text of a type, only in this module.
 struct Show<'a, T>(&'a T);
 
 impl Display for Show<'_, Gap> {

@@ -1,14 +1,14 @@
-//! Values of the templates in event names on one node, such as `ecto_prefix`: a map in HELLO and in replies to plans.
+//! Values of the templates in event names of a node, such as `ecto_prefix`: a map in HELLO and in plan replies.
 
 use crate::error::Result;
 use crate::map::{Fields, string_list};
 use crate::value::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Values of templates by name.
+/// Values by template name.
 pub type Variables = BTreeMap<String, Vec<String>>;
 
-/// Most templates of a node, and most values of one template.
+/// Maximum of templates per node, and of values per template.
 const MAX_ENTRIES: usize = 16;
 /// Longest value, in bytes.
 const MAX_VALUE_BYTES: usize = 255;
@@ -32,14 +32,14 @@ pub(crate) fn read(fields: &Fields<'_>) -> Result<Variables> {
     }
 }
 
-/// A value becomes part of event names and must not contain templates.
+/// A value is part of event names, so it must not contain templates.
 fn value(value: &Value) -> Option<String> {
     let text = value.as_str()?;
     let fits = !text.is_empty() && text.len() <= MAX_VALUE_BYTES && !text.contains(['$', '{', '}']);
     fits.then(|| text.to_owned())
 }
 
-/// The map on the wire; `None` when it is empty.
+/// The map on the wire; `None` if empty.
 pub(crate) fn map(variables: &Variables) -> Option<Map> {
     let entry = |(name, values): (&String, &Vec<String>)| (name.clone(), string_list(values));
     (!variables.is_empty()).then(|| variables.iter().map(entry).collect())

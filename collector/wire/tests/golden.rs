@@ -1,4 +1,4 @@
-//! The golden frames: three languages share nothing but these bytes.
+//! The golden frames, which the implementations in three languages share.
 
 mod common;
 
@@ -13,14 +13,14 @@ use dichroic_wire::{
 };
 
 #[test]
-fn every_golden_is_written_again_byte_for_byte() {
+fn every_golden_frame_reencodes_byte_for_byte() {
     for (name, bytes) in goldens() {
         assert_eq!(rewrite(&bytes), Ok(Some(bytes.clone())), "{name}");
     }
 }
 
 #[test]
-fn no_beginning_of_a_golden_is_taken_for_a_frame() {
+fn a_truncated_golden_frame_is_incomplete() {
     for (name, bytes) in goldens() {
         for end in 0..bytes.len() {
             assert_eq!(rewrite(&bytes[..end]), Ok(None), "{name} cut at {end}");
@@ -29,9 +29,9 @@ fn no_beginning_of_a_golden_is_taken_for_a_frame() {
 }
 
 #[test]
-fn no_beginning_of_a_golden_body_is_taken_for_another_body() {
+fn a_truncated_golden_body_is_rejected_or_reencodes_as_truncated() {
     for (name, bytes) in goldens() {
-        // Words end and rows stop anywhere; what they cut is still told apart from the whole.
+        // Text and rows may end anywhere; then the shorter body is valid.
         for end in 0..body(&bytes).len() {
             let mut cut = bytes[..5 + end].to_vec();
             cut[..4].copy_from_slice(&(end as u32).to_le_bytes());
@@ -52,7 +52,7 @@ fn no_beginning_of_a_golden_body_is_taken_for_another_body() {
 }
 
 #[test]
-fn a_golden_fed_byte_by_byte_is_the_same_frame() {
+fn a_golden_frame_pushed_byte_by_byte_is_the_same_frame() {
     for (name, bytes) in goldens() {
         let mut reader = reader_after_hello();
         let (last, rest) = bytes.split_last().expect("a frame");
@@ -70,7 +70,7 @@ fn a_golden_fed_byte_by_byte_is_the_same_frame() {
     }
 }
 
-/// With `WRITE_GOLDEN_TEXT` set in the environment the files are written instead of compared.
+/// If `WRITE_GOLDEN_TEXT` is set, the files are written.
 #[test]
 fn the_text_of_each_golden_frame_matches_its_bytes() {
     for (name, bytes) in goldens() {
@@ -93,7 +93,7 @@ fn hello(name: &str) -> Hello {
     Hello::decode(body(&golden(name))).expect(name)
 }
 
-/// What a typed view writes again; a key at its default may be left out.
+/// Checks the re-encoded HELLO of a typed view.
 fn check_hello(name: &str, again: Hello) {
     let mut out = Vec::new();
     again.write(&mut out).expect(name);
@@ -101,7 +101,7 @@ fn check_hello(name: &str, again: Hello) {
 }
 
 #[test]
-fn typed_hellos_reencode_what_they_read() {
+fn typed_hellos_reencode_unchanged() {
     check_hello(
         "hello-relay",
         RelayHello::read(&hello("hello-relay")).expect("relay").to_hello(),
@@ -115,7 +115,7 @@ fn typed_hellos_reencode_what_they_read() {
 }
 
 #[test]
-fn the_relay_of_the_golden_is_understood() {
+fn the_golden_relay_hello_is_decoded() {
     let relay = RelayHello::read(&hello("hello-relay")).expect("relay");
     assert_eq!(
         (relay.node.as_str(), relay.os_pid, relay.otp.as_str()),
@@ -129,7 +129,7 @@ fn the_relay_of_the_golden_is_understood() {
 }
 
 #[test]
-fn the_cursor_of_the_golden_is_understood() {
+fn the_golden_cursor_is_decoded() {
     let subscriber = SubscriberHello::read(&hello("hello-resume")).expect("subscriber");
     let cursor = subscriber
         .subscribe
@@ -189,7 +189,7 @@ fn golden_plan() -> Plan {
 }
 
 #[test]
-fn a_plan_is_written_and_read() {
+fn plans_and_replies_are_encoded_and_decoded() {
     let mut out = Vec::new();
     golden_plan().write(&mut out).expect("a plan");
     assert_eq!(out, golden("plan"));
@@ -219,7 +219,7 @@ fn a_plan_is_written_and_read() {
 }
 
 #[test]
-fn plan_parts_that_no_golden_has_are_encoded_and_decoded() {
+fn plan_parts_without_a_golden_frame_are_encoded_and_decoded() {
     let event = || vec!["router".to_owned(), "start".to_owned()];
     let mut plan = golden_plan();
     plan.carries = vec![Carry {
@@ -304,7 +304,7 @@ fn definition(name: &str) -> (u32, Option<Map>) {
 }
 
 #[test]
-fn definitions_are_understood() {
+fn definitions_are_decoded() {
     let bytes = golden("define-series-relay");
     let define = Define::decode(body(&bytes)).expect("series");
     let series: Vec<_> = define
@@ -349,7 +349,7 @@ fn definitions_are_understood() {
 }
 
 #[test]
-fn numbers_and_histograms_are_understood() {
+fn numbers_and_histograms_are_decoded() {
     let bytes = golden("numbers");
     let numbers = Numbers::decode(body(&bytes)).expect("numbers");
     let rows: Vec<_> = numbers
@@ -380,7 +380,7 @@ fn numbers_and_histograms_are_understood() {
 }
 
 #[test]
-fn events_are_understood_and_built_from_rows() {
+fn events_are_decoded_and_rebuilt_from_rows() {
     for name in ["events", "events-mixed"] {
         let bytes = golden(name);
         let mut scratch = EventsScratch::default();
@@ -409,7 +409,7 @@ fn events_are_understood_and_built_from_rows() {
 }
 
 #[test]
-fn control_frames_are_understood() {
+fn control_frames_are_decoded() {
     let gap = |name: &str| Gap::decode(body(&golden(name)));
     assert_eq!(
         gap("gap"),
@@ -431,7 +431,7 @@ fn control_frames_are_understood() {
     assert_eq!((goodbye.code, goodbye.retry_ms), (GoodbyeCode::Version, 0));
 }
 
-/// The hex of a worked example: what is no pair of digits explains.
+/// The bytes of a worked example; words that are not pairs of hex digits are explanations.
 fn bytes_of(example: &str) -> Vec<u8> {
     let hex =
         |word: &&str| word.len().is_multiple_of(2) && word.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -441,7 +441,7 @@ fn bytes_of(example: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_worked_examples_of_the_specification_are_the_goldens() {
+fn the_worked_examples_of_the_specification_equal_the_golden_frames() {
     let specification = include_str!("../SPEC.md");
     let (_, examples) = specification
         .split_once("## 9. Worked examples\n")
@@ -461,16 +461,16 @@ fn the_worked_examples_of_the_specification_are_the_goldens() {
 }
 
 #[test]
-fn the_own_metric_of_the_golden_is_understood() {
+fn the_golden_app_metric_is_decoded() {
     let bytes = golden("define-app-metric");
     let define = Define::decode(body(&bytes)).expect("definitions");
-    let (id, meaning) = define.entries().next().expect("one");
-    let series = RelaySeries::read(meaning.expect("a meaning")).expect("a series");
+    let (id, definition) = define.entries().next().expect("one");
+    let series = RelaySeries::read(definition.expect("a definition")).expect("a series");
     assert_eq!(
         (id, series.key, series.labels.len()),
         (7, 0x2b7e_1516_28ae_d2a6, 1)
     );
-    let metric = series.app_metric.expect("says what it is");
+    let metric = series.app_metric.expect("a description");
     assert_eq!(metric.get("name"), Some(Cell::Str("shop.checkout.duration")));
     assert_eq!(metric.get("type"), Some(Cell::Str("buckets")));
     assert_eq!(metric.get("unit"), Some(Cell::Str("millisecond")));

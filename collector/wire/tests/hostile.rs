@@ -1,4 +1,4 @@
-//! What nobody honest sends: each case is refused, with the reason, the place and the code of the GOODBYE.
+//! Invalid input: each case is rejected with its error, its offset and the code of GOODBYE.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn nested(depth: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_value_that_is_not_in_its_one_encoding_is_refused() {
+fn a_value_in_a_non_canonical_encoding_is_rejected() {
     use ErrorKind::*;
     check_value(&[], 0, Truncated { needed: 1, left: 0 });
     check_value(
@@ -68,8 +68,8 @@ fn a_value_that_is_not_in_its_one_encoding_is_refused() {
 }
 
 #[test]
-fn more_values_than_a_frame_may_hold_are_refused_before_they_are_kept() {
-    // Two lists of 40,000 nulls: each fits, both do not.
+fn too_many_values_are_rejected() {
+    // Two lists of 40,000 nulls: only one fits.
     let mut list = vec![8, 0x40, 0x9c];
     list.resize(list.len() + 40_000, 0);
     let mut bytes = vec![8, 2, 0];
@@ -79,7 +79,7 @@ fn more_values_than_a_frame_may_hold_are_refused_before_they_are_kept() {
 }
 
 #[test]
-fn values_beyond_the_layout_are_not_encoded() {
+fn values_beyond_the_limits_are_not_encoded() {
     let long = "x".repeat(65_536);
     let deep = (0..9).fold(Value::Null, |inner, _| Value::List(vec![inner]));
     let key = |key: &str| Value::Map(Map::from([(key.to_owned(), Value::Null)]));
@@ -102,7 +102,7 @@ fn values_beyond_the_layout_are_not_encoded() {
             (error.fault(), error.goodbye_code()),
             (Fault::Caller, Some(GoodbyeCode::Internal))
         );
-        assert_eq!(out, [7], "nothing is left behind");
+        assert_eq!(out, [7], "the output is unchanged");
     }
 }
 
@@ -127,14 +127,14 @@ fn strings_are_cut_on_a_code_point() {
 
 fn check_reader(mut reader: FrameReader, bytes: &[u8], kind: ErrorKind, code: Option<GoodbyeCode>) {
     reader.push(bytes);
-    let error = reader.next().expect_err("refused");
+    let error = reader.next().expect_err("rejected");
     assert_eq!(error.kind, kind, "{bytes:02x?}");
     assert_eq!(error.goodbye_code(), code, "{bytes:02x?}");
-    assert_eq!(reader.pending(), bytes.len(), "nothing is kept but what arrived");
+    assert_eq!(reader.pending(), bytes.len(), "only received bytes are buffered");
 }
 
 #[test]
-fn a_stream_that_is_not_ours_is_refused_at_its_first_bytes() {
+fn another_protocol_is_rejected_at_its_first_bytes() {
     let malformed = Some(GoodbyeCode::Malformed);
     for method in ["GET ", "POST", "PRI "] {
         check_reader(FrameReader::new(), method.as_bytes(), ErrorKind::Http, None);
@@ -163,7 +163,7 @@ fn a_stream_that_is_not_ours_is_refused_at_its_first_bytes() {
 }
 
 #[test]
-fn an_announced_length_beyond_the_limit_is_refused_before_the_body_comes() {
+fn an_announced_length_beyond_the_limit_is_rejected_before_the_body() {
     let announce = |length: u32| [&length.to_le_bytes()[..], &[1]].concat();
     let check = |reader, length, limit| {
         let kind = ErrorKind::FrameTooLong { length, limit };
@@ -204,13 +204,13 @@ fn frames_of_unknown_types_are_returned_so_that_callers_skip_them() {
 fn check_hello(change: impl FnOnce(&mut Vec<u8>), offset: usize, kind: ErrorKind, code: GoodbyeCode) {
     let mut bytes = body(&golden("hello-relay")).to_vec();
     change(&mut bytes);
-    let error = Hello::decode(&bytes).expect_err("refused");
+    let error = Hello::decode(&bytes).expect_err("rejected");
     assert_eq!(error, Error::new(Some(FrameType::Hello), offset, kind));
     assert_eq!(error.goodbye_code(), Some(code));
 }
 
 #[test]
-fn a_hello_that_is_none_is_refused() {
+fn an_invalid_hello_is_rejected() {
     use ErrorKind::*;
     use GoodbyeCode::*;
     check_hello(|bytes| bytes[0] = b'X', 0, Magic, Malformed);
@@ -230,7 +230,7 @@ fn a_hello_that_is_none_is_refused() {
         Malformed,
     );
     check_hello(|bytes| bytes.push(0), 226, Trailing(1), Malformed);
-    let no_map = BadValue {
+    let not_a_map = BadValue {
         map: MapKind::Body,
         key: String::new(),
         expected: "a map",
@@ -238,14 +238,14 @@ fn a_hello_that_is_none_is_refused() {
     check_hello(
         |bytes| bytes.splice(7.., [0]).for_each(drop),
         7,
-        no_map,
+        not_a_map,
         Malformed,
     );
 }
 
 #[test]
-fn of_another_major_version_nothing_but_the_version_is_read() {
-    let error = Hello::decode(&[b'D', b'I', b'C', b'H', 9, 3, 1, 0xff, 0xff]).expect_err("refused");
+fn for_another_major_version_only_the_version_is_read() {
+    let error = Hello::decode(&[b'D', b'I', b'C', b'H', 9, 3, 1, 0xff, 0xff]).expect_err("rejected");
     assert_eq!(error.kind, ErrorKind::Version { major: 9, minor: 3 });
     assert!(error.to_string().contains("9.3"), "{error}");
 }
@@ -304,7 +304,7 @@ fn check_subscribe(key: &str, value: Value, expected: ErrorKind) {
 }
 
 #[test]
-fn a_subscription_that_cannot_be_kept_to_is_refused_by_name() {
+fn an_invalid_subscription_is_rejected_with_the_key() {
     let bad = |key: &str, expected| ErrorKind::BadValue {
         map: MapKind::Subscribe,
         key: key.to_owned(),
@@ -356,7 +356,7 @@ fn a_subscription_that_cannot_be_kept_to_is_refused_by_name() {
 }
 
 #[test]
-fn a_max_frame_outside_its_range_is_refused() {
+fn a_max_frame_outside_its_range_is_rejected() {
     for max_frame in [0, 16_383, 1_048_577, -1] {
         let fields = Map::from([("max_frame".to_owned(), Value::Int(max_frame))]);
         assert!(

@@ -1,5 +1,4 @@
-//! Rows, definitions and plans that nobody honest sends: each is refused, with the reason and the place.
-#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
+//! Invalid rows, definitions and plans: each is rejected with its error and its offset.
 
 mod common;
 
@@ -10,7 +9,7 @@ use dichroic_wire::*;
 fn events_error(bytes: &[u8]) -> Error {
     Events::decode(bytes, &mut EventsScratch::default())
         .map(drop)
-        .expect_err("refused")
+        .expect_err("rejected")
 }
 
 /// Changes the body of the golden EVENTS, and expects the error.
@@ -24,59 +23,25 @@ fn check_events(change: impl FnOnce(&mut Vec<u8>), offset: usize, kind: ErrorKin
 }
 
 #[test]
-fn events_that_lie_are_refused() {
+fn inconsistent_events_are_rejected() {
     use ErrorKind::*;
-    let rows = |got| OutOfRange {
-        what: "rows",
-        got,
-        min: 1,
-        max: 4096,
-    };
-    let columns = |got| OutOfRange {
-        what: "columns",
-        got,
-        min: 1,
-        max: 64,
-    };
+    let range = |what, got, min, max| OutOfRange { what, got, min, max };
+    let truncated = |needed, left| Truncated { needed, left };
+    let unknown = |what, code| UnknownCode { what, code };
     let outside = |reference| Reference {
         reference,
         strings: 3,
         values: 1,
     };
-    check_events(|bytes| bytes[16] = 0, 16, rows(0));
-    check_events(|bytes| bytes[17] = 0x20, 16, rows(0x2003));
-    check_events(|bytes| bytes[18] = 0, 18, columns(0));
-    check_events(|bytes| bytes[18] = 65, 18, columns(65));
-    check_events(
-        |bytes| bytes[20] = 0x80,
-        19,
-        OutOfRange {
-            what: "strings",
-            got: 0x8003,
-            min: 0,
-            max: 32_767,
-        },
-    );
-    check_events(
-        |bytes| bytes[22] = 0x80,
-        21,
-        OutOfRange {
-            what: "values",
-            got: 0x8001,
-            min: 0,
-            max: 32_767,
-        },
-    );
+    check_events(|bytes| bytes[16] = 0, 16, range("rows", 0, 1, 4096));
+    check_events(|bytes| bytes[17] = 0x20, 16, range("rows", 0x2003, 1, 4096));
+    check_events(|bytes| bytes[18] = 0, 18, range("columns", 0, 1, 64));
+    check_events(|bytes| bytes[18] = 65, 18, range("columns", 65, 1, 64));
+    check_events(|bytes| bytes[20] = 0x80, 19, range("strings", 0x8003, 0, 32_767));
+    check_events(|bytes| bytes[22] = 0x80, 21, range("values", 0x8001, 0, 32_767));
     check_events(|bytes| bytes[23] = 2, 23, TimeColumn(2));
-    check_events(
-        |bytes| bytes[24] = 4,
-        24,
-        UnknownCode {
-            what: "column kind",
-            code: 4,
-        },
-    );
-    // Columns begin at 28; the methods at 76, the routes at 106, the lengths at 112, the strings at 118.
+    check_events(|bytes| bytes[24] = 4, 24, unknown("column kind", 4));
+    // Columns start at 28, the methods at 76, the routes at 106, the lengths at 112, the strings at 118.
     check_events(|bytes| bytes[76] = 3, 76, outside(3));
     check_events(|bytes| bytes[110] = 0xfe, 110, outside(-2));
     check_events(
@@ -84,38 +49,17 @@ fn events_that_lie_are_refused() {
         78,
         outside(i16::MIN),
     );
-    check_events(
-        |bytes| bytes[112..114].fill(0xff),
-        118,
-        Truncated {
-            needed: 65_549,
-            left: 47,
-        },
-    );
+    check_events(|bytes| bytes[112..114].fill(0xff), 118, truncated(65_549, 47));
     check_events(|bytes| bytes[118] = 0xff, 118, NotUtf8);
-    check_events(
-        |bytes| bytes[135] = 11,
-        135,
-        UnknownCode {
-            what: "tag",
-            code: 11,
-        },
-    );
+    check_events(|bytes| bytes[135] = 11, 135, unknown("tag", 11));
     check_events(|bytes| bytes.push(0), 165, Trailing(1));
-    check_events(|bytes| bytes.truncate(22), 21, Truncated { needed: 2, left: 1 });
-    check_events(
-        |bytes| bytes[16] = 0xff,
-        28,
-        Truncated {
-            needed: 255 * 8,
-            left: 137,
-        },
-    );
+    check_events(|bytes| bytes.truncate(22), 21, truncated(2, 1));
+    check_events(|bytes| bytes[16] = 0xff, 28, truncated(255 * 8, 137));
 }
 
 #[test]
-fn a_code_point_shared_by_two_strings_is_refused() {
-    // "GET", "POST" become bytes that are valid together and not apart.
+fn a_code_point_split_between_two_strings_is_rejected() {
+    // Only the concatenation of both strings is valid UTF-8.
     check_events(
         |bytes| bytes[120..122].copy_from_slice("é".as_bytes()),
         121,
@@ -126,12 +70,12 @@ fn a_code_point_shared_by_two_strings_is_refused() {
 fn check_histograms(change: impl FnOnce(&mut Vec<u8>), offset: usize, kind: ErrorKind) {
     let mut bytes = body(&golden("histograms")).to_vec();
     change(&mut bytes);
-    let error = Histograms::decode(&bytes).map(drop).expect_err("refused");
+    let error = Histograms::decode(&bytes).map(drop).expect_err("rejected");
     assert_eq!(error, Error::new(Some(FrameType::Histograms), offset, kind));
 }
 
 #[test]
-fn histograms_that_lie_are_refused() {
+fn inconsistent_histograms_are_rejected() {
     use ErrorKind::*;
     let buckets = |got| OutOfRange {
         what: "buckets",
@@ -157,7 +101,7 @@ fn histograms_that_lie_are_refused() {
         },
     );
     check_histograms(|bytes| bytes[33] = 0, 30, EmptyBucket);
-    check_histograms(|bytes| bytes[41] = 0xb1, 41, BucketOrder); // twice the same
+    check_histograms(|bytes| bytes[41] = 0xb1, 41, BucketOrder); // equal to the previous one
     check_histograms(|bytes| bytes[41] = 0xb0, 41, BucketOrder);
     check_histograms(
         |bytes| bytes[85] = 1,
@@ -177,7 +121,7 @@ fn histograms_that_lie_are_refused() {
 }
 
 #[test]
-fn small_frames_of_the_wrong_size_are_refused() {
+fn control_frames_of_the_wrong_size_are_rejected() {
     let cases: [(Result<()>, usize, ErrorKind); 6] = [
         (
             Ping::decode(&[0; 7]).map(drop),
@@ -203,7 +147,7 @@ fn small_frames_of_the_wrong_size_are_refused() {
         ),
     ];
     for (result, offset, kind) in cases {
-        let error = result.expect_err("refused");
+        let error = result.expect_err("rejected");
         assert_eq!((error.offset, error.kind), (offset, kind));
     }
     assert!(Goodbye::decode(&[b'w'; 6 + 1024]).is_ok());
@@ -211,7 +155,7 @@ fn small_frames_of_the_wrong_size_are_refused() {
 }
 
 #[test]
-fn frames_without_rows_say_nothing_and_are_legal() {
+fn frames_without_rows_are_valid() {
     assert!(Numbers::decode(&[0; 8]).expect("numbers").is_empty());
     assert_eq!(Histograms::decode(&[0; 8]).expect("histograms").rows().count(), 0);
     assert_eq!(Define::decode(&[1]).expect("define").entries().count(), 0);
@@ -226,9 +170,9 @@ fn a_definition_is_a_map_or_null() {
     };
     let error = Define::decode(&[1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0])
         .map(drop)
-        .expect_err("refused");
+        .expect_err("rejected");
     assert_eq!(error, Error::new(Some(FrameType::Define), 5, kind));
-    let error = Define::decode(&[4]).map(drop).expect_err("refused");
+    let error = Define::decode(&[4]).map(drop).expect_err("rejected");
     assert_eq!(
         error.kind,
         ErrorKind::UnknownCode {
@@ -239,7 +183,7 @@ fn a_definition_is_a_map_or_null() {
 }
 
 #[test]
-fn a_dictionary_holds_each_id_once_and_none_beyond_its_limit() {
+fn a_dictionary_rejects_duplicate_ids_and_ids_beyond_its_limit() {
     let mut series = Dictionary::new(DefineKind::Series, 10);
     let what = "series";
     series.define(9, "nine").expect("free");
@@ -264,7 +208,7 @@ fn a_dictionary_holds_each_id_once_and_none_beyond_its_limit() {
 }
 
 #[test]
-fn a_series_with_more_labels_than_allowed_is_refused() {
+fn a_series_with_too_many_labels_is_rejected() {
     let map = |labels| dichroic_wire::define::relay_series_map(77, vec![Value::Null; labels], 1, true);
     let read = |labels| {
         let mut out = Vec::new();
@@ -280,9 +224,9 @@ fn a_series_with_more_labels_than_allowed_is_refused() {
 }
 
 #[test]
-fn an_unknown_item_in_a_plan_entry_is_refused_by_name() {
+fn an_unknown_item_in_a_plan_entry_is_rejected_by_name() {
     let plan = Value::decode(body(&golden("plan"))).expect("a plan");
-    let refused = |list: &str, key: &str, value: Value| {
+    let error = |list: &str, key: &str, value: Value| {
         let Value::Map(mut plan) = plan.clone() else {
             panic!("no map")
         };
@@ -301,20 +245,20 @@ fn an_unknown_item_in_a_plan_entry_is_refused_by_name() {
         let path = Value::List(vec!["conn".into()]);
         Value::List(vec![root.into(), path, Value::List(vec![transform.into()])])
     };
-    assert!(refused("aggregates", "window", Value::Int(1)).contains("window"));
-    assert!(refused("aggregates", "type", "summary".into()).contains("summary"));
-    assert!(refused("aggregates", "bounds", Value::List(vec![])).contains("bounds"));
-    assert!(refused("aggregates", "scale", Value::Int(5)).contains("scale"));
-    assert!(refused("aggregates", "expire_s", Value::Int(299)).contains("expire_s"));
-    assert!(refused("aggregates", "key", Value::Int(15)).contains("key"));
-    assert!(refused("aggregates", "value", expression("metadata", "upcase")).contains("upcase"));
-    assert!(refused("aggregates", "value", expression("process", "name")).contains("process"));
+    assert!(error("aggregates", "window", Value::Int(1)).contains("window"));
+    assert!(error("aggregates", "type", "summary".into()).contains("summary"));
+    assert!(error("aggregates", "bounds", Value::List(vec![])).contains("bounds"));
+    assert!(error("aggregates", "scale", Value::Int(5)).contains("scale"));
+    assert!(error("aggregates", "expire_s", Value::Int(299)).contains("expire_s"));
+    assert!(error("aggregates", "key", Value::Int(15)).contains("key"));
+    assert!(error("aggregates", "value", expression("metadata", "upcase")).contains("upcase"));
+    assert!(error("aggregates", "value", expression("process", "name")).contains("process"));
     let like = Value::List(vec![Value::List(vec![
         "like".into(),
         expression("metadata", "name"),
     ])]);
-    assert!(refused("streams", "keep", like).contains("like"));
-    assert!(refused("streams", "sample", Value::Float(0.0)).contains("sample"));
+    assert!(error("streams", "keep", like).contains("like"));
+    assert!(error("streams", "sample", Value::Float(0.0)).contains("sample"));
 }
 
 #[test]
@@ -337,18 +281,18 @@ fn a_builder_reports_when_it_is_full_and_rejects_rows_that_no_frame_can_hold() {
     assert_eq!(
         builder.push(4, &[Cell::Null]),
         Ok(Pushed::Added),
-        "it goes on after that"
+        "the builder is usable after an error"
     );
     assert_eq!(builder.finish(0, &mut Vec::new()), Ok(1));
     assert_eq!(builder.finish(0, &mut Vec::new()), Ok(0));
 
-    // What refused rows left in the tables does not count against the next one.
+    // Table entries of rejected rows do not count for the next row.
     let (mut builder, unwritable) = (
         EventsBuilder::new(1, 0, 2, 100).expect("a builder"),
         "x".repeat(65_536),
     );
     for row in 0..9 {
-        let name = format!("leftover number {row}");
+        let name = format!("rejected row {row}");
         assert!(
             builder
                 .push(row, &[Cell::Str(&name), Cell::Str(&unwritable)])
@@ -366,7 +310,7 @@ fn a_builder_reports_when_it_is_full_and_rejects_rows_that_no_frame_can_hold() {
 }
 
 #[test]
-fn integers_beside_floats_are_promoted_only_when_nothing_is_lost() {
+fn integers_are_promoted_to_floats_only_without_loss() {
     let column = |cells: &[Cell<'static>]| {
         let mut builder = EventsBuilder::new(1, 0, 1, 1 << 18).expect("a builder");
         for cell in cells {

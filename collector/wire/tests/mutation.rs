@@ -1,5 +1,5 @@
-//! Damaged golden frames: nothing panics, and whatever is still accepted is written again byte for byte. This stands
-//! in for a fuzzer: fixed seed, the same on every machine.
+//! Mutated golden frames: decoders do not panic, and every accepted frame re-encodes byte for byte. This replaces a fuzzer: the seed is
+//! fixed, so runs are reproducible.
 
 mod common;
 
@@ -8,7 +8,7 @@ use dichroic_wire::{CollectorHello, FrameType, Hello, Plan, PlanReply, RelayHell
 
 const MUTATIONS_PER_GOLDEN: usize = 3_000;
 
-/// SplitMix64: small, and good enough to choose bytes.
+/// SplitMix64.
 struct Random(u64);
 
 impl Random {
@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// One to three changes; the length in the header follows, or nothing but lengths would be tested.
+/// One to three changes. The length in the header is corrected, otherwise only lengths would be tested.
 fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
     const EDGES: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0xf8, 0xfe, 0xff];
     for _ in 0..=random.below(3) {
@@ -47,7 +47,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
     frame[..4].copy_from_slice(&body.to_le_bytes());
 }
 
-/// What typed readers do with a frame is their own affair, so long as they come back.
+/// Calls every typed reader; they must not panic.
 fn read_every_way(frame: &[u8]) {
     let mut reader = reader_after_hello();
     reader.push(frame);
@@ -76,9 +76,9 @@ fn read_every_way(frame: &[u8]) {
 }
 
 #[test]
-fn damaged_frames_that_are_accepted_reencode_unchanged() {
+fn accepted_mutated_frames_reencode_unchanged() {
     let mut random = Random(20_260_101);
-    let (mut accepted, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for (name, golden) in goldens() {
         for number in 0..MUTATIONS_PER_GOLDEN {
             let mut frame = golden.clone();
@@ -93,14 +93,14 @@ fn damaged_frames_that_are_accepted_reencode_unchanged() {
                     );
                     accepted += 1;
                 }
-                Err(_) => refused += 1,
+                Err(_) => rejected += 1,
             }
         }
     }
-    // Both must happen often, or the mutations test nothing.
+    // Both must be frequent, otherwise the mutations test nothing.
     assert!(
-        accepted > 5_000 && refused > 20_000,
-        "{accepted} accepted, {refused} refused"
+        accepted > 5_000 && rejected > 20_000,
+        "{accepted} accepted, {rejected} rejected"
     );
 }
 

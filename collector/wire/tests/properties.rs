@@ -1,4 +1,4 @@
-//! Round trips of whatever can be said: random values, rows and streams.
+//! Round trips of random values, rows and streams.
 
 mod common;
 
@@ -34,9 +34,9 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A column's worth of variety in few kinds, so that every kind of column comes up.
+/// Rows whose columns have few kinds of cells, so that every column kind occurs.
 fn rows() -> impl Strategy<Value = (usize, Vec<(i64, Vec<Value>)>)> {
-    let cell = |flavour: u8| match flavour {
+    let cell = |kind: u8| match kind {
         0 => Just(Value::Null).boxed(),
         1 => any::<i64>().prop_map(Value::Int).boxed(),
         2 => any::<f64>().prop_map(Value::Float).boxed(),
@@ -48,9 +48,9 @@ fn rows() -> impl Strategy<Value = (usize, Vec<(i64, Vec<Value>)>)> {
         .boxed(),
         _ => value().boxed(),
     };
-    proptest::collection::vec(0u8..6, 0..6).prop_flat_map(move |flavours| {
-        let width = flavours.len();
-        let cells: Vec<_> = flavours.into_iter().map(cell).collect();
+    proptest::collection::vec(0u8..6, 0..6).prop_flat_map(move |kinds| {
+        let width = kinds.len();
+        let cells: Vec<_> = kinds.into_iter().map(cell).collect();
         (
             Just(width),
             proptest::collection::vec((any::<i64>(), cells), 1..24),
@@ -58,7 +58,7 @@ fn rows() -> impl Strategy<Value = (usize, Vec<(i64, Vec<Value>)>)> {
     })
 }
 
-/// A value read in place: what it is encoded into must live as long.
+/// A value read in place.
 fn as_cell(encoded: &[u8]) -> Cell<'_> {
     Cell::decode(encoded).expect("what was encoded")
 }
@@ -69,7 +69,7 @@ fn encoded(value: &Value) -> Vec<u8> {
     out
 }
 
-/// The same number, perhaps as a float.
+/// Whether the values are equal, possibly after promotion to a float.
 fn same(sent: &Value, received: &Value) -> bool {
     match (sent, received) {
         (Value::Int(int), Value::Float(float)) => *int as f64 == *float && *float as i64 == *int,
@@ -81,7 +81,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn a_value_is_read_as_it_was_written(value in value()) {
+    fn values_round_trip(value in value()) {
         let bytes = encoded(&value);
         prop_assert_eq!(Value::decode(&bytes), Ok(value.clone()));
         let cell = as_cell(&bytes);
@@ -92,9 +92,9 @@ proptest! {
     }
 
     #[test]
-    fn rows_come_out_of_a_frame_as_they_went_in((width, rows) in rows(), max_body in 200u32..4000) {
+    fn rows_round_trip((width, rows) in rows(), max_body in 200u32..4000) {
         let mut builder = EventsBuilder::new(3, 4, width, max_body).expect("a builder");
-        let (mut frames, mut sent, mut refused) = (Vec::new(), Vec::new(), 0);
+        let (mut frames, mut sent, mut rejected) = (Vec::new(), Vec::new(), 0);
         for (time, cells) in &rows {
             let encodings: Vec<_> = cells.iter().map(encoded).collect();
             let row: Vec<_> = encodings.iter().map(|bytes| as_cell(bytes)).collect();
@@ -108,7 +108,7 @@ proptest! {
             match pushed {
                 Ok(Pushed::Added) => sent.push((*time, cells.clone())),
                 Ok(Pushed::Full) => prop_assert!(false, "full when empty"),
-                Err(_) => refused += 1,
+                Err(_) => rejected += 1,
             }
         }
         let mut out = Vec::new();
@@ -126,7 +126,7 @@ proptest! {
                 received.push((events.times().nth(row).expect("a time"), cells));
             }
         }
-        prop_assert_eq!(sent.len() + refused, rows.len());
+        prop_assert_eq!(sent.len() + rejected, rows.len());
         prop_assert_eq!(sent.len(), received.len());
         for ((sent_time, sent), (time, cells)) in sent.iter().zip(&received) {
             prop_assert_eq!(sent_time, time);
@@ -135,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filtered_copy_holds_the_chosen_rows_and_no_more(
+    fn a_filtered_copy_has_exactly_the_chosen_rows(
         (width, rows) in rows(),
         chosen in proptest::collection::vec(any::<bool>(), 24),
     ) {
@@ -150,13 +150,13 @@ proptest! {
         let mut scratch = EventsScratch::default();
         let from = Events::decode(body(&whole), &mut scratch).expect("readable");
 
-        let keep: Vec<_> = (0..from.rows()).filter(|row| chosen[*row]).collect();
-        prop_assert_eq!(builder.append(&from, keep.iter().copied()), Ok(keep.len()));
+        let selected: Vec<_> = (0..from.rows()).filter(|row| chosen[*row]).collect();
+        prop_assert_eq!(builder.append(&from, selected.iter().copied()), Ok(selected.len()));
         let mut copied = Vec::new();
         builder.finish(0, &mut copied).expect("a frame");
 
         let mut by_rows = EventsBuilder::new(3, 4, width, 1 << 20).expect("a builder");
-        for row in keep {
+        for row in selected {
             let cells: Vec<_> = (1..=width).map(|column| from.cell(row, column)).collect();
             by_rows.push(from.times().nth(row).expect("a time"), &cells).expect("room");
         }
@@ -166,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn numbers_are_read_as_they_were_written(
+    fn numbers_round_trip(
         time in any::<i64>(),
         rows in proptest::collection::vec((any::<u32>(), any::<i64>(), any::<f64>()), 0..40),
     ) {
@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn histograms_are_read_as_they_were_written(
+    fn histograms_round_trip(
         rows in proptest::collection::vec(
             (any::<u32>(), any::<i64>(), proptest::collection::btree_map((1u8..3, any::<i16>()), 0u64..9, 0..9)),
             0..9,
@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_is_the_same_frames_however_it_is_cut(
+    fn the_frames_of_a_stream_do_not_depend_on_its_chunks(
         bodies in proptest::collection::vec((11u8.., proptest::collection::vec(any::<u8>(), 0..40)), 0..12),
         cuts in proptest::collection::vec(1usize..30, 40),
     ) {

@@ -1,4 +1,4 @@
-//! The entries of a PLAN and how they are written.
+//! The entries of a PLAN, and their encoding.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::map::{float_list, put, put_some, string_list};
 use crate::stream_kind::StreamKind;
 use crate::value::{self, Map, Value, bounded};
 
-/// What a relay extracts.
+/// The plan of a relay: the data that it extracts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Number of this plan; ascending.
     pub generation: i64,
     /// Time between two flushes, in milliseconds.
     pub flush_ms: u32,
-    /// How long to count without a collector, in seconds; 0 for no limit.
+    /// Time to count without a collector, in seconds; 0 for no limit.
     pub linger_s: u32,
     /// Limits of the relay.
     pub limits: PlanLimits,
@@ -28,11 +28,11 @@ pub struct Plan {
     pub aggregates: Vec<Aggregate>,
     /// Streams, sent row by row.
     pub streams: Vec<StreamEntry>,
-    /// Values that a process keeps from one event for later ones.
+    /// Values that a process carries from one event to later ones.
     pub carries: Vec<Carry>,
 }
 
-/// Values that the process of an event keeps for later events; [`Expression::carried`] reads them.
+/// Values that the process of an event carries to later events; [`Expression::carried`] reads them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carry {
     /// Name of the event, atom by atom.
@@ -57,7 +57,7 @@ pub struct PlanLimits {
 /// One aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
-    /// Hash of the other fields; an entry with the same key keeps its totals. At least 16.
+    /// Hash of the other fields; an entry with the same key keeps its totals across plans. At least 16.
     pub key: u64,
     /// Type, with its options.
     pub aggregate_type: AggregateType,
@@ -78,7 +78,7 @@ pub struct Aggregate {
 /// The type of an aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AggregateType {
-    /// Number of events; it has no value.
+    /// The number of events; without a value.
     Counter,
     /// A sum.
     Sum,
@@ -86,7 +86,7 @@ pub enum AggregateType {
     Last,
     /// Base-2 exponential buckets of value × factor.
     Exponential {
-        /// Applied before the index is taken: ns → s does not shift the grid by a whole number of buckets.
+        /// Applied before the index is calculated, because ns → s shifts the grid by a fraction of a bucket.
         factor: f64,
         /// −4 to 4.
         scale: i64,
@@ -103,7 +103,7 @@ pub enum AggregateType {
 /// One stream of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamEntry {
-    /// Id of the schema, not reused within a connection.
+    /// Id of the schema; not reused on a connection.
     pub schema: u32,
     /// Events or logs.
     pub kind: StreamKind,
@@ -115,14 +115,14 @@ pub struct StreamEntry {
     pub keep: Vec<Condition>,
     /// Share of events sent, above 0 and at most 1; `None` for all.
     pub sample: Option<f64>,
-    /// Number of leading columns that are measurements: other values than numbers are null there, and counted.
+    /// Number of leading columns that are measurements: in them, values that are not numbers become null and are counted.
     pub numbers: u32,
 }
 
 /// A value taken from an event; null if it is not a scalar after the transforms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
-    /// Where the path begins.
+    /// Start of the path.
     pub root: Root,
     /// At most 8 steps.
     pub path: Vec<Step>,
@@ -130,7 +130,7 @@ pub struct Expression {
     pub transforms: Vec<Transform>,
 }
 
-/// A transform whose operands are values of the wire.
+/// A transform whose operands are wire values.
 pub type Transform = expression::Transform<Value>;
 
 /// A condition on an event.
@@ -144,7 +144,7 @@ pub struct Condition {
     pub operands: Vec<Value>,
 }
 
-/// The closed set of operations.
+/// The operations of conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Equal to the operand.
@@ -181,7 +181,7 @@ impl Plan {
     /// Appends the frame. It may exceed the relay's `max_frame`: check the number of bytes added.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unwritable`] for more than 2,000 entries or a plan beyond the format's limits.
+    /// [`crate::ErrorKind::Unwritable`] for more than 2,000 entries or a plan that exceeds a limit of the format.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         frame::write(out, FrameType::Plan, |out| {
             bounded(
@@ -313,12 +313,12 @@ impl Expression {
         }
     }
 
-    /// The value that a [`Carry`] keeps under a name.
+    /// The value of a [`Carry`] by name.
     pub fn carried(name: &str) -> Self {
         Self::path(Root::Carry, &[name])
     }
 
-    /// The same with another transform at the end.
+    /// Adds a transform.
     #[must_use]
     pub fn then(mut self, transform: Transform) -> Self {
         self.transforms.push(transform);

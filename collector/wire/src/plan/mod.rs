@@ -1,7 +1,7 @@
-//! PLAN: what a relay extracts, and the relay's reply. The collector writes a [`Plan`] and reads a [`PlanReply`];
-//! reading a [`Plan`] is for tools and tests.
+//! PLAN: the data that a relay extracts, and the relay's reply. The collector writes a [`Plan`] and reads a [`PlanReply`]; tools and
+//! tests read a [`Plan`].
 //!
-//! A key that is `None`, an empty `keep` and `kind: event` are left out when writing.
+//! A key that is `None`, an empty `keep` and `kind: event` are not written.
 
 mod entries;
 mod read;

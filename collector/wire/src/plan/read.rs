@@ -1,5 +1,5 @@
-//! Reading a plan as strictly as a relay must: an unknown item in an entry is refused by name, because ignoring a
-//! filter would produce wrong numbers.
+//! Reads a plan as strictly as a relay must: an unknown item in an entry is rejected by name, because ignoring a filter would produce
+//! wrong numbers.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame_type::FrameType;
@@ -17,10 +17,10 @@ use crate::plan::entries::{
 };
 
 impl Plan {
-    /// Decodes a body. Unknown keys of the plan itself and of its limits are ignored; one in an entry is an error.
+    /// Decodes a body. Unknown keys of the plan and of its limits are ignored; in an entry they are errors.
     ///
     /// # Errors
-    /// The first entry that a relay would refuse; a malformed body.
+    /// The first entry that a relay would reject, or a malformed body.
     pub fn decode(body: &[u8]) -> Result<Self> {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
         let fields = Fields::new(FrameType::Plan, MapKind::Plan, &map);
@@ -196,7 +196,7 @@ fn entry<'m>(kind: MapKind, value: &'m Value) -> Result<Fields<'m>> {
 fn aggregate(value: &Value) -> Result<Aggregate> {
     let fields = entry(MapKind::Aggregate, value)?;
     let name = fields.str("type")?;
-    let own: &[&str] = match name {
+    let specific: &[&str] = match name {
         "exponential" => &["factor", "scale", "octaves"],
         "buckets" => &["bounds"],
         "counter" | "sum" | "last" => &[],
@@ -205,7 +205,7 @@ fn aggregate(value: &Value) -> Result<Aggregate> {
     let common = [
         "key", "type", "event", "value", "labels", "keep", "series", "expire_s",
     ];
-    fields.only(&[&common, own].concat())?;
+    fields.only(&[&common, specific].concat())?;
     let key = fields.int("key")? as u64;
     if key < limits::RESERVED_KEYS {
         return fields.bad("key", "not below 16");
@@ -237,7 +237,7 @@ fn aggregate(value: &Value) -> Result<Aggregate> {
     })
 }
 
-/// The type of a name that is known to be one.
+/// The aggregate type of a valid name.
 fn aggregate_type(fields: Fields<'_>, name: &str) -> Result<AggregateType> {
     Ok(match name {
         "counter" => AggregateType::Counter,

@@ -10,7 +10,7 @@ use crate::map_kind::MapKind;
 use crate::value::{self, Map, Value};
 use crate::variables::{self, Variables};
 
-/// A relay's answer to a plan.
+/// A relay's reply to a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanReply {
     /// The plan's number.
@@ -26,7 +26,7 @@ pub struct PlanReply {
 /// An entry that a relay refuses. It does not affect the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Key of the aggregate or id of the schema, as it is on the wire; `None` for an entry without one.
+    /// Key of the aggregate or id of the schema, as on the wire; `None` for an entry without one.
     pub entry: Option<i64>,
     /// The reason, possibly cut by the relay.
     pub message: String,
@@ -36,7 +36,7 @@ impl PlanReply {
     /// Decodes a body; unknown keys are ignored.
     ///
     /// # Errors
-    /// A required key that is missing, a value of the wrong type.
+    /// A missing required key, a value of the wrong type.
     pub fn decode(body: &[u8]) -> Result<Self> {
         let map = map_body(&mut Input::new(body, Some(FrameType::Plan)))?;
         let fields = Fields::new(FrameType::Plan, MapKind::PlanReply, &map);
@@ -67,7 +67,7 @@ impl PlanReply {
     /// Appends the frame.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unwritable`] when it is larger than the format holds.
+    /// [`crate::ErrorKind::Unwritable`] if it exceeds a limit of the format.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         let pair = |refused: &Refused| {
             let entry = refused.entry.map_or(Value::Null, Value::Int);
@@ -86,7 +86,7 @@ impl PlanReply {
     }
 }
 
-/// A string, or the part kept of a cut one.
+/// A string, or the kept part of a cut string.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::Str(text) | Value::Cut { kept: text, .. } => Some(text.clone()),

@@ -1,4 +1,4 @@
-//! Values read in place: checked once as a whole, then walked without allocating.
+//! Values read in place: checked once as a whole, then iterated without allocating.
 
 use crate::error::{ErrorKind, Result};
 use crate::input::Input;
@@ -6,7 +6,7 @@ use crate::limits::{STRING_BYTES, VALUE_DEPTH, VALUES_PER_FRAME};
 use crate::value::encoding::{CANONICAL_NAN_BITS, cut_at, float_bits, put_bytes, put_cut};
 use crate::value::tag;
 
-/// A value read in place. Lists and maps were checked as a whole; iterators walk them.
+/// A value read in place. Lists and maps are checked as a whole before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cell<'a> {
     /// No value.
@@ -34,7 +34,7 @@ pub enum Cell<'a> {
     Map(MapRef<'a>),
 }
 
-/// A checked list, read in place. Equal if its bytes are: each list has one encoding.
+/// A checked list, read in place. Lists are equal if their bytes are, because each has one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListRef<'a> {
     len: u16,
@@ -186,7 +186,7 @@ fn check_at<'a>(input: &mut Input<'a>, budget: &mut Budget, depth: usize) -> Res
     }
 }
 
-/// Reads a value that [`check`] accepted; the impossible error reads as null.
+/// Reads a value that [`check`] has accepted, so an error cannot happen.
 fn walk<'a>(input: &mut Input<'a>) -> Cell<'a> {
     check_at(input, &mut Budget(usize::MAX), 1).unwrap_or(Cell::Null)
 }
@@ -228,7 +228,7 @@ impl<'a> Cell<'a> {
     /// Appends the encoding.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when a string is longer than the format holds.
+    /// [`ErrorKind::Unwritable`] if a string exceeds the limit of the format.
     pub fn encode(self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Null => out.push(tag::NULL),
@@ -271,7 +271,7 @@ impl<'a> ListRef<'a> {
         self.len.into()
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
@@ -289,7 +289,7 @@ impl<'a> MapRef<'a> {
         self.len.into()
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
@@ -304,7 +304,7 @@ impl<'a> MapRef<'a> {
     }
 
     /// The value of a key.
-    pub fn get(self, wanted: &str) -> Option<Cell<'a>> {
-        self.iter().find(|(key, _)| *key == wanted).map(|(_, cell)| cell)
+    pub fn get(self, key: &str) -> Option<Cell<'a>> {
+        self.iter().find(|(name, _)| *name == key).map(|(_, cell)| cell)
     }
 }

@@ -1,10 +1,10 @@
-//! Parts of the encoding that owned and borrowed values share: counts, strings, keys, the canonical NaN.
+//! Parts of the encoding shared by owned and borrowed values: counts, strings, keys, the canonical NaN.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{ELEMENTS, KEY_BYTES, STRING_BYTES};
 use crate::value::tag;
 
-/// The canonical NaN: the only one of the format.
+/// The bits of the only valid NaN.
 pub const CANONICAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 
 pub(super) fn put_map_head(out: &mut Vec<u8>, len: usize) -> Result<()> {

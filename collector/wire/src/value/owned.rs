@@ -8,12 +8,12 @@ use crate::value::cell::{Cell, MapRef};
 use crate::value::encoding::{bounded, float_bits, put_bytes, put_count, put_cut, put_key, put_map_head};
 use crate::value::tag;
 
-/// A map: keys of 1 to 255 bytes, in the order in which they are sent.
+/// A map: keys of 1 to 255 bytes, in wire order.
 pub type Map = BTreeMap<String, Value>;
 
 /// A value that owns its content.
 ///
-/// Equality is that of the encoding: every NaN equals every other (they encode alike), 0.0 differs from −0.0.
+/// Values are equal if their encodings are: all NaNs are equal, 0.0 differs from −0.0.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// No value.
@@ -53,8 +53,8 @@ impl Value {
     /// Appends the encoding.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`] when a string, key, list, map or the nesting is larger than the format holds;
-    /// `out` is then unchanged. Every NaN is written as the canonical NaN.
+    /// [`ErrorKind::Unwritable`] if a string, key, list, map or the nesting exceeds a limit of the format; `out` is then unchanged.
+    /// Every NaN is written as the canonical NaN.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
         let written = self.encode_at(out, 1);

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: the golden frames, and writing again what was read.
+//! Shared by the tests: the golden frames, and re-encoding of decoded frames.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use dichroic_wire::{
     HistogramsWriter, NumberRow, Numbers, NumbersWriter, Ping, Pong, RawFrame, Result, Value,
 };
 
-/// A golden frame: its name and its bytes.
+/// The golden frames: name and bytes.
 pub fn goldens() -> Vec<(String, Vec<u8>)> {
     let mut goldens: Vec<_> = std::fs::read_dir(folder())
         .expect("the golden folder")
@@ -39,14 +39,14 @@ pub fn body(frame: &[u8]) -> &[u8] {
     &frame[HEADER_BYTES..]
 }
 
-/// A reader on a connection that was reader_after_hello.
+/// The reader of a connection after HELLO.
 pub fn reader_after_hello() -> FrameReader {
     let mut reader = FrameReader::new();
     reader.hello_accepted(BODY_BYTES_MAX);
     reader
 }
 
-/// Decodes the one frame in `bytes` and writes it again from what was understood; `None` when it is not whole.
+/// Decodes the frame in `bytes` and re-encodes its decoded form; `None` if it is incomplete.
 pub fn rewrite(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut reader = reader_after_hello();
     reader.push(bytes);
@@ -127,7 +127,7 @@ fn rewrite_histograms(histograms: Histograms<'_>, out: &mut Vec<u8>) -> Result<(
     writer.finish()
 }
 
-/// The body that a view was read from, made of what the view says.
+/// Re-encodes a body from its decoded view.
 pub fn events_body(events: &Events<'_>) -> Vec<u8> {
     let header = events.header();
     let mut out = Vec::new();
