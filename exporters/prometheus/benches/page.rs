@@ -1,7 +1,7 @@
 //! Rendering 100,000 series: nanoseconds per series, compared with the budget and with a copy of the same bytes.
 //!
-//! Run with `cargo bench -p dichroic-exporter-prometheus`. `PAGE_BENCH=float` runs
-//! one part. Prints the best of several rounds, because noise of the machine only adds time.
+//! Run with `cargo bench -p dichroic-exporter-prometheus`; `PAGE_BENCH=float` runs only one part. Prints the best of several rounds,
+//! because noise only adds time.
 
 use dichroic_exporter_prometheus::{Format, Options, Renderer, page::compress};
 use dichroic_model::{
@@ -47,7 +47,7 @@ fn rows(kind: MetricKind, value: impl Fn(u64) -> Number) -> Vec<Vec<Row>> {
             name: &name,
             style: NameStyle::OpenTelemetry,
             unit: "",
-            help: "What it measures.",
+            help: "A help text.",
             kind,
             temporality: Temporality::Cumulative,
             factor: Factor::ONE,
@@ -88,7 +88,7 @@ fn best(mut work: impl FnMut()) -> f64 {
 }
 
 fn run(name: &str, budget: Option<f64>, chunks: &[Vec<Row>]) {
-    for (format, word) in [(Format::Text, "text"), (Format::OpenMetrics, "openmetrics")] {
+    for (format, format_name) in [(Format::Text, "text"), (Format::OpenMetrics, "openmetrics")] {
         let mut renderer = Renderer::new(format, Options::default());
         let ns = best(|| {
             renderer.clear();
@@ -103,7 +103,7 @@ fn run(name: &str, budget: Option<f64>, chunks: &[Vec<Row>]) {
         });
         let bytes = page.len() as f64 / SERIES as f64;
         let against = budget.map_or(String::new(), |b| format!("  budget {b:.0}, ratio {:.2}", ns / b));
-        let label = format!("page/{name}/{word}");
+        let label = format!("page/{name}/{format_name}");
         let times = ns / plain;
         println!("{label:<28}{ns:8.1} ns/series {bytes:7.0} B/series  memcpy x{times:.1}{against}");
         if name == "int" && format == Format::Text {
@@ -117,16 +117,16 @@ fn run(name: &str, budget: Option<f64>, chunks: &[Vec<Row>]) {
 
 fn main() {
     let only = std::env::var("PAGE_BENCH").ok();
-    let wanted = |name| only.as_deref().is_none_or(|only| only == name);
-    if wanted("int") {
+    let enabled = |name| only.as_deref().is_none_or(|only| only == name);
+    if enabled("int") {
         let rows = rows(MetricKind::COUNTER, |at| Number::int((at * 7919) as i64));
         run("int", Some(30.0), &rows);
     }
-    if wanted("float") {
+    if enabled("float") {
         let rows = rows(MetricKind::Gauge, |at| Number::float((at as f64 + 0.5).sqrt()));
         run("float", Some(60.0), &rows);
     }
-    if wanted("histogram") {
+    if enabled("histogram") {
         let rows = rows(MetricKind::Histogram, |at| Number::float(at as f64 * 0.37));
         run("histogram", None, &rows);
     }

@@ -1,6 +1,6 @@
 //! Chooses format and encoding of a page by the `Accept` and `Accept-Encoding` headers.
 //!
-//! Called once per request. Any header gives a format: the simplest page is more useful to a scraper than an error. Source: RFC 9110, sections 12.4.2 and 12.5.1; Prometheus "Content negotiation".
+//! Called once per request. Every header gives a format: a simple page is more useful to a scraper than an error. Source: RFC 9110, sections 12.4.2 and 12.5.1; Prometheus "Content negotiation".
 
 /// A format of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

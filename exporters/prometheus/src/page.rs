@@ -1,4 +1,4 @@
-//! Produces a page: requests a snapshot of the series, renders its chunks as they arrive, compresses.
+//! Produces a page: requests a snapshot of the series, renders its chunks as they arrive, and compresses the page.
 //!
 //! Called by the HTTP server, on any thread but the ingest thread: rendering 100,000 series takes a few milliseconds, and
 //! compressing them about ten. The account of hop [`HOP`] counts rows: offered = sent + dropped + queued.
@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 /// The name of this exporter in the ledger.
 pub const HOP: &str = "prometheus";
 
-/// Largest buffer that is kept for the next page, in bytes.
-const KEPT_BYTES: usize = 64 << 20;
+/// Largest buffer that is reused for the next page, in bytes.
+const REUSED_BYTES: usize = 64 << 20;
 
 thread_local! {
     /// The buffer of the last compressed page of this thread.
@@ -27,7 +27,7 @@ thread_local! {
 /// The page, compressed if `gzip`.
 ///
 /// # Errors
-/// [`Busy`] when the store has too many readers or gave up the snapshot: respond 503, so that the scraper retries.
+/// [`Busy`] if the store has too many readers or aborted the snapshot: respond 503, so that the scraper retries.
 pub async fn page(handle: &Handle, format: Format, gzip: bool) -> Result<Bytes, Busy> {
     page_with(handle, format, gzip, Options::default()).await
 }
@@ -48,7 +48,7 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
         account.take(after.shown - before.shown, after.unfit - before.unfit);
     }
     if !chunks.is_finished() {
-        // The store gave up the snapshot or is shutting down. In half a page, the missing series would look expired.
+        // The store aborted the snapshot or is shutting down. On an incomplete page, the missing series would look expired.
         return Err(Busy);
     }
     let sources = handle.call(|store| shown_sources(store.sources())).await?;
@@ -59,7 +59,7 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
         return Ok(Bytes::from(page));
     }
     let compressed = compress(&page);
-    if page.capacity() <= KEPT_BYTES {
+    if page.capacity() <= REUSED_BYTES {
         BUFFER.set(page);
     }
     Ok(compressed)
@@ -75,9 +75,9 @@ fn shown_sources<'a>(
         .collect()
 }
 
-/// One gzip member at the fastest level: about 1 ns a byte, to a tenth of the size.
+/// One gzip member at the fastest level: about 1 ns per byte, a tenth of the size.
 pub fn compress(page: &[u8]) -> Bytes {
-    // Level 0 of this library, its "fastest", does not compress at all.
+    // Level 0 of this library, its "fastest", does not compress.
     let mut compressor = Compressor::new(CompressionLvl::new(1).expect("level 1 exists"));
     let mut out = vec![0; compressor.gzip_compress_bound(page.len())];
     let size = compressor

@@ -1,10 +1,10 @@
-"""Reads both pages with the official Python parsers and compares what they hold.
+"""Reads both pages with the official Python parsers and compares their samples.
 
 Usage: oracle.py (TEXT_PAGE OPENMETRICS_PAGE EXPECTED_DIFFERENCES)...
 
-The differences are lines "text NAME" or "openmetrics NAME": sample names that only
-one page may hold; "text *" lets the text page hold any more.
-`_created` and exemplars are only in OpenMetrics, as the format says. Exit code 1 and a line on stderr for anything else.
+The differences are lines "text NAME" or "openmetrics NAME": samples that only this
+page may have; "text *" allows any additional samples of the text page.
+`_created` and exemplars are only in OpenMetrics. For other differences: exit code 1 and a line on stderr.
 """
 
 import sys
@@ -33,7 +33,7 @@ def samples(families: Iterable[Metric]) -> tuple[dict[Key, str], dict[str, str]]
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
             if key in found:
-                raise SystemExit(f"twice: {key}")
+                raise SystemExit(f"duplicate sample: {key}")
             found[key] = repr(float(sample.value))
             types[sample.name] = TYPES.get(family.type, family.type)
     return found, types
@@ -46,27 +46,27 @@ def agree(text_path: str, openmetrics_path: str, allowed_path: str) -> bool:
         text, text_types = samples(read_text(file.read()))
     with open(openmetrics_path, encoding="utf-8", newline="") as file:
         openmetrics, openmetrics_types = samples(read_openmetrics(file.read()))  # type: ignore[no-untyped-call]
-    wrong = []
+    differences = []
     for key in text.keys() - openmetrics.keys():
         if not {("text", key[0]), ("text", "*")} & allowed:
-            wrong.append(f"only in text: {key}")
+            differences.append(f"only in text: {key}")
     for key in openmetrics.keys() - text.keys():
         # The text parser adds `_total` to every counter that it reads.
         if (f"{key[0]}_total", key[1]) in text:
             continue
         if not key[0].endswith("_created") and ("openmetrics", key[0]) not in allowed:
-            wrong.append(f"only in OpenMetrics: {key}")
+            differences.append(f"only in OpenMetrics: {key}")
     for key in text.keys() & openmetrics.keys():
         if text[key] != openmetrics[key]:
-            wrong.append(f"{key}: {text[key]} and {openmetrics[key]}")
+            differences.append(f"{key}: {text[key]} and {openmetrics[key]}")
     for name in text_types.keys() & openmetrics_types.keys():
         pair = (text_types[name], openmetrics_types[name])
-        # A counter without `_total` is unknown in OpenMetrics; `_gsum` and `_gcount` are families of their own in text.
+        # A counter without `_total` is unknown in OpenMetrics; `_gsum` and `_gcount` are separate families in text.
         if pair[0] != pair[1] and pair not in {("counter", "unknown"), ("gauge", "histogram")}:
-            wrong.append(f"type of {name}: {pair}")
-    for line in wrong:
+            differences.append(f"type of {name}: {pair}")
+    for line in differences:
         print(f"{text_path}: {line}", file=sys.stderr)
-    return not wrong
+    return not differences
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-//! Other projects read our pages: the official Python client's two parsers, and Prometheus's own `promtool`.
+//! Pages are checked by other projects: both parsers of the official Python client, and Prometheus's `promtool`.
 //!
-//! `DICHROIC_PYTHON` names a Python that has `prometheus_client`, `DICHROIC_PROMETHEUS` the folder that `scripts/fetch-prometheus.sh`
-//! prints. Where one is not set the test reports that and passes, unless `DICHROIC_REQUIRE_ORACLES=1`, which the Makefile sets.
+//! `DICHROIC_PYTHON` is a Python with `prometheus_client`, `DICHROIC_PROMETHEUS` the folder that `scripts/fetch-prometheus.sh` prints.
+//! If one is not set, its tests report that and pass, unless `DICHROIC_REQUIRE_ORACLES=1`, which the Makefile sets.
 
 mod common;
 
 use common::arbitrary::{filled, series};
-use common::{Def, Kit, everything};
+use common::{Def, Kit, fixtures::everything};
 use dichroic_exporter_prometheus::Format;
 use dichroic_model::{MetricKind, Number, Protocol};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ fn oracle(variable: &str) -> Option<PathBuf> {
         "{variable} is not set and DICHROIC_REQUIRE_ORACLES=1"
     );
     if found.is_none() {
-        eprintln!("{variable} is not set: this oracle was not asked");
+        eprintln!("{variable} is not set: its checks are skipped");
     }
     found
 }
@@ -35,8 +35,8 @@ fn write(name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Both pages of each kit, and how they may differ.
-fn ask_python(python: &Path, name: &str, kits: Vec<(Kit, &[&str])>) {
+/// Checks both pages of each kit, with their allowed differences.
+fn check_with_python(python: &Path, name: &str, kits: Vec<(Kit, &[&str])>) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle.py");
     let mut files = Vec::new();
     for (at, (mut kit, differences)) in kits.into_iter().enumerate() {
@@ -47,16 +47,16 @@ fn ask_python(python: &Path, name: &str, kits: Vec<(Kit, &[&str])>) {
         ));
         files.push(write(&format!("{name}{at}.allowed"), &differences.join("\n")));
     }
-    let answer = Command::new(python).arg(script).args(&files).output().unwrap();
+    let output = Command::new(python).arg(script).args(&files).output().unwrap();
     assert!(
-        answer.status.success(),
+        output.status.success(),
         "{}",
-        String::from_utf8_lossy(&answer.stderr)
+        String::from_utf8_lossy(&output.stderr)
     );
     files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
 }
 
-/// What OpenMetrics forbids and `everything` holds. The Python client's text parser adds `_total` to every counter that it reads.
+/// The samples of `everything` that OpenMetrics forbids. The Python client's text parser adds `_total` to every counter that it reads.
 const DIFFERENCES: &[&str] = &[
     "text below_zero_celsius_count",
     "text below_zero_celsius_sum",
@@ -69,11 +69,11 @@ const DIFFERENCES: &[&str] = &[
 ];
 
 #[test]
-fn the_python_client_reads_both_pages_and_finds_the_same_samples() {
+fn the_python_client_reads_the_same_samples_from_both_pages() {
     if let Some(python) = oracle("DICHROIC_PYTHON") {
-        ask_python(
+        check_with_python(
             &python,
-            "known",
+            "fixed",
             vec![(everything(), DIFFERENCES), (hostile(), &[])],
         );
     }
@@ -88,11 +88,11 @@ fn the_python_client_parses_pages_of_any_series() {
             let all = some.new_tree(&mut runner).unwrap().current();
             (filled(&all), &["text *"][..])
         });
-        ask_python(&python, "any", kits.collect());
+        check_with_python(&python, "any", kits.collect());
     }
 }
 
-/// Texts that look like syntax, wherever a sender can put text.
+/// Texts that look like syntax, in every field that a sender controls.
 fn hostile() -> Kit {
     let mut kit = Kit::default();
     let texts = [
@@ -164,8 +164,8 @@ fn promtool_accepts_the_text_page_and_names_converted_from_dotted_ones() {
     };
     for mut kit in [everything(), hostile()] {
         // 0: no findings; 3: lint findings in names that targets chose. 1 is a page that cannot be parsed.
-        let (code, said) = promtool(&folder, &kit.page(Format::Text));
-        assert!(code == Some(0) || code == Some(3), "{code:?} {said}");
+        let (code, findings) = promtool(&folder, &kit.page(Format::Text));
+        assert!(code == Some(0) || code == Some(3), "{code:?} {findings}");
     }
     let mut kit = Kit::default();
     let source = kit.source(Protocol::Beam, "shop", "shop@h", &[("host.name", "h")]);
@@ -183,6 +183,6 @@ fn promtool_accepts_the_text_page_and_names_converted_from_dotted_ones() {
         Some(Number::float(9.5)),
     );
     kit.number(&source, &memory, &[], Number::int(1));
-    let (code, said) = promtool(&folder, &kit.page(Format::Text));
-    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let (code, findings) = promtool(&folder, &kit.page(Format::Text));
+    assert_eq!((code, findings.as_str()), (Some(0), ""));
 }

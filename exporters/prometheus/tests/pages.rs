@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Def, Kit, NOW, everything, reader};
+use common::{Def, Kit, NOW, fixtures::everything, reader};
 use dichroic_exporter_prometheus::{Format, Options, Renderer};
 use dichroic_model::{MetricKind, Number, Protocol};
 use std::path::PathBuf;
@@ -18,23 +18,23 @@ fn golden(name: &str, page: &str) {
     let differs = expected.lines().zip(page.lines()).find(|(a, b)| a != b);
     assert_eq!(
         differs, None,
-        "{name}: set DICHROIC_UPDATE_GOLDEN=1 and read the diff"
+        "{name}: set DICHROIC_UPDATE_GOLDEN=1 to update the file, then check the diff"
     );
     assert_eq!(expected, page, "{name}");
 }
 
 #[test]
-fn the_text_page_is_the_golden_one() {
+fn the_text_page_equals_the_golden_file() {
     golden("page.txt", &everything().page(Format::Text));
 }
 
 #[test]
-fn the_openmetrics_page_is_the_golden_one() {
+fn the_openmetrics_page_equals_the_golden_file() {
     golden("page.openmetrics", &everything().page(Format::OpenMetrics));
 }
 
 #[test]
-fn both_formats_have_the_same_samples_except_those_a_format_forbids() {
+fn both_formats_have_the_same_samples_except_forbidden_ones() {
     let mut kit = everything();
     let text = reader::read(&kit.page(Format::Text), false).unwrap();
     let open = reader::read(&kit.page(Format::OpenMetrics), true).unwrap();
@@ -78,7 +78,7 @@ fn every_row_is_accounted_for() {
 }
 
 #[test]
-fn created_and_exemplars_can_be_left_out() {
+fn created_and_exemplars_can_be_omitted() {
     let mut kit = everything();
     let options = Options {
         created: false,
@@ -140,7 +140,7 @@ fn an_empty_store_gives_an_empty_page() {
 }
 
 #[test]
-fn a_family_named_target_leaves_target_info_a_gauge() {
+fn with_a_family_named_target_target_info_is_a_gauge() {
     let mut kit = Kit::default();
     let source = kit.source(Protocol::Otlp, "j", "i", &[]);
     kit.number(
@@ -158,7 +158,7 @@ fn a_family_named_target_leaves_target_info_a_gauge() {
 }
 
 #[test]
-fn a_family_of_another_type_named_target_info_keeps_the_name() {
+fn a_family_of_another_type_named_target_info_replaces_ours() {
     let mut kit = Kit::default();
     let source = kit.source(Protocol::Otlp, "j", "i", &[]);
     let def = Def::otel("target.info", "", MetricKind::Histogram).bounds(&[1.0]);

@@ -1,4 +1,4 @@
-//! For any content of the store, both pages are valid, have each sample once, and agree.
+//! For any content of the store, both pages are valid, have unique samples, and agree.
 
 mod common;
 
@@ -12,7 +12,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_series_make_pages_that_can_be_read_and_agree(all in prop::collection::vec(series(), 0..40)) {
+    fn pages_of_any_series_are_valid_and_agree(all in prop::collection::vec(series(), 0..40)) {
         let mut kit = filled(&all);
         let (text, open) = (kit.page(Format::Text), kit.page(Format::OpenMetrics));
         let text = reader::read(&text, false).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
@@ -26,7 +26,7 @@ proptest! {
     }
 
     #[test]
-    fn where_chunks_are_cut_does_not_show(all in prop::collection::vec(series(), 1..30), size in 1..7usize) {
+    fn the_size_of_chunks_does_not_change_the_page(all in prop::collection::vec(series(), 1..30), size in 1..7usize) {
         let mut kit = Kit::default();
         let source = kit.source(Protocol::Otlp, "j", "i", &[]);
         all.iter().for_each(|series| apply(&mut kit, &source, series));
@@ -34,7 +34,7 @@ proptest! {
         let rows: Vec<_> = kit.chunks().concat();
         let mut renderer = Renderer::new(Format::OpenMetrics, Default::default());
         rows.chunks(size).for_each(|rows| renderer.chunk(rows));
-        let cut = renderer.finish(&kit.sources());
-        prop_assert_eq!(std::str::from_utf8(cut).unwrap(), whole.as_str());
+        let chunked = renderer.finish(&kit.sources());
+        prop_assert_eq!(std::str::from_utf8(chunked).unwrap(), whole.as_str());
     }
 }

@@ -1,4 +1,4 @@
-//! Classic buckets: the texts of `le`, and exponential histograms on one fixed list of bounds per unit.
+//! Classic buckets: the texts of `le`, and the conversion of exponential histograms to one fixed list of bounds per unit.
 //!
 //! All exponential series of a family always have the same bounds, because panels sum over `le`, and a bound that appears and
 //! disappears breaks `rate`. An exponential bucket is counted under the first bound at or above its upper edge: exact where the edge
@@ -20,7 +20,7 @@ const MICROSECONDS: &[f64] = &[
 const NANOSECONDS: &[f64] = &[
     5e6, 1e7, 2.5e7, 5e7, 7.5e7, 1e8, 2.5e8, 5e8, 7.5e8, 1e9, 2.5e9, 5e9, 7.5e9, 1e10,
 ];
-/// 256 B to 16 GiB, by fours: powers of two, so that every edge of an exponential bucket can be a bound.
+/// 256 B to 16 GiB, by fours: powers of two, so that edges of exponential buckets are bounds.
 const BYTES: &[f64] = &[
     256.0,
     1024.0,
@@ -56,7 +56,7 @@ pub(super) fn fixed_bounds(unit: &str) -> &'static [f64] {
 /// `le="0.005"} ` of each bound and of +Inf.
 pub(super) type Les = Arc<[Box<[u8]>]>;
 
-/// Renders each list of bounds once per page.
+/// The `le` labels of lists of bounds, rendered once per page.
 #[derive(Default)]
 pub(super) struct LeCache(Vec<(Bounds, Les)>);
 
@@ -67,7 +67,7 @@ enum Bounds {
 }
 
 impl LeCache {
-    /// Most lists in the cache; a page with more renders some lists again.
+    /// Maximum of cached lists; a page with more renders some lists again.
     const CAPACITY: usize = 64;
 
     pub(super) fn clear(&mut self) {
@@ -82,10 +82,10 @@ impl LeCache {
         self.find(bounds, || Bounds::Fixed(bounds))
     }
 
-    fn find(&mut self, bounds: &[f64], keep: impl FnOnce() -> Bounds) -> Les {
-        let same = |(held, _): &(Bounds, Les)| match held {
-            Bounds::Shared(held) => std::ptr::eq(&**held, bounds),
-            Bounds::Fixed(held) => std::ptr::eq(*held, bounds),
+    fn find(&mut self, bounds: &[f64], key: impl FnOnce() -> Bounds) -> Les {
+        let same = |(cached, _): &(Bounds, Les)| match cached {
+            Bounds::Shared(cached) => std::ptr::eq(&**cached, bounds),
+            Bounds::Fixed(cached) => std::ptr::eq(*cached, bounds),
         };
         if let Some((_, les)) = self.0.iter().rev().find(|entry| same(entry)) {
             return les.clone();
@@ -97,7 +97,7 @@ impl LeCache {
         if self.0.len() == Self::CAPACITY {
             self.0.remove(0);
         }
-        self.0.push((keep(), les.clone()));
+        self.0.push((key(), les.clone()));
         les
     }
 }
@@ -149,7 +149,7 @@ impl ClassicBuckets {
     }
 }
 
-/// Upper edge of bucket `index` in the shown unit.
+/// Upper edge of bucket `index` in the exported unit.
 fn upper(index: i64, scale: i32, factor: Factor) -> f64 {
     factor.apply(((index + 1) as f64 * f64::from(-scale).exp2()).exp2())
 }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_whose_edge_is_a_bound_is_counted_under_it() {
+    fn a_bucket_is_counted_under_the_bound_at_its_edge() {
         // Scale 0: bucket 7 is (128, 256], bucket 8 is (256, 512].
         let counts = ClassicBuckets::default()
             .counts(&cell(0, 7, &[3, 4]), Factor::ONE, BYTES)
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_and_negative_are_under_the_first_bound_that_holds_them() {
+    fn zero_and_negative_values_are_counted_under_the_first_bound_above() {
         let mut cell = cell(0, 0, &[]);
         (cell.zero_count, cell.zero_threshold) = (2, 0.007);
         cell.negative = (0, vec![3]);

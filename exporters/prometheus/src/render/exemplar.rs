@@ -8,7 +8,7 @@ use dichroic_model::names::sanitize;
 use dichroic_model::{Exemplar, Factor};
 use std::borrow::Cow;
 
-/// Most characters of an exemplar's label names and values together.
+/// Maximum of characters of an exemplar's label names and values together.
 const EXEMPLAR_CHARACTERS: usize = 128;
 
 /// ` # {trace_id="…"} 0.67 1700000000.123`

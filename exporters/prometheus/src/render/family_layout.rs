@@ -1,4 +1,4 @@
-//! The parts that all lines of a family share: its header, its sample names, and lines deferred to its end.
+//! The shared parts of a family's lines: header, sample names, and lines deferred to its end.
 
 use super::line::open;
 use super::number::{push_count, push_number};
@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 /// The family that is being written.
 pub(super) struct FamilyLayout {
-    /// The metric of the last row; families may hold several.
+    /// The metric of the last row; a family may have several.
     pub(super) metric: Arc<Metric>,
     pub(super) family: Arc<Family>,
     pub(super) kind: PageType,
-    /// Each of its numbers is one line, whatever the value.
+    /// Whether each number is one line, for any value.
     pub(super) plain: bool,
-    /// Its lines belong to the page's own `target_info`.
+    /// Whether its lines are merged into the page's `target_info`.
     pub(super) is_target_info: bool,
     pub(super) sample: Vec<u8>,
     /// `name_bucket{`
@@ -73,7 +73,7 @@ impl FamilyLayout {
 
     pub(super) fn write_header(&self, format: Format, out: &mut Vec<u8>) {
         let Family { page, kind, help } = &*self.family;
-        let (name, word) = match format {
+        let (name, type_name) = match format {
             Format::Text => (
                 std::str::from_utf8(&self.sample).unwrap_or(&page.base),
                 text_type(*kind),
@@ -83,7 +83,7 @@ impl FamilyLayout {
             }
             Format::OpenMetrics => (page.base.as_str(), openmetrics_type(*kind)),
         };
-        header(out, format, name, word, help);
+        header(out, format, name, type_name, help);
         let unit = &page.unit;
         let may_have_unit = !matches!(kind, PageType::Info | PageType::StateSet);
         if format == Format::OpenMetrics
@@ -119,7 +119,7 @@ impl FamilyLayout {
         }
     }
 
-    /// Defers a state to the end of the family. `false` when its labels do not name a state.
+    /// Defers a state to the end of the family. `false` if its labels do not name a state.
     pub(super) fn defer_state(&mut self, labels: &str, value: f64) -> bool {
         let name = format!("{}=\"", self.family.page.base);
         let at = if labels.starts_with(&name) {
@@ -193,7 +193,7 @@ fn openmetrics_type(kind: PageType) -> &'static str {
 }
 
 /// `# HELP` (if there is help) and `# TYPE`.
-pub(super) fn header(out: &mut Vec<u8>, format: Format, name: &str, word: &str, help: &str) {
+pub(super) fn header(out: &mut Vec<u8>, format: Format, name: &str, type_name: &str, help: &str) {
     if !help.is_empty() {
         let mut text = String::with_capacity(help.len());
         for c in help.chars() {
@@ -206,7 +206,7 @@ pub(super) fn header(out: &mut Vec<u8>, format: Format, name: &str, word: &str, 
         }
         line(out, &["# HELP ", name, " ", &text]);
     }
-    line(out, &["# TYPE ", name, " ", word]);
+    line(out, &["# TYPE ", name, " ", type_name]);
 }
 
 fn line(out: &mut Vec<u8>, parts: &[&str]) {

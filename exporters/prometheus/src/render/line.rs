@@ -1,4 +1,4 @@
-//! The beginning of a sample line: name and labels.
+//! The start of a sample line: name and labels.
 
 use dichroic_pipeline::SeriesMeta;
 use std::borrow::Cow;
@@ -34,9 +34,8 @@ pub(super) fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
     }
 }
 
-/// Labels without the name `reserved`, which the page needs: a label of that name becomes `exported_…`. `None` when that name is
-/// in use too.
-pub(super) fn without<'a>(labels: &'a str, reserved: &str) -> Option<Cow<'a, str>> {
+/// Renames a label with the name `reserved`, which the page needs, to `exported_…`. `None` if that name is in use too.
+pub(super) fn rename_reserved<'a>(labels: &'a str, reserved: &str) -> Option<Cow<'a, str>> {
     // A quote inside a value is escaped, so `,name="` can only be the start of a label.
     let find = |name: &str| {
         let pattern = format!("{name}=\"");
@@ -65,7 +64,7 @@ mod tests {
     #[test]
     fn a_label_with_a_reserved_name_is_renamed() {
         let check = |labels, expected: Option<&str>| {
-            assert_eq!(without(labels, "le").as_deref(), expected, "{labels}");
+            assert_eq!(rename_reserved(labels, "le").as_deref(), expected, "{labels}");
         };
         check("", Some(""));
         check(r#"a="1""#, Some(r#"a="1""#));

@@ -1,7 +1,6 @@
 //! Renders rows into a page, chunk by chunk, into one buffer that is reused for the next page.
 //!
-//! Called with chunks in family order, as `pipeline::Snapshot` returns them; a family may span chunks, and its header is written
-//! once. Labels are rendered when a series is defined, so a sample costs three copies and one formatted number: about 20 ns.
+//! Takes chunks in family order, as `pipeline::Snapshot` returns them; a family may span chunks, and its header is written once. Labels are rendered when a series is defined, so a sample costs three copies and one formatted number: about 20 ns.
 //! Samples that a format forbids are omitted and counted.
 
 mod buckets;
@@ -17,7 +16,7 @@ use dichroic_pipeline::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
 use family_layout::FamilyLayout;
-use line::{open, open_series, without};
+use line::{open, open_series, rename_reserved};
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
 use std::sync::Arc;
 use target_info::TargetInfo;
@@ -27,7 +26,7 @@ use crate::negotiate::Format;
 /// Optional parts of a page; all are on by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// `_created` samples in OpenMetrics, for series with an explicit start time.
+    /// `_created` samples in OpenMetrics, for series with a stated start time.
     pub created: bool,
     /// Exemplars in OpenMetrics.
     pub exemplars: bool,
@@ -42,12 +41,12 @@ impl Default for Options {
     }
 }
 
-/// The rows of one page by result.
+/// Number of rows of one page by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Rows on the page.
     pub shown: u64,
-    /// Rows that are not on pages, because another series has their exposition identity.
+    /// Rows hidden because another series has their exposition identity, or another family their name.
     pub hidden: u64,
     /// Rows whose value or labels the format cannot represent.
     pub unfit: u64,
@@ -55,7 +54,7 @@ pub struct Stats {
 
 /// A histogram in classic buckets.
 struct Buckets<'a> {
-    /// Upper bounds without +Inf.
+    /// Upper bounds rename_reserved +Inf.
     bounds: &'a [f64],
     /// The `le` labels, +Inf included.
     les: &'a Les,
@@ -124,7 +123,7 @@ pub struct Renderer {
     classic: ClassicBuckets,
     target_info: TargetInfo,
     stats: Stats,
-    /// Labels of the current row, where they are needed as one text.
+    /// Buffer for the labels of a row as one text.
     labels: String,
 }
 
@@ -197,8 +196,8 @@ impl Renderer {
             self.stats.hidden += 1;
             return;
         }
-        let known = matches!(&self.layout, Some(layout) if Arc::ptr_eq(&layout.metric, &row.meta.metric));
-        if !known && !self.enter_metric(&row.meta) {
+        let current = matches!(&self.layout, Some(layout) if Arc::ptr_eq(&layout.metric, &row.meta.metric));
+        if !current && !self.enter_metric(&row.meta) {
             return;
         }
         let fits = match (&row.value, &self.layout) {
@@ -228,7 +227,7 @@ impl Renderer {
         fits
     }
 
-    /// Enters another metric, of the same family or of the next. Returns whether it is on the page.
+    /// Starts another metric, of the same family or the next. Returns whether it is on the page.
     fn enter_metric(&mut self, meta: &SeriesMeta) -> bool {
         let Some(family) = &meta.metric.family else {
             self.stats.hidden += 1;
@@ -243,7 +242,7 @@ impl Renderer {
         self.end_family();
         let layout = FamilyLayout::new(self.format, &meta.metric, family);
         if !layout.is_target_info {
-            self.target_info.note_family(&layout.family.page.base);
+            self.target_info.add_family(&layout.family.page.base);
             layout.write_header(self.format, &mut self.out);
         }
         self.layout = Some(layout);
@@ -263,7 +262,7 @@ impl Renderer {
             return false;
         };
         if layout.is_target_info {
-            self.target_info.note(&row.meta);
+            self.target_info.add(&row.meta);
             return true;
         }
         let shown = row.meta.factor.apply(value.to_f64());
@@ -327,9 +326,9 @@ impl Renderer {
         fits
     }
 
-    /// Writes the buckets of a histogram and its totals. `false` when the format cannot represent them.
+    /// Writes the buckets of a histogram and its totals. `false` if the format cannot represent them.
     fn buckets(&mut self, row: &Row, labels: &str, histogram: &Buckets<'_>) -> bool {
-        let Some(labels) = without(labels, "le") else {
+        let Some(labels) = rename_reserved(labels, "le") else {
             return false;
         };
         let labels = labels.as_bytes();
@@ -376,7 +375,7 @@ impl Renderer {
     // ---- summaries --------------------------------------------------------------------------------------------------------
 
     fn summary(&mut self, row: &Row, cell: &SummaryCell, labels: &str) -> bool {
-        let Some(labels) = without(labels, "quantile") else {
+        let Some(labels) = rename_reserved(labels, "quantile") else {
             return false;
         };
         let labels = labels.as_bytes();
@@ -423,8 +422,8 @@ impl Renderer {
     // ---- OpenMetrics only -------------------------------------------------------------------------------------------------
 
     fn exemplar_of<'a>(&self, row: &'a Row) -> Option<&'a Arc<Exemplar>> {
-        let wanted = self.format == Format::OpenMetrics && self.options.exemplars;
-        row.exemplar.as_ref().filter(|_| wanted)
+        let enabled = self.format == Format::OpenMetrics && self.options.exemplars;
+        row.exemplar.as_ref().filter(|_| enabled)
     }
 
     fn created(&mut self, row: &Row, labels: &[u8]) {

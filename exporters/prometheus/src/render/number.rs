@@ -1,12 +1,12 @@
 //! Formats numbers for a page.
 //!
-//! Values are the shortest text that parses to the same double; integers have no exponent or point. Bounds and quantiles are label
-//! values, so equal numbers must have equal text in all programs: they follow Go's `'g'` format with a point, as the OpenMetrics
+//! Values are the shortest text that parses to the same double; integers have neither exponent nor point. Bounds and quantiles are
+//! label values, so equal numbers must have equal text in all programs. They follow Go's `'g'` format with a point, as the OpenMetrics
 //! specification ("Considerations: Canonical Numbers") and the Python client do.
 
 use dichroic_model::{Factor, Number};
 
-/// Floats of this size and more are not written as integers: 2^53.
+/// 2^53: floats of this magnitude and above are not written as integers.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Writes a raw number multiplied by `factor`.
@@ -40,12 +40,12 @@ pub(super) fn push_f64(out: &mut Vec<u8>, value: f64) {
 }
 
 fn push_special(out: &mut Vec<u8>, value: f64) {
-    let word: &[u8] = match value {
+    let text: &[u8] = match value {
         v if v.is_nan() => b"NaN",
         v if v > 0.0 => b"+Inf",
         _ => b"-Inf",
     };
-    out.extend_from_slice(word);
+    out.extend_from_slice(text);
 }
 
 /// Writes nanoseconds as seconds with milliseconds.
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_stay_exact_and_the_factor_is_applied_once() {
+    fn integers_are_exact_and_the_factor_is_applied_once() {
         let check = |raw, factor, expected: &str| {
             let mut out = Vec::new();
             push_number(&mut out, raw, factor);

@@ -1,7 +1,7 @@
 //! `target_info`: one line per source with its resource, at the end of the page.
 //!
-//! A scraped target may expose its own `target_info`. Its lines join ours, because a family is on a page once, and replace ours for
-//! that source, because a join on `job` and `instance` must match one line.
+//! A scraped target may expose `target_info` too. Its lines are merged into ours, because a family is on a page once, and replace ours
+//! for that source, because a join on `job` and `instance` must match one line.
 
 use super::family_layout::header;
 use super::line::open;
@@ -16,21 +16,21 @@ use std::sync::Arc;
 pub(super) struct TargetInfo {
     /// Series of `target_info` from scraped targets.
     scraped: Vec<(SourceId, Arc<SeriesMeta>)>,
-    /// Another family on the page is named `target`, so ours is a gauge.
+    /// Whether another family is named `target`; then ours is a gauge.
     name_taken: bool,
-    /// A family of another type is named `target_info`, so ours is omitted.
+    /// Whether a family of another type is named `target_info`; then ours is omitted.
     sample_taken: bool,
 }
 
 impl TargetInfo {
     /// Records the name of another family on the page.
-    pub(super) fn note_family(&mut self, base: &str) {
+    pub(super) fn add_family(&mut self, base: &str) {
         self.name_taken |= base == "target";
         self.sample_taken |= base == "target_info";
     }
 
     /// Adds a `target_info` series of a scraped target.
-    pub(super) fn note(&mut self, meta: &Arc<SeriesMeta>) {
+    pub(super) fn add(&mut self, meta: &Arc<SeriesMeta>) {
         self.scraped.push((meta.source.id, meta.clone()));
     }
 
@@ -55,11 +55,11 @@ impl TargetInfo {
         if lines.is_empty() || self.sample_taken {
             return;
         }
-        let (name, word) = match format {
+        let (name, type_name) = match format {
             Format::OpenMetrics if !self.name_taken => ("target", "info"),
             _ => ("target_info", "gauge"),
         };
-        header(out, format, name, word, "Target metadata");
+        header(out, format, name, type_name, "Target metadata");
         let mut written = HashSet::new();
         for line in &lines {
             if written.insert(line.as_str()) {

@@ -1,5 +1,4 @@
-//! Any series at all, with names that collide, texts that look like syntax, and values that a format forbids.
-#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
+//! Random series, with names that collide, texts that look like syntax, and values that a format forbids.
 
 use super::{Def, Kit, NOW};
 use dichroic_model::{Factor, MetricKind, NameStyle, Number, Protocol, Source};
@@ -109,7 +108,6 @@ pub fn series() -> impl Strategy<Value = Series> {
         )
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm per kind of series")]
 pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
     let labels: Vec<(&str, &str)> = s.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let bounds: Vec<f64> = (0..s.counts.len() - 1).map(|at| at as f64 - 0.5).collect();
@@ -128,7 +126,10 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
         bounds: explicit.then_some(&bounds),
     };
     let series = kit.series(source, &def, &labels);
-    let start = if s.start_explicit { NOW - 1 } else { 0 };
+    let times = Times {
+        start: if s.start_explicit { NOW - 1 } else { 0 },
+        ..Times::at(NOW)
+    };
     let (counts, sum) = (&s.counts, (s.value != 0.0).then_some(Number::float(s.value)));
     // The store may reject a point when another of these series has other bounds.
     let _ = match s.kind {
@@ -138,15 +139,7 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
                 sum,
                 min_max: None,
             };
-            kit.store.set_histogram(
-                series,
-                &point,
-                Times {
-                    start,
-                    time: NOW,
-                    now: NOW,
-                },
-            )
+            kit.store.set_histogram(series, &point, times)
         }
         MetricKind::ExponentialHistogram => {
             let point = ExponentialPoint {
@@ -158,15 +151,7 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
                 sum,
                 min_max: None,
             };
-            kit.store.set_exponential(
-                series,
-                &point,
-                Times {
-                    start,
-                    time: NOW,
-                    now: NOW,
-                },
-            )
+            kit.store.set_exponential(series, &point, times)
         }
         MetricKind::Summary => {
             let quantiles = [(0.5, s.value), (0.5, 1.0), (s.value, 2.0)];
@@ -175,29 +160,13 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
                 sum: Number::float(s.value),
                 quantiles: &quantiles,
             };
-            kit.store.set_summary(
-                series,
-                &point,
-                Times {
-                    start,
-                    time: NOW,
-                    now: NOW,
-                },
-            )
+            kit.store.set_summary(series, &point, times)
         }
-        _ => kit.store.set_number(
-            series,
-            Number::float(s.value),
-            Times {
-                start,
-                time: NOW,
-                now: NOW,
-            },
-        ),
+        _ => kit.store.set_number(series, Number::float(s.value), times),
     };
 }
 
-/// A store with them, from sources that are alike.
+/// A store with these series, from sources with similar identities.
 pub fn filled(all: &[Series]) -> Kit {
     let mut kit = Kit::default();
     let sources = [

@@ -1,4 +1,4 @@
-//! A small strict parser of pages: it accepts only what the renderer may write, and shares no code with it.
+//! A small strict parser of pages: it accepts only valid output of the renderer, and shares no code with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -16,55 +16,55 @@ pub fn read(page: &str, openmetrics: bool) -> Result<Samples, String> {
     let mut histograms = HashSet::new();
     let mut ended = false;
     if !page.is_empty() && !page.ends_with('\n') {
-        return Err("the last line does not end".into());
+        return Err("the last line has no line feed".into());
     }
     for line in page.lines() {
-        let fail = |what: &str| Err(format!("{what}: {line}"));
+        let fail = |problem: &str| Err(format!("{problem}: {line}"));
         if ended {
-            return fail("after the end");
+            return fail("line after # EOF");
         }
         if line == "# EOF" && openmetrics {
             ended = true;
         } else if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, text) = rest.split_once(' ').ok_or("help without text")?;
-            unescape(text, openmetrics).ok_or(format!("bad escape: {line}"))?;
+            let (name, text) = rest.split_once(' ').ok_or("HELP without a text")?;
+            unescape(text, openmetrics).ok_or(format!("invalid escape: {line}"))?;
             if families.contains(name) {
-                return fail("help after its family began");
+                return fail("HELP after the start of its family");
             }
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').ok_or("type without word")?;
+            let (name, kind) = rest.split_once(' ').ok_or("TYPE without a type")?;
             if !families.insert(name.to_owned()) {
-                return fail("a family twice");
+                return fail("duplicate family");
             }
             if kind.ends_with("histogram") {
                 histograms.insert(name.to_owned());
             }
             family = Some((name.to_owned(), kind.to_owned()));
         } else if let Some(rest) = line.strip_prefix("# UNIT ") {
-            let (name, unit) = rest.split_once(' ').ok_or("unit without word")?;
+            let (name, unit) = rest.split_once(' ').ok_or("UNIT without a unit")?;
             if !openmetrics || !name.ends_with(&format!("_{unit}")) {
-                return fail("a unit that does not fit");
+                return fail("the name does not end with the unit");
             }
         } else if line.starts_with('#') || line.is_empty() {
-            return fail("not a line of ours");
+            return fail("unexpected comment or empty line");
         } else {
             let (name, labels, value) = sample(line, openmetrics)?;
             let Some((base, kind)) = &family else {
-                return fail("a sample without a family");
+                return fail("sample without a family");
             };
             let suffix = name
                 .strip_prefix(base.as_str())
-                .ok_or(format!("not of {base}: {line}"))?;
+                .ok_or(format!("sample outside the family {base}: {line}"))?;
             if !suffixes(kind, openmetrics).contains(&suffix) {
-                return fail("a suffix that the type does not have");
+                return fail("invalid suffix for the type");
             }
             if samples.insert((name, labels), value).is_some() {
-                return fail("the same sample twice");
+                return fail("duplicate sample");
             }
         }
     }
     if openmetrics && !ended {
-        return Err("no end".into());
+        return Err("no # EOF".into());
     }
     cumulative(&samples, &histograms)?;
     Ok(samples)
@@ -114,22 +114,22 @@ fn sample(line: &str, openmetrics: bool) -> Result<Sample, String> {
     let end = line.find(['{', ' ']).ok_or(format!("no value: {line}"))?;
     let name = &line[..end];
     if !valid(name, true) {
-        return Err(format!("bad name: {line}"));
+        return Err(format!("invalid name: {line}"));
     }
     let mut labels = Vec::new();
     let mut rest = &line[end..];
     if let Some(inside) = rest.strip_prefix('{') {
-        (labels, rest) = label_pairs(inside).ok_or(format!("bad labels: {line}"))?;
+        (labels, rest) = label_pairs(inside).ok_or(format!("invalid labels: {line}"))?;
     }
     let rest = rest
         .strip_prefix(' ')
         .ok_or(format!("no space before the value: {line}"))?;
     let value = match rest.split_once(" # {") {
         Some((value, exemplar)) if openmetrics => {
-            let (_, tail) = label_pairs(exemplar).ok_or(format!("bad exemplar: {line}"))?;
+            let (_, tail) = label_pairs(exemplar).ok_or(format!("invalid exemplar: {line}"))?;
             let numbers: Vec<_> = tail.trim_start().split(' ').collect();
             if numbers.len() > 2 || numbers.iter().any(|n| n.parse::<f64>().is_err()) {
-                return Err(format!("bad exemplar value: {line}"));
+                return Err(format!("invalid exemplar value: {line}"));
             }
             value
         }
@@ -141,7 +141,7 @@ fn sample(line: &str, openmetrics: bool) -> Result<Sample, String> {
     labels.sort();
     let names: BTreeSet<_> = labels.iter().map(|(k, _)| k).collect();
     if names.len() != labels.len() || labels.iter().any(|(k, _)| !valid(k, false)) {
-        return Err(format!("a label twice or a bad one: {line}"));
+        return Err(format!("duplicate or invalid label: {line}"));
     }
     Ok((name.to_owned(), labels, value.to_owned()))
 }
@@ -169,7 +169,7 @@ fn label_pairs(mut rest: &str) -> Option<(Vec<(String, String)>, &str)> {
     }
 }
 
-/// Buckets grow, end with +Inf, and agree with the count.
+/// Checks that buckets are cumulative, end with +Inf, and agree with the count.
 fn cumulative(samples: &Samples, histograms: &HashSet<String>) -> Result<(), String> {
     let mut sets: BTreeMap<Key, Vec<(f64, u64)>> = BTreeMap::new();
     for ((name, labels), value) in samples {
