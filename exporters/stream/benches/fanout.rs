@@ -1,7 +1,7 @@
-//! What a subscriber costs: rows from the store through a session to a writer that takes everything, in one process and on one
-//! thread, so that one figure holds the hand-over, the ring, the encoding and the copy, and no system call.
+//! The cost of a subscriber: rows from the store through a session to a sink, in one process and on one thread, so that the figure
+//! includes channel, ring, encoding and copy, and no system call.
 //!
-//! Prints ns per row and subscriber beside its budget, and frames a second. `cargo bench -p dichroic-exporter-stream`.
+//! Prints ns per row and subscriber with its budget, and batches per second. `cargo bench -p dichroic-exporter-stream`.
 
 use dichroic_exporter_stream::{Config, Exporter};
 use dichroic_model::{
@@ -21,7 +21,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 
 const BUDGET_NS: f64 = 5.0;
 
-/// Takes everything and says nothing.
+/// Accepts all bytes and never sends any.
 struct Sink;
 
 impl AsyncRead for Sink {
@@ -87,7 +87,7 @@ fn world() -> World {
     }
 }
 
-/// 5 columns with the time, as a request of Phoenix has them: about 29 bytes a row.
+/// Five columns including the time, as for a Phoenix request: about 29 bytes a row.
 fn body(world: &World, rows: usize) -> Box<[u8]> {
     let mut builder = EventsBuilder::new(world.schema.id, world.source.id.0, 4, limits::BODY_BYTES_MAX)
         .expect("four columns fit");
@@ -107,7 +107,7 @@ fn body(world: &World, rows: usize) -> Box<[u8]> {
     dichroic_wire::frame::body(&frame).into()
 }
 
-async fn run(name: &str, subscribers: usize, rows: usize, change: impl Fn(&mut Subscribe), wanted: usize) {
+async fn run(name: &str, subscribers: usize, rows: usize, change: impl Fn(&mut Subscribe), matching: usize) {
     let world = world();
     for _ in 0..subscribers {
         let mut subscribe = Subscribe::new(SubscribeKind::Event, vec!["phoenix.**".to_owned()]);
@@ -129,9 +129,9 @@ async fn run(name: &str, subscribers: usize, rows: usize, change: impl Fn(&mut S
     let hop = world.store.borrow_mut().ledger_mut().hop("stream");
     let total = 4_000_000 / subscribers.min(16);
     let (mut published, mut copying) = (0, 0.0);
-    let began = Instant::now();
+    let start = Instant::now();
     while published < total {
-        // Sixteen batches at a time, as they come from several relays between two turns of the export thread.
+        // Sixteen batches at a time, as from several relays between two polls of the sessions.
         for _ in 0..16 {
             let mut store = world.store.borrow_mut();
             let position = store.next_position(EventKind::Event);
@@ -148,7 +148,7 @@ async fn run(name: &str, subscribers: usize, rows: usize, change: impl Fn(&mut S
             });
             published += rows;
         }
-        let offered = (published / rows * wanted * subscribers) as u64;
+        let offered = (published / rows * matching * subscribers) as u64;
         while hop.read().0 < offered {
             yield_now().await;
         }
@@ -156,18 +156,18 @@ async fn run(name: &str, subscribers: usize, rows: usize, change: impl Fn(&mut S
     while hop.read().3 > 0 {
         yield_now().await;
     }
-    let took = began.elapsed().as_secs_f64() - copying;
+    let took = start.elapsed().as_secs_f64() - copying;
     let (_, sent, dropped, _) = hop.read();
     assert_eq!(
         (sent as usize, dropped),
-        (published / rows * wanted * subscribers, 0)
+        (published / rows * matching * subscribers, 0)
     );
     let each = took * 1e9 / (published * subscribers) as f64;
     let batches = (published / rows * subscribers) as f64 / took;
-    let verdict = if wanted == rows && rows == 256 {
+    let verdict = if matching == rows && rows == 256 {
         format!("budget {BUDGET_NS} ns, ratio {:.2}", each / BUDGET_NS)
     } else {
-        format!("{wanted} of {rows} rows wanted")
+        format!("{matching} of {rows} rows match")
     };
     println!(
         "{name:<34} {subscribers:>3} subscribers {each:>8.2} ns/row/subscriber {batches:>12.0} batches/s  {verdict}"
@@ -185,7 +185,7 @@ fn main() {
         for subscribers in [1, 16, 64] {
             run("batches of 256, forwarded", subscribers, 256, all, 256).await;
         }
-        run("batches of 16, put together", 16, 16, all, 16).await;
+        run("batches of 16, merged", 16, 16, all, 16).await;
         let errors = |subscribe: &mut Subscribe| {
             subscribe
                 .where_

@@ -4,7 +4,7 @@ use dichroic_pipeline::Hop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts for one subscriber and for all. What is still queued when it ends is counted as dropped.
+/// Counts for one subscriber and for all. Rows still queued at its end are counted as dropped.
 #[derive(Debug)]
 pub(crate) struct Account {
     own: Arc<Hop>,
@@ -54,7 +54,6 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // Rows still queued at the end were not written.
         self.dropped(self.own.queued.load(Ordering::Relaxed));
     }
 }
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_queued_at_the_end_is_dropped() {
+    fn rows_queued_at_the_end_count_as_dropped() {
         let (own, total) = (Arc::new(Hop::default()), Arc::new(Hop::default()));
         let account = Account::new(own.clone(), total.clone());
         account.offered(10);

@@ -1,25 +1,25 @@
-//! Limits and times of the exporter, each named with its unit. The defaults are those of the wire specification.
+//! Limits and times of the exporter. The defaults are from the wire specification.
 
 use std::time::Duration;
 
-/// What the daemon decides for all subscribers.
+/// The exporter's settings, equal for all subscribers.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Program and version, as HELLO names them.
+    /// Program and version for HELLO.
     pub agent: String,
-    /// Subscribers at once, of every kind and transport.
+    /// Maximum of concurrent subscribers, of every kind and transport.
     pub subscribers: usize,
-    /// Largest body that a subscriber may send, in bytes, as HELLO announces it.
+    /// Largest body that a subscriber may send, in bytes; announced in HELLO.
     pub max_frame: u32,
     /// Rows buffered for a subscriber without `buffer`.
     pub buffer_rows: usize,
     /// Bytes buffered for one subscriber, independent of `buffer`.
     pub buffer_bytes: usize,
-    /// Series of one metric subscription; more end it with a GOODBYE.
+    /// Series of one metric subscription; beyond this number it ends with a GOODBYE.
     pub series: usize,
     /// Shortest time between two scans for one metric subscription; a shorter `every_ms` is raised to this.
     pub min_every: Duration,
-    /// Rows of a frame that is built here.
+    /// Rows of a frame that the exporter builds.
     pub batch_rows: usize,
     /// How long selected rows wait for a fuller frame.
     pub batch_delay: Duration,

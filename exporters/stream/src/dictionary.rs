@@ -1,4 +1,4 @@
-//! Ids of one connection, mapped from the store's ids: few, dense, and reused least recently used first when full.
+//! The ids of one connection for the store's ids: dense from 1 on. At the limit the least recently used id is reused.
 
 use std::collections::HashMap;
 
@@ -6,69 +6,70 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(crate) struct Ids {
     limit: u32,
-    known: HashMap<u32, (u32, u64)>,
+    /// By the store's id: the connection's id, and its last use.
+    assigned: HashMap<u32, (u32, u64)>,
     uses: u64,
-    /// The last lookup: rows of the same schema come in runs.
+    /// The last lookup: consecutive rows often have the same schema.
     last: Option<(u32, u32)>,
 }
 
 /// An id on this connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Id {
-    /// Defined already.
-    Known(u32),
-    /// To be defined now.
+    /// Already defined.
+    Defined(u32),
+    /// Must be defined now.
     New {
         /// The id.
         id: u32,
         /// Whether its previous definition must be released first.
-        forget: bool,
+        release_first: bool,
     },
 }
 
 impl Ids {
-    /// No ids yet; they will be below `limit`.
+    /// An empty set of ids, all below `limit`.
     pub fn new(limit: u32) -> Self {
         Ids {
             limit,
-            known: HashMap::new(),
+            assigned: HashMap::new(),
             uses: 0,
             last: None,
         }
     }
 
-    /// The id for the store's id `of`.
-    pub fn id(&mut self, of: u32) -> Id {
+    /// The connection's id for the store's id `store_id`.
+    pub fn id(&mut self, store_id: u32) -> Id {
         if let Some((last, id)) = self.last
-            && last == of
+            && last == store_id
         {
-            return Id::Known(id);
+            return Id::Defined(id);
         }
         self.uses += 1;
-        let id = match self.known.get_mut(&of) {
+        let id = match self.assigned.get_mut(&store_id) {
             Some((id, used)) => {
                 *used = self.uses;
-                Id::Known(*id)
+                Id::Defined(*id)
             }
-            None => self.give(of),
+            None => self.assign(store_id),
         };
-        let (Id::Known(number) | Id::New { id: number, .. }) = id;
-        self.last = Some((of, number));
+        let (Id::Defined(number) | Id::New { id: number, .. }) = id;
+        self.last = Some((store_id, number));
         id
     }
 
-    fn give(&mut self, of: u32) -> Id {
-        let next = self.known.len() as u32 + 1;
-        let (id, forget) = if next < self.limit {
+    fn assign(&mut self, store_id: u32) -> Id {
+        let next = self.assigned.len() as u32 + 1;
+        let (id, release_first) = if next < self.limit {
             (next, false)
         } else {
-            let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used);
-            let (store, id) = oldest.map_or((0, 1), |(store, (id, _))| (*store, *id));
-            self.known.remove(&store);
+            let oldest = self.assigned.iter().min_by_key(|(_, (_, used))| *used);
+            let (oldest, id) = oldest.map_or((0, 1), |(store_id, (id, _))| (*store_id, *id));
+            self.assigned.remove(&oldest);
             (id, true)
         };
-        self.known.insert(of, (id, self.uses));
-        Id::New { id, forget }
+        self.assigned.insert(store_id, (id, self.uses));
+        Id::New { id, release_first }
     }
 }
 
@@ -77,17 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_used_longest_ago_is_forgotten_first() {
+    fn the_least_recently_used_id_is_released_first() {
         let mut ids = Ids::new(4);
-        let new = |id, forget| Id::New { id, forget };
-        let mut check = |of, expected| assert_eq!(ids.id(of), expected, "of {of}");
+        let new = |id, release_first| Id::New { id, release_first };
+        let mut check = |store_id, expected| assert_eq!(ids.id(store_id), expected, "store id {store_id}");
         check(70, new(1, false));
-        check(70, Id::Known(1));
+        check(70, Id::Defined(1));
         check(80, new(2, false));
         check(90, new(3, false));
-        check(70, Id::Known(1));
+        check(70, Id::Defined(1));
         check(91, new(2, true));
         check(80, new(3, true));
-        check(70, Id::Known(1));
+        check(70, Id::Defined(1));
     }
 }

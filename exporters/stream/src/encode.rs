@@ -18,24 +18,24 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-/// Lines of one call stop at this many bytes: a table entry that every row of a frame refers to is written out for each.
+/// One call writes about this many bytes of JSON at most: a string that a frame contains once is repeated for each row.
 const LINES_BYTES: usize = 64 << 10;
 
 /// Result of encoding rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Encoded {
-    /// Rows encoded or lost; the others must be offered again after these are written.
+    /// Rows encoded or lost; the rest must be passed again after these are written.
     pub rows: u32,
-    /// Rows of these that exceed the subscriber's frame size. A gap replaces them.
+    /// Rows among these that exceed the subscriber's frame size. A gap replaces them.
     pub lost: u64,
 }
 
 /// One subscriber's encoder.
 #[derive(Debug)]
 pub(crate) enum Encoder {
-    /// The framing of the wire.
+    /// Wire frames.
     Frames(Box<Frames>),
-    /// One JSON object a line, or an event of `text/event-stream` each.
+    /// JSON objects, each a line or a server-sent event.
     Json(Box<Json>),
 }
 
@@ -65,7 +65,7 @@ impl Encoder {
         }
     }
 
-    /// Appends rows, from the first on.
+    /// Appends rows, starting with the first.
     pub fn rows(&mut self, out: &mut Vec<u8>, rows: &Rows) -> Encoded {
         match self {
             Encoder::Frames(frames) => frames.rows(out, rows),
@@ -91,8 +91,8 @@ impl Encoder {
         }
     }
 
-    /// Writes a keep-alive. Lines of JSON have none.
-    pub fn alive(&mut self, out: &mut Vec<u8>, token: u64) {
+    /// Writes a keep-alive. `ndjson` has none.
+    pub fn keep_alive(&mut self, out: &mut Vec<u8>, token: u64) {
         match self {
             Encoder::Frames(_) => Ping(token).write(out),
             Encoder::Json(json) if json.sse => out.extend_from_slice(b": heartbeat\n\n"),
@@ -112,14 +112,14 @@ impl Encoder {
     }
 }
 
-/// Logs a frame that the codec rejects: this crate builds frames within the limits of the format, so it is a defect.
+/// Logs a frame that the codec rejects. This cannot happen: this crate builds frames within the limits of the format.
 pub(crate) fn written(result: dichroic_wire::Result<()>) {
     if let Err(error) = result {
         tracing::error!(%error, "cannot encode a frame; this is a bug, please report it");
     }
 }
 
-/// The framing.
+/// Encodes wire frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
     pub max_frame: u32,
@@ -136,15 +136,15 @@ impl Frames {
             forward(out, rows, schema, source);
             0
         } else {
-            self.part(out, rows, schema, source)
+            self.copy_rows(out, rows, schema, source)
         };
         let rows = rows.to - rows.from;
         Encoded { rows, lost }
     }
 
-    /// Rows of a body that cannot be forwarded as it is: a range of it, or one that is too large for this subscriber. Returns how
-    /// many were lost.
-    fn part(&mut self, out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) -> u64 {
+    /// Copies rows of a body that cannot be forwarded unchanged: only a range of it is needed, or it is too large for this
+    /// subscriber. Returns the number of lost rows.
+    fn copy_rows(&mut self, out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) -> u64 {
         let Frames {
             max_frame, scratch, ..
         } = self;
@@ -168,7 +168,7 @@ impl Frames {
             if appended.is_err() {
                 too_large += 1;
                 next += 1;
-                lost_one(out, schema);
+                row_too_large(out, schema);
             }
             if builder.rows() == 0 {
                 first = next;
@@ -180,12 +180,14 @@ impl Frames {
         too_large
     }
 
-    /// The id of a schema on this connection, defined if it was not.
+    /// The id of a schema on this connection; defines it if needed.
     fn schema(&mut self, out: &mut Vec<u8>, schema: &EventSchema) -> u32 {
         match self.schemas.id(schema.id) {
-            Id::Known(id) => id,
-            Id::New { id, forget } => {
-                forget_first(out, DefineKind::Schema, id, forget);
+            Id::Defined(id) => id,
+            Id::New { id, release_first } => {
+                if release_first {
+                    release(out, DefineKind::Schema, id);
+                }
                 written(define::write_one(
                     out,
                     DefineKind::Schema,
@@ -197,12 +199,14 @@ impl Frames {
         }
     }
 
-    /// The id of a source on this connection, defined if it was not.
+    /// The id of a source on this connection; defines it if needed.
     pub fn source(&mut self, out: &mut Vec<u8>, source: &Source) -> u32 {
         match self.sources.id(source.id.0) {
-            Id::Known(id) => id,
-            Id::New { id, forget } => {
-                forget_first(out, DefineKind::Source, id, forget);
+            Id::Defined(id) => id,
+            Id::New { id, release_first } => {
+                if release_first {
+                    release(out, DefineKind::Source, id);
+                }
                 let start = out.len();
                 let whole = define::write_one(out, DefineKind::Source, id, &source_map(source, true));
                 if whole.is_err() || out.len() - start > self.max_frame as usize {
@@ -221,7 +225,7 @@ impl Frames {
     }
 }
 
-/// Sends the received body unchanged but for the connection's ids and the position.
+/// Sends the received body unchanged except for the connection's ids and the position.
 fn forward(out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) {
     let header = EventsHeader {
         schema,
@@ -231,7 +235,7 @@ fn forward(out: &mut Vec<u8>, rows: &Rows, schema: u32, source: u32) {
     written(events::forward(out, rows.body(), header));
 }
 
-fn lost_one(out: &mut Vec<u8>, schema: u32) {
+fn row_too_large(out: &mut Vec<u8>, schema: u32) {
     let gap = dichroic_wire::Gap {
         schema,
         reason: GapReason::RowTooLarge,
@@ -240,9 +244,9 @@ fn lost_one(out: &mut Vec<u8>, schema: u32) {
     gap.write(out);
 }
 
-/// A body that a receiver accepted and the codec rejects: its rows are lost, and reported as a gap.
+/// Reports the rows of a body as lost. This cannot happen: the receiver has validated the body.
 fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire::Error) -> u64 {
-    tracing::error!(%error, schema = %rows.schema().name, "a batch cannot be read; this is a bug, please report it");
+    tracing::error!(%error, schema = %rows.schema().name, "cannot decode a batch; this is a bug, please report it");
     let lost = rows.len() as u64;
     let gap = dichroic_wire::Gap {
         schema,
@@ -253,12 +257,10 @@ fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire
     lost
 }
 
-fn forget_first(out: &mut Vec<u8>, kind: DefineKind, id: u32, forget: bool) {
-    if forget {
-        let mut writer = DefineWriter::begin(out, kind, limits::BODY_BYTES_BEFORE_HELLO);
-        written(writer.release(id).map(drop));
-        written(writer.finish());
-    }
+fn release(out: &mut Vec<u8>, kind: DefineKind, id: u32) {
+    let mut writer = DefineWriter::begin(out, kind, limits::BODY_BYTES_BEFORE_HELLO);
+    written(writer.release(id).map(drop));
+    written(writer.finish());
 }
 
 fn schema_map(schema: &EventSchema) -> Map {
@@ -289,7 +291,7 @@ fn source_map(source: &Source, with_resource: bool) -> Map {
     .to_map()
 }
 
-/// Attributes as a map of the wire; names it cannot hold are left out.
+/// Attributes as a wire map, without names that it cannot represent.
 pub(crate) fn attribute_map(attributes: &Attributes) -> Map {
     let fits = |name: &str| (1..=limits::KEY_BYTES).contains(&name.len());
     attributes
@@ -309,7 +311,7 @@ fn attribute_value(value: AttributeValue<'_>) -> Value {
     }
 }
 
-/// JSON, a line or a server-sent event each.
+/// Encodes JSON objects, each as a line or a server-sent event.
 #[derive(Debug)]
 pub(crate) struct Json {
     sse: bool,
@@ -342,7 +344,7 @@ impl Json {
                 Encoded { rows, lost: 0 }
             }
             Err(error) => {
-                tracing::error!(%error, schema = %schema.name, "a batch cannot be read; this is a bug, please report it");
+                tracing::error!(%error, schema = %schema.name, "cannot decode a batch; this is a bug, please report it");
                 let lost = rows.len() as u64;
                 self.object(out, "gap", |out| {
                     json::gap(out, Some(&schema.name), GapReason::RowTooLarge, Some(lost));
@@ -355,14 +357,14 @@ impl Json {
         encoded
     }
 
-    /// One object, framed.
+    /// Writes one object with its framing.
     pub fn object(&self, out: &mut Vec<u8>, kind: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.begin(out, kind, None);
         write(out);
         self.end(out);
     }
 
-    /// The id of a server-sent event is the cursor behind it: from this row's position on, one row was consumed.
+    /// The id of a server-sent event is the cursor after it: one row consumed from this row's position on.
     fn begin(&self, out: &mut Vec<u8>, kind: &str, position: Option<u64>) {
         if self.sse {
             let _ = writeln!(out, "event: {kind}");
@@ -381,7 +383,7 @@ impl Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::{Held, Selected};
+    use crate::rows::{RowStorage, Selected};
     use dichroic_model::{Protocol, Runtime, SourceId, SourceSpec};
     use dichroic_wire::Cell;
 
@@ -413,16 +415,16 @@ mod tests {
             frame: frame.into(),
             positions: (0..u64::from(count)).collect(),
         };
-        let held = Held::Selected(Arc::new(selected));
+        let storage = RowStorage::Selected(Arc::new(selected));
         Rows {
-            held,
+            storage,
             from: 0,
             to: count,
         }
     }
 
     #[test]
-    fn lines_stop_before_a_small_frame_has_become_a_large_text() {
+    fn a_small_frame_that_becomes_large_json_is_written_in_parts() {
         let mut rows = rows(&"x".repeat(10_000), 4_096);
         let mut encoder = Encoder::json(false, 7);
         let mut left = 4_096;
@@ -438,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_a_frame_begins_at_its_own_position() {
+    fn a_range_of_a_frame_starts_at_the_position_of_its_first_row() {
         let mut rows = rows("/users/:id", 10);
         (rows.from, rows.to) = (4, 7);
         let mut out = Vec::new();

@@ -8,8 +8,8 @@ use crate::error::SubscribeError;
 use crate::filter::{Filter, Selection};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
-use crate::ring::{Gap, Next, Pushed, Ring};
-use crate::rows::{Held, Rows, Selected};
+use crate::ring::{Gap, Pushed, Ring, RingItem};
+use crate::rows::{RowStorage, Rows, Selected};
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
 use dichroic_pipeline::{StreamItem, Subscription};
 use dichroic_wire::hello::OnFull;
@@ -27,7 +27,7 @@ const SMALL: u32 = 32;
 struct Skip {
     /// Rows before this position.
     before: u64,
-    /// Then this many wanted rows.
+    /// Then this many matching rows.
     rows: u64,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct EventSource {
     ring: Ring,
     filter: Filter,
     scratch: EventsScratch,
-    rows_wanted: Vec<u32>,
+    matching: Vec<u32>,
     pending: Option<PendingRows>,
     skip: Skip,
     account: Account,
@@ -77,7 +77,7 @@ impl EventSource {
             ring: Ring::new(request.buffer, config.buffer_bytes, request.on_full),
             filter: request.filter.clone(),
             scratch: EventsScratch::default(),
-            rows_wanted: Vec::new(),
+            matching: Vec::new(),
             pending: None,
             skip,
             account,
@@ -109,7 +109,7 @@ impl EventSource {
     /// Encodes queued rows while the buffer has room, and sends the frame under construction when it is due.
     pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
         self.drain(out, encoder);
-        // Small batches wait only while the subscriber is behind; selected rows wait for `batch_delay`.
+        // Merged small batches are sent as soon as the subscriber has caught up; selected rows after `batch_delay`.
         let due = (self.filter.is_open() && out.is_empty())
             || self.deadline().is_some_and(|deadline| deadline <= now);
         if self.pending.is_some() && self.ring.is_empty() && out.has_room() && due {
@@ -121,8 +121,8 @@ impl EventSource {
     fn drain(&mut self, out: &mut Outgoing, encoder: &mut Encoder) {
         while out.has_room() {
             match self.ring.pop() {
-                Some(Next::Rows(rows)) => self.encode(rows, out, encoder),
-                Some(Next::Gap(gap)) => encoder.gap(&mut out.bytes, &gap),
+                Some(RingItem::Rows(rows)) => self.encode(rows, out, encoder),
+                Some(RingItem::Gap(gap)) => encoder.gap(&mut out.bytes, &gap),
                 None => return,
             }
         }
@@ -156,7 +156,7 @@ impl EventSource {
         }
     }
 
-    /// This thread did not take batches in time. With a filter the number of lost rows that would have matched is unknown.
+    /// Reports rows that this thread did not take in time. With a filter, the number of matching rows among them is unknown.
     fn lost_in_channel(
         &mut self,
         lost: u64,
@@ -192,7 +192,7 @@ impl EventSource {
         let mut scratch = std::mem::take(&mut self.scratch);
         let result = match Events::decode(&batch.body, &mut scratch) {
             Ok(events) => self.parts(&batch, from, &events, out, encoder),
-            // The receiver validated the body, so this is a defect: the encoder logs it and sends a gap.
+            // Cannot happen: the receiver has validated the body. The encoder logs it and sends a gap.
             Err(_) => self.whole(batch, from, out, encoder),
         };
         self.scratch = scratch;
@@ -212,19 +212,19 @@ impl EventSource {
         if from == to {
             return Ok(());
         }
-        let held = Held::Shared(batch);
+        let storage = RowStorage::Shared(batch);
         self.account.offered(u64::from(to - from));
-        self.enqueue(Rows { held, from, to }, out, encoder)
+        self.enqueue(Rows { storage, from, to }, out, encoder)
     }
 
-    /// How many of `rows` are still to be skipped.
+    /// Skips up to `rows` rows of a resumed subscription; returns how many.
     fn skip(&mut self, rows: u64) -> u64 {
         let skipped = self.skip.rows.min(rows);
         self.skip.rows -= skipped;
         skipped
     }
 
-    /// Some rows of a batch, or all of a small one.
+    /// Takes some rows of a batch, or all rows of a small one.
     fn parts(
         &mut self,
         batch: &Arc<Batch>,
@@ -233,7 +233,7 @@ impl EventSource {
         out: &mut Outgoing,
         encoder: &mut Encoder,
     ) -> Result<(), SubscribeError> {
-        let mut rows = std::mem::take(&mut self.rows_wanted);
+        let mut rows = std::mem::take(&mut self.matching);
         rows.clear();
         let all = match self.filter.select(&batch.schema, batch.position, events) {
             Selection::All => {
@@ -253,7 +253,7 @@ impl EventSource {
             self.account.offered((rows.len() - skipped) as u64);
             self.gather(batch, &rows[skipped..], events, out, encoder)
         };
-        self.rows_wanted = rows;
+        self.matching = rows;
         result
     }
 
@@ -288,7 +288,7 @@ impl EventSource {
             rows = &rows[added..];
             let full = pending.builder.rows() >= self.batch_rows;
             if appended.is_err() {
-                // Too large for any frame of this subscriber.
+                // The row exceeds the subscriber's frame size.
                 rows = &rows[1..];
                 self.close(out, encoder)?;
                 self.account.dropped(1);
@@ -333,12 +333,12 @@ impl EventSource {
             frame: frame.into(),
             positions: pending.positions.into(),
         };
-        let held = Held::Selected(Arc::new(selected));
+        let storage = RowStorage::Selected(Arc::new(selected));
         let to = rows as u32;
-        self.enqueue(Rows { held, from: 0, to }, out, encoder)
+        self.enqueue(Rows { storage, from: 0, to }, out, encoder)
     }
 
-    /// Encodes rows at once if none are queued before them, else queues them in the ring.
+    /// Encodes rows at once if the ring is empty, otherwise queues them in it.
     fn enqueue(
         &mut self,
         rows: Rows,
@@ -351,8 +351,8 @@ impl EventSource {
             return Ok(());
         }
         match self.ring.push(rows) {
-            Pushed::Held { dropped: 0 } => Ok(()),
-            Pushed::Held { dropped } => {
+            Pushed::Queued { dropped: 0 } => Ok(()),
+            Pushed::Queued { dropped } => {
                 self.account.dropped(dropped);
                 Ok(())
             }

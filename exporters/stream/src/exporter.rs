@@ -1,4 +1,4 @@
-//! The exporter: opens subscriptions in the store and serves them. The daemon makes one, on its main thread.
+//! The exporter: opens subscriptions in the store and serves them. The daemon creates one, on its main thread.
 
 use crate::account::Account;
 use crate::config::Config;
@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 
-/// Retry time of a request that failed for lack of room or time.
+/// Retry time after a refusal for lack of capacity.
 const RETRY_MS: u32 = 1_000;
 
 /// Serves subscribers. Cheap to clone; clones share their state.
 #[derive(Clone)]
-pub struct Exporter(Arc<Shared>);
+pub struct Exporter(Arc<SharedState>);
 
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     pub handle: Handle,
     pub config: Config,
     pub registry: Arc<Registry>,
@@ -52,7 +52,7 @@ impl Exporter {
     /// An exporter over the store behind `handle`.
     pub fn new(handle: Handle, config: Config) -> Self {
         let registry = Arc::new(Registry::new(config.subscribers));
-        Exporter(Arc::new(Shared {
+        Exporter(Arc::new(SharedState {
             handle,
             config,
             registry,
@@ -73,7 +73,7 @@ impl Exporter {
                 Err(SubscribeError::new(code, 0, error.to_string()))
             }
         };
-        let (opened, asked) = match opened {
+        let (opened, hello) = match opened {
             Ok(opened) => opened,
             Err(SubscribeError(goodbye)) => {
                 tracing::info!(code = ?goodbye.code, reason = goodbye.message, "subscription refused");
@@ -93,13 +93,13 @@ impl Exporter {
             writer,
             peer: Some(ClientFrames::new(read_ahead)),
             source: opened.source,
-            encoder: Encoder::frames(asked.max_frame),
+            encoder: Encoder::frames(hello.max_frame),
             out: Outgoing::default(),
             config: &shared.config,
             stop: shared.registry.stopping(),
         };
         let end = session.run(&opened.hello).await;
-        tracing::debug!(agent = asked.agent, ?end, "subscriber disconnected");
+        tracing::debug!(agent = hello.agent, ?end, "subscriber disconnected");
         drop(opened.admission);
     }
 
@@ -112,33 +112,33 @@ impl Exporter {
         let request = hello
             .subscribe
             .as_ref()
-            .map(|asked| Request::check(asked, &self.0.config));
+            .map(|subscribe| Request::check(subscribe, &self.0.config));
         match request.transpose() {
             Ok(request) => self.0.open(client, request).await,
-            Err(bad) => Err(SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string())),
+            Err(error) => Err(SubscribeError::new(GoodbyeCode::BadRequest, 0, error.to_string())),
         }
     }
 
-    /// Current subscribers in order of arrival, with their counts.
+    /// Current subscribers with their counts, oldest first.
     pub fn subscribers(&self) -> Vec<SubscriberInfo> {
         self.0.registry.list()
     }
 
-    /// Ends all subscriptions: sends queued rows, then GOODBYE 7. Returns when all have ended, or `false` at the deadline.
-    /// New subscribers are refused from here on.
+    /// Ends all subscriptions: sends queued rows, then GOODBYE 7. Returns `true` when all have ended, `false` at the deadline.
+    /// New subscribers are refused from now on.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         tokio::time::timeout(deadline, self.0.registry.stop())
             .await
             .is_ok()
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<SharedState> {
         &self.0
     }
 }
 
-impl Shared {
-    /// Opens a subscription; `None` answers the HELLO only.
+impl SharedState {
+    /// Opens a subscription; without a request it only answers the HELLO.
     pub async fn open(
         &self,
         client: ClientInfo,
@@ -161,12 +161,12 @@ impl Shared {
     }
 
     async fn hello_only(&self, admission: Admission) -> Result<OpenSubscription, SubscribeError> {
-        let asked = self
+        let reply = self
             .handle
             .call(|store| (store.epoch(), store.next_position(EventKind::Event)));
-        let (epoch, position) = asked.await.map_err(busy)?;
+        let (epoch, position) = reply.await.map_err(busy)?;
         Ok(OpenSubscription {
-            source: RowSource::Nothing,
+            source: RowSource::None,
             hello: self.hello(epoch, Some(position), false),
             admission,
         })
@@ -180,7 +180,7 @@ impl Shared {
     ) -> Result<OpenSubscription, SubscribeError> {
         let now = now();
         let replay = |replay: Duration| now.saturating_sub(replay.as_nanos() as u64);
-        let wanted = StreamRequest {
+        let stream = StreamRequest {
             kind: match request.kind {
                 SubscribeKind::Log => EventKind::Log,
                 _ => EventKind::Event,
@@ -190,16 +190,16 @@ impl Shared {
             resume_from: None,
         };
         let cursor = request.cursor;
-        let asked = self
+        let reply = self
             .handle
-            .call(move |store| subscribe(store, wanted, cursor))
+            .call(move |store| subscribe(store, stream, cursor))
             .await;
-        let Answer {
+        let SubscribeReply {
             epoch,
             hop,
             restarted,
             subscription,
-        } = asked.map_err(busy)?;
+        } = reply.map_err(busy)?;
         let subscription = subscription.ok_or_else(too_many)?;
         let resumed = cursor.is_some() && !restarted && subscription.resumed;
         let hello = self.hello(epoch, Some(subscription.position), resumed);
@@ -236,10 +236,10 @@ impl Shared {
         request: Request,
         admission: Admission,
     ) -> Result<OpenSubscription, SubscribeError> {
-        let asked = self
+        let reply = self
             .handle
             .call(|store| (store.epoch(), store.ledger_mut().hop("stream.points")));
-        let (epoch, hop) = asked.await.map_err(busy)?;
+        let (epoch, hop) = reply.await.map_err(busy)?;
         let account = Account::new(admission.hop.clone(), hop);
         let source = PointSource::new(
             self.handle.clone(),
@@ -266,30 +266,31 @@ impl Shared {
     }
 }
 
-struct Answer {
+struct SubscribeReply {
     epoch: UnixNanos,
     hop: Arc<Hop>,
     restarted: bool,
     subscription: Option<Subscription>,
 }
 
-/// Runs on the ingest thread. A cursor of another epoch belongs to an earlier collector process: the whole replay is new to the subscriber.
+/// Runs on the ingest thread. A cursor of another epoch is from an earlier collector process, so the whole replay is new to the
+/// subscriber.
 fn subscribe(
     store: &mut dichroic_pipeline::Core,
-    mut wanted: StreamRequest,
+    mut request: StreamRequest,
     cursor: Option<Cursor>,
-) -> Answer {
+) -> SubscribeReply {
     let epoch = store.epoch();
     let restarted = cursor.is_some_and(|cursor| cursor.epoch != epoch as i64);
-    wanted.resume_from = cursor.map(|cursor| ResumePoint {
+    request.resume_from = cursor.map(|cursor| ResumePoint {
         position: if restarted { 0 } else { cursor.position },
         received: !restarted && cursor.rows > 0,
     });
-    Answer {
+    SubscribeReply {
         epoch,
         hop: store.ledger_mut().hop("stream"),
         restarted,
-        subscription: store.subscribe(wanted),
+        subscription: store.subscribe(request),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Which rows and series a subscriber gets: `where`, label by label, and `sample`.
+//! Selects the rows and series for a subscriber by `where` and `sample`.
 //!
-//! A label is a column by the name that its pack gave it (metadata first, then measurements; of logs also a key of
-//! `attributes`), and of series an attribute by its dotted or its page name, `job`, `instance` or `runtime`. Its value is
-//! rendered as text and one of the label's globs must match; every label must. An unknown label and a null match nothing.
+//! For rows, a label is a column by its name in the pack (metadata first, then measurements; for logs also a key of
+//! `attributes`). For series it is an attribute by its dotted or page name, `job`, `instance` or `runtime`. Its value is rendered
+//! as text. Every label must match one of its globs; an unknown label or a null matches none.
 
 use dichroic_model::pattern::glob;
 use dichroic_model::{AttributeValue, EventSchema, names::sanitize};
@@ -11,12 +11,12 @@ use dichroic_wire::events::{Column, Reference};
 use dichroic_wire::{Cell, Events};
 use std::collections::{BTreeMap, HashMap};
 
-/// The rows of a batch that are wanted.
+/// The selected rows of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Selection<'f> {
-    /// All of them.
+    /// All rows.
     All,
-    /// These, ascending; maybe none.
+    /// These rows, ascending; may be empty.
     Some(&'f [u32]),
 }
 
@@ -36,12 +36,12 @@ pub struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LabelColumn {
     Column(usize),
-    /// In the map of this column.
-    In(usize),
+    /// A key of the map in this column.
+    Key(usize),
 }
 
 impl Filter {
-    /// A filter of globs by label; `sample` is a share above 0 and at most 1.
+    /// A filter of globs by label. `sample` is a share above 0 and at most 1.
     pub fn new(labels: &BTreeMap<String, Vec<String>>, sample: Option<f64>) -> Self {
         // `as` saturates, so that a share just below 1 cannot wrap.
         let threshold = |share: f64| (share * 18_446_744_073_709_551_616.0) as u64;
@@ -60,8 +60,7 @@ impl Filter {
         self.labels.is_empty() && self.sample.is_none()
     }
 
-    /// The wanted rows of a batch at `position`. Which rows a sample takes depends on their position alone, so that a
-    /// resumed cursor selects the same rows.
+    /// Selects rows of a batch at `position`. A sample depends only on positions, so that a resumed cursor selects the same rows.
     pub fn select(&mut self, schema: &EventSchema, position: u64, events: &Events<'_>) -> Selection<'_> {
         if self.is_open() {
             return Selection::All;
@@ -75,13 +74,13 @@ impl Filter {
         if !self.labels.is_empty() {
             self.label_columns(schema);
             let label_columns = &self.columns[&schema.id];
-            for ((label, globs), place) in self.labels.iter().zip(label_columns) {
-                match place {
+            for ((label, globs), column) in self.labels.iter().zip(label_columns) {
+                match column {
                     None => rows.clear(),
                     Some(LabelColumn::Column(column)) => {
-                        keep(&mut rows, events, *column, globs, &mut self.verdicts)
+                        retain_by_column(&mut rows, events, *column, globs, &mut self.verdicts)
                     }
-                    Some(LabelColumn::In(column)) => keep_in(&mut rows, events, *column, label, globs),
+                    Some(LabelColumn::Key(column)) => retain_by_key(&mut rows, events, *column, label, globs),
                 }
             }
         }
@@ -96,13 +95,13 @@ impl Filter {
     fn label_columns(&mut self, schema: &EventSchema) {
         let labels = &self.labels;
         self.columns.entry(schema.id).or_insert_with(|| {
-            let of = |(label, _): &(String, Vec<String>)| label_column(schema, label);
-            labels.iter().map(of).collect()
+            let column = |(label, _): &(String, Vec<String>)| label_column(schema, label);
+            labels.iter().map(column).collect()
         });
     }
 
-    /// Whether a series is wanted. Samples are of rows: they do not apply.
-    pub fn wants_series(&self, meta: &SeriesMeta) -> bool {
+    /// Whether a series matches. `sample` applies only to rows.
+    pub fn matches_series(&self, meta: &SeriesMeta) -> bool {
         self.labels.iter().all(|(label, globs)| {
             label_of(meta, label).is_some_and(|value| globs.iter().any(|pattern| glob(pattern, &value)))
         })
@@ -111,7 +110,7 @@ impl Filter {
 
 fn label_column(schema: &EventSchema, label: &str) -> Option<LabelColumn> {
     let before = 1 + schema.measurements.len();
-    let metadata = |name: &str| schema.metadata.iter().position(|known| known == name);
+    let metadata = |name: &str| schema.metadata.iter().position(|column| column == name);
     metadata(label)
         .map(|at| LabelColumn::Column(before + at))
         .or_else(|| {
@@ -121,11 +120,11 @@ fn label_column(schema: &EventSchema, label: &str) -> Option<LabelColumn> {
         .or_else(|| {
             let log = schema.kind == dichroic_model::EventKind::Log;
             let at = metadata("attributes").filter(|_| log)?;
-            Some(LabelColumn::In(before + at))
+            Some(LabelColumn::Key(before + at))
         })
 }
 
-fn keep(
+fn retain_by_column(
     rows: &mut Vec<u32>,
     events: &Events<'_>,
     column: usize,
@@ -145,14 +144,14 @@ fn keep(
             let mut kept = 0;
             for at in 0..rows.len() {
                 let row = rows[at];
-                let wanted = match references.get(row as usize) {
+                let selected = match references.get(row as usize) {
                     Reference::String(at) => {
                         *verdicts[at].get_or_insert_with(|| matches(globs, Cell::Str(events.string(at))))
                     }
                     Reference::Value(at) => matches(globs, events.value(at)),
                 };
                 rows[kept] = row;
-                kept += usize::from(wanted);
+                kept += usize::from(selected);
             }
             rows.truncate(kept);
         }
@@ -160,7 +159,7 @@ fn keep(
     }
 }
 
-fn keep_in(rows: &mut Vec<u32>, events: &Events<'_>, column: usize, label: &str, globs: &[String]) {
+fn retain_by_key(rows: &mut Vec<u32>, events: &Events<'_>, column: usize, label: &str, globs: &[String]) {
     if column >= events.columns() {
         return rows.clear();
     }
@@ -174,26 +173,26 @@ fn matches(globs: &[String], cell: Cell<'_>) -> bool {
     with_text(cell, |text| globs.iter().any(|pattern| glob(pattern, text)))
 }
 
-/// Hands over a cell as a label would show it; `false` for null.
-fn with_text(cell: Cell<'_>, look: impl FnOnce(&str) -> bool) -> bool {
+/// Tests a cell's text, rendered as a label value; `false` for null.
+fn with_text(cell: Cell<'_>, test: impl FnOnce(&str) -> bool) -> bool {
     match cell {
         Cell::Null => false,
-        Cell::Bool(true) => look("true"),
-        Cell::Bool(false) => look("false"),
-        Cell::Int(int) => look(itoa::Buffer::new().format(int)),
-        Cell::Float(float) => look(&float.to_string()),
-        Cell::Str(text) => look(text),
-        Cell::CutStr { kept, .. } => look(kept),
+        Cell::Bool(true) => test("true"),
+        Cell::Bool(false) => test("false"),
+        Cell::Int(int) => test(itoa::Buffer::new().format(int)),
+        Cell::Float(float) => test(&float.to_string()),
+        Cell::Str(text) => test(text),
+        Cell::CutStr { kept, .. } => test(kept),
         other => {
             let mut out = Vec::new();
             crate::json::value(&mut out, other);
             let text = String::from_utf8_lossy(&out);
-            look(text.trim_matches('"'))
+            test(text.trim_matches('"'))
         }
     }
 }
 
-/// A label of a series as text.
+/// The value of a series' label as text.
 fn label_of(meta: &SeriesMeta, label: &str) -> Option<String> {
     let shown = |value: AttributeValue<'_>| match value {
         AttributeValue::Null => None,
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn globs_look_at_values_as_text() {
+    fn globs_match_rendered_values() {
         let cells = [
             Cell::Int(503),
             Cell::Str("503"),
@@ -279,15 +278,15 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_takes_its_share_by_position() {
-        let share = |wanted: f64| {
-            let filter = Filter::new(&BTreeMap::new(), Some(wanted));
+    fn a_sample_selects_its_share_of_positions() {
+        let selected_share = |share: f64| {
+            let filter = Filter::new(&BTreeMap::new(), Some(share));
             let threshold = filter.sample.unwrap_or(u64::MAX);
             (0..100_000).filter(|p| spread(*p) < threshold).count() as f64 / 100_000.0
         };
-        for wanted in [0.001, 0.1, 0.5, 0.999, 1.0] {
-            let got = share(wanted);
-            assert!((got - wanted).abs() < 0.01, "{wanted}: {got}");
+        for share in [0.001, 0.1, 0.5, 0.999, 1.0] {
+            let selected = selected_share(share);
+            assert!((selected - share).abs() < 0.01, "{share}: {selected}");
         }
     }
 }

@@ -67,7 +67,7 @@ impl hyper::body::Body for Body {
 
 impl Exporter {
     /// Answers a request for the stream; the caller has checked path, host and authorization. Must be called on a tokio
-    /// runtime: a task serves the body until the subscription ends or the body is dropped.
+    /// runtime: a task produces the body until the subscription ends or the body is dropped.
     pub async fn http_response(&self, parts: &Parts) -> Response<Body> {
         if parts.method != Method::GET {
             return message(StatusCode::METHOD_NOT_ALLOWED, "use GET for the stream");
@@ -87,10 +87,11 @@ impl Exporter {
 
     async fn open_stream(&self, parts: &Parts) -> Result<Response<Body>, SubscribeError> {
         let shared = self.shared().clone();
-        let asked = parse(parts.uri.query().unwrap_or(""), &parts.headers);
-        let request = asked.and_then(|(asked, format)| Ok((Request::check(&asked, &shared.config)?, format)));
+        let parsed = parse(parts.uri.query().unwrap_or(""), &parts.headers);
+        let request =
+            parsed.and_then(|(subscribe, format)| Ok((Request::check(&subscribe, &shared.config)?, format)));
         let (request, format) =
-            request.map_err(|bad| SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string()))?;
+            request.map_err(|error| SubscribeError::new(GoodbyeCode::BadRequest, 0, error.to_string()))?;
         let agent = parts
             .headers
             .get(header::USER_AGENT)
@@ -168,75 +169,86 @@ fn respond(status: StatusCode, content_type: &'static str, body: Inner) -> Respo
     response
 }
 
-/// Reads the query and the headers with the same meaning.
+/// Parses the query, and the headers `Accept` and `Last-Event-ID`.
 fn parse(query: &str, headers: &HeaderMap) -> Result<(Subscribe, Format), BadRequest> {
-    let mut asked = Subscribe::new(SubscribeKind::Event, Vec::new());
+    let mut subscribe = Subscribe::new(SubscribeKind::Event, Vec::new());
     let mut format = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (key, value) = (decoded(key)?, decoded(value)?);
         match key.as_str() {
             "format" => format = Some(named_format(&value)?),
-            key => parameter(&mut asked, key, value)?,
+            key => parameter(&mut subscribe, key, value)?,
         }
     }
-    if asked.patterns.is_empty() {
-        return Err(bad("match", "is missing; match=** takes everything"));
+    if subscribe.patterns.is_empty() {
+        return Err(bad("match", "missing; use match=** for all names"));
     }
-    if asked.cursor.is_none()
-        && asked.kind != SubscribeKind::Metric
+    if subscribe.cursor.is_none()
+        && subscribe.kind != SubscribeKind::Metric
         && let Some(id) = headers.get("last-event-id").and_then(|id| id.to_str().ok())
         && !id.is_empty()
     {
-        asked.cursor = Some(cursor(id)?);
+        subscribe.cursor = Some(cursor(id)?);
     }
     let format = match format {
         Some(format) => format,
         None => accepted_format(headers)?,
     };
-    Ok((asked, format))
+    Ok((subscribe, format))
 }
 
-fn parameter(asked: &mut Subscribe, key: &str, value: String) -> Result<(), BadRequest> {
+fn parameter(subscribe: &mut Subscribe, key: &str, value: String) -> Result<(), BadRequest> {
     match key {
-        "match" => asked.patterns.extend(value.split(',').map(str::to_owned)),
+        "match" => subscribe.patterns.extend(value.split(',').map(str::to_owned)),
         "kind" => {
-            asked.kind = match value.as_str() {
+            subscribe.kind = match value.as_str() {
                 "event" => SubscribeKind::Event,
                 "log" => SubscribeKind::Log,
                 "metric" => SubscribeKind::Metric,
-                _ => return Err(bad("kind", format!("{value:?}; write event, log or metric"))),
+                _ => {
+                    return Err(bad(
+                        "kind",
+                        format!("invalid value {value:?}; use event, log or metric"),
+                    ));
+                }
             }
         }
         "where" => match value.split_once(':') {
-            Some((label, glob)) if !label.is_empty() => wanted(asked, label, glob),
-            _ => return Err(bad("where", format!("{value:?}; write where=label:glob"))),
+            Some((label, glob)) if !label.is_empty() => add_glob(subscribe, label, glob),
+            _ => {
+                return Err(bad(
+                    "where",
+                    format!("invalid value {value:?}; use where=label:glob"),
+                ));
+            }
         },
-        "every_ms" => asked.every_ms = Some(number("every_ms", &value)?),
-        "replay_ms" => asked.replay_ms = Some(number("replay_ms", &value)?),
-        "buffer" => asked.buffer = Some(number("buffer", &value)?),
-        "sample" => asked.sample = Some(number("sample", &value)?),
-        "cursor" => asked.cursor = Some(cursor(&value)?),
+        "every_ms" => subscribe.every_ms = Some(number("every_ms", &value)?),
+        "replay_ms" => subscribe.replay_ms = Some(number("replay_ms", &value)?),
+        "buffer" => subscribe.buffer = Some(number("buffer", &value)?),
+        "sample" => subscribe.sample = Some(number("sample", &value)?),
+        "cursor" => subscribe.cursor = Some(cursor(&value)?),
         "on_full" => {
-            asked.on_full = Some(match value.as_str() {
+            subscribe.on_full = Some(match value.as_str() {
                 "drop_oldest" => OnFull::DropOldest,
                 "drop_newest" => OnFull::DropNewest,
                 "disconnect" => OnFull::Disconnect,
                 _ => {
-                    let message = format!("{value:?}; write drop_oldest, drop_newest or disconnect");
+                    let message =
+                        format!("invalid value {value:?}; use drop_oldest, drop_newest or disconnect");
                     return Err(bad("on_full", message));
                 }
             });
         }
         _ => match key.strip_prefix("where.") {
-            Some(label) if !label.is_empty() => wanted(asked, label, &value),
+            Some(label) if !label.is_empty() => add_glob(subscribe, label, &value),
             _ => {
-                let known =
+                const VALID: &str =
                     "match, kind, where, format, every_ms, replay_ms, cursor, buffer, on_full, sample";
                 let key = dichroic_model::attributes::cut(key, 80);
                 return Err(bad(
                     "query",
-                    format!("unknown parameter {key:?}; known are {known}"),
+                    format!("unknown parameter {key:?}; valid are {VALID}"),
                 ));
             }
         },
@@ -244,8 +256,8 @@ fn parameter(asked: &mut Subscribe, key: &str, value: String) -> Result<(), BadR
     Ok(())
 }
 
-fn wanted(asked: &mut Subscribe, label: &str, glob: &str) {
-    asked
+fn add_glob(subscribe: &mut Subscribe, label: &str, glob: &str) {
+    subscribe
         .where_
         .entry(label.to_owned())
         .or_default()
@@ -254,19 +266,24 @@ fn wanted(asked: &mut Subscribe, label: &str, glob: &str) {
 
 fn number<N: FromStr>(parameter: &'static str, text: &str) -> Result<N, BadRequest> {
     text.parse()
-        .map_err(|_| bad(parameter, format!("{text:?} is not a valid number")))
+        .map_err(|_| bad(parameter, format!("invalid number {text:?}")))
 }
 
 fn cursor(text: &str) -> Result<Cursor, BadRequest> {
-    let wrong = || bad("cursor", format!("{text:?}; write epoch,position,rows"));
+    let invalid = || {
+        bad(
+            "cursor",
+            format!("invalid value {text:?}; use epoch,position,rows"),
+        )
+    };
     let parts: Vec<_> = text.split([',', ':']).collect();
     let [epoch, position, rows] = parts[..] else {
-        return Err(wrong());
+        return Err(invalid());
     };
     Ok(Cursor {
-        epoch: epoch.parse().map_err(|_| wrong())?,
-        position: position.parse().map_err(|_| wrong())?,
-        rows: rows.parse().map_err(|_| wrong())?,
+        epoch: epoch.parse().map_err(|_| invalid())?,
+        position: position.parse().map_err(|_| invalid())?,
+        rows: rows.parse().map_err(|_| invalid())?,
     })
 }
 
@@ -275,11 +292,14 @@ fn named_format(name: &str) -> Result<Format, BadRequest> {
         "frames" => Ok(Format::Frames),
         "ndjson" => Ok(Format::Ndjson),
         "sse" => Ok(Format::Sse),
-        _ => Err(bad("format", format!("{name:?}; write frames, ndjson or sse"))),
+        _ => Err(bad(
+            "format",
+            format!("invalid value {name:?}; use frames, ndjson or sse"),
+        )),
     }
 }
 
-/// The first supported media type; lines of JSON by default.
+/// The format of the first supported media type; `ndjson` by default.
 fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
     let accept = headers
         .get(header::ACCEPT)
@@ -293,7 +313,7 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
                     None | Some("1") => Ok(Format::Frames),
                     Some(version) => {
                         let message =
-                            format!("frames of version {version:?}; this collector speaks version=1");
+                            format!("version {version:?} of frames is not supported; use version=1");
                         Err(bad("Accept", message))
                     }
                 };
@@ -310,7 +330,7 @@ fn decoded(text: &str) -> Result<String, BadRequest> {
     decode_query(text).map_err(|error| match error {
         InvalidQuery::Escape => bad(
             "query",
-            format!("{text:?} has a % without two hex digits after it"),
+            format!("{text:?} has a % that is not followed by two hex digits"),
         ),
         InvalidQuery::Utf8 => bad("query", format!("{text:?} is not UTF-8")),
     })
@@ -321,31 +341,31 @@ mod tests {
     use super::*;
 
     fn parsed(query: &str) -> Result<(Subscribe, Format), String> {
-        parse(query, &HeaderMap::new()).map_err(|bad| bad.to_string())
+        parse(query, &HeaderMap::new()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_query_has_the_parameters_of_a_hello() {
-        let (asked, format) = parsed(
+        let (subscribe, format) = parsed(
             "match=a.**,b.*&match=c&kind=log&where=status:5*&where.status=404&where.http%2eroute=/a%20b+c:d\
              &every_ms=250&replay_ms=30000&cursor=7,42,3&buffer=128&on_full=disconnect&sample=0.5&format=sse",
         )
         .unwrap();
-        assert_eq!(asked.patterns, ["a.**", "b.*", "c"]);
-        assert_eq!(asked.kind, SubscribeKind::Log);
-        assert_eq!(asked.where_["status"], ["5*", "404"]);
-        assert_eq!(asked.where_["http.route"], ["/a b c:d"]);
+        assert_eq!(subscribe.patterns, ["a.**", "b.*", "c"]);
+        assert_eq!(subscribe.kind, SubscribeKind::Log);
+        assert_eq!(subscribe.where_["status"], ["5*", "404"]);
+        assert_eq!(subscribe.where_["http.route"], ["/a b c:d"]);
         let cursor = Cursor {
             epoch: 7,
             position: 42,
             rows: 3,
         };
         assert_eq!(
-            (asked.every_ms, asked.replay_ms, asked.cursor),
+            (subscribe.every_ms, subscribe.replay_ms, subscribe.cursor),
             (Some(250), Some(30_000), Some(cursor))
         );
         assert_eq!(
-            (asked.buffer, asked.on_full, asked.sample),
+            (subscribe.buffer, subscribe.on_full, subscribe.sample),
             (Some(128), Some(OnFull::Disconnect), Some(0.5))
         );
         assert_eq!(format, Format::Sse);
@@ -357,20 +377,23 @@ mod tests {
             let error = parsed(query).unwrap_err();
             assert!(error.contains(message), "{query}: {error}");
         };
-        check("", "match: is missing");
-        check("kind=event", "match: is missing");
-        check("match=a&kind=trace", "kind: \"trace\"");
+        check("", "match: missing");
+        check("kind=event", "match: missing");
+        check("match=a&kind=trace", "kind: invalid value \"trace\"");
         check(
             "match=a&where=status",
-            "where: \"status\"; write where=label:glob",
+            "where: invalid value \"status\"; use where=label:glob",
         );
         check("match=a&where=:x", "where:");
         check("match=a&where.=x", "unknown parameter \"where.\"");
         check("match=a&filter=x", "unknown parameter \"filter\"");
-        check("match=a&buffer=-1", "buffer: \"-1\"");
+        check("match=a&buffer=-1", "buffer: invalid number \"-1\"");
         check("match=a&every_ms=99999999999", "every_ms:");
-        check("match=a&cursor=1,2", "cursor: \"1,2\"; write epoch,position,rows");
-        check("match=a&format=xml", "format: \"xml\"");
+        check(
+            "match=a&cursor=1,2",
+            "cursor: invalid value \"1,2\"; use epoch,position,rows",
+        );
+        check("match=a&format=xml", "format: invalid value \"xml\"");
         check("match=a&on_full=wait", "on_full:");
         check("match=%zz", "query:");
         check("match=%e", "query:");

@@ -1,15 +1,15 @@
-//! Streams out: events, logs and metric points to subscribers, on the local socket and at `/v1/stream`.
+//! Streams events, logs and metric points to subscribers, on the local socket and at `/v1/stream`.
 //!
-//! The daemon makes one [`Exporter`] on its main thread and passes it connections after their handshake, and HTTP requests
+//! The daemon creates one [`Exporter`] on its main thread and passes it connections after their handshake, and HTTP requests
 //! for the stream. The store is reached only through [`dichroic_pipeline::Handle`]. Every subscriber has its own
-//! ring, bounded in rows and bytes: one that does not read loses its own rows, gets the exact count, and does not slow others.
+//! ring, bounded in rows and bytes: a slow subscriber loses only its own rows, gets their exact number, and does not slow others.
 //!
 //! | topic | module |
 //! |---|---|
 //! | subscription parameters | `request` |
 //! | selection of rows | `filter` |
 //! | queue and losses of a slow subscriber | `ring` |
-//! | life of a connection | `session` |
+//! | life cycle of a connection | `session` |
 //! | metrics as points | `points` |
 //! | JSON format | [`json`] |
 //! | `/v1/stream` | `http` |

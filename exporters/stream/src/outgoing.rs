@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-/// Above this size nothing is encoded until bytes are written. One entry may exceed it.
-const TARGET: usize = 64 << 10;
-/// A larger buffer is freed when empty.
-const KEEP: usize = 256 << 10;
+/// At this size encoding pauses until bytes are written. A single entry may exceed it.
+const TARGET_BYTES: usize = 64 << 10;
+/// An empty buffer above this capacity is freed.
+const MAX_IDLE_CAPACITY: usize = 256 << 10;
 
-/// Encoded and unwritten bytes.
+/// Encoded bytes that are not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     /// Encoders append here.
@@ -29,7 +29,7 @@ impl Outgoing {
 
     /// Whether more may be encoded.
     pub fn has_room(&self) -> bool {
-        self.bytes.len() - self.at < TARGET
+        self.bytes.len() - self.at < TARGET_BYTES
     }
 
     /// The last `rows` rows end here.
@@ -39,7 +39,7 @@ impl Outgoing {
         }
     }
 
-    /// Bytes were written; returns the rows that are complete with them.
+    /// Records written bytes; returns the number of rows completed by them.
     pub fn written(&mut self, bytes: usize) -> u64 {
         self.at += bytes;
         let mut rows = 0;
@@ -53,7 +53,7 @@ impl Outgoing {
         if self.is_empty() {
             self.at = 0;
             self.bytes.clear();
-            if self.bytes.capacity() > KEEP {
+            if self.bytes.capacity() > MAX_IDLE_CAPACITY {
                 self.bytes = Vec::new();
             }
         }
@@ -62,7 +62,7 @@ impl Outgoing {
 
     /// Removes written bytes, so that a buffer that is never empty does not grow.
     pub fn compact(&mut self) {
-        if self.at >= TARGET {
+        if self.at >= TARGET_BYTES {
             self.bytes.drain(..self.at);
             self.marks.iter_mut().for_each(|(end, _)| *end -= self.at);
             self.at = 0;
@@ -99,7 +99,11 @@ mod tests {
             rows += out.written(4_096);
             out.compact();
         }
-        assert!(out.bytes.capacity() < 4 * TARGET, "{}", out.bytes.capacity());
+        assert!(
+            out.bytes.capacity() < 4 * TARGET_BYTES,
+            "{}",
+            out.bytes.capacity()
+        );
         assert_eq!(rows + out.marks.len() as u64, 1_000);
     }
 }

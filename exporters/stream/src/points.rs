@@ -1,8 +1,8 @@
 //! A metric subscription: periodic scans of the changed series, sent as points.
 //!
 //! The first scan takes all matching series, later ones those written since. A point is the whole state of its series, so a scan is
-//! skipped without loss while the previous one is not yet written. A series removed from the store is detected by its dropped meta,
-//! and its id is released within [`SWEEP`].
+//! skipped without loss while the previous one is not yet written. A series removed from the store is detected by its dropped meta;
+//! its id is released within [`SWEEP`].
 
 use crate::account::Account;
 use crate::encode::{Encoder, Frames, written};
@@ -10,7 +10,7 @@ use crate::error::SubscribeError;
 use crate::json::{self, PointValue};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
-use crate::series::{Cut, Part, Reading, definition, read};
+use crate::series::{BucketLayout, Reading, SeriesPart, definition, read};
 use dichroic_model::clock;
 use dichroic_model::{Number, Pattern, UnixNanos};
 use dichroic_pipeline::channel::Receiver;
@@ -30,18 +30,27 @@ const SWEEP: Duration = Duration::from_secs(2);
 /// A scan with this many unwritten bytes is stopped. The next one covers the rest.
 const SCAN_BYTES: usize = 4 << 20;
 
-/// A series as defined to the subscriber.
+/// A series as defined for the subscriber.
 struct ClientSeries {
     id: u32,
     meta: Weak<SeriesMeta>,
     start: UnixNanos,
-    cut: Cut,
+    layout: BucketLayout,
     /// Hash of the last point sent, so that a restarted scan does not repeat it.
     last: Option<u64>,
-    /// Its definition fits the subscriber's frames.
+    /// Whether its definition fits the subscriber's frames.
     fits: bool,
-    /// For JSON, where every point repeats it.
+    /// Only for JSON, where every point repeats it.
     definition: Option<Box<SubscriberSeries>>,
+}
+
+/// Whether a series must be defined before its next point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DefinitionState {
+    Current,
+    New,
+    /// Its start or buckets changed: the previous definition must be released first.
+    Changed,
 }
 
 /// One scan of the store.
@@ -58,7 +67,7 @@ pub(crate) struct PointSource {
     max_frame: u32,
     max_series: usize,
     /// By the address of the meta, which is not reused while [`ClientSeries`] has a weak reference.
-    known: HashMap<(usize, Part), ClientSeries>,
+    series: HashMap<(usize, SeriesPart), ClientSeries>,
     free: Vec<u32>,
     scan: Option<Scan>,
     /// Writes since this time are not sent yet.
@@ -88,7 +97,7 @@ impl PointSource {
             account,
             max_frame,
             max_series,
-            known: HashMap::new(),
+            series: HashMap::new(),
             free: Vec::new(),
             scan: None,
             since: None,
@@ -129,7 +138,7 @@ impl PointSource {
             self.release_expired(out, encoder);
         }
         let started = clock::now();
-        let wanted = SnapshotRequest {
+        let snapshot = SnapshotRequest {
             filter: Some(Box::new(series_filter(&self.request))),
             changed_since: self.since,
             lane: 0,
@@ -137,7 +146,7 @@ impl PointSource {
         // If the store is busy, the next tick retries.
         self.scan = self
             .handle
-            .snapshot(wanted)
+            .snapshot(snapshot)
             .ok()
             .map(|chunks| Scan { chunks, started });
     }
@@ -185,28 +194,25 @@ impl PointSource {
         let (max_frame, mut lost) = (self.max_frame, 0);
         for row in rows {
             let source = frames.source(&mut out.bytes, &row.meta.source);
-            self.each(row, |known, anew, part, reading| {
-                if let Some(had) = anew {
-                    let definition = definition(row, part, &known.cut, source);
-                    if had && known.fits {
-                        forget(
-                            &mut out.bytes,
-                            &mut std::iter::once(known.id).peekable(),
-                            max_frame,
-                        );
+            self.each_changed(row, |series, state, part, reading| {
+                if state != DefinitionState::Current {
+                    let definition = definition(row, part, &series.layout, source);
+                    if state == DefinitionState::Changed && series.fits {
+                        let mut id = std::iter::once(series.id).peekable();
+                        release(&mut out.bytes, &mut id, max_frame);
                     }
-                    known.fits = define(&mut out.bytes, known, &definition, max_frame);
+                    series.fits = define(&mut out.bytes, series, &definition, max_frame);
                 }
-                if !known.fits {
+                if !series.fits {
                     lost += 1;
                     return;
                 }
                 match reading {
                     Reading::Number(Number { int, float }) => {
-                        let series = known.id;
+                        let series = series.id;
                         points.numbers.push(NumberRow { series, int, float });
                     }
-                    histogram => points.histograms.push((known.id, histogram)),
+                    histogram => points.histograms.push((series.id, histogram)),
                 }
             })?;
         }
@@ -226,11 +232,11 @@ impl PointSource {
         let time = clock::now() as i64;
         let mut points = 0;
         for row in rows {
-            self.each(row, |known, anew, part, reading| {
-                if anew.is_some() {
-                    known.definition = Some(Box::new(definition(row, part, &known.cut, 0)));
+            self.each_changed(row, |series, state, part, reading| {
+                if state != DefinitionState::Current {
+                    series.definition = Some(Box::new(definition(row, part, &series.layout, 0)));
                 }
-                let Some(definition) = &known.definition else {
+                let Some(definition) = &series.definition else {
                     return;
                 };
                 points += 1;
@@ -247,50 +253,49 @@ impl PointSource {
         Ok(points)
     }
 
-    /// Calls `say` for each changed part of a row. The second argument is `Some` if the series must be defined, and true if its id must
-    /// be released first.
-    fn each(
+    /// Calls `each` for every changed part of a row.
+    fn each_changed(
         &mut self,
         row: &Row,
-        mut say: impl FnMut(&mut ClientSeries, Option<bool>, Part, Reading),
+        mut each: impl FnMut(&mut ClientSeries, DefinitionState, SeriesPart, Reading),
     ) -> Result<(), SubscribeError> {
-        let mut beyond = false;
-        read(row, |part, cut, reading| {
+        let mut too_many = false;
+        read(row, |part, layout, reading| {
             let key = (Arc::as_ptr(&row.meta) as usize, part);
-            let mut anew = None;
-            if !self.known.contains_key(&key) {
-                if self.known.len() >= self.max_series {
-                    beyond = true;
+            let mut state = DefinitionState::Current;
+            if !self.series.contains_key(&key) {
+                if self.series.len() >= self.max_series {
+                    too_many = true;
                     return;
                 }
-                anew = Some(false);
-                let id = self.free.pop().unwrap_or(self.known.len() as u32 + 1);
-                let known = ClientSeries {
+                state = DefinitionState::New;
+                let id = self.free.pop().unwrap_or(self.series.len() as u32 + 1);
+                let series = ClientSeries {
                     id,
                     meta: Arc::downgrade(&row.meta),
                     start: row.start,
-                    cut: cut.clone(),
+                    layout: layout.clone(),
                     last: None,
                     fits: true,
                     definition: None,
                 };
-                self.known.insert(key, known);
+                self.series.insert(key, series);
             }
-            let Some(known) = self.known.get_mut(&key) else {
+            let Some(series) = self.series.get_mut(&key) else {
                 return;
             };
-            if known.start != row.start || known.cut != cut {
-                (known.start, known.cut, known.last) = (row.start, cut, None);
-                anew = Some(true);
+            if series.start != row.start || series.layout != layout {
+                (series.start, series.layout, series.last) = (row.start, layout, None);
+                state = DefinitionState::Changed;
             }
-            let now = Some(fingerprint(row.time, &reading));
-            if known.last == now {
+            let point = Some(fingerprint(row.time, &reading));
+            if series.last == point {
                 return;
             }
-            known.last = now;
-            say(known, anew, part, reading);
+            series.last = point;
+            each(series, state, part, reading);
         });
-        if beyond {
+        if too_many {
             let message = format!(
                 "the subscription matches more than {} series; narrow match or where",
                 self.max_series
@@ -301,25 +306,25 @@ impl PointSource {
     }
 
     fn release_expired(&mut self, out: &mut Outgoing, encoder: &Encoder) {
-        let (mut gone, mut told) = (Vec::new(), Vec::new());
-        self.known.retain(|_, known| {
-            let lives = known.meta.strong_count() > 0;
-            if !lives {
-                gone.push(known.id);
-                told.extend(known.fits.then_some(known.id));
+        let (mut expired, mut defined) = (Vec::new(), Vec::new());
+        self.series.retain(|_, series| {
+            let live = series.meta.strong_count() > 0;
+            if !live {
+                expired.push(series.id);
+                defined.extend(series.fits.then_some(series.id));
             }
-            lives
+            live
         });
         if let Encoder::Frames(_) = encoder {
-            let mut ids = told.into_iter().peekable();
-            forget(&mut out.bytes, &mut ids, self.max_frame);
+            let mut ids = defined.into_iter().peekable();
+            release(&mut out.bytes, &mut ids, self.max_frame);
         }
-        self.free.append(&mut gone);
+        self.free.append(&mut expired);
     }
 }
 
 /// Releases ids, as many per frame as fit.
-fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_frame: u32) {
+fn release(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_frame: u32) {
     while ids.peek().is_some() {
         let mut writer = DefineWriter::begin(out, DefineKind::Series, max_frame);
         while let Some(id) = ids.peek() {
@@ -333,14 +338,14 @@ fn forget(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_
 }
 
 /// Defines an id in a separate frame; `false` if the definition exceeds the subscriber's frame size or the format.
-fn define(out: &mut Vec<u8>, known: &ClientSeries, definition: &SubscriberSeries, max_frame: u32) -> bool {
-    if let Cut::Bounds(bounds) = &known.cut
+fn define(out: &mut Vec<u8>, series: &ClientSeries, definition: &SubscriberSeries, max_frame: u32) -> bool {
+    if let BucketLayout::Bounds(bounds) = &series.layout
         && bounds.len() >= limits::BUCKETS_PER_ROW
     {
         return false;
     }
     let start = out.len();
-    let result = define::write_one(out, DefineKind::Series, known.id, &definition.to_map());
+    let result = define::write_one(out, DefineKind::Series, series.id, &definition.to_map());
     let fits = result.is_ok() && frame::body(&out[start..]).len() <= max_frame as usize;
     if !fits {
         out.truncate(start);
@@ -389,7 +394,7 @@ impl Points {
     }
 }
 
-/// The series filter, run on the ingest thread. Series come in family order, so names are matched once per metric.
+/// The series filter, run on the ingest thread. Series are in family order, so names are matched once per metric.
 fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use<> {
     let (patterns, filter) = (request.patterns.clone(), request.filter.clone());
     let last = Cell::new((0, false));
@@ -398,7 +403,7 @@ fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use
         if last.get().0 != metric {
             last.set((metric, name_matches(&patterns, meta)));
         }
-        last.get().1 && filter.wants_series(meta)
+        last.get().1 && filter.matches_series(meta)
     }
 }
 

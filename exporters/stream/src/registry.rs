@@ -1,4 +1,4 @@
-//! The subscribers: admission up to a limit, a listing for the API, and a shutdown that waits for all of them to end.
+//! The current subscribers: admission up to a limit, a listing for the API, and a shutdown that waits for all to end.
 
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::Hop;
@@ -31,7 +31,7 @@ impl Format {
     }
 }
 
-/// One subscriber, as the listing shows it.
+/// One subscriber in the listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriberInfo {
     /// Its number in this process.
@@ -44,15 +44,15 @@ pub struct SubscriberInfo {
     pub kind: &'static str,
     /// Its patterns.
     pub patterns: Vec<String>,
-    /// Since when, unix ns.
+    /// Start of the subscription, ns since the Unix epoch.
     pub since: UnixNanos,
     /// Rows or points offered to it.
     pub offered: u64,
-    /// Written.
+    /// Rows or points written to it.
     pub sent: u64,
-    /// Lost.
+    /// Rows or points lost.
     pub dropped: u64,
-    /// Waiting.
+    /// Rows or points waiting to be written.
     pub queued: u64,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Registry {
     limit: usize,
     state: Mutex<State>,
     stop: watch::Sender<bool>,
-    gone: Notify,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ struct State {
     entries: BTreeMap<u64, Entry>,
 }
 
-/// One of the allowed subscribers; released when dropped.
+/// A subscriber's entry; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
     registry: Arc<Registry>,
@@ -91,7 +91,7 @@ impl Registry {
             limit,
             state: Mutex::default(),
             stop: watch::Sender::new(false),
-            gone: Notify::new(),
+            ended: Notify::new(),
         }
     }
 
@@ -122,7 +122,7 @@ impl Registry {
         })
     }
 
-    /// Current subscribers, in order of arrival.
+    /// Current subscribers, oldest first.
     pub fn list(&self) -> Vec<SubscriberInfo> {
         let show = |entry: &Entry| {
             let (offered, sent, dropped, queued) = entry.hop.read();
@@ -146,11 +146,11 @@ impl Registry {
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         loop {
-            let gone = self.gone.notified();
+            let ended = self.ended.notified();
             if self.state().entries.is_empty() {
                 return;
             }
-            gone.await;
+            ended.await;
         }
     }
 }
@@ -159,6 +159,6 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.registry.state().entries.remove(&self.id);
         // `notify_one` stores a permit for a waiter that has not polled yet.
-        self.registry.gone.notify_one();
+        self.registry.ended.notify_one();
     }
 }

@@ -12,17 +12,17 @@ use std::time::Duration;
 pub struct Request {
     /// Events, logs or metrics.
     pub kind: SubscribeKind,
-    /// Names, any of which may match.
+    /// Name patterns; one must match.
     pub patterns: Vec<Pattern>,
-    /// Rows or series within them.
+    /// Selects rows or series among the matching names.
     pub filter: Filter,
-    /// Of metrics: time between two scans of the store.
+    /// Time between two scans of the store, for metrics.
     pub every: Duration,
     /// Age of the oldest replayed row.
     pub replay: Option<Duration>,
-    /// Where to resume; wins over `replay`.
+    /// Where to resume; takes precedence over `replay`.
     pub cursor: Option<Cursor>,
-    /// Rows buffered.
+    /// Size of the buffer, in rows.
     pub buffer: usize,
     /// Policy of a full buffer.
     pub on_full: OnFull,
@@ -34,7 +34,7 @@ pub struct Request {
 pub struct BadRequest {
     /// The parameter.
     pub parameter: &'static str,
-    /// What is wrong, and what is valid.
+    /// The fault, and a valid value.
     pub message: String,
 }
 
@@ -49,32 +49,32 @@ impl Request {
     /// Checks a subscription.
     ///
     /// # Errors
-    /// [`BadRequest`] for the first parameter that cannot be used.
-    pub fn check(asked: &Subscribe, config: &Config) -> Result<Self, BadRequest> {
-        check_counts(asked)?;
-        let patterns: Result<Vec<_>, _> = asked.patterns.iter().map(|text| Pattern::new(text)).collect();
-        let every = Duration::from_millis(asked.every_ms.unwrap_or(1_000).into());
-        if asked.kind == SubscribeKind::Metric && asked.sample.is_some() {
+    /// [`BadRequest`] for the first invalid parameter.
+    pub fn check(subscribe: &Subscribe, config: &Config) -> Result<Self, BadRequest> {
+        check_counts(subscribe)?;
+        let patterns: Result<Vec<_>, _> = subscribe.patterns.iter().map(|text| Pattern::new(text)).collect();
+        let every = Duration::from_millis(subscribe.every_ms.unwrap_or(1_000).into());
+        if subscribe.kind == SubscribeKind::Metric && subscribe.sample.is_some() {
             return Err(bad(
                 "sample",
                 "applies to events and logs only; for metrics use every_ms",
             ));
         }
         Ok(Request {
-            kind: asked.kind,
+            kind: subscribe.kind,
             patterns: patterns.map_err(|error| bad("match", error.to_string()))?,
-            filter: Filter::new(&asked.where_, asked.sample),
+            filter: Filter::new(&subscribe.where_, subscribe.sample),
             every: every.max(config.min_every),
-            replay: asked.replay_ms.map(|ms| Duration::from_millis(ms.into())),
-            cursor: asked.cursor,
-            buffer: asked.buffer.map_or(config.buffer_rows, |rows| rows as usize),
-            on_full: asked.on_full.unwrap_or(OnFull::DropOldest),
+            replay: subscribe.replay_ms.map(|ms| Duration::from_millis(ms.into())),
+            cursor: subscribe.cursor,
+            buffer: subscribe.buffer.map_or(config.buffer_rows, |rows| rows as usize),
+            on_full: subscribe.on_full.unwrap_or(OnFull::DropOldest),
         })
     }
 }
 
 /// Counts and lengths. The wire codec has checked them for a HELLO, but not for a query.
-fn check_counts(asked: &Subscribe) -> Result<(), BadRequest> {
+fn check_counts(subscribe: &Subscribe) -> Result<(), BadRequest> {
     let counted = |parameter, globs: &[String]| match globs.len() {
         1..=limits::PATTERNS => match globs
             .iter()
@@ -83,29 +83,29 @@ fn check_counts(asked: &Subscribe) -> Result<(), BadRequest> {
             None => Ok(()),
             Some(glob) => Err(bad(
                 parameter,
-                format!("a pattern has {} bytes, allowed are 1 to 256", glob.len()),
+                format!("pattern of {} bytes; must be 1 to 256", glob.len()),
             )),
         },
-        n => Err(bad(parameter, format!("{n} patterns, allowed are 1 to 64"))),
+        n => Err(bad(parameter, format!("{n} patterns; must be 1 to 64"))),
     };
-    counted("match", &asked.patterns)?;
-    if asked.where_.len() > limits::WHERE_KEYS {
+    counted("match", &subscribe.patterns)?;
+    if subscribe.where_.len() > limits::WHERE_KEYS {
         return Err(bad(
             "where",
-            format!("{} labels, allowed are 16", asked.where_.len()),
+            format!("{} labels; the maximum is 16", subscribe.where_.len()),
         ));
     }
-    for globs in asked.where_.values() {
+    for globs in subscribe.where_.values() {
         counted("where", globs)?;
     }
-    if let Some(rows) = asked.buffer
+    if let Some(rows) = subscribe.buffer
         && !limits::SUBSCRIBE_BUFFER_ROWS.contains(&rows.into())
     {
-        return Err(bad("buffer", format!("{rows} rows, allowed are 64 to 1048576")));
+        return Err(bad("buffer", format!("{rows} rows; must be 64 to 1048576")));
     }
-    match asked.sample {
+    match subscribe.sample {
         Some(share) if !(share > 0.0 && share <= 1.0) => {
-            Err(bad("sample", format!("{share}, allowed is above 0 to 1")))
+            Err(bad("sample", format!("{share}; must be above 0 and at most 1")))
         }
         _ => Ok(()),
     }

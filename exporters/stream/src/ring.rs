@@ -1,7 +1,7 @@
 //! The queue of one subscriber: rows in order with the gaps between them, bounded in rows and in bytes.
 //!
-//! Rows are counted after filtering, so the loss of a slow subscriber is exact. Whole batches are shared with the replay and all
-//! other subscribers; a part of a batch is a range of it, so a full ring drops single rows, not batches.
+//! Rows are counted after filtering, so the loss of a slow subscriber is exact. Whole batches are shared with the replay and with
+//! other subscribers; a part of a batch is a range, so a full ring drops single rows, not batches.
 
 use crate::rows::Rows;
 use dichroic_model::{EventSchema, GapReason};
@@ -9,17 +9,17 @@ use dichroic_wire::hello::OnFull;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Distinct gaps at one position; beyond this number those of the same reason are merged.
+/// Distinct gaps at one position; beyond this number gaps of the same reason are merged.
 const GAPS: usize = 64;
 
 /// A counted loss.
 #[derive(Debug, Clone)]
 pub struct Gap {
-    /// Whose rows; `None` for all or when not known.
+    /// The schema of the rows; `None` for all, or if unknown.
     pub schema: Option<Arc<EventSchema>>,
-    /// Why.
+    /// The reason.
     pub reason: GapReason,
-    /// How many; `None` when not known.
+    /// The number of rows; `None` if unknown.
     pub lost: Option<u64>,
 }
 
@@ -33,23 +33,23 @@ impl Gap {
         }
     }
 
-    fn same(&self, other: &Gap) -> bool {
+    fn can_merge(&self, other: &Gap) -> bool {
         let id = |gap: &Gap| gap.schema.as_ref().map(|schema| schema.id);
         self.reason == other.reason && id(self) == id(other)
     }
 }
 
-/// Gaps at one position: bounded, because those of one schema and reason add up.
+/// Gaps at one position: bounded, because gaps of one schema and reason are merged.
 #[derive(Debug, Default)]
 struct Gaps(Vec<Gap>);
 
 impl Gaps {
-    fn note(&mut self, mut gap: Gap) {
-        if self.0.len() >= GAPS && !self.0.iter().any(|known| known.same(&gap)) {
+    fn add(&mut self, mut gap: Gap) {
+        if self.0.len() >= GAPS && !self.0.iter().any(|other| other.can_merge(&gap)) {
             gap.schema = None;
         }
-        match self.0.iter_mut().find(|known| known.same(&gap)) {
-            Some(known) => known.lost = known.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
+        match self.0.iter_mut().find(|other| other.can_merge(&gap)) {
+            Some(other) => other.lost = other.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
             None => self.0.push(gap),
         }
     }
@@ -61,12 +61,12 @@ enum Entry {
     Gaps(Gaps),
 }
 
-/// The next entry of a ring.
+/// An item taken from a ring.
 #[derive(Debug)]
-pub enum Next {
+pub enum RingItem {
     /// Rows.
     Rows(Rows),
-    /// A loss before the next entry.
+    /// A loss before the next rows.
     Gap(Gap),
 }
 
@@ -74,11 +74,11 @@ pub enum Next {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pushed {
     /// Queued; this many rows, these or older ones, were dropped.
-    Held {
-        /// Rows lost.
+    Queued {
+        /// Number of rows.
         dropped: u64,
     },
-    /// No room under the policy `disconnect`. The ring is unchanged.
+    /// The ring is full and its policy is `disconnect`. The ring is unchanged.
     Full,
 }
 
@@ -109,12 +109,12 @@ impl Ring {
         }
     }
 
-    /// Rows held.
+    /// Queued rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Bytes accounted, those of shared batches included.
+    /// Accounted bytes, including shared batches.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.bytes
@@ -125,15 +125,15 @@ impl Ring {
         self.entries.is_empty() && self.front.0.is_empty()
     }
 
-    /// Adds rows at the back, under the policy.
+    /// Adds rows at the back; the policy applies when the ring is full.
     pub fn push(&mut self, rows: Rows) -> Pushed {
         if self.rows + rows.len() <= self.max_rows && self.bytes + rows.bytes() <= self.max_bytes {
-            self.keep(rows);
-            return Pushed::Held { dropped: 0 };
+            self.append(rows);
+            return Pushed::Queued { dropped: 0 };
         }
         match self.on_full {
-            OnFull::DropOldest => self.push_over_oldest(rows),
-            OnFull::DropNewest => self.push_what_fits(rows),
+            OnFull::DropOldest => self.push_dropping_oldest(rows),
+            OnFull::DropNewest => self.push_dropping_newest(rows),
             OnFull::Disconnect => Pushed::Full,
         }
     }
@@ -141,9 +141,9 @@ impl Ring {
     /// Adds a loss at the back.
     pub fn push_gap(&mut self, gap: Gap) {
         match self.entries.back_mut() {
-            Some(Entry::Gaps(gaps)) => gaps.note(gap),
+            Some(Entry::Gaps(gaps)) => gaps.add(gap),
             Some(Entry::Rows(_)) => self.entries.push_back(Entry::Gaps(Gaps(vec![gap]))),
-            None => self.front.note(gap),
+            None => self.front.add(gap),
         }
     }
 
@@ -160,15 +160,15 @@ impl Ring {
     }
 
     /// Takes the next entry.
-    pub fn pop(&mut self) -> Option<Next> {
+    pub fn pop(&mut self) -> Option<RingItem> {
         if !self.front.0.is_empty() {
-            return Some(Next::Gap(self.front.0.remove(0)));
+            return Some(RingItem::Gap(self.front.0.remove(0)));
         }
         match self.entries.pop_front()? {
             Entry::Rows(rows) => {
                 self.rows -= rows.len();
                 self.bytes -= rows.bytes();
-                Some(Next::Rows(rows))
+                Some(RingItem::Rows(rows))
             }
             Entry::Gaps(gaps) => {
                 self.front = gaps;
@@ -177,30 +177,30 @@ impl Ring {
         }
     }
 
-    fn keep(&mut self, rows: Rows) {
+    fn append(&mut self, rows: Rows) {
         self.rows += rows.len();
         self.bytes += rows.bytes();
         self.entries.push_back(Entry::Rows(rows));
     }
 
-    fn push_over_oldest(&mut self, mut rows: Rows) -> Pushed {
+    fn push_dropping_oldest(&mut self, mut rows: Rows) -> Pushed {
         let mut dropped = 0;
         while self.bytes + rows.bytes() > self.max_bytes {
             match self.drop_oldest(usize::MAX) {
                 0 => break,
-                gone => dropped += gone,
+                rows => dropped += rows,
             }
         }
         while self.rows > 0 && self.rows + rows.len() > self.max_rows {
             dropped += self.drop_oldest(self.rows + rows.len() - self.max_rows);
         }
-        // These rows alone exceed the ring: the newest of them are kept.
+        // If these rows alone exceed the ring, the newest of them are kept.
         let beyond = rows.len().saturating_sub(self.max_rows) as u32;
         rows.from += beyond;
         dropped += u64::from(beyond);
-        self.front.note(Gap::slow(dropped));
-        self.keep(rows);
-        Pushed::Held { dropped }
+        self.front.add(Gap::slow(dropped));
+        self.append(rows);
+        Pushed::Queued { dropped }
     }
 
     /// Drops up to `rows` of the oldest entry's rows; the gaps before it move to the front. Returns how many were dropped.
@@ -211,25 +211,25 @@ impl Ring {
                 Some(Entry::Gaps(gaps)) => {
                     std::mem::take(&mut gaps.0)
                         .into_iter()
-                        .for_each(|gap| self.front.note(gap));
+                        .for_each(|gap| self.front.add(gap));
                     self.entries.pop_front();
                 }
                 Some(Entry::Rows(oldest)) => {
-                    let gone = rows.min(oldest.len());
-                    self.rows -= gone;
-                    if gone == oldest.len() {
+                    let dropped = rows.min(oldest.len());
+                    self.rows -= dropped;
+                    if dropped == oldest.len() {
                         self.bytes -= oldest.bytes();
                         self.entries.pop_front();
                     } else {
-                        oldest.from += gone as u32;
+                        oldest.from += dropped as u32;
                     }
-                    return gone as u64;
+                    return dropped as u64;
                 }
             }
         }
     }
 
-    fn push_what_fits(&mut self, mut rows: Rows) -> Pushed {
+    fn push_dropping_newest(&mut self, mut rows: Rows) -> Pushed {
         let room = if self.bytes + rows.bytes() > self.max_bytes && self.rows > 0 {
             0
         } else {
@@ -239,19 +239,19 @@ impl Ring {
         let dropped = (rows.len() - kept) as u64;
         rows.to = rows.from + kept as u32;
         if kept > 0 {
-            self.keep(rows);
+            self.append(rows);
         }
         if dropped > 0 {
             self.push_gap(Gap::slow(dropped));
         }
-        Pushed::Held { dropped }
+        Pushed::Queued { dropped }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::Held;
+    use crate::rows::RowStorage;
     use dichroic_model::{Batch, EventKind, Protocol, Runtime, Source, SourceId, SourceSpec};
 
     fn source() -> Arc<Source> {
@@ -286,19 +286,19 @@ mod tests {
             body: vec![0; 100].into(),
         };
         Rows {
-            held: Held::Shared(Arc::new(batch)),
+            storage: RowStorage::Shared(Arc::new(batch)),
             from: 0,
             to: count,
         }
     }
 
-    /// The output: positions of rows, and gaps as their negative size.
+    /// All items of the ring: rows as their positions, gaps as their negated size.
     fn drained(ring: &mut Ring) -> Vec<i64> {
         let mut out = Vec::new();
         while let Some(next) = ring.pop() {
             match next {
-                Next::Rows(rows) => out.extend((rows.from..rows.to).map(|row| rows.position(row) as i64)),
-                Next::Gap(gap) => out.push(-(gap.lost.unwrap() as i64)),
+                RingItem::Rows(rows) => out.extend((rows.from..rows.to).map(|row| rows.position(row) as i64)),
+                RingItem::Gap(gap) => out.push(-(gap.lost.unwrap() as i64)),
             }
         }
         assert_eq!((ring.rows(), ring.bytes(), ring.is_empty()), (0, 0, true));
@@ -310,7 +310,7 @@ mod tests {
         let (mut position, mut lost, mut full) = (0, 0, false);
         for count in batches {
             match ring.push(rows(position, *count)) {
-                Pushed::Held { dropped } => lost += dropped,
+                Pushed::Queued { dropped } => lost += dropped,
                 Pushed::Full => full = true,
             }
             position += u64::from(*count);
@@ -348,7 +348,7 @@ mod tests {
         let mut ring = Ring::new(1_000_000, 4_000, OnFull::DropOldest);
         let mut lost = 0;
         for position in 0..1_000 {
-            if let Pushed::Held { dropped } = ring.push(rows(position, 1)) {
+            if let Pushed::Queued { dropped } = ring.push(rows(position, 1)) {
                 lost += dropped;
             }
             assert!(ring.bytes() <= 4_000);
@@ -372,14 +372,14 @@ mod tests {
         ring.push_gap(relay(1, 10));
         ring.push(rows(2, 2));
         ring.push(rows(4, 3));
-        // Rows 0 to 2 were dropped in two pieces around the relay's gap; the pieces are merged.
-        let mut told = drained(&mut ring);
-        told[..2].sort_unstable();
-        assert_eq!(told, [-110, -3, 3, 4, 5, 6]);
+        // Rows 0 to 2 were dropped in two steps around the relay's gap; their gaps are merged.
+        let mut items = drained(&mut ring);
+        items[..2].sort_unstable();
+        assert_eq!(items, [-110, -3, 3, 4, 5, 6]);
     }
 
     #[test]
-    fn a_flood_of_different_gaps_is_bounded_and_counted() {
+    fn many_distinct_gaps_are_merged_and_counted() {
         let mut ring = Ring::new(4, 1 << 20, OnFull::DropNewest);
         ring.push(rows(0, 1));
         for id in 0..10_000 {
@@ -395,18 +395,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_loss_stays_unknown() {
+    fn a_gap_merged_with_one_of_unknown_size_has_unknown_size() {
         let mut ring = Ring::new(4, 1 << 20, OnFull::DropOldest);
         for lost in [Some(1), None, Some(2)] {
             let (schema, reason) = (None, GapReason::RelayBroke);
             ring.push_gap(Gap { schema, reason, lost });
         }
-        assert!(matches!(ring.pop(), Some(Next::Gap(Gap { lost: None, .. }))));
+        assert!(matches!(ring.pop(), Some(RingItem::Gap(Gap { lost: None, .. }))));
         assert!(ring.pop().is_none());
     }
 
     #[test]
-    fn whatever_happens_every_row_is_held_or_told() {
+    fn every_row_is_delivered_or_reported_as_lost() {
         let seed = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(1, |t| t.as_nanos() as u64 | 1);
@@ -421,22 +421,22 @@ mod tests {
         for round in 0..300 {
             let policy = [OnFull::DropOldest, OnFull::DropNewest][round % 2];
             let mut ring = Ring::new(1 + below(50) as usize, 1_000 + below(5_000) as usize, policy);
-            let (mut position, mut next, mut dropped, mut told) = (0, 0, 0, 0);
+            let (mut position, mut next, mut dropped, mut reported) = (0, 0, 0, 0);
             for _ in 0..200 {
                 if below(3) > 0 {
                     let count = 1 + below(30);
-                    if let Pushed::Held { dropped: more } = ring.push(rows(position, count as u32)) {
+                    if let Pushed::Queued { dropped: more } = ring.push(rows(position, count as u32)) {
                         dropped += more;
                     }
                     position += count;
                 } else {
                     match ring.pop() {
-                        Some(Next::Rows(rows)) => {
+                        Some(RingItem::Rows(rows)) => {
                             assert_eq!(rows.position(rows.from), next, "seed {seed}");
                             next += rows.len() as u64;
                         }
-                        Some(Next::Gap(gap)) => {
-                            told += gap.lost.unwrap();
+                        Some(RingItem::Gap(gap)) => {
+                            reported += gap.lost.unwrap();
                             next += gap.lost.unwrap();
                         }
                         None => assert_eq!(next, position, "seed {seed}"),
@@ -445,11 +445,13 @@ mod tests {
             }
             while let Some(item) = ring.pop() {
                 match item {
-                    Next::Rows(rows) => next += rows.len() as u64,
-                    Next::Gap(gap) => (told, next) = (told + gap.lost.unwrap(), next + gap.lost.unwrap()),
+                    RingItem::Rows(rows) => next += rows.len() as u64,
+                    RingItem::Gap(gap) => {
+                        (reported, next) = (reported + gap.lost.unwrap(), next + gap.lost.unwrap())
+                    }
                 }
             }
-            assert_eq!((next, told), (position, dropped), "seed {seed}");
+            assert_eq!((next, reported), (position, dropped), "seed {seed}");
         }
     }
 }

@@ -4,17 +4,17 @@ use dichroic_model::{Batch, EventSchema, Source};
 use dichroic_wire::frame;
 use std::sync::Arc;
 
-/// Overhead of an entry in the byte count.
-const ENTRY_BYTES: usize = 128;
+/// Overhead of a range of rows in a ring's byte count.
+const OVERHEAD_BYTES: usize = 128;
 
-/// Rows that were selected out of one or more batches of a schema and source.
+/// Rows copied from one or more batches of one schema and source.
 #[derive(Debug)]
 pub struct Selected {
-    /// Their columns.
+    /// The columns.
     pub schema: Arc<EventSchema>,
     /// Their source.
     pub source: Arc<Source>,
-    /// An EVENTS frame, header included; its schema, source and position are not filled in.
+    /// An EVENTS frame, header included; its schema, source and position are not set.
     pub frame: Box<[u8]>,
     /// Stream position of each row.
     pub positions: Box<[u64]>,
@@ -22,10 +22,10 @@ pub struct Selected {
 
 /// Storage of rows.
 #[derive(Debug, Clone)]
-pub enum Held {
-    /// All rows of a batch wanted: shared.
+pub enum RowStorage {
+    /// A whole batch: shared.
     Shared(Arc<Batch>),
-    /// Some rows: copied out.
+    /// Some rows: copied.
     Selected(Arc<Selected>),
 }
 
@@ -33,7 +33,7 @@ pub enum Held {
 #[derive(Debug, Clone)]
 pub struct Rows {
     /// Their storage.
-    pub held: Held,
+    pub storage: RowStorage,
     /// First row.
     pub from: u32,
     /// One past the last row.
@@ -41,63 +41,63 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// How many.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         (self.to - self.from) as usize
     }
 
-    /// Whether there are none.
+    /// Whether the range is empty.
     pub fn is_empty(&self) -> bool {
         self.from == self.to
     }
 
-    /// Whether it is the whole storage.
+    /// Whether the range is the whole storage.
     pub fn is_whole(&self) -> bool {
-        let all = match &self.held {
-            Held::Shared(batch) => batch.rows,
-            Held::Selected(selected) => selected.positions.len() as u32,
+        let all = match &self.storage {
+            RowStorage::Shared(batch) => batch.rows,
+            RowStorage::Selected(selected) => selected.positions.len() as u32,
         };
         (self.from, self.to) == (0, all)
     }
 
     /// Stream position of a row.
     pub fn position(&self, row: u32) -> u64 {
-        match &self.held {
-            Held::Shared(batch) => batch.position + u64::from(row),
-            Held::Selected(selected) => selected.positions[row as usize],
+        match &self.storage {
+            RowStorage::Shared(batch) => batch.position + u64::from(row),
+            RowStorage::Selected(selected) => selected.positions[row as usize],
         }
     }
 
     /// Their columns.
     pub fn schema(&self) -> &Arc<EventSchema> {
-        match &self.held {
-            Held::Shared(batch) => &batch.schema,
-            Held::Selected(selected) => &selected.schema,
+        match &self.storage {
+            RowStorage::Shared(batch) => &batch.schema,
+            RowStorage::Selected(selected) => &selected.schema,
         }
     }
 
     /// Their source.
     pub fn source(&self) -> &Arc<Source> {
-        match &self.held {
-            Held::Shared(batch) => &batch.source,
-            Held::Selected(selected) => &selected.source,
+        match &self.storage {
+            RowStorage::Shared(batch) => &batch.source,
+            RowStorage::Selected(selected) => &selected.source,
         }
     }
 
     /// The body of the EVENTS frame that contains them, and possibly others.
     pub fn body(&self) -> &[u8] {
-        match &self.held {
-            Held::Shared(batch) => &batch.body,
-            Held::Selected(selected) => frame::body(&selected.frame),
+        match &self.storage {
+            RowStorage::Shared(batch) => &batch.body,
+            RowStorage::Selected(selected) => frame::body(&selected.frame),
         }
     }
 
-    /// Bytes in a ring's account.
+    /// Bytes that a ring counts for them.
     pub fn bytes(&self) -> usize {
-        ENTRY_BYTES
-            + match &self.held {
-                Held::Shared(batch) => batch.size(),
-                Held::Selected(selected) => selected.frame.len() + 8 * selected.positions.len(),
+        OVERHEAD_BYTES
+            + match &self.storage {
+                RowStorage::Shared(batch) => batch.size(),
+                RowStorage::Selected(selected) => selected.frame.len() + 8 * selected.positions.len(),
             }
     }
 }

@@ -1,8 +1,8 @@
-//! A series of the store as a subscriber sees it: one series, or for a summary several, each with a number or with buckets.
+//! Maps a series of the store to the series of a subscriber: one, or several for a summary, each with a number or with buckets.
 //!
-//! The wire has numbers and histograms. A summary becomes numbers, as a Prometheus page shows it: its quantiles under its own name
-//! with a label `quantile` (type `summary`), its sum and count under `NAME.sum` and `NAME.count` (`_sum` and `_count` for names that
-//! came from a page; type `counter`).
+//! The wire has numbers and histograms. A summary becomes numbers, as on a Prometheus page: its quantiles under its name with a
+//! label `quantile` (type `summary`), its sum and count under `NAME.sum` and `NAME.count` (`_sum` and `_count` for scraped names;
+//! type `counter`).
 
 use crate::encode::attribute_map;
 use dichroic_model::{NameStyle, Number};
@@ -12,10 +12,10 @@ use dichroic_wire::define::{Buckets, SubscriberSeries};
 use dichroic_wire::{Bucket, Map, Side, Value, limits};
 use std::sync::Arc;
 
-/// Which series of a subscriber a series of the store becomes.
+/// The part of a store's series that a subscriber's series shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
-    /// The one.
+pub(crate) enum SeriesPart {
+    /// The whole series.
     Whole,
     /// A summary's quantile, by its bits.
     Quantile(u64),
@@ -25,10 +25,10 @@ pub(crate) enum Part {
     Count,
 }
 
-/// How buckets are cut. A series whose cut changes is defined anew.
+/// The buckets of a series. A change needs a new definition.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Cut {
-    /// It has none.
+pub(crate) enum BucketLayout {
+    /// No buckets.
     None,
     /// Base-2 exponential.
     Scale(i64),
@@ -40,17 +40,21 @@ pub(crate) enum Cut {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reading {
     Number(Number),
-    /// The sum is a NaN when the sender keeps none. Buckets ascend by side and index; none is empty.
+    /// The sum is NaN if the sender reports none. Buckets ascend by side and index; none is empty.
     Histogram {
         sum: Number,
         buckets: Vec<Bucket>,
     },
 }
 
-/// Hands over what a row becomes.
-pub(crate) fn read(row: &Row, mut each: impl FnMut(Part, Cut, Reading)) {
+/// Calls `each` for every part of a row.
+pub(crate) fn read(row: &Row, mut each: impl FnMut(SeriesPart, BucketLayout, Reading)) {
     match &row.value {
-        RowValue::Number(number) => each(Part::Whole, Cut::None, Reading::Number(row.scaled(*number))),
+        RowValue::Number(number) => each(
+            SeriesPart::Whole,
+            BucketLayout::None,
+            Reading::Number(row.scaled(*number)),
+        ),
         RowValue::Histogram(cell) => {
             let counts = cell
                 .counts
@@ -59,15 +63,15 @@ pub(crate) fn read(row: &Row, mut each: impl FnMut(Part, Cut, Reading)) {
                 .map(|(at, count)| positive(at as i16, *count));
             let buckets = counts.filter(|bucket| bucket.count > 0).collect();
             let sum = sum(row, cell.sum);
-            let cut = Cut::Bounds(cell.bounds.clone());
-            each(Part::Whole, cut, Reading::Histogram { sum, buckets });
+            let layout = BucketLayout::Bounds(cell.bounds.clone());
+            each(SeriesPart::Whole, layout, Reading::Histogram { sum, buckets });
         }
         RowValue::Exponential(cell) => {
             let (scale, buckets) = exponential(cell);
             let sum = sum(row, cell.sum);
             each(
-                Part::Whole,
-                Cut::Scale(scale),
+                SeriesPart::Whole,
+                BucketLayout::Scale(scale),
                 Reading::Histogram { sum, buckets },
             );
         }
@@ -75,14 +79,18 @@ pub(crate) fn read(row: &Row, mut each: impl FnMut(Part, Cut, Reading)) {
             for (quantile, value) in &cell.quantiles {
                 let value = row.scaled(Number::float(*value));
                 each(
-                    Part::Quantile(quantile.to_bits()),
-                    Cut::None,
+                    SeriesPart::Quantile(quantile.to_bits()),
+                    BucketLayout::None,
                     Reading::Number(value),
                 );
             }
-            each(Part::Sum, Cut::None, Reading::Number(row.scaled(cell.sum)));
+            each(
+                SeriesPart::Sum,
+                BucketLayout::None,
+                Reading::Number(row.scaled(cell.sum)),
+            );
             let count = Number::int(i64::try_from(cell.count).unwrap_or(i64::MAX));
-            each(Part::Count, Cut::None, Reading::Number(count));
+            each(SeriesPart::Count, BucketLayout::None, Reading::Number(count));
         }
     }
 }
@@ -96,7 +104,7 @@ fn positive(index: i16, count: u64) -> Bucket {
     Bucket { index, side, count }
 }
 
-/// Buckets at the finest scale whose indexes and count the wire holds: halving the resolution adds neighbours and loses nothing.
+/// Buckets at the finest scale whose indexes and count fit the wire. Halving the resolution merges neighbors and keeps their counts.
 fn exponential(cell: &ExponentialCell) -> (i64, Vec<Bucket>) {
     let mut by = 0;
     loop {
@@ -140,7 +148,12 @@ fn exponential(cell: &ExponentialCell) -> (i64, Vec<Bucket>) {
 }
 
 /// The definition of a part. `source` is the source's id on the connection.
-pub(crate) fn definition(row: &Row, part: Part, cut: &Cut, source: u32) -> SubscriberSeries {
+pub(crate) fn definition(
+    row: &Row,
+    part: SeriesPart,
+    layout: &BucketLayout,
+    source: u32,
+) -> SubscriberSeries {
     let meta = &row.meta;
     let metric = &meta.metric;
     let mut labels: Map = attribute_map(&meta.source.spec.labels);
@@ -150,28 +163,28 @@ pub(crate) fn definition(row: &Row, part: Part, cut: &Cut, source: u32) -> Subsc
         NameStyle::Verbatim => format!("{}_{suffix}", metric.name),
     };
     let (name, metric_type) = match part {
-        Part::Whole => (metric.name.clone(), metric.kind.as_str()),
-        Part::Quantile(bits) => {
+        SeriesPart::Whole => (metric.name.clone(), metric.kind.as_str()),
+        SeriesPart::Quantile(bits) => {
             let quantile = f64::from_bits(bits).to_string();
             labels.insert("quantile".to_owned(), Value::Str(quantile));
             (metric.name.clone(), "summary")
         }
-        Part::Sum => (suffixed("sum"), "counter"),
-        Part::Count => (suffixed("count"), "counter"),
+        SeriesPart::Sum => (suffixed("sum"), "counter"),
+        SeriesPart::Count => (suffixed("count"), "counter"),
     };
-    let told = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let non_empty = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     SubscriberSeries {
         name,
         metric_type: metric_type.to_owned(),
         source,
         labels,
-        unit: told(&metric.unit).filter(|_| part != Part::Count),
+        unit: non_empty(&metric.unit).filter(|_| part != SeriesPart::Count),
         start: (row.start != 0).then_some(row.start as i64),
-        help: told(dichroic_model::attributes::cut(&metric.help, 1_024)),
-        buckets: match cut {
-            Cut::None => None,
-            Cut::Scale(scale) => Some(Buckets::Scale(*scale)),
-            Cut::Bounds(bounds) => Some(Buckets::Bounds(bounds.to_vec())),
+        help: non_empty(dichroic_model::attributes::cut(&metric.help, 1_024)),
+        buckets: match layout {
+            BucketLayout::None => None,
+            BucketLayout::Scale(scale) => Some(Buckets::Scale(*scale)),
+            BucketLayout::Bounds(bounds) => Some(Buckets::Bounds(bounds.to_vec())),
         },
     }
 }
@@ -193,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_that_fit_the_wire_stay_as_they_are() {
+    fn buckets_that_fit_the_wire_are_unchanged() {
         let (scale, buckets) = exponential(&cell(3, (-79, vec![3, 0, 1])));
         let flat: Vec<_> = buckets
             .iter()
@@ -206,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_beyond_the_wire_meet_at_a_coarser_scale_with_all_their_counts() {
+    fn buckets_beyond_the_wire_are_merged_to_a_coarser_scale_and_keep_their_counts() {
         for offset in [32_767, 1_000_000, -2_000_000, i32::MAX - 200, i32::MIN] {
             let (scale, buckets) = exponential(&cell(20, (offset, vec![1; 160])));
             let count: u64 = buckets.iter().map(|b| b.count).sum();

@@ -1,7 +1,7 @@
-//! One subscriber, from the answer to its HELLO to its end, over any reader and writer.
+//! The session of one subscriber, from the HELLO that answers it to its end, over any reader and writer.
 //!
 //! A single task takes batches or points from the store, writes as fast as the peer reads, and reads the few frames that a
-//! subscriber may send. While the peer does not read, rows go to its ring.
+//! subscriber may send. While the peer does not read, rows are queued in its ring.
 
 use crate::config::Config;
 use crate::encode::Encoder;
@@ -23,15 +23,15 @@ const ITEMS: usize = 32;
 pub(crate) enum End {
     /// The peer sent GOODBYE.
     Goodbye,
-    /// The peer closed without one.
-    Gone,
+    /// The peer disconnected without GOODBYE.
+    Disconnected,
     /// The peer read nothing for too long.
     Stalled,
     /// This side sent GOODBYE.
     Refused(GoodbyeCode),
 }
 
-/// Frames from the subscriber: their assembly and rate limit.
+/// Assembles frames from the subscriber and limits their rate.
 pub(crate) struct ClientFrames {
     frames: FrameReader,
     second: Instant,
@@ -148,7 +148,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         };
         if end == End::Goodbye {
             // A half-close: encoded rows are still written.
-            let _ = timeout(self.config.close_timeout, self.last_bytes()).await;
+            let _ = timeout(self.config.close_timeout, self.flush_and_close()).await;
         }
         end
     }
@@ -185,7 +185,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                     progress = Instant::now();
                     self.source.sent(self.out.written(bytes));
                 }
-                Woken::Wrote(_) | Woken::Read(Ok(0) | Err(_)) => return Ok(End::Gone),
+                Woken::Wrote(_) | Woken::Read(Ok(0) | Err(_)) => return Ok(End::Disconnected),
                 Woken::Read(Ok(bytes)) => {
                     if let Some(peer) = &mut self.peer {
                         peer.frames.push(&buffer[..bytes]);
@@ -207,7 +207,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                     if !self.out.is_empty() {
                         return Ok(End::Stalled);
                     }
-                    self.encoder.alive(&mut self.out.bytes, 0);
+                    self.encoder.keep_alive(&mut self.out.bytes, 0);
                     progress = now;
                 }
                 Woken::Stop => return Err(SubscribeError::shutting_down()),
@@ -244,12 +244,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 self.drain().await?;
             }
             self.encoder.goodbye(&mut self.out.bytes, &goodbye);
-            self.last_bytes().await
+            self.flush_and_close().await
         };
         let _ = timeout(limit, work).await;
     }
 
-    /// Writes everything that the store has published so far.
+    /// Writes all rows that the store has published so far.
     async fn drain(&mut self) -> std::io::Result<()> {
         loop {
             while self.out.has_room() {
@@ -273,7 +273,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         }
     }
 
-    async fn last_bytes(&mut self) -> std::io::Result<()> {
+    async fn flush_and_close(&mut self) -> std::io::Result<()> {
         while !self.out.is_empty() {
             self.write_some().await?;
         }

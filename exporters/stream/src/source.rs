@@ -13,10 +13,10 @@ pub(crate) enum RowSource {
     Events(Box<EventSource>),
     Points(Box<PointSource>),
     /// No subscription in the HELLO.
-    Nothing,
+    None,
 }
 
-/// What a source delivers.
+/// An item of a source.
 pub(crate) enum SourceItem {
     Stream(StreamItem),
     /// `None` ends a scan of the store.
@@ -26,7 +26,7 @@ pub(crate) enum SourceItem {
 }
 
 impl RowSource {
-    /// The next item. Cancel-safe: nothing is taken before it returns.
+    /// The next item. Cancel-safe: an item is taken only when the future returns it.
     pub async fn next(&self) -> SourceItem {
         match self {
             RowSource::Events(source) => source
@@ -36,7 +36,7 @@ impl RowSource {
                 .await
                 .map_or(SourceItem::End, SourceItem::Stream),
             RowSource::Points(source) => SourceItem::Rows(source.next().await),
-            RowSource::Nothing => std::future::pending().await,
+            RowSource::None => std::future::pending().await,
         }
     }
 
@@ -65,7 +65,7 @@ impl RowSource {
         match self {
             RowSource::Events(source) => source.fill(out, encoder, now),
             RowSource::Points(source) => source.fill(out, encoder, now),
-            RowSource::Nothing => {}
+            RowSource::None => {}
         }
     }
 
@@ -73,7 +73,7 @@ impl RowSource {
         match self {
             RowSource::Events(source) => source.deadline(),
             RowSource::Points(source) => source.deadline(),
-            RowSource::Nothing => None,
+            RowSource::None => None,
         }
     }
 
@@ -81,7 +81,7 @@ impl RowSource {
         match self {
             RowSource::Events(source) => source.sent(rows),
             RowSource::Points(source) => source.sent(rows),
-            RowSource::Nothing => {}
+            RowSource::None => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! `/v1/stream`: the lines, the events and the frames of the same subscription.
+//! `/v1/stream`: one subscription as lines, as server-sent events and as frames.
 
 mod common;
 
@@ -20,15 +20,15 @@ fn get(query: &str) -> Parts {
         .0
 }
 
-async fn ask(world: &World, query: &str) -> Response<Body> {
+async fn request(world: &World, query: &str) -> Response<Body> {
     world.exporter.http_response(&get(query)).await
 }
 
-/// Reads a body until it holds `n` times `end`.
+/// Reads a body until it contains `end` `n` times.
 async fn read(body: &mut Body, n: usize, end: &str) -> String {
     let mut text = String::new();
     while text.matches(end).count() < n {
-        let frame = body.frame().await.expect("more comes").unwrap();
+        let frame = body.frame().await.expect("the body ended early").unwrap();
         text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
     }
     text
@@ -59,9 +59,9 @@ fn publish_two(world: &World) {
 }
 
 #[test]
-fn ndjson_is_one_object_a_line() {
+fn ndjson_has_one_object_per_line() {
     run(|world| async move {
-        let mut response = ask(&world, "match=phoenix.**").await;
+        let mut response = request(&world, "match=phoenix.**").await;
         assert_eq!(response.headers()["content-type"], "application/x-ndjson");
         publish_two(&world);
         let text = read(response.body_mut(), 4, "\n").await;
@@ -84,9 +84,9 @@ fn ndjson_is_one_object_a_line() {
 }
 
 #[test]
-fn sse_carries_the_same_objects_with_cursors() {
+fn sse_has_the_same_objects_with_cursors() {
     run(|world| async move {
-        let mut response = ask(&world, "match=**&format=sse").await;
+        let mut response = request(&world, "match=**&format=sse").await;
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         publish_two(&world);
         let text = read(response.body_mut(), 4, "\n\n").await;
@@ -102,12 +102,12 @@ fn sse_carries_the_same_objects_with_cursors() {
         assert!(blocks[1][2].starts_with(r#"data: {"type":"event","name":"phoenix.endpoint.stop""#));
         assert_eq!(blocks[2][1], format!("id: {EPOCH},1,1"));
         assert_eq!(blocks[3][0], "event: gap");
-        assert_eq!(blocks[3].len(), 2, "a gap is no place to resume from");
+        assert_eq!(blocks[3].len(), 2, "a gap has no id");
     });
 }
 
 #[test]
-fn a_browser_resumes_by_the_last_id_it_saw() {
+fn last_event_id_resumes_the_stream() {
     run(|world| async move {
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
@@ -133,22 +133,22 @@ fn an_idle_sse_stream_has_a_heartbeat() {
         ..Config::default()
     };
     run_with(config, Limits::default(), |world| async move {
-        let mut response = ask(&world, "match=**&format=sse").await;
+        let mut response = request(&world, "match=**&format=sse").await;
         let text = read(response.body_mut(), 3, "\n\n").await;
         assert!(text.ends_with(": heartbeat\n\n: heartbeat\n\n"), "{text}");
     });
 }
 
 #[test]
-fn frames_over_http_are_those_of_the_socket() {
+fn frames_over_http_equal_those_of_the_socket() {
     run(|world| async move {
-        let mut response = ask(&world, "match=**&format=frames").await;
+        let mut response = request(&world, "match=**&format=frames").await;
         assert_eq!(
             response.headers()["content-type"],
             "application/vnd.dichroic.frames; version=1"
         );
         let mut socket = world.connect(Some(events(&["**"])));
-        socket.greeted().await;
+        socket.handshake().await;
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
         world.publish(&schema, &source, 0..700);
@@ -165,7 +165,7 @@ fn frames_over_http_are_those_of_the_socket() {
 }
 
 #[test]
-fn logs_have_their_own_fields() {
+fn logs_have_their_fields_at_the_top_level() {
     run(|world| async move {
         let metadata = ["severity", "body", "trace_id", "span_id", "attributes"];
         let metadata = metadata.map(str::to_owned).to_vec();
@@ -174,9 +174,9 @@ fn logs_have_their_own_fields() {
             .borrow_mut()
             .schema(EventKind::Log, "app", vec![], metadata);
         let (schema, source) = (schema.unwrap(), world.source("worker"));
-        let mut response = ask(&world, "match=**&kind=log&where=user:7").await;
+        let mut response = request(&world, "match=**&kind=log&where=user:7").await;
         for user in [6_i64, 7] {
-            // A map, as the value table of a frame holds it.
+            // A map, read from the value table of a frame.
             let attributes = dichroic_wire::Value::Map([("user".to_owned(), user.into())].into());
             let mut bytes = Vec::new();
             attributes.encode(&mut bytes).unwrap();
@@ -213,9 +213,9 @@ fn one_value_body(value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn points_are_lines_too() {
+fn a_metric_subscription_is_served_as_lines() {
     run(|world| async move {
-        let mut response = ask(&world, "match=**&kind=metric").await;
+        let mut response = request(&world, "match=**&kind=metric").await;
         let text = read(response.body_mut(), 1, "\n").await;
         assert!(text.starts_with(r#"{"type":"hello""#), "{text}");
         assert_eq!(world.exporter.subscribers()[0].kind, "metric");
@@ -223,22 +223,22 @@ fn points_are_lines_too() {
 }
 
 #[test]
-fn what_cannot_be_served_has_a_status_and_words() {
+fn an_invalid_request_gets_a_status_and_a_message() {
     let config = Config {
         subscribers: 1,
         ..Config::default()
     };
     run_with(config, Limits::default(), |world| async move {
-        let _held = ask(&world, "match=**").await;
+        let _open = request(&world, "match=**").await;
         let check = async |query: &str, status: StatusCode, message: &str| {
-            let response = ask(&world, query).await;
+            let response = request(&world, query).await;
             assert_eq!(response.status(), status, "{query}");
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let body = String::from_utf8(body.to_vec()).unwrap();
             assert!(body.contains(message), "{query}: {body}");
         };
-        check("match=a..b", StatusCode::BAD_REQUEST, "match: pattern").await;
-        check("kind=event", StatusCode::BAD_REQUEST, "match: is missing").await;
+        check("match=a..b", StatusCode::BAD_REQUEST, "match: invalid pattern").await;
+        check("kind=event", StatusCode::BAD_REQUEST, "match: missing").await;
         check("match=a&buffer=1", StatusCode::BAD_REQUEST, "buffer: 1 rows").await;
         check("match=a&sample=nan", StatusCode::BAD_REQUEST, "sample:").await;
         check("match=a", StatusCode::SERVICE_UNAVAILABLE, "too many subscribers").await;
@@ -252,7 +252,7 @@ fn what_cannot_be_served_has_a_status_and_words() {
 #[test]
 fn dropping_the_body_ends_the_subscription() {
     run(|world| async move {
-        let mut response = ask(&world, "match=**").await;
+        let mut response = request(&world, "match=**").await;
         read(response.body_mut(), 1, "\n").await;
         assert!(!response.body().is_end_stream());
         drop(response);
@@ -261,9 +261,9 @@ fn dropping_the_body_ends_the_subscription() {
 }
 
 #[test]
-fn a_slow_http_reader_is_told_what_it_lost() {
+fn a_slow_http_reader_gets_the_number_of_lost_rows() {
     run(|world| async move {
-        let mut response = ask(&world, "match=**&buffer=500").await;
+        let mut response = request(&world, "match=**&buffer=500").await;
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
         let mut published = 0;
@@ -293,11 +293,11 @@ fn a_slow_http_reader_is_told_what_it_lost() {
 }
 
 #[test]
-fn a_table_entry_that_every_row_refers_to_is_written_out_for_each() {
+fn a_string_shared_by_all_rows_is_written_for_each() {
     run(|world| async move {
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
-        let mut response = ask(&world, "match=**&buffer=64").await;
+        let mut response = request(&world, "match=**&buffer=64").await;
         let long = "x".repeat(60_000);
         let rows: Vec<_> = (0..40)
             .map(|n| vec![Cell::Int(n), Cell::Str(&long), Cell::Int(1)])
@@ -313,7 +313,7 @@ fn a_table_entry_that_every_row_refers_to_is_written_out_for_each() {
 }
 
 #[test]
-fn a_real_http_connection_carries_it() {
+fn a_stream_is_served_over_a_real_http_connection() {
     run(|world| async move {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

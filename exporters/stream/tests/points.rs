@@ -1,8 +1,8 @@
-//! Metric subscriptions: what is told equals what the store holds, in the exported unit.
+//! Metric subscriptions: points equal the state of the store, in the exported unit.
 
 mod common;
 
-use common::{Client, EPOCH, Told, World, run, run_with, until};
+use common::{Client, EPOCH, Received, World, run, run_with, until};
 use dichroic_exporter_stream::Config;
 use dichroic_model::clock::now;
 use dichroic_model::{
@@ -33,6 +33,10 @@ const NUMBER: Def<'_> = Def {
     bounds: None,
     labels: &[],
 };
+
+fn labeled<'a>(labels: &'a [(&'a str, &'a str)]) -> Def<'a> {
+    Def { labels, ..NUMBER }
+}
 
 fn define(world: &World, def: &Def<'_>) -> SeriesRef {
     let source = world.source("shop@a").id;
@@ -100,7 +104,7 @@ async fn points(client: &mut Client, n: usize) -> BTreeMap<String, (f64, Subscri
     let mut found = BTreeMap::new();
     while found.len() < n {
         match client.next().await {
-            Told::Number(name, value, series) => {
+            Received::Number(name, value, series) => {
                 found.insert(format!("{name}{:?}", series.labels), (value, series));
             }
             other => panic!("{other:?}"),
@@ -110,26 +114,18 @@ async fn points(client: &mut Client, n: usize) -> BTreeMap<String, (f64, Subscri
 }
 
 #[test]
-fn points_equal_what_the_store_holds_first_all_then_what_changed() {
+fn the_first_scan_sends_all_points_and_later_ones_the_changed() {
     test(|world| async move {
         let labels: Vec<_> = (0..10).map(|n| n.to_string()).collect();
         let series: Vec<_> = labels
             .iter()
-            .map(|n| {
-                define(
-                    &world,
-                    &Def {
-                        labels: &[("n", n)],
-                        ..NUMBER
-                    },
-                )
-            })
+            .map(|n| define(&world, &labeled(&[("n", n)])))
             .collect();
         for (n, series) in series.iter().enumerate() {
             set(&world, *series, Number::int(n as i64 * 1_000_003));
         }
         let mut client = world.connect(Some(metrics(&["shop.**"])));
-        client.greeted().await;
+        client.handshake().await;
         let all = points(&mut client, 10).await;
         for (n, (value, series)) in all.values().enumerate() {
             assert_eq!(*value, n as f64 * 1_000_003.0);
@@ -145,7 +141,7 @@ fn points_equal_what_the_store_holds_first_all_then_what_changed() {
         }
         set(&world, series[3], Number::int(i64::MAX));
         match client.next().await {
-            Told::Number(_, value, of) => {
+            Received::Number(_, value, of) => {
                 assert_eq!((value, of.labels["n"].as_str()), (i64::MAX as f64, Some("3")));
             }
             other => panic!("{other:?}"),
@@ -155,7 +151,7 @@ fn points_equal_what_the_store_holds_first_all_then_what_changed() {
 }
 
 #[test]
-fn names_match_in_either_form_and_labels_by_value() {
+fn patterns_match_dotted_and_page_names_and_where_matches_label_values() {
     let check = |pattern: &'static str, label: Option<(&'static str, &'static str)>, expected: usize| {
         test(|world| async move {
             for (name, method) in [
@@ -181,7 +177,7 @@ fn names_match_in_either_form_and_labels_by_value() {
                 subscribe.where_.insert(label.to_owned(), vec![glob.to_owned()]);
             }
             let mut client = world.connect(Some(subscribe));
-            client.greeted().await;
+            client.handshake().await;
             points(&mut client, expected).await;
             until(|| world.hop("stream.points") == (expected as u64, expected as u64, 0, 0)).await;
         });
@@ -197,12 +193,12 @@ fn names_match_in_either_form_and_labels_by_value() {
 }
 
 #[test]
-fn values_come_in_the_exported_unit() {
+fn values_are_sent_in_the_exported_unit() {
     test(|world| async move {
         let series = define(&world, &Def { unit: "ms", ..NUMBER });
         set(&world, series, Number::int(1_500));
         let mut client = world.connect(Some(metrics(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         let (value, series) = points(&mut client, 1).await.pop_first().unwrap().1;
         assert_eq!((value, series.unit.as_deref()), (1.5, Some("s")));
     });
@@ -240,9 +236,9 @@ fn histograms_keep_bounds_counts_and_sum() {
             )
             .unwrap();
         let mut client = world.connect(Some(metrics(&["http.**"])));
-        client.greeted().await;
-        let Told::Histogram(name, sum, buckets, series) = client.next().await else {
-            panic!("a histogram comes");
+        client.handshake().await;
+        let Received::Histogram(name, sum, buckets, series) = client.next().await else {
+            panic!("expected a histogram");
         };
         assert_eq!(
             (&*name, sum, buckets),
@@ -293,11 +289,11 @@ fn exponential_histograms_keep_scale_and_indexes() {
             )
             .unwrap();
         let mut client = world.connect(Some(metrics(&["db.**"])));
-        client.greeted().await;
-        let Told::Histogram(_, sum, buckets, series) = client.next().await else {
-            panic!("a histogram comes");
+        client.handshake().await;
+        let Received::Histogram(_, sum, buckets, series) = client.next().await else {
+            panic!("expected a histogram");
         };
-        assert!(sum.is_nan(), "the sender keeps no sum");
+        assert!(sum.is_nan(), "the sender reports no sum");
         assert_eq!(buckets, [(0, 0, 2), (1, -79, 3), (1, -78, 9), (2, -3, 4)]);
         assert_eq!(series.buckets, Some(define::Buckets::Scale(3)));
     });
@@ -333,8 +329,8 @@ fn a_summary_becomes_numbers() {
             )
             .unwrap();
         let mut client = world.connect(Some(metrics(&["rpc.**"])));
-        client.greeted().await;
-        let told: Vec<_> = points(&mut client, 4)
+        client.handshake().await;
+        let received: Vec<_> = points(&mut client, 4)
             .await
             .into_values()
             .map(|(value, series)| {
@@ -345,7 +341,7 @@ fn a_summary_becomes_numbers() {
                 (series.name, series.metric_type, quantile, value)
             })
             .collect();
-        let is = |name: &str, kind: &str, quantile: Option<&str>, value| {
+        let expected = |name: &str, kind: &str, quantile: Option<&str>, value| {
             (
                 name.to_owned(),
                 kind.to_owned(),
@@ -354,45 +350,33 @@ fn a_summary_becomes_numbers() {
             )
         };
         assert_eq!(
-            told,
+            received,
             [
-                is("rpc.duration.count", "counter", None, 7.0),
-                is("rpc.duration.sum", "counter", None, 2.5),
-                is("rpc.duration", "summary", Some("0.5"), 0.25),
-                is("rpc.duration", "summary", Some("0.99"), 1.5),
+                expected("rpc.duration.count", "counter", None, 7.0),
+                expected("rpc.duration.sum", "counter", None, 2.5),
+                expected("rpc.duration", "summary", Some("0.5"), 0.25),
+                expected("rpc.duration", "summary", Some("0.99"), 1.5),
             ]
         );
     });
 }
 
 #[test]
-fn a_series_that_left_is_forgotten_and_one_with_a_new_start_is_defined_anew() {
+fn an_expired_series_is_released_and_one_with_a_new_start_is_redefined() {
     test(|world| async move {
-        let stays = define(
-            &world,
-            &Def {
-                labels: &[("n", "stays")],
-                ..NUMBER
-            },
-        );
-        let leaves = define(
-            &world,
-            &Def {
-                labels: &[("n", "leaves")],
-                ..NUMBER
-            },
-        );
-        set(&world, stays, Number::int(5));
-        set(&world, leaves, Number::int(5));
+        let live = define(&world, &labeled(&[("n", "live")]));
+        let expiring = define(&world, &labeled(&[("n", "expires")]));
+        set(&world, live, Number::int(5));
+        set(&world, expiring, Number::int(5));
         let mut client = world.connect(Some(metrics(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         points(&mut client, 2).await;
         let at = now();
         world
             .store
             .borrow_mut()
             .set_number(
-                stays,
+                live,
                 Number::int(1),
                 Times {
                     start: at,
@@ -401,50 +385,38 @@ fn a_series_that_left_is_forgotten_and_one_with_a_new_start_is_defined_anew() {
                 },
             )
             .unwrap();
-        assert!(matches!(client.next().await, Told::Left(_)));
+        assert!(matches!(client.next().await, Received::Released(_)));
         match client.next().await {
-            Told::Number(_, value, series) => assert_eq!((value, series.start), (1.0, Some(at as i64))),
+            Received::Number(_, value, series) => assert_eq!((value, series.start), (1.0, Some(at as i64))),
             other => panic!("{other:?}"),
         }
-        world.store.borrow_mut().expire(leaves);
-        assert!(matches!(client.next().await, Told::Left(_)));
-        // The id is free: a newcomer gets it without a word about the old one.
-        let comes = define(
-            &world,
-            &Def {
-                labels: &[("n", "comes")],
-                ..NUMBER
-            },
-        );
-        set(&world, comes, Number::int(9));
+        world.store.borrow_mut().expire(expiring);
+        assert!(matches!(client.next().await, Received::Released(_)));
+        // The id is free: a new series gets it without another release.
+        let added = define(&world, &labeled(&[("n", "added")]));
+        set(&world, added, Number::int(9));
         let (value, _) = points(&mut client, 1).await.pop_first().unwrap().1;
         assert_eq!(value, 9.0);
     });
 }
 
 #[test]
-fn more_series_than_allowed_end_the_subscription_with_words() {
+fn more_series_than_allowed_end_the_subscription_with_a_message() {
     let config = Config { series: 3, ..quick() };
     run_with(config, Limits::default(), |world| async move {
         for n in ["a", "b", "c", "d"] {
-            let series = define(
-                &world,
-                &Def {
-                    labels: &[("n", n)],
-                    ..NUMBER
-                },
-            );
+            let series = define(&world, &labeled(&[("n", n)]));
             set(&world, series, Number::int(1));
         }
         let mut client = world.connect(Some(metrics(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         loop {
             match client.next().await {
-                Told::Goodbye(4, message) => {
+                Received::Goodbye(4, message) => {
                     assert!(message.contains("narrow match"), "{message}");
                     return;
                 }
-                Told::End => panic!("no GOODBYE"),
+                Received::End => panic!("no GOODBYE"),
                 _ => {}
             }
         }
@@ -452,23 +424,15 @@ fn more_series_than_allowed_end_the_subscription_with_words() {
 }
 
 #[test]
-fn a_reader_that_stops_gets_the_newest_state_and_memory_stays_flat() {
+fn a_stopped_reader_gets_the_newest_state_and_its_queue_is_bounded() {
     test(|world| async move {
         let labels: Vec<_> = (0..2_000).map(|n| n.to_string()).collect();
         let series: Vec<_> = labels
             .iter()
-            .map(|n| {
-                define(
-                    &world,
-                    &Def {
-                        labels: &[("n", n)],
-                        ..NUMBER
-                    },
-                )
-            })
+            .map(|n| define(&world, &labeled(&[("n", n)])))
             .collect();
         let mut client = world.connect(Some(metrics(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         for round in 1..=50 {
             for series in &series {
                 set(&world, *series, Number::int(round));
@@ -476,10 +440,10 @@ fn a_reader_that_stops_gets_the_newest_state_and_memory_stays_flat() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         let (_, _, _, queued) = world.hop("stream.points");
-        assert!(queued <= 20_000, "{queued} points are held");
+        assert!(queued <= 20_000, "{queued} points are queued");
         let mut last = BTreeMap::new();
         while last.len() < series.len() || last.values().any(|value| *value != 50.0) {
-            if let Told::Number(_, value, series) = client.next().await {
+            if let Received::Number(_, value, series) = client.next().await {
                 last.insert(series.labels["n"].as_str().unwrap().to_owned(), value);
             }
         }
@@ -487,18 +451,18 @@ fn a_reader_that_stops_gets_the_newest_state_and_memory_stays_flat() {
 }
 
 #[test]
-fn the_default_pace_is_a_second() {
+fn the_default_interval_is_a_second() {
     run(|world| async move {
         let series = define(&world, &NUMBER);
         set(&world, series, Number::int(1));
         let mut subscribe = metrics(&["**"]);
         subscribe.every_ms = None;
-        let began = std::time::Instant::now();
+        let start = std::time::Instant::now();
         let mut client = world.connect(Some(subscribe));
-        client.greeted().await;
+        client.handshake().await;
         points(&mut client, 1).await;
         set(&world, series, Number::int(2));
         points(&mut client, 1).await;
-        assert!(began.elapsed() >= std::time::Duration::from_millis(900));
+        assert!(start.elapsed() >= std::time::Duration::from_millis(900));
     });
 }

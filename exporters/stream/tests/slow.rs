@@ -1,8 +1,8 @@
-//! Subscribers that do not keep up: what they lose, what they are told, and that nobody else notices.
+//! Slow subscribers: their losses, the reported gaps, and the independence of other subscribers.
 
 mod common;
 
-use common::{Client, Random, Told, events, run, run_with, until};
+use common::{Client, Random, Received, events, run, run_with, until};
 use dichroic_exporter_stream::{Config, SubscriberInfo};
 use dichroic_model::Limits;
 use dichroic_wire::hello::OnFull;
@@ -17,30 +17,30 @@ async fn overrun(world: &common::World, lost_at_least: u64) -> i64 {
         next += 100;
         let offered = next as u64;
         until(|| world.hop("stream").0 == offered).await;
-        assert!(next < 10_000_000, "the socket takes everything");
+        assert!(next < 10_000_000, "no row was lost");
     }
     next
 }
 
 #[test]
-fn a_slow_reader_loses_its_oldest_rows_and_is_told_exactly_how_many() {
+fn a_slow_reader_loses_its_oldest_rows_and_gets_their_exact_number() {
     run(|world| async move {
         let mut subscribe = events(&["**"]);
         subscribe.buffer = Some(1_000);
         let mut client = world.connect(Some(subscribe));
-        client.greeted().await;
+        client.handshake().await;
         let published = overrun(&world, 50_000).await;
         let (_, _, dropped, queued) = world.hop("stream");
-        // The ring, what is encoded, and nothing else: the rest went into the socket or was lost.
-        assert!(queued < 1_000 + 6_000, "{queued} rows are held");
+        // The ring and the write buffer; the rest was written to the socket or lost.
+        assert!(queued < 1_000 + 6_000, "{queued} rows are queued");
         let (mut seen, mut lost, mut next) = (0, 0, 0);
         while seen + lost < published as u64 {
             match client.next().await {
-                Told::Row(row) => {
+                Received::Row(row) => {
                     assert_eq!(row.n(), next, "rows are missing without a gap");
                     (seen, next) = (seen + 1, next + 1);
                 }
-                Told::Gap(None, 1, Some(n)) => {
+                Received::Gap(None, 1, Some(n)) => {
                     lost += n;
                     next += n as i64;
                 }
@@ -54,22 +54,22 @@ fn a_slow_reader_loses_its_oldest_rows_and_is_told_exactly_how_many() {
 }
 
 #[test]
-fn drop_newest_keeps_what_came_first() {
+fn drop_newest_keeps_the_oldest_rows() {
     run(|world| async move {
         let mut subscribe = events(&["**"]);
         (subscribe.buffer, subscribe.on_full) = (Some(1_000), Some(OnFull::DropNewest));
         let mut client = world.connect(Some(subscribe));
-        client.greeted().await;
+        client.handshake().await;
         let published = overrun(&world, 50_000).await;
         let dropped = world.hop("stream").2;
         let mut next = 0;
         let lost = loop {
             match client.next().await {
-                Told::Row(row) => {
+                Received::Row(row) => {
                     assert_eq!(row.n(), next);
                     next += 1;
                 }
-                Told::Gap(None, 1, Some(n)) => break n,
+                Received::Gap(None, 1, Some(n)) => break n,
                 other => panic!("{other:?}"),
             }
         };
@@ -79,12 +79,12 @@ fn drop_newest_keeps_what_came_first() {
 }
 
 #[test]
-fn disconnect_says_goodbye_to_the_slow() {
+fn disconnect_sends_goodbye_to_a_slow_subscriber() {
     run(|world| async move {
         let mut subscribe = events(&["**"]);
         (subscribe.buffer, subscribe.on_full) = (Some(1_000), Some(OnFull::Disconnect));
         let mut client = world.connect(Some(subscribe));
-        client.greeted().await;
+        client.handshake().await;
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
         for at in 0..600 {
@@ -94,16 +94,16 @@ fn disconnect_says_goodbye_to_the_slow() {
         let mut next = 0;
         let message = loop {
             match client.next().await {
-                Told::Row(row) => {
+                Received::Row(row) => {
                     assert_eq!(row.n(), next);
                     next += 1;
                 }
-                Told::Goodbye(8, message) => break message,
+                Received::Goodbye(8, message) => break message,
                 other => panic!("{other:?}"),
             }
         };
         assert!(message.contains("read faster"), "{message}");
-        assert_eq!(client.next().await, Told::End);
+        assert_eq!(client.next().await, Received::End);
         until(|| world.exporter.subscribers().is_empty()).await;
         let (offered, sent, dropped, queued) = world.hop("stream");
         assert_eq!((offered, queued), (sent + dropped, 0));
@@ -116,8 +116,8 @@ fn two_subscribers_are_independent() {
     run(|world| async move {
         let mut stuck = world.connect(Some(events(&["**"])));
         let mut quick = world.connect(Some(events(&["**"])));
-        stuck.greeted().await;
-        quick.greeted().await;
+        stuck.handshake().await;
+        quick.handshake().await;
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
         let mut seen = 0;
@@ -133,14 +133,14 @@ fn two_subscribers_are_independent() {
 }
 
 #[test]
-fn one_that_takes_nothing_for_too_long_is_let_go() {
+fn a_stalled_subscriber_is_disconnected() {
     let config = Config {
         stall: std::time::Duration::from_millis(50),
         ..Config::default()
     };
     run_with(config, Limits::default(), |world| async move {
         let mut client = world.connect(Some(events(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         overrun(&world, 1).await;
         until(|| world.exporter.subscribers().is_empty()).await;
         let (offered, sent, dropped, queued) = world.hop("stream");
@@ -149,7 +149,7 @@ fn one_that_takes_nothing_for_too_long_is_let_go() {
 }
 
 #[test]
-fn rows_lost_before_the_ring_are_told_too() {
+fn rows_lost_before_the_ring_are_reported_too() {
     for filtered in [false, true] {
         run(|world| async move {
             let schema = world.schema("a.b");
@@ -161,14 +161,14 @@ fn rows_lost_before_the_ring_are_told_too() {
                     .insert("status".to_owned(), vec!["200".to_owned()]);
             }
             let mut client = world.connect(Some(subscribe));
-            client.greeted().await;
-            // The session has no turn meanwhile: its lane of 1,024 batches overflows.
+            client.handshake().await;
+            // The session does not run meanwhile: its channel of 1,024 batches overflows.
             for n in 0..1_500 {
                 world.publish(&schema, &source, n * 5 + 1..n * 5 + 5);
             }
             let lost = (1_500 - 1_024) * 4;
             let expected = (!filtered).then_some(lost);
-            assert_eq!(client.next().await, Told::Gap(None, 1, expected));
+            assert_eq!(client.next().await, Received::Gap(None, 1, expected));
             let rows = client.rows(1_024 * 4).await;
             assert_eq!(rows[0].n(), (1_500 - 1_024) * 5 + 1);
             let (offered, sent) = (1_500 * 4, 1_024 * 4);
@@ -178,7 +178,7 @@ fn rows_lost_before_the_ring_are_told_too() {
 }
 
 #[test]
-fn the_account_balances_whoever_comes_stalls_and_goes() {
+fn the_account_balances_while_subscribers_connect_stall_and_disconnect() {
     run(|world| async move {
         let mut random = Random::new();
         let schema = world.schema("a.b");
@@ -215,8 +215,8 @@ fn the_account_balances_whoever_comes_stalls_and_goes() {
                 }
             }
             if random.below(10) == 0 {
-                let gone = random.below(clients.len() as u64) as usize;
-                clients.swap_remove(gone);
+                let disconnected = random.below(clients.len() as u64) as usize;
+                clients.swap_remove(disconnected);
             }
             tokio::task::yield_now().await;
         }

@@ -1,8 +1,8 @@
-//! Subscribers of events on a real Unix socket: what arrives, in which order, and what is told when something does not.
+//! Event subscriptions on a real Unix socket: content and order of rows, gaps, refusals.
 
 mod common;
 
-use common::{Client, EPOCH, Random, Row, Told, events, run, run_with, until};
+use common::{Client, EPOCH, Random, Received, Row, events, run, run_with, until};
 use dichroic_exporter_stream::Config;
 use dichroic_model::{GapReason, Limits};
 use dichroic_wire::hello::Cursor;
@@ -22,7 +22,7 @@ fn events_arrive_exactly_and_in_order() {
         );
         let (shop, cart) = (world.source("shop@a"), world.source("cart@b"));
         let mut client = world.connect(Some(events(&["**"])));
-        let hello = client.greeted().await;
+        let hello = client.handshake().await;
         assert_eq!(
             (hello.epoch, hello.position, hello.resumed),
             (EPOCH as i64, Some(0), Some(false))
@@ -44,7 +44,7 @@ fn events_arrive_exactly_and_in_order() {
 }
 
 #[test]
-fn only_names_that_match_arrive() {
+fn only_matching_names_are_sent() {
     run(|world| async move {
         let (a, b) = (
             world.schema("phoenix.endpoint.stop"),
@@ -52,7 +52,7 @@ fn only_names_that_match_arrive() {
         );
         let source = world.source("shop@a");
         let mut client = world.connect(Some(events(&["oban.**"])));
-        client.greeted().await;
+        client.handshake().await;
         world.publish(&a, &source, 0..10);
         world.publish(&b, &source, 10..13);
         assert_eq!(numbers(&client.rows(3).await), [10, 11, 12]);
@@ -61,7 +61,7 @@ fn only_names_that_match_arrive() {
 
 #[test]
 fn where_selects_rows_by_rendered_values() {
-    let check = |labels: &'static [(&str, &[&str])], wanted: fn(i64) -> bool| {
+    let check = |labels: &'static [(&str, &[&str])], matches: fn(i64) -> bool| {
         run(|world| async move {
             let schema = world.schema("phoenix.endpoint.stop");
             let source = world.source("shop@a");
@@ -71,11 +71,11 @@ fn where_selects_rows_by_rendered_values() {
                 subscribe.where_.insert((*label).to_owned(), globs);
             }
             let mut client = world.connect(Some(subscribe));
-            client.greeted().await;
+            client.handshake().await;
             for start in [0, 100, 200] {
                 world.publish(&schema, &source, start..start + 100);
             }
-            let expected: Vec<_> = (0..300).filter(|n| wanted(*n)).collect();
+            let expected: Vec<_> = (0..300).filter(|n| matches(*n)).collect();
             let rows = client.rows(expected.len()).await;
             assert_eq!(numbers(&rows), expected, "{labels:?}");
         });
@@ -96,10 +96,10 @@ fn an_unknown_label_matches_nothing() {
         let mut subscribe = events(&["**"]);
         subscribe.where_.insert("nosuch".to_owned(), vec!["*".to_owned()]);
         let mut client = world.connect(Some(subscribe));
-        client.greeted().await;
+        client.handshake().await;
         world.publish(&schema, &source, 0..10);
         client.send(&ping(1)).await;
-        assert_eq!(client.next().await, Told::Pong(1));
+        assert_eq!(client.next().await, Received::Pong(1));
         until(|| world.store.borrow().subscribers() == 1).await;
         assert_eq!(world.hop("stream"), (0, 0, 0, 0));
     });
@@ -117,7 +117,7 @@ fn a_sample_is_the_same_rows_each_time() {
         for _ in 0..2 {
             let before = world.hop("stream").0;
             let mut client = world.connect(Some(subscribe.clone()));
-            client.greeted().await;
+            client.handshake().await;
             until(|| world.hop("stream").0 > before).await;
             let seen = numbers(&client.rows((world.hop("stream").0 - before) as usize).await);
             assert!((400..600).contains(&seen.len()), "{}", seen.len());
@@ -131,7 +131,7 @@ fn a_sample_is_the_same_rows_each_time() {
 }
 
 #[test]
-fn replay_comes_first() {
+fn replayed_rows_are_sent_first() {
     run(|world| async move {
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
@@ -139,14 +139,14 @@ fn replay_comes_first() {
         let mut subscribe = events(&["**"]);
         subscribe.replay_ms = Some(30_000);
         let mut client = world.connect(Some(subscribe));
-        assert_eq!(client.greeted().await.position, Some(50));
+        assert_eq!(client.handshake().await.position, Some(50));
         world.publish(&schema, &source, 50..60);
         assert_eq!(numbers(&client.rows(60).await), (0..60).collect::<Vec<_>>());
     });
 }
 
 #[test]
-fn a_cursor_loses_and_doubles_nothing_at_any_row() {
+fn resuming_at_any_row_neither_loses_nor_repeats_rows() {
     for filtered in [false, true] {
         for consumed in [1, 7, 99, 100, 101, 130, 250] {
             run(|world| async move {
@@ -160,7 +160,7 @@ fn a_cursor_loses_and_doubles_nothing_at_any_row() {
                 }
                 let expected: Vec<_> = (0..800).filter(|n| !filtered || n % 2 == 0).collect();
                 let mut client = world.connect(Some(subscribe.clone()));
-                let epoch = client.greeted().await.epoch;
+                let epoch = client.handshake().await.epoch;
                 for at in 0..6 {
                     world.publish(&schema, &source, at * 100..(at + 1) * 100);
                 }
@@ -174,7 +174,7 @@ fn a_cursor_loses_and_doubles_nothing_at_any_row() {
                     rows,
                 });
                 let mut client = world.connect(Some(subscribe));
-                assert_eq!(client.greeted().await.resumed, Some(true));
+                assert_eq!(client.handshake().await.resumed, Some(true));
                 world.publish(&schema, &source, 700..800);
                 seen.extend(client.rows(expected.len() - consumed).await);
                 assert_eq!(numbers(&seen), expected, "filtered {filtered}, after {consumed}");
@@ -184,7 +184,7 @@ fn a_cursor_loses_and_doubles_nothing_at_any_row() {
 }
 
 #[test]
-fn a_cursor_that_cannot_be_found_is_told_by_a_gap_before_the_first_row() {
+fn a_cursor_beyond_the_replay_gives_a_gap_before_the_first_row() {
     let check = |epoch: i64, position: u64, reason: u8, first: i64| {
         let limits = Limits {
             replay_bytes: 4_096,
@@ -204,9 +204,9 @@ fn a_cursor_that_cannot_be_found_is_told_by_a_gap_before_the_first_row() {
                 rows,
             });
             let mut client = world.connect(Some(subscribe));
-            assert_eq!(client.greeted().await.resumed, Some(false));
+            assert_eq!(client.handshake().await.resumed, Some(false));
             world.publish(&schema, &source, 1_000..1_001);
-            assert_eq!(client.next().await, Told::Gap(None, reason, None));
+            assert_eq!(client.next().await, Received::Gap(None, reason, None));
             let rows = client.rows(1).await;
             assert!(rows[0].n() >= first, "{}", rows[0].n());
         });
@@ -217,12 +217,12 @@ fn a_cursor_that_cannot_be_found_is_told_by_a_gap_before_the_first_row() {
 }
 
 #[test]
-fn a_relays_gap_is_forwarded_in_its_place() {
+fn a_relays_gap_is_forwarded_at_its_position() {
     run(|world| async move {
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
         let mut client = world.connect(Some(events(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         world.publish(&schema, &source, 0..2);
         world
             .store
@@ -232,7 +232,7 @@ fn a_relays_gap_is_forwarded_in_its_place() {
         assert_eq!(numbers(&client.rows(2).await), [0, 1]);
         assert_eq!(
             client.next().await,
-            Told::Gap(Some("a.b".to_owned()), 4, Some(17))
+            Received::Gap(Some("a.b".to_owned()), 4, Some(17))
         );
         assert_eq!(numbers(&client.rows(2).await), [2, 3]);
     });
@@ -247,26 +247,26 @@ fn ping(token: u64) -> Vec<u8> {
 async fn goodbye(client: &mut Client) -> (u16, String) {
     loop {
         match client.next().await {
-            Told::Goodbye(code, message) => {
-                assert_eq!(client.next().await, Told::End);
+            Received::Goodbye(code, message) => {
+                assert_eq!(client.next().await, Received::End);
                 return (code, message);
             }
-            Told::End => panic!("no GOODBYE"),
+            Received::End => panic!("no GOODBYE"),
             _ => {}
         }
     }
 }
 
 #[test]
-fn what_a_subscriber_may_not_send_ends_it_with_words() {
+fn an_invalid_frame_ends_the_subscription_with_a_message() {
     let check = |bytes: Vec<u8>, message: &'static str| {
         run(|world| async move {
             let mut client = world.connect(Some(events(&["**"])));
-            client.greeted().await;
+            client.handshake().await;
             client.send(&bytes).await;
-            let (code, said) = goodbye(&mut client).await;
-            assert_eq!(code, 3, "{said}");
-            assert!(said.contains(message), "{said}");
+            let (code, sent) = goodbye(&mut client).await;
+            assert_eq!(code, 3, "{sent}");
+            assert!(sent.contains(message), "{sent}");
             until(|| world.exporter.subscribers().is_empty()).await;
         });
     };
@@ -278,21 +278,21 @@ fn what_a_subscriber_may_not_send_ends_it_with_words() {
 }
 
 #[test]
-fn ping_is_answered_and_goodbye_ends_it() {
+fn ping_is_answered_and_goodbye_ends_the_session() {
     run(|world| async move {
-        // What was read behind the HELLO counts too.
+        // Bytes read after the HELLO are processed too.
         let mut client = world.connect_with(Some(events(&["**"])), 262_144, &ping(41));
-        client.greeted().await;
-        assert_eq!(client.next().await, Told::Pong(41));
+        client.handshake().await;
+        assert_eq!(client.next().await, Received::Pong(41));
         client.send(&ping(42)).await;
-        assert_eq!(client.next().await, Told::Pong(42));
+        assert_eq!(client.next().await, Received::Pong(42));
         let mut bytes = Vec::new();
         Pong(1).write(&mut bytes);
         Goodbye::new(GoodbyeCode::Shutdown, 0, "done")
             .write(&mut bytes)
             .unwrap();
         client.send(&bytes).await;
-        assert_eq!(client.next().await, Told::End);
+        assert_eq!(client.next().await, Received::End);
         until(|| world.exporter.subscribers().is_empty()).await;
         world
             .handle
@@ -304,18 +304,18 @@ fn ping_is_answered_and_goodbye_ends_it() {
 }
 
 #[test]
-fn one_that_only_greets_is_answered_and_kept() {
+fn a_hello_without_a_subscription_is_answered_and_stays_connected() {
     run(|world| async move {
         let mut client = world.connect(None);
-        let hello = client.greeted().await;
+        let hello = client.handshake().await;
         assert_eq!(hello.epoch, EPOCH as i64);
         client.send(&ping(5)).await;
-        assert_eq!(client.next().await, Told::Pong(5));
+        assert_eq!(client.next().await, Received::Pong(5));
     });
 }
 
 #[test]
-fn a_subscription_that_cannot_be_served_is_refused_with_words() {
+fn an_invalid_subscription_is_refused_with_a_message() {
     let check = |change: fn(&mut Map), code: u16, message: &'static str| {
         run(|world| async move {
             let mut subscribe = Map::new();
@@ -326,15 +326,15 @@ fn a_subscription_that_cannot_be_served_is_refused_with_words() {
             fields.insert("agent".to_owned(), Value::from("test/1"));
             fields.insert("subscribe".to_owned(), Value::Map(subscribe));
             let mut client = world.connect_hello(Hello::new(Role::Subscriber, fields), &[]);
-            let (said_code, said) = goodbye(&mut client).await;
-            assert_eq!(said_code, code, "{said}");
-            assert!(said.contains(message), "{said}");
+            let (sent_code, sent) = goodbye(&mut client).await;
+            assert_eq!(sent_code, code, "{sent}");
+            assert!(sent.contains(message), "{sent}");
         });
     };
     check(
         |map| drop(map.insert("match".to_owned(), Value::List(vec![Value::from("a..b")]))),
         10,
-        "match: pattern \"a..b\"",
+        "match: invalid pattern \"a..b\"",
     );
     check(
         |map| drop(map.insert("filter".to_owned(), Value::Null)),
@@ -358,7 +358,7 @@ fn a_subscription_that_cannot_be_served_is_refused_with_words() {
 }
 
 #[test]
-fn one_subscriber_too_many_is_told_so() {
+fn a_subscriber_beyond_the_limit_is_refused() {
     let config = Config {
         subscribers: 2,
         ..Config::default()
@@ -366,20 +366,20 @@ fn one_subscriber_too_many_is_told_so() {
     run_with(config, Limits::default(), |world| async move {
         let mut first = world.connect(Some(events(&["**"])));
         let mut second = world.connect(None);
-        first.greeted().await;
-        second.greeted().await;
+        first.handshake().await;
+        second.handshake().await;
         let mut third = world.connect(Some(events(&["**"])));
         let (code, message) = goodbye(&mut third).await;
         assert_eq!(code, 4, "{message}");
         drop(second);
         until(|| world.exporter.subscribers().len() == 1).await;
         let mut fourth = world.connect(Some(events(&["**"])));
-        fourth.greeted().await;
+        fourth.handshake().await;
     });
 }
 
 #[test]
-fn a_row_too_large_for_the_subscriber_is_told_and_the_others_come() {
+fn a_row_too_large_for_the_subscriber_becomes_a_gap_and_the_others_are_sent() {
     for filtered in [false, true] {
         run(|world| async move {
             let schema = world.schema("a.b");
@@ -389,14 +389,17 @@ fn a_row_too_large_for_the_subscriber_is_told_and_the_others_come() {
                 subscribe.where_.insert("status".to_owned(), vec!["1".to_owned()]);
             }
             let mut client = world.connect_with(Some(subscribe), 16_384, &[]);
-            client.greeted().await;
+            client.handshake().await;
             let big = "x".repeat(20_000);
             let row = |n, text| vec![Cell::Int(n), Cell::Str(text), Cell::Int(1)];
             let mut rows = vec![row(0, "a"), row(1, &*big), row(2, "b")];
             rows.push(vec![Cell::Int(3), Cell::Str("c"), Cell::Int(2)]);
             world.publish_rows(&schema, &source, &rows);
             assert_eq!(numbers(&client.rows(1).await), [0]);
-            assert_eq!(client.next().await, Told::Gap(Some("a.b".to_owned()), 7, Some(1)));
+            assert_eq!(
+                client.next().await,
+                Received::Gap(Some("a.b".to_owned()), 7, Some(1))
+            );
             let rest: &[i64] = if filtered { &[2] } else { &[2, 3] };
             assert_eq!(numbers(&client.rows(rest.len()).await), rest);
             let sent = 1 + rest.len() as u64;
@@ -406,7 +409,7 @@ fn a_row_too_large_for_the_subscriber_is_told_and_the_others_come() {
 }
 
 #[test]
-fn a_shutdown_sends_what_waits_and_says_goodbye() {
+fn a_shutdown_sends_queued_rows_and_then_goodbye() {
     run(|world| async move {
         let schema = world.schema("a.b");
         let source = world.source("shop@a");
@@ -415,13 +418,13 @@ fn a_shutdown_sends_what_waits_and_says_goodbye() {
             .where_
             .insert("method".to_owned(), vec!["GET".to_owned()]);
         let mut client = world.connect(Some(subscribe));
-        client.greeted().await;
+        client.handshake().await;
         world.publish(&schema, &source, 0..100);
         let exporter = world.exporter.clone();
         let (stopped, ()) = tokio::join!(exporter.shutdown(common::DEADLINE), async {
             assert_eq!(client.rows(50).await.len(), 50);
-            assert!(matches!(client.next().await, Told::Goodbye(7, _)));
-            assert_eq!(client.next().await, Told::End);
+            assert!(matches!(client.next().await, Received::Goodbye(7, _)));
+            assert_eq!(client.next().await, Received::End);
         });
         assert!(stopped);
         let mut late = world.connect(Some(events(&["**"])));
@@ -430,28 +433,28 @@ fn a_shutdown_sends_what_waits_and_says_goodbye() {
 }
 
 #[test]
-fn silence_is_broken_by_a_ping() {
+fn an_idle_connection_gets_pings() {
     let config = Config {
         ping_after: std::time::Duration::from_millis(20),
         ..Config::default()
     };
     run_with(config, Limits::default(), |world| async move {
         let mut client = world.connect(Some(events(&["**"])));
-        client.greeted().await;
-        assert!(matches!(client.next().await, Told::Ping(_)));
-        assert!(matches!(client.next().await, Told::Ping(_)));
+        client.handshake().await;
+        assert!(matches!(client.next().await, Received::Ping(_)));
+        assert!(matches!(client.next().await, Received::Ping(_)));
     });
 }
 
 #[test]
-fn more_sources_than_a_connection_has_ids_for_are_defined_in_turn() {
+fn ids_are_reused_when_there_are_more_sources_than_ids() {
     run(|world| async move {
         let schema = world.schema("a.b");
         let sources: Vec<_> = (0..1_100)
             .map(|n| world.source(&format!("node{n}@host")))
             .collect();
         let mut client = world.connect(Some(events(&["**"])));
-        client.greeted().await;
+        client.handshake().await;
         for _ in 0..2 {
             for (n, source) in sources.iter().enumerate() {
                 world.publish(&schema, source, n as i64..n as i64 + 1);
@@ -466,21 +469,21 @@ fn more_sources_than_a_connection_has_ids_for_are_defined_in_turn() {
 }
 
 #[test]
-fn whatever_a_subscriber_sends_it_is_answered_or_let_go() {
+fn random_bytes_from_a_subscriber_are_answered_or_end_the_session() {
     run(|world| async move {
         let mut random = Random::new();
         for _ in 0..200 {
             let mut client = world.connect(Some(events(&["**"])));
-            client.greeted().await;
+            client.handshake().await;
             let length = 1 + random.below(40);
             let mut bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
             if random.below(2) == 0 {
-                // A header that may be believed.
+                // A plausible header.
                 bytes.splice(0..0, [random.below(12) as u8, 0, 0, 0, random.below(12) as u8]);
             }
             client.send(&bytes).await;
             client.io.shutdown().await.unwrap();
-            while !matches!(client.next().await, Told::End | Told::Goodbye(3, _)) {}
+            while !matches!(client.next().await, Received::End | Received::Goodbye(3, _)) {}
         }
         until(|| world.exporter.subscribers().is_empty()).await;
     });

@@ -15,7 +15,7 @@ mod value;
 use value::{comma, float, integer, list, map, number, owned};
 pub use value::{string, value};
 
-/// The keys of a schema, ready to be written.
+/// The keys of a schema, encoded once.
 #[derive(Debug, Clone)]
 pub struct Columns {
     log: bool,
@@ -78,11 +78,11 @@ impl From<&Schema> for Columns {
     }
 }
 
-/// Writes a row: `{"type":"event","name":…,"time":…,"source":…,"measurements":{…},"metadata":{…}}`. Measurements that are null
-/// are left out, metadata that is null is not. A log has its columns (severity, body, …) beside its name instead.
+/// Writes a row: `{"type":"event","name":…,"time":…,"source":…,"measurements":{…},"metadata":{…}}`. Null measurements are
+/// omitted, null metadata is not. A log has its columns (severity, body, …) as top-level keys instead.
 ///
 /// # Panics
-/// When there is no such row.
+/// If `row` is out of range.
 pub fn row(out: &mut Vec<u8>, columns: &Columns, source: &str, events: &Events<'_>, row: usize) {
     let last = events.columns();
     let cell = |column: usize| {
@@ -130,21 +130,21 @@ pub fn row(out: &mut Vec<u8>, columns: &Columns, source: &str, events: &Events<'
 pub enum PointValue<'a> {
     /// `int + float`
     Number(i64, f64),
-    /// A histogram's total.
+    /// The cumulative state of a histogram.
     Histogram {
-        /// `int + float`; a NaN when the sender keeps no sum.
+        /// `int + float`; NaN if the sender reports no sum.
         sum: (i64, f64),
-        /// Ascending by side and index, none empty.
+        /// Ascending by side and index, without empty buckets.
         buckets: &'a [Bucket],
     },
 }
 
 /// Writes a point: `{"type":"point","name":…,"kind":…,"time":…,"start":…,"source":…,"unit":…,"labels":{…},"value":…}`.
 ///
-/// A histogram has, instead of `value`, `count`, `sum` (null when the sender keeps none) and its buckets: with bounds `bounds` and
-/// `counts` (one more, the last above all bounds, not accumulated), else `scale`, `zero`, and `positive` and `negative` as lists of
-/// [index, count], where bucket i is (b^i, b^(i+1)], b = 2^(2^-scale).
-pub fn point(out: &mut Vec<u8>, series: &SubscriberSeries, source: &str, time: i64, is: PointValue<'_>) {
+/// Instead of `value` a histogram has `count`, `sum` (null if the sender reports none) and its buckets. With explicit bounds these
+/// are `bounds` and `counts` (not cumulative; one more, for values above all bounds), otherwise `scale`, `zero`, and `positive` and
+/// `negative` as lists of [index, count], where bucket i is (b^i, b^(i+1)], b = 2^(2^-scale).
+pub fn point(out: &mut Vec<u8>, series: &SubscriberSeries, source: &str, time: i64, point: PointValue<'_>) {
     out.extend_from_slice(br#"{"type":"point","name":"#);
     string(out, &series.name);
     out.extend_from_slice(br#","kind":"#);
@@ -164,7 +164,7 @@ pub fn point(out: &mut Vec<u8>, series: &SubscriberSeries, source: &str, time: i
         series.labels.iter().map(|(key, value)| (key.as_str(), value)),
         owned,
     );
-    match is {
+    match point {
         PointValue::Number(int, part) => {
             out.extend_from_slice(br#","value":"#);
             number(out, int, part);
@@ -341,8 +341,8 @@ mod tests {
     #[test]
     fn points_are_objects() {
         let head = r#"{"type":"point","name":"http.duration","kind":"histogram","time":9,"start":5,"source":"shop@a","unit":"s","labels":{"method":"GET","status":200},"#;
-        let check = |buckets, is: PointValue<'_>, rest: &str| {
-            let json = written(|out| point(out, &series(buckets), "shop@a", 9, is));
+        let check = |buckets, value: PointValue<'_>, rest: &str| {
+            let json = written(|out| point(out, &series(buckets), "shop@a", 9, value));
             assert_eq!(json, format!("{head}{rest}"));
             serde_json::from_str::<serde_json::Value>(&json).unwrap();
         };
@@ -356,13 +356,13 @@ mod tests {
         let bucket = |index, side, count| Bucket { index, side, count };
         let explicit = [bucket(0, Side::Positive, 3), bucket(2, Side::Positive, 2)];
         let bounds = Some(Buckets::Bounds(vec![0.1, 1.0]));
-        let is = PointValue::Histogram {
+        let value = PointValue::Histogram {
             sum: (0, 4.5),
             buckets: &explicit,
         };
         check(
             bounds,
-            is,
+            value,
             r#""count":5,"sum":4.5,"bounds":[0.1,1.0],"counts":[3,0,2]}"#,
         );
         let exponential = [
@@ -370,13 +370,13 @@ mod tests {
             bucket(-79, Side::Positive, 3),
             bucket(-3, Side::Negative, 4),
         ];
-        let is = PointValue::Histogram {
+        let value = PointValue::Histogram {
             sum: (0, f64::NAN),
             buckets: &exponential,
         };
         check(
             Some(Buckets::Scale(3)),
-            is,
+            value,
             r#""count":9,"sum":null,"scale":3,"zero":2,"positive":[[-79,3]],"negative":[[-3,4]]}"#,
         );
     }

@@ -99,7 +99,7 @@ pub(super) fn float(out: &mut Vec<u8>, float: f64) {
     }
 }
 
-/// `int + part`: exact while there is no part; a float that came alone keeps its form, its sign of zero included.
+/// `int + part`: exact without a part; a float without an integer keeps its form, including the sign of zero.
 pub(super) fn number(out: &mut Vec<u8>, int: i64, part: f64) {
     if part == 0.0 && (int != 0 || part.is_sign_positive()) {
         integer(out, int);
@@ -116,8 +116,8 @@ fn quoted_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Writes a string with what JSON asks to be escaped: quote, backslash and control characters. U+2028 and U+2029 too, which end a
-/// line for some readers of a stream of lines.
+/// Writes a string, with quote, backslash and control characters escaped; also U+2028 and U+2029, which end a line for some
+/// readers of lines.
 pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -134,7 +134,7 @@ fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\' | 0xe2)
 }
 
-/// Writes the first character of `text` and returns what comes after it.
+/// Writes the first character of `text` and returns the rest.
 fn escape<'t>(out: &mut Vec<u8>, text: &'t [u8]) -> &'t [u8] {
     let short = match text[0] {
         b'"' => b"\\\"",

@@ -1,5 +1,5 @@
-//! A store that serves, and a small subscriber made of the wire codec, for the tests of this crate.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! A running store, and a small subscriber built on the wire codec, for the tests of this crate.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use dichroic_exporter_stream::{Config, Exporter};
 use dichroic_model::{
@@ -24,12 +24,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::{LocalSet, spawn_local};
 
-/// When the store of every test begins.
+/// The epoch of every test's store.
 pub const EPOCH: u64 = 1_763_700_000_000_000_007;
-/// No condition of a test takes this long.
+/// Time limit of a test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Runs a test with a store that serves, under a deadline.
+/// Runs a test with a running store, under a deadline.
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
     run_with(Config::default(), Limits::default(), test);
 }
@@ -44,11 +44,11 @@ pub fn run_with<F: Future<Output = ()>>(config: Config, limits: Limits, test: im
         let world = World::new(config, limits);
         tokio::time::timeout(DEADLINE, test(world))
             .await
-            .expect("the test ends in time");
+            .expect("the test exceeded its deadline");
     });
 }
 
-/// Waits for a condition, giving way to everything else.
+/// Waits for a condition, yielding to other tasks.
 pub async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         tokio::task::yield_now().await;
@@ -98,7 +98,7 @@ impl World {
             .unwrap()
     }
 
-    /// Publishes rows with these `n`; method by parity, status 200 but every fifth 503.
+    /// Publishes rows with these `n`: the method by parity, status 503 for every fifth, otherwise 200.
     pub fn publish(&self, schema: &Arc<EventSchema>, source: &Arc<Source>, numbers: std::ops::Range<i64>) {
         let rows: Vec<_> = numbers
             .map(|n| {
@@ -140,24 +140,24 @@ impl World {
         self.connect_with(subscribe, limits::BODY_BYTES_DEFAULT, &[])
     }
 
-    pub fn connect_with(&self, subscribe: Option<Subscribe>, max_frame: u32, leftover: &[u8]) -> Client {
+    pub fn connect_with(&self, subscribe: Option<Subscribe>, max_frame: u32, read_ahead: &[u8]) -> Client {
         let hello = SubscriberHello {
             agent: "test/1".to_owned(),
             max_frame,
             token: None,
             subscribe,
         };
-        self.connect_hello(hello.to_hello(), leftover)
+        self.connect_hello(hello.to_hello(), read_ahead)
     }
 
-    pub fn connect_hello(&self, hello: Hello, leftover: &[u8]) -> Client {
+    pub fn connect_hello(&self, hello: Hello, read_ahead: &[u8]) -> Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (exporter, leftover) = (self.exporter.clone(), leftover.to_vec());
-        spawn_local(async move { exporter.serve_subscriber(theirs, &hello, &leftover).await });
+        let (exporter, read_ahead) = (self.exporter.clone(), read_ahead.to_vec());
+        spawn_local(async move { exporter.serve_subscriber(theirs, &hello, &read_ahead).await });
         Client::new(ours)
     }
 
-    /// Subscribers that the store knows: a subscription is in force once it is counted here.
+    /// Waits until the store has `n` subscribers: a subscription is in force once it is counted there.
     pub async fn subscribed(&self, n: usize) {
         until(|| self.store.borrow().subscribers() == n).await;
     }
@@ -176,30 +176,30 @@ pub fn events(patterns: &[&str]) -> Subscribe {
     )
 }
 
-/// What a subscriber is told.
+/// An item that the client received.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum Received {
     Row(Row),
     /// Schema name (`None` for all), reason code, lost.
     Gap(Option<String>, u8, Option<u64>),
     Number(String, f64, SubscriberSeries),
     /// Name, sum, (side, index, count).
     Histogram(String, f64, Vec<(u8, i16, u64)>, SubscriberSeries),
-    Left(u32),
+    Released(u32),
     Ping(u64),
     Pong(u64),
     Goodbye(u16, String),
     End,
 }
 
-/// A row, with the cursor behind it.
+/// A row, with the cursor after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub name: String,
     pub source: String,
     pub time: i64,
     pub cells: Vec<Value>,
-    /// Position of its frame, and its number in it, from 1 on.
+    /// Position of its frame, and its number in the frame, from 1.
     pub cursor: (u64, u16),
 }
 
@@ -216,9 +216,9 @@ pub struct Client {
     schemas: Dictionary<Schema>,
     sources: Dictionary<String>,
     series: Dictionary<SubscriberSeries>,
-    told: VecDeque<Told>,
+    received: VecDeque<Received>,
     pub hello: Option<CollectorHello>,
-    /// EVENTS frames seen.
+    /// Number of EVENTS frames received.
     pub event_frames: usize,
 }
 
@@ -230,7 +230,7 @@ impl Client {
             schemas: Dictionary::new(DefineKind::Schema, limits::SCHEMAS),
             sources: Dictionary::new(DefineKind::Source, limits::SOURCES),
             series: Dictionary::new(DefineKind::Series, limits::SERIES_MAX),
-            told: VecDeque::new(),
+            received: VecDeque::new(),
             hello: None,
             event_frames: 0,
         }
@@ -240,44 +240,44 @@ impl Client {
         self.io.write_all(frame).await.unwrap();
     }
 
-    /// The next thing that is told, rows one by one.
-    pub async fn next(&mut self) -> Told {
+    /// The next item; rows one by one.
+    pub async fn next(&mut self) -> Received {
         loop {
-            if let Some(told) = self.told.pop_front() {
-                return told;
+            if let Some(item) = self.received.pop_front() {
+                return item;
             }
             let mut bytes = [0; 16 << 10];
             match self.io.read(&mut bytes).await {
-                Ok(0) | Err(_) => return Told::End,
+                Ok(0) | Err(_) => return Received::End,
                 Ok(n) => self.take(&bytes[..n]),
             }
         }
     }
 
-    /// The HELLO of the collector.
-    pub async fn greeted(&mut self) -> CollectorHello {
+    /// Waits for the collector's HELLO.
+    pub async fn handshake(&mut self) -> CollectorHello {
         while self.hello.is_none() {
             let mut bytes = [0; 1 << 10];
             let n = self.io.read(&mut bytes).await.unwrap();
-            assert!(n > 0, "a HELLO comes");
+            assert!(n > 0, "no HELLO");
             self.take(&bytes[..n]);
         }
         self.hello.clone().unwrap()
     }
 
-    /// Rows, until there are `n` of them; nothing else may come between.
+    /// The next `n` items, which must be rows.
     pub async fn rows(&mut self, n: usize) -> Vec<Row> {
         let mut rows = Vec::new();
         while rows.len() < n {
             match self.next().await {
-                Told::Row(row) => rows.push(row),
+                Received::Row(row) => rows.push(row),
                 other => panic!("{other:?} after {} rows", rows.len()),
             }
         }
         rows
     }
 
-    /// Decodes what was read, or came another way.
+    /// Decodes received bytes.
     pub fn take(&mut self, bytes: &[u8]) {
         self.frames.push(bytes);
         let mut frames = Vec::new();
@@ -285,7 +285,7 @@ impl Client {
             frames.push((frame.frame_type, frame.body.to_vec()));
             if self.hello.is_none() {
                 let (kind, body) = frames.remove(0);
-                self.greet(kind, &body);
+                self.accept_hello(kind, &body);
             }
         }
         for (kind, body) in frames {
@@ -293,7 +293,7 @@ impl Client {
         }
     }
 
-    fn greet(&mut self, kind: FrameType, body: &[u8]) {
+    fn accept_hello(&mut self, kind: FrameType, body: &[u8]) {
         if kind == FrameType::Goodbye {
             return self.frame(kind, body);
         }
@@ -309,8 +309,8 @@ impl Client {
             FrameType::Numbers => {
                 for row in dichroic_wire::Numbers::decode(body).unwrap().rows() {
                     let series = self.series.get(kind, row.series).unwrap();
-                    let told = Told::Number(series.name.clone(), row.into(), series.clone());
-                    self.told.push_back(told);
+                    let item = Received::Number(series.name.clone(), row.into(), series.clone());
+                    self.received.push_back(item);
                 }
             }
             FrameType::Histograms => {
@@ -318,8 +318,8 @@ impl Client {
                     let series = self.series.get(kind, row.series).unwrap();
                     let buckets = row.buckets().map(|b| (b.side.code(), b.index, b.count)).collect();
                     let sum = row.sum_int as f64 + row.sum_float;
-                    let told = Told::Histogram(series.name.clone(), sum, buckets, series.clone());
-                    self.told.push_back(told);
+                    let item = Received::Histogram(series.name.clone(), sum, buckets, series.clone());
+                    self.received.push_back(item);
                 }
             }
             FrameType::Gap => {
@@ -328,19 +328,22 @@ impl Client {
                     0 => None,
                     id => Some(self.schemas.get(kind, id).unwrap().name.clone()),
                 };
-                self.told.push_back(Told::Gap(name, gap.reason.code(), gap.lost));
+                self.received
+                    .push_back(Received::Gap(name, gap.reason.code(), gap.lost));
             }
-            FrameType::Ping => self.told.push_back(Told::Ping(Ping::decode(body).unwrap().0)),
+            FrameType::Ping => self
+                .received
+                .push_back(Received::Ping(Ping::decode(body).unwrap().0)),
             FrameType::Pong => {
-                self.told
-                    .push_back(Told::Pong(dichroic_wire::Pong::decode(body).unwrap().0));
+                self.received
+                    .push_back(Received::Pong(dichroic_wire::Pong::decode(body).unwrap().0));
             }
             FrameType::Goodbye => {
                 let goodbye = Goodbye::decode(body).unwrap();
-                self.told
-                    .push_back(Told::Goodbye(goodbye.code.code(), goodbye.message));
+                self.received
+                    .push_back(Received::Goodbye(goodbye.code.code(), goodbye.message));
             }
-            other => panic!("{other:?} is out of place"),
+            other => panic!("unexpected frame {other:?}"),
         }
     }
 
@@ -363,7 +366,7 @@ impl Client {
                 (DefineKind::Source, None) => drop(self.sources.release(id).unwrap()),
                 (DefineKind::Series, None) => {
                     self.series.release(id).unwrap();
-                    self.told.push_back(Told::Left(id));
+                    self.received.push_back(Received::Released(id));
                 }
             }
         }
@@ -379,7 +382,7 @@ impl Client {
         assert_eq!(events.columns(), schema.columns());
         for (at, time) in events.times().enumerate() {
             let cells = (1..events.columns()).map(|column| events.cell(at, column).to_value());
-            self.told.push_back(Told::Row(Row {
+            self.received.push_back(Received::Row(Row {
                 name: schema.name.clone(),
                 source: source.clone(),
                 time,
