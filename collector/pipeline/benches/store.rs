@@ -1,7 +1,7 @@
-//! The store: points that hit, series that are met, copies, fan-out, and the memory of a series; each beside its budget.
+//! The store: lookups, definitions, copies, fan-out, and the memory of a series, each with its budget.
 //!
-//! Run with `cargo bench -p dichroic-pipeline`. Times are the best of several rounds: the machine's noise only ever adds. Memory
-//! is what the process's resident set grew by, in a process of its own for each kind of series, with the allocator of the collector.
+//! Run with `cargo bench -p dichroic-pipeline`. Times are the best of several rounds, because noise only adds time. Memory is the growth
+//! of the resident set, measured in a separate process for each kind of series, with the collector's allocator.
 
 use dichroic_model::{
     AttributeValue, Batch, EventKind, Expiry, Factor, Fingerprint, Fingerprinter, Identity, Limits,
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-/// As the collector.
+/// The collector's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -39,7 +39,7 @@ enum Kind {
 struct Bench {
     store: Core,
     source: Arc<Source>,
-    prints: Fingerprinter,
+    fingerprinter: Fingerprinter,
 }
 
 impl Bench {
@@ -54,15 +54,15 @@ impl Bench {
             ..SourceSpec::new(Protocol::Otlp, "")
         };
         let source = store.open_source(spec, NOW).unwrap();
-        let prints = store.fingerprinter(source.id);
+        let fingerprinter = store.fingerprinter(source.id);
         Bench {
             store,
             source,
-            prints,
+            fingerprinter,
         }
     }
 
-    /// Five attributes of usual length.
+    /// Defines a series with five attributes of typical length.
     fn define(
         &mut self,
         kind: Kind,
@@ -160,7 +160,7 @@ impl Bench {
     }
 }
 
-/// Raw identities of 110 bytes, as a receiver would hash them, in an order that is not the store's.
+/// Raw identities of 110 bytes, as hashed by a receiver, in another order than the store's.
 fn keys(series: usize) -> Vec<[u8; 110]> {
     let mut keys: Vec<_> = (0..series)
         .map(|at| {
@@ -194,13 +194,13 @@ fn report(name: &str, value: f64, unit: &str, budget: Option<f64>) {
     println!("store/{name:<22}{value:9.1} {unit:<22}{against}");
 }
 
-/// (the ingest thread's part, with what the reader does to let the rows go)
+/// (time on the ingest thread, time including the reader's release of the rows)
 fn copy(bench: &mut Bench) -> (f64, f64) {
     let (mut steps, mut whole) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..2 * ROUNDS {
         let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
         let mut cx = Context::from_waker(Waker::noop());
-        let began = Instant::now();
+        let begin = Instant::now();
         let mut in_steps = 0;
         loop {
             let start = Instant::now();
@@ -214,7 +214,7 @@ fn copy(bench: &mut Bench) -> (f64, f64) {
             }
         }
         steps = steps.min(in_steps as f64 / SERIES as f64);
-        whole = whole.min(began.elapsed().as_nanos() as f64 / SERIES as f64);
+        whole = whole.min(begin.elapsed().as_nanos() as f64 / SERIES as f64);
     }
     (steps, whole)
 }
@@ -222,7 +222,7 @@ fn copy(bench: &mut Bench) -> (f64, f64) {
 fn report_copy(name: &str, bench: &mut Bench) {
     let (steps, whole) = copy(bench);
     report(&format!("copy, {name}"), steps, "ns/series", Some(10.0));
-    report("  and let go", whole, "ns/series", None);
+    report("  and release", whole, "ns/series", None);
 }
 
 fn points_and_copies() {
@@ -233,7 +233,7 @@ fn points_and_copies() {
         bench = Bench::new();
         let start = Instant::now();
         for (at, key) in keys.iter().enumerate() {
-            let fp = bench.prints.of(key);
+            let fp = bench.fingerprinter.of(key);
             let series = bench.define(Kind::Number, at / 2_000, at, fp);
             bench.write(Kind::Number, series, 0);
         }
@@ -242,7 +242,7 @@ fn points_and_copies() {
     report("define", miss, "ns/new series", Some(1_000.0));
     let hit = best(SERIES, |round| {
         for key in &keys {
-            let series = bench.store.find(bench.prints.of(key)).unwrap();
+            let series = bench.store.find(bench.fingerprinter.of(key)).unwrap();
             bench.write(Kind::Number, series, round);
         }
     });
@@ -268,18 +268,18 @@ fn points_and_copies() {
         bench.store.sweep(NOW + 1_000 * SECOND);
     }
     report(
-        "leave",
+        "expire",
         start.elapsed().as_nanos() as f64 / series as f64,
         "ns/series",
         None,
     );
 }
 
-/// Fifty metrics whose series came in turns, so that no two of one family lie together.
+/// Fifty metrics with interleaved series, so that series of one family are not adjacent.
 fn scattered() {
     let mut bench = Bench::new();
     for at in 0..SERIES {
-        let fp = bench.prints.of(&at.to_le_bytes());
+        let fp = bench.fingerprinter.of(&at.to_le_bytes());
         let series = bench.define(Kind::Number, at % 50, at, fp);
         bench.write(Kind::Number, series, 0);
     }
@@ -295,14 +295,14 @@ fn fan_out() {
             .store
             .schema(EventKind::Event, "a.b", Vec::new(), Vec::new())
             .unwrap();
-        let wanted = || StreamRequest {
+        let request = || StreamRequest {
             kind: EventKind::Event,
             patterns: vec![Pattern::new("a.*").unwrap()],
             replay_from: None,
             resume_from: None,
         };
         let all: Vec<Subscription> = (0..subscribers)
-            .map(|_| bench.store.subscribe(wanted()).unwrap())
+            .map(|_| bench.store.subscribe(request()).unwrap())
             .collect();
         let ns = best(BATCHES * ROWS as usize * subscribers, |_| {
             for _ in 0..BATCHES {
@@ -345,7 +345,7 @@ fn memory(kind: Kind, name: &str, budget: f64) {
     let mut bench = Bench::new();
     let before = resident();
     for at in 0..SERIES {
-        let fp = bench.prints.of(&at.to_le_bytes());
+        let fp = bench.fingerprinter.of(&at.to_le_bytes());
         let series = bench.define(kind, at / 2_000, at, fp);
         bench.write(kind, series, 1);
     }

@@ -1,4 +1,4 @@
-//! The core: all rooms, and what takes more than one of them. Owned by the ingest thread alone.
+//! The core: all rooms, and the operations that use several of them. Owned by the ingest thread.
 
 mod define;
 mod expiry;
@@ -69,18 +69,18 @@ pub struct Core {
     ledger: Ledger,
 }
 
-/// Conditions that lose nothing but deserve a look; shown in the catalog and as the collector's own counters.
+/// Conditions that lose nothing but need attention; shown in the catalog and as counters of the collector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Warnings {
-    /// Series whose labels on the page equal those of another series, which goes first.
+    /// Series hidden because another series has the same labels on the page.
     pub label_collisions: u64,
     /// Metrics whose page name is taken by a family of another type.
     pub name_conflicts: u64,
-    /// Deltas whose start lies after the end of the last one: something is missing between.
+    /// Deltas that start after the end of the previous one: data is missing between them.
     pub delta_gaps: u64,
-    /// Deltas whose start lies before the end of the last one.
+    /// Deltas that start before the end of the previous one.
     pub delta_overlaps: u64,
-    /// Cumulative counters that dropped: the program restarted.
+    /// Cumulative counters that decreased: the program restarted.
     pub resets: u64,
     /// Label values that were cut.
     pub cut_values: u64,
@@ -90,7 +90,7 @@ pub struct Warnings {
 const PAGE_SALT: u64 = u64::MAX;
 
 impl Core {
-    /// An empty core that begins at `epoch`.
+    /// An empty core that starts at `epoch`.
     pub fn new(limits: Limits, resolver: Arc<dyn Resolver>, epoch: UnixNanos) -> Self {
         let seed = Seed::random();
         let hasher = Fingerprinter::new(seed, PAGE_SALT);
@@ -108,17 +108,17 @@ impl Core {
         }
     }
 
-    /// Resolves series by this resolver from the next sweep on: they keep their state, and each is resolved again at its next point.
+    /// Replaces the resolver from the next sweep on. Series keep their state and are resolved again at their next point.
     pub fn set_resolver(&mut self, resolver: Arc<dyn Resolver>) {
         self.resolver = resolver;
     }
 
-    /// The reload by which series are resolved. When it changes, they must be defined again.
+    /// Number of the resolver's reload in use. When it changes, series must be defined again.
     pub fn resolver_epoch(&self) -> u64 {
         self.resolver_generation
     }
 
-    /// When this process began to count.
+    /// When this process started to count.
     pub fn epoch(&self) -> UnixNanos {
         self.epoch
     }
@@ -128,12 +128,12 @@ impl Core {
         &self.series.limits
     }
 
-    /// The accounts, to add to.
+    /// The ledger, for writing.
     pub fn ledger_mut(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
 
-    /// The accounts.
+    /// The ledger.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -156,7 +156,7 @@ impl Core {
         self.series.len()
     }
 
-    /// Accounted bytes: series, labels, names, sources, tables. Tables keep their size when series are removed.
+    /// Accounted bytes: series, labels, names, sources, tables. Tables do not shrink when series are removed.
     pub fn bytes(&self) -> usize {
         self.live_bytes() + self.series.table_bytes() + self.exposition.claims.bytes()
     }
@@ -182,16 +182,16 @@ impl Core {
 
     // ---- sources ----------------------------------------------------------------------------------------------------------
 
-    /// Opens a source, or finds the one with this key. A source that returns with another identity (job, instance, resource, labels)
-    /// replaces the old one, whose series are removed.
+    /// Opens a source, or returns the one with this key. A source that returns with another identity (job, instance, resource, labels)
+    /// replaces the old one and removes its series.
     pub fn open_source(&mut self, mut spec: SourceSpec, now: UnixNanos) -> Result<Arc<Source>, NotAdmitted> {
         self.clock = self.clock.max(now);
-        if let Some(known) = self.sources.find(&spec) {
-            if same_identity(&known.source.spec, &spec) {
-                known.ended = None;
-                return Ok(known.source.clone());
+        if let Some(state) = self.sources.find(&spec) {
+            if same_identity(&state.source.spec, &spec) {
+                state.ended = None;
+                return Ok(state.source.clone());
             }
-            let id = known.source.id;
+            let id = state.source.id;
             self.remove_source(id);
         }
         if self.sources.len() >= self.limits().sources {
@@ -207,7 +207,7 @@ impl Core {
         Ok(source)
     }
 
-    /// The source has ended. Its series expire by its rule: at once, when idle, or some time after this.
+    /// Ends a source. Its series expire by its rule: at once, when idle, or some time after the end.
     pub fn end_source(&mut self, id: SourceId, now: UnixNanos) {
         let Some(state) = self.sources.get_mut(id) else {
             return;
@@ -232,19 +232,19 @@ impl Core {
 
     // ---- series and points ------------------------------------------------------------------------------------------------
 
-    /// The series of a fingerprint, if it is known.
+    /// The series of a fingerprint, if there is one.
     #[inline]
     pub fn find(&self, fp: Fingerprint) -> Option<SeriesRef> {
         self.series.find(fp)
     }
 
-    /// Looks up to [`crate::LOOKUP_BATCH`] series and their cells up, all together.
+    /// Looks up a batch of at most [`crate::LOOKUP_BATCH`] series and prefetches their cells.
     #[inline]
     pub fn find_batch(&self, fingerprints: &[Fingerprint]) -> FoundSeries {
         self.series.find_batch(fingerprints)
     }
 
-    /// The result of [`Core::find`] now, without another lookup unless something changed since [`Core::find_batch`].
+    /// The same result as [`Core::find`], without another lookup unless series changed since [`Core::find_batch`].
     #[inline]
     pub fn find_in(&self, found: &FoundSeries, at: usize, fp: Fingerprint) -> Option<SeriesRef> {
         self.series.find_in(found, at, fp)
@@ -255,25 +255,25 @@ impl Core {
         self.series.meta(series)
     }
 
-    /// Whether the series exists but was not resolved again since the last reload.
+    /// Whether the series exists but has not been resolved since the last reload.
     pub fn is_unresolved(&self, series: SeriesRef) -> bool {
         self.series.exists(series) && self.series.slot(series).is_none()
     }
 
-    /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops is a reset (its start becomes its time) unless a new start is
-    /// stated.
+    /// Replaces a gauge or a cumulative sum. A monotonic sum that decreases is a reset (its start becomes its time) unless the point
+    /// states a new start.
     #[inline]
     pub fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Result<(), DropReason> {
         self.series.set_number(series, value, times)
     }
 
-    /// A delta of a sum: adds.
+    /// Adds a delta to a sum.
     #[inline]
     pub fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Result<(), DropReason> {
         self.series.add_number(series, value, times)
     }
 
-    /// A cumulative histogram: replaces. A count that drops is a reset.
+    /// Replaces a cumulative histogram. A count that decreases is a reset.
     #[inline]
     pub fn set_histogram(
         &mut self,
@@ -284,7 +284,7 @@ impl Core {
         self.series.set_histogram(series, point, times)
     }
 
-    /// A delta of a histogram: adds.
+    /// Adds a delta to a histogram.
     #[inline]
     pub fn add_histogram(
         &mut self,
@@ -295,7 +295,7 @@ impl Core {
         self.series.add_histogram(series, point, times)
     }
 
-    /// A cumulative exponential histogram: replaces. A count that drops is a reset.
+    /// Replaces a cumulative exponential histogram. A count that decreases is a reset.
     #[inline]
     pub fn set_exponential(
         &mut self,
@@ -306,7 +306,7 @@ impl Core {
         self.series.set_exponential(series, point, times)
     }
 
-    /// A delta of an exponential histogram: adds, at the coarser scale of both.
+    /// Adds a delta to an exponential histogram, at the coarser scale of both.
     #[inline]
     pub fn add_exponential(
         &mut self,
@@ -317,7 +317,7 @@ impl Core {
         self.series.add_exponential(series, point, times)
     }
 
-    /// A summary: replaces. A count that drops is a reset.
+    /// Replaces a summary. A count that decreases is a reset.
     #[inline]
     pub fn set_summary(
         &mut self,
@@ -328,22 +328,22 @@ impl Core {
         self.series.set_summary(series, point, times)
     }
 
-    /// Keeps the newest exemplar of a series, unless its attributes are too long.
+    /// Stores the newest exemplar of a series, unless its attributes are too long.
     pub fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
         self.series.set_exemplar(series, exemplar);
     }
 
-    /// The number a live series holds, raw.
+    /// The raw number of a live series.
     pub fn number(&self, series: SeriesRef) -> Option<Number> {
         self.series.number(series)
     }
 
-    /// The explicit histogram a live series holds, raw.
+    /// The raw explicit histogram of a live series.
     pub fn histogram(&self, series: SeriesRef) -> Option<&Explicit> {
         self.series.histogram(series)
     }
 
-    /// The exponential histogram a live series holds, raw.
+    /// The raw exponential histogram of a live series.
     pub fn exponential(&self, series: SeriesRef) -> Option<&ExponentialCell> {
         self.series.exponential(series)
     }
@@ -378,7 +378,7 @@ impl Core {
         self.events.publish(batch);
     }
 
-    /// Reports to subscribers that rows of a schema are missing here.
+    /// Reports to subscribers that rows of a schema are missing at this position.
     pub fn publish_gap(
         &mut self,
         schema: &Arc<EventSchema>,

@@ -1,4 +1,4 @@
-//! Hash tables with a random seed: fast, and no sender can choose which keys collide.
+//! Hash tables with a random seed: fast, and senders cannot choose colliding keys.
 
 pub(crate) type Seeded = foldhash::quality::RandomState;
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, Seeded>;

@@ -1,14 +1,15 @@
 //! The ledger: the fate of every point, event and log, by hop, source and reason.
 //!
-//! Every term is counted where it occurs; none is computed from the others, so a defect shows as an account that does not balance. The hops and their equations:
+//! Every term is counted where it occurs and none is computed from the others, so a bug shows as an account that does not balance. The
+//! hops and their equations:
 //!
 //! | hop | equation |
 //! |---|---|
 //! | ingest, per source and signal | `received = applied + dropped{reason} + staged` |
 //! | each exporter and subscriber | `offered = sent + dropped{reason} + queued` |
-//! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (the relay's own account, as last reported) |
+//! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (as last reported by the relay) |
 //!
-//! The unit of a metric is a data point (a sample, for scraped pages), of events and logs a row.
+//! Metrics are counted in data points (samples, for scraped pages), events and logs in rows.
 
 use dichroic_model::{SourceId, UnixNanos};
 use std::collections::{BTreeMap, VecDeque};
@@ -42,25 +43,25 @@ impl Signal {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// Why something was dropped. Each has its own counter.
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why items were dropped. Each reason has a counter.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason { $($(#[$doc])* $name,)* }
 
         impl DropReason {
-            /// All of them, in the order of their declaration.
+            /// All reasons, in order of declaration.
             pub const ALL: &[DropReason] = &[$(DropReason::$name,)*];
 
             /// The value of the `reason` label.
             pub fn as_str(self) -> &'static str {
-                match self { $(DropReason::$name => $word,)* }
+                match self { $(DropReason::$name => $label,)* }
             }
         }
     };
 }
 
 reasons! {
-    /// The limit of series is reached.
+    /// The limit of all series is reached.
     SeriesLimit = "series_limit",
     /// The limit of series of one source is reached.
     SeriesPerSource = "series_per_source",
@@ -82,9 +83,9 @@ reasons! {
     Unsupported = "unsupported",
     /// The same series twice in one page or request.
     Duplicate = "duplicate",
-    /// Older than the last point, or a total that decreased.
+    /// Older than the previous point, or a total that decreased.
     Backwards = "backwards",
-    /// A delta that starts before the end of the last one.
+    /// A delta that starts before the end of the previous one.
     Overlap = "overlap",
     /// The point is flagged as having no value.
     NoRecordedValue = "no_recorded_value",
@@ -92,11 +93,11 @@ reasons! {
     SeriesGone = "series_gone",
     /// A page or request over its size limit.
     TooLarge = "too_large",
-    /// A schema that was withdrawn while its rows were on their way.
+    /// The schema was withdrawn while its rows were in flight.
     Withdrawn = "withdrawn",
     /// In flight when the relay's connection broke.
     RelayBroke = "relay_broke",
-    /// No subscriber was left.
+    /// There was no subscriber.
     Unwanted = "unwanted",
     /// The receiver of the channel was too slow.
     Slow = "slow",
@@ -107,7 +108,7 @@ reasons! {
 /// The account of one source and signal at the ingest hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceAccount {
-    /// When it began to count.
+    /// Start of the account.
     pub since: UnixNanos,
     /// Received.
     pub received: u64,
@@ -134,7 +135,7 @@ impl SourceAccount {
         self.dropped[reason as usize]
     }
 
-    /// Reasons that dropped something, with how much.
+    /// Number of dropped items by reason, without zeros.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL
             .iter()
@@ -151,8 +152,8 @@ impl SourceAccount {
     }
 }
 
-/// The account of one exporter or subscriber. Shared between threads: each counter has one writer and is only ever added to,
-/// so relaxed order suffices; a reader may see one term a moment before another, at rest they balance.
+/// The account of one exporter or subscriber. Shared between threads: each counter has one writer and takes only additions and
+/// subtractions, so relaxed ordering suffices. A reader may see the terms at slightly different times; at rest they balance.
 #[derive(Debug, Default)]
 pub struct Hop {
     /// Passed to it.
@@ -183,7 +184,7 @@ impl Hop {
     }
 }
 
-/// A counter of a relay's own account: a name, with labels in a fixed order.
+/// A term of the account that a relay reports: a name, with labels in a fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelayTerm {
     /// Also the end of the metric's name, `dichroic_relay_{name}_total`.
@@ -223,28 +224,28 @@ impl fmt::Display for RelayTerm {
 /// All accounts.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// When this process began to count.
+    /// When this process started to count.
     pub epoch: UnixNanos,
     accounts: BTreeMap<(SourceId, Signal), SourceAccount>,
     /// Names of sources, also of removed ones.
     names: BTreeMap<SourceId, (&'static str, String)>,
     relays: BTreeMap<SourceId, BTreeMap<RelayTerm, u64>>,
-    /// Removed sources that still have an account of their own, oldest first.
+    /// Removed sources that still have an account, oldest first.
     retired: VecDeque<SourceId>,
     hops: BTreeMap<String, Arc<Hop>>,
 }
 
-/// Largest number of removed sources with an account of their own.
+/// Largest number of removed sources with an account.
 const RETIRED: usize = 1_024;
 
-/// Largest number of terms of one relay's account.
+/// Largest number of terms reported by one relay.
 const RELAY_TERMS: usize = 256;
 
 impl Ledger {
-    /// The account that sums up those of sources removed long ago.
-    pub const DEPARTED: SourceId = SourceId(u32::MAX);
+    /// The account with the totals of sources removed long ago.
+    pub const REMOVED_SOURCES: SourceId = SourceId(u32::MAX);
 
-    /// An empty ledger that begins at `epoch`.
+    /// An empty ledger that starts at `epoch`.
     pub fn new(epoch: UnixNanos) -> Self {
         Ledger {
             epoch,
@@ -256,7 +257,7 @@ impl Ledger {
         self.names.insert(source, (protocol, name.to_owned()));
     }
 
-    /// A source was removed. Its account is retained; beyond a limit the oldest are summed up in one ([`Ledger::DEPARTED`]), so that the
+    /// Retains the account of a removed source. Beyond a limit the oldest are added to one account ([`Ledger::REMOVED_SOURCES`]), so that the
     /// ledger is bounded and still balances.
     pub(crate) fn retire(&mut self, source: SourceId) {
         self.retired.push_back(source);
@@ -274,8 +275,8 @@ impl Ledger {
             let Some(old) = self.accounts.remove(&(source, signal)) else {
                 continue;
             };
-            self.name(Self::DEPARTED, "internal", "sources that left");
-            let sum = self.account_mut(Self::DEPARTED, signal);
+            self.name(Self::REMOVED_SOURCES, "internal", "removed sources");
+            let sum = self.account_mut(Self::REMOVED_SOURCES, signal);
             add(&mut sum.received, old.received);
             add(&mut sum.applied, old.applied);
             add(&mut sum.staged, old.staged);
@@ -315,7 +316,7 @@ impl Ledger {
         add(&mut self.account_mut(source, signal).dropped[reason as usize], n);
     }
 
-    /// The last value of a term of a relay's own account. Terms beyond the limit are ignored.
+    /// Sets a term that a relay reports. Terms beyond the limit are ignored.
     pub fn relay(&mut self, source: SourceId, term: impl Into<RelayTerm>, value: u64) {
         let term = term.into();
         let terms = self.relays.entry(source).or_default();
@@ -341,7 +342,7 @@ impl Ledger {
             .map(|((source, signal), account)| (*source, *signal, account))
     }
 
-    /// The last values of the relays' own accounts.
+    /// The last reported accounts of the relays.
     pub fn relays(&self) -> impl Iterator<Item = (SourceId, &BTreeMap<RelayTerm, u64>)> {
         self.relays.iter().map(|(source, terms)| (*source, terms))
     }
@@ -367,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_balances_when_every_term_was_counted() {
+    fn an_account_balances_when_every_term_is_counted() {
         let mut ledger = Ledger::new(5);
         let source = SourceId(1);
         ledger.received(source, Signal::Metrics, 10);
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_a_peer_chooses_saturate() {
+    fn counters_saturate() {
         let mut ledger = Ledger::new(0);
         for reason in [DropReason::Slow, DropReason::Unwanted] {
             for _ in 0..2 {
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_many_departed_sources_are_added_up_and_lose_nothing() {
+    fn accounts_of_many_removed_sources_are_added_and_lose_nothing() {
         let mut ledger = Ledger::new(0);
         for id in 0..3_000 {
             ledger.name(SourceId(id), "otlp", "x");

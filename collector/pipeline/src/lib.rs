@@ -1,28 +1,28 @@
-//! The series, the raw events, the ledger, and the exchange of all these with other threads.
+//! Series, raw events and the ledger, and their exchange with other threads.
 //!
 //! One thread, the ingest thread, owns the [`Core`]; receivers run on it and call it synchronously with whole requests. Nothing
-//! between a socket's bytes and a cell awaits, locks or sends. Other threads never touch the core: through a [`Handle`] they submit
-//! [`Job`]s, which run in steps between requests and return copies through a [`channel`].
+//! between a socket's bytes and a cell awaits, locks or sends. Other threads do not access the core: they submit [`Job`]s through a
+//! [`Handle`], which run in steps between requests and return copies through a [`channel`].
 //!
 //! | task | call |
 //! |---|---|
 //! | open and end a source | [`Core::open_source`], [`Core::end_source`] |
 //! | find a series, or define it on a miss | [`Core::find`], [`Core::find_batch`] (many at once), [`Core::define`] |
 //! | write a point | `set_*` (cumulative and gauges replace), `add_*` (deltas add) |
-//! | remove a series | [`Core::expire`]; others expire in [`Core::sweep`] |
+//! | remove a series | [`Core::expire`]; [`Core::sweep`] expires idle and ended ones |
 //! | publish raw events | [`Core::publish`], [`Core::publish_gap`] |
 //! | read from another thread | [`Handle::call`], [`Handle::snapshot`], [`Handle::subscribe`] |
 //! | account for every item | [`Core::ledger`], [`ledger`] |
 //!
-//! | room | holds |
+//! | room | content |
 //! |---|---|
 //! | `series` | slots, cells, the index of fingerprints, admission |
-//! | `exposition` | families, and which series has which identity on a page |
+//! | `exposition` | families, and the identities of series on a page |
 //! | `events` | schemas, replay, subscribers |
 //! | `ledger` | the accounts |
 //! | `exchange` | channel, jobs, snapshots |
 //!
-//! Rooms do not reach into each other: [`Core`] passes one to another as an argument where an operation takes both.
+//! Rooms do not own each other: where an operation uses two, [`Core`] passes one to the other as an argument.
 #![forbid(unsafe_code)]
 
 mod core;

@@ -1,24 +1,24 @@
-//! Series as they are copied out.
+//! Copies of series, for exporters.
 
 use crate::series::meta::SeriesMeta;
 use crate::series::values::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_model::{Exemplar, Number, UnixNanos};
 use std::sync::Arc;
 
-/// One series, copied.
+/// A copy of one series.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Its metadata.
     pub meta: Arc<SeriesMeta>,
-    /// Its value, raw: the meta's factor turns it into the metric's unit.
+    /// Its raw value; the meta's factor converts it to the metric's unit.
     pub value: RowValue,
-    /// Start of the count. Without a stated start, the time of its first point here, or of the point that reset it.
+    /// Start of the count; if not stated by the sender, the time of the first point or of the last reset.
     pub start: UnixNanos,
     /// Whether the sender stated `start`.
     pub start_explicit: bool,
     /// Time of its last point.
     pub time: UnixNanos,
-    /// Not on pages: its name or labels there belong to another.
+    /// Not on pages, because another series or family has its name or labels there.
     pub hidden: bool,
     /// Its newest exemplar.
     pub exemplar: Option<Arc<Exemplar>>,
@@ -38,7 +38,7 @@ pub enum RowValue {
 }
 
 impl Row {
-    /// A number in the metric's unit; an integer stays one when no conversion is needed.
+    /// A number in the metric's unit; an integer remains one if no conversion is needed.
     pub fn scaled(&self, raw: Number) -> Number {
         if self.meta.factor.is_one() {
             raw

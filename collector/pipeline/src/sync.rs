@@ -1,7 +1,7 @@
-//! The shared-memory primitives, real or modelled: under `cfg(loom)` every one is loom's, so that the models in `tests` explore
-//! the orderings of exactly the code that ships.
+//! The shared-memory primitives. Under `cfg(loom)` all are loom's, so that the models in `tests` explore the orderings of the code that
+//! ships.
 //!
-//! The models: `RUSTFLAGS="--cfg loom" cargo test -p dichroic-pipeline --test 'loom_*' --release --target-dir target/loom`
+//! Run the models with `RUSTFLAGS="--cfg loom" cargo test -p dichroic-pipeline --test 'loom_*' --release --target-dir target/loom`
 
 #[cfg(not(loom))]
 pub(crate) use atomic_waker::AtomicWaker;
@@ -19,19 +19,19 @@ pub(crate) use loom::sync::Arc;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub(crate) use modelled::ArrayQueue;
+pub(crate) use modeled::ArrayQueue;
 
-/// Registers the waker of a sleeper.
-pub(crate) fn register(bell: &AtomicWaker, waker: &std::task::Waker) {
+/// Registers the waker of a waiting task.
+pub(crate) fn register(slot: &AtomicWaker, waker: &std::task::Waker) {
     #[cfg(not(loom))]
-    bell.register(waker);
+    slot.register(waker);
     #[cfg(loom)]
-    bell.register_by_ref(waker);
+    slot.register_by_ref(waker);
 }
 
-/// A stand-in for crossbeam's queue, which loom cannot see into: the same contract, linearised by a lock.
+/// Replaces crossbeam's queue, which loom cannot instrument: the same contract, linearized by a lock.
 #[cfg(loom)]
-mod modelled {
+mod modeled {
     use std::collections::VecDeque;
 
     pub(crate) struct ArrayQueue<T> {

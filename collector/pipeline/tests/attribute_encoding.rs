@@ -1,4 +1,4 @@
-//! Attributes come back from a series as they were given, whether its labels tell them or not.
+//! Attributes of a series are decoded without loss, whether they are encoded by its labels or packed.
 
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Identity, Limits, MetricKind, NameStyle, Protocol, Scope, SeriesDef,
@@ -36,7 +36,7 @@ c=\\"
 
 proptest! {
     #[test]
-    fn attributes_come_back_as_they_were_given(
+    fn attributes_are_decoded_without_loss(
         honor_labels in any::<bool>(),
         sets in proptest::collection::vec(
             proptest::collection::vec(
@@ -48,12 +48,12 @@ proptest! {
     ) {
         let mut store = Core::new(Limits::default(), Arc::new(Identity), 1);
         let source = store.open_source(spec(honor_labels), 1).unwrap();
-        let prints = store.fingerprinter(source.id);
+        let fingerprinter = store.fingerprinter(source.id);
         for (at, set) in sets.iter().enumerate() {
             let pairs = || -> Vec<(Cow<'_, str>, AttributeValue<'_>)> {
                 set.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone())).collect()
             };
-            let series = store.define(prints.of(&at.to_le_bytes()), SeriesDef {
+            let series = store.define(fingerprinter.of(&at.to_le_bytes()), SeriesDef {
                 source: source.id,
                 scope: &Scope::default(),
                 name: "m",

@@ -1,4 +1,4 @@
-//! Copies while series come and go: nothing that stays is skipped or shown twice.
+//! Copies while series are added and removed: no other series is skipped or repeated.
 #![cfg(not(loom))]
 
 mod common;
@@ -28,7 +28,7 @@ impl Copy {
         }
     }
 
-    /// A step of the job, and what came of it.
+    /// Runs a step of the job and takes its rows.
     fn step(&mut self, store: &mut Core) {
         if !self.done {
             self.done = self.job.step(store, &mut Context::from_waker(Waker::noop())) == Progress::Done;
@@ -47,7 +47,7 @@ impl Copy {
 }
 
 #[test]
-fn rows_come_in_family_order_each_family_together() {
+fn rows_are_grouped_by_family_and_in_page_order() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     for at in 0..12_000 {
@@ -97,14 +97,14 @@ fn rows_now(store: &mut Core) -> usize {
 fn a_successor_is_first_shown_in_the_next_copy() {
     let mut store = store(|_| {});
     let (x, y) = (source(&mut store, "x"), source(&mut store, "y"));
-    set(&mut store, &x, GAUGE, &[("place", "one")], 1);
+    set(&mut store, &x, GAUGE, &[("label", "one")], 1);
     for at in 0..10_000 {
         set(&mut store, &x, GAUGE, &[("at", &at.to_string())], 1);
     }
-    set(&mut store, &y, GAUGE, &[("place", "one")], 2);
+    set(&mut store, &y, GAUGE, &[("label", "one")], 2);
     let mut copy = Copy::new();
     copy.step(&mut store);
-    let first = define_series(&mut store, &x, GAUGE, &[("place", "one")]).unwrap();
+    let first = define_series(&mut store, &x, GAUGE, &[("label", "one")]).unwrap();
     store.expire(first);
     let shown = |rows: &[Row]| {
         rows.iter()
@@ -160,9 +160,9 @@ fn a_copy_can_be_limited_to_changed_series() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Between the steps of copies that overlap, random series of random families leave and come.
+    /// Random series of random families are added and removed between the steps of overlapping copies.
     #[test]
-    fn survivors_are_copied_exactly_once(
+    fn series_that_live_during_the_copy_are_copied_exactly_once(
         operations in prop::collection::vec((0..3u8, 0..200usize), 50..300),
         steps in prop::collection::vec(0..300usize, 1..8),
     ) {
@@ -171,7 +171,7 @@ proptest! {
         let names = ["a", "b", "c"];
         let mut live: Vec<Option<SeriesRef>> = Vec::new();
         let labels = |at: usize| at.to_string();
-        // A step looks at 4,096 series, so that the first ends among those that come and go.
+        // More series than one step checks, so that steps end among those that are added and removed.
         for at in 0..4_000 {
             set(&mut store, &source, Def { name: "A", ..GAUGE }, &[("at", &labels(at))], 0);
         }
@@ -205,12 +205,12 @@ proptest! {
             let rows = copy.finish(&mut store);
             let mut seen = HashSet::new();
             for row in &rows {
-                prop_assert!(seen.insert((row.meta.metric.name.clone(), row.meta.labels())), "{row:?} twice");
+                prop_assert!(seen.insert((row.meta.metric.name.clone(), row.meta.labels())), "{row:?} is repeated");
             }
             for (at, touched) in touched.iter().enumerate() {
                 let label = format!("job=\"j\",instance=\"i\",at=\"{at}\"");
-                let there = seen.contains(&(names[at % 3].to_owned(), label));
-                prop_assert!(*touched || there, "{at} is missing");
+                let copied = seen.contains(&(names[at % 3].to_owned(), label));
+                prop_assert!(*touched || copied, "{at} is missing");
             }
         }
     }

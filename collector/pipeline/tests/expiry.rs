@@ -1,4 +1,4 @@
-//! How series and sources leave.
+//! Expiry of series and sources.
 #![cfg(not(loom))]
 
 mod common;
@@ -20,7 +20,7 @@ fn fill(store: &mut Core, source: &dichroic_model::Source, series: usize) {
 }
 
 #[test]
-fn series_without_an_expiry_stay_until_the_receiver_expires_them() {
+fn series_without_an_expiry_remain_until_the_receiver_expires_them() {
     let mut store = store(|_| {});
     let source = open(&mut store, Expiry::ByReceiver);
     fill(&mut store, &source, 3);
@@ -76,19 +76,19 @@ fn many_series_expire_in_bounded_parts() {
         let source = open(&mut store, expiry);
         fill(&mut store, &source, 5_000);
         store.end_source(source.id, NOW);
-        let mut ticks = 0;
+        let mut sweeps = 0;
         while store.series() > 0 {
             let before = store.series();
             store.sweep(NOW + 10 * SECOND);
             assert!(before - store.series() <= 1_024);
-            ticks += 1;
-            assert!(ticks < 20, "{expiry:?}");
+            sweeps += 1;
+            assert!(sweeps < 20, "{expiry:?}");
         }
     }
 }
 
 #[test]
-fn series_stay_fresh_for_more_than_fifty_days() {
+fn idle_times_are_correct_after_more_than_fifty_days() {
     let mut store = store(|_| {});
     let source = open(&mut store, Expiry::AfterIdle(300 * SECOND));
     for day in [1, 49, 50, 100, 1_000] {
@@ -118,7 +118,7 @@ fn an_account_outlives_its_source() {
     );
 }
 
-/// Names everything `new` from generation 1 on, but for what is named `fixed`.
+/// From generation 1 on, names every metric `new` except `fixed`.
 struct Reloading(AtomicU64);
 
 impl Resolver for Reloading {
@@ -127,11 +127,11 @@ impl Resolver for Reloading {
     }
 
     fn resolve(&self, query: &Query<'_>) -> Resolution {
-        let mut meaning = Identity.resolve(query);
+        let mut resolution = Identity.resolve(query);
         if self.generation() > 0 && query.def.name != "fixed" {
-            meaning.name = "new".into();
+            resolution.name = "new".into();
         }
-        meaning
+        resolution
     }
 }
 
@@ -202,24 +202,24 @@ fn after_a_reload_series_can_still_be_expired_or_retained() {
         store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
         series
     };
-    let [fixed, leaves, stays] = ["fixed", "leaves", "stays"].map(|name| add(&mut store, name));
+    let [fixed, expired, retained] = ["fixed", "expired", "retained"].map(|name| add(&mut store, name));
     resolver.0.store(1, Ordering::Relaxed);
     store.sweep(NOW + SECOND);
     assert!(store.is_unresolved(fixed));
     assert!(store.add_number(fixed, Number::int(1), Times::at(NOW)).is_err());
-    let met = add(&mut store, "fixed");
-    assert_eq!(met, fixed, "the same series");
-    assert!(store.meta(met).is_some() && store.meta(fixed).is_none());
-    store.expire(leaves);
-    store.retain(stays);
+    let resolved = add(&mut store, "fixed");
+    assert_eq!(resolved, fixed, "the same series");
+    assert!(store.meta(resolved).is_some() && store.meta(fixed).is_none());
+    store.expire(expired);
+    store.retain(retained);
     store.sweep(NOW + 602 * SECOND);
-    assert_eq!(lines(&mut store), ["fixed{} 2", "stays{} 1"]);
-    // Another has the place of the one that left.
+    assert_eq!(lines(&mut store), ["fixed{} 2", "retained{} 1"]);
+    // Another series has the slot of the expired one.
     let other = add(&mut store, "other");
-    assert_ne!(other, leaves);
-    store.expire(leaves);
+    assert_ne!(other, expired);
+    store.expire(expired);
     store.expire(fixed);
-    assert_eq!(lines(&mut store), ["new{} 1", "stays{} 1"]);
+    assert_eq!(lines(&mut store), ["new{} 1", "retained{} 1"]);
 }
 
 #[test]
@@ -237,29 +237,13 @@ fn a_reset_series_starts_without_history() {
     };
     let histogram = define_series(&mut store, &source, def, &[]).unwrap();
     store
-        .set_histogram(
-            histogram,
-            &point(&[7, 7]),
-            Times {
-                start: NOW,
-                time: NOW,
-                now: NOW,
-            },
-        )
+        .set_histogram(histogram, &point(&[7, 7]), times(NOW, NOW))
         .unwrap();
     let bytes = store.live_bytes();
     store.reset(histogram);
     assert_eq!(store.live_bytes(), bytes);
     store
-        .set_histogram(
-            histogram,
-            &point(&[1, 0]),
-            Times {
-                start: NOW - 9,
-                time: NOW - 8,
-                now: NOW,
-            },
-        )
+        .set_histogram(histogram, &point(&[1, 0]), times(NOW - 9, NOW - 8))
         .unwrap();
     assert_eq!(store.histogram(histogram).unwrap().count(), 1);
     assert_eq!(store.warnings().resets, 0);

@@ -1,4 +1,4 @@
-//! Other threads reach the store through the handle, and are answered or told that nobody will.
+//! Calls through the handle from other threads return a result, or an error once the core is dropped.
 #![cfg(not(loom))]
 
 mod common;
@@ -26,14 +26,14 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(answer) => return answer,
+            Poll::Ready(result) => return result,
             Poll::Pending => thread::park(),
         }
     }
 }
 
-/// Serves a store with `series` on this thread while `reader` runs on another, until it is done.
-fn beside<T: Send>(series: usize, reader: impl FnOnce(Handle) -> T + Send) -> T {
+/// Serves a store with `series` series on this thread while `reader` runs on another.
+fn with_store<T: Send>(series: usize, reader: impl FnOnce(Handle) -> T + Send) -> T {
     let (handle, inbox): (Handle, Inbox) = inbox();
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
@@ -44,9 +44,9 @@ fn beside<T: Send>(series: usize, reader: impl FnOnce(Handle) -> T + Send) -> T 
     thread::scope(|scope| {
         let main = thread::current();
         let reader = scope.spawn(move || {
-            let answer = reader(handle);
+            let result = reader(handle);
             main.unpark();
-            answer
+            result
         });
         let mut serving = pin!(serve(store, inbox));
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -65,16 +65,16 @@ fn beside<T: Send>(series: usize, reader: impl FnOnce(Handle) -> T + Send) -> T 
 
 #[test]
 fn calls_run_on_the_ingest_thread() {
-    let series = beside(3, |handle| run(handle.call(|store| store.series())));
+    let series = with_store(3, |handle| run(handle.call(|store| store.series())));
     assert_eq!(series, Ok(3));
 }
 
 #[test]
-fn a_copy_crosses_threads_complete_even_through_a_small_channel() {
-    let rows = beside(30_000, |handle| {
+fn a_copy_is_complete_even_through_a_small_channel() {
+    let rows = with_store(30_000, |handle| {
         run(async {
             let request = SnapshotRequest {
-                lane: 1,
+                capacity: 1,
                 ..SnapshotRequest::default()
             };
             let chunks = handle.snapshot(request).unwrap();
@@ -90,12 +90,12 @@ fn a_copy_crosses_threads_complete_even_through_a_small_channel() {
 }
 
 #[test]
-fn a_reader_that_disconnects_in_the_middle_does_no_harm() {
-    let series = beside(30_000, |handle| {
+fn a_reader_may_disconnect_during_a_copy() {
+    let series = with_store(30_000, |handle| {
         run(async {
             let chunks = handle
                 .snapshot(SnapshotRequest {
-                    lane: 1,
+                    capacity: 1,
                     ..SnapshotRequest::default()
                 })
                 .unwrap();

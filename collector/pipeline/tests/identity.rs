@@ -1,4 +1,4 @@
-//! What makes two points one series, and which of two series has a place on the page.
+//! Series identity and exposition identity.
 #![cfg(not(loom))]
 
 mod common;
@@ -21,7 +21,7 @@ fn shuffled_attributes_are_one_series() {
 }
 
 #[test]
-fn fingerprints_beyond_the_limit_are_removed_and_the_series_stays_one() {
+fn fingerprints_beyond_the_limit_are_removed_without_a_second_series() {
     let mut store = store(|limits| limits.aliases_per_series = 3);
     let source = source(&mut store, "s");
     let series = set(&mut store, &source, GAUGE, &[("a", "1")], 5);
@@ -38,7 +38,7 @@ fn fingerprints_beyond_the_limit_are_removed_and_the_series_stays_one() {
     assert_eq!(
         store.find(fp(&store, &source, "999")),
         None,
-        "aliases leave with the series"
+        "aliases are removed with the series"
     );
 }
 
@@ -55,7 +55,7 @@ fn a_reference_is_stale_once_its_series_is_removed_even_if_the_slot_is_reused() 
     assert_eq!(lines(&mut store), ["m{a=\"2\"} 2"]);
 }
 
-/// Two sources under one job and instance, told apart by their keys.
+/// Two sources with the same job and instance and different keys.
 fn two(store: &mut Core, first: &str, second: &str) {
     for key in [first, second] {
         let source = source(store, key);
@@ -64,7 +64,7 @@ fn two(store: &mut Core, first: &str, second: &str) {
 }
 
 #[test]
-fn of_two_series_with_one_identity_the_same_wins_in_either_order_of_arrival() {
+fn the_winner_of_an_identity_does_not_depend_on_the_order_of_arrival() {
     for (first, second) in [("x", "y"), ("y", "x")] {
         let mut store = store(|_| {});
         two(&mut store, first, second);
@@ -83,8 +83,8 @@ fn when_the_winner_is_removed_the_next_contender_succeeds_it() {
         for (source, value) in sources.iter().zip(order) {
             set(&mut store, source, GAUGE, &[], i64::from(value.as_bytes()[0]));
         }
-        for (left, shown) in [(None, 'x'), (Some("x"), 'y'), (Some("y"), 'z')] {
-            if let Some(key) = left {
+        for (removed, shown) in [(None, 'x'), (Some("x"), 'y'), (Some("y"), 'z')] {
+            if let Some(key) = removed {
                 let at = order.iter().position(|k| *k == key).unwrap();
                 store.end_source(sources[at].id, NOW);
             }
@@ -96,7 +96,7 @@ fn when_the_winner_is_removed_the_next_contender_succeeds_it() {
         }
         let z = order.iter().position(|k| *k == "z").unwrap();
         set(&mut store, &sources[z], GAUGE, &[], 7);
-        assert_eq!(lines(&mut store), ["m{} 7"], "found under the place it inherited");
+        assert_eq!(lines(&mut store), ["m{} 7"], "found under its new identity");
     }
 }
 
@@ -125,13 +125,13 @@ fn the_exposition_identity_is_a_set_of_labels() {
     let a = store.open_source(honoring("a", "theirs"), NOW).unwrap();
     let b = store.open_source(honoring("b", "other"), NOW).unwrap();
     set(&mut store, &a, GAUGE, &[], 1);
-    // Written in another order, and with a label that is none because it is empty.
+    // In another order, and with an empty label, which does not count.
     set(&mut store, &b, GAUGE, &[("job", "theirs"), ("none", "")], 2);
     assert_eq!(rows(&mut store).iter().filter(|row| row.hidden).count(), 1);
 }
 
 #[test]
-fn a_family_of_another_type_hides_and_both_are_kept() {
+fn a_family_of_another_type_hides_a_series_and_both_are_kept() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     set(&mut store, &source, Def { name: "a", ..COUNTER }, &[], 1);
@@ -186,15 +186,7 @@ fn other_bounds_reset_the_same_series() {
     };
     let old = define_series(&mut store, &source, HISTOGRAM, &[]).unwrap();
     store
-        .set_histogram(
-            old,
-            &point(&[1, 2, 3]),
-            Times {
-                start: NOW - 9,
-                time: NOW,
-                now: NOW,
-            },
-        )
+        .set_histogram(old, &point(&[1, 2, 3]), times(NOW - 9, NOW))
         .unwrap();
     let wider = Def {
         bounds: Some(&[1.0, 2.0, 3.0, 4.0]),
@@ -202,31 +194,15 @@ fn other_bounds_reset_the_same_series() {
     };
     let new = define_series(&mut store, &source, wider, &[]).unwrap();
     store
-        .set_histogram(
-            new,
-            &point(&[1, 0, 0, 0, 0]),
-            Times {
-                start: 0,
-                time: NOW + 5,
-                now: NOW,
-            },
-        )
+        .set_histogram(new, &point(&[1, 0, 0, 0, 0]), times(0, NOW + 5))
         .unwrap();
     assert_eq!((old, store.series()), (new, 1));
     assert_eq!(lines(&mut store), ["m{} [1.0, 2.0, 3.0, 4.0] [1, 0, 0, 0, 0]"]);
     assert_eq!(rows(&mut store)[0].start, NOW);
-    // The old fingerprint meant the old bounds: it misses and is met again.
+    // The old fingerprint implies the old bounds: it misses and is resolved again.
     let back = define_series(&mut store, &source, HISTOGRAM, &[]).unwrap();
     store
-        .set_histogram(
-            back,
-            &point(&[5, 5, 5]),
-            Times {
-                start: 0,
-                time: NOW + 6,
-                now: NOW,
-            },
-        )
+        .set_histogram(back, &point(&[5, 5, 5]), times(0, NOW + 6))
         .unwrap();
     assert_eq!(lines(&mut store), ["m{} [1.0, 2.0] [5, 5, 5]"]);
     store.expire(back);
@@ -251,7 +227,7 @@ fn another_raw_unit_resets_the_series() {
     assert_eq!(
         store.find(fp(&store, &source, "ms")),
         None,
-        "its points would be read in the wrong unit"
+        "its points have another unit"
     );
 }
 
@@ -298,7 +274,7 @@ fn a_source_with_the_same_key_is_the_same_source_until_its_identity_changes() {
 fn factors_of_the_receiver_and_of_the_resolution_are_multiplied() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
-    // Raw tens of microseconds of a metric declared in milliseconds are shown in seconds.
+    // Raw tens of microseconds of a metric in milliseconds are exported in seconds.
     let def = Def {
         unit: "ms",
         factor: Factor::new(1, 100).unwrap(),
@@ -353,7 +329,7 @@ fn a_series_that_changes_its_unit_leaks_no_accounted_bytes() {
     let mut store = store(|_| {});
     let before = store.live_bytes();
     let source = source(&mut store, "s");
-    // More sets of names than are shared, so that the series keeps its attributes for itself.
+    // More sets of names than are shared, so that the series stores its attributes packed.
     let names: Vec<String> = (0..4_200).map(|at| format!("n{at}")).collect();
     let others: Vec<_> = names
         .iter()

@@ -1,4 +1,4 @@
-//! Every limit of the store: what it drops and under which reason, and that nothing grows past it.
+//! The limits of the store: the reasons of their drops, and the bounds that they guarantee.
 #![cfg(not(loom))]
 
 mod common;
@@ -14,18 +14,18 @@ fn fill(
 ) -> (Core, Vec<Result<(), DropReason>>) {
     let mut store = store(change);
     let source = source(&mut store, "s");
-    let met = (0..series)
+    let defined = (0..series)
         .map(|at| define_series(&mut store, &source, def, &[("at", &at.to_string())]).map(|_| ()))
         .collect();
-    (store, met)
+    (store, defined)
 }
 
 #[test]
-fn each_limit_refuses_series_under_its_own_reason() {
+fn each_limit_rejects_series_with_its_reason() {
     let check = |change: fn(&mut Limits), reason| {
-        let (store, met) = fill(change, GAUGE, 5);
-        assert_eq!(met[..3], [Ok(()); 3]);
-        assert_eq!(met[3..], [Err(reason); 2]);
+        let (store, defined) = fill(change, GAUGE, 5);
+        assert_eq!(defined[..3], [Ok(()); 3]);
+        assert_eq!(defined[3..], [Err(reason); 2]);
         assert_eq!(store.series(), 3);
     };
     check(|l| l.series = 3, DropReason::SeriesLimit);
@@ -36,10 +36,10 @@ fn each_limit_refuses_series_under_its_own_reason() {
 #[test]
 fn the_memory_limit_is_not_exceeded() {
     let limit = 1 << 20;
-    let (store, met) = fill(|l| l.memory_bytes = limit, GAUGE, 20_000);
-    let admitted = met.iter().filter(|met| met.is_ok()).count();
+    let (store, defined) = fill(|l| l.memory_bytes = limit, GAUGE, 20_000);
+    let admitted = defined.iter().filter(|defined| defined.is_ok()).count();
     assert!((500..20_000).contains(&admitted), "{admitted}");
-    assert_eq!(met.last(), Some(&Err(DropReason::MemoryLimit)));
+    assert_eq!(defined.last(), Some(&Err(DropReason::MemoryLimit)));
     // A table may double once after the last check.
     assert!(store.bytes() < 2 * limit, "{}", store.bytes());
 }
@@ -120,27 +120,27 @@ fn sources_and_schemas_have_limits() {
         Some(NotAdmitted(DropReason::SourceLimit))
     );
     store.end_source(b.id, NOW);
-    let fat = "x".repeat(60_000);
-    let fat = SourceSpec {
-        resource: Attributes::of(&[("a", &fat), ("b", &fat)]),
+    let long = "x".repeat(60_000);
+    let large = SourceSpec {
+        resource: Attributes::of(&[("a", &long), ("b", &long)]),
         ..third
     };
     assert_eq!(
-        store.open_source(fat, NOW).err(),
+        store.open_source(large, NOW).err(),
         Some(NotAdmitted(DropReason::MemoryLimit))
     );
 
     let mut schema = |name: &str| store.schema(EventKind::Event, name, Vec::new(), Vec::new());
-    let held = schema("a").unwrap();
+    let used = schema("a").unwrap();
     drop(schema("b").unwrap());
-    assert!(schema("c").is_ok(), "in the place of one that nobody holds");
+    assert!(schema("c").is_ok(), "replaces an unused one");
     let other = schema("c").unwrap();
     assert_eq!(schema("d").err(), Some(NotAdmitted(DropReason::SchemaLimit)));
-    assert_ne!(held.id, other.id);
+    assert_ne!(used.id, other.id);
 }
 
 #[test]
-fn a_delta_over_the_limit_is_folded_and_nothing_of_it_is_lost() {
+fn a_delta_over_the_limit_is_folded_without_loss() {
     let mut store = store(|l| l.series_per_metric = 2);
     let source = source(&mut store, "s");
     let empty = store.live_bytes();
@@ -158,22 +158,22 @@ fn a_delta_over_the_limit_is_folded_and_nothing_of_it_is_lost() {
             "m{otel_metric_overflow=\"true\"} 8"
         ]
     );
-    let stranger = Def {
+    let other = Def {
         name: "other",
         ..DELTA
     };
-    set_and_leave(&mut store, &source, stranger);
+    set_and_expire(&mut store, &source, other);
     store.end_source(source.id, NOW);
     store.sweep(NOW);
     assert!(
         store.live_bytes() < empty,
-        "the source has left too: {}",
+        "the source is removed too: {}",
         store.live_bytes()
     );
     assert_eq!(store.live_bytes(), 0);
 }
 
-fn set_and_leave(store: &mut Core, source: &dichroic_model::Source, def: Def<'_>) {
+fn set_and_expire(store: &mut Core, source: &dichroic_model::Source, def: Def<'_>) {
     let series = define_series(store, source, def, &[]).unwrap();
     store.add_number(series, Number::int(1), Times::at(NOW)).unwrap();
     store.expire(series);
@@ -195,7 +195,7 @@ fn overflow_series_do_not_mix_raw_units() {
 }
 
 #[test]
-fn neither_refused_metrics_nor_overflow_can_fill_the_memory() {
+fn neither_rejected_metrics_nor_overflow_series_fill_the_memory() {
     let mut store = store(|l| l.series = 10);
     let source = source(&mut store, "s");
     for at in 0..10 {
@@ -246,7 +246,7 @@ fn bounds_and_metrics_are_freed_with_their_series() {
 }
 
 #[test]
-fn an_overflow_histogram_takes_only_points_of_equal_bounds() {
+fn an_overflow_histogram_accepts_only_points_with_equal_bounds() {
     let mut store = store(|l| l.series_per_metric = 1);
     let source = source(&mut store, "s");
     let of = |bounds| Def {

@@ -1,8 +1,8 @@
-//! Models of the lane: every item is received once or given back, in order; nobody sleeps through what it waits for; a close is seen after
-//! what was sent before it. Run as `sync` says.
+//! Models of the channel: every item is received once or returned, in order; no wake-up is lost; a close is seen after all items
+//! sent before it. `sync` states how to run them.
 #![cfg(loom)]
 
-use dichroic_pipeline::channel::{TrySend, channel};
+use dichroic_pipeline::channel::{TrySendError, channel};
 use loom::future::block_on;
 use loom::thread;
 use std::task::Poll;
@@ -14,7 +14,7 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn every_item_is_received_once_or_returned_and_the_close_comes_last() {
+fn every_item_is_received_once_or_returned_before_the_close() {
     model(|| {
         let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
@@ -22,8 +22,8 @@ fn every_item_is_received_once_or_returned_and_the_close_comes_last() {
             for item in 0..3 {
                 match sender.try_send(item) {
                     Ok(()) => {}
-                    Err(TrySend::Full(item)) => back.push(item),
-                    Err(TrySend::Closed(_)) => unreachable!("the receiver lives"),
+                    Err(TrySendError::Full(item)) => back.push(item),
+                    Err(TrySendError::Closed(_)) => unreachable!("the receiver is open"),
                 }
             }
             sender.finish();
@@ -42,7 +42,7 @@ fn every_item_is_received_once_or_returned_and_the_close_comes_last() {
 }
 
 #[test]
-fn a_sender_that_waits_for_room_is_woken_by_it() {
+fn a_waiting_sender_is_woken_when_there_is_room() {
     model(|| {
         let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
@@ -52,11 +52,11 @@ fn a_sender_that_waits_for_room_is_woken_by_it() {
                     sender.register(cx.waker());
                     match sender.try_send(item.take().unwrap()) {
                         Ok(()) => Poll::Ready(()),
-                        Err(TrySend::Full(back)) => {
+                        Err(TrySendError::Full(back)) => {
                             item = Some(back);
                             Poll::Pending
                         }
-                        Err(TrySend::Closed(_)) => unreachable!("the receiver lives"),
+                        Err(TrySendError::Closed(_)) => unreachable!("the receiver is open"),
                     }
                 }));
             }
@@ -71,7 +71,7 @@ fn a_sender_that_waits_for_room_is_woken_by_it() {
 }
 
 #[test]
-fn a_sender_that_waits_for_room_is_woken_when_the_receiver_is_dropped() {
+fn a_waiting_sender_is_woken_when_the_receiver_is_dropped() {
     model(|| {
         let (sender, receiver) = channel(1);
         assert!(sender.try_send(0).is_ok());
@@ -79,8 +79,8 @@ fn a_sender_that_waits_for_room_is_woken_when_the_receiver_is_dropped() {
         block_on(std::future::poll_fn(|cx| {
             sender.register(cx.waker());
             match sender.try_send(1) {
-                Err(TrySend::Closed(1)) => Poll::Ready(()),
-                Err(TrySend::Full(1)) => Poll::Pending,
+                Err(TrySendError::Closed(1)) => Poll::Ready(()),
+                Err(TrySendError::Full(1)) => Poll::Pending,
                 other => unreachable!("{other:?}"),
             }
         }));
@@ -89,25 +89,25 @@ fn a_sender_that_waits_for_room_is_woken_when_the_receiver_is_dropped() {
 }
 
 #[test]
-fn the_oldest_is_displaced_or_received_never_both() {
+fn an_item_is_either_replaced_or_received() {
     model(|| {
         let (sender, receiver) = channel(1);
         let sending = thread::spawn(move || {
-            let mut displaced = Vec::new();
+            let mut replaced = Vec::new();
             for item in 0..3 {
                 let mut item = item;
-                while let Err(TrySend::Full(back)) = sender.try_send(item) {
+                while let Err(TrySendError::Full(back)) = sender.try_send(item) {
                     item = back;
-                    displaced.extend(sender.pop_oldest());
+                    replaced.extend(sender.pop_oldest());
                 }
             }
-            displaced
+            replaced
         });
         let mut all = Vec::new();
         while let Some(item) = block_on(receiver.recv()) {
             all.push(item);
         }
-        assert_eq!(all.last(), Some(&2), "the newest stays");
+        assert_eq!(all.last(), Some(&2), "the newest is received");
         all.extend(sending.join().unwrap());
         all.sort();
         assert_eq!(all, [0, 1, 2]);

@@ -1,4 +1,4 @@
-//! Models of the inbox: its doorbell is heard, and nobody waits for a store that is gone. Run as `sync` says.
+//! Models of the inbox: no wake-up is lost, and no caller waits for a dropped core. `sync` states how to run them.
 #![cfg(loom)]
 
 mod common;
@@ -25,13 +25,13 @@ fn every_call_is_answered_in_every_interleaving() {
     model(2, || {
         let (handle, inbox) = inbox();
         let answered = Arc::new(AtomicUsize::new(0));
-        let asking: Vec<_> = (0..2)
+        let calling: Vec<_> = (0..2)
             .map(|_| {
                 let (handle, answered) = (handle.clone(), answered.clone());
                 thread::spawn(move || {
-                    // Not one of loom's: it only tells the loop below, on whose thread it is raised, when to end.
-                    let asked = block_on(handle.call(move |_| answered.fetch_add(1, Ordering::Relaxed)));
-                    assert!(asked.is_ok());
+                    // Not loom's type: it only ends the loop below, which runs on the same thread.
+                    let result = block_on(handle.call(move |_| answered.fetch_add(1, Ordering::Relaxed)));
+                    assert!(result.is_ok());
                 })
             })
             .collect();
@@ -44,7 +44,7 @@ fn every_call_is_answered_in_every_interleaving() {
                 Poll::Pending
             }
         }));
-        asking.into_iter().for_each(|thread| thread.join().unwrap());
+        calling.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -52,7 +52,7 @@ fn every_call_is_answered_in_every_interleaving() {
 fn a_call_to_a_core_being_dropped_is_answered_or_refused() {
     model(3, || {
         let (handle, inbox) = inbox();
-        let asking = thread::spawn(move || block_on(handle.call(|_| ())));
+        let calling = thread::spawn(move || block_on(handle.call(|_| ())));
         let mut serving = Box::pin(serve(Rc::new(RefCell::new(store(|_| {}))), inbox));
         let polled = Cell::new(false);
         block_on(std::future::poll_fn(|cx| {
@@ -62,7 +62,7 @@ fn a_call_to_a_core_being_dropped_is_answered_or_refused() {
             Poll::Ready(())
         }));
         drop(serving);
-        // Either way the thread ends: a question that waits for ever would be a deadlock of the model.
-        let _ = asking.join().unwrap();
+        // The thread ends in either case: a call without a result would be a deadlock of the model.
+        let _ = calling.join().unwrap();
     });
 }

@@ -1,4 +1,4 @@
-//! A model of a slow subscriber: what it received and what it was told to be lost is what was published. Run as `sync` says.
+//! A model of a slow subscriber: received and lost rows are the published ones. `sync` states how to run it.
 #![cfg(loom)]
 
 mod common;
@@ -10,7 +10,7 @@ use loom::future::block_on;
 use loom::thread;
 
 #[test]
-fn delivered_and_lost_are_what_was_published() {
+fn received_and_lost_rows_are_the_published_ones() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
@@ -19,24 +19,24 @@ fn delivered_and_lost_are_what_was_published() {
         let schema = store
             .schema(EventKind::Event, "a", Vec::new(), Vec::new())
             .unwrap();
-        let wanted = StreamRequest {
+        let request = StreamRequest {
             kind: EventKind::Event,
             patterns: vec![Pattern::new("a").unwrap()],
             replay_from: None,
             resume_from: None,
         };
-        let subscription = store.subscribe(wanted).unwrap();
+        let subscription = store.subscribe(request).unwrap();
         let reading = thread::spawn(move || {
-            let (mut delivered, mut next) = (0, 0);
+            let (mut accounted, mut next) = (0, 0);
             while let Some(item) = block_on(subscription.items.recv()) {
                 let StreamItem::Batch(batch) = item else { continue };
                 assert!(batch.position >= next, "in order");
                 let missing = batch.position - next;
                 next = batch.position + u64::from(batch.rows);
-                delivered += u64::from(batch.rows) + subscription.take_lost();
-                assert!(delivered >= next, "{missing} rows before this were not told");
+                accounted += u64::from(batch.rows) + subscription.take_lost();
+                assert!(accounted >= next, "{missing} lost rows were not reported");
             }
-            delivered + subscription.take_lost()
+            accounted + subscription.take_lost()
         });
         for rows in 1..4 {
             let position = store.next_position(EventKind::Event);

@@ -1,4 +1,4 @@
-//! Random operations against a simple model: the store shows what the model holds, and its account of memory comes back to zero.
+//! Random operations compared with a simple model: the store has the model's series, and its accounted memory returns to zero.
 #![cfg(not(loom))]
 
 mod common;
@@ -13,23 +13,23 @@ use std::collections::{BTreeMap, BTreeSet};
 enum Operation {
     /// source, metric, labels, value
     Write(usize, usize, usize, i64),
-    Leave(usize, usize, usize),
+    Expire(usize, usize, usize),
     End(usize),
-    Tick,
+    Sweep,
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    let place = || (0..3usize, 0..6usize, 0..8usize);
+    let series = || (0..3usize, 0..6usize, 0..8usize);
     let one = prop_oneof![
-        8 => (place(), 1..100i64).prop_map(|((s, m, l), v)| Operation::Write(s, m, l, v)),
-        3 => place().prop_map(|(s, m, l)| Operation::Leave(s, m, l)),
+        8 => (series(), 1..100i64).prop_map(|((s, m, l), v)| Operation::Write(s, m, l, v)),
+        3 => series().prop_map(|(s, m, l)| Operation::Expire(s, m, l)),
         1 => (0..3usize).prop_map(Operation::End),
-        1 => Just(Operation::Tick),
+        1 => Just(Operation::Sweep),
     ];
     prop::collection::vec(one, 1..400)
 }
 
-/// Two of them share a family, one clashes with it, three hold buckets.
+/// Two of them share a family, one conflicts with it, three have buckets.
 fn metric(at: usize) -> Def<'static> {
     let named = |name, def| Def { name, ..def };
     match at {
@@ -100,8 +100,8 @@ fn check(store: &mut Core, model: &Model) -> Result<(), TestCaseError> {
     let mut shown = BTreeSet::new();
     for row in rows.iter().filter(|row| !row.hidden) {
         let family = row.meta.metric.family.as_ref().unwrap();
-        let place = (family.page.base.clone(), row.meta.labels());
-        prop_assert!(shown.insert(place), "two in one place: {row:?}");
+        let identity = (family.page.base.clone(), row.meta.labels());
+        prop_assert!(shown.insert(identity), "duplicate identity: {row:?}");
     }
     let mut values: Vec<i64> = rows
         .iter()
@@ -116,8 +116,8 @@ fn check(store: &mut Core, model: &Model) -> Result<(), TestCaseError> {
     values.sort_unstable();
     expected.sort_unstable();
     prop_assert_eq!(values, expected);
-    // Every place that somebody wants is shown: hiding is for rivals, never for the last one.
-    let wanted: BTreeSet<_> = rows
+    // Every identity with a series is shown: only contenders are hidden.
+    let claimed: BTreeSet<_> = rows
         .iter()
         .filter_map(|row| {
             Some((
@@ -126,7 +126,7 @@ fn check(store: &mut Core, model: &Model) -> Result<(), TestCaseError> {
             ))
         })
         .collect();
-    prop_assert_eq!(shown, wanted);
+    prop_assert_eq!(shown, claimed);
     Ok(())
 }
 
@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_agrees_with_a_simple_model_and_gives_all_memory_back(operations in operations()) {
+    fn the_store_agrees_with_a_simple_model_and_frees_all_memory(operations in operations()) {
         let mut store = store(|limits| limits.aliases_per_series = 2);
         let mut model = Model::new();
         let keys = ["x", "y", "z"];
@@ -145,11 +145,11 @@ proptest! {
             match *operation {
                 Operation::Write(s, m, l, value) => {
                     let source = open(&mut store, s);
-                    // A histogram that drops is late unless its time moves: it does not here, so it is a reset, and replaces.
+                    // Times are equal, so a histogram that decreases is not late but a reset, and replaces.
                     write(&mut store, &source, m, l, value);
                     model.insert((s, same(m), l), value);
                 }
-                Operation::Leave(s, m, l) => {
+                Operation::Expire(s, m, l) => {
                     if model.remove(&(s, same(m), l)).is_some() {
                         let source = open(&mut store, s);
                         let label = l.to_string();
@@ -168,7 +168,7 @@ proptest! {
                         open(&mut store, s);
                     }
                 }
-                Operation::Tick => drop(store.sweep(NOW)),
+                Operation::Sweep => drop(store.sweep(NOW)),
             }
             if number % 40 == 0 {
                 check(&mut store, &model)?;

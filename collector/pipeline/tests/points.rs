@@ -1,5 +1,4 @@
-//! What points do to cells: replace, add, begin anew, or be refused.
-#![allow(clippy::too_many_lines, reason = "a test reads best in one piece")]
+//! Effects of points on cells: replace, add, reset, or rejection.
 #![cfg(not(loom))]
 
 mod common;
@@ -17,7 +16,7 @@ fn only(store: &mut Core) -> Row {
 }
 
 #[test]
-fn a_total_that_drops_is_a_reset_unless_the_point_is_late() {
+fn a_total_that_decreases_is_a_reset_unless_the_point_is_late() {
     struct Case {
         point: (i64, u64, u64),
         expected: Result<(), DropReason>,
@@ -26,19 +25,14 @@ fn a_total_that_drops_is_a_reset_unless_the_point_is_late() {
         resets: u64,
     }
     // The first point is 10, with a stated start of NOW-100, at NOW.
-    let at = |start, time| Times {
-        start,
-        time,
-        now: NOW,
-    };
     let check = |name: &str, case: Case| {
         let mut store = store(|_| {});
         let source = source(&mut store, "s");
         let series = define_series(&mut store, &source, COUNTER, &[]).unwrap();
-        let first = store.set_number(series, Number::int(10), at(NOW - 100, NOW));
+        let first = store.set_number(series, Number::int(10), times(NOW - 100, NOW));
         assert_eq!(first, Ok(()));
         let (value, start, time) = case.point;
-        let applied = store.set_number(series, Number::int(value), at(start, time));
+        let applied = store.set_number(series, Number::int(value), times(start, time));
         assert_eq!(applied, case.expected, "{name}");
         let row = only(&mut store);
         assert_eq!(
@@ -56,27 +50,27 @@ fn a_total_that_drops_is_a_reset_unless_the_point_is_late() {
         resets,
     };
     check(
-        "grows",
+        "increases",
         case((11, NOW - 100, NOW + 5), Ok(()), NOW - 100, true, 0),
     );
     check(
-        "grows, start not stated",
+        "increases without a stated start",
         case((11, 0, NOW + 5), Ok(()), NOW - 100, true, 0),
     );
     check(
-        "drops with the same start",
+        "decreases with the same start",
         case((3, NOW - 100, NOW + 5), Ok(()), NOW + 5, false, 1),
     );
     check(
-        "drops, start not stated",
+        "decreases without a stated start",
         case((3, 0, NOW + 5), Ok(()), NOW + 5, false, 1),
     );
     check(
-        "drops with a newer start",
+        "decreases with a newer start",
         case((3, NOW + 2, NOW + 5), Ok(()), NOW + 2, true, 0),
     );
     check(
-        "a late one",
+        "is late",
         case(
             (3, NOW - 100, NOW - 5),
             Err(DropReason::Backwards),
@@ -85,7 +79,7 @@ fn a_total_that_drops_is_a_reset_unless_the_point_is_late() {
             0,
         ),
     );
-    check("not a number", case((10, 0, NOW), Ok(()), NOW - 100, true, 0));
+    check("is unchanged", case((10, 0, NOW), Ok(()), NOW - 100, true, 0));
 }
 
 #[test]
@@ -96,27 +90,11 @@ fn deltas_add_exactly_and_gaps_and_overlaps_are_counted() {
     let big = (1_i64 << 53) + 1;
     for (value, start, time) in [(big, 100, 200), (1, 200, 300), (1, 350, 400), (1, 390, 500)] {
         store
-            .add_number(
-                series,
-                Number::int(value),
-                Times {
-                    start,
-                    time,
-                    now: NOW,
-                },
-            )
+            .add_number(series, Number::int(value), times(start, time))
             .unwrap();
     }
     store
-        .add_number(
-            series,
-            Number::float(0.25),
-            Times {
-                start: 500,
-                time: 600,
-                now: NOW,
-            },
-        )
+        .add_number(series, Number::float(0.25), times(500, 600))
         .unwrap();
     assert_eq!(
         store.number(series),
@@ -134,7 +112,7 @@ fn deltas_add_exactly_and_gaps_and_overlaps_are_counted() {
 }
 
 #[test]
-fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
+fn adding_a_delta_without_a_sum_removes_the_sum() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let def = Def {
@@ -151,22 +129,14 @@ fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
         .add_histogram(
             series,
             &point(Some(Number::int(3)), Some((1.0, 2.0))),
-            Times {
-                start: 0,
-                time: 5,
-                now: NOW,
-            },
+            times(0, 5),
         )
         .unwrap();
     store
         .add_histogram(
             series,
             &point(Some(Number::int(4)), Some((0.5, 1.0))),
-            Times {
-                start: 5,
-                time: 6,
-                now: NOW,
-            },
+            times(5, 6),
         )
         .unwrap();
     let cell = store.histogram(series).unwrap().clone();
@@ -176,15 +146,7 @@ fn delta_histograms_add_and_lose_the_sum_where_one_is_missing() {
         (Some(Number::int(7)), Some((0.5, 2.0)))
     );
     store
-        .add_histogram(
-            series,
-            &point(None, None),
-            Times {
-                start: 6,
-                time: 7,
-                now: NOW,
-            },
-        )
+        .add_histogram(series, &point(None, None), times(6, 7))
         .unwrap();
     let cell = store.histogram(series).unwrap();
     assert_eq!((cell.sum(), cell.min_max()), (None, None));
@@ -203,7 +165,7 @@ fn exponential(scale: i32, offset: i32, counts: &[u64]) -> ExponentialPoint<'_> 
 }
 
 #[test]
-fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right() {
+fn invalid_exponential_points_are_rejected_and_accounted_bytes_are_exact() {
     let mut store = store(|limits| limits.buckets = 160);
     let source = source(&mut store, "s");
     let def = Def {
@@ -213,13 +175,13 @@ fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right()
     let empty = store.live_bytes();
     let series = define_series(&mut store, &source, def, &[]).unwrap();
     let many = vec![1; 100_000];
-    let refused = [
+    let invalid = [
         exponential(21, 0, &[1]),
         exponential(-11, 0, &[1]),
         exponential(0, i32::MAX, &[1, 1]),
         exponential(-10, 0, &many),
     ];
-    for point in &refused {
+    for point in &invalid {
         assert_eq!(
             store.add_exponential(series, point, Times::at(NOW)),
             Err(DropReason::Buckets)
@@ -246,7 +208,7 @@ fn hostile_exponential_points_are_refused_and_the_account_of_bytes_stays_right()
 }
 
 #[test]
-fn wide_exponential_points_become_coarser_and_lose_no_count() {
+fn wide_exponential_points_are_downscaled_without_loss() {
     let mut store = store(|limits| limits.buckets = 160);
     let source = source(&mut store, "s");
     let series = define_series(&mut store, &source, EXPONENTIAL, &[]).unwrap();
@@ -259,7 +221,7 @@ fn wide_exponential_points_become_coarser_and_lose_no_count() {
 }
 
 #[test]
-fn a_cell_holds_only_points_of_the_kind_of_its_metric() {
+fn a_cell_accepts_only_points_of_its_metrics_kind() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let number = define_series(&mut store, &source, Def { name: "n", ..GAUGE }, &[]).unwrap();
@@ -349,7 +311,7 @@ fn a_series_is_visible_from_its_first_point_even_if_that_has_no_time() {
 }
 
 #[test]
-fn the_newest_exemplar_is_kept_and_an_oversized_one_is_not() {
+fn the_newest_exemplar_is_stored_unless_it_is_too_large() {
     let mut store = store(|_| {});
     let source = source(&mut store, "s");
     let empty = store.live_bytes();

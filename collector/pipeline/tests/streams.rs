@@ -1,4 +1,4 @@
-//! Raw events: replay, resume, loss that is told exactly, and what receivers are told of interest.
+//! Raw events: replay, resume, exact losses, and the interest of subscribers.
 #![cfg(not(loom))]
 
 mod common;
@@ -8,16 +8,16 @@ use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, 
 use dichroic_pipeline::{Core, ResumePoint, StreamItem, StreamRequest, Subscription};
 use std::sync::Arc;
 
-struct Stage {
+struct Fixture {
     store: Core,
     source: Arc<Source>,
 }
 
-impl Stage {
+impl Fixture {
     fn new(change: impl FnOnce(&mut dichroic_model::Limits)) -> Self {
         let mut store = store(change);
         let source = source(&mut store, "s");
-        Stage { store, source }
+        Fixture { store, source }
     }
 
     fn schema(&mut self, name: &str) -> Arc<EventSchema> {
@@ -40,14 +40,14 @@ impl Stage {
     }
 
     fn subscribe(&mut self, pattern: &str, change: impl FnOnce(&mut StreamRequest)) -> Option<Subscription> {
-        let mut wanted = StreamRequest {
+        let mut request = StreamRequest {
             kind: EventKind::Event,
             patterns: vec![Pattern::new(pattern).unwrap()],
             replay_from: None,
             resume_from: None,
         };
-        change(&mut wanted);
-        self.store.subscribe(wanted)
+        change(&mut request);
+        self.store.subscribe(request)
     }
 }
 
@@ -69,146 +69,151 @@ fn received(subscription: &Subscription) -> Vec<String> {
 
 #[test]
 fn a_subscriber_gets_new_rows_that_match_its_patterns() {
-    let mut stage = Stage::new(|_| {});
-    stage.publish("a.b", 1, NOW);
-    let subscription = stage.subscribe("a.**", |_| {}).unwrap();
+    let mut fixture = Fixture::new(|_| {});
+    fixture.publish("a.b", 1, NOW);
+    let subscription = fixture.subscribe("a.**", |_| {}).unwrap();
     assert_eq!((subscription.position, subscription.resumed), (1, true));
-    stage.publish("a.c", 2, NOW);
-    stage.publish("b.c", 3, NOW);
-    let (schema, source) = (stage.schema("a.c"), stage.source.clone());
-    stage
+    fixture.publish("a.c", 2, NOW);
+    fixture.publish("b.c", 3, NOW);
+    let (schema, source) = (fixture.schema("a.c"), fixture.source.clone());
+    fixture
         .store
         .publish_gap(&schema, &source, GapReason::RelayBroke, Some(9));
     assert_eq!(received(&subscription), ["a.c@1+2", "gap RelayBroke Some(9)"]);
 }
 
 #[test]
-fn replay_begins_at_a_time_and_resume_at_a_position() {
-    let mut stage = Stage::new(|_| {});
+fn replay_starts_at_a_time_and_resume_at_a_position() {
+    let mut fixture = Fixture::new(|_| {});
     for at in 0..4 {
-        stage.publish("a", 10, NOW + at * SECOND);
+        fixture.publish("a", 10, NOW + at * SECOND);
     }
-    let replayed = stage
+    let replayed = fixture
         .subscribe("a", |w| w.replay_from = Some(NOW + 2 * SECOND))
         .unwrap();
     assert_eq!(received(&replayed), ["a@20+10", "a@30+10"]);
-    let check = |stage: &mut Stage, position, resumed, first: &[&str]| {
-        let subscription = stage
+    let check = |fixture: &mut Fixture, position, resumed, first: &[&str]| {
+        let subscription = fixture
             .subscribe("a", |w| w.resume_from = Some(received_up_to(position)))
             .unwrap();
         assert_eq!(subscription.resumed, resumed, "{position}");
         assert_eq!(received(&subscription), first, "{position}");
     };
-    check(&mut stage, 40, true, &[]);
-    check(&mut stage, 35, true, &["a@30+10"]);
-    check(&mut stage, 30, true, &["a@30+10"]);
-    check(&mut stage, 41, false, &[]);
-    check(&mut stage, 0, true, &["a@0+10", "a@10+10", "a@20+10", "a@30+10"]);
+    check(&mut fixture, 40, true, &[]);
+    check(&mut fixture, 35, true, &["a@30+10"]);
+    check(&mut fixture, 30, true, &["a@30+10"]);
+    check(&mut fixture, 41, false, &[]);
+    check(
+        &mut fixture,
+        0,
+        true,
+        &["a@0+10", "a@10+10", "a@20+10", "a@30+10"],
+    );
 }
 
 #[test]
 fn a_gap_without_a_subscriber_is_replayed_at_its_position() {
-    let mut stage = Stage::new(|_| {});
-    let (schema, source) = (stage.schema("a"), stage.source.clone());
-    let gap = |stage: &mut Stage, lost| {
-        stage
+    let mut fixture = Fixture::new(|_| {});
+    let (schema, source) = (fixture.schema("a"), fixture.source.clone());
+    let gap = |fixture: &mut Fixture, lost| {
+        fixture
             .store
             .publish_gap(&schema, &source, GapReason::RelayOverload, Some(lost));
     };
-    stage.publish("a", 10, NOW);
-    gap(&mut stage, 1);
-    gap(&mut stage, 2);
-    stage.publish("a", 10, NOW + SECOND);
-    gap(&mut stage, 4);
+    fixture.publish("a", 10, NOW);
+    gap(&mut fixture, 1);
+    gap(&mut fixture, 2);
+    fixture.publish("a", 10, NOW + SECOND);
+    gap(&mut fixture, 4);
     let (first, last) = ("gap RelayOverload Some(3)", "gap RelayOverload Some(4)");
-    let resumed = |stage: &mut Stage, position, received_rows| {
+    let resumed = |fixture: &mut Fixture, position, received_rows| {
         let from = ResumePoint {
             position,
             received: received_rows,
         };
-        received(&stage.subscribe("a", |w| w.resume_from = Some(from)).unwrap())
+        received(&fixture.subscribe("a", |w| w.resume_from = Some(from)).unwrap())
     };
-    assert_eq!(resumed(&mut stage, 0, true), ["a@0+10", first, "a@10+10", last]);
-    assert_eq!(resumed(&mut stage, 10, false), [first, "a@10+10", last]);
-    // A subscriber with rows of a batch has received the gaps ahead of it.
-    assert_eq!(resumed(&mut stage, 10, true), ["a@10+10", last]);
-    assert_eq!(resumed(&mut stage, 20, false), [last]);
-    let replayed = stage
+    assert_eq!(resumed(&mut fixture, 0, true), ["a@0+10", first, "a@10+10", last]);
+    assert_eq!(resumed(&mut fixture, 10, false), [first, "a@10+10", last]);
+    // A subscriber with rows of a batch has received the gaps before it.
+    assert_eq!(resumed(&mut fixture, 10, true), ["a@10+10", last]);
+    assert_eq!(resumed(&mut fixture, 20, false), [last]);
+    let replayed = fixture
         .subscribe("a", |w| w.replay_from = Some(NOW + SECOND))
         .unwrap();
     assert_eq!(received(&replayed), [first, "a@10+10", last]);
-    let other = stage
+    let other = fixture
         .subscribe("b", |w| w.resume_from = Some(received_up_to(0)))
         .unwrap();
     assert!(received(&other).is_empty());
-    let live = stage.subscribe("a", |_| {}).unwrap();
+    let live = fixture.subscribe("a", |_| {}).unwrap();
     assert!(received(&live).is_empty());
 }
 
 #[test]
 fn replay_is_bounded_in_bytes_and_age_and_resume_reports_evicted_rows() {
-    let mut stage = Stage::new(|l| l.replay_bytes = 1_000);
+    let mut fixture = Fixture::new(|l| l.replay_bytes = 1_000);
     for _ in 0..100 {
-        stage.publish("a", 1, NOW);
+        fixture.publish("a", 1, NOW);
     }
-    let subscription = stage
+    let subscription = fixture
         .subscribe("a", |w| w.resume_from = Some(received_up_to(0)))
         .unwrap();
     assert!(!subscription.resumed);
-    let held = received(&subscription).len();
-    assert!((1..=10).contains(&held), "{held}");
-    let mut stage = Stage::new(|l| l.replay_seconds = 60);
-    stage.publish("a", 1, NOW);
-    stage.publish("a", 1, NOW + 61 * SECOND);
-    let subscription = stage.subscribe("a", |w| w.replay_from = Some(0)).unwrap();
+    let replayed = received(&subscription).len();
+    assert!((1..=10).contains(&replayed), "{replayed}");
+    let mut fixture = Fixture::new(|l| l.replay_seconds = 60);
+    fixture.publish("a", 1, NOW);
+    fixture.publish("a", 1, NOW + 61 * SECOND);
+    let subscription = fixture.subscribe("a", |w| w.replay_from = Some(0)).unwrap();
     assert_eq!(received(&subscription), ["a@1+1"]);
 }
 
 #[test]
-fn a_slow_subscriber_loses_the_oldest_rows_and_learns_exactly_how_many() {
-    let mut stage = Stage::new(|l| l.subscriber_batches = 4);
+fn a_slow_subscriber_loses_the_oldest_rows_and_gets_their_exact_number() {
+    let mut fixture = Fixture::new(|l| l.subscriber_batches = 4);
     let (slow, quick) = (
-        stage.subscribe("a", |_| {}).unwrap(),
-        stage.subscribe("a", |_| {}).unwrap(),
+        fixture.subscribe("a", |_| {}).unwrap(),
+        fixture.subscribe("a", |_| {}).unwrap(),
     );
     let mut taken = 0;
     for at in 0..10 {
-        stage.publish("a", at + 1, NOW);
+        fixture.publish("a", at + 1, NOW);
         taken += received(&quick).len();
     }
     assert_eq!(
         (taken, quick.take_lost()),
         (10, 0),
-        "one that reads loses nothing"
+        "a quick reader loses nothing"
     );
     assert_eq!(received(&slow), ["a@21+7", "a@28+8", "a@36+9", "a@45+10"]);
     assert_eq!(slow.take_lost(), 21);
-    assert_eq!(slow.take_lost(), 0, "told once");
+    assert_eq!(slow.take_lost(), 0, "reported once");
 }
 
 #[test]
 fn interest_changes_with_every_subscription_and_its_end() {
-    let mut stage = Stage::new(|_| {});
-    let quiet = stage.store.interest().generation;
-    let subscription = stage.subscribe("a.*", |_| {}).unwrap();
-    let logs = stage.subscribe("x", |w| w.kind = EventKind::Log).unwrap();
-    let wanted = stage.store.interest().clone();
-    assert!(wanted.generation > quiet);
-    assert_eq!((wanted.events.len(), wanted.logs.len()), (1, 1));
+    let mut fixture = Fixture::new(|_| {});
+    let quiet = fixture.store.interest().generation;
+    let subscription = fixture.subscribe("a.*", |_| {}).unwrap();
+    let logs = fixture.subscribe("x", |w| w.kind = EventKind::Log).unwrap();
+    let during = fixture.store.interest().clone();
+    assert!(during.generation > quiet);
+    assert_eq!((during.events.len(), during.logs.len()), (1, 1));
     drop(subscription);
-    let after = stage.store.interest().clone();
-    assert!(after.generation > wanted.generation);
+    let after = fixture.store.interest().clone();
+    assert!(after.generation > during.generation);
     assert_eq!((after.events.len(), after.logs.len()), (0, 1));
     drop(logs);
-    stage.store.sweep(NOW);
-    assert_eq!(stage.store.subscribers(), 0);
+    fixture.store.sweep(NOW);
+    assert_eq!(fixture.store.subscribers(), 0);
 }
 
 #[test]
-fn subscribers_have_a_limit_and_a_disconnected_one_frees_its_place() {
-    let mut stage = Stage::new(|l| l.subscribers = 1);
-    let first = stage.subscribe("a", |_| {}).unwrap();
-    assert!(stage.subscribe("a", |_| {}).is_none());
+fn a_disconnected_subscriber_does_not_count_against_the_limit() {
+    let mut fixture = Fixture::new(|l| l.subscribers = 1);
+    let first = fixture.subscribe("a", |_| {}).unwrap();
+    assert!(fixture.subscribe("a", |_| {}).is_none());
     drop(first);
-    assert!(stage.subscribe("a", |_| {}).is_some());
+    assert!(fixture.subscribe("a", |_| {}).is_some());
 }

@@ -141,7 +141,7 @@ impl PointSource {
         let snapshot = SnapshotRequest {
             filter: Some(Box::new(series_filter(&self.request))),
             changed_since: self.since,
-            lane: 0,
+            capacity: 0,
         };
         // If the store is busy, the next tick retries.
         self.scan = self

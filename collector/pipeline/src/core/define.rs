@@ -1,4 +1,4 @@
-//! Defining a series on a miss: its resolution, its key, its exposition identity, its admission.
+//! Defines a series on a miss: resolution, key, exposition identity, admission.
 
 use super::Core;
 use crate::exposition::identity::PageLabels;
@@ -10,9 +10,9 @@ use crate::series::slot::SeriesRef;
 use dichroic_model::{Attributes, Fingerprint, Query, SeriesDef, Temporality, labels};
 
 impl Core {
-    /// Defines a series: finds the one with this key, or admits a new one. The fingerprint finds it from now on.
+    /// Defines a series: finds the one with this key, or admits a new one. From now on the fingerprint finds it.
     ///
-    /// A series is visible from its first point, not from here. A delta that is over a limit is folded into the metric's overflow
+    /// A series becomes visible with its first point. A delta over a limit is folded into the metric's overflow
     /// series (`otel_metric_overflow="true"`), without a fingerprint.
     pub fn define(&mut self, fp: Fingerprint, mut def: SeriesDef<'_>) -> Result<SeriesRef, NotAdmitted> {
         self.series.check_texts(&mut def)?;

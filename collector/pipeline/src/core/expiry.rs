@@ -1,4 +1,4 @@
-//! Expiry: by the receiver, when idle, after the end of a source, after a reload; always in bounded parts.
+//! Expiry: by the receiver, when idle, after the end of a source, or after a reload; in bounded parts.
 
 use super::Core;
 use crate::series::slot::SeriesRef;
@@ -8,25 +8,26 @@ use dichroic_model::{SourceId, UnixNanos};
 const PER_SWEEP: usize = 1_024;
 
 impl Core {
-    /// Removes a series now: it is on no page and in no copy that starts after this. It need not be resolved since the last reload.
+    /// Removes a series now: no page and no copy that starts later contains it. Also valid for a series that has not been resolved
+    /// since the last reload.
     pub fn expire(&mut self, series: SeriesRef) {
         if self.series.exists(series) {
             self.remove(series.index);
         }
     }
 
-    /// Keeps the series after a reload, with its current resolution, although no point will resolve it again.
+    /// Keeps a series after a reload with its current resolution, for series that get no more points.
     pub fn retain(&mut self, series: SeriesRef) {
         self.series.retain(series);
     }
 
-    /// Resets a series: its next point is the first of another incarnation, whatever its times.
+    /// Resets a series: its next point starts a new incarnation, whatever its times.
     pub fn reset(&mut self, series: SeriesRef) {
         self.series.reset(series);
     }
 
-    /// Expires series that are due, a bounded part of them per call. Call ten times a second while it returns `true` (more is due
-    /// soon), else twice a second or more often.
+    /// Expires series that are due, a bounded number per call. Call it at least twice a second; ten times a second while it returns
+    /// `true`, because more is due.
     pub fn sweep(&mut self, now: UnixNanos) -> bool {
         self.clock = self.clock.max(now);
         self.events.sweep();
@@ -59,7 +60,7 @@ impl Core {
     }
 
     fn expire_idle(&mut self, now: UnixNanos, budget: &mut usize) {
-        let (stale, shortest_idle) = (self.series.stale_expire(now), self.sources.shortest_idle());
+        let (stale, shortest_idle) = (self.series.stale_are_due(now), self.sources.shortest_idle());
         let range = self.series.sweep_range();
         let mut index = range.start;
         while index < range.end && *budget > 0 {

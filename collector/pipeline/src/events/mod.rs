@@ -1,7 +1,7 @@
 //! Raw events and logs: their schemas, a bounded replay, and the subscribers.
 //!
-//! The patterns of the subscribers go back to the receivers ([`request::Interest`]), so that a relay sends raw events only while a
-//! subscriber wants them.
+//! Receivers read the patterns of the subscribers ([`request::Interest`]), so that a relay sends raw events only while there is a
+//! subscriber for them.
 
 mod replay;
 pub mod request;
@@ -17,7 +17,7 @@ use subscribers::Subscribers;
 /// Kind, name, measurements, metadata.
 type SchemaKey = (EventKind, String, Vec<(String, String)>, Vec<String>);
 
-/// The room of raw events and logs.
+/// Schemas, replays and subscribers of both signals.
 pub(crate) struct Events {
     schemas: HashMap<SchemaKey, Arc<EventSchema>, foldhash::quality::RandomState>,
     next_schema: u32,
@@ -61,7 +61,7 @@ impl Events {
             return Some(schema.clone());
         }
         if self.schemas.len() >= self.max_schemas {
-            // Frees those that no receiver, replay or subscriber holds any more.
+            // Frees schemas without a receiver, replay or subscriber.
             self.schemas.retain(|_, schema| Arc::strong_count(schema) > 1);
         }
         if self.schemas.len() >= self.max_schemas {

@@ -5,7 +5,7 @@ use dichroic_model::{Batch, EventSchema, GapReason, Source, UnixNanos};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Distinct gaps held at one position; further ones of the same reason are merged.
+/// Distinct gaps at one position; beyond this number gaps of the same reason are merged.
 const MAX_GAPS: usize = 64;
 
 struct Gap {
@@ -16,8 +16,8 @@ struct Gap {
 }
 
 impl Gap {
-    /// Whether the gaps add up: the same schema, source and reason.
-    fn is_like(&self, other: &Gap) -> bool {
+    /// Whether the gaps can be merged: same schema, source and reason.
+    fn can_merge(&self, other: &Gap) -> bool {
         let key = |gap: &Gap| {
             let (schema, source) = (gap.schema.as_ref(), gap.source.as_ref());
             (gap.reason, schema.map(|s| s.id), source.map(|s| s.id))
@@ -26,8 +26,8 @@ impl Gap {
     }
 
     fn item(&self, request: &StreamRequest) -> Option<StreamItem> {
-        let wanted = self.schema.as_ref().is_none_or(|schema| request.matches(schema));
-        wanted.then(|| StreamItem::Gap {
+        let matches = self.schema.as_ref().is_none_or(|schema| request.matches(schema));
+        matches.then(|| StreamItem::Gap {
             schema: self.schema.clone(),
             source: self.source.clone(),
             reason: self.reason,
@@ -36,7 +36,7 @@ impl Gap {
     }
 }
 
-/// A batch, and the gaps ahead of it; most have none.
+/// A batch and the gaps before it; most have none.
 struct Entry {
     gaps: Option<Box<[Gap]>>,
     batch: Arc<Batch>,
@@ -66,7 +66,7 @@ impl Replay {
         }
     }
 
-    /// Records a loss, also without a subscriber: a later one that resumes before it has to get it.
+    /// Records a loss, also without a subscriber: one that resumes later from before the gap must receive it.
     pub(super) fn push_gap(
         &mut self,
         schema: &Arc<EventSchema>,
@@ -80,16 +80,16 @@ impl Replay {
             reason,
             lost,
         };
-        if self.gaps.len() >= MAX_GAPS && !self.gaps.iter().any(|held| held.is_like(&gap)) {
+        if self.gaps.len() >= MAX_GAPS && !self.gaps.iter().any(|other| other.can_merge(&gap)) {
             (gap.schema, gap.source) = (None, None);
         }
-        match self.gaps.iter_mut().find(|held| held.is_like(&gap)) {
-            Some(held) => held.lost = held.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
+        match self.gaps.iter_mut().find(|other| other.can_merge(&gap)) {
+            Some(other) => other.lost = other.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
             None => self.gaps.push(gap),
         }
     }
 
-    /// The items that a new subscriber gets first.
+    /// The items with which a new subscription starts.
     pub(super) fn backlog(&self, request: &StreamRequest) -> Vec<StreamItem> {
         let mut items = Vec::new();
         for Entry { gaps, batch } in &self.entries {
@@ -111,7 +111,7 @@ impl Replay {
         let latest = self.entries.back().map(|entry| entry.batch.received);
         let losses = match (request.resume_from, request.replay_from) {
             (Some(from), _) => from.is_before_gaps_at(self.next),
-            // Nothing follows these: they are as recent as the batch ahead of them, or more.
+            // Gaps at the end are at least as recent as the batch before them.
             (None, Some(time)) => latest.is_some_and(|received| received >= time),
             (None, None) => false,
         };
@@ -121,7 +121,7 @@ impl Replay {
         items
     }
 
-    /// Whether every row from the position on is still held or yet to come.
+    /// Whether the replay contains every published row from the position on.
     pub(super) fn reaches(&self, position: u64) -> bool {
         let oldest = self.entries.front().map_or(self.next, |e| e.batch.position);
         (oldest..=self.next).contains(&position)

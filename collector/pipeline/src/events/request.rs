@@ -1,4 +1,4 @@
-//! What a subscriber requests and receives.
+//! Requests and items of subscriptions.
 
 use crate::exchange::channel::Receiver;
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
@@ -12,36 +12,36 @@ pub enum StreamItem {
     Batch(Arc<Batch>),
     /// Rows that are missing before the next item.
     Gap {
-        /// Schema of the rows; `None` when unknown.
+        /// Schema of the rows; `None` if unknown.
         schema: Option<Arc<EventSchema>>,
-        /// The source that lost them; `None` when it was the collector.
+        /// The source that lost them; `None` for the collector.
         source: Option<Arc<Source>>,
-        /// Why.
+        /// The reason.
         reason: GapReason,
-        /// How many; `None` when unknown.
+        /// The number of rows; `None` if unknown.
         lost: Option<u64>,
     },
 }
 
-/// The end of what a subscriber has received before.
+/// The last position that a subscriber has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumePoint {
     /// Position of its last frame, or of the next row if it received none.
     pub position: u64,
-    /// Whether it received rows of that frame, and so the gaps ahead of it.
+    /// Whether it received rows of that frame, and therefore the gaps before it.
     pub received: bool,
 }
 
-/// What a subscriber requests.
+/// A request for a subscription.
 #[derive(Debug, Clone)]
 pub struct StreamRequest {
     /// Events or logs.
     pub kind: EventKind,
-    /// Names, any of which may match.
+    /// Name patterns; one must match.
     pub patterns: Vec<Pattern>,
-    /// Rows received at or after this time come first, as far as the replay holds them.
+    /// Start with the replayed rows received at or after this time.
     pub replay_from: Option<UnixNanos>,
-    /// Rows from this position on, and the gaps between them, come first (resume); overrides `replay_from`.
+    /// Start with the replayed rows and gaps from this position on; takes precedence over `replay_from`.
     pub resume_from: Option<ResumePoint>,
 }
 
@@ -52,13 +52,13 @@ impl StreamRequest {
     }
 }
 
-/// A subscriber's end. Dropping it ends the subscription.
+/// The subscriber's side of a subscription. Dropping it ends the subscription.
 pub struct Subscription {
     /// Batches and gaps, in order.
     pub items: Receiver<StreamItem>,
     /// Position of the next row to be published.
     pub position: u64,
-    /// Whether everything from `resume_from` on was still held.
+    /// Whether the replay contained everything from `resume_from` on.
     pub resumed: bool,
     pub(crate) lost: SyncArc<AtomicU64>,
 }
@@ -70,7 +70,7 @@ impl Subscription {
     }
 }
 
-/// The patterns of all subscribers, for receivers that can turn the flow on and off.
+/// The patterns of all subscribers, for receivers that can start and stop the flow of events.
 #[derive(Debug, Clone, Default)]
 pub struct Interest {
     /// Changes with every subscription and its end.

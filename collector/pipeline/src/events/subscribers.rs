@@ -1,7 +1,7 @@
 //! The subscribers, each with a bounded channel.
 //!
 //! A batch is published once; every subscriber whose patterns match the schema gets the same `Arc`. A slow subscriber loses the oldest
-//! batches and learns how many rows; it slows down no other.
+//! batches and gets the number of lost rows; it does not slow others.
 
 use super::request::{Interest, StreamItem, StreamRequest, Subscription};
 use crate::exchange::channel::{self, Sender};
@@ -12,30 +12,30 @@ struct Subscriber {
     request: StreamRequest,
     channel: Sender<StreamItem>,
     lost: SyncArc<AtomicU64>,
-    /// By schema id: whether the request covers it. Filled as schemas appear.
-    decided: Vec<Option<bool>>,
+    /// By schema id: whether the request matches it. Filled on demand.
+    matches_by_schema: Vec<Option<bool>>,
 }
 
 impl Subscriber {
     fn matches(&mut self, schema: &EventSchema) -> bool {
         let id = schema.id as usize;
-        if self.decided.len() <= id {
-            self.decided.resize(id + 1, None);
+        if self.matches_by_schema.len() <= id {
+            self.matches_by_schema.resize(id + 1, None);
         }
-        *self.decided[id].get_or_insert_with(|| self.request.matches(schema))
+        *self.matches_by_schema[id].get_or_insert_with(|| self.request.matches(schema))
     }
 
     #[inline]
     fn send(&self, item: StreamItem) {
-        if let Err(channel::TrySend::Full(item)) = self.channel.try_send(item) {
-            self.displace(item);
+        if let Err(channel::TrySendError::Full(item)) = self.channel.try_send(item) {
+            self.replace_oldest(item);
         }
     }
 
-    /// Sends to a full channel, in place of the oldest items. The count is raised before the new item can be received, so a reader that
-    /// sees the far side of the gap also sees the gap.
+    /// Replaces the oldest items of a full channel. The count is raised before the new item can be received, so a reader that receives
+    /// an item after a gap also sees the gap.
     #[cold]
-    fn displace(&self, mut item: StreamItem) {
+    fn replace_oldest(&self, mut item: StreamItem) {
         loop {
             let rows = match self.channel.pop_oldest() {
                 Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
@@ -44,8 +44,8 @@ impl Subscriber {
             };
             self.lost.fetch_add(rows, Ordering::AcqRel);
             match self.channel.try_send(item) {
-                Ok(()) | Err(channel::TrySend::Closed(_)) => return,
-                Err(channel::TrySend::Full(back)) => item = back,
+                Ok(()) | Err(channel::TrySendError::Closed(_)) => return,
+                Err(channel::TrySendError::Full(back)) => item = back,
             }
         }
     }
@@ -55,7 +55,7 @@ pub(super) struct Subscribers {
     all: Vec<Subscriber>,
     interest: Interest,
     max: usize,
-    /// Batches that may wait for one subscriber.
+    /// Batches queued for one subscriber.
     max_batches: usize,
 }
 
@@ -81,7 +81,7 @@ impl Subscribers {
         self.all.len() >= self.max
     }
 
-    /// Sends to every subscriber whose request covers the schema.
+    /// Sends to every subscriber whose request matches the schema.
     pub(super) fn send(&mut self, schema: &EventSchema, item: impl Fn() -> StreamItem) {
         for subscriber in &mut self.all {
             if subscriber.matches(schema) {
@@ -104,7 +104,7 @@ impl Subscribers {
             request,
             channel: sender,
             lost: lost.clone(),
-            decided: Vec::new(),
+            matches_by_schema: Vec::new(),
         };
         for item in backlog {
             subscriber.send(item);

@@ -1,6 +1,6 @@
 //! A bounded channel from one thread to another, lock-free, with a waker at both ends.
 //!
-//! The sender never waits: a full channel returns the item ([`TrySend::Full`]); where the newest matters, the sender displaces the oldest
+//! The sender never waits: a full channel returns the item ([`TrySendError::Full`]). To prefer new items, the sender removes the oldest
 //! ([`Sender::pop_oldest`]). The receiver sleeps in a future and is woken only when an item arrives. Dropping either end closes the
 //! channel; items sent before the close are still received.
 //!
@@ -11,26 +11,26 @@
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, register};
 use std::task::{Context, Poll, Waker};
 
-struct Shared<T> {
+struct ChannelState<T> {
     queue: ArrayQueue<T>,
     closed: AtomicBool,
     /// The sender called [`Sender::finish`].
     finished: AtomicBool,
-    /// Woken when an item arrived or the sender closed.
+    /// Woken when an item arrives or the sender closes.
     arrival: AtomicWaker,
-    /// Woken when there is room or the receiver closed.
+    /// Woken when there is room or the receiver closes.
     room: AtomicWaker,
 }
 
 /// The sending end. Not cloneable: one thread sends.
-pub struct Sender<T>(Arc<Shared<T>>);
+pub struct Sender<T>(Arc<ChannelState<T>>);
 
 /// The receiving end.
-pub struct Receiver<T>(Arc<Shared<T>>);
+pub struct Receiver<T>(Arc<ChannelState<T>>);
 
 /// Why an item was not sent.
 #[derive(Debug, PartialEq, Eq)]
-pub enum TrySend<T> {
+pub enum TrySendError<T> {
     /// No room now.
     Full(T),
     /// The receiver was dropped.
@@ -40,16 +40,16 @@ pub enum TrySend<T> {
 /// A channel for at most `capacity` items, at least one.
 ///
 /// ```
-/// use dichroic_pipeline::channel::{TrySend, channel};
+/// use dichroic_pipeline::channel::{TrySendError, channel};
 /// let (sender, receiver) = channel(1);
 /// assert_eq!(sender.try_send(1), Ok(()));
-/// assert_eq!(sender.try_send(2), Err(TrySend::Full(2)));
+/// assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
 /// assert_eq!(receiver.try_recv(), Some(1));
 /// drop(receiver);
-/// assert_eq!(sender.try_send(3), Err(TrySend::Closed(3)));
+/// assert_eq!(sender.try_send(3), Err(TrySendError::Closed(3)));
 /// ```
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ChannelState {
         queue: ArrayQueue::new(capacity.max(1)),
         closed: AtomicBool::new(false),
         finished: AtomicBool::new(false),
@@ -62,26 +62,26 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     /// Sends, or returns the item.
     #[inline]
-    pub fn try_send(&self, item: T) -> Result<(), TrySend<T>> {
+    pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         if self.is_closed() {
-            return Err(TrySend::Closed(item));
+            return Err(TrySendError::Closed(item));
         }
-        self.0.queue.push(item).map_err(TrySend::Full)?;
+        self.0.queue.push(item).map_err(TrySendError::Full)?;
         self.0.arrival.wake();
         Ok(())
     }
 
-    /// Marks the stream of items as complete. A channel that closes without this was cut short.
+    /// Marks the items as complete. A channel that closes without this is incomplete.
     pub fn finish(&self) {
         self.0.finished.store(true, Ordering::Release);
     }
 
-    /// Removes the oldest item, to make room for a newer one. The receiver may win the race for it.
+    /// Removes the oldest item to make room for a newer one; `None` if the receiver was faster.
     pub fn pop_oldest(&self) -> Option<T> {
         self.0.queue.pop()
     }
 
-    /// Registers a waker for when there is room. Try once more after the call, before sleeping.
+    /// Registers a waker for free room. Try to send once more after the call, before waiting.
     pub fn register(&self, waker: &Waker) {
         register(&self.0.room, waker);
     }
@@ -117,12 +117,13 @@ impl<T> Receiver<T> {
         Some(item)
     }
 
-    /// The next item; `None` once the sender was dropped and everything was received. Cancel-safe: it takes no item before it returns.
+    /// The next item; `None` once the sender was dropped and all items were received. Cancel-safe: an item is taken only when the future
+    /// returns it.
     pub async fn recv(&self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Whether the sender had sent everything when the channel closed. Valid after [`Receiver::recv`] returned `None`.
+    /// Whether the items were complete when the channel closed. Valid after [`Receiver::recv`] returned `None`.
     pub fn is_finished(&self) -> bool {
         self.0.finished.load(Ordering::Acquire)
     }

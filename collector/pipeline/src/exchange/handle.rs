@@ -1,6 +1,6 @@
 //! The handle through which other threads reach the core.
 //!
-//! The queue behind it is bounded: when it is full, the call fails with [`Busy`] and the caller answers "busy" instead of growing a queue.
+//! Its queue is bounded: when it is full, the call fails with [`Busy`].
 
 use super::channel;
 use super::job::{Inbox, Job, JobQueue, Progress};
@@ -11,17 +11,17 @@ use crate::ledger::Ledger;
 use crate::sync::Arc;
 use std::task::Context;
 
-/// Reaches the core from any thread. Cheap to clone.
+/// Access to the core from any thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle(Arc<JobQueue>);
 
-/// The queue of jobs is full, or the core is gone; try again later.
+/// The queue of jobs is full, or the core was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the collector is busy: too many reads wait for the store; try again")
+        f.write_str("the collector is busy: too many queued reads; retry later")
     }
 }
 
@@ -52,26 +52,26 @@ pub fn inbox() -> (Handle, Inbox) {
 }
 
 impl Handle {
-    /// Queues a job. It is dropped if the core goes away before its turn.
+    /// Queues a job. It is dropped without running if the core is dropped first.
     pub fn submit(&self, job: Box<dyn Job>) -> Result<(), Busy> {
         if self.0.push(job) { Ok(()) } else { Err(Busy) }
     }
 
-    /// Runs `question` on the ingest thread and returns its answer. The question must be quick: it is one step.
-    pub async fn call<A, Q>(&self, question: Q) -> Result<A, Busy>
+    /// Runs `function` on the ingest thread and returns its result. It runs as one step, so it must be quick.
+    pub async fn call<A, Q>(&self, function: Q) -> Result<A, Busy>
     where
         A: Send + 'static,
         Q: FnOnce(&mut Core) -> A + Send + 'static,
     {
-        let (reply, answer) = channel::channel(1);
+        let (reply, result) = channel::channel(1);
         self.submit(Box::new(Call {
-            question: Some(question),
+            function: Some(function),
             reply,
         }))?;
-        answer.recv().await.ok_or(Busy)
+        result.recv().await.ok_or(Busy)
     }
 
-    /// A consistent copy of the ledger: taken between two requests.
+    /// A consistent copy of the ledger, taken between two requests.
     pub async fn ledger(&self) -> Result<Ledger, Busy> {
         self.call(|core| core.ledger().clone()).await
     }
@@ -83,22 +83,22 @@ impl Handle {
         Ok(chunks)
     }
 
-    /// Subscribes to raw events or logs; the replay, if requested, comes first. `None` when the limit of subscribers is reached.
+    /// Subscribes to raw events or logs, starting with the requested replay. `None` at the limit of subscribers.
     pub async fn subscribe(&self, request: StreamRequest) -> Result<Option<Subscription>, Busy> {
         self.call(move |core| core.subscribe(request)).await
     }
 }
 
 struct Call<A, Q> {
-    question: Option<Q>,
+    function: Option<Q>,
     reply: channel::Sender<A>,
 }
 
 impl<A: Send, Q: FnOnce(&mut Core) -> A + Send> Job for Call<A, Q> {
     fn step(&mut self, core: &mut Core, _: &mut Context<'_>) -> Progress {
-        if let Some(question) = self.question.take() {
-            // The caller may have given up: then the answer is dropped.
-            let _ = self.reply.try_send(question(core));
+        if let Some(function) = self.function.take() {
+            // A caller that no longer waits has closed the channel.
+            let _ = self.reply.try_send(function(core));
         }
         Progress::Done
     }

@@ -1,6 +1,6 @@
-//! Work for the ingest thread, in steps between its requests.
+//! Jobs for the ingest thread, run in steps between its requests.
 //!
-//! A step must stay under a millisecond; after each one the sockets get their turn.
+//! A step must take less than a millisecond; the thread serves its sockets after each.
 
 use crate::core::Core;
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, fence, register};
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Jobs that may wait at once.
+/// Capacity of the queue.
 const INBOX: usize = 256;
 
 /// The result of a step.
@@ -19,11 +19,11 @@ pub enum Progress {
     Done,
     /// More to do; step again soon.
     More,
-    /// Waits for its reader; the waker of the context was registered.
+    /// Waiting for its reader, which wakes the context's waker.
     Blocked,
 }
 
-/// Work on the core, in steps of less than a millisecond.
+/// A job on the core, in steps of less than a millisecond.
 pub trait Job: Send {
     /// Runs one step.
     fn step(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Progress;
@@ -33,7 +33,7 @@ pub trait Job: Send {
 pub(crate) struct JobQueue {
     queue: ArrayQueue<Box<dyn Job>>,
     waker: AtomicWaker,
-    /// The inbox was dropped: no job runs any more.
+    /// The inbox was dropped: no more jobs run.
     closed: AtomicBool,
 }
 
@@ -66,13 +66,13 @@ impl JobQueue {
     }
 }
 
-/// The receiving end of the queue: given to [`serve`].
+/// The receiving end of the queue, for [`serve`].
 pub struct Inbox(pub(crate) Arc<JobQueue>);
 
-/// Drops the jobs that still wait, so that no caller waits for their answers.
+/// Drops the queued jobs, so that their callers get an error.
 ///
 /// Orderings. `closed` is stored, then the queue is drained; a sender pushes, then loads `closed`. With a fence between the two steps
-/// on both sides one of them sees the other, so a job is run, drained here, or drained by its sender.
+/// on both sides one of them sees the other, so every job is run, drained here, or drained by its sender.
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.0.closed.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! How other threads reach the core: jobs go in through a [`handle::Handle`], copies and answers come out through channels.
+//! Access to the core from other threads: jobs are submitted through a [`handle::Handle`], results are returned through channels.
 
 pub mod channel;
 pub mod handle;

@@ -1,12 +1,12 @@
-//! Copies of series for exporters: in family order, a bounded step at a time.
+//! Copies of series for exporters, in family order and in bounded steps.
 //!
-//! Each row is one series at one time; rows of one chunk were copied together. Ingest continues between chunks. This is Prometheus's
-//! guarantee too: a series is consistent in itself, but the series of a page are not from one time.
+//! The rows of a chunk are copied at one time; ingest continues between chunks. As in Prometheus, each series is consistent, but the
+//! series of a page are not from one time.
 
-use super::channel::{self, Receiver, Sender, TrySend};
+use super::channel::{self, Receiver, Sender, TrySendError};
 use super::job::{Job, Progress};
 use crate::core::Core;
-use crate::exposition::families::GONE;
+use crate::exposition::families::HOLE;
 use crate::row::Row;
 use crate::series::meta::SeriesMeta;
 use crate::series::slot::Slot;
@@ -17,7 +17,7 @@ use std::task::Context;
 /// Series checked in one step: less than 0.1 ms.
 const STEP: usize = 2048;
 
-/// Series that are read ahead before the first of them is copied.
+/// Series that are prefetched before the first of them is copied.
 const GROUP: usize = 32;
 
 /// Rows copied together.
@@ -26,40 +26,44 @@ pub type Chunk = Vec<Row>;
 /// Selects series.
 pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
 
-/// What to copy.
+/// The selection and the channel of a snapshot.
 #[derive(Default)]
 pub struct SnapshotRequest {
-    /// Only series for which this holds; `None` copies all.
+    /// Copies only series for which this returns true.
     pub filter: Option<SeriesFilter>,
-    /// Only series written at or after this time (in a resolution of tenths of a second: a few older ones may be included).
+    /// Copies only series written at or after this time. The resolution is a tenth of a second, so slightly older ones may be included.
     pub changed_since: Option<UnixNanos>,
     /// Capacity of the channel in chunks; 0 means 4.
-    pub lane: usize,
+    pub capacity: usize,
 }
 
 /// The job behind [`crate::Handle::snapshot`].
 pub struct Snapshot {
     request: SnapshotRequest,
     out: Sender<Chunk>,
-    waiting: Option<Chunk>,
+    unsent: Option<Chunk>,
     family: String,
-    place: usize,
-    /// The id of the copy, once it has begun.
+    position: usize,
+    /// The id of the copy, after its first step.
     copy: Option<u64>,
     finished: bool,
 }
 
 impl Snapshot {
-    /// The job and the receiver of its chunks. The channel closes as finished ([`Receiver::is_finished`]) when everything was copied. It
-    /// closes unfinished when the copy was aborted: its reader took too long, or the core was dropped.
+    /// The job and the receiver of its chunks. The channel closes as finished ([`Receiver::is_finished`]) after a complete copy, and
+    /// unfinished after an aborted one: its reader was too slow, or the core was dropped.
     pub fn new(request: SnapshotRequest) -> (Self, Receiver<Chunk>) {
-        let (out, chunks) = channel::channel(if request.lane == 0 { 4 } else { request.lane });
+        let (out, chunks) = channel::channel(if request.capacity == 0 {
+            4
+        } else {
+            request.capacity
+        });
         let job = Snapshot {
             request,
             out,
-            waiting: None,
+            unsent: None,
             family: String::new(),
-            place: 0,
+            position: 0,
             copy: None,
             finished: false,
         };
@@ -76,23 +80,23 @@ impl Snapshot {
                 break;
             };
             if name != self.family {
-                (self.family, self.place) = (name.to_owned(), 0);
+                (self.family, self.position) = (name.to_owned(), 0);
             }
-            let rest = members.slots.get(self.place..).unwrap_or_default();
+            let rest = members.slots.get(self.position..).unwrap_or_default();
             let part = &rest[..rest.len().min(STEP - checked)];
             for group in part.chunks(GROUP) {
-                warm(core, group);
-                for index in group.iter().copied().filter(|index| *index != GONE) {
+                prefetch(core, group);
+                for index in group.iter().copied().filter(|index| *index != HOLE) {
                     if let Some(row) = self.row(core, index, copy, since) {
                         rows.push(row);
                     }
                 }
             }
             checked += part.len().max(1);
-            self.place += part.len();
+            self.position += part.len();
             if part.len() == rest.len() {
                 self.family.push('\0');
-                self.place = 0;
+                self.position = 0;
             }
         }
         rows
@@ -105,11 +109,11 @@ impl Snapshot {
         if since.is_some_and(|since| slot.touched < since) || core.exposition.copies.is_new(index, copy) {
             return None;
         }
-        if self.request.filter.as_ref().is_some_and(|selects| !selects(meta)) {
+        if self.request.filter.as_ref().is_some_and(|matches| !matches(meta)) {
             return None;
         }
         let value = slot.copy(&core.series.bounds)?;
-        let exemplar = if slot.exemplified {
+        let exemplar = if slot.has_exemplar {
             core.series.exemplar(index).cloned()
         } else {
             None
@@ -126,10 +130,10 @@ impl Snapshot {
     }
 }
 
-/// Reads the memory that the copies of a group need. Incrementing a reference count waits for its cache line and for all reads before it;
-/// plain reads overlap. This makes copies of scattered series several times faster.
+/// Prefetches the memory that the copies of a group need. An increment of a reference count waits for its cache line and for all
+/// earlier reads; plain reads overlap. This makes copies of scattered series several times faster.
 #[inline]
-fn warm(core: &Core, group: &[u32]) {
+fn prefetch(core: &Core, group: &[u32]) {
     let counts = group
         .iter()
         .filter_map(|index| core.series.slots.get(*index as usize)?.meta.as_ref())
@@ -154,7 +158,7 @@ impl Job for Snapshot {
 
 impl Snapshot {
     fn advance(&mut self, core: &Core, copy: u64, cx: &mut Context<'_>) -> Progress {
-        let chunk = match self.waiting.take() {
+        let chunk = match self.unsent.take() {
             Some(chunk) => chunk,
             None if self.finished => {
                 self.out.finish();
@@ -168,9 +172,9 @@ impl Snapshot {
         self.out.register(cx.waker());
         match self.out.try_send(chunk) {
             Ok(()) => Progress::More,
-            Err(TrySend::Closed(_)) => Progress::Done,
-            Err(TrySend::Full(chunk)) => {
-                self.waiting = Some(chunk);
+            Err(TrySendError::Closed(_)) => Progress::Done,
+            Err(TrySendError::Full(chunk)) => {
+                self.unsent = Some(chunk);
                 Progress::Blocked
             }
         }

@@ -1,4 +1,4 @@
-//! Claims: which series has an exposition identity, and which contend for it.
+//! Claims: the series that has each exposition identity, and its contenders.
 
 use super::identity::series_key;
 use crate::hash::HashMap;
@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 pub(crate) struct Claims {
     pub(crate) hasher: Fingerprinter,
-    /// Key → slot, on a miss of the fingerprint: the exposition identity of a shown series, the series key of a hidden one.
+    /// Key → slot, used on a miss of the fingerprint. The key is the exposition identity of a shown series, the series key of a hidden
+    /// one.
     table: Table,
-    /// Hidden series by the identity they contend for.
+    /// Hidden series by the identity for which they contend.
     contenders: HashMap<Key, Vec<u32>>,
-    /// The identity that each of them contends for.
+    /// The identity for which each hidden series contends.
     contended: HashMap<u32, Key>,
-    /// Series that became hidden, or hid another, when they were defined.
+    /// Number of definitions that found their identity taken.
     pub(crate) collisions: u64,
 }
 
@@ -38,7 +39,7 @@ impl Claims {
         self.table.bytes()
     }
 
-    /// Whether the series contends for an identity that another has.
+    /// Whether the series contends for the identity of another.
     pub(crate) fn is_contender(&self, index: u32) -> bool {
         self.contended.contains_key(&index)
     }
@@ -53,7 +54,7 @@ impl Claims {
         })
     }
 
-    /// Gives the identity to a new series, unless another wins it.
+    /// Claims the identity for a new series. If another has it, the order of their keys decides.
     pub(super) fn claim(&mut self, index: u32, series: &mut Series) {
         let identity = series.placements[index as usize].key;
         let Some(holder) = self.table.find_key(identity) else {
@@ -83,7 +84,7 @@ impl Claims {
         self.table.insert(key, index);
     }
 
-    /// Removes a series. The first contender for its identity succeeds it and becomes visible.
+    /// Removes a series. The first contender for its identity becomes its successor, which is returned.
     pub(super) fn release(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Option<u32> {
         let identity = removed.placement.key;
         self.table.remove(identity, index);
@@ -121,17 +122,17 @@ impl Claims {
 }
 
 fn same_key(series: &Series, index: u32, other: &SeriesMeta) -> bool {
-    let Some(have) = &series.slots[index as usize].meta else {
+    let Some(current) = &series.slots[index as usize].meta else {
         return false;
     };
-    Arc::ptr_eq(&have.metric, &other.metric)
-        && have.source.id == other.source.id
-        && have.temporality == other.temporality
-        && have.scope == other.scope
-        && have.attributes() == other.attributes()
+    Arc::ptr_eq(&current.metric, &other.metric)
+        && current.source.id == other.source.id
+        && current.temporality == other.temporality
+        && current.scope == other.scope
+        && current.attributes() == other.attributes()
 }
 
-/// Which of two series wins an identity: decided by their keys, not by their order of arrival.
+/// The order of two series in a claim: by their keys, not by their arrival.
 fn order(series: &Series, a: u32, b: u32) -> Ordering {
     let meta = |index: u32| series.slots[index as usize].meta.as_ref();
     let (Some(a), Some(b)) = (meta(a), meta(b)) else {

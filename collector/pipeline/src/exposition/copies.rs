@@ -1,4 +1,4 @@
-//! Copies under way: what becomes visible meanwhile waits for the next one, so that no copy shows a series twice.
+//! Copies in progress. A series that becomes visible during a copy appears only in the next one, so that no copy shows a series twice.
 
 use crate::hash::HashMap;
 use dichroic_model::{SECOND, UnixNanos};
@@ -9,10 +9,10 @@ const MAX_AGE: UnixNanos = 30 * SECOND;
 
 #[derive(Default)]
 pub(crate) struct Copies {
-    /// When each began.
+    /// Start of each copy.
     open: BTreeMap<u64, UnixNanos>,
     next: u64,
-    /// Series that became visible during a copy, with the last copy that began before.
+    /// Series that became visible during a copy, with the last copy that had started by then.
     new: HashMap<u32, u64>,
 }
 
@@ -24,12 +24,12 @@ impl Copies {
         self.next
     }
 
-    /// Whether the copy may go on.
+    /// Whether the copy was not aborted.
     pub(crate) fn is_open(&self, copy: u64) -> bool {
         self.open.contains_key(&copy)
     }
 
-    /// Whether no copy is under way.
+    /// Whether no copy is in progress.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -41,7 +41,7 @@ impl Copies {
 
     /// Aborts copies that take too long.
     pub(crate) fn abort_late(&mut self, now: UnixNanos) {
-        self.open.retain(|_, began| *began + MAX_AGE >= now);
+        self.open.retain(|_, started| *started + MAX_AGE >= now);
         self.clear_new();
     }
 
@@ -51,21 +51,21 @@ impl Copies {
         }
     }
 
-    /// Whether the series became visible after the copy began.
+    /// Whether the series became visible after the copy started.
     #[inline]
     pub(crate) fn is_new(&self, index: u32, copy: u64) -> bool {
         !self.new.is_empty() && self.new.get(&index).is_some_and(|since| *since >= copy)
     }
 
-    /// The series becomes visible now.
-    pub(crate) fn note(&mut self, index: u32) {
+    /// Records that a series becomes visible.
+    pub(crate) fn add(&mut self, index: u32) {
         if !self.open.is_empty() {
             self.new.insert(index, self.next);
         }
     }
 
-    /// The series was removed.
-    pub(crate) fn forget(&mut self, index: u32) {
+    /// Records that a series was removed.
+    pub(crate) fn remove(&mut self, index: u32) {
         self.new.remove(&index);
     }
 }

@@ -1,11 +1,10 @@
-//! Families: metrics that share a name on a Prometheus page, kept in page order.
+//! Families: metrics that share a name on a Prometheus page, in page order.
 //!
-//! A metric is canonical (dotted name, unit, kind); a family is what a page shows (`# TYPE` once, all samples together). Metrics of one
-//! family may come from several sources and runtimes. A metric whose page name or suffixes are taken by a family of another
-//! type cannot be shown beside it: its series are in streams and in the catalog, but hidden from pages, and counted. They are shown once the
-//! other family is removed.
+//! A metric is canonical (dotted name, unit, kind); a family is its form on a page (one `# TYPE`, all samples together). A family may
+//! have metrics of several sources and runtimes. If a family of another type has taken the page name or a suffix of a metric, its series
+//! are hidden from pages and counted, but remain in streams and in the catalog. They are shown once the other family is removed.
 //!
-//! A metric lives as long as a series of it, a family as long as a metric of it; both are accounted in bytes.
+//! A metric is removed with its last series, a family with its last metric; both are accounted in bytes.
 
 use crate::hash::{HashMap, Seeded};
 use crate::series::metric::{Family, FamilyId, Metric, MetricId};
@@ -17,29 +16,30 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Bytes of a help text that are kept.
+/// Largest help text in bytes; longer ones are cut.
 const HELP_BYTES: usize = 1_024;
 
 pub(crate) struct Members {
     family: Arc<Family>,
-    /// Slots; [`GONE`] where a series was removed since the last [`Families::tidy`].
+    /// Slots; [`HOLE`] where a series was removed since the last [`Families::tidy`].
     pub(crate) slots: Vec<u32>,
-    /// Positions of [`GONE`].
+    /// Positions of [`HOLE`].
     holes: Vec<u32>,
     metrics: usize,
     shown: bool,
 }
 
-pub(crate) const GONE: u32 = u32::MAX;
+/// Marks the slot of a removed series.
+pub(crate) const HOLE: u32 = u32::MAX;
 
-/// Base name, type, whether its samples carry `_total`.
+/// Base name, type, whether its samples end with `_total`.
 type HiddenKey = (String, u8, bool);
 
 fn hidden_key(page: &PageName, kind: PageType) -> HiddenKey {
     (page.base.clone(), kind as u8, page.total)
 }
 
-struct Known {
+struct MetricEntry {
     metric: Arc<Metric>,
     series: usize,
 }
@@ -53,12 +53,12 @@ pub(crate) struct Families {
     claimed: HashMap<String, FamilyId>,
     /// Families that are hidden from pages, by their name and type there.
     hidden: BTreeMap<HiddenKey, FamilyId>,
-    /// A name became free that a hidden family may need.
+    /// Whether a name has become free that a hidden family may need.
     freed: bool,
-    metrics: HashTable<Known>,
+    metrics: HashTable<MetricEntry>,
     hasher: Seeded,
     next_metric: MetricId,
-    /// Families with holes or without metrics, to be tidied while no copy is under way.
+    /// Families with holes or without metrics, to be tidied while no copy is in progress.
     untidy: Vec<FamilyId>,
     bytes: usize,
 }
@@ -75,13 +75,13 @@ fn sample_names(page: &PageName, kind: PageType) -> Vec<String> {
     }
 }
 
-/// The key of a hidden family in page order.
-fn hidden_place(base: &str, id: FamilyId) -> String {
+/// The name of a hidden family in page order.
+fn hidden_name(base: &str, id: FamilyId) -> String {
     format!("{base}\u{0}{id}")
 }
 
 impl Families {
-    /// Finds or makes the metric and its family. Release a metric that gets no series: [`Families::release`].
+    /// Finds or creates the metric and its family. A metric that gets no series must be released: [`Families::release`].
     pub(crate) fn metric(
         &mut self,
         name: &str,
@@ -91,8 +91,8 @@ impl Families {
         help: &str,
     ) -> Arc<Metric> {
         let hash = self.hasher.hash_one((name, unit, kind, style));
-        if let Some(known) = self.find(hash, name, unit, kind, style) {
-            return known.metric.clone();
+        if let Some(entry) = self.find(hash, name, unit, kind, style) {
+            return entry.metric.clone();
         }
         let help = cut(help, HELP_BYTES);
         let (family_id, family) = self.family(
@@ -113,18 +113,18 @@ impl Families {
             hash,
         });
         self.bytes += metric.bytes();
-        let known = Known {
+        let entry = MetricEntry {
             metric: metric.clone(),
             series: 0,
         };
-        self.metrics.insert_unique(hash, known, |known| known.metric.hash);
+        self.metrics.insert_unique(hash, entry, |entry| entry.metric.hash);
         if let Some(members) = &mut self.members[family_id as usize] {
             members.metrics += 1;
         }
         metric
     }
 
-    /// Hidden metrics get a hidden family, so that copies still visit their series in order.
+    /// Finds or creates the family. Hidden metrics have a hidden family, so that copies visit their series in order.
     fn family(&mut self, page: PageName, kind: PageType, help: &str) -> (FamilyId, Option<Arc<Family>>) {
         if let Some(id) = self.by_name.get(&page.base).copied()
             && let Some(members) = &self.members[id as usize]
@@ -148,12 +148,12 @@ impl Families {
             help: help.to_owned(),
         });
         let base = &family.page.base;
-        let place = if shown {
+        let name = if shown {
             base.clone()
         } else {
-            hidden_place(base, id)
+            hidden_name(base, id)
         };
-        self.by_name.insert(place, id);
+        self.by_name.insert(name, id);
         self.members[id as usize] = Some(Members {
             family: family.clone(),
             slots: Vec::new(),
@@ -173,8 +173,8 @@ impl Families {
 
     /// Adds a series. Returns its position in the family.
     pub(crate) fn add(&mut self, metric: &Metric, slot: u32) -> u32 {
-        if let Some(known) = self.known(metric) {
-            known.series += 1;
+        if let Some(entry) = self.entry_mut(metric) {
+            entry.series += 1;
         }
         let Some(members) = &mut self.members[metric.family_id as usize] else {
             return 0;
@@ -183,18 +183,18 @@ impl Families {
         (members.slots.len() - 1) as u32
     }
 
-    /// Removes a series. Leaves a hole, so that a copy under way neither skips nor repeats others.
-    pub(crate) fn remove(&mut self, metric: &Metric, place: u32) {
+    /// Removes a series. Leaves a hole, so that a copy in progress neither skips nor repeats others.
+    pub(crate) fn remove(&mut self, metric: &Metric, position: u32) {
         if let Some(members) = &mut self.members[metric.family_id as usize] {
             if members.holes.is_empty() {
                 self.untidy.push(metric.family_id);
             }
-            members.slots[place as usize] = GONE;
-            members.holes.push(place);
+            members.slots[position as usize] = HOLE;
+            members.holes.push(position);
         }
-        let last = self.known(metric).is_some_and(|known| {
-            known.series -= 1;
-            known.series == 0
+        let last = self.entry_mut(metric).is_some_and(|entry| {
+            entry.series -= 1;
+            entry.series == 0
         });
         if last {
             self.release(metric);
@@ -203,44 +203,51 @@ impl Families {
 
     /// Removes the metric if it has no series.
     pub(crate) fn release(&mut self, metric: &Metric) {
-        let unused = |known: &Known| known.metric.id == metric.id && known.series == 0;
-        let Ok(entry) = self.metrics.find_entry(metric.hash, unused) else {
+        let unused = |entry: &MetricEntry| entry.metric.id == metric.id && entry.series == 0;
+        let Ok(occupied) = self.metrics.find_entry(metric.hash, unused) else {
             return;
         };
-        entry.remove();
+        occupied.remove();
         self.bytes -= metric.bytes();
         if let Some(members) = &mut self.members[metric.family_id as usize] {
             members.metrics -= 1;
             if members.metrics == 0 && members.slots.is_empty() {
-                // No copy can be within a family that never had a member.
-                self.forget(metric.family_id);
+                // A family without slots is in no copy.
+                self.remove_family(metric.family_id);
             } else if members.metrics == 0 {
                 self.untidy.push(metric.family_id);
             }
         }
     }
 
-    fn find(&self, hash: u64, name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> Option<&Known> {
-        self.metrics.find(hash, |known| {
-            let metric = &known.metric;
+    fn find(
+        &self,
+        hash: u64,
+        name: &str,
+        unit: &str,
+        kind: MetricKind,
+        style: NameStyle,
+    ) -> Option<&MetricEntry> {
+        self.metrics.find(hash, |entry| {
+            let metric = &entry.metric;
             (metric.kind, metric.style) == (kind, style) && metric.name == name && metric.unit == unit
         })
     }
 
-    fn known(&mut self, metric: &Metric) -> Option<&mut Known> {
+    fn entry_mut(&mut self, metric: &Metric) -> Option<&mut MetricEntry> {
         self.metrics
-            .find_mut(metric.hash, |known| known.metric.id == metric.id)
+            .find_mut(metric.hash, |entry| entry.metric.id == metric.id)
     }
 
     /// Closes holes with the family's last series and removes families without metrics, calling `moved(slot, new position)`. Only
-    /// while no copy is under way.
+    /// valid while no copy is in progress.
     pub(crate) fn tidy(&mut self, mut moved: impl FnMut(u32, u32)) {
         for id in std::mem::take(&mut self.untidy) {
             let Some(members) = &mut self.members[id as usize] else {
                 continue;
             };
             for hole in std::mem::take(&mut members.holes) {
-                while members.slots.last() == Some(&GONE) {
+                while members.slots.last() == Some(&HOLE) {
                     members.slots.pop();
                 }
                 if (hole as usize) < members.slots.len()
@@ -250,17 +257,17 @@ impl Families {
                     moved(last, hole);
                 }
             }
-            while members.slots.last() == Some(&GONE) {
+            while members.slots.last() == Some(&HOLE) {
                 members.slots.pop();
             }
             members.slots.shrink_to(members.slots.len() * 2 + 16);
             if members.metrics == 0 {
-                self.forget(id);
+                self.remove_family(id);
             }
         }
     }
 
-    fn forget(&mut self, id: FamilyId) {
+    fn remove_family(&mut self, id: FamilyId) {
         let Some(members) = self.members[id as usize].take() else {
             return;
         };
@@ -273,12 +280,13 @@ impl Families {
             }
             self.freed |= !self.hidden.is_empty();
         } else {
-            self.by_name.remove(&hidden_place(&page.base, id));
+            self.by_name.remove(&hidden_name(&page.base, id));
             self.hidden.remove(&hidden_key(page, members.family.kind));
         }
     }
 
-    /// Shows families whose names have become free, calling `renewed(their slots, their metrics by number)`. Only while no copy is under way.
+    /// Shows families whose names have become free, calling `renewed(slots, metrics by id)` for each. Only valid while no copy is in
+    /// progress.
     pub(crate) fn reveal(&mut self, mut renewed: impl FnMut(&[u32], &HashMap<MetricId, Arc<Metric>>)) {
         if !std::mem::take(&mut self.freed) {
             return;
@@ -295,12 +303,12 @@ impl Families {
             members.shown = true;
             self.claimed.extend(names.into_iter().map(|name| (name, id)));
             self.hidden.remove(&key);
-            self.by_name.remove(&hidden_place(&family.page.base, id));
+            self.by_name.remove(&hidden_name(&family.page.base, id));
             self.by_name.insert(family.page.base.clone(), id);
             let mut metrics = HashMap::default();
-            for known in self.metrics.iter_mut().filter(|k| k.metric.family_id == id) {
-                known.metric = Arc::new(known.metric.shown_as(&family));
-                metrics.insert(known.metric.id, known.metric.clone());
+            for entry in self.metrics.iter_mut().filter(|k| k.metric.family_id == id) {
+                entry.metric = Arc::new(entry.metric.with_family(&family));
+                metrics.insert(entry.metric.id, entry.metric.clone());
             }
             renewed(&members.slots, &metrics);
         }
@@ -316,7 +324,7 @@ impl Families {
     }
 
     pub(crate) fn metrics(&self) -> impl Iterator<Item = &Arc<Metric>> {
-        self.metrics.iter().map(|known| &known.metric)
+        self.metrics.iter().map(|entry| &entry.metric)
     }
 
     /// Bytes accounted for metrics and families.

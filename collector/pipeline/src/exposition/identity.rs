@@ -5,13 +5,13 @@ use crate::series::metric::FamilyId;
 use crate::series::table::Key;
 use dichroic_model::{Fingerprint, Fingerprinter, labels, labels::Label};
 
-/// Labels as a page shows them.
+/// Labels in the form of a page.
 pub(crate) struct PageLabels {
-    /// Each with a comma behind it.
+    /// Each is followed by a comma.
     text: String,
-    /// Where those of the source end.
+    /// End of the source's labels.
     split: usize,
-    /// Family and label set: a page shows each identity once.
+    /// Hash of family and label set. A page shows each identity once.
     pub(crate) identity: Fingerprint,
 }
 
@@ -24,19 +24,19 @@ impl PageLabels {
         self.text[self.split..].strip_suffix(',').unwrap_or_default()
     }
 
-    /// Renders labels, of which the first `of_source` are the source's, and hashes family and label set. The order in a set does not
-    /// matter, so the hashes of labels are added; a label with an empty value does not count.
+    /// Renders labels, the first `of_source` of which are the source's, and hashes family and label set. The hashes of labels are added,
+    /// because their order does not matter; labels with an empty value are ignored.
     pub(crate) fn render(
         hasher: &Fingerprinter,
         family: FamilyId,
         shown: &[Label<'_>],
         of_source: usize,
     ) -> PageLabels {
-        // To the byte, unless something is escaped.
+        // Exact unless a value is escaped.
         let length: usize = shown.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
         let mut text = String::with_capacity(length);
         let mut split = 0;
-        let mut place = [0; 20];
+        let mut hashed = [0; 20];
         let (mut low, mut high) = (0_u64, 0_u64);
         for (at, (name, value)) in shown.iter().enumerate() {
             let from = text.len();
@@ -57,18 +57,18 @@ impl PageLabels {
                 split = text.len();
             }
         }
-        place[..4].copy_from_slice(&family.to_le_bytes());
-        place[4..12].copy_from_slice(&low.to_le_bytes());
-        place[12..].copy_from_slice(&high.to_le_bytes());
+        hashed[..4].copy_from_slice(&family.to_le_bytes());
+        hashed[4..12].copy_from_slice(&low.to_le_bytes());
+        hashed[12..].copy_from_slice(&high.to_le_bytes());
         PageLabels {
             text,
             split,
-            identity: hasher.of(&place),
+            identity: hasher.of(&hashed),
         }
     }
 }
 
-/// The key of a hidden series, whose exposition identity belongs to another: a hash of its whole series key.
+/// The key of a hidden series: a hash of its whole series key, because its exposition identity finds another series.
 pub(super) fn series_key(hasher: &Fingerprinter, meta: &SeriesMeta) -> Key {
     let attributes = meta.attributes();
     let mut bytes = Vec::with_capacity(attributes.as_bytes().len() + 64);

@@ -1,4 +1,4 @@
-//! Admission: limits on series, and what a slot is made of and leaves behind.
+//! Admission: limits on series, and the creation and removal of slots.
 
 use super::Series;
 use super::cell::Cell;
@@ -18,21 +18,21 @@ use std::sync::Arc;
 /// The attribute of overflow series. Source: OpenTelemetry metrics SDK, "Cardinality limits".
 pub(crate) const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
 
-/// A series was not admitted; count the point under this reason.
+/// A series was not admitted. The point must be counted as dropped for this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAdmitted(pub DropReason);
 
 /// A series before its admission.
 pub(crate) struct Candidate {
     pub(crate) meta: SeriesMeta,
-    /// It is the overflow series of its metric.
+    /// Whether it is the overflow series of its metric.
     pub(crate) overflow: bool,
     pub(crate) bounds: Option<Arc<[f64]>>,
     /// Its exposition identity.
     pub(crate) identity: Fingerprint,
 }
 
-/// What a removed series leaves to be removed elsewhere.
+/// The entries of a removed series in other lists and tables.
 pub(crate) struct Removed {
     pub(crate) meta: Arc<SeriesMeta>,
     pub(crate) placement: Placement,
@@ -86,47 +86,47 @@ impl Series {
             };
         }
         let scaled: Vec<f64> = bounds.iter().map(|b| factor.apply(*b)).collect();
-        // Scaling may make neighbours equal.
+        // Scaling may make neighbors equal.
         if !fits(&scaled) {
             return Err(NotAdmitted(DropReason::Buckets));
         }
         Ok(Some(scaled.into()))
     }
 
-    /// Whether the limits admit another series. `held`: bytes accounted for everything.
+    /// Checks all limits for another series. `accounted`: accounted bytes of the whole core.
     pub(crate) fn admissible(
         &self,
         candidate: &Candidate,
         source: Option<&SourceState>,
-        held: usize,
+        accounted: usize,
     ) -> Result<(), DropReason> {
         let source = source.ok_or(DropReason::SeriesGone)?;
         if self.len() >= self.limits.series {
             Err(DropReason::SeriesLimit)
         } else if source.slots.len() >= self.limits.series_per_source {
             Err(DropReason::SeriesPerSource)
-        } else if source.of_metric(candidate.meta.metric.id) >= self.limits.series_per_metric {
+        } else if source.series_of_metric(candidate.meta.metric.id) >= self.limits.series_per_metric {
             Err(DropReason::SeriesPerMetric)
-        } else if self.fits_memory(candidate, held) {
+        } else if self.fits_memory(candidate, accounted) {
             Ok(())
         } else {
             Err(DropReason::MemoryLimit)
         }
     }
 
-    fn fits_memory(&self, candidate: &Candidate, held: usize) -> bool {
+    fn fits_memory(&self, candidate: &Candidate, accounted: usize) -> bool {
         let cell = candidate.bounds.as_ref().map_or(0, |b| 128 + 8 * b.len());
         let stream = stream_bytes(&candidate.meta);
-        held + series_bytes(&candidate.meta) + stream + cell <= self.limits.memory_bytes
+        accounted + series_bytes(&candidate.meta) + stream + cell <= self.limits.memory_bytes
     }
 
-    /// Whether another overflow series is admitted. It is outside the limits on numbers, else it could never exist; but not outside of
-    /// memory, and all of them together are at most a sixteenth of the series allowed.
-    pub(crate) fn overflow_admissible(&self, candidate: &Candidate, held: usize) -> bool {
-        self.fits_memory(candidate, held) && self.overflows < self.limits.series / 16 + 64
+    /// Whether another overflow series is admitted. Only the memory limit applies to it, because it is needed when another limit is
+    /// reached. Overflow series are at most about a sixteenth of the allowed series.
+    pub(crate) fn overflow_admissible(&self, candidate: &Candidate, accounted: usize) -> bool {
+        self.fits_memory(candidate, accounted) && self.overflows < self.limits.series / 16 + 64
     }
 
-    /// Makes the slot of a new series. The caller sets its positions elsewhere.
+    /// Creates the slot of a new series. The caller sets its positions in other lists.
     pub(crate) fn insert(&mut self, candidate: Candidate, now: UnixNanos) -> SeriesRef {
         let Candidate {
             meta,
@@ -137,7 +137,7 @@ impl Series {
         let key = Key::from(identity);
         let cell = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
         self.bytes += series_bytes(&meta) + cell.heap_bytes();
-        self.streams.hold(&meta.stream);
+        self.streams.retain(&meta.stream);
         self.overflows += usize::from(overflow);
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         let generation = self
@@ -146,13 +146,13 @@ impl Series {
             .map_or_else(Generation::default, |slot| slot.generation);
         let slot = Slot {
             monotonic: meta.metric.kind == MetricKind::COUNTER,
-            idles: matches!(meta.source.spec.expiry, Expiry::AfterIdle(_)),
+            expires_idle: matches!(meta.source.spec.expiry, Expiry::AfterIdle(_)),
             hidden: meta.metric.family.is_none(),
             contested: false,
             cell,
             start: 0,
             start_explicit: false,
-            exemplified: false,
+            has_exemplar: false,
             overflow,
             time: 0,
             generation,
@@ -176,11 +176,15 @@ impl Series {
         SeriesRef { index, generation }
     }
 
-    /// Resolves a known series again: another fingerprint of it, or the first after a reload. Other bounds or another raw unit reset it.
+    /// Resolves an existing series again: for another fingerprint, or for the first one after a reload. Other bounds or another raw unit
+    /// reset it.
     pub(crate) fn re_resolve(&mut self, index: u32, fp: Fingerprint, candidate: Candidate) -> SeriesRef {
         let Candidate { meta, bounds, .. } = candidate;
         let slot = &mut self.slots[index as usize];
-        let other_factor = slot.meta.as_ref().is_some_and(|have| have.factor != meta.factor);
+        let other_factor = slot
+            .meta
+            .as_ref()
+            .is_some_and(|current| current.factor != meta.factor);
         let other_bounds = match (&slot.cell, &bounds) {
             (Cell::Histogram(cell), Some(bounds)) => *self.bounds.get(cell.bounds) != *bounds,
             (Cell::Empty, Some(_)) => true,
@@ -193,14 +197,14 @@ impl Series {
             self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
             (slot.start, slot.start_explicit) = (slot.time, false);
             if other_factor {
-                self.streams.hold(&meta.stream);
+                self.streams.retain(&meta.stream);
                 self.bytes += series_bytes(&meta);
                 if let Some(old) = slot.meta.replace(Arc::new(meta)) {
                     self.streams.release(&old.stream);
                     self.bytes -= series_bytes(&old);
                 }
             }
-            // Old fingerprints stand for the old bounds or unit: they must miss, and resolve again.
+            // Old fingerprints imply the old bounds or unit: they must miss and resolve again.
             self.remove_aliases(index);
         }
         self.add_alias(index, fp.into());
@@ -215,7 +219,7 @@ impl Series {
         SeriesRef { index, generation }
     }
 
-    /// The known overflow series, for a point that counts the same way: only such points can be added up.
+    /// The existing overflow series, for a point with the same factor and bounds: only such points can be added.
     pub(crate) fn fold_into(
         &mut self,
         index: u32,
@@ -223,8 +227,8 @@ impl Series {
         reason: DropReason,
     ) -> Result<SeriesRef, NotAdmitted> {
         let slot = &self.slots[index as usize];
-        let have = slot.meta.as_ref();
-        if have.is_none_or(|have| have.factor != folded.meta.factor) {
+        let current = slot.meta.as_ref();
+        if current.is_none_or(|current| current.factor != folded.meta.factor) {
             return Err(NotAdmitted(reason));
         }
         if let (Cell::Histogram(cell), Some(bounds)) = (&slot.cell, &folded.bounds)
@@ -247,7 +251,7 @@ impl Series {
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
         cell.release(&mut self.bounds);
         self.streams.release(&meta.stream);
-        if slot.exemplified
+        if slot.has_exemplar
             && let Some(exemplar) = self.exemplars.remove(&index)
         {
             self.bytes -= exemplar_bytes(&exemplar);
@@ -265,7 +269,7 @@ impl Series {
     }
 }
 
-/// What a series is accounted for beside its slot: labels, attributes where labels do not hold them, their headers, its places in lists.
+/// Accounted bytes of a series besides its slot: labels, packed attributes, their headers, its entries in lists.
 fn series_bytes(meta: &SeriesMeta) -> usize {
     size_of::<SeriesMeta>() + 16 + meta.own_labels.len() + meta.encoded.bytes() + 48
 }

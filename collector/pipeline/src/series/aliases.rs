@@ -1,9 +1,9 @@
-//! Fingerprints of one series: the last one in its placement, earlier ones beside it.
+//! The fingerprints of a series: the last one in its placement, earlier ones in a table.
 
 use super::Series;
 use super::table::Key;
 
-/// What an earlier fingerprint is accounted for: itself, and its part of the list.
+/// Accounted bytes of an earlier fingerprint and its part of the list.
 pub(super) const ALIAS_BYTES: usize = 32;
 
 impl Series {
@@ -28,7 +28,7 @@ impl Series {
         self.table.insert(alias, index);
     }
 
-    /// Removes all fingerprints: only the key finds the series.
+    /// Removes all fingerprints; then only the key finds the series.
     pub(crate) fn remove_aliases(&mut self, index: u32) {
         let placement = &mut self.placements[index as usize];
         if placement.alias != placement.key {
@@ -50,7 +50,7 @@ impl Series {
         self.bytes -= removed * ALIAS_BYTES;
     }
 
-    /// Sets the key under which the series is found by its identity.
+    /// Sets the key of a series in the table of claims.
     pub(crate) fn set_key(&mut self, index: u32, key: Key) {
         let placement = &mut self.placements[index as usize];
         if placement.alias == placement.key {

@@ -1,8 +1,8 @@
-//! Attributes of series, stored by means of their label text.
+//! Attributes of series, encoded by their label text.
 //!
-//! The label text of a page already holds every value. It lacks the original names and the types, which are the same for many series; so
-//! they are stored once ([`AttributeNames`]), and attributes are decoded from the text on demand: for filters, the catalog and
-//! subscribers. Where the text is ambiguous, as when two attributes become one label, a series stores its attributes packed.
+//! The label text of a page contains every value. It lacks the original names and the types, which are equal for many series and are
+//! stored once ([`AttributeNames`]). Filters, the catalog and subscribers decode attributes from the text on demand. Where the text is
+//! ambiguous, for example when two attributes become one label, a series stores its attributes packed.
 
 use dichroic_model::{AttributeValue, Attributes, Fingerprinter, labels};
 use hashbrown::HashTable;
@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 /// Largest number of shared sets of names.
 const MAX_SETS: usize = 4_096;
-/// Largest size of one set: all together are at most four mebibytes.
+/// Largest size of one set: at most 4 MiB for all sets.
 const NAMES_BYTES: usize = 1_024;
 
-/// AttributeNames and types of attributes.
+/// Names and types of attributes.
 #[derive(Debug)]
 pub(crate) struct AttributeNames {
     names: Box<[(Box<str>, ValueType)]>,
     hash: u64,
 }
 
-/// ValueType of a value.
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ValueType {
     Null,
@@ -37,14 +37,14 @@ type Pair<'a> = (Cow<'a, str>, AttributeValue<'a>);
 /// The stored form of a series' attributes.
 #[derive(Debug, Clone)]
 pub(crate) enum SeriesAttributes {
-    /// Their values are in the label text.
+    /// The values are in the label text.
     ByLabels(Arc<AttributeNames>),
-    /// All of them.
+    /// Names and values, packed.
     Packed(Attributes),
 }
 
 impl SeriesAttributes {
-    /// Bytes beside the shared names.
+    /// Bytes besides the shared names.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             SeriesAttributes::ByLabels(_) => 0,
@@ -113,7 +113,7 @@ pub(crate) struct AttributeNameSets {
 }
 
 impl AttributeNameSets {
-    /// None yet. `hasher` must be seeded, so that no sender can choose which sets collide.
+    /// No sets. `hasher` must be seeded, so that senders cannot choose colliding sets.
     pub(crate) fn new(hasher: Fingerprinter) -> Self {
         AttributeNameSets {
             sets: HashTable::new(),
@@ -121,18 +121,18 @@ impl AttributeNameSets {
         }
     }
 
-    /// Encodes attributes whose label text has `labels` labels. `pairs` are the same attributes, sorted as they were packed.
+    /// Encodes attributes whose label text has `labels` labels. `pairs` are the same attributes in packed order.
     pub(crate) fn encode(
         &mut self,
         attributes: Attributes,
         pairs: &[Pair<'_>],
         labels: usize,
     ) -> SeriesAttributes {
-        // Otherwise two attributes share a label, or a name occurred twice.
+        // Otherwise two attributes share a label, or a name occurs twice.
         let mut exact = pairs.len() == labels;
         let mut hash = 0;
         for (name, value) in pairs {
-            // The text of a NaN lacks its bits.
+            // The text of a NaN does not contain its bits.
             exact &= !matches!(value, AttributeValue::Float(float) if float.is_nan());
             exact &= name.len() <= NAMES_BYTES;
             let name = self.hasher.of(name.as_bytes()).low;
@@ -145,14 +145,14 @@ impl AttributeNameSets {
     }
 
     fn names(&mut self, pairs: &[Pair<'_>], hash: u64) -> Option<Arc<AttributeNames>> {
-        let same = |known: &Arc<AttributeNames>| {
-            let mut both = known.names.iter().zip(pairs);
-            known.names.len() == pairs.len()
+        let same = |set: &Arc<AttributeNames>| {
+            let mut both = set.names.iter().zip(pairs);
+            set.names.len() == pairs.len()
                 && both.all(|(known, (name, value))| *known.0 == **name && known.1 == ValueType::of(value))
         };
         let shared = &mut self.sets;
-        if let Some(known) = shared.find(hash, same) {
-            return Some(known.clone());
+        if let Some(names) = shared.find(hash, same) {
+            return Some(names.clone());
         }
         if shared.len() >= MAX_SETS {
             shared.retain(|names| Arc::strong_count(names) > 1);

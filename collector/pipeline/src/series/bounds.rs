@@ -22,19 +22,19 @@ struct List {
 #[derive(PartialEq)]
 struct Value(Arc<[f64]>);
 
-// Bounds are checked to be finite before.
+// Bounds are always finite.
 impl Eq for Value {}
 
 impl std::hash::Hash for Value {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // Equal floats have equal bits but for zeros.
+        // Equal floats have equal bits, except for zeros.
         self.0.iter().for_each(|b| (b + 0.0).to_bits().hash(state));
     }
 }
 
 impl BoundLists {
     /// Adds a series that uses these bounds.
-    pub(crate) fn hold(&mut self, bounds: Arc<[f64]>) -> BoundsId {
+    pub(crate) fn retain(&mut self, bounds: Arc<[f64]>) -> BoundsId {
         if let Some(id) = self.by_value.get(&Value(bounds.clone())).copied() {
             self.lists[id as usize].series += 1;
             return id;
@@ -50,7 +50,7 @@ impl BoundLists {
         id
     }
 
-    /// Removes a series that used them.
+    /// Removes a series that used these bounds.
     pub(crate) fn release(&mut self, id: BoundsId) {
         let list = &mut self.lists[id as usize];
         list.series -= 1;
@@ -82,19 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_there_once_while_a_series_has_it() {
+    fn a_list_is_stored_once_and_freed_with_its_last_series() {
         let mut lists = BoundLists::default();
-        let one = lists.hold([1.0, 2.0].into());
-        assert_eq!(lists.hold([1.0, 2.0].into()), one);
-        let other = lists.hold([1.0].into());
+        let one = lists.retain([1.0, 2.0].into());
+        assert_eq!(lists.retain([1.0, 2.0].into()), one);
+        let other = lists.retain([1.0].into());
         assert_ne!(other, one);
-        let held = lists.bytes();
+        let bytes = lists.bytes();
         lists.release(one);
-        assert_eq!((lists.bytes(), &**lists.get(one)), (held, &[1.0, 2.0][..]));
+        assert_eq!((lists.bytes(), &**lists.get(one)), (bytes, &[1.0, 2.0][..]));
         lists.release(one);
         lists.release(other);
         assert_eq!(lists.bytes(), 0);
-        assert_eq!(lists.hold([-0.0].into()), lists.hold([0.0].into()));
+        assert_eq!(lists.retain([-0.0].into()), lists.retain([0.0].into()));
         assert!(lists.lists.len() <= 2);
     }
 }

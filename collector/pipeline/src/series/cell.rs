@@ -1,7 +1,7 @@
 //! Cells: the cumulative state of one series.
 //!
-//! A number lives in the slot itself; everything else beside it, so that a number series does not pay for it. Values are raw, as the
-//! sender counted; the series' factor converts them to the declared unit when they are copied out, so integers stay exact.
+//! A number is stored in the slot; other states are allocated separately, so that they cost number series nothing. Values are raw, in
+//! the sender's unit; the series' factor converts them to the declared unit in copies, so integers remain exact.
 
 use super::bounds::BoundLists;
 use super::explicit::Explicit;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The state of a series.
 #[derive(Debug, Clone)]
 pub(crate) enum Cell {
-    /// Defined, no point yet: on no page and in no copy.
+    /// Defined, without a point: on no page and in no copy.
     Empty,
     /// A gauge, sum, unknown, info or state.
     Number(Number),
@@ -26,12 +26,12 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
-    /// The cell of a series without a point; holds its bounds.
+    /// The cell of a series without a point; retains its bounds.
     pub(super) fn empty(lists: &mut BoundLists, kind: MetricKind, bounds: Option<Arc<[f64]>>) -> Cell {
         match (kind, bounds) {
             (MetricKind::Histogram | MetricKind::GaugeHistogram, Some(bounds)) => {
                 let buckets = bounds.len() + 1;
-                Cell::Histogram(Explicit::new(buckets, lists.hold(bounds)))
+                Cell::Histogram(Explicit::new(buckets, lists.retain(bounds)))
             }
             _ => Cell::Empty,
         }
@@ -39,8 +39,8 @@ impl Cell {
 
     /// Releases the bounds of the cell.
     pub(super) fn release(&self, lists: &mut BoundLists) {
-        if let Cell::Histogram(held) = self {
-            lists.release(held.bounds);
+        if let Cell::Histogram(histogram) = self {
+            lists.release(histogram.bounds);
         }
     }
 
@@ -56,7 +56,7 @@ impl Cell {
         })
     }
 
-    /// Bytes beside the slot, for admission.
+    /// Bytes besides the slot, for admission.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Cell::Empty | Cell::Number(_) => 0,

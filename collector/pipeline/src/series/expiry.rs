@@ -1,4 +1,4 @@
-//! Which series expire, and what resets them.
+//! Expiry and reset of series.
 
 use super::cell::Cell;
 use super::explicit::Explicit;
@@ -10,26 +10,26 @@ use std::ops::Range;
 /// Slots checked per sweep: some tens of microseconds.
 const SWEEP: u32 = 16_384;
 
-/// How long series are kept that were not resolved again after a reload. A quiet one, a counter of the BEAM for example, may still be
-/// right.
+/// Lifetime after a reload of series that are not resolved again. A series without new points, such as a BEAM counter, may still be
+/// correct.
 const STALE: UnixNanos = 600 * SECOND;
 
 impl Series {
-    /// Keeps the series after a reload, with its current resolution, although no point resolves it again.
+    /// Keeps a series after a reload with its current resolution, for series that get no more points.
     pub(crate) fn retain(&mut self, series: SeriesRef) {
         if self.exists(series) {
             self.slots[series.index as usize].epoch = self.resolution;
         }
     }
 
-    /// Empties the cell: the next point is the first of another incarnation, whatever its times.
+    /// Empties the cell: the next point starts a new incarnation, whatever its times.
     pub(crate) fn reset(&mut self, series: SeriesRef) {
         if self.slot(series).is_none() {
             return;
         }
         let slot = &mut self.slots[series.index as usize];
         let empty = match &slot.cell {
-            Cell::Histogram(held) => Cell::Histogram(Explicit::new(held.buckets(), held.bounds)),
+            Cell::Histogram(old) => Cell::Histogram(Explicit::new(old.buckets(), old.bounds)),
             _ => Cell::Empty,
         };
         let old = std::mem::replace(&mut slot.cell, empty);
@@ -43,13 +43,13 @@ impl Series {
         self.cursor.min(end)..end
     }
 
-    /// The sweep ended before this slot.
+    /// Records that the sweep ended before this slot.
     pub(crate) fn end_sweep(&mut self, next: u32) {
         self.cursor = if next == self.slots.len() as u32 { 0 } else { next };
     }
 
-    /// Whether series expire now that were not resolved again since the last reload.
-    pub(crate) fn stale_expire(&self, now: UnixNanos) -> bool {
+    /// Whether series not resolved since the last reload expire now.
+    pub(crate) fn stale_are_due(&self, now: UnixNanos) -> bool {
         self.stale_at.is_some_and(|at| now >= at)
     }
 
@@ -59,15 +59,15 @@ impl Series {
         if stale && slot.epoch != self.resolution {
             return true;
         }
-        // The slot alone answers for nearly all; the source is read only for those that may be due.
+        // The slot alone decides nearly all; the source is read only for series that may be due.
         let touched = self.epoch + u64::from(slot.touched) * TENTH + (TENTH - 1);
-        slot.idles
+        slot.expires_idle
             && touched.saturating_add(shortest_idle) < now
             && matches!(meta.source.spec.expiry, Expiry::AfterIdle(idle) if touched.saturating_add(idle) < now)
     }
 
-    /// After a reload the resolution of any series may differ. Every series keeps its state, but its references are stale and its
-    /// fingerprints unknown until the next point finds it by its key. A series without one expires after a while.
+    /// Starts a new resolution after a reload. Every series keeps its state, but its references become stale and its fingerprints are
+    /// removed until the next point finds it by its key. A series without points expires after [`STALE`].
     pub(crate) fn bump_epoch(&mut self, now: UnixNanos) {
         self.resolution = self.resolution.wrapping_add(1);
         self.stale_at = Some(now + STALE);

@@ -1,6 +1,6 @@
-//! A histogram with explicit bounds, as the store holds it: one allocation, 32 bits a bucket while counts fit.
+//! The state of a histogram with explicit bounds: one allocation, with 32 bits per bucket while counts fit.
 //!
-//! Every point of a histogram touches all of it, and a point costs mostly cache misses. So sum, extremes and counts share one
+//! Every point of a histogram accesses all of it, and its main cost is cache misses. Therefore sum, extremes and counts share one
 //! allocation, and the flags that describe its layout are in the slot.
 
 use super::bounds::BoundsId;
@@ -19,28 +19,28 @@ pub struct Explicit {
     pub(crate) bounds: BoundsId,
     /// A count takes two words.
     wide: bool,
-    summed: bool,
-    ranged: bool,
+    has_sum: bool,
+    has_extremes: bool,
 }
 
 impl Explicit {
-    /// Without observations.
+    /// A histogram without observations.
     pub(crate) fn new(buckets: usize, bounds: BoundsId) -> Self {
         Explicit {
             words: vec![0; HEAD + buckets].into(),
             bounds,
             wide: false,
-            summed: false,
-            ranged: false,
+            has_sum: false,
+            has_extremes: false,
         }
     }
 
-    /// One count per bound and one above the last.
+    /// Number of buckets: one per bound and one above the last.
     pub(crate) fn buckets(&self) -> usize {
         (self.words.len() - HEAD) >> u32::from(self.wide)
     }
 
-    /// One count per bucket.
+    /// The count of each bucket.
     pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         let words = &self.words[HEAD..];
         let (narrow, wide) = if self.wide {
@@ -52,7 +52,7 @@ impl Explicit {
         narrow.iter().map(|n| u64::from(*n)).chain(wide)
     }
 
-    /// Observations.
+    /// Number of observations.
     pub fn count(&self) -> u64 {
         if self.wide {
             return self.counts().fold(0, u64::saturating_add);
@@ -60,15 +60,15 @@ impl Explicit {
         self.words[HEAD..].iter().map(|n| u64::from(*n)).sum()
     }
 
-    /// The sum, if the sender keeps one.
+    /// The sum, if the sender reports it.
     pub fn sum(&self) -> Option<Number> {
         let (int, float) = (self.head(0) as i64, f64::from_bits(self.head(1)));
-        self.summed.then_some(Number { int, float })
+        self.has_sum.then_some(Number { int, float })
     }
 
-    /// The extremes, if the sender keeps them.
+    /// Minimum and maximum, if the sender reports them.
     pub fn min_max(&self) -> Option<(f64, f64)> {
-        self.ranged
+        self.has_extremes
             .then(|| (f64::from_bits(self.head(2)), f64::from_bits(self.head(3))))
     }
 
@@ -80,7 +80,7 @@ impl Explicit {
         (self.words[2 * at], self.words[2 * at + 1]) = halves(value);
     }
 
-    /// Replaces all.
+    /// Replaces the state.
     #[inline]
     pub(crate) fn set(&mut self, point: &HistogramPoint<'_>) {
         if !self.wide && point.counts.iter().fold(0, |all, n| all | n) >> 32 != 0 {
@@ -99,7 +99,7 @@ impl Explicit {
         self.describe(point.sum, point.min_max);
     }
 
-    /// Adds; the sum and the extremes are lost as soon as one side does not keep them.
+    /// Adds a delta. The sum and the extremes are lost if one side does not have them.
     pub(crate) fn add(&mut self, point: &HistogramPoint<'_>) {
         let (mut sum, mut min_max) = (point.sum, point.min_max);
         if self.words[HEAD..].iter().any(|n| *n != 0) {
@@ -110,7 +110,7 @@ impl Explicit {
             let sums = self
                 .counts()
                 .zip(point.counts)
-                .map(|(held, n)| held.saturating_add(*n));
+                .map(|(state, n)| state.saturating_add(*n));
             if sums.fold(0, |all, n| all | n) >> 32 != 0 {
                 self.widen();
             }
@@ -129,7 +129,7 @@ impl Explicit {
     }
 
     fn describe(&mut self, sum: Option<Number>, min_max: Option<(f64, f64)>) {
-        (self.summed, self.ranged) = (sum.is_some(), min_max.is_some());
+        (self.has_sum, self.has_extremes) = (sum.is_some(), min_max.is_some());
         if let Some(sum) = sum {
             self.set_head(0, sum.int as u64);
             self.set_head(1, sum.float.to_bits());
@@ -157,7 +157,7 @@ impl Explicit {
         }
     }
 
-    /// Bytes beside the slot.
+    /// Bytes besides the slot.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.words)
     }
@@ -205,43 +205,43 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_held_is_what_was_set_and_added(steps in prop::collection::vec((any::<bool>(), values()), 1..12)) {
-            let mut held = Explicit::new(4, 7);
+        fn the_state_equals_the_points_set_and_added(steps in prop::collection::vec((any::<bool>(), values()), 1..12)) {
+            let mut state = Explicit::new(4, 7);
             let mut model: Values = (vec![0; 4], None, None);
             for (adds, (counts, sum, min_max)) in steps {
                 let point = HistogramPoint { counts: &counts, sum, min_max };
                 if adds {
                     let first = model.0.iter().all(|n| *n == 0);
-                    held.add(&point);
+                    state.add(&point);
                     model.0.iter_mut().zip(&counts).for_each(|(a, b)| *a = a.saturating_add(*b));
                     model.1 = if first { sum } else { add_sums(model.1, sum) };
                     model.2 = if first { min_max } else { merge_extremes(model.2, min_max) };
                 } else {
-                    held.set(&point);
+                    state.set(&point);
                     model = (counts, sum, min_max);
                 }
-                prop_assert_eq!(held.counts().collect::<Vec<_>>(), model.0.clone());
-                prop_assert_eq!((held.sum(), held.min_max()), (model.1, model.2));
-                prop_assert_eq!(held.count(), model.0.iter().fold(0, |a: u64, b| a.saturating_add(*b)));
-                prop_assert_eq!((held.buckets(), held.bounds), (4, 7));
-                let cell = held.cell(&[1.0, 2.0, 3.0].into());
+                prop_assert_eq!(state.counts().collect::<Vec<_>>(), model.0.clone());
+                prop_assert_eq!((state.sum(), state.min_max()), (model.1, model.2));
+                prop_assert_eq!(state.count(), model.0.iter().fold(0, |a: u64, b| a.saturating_add(*b)));
+                prop_assert_eq!((state.buckets(), state.bounds), (4, 7));
+                let cell = state.cell(&[1.0, 2.0, 3.0].into());
                 prop_assert_eq!((&*cell.counts, cell.sum), (&model.0[..], model.1));
             }
         }
     }
 
     #[test]
-    fn a_count_takes_four_bytes_until_it_does_not_fit() {
-        let mut held = Explicit::new(15, 0);
+    fn counts_take_four_bytes_while_they_fit() {
+        let mut state = Explicit::new(15, 0);
         let mut set = |counts: &[u64]| {
             let point = HistogramPoint {
                 counts,
                 sum: None,
                 min_max: None,
             };
-            held.set(&point);
-            assert_eq!(held.counts().collect::<Vec<_>>(), counts);
-            held.heap_bytes()
+            state.set(&point);
+            assert_eq!(state.counts().collect::<Vec<_>>(), counts);
+            state.heap_bytes()
         };
         let mut counts = [u64::from(u32::MAX); 15];
         assert_eq!(set(&counts), 32 + 60);

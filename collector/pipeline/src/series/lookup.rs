@@ -1,7 +1,7 @@
 //! Batched lookup, so that the cache misses of several series overlap.
 //!
-//! With many series, table, slots and cells are not in the cache: looked up one after another, each point waits for its entry, its slot
-//! and its cell in turn. A receiver that holds several points looks all of them up first and finds them cached when it writes.
+//! With many series, table, slots and cells are not in the cache. A single lookup waits for the entry, the slot and the cell in turn. A
+//! receiver with several points looks all of them up first, so that they are cached when it writes.
 
 use super::Series;
 use super::cell::Cell;
@@ -9,7 +9,7 @@ use super::slot::SeriesRef;
 use dichroic_model::Fingerprint;
 use std::hint::black_box;
 
-/// Largest number of series in one lookup.
+/// Largest number of series in a batch.
 pub const LOOKUP_BATCH: usize = 16;
 
 /// The result of [`crate::Core::find_batch`].
@@ -19,7 +19,7 @@ pub struct FoundSeries {
 }
 
 impl Series {
-    /// The series of a fingerprint, if it is known.
+    /// The series of a fingerprint, if there is one.
     #[inline]
     pub(crate) fn find(&self, fp: Fingerprint) -> Option<SeriesRef> {
         let index = self.table.find(fp)?;
@@ -29,7 +29,7 @@ impl Series {
         })
     }
 
-    /// Looks up to [`LOOKUP_BATCH`] series up and reads their cells, all together.
+    /// Looks up a batch of at most [`LOOKUP_BATCH`] series and reads their cells.
     pub(crate) fn find_batch(&self, fingerprints: &[Fingerprint]) -> FoundSeries {
         let mut found = FoundSeries {
             series: [None; LOOKUP_BATCH],
@@ -60,7 +60,7 @@ impl Series {
         found
     }
 
-    /// The result of [`crate::Core::find`] now, without another lookup unless the table changed since.
+    /// The same result as [`crate::Core::find`], without another lookup unless the table has changed.
     #[inline]
     pub(crate) fn find_in(
         &self,

@@ -1,4 +1,4 @@
-//! Metadata of series: their own labels, and the metric streams that they share.
+//! Metadata of series: their labels, and the metric streams that they share.
 
 use super::attribute_encoding::SeriesAttributes;
 use super::metric::Metric;
@@ -8,30 +8,30 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A metric stream of one source: shared by all series that differ in their attributes only. Source of the term: OpenTelemetry
+/// A metric stream of one source, shared by all series that differ only in their attributes. Source of the term: OpenTelemetry
 /// metrics data model, "Timeseries model".
 #[derive(Debug)]
 pub struct MetricStream {
-    /// Their metric.
+    /// The metric.
     pub metric: Arc<Metric>,
-    /// Their source.
+    /// The source.
     pub source: Arc<Source>,
-    /// Their instrumentation scope.
+    /// The instrumentation scope.
     pub scope: Arc<Scope>,
-    /// Temporality of their points as received.
+    /// Temporality of the points as received.
     pub temporality: Temporality,
-    /// Raw values times this are in the metric's unit.
+    /// Converts raw values to the metric's unit.
     pub factor: Factor,
     /// Page labels of the source, before those of the series: `job="x",instance="y"`.
     pub source_labels: Box<str>,
     hash: u64,
 }
 
-/// The metadata of a series, constant while it lives. Shared with exporters.
+/// The metadata of a series, immutable. Shared with exporters.
 #[derive(Debug)]
 pub struct SeriesMeta {
     pub(crate) stream: Arc<MetricStream>,
-    /// Its own page labels: `a="x",b="y"`.
+    /// Page labels of the series: `a="x",b="y"`.
     pub own_labels: Box<str>,
     pub(crate) encoded: SeriesAttributes,
 }
@@ -54,21 +54,21 @@ impl SeriesMeta {
         }
     }
 
-    /// Page labels, those of the source included.
+    /// Page labels, including those of the source.
     pub fn labels(&self) -> String {
         let mut text = String::with_capacity(self.source_labels.len() + 1 + self.own_labels.len());
         self.push_labels(&mut text);
         text
     }
 
-    /// Appends page labels, those of the source included.
+    /// Appends page labels, including those of the source.
     pub fn push_labels(&self, text: &mut String) {
         text.push_str(&self.source_labels);
         text.push_str(self.comma());
         text.push_str(&self.own_labels);
     }
 
-    /// The separator between the labels of the source and its own.
+    /// The separator between the labels of the source and those of the series.
     #[inline]
     pub fn comma(&self) -> &'static str {
         if self.source_labels.is_empty() || self.own_labels.is_empty() {
@@ -78,12 +78,12 @@ impl SeriesMeta {
         }
     }
 
-    /// Attributes after renaming, typed; mostly decoded from the labels.
+    /// Attributes after renaming, with their types.
     pub fn attributes(&self) -> Cow<'_, Attributes> {
         self.encoded.attributes(&self.own_labels)
     }
 
-    /// The same, sorted by name, without a copy.
+    /// The attributes in name order, without a copy.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
         self.encoded.pairs(&self.own_labels)
     }
@@ -91,12 +91,12 @@ impl SeriesMeta {
 
 /// The streams that have series.
 pub(crate) struct MetricStreams {
-    known: HashTable<Known>,
+    entries: HashTable<StreamEntry>,
     hasher: Fingerprinter,
     bytes: usize,
 }
 
-struct Known {
+struct StreamEntry {
     stream: Arc<MetricStream>,
     series: usize,
 }
@@ -124,31 +124,31 @@ impl MetricStream {
 }
 
 impl MetricStreams {
-    /// None yet. `hasher` must be seeded, so that no sender can choose which streams collide.
+    /// No streams. `hasher` must be seeded, so that senders cannot choose colliding streams.
     pub(crate) fn new(hasher: Fingerprinter) -> Self {
         MetricStreams {
-            known: HashTable::new(),
+            entries: HashTable::new(),
             hasher,
             bytes: 0,
         }
     }
 
-    /// Finds the stream with this key, or makes one. It is found from [`MetricStreams::hold`] on.
+    /// Finds the stream with this key, or creates one. It can be found after [`MetricStreams::retain`].
     pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
         let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
         let texts = [&key.scope.name, &key.scope.version].map(|text| self.hasher.of(text.as_bytes()).low);
         let texts = texts[0] ^ texts[1].rotate_left(7) ^ self.hasher.of(source_labels.as_bytes()).low;
         let hash = (texts ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let same = |known: &Known| {
-            let stream = &known.stream;
+        let same = |entry: &StreamEntry| {
+            let stream = &entry.stream;
             Arc::ptr_eq(&stream.metric, &key.metric)
                 && Arc::ptr_eq(&stream.source, &key.source)
                 && (stream.temporality, stream.factor) == (key.temporality, key.factor)
                 && stream.scope == key.scope
                 && *stream.source_labels == *source_labels
         };
-        match self.known.find(hash, same) {
-            Some(known) => known.stream.clone(),
+        match self.entries.find(hash, same) {
+            Some(entry) => entry.stream.clone(),
             None => Arc::new(MetricStream {
                 metric: key.metric,
                 source: key.source,
@@ -162,25 +162,25 @@ impl MetricStreams {
     }
 
     /// Adds a series to the stream.
-    pub(crate) fn hold(&mut self, stream: &Arc<MetricStream>) {
-        let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
-        if let Some(known) = self.known.find_mut(stream.hash, same) {
-            known.series += 1;
+    pub(crate) fn retain(&mut self, stream: &Arc<MetricStream>) {
+        let same = |entry: &StreamEntry| Arc::ptr_eq(&entry.stream, stream);
+        if let Some(entry) = self.entries.find_mut(stream.hash, same) {
+            entry.series += 1;
             return;
         }
         self.bytes += stream_bytes(stream);
-        let known = Known {
+        let entry = StreamEntry {
             stream: stream.clone(),
             series: 1,
         };
-        self.known
-            .insert_unique(stream.hash, known, |known| known.stream.hash);
+        self.entries
+            .insert_unique(stream.hash, entry, |entry| entry.stream.hash);
     }
 
     /// Removes a series from the stream.
     pub(crate) fn release(&mut self, stream: &Arc<MetricStream>) {
-        let same = |known: &Known| Arc::ptr_eq(&known.stream, stream);
-        let Ok(mut entry) = self.known.find_entry(stream.hash, same) else {
+        let same = |entry: &StreamEntry| Arc::ptr_eq(&entry.stream, stream);
+        let Ok(mut entry) = self.entries.find_entry(stream.hash, same) else {
             return;
         };
         entry.get_mut().series -= 1;
@@ -198,5 +198,5 @@ impl MetricStreams {
 
 /// Bytes of a stream, its header and its entry in the table.
 pub(crate) fn stream_bytes(stream: &MetricStream) -> usize {
-    size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<Known>()
+    size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<StreamEntry>()
 }

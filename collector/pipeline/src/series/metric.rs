@@ -1,4 +1,4 @@
-//! Canonical metrics, and the families under which pages show them.
+//! Canonical metrics, and their families on pages.
 
 use dichroic_model::names::PageName;
 use dichroic_model::{MetricKind, NameStyle, PageType};
@@ -10,7 +10,7 @@ pub(crate) type FamilyId = u32;
 /// The id of a metric; never reused.
 pub(crate) type MetricId = u64;
 
-/// What a page shows once per family.
+/// A family on a page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Family {
     /// Name, without `_total`.
@@ -30,11 +30,11 @@ pub struct Metric {
     pub unit: String,
     /// Help text, or empty.
     pub help: String,
-    /// What it measures.
+    /// Its kind.
     pub kind: MetricKind,
-    /// How its name is spelled.
+    /// The style of its name.
     pub style: NameStyle,
-    /// What pages show. `None` when the name is taken by a family of another type.
+    /// Its family on pages; `None` if a family of another type has taken the name.
     pub family: Option<Arc<Family>>,
     pub(crate) family_id: FamilyId,
     pub(crate) id: MetricId,
@@ -43,7 +43,7 @@ pub struct Metric {
 }
 
 impl Metric {
-    pub(crate) fn shown_as(&self, family: &Arc<Family>) -> Metric {
+    pub(crate) fn with_family(&self, family: &Arc<Family>) -> Metric {
         Metric {
             name: self.name.clone(),
             unit: self.unit.clone(),
@@ -57,9 +57,9 @@ impl Metric {
         }
     }
 
-    /// Bytes that the metric and its part of the family are accounted for.
+    /// Accounted bytes of the metric and its part of the family.
     pub(crate) fn bytes(&self) -> usize {
-        // The name is in the metric, its key, the family and up to six claimed names; tables have room to spare.
+        // The name is in the metric, its key, the family and up to six claimed names; tables have spare capacity.
         1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
     }
 }

@@ -1,4 +1,4 @@
-//! The room of series: their slots, the index from fingerprints to slots, and the bytes they are accounted for.
+//! The room of series: their slots, the index from fingerprints to slots, and their accounted bytes.
 //!
 //! A point costs a hash, a lookup in the table and a write into a slot. The fingerprint is a cache of the series' key: on a miss the key
 //! is compared in full, and the new fingerprint becomes an alias of the series that has this key.
@@ -35,14 +35,14 @@ use table::{Key, Table};
 /// Unit of [`Slot::touched`].
 pub(crate) const TENTH: UnixNanos = 100_000_000;
 
-/// All series, whatever a page shows of them.
+/// All series, shown or hidden.
 pub(crate) struct Series {
     pub(crate) limits: Limits,
     epoch: UnixNanos,
     /// Fingerprint → slot: the lookup of every point.
     table: Table,
     pub(crate) slots: Vec<Slot>,
-    /// Of the slot with the same index.
+    /// Parallel to `slots`.
     pub(crate) placements: Vec<Placement>,
     /// Earlier fingerprints of series, before the last one; oldest first. Most series have none.
     aliases: HashMap<u32, Vec<Key>>,
@@ -51,21 +51,21 @@ pub(crate) struct Series {
     pub(crate) streams: MetricStreams,
     pub(crate) attribute_names: AttributeNameSets,
     pub(crate) bounds: BoundLists,
-    /// Bytes of live series and exemplars beside their slots.
+    /// Bytes of live series and exemplars besides their slots.
     bytes: usize,
-    /// Overflow series, which are outside the limits on numbers.
+    /// Number of overflow series.
     overflows: usize,
     exemplars: HashMap<u32, Arc<Exemplar>>,
     pub(crate) counters: SeriesCounters,
     /// Where the next sweep starts.
     cursor: u32,
-    /// Which reload of the resolver is current.
+    /// Number of the resolver's current reload.
     resolution: u8,
-    /// When series expire that were not resolved again since the last reload.
+    /// When series not resolved since the last reload expire.
     stale_at: Option<UnixNanos>,
 }
 
-/// Conditions seen in points and series; see [`crate::Warnings`].
+/// Counters of [`crate::Warnings`].
 #[derive(Default)]
 pub(crate) struct SeriesCounters {
     pub(crate) delta_gaps: u64,
@@ -108,7 +108,7 @@ impl Series {
         self.bytes + self.bounds.bytes() + self.streams.bytes()
     }
 
-    /// Bytes of the tables, which keep their size when series are removed.
+    /// Bytes of the tables, which do not shrink when series are removed.
     pub(crate) fn table_bytes(&self) -> usize {
         self.table.bytes()
             + self.slots.capacity() * size_of::<Slot>()
@@ -120,7 +120,7 @@ impl Series {
         self.slot(series).and_then(|slot| slot.meta.as_ref())
     }
 
-    /// Whether the series exists, resolved again or not.
+    /// Whether the series exists, also if it has not been resolved since the last reload.
     pub(crate) fn exists(&self, series: SeriesRef) -> bool {
         let slot = self.slots.get(series.index as usize);
         slot.is_some_and(|slot| slot.generation.series() == series.generation.series() && slot.meta.is_some())

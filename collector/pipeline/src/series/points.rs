@@ -1,11 +1,11 @@
-//! Points as receivers write them, in raw units.
+//! Points that receivers write, in raw units.
 
 use dichroic_model::Number;
 
-/// A histogram point with explicit buckets, in raw units. Counts are per bucket (not accumulated), one more than bounds.
+/// A histogram point with explicit buckets, in raw units. Counts are not cumulative; there is one more than bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct HistogramPoint<'a> {
-    /// Per bucket.
+    /// The count of each bucket.
     pub counts: &'a [u64],
     /// The sum, if the sender has one.
     pub sum: Option<Number>,
@@ -16,9 +16,9 @@ pub struct HistogramPoint<'a> {
 /// Exponential buckets of one sign.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Buckets<'a> {
-    /// Index of the first.
+    /// Index of the first bucket.
     pub offset: i32,
-    /// Counts from there on.
+    /// Counts of the buckets from `offset` on.
     pub counts: &'a [u64],
 }
 
@@ -27,13 +27,13 @@ pub struct Buckets<'a> {
 pub struct ExponentialPoint<'a> {
     /// Resolution, -10 to 20.
     pub scale: i32,
-    /// In the zero bucket.
+    /// Count of the zero bucket.
     pub zero_count: u64,
-    /// Its width.
+    /// Width of the zero bucket.
     pub zero_threshold: f64,
-    /// Above zero.
+    /// Buckets above zero.
     pub positive: Buckets<'a>,
-    /// Below zero.
+    /// Buckets below zero.
     pub negative: Buckets<'a>,
     /// The sum, if the sender has one.
     pub sum: Option<Number>,
@@ -44,9 +44,9 @@ pub struct ExponentialPoint<'a> {
 /// A summary point.
 #[derive(Debug, Clone, Copy)]
 pub struct SummaryPoint<'a> {
-    /// Observations.
+    /// Number of observations.
     pub count: u64,
-    /// Their sum.
+    /// Sum of the observations.
     pub sum: Number,
     /// (quantile, value)
     pub quantiles: &'a [(f64, f64)],

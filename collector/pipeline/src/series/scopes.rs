@@ -4,7 +4,7 @@ use crate::hash::HashSet;
 use dichroic_model::Scope;
 use std::sync::Arc;
 
-/// Scopes that are shared; further ones belong to one series each.
+/// Largest number of shared scopes; further ones are stored per series.
 const INTERNED: usize = 4_096;
 
 #[derive(Default)]
@@ -12,8 +12,8 @@ pub(crate) struct Scopes(HashSet<Arc<Scope>>);
 
 impl Scopes {
     pub(crate) fn intern(&mut self, scope: &Scope) -> Arc<Scope> {
-        if let Some(known) = self.0.get(scope) {
-            return known.clone();
+        if let Some(shared) = self.0.get(scope) {
+            return shared.clone();
         }
         let scope = Arc::new(scope.clone());
         if self.0.len() >= INTERNED {

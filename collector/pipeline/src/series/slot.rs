@@ -9,8 +9,8 @@ use dichroic_model::UnixNanos;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A reference to a series. Stale once the series is removed, and after a reload until the series is resolved again: every use checks
-/// it.
+/// A reference to a series. It is stale once the series is removed, and after a reload until the series is resolved again. Every use
+/// checks this.
 ///
 /// References to one series are equal, also across a reload.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ impl Hash for SeriesRef {
     }
 }
 
-/// The upper 24 bits change with each series that the slot holds, the lower 8 with each reload.
+/// The upper 24 bits change with each series in the slot, the lower 8 with each reload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 
@@ -51,14 +51,14 @@ impl Generation {
     }
 }
 
-/// The part of a series that points and copies use: one cache line, because a point costs mostly cache misses.
+/// The part of a series that points and copies use: one cache line, because the main cost of a point is cache misses.
 #[repr(align(64))]
 pub(crate) struct Slot {
     pub(crate) cell: Cell,
     pub(crate) meta: Option<Arc<SeriesMeta>>,
     pub(crate) start: UnixNanos,
     pub(crate) time: UnixNanos,
-    /// Time of the last change, in tenths of seconds since the epoch of the core: enough for thirteen years.
+    /// Time of the last change, in tenths of a second since the epoch of the core; overflows after thirteen years.
     pub(crate) touched: u32,
     pub(crate) generation: Generation,
     /// Not on pages: another series has its exposition identity, or another family its name.
@@ -67,13 +67,13 @@ pub(crate) struct Slot {
     pub(crate) contested: bool,
     pub(crate) monotonic: bool,
     /// Series of its source expire when idle.
-    pub(crate) idles: bool,
+    pub(crate) expires_idle: bool,
     pub(crate) start_explicit: bool,
-    /// An exemplar of it is held.
-    pub(crate) exemplified: bool,
-    /// It is the overflow series of its metric.
+    /// Whether it has an exemplar.
+    pub(crate) has_exemplar: bool,
+    /// Whether it is the overflow series of its metric.
     pub(crate) overflow: bool,
-    /// The reload by which it was resolved last.
+    /// Number of the reload by which it was last resolved.
     pub(crate) epoch: u8,
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct SourceState {
 }
 
 impl SourceState {
-    /// Series of one metric.
-    pub(crate) fn of_metric(&self, metric: MetricId) -> usize {
+    /// Number of series of one metric.
+    pub(crate) fn series_of_metric(&self, metric: MetricId) -> usize {
         self.by_metric.get(&metric).copied().unwrap_or(0)
     }
 
@@ -82,12 +82,12 @@ impl Sources {
         self.by_id.get_mut(id)
     }
 
-    /// Bytes that a new source is accounted for.
+    /// Accounted bytes of a new source.
     pub(crate) fn cost(spec: &SourceSpec) -> usize {
         size_of::<SourceState>() + 512 + 2 * spec.key.len() + spec.resource.as_bytes().len()
     }
 
-    /// Adds a source, whose key must be new.
+    /// Adds a source. Its key must be new.
     pub(crate) fn add(&mut self, spec: SourceSpec) -> Arc<Source> {
         let id = SourceId(self.next);
         self.next += 1;
@@ -120,7 +120,7 @@ impl Sources {
         true
     }
 
-    /// Adds a series to a source, which must exist; its position among the source's series.
+    /// Adds a series to an existing source. Returns its position among the source's series.
     pub(crate) fn add_series(&mut self, id: SourceId, metric: MetricId, slot: u32) -> u32 {
         let state = self.by_id.get_mut(&id).expect("define found the source");
         state.slots.push(slot);
@@ -128,7 +128,7 @@ impl Sources {
         (state.slots.len() - 1) as u32
     }
 
-    /// Removes the series at a position; the slot that has this position now.
+    /// Removes the series at a position. Returns the slot that has the position now.
     pub(crate) fn remove_series(&mut self, id: SourceId, metric: MetricId, position: u32) -> Option<u32> {
         let state = self.by_id.get_mut(&id)?;
         state.slots.swap_remove(position as usize);
@@ -151,7 +151,7 @@ impl Sources {
     }
 }
 
-/// Whether two specs give a source the same identity on pages.
+/// Whether two specs have the same identity on pages.
 pub(crate) fn same_identity(a: &SourceSpec, b: &SourceSpec) -> bool {
     (&a.job, &a.instance, &a.resource, &a.labels) == (&b.job, &b.instance, &b.resource, &b.labels)
         && (a.runtime, a.honor_labels) == (b.runtime, b.honor_labels)

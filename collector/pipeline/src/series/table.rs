@@ -1,4 +1,4 @@
-//! The table from fingerprint to slot: 16 bytes an entry, 96 bits of it verified without touching the slot.
+//! The table from fingerprint to slot: 16 bytes per entry, 96 bits of which are verified without reading the slot.
 
 use dichroic_model::Fingerprint;
 use hashbrown::HashTable;
@@ -36,7 +36,7 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Table {
     entries: HashTable<Entry>,
-    /// Number of changes: a result from before the last change may be outdated.
+    /// Number of changes: results from before the last change may be outdated.
     changes: u64,
 }
 
@@ -56,7 +56,7 @@ impl Table {
             .map(|e| e.slot)
     }
 
-    /// Maps the key to the slot, whatever it was mapped to before.
+    /// Maps the key to the slot, replacing an earlier mapping.
     pub(crate) fn insert(&mut self, key: Key, slot: u32) {
         let low = key.low();
         self.changes += 1;
@@ -88,7 +88,7 @@ impl Table {
         self.entries = HashTable::new();
     }
 
-    /// Differs after every change.
+    /// A number that differs after every change.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }

@@ -2,19 +2,19 @@
 
 use dichroic_model::UnixNanos;
 
-/// When a point counts from, when it was taken, and when it arrived.
+/// Start, time and time of receipt of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Start of a cumulative or delta point; 0 when the sender does not state one.
+    /// Start of a cumulative or delta point; 0 if not stated.
     pub start: UnixNanos,
-    /// When the value was taken; 0 when the sender does not state it.
+    /// When the value was taken; 0 if not stated.
     pub time: UnixNanos,
     /// When the collector received it.
     pub now: UnixNanos,
 }
 
 impl Times {
-    /// A point without a start, taken when it is received.
+    /// A point without a start, taken at the time of receipt.
     ///
     /// ```
     /// use dichroic_pipeline::Times;

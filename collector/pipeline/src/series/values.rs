@@ -1,4 +1,4 @@
-//! Values of histograms and summaries as they are copied out, and their arithmetic.
+//! Copied values of histograms and summaries, and their arithmetic.
 
 use dichroic_model::Number;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use std::sync::Arc;
 pub struct HistogramCell {
     /// Upper bounds, ascending, in the exported unit, without +Inf.
     pub bounds: Arc<[f64]>,
-    /// One count per bound and one above the last.
+    /// One count per bound, and one above the last.
     pub counts: Box<[u64]>,
-    /// Raw sum, if the sender keeps one.
+    /// Raw sum, if the sender reports it.
     pub sum: Option<Number>,
-    /// Raw extremes, if the sender keeps them.
+    /// Raw minimum and maximum, if the sender reports them.
     pub min_max: Option<(f64, f64)>,
 }
 
-/// State of an exponential histogram: bucket `i` of a side holds (base^(offset+i), base^(offset+i+1)], base = 2^(2^-scale).
+/// State of an exponential histogram: bucket `i` of a side counts (base^(offset+i), base^(offset+i+1)], base = 2^(2^-scale).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExponentialCell {
     /// Resolution.
@@ -29,27 +29,27 @@ pub struct ExponentialCell {
     pub positive: (i32, Vec<u64>),
     /// The same for negative values.
     pub negative: (i32, Vec<u64>),
-    /// Raw sum, if the sender keeps one.
+    /// Raw sum, if the sender reports it.
     pub sum: Option<Number>,
-    /// Raw extremes, if the sender keeps them.
+    /// Raw minimum and maximum, if the sender reports them.
     pub min_max: Option<(f64, f64)>,
 }
 
 /// State of a summary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SummaryCell {
-    /// Observations.
+    /// Number of observations.
     pub count: u64,
-    /// Their sum.
+    /// Sum of the observations.
     pub sum: Number,
     /// (quantile, value), ascending.
     pub quantiles: Box<[(f64, f64)]>,
 }
 
-/// The sum of counts. Saturates, because a sender may send any counts.
+/// The saturating sum of counts.
 #[inline]
 pub fn total(counts: &[u64]) -> u64 {
-    // Two loops without a branch, several numbers at a time; they show whether the sum can overflow.
+    // Two vectorized loops without a branch decide whether the sum can overflow.
     let all = counts.iter().fold(0, |all, n| all | n);
     let sum = counts.iter().fold(0, |sum: u64, n| sum.wrapping_add(*n));
     if all >> 32 == 0 && counts.len() >> 32 == 0 {
@@ -60,22 +60,22 @@ pub fn total(counts: &[u64]) -> u64 {
 }
 
 impl HistogramCell {
-    /// Observations.
+    /// Number of observations.
     pub fn count(&self) -> u64 {
         total(&self.counts)
     }
 }
 
 impl ExponentialCell {
-    /// Observations.
+    /// Number of observations.
     pub fn count(&self) -> u64 {
         self.zero_count
             .saturating_add(total(&self.positive.1))
             .saturating_add(total(&self.negative.1))
     }
 
-    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbours add. `false` when they do not fit at the coarsest
-    /// scale, which only happens for indexes that no float has.
+    /// Halves the resolution until both sides fit into `max` buckets. Exact: neighbors are added. `false` if they do not fit at the
+    /// coarsest scale, which happens only for indexes that no float has.
     #[must_use]
     pub(crate) fn fit(&mut self, max: usize) -> bool {
         while self.widest() > max && self.scale > -10 {
@@ -93,19 +93,18 @@ impl ExponentialCell {
             let (offset, counts) = (side.0, std::mem::take(&mut side.1));
             let first = offset >> by;
             for (i, count) in counts.into_iter().enumerate() {
-                let place = (((offset + i as i32) >> by) - first) as usize;
-                if side.1.len() <= place {
-                    side.1.resize(place + 1, 0);
+                let position = (((offset + i as i32) >> by) - first) as usize;
+                if side.1.len() <= position {
+                    side.1.resize(position + 1, 0);
                 }
-                side.1[place] = side.1[place].saturating_add(count);
+                side.1[position] = side.1[position].saturating_add(count);
             }
             side.0 = first;
         }
         self.scale -= by as i32;
     }
 
-    /// Adds another histogram: at the coarser scale of both, then within `max` buckets. `false`, with nothing added, when they do
-    /// not fit.
+    /// Adds another histogram at the coarser scale of both, within `max` buckets. `false` if they do not fit; then nothing is added.
     #[must_use]
     pub(crate) fn merge(&mut self, mut other: ExponentialCell, max: usize) -> bool {
         let scale = self.scale.min(other.scale);
@@ -115,7 +114,7 @@ impl ExponentialCell {
                 cell.downscale(by.min(31));
             }
         }
-        // A far-away bucket must not make a huge range before it is fitted.
+        // A distant bucket must not allocate a huge range before it is fitted.
         let wide = |a: &Self, b: &Self| span(&a.positive, &b.positive).max(span(&a.negative, &b.negative));
         while wide(self, &other) > max && self.scale > -10 {
             self.downscale(1);
@@ -169,7 +168,7 @@ fn add_side(into: &mut (i32, Vec<u64>), from: &(i32, Vec<u64>)) {
     }
 }
 
-/// The sum of sums; `None` if either side has none.
+/// Adds sums; `None` if either side has none.
 pub(crate) fn add_sums(a: Option<Number>, b: Option<Number>) -> Option<Number> {
     let (mut a, b) = (a?, b?);
     a.add(b);
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn downscaling_adds_neighbours_and_loses_nothing() {
+    fn downscaling_adds_neighbors_and_loses_no_count() {
         let mut cell = exponential(3, -3, &[1, 2, 3, 4]);
         cell.downscale(1);
         assert_eq!((cell.scale, cell.positive.clone()), (2, (-2, vec![1, 5, 4])));
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn merging_meets_at_the_coarser_scale() {
+    fn merging_uses_the_coarser_scale() {
         let mut a = exponential(1, 0, &[1, 1]);
         assert!(a.merge(exponential(0, -1, &[5]), 160));
         assert_eq!(
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn far_apart_buckets_are_fitted_before_they_grow() {
+    fn distant_buckets_are_fitted_before_they_are_allocated() {
         let mut a = exponential(8, -100_000, &[1]);
         assert!(a.merge(exponential(8, 100_000, &[1]), 160));
         assert!(a.positive.1.len() <= 160);
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_that_no_float_has_are_refused_instead_of_filled_with_zeros() {
+    fn indexes_that_no_float_has_are_rejected() {
         let mut a = exponential(0, i32::MIN / 2, &[1]);
         let before = a.count();
         assert!(!a.merge(exponential(0, i32::MAX / 2, &[1]), 160));
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_stop_at_the_largest_number() {
+    fn totals_saturate() {
         let check = |counts: &[u64], expected| assert_eq!(total(counts), expected, "{counts:?}");
         check(&[], 0);
         check(&[1, 2, u64::from(u32::MAX)], 3 + u64::from(u32::MAX));

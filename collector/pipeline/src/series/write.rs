@@ -1,6 +1,6 @@
-//! Writing points into cells: which replace, which add, and which are refused.
+//! Writes points into cells: cumulative points replace, deltas add.
 //!
-//! Every call returns `Err(reason)` when the point was not applied; the caller counts it under that reason.
+//! Every call returns `Err(reason)` if the point was not applied; the caller counts it as dropped for that reason.
 
 use super::Series;
 use super::cell::Cell;
@@ -13,12 +13,12 @@ use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number};
 use std::sync::Arc;
 
-type Applied = Result<(), DropReason>;
+type WriteResult = Result<(), DropReason>;
 
 impl Series {
-    /// A gauge, or a cumulative sum: replaces. A monotonic sum that drops is a reset (its start becomes `time`) unless a new
-    /// start is stated.
-    pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
+    /// Replaces a gauge or a cumulative sum. A monotonic sum that decreases is a reset (its start becomes `time`) unless the point
+    /// states a new start.
+    pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
         let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
@@ -35,11 +35,11 @@ impl Series {
         Ok(())
     }
 
-    /// A delta of a sum: adds.
-    pub(crate) fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Applied {
+    /// Adds a delta to a sum.
+    pub(crate) fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
         self.delta(series, times, |slot, _| {
             match &mut slot.cell {
-                Cell::Number(held) => held.add(value),
+                Cell::Number(current) => current.add(value),
                 _ => {
                     first_number(slot)?;
                     slot.cell = Cell::Number(value);
@@ -49,60 +49,60 @@ impl Series {
         })
     }
 
-    /// A cumulative histogram: replaces. A count that drops is a reset.
+    /// Replaces a cumulative histogram. A count that decreases is a reset.
     pub(crate) fn set_histogram(
         &mut self,
         series: SeriesRef,
         point: &HistogramPoint<'_>,
         times: Times,
-    ) -> Applied {
+    ) -> WriteResult {
         let touched = self.tenths(times.now);
         let slot = live(&mut self.slots, series)?;
         let mut reset = total(point.counts) < histogram(slot, point)?.count();
         if reset {
             reset = is_reset(slot, times)?;
         }
-        let held = histogram(slot, point)?;
-        let before = held.heap_bytes();
-        held.set(point);
-        let grown = held.heap_bytes() - before;
+        let current = histogram(slot, point)?;
+        let before = current.heap_bytes();
+        current.set(point);
+        let grown = current.heap_bytes() - before;
         stamp(slot, times, touched, reset);
         self.bytes += grown;
         self.counters.resets += u64::from(reset);
         Ok(())
     }
 
-    /// A delta of a histogram: adds.
+    /// Adds a delta to a histogram.
     pub(crate) fn add_histogram(
         &mut self,
         series: SeriesRef,
         point: &HistogramPoint<'_>,
         times: Times,
-    ) -> Applied {
+    ) -> WriteResult {
         self.delta(series, times, |slot, _| {
             histogram(slot, point)?.add(point);
             Ok(())
         })
     }
 
-    /// A cumulative exponential histogram: replaces.
+    /// Replaces a cumulative exponential histogram.
     pub(crate) fn set_exponential(
         &mut self,
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
         times: Times,
-    ) -> Applied {
+    ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         let slot = live(&mut self.slots, series)?;
-        let fresh = exponential(point, max)?;
+        let new = exponential(point, max)?;
         let mut reset = false;
         match &slot.cell {
-            Cell::Exponential(old) if fresh.count() < old.count() => reset = is_reset(slot, times)?,
+            Cell::Exponential(old) if new.count() < old.count() => reset = is_reset(slot, times)?,
             Cell::Exponential(_) => {}
             _ => first_of(slot, &[MetricKind::ExponentialHistogram])?,
         }
         let before = slot.cell.heap_bytes();
-        slot.cell = Cell::Exponential(Box::new(fresh));
+        slot.cell = Cell::Exponential(Box::new(new));
         let after = slot.cell.heap_bytes();
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
@@ -110,33 +110,35 @@ impl Series {
         Ok(())
     }
 
-    /// A delta of an exponential histogram: adds, at the coarser scale of both.
+    /// Adds a delta to an exponential histogram, at the coarser scale of both.
     pub(crate) fn add_exponential(
         &mut self,
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
         times: Times,
-    ) -> Applied {
+    ) -> WriteResult {
         self.delta(series, times, |slot, max| {
-            let fresh = exponential(point, max)?;
+            let new = exponential(point, max)?;
             match &mut slot.cell {
-                Cell::Exponential(held) => held.merge(fresh, max).then_some(()).ok_or(DropReason::Buckets),
+                Cell::Exponential(current) => {
+                    current.merge(new, max).then_some(()).ok_or(DropReason::Buckets)
+                }
                 _ => {
                     first_of(slot, &[MetricKind::ExponentialHistogram])?;
-                    slot.cell = Cell::Exponential(Box::new(fresh));
+                    slot.cell = Cell::Exponential(Box::new(new));
                     Ok(())
                 }
             }
         })
     }
 
-    /// A summary: replaces.
+    /// Replaces a summary.
     pub(crate) fn set_summary(
         &mut self,
         series: SeriesRef,
         point: &SummaryPoint<'_>,
         times: Times,
-    ) -> Applied {
+    ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         if point.quantiles.len() > max {
             return Err(DropReason::Buckets);
@@ -162,19 +164,19 @@ impl Series {
         Ok(())
     }
 
-    /// Holds the newest exemplar of a series, unless its attributes exceed [`EXEMPLAR_BYTES`].
+    /// Stores the newest exemplar of a series, unless its attributes exceed [`EXEMPLAR_BYTES`].
     pub(crate) fn set_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
         if self.slot(series).is_none() || exemplar.attributes.as_bytes().len() > EXEMPLAR_BYTES {
             return;
         }
         self.bytes += exemplar_bytes(&exemplar);
-        self.slots[series.index as usize].exemplified = true;
+        self.slots[series.index as usize].has_exemplar = true;
         if let Some(old) = self.exemplars.insert(series.index, Arc::new(exemplar)) {
             self.bytes -= exemplar_bytes(&old);
         }
     }
 
-    /// The number a live series holds, raw.
+    /// The raw number of a live series.
     pub(crate) fn number(&self, series: SeriesRef) -> Option<Number> {
         match self.slot(series)?.cell {
             Cell::Number(value) => Some(value),
@@ -182,7 +184,7 @@ impl Series {
         }
     }
 
-    /// The explicit histogram a live series holds, raw.
+    /// The raw explicit histogram of a live series.
     pub(crate) fn histogram(&self, series: SeriesRef) -> Option<&Explicit> {
         match &self.slot(series)?.cell {
             Cell::Histogram(cell) => Some(cell),
@@ -190,7 +192,7 @@ impl Series {
         }
     }
 
-    /// The exponential histogram a live series holds, raw.
+    /// The raw exponential histogram of a live series.
     pub(crate) fn exponential(&self, series: SeriesRef) -> Option<&ExponentialCell> {
         match &self.slot(series)?.cell {
             Cell::Exponential(cell) => Some(cell),
@@ -202,8 +204,8 @@ impl Series {
         &mut self,
         series: SeriesRef,
         times: Times,
-        add: impl FnOnce(&mut Slot, usize) -> Applied,
-    ) -> Applied {
+        add: impl FnOnce(&mut Slot, usize) -> WriteResult,
+    ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         let Times { start, time, now } = times;
         let slot = live(&mut self.slots, series)?;
@@ -211,7 +213,7 @@ impl Series {
         let time = if time == 0 { now } else { time };
         let before = slot.cell.heap_bytes();
         let added = add(slot, max);
-        // Also when the point was refused: the cell may have become coarser in the attempt.
+        // Also if the point was rejected: the attempt may have made the cell coarser.
         let after = slot.cell.heap_bytes();
         self.bytes = (self.bytes + after).saturating_sub(before);
         added?;
@@ -234,8 +236,8 @@ fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> 
     }
 }
 
-/// Detects a counter reset without a new start time, for a total lower than the one held. `Err` when the point is only late: its time
-/// is before the last one and its start is not newer.
+/// Detects a counter reset without a new start time, for a total that decreased. `Err` if the point is only late: its time is before
+/// the last one and its start is not newer.
 fn is_reset(slot: &Slot, times: Times) -> Result<bool, DropReason> {
     let Times { start, time, .. } = times;
     if start > slot.start {
@@ -247,8 +249,8 @@ fn is_reset(slot: &Slot, times: Times) -> Result<bool, DropReason> {
     Ok(true)
 }
 
-/// The first point decides the variant of the cell, which must fit the kind of the metric.
-fn first_of(slot: &Slot, kinds: &[MetricKind]) -> Applied {
+/// Checks that the kind of the metric allows the first point of a cell.
+fn first_of(slot: &Slot, kinds: &[MetricKind]) -> WriteResult {
     let fits = matches!(slot.cell, Cell::Empty)
         && slot
             .meta
@@ -257,7 +259,7 @@ fn first_of(slot: &Slot, kinds: &[MetricKind]) -> Applied {
     fits.then_some(()).ok_or(DropReason::Malformed)
 }
 
-fn first_number(slot: &Slot) -> Applied {
+fn first_number(slot: &Slot) -> WriteResult {
     first_of(
         slot,
         &[
@@ -273,7 +275,7 @@ fn first_number(slot: &Slot) -> Applied {
 
 fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {
     let Times { start, time, now } = times;
-    // A time of 0 in a slot means that it has no point yet.
+    // A time of 0 in a slot means that it has no point.
     let time = if time == 0 { now } else { time };
     if start > slot.start {
         (slot.start, slot.start_explicit) = (start, true);
@@ -284,10 +286,10 @@ fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {
     slot.touched = touched;
 }
 
-/// Bytes that the attributes of an exemplar may have.
+/// Largest size of an exemplar's attributes.
 const EXEMPLAR_BYTES: usize = 1_024;
 
-/// Bytes that an exemplar is accounted for.
+/// Accounted bytes of an exemplar.
 pub(super) fn exemplar_bytes(exemplar: &Exemplar) -> usize {
     size_of::<Exemplar>() + 64 + exemplar.attributes.as_bytes().len()
 }
@@ -300,11 +302,11 @@ fn histogram<'a>(slot: &'a mut Slot, point: &HistogramPoint<'_>) -> Result<&'a m
 }
 
 fn exponential(point: &ExponentialPoint<'_>, max: usize) -> Result<ExponentialCell, DropReason> {
-    let sane = (-10..=20).contains(&point.scale)
+    let valid = (-10..=20).contains(&point.scale)
         && [point.positive, point.negative]
             .iter()
             .all(|side| i64::from(side.offset) + side.counts.len() as i64 <= i64::from(i32::MAX));
-    if !sane {
+    if !valid {
         return Err(DropReason::Buckets);
     }
     let mut cell = ExponentialCell {

@@ -1,5 +1,5 @@
-//! A store with short words for what the tests do to it.
-#![allow(dead_code)]
+//! A store, with short functions for the operations of the tests.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use dichroic_model::{
     AttributeValue, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, Protocol,
@@ -13,6 +13,15 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 pub const NOW: u64 = 1_700_000_000 * SECOND;
+
+/// The times of a point received at [`NOW`].
+pub fn times(start: u64, time: u64) -> Times {
+    Times {
+        start,
+        time,
+        now: NOW,
+    }
+}
 
 pub fn store(change: impl FnOnce(&mut Limits)) -> Core {
     let mut limits = Limits::default();
@@ -76,7 +85,7 @@ pub const EXPONENTIAL: Def<'static> = Def {
     ..GAUGE
 };
 
-/// A fingerprint as a receiver would make it, of anything.
+/// The fingerprint of a raw identity, as a receiver calculates it.
 pub fn fp(store: &Core, source: &Source, raw: &str) -> Fingerprint {
     store.fingerprinter(source.id).of(raw.as_bytes())
 }
@@ -108,7 +117,7 @@ pub fn define_as(
     store.define(fp, def).map_err(|NotAdmitted(reason)| reason)
 }
 
-/// Finds or defines, as receivers do.
+/// Finds or defines a series, as receivers do.
 pub fn define_series(
     store: &mut Core,
     source: &Source,
@@ -139,7 +148,7 @@ pub fn set(
     series
 }
 
-/// Runs a copy to its end.
+/// All rows of a copy.
 pub fn rows(store: &mut Core) -> Vec<Row> {
     rows_of(store, SnapshotRequest::default())
 }
@@ -155,7 +164,7 @@ pub fn rows_of(store: &mut Core, request: SnapshotRequest) -> Vec<Row> {
     all
 }
 
-/// `name{labels} value`, of visible rows, `-` before hidden ones.
+/// Rows as `name{labels} value`; hidden ones start with `-`.
 pub fn lines(store: &mut Core) -> Vec<String> {
     rows(store).iter().map(line).collect()
 }
@@ -169,10 +178,10 @@ pub fn line(row: &Row) -> String {
     };
     let hidden = if row.hidden { "-" } else { "" };
     let labels = row.meta.labels();
-    let own = labels.trim_start_matches("job=\"j\",instance=\"i\"");
+    let attributes = labels.trim_start_matches("job=\"j\",instance=\"i\"");
     format!(
         "{hidden}{}{{{}}} {value}",
         row.meta.metric.name,
-        own.trim_start_matches(',')
+        attributes.trim_start_matches(',')
     )
 }

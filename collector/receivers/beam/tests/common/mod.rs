@@ -344,7 +344,7 @@ pub fn page(store: &SharedCore) -> Vec<String> {
 
 pub fn rows(store: &SharedCore) -> Vec<dichroic_pipeline::Row> {
     let request = SnapshotRequest {
-        lane: 4096,
+        capacity: 4096,
         ..SnapshotRequest::default()
     };
     let (mut job, chunks) = Snapshot::new(request);
