@@ -5,15 +5,11 @@
 //! first use them; no table entry is repeated or unused; a column has the first kind that can represent it: absent, i64,
 //! f64 (if f64 represents its integers exactly), reference.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, ColumnKind, Events, EventsHeader, FIXED_BYTES, Reference};
 use crate::frame;
 use crate::frame_type::FrameType;
+use crate::interner::{Interner, Order, UNUSED};
 use crate::limits::{
     BODY_BYTES_MAX, EVENT_COLUMNS, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, VALUES_PER_FRAME,
 };
@@ -32,8 +28,6 @@ pub enum Pushed {
 const EXACT: i64 = 1 << 53;
 /// Bytes of a number in the value table.
 const NUMBER_BYTES: usize = 9;
-/// An entry without a number.
-const UNUSED: u16 = u16::MAX;
 
 /// A cell before the kind of its column is decided.
 #[derive(Clone, Copy, Debug)]
@@ -102,89 +96,6 @@ impl PendingColumn {
         } else {
             0
         }
-    }
-}
-
-/// Distinct byte strings, numbered.
-#[derive(Debug, Default)]
-struct Interner {
-    numbers: HashTable<u16>,
-    hasher: RandomState,
-    ends: Vec<u32>,
-    bytes: Vec<u8>,
-}
-
-fn slice<'b>(ends: &[u32], bytes: &'b [u8], number: u16) -> &'b [u8] {
-    let number = usize::from(number);
-    let start = if number == 0 { 0 } else { ends[number - 1] as usize };
-    &bytes[start..ends[number] as usize]
-}
-
-impl Interner {
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn get(&self, number: u16) -> &[u8] {
-        slice(&self.ends, &self.bytes, number)
-    }
-
-    /// The number of `entry`; `None` if the table is full.
-    fn intern(&mut self, entry: &[u8], max: usize) -> Option<u16> {
-        let Self {
-            numbers,
-            hasher,
-            ends,
-            bytes,
-        } = self;
-        let hash = hasher.hash_one(entry);
-        if let Some(number) = numbers.find(hash, |number| slice(ends, bytes, *number) == entry) {
-            return Some(*number);
-        }
-        let number = ends.len();
-        if number >= max || bytes.len() + entry.len() > BODY_BYTES_MAX as usize {
-            return None;
-        }
-        bytes.extend_from_slice(entry);
-        ends.push(bytes.len() as u32);
-        let number = number as u16;
-        numbers.insert_unique(hash, number, |number| {
-            hasher.hash_one(slice(ends, bytes, *number))
-        });
-        Some(number)
-    }
-
-    fn clear(&mut self) {
-        self.numbers.clear();
-        self.ends.clear();
-        self.bytes.clear();
-    }
-}
-
-/// The order of a table's entries, by first use.
-#[derive(Debug, Default)]
-struct Order {
-    new_number: Vec<u16>,
-    entries: Vec<u16>,
-}
-
-impl Order {
-    fn reset(&mut self, len: usize) {
-        self.new_number.clear();
-        self.new_number.resize(len, UNUSED);
-        self.entries.clear();
-    }
-
-    fn number(&mut self, entry: u16) -> u16 {
-        let index = usize::from(entry);
-        if index >= self.new_number.len() {
-            self.new_number.resize(index + 1, UNUSED);
-        }
-        if self.new_number[index] == UNUSED {
-            self.new_number[index] = self.entries.len() as u16;
-            self.entries.push(entry);
-        }
-        self.new_number[index]
     }
 }
 
