@@ -47,8 +47,8 @@ pub enum ErrorKind {
     /// The first frame is not HELLO or GOODBYE.
     #[error("the first frame must be HELLO")]
     HelloExpected,
-    /// HELLO does not begin with `DICH`.
-    #[error("HELLO does not begin with \"DICH\"")]
+    /// HELLO does not start with `DICH`.
+    #[error("HELLO does not start with \"DICH\"")]
     Magic,
     /// A HELLO of another major version.
     #[error("version {major}.{minor} of the peer is incompatible with 1.0: update the older side")]
@@ -146,7 +146,7 @@ pub enum ErrorKind {
         map: MapKind,
         /// The key.
         key: String,
-        /// What the value must be.
+        /// The expected value.
         expected: &'static str,
     },
     /// An unknown key in a map in which ignoring it would produce wrong numbers.

@@ -148,7 +148,7 @@ impl<'a> Events<'a> {
     /// A string of the table.
     ///
     /// # Panics
-    /// If there is no such string.
+    /// If the index is out of range.
     pub fn string(&self, index: usize) -> &'a str {
         &self.string_bytes[self.string_starts[index] as usize..self.string_starts[index + 1] as usize]
     }
@@ -156,7 +156,7 @@ impl<'a> Events<'a> {
     /// A value of the table.
     ///
     /// # Panics
-    /// If there is no such value.
+    /// If the index is out of range.
     pub fn value(&self, index: usize) -> Cell<'a> {
         let start = self.value_starts[index] as usize;
         let mut input = Input::new(&self.value_bytes[start..], Some(FrameType::Events));
@@ -171,7 +171,7 @@ impl<'a> Events<'a> {
     /// The cells of a column.
     ///
     /// # Panics
-    /// If there is no such column.
+    /// If the column is out of range.
     pub fn column(&self, column: usize) -> Column<'a> {
         match self.kind(column) {
             ColumnKind::Absent => Column::Absent,
@@ -184,7 +184,7 @@ impl<'a> Events<'a> {
     /// One cell.
     ///
     /// # Panics
-    /// If there is no such row or column.
+    /// If the row or the column is out of range.
     pub fn cell(&self, row: usize, column: usize) -> Cell<'a> {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         match self.column(column) {
@@ -198,7 +198,7 @@ impl<'a> Events<'a> {
     /// The cells of a column, row by row.
     ///
     /// # Panics
-    /// If there is no such column.
+    /// If the column is out of range.
     pub fn cells(&self, column: usize) -> impl Iterator<Item = Cell<'a>> + use<'a> {
         let view = *self;
         let column = self.column(column);
@@ -274,7 +274,7 @@ impl<'a> References<'a> {
     /// The reference of a row.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row is out of range.
     #[inline]
     pub fn get(self, row: usize) -> Reference {
         let reference = i16::from_le_bytes(self.0[row]);

@@ -185,7 +185,7 @@ impl EventsBuilder {
     /// As [`push`](Self::push), for the first row that was not added; the rows before it are in the frame.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If a row is out of range.
     pub fn append(&mut self, from: &Events<'_>, rows: impl IntoIterator<Item = usize>) -> Result<usize> {
         if from.columns() != self.columns.len() + 1 {
             let kind = ErrorKind::Unwritable {

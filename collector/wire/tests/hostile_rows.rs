@@ -226,7 +226,7 @@ fn a_series_with_too_many_labels_is_rejected() {
 #[test]
 fn an_unknown_item_in_a_plan_entry_is_rejected_by_name() {
     let plan = Value::decode(body(&golden("plan"))).expect("a plan");
-    let error = |list: &str, key: &str, value: Value| {
+    let message = |list: &str, key: &str, value: Value| {
         let Value::Map(mut plan) = plan.clone() else {
             panic!("no map")
         };
@@ -245,20 +245,20 @@ fn an_unknown_item_in_a_plan_entry_is_rejected_by_name() {
         let path = Value::List(vec!["conn".into()]);
         Value::List(vec![root.into(), path, Value::List(vec![transform.into()])])
     };
-    assert!(error("aggregates", "window", Value::Int(1)).contains("window"));
-    assert!(error("aggregates", "type", "summary".into()).contains("summary"));
-    assert!(error("aggregates", "bounds", Value::List(vec![])).contains("bounds"));
-    assert!(error("aggregates", "scale", Value::Int(5)).contains("scale"));
-    assert!(error("aggregates", "expire_s", Value::Int(299)).contains("expire_s"));
-    assert!(error("aggregates", "key", Value::Int(15)).contains("key"));
-    assert!(error("aggregates", "value", expression("metadata", "upcase")).contains("upcase"));
-    assert!(error("aggregates", "value", expression("process", "name")).contains("process"));
+    assert!(message("aggregates", "window", Value::Int(1)).contains("window"));
+    assert!(message("aggregates", "type", "summary".into()).contains("summary"));
+    assert!(message("aggregates", "bounds", Value::List(vec![])).contains("bounds"));
+    assert!(message("aggregates", "scale", Value::Int(5)).contains("scale"));
+    assert!(message("aggregates", "expire_s", Value::Int(299)).contains("expire_s"));
+    assert!(message("aggregates", "key", Value::Int(15)).contains("key"));
+    assert!(message("aggregates", "value", expression("metadata", "upcase")).contains("upcase"));
+    assert!(message("aggregates", "value", expression("process", "name")).contains("process"));
     let like = Value::List(vec![Value::List(vec![
         "like".into(),
         expression("metadata", "name"),
     ])]);
-    assert!(error("streams", "keep", like).contains("like"));
-    assert!(error("streams", "sample", Value::Float(0.0)).contains("sample"));
+    assert!(message("streams", "keep", like).contains("like"));
+    assert!(message("streams", "sample", Value::Float(0.0)).contains("sample"));
 }
 
 #[test]

@@ -19,11 +19,11 @@ pub enum Cell<'a> {
     Float(f64),
     /// A string.
     Str(&'a str),
-    /// The beginning of a string that exceeded a limit.
+    /// The prefix of a string that exceeded a limit.
     CutStr {
         /// Length of the whole string in bytes, above that of `kept`.
         whole_len: u32,
-        /// The beginning, cut at a code point boundary.
+        /// The prefix, cut at a code point boundary.
         kept: &'a str,
     },
     /// Bytes that are not text.

@@ -26,11 +26,11 @@ pub enum Value {
     Float(f64),
     /// A string.
     Str(String),
-    /// The beginning of a string that exceeded a limit.
+    /// The prefix of a string that exceeded a limit.
     Cut {
         /// Length of the whole string in bytes, above that of `kept`.
         whole_len: u32,
-        /// The beginning, cut at a code point boundary.
+        /// The prefix, cut at a code point boundary.
         kept: String,
     },
     /// Bytes that are not text.
