@@ -1,9 +1,9 @@
-%% @doc Runs the relay as a guest in a node that does not have it, and removes it without a trace.
+%% @doc Runs the relay in a node that does not have it, and removes it completely.
 %%
 %% Loaded and called by a collector that connects over Erlang distribution as a hidden node. start/1 spawns one process, the
 %% keeper, registered under this module's name. It owns the relay's supervisor and monitors its guardian, the node that attached
 %% it. It detaches on `{detach, Pid, Tag}', when the relay exits, and when the guardian has been disconnected for 30 s and no
-%% other node has taken its place. Detaching sends the last totals, removes handlers, processes, tables, persistent terms and
+%% other node has taken over. Detaching sends the last totals, removes handlers, processes, tables, persistent terms and
 %% environment, and unloads every module given to start/1, this one last. Code that a process of the application still runs is
 %% never purged. If the keeper is killed, a second process, the warden, detaches in its place.
 %%
@@ -18,7 +18,7 @@
 -define(STOP_MS, 15000).
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
--define(ANSWER_MS, 20000).
+-define(REPLY_MS, 20000).
 %% Modules of OTP that the relay calls. A node in interactive mode may have loaded them only for the relay.
 -define(OTP, [gen_statem, rand, uri_string, string, unicode_util, local_tcp, local_udp, inet_tcp, gen_tcp, sys, calendar,
               timer, ordsets, io_lib_pretty, inet6_tcp, inet_parse]).
@@ -34,34 +34,34 @@
 %% application itself runs the relay.
 -spec start(options()) -> {ok, started | adopted} | {error, installed | {unloaded, [module()]} | term()}.
 start(#{guardian := Guardian, socket := Option} = Options) ->
-    Destination = hidden(Option),
+    Destination = hide_token(Option),
     case whereis(?MODULE) of
-        undefined -> begin_with(Options#{socket := Destination});
-        Keeper -> ask(Keeper, {adopt, Guardian, Destination, maps:get(modules, Options)})
+        undefined -> start_keeper(Options#{socket := Destination});
+        Keeper -> request(Keeper, {adopt, Guardian, Destination, maps:get(modules, Options)})
     end.
 
 %% @doc Makes the relay connect to another listener of the same collector.
 -spec redirect(#{socket := destination()}) -> ok | {error, term()}.
 redirect(#{socket := Option}) ->
-    Destination = hidden(Option),
+    Destination = hide_token(Option),
     case whereis(?MODULE) of
         undefined -> {error, not_attached};
-        Keeper -> ask(Keeper, {redirect, Destination})
+        Keeper -> request(Keeper, {redirect, Destination})
     end.
 
--spec hidden(destination()) -> dichroic_socket:destination().
-hidden({tcp, Address, Port, Token}) -> {tcp, Address, Port, fun() -> Token end};
-hidden(Path) -> Path.
+-spec hide_token(destination()) -> dichroic_socket:destination().
+hide_token({tcp, Address, Port, Token}) -> {tcp, Address, Port, fun() -> Token end};
+hide_token(Path) -> Path.
 
 name({tcp, Address, Port, _}) when tuple_size(Address) =:= 8 -> "tcp://[" ++ inet:ntoa(Address) ++ "]:" ++ integer_to_list(Port);
 name({tcp, Address, Port, _}) -> "tcp://" ++ inet:ntoa(Address) ++ ":" ++ integer_to_list(Port);
 name(Path) -> Path.
 
-begin_with(Options) ->
+start_keeper(Options) ->
     Self = self(),
     Tag = make_ref(),
     {Keeper, Monitor} = spawn_monitor(fun() -> keep(Self, Tag, Options) end),
-    answer(Keeper, Monitor, Tag).
+    await_reply(Keeper, Monitor, Tag).
 
 %% @doc Guardian, socket and modules of the attached relay, and its state.
 -spec info() -> #{atom() => term()} | {error, term()}.
@@ -69,25 +69,25 @@ info() ->
     case whereis(?MODULE) of
         undefined -> {error, not_attached};
         Keeper ->
-            case ask(Keeper, info) of
+            case request(Keeper, info) of
                 #{} = Info -> Info#{relay => dichroic_connection:info()};
                 Error -> Error
             end
     end.
 
-ask(Keeper, Question) ->
+request(Keeper, Request) ->
     Tag = make_ref(),
     Monitor = monitor(process, Keeper),
-    Keeper ! {Question, self(), Tag},
-    answer(Keeper, Monitor, Tag).
+    Keeper ! {Request, self(), Tag},
+    await_reply(Keeper, Monitor, Tag).
 
-answer(Keeper, Monitor, Tag) ->
+await_reply(Keeper, Monitor, Tag) ->
     receive
-        {Tag, Answer} ->
+        {Tag, Reply} ->
             _ = demonitor(Monitor, [flush]),
-            Answer;
+            Reply;
         {'DOWN', Monitor, process, Keeper, Reason} -> {error, Reason}
-    after ?ANSWER_MS ->
+    after ?REPLY_MS ->
         _ = demonitor(Monitor, [flush]),
         {error, timeout}
     end.
@@ -149,7 +149,7 @@ start_in(#{socket := Destination, vsn := Vsn}, Before) ->
             {error, case Why of {already_started, _} -> already_started(); _ -> Why end}
     end.
 
-%% A running relay is either the application's or a guest that is still detaching.
+%% A running relay is either the one of the application, or an attached one that still detaches.
 already_started() ->
     case application:get_env(dichroic, mode) of
         {ok, attached} -> detaching;
@@ -222,7 +222,7 @@ info(#state{guardian = Guardian, socket = Socket, since = Since, modules = Modul
 %%% Detaching
 
 -spec detach(#state{}, none | {pid(), term()}) -> term().
-detach(#state{modules = Modules, loaded = Loaded} = S, Asker) ->
+detach(#state{modules = Modules, loaded = Loaded} = S, Caller) ->
     stop_relay(S#state.relay),
     detach_all(),
     _ = logger:remove_handler(dichroic),
@@ -235,7 +235,7 @@ detach(#state{modules = Modules, loaded = Loaded} = S, Asker) ->
     Extra = [M || M <- ?OTP, not lists:member(M, Loaded), erlang:module_loaded(M)],
     _ = unload(unused(Extra), 1),
     %% Does not reconnect to a disconnected guardian.
-    _ = case Asker of
+    _ = case Caller of
             none -> ok;
             {From, Tag} -> erlang:send(From, {Tag, {detached, Kept}}, [noconnect])
         end,
@@ -243,8 +243,8 @@ detach(#state{modules = Modules, loaded = Loaded} = S, Asker) ->
     %% No code of this module runs after this call, so that it can be unloaded too.
     lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
 
-%% Purging this module kills processes that run it. That ends wardens, but a process that waits for a reply of the keeper is the
-%% caller's: it gets one first.
+%% Purging this module kills processes that run it. That ends wardens, but processes that wait for the keeper's reply are not the
+%% relay's, and get one first.
 refuse_requests(0) -> ok;
 refuse_requests(Tries) ->
     receive
@@ -253,7 +253,7 @@ refuse_requests(Tries) ->
             refuse_requests(Tries)
     after 0 ->
         case [P || P <- processes(), P =/= self(), {_, Stack} <- [process_info(P, current_stacktrace)],
-                   {?MODULE, F, _, _} <- Stack, lists:member(F, [start, redirect, info, ask, answer])] of
+                   {?MODULE, F, _, _} <- Stack, lists:member(F, [start, redirect, info, request, await_reply])] of
             [] -> ok;
             _ ->
                 %% Not timer:sleep/1: unloaded modules of OTP must stay unloaded.

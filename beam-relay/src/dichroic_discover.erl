@@ -20,7 +20,7 @@
 -define(MAX_HEAP_WORDS, 33554432).
 -define(TRACER, dichroic_discover_tracer).
 -define(MAX_SEEN, 500).
--define(LOOK_MS, 100).
+-define(POLL_MS, 100).
 -define(MAX_TRACED, 20000).
 -define(TRACER_HEAP_WORDS, 1048576).
 %% The file name that the collector gives to modules it loads.
@@ -231,13 +231,13 @@ wait(Until, Guardian, Tracer, Numbered) ->
 listen(Until, Guardian, Tracer, Numbered, Traced) ->
     Left = (Until - erlang:monotonic_time(microsecond)) div 1000,
     receive {nodedown, Guardian} -> Traced
-    after max(0, min(Left, ?LOOK_MS)) ->
+    after max(0, min(Left, ?POLL_MS)) ->
         New = case seen(Tracer, seen_so_far) of
             none -> [];
             Seen -> [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)]
         end,
         More = lists:foldl(fun(E, Acc) -> attach(E, map_size(Numbered) + map_size(Acc) + 1, Acc) end, Traced, New),
-        case Left > ?LOOK_MS of
+        case Left > ?POLL_MS of
             true -> listen(Until, Guardian, Tracer, Numbered, More);
             false -> More
         end

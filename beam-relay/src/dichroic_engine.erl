@@ -16,7 +16,7 @@
 %% Logs have this fraction of the limits of events, in addition: rows in flight, rows per second.
 -define(LOG_SHARE, 8).
 -define(MAX_KNOWN_CONTENTS, 512).
-%% One flush adds at most this many intervals to the idle clock, but not less than so many seconds: the time in which a VM was
+%% One flush adds at most this many intervals to the idle clock, or IDLE_S seconds if that is more: the time in which a VM was
 %% suspended does not count as idle.
 -define(IDLE_FLUSHES, 4).
 -define(IDLE_S, 10).

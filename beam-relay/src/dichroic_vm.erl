@@ -134,22 +134,22 @@ schedulers(Before) ->
         undefined -> {[], none};
         Times ->
             Now = pools(Times),
-            {[{#{utilization => (A - A0) / (T - T0)}, Who}
-              || is_map(Before), {Who, {A, T}} <- maps:to_list(Now), #{Who := {A0, T0}} <- [Before], T > T0, A >= A0], Now}
+            {[{#{utilization => (A - A0) / (T - T0)}, Pool}
+              || is_map(Before), {Pool, {A, T}} <- maps:to_list(Now), #{Pool := {A0, T0}} <- [Before], T > T0, A >= A0], Now}
     end.
 
 pools(Times) ->
     lists:foldl(
         fun({Id, Active, Total}, Acc) ->
-            maps:update_with(who(Id), fun({A, T}) -> {A + Active, T + Total} end, {Active, Total}, Acc)
+            maps:update_with(pool(Id), fun({A, T}) -> {A + Active, T + Total} end, {Active, Total}, Acc)
         end, #{}, Times).
 
-who(Id) -> who(Id, erlang:system_info(schedulers), erlang:system_info(dirty_cpu_schedulers)).
+pool(Id) -> pool(Id, erlang:system_info(schedulers), erlang:system_info(dirty_cpu_schedulers)).
 
-who(Id, Normal, _) when Id =< Normal, Id =< ?MAX_SCHEDULERS -> #{type => normal, scheduler => Id};
-who(Id, Normal, _) when Id =< Normal -> #{type => normal};
-who(Id, Normal, Cpu) when Id =< Normal + Cpu -> #{type => dirty_cpu};
-who(_, _, _) -> #{type => dirty_io}.
+pool(Id, Normal, _) when Id =< Normal, Id =< ?MAX_SCHEDULERS -> #{type => normal, scheduler => Id};
+pool(Id, Normal, _) when Id =< Normal -> #{type => normal};
+pool(Id, Normal, Cpu) when Id =< Normal + Cpu -> #{type => dirty_cpu};
+pool(_, _, _) -> #{type => dirty_io}.
 
 run_queues() ->
     Normal = erlang:system_info(schedulers),

@@ -346,7 +346,7 @@ suspended_caller() ->
         Keeper = whereis(dichroic_attach),
         true = erlang:suspend_process(Keeper),
         Pid = spawn(fun() -> exit({replied, call_info()}) end),
-        support:wait(fun() -> {current_function, {dichroic_attach, answer, 3}} =:= process_info(Pid, current_function) end),
+        support:wait(fun() -> {current_function, {dichroic_attach, await_reply, 3}} =:= process_info(Pid, current_function) end),
         true = erlang:suspend_process(Pid),
         true = erlang:resume_process(Keeper),
         true = register(suspender, self()),
