@@ -22,9 +22,9 @@ COUNTER = re.compile(r"(_total|_count|_sum|_bucket)$")
 
 # (rule, dashboard, panel): reason
 EXCEPTIONS = {
-    ("counter", "dichroic-self", "In flight or unaccounted"): "the account since the start is the point; a rate would hide it",
+    ("counter", "dichroic-self", "In flight or unaccounted"): "shows the account since the start, which a rate would hide",
 }
-# Gauges with names that end like those of counters.
+# Gauges whose names have a suffix of counters.
 GAUGES = {"vm_process_count", "vm_atom_count", "vm_port_count", "vm_ets_count", "vm_persistent_term_count"}
 
 
@@ -44,17 +44,17 @@ def _board(document: Json) -> Iterator[str]:
     if document.get("schemaVersion") != 42:
         yield "schemaVersion is not 42"
     if document.get("editable") is not False:
-        yield "is editable: changes in the browser would be lost at the next start"
+        yield "editable must be false: changes in the browser would be lost at the next start"
     if not re.fullmatch(r"dichroic-[a-z-]{1,30}", document.get("uid", "")):
-        yield "needs a uid that begins with dichroic-"
+        yield "uid must begin with dichroic-"
     if not document.get("title") or not document.get("description"):
-        yield "needs a title and a description"
+        yield "title and description are required"
     if document.get("graphTooltip") != 1:
-        yield "needs a shared crosshair"
+        yield "graphTooltip must be 1, a shared crosshair"
     if "dichroic" not in document.get("tags", []):
-        yield "needs the tag by which the dashboards link to each other"
+        yield "the tag dichroic is required: the dashboards link to each other by it"
     if not any(link["type"] == "dashboards" and link["tags"] == ["dichroic"] and link["keepTime"] for link in document["links"]):
-        yield "needs links to the others"
+        yield "links to the other dashboards are required"
     if "id" in document:
         yield "must not contain an id: each Grafana server assigns its own"
     ids = [panel["id"] for panel in [*document["panels"], *panels(document)]]
@@ -75,26 +75,26 @@ def _variables(document: Json) -> Iterator[str]:
         return
     source = variables["datasource"]
     if (source["type"], source["query"], source["label"]) != ("datasource", "prometheus", "Data source"):
-        yield "variable datasource must choose a Prometheus and be labelled Data source"
+        yield "variable datasource must select a Prometheus and have the label Data source"
     for name, variable in list(variables.items())[1:]:
         if variable["type"] != "query" or variable["datasource"] != DATASOURCE:
-            yield f"variable {name} must query the chosen data source"
+            yield f"variable {name} must query the selected data source"
         if not (variable["multi"] and variable["includeAll"] and variable["allValue"] in (".+", ".*")):
             yield f"variable {name} must allow several values and All"
         if variable["refresh"] != 2:
             yield f"variable {name} must refresh when the time range changes"
         if not variable["label"]:
-            yield f"variable {name} needs a label"
+            yield f"variable {name} has no label"
 
 
 def _row(row: Json) -> Iterator[str]:
     title = row.get("title", "")
     if not title:
-        yield "a row needs a title"
+        yield "a row has no title"
     if row["collapsed"] and not row["panels"]:
         yield f"row {title!r} is empty"
     if not row["collapsed"] and row["panels"]:
-        yield f"row {title!r} is open, so its panels belong to the board"
+        yield f"row {title!r} is expanded: move its panels to the board"
     yield from _grid(row["panels"], f"row {title!r}")
     if any(panel["gridPos"]["y"] <= row["gridPos"]["y"] for panel in row["panels"]):
         yield f"row {title!r} has panels above itself"
@@ -105,26 +105,26 @@ def _grid(placed: list[Json], where: str) -> Iterator[str]:
     for panel in placed:
         grid, title = panel["gridPos"], panel.get("title", "")
         if grid["w"] < 1 or grid["h"] < 1 or grid["x"] < 0 or grid["y"] < 0 or grid["x"] + grid["w"] > 24:
-            yield f"{title}: does not fit into the 24 columns"
+            yield f"{title}: does not fit in the 24 columns"
         cells = [(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])]
         for other in sorted({taken[cell] for cell in cells if cell in taken}):
             yield f"{title}: overlaps {other} in {where}"
         taken.update((cell, title) for cell in cells)
     lines = {y for _, y in taken}
     if len(taken) != 24 * len(lines):
-        yield f"{where} has holes"
+        yield f"{where} has gaps in the grid"
 
 
 def _panel(panel: Json) -> Iterator[tuple[str, str]]:
     defaults = panel["fieldConfig"]["defaults"]
     if panel["type"] not in KINDS:
-        yield "type", f"a {panel['type']} is not one of the kinds we use"
+        yield "type", f"type {panel['type']!r} is not one of {sorted(KINDS)}"
     if not panel.get("title"):
-        yield "title", "needs a title"
+        yield "title", "no title"
     if len(panel.get("description", "")) < 15:
         yield "description", "needs a description of at least 15 characters"
     if panel.get("datasource") != DATASOURCE:
-        yield "datasource", "must use the chosen data source"
+        yield "datasource", "must use the selected data source"
     units = [defaults.get("unit"), *(p["value"] for o in panel["fieldConfig"]["overrides"] for p in o["properties"])]
     for unit in units:
         if unit not in UNITS:
@@ -134,23 +134,23 @@ def _panel(panel: Json) -> Iterator[tuple[str, str]]:
     if panel["type"] == "timeseries":
         legend = panel["options"]["legend"]
         if legend["displayMode"] != "table" or legend["calcs"] != ["mean", "max", "lastNotNull"]:
-            yield "legend", "needs a legend table with mean, max and last"
+            yield "legend", "the legend must be a table with mean, max and last"
     if panel["type"] == "stat" and len(panel["targets"]) != 1:
-        yield "stat", "a stat shows one query"
+        yield "stat", "a stat must have one query"
 
 
 def _targets(panel: Json) -> Iterator[tuple[str, str]]:
     targets = panel.get("targets", [])
     if not targets:
-        yield "targets", "has no query"
+        yield "targets", "no query"
     refs = [target["refId"] for target in targets]
     if len(set(refs)) != len(refs):
         yield "targets", "refIds are not unique"
     for target in targets:
         if target.get("datasource") != DATASOURCE:
-            yield "datasource", "a query must use the chosen data source"
+            yield "datasource", "a query must use the selected data source"
         if target["instant"] == target["range"]:
-            yield "targets", "a query is either instant or over a range"
+            yield "targets", "a query must be either instant or a range query"
         yield from ((rule, f"{message}: {target['expr']}") for rule, message in _expression(target["expr"]))
         quantile = "histogram_quantile(" in target["expr"]
         if target["exemplar"] != (quantile and panel["type"] == "timeseries"):
@@ -168,7 +168,7 @@ def _expression(expr: str) -> Iterator[tuple[str, str]]:
                 yield "matcher", f"a selector does not use the variable {label}"
     for window in re.findall(r"\[([^\]]*)\]", expr):
         if window != "$__rate_interval":
-            yield "rate-interval", f"window {window} does not follow zoom and scrape interval"
+            yield "rate-interval", f"window {window} must be $__rate_interval, which follows zoom and scrape interval"
     for name in metrics_of(expr):
         counts = COUNTER.search(name) and name not in GAUGES
         used = re.findall(rf"(\w+\()?{re.escape(name)}\{{", expr)
@@ -177,4 +177,4 @@ def _expression(expr: str) -> Iterator[tuple[str, str]]:
         if not counts and any(function in COUNTER_FUNCTIONS for function in used):
             yield "counter", f"rate of {name}, which is not a counter"
         if name.endswith("_bucket") and " le" not in expr and "(le" not in expr:
-            yield "bucket", "buckets are summed without le"
+            yield "bucket", "buckets are aggregated without le"
