@@ -133,7 +133,7 @@ def test_a_node_that_is_removed_while_it_is_attached_is_detached(collector: Coll
     as_before(node, before, 30)
     reload(collector, node.config())
     wait_until(lambda: handlers(node), 30, "handlers")
-    assert "is attached already" not in collector.output()
+    assert "is already attached" not in collector.output()
 
 
 def test_a_node_that_is_removed_while_its_code_is_loaded_is_detached(collector: Collector, node: BareNode) -> None:

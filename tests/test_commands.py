@@ -1,7 +1,11 @@
 """The command line."""
 
 import json
+import os
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
 
 import pytest
 from harness.collector import Collector, dichroic_bin
@@ -44,14 +48,92 @@ def test_lint_reports_problems_and_fails_only_when_strict(collector):
     shown = collector.run_command("lint")
     assert shown.returncode == 0, shown.stderr
     document = json.loads(collector.run_command("lint", "--format", "json").stdout)
-    assert shown.stdout.splitlines()[-1] in ("nothing looks wrong", f"{document['warnings']} warnings, {document['notes']} notes")
+    assert shown.stdout.splitlines()[-1] in ("no problems found", f"{document['warnings']} warnings, {document['notes']} notes")
     strict = collector.run_command("lint", "--strict")
     assert (strict.returncode == 0) == (document["warnings"] == 0)
 
 
-def test_wrong_usage_exits_with_2():
+@pytest.mark.parametrize(
+    ("arguments", "argument", "message"),
+    [
+        (["run", "--scrape", "https://127.0.0.1/metrics"], "--scrape <URL>", "unsupported scheme"),
+        (["tap", "a..b"], "[PATTERN]...", "empty segment"),
+        (["tap", "--where", "x"], "--where <LABEL=GLOB>", "expected LABEL=GLOB, such as status=5*"),
+        (["tap", "--where", "=x"], "--where <LABEL=GLOB>", "expected LABEL=GLOB, such as status=5*"),
+        (["tap", "--replay", "x"], "--replay <DURATION>", "expected a number with a unit, such as 500ms"),
+        (["tap", "--kind", "metric", "--every", "2"], "--every <DURATION>", "expected a number with a unit"),
+        (["catalog", "a..b"], "[PATTERN]...", "empty segment"),
+        (["attach", "a@127.0.0.1", "--for", "x"], "--for <DURATION>", "expected a number with a unit"),
+        (["attach", "a"], "<NODE>", "expected name@host"),
+        (["detach", "a@127.0.0.1", "--epmd", "127.0.0.1:x"], "--epmd <HOST:PORT>", "expected HOST:PORT"),
+        (["discover", "a@127.0.0.1", "--live", "601s"], "--live <DURATION>", "the maximum is 600s"),
+        (["lint", "a@127.0.0.1", "--live", "x"], "--live <DURATION>", "expected a number with a unit"),
+    ],
+)
+def test_an_invalid_argument_is_a_usage_error(arguments, argument, message):
+    result = dichroic(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: invalid value '") and f"for '{argument}': " in result.stderr, result.stderr
+    assert message in result.stderr and "try '--help'" in result.stderr, result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unknown_command_is_a_usage_error():
     assert dichroic("fly").returncode == 2
-    assert dichroic("run", "--scrape", "ftp://nowhere").returncode == 2
+
+
+def valid_file(folder: Path) -> str:
+    path = folder / "dichroic.yaml"
+    path.write_text("admin: { listen: 127.0.0.1:0 }\n")
+    return str(path)
+
+
+def printing(folder: Path) -> list[list[str]]:
+    """Commands that print to standard output and need no collector."""
+    check = ["check", "--config", valid_file(folder)]
+    completions = [["completions", shell] for shell in ("bash", "zsh", "fish")]
+    return [check, [*check, "--print"], ["check", "--schema"], *completions, ["--help"], ["tap", "--help"], ["--version"]]
+
+
+def written_to(output: IO[str], arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(dichroic_bin()), *arguments], stdout=output, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+    )
+
+
+def test_a_write_error_on_standard_output_exits_with_1_and_a_message(tmp_path, collector):
+    admin = ["--admin", collector.admin]
+    for arguments in [*printing(tmp_path), ["ledger", *admin], ["catalog", *admin], ["lint", *admin]]:
+        with open("/dev/full", "w") as full:
+            result = written_to(full, arguments)
+        assert result.returncode == 1, arguments
+        assert result.stderr.startswith("dichroic: cannot write to standard output: No space left"), (arguments, result.stderr)
+        assert result.stderr.count("\n") == 1, (arguments, result.stderr)
+
+
+def test_a_closed_pipe_ends_a_command_silently(tmp_path, collector):
+    admin = ["--admin", collector.admin]
+    for arguments in [*printing(tmp_path), ["ledger", *admin], ["tap", "embedder_*", "--kind", "metric", *admin]]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "w") as closed:
+            result = written_to(closed, arguments)
+        assert (result.returncode, result.stderr) == (0, ""), arguments
+
+
+def test_run_reports_a_write_error_on_standard_output(tmp_path):
+    path = tmp_path / "dichroic.yaml"
+    config = {
+        "receivers": {"otlp": {"grpc": "off", "http": "off"}},
+        "exporters": {"prometheus": {"listen": "127.0.0.1:0"}},
+        "admin": {"listen": "127.0.0.1:0"},
+        "security": {"local_socket": {"path": str(tmp_path / "s.sock")}},
+    }
+    path.write_text(json.dumps(config))
+    with open("/dev/full", "w") as full:
+        result = written_to(full, ["run", "--config", str(path)])
+    assert result.returncode == 1, result.stderr
+    assert "standard output: No space left" in result.stderr and "panicked" not in result.stderr, result.stderr
 
 
 def test_the_version_is_printed():
@@ -82,7 +164,7 @@ def test_check_prints_the_configuration_in_effect_without_secrets(tmp_path):
     assert "0123456789abcdef" not in shown.stdout and "redacted" in shown.stdout
     again = tmp_path / "again.yaml"
     again.write_text(shown.stdout.replace("<redacted>", "0123456789abcdef"))
-    assert dichroic("check", "--config", str(again)).returncode == 0, "the printed configuration can be read"
+    assert dichroic("check", "--config", str(again)).returncode == 0, "the printed configuration is valid"
 
 
 def test_a_busy_port_fails_the_start_and_names_the_key(collector, tmp_path):
@@ -133,10 +215,22 @@ def test_tap_filters_by_label(collector):
     assert {json.loads(line)["labels"]["model"] for line in shown.stdout.splitlines()} == {"e5-large"}
 
 
-def test_tap_reports_an_invalid_pattern_with_the_collectors_message(collector):
-    shown = collector.run_command("tap", "a..b")
+def test_tap_reports_an_invalid_request_with_the_collectors_message(collector):
+    shown = collector.run_command("tap", *(f"a.b{n}" for n in range(65)))
     assert shown.returncode == 1
-    assert "empty segment" in shown.stderr, shown.stderr
+    assert "400 Bad Request: match: 65 patterns; must be 1 to 64" in shown.stderr, shown.stderr
+
+
+def test_tap_prints_why_the_collector_closed_the_stream():
+    with Embedder() as embedder, Collector(scrape=[embedder.url]) as collector:
+        where = ["tap", "embedder_*", "--kind", "metric", "--admin", collector.admin]
+        with subprocess.Popen([str(dichroic_bin()), *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tap:
+            assert tap.stdout is not None and tap.stderr is not None
+            assert "embedder_" in tap.stdout.readline()
+            collector.stop()
+            _, message = tap.communicate(timeout=30)
+    assert tap.returncode == 1
+    assert message.startswith("dichroic: the collector closed the stream: "), message
 
 
 def test_a_command_without_a_collector_reports_what_to_do():

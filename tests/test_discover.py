@@ -86,10 +86,10 @@ def test_lint_of_a_node_names_events_without_a_subscription(collector: Collector
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     findings = {f["subject"]: f for f in document["findings"] if f["check"] == "unsubscribed"}
-    assert "no pack knows it" in findings["made.at.run.time"]["message"]
+    assert "no pack covers it" in findings["made.at.run.time"]["message"]
     assert not any(subject.endswith("endpoint.stop") for subject in findings), findings
     assert document["notes"] == sum(f["level"] == "note" for f in document["findings"])
-    assert re.search(r"^note: made\.at\.run\.time \(bare@127\.0\.0\.1\): fired \d+ times", text.stdout, re.MULTILINE)
+    assert re.search(r"^note: made\.at\.run\.time \(bare@127\.0\.0\.1\): emitted \d+ times", text.stdout, re.MULTILINE)
     node.send_line("stop")
     node.wait_line(r"^truth (\{.*\})$", 30)
 

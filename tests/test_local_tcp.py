@@ -99,7 +99,7 @@ def test_a_relay_over_tcp_reconnects_to_a_restarted_collector_with_exact_counts(
 
 
 def test_the_tcp_address_is_printed_and_the_token_is_not(collector: Collector) -> None:
-    collector.wait_line(rf"local_tcp +tcp://{collector.local_tcp}, with the token")
+    collector.wait_line(rf"local_tcp +tcp://{collector.local_tcp} \(token required\)")
     done = collector.run_command("check", "--print", "--config", str(collector.config_file))
     assert done.returncode == 0, done.stderr
     assert "redacted" in done.stdout

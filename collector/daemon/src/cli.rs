@@ -1,23 +1,32 @@
-//! The command line. The commands themselves are in `commands`, `dichroic run` in `runtime::run`.
+//! The command line: arguments, help and checks of values. `commands` and `runtime::run` execute it.
 
 use crate::config::attach::{self, Transport};
+use crate::config::values::parse_span;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dichroic_beam_attach::address::{NodeName, PortLookup};
+use dichroic_beam_attach::discover::MAX_LIVE;
+use dichroic_model::Pattern;
+use dichroic_receiver_prometheus::config::ScrapeTarget;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Default address of the admin API.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
+
+/// Exit code for an invalid configuration file, EX_CONFIG of sysexits.h.
+pub const INVALID_CONFIG: u8 = 78;
 
 /// The arguments of the process.
 #[derive(Parser)]
 #[command(
     name = "dichroic",
     version,
-    about = "Collects telemetry of BEAM nodes and Python programs: relays, OTLP and scrapes in; a Prometheus page and event streams out.",
+    about = "Collect telemetry from BEAM nodes and Python programs, and export it as a Prometheus page and as event streams",
     after_help = "Examples:\n  dichroic run --scrape http://127.0.0.1:8000/metrics\n  dichroic tap 'phoenix.**'\n  dichroic check --config dichroic.yaml\n\nExit codes: 0 success, 1 failure, 2 usage error, 78 invalid configuration."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command to execute.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -27,12 +36,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the collector
     #[command(
-        after_help = "Examples:\n  dichroic run\n  dichroic run --scrape http://127.0.0.1:8000/metrics --scrape 127.0.0.1:8001\n  dichroic run --config dichroic.yaml --ready-file /run/dichroic/ready.json\n\nSIGHUP reads the configuration file again; SIGTERM and SIGINT stop the collector.\n\nExit codes: 0 stopped by a signal, 1 cannot start, 2 usage error, 78 invalid configuration."
+        after_help = "Examples:\n  dichroic run\n  dichroic run --scrape http://127.0.0.1:8000/metrics --scrape 127.0.0.1:8001\n  dichroic run --config dichroic.yaml --ready-file /run/dichroic/ready.json\n\nSIGHUP reads the configuration file again; SIGTERM and SIGINT stop the collector.\n\nExit codes: 0 stopped by a signal, 1 failure, 2 usage error, 78 invalid configuration."
     )]
     Run(Run),
     /// Validate a configuration file, or print its JSON Schema
     #[command(
-        after_help = "Examples:\n  dichroic check --config dichroic.yaml\n  dichroic check --config dichroic.yaml --print\n  dichroic check --schema > dichroic.schema.json\n\nExit codes: 0 valid, 2 usage error, 78 invalid configuration."
+        after_help = "Examples:\n  dichroic check --config dichroic.yaml\n  dichroic check --config dichroic.yaml --print\n  dichroic check --schema > dichroic.schema.json\n\nExit codes: 0 success, 1 failure, 2 usage error, 78 invalid configuration."
     )]
     Check(Check),
     /// Print live events, logs or metric points
@@ -40,25 +49,25 @@ pub enum Command {
         after_help = "Examples:\n  dichroic tap 'phoenix.**' --where 'status=5*'\n  dichroic tap http.server.request.duration --kind metric --every 2s\n  dichroic tap --format json --limit 100 | jq .name\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Tap(Tap),
-    /// List all metrics and events that the collector can see
+    /// List all metrics and events of the collector
     #[command(
         after_help = "Examples:\n  dichroic catalog\n  dichroic catalog 'http.**' --format json\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Catalog(Catalog),
-    /// Show how many points were received, exported and dropped, by hop, source and reason
+    /// Print how many points were received, exported and dropped, by hop, source and reason
     #[command(
-        after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check\n\nExit codes: 0 success, 1 failure or, with --check, an account that does not balance, 2 usage error."
+        after_help = "Examples:\n  dichroic ledger\n  dichroic ledger --format json --check\n\nExit codes: 0 success, 1 failure or, with --check, a ledger that does not balance, 2 usage error."
     )]
     Ledger(Ledger),
     /// Report likely problems: metrics without events, units, buckets, growing labels, conflicting names
     #[command(
-        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].message'\n\nWith NODE, it also listens on the node for a while and reports events that no metric uses.\n\nExit codes: 0 success, 1 failure or, with --strict, a warning, 2 usage error.",
+        after_help = "Examples:\n  dichroic lint\n  dichroic lint shop@127.0.0.1 --live 30s\n  dichroic lint --strict --format json | jq '.findings[].message'\n\nWith NODE, it also counts the events of the node for the time of --live and reports those without a subscriber.\n\nExit codes: 0 success, 1 failure or, with --strict, a warning, 2 usage error.",
         mut_arg("node", |node| node.required(false))
     )]
     Lint(Lint),
-    /// Instrument a running BEAM node from outside, until this command ends
+    /// Instrument a running BEAM node without changing its code, until this command ends
     #[command(
-        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --transport tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe relay is removed from the node when this command ends, even if it is killed.\n\nA cookie gives full control over the node. It is read from a file that only its owner can read, and nodes of other\nmachines are attached to over TLS only.\n\nExit codes: 0 detached, 1 failure, 2 usage error."
+        after_help = "Examples:\n  dichroic attach shop@127.0.0.1\n  dichroic attach my_app@myhost --release /opt/my_app --for 10m\n  dichroic attach shop@127.0.0.1 --cookie-file /run/secrets/cookie --port 9100\n  dichroic attach shop@127.0.0.1 --transport tcp --tcp 127.0.0.1:4319 --token-file /run/secrets/dichroic\n\nThe relay is removed from the node when this command ends, even if it is killed.\n\nA cookie gives full control over the node. It is read from a file that only its owner can read. Nodes on other machines\nrequire TLS.\n\nExit codes: 0 detached, 1 failure, 2 usage error."
     )]
     Attach(Attach),
     /// Remove an attached relay from a node
@@ -73,12 +82,12 @@ pub enum Command {
     Discover(Discover),
     /// Print completions for a shell
     #[command(
-        after_help = "Examples:\n  dichroic completions bash > /etc/bash_completion.d/dichroic\n  dichroic completions zsh > \"${fpath[1]}/_dichroic\"\n  dichroic completions fish > ~/.config/fish/completions/dichroic.fish\n\nExit codes: 0 success, 2 usage error."
+        after_help = "Examples:\n  dichroic completions bash > /etc/bash_completion.d/dichroic\n  dichroic completions zsh > \"${fpath[1]}/_dichroic\"\n  dichroic completions fish > ~/.config/fish/completions/dichroic.fish\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Completions(Completions),
 }
 
-/// A shell to complete for.
+/// Arguments of `completions`.
 #[derive(Args)]
 pub struct Completions {
     /// Shell
@@ -89,8 +98,8 @@ pub struct Completions {
 /// How to reach a BEAM node.
 #[derive(Args)]
 pub struct Reach {
-    /// Node name (name@host), as node() returns it in the node; other machines require --tls-ca
-    #[arg(value_name = "NODE")]
+    /// Node name (name@host), as node() returns it on the node; nodes on other machines require --tls-ca
+    #[arg(value_name = "NODE", value_parser = node)]
     pub node: String,
     /// File with the node's cookie, mode 0600 [default: $DICHROIC_COOKIE_FILE or ~/.erlang.cookie]
     #[arg(long, value_name = "FILE")]
@@ -99,7 +108,7 @@ pub struct Reach {
     #[arg(long, value_name = "DIR", conflicts_with = "cookie_file")]
     pub release: Option<PathBuf>,
     /// Address of epmd [default: the node's host, port $ERL_EPMD_PORT or 4369]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = epmd)]
     pub epmd: Option<String>,
     /// Distribution port of the node, for nodes without epmd
     #[arg(long, value_name = "N", conflicts_with = "epmd")]
@@ -119,7 +128,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// The same node as an entry of `receivers.beam.attach`.
+    /// The node as an entry of `receivers.beam.attach`.
     pub fn entry(&self) -> attach::Attach {
         let tls = self.tls_ca.clone().map(|ca_file| attach::Tls {
             ca_file,
@@ -149,8 +158,8 @@ pub struct Attach {
     #[command(flatten)]
     pub destination: DestinationArgs,
     /// Detach after this time, for example 10m
-    #[arg(long = "for", value_name = "DURATION")]
-    pub duration: Option<String>,
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
 }
 
 /// How an attached relay reaches the running collector.
@@ -188,8 +197,8 @@ pub struct Discover {
     #[command(flatten)]
     pub reach: Reach,
     /// Also count emitted events for this time, for example 10s
-    #[arg(long, value_name = "DURATION")]
-    pub live: Option<String>,
+    #[arg(long, value_name = "DURATION", value_parser = live)]
+    pub live: Option<Duration>,
     /// Also list names that are less likely to be events
     #[arg(long)]
     pub all: bool,
@@ -205,8 +214,8 @@ pub struct Run {
     #[arg(long, value_name = "FILE", env = "DICHROIC_CONFIG")]
     pub config: Option<PathBuf>,
     /// Prometheus page to scrape every 5 seconds; can be repeated
-    #[arg(long, value_name = "URL")]
-    pub scrape: Vec<String>,
+    #[arg(long, value_name = "URL", value_parser = scrape_target)]
+    pub scrape: Vec<ScrapeTarget>,
     /// File to which the endpoints are written as JSON when the collector is ready; removed at exit
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -242,7 +251,7 @@ pub struct Admin {
 /// Output formats.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Text for reading
+    /// Text for the terminal
     Text,
     /// JSON: one document, or one per line
     Json,
@@ -274,20 +283,20 @@ impl Kind {
 #[derive(Args)]
 pub struct Tap {
     /// Names to show; * matches within a segment, ** any number of segments
-    #[arg(value_name = "PATTERN", default_value = "**")]
-    pub patterns: Vec<String>,
+    #[arg(value_name = "PATTERN", default_value = "**", value_parser = Pattern::new)]
+    pub patterns: Vec<Pattern>,
     /// Kind of rows to show
     #[arg(long, value_enum, default_value = "event")]
     pub kind: Kind,
     /// Only rows whose label matches the pattern; can be repeated
-    #[arg(long = "where", value_name = "LABEL=GLOB")]
-    pub wheres: Vec<String>,
-    /// Start with retained rows of this time, for example 30s
-    #[arg(long, value_name = "DURATION")]
-    pub replay: Option<String>,
+    #[arg(long = "where", value_name = "LABEL=GLOB", value_parser = label_filter)]
+    pub wheres: Vec<LabelFilter>,
+    /// Start with the retained rows of this time, for example 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub replay: Option<Duration>,
     /// For metrics: interval at which changed points are shown
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    pub every: String,
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub every: Duration,
     /// Stop after this many rows
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
@@ -303,8 +312,8 @@ pub struct Tap {
 #[derive(Args)]
 pub struct Catalog {
     /// Names to list
-    #[arg(value_name = "PATTERN", default_value = "**")]
-    pub patterns: Vec<String>,
+    #[arg(value_name = "PATTERN", default_value = "**", value_parser = Pattern::new)]
+    pub patterns: Vec<Pattern>,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
@@ -319,13 +328,13 @@ pub struct Lint {
     /// How to reach the node.
     #[command(flatten)]
     pub reach: Option<Reach>,
-    /// Time to listen on the node
-    #[arg(long, value_name = "DURATION", requires = "node", default_value = "10s")]
-    pub live: String,
+    /// Time for which the events of the node are counted
+    #[arg(long, value_name = "DURATION", requires = "node", default_value = "10s", value_parser = live)]
+    pub live: Duration,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
-    /// Fail if there is a warning; notes are ignored
+    /// Fail if there is a warning; notes do not count
     #[arg(long)]
     pub strict: bool,
     /// How to reach the collector.
@@ -339,10 +348,54 @@ pub struct Ledger {
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
-    /// Fail if an account does not balance
+    /// Fail if the ledger does not balance
     #[arg(long)]
     pub check: bool,
     /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,
+}
+
+/// A condition of `--where`.
+#[derive(Debug, Clone)]
+pub struct LabelFilter {
+    /// Name of the label.
+    pub label: String,
+    /// Pattern for its value; `*` matches any text.
+    pub glob: String,
+}
+
+// The parsers of values. clap prints the value and the option before their messages.
+
+fn label_filter(text: &str) -> Result<LabelFilter, &'static str> {
+    match text.split_once('=') {
+        Some((label, glob)) if !label.is_empty() => Ok(LabelFilter {
+            label: label.to_owned(),
+            glob: glob.to_owned(),
+        }),
+        _ => Err("expected LABEL=GLOB, such as status=5*"),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    parse_span(text).map_err(|_| "expected a number with a unit, such as 500ms, 5s or 1h30m")
+}
+
+fn live(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time > MAX_LIVE => Err(format!("the maximum is {}s", MAX_LIVE.as_secs())),
+        time => Ok(time),
+    }
+}
+
+fn scrape_target(text: &str) -> Result<ScrapeTarget, String> {
+    ScrapeTarget::from_url(text).map_err(|error| format!("{}; {}", error.problem, error.help))
+}
+
+fn node(text: &str) -> Result<String, dichroic_beam_attach::Error> {
+    NodeName::parse(text).map(|name| name.to_string())
+}
+
+fn epmd(text: &str) -> Result<String, dichroic_beam_attach::Error> {
+    PortLookup::epmd(text).map(|_| text.to_owned())
 }

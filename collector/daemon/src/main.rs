@@ -1,4 +1,4 @@
-//! `dichroic`: the collector's binary. Arguments here, everything else in its module.
+//! `dichroic`: the binary of the collector. Parses the arguments; the commands are in `runtime` and `commands`.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -12,24 +12,27 @@ mod logging;
 mod runtime;
 mod self_telemetry;
 
-use clap::Parser;
-use cli::{Cli, Command};
+use cli::Command;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match commands::arguments() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
         Command::Run(args) => runtime::run::run(&args),
-        Command::Check(args) => commands::check::check(&args),
-        Command::Completions(args) => commands::completions::completions(&args),
-        Command::Tap(args) => commands::finish(commands::tap::tap(args)),
-        Command::Catalog(args) => commands::finish(commands::catalog::catalog(args)),
-        Command::Attach(args) => commands::finish(commands::attach::attach(args)),
-        Command::Detach(args) => commands::finish(commands::attach::detach(args)),
-        Command::Discover(args) => commands::finish(commands::discover::discover(args)),
-        Command::Lint(args) => commands::finish(commands::lint::lint(args)),
-        Command::Ledger(args) => commands::finish(commands::ledger::ledger(args)),
+        Command::Check(args) => commands::finish(commands::check::check(&args)),
+        Command::Completions(args) => commands::finish(commands::completions::completions(&args)),
+        Command::Tap(args) => commands::run(commands::tap::tap(args)),
+        Command::Catalog(args) => commands::run(commands::catalog::catalog(args)),
+        Command::Attach(args) => commands::run(commands::attach::attach(args)),
+        Command::Detach(args) => commands::run(commands::attach::detach(args)),
+        Command::Discover(args) => commands::run(commands::discover::discover(args)),
+        Command::Lint(args) => commands::run(commands::lint::lint(args)),
+        Command::Ledger(args) => commands::run(commands::ledger::ledger(args)),
     }
 }

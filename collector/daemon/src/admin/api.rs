@@ -1,4 +1,4 @@
-//! The documents of the admin API: sources, ledger, lint and catalog, as JSON. The commands of the same names print them.
+//! The JSON documents of the admin API: sources, ledger, lint and catalog. Commands print the last three.
 
 use crate::lint;
 use crate::self_telemetry::stage::{Reading, Stages};
@@ -9,14 +9,14 @@ use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Distinct label values that are counted; the catalog's count stops there.
+/// Largest number of label values that the catalog counts.
 const CARDINALITY: usize = 10_000;
 
-/// `/api/v1/sources`: every source, open or with series left.
+/// `/api/v1/sources`: all sources that are open or still have series.
 pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
     handle
-        .call(|store| {
-            let list: Vec<Value> = store
+        .call(|core| {
+            let list: Vec<Value> = core
                 .sources()
                 .map(|(source, series, ended)| {
                     let spec = &source.spec;
@@ -45,7 +45,7 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
 /// `/api/v1/ledger`: received, applied and dropped points by hop, and latencies of stages.
 pub async fn ledger(handle: &Handle, stages: &Stages) -> Result<Value, Busy> {
     let (ledger, warnings) = handle
-        .call(|store: &mut Core| (store.ledger().clone(), store.warnings()))
+        .call(|core: &mut Core| (core.ledger().clone(), core.warnings()))
         .await?;
     let mut document = ledger_document(&ledger, warnings);
     document["stages"] = stages.read().iter().map(stage).collect();
@@ -111,7 +111,7 @@ fn stage(reading: &Reading) -> Value {
     })
 }
 
-/// Names of the conditions, as in the self telemetry.
+/// The conditions with their names in the self telemetry.
 pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
     [
         ("label_collisions", warnings.label_collisions),
@@ -140,17 +140,17 @@ pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatu
         tokio::task::yield_now().await;
     }
     let (services, warnings) = handle
-        .call(|store| {
+        .call(|core| {
             let service = |resource: &Attributes| {
                 resource
                     .get("service.name")
                     .map(|name| name.render().into_owned())
             };
-            let services: BTreeMap<SourceId, String> = store
+            let services: BTreeMap<SourceId, String> = core
                 .sources()
                 .filter_map(|(source, ..)| Some((source.id, service(&source.spec.resource)?)))
                 .collect();
-            (services, store.warnings())
+            (services, core.warnings())
         })
         .await?;
     let relays: Vec<(RelayStatus, String)> = relays
@@ -160,7 +160,7 @@ pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatu
             (relay, service.unwrap_or_default())
         })
         .collect();
-    let findings = seen.findings(&lint::Asked {
+    let findings = seen.findings(&lint::Inputs {
         config,
         relays: &relays,
         warnings,
@@ -184,7 +184,7 @@ struct Entry {
     warnings: BTreeSet<String>,
 }
 
-/// `/api/v1/catalog`: every metric that has a series, every event schema seen.
+/// `/api/v1/catalog`: all metrics with a series, and all event schemas.
 pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut entries: BTreeMap<(String, &'static str), Entry> = BTreeMap::new();
@@ -193,7 +193,7 @@ pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
         tokio::task::yield_now().await;
     }
     let events = handle
-        .call(|store| store.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>())
+        .call(|core| core.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>())
         .await?;
     let metrics: Vec<Value> = entries.into_values().map(Entry::document).collect();
     let events: Vec<Value> = events

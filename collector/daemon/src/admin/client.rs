@@ -1,4 +1,4 @@
-//! HTTP client of the commands for the admin API of a running collector.
+//! The HTTP client with which the commands call the admin API of a running collector.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -9,15 +9,15 @@ use serde_json::Value;
 use std::io;
 use tokio::net::TcpStream;
 
-/// Longest document, in bytes.
+/// Longest accepted document, in bytes.
 const MAX_DOCUMENT: usize = 256 << 20;
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing accepts connections there.
+    /// The connection was not accepted.
     #[error(
-        "no collector at {address}: {error}; start one with `dichroic run`, or name its admin address with --admin"
+        "no collector at {address}: {error}; start one with `dichroic run`, or set the address of its admin API with --admin"
     )]
     Connect {
         /// The address.
@@ -26,7 +26,7 @@ pub enum ClientError {
         #[source]
         error: io::Error,
     },
-    /// The path or the token cannot be sent.
+    /// The path or the token contains characters that HTTP does not allow.
     #[error("{path}: {error}")]
     Request {
         /// The path.
@@ -70,14 +70,7 @@ pub enum ClientError {
     },
 }
 
-impl From<ClientError> for String {
-    /// The commands print their errors as text.
-    fn from(error: ClientError) -> Self {
-        error.to_string()
-    }
-}
-
-/// Requests a path. A response other than 2xx is an error with the collector's message.
+/// Requests a path. A response other than 2xx is an error that contains the message of the collector.
 pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, ClientError> {
     let stream = TcpStream::connect(address)
         .await

@@ -1,4 +1,4 @@
-//! The addresses of a running collector, printed at the start and written to the ready file.
+//! The addresses of a running collector: printed at the start, and written to the ready file.
 
 use crate::config::Config;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Real addresses, after port 0 was resolved. `None`: off.
+/// The bound addresses, with the real port instead of 0. `None`: the listener is off.
 #[derive(Debug, Clone, Serialize)]
 pub struct Endpoints {
     pub pid: u32,
@@ -16,12 +16,12 @@ pub struct Endpoints {
     pub otlp_grpc: Option<SocketAddr>,
     pub otlp_http: Option<SocketAddr>,
     pub socket: PathBuf,
-    /// Port of relays and subscribers with a token.
+    /// Listener of `security.local_tcp`.
     pub local_tcp: Option<SocketAddr>,
 }
 
 impl Endpoints {
-    /// Writes JSON to a file beside `path` and renames it, so a reader never sees a partial file.
+    /// Writes JSON to a file beside `path` and renames it, so that no reader sees a partial file.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let partial = path.with_extension("partial");
         std::fs::write(&partial, format!("{}\n", serde_json::to_string(self)?))?;
@@ -45,7 +45,7 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
         grpc = shown(endpoints.otlp_grpc, "", "http://"),
         http = shown(endpoints.otlp_http, "", "http://"),
         socket = endpoints.socket.display(),
-        tcp = shown(endpoints.local_tcp, ", with the token", "tcp://"),
+        tcp = shown(endpoints.local_tcp, " (token required)", "tcp://"),
         series = limits.series.0,
         memory = limits.memory.0 >> 20,
         replay = limits.replay_bytes.0 >> 20,

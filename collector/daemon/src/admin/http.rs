@@ -1,8 +1,8 @@
-//! HTTP for both listeners: accept, limits, responses and the check of the Host header.
+//! HTTP of both listeners: accepting, limits, responses and the check of the Host header.
 //!
-//! `/metrics` may be opened to a pod network, so its listener answers nothing else than pages and health. The admin listener is for
-//! this machine: it checks the Host header (so that a foreign web page cannot read it through the browser) and, where
-//! configured, a token.
+//! The listener of `/metrics` may be open to a pod network, so it serves only the page and health. The admin listener is for this
+//! machine: it checks the Host header, so that web pages of other sites cannot read it through a browser, and the token, if one is
+//! configured.
 
 use crate::config::values::Secret;
 use bytes::Bytes;
@@ -22,13 +22,13 @@ use tokio::sync::{Semaphore, watch};
 
 /// Body of every response.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-/// Error while a body is sent.
+/// An error while a body is sent.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Answer = Response<Body>;
 
-/// Connections of one listener at once.
+/// Most connections of a listener at a time.
 const CONNECTIONS: usize = 512;
-/// Time to send a request's head.
+/// Time limit for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Accepts until `stop` is set, then finishes open requests.
@@ -48,7 +48,7 @@ where
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Ok((stream, _)) = accepted else {
-            // Usually out of file descriptors: wait instead of spinning.
+            // Usually there is no free file descriptor: wait, do not spin.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -104,12 +104,12 @@ pub fn json(value: &serde_json::Value) -> Answer {
     answer(StatusCode::OK, "application/json", value.to_string())
 }
 
-/// An error as JSON: what was wrong, and what to do.
-pub fn error(status: StatusCode, what: &str) -> Answer {
+/// An error as JSON. The message states what is wrong and what to do.
+pub fn error(status: StatusCode, message: &str) -> Answer {
     answer(
         status,
         "application/json",
-        serde_json::json!({ "error": what }).to_string(),
+        serde_json::json!({ "error": message }).to_string(),
     )
 }
 
@@ -122,8 +122,8 @@ pub fn only_get() -> Answer {
     response
 }
 
-/// Whether a Host header names this machine. A missing one is allowed: HTTP/1.0 tools omit it, browsers never do.
-pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
+/// Whether the Host header names this machine or an allowed host. It may be missing: HTTP/1.0 tools omit it, browsers never do.
+pub fn host_allowed(host: Option<&HeaderValue>, allowed_hosts: &[String]) -> bool {
     let Some(host) = host else { return true };
     let Ok(host) = host.to_str() else { return false };
     let name = match host.strip_prefix('[') {
@@ -132,10 +132,12 @@ pub fn host_allowed(host: Option<&HeaderValue>, also: &[String]) -> bool {
     };
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        || also.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        || allowed_hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
-/// Whether a request has the token. Compares in constant time.
+/// Whether the header contains the token. Compares in constant time.
 pub fn token_matches(authorization: Option<&HeaderValue>, token: &Secret) -> bool {
     let given = authorization
         .and_then(|v| v.to_str().ok())
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_hosts() {
+    fn only_this_machine_and_allowed_hosts_are_accepted() {
         let check = |host: &str, expected: bool| {
             let value = HeaderValue::from_str(host).unwrap();
             assert_eq!(
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_matches_whole_or_not_at_all() {
+    fn a_token_matches_only_as_a_whole() {
         let check = |given: Option<&str>, expected: bool| {
             let value = given.map(|g| HeaderValue::from_str(g).unwrap());
             assert_eq!(

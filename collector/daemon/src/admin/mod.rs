@@ -1,4 +1,4 @@
-//! The HTTP side: Prometheus page, health, the admin API with its documents and client, and the addresses of a running collector.
+//! HTTP: the Prometheus page, health, the admin API and its client, and the addresses of a running collector.
 
 pub mod api;
 pub mod client;

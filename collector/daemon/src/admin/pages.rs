@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`: on the listener of the Prometheus page and on the admin listener.
+//! `/metrics`, `/healthz` and `/readyz`, on the listener of the Prometheus page and on the admin listener.
 
 use crate::admin::http::{self, Answer};
 use crate::self_telemetry::Stage;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use tracing::Instrument;
 use tracing::field::Empty;
 
-/// Longest silence of the ingest thread that counts as healthy.
+/// Time limit for the response of the ingest thread to a health check.
 const ALIVE: Duration = Duration::from_secs(5);
 
 /// Handles the three paths.
 pub struct Pages {
-    /// Access to the store.
-    pub store: Handle,
+    /// Access to the core.
+    pub core: Handle,
     /// Whether `/readyz` answers 200.
     pub ready: Rc<Cell<bool>>,
     /// Time to render a page.
@@ -58,7 +58,7 @@ impl Pages {
             result = Empty,
             otel.status_code = Empty,
         );
-        match page(&self.store, format, gzip).instrument(span.clone()).await {
+        match page(&self.core, format, gzip).instrument(span.clone()).await {
             Ok(bytes) => {
                 span.record("bytes", bytes.len() as i64).record("result", "ok");
                 self.stage.record(started.elapsed());
@@ -81,7 +81,7 @@ impl Pages {
     }
 
     async fn health(&self) -> Answer {
-        match tokio::time::timeout(ALIVE, self.store.call(|_| ())).await {
+        match tokio::time::timeout(ALIVE, self.core.call(|_| ())).await {
             Ok(Ok(())) => http::text(StatusCode::OK, "ok"),
             _ => http::text(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -1,4 +1,4 @@
-//! The admin listener: authorization, routes, and the documents that need more than the store.
+//! The admin listener: authorization, routes, and the documents that need more than the core.
 
 use crate::admin::api;
 use crate::admin::http::{self, Answer};
@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What `lint` compares the relays with.
+/// The parts of the configuration that `lint` needs.
 pub fn lint_config(config: &Config, selection: Selection) -> lint::Config {
     let retain = config.exporters.stream.retain.iter();
     lint::Config {
@@ -35,8 +35,8 @@ pub fn lint_config(config: &Config, selection: Selection) -> lint::Config {
 
 /// Handles the requests of the admin listener.
 pub struct AdminServer {
-    /// Access to the store.
-    pub store: Handle,
+    /// Access to the core.
+    pub core: Handle,
     /// State of the scraped targets.
     pub targets: TargetStatuses,
     /// State of the relays.
@@ -49,13 +49,13 @@ pub struct AdminServer {
     pub stages: Stages,
     /// The section `admin`.
     pub config: config::Admin,
-    /// Of the configuration at the start.
+    /// The configuration of `lint` at the start.
     pub lint: lint::Config,
     /// Reloaded configurations.
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
-const INDEX: &str = "dichroic\n\n/api/v1/catalog   every known metric and event\n/api/v1/ledger    received, applied and dropped points by hop\n/api/v1/lint      likely problems\n/api/v1/sources   sources, targets, relays, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
+const INDEX: &str = "dichroic\n\n/api/v1/catalog   all metrics and events\n/api/v1/ledger    received, applied and dropped points by hop\n/api/v1/lint      likely problems\n/api/v1/sources   sources, targets, relays, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
 
 impl AdminServer {
     /// Answers a request.
@@ -67,8 +67,8 @@ impl AdminServer {
             "/v1/stream" => return self.stream(request).await,
             "/metrics" | "/healthz" | "/readyz" => return self.pages.answer(&request).await,
             "/" => return http::text(StatusCode::OK, INDEX),
-            "/api/v1/catalog" => api::catalog(&self.store).await,
-            "/api/v1/ledger" => api::ledger(&self.store, &self.stages).await,
+            "/api/v1/catalog" => api::catalog(&self.core).await,
+            "/api/v1/ledger" => api::ledger(&self.core, &self.stages).await,
             "/api/v1/lint" => self.lint().await,
             "/api/v1/sources" => self.sources().await,
             _ => return http::error(StatusCode::NOT_FOUND, "not found; GET / lists the paths"),
@@ -79,19 +79,18 @@ impl AdminServer {
         }
     }
 
-    /// The answer to a request that is not allowed.
+    /// The response to a request that is not allowed.
     fn rejected(&self, request: &Request<Incoming>) -> Option<Answer> {
         if !http::host_allowed(request.headers().get(header::HOST), &self.config.allowed_hosts) {
-            let what =
-                "the Host header does not name this machine; add it to admin.allowed_hosts if it should";
-            return Some(http::error(StatusCode::FORBIDDEN, what));
+            let message = "the Host header does not name this machine; to allow the name, add it to admin.allowed_hosts";
+            return Some(http::error(StatusCode::FORBIDDEN, message));
         }
         if let Some(token) = &self.config.token
             && !http::token_matches(request.headers().get(header::AUTHORIZATION), token)
         {
             let mut answer = http::error(
                 StatusCode::UNAUTHORIZED,
-                "missing or wrong token: send admin.token as Authorization: Bearer",
+                "missing or invalid token; send the header Authorization: Bearer with admin.token",
             );
             answer
                 .headers_mut()
@@ -115,7 +114,7 @@ impl AdminServer {
             Some(lint_config(&loaded.config, selection))
         });
         api::lint(
-            &self.store,
+            &self.core,
             newer.as_ref().unwrap_or(&self.lint),
             self.relays.read(),
         )
@@ -123,7 +122,7 @@ impl AdminServer {
     }
 
     async fn sources(&self) -> Result<Value, Busy> {
-        let mut document = api::sources(&self.store).await?;
+        let mut document = api::sources(&self.core).await?;
         document["targets"] = self.targets.targets().iter().map(target).collect();
         document["relays"] = self.relays.read().iter().map(relay).collect();
         document["subscribers"] = self.streams.subscribers().iter().map(subscriber).collect();

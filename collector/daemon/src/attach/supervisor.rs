@@ -199,7 +199,7 @@ async fn once(
         }
         AttachResult::AlreadyAttached(other) => {
             let by = other.guardian.unwrap_or_default();
-            return Ok(Some(format!("is attached already, to {} by {by}", other.socket)));
+            return Ok(Some(format!("is already attached to {} by {by}", other.socket)));
         }
     }
     let ended = tokio::select! {

@@ -1,9 +1,10 @@
-//! `dichroic attach` and `dichroic detach`: the relay into a running node, and out of it.
+//! `dichroic attach` and `dichroic detach`: load the relay into a running node, and remove it.
 
-use super::{destination, line};
+use super::destination;
+use super::error::{AttachError, CommandError};
+use super::output::line;
 use crate::attach::report::{instead, unreachable};
 use crate::cli;
-use crate::config::values::parse_span;
 use dichroic_beam_attach::attach::{self, AttachResult, AttachedRelay, DetachResult, NodeTarget, Presence};
 use dichroic_beam_attach::connection::Connection;
 use dichroic_beam_attach::destination::Destinations;
@@ -11,29 +12,19 @@ use dichroic_beam_attach::modules;
 use dichroic_model::text::escape_control;
 use std::path::Path;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// Attaches, stays as the relay's guardian, and detaches at the end.
-pub async fn attach(args: cli::Attach) -> Result<(), String> {
-    let end = args
-        .duration
-        .as_deref()
-        .map(parse_span)
-        .transpose()
-        .map_err(|e| e.to_string())?;
-    let data = destination::of_running(&args.destination).await?;
-    let target = args.reach.entry().target(data).map_err(|e| e.to_string())?;
+/// Attaches a node, watches the relay, and detaches the node at the end.
+pub async fn attach(args: cli::Attach) -> Result<(), CommandError> {
+    let destinations = destination::of_running(&args.destination).await?;
+    let target = args.reach.entry().target(destinations)?;
     warn(&target);
     let name = target.node.to_string();
-    let message = |e: dichroic_beam_attach::Error| e.to_string();
-    // From here on Ctrl-C does not kill us before the node is left.
-    let mut ends = Ends::new()?;
-    let mut node = target.connect().await.map_err(message)?;
-    match attach::attach(&mut node, &target.destinations)
-        .await
-        .map_err(message)?
-    {
+    // From here on, signals no longer kill the process: the node must be detached first.
+    let mut signals = StopSignals::new()?;
+    let mut node = target.connect().await?;
+    match attach::attach(&mut node, &target.destinations).await? {
         AttachResult::Attached => {
             if let Some(message) = target.destinations.warning(node.is_local()) {
                 eprintln!(
@@ -43,138 +34,143 @@ pub async fn attach(args: cli::Attach) -> Result<(), String> {
             }
         }
         AttachResult::Installed => {
-            line(&format!(
-                "{name} runs the relay as part of its application: nothing was loaded, nothing is to be attached"
-            ));
-            return Ok(());
+            return Ok(line(&format!(
+                "{name} runs the relay as part of its application; nothing was loaded"
+            ))?);
         }
-        AttachResult::AlreadyAttached(other) => return Err(already(&name, &other)),
+        AttachResult::AlreadyAttached(other) => return Err(already_attached(name, other).into()),
     }
-    let until = end.map(|end| Instant::now() + end);
-    let watched = stay(&mut node, &name, &target.destinations, until, &mut ends).await;
-    match watched {
-        Ok(true) => {
-            line(&format!("{name}: detached by another"));
-            Ok(())
-        }
-        Ok(false) => report(&name, attach::detach(&mut node).await.map_err(message)?),
-        Err(why) => {
-            // The node may be gone, and then this fails too.
-            match attach::detach(&mut node).await {
-                Ok(_) => Err(format!("{why}\n{name} was left as it was")),
-                Err(_) => Err(why),
-            }
-        }
+    let until = args.duration.map(|duration| Instant::now() + duration);
+    match watch(&mut node, &name, &target.destinations, until, &mut signals).await {
+        Ok(End::DetachedElsewhere) => Ok(line(&format!("{name}: detached by another process"))?),
+        Ok(End::Stopped) => report(&name, attach::detach(&mut node).await?),
+        // If the connection to the node is lost, this fails too, and the node removes the relay.
+        Err(error) => match attach::detach(&mut node).await {
+            Ok(_) => Err(removed(name, error)),
+            Err(_) => Err(error),
+        },
     }
 }
 
-/// Tells what is there, then waits for the end. True when another detached it.
-async fn stay(
+/// Why an attachment ended without an error.
+enum End {
+    /// By a signal or after the time of `--for`.
+    Stopped,
+    /// By `detach` in another process.
+    DetachedElsewhere,
+}
+
+/// Prints the state of the relay when it is connected, and waits for the end.
+async fn watch(
     node: &mut Connection,
     name: &str,
-    data: &Destinations,
+    destinations: &Destinations,
     until: Option<Instant>,
-    ends: &mut Ends,
-) -> Result<bool, String> {
-    let begin = async |node: &mut Connection| {
-        let now = attach::wait_until_connected(node, data)
-            .await
-            .map_err(|e| e.to_string())?;
+    signals: &mut StopSignals,
+) -> Result<End, CommandError> {
+    let watched = async |node: &mut Connection| -> Result<End, CommandError> {
+        let relay = attach::wait_until_connected(node, destinations).await?;
         line(&format!(
-            "{name}: loaded {} modules (MD5 of the code)",
-            now.modules.len()
-        ));
-        for (module, md5) in &now.modules {
-            line(&format!("  {md5} {module}"));
+            "{name}: loaded {} modules; the MD5 of the code of each:",
+            relay.modules.len()
+        ))?;
+        for (module, md5) in &relay.modules {
+            line(&format!("  {md5} {module}"))?;
         }
-        if now.state != "steady" {
-            return Err(unreachable(name, &now));
+        if relay.state != "steady" {
+            return Err(AttachError::Unreachable(unreachable(name, &relay)).into());
         }
-        if let Some(message) = instead(&now) {
-            line(&format!("{name}: {message}"));
+        if let Some(message) = instead(&relay) {
+            line(&format!("{name}: {message}"))?;
         }
         line(&format!(
-            "{name}: attached to {} events; data goes to {}; Ctrl-C or `dichroic detach {name}` ends it",
-            now.events, now.socket
-        ));
-        if now.events == 0 {
+            "{name}: attached to {} events; data goes to {}; to detach, press Ctrl-C or run `dichroic detach {name}`",
+            relay.events, relay.socket
+        ))?;
+        if relay.events == 0 {
             line(&format!(
-                "{name}: telemetry does not run there; the relay attaches when it does"
-            ));
+                "{name}: the application telemetry is not running; the relay attaches its handlers when it starts"
+            ))?;
         }
         let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365 * 30));
-        attach::watch(node, until)
-            .await
-            .map_err(|e| format!("{name}: {e}"))
+        match attach::watch(node, until).await {
+            Ok(true) => Ok(End::DetachedElsewhere),
+            Ok(false) => Ok(End::Stopped),
+            Err(error) => Err(AttachError::Watch {
+                node: name.to_owned(),
+                error,
+            }
+            .into()),
+        }
     };
     tokio::select! {
-        watched = begin(node) => watched,
-        () = ends.next() => Ok(false),
+        end = watched(node) => end,
+        () = signals.next() => Ok(End::Stopped),
     }
 }
 
-/// Detaches a node from whoever attached it.
-pub async fn detach(args: cli::Detach) -> Result<(), String> {
-    let target = args
-        .reach
-        .entry()
-        .target(Path::new(""))
-        .map_err(|e| e.to_string())?;
+/// Detaches a node, also one that another process attached.
+pub async fn detach(args: cli::Detach) -> Result<(), CommandError> {
+    let target = args.reach.entry().target(Path::new(""))?;
     warn(&target);
     let name = target.node.to_string();
-    let mut node = target.connect().await.map_err(|e| e.to_string())?;
-    let presence = attach::presence(&mut node).await.map_err(|e| e.to_string())?;
-    match presence {
-        Presence::Nothing => Err(format!("{name} is not attached")),
-        Presence::Installed => Err(format!(
-            "{name} runs the relay as part of its application, which detach does not touch"
-        )),
-        Presence::Attached(_) => report(&name, attach::detach(&mut node).await.map_err(|e| e.to_string())?),
+    let mut node = target.connect().await?;
+    match attach::presence(&mut node).await? {
+        Presence::Nothing => Err(AttachError::NotAttached(name).into()),
+        Presence::Installed => Err(AttachError::Installed(name).into()),
+        Presence::Attached(_) => report(&name, attach::detach(&mut node).await?),
     }
 }
 
-fn report(name: &str, left: Option<DetachResult>) -> Result<(), String> {
-    match left {
-        Some(left) if !left.kept.is_empty() => Err(format!(
-            "{name}: detached, but processes of the application still run {}; their old code stays until they leave it",
-            left.kept.join(" ")
-        )),
-        Some(_) => {
-            line(&format!(
-                "{name}: detached; {} modules unloaded, nothing is left",
-                modules::names().count()
-            ));
-            Ok(())
+fn report(name: &str, detached: Option<DetachResult>) -> Result<(), CommandError> {
+    match detached {
+        Some(detached) if !detached.kept.is_empty() => Err(AttachError::CodeInUse {
+            node: name.to_owned(),
+            modules: detached.kept.join(" "),
         }
-        None => {
-            line(&format!("{name}: had left already"));
-            Ok(())
-        }
+        .into()),
+        Some(_) => Ok(line(&format!(
+            "{name}: detached; all {} modules unloaded",
+            modules::names().count()
+        ))?),
+        None => Ok(line(&format!("{name}: the relay was already removed"))?),
     }
 }
 
-fn already(name: &str, other: &AttachedRelay) -> String {
-    format!(
-        "{name} is attached already, to {} by {}; end that with `dichroic detach {name}`",
-        other.socket,
-        other.guardian.as_deref().unwrap_or("nobody")
-    )
+fn already_attached(node: String, relay: AttachedRelay) -> AttachError {
+    AttachError::AlreadyAttached {
+        node,
+        destination: relay.socket,
+        guardian: relay.guardian.unwrap_or_default(),
+    }
 }
 
-/// Says what should be said of the cookie's file.
+/// A closed pipe stays one, so that it is not reported.
+fn removed(node: String, error: CommandError) -> CommandError {
+    match error {
+        CommandError::Output(_) => error,
+        error => AttachError::Removed {
+            node,
+            error: Box::new(error),
+        }
+        .into(),
+    }
+}
+
+/// Prints the warning about the cookie's file, if there is one.
 pub fn warn(target: &NodeTarget) {
     if let Some(message) = target.cookie.warning() {
         eprintln!("dichroic: warning: {}", escape_control(&message.to_string()));
     }
 }
 
-/// What ends the command from outside.
-struct Ends([tokio::signal::unix::Signal; 3]);
+/// The signals that end the command.
+struct StopSignals([Signal; 3]);
 
-impl Ends {
-    fn new() -> Result<Self, String> {
-        let on = |kind| signal(kind).map_err(|e| e.to_string());
-        Ok(Ends([
+impl StopSignals {
+    fn new() -> Result<Self, CommandError> {
+        let on = |kind| signal(kind).map_err(CommandError::Start);
+        Ok(StopSignals([
             on(SignalKind::interrupt())?,
             on(SignalKind::terminate())?,
             on(SignalKind::hangup())?,

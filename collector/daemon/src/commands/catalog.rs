@@ -1,39 +1,34 @@
-//! `dichroic catalog`: every known metric and event.
+//! `dichroic catalog`: lists all metrics and events of a collector.
 
-use super::{json, line, table};
+use super::error::CommandError;
+use super::output::{OutputError, json, line, table};
 use crate::admin::client;
 use crate::cli::{self, Format};
-use dichroic_model::Pattern;
 use serde_json::Value;
 
-/// Asks and prints.
-pub async fn catalog(args: cli::Catalog) -> Result<(), String> {
-    let patterns: Vec<Pattern> = args
-        .patterns
-        .iter()
-        .map(|p| Pattern::new(p).map_err(|e| e.to_string()))
-        .collect::<Result<_, _>>()?;
+/// Requests the catalog and prints the entries that match.
+pub async fn catalog(args: cli::Catalog) -> Result<(), CommandError> {
     let mut document = client::document(&args.admin.address, "/api/v1/catalog").await?;
-    let wanted = |entry: &Value| {
+    let matches = |entry: &Value| {
         let names = [entry["name"].as_str(), entry["page_name"].as_str()];
         names
             .into_iter()
             .flatten()
-            .any(|name| patterns.iter().any(|p| p.matches(name)))
+            .any(|name| args.patterns.iter().any(|pattern| pattern.matches(name)))
     };
     for part in ["metrics", "events"] {
         if let Some(list) = document[part].as_array_mut() {
-            list.retain(wanted);
+            list.retain(matches);
         }
     }
     match args.format {
-        Format::Json => json(&document.to_string()),
-        Format::Text => show(&document),
+        Format::Json => json(&document.to_string())?,
+        Format::Text => show(&document)?,
     }
     Ok(())
 }
 
-fn show(document: &Value) {
+fn show(document: &Value) -> Result<(), OutputError> {
     let header = ["METRIC", "TYPE", "UNIT", "SERIES", "LABELS", "RUNTIMES"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for metric in list(document, "metrics") {
@@ -49,13 +44,13 @@ fn show(document: &Value) {
             text(metric, "unit"),
             metric["series"].to_string(),
             labels.join(" "),
-            message(&metric["runtimes"]),
+            joined(&metric["runtimes"]),
         ]);
     }
-    table(&rows);
+    table(&rows)?;
     let events = list(document, "events");
     if !events.is_empty() {
-        line("");
+        line("")?;
         let mut rows = vec![
             ["EVENT", "KIND", "MEASUREMENTS", "METADATA"]
                 .map(str::to_owned)
@@ -72,10 +67,10 @@ fn show(document: &Value) {
                 text(event, "name"),
                 text(event, "kind"),
                 measurements.join(" "),
-                message(&event["metadata"]),
+                joined(&event["metadata"]),
             ]);
         }
-        table(&rows);
+        table(&rows)?;
     }
     for metric in list(document, "metrics") {
         for warning in metric["warnings"].as_array().into_iter().flatten() {
@@ -83,9 +78,10 @@ fn show(document: &Value) {
                 "warning: {}: {}",
                 text(metric, "name"),
                 warning.as_str().unwrap_or_default()
-            ));
+            ))?;
         }
     }
+    Ok(())
 }
 
 fn list<'a>(document: &'a Value, part: &str) -> &'a [Value] {
@@ -96,7 +92,7 @@ fn text(entry: &Value, key: &str) -> String {
     entry[key].as_str().unwrap_or("").to_owned()
 }
 
-fn message(list: &Value) -> String {
+fn joined(list: &Value) -> String {
     list.as_array()
         .into_iter()
         .flatten()

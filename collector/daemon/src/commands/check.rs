@@ -1,35 +1,20 @@
-//! `dichroic check`: whether a configuration file can be used, and what a file may contain.
+//! `dichroic check`: validates a configuration file, prints it, or prints the JSON Schema.
 
-use super::{line, plain_lines, print};
+use super::error::CommandError;
+use super::output::{line, print};
 use crate::cli;
 use crate::config::{load, schema};
-use crate::runtime::run::BAD_CONFIG;
-use std::process::ExitCode;
 
-/// Checks a file and prints what was asked for.
-pub fn check(args: &cli::Check) -> ExitCode {
+/// Validates the file and prints the result.
+pub fn check(args: &cli::Check) -> Result<(), CommandError> {
     if args.schema {
-        print(&format!("{:#}", schema::document()));
-        return ExitCode::SUCCESS;
+        return Ok(print(&format!("{:#}", schema::document()))?);
     }
-    match load(&args.config) {
-        Ok(config) if args.print => match serde_saphyr::to_string(&config) {
-            Ok(text) => {
-                text.trim_end().lines().for_each(line);
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("dichroic: {}", plain_lines(&error.to_string()));
-                ExitCode::FAILURE
-            }
-        },
-        Ok(_) => {
-            line(&format!("{}: valid", args.config.display()));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("dichroic: {}", plain_lines(&error.report()));
-            ExitCode::from(BAD_CONFIG)
-        }
+    let config = load(&args.config).map_err(CommandError::InvalidConfig)?;
+    if args.print {
+        let text = serde_saphyr::to_string(&config)?;
+        Ok(text.trim_end().lines().try_for_each(line)?)
+    } else {
+        Ok(line(&format!("{}: valid", args.config.display()))?)
     }
 }

@@ -1,11 +1,11 @@
-//! `dichroic discover`: which events a node can emit, which it does emit, and what knows them.
+//! `dichroic discover`: lists the events that a node can emit and does emit, with their packs and handlers.
 
 use super::attach::warn;
-use super::{json, line, table};
+use super::error::CommandError;
+use super::output::{OutputError, json, line, table};
 use crate::cli::{self, Format};
-use crate::config::values::parse_span;
-use crate::lint::unsubscribed::Known;
-use dichroic_beam_attach::discover::{self, Discovery, Event, MAX_LIVE};
+use crate::lint::unsubscribed::PackPatterns;
+use dichroic_beam_attach::discover::{self, Discovery, Event};
 use dichroic_model::Pattern;
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Pack, Packs, Selection, Variables};
@@ -14,44 +14,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-/// Asks and prints.
-pub async fn discover(args: cli::Discover) -> Result<(), String> {
-    let (found, alive) = ask(&args.reach, args.live.as_deref()).await?;
-    let knowledge = Knowledge::new(&found, &alive);
+/// Runs a discovery on the node and prints the result.
+pub async fn discover(args: cli::Discover) -> Result<(), CommandError> {
+    let (found, alive) = query_node(&args.reach, args.live).await?;
+    let report = Report::new(&found, &alive);
     match args.format {
-        Format::Json => json(&knowledge.document(&found).to_string()),
-        Format::Text => knowledge.show(&found, args.all),
+        Format::Json => json(&report.document(&found).to_string())?,
+        Format::Text => report.show(&found, args.all)?,
     }
     Ok(())
 }
 
-/// What a node tells, and the first part of its name.
-pub async fn ask(reach: &cli::Reach, live: Option<&str>) -> Result<(Discovery, String), String> {
-    let live = live
-        .map(parse_span)
-        .transpose()
-        .map_err(|e| e.to_string())?
-        .unwrap_or(Duration::ZERO);
-    if live > MAX_LIVE {
-        return Err(format!("--live: {} s are the most", MAX_LIVE.as_secs()));
-    }
-    let target = reach.entry().target(Path::new("")).map_err(|e| e.to_string())?;
+/// The result of a discovery, and the part of the node's name before the `@`.
+pub async fn query_node(
+    reach: &cli::Reach,
+    live: Option<Duration>,
+) -> Result<(Discovery, String), CommandError> {
+    let target = reach.entry().target(Path::new(""))?;
     warn(&target);
-    let message = |e: dichroic_beam_attach::Error| e.to_string();
-    let mut node = target.connect().await.map_err(message)?;
-    let found = discover::discover(&mut node, &known(&target.node.alive), live)
-        .await
-        .map_err(message)?;
+    let mut node = target.connect().await?;
+    let also = pack_events(&target.node.alive);
+    let found = discover::discover(&mut node, &also, live.unwrap_or_default()).await?;
     Ok((found, target.node.alive))
 }
 
-/// What packs know, of a node with these repositories of Ecto.
-pub fn packs(found: &Discovery, alive: &str) -> Vec<Known> {
-    Knowledge::new(found, alive).packs
+/// The event patterns of each pack, with the Ecto repositories of this node.
+pub fn pack_patterns(found: &Discovery, alive: &str) -> Vec<PackPatterns> {
+    Report::new(found, alive).packs
 }
 
-/// Names of the events that packs ask for, for an application that is named as the node is.
-fn known(alive: &str) -> Vec<String> {
+/// Names of the events that packs use, if the application has the name of the node.
+fn pack_events(alive: &str) -> Vec<String> {
     let selection = Selection {
         packs: Packs::builtin(),
         definitions: Vec::new(),
@@ -67,15 +60,14 @@ fn known(alive: &str) -> Vec<String> {
         .collect()
 }
 
-/// What packs know of a node.
-struct Knowledge {
-    /// Name of the pack and its patterns.
-    packs: Vec<Known>,
+/// A discovery's counts and handlers by event, with the patterns of the packs.
+struct Report {
+    packs: Vec<PackPatterns>,
     counts: BTreeMap<String, u64>,
     handlers: BTreeMap<String, usize>,
 }
 
-impl Knowledge {
+impl Report {
     fn new(found: &Discovery, alive: &str) -> Self {
         let prefixes = found.ecto.iter().filter_map(|event| event.strip_suffix(".query"));
         let repositories: Vec<String> = prefixes.map(str::to_owned).collect();
@@ -94,7 +86,7 @@ impl Knowledge {
             *handlers.entry(handler.event.clone()).or_default() += 1;
         }
         let counts = found.live.iter().flat_map(|live| live.counts.iter().cloned());
-        Knowledge {
+        Report {
             packs: Packs::builtin()
                 .iter()
                 .map(|pack| (pack.name.clone(), patterns(pack)))
@@ -111,7 +103,7 @@ impl Knowledge {
             .map(|(name, _)| name.as_str())
     }
 
-    /// Every event, and those that were emitted although no loaded code names them.
+    /// Events named in loaded code, and events that were emitted without being named there.
     fn events(&self, found: &Discovery) -> Vec<Event> {
         let mut events = found.events.clone();
         let others = found
@@ -135,7 +127,7 @@ impl Knowledge {
         events
     }
 
-    /// Packs that have something to say about the node.
+    /// Packs with an event of the node.
     fn matching(&self, events: &[Event]) -> Vec<&str> {
         let used: BTreeSet<&str> = events.iter().filter_map(|event| self.pack(&event.name)).collect();
         used.into_iter().collect()
@@ -172,7 +164,7 @@ impl Knowledge {
         })
     }
 
-    fn show(&self, found: &Discovery, all: bool) {
+    fn show(&self, found: &Discovery, all: bool) -> Result<(), OutputError> {
         let events = self.events(found);
         let telemetry = match found.telemetry.as_str() {
             "" => "without telemetry".to_owned(),
@@ -184,60 +176,68 @@ impl Knowledge {
             found.otp,
             found.modules,
             found.handlers.len()
-        ));
+        ))?;
         if found.relay > 0 {
             line(&format!(
-                "a relay of dichroic is there, with {} handlers",
+                "a Dichroic relay is running, with {} handlers",
                 found.relay
-            ));
+            ))?;
         }
         let packs = self.matching(&events);
         line(&format!(
-            "packs that know it: {}",
+            "matching packs: {}",
             if packs.is_empty() {
                 "none".to_owned()
             } else {
                 packs.join(" ")
             }
-        ));
+        ))?;
         if !found.ecto.is_empty() {
-            line(&format!("events of Ecto repositories: {}", found.ecto.join(" ")));
+            line(&format!("events of Ecto repositories: {}", found.ecto.join(" ")))?;
         }
-        line("");
-        self.rows(found, events.iter().filter(|event| all || event.likely));
-        line("");
+        line("")?;
+        self.rows(found, events.iter().filter(|event| all || event.likely))?;
+        line("")?;
         if found.unread > 0 {
-            line(&format!("{} loaded modules could not be read", found.unread));
+            line(&format!(
+                "{} loaded modules could not be read; events that only they name are missing",
+                found.unread
+            ))?;
         }
         if let Some(live) = found.live.as_ref().filter(|_| !found.telemetry.is_empty()) {
             if !live.late.is_empty() {
                 line(&format!(
-                    "made at run time, counted from when they were first seen: {}",
+                    "names created at run time, counted from their first emission on: {}",
                     live.late.join(" ")
-                ));
+                ))?;
             }
             match &live.others {
                 Some(others) if !others.is_empty() => {
-                    line(&format!("emitted too, not counted: {}", others.join(" ")))
+                    line(&format!("also emitted, but not counted: {}", others.join(" ")))?;
                 }
                 Some(_) => {}
                 None => line(
-                    "names made at run time were not looked for: another traces the node, or it emits too much",
-                ),
+                    "names created at run time were not recorded: another tracer is active on the node, or it emits too many events",
+                )?,
             }
         }
         if found.truncated {
-            line("there are more names than are shown");
+            line("the list is incomplete: the node has more names than can be listed")?;
         }
         let hidden = events.iter().filter(|event| !event.likely).count();
         if hidden > 0 && !all {
             line(&format!(
-                "{hidden} other lists of atoms in modules that emit may be events too: --all shows them"
-            ));
+                "{hidden} names that are less likely to be events are hidden; --all shows them"
+            ))?;
         }
+        Ok(())
     }
 
-    fn rows<'e>(&self, found: &Discovery, events: impl Iterator<Item = &'e Event>) {
+    fn rows<'e>(
+        &self,
+        found: &Discovery,
+        events: impl Iterator<Item = &'e Event>,
+    ) -> Result<(), OutputError> {
         let mut header = vec!["EVENT", "PACK", "HANDLERS"];
         if found.live.is_some() {
             header.extend(["COUNT", "PER SECOND"]);
@@ -255,7 +255,7 @@ impl Knowledge {
                 row.push(count.to_string());
                 row.push(format!("{:.1}", count as f64 / live.time.as_secs_f64()));
             }
-            // As Elixir writes them.
+            // Module names as Elixir writes them.
             let names = event
                 .modules
                 .iter()
@@ -263,12 +263,12 @@ impl Knowledge {
             row.push(names.collect::<Vec<_>>().join(" "));
             rows.push(row);
         }
-        table(&rows);
+        table(&rows)
     }
 }
 
-/// A pattern with every value of its variables in turn. Values may have variables themselves; no variable leads in a circle for ever,
-/// because each step uses one up.
+/// The pattern with its variables replaced, once for each combination of values. Values can contain variables. The number of
+/// rounds is bounded, so a variable that refers to itself cannot cause an endless loop; names that keep one are dropped.
 fn filled(pattern: &str, variables: &Variables) -> Vec<String> {
     let mut done = vec![pattern.to_owned()];
     for _ in 0..variables.len() {

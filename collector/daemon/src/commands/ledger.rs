@@ -1,33 +1,34 @@
-//! `dichroic ledger`: what became of every point, event and log.
+//! `dichroic ledger`: prints how many points, events and logs were received, exported and dropped.
 
-use super::{json, line, table};
+use super::error::CommandError;
+use super::output::{OutputError, json, line, table};
 use crate::admin::client;
 use crate::cli::{self, Format};
 use serde_json::Value;
 
-/// Asks and prints; with `--check` an account that does not balance is a failure.
-pub async fn ledger(args: cli::Ledger) -> Result<(), String> {
+/// Requests the ledger and prints it. With `--check`, an account that does not balance is an error.
+pub async fn ledger(args: cli::Ledger) -> Result<(), CommandError> {
     let document = client::document(&args.admin.address, "/api/v1/ledger").await?;
     match args.format {
-        Format::Json => json(&document.to_string()),
-        Format::Text => show(&document),
+        Format::Json => json(&document.to_string())?,
+        Format::Text => show(&document)?,
     }
     if args.check && document["balances"] != true {
-        return Err("the ledger does not balance".to_owned());
+        return Err(CommandError::Unbalanced);
     }
     Ok(())
 }
 
-fn show(document: &Value) {
+fn show(document: &Value) -> Result<(), OutputError> {
     let rows = |part: &str, header: &[&str], cells: &dyn Fn(&Value) -> Vec<String>| {
         let list = document[part].as_array().map_or(&[][..], Vec::as_slice);
         if list.is_empty() {
-            return;
+            return Ok(());
         }
         let mut rows = vec![header.iter().map(|h| (*h).to_owned()).collect()];
         rows.extend(list.iter().map(cells));
-        table(&rows);
-        line("");
+        table(&rows)?;
+        line("")
     };
     rows(
         "ingest",
@@ -43,7 +44,7 @@ fn show(document: &Value) {
                 verdict(account),
             ]
         },
-    );
+    )?;
     rows(
         "exporters",
         &["EXPORTER", "OFFERED", "SENT", "DROPPED", "QUEUED", ""],
@@ -58,7 +59,7 @@ fn show(document: &Value) {
                 verdict(hop),
             ]
         },
-    );
+    )?;
     rows(
         "stages",
         &["STAGE", "COUNT", "P50", "P99", "P99.9", "MAX", "TOTAL"],
@@ -74,11 +75,11 @@ fn show(document: &Value) {
                 time("sum_seconds"),
             ]
         },
-    );
+    )?;
     for relay in document["relays"].as_array().into_iter().flatten() {
-        line(&format!("relay {} says:", text(&relay["source"])));
+        line(&format!("relay {} reports:", text(&relay["source"])))?;
         for (term, value) in relay["account"].as_object().into_iter().flatten() {
-            line(&format!("  {term} {value}"));
+            line(&format!("  {term} {value}"))?;
         }
     }
     let balanced = if document["balances"] == true {
@@ -86,10 +87,10 @@ fn show(document: &Value) {
     } else {
         "DOES NOT BALANCE"
     };
-    line(&format!("the ledger {balanced}"));
+    line(&format!("the ledger {balanced}"))
 }
 
-/// Seconds in the unit that suits them, to three digits.
+/// Seconds with three digits, in s, ms or us.
 fn duration(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s >= 1.0 => (s, "s"),

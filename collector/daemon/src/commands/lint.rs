@@ -1,30 +1,32 @@
-//! `dichroic lint`: what looks wrong, in the collector and, when asked, on a node.
+//! `dichroic lint`: reports likely problems of the collector's metrics and, with NODE, of a node.
 
-use super::{discover, json, line};
+use super::discover;
+use super::error::CommandError;
+use super::output::{json, line};
 use crate::admin::client;
 use crate::cli::{self, Format};
 use crate::lint::{Finding, Level, unsubscribed};
 use serde_json::Value;
 
-/// Asks and prints; with `--strict` a warning is a failure.
-pub async fn lint(args: cli::Lint) -> Result<(), String> {
+/// Requests the findings and prints them. With `--strict`, a warning is an error.
+pub async fn lint(args: cli::Lint) -> Result<(), CommandError> {
     let mut document = client::document(&args.admin.address, "/api/v1/lint").await?;
     if let Some(reach) = &args.reach {
-        let (found, alive) = discover::ask(reach, Some(&args.live)).await?;
-        let packs = discover::packs(&found, &alive);
+        let (found, alive) = discover::query_node(reach, Some(args.live)).await?;
+        let packs = discover::pack_patterns(&found, &alive);
         add(&mut document, &unsubscribed::findings(&found, &packs));
     }
     match args.format {
-        Format::Json => json(&document.to_string()),
-        Format::Text => text(&document).iter().for_each(|each| line(each)),
+        Format::Json => json(&document.to_string())?,
+        Format::Text => text(&document).iter().try_for_each(|each| line(each))?,
     }
     match document["warnings"].as_u64() {
-        Some(warnings @ 1..) if args.strict => Err(format!("{warnings} warnings")),
+        Some(warnings @ 1..) if args.strict => Err(CommandError::Warnings(warnings)),
         _ => Ok(()),
     }
 }
 
-/// Findings of ours among those of the collector, warnings first.
+/// Adds findings to those of the collector, warnings first.
 fn add(document: &mut Value, findings: &[Finding]) {
     let (warnings, notes): (Vec<_>, Vec<_>) = findings.iter().partition(|f| f.level == Level::Warning);
     for (key, new) in [("warnings", &warnings), ("notes", &notes)] {
@@ -40,29 +42,30 @@ fn add(document: &mut Value, findings: &[Finding]) {
     }
 }
 
-/// A line for each finding, and one for their number.
+/// A line for each finding, and a line with their number.
 pub fn text(document: &Value) -> Vec<String> {
     let findings = document["findings"].as_array().map_or(&[][..], Vec::as_slice);
     let mut lines: Vec<String> = findings.iter().map(finding).collect();
     lines.push(match findings.len() {
-        0 => "nothing looks wrong".to_owned(),
+        0 => "no problems found".to_owned(),
         _ => {
-            let many = |key: &str, one: &str| {
+            let counted = |key: &str, one: &str| {
                 let n = document[key].as_u64().unwrap_or(0);
                 format!("{n} {one}{}", if n == 1 { "" } else { "s" })
             };
-            format!("{}, {}", many("warnings", "warning"), many("notes", "note"))
+            format!("{}, {}", counted("warnings", "warning"), counted("notes", "note"))
         }
     });
     lines
 }
 
 fn finding(finding: &Value) -> String {
-    let word = |key: &str| finding[key].as_str().unwrap_or_default();
-    let from = match word("source") {
+    let field = |key: &str| finding[key].as_str().unwrap_or_default();
+    let from = match field("source") {
         "" => String::new(),
         source => format!(" ({source})"),
     };
-    let (level, subject, message, check) = (word("level"), word("subject"), word("message"), word("check"));
+    let (level, subject, message, check) =
+        (field("level"), field("subject"), field("message"), field("check"));
     format!("{level}: {subject}{from}: {message} [{check}]")
 }

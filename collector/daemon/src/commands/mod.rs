@@ -1,4 +1,4 @@
-//! The commands that read: each asks a running collector and prints what it says, for people or for pipes.
+//! The commands other than `run`: each sends requests to a running collector or a node, and prints the result as text or JSON.
 
 pub mod attach;
 pub mod catalog;
@@ -6,105 +6,48 @@ pub mod check;
 pub mod completions;
 pub mod destination;
 pub mod discover;
+pub mod error;
 pub mod ledger;
 pub mod lint;
+pub mod output;
 pub mod tap;
 
-use dichroic_model::text::{escape_control, escape_where};
-use std::borrow::Cow;
+use crate::cli::Cli;
+use clap::Parser;
+use error::CommandError;
+use output::{OutputError, plain_lines};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Runs a command's future to its exit code; an error is printed in its words.
-pub fn finish(future: impl Future<Output = Result<(), String>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.to_string()),
+/// The arguments of the process. Prints help, the version or a usage error, and returns the exit code then.
+pub fn arguments() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        match printed {
+            Err(failed) if !error.use_stderr() => finish(Err(OutputError::from(failed).into())),
+            _ => error
+                .exit_code()
+                .try_into()
+                .map_or(ExitCode::FAILURE, |code: u8| code.into()),
+        }
+    })
+}
+
+/// Runs the future of a command and returns the exit code.
+pub fn run(command: impl Future<Output = Result<(), CommandError>>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => finish(runtime.block_on(command)),
+        Err(error) => finish(Err(CommandError::Start(error))),
+    }
+}
+
+/// Prints the error of a command and returns the exit code.
+pub fn finish(result: Result<(), CommandError>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
     };
-    match runtime.block_on(future) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => fail(&message),
+    if let Some(message) = error.message() {
+        eprintln!("dichroic: {}", plain_lines(&message));
     }
-}
-
-fn fail(message: &str) -> ExitCode {
-    eprintln!("dichroic: {}", plain_lines(message));
-    ExitCode::FAILURE
-}
-
-/// Text of several lines as a terminal may show it.
-pub fn plain_lines(text: &str) -> Cow<'_, str> {
-    escape_where(
-        text,
-        |c| c.is_control() && c != '\n',
-        |c| c.escape_default().to_string(),
-    )
-}
-
-/// Prints a line, without control characters of others in it.
-pub fn line(text: &str) {
-    print(&escape_control(text));
-}
-
-/// Prints a document of JSON as a line. JSON lets some control characters stand as they are; here none does.
-pub fn json(document: &str) {
-    print(&escape_where(document, char::is_control, |c| {
-        format!("\\u{:04x}", u32::from(c))
-    }));
-}
-
-/// Prints a line as it is; a reader that went away (`| head`) ends the command without noise.
-pub fn print(text: &str) {
-    use std::io::Write;
-    if writeln!(std::io::stdout(), "{text}").is_err() {
-        std::process::exit(0);
-    }
-}
-
-/// Prints a table with aligned columns; the last column is not padded.
-pub fn table(rows: &[Vec<String>]) {
-    aligned(rows).iter().for_each(|row| print(row));
-}
-
-fn aligned(rows: &[Vec<String>]) -> Vec<String> {
-    let plain = |row: &Vec<String>| row.iter().map(|cell| escape_control(cell).into_owned()).collect();
-    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|c| {
-            rows.iter()
-                .filter_map(|row| row.get(c))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let lines = rows.iter().map(|row| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    });
-    lines.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_of_others_do_nothing_to_the_terminal() {
-        assert_eq!(escape_control("shop@a"), "shop@a");
-        assert_eq!(
-            escape_control("a\u{1b}[31m\n\u{9b}é\u{7f}"),
-            "a\\u{1b}[31m\\n\\u{9b}é\\u{7f}"
-        );
-        assert_eq!(plain_lines("a\u{1b}\nb"), "a\\u{1b}\nb");
-        let rows = [
-            vec!["\u{1b}]0;t\u{7}".to_owned(), "b".to_owned()],
-            vec!["c".to_owned(), "d\n".to_owned()],
-        ];
-        assert_eq!(aligned(&rows), ["\\u{1b}]0;t\\u{7}  b", "c                d\\n"]);
-    }
+    error.exit_code().into()
 }

@@ -1,82 +1,73 @@
-//! `dichroic tap`: live events, logs and points on the terminal.
+//! `dichroic tap`: prints live events, logs and metric points.
 
-use super::json;
+use super::error::{CommandError, StreamError};
+use super::output::{self, OutputError, json};
 use crate::admin::client;
-use crate::cli::{self, Format, Kind};
-use crate::config::values::parse_span;
+use crate::cli::{self, Format, Kind, LabelFilter};
 use dichroic_model::text::{encode_query, escape_control};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::io::IsTerminal;
 
-/// Longest line that is read, in bytes.
+/// Longest accepted line, in bytes.
 const MAX_LINE: usize = 4 << 20;
 
-/// Subscribes and prints until the stream ends, the limit is reached or the reader goes away.
-pub async fn tap(args: cli::Tap) -> Result<(), String> {
-    let mut body = client::get(&args.admin.address, &query(&args)?)
-        .await?
-        .into_body();
+/// Subscribes and prints rows until the limit is reached or the stream ends.
+pub async fn tap(args: cli::Tap) -> Result<(), CommandError> {
+    let mut body = client::get(&args.admin.address, &query(&args)).await?.into_body();
     let mut rest: Vec<u8> = Vec::new();
     let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut goodbye = None;
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| format!("the stream broke: {e}"))?;
+        let frame = frame.map_err(StreamError::Connection)?;
         rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let row: Vec<u8> = rest.drain(..=end).collect();
-            left -= u64::from(print(&row, args.format, colours)?);
+            let text: Vec<u8> = rest.drain(..=end).collect();
+            let row: Value = serde_json::from_slice(&text).map_err(StreamError::Json)?;
+            left -= u64::from(print(&text, &row, args.format, colours)?);
+            if row["type"] == "goodbye" {
+                goodbye = row["message"].as_str().map(str::to_owned);
+            }
             if left == 0 {
                 return Ok(());
             }
         }
         if rest.len() > MAX_LINE {
-            return Err(format!("a line of the stream is longer than {MAX_LINE} bytes"));
+            return Err(StreamError::LineTooLong(MAX_LINE).into());
         }
     }
-    Err("the collector ended the stream".to_owned())
+    Err(StreamError::Closed(goodbye).into())
 }
 
-fn query(args: &cli::Tap) -> Result<String, String> {
+fn query(args: &cli::Tap) -> String {
     let mut query = format!("/v1/stream?format=ndjson&kind={}", args.kind.as_str());
     for pattern in &args.patterns {
-        query.push_str(&format!("&match={}", encode_query(pattern)));
+        query.push_str(&format!("&match={}", encode_query(pattern.as_str())));
     }
-    for filter in &args.wheres {
-        let (label, glob) = filter
-            .split_once('=')
-            .ok_or_else(|| format!("--where {filter:?}: write LABEL=GLOB, such as status=5*"))?;
+    for LabelFilter { label, glob } in &args.wheres {
         query.push_str(&format!("&where.{}={}", encode_query(label), encode_query(glob)));
     }
-    if let Some(replay) = &args.replay {
-        query.push_str(&format!(
-            "&replay_ms={}",
-            parse_span(replay).map_err(|e| e.to_string())?.as_millis()
-        ));
+    if let Some(replay) = args.replay {
+        query.push_str(&format!("&replay_ms={}", replay.as_millis()));
     }
     if args.kind == Kind::Metric {
-        query.push_str(&format!(
-            "&every_ms={}",
-            parse_span(&args.every).map_err(|e| e.to_string())?.as_millis()
-        ));
+        query.push_str(&format!("&every_ms={}", args.every.as_millis()));
     }
-    Ok(query)
+    query
 }
 
-/// Prints one line of the stream; says whether it was a row (a greeting or a gap is none).
-fn print(row: &[u8], format: Format, colours: bool) -> Result<bool, String> {
-    let value: Value =
-        serde_json::from_slice(row).map_err(|e| format!("a line of the stream is not JSON: {e}"))?;
-    let kind = value["type"].as_str().unwrap_or("");
-    let is_row = matches!(kind, "event" | "log" | "point");
+/// Prints one line of the stream. Returns whether it was a row, not a HELLO, a gap or a GOODBYE.
+fn print(text: &[u8], row: &Value, format: Format, colours: bool) -> Result<bool, OutputError> {
+    let kind = row["type"].as_str().unwrap_or("");
     if format == Format::Json {
         if kind != "hello" {
-            json(String::from_utf8_lossy(row).trim_end());
+            json(String::from_utf8_lossy(text).trim_end())?;
         }
-    } else if let Some(text) = describe(kind, &value, colours) {
-        super::print(&text);
+    } else if let Some(shown) = describe(kind, row, colours) {
+        output::print(&shown)?;
     }
-    Ok(is_row)
+    Ok(matches!(kind, "event" | "log" | "point"))
 }
 
 fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
@@ -136,7 +127,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// UTC time of day with milliseconds.
+/// The UTC time of day, with milliseconds.
 fn clock(nanos: i64) -> String {
     let millis = nanos.div_euclid(1_000_000);
     let (seconds, millis) = (millis.div_euclid(1_000), millis.rem_euclid(1_000));
@@ -155,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn rows_are_written_for_people() {
+    fn rows_are_shown_as_text_with_control_characters_escaped() {
         let check = |value: Value, expected: &str| {
             assert_eq!(
                 describe(value["type"].as_str().unwrap(), &value, false).as_deref(),

@@ -13,13 +13,11 @@ pub struct Loaded {
 }
 
 /// The targets of the configuration and of `--scrape`.
-pub fn targets(config: &Config, urls: &[String]) -> Result<Vec<ScrapeTarget>, ConfigError> {
+pub fn targets(config: &Config, scrape: &[ScrapeTarget]) -> Result<Vec<ScrapeTarget>, ConfigError> {
     let mut targets = Vec::new();
     for job in &config.receivers.prometheus.scrape_configs {
         targets.extend(job.targets()?);
     }
-    for url in urls {
-        targets.push(ScrapeTarget::from_url(url)?);
-    }
+    targets.extend_from_slice(scrape);
     Ok(targets)
 }

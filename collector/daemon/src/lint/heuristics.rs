@@ -1,6 +1,6 @@
-//! What a text looks like: an id of something, or a unit at the end of a name.
+//! Recognizes values that look like ids, and units at the end of names.
 
-/// The kind of thing that there are ever more of, if a label's value looks like one.
+/// The kind of id that the value of a label looks like.
 pub fn id(value: &str) -> Option<&'static str> {
     if uuid(value) {
         return Some("UUIDs");
@@ -25,7 +25,7 @@ fn number(text: &str, digits: usize) -> bool {
     text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Sixteen or more hexadecimal digits, letters and figures among them.
+/// Sixteen or more hexadecimal digits, both letters and decimal digits.
 fn hex(text: &str) -> bool {
     text.len() >= 16
         && text.bytes().all(|b| b.is_ascii_hexdigit())
@@ -42,7 +42,7 @@ fn uuid(text: &str) -> bool {
             .all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// A unit other than a base unit at the end of a metric's name.
+/// The unit at the end of the name of a metric, unless it is a base unit.
 pub fn unit_in_name(name: &str) -> Option<&'static str> {
     let known = [
         "ms",

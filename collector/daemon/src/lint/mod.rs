@@ -1,8 +1,9 @@
-//! What looks wrong in what came in: metrics that never fired, units and bounds that do not fit, labels that grow, names that clash.
+//! Finds likely problems in received metrics: events that never occurred, unsuitable units and bounds, unbounded labels, name
+//! conflicts.
 //!
-//! The admin API walks one copy of all series through [`Seen::note`] and asks for [`findings`](Seen::findings). Everything here
-//! looks at names, labels and bucket counts alone, in memory bounded by [`VALUES`] per label, and is a suspicion, told with its
-//! reason and what to do. A *warning* is wrong or soon will be; a *note* may well be meant.
+//! The admin API passes a snapshot of all series to [`Seen::note`] and calls [`findings`](Seen::findings). The checks read names,
+//! labels and bucket counts only; memory is bounded by [`VALUES`] per label. A finding states its reason and what to do. A
+//! *warning* is wrong now or will be soon; a *note* may be intended.
 
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
@@ -16,45 +17,45 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 mod heuristics;
 pub mod unsubscribed;
 
-/// Values of one label of one metric that are looked at.
+/// Values that are recorded for each label of a metric.
 const VALUES: usize = 10_000;
-/// Values of one label beyond which it is suspected.
+/// More values of a label than this are reported.
 const MANY: usize = 200;
-/// Values of a label that look like ids before it is suspected.
+/// Least number of values that look like ids for a report.
 const IDS: usize = 3;
-/// Points of a histogram before its bounds are judged.
+/// Least number of values in a histogram for a report about its bounds.
 const POINTS: u64 = 20;
-/// Bounds that SDKs of OpenTelemetry take when nothing is said. They are meant for milliseconds.
+/// Default bounds of OpenTelemetry SDKs, meant for milliseconds.
 const DEFAULT_BOUNDS: &[f64] = &[
     0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10_000.0,
 ];
 
-/// How sure a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Wrong, or soon will be.
+    /// Wrong now, or will be soon.
     Warning,
-    /// May well be meant.
+    /// May be intended.
     Note,
 }
 
-/// One suspicion.
+/// A likely problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// How sure it is.
+    /// Severity.
     pub level: Level,
-    /// Which check found it; stable, for filters.
+    /// Name of the check; stable, so that scripts can filter by it.
     pub check: &'static str,
-    /// The metric, pack or pattern.
+    /// The metric, event, pack or pattern.
     pub subject: String,
-    /// Who sends it; empty when it is nobody in particular.
+    /// The source; empty if the finding is about no single one.
     pub source: String,
-    /// What is suspected, and what to do.
+    /// The reason, and what to do.
     pub message: String,
 }
 
 impl Finding {
-    /// As the API and `--format json` show it.
+    /// The JSON of the admin API and of `--format json`.
     pub fn document(&self) -> Value {
         let level = match self.level {
             Level::Warning => "warning",
@@ -76,7 +77,7 @@ struct Label {
 struct Family {
     unit: String,
     verbatim: bool,
-    /// Its name is what packs or configuration say.
+    /// A verbatim name from a pack or a definition.
     named_here: bool,
     hidden: u64,
     no_family: bool,
@@ -88,42 +89,42 @@ struct Family {
     labels: BTreeMap<String, Label>,
 }
 
-/// Series by name of their metric: the attributes of each.
+/// Attributes of each series, by the name of its metric.
 type Fired = BTreeMap<String, Vec<Vec<(String, String)>>>;
 
-/// What one copy of all series showed.
+/// The data of one snapshot of all series.
 #[derive(Default)]
 pub struct Seen {
     /// By metric and source.
     families: BTreeMap<(String, String), Family>,
-    /// Metrics of relays: name and attributes of each series.
+    /// Series of relays.
     fired: BTreeMap<SourceId, Fired>,
 }
 
-/// What configuration asks for.
+/// The parts of the configuration that the checks need.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Packs and definitions in use.
     pub selection: Selection,
-    /// Whether configuration names the packs, instead of taking all.
+    /// Whether the configuration lists the packs; otherwise all are in use.
     pub chosen: bool,
     /// `exporters.stream.retain`.
     pub retain: Vec<Pattern>,
 }
 
-/// What is asked of relays, and what they say.
-pub struct Asked<'a> {
-    /// What configuration asks for.
+/// What the series are compared with.
+pub struct Inputs<'a> {
+    /// The configuration.
     pub config: &'a Config,
     /// Relays, with the service name of each.
     pub relays: &'a [(RelayStatus, String)],
-    /// Conditions that the store counts.
+    /// Conditions that the core counts.
     pub warnings: Warnings,
 }
 
-impl Asked<'_> {
-    /// One pack, without what others make it leave out.
-    fn alone(&self, pack: &Pack) -> Selection {
+impl Inputs<'_> {
+    /// A selection of one pack, without the definitions that another selected pack replaces.
+    fn only(&self, pack: &Pack) -> Selection {
         let mut pack = pack.clone();
         let packs = &self.config.selection.packs;
         pack.definitions.retain(|d| {
@@ -140,7 +141,7 @@ impl Asked<'_> {
 }
 
 impl Seen {
-    /// Takes in one series. The collector's own are its own business.
+    /// Records one series. Self telemetry is skipped.
     pub fn note(&mut self, row: &Row) {
         let (metric, source) = (&row.meta.metric, &row.meta.source);
         if source.spec.protocol == Protocol::Internal {
@@ -175,18 +176,18 @@ impl Seen {
             let attributes = attributes.map(|(name, value)| (name.to_owned(), value.render().into_owned()));
             let series = self.fired.entry(source.id).or_default();
             let series = series.entry(metric.name.clone()).or_default();
-            // Enough to tell definitions of one name apart.
+            // This many suffice to distinguish the definitions of one name.
             if series.len() < MANY {
                 series.push(attributes.collect());
             }
         }
     }
 
-    /// All suspicions: warnings first, then by check and subject.
-    pub fn findings(&self, asked: &Asked<'_>) -> Vec<Finding> {
+    /// All findings: warnings first, then by check and subject.
+    pub fn findings(&self, inputs: &Inputs<'_>) -> Vec<Finding> {
         let mut found = BTreeSet::new();
         for ((name, source), family) in &self.families {
-            for (level, check, message) in family.suspicions(name) {
+            for (level, check, message) in family.problems(name) {
                 found.insert(Finding {
                     level,
                     check,
@@ -196,14 +197,20 @@ impl Seen {
                 });
             }
         }
-        for (relay, service) in asked.relays {
-            self.of_relay(asked, relay, service, &mut found);
+        for (relay, service) in inputs.relays {
+            self.of_relay(inputs, relay, service, &mut found);
         }
-        totals(asked, &mut found);
+        totals(inputs, &mut found);
         found.into_iter().collect()
     }
 
-    fn of_relay(&self, asked: &Asked<'_>, relay: &RelayStatus, service: &str, found: &mut BTreeSet<Finding>) {
+    fn of_relay(
+        &self,
+        inputs: &Inputs<'_>,
+        relay: &RelayStatus,
+        service: &str,
+        found: &mut BTreeSet<Finding>,
+    ) {
         let mut add = |level, check, subject: &str, message: String| {
             found.insert(Finding {
                 level,
@@ -230,21 +237,21 @@ impl Seen {
         let app = application_name(service);
         let none = BTreeMap::new();
         let fired = self.fired.get(&source).unwrap_or(&none);
-        silent_packs(asked, relay, &app, fired, &mut add);
-        silent_definitions(asked, relay, &app, fired, &mut add);
+        silent_packs(inputs, relay, &app, fired, &mut add);
+        silent_definitions(inputs, relay, &app, fired, &mut add);
     }
 }
 
-/// Packs without any event, and single events without occurrence in packs that are in use.
+/// Packs of which no event has occurred, and events that have not occurred while others of their pack have.
 fn silent_packs(
-    asked: &Asked<'_>,
+    inputs: &Inputs<'_>,
     relay: &RelayStatus,
     app: &str,
     fired: &Fired,
     add: &mut impl FnMut(Level, &'static str, &str, String),
 ) {
-    for pack in asked.config.selection.packs.iter() {
-        let metrics = asked.alone(pack).compile(app, &relay.variables).metrics;
+    for pack in inputs.config.selection.packs.iter() {
+        let metrics = inputs.only(pack).compile(app, &relay.variables).metrics;
         let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
         let mut silent = all.clone();
         for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
@@ -254,7 +261,7 @@ fn silent_packs(
             continue;
         }
         if silent.len() == all.len() {
-            if asked.config.chosen {
+            if inputs.config.chosen {
                 let message = format!(
                     "none of its {} events has occurred since the relay started; check that the library is in use and that its event prefix is the default",
                     all.len()
@@ -280,7 +287,7 @@ fn silent_packs(
 
 /// Metrics of `metrics.definitions` without a value.
 fn silent_definitions(
-    asked: &Asked<'_>,
+    inputs: &Inputs<'_>,
     relay: &RelayStatus,
     app: &str,
     fired: &Fired,
@@ -288,8 +295,8 @@ fn silent_definitions(
 ) {
     let own = Selection {
         packs: Packs::of(Vec::new()),
-        definitions: asked.config.selection.definitions.clone(),
-        variables: asked.config.selection.variables.clone(),
+        definitions: inputs.config.selection.definitions.clone(),
+        variables: inputs.config.selection.variables.clone(),
     };
     for metric in own
         .compile(app, &relay.variables)
@@ -298,7 +305,7 @@ fn silent_definitions(
         .filter(|m| !has_fired(m, fired))
     {
         let message = format!(
-            "no value from event {} of metrics.definitions: look for the event with dichroic tap '{}.**', then check measurement and keep",
+            "event {} of metrics.definitions has given no value; check with `dichroic tap '{}.**'` that it occurs, then check measurement and keep of the definition",
             metric.event.join("."),
             metric.event.first().map_or("", String::as_str),
         );
@@ -306,7 +313,7 @@ fn silent_definitions(
     }
 }
 
-/// Whether there is a series of this metric: same name, and all its fixed labels.
+/// Whether the metric has a series: one with its name and all its fixed labels.
 fn has_fired(metric: &Metric, fired: &Fired) -> bool {
     fired.get(&metric.name).is_some_and(|series| {
         series
@@ -315,9 +322,9 @@ fn has_fired(metric: &Metric, fired: &Fired) -> bool {
     })
 }
 
-/// Events that healthy programs do without.
+/// Whether the name is that of a failure, which healthy programs do not emit.
 fn rare(event: &str) -> bool {
-    let message = [
+    let failures = [
         "exception",
         "error",
         "fail",
@@ -333,10 +340,11 @@ fn rare(event: &str) -> bool {
         "emfile",
         "econnaborted",
     ];
-    message.iter().any(|word| event.contains(word))
+    failures.iter().any(|word| event.contains(word))
 }
 
-fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
+/// Findings about the collector as a whole.
+fn totals(inputs: &Inputs<'_>, found: &mut BTreeSet<Finding>) {
     let mut add = |level, check, subject: &str, message: String| {
         found.insert(Finding {
             level,
@@ -346,40 +354,40 @@ fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
             message,
         });
     };
-    let warnings = asked.warnings;
+    let warnings = inputs.warnings;
     if warnings.name_conflicts > 0 {
         let message = format!(
-            "{} metrics have a page name that a metric of another type has; rename one of them",
+            "{} metrics are not on the page: a metric of another type has the same page name; rename one of the two",
             warnings.name_conflicts
         );
         add(Level::Warning, "name_conflict", "(all)", message);
     }
     if warnings.label_collisions > 0 {
         let message = format!(
-            "{} series would look like another one on the page and are hidden; give them a label that differs",
+            "{} series are not on the page: another series has the same name and labels there; add a label that distinguishes them",
             warnings.label_collisions
         );
         add(Level::Warning, "label_collision", "(all)", message);
     }
-    if asked.relays.is_empty() {
+    if inputs.relays.is_empty() {
         return;
     }
-    let events: BTreeSet<String> = asked
+    let events: BTreeSet<String> = inputs
         .relays
         .iter()
         .flat_map(|(relay, service)| {
             let app = application_name(service);
-            asked.config.selection.compile(&app, &relay.variables).streams
+            inputs.config.selection.compile(&app, &relay.variables).streams
         })
         .map(|stream| stream.name())
         .collect();
-    for pattern in asked
+    for pattern in inputs
         .config
         .retain
         .iter()
         .filter(|p| !events.iter().any(|event| p.matches(event)))
     {
-        let message = "exporters.stream.retain: no event that packs or definitions know matches".to_owned();
+        let message = "pattern of exporters.stream.retain that matches no event of a pack or a definition; correct it, or define the event".to_owned();
         add(
             Level::Warning,
             "retain_matches_nothing",
@@ -389,25 +397,23 @@ fn totals(asked: &Asked<'_>, found: &mut BTreeSet<Finding>) {
     }
 }
 
-type Suspicion = (Level, &'static str, String);
+/// Severity, check and message of a finding.
+type Problem = (Level, &'static str, String);
 
 impl Family {
-    fn suspicions(&self, name: &str) -> Vec<Suspicion> {
+    fn problems(&self, name: &str) -> Vec<Problem> {
         let mut all = Vec::new();
         all.extend(self.bounds());
         all.extend(self.unit(name));
-        all.extend(
-            self.labels
-                .iter()
-                .filter_map(|(label, seen)| seen.suspicion(label)),
-        );
+        all.extend(self.labels.iter().filter_map(|(label, seen)| seen.problem(label)));
         if self.no_family {
             let message =
-                "is on no page: a metric of another type has its page name; rename one of them".to_owned();
+                "not on the page: a metric of another type has the same page name; rename one of the two"
+                    .to_owned();
             all.push((Level::Warning, "name_conflict", message));
         } else if self.hidden > 0 {
             let message = format!(
-                "{} series are on no page: others look the same there; give them a label that differs",
+                "{} series are not on the page: another series has the same name and labels there; add a label that distinguishes them",
                 self.hidden
             );
             all.push((Level::Warning, "label_collision", message));
@@ -415,11 +421,11 @@ impl Family {
         all
     }
 
-    fn bounds(&self) -> Option<Suspicion> {
+    fn bounds(&self) -> Option<Problem> {
         let bounds = self.bounds.as_deref()?;
         let default = bounds == DEFAULT_BOUNDS || bounds == &DEFAULT_BOUNDS[1..];
         if default && self.unit == "s" {
-            let message = "seconds in the SDK's default bounds, which are for milliseconds: all below 5 s is one bucket; set explicit bounds, or a view with exponential buckets".to_owned();
+            let message = "recorded in seconds with the SDK's default bounds, which are meant for milliseconds: all values below 5 s are in one bucket; set explicit bounds, or a view with exponential buckets".to_owned();
             return Some((Level::Warning, "default_bounds", message));
         }
         if self.points < POINTS {
@@ -429,36 +435,42 @@ impl Family {
         let mean = self.sum / self.points as f64;
         if self.above == self.points {
             let message = format!(
-                "all {} values are above the last bound, {last}{}; is the unit right?",
-                self.points, self.unit
+                "all {} values are above the last bound, {}; check the unit, or raise the bounds",
+                self.points,
+                self.with_unit(last)
             );
             return Some((Level::Warning, "outside_bounds", message));
         }
-        // Fast is no suspicion; a thousandth of the lowest bound is one.
+        // Values below the first bound can be intended; values a thousand times smaller are not.
         if self.below == self.points && first > 0.0 && mean < first / 1000.0 {
             let message = format!(
-                "all {} values are far below the first bound, {first}{}: their mean is {mean:e}; is the unit right?",
-                self.points, self.unit
+                "all {} values are far below the first bound, {}: their mean is {mean:e}; check the unit, or lower the bounds",
+                self.points,
+                self.with_unit(first)
             );
             return Some((Level::Warning, "outside_bounds", message));
         }
         None
     }
 
-    fn unit(&self, name: &str) -> Option<Suspicion> {
+    fn with_unit(&self, bound: f64) -> String {
+        format!("{bound} {}", self.unit).trim_end().to_owned()
+    }
+
+    fn unit(&self, name: &str) -> Option<Problem> {
         let word = heuristics::unit_in_name(name).filter(|_| !self.named_here)?;
         if self.verbatim {
             let message = format!(
-                "its name ends with {word}: base units (seconds, bytes) let panels and rules be shared"
+                "the name ends with the unit {word}; use base units (seconds, bytes), so that dashboards and rules can be shared"
             );
             return Some((Level::Note, "unit_in_name", message));
         }
         let message = match self.unit.as_str() {
             "" => format!(
-                "its name ends with {word} and it has no unit: declare the unit and leave it out of the name"
+                "the name ends with the unit {word}, but the metric has no unit; declare the unit, and remove it from the name"
             ),
             unit => format!(
-                "its name ends with {word} and it is exported in {unit}: leave the unit out of the name"
+                "the name ends with the unit {word}, but the metric is exported in {unit}; remove the unit from the name"
             ),
         };
         Some((Level::Warning, "unit_in_name", message))
@@ -466,7 +478,7 @@ impl Family {
 }
 
 impl Label {
-    fn suspicion(&self, name: &str) -> Option<Suspicion> {
+    fn problem(&self, name: &str) -> Option<Problem> {
         let ids: usize = self.ids.values().sum();
         if ids >= IDS && ids * 2 >= self.values.len() {
             let kind = self
@@ -476,7 +488,7 @@ impl Label {
                 .map_or("ids", |(kind, _)| *kind);
             let example = self.values.iter().filter(|v| heuristics::id(v).is_some()).min()?;
             let message = format!(
-                "label {name} looks like {kind} ({} values, such as {example:?}): it grows without end; leave it out, or allow a list",
+                "values of label {name} look like {kind} ({} values, such as {example:?}), so the number of series is unbounded; remove the label, or limit it to a list of values",
                 self.values.len()
             );
             return Some((Level::Warning, "cardinality", message));
@@ -488,7 +500,7 @@ impl Label {
                 ""
             };
             let message = format!(
-                "label {name} has {at_least}{} values; every one is a series, every histogram a dozen",
+                "label {name} has {at_least}{} values; each adds a series, and a dozen to a histogram; remove the label, or limit it to a list of values",
                 self.values.len()
             );
             return Some((Level::Warning, "cardinality", message));

@@ -11,13 +11,13 @@ use std::task::{Context, Waker};
 const NOW: u64 = 1_700_000_000_000_000_000;
 
 struct World {
-    store: Core,
+    core: Core,
     node: Arc<Source>,
     python: Arc<Source>,
     next: u64,
 }
 
-/// A series: who, name, unit, kind, labels, style.
+/// A series: whether a BEAM node sends it, name, unit, kind, labels, style.
 struct Line<'a>(
     bool,
     &'a str,
@@ -29,7 +29,7 @@ struct Line<'a>(
 
 impl World {
     fn new() -> Self {
-        let mut store = Core::new(Limits::default(), Arc::new(Identity), NOW);
+        let mut core = Core::new(Limits::default(), Arc::new(Identity), NOW);
         let mut open = |protocol, runtime, name: &str| {
             let spec = SourceSpec {
                 runtime,
@@ -38,12 +38,12 @@ impl World {
                 resource: Attributes::of(&[("service.name", "shop")]),
                 ..SourceSpec::new(protocol, name)
             };
-            store.open_source(spec, NOW).unwrap()
+            core.open_source(spec, NOW).unwrap()
         };
         World {
             node: open(Protocol::Beam, Runtime::Beam, "shop@host"),
             python: open(Protocol::Otlp, Runtime::Python, "worker"),
-            store,
+            core,
             next: 1,
         }
     }
@@ -67,7 +67,7 @@ impl World {
             attributes: labels.collect(),
             bounds: bounds.map(Into::into),
         };
-        self.store
+        self.core
             .define(
                 Fingerprint {
                     low: self.next,
@@ -92,7 +92,7 @@ impl World {
 
     fn set(&mut self, line: &Line<'_>) {
         let series = self.define(line, None);
-        self.store
+        self.core
             .set_number(
                 series,
                 Number::int(1),
@@ -120,7 +120,7 @@ impl World {
             sum: Some(Number::float(sum)),
             min_max: None,
         };
-        self.store
+        self.core
             .set_histogram(
                 series,
                 &point,
@@ -164,7 +164,7 @@ impl World {
         let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
         let mut cx = Context::from_waker(Waker::noop());
         let mut seen = Seen::default();
-        while job.step(&mut self.store, &mut cx) != Progress::Done {
+        while job.step(&mut self.core, &mut cx) != Progress::Done {
             std::iter::from_fn(|| chunks.try_recv())
                 .flatten()
                 .for_each(|row| seen.note(&row));
@@ -175,7 +175,7 @@ impl World {
         seen
     }
 
-    /// `level check subject` of each finding, and all words.
+    /// `level check subject` of each finding, and all messages.
     fn lint(&mut self, packs: &[&str], definitions: &str, relays: &[RelayStatus]) -> (Vec<String>, String) {
         let names: Vec<_> = packs.iter().map(|name| (*name).to_owned()).collect();
         let config = Config {
@@ -196,27 +196,27 @@ impl World {
             .map(|relay| (relay.clone(), "shop".to_owned()))
             .collect();
         let seen = self.seen();
-        let findings = seen.findings(&Asked {
+        let findings = seen.findings(&Inputs {
             config: &config,
             relays: &relays,
-            warnings: self.store.warnings(),
+            warnings: self.core.warnings(),
         });
         let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);
-        let message: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
-        (findings.iter().map(short).collect(), message.join("\n"))
+        let messages: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
+        (findings.iter().map(short).collect(), messages.join("\n"))
     }
 
-    fn check(&mut self, expected: &[&str], message: &[&str]) {
+    fn check(&mut self, expected: &[&str], parts: &[&str]) {
         let (found, all) = self.lint(&[], "[]", &[]);
         assert_eq!(found, expected, "{all}");
-        for word in message {
-            assert!(all.contains(word), "{word:?} not in {all}");
+        for part in parts {
+            assert!(all.contains(part), "{part:?} not in {all}");
         }
     }
 }
 
 #[test]
-fn what_is_well_is_not_suspected() {
+fn metrics_without_problems_give_no_findings() {
     let mut world = World::new();
     world.number(true, "shop.orders", "{order}", &[("plan", "pro")]);
     world.histogram(
@@ -233,7 +233,7 @@ fn what_is_well_is_not_suspected() {
 }
 
 #[test]
-fn a_definition_whose_event_never_fired_is_told_with_the_event() {
+fn a_definition_whose_event_never_occurred_is_reported_with_the_event() {
     let mut world = World::new();
     world.number(true, "shop.orders", "", &[("event", "stop")]);
     let definitions = "[{name: shop.orders, type: counter, event: shop.order.stop, labels: {event: stop}}, \
@@ -253,7 +253,7 @@ fn a_definition_whose_event_never_fired_is_told_with_the_event() {
         message.contains("shop.cart.created") && message.contains("shop.order.exception"),
         "{message}"
     );
-    // Before the first flush nobody can tell, and of a node that went neither.
+    // Before the first flush and after the relay disconnected, a missing value means nothing.
     for early in [
         RelayStatus {
             flushes: 0,
@@ -284,7 +284,7 @@ fn a_chosen_pack_without_any_event_is_a_warning_and_a_silent_event_a_note() {
         never.contains(&&"Note never_fired redix.pipeline.stop".to_owned()),
         "{never:?}"
     );
-    // That nothing was lost or failed is well.
+    // Events of failures are expected to be absent.
     assert!(
         !never
             .iter()
@@ -294,7 +294,7 @@ fn a_chosen_pack_without_any_event_is_a_warning_and_a_silent_event_a_note() {
 }
 
 #[test]
-fn what_a_relay_refuses_is_told_in_its_words() {
+fn a_rejection_by_a_relay_is_reported_with_its_message() {
     let mut world = World::new();
     let relay = RelayStatus {
         refused: vec![("shop.x".into(), "more than 160 bounds".into())],
@@ -306,12 +306,12 @@ fn what_a_relay_refuses_is_told_in_its_words() {
 }
 
 #[test]
-fn seconds_in_the_bounds_of_milliseconds_are_a_warning() {
+fn seconds_with_default_bounds_are_a_warning() {
     let mut world = World::new();
     world.histogram("http.client.request.duration", "s", DEFAULT_BOUNDS, &[0; 16], 0.0);
     world.check(
         &["Warning default_bounds http.client.request.duration"],
-        &["below 5 s is one bucket"],
+        &["below 5 s are in one bucket"],
     );
 }
 
@@ -322,7 +322,7 @@ fn values_that_are_all_outside_their_bounds_are_a_warning() {
     world.histogram("b.below", "By", &[1_000.0, 10_000.0], &[30, 0, 0], 3.0);
     world.check(
         &["Warning outside_bounds a.above", "Warning outside_bounds b.below"],
-        &["above the last bound, 1s", "far below the first bound, 1000By"],
+        &["above the last bound, 1 s", "far below the first bound, 1000 By"],
     );
 }
 
@@ -340,7 +340,7 @@ fn units_in_names_are_a_warning_for_dotted_names_and_a_note_for_scraped_ones() {
         NameStyle::Verbatim,
     );
     world.set(&scraped);
-    // As configuration asks for it: names of PromEx, say.
+    // The configuration sets this name, for example one of PromEx.
     world.set(&Line(
         true,
         "shop_prom_ex_time_milliseconds",
@@ -403,7 +403,7 @@ fn labels_that_look_like_ids_or_have_many_values_are_a_warning() {
 }
 
 #[test]
-fn names_and_labels_that_clash_on_the_page_are_a_warning() {
+fn conflicts_of_names_and_labels_on_the_page_are_a_warning() {
     let mut world = World::new();
     world.number(false, "a.b", "", &[]);
     world.set(&Line(
@@ -452,16 +452,16 @@ fn findings_are_a_line_each_and_a_document() {
         check: "unit_in_name",
         subject: "a_ms".into(),
         source: "worker".into(),
-        message: "its name ends with ms".into(),
+        message: "the name ends with the unit ms".into(),
     };
     let document = json!({ "warnings": 0, "notes": 1, "findings": [finding.document()] });
     assert_eq!(
         crate::commands::lint::text(&document),
         [
-            "note: a_ms (worker): its name ends with ms [unit_in_name]",
+            "note: a_ms (worker): the name ends with the unit ms [unit_in_name]",
             "0 warnings, 1 note"
         ]
     );
     let none = json!({ "warnings": 0, "notes": 0, "findings": [] });
-    assert_eq!(crate::commands::lint::text(&none), ["nothing looks wrong"]);
+    assert_eq!(crate::commands::lint::text(&none), ["no problems found"]);
 }

@@ -102,7 +102,7 @@ impl MainThread<'_> {
         let (prometheus_address, admin_address) = (address(&prometheus), address(&admin));
         let ready = Rc::new(Cell::new(true));
         let pages = Rc::new(Pages {
-            store: self.ingest.store.clone(),
+            core: self.ingest.store.clone(),
             ready: ready.clone(),
             stage: self.stages.page.clone(),
         });
@@ -150,7 +150,7 @@ impl MainThread<'_> {
     ) -> Result<(), RunError> {
         let selection = selection(self.config).map_err(|error| RunError::Config(error.to_string()))?;
         let admin = Rc::new(AdminServer {
-            store: self.ingest.store.clone(),
+            core: self.ingest.store.clone(),
             targets: self.ingest.targets.clone(),
             relays: self.ingest.relays.clone(),
             streams,

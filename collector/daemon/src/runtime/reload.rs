@@ -5,6 +5,7 @@
 
 use crate::config::loaded::{Loaded, targets};
 use crate::config::{Config, load};
+use dichroic_receiver_prometheus::config::ScrapeTarget;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ const AT_ONCE: &[&str] = &[
 /// Reloads the configuration file.
 pub struct Reloader {
     path: Option<PathBuf>,
-    urls: Vec<String>,
+    scrape: Vec<ScrapeTarget>,
     /// What runs: sections that need a restart are compared with it.
     started: Config,
     current: Config,
@@ -30,17 +31,17 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// With the file and the `--scrape` URLs of the command line.
+    /// With the file and the `--scrape` targets of the command line.
     pub fn new(
         path: Option<PathBuf>,
-        urls: Vec<String>,
+        scrape: Vec<ScrapeTarget>,
         current: Config,
     ) -> (Self, watch::Receiver<Option<Arc<Loaded>>>) {
         let (sender, receiver) = watch::channel(None);
         (
             Reloader {
                 path,
-                urls,
+                scrape,
                 started: current.clone(),
                 current,
                 loaded: sender,
@@ -71,7 +72,7 @@ impl Reloader {
         .entered();
         let loaded = load(path)
             .map_err(|error| (error.to_string(), error.help().map(str::to_owned)))
-            .and_then(|config| match targets(&config, &self.urls) {
+            .and_then(|config| match targets(&config, &self.scrape) {
                 Ok(targets) => Ok(Loaded { config, targets }),
                 Err(error) => Err((error.to_string(), None)),
             });

@@ -12,7 +12,8 @@ use crate::admin::endpoints::{self, Endpoints};
 use crate::attach::destination::tcp_place;
 use crate::attach::supervisor::{self, Attachments, Places};
 use crate::cli;
-use crate::commands::plain_lines;
+use crate::cli::INVALID_CONFIG;
+use crate::commands::output::plain_lines;
 use crate::config::loaded::targets;
 use crate::config::{self, Config, load};
 use crate::listen::refused::Refusals;
@@ -26,6 +27,7 @@ use crate::runtime::shutdown::{Deadline, StopSender};
 use crate::self_telemetry::{Stages, otlp};
 use dichroic_beam_attach::destination::RelayDestination;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,27 +36,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-/// Bad configuration, as sysexits.h has it.
-pub const BAD_CONFIG: u8 = 78;
-
 /// Runs until a signal.
 pub fn run(args: &cli::Run) -> ExitCode {
     let config = match args.config.as_deref().map(load).transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(error) => {
             eprintln!("dichroic: {}", plain_lines(&error.report()));
-            return ExitCode::from(BAD_CONFIG);
+            return ExitCode::from(INVALID_CONFIG);
         }
     };
     if let Err(message) = config::own_endpoint::check_resolved(&config) {
         eprintln!("dichroic: {message}");
-        return ExitCode::from(BAD_CONFIG);
+        return ExitCode::from(INVALID_CONFIG);
     }
     let targets = match targets(&config, &args.scrape) {
         Ok(targets) => targets,
         Err(message) => {
             eprintln!("dichroic: {message}");
-            return ExitCode::from(2);
+            return ExitCode::from(INVALID_CONFIG);
         }
     };
     match run_with_telemetry(config, targets, args) {
@@ -230,14 +229,16 @@ fn announce(
         socket: serving.socket.clone(),
         local_tcp: serving.local_tcp,
     };
-    print!("{}", endpoints::describe(&endpoints, config));
+    let mut out = std::io::stdout();
+    out.write_all(endpoints::describe(&endpoints, config).as_bytes())
+        .map_err(RunError::Output)?;
     if let Some(path) = ready_file {
         endpoints.write(path).map_err(|error| RunError::ReadyFile {
             path: path.to_owned(),
             error,
         })?;
     }
-    println!("ready");
-    use std::io::Write;
-    std::io::stdout().flush().map_err(RunError::Output)
+    out.write_all(b"ready\n")
+        .and_then(|()| out.flush())
+        .map_err(RunError::Output)
 }
