@@ -5,36 +5,101 @@
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
 
 use crate::attributes::Attributes;
+use crate::metric::MetricKind;
 use crate::names::sanitize;
+use crate::series::Scope;
 use crate::source::Source;
 use std::borrow::Cow;
 
 /// Name and value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Label pairs of a series on a page, in page order, and the number of pairs before the attributes.
-pub fn page_labels<'a>(
-    source: &'a Source,
-    mapped: bool,
-    attributes: &'a Attributes,
-) -> (Vec<Label<'a>>, usize) {
-    let spec = &source.spec;
+/// The part of a series that decides its labels, apart from its attributes.
+pub struct Stream<'a> {
+    /// Its source.
+    pub source: &'a Source,
+    /// Its instrumentation scope.
+    pub scope: &'a Scope,
+    /// The kind of its metric.
+    pub kind: MetricKind,
+    /// Whether runtimes share the family.
+    pub mapped: bool,
+    /// More labels, which tell it apart from others.
+    pub qualifiers: &'a Qualifiers,
+}
+
+/// Label pairs of a series on a page, in the order they are written, and the number of those before the attributes.
+pub fn page_labels<'a>(stream: &Stream<'a>, attributes: &'a Attributes) -> (Vec<Label<'a>>, usize) {
+    let spec = &stream.source.spec;
     let honored = |name: &str| spec.honor_labels && attributes.get(name).is_some();
-    let mut labels = identity_labels(source, honored);
-    if mapped {
+    let mut labels = identity_labels(stream.source, honored);
+    if stream.mapped {
         labels.push(("runtime".into(), spec.runtime.as_str().into()));
     }
+    let reserved = match stream.kind {
+        MetricKind::Histogram | MetricKind::ExponentialHistogram | MetricKind::GaugeHistogram => "le",
+        MetricKind::Summary => "quantile",
+        _ => "",
+    };
     for (name, value) in spec.labels.iter().filter(|(name, _)| !honored(name)) {
-        labels.push((sanitize(name, false), owned(&value.render())));
+        push_source(&mut labels, name, owned(&value.render()), reserved);
     }
+    push_qualifiers(&mut labels, stream, reserved);
     let taken = labels.len();
     for (name, value) in attributes.iter() {
-        push_attribute(&mut labels, taken, sanitize(name, false), value.into_rendered());
+        push_attribute(&mut labels, taken, name, value.into_rendered(), reserved);
     }
     (labels, taken)
 }
 
-/// Label pairs of `target_info`: the resource without the attributes that form `job` and `instance`.
+/// Labels that tell apart series whose other labels are equal. Source: OpenTelemetry specification, "Prometheus and OpenMetrics
+/// compatibility", instrumentation scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Qualifiers {
+    /// `otel_scope_name` and `otel_scope_version`, where they are not empty.
+    pub scope: bool,
+    /// These attributes of the resource.
+    pub resource: Vec<String>,
+}
+
+fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserved: &str) {
+    let Stream {
+        source,
+        scope,
+        qualifiers,
+        ..
+    } = stream;
+    for name in &qualifiers.resource {
+        if let Some(value) = source.spec.resource.get(name) {
+            push_source(labels, name, value.into_rendered(), reserved);
+        }
+    }
+    if !qualifiers.scope {
+        return;
+    }
+    let of_scope = [
+        ("otel_scope_name", &scope.name),
+        ("otel_scope_version", &scope.version),
+    ];
+    for (name, value) in of_scope.into_iter().filter(|(_, value)| !value.is_empty()) {
+        push_source(labels, name, value.as_str().into(), reserved);
+    }
+}
+
+/// Adds a label of the source after those that it has.
+fn push_source<'a>(labels: &mut Vec<Label<'a>>, name: &str, value: Cow<'a, str>, reserved: &str) {
+    let name = free_name(labels, Cow::Owned(name.to_owned()), reserved);
+    labels.push((name, value));
+}
+
+/// Whether two sources have equal labels on the page.
+pub fn same_source_labels(a: &Source, b: &Source) -> bool {
+    let (a, b) = (&a.spec, &b.spec);
+    (&a.job, &a.instance, &a.labels, a.runtime, a.honor_labels)
+        == (&b.job, &b.instance, &b.labels, b.runtime, b.honor_labels)
+}
+
+/// Label pairs of `target_info`: the resource, without the attributes that `job` and `instance` are made of.
 pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     let mut labels = identity_labels(source, |_| false);
     labels.push(("runtime".into(), source.spec.runtime.as_str().into()));
@@ -46,7 +111,7 @@ pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
         .iter()
         .filter(|(name, _)| !identifying.contains(name))
     {
-        push_attribute(&mut labels, taken, sanitize(name, false), value.into_rendered());
+        push_attribute(&mut labels, taken, name, value.into_rendered(), "");
     }
     labels
 }
@@ -68,12 +133,11 @@ fn owned<'a>(text: &str) -> Cow<'a, str> {
 fn push_attribute<'a>(
     labels: &mut Vec<Label<'a>>,
     taken: usize,
-    mut name: Cow<'a, str>,
+    name: &'a str,
     value: Cow<'a, str>,
+    reserved: &str,
 ) {
-    while labels[..taken].iter().any(|(of_source, _)| *of_source == name) {
-        name = Cow::Owned(format!("exported_{name}"));
-    }
+    let name = free_name(&labels[..taken], Cow::Borrowed(name), reserved);
     match labels[taken..].iter_mut().find(|(other, _)| *other == name) {
         Some((_, joined)) => {
             let joined = joined.to_mut();
@@ -82,6 +146,19 @@ fn push_attribute<'a>(
         }
         None => labels.push((name, value)),
     }
+}
+
+/// A valid label name. Names that are taken, that Prometheus reserves (those with `__` in front), or that the metric's type needs for
+/// itself get `exported_` before them, once or more often.
+fn free_name<'a>(taken: &[Label<'_>], name: Cow<'a, str>, reserved: &str) -> Cow<'a, str> {
+    let mut name = match name {
+        Cow::Borrowed(name) => sanitize(name, false),
+        Cow::Owned(name) => Cow::Owned(sanitize(&name, false).into_owned()),
+    };
+    while name.starts_with("__") || name == reserved || taken.iter().any(|(other, _)| *other == name) {
+        name = Cow::Owned(format!("exported_{name}"));
+    }
+    name
 }
 
 /// Writes `a="x",b="y"` with values escaped for both page formats.
@@ -172,12 +249,57 @@ mod tests {
         }
     }
 
+    fn stream(source: &Source, mapped: bool, kind: MetricKind) -> Stream<'_> {
+        Stream {
+            source,
+            scope: Box::leak(Box::default()),
+            kind,
+            mapped,
+            qualifiers: Box::leak(Box::default()),
+        }
+    }
+
+    #[test]
+    fn a_reserved_label_is_renamed_wherever_it_comes_from() {
+        let check = |kind, attributes: &[(&str, &str)], expected: &str| {
+            let source = Source {
+                id: SourceId(0),
+                spec: SourceSpec {
+                    labels: Attributes::of(&[("__tmp", "t"), ("", "e")]),
+                    ..SourceSpec::new(Protocol::Otlp, "s")
+                },
+            };
+            let attributes = Attributes::of(attributes);
+            let (labels, _) = page_labels(&stream(&source, false, kind), &attributes);
+            assert_eq!(render(&labels), format!(r#"_="e",exported___tmp="t"{expected}"#));
+        };
+        let name = r#",exported___name__="x""#;
+        check(MetricKind::Gauge, &[("__name__", "x")], name);
+        check(
+            MetricKind::Gauge,
+            &[("__tmp", "x")],
+            r#",exported_exported___tmp="x""#,
+        );
+        check(MetricKind::Gauge, &[("le", "1")], r#",le="1""#);
+        check(MetricKind::Histogram, &[("le", "1")], r#",exported_le="1""#);
+        check(
+            MetricKind::Summary,
+            &[("quantile", "1"), ("le", "1")],
+            r#",le="1",exported_quantile="1""#,
+        );
+        check(
+            MetricKind::Histogram,
+            &[("exported_le", "2"), ("le", "1")],
+            r#",exported_le="2;1""#,
+        );
+    }
+
     #[test]
     fn labels_of_the_source_come_first_and_have_precedence() {
         let check = |honor, mapped, attributes: &[(&str, &str)], expected: &str| {
             let attributes = Attributes::of(attributes);
             assert_eq!(
-                render(&page_labels(&source(honor), mapped, &attributes).0),
+                render(&page_labels(&stream(&source(honor), mapped, MetricKind::Gauge), &attributes).0),
                 expected
             );
         };

@@ -3,7 +3,7 @@
 //! Dotted names are translated to underscores with unit and `_total` suffixes; scraped names are unchanged.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility", metric metadata; Prometheus data model.
 
-use crate::metric::PageType;
+use crate::metric::{MetricKind, PageType};
 use crate::series::NameStyle;
 use std::borrow::Cow;
 
@@ -18,48 +18,58 @@ pub struct PageName {
     pub unit: String,
 }
 
+impl PageName {
+    /// The name of its samples with a suffix, such as `_total`.
+    pub fn sample(&self, suffix: &str) -> String {
+        format!("{}{suffix}", self.base)
+    }
+}
+
 /// Translates a canonical name.
-pub fn page_name(name: &str, unit: &str, kind: PageType, style: NameStyle) -> PageName {
+pub fn page_name(name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> PageName {
     match style {
         NameStyle::Verbatim => verbatim(name, unit, kind),
         NameStyle::OpenTelemetry => translated(name, unit, kind),
     }
 }
 
-fn verbatim(name: &str, unit: &str, kind: PageType) -> PageName {
-    let name = sanitize(name, true);
-    let stripped = match kind {
+fn verbatim(name: &str, unit: &str, kind: MetricKind) -> PageName {
+    let name = readable(name, true);
+    let stripped = match kind.page_type() {
         PageType::Counter => name.strip_suffix("_total"),
         _ => None,
     };
-    let base = stripped.unwrap_or(&name).to_owned();
-    let unit = if !unit.is_empty() && has_suffix(&base, unit) {
-        unit.to_owned()
+    let base = stripped.unwrap_or(&name);
+    let unit = if !unit.is_empty() && has_suffix(base, unit) {
+        unit
     } else {
-        String::new()
+        ""
     };
     PageName {
-        base,
+        base: escape(base),
         total: stripped.is_some(),
-        unit,
+        unit: unit.to_owned(),
     }
 }
 
-fn translated(name: &str, unit: &str, kind: PageType) -> PageName {
-    let mut base = collapse(&sanitize(name, true));
-    let counter = kind == PageType::Counter;
+fn translated(name: &str, unit: &str, kind: MetricKind) -> PageName {
+    let mut base = collapse(&readable(name, true));
+    let counter = kind.page_type() == PageType::Counter;
     if counter && let Some(stripped) = base.strip_suffix("_total") {
         base.truncate(stripped.len());
     }
-    let unit = unit_words(unit, kind);
-    if !unit.is_empty() && !has_suffix(&base, &unit) {
+    let mut unit = unit_words(unit, kind);
+    if !unit.is_empty() && !has_words(&base, &unit) {
         if !base.ends_with('_') {
             base.push('_');
         }
         base.push_str(&unit);
     }
+    if !has_suffix(&base, &unit) {
+        unit.clear();
+    }
     PageName {
-        base,
+        base: escape(&base),
         total: counter,
         unit,
     }
@@ -69,28 +79,68 @@ fn has_suffix(base: &str, unit: &str) -> bool {
     base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
 }
 
-/// A valid metric or label name: invalid characters become `_`, a leading digit gets the prefix `_`. Metric names may have colons.
+/// Whether the words of a unit are among those of a name, one after the other. Then the name needs no suffix.
+fn has_words(base: &str, unit: &str) -> bool {
+    format!("_{base}_").contains(&format!("_{unit}_"))
+}
+
+/// Before a name that is escaped by the `values` scheme.
+pub const ESCAPED: &str = "U__";
+
+/// A valid metric or label name. Other ASCII characters become `_`, and a leading digit gets one before it. A name with other characters
+/// is escaped by the `values` scheme of Prometheus, so that no two names become one. Metric names may have colons.
 pub fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
-    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
-    let valid_start = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
-    if valid_start && name.chars().all(valid) {
+    match readable(name, colons) {
+        readable if readable.is_ascii() => readable,
+        readable => Cow::Owned(escape(&readable)),
+    }
+}
+
+/// The name with `_` in place of ASCII characters that are not allowed.
+fn readable(name: &str, colons: bool) -> Cow<'_, str> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':') || !c.is_ascii();
+    let starts_well = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
+    if starts_well && name.chars().all(valid) {
         return Cow::Borrowed(name);
     }
-    let mut out = Vec::with_capacity(name.len() + 1);
-    if !valid_start {
-        out.push(b'_');
+    let first = if starts_well { "" } else { "_" };
+    let rest = name.chars().map(|c| if valid(c) { c } else { '_' });
+    Cow::Owned(first.chars().chain(rest).collect())
+}
+
+/// Source: Prometheus "Escaping schemes", `values`.
+fn escape(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_owned();
     }
-    out.extend_from_slice(name.as_bytes());
-    // Drops the continuation bytes of multi-byte characters.
-    if !name.is_ascii() {
-        out.retain(|byte| !(0x80..0xc0).contains(byte));
-    }
-    for byte in &mut out {
-        if !valid(char::from(*byte)) {
-            *byte = b'_';
+    let mut out = ESCAPED.to_owned();
+    for c in name.chars() {
+        match c {
+            '_' => out.push_str("__"),
+            c if c.is_ascii() => out.push(c),
+            c => out.push_str(&format!("_{:x}_", u32::from(c))),
         }
     }
-    Cow::Owned(String::from_utf8(out).expect("ASCII"))
+    out
+}
+
+/// The name that [`sanitize`] escaped. `None` if it is not such a name.
+pub fn unescape(name: &str) -> Option<String> {
+    let mut rest = name.strip_prefix(ESCAPED)?;
+    let mut out = String::with_capacity(rest.len());
+    while let Some((plain, after)) = rest.split_once('_') {
+        out.push_str(plain);
+        if let Some(after) = after.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let (digits, after) = after.split_once('_')?;
+        out.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 fn collapse(name: &str) -> String {
@@ -105,9 +155,9 @@ fn collapse(name: &str) -> String {
 }
 
 /// Converts UCUM to the unit words of Prometheus names.
-fn unit_words(unit: &str, kind: PageType) -> String {
+fn unit_words(unit: &str, kind: MetricKind) -> String {
     if unit == "1" {
-        return if kind == PageType::Gauge {
+        return if kind == MetricKind::Gauge {
             "ratio".to_owned()
         } else {
             String::new()
@@ -166,7 +216,7 @@ fn unit_word(unit: &str) -> Cow<'static, str> {
                     outside
                 })
                 .collect();
-            let text = collapse(&sanitize(&plain, false));
+            let text = collapse(&readable(&plain, false));
             return if plain.is_empty() {
                 Cow::Borrowed("")
             } else {
@@ -194,7 +244,10 @@ fn per_word(unit: &str) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PageType::{Counter, Gauge, Histogram};
+    use MetricKind::{Gauge, Histogram};
+
+    const COUNTER: MetricKind = MetricKind::COUNTER;
+    const UP_DOWN: MetricKind = MetricKind::Sum { monotonic: false };
 
     #[test]
     fn dotted_names_get_units_and_total() {
@@ -216,15 +269,22 @@ mod tests {
             "http_server_active_requests",
             false,
         );
-        check("oban.job.count", "", Counter, "oban_job_count", true);
-        check("requests_total", "1", Counter, "requests", true);
+        check("oban.job.count", "", COUNTER, "oban_job_count", true);
+        check("requests_total", "1", COUNTER, "requests", true);
         check("vm.memory", "By", Gauge, "vm_memory_bytes", false);
         check("load", "1", Gauge, "load_ratio", false);
         check("net.speed", "By/s", Gauge, "net_speed_bytes_per_second", false);
-        check("net.speed.bytes", "By", Counter, "net_speed_bytes", true);
+        check("net.speed.bytes", "By", COUNTER, "net_speed_bytes", true);
         check("9.lives", "", Gauge, "_9_lives", false);
         check("a..b__c", "", Gauge, "a_b_c", false);
-        check("жар", "Cel", Gauge, "_celsius", false);
+        check("жар", "Cel", Gauge, "U___436__430__440___celsius", false);
+        check("ratio", "1", Gauge, "ratio", false);
+        check("cache.hit.ratio", "1", Gauge, "cache_hit_ratio", false);
+        check("pool.size", "1", UP_DOWN, "pool_size", false);
+        check("seconds", "s", COUNTER, "seconds", true);
+        check("uptime.seconds", "s", Gauge, "uptime_seconds", false);
+        check("bytes.used", "By", Gauge, "bytes_used", false);
+        check("kilobytes", "By", Gauge, "kilobytes_bytes", false);
     }
 
     #[test]
@@ -237,9 +297,9 @@ mod tests {
                 "{name}"
             );
         };
-        check("http_requests_total", "", Counter, "http_requests", true, "");
-        check("http_requests", "", Counter, "http_requests", false, "");
-        check("vllm:tokens_total", "", Counter, "vllm:tokens", true, "");
+        check("http_requests_total", "", COUNTER, "http_requests", true, "");
+        check("http_requests", "", COUNTER, "http_requests", false, "");
+        check("vllm:tokens_total", "", COUNTER, "vllm:tokens", true, "");
         check(
             "iteration_tokens_total",
             "",
@@ -251,5 +311,34 @@ mod tests {
         check("rss_bytes", "bytes", Gauge, "rss_bytes", false, "bytes");
         check("rss", "bytes", Gauge, "rss", false, "");
         check("http.server.active", "", Gauge, "http_server_active", false, "");
+    }
+
+    #[test]
+    fn names_with_other_letters_stay_apart_and_can_be_read_back() {
+        let names = [
+            "größe",
+            "grösse",
+            "größe.x",
+            "größe_x",
+            "жар",
+            "жаз",
+            "数",
+            "a数",
+            "数a_",
+        ];
+        let mut seen = std::collections::HashSet::new();
+        for name in names {
+            let escaped = sanitize(name, false);
+            assert!(
+                escaped.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+                "{escaped}"
+            );
+            assert_eq!(unescape(&escaped), Some(name.replace('.', "_")), "{escaped}");
+            seen.insert(escaped.into_owned());
+        }
+        assert_eq!(seen.len(), names.len() - 1, "a dot is an underscore everywhere");
+        for other in ["plain", "U__x_", "U__x_zz_", "U__x_110000_", "U_x"] {
+            assert_eq!(unescape(other), None, "{other}");
+        }
     }
 }

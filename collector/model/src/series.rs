@@ -3,6 +3,7 @@
 //! Key = (source, scope, name, unit, kind, temporality, sorted attributes); the resource is part of the source. On a miss, a
 //! receiver describes the series by a [`SeriesDef`]; the core canonicalizes, resolves and stores it.
 
+use crate::UnixNanos;
 use crate::attributes::AttributeValue;
 use crate::metric::{MetricKind, Temporality};
 use crate::source::SourceId;
@@ -50,6 +51,8 @@ pub struct SeriesDef<'a> {
     pub factor: Factor,
     /// Labels, in any order.
     pub attributes: Vec<(Cow<'a, str>, AttributeValue<'a>)>,
+    /// Start of the first point; 0 when it is not stated. It distinguishes a restarted process from a second one with the same identity.
+    pub start: UnixNanos,
     /// Upper bounds of explicit buckets, ascending, in `unit` (after `factor`), without +Inf. `None` for other kinds.
     pub bounds: Option<Arc<[f64]>>,
 }

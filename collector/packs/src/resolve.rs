@@ -5,7 +5,7 @@
 
 use crate::pack::{Mapped, Packs};
 use dichroic_model::names::page_name;
-use dichroic_model::{MetricKind, NameStyle, PageType, Query, Resolution, Resolver, units};
+use dichroic_model::{MetricKind, NameStyle, Query, Resolution, Resolver, units};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,7 +33,7 @@ impl PackResolver {
             let page = page_name(
                 &mapped.name,
                 &mapped.unit,
-                PageType::Histogram,
+                MetricKind::Histogram,
                 NameStyle::OpenTelemetry,
             );
             resolver.pages.insert(page.base, mapped.name.clone());

@@ -50,7 +50,7 @@ fn rows(pack: &Pack) -> String {
             false => NameStyle::OpenTelemetry,
         };
         let unit = first.unit.as_ref().map_or("", |unit| unit.base());
-        let page = page_name(name, unit, kind(first).page_type(), style);
+        let page = page_name(name, unit, kind(first), style);
         let total = if page.total { "_total" } else { "" };
         let labels: BTreeSet<&str> = definitions
             .iter()

@@ -29,6 +29,7 @@ fn resolve(name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> dichro
         temporality: Temporality::Cumulative,
         factor: Factor::ONE,
         attributes: vec![("http.method".into(), AttributeValue::from("GET"))],
+        start: 0,
         bounds: None,
     };
     PackResolver::builtin().resolve(&Query {

@@ -98,6 +98,7 @@ impl Bench {
             temporality: Temporality::Cumulative,
             factor: Factor::ONE,
             attributes,
+            start: 0,
             bounds: (kind == Kind::Histogram).then(|| BOUNDS.into()),
         };
         self.store.define(fp, def).unwrap()

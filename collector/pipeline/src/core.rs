@@ -1,12 +1,13 @@
 //! The core: all rooms, and the operations that use several of them. Owned by the ingest thread.
 
+mod claim;
 mod define;
 mod expiry;
 
 use crate::events::Events;
 use crate::events::request::{Interest, StreamRequest, Subscription};
 use crate::exposition::Exposition;
-use crate::ledger::{DropReason, Ledger};
+use crate::ledger::{DropReason, Ledger, Written};
 use crate::series::Series;
 use crate::series::admission::NotAdmitted;
 use crate::series::explicit::Explicit;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 ///         temporality: Temporality::Cumulative,
 ///         factor: Factor::ONE,
 ///         attributes: vec![("shop".into(), "north".into())],
+///         start: 0,
 ///         bounds: None,
 ///     };
 ///     core.define(fingerprint, def).unwrap()
@@ -74,9 +76,9 @@ pub struct Core {
 pub struct Warnings {
     /// Series hidden because another series has the same labels on the page.
     pub label_collisions: u64,
-    /// Metrics whose page name is taken by a family of another type.
-    pub name_conflicts: u64,
-    /// Deltas that start after the end of the previous one: data is missing between them.
+    /// Series that several processes write, whose totals are added up.
+    pub several_writers: u64,
+    /// Deltas whose start lies after the end of the last one: something is missing between.
     pub delta_gaps: u64,
     /// Deltas that start before the end of the previous one.
     pub delta_overlaps: u64,
@@ -143,7 +145,7 @@ impl Core {
         let counters = &self.series.counters;
         Warnings {
             label_collisions: self.exposition.claims.collisions,
-            name_conflicts: self.exposition.name_conflicts,
+            several_writers: self.series.writers.seen(),
             delta_gaps: counters.delta_gaps,
             delta_overlaps: counters.delta_overlaps,
             resets: counters.resets,
@@ -263,14 +265,26 @@ impl Core {
     /// Replaces a gauge or a cumulative sum. A monotonic sum that decreases is a reset (its start becomes its time) unless the point
     /// states a new start.
     #[inline]
-    pub fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Result<(), DropReason> {
-        self.series.set_number(series, value, times)
+    pub fn set_number(
+        &mut self,
+        series: SeriesRef,
+        value: Number,
+        times: Times,
+    ) -> Result<Written, DropReason> {
+        let written = self.series.set_number(series, value, times);
+        self.wrote(series, written)
     }
 
     /// Adds a delta to a sum.
     #[inline]
-    pub fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> Result<(), DropReason> {
-        self.series.add_number(series, value, times)
+    pub fn add_number(
+        &mut self,
+        series: SeriesRef,
+        value: Number,
+        times: Times,
+    ) -> Result<Written, DropReason> {
+        let written = self.series.add_number(series, value, times);
+        self.wrote(series, written)
     }
 
     /// Replaces a cumulative histogram. A count that decreases is a reset.
@@ -280,8 +294,9 @@ impl Core {
         series: SeriesRef,
         point: &HistogramPoint<'_>,
         times: Times,
-    ) -> Result<(), DropReason> {
-        self.series.set_histogram(series, point, times)
+    ) -> Result<Written, DropReason> {
+        let written = self.series.set_histogram(series, point, times);
+        self.wrote(series, written)
     }
 
     /// Adds a delta to a histogram.
@@ -291,8 +306,9 @@ impl Core {
         series: SeriesRef,
         point: &HistogramPoint<'_>,
         times: Times,
-    ) -> Result<(), DropReason> {
-        self.series.add_histogram(series, point, times)
+    ) -> Result<Written, DropReason> {
+        let written = self.series.add_histogram(series, point, times);
+        self.wrote(series, written)
     }
 
     /// Replaces a cumulative exponential histogram. A count that decreases is a reset.
@@ -302,8 +318,9 @@ impl Core {
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
         times: Times,
-    ) -> Result<(), DropReason> {
-        self.series.set_exponential(series, point, times)
+    ) -> Result<Written, DropReason> {
+        let written = self.series.set_exponential(series, point, times);
+        self.wrote(series, written)
     }
 
     /// Adds a delta to an exponential histogram, at the coarser scale of both.
@@ -313,8 +330,9 @@ impl Core {
         series: SeriesRef,
         point: &ExponentialPoint<'_>,
         times: Times,
-    ) -> Result<(), DropReason> {
-        self.series.add_exponential(series, point, times)
+    ) -> Result<Written, DropReason> {
+        let written = self.series.add_exponential(series, point, times);
+        self.wrote(series, written)
     }
 
     /// Replaces a summary. A count that decreases is a reset.
@@ -324,8 +342,9 @@ impl Core {
         series: SeriesRef,
         point: &SummaryPoint<'_>,
         times: Times,
-    ) -> Result<(), DropReason> {
-        self.series.set_summary(series, point, times)
+    ) -> Result<Written, DropReason> {
+        let written = self.series.set_summary(series, point, times);
+        self.wrote(series, written)
     }
 
     /// Stores the newest exemplar of a series, unless its attributes are too long.

@@ -5,7 +5,7 @@
 //!
 //! | hop | equation |
 //! |---|---|
-//! | ingest, per source and signal | `received = applied + dropped{reason} + staged` |
+//! | ingest, per source and signal | `received = applied + hidden{reason} + dropped{reason} + staged` |
 //! | each exporter and subscriber | `offered = sent + dropped{reason} + queued` |
 //! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (as last reported by the relay) |
 //!
@@ -43,25 +43,27 @@ impl Signal {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
-        /// Why items were dropped. Each reason has a counter.
+    ($(#[$of_type:meta])* $type:ident: $($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        $(#[$of_type])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum DropReason { $($(#[$doc])* $name,)* }
+        pub enum $type { $($(#[$doc])* $name,)* }
 
-        impl DropReason {
-            /// All reasons, in order of declaration.
-            pub const ALL: &[DropReason] = &[$(DropReason::$name,)*];
+        impl $type {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &[$type] = &[$($type::$name,)*];
 
             /// The value of the `reason` label.
             pub fn as_str(self) -> &'static str {
-                match self { $(DropReason::$name => $label,)* }
+                match self { $($type::$name => $word,)* }
             }
         }
     };
 }
 
 reasons! {
-    /// The limit of all series is reached.
+    /// Why something was dropped. Each has its own counter.
+    DropReason:
+    /// The limit of series is reached.
     SeriesLimit = "series_limit",
     /// The limit of series of one source is reached.
     SeriesPerSource = "series_per_source",
@@ -95,6 +97,8 @@ reasons! {
     TooLarge = "too_large",
     /// The schema was withdrawn while its rows were in flight.
     Withdrawn = "withdrawn",
+    /// More processes write one series than are told apart.
+    WriterLimit = "writer_limit",
     /// In flight when the relay's connection broke.
     RelayBroke = "relay_broke",
     /// There was no subscriber.
@@ -105,6 +109,28 @@ reasons! {
     Shutdown = "shutdown",
 }
 
+reasons! {
+    /// Why a point is on no page, although its series holds it. Streams have it.
+    HiddenReason:
+    /// Two gauges or summaries of one source differ only in the types of their attributes: their labels are equal as text.
+    LabelText = "label_text",
+    /// Two metrics of one source have one name and equal labels on the page.
+    MetricName = "metric_name",
+    /// Two sources, such as two targets with `honor_labels`, have a series of one name and equal labels.
+    Source = "source",
+    /// A process with the same identity started after the last point of this one.
+    Superseded = "superseded",
+}
+
+/// Where a point went that was not dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Into a series that pages show.
+    Applied,
+    /// Into a series that no page shows.
+    Hidden(HiddenReason),
+}
+
 /// The account of one source and signal at the ingest hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceAccount {
@@ -112,10 +138,11 @@ pub struct SourceAccount {
     pub since: UnixNanos,
     /// Received.
     pub received: u64,
-    /// Reached a cell or a stream.
+    /// Reached a cell that pages show, or a stream.
     pub applied: u64,
     /// Pending: neither applied nor dropped yet.
     pub staged: u64,
+    hidden: Vec<u64>,
     dropped: Vec<u64>,
 }
 
@@ -126,8 +153,22 @@ impl SourceAccount {
             received: 0,
             applied: 0,
             staged: 0,
+            hidden: vec![0; HiddenReason::ALL.len()],
             dropped: vec![0; DropReason::ALL.len()],
         }
+    }
+
+    /// Reached a series that no page shows, for one reason.
+    pub fn hidden(&self, reason: HiddenReason) -> u64 {
+        self.hidden[reason as usize]
+    }
+
+    /// Reasons that hid something, with how much.
+    pub fn hides(&self) -> impl Iterator<Item = (HiddenReason, u64)> + '_ {
+        HiddenReason::ALL
+            .iter()
+            .map(|r| (*r, self.hidden(*r)))
+            .filter(|(_, n)| *n > 0)
     }
 
     /// Dropped for one reason.
@@ -143,10 +184,11 @@ impl SourceAccount {
             .filter(|(_, n)| *n > 0)
     }
 
-    /// Whether received = applied + dropped + staged.
+    /// Whether received = applied + hidden + dropped + staged.
     pub fn balances(&self) -> bool {
         let parts = [self.applied, self.staged]
             .into_iter()
+            .chain(self.hidden.iter().copied())
             .chain(self.dropped.iter().copied());
         self.received == parts.fold(0, u64::saturating_add)
     }
@@ -280,10 +322,9 @@ impl Ledger {
             add(&mut sum.received, old.received);
             add(&mut sum.applied, old.applied);
             add(&mut sum.staged, old.staged);
-            sum.dropped
-                .iter_mut()
-                .zip(old.dropped)
-                .for_each(|(a, b)| add(a, b));
+            for (sums, olds) in [(&mut sum.hidden, old.hidden), (&mut sum.dropped, old.dropped)] {
+                sums.iter_mut().zip(olds).for_each(|(a, b)| add(a, b));
+            }
         }
     }
 
@@ -306,9 +347,14 @@ impl Ledger {
         add(&mut self.account_mut(source, signal).received, n);
     }
 
-    /// `n` reached a cell or a stream.
+    /// `n` reached a cell that pages show, or a stream.
     pub fn applied(&mut self, source: SourceId, signal: Signal, n: u64) {
         add(&mut self.account_mut(source, signal).applied, n);
+    }
+
+    /// `n` reached a series that no page shows.
+    pub fn hidden(&mut self, source: SourceId, signal: Signal, reason: HiddenReason, n: u64) {
+        add(&mut self.account_mut(source, signal).hidden[reason as usize], n);
     }
 
     /// `n` were dropped.

@@ -41,7 +41,7 @@ pub use exchange::channel;
 pub use exchange::handle::{Busy, Handle, inbox};
 pub use exchange::job::{Inbox, Job, Progress, serve};
 pub use exchange::snapshot::{Snapshot, SnapshotRequest};
-pub use ledger::{DropReason, Hop, Ledger, RelayTerm, Signal, SourceAccount};
+pub use ledger::{DropReason, HiddenReason, Hop, Ledger, RelayTerm, Signal, SourceAccount, Written};
 pub use row::{Row, RowValue};
 pub use series::admission::NotAdmitted;
 pub use series::explicit::Explicit;

@@ -1,5 +1,6 @@
 //! Copies of series, for exporters.
 
+use crate::ledger::HiddenReason;
 use crate::series::meta::SeriesMeta;
 use crate::series::values::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_model::{Exemplar, Number, UnixNanos};
@@ -18,8 +19,10 @@ pub struct Row {
     pub start_explicit: bool,
     /// Time of its last point.
     pub time: UnixNanos,
-    /// Not on pages, because another series or family has its name or labels there.
-    pub hidden: bool,
+    /// Why pages do not show it, if they do not.
+    pub hidden: Option<HiddenReason>,
+    /// Processes whose totals were added up, because they write one series.
+    pub writers: usize,
     /// Its newest exemplar.
     pub exemplar: Option<Arc<Exemplar>>,
 }
@@ -44,6 +47,22 @@ impl Row {
             raw
         } else {
             Number::float(self.meta.factor.apply(raw.to_f64()))
+        }
+    }
+}
+
+impl RowValue {
+    /// Adds a value of the same kind and raw unit. Buckets whose bounds differ are added up at the bounds that both have, where
+    /// cumulative counts are exact.
+    pub(crate) fn add(&mut self, other: &RowValue, max_buckets: usize) {
+        match (self, other) {
+            (RowValue::Number(sum), RowValue::Number(other)) => sum.add(*other),
+            (RowValue::Histogram(sum), RowValue::Histogram(other)) => sum.add(other),
+            (RowValue::Exponential(sum), RowValue::Exponential(other)) => {
+                // Refused only for indexes that no float has.
+                let _added = sum.merge((**other).clone(), max_buckets);
+            }
+            (_, _) => {}
         }
     }
 }

@@ -64,6 +64,7 @@ proptest! {
                 temporality: Temporality::Cumulative,
                 factor: Factor::ONE,
                 attributes: pairs(),
+                start: 0,
                 bounds: None,
             }).unwrap();
             let given = Attributes::pack(&mut pairs());

@@ -90,7 +90,7 @@ fn a_series_that_expires_and_returns_is_copied_once() {
 }
 
 fn rows_now(store: &mut Core) -> usize {
-    rows(store).iter().filter(|row| !row.hidden).count()
+    rows(store).iter().filter(|row| row.hidden.is_none()).count()
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_successor_is_first_shown_in_the_next_copy() {
     store.expire(first);
     let shown = |rows: &[Row]| {
         rows.iter()
-            .filter(|r| !r.hidden && r.meta.labels().contains("one"))
+            .filter(|r| r.hidden.is_none() && r.meta.labels().contains("one"))
             .count()
     };
     assert_eq!(shown(&copy.finish(&mut store)), 1);

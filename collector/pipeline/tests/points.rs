@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use dichroic_model::{Attributes, Exemplar, Number};
 use dichroic_pipeline::{
-    Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, Row, SummaryPoint, Times,
+    Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, Row, SummaryPoint, Times, Written,
 };
 
 fn only(store: &mut Core) -> Row {
@@ -19,7 +19,7 @@ fn only(store: &mut Core) -> Row {
 fn a_total_that_decreases_is_a_reset_unless_the_point_is_late() {
     struct Case {
         point: (i64, u64, u64),
-        expected: Result<(), DropReason>,
+        expected: Result<Written, DropReason>,
         start: u64,
         explicit: bool,
         resets: u64,
@@ -30,7 +30,7 @@ fn a_total_that_decreases_is_a_reset_unless_the_point_is_late() {
         let source = source(&mut store, "s");
         let series = define_series(&mut store, &source, COUNTER, &[]).unwrap();
         let first = store.set_number(series, Number::int(10), times(NOW - 100, NOW));
-        assert_eq!(first, Ok(()));
+        assert_eq!(first, Ok(Written::Applied));
         let (value, start, time) = case.point;
         let applied = store.set_number(series, Number::int(value), times(start, time));
         assert_eq!(applied, case.expected, "{name}");
@@ -51,23 +51,23 @@ fn a_total_that_decreases_is_a_reset_unless_the_point_is_late() {
     };
     check(
         "increases",
-        case((11, NOW - 100, NOW + 5), Ok(()), NOW - 100, true, 0),
+        case((11, NOW - 100, NOW + 5), Ok(Written::Applied), NOW - 100, true, 0),
     );
     check(
         "increases without a stated start",
-        case((11, 0, NOW + 5), Ok(()), NOW - 100, true, 0),
+        case((11, 0, NOW + 5), Ok(Written::Applied), NOW - 100, true, 0),
     );
     check(
         "decreases with the same start",
-        case((3, NOW - 100, NOW + 5), Ok(()), NOW + 5, false, 1),
+        case((3, NOW - 100, NOW + 5), Ok(Written::Applied), NOW + 5, false, 1),
     );
     check(
         "decreases without a stated start",
-        case((3, 0, NOW + 5), Ok(()), NOW + 5, false, 1),
+        case((3, 0, NOW + 5), Ok(Written::Applied), NOW + 5, false, 1),
     );
     check(
         "decreases with a newer start",
-        case((3, NOW + 2, NOW + 5), Ok(()), NOW + 2, true, 0),
+        case((3, NOW + 2, NOW + 5), Ok(Written::Applied), NOW + 2, true, 0),
     );
     check(
         "is late",
@@ -79,7 +79,10 @@ fn a_total_that_decreases_is_a_reset_unless_the_point_is_late() {
             0,
         ),
     );
-    check("is unchanged", case((10, 0, NOW), Ok(()), NOW - 100, true, 0));
+    check(
+        "is unchanged",
+        case((10, 0, NOW), Ok(Written::Applied), NOW - 100, true, 0),
+    );
 }
 
 #[test]

@@ -150,6 +150,9 @@ impl Walk {
     fn point(&mut self) {
         let mut spec = spec(self.random.choose(&KEYS), Expiry::ByReceiver);
         spec.expiry = EXPIRIES[(spec.key[1] % 3) as usize];
+        let host = ["h", "g"][(spec.key[1] % 2) as usize];
+        let pid = ["1", "2", "3"][(spec.key[1] % 3) as usize];
+        spec.resource = Attributes::of(&[("host.name", host), ("process.pid", pid)]);
         if self.random.one_in(60) {
             spec.job = "other".into();
         }
@@ -178,7 +181,7 @@ impl Walk {
     }
 
     fn def(&mut self) -> Def<'static> {
-        let random = &mut self.random;
+        let (now, random) = (self.now, &mut self.random);
         let kind = random.choose(&KINDS);
         let explicit = matches!(kind, MetricKind::Histogram | MetricKind::GaugeHistogram);
         let bounds = random.choose(&BOUNDS);
@@ -198,6 +201,8 @@ impl Walk {
                 Factor::ONE
             },
             bounds: (explicit && !random.one_in(20)).then_some(bounds),
+            scope: random.choose(&["", "a", "b"]),
+            start: random.choose(&[0, now, now + SECOND]),
         }
     }
 
@@ -216,7 +221,7 @@ impl Walk {
     fn write(&mut self, series: SeriesRef, def: Def<'_>) {
         let (now, random) = (self.now, &mut self.random);
         let times = Times {
-            start: random.choose(&[0, NOW, now]),
+            start: random.choose(&[0, NOW, NOW + 1, now]),
             time: now - random.below(3),
             now,
         };
@@ -265,19 +270,20 @@ impl Walk {
         };
     }
 
-    /// Every visible series has its exposition identity alone.
+    /// Every sample is on the page once.
     fn check_identities(&mut self, context: &str) {
         let mut seen = HashSet::new();
-        for row in rows(&mut self.store).iter().filter(|row| !row.hidden) {
-            let family = row.meta.metric.family.as_ref().unwrap().page.base.clone();
+        for row in rows(&mut self.store).iter().filter(|row| row.hidden.is_none()) {
             let mut labels: Vec<_> = dichroic_model::labels::read(&row.meta.labels())
                 .filter(|(_, value)| !value.is_empty())
                 .map(|(name, value)| (name.to_owned(), value.into_owned()))
                 .collect();
             labels.sort();
-            let identity = (family, labels);
-            assert!(!seen.contains(&identity), "{context}: {identity:?} twice");
-            seen.insert(identity);
+            for name in sample_names(&row.meta.metric.family) {
+                let sample = (name, labels.clone());
+                assert!(!seen.contains(&sample), "{context}: {sample:?} twice");
+                seen.insert(sample);
+            }
         }
     }
 

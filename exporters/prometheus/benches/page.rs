@@ -54,6 +54,7 @@ fn rows(kind: MetricKind, value: impl Fn(u64) -> Number) -> Vec<Vec<Row>> {
             attributes: attributes
                 .map(|(k, v)| (Cow::Borrowed(k), AttributeValue::from(v)))
                 .into(),
+            start: 0,
             bounds: (kind == MetricKind::Histogram).then(|| bounds.into()),
         };
         let series = store.define(Fingerprint { low: at, high: !at }, def).unwrap();

@@ -12,10 +12,13 @@
 //! | start times of counters, histograms, summaries | – | `_created`, where the sender stated them |
 //! | exemplars | – | on counters and histogram buckets, up to 128 characters |
 //! | `_count` of a histogram without a sum | written | omitted with `_sum`, as the format requires |
-//! | samples that OpenMetrics forbids: NaN or negative counters and sums, negative quantiles, an info that is not 1, a state that is not 0 or 1 | written | omitted, counted in [`Stats::unfit`] |
 //! | types `info`, `stateset` / `gaugehistogram` / `unknown` | `gauge` / `histogram` / `untyped` | the same types |
 //! | a scraped counter without `_total` | `counter` | `unknown` |
 //! | units | – | `# UNIT`, where the name ends with the unit |
+//!
+//! A family is *split* into families of unknown type, one for each sample name, where another family has one of its names, or where
+//! OpenMetrics forbids a value under its type: NaN or negative counters and sums, negative quantiles, an info that is not 1, a state that
+//! is not 0 or 1. So every sample is on the page.
 //!
 //! Sources: Prometheus documentation, "Exposition formats"; OpenMetrics 1.0, "Data Model" and "Text format".
 #![forbid(unsafe_code)]
@@ -24,6 +27,6 @@ mod negotiate;
 pub mod page;
 pub mod render;
 
-pub use negotiate::{Format, accepts_gzip, negotiate};
+pub use negotiate::{Format, Negotiated, accepts_gzip, negotiate};
 pub use page::{page, page_with};
 pub use render::{Options, Renderer, Stats};

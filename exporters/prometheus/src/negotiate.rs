@@ -11,20 +11,35 @@ pub enum Format {
     OpenMetrics,
 }
 
-impl Format {
+/// A format, and the form of names in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The format.
+    pub format: Format,
+    /// Names with other characters than ASCII are written as they are; otherwise they are escaped. Source: Prometheus "UTF-8 in
+    /// Prometheus".
+    pub utf8: bool,
+}
+
+impl Negotiated {
     /// The `Content-Type` of the page.
     pub fn content_type(self) -> &'static str {
-        match self {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        match (self.format, self.utf8) {
+            (Format::Text, false) => "text/plain; version=0.0.4; charset=utf-8",
+            (Format::Text, true) => "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+            (Format::OpenMetrics, false) => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            (Format::OpenMetrics, true) => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+            }
         }
     }
 }
 
-/// One element of an `Accept` header: media type, `version` parameter, weight in thousandths.
+/// One element of an `Accept` header: media type, parameters, weight in thousandths.
 struct Range<'a> {
     name: &'a str,
     version: Option<&'a str>,
+    utf8: bool,
     weight: u32,
 }
 
@@ -34,6 +49,7 @@ fn ranges(header: &str) -> impl Iterator<Item = Range<'_>> {
         let mut range = Range {
             name: parts.next().unwrap_or_default(),
             version: None,
+            utf8: false,
             weight: 1000,
         };
         for (key, value) in parts.filter_map(|p| p.split_once('=')) {
@@ -41,7 +57,8 @@ fn ranges(header: &str) -> impl Iterator<Item = Range<'_>> {
             match key.trim() {
                 k if k.eq_ignore_ascii_case("version") => range.version = Some(value),
                 k if k.eq_ignore_ascii_case("q") => range.weight = weight(value),
-                // `charset` and `escaping` are ignored: every name on the page is valid in the oldest scheme.
+                k if k.eq_ignore_ascii_case("escaping") => range.utf8 = value == "allow-utf-8",
+                // `charset` is ignored: a page is UTF-8.
                 _ => {}
             }
         }
@@ -56,17 +73,23 @@ fn weight(text: &str) -> u32 {
     }
 }
 
-/// The format that the header prefers; of equal weights the first. Text without a header, or without a supported format in it.
-pub fn negotiate(accept: Option<&str>) -> Format {
-    let mut best = (0, Format::Text);
+/// The format that the header prefers; of equal weights the first. Text without a header, or without a supported format in it. Escaped
+/// names are valid in every escaping scheme, so of these only `allow-utf-8` makes a difference.
+pub fn negotiate(accept: Option<&str>) -> Negotiated {
+    let text = Negotiated {
+        format: Format::Text,
+        utf8: false,
+    };
+    let mut best = (0, text);
     for range in ranges(accept.unwrap_or_default()) {
         let format = match (range.name.to_ascii_lowercase().as_str(), range.version) {
             ("application/openmetrics-text", None | Some("1.0.0")) => Format::OpenMetrics,
-            ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => Format::Text,
+            ("text/plain", None | Some("0.0.4" | "1.0.0")) | ("text/*" | "*/*", _) => Format::Text,
             _ => continue,
         };
         if range.weight > best.0 {
-            best = (range.weight, format);
+            let utf8 = range.utf8 && (format == Format::OpenMetrics || range.version == Some("1.0.0"));
+            best = (range.weight, Negotiated { format, utf8 });
         }
     }
     best.1
@@ -92,7 +115,7 @@ mod tests {
     #[test]
     fn the_accept_header_decides_the_format() {
         use Format::{OpenMetrics, Text};
-        let check = |accept, expected| assert_eq!(negotiate(accept), expected, "{accept:?}");
+        let check = |accept, expected| assert_eq!(negotiate(accept).format, expected, "{accept:?}");
         check(None, Text);
         check(Some(""), Text);
         check(Some("*/*"), Text);
@@ -130,6 +153,29 @@ mod tests {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3",
             ),
             Text,
+        );
+    }
+
+    #[test]
+    fn names_are_utf8_only_for_a_client_that_asks_for_them() {
+        let check = |accept, expected: &str| {
+            assert_eq!(negotiate(Some(accept)).content_type(), expected, "{accept:?}");
+        };
+        check(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+        );
+        check(
+            "text/plain; version=1.0.0; escaping=allow-utf-8",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+        );
+        let old = "text/plain; version=0.0.4; charset=utf-8";
+        check("text/plain;version=0.0.4;escaping=allow-utf-8", old);
+        check("text/plain;version=1.0.0;escaping=underscores", old);
+        check("*/*", old);
+        check(
+            "application/openmetrics-text;version=1.0.0",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
         );
     }
 

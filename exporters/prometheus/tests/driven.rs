@@ -32,7 +32,7 @@ fn a_page_from_the_handle_equals_the_rendered_one_and_its_account_balances() {
         let (_, hop) = ledger.hops().find(|(name, _)| *name == HOP).unwrap();
         let (offered, sent, dropped, queued) = hop.read();
         assert_eq!((offered, queued), (sent + dropped, 0));
-        assert_eq!(dropped, 1, "the NaN counter");
+        assert_eq!(dropped, 0, "the counter that is not a number is of unknown type");
     });
 }
 

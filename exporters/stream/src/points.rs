@@ -411,9 +411,6 @@ fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use
 fn name_matches(patterns: &[Pattern], meta: &SeriesMeta) -> bool {
     let metric = &meta.metric;
     let any = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-    any(&metric.name)
-        || metric
-            .family
-            .as_ref()
-            .is_some_and(|family| any(&family.page.base) || any(&format!("{}_total", family.page.base)))
+    let page = &metric.family.page;
+    any(&metric.name) || any(&page.base) || any(&page.sample("_total"))
 }

@@ -56,6 +56,7 @@ fn define(world: &World, def: &Def<'_>) -> SeriesRef {
         temporality: Temporality::Cumulative,
         factor: def.factor,
         attributes: attributes.collect(),
+        start: 0,
         bounds: def.bounds.map(Arc::from),
     };
     let text = format!("{}{:?}", def.name, def.labels);

@@ -62,10 +62,14 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
                 .drops()
                 .map(|(reason, n)| (reason.as_str().to_owned(), n.into()))
                 .collect();
+            let hidden: Map<String, Value> = account
+                .hides()
+                .map(|(reason, n)| (reason.as_str().to_owned(), n.into()))
+                .collect();
             json!({
                 "source": name, "protocol": protocol, "signal": signal.as_str(), "since": account.since,
                 "received": account.received, "applied": account.applied, "staged": account.staged,
-                "dropped": dropped, "balances": account.balances(),
+                "hidden": hidden, "dropped": dropped, "balances": account.balances(),
             })
         })
         .collect();
@@ -115,7 +119,7 @@ fn stage(reading: &Reading) -> Value {
 pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
     [
         ("label_collisions", warnings.label_collisions),
-        ("name_conflicts", warnings.name_conflicts),
+        ("several_writers", warnings.several_writers),
         ("delta_gaps", warnings.delta_gaps),
         ("delta_overlaps", warnings.delta_overlaps),
         ("resets", warnings.resets),
@@ -220,14 +224,14 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
         .or_default();
     if entry.series == 0 {
         entry.facts.insert("name".into(), metric.name.as_str().into());
-        let page = metric.family.as_ref().map(|family| family.page.base.as_str());
+        let page = metric.family.page.base.as_str();
         entry.facts.insert("page_name".into(), page.into());
         entry.facts.insert("type".into(), metric.kind.as_str().into());
         entry.facts.insert("unit".into(), metric.unit.as_str().into());
         entry.facts.insert("help".into(), metric.help.as_str().into());
     }
     entry.series += 1;
-    entry.hidden += u64::from(row.hidden);
+    entry.hidden += u64::from(row.hidden.is_some());
     entry.sources.insert(row.meta.source.name().to_owned());
     entry.runtimes.insert(row.meta.source.spec.runtime.as_str());
     for (name, value) in row.meta.pairs() {
@@ -236,10 +240,16 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
             values.insert(value.render().into_owned());
         }
     }
-    if row.hidden {
-        entry.warnings.insert(
-            "some series are not on the page: another series has the same name and labels there".into(),
+    if let Some(reason) = row.hidden {
+        let warning = format!(
+            "some series are not on the page: {}",
+            lint::hidden_because(reason)
         );
+        entry.warnings.insert(warning);
+    }
+    if row.writers > 1 {
+        let warning = "several processes write one series; their totals are added up".to_owned();
+        entry.warnings.insert(warning);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::admin::http::{self, Answer};
 use crate::self_telemetry::Stage;
-use dichroic_exporter_prometheus::{accepts_gzip, negotiate, page};
+use dichroic_exporter_prometheus::{Options, accepts_gzip, negotiate, page_with};
 use dichroic_pipeline::Handle;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -47,22 +47,27 @@ impl Pages {
     async fn page(&self, request: &Request<Incoming>) -> Answer {
         let started = Instant::now();
         let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let format = negotiate(header(header::ACCEPT));
+        let negotiated = negotiate(header(header::ACCEPT));
         let gzip = accepts_gzip(header(header::ACCEPT_ENCODING));
         let span = tracing::info_span!(
             "page",
             otel.kind = "server",
-            content_type = format.content_type(),
+            content_type = negotiated.content_type(),
             gzip,
             bytes = Empty,
             result = Empty,
             otel.status_code = Empty,
         );
-        match page(&self.core, format, gzip).instrument(span.clone()).await {
+        let options = Options {
+            utf8: negotiated.utf8,
+            ..Options::default()
+        };
+        let page = page_with(&self.core, negotiated.format, gzip, options);
+        match page.instrument(span.clone()).await {
             Ok(bytes) => {
                 span.record("bytes", bytes.len() as i64).record("result", "ok");
                 self.stage.record(started.elapsed());
-                let mut answer = http::answer(StatusCode::OK, format.content_type(), bytes);
+                let mut answer = http::answer(StatusCode::OK, negotiated.content_type(), bytes);
                 answer
                     .headers_mut()
                     .insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));

@@ -9,7 +9,7 @@ use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Metric, Pack, Packs, Selection};
 use dichroic_pipeline::Warnings;
-use dichroic_pipeline::{Row, RowValue};
+use dichroic_pipeline::{HiddenReason, Row, RowValue};
 use dichroic_receiver_beam::RelayStatus;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -79,8 +79,9 @@ struct Family {
     verbatim: bool,
     /// A verbatim name from a pack or a definition.
     named_here: bool,
-    hidden: u64,
-    no_family: bool,
+    hidden: BTreeMap<HiddenReason, u64>,
+    /// Most processes that write one of its series.
+    writers: usize,
     bounds: Option<std::sync::Arc<[f64]>>,
     below: u64,
     above: u64,
@@ -152,8 +153,10 @@ impl Seen {
         family.unit.clone_from(&metric.unit);
         family.verbatim = metric.style == NameStyle::Verbatim;
         family.named_here = family.verbatim && source.spec.protocol == Protocol::Beam;
-        family.hidden += u64::from(row.hidden);
-        family.no_family |= metric.family.is_none();
+        if let Some(reason) = row.hidden.filter(|reason| *reason != HiddenReason::Superseded) {
+            *family.hidden.entry(reason).or_default() += 1;
+        }
+        family.writers = family.writers.max(row.writers);
         if let RowValue::Histogram(cell) = &row.value {
             family.below += cell.counts.first().copied().unwrap_or(0);
             family.above += cell.counts.last().copied().unwrap_or(0);
@@ -355,13 +358,6 @@ fn totals(inputs: &Inputs<'_>, found: &mut BTreeSet<Finding>) {
         });
     };
     let warnings = inputs.warnings;
-    if warnings.name_conflicts > 0 {
-        let message = format!(
-            "{} metrics are not on the page: a metric of another type has the same page name; rename one of the two",
-            warnings.name_conflicts
-        );
-        add(Level::Warning, "name_conflict", "(all)", message);
-    }
     if warnings.label_collisions > 0 {
         let message = format!(
             "{} series are not on the page: another series has the same name and labels there; add a label that distinguishes them",
@@ -397,6 +393,16 @@ fn totals(inputs: &Inputs<'_>, found: &mut BTreeSet<Finding>) {
     }
 }
 
+/// Why a series is not on the page.
+pub fn hidden_because(reason: HiddenReason) -> &'static str {
+    match reason {
+        HiddenReason::LabelText => "another series differs only in the types of its attributes",
+        HiddenReason::MetricName => "another metric has the same name and labels there",
+        HiddenReason::Source => "another source has a series with the same name and labels",
+        HiddenReason::Superseded => "a process with the same identity has replaced theirs",
+    }
+}
+
 /// Severity, check and message of a finding.
 type Problem = (Level, &'static str, String);
 
@@ -406,17 +412,19 @@ impl Family {
         all.extend(self.bounds());
         all.extend(self.unit(name));
         all.extend(self.labels.iter().filter_map(|(label, seen)| seen.problem(label)));
-        if self.no_family {
-            let message =
-                "not on the page: a metric of another type has the same page name; rename one of the two"
-                    .to_owned();
-            all.push((Level::Warning, "name_conflict", message));
-        } else if self.hidden > 0 {
+        for (reason, series) in &self.hidden {
             let message = format!(
-                "{} series are not on the page: another series has the same name and labels there; add a label that distinguishes them",
-                self.hidden
+                "{series} series are not on the page: {}; add a label that distinguishes them",
+                hidden_because(*reason)
             );
             all.push((Level::Warning, "label_collision", message));
+        }
+        if self.writers > 1 {
+            let message = format!(
+                "{} processes write one series, whose totals are added up; give each process its own `service.instance.id`",
+                self.writers
+            );
+            all.push((Level::Warning, "several_writers", message));
         }
         all
     }

@@ -65,6 +65,7 @@ impl World {
             temporality: Temporality::Cumulative,
             factor: Factor::ONE,
             attributes: labels.collect(),
+            start: 0,
             bounds: bounds.map(Into::into),
         };
         self.core
@@ -434,7 +435,7 @@ fn conflicts_of_names_and_labels_on_the_page_are_a_warning() {
     assert!(
         found
             .iter()
-            .any(|f| f.starts_with("Warning name_conflict a.b.total")),
+            .any(|f| f.starts_with("Warning label_collision a.b.total")),
         "{found:?}"
     );
     assert!(

@@ -51,7 +51,14 @@ const fn relay_term(name: &'static str) -> Family {
 }
 
 const RECEIVED: Family = counter("ingest_received", "Points, events and logs that came in.");
-const APPLIED: Family = counter("ingest_applied", "Those that reached a cell or a stream.");
+const APPLIED: Family = counter(
+    "ingest_applied",
+    "Those that reached a series on the page, or a stream.",
+);
+const HIDDEN: Family = counter(
+    "ingest_hidden",
+    "Those that reached a series that no page shows, by reason.",
+);
 const DROPPED: Family = counter("ingest_dropped", "Those that were dropped, by reason.");
 const OFFERED: Family = counter("exporter_offered", "Rows given to an exporter.");
 const SENT: Family = counter("exporter_sent", "Rows that left an exporter.");
@@ -165,6 +172,10 @@ impl SelfTelemetry {
             let labels = [source, protocol, signal];
             self.writer.count(&RECEIVED, &labels, account.received);
             self.writer.count(&APPLIED, &labels, account.applied);
+            for (reason, n) in account.hides() {
+                let labels = [source, protocol, signal, ("reason", reason.as_str())];
+                self.writer.count(&HIDDEN, &labels, n);
+            }
             for (reason, n) in account.drops() {
                 let labels = [source, protocol, signal, ("reason", reason.as_str())];
                 self.writer.count(&DROPPED, &labels, n);

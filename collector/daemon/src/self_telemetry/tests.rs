@@ -1,7 +1,7 @@
 use super::*;
 use dichroic_exporter_prometheus::{Format, page};
 use dichroic_model::{Identity, Limits, SECOND};
-use dichroic_pipeline::{DropReason, RelayTerm, Signal, inbox, serve};
+use dichroic_pipeline::{DropReason, HiddenReason, RelayTerm, Signal, inbox, serve};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -51,7 +51,8 @@ fn full_page() -> String {
     for hop in ["prometheus", "stream"] {
         ledger.hop(hop);
     }
-    ledger.received(own.id, Signal::Metrics, 3);
+    ledger.received(own.id, Signal::Metrics, 4);
+    ledger.hidden(own.id, Signal::Metrics, HiddenReason::LabelText, 1);
     ledger.dropped(own.id, Signal::Metrics, DropReason::SeriesLimit, 3);
     let labels = [("event", "a \"b\"".to_owned()), ("reason", "overload".to_owned())];
     ledger.relay(own.id, RelayTerm::new("rows_dropped", labels), 4);

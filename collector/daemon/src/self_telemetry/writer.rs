@@ -8,7 +8,7 @@ use dichroic_model::{
     AttributeValue, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, Scope, SeriesDef,
     Source, Temporality, UnixNanos,
 };
-use dichroic_pipeline::{Core, DropReason, HistogramPoint, SeriesRef, Signal, SummaryPoint, Times};
+use dichroic_pipeline::{Core, DropReason, HistogramPoint, SeriesRef, Signal, SummaryPoint, Times, Written};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl Writer {
                 (Ok(_), None) => {}
             }
         }
-        let (mut applied, mut dropped) = (0, Vec::new());
+        let (mut applied, mut hidden, mut dropped) = (0, Vec::new(), Vec::new());
         let round = self.round;
         self.series.retain(|fingerprint, known| {
             if known.round != round {
@@ -191,7 +191,8 @@ impl Writer {
             }
             let reason = refused.get(fingerprint).copied();
             match known.write(store, reason.unwrap_or(DropReason::SeriesGone), now) {
-                Ok(()) => applied += 1,
+                Ok(Written::Applied) => applied += 1,
+                Ok(Written::Hidden(reason)) => hidden.push(reason),
                 Err(reason) => {
                     known.series = None;
                     dropped.push(reason);
@@ -200,8 +201,15 @@ impl Writer {
             true
         });
         let (id, ledger) = (self.source.id, store.ledger_mut());
-        ledger.received(id, Signal::Metrics, applied + dropped.len() as u64);
+        ledger.received(
+            id,
+            Signal::Metrics,
+            applied + (hidden.len() + dropped.len()) as u64,
+        );
         ledger.applied(id, Signal::Metrics, applied);
+        for reason in hidden {
+            ledger.hidden(id, Signal::Metrics, reason, 1);
+        }
         for reason in dropped {
             ledger.dropped(id, Signal::Metrics, reason, 1);
         }
@@ -234,6 +242,7 @@ impl Writer {
                 _ => Factor::ONE,
             },
             attributes: attributes.collect(),
+            start: 0,
             bounds: (family.kind == MetricKind::Histogram).then(|| self.bounds.clone()),
         };
         store
@@ -244,7 +253,7 @@ impl Writer {
 
 impl Known {
     /// `reason` is why there is no series, if there is none.
-    fn write(&self, store: &mut Core, reason: DropReason, now: UnixNanos) -> Result<(), DropReason> {
+    fn write(&self, store: &mut Core, reason: DropReason, now: UnixNanos) -> Result<Written, DropReason> {
         let series = self.series.ok_or(reason)?;
         match &self.value {
             Value::Number(value) => store.set_number(series, *value, Times::at(now)),

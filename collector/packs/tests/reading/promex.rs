@@ -1,7 +1,7 @@
 //! The metrics of PromEx.
 
 use dichroic_model::names::page_name;
-use dichroic_model::{NameStyle, PageType};
+use dichroic_model::{MetricKind, NameStyle};
 use dichroic_packs::{Aggregation, Packs, Selection, Variables};
 use std::collections::BTreeSet;
 
@@ -116,9 +116,9 @@ fn the_metrics_that_promex_dashboards_query_are_exposed() {
         ..Selection::default()
     };
     let kind = |aggregation: &Aggregation| match aggregation {
-        Aggregation::Counter | Aggregation::Sum { monotonic: true } => PageType::Counter,
-        Aggregation::Sum { .. } | Aggregation::LastValue => PageType::Gauge,
-        Aggregation::Buckets(_) | Aggregation::Exponential { .. } => PageType::Histogram,
+        Aggregation::Counter | Aggregation::Sum { monotonic: true } => MetricKind::COUNTER,
+        Aggregation::Sum { .. } | Aggregation::LastValue => MetricKind::Gauge,
+        Aggregation::Buckets(_) | Aggregation::Exponential { .. } => MetricKind::Histogram,
     };
     let metrics = selection.compile("shop", &Variables::new()).metrics;
     let shown: BTreeSet<String> = metrics

@@ -1,13 +1,17 @@
 //! Defines a series on a miss: resolution, key, exposition identity, admission.
 
 use super::Core;
+use crate::exposition::groups::GroupKey;
 use crate::exposition::identity::PageLabels;
 use crate::ledger::DropReason;
 use crate::series::admission::{Candidate, NotAdmitted, OVERFLOW, is_overflow};
 use crate::series::attribute_encoding::SeriesAttributes;
 use crate::series::meta::{SeriesMeta, StreamKey};
+use crate::series::metric::FamilyId;
 use crate::series::slot::SeriesRef;
-use dichroic_model::{Attributes, Fingerprint, Query, SeriesDef, Temporality, labels};
+use dichroic_model::labels::{self, Qualifiers, Stream};
+use dichroic_model::{Attributes, Fingerprint, MetricKind, Query, Scope, SeriesDef, Source, Temporality};
+use std::sync::Arc;
 
 impl Core {
     /// Defines a series: finds the one with this key, or admits a new one. From now on the fingerprint finds it.
@@ -43,31 +47,18 @@ impl Core {
             def.style,
             &resolution.help,
         );
-        let (shown, of_source) = labels::page_labels(&source, resolution.mapped, &attributes);
-        let hasher = &self.exposition.claims.hasher;
-        let page = PageLabels::render(hasher, metric.family_id, &shown, of_source);
-        let own = shown.len() - of_source;
-        drop(shown);
-        let overflow = is_overflow(&attributes);
+        let renumbered = self.exposition.families.take_renumbered();
+        self.reclaim(renumbered);
         let key = StreamKey {
+            group: self.group(metric.family_id, &source, resolution.mapped),
             metric: metric.clone(),
             source,
             scope: self.series.scopes.intern(def.scope),
             temporality: def.temporality,
             factor,
+            mapped: resolution.mapped,
         };
-        let names = &mut self.series.attribute_names;
-        let meta = SeriesMeta {
-            encoded: names.encode(attributes, &def.attributes, own),
-            stream: self.series.streams.resolve(key, page.of_source()),
-            own_labels: page.own().into(),
-        };
-        let candidate = Candidate {
-            meta,
-            overflow,
-            bounds,
-            identity: page.identity,
-        };
+        let candidate = self.candidate(key, attributes, &def, bounds);
         if let Some(index) = self.exposition.claims.find(&candidate, &self.series) {
             return Ok(self.series.re_resolve(index, fp, candidate));
         }
@@ -78,7 +69,7 @@ impl Core {
                 self.series.add_alias(series.index, fp.into());
                 Ok(series)
             }
-            Err(reason) => self.fold(candidate, resolution.mapped, reason),
+            Err(reason) => self.fold(candidate, reason),
         };
         if defined.is_err() {
             self.exposition.families.release(&metric);
@@ -86,24 +77,52 @@ impl Core {
         defined
     }
 
-    /// Folds a delta into the overflow series of its metric and source.
-    fn fold(
+    /// Renders the labels of a series.
+    fn candidate(
         &mut self,
-        candidate: Candidate,
-        mapped: bool,
-        reason: DropReason,
-    ) -> Result<SeriesRef, NotAdmitted> {
+        key: StreamKey,
+        attributes: Attributes,
+        def: &SeriesDef<'_>,
+        bounds: Option<Arc<[f64]>>,
+    ) -> Candidate {
+        let qualifiers = self.exposition.groups.qualifiers(key.group).unwrap_or_default();
+        let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
+        let samples = self.exposition.families.samples(key.metric.family_id);
+        let page = PageLabels::render(&self.exposition.claims.hasher, samples, &shown, of_source);
+        let own = shown.len() - of_source;
+        drop(shown);
+        let names = &mut self.series.attribute_names;
+        Candidate {
+            overflow: is_overflow(&attributes),
+            meta: SeriesMeta {
+                encoded: names.encode(attributes, &def.attributes, own),
+                stream: self.series.streams.resolve(key, page.of_source()),
+                own_labels: page.own().into(),
+            },
+            bounds,
+            identity: page.identity,
+            start: def.start,
+        }
+    }
+
+    /// Folds a delta into the overflow series of its metric and source.
+    fn fold(&mut self, candidate: Candidate, reason: DropReason) -> Result<SeriesRef, NotAdmitted> {
         if candidate.meta.temporality != Temporality::Delta {
             return Err(NotAdmitted(reason));
         }
-        let Candidate { meta, bounds, .. } = candidate;
+        let Candidate {
+            meta, bounds, start, ..
+        } = candidate;
         let attributes = Attributes::of(&[OVERFLOW]);
-        let (shown, of_source) = labels::page_labels(&meta.source, mapped, &attributes);
+        let key = meta.stream.key();
+        let qualifiers = self.exposition.groups.qualifiers(meta.group).unwrap_or_default();
+        let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
+        let samples = self.exposition.families.samples(meta.metric.family_id);
         let hasher = &self.exposition.claims.hasher;
-        let page = PageLabels::render(hasher, meta.metric.family_id, &shown, of_source);
+        let page = PageLabels::render(hasher, samples, &shown, of_source);
         drop(shown);
         let meta = SeriesMeta {
-            stream: self.series.streams.resolve(meta.stream.key(), page.of_source()),
+            stream: self.series.streams.resolve(key, page.of_source()),
             own_labels: page.own().into(),
             encoded: SeriesAttributes::Packed(attributes),
         };
@@ -112,6 +131,7 @@ impl Core {
             overflow: true,
             bounds,
             identity: page.identity,
+            start,
         };
         if let Some(index) = self.exposition.claims.find(&candidate, &self.series) {
             return self.series.fold_into(index, &candidate, reason);
@@ -124,10 +144,33 @@ impl Core {
 
     fn admit(&mut self, candidate: Candidate) -> SeriesRef {
         let (source, metric) = (candidate.meta.source.id, candidate.meta.metric.id);
+        let start = candidate.start;
         let series = self.series.insert(candidate, self.clock);
         let position = self.sources.add_series(source, metric, series.index);
         self.series.placements[series.index as usize].source = position;
         self.exposition.add(series.index, &mut self.series);
+        self.claim(series.index, start);
+        self.exposition.copies.add(series.index);
         series
+    }
+
+    /// Series of one family whose sources have equal labels.
+    fn group(&self, family: FamilyId, source: &Source, mapped: bool) -> GroupKey {
+        let (none, scope, qualifiers) = (Attributes::default(), Scope::default(), Qualifiers::default());
+        let stream = Stream {
+            source,
+            scope: &scope,
+            kind: MetricKind::Gauge,
+            mapped,
+            qualifiers: &qualifiers,
+        };
+        let (shown, _) = labels::page_labels(&stream, &none);
+        PageLabels::render(
+            &self.exposition.claims.hasher,
+            u64::from(family),
+            &shown,
+            shown.len(),
+        )
+        .identity
     }
 }

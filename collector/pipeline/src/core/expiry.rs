@@ -64,6 +64,9 @@ impl Core {
         let range = self.series.sweep_range();
         let mut index = range.start;
         while index < range.end && *budget > 0 {
+            if self.series.slots[index as usize].composite {
+                self.series.retire_idle_writers(index, now);
+            }
             if self.series.is_due(index, now, stale, shortest_idle) {
                 self.remove(index);
                 *budget -= 1;

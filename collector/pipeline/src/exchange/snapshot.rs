@@ -9,7 +9,8 @@ use crate::core::Core;
 use crate::exposition::families::HOLE;
 use crate::row::Row;
 use crate::series::meta::SeriesMeta;
-use crate::series::slot::Slot;
+use crate::series::slot::{Shown, Slot};
+use crate::series::writers::retire as add;
 use dichroic_model::UnixNanos;
 use std::sync::Arc;
 use std::task::Context;
@@ -106,6 +107,9 @@ impl Snapshot {
     fn row(&self, core: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
         let slot: &Slot = &core.series.slots[index as usize];
         let meta = slot.meta.as_ref()?;
+        if slot.composite {
+            return self.composite(core, index, copy, since);
+        }
         if since.is_some_and(|since| slot.touched < since) || core.exposition.copies.is_new(index, copy) {
             return None;
         }
@@ -124,8 +128,53 @@ impl Snapshot {
             start: slot.start,
             start_explicit: slot.start_explicit,
             time: slot.time,
-            hidden: slot.hidden,
+            hidden: slot.hidden(),
+            writers: 1,
             exemplar,
+        })
+    }
+
+    /// The row of a series that is the sum of several, or of several writers.
+    #[cold]
+    fn composite(&self, core: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
+        let series = &core.series;
+        let slot = &series.slots[index as usize];
+        let meta = slot.meta.as_ref()?;
+        if slot.shown == Shown::Added || core.exposition.copies.is_new(index, copy) {
+            return None;
+        }
+        if self.request.filter.as_ref().is_some_and(|selects| !selects(meta)) {
+            return None;
+        }
+        let (parts, retired) = core.exposition.claims.parts(index, series).unwrap_or_default();
+        let mut value = retired;
+        let (mut start, mut explicit, mut time, mut touched, mut writers) = (u64::MAX, false, 0, 0, 0);
+        let all = parts.iter().copied().chain([index]);
+        for part in all.filter(|part| series.slots[*part as usize].time != 0) {
+            if let Some(held) = series.value(part) {
+                add(&mut value, held, series.limits.buckets);
+            }
+            let slot = &series.slots[part as usize];
+            let times = series.writer_times(part).chain([(slot.start, slot.time)]);
+            for (from, last) in times {
+                (start, time) = (start.min(from), time.max(last));
+            }
+            explicit |= slot.start_explicit;
+            touched = touched.max(slot.touched);
+            writers = writers.max(series.writers.count(part));
+        }
+        if since.is_some_and(|since| touched < since) || time == 0 {
+            return None;
+        }
+        Some(Row {
+            meta: meta.clone(),
+            value: value?,
+            start,
+            start_explicit: explicit,
+            time,
+            hidden: slot.hidden(),
+            writers,
+            exemplar: series.exemplar(index).cloned(),
         })
     }
 }

@@ -1,23 +1,37 @@
-//! Claims: the series that has each exposition identity, and its contenders.
+//! Claims: which series has an exposition identity, and what becomes of others that have the same one.
+//!
+//! The holder of an identity has a row on pages. A contender whose value can be added to the holder's is part of that row; any other is
+//! hidden, with a reason. Which of them is the holder is decided by their keys, not by their order of arrival.
 
 use super::identity::series_key;
 use crate::hash::HashMap;
+use crate::ledger::HiddenReason;
+use crate::row::RowValue;
 use crate::series::Series;
 use crate::series::admission::{Candidate, Removed};
 use crate::series::meta::SeriesMeta;
+use crate::series::slot::Shown;
 use crate::series::table::{Key, Table};
-use dichroic_model::Fingerprinter;
+use crate::series::writers::{adds_up, retire};
+use dichroic_model::{Fingerprinter, MetricKind, Protocol};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+/// Series that contend for one identity.
+#[derive(Default)]
+struct Contest {
+    contenders: Vec<u32>,
+    /// What series counted that were part of the row and are removed: a total never falls.
+    retired: Option<RowValue>,
+}
+
 pub(crate) struct Claims {
     pub(crate) hasher: Fingerprinter,
-    /// Key → slot, used on a miss of the fingerprint. The key is the exposition identity of a shown series, the series key of a hidden
-    /// one.
+    /// Key → slot, on a miss of the fingerprint: the exposition identity of a holder, the series key of a contender.
     table: Table,
-    /// Hidden series by the identity for which they contend.
-    contenders: HashMap<Key, Vec<u32>>,
-    /// The identity for which each hidden series contends.
+    /// By the identity that they contend for.
+    contests: HashMap<Key, Contest>,
+    /// The identity that each contender contends for.
     contended: HashMap<u32, Key>,
     /// Number of definitions that found their identity taken.
     pub(crate) collisions: u64,
@@ -28,7 +42,7 @@ impl Claims {
         Claims {
             hasher,
             table: Table::default(),
-            contenders: HashMap::default(),
+            contests: HashMap::default(),
             contended: HashMap::default(),
             collisions: 0,
         }
@@ -54,14 +68,22 @@ impl Claims {
         })
     }
 
-    /// Claims the identity for a new series. If another has it, the order of their keys decides.
-    pub(super) fn claim(&mut self, index: u32, series: &mut Series) {
+    /// Gives a free identity to the series. Otherwise returns the holder.
+    pub(crate) fn claim(&mut self, index: u32, series: &Series) -> Option<u32> {
         let identity = series.placements[index as usize].key;
-        let Some(holder) = self.table.find_key(identity) else {
-            self.table.insert(identity, index);
-            return;
-        };
-        let (winner, loser) = if order(series, index, holder) == Ordering::Less {
+        match self.table.find_key(identity) {
+            Some(holder) => Some(holder).filter(|holder| *holder != index),
+            None => {
+                self.table.insert(identity, index);
+                None
+            }
+        }
+    }
+
+    /// Lets a series contend for the identity of a holder. `superseded`: the loser's process has been replaced by the winner's.
+    pub(crate) fn contend(&mut self, index: u32, holder: u32, superseded: bool, series: &mut Series) {
+        let identity = series.placements[holder as usize].key;
+        let (winner, loser) = if superseded || order(series, index, holder) == Ordering::Less {
             (index, holder)
         } else {
             (holder, index)
@@ -70,13 +92,21 @@ impl Claims {
         let own = meta.map_or(identity, |meta| series_key(&self.hasher, meta));
         self.set_key(loser, own, series);
         self.set_key(winner, identity, series);
-        series.slots[loser as usize].hidden = true;
-        for index in [winner, loser] {
-            series.slots[index as usize].contested = true;
-        }
-        self.contenders.entry(identity).or_default().push(loser);
         self.contended.insert(loser, identity);
-        self.collisions += 1;
+        let contest = self.contests.entry(identity).or_default();
+        contest.contenders.push(loser);
+        if winner == index {
+            if !add_up(series, index, holder) {
+                contest.retired = None;
+            }
+            appoint(series, winner, &contest.contenders);
+        } else {
+            appoint(series, winner, &[loser]);
+        }
+        if superseded {
+            series.slots[loser as usize].shown = Shown::Hidden(HiddenReason::Superseded);
+        }
+        self.collisions += u64::from(series.slots[loser as usize].hidden().is_some());
     }
 
     fn set_key(&mut self, index: u32, key: Key, series: &mut Series) {
@@ -84,40 +114,137 @@ impl Claims {
         self.table.insert(key, index);
     }
 
-    /// Removes a series. The first contender for its identity becomes its successor, which is returned.
+    /// Removes the claim of a live series, for it gets another identity.
+    pub(crate) fn withdraw(&mut self, index: u32, series: &mut Series) -> Option<u32> {
+        let slot = &mut series.slots[index as usize];
+        let removed = (series.placements[index as usize].key, slot.shown, slot.composite);
+        (slot.shown, slot.composite) = (Shown::Row, series.writers.is_sum(index));
+        let (key, shown, composite) = removed;
+        self.leave(index, key, composite.then_some(shown), None, series)
+    }
+
+    /// Removes the claim of a removed series. The first contender for its identity succeeds it; returns the successor.
     pub(super) fn release(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Option<u32> {
-        let identity = removed.placement.key;
-        self.table.remove(identity, index);
-        if !removed.contested {
-            return None;
+        let kind = removed.meta.metric.kind;
+        let total = removed
+            .total
+            .clone()
+            .filter(|_| kind != MetricKind::Sum { monotonic: false });
+        let shown = removed.composite.then_some(removed.shown);
+        let successor = self.leave(index, removed.placement.key, shown, total.clone(), series)?;
+        let meta = series.slots[successor as usize].meta.clone()?;
+        let identity = series.placements[successor as usize].key;
+        if let Some(contest) = self.contests.get_mut(&identity) {
+            match total.filter(|_| same_sum(&meta, &removed.meta)) {
+                Some(total) => retire(&mut contest.retired, total, series.limits.buckets),
+                None => contest.retired = None,
+            }
         }
+        Some(successor)
+    }
+
+    /// `shown` if the series may be part of a contest; `total` is retired if it was a part of the holder's row.
+    fn leave(
+        &mut self,
+        index: u32,
+        key: Key,
+        shown: Option<Shown>,
+        total: Option<RowValue>,
+        series: &mut Series,
+    ) -> Option<u32> {
+        self.table.remove(key, index);
+        let shown = shown?;
         if let Some(identity) = self.contended.remove(&index) {
-            self.withdraw(index, identity);
+            if let Some(contest) = self.contests.get_mut(&identity) {
+                contest.contenders.retain(|contender| *contender != index);
+                if shown == Shown::Added
+                    && let Some(total) = total
+                {
+                    retire(&mut contest.retired, total, series.limits.buckets);
+                }
+            }
             return None;
         }
-        let mut contenders = self.contenders.remove(&identity)?;
+        let mut contest = self.contests.remove(&key)?;
+        let contenders = &mut contest.contenders;
         let first = (0..contenders.len()).min_by(|a, b| order(series, contenders[*a], contenders[*b]));
         let successor = contenders.swap_remove(first?);
         self.contended.remove(&successor);
         self.table
             .remove(series.placements[successor as usize].key, successor);
-        self.set_key(successor, identity, series);
-        let slot = &mut series.slots[successor as usize];
-        slot.hidden = slot.meta.as_ref().is_none_or(|meta| meta.metric.family.is_none());
-        slot.contested = !contenders.is_empty();
-        if !contenders.is_empty() {
-            self.contenders.insert(identity, contenders);
-        }
+        self.set_key(successor, key, series);
+        appoint(series, successor, contenders);
+        self.contests.insert(key, contest);
         Some(successor)
     }
 
-    fn withdraw(&mut self, index: u32, identity: Key) {
-        if let Some(contenders) = self.contenders.get_mut(&identity) {
-            contenders.retain(|contender| *contender != index);
-            if contenders.is_empty() {
-                self.contenders.remove(&identity);
-            }
+    /// Retires a total that a reset ended, if the series is part of a sum.
+    pub(crate) fn retire(&mut self, index: u32, total: RowValue, series: &Series) {
+        let identity = match self.contended.get(&index) {
+            Some(_) if series.slots[index as usize].shown != Shown::Added => return,
+            Some(identity) => *identity,
+            None => series.placements[index as usize].key,
+        };
+        let added = |index: &u32| series.slots[*index as usize].shown == Shown::Added;
+        if let Some(contest) = self.contests.get_mut(&identity)
+            && (contest.retired.is_some() || contest.contenders.iter().any(added))
+        {
+            retire(&mut contest.retired, total, series.limits.buckets);
         }
+    }
+
+    /// Series whose values are added to the row of the holder, and what is retired.
+    pub(crate) fn parts(&self, holder: u32, series: &Series) -> Option<(Vec<u32>, Option<RowValue>)> {
+        let contest = self
+            .contests
+            .get(&series.placements[holder as usize].key)
+            .filter(|_| !self.contended.contains_key(&holder))?;
+        let added = |index: &u32| series.slots[*index as usize].shown == Shown::Added;
+        let parts = contest.contenders.iter().copied().filter(added).collect();
+        Some((parts, contest.retired.clone()))
+    }
+}
+
+/// Sets what is shown of a holder and of contenders for its identity.
+fn appoint(series: &mut Series, holder: u32, contenders: &[u32]) {
+    set_shown(series, holder, Shown::Row);
+    for contender in contenders {
+        let shown = if add_up(series, *contender, holder) {
+            Shown::Added
+        } else {
+            Shown::Hidden(reason(series, *contender, holder))
+        };
+        set_shown(series, *contender, shown);
+    }
+}
+
+fn set_shown(series: &mut Series, index: u32, shown: Shown) {
+    let slot = &mut series.slots[index as usize];
+    (slot.shown, slot.composite) = (shown, true);
+}
+
+/// Whether two series with one identity are parts of one total: the same metric of one program, told apart only by what labels do not
+/// show. A scraped page is not added up: there the second sample is a duplicate.
+fn add_up(series: &Series, a: u32, b: u32) -> bool {
+    let meta = |index: u32| series.slots[index as usize].meta.as_ref();
+    matches!((meta(a), meta(b)), (Some(a), Some(b)) if same_sum(a, b))
+}
+
+fn same_sum(a: &SeriesMeta, b: &SeriesMeta) -> bool {
+    adds_up(a.metric.kind)
+        && a.source.spec.protocol != Protocol::Prometheus
+        && Arc::ptr_eq(&a.metric, &b.metric)
+        && a.source.id == b.source.id
+        && a.scope == b.scope
+        && a.factor == b.factor
+}
+
+fn reason(series: &Series, hidden: u32, holder: u32) -> HiddenReason {
+    let meta = |index: u32| series.slots[index as usize].meta.as_ref();
+    match (meta(hidden), meta(holder)) {
+        (Some(a), Some(b)) if a.source.id != b.source.id => HiddenReason::Source,
+        (Some(a), Some(b)) if Arc::ptr_eq(&a.metric, &b.metric) => HiddenReason::LabelText,
+        _ => HiddenReason::MetricName,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Families: metrics that share a name on a Prometheus page, in page order.
 //!
-//! A metric is canonical (dotted name, unit, kind); a family is its form on a page (one `# TYPE`, all samples together). A family may
-//! have metrics of several sources and runtimes. If a family of another type has taken the page name or a suffix of a metric, its series
-//! are hidden from pages and counted, but remain in streams and in the catalog. They are shown once the other family is removed.
+//! A metric is canonical (dotted name, unit, kind); a family is what a page shows (`# TYPE` once, all samples together). Metrics of one
+//! family may come from several sources and runtimes. Families of other types or with overlapping names are on the page too: see
+//! [`super::clashes`].
 //!
 //! A metric is removed with its last series, a family with its last metric; both are accounted in bytes.
 
+use super::clashes;
 use crate::hash::{HashMap, Seeded};
 use crate::series::metric::{Family, FamilyId, Metric, MetricId};
 use dichroic_model::attributes::cut;
@@ -26,18 +27,12 @@ pub(crate) struct Members {
     /// Positions of [`HOLE`].
     holes: Vec<u32>,
     metrics: usize,
-    shown: bool,
+    /// Series of families with the same number may be the same sample if their labels are equal.
+    samples: u64,
 }
 
 /// Marks the slot of a removed series.
 pub(crate) const HOLE: u32 = u32::MAX;
-
-/// Base name, type, whether its samples end with `_total`.
-type HiddenKey = (String, u8, bool);
-
-fn hidden_key(page: &PageName, kind: PageType) -> HiddenKey {
-    (page.base.clone(), kind as u8, page.total)
-}
 
 struct MetricEntry {
     metric: Arc<Metric>,
@@ -48,13 +43,13 @@ struct MetricEntry {
 pub(crate) struct Families {
     members: Vec<Option<Members>>,
     free: Vec<FamilyId>,
+    /// In page order.
     by_name: BTreeMap<String, FamilyId>,
-    /// Every sample name that a family may produce, so that two families never produce the same one.
-    claimed: HashMap<String, FamilyId>,
-    /// Families that are hidden from pages, by their name and type there.
-    hidden: BTreeMap<HiddenKey, FamilyId>,
-    /// Whether a name has become free that a hidden family may need.
-    freed: bool,
+    /// Every name that a family may have on a page, with the families that have it.
+    claimed: HashMap<String, Vec<FamilyId>>,
+    /// Families whose number of [`Members::samples`] has changed.
+    renumbered: Vec<FamilyId>,
+    last_number: u64,
     metrics: HashTable<MetricEntry>,
     hasher: Seeded,
     next_metric: MetricId,
@@ -63,21 +58,9 @@ pub(crate) struct Families {
     bytes: usize,
 }
 
-fn sample_names(page: &PageName, kind: PageType) -> Vec<String> {
-    let with = |suffixes: &[&str]| suffixes.iter().map(|s| format!("{}{s}", page.base)).collect();
-    match kind {
-        PageType::Counter => with(&["", "_total", "_created"]),
-        PageType::Histogram => with(&["", "_bucket", "_sum", "_count", "_created"]),
-        PageType::GaugeHistogram => with(&["", "_bucket", "_gsum", "_gcount", "_sum", "_count"]),
-        PageType::Summary => with(&["", "_sum", "_count", "_created"]),
-        PageType::Info => with(&["", "_info"]),
-        PageType::Gauge | PageType::StateSet | PageType::Unknown => with(&[""]),
-    }
-}
-
-/// The name of a hidden family in page order.
-fn hidden_name(base: &str, id: FamilyId) -> String {
-    format!("{base}\u{0}{id}")
+/// The key of a family in page order.
+fn page_order(page: &PageName, kind: PageType) -> String {
+    format!("{}\u{0}{}{}", page.base, kind as u8, u8::from(page.total))
 }
 
 impl Families {
@@ -95,11 +78,7 @@ impl Families {
             return entry.metric.clone();
         }
         let help = cut(help, HELP_BYTES);
-        let (family_id, family) = self.family(
-            page_name(name, unit, kind.page_type(), style),
-            kind.page_type(),
-            help,
-        );
+        let (family_id, family) = self.family(page_name(name, unit, kind, style), kind.page_type(), help);
         self.next_metric += 1;
         let metric = Arc::new(Metric {
             name: name.to_owned(),
@@ -124,51 +103,93 @@ impl Families {
         metric
     }
 
-    /// Finds or creates the family. Hidden metrics have a hidden family, so that copies visit their series in order.
-    fn family(&mut self, page: PageName, kind: PageType, help: &str) -> (FamilyId, Option<Arc<Family>>) {
-        if let Some(id) = self.by_name.get(&page.base).copied()
+    fn family(&mut self, page: PageName, kind: PageType, help: &str) -> (FamilyId, Arc<Family>) {
+        let order = page_order(&page, kind);
+        if let Some(id) = self.by_name.get(&order).copied()
             && let Some(members) = &self.members[id as usize]
-            && (members.family.kind, members.family.page.total) == (kind, page.total)
         {
-            return (id, Some(members.family.clone()));
-        }
-        let names = sample_names(&page, kind);
-        let shown = !names.iter().any(|name| self.claimed.contains_key(name));
-        if let Some(id) = self.hidden.get(&hidden_key(&page, kind)).copied() {
-            self.freed |= shown;
-            return (id, None);
+            return (id, members.family.clone());
         }
         let id = self.free.pop().unwrap_or(self.members.len() as FamilyId);
         if id as usize == self.members.len() {
             self.members.push(None);
         }
-        let family = Arc::new(Family {
-            page,
-            kind,
-            help: help.to_owned(),
-        });
-        let base = &family.page.base;
-        let name = if shown {
-            base.clone()
-        } else {
-            hidden_name(base, id)
-        };
-        self.by_name.insert(name, id);
+        let names = clashes::names(&page, kind);
+        let family = Arc::new(Family::new(page, kind, help.to_owned()));
+        self.by_name.insert(order, id);
+        self.last_number += 1;
         self.members[id as usize] = Some(Members {
             family: family.clone(),
             slots: Vec::new(),
             holes: Vec::new(),
             metrics: 0,
-            shown,
+            samples: self.last_number,
         });
-        if !shown {
-            self.hidden.insert(hidden_key(&family.page, kind), id);
-            return (id, None);
-        }
+        let mut alone = true;
         for name in names {
-            self.claimed.insert(name, id);
+            let families = self.claimed.entry(name).or_default();
+            families.push(id);
+            alone &= families.len() == 1;
         }
-        (id, Some(family))
+        if !alone {
+            self.resolve_clash(id);
+        }
+        (id, family)
+    }
+
+    /// Decides anew how the families are shown whose names overlap with those of this one.
+    #[cold]
+    fn resolve_clash(&mut self, id: FamilyId) {
+        let mut all = vec![id];
+        let mut at = 0;
+        while let Some(next) = all.get(at).copied() {
+            at += 1;
+            let Some(members) = &self.members[next as usize] else {
+                continue;
+            };
+            let names = clashes::names(&members.family.page, members.family.kind);
+            for other in names.iter().filter_map(|name| self.claimed.get(name)).flatten() {
+                if !all.contains(other) {
+                    all.push(*other);
+                }
+            }
+        }
+        let families = all
+            .iter()
+            .filter_map(|id| Some((*id, &*self.members[*id as usize].as_ref()?.family)));
+        let families: Vec<(FamilyId, &Family)> = families.collect();
+        clashes::resolve(&mut families.iter().map(|(_, family)| *family).collect::<Vec<_>>());
+        for set in clashes::shared_samples(&families) {
+            let number = |id: FamilyId| self.members[id as usize].as_ref().map(|members| members.samples);
+            let least = set.iter().filter_map(|id| number(*id)).min();
+            for id in set {
+                if let (Some(members), Some(least)) = (&mut self.members[id as usize], least)
+                    && members.samples != least
+                {
+                    members.samples = least;
+                    self.renumbered.push(id);
+                }
+            }
+        }
+    }
+
+    /// Families whose series need new identities, because they share samples with others now.
+    pub(crate) fn take_renumbered(&mut self) -> Vec<FamilyId> {
+        std::mem::take(&mut self.renumbered)
+    }
+
+    /// Slots of a family, [`HOLE`] among them.
+    pub(crate) fn slots(&self, id: FamilyId) -> &[u32] {
+        self.members[id as usize]
+            .as_ref()
+            .map_or(&[], |members| &members.slots)
+    }
+
+    /// The number that the samples of a family share with those of others.
+    pub(crate) fn samples(&self, id: FamilyId) -> u64 {
+        self.members[id as usize]
+            .as_ref()
+            .map_or(0, |members| members.samples)
     }
 
     /// Adds a series. Returns its position in the family.
@@ -272,46 +293,21 @@ impl Families {
             return;
         };
         self.free.push(id);
-        let page = &members.family.page;
-        if members.shown {
-            self.by_name.remove(&page.base);
-            for name in sample_names(page, members.family.kind) {
-                self.claimed.remove(&name);
+        let Family { page, kind, .. } = &*members.family;
+        self.by_name.remove(&page_order(page, *kind));
+        let mut others = Vec::new();
+        for name in clashes::names(page, *kind) {
+            if let Some(families) = self.claimed.get_mut(&name) {
+                families.retain(|other| *other != id);
+                others.extend_from_slice(families);
+                if families.is_empty() {
+                    self.claimed.remove(&name);
+                }
             }
-            self.freed |= !self.hidden.is_empty();
-        } else {
-            self.by_name.remove(&hidden_name(&page.base, id));
-            self.hidden.remove(&hidden_key(page, members.family.kind));
         }
-    }
-
-    /// Shows families whose names have become free, calling `renewed(slots, metrics by id)` for each. Only valid while no copy is in
-    /// progress.
-    pub(crate) fn reveal(&mut self, mut renewed: impl FnMut(&[u32], &HashMap<MetricId, Arc<Metric>>)) {
-        if !std::mem::take(&mut self.freed) {
-            return;
-        }
-        for (key, id) in self.hidden.clone() {
-            let Some(members) = &mut self.members[id as usize] else {
-                continue;
-            };
-            let family = members.family.clone();
-            let names = sample_names(&family.page, family.kind);
-            if names.iter().any(|name| self.claimed.contains_key(name)) {
-                continue;
-            }
-            members.shown = true;
-            self.claimed.extend(names.into_iter().map(|name| (name, id)));
-            self.hidden.remove(&key);
-            self.by_name.remove(&hidden_name(&family.page.base, id));
-            self.by_name.insert(family.page.base.clone(), id);
-            let mut metrics = HashMap::default();
-            for entry in self.metrics.iter_mut().filter(|k| k.metric.family_id == id) {
-                entry.metric = Arc::new(entry.metric.with_family(&family));
-                metrics.insert(entry.metric.id, entry.metric.clone());
-            }
-            renewed(&members.slots, &metrics);
-        }
+        others.sort_unstable();
+        others.dedup();
+        others.into_iter().for_each(|other| self.resolve_clash(other));
     }
 
     /// The first family at or after `name` in page order.

@@ -1,7 +1,6 @@
 //! Exposition identities: the name and the labels of a series on a page.
 
 use crate::series::meta::SeriesMeta;
-use crate::series::metric::FamilyId;
 use crate::series::table::Key;
 use dichroic_model::{Fingerprint, Fingerprinter, labels, labels::Label};
 
@@ -11,7 +10,7 @@ pub(crate) struct PageLabels {
     text: String,
     /// End of the source's labels.
     split: usize,
-    /// Hash of family and label set. A page shows each identity once.
+    /// Sample names and label set: a page shows each identity once.
     pub(crate) identity: Fingerprint,
 }
 
@@ -24,11 +23,11 @@ impl PageLabels {
         self.text[self.split..].strip_suffix(',').unwrap_or_default()
     }
 
-    /// Renders labels, the first `of_source` of which are the source's, and hashes family and label set. The hashes of labels are added,
-    /// because their order does not matter; labels with an empty value are ignored.
+    /// Renders labels, of which the first `of_source` are the source's, and hashes sample names and label set. The order in a set does not
+    /// matter, so the hashes of labels are added; a label with an empty value does not count.
     pub(crate) fn render(
         hasher: &Fingerprinter,
-        family: FamilyId,
+        samples: u64,
         shown: &[Label<'_>],
         of_source: usize,
     ) -> PageLabels {
@@ -36,7 +35,7 @@ impl PageLabels {
         let length: usize = shown.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
         let mut text = String::with_capacity(length);
         let mut split = 0;
-        let mut hashed = [0; 20];
+        let mut hashed = [0; 24];
         let (mut low, mut high) = (0_u64, 0_u64);
         for (at, (name, value)) in shown.iter().enumerate() {
             let from = text.len();
@@ -57,9 +56,9 @@ impl PageLabels {
                 split = text.len();
             }
         }
-        hashed[..4].copy_from_slice(&family.to_le_bytes());
-        hashed[4..12].copy_from_slice(&low.to_le_bytes());
-        hashed[12..].copy_from_slice(&high.to_le_bytes());
+        hashed[..8].copy_from_slice(&samples.to_le_bytes());
+        hashed[8..16].copy_from_slice(&low.to_le_bytes());
+        hashed[16..].copy_from_slice(&high.to_le_bytes());
         PageLabels {
             text,
             split,

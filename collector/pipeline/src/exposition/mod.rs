@@ -1,28 +1,28 @@
 //! The room of pages: families in page order, and the identity of each series on a page.
 //!
-//! A page must not show two samples of one identity. Two series with the same exposition identity (family and labels) contend for it;
-//! one wins the claim, by its key, and the other is hidden until the winner is removed.
+//! A page must not show two samples of one identity. Series with the same exposition identity (sample name and labels) are told apart by
+//! more labels, added up, or all but one hidden: see [`groups`] and [`claims`].
 
 pub(crate) mod claims;
+pub(crate) mod clashes;
 pub(crate) mod copies;
 pub(crate) mod families;
+pub(crate) mod groups;
 pub(crate) mod identity;
 
 use crate::series::Series;
 use crate::series::admission::Removed;
-use crate::series::meta::StreamKey;
 use claims::Claims;
 use copies::Copies;
 use dichroic_model::Fingerprinter;
-use families::{Families, HOLE};
-use std::sync::Arc;
+use families::Families;
+use groups::Groups;
 
 pub(crate) struct Exposition {
     pub(crate) families: Families,
     pub(crate) claims: Claims,
+    pub(crate) groups: Groups,
     pub(crate) copies: Copies,
-    /// Number of definitions whose family was hidden.
-    pub(crate) name_conflicts: u64,
 }
 
 impl Exposition {
@@ -30,19 +30,17 @@ impl Exposition {
         Exposition {
             families: Families::default(),
             claims: Claims::new(hasher),
+            groups: Groups::default(),
             copies: Copies::default(),
-            name_conflicts: 0,
         }
     }
 
-    /// Adds a new series to its family and claims its identity.
+    /// Adds a new series to its family and its group. It has no identity yet.
     pub(crate) fn add(&mut self, index: u32, series: &mut Series) {
         let slot = &series.slots[index as usize];
         let Some(meta) = &slot.meta else { return };
-        self.name_conflicts += u64::from(slot.hidden);
+        self.groups.add(meta.group);
         series.placements[index as usize].family = self.families.add(&meta.metric, index);
-        self.claims.claim(index, series);
-        self.copies.add(index);
     }
 
     /// Removes a series. If others contend for its identity, its successor becomes visible.
@@ -50,33 +48,16 @@ impl Exposition {
         if let Some(successor) = self.claims.release(index, removed, series) {
             self.copies.add(successor);
         }
+        self.groups.remove(removed.meta.group);
         self.families
             .remove(&removed.meta.metric, removed.placement.family);
         self.copies.remove(index);
     }
 
-    /// Closes holes in families and shows families whose names have become free. Only valid while no copy is in progress.
+    /// Closes holes in families. Only while no copy is under way.
     pub(crate) fn tidy(&mut self, series: &mut Series) {
         let placements = &mut series.placements;
         self.families
-            .tidy(|slot, position| placements[slot as usize].family = position);
-        let (claims, slots, streams) = (&self.claims, &mut series.slots, &mut series.streams);
-        self.families.reveal(|members, metrics| {
-            for index in members.iter().filter(|index| **index != HOLE) {
-                let slot = &mut slots[*index as usize];
-                let Some(meta) = &slot.meta else { continue };
-                if let Some(metric) = metrics.get(&meta.metric.id) {
-                    let key = StreamKey {
-                        metric: metric.clone(),
-                        ..meta.stream.key()
-                    };
-                    let stream = streams.resolve(key, &meta.source_labels);
-                    streams.retain(&stream);
-                    streams.release(&meta.stream);
-                    slot.meta = Some(Arc::new(meta.with_stream(stream)));
-                    slot.hidden = claims.is_contender(*index);
-                }
-            }
-        });
+            .tidy(|slot, place| placements[slot as usize].family = place);
     }
 }

@@ -3,11 +3,12 @@
 use super::Series;
 use super::cell::Cell;
 use super::meta::{SeriesMeta, stream_bytes};
-use super::slot::{Generation, Placement, SeriesRef, Slot};
+use super::slot::{Generation, Placement, SeriesRef, Shown, Slot};
 use super::sources::SourceState;
 use super::table::Key;
 use super::write::exemplar_bytes;
 use crate::ledger::DropReason;
+use crate::row::RowValue;
 use dichroic_model::{
     AttributeValue, Attributes, Expiry, Factor, Fingerprint, MetricKind, SeriesDef, UnixNanos,
     attributes::cut,
@@ -30,13 +31,18 @@ pub(crate) struct Candidate {
     pub(crate) bounds: Option<Arc<[f64]>>,
     /// Its exposition identity.
     pub(crate) identity: Fingerprint,
+    /// Start of its first point; 0 when not stated.
+    pub(crate) start: UnixNanos,
 }
 
 /// The entries of a removed series in other lists and tables.
 pub(crate) struct Removed {
     pub(crate) meta: Arc<SeriesMeta>,
     pub(crate) placement: Placement,
-    pub(crate) contested: bool,
+    pub(crate) shown: Shown,
+    /// What it counted, if its row was made of more than its slot.
+    pub(crate) total: Option<RowValue>,
+    pub(crate) composite: bool,
 }
 
 impl Series {
@@ -133,6 +139,7 @@ impl Series {
             overflow,
             bounds,
             identity,
+            start: _,
         } = candidate;
         let key = Key::from(identity);
         let cell = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
@@ -147,8 +154,8 @@ impl Series {
         let slot = Slot {
             monotonic: meta.metric.kind == MetricKind::COUNTER,
             expires_idle: matches!(meta.source.spec.expiry, Expiry::AfterIdle(_)),
-            hidden: meta.metric.family.is_none(),
-            contested: false,
+            shown: Shown::Row,
+            composite: false,
             cell,
             start: 0,
             start_explicit: false,
@@ -191,18 +198,15 @@ impl Series {
             _ => false,
         };
         if other_factor || other_bounds {
+            self.remove_writers(index);
+            let slot = &mut self.slots[index as usize];
             let empty = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
             let old = std::mem::replace(&mut slot.cell, empty);
             old.release(&mut self.bounds);
             self.bytes = (self.bytes + slot.cell.heap_bytes()).saturating_sub(old.heap_bytes());
             (slot.start, slot.start_explicit) = (slot.time, false);
             if other_factor {
-                self.streams.retain(&meta.stream);
-                self.bytes += series_bytes(&meta);
-                if let Some(old) = slot.meta.replace(Arc::new(meta)) {
-                    self.streams.release(&old.stream);
-                    self.bytes -= series_bytes(&old);
-                }
+                self.replace_meta(index, Arc::new(meta));
             }
             // Old fingerprints imply the old bounds or unit: they must miss and resolve again.
             self.remove_aliases(index);
@@ -242,12 +246,15 @@ impl Series {
     /// Empties a slot. Its index must not be reused ([`Series::free`]) before the series is removed everywhere.
     pub(crate) fn vacate(&mut self, index: u32) -> Option<Removed> {
         self.remove_aliases(index);
+        let composite = self.slots[index as usize].composite;
+        let total = composite.then(|| self.value(index)).flatten();
+        self.remove_writers(index);
         let slot = &mut self.slots[index as usize];
         let meta = slot.meta.take()?;
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
         slot.generation = slot.generation.of_next_series();
         self.overflows -= usize::from(slot.overflow);
-        let contested = slot.contested;
+        let shown = slot.shown;
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
         cell.release(&mut self.bounds);
         self.streams.release(&meta.stream);
@@ -259,8 +266,20 @@ impl Series {
         Some(Removed {
             meta,
             placement: self.placements[index as usize],
-            contested,
+            shown,
+            total,
+            composite,
         })
+    }
+
+    /// Gives a live series other metadata.
+    pub(crate) fn replace_meta(&mut self, index: u32, meta: Arc<SeriesMeta>) {
+        self.streams.retain(&meta.stream);
+        self.bytes += series_bytes(&meta);
+        if let Some(old) = self.slots[index as usize].meta.replace(meta) {
+            self.streams.release(&old.stream);
+            self.bytes -= series_bytes(&old);
+        }
     }
 
     /// Frees the index of a vacated slot.

@@ -27,6 +27,7 @@ impl Series {
         if self.slot(series).is_none() {
             return;
         }
+        self.remove_writers(series.index);
         let slot = &mut self.slots[series.index as usize];
         let empty = match &slot.cell {
             Cell::Histogram(old) => Cell::Histogram(Explicit::new(old.buckets(), old.bounds)),

@@ -2,7 +2,10 @@
 
 use super::attribute_encoding::SeriesAttributes;
 use super::metric::Metric;
-use dichroic_model::{AttributeValue, Attributes, Factor, Fingerprinter, Scope, Source, Temporality};
+use dichroic_model::labels::{self, Qualifiers};
+use dichroic_model::{
+    AttributeValue, Attributes, Factor, Fingerprint, Fingerprinter, Scope, Source, Temporality,
+};
 use hashbrown::HashTable;
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -22,6 +25,10 @@ pub struct MetricStream {
     pub temporality: Temporality,
     /// Converts raw values to the metric's unit.
     pub factor: Factor,
+    /// Whether runtimes share the family, so that its series have a `runtime` label.
+    pub(crate) mapped: bool,
+    /// The series whose labels are told apart together with its own.
+    pub(crate) group: Fingerprint,
     /// Page labels of the source, before those of the series: `job="x",instance="y"`.
     pub source_labels: Box<str>,
     hash: u64,
@@ -45,16 +52,7 @@ impl Deref for SeriesMeta {
 }
 
 impl SeriesMeta {
-    /// The same series in another stream.
-    pub(crate) fn with_stream(&self, stream: Arc<MetricStream>) -> SeriesMeta {
-        SeriesMeta {
-            stream,
-            encoded: self.encoded.clone(),
-            own_labels: self.own_labels.clone(),
-        }
-    }
-
-    /// Page labels, including those of the source.
+    /// Page labels, those of the source included.
     pub fn labels(&self) -> String {
         let mut text = String::with_capacity(self.source_labels.len() + 1 + self.own_labels.len());
         self.push_labels(&mut text);
@@ -109,6 +107,21 @@ pub(crate) struct StreamKey {
     pub(crate) scope: Arc<Scope>,
     pub(crate) temporality: Temporality,
     pub(crate) factor: Factor,
+    pub(crate) group: Fingerprint,
+    pub(crate) mapped: bool,
+}
+
+impl StreamKey {
+    /// What decides the labels of its series.
+    pub(crate) fn labels_of<'a>(&'a self, qualifiers: &'a Qualifiers) -> labels::Stream<'a> {
+        labels::Stream {
+            source: &self.source,
+            scope: &self.scope,
+            kind: self.metric.kind,
+            mapped: self.mapped,
+            qualifiers,
+        }
+    }
 }
 
 impl MetricStream {
@@ -119,6 +132,8 @@ impl MetricStream {
             scope: self.scope.clone(),
             temporality: self.temporality,
             factor: self.factor,
+            group: self.group,
+            mapped: self.mapped,
         }
     }
 }
@@ -143,7 +158,8 @@ impl MetricStreams {
             let stream = &entry.stream;
             Arc::ptr_eq(&stream.metric, &key.metric)
                 && Arc::ptr_eq(&stream.source, &key.source)
-                && (stream.temporality, stream.factor) == (key.temporality, key.factor)
+                && (stream.temporality, stream.factor, stream.group)
+                    == (key.temporality, key.factor, key.group)
                 && stream.scope == key.scope
                 && *stream.source_labels == *source_labels
         };
@@ -155,6 +171,8 @@ impl MetricStreams {
                 scope: key.scope,
                 temporality: key.temporality,
                 factor: key.factor,
+                group: key.group,
+                mapped: key.mapped,
                 source_labels: source_labels.into(),
                 hash,
             }),

@@ -3,6 +3,7 @@
 use dichroic_model::names::PageName;
 use dichroic_model::{MetricKind, NameStyle, PageType};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The id of a family.
 pub(crate) type FamilyId = u32;
@@ -10,8 +11,8 @@ pub(crate) type FamilyId = u32;
 /// The id of a metric; never reused.
 pub(crate) type MetricId = u64;
 
-/// A family on a page.
-#[derive(Debug, Clone, PartialEq)]
+/// What a page shows once per family.
+#[derive(Debug)]
 pub struct Family {
     /// Name, without `_total`.
     pub page: PageName,
@@ -19,6 +20,31 @@ pub struct Family {
     pub kind: PageType,
     /// The help text of its first metric.
     pub help: String,
+    pub(crate) split_in_text: AtomicBool,
+    pub(crate) split_in_openmetrics: AtomicBool,
+}
+
+impl Family {
+    pub(crate) fn new(page: PageName, kind: PageType, help: String) -> Self {
+        Family {
+            page,
+            kind,
+            help,
+            split_in_text: AtomicBool::new(false),
+            split_in_openmetrics: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether text pages write each of its sample names as a family of unknown type, because another family has one of its names.
+    /// Changes when such a family is added or removed.
+    pub fn split_in_text(&self) -> bool {
+        self.split_in_text.load(Ordering::Relaxed)
+    }
+
+    /// The same in OpenMetrics.
+    pub fn split_in_openmetrics(&self) -> bool {
+        self.split_in_openmetrics.load(Ordering::Relaxed)
+    }
 }
 
 /// A canonical metric.
@@ -34,8 +60,8 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The style of its name.
     pub style: NameStyle,
-    /// Its family on pages; `None` if a family of another type has taken the name.
-    pub family: Option<Arc<Family>>,
+    /// What pages show.
+    pub family: Arc<Family>,
     pub(crate) family_id: FamilyId,
     pub(crate) id: MetricId,
     /// Its hash in the table of metrics.
@@ -43,21 +69,7 @@ pub struct Metric {
 }
 
 impl Metric {
-    pub(crate) fn with_family(&self, family: &Arc<Family>) -> Metric {
-        Metric {
-            name: self.name.clone(),
-            unit: self.unit.clone(),
-            help: self.help.clone(),
-            kind: self.kind,
-            style: self.style,
-            family: Some(family.clone()),
-            family_id: self.family_id,
-            id: self.id,
-            hash: self.hash,
-        }
-    }
-
-    /// Accounted bytes of the metric and its part of the family.
+    /// Bytes that the metric and its part of the family are accounted for.
     pub(crate) fn bytes(&self) -> usize {
         // The name is in the metric, its key, the family and up to six claimed names; tables have spare capacity.
         1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()

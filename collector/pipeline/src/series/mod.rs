@@ -17,12 +17,15 @@ pub(crate) mod points;
 pub(crate) mod scopes;
 pub(crate) mod slot;
 pub(crate) mod sources;
+mod switch;
 pub(crate) mod table;
 pub(crate) mod times;
 pub(crate) mod values;
 mod write;
+pub(crate) mod writers;
 
 use crate::hash::HashMap;
+use crate::row::RowValue;
 use attribute_encoding::AttributeNameSets;
 use bounds::BoundLists;
 use dichroic_model::{Exemplar, Fingerprinter, Limits, UnixNanos};
@@ -31,6 +34,7 @@ use scopes::Scopes;
 use slot::{Placement, SeriesRef, Slot};
 use std::sync::Arc;
 use table::{Key, Table};
+use writers::Writers;
 
 /// Unit of [`Slot::touched`].
 pub(crate) const TENTH: UnixNanos = 100_000_000;
@@ -56,6 +60,9 @@ pub(crate) struct Series {
     /// Number of overflow series.
     overflows: usize,
     exemplars: HashMap<u32, Arc<Exemplar>>,
+    pub(crate) writers: Writers,
+    /// Totals that a reset ended, of series that are part of a sum. The core takes them after each write.
+    pub(crate) ended_totals: Vec<(u32, RowValue)>,
     pub(crate) counters: SeriesCounters,
     /// Where the next sweep starts.
     cursor: u32,
@@ -91,6 +98,8 @@ impl Series {
             bytes: 0,
             overflows: 0,
             exemplars: HashMap::default(),
+            writers: Writers::default(),
+            ended_totals: Vec::new(),
             counters: SeriesCounters::default(),
             cursor: 0,
             resolution: 0,
@@ -134,6 +143,16 @@ impl Series {
     #[inline]
     pub(crate) fn tenths(&self, now: UnixNanos) -> u32 {
         (now.saturating_sub(self.epoch) / TENTH) as u32
+    }
+
+    /// What the series holds: its slot and its other writers.
+    pub(crate) fn value(&self, index: u32) -> Option<RowValue> {
+        let slot = &self.slots[index as usize];
+        let mut value = slot.copy(&self.bounds);
+        if slot.composite {
+            self.add_writers(index, &mut value);
+        }
+        value
     }
 
     pub(crate) fn exemplar(&self, index: u32) -> Option<&Arc<Exemplar>> {

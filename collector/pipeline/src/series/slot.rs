@@ -4,6 +4,7 @@ use super::bounds::BoundLists;
 use super::cell::Cell;
 use super::meta::SeriesMeta;
 use super::table::Key;
+use crate::ledger::{HiddenReason, Written};
 use crate::row::RowValue;
 use dichroic_model::UnixNanos;
 use std::hash::{Hash, Hasher};
@@ -61,10 +62,10 @@ pub(crate) struct Slot {
     /// Time of the last change, in tenths of a second since the epoch of the core; overflows after thirteen years.
     pub(crate) touched: u32,
     pub(crate) generation: Generation,
-    /// Not on pages: another series has its exposition identity, or another family its name.
-    pub(crate) hidden: bool,
-    /// Another series has or had the same exposition identity.
-    pub(crate) contested: bool,
+    /// What pages show of it.
+    pub(crate) shown: Shown,
+    /// Its row is made of more than this slot: other series have its exposition identity, or it has several writers.
+    pub(crate) composite: bool,
     pub(crate) monotonic: bool,
     /// Series of its source expire when idle.
     pub(crate) expires_idle: bool,
@@ -77,9 +78,36 @@ pub(crate) struct Slot {
     pub(crate) epoch: u8,
 }
 
+/// What pages and copies show of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// A row with its name and labels.
+    Row,
+    /// Its value is added to the row of the series that has its exposition identity.
+    Added,
+    /// Nothing on pages; copies have a row that is marked as hidden.
+    Hidden(HiddenReason),
+}
+
 const _: () = assert!(size_of::<Slot>() == 64);
 
 impl Slot {
+    /// Where a point went that was written into it.
+    #[inline]
+    pub(crate) fn written(&self) -> Written {
+        match self.shown {
+            Shown::Hidden(reason) => Written::Hidden(reason),
+            Shown::Row | Shown::Added => Written::Applied,
+        }
+    }
+
+    pub(crate) fn hidden(&self) -> Option<HiddenReason> {
+        match self.shown {
+            Shown::Hidden(reason) => Some(reason),
+            Shown::Row | Shown::Added => None,
+        }
+    }
+
     /// A copy for exporters; `None` before the first point.
     #[inline]
     pub(crate) fn copy(&self, bounds: &BoundLists) -> Option<RowValue> {

@@ -60,7 +60,44 @@ pub fn total(counts: &[u64]) -> u64 {
 }
 
 impl HistogramCell {
-    /// Number of observations.
+    /// Adds another histogram; where bounds differ, at the bounds that both have.
+    pub(crate) fn add(&mut self, other: &HistogramCell) {
+        let (sum, min_max) = (
+            add_sums(self.sum, other.sum),
+            merge_extremes(self.min_max, other.min_max),
+        );
+        if self.bounds == other.bounds {
+            let pairs = self.counts.iter_mut().zip(&other.counts);
+            pairs.for_each(|(held, n)| *held = held.saturating_add(*n));
+        } else {
+            let common: Arc<[f64]> = self
+                .bounds
+                .iter()
+                .copied()
+                .filter(|bound| other.bounds.contains(bound))
+                .collect();
+            let (held, added) = (self.at(&common), other.at(&common));
+            self.counts = held.zip(added).map(|(a, b)| a.saturating_add(b)).collect();
+            self.bounds = common;
+        }
+        (self.sum, self.min_max) = (sum, min_max);
+    }
+
+    /// Counts between some of its bounds, and above the last of them.
+    fn at(&self, bounds: &[f64]) -> impl Iterator<Item = u64> {
+        let mut from = 0;
+        let ends = bounds
+            .iter()
+            .map(|bound| self.bounds.partition_point(|b| b <= bound));
+        let ends: Vec<usize> = ends.chain([self.counts.len()]).collect();
+        ends.into_iter().map(move |to| {
+            let count = total(&self.counts[from..to]);
+            from = to;
+            count
+        })
+    }
+
+    /// Observations.
     pub fn count(&self) -> u64 {
         total(&self.counts)
     }

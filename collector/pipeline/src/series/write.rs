@@ -9,17 +9,18 @@ use super::points::{ExponentialPoint, HistogramPoint, SummaryPoint};
 use super::slot::{SeriesRef, Slot};
 use super::times::Times;
 use super::values::{ExponentialCell, SummaryCell, total};
-use crate::ledger::DropReason;
+use crate::ledger::{DropReason, Written};
 use dichroic_model::{Exemplar, MetricKind, Number};
 use std::sync::Arc;
 
-type WriteResult = Result<(), DropReason>;
+type WriteResult = Result<Written, DropReason>;
 
 impl Series {
     /// Replaces a gauge or a cumulative sum. A monotonic sum that decreases is a reset (its start becomes `time`) unless the point
     /// states a new start.
     pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
         let touched = self.tenths(times.now);
+        self.check_writer(series, times)?;
         let slot = live(&mut self.slots, series)?;
         let mut reset = false;
         match &slot.cell {
@@ -29,10 +30,14 @@ impl Series {
             Cell::Number(_) => {}
             _ => first_number(slot)?,
         }
+        if slot.composite && slot.monotonic && begins_new_total(slot, times, reset) {
+            self.ended_totals
+                .extend(slot.copy(&self.bounds).map(|total| (series.index, total)));
+        }
         slot.cell = Cell::Number(value);
         stamp(slot, times, touched, reset);
         self.counters.resets += u64::from(reset);
-        Ok(())
+        Ok(slot.written())
     }
 
     /// Adds a delta to a sum.
@@ -57,19 +62,24 @@ impl Series {
         times: Times,
     ) -> WriteResult {
         let touched = self.tenths(times.now);
+        self.check_writer(series, times)?;
         let slot = live(&mut self.slots, series)?;
         let mut reset = total(point.counts) < histogram(slot, point)?.count();
         if reset {
             reset = is_reset(slot, times)?;
         }
-        let current = histogram(slot, point)?;
-        let before = current.heap_bytes();
-        current.set(point);
-        let grown = current.heap_bytes() - before;
+        if slot.composite && begins_new_total(slot, times, reset) {
+            self.ended_totals
+                .extend(slot.copy(&self.bounds).map(|total| (series.index, total)));
+        }
+        let held = histogram(slot, point)?;
+        let before = held.heap_bytes();
+        held.set(point);
+        let grown = held.heap_bytes() - before;
         stamp(slot, times, touched, reset);
         self.bytes += grown;
         self.counters.resets += u64::from(reset);
-        Ok(())
+        Ok(slot.written())
     }
 
     /// Adds a delta to a histogram.
@@ -93,13 +103,18 @@ impl Series {
         times: Times,
     ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
-        let slot = live(&mut self.slots, series)?;
         let new = exponential(point, max)?;
+        self.check_writer(series, times)?;
+        let slot = live(&mut self.slots, series)?;
         let mut reset = false;
         match &slot.cell {
             Cell::Exponential(old) if new.count() < old.count() => reset = is_reset(slot, times)?,
             Cell::Exponential(_) => {}
             _ => first_of(slot, &[MetricKind::ExponentialHistogram])?,
+        }
+        if slot.composite && begins_new_total(slot, times, reset) {
+            self.ended_totals
+                .extend(slot.copy(&self.bounds).map(|total| (series.index, total)));
         }
         let before = slot.cell.heap_bytes();
         slot.cell = Cell::Exponential(Box::new(new));
@@ -107,7 +122,7 @@ impl Series {
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.counters.resets += u64::from(reset);
-        Ok(())
+        Ok(slot.written())
     }
 
     /// Adds a delta to an exponential histogram, at the coarser scale of both.
@@ -161,6 +176,16 @@ impl Series {
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.counters.resets += u64::from(reset);
+        Ok(slot.written())
+    }
+
+    /// Another start than the last point's: another writer, or a restart.
+    #[inline]
+    fn check_writer(&mut self, series: SeriesRef, times: Times) -> Result<(), DropReason> {
+        let slot = live(&mut self.slots, series)?;
+        if times.start != slot.start && slot.start_explicit && times.start != 0 && slot.expires_idle {
+            self.switch_writer(series.index, times)?;
+        }
         Ok(())
     }
 
@@ -204,7 +229,7 @@ impl Series {
         &mut self,
         series: SeriesRef,
         times: Times,
-        add: impl FnOnce(&mut Slot, usize) -> WriteResult,
+        add: impl FnOnce(&mut Slot, usize) -> Result<(), DropReason>,
     ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         let Times { start, time, now } = times;
@@ -225,7 +250,7 @@ impl Series {
         slot.touched = touched;
         self.counters.delta_gaps += u64::from(last != 0 && start > last);
         self.counters.delta_overlaps += u64::from(last != 0 && start != 0 && start < last);
-        Ok(())
+        Ok(slot.written())
     }
 }
 
@@ -249,8 +274,8 @@ fn is_reset(slot: &Slot, times: Times) -> Result<bool, DropReason> {
     Ok(true)
 }
 
-/// Checks that the kind of the metric allows the first point of a cell.
-fn first_of(slot: &Slot, kinds: &[MetricKind]) -> WriteResult {
+/// The first point decides the variant of the cell, which must fit the kind of the metric.
+fn first_of(slot: &Slot, kinds: &[MetricKind]) -> Result<(), DropReason> {
     let fits = matches!(slot.cell, Cell::Empty)
         && slot
             .meta
@@ -259,7 +284,7 @@ fn first_of(slot: &Slot, kinds: &[MetricKind]) -> WriteResult {
     fits.then_some(()).ok_or(DropReason::Malformed)
 }
 
-fn first_number(slot: &Slot) -> WriteResult {
+fn first_number(slot: &Slot) -> Result<(), DropReason> {
     first_of(
         slot,
         &[
@@ -271,6 +296,11 @@ fn first_number(slot: &Slot) -> WriteResult {
             MetricKind::StateSet,
         ],
     )
+}
+
+/// Whether a cumulative point begins another total than the one held.
+fn begins_new_total(slot: &Slot, times: Times, reset: bool) -> bool {
+    slot.time != 0 && (reset || (slot.start_explicit && times.start > slot.start))
 }
 
 fn stamp(slot: &mut Slot, times: Times, touched: u32, reset: bool) {

@@ -2,11 +2,12 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use dichroic_model::{
-    AttributeValue, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, Protocol,
-    Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, PageType,
+    Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
-    Core, DropReason, Job, NotAdmitted, Progress, Row, RowValue, SeriesRef, Snapshot, SnapshotRequest, Times,
+    Core, DropReason, Family, Job, NotAdmitted, Progress, Row, RowValue, SeriesRef, Snapshot,
+    SnapshotRequest, Times,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Def<'a> {
     pub temporality: Temporality,
     pub factor: Factor,
     pub bounds: Option<&'a [f64]>,
+    pub scope: &'a str,
+    pub start: u64,
 }
 
 pub const GAUGE: Def<'static> = Def {
@@ -62,6 +65,8 @@ pub const GAUGE: Def<'static> = Def {
     temporality: Temporality::Cumulative,
     factor: Factor::ONE,
     bounds: None,
+    scope: "",
+    start: 0,
 };
 
 pub const COUNTER: Def<'static> = Def {
@@ -97,13 +102,38 @@ pub fn define_as(
     def: Def<'_>,
     attributes: &[(&str, &str)],
 ) -> Result<SeriesRef, DropReason> {
-    let fp = fp(store, source, raw);
     let attributes = attributes
         .iter()
         .map(|(k, v)| (Cow::Borrowed(*k), AttributeValue::from(*v)));
+    define_pairs(store, source, raw, def, attributes.collect())
+}
+
+/// Defines a series with attributes of any type.
+pub fn define_typed(
+    store: &mut Core,
+    source: &Source,
+    raw: &str,
+    def: Def<'_>,
+    attributes: Vec<(Cow<'_, str>, AttributeValue<'_>)>,
+) -> SeriesRef {
+    define_pairs(store, source, raw, def, attributes).unwrap()
+}
+
+fn define_pairs(
+    store: &mut Core,
+    source: &Source,
+    raw: &str,
+    def: Def<'_>,
+    attributes: Vec<(Cow<'_, str>, AttributeValue<'_>)>,
+) -> Result<SeriesRef, DropReason> {
+    let fp = fp(store, source, raw);
+    let scope = Scope {
+        name: def.scope.to_owned(),
+        version: String::new(),
+    };
     let def = SeriesDef {
         source: source.id,
-        scope: &Scope::default(),
+        scope: &scope,
         name: def.name,
         style: def.style,
         unit: def.unit,
@@ -111,7 +141,8 @@ pub fn define_as(
         kind: def.kind,
         temporality: def.temporality,
         factor: def.factor,
-        attributes: attributes.collect(),
+        attributes,
+        start: def.start,
         bounds: def.bounds.map(Into::into),
     };
     store.define(fp, def).map_err(|NotAdmitted(reason)| reason)
@@ -125,8 +156,8 @@ pub fn define_series(
     attributes: &[(&str, &str)],
 ) -> Result<SeriesRef, DropReason> {
     let raw = format!(
-        "{} {} {:?} {:?} {:?} {:?} {attributes:?}",
-        def.name, def.unit, def.kind, def.style, def.temporality, def.bounds
+        "{} {} {} {:?} {:?} {:?} {:?} {attributes:?}",
+        def.scope, def.name, def.unit, def.kind, def.style, def.temporality, def.bounds
     );
     match store.find(fp(store, source, &raw)) {
         Some(series) => Ok(series),
@@ -176,7 +207,7 @@ pub fn line(row: &Row) -> String {
         RowValue::Exponential(e) => format!("{} {:?}", e.scale, e.positive),
         RowValue::Summary(s) => s.count.to_string(),
     };
-    let hidden = if row.hidden { "-" } else { "" };
+    let hidden = if row.hidden.is_some() { "-" } else { "" };
     let labels = row.meta.labels();
     let attributes = labels.trim_start_matches("job=\"j\",instance=\"i\"");
     format!(
@@ -184,4 +215,18 @@ pub fn line(row: &Row) -> String {
         row.meta.metric.name,
         attributes.trim_start_matches(',')
     )
+}
+
+/// The names of a family's samples.
+pub fn sample_names(family: &Family) -> Vec<String> {
+    let suffixes: &[&str] = match family.kind {
+        PageType::Counter if family.page.total => &["_total"],
+        PageType::Histogram => &["_bucket", "_sum", "_count"],
+        PageType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
+        PageType::Summary => &["", "_sum", "_count"],
+        PageType::Info => &["_info"],
+        _ => &[""],
+    };
+    let base = &family.page.base;
+    suffixes.iter().map(|suffix| format!("{base}{suffix}")).collect()
 }

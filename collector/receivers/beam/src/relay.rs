@@ -15,7 +15,7 @@ use crate::series::{Applied, InvalidRow, RetainedSeries, SeriesTable};
 use crate::status::RelayStatus;
 use crate::stream_spec::StreamSpec;
 use dichroic_model::{Source, UnixNanos};
-use dichroic_pipeline::{Core, DropReason, Interest, Signal};
+use dichroic_pipeline::{Core, DropReason, HiddenReason, Interest, Signal};
 use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_MAX};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
 use dichroic_wire::{
@@ -379,6 +379,9 @@ impl Relay {
         let ledger = store.ledger_mut();
         ledger.received(id, Signal::Metrics, tally.received + unread);
         ledger.applied(id, Signal::Metrics, tally.applied);
+        for (reason, n) in &tally.hidden {
+            ledger.hidden(id, Signal::Metrics, *reason, *n);
+        }
         for (reason, n) in &tally.dropped {
             ledger.dropped(id, Signal::Metrics, *reason, *n);
         }
@@ -491,7 +494,15 @@ fn time(reported: i64, now: UnixNanos) -> UnixNanos {
 struct Tally {
     received: u64,
     applied: u64,
+    hidden: Vec<(HiddenReason, u64)>,
     dropped: Vec<(DropReason, u64)>,
+}
+
+fn count<R: PartialEq>(counts: &mut Vec<(R, u64)>, reason: R) {
+    match counts.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, n)) => *n += 1,
+        None => counts.push((reason, 1)),
+    }
 }
 
 impl Tally {
@@ -500,10 +511,8 @@ impl Tally {
         self.received += 1;
         match applied {
             Applied::Yes => self.applied += 1,
-            Applied::Dropped(reason) => match self.dropped.iter_mut().find(|(r, _)| *r == reason) {
-                Some((_, n)) => *n += 1,
-                None => self.dropped.push((reason, 1)),
-            },
+            Applied::Hidden(reason) => count(&mut self.hidden, reason),
+            Applied::Dropped(reason) => count(&mut self.dropped, reason),
             Applied::Account => {}
         }
     }

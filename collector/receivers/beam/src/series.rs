@@ -12,7 +12,7 @@ mod retained;
 use crate::plan::Measure;
 use dichroic_model::attributes::Attributes;
 use dichroic_model::{Fingerprinter, MetricKind, Number, Scope, Source, UnixNanos};
-use dichroic_pipeline::{Core, DropReason, SeriesRef, Times};
+use dichroic_pipeline::{Core, DropReason, HiddenReason, SeriesRef, Times, Written};
 use dichroic_wire::NumberRow;
 use dichroic_wire::limits::PENDING_LABEL_BYTES_PER_ID;
 pub use retained::RetainedSeries;
@@ -100,12 +100,24 @@ struct Planned {
 /// Result of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// In its cell.
+    /// In a cell that pages show.
     Yes,
+    /// In a cell that no page shows.
+    Hidden(HiddenReason),
     /// Not applied.
     Dropped(DropReason),
     /// A row of the relay's account.
     Account,
+}
+
+impl From<Result<Written, DropReason>> for Applied {
+    fn from(written: Result<Written, DropReason>) -> Self {
+        match written {
+            Ok(Written::Applied) => Applied::Yes,
+            Ok(Written::Hidden(reason)) => Applied::Hidden(reason),
+            Err(reason) => Applied::Dropped(reason),
+        }
+    }
 }
 
 /// A row that violates the protocol, with the message of the GOODBYE that ends the connection.
@@ -408,15 +420,7 @@ fn set_number(
 ) -> Applied {
     let value = unwrapped(row.int, row.float, entry.wraps);
     let start = entry.start;
-    applied(store.set_number(series, value, Times { start, time, now }))
-}
-
-#[inline]
-fn applied(written: Result<(), DropReason>) -> Applied {
-    match written {
-        Ok(()) => Applied::Yes,
-        Err(reason) => Applied::Dropped(reason),
-    }
+    store.set_number(series, value, Times { start, time, now }).into()
 }
 
 /// +1 or -1 when the integer part wrapped at 64 bits, assuming the shorter distance.

@@ -84,7 +84,11 @@ fn drawn_metric(kind: usize, points: &[Drawn]) -> Metric {
 fn state(world: &mut World) -> (Vec<String>, Vec<String>, String) {
     let text = |row: &dichroic_pipeline::Row| {
         let (start, explicit, time) = (row.start, row.start_explicit, row.time);
-        format!("{} since {start} {explicit} at {time} {}", line(row), row.hidden)
+        format!(
+            "{} since {start} {explicit} at {time} {}",
+            line(row),
+            row.hidden.is_some()
+        )
     };
     let mut rows: Vec<String> = world.rows().iter().map(text).collect();
     rows.sort();

@@ -429,6 +429,7 @@ fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: 
             temporality: Temporality::Cumulative,
             factor: Factor::ONE,
             attributes: Vec::new(),
+            start: 0,
             bounds: None,
         };
         store.define(fp, def)

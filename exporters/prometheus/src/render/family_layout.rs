@@ -16,7 +16,11 @@ pub(super) struct FamilyLayout {
     pub(super) kind: PageType,
     /// Whether each number is one line, for any value.
     pub(super) plain: bool,
-    /// Whether its lines are merged into the page's `target_info`.
+    /// It is written as a family of unknown type for each sample name, at the end of the page.
+    pub(super) split: bool,
+    /// Where its lines begin.
+    pub(super) from: usize,
+    /// Its lines belong to the page's own `target_info`.
     pub(super) is_target_info: bool,
     pub(super) sample: Vec<u8>,
     /// `name_bucket{`
@@ -32,9 +36,10 @@ pub(super) struct FamilyLayout {
 }
 
 impl FamilyLayout {
-    pub(super) fn new(format: Format, metric: &Arc<Metric>, family: &Arc<Family>) -> Self {
-        let base = &family.page.base;
-        let with = |suffix: &str| format!("{base}{suffix}").into_bytes();
+    /// The layout of a family whose lines begin at `from`.
+    pub(super) fn new(format: Format, metric: &Arc<Metric>, from: usize) -> Self {
+        let family = &metric.family;
+        let with = |suffix: &str| family.page.sample(suffix).into_bytes();
         let kind = family.kind;
         let sample = match kind {
             PageType::Counter if family.page.total => with("_total"),
@@ -50,14 +55,21 @@ impl FamilyLayout {
             (_, PageType::Info | PageType::StateSet) => format == Format::Text,
             (_, PageType::Histogram | PageType::GaugeHistogram | PageType::Summary) => false,
         };
+        let split = !is_target_info
+            && match format {
+                Format::Text => family.split_in_text(),
+                Format::OpenMetrics => family.split_in_openmetrics(),
+            };
         FamilyLayout {
             metric: metric.clone(),
             family: family.clone(),
             kind,
-            plain: always && !is_target_info,
+            plain: always && !is_target_info && !split,
+            split,
+            from,
             is_target_info,
             sample,
-            bucket: with("_bucket{"),
+            bucket: [with("_bucket"), b"{".to_vec()].concat(),
             sum: with(if gauge_histogram { "_gsum" } else { "_sum" }),
             count: with(if gauge_histogram { "_gcount" } else { "_count" }),
             created: with("_created"),
@@ -68,11 +80,11 @@ impl FamilyLayout {
     }
 
     pub(super) fn is_of(&self, family: &Arc<Family>) -> bool {
-        Arc::ptr_eq(&self.family, family) || self.family.page.base == family.page.base
+        Arc::ptr_eq(&self.family, family)
     }
 
     pub(super) fn write_header(&self, format: Format, out: &mut Vec<u8>) {
-        let Family { page, kind, help } = &*self.family;
+        let Family { page, kind, help, .. } = &*self.family;
         let (name, type_name) = match format {
             Format::Text => (
                 std::str::from_utf8(&self.sample).unwrap_or(&page.base),
@@ -104,14 +116,15 @@ impl FamilyLayout {
         sum: Option<(Number, Factor)>,
         count: u64,
     ) {
-        let text = format == Format::Text;
+        // Where the family is split, all samples are in families of their own.
+        let text = format == Format::Text && !self.split;
         if let Some((raw, factor)) = sum {
             let out = if text { &mut self.gsums } else { &mut *out };
             open(out, &self.sum, labels);
             push_number(out, raw, factor);
             out.push(b'\n');
         }
-        if text || sum.is_some() {
+        if format == Format::Text || self.split || sum.is_some() {
             let out = if text { &mut self.gcounts } else { out };
             open(out, &self.count, labels);
             push_count(out, count);
@@ -140,13 +153,13 @@ impl FamilyLayout {
 
     pub(super) fn write_deferred(&mut self, out: &mut Vec<u8>) {
         self.states.sort_by(|a, b| a.0.cmp(&b.0));
-        self.states
-            .iter()
-            .for_each(|(_, text)| out.extend_from_slice(text));
-        for (suffix, lines) in [("_gsum", &self.gsums), ("_gcount", &self.gcounts)] {
+        for (_, text) in self.states.drain(..) {
+            out.extend_from_slice(&text);
+        }
+        for (suffix, lines) in [("_gsum", &mut self.gsums), ("_gcount", &mut self.gcounts)] {
             if !lines.is_empty() {
-                line(out, &["# TYPE ", &self.family.page.base, suffix, " gauge"]);
-                out.extend_from_slice(lines);
+                line(out, &["# TYPE ", &self.family.page.sample(suffix), " gauge"]);
+                out.append(lines);
             }
         }
     }

@@ -8,7 +8,9 @@ mod exemplar;
 mod family_layout;
 mod line;
 mod number;
+mod split;
 mod target_info;
+mod utf8;
 
 use buckets::{ClassicBuckets, LeCache, Les, fixed_bounds};
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
@@ -18,18 +20,21 @@ use exemplar::push_exemplar;
 use family_layout::FamilyLayout;
 use line::{open, open_series, rename_reserved};
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
+use split::SplitFamilies;
 use std::sync::Arc;
 use target_info::TargetInfo;
 
 use crate::negotiate::Format;
 
-/// Optional parts of a page; all are on by default.
+/// Optional parts of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// `_created` samples in OpenMetrics, for series with a stated start time.
     pub created: bool,
     /// Exemplars in OpenMetrics.
     pub exemplars: bool,
+    /// Names with other characters than ASCII as they are, in quotes; otherwise escaped.
+    pub utf8: bool,
 }
 
 impl Default for Options {
@@ -37,6 +42,7 @@ impl Default for Options {
         Options {
             created: true,
             exemplars: true,
+            utf8: false,
         }
     }
 }
@@ -121,6 +127,7 @@ pub struct Renderer {
     layout: Option<FamilyLayout>,
     les: LeCache,
     classic: ClassicBuckets,
+    split: SplitFamilies,
     target_info: TargetInfo,
     stats: Stats,
     /// Buffer for the labels of a row as one text.
@@ -143,6 +150,7 @@ impl Renderer {
             layout: None,
             les: LeCache::default(),
             classic: ClassicBuckets::default(),
+            split: SplitFamilies::default(),
             target_info: TargetInfo::default(),
             stats: Stats::default(),
             labels: String::new(),
@@ -154,6 +162,7 @@ impl Renderer {
         self.out.clear();
         self.layout = None;
         self.les.clear();
+        self.split.clear();
         self.target_info = TargetInfo::default();
         self.stats = Stats::default();
     }
@@ -168,7 +177,16 @@ impl Renderer {
     /// Ends the page: the deferred lines of the last family, `target_info` of `sources`, and `# EOF` in OpenMetrics.
     pub fn finish<'a>(&mut self, sources: impl IntoIterator<Item = &'a Arc<Source>>) -> &[u8] {
         self.end_family();
+        self.split.write(self.format, &mut self.out);
+        for name in ["target", "target_info"] {
+            if self.split.contains(name.as_bytes()) {
+                self.target_info.add_family(name);
+            }
+        }
         self.target_info.write(self.format, sources, &mut self.out);
+        if self.options.utf8 {
+            utf8::unescape_names(&mut self.out);
+        }
         if self.format == Format::OpenMetrics {
             self.out.extend_from_slice(b"# EOF\n");
         }
@@ -192,13 +210,13 @@ impl Renderer {
 
     #[inline]
     fn row(&mut self, row: &Row) {
-        if row.hidden {
+        if row.hidden.is_some() {
             self.stats.hidden += 1;
             return;
         }
-        let current = matches!(&self.layout, Some(layout) if Arc::ptr_eq(&layout.metric, &row.meta.metric));
-        if !current && !self.enter_metric(&row.meta) {
-            return;
+        let known = matches!(&self.layout, Some(layout) if Arc::ptr_eq(&layout.metric, &row.meta.metric));
+        if !known {
+            self.enter_metric(&row.meta);
         }
         let fits = match (&row.value, &self.layout) {
             (RowValue::Number(value), Some(layout)) if layout.plain => {
@@ -207,13 +225,30 @@ impl Renderer {
                 self.out.push(b'\n');
                 true
             }
-            (value, _) => self.labeled(row, value),
+            (value, _) => self.labeled(row, value) || self.split_family(row, value),
         };
         self.stats.shown += u64::from(fits);
         self.stats.unfit += u64::from(!fits);
     }
 
+    /// Splits the family, because the format forbids a row under its type; then writes the row.
+    #[cold]
+    fn split_family(&mut self, row: &Row, value: &RowValue) -> bool {
+        match &mut self.layout {
+            Some(layout) if !layout.split && !layout.is_target_info => {
+                (layout.split, layout.plain) = (true, false);
+                layout.write_deferred(&mut self.out);
+                self.split
+                    .take(self.format, &layout.family, &self.out[layout.from..]);
+                self.out.truncate(layout.from);
+            }
+            _ => return false,
+        }
+        self.labeled(row, value)
+    }
+
     fn labeled(&mut self, row: &Row, value: &RowValue) -> bool {
+        let from = self.out.len();
         let mut labels = std::mem::take(&mut self.labels);
         labels.clear();
         row.meta.push_labels(&mut labels);
@@ -224,29 +259,41 @@ impl Renderer {
             RowValue::Summary(cell) => self.summary(row, cell, &labels),
         };
         self.labels = labels;
+        match &self.layout {
+            Some(layout) if layout.split => {
+                self.split.take(self.format, &layout.family, &self.out[from..]);
+                self.out.truncate(from);
+            }
+            // What the format forbids is not on the page in part.
+            _ if !fits => self.out.truncate(from),
+            _ => {}
+        }
         fits
     }
 
-    /// Starts another metric, of the same family or the next. Returns whether it is on the page.
-    fn enter_metric(&mut self, meta: &SeriesMeta) -> bool {
-        let Some(family) = &meta.metric.family else {
-            self.stats.hidden += 1;
-            return false;
-        };
+    /// Enters another metric, of the same family or of the next.
+    fn enter_metric(&mut self, meta: &SeriesMeta) {
+        let family = &meta.metric.family;
         if let Some(layout) = &mut self.layout
             && layout.is_of(family)
         {
             layout.metric = meta.metric.clone();
-            return true;
+            return;
         }
         self.end_family();
-        let layout = FamilyLayout::new(self.format, &meta.metric, family);
+        let layout = FamilyLayout::new(self.format, &meta.metric, self.out.len());
         if !layout.is_target_info {
             self.target_info.add_family(&layout.family.page.base);
-            layout.write_header(self.format, &mut self.out);
+            if !layout.split {
+                layout.write_header(self.format, &mut self.out);
+            }
         }
         self.layout = Some(layout);
-        true
+    }
+
+    /// Whether the rules of OpenMetrics for the type of the family apply.
+    fn is_strict(&self) -> bool {
+        self.format == Format::OpenMetrics && self.layout.as_ref().is_some_and(|layout| !layout.split)
     }
 
     fn end_family(&mut self) {
@@ -258,6 +305,7 @@ impl Renderer {
     // ---- numbers ----------------------------------------------------------------------------------------------------------
 
     fn number(&mut self, row: &Row, value: Number, labels: &str) -> bool {
+        let strict = self.is_strict();
         let Some(layout) = &mut self.layout else {
             return false;
         };
@@ -266,13 +314,11 @@ impl Renderer {
             return true;
         }
         let shown = row.meta.factor.apply(value.to_f64());
-        match (layout.kind, self.format) {
+        match (layout.kind, strict) {
             (PageType::Histogram | PageType::GaugeHistogram | PageType::Summary, _) => false,
-            (PageType::Counter, Format::OpenMetrics) => self.openmetrics_counter(row, value, shown, labels),
-            (PageType::Info, Format::OpenMetrics) if shown != 1.0 => false,
-            (PageType::StateSet, Format::OpenMetrics) => {
-                (shown == 0.0 || shown == 1.0) && layout.defer_state(labels, shown)
-            }
+            (PageType::Counter, true) => self.openmetrics_counter(row, value, shown, labels),
+            (PageType::Info, true) if shown != 1.0 => false,
+            (PageType::StateSet, true) => (shown == 0.0 || shown == 1.0) && layout.defer_state(labels, shown),
             _ => {
                 open(&mut self.out, &layout.sample, labels.as_bytes());
                 push_number(&mut self.out, value, row.meta.factor);
@@ -333,6 +379,7 @@ impl Renderer {
         };
         let labels = labels.as_bytes();
         let exemplar = self.exemplar_of(row).cloned();
+        let strict = self.is_strict();
         let Some(layout) = &mut self.layout else {
             return false;
         };
@@ -342,28 +389,30 @@ impl Renderer {
             return false;
         }
         let factor = row.meta.factor;
-        let total = histogram.push_lines(&mut self.out, &layout.bucket, labels, exemplar.as_deref(), factor);
-        let openmetrics = self.format == Format::OpenMetrics;
+        // OpenMetrics: a sum is a counter, so it must not be negative. Text pages take any.
         let negative = histogram.bounds.first().is_some_and(|b| *b < 0.0);
-        let shown = |sum: &Number| factor.apply(sum.to_f64());
+        let shown = |sum: Number| factor.apply(sum.to_f64());
+        let forbidden = |sum: Number| match layout.kind {
+            PageType::GaugeHistogram => shown(sum).is_nan() || (shown(sum) < 0.0 && !negative),
+            _ => shown(sum).is_nan() || shown(sum) < 0.0 || negative,
+        };
+        if strict && histogram.sum.is_some_and(forbidden) {
+            return false;
+        }
+        let total = histogram.push_lines(&mut self.out, &layout.bucket, labels, exemplar.as_deref(), factor);
         if layout.kind == PageType::GaugeHistogram {
-            let fits =
-                |sum: &Number| !openmetrics || (!shown(sum).is_nan() && (shown(sum) >= 0.0 || negative));
-            let sum = histogram.sum.filter(fits).map(|sum| (sum, factor));
+            let sum = histogram.sum.map(|sum| (sum, factor));
             layout.gauge_totals(self.format, &mut self.out, labels, sum, total);
             return true;
         }
-        // OpenMetrics: a sum is a counter, so it must not be negative, and `_count` needs `_sum`.
-        let sum = histogram
-            .sum
-            .filter(|sum| !openmetrics || (shown(sum) >= 0.0 && !negative));
         let out = &mut self.out;
-        if let Some(sum) = sum {
+        if let Some(sum) = histogram.sum {
             open(out, &layout.sum, labels);
             push_number(out, sum, factor);
             out.push(b'\n');
         }
-        if sum.is_some() || !openmetrics {
+        // OpenMetrics: `_count` needs `_sum`.
+        if histogram.sum.is_some() || !strict {
             open(out, &layout.count, labels);
             push_count(out, total);
             out.push(b'\n');
@@ -379,10 +428,12 @@ impl Renderer {
             return false;
         };
         let labels = labels.as_bytes();
-        let openmetrics = self.format == Format::OpenMetrics;
+        let strict = self.is_strict();
         let factor = row.meta.factor;
         let Some(layout) = &self.layout else { return false };
-        if layout.kind != PageType::Summary {
+        let sum = factor.apply(cell.sum.to_f64());
+        let forbidden = sum.is_nan() || sum < 0.0 || cell.quantiles.iter().any(|(_, value)| *value < 0.0);
+        if layout.kind != PageType::Summary || (strict && forbidden) {
             return false;
         }
         let out = &mut self.out;
@@ -392,7 +443,7 @@ impl Renderer {
             if fits {
                 last = quantile;
             }
-            if !fits || (openmetrics && value < 0.0) {
+            if !fits {
                 continue;
             }
             out.extend_from_slice(&layout.sample);
@@ -407,11 +458,9 @@ impl Renderer {
             push_f64(out, factor.apply(value));
             out.push(b'\n');
         }
-        if !openmetrics || factor.apply(cell.sum.to_f64()) >= 0.0 {
-            open(out, &layout.sum, labels);
-            push_number(out, cell.sum, factor);
-            out.push(b'\n');
-        }
+        open(out, &layout.sum, labels);
+        push_number(out, cell.sum, factor);
+        out.push(b'\n');
         open(out, &layout.count, labels);
         push_count(out, cell.count);
         out.push(b'\n');
@@ -422,12 +471,12 @@ impl Renderer {
     // ---- OpenMetrics only -------------------------------------------------------------------------------------------------
 
     fn exemplar_of<'a>(&self, row: &'a Row) -> Option<&'a Arc<Exemplar>> {
-        let enabled = self.format == Format::OpenMetrics && self.options.exemplars;
-        row.exemplar.as_ref().filter(|_| enabled)
+        let wanted = self.is_strict() && self.options.exemplars;
+        row.exemplar.as_ref().filter(|_| wanted)
     }
 
     fn created(&mut self, row: &Row, labels: &[u8]) {
-        if self.format == Format::OpenMetrics
+        if self.is_strict()
             && self.options.created
             && row.start_explicit
             && let Some(layout) = &self.layout

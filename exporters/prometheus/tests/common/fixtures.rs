@@ -290,7 +290,7 @@ fn name_conflicts(kit: &mut Kit) {
     kit.number(
         &shown,
         &Def::scraped("oldcounter", MetricKind::Gauge),
-        &[("hidden", "yes")],
+        &[("other_type", "yes")],
         Number::int(1),
     );
 }

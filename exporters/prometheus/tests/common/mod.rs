@@ -125,6 +125,7 @@ impl Kit {
             temporality: Temporality::Cumulative,
             factor: def.factor,
             attributes: attributes.collect(),
+            start: 0,
             bounds: def.bounds.map(Into::into),
         };
         let fp = Fingerprint {

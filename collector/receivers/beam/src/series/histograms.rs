@@ -1,6 +1,6 @@
 //! HISTOGRAMS rows → cells: explicit buckets by the number of their bound, exponential ones by index.
 
-use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable, applied, unwrapped, wrapped};
+use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable, unwrapped, wrapped};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
 use dichroic_pipeline::{Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Times};
@@ -83,7 +83,7 @@ impl SeriesTable {
             min_max: None,
         };
         let start = self.entries[row.series as usize].start;
-        Ok(applied(store.set_histogram(
+        Ok(Applied::from(store.set_histogram(
             series,
             &point,
             Times { start, time, now },
@@ -133,7 +133,7 @@ impl SeriesTable {
             min_max: None,
         };
         let start = self.entries[row.series as usize].start;
-        Ok(applied(store.set_exponential(
+        Ok(Applied::from(store.set_exponential(
             series,
             &point,
             Times { start, time, now },

@@ -150,6 +150,7 @@ impl SeriesTable {
                 .map(|(label, value)| (Cow::Borrowed(label), value))
                 .chain(fixed)
                 .collect(),
+            start: 0,
             bounds: measure.bounds.clone(),
         };
         store.define(fingerprint, def).map_err(|refused| refused.0)

@@ -16,7 +16,7 @@ use dichroic_model::{
     Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Number, SeriesDef, Temporality, UnixNanos,
 };
 use dichroic_pipeline::{
-    self as pipeline, Core, DropReason, LOOKUP_BATCH, NotAdmitted, SeriesRef, Signal, Times,
+    self as pipeline, Core, DropReason, LOOKUP_BATCH, NotAdmitted, SeriesRef, Signal, Times, Written,
 };
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ pub(super) struct GroupWriter<'a> {
     defined: usize,
 }
 
-pub(super) type Applied = Result<(), DropReason>;
+pub(super) type Applied = Result<Written, DropReason>;
 
 fn malformed(_: ProtobufError) -> DropReason {
     DropReason::Malformed
@@ -176,7 +176,8 @@ impl<'t> GroupWriter<'t> {
                 }
             };
             match written {
-                Ok(()) => applied += 1,
+                Ok(Written::Applied) => applied += 1,
+                Ok(Written::Hidden(reason)) => tally.hidden(reason),
                 Err(reason) => tally.dropped_of(Signal::Metrics, reason, 1, self.header.name),
             }
         }
@@ -258,6 +259,7 @@ impl<'t> GroupWriter<'t> {
             temporality: self.header.temporality,
             factor: Factor::ONE,
             attributes,
+            start: point.common().start,
             bounds,
         };
         self.store
@@ -299,13 +301,13 @@ impl<'a> Point<'a> for NumberPoint<'a> {
             return Err(DropReason::Backwards);
         }
         let series = writer.series(self, resolved, None)?;
-        if writer.delta() {
-            writer.store.add_number(series, value, times)?;
+        let written = if writer.delta() {
+            writer.store.add_number(series, value, times)?
         } else {
-            writer.store.set_number(series, value, times)?;
-        }
+            writer.store.set_number(series, value, times)?
+        };
         writer.exemplar(series, common);
-        Ok(())
+        Ok(written)
     }
 }
 
@@ -352,13 +354,13 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
             sum: self.sum.map(Number::float),
             min_max: extremes(self.min, self.max),
         };
-        if writer.delta() {
-            writer.store.add_histogram(series, &cell, times)?;
+        let written = if writer.delta() {
+            writer.store.add_histogram(series, &cell, times)?
         } else {
-            writer.store.set_histogram(series, &cell, times)?;
-        }
+            writer.store.set_histogram(series, &cell, times)?
+        };
         writer.exemplar(series, common);
-        Ok(())
+        Ok(written)
     }
 }
 
@@ -406,13 +408,13 @@ impl<'a> Point<'a> for ExponentialPoint<'a> {
             sum: self.sum.map(Number::float),
             min_max: extremes(self.min, self.max),
         };
-        if writer.delta() {
-            writer.store.add_exponential(series, &cell, times)?;
+        let written = if writer.delta() {
+            writer.store.add_exponential(series, &cell, times)?
         } else {
-            writer.store.set_exponential(series, &cell, times)?;
-        }
+            writer.store.set_exponential(series, &cell, times)?
+        };
         writer.exemplar(series, common);
-        Ok(())
+        Ok(written)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::outcome::RequestOutcome;
 use crate::service::Service;
 use dichroic_model::SourceId;
-use dichroic_pipeline::{DropReason, Ledger, Signal};
+use dichroic_pipeline::{DropReason, HiddenReason, Ledger, Signal};
 use std::fmt::Write;
 
 const SIGNALS: [Signal; 4] = [Signal::Metrics, Signal::Events, Signal::Logs, Signal::Traces];
@@ -16,6 +16,7 @@ pub(super) struct Tally {
     service: Service,
     received: [u64; 4],
     applied: [u64; 4],
+    hidden: Vec<(HiddenReason, u64)>,
     dropped: Vec<(Signal, DropReason, u64)>,
     accepted: u64,
     /// Over the whole request, by reason, with the name of the first item dropped for it.
@@ -28,6 +29,7 @@ impl Tally {
             service,
             received: [0; 4],
             applied: [0; 4],
+            hidden: Vec::new(),
             dropped: Vec::new(),
             accepted: 0,
             rejected: Vec::new(),
@@ -40,6 +42,16 @@ impl Tally {
         self.received[signal as usize] += n;
         self.applied[signal as usize] += n;
         self.accepted += n;
+    }
+
+    /// A point was received and written into a series that no page shows. Streams have it, so the sender gets no error.
+    pub(super) fn hidden(&mut self, reason: HiddenReason) {
+        self.received[Signal::Metrics as usize] += 1;
+        self.accepted += 1;
+        match self.hidden.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.hidden.push((reason, 1)),
+        }
     }
 
     /// `n` items were received and dropped.
@@ -85,6 +97,9 @@ impl Tally {
             if self.applied[at] > 0 {
                 ledger.applied(source, signal, std::mem::take(&mut self.applied[at]));
             }
+        }
+        for (reason, n) in self.hidden.drain(..) {
+            ledger.hidden(source, Signal::Metrics, reason, n);
         }
         for (signal, reason, n) in self.dropped.drain(..) {
             ledger.dropped(source, signal, reason, n);

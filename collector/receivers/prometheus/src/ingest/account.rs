@@ -1,7 +1,7 @@
-//! The account of one page: every sample is either applied or dropped.
+//! The account of one page: every sample is applied, hidden or dropped.
 
 use dichroic_model::SourceId;
-use dichroic_pipeline::{Core, DropReason, Signal};
+use dichroic_pipeline::{Core, DropReason, HiddenReason, Signal, Written};
 
 /// The result of a page that was applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub struct Ingested {
 #[derive(Default)]
 pub(super) struct PageAccount {
     pub applied: u64,
+    hidden: Vec<(HiddenReason, u64)>,
     dropped: Vec<(DropReason, u64)>,
     pub added: u64,
     pub replayed: bool,
@@ -29,9 +30,13 @@ pub(super) struct PageAccount {
 
 impl PageAccount {
     pub(super) fn drop(&mut self, reason: DropReason, samples: u64) {
-        match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += samples,
-            None => self.dropped.push((reason, samples)),
+        add(&mut self.dropped, reason, samples);
+    }
+
+    pub(super) fn written(&mut self, written: Written, samples: u64) {
+        match written {
+            Written::Applied => self.applied += samples,
+            Written::Hidden(reason) => add(&mut self.hidden, reason, samples),
         }
     }
 
@@ -40,10 +45,15 @@ impl PageAccount {
         if duplicates > 0 {
             self.drop(DropReason::Duplicate, duplicates);
         }
-        let samples = self.applied + self.dropped.iter().map(|(_, count)| count).sum::<u64>();
+        let hidden: u64 = self.hidden.iter().map(|(_, count)| count).sum();
+        let dropped: u64 = self.dropped.iter().map(|(_, count)| count).sum();
+        let samples = self.applied + hidden + dropped;
         let ledger = store.ledger_mut();
         ledger.received(source, Signal::Metrics, samples);
         ledger.applied(source, Signal::Metrics, self.applied);
+        for (reason, count) in self.hidden {
+            ledger.hidden(source, Signal::Metrics, reason, count);
+        }
         for (reason, count) in self.dropped {
             ledger.dropped(source, Signal::Metrics, reason, count);
         }
@@ -53,5 +63,12 @@ impl PageAccount {
             added: self.added,
             replayed: self.replayed,
         }
+    }
+}
+
+fn add<R: PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, samples: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, count)) => *count += samples,
+        None => counts.push((reason, samples)),
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use dichroic_model::{Number, UnixNanos};
-use dichroic_pipeline::{Core, DropReason, HistogramPoint, SummaryPoint, Times};
+use dichroic_pipeline::{Core, DropReason, HistogramPoint, SummaryPoint, Times, Written};
 
 use super::account::PageAccount;
 use super::exposition::ScrapeTimes;
@@ -28,7 +28,7 @@ pub(super) fn apply(
     for point in &memory.points[points] {
         let samples = u64::from(point.samples);
         match writer.write(point) {
-            Ok(()) => account.applied += samples,
+            Ok(written) => account.written(written, samples),
             Err(reason) => {
                 account.must_rebuild |= reason == DropReason::SeriesGone;
                 account.drop(reason, samples);
@@ -47,7 +47,7 @@ struct Writer<'m> {
 
 impl Writer<'_> {
     #[inline]
-    fn write(&mut self, point: &Point) -> Result<(), DropReason> {
+    fn write(&mut self, point: &Point) -> Result<Written, DropReason> {
         let series = point.series?;
         let (start, now) = (self.start(point), self.times.now);
         match point.kind {

@@ -446,6 +446,7 @@ impl<'a> Draft<'a> {
             temporality: Temporality::Cumulative,
             factor: Factor::ONE,
             attributes: attributes.collect(),
+            start: 0,
             bounds,
         };
         store.define(self.point.fp, def)

@@ -1,0 +1,81 @@
+//! Several writers on one series: prefork workers that export the same resource, each with its own total.
+//!
+//! A cumulative point states the start of its count. Points whose starts alternate come from several processes: each of them has its own
+//! total, and the series is their sum. The slot holds the writer of the last point, this table the others. A start that was never seen
+//! before may also be a restart, or the start of a sender that estimates it anew for each point; so nothing is added up until a start
+//! returns.
+
+use super::cell::Cell;
+use crate::hash::HashMap;
+use crate::row::RowValue;
+use dichroic_model::{MetricKind, UnixNanos};
+
+/// Largest number of writers of one series.
+pub(crate) const MAX_WRITERS: usize = 64;
+
+/// A writer that is not the last one.
+pub(super) struct Writer {
+    pub(super) cell: Cell,
+    pub(super) start: UnixNanos,
+    pub(super) time: UnixNanos,
+    pub(super) touched: u32,
+}
+
+/// The writers of one series, without the one in its slot.
+#[derive(Default)]
+pub(super) struct WriterSet {
+    pub(super) others: Vec<Writer>,
+    /// A start has returned.
+    pub(super) confirmed: bool,
+    /// Too many starts were seen and none returned: the sender estimates it for each point.
+    pub(super) sliding: bool,
+    /// What writers counted that are gone.
+    pub(super) retired: Option<RowValue>,
+}
+
+#[derive(Default)]
+pub(crate) struct Writers {
+    pub(super) sets: HashMap<u32, WriterSet>,
+    pub(super) seen: u64,
+}
+
+impl Writers {
+    /// Series that had several writers so far.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Whether the series is the sum of several writers.
+    pub(crate) fn is_sum(&self, index: u32) -> bool {
+        self.sets.get(&index).is_some_and(|set| set.confirmed)
+    }
+
+    /// Writers of the series.
+    pub(crate) fn count(&self, index: u32) -> usize {
+        let set = self.sets.get(&index).filter(|set| set.confirmed);
+        1 + set.map_or(0, |set| set.others.len())
+    }
+
+    /// Adds what one writer lost by a reset.
+    pub(crate) fn retire(&mut self, index: u32, value: RowValue, max_buckets: usize) {
+        if let Some(set) = self.sets.get_mut(&index) {
+            retire(&mut set.retired, value, max_buckets);
+        }
+    }
+}
+
+/// Adds to what is gone but must not be subtracted from a total.
+pub(crate) fn retire(retired: &mut Option<RowValue>, value: RowValue, max_buckets: usize) {
+    match retired {
+        Some(sum) => sum.add(&value, max_buckets),
+        None => *retired = Some(value),
+    }
+}
+
+/// Whether values of the kind can be added up.
+pub(crate) fn adds_up(kind: MetricKind) -> bool {
+    matches!(
+        kind,
+        MetricKind::Sum { .. } | MetricKind::Histogram | MetricKind::ExponentialHistogram
+    )
+}
