@@ -1,12 +1,13 @@
 //! Labels of a series on a Prometheus page, rendered once when the series is defined.
 //!
-//! Order: `job`, `instance`, `runtime`, labels from configuration, then the attributes. Names are sanitized. The values of
-//! attributes with the same sanitized name are joined by `;`. A name that the source has taken gets the prefix `exported_`.
+//! Order: `job`, `instance`, `runtime` (of metrics that a pack maps), labels from configuration, then the attributes. Names are made
+//! valid; the values of attributes with the same valid name are joined by `;`. An attribute whose name is reserved or taken by the
+//! source gets the prefix `exported_`; with `honor_labels`, it replaces the source's label instead.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
 
 use crate::attributes::Attributes;
 use crate::metric::MetricKind;
-use crate::names::sanitize;
+use crate::names::label_name;
 use crate::series::Scope;
 use crate::source::Source;
 use std::borrow::Cow;
@@ -152,8 +153,8 @@ fn push_attribute<'a>(
 /// itself get `exported_` before them, once or more often.
 fn free_name<'a>(taken: &[Label<'_>], name: Cow<'a, str>, reserved: &str) -> Cow<'a, str> {
     let mut name = match name {
-        Cow::Borrowed(name) => sanitize(name, false),
-        Cow::Owned(name) => Cow::Owned(sanitize(&name, false).into_owned()),
+        Cow::Borrowed(name) => label_name(name),
+        Cow::Owned(name) => Cow::Owned(label_name(&name).into_owned()),
     };
     while name.starts_with("__") || name == reserved || taken.iter().any(|(other, _)| *other == name) {
         name = Cow::Owned(format!("exported_{name}"));
@@ -339,6 +340,12 @@ mod tests {
             false,
             &[("q", "a\"b\\c\nd")],
             &format!(r#"{own},env="dev",q="a\"b\\c\nd""#),
+        );
+        check(
+            false,
+            false,
+            &[("2xx", "1"), ("_2xx", "2"), ("b:c", "3")],
+            &format!(r#"{own},env="dev",_2xx="1;2",b_c="3""#),
         );
     }
 

@@ -1,6 +1,7 @@
-//! All limits of the store, with their units. Configuration overrides them by the same names under `limits`.
+//! Limits of the store, each with its unit. The `limits` section of the configuration sets most of them, under its own key names:
+//! `memory` is [`Limits::memory_bytes`], `label_value` is [`Limits::label_value_bytes`], `replay_time` is [`Limits::replay_seconds`].
 
-/// Limits of the collector's state. Items dropped because of a limit are counted in the ledger under its name.
+/// Bounds on the state of the collector. What a limit drops is counted in the ledger with the limit's own reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Series in total.
@@ -13,13 +14,14 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Open and lingering sources.
     pub sources: usize,
-    /// Fingerprints of one series, so that shuffled attributes cannot grow the table.
+    /// Fingerprints of one series; a sender that changes the order of attributes cannot grow the table further.
     pub aliases_per_series: usize,
-    /// Labels of one series.
+    /// Labels of one series; a series with more is not admitted.
     pub labels: usize,
-    /// Bytes of one label name.
+    /// Bytes of one label name; a series with a longer one is not admitted.
     pub label_name_bytes: usize,
-    /// Bytes of one label value; longer ones are cut.
+    /// Bytes of one label value; longer ones are cut. Also of a metric's name and unit and of a scope's name and version; a series with a
+    /// longer one is not admitted.
     pub label_value_bytes: usize,
     /// Explicit buckets of one histogram, and buckets of one exponential histogram.
     pub buckets: usize,
@@ -27,7 +29,7 @@ pub struct Limits {
     pub schemas: usize,
     /// Bytes of raw events for replay, per signal.
     pub replay_bytes: usize,
-    /// Age of raw events for replay, in seconds.
+    /// Age of raw events for replay, in seconds; older ones are removed when the next ones arrive.
     pub replay_seconds: u64,
     /// Concurrent subscribers.
     pub subscribers: usize,

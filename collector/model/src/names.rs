@@ -34,7 +34,7 @@ pub fn page_name(name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> 
 }
 
 fn verbatim(name: &str, unit: &str, kind: MetricKind) -> PageName {
-    let name = readable(name, true);
+    let name = readable_metric(name);
     let stripped = match kind.page_type() {
         PageType::Counter => name.strip_suffix("_total"),
         _ => None,
@@ -53,7 +53,7 @@ fn verbatim(name: &str, unit: &str, kind: MetricKind) -> PageName {
 }
 
 fn translated(name: &str, unit: &str, kind: MetricKind) -> PageName {
-    let mut base = collapse(&readable(name, true));
+    let mut base = collapse(&readable_metric(name));
     let counter = kind.page_type() == PageType::Counter;
     if counter && let Some(stripped) = base.strip_suffix("_total") {
         base.truncate(stripped.len());
@@ -87,20 +87,40 @@ fn has_words(base: &str, unit: &str) -> bool {
 /// Before a name that is escaped by the `values` scheme.
 pub const ESCAPED: &str = "U__";
 
-/// A valid metric or label name. Other ASCII characters become `_`, and a leading digit gets one before it. A name with other characters
-/// is escaped by the `values` scheme of Prometheus, so that no two names become one. Metric names may have colons.
-pub fn sanitize(name: &str, colons: bool) -> Cow<'_, str> {
-    match readable(name, colons) {
-        readable if readable.is_ascii() => readable,
-        readable => Cow::Owned(escape(&readable)),
+/// Makes a metric name valid: invalid ASCII characters become `_`, and a name that is empty or begins with a digit gets the prefix `_`.
+/// A name with other characters is escaped by the `values` scheme of Prometheus, so that no two names become one.
+pub fn metric_name(name: &str) -> Cow<'_, str> {
+    ascii(readable_metric(name))
+}
+
+/// Makes a label name valid, by the rules of [`metric_name`], but without colons.
+pub fn label_name(name: &str) -> Cow<'_, str> {
+    ascii(readable_label(name))
+}
+
+fn ascii(readable: Cow<'_, str>) -> Cow<'_, str> {
+    match readable.is_ascii() {
+        true => readable,
+        false => Cow::Owned(escape(&readable)),
     }
 }
 
-/// The name with `_` in place of ASCII characters that are not allowed.
-fn readable(name: &str, colons: bool) -> Cow<'_, str> {
-    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':') || !c.is_ascii();
+fn readable_metric(name: &str) -> Cow<'_, str> {
+    readable(name, |c| is_label_character(c) || c == ':')
+}
+
+fn readable_label(name: &str) -> Cow<'_, str> {
+    readable(name, is_label_character)
+}
+
+fn is_label_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
+/// The name with `_` in place of invalid ASCII characters, and before a leading digit.
+fn readable(name: &str, valid: impl Fn(char) -> bool) -> Cow<'_, str> {
     let starts_well = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
-    if starts_well && name.chars().all(valid) {
+    if starts_well && name.chars().all(&valid) {
         return Cow::Borrowed(name);
     }
     let first = if starts_well { "" } else { "_" };
@@ -124,7 +144,7 @@ fn escape(name: &str) -> String {
     out
 }
 
-/// The name that [`sanitize`] escaped. `None` if it is not such a name.
+/// The name that [`metric_name`] or [`label_name`] escaped. `None` if it is not such a name.
 pub fn unescape(name: &str) -> Option<String> {
     let mut rest = name.strip_prefix(ESCAPED)?;
     let mut out = String::with_capacity(rest.len());
@@ -216,7 +236,7 @@ fn unit_word(unit: &str) -> Cow<'static, str> {
                     outside
                 })
                 .collect();
-            let text = collapse(&readable(&plain, false));
+            let text = collapse(&readable_label(&plain));
             return if plain.is_empty() {
                 Cow::Borrowed("")
             } else {
@@ -288,6 +308,22 @@ mod tests {
     }
 
     #[test]
+    fn invalid_characters_and_leading_digits_are_replaced_and_only_metric_names_keep_colons() {
+        let check = |name: &str, metric: &str, label: &str| {
+            assert_eq!(
+                (&*metric_name(name), &*label_name(name)),
+                (metric, label),
+                "{name:?}"
+            );
+        };
+        check("status_code", "status_code", "status_code");
+        check("2xx", "_2xx", "_2xx");
+        check("a:b", "a:b", "a_b");
+        check("é-9", "U___e9___9", "U___e9___9");
+        check("", "_", "_");
+    }
+
+    #[test]
     fn scraped_names_are_unchanged_and_a_unit_is_shown_only_if_the_name_has_it() {
         let check = |name, unit, kind, base: &str, total, shown: &str| {
             let page = page_name(name, unit, kind, NameStyle::Verbatim);
@@ -328,7 +364,7 @@ mod tests {
         ];
         let mut seen = std::collections::HashSet::new();
         for name in names {
-            let escaped = sanitize(name, false);
+            let escaped = label_name(name);
             assert!(
                 escaped.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
                 "{escaped}"

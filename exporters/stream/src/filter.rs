@@ -5,7 +5,7 @@
 //! as text. Every label must match one of its globs; an unknown label or a null matches none.
 
 use dichroic_model::pattern::glob;
-use dichroic_model::{AttributeValue, EventSchema, names::sanitize};
+use dichroic_model::{AttributeValue, EventSchema, names::label_name};
 use dichroic_pipeline::SeriesMeta;
 use dichroic_wire::events::{Column, Reference};
 use dichroic_wire::{Cell, Events};
@@ -201,7 +201,7 @@ fn label_of(meta: &SeriesMeta, label: &str) -> Option<String> {
     if let Some((_, value)) = meta.pairs().find(|(name, _)| *name == label) {
         return shown(value);
     }
-    if let Some((_, value)) = meta.pairs().find(|(name, _)| sanitize(name, false) == label) {
+    if let Some((_, value)) = meta.pairs().find(|(name, _)| label_name(name) == label) {
         return shown(value);
     }
     let spec = &meta.source.spec;

@@ -4,7 +4,7 @@
 
 use super::number::{push_f64, push_seconds};
 use dichroic_model::labels::escape;
-use dichroic_model::names::sanitize;
+use dichroic_model::names::label_name;
 use dichroic_model::{Exemplar, Factor};
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ const EXEMPLAR_CHARACTERS: usize = 128;
 pub(super) fn push_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar, factor: Factor) {
     let mut labels: Vec<(Cow<'_, str>, String)> = Vec::new();
     for (name, value) in exemplar.attributes.iter() {
-        let name = sanitize(name, false);
+        let name = label_name(name);
         if !labels.iter().any(|(other, _)| *other == name) {
             labels.push((name, value.render().into_owned()));
         }
