@@ -1,5 +1,7 @@
 //! The codes of GOODBYE.
 
+use std::fmt;
+
 /// The reason why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GoodbyeCode {
@@ -64,5 +66,25 @@ impl GoodbyeCode {
             Self::Internal => 11,
             Self::Other(code) => code,
         }
+    }
+}
+
+/// The name in the log and in messages, such as `shutdown`.
+impl fmt::Display for GoodbyeCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "version",
+            Self::Unauthorized => "unauthorized",
+            Self::Malformed => "malformed",
+            Self::Limit => "limit",
+            Self::Timeout => "timeout",
+            Self::Superseded => "superseded",
+            Self::Shutdown => "shutdown",
+            Self::Slow => "slow",
+            Self::Detach => "detach",
+            Self::BadRequest => "bad request",
+            Self::Internal => "internal",
+            Self::Other(code) => return write!(f, "code {code}"),
+        })
     }
 }

@@ -75,7 +75,7 @@ impl Connection {
 pub(crate) enum ConnectionEnd {
     /// The relay sent GOODBYE.
     Goodbye(String),
-    /// It closed or became silent without GOODBYE.
+    /// The connection closed or failed without GOODBYE.
     Crash(String),
     /// The collector ended it.
     Ours(String),
@@ -87,7 +87,7 @@ impl Registry {
         Registry(Rc::new(Inner {
             config: RefCell::new(Rc::new(config)),
             revision: Cell::new(0),
-            // Generations ascend across restarts of the collector, if clocks do.
+            // From the clock, so that generations ascend across restarts of the collector.
             generation: Cell::new((dichroic_model::clock::now() / 1_000_000) as i64),
             nodes: RefCell::default(),
             sessions: Cell::new(0),
@@ -187,7 +187,7 @@ impl Registry {
         let config = self.config();
         let key = self.key(&hello);
         if !self.is_live(&key) && self.connected() >= config.relays {
-            let message = format!("the limit of {} connected relays is reached", config.relays);
+            let message = format!("limit of {} connected relays reached", config.relays);
             return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
         }
         let mut nodes = self.0.nodes.borrow_mut();
@@ -197,7 +197,7 @@ impl Registry {
         if let Some(loser) = node.live.take() {
             if same_epoch && hello.attempt <= node.attempt {
                 let message = format!(
-                    "attempt {} of this epoch is already connected, this is attempt {}",
+                    "attempt {} of this epoch is already connected; refusing attempt {}",
                     node.attempt, hello.attempt
                 );
                 node.live = Some(loser);
@@ -214,7 +214,10 @@ impl Registry {
         let source = match store.open_source(spec, now) {
             Ok(source) => source,
             Err(refused) => {
-                let message = format!("the collector accepts no more sources ({})", refused.0.as_str());
+                let message = format!(
+                    "the collector accepts no more sources ({}); raise limits.sources",
+                    refused.0.as_str()
+                );
                 return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
             }
         };
@@ -268,7 +271,14 @@ impl Registry {
                 message.clone()
             }
         };
-        tracing::info!(node = %status.node, os_pid = status.os_pid, end = %end, "relay disconnected");
+        match ended {
+            ConnectionEnd::Crash(_) => {
+                tracing::warn!(node = %status.node, os_pid = status.os_pid, reason = %end, "relay disconnected without GOODBYE");
+            }
+            ConnectionEnd::Goodbye(_) | ConnectionEnd::Ours(_) => {
+                tracing::info!(node = %status.node, os_pid = status.os_pid, reason = %end, "relay disconnected");
+            }
+        }
         tracing::Span::current()
             .record("rows", status.rows as i64)
             .record("events", status.events as i64)

@@ -110,15 +110,19 @@ where
     };
     let config = registry.config();
     let mut session = Session::new(io, &config, read_ahead);
+    let mut node = None;
     let claimed = match RelayHello::read(&hello) {
-        Ok(hello) => registry.claim(hello, &mut store.borrow_mut(), now()),
+        Ok(hello) => {
+            node = Some(hello.node.clone());
+            registry.claim(hello, &mut store.borrow_mut(), now())
+        }
         Err(error) => Err(goodbye(Violation::from(error))),
     };
     let connection = match claimed {
         Ok(connection) => connection,
         Err(goodbye) => {
             Span::current().record("result", "refused");
-            tracing::warn!(reason = %goodbye.message, "rejected a relay");
+            tracing::warn!(node, reason = %goodbye.message, "rejected a relay");
             return session.close(&config, &goodbye, None, &store).await;
         }
     };
@@ -229,7 +233,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                 written = self.write.write(&self.out[self.sent..]), if self.sent < self.out.len() => {
                     match written {
                         Ok(n) if n > 0 => self.wrote(n),
-                        Ok(_) => return SteadyEnd::Ended(ConnectionEnd::Crash("connection closed".to_owned())),
+                        Ok(_) => return SteadyEnd::Ended(ConnectionEnd::Crash("connection closed without GOODBYE".to_owned())),
                         Err(error) => return SteadyEnd::Ended(ConnectionEnd::Crash(error.to_string())),
                     }
                 }
@@ -267,7 +271,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
                         continue;
                     }
                     Ok(FrameOutcome::Goodbye(goodbye)) => {
-                        let message = format!("goodbye {}: {}", goodbye.code.code(), goodbye.message);
+                        let message = format!("GOODBYE {}: {}", goodbye.code, goodbye.message);
                         return Some(SteadyEnd::Ended(ConnectionEnd::Goodbye(message)));
                     }
                     Err(violation) => violation,
