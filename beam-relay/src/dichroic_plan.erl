@@ -51,7 +51,7 @@ limits(M) when is_map(M) ->
     #{series => clamp(int(<<"series">>, M, 10000), 8, 1000000),
       string => clamp(int(<<"string">>, M, 128), 1, 4096),
       credit => clamp(int(<<"credit">>, M, 20000), 1, ?MAX_CREDIT),
-      rows_per_s => clamp(int(<<"rows_per_s">>, M, 50000), 1, 100000000)};
+      rows_per_s => clamp(int(<<"rows_per_s">>, M, 100000), 1, 100000000)};
 limits(_) -> throw("limits must be a map").
 
 list(Key, Map) ->

@@ -43,6 +43,8 @@ pub const SERIES_MAX: u32 = 1_000_000;
 pub const SCHEMAS: u32 = 4_096;
 /// Ids of sources per connection.
 pub const SOURCES: u32 = 1_024;
+/// Events per second of one relay, unless the plan has another limit; log records have an eighth of it in addition.
+pub const EVENTS_PER_SECOND_DEFAULT: u32 = 100_000;
 /// Labels of a series.
 pub const LABELS: usize = 32;
 /// Bytes of a label value; the sender cuts longer ones.

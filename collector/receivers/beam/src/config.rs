@@ -22,7 +22,7 @@ pub struct Config {
     pub string: u32,
     /// Rows in flight inside a VM.
     pub credit: u32,
-    /// Rows per second of one relay.
+    /// Events per second of one relay; log records have an eighth of it in addition.
     pub max_events_per_second: u32,
     /// Seconds for which an attached relay counts without a collector. An installed one has no limit.
     pub attached_linger_s: u32,
@@ -54,7 +54,7 @@ impl Default for Config {
             series: limits::SERIES_DEFAULT,
             string: limits::LABEL_BYTES as u32,
             credit: 20_000,
-            max_events_per_second: 50_000,
+            max_events_per_second: limits::EVENTS_PER_SECOND_DEFAULT,
             attached_linger_s: 30,
             relays: limits::RELAYS,
             max_frame: limits::BODY_BYTES_DEFAULT,
