@@ -100,7 +100,7 @@ def test_on_sighup_new_nodes_are_attached_removed_ones_detached_and_others_kept(
             counted(collector, 3, instance=added.node)
             assert len(first) == 3
             assert attachment(kept) == first
-            assert "changed setting takes effect" not in collector.output()
+            assert "changed section takes effect" not in collector.output()
             assert collector.stop() == 0
         as_before(kept, before[kept])
         as_before(added, before[added])
@@ -133,7 +133,7 @@ def test_a_node_that_is_removed_while_it_is_attached_is_detached(collector: Coll
     as_before(node, before, 30)
     reload(collector, node.config())
     wait_until(lambda: handlers(node), 30, "handlers")
-    assert "is already attached" not in collector.output()
+    assert "already attached" not in collector.output()
 
 
 def test_a_node_that_is_removed_while_its_code_is_loaded_is_detached(collector: Collector, node: BareNode) -> None:
@@ -147,6 +147,16 @@ def test_a_node_that_is_removed_while_its_code_is_loaded_is_detached(collector: 
     node.send_line("continue_load")
     # Without a detach the relay would remove itself after 30 s.
     as_before(node, before, 15)
+
+
+def test_a_failure_is_logged_again_after_the_node_was_attached(collector: Collector, node: BareNode) -> None:
+    detached = lambda: collector.output().count("detached by another process")
+    before = detached()
+    reload(collector, node.config())
+    for n in (1, 2):
+        wait_until(lambda: handlers(node), 30, "handlers")
+        wait_until(lambda: collector.run_command("detach", *node.reach()).returncode == 0, 20, "a detached node")
+        wait_until(lambda: detached() == before + n, 20, f"message {n}")  # noqa: B023
 
 
 def test_an_invalid_file_detaches_no_node() -> None:

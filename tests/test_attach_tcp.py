@@ -150,7 +150,7 @@ def test_a_collector_redirects_nodes_that_cannot_open_its_socket() -> None:
             node.start()
             # The first connection, for which the node waits, may have detached the collector's relay.
             wait_until(lambda: any(r["connected"] and r["attached"] for r in collector.sources()["relays"]), 40, "a relay over TCP")
-            assert "it sends to tcp://" in collector.output()
+            assert "its relay sends to tcp://" in collector.output()
             assert "no_socket_found" in collector.output()
             node.emit(7)
             counted(collector, 7)

@@ -1,4 +1,4 @@
-//! Attaching to nodes: where a relay sends, messages about it, and the tasks that keep configured nodes attached.
+//! Attaching to nodes: destinations of relays, messages about relays, and the tasks that keep configured nodes attached.
 
 pub mod destination;
 pub mod report;

@@ -1,13 +1,13 @@
 //! Keeps the nodes of `receivers.beam.attach` attached: one task per node connects, attaches, watches, and retries with backoff.
 //!
-//! Runs on the main thread; only control messages pass here. A collector that restarts within 30 s of a crash takes over the relay on
-//! the node, with its totals. A reload detaches removed and changed entries and attaches new ones; unchanged entries are not affected.
+//! Runs on the main thread and exchanges only control messages with the nodes. A collector that restarts within 30 s of a crash takes
+//! over the relay on the node, with its totals.
 
 use crate::attach::destination::choose;
 use crate::attach::report::{instead, unreachable};
 use crate::config::attach::Attach;
 use dichroic_beam_attach::Error;
-use dichroic_beam_attach::attach::{self, AttachResult, NodeTarget};
+use dichroic_beam_attach::attach::{self, AttachResult, DetachResult, NodeTarget};
 use dichroic_beam_attach::connection::Connection;
 use dichroic_beam_attach::destination::RelayDestination;
 use std::collections::HashMap;
@@ -24,16 +24,19 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 const STABLE: Duration = Duration::from_secs(30);
 /// Length of one watch call; it is repeated.
 const WATCH: Duration = Duration::from_secs(3600);
+const REMOVE_ENTRY: &str = "remove its entry from receivers.beam.attach";
 
-/// Where relays find this collector.
-pub struct Places {
+/// Where relays connect to this collector.
+pub struct CollectorDestinations {
+    /// The local socket.
     pub socket: RelayDestination,
+    /// `security.local_tcp`, unless it is off.
     pub tcp: Option<RelayDestination>,
 }
 
 /// The configured nodes, each with its task.
 pub struct Attachments {
-    places: Places,
+    destinations: CollectorDestinations,
     attached: Vec<Attachment>,
     /// Tasks of removed or changed entries that still detach, by node name.
     detaching: HashMap<String, JoinHandle<()>>,
@@ -47,9 +50,9 @@ struct Attachment {
 }
 
 /// Starts a task for each node. Called inside a `LocalSet`.
-pub fn start(nodes: &[Attach], places: Places) -> Attachments {
+pub fn start(nodes: &[Attach], destinations: CollectorDestinations) -> Attachments {
     let mut attachments = Attachments {
-        places,
+        destinations,
         attached: Vec::new(),
         detaching: HashMap::new(),
     };
@@ -63,7 +66,7 @@ impl Attachments {
         self.detaching.retain(|_, task| !task.is_finished());
         let (same, removed) = std::mem::take(&mut self.attached)
             .into_iter()
-            .partition::<Vec<_>, _>(|kept| nodes.contains(&kept.entry));
+            .partition::<Vec<_>, _>(|attachment| nodes.contains(&attachment.entry));
         self.attached = same;
         for Attachment { entry, stop, task } in removed {
             stop.send_replace(true);
@@ -71,47 +74,63 @@ impl Attachments {
             self.detaching.insert(entry.node, task);
         }
         for node in nodes {
-            if !self.attached.iter().any(|kept| kept.entry == *node) {
-                let before = self.detaching.remove(&node.node);
-                self.attached.extend(supervise(node, &self.places, before));
+            if !self.attached.iter().any(|attachment| attachment.entry == *node) {
+                let previous = self.detaching.remove(&node.node);
+                self.attached
+                    .extend(supervise(node, &self.destinations, previous));
             }
         }
     }
 
     /// Detaches every node within the deadline. A relay that is not detached in time detaches itself when its connection closes.
     pub async fn finish(self, deadline: Duration) {
+        let mut tasks: Vec<(String, JoinHandle<()>)> = self.detaching.into_iter().collect();
+        for Attachment { entry, stop, task } in self.attached {
+            stop.send_replace(true);
+            tasks.push((entry.node, task));
+        }
         let all = async {
-            for kept in &self.attached {
-                kept.stop.send_replace(true);
-            }
-            let kept = self.attached.into_iter().map(|kept| kept.task);
-            for task in kept.chain(self.detaching.into_values()) {
+            for (_, task) in &mut tasks {
                 let _ = task.await;
             }
         };
         if timeout(deadline, all).await.is_err() {
-            tracing::warn!("shutdown deadline reached; remaining relays will detach themselves");
+            tasks.retain(|(_, task)| !task.is_finished());
+            let nodes: Vec<String> = tasks.into_iter().map(|(node, _)| node).collect();
+            tracing::warn!(
+                nodes = nodes.join(", "),
+                "shutdown deadline reached before these nodes were detached; their relays remove themselves after 30 s; raise limits.shutdown to wait longer"
+            );
         }
     }
 }
 
-/// Starts the task of a node, which first waits for the end of `before`. `None`: the node cannot be attached with the listeners of this
-/// process.
-fn supervise(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> Option<Attachment> {
-    let Some(data) = choose(node.transport, Some(places.socket.clone()), places.tcp.clone()) else {
-        // The reloaded file may have security.local_tcp, but the listener was not bound at the start.
+/// Starts the task of a node, which first waits for the end of the task of its previous entry. `None`: the node cannot be attached
+/// with the listeners of this process.
+fn supervise(
+    node: &Attach,
+    destinations: &CollectorDestinations,
+    previous: Option<JoinHandle<()>>,
+) -> Option<Attachment> {
+    let Some(destinations) = choose(
+        node.transport,
+        Some(destinations.socket.clone()),
+        destinations.tcp.clone(),
+    ) else {
+        // A reload can add security.local_tcp to the configuration, but not bind its listener.
         tracing::warn!(
             node = node.node,
             reason = "transport: tcp requires security.local_tcp, which takes effect after a restart",
+            help = "restart the collector, or write transport: auto",
             "cannot attach"
         );
         return None;
     };
-    let target = node.target(data).ok()?;
+    let target = node.target(destinations).ok()?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::task::spawn_local(async move {
-        if let Some(before) = before {
-            let _ = before.await;
+        if let Some(previous) = previous {
+            let _ = previous.await;
         }
         attach_until_stopped(target, stopped).await;
     });
@@ -122,19 +141,47 @@ fn supervise(node: &Attach, places: &Places, before: Option<JoinHandle<()>>) -> 
     })
 }
 
+/// Why a node is not attached, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+struct NotAttached {
+    reason: String,
+    help: Option<String>,
+}
+
+impl NotAttached {
+    fn new(reason: impl Into<String>, help: impl Into<String>) -> Self {
+        NotAttached {
+            reason: reason.into(),
+            help: Some(help.into()),
+        }
+    }
+}
+
+impl From<Error> for NotAttached {
+    fn from(error: Error) -> Self {
+        NotAttached {
+            reason: error.to_string(),
+            help: None,
+        }
+    }
+}
+
 async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
     let mut pause = BACKOFF_MIN;
-    let mut last = String::new();
+    let mut last = None;
     if let Some(message) = target.cookie.warning() {
         tracing::warn!(node = %target.node, "{message}");
     }
     loop {
         let started = Instant::now();
-        let result = once(&target, &mut stopped, &mut last).await;
-        match result {
-            Ok(None) => return,
-            Ok(Some(message)) => log_once(&mut last, &target, message),
-            Err(error) => log_once(&mut last, &target, error.to_string()),
+        let Some(failure) = attach_once(&target, &mut stopped, &mut last).await else {
+            return;
+        };
+        // A failure that repeats at every attempt is logged once.
+        if last.as_ref() != Some(&failure) {
+            let NotAttached { reason, help } = &failure;
+            tracing::warn!(node = %target.node, reason, help = help.as_deref(), "not attached; retrying");
+            last = Some(failure);
         }
         if started.elapsed() > STABLE {
             pause = BACKOFF_MIN;
@@ -147,21 +194,24 @@ async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<b
     }
 }
 
-/// Logs a message unless it is that of the previous attempt.
-fn log_once(last: &mut String, target: &NodeTarget, message: String) {
-    if *last != message {
-        tracing::warn!(node = %target.node, reason = message, "not attached; retrying");
-        *last = message;
+/// Attaches, and watches until the end. `None`: stopped and detached. Clears `last` once attached, so that the next failure is logged
+/// even if it is the same.
+async fn attach_once(
+    target: &NodeTarget,
+    stopped: &mut watch::Receiver<bool>,
+    last: &mut Option<NotAttached>,
+) -> Option<NotAttached> {
+    match try_attach(target, stopped, last).await {
+        Ok(ended) => ended,
+        Err(error) => Some(error.into()),
     }
 }
 
-/// Attaches, and watches until the end. `None`: stopped and detached. Else the reason.
-/// Clears `last` once attached, so that the next failure is logged even if it is the same.
-async fn once(
+async fn try_attach(
     target: &NodeTarget,
     stopped: &mut watch::Receiver<bool>,
-    last: &mut String,
-) -> Result<Option<String>, Error> {
+    last: &mut Option<NotAttached>,
+) -> Result<Option<NotAttached>, Error> {
     let span = tracing::info_span!(
         "attach",
         otel.kind = "client",
@@ -174,7 +224,7 @@ async fn once(
         node = target.connect().instrument(span.clone()) => node.inspect_err(|error| failed(&span, error))?,
         _ = stopped.wait_for(|stop| *stop) => return Ok(None),
     };
-    // A stop does not cancel this. The node completes a call whose caller is gone, and a detach could run before that start.
+    // A stop does not cancel this: the node completes the call without its caller, and could start the relay after a detach.
     let attached = attach::attach(&mut node, &target.destinations);
     let attached = attached.instrument(span.clone()).await;
     let attached = attached.inspect_err(|error| failed(&span, error))?;
@@ -188,18 +238,27 @@ async fn once(
     );
     drop(span);
     match attached {
-        AttachResult::Attached => last.clear(),
+        AttachResult::Attached => *last = None,
         AttachResult::Installed => {
             drop(node);
             return Ok(tokio::select! {
-                // It may have changed by then.
-                () = sleep(BACKOFF_MAX) => Some("runs the relay as part of its application: nothing to attach".to_owned()),
+                // A later version of the application may not contain the relay.
+                () = sleep(BACKOFF_MAX) => Some(NotAttached::new(
+                    "the node runs the relay as part of its application",
+                    REMOVE_ENTRY,
+                )),
                 _ = stopped.wait_for(|stop| *stop) => None,
             });
         }
         AttachResult::AlreadyAttached(other) => {
-            let by = other.guardian.unwrap_or_default();
-            return Ok(Some(format!("is already attached to {} by {by}", other.socket)));
+            return Ok(Some(NotAttached::new(
+                format!(
+                    "already attached to {} by {}",
+                    other.socket,
+                    other.guardian.unwrap_or_default()
+                ),
+                format!("run `dichroic detach {}`, or {REMOVE_ENTRY}", target.node),
+            )));
         }
     }
     let ended = tokio::select! {
@@ -218,8 +277,8 @@ fn failed(span: &Span, error: &Error) {
         .record("otel.status_description", tracing::field::display(error));
 }
 
-/// Reports the state of the relay and watches it until another detaches it.
-async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<String, Error> {
+/// Logs the state of the relay and watches it until another process detaches it.
+async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<NotAttached, Error> {
     if let Some(message) = target.destinations.warning(node.is_local()) {
         tracing::warn!(node = %target.node, "{message}");
     }
@@ -228,13 +287,15 @@ async fn until_detached(target: &NodeTarget, node: &mut Connection) -> Result<St
         if let Some(message) = instead(&now) {
             tracing::warn!(node = %target.node, reason = message, "using the fallback transport");
         }
-        tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, data = now.socket, "attached");
+        tracing::info!(node = %target.node, modules = now.modules.len(), events = now.events, destination = now.socket, "attached");
     } else {
-        let reason = unreachable(&target.node.to_string(), &now);
-        tracing::warn!(node = %target.node, reason, "no data from the relay");
+        tracing::warn!(node = %target.node, reason = unreachable(&now), "no data from the relay");
     }
     while !attach::watch(node, Instant::now() + WATCH).await? {}
-    Ok("was detached by someone else; to keep it detached, remove it from receivers.beam.attach".to_owned())
+    Ok(NotAttached::new(
+        "detached by another process",
+        format!("to keep the node detached, {REMOVE_ENTRY}"),
+    ))
 }
 
 async fn detach(target: &NodeTarget, mut node: Connection) {
@@ -247,9 +308,17 @@ async fn detach(target: &NodeTarget, mut node: Connection) {
         };
     }
     match result {
+        Ok(Some(DetachResult { kept })) if !kept.is_empty() => tracing::warn!(
+            node = %target.node,
+            modules = kept.join(", "),
+            "detached; these modules stay loaded, because processes of the application still run their code"
+        ),
         Ok(_) => tracing::info!(node = %target.node, "detached"),
-        Err(error) => {
-            tracing::warn!(node = %target.node, %error, "cannot detach; the relay removes itself after 30 s")
-        }
+        Err(error) => tracing::warn!(
+            node = %target.node,
+            %error,
+            help = format!("to remove the relay at once, run `dichroic detach {}`", target.node),
+            "cannot detach; the relay removes itself after 30 s"
+        ),
     }
 }

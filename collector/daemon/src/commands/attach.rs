@@ -78,7 +78,7 @@ async fn watch(
             line(&format!("  {md5} {module}"))?;
         }
         if relay.state != "steady" {
-            return Err(AttachError::Unreachable(unreachable(name, &relay)).into());
+            return Err(AttachError::Unreachable(format!("{name}: {}", unreachable(&relay))).into());
         }
         if let Some(message) = instead(&relay) {
             line(&format!("{name}: {message}"))?;

@@ -1,6 +1,6 @@
 //! Finds the running collector that the relay of `dichroic attach` connects to.
 
-use crate::attach::destination::{choose, tcp_place};
+use crate::attach::destination::{choose, tcp_destination};
 use crate::cli;
 use crate::config::attach::Transport;
 use crate::config::error::ConfigError;
@@ -78,7 +78,7 @@ pub async fn of_running(args: &cli::DestinationArgs) -> Result<Destinations, Des
     let tcp = match tcp {
         Some((at, token)) if args.transport != Transport::Socket => accepts_tcp(at, &mut failures)
             .await
-            .then(|| tcp_place(at, &token)),
+            .then(|| tcp_destination(at, &token)),
         _ => None,
     };
     choose(args.transport, socket.map(RelayDestination::Socket), tcp)

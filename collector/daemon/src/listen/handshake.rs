@@ -1,19 +1,20 @@
 //! The handshake: reads the HELLO of a new connection, checks its token, and accepts the roles relay and subscriber.
 //!
-//! A connection without a HELLO is closed after five seconds. An HTTP request gets an HTTP response with the address of the page.
-//! Every other refused connection gets a GOODBYE with a message.
+//! A connection without a HELLO is closed after five seconds. An HTTP request is answered in HTTP with the address of the page; every
+//! other refused connection gets a GOODBYE with a message.
 
 use crate::config::values::Secret;
 use crate::listen::refused::Reason;
 use crate::listen::stream::LocalStream;
 use dichroic_wire::limits::HELLO_TIMEOUT;
 use dichroic_wire::{ErrorKind, FrameReader, FrameType, Goodbye, GoodbyeCode, Hello, Role};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-/// How long a refused peer may take to read the answer.
+/// Time that a refused peer has to read the answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Bytes of such a peer that are read and discarded: closing with unread bytes would reset the connection and lose the answer.
+/// Bytes from such a peer that are read and discarded: to close with unread bytes would reset the connection and lose the answer.
 const DISCARDED: u64 = 64 << 10;
 
 /// A connection after the handshake.
@@ -24,26 +25,35 @@ pub struct Accepted {
     pub read_ahead: Vec<u8>,
 }
 
-/// What a listener requires and tells its peers.
+/// What a listener requires of a HELLO, and its texts for the log and for refused peers.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// The listener's name in the configuration, for the log.
     pub listener: &'static str,
-    /// The token that every HELLO must carry.
+    /// The token that every HELLO must contain.
     pub token: Option<&'a Secret>,
-    /// Address of the page, for peers that send HTTP requests.
-    pub pages: &'a str,
+    /// Address of the page, for peers that send HTTP requests. `None`: it is off.
+    pub page: Option<SocketAddr>,
 }
 
 /// Reads the HELLO. `None`: the peer closed. An error: the peer was refused and answered.
 pub async fn handshake(stream: &mut LocalStream, terms: Terms<'_>) -> Result<Option<Accepted>, Reason> {
+    // Before the handshake: the peer of a broken TCP connection has no address.
+    let peer = stream.peer();
     let error = match tokio::time::timeout(HELLO_TIMEOUT, read(stream, terms.token)).await {
         Ok(Ok(accepted)) => return Ok(accepted),
         Ok(Err(error)) => error,
         Err(_) => HandshakeError::refused(GoodbyeCode::Timeout, "no HELLO within 5 seconds"),
     };
-    tracing::warn!(listener = terms.listener, reason = %error, "refused a connection");
-    close_with(stream, &error.answer(terms.pages)).await;
+    tracing::warn!(
+        listener = terms.listener,
+        uid = peer.uid,
+        pid = peer.pid,
+        peer = peer.address,
+        reason = %error,
+        "refused a connection"
+    );
+    close_with(stream, &error.answer(terms.page)).await;
     Err(error.reason())
 }
 
@@ -60,7 +70,7 @@ pub async fn close_with(stream: &mut LocalStream, answer: &[u8]) {
 /// A GOODBYE as a frame.
 pub fn goodbye_frame(goodbye: &Goodbye) -> Vec<u8> {
     let mut frame = Vec::new();
-    // The constructor cuts the message to what a frame holds.
+    // Cannot fail: the constructor cuts the message to the size of a frame.
     let _ = goodbye.write(&mut frame);
     frame
 }
@@ -92,12 +102,14 @@ impl HandshakeError {
         }
     }
 
-    fn answer(&self, pages: &str) -> Vec<u8> {
+    fn answer(&self, page: Option<SocketAddr>) -> Vec<u8> {
         match self {
             HandshakeError::Http => {
-                let body = format!(
-                    "this socket speaks the Dichroic framing, not HTTP; the page is at http://{pages}/metrics\n"
-                );
+                let hint = match page {
+                    Some(page) => format!("metrics are served at http://{page}/metrics"),
+                    None => "set exporters.prometheus.listen to serve metrics over HTTP".to_owned(),
+                };
+                let body = format!("this socket accepts Dichroic frames, not HTTP; {hint}\n");
                 let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
                 format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes()
             }
@@ -119,7 +131,7 @@ async fn read<S: AsyncRead + Unpin>(
         let hello = match reader.next() {
             Ok(None) => None,
             Ok(Some(frame)) if frame.frame_type == FrameType::Hello => Some(Hello::decode(frame.body)),
-            // The reader passes HELLO and GOODBYE only: the peer gave up.
+            // Before the handshake the reader accepts only HELLO and GOODBYE: the peer has ended the connection.
             Ok(Some(_)) => return Ok(None),
             Err(error) => Some(Err(error)),
         };
@@ -157,7 +169,7 @@ fn accept(hello: Hello, reader: &FrameReader, token: Option<&Secret>) -> Result<
             read_ahead: reader.unread().to_vec(),
         }),
         role => {
-            let message = format!("role {role:?} is not served here; connect as relay or subscriber");
+            let message = format!("invalid role {role:?}: expected relay or subscriber");
             Err(HandshakeError::refused(GoodbyeCode::BadRequest, message))
         }
     }

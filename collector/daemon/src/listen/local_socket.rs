@@ -19,7 +19,7 @@ pub struct Bound {
     _lock: File,
 }
 
-/// Paths to try, in order. Relays and subscribers probe the same list.
+/// Paths to try, in order. Relays and subscribers try the same list.
 pub fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = configured {
         return vec![path.to_owned()];
@@ -56,7 +56,7 @@ pub enum CandidateError {
     /// The directory could be replaced by its owner.
     #[error("directory {} belongs to another user", .0.display())]
     ForeignDirectory(PathBuf),
-    /// Something else has this name; it is not removed.
+    /// The file is not a socket; it is not removed.
     #[error("exists and is not a socket")]
     NotASocket,
     /// A system call failed.
@@ -86,7 +86,7 @@ pub fn bind(config: &LocalSocket) -> Result<Bound, NoLocalSocket> {
             Ok(bound) => return Ok(bound),
             Err(error) => error,
         };
-        // Relays probe the same list and would not find a second collector behind a running one.
+        // Relays connect to the first collector in the list; they would never find a second one.
         let in_use = matches!(error, CandidateError::InUse);
         tried.push((path, error));
         if in_use {
@@ -127,11 +127,11 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, CandidateError> {
     })
 }
 
-/// Makes the directory, or checks that no other user can replace the socket in it.
+/// Creates the directory, or checks that no other user can replace the socket in it.
 fn make_directory(dir: &Path) -> Result<(), CandidateError> {
     let failed = io_error("directory");
     if !dir.exists() {
-        // `/run/dichroic` is made by root or a service manager; below `/tmp` it must be private.
+        // Below `/tmp` the directory must be private. `/run/dichroic` is created by root or a service manager.
         fs::DirBuilder::new().mode(0o755).create(dir).map_err(&failed)?;
         if dir.starts_with("/tmp") {
             fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
@@ -155,13 +155,15 @@ impl Bound {
             Ok(peer) => tracing::warn!(
                 listener = "local_socket",
                 uid = peer.uid(),
+                pid = peer.pid(),
                 reason = "user not in security.local_socket.allow_uids",
+                help = "to allow the user, add this uid to security.local_socket.allow_uids and restart",
                 "refused a connection"
             ),
             Err(error) => tracing::warn!(
                 listener = "local_socket",
                 %error,
-                reason = "no peer credentials",
+                reason = "cannot read the user of the peer",
                 "refused a connection"
             ),
         }
@@ -169,7 +171,7 @@ impl Bound {
     }
 }
 
-/// Removes the socket that a collector left behind, and nothing else.
+/// Removes the socket of a collector that crashed; any other file is an error.
 fn remove_stale(path: &Path) -> Result<(), CandidateError> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path).map_err(io_error("stale socket")),
@@ -181,7 +183,7 @@ fn remove_stale(path: &Path) -> Result<(), CandidateError> {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // The lock file is kept: after its removal two collectors could lock two files of the same name.
+        // The lock file is kept: if it were removed, two collectors could each lock a file of this name.
         let _ = fs::remove_file(&self.path);
     }
 }

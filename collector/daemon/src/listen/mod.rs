@@ -1,7 +1,7 @@
 //! The listeners of relays and subscribers: the local socket and, if configured, a TCP port that requires a token.
 //!
-//! Both have the same framing, handshake and limits. Each has its own limit of connections before the handshake, so that idle
-//! connections to one do not block the other. They run on the main thread: a flood of connections does not delay the receivers.
+//! Both have the same framing, handshake and limits. Each has its own limit of pending handshakes, so that idle connections to one do
+//! not block the other. They run on the main thread: a flood of connections does not delay the receivers.
 
 pub mod handshake;
 pub mod local_socket;
@@ -17,6 +17,7 @@ use crate::listen::stream::LocalStream;
 use dichroic_wire::limits::PENDING_HANDSHAKES;
 use dichroic_wire::{Goodbye, GoodbyeCode};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +25,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// How long a new connection waits while too many are before the handshake. A reconnecting crowd, as after a restart, needs milliseconds.
+/// How long a new connection waits while there are too many pending handshakes. When all peers reconnect after a restart, their
+/// handshakes take milliseconds.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after an error of accept, such as too few file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// When a peer that was refused for the limit may reconnect.
+/// Reconnect delay of a peer that was refused because of the limit.
 const RETRY_MS: u32 = 1_000;
 
 /// A bound listener.
@@ -45,7 +47,7 @@ enum Socket {
 }
 
 impl Listener {
-    /// The local socket. File mode and user of the peer decide about access.
+    /// The local socket. Access depends on the file mode and the peer's user.
     pub fn unix(bound: Bound, refusals: Arc<Refusals>) -> Self {
         Listener {
             socket: Socket::Unix(bound),
@@ -71,14 +73,17 @@ impl Listener {
         }
     }
 
-    /// Accepts until it is dropped, and passes each connection to `serve` after its handshake. `pages` is the address of the page, for
+    /// Accepts until it is dropped, and passes each connection to `serve` after its handshake. `page` is the address of the page, for
     /// peers that send HTTP requests.
-    pub async fn run<F>(self, pages: String, serve: impl Fn(LocalStream, Accepted) -> F + Clone + 'static)
-    where
+    pub async fn run<F>(
+        self,
+        page: Option<SocketAddr>,
+        serve: impl Fn(LocalStream, Accepted) -> F + Clone + 'static,
+    ) where
         F: Future<Output = ()> + 'static,
     {
         let handshakes = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
-        let (listener, pages) = (Rc::new(self), Rc::new(pages));
+        let listener = Rc::new(self);
         loop {
             let mut stream = match listener.accept().await {
                 Ok(Some(stream)) => stream,
@@ -97,12 +102,12 @@ impl Listener {
                 listener.refuse_for_limit(&mut stream).await;
                 continue;
             };
-            let (listener, pages, serve) = (listener.clone(), pages.clone(), serve.clone());
+            let (listener, serve) = (listener.clone(), serve.clone());
             tokio::task::spawn_local(async move {
                 let terms = Terms {
                     listener: listener.name(),
                     token: listener.token.as_ref(),
-                    pages: &pages,
+                    page,
                 };
                 let accepted = handshake(&mut stream, terms).await;
                 drop(permit);
@@ -121,7 +126,7 @@ impl Listener {
             Socket::Unix(bound) => Ok(bound.accept().await?.map(LocalStream::Unix)),
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Frames are whole messages: Nagle's algorithm would only delay them.
+                // Each write is a whole frame: Nagle's algorithm would only delay it.
                 stream.set_nodelay(true)?;
                 Ok(Some(LocalStream::Tcp(stream)))
             }
@@ -130,7 +135,15 @@ impl Listener {
 
     async fn refuse_for_limit(&self, stream: &mut LocalStream) {
         let message = format!("too many pending handshakes ({PENDING_HANDSHAKES}); retry later");
-        tracing::warn!(listener = self.name(), reason = message, "refused a connection");
+        let peer = stream.peer();
+        tracing::warn!(
+            listener = self.name(),
+            uid = peer.uid,
+            pid = peer.pid,
+            peer = peer.address,
+            reason = message,
+            "refused a connection"
+        );
         self.count(Reason::Limit);
         let goodbye = Goodbye::new(GoodbyeCode::Limit, RETRY_MS, &message);
         close_with(stream, &goodbye_frame(&goodbye)).await;

@@ -9,11 +9,11 @@ pub enum Reason {
     User,
     /// No token, or a wrong one.
     Token,
-    /// Too many connections before the handshake.
+    /// Too many pending handshakes, or too many relays that wait for the ingest thread.
     Limit,
     /// No HELLO in time.
     Timeout,
-    /// Not a HELLO, or one that cannot be served.
+    /// Not a HELLO, or one with an invalid role.
     Malformed,
 }
 
@@ -40,7 +40,7 @@ impl Refusals {
             .iter()
             .position(|row| row.0 == listener && row.1 == reason);
         if let Some(counter) = at.map(|at| &self.0[at]) {
-            // A count alone: nothing else is published with it.
+            // Relaxed: no other memory is published with the count.
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -3,30 +3,69 @@
 //! An enum and not a boxed trait: it is read and written for every frame of every relay, and a branch costs less than a virtual call.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tracing::field::{DisplayValue, display};
 
 /// A connection, registered with the runtime of one thread.
 #[derive(Debug)]
 pub enum LocalStream {
-    /// Of the local socket.
+    /// The local socket.
     Unix(UnixStream),
-    /// Of `security.local_tcp`.
+    /// `security.local_tcp`.
     Tcp(TcpStream),
 }
 
-/// The same without a runtime, on its way to another thread.
+/// A connection without a runtime, which is passed to another thread.
 #[derive(Debug)]
 pub enum DetachedStream {
-    /// Of the local socket.
+    /// The local socket.
     Unix(std::os::unix::net::UnixStream),
-    /// Of `security.local_tcp`.
+    /// `security.local_tcp`.
     Tcp(std::net::TcpStream),
 }
 
+/// The other end of a connection, for the log. Fields that do not apply or cannot be read are `None`.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// User of a Unix socket's peer.
+    pub uid: Option<u32>,
+    /// Process of a Unix socket's peer.
+    pub pid: Option<i32>,
+    /// Address of a TCP peer.
+    pub address: Option<DisplayValue<SocketAddr>>,
+}
+
 impl LocalStream {
+    /// The other end.
+    pub fn peer(&self) -> Peer {
+        match self {
+            LocalStream::Unix(stream) => stream.peer_cred().map_or_else(
+                |_| Peer::default(),
+                |credentials| Peer {
+                    uid: Some(credentials.uid()),
+                    pid: credentials.pid(),
+                    address: None,
+                },
+            ),
+            LocalStream::Tcp(stream) => Peer {
+                address: stream.peer_addr().ok().map(display),
+                ..Peer::default()
+            },
+        }
+    }
+
+    /// The name of its listener in the configuration.
+    pub fn listener(&self) -> &'static str {
+        match self {
+            LocalStream::Unix(_) => "local_socket",
+            LocalStream::Tcp(_) => "local_tcp",
+        }
+    }
+
     /// Deregisters it from this thread's runtime.
     pub fn into_std(self) -> io::Result<DetachedStream> {
         match self {

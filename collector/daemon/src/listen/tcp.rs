@@ -1,10 +1,10 @@
-//! Binding a TCP port that a configuration key names.
+//! Binds the TCP address of a configuration key.
 
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
-/// A port that cannot be bound.
+/// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: cannot listen on {address}: {error}; set {key} to another address")]
 pub struct BindError {

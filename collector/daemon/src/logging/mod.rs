@@ -1,4 +1,4 @@
-//! The collector's own log: to standard error, for people on a terminal, as JSON lines elsewhere.
+//! The collector's log on standard error: text on a terminal, JSON lines otherwise.
 //!
 //! `DICHROIC_LOG` takes filters such as `debug` or `info,dichroic_receiver_otlp=debug`; `DICHROIC_LOG_FORMAT` takes `text` or `json`.
 
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
-/// Starts logging, and the export of own traces and logs if there is one. Called once.
+/// Starts logging, and the layers of the OTLP export if there is one. Called once.
 pub fn start(export: Option<&Export>) {
     let terminal = std::io::stderr().is_terminal();
     let json = match std::env::var("DICHROIC_LOG_FORMAT").as_deref() {
@@ -28,7 +28,7 @@ pub fn start(export: Option<&Export>) {
             .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
             .boxed(),
     };
-    // Spans are for the export alone: without it none is made.
+    // Only the export uses spans; without it they are disabled.
     let lines = lines.with_filter(filter().and(filter_fn(|meta: &Metadata<'_>| meta.is_event())));
     let mut layers = vec![lines.boxed()];
     layers.extend(export.into_iter().flat_map(|export| export.layers(filter())));

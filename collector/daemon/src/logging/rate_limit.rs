@@ -1,8 +1,7 @@
-//! A rate limit for the log: each message is written at most [`LINES`] times in [`WINDOW`], then counted instead.
+//! A rate limit for the log: each message is written at most [`LINES`] times in [`WINDOW`]; further ones are suppressed and counted.
 //!
-//! A peer that causes a flood of messages cannot fill a disk; counters show how often something happened, the log only that it
-//! does. The first suppressed message is announced, and their number is logged when the message is next written. Debug messages
-//! are not limited.
+//! A peer that causes a flood of messages cannot fill a disk; metrics show how often an event happens. The log states when suppression
+//! begins, and the number of suppressed messages when the message is next written. Debug messages are not limited.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -14,11 +13,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// Lines of one message in a window.
+/// Largest number of lines of one message in a window.
 const LINES: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Standard error, limited by the place in the code that logs. Its table is bounded by the number of those places.
+/// Standard error with a limit for each callsite. Its table is bounded by the number of callsites.
 pub struct RateLimitedWriter {
     json: bool,
     callsites: Mutex<HashMap<Identifier, Callsite>>,
@@ -34,9 +33,9 @@ struct Callsite {
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
     Write,
-    /// Write, after the number of messages suppressed in the window before.
+    /// Write, after a line with the number of messages suppressed in the previous window.
     WriteAfter(u32),
-    /// Suppress the first message over the limit, and announce it.
+    /// Suppress the first message over the limit, and write a line about it.
     BeginToSuppress,
     Suppress,
 }
@@ -63,16 +62,16 @@ impl Callsite {
     }
 }
 
-/// Where one message is written.
+/// The destination of one message.
 pub enum Line {
-    /// To standard error.
+    /// Standard error.
     Written(io::Stderr),
     /// Nowhere.
     Suppressed,
 }
 
 impl RateLimitedWriter {
-    /// A writer whose own messages are JSON, or text.
+    /// A writer whose own lines are JSON or text.
     pub fn new(json: bool) -> Self {
         RateLimitedWriter {
             json,
@@ -89,7 +88,7 @@ impl RateLimitedWriter {
         callsite.decide(now)
     }
 
-    /// Writes a message about the messages of a callsite, under its level and target.
+    /// Writes a line about the messages of a callsite, with its level and target.
     fn announce(&self, message: &str, meta: &Metadata<'_>) {
         let mut time = String::new();
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
@@ -116,12 +115,16 @@ impl<'a> MakeWriter<'a> for RateLimitedWriter {
         match self.decide(meta.callsite(), Instant::now()) {
             Decision::Write => {}
             Decision::WriteAfter(suppressed) => {
-                self.announce(&format!("suppressed {suppressed} similar messages"), meta);
+                self.announce(
+                    &format!("suppressed {suppressed} messages like the next one"),
+                    meta,
+                );
             }
             Decision::BeginToSuppress => {
                 let seconds = WINDOW.as_secs();
-                let message =
-                    format!("{LINES} similar messages within {seconds} s; suppressing more, counters go on");
+                let message = format!(
+                    "{LINES} messages like this within {seconds} s; further ones are suppressed and counted"
+                );
                 self.announce(&message, meta);
                 return Line::Suppressed;
             }
@@ -152,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_written_thirty_times_then_counted_until_the_next_window() {
+    fn a_message_is_written_thirty_times_then_suppressed_and_counted_until_the_next_window() {
         let start = Instant::now();
         let mut callsite = Callsite {
             window_start: start,

@@ -1,4 +1,4 @@
-//! Why `dichroic run` failed.
+//! Errors of `dichroic run`.
 
 use crate::listen::{local_socket, tcp};
 use dichroic_receiver_otlp as otlp;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Printed on standard error before the process exits.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A value that the configuration's check lets through and that cannot be used.
+    /// A value that passes the checks of the configuration but cannot be used.
     #[error("{0}")]
     Config(String),
     /// A thread, an async runtime or a signal handler could not be set up.
@@ -24,7 +24,7 @@ pub enum RunError {
     #[error(transparent)]
     Listen(#[from] tcp::BindError),
     /// The file of `--ready-file`.
-    #[error("ready file {}: {error}", path.display())]
+    #[error("cannot write the ready file {}: {error}", path.display())]
     ReadyFile {
         /// The file.
         path: PathBuf,
@@ -33,12 +33,12 @@ pub enum RunError {
         error: io::Error,
     },
     /// Standard output, where the endpoints are printed.
-    #[error("standard output: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
     /// The ingest thread ended during its start, without an error.
-    #[error("the ingest thread ended before it started")]
+    #[error("the ingest thread ended during its start; this is a bug, please report it")]
     IngestThreadEnded,
-    /// The ingest thread panicked. The panic is printed above.
-    #[error("the ingest thread panicked")]
+    /// The ingest thread panicked; the panic was printed before.
+    #[error("the ingest thread panicked; this is a bug, please report the message above")]
     IngestThreadPanicked,
 }

@@ -1,12 +1,12 @@
-//! What passes between the main thread and the ingest thread.
+//! Types that the main thread and the ingest thread exchange.
 
 use crate::listen::stream::DetachedStream;
 use dichroic_wire::Hello;
 use std::net::SocketAddr;
 
-/// A relay after its handshake on the main thread. From here on the ingest thread serves it.
+/// A relay after its handshake on the main thread; the ingest thread serves it.
 pub struct RelayConnection {
-    /// The connection, on no runtime.
+    /// The connection, registered with no runtime.
     pub stream: DetachedStream,
     /// Its HELLO.
     pub hello: Hello,
@@ -14,7 +14,7 @@ pub struct RelayConnection {
     pub read_ahead: Vec<u8>,
 }
 
-/// Relays that may wait to be served by the ingest thread.
+/// Largest number of relays that wait for the ingest thread.
 pub const PENDING_RELAYS: usize = 64;
 
 /// Real addresses of the OTLP listeners, after port 0 was resolved. `None`: off.

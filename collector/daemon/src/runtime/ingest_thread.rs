@@ -1,7 +1,7 @@
 //! The ingest thread: all receivers and the store.
 //!
-//! One tokio runtime with one thread. Receivers run as tasks and write into the store synchronously. Between requests the thread
-//! serves reads ([`dichroic_pipeline::serve`]), expires series, and records the self telemetry.
+//! One single-threaded tokio runtime. Receivers run as tasks and write into the store synchronously. Between requests the thread serves
+//! reads ([`dichroic_pipeline::serve`]), expires series, and records the self telemetry.
 
 use crate::config::Config;
 use crate::config::loaded::Loaded;
@@ -29,12 +29,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-/// How often series are expired while many are due, or while copies of them are made.
+/// Interval of expiry while many series are due, or while a snapshot is copied.
 const TICK: Duration = Duration::from_millis(100);
-/// How often otherwise. An idle collector spends most of its time on waking up.
+/// Interval of expiry otherwise. Wake-ups are most of the cost of an idle collector.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// What the thread needs.
+/// What the ingest thread needs.
 pub struct IngestThread {
     /// The configuration at the start.
     pub config: Config,
@@ -54,7 +54,7 @@ pub struct IngestThread {
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
-/// What the main thread gets once the receivers run.
+/// The main thread's access to the running receivers.
 pub struct IngestHandles {
     /// Access to the store.
     pub store: Handle,
@@ -127,9 +127,9 @@ impl IngestThread {
         let config = &self.config;
         let selection = selection(config).map_err(|error| RunError::Config(error.to_string()))?;
         let resolver = Arc::new(PackResolver::new(&selection.packs));
-        let store: Shared = Rc::new(RefCell::new(Core::new(config.limits.model(), resolver, now())));
+        let core: Shared = Rc::new(RefCell::new(Core::new(config.limits.model(), resolver, now())));
         let (handle, inbox) = inbox();
-        self.spawn_upkeep(&store, inbox);
+        self.spawn_upkeep(&core, inbox);
 
         let otlp = otlp::bind(otlp_config(config)).await?;
         let addresses = OtlpAddresses {
@@ -137,20 +137,20 @@ impl IngestThread {
             http: otlp.http,
         };
         let otlp_task =
-            tokio::task::spawn_local(otlp::serve(otlp, store.clone(), self.stop.receivers.clone()));
+            tokio::task::spawn_local(otlp::serve(otlp, core.clone(), self.stop.receivers.clone()));
 
-        let mut scraper = Scraper::new(store.clone());
+        let mut scraper = Scraper::new(core.clone());
         scraper.set_targets(self.targets.clone());
         let targets = scraper.statuses();
 
         let relays = beam::Receiver::new(beam_config(config, selection));
         let relay_statuses = relays.board();
         let metrics = metrics_text(config);
-        let accept_relays = accept_relays(self.relays, relays.clone(), store.clone());
+        let accept_relays = accept_relays(self.relays, relays.clone(), core.clone());
 
         let (done, receivers_done) = oneshot::channel();
         let running = Running {
-            store,
+            core,
             metrics,
             otlp: otlp_task,
             scraper,
@@ -168,10 +168,10 @@ impl IngestThread {
         Ok((handles, running))
     }
 
-    fn spawn_upkeep(&self, store: &Shared, inbox: Inbox) {
-        tokio::task::spawn_local(serve(store.clone(), inbox));
+    fn spawn_upkeep(&self, core: &Shared, inbox: Inbox) {
+        tokio::task::spawn_local(serve(core.clone(), inbox));
         let upkeep = Upkeep {
-            store: store.clone(),
+            core: core.clone(),
             stages: self.stages.clone(),
             exported: self.exported.clone(),
             refusals: self.refusals.clone(),
@@ -184,18 +184,18 @@ impl IngestThread {
 async fn accept_relays(
     mut connections: mpsc::Receiver<RelayConnection>,
     relays: beam::Receiver,
-    store: Shared,
+    core: Shared,
 ) {
     while let Some(connection) = connections.recv().await {
-        // Fails when this runtime has no descriptor left; the relay reconnects.
+        // Fails without a free file descriptor; the relay reconnects.
         let Ok(stream) = LocalStream::from_std(connection.stream) else {
             continue;
         };
-        let (relays, store) = (relays.clone(), store.clone());
+        let (relays, core) = (relays.clone(), core.clone());
         tokio::task::spawn_local(async move {
             let read_ahead = connection.read_ahead;
             relays
-                .serve_relay(stream, connection.hello, &read_ahead, store)
+                .serve_relay(stream, connection.hello, &read_ahead, core)
                 .await;
         });
     }
@@ -203,8 +203,8 @@ async fn accept_relays(
 
 /// The running receivers.
 struct Running {
-    store: Shared,
-    /// The `metrics` section in force, as text.
+    core: Shared,
+    /// The `metrics` section in effect, as text.
     metrics: String,
     otlp: tokio::task::JoinHandle<()>,
     scraper: Scraper,
@@ -214,7 +214,7 @@ struct Running {
 }
 
 impl Running {
-    /// Applies what can change while running. The configuration is a checked one.
+    /// Applies the parts of a checked configuration that can change at run time.
     fn reload(&mut self, loaded: &Loaded) {
         let Ok(selection) = selection(&loaded.config) else {
             return;
@@ -223,13 +223,13 @@ impl Running {
         if metrics != self.metrics {
             self.metrics = metrics;
             let resolver = Arc::new(PackResolver::new(&selection.packs));
-            self.store.borrow_mut().set_resolver(resolver);
+            self.core.borrow_mut().set_resolver(resolver);
         }
         self.relays.reload(beam_config(&loaded.config, selection));
         self.scraper.set_targets(loaded.targets.clone());
     }
 
-    /// Stops every receiver after the data in flight. The caller enforces the deadline.
+    /// Stops every receiver when its data in flight is applied. The caller enforces the deadline.
     async fn finish(mut self) {
         self.accept_relays.abort();
         self.scraper.stop();
@@ -286,7 +286,7 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
 
 /// Periodic work: expiry and self telemetry.
 struct Upkeep {
-    store: Shared,
+    core: Shared,
     stages: Stages,
     exported: Option<otlp_export::Counts>,
     refusals: Arc<Refusals>,
@@ -295,10 +295,10 @@ struct Upkeep {
 impl Upkeep {
     async fn run(self, interval: Duration) {
         let started = Duration::from_nanos(now());
-        let source = self.store.borrow_mut().open_source(own_source(), now());
+        let source = self.core.borrow_mut().open_source(own_source(), now());
         let Ok(source) = source else { return };
         let mut telemetry = SelfTelemetry::new(
-            &self.store.borrow(),
+            &self.core.borrow(),
             source,
             self.stages.clone(),
             self.exported.clone(),
@@ -309,11 +309,11 @@ impl Upkeep {
         loop {
             tokio::time::sleep_until(due.into()).await;
             self.stages.ingest_lag.record(due.elapsed());
-            let busy = self.store.borrow_mut().sweep(now());
+            let busy = self.core.borrow_mut().sweep(now());
             due = Instant::now() + if busy { TICK } else { QUIET };
             if Instant::now() >= next_reading {
                 next_reading = Instant::now() + interval;
-                telemetry.record(&mut self.store.borrow_mut(), &self.refusals.read(), now());
+                telemetry.record(&mut self.core.borrow_mut(), &self.refusals.read(), now());
             }
         }
     }

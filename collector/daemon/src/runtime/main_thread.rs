@@ -1,6 +1,6 @@
 //! The main thread's part: the listeners of relays and subscribers, the Prometheus page, health, the admin API, streams.
 //!
-//! It reaches the store only through its handle, so nothing here can block a receiver.
+//! It accesses the store only through a handle, so nothing here can block a receiver.
 
 use crate::admin::http;
 use crate::admin::pages::Pages;
@@ -14,7 +14,7 @@ use crate::listen::refused::{Reason, Refusals};
 use crate::listen::stream::LocalStream;
 use crate::listen::{Listener, local_socket, tcp};
 use crate::runtime::error::RunError;
-use crate::runtime::handoff::RelayConnection;
+use crate::runtime::handoff::{PENDING_RELAYS, RelayConnection};
 use crate::runtime::ingest_thread::IngestHandles;
 use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::Stages;
@@ -30,10 +30,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// When a relay may reconnect that the ingest thread had no room for.
+/// Reconnect delay of a relay that is refused because too many relays wait for the ingest thread.
 const RELAY_RETRY_MS: u32 = 1_000;
 
-/// What this part needs.
+/// What the main thread needs.
 pub struct MainThread<'a> {
     /// The configuration at the start.
     pub config: &'a Config,
@@ -51,7 +51,7 @@ pub struct MainThread<'a> {
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
-/// The running part.
+/// The main thread's running listeners and exporters.
 pub struct Serving {
     /// Address of the Prometheus page.
     pub prometheus: Option<SocketAddr>,
@@ -67,20 +67,22 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// From now on `/readyz` answers 503.
+    /// Makes `/readyz` answer 503.
     pub fn not_ready(&self) {
         self.ready.set(false);
     }
 
-    /// Accepts no more relays and subscribers. Those connected are not affected.
+    /// Stops accepting relays and subscribers. Connected ones are not affected.
     pub fn stop_accepting(&self) {
         self.listeners.iter().for_each(JoinHandle::abort);
     }
 
-    /// Sends subscribers what is queued for them.
+    /// Sends subscribers their queued rows.
     pub async fn finish(&self, deadline: Duration) {
         if !self.streams.shutdown(deadline).await {
-            tracing::warn!("shutdown deadline reached; some subscribers did not receive all queued rows");
+            tracing::warn!(
+                "shutdown deadline reached; rows that were queued for slow subscribers are lost; raise limits.shutdown to wait longer"
+            );
         }
     }
 }
@@ -169,8 +171,7 @@ impl MainThread<'_> {
     }
 
     fn listen(&self, listeners: Vec<Listener>, streams: &stream::Exporter) -> Vec<JoinHandle<()>> {
-        let pages = self.config.exporters.prometheus.listen.address();
-        let pages = pages.map_or_else(|| "-".to_owned(), |address| address.to_string());
+        let page = self.config.exporters.prometheus.listen.address();
         let serve = |listener: Listener| {
             let (streams, relays, refusals) = (streams.clone(), self.relays.clone(), self.refusals.clone());
             let serve = move |stream, accepted| {
@@ -182,7 +183,7 @@ impl MainThread<'_> {
                     refusals.clone(),
                 )
             };
-            tokio::task::spawn_local(listener.run(pages.clone(), serve))
+            tokio::task::spawn_local(listener.run(page, serve))
         };
         listeners.into_iter().map(serve).collect()
     }
@@ -208,14 +209,18 @@ async fn serve(
         return streams.serve_subscriber(stream, &hello, &read_ahead).await;
     }
     let Ok(room) = relays.try_reserve() else {
-        let message = "the ingest thread does not take relays at present; retry later";
-        let listener = match &stream {
-            LocalStream::Unix(_) => "local_socket",
-            LocalStream::Tcp(_) => "local_tcp",
-        };
-        tracing::warn!(listener, reason = message, "refused a connection");
+        let message = format!("{PENDING_RELAYS} relays wait for the ingest thread; retry later");
+        let (listener, peer) = (stream.listener(), stream.peer());
+        tracing::warn!(
+            listener,
+            uid = peer.uid,
+            pid = peer.pid,
+            peer = peer.address,
+            reason = message,
+            "refused a connection"
+        );
         refusals.count(listener, Reason::Limit);
-        let goodbye = Goodbye::new(GoodbyeCode::Limit, RELAY_RETRY_MS, message);
+        let goodbye = Goodbye::new(GoodbyeCode::Limit, RELAY_RETRY_MS, &message);
         return close_with(&mut stream, &goodbye_frame(&goodbye)).await;
     };
     if let Ok(stream) = stream.into_std() {
@@ -224,5 +229,50 @@ async fn serve(
             hello,
             read_ahead,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dichroic_pipeline::inbox;
+    use dichroic_wire::{FrameReader, FrameType, Hello, Map};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_relay_that_finds_the_channel_to_the_ingest_thread_full_is_refused_and_counted() {
+        let (handle, _inbox) = inbox();
+        let (relays, _receiver) = mpsc::channel(1);
+        let _full = relays.clone().try_reserve_owned().unwrap();
+        let refusals = Arc::new(Refusals::default());
+        let (mut relay, stream) = UnixStream::pair().unwrap();
+        let accepted = Accepted {
+            hello: Hello::new(Role::Relay, Map::default()),
+            read_ahead: Vec::new(),
+        };
+        let serve = serve(
+            LocalStream::Unix(stream),
+            accepted,
+            stream::Exporter::new(handle, stream::Config::default()),
+            relays,
+            refusals.clone(),
+        );
+        let read = async {
+            let mut bytes = Vec::new();
+            relay.read_to_end(&mut bytes).await.map(|_| bytes)
+        };
+        let ((), bytes) = tokio::join!(serve, read);
+        let mut reader = FrameReader::new();
+        reader.push(&bytes.unwrap());
+        let frame = reader.next().unwrap().unwrap();
+        assert_eq!(frame.frame_type, FrameType::Goodbye);
+        let goodbye = Goodbye::decode(frame.body).unwrap();
+        assert_eq!(
+            (goodbye.code, goodbye.retry_ms),
+            (GoodbyeCode::Limit, RELAY_RETRY_MS)
+        );
+        assert!(refusals.read().contains(&("local_socket", "limit", 1)));
+        assert_eq!(refusals.read().iter().map(|(.., n)| n).sum::<u64>(), 1);
     }
 }

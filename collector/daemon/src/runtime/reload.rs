@@ -1,7 +1,7 @@
-//! Reload on SIGHUP: unchanged parts keep running; after an error the old configuration stays in force.
+//! Reload on SIGHUP: unchanged parts keep running; after an error the previous configuration stays in effect.
 //!
-//! Scraped targets, packs, definitions, plans of relays and attached nodes change at once. Listeners, limits and the local socket need
-//! a restart; a change of these is logged.
+//! Scraped targets, packs, definitions, plans of relays and attached nodes change at once. Listeners, limits and the local socket
+//! require a restart; a change to them is logged.
 
 use crate::config::loaded::{Loaded, targets};
 use crate::config::{Config, load};
@@ -24,14 +24,14 @@ const AT_ONCE: &[&str] = &[
 pub struct Reloader {
     path: Option<PathBuf>,
     scrape: Vec<ScrapeTarget>,
-    /// What runs: sections that need a restart are compared with it.
+    /// The configuration at the start: still in effect for sections that need a restart, which are compared with it.
     started: Config,
     current: Config,
     loaded: watch::Sender<Option<Arc<Loaded>>>,
 }
 
 impl Reloader {
-    /// With the file and the `--scrape` targets of the command line.
+    /// A reloader for the file and the `--scrape` targets of the command line.
     pub fn new(
         path: Option<PathBuf>,
         scrape: Vec<ScrapeTarget>,
@@ -50,15 +50,15 @@ impl Reloader {
         )
     }
 
-    /// The configuration in force.
+    /// The configuration that was loaded last.
     pub fn current(&self) -> &Config {
         &self.current
     }
 
-    /// Reads and checks the file, publishes the result, and logs the outcome.
+    /// Reads and checks the file, publishes the configuration, and logs the result.
     pub fn reload(&mut self) {
         let Some(path) = &self.path else {
-            tracing::warn!("SIGHUP ignored: started without --config");
+            tracing::warn!("SIGHUP ignored: the collector was started without --config");
             return;
         };
         let span = tracing::info_span!(
@@ -81,7 +81,7 @@ impl Reloader {
                 span.record("targets", loaded.targets.len() as i64)
                     .record("result", "ok");
                 for section in needs_restart(&self.started, &loaded.config) {
-                    tracing::warn!(section, "changed setting takes effect after a restart");
+                    tracing::warn!(section, "changed section takes effect after a restart");
                 }
                 tracing::info!(file = %path.display(), targets = loaded.targets.len(), "configuration reloaded");
                 self.current = loaded.config.clone();
@@ -94,14 +94,14 @@ impl Reloader {
                 tracing::error!(
                     error,
                     help,
-                    "invalid configuration; still running with the previous one"
+                    "invalid configuration; the previous one stays in effect"
                 );
             }
         }
     }
 }
 
-/// Sections that differ and do not take effect at once, as `receivers.otlp`.
+/// Sections that differ and need a restart, such as `receivers.otlp`.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let document = |config: &Config| {
         let mut document = serde_json::to_value(config).unwrap_or_default();
@@ -114,7 +114,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     let mut changed = Vec::new();
     differences("", &document(old), &document(new), 2, &mut changed);
-    // Secrets are redacted in a document, so they are compared here.
+    // Documents contain redacted secrets, so secrets are compared here.
     let tcp = |config: &Config| config.security.local_tcp.as_ref().map(|tcp| tcp.token.clone());
     if old.admin.token != new.admin.token && !changed.iter().any(|key| key == "admin.token") {
         changed.push("admin.token".to_owned());
@@ -153,6 +153,43 @@ fn differences(path: &str, old: &Value, new: &Value, depth: usize, changed: &mut
 mod tests {
     use super::*;
     use crate::config::parse;
+    use std::path::Path;
+
+    /// Reloads a file with this text and returns the sections that the log names.
+    fn restarts(reloader: &mut Reloader, path: &Path, text: &str) -> Vec<String> {
+        std::fs::write(path, text).unwrap();
+        let log = path.with_extension("log");
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(Arc::new(std::fs::File::create(&log).unwrap()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || reloader.reload());
+        let log = std::fs::read_to_string(log).unwrap();
+        let lines = log
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let sections = lines.filter_map(|line| Some(line["fields"]["section"].as_str()?.to_owned()));
+        sections.collect()
+    }
+
+    #[test]
+    fn a_section_that_needs_a_restart_is_named_at_every_reload_until_it_is_as_at_the_start() {
+        let dir = std::env::temp_dir().join(format!("dichroic-reload-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("dichroic.yaml");
+        let started = parse("limits: { series: 5 }", "f").unwrap();
+        let (mut reloader, _loaded) = Reloader::new(Some(path.clone()), Vec::new(), started);
+        let mut check = |text: &str, expected: &[&str]| {
+            assert_eq!(restarts(&mut reloader, &path, text), expected, "{text}");
+        };
+        check("limits: { series: 6 }", &["limits.series"]);
+        check(
+            "limits: { series: 6 }\nmetrics: { packs: [vm] }",
+            &["limits.series"],
+        );
+        check("limits: { series: 5 }", &[]);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn sections_that_need_a_restart_are_named() {

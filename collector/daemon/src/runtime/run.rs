@@ -5,12 +5,12 @@
 //! main thread    signals, listeners of relays and subscribers, the Prometheus page, the admin API, streams to subscribers
 //! ```
 //!
-//! Shutdown goes receivers → pipeline → exporters, against one deadline: receivers take in the data in flight, subscribers get their
-//! queued rows, then both threads end. What remains at the deadline is counted under `shutdown`.
+//! Shutdown stops receivers, pipeline and exporters in this order, with one deadline: receivers finish the data in flight, subscribers
+//! get their queued rows, then both threads end. What remains at the deadline is counted as dropped with the reason `shutdown`.
 
 use crate::admin::endpoints::{self, Endpoints};
-use crate::attach::destination::tcp_place;
-use crate::attach::supervisor::{self, Attachments, Places};
+use crate::attach::destination::tcp_destination;
+use crate::attach::supervisor::{self, Attachments, CollectorDestinations};
 use crate::cli;
 use crate::cli::INVALID_CONFIG;
 use crate::commands::output::plain_lines;
@@ -74,14 +74,14 @@ fn run_with_telemetry(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Ru
     let exported = export.as_ref().map(otlp::Export::counts);
     let served = serve(config, targets, args, exported);
     if let Some(export) = export {
-        // After a failed start only its log is left to export.
+        // After a failed start there is only its log to export.
         let stopping = *served.as_ref().unwrap_or(&Instant::now());
         export.finish(stopping + limit);
     }
     served.map(drop)
 }
 
-/// Serves until a signal. Returns when the signal came.
+/// Serves until a signal. Returns the time of the signal.
 fn serve(
     config: Config,
     targets: Vec<ScrapeTarget>,
@@ -114,15 +114,15 @@ fn serve(
             reload,
         };
         let serving = main.start().await?;
-        let places = places(&config, &serving)?;
-        let mut attachments = supervisor::start(&config.receivers.beam.attach, places);
+        let destinations = relay_destinations(&config, &serving)?;
+        let mut attachments = supervisor::start(&config.receivers.beam.attach, destinations);
         announce(&config, &ingest, &serving, args.ready_file.as_deref())?;
         signals.until_stop(reloader, &mut attachments).await;
         let deadline = Deadline::new(config.limits.shutdown.0);
         shut_down(deadline, ingest, serving, attachments, &stop_sender).await;
         Ok(deadline.begun())
     });
-    // After an error too, the other thread must end.
+    // The ingest thread must end after an error too.
     stop_sender.stop_all();
     if let Some(path) = &args.ready_file {
         let _ = std::fs::remove_file(path);
@@ -155,7 +155,9 @@ async fn shut_down(
         .await
         .is_err()
     {
-        tracing::warn!("shutdown deadline reached; receivers did not finish");
+        tracing::warn!(
+            "shutdown deadline reached; requests and frames that receivers had not finished are lost; raise limits.shutdown to wait longer"
+        );
     }
     serving.finish(deadline.left()).await;
     stop.stop_all();
@@ -195,8 +197,8 @@ impl Signals {
     }
 }
 
-/// Where relays of attached nodes find this collector.
-fn places(config: &Config, serving: &Serving) -> Result<Places, RunError> {
+/// Where relays of attached nodes connect to this collector.
+fn relay_destinations(config: &Config, serving: &Serving) -> Result<CollectorDestinations, RunError> {
     let tcp = config.security.tcp();
     let token = tcp
         .map_err(|error| RunError::Config(error.to_string()))?
@@ -204,10 +206,10 @@ fn places(config: &Config, serving: &Serving) -> Result<Places, RunError> {
     let tcp = serving
         .local_tcp
         .zip(token)
-        .map(|(at, token)| tcp_place(at, &token));
-    // The node has another working directory.
+        .map(|(at, token)| tcp_destination(at, &token));
+    // A relative path would be resolved in the working directory of the node.
     let socket = std::path::absolute(&serving.socket).unwrap_or_else(|_| serving.socket.clone());
-    Ok(Places {
+    Ok(CollectorDestinations {
         socket: RelayDestination::Socket(socket),
         tcp,
     })

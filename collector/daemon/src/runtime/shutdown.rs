@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Receivers stop before exporters, so that exporters still send what the receivers took in.
+/// Receivers stop before exporters, so that exporters send the last data received.
 #[derive(Clone)]
 pub struct Stop {
     /// True: receivers stop.
@@ -50,7 +50,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Begins now.
+    /// Starts the time limit now.
     pub fn new(limit: Duration) -> Self {
         Deadline {
             begun: Instant::now(),

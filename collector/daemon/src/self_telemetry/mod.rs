@@ -1,4 +1,4 @@
-//! The collector's own metrics: source `dichroic`, written into the same store as everything else, so that one exporter shows all.
+//! The collector's own metrics: source `dichroic`, written into the same store as all other metrics and exported with them.
 
 pub mod otlp;
 mod process;
@@ -40,59 +40,71 @@ const fn of_process(name: &'static str, kind: MetricKind, help: &'static str) ->
     }
 }
 
-/// A family for each term of the relays' own accounts: `dichroic_relay_rows_sent_total{source,event}` and so on.
+/// A family for each counter of the relays, such as `dichroic_relay_rows_sent_total{source,event}`.
 const fn relay_term(name: &'static str) -> Family {
     Family {
         prefix: "dichroic_relay_",
         name,
-        help: "A term of the relays' own accounts, as they last said.",
+        help: "A counter of the relays, as they last reported it.",
         kind: MetricKind::COUNTER,
     }
 }
 
-const RECEIVED: Family = counter("ingest_received", "Points, events and logs that came in.");
+const RECEIVED: Family = counter("ingest_received", "Points, events and log records received.");
 const APPLIED: Family = counter(
     "ingest_applied",
-    "Those that reached a series on the page, or a stream.",
+    "Points, events and log records applied to a series on the page or published to a stream.",
 );
 const HIDDEN: Family = counter(
     "ingest_hidden",
-    "Those that reached a series that no page shows, by reason.",
+    "Points applied to a series that is not on the page, by reason.",
 );
-const DROPPED: Family = counter("ingest_dropped", "Those that were dropped, by reason.");
-const OFFERED: Family = counter("exporter_offered", "Rows given to an exporter.");
-const SENT: Family = counter("exporter_sent", "Rows that left an exporter.");
-const LOST: Family = counter("exporter_dropped", "Rows lost in an exporter.");
-const WARNINGS: Family = counter("warnings", "Conditions that lose nothing but deserve a look.");
+const DROPPED: Family = counter(
+    "ingest_dropped",
+    "Points, events and log records dropped, by reason.",
+);
+const OFFERED: Family = counter("exporter_offered", "Rows offered to an exporter.");
+const SENT: Family = counter("exporter_sent", "Rows sent by an exporter.");
+const LOST: Family = counter("exporter_dropped", "Rows dropped by an exporter.");
+const WARNINGS: Family = counter(
+    "warnings",
+    "Conditions that lose no data but may need attention, by kind.",
+);
 const REFUSED: Family = counter(
     "connections_refused",
-    "Connections of relays and subscribers that were refused, by listener and reason.",
+    "Refused connections of relays and subscribers, by listener and reason.",
 );
 const EXPORTED: Family = counter(
     "telemetry_sent",
-    "Own spans and log records that the OTLP endpoint accepted.",
+    "The collector's own spans and log records that the OTLP endpoint accepted.",
 );
 const NOT_EXPORTED: Family = counter(
     "telemetry_dropped",
-    "Own spans and log records that were not exported, by reason.",
+    "The collector's own spans and log records that were not exported, by reason.",
 );
 const SERIES: Family = gauge("series", "Live series.");
-const SERIES_LIMIT: Family = gauge("series_limit", "Series that may live at once.");
-const BYTES: Family = gauge("series_bytes", "Accounted bytes of series, labels and tables.");
-const BYTES_LIMIT: Family = gauge("series_bytes_limit", "Accounted bytes that may be used.");
-const SOURCES: Family = gauge("sources", "Sources that are open or linger.");
+const SERIES_LIMIT: Family = gauge("series_limit", "Largest number of live series (limits.series).");
+const BYTES: Family = gauge(
+    "series_bytes",
+    "Memory of series, labels and tables, as accounted.",
+);
+const BYTES_LIMIT: Family = gauge("series_bytes_limit", "Largest accounted memory (limits.memory).");
+const SOURCES: Family = gauge(
+    "sources",
+    "Open sources, and closed ones whose series have not expired.",
+);
 const SUBSCRIBERS: Family = gauge("subscribers", "Subscribers of events and logs.");
 const DURATION: Family = family(
     "stage_duration_seconds",
     MetricKind::Histogram,
-    "How long a stage took.",
+    "Duration of a stage.",
 );
 const QUANTILES: Family = family(
     "stage_duration_quantile_seconds",
     MetricKind::Summary,
-    "Quantiles of how long a stage took, since the start, to two digits.",
+    "Quantiles of the duration of a stage since the start, to two significant digits.",
 );
-const BUILD: Family = gauge("build_info", "The collector's version.");
+const BUILD: Family = gauge("build_info", "Version of the collector.");
 const CPU: Family = of_process(
     "cpu_seconds",
     MetricKind::COUNTER,
@@ -111,32 +123,32 @@ const FDS: Family = of_process(
 const START: Family = of_process(
     "start_time_seconds",
     MetricKind::Gauge,
-    "When the collector started, since the Unix epoch.",
+    "Start time of the collector, in seconds since the Unix epoch.",
 );
 
 /// (listener, reason, connections)
 pub type RefusedConnections = Vec<(&'static str, &'static str, u64)>;
 
-/// Reads what is counted in the collector and writes it into the store.
+/// Reads the collector's counters and writes them into the store.
 pub struct SelfTelemetry {
     writer: Writer,
     stages: Stages,
-    /// Of the export of own traces and logs, where it is configured.
+    /// Counts of the OTLP export, if it is configured.
     exported: Option<otlp::Counts>,
     started: Duration,
 }
 
 impl SelfTelemetry {
-    /// Writes as `source`, with these stages. `started` is the Unix time of the start.
+    /// Writes series of `source`. `started` is the Unix time of the start.
     pub fn new(
-        store: &Core,
+        core: &Core,
         source: Arc<Source>,
         stages: Stages,
         exported: Option<otlp::Counts>,
         started: Duration,
     ) -> Self {
         SelfTelemetry {
-            writer: Writer::new(store, source),
+            writer: Writer::new(core, source),
             stages,
             exported,
             started,
@@ -144,23 +156,23 @@ impl SelfTelemetry {
     }
 
     /// Reads everything once and writes it.
-    pub fn record(&mut self, store: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
-        self.writer.begin(store);
-        self.ingest(store.ledger());
-        self.exporters(store.ledger());
-        self.relays(store.ledger());
-        for (kind, n) in api::warnings(store.warnings()) {
+    pub fn record(&mut self, core: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
+        self.writer.begin(core);
+        self.ingest(core.ledger());
+        self.exporters(core.ledger());
+        self.relays(core.ledger());
+        for (kind, n) in api::warnings(core.warnings()) {
             self.writer.count(&WARNINGS, &[("kind", kind)], n);
         }
         for (listener, reason, n) in refused {
             let labels = [("listener", *listener), ("reason", *reason)];
             self.writer.count(&REFUSED, &labels, *n);
         }
-        self.store(store);
+        self.usage(core);
         self.latencies();
         self.export();
         self.process();
-        self.writer.finish(store, now);
+        self.writer.finish(core, now);
     }
 
     fn ingest(&mut self, ledger: &Ledger) {
@@ -206,15 +218,15 @@ impl SelfTelemetry {
         }
     }
 
-    fn store(&mut self, store: &Core) {
-        let limits = store.limits();
+    fn usage(&mut self, core: &Core) {
+        let limits = core.limits();
         for (family, value) in [
-            (&SERIES, store.series()),
+            (&SERIES, core.series()),
             (&SERIES_LIMIT, limits.series),
-            (&BYTES, store.bytes()),
+            (&BYTES, core.bytes()),
             (&BYTES_LIMIT, limits.memory_bytes),
-            (&SOURCES, store.sources().count()),
-            (&SUBSCRIBERS, store.subscribers()),
+            (&SOURCES, core.sources().count()),
+            (&SUBSCRIBERS, core.subscribers()),
         ] {
             self.writer.count(family, &[], value as u64);
         }

@@ -1,6 +1,6 @@
 //! CPU, memory and file descriptors of this process, from `/proc/self`.
 
-/// A reading. What cannot be read is 0.
+/// A reading; values that cannot be read are 0.
 pub struct Process {
     /// User and system time.
     pub cpu_seconds: f64,
@@ -11,10 +11,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Reads the present values.
+    /// Reads the current values.
     pub fn read() -> Self {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // The name of the command may contain spaces; the fields after its closing parenthesis do not.
+        // The command name, in parentheses, may contain spaces; the fields after it do not.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
         let ticks = rustix::param::clock_ticks_per_second() as f64;

@@ -1,10 +1,10 @@
-//! Latency of a stage, such as rendering a page: exact buckets and sum, and quantiles from an HDR histogram.
+//! Duration of a stage, such as rendering a page: exact buckets and sum, and quantiles from an HDR histogram.
 
 use hdrhistogram::Histogram;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in nanoseconds. A bound belongs to its bucket.
+/// Upper bounds of the buckets, inclusive, in nanoseconds.
 const BOUNDS: [u64; 10] = [
     10_000,
     100_000,
@@ -18,32 +18,32 @@ const BOUNDS: [u64; 10] = [
     1_000_000_000,
 ];
 
-/// Buckets, the one above all bounds included.
+/// Number of buckets, with the one above all bounds.
 pub const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Quantiles that are shown.
+/// Exported quantiles.
 pub const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
-/// The same bounds in seconds, as metrics show them.
+/// The bounds in seconds, as they are exported.
 pub fn bounds_seconds() -> Arc<[f64]> {
     BOUNDS.iter().map(|nanos| *nanos as f64 / 1e9).collect()
 }
 
-/// Latency of one stage since the start of the process. A clone records into the same counters.
+/// Durations of one stage since the start of the process. A clone records into the same counters.
 ///
-/// Recording takes a lock that is held for less than a microsecond: called once a page or a tick, never per point.
+/// Recording takes a lock for less than a microsecond. It is called once per page or tick, never per point.
 #[derive(Clone)]
 pub struct Stage {
     name: &'static str,
     latency: Arc<Mutex<Latency>>,
 }
 
-/// Every stage that is measured.
+/// All measured stages.
 #[derive(Clone)]
 pub struct Stages {
     /// Rendering a page, from the request to the last byte.
     pub page: Stage,
-    /// How late the ingest thread wakes up: how long something else kept it busy.
+    /// Delay of the ingest thread's timer: the time that other work kept the thread busy.
     pub ingest_lag: Stage,
 }
 
@@ -66,27 +66,27 @@ impl Stages {
 struct Latency {
     buckets: [u64; BUCKETS],
     sum_nanos: u64,
-    /// For quantiles alone: it rounds each value to two digits.
+    /// For quantiles only: values are rounded to two significant digits.
     histogram: Histogram<u64>,
 }
 
 /// A copy of one stage's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Of the stage.
+    /// Name of the stage.
     pub name: &'static str,
-    /// Observations per bucket, not accumulated.
+    /// Observations per bucket, not cumulative.
     pub buckets: [u64; BUCKETS],
-    /// Exact.
+    /// Exact sum, in nanoseconds.
     pub sum_nanos: u64,
-    /// Nanoseconds, to two digits, in the order of [`QUANTILES`]; zeros without observations.
+    /// Nanoseconds, to two significant digits, in the order of [`QUANTILES`]; zeros without observations.
     pub quantiles: [u64; QUANTILES.len()],
-    /// The longest, in nanoseconds, to two digits.
+    /// The longest duration, in nanoseconds, to two significant digits.
     pub max_nanos: u64,
 }
 
 impl Reading {
-    /// Observations.
+    /// Number of observations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_on_a_bound_is_in_its_bucket_and_the_next_nanosecond_is_not() {
+    fn bucket_bounds_are_inclusive() {
         let stage = Stage::new("s");
         for bound in BOUNDS {
             stage.record(Duration::from_nanos(bound));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_is_exact_to_the_nanosecond_also_beyond_what_the_histogram_holds() {
+    fn the_sum_is_exact_even_beyond_the_range_of_the_histogram() {
         let stage = Stage::new("s");
         let mut sum = 0;
         for nanos in (1..50_000_000_u64).step_by(99_991).chain([0, 3_600_000_000_001]) {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_right_to_two_digits() {
+    fn quantiles_have_two_significant_digits() {
         let stage = Stage::new("s");
         (1..=1_000).for_each(|micros| stage.record(Duration::from_micros(micros)));
         let reading = stage.read();

@@ -5,10 +5,10 @@ use dichroic_pipeline::{DropReason, HiddenReason, RelayTerm, Signal, inbox, serv
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Names, help, types and labels, in the order of the page; values left out.
+/// Names, help, types and labels in the order of the page, without values.
 const PAGE: &str = include_str!("page.txt");
 
-fn store(series: usize) -> Core {
+fn core_of(series: usize) -> Core {
     let limits = Limits {
         series,
         ..Limits::default()
@@ -16,9 +16,8 @@ fn store(series: usize) -> Core {
     Core::new(limits, Arc::new(Identity), 1)
 }
 
-fn source(store: &mut Core) -> Arc<Source> {
-    store
-        .open_source(crate::runtime::ingest_thread::own_source(), 2)
+fn source(core: &mut Core) -> Arc<Source> {
+    core.open_source(crate::runtime::ingest_thread::own_source(), 2)
         .expect("room")
 }
 
@@ -32,22 +31,22 @@ fn stages() -> Stages {
 }
 
 /// The Prometheus page of a store.
-fn rendered(store: Core) -> String {
+fn rendered(core: Core) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
         let (handle, inbox) = inbox();
-        tokio::task::spawn_local(serve(Rc::new(RefCell::new(store)), inbox));
+        tokio::task::spawn_local(serve(Rc::new(RefCell::new(core)), inbox));
         let bytes = page(&handle, Format::Text, false).await.expect("not busy");
         String::from_utf8(bytes.to_vec()).unwrap()
     }))
 }
 
-/// One page with everything on it, from two rounds.
+/// A page with every family, after two rounds.
 fn full_page() -> String {
-    let mut store = store(1_000);
-    let own = source(&mut store);
-    let ledger = store.ledger_mut();
+    let mut core = core_of(1_000);
+    let own = source(&mut core);
+    let ledger = core.ledger_mut();
     for hop in ["prometheus", "stream"] {
         ledger.hop(hop);
     }
@@ -58,15 +57,15 @@ fn full_page() -> String {
     ledger.relay(own.id, RelayTerm::new("rows_dropped", labels), 4);
     ledger.relay(own.id, "reattached", 2);
     let refused = crate::listen::refused::Refusals::default().read();
-    let mut telemetry = SelfTelemetry::new(&store, own, stages(), None, Duration::from_secs(7));
-    telemetry.record(&mut store, &refused, SECOND);
-    telemetry.record(&mut store, &refused, 2 * SECOND);
-    assert!(store.ledger().balances());
-    rendered(store)
+    let mut telemetry = SelfTelemetry::new(&core, own, stages(), None, Duration::from_secs(7));
+    telemetry.record(&mut core, &refused, SECOND);
+    telemetry.record(&mut core, &refused, 2 * SECOND);
+    assert!(core.ledger().balances());
+    rendered(core)
 }
 
 #[test]
-fn names_types_help_and_labels_are_the_documented_ones() {
+fn names_types_help_texts_and_labels_match_the_golden_page() {
     let page = full_page();
     let without_value = |line: &str| match line.strip_prefix('#') {
         Some(_) => line.to_owned(),
@@ -101,40 +100,40 @@ fn values_are_exact() {
 }
 
 #[test]
-fn sources_of_one_name_share_a_series() {
-    let mut store = store(1_000);
-    let own = source(&mut store);
+fn sources_with_the_same_name_share_a_series() {
+    let mut core = core_of(1_000);
+    let own = source(&mut core);
     for key in ["a", "b"] {
         let spec = dichroic_model::SourceSpec {
             key: key.as_bytes().to_vec(),
             name: "shop@a".to_owned(),
             ..crate::runtime::ingest_thread::own_source()
         };
-        let id = store.open_source(spec, 2).expect("room").id;
-        store.ledger_mut().received(id, Signal::Events, 5);
+        let id = core.open_source(spec, 2).expect("room").id;
+        core.ledger_mut().received(id, Signal::Events, 5);
     }
-    SelfTelemetry::new(&store, own, Stages::default(), None, Duration::ZERO).record(
-        &mut store,
+    SelfTelemetry::new(&core, own, Stages::default(), None, Duration::ZERO).record(
+        &mut core,
         &Vec::new(),
         SECOND,
     );
     let line = r#"dichroic_ingest_received_total{job="dichroic",protocol="internal",signal="events",source="shop@a"} 10"#;
-    let page = rendered(store);
+    let page = rendered(core);
     assert!(page.contains(line), "{page}");
 }
 
 #[test]
-fn a_series_that_is_not_presented_again_expires() {
-    let mut store = store(1_000);
-    let own = source(&mut store);
-    let mut writer = Writer::new(&store, own);
+fn a_series_that_is_not_presented_in_a_round_expires() {
+    let mut core = core_of(1_000);
+    let own = source(&mut core);
+    let mut writer = Writer::new(&core, own);
     for labels in [&[("kind", "a")], &[("kind", "b")]] {
-        writer.begin(&store);
+        writer.begin(&core);
         writer.count(&WARNINGS, labels, 1);
-        writer.finish(&mut store, SECOND);
-        assert_eq!(store.series(), 1);
+        writer.finish(&mut core, SECOND);
+        assert_eq!(core.series(), 1);
     }
-    let page = rendered(store);
+    let page = rendered(core);
     assert!(
         page.contains(r#"kind="b""#) && !page.contains(r#"kind="a""#),
         "{page}"
@@ -142,41 +141,41 @@ fn a_series_that_is_not_presented_again_expires() {
 }
 
 #[test]
-fn a_refused_series_is_counted_and_admitted_when_there_is_room() {
-    let mut store = store(1);
-    let own = source(&mut store);
-    let mut writer = Writer::new(&store, own.clone());
-    let mut round = |store: &mut Core, kinds: &[&'static str]| {
-        writer.begin(store);
+fn a_series_beyond_the_limit_is_counted_and_admitted_when_there_is_room() {
+    let mut core = core_of(1);
+    let own = source(&mut core);
+    let mut writer = Writer::new(&core, own.clone());
+    let mut round = |core: &mut Core, kinds: &[&'static str]| {
+        writer.begin(core);
         for kind in kinds {
             writer.count(&WARNINGS, &[("kind", kind)], 1);
         }
-        writer.finish(store, SECOND);
-        let account = store.ledger().account(own.id, Signal::Metrics).unwrap();
+        writer.finish(core, SECOND);
+        let account = core.ledger().account(own.id, Signal::Metrics).unwrap();
         assert!(account.balances());
         (account.applied, account.dropped(DropReason::SeriesLimit))
     };
-    assert_eq!(round(&mut store, &["a", "b"]), (1, 1));
-    assert_eq!(round(&mut store, &["a", "b"]), (2, 2));
-    round(&mut store, &[]);
-    assert_eq!(round(&mut store, &["b"]).1, 2);
-    assert_eq!(store.series(), 1);
+    assert_eq!(round(&mut core, &["a", "b"]), (1, 1));
+    assert_eq!(round(&mut core, &["a", "b"]), (2, 2));
+    round(&mut core, &[]);
+    assert_eq!(round(&mut core, &["b"]).1, 2);
+    assert_eq!(core.series(), 1);
 }
 
 #[test]
-fn series_live_through_a_reload_of_the_packs() {
-    let mut store = store(1_000);
-    let own = source(&mut store);
-    let mut telemetry = SelfTelemetry::new(&store, own, stages(), None, Duration::ZERO);
-    telemetry.record(&mut store, &Vec::new(), SECOND);
-    telemetry.record(&mut store, &Vec::new(), SECOND);
-    let series = store.series();
+fn series_survive_a_reload_of_the_packs() {
+    let mut core = core_of(1_000);
+    let own = source(&mut core);
+    let mut telemetry = SelfTelemetry::new(&core, own, stages(), None, Duration::ZERO);
+    telemetry.record(&mut core, &Vec::new(), SECOND);
+    telemetry.record(&mut core, &Vec::new(), SECOND);
+    let series = core.series();
     let packs = dichroic_packs::Packs::builtin();
-    store.set_resolver(Arc::new(dichroic_packs::PackResolver::new(&packs)));
+    core.set_resolver(Arc::new(dichroic_packs::PackResolver::new(&packs)));
     for at in [2, 3, 700, 701] {
-        store.sweep(at * SECOND);
-        telemetry.record(&mut store, &Vec::new(), at * SECOND);
-        assert_eq!(store.series(), series, "after {at} s");
+        core.sweep(at * SECOND);
+        telemetry.record(&mut core, &Vec::new(), at * SECOND);
+        assert_eq!(core.series(), series, "after {at} s");
     }
-    assert!(store.ledger().balances());
+    assert!(core.ledger().balances());
 }

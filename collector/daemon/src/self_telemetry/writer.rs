@@ -1,7 +1,7 @@
-//! Writes readings of the collector's own counters into the store, as a receiver writes what arrives.
+//! Writes the collector's own counters into the store, as a receiver writes received points.
 //!
-//! A round presents every series that exists: [`Writer::number`] and its like collect, [`Writer::finish`] writes.
-//! A series costs a hash and a write into its cell; only a new one is defined. Series that a round does not present expire.
+//! A round presents every series: [`Writer::number`] and the other setters collect values, [`Writer::finish`] writes them. A known series
+//! costs a hash and a write into its cell. A series that a round does not present expires.
 
 use super::stage::{self, BUCKETS, QUANTILES, Reading};
 use dichroic_model::{
@@ -16,9 +16,9 @@ use std::sync::Arc;
 /// A metric of the collector.
 #[derive(Clone, Copy)]
 pub struct Family {
-    /// The name is prefix and name, and `_total` for counters.
+    /// First part of the name; counters get the suffix `_total`.
     pub prefix: &'static str,
-    /// The rest of the name.
+    /// Second part of the name.
     pub name: &'static str,
     /// Help text of the page.
     pub help: &'static str,
@@ -45,11 +45,11 @@ pub struct Writer {
     source: Arc<Source>,
     fingerprints: Fingerprinter,
     series: HashMap<Fingerprint, Known>,
-    /// Series of this round that the store does not know.
+    /// Series of this round that have to be defined.
     undefined: Vec<Undefined>,
     bounds: Arc<[f64]>,
     round: u64,
-    /// Generation of the store's resolver: after a change every series is defined again.
+    /// Epoch of the store's resolver: after a change every series is defined again.
     resolver: u64,
     key: Vec<u8>,
 }
@@ -84,30 +84,30 @@ struct Undefined {
 }
 
 impl Writer {
-    /// Writes series of this source.
-    pub fn new(store: &Core, source: Arc<Source>) -> Self {
+    /// A writer of this source's series.
+    pub fn new(core: &Core, source: Arc<Source>) -> Self {
         Writer {
-            fingerprints: store.fingerprinter(source.id),
+            fingerprints: core.fingerprinter(source.id),
             source,
             series: HashMap::new(),
             undefined: Vec::new(),
             bounds: stage::bounds_seconds(),
             round: 0,
-            resolver: store.resolver_epoch(),
+            resolver: core.resolver_epoch(),
             key: Vec::new(),
         }
     }
 
     /// Begins a round.
-    pub fn begin(&mut self, store: &Core) {
+    pub fn begin(&mut self, core: &Core) {
         self.round += 1;
-        if self.resolver != store.resolver_epoch() {
-            self.resolver = store.resolver_epoch();
+        if self.resolver != core.resolver_epoch() {
+            self.resolver = core.resolver_epoch();
             self.series.values_mut().for_each(|known| known.series = None);
         }
     }
 
-    /// A count. Sources that share a name share a series: their counts are added.
+    /// A count. Values of the same series in one round are added: sources may share a name.
     pub fn count(&mut self, family: &Family, labels: &Labels<'_>, value: u64) {
         self.number(family, labels, whole(value));
     }
@@ -171,10 +171,10 @@ impl Writer {
     }
 
     /// Ends a round: writes what it presented, expires what it did not, and accounts for both in the ledger.
-    pub fn finish(&mut self, store: &mut Core, now: UnixNanos) {
+    pub fn finish(&mut self, core: &mut Core, now: UnixNanos) {
         let mut refused = HashMap::new();
         for undefined in std::mem::take(&mut self.undefined) {
-            let defined = self.define(store, &undefined);
+            let defined = self.define(core, &undefined);
             let known = self.series.get_mut(&undefined.fingerprint);
             match (defined, known) {
                 (Ok(series), Some(known)) => known.series = Some(series),
@@ -186,11 +186,11 @@ impl Writer {
         let round = self.round;
         self.series.retain(|fingerprint, known| {
             if known.round != round {
-                known.series.into_iter().for_each(|series| store.expire(series));
+                known.series.into_iter().for_each(|series| core.expire(series));
                 return false;
             }
             let reason = refused.get(fingerprint).copied();
-            match known.write(store, reason.unwrap_or(DropReason::SeriesGone), now) {
+            match known.write(core, reason.unwrap_or(DropReason::SeriesGone), now) {
                 Ok(Written::Applied) => applied += 1,
                 Ok(Written::Hidden(reason)) => hidden.push(reason),
                 Err(reason) => {
@@ -200,7 +200,7 @@ impl Writer {
             }
             true
         });
-        let (id, ledger) = (self.source.id, store.ledger_mut());
+        let (id, ledger) = (self.source.id, core.ledger_mut());
         ledger.received(
             id,
             Signal::Metrics,
@@ -215,7 +215,7 @@ impl Writer {
         }
     }
 
-    fn define(&self, store: &mut Core, undefined: &Undefined) -> Result<SeriesRef, DropReason> {
+    fn define(&self, core: &mut Core, undefined: &Undefined) -> Result<SeriesRef, DropReason> {
         let Undefined {
             fingerprint,
             family,
@@ -245,25 +245,23 @@ impl Writer {
             start: 0,
             bounds: (family.kind == MetricKind::Histogram).then(|| self.bounds.clone()),
         };
-        store
-            .define(*fingerprint, definition)
-            .map_err(|refused| refused.0)
+        core.define(*fingerprint, definition).map_err(|refused| refused.0)
     }
 }
 
 impl Known {
-    /// `reason` is why there is no series, if there is none.
-    fn write(&self, store: &mut Core, reason: DropReason, now: UnixNanos) -> Result<Written, DropReason> {
+    /// `reason`: why the series was not admitted, if it was not.
+    fn write(&self, core: &mut Core, reason: DropReason, now: UnixNanos) -> Result<Written, DropReason> {
         let series = self.series.ok_or(reason)?;
         match &self.value {
-            Value::Number(value) => store.set_number(series, *value, Times::at(now)),
+            Value::Number(value) => core.set_number(series, *value, Times::at(now)),
             Value::Latency { buckets, sum } => {
                 let point = HistogramPoint {
                     counts: buckets,
                     sum: Some(*sum),
                     min_max: None,
                 };
-                store.set_histogram(series, &point, Times::at(now))
+                core.set_histogram(series, &point, Times::at(now))
             }
             Value::Quantiles { count, sum, values } => {
                 let quantiles =
@@ -273,13 +271,13 @@ impl Known {
                     sum: *sum,
                     quantiles: &quantiles,
                 };
-                store.set_summary(series, &point, Times::at(now))
+                core.set_summary(series, &point, Times::at(now))
             }
         }
     }
 }
 
-/// An integer where it fits.
+/// The value as an integer, or as a float beyond `i64`.
 fn whole(value: u64) -> Number {
     i64::try_from(value).map_or(Number::float(value as f64), Number::int)
 }

@@ -1,7 +1,7 @@
-//! The HTTP client of the exporters, over one kept connection: OTLP/HTTP as they ask for it, or the same request as gRPC.
+//! The HTTP client of the exporters, with one persistent connection: sends their OTLP/HTTP requests as they are, or as gRPC.
 //!
-//! gRPC is HTTP/2 with a prefix of five bytes and a status in the trailers; hyper is linked already, a gRPC stack would add a
-//! megabyte. Source: gRPC over HTTP/2 protocol; OTLP specification 1.5, "OTLP/gRPC".
+//! gRPC is HTTP/2 with a prefix of five bytes and a status in the trailers. A gRPC stack would add a megabyte to the binary; hyper is
+//! part of it already. Source: gRPC over HTTP/2 protocol; OTLP specification 1.5, "OTLP/gRPC".
 
 use crate::config::telemetry::{OtlpExport, OtlpProtocol};
 use async_trait::async_trait;
@@ -13,17 +13,20 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_http::{HttpClient, HttpError};
+use std::error::Error;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-/// Longest export, retries included.
+/// Time limit of an export, with its retries.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest response that is read, in bytes.
+/// Largest response, in bytes.
 const MAX_RESPONSE: usize = 64 << 10;
 /// Length of a gRPC message's prefix.
 const PREFIX: usize = 5;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Sends to one endpoint.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Client {
     port: u16,
     protocol: OtlpProtocol,
     connection: Mutex<Option<Connection>>,
+    /// Why the last request failed: the exporters report no cause.
+    failure: std::sync::Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +54,18 @@ impl Client {
             port,
             protocol: config.protocol,
             connection: Mutex::new(None),
+            failure: std::sync::Mutex::default(),
         }
+    }
+
+    /// Why the last request failed; `None` after a success, and after a response whose status the exporter reports.
+    pub fn failure(&self) -> Option<String> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone()
+    }
+
+    fn set_failure(&self, failure: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     fn authority(&self) -> String {
@@ -63,7 +79,7 @@ impl Client {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let io = TokioIo::new(stream);
-        // A connection ends with its sender.
+        // The task ends when the sender is dropped.
         Ok(match self.protocol {
             OtlpProtocol::Http => {
                 let (sender, connection) = http1::handshake(io).await?;
@@ -93,12 +109,12 @@ impl Client {
         let trailers = body.trailers().cloned().unwrap_or_default();
         let mut response = Response::from_parts(head, body.to_bytes());
         if self.protocol == OtlpProtocol::Grpc {
-            from_grpc(&mut response, &trailers);
+            self.set_failure(from_grpc(&mut response, &trailers));
         }
         Ok(response)
     }
 
-    /// The exporter's request, addressed to the endpoint.
+    /// The exporter's request with the endpoint's address, and in its protocol.
     fn addressed(&self, request: Request<Bytes>) -> Result<Request<Bytes>, HttpError> {
         let (mut head, mut body) = request.into_parts();
         let authority = self.authority();
@@ -150,11 +166,30 @@ impl Connection {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = self.addressed(request)?;
-        tokio::time::timeout(TIMEOUT, self.exchange(request)).await?
+        self.set_failure(None);
+        match tokio::time::timeout(TIMEOUT, self.exchange(request)).await {
+            Ok(result) => result.inspect_err(|error| self.set_failure(Some(chain(&**error)))),
+            Err(elapsed) => {
+                self.set_failure(Some(format!("no response within {} s", TIMEOUT.as_secs())));
+                Err(elapsed.into())
+            }
+        }
     }
 }
 
-/// A gRPC message: not compressed, its length, its bytes.
+/// An error and its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        texts.push(error.to_string());
+        cause = error.source();
+    }
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// A gRPC message: flag for no compression, length, bytes.
 fn framed(message: &Bytes) -> Bytes {
     let mut frame = BytesMut::with_capacity(PREFIX + message.len());
     frame.put_u8(0);
@@ -163,15 +198,16 @@ fn framed(message: &Bytes) -> Bytes {
     frame.freeze()
 }
 
-/// Turns a gRPC response into the HTTP response that means the same, so that the exporter retries what may be retried.
-fn from_grpc(response: &mut Response<Bytes>, trailers: &HeaderMap) {
+/// Turns a gRPC response into the equivalent HTTP response, so that the exporter retries retryable errors. Returns
+/// the gRPC error.
+fn from_grpc(response: &mut Response<Bytes>, trailers: &HeaderMap) -> Option<String> {
     if response.status() != StatusCode::OK {
-        return;
+        return None;
     }
-    let status = trailers
-        .get(GRPC_STATUS)
-        .or_else(|| response.headers().get(GRPC_STATUS));
-    let status = status.and_then(|status| status.to_str().ok()?.parse::<u32>().ok());
+    let field = |name: HeaderName| trailers.get(&name).or_else(|| response.headers().get(&name));
+    let message = field(GRPC_MESSAGE).and_then(|message| message.to_str().ok());
+    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let status = field(GRPC_STATUS).and_then(|status| status.to_str().ok()?.parse::<u32>().ok());
     *response.status_mut() = match status {
         Some(0) => StatusCode::OK,
         // Cancelled, deadline exceeded, resource exhausted, aborted, out of range, unavailable, data loss.
@@ -180,4 +216,9 @@ fn from_grpc(response: &mut Response<Bytes>, trailers: &HeaderMap) {
     };
     let body = response.body();
     *response.body_mut() = body.slice(PREFIX.min(body.len())..);
+    match status {
+        Some(0) => None,
+        Some(status) => Some(format!("gRPC status {status}{message}")),
+        None => Some("no gRPC status in the response".to_owned()),
+    }
 }

@@ -1,8 +1,8 @@
 //! Sends the collector's own traces and logs to the OTLP endpoint of `telemetry.otlp`.
 //!
-//! Spans and log records of any thread go into two bounded queues ([`queue`]); a thread of its own exports what is in them
-//! once a second. A full queue, a failed export and the shutdown deadline lose telemetry, which is counted, and nothing else.
-//! Only spans and events of this program's crates are exported, and none of this module: an export causes no telemetry.
+//! Spans and log records of all threads go into two bounded queues ([`queue`]), which a separate thread exports once a second. A full
+//! queue, a failed export and the shutdown deadline lose spans and log records, which are counted; they have no other effect. Only spans
+//! and events of this program's crates are exported, except those of this module: an export must not cause further exports.
 
 mod client;
 mod queue;
@@ -16,6 +16,7 @@ use opentelemetry_otlp::{
     LogExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter as _};
 pub use queue::Counts;
@@ -29,15 +30,15 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// How often queues are emptied.
+/// Interval between two exports.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Spans or log records of one request.
+/// Largest number of spans or log records in a request.
 const BATCH: usize = 512;
 
 /// A layer of the subscriber that [`crate::logging`] installs.
 pub type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// The export at work. Dropping it leaves the thread behind; call [`Export::finish`].
+/// The running export. [`Export::finish`] ends its thread; dropping it does not.
 pub struct Export {
     spans: Arc<Queue<Span>>,
     logs: Arc<Queue<Record>>,
@@ -45,7 +46,7 @@ pub struct Export {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread. It connects when there is something to send.
+/// Starts the thread, which connects when there is something to send.
 pub fn start(config: &OtlpExport) -> Result<Export, String> {
     let (stop, stopped) = watch::channel(None);
     let (spans, logs) = (Arc::new(Queue::default()), Arc::new(Queue::default()));
@@ -59,7 +60,7 @@ pub fn start(config: &OtlpExport) -> Result<Export, String> {
         .name("telemetry".to_owned())
         .spawn(move || {
             runtime.block_on(worker.run(stopped));
-            // A name server that does not answer must not delay the exit.
+            // A pending name lookup must not delay the exit.
             runtime.shutdown_background();
         })
         .map_err(|error| error.to_string())?;
@@ -72,7 +73,7 @@ pub fn start(config: &OtlpExport) -> Result<Export, String> {
 }
 
 impl Export {
-    /// Layers that feed the queues: spans at `INFO`, and events that `filter` lets through.
+    /// Layers that fill the queues: with spans up to `INFO`, and with events that `filter` accepts.
     pub fn layers(&self, filter: EnvFilter) -> Vec<BoxedLayer> {
         let tracer = SdkTracerProvider::builder()
             .with_sampler(Sampler::AlwaysOn)
@@ -96,7 +97,7 @@ impl Export {
         vec![traces.boxed(), logs.boxed()]
     }
 
-    /// What became of spans and log records.
+    /// Counts of sent and dropped spans and log records.
     pub fn counts(&self) -> Counts {
         Counts {
             traces: self.spans.counts.clone(),
@@ -104,14 +105,14 @@ impl Export {
         }
     }
 
-    /// Exports what is queued, within the deadline, and ends the thread.
+    /// Exports the queued items within the deadline, and ends the thread.
     pub fn finish(self, deadline: Instant) {
         self.stop.send_replace(Some(deadline));
         let _ = self.thread.join();
     }
 }
 
-/// Spans and events of this program, without those about the export itself.
+/// Whether it is of this program, and not of the export itself.
 fn is_exported(meta: &Metadata<'_>) -> bool {
     meta.target().starts_with("dichroic") && !meta.target().starts_with(module_path!())
 }
@@ -128,11 +129,12 @@ fn resource() -> Resource {
 
 /// The thread's work.
 struct Worker {
+    client: Arc<Client>,
     span_exporter: SpanExporter,
     log_exporter: LogExporter,
     spans: Arc<Queue<Span>>,
     logs: Arc<Queue<Record>>,
-    /// The last export failed. Logged when it changes.
+    /// Whether the last export failed.
     failing: Cell<bool>,
 }
 
@@ -143,7 +145,7 @@ impl Worker {
         logs: Arc<Queue<Record>>,
     ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
         let client = Arc::new(Client::new(config));
-        // The client knows the host: of these addresses only the path matters.
+        // The client replaces the host; only the path is used.
         let mut span_exporter = SpanExporter::builder()
             .with_http()
             .with_shared_http_client(client.clone())
@@ -154,7 +156,7 @@ impl Worker {
             .build()?;
         let mut log_exporter = LogExporter::builder()
             .with_http()
-            .with_shared_http_client(client)
+            .with_shared_http_client(client.clone())
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint("http://endpoint/v1/logs")
             .with_timeout(TIMEOUT)
@@ -163,6 +165,7 @@ impl Worker {
         span_exporter.set_resource(&resource());
         log_exporter.set_resource(&resource());
         Ok(Worker {
+            client,
             span_exporter,
             log_exporter,
             spans,
@@ -189,7 +192,7 @@ impl Worker {
         self.logs.abandon();
     }
 
-    /// Exports once an interval, and a last time after `stop`.
+    /// Exports at each interval, and once more after `stop`.
     async fn export_until(&self, mut stop: watch::Receiver<Option<Instant>>) {
         loop {
             let last = tokio::select! {
@@ -204,7 +207,7 @@ impl Worker {
         }
     }
 
-    /// Exports until the queue is empty or an export fails: the next interval tries again with what is queued then.
+    /// Exports until the queue is empty or an export fails; the next interval continues.
     async fn export_spans(&self) {
         loop {
             let batch: Vec<_> = self.spans.take(BATCH).into_iter().map(|span| *span).collect();
@@ -213,7 +216,7 @@ impl Worker {
             }
             let result = self.span_exporter.export(batch).await;
             self.spans.exported(result.is_ok());
-            if !self.report(result.err().map(|error| error.to_string())) {
+            if !self.report(result.err()) {
                 return;
             }
         }
@@ -228,22 +231,22 @@ impl Worker {
             let borrowed: Vec<_> = batch.iter().map(|record| (&record.0, &record.1)).collect();
             let result = self.log_exporter.export(LogBatch::new(&borrowed)).await;
             self.logs.exported(result.is_ok());
-            if !self.report(result.err().map(|error| error.to_string())) {
+            if !self.report(result.err()) {
                 return;
             }
         }
     }
 
-    /// Logs when exports begin to fail or to succeed again. Whether this one succeeded.
-    fn report(&self, error: Option<String>) -> bool {
+    /// Logs when exports begin to fail or succeed again. Returns whether this one succeeded.
+    fn report(&self, error: Option<OTelSdkError>) -> bool {
         let failed = error.is_some();
         if self.failing.replace(failed) != failed {
             match &error {
                 Some(error) => tracing::warn!(
-                    error,
-                    "cannot export own traces and logs to telemetry.otlp.endpoint; they are dropped and counted"
+                    error = self.client.failure().unwrap_or_else(|| error.to_string()),
+                    "cannot export the collector's own traces and logs, which are dropped; check telemetry.otlp.endpoint"
                 ),
-                None => tracing::info!("own traces and logs are exported again"),
+                None => tracing::info!("export of the collector's own traces and logs succeeds again"),
             }
         }
         !failed

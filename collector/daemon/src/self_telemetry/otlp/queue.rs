@@ -1,6 +1,6 @@
 //! Bounded queues between the threads that emit spans and log records and the thread that exports them.
 //!
-//! Emitting never waits: a full queue drops the newest. Every item is counted once, as sent or as dropped for a reason.
+//! Emitting never blocks: a full queue drops new items. Every item is counted once, as sent or as dropped, with the reason.
 
 use crossbeam_queue::ArrayQueue;
 use opentelemetry::{Context, InstrumentationScope};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Items in a queue: some seconds of a busy collector, about a mebibyte.
+/// Capacity of a queue, in items: a few seconds of a busy collector, about 1 MiB.
 const CAPACITY: usize = 2_048;
 
 /// A finished span.
@@ -21,7 +21,7 @@ pub type Span = SpanData;
 #[derive(Debug)]
 pub struct Record(pub SdkLogRecord, pub InstrumentationScope);
 
-/// What became of traces and logs.
+/// Sent and dropped traces and logs.
 #[derive(Debug, Clone)]
 pub struct Counts {
     /// Spans.
@@ -30,7 +30,7 @@ pub struct Counts {
     pub logs: Arc<SignalCounts>,
 }
 
-/// What became of one signal. Only ever added to.
+/// Counters of one signal.
 #[derive(Debug, Default)]
 pub struct SignalCounts {
     sent: AtomicU64,
@@ -45,7 +45,7 @@ impl SignalCounts {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Lost, by reason.
+    /// Dropped, by reason.
     pub fn dropped(&self) -> [(&'static str, u64); 3] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
@@ -60,7 +60,7 @@ impl SignalCounts {
 #[derive(Debug)]
 pub struct Queue<T> {
     items: ArrayQueue<Box<T>>,
-    /// Taken and not yet known to be exported or lost. Written by the exporting thread alone.
+    /// Taken, and neither exported nor lost yet. Written only by the exporting thread.
     in_flight: AtomicU64,
     pub(super) counts: Arc<SignalCounts>,
 }
@@ -83,14 +83,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes up to `most` items. [`Queue::exported`] or [`Queue::abandon`] says what became of them.
+    /// Takes up to `most` items; [`Queue::exported`] or [`Queue::abandon`] must follow.
     pub fn take(&self, most: usize) -> Vec<Box<T>> {
         let items: Vec<_> = std::iter::from_fn(|| self.items.pop()).take(most).collect();
         self.in_flight.store(items.len() as u64, Ordering::Relaxed);
         items
     }
 
-    /// The items taken last were exported, or are lost.
+    /// Counts the items taken last as sent, or as failed.
     pub fn exported(&self, ok: bool) {
         let counter = if ok {
             &self.counts.sent
@@ -100,7 +100,7 @@ impl<T> Queue<T> {
         counter.fetch_add(self.in_flight.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Counts what is queued or in flight as lost in the shutdown.
+    /// Counts queued and taken items as dropped by the shutdown.
     pub fn abandon(&self) {
         let queued = std::iter::from_fn(|| self.items.pop()).count() as u64;
         let lost = queued + self.in_flight.swap(0, Ordering::Relaxed);
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_counted_once_as_sent_or_lost() {
+    fn every_item_is_counted_once_as_sent_or_dropped() {
         let queue = Queue::default();
         let take = |most| queue.take(most).len();
         for item in 0..CAPACITY + 3 {

@@ -1,5 +1,6 @@
 use super::queue::SignalCounts;
 use super::*;
+use opentelemetry_http::HttpClient;
 use std::io::Read;
 use std::net::TcpListener;
 use tracing_subscriber::prelude::*;
@@ -27,7 +28,7 @@ fn lost(counts: &SignalCounts) -> u64 {
 }
 
 #[test]
-fn a_dead_endpoint_costs_counted_telemetry_and_no_time_beyond_the_deadline() {
+fn an_unreachable_endpoint_drops_telemetry_and_does_not_delay_the_shutdown() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = unused.local_addr().unwrap().port();
     drop(unused);
@@ -41,8 +42,20 @@ fn a_dead_endpoint_costs_counted_telemetry_and_no_time_beyond_the_deadline() {
     assert_eq!((counts.traces.sent(), counts.logs.sent()), (0, 0));
 }
 
+#[tokio::test]
+async fn the_cause_of_a_failed_request_is_reported() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = unused.local_addr().unwrap().port();
+    drop(unused);
+    let client = Client::new(&config(port));
+    let request = hyper::Request::post("http://endpoint/v1/traces").body(bytes::Bytes::new());
+    assert!(client.send_bytes(request.unwrap()).await.is_err());
+    let failure = client.failure().unwrap();
+    assert!(failure.contains("Connection refused"), "{failure}");
+}
+
 #[test]
-fn an_endpoint_that_never_answers_does_not_delay_the_shutdown() {
+fn an_endpoint_that_does_not_answer_does_not_delay_the_shutdown() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let export = start(&config(silent.local_addr().unwrap().port())).unwrap();
     let counts = export.counts();
