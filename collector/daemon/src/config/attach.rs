@@ -1,6 +1,7 @@
 //! `receivers.beam.attach`: nodes without a relay that the collector attaches to while it runs.
 
 use super::position::KeyPath;
+use super::values::present_section;
 use super::violation::Violation;
 use clap::ValueEnum;
 use dichroic_beam_attach::Error;
@@ -33,15 +34,16 @@ pub struct Attach {
     /// Name of the node, as `node()` returns it in the node; a node of another machine requires `tls`.
     #[schemars(example = &"shop@127.0.0.1")]
     pub node: String,
-    /// File with the node's cookie, mode 0600. Default: `$DICHROIC_COOKIE_FILE`, else `~/.erlang.cookie`.
+    /// File with the node's cookie, mode 0600. Default: the first of `$DICHROIC_COOKIE_FILE`, `~/.erlang.cookie` and
+    /// `$XDG_CONFIG_HOME/erlang/.erlang.cookie`. Excludes `release`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/run/secrets/cookie")]
     pub cookie_file: Option<PathBuf>,
-    /// Directory of the node's release, whose `releases/COOKIE` is read instead of `cookie_file`.
+    /// Directory of the node's release, whose cookie is read from `releases/COOKIE`. Excludes `cookie_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/opt/my_app")]
     pub release: Option<PathBuf>,
-    /// Address of the epmd that knows the node's port. Default: the node's host, port `$ERL_EPMD_PORT` or 4369.
+    /// Address of the epmd at which the node is registered. Default: the node's host, port `$ERL_EPMD_PORT` or 4369.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"127.0.0.1:4369")]
     pub epmd: Option<String>,
@@ -50,7 +52,11 @@ pub struct Attach {
     #[schemars(example = 9100)]
     pub port: Option<u16>,
     /// TLS, for nodes with `-proto_dist inet_tls`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present_section"
+    )]
     pub tls: Option<Tls>,
     /// How the relay sends its data to the collector.
     #[serde(default)]
@@ -127,6 +133,13 @@ pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), Violation> {
         if node.transport == Transport::Tcp && !tcp {
             let help = "set security.local_tcp, or write transport: auto";
             return violation("transport", "tcp requires security.local_tcp", help);
+        }
+        if node.cookie_file.is_some() && node.release.is_some() {
+            return violation(
+                "release",
+                "cookie_file and release exclude each other",
+                "remove one of the two",
+            );
         }
         if node.epmd.is_some() && node.port.is_some() {
             return violation(

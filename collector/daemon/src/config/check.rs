@@ -5,12 +5,14 @@ use super::local_tcp::TokenError;
 use super::own_endpoint;
 use super::position::KeyPath;
 use super::selection::selection;
-use super::types::{Admin, Config, Logs};
+use super::types::{Admin, Config, LocalSocket, Logs};
 use super::values::{Listen, Secret};
 use super::violation::Violation;
 use std::net::SocketAddr;
 
 const MIN_TOKEN: usize = 16;
+/// Longest path of a Unix socket, in bytes: `sun_path` without its final zero.
+const MAX_SOCKET_PATH: usize = 107;
 const ALLOW: &str = "if that is intended, set security.allow_non_loopback: true";
 
 /// Checks every rule; the first violation is returned.
@@ -18,16 +20,19 @@ pub fn check(config: &Config) -> Result<(), Violation> {
     selection(config)?;
     admin(&config.admin)?;
     listeners(config)?;
-    let mode = &config.security.local_socket.mode;
-    if u32::from_str_radix(mode, 8).is_err() {
+    local_socket(&config.security.local_socket)?;
+    if config.limits.replay_time.0.subsec_nanos() != 0 {
         return Err(Violation::new(
-            KeyPath::of("security.local_socket.mode"),
-            format!("invalid file mode {mode:?}"),
-            "write an octal file mode in quotes, such as \"0660\"",
+            KeyPath::of("limits.replay_time"),
+            format!(
+                "{:?} is not a whole number of seconds",
+                config.limits.replay_time.0
+            ),
+            "write whole seconds, such as 60s",
         ));
     }
-    own_endpoint::check(config)?;
     scrape_configs(config)?;
+    own_endpoint::check(config)?;
     let tcp = config.security.tcp().map_err(TokenError::violation)?;
     attach::check(&config.receivers.beam.attach, tcp.is_some())?;
     logs(&config.receivers.beam.logs)?;
@@ -49,6 +54,34 @@ fn exposed(listen: &Listen) -> bool {
         .is_some_and(|address| !address.ip().is_loopback())
 }
 
+fn local_socket(socket: &LocalSocket) -> Result<(), Violation> {
+    let section = KeyPath::of("security.local_socket");
+    let mode = &socket.mode;
+    let octal = mode.bytes().all(|byte| byte.is_ascii_digit());
+    if !octal || !u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777) {
+        return Err(Violation::new(
+            section.key("mode"),
+            format!("invalid file mode {mode:?}"),
+            "write an octal file mode from \"0000\" to \"0777\" in quotes, such as \"0660\"",
+        ));
+    }
+    let Some(path) = &socket.path else {
+        return Ok(());
+    };
+    let message = match path.as_os_str().len() {
+        0 => "the path is empty".to_owned(),
+        length if length > MAX_SOCKET_PATH => {
+            format!("the path has {length} bytes, more than the maximum of {MAX_SOCKET_PATH}")
+        }
+        _ => return Ok(()),
+    };
+    Err(Violation::new(
+        section.key("path"),
+        message,
+        "write a shorter path, such as /run/dichroic/dichroic.sock, or remove the key",
+    ))
+}
+
 fn admin(admin: &Admin) -> Result<(), Violation> {
     let violation = |message: &str| {
         Violation::new(
@@ -62,6 +95,10 @@ fn admin(admin: &Admin) -> Result<(), Violation> {
     match &admin.token {
         None if exposed(&admin.listen) => Err(violation(
             "a token is required, because admin.listen is not a loopback address",
+        )),
+        Some(Secret(token)) if token.is_empty() => Err(violation("the token is empty")),
+        Some(Secret(token)) if token.contains(char::is_control) => Err(violation(
+            "the token contains a line break or another control character",
         )),
         Some(Secret(token)) if token.len() < MIN_TOKEN => Err(violation(&format!(
             "the token is shorter than {MIN_TOKEN} characters"
@@ -97,11 +134,19 @@ fn listeners(config: &Config) -> Result<(), Violation> {
 
 fn scrape_configs(config: &Config) -> Result<(), Violation> {
     let jobs = KeyPath::of("receivers.prometheus.scrape_configs");
-    for (at, job) in config.receivers.prometheus.scrape_configs.iter().enumerate() {
+    let configs = &config.receivers.prometheus.scrape_configs;
+    for (at, job) in configs.iter().enumerate() {
+        if configs[..at].iter().any(|other| other.job_name == job.job_name) {
+            return Err(Violation::new(
+                jobs.clone().item(at).key("job_name"),
+                format!("duplicate job name {:?}", job.job_name),
+                "give each job its own name, or write the targets into one job",
+            ));
+        }
         job.targets().map_err(|error| {
             let job = jobs.clone().item(at);
             let key = match error.key {
-                "targets" => job.key("static_configs"),
+                "targets" | "labels" => job.key("static_configs"),
                 key => job.key(key),
             };
             Violation::new(key, error.problem, error.help)

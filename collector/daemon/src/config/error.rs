@@ -1,4 +1,4 @@
-//! Errors of the configuration file: the position, the key, what is wrong and what to write instead, each once.
+//! Errors of the configuration file: position, key, problem and remedy, each stated once.
 
 use super::expand::{ExpandError, Expanded};
 use super::position::{Content, Index, KeyPath, Position};
@@ -32,13 +32,13 @@ pub enum Problem {
     /// The text is not YAML.
     #[error("invalid YAML: {0}")]
     Syntax(String),
-    /// There is no such key.
+    /// The section has no key with this name.
     #[error("unknown key")]
     UnknownKey,
     /// A key that is planned.
     #[error("not supported in this version")]
     Unsupported,
-    /// A key that must be written is not.
+    /// A required key is missing.
     #[error("missing key")]
     MissingKey,
     /// A key is written twice.
@@ -51,7 +51,7 @@ pub enum Problem {
         found: String,
         /// What may be written.
         expected: String,
-        /// What holds when the key is not written.
+        /// The value without the key.
         default: Option<String>,
     },
     /// A rule that involves several keys, or more than the type of one.
@@ -79,7 +79,7 @@ impl ConfigError {
         }
     }
 
-    /// What to write or do instead.
+    /// The remedy.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
@@ -120,17 +120,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A text that is read, with what is needed to point at its parts.
+/// A configuration text with the data to point at its parts.
 pub struct Source<'a> {
     /// The name of the file.
     pub file: &'a str,
     /// The file's text.
     pub text: &'a str,
-    /// The text that YAML is read from.
+    /// The text with expanded references, which is read as YAML.
     pub expanded: &'a Expanded,
 }
 
-/// Keys of Prometheus and of other collectors that this version does not have, with what to use instead.
+/// Keys of Prometheus and of other collectors that this version does not support, with the alternative.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("remote_write", "let Prometheus scrape exporters.prometheus"),
     ("file_sd_configs", "use static_configs"),
@@ -138,10 +138,10 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("dns_sd_configs", "use static_configs"),
 ];
 
-/// Most characters of a value that a message repeats.
+/// Largest number of characters of a value in a message.
 const SHOWN: usize = 60;
 
-/// Most keys that are listed beside a suggestion.
+/// Largest number of keys that are listed with a suggestion.
 const LISTED: usize = 12;
 
 /// Names of keys whose values are never printed.
@@ -155,10 +155,10 @@ const SUSPICIOUS: [&str; 6] = [
     "authorization",
     "://",
 ];
-/// Characters of the longest line that is shown.
+/// Largest number of characters of a line that is shown.
 const LONGEST_LINE: usize = 200;
 
-/// What an error of the reader is looked up in.
+/// The context of an error of the reader.
 struct At<'a> {
     index: &'a Index,
     schema: Node<'a>,
@@ -266,7 +266,7 @@ impl Source<'_> {
                 let default = node.default().filter(|value| !value.is_object());
                 let problem = Problem::Value {
                     found: match self.expanded.is_reference(found.value) {
-                        // What a reference stands for may be secret.
+                        // The value may be secret.
                         true => "(the value of a reference)".to_owned(),
                         false => found_value(&found.content),
                     },
@@ -345,7 +345,7 @@ fn is_syntax(error: &YamlError) -> bool {
     )
 }
 
-/// The position of a path, or of the nearest section around it that is written.
+/// The position of a path, or of the nearest section around it in the file.
 fn nearest(index: &Index, path: &KeyPath) -> Option<Position> {
     if let Some(node) = index.get(path) {
         return Some(if matches!(node.content, Content::Scalar(_)) {
@@ -410,7 +410,7 @@ fn is_described(index: &Index, path: &KeyPath, schema: Node<'_>) -> bool {
     scalar && schema.get(path).is_some_and(Node::states_expectation)
 }
 
-/// What a key sets, and how it may be written.
+/// The description of a key, with an example.
 fn usage(key: &str, node: Node<'_>) -> String {
     let description = node.description();
     let description = description
@@ -427,7 +427,7 @@ fn usage(key: &str, node: Node<'_>) -> String {
     }
 }
 
-/// In lower case at the start, unless the first word is an abbreviation.
+/// The text with a lower-case first letter, unless the first word is an abbreviation.
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {

@@ -1,7 +1,7 @@
 //! `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in a configuration file; `$$` is a dollar.
 //!
 //! The text is expanded before it is read as YAML, so that a reference works in every value. An expanded value has one line, so
-//! line numbers stay those of the file; [`Expanded::source`] maps columns back.
+//! line numbers are those of the file; [`Expanded::source`] maps columns back.
 
 use super::position::Position;
 use std::io::Read;
@@ -23,7 +23,7 @@ pub enum ExpandError {
         /// Why.
         reason: String,
     },
-    /// Neither `env` nor `file`.
+    /// A reference to neither `env` nor `file`.
     #[error("unknown reference ${{{0}}}")]
     Unknown(String),
     /// The value would change line numbers.
@@ -48,7 +48,7 @@ impl ExpandError {
     }
 }
 
-/// A text in which every reference has its value.
+/// A text with every reference replaced by its value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Expanded {
     /// The text.
@@ -95,7 +95,7 @@ impl Expanded {
     }
 }
 
-/// Looks references up; replaced in tests.
+/// Resolves references; replaced in tests.
 pub trait Lookup {
     /// The value of an environment variable.
     fn env(&self, name: &str) -> Option<String>;

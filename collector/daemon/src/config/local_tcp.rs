@@ -1,7 +1,7 @@
-//! `security.local_tcp`: the service of the local socket on a TCP port, for clients that cannot open the file. It requires a token.
+//! `security.local_tcp`: the service of the local socket on a TCP port with a token, for clients that cannot open the socket.
 
 use super::position::KeyPath;
-use super::values::{Listen, Secret};
+use super::values::{Listen, Secret, present_secret};
 use super::violation::Violation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Least strength of a token, in bits.
+/// Smallest strength of a token, in bits.
 const BITS: f64 = 128.0;
-/// Longest token, in bytes: it has to fit into a HELLO.
+/// Longest token that a HELLO can contain, in bytes.
 const MAX_BYTES: usize = 512;
 const MAKE_ONE: &str = "make a token with `openssl rand -hex 32`";
 
@@ -25,7 +25,7 @@ pub struct LocalTcp {
     #[schemars(example = &"127.0.0.1:4319")]
     pub listen: Listen,
     /// Token that relays and subscribers must send, of at least 128 bits. Either this or `token_file` is required.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_secret")]
     #[schemars(length(max = 512), example = &"${env:DICHROIC_TOKEN}")]
     pub token: Option<Secret>,
     /// File with the token, readable by its owner only.
@@ -73,7 +73,7 @@ pub enum WeakToken {
     /// Spaces, control characters or letters outside of ASCII.
     #[error("the token has characters other than visible ASCII characters")]
     Characters,
-    /// Longer than a HELLO can carry.
+    /// Longer than a HELLO can contain.
     #[error("the token has {0} characters, more than the maximum of {MAX_BYTES}")]
     Long(usize),
     /// Can be guessed.
@@ -139,7 +139,7 @@ pub fn read_token(path: &Path) -> Result<Secret, TokenError> {
     strong(Secret(text.trim().to_owned())).map_err(|error| TokenError::InFile(path.to_owned(), error))
 }
 
-/// Refuses a token that can be guessed. Randomness cannot be seen; only the most bits that the text can hold are counted.
+/// Refuses a token that can be guessed. Measures the largest number of bits that such a text can contain, not its randomness.
 fn strong(token: Secret) -> Result<Secret, WeakToken> {
     let text = &token.0;
     if !text.bytes().all(|b| b.is_ascii_graphic()) {

@@ -1,4 +1,4 @@
-//! Where each key and value of a YAML text stands, so that an error can point at it by its key path.
+//! Positions of the keys and values of a YAML text by key path, so that errors can point at them.
 
 use dichroic_model::text::escape_control;
 use serde_saphyr::granit_parser::{Event, Parser, Span};
@@ -68,7 +68,7 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Characters of the longest key that is shown whole.
+/// Largest number of characters of a key that is shown in full.
 const LONGEST_KEY: usize = 80;
 
 /// A key on one line, cut when it is long.
@@ -94,9 +94,9 @@ pub struct Position {
 /// A value of a YAML text.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its key, where it has one.
+    /// Position of its key, if it has one.
     pub key: Option<Position>,
-    /// The value, or the start of it when it has several lines.
+    /// Position of the value, or of its start if it has several lines.
     pub value: Position,
     /// What the value is.
     pub content: Content,
@@ -115,12 +115,12 @@ pub enum Content {
     Alias,
 }
 
-/// All values of a YAML text by their paths. A text that is not valid YAML is indexed up to the fault.
+/// All values of a YAML text by their paths. Invalid YAML is indexed up to the error.
 #[derive(Debug, Default)]
 pub struct Index(BTreeMap<KeyPath, Node>);
 
 impl Index {
-    /// Reads the text. Values behind aliases and merge keys are not found by the paths that they are used at.
+    /// Reads the text. Values of aliases and merge keys have only the paths of their definitions.
     pub fn new(text: &str) -> Self {
         let mut index = Index::default();
         let mut parser = Parser::new_from_str(text);
@@ -175,7 +175,7 @@ impl Index {
                 kind: Kind::Mapping(key @ None),
                 ..
             }) => {
-                // A key that is not a scalar has no name; its value gets an empty one.
+                // A key that is not a scalar gets an empty name.
                 let name = match content {
                     Content::Scalar(name) => name,
                     _ => String::new(),
@@ -207,7 +207,7 @@ struct Open {
 }
 
 enum Kind {
-    /// With the key whose value comes next.
+    /// With the key whose value is next.
     Mapping(Option<(String, Position)>),
     /// With the number of the next item.
     List(usize),

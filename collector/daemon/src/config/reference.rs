@@ -17,6 +17,7 @@ const HEAD: &str = "\
 - **Durations** are written with units, such as `500ms`, `5s` or `1h30m`. **Sizes** are written as `64KiB`, `512MiB`, `1GiB`, or as a
   number of bytes.
 - **Addresses** are `HOST:PORT` with a numeric host; `false` switches a listener off.
+- A section without content has all its defaults.
 - `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` are replaced in every value; `$$` is a dollar sign.
 - SIGHUP reads the file again. `receivers.prometheus`, `receivers.beam`, `metrics` and `exporters.stream` take effect at once; other
   changes need a restart, and a log line names them. A file with a mistake is rejected, and the configuration in effect is kept.
@@ -62,7 +63,7 @@ fn section(text: &mut String, path: &str, node: Node<'_>) {
     }
 }
 
-/// The section or list of sections that a key holds; definitions are a language of their own, described one level deep.
+/// The section or list of sections of a key. Definitions are described one level deep; they have their own documentation.
 fn nested(node: Node<'_>) -> Option<(Node<'_>, bool)> {
     match node.items() {
         Some(item) if !item.keys().is_empty() && !item.keys().contains(&"lacks") => Some((item, true)),

@@ -1,11 +1,11 @@
 //! `telemetry`: the interval of the collector's own metrics, and the endpoint of its own traces and logs.
 
-use super::values::{EXPECTED, HOUR, Span};
+use super::values::{EXPECTED, HOUR, Span, literal_addresses, present_section};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 /// The collector's own telemetry.
@@ -16,7 +16,7 @@ pub struct Telemetry {
     #[schemars(example = &"15s")]
     pub interval: Span<10, { 24 * HOUR }>,
     /// Export of the collector's own traces and logs over OTLP; off unless this section is present.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_section")]
     pub otlp: Option<OtlpExport>,
 }
 
@@ -64,16 +64,10 @@ impl OtlpExport {
         (&self.endpoint.host, self.endpoint.port.unwrap_or(default))
     }
 
-    /// Addresses of the endpoint that need no name server.
+    /// Addresses of the endpoint that are known without a name server.
     pub(super) fn literal_addresses(&self) -> Vec<SocketAddr> {
         let (host, port) = self.host_and_port();
-        let name = host.trim_end_matches('.').to_ascii_lowercase();
-        if name == "localhost" || name.ends_with(".localhost") {
-            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            return loopback.map(|ip: IpAddr| SocketAddr::new(ip, port)).into();
-        }
-        let ip = host.parse().into_iter();
-        ip.map(|ip: IpAddr| SocketAddr::new(ip, port)).collect()
+        literal_addresses(host, port)
     }
 
     /// All addresses of the endpoint. May wait for a name server; a name that does not resolve has none.

@@ -380,7 +380,61 @@ f.yaml:1:34: security.local_tcp.listen: not a loopback address, and neither the 
 f.yaml:1:35: security.local_socket.mode: invalid file mode "rw"
   1 | security: { local_socket: { mode: rw } }
     |                                   ^^
-  help: write an octal file mode in quotes, such as "0660"
+  help: write an octal file mode from "0000" to "0777" in quotes, such as "0660"
+"#,
+    );
+    check(
+        "security: { local_socket: { mode: '1777' } }\n",
+        r#"
+f.yaml:1:35: security.local_socket.mode: invalid file mode "1777"
+  1 | security: { local_socket: { mode: '1777' } }
+    |                                   ^^^^^^
+  help: write an octal file mode from "0000" to "0777" in quotes, such as "0660"
+"#,
+    );
+    check(
+        "security: { local_socket: { path: '' } }\n",
+        r"
+f.yaml:1:35: security.local_socket.path: the path is empty
+  1 | security: { local_socket: { path: '' } }
+    |                                   ^^
+  help: write a shorter path, such as /run/dichroic/dichroic.sock, or remove the key
+",
+    );
+    check(
+        "limits: { replay_time: 1500ms }\n",
+        r"
+f.yaml:1:24: limits.replay_time: 1.5s is not a whole number of seconds
+  1 | limits: { replay_time: 1500ms }
+    |                        ^^^^^^
+  help: write whole seconds, such as 60s
+",
+    );
+    check(
+        "receivers: { beam: { attach: [{ node: a@h, cookie_file: /c, release: /r }] } }\n",
+        r"
+f.yaml:1:70: receivers.beam.attach[0].release: cookie_file and release exclude each other
+  1 | receivers: { beam: { attach: [{ node: a@h, cookie_file: /c, release: /r }] } }
+    |                                                                      ^^
+  help: remove one of the two
+",
+    );
+    check(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a }, { job_name: a }] } }\n",
+        r#"
+f.yaml:1:74: receivers.prometheus.scrape_configs[1].job_name: duplicate job name "a"
+  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a }, { job_name: a }] } }
+    |                                                                          ^
+  help: give each job its own name, or write the targets into one job
+"#,
+    );
+    check(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, static_configs: [{ targets: ['b:1'], labels: { a-b: c } }] }] } }\n",
+        r#"
+f.yaml:1:60: receivers.prometheus.scrape_configs[0].static_configs: invalid label name "a-b"
+  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a, static_configs: [{ targets: ['b:1'], labels: { a-b: c } }] }] } }
+    |                                                            ^^^^^^^^^^^^^^
+  help: use letters, digits and `_` only, and begin with a letter or `_`
 "#,
     );
     check(
@@ -437,6 +491,63 @@ f.yaml:1:38: exporters.stream.retain[1]: invalid pattern "": empty; use ** to ma
   help: write a dotted name, in which * is any text within a segment and ** any number of segments
 "#,
     );
+}
+
+#[test]
+fn the_path_of_the_socket_has_at_most_107_bytes() {
+    let path = |length: usize| {
+        format!(
+            "security: {{ local_socket: {{ path: /{} }} }}\n",
+            "s".repeat(length - 1)
+        )
+    };
+    assert!(parse(&path(107), "f").is_ok());
+    let error = parse(&path(108), "f").unwrap_err().to_string();
+    assert!(
+        error.contains("security.local_socket.path: the path has 108 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_token_that_is_empty_or_has_control_characters_is_refused() {
+    let check = |text: &str, expected: &str| {
+        let error = parse(text, "f").expect_err(text).to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    };
+    check("admin: { token: '' }\n", "admin.token: the token is empty");
+    // An unset variable with an empty default leaves no text.
+    check(
+        "admin:\n  token: ${env:DICHROIC_TEST_UNSET:-}\n",
+        "admin.token: the token is empty",
+    );
+    check("admin: { token: ~ }\n", "admin.token: the token is empty");
+    check(
+        "admin: { token: \"0123456789abcdef\\nx\" }\n",
+        "admin.token: the token contains a line break",
+    );
+    check(
+        "security:\n  local_tcp:\n    token: ${env:DICHROIC_TEST_UNSET:-}\n",
+        "security.local_tcp.token: the token is too short",
+    );
+}
+
+#[test]
+fn a_section_without_content_has_its_defaults() {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    for text in [
+        "limits:\n",
+        "limits: ~\nadmin:\nmetrics:\nexporters:\ntelemetry:\nsecurity:\n",
+        "receivers:\n  otlp:\n  prometheus:\n  beam:\n",
+        "receivers:\n  beam:\n    logs:\nexporters:\n  prometheus:\n  stream:\nsecurity:\n  local_socket:\n",
+    ] {
+        let config = parse(text, "f").unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(serde_json::to_value(config).unwrap(), defaults, "{text}");
+    }
+    let error = parse("security:\n  local_tcp:\n", "f").unwrap_err().to_string();
+    assert!(error.contains("token or token_file is required"), "{error}");
+    let error = parse("telemetry:\n  otlp:\n", "f").unwrap_err().to_string();
+    assert!(error.contains("endpoint"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,11 @@
 use super::attach::Attach;
 use super::local_tcp::LocalTcp;
 use super::telemetry::Telemetry;
-use super::values::{Count, EXPECTED, HOUR, Listen, MAX_COUNT, MAX_SIZE, Secret, Size, Span};
+use super::values::{
+    Count, EXPECTED, HOUR, Listen, MAX_COUNT, MAX_SIZE, Secret, Size, Span, present_secret, present_section,
+    section,
+};
+use dichroic_wire::limits as wire_limits;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
@@ -26,18 +30,25 @@ pub(super) const LOOPBACK: fn(u16) -> Listen =
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How telemetry enters.
+    #[serde(deserialize_with = "section")]
     pub receivers: Receivers,
     /// Which metrics are extracted from BEAM nodes, and their names.
+    #[serde(deserialize_with = "section")]
     pub metrics: Metrics,
     /// How telemetry leaves.
+    #[serde(deserialize_with = "section")]
     pub exporters: Exporters,
     /// The admin API, which also serves the stream over HTTP.
+    #[serde(deserialize_with = "section")]
     pub admin: Admin,
     /// Bounds on memory, series and connections.
+    #[serde(deserialize_with = "section")]
     pub limits: Limits,
-    /// Who may connect.
+    /// Access to the collector.
+    #[serde(deserialize_with = "section")]
     pub security: Security,
     /// The collector's own telemetry.
+    #[serde(deserialize_with = "section")]
     pub telemetry: Telemetry,
 }
 
@@ -46,10 +57,13 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Receivers {
     /// OTLP listeners.
+    #[serde(deserialize_with = "section")]
     pub otlp: Otlp,
     /// Prometheus targets to scrape.
+    #[serde(deserialize_with = "section")]
     pub prometheus: Prometheus,
     /// Relays in BEAM nodes.
+    #[serde(deserialize_with = "section")]
     pub beam: Beam,
 }
 
@@ -103,10 +117,12 @@ pub struct Beam {
     /// Largest number of series of one relay.
     #[schemars(example = 10_000)]
     pub series: Count<1, 1_000_000>,
-    /// Largest number of raw events that one relay sends in a second.
+    /// Largest number of raw events that one relay sends in a second; log records have an eighth of it in addition. A relay treats a
+    /// value above 100000000 as 100000000.
     #[schemars(example = 100_000)]
     pub max_events_per_second: Count<1, MAX_COUNT>,
     /// Log records of nodes, which are sent while a subscriber asks for logs or `exporters.stream.retain_logs` is set.
+    #[serde(deserialize_with = "section")]
     pub logs: Logs,
     /// Nodes without a relay that the collector attaches to while it runs.
     pub attach: Vec<Attach>,
@@ -118,7 +134,7 @@ impl Default for Beam {
             flush_interval: Span(Duration::from_secs(1)),
             ecto_prefixes: Vec::new(),
             series: Count(10_000),
-            max_events_per_second: Count(100_000),
+            max_events_per_second: Count(wire_limits::EVENTS_PER_SECOND_DEFAULT as usize),
             logs: Logs::default(),
             attach: Vec::new(),
         }
@@ -296,8 +312,10 @@ impl JsonSchema for Packs {
 #[serde(default, deny_unknown_fields)]
 pub struct Exporters {
     /// The page that Prometheus scrapes.
+    #[serde(deserialize_with = "section")]
     pub prometheus: PrometheusPage,
     /// The stream of raw events and logs.
+    #[serde(deserialize_with = "section")]
     pub stream: Stream,
 }
 
@@ -338,7 +356,7 @@ pub struct Admin {
     #[schemars(example = &"127.0.0.1:9465")]
     pub listen: Listen,
     /// Token that requests must carry as `Authorization: Bearer`, at least 16 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_secret")]
     #[schemars(length(min = 16), example = &"${env:DICHROIC_ADMIN_TOKEN}")]
     pub token: Option<Secret>,
     /// Host names in requests that are accepted beside `localhost` and loopback addresses.
@@ -356,7 +374,7 @@ impl Default for Admin {
     }
 }
 
-/// Bounds on memory, series and connections. What a limit drops is counted in the ledger under the limit's name.
+/// Bounds on memory, series and connections. What a limit drops is counted in the ledger, with a reason.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -375,16 +393,16 @@ pub struct Limits {
     /// Largest number of sources: scraped targets, OTLP resources and BEAM nodes.
     #[schemars(example = 1_000)]
     pub sources: Count<1, MAX_COUNT>,
-    /// Largest number of labels of one series.
+    /// Largest number of labels of one series; a series with more is not admitted.
     #[schemars(example = 64)]
     pub labels: Count<1, MAX_COUNT>,
-    /// Length at which a label value is cut.
+    /// Length at which a label value is cut. A series whose metric name or unit is longer is not admitted.
     #[schemars(example = &"1KiB")]
     pub label_value: Size<1, MAX_SIZE>,
     /// Memory for raw events that are kept for replay, per signal.
     #[schemars(example = &"8MiB")]
     pub replay_bytes: Size<0, MAX_SIZE>,
-    /// Age at which raw events are removed from replay.
+    /// Age at which raw events are removed from replay, in whole seconds. Expired ones are removed when the next events arrive.
     #[schemars(example = &"5m")]
     pub replay_time: Span<0, { 24 * HOUR }>,
     /// Largest number of subscribers at one time.
@@ -433,14 +451,15 @@ impl Limits {
     }
 }
 
-/// Who may connect.
+/// Access to the collector.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
     /// The Unix socket of relays and subscribers.
+    #[serde(deserialize_with = "section")]
     pub local_socket: LocalSocket,
     /// The same service on a TCP port, for clients that cannot open the socket; off unless this section is present.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_section")]
     pub local_tcp: Option<LocalTcp>,
     /// Whether listeners that accept data without encryption or authentication may use an address that is not loopback.
     #[schemars(example = true)]
@@ -451,19 +470,19 @@ pub struct Security {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalSocket {
-    /// Path of the socket. Default: the first usable one of `$DICHROIC_SOCKET`, `/run/dichroic/dichroic.sock`,
+    /// Path of the socket, at most 107 bytes. Default: the first usable one of `$DICHROIC_SOCKET`, `/run/dichroic/dichroic.sock`,
     /// `$XDG_RUNTIME_DIR/dichroic.sock` and `/tmp/dichroic-$UID/dichroic.sock`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/run/dichroic/dichroic.sock")]
     pub path: Option<PathBuf>,
     /// File mode of the socket, in octal and in quotes.
-    #[schemars(regex(pattern = "^[0-7]{3,4}$"), example = &"0660")]
+    #[schemars(regex(pattern = "^0*[0-7]{1,3}$"), example = &"0660")]
     pub mode: String,
-    /// Number of the group that owns the socket.
+    /// Group that owns the socket, by its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 1000)]
     pub group: Option<u32>,
-    /// Numbers of the users that may connect, beside root and the collector's own user.
+    /// Users that may connect in addition to root and the collector's own user, by their numbers.
     #[schemars(example = [1000])]
     pub allow_uids: Vec<u32>,
 }

@@ -4,11 +4,12 @@
 
 use dichroic_receiver_prometheus::units;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapDeserializer;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
@@ -87,6 +88,17 @@ pub fn parse_size(text: &str) -> Result<u64, ValueError> {
     units::parse_size(text)
         .filter(|bytes| *bytes <= MAX_SIZE)
         .ok_or_else(|| ValueError::Size(text.to_owned()))
+}
+
+/// The addresses of a host and port that are known without a name server.
+pub fn literal_addresses(host: &str, port: u16) -> Vec<SocketAddr> {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return loopback.map(|ip: IpAddr| SocketAddr::new(ip, port)).into();
+    }
+    let ip = host.parse().into_iter();
+    ip.map(|ip: IpAddr| SocketAddr::new(ip, port)).collect()
 }
 
 fn show_span(millis: u64) -> String {
@@ -265,6 +277,27 @@ impl Serialize for Listen {
             Listen::On(address) => serializer.serialize_str(&address.to_string()),
         }
     }
+}
+
+/// Reads a section of the file; one without content has all its defaults.
+pub fn section<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    match Option::<T>::deserialize(deserializer)? {
+        Some(section) => Ok(section),
+        None => T::deserialize(MapDeserializer::new(std::iter::empty::<(&str, &str)>())),
+    }
+}
+
+/// Reads a section that is off unless it is present.
+pub fn present_section<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    section(deserializer).map(Some)
+}
+
+/// Reads a secret. One without content is an empty secret, which the checks reject: an unset variable must not switch it off.
+pub fn present_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let secret = Option::<Secret>::deserialize(deserializer)?;
+    Ok(Some(secret.unwrap_or(Secret(String::new()))))
 }
 
 /// A schema without a definition of its own.

@@ -1,4 +1,4 @@
-//! A rule between keys that a configuration violates: the error of the checks, which know no position.
+//! Violations of the rules between keys: the error of the checks, which have no positions in the file.
 
 use super::position::KeyPath;
 

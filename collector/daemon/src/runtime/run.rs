@@ -45,10 +45,6 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::from(INVALID_CONFIG);
         }
     };
-    if let Err(message) = config::own_endpoint::check_resolved(&config) {
-        eprintln!("dichroic: {message}");
-        return ExitCode::from(INVALID_CONFIG);
-    }
     let targets = match targets(&config, &args.scrape) {
         Ok(targets) => targets,
         Err(message) => {
@@ -56,6 +52,10 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::from(INVALID_CONFIG);
         }
     };
+    if let Err(message) = config::own_endpoint::check_resolved(&config, &targets) {
+        eprintln!("dichroic: {message}");
+        return ExitCode::from(INVALID_CONFIG);
+    }
     match run_with_telemetry(config, targets, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

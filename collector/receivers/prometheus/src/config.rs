@@ -3,6 +3,7 @@
 //!
 //! Source: Prometheus documentation, "Configuration", section `<scrape_config>`.
 
+use dichroic_model::names::label_name;
 use dichroic_model::text::encode_query;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use dichroic_model::{Attributes, Protocol, Runtime, SourceSpec};
 use hyper::Uri;
+use hyper::http::uri::{Authority, PathAndQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,7 @@ pub struct ScrapeConfig {
     pub scrape_timeout: Option<Duration>,
     /// Path of the page.
     #[serde(default = "metrics_path")]
-    #[schemars(regex(pattern = "^/"), example = &"/metrics")]
+    #[schemars(regex(pattern = "^/[!-\"$-~]*$"), example = &"/metrics")]
     pub metrics_path: String,
     /// Protocol of the page.
     #[serde(default)]
@@ -218,15 +220,22 @@ impl ScrapeConfig {
         if self.job_name.is_empty() {
             return Err(wrong("job_name", "empty name", "set a name for the job"));
         }
-        if !self.metrics_path.starts_with('/') {
+        if !is_path(&self.metrics_path) {
             return Err(wrong(
                 "metrics_path",
                 format!("invalid path {:?}", self.metrics_path),
-                "start it with `/`",
+                "start it with `/` and write other characters than letters, digits and `-._~/?=&` as %XX, such as /metrics",
             ));
         }
         let mut targets = Vec::new();
         for group in &self.static_configs {
+            if let Some(name) = group.labels.keys().find(|name| label_name(name) != name.as_str()) {
+                return Err(wrong(
+                    "labels",
+                    format!("invalid label name {name:?}"),
+                    "use letters, digits and `_` only, and begin with a letter or `_`",
+                ));
+            }
             for address in &group.targets {
                 targets.push(self.target(address, &group.labels, timeout)?);
             }
@@ -274,7 +283,7 @@ impl ScrapeConfig {
             return Err(wrong("targets", format!("invalid address {address:?}"), help));
         }
         let (host, port) = host_and_port(&uri)
-            .ok_or_else(|| wrong("targets", format!("invalid address {address:?}"), help))?;
+            .map_err(|problem| wrong("targets", format!("invalid address {address:?}: {problem}"), help))?;
         let mut labels = labels.clone();
         let instance = labels
             .remove("instance")
@@ -343,9 +352,8 @@ impl ScrapeTarget {
         if uri.scheme_str() != Some("http") {
             return Err(wrong("--scrape", format!("unsupported scheme in {url:?}"), help));
         }
-        let Some((host, port)) = host_and_port(&uri) else {
-            return Err(wrong("--scrape", format!("missing host in {url:?}"), help));
-        };
+        let (host, port) = host_and_port(&uri)
+            .map_err(|problem| wrong("--scrape", format!("invalid URL {url:?}: {problem}"), help))?;
         let mut config = ScrapeConfig::new(URL_JOB);
         config.scrape_interval = URL_INTERVAL;
         let mut target = config.target(&address_with_port(&host, port), &BTreeMap::new(), URL_INTERVAL)?;
@@ -392,9 +400,30 @@ impl fmt::Display for ScrapeTarget {
     }
 }
 
-fn host_and_port(uri: &Uri) -> Option<(String, u16)> {
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
-    (!host.is_empty()).then(|| (host.to_owned(), uri.port_u16().unwrap_or(80)))
+/// A path and query that can be sent as they are.
+fn is_path(path: &str) -> bool {
+    let is_sent = |c: char| c.is_ascii_graphic() && c != '#';
+    path.starts_with('/') && path.chars().all(is_sent) && path.parse::<PathAndQuery>().is_ok()
+}
+
+/// The error is what is wrong with the address.
+fn host_and_port(uri: &Uri) -> Result<(String, u16), &'static str> {
+    let host = uri.host().unwrap_or_default();
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    if name.is_empty() {
+        return Err("missing host");
+    }
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let address = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, address)| address);
+    match address.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
+        None => Ok((name.to_owned(), 80)),
+        Some(port) => match port.parse() {
+            Ok(port) => Ok((name.to_owned(), port)),
+            Err(_) => Err("the port is not a number up to 65535"),
+        },
+    }
 }
 
 fn address_with_port(host: &str, port: u16) -> String {
@@ -437,6 +466,7 @@ mod tests {
             "--scrape: unsupported scheme in \"https://worker\"; write http://host:port/path",
         );
         assert!(ScrapeTarget::from_url("http://").is_err());
+        assert!(ScrapeTarget::from_url("http://a:70000").is_err());
     }
 
     #[test]
@@ -501,6 +531,32 @@ mod tests {
             r#"{"job_name": "a", "metrics_path": "m"}"#,
             "metrics_path: invalid path \"m\"",
         );
+        check(
+            r#"{"job_name": "a", "metrics_path": "/m\r\nx: y"}"#,
+            r#"metrics_path: invalid path "/m\r\nx: y""#,
+        );
+        check(
+            r#"{"job_name": "a", "metrics_path": "/a b"}"#,
+            "metrics_path: invalid path",
+        );
+        check(
+            r#"{"job_name": "a", "metrics_path": "/a#b"}"#,
+            "metrics_path: invalid path",
+        );
+        for address in ["a:65536", "a:70000", "a:x", "a:"] {
+            let json = format!(r#"{{"job_name": "a", "static_configs": [{{"targets": ["{address}"]}}]}}"#);
+            check(&json, "targets: ");
+        }
+        check(
+            r#"{"job_name": "a", "static_configs": [{"targets": ["[::1]:70000"]}]}"#,
+            "targets: invalid address \"[::1]:70000\": the port is not a number up to 65535",
+        );
+        for name in ["a-b", "2xx", "a:b", "", "é"] {
+            let json = format!(
+                r#"{{"job_name": "a", "static_configs": [{{"targets": [], "labels": {{"{name}": "x"}}}}]}}"#
+            );
+            check(&json, &format!("labels: invalid label name {name:?}"));
+        }
         check(
             r#"{"job_name": "a", "scheme": "https"}"#,
             "unknown variant `https`",
