@@ -80,16 +80,16 @@ setup(Kind) ->
     Static = dichroic_tables:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Kind), dichroic_engine:new(Static)),
-    [{?EVENT, Slot}] = dichroic_engine:events(Engine),
+    [?EVENT] = dichroic_engine:events(Engine),
     Senders = senders(Kind, Static, Engine),
-    ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
+    ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, none),
     fun() ->
         ok = telemetry:detach(bench),
         [begin unlink(P), exit(P, kill), receive {'DOWN', Ref, process, _, _} -> ok end end || {P, Ref} <- Senders],
         %% Guards against a run that counts nothing.
         {Frames, _} = dichroic_engine:flush(1, 0, 0, 262144, Engine),
         true = lists:any(fun(F) -> lists:member(element(1, F), [numbers, histograms]) end, Frames),
-        ok = dichroic_engine:discard(Engine),
+        persistent_term:erase(dichroic_handler),
         dichroic_tables:drop(Static)
     end.
 

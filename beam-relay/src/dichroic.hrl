@@ -1,7 +1,6 @@
 %% Records and layouts shared by the handler and the modules that build its state. Internal to this application.
 
 -define(STATIC, dichroic_handler).            % persistent_term key of #static{}
--define(MAX_EVENTS, 8192).                    % event slots of an epoch; one per event name ever planned
 -define(MAX_ENTRIES, 4096).                   % entry slots: 2,000 of a plan, and those of removed entries that are not free yet
 -define(MAX_STREAMS, 1024).                   % stream contents (subs) and stream accounts (rows)
 -define(MAX_SHARDS, 16).
@@ -45,13 +44,16 @@
 -define(CELL_ZERO, 4).
 -define(CELL_BUCKETS, 5).
 
-%% Read first by every handler call. Written once per epoch, so that persistent_term is not rewritten.
+-type programs() :: #{[atom(), ...] => tuple()}.    % event -> #program{}
+
+%% Read first by every handler call: the only persistent term of an epoch, so that tables and programs always belong together.
+%% Every write makes the VM visit all processes, so it is written once for an epoch and once for a plan that changes programs.
 -record(static, {
     epoch       :: integer(),
     shards      :: pos_integer(),
     tables      :: tuple(),                   % one ETS table a shard: {{EntrySlot, Labels}, View | AtomicsRef, AtomicsRef}
     relays      :: tuple(),                   % registered names, one a shard
-    slots       :: atomics:atomics_ref(),     % event slot -> program id, 0 = none
+    programs = #{} :: programs(),             % only in the persistent term
     acct        :: atomics:atomics_ref(),
     subs        :: atomics:atomics_ref(),     % stream content -> stream account, 0 = not subscribed
     rows        :: atomics:atomics_ref(),
@@ -94,7 +96,7 @@
     sample      :: float()
 }).
 
-%% What the handler does for one event. Stored in persistent_term under {dichroic_program, Id}; never rewritten.
+%% What the handler does for one event.
 -record(program, {
     string_cap  :: pos_integer(),             % bytes of a string in a row or a slot
     label_cap   :: pos_integer(),             % bytes of a string in a label

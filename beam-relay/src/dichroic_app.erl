@@ -21,6 +21,5 @@ prep_stop(State) ->
 -spec stop(term()) -> ok.
 stop(_State) ->
     dichroic_handler_keeper:detach_all(),
-    dichroic_engine:sweep(),
     _ = persistent_term:erase(?STATIC),
     ok.

@@ -279,7 +279,7 @@ stop_relay(Relay) ->
 
 %% The relay has detached its handlers itself, unless it was killed.
 detach_all() ->
-    try [telemetry:detach(Id) || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])] of _ -> ok
+    try [telemetry:detach(Id) || Id <- lists:usort([Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])])] of _ -> ok
     catch _:_ -> ok
     end.
 
@@ -287,7 +287,6 @@ terms() ->
     [Key || {Key, _} <- persistent_term:get(), ours(Key)].
 
 ours(dichroic_handler) -> true;
-ours({dichroic_program, _}) -> true;
 ours(dichroic_atoms) -> true;
 %% logger keeps a term for a removed handler.
 ours({logger_config, {'$handler_config$', dichroic}}) -> not lists:member(dichroic, logger:get_handler_ids());

@@ -105,7 +105,6 @@ init([]) ->
     _ = process_flag(trap_exit, true),
     _ = process_flag(message_queue_data, off_heap),
     0 = dichroic_handler_keeper:set_events([]),
-    dichroic_engine:sweep(),
     Static = dichroic_tables:reset(),
     {ok, connect, #data{engine = dichroic_engine:new(Static), epoch = Static#static.epoch}, [{state_timeout, 0, connect}]}.
 
@@ -192,10 +191,10 @@ terminate(shutdown, steady, D) ->
             {error, _, _} -> ok
         end,
     _ = close(D1),
-    dichroic_engine:discard(D#data.engine);
+    ok;
 terminate(_, _, D) ->
     _ = close(detach(D)),
-    dichroic_engine:discard(D#data.engine).
+    ok.
 
 information(State, #data{engine = Engine} = D) ->
     #{state => State, epoch => D#data.epoch, attempt => D#data.attempt, attached => D#data.attached, refused => refused(D),
@@ -442,7 +441,6 @@ to_detached(#data{retry = Retry} = D) ->
 %% A new epoch starts all totals from zero.
 new_epoch(D0) ->
     D = detach(D0),
-    dichroic_engine:discard(D#data.engine),
     Static = dichroic_tables:reset(),
     D#data{engine = dichroic_engine:new(Static), epoch = Static#static.epoch, attempt = 0, flush = 0, ponged = 0}.
 

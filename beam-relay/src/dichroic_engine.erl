@@ -1,7 +1,7 @@
 %% @doc The relay without its socket: a plan in, frames out.
 %%
-%% State of the connection's process (of any process in tests and benches). plan/2 replaces the programs of handlers, event by
-%% event, by writing one `atomics' slot each; an unchanged program is not touched, and no persistent term is rewritten.
+%% State of the connection's process (of any process in tests and benches). plan/2 replaces the programs of all handlers in one
+%% write of a persistent term, and writes nothing if they are unchanged, as they are for a new subscription of a known stream.
 %% flush/5 gives the frames of one flush. streams_on/1 enables streams only after the first flush of a connection, because the
 %% row counts must be read before any row is added to them.
 -module(dichroic_engine).
@@ -9,10 +9,9 @@
 -include("dichroic.hrl").
 
 -export([new/1, plan/2, retry_app_metrics/1, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
-         reconnected/1, flush/5, unreported/1, discard/1, sweep/0, live/1]).
+         reconnected/1, flush/5, unreported/1, live/1]).
 -export_type([engine/0]).
 
--define(KEEP_STALE, 64).
 %% Logs have this fraction of the limits of events, in addition: rows in flight, rows per second.
 -define(LOG_SHARE, 8).
 -define(MAX_KNOWN_CONTENTS, 512).
@@ -36,9 +35,7 @@
     retired = [] :: [{#entry{}, RetiredAt :: integer()}],
     free = [] :: [pos_integer()],
     next_entry = 1 :: pos_integer(),
-    events = #{} :: #{[atom()] => pos_integer()},
-    programs = #{} :: #{[atom()] => {pos_integer(), #program{}}},
-    stale = [] :: [pos_integer()],
+    programs = #{} :: #{[atom()] => #program{}},
     tags = #{} :: #{[Slot :: pos_integer()] => pos_integer()},
     next_tag = 1 :: pos_integer(),
     contents = #{} :: #{term() => pos_integer()},
@@ -73,9 +70,9 @@ generation(#engine{plan = #{generation := G}}) -> G.
 -spec live(engine()) -> non_neg_integer().
 live(#engine{totals = T}) -> dichroic_aggregates:live(T).
 
-%% @doc The events to attach, each with the slot that configures its handler.
--spec events(engine()) -> [{[atom()], pos_integer()}].
-events(#engine{programs = Programs, events = Events}) -> [{E, maps:get(E, Events)} || E <- lists:sort(maps:keys(Programs))].
+%% @doc The events to attach.
+-spec events(engine()) -> [[atom()]].
+events(#engine{programs = Programs}) -> lists:sort(maps:keys(Programs)).
 
 %%% A new plan
 
@@ -102,8 +99,7 @@ apply_plan(#{refused := Refused, aggregates := FromPlan} = Asked, {State, Own, N
     Plan = Asked#{aggregates := FromPlan ++ [O || {_, _, _, #entry{key = K}} = O <- Own, not lists:member(K, Keys)]},
     {No1, Gone, E1} = entries(Plan, limits(Plan, E#engine{plan = Asked, app_metrics = Given, app_metrics_state = State})),
     {No2, Planned, E2} = streams(Plan, E1),
-    {No3, E3} = programs(Plan, Planned, E2),
-    {ok, Refused ++ No0 ++ No1 ++ No2 ++ No3, retire(Gone, E3)}.
+    {ok, Refused ++ No0 ++ No1 ++ No2, retire(Gone, programs(Plan, Planned, E2))}.
 
 limits(#{limits := #{series := Series, credit := Credit, rows_per_s := Rate}} = Plan, #engine{static = St} = E) ->
     atomics:put(St#static.acct, ?ACCT_SERIES_CAP, Series - reserved(Plan)),
@@ -223,13 +219,13 @@ streams_off(#engine{subscribable = Planned, static = St}) ->
 
 %%% Programs
 
-programs(#{limits := #{string := Cap}} = Plan, Planned, #engine{programs = Old} = E) ->
-    {New, E0} = tagged(build(Plan, Cap, Planned, E), E),
-    {No, E1} = maps:fold(fun swap/3, {[], E0}, New),
-    Gone = maps:without(maps:keys(New), Old),
-    _ = [atomics:put((E#engine.static)#static.slots, maps:get(Event, E#engine.events), 0) || Event <- maps:keys(Gone)],
-    {No, erase_stale(E1#engine{programs = maps:without(maps:keys(Gone), E1#engine.programs),
-                               stale = [Id || {Id, _} <- maps:values(Gone)] ++ E1#engine.stale})}.
+programs(#{limits := #{string := Cap}} = Plan, Planned, #engine{programs = Old, static = St} = E) ->
+    case tagged(build(Plan, Cap, Planned, E), E) of
+        {Old, E1} -> E1;
+        {New, E1} ->
+            ok = persistent_term:put(?STATIC, St#static{programs = New}),
+            E1#engine{programs = New}
+    end.
 
 build(#{aggregates := Aggregates, carries := Carries}, Cap, Planned, #engine{entries = Entries} = E) ->
     Empty = #program{string_cap = Cap, label_cap = min(Cap, ?MAX_LABEL_BYTES), groups = [], streams = [], carries = []},
@@ -282,51 +278,6 @@ tag(#group{entries = Entries} = G, Old, St, {Tags, Next}) ->
             {G#group{tag = Tag, entries = Ordered ++ Lasts}, {Tags#{Slots => Tag}, max(Next, Tag + 1)}};
         _ -> {G, {Tags, Next}}
     end.
-
-swap(Event, Program, {No, #engine{programs = Programs} = E}) ->
-    case Programs of
-        #{Event := {_, Program}} -> {No, E};
-        _ ->
-            case slot(Event, E) of
-                none -> {[[null, <<"more than 8192 event names since this relay started">>] | No], E};
-                {Slot, E1} ->
-                    Id = erlang:unique_integer([positive]),
-                    St = E1#engine.static,
-                    ok = persistent_term:put({dichroic_program, Id}, Program),
-                    ok = atomics:put(St#static.slots, Slot, Id),
-                    Stale = case Programs of #{Event := {Old, _}} -> [Old | E1#engine.stale]; _ -> E1#engine.stale end,
-                    {No, E1#engine{programs = Programs#{Event => {Id, Program}}, stale = Stale}}
-            end
-    end.
-
-slot(Event, #engine{events = Events} = E) ->
-    case Events of
-        #{Event := Slot} -> {Slot, E};
-        _ when map_size(Events) >= ?MAX_EVENTS -> none;
-        _ ->
-            Slot = map_size(Events) + 1,
-            {Slot, E#engine{events = Events#{Event => Slot}}}
-    end.
-
-%% Erasing a persistent term makes the VM scan every process, so many are erased at once.
-erase_stale(#engine{stale = Stale} = E) when length(Stale) > ?KEEP_STALE ->
-    {Keep, Erase} = lists:split(?KEEP_STALE div 4, Stale),
-    _ = [persistent_term:erase({dichroic_program, Id}) || Id <- Erase],
-    E#engine{stale = Keep};
-erase_stale(E) -> E.
-
-%% @doc Erases the persistent terms of an engine that was killed.
--spec sweep() -> ok.
-sweep() ->
-    _ = [persistent_term:erase(K) || {{dichroic_program, _} = K, _} <- persistent_term:get()],
-    ok.
-
-%% @doc Ends an epoch: disables its handlers and erases its persistent terms.
--spec discard(engine()) -> ok.
-discard(#engine{stale = Stale, programs = Programs, static = St}) ->
-    _ = [atomics:put(St#static.slots, I, 0) || I <- lists:seq(1, ?MAX_EVENTS)],
-    _ = [persistent_term:erase({dichroic_program, Id}) || Id <- [I || {I, _} <- maps:values(Programs)] ++ Stale],
-    ok.
 
 %%% Flushing
 

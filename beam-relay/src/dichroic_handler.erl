@@ -1,7 +1,7 @@
 %% @doc The handler that telemetry calls, in the process that emits the event.
 %%
-%% handle/4 reads one persistent term, one `atomics' slot of its event, and the program that the slot names; it adds to the
-%% counters of the current scheduler and returns. It sends a message only for a subscribed stream, and only while there is
+%% handle/4 reads one persistent term, finds the program of its event in it, adds to the counters of the current scheduler and
+%% returns. It sends a message only for a subscribed stream, and only while there is
 %% credit. It never raises, blocks, logs or allocates without a limit: label sets are admitted against caps, unusable
 %% measurements are counted as skipped, and unexpected exceptions are caught and counted as handler failures.
 -module(dichroic_handler).
@@ -16,14 +16,14 @@
 -define(MAX_FLOAT, 1.0e280).
 -define(VIEW_TRIES, 8).
 
-%% @doc `Slot' is the whole configuration of the handler: an integer, so that telemetry copies nothing per event.
--spec handle(term(), term(), term(), pos_integer()) -> ok.
-handle(_Event, Measurements, Metadata, Slot) ->
+%% @doc One handler serves many events: its program is found by the name of the event, and the configuration is not used. An event
+%% without a program is not in the plan any more.
+-spec handle(term(), term(), term(), term()) -> ok.
+handle(Event, Measurements, Metadata, _Config) ->
     try
-        St = persistent_term:get(?STATIC),
-        case atomics:get(St#static.slots, Slot) of
-            0 -> ok;
-            Id -> run(persistent_term:get({dichroic_program, Id}), Measurements, Metadata, St)
+        case persistent_term:get(?STATIC) of
+            #static{programs = #{Event := Program}} = St -> run(Program, Measurements, Metadata, St);
+            _ -> ok
         end
     catch
         _:_ -> failed()

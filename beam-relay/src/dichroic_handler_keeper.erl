@@ -2,16 +2,19 @@
 %%
 %% dichroic_connection sets the events; this process attaches and detaches handlers, handles `[telemetry, handler, failure]',
 %% and checks once a second that every handler is still attached. A detached handler is attached again and counted. Without
-%% telemetry it waits. If this process is killed its handlers stay attached: its successor adopts them and requests the events
-%% from the connection. The configuration of the failure handler holds the epoch in which the handlers were attached; handlers
-%% of another epoch are detached, because their slots may have another meaning. The handler of `logger' is kept in the same way.
+%% telemetry it waits. The handler of `logger' is kept in the same way.
+%%
+%% All events of a plan are attached as one handler, and detached as one: after `telemetry:persist()' every change makes the VM
+%% visit all its processes. Events that a later plan adds are another handler. An event that is no longer in the plan has no
+%% program, and stays attached without effect until its whole handler is unused. A handler finds its program by the name of the
+%% event, so the handlers of a killed process remain valid: its successor adopts them and requests the events from the connection.
 -module(dichroic_handler_keeper).
 
 -behaviour(gen_server).
 
 -include("dichroic.hrl").
 
--export([start_link/1, set_events/1, available/0, epoch/0, detach_all/0, failed/4]).
+-export([start_link/1, set_events/1, available/0, detach_all/0, failed/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(CHECK_MS, 1000).
@@ -20,39 +23,31 @@
 -define(EARLY_CHECKS, 100).
 -define(LOAD_EVERY, 10).
 
+%% The id of a handler is {dichroic, Number}.
 -record(state, {
-    logs = []     :: [{[atom()], pos_integer()}],          % events of the handler of logger
-    wanted = #{}  :: #{[atom()] => pos_integer()},
-    attached = #{} :: #{[atom()] => pos_integer()},
+    logs = []     :: [[atom()]],                           % events of the handler of logger
+    wanted = #{}  :: #{[atom()] => true},
+    attached = #{} :: #{[atom()] => Number :: pos_integer()},
     ticks = 0     :: non_neg_integer(),
-    early = ?EARLY_CHECKS :: non_neg_integer(),
-    epoch = none  :: none | integer()
+    early = ?EARLY_CHECKS :: non_neg_integer()
 }).
 
 %% @doc Requests the events from the connection after this time.
 -spec start_link(WaitMs :: non_neg_integer()) -> {ok, pid()} | {error, term()}.
 start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, []).
 
-%% @doc Replaces the events, each with its slot. Returns how many are attached.
--spec set_events([{[atom()], pos_integer()}]) -> non_neg_integer().
+%% @doc Replaces the events. Returns how many are attached.
+-spec set_events([[atom()]]) -> non_neg_integer().
 set_events(Events) ->
-    try gen_server:call(?MODULE, {set_events, maps:from_list(Events)}, 15000)
+    try gen_server:call(?MODULE, {set_events, Events}, 15000)
     catch exit:_ -> 0
     end.
 
 %% @doc Whether telemetry is running.
 -spec available() -> boolean().
 available() ->
-    erlang:function_exported(telemetry, attach, 4) andalso
+    erlang:function_exported(telemetry, attach_many, 4) andalso
         try is_list(telemetry:list_handlers([dichroic])) catch _:_ -> false end.
-
-%% @doc The current epoch, if its tables exist.
--spec epoch() -> integer() | none.
-epoch() ->
-    case dichroic_tables:static() of
-        #static{epoch = Epoch, series = Table} -> case ets:info(Table, id) of undefined -> none; _ -> Epoch end;
-        none -> none
-    end.
 
 %% @doc Handler of `[telemetry, handler, failure]', called in the process whose handler failed.
 -spec failed(term(), term(), term(), term()) -> ok.
@@ -69,61 +64,37 @@ failed(_, _, _, _) -> ok.
 init(WaitMs) ->
     _ = process_flag(trap_exit, true),
     _ = code:ensure_loaded(telemetry),
-    S = adopted(epoch()),
+    S = adopted(),
     _ = tick(S),
     _ = erlang:send_after(WaitMs, self(), ready),
     {ok, S}.
 
-adopted(Epoch) ->
-    Attached = case handlers() of
-                   #{failure := Epoch} = All when Epoch =/= none -> maps:remove(failure, All);
-                   _ -> detach_events(), #{}
-               end,
+adopted() ->
+    Attached = case ours() of unavailable -> #{}; Ours -> Ours end,
     Logs = dichroic_logger:installed_events(),
-    Logs =:= [] andalso dichroic_logger:set_events([]),
-    #state{epoch = Epoch, wanted = Attached, attached = Attached, logs = Logs}.
-
-%% Handlers attached by this process or its predecessor: events with their slots, and `failure' with the epoch.
-handlers() ->
-    try maps:from_list([{E, Config} || #{id := {dichroic, E}, config := Config} <- telemetry:list_handlers([])])
-    catch _:_ -> #{}
-    end.
+    #state{wanted = maps:map(fun(_, _) -> true end, Attached), attached = Attached, logs = Logs}.
 
 tick(#state{early = Early, attached = Attached}) when Early > 0, map_size(Attached) =:= 0 ->
     erlang:send_after(?EARLY_MS, self(), tick);
 tick(_) -> erlang:send_after(?CHECK_MS, self(), tick).
 
--spec handle_call({set_events, #{[atom()] => pos_integer()}}, gen_server:from(), #state{}) -> {reply, non_neg_integer(), #state{}}.
-handle_call({set_events, All}, _From, Before) ->
-    {Answer, S} = replace_events(All, in_epoch(epoch(), Before)),
-    {reply, Answer, S}.
-
-replace_events(All, #state{attached = Attached, logs = Before} = S0) ->
+-spec handle_call({set_events, [[atom()]]}, gen_server:from(), #state{}) -> {reply, non_neg_integer(), #state{}}.
+handle_call({set_events, All}, _From, #state{logs = Before} = S0) ->
     %% Events that the relay emits itself need no handler of telemetry.
-    Own = maps:with(dichroic_vm_poller:events(), All),
-    Logs = maps:with(dichroic_logger:events(), All),
-    S = S0#state{logs = maps:to_list(Logs)},
-    (S#state.logs =:= [] andalso Before =:= []) orelse dichroic_logger:set_events(S#state.logs),
-    Sampled = [E || E <- maps:keys(Own), hd(E) =:= dichroic],
-    Wanted = maps:without(Sampled ++ maps:keys(Logs), All),
-    Off = maps:filter(fun(E, Slot) -> maps:get(E, Wanted, none) =/= Slot end, Attached),
-    _ = [detach({dichroic, E}) || E <- maps:keys(Off)],
-    map_size(Wanted) =:= 0 andalso detach({dichroic, failure}),
-    S1 = attach_missing(S#state{wanted = Wanted, attached = maps:without(maps:keys(Off), Attached)}),
-    {map_size(S1#state.attached) + length(Sampled) + map_size(Logs), S1}.
+    Logs = [E || E <- All, lists:member(E, dichroic_logger:events())],
+    Sampled = [E || E <- All, lists:member(E, dichroic_vm_poller:events()), hd(E) =:= dichroic],
+    (Logs =:= [] andalso Before =:= []) orelse dichroic_logger:set_events(Logs),
+    S = attach_missing(detach_unused(S0#state{logs = Logs, wanted = maps:from_keys((All -- Logs) -- Sampled, true)})),
+    {reply, count_attached(S) + length(Sampled) + length(Logs), S}.
 
-%% The connection may have started a new epoch while this process was not running.
-in_epoch(Epoch, #state{epoch = Epoch} = S) -> S;
-in_epoch(Epoch, #state{attached = Attached, logs = Logs} = S) ->
-    map_size(Attached) > 0 andalso detach_events(),
-    Logs =:= [] orelse dichroic_logger:set_events([]),
-    S#state{epoch = Epoch, wanted = #{}, attached = #{}, logs = []}.
+%% Attached events that are still in the plan.
+count_attached(#state{wanted = Wanted, attached = Attached}) -> map_size(maps:with(maps:keys(Wanted), Attached)).
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_, S) -> {noreply, S}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info(tick, S) -> {noreply, ticked(in_epoch(epoch(), S))};
+handle_info(tick, S) -> {noreply, ticked(S)};
 handle_info(check, S) -> {noreply, check(S)};
 handle_info(ready, S) ->
     dichroic_connection:handler_keeper_ready(),
@@ -132,7 +103,7 @@ handle_info(_, S) -> {noreply, S}.
 
 ticked(#state{ticks = N, early = Early, logs = Logs} = S) ->
     (Logs =:= [] orelse dichroic_logger:installed()) orelse begin dichroic_logger:set_events(Logs), count(1) end,
-    _ = erlang:function_exported(telemetry, attach, 4) orelse load(N),
+    _ = erlang:function_exported(telemetry, attach_many, 4) orelse load(N),
     S1 = check(S#state{ticks = N + 1, early = max(0, Early - 1)}),
     _ = tick(S1),
     S1.
@@ -146,20 +117,21 @@ load(N) ->
 terminate(_, _) -> detach_all().
 
 check(#state{wanted = Wanted} = S) when map_size(Wanted) =:= 0 -> S;
-check(#state{attached = Before} = S) ->
+check(#state{attached = Before, wanted = Wanted} = S) ->
     case ours() of
-        unavailable -> report_count(Before, S#state{attached = #{}});
+        unavailable -> report_count(S, S#state{attached = #{}});
         Present ->
-            Kept = maps:filter(fun(E, _) -> lists:member(E, Present) end, Before),
-            S1 = attach_missing(S#state{attached = Kept}),
-            Reattached = maps:size(maps:with(maps:keys(maps:without(maps:keys(Kept), Before)), S1#state.attached)),
+            S1 = attach_missing(S#state{attached = Present}),
+            Lost = maps:without(maps:keys(Present), maps:with(maps:keys(Wanted), Before)),
+            Reattached = map_size(maps:with(maps:keys(Lost), S1#state.attached)),
             Reattached > 0 andalso count(Reattached),
-            report_count(Before, S1)
+            report_count(S, S1)
     end.
 
-report_count(Before, #state{attached = After} = S) ->
-    map_size(Before) =/= map_size(After) andalso dichroic_connection:attached(map_size(After)),
-    S.
+report_count(Before, After) ->
+    N = count_attached(After),
+    N =/= count_attached(Before) andalso dichroic_connection:attached(N),
+    After.
 
 count(N) ->
     case dichroic_tables:static() of
@@ -167,31 +139,34 @@ count(N) ->
         none -> ok
     end.
 
-attach_missing(#state{wanted = Wanted, attached = Attached, epoch = Epoch} = S) ->
+attach_missing(#state{wanted = Wanted, attached = Attached} = S) ->
     case map_size(Wanted) > 0 andalso available() of
         true ->
-            _ = attach({dichroic, failure}, [telemetry, handler, failure], fun ?MODULE:failed/4, Epoch),
-            New = maps:filter(
-                fun(E, Slot) -> attach({dichroic, E}, E, fun dichroic_handler:handle/4, Slot) =:= ok end,
-                maps:without(maps:keys(Attached), Wanted)),
-            S#state{attached = maps:merge(Attached, New)};
+            _ = call(attach, [{dichroic, failure}, [telemetry, handler, failure], fun ?MODULE:failed/4, none]),
+            S#state{attached = attach(maps:keys(maps:without(maps:keys(Attached), Wanted)), Attached)};
         false -> S
     end.
 
-%% The events with a handler of the relay.
-ours() ->
-    try [E || #{id := {dichroic, E}} <- telemetry:list_handlers([])]
-    catch _:_ -> unavailable
+attach([], Attached) -> Attached;
+attach(Events, Attached) ->
+    Number = lists:max([0 | maps:values(Attached)]) + 1,
+    case call(attach_many, [{dichroic, Number}, Events, fun dichroic_handler:handle/4, none]) of
+        ok -> maps:merge(Attached, maps:from_keys(Events, Number));
+        _ -> Attached
     end.
 
-%% A handler with our id that this process did not attach is from an earlier epoch: its slot may have another meaning.
-attach({dichroic, failure} = Id, Event, Fun, Config) -> call(attach, [Id, Event, Fun, Config]);
-attach(Id, Event, Fun, Config) ->
-    case call(attach, [Id, Event, Fun, Config]) of
-        {error, already_exists} ->
-            detach(Id),
-            call(attach, [Id, Event, Fun, Config]);
-        Answer -> Answer
+%% Handlers without an event of the plan.
+detach_unused(#state{wanted = Wanted, attached = Attached} = S) ->
+    Used = maps:values(maps:with(maps:keys(Wanted), Attached)),
+    Unused = lists:usort(maps:values(Attached)) -- Used,
+    lists:foreach(fun(Number) -> detach({dichroic, Number}) end, Unused),
+    map_size(Wanted) =:= 0 andalso map_size(Attached) > 0 andalso detach({dichroic, failure}),
+    S#state{attached = maps:filter(fun(_, Number) -> not lists:member(Number, Unused) end, Attached)}.
+
+%% The events with a handler of the relay.
+ours() ->
+    try maps:from_list([{E, Number} || #{id := {dichroic, Number}, event_name := E} <- telemetry:list_handlers([]), is_integer(Number)])
+    catch _:_ -> unavailable
     end.
 
 detach(Id) -> _ = call(detach, [Id]), ok.
@@ -203,10 +178,5 @@ call(Function, Args) ->
 -spec detach_all() -> ok.
 detach_all() ->
     dichroic_logger:set_events([]),
-    detach_events().
-
-detach_events() ->
-    case ours() of
-        unavailable -> ok;
-        Events -> lists:foreach(fun(E) -> detach({dichroic, E}) end, lists:usort(Events)), detach({dichroic, failure})
-    end.
+    Handlers = try telemetry:list_handlers([]) catch _:_ -> [] end,
+    lists:foreach(fun detach/1, lists:usort([Id || #{id := {dichroic, _} = Id} <- Handlers])).

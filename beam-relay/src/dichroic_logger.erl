@@ -31,14 +31,13 @@ events() -> [?MESSAGE, ?CRASH].
 
 %%% Installing
 
-%% @doc Installs the handler for exactly these events, each with its slot; removes it if there are none.
--spec set_events([{[atom()], pos_integer()}]) -> ok.
+%% @doc Installs the handler for exactly these events; removes it if there are none.
+-spec set_events([[atom()]]) -> ok.
 set_events([]) ->
     _ = logger:remove_handler(?HANDLER),
     ok;
 set_events(Events) ->
-    Config = #{message => proplists:get_value(?MESSAGE, Events, none), crash => proplists:get_value(?CRASH, Events, none),
-               epoch => dichroic_handler_keeper:epoch()},
+    Config = #{message => lists:member(?MESSAGE, Events), crash => lists:member(?CRASH, Events)},
     case logger:get_handler_config(?HANDLER) of
         {ok, #{config := Config}} -> ok;
         _ ->
@@ -47,13 +46,11 @@ set_events(Events) ->
             ok
     end.
 
-%% @doc The events of the installed handler, if it is of this epoch: slots of another epoch have another meaning.
--spec installed_events() -> [{[atom()], pos_integer()}].
+%% @doc The events of the installed handler.
+-spec installed_events() -> [[atom()]].
 installed_events() ->
-    Epoch = dichroic_handler_keeper:epoch(),
     case logger:get_handler_config(?HANDLER) of
-        {ok, #{config := #{epoch := Epoch} = Config}} when Epoch =/= none ->
-            [{Event, Slot} || {Event, Key} <- [{?MESSAGE, message}, {?CRASH, crash}], #{Key := Slot} <- [Config], Slot =/= none];
+        {ok, #{config := Config}} -> [Event || {Event, Key} <- [{?MESSAGE, message}, {?CRASH, crash}], #{Key := true} <- [Config]];
         _ -> []
     end.
 
@@ -66,10 +63,10 @@ installed() -> lists:member(?HANDLER, logger:get_handler_ids()).
 log(#{level := Level, meta := Meta} = Event, #{config := #{message := Message, crash := Crash}}) ->
     try foreign(Meta) orelse ours() orelse begin
             Application = application(Meta),
-            Message =:= none orelse dichroic_handler:handle(
+            Message andalso dichroic_handler:handle(
                 ?MESSAGE, #{severity => severity(Level)},
-                #{level => Level, application => Application, domain => domain(Meta), '$log' => Event}, Message),
-            Crash =:= none orelse crash(Event, Application, Crash),
+                #{level => Level, application => Application, domain => domain(Meta), '$log' => Event}, none),
+            Crash andalso crash(Event, Application),
             ok
         end of
         _ -> ok
@@ -125,19 +122,19 @@ application(_) -> nil.
 %%% Crashes: each is counted once, although several messages may report it
 
 %% The report of every proc_lib process, unless a translator (Elixir's) has turned it into text.
-crash(#{msg := {report, #{label := {proc_lib, crash}, report := [Info | _]}}}, Application, Slot) when is_list(Info) ->
+crash(#{msg := {report, #{label := {proc_lib, crash}, report := [Info | _]}}}, Application) when is_list(Info) ->
     Class = case lists:keyfind(error_info, 1, Info) of {_, {C, _, _}} when is_atom(C) -> C; _ -> nil end,
-    crashed(initial_call(lists:keyfind(initial_call, 1, Info)), Class, Application, Slot);
-crash(#{meta := #{crash_reason := Reason, domain := [otp, D | _]}}, _, _) when Reason =/= nil, D =:= sasl -> ok;
-crash(#{meta := #{crash_reason := Reason} = Meta}, Application, Slot) when Reason =/= nil ->
-    crashed(initial_call({initial_call, maps:get(initial_call, Meta, nil)}), class(Reason), Application, Slot);
+    crashed(initial_call(lists:keyfind(initial_call, 1, Info)), Class, Application);
+crash(#{meta := #{crash_reason := Reason, domain := [otp, D | _]}}, _) when Reason =/= nil, D =:= sasl -> ok;
+crash(#{meta := #{crash_reason := Reason} = Meta}, Application) when Reason =/= nil ->
+    crashed(initial_call({initial_call, maps:get(initial_call, Meta, nil)}), class(Reason), Application);
 %% The emulator's report of a process that proc_lib did not start.
-crash(#{level := error, meta := #{error_logger := #{emulator := true}}}, Application, Slot) ->
-    crashed(nil, nil, Application, Slot);
-crash(_, _, _) -> ok.
+crash(#{level := error, meta := #{error_logger := #{emulator := true}}}, Application) ->
+    crashed(nil, nil, Application);
+crash(_, _) -> ok.
 
-crashed(Call, Class, Application, Slot) ->
-    dichroic_handler:handle(?CRASH, #{count => 1}, #{initial_call => Call, class => Class, application => Application}, Slot).
+crashed(Call, Class, Application) ->
+    dichroic_handler:handle(?CRASH, #{count => 1}, #{initial_call => Call, class => Class, application => Application}, none).
 
 class({#{'__exception__' := true}, _}) -> error;
 class({{nocatch, _}, _}) -> throw;

@@ -7,7 +7,7 @@
 %% them are emitted as empty. Processes of the relay are left out. A round that fails is counted as a handler failure.
 -module(dichroic_message_queues).
 
--export([events/0, start_link/1, survey/1, awake/2]).
+-export([events/0, start_link/0, survey/1, awake/1]).
 
 -define(TOP, 10).
 -define(STEP, 256).
@@ -24,44 +24,38 @@
 -spec events() -> [[atom()]].
 events() -> [[dichroic, vm, mailbox], [dichroic, vm, mailboxes]].
 
--spec start_link([{[atom()], pos_integer()}]) -> pid().
-start_link(Slots) ->
-    Walker = spawn_link(?MODULE, awake, [maps:from_list(Slots), #{}]),
+-spec start_link() -> pid().
+start_link() ->
+    Walker = spawn_link(?MODULE, awake, [#{}]),
     Walker ! round,
     Walker.
 
-rounds(Slots, Before) ->
+rounds(Before) ->
     Began = erlang:monotonic_time(millisecond),
-    Named = try emit(survey(fun() -> receive after ?PAUSE_MS -> ok end end), Slots, Before)
+    Named = try emit(survey(fun() -> receive after ?PAUSE_MS -> ok end end), Before)
             catch _:_ -> dichroic_handler:failed(), Before
             end,
     _ = erlang:send_after(max(0, Began + ?ROUND_MS - erlang:monotonic_time(millisecond)), self(), round),
-    erlang:hibernate(?MODULE, awake, [Slots, Named]).
+    erlang:hibernate(?MODULE, awake, [Named]).
 
 %% @doc Hibernates between rounds, so that no call of this module is on the stack and new code can be loaded any number of times.
--spec awake(#{[atom()] => pos_integer()}, #{term() => non_neg_integer()}) -> no_return().
-awake(Slots, Before) ->
+-spec awake(#{term() => non_neg_integer()}) -> no_return().
+awake(Before) ->
     receive
-        round -> rounds(Slots, Before);
-        _ -> erlang:hibernate(?MODULE, awake, [Slots, Before])
+        round -> rounds(Before);
+        _ -> erlang:hibernate(?MODULE, awake, [Before])
     end.
 
-emit(#{top := Top, processes := Processes, messages := Messages}, Slots, Before) ->
+emit(#{top := Top, processes := Processes, messages := Messages}, Before) ->
     Named = lists:foldl(fun({Length, Pid}, Acc) -> longest(name(Pid), Length, Acc) end, #{}, Top),
     Empty = maps:map(fun(_, _) -> 0 end, maps:without(maps:keys(Named), Before)),
-    _ = [handle([dichroic, vm, mailbox], #{length => L}, #{process => Name}, Slots)
+    _ = [dichroic_handler:handle([dichroic, vm, mailbox], #{length => L}, #{process => Name}, none)
          || {Name, L} <- maps:to_list(maps:merge(Named, Empty))],
-    handle([dichroic, vm, mailboxes], #{processes => Processes, messages => Messages}, #{}, Slots),
+    dichroic_handler:handle([dichroic, vm, mailboxes], #{processes => Processes, messages => Messages}, #{}, none),
     Named.
 
 longest(exited, _, Named) -> Named;
 longest(Name, Length, Named) -> maps:update_with(Name, fun(L) -> max(L, Length) end, Length, Named).
-
-handle(Event, Measurements, Metadata, Slots) ->
-    case Slots of
-        #{Event := Slot} -> dichroic_handler:handle(Event, Measurements, Metadata, Slot);
-        _ -> ok
-    end.
 
 %% @doc One round. Calls `Pause' after every step.
 -spec survey(fun(() -> term())) -> found().

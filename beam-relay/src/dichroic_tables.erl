@@ -59,7 +59,6 @@ make(Epoch) ->
             shards = Shards,
             tables = list_to_tuple([ets:new(dichroic_cells, [set, public]) || _ <- lists:seq(1, Shards)]),
             relays = list_to_tuple([dichroic_event_sender:name(I) || I <- lists:seq(1, Shards)]),
-            slots = atomics:new(?MAX_EVENTS, []),
             acct = Acct,
             subs = atomics:new(?MAX_STREAMS, []),
             rows = atomics:new(?ROWS_PER_STREAM * ?MAX_STREAMS, []),

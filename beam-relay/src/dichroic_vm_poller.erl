@@ -12,8 +12,8 @@
 
 -define(PERIOD_MS, 5000).
 
--record(state, {events = [] :: [{[atom()], pos_integer()}], states = #{} :: #{[atom()] => dichroic_vm:state()},
-            queues = [] :: [{[atom()], pos_integer()}], scanner = none :: none | pid(), timer = none :: none | reference()}).
+-record(state, {events = [] :: [[atom()]], states = #{} :: #{[atom()] => dichroic_vm:state()},
+            queues = [] :: [[atom()]], scanner = none :: none | pid(), timer = none :: none | reference()}).
 
 %% @doc Requests the events from the connection after this time.
 -spec start_link(WaitMs :: non_neg_integer()) -> {ok, pid()} | {error, term()}.
@@ -22,9 +22,9 @@ start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, [
 -spec events() -> [[atom()]].
 events() -> dichroic_vm:events() ++ dichroic_message_queues:events().
 
-%% @doc The events of the plan, each with its slot. Events that are not of the VM are ignored.
--spec set_events([{[atom()], pos_integer()}]) -> ok.
-set_events(Events) -> gen_server:cast(?MODULE, {set_events, [E || {Name, _} = E <- Events, lists:member(Name, events())]}).
+%% @doc The events of the plan. Events that are not of the VM are ignored.
+-spec set_events([[atom()]]) -> ok.
+set_events(Events) -> gen_server:cast(?MODULE, {set_events, [E || E <- Events, lists:member(E, events())]}).
 
 -spec init(non_neg_integer()) -> {ok, #state{}}.
 init(WaitMs) ->
@@ -34,9 +34,9 @@ init(WaitMs) ->
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok, #state{}}.
 handle_call(_, _, S) -> {reply, ok, S}.
 
--spec handle_cast({set_events, [{[atom()], pos_integer()}]}, #state{}) -> {noreply, #state{}}.
+-spec handle_cast({set_events, [[atom()]]}, #state{}) -> {noreply, #state{}}.
 handle_cast({set_events, All}, S) ->
-    {Queues, Events} = lists:partition(fun({Name, _}) -> lists:member(Name, dichroic_message_queues:events()) end, All),
+    {Queues, Events} = lists:partition(fun(E) -> lists:member(E, dichroic_message_queues:events()) end, All),
     {noreply, scan_queues(Queues, set_sampled(Events, S))}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
@@ -49,10 +49,9 @@ handle_info(_, S) -> {noreply, S}.
 set_sampled(Same, #state{events = Same} = S) -> S;
 set_sampled(Events, #state{states = Before, timer = Timer} = S) ->
     _ = Timer =:= none orelse erlang:cancel_timer(Timer),
-    Names = [Name || {Name, _} <- Events],
-    maps:foreach(fun dichroic_vm:stop/2, maps:without(Names, Before)),
+    maps:foreach(fun dichroic_vm:stop/2, maps:without(Events, Before)),
     States = maps:from_list([{Name, case Before of #{Name := State} -> State; _ -> dichroic_vm:start(Name) end}
-                             || Name <- Names]),
+                             || Name <- Events]),
     S1 = S#state{events = Events, states = States, timer = none},
     case Events of
         [] -> S1;
@@ -64,17 +63,17 @@ run(#state{events = Events, states = States} = S) ->
     States1 = lists:foldl(fun(E, Acc) -> emit(E, Poller, Acc) end, States, Events),
     S#state{states = States1, timer = erlang:start_timer(?PERIOD_MS, self(), sample)}.
 
-emit({Event, Slot}, Poller, States) ->
+emit(Event, Poller, States) ->
     case Poller andalso dichroic_vm:polled(Event) of
         true -> States;
-        false -> read(Event, Slot, States)
+        false -> read(Event, States)
     end.
 
 %% An exception (erlang:memory/0 raises if allocators are disabled) affects only this reading.
-read(Event, Slot, States) ->
+read(Event, States) ->
     try dichroic_vm:sample(Event, maps:get(Event, States)) of
         {Rows, State} ->
-            lists:foreach(fun({Meas, Meta}) -> dichroic_handler:handle(Event, Meas, Meta, Slot) end, Rows),
+            lists:foreach(fun({Meas, Meta}) -> dichroic_handler:handle(Event, Meas, Meta, none) end, Rows),
             States#{Event := State}
     catch _:_ ->
         dichroic_handler:failed(),
@@ -84,7 +83,7 @@ read(Event, Slot, States) ->
 scan_queues(Same, #state{queues = Same} = S) -> S;
 scan_queues(Queues, #state{scanner = Scanner} = S) ->
     is_pid(Scanner) andalso begin true = unlink(Scanner), exit(Scanner, kill) end,
-    S#state{queues = Queues, scanner = case Queues of [] -> none; _ -> dichroic_message_queues:start_link(Queues) end}.
+    S#state{queues = Queues, scanner = case Queues of [] -> none; _ -> dichroic_message_queues:start_link() end}.
 
 %% By name, because a call of the application controller blocks while it starts an application. The supervisor of telemetry_poller
 %% also runs without a default poller. A poller with another name emits the same values, and the last one is kept.

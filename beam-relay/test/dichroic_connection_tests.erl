@@ -205,8 +205,9 @@ rows_sent_and_dropped_add_up_when_the_collector_reads_slowly_test_() ->
 a_detached_handler_is_attached_again_and_counted_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         order(1),
-        ok = telemetry:detach({dichroic, ?E}),
-        support:wait(fun() -> [] =/= [H || #{id := {dichroic, ?E}} = H <- telemetry:list_handlers([])] end),
+        [Id] = support:handlers(?E),
+        ok = telemetry:detach(Id),
+        support:wait(fun() -> [] =/= support:handlers(?E) end),
         order(2),
         holds_exactly(C, [1, 2]),
         ?assertEqual({1, 0.0}, total(fake_collector:state(C), 5, []))
@@ -215,9 +216,10 @@ a_detached_handler_is_attached_again_and_counted_test_() ->
 a_failed_handler_is_counted_and_attached_again_at_once_test_() ->
     with_relay(plan(both()), fun(C, _) ->
         %% The handler cannot be made to fail, so the test emits telemetry's failure event.
-        ok = telemetry:detach({dichroic, ?E}),
-        telemetry:execute([telemetry, handler, failure], #{}, #{handler_id => {dichroic, ?E}, kind => error}),
-        support:wait(fun() -> [] =/= [H || #{id := {dichroic, ?E}} = H <- telemetry:list_handlers([])] end, 500),
+        [Id] = support:handlers(?E),
+        ok = telemetry:detach(Id),
+        telemetry:execute([telemetry, handler, failure], #{}, #{handler_id => Id, kind => error}),
+        support:wait(fun() -> [] =/= support:handlers(?E) end, 500),
         flushed(C),
         ?assertEqual({1, 0.0}, total(fake_collector:state(C), 4, []))
     end).
@@ -244,7 +246,7 @@ stopping_flushes_sends_goodbye_and_removes_everything_test_() ->
     {timeout, 60, fun() ->
         Path = support:socket_path(),
         {C, _} = fake_collector:start(Path, #{plan => (plan(both()))#{<<"flush_ms">> := 60000}}),
-        Before = {length(ets:all()), [K || {K, _} <- persistent_term:get(), is_tuple(K), element(1, K) =:= dichroic_program]},
+        Before = {length(ets:all()), [K || {K, _} <- persistent_term:get(), K =:= dichroic_handler]},
         ok = support:start_relay(Path),
         ok = steady(C),
         [order(N) || N <- lists:seq(1, 10)],
@@ -252,7 +254,7 @@ stopping_flushes_sends_goodbye_and_removes_everything_test_() ->
         State = wait(C, fun(#{goodbye := {goodbye, 7, _, _}} = S) -> S end),
         ?assertEqual({55, 0.0}, total(State, 101, [])),
         ?assertEqual([], [H || #{id := {dichroic, _}} = H <- telemetry:list_handlers([])]),
-        ?assertEqual(Before, {length(ets:all()), [K || {K, _} <- persistent_term:get(), is_tuple(K), element(1, K) =:= dichroic_program]}),
+        ?assertEqual(Before, {length(ets:all()), [K || {K, _} <- persistent_term:get(), K =:= dichroic_handler]}),
         fake_collector:stop(C)
     end}.
 

@@ -58,13 +58,12 @@ a_node_that_stops_sends_its_last_totals_and_goodbye_test_() ->
 
 a_stopped_application_leaves_nothing_and_its_handler_does_nothing_test_() ->
     node_with(orders(), fun(_, Peer) ->
-        [#{function := Handler, config := Slot}] =
-            [H || #{id := {dichroic, ?E}} = H <- peer:call(Peer, telemetry, list_handlers, [[]])],
+        [#{function := Handler, config := Config}] = [H || #{id := {dichroic, _}} = H <- peer:call(Peer, telemetry, list_handlers, [?E])],
         ok = peer:call(Peer, application, stop, [dichroic]),
         %% The count of created atoms is kept for the life of the VM.
         ?assertMatch(#{processes := [], tables := [], terms := [dichroic_atoms], env := [], logger := [], handlers := []},
                      peer:call(Peer, test_node, left, [[]])),
-        ?assertEqual(ok, peer:call(Peer, erlang, apply, [Handler, [?E, #{v => 1}, #{}, Slot]])),
+        ?assertEqual(ok, peer:call(Peer, erlang, apply, [Handler, [?E, #{v => 1}, #{}, Config]])),
         ok = peer:call(Peer, application, start, [dichroic])
     end).
 

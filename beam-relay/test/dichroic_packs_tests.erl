@@ -12,7 +12,7 @@ play(Hex, Events, Totals) ->
     Frame = binary:decode_hex(Hex),
     {ok, {plan, Plan}, <<>>} = dichroic_wire:decode(Frame, 1048576),
     {ok, [], Engine} = support:engine(Plan),
-    Known = [Event || {Event, _} <- dichroic_engine:events(Engine)],
+    Known = dichroic_engine:events(Engine),
     [support:emit(Engine, Event, alive(Measurements), alive(Metadata))
      || {Event, Measurements, Metadata} <- Events, lists:member(Event, Known)],
     {Frames, _} = support:flush(1, Engine),

@@ -46,9 +46,9 @@ start({dichroic, Which}, Metrics) ->
     Static = dichroic_tables:make(1),
     persistent_term:put(dichroic_handler, Static),
     {ok, [], Engine} = dichroic_engine:plan(plan(Which, Metrics), dichroic_engine:new(Static)),
-    {?EVENT, Slot} = lists:keyfind(?EVENT, 1, dichroic_engine:events(Engine)),
+    true = lists:member(?EVENT, dichroic_engine:events(Engine)),
     Relays = relays(Which, Static, Engine),
-    ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, Slot),
+    ok = telemetry:attach(bench, ?EVENT, fun dichroic_handler:handle/4, none),
     put(?MODULE, Engine),
     fun(read) ->
             {Frames, After} = dichroic_engine:flush(1, 0, 0, 262144, get(?MODULE)),
@@ -56,7 +56,8 @@ start({dichroic, Which}, Metrics) ->
             Frames;
        (stop) ->
             ok = telemetry:detach(bench),
-            ok = dichroic_engine:discard(erase(?MODULE)),
+            _ = erase(?MODULE),
+            persistent_term:erase(dichroic_handler),
             _ = [stop(P) || P <- Relays],
             dichroic_tables:drop(Static)
     end;

@@ -2,7 +2,7 @@
 -module(support).
 
 -export([compiled/1, telemetry/0, counter/3, sum/4, plan/1, plan/2, slow_plan/1, meas/1, meta/1, names/1, stream/3, engine/1, emit/4, flush/2, flush/4,
-         total/3, socket_path/0, start_relay/1, stop_relay/0, wait/1, wait/2, account/3, seed/0, title/1]).
+         total/3, socket_path/0, start_relay/1, stop_relay/0, wait/1, wait/2, account/3, seed/0, title/1, handlers/1]).
 
 -include("../../src/dichroic.hrl").
 
@@ -73,8 +73,8 @@ engine(Plan) ->
 
 %% Calls the handler as telemetry does.
 emit(Engine, Event, Measurements, Metadata) ->
-    {_, Slot} = lists:keyfind(Event, 1, dichroic_engine:events(Engine)),
-    ok = dichroic_handler:handle(Event, Measurements, Metadata, Slot).
+    true = lists:member(Event, dichroic_engine:events(Engine)),
+    ok = dichroic_handler:handle(Event, Measurements, Metadata, none).
 
 %% The state of a collector after the flush: {Frames, Rows by {Key, Labels}, Engine}
 flush(N, Engine) -> flush(N, N - 1, 0, Engine).
@@ -95,6 +95,9 @@ total(Frames, Key, Labels) ->
 account(Frames, Key, Labels) -> case total(Frames, Key, Labels) of none -> 0; {N, 0.0} -> N end.
 
 %%% A whole relay
+
+%% The ids of the relay's handlers of an event.
+handlers(Event) -> [Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers(Event)].
 
 socket_path() -> filename:join("/tmp", "dichroic-test-" ++ os:getpid() ++ "-" ++
                                integer_to_list(erlang:unique_integer([positive])) ++ ".sock").

@@ -8,7 +8,7 @@
 
 -behaviour(gen_server).
 
--export([attach/4, attach_many/4, detach/1, execute/2, execute/3, span/3, list_handlers/1]).
+-export([attach/4, attach_many/4, persist/0, detach/1, execute/2, execute/3, span/3, list_handlers/1]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 -define(TABLE, telemetry_handler_table).
@@ -18,6 +18,9 @@ attach(Id, Event, Fun, Config) -> attach_many(Id, [Event], Fun, Config).
 attach_many(Id, Events, Fun, Config) when is_function(Fun, 4) ->
     lists:foreach(fun([_ | _] = E) -> true = lists:all(fun is_atom/1, E) end, Events),
     gen_server:call(?TABLE, {attach, Id, Events, Fun, Config}).
+
+%% The library keeps its handlers in a persistent term from then on.
+persist() -> ok.
 
 detach(Id) -> gen_server:call(?TABLE, {detach, Id}).
 

@@ -5,7 +5,7 @@
 -module(test_node).
 
 -export([with/2, call/3, call/4, counted/4, attach/1, load_relay/1, start_attached/1, relay_modules/0]).
--export([quiet/0, logged/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, programs/0, log_notices/2, spans/3, attach_failing/1,
+-export([quiet/0, logged/0, load/2, unload/0, kill/1, kill_all/1, kill_together/1, attached/0, attached_again/1, terms/0, log_notices/2, spans/3, attach_failing/1,
          forget_logged/0, burst/3, miniature/2, emit/3, left/1, handlers/0, memory/0, attach_slow_handler/1, stopped/1, go/1, suspend/1, suspended_inside/1, resume/1,
          freeze/0, thaw/0, detach/0, start_callers/1, replies/0, suspended_caller/0, handled_message/1, take_name/1]).
 -export([log/2, slow/4, failed/4, failing/4]).
@@ -97,7 +97,7 @@ failed(_, _, Metadata, _) -> ets:insert(?MODULE, {failed, Metadata}).
 
 logged() -> ets:lookup(?MODULE, logged) ++ ets:lookup(?MODULE, failed).
 
-handlers() -> [Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers([])].
+handlers() -> lists:usort(support:handlers([])).
 
 %% Starts processes that emit until unload/0.
 load(Processes, Event) ->
@@ -155,7 +155,9 @@ kill_together(Names) ->
     end),
     ok.
 
-programs() -> length([K || {{dichroic_program, _} = K, _} <- persistent_term:get()]).
+%% Persistent terms of the relay.
+terms() -> [K || {K, _} <- persistent_term:get(), string:prefix(io_lib:format("~p", [K]), "dichroic") =/= nomatch orelse
+                                                  string:prefix(io_lib:format("~p", [K]), "{dichroic") =/= nomatch].
 
 log_notices(Domain, Times) ->
     _ = [logger:notice("x", #{domain => [binary_to_atom(Domain)]}) || _ <- lists:seq(1, Times)],
@@ -185,7 +187,7 @@ forget_logged() -> ets:delete(?MODULE, logged).
 
 %% Attached in telemetry, not only in the state of the handler keeper.
 attached_again(Event) ->
-    support:wait(fun() -> lists:member({dichroic, Event}, handlers()) end),
+    support:wait(fun() -> support:handlers(Event) =/= [] end),
     attached().
 
 burst(Event, Processes, Each) ->
@@ -216,8 +218,7 @@ left(Modules) ->
     #{loaded => [M || M <- Modules, erlang:module_loaded(M) orelse erlang:check_old_code(M)],
       processes => [N || N <- registered(), lists:prefix("dichroic", atom_to_list(N))],
       tables => [T || T <- ets:all(), N <- [ets:info(T, name)], is_atom(N), lists:prefix("dichroic", atom_to_list(N))],
-      terms => [K || {K, _} <- persistent_term:get(), K =:= dichroic_handler orelse K =:= dichroic_atoms
-                                                  orelse (is_tuple(K) andalso element(1, K) =:= dichroic_program)],
+      terms => [K || {K, _} <- persistent_term:get(), K =:= dichroic_handler orelse K =:= dichroic_atoms],
       env => application:get_all_env(dichroic),
       logger => [H || H <- logger:get_handler_ids(), H =:= dichroic],
       handlers => handlers()}.
