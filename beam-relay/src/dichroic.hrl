@@ -38,6 +38,8 @@
 %% the sum, the zero bucket (exponential) or the first bucket (bounds), and the others.
 -define(CELL_SUM_INT, 1).
 -define(CELL_SUM_FLOAT, 2).
+%% An integer cell that passes this moves as much to the float cell of its sum: it stays a small integer, and cannot overflow.
+-define(CARRY, 16#800000000000000).           % 2^59
 -define(CELL_COUNT, 1).
 -define(CELL_INT, 2).
 -define(CELL_FLOAT, 3).

@@ -178,7 +178,7 @@ read(_, #series{entry = #entry{type = counter}, cells = Cells, stamp = Stamp}) -
         I -> {I, {number, I, 0.0}}
     end;
 read(_, #series{entry = #entry{type = sum}, cells = Cells, stamp = Stamp}) ->
-    case {sum(?CELL_SUM_INT, Cells), floats(?CELL_SUM_FLOAT, Cells)} of
+    case total(?CELL_SUM_INT, Cells) of
         Stamp -> same;
         {I, F} = New -> {New, {number, I, F}}
     end;
@@ -186,7 +186,16 @@ read(_, #series{entry = Entry, cells = Cells, stamp = Stamp}) ->
     Pos = [C || {pos, _} = C <- Cells],
     case sum(?CELL_COUNT, Pos) of
         Stamp -> same;
-        Count -> {Count, {histogram, sum(?CELL_INT, Pos), floats(?CELL_FLOAT, Pos), buckets(Entry, Pos, Cells -- Pos)}}
+        Count ->
+            {I, F} = total(?CELL_INT, Pos),
+            {Count, {histogram, I, F, buckets(Entry, Pos, Cells -- Pos)}}
+    end.
+
+%% Both parts of a sum over all shards, the integer part within 64 bits.
+total(Ix, Cells) ->
+    case {sum(Ix, Cells), floats(Ix + 1, Cells)} of
+        {I, _} = Total when I < ?CARRY, I > -?CARRY -> Total;
+        {I, F} -> {I rem ?CARRY, F + float(I - I rem ?CARRY)}
     end.
 
 sum(Ix, Cells) -> lists:foldl(fun({_, Ref}, Acc) -> Acc + atomics:get(Ref, Ix) end, 0, Cells).

@@ -94,12 +94,13 @@ metric(#{type := Type, name := Name} = M, Series) ->
     Event = case M of #{event_name := E} -> parts(E); _ -> lists:droplast(Parts) end,
     Reporter = maps:from_list(maps:get(reporter_options, M, [])),
     {Labels, Names} = tags(M),
-    Unit = unit(maps:get(unit, M, unit)),
-    {Entry, Shape} = shape(Type, Reporter, Unit, #entry{key = 0, type = counter, cap = min(?SERIES, Series), expire_s = ?EXPIRE_S,
+    {Measurement, From, To} = source(maps:get(measurement, M, lists:last(Parts)), maps:get(unit, M, unit)),
+    Unit = unit(From),
+    {Entry, Shape} = shape(Type, in_unit(From, To, Reporter), Unit, #entry{key = 0, type = counter, cap = min(?SERIES, Series), expire_s = ?EXPIRE_S,
                                                          late = [none || _ <- Names]}),
     Value = case Type of
                 counter -> undefined;
-                _ -> measurement(maps:get(measurement, M, lists:last(Parts)))
+                _ -> measurement(Measurement)
             end,
     Own = Shape#{<<"name">> => text(lists:join(".", [atom_to_binary(P) || P <- Parts])), <<"labels">> => Names,
                  <<"unit">> => case Type of counter -> <<>>; _ -> Unit end, <<"help">> => help(M)},
@@ -119,12 +120,74 @@ text(Chars) ->
 help(#{description := D}) when is_binary(D); is_list(D) -> dichroic_value:cut(unicode:characters_to_binary(D), ?MAX_NAME);
 help(_) -> <<>>.
 
-unit({From, _}) -> unit(From);
 unit(unit) -> <<>>;
 unit(Unit) when is_atom(Unit) -> text([atom_to_binary(Unit)]);
 unit(Unit) -> text(Unit).
 
-%% A measurement function that Telemetry.Metrics built for a unit conversion returns the unit of the struct.
+%% What is measured, its unit, and the unit of the definition's buckets. Telemetry.Metrics replaces the measurement of a definition
+%% with a conversion by a function that multiplies by a float; its measurement is taken out, so that integers remain exact.
+source(Measurement, {From, To}) -> {Measurement, From, To};
+source(F, To) when is_function(F, 1); is_function(F, 2) ->
+    case {erlang:fun_info(F, module), erlang:fun_info(F, env)} of
+        {{module, 'Elixir.Telemetry.Metrics'}, {env, [A, B]}} -> unwrapped(A, B, F, To);
+        _ -> {F, To, To}
+    end;
+source(Measurement, Unit) -> {Measurement, Unit, Unit}.
+
+unwrapped(Ratio, Inner, F, To) when is_number(Ratio), not is_number(Inner) -> unwrapped(Inner, Ratio, F, To);
+unwrapped(Inner, Ratio, F, To) when is_number(Ratio) ->
+    case [From || From <- units(To), From =/= To, ratio(From, To) == Ratio] of
+        [From | _] -> {Inner, From, To};
+        [] -> {F, To, To}
+    end;
+unwrapped(_, _, F, To) -> {F, To, To}.
+
+%% The units that convert to this one.
+units(Unit) ->
+    lists:append([Group || Group <- [[nanosecond, microsecond, millisecond, second, native], [byte, kilobyte, megabyte]],
+                           lists:member(Unit, Group)]).
+
+%% As Telemetry.Metrics computes it.
+ratio(From, To) ->
+    {N, D} = exact(From, To),
+    case N div D of
+        0 -> 1 / (D div N);
+        Whole -> Whole
+    end.
+
+%% The exact ratio of two units.
+exact(Unit, Unit) -> {1, 1};
+exact(From, To) ->
+    {N1, D1} = unit_size(From),
+    {N2, D2} = unit_size(To),
+    {N1 * D2, D1 * N2}.
+
+unit_size(native) -> {1, erlang:convert_time_unit(1, second, native)};
+unit_size(second) -> {1, 1};
+unit_size(millisecond) -> {1, 1000};
+unit_size(microsecond) -> {1, 1000000};
+unit_size(nanosecond) -> {1, 1000000000};
+unit_size(byte) -> {1, 1};
+unit_size(kilobyte) -> {1000, 1};
+unit_size(megabyte) -> {1000000, 1};
+unit_size(Unit) -> throw(io_lib:format("~0tp cannot be converted", [Unit])).
+
+%% Buckets are in the unit that the definition converts to; cells count in that of the measurement.
+in_unit(Unit, Unit, Reporter) -> Reporter;
+in_unit(From, To, #{buckets := [_ | _] = Bounds} = Reporter) ->
+    {N, D} = exact(To, From),
+    Reporter#{buckets := [case is_number(B) of true -> whole(B * N / D); false -> B end || B <- Bounds]};
+in_unit(From, To, Reporter) ->
+    _ = exact(From, To),
+    Reporter.
+
+%% 0.3 ms is exactly 300,000 ns.
+whole(B) ->
+    case round(B) of
+        Whole when abs(B - Whole) =< abs(Whole) * 1.0e-12 -> Whole;
+        _ -> B
+    end.
+
 measurement(F) when is_function(F, 1); is_function(F, 2) -> {call, F};
 measurement(Key) when is_atom(Key) -> {meas, Key, atom_to_binary(Key)};
 measurement(Key) when is_binary(Key) -> {meas, binary_to_atom(Key), Key};

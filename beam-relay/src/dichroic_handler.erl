@@ -133,7 +133,7 @@ view_cells(E, Ix, View, Group, Labels, St, Table) ->
         Ref -> Ref
     end.
 
-%% Beyond these bounds a sum could exceed a counter cell or a float.
+%% A larger float would not leave room for a sum of floats; a larger integer is not an integer on the wire.
 usable(V) when is_integer(V), V =< ?MAX_SMALL, V >= -?MAX_SMALL -> V;
 usable(V) when is_float(V), V < ?MAX_FLOAT, V > -?MAX_FLOAT -> V;
 usable(V) when is_integer(V), V >= ?MIN_I64, V =< ?MAX_I64 -> V;
@@ -177,8 +177,21 @@ negative(#entry{slot = Slot, grid = {_, Least, _, _} = Grid, size = Size} = E, F
     Greatest = min(Size - ?CELL_ZERO, 1023 - (Size - ?CELL_ZERO)) - 1,
     atomics:add(Ref, ?CELL_BUCKETS + min(dichroic_bucket:index(F, Grid) - Least, Greatest), 1).
 
-add(Ref, Cell, V) when is_integer(V) -> atomics:add(Ref, Cell, V);
-add(Ref, Cell, V) -> add_float(Ref, Cell + 1, V, atomics:get(Ref, Cell + 1)).
+add(Ref, Cell, V) when is_integer(V), V =< ?MAX_SMALL, V >= -?MAX_SMALL ->
+    case atomics:add_get(Ref, Cell, V) of
+        Sum when Sum =< ?MAX_SMALL, Sum >= -?MAX_SMALL -> ok;
+        Sum when Sum > 0 -> carry(Ref, Cell, ?CARRY);
+        _ -> carry(Ref, Cell, -?CARRY)
+    end;
+add(Ref, Cell, V) -> add_float(Ref, Cell + 1, float(V), atomics:get(Ref, Cell + 1)).
+
+%% A reader in between sees a total that is too low, which the collector ignores; one that is too high would remain.
+carry(Ref, Cell, V) when V > 0 ->
+    atomics:sub(Ref, Cell, V),
+    add_float(Ref, Cell + 1, float(V), atomics:get(Ref, Cell + 1));
+carry(Ref, Cell, V) ->
+    add_float(Ref, Cell + 1, float(V), atomics:get(Ref, Cell + 1)),
+    atomics:sub(Ref, Cell, V).
 
 add_float(Ref, Cell, V, Bits) ->
     <<Held/float>> = <<Bits:64>>,

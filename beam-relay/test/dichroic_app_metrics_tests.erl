@@ -51,6 +51,15 @@ check(Title, Metric, Events, Expected) ->
         end)
     end}.
 
+%% A measurement as Telemetry.Metrics builds it for a conversion: a function with two values in its environment.
+converting(Inner, Ratio) ->
+    {Module, Beam} = support:compiled(
+        "-module('Elixir.Telemetry.Metrics'). -export([convert/2]). "
+        "convert(K, R) when is_atom(K) -> fun(#{K := V}) -> V * R end;"
+        "convert(F, R) -> fun(M) -> F(M) * R end."),
+    {module, Module} = code:load_binary(Module, "telemetry_metrics.ex", Beam),
+    Module:convert(Inner, Ratio).
+
 app_metrics_are_counted_like_those_of_a_plan_test_() ->
     Two = [{#{duration => 5}, #{plan => gold}}, {#{duration => 7}, #{plan => gold}}],
     [check("a counter", {counter, "shop.checkout.stop.count"}, Two, [{<<"counter">>, [], <<>>, [], {2, 0.0}}]),
@@ -62,6 +71,23 @@ app_metrics_are_counted_like_those_of_a_plan_test_() ->
            [{<<"last">>, [], <<"native">>, [], {7, 0.0}}]),
      check("a distribution with buckets", {distribution, "shop.checkout.stop.duration", [{reporter_options, [{buckets, [5, 6]}]}, {unit, millisecond}]},
            Two, [{<<"buckets">>, [], <<"millisecond">>, [], {12, 0.0, [{0, 1, 1}, {2, 1, 1}]}}]),
+     check("buckets are in the unit that a definition converts to",
+           {distribution, "shop.checkout.stop.duration", [{reporter_options, [{buckets, [0.3, 5, 6]}]}, {unit, {nanosecond, millisecond}}]},
+           [{#{duration => D}, #{}} || D <- [300000, 300001, 5000000, 6000001]],
+           [{<<"buckets">>, [], <<"nanosecond">>, [], {11600002, 0.0, [{0, 1, 1}, {1, 1, 2}, {3, 1, 1}]}}]),
+     check("a sum in kilobytes that is shown in megabytes", {sum, "shop.checkout.stop.duration", [{unit, {kilobyte, megabyte}}]},
+           [{#{duration => 4019}, #{}}], [{<<"sum">>, [], <<"kilobyte">>, [], {4019, 0.0}}]),
+     [check("a conversion of Telemetry.Metrics is taken out of its function: " ++ support:title(Wrapped),
+            struct('Elixir.Telemetry.Metrics.Sum', #{measurement => converting(Wrapped, 0.001), unit => megabyte}),
+            [{#{duration => 4019}, #{}}], [{<<"sum">>, [], <<"kilobyte">>, [], {4019, 0.0}}])
+      || Wrapped <- [duration, fun(#{duration := D}) -> D end]],
+     check("the buckets of a converting struct",
+           struct('Elixir.Telemetry.Metrics.Distribution',
+                  #{measurement => converting(duration, 1.0e-6), unit => millisecond, reporter_options => [{buckets, [1, 2]}]}),
+           [{#{duration => D}, #{}} || D <- [1000000, 2000001]],
+           [{<<"buckets">>, [], <<"nanosecond">>, [], {3000001, 0.0, [{0, 1, 1}, {2, 1, 1}]}}]),
+     check("a ratio that is not of two units", struct('Elixir.Telemetry.Metrics.Sum', #{measurement => converting(duration, 0.5), unit => megabyte}),
+           [{#{duration => 3}, #{}}], [{<<"sum">>, [], <<"megabyte">>, [], {0, 1.5}}]),
      check("a summary", {summary, "shop.checkout.stop.duration", [{unit, second}]}, [{#{duration => 1.0}, #{}}],
            [{<<"exponential">>, [], <<"second">>, [], {0, 1.0, [{-1, 1, 1}]}}]),
      check("a struct of a counter", struct('Elixir.Telemetry.Metrics.Counter', #{tags => [plan]}), Two,

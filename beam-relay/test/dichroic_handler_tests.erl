@@ -22,8 +22,14 @@ every_type_holds_its_values_test_() ->
     Sum = fun(Vs, Expected) -> ?assertEqual(Expected, total(values(plan([sum(100, ?E, ?V, [])]), Vs), 100, [])) end,
     [{"a counter counts events, whatever their measurements", fun() ->
         ?assertEqual({3, 0.0}, total(values(plan([counter(100, ?E, [])]), [1, none, self()]), 100, [])) end},
-     {"a sum keeps integers and floats apart", fun() -> Sum([1, 2.5, -7, 1 bsl 61], {(1 bsl 61) - 6, 2.5}) end},
-     {"a sum wraps at 64 bits", fun() -> Sum([(1 bsl 63) - 1, 2], {-(1 bsl 63) + 1, 0.0}) end},
+     {"a sum keeps integers and floats apart", fun() -> Sum([1, 2.5, -7, 1 bsl 58], {(1 bsl 58) - 6, 2.5}) end},
+     {"a sum beyond its integer part goes on in its float part", fun() ->
+         Small = (1 bsl 59) - 1,
+         Sum([(1 bsl 63) - 1, 2], {2, math:pow(2, 63)}),
+         Sum([Small, 2], {1, math:pow(2, 59)}),
+         Sum([Small, Small, Small, Small, 1], {Small - 2, 3 * math:pow(2, 59)}),
+         Sum([-Small, -2], {-1, -math:pow(2, 59)}),
+         Sum([-Small, -2, 7], {6, -math:pow(2, 59)}) end},
      {"a last value is the last integer or float", fun() ->
         Last = plan([typed(<<"last">>, #{})]),
         ?assertEqual({7, 0.0}, total(values(Last, [3.5, 7]), 100, [])),

@@ -21,7 +21,9 @@ measured(V) ->
 
 count(V, #{events := N} = Acc) -> counted(V, Acc#{events := N + 1}).
 
-counted(V, #{integers := I} = Acc) when is_integer(V), V >= -(1 bsl 63), V < 1 bsl 63 -> Acc#{integers := I + V};
+counted(V, #{integers := I} = Acc) when is_integer(V), abs(V) < 1 bsl 59 -> Acc#{integers := I + V};
+%% Added to the floats.
+counted(V, Acc) when is_integer(V), V >= -(1 bsl 63), V < 1 bsl 63 -> Acc;
 counted(V, Acc) when is_integer(V) ->
     Beyond = try float(V) of _ -> 0 catch error:_ -> 1 end,
     #{out_of_range := R, row_range := W} = Acc,

@@ -1,7 +1,7 @@
 //! From a row to its cell: the ids of one connection and their series in the store.
 //!
 //! A row is the whole total of its series and replaces the stored one. Per id the table has 32 bytes that the hit path reads (the
-//! cell, the incarnation, the wraps of the integer part), and separately the data to define the series again after it left the
+//! cell and the incarnation), and separately the data to define the series again after it left the
 //! store. A series is defined in the store on its first row, never on DEFINE.
 
 mod histograms;
@@ -21,8 +21,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The value of one wrap of the integer part: 2^64.
-const WRAP: f64 = 18_446_744_073_709_551_616.0;
 /// State of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -52,7 +50,6 @@ enum RowKind {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     series: Option<SeriesRef>,
-    wraps: i32,
     start: UnixNanos,
     /// Index of its measure.
     measure: u32,
@@ -65,7 +62,6 @@ const UNPLANNED: u32 = u32::MAX;
 
 const FREE: Entry = Entry {
     series: None,
-    wraps: 0,
     start: 0,
     measure: UNPLANNED,
     state: State::Free,
@@ -322,17 +318,9 @@ impl SeriesTable {
         if let (State::Live, Some(series)) = (entry.state, entry.series)
             && let Some(held) = store.number(series)
         {
-            match entry.kind {
-                RowKind::Gauge => {}
-                RowKind::Counter => {
-                    let float_back = entry.wraps == 0 && row.float < held.float;
-                    if row.int.wrapping_sub(held.int) < 0 || float_back {
-                        self.backwards += 1;
-                        return Ok(Applied::Dropped(DropReason::Backwards));
-                    }
-                    entry.wraps += wrapped(held.int, row.int);
-                }
-                _ => entry.wraps += wrapped(held.int, row.int),
+            if entry.kind == RowKind::Counter && below(row, held) {
+                self.backwards += 1;
+                return Ok(Applied::Dropped(DropReason::Backwards));
             }
             return Ok(set_number(store, series, entry, row, (time, now)));
         }
@@ -348,11 +336,17 @@ impl SeriesTable {
         time: UnixNanos,
         now: UnixNanos,
     ) -> Result<Applied, InvalidRow> {
+        let entry = self.entries[row.series as usize];
+        if entry.state == State::Waiting && entry.kind == RowKind::Counter && below(row, Number::default()) {
+            // A sum that may only grow is negative at present: there is no series before it has a value.
+            self.backwards += 1;
+            return Ok(Applied::Dropped(DropReason::Backwards));
+        }
         let (series, continuity) = match self.resolve(store, row.series, now)? {
             Ok(resolved) => resolved,
             Err(applied) => return Ok(applied),
         };
-        let entry = &mut self.entries[row.series as usize];
+        let entry = &self.entries[row.series as usize];
         if matches!(entry.kind, RowKind::Histogram | RowKind::Exponential) {
             return Err(InvalidRow(format!(
                 "series {} is a histogram, but NUMBERS has a row for it",
@@ -363,8 +357,6 @@ impl SeriesTable {
             // This call takes the hit path.
             return self.number(store, row, time, now);
         }
-        // Without an earlier row, the integer part of a counter is taken modulo 2^64.
-        entry.wraps = i32::from(entry.kind == RowKind::Counter && row.int < 0);
         Ok(set_number(store, series, entry, row, (time, now)))
     }
 
@@ -386,8 +378,7 @@ impl SeriesTable {
         let mut retained = std::mem::take(&mut self.retained);
         for entry in &self.entries {
             if let Some(series) = entry.series {
-                let (start, wraps) = (entry.start, entry.wraps);
-                retained.insert(series, Retained { start, wraps });
+                retained.insert(series, Retained { start: entry.start });
             }
         }
         (self.entries, self.details) = (Vec::new(), Vec::new());
@@ -418,26 +409,23 @@ fn set_number(
     row: NumberRow,
     (time, now): (UnixNanos, UnixNanos),
 ) -> Applied {
-    let value = unwrapped(row.int, row.float, entry.wraps);
+    let value = Number {
+        int: row.int,
+        float: row.float,
+    };
     let start = entry.start;
     store.set_number(series, value, Times { start, time, now }).into()
 }
 
-/// +1 or -1 when the integer part wrapped at 64 bits, assuming the shorter distance.
+/// Whether a total is below the stored one. The parts of a total may change in opposite directions: relays move integers into the
+/// float part before they overflow.
 #[inline]
-fn wrapped(held: i64, new: i64) -> i32 {
-    let up = new.wrapping_sub(held) >= 0;
-    i32::from(up && new < held) - i32::from(!up && new > held)
-}
-
-#[inline]
-fn unwrapped(int: i64, float: f64, wraps: i32) -> Number {
-    let float = if wraps == 0 {
-        float
-    } else {
-        float + f64::from(wraps) * WRAP
-    };
-    Number { int, float }
+fn below(row: NumberRow, held: Number) -> bool {
+    if row.int >= held.int && row.float >= held.float {
+        return false;
+    }
+    let int = i128::from(row.int) - i128::from(held.int);
+    int as f64 + (row.float - held.float) < 0.0
 }
 
 fn undefined(id: u32) -> InvalidRow {

@@ -207,14 +207,14 @@ fn a_sum_beyond_64_bits_survives_a_reload() {
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let bytes = relay.key(1);
         relay.define(0, bytes, vec![], T0).await;
-        relay.numbers(&[(0, i64::MAX, 0.0)]).await;
-        relay.numbers(&[(0, -5, 0.0)]).await;
-        relay.numbers(&[(0, 5, 0.0)]).await;
+        relay.numbers(&[(0, (1 << 59) - 5, 0.0)]).await;
+        relay.numbers(&[(0, -5, 2_f64.powi(60))]).await;
+        relay.numbers(&[(0, 5, 2_f64.powi(60))]).await;
         relay.flush().await;
         let before = page(&store);
         reload_resolver(&store, &config());
         store.borrow_mut().sweep(T0 as u64);
-        relay.numbers(&[(0, 6, 0.0)]).await;
+        relay.numbers(&[(0, 6, 2_f64.powi(60))]).await;
         relay.flush().await;
         assert_eq!(page(&store), before);
     });

@@ -114,20 +114,21 @@ fn a_resend_changes_nothing_and_a_lower_total_is_ignored() {
 }
 
 #[test]
-fn integer_parts_that_wrap_continue_to_rise() {
+fn totals_beyond_an_integer_continue_to_rise() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let (bytes, duration) = (relay.key(BYTES), relay.key(DURATION));
         relay.define(0, bytes, vec![], T0).await;
         relay.define(1, duration, vec![Value::Null], T0).await;
-        let near = i64::MAX - 9;
-        for int in [near, near.wrapping_add(20), -5, 100] {
-            relay.numbers(&[(0, int, 0.0)]).await;
+        let near = (1 << 59) - 10;
+        let part = |exponent: i32| 2_f64.powi(exponent);
+        for (int, float) in [(near, 0.0), (10, part(59)), (-5, part(60)), (100, part(64))] {
+            relay.numbers(&[(0, int, float)]).await;
         }
         relay.histogram(1, (near, 0.0), &[(0, Side::Positive, 1)]).await;
         relay
-            .histogram(1, (near.wrapping_add(20), 0.0), &[(0, Side::Positive, 2)])
+            .histogram(1, (10, part(63)), &[(0, Side::Positive, 2)])
             .await;
         relay.flush().await;
         let expected = [
@@ -142,6 +143,28 @@ fn integer_parts_that_wrap_continue_to_rise() {
 }
 
 #[test]
+fn a_sum_that_is_negative_for_a_while_is_shown_when_it_is_not() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let bytes = relay.key(BYTES);
+        relay.define(0, bytes, vec![], T0).await;
+        relay.numbers(&[(0, -5, 0.0)]).await;
+        relay.numbers(&[(0, 5, -5.5)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store), Vec::<String>::new());
+        relay.numbers(&[(0, 7, -0.5)]).await;
+        relay.numbers(&[(0, 6, -0.5)]).await;
+        relay.flush().await;
+        assert_eq!(page(&store), ["shop.bytes{} 6.5"]);
+        let store = store.borrow();
+        let account = store.ledger().account(SourceId(0), Signal::Metrics).unwrap();
+        assert_eq!((account.applied, account.dropped(DropReason::Backwards)), (1, 3));
+        assert!(account.balances());
+    });
+}
+
+#[test]
 fn a_reconnect_in_the_same_epoch_continues_without_a_reset() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(config()));
@@ -149,8 +172,8 @@ fn a_reconnect_in_the_same_epoch_continues_without_a_reset() {
         let (orders, bytes) = (relay.key(ORDERS), relay.key(BYTES));
         relay.define(0, orders, plan_label("pro"), T0).await;
         relay.define(1, bytes, vec![], T0).await;
-        relay.numbers(&[(0, 10, 0.0), (1, i64::MAX, 0.0)]).await;
-        relay.numbers(&[(1, i64::MIN, 0.0)]).await;
+        relay.numbers(&[(0, 10, 0.0), (1, 1 << 58, 0.0)]).await;
+        relay.numbers(&[(1, 0, 2_f64.powi(59))]).await;
         relay.flush().await;
         relay.crash().await;
         let status = receiver.status();
@@ -163,7 +186,7 @@ fn a_reconnect_in_the_same_epoch_continues_without_a_reset() {
         // Other ids, in another order.
         relay.define(8, bytes, vec![], T0).await;
         relay.define(3, orders, plan_label("pro"), T0).await;
-        relay.numbers(&[(3, 4, 0.0), (8, i64::MIN + 1, 0.0)]).await;
+        relay.numbers(&[(3, 4, 0.0), (8, 1, 2_f64.powi(59))]).await;
         relay.flush().await;
         assert_eq!(
             page(&store)[1],
@@ -173,7 +196,7 @@ fn a_reconnect_in_the_same_epoch_continues_without_a_reset() {
         relay.numbers(&[(3, 12, 0.0)]).await;
         relay.flush().await;
         let expected = [
-            format!("shop.bytes{{}} {}", 2_f64.powi(63)),
+            format!("shop.bytes{{}} {}", 2_f64.powi(59)),
             "shop.orders{ok=\"true\",plan=\"pro\"} 12".into(),
         ];
         assert_eq!(page(&store), expected);

@@ -1,6 +1,6 @@
 //! HISTOGRAMS rows → cells: explicit buckets by the number of their bound, exponential ones by index.
 
-use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable, unwrapped, wrapped};
+use super::{Applied, Continuity, InvalidRow, RowKind, SeriesTable};
 use crate::plan::Measure;
 use dichroic_model::{Number, UnixNanos};
 use dichroic_pipeline::{Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, SeriesRef, Times};
@@ -66,7 +66,6 @@ impl SeriesTable {
                 _ => return Err(bad_bucket(row.series, bucket.index)),
             }
         }
-        let mut past = None;
         if continuity == Continuity::Continues
             && let Some(held) = store.histogram(series)
         {
@@ -74,12 +73,10 @@ impl SeriesTable {
                 self.backwards += 1;
                 return Ok(Applied::Dropped(DropReason::Backwards));
             }
-            past = held.sum();
         }
-        let sum = self.sum(row, past);
         let point = HistogramPoint {
             counts: &self.counts,
-            sum: Some(sum),
+            sum: Some(sum(row)),
             min_max: None,
         };
         let start = self.entries[row.series as usize].start;
@@ -100,7 +97,6 @@ impl SeriesTable {
         (time, now): (UnixNanos, UnixNanos),
     ) -> Result<Applied, InvalidRow> {
         let (scale, least, greatest) = measure.grid.unwrap_or((0, 0, 0));
-        let mut past = None;
         if continuity == Continuity::Continues
             && let Some(held) = store.exponential(series)
         {
@@ -108,9 +104,7 @@ impl SeriesTable {
                 self.backwards += 1;
                 return Ok(Applied::Dropped(DropReason::Backwards));
             }
-            past = held.sum;
         }
-        let sum = self.sum(row, past);
         let outside =
             |bucket: &Bucket| bucket.side != Side::Zero && !(least..=greatest).contains(&bucket.index);
         if let Some(bucket) = row.buckets().find(outside) {
@@ -129,7 +123,7 @@ impl SeriesTable {
                 offset: filled.negative,
                 counts: &self.counts[filled.split..],
             },
-            sum: Some(sum),
+            sum: Some(sum(row)),
             min_max: None,
         };
         let start = self.entries[row.series as usize].start;
@@ -139,14 +133,12 @@ impl SeriesTable {
             Times { start, time, now },
         )))
     }
+}
 
-    fn sum(&mut self, row: &HistogramRow<'_>, past: Option<Number>) -> Number {
-        let entry = &mut self.entries[row.series as usize];
-        match past {
-            Some(past) => entry.wraps += wrapped(past.int, row.sum_int),
-            None => entry.wraps = 0,
-        }
-        unwrapped(row.sum_int, row.sum_float, entry.wraps)
+fn sum(row: &HistogramRow<'_>) -> Number {
+    Number {
+        int: row.sum_int,
+        float: row.sum_float,
     }
 }
 

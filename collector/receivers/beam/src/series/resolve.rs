@@ -103,12 +103,8 @@ impl SeriesTable {
             return Ok((series, Continuity::Continues));
         }
         match self.retained.remove(&series) {
-            Some(held) if held.start == entry.start => {
-                entry.wraps = held.wraps;
-                Ok((series, Continuity::Continues))
-            }
+            Some(held) if held.start == entry.start => Ok((series, Continuity::Continues)),
             _ => {
-                entry.wraps = 0;
                 store.reset(series);
                 Ok((series, Continuity::Begins))
             }

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retained {
     pub(super) start: UnixNanos,
-    pub(super) wraps: i32,
 }
 
 /// Counters that the VM evicted. The oldest expire when there are more than the relay's limit of live series.
@@ -49,9 +48,7 @@ impl RetainedSeries {
     /// A new incarnation of the node: counters that the previous one evicted expire unless it defines them.
     pub fn new_epoch(&mut self) {
         for series in std::mem::take(&mut self.evicted).members {
-            self.series
-                .entry(series)
-                .or_insert(Retained { start: 0, wraps: 0 });
+            self.series.entry(series).or_insert(Retained { start: 0 });
         }
     }
 }
