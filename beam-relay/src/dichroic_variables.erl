@@ -1,4 +1,5 @@
-%% @doc Values for the templates of packs: the event prefixes of this node's repositories, caches and domains.
+%% @doc Values for the templates of packs: the event prefixes of this node's repositories, caches and domains; and which of the
+%% libraries that share metrics are loaded, so that the collector's packs count a request once.
 %%
 %% Libraries whose events are named after a module of the application (Ecto, Nebulex, Ash) keep a list of running instances.
 %% start_lookup/1 reads those lists in a separate process with limited memory, so that library code can neither block nor crash
@@ -7,7 +8,7 @@
 %% once is kept, and values beyond the limits are reported.
 -module(dichroic_variables).
 
--export([start_lookup/1, read/0, merge/2]).
+-export([start_lookup/1, read/0, loaded/0, merge/2]).
 -export_type([variables/0]).
 
 %% Name of a template, and its values: dotted prefixes, sorted.
@@ -19,6 +20,8 @@
 -define(MAX_BYTES, 255).
 -define(MAX_FOUND, 256).
 -define(SHOWN, 5).
+%% The `application' of packs: several of them may report one request.
+-define(SHARING, [bandit, cowboy_telemetry, finch, phoenix, plug, tesla]).
 
 %% @doc Casts `{variables, variables()}' to the process when the lookup is done.
 -spec start_lookup(pid()) -> pid().
@@ -29,8 +32,17 @@ start_lookup(To) ->
 -spec read() -> variables().
 read() ->
     maps:filter(fun(_, Values) -> Values =/= [] end,
-                #{<<"ecto_prefix">> => dotted(fun ecto/0), <<"nebulex_prefix">> => dotted(fun nebulex/0),
+                (loaded())#{<<"ecto_prefix">> => dotted(fun ecto/0), <<"nebulex_prefix">> => dotted(fun nebulex/0),
                   <<"ash_domain">> => dotted(fun ash/0)}).
+
+%% @doc Which of these libraries are loaded. Does not block.
+-spec loaded() -> variables().
+loaded() ->
+    Apps = [A || {A, _, _} <- application:loaded_applications()],
+    case [atom_to_binary(A) || A <- ?SHARING, lists:member(A, Apps)] of
+        [] -> #{};
+        Loaded -> #{<<"loaded">> => Loaded}
+    end.
 
 dotted(Read) ->
     Prefixes = try Read() catch _:_ -> [] end,

@@ -153,7 +153,7 @@ impl Selection {
                 units: &units,
             };
             scope.carries(&pack.carry, &mut compiled);
-            for definition in self.included(&pack.definitions) {
+            for definition in self.included(&pack.definitions, node) {
                 scope.metrics(definition, &mut compiled);
             }
             for stream in &pack.streams {
@@ -163,10 +163,10 @@ impl Selection {
                         .push(scope.stream(&event, &stream.measurements, &stream.metadata));
                 }
             }
-            self.included(&pack.definitions)
+            self.included(&pack.definitions, node)
                 .for_each(|d| scope.implied_stream(d, &mut compiled));
         }
-        for (number, definition) in self.included(&self.definitions).enumerate() {
+        for (number, definition) in self.included(&self.definitions, node).enumerate() {
             let scope = Scope {
                 name: &format!("definition{number}"),
                 carry: &definition.carry,
@@ -183,9 +183,13 @@ impl Selection {
         compiled
     }
 
-    /// The definitions that no chosen pack excludes.
-    fn included<'d>(&'d self, definitions: &'d [Definition]) -> impl Iterator<Item = &'d Definition> {
-        let chosen = |name: &String| self.packs.names().any(|pack| pack == name);
+    /// The definitions that no pack in use on the node excludes.
+    fn included<'d>(
+        &'d self,
+        definitions: &'d [Definition],
+        node: &'d Variables,
+    ) -> impl Iterator<Item = &'d Definition> {
+        let chosen = |name: &String| self.packs.in_use(name, node);
         definitions
             .iter()
             .filter(move |definition| !definition.unless.iter().any(chosen))

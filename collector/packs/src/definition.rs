@@ -365,7 +365,7 @@ pub(crate) struct LongDefinition {
     /// Whether the name is used on pages as it is, without suffixes for unit and type.
     #[serde(default)]
     verbatim: bool,
-    /// Packs that measure the same; if one of them is in use, this definition is left out.
+    /// Packs that measure the same; if one of them is in use and the node has loaded its library, this definition is left out.
     #[serde(default)]
     #[schemars(example = examples::unless())]
     unless: Vec<String>,

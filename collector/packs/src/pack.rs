@@ -16,6 +16,10 @@ pub struct Pack {
     /// Description.
     #[serde(default)]
     pub help: String,
+    /// The OTP application that emits its events, where the relay reports whether the node has loaded it: a metric that several
+    /// packs share comes from the first pack whose application is loaded.
+    #[serde(default)]
+    pub application: Option<String>,
     /// Patterns of the library's events, for the catalog; templates are not replaced.
     pub events: Vec<String>,
     /// Default values of templates such as `${ecto_prefix}`. `${app}` is the node's main application.
@@ -120,6 +124,9 @@ const PROMEX: &[(&str, &str)] = files!("promex/":
     "absinthe" "broadway" "cowboy" "ecto" "live_view" "oban" "phoenix" "plug" "vm"
 );
 
+/// The variable in which a relay lists the loaded applications among those that packs name as their `application`.
+pub const LOADED: &str = "loaded";
+
 /// Packs by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Packs(Vec<Pack>);
@@ -139,6 +146,14 @@ impl Pack {
         })?;
         pack.check().map_err(|message| error(0, 0, message))?;
         Ok(pack)
+    }
+
+    /// Whether the node has loaded its library, as far as the relay reports it.
+    fn is_loaded(&self, node: &BTreeMap<String, Vec<String>>) -> bool {
+        match (&self.application, node.get(LOADED)) {
+            (Some(application), Some(loaded)) => loaded.contains(application),
+            _ => true,
+        }
     }
 
     /// Whether the configuration can choose it: it has metrics or events, not only mapped metrics.
@@ -228,6 +243,12 @@ impl Packs {
             .iter()
             .filter(|pack| pack.is_choosable())
             .map(|pack| pack.name.as_str())
+    }
+
+    /// Whether a pack of this name is in use on a node that reports these variables.
+    pub fn in_use(&self, name: &str, node: &BTreeMap<String, Vec<String>>) -> bool {
+        let used = |pack: &&Pack| pack.name == name && pack.is_choosable();
+        self.0.iter().find(used).is_some_and(|pack| pack.is_loaded(node))
     }
 
     /// All packs.

@@ -125,14 +125,11 @@ pub struct Inputs<'a> {
 
 impl Inputs<'_> {
     /// A selection of one pack, without the definitions that another selected pack replaces.
-    fn only(&self, pack: &Pack) -> Selection {
+    fn only(&self, pack: &Pack, node: &Variables) -> Selection {
         let mut pack = pack.clone();
         let packs = &self.config.selection.packs;
-        pack.definitions.retain(|d| {
-            !d.unless
-                .iter()
-                .any(|other| packs.names().any(|name| name == other))
-        });
+        pack.definitions
+            .retain(|d| !d.unless.iter().any(|other| packs.in_use(other, node)));
         Selection {
             packs: Packs::of(vec![pack]),
             definitions: Vec::new(),
@@ -254,7 +251,7 @@ fn silent_packs(
     add: &mut impl FnMut(Level, &'static str, &str, String),
 ) {
     for pack in inputs.config.selection.packs.iter() {
-        let metrics = inputs.only(pack).compile(app, &relay.variables).metrics;
+        let metrics = inputs.only(pack, &relay.variables).compile(app, &relay.variables).metrics;
         let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
         let mut silent = all.clone();
         for metric in metrics.iter().filter(|m| has_fired(m, fired)) {

@@ -178,3 +178,48 @@ fn no_pack_has_a_label_with_unbounded_values() {
         }
     }
 }
+
+#[test]
+fn a_shared_metric_comes_from_a_pack_whose_library_the_node_has_loaded() {
+    let selection = Selection {
+        packs: Packs::builtin(),
+        ..Selection::default()
+    };
+    let check = |metric: &str, loaded: Option<&[&str]>, expected: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let mut node = Variables::from([("plug_prefix".to_owned(), names(&["my_plug"]))]);
+        if let Some(loaded) = loaded {
+            node.insert("loaded".to_owned(), names(loaded));
+        }
+        let compiled = selection.compile("shop", &node);
+        let of_name = compiled.metrics.iter().filter(|m| m.name == metric);
+        let mut libraries: Vec<_> = of_name.map(|m| m.event[0].as_str()).collect();
+        libraries.sort_unstable();
+        libraries.dedup();
+        // The events of other libraries do not occur.
+        if let Some(loaded) = loaded {
+            let occurs = |event: &str| {
+                loaded
+                    .iter()
+                    .any(|name| name.trim_end_matches("_telemetry") == event)
+            };
+            libraries.retain(|event| occurs(event) || (*event == "my_plug" && occurs("plug")));
+        }
+        assert_eq!(libraries, expected, "{metric} with {loaded:?}");
+    };
+    let server = "http.server.request.duration";
+    check(server, None, &["phoenix"]);
+    check(server, Some(&["bandit", "phoenix", "plug"]), &["phoenix"]);
+    check(
+        server,
+        Some(&["cowboy_telemetry", "phoenix", "plug"]),
+        &["phoenix"],
+    );
+    check(server, Some(&["bandit", "plug"]), &["bandit"]);
+    check(server, Some(&["cowboy_telemetry", "plug"]), &["cowboy"]);
+    check(server, Some(&["plug"]), &["my_plug"]);
+    let client = "http.client.request.duration";
+    check(client, None, &["finch"]);
+    check(client, Some(&["finch", "tesla"]), &["finch"]);
+    check(client, Some(&["tesla"]), &["tesla"]);
+}
