@@ -236,16 +236,19 @@ listen(Until, Guardian, Tracer, Numbered, Traced) ->
             none -> [];
             Seen -> [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)]
         end,
-        More = lists:foldl(fun(E, Acc) -> attach(E, map_size(Numbered) + map_size(Acc) + 1, Acc) end, Traced, New),
+        More = attach(New, map_size(Numbered) + map_size(Traced) + 1, Traced),
         case Left > ?POLL_MS of
             true -> listen(Until, Guardian, Tracer, Numbered, More);
             false -> More
         end
     end.
 
-attach(Event, I, Traced) ->
-    try telemetry:attach({?HANDLER, I}, Event, fun ?MODULE:count/4, I) of
-        ok -> Traced#{Event => I};
+%% As one handler: after telemetry:persist() every change makes the VM visit all processes.
+attach([], _, Traced) -> Traced;
+attach(Events, First, Traced) ->
+    Numbers = maps:from_list(lists:zip(Events, lists:seq(First, First + length(Events) - 1))),
+    try telemetry:attach_many({?HANDLER, First}, Events, fun ?MODULE:count/4, Numbers) of
+        ok -> maps:merge(Traced, Numbers);
         _ -> Traced
     catch _:_ -> Traced
     end.
@@ -255,12 +258,12 @@ attach(Event, I, Traced) ->
 count(Event, _, _, Traced) ->
     try
         {Counts, Numbered} = persistent_term:get(?HANDLER),
-        counters:add(Counts, case Traced of none -> maps:get(Event, Numbered); I -> I end, 1)
+        counters:add(Counts, maps:get(Event, case Traced of none -> Numbered; _ -> Traced end), 1)
     catch _:_ -> ok
     end.
 
 stop_listening() ->
-    _ = try [telemetry:detach(Id) || #{id := Id} <- telemetry:list_handlers([]), is_own(Id)] catch _:_ -> ok end,
+    _ = try [telemetry:detach(Id) || Id <- lists:usort([Id || #{id := Id} <- telemetry:list_handlers([]), is_own(Id)])] catch _:_ -> ok end,
     ok.
 
 is_own(?HANDLER) -> true;
