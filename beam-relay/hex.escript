@@ -20,11 +20,12 @@ main(_) ->
     io:format(standard_error, "usage: escript hex.escript OUT.tar~n", []),
     halt(2).
 
-%% The files of the package: sources, build file, documents.
+%% The files of the package: sources, the built-in plan, build file, documents.
 files() ->
     Sources = filelib:wildcard("src/*.{erl,hrl,app.src}"),
+    Resources = filelib:wildcard("priv/*.bin"),
     Documents = [F || F <- ["rebar.config", "rebar.lock", "README.md", "LICENSE", "CARRY.md"], filelib:is_regular(F)],
-    lists:sort(Sources ++ Documents).
+    lists:sort(Sources ++ Resources ++ Documents).
 
 %% Times and owners are zero, so that the same sources give the same bytes.
 contents(Files) ->

@@ -10,6 +10,7 @@ main() ->
 commands() ->
     Answer = case string:lexemes(io:get_line(""), " \n") of
         ["emit", N] -> emit(list_to_integer(N));
+        ["bandit", N] -> requests(list_to_integer(N), fun bandit/0), list_to_integer(N);
         ["join", Node] -> net_kernel:connect_node(list_to_atom(Node));
         ["talk", Node] -> length([{unregistered, list_to_atom(Node)} ! lists:seq(1, 100) || _ <- lists:seq(1, 100)]);
         ["checkout", N, Plan] -> checkout(list_to_integer(N), list_to_atom(Plan));
@@ -45,6 +46,10 @@ requests(0, _) -> ok;
 requests(N, Request) -> Request(), requests(N - 1, Request).
 
 request() -> telemetry:execute([phoenix, endpoint, stop], #{duration => 1000000}, #{conn => #{method => <<"GET">>, status => 200}}).
+
+bandit() ->
+    telemetry:execute([bandit, request, stop], #{duration => 1000000, conn => #{}},
+                      #{conn => #{method => <<"GET">>, status => 200, private => #{plug_route => {<<"/x">>, none}}}}).
 
 %% Closes the socket of the relay's connection, once it exists, at any point.
 cut() ->

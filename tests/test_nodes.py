@@ -71,6 +71,45 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
+def loaded(application: str) -> list[str]:
+    """Arguments of a VM that has loaded this application before the relay starts."""
+    return ["-eval", f'application:load({{application, {application}, [{{vsn, "0"}}]}}).']
+
+
+def test_a_node_with_phoenix_and_one_with_bandit_share_a_metric(collector: Collector):
+    with (
+        Node(collector, "phoenix", args=loaded("phoenix")) as phoenix,
+        Node(collector, "bandit", service="files", args=loaded("bandit")) as bandit,
+    ):
+        phoenix.emit(100)
+        assert phoenix.tell("bandit 100") == "100"
+        assert bandit.tell("bandit 40") == "40"
+        wait_until(
+            lambda: counts(collector) == {("shop", phoenix.node): 100, ("files", bandit.node): 40} or None,
+            20,
+            f"each request once: {counts(collector)}",
+        )
+        wait_total(collector, 100, "bandit_request_duration_seconds_count", job="shop")
+
+
+def test_events_before_the_first_collector_are_on_its_page():
+    collector = Collector()
+
+    class EarlyNode(Node):
+        def wait_ready(self) -> None:
+            self.wait_line("^ready")
+
+    metrics = ["-dichroic", "metrics", "{nodes,metrics,[]}"]
+    with EarlyNode(collector, "early", args=[*loaded("phoenix"), *metrics]) as node:
+        node.emit(1000)
+        assert node.tell("checkout 10 gold") == "10"
+        with collector:
+            wait_total(collector, 1000, REQUESTS, job="shop", instance=node.node)
+            wait_total(collector, 10, "shop_checkout_stop_count_total", job="shop", plan="gold")
+            node.emit(100)
+            wait_total(collector, 1100, REQUESTS, job="shop", instance=node.node)
+
+
 def test_nodes_of_two_services_on_one_host_are_separate_sources(collector: Collector):
     with (
         Node(collector, "a") as a,

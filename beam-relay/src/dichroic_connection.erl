@@ -3,6 +3,8 @@
 %% Owns the socket and the engine; sends aggregates, replies to plans, and gives the socket to the event senders. Handlers never
 %% wait for it, and count in every state after the first plan. Every failure leads to another attempt with backoff; totals are
 %% kept meanwhile and all sent again after a reconnect, so nothing is lost. If this process dies its successor starts a new epoch.
+%% An installed relay counts from its start by the plan of dichroic_early_plan; the first collector's plan replaces it, and continues
+%% the totals of what both have.
 -module(dichroic_connection).
 
 -behaviour(gen_statem).
@@ -58,7 +60,8 @@
     last_error = none   :: term(),
     variables = #{}     :: dichroic_variables:variables(),  % only grows, so that totals of a template do not end
     left_out = []       :: [dichroic_plan:refusal()],       % of the last lookup
-    lookup_ms = 0         :: non_neg_integer(),
+    lookup_ms = ?LOOKUP_MIN_MS :: non_neg_integer(),
+    early = none        :: dichroic_early_plan:early(),     % none after the plan of a collector
     after_drain = none  :: none | backoff | detached | {stop, gen_statem:from()}
 }).
 
@@ -106,7 +109,21 @@ init([]) ->
     _ = process_flag(message_queue_data, off_heap),
     0 = dichroic_handler_keeper:set_events([]),
     Static = dichroic_tables:reset(),
-    {ok, connect, #data{engine = dichroic_engine:new(Static), epoch = Static#static.epoch}, [{state_timeout, 0, connect}]}.
+    {Variables, _} = dichroic_variables:merge(dichroic_variables:loaded(), #{}),
+    D = #data{engine = dichroic_engine:new(Static), epoch = Static#static.epoch, variables = Variables,
+              early = dichroic_early_plan:read()},
+    {ok, connect, count_early(D), [{state_timeout, 0, connect} | [lookup_timer(0) || D#data.early =/= none]]}.
+
+%% Counts by the early plan, with the variables known so far.
+count_early(#data{early = none} = D) -> D;
+count_early(#data{early = Early, engine = Engine, variables = Variables} = D) ->
+    Plan = try dichroic_early_plan:fill(Early, maps:get(<<"service.name">>, dichroic_identity:resource(), <<>>), Variables)
+           catch _:_ -> none
+           end,
+    case Plan =/= none andalso dichroic_engine:plan(Plan, Engine) of
+        {ok, Refused, Engine1} -> attach(Refused, Engine1, D);
+        _ -> D#data{early = none}
+    end.
 
 -spec handle_event(gen_statem:event_type(), term(), state(), #data{}) -> gen_statem:event_handler_result(state()).
 
@@ -145,7 +162,10 @@ handle_event(cast, {variables, Found}, State, #data{variables = Known, left_out 
     case {dichroic_variables:merge(Found, Known), State} of
         {{Known, Before}, _} -> keep_state_and_data;
         {{Variables, LeftOut}, steady} -> report(D#data{variables = Variables, left_out = LeftOut});
-        {{Variables, LeftOut}, _} -> {keep_state, D#data{variables = Variables, left_out = LeftOut}}
+        {{Known, LeftOut}, _} -> {keep_state, D#data{left_out = LeftOut}};
+        {{Variables, LeftOut}, _} when State =:= drain; State =:= detached ->
+            {keep_state, D#data{variables = Variables, left_out = LeftOut}};
+        {{Variables, LeftOut}, _} -> {keep_state, count_early(D#data{variables = Variables, left_out = LeftOut})}
     end;
 handle_event(cast, event_sender_ready, steady, D) -> dichroic_event_sender:socket({D#data.socket, D#data.max_frame}), keep_state_and_data;
 handle_event(cast, handler_keeper_ready, State, D) when State =/= detached, State =/= drain ->
@@ -180,7 +200,12 @@ retry_app_metrics(steady, D, Timer) ->
                 {error, Reason, D1} -> lost(Reason, D1)
             end
     end;
-retry_app_metrics(_, D, Timer) -> {keep_state, D, [Timer]}.
+retry_app_metrics(drain, D, Timer) -> {keep_state, D, [Timer]};
+retry_app_metrics(_, D, Timer) ->
+    case dichroic_engine:retry_app_metrics(D#data.engine) of
+        same -> {keep_state, D, [Timer]};
+        {ok, Refused, Engine} -> {keep_state, attach(Refused, Engine, D), [Timer]}
+    end.
 
 %% An orderly shutdown without drain/0: the last totals are sent without waiting for the acknowledgement.
 -spec terminate(term(), state(), #data{}) -> ok.
@@ -278,7 +303,8 @@ planned(Plan, State, D) ->
     case dichroic_engine:plan(Plan, D#data.engine) of
         {error, Message} -> send_goodbye(?MALFORMED, Message, D);
         {ok, Refused, Engine} ->
-            case {applied(Refused, Engine, D), State} of
+            ok = dichroic_early_plan:save(Plan),
+            case {applied(Refused, Engine, D#data{early = none}), State} of
                 {{ok, D1}, plan} -> steady(D1);
                 {{ok, D1}, steady} -> {keep_state, streaming(D1)};
                 {{error, Reason, D1}, _} -> lost(Reason, D1)
@@ -286,14 +312,17 @@ planned(Plan, State, D) ->
     end.
 
 applied(Refused, Engine, D) ->
-    Events = dichroic_engine:events(Engine),
-    Attached = dichroic_handler_keeper:set_events(Events),
-    dichroic_vm_poller:set_events(Events),
-    D1 = D#data{engine = Engine, attached = Attached, refused = Refused},
+    D1 = attach(Refused, Engine, D),
     case transmit([reply(D1)], D1) of
         {ok, D2} -> {ok, D2};
         {error, Reason} -> {error, Reason, D1}
     end.
+
+attach(Refused, Engine, D) ->
+    Events = dichroic_engine:events(Engine),
+    Attached = dichroic_handler_keeper:set_events(Events),
+    dichroic_vm_poller:set_events(Events),
+    D#data{engine = Engine, attached = Attached, refused = Refused}.
 
 streaming(#data{engine = Engine} = D) ->
     ok = dichroic_engine:streams_on(Engine),

@@ -8,6 +8,8 @@
 
 %% @doc Starts the real library if TELEMETRY_EBIN is set, else the stand-in.
 telemetry() ->
+    %% Counting before the first plan is a matter of dichroic_early_plan_tests.
+    _ = application:get_env(dichroic, early) =:= undefined andalso application:set_env(dichroic, early, false, [{persistent, true}]),
     case os:getenv("TELEMETRY_EBIN") of
         Ebin when is_list(Ebin), Ebin =/= "" ->
             true = code:add_patha(Ebin),

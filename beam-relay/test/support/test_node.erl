@@ -219,7 +219,7 @@ left(Modules) ->
       processes => [N || N <- registered(), lists:prefix("dichroic", atom_to_list(N))],
       tables => [T || T <- ets:all(), N <- [ets:info(T, name)], is_atom(N), lists:prefix("dichroic", atom_to_list(N))],
       terms => [K || {K, _} <- persistent_term:get(), K =:= dichroic_handler orelse K =:= dichroic_atoms],
-      env => application:get_all_env(dichroic),
+      env => proplists:delete(early, application:get_all_env(dichroic)),
       logger => [H || H <- logger:get_handler_ids(), H =:= dichroic],
       handlers => handlers()}.
 

@@ -7,6 +7,7 @@
 //! | topic | module |
 //! |---|---|
 //! | the entries of a plan | [`plan`], `stream_spec` |
+//! | the plan that relays have built in | [`early`] |
 //! | one connection, from HELLO to GOODBYE | `session` |
 //! | nodes, and which connection supersedes which | `registry` |
 //! | `job`, `instance`, resource | `identity` |
@@ -20,6 +21,7 @@
 mod account;
 mod app_metrics;
 mod config;
+pub mod early;
 mod events;
 mod identity;
 mod logs;

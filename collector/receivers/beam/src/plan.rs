@@ -68,16 +68,7 @@ impl Blueprint {
             .selection
             .compile(&application_name(service.unwrap_or_default()), &relay.variables);
         let per_s = u64::try_from(relay.native_per_s).unwrap_or(1);
-        let mut blueprint = Blueprint {
-            carries: carries(&compiled.carries),
-            ..Blueprint::default()
-        };
-        for metric in &compiled.metrics {
-            match aggregate(metric, per_s) {
-                Ok((entry, measure)) => blueprint.add(entry, measure),
-                Err(message) => blueprint.left_out.push((metric.name.clone(), message)),
-            }
-        }
+        let mut blueprint = Blueprint::compiled(&compiled, per_s);
         // Messages of `logger` are a stream of kind log, with separate credit.
         for stream in compiled.streams.iter().filter(|s| !logs::is_logger(&s.event)) {
             match stream_spec(stream, per_s) {
@@ -89,6 +80,21 @@ impl Blueprint {
         blueprint
             .streams
             .push(logs::spec(&config.logs, |names| fnv(names) as u32));
+        blueprint
+    }
+
+    /// Without streams, for a node with this many native time units per second.
+    pub(crate) fn compiled(compiled: &packs::Compiled, per_s: u64) -> Self {
+        let mut blueprint = Blueprint {
+            carries: carries(&compiled.carries),
+            ..Blueprint::default()
+        };
+        for metric in &compiled.metrics {
+            match aggregate(metric, per_s) {
+                Ok((entry, measure)) => blueprint.add(entry, measure),
+                Err(message) => blueprint.left_out.push((metric.name.clone(), message)),
+            }
+        }
         blueprint
     }
 
@@ -113,7 +119,7 @@ fn factor(raw: &str, unit: &str, per_s: u64) -> Result<Factor, String> {
         .ok_or_else(|| format!("{raw:?} cannot be converted to {unit:?} at {per_s} native units per second"))
 }
 
-fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String> {
+pub(crate) fn aggregate(metric: &Metric, per_s: u64) -> Result<(Aggregate, Measure), String> {
     if metric.labels.len() > LABELS {
         return Err(format!("more than {LABELS} labels"));
     }
@@ -218,12 +224,7 @@ fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
     map.remove("key");
     let mut bytes = Vec::new();
     Value::Map(map).encode(&mut bytes).map_err(|e| e.to_string())?;
-    let labels = metric.labels.iter().map(|(label, _)| label.as_str());
-    let fixed = metric
-        .fixed
-        .iter()
-        .flat_map(|(label, value)| [label.as_str(), value.as_str()]);
-    for name in [metric.name.as_str()].into_iter().chain(labels).chain(fixed) {
+    for name in names(metric) {
         bytes.push(0);
         bytes.extend_from_slice(name.as_bytes());
     }
@@ -233,6 +234,18 @@ fn key(entry: &Aggregate, metric: &Metric) -> Result<u64, String> {
     } else {
         hash
     })
+}
+
+/// The texts of a metric that are part of its key, beside the entry: relays compute keys from them too.
+pub(crate) fn names(metric: &Metric) -> Vec<String> {
+    let labels = metric.labels.iter().map(|(label, _)| label);
+    let fixed = metric.fixed.iter().flat_map(|(label, value)| [label, value]);
+    [&metric.name]
+        .into_iter()
+        .chain(labels)
+        .chain(fixed)
+        .cloned()
+        .collect()
 }
 
 fn stream_spec(stream: &Stream, per_s: u64) -> Result<StreamSpec, String> {

@@ -11,6 +11,7 @@ mod interpreter;
 
 use dichroic_packs::{Aggregation, Packs, Selection, Variables};
 use dichroic_receiver_beam::Config;
+use dichroic_receiver_beam::early::early_plan;
 use dichroic_receiver_beam::plan::Blueprint;
 use dichroic_wire::limits::PLAN_ENTRIES;
 use dichroic_wire::plan::{Plan, PlanLimits};
@@ -208,13 +209,73 @@ fn the_fixtures_of_the_relays_tests_are_up_to_date() {
             written.push_str(&terms(format!("{under} {pack}").trim(), &packs, pack, &yaml));
         }
     }
-    let golden = folder("beam-relay/test/packs.terms");
-    if std::env::var_os("DICHROIC_BLESS").is_some() {
-        std::fs::write(&golden, &written).unwrap();
+    held("beam-relay/test/packs.terms", written.as_bytes());
+}
+
+#[test]
+fn the_relay_has_the_plan_of_the_packs_built_in() {
+    let mut written = Vec::new();
+    early_plan(&Packs::builtin()).encode(&mut written).unwrap();
+    held("beam-relay/priv/plan.bin", &written);
+    // What the relay makes of it is the plan that a collector sends, apart from metrics that another pack provides.
+    let mut keys = String::from(
+        "%% Written by a test of the collector: {App, Variables, Keys of the plan}. See dichroic_early_plan_tests.erl.\n",
+    );
+    let prefixes = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    for (app, variables) in [
+        ("shop", Variables::new()),
+        ("", Variables::new()),
+        (
+            "my_shop",
+            Variables::from([
+                (
+                    "ecto_prefix".to_owned(),
+                    prefixes(&["my_shop.repo", "my_shop.read.repo"]),
+                ),
+                ("ash_domain".to_owned(), prefixes(&["orders", "accounts"])),
+                ("nebulex_prefix".to_owned(), prefixes(&["my_shop.cache"])),
+            ]),
+        ),
+    ] {
+        let mut hello = common::hello("shop@host", 1, 1, 1);
+        hello.variables = variables.clone();
+        hello.resource.insert("service.name".to_owned(), app.into());
+        let selection = Selection {
+            packs: Packs::builtin(),
+            ..Selection::default()
+        };
+        let mut found: Vec<i64> = Blueprint::new(&config(selection), &hello)
+            .aggregates
+            .iter()
+            .map(|entry| entry.key as i64)
+            .collect();
+        found.sort_unstable();
+        keys.push('{');
+        binary(&mut keys, app);
+        keys.push_str(",#");
+        list(&mut keys, ['{', '}'], &variables, |out, (name, values)| {
+            binary(out, name);
+            out.push_str(" => ");
+            list(out, ['[', ']'], values, |out, value| binary(out, value));
+        });
+        keys.push_str(",\n ");
+        list(&mut keys, ['[', ']'], found, |out, key| {
+            write!(out, "{key}").unwrap()
+        });
+        keys.push_str("}.\n");
     }
-    let held = std::fs::read_to_string(&golden).unwrap_or_default();
+    held("beam-relay/test/plan_keys.terms", keys.as_bytes());
+}
+
+/// Compares a file that this test writes with DICHROIC_BLESS.
+fn held(path: &str, written: &[u8]) {
+    let golden = folder(path);
+    if std::env::var_os("DICHROIC_BLESS").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, written).unwrap();
+    }
     assert!(
-        held == written,
+        std::fs::read(&golden).unwrap_or_default() == written,
         "{} is out of date; run again with DICHROIC_BLESS=1",
         golden.display()
     );

@@ -227,7 +227,8 @@ impl Plan {
 }
 
 impl Carry {
-    fn to_map(&self) -> Map {
+    /// The entry on the wire.
+    pub fn to_map(&self) -> Map {
         let slot = |(name, slot): (&String, &Option<Expression>)| {
             (
                 name.clone(),
