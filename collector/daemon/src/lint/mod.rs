@@ -251,7 +251,10 @@ fn silent_packs(
     add: &mut impl FnMut(Level, &'static str, &str, String),
 ) {
     for pack in inputs.config.selection.packs.iter() {
-        let metrics = inputs.only(pack, &relay.variables).compile(app, &relay.variables).metrics;
+        let metrics = inputs
+            .only(pack, &relay.variables)
+            .compile(app, &relay.variables)
+            .metrics;
         let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
         let mut silent = all.clone();
         for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
