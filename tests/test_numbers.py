@@ -249,3 +249,13 @@ def test_a_restarted_collector_shows_the_same_page(collector: Collector) -> None
             wait_until(lambda fresh=fresh: len(read(fresh, "again")) == 4, 5, "four series")  # type: ignore[misc]
             pages.append(read(fresh, "again"))
     assert pages[0] == pages[1]
+
+
+def test_configuration_promotes_resource_attributes_and_shows_scopes() -> None:
+    config = {
+        "receivers": {"otlp": {"promote_resource_attributes": ["k8s.namespace.name", "absent"]}},
+        "exporters": {"prometheus": {"scope_labels": "always"}},
+    }
+    with Collector(config=config) as collector:
+        push(collector, "promoted", [gauge("g", [number(1)])], "lib", **{"k8s.namespace.name": "web"})
+        assert read(collector, "promoted") == {sample("g", k8s_namespace_name="web", otel_scope_name="lib"): 1}

@@ -91,6 +91,8 @@ pub struct SourceSpec {
     pub honor_labels: bool,
     /// When its series expire.
     pub expiry: Expiry,
+    /// With [`Expiry::AfterIdle`]: the time for series with delta temporality, in nanoseconds, if it is longer.
+    pub delta_expiry: Option<u64>,
 }
 
 impl SourceSpec {
@@ -118,6 +120,7 @@ impl SourceSpec {
             labels: Attributes::default(),
             honor_labels: false,
             expiry: Expiry::ByReceiver,
+            delta_expiry: None,
         }
     }
 }

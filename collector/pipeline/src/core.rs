@@ -86,6 +86,8 @@ pub struct Warnings {
     pub resets: u64,
     /// Label values that were cut.
     pub cut_values: u64,
+    /// Idle series with delta temporality that expired, and with them their totals.
+    pub expired_deltas: u64,
 }
 
 /// Salt of exposition identities; sources salt with their id, which is smaller.
@@ -120,6 +122,11 @@ impl Core {
         self.resolver_generation
     }
 
+    /// Gives every series labels of its instrumentation scope. Call it before the first definition.
+    pub fn always_show_scopes(&mut self) {
+        self.exposition.groups.always_show_scopes();
+    }
+
     /// When this process started to count.
     pub fn epoch(&self) -> UnixNanos {
         self.epoch
@@ -150,6 +157,7 @@ impl Core {
             delta_overlaps: counters.delta_overlaps,
             resets: counters.resets,
             cut_values: counters.cut_values,
+            expired_deltas: counters.expired_deltas,
         }
     }
 

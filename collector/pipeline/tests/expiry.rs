@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Expiry, Identity, Limits, Number, Query, Resolution, Resolver, SECOND};
+use dichroic_model::{Expiry, Identity, Limits, Number, Query, Resolution, Resolver, SECOND, SourceSpec};
 use dichroic_pipeline::{Core, HistogramPoint, Signal, Times};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -247,4 +247,25 @@ fn a_reset_series_starts_without_history() {
         .unwrap();
     assert_eq!(store.histogram(histogram).unwrap().count(), 1);
     assert_eq!(store.warnings().resets, 0);
+}
+
+#[test]
+fn a_delta_total_outlives_a_cumulative_one_and_its_end_is_counted() {
+    let mut store = store(|_| {});
+    let spec = SourceSpec {
+        delta_expiry: Some(3_600 * SECOND),
+        ..spec("s", Expiry::AfterIdle(300 * SECOND))
+    };
+    let source = store.open_source(spec, NOW).unwrap();
+    set(&mut store, &source, COUNTER, &[], 1);
+    let delta = define_series(&mut store, &source, DELTA, &[("a", "b")]).unwrap();
+    store.add_number(delta, Number::int(2), Times::at(NOW)).unwrap();
+    for (after, left, expired) in [(299, 2, 0), (302, 1, 0), (3_599, 1, 0), (3_602, 0, 1)] {
+        store.sweep(NOW + after * SECOND);
+        assert_eq!(
+            (store.series(), store.warnings().expired_deltas),
+            (left, expired),
+            "after {after} s"
+        );
+    }
 }

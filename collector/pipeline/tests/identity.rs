@@ -710,3 +710,13 @@ fn a_restart_is_a_reset_and_a_start_that_slides_is_one_writer() {
     assert_eq!(seen, expected);
     assert_eq!(store.warnings().several_writers, 0);
 }
+
+#[test]
+fn scopes_are_always_shown_on_request() {
+    let mut store = store(|_| {});
+    store.always_show_scopes();
+    let source = source(&mut store, "s");
+    set(&mut store, &source, Def { scope: "a", ..GAUGE }, &[], 1);
+    set(&mut store, &source, Def { name: "n", ..GAUGE }, &[], 2);
+    assert_eq!(lines(&mut store), ["m{otel_scope_name=\"a\"} 1", "n{} 2"]);
+}

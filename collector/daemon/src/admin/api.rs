@@ -116,7 +116,7 @@ fn stage(reading: &Reading) -> Value {
 }
 
 /// The conditions with their names in the self telemetry.
-pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
+pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 7] {
     [
         ("label_collisions", warnings.label_collisions),
         ("several_writers", warnings.several_writers),
@@ -124,6 +124,7 @@ pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 6] {
         ("delta_overlaps", warnings.delta_overlaps),
         ("resets", warnings.resets),
         ("cut_values", warnings.cut_values),
+        ("expired_deltas", warnings.expired_deltas),
     ]
 }
 

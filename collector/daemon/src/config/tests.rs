@@ -130,7 +130,7 @@ f.yaml:1:33: security.allow_non_loopback: invalid value "perhaps": expected true
     check(
         "receivers: { otlp: [] }\n",
         r"
-f.yaml:1:20: receivers.otlp: invalid value (a list): expected a section with the keys grpc, http, in_flight, max_request
+f.yaml:1:20: receivers.otlp: invalid value (a list): expected a section with the keys expire_after, expire_deltas_after, grpc, http, in_flight, max_request, promote_resource_attributes
   1 | receivers: { otlp: [] }
     |                    ^
   help: OTLP listeners

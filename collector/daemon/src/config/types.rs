@@ -83,6 +83,15 @@ pub struct Otlp {
     /// Bytes of all requests that are read or applied at one time; further requests are refused until there is room.
     #[schemars(example = &"128MiB")]
     pub in_flight: Size<1, MAX_SIZE>,
+    /// Resource attributes that become labels of every series, such as `k8s.namespace.name`.
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)), example = ["k8s.namespace.name"])]
+    pub promote_resource_attributes: Vec<String>,
+    /// Time after its last point until a series expires.
+    #[schemars(example = &"5m")]
+    pub expire_after: Span<1_000, { 24 * HOUR }>,
+    /// The same for counters and histograms with delta temporality, whose totals are in the collector alone. Never shorter than `expire_after`.
+    #[schemars(example = &"1h")]
+    pub expire_deltas_after: Span<1_000, { 7 * 24 * HOUR }>,
 }
 
 impl Default for Otlp {
@@ -92,6 +101,9 @@ impl Default for Otlp {
             http: LOOPBACK(4318),
             max_request: Size(64 << 20),
             in_flight: Size(128 << 20),
+            promote_resource_attributes: Vec::new(),
+            expire_after: Span(Duration::from_secs(300)),
+            expire_deltas_after: Span(Duration::from_secs(3600)),
         }
     }
 }
@@ -326,12 +338,28 @@ pub struct PrometheusPage {
     /// Address of the listener that serves `/metrics`.
     #[schemars(example = &"127.0.0.1:9464")]
     pub listen: Listen,
+    /// When series have `otel_scope_name` and `otel_scope_version` labels.
+    #[schemars(example = ScopeLabels::Always)]
+    pub scope_labels: ScopeLabels,
+}
+
+/// When series have labels of their instrumentation scope.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ScopeLabels {
+    /// Where two scopes of one source have a metric with equal labels.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
 }
 
 impl Default for PrometheusPage {
     fn default() -> Self {
         PrometheusPage {
             listen: LOOPBACK(9464),
+            scope_labels: ScopeLabels::Auto,
         }
     }
 }

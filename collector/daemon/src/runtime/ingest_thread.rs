@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
+use crate::config::types::ScopeLabels;
 use crate::listen::refused::Refusals;
 use crate::listen::stream::LocalStream;
 use crate::runtime::error::RunError;
@@ -127,7 +128,11 @@ impl IngestThread {
         let config = &self.config;
         let selection = selection(config).map_err(|error| RunError::Config(error.to_string()))?;
         let resolver = Arc::new(PackResolver::new(&selection.packs));
-        let core: Shared = Rc::new(RefCell::new(Core::new(config.limits.model(), resolver, now())));
+        let mut core = Core::new(config.limits.model(), resolver, now());
+        if config.exporters.prometheus.scope_labels == ScopeLabels::Always {
+            core.always_show_scopes();
+        }
+        let core: Shared = Rc::new(RefCell::new(core));
         let (handle, inbox) = inbox();
         self.spawn_upkeep(&core, inbox);
 
@@ -255,6 +260,11 @@ fn otlp_config(config: &Config) -> otlp::Config {
         grpc: otlp.grpc.address(),
         http: otlp.http.address(),
         limits,
+        sources: otlp::SourceRules {
+            promote: otlp.promote_resource_attributes.clone(),
+            expire_after: otlp.expire_after.0,
+            expire_deltas_after: otlp.expire_deltas_after.0,
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::series::slot::SeriesRef;
-use dichroic_model::{SourceId, UnixNanos};
+use dichroic_model::{SourceId, Temporality, UnixNanos};
 
 /// Series that expire per sweep: about half a millisecond.
 const PER_SWEEP: usize = 1_024;
@@ -68,6 +68,9 @@ impl Core {
                 self.series.retire_idle_writers(index, now);
             }
             if self.series.is_due(index, now, stale, shortest_idle) {
+                let meta = self.series.slots[index as usize].meta.as_ref();
+                let delta = meta.is_some_and(|meta| meta.temporality == Temporality::Delta);
+                self.series.counters.expired_deltas += u64::from(delta);
                 self.remove(index);
                 *budget -= 1;
             }

@@ -30,6 +30,8 @@ const PREFERRED: &[&str] = &[
 #[derive(Default)]
 pub(crate) struct Groups {
     qualified: HashMap<GroupKey, Group>,
+    /// Whether all streams have labels of their scope.
+    always_scope: bool,
 }
 
 struct Group {
@@ -47,15 +49,26 @@ pub(crate) enum Difference {
 impl Groups {
     /// The additional labels of the streams of a group.
     pub(crate) fn qualifiers(&self, group: GroupKey) -> Option<Arc<Qualifiers>> {
-        self.qualified.get(&group).map(|group| group.qualifiers.clone())
+        let qualified = self.qualified.get(&group).map(|group| group.qualifiers.clone());
+        qualified.or_else(|| self.always_scope.then(|| self.new_qualifiers()))
+    }
+
+    fn new_qualifiers(&self) -> Arc<Qualifiers> {
+        Arc::new(Qualifiers {
+            scope: self.always_scope,
+            resource: Vec::new(),
+        })
+    }
+
+    /// Gives all streams that are defined from now on labels of their scope.
+    pub(crate) fn always_show_scopes(&mut self) {
+        self.always_scope = true;
     }
 
     /// Adds to the additional labels of a group, which has so many series.
     pub(crate) fn qualify(&mut self, key: GroupKey, difference: Difference, series: usize) {
-        let group = self.qualified.entry(key).or_insert_with(|| Group {
-            qualifiers: Arc::default(),
-            series,
-        });
+        let qualifiers = self.new_qualifiers();
+        let group = self.qualified.entry(key).or_insert(Group { qualifiers, series });
         let qualifiers = Arc::make_mut(&mut group.qualifiers);
         match difference {
             Difference::Scope => qualifiers.scope = true,

@@ -2,9 +2,10 @@
 
 use super::cell::Cell;
 use super::explicit::Explicit;
+use super::meta::SeriesMeta;
 use super::slot::SeriesRef;
 use super::{Series, TENTH};
-use dichroic_model::{Expiry, SECOND, UnixNanos};
+use dichroic_model::{Expiry, SECOND, Temporality, UnixNanos};
 use std::ops::Range;
 
 /// Slots checked per sweep: some tens of microseconds.
@@ -64,7 +65,7 @@ impl Series {
         let touched = self.epoch + u64::from(slot.touched) * TENTH + (TENTH - 1);
         slot.expires_idle
             && touched.saturating_add(shortest_idle) < now
-            && matches!(meta.source.spec.expiry, Expiry::AfterIdle(idle) if touched.saturating_add(idle) < now)
+            && idle_time(meta).is_some_and(|idle| touched.saturating_add(idle) < now)
     }
 
     /// Starts a new resolution after a reload. Every series keeps its state, but its references become stale and its fingerprints are
@@ -76,5 +77,15 @@ impl Series {
             slot.generation = slot.generation.after_reload();
         }
         self.clear_aliases();
+    }
+}
+
+/// How long a series may be idle.
+pub(super) fn idle_time(meta: &SeriesMeta) -> Option<UnixNanos> {
+    let spec = &meta.source.spec;
+    match (spec.expiry, meta.temporality) {
+        (Expiry::AfterIdle(idle), Temporality::Delta) => Some(idle.max(spec.delta_expiry.unwrap_or(0))),
+        (Expiry::AfterIdle(idle), Temporality::Cumulative) => Some(idle),
+        _ => None,
     }
 }

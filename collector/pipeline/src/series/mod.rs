@@ -79,6 +79,7 @@ pub(crate) struct SeriesCounters {
     pub(crate) delta_overlaps: u64,
     pub(crate) resets: u64,
     pub(crate) cut_values: u64,
+    pub(crate) expired_deltas: u64,
 }
 
 impl Series {

@@ -2,13 +2,14 @@
 
 use super::Series;
 use super::cell::Cell;
+use super::expiry::idle_time;
 use super::explicit::Explicit;
 use super::slot::Slot;
 use super::times::Times;
 use super::writers::{MAX_WRITERS, Writer, WriterSet, adds_up, retire};
 use crate::ledger::DropReason;
 use crate::row::RowValue;
-use dichroic_model::{Expiry, MetricKind, UnixNanos};
+use dichroic_model::{MetricKind, UnixNanos};
 
 impl Series {
     /// A cumulative point states another start than the last one: puts its writer into the slot if there are several. Otherwise the
@@ -98,9 +99,7 @@ impl Series {
     pub(crate) fn retire_idle_writers(&mut self, index: u32, now: UnixNanos) {
         let slot = &self.slots[index as usize];
         let Some(meta) = &slot.meta else { return };
-        let Expiry::AfterIdle(idle) = meta.source.spec.expiry else {
-            return;
-        };
+        let Some(idle) = idle_time(meta) else { return };
         let monotonic = meta.metric.kind != MetricKind::Sum { monotonic: false };
         let oldest = self.tenths(now.saturating_sub(idle));
         let before = self.writer_bytes(index);

@@ -12,6 +12,29 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Bounds on the resources that senders can use.
     pub limits: Limits,
+    /// How resources become sources.
+    pub sources: SourceRules,
+}
+
+/// How resources become sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRules {
+    /// Resource attributes that become labels of every series.
+    pub promote: Vec<String>,
+    /// Time after the last point of a series, and after the last request of a source, until it expires.
+    pub expire_after: Duration,
+    /// The same for series with delta temporality: their totals are in the collector alone. Not shorter than `expire_after`.
+    pub expire_deltas_after: Duration,
+}
+
+impl Default for SourceRules {
+    fn default() -> Self {
+        SourceRules {
+            promote: Vec::new(),
+            expire_after: Duration::from_secs(300),
+            expire_deltas_after: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// Bounds on requests and connections, each with the response to what exceeds it.
@@ -41,6 +64,7 @@ impl Default for Config {
             grpc: Some(([127, 0, 0, 1], 4317).into()),
             http: Some(([127, 0, 0, 1], 4318).into()),
             limits: Limits::default(),
+            sources: SourceRules::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub mod protobuf;
 pub mod server;
 mod service;
 
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, SourceRules};
 pub use ingest::{Checked, Ingest, MalformedRequest, RequestOutcome};
 pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
 pub use service::Service;

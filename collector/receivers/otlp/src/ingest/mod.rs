@@ -18,6 +18,7 @@ mod resource_scope;
 mod sources;
 mod tally;
 
+use crate::config::SourceRules;
 use crate::service::Service;
 use bytes::Bytes;
 use dichroic_model::{Scope, UnixNanos};
@@ -27,7 +28,7 @@ pub use outcome::RequestOutcome;
 use parts::{RequestPart, RequestParts};
 use resource_scope::ResourceScope;
 use sources::Sources;
-pub use sources::{IDLE, UNATTRIBUTED};
+pub use sources::UNATTRIBUTED;
 use std::ops::Range;
 use tally::Tally;
 
@@ -72,6 +73,14 @@ pub struct Request {
 }
 
 impl Ingest {
+    /// Without a source yet.
+    pub fn new(rules: SourceRules) -> Self {
+        Ingest {
+            sources: Sources::new(rules),
+            ..Ingest::default()
+        }
+    }
+
     /// Applies an `ExportMetricsServiceRequest`.
     ///
     /// # Errors
@@ -259,7 +268,7 @@ impl Ingest {
             .flush_to(store.ledger_mut(), request.resource.source);
     }
 
-    /// Ends sources that have been silent for [`IDLE`]. Call it every few seconds.
+    /// Ends sources that have been silent for [`SourceRules::expire_after`]. Call it every few seconds.
     pub fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         self.sources.tick(store, now);
     }

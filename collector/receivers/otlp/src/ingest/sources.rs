@@ -1,9 +1,10 @@
 //! Resolves a resource to its source: found by the encoded resource, opened when it is new, ended after silence.
 //!
-//! An OTLP source is not bound to a connection. It stays open for [`IDLE`] after its last request, as its series do; until then,
+//! An OTLP source is not bound to a connection. It stays open for [`SourceRules::expire_after`] after its last request, as its series do; until then,
 //! requests with the same identity resolve to the same source.
 
 use super::attributes::{Pair, pairs};
+use crate::config::SourceRules;
 use crate::protobuf::ProtobufError;
 use dichroic_model::{
     AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, SECOND, Source, SourceId,
@@ -12,9 +13,8 @@ use dichroic_model::{
 use dichroic_pipeline::{Core, DropReason, NotAdmitted};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Silence after which a series, and then its source, expires.
-pub const IDLE: UnixNanos = 300 * SECOND;
 /// A source that changed its resource is not replaced again before this time has passed. Otherwise two programs with one
 /// `service.instance.id` would remove each other's series with every request.
 const REPLACE: UnixNanos = 10 * SECOND;
@@ -42,12 +42,20 @@ struct SourceEntry {
 /// The open sources of this receiver.
 #[derive(Default)]
 pub(super) struct Sources {
+    rules: SourceRules,
     by_key: HashMap<Vec<u8>, SourceEntry>,
     /// Encoded resource, to the key of its source and the id it had.
     by_bytes: HashMap<Vec<u8>, (Vec<u8>, SourceId)>,
 }
 
 impl Sources {
+    pub(super) fn new(rules: SourceRules) -> Self {
+        Sources {
+            rules,
+            ..Sources::default()
+        }
+    }
+
     /// The source of a resource.
     pub(super) fn of(
         &mut self,
@@ -65,7 +73,7 @@ impl Sources {
             entry.seen = now;
             return Ok(entry.open.clone());
         }
-        let spec = spec(resource).map_err(|_| DropReason::Malformed)?;
+        let spec = spec(resource, &self.rules).map_err(|_| DropReason::Malformed)?;
         let (key, attributes) = (spec.key.clone(), spec.resource.clone());
         let open = self.open(store, spec, now)?;
         // A resource that only shares the identity is not cached: it may replace the source later.
@@ -103,11 +111,12 @@ impl Sources {
         Ok(open)
     }
 
-    /// Ends the sources that have been silent for [`IDLE`].
+    /// Ends the sources that have been silent for [`SourceRules::expire_after`].
     pub(super) fn tick(&mut self, store: &mut Core, now: UnixNanos) {
         let before = self.by_key.len();
+        let idle = nanos(self.rules.expire_after);
         self.by_key.retain(|_, entry| {
-            let kept = entry.seen + IDLE >= now;
+            let kept = entry.seen + idle >= now;
             if !kept {
                 store.end_source(entry.open.source.id, now);
             }
@@ -121,7 +130,7 @@ impl Sources {
 }
 
 /// The source that a resource describes.
-fn spec(resource: &[u8]) -> Result<SourceSpec, ProtobufError> {
+fn spec(resource: &[u8], rules: &SourceRules) -> Result<SourceSpec, ProtobufError> {
     let mut all = pairs(resource, 1)?;
     let namespace = value(&all, "service.namespace");
     let name = value(&all, "service.name");
@@ -156,10 +165,25 @@ fn spec(resource: &[u8]) -> Result<SourceSpec, ProtobufError> {
         runtime,
         job,
         instance,
+        labels: promoted(&resource, &rules.promote),
         resource,
-        expiry: Expiry::AfterIdle(IDLE),
+        expiry: Expiry::AfterIdle(nanos(rules.expire_after)),
+        delta_expiry: Some(nanos(rules.expire_deltas_after)),
         ..SourceSpec::new(Protocol::Otlp, key)
     })
+}
+
+/// The attributes that configuration promotes to labels.
+fn promoted(resource: &Attributes, names: &[String]) -> Attributes {
+    let mut pairs: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((name.as_str().into(), resource.get(name)?)))
+        .collect();
+    Attributes::pack(&mut pairs)
+}
+
+fn nanos(time: Duration) -> UnixNanos {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The last value of a key, as text.

@@ -16,7 +16,8 @@ mod request_error;
 mod response;
 mod state;
 
-use crate::config::{Config, Limits};
+use crate::Ingest;
+use crate::config::{Config, Limits, SourceRules};
 use counters::One;
 pub use counters::{Counters, Verdict};
 use dichroic_model::clock::now;
@@ -75,6 +76,7 @@ pub struct Bound {
     pub counters: Rc<Counters>,
     listeners: Vec<TcpListener>,
     limits: Limits,
+    sources: SourceRules,
 }
 
 /// Opens the ports.
@@ -88,6 +90,7 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
         counters: Rc::default(),
         listeners: Vec::new(),
         limits: config.limits,
+        sources: config.sources,
     };
     let ports = [
         (config.grpc, "receivers.otlp.grpc", &mut bound.grpc),
@@ -107,7 +110,12 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
 ///
 /// Connections that are still open after that are aborted and counted in [`Counters::aborted_connections`].
 pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Receiver<bool>) {
-    let state = Rc::new(ServerState::new(bound.limits, bound.counters, store));
+    let state = Rc::new(ServerState::new(
+        bound.limits,
+        Ingest::new(bound.sources),
+        bound.counters,
+        store,
+    ));
     let mut accepting = JoinSet::new();
     for listener in bound.listeners {
         accepting.spawn_local(accept(listener, state.clone(), stop.clone()));

@@ -30,10 +30,15 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(limits: Limits, counters: Rc<Counters>, store: Rc<RefCell<Core>>) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        ingest: Ingest,
+        counters: Rc<Counters>,
+        store: Rc<RefCell<Core>>,
+    ) -> Self {
         ServerState {
             store,
-            ingest: RefCell::default(),
+            ingest: RefCell::new(ingest),
             budget: Budget::new(limits.in_flight_bytes),
             offload: Offload::new(),
             limits,
@@ -108,7 +113,12 @@ mod tests {
     fn state() -> Rc<ServerState> {
         let store = Core::new(StoreLimits::default(), Arc::new(dichroic_model::Identity), 1);
         let store = Rc::new(RefCell::new(store));
-        Rc::new(ServerState::new(Limits::default(), Rc::default(), store))
+        Rc::new(ServerState::new(
+            Limits::default(),
+            Ingest::default(),
+            Rc::default(),
+            store,
+        ))
     }
 
     fn gzip(bytes: &[u8]) -> Bytes {

@@ -45,6 +45,7 @@ impl Server {
             grpc: any,
             http: any,
             limits,
+            ..Config::default()
         };
         let bound = bind(config).await.expect("free ports");
         let store = Core::new(StoreLimits::default(), Arc::new(Identity), EPOCH);
