@@ -7,7 +7,7 @@
 
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
-use dichroic_packs::{Metric, Pack, Packs, Selection};
+use dichroic_packs::{Metric, Pack, Packs, Selection, Variables};
 use dichroic_pipeline::Warnings;
 use dichroic_pipeline::{HiddenReason, Row, RowValue};
 use dichroic_receiver_beam::RelayStatus;
