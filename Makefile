@@ -111,8 +111,9 @@ static: ## A static binary for any Linux (musl)
 	cargo build --release -p dichroic --target $(MUSL)
 	@ls -l target/$(MUSL)/release/dichroic
 
-wheel: setup-test ## The Python wheel with the binary in it
+wheel: setup-test ## The Python wheels: with the binary in it, and pure (the client alone; needs no Rust)
 	$(PYTHON) -m pip install --quiet 'maturin>=1.9,<2'
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir $(BUILD)/wheels ./python-shim
 	cd python-shim && $(VENV)/bin/maturin build --release --out $(BUILD)/wheels
 
 release: static wheel ## Binary, wheel, Hex package and checksums of this version in build/release

@@ -79,6 +79,24 @@ async def test_an_event_arrives_as_it_was_emitted() -> None:
 
 
 @asynchronous
+async def test_where_selects_the_sender_alike_for_events_logs_and_points() -> None:
+    for where in ({"source": "shop@*"}, {"node": "shop@host"}, {"runtime": "beam", "source": "shop*"}):
+        async with (
+            FakeCollector() as fake,
+            dichroic.connect(fake.address) as client,
+            client.subscribe("**", where=where) as events,
+            client.subscribe("**", where=where, kind="log") as logs,
+            client.subscribe("**", where=where, kind="metric") as points,
+        ):
+            for source in ("other@host", "shop@host"):
+                fake.emit("e", source=source)
+                fake.log("l", "", source=source, runtime="beam")
+                fake.point("p", 1, source=source)
+            for item in (await anext(events), await anext(logs), await anext(points)):
+                assert item.source == "shop@host"
+
+
+@asynchronous
 async def test_an_absent_measurement_is_omitted() -> None:
     async with subscribed() as (fake, events):
         schema = fake.subscribers[0].schema("event", "a", ("x", "y"), ("m",))

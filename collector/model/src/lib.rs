@@ -40,7 +40,7 @@ pub use fingerprint::{Fingerprint, Fingerprinter, Seed};
 pub use limits::Limits;
 pub use metric::{Exemplar, MetricKind, Number, PageType, Temporality};
 pub use pattern::Pattern;
-pub use resolve::{Identity, Query, Resolution, Resolver};
+pub use resolve::{Identity, KnownEvent, KnownNames, Query, Resolution, Resolver};
 pub use series::{NameStyle, Scope, SeriesDef};
 pub use source::{Expiry, Protocol, Runtime, Source, SourceId, SourceSpec};
 pub use units::Factor;

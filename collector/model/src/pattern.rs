@@ -61,6 +61,30 @@ impl Pattern {
         segments_match(&self.text, name)
     }
 
+    /// Whether a name may match both patterns. Segments that both have a `*` count as overlapping.
+    pub fn overlaps(&self, other: &Pattern) -> bool {
+        let theirs: Vec<&str> = other.text.split('.').collect();
+        // reach[j]: whether the segments so far and the first j of theirs can match the same text.
+        let mut reach = vec![true];
+        for their in &theirs {
+            reach.push(*their == "**" && reach[reach.len() - 1]);
+        }
+        for mine in self.text.split('.') {
+            let mut diagonal = reach[0];
+            reach[0] &= mine == "**";
+            for (j, their) in theirs.iter().enumerate() {
+                let above = reach[j + 1];
+                reach[j + 1] = if mine == "**" || *their == "**" {
+                    above || reach[j]
+                } else {
+                    diagonal && segments_overlap(mine, their)
+                };
+                diagonal = above;
+            }
+        }
+        reach[theirs.len()]
+    }
+
     /// The name, if the pattern has no wildcards.
     pub fn literal(&self) -> Option<&str> {
         (!self.text.contains('*')).then_some(&*self.text)
@@ -69,6 +93,15 @@ impl Pattern {
     /// The pattern's text.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+fn segments_overlap(a: &str, b: &str) -> bool {
+    match (a.contains('*'), b.contains('*')) {
+        (true, true) => true,
+        (true, false) => glob(a, b),
+        (false, true) => glob(b, a),
+        (false, false) => a == b,
     }
 }
 
@@ -144,6 +177,27 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_overlap_when_a_name_may_match_both() {
+        let check = |a: &str, b: &str, expected: bool| {
+            let (a, b) = (Pattern::new(a).unwrap(), Pattern::new(b).unwrap());
+            assert_eq!(a.overlaps(&b), expected, "{a} {b}");
+            assert_eq!(b.overlaps(&a), expected, "{b} {a}");
+        };
+        check("a.b", "a.b", true);
+        check("a.b", "a.c", false);
+        check("a.*", "a.b", true);
+        check("a.*", "a", false);
+        check("a.**", "a", true);
+        check("shop.**", "**.query", true);
+        check("shop.repo.query", "**.query", true);
+        check("shop.repo.stop", "**.query", false);
+        check("a.**.z", "**.b.*", true);
+        check("a.b*", "a.*c", true);
+        check("*", "a.b", false);
+        check("**", "**.x.**", true);
+    }
 
     #[test]
     fn patterns_match_by_segments() {

@@ -5,9 +5,11 @@
 
 use crate::attributes::AttributeValue;
 use crate::metric::MetricKind;
+use crate::pattern::Pattern;
 use crate::series::{NameStyle, SeriesDef};
 use crate::source::Source;
 use crate::units::{self, Factor};
+use std::sync::Arc;
 
 /// A series as received, and its source.
 pub struct Query<'a> {
@@ -72,6 +74,28 @@ pub trait Resolver: Send + Sync {
     fn generation(&self) -> u64;
     /// Resolves a series; [`Resolution::plain`] without a matching pack.
     fn resolve(&self, query: &Query<'_>) -> Resolution;
+    /// Names that may come, although nothing has arrived under them yet.
+    fn known(&self) -> Arc<KnownNames> {
+        Arc::default()
+    }
+}
+
+/// Names that packs and the configuration define.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownNames {
+    /// Events.
+    pub events: Vec<KnownEvent>,
+    /// Metrics.
+    pub metrics: Vec<String>,
+}
+
+/// An event that a pack defines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownEvent {
+    /// Its name; `**` stands for a template whose value only the nodes have.
+    pub pattern: Pattern,
+    /// Names of its measurements and metadata.
+    pub columns: Vec<String>,
 }
 
 /// The resolver without packs.

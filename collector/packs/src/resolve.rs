@@ -3,10 +3,14 @@
 //! Called by the store once per new series, on the ingest thread. Scraped series keep name, unit and values unchanged; they are
 //! recognized as shared by their name in the exposition.
 
-use crate::pack::{Mapped, Packs};
+use crate::compile::{Selection, Stream, Variables};
+use crate::pack::{Mapped, Pack, Packs};
 use dichroic_model::names::page_name;
-use dichroic_model::{MetricKind, NameStyle, Query, Resolution, Resolver, units};
+use dichroic_model::{
+    KnownEvent, KnownNames, MetricKind, NameStyle, Pattern, Query, Resolution, Resolver, units,
+};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Resolves series by the mapped metrics of packs; any other series is [`Resolution::plain`].
@@ -17,6 +21,7 @@ pub struct PackResolver {
     older: HashMap<String, (String, Vec<(String, String)>)>,
     /// Names of mapped histograms in the exposition.
     pages: HashMap<String, String>,
+    known: Arc<KnownNames>,
 }
 
 impl PackResolver {
@@ -28,6 +33,7 @@ impl PackResolver {
             mapped: HashMap::new(),
             older: HashMap::new(),
             pages: HashMap::new(),
+            known: Arc::default(),
         };
         for mapped in packs.iter().flat_map(|pack| &pack.mapped) {
             let page = page_name(
@@ -46,6 +52,36 @@ impl PackResolver {
             resolver.mapped.insert(mapped.name.clone(), mapped.clone());
         }
         resolver
+    }
+
+    /// The same with the names that a selection defines.
+    #[must_use]
+    pub fn with_names(mut self, selection: &Selection) -> Self {
+        let any = |pack: &Pack| {
+            pack.variables
+                .keys()
+                .map(|name| (name.clone(), vec!["**".to_owned()]))
+                .collect::<Variables>()
+        };
+        let templates = selection.packs.iter().flat_map(any).collect();
+        let compiled = selection.compile("", &templates);
+        let event = |stream: &Stream| {
+            Some(KnownEvent {
+                pattern: Pattern::new(&stream.name()).ok()?,
+                columns: (stream.measurements.iter().map(|(name, ..)| name))
+                    .chain(stream.metadata.iter().map(|(name, _)| name))
+                    .cloned()
+                    .collect(),
+            })
+        };
+        let older = self.older.keys().chain(self.mapped.keys()).cloned();
+        self.known = Arc::new(KnownNames {
+            events: compiled.streams.iter().filter_map(event).collect(),
+            metrics: older
+                .chain(compiled.metrics.iter().map(|metric| metric.name.clone()))
+                .collect(),
+        });
+        self
     }
 
     /// A resolver for the built-in packs.
@@ -89,6 +125,10 @@ impl PackResolver {
 impl Resolver for PackResolver {
     fn generation(&self) -> u64 {
         self.generation
+    }
+
+    fn known(&self) -> Arc<KnownNames> {
+        self.known.clone()
     }
 
     fn resolve(&self, query: &Query<'_>) -> Resolution {

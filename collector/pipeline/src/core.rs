@@ -20,8 +20,8 @@ use crate::series::sources::{Sources, same_identity};
 use crate::series::times::Times;
 use crate::series::values::ExponentialCell;
 use dichroic_model::{
-    Batch, EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, GapReason, Limits, Number,
-    Resolver, Seed, Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
+    Batch, EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, GapReason, KnownNames,
+    Limits, Number, Resolver, Seed, Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
 };
 use std::sync::Arc;
 
@@ -125,6 +125,11 @@ impl Core {
     /// Gives every series labels of its instrumentation scope. Call it before the first definition.
     pub fn always_show_scopes(&mut self) {
         self.exposition.groups.always_show_scopes();
+    }
+
+    /// Names that the resolver knows before anything arrives under them.
+    pub fn known_names(&self) -> Arc<KnownNames> {
+        self.resolver.known()
     }
 
     /// When this process started to count.

@@ -26,11 +26,12 @@ use crate::frame;
 use crate::frame_type::FrameType;
 use crate::input::Input;
 use crate::limits;
-use crate::map::{Fields, put, put_some};
+use crate::map::{Fields, put, put_some, string_list};
 use crate::map_kind::MapKind;
 pub use crate::subscribe::{Cursor, OnFull, Subscribe, SubscribeKind};
 use crate::value::{self, Budget, Cell, Map};
 use crate::variables::{self, Variables};
+use std::collections::BTreeMap;
 
 /// The first bytes of HELLO.
 pub const MAGIC: [u8; 4] = *b"DICH";
@@ -302,6 +303,8 @@ pub struct CollectorHello {
     pub position: Option<u64>,
     /// Whether the subscriber's cursor was found.
     pub resumed: Option<bool>,
+    /// To a subscriber: its patterns that match no known name, each with the nearest ones.
+    pub unmatched: BTreeMap<String, Vec<String>>,
 }
 
 impl CollectorHello {
@@ -317,6 +320,7 @@ impl CollectorHello {
             max_frame: max_frame(fields)?,
             position: fields.opt_u64("position")?,
             resumed: fields.opt_bool("resumed")?,
+            unmatched: read_unmatched(fields)?,
         })
     }
 
@@ -332,8 +336,29 @@ impl CollectorHello {
             self.position.map(|position| position as i64),
         );
         put_some(&mut map, "resumed", self.resumed);
+        let near = self
+            .unmatched
+            .iter()
+            .map(|(pattern, names)| (pattern.clone(), string_list(names)));
+        let unmatched: Map = near.collect();
+        put_some(
+            &mut map,
+            "unmatched",
+            (!unmatched.is_empty()).then_some(unmatched),
+        );
         Hello::new(Role::Collector, map)
     }
+}
+
+fn read_unmatched(fields: Fields<'_>) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut unmatched = BTreeMap::new();
+    for (pattern, near) in fields.opt_map("unmatched")?.into_iter().flatten() {
+        match near.as_list() {
+            Some(near) => unmatched.insert(pattern.clone(), fields.strings("unmatched", near)?),
+            None => return fields.bad("unmatched", "lists of names"),
+        };
+    }
+    Ok(unmatched)
 }
 
 /// The fields of a subscriber's HELLO.

@@ -235,7 +235,10 @@ impl EventSource {
     ) -> Result<(), SubscribeError> {
         let mut rows = std::mem::take(&mut self.matching);
         rows.clear();
-        let all = match self.filter.select(&batch.schema, batch.position, events) {
+        let all = match self
+            .filter
+            .select(&batch.schema, &batch.source, batch.position, events)
+        {
             Selection::All => {
                 rows.extend(0..batch.rows);
                 true

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
 use crate::events::EventSource;
+use crate::known::Known;
 use crate::outgoing::Outgoing;
 use crate::points::PointSource;
 use crate::registry::{Admission, Format, Registry, SubscriberInfo};
@@ -17,6 +18,7 @@ use dichroic_model::{EventKind, GapReason, UnixNanos};
 use dichroic_pipeline::{Busy, Handle, Hop, ResumePoint, StreamRequest, Subscription};
 use dichroic_wire::hello::{Cursor, SubscribeKind};
 use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
@@ -38,6 +40,8 @@ pub(crate) struct SharedState {
 pub(crate) struct OpenSubscription {
     pub source: RowSource,
     pub hello: CollectorHello,
+    /// Rows that its ring holds.
+    pub buffer: usize,
     pub admission: Admission,
 }
 
@@ -94,7 +98,7 @@ impl Exporter {
             peer: Some(ClientFrames::new(read_ahead)),
             source: opened.source,
             encoder: Encoder::frames(hello.max_frame),
-            out: Outgoing::default(),
+            out: Outgoing::new(opened.buffer),
             config: &shared.config,
             stop: shared.registry.stopping(),
         };
@@ -168,6 +172,7 @@ impl SharedState {
         Ok(OpenSubscription {
             source: RowSource::None,
             hello: self.hello(epoch, Some(position), false),
+            buffer: 0,
             admission,
         })
     }
@@ -199,10 +204,14 @@ impl SharedState {
             hop,
             restarted,
             subscription,
+            known,
         } = reply.map_err(busy)?;
         let subscription = subscription.ok_or_else(too_many)?;
         let resumed = cursor.is_some() && !restarted && subscription.resumed;
-        let hello = self.hello(epoch, Some(subscription.position), resumed);
+        let mut hello = self.hello(epoch, Some(subscription.position), resumed);
+        if let Some(known) = known {
+            hello.unmatched = typos(&known, &request)?;
+        }
         let account = Account::new(admission.hop.clone(), hop);
         let mut source = EventSource::new(
             subscription,
@@ -226,6 +235,7 @@ impl SharedState {
         Ok(OpenSubscription {
             source: RowSource::Events(Box::new(source)),
             hello,
+            buffer: request.buffer,
             admission,
         })
     }
@@ -236,11 +246,15 @@ impl SharedState {
         request: Request,
         admission: Admission,
     ) -> Result<OpenSubscription, SubscribeError> {
-        let reply = self
-            .handle
-            .call(|store| (store.epoch(), store.ledger_mut().hop("stream.points")));
-        let (epoch, hop) = reply.await.map_err(busy)?;
+        let reply = self.handle.call(|store| {
+            let known = Known::of(store, SubscribeKind::Metric);
+            (store.epoch(), store.ledger_mut().hop("stream.points"), known)
+        });
+        let (epoch, hop, known) = reply.await.map_err(busy)?;
+        let mut hello = self.hello(epoch, None, false);
+        hello.unmatched = typos(&known, &request)?;
         let account = Account::new(admission.hop.clone(), hop);
+        let buffer = request.buffer;
         let source = PointSource::new(
             self.handle.clone(),
             request,
@@ -250,7 +264,8 @@ impl SharedState {
         );
         Ok(OpenSubscription {
             source: RowSource::Points(Box::new(source)),
-            hello: self.hello(epoch, None, false),
+            hello,
+            buffer,
             admission,
         })
     }
@@ -262,6 +277,7 @@ impl SharedState {
             max_frame: self.config.max_frame,
             position,
             resumed: Some(resumed),
+            unmatched: BTreeMap::new(),
         }
     }
 }
@@ -271,6 +287,15 @@ struct SubscribeReply {
     hop: Arc<Hop>,
     restarted: bool,
     subscription: Option<Subscription>,
+    /// Of a new subscription: one that resumes has had its answer.
+    known: Option<Known>,
+}
+
+fn typos(known: &Known, request: &Request) -> Result<BTreeMap<String, Vec<String>>, SubscribeError> {
+    match known.check_where(request) {
+        Ok(()) => Ok(known.unmatched(request)),
+        Err(bad) => Err(SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string())),
+    }
 }
 
 /// Runs on the ingest thread. A cursor of another epoch is from an earlier collector process, so the whole replay is new to the
@@ -286,10 +311,15 @@ fn subscribe(
         position: if restarted { 0 } else { cursor.position },
         received: !restarted && cursor.rows > 0,
     });
+    let kind = match request.kind {
+        EventKind::Log => SubscribeKind::Log,
+        EventKind::Event => SubscribeKind::Event,
+    };
     SubscribeReply {
         epoch,
         hop: store.ledger_mut().hop("stream"),
         restarted,
+        known: cursor.is_none().then(|| Known::of(store, kind)),
         subscription: store.subscribe(request),
     }
 }

@@ -1,11 +1,14 @@
 //! Selects the rows and series for a subscriber by `where` and `sample`.
 //!
-//! For rows, a label is a column by its name in the pack (metadata first, then measurements; for logs also a key of
-//! `attributes`). For series it is an attribute by its dotted or page name, `job`, `instance` or `runtime`. Its value is rendered
-//! as text. Every label must match one of its globs; an unknown label or a null matches none.
+//! For rows, a label is a column by its name in the pack (metadata first, then measurements; for OTLP records also a key of
+//! `attributes`). For series it is an attribute by its dotted or page name. Its value is rendered as text. Every label must match
+//! one of its globs; an unknown label or a null matches none.
+//!
+//! `source`, `runtime`, `service`, `job`, `instance` and `node` also match the sender, alike for events, logs and points: all rows of
+//! a sender that matches are selected, and those whose own label of that name does (such as Ecto's `source`, a table).
 
 use dichroic_model::pattern::glob;
-use dichroic_model::{AttributeValue, EventSchema, names::label_name};
+use dichroic_model::{AttributeValue, EventSchema, Protocol, Source, SourceSpec, names::label_name};
 use dichroic_pipeline::SeriesMeta;
 use dichroic_wire::events::{Column, Reference};
 use dichroic_wire::{Cell, Events};
@@ -23,13 +26,75 @@ pub enum Selection<'f> {
 /// A compiled `where` and `sample`, with the columns of each schema seen.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    labels: Vec<(String, Vec<String>)>,
+    labels: Vec<Label>,
     /// Rows whose hash is at or above this are excluded; `None` takes all.
     sample: Option<u64>,
     /// By schema id: the column of each label. A stream sees at most as many schemas as the store has.
     columns: HashMap<u32, Vec<Option<LabelColumn>>>,
     rows: Vec<u32>,
     verdicts: Vec<Option<bool>>,
+}
+
+/// One label of `where` and its globs.
+#[derive(Debug, Clone)]
+struct Label {
+    name: String,
+    globs: Vec<String>,
+    identity: Option<Identity>,
+}
+
+/// A label that names the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    Source,
+    Runtime,
+    Service,
+    Job,
+    Instance,
+    Node,
+}
+
+/// Every label that names the sender.
+pub(crate) const IDENTITY_LABELS: [&str; 6] = ["source", "runtime", "service", "job", "instance", "node"];
+
+impl Identity {
+    fn of(label: &str) -> Option<Self> {
+        use Identity::{Instance, Job, Node, Runtime, Service, Source};
+        let all = [Source, Runtime, Service, Job, Instance, Node];
+        let at = IDENTITY_LABELS.iter().position(|name| *name == label)?;
+        all.get(at).copied()
+    }
+
+    /// Whether a sender's value matches; an absent one matches nothing.
+    fn matches(self, spec: &SourceSpec, globs: &[String]) -> bool {
+        let service = || {
+            spec.resource
+                .get("service.name")
+                .map(AttributeValue::into_rendered)
+        };
+        match self {
+            Identity::Source => any(globs, &spec.name),
+            Identity::Runtime => any(globs, spec.runtime.as_str()),
+            // A scraped target has no service name: its job is the nearest.
+            Identity::Service => any(globs, service().as_deref().unwrap_or(&spec.job)),
+            Identity::Job => any(globs, &spec.job),
+            Identity::Instance => any(globs, &spec.instance),
+            // A relay's source is named after its node.
+            Identity::Node => spec.protocol == Protocol::Beam && any(globs, &spec.name),
+        }
+    }
+}
+
+fn any(globs: &[String], value: &str) -> bool {
+    !value.is_empty() && globs.iter().any(|pattern| glob(pattern, value))
+}
+
+impl Label {
+    /// Whether the sender matches, so that its rows need not.
+    fn matches_source(&self, source: &Source) -> bool {
+        self.identity
+            .is_some_and(|identity| identity.matches(&source.spec, &self.globs))
+    }
 }
 
 /// The location of a label's value.
@@ -48,7 +113,11 @@ impl Filter {
         Filter {
             labels: labels
                 .iter()
-                .map(|(label, globs)| (label.clone(), globs.clone()))
+                .map(|(name, globs)| Label {
+                    name: name.clone(),
+                    globs: globs.clone(),
+                    identity: Identity::of(name),
+                })
                 .collect(),
             sample: sample.filter(|share| *share < 1.0).map(threshold),
             ..Filter::default()
@@ -60,8 +129,19 @@ impl Filter {
         self.labels.is_empty() && self.sample.is_none()
     }
 
+    /// The labels of `where`.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|label| label.name.as_str())
+    }
+
     /// Selects rows of a batch at `position`. A sample depends only on positions, so that a resumed cursor selects the same rows.
-    pub fn select(&mut self, schema: &EventSchema, position: u64, events: &Events<'_>) -> Selection<'_> {
+    pub fn select(
+        &mut self,
+        schema: &EventSchema,
+        source: &Source,
+        position: u64,
+        events: &Events<'_>,
+    ) -> Selection<'_> {
         if self.is_open() {
             return Selection::All;
         }
@@ -74,13 +154,18 @@ impl Filter {
         if !self.labels.is_empty() {
             self.label_columns(schema);
             let label_columns = &self.columns[&schema.id];
-            for ((label, globs), column) in self.labels.iter().zip(label_columns) {
+            for (label, column) in self.labels.iter().zip(label_columns) {
+                if label.matches_source(source) {
+                    continue;
+                }
                 match column {
                     None => rows.clear(),
                     Some(LabelColumn::Column(column)) => {
-                        retain_by_column(&mut rows, events, *column, globs, &mut self.verdicts)
+                        retain_by_column(&mut rows, events, *column, &label.globs, &mut self.verdicts)
                     }
-                    Some(LabelColumn::Key(column)) => retain_by_key(&mut rows, events, *column, label, globs),
+                    Some(LabelColumn::Key(column)) => {
+                        retain_by_key(&mut rows, events, *column, &label.name, &label.globs)
+                    }
                 }
             }
         }
@@ -95,15 +180,17 @@ impl Filter {
     fn label_columns(&mut self, schema: &EventSchema) {
         let labels = &self.labels;
         self.columns.entry(schema.id).or_insert_with(|| {
-            let column = |(label, _): &(String, Vec<String>)| label_column(schema, label);
+            let column = |label: &Label| label_column(schema, &label.name);
             labels.iter().map(column).collect()
         });
     }
 
     /// Whether a series matches. `sample` applies only to rows.
     pub fn matches_series(&self, meta: &SeriesMeta) -> bool {
-        self.labels.iter().all(|(label, globs)| {
-            label_of(meta, label).is_some_and(|value| globs.iter().any(|pattern| glob(pattern, &value)))
+        self.labels.iter().all(|label| {
+            label.matches_source(&meta.source)
+                || label_of(meta, &label.name)
+                    .is_some_and(|value| label.globs.iter().any(|pattern| glob(pattern, &value)))
         })
     }
 }
@@ -118,8 +205,7 @@ fn label_column(schema: &EventSchema, label: &str) -> Option<LabelColumn> {
             Some(LabelColumn::Column(1 + at))
         })
         .or_else(|| {
-            let log = schema.kind == dichroic_model::EventKind::Log;
-            let at = metadata("attributes").filter(|_| log)?;
+            let at = metadata("attributes")?;
             Some(LabelColumn::Key(before + at))
         })
 }
@@ -204,13 +290,7 @@ fn label_of(meta: &SeriesMeta, label: &str) -> Option<String> {
     if let Some((_, value)) = meta.pairs().find(|(name, _)| label_name(name) == label) {
         return shown(value);
     }
-    let spec = &meta.source.spec;
-    match label {
-        "job" => Some(spec.job.clone()).filter(|job| !job.is_empty()),
-        "instance" => Some(spec.instance.clone()).filter(|instance| !instance.is_empty()),
-        "runtime" => Some(spec.runtime.as_str().to_owned()),
-        _ => spec.labels.get(label).and_then(shown),
-    }
+    meta.source.spec.labels.get(label).and_then(shown)
 }
 
 /// Spreads positions evenly over all of u64 (the finisher of SplitMix64).
@@ -224,8 +304,20 @@ fn spread(position: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dichroic_model::EventKind;
+    use dichroic_model::{Attributes, EventKind, Runtime, SourceId};
     use dichroic_wire::{EventsBuilder, EventsScratch, limits};
+
+    fn source() -> Source {
+        let spec = SourceSpec {
+            runtime: Runtime::Beam,
+            job: "retail/shop".to_owned(),
+            instance: "i-1".to_owned(),
+            resource: Attributes::of(&[("service.name", "shop")]),
+            ..SourceSpec::new(Protocol::Beam, "shop@host")
+        };
+        let id = SourceId(1);
+        Source { id, spec }
+    }
 
     fn selected(label: &str, globs: &[&str], cells: &[Cell<'_>]) -> Vec<u32> {
         let schema = EventSchema {
@@ -245,7 +337,7 @@ mod tests {
         let events = Events::decode(dichroic_wire::frame::body(&frame), &mut scratch).unwrap();
         let globs = globs.iter().map(|g| (*g).to_owned()).collect();
         let mut filter = Filter::new(&BTreeMap::from([(label.to_owned(), globs)]), None);
-        match filter.select(&schema, 0, &events) {
+        match filter.select(&schema, &source(), 0, &events) {
             Selection::All => (0..cells.len() as u32).collect(),
             Selection::Some(rows) => rows.to_vec(),
         }
@@ -275,6 +367,25 @@ mod tests {
         check("status", &["ab01"], &[6]);
         check("duration", &["5"], &[0, 1, 2, 3, 4, 5, 6]);
         check("nosuch", &["*"], &[]);
+    }
+
+    #[test]
+    fn the_sender_is_named_alike_for_all_kinds() {
+        let cells = [Cell::Int(200), Cell::Int(500)];
+        let check = |label: &str, glob: &str, expected: &[u32]| {
+            assert_eq!(selected(label, &[glob], &cells), expected, "{label} {glob}");
+        };
+        for (label, value) in [
+            ("source", "shop@host"),
+            ("runtime", "beam"),
+            ("service", "shop"),
+            ("job", "retail/shop"),
+            ("instance", "i-1"),
+            ("node", "shop@*"),
+        ] {
+            check(label, value, &[0, 1]);
+            check(label, "other", &[]);
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Exporter {
                     Format::Sse => Encoder::json(true, epoch),
                     Format::Frames | Format::Socket => Encoder::frames(limits::BODY_BYTES_DEFAULT),
                 },
-                out: Outgoing::default(),
+                out: Outgoing::new(opened.buffer),
                 config: &shared.config,
                 stop: shared.registry.stopping(),
             };

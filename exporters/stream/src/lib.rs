@@ -8,6 +8,7 @@
 //! |---|---|
 //! | subscription parameters | `request` |
 //! | selection of rows | `filter` |
+//! | answers to typos | `known` |
 //! | queue and losses of a slow subscriber | `ring` |
 //! | life cycle of a connection | `session` |
 //! | metrics as points | `points` |
@@ -25,6 +26,7 @@ mod exporter;
 mod filter;
 mod http;
 pub mod json;
+mod known;
 mod outgoing;
 mod points;
 mod registry;

@@ -15,9 +15,21 @@ pub(crate) struct Outgoing {
     at: usize,
     /// (end in `bytes`, rows that end there)
     marks: VecDeque<(usize, u64)>,
+    /// Rows of all marks.
+    rows: u64,
+    /// Above this many rows nothing is encoded either: rows here are beyond `buffer` and `on_full`. 0: no limit.
+    rows_max: u64,
 }
 
 impl Outgoing {
+    /// For a subscriber whose ring holds `buffer` rows.
+    pub fn new(buffer: usize) -> Self {
+        Outgoing {
+            rows_max: buffer as u64,
+            ..Outgoing::default()
+        }
+    }
+
     /// The bytes to write next.
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.at..]
@@ -29,13 +41,14 @@ impl Outgoing {
 
     /// Whether more may be encoded.
     pub fn has_room(&self) -> bool {
-        self.bytes.len() - self.at < TARGET_BYTES
+        self.bytes.len() - self.at < TARGET_BYTES && (self.rows_max == 0 || self.rows < self.rows_max)
     }
 
     /// The last `rows` rows end here.
     pub fn mark(&mut self, rows: u64) {
         if rows > 0 {
             self.marks.push_back((self.bytes.len(), rows));
+            self.rows += rows;
         }
     }
 
@@ -50,6 +63,7 @@ impl Outgoing {
             self.marks.pop_front();
             rows += marked;
         }
+        self.rows -= rows;
         if self.is_empty() {
             self.at = 0;
             self.bytes.clear();
@@ -86,6 +100,19 @@ mod tests {
         assert_eq!(out.pending().len(), 5);
         assert_eq!(out.written(5), 2);
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn no_more_rows_wait_here_than_in_the_ring() {
+        let mut out = Outgoing::new(5);
+        out.bytes.extend([0; 10]);
+        out.mark(4);
+        assert!(out.has_room());
+        out.bytes.extend([0; 10]);
+        out.mark(4);
+        assert!(!out.has_room());
+        assert_eq!(out.written(10), 4);
+        assert!(out.has_room());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::series::{BucketLayout, Reading, SeriesPart, definition, read};
 use dichroic_model::clock;
 use dichroic_model::{Number, Pattern, UnixNanos};
 use dichroic_pipeline::channel::Receiver;
-use dichroic_pipeline::{Handle, Row, SeriesMeta, SnapshotRequest};
+use dichroic_pipeline::{Handle, Metric, Row, SeriesMeta, SnapshotRequest};
 use dichroic_wire::define::{self, DefineKind, DefineWriter, SubscriberSeries};
 use dichroic_wire::{GoodbyeCode, HistogramsWriter, NumberRow, NumbersWriter, frame, limits};
 use std::cell::Cell;
@@ -407,10 +407,14 @@ fn series_filter(request: &Request) -> impl Fn(&SeriesMeta) -> bool + Send + use
     }
 }
 
-/// The canonical name, the family's page name, and the sample name if that differs.
 fn name_matches(patterns: &[Pattern], meta: &SeriesMeta) -> bool {
-    let metric = &meta.metric;
-    let any = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+    patterns
+        .iter()
+        .any(|pattern| metric_matches(&meta.metric, pattern))
+}
+
+/// The canonical name, the family's page name, and the sample name if that differs.
+pub(crate) fn metric_matches(metric: &Metric, pattern: &Pattern) -> bool {
     let page = &metric.family.page;
-    any(&metric.name) || any(&page.base) || any(&page.sample("_total"))
+    pattern.matches(&metric.name) || pattern.matches(&page.base) || pattern.matches(&page.sample("_total"))
 }

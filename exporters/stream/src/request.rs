@@ -60,6 +60,10 @@ impl Request {
                 "applies to events and logs only; for metrics use every_ms",
             ));
         }
+        if subscribe.kind == SubscribeKind::Metric && subscribe.replay_ms.is_some() {
+            let message = "applies to events and logs only; each point has the whole state of its series";
+            return Err(bad("replay_ms", message));
+        }
         Ok(Request {
             kind: subscribe.kind,
             patterns: patterns.map_err(|error| bad("match", error.to_string()))?,

@@ -191,6 +191,9 @@ fn patterns_match_dotted_and_page_names_and_where_matches_label_values() {
     check("**", Some(("http_method", "POST")), 1);
     check("**", Some(("job", "shop")), 3);
     check("**", Some(("runtime", "be*")), 3);
+    check("**", Some(("source", "shop@a")), 3);
+    check("**", Some(("node", "shop@a")), 3);
+    check("**", Some(("service", "other")), 0);
 }
 
 #[test]

@@ -91,17 +91,85 @@ fn where_selects_rows_by_rendered_values() {
 #[test]
 fn an_unknown_label_matches_nothing() {
     run(|world| async move {
-        let schema = world.schema("a.b");
         let source = world.source("shop@a");
         let mut subscribe = events(&["**"]);
         subscribe.where_.insert("nosuch".to_owned(), vec!["*".to_owned()]);
         let mut client = world.connect(Some(subscribe));
         client.handshake().await;
+        let schema = world.schema("a.b");
         world.publish(&schema, &source, 0..10);
         client.send(&ping(1)).await;
         assert_eq!(client.next().await, Received::Pong(1));
         until(|| world.store.borrow().subscribers() == 1).await;
         assert_eq!(world.hop("stream"), (0, 0, 0, 0));
+    });
+}
+
+#[test]
+fn a_label_that_no_matching_event_has_is_refused() {
+    let check = |label: &'static str, pattern: &'static str, refused: bool| {
+        run(|world| async move {
+            world.schema("a.b");
+            let mut subscribe = events(&[pattern]);
+            subscribe.where_.insert(label.to_owned(), vec!["*".to_owned()]);
+            let mut client = world.connect(Some(subscribe.clone()));
+            if !refused {
+                client.handshake().await;
+                return;
+            }
+            let (code, message) = goodbye(&mut client).await;
+            let expected = format!(
+                "where: no event that matches has {label:?}; they have method, n, status, and their sender source, runtime, service, \
+                 job, instance, node"
+            );
+            assert_eq!((code, message), (10, expected));
+            // A subscription that resumes has been accepted before.
+            subscribe.cursor = Some(Cursor {
+                epoch: EPOCH as i64,
+                position: 0,
+                rows: 0,
+            });
+            world.connect(Some(subscribe)).handshake().await;
+        });
+    };
+    check("statuz", "**", false);
+    check("statuz", "a.*", true);
+    check("statuz", "b.*", false);
+    for known in [
+        "status", "n", "source", "runtime", "service", "job", "instance", "node",
+    ] {
+        check(known, "a.b", false);
+    }
+}
+
+#[test]
+fn patterns_without_a_known_name_are_answered_with_the_nearest() {
+    let check = |patterns: &'static [&'static str], expected: &'static [(&str, &[&str])]| {
+        run(|world| async move {
+            world.schema("phoenix.endpoint.stop");
+            world.schema("oban.job.stop");
+            let hello = world.connect(Some(events(patterns))).handshake().await;
+            let near = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let expected = expected
+                .iter()
+                .map(|(pattern, names)| ((*pattern).to_owned(), near(names)));
+            assert_eq!(hello.unmatched, expected.collect(), "{patterns:?}");
+        });
+    };
+    check(&["**", "phoenix.**", "*.*.stop", "oban.job.stop"], &[]);
+    check(
+        &["pheonix.endpoint.stop"],
+        &[("pheonix.endpoint.stop", &["phoenix.endpoint.stop"])],
+    );
+    check(&["pheonix.**", "oban.**"], &[("pheonix.**", &["phoenix.**"])]);
+    check(&["xyz"], &[("xyz", &[])]);
+}
+
+#[test]
+fn nothing_is_unmatched_while_nothing_is_known() {
+    run(|world| async move {
+        let hello = world.connect(Some(events(&["phoenix.**"]))).handshake().await;
+        assert!(hello.unmatched.is_empty());
     });
 }
 

@@ -196,7 +196,7 @@ class Stream:
         self._newest: int | None = None
         self._position: tuple[int, int] | None = None  # of the current frame, and its number of rows
         self._rows_waiting = False  # whether `items` holds rows of that frame, or only a gap after it
-        self._queue: deque[tuple[int, bytes] | DichroicError] = deque()
+        self._queue: deque[tuple[int, bytes, int] | DichroicError] = deque()
         self._pending_gap: Gap | None = None
         cursor: Any = request.fields.get("cursor")
         if cursor is not None:
@@ -242,9 +242,10 @@ class Stream:
             for type, body in self._splitter.feed(data):
                 if type == Goodbye.TYPE:
                     raise _goodbye_error(body)
-                self._queue.append((type, body))
+                rows = frames.rows_in(type, body)
+                self._queue.append((type, body, rows))
                 self.backlog += len(body)
-                self.queued_rows += frames.rows_in(type, body)
+                self.queued_rows += rows
                 if type == Ping.TYPE and len(body) == 8:
                     answer += HEADER.pack(8, Pong.TYPE) + body
         except DichroicError as error:
@@ -316,10 +317,11 @@ class Stream:
             entry = self._queue.popleft()
             if isinstance(entry, DichroicError):
                 raise entry
-            self.backlog -= len(entry[1])
-            self.queued_rows -= frames.rows_in(*entry)
+            type, body, rows = entry
+            self.backlog -= len(body)
+            self.queued_rows -= rows
             self._stats.frames += 1
-            self._apply(*entry)
+            self._apply(type, body)
         return True
 
     @property

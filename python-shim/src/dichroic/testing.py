@@ -79,16 +79,19 @@ class Subscriber:
         for frame in frames:
             self.writer.write(encode_frame(frame))
 
-    def accepts(self, kind: str, name: str, labels: Mapping[str, Any]) -> bool:
-        """Whether the subscription matches."""
+    def accepts(
+        self, kind: str, name: str, labels: Mapping[str, Any], source: str | None = None, runtime: str | None = None
+    ) -> bool:
+        """Whether the subscription matches. `source`, `runtime` and `node` of `where` also match the sender."""
         subscribe = self.subscribe
         if subscribe is None or subscribe.get("kind") != kind:
             return False
         if not any(matches(pattern, name) for pattern in subscribe["match"]):
             return False
+        sender = {"source": source, "runtime": runtime, "node": source if runtime == "beam" else None}
         for label, patterns in subscribe.get("where", {}).items():
-            value = labels.get(label)
-            if value is None or not any(glob(pattern, render_value(value)) for pattern in patterns):
+            values = [value for value in (labels.get(label), sender.get(label)) if value is not None]
+            if not any(glob(pattern, render_value(value)) for pattern in patterns for value in values):
                 return False
         return True
 
@@ -315,7 +318,7 @@ class FakeCollector:
         """Publishes the value of a series. Times are in nanoseconds since the Unix epoch; default now."""
         labels = dict(labels or {})
         for subscriber in self.subscribers:
-            if subscriber.accepts("metric", name, labels):
+            if subscriber.accepts("metric", name, labels, source, runtime):
                 fields: dict[str, Any] = {"name": name, "labels": labels, "start": start, "unit": unit}
                 fields["source"] = subscriber.source(source, runtime)
                 if isinstance(value, Histogram):
@@ -437,7 +440,7 @@ def _deliver(subscriber: Subscriber, rows: Sequence[_Row]) -> None:
     """Sends matching rows. A frame has consecutive rows of one shape, so that position + rows is exact."""
     pending: list[_Row] = []
     for row in rows:
-        if not subscriber.accepts(row.kind, row.name, row.labels):
+        if not subscriber.accepts(row.kind, row.name, row.labels, row.source, row.runtime):
             continue
         if pending and (
             _shape(pending[-1]) != _shape(row) or pending[-1].position + 1 != row.position or len(pending) == 256

@@ -57,9 +57,28 @@ fn query(args: &cli::Tap) -> String {
     query
 }
 
+/// The note on a pattern that matches no known name.
+fn unmatched(pattern: &str, near: &Value) -> String {
+    let near: Vec<_> = near
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(Value::to_string)
+        .collect();
+    let nearest = if near.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", near.join(" or "))
+    };
+    format!("{pattern:?} matches no name that the collector knows yet{nearest}")
+}
+
 /// Prints one line of the stream. Returns whether it was a row, not a HELLO, a gap or a GOODBYE.
 fn print(text: &[u8], row: &Value, format: Format, colours: bool) -> Result<bool, OutputError> {
     let kind = row["type"].as_str().unwrap_or("");
+    for (pattern, near) in row["unmatched"].as_object().into_iter().flatten() {
+        eprintln!("dichroic: warning: {}", unmatched(pattern, near));
+    }
     if format == Format::Json {
         if kind != "hello" {
             json(String::from_utf8_lossy(text).trim_end())?;
@@ -144,6 +163,18 @@ fn clock(nanos: i64) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_typo_is_answered_with_the_nearest_names() {
+        assert_eq!(
+            unmatched("pheonix.**", &json!(["phoenix.**", "b"])),
+            r#""pheonix.**" matches no name that the collector knows yet; did you mean "phoenix.**" or "b"?"#
+        );
+        assert_eq!(
+            unmatched("x", &json!([])),
+            r#""x" matches no name that the collector knows yet"#
+        );
+    }
 
     #[test]
     fn rows_are_shown_as_text_with_control_characters_escaped() {

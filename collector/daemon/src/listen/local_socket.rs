@@ -147,27 +147,36 @@ fn make_directory(dir: &Path) -> Result<(), CandidateError> {
 }
 
 impl Bound {
-    /// The next connection. `None`: its user is not allowed; it is closed and logged.
-    pub async fn accept(&self) -> io::Result<Option<UnixStream>> {
+    /// The next connection, and why its user is not allowed; that is logged here and answered by the caller.
+    pub async fn accept(&self) -> io::Result<(UnixStream, Option<String>)> {
         let (stream, _) = self.listener.accept().await?;
-        match stream.peer_cred() {
-            Ok(peer) if self.allow.contains(&peer.uid()) => return Ok(Some(stream)),
-            Ok(peer) => tracing::warn!(
-                listener = "local_socket",
-                uid = peer.uid(),
-                pid = peer.pid(),
-                reason = "user not in security.local_socket.allow_uids",
-                help = "to allow the user, add this uid to security.local_socket.allow_uids and restart",
-                "refused a connection"
-            ),
-            Err(error) => tracing::warn!(
-                listener = "local_socket",
-                %error,
-                reason = "cannot read the user of the peer",
-                "refused a connection"
-            ),
-        }
-        Ok(None)
+        let refusal = match stream.peer_cred() {
+            Ok(peer) if self.allow.contains(&peer.uid()) => None,
+            Ok(peer) => {
+                tracing::warn!(
+                    listener = "local_socket",
+                    uid = peer.uid(),
+                    pid = peer.pid(),
+                    reason = "user not in security.local_socket.allow_uids",
+                    help = "to allow the user, add this uid to security.local_socket.allow_uids and restart",
+                    "refused a connection"
+                );
+                Some(format!(
+                    "user {} is not in security.local_socket.allow_uids",
+                    peer.uid()
+                ))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    listener = "local_socket",
+                    %error,
+                    reason = "cannot read the user of the peer",
+                    "refused a connection"
+                );
+                Some("cannot read the user of the peer".to_owned())
+            }
+        };
+        Ok((stream, refusal))
     }
 }
 
@@ -238,7 +247,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let client = UnixStream::connect(&path);
         let (client, server) = tokio::join!(client, bound.accept());
-        assert!(client.is_ok() && server.unwrap().is_some());
+        assert!(client.is_ok() && server.unwrap().1.is_none());
         drop(bound);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }

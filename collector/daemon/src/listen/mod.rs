@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 /// How long a new connection waits while there are too many pending handshakes. When all peers reconnect after a restart, their
@@ -32,6 +32,8 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Reconnect delay of a peer that was refused because of the limit.
 const RETRY_MS: u32 = 1_000;
+/// When a peer whose user was refused may reconnect: the configuration must change first.
+const USER_RETRY_MS: u32 = 60_000;
 
 /// A bound listener.
 pub struct Listener {
@@ -86,9 +88,13 @@ impl Listener {
         let listener = Rc::new(self);
         loop {
             let mut stream = match listener.accept().await {
-                Ok(Some(stream)) => stream,
-                Ok(None) => {
+                Ok((stream, None)) => stream,
+                Ok((stream, Some(message))) => {
                     listener.count(Reason::User);
+                    // Too many at once are closed without an answer.
+                    if let Ok(permit) = handshakes.clone().try_acquire_owned() {
+                        tokio::task::spawn_local(refuse_user(stream, message, permit));
+                    }
                     continue;
                 }
                 Err(error) => {
@@ -120,15 +126,18 @@ impl Listener {
         }
     }
 
-    /// The next connection; `None`: its user is not allowed.
-    async fn accept(&self) -> io::Result<Option<LocalStream>> {
+    /// The next connection, and why its user is not allowed.
+    async fn accept(&self) -> io::Result<(LocalStream, Option<String>)> {
         match &self.socket {
-            Socket::Unix(bound) => Ok(bound.accept().await?.map(LocalStream::Unix)),
+            Socket::Unix(bound) => {
+                let (stream, refusal) = bound.accept().await?;
+                Ok((LocalStream::Unix(stream), refusal))
+            }
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Each write is a whole frame: Nagle's algorithm would only delay it.
                 stream.set_nodelay(true)?;
-                Ok(Some(LocalStream::Tcp(stream)))
+                Ok((LocalStream::Tcp(stream), None))
             }
         }
     }
@@ -152,4 +161,9 @@ impl Listener {
     fn count(&self, reason: Reason) {
         self.refusals.count(self.name(), reason);
     }
+}
+
+async fn refuse_user(mut stream: LocalStream, message: String, _permit: OwnedSemaphorePermit) {
+    let goodbye = Goodbye::new(GoodbyeCode::Unauthorized, USER_RETRY_MS, &message);
+    close_with(&mut stream, &goodbye_frame(&goodbye)).await;
 }

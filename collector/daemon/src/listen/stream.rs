@@ -2,6 +2,7 @@
 //!
 //! An enum and not a boxed trait: it is read and written for every frame of every relay, and a branch costs less than a virtual call.
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,6 +10,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tracing::field::{DisplayValue, display};
+
+/// Bytes of the send buffer for each row of a subscriber's queue: the size of a small row.
+const ROW_BYTES: usize = 64;
+/// The system's usual send buffer; a larger one is left to it.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// A connection, registered with the runtime of one thread.
 #[derive(Debug)]
@@ -71,6 +77,18 @@ impl LocalStream {
         match self {
             LocalStream::Unix(stream) => stream.into_std().map(DetachedStream::Unix),
             LocalStream::Tcp(stream) => stream.into_std().map(DetachedStream::Tcp),
+        }
+    }
+
+    /// Shrinks the kernel's send buffer for a subscriber with a small queue: rows in it are beyond `buffer` and `on_full`.
+    pub fn limit_send_buffer(&self, rows: u32) {
+        let bytes = usize::try_from(rows).map_or(usize::MAX, |rows| rows.saturating_mul(ROW_BYTES));
+        if bytes < SEND_BUFFER {
+            // Without effect it is only larger.
+            let _ = match self {
+                LocalStream::Unix(stream) => set_socket_send_buffer_size(stream, bytes),
+                LocalStream::Tcp(stream) => set_socket_send_buffer_size(stream, bytes),
+            };
         }
     }
 

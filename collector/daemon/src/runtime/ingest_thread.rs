@@ -127,7 +127,7 @@ impl IngestThread {
     async fn start(self) -> Result<(IngestHandles, Running), RunError> {
         let config = &self.config;
         let selection = selection(config).map_err(|error| RunError::Config(error.to_string()))?;
-        let resolver = Arc::new(PackResolver::new(&selection.packs));
+        let resolver = Arc::new(PackResolver::new(&selection.packs).with_names(&selection));
         let mut core = Core::new(config.limits.model(), resolver, now());
         if config.exporters.prometheus.scope_labels == ScopeLabels::Always {
             core.always_show_scopes();
@@ -227,7 +227,7 @@ impl Running {
         let metrics = metrics_text(&loaded.config);
         if metrics != self.metrics {
             self.metrics = metrics;
-            let resolver = Arc::new(PackResolver::new(&selection.packs));
+            let resolver = Arc::new(PackResolver::new(&selection.packs).with_names(&selection));
             self.core.borrow_mut().set_resolver(resolver);
         }
         self.relays.reload(beam_config(&loaded.config, selection));

@@ -19,7 +19,7 @@ use crate::runtime::ingest_thread::IngestHandles;
 use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::Stages;
 use dichroic_exporter_stream as stream;
-use dichroic_wire::{Goodbye, GoodbyeCode, Role};
+use dichroic_wire::{Goodbye, GoodbyeCode, Role, SubscriberHello};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -206,6 +206,12 @@ async fn serve(
 ) {
     let Accepted { hello, read_ahead } = accepted;
     if hello.role != Role::Relay {
+        let asked = SubscriberHello::read(&hello)
+            .ok()
+            .and_then(|hello| hello.subscribe);
+        if let Some(rows) = asked.and_then(|subscribe| subscribe.buffer) {
+            stream.limit_send_buffer(rows);
+        }
         return streams.serve_subscriber(stream, &hello, &read_ahead).await;
     }
     let Ok(room) = relays.try_reserve() else {

@@ -172,6 +172,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let config = registry.config();
         let mut store = store.borrow_mut();
         let hello = CollectorHello {
+            unmatched: std::collections::BTreeMap::new(),
             agent: config.agent.clone(),
             epoch: store.epoch() as i64,
             max_frame: config.max_frame,

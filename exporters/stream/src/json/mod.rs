@@ -246,7 +246,8 @@ pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Optio
     out.push(b'}');
 }
 
-/// Writes a HELLO: `{"type":"hello","agent":…,"epoch":…,"position":…,"resumed":…}`.
+/// Writes a HELLO: `{"type":"hello","agent":…,"epoch":…,"position":…,"resumed":…}`; with patterns that match no known name also
+/// `"unmatched":{pattern:[nearest name,…]}`.
 pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
     out.extend_from_slice(br#"{"type":"hello","agent":"#);
     string(out, &hello.agent);
@@ -255,7 +256,20 @@ pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
         Some(position) => drop(write!(out, "{position}")),
         None => out.extend_from_slice(b"null"),
     }
-    let _ = write!(out, r#","resumed":{}}}"#, hello.resumed.unwrap_or(false));
+    let _ = write!(out, r#","resumed":{}"#, hello.resumed.unwrap_or(false));
+    if !hello.unmatched.is_empty() {
+        out.extend_from_slice(br#","unmatched":{"#);
+        let mut first = true;
+        for (pattern, near) in &hello.unmatched {
+            comma(out, &mut first);
+            string(out, pattern);
+            out.extend_from_slice(b":[");
+            list(out, near.iter(), |out, name| string(out, name));
+            out.push(b']');
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
 }
 
 /// Writes a GOODBYE: `{"type":"goodbye","code":…,"message":…}`.
