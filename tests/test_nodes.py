@@ -82,8 +82,8 @@ def test_a_node_with_phoenix_and_one_with_bandit_share_a_metric(collector: Colle
         Node(collector, "bandit", service="files", args=loaded("bandit")) as bandit,
     ):
         phoenix.emit(100)
-        assert phoenix.tell("bandit 100") == "100"
-        assert bandit.tell("bandit 40") == "40"
+        assert phoenix.command("bandit 100") == "100"
+        assert bandit.command("bandit 40") == "40"
         wait_until(
             lambda: counts(collector) == {("shop", phoenix.node): 100, ("files", bandit.node): 40} or None,
             20,
@@ -102,7 +102,7 @@ def test_events_before_the_first_collector_are_on_its_page():
     metrics = ["-dichroic", "metrics", "{nodes,metrics,[]}"]
     with EarlyNode(collector, "early", args=[*loaded("phoenix"), *metrics]) as node:
         node.emit(1000)
-        assert node.tell("checkout 10 gold") == "10"
+        assert node.command("checkout 10 gold") == "10"
         with collector:
             wait_total(collector, 1000, REQUESTS, job="shop", instance=node.node)
             wait_total(collector, 10, "shop_checkout_stop_count_total", job="shop", plan="gold")
