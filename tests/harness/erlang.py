@@ -25,7 +25,18 @@ def erlang_paths() -> list[Path]:
     """Folders of compiled modules: telemetry, the relay, the shop."""
     source = RELAY / "src"
     relay = compiled("dichroic", sorted(source.glob("*.erl")), source / "dichroic.app.src")
-    return [telemetry_path(), relay, compiled("shop", [DEMO / "shop.erl"])]
+    return [telemetry_path(), library(relay), compiled("shop", [DEMO / "shop.erl"])]
+
+
+def library(ebin: Path) -> Path:
+    """The relay as OTP arranges an application: `ebin`, and `priv` with the plan that it has built in. Returns its `ebin`."""
+    folder = ebin.parent / "lib" / "dichroic"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in (("ebin", ebin), ("priv", RELAY / "priv")):
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(target)
+    return folder / "ebin"
 
 
 @functools.cache
