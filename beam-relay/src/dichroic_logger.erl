@@ -126,6 +126,8 @@ crash(#{msg := {report, #{label := {proc_lib, crash}, report := [Info | _]}}}, A
     Class = case lists:keyfind(error_info, 1, Info) of {_, {C, _, _}} when is_atom(C) -> C; _ -> nil end,
     crashed(initial_call(lists:keyfind(initial_call, 1, Info)), Class, Application);
 crash(#{meta := #{crash_reason := Reason, domain := [otp, D | _]}}, _) when Reason =/= nil, D =:= sasl -> ok;
+%% Elixir's Logger macros add this domain: the application logs an exception that it has handled.
+crash(#{meta := #{crash_reason := Reason, domain := [elixir | _]}}, _) when Reason =/= nil -> ok;
 crash(#{meta := #{crash_reason := Reason} = Meta}, Application) when Reason =/= nil ->
     crashed(initial_call({initial_call, maps:get(initial_call, Meta, nil)}), class(Reason), Application);
 %% The emulator's report of a process that proc_lib did not start.

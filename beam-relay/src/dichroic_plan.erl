@@ -75,7 +75,7 @@ each(Compile, Entries) ->
                 {Done, [[name_of(E), <<"more than 2000 entries">>] | No], N};
            (E, {Done, No, N}) ->
                 try {[Compile(E) | Done], No, N + 1}
-                catch throw:Message -> {Done, [[name_of(E), message(Message)] | No], N + 1}
+                catch throw:Message -> {Done, [[name_of(E), message([carry_of(E), Message])] | No], N + 1}
                 end
         end, {[], [], 0}, Entries),
     {lists:reverse(Done), lists:reverse(No)}.
@@ -83,6 +83,15 @@ each(Compile, Entries) ->
 name_of(#{<<"key">> := K}) when is_integer(K) -> K;
 name_of(#{<<"schema">> := S}) when is_integer(S) -> S;
 name_of(_) -> null.
+
+%% Carries have no number that the collector could translate into a name.
+carry_of(#{<<"slots">> := _, <<"event">> := [_ | _] = Event}) ->
+    case lists:all(fun is_binary/1, Event) of
+        true -> ["carry of ", lists:join($., Event), ": "];
+        false -> "carry: "
+    end;
+carry_of(#{<<"slots">> := _}) -> "carry: ";
+carry_of(_) -> "".
 
 message(Message) -> dichroic_value:cut(unicode:characters_to_binary(Message), 256).
 

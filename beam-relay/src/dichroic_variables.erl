@@ -93,8 +93,14 @@ nebulex() ->
 
 caches() ->
     [Prefix || erlang:module_loaded('Elixir.Nebulex.Cache.Registry'),
-               {{'Elixir.Nebulex.Cache.Registry', Pid}, {_, Value}} <- persistent_term:get(), is_pid(Pid),
-               #{telemetry_prefix := Prefix} <- [case Value of {_, Meta} -> Meta; Meta -> Meta end]].
+               {{'Elixir.Nebulex.Cache.Registry', Pid}, Entry} <- persistent_term:get(), is_pid(Pid),
+               #{telemetry_prefix := Prefix} <- [cache(Entry)]].
+
+%% Nebulex 3 registers {Ref, Name, Meta}; Nebulex 2 {Ref, Meta}, or {Ref, {Adapter, Meta}} before 2.4.
+cache({_, _, Meta}) -> Meta;
+cache({_, {_, Meta}}) -> Meta;
+cache({_, Meta}) -> Meta;
+cache(_) -> none.
 
 ash() ->
     [[apply('Elixir.Ash.Domain.Info', short_name, [Domain])]

@@ -183,6 +183,16 @@ an_elixir_crash_is_recognized_by_its_metadata_test() ->
         ?assertEqual([], [D || {define, series, Ds} <- F, {_, #{<<"key">> := 101} = D} <- Ds])
     end).
 
+a_handled_exception_that_the_application_logs_is_not_a_crash_test_() ->
+    [{Title, fun() ->
+         with_logs(logs(), fun(E) ->
+             Error = #{'__exception__' => true, '__struct__' => 'Elixir.RuntimeError', message => <<"x">>},
+             logger:error("** (RuntimeError) x", #{crash_reason => {Error, []}, domain => Domain}),
+             {F, _} = flush(1, E),
+             ?assertEqual([], [D || {define, series, Ds} <- F, {_, #{<<"key">> := 101} = D} <- Ds])
+         end)
+     end} || {Title, Domain} <- [{"Logger.error/2", [elixir]}, {"a library with a domain of its own", [elixir, bandit]}]].
+
 crash_at(Word) -> receive Word -> error(oops) end.
 init(_) -> {ok, none}.
 handle_info(crash, _) -> error(oops).

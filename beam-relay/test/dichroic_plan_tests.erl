@@ -58,7 +58,7 @@ invalid_streams_and_carries_are_refused_by_name_test() ->
     Stream = #{<<"schema">> => 7, <<"event">> => ?EVENT, <<"columns">> => [Reads]},
     ?assertEqual([], refused(#{<<"carries">> => [Carry], <<"streams">> => [Stream]})),
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [Stream]})),
-    ?assertMatch([[null, _], [7, _]], refused(#{<<"carries">> => [Carry#{<<"slots">> := 1}], <<"streams">> => [Stream]})),
+    ?assertMatch([[null, <<"carry of ", _/binary>>], [7, _]], refused(#{<<"carries">> => [Carry#{<<"slots">> := 1}], <<"streams">> => [Stream]})),
     ?assertMatch([[null, _]], refused(#{<<"carries">> => [Carry#{<<"extra">> => 1}]})),
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"kind">> => <<"log">>}]})),
     ?assertMatch([[7, _]], refused(#{<<"streams">> => [(Stream#{<<"columns">> := []})#{<<"sample">> => 0}]})),

@@ -30,6 +30,24 @@ repositories_caches_and_domains_are_found_test() ->
         [code:purge(M) || M <- Modules, code:delete(M)]
     end.
 
+caches_of_all_nebulex_versions_are_found_test_() ->
+    [{Title, fun() ->
+         Module = load(?REGISTRY),
+         Key = {'Elixir.Nebulex.Cache.Registry', self()},
+         persistent_term:put(Key, Entry),
+         try ?assertEqual(Found, dichroic_variables:read())
+         after
+             persistent_term:erase(Key),
+             code:delete(Module),
+             code:purge(Module)
+         end
+     end} || {Title, Entry, Found} <-
+        [{"2.0", {make_ref(), {adapter, #{telemetry_prefix => [shop, cache]}}}, #{<<"nebulex_prefix">> => [<<"shop.cache">>]}},
+         {"2.4", {make_ref(), #{telemetry_prefix => [shop, cache]}}, #{<<"nebulex_prefix">> => [<<"shop.cache">>]}},
+         {"3.0", {make_ref(), 'Elixir.Shop.Cache', #{telemetry_prefix => [shop, cache]}}, #{<<"nebulex_prefix">> => [<<"shop.cache">>]}},
+         {"3.0, a cache without a name", {make_ref(), nil, #{telemetry_prefix => [shop, cache]}}, #{<<"nebulex_prefix">> => [<<"shop.cache">>]}},
+         {"another entry", {make_ref(), a, b, c}, #{}}, {"no tuple", x, #{}}]].
+
 a_library_that_raises_or_returns_nonsense_hides_no_other_values_test_() ->
     [fun() ->
          Modules = [load(Source) || Source <- [Ecto, ?ADAPTER, ?ASH]],

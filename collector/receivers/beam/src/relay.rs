@@ -444,7 +444,8 @@ impl Relay {
 
     fn entry_name(&self, entry: Option<i64>) -> String {
         let Some(entry) = entry else {
-            return "a carried value".to_owned();
+            // Refusals without an entry name their subject in the message: `metrics: …`, `ecto_prefix: …`, `carry of …: …`.
+            return self.hello.node.clone();
         };
         if let Some(measure) = self.blueprint.measures.get(&(entry as u64)) {
             return measure.name.clone();
