@@ -19,7 +19,20 @@ struct Fixture {
     never: Vec<String>,
 }
 
-fn check(packs: Packs, pack: &str, text: &str) {
+/// Rewrites the expected metrics and rows, which end the file.
+fn bless(file: &str, text: &str, with_rows: bool, metrics: &[String], rows: &[String]) {
+    let mut written = text.split("metrics:\n").next().unwrap().to_owned();
+    let parts = [("metrics", metrics, true), ("rows", rows, with_rows)];
+    for (part, lines, _) in parts.iter().filter(|(_, _, wanted)| *wanted) {
+        written.push_str(&format!("{part}:\n"));
+        for line in *lines {
+            written.push_str(&format!("  - '{line}'\n"));
+        }
+    }
+    std::fs::write(file, written).unwrap();
+}
+
+fn check(packs: Packs, pack: &str, file: &str, text: &str) {
     let fixture: Fixture = serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{pack}: {e}"));
     let selection = Selection {
         packs: packs.choose(&[pack.to_owned()]).unwrap(),
@@ -27,6 +40,9 @@ fn check(packs: Packs, pack: &str, text: &str) {
         ..Selection::default()
     };
     let (metrics, rows) = play(&selection.compile("shop", &Variables::new()), &fixture.events);
+    if std::env::var_os("DICHROIC_BLESS").is_some() {
+        return bless(file, text, fixture.rows.is_some(), &metrics, &rows);
+    }
     let lines = |of: &[String]| {
         let quoted: Vec<_> = of.iter().map(|line| format!("  - '{line}'")).collect();
         quoted.join("\n")
@@ -53,7 +69,8 @@ macro_rules! fixtures {
     ($names:ident, $packs:expr, $folder:literal: $($pack:ident: $name:ident,)*) => {
         $(#[test]
         fn $name() {
-            check($packs, stringify!($pack), include_str!(concat!("fixtures/", $folder, stringify!($pack), ".yaml")));
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/", $folder, stringify!($pack), ".yaml");
+            check($packs, stringify!($pack), file, include_str!(concat!("fixtures/", $folder, stringify!($pack), ".yaml")));
         })*
 
         const $names: &[&str] = &[$(stringify!($pack)),*];
