@@ -68,11 +68,10 @@ impl SeriesTable {
         }
         if continuity == Continuity::Continues
             && let Some(held) = store.histogram(series)
+            && held.counts().zip(&self.counts).any(|(held, count)| *count < held)
         {
-            if held.counts().zip(&self.counts).any(|(held, count)| *count < held) {
-                self.backwards += 1;
-                return Ok(Applied::Dropped(DropReason::Backwards));
-            }
+            self.backwards += 1;
+            return Ok(Applied::Dropped(DropReason::Backwards));
         }
         let point = HistogramPoint {
             counts: &self.counts,
@@ -99,11 +98,10 @@ impl SeriesTable {
         let (scale, least, greatest) = measure.grid.unwrap_or((0, 0, 0));
         if continuity == Continuity::Continues
             && let Some(held) = store.exponential(series)
+            && row.count() < held.count()
         {
-            if row.count() < held.count() {
-                self.backwards += 1;
-                return Ok(Applied::Dropped(DropReason::Backwards));
-            }
+            self.backwards += 1;
+            return Ok(Applied::Dropped(DropReason::Backwards));
         }
         let outside =
             |bucket: &Bucket| bucket.side != Side::Zero && !(least..=greatest).contains(&bucket.index);
