@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Longest wait for a condition. Only a failing test waits that long.
+const DEADLINE: Duration = Duration::from_secs(120);
+
 /// The response of a server to each request.
 #[derive(Clone)]
 pub enum Answer {
@@ -36,7 +39,7 @@ pub fn text(body: &str) -> Answer {
 }
 
 pub fn gzip(body: &[u8]) -> Answer {
-    let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::fastest());
+    let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
     let mut packed = vec![0; compressor.gzip_compress_bound(body.len())];
     let length = compressor.gzip_compress(body, &mut packed).expect("room");
     gzipped(&packed[..length])
@@ -139,7 +142,7 @@ pub async fn until(
     address: &str,
     what: impl Fn(&TargetStatus) -> bool,
 ) -> TargetStatus {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let found = statuses
             .targets()
@@ -172,7 +175,7 @@ pub fn of<'a>(series: &'a BTreeMap<String, String>, server: &Server, name: &str)
 
 /// Waits until a series has a value: on a loaded machine a scrape may time out in between.
 pub async fn until_series(store: &Rc<RefCell<Core>>, server: &Server, name: &str, value: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + DEADLINE;
     while of(&scraped(store).await, server, name) != Some(value) {
         assert!(Instant::now() < deadline, "{name} never became {value}");
         tokio::time::sleep(Duration::from_millis(2)).await;
