@@ -4,6 +4,7 @@
 %%   secrets        prints all inspectable state of the relay's processes and environment, on one line
 %%   emit N         emits N requests from N processes and waits for them
 %%   dynamic A.b    emits an event whose name is built at run time, fifty times a second
+%%   dynamic A.b N  emits N such events, and prints how many
 %%   load Module    loads a module that is on the code path
 %%   query A.b N    emits N queries of the repository that emits as A.b
 %%   hold           attaches a handler before the relay's; `held' then blocks a process in it, in the middle of an event
@@ -34,9 +35,13 @@ loop(Console) ->
             emit(list_to_integer(N)),
             loop(Console);
         ["dynamic", Name] ->
-            %% No module has the name as a literal.
-            Made = [list_to_atom(Part) || Part <- string:lexemes(Name, ".")],
+            Made = made(Name),
             spawn(fun Emit() -> telemetry:execute(Made, #{}, #{}), timer:sleep(20), Emit() end),
+            loop(Console);
+        ["dynamic", Name, N] ->
+            Made = made(Name),
+            _ = [telemetry:execute(Made, #{}, #{}) || _ <- lists:seq(1, list_to_integer(N))],
+            io:format("emitted ~s ~s times~n", [Name, N]),
             loop(Console);
         ["load", Module] ->
             {module, _} = code:ensure_loaded(list_to_atom(Module)),
@@ -83,6 +88,9 @@ loop(Console) ->
             loop(Console);
         _ -> halt()
     end.
+
+%% No module has the name as a literal.
+made(Name) -> [list_to_atom(Part) || Part <- string:lexemes(Name, ".")].
 
 hold(_, _, #{hold := To}, _) -> To ! holding, receive go -> ok end;
 hold(_, _, _, _) -> ok.

@@ -206,17 +206,25 @@ live(Ms, Events, Guardian) ->
     Counts = counters:new(length(Events) + ?MAX_SEEN, [write_concurrency]),
     persistent_term:put(?HANDLER, {Counts, Numbered}),
     Tracer = spawn(fun trace/0),
-    Begun = erlang:monotonic_time(microsecond),
-    Traced = try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
-        ok -> wait(Begun + Ms * 1000, Guardian, Tracer, Numbered)
-    catch _:_ -> #{}
+    {Begun, Traced} = try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
+        ok ->
+            %% The time begins when handlers and trace are active: on a busy node that can take long. The tracer answers then.
+            _ = seen(Tracer, seen_so_far),
+            Now = now_us(),
+            {Now, wait(Now + Ms * 1000, Guardian, Tracer, Numbered)}
+    catch _:_ -> {now_us(), #{}}
     after stop_listening()
     end,
-    Took = erlang:monotonic_time(microsecond) - Begun,
-    Seen = seen(Tracer, end_of_trace),
-    {Took, [{dotted(E), N} || {E, I} <- maps:to_list(maps:merge(Numbered, Traced)), N <- [counters:get(Counts, I)], N > 0],
-     case Seen of none -> none; _ -> [dotted(E) || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)] end,
-     [dotted(E) || E <- maps:keys(Traced)]}.
+    Ended = now_us(),
+    {Status, Seen} = seen(Tracer, end_of_trace),
+    %% A name that was not emitted again after its handler was attached is not counted.
+    Late = maps:filter(fun(_, {I, _}) -> counters:get(Counts, I) > 0 end, Traced),
+    Places = maps:merge(Numbered, maps:map(fun(_, {I, _}) -> I end, Late)),
+    {Ended - Begun, [{dotted(E), N} || {E, I} <- maps:to_list(Places), N <- [counters:get(Counts, I)], N > 0],
+     case Status of none -> none; _ -> [dotted(E) || E <- Seen, not is_map_key(E, Places)] end,
+     [{dotted(E), Ended - Since} || {E, {_, Since}} <- maps:to_list(Late)], Status =:= limited}.
+
+now_us() -> erlang:monotonic_time(microsecond).
 
 %% Names found by the trace get their own handler and are counted from then on.
 wait(Until, Guardian, Tracer, Numbered) ->
@@ -229,13 +237,11 @@ wait(Until, Guardian, Tracer, Numbered) ->
     end.
 
 listen(Until, Guardian, Tracer, Numbered, Traced) ->
-    Left = (Until - erlang:monotonic_time(microsecond)) div 1000,
+    Left = (Until - now_us()) div 1000,
     receive {nodedown, Guardian} -> Traced
     after max(0, min(Left, ?POLL_MS)) ->
-        New = case seen(Tracer, seen_so_far) of
-            none -> [];
-            Seen -> [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)]
-        end,
+        {_, Seen} = seen(Tracer, seen_so_far),
+        New = [E || E <- Seen, not is_map_key(E, Numbered), not is_map_key(E, Traced)],
         More = attach(New, map_size(Numbered) + map_size(Traced) + 1, Traced),
         case Left > ?POLL_MS of
             true -> listen(Until, Guardian, Tracer, Numbered, More);
@@ -248,7 +254,9 @@ attach([], _, Traced) -> Traced;
 attach(Events, First, Traced) ->
     Numbers = maps:from_list(lists:zip(Events, lists:seq(First, First + length(Events) - 1))),
     try telemetry:attach_many({?HANDLER, First}, Events, fun ?MODULE:count/4, Numbers) of
-        ok -> maps:merge(Traced, Numbers);
+        ok ->
+            Now = now_us(),
+            maps:merge(Traced, maps:map(fun(_, I) -> {I, Now} end, Numbers));
         _ -> Traced
     catch _:_ -> Traced
     end.
@@ -282,7 +290,7 @@ trace() ->
             _ = watch([]),
             _ = erlang:trace(all, true, [call, arity]),
             trace([], 0);
-        _ -> hold_result(none)
+        _ -> hold_result({none, []})
     end.
 
 %% Sends emitted names that were not seen yet, without measurements and metadata.
@@ -294,7 +302,7 @@ unwatch() -> erlang:trace_pattern(?TRACED, false, [local]).
 
 trace(Seen, N) when N >= ?MAX_TRACED; length(Seen) >= ?MAX_SEEN ->
     _ = unwatch(),
-    hold_result(Seen);
+    hold_result({limited, Seen});
 trace(Seen, N) ->
     receive
         {trace, _, call, ?TRACED, Event} ->
@@ -305,19 +313,19 @@ trace(Seen, N) ->
                 false -> trace(Seen, N + 1)
             end;
         {seen_so_far, From, Tag} ->
-            From ! {Tag, Seen},
+            From ! {Tag, {complete, Seen}},
             trace(Seen, N);
         {end_of_trace, From, Tag} ->
             _ = unwatch(),
-            From ! {Tag, Seen}
+            From ! {Tag, {complete, Seen}}
     end.
 
-hold_result(Seen) ->
+hold_result(Result) ->
     receive
         {seen_so_far, From, Tag} ->
-            From ! {Tag, Seen},
-            hold_result(Seen);
-        {end_of_trace, From, Tag} -> From ! {Tag, Seen}
+            From ! {Tag, Result},
+            hold_result(Result);
+        {end_of_trace, From, Tag} -> From ! {Tag, Result}
     end.
 
 %% The trace pattern has already limited the length.
@@ -330,12 +338,13 @@ stop_tracing(Tracer) ->
     _ = unwatch(),
     ok.
 
+%% `none': the node could not be traced, or the tracer did not keep up; `limited': it stopped at a limit.
 seen(Tracer, Question) ->
     Monitor = monitor(process, Tracer),
     Tracer ! {Question, self(), Monitor},
-    Seen = receive {Monitor, S} -> S; {'DOWN', Monitor, process, _, _} -> _ = unwatch(), none end,
+    Result = receive {Monitor, R} -> R; {'DOWN', Monitor, process, _, _} -> _ = unwatch(), {none, []} end,
     _ = demonitor(Monitor, [flush]),
-    Seen.
+    Result.
 
 %%% Cleaning up
 

@@ -80,8 +80,18 @@ pub struct Live {
     /// Names that were emitted but not counted. `None` when the node could not be traced: another tracer is active, or the trace
     /// fell behind and was stopped.
     pub others: Option<Vec<String>>,
-    /// Names created at run time, counted from their first emission on.
-    pub late: Vec<String>,
+    /// Names created at run time, and for how long each was counted: from its first emission on.
+    pub late: Vec<(String, Duration)>,
+    /// The trace stopped at its limit, so names created at run time may be missing.
+    pub limited: bool,
+}
+
+impl Live {
+    /// How long the event was counted.
+    pub fn counted(&self, event: &str) -> Duration {
+        let late = self.late.iter().find(|(name, _)| name == event);
+        late.map_or(self.time, |(_, time)| *time)
+    }
 }
 
 /// Runs a discovery. `also` are further names of events to look for; `live` is the time of tracing.
@@ -185,8 +195,24 @@ fn handler(term: &Term) -> Option<Handler> {
 
 fn live(term: &Term) -> Option<Live> {
     match term.as_tuple()? {
-        [Term::Int(micros), Term::List(counts), others, Term::List(late)] => Some(Live {
-            late: late.iter().filter_map(Term::to_text).collect(),
+        [
+            Term::Int(micros),
+            Term::List(counts),
+            others,
+            Term::List(late),
+            limited,
+        ] => Some(Live {
+            late: late
+                .iter()
+                .filter_map(|entry| match entry.as_tuple()? {
+                    [name, Term::Int(micros)] => Some((
+                        name.to_text()?,
+                        Duration::from_micros(u64::try_from(*micros).ok()?),
+                    )),
+                    _ => None,
+                })
+                .collect(),
+            limited: limited.as_atom() == Some("true"),
             time: Duration::from_micros(u64::try_from(*micros).ok()?),
             counts: counts
                 .iter()

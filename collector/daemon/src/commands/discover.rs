@@ -5,7 +5,7 @@ use super::error::CommandError;
 use super::output::{OutputError, json, line, table};
 use crate::cli::{self, Format};
 use crate::lint::unsubscribed::PackPatterns;
-use dichroic_beam_attach::discover::{self, Discovery, Event};
+use dichroic_beam_attach::discover::{self, Discovery, Event, Live};
 use dichroic_model::Pattern;
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Pack, Packs, Selection, Variables};
@@ -127,6 +127,12 @@ impl Report {
         events
     }
 
+    /// How often the event was emitted, and in how many seconds.
+    fn counted(&self, live: &Live, event: &str) -> (u64, f64) {
+        let count = self.counts.get(event).copied().unwrap_or(0);
+        (count, live.counted(event).as_secs_f64())
+    }
+
     /// Packs with an event of the node.
     fn matching(&self, events: &[Event]) -> Vec<&str> {
         let used: BTreeSet<&str> = events.iter().filter_map(|event| self.pack(&event.name)).collect();
@@ -134,7 +140,8 @@ impl Report {
     }
 
     fn document(&self, found: &Discovery) -> Value {
-        let seconds = found.live.as_ref().map(|live| live.time.as_secs_f64());
+        let live = found.live.as_ref();
+        let late = live.map(|live| live.late.iter().map(|(name, _)| name).collect::<Vec<_>>());
         let events = self.events(found);
         let rows: Vec<Value> = events
             .iter()
@@ -143,9 +150,10 @@ impl Report {
                     "event": event.name, "likely": event.likely, "modules": event.modules,
                     "pack": self.pack(&event.name), "handlers": self.handlers.get(&event.name).unwrap_or(&0),
                 });
-                if let Some(seconds) = seconds {
-                    let count = self.counts.get(&event.name).copied().unwrap_or(0);
+                if let Some(live) = live {
+                    let (count, seconds) = self.counted(live, &event.name);
                     row["count"] = count.into();
+                    row["counted_seconds"] = seconds.into();
                     row["per_second"] = (count as f64 / seconds).into();
                 }
                 row
@@ -158,8 +166,9 @@ impl Report {
             .collect();
         json!({
             "node": found.node, "otp": found.otp, "telemetry": found.telemetry, "modules": found.modules,
-            "unread": found.unread, "truncated": found.truncated, "live_seconds": seconds, "events": rows,
-            "uncounted": found.live.as_ref().map(|live| &live.others), "counted_late": found.live.as_ref().map(|live| &live.late), "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
+            "unread": found.unread, "truncated": found.truncated, "live_seconds": live.map(|live| live.time.as_secs_f64()), "events": rows,
+            "uncounted": live.map(|live| &live.others), "counted_late": late, "trace_limited": live.map(|live| live.limited),
+            "relay_handlers": found.relay, "ecto": found.ecto, "handlers": handlers, "packs": self.matching(&events),
             "applications": found.applications.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
         })
     }
@@ -206,10 +215,16 @@ impl Report {
         }
         if let Some(live) = found.live.as_ref().filter(|_| !found.telemetry.is_empty()) {
             if !live.late.is_empty() {
+                let names: Vec<&str> = live.late.iter().map(|(name, _)| name.as_str()).collect();
                 line(&format!(
                     "names created at run time, counted from their first emission on: {}",
-                    live.late.join(" ")
+                    names.join(" ")
                 ))?;
+            }
+            if live.limited {
+                line(
+                    "names created at run time may be missing: the node emits more of them than can be recorded",
+                )?;
             }
             match &live.others {
                 Some(others) if !others.is_empty() => {
@@ -251,9 +266,9 @@ impl Report {
                 self.handlers.get(&event.name).unwrap_or(&0).to_string(),
             ];
             if let Some(live) = &found.live {
-                let count = self.counts.get(&event.name).copied().unwrap_or(0);
+                let (count, seconds) = self.counted(live, &event.name);
                 row.push(count.to_string());
-                row.push(format!("{:.1}", count as f64 / live.time.as_secs_f64()));
+                row.push(format!("{:.1}", count as f64 / seconds));
             }
             // Module names as Elixir writes them.
             let names = event

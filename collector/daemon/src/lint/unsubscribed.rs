@@ -48,9 +48,10 @@ pub fn findings(found: &Discovery, packs: &[PackPatterns]) -> Vec<Finding> {
         .iter()
         .filter(|(event, _)| !subscribed.contains(event.as_str()) && !is_start_of_span(event, &ends))
         .map(|&(event, count)| {
+            let seconds = live.counted(event).as_secs_f64();
             let often = match count {
-                Some(1) => format!("emitted once in {:.0} s", live.time.as_secs_f64()),
-                Some(count) => format!("emitted {count} times in {:.0} s", live.time.as_secs_f64()),
+                Some(1) => format!("emitted once in {seconds:.0} s"),
+                Some(count) => format!("emitted {count} times in {seconds:.0} s"),
                 None => "emitted".to_owned(),
             };
             match pack_of(event) {
@@ -101,6 +102,7 @@ mod tests {
                 counts: counts.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
                 others: others.map(owned),
                 late: Vec::new(),
+                limited: false,
             }),
             ..Discovery::default()
         };
