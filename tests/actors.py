@@ -20,7 +20,6 @@ class RelayNode(Process):
     """A node with the relay that runs `tests/<module>.erl`, without a listener for distribution and without epmd."""
 
     module: str
-    stop_seconds = 20.0
 
     def __init__(self, collector: Collector, service: str | None = None):
         super().__init__()

@@ -52,7 +52,6 @@ class BareNode(Process):
     """
 
     name = "bare"
-    stop_seconds = 20.0
 
     def __init__(self, alive: str = "bare", epmd: Epmd | None = None, also: Sequence[Path] = (), boot: str = "", erl: str = "erl"):
         super().__init__()
@@ -62,6 +61,7 @@ class BareNode(Process):
         self.port = free_port()
         self.also = list(also)
         self.boot = boot
+        self.was_ready = False
         self.cookie_file = self.folder / "cookie"
         self.cookie_file.write_text(COOKIE + "\n")
         self.cookie_file.chmod(0o600)
@@ -91,9 +91,13 @@ class BareNode(Process):
 
     def wait_ready(self) -> None:
         self.wait_line("attach_node ready")
+        if self.was_ready:
+            # After a restart an attached collector connects by itself, at any time.
+            return
         # The first connection makes the node load modules of OTP that it keeps.
         wait_until(lambda: "is not attached" in self.visit() or "as part of" in self.visit(), 10, "the first connection")
         wait_until(lambda: "do_accept" not in self.snapshot()["processes"], 10, "the first connection to end")
+        self.was_ready = True
 
     def release(self) -> int:
         """Its OTP release."""
@@ -102,7 +106,7 @@ class BareNode(Process):
 
     def visit(self) -> str:
         command = [str(dichroic_bin()), "detach", *self.reach()]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stderr
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stderr
 
     def reach(self) -> list[str]:
         """Arguments of a command that address this node."""
@@ -143,7 +147,6 @@ class Attacher(Process):
     """`dichroic attach`; ready when it is attached."""
 
     name = "attacher"
-    stop_seconds = 30.0
 
     def __init__(self, node: BareNode, collector: Collector, *args: str, socket: bool = True):
         super().__init__()
@@ -170,8 +173,8 @@ def counted(collector: Collector, expected: float, **labels: str) -> None:
     )
 
 
-def as_before(node: BareNode, before: dict[str, str], seconds: float = 10) -> None:
-    """Waits until the node is as it was before."""
+def as_before(node: BareNode, before: dict[str, str], seconds: float = 25) -> None:
+    """Waits until the node is as it was before: by default below the 30 s until an orphaned relay removes itself."""
     last: dict[str, tuple[str, str | None]] = {}
 
     def same() -> bool:
@@ -181,7 +184,7 @@ def as_before(node: BareNode, before: dict[str, str], seconds: float = 10) -> No
         return not last
 
     try:
-        wait_until(same, seconds, "the node to be as before")
+        wait_until(same, seconds, "the node to be as before", exact=True)
     except AssertionError:
         raise AssertionError(f"left behind, before and after: {last}") from None
 

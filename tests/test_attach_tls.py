@@ -44,7 +44,7 @@ def detach(node: BareNode, *how: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 1
     return done.stderr

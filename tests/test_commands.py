@@ -14,7 +14,7 @@ from harness.process import ROOT, wait_until
 
 
 def dichroic(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(dichroic_bin()), *args], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([str(dichroic_bin()), *args], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def printing(folder: Path) -> list[list[str]]:
 
 def written_to(output: IO[str], arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(dichroic_bin()), *arguments], stdout=output, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        [str(dichroic_bin()), *arguments], stdout=output, stderr=subprocess.PIPE, text=True, timeout=120, check=False
     )
 
 
@@ -228,7 +228,7 @@ def test_tap_prints_why_the_collector_closed_the_stream():
             assert tap.stdout is not None and tap.stderr is not None
             assert "embedder_" in tap.stdout.readline()
             collector.stop()
-            _, message = tap.communicate(timeout=30)
+            _, message = tap.communicate(timeout=120)
     assert tap.returncode == 1
     assert message.startswith("dichroic: the collector closed the stream: "), message
 

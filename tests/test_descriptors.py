@@ -99,7 +99,7 @@ def test_a_socket_that_cannot_be_created_is_reported_with_its_key(tmp_path: Path
     config = tmp_path / "dichroic.yaml"
     config.write_text(f"security: {{ local_socket: {{ path: {deep} }} }}\n")
     done = subprocess.run(
-        [str(dichroic_bin()), "run", "--config", str(config)], capture_output=True, text=True, check=False, timeout=20
+        [str(dichroic_bin()), "run", "--config", str(config)], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 1
     assert "security.local_socket.path" in done.stderr and str(deep) in done.stderr, done.stderr

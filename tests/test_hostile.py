@@ -78,7 +78,7 @@ def test_an_invalid_peer_on_the_local_socket_is_rejected_and_affects_no_other(co
 def post(collector: Collector, path: str, body: bytes, **headers: str) -> int:
     request = urllib.request.Request(f"{collector.otlp_http}{path}", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -275,7 +275,7 @@ def test_the_collectors_own_listener_is_refused_as_endpoint(tmp_path: Path, host
     config.write_text(json.dumps({"receivers": {"otlp": listeners}, "telemetry": {"otlp": export}}))
     for command in ("run", "check"):
         arguments = [dichroic_bin(), command, "--config", str(config)]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
         assert done.returncode == BAD_CONFIG, done
         assert "telemetry.otlp.endpoint" in done.stderr and f"receivers.otlp.{listener}" in done.stderr, done.stderr
 

@@ -155,7 +155,7 @@ class Collector(Process):
     def catalog(self) -> Json:
         return self.api("/api/v1/catalog")
 
-    def run_command(self, *args: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def run_command(self, *args: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Runs a command of the binary with this collector, such as `ledger --check`."""
         return subprocess.run(
             [str(dichroic_bin()), *args],

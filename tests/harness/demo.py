@@ -16,7 +16,6 @@ class Shop(Process):
     """The demo's Erlang node with the relay. After `stop()`, `truth` is its own count of what it emitted."""
 
     name = "shop"
-    stop_seconds = 20.0
 
     def __init__(
         self,

@@ -31,8 +31,17 @@ class Timeout(AssertionError):
     """A condition was not true in time."""
 
 
-def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """Returns the first truthy value of the condition. An exception counts as false; the last one is in the timeout's message."""
+# Shortest deadline of a wait, for machines that are slow or busy. Only failing tests wait that long.
+PATIENCE = 60.0
+
+
+def wait_until(condition: Callable[[], T | None], seconds: float, what: str, exact: bool = False) -> T:
+    """Returns the first truthy value of the condition. An exception counts as false; the last one is in the timeout's message.
+
+    `exact` is for deadlines that are part of the check; others are extended to `PATIENCE`.
+    """
+    if not exact:
+        seconds = max(seconds, PATIENCE)
     deadline = time.monotonic() + seconds
     last: object = None
     while True:
@@ -48,7 +57,7 @@ def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> 
         time.sleep(0.05)
 
 
-def http_get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> tuple[int, str]:
+def http_get(url: str, headers: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> tuple[int, str]:
     """Returns status and body, also of an HTTP error."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
@@ -73,7 +82,7 @@ class Process:
     """A program and its output. `argv()` is called before each start."""
 
     name = "process"
-    stop_seconds = 10.0
+    stop_seconds = 30.0
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"dichroic-{self.name}-"))
