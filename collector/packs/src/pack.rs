@@ -16,6 +16,9 @@ pub struct Pack {
     /// Description.
     #[serde(default)]
     pub help: String,
+    /// How the definitions were checked against the library: `ran VERSION`, `read VERSION (COMMIT)` or `not checked`.
+    #[serde(default)]
+    pub checked: String,
     /// The OTP application that emits its events, where the relay reports whether the node has loaded it: a metric that several
     /// packs share comes from the first pack whose application is loaded.
     #[serde(default)]
@@ -115,8 +118,9 @@ macro_rules! files {
 }
 
 const BUILTIN: &[(&str, &str)] = files!("":
-    "absinthe" "ash" "bandit" "beam_runtime" "broadway" "commanded" "cowboy" "crucible" "ecto" "finch" "live_view" "llm_guard"
-    "logger" "nebulex" "oban" "phoenix" "plug" "redix" "semconv" "snakebridge" "snakepit" "tesla" "vm"
+    "absinthe" "ash" "bandit" "beam_runtime" "broadway" "brod" "commanded" "cowboy" "crucible" "db_connection" "ecto"
+    "finch" "grpc" "horde" "libcluster" "live_view" "llm_guard" "logger" "membrane" "nebulex" "oban" "phoenix" "plug"
+    "quantum" "redix" "semconv" "snakebridge" "snakepit" "swoosh" "tesla" "thousand_island" "vm"
 );
 
 /// Packs of the same names whose metrics are those of PromEx 1.11.

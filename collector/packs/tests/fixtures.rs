@@ -83,22 +83,31 @@ fixtures! { BUILTIN, Packs::builtin(), "":
     bandit: bandit_requests_have_bounded_methods_and_timestamps_are_not_durations,
     beam_runtime: beam_runtime_has_sums_that_start_at_zero_and_gauges_by_scheduler_and_process,
     broadway: broadway_messages_are_counted_by_the_lengths_of_lists,
+    brod: brod_messages_are_counted_by_topic,
     commanded: commanded_commands_are_labeled_with_the_names_of_their_structs,
     cowboy: cowboy_statuses_are_numbers_even_with_a_reason_phrase,
     crucible: crucible_has_three_units_and_numbers_in_metadata,
+    db_connection: db_connection_errors_have_a_reason_and_no_message,
     ecto: ecto_queries_are_database_operations_and_absent_times_are_skipped,
     finch: finch_requests_are_counted_once_and_their_phases_separately,
+    grpc: grpc_calls_have_the_status_of_their_error_and_nothing_of_their_message,
+    horde: horde_supervisors_are_gauges,
+    libcluster: libcluster_connections_are_not_labeled_with_nodes,
     live_view: live_view_mounts_are_labeled_as_static_or_connected,
     llm_guard: llm_guard_confidences_are_a_histogram,
     logger: logger_counts_messages_by_level_and_crashes_by_initial_call,
+    membrane: membrane_callbacks_are_labeled_without_paths_of_components,
     nebulex: nebulex_keys_and_values_stay_in_the_node,
     oban: oban_jobs_are_counted_by_final_state,
     phoenix: phoenix_requests_have_the_route_of_the_same_process,
     plug: plug_requests_are_counted_under_the_configured_prefix,
+    quantum: quantum_jobs_without_a_name_have_no_label,
     redix: redix_commands_are_labeled_with_their_first_word,
     snakebridge: snakebridge_duplicate_events_of_calls_are_not_counted,
     snakepit: snakepit_calls_are_counted_once_in_each_events_unit_without_worker_ids,
+    swoosh: swoosh_emails_are_counted_without_addresses,
     tesla: tesla_requests_are_counted_without_the_older_event_and_without_urls,
+    thousand_island: thousand_island_connections_have_no_addresses,
     vm: vm_samples_become_gauges_by_type,
 }
 
@@ -176,4 +185,20 @@ fn every_pack_and_every_variant_has_a_fixture() {
         changed.map(|(pack, _)| pack.name.as_str()).collect::<Vec<_>>(),
         PROMEX
     );
+}
+
+#[test]
+fn every_pack_says_how_it_was_checked() {
+    for pack in Packs::builtin()
+        .iter()
+        .filter(|pack| !pack.definitions.is_empty())
+    {
+        let known = ["ran ", "ran, ", "read ", "not checked"];
+        assert!(
+            known.iter().any(|how| pack.checked.starts_with(how)),
+            "{}: {:?}",
+            pack.name,
+            pack.checked
+        );
+    }
 }

@@ -81,9 +81,10 @@ fn reference() -> String {
     {
         let _ = write!(
             text,
-            "\n## {}\n\n{}\n\n| metric | type | labels | from event | meaning |\n|---|---|---|---|---|\n{}",
+            "\n## {}\n\n{} Checked against the library: {}.\n\n| metric | type | labels | from event | meaning |\n|---|---|---|---|---|\n{}",
             pack.name,
             pack.help,
+            pack.checked,
             rows(pack)
         );
     }
