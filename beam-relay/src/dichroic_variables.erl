@@ -32,7 +32,7 @@ start_lookup(To) ->
 -spec read() -> variables().
 read() ->
     maps:filter(fun(_, Values) -> Values =/= [] end,
-                (loaded())#{<<"ecto_prefix">> => dotted(fun ecto/0), <<"nebulex_prefix">> => dotted(fun nebulex/0),
+                (maps:merge(loaded(), snakepit()))#{<<"ecto_prefix">> => dotted(fun ecto/0), <<"nebulex_prefix">> => dotted(fun nebulex/0),
                   <<"ash_domain">> => dotted(fun ash/0)}).
 
 %% @doc Which of these libraries are loaded. Does not block.
@@ -42,6 +42,21 @@ loaded() ->
     case [atom_to_binary(A) || A <- ?SHARING, lists:member(A, Apps)] of
         [] -> #{};
         Loaded -> #{<<"loaded">> => Loaded}
+    end.
+
+%% Up to 0.13, Snakepit ends the telemetry of a Python worker this long after its start. The collector's lint reports it.
+snakepit() ->
+    case application:get_key(snakepit, vsn) of
+        {ok, Vsn} ->
+            case lists:sublist(string:lexemes(Vsn, "."), 2) of
+                ["0", Minor] when length(Minor) =:= 1; Minor >= "10", Minor =< "13", length(Minor) =:= 2 ->
+                    case application:get_env(snakepit, grpc_stream_open_timeout_ms, 5000) of
+                        Ms when is_integer(Ms), Ms >= 0 -> #{<<"snakepit_stream_ms">> => [integer_to_binary(Ms)]};
+                        _ -> #{}
+                    end;
+                _ -> #{}
+            end;
+        _ -> #{}
     end.
 
 dotted(Read) ->

@@ -48,6 +48,15 @@ caches_of_all_nebulex_versions_are_found_test_() ->
          {"3.0, a cache without a name", {make_ref(), nil, #{telemetry_prefix => [shop, cache]}}, #{<<"nebulex_prefix">> => [<<"shop.cache">>]}},
          {"another entry", {make_ref(), a, b, c}, #{}}, {"no tuple", x, #{}}]].
 
+the_time_after_which_snakepit_ends_telemetry_is_found_test_() ->
+    [{Vsn, fun() ->
+         ok = application:load({application, snakepit, [{vsn, Vsn}, {applications, [kernel, stdlib]}, {env, Env}]}),
+         try ?assertEqual(Found, dichroic_variables:read()) after application:unload(snakepit) end
+     end} || {Vsn, Env, Found} <-
+        [{"0.13.0", [], #{<<"snakepit_stream_ms">> => [<<"5000">>]}}, {"0.9.1", [], #{<<"snakepit_stream_ms">> => [<<"5000">>]}},
+         {"0.13.1", [{grpc_stream_open_timeout_ms, 86400000}], #{<<"snakepit_stream_ms">> => [<<"86400000">>]}},
+         {"0.13.2", [{grpc_stream_open_timeout_ms, infinity}], #{}}, {"0.14.0", [], #{}}, {"1.0.0", [], #{}}, {"dev", [], #{}}]].
+
 a_library_that_raises_or_returns_nonsense_hides_no_other_values_test_() ->
     [fun() ->
          Modules = [load(Source) || Source <- [Ecto, ?ADAPTER, ?ASH]],

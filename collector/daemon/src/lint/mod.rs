@@ -25,6 +25,8 @@ const MANY: usize = 200;
 const IDS: usize = 3;
 /// Least number of values in a histogram for a report about its bounds.
 const POINTS: u64 = 20;
+/// A worker of Snakepit may well live longer than this.
+const SNAKEPIT_STREAM_MS: u64 = 3_600_000;
 /// Default bounds of OpenTelemetry SDKs, meant for milliseconds.
 const DEFAULT_BOUNDS: &[f64] = &[
     0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10_000.0,
@@ -237,9 +239,24 @@ impl Seen {
         let app = application_name(service);
         let none = BTreeMap::new();
         let fired = self.fired.get(&source).unwrap_or(&none);
+        snakepit_stream(relay, &mut add);
         silent_packs(inputs, relay, &app, fired, &mut add);
         silent_definitions(inputs, relay, &app, fired, &mut add);
     }
+}
+
+/// Snakepit up to 0.13 takes the timeout for opening a worker's stream of telemetry for that of the whole stream.
+fn snakepit_stream(relay: &RelayStatus, add: &mut impl FnMut(Level, &'static str, &str, String)) {
+    let limits = relay.variables.get("snakepit_stream_ms").into_iter().flatten();
+    let shortest = limits.filter_map(|text| text.parse::<u64>().ok()).min();
+    let Some(ms) = shortest.filter(|ms| *ms < SNAKEPIT_STREAM_MS) else {
+        return;
+    };
+    let message = format!(
+        "Snakepit ends the telemetry of a Python worker {} s after its start, and snakepit.python.* events of Python end with it; set `config :snakepit, grpc_stream_open_timeout_ms: 86_400_000`, or more than the lifetime of a worker",
+        ms as f64 / 1000.0
+    );
+    add(Level::Warning, "snakepit_stream", "snakepit.python", message);
 }
 
 /// Packs of which no event has occurred, and events that have not occurred while others of their pack have.
@@ -250,7 +267,8 @@ fn silent_packs(
     fired: &Fired,
     add: &mut impl FnMut(Level, &'static str, &str, String),
 ) {
-    for pack in inputs.config.selection.packs.iter() {
+    let packs = inputs.config.selection.packs.iter();
+    for pack in packs.filter(|pack| !of_the_relay(pack)) {
         let metrics = inputs
             .only(pack, &relay.variables)
             .compile(app, &relay.variables)
@@ -323,6 +341,11 @@ fn has_fired(metric: &Metric, fired: &Fired) -> bool {
             .iter()
             .any(|labels| metric.fixed.iter().all(|fixed| labels.contains(fixed)))
     })
+}
+
+/// Whether the relay itself emits the events of the pack. Some need conditions of the node, such as other nodes.
+fn of_the_relay(pack: &Pack) -> bool {
+    !pack.events.is_empty() && pack.events.iter().all(|event| event.starts_with("dichroic."))
 }
 
 /// Whether the name is that of a failure, which healthy programs do not emit.

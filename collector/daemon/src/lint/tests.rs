@@ -447,6 +447,41 @@ fn conflicts_of_names_and_labels_on_the_page_are_a_warning() {
 }
 
 #[test]
+fn telemetry_of_snakepit_that_ends_with_a_timeout_is_reported_with_the_setting() {
+    let mut world = World::new();
+    let relay = |ms: &[&str]| {
+        let mut relay = World::new().relay();
+        let values = ms.iter().map(|&ms| ms.to_owned()).collect();
+        relay.variables.insert("snakepit_stream_ms".to_owned(), values);
+        relay
+    };
+    let (found, message) = world.lint(&[], "[]", &[relay(&["5000"])]);
+    assert!(
+        found.contains(&"Warning snakepit_stream snakepit.python".to_owned()),
+        "{found:?}"
+    );
+    assert!(
+        message.contains("5 s after its start")
+            && message.contains("grpc_stream_open_timeout_ms: 86_400_000"),
+        "{message}"
+    );
+    for fine in [&["86400000"][..], &[]] {
+        let (found, _) = world.lint(&[], "[]", &[relay(fine)]);
+        assert!(!found.iter().any(|f| f.contains("snakepit")), "{found:?}");
+    }
+}
+
+#[test]
+fn events_of_the_relay_that_did_not_occur_are_not_reported() {
+    let mut world = World::new();
+    world.number(true, "vm.gc.count", "{collection}", &[]);
+    world.number(true, "log.messages", "", &[("level", "info")]);
+    let relay = world.relay();
+    let (found, _) = world.lint(&["beam_runtime", "logger"], "[]", &[relay]);
+    assert!(!found.iter().any(|f| f.contains("never_fired")), "{found:?}");
+}
+
+#[test]
 fn findings_are_a_line_each_and_a_document() {
     let finding = Finding {
         level: Level::Note,

@@ -46,6 +46,7 @@ pub fn findings(found: &Discovery, packs: &[PackPatterns]) -> Vec<Finding> {
         .collect();
     emitted
         .iter()
+        .filter(|(event, _)| !event.starts_with("dichroic."))
         .filter(|(event, _)| !subscribed.contains(event.as_str()) && !is_start_of_span(event, &ends))
         .map(|&(event, count)| {
             let seconds = live.counted(event).as_secs_f64();
@@ -164,6 +165,12 @@ mod tests {
                 "emitted 7 times in 10 s without a subscriber: pack oban covers it",
             )],
         );
+    }
+
+    #[test]
+    fn events_of_the_relay_itself_are_not_reported() {
+        let own = [("dichroic.vm.work", 2), ("dichroic.logger.message", 9)];
+        check(&found(&["phoenix.a.stop"], &own, Some(&["dichroic.other"])), &[]);
     }
 
     #[test]
