@@ -28,7 +28,9 @@ pub(super) fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
     } else {
         out.push(b'{');
         out.extend_from_slice(of_source);
-        out.extend_from_slice(meta.comma().as_bytes());
+        if !of_source.is_empty() && !own.is_empty() {
+            out.push(b',');
+        }
         out.extend_from_slice(own);
         out.extend_from_slice(b"} ");
     }
