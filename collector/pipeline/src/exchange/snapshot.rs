@@ -8,6 +8,7 @@ use super::job::{Job, Progress};
 use crate::core::Core;
 use crate::exposition::families::HOLE;
 use crate::row::Row;
+use crate::series::Series;
 use crate::series::meta::SeriesMeta;
 use crate::series::slot::{Shown, Slot};
 use crate::series::writers::retire as add;
@@ -88,7 +89,12 @@ impl Snapshot {
             for group in part.chunks(GROUP) {
                 prefetch(core, group);
                 for index in group.iter().copied().filter(|index| *index != HOLE) {
-                    if let Some(row) = self.row(core, index, copy, since) {
+                    if core.exposition.copies.is_new(index, copy) {
+                        continue;
+                    }
+                    if core.series.slots[index as usize].composite {
+                        rows.extend(self.composite(core, index, since));
+                    } else if let Some(row) = self.row(&core.series, index, since) {
                         rows.push(row);
                     }
                 }
@@ -104,24 +110,20 @@ impl Snapshot {
     }
 
     #[inline]
-    fn row(&self, core: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
-        let slot: &Slot = &core.series.slots[index as usize];
+    fn row(&self, series: &Series, index: u32, since: Option<u32>) -> Option<Row> {
+        let slot: &Slot = &series.slots[index as usize];
         let meta = slot.meta.as_ref()?;
-        if slot.composite {
-            return self.composite(core, index, copy, since);
-        }
-        if since.is_some_and(|since| slot.touched < since) || core.exposition.copies.is_new(index, copy) {
+        if since.is_some_and(|since| slot.touched < since) {
             return None;
         }
         if self.request.filter.as_ref().is_some_and(|matches| !matches(meta)) {
             return None;
         }
-        let value = slot.copy(&core.series.bounds)?;
-        let exemplar = if slot.has_exemplar {
-            core.series.exemplar(index).cloned()
-        } else {
-            None
-        };
+        let value = slot.copy(&series.bounds)?;
+        let exemplar = slot
+            .has_exemplar
+            .then(|| series.exemplar(index).cloned())
+            .flatten();
         Some(Row {
             meta: meta.clone(),
             value,
@@ -136,11 +138,11 @@ impl Snapshot {
 
     /// The row of a series that is the sum of several, or of several writers.
     #[cold]
-    fn composite(&self, core: &Core, index: u32, copy: u64, since: Option<u32>) -> Option<Row> {
+    fn composite(&self, core: &Core, index: u32, since: Option<u32>) -> Option<Row> {
         let series = &core.series;
         let slot = &series.slots[index as usize];
         let meta = slot.meta.as_ref()?;
-        if slot.shown == Shown::Added || core.exposition.copies.is_new(index, copy) {
+        if slot.shown == Shown::Added {
             return None;
         }
         if self.request.filter.as_ref().is_some_and(|selects| !selects(meta)) {

@@ -114,7 +114,11 @@ impl Slot {
         if self.time == 0 {
             return None;
         }
-        self.cell.copy(bounds)
+        match &self.cell {
+            // Most series: without a call.
+            Cell::Number(number) => Some(RowValue::Number(*number)),
+            cell => cell.copy(bounds),
+        }
     }
 }
 
