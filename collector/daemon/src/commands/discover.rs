@@ -214,27 +214,7 @@ impl Report {
             ))?;
         }
         if let Some(live) = found.live.as_ref().filter(|_| !found.telemetry.is_empty()) {
-            if !live.late.is_empty() {
-                let names: Vec<&str> = live.late.iter().map(|(name, _)| name.as_str()).collect();
-                line(&format!(
-                    "names created at run time, counted from their first emission on: {}",
-                    names.join(" ")
-                ))?;
-            }
-            if live.limited {
-                line(
-                    "names created at run time may be missing: the node emits more of them than can be recorded",
-                )?;
-            }
-            match &live.others {
-                Some(others) if !others.is_empty() => {
-                    line(&format!("also emitted, but not counted: {}", others.join(" ")))?;
-                }
-                Some(_) => {}
-                None => line(
-                    "names created at run time were not recorded: another tracer is active on the node, or it emits too many events",
-                )?,
-            }
+            show_trace(live)?;
         }
         if found.truncated {
             line("the list is incomplete: the node has more names than can be listed")?;
@@ -280,6 +260,30 @@ impl Report {
         }
         table(&rows)
     }
+}
+
+/// Prints what limits the counts of names created at run time.
+fn show_trace(live: &Live) -> Result<(), OutputError> {
+    if !live.late.is_empty() {
+        let names: Vec<&str> = live.late.iter().map(|(name, _)| name.as_str()).collect();
+        line(&format!(
+            "names created at run time, counted from their first emission on: {}",
+            names.join(" ")
+        ))?;
+    }
+    if live.limited {
+        line("names created at run time may be missing: the node emits more of them than can be recorded")?;
+    }
+    match &live.others {
+        Some(others) if !others.is_empty() => {
+            line(&format!("also emitted, but not counted: {}", others.join(" ")))?;
+        }
+        Some(_) => {}
+        None => line(
+            "names created at run time were not recorded: another tracer is active on the node, or it emits too many events",
+        )?,
+    }
+    Ok(())
 }
 
 /// The pattern with its variables replaced, once for each combination of values. Values can contain variables. The number of
