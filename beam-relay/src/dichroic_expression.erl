@@ -257,7 +257,17 @@ label(V, Cap) when is_binary(V) ->
 label(V, _) when is_integer(V), V =< ?MAX_SMALL, V >= -?MAX_SMALL -> V;
 label(V, _) when is_float(V) -> V;
 label({cut, _, V}, Cap) -> label(V, Cap);
+label([C | _] = V, Cap) when is_integer(C) -> chars(V, Cap, []);
 label(V, _) -> big(V).
+
+%% A charlist, up to `Cap' characters. Other lists of integers are not text, so only printable ASCII counts as one.
+chars([C | T], N, Acc) when is_integer(C), C >= 32, C =< 126 ->
+    case N of
+        0 -> list_to_binary(lists:reverse(Acc));
+        _ -> chars(T, N - 1, [C | Acc])
+    end;
+chars([], _, Acc) -> list_to_binary(lists:reverse(Acc));
+chars(_, _, _) -> nil.
 
 %% @doc The term as a cell of a row: like label/2, but a cut string has its full length with it.
 -spec column(term(), pos_integer()) -> atom() | binary() | number() | {cut, pos_integer(), binary()}.

@@ -101,7 +101,9 @@ labels_are_scalars_within_their_cap_test_() ->
     [?_assertEqual(Expected, dichroic_expression:label(V, 4)) || {V, Expected} <- [
         {ok, ok}, {<<"abcd">>, <<"abcd">>}, {<<"abcde">>, <<"abcd">>}, {5, 5}, {1.5, 1.5}, {[1], nil}, {{a}, nil}, {#{}, nil},
         {self(), nil}, {<<1:3>>, nil}, {1 bsl 63, float(1 bsl 63)}, {1 bsl 5000, nil}, {(1 bsl 63) - 1, (1 bsl 63) - 1},
-        {{cut, 9, <<"abcdef">>}, <<"abcd">>}]].
+        {{cut, 9, <<"abcdef">>}, <<"abcd">>},
+        %% Charlists.
+        {"abcd", <<"abcd">>}, {"abcde", <<"abcd">>}, {[$a, 7], nil}, {[$a, 4711], nil}, {[$a, <<"b">>], nil}, {[$a | $b], nil}, {[], nil}]].
 
 a_cut_column_has_the_full_length_test() ->
     ?assertEqual({cut, 6, <<"abcd">>}, dichroic_expression:column(<<"abcdef">>, 4)),

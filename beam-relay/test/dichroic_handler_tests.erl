@@ -123,9 +123,10 @@ spellings_of_a_series_count_against_its_cap_and_expire_together_test() ->
 
 a_term_that_is_not_a_label_is_null_test() ->
     {ok, [], E} = engine(plan([counter(100, ?E, [meta(<<"r">>)])])),
-    [emit(E, ?E, #{}, #{r => R}) || R <- [self(), nil, undefined, #{}, "text"]],
+    [emit(E, ?E, #{}, #{r => R}) || R <- [self(), nil, undefined, #{}, [4711], "text"]],
     {Frames, _} = flush(1, E),
-    ?assertEqual({5, 0.0}, total(Frames, 100, [null])).
+    ?assertEqual({5, 0.0}, total(Frames, 100, [null])),
+    ?assertEqual({1, 0.0}, total(Frames, 100, [<<"text">>])).
 
 totals_are_exact_under_load_from_many_processes_test_() ->
     {timeout, 120, fun() ->
