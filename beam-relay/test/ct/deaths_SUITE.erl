@@ -117,7 +117,7 @@ handlers_of_an_earlier_epoch_count_nothing(_) ->
         _ = call(Peer, dichroic_tables, reset, []),
         ok = call(Peer, kill, [dichroic_handler_keeper]),
         ok = call(Peer, emit, [?E, #{k => <<"earlier">>}, 1000]),
-        ok = call(Peer, say, [<<"earlier">>, 10]),
+        ok = call(Peer, log_notices, [<<"earlier">>, 10]),
         ok = call(Peer, sys, resume, [dichroic_connection]),
         ok = call(Peer, attached_again, [?E]),
         _ = fake_collector:wait(C, fun(#{connections := N, replies := R}) -> N >= 2 andalso R =/= [] end),

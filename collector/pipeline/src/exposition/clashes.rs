@@ -37,6 +37,7 @@ fn text_names(page: &PageName, kind: PageType) -> Vec<String> {
     if matches!(kind, PageType::Histogram | PageType::GaugeHistogram) {
         names.push(page.base.clone());
     }
+    names.extend(read_as_its_own(page, kind));
     names
 }
 
@@ -49,10 +50,20 @@ fn openmetrics_names(page: &PageName, kind: PageType) -> Vec<String> {
         _ => false,
     };
     names.extend(created.then(|| page.sample("_created")));
+    names.extend(read_as_its_own(page, kind));
     if !names.contains(&page.base) {
         names.push(page.base.clone());
     }
     names
+}
+
+/// Parsers also read samples of these names as part of the family.
+fn read_as_its_own(page: &PageName, kind: PageType) -> Vec<String> {
+    let suffixes: &[&str] = match kind {
+        PageType::GaugeHistogram => &["_sum", "_count"],
+        _ => &[],
+    };
+    suffixes.iter().map(|suffix| page.sample(suffix)).collect()
 }
 
 /// All names of a family in any format.
