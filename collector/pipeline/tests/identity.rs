@@ -240,6 +240,50 @@ fn of_two_metrics_with_one_sample_of_one_source_one_is_hidden_and_told_why() {
 }
 
 #[test]
+fn samples_of_other_names_are_not_hidden_beside_a_histogram_that_has_both() {
+    let metrics = [
+        Def {
+            name: "a.count",
+            ..GAUGE
+        },
+        Def {
+            name: "a.sum",
+            ..GAUGE
+        },
+        Def {
+            name: "a",
+            ..HISTOGRAM
+        },
+    ];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for (labels, expected) in [("other", vec![]), ("one", vec!["a.count", "a.sum"])] {
+            let mut store = store(|_| {});
+            let source = source(&mut store, "s");
+            let mut all = Vec::new();
+            for at in order {
+                let label = if at == 2 { labels } else { "one" };
+                let series = define_series(&mut store, &source, metrics[at], &[("at", label)]).unwrap();
+                write_one(&mut store, series, metrics[at]);
+                all.push((at, series));
+            }
+            let mut hidden: Vec<_> = rows(&mut store)
+                .iter()
+                .filter(|row| row.hidden.is_some())
+                .map(|row| row.meta.metric.name.clone())
+                .collect();
+            hidden.sort();
+            assert_eq!(hidden, expected, "{order:?} {labels}");
+            // Defined again, each is the series that it was.
+            for (at, series) in &all {
+                let label = if *at == 2 { labels } else { "one" };
+                let again = define_series(&mut store, &source, metrics[*at], &[("at", label)]).unwrap();
+                assert_eq!(again, *series, "{order:?} {labels}");
+            }
+        }
+    }
+}
+
+#[test]
 fn metrics_of_two_hosts_with_one_sample_are_told_apart() {
     let mut store = store(|_| {});
     let (a, b) = (on_host(&mut store, "a", &[]), on_host(&mut store, "b", &[]));

@@ -23,7 +23,8 @@ impl Core {
             if self.exposition.claims.is_contender(next) {
                 continue;
             }
-            let Some(holder) = self.exposition.claims.claim(next, &self.series) else {
+            let Some(holder) = self.exposition.claims.claim(next, &mut self.series) else {
+                waiting.extend(self.displace_rivals(next));
                 continue;
             };
             let superseded =
@@ -39,9 +40,20 @@ impl Core {
                 None => {
                     let claims = &mut self.exposition.claims;
                     claims.contend(next, holder, superseded, &mut self.series);
+                    waiting.extend(self.displace_rivals(next));
                 }
             }
         }
+    }
+
+    /// Series that hold a sample of a new holder must contend with it.
+    fn displace_rivals(&mut self, holder: u32) -> Vec<u32> {
+        let mut displaced = Vec::new();
+        while let Some(rival) = self.exposition.claims.rival(holder, &self.series) {
+            self.relabel_all(&[rival]);
+            displaced.push(rival);
+        }
+        displaced
     }
 
     fn difference(&self, a: u32, b: u32) -> Option<Difference> {

@@ -3,6 +3,7 @@
 //! The holder of an identity has a row on pages. A contender whose value can be added to the holder's is part of that row; any other is
 //! hidden, with a reason. Which of them is the holder is decided by their keys, not by their order of arrival.
 
+use super::clashes::sample_names;
 use super::identity::series_key;
 use crate::hash::HashMap;
 use crate::ledger::HiddenReason;
@@ -10,11 +11,13 @@ use crate::row::RowValue;
 use crate::series::Series;
 use crate::series::admission::{Candidate, Removed};
 use crate::series::meta::SeriesMeta;
+use crate::series::metric::Family;
 use crate::series::slot::Shown;
 use crate::series::table::{Key, Table};
 use crate::series::writers::{adds_up, retire};
 use dichroic_model::{Fingerprinter, MetricKind, Protocol};
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Series that contend for one identity.
@@ -33,6 +36,8 @@ pub(crate) struct Claims {
     contests: HashMap<Key, Contest>,
     /// The identity that each contender contends for.
     contended: HashMap<u32, Key>,
+    /// Identities of samples that are held apart: see [`Claims::apart`].
+    held: HashSet<Key>,
     /// Number of definitions that found their identity taken.
     pub(crate) collisions: u64,
 }
@@ -44,6 +49,7 @@ impl Claims {
             table: Table::default(),
             contests: HashMap::default(),
             contended: HashMap::default(),
+            held: HashSet::new(),
             collisions: 0,
         }
     }
@@ -62,22 +68,67 @@ impl Claims {
     pub(crate) fn find(&self, candidate: &Candidate, series: &Series) -> Option<u32> {
         let same = |index: &u32| same_key(series, *index, &candidate.meta);
         let holder = self.table.find(candidate.identity)?;
-        Some(holder).filter(same).or_else(|| {
-            let key = series_key(&self.hasher, &candidate.meta);
-            self.table.find_key(key).filter(same)
-        })
+        let of_key = |key: Key| self.table.find_key(key).filter(same);
+        let apart = |meta: &SeriesMeta| {
+            let family = &meta.metric.family;
+            let own = only_sample(family).filter(|_| !self.held.is_empty())?;
+            of_key(self.apart(candidate.identity.into(), &own))
+        };
+        Some(holder)
+            .filter(same)
+            .or_else(|| of_key(series_key(&self.hasher, &candidate.meta)))
+            .or_else(|| apart(&candidate.meta))
     }
 
     /// Gives a free identity to the series. Otherwise returns the holder.
-    pub(crate) fn claim(&mut self, index: u32, series: &Series) -> Option<u32> {
-        let identity = series.placements[index as usize].key;
-        match self.table.find_key(identity) {
-            Some(holder) => Some(holder).filter(|holder| *holder != index),
-            None => {
-                self.table.insert(identity, index);
-                None
-            }
+    pub(crate) fn claim(&mut self, index: u32, series: &mut Series) -> Option<u32> {
+        let mut identity = series.placements[index as usize].key;
+        let holder = self.table.find_key(identity);
+        if holder == Some(index) {
+            return None;
         }
+        // A series with several samples takes its identity, and displaces those that hold one of them.
+        if !has_several_samples(series, index)
+            && let Some(rival) = self.held_apart(index, identity, series)
+        {
+            return Some(rival);
+        }
+        if let Some(holder) = holder {
+            let Some(own) = own_sample(series, index, holder) else {
+                return Some(holder);
+            };
+            identity = self.apart(identity, &own);
+            self.held.insert(identity);
+        }
+        self.set_key(index, identity, series);
+        None
+    }
+
+    /// The identity of a sample where another one holds that of its labels. Families that share samples with a third have identities in
+    /// common, although two of them may have no sample in common: `a_sum` and `a_count` beside a histogram `a`.
+    fn apart(&self, identity: Key, sample: &str) -> Key {
+        let mut bytes = identity.to_bytes().to_vec();
+        bytes.extend_from_slice(sample.as_bytes());
+        self.hasher.of(&bytes).into()
+    }
+
+    /// A series that holds one of the samples of this holder apart.
+    pub(crate) fn rival(&self, holder: u32, series: &Series) -> Option<u32> {
+        let key = series.placements[holder as usize].key;
+        let holds = !self.is_contender(holder) && !self.held.contains(&key);
+        self.held_apart(holder, key, series)
+            .filter(|rival| holds && *rival != holder)
+    }
+
+    /// A series that holds a sample of this one apart from `identity`, which is that of its labels.
+    fn held_apart(&self, index: u32, identity: Key, series: &Series) -> Option<u32> {
+        let family = &series.slots[index as usize].meta.as_ref()?.metric.family;
+        if self.held.is_empty() {
+            return None;
+        }
+        let samples = sample_names(&family.page, family.kind);
+        let held = |sample: &String| self.table.find_key(self.apart(identity, sample));
+        samples.iter().find_map(held)
     }
 
     /// Lets a series contend for the identity of a holder. `superseded`: the loser's process has been replaced by the winner's.
@@ -153,6 +204,7 @@ impl Claims {
         series: &mut Series,
     ) -> Option<u32> {
         self.table.remove(key, index);
+        let is_apart = self.held.remove(&key);
         let shown = shown?;
         if let Some(identity) = self.contended.remove(&index) {
             if let Some(contest) = self.contests.get_mut(&identity) {
@@ -167,15 +219,38 @@ impl Claims {
         }
         let mut contest = self.contests.remove(&key)?;
         let contenders = &mut contest.contenders;
-        let first = (0..contenders.len()).min_by(|a, b| order(series, contenders[*a], contenders[*b]));
-        let successor = contenders.swap_remove(first?);
+        let successor = loop {
+            let first = (0..contenders.len()).min_by(|a, b| order(series, contenders[*a], contenders[*b]));
+            let next = contenders.swap_remove(first?);
+            match self.held_apart(next, key, series) {
+                // One of its samples is another's.
+                Some(rival) => self.join(next, rival, series),
+                // An identity of one sample is not for a series with several, which stays hidden.
+                None if is_apart && has_several_samples(series, next) => {}
+                None => break next,
+            }
+        };
         self.contended.remove(&successor);
         self.table
             .remove(series.placements[successor as usize].key, successor);
         self.set_key(successor, key, series);
+        if is_apart {
+            self.held.insert(key);
+        }
         appoint(series, successor, contenders);
         self.contests.insert(key, contest);
         Some(successor)
+    }
+
+    /// Lets a contender contend for the identity of another holder, and lose.
+    fn join(&mut self, contender: u32, holder: u32, series: &mut Series) {
+        let identity = series.placements[holder as usize].key;
+        self.contended.insert(contender, identity);
+        let contest = self.contests.entry(identity).or_default();
+        contest.contenders.push(contender);
+        set_shown(series, holder, Shown::Row);
+        let hidden = reason(series, contender, holder);
+        set_shown(series, contender, Shown::Hidden(hidden));
     }
 
     /// Retires a total that a reset ended, if the series is part of a sum.
@@ -246,6 +321,24 @@ fn reason(series: &Series, hidden: u32, holder: u32) -> HiddenReason {
         (Some(a), Some(b)) if Arc::ptr_eq(&a.metric, &b.metric) => HiddenReason::LabelText,
         _ => HiddenReason::MetricName,
     }
+}
+
+/// The sample name of a family that has one.
+fn only_sample(family: &Family) -> Option<String> {
+    let mut samples = sample_names(&family.page, family.kind);
+    samples.pop().filter(|_| samples.is_empty())
+}
+
+fn has_several_samples(series: &Series, index: u32) -> bool {
+    let meta = series.slots[index as usize].meta.as_ref();
+    meta.is_some_and(|meta| only_sample(&meta.metric.family).is_none())
+}
+
+/// The sample name of a series, if the holder of its identity has one too, and another.
+fn own_sample(series: &Series, index: u32, holder: u32) -> Option<String> {
+    let family = |index: u32| Some(&*series.slots[index as usize].meta.as_ref()?.metric.family);
+    let own = only_sample(family(index)?)?;
+    (only_sample(family(holder)?)? != own).then_some(own)
 }
 
 fn same_key(series: &Series, index: u32, other: &SeriesMeta) -> bool {

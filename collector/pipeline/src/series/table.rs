@@ -16,6 +16,17 @@ impl Key {
     }
 }
 
+impl Key {
+    pub(crate) fn to_bytes(self) -> [u8; 12] {
+        let [a, b] = self.low.map(u32::to_le_bytes);
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&a);
+        bytes[4..8].copy_from_slice(&b);
+        bytes[8..].copy_from_slice(&self.high.to_le_bytes());
+        bytes
+    }
+}
+
 impl From<Fingerprint> for Key {
     #[inline]
     fn from(fp: Fingerprint) -> Self {
