@@ -2,7 +2,7 @@
 //!
 //! Order: `job`, `instance`, `runtime` (of metrics that a pack maps), labels from configuration, then the attributes. Names are made
 //! valid; the values of attributes with the same valid name are joined by `;`. An attribute whose name is reserved or taken by the
-//! source gets the prefix `exported_`; with `honor_labels`, it replaces the source's label instead.
+//! source gets the prefix `exported_`, once or more often until the name is free; with `honor_labels`, it replaces the source's label instead.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
 
 use crate::attributes::Attributes;
@@ -47,9 +47,17 @@ pub fn page_labels<'a>(stream: &Stream<'a>, attributes: &'a Attributes) -> (Vec<
     }
     push_qualifiers(&mut labels, stream, reserved);
     let taken = labels.len();
-    for (name, value) in attributes.iter() {
-        push_attribute(&mut labels, taken, name, value.into_rendered(), reserved);
-    }
+    // With `honor_labels` an empty label only removes that of the target.
+    let removes = |value: &str| spec.honor_labels && value.is_empty();
+    let rendered = attributes
+        .iter()
+        .map(|(name, value)| (name, value.into_rendered()));
+    push_attributes(
+        &mut labels,
+        taken,
+        rendered.filter(|(_, value)| !removes(value)),
+        reserved,
+    );
     (labels, taken)
 }
 
@@ -106,14 +114,11 @@ pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     labels.push(("runtime".into(), source.spec.runtime.as_str().into()));
     let taken = labels.len();
     let identifying = ["service.name", "service.namespace", "service.instance.id"];
-    for (name, value) in source
-        .spec
-        .resource
-        .iter()
+    let resource = source.spec.resource.iter();
+    let rendered = resource
         .filter(|(name, _)| !identifying.contains(name))
-    {
-        push_attribute(&mut labels, taken, name, value.into_rendered(), "");
-    }
+        .map(|(name, value)| (name, value.into_rendered()));
+    push_attributes(&mut labels, taken, rendered, "");
     labels
 }
 
@@ -131,21 +136,35 @@ fn owned<'a>(text: &str) -> Cow<'a, str> {
     Cow::Owned(text.to_owned())
 }
 
-fn push_attribute<'a>(
+/// Adds attributes after the labels of the source, in their order. Names that these have taken, or that are reserved, are renamed last
+/// and the shortest first, as Prometheus does, so that a renamed label never meets another attribute.
+fn push_attributes<'a>(
     labels: &mut Vec<Label<'a>>,
     taken: usize,
-    name: &'a str,
-    value: Cow<'a, str>,
+    attributes: impl Iterator<Item = (&'a str, Cow<'a, str>)>,
     reserved: &str,
 ) {
-    let name = free_name(&labels[..taken], Cow::Borrowed(name), reserved);
-    match labels[taken..].iter_mut().find(|(other, _)| *other == name) {
-        Some((_, joined)) => {
-            let joined = joined.to_mut();
-            joined.push(';');
-            joined.push_str(&value);
+    let mut renamed = Vec::new();
+    for (name, value) in attributes {
+        let name = label_name(name);
+        if is_taken(&labels[..taken], &name, reserved) {
+            renamed.push(labels.len());
+            labels.push((name, value));
+            continue;
         }
-        None => labels.push((name, value)),
+        match labels[taken..].iter_mut().find(|(other, _)| *other == name) {
+            Some((_, joined)) => {
+                let joined = joined.to_mut();
+                joined.push(';');
+                joined.push_str(&value);
+            }
+            None => labels.push((name, value)),
+        }
+    }
+    renamed.sort_by_key(|at| labels[*at].0.len());
+    for at in renamed {
+        // It is taken, by a label of the source or by itself.
+        labels[at].0 = free_name(labels, labels[at].0.clone(), reserved);
     }
 }
 
@@ -156,10 +175,14 @@ fn free_name<'a>(taken: &[Label<'_>], name: Cow<'a, str>, reserved: &str) -> Cow
         Cow::Borrowed(name) => label_name(name),
         Cow::Owned(name) => Cow::Owned(label_name(&name).into_owned()),
     };
-    while name.starts_with("__") || name == reserved || taken.iter().any(|(other, _)| *other == name) {
+    while is_taken(taken, &name, reserved) {
         name = Cow::Owned(format!("exported_{name}"));
     }
     name
+}
+
+fn is_taken(taken: &[Label<'_>], name: &str, reserved: &str) -> bool {
+    name.starts_with("__") || name == reserved || taken.iter().any(|(other, _)| other == name)
 }
 
 /// Writes `a="x",b="y"` with values escaped for both page formats.
@@ -291,7 +314,7 @@ mod tests {
         check(
             MetricKind::Histogram,
             &[("exported_le", "2"), ("le", "1")],
-            r#",exported_le="2;1""#,
+            r#",exported_le="2",exported_exported_le="1""#,
         );
     }
 
