@@ -275,6 +275,8 @@ pub struct Ledger {
     /// Removed sources that still have an account, oldest first.
     retired: VecDeque<SourceId>,
     hops: BTreeMap<String, Arc<Hop>>,
+    /// By source and reason.
+    violations: BTreeMap<(SourceId, &'static str), u64>,
 }
 
 /// Largest number of removed sources with an account.
@@ -310,9 +312,25 @@ impl Ledger {
         }
     }
 
+    /// Counts what a source sent that its format forbids, and that was taken all the same. `reason` is one of a fixed set.
+    pub fn violated(&mut self, source: SourceId, reason: &'static str, count: u64) {
+        add(self.violations.entry((source, reason)).or_default(), count);
+    }
+
+    /// The violations of each source, by reason.
+    pub fn violations(&self) -> impl Iterator<Item = (SourceId, &'static str, u64)> + '_ {
+        let all = self.violations.iter();
+        all.map(|((source, reason), count)| (*source, *reason, *count))
+    }
+
     fn fold(&mut self, source: SourceId) {
         self.names.remove(&source);
         self.relays.remove(&source);
+        let violations = self.violations.extract_if(.., |(of, _), _| *of == source);
+        for ((_, reason), count) in violations.collect::<Vec<_>>() {
+            self.name(Self::REMOVED_SOURCES, "internal", "removed sources");
+            self.violated(Self::REMOVED_SOURCES, reason, count);
+        }
         for signal in [Signal::Metrics, Signal::Events, Signal::Logs, Signal::Traces] {
             let Some(old) = self.accounts.remove(&(source, signal)) else {
                 continue;

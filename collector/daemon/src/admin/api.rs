@@ -6,6 +6,7 @@ use dichroic_model::{Attributes, SourceId};
 use dichroic_pipeline::Warnings;
 use dichroic_pipeline::{Busy, Core, Handle, Ledger, Row, SnapshotRequest};
 use dichroic_receiver_beam::RelayStatus;
+use dichroic_receiver_prometheus::scrape::TargetStatus;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -73,6 +74,10 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
             })
         })
         .collect();
+    let violations: Vec<Value> = ledger
+        .violations()
+        .map(|(source, reason, count)| json!({ "source": name(source).1, "reason": reason, "count": count }))
+        .collect();
     let exporters: Vec<Value> = ledger
         .hops()
         .map(|(name, hop)| {
@@ -100,6 +105,7 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
         "ingest": ingest,
         "exporters": exporters,
         "relays": relays,
+        "violations": violations,
         "warnings": warnings_document(warnings),
     })
 }
@@ -137,7 +143,12 @@ fn warnings_document(seen: Warnings) -> Value {
 }
 
 /// `/api/v1/lint`: likely problems.
-pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatus>) -> Result<Value, Busy> {
+pub async fn lint(
+    handle: &Handle,
+    config: &lint::Config,
+    relays: Vec<RelayStatus>,
+    targets: &[TargetStatus],
+) -> Result<Value, Busy> {
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut seen = lint::Seen::default();
     while let Some(chunk) = chunks.recv().await {
@@ -168,6 +179,7 @@ pub async fn lint(handle: &Handle, config: &lint::Config, relays: Vec<RelayStatu
     let findings = seen.findings(&lint::Inputs {
         config,
         relays: &relays,
+        targets,
         warnings,
     });
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();

@@ -117,6 +117,7 @@ impl AdminServer {
             &self.core,
             newer.as_ref().unwrap_or(&self.lint),
             self.relays.read(),
+            &self.targets.targets(),
         )
         .await
     }
@@ -137,6 +138,7 @@ fn target(status: &TargetStatus) -> Value {
         "last_error": status.last_error, "last_scrape": status.last_scrape,
         "last_scrape_duration_seconds": status.last_scrape_duration_seconds,
         "samples": status.samples, "scrapes": status.scrapes, "failures": status.failures,
+        "violations": status.violations,
     })
 }
 

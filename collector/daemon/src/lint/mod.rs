@@ -1,5 +1,5 @@
 //! Finds likely problems in received metrics: events that never occurred, unsuitable units and bounds, unbounded labels, name
-//! conflicts.
+//! conflicts, pages that violate their format.
 //!
 //! The admin API passes a snapshot of all series to [`Seen::note`] and calls [`findings`](Seen::findings). The checks read names,
 //! labels and bucket counts only; memory is bounded by [`VALUES`] per label. A finding states its reason and what to do. A
@@ -11,6 +11,8 @@ use dichroic_packs::{Metric, Pack, Packs, Selection, Variables};
 use dichroic_pipeline::Warnings;
 use dichroic_pipeline::{HiddenReason, Row, RowValue};
 use dichroic_receiver_beam::RelayStatus;
+use dichroic_receiver_prometheus::parse::Violation;
+use dichroic_receiver_prometheus::scrape::TargetStatus;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -121,6 +123,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// Relays, with the service name of each.
     pub relays: &'a [(RelayStatus, String)],
+    /// Scrape targets.
+    pub targets: &'a [TargetStatus],
     /// Conditions that the core counts.
     pub warnings: Warnings,
 }
@@ -202,6 +206,9 @@ impl Seen {
         for (relay, service) in inputs.relays {
             self.of_relay(inputs, relay, service, &mut found);
         }
+        for target in inputs.targets {
+            found.extend(of_target(target));
+        }
         totals(inputs, &mut found);
         found.into_iter().collect()
     }
@@ -257,6 +264,29 @@ fn snakepit_stream(relay: &RelayStatus, add: &mut impl FnMut(Level, &'static str
         ms as f64 / 1000.0
     );
     add(Level::Warning, "snakepit_stream", "snakepit.python", message);
+}
+
+/// What the last page of a scrape target does that OpenMetrics forbids.
+fn of_target(target: &TargetStatus) -> impl Iterator<Item = Finding> + '_ {
+    target.violations.iter().map(|violation| Finding {
+        level: Level::Warning,
+        check: "openmetrics",
+        subject: target.url.clone(),
+        source: format!("{}/{}", target.job, target.instance),
+        message: {
+            // Incomplete points are allowed.
+            let refuse = match violation.reason {
+                Violation::Incomplete => "",
+                _ => " (`strict: true` refuses such pages)",
+            };
+            format!(
+                "{} on its page: {} times, first at {}; the page is kept, as Prometheus keeps it{refuse}",
+                violation.reason.as_str(),
+                violation.count,
+                violation.first,
+            )
+        },
+    })
 }
 
 /// Packs of which no event has occurred, and events that have not occurred while others of their pack have.

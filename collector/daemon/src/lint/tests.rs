@@ -14,6 +14,7 @@ struct World {
     core: Core,
     node: Arc<Source>,
     python: Arc<Source>,
+    targets: Vec<TargetStatus>,
     next: u64,
 }
 
@@ -44,6 +45,7 @@ impl World {
             node: open(Protocol::Beam, Runtime::Beam, "shop@host"),
             python: open(Protocol::Otlp, Runtime::Python, "worker"),
             core,
+            targets: Vec::new(),
             next: 1,
         }
     }
@@ -200,6 +202,7 @@ impl World {
         let findings = seen.findings(&Inputs {
             config: &config,
             relays: &relays,
+            targets: &self.targets,
             warnings: self.core.warnings(),
         });
         let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);
@@ -500,4 +503,34 @@ fn findings_are_a_line_each_and_a_document() {
     );
     let none = json!({ "warnings": 0, "notes": 0, "findings": [] });
     assert_eq!(crate::commands::lint::text(&none), ["no problems found"]);
+}
+
+#[test]
+fn a_page_that_violates_openmetrics_is_reported_with_its_first_place() {
+    use dichroic_receiver_prometheus::ingest::PageViolation;
+    use dichroic_receiver_prometheus::parse::Violation;
+    use dichroic_receiver_prometheus::scrape::Health;
+    let mut world = World::new();
+    world.targets.push(TargetStatus {
+        job: "ray".into(),
+        instance: "head:8080".into(),
+        url: "http://head:8080/metrics".into(),
+        health: Health::Up,
+        last_error: None,
+        last_scrape: NOW,
+        last_scrape_duration_seconds: 0.1,
+        samples: 2,
+        body_bytes: 50,
+        scrapes: 1,
+        failures: 0,
+        violations: vec![PageViolation {
+            reason: Violation::Families,
+            count: 3,
+            first: "line 4, column 1: a sample name of this family belongs to an earlier family".into(),
+        }],
+    });
+    world.check(
+        &["Warning openmetrics http://head:8080/metrics"],
+        &["families on its page: 3 times, first at line 4", "`strict: true`"],
+    );
 }

@@ -70,6 +70,10 @@ const WARNINGS: Family = counter(
     "warnings",
     "Conditions that lose no data but may need attention, by kind.",
 );
+const VIOLATIONS: Family = counter(
+    "violations",
+    "Violations of OpenMetrics on scraped pages that are kept all the same, by reason.",
+);
 const REFUSED: Family = counter(
     "connections_refused",
     "Refused connections of relays and subscribers, by listener and reason.",
@@ -159,6 +163,7 @@ impl SelfTelemetry {
     pub fn record(&mut self, core: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
         self.writer.begin(core);
         self.ingest(core.ledger());
+        self.violations(core.ledger());
         self.exporters(core.ledger());
         self.relays(core.ledger());
         for (kind, n) in api::warnings(core.warnings()) {
@@ -192,6 +197,14 @@ impl SelfTelemetry {
                 let labels = [source, protocol, signal, ("reason", reason.as_str())];
                 self.writer.count(&DROPPED, &labels, n);
             }
+        }
+    }
+
+    fn violations(&mut self, ledger: &Ledger) {
+        for (source, reason, n) in ledger.violations() {
+            let (_, name) = ledger.source_name(source).unwrap_or(("internal", "collector"));
+            self.writer
+                .count(&VIOLATIONS, &[("source", name), ("reason", reason)], n);
         }
     }
 

@@ -34,7 +34,10 @@ fn main() {
     measure("OpenMetrics, parsed and checked", Some(floor), || {
         parse_openmetrics(&om_page)
     });
-    let om = Format::OpenMetrics { quoted_names: false };
+    let om = Format::OpenMetrics {
+        quoted_names: false,
+        strict: false,
+    };
     let mut target = Target::new();
     let mut turn = 0;
     let replayed = measure("text → cell, same series again", Some(floor), || {

@@ -54,6 +54,18 @@ pub struct ScrapeConfig {
     /// Whether gzip is requested.
     #[serde(default = "yes")]
     pub enable_compression: bool,
+    /// Formats to request, the preferred one first.
+    #[serde(default = "scrape_protocols")]
+    #[schemars(length(min = 1), extend("uniqueItems" = true), example = ["PrometheusText0.0.4"])]
+    pub scrape_protocols: Vec<ScrapeProtocol>,
+    /// Format of a page whose `Content-Type` is missing, invalid or unsupported. Without it such a page is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"PrometheusText0.0.4")]
+    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+    /// Whether an OpenMetrics page that violates the standard is refused. Otherwise it is kept if Prometheus keeps it, and `lint` reports
+    /// the violations. Prometheus does not have this setting.
+    #[serde(default)]
+    pub strict: bool,
     /// Largest page, after decompression; 0 stands for 64MiB.
     #[serde(default, with = "size")]
     #[schemars(with = "SizeSchema", extend("x-expected" = SIZE), example = &"10MB")]
@@ -115,6 +127,58 @@ pub enum Scheme {
     Http,
 }
 
+/// A format of pages, as Prometheus names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ScrapeProtocol {
+    /// Prometheus text 0.0.4.
+    #[serde(rename = "PrometheusText0.0.4")]
+    PrometheusText0_0_4,
+    /// Prometheus text 1.0.0, which has quoted names.
+    #[serde(rename = "PrometheusText1.0.0")]
+    PrometheusText1_0_0,
+    /// OpenMetrics 0.0.1.
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetricsText0_0_1,
+    /// OpenMetrics 1.0.0.
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetricsText1_0_0,
+}
+
+impl ScrapeProtocol {
+    /// Prometheus's default, in its order.
+    pub const DEFAULT: [Self; 4] = [
+        Self::OpenMetricsText1_0_0,
+        Self::OpenMetricsText0_0_1,
+        Self::PrometheusText1_0_0,
+        Self::PrometheusText0_0_4,
+    ];
+
+    /// Whether it is a version of OpenMetrics.
+    pub fn is_openmetrics(self) -> bool {
+        matches!(self, Self::OpenMetricsText0_0_1 | Self::OpenMetricsText1_0_0)
+    }
+
+    fn media_range(self) -> &'static str {
+        match self {
+            Self::PrometheusText0_0_4 => "text/plain;version=0.0.4",
+            Self::PrometheusText1_0_0 => "text/plain;version=1.0.0;escaping=allow-utf-8",
+            Self::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
+            Self::OpenMetricsText1_0_0 => "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+        }
+    }
+}
+
+/// The `Accept` header that Prometheus 3 sends for these protocols: each has a lower quality than the one before, then anything.
+fn accept(protocols: &[ScrapeProtocol]) -> String {
+    /// One more than the protocols that Prometheus 3.16 has.
+    const HIGHEST: usize = 7;
+    let ranges = protocols.iter().map(|protocol| protocol.media_range());
+    let ranges = ranges.chain(["*/*"]).enumerate();
+    let ranges = ranges.map(|(at, range)| format!("{range};q=0.{}", HIGHEST.saturating_sub(at)));
+    ranges.collect::<Vec<_>>().join(",")
+}
+
 /// Limit of a page without `body_size_limit`: 64 MiB.
 pub const BODY_BYTES: u64 = 64 << 20;
 
@@ -132,6 +196,10 @@ fn one_minute() -> Duration {
 
 fn metrics_path() -> String {
     "/metrics".into()
+}
+
+fn scrape_protocols() -> Vec<ScrapeProtocol> {
+    ScrapeProtocol::DEFAULT.to_vec()
 }
 
 fn yes() -> bool {
@@ -183,6 +251,12 @@ pub struct ScrapeTarget {
     pub honor_timestamps: bool,
     /// Whether to request gzip.
     pub compression: bool,
+    /// The `Accept` header.
+    pub accept: String,
+    /// See [`ScrapeConfig::fallback_scrape_protocol`].
+    pub fallback: Option<ScrapeProtocol>,
+    /// See [`ScrapeConfig::strict`].
+    pub strict: bool,
     /// Most bytes of a page after decompression.
     pub body_bytes: usize,
     /// Limits on samples and labels.
@@ -202,6 +276,9 @@ impl ScrapeConfig {
             honor_labels: false,
             honor_timestamps: true,
             enable_compression: true,
+            scrape_protocols: scrape_protocols(),
+            fallback_scrape_protocol: None,
+            strict: false,
             body_size_limit: 0,
             sample_limit: 0,
             label_limit: 0,
@@ -225,6 +302,21 @@ impl ScrapeConfig {
                 "metrics_path",
                 format!("invalid path {:?}", self.metrics_path),
                 "start it with `/` and write other characters than letters, digits and `-._~/?=&` as %XX, such as /metrics",
+            ));
+        }
+        let protocols = &self.scrape_protocols;
+        if protocols.is_empty() {
+            return Err(wrong(
+                "scrape_protocols",
+                "empty list",
+                "remove the key, or list a protocol such as PrometheusText0.0.4",
+            ));
+        }
+        if (1..protocols.len()).any(|at| protocols[..at].contains(&protocols[at])) {
+            return Err(wrong(
+                "scrape_protocols",
+                "duplicate protocol",
+                "list each protocol once",
             ));
         }
         let mut targets = Vec::new();
@@ -300,6 +392,9 @@ impl ScrapeConfig {
             honor_labels: self.honor_labels,
             honor_timestamps: self.honor_timestamps,
             compression: self.enable_compression,
+            accept: accept(&self.scrape_protocols),
+            fallback: self.fallback_scrape_protocol,
+            strict: self.strict,
             body_bytes: if self.body_size_limit == 0 {
                 BODY_BYTES
             } else {
@@ -498,6 +593,20 @@ mod tests {
     }
 
     #[test]
+    fn the_accept_header_is_that_of_prometheus() {
+        assert_eq!(
+            accept(&ScrapeProtocol::DEFAULT),
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,\
+             application/openmetrics-text;version=0.0.1;q=0.6,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
+        );
+        assert_eq!(
+            accept(&[ScrapeProtocol::PrometheusText0_0_4]),
+            "text/plain;version=0.0.4;q=0.7,*/*;q=0.6"
+        );
+    }
+
+    #[test]
     fn parameters_are_encoded() {
         let mut config = ScrapeConfig::new("j");
         config
@@ -509,15 +618,38 @@ mod tests {
         );
     }
 
+    fn check_invalid(json: &str, expected: &str) {
+        let error = match serde_json::from_str::<ScrapeConfig>(json) {
+            Ok(config) => config.targets().expect_err("an invalid config").to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(expected), "{json}: {error}");
+    }
+
+    #[test]
+    fn invalid_protocols_are_rejected() {
+        let check = check_invalid;
+        check(
+            r#"{"job_name": "a", "scrape_protocols": []}"#,
+            "scrape_protocols: empty list",
+        );
+        check(
+            r#"{"job_name": "a", "scrape_protocols": ["PrometheusText0.0.4", "PrometheusText0.0.4"]}"#,
+            "scrape_protocols: duplicate protocol",
+        );
+        check(
+            r#"{"job_name": "a", "scrape_protocols": ["PrometheusProto"]}"#,
+            "unknown variant `PrometheusProto`",
+        );
+        check(
+            r#"{"job_name": "a", "fallback_scrape_protocol": "text"}"#,
+            "unknown variant `text`",
+        );
+    }
+
     #[test]
     fn an_invalid_config_is_rejected_with_its_key() {
-        let check = |json: &str, expected: &str| {
-            let error = match serde_json::from_str::<ScrapeConfig>(json) {
-                Ok(config) => config.targets().expect_err("an invalid config").to_string(),
-                Err(error) => error.to_string(),
-            };
-            assert!(error.contains(expected), "{json}: {error}");
-        };
+        let check = check_invalid;
         check(r#"{"job_name": ""}"#, "job_name: empty name");
         check(
             r#"{"job_name": "a", "scrape_interval": "5"}"#,

@@ -14,11 +14,6 @@ use tokio::task::JoinHandle;
 
 use crate::config::ScrapeTarget;
 
-/// The `Accept` header, as Prometheus 3 sends it: OpenMetrics first, then text, then anything.
-pub const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-     application/openmetrics-text;version=0.0.1;q=0.5,\
-     text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-
 /// Why a page could not be fetched. Messages end with what to check or change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
@@ -144,7 +139,7 @@ async fn request(
     let request = || {
         let mut request = Request::get(target.path.as_str())
             .header(header::HOST, target.authority())
-            .header(header::ACCEPT, ACCEPT)
+            .header(header::ACCEPT, &target.accept)
             .header(
                 header::USER_AGENT,
                 concat!("dichroic/", env!("CARGO_PKG_VERSION")),

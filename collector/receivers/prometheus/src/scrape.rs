@@ -24,7 +24,7 @@ use tracing::{Instrument, Span};
 
 use crate::config::ScrapeTarget;
 use crate::fetch::{Client, FetchError};
-use crate::ingest::{Exposition, Format, Ingested, Page, PageError, ScrapeTimes};
+use crate::ingest::{Exposition, Format, Ingested, Page, PageError, PageViolation, ScrapeTimes};
 
 /// Status of a target, for the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,6 +51,8 @@ pub struct TargetStatus {
     pub scrapes: u64,
     /// Failed scrapes so far.
     pub failures: u64,
+    /// What the last valid page does that OpenMetrics forbids; it is kept all the same.
+    pub violations: Vec<PageViolation>,
 }
 
 /// Whether the last scrape of a target succeeded.
@@ -174,6 +176,7 @@ impl Scraper {
             body_bytes: 0,
             scrapes: 0,
             failures: 0,
+            violations: Vec::new(),
         };
         self.statuses.lock().insert(key.to_owned(), status);
         let scrapes = TargetLoop {
@@ -302,7 +305,12 @@ impl TargetLoop {
             .state
             .borrow_mut()
             .open(&self.target, &mut self.store.borrow_mut(), runtime)?;
-        let format = Format::of(content_type)?;
+        // For Prometheus an empty page is valid, whatever its type is.
+        let format = if self.body.is_empty() {
+            Format::Text
+        } else {
+            Format::of(content_type, self.target.fallback, self.target.strict)?
+        };
         let times = ScrapeTimes {
             scraped,
             now: now(),
@@ -337,8 +345,17 @@ impl TargetLoop {
             Ok(ingested) => {
                 (status.health, status.last_error) = (Health::Up, None);
                 (status.samples, status.body_bytes) = (ingested.samples, self.body.len());
+                let page = &self.state.borrow().page;
+                if status.violations != page.violations() {
+                    status.violations = page.violations().to_vec();
+                }
                 if before != Health::Up {
-                    tracing::info!(scrape_target = %self.target, samples = ingested.samples, "target up");
+                    tracing::info!(
+                        scrape_target = %self.target,
+                        samples = ingested.samples,
+                        violations = ingested.violations,
+                        "target up"
+                    );
                 }
             }
             Err(error) => {

@@ -326,3 +326,60 @@ fn values_must_fit_their_type() {
         "histogram with a count but no sum",
     );
 }
+
+#[test]
+fn infinity_has_one_spelling_in_labels() {
+    for spelling in ["Inf", "+inf", "Infinity"] {
+        bad(
+            &format!("# TYPE a histogram\na_bucket{{le=\"{spelling}\"}} 1"),
+            2,
+            "infinite bound in another spelling than +Inf",
+        );
+    }
+}
+
+/// The problem of a page for a lenient parser, which is the one of Prometheus.
+fn lenient(page: &str) -> Option<&'static str> {
+    let mut parser = openmetrics::Parser::new(page.as_bytes()).lenient();
+    loop {
+        match parser.next_item() {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(error) => return Some(error.problem),
+        }
+    }
+}
+
+#[test]
+fn what_prometheus_refuses_is_refused_by_a_lenient_parser_too() {
+    let check = |page: &str, problem: &str| {
+        assert_eq!(lenient(&format!("{page}\n# EOF\n")), Some(problem), "{page:?}");
+    };
+    check("a 1\n\nb 1", "blank line");
+    check(
+        "# just a comment",
+        "invalid metadata; OpenMetrics has no comments",
+    );
+    check("# TYPE a untyped", "unknown metric type");
+    check("a  1", "expected one blank and a value");
+    check("a {b=\"c\"} 1", "invalid number");
+    check("a{b=\"c\",,} 1", "expected a label name");
+    check("a{b=\"c\"d=\"e\"} 1", "expected `,` or `}` after the label");
+    check("a{b=\"c\nd\"} 1", "line feed in a label value");
+    check("a{b=\"c\",b=\"d\"} 1", "duplicate label");
+    check("a 0x1p-3", "invalid number");
+    check("a 1 NaN", "invalid number");
+    check("a 1 # {b=\"c\"", "expected `,` or `}` after the label");
+    check("a 1 # {b=\"c\"} x", "invalid number");
+    check("# UNIT a seconds", "the family's name does not end in its unit");
+    check("# EOF\na 1", "text after `# EOF`");
+    assert_eq!(lenient("a 1\n"), Some("incomplete page"));
+    for kept in [
+        "# UNIT a_seconds seconds\n# TYPE a_seconds info\n# EOF\n",
+        "a 1 # {b=\"1\",b=\"2\"} 1\n# EOF",
+        "# TYPE a gauge\na 1 5\na{b=\"1\"} 2\na 1 4\n# EOF\n",
+        "# TYPE h histogram\nh_bucket{le=\"Inf\"} 1\n# EOF\n",
+    ] {
+        assert_eq!(lenient(kept), None, "{kept:?}");
+    }
+}

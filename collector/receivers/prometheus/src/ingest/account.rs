@@ -3,6 +3,8 @@
 use dichroic_model::SourceId;
 use dichroic_pipeline::{Core, DropReason, HiddenReason, Signal, Written};
 
+use super::points::PageViolation;
+
 /// The result of a page that was applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ingested {
@@ -14,6 +16,8 @@ pub struct Ingested {
     pub added: u64,
     /// Whether the page was replayed instead of parsed.
     pub replayed: bool,
+    /// Violations of OpenMetrics on the page, which is kept all the same.
+    pub violations: u64,
 }
 
 /// Samples of a page that were applied or dropped.
@@ -41,7 +45,13 @@ impl PageAccount {
     }
 
     /// Writes the account into the ledger.
-    pub(super) fn flush_to(mut self, store: &mut Core, source: SourceId, duplicates: u64) -> Ingested {
+    pub(super) fn flush_to(
+        mut self,
+        store: &mut Core,
+        source: SourceId,
+        duplicates: u64,
+        violations: &[PageViolation],
+    ) -> Ingested {
         if duplicates > 0 {
             self.drop(DropReason::Duplicate, duplicates);
         }
@@ -57,11 +67,15 @@ impl PageAccount {
         for (reason, count) in self.dropped {
             ledger.dropped(source, Signal::Metrics, reason, count);
         }
+        for violation in violations {
+            ledger.violated(source, violation.reason.as_str(), violation.count);
+        }
         Ingested {
             samples,
             applied: self.applied,
             added: self.added,
             replayed: self.replayed,
+            violations: violations.iter().map(|violation| violation.count).sum(),
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn apply(
         match writer.write(point) {
             Ok(written) => account.written(written, samples),
             Err(reason) => {
-                account.must_rebuild |= reason == DropReason::SeriesGone;
+                // Values that no longer make up a histogram are kept one by one, which only parsing does.
+                account.must_rebuild |= matches!(reason, DropReason::SeriesGone | DropReason::Buckets);
                 account.drop(reason, samples);
             }
         }
@@ -108,7 +109,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Converts cumulative bucket counts to counts per bucket. Counts that are fractional or decrease are an error.
+    /// Converts cumulative bucket counts to counts per bucket. Counts that are fractional or decrease, or do not add up to the total,
+    /// are an error.
     fn fill_counts(&mut self, point: &Point) -> Result<(), DropReason> {
         self.counts.clear();
         let mut below = 0;
@@ -118,12 +120,10 @@ impl Writer<'_> {
                 .push(count.checked_sub(below).ok_or(DropReason::Buckets)?);
             below = count;
         }
-        if !point.closed {
-            let total = self.memory.value(point.main).map_or(Ok(below), whole)?;
-            self.counts
-                .push(total.checked_sub(below).ok_or(DropReason::Buckets)?);
+        match self.memory.value(point.main) {
+            Some(total) if total == below as f64 => Ok(()),
+            _ => Err(DropReason::Buckets),
         }
-        Ok(())
     }
 
     fn start(&self, point: &Point) -> UnixNanos {
@@ -156,7 +156,7 @@ fn number(value: f64) -> Number {
     }
 }
 
-fn whole(value: f64) -> Result<u64, DropReason> {
+pub(super) fn whole(value: f64) -> Result<u64, DropReason> {
     const ABOVE: f64 = 18_446_744_073_709_551_616.0; // 2^64
     if (0.0..ABOVE).contains(&value) && value.fract() == 0.0 {
         Ok(value as u64)

@@ -10,9 +10,9 @@ pub enum PageError {
     /// The page violates its format.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// The `Content-Type` is not that of an exposition.
+    /// The `Content-Type` is missing, or not that of an exposition.
     #[error(
-        "unsupported Content-Type {0:?}; the target must serve text/plain or application/openmetrics-text (check metrics_path)"
+        "unsupported Content-Type {0:?}; the target must serve text/plain or application/openmetrics-text: check metrics_path, or set fallback_scrape_protocol"
     )]
     ContentType(String),
     /// The page is over `sample_limit`.

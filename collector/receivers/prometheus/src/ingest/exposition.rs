@@ -2,39 +2,55 @@
 
 use dichroic_model::UnixNanos;
 
+use super::content_type;
 use super::error::PageError;
+use crate::config::ScrapeProtocol;
 
 /// Format of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus text 0.0.4, quoted names included.
+    /// Prometheus text, quoted names included.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics {
-        /// Names in quotes are allowed: the content type has `escaping=allow-utf-8`.
+        /// Names in quotes are announced: the content type has `escaping=allow-utf-8`.
         quoted_names: bool,
+        /// Violations refuse the page; otherwise Prometheus's own parser decides.
+        strict: bool,
     },
 }
 
 impl Format {
-    /// The format of a `Content-Type`. A missing header means text, as old exporters send it.
+    /// The format of a `Content-Type`, as Prometheus 3 decides it: `fallback` is used if the type is missing, invalid or unsupported.
     ///
     /// # Errors
-    /// [`PageError::ContentType`] for any other type.
-    pub fn of(content_type: Option<&str>) -> Result<Self, PageError> {
-        let Some(content_type) = content_type.map(str::trim).filter(|text| !text.is_empty()) else {
-            return Ok(Self::Text);
-        };
-        let mut parts = content_type
-            .split(';')
-            .map(|part| part.trim().to_ascii_lowercase());
-        match parts.next().as_deref() {
-            Some("text/plain") => Ok(Self::Text),
-            Some("application/openmetrics-text") => {
-                let quoted_names = parts.any(|part| part.replace([' ', '"'], "") == "escaping=allow-utf-8");
-                Ok(Self::OpenMetrics { quoted_names })
+    /// [`PageError::ContentType`] without a fallback.
+    pub fn of(
+        content_type: Option<&str>,
+        fallback: Option<ScrapeProtocol>,
+        strict: bool,
+    ) -> Result<Self, PageError> {
+        let content_type = content_type.unwrap_or_default();
+        let parsed = content_type::parse(content_type);
+        let parameter = |name: &str| parsed.as_ref().and_then(|parsed| parsed.parameter(name));
+        match parsed.as_ref().map(|parsed| parsed.media_type.as_str()) {
+            Some("text/plain") => return Ok(Self::Text),
+            // Prometheus reads version 2 behind a feature flag only.
+            Some("application/openmetrics-text") if parameter("version") != Some("2.0.0") => {
+                return Ok(Self::OpenMetrics {
+                    quoted_names: parameter("escaping") == Some("allow-utf-8"),
+                    strict,
+                });
             }
-            _ => Err(PageError::ContentType(content_type.chars().take(100).collect())),
+            _ => {}
+        }
+        match fallback {
+            Some(protocol) if protocol.is_openmetrics() => Ok(Self::OpenMetrics {
+                quoted_names: false,
+                strict,
+            }),
+            Some(_) => Ok(Self::Text),
+            None => Err(PageError::ContentType(content_type.chars().take(100).collect())),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod account;
 mod apply;
+mod content_type;
 mod error;
 mod exposition;
 mod parser;
@@ -28,7 +29,8 @@ use account::PageAccount;
 pub use error::PageError;
 pub use exposition::{Exposition, Format, MAX_SAMPLES, PageLimits, ScrapeTimes};
 use points::Memory;
-use rebuild::{Build, Reader};
+pub use points::PageViolation;
+use rebuild::{Build, Kept, Reader};
 use replay::{Replay, Step};
 
 /// The last page of one target, kept between scrapes.
@@ -91,14 +93,15 @@ impl Page {
             times,
         } = *exposition;
         let fingerprints = store.borrow().fingerprinter(source.id);
+        let removable = removable(source);
         if self.replay(&fingerprints, body, format, &pause).await {
             let mut account = self.apply(store, times, &pause).await;
             if !account.must_rebuild {
                 account.replayed = true;
-                return Ok(account.flush_to(&mut store.borrow_mut(), source.id, 0));
+                return Ok(account.flush_to(&mut store.borrow_mut(), source.id, 0, &self.memory.violations));
             }
         }
-        let mut reader = Reader::new(body, format, limits, &fingerprints);
+        let mut reader = Reader::new(body, format, limits, &fingerprints, &removable);
         loop {
             match reader.step(READ_ITEMS) {
                 Ok(true) => pause().await,
@@ -109,12 +112,18 @@ impl Page {
                 }
             }
         }
-        let build = reader.finish();
+        let mut build = reader.finish();
+        let kept = build.identify();
         let duplicates = build.duplicates;
-        let added = self.settle(build, store, source.id, &pause).await;
+        let added = self.settle(build, &kept, store, source.id, &pause).await;
         let mut account = self.apply(store, times, &pause).await;
         account.added = added;
-        Ok(account.flush_to(&mut store.borrow_mut(), source.id, duplicates))
+        Ok(account.flush_to(
+            &mut store.borrow_mut(),
+            source.id,
+            duplicates,
+            &self.memory.violations,
+        ))
     }
 
     async fn replay<P: Future<Output = ()>>(
@@ -139,11 +148,11 @@ impl Page {
     async fn settle<P: Future<Output = ()>>(
         &mut self,
         mut build: Build<'_>,
+        kept: &Kept,
         store: &RefCell<Core>,
         source: SourceId,
         pause: &impl Fn() -> P,
     ) -> u64 {
-        let kept = build.identify();
         for points in std::mem::take(&mut self.memory).points.chunks(SETTLE_POINTS) {
             let expired = points.iter().filter(|point| !kept.contains(&point.fp));
             expired.for_each(|point| point.expire(&mut store.borrow_mut()));
@@ -176,6 +185,11 @@ impl Page {
         account
     }
 
+    /// What the last page does that OpenMetrics forbids.
+    pub fn violations(&self) -> &[PageViolation] {
+        &self.memory.violations
+    }
+
     /// Expires all series of the page, for a target that is down.
     pub fn clear(&mut self, store: &mut Core) {
         std::mem::take(&mut self.memory)
@@ -197,6 +211,16 @@ impl Page {
             pause().await;
         }
     }
+}
+
+/// Labels of the target that a page with `honor_labels` removes by an empty label, as the Pushgateway and `/federate` do.
+fn removable(source: &Source) -> Vec<String> {
+    let spec = &source.spec;
+    if !spec.honor_labels {
+        return Vec::new();
+    }
+    let own = spec.labels.iter().map(|(name, _)| name);
+    own.chain(["job", "instance"]).map(str::to_owned).collect()
 }
 
 fn refuse(store: &mut Core, source: SourceId, error: &PageError, samples: u64) {

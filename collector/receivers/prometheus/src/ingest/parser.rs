@@ -1,9 +1,10 @@
 //! The parser of a page, by its format.
 
 use super::exposition::Format;
-use crate::parse::{Item, ParseError, openmetrics, text};
+use crate::parse::{Item, ParseError, Violation, openmetrics, text};
 
 /// The parser of a format.
+#[expect(clippy::large_enum_variant, reason = "one per page, moved once per step")]
 pub(super) enum PageParser<'a> {
     Text(text::Parser<'a>),
     OpenMetrics(openmetrics::Parser<'a>),
@@ -17,11 +18,24 @@ impl Default for PageParser<'_> {
 
 impl<'a> PageParser<'a> {
     pub(super) fn new(body: &'a [u8], format: Format) -> Self {
-        let openmetrics = openmetrics::Parser::new(body);
-        match format {
-            Format::Text => Self::Text(text::Parser::new(body)),
-            Format::OpenMetrics { quoted_names: false } => Self::OpenMetrics(openmetrics),
-            Format::OpenMetrics { quoted_names: true } => Self::OpenMetrics(openmetrics.with_quoted_names()),
+        let Format::OpenMetrics { quoted_names, strict } = format else {
+            return Self::Text(text::Parser::new(body));
+        };
+        let mut parser = openmetrics::Parser::new(body);
+        if quoted_names {
+            parser = parser.with_quoted_names();
+        }
+        if !strict {
+            parser = parser.lenient();
+        }
+        Self::OpenMetrics(parser)
+    }
+
+    /// The violations so far, with their places in `body`.
+    pub(super) fn violations(&self, body: &[u8]) -> Vec<(Violation, u64, ParseError)> {
+        match self {
+            Self::Text(_) => Vec::new(),
+            Self::OpenMetrics(parser) => parser.violations().on(body),
         }
     }
 

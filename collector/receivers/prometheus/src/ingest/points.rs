@@ -3,8 +3,30 @@
 use dichroic_model::Fingerprint;
 use dichroic_pipeline::{Core, DropReason, SeriesRef};
 use hashbrown::HashTable;
+use serde::Serialize;
 
-use crate::parse::FamilyKind;
+use crate::parse::{FamilyKind, ParseError, Violation};
+
+/// A rule that a page violates although it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PageViolation {
+    /// The rule.
+    pub reason: Violation,
+    /// How often.
+    pub count: u64,
+    /// Where first, and what to do.
+    pub first: String,
+}
+
+impl From<(Violation, u64, ParseError)> for PageViolation {
+    fn from((reason, count, first): (Violation, u64, ParseError)) -> Self {
+        Self {
+            reason,
+            count,
+            first: first.to_string(),
+        }
+    }
+}
 
 /// Marks a missing line or list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -37,8 +59,6 @@ pub(super) struct Point {
     pub bounds: u32,
     /// Index of its first line in [`Memory::parts`]; the others follow.
     pub parts: u32,
-    /// Whether the last bucket is +Inf.
-    pub closed: bool,
     /// Number of its lines.
     pub samples: u32,
 }
@@ -73,6 +93,10 @@ pub(super) struct Memory {
     /// Hash over all lines that begin with `#`.
     pub comments: u64,
     pub openmetrics: bool,
+    /// Points with a value that OpenMetrics forbids. A replay must find the same.
+    pub odd: Vec<u32>,
+    /// What the page does that OpenMetrics forbids.
+    pub violations: Vec<PageViolation>,
     /// Whether a replay can replace parsing. Not if a series was rejected (it may be admitted now), or if a sample has parts that
     /// only the parser reads.
     pub replayable: bool,

@@ -11,13 +11,14 @@ use dichroic_model::{
 use dichroic_pipeline::Core;
 use foldhash::{HashMap as FoldMap, HashSet as FoldSet};
 
+use super::apply::whole;
 use super::error::PageError;
 use super::exposition::{Format, PageLimits};
 use super::parser::PageParser;
-use super::points::{Line, Memory, NO_TIME, NONE, Point};
-use super::replay::mix;
+use super::points::{Line, Memory, NO_TIME, NONE, PageViolation, Point};
+use super::replay::{mix, odd};
 
-use crate::parse::{Escaped, FamilyKind, Item, Role, Sample};
+use crate::parse::{Escaped, FamilyKind, Item, Role, Sample, Series, Violations, text};
 
 /// A valid page, before its points are resolved in the store.
 pub(super) struct Build<'a> {
@@ -28,6 +29,17 @@ pub(super) struct Build<'a> {
     fingerprints: &'a Fingerprinter,
     /// Samples whose series is on the page more than once.
     pub duplicates: u64,
+    /// The page, and the text of the series of each line.
+    body: &'a [u8],
+    raws: Vec<&'a [u8]>,
+    /// Lines that are not part of a point of their family.
+    singles: Vec<u32>,
+    /// Violations refuse the page.
+    strict: bool,
+    /// Families with a bucket or quantile that has no number.
+    broken: FoldSet<&'a str>,
+    /// Labels of the target that an empty label of the page removes.
+    removable: &'a [String],
     key: Vec<u8>,
     labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
@@ -42,10 +54,34 @@ struct Family<'a> {
 struct Draft<'a> {
     /// One of its samples, for its name and labels.
     sample: Sample<'a>,
+    exemplar: Option<crate::parse::Exemplar<'a>>,
     key: Fingerprint,
     point: Point,
     parts: Vec<(f64, u32)>,
+    shape: Shape,
 }
+
+/// The result of [`Draft::take`].
+enum Taken {
+    Part,
+    /// The part exists: its line.
+    Before(u32),
+    /// A bucket without a bound, or a quantile without its number.
+    No,
+}
+
+/// Whether the parts of a point are those of its type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Whole,
+    /// A part is missing.
+    Parts,
+    /// All are there, with values that are not possible together.
+    Values,
+}
+
+/// The points of a page.
+pub(super) type Kept = FoldSet<Fingerprint>;
 
 /// A page that is being parsed.
 pub(super) struct Reader<'a> {
@@ -64,6 +100,7 @@ impl<'a> Reader<'a> {
         format: Format,
         limits: PageLimits,
         fingerprints: &'a Fingerprinter,
+        removable: &'a [String],
     ) -> Self {
         let openmetrics = format != Format::Text;
         // Lines are rarely shorter than this; growing a table costs as much as filling it.
@@ -81,6 +118,12 @@ impl<'a> Reader<'a> {
             families: HashMap::default(),
             fingerprints,
             duplicates: 0,
+            body,
+            raws: Vec::with_capacity(likely),
+            singles: Vec::new(),
+            strict: matches!(format, Format::OpenMetrics { strict: true, .. }),
+            broken: FoldSet::default(),
+            removable,
             key: Vec::new(),
             labels: Vec::new(),
         };
@@ -134,6 +177,8 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(mut self) -> Build<'a> {
         self.comments.step(usize::MAX);
         self.build.memory.comments = self.comments.hash;
+        let violations = self.parser.violations(self.body).into_iter();
+        self.build.memory.violations = violations.map(PageViolation::from).collect();
         self.build
     }
 }
@@ -215,6 +260,7 @@ impl<'a> Build<'a> {
             },
             sample.timestamp_ns,
         );
+        self.raws.push(sample.series.raw);
         let key = self.key_of(&sample);
         let draft = match self.by_key.get(&key) {
             Some(&draft) => &mut self.drafts[draft as usize],
@@ -224,7 +270,21 @@ impl<'a> Build<'a> {
                 self.drafts.last_mut().expect("just pushed")
             }
         };
-        draft.take(&sample, line);
+        match draft.take(&sample, line) {
+            Taken::Part => {}
+            Taken::No => {
+                self.broken.insert(sample.family.0);
+                self.singles.push(line);
+            }
+            // The same series in another spelling, or another name of the same part.
+            Taken::Before(before) if self.same_name(before, &sample) => self.repeat(before, &sample),
+            Taken::Before(_) => self.singles.push(line),
+        }
+    }
+
+    fn same_name(&self, line: u32, sample: &Sample<'_>) -> bool {
+        let before = series_of(self.raws[line as usize]);
+        before.is_some_and(|before| before.name.decode() == sample.series.name.decode())
     }
 
     /// A series that is on the page again: the sample with the later timestamp wins, otherwise the first. A replay expects each
@@ -242,7 +302,7 @@ impl<'a> Build<'a> {
     /// Key of the point that a sample belongs to: family and labels, without the label of its part and without empty labels.
     fn key_of(&mut self, sample: &Sample<'a>) -> Fingerprint {
         self.labels.clear();
-        self.labels.extend(labels_of(sample));
+        self.labels.extend(labels_of(sample, self.removable));
         self.labels.sort_unstable();
         self.key.clear();
         self.key.push(sample.kind as u8);
@@ -257,12 +317,76 @@ impl<'a> Build<'a> {
     }
 
     /// Computes the fingerprint of every point, after the last sample.
-    pub(super) fn identify(&mut self) -> FoldSet<Fingerprint> {
+    pub(super) fn identify(&mut self) -> Kept {
+        self.separate();
         let mut lists = FoldMap::default();
         for draft in &mut self.drafts {
             draft.finish(&mut self.memory, &mut lists, self.fingerprints);
         }
         self.drafts.iter().map(|draft| draft.point.fp).collect()
+    }
+
+    /// Makes single points of the samples that are no whole point of their family, so that each is kept as Prometheus keeps it. If one
+    /// histogram or summary of a family is not whole, none of the family is: otherwise the family's names would have two types.
+    fn separate(&mut self) {
+        let mut singles = std::mem::take(&mut self.singles);
+        let mut broken = std::mem::take(&mut self.broken);
+        for draft in &mut self.drafts {
+            let repeated = draft.sort_parts();
+            self.duplicates += repeated;
+            // Duplicates are counted, and whether values make up a histogram is decided, when a page is parsed.
+            self.memory.replayable &= repeated == 0;
+            draft.shape = draft.shape_in(&self.memory);
+            if draft.shape != Shape::Whole && has_parts(draft.point.kind) {
+                broken.insert(draft.sample.family.0);
+            }
+        }
+        for draft in &mut self.drafts {
+            let family = draft.sample.family.0;
+            if draft.shape != Shape::Whole || (has_parts(draft.point.kind) && broken.contains(family)) {
+                self.memory.replayable &= draft.shape != Shape::Values;
+                singles.extend(draft.take_lines());
+            } else {
+                singles.extend(draft.take_unusable_start(&self.memory));
+            }
+        }
+        if singles.is_empty() {
+            return;
+        }
+        // A replay does not check single samples against the type of their family.
+        self.memory.replayable &= !self.strict;
+        self.drafts.retain(|draft| draft.point.samples > 0);
+        let mut violations = Violations::default();
+        for line in singles {
+            let raw = self.raws[line as usize];
+            violations.incomplete(raw.as_ptr() as usize - self.body.as_ptr() as usize);
+            self.add_single(raw, line);
+        }
+        let seen = violations.on(self.body).into_iter();
+        self.memory.violations.extend(seen.map(PageViolation::from));
+    }
+
+    fn add_single(&mut self, raw: &'a [u8], line: u32) {
+        let Some(series) = series_of(raw) else { return };
+        let sample = Sample {
+            series,
+            family: series.name,
+            kind: FamilyKind::Unknown,
+            role: Role::Value,
+            value: self.memory.lines[line as usize].value,
+            timestamp_ns: None,
+            exemplar: None,
+        };
+        let key = self.key_of(&sample);
+        // Only whole points of unknown type have keys like this one, and they are still there.
+        if self.by_key.insert(key, line).is_some() {
+            self.duplicates += 1;
+            self.memory.replayable = false;
+            return;
+        }
+        let mut draft = Draft::new(sample, key);
+        draft.take(&sample, line);
+        self.drafts.push(draft);
     }
 
     /// Number of points.
@@ -276,19 +400,21 @@ impl<'a> Build<'a> {
         for draft in &mut self.drafts[points] {
             if let Some(series) = store.find(draft.point.fp) {
                 draft.point.series = Ok(series);
-            } else if draft.is_complete() {
+            } else {
                 let family = self
                     .families
                     .get(draft.sample.family.0)
                     .copied()
                     .unwrap_or_default();
-                draft.point.series = draft.define(store, source, family).map_err(|refused| refused.0);
+                draft.point.series = draft
+                    .define(store, source, family, self.removable)
+                    .map_err(|refused| refused.0);
                 added += u64::from(draft.point.series.is_ok());
             }
-            if let (Ok(series), Some(exemplar)) = (draft.point.series, draft.sample.exemplar) {
+            if let (Ok(series), Some(exemplar)) = (draft.point.series, draft.exemplar) {
                 store.set_exemplar(series, owned(&exemplar));
             }
-            self.memory.replayable &= draft.point.series.is_ok() || !draft.is_complete();
+            self.memory.replayable &= draft.point.series.is_ok();
         }
         added
     }
@@ -299,20 +425,38 @@ impl<'a> Build<'a> {
         if self.memory.openmetrics {
             // OpenMetrics is replayed in order, so the index is not used.
             self.memory.index = hashbrown::HashTable::new();
+            self.memory.odd = odd(&self.memory).collect();
         }
         self.memory
     }
 }
 
-/// The labels that identify a sample's point.
-fn labels_of<'a>(sample: &Sample<'a>) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+fn has_parts(kind: FamilyKind) -> bool {
+    matches!(
+        kind,
+        FamilyKind::Histogram | FamilyKind::GaugeHistogram | FamilyKind::Summary
+    )
+}
+
+/// Name and labels of a line that was parsed before.
+fn series_of(raw: &[u8]) -> Option<Series<'_>> {
+    text::Parser::new(raw).whole_series()
+}
+
+/// The labels that identify a sample's point. An empty label is as none, unless it removes one of the target.
+fn labels_of<'a>(
+    sample: &Sample<'a>,
+    removable: &'a [String],
+) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
     let part = sample.kind.part_label(sample.role);
-    let labels = sample
-        .series
-        .labels
-        .into_iter()
-        .filter(move |(name, value)| Some(name.0) != part && !value.0.is_empty());
-    labels.map(|(name, value)| (name.decode(), value.decode()))
+    let kept = move |name: Escaped<'_>, value: Escaped<'_>| {
+        Some(name.0) != part
+            && (!value.0.is_empty() || removable.iter().any(|removable| removable.as_str() == name.0))
+    };
+    let labels = sample.series.labels.into_iter();
+    labels
+        .filter(move |(name, value)| kept(*name, *value))
+        .map(|(name, value)| (name.decode(), value.decode()))
 }
 
 fn owned(exemplar: &crate::parse::Exemplar<'_>) -> Exemplar {
@@ -343,42 +487,110 @@ impl<'a> Draft<'a> {
             created: NONE,
             bounds: NONE,
             parts: 0,
-            closed: false,
             samples: 0,
         };
         Self {
             sample,
+            exemplar: None,
             key,
             point,
             parts: Vec::new(),
+            shape: Shape::Whole,
         }
     }
 
-    fn take(&mut self, sample: &Sample<'a>, line: u32) {
-        self.point.samples += 1;
-        match sample.role {
-            Role::Value | Role::Total | Role::Count => self.point.main = line,
-            Role::Sum => self.point.sum = line,
-            Role::Created => self.point.created = line,
+    /// Takes a line as one part of the point.
+    fn take(&mut self, sample: &Sample<'a>, line: u32) -> Taken {
+        let mut nowhere = NONE;
+        let place = match sample.role {
+            Role::Value | Role::Total | Role::Count => &mut self.point.main,
+            Role::Sum => &mut self.point.sum,
+            Role::Created => &mut self.point.created,
             Role::Bucket | Role::Quantile => {
-                if let Some(bound) = part_bound(sample) {
-                    self.parts.push((bound, line));
-                }
+                let Some(bound) = part_bound(sample) else {
+                    return Taken::No;
+                };
+                self.parts.push((bound, line));
+                &mut nowhere
             }
+        };
+        if *place != NONE {
+            return Taken::Before(*place);
         }
+        *place = line;
+        self.point.samples += 1;
         // Keep the newest exemplar, and prefer the name of the value over that of its start time.
-        if sample.exemplar.is_some() || (self.sample.role == Role::Created && self.sample.exemplar.is_none())
-        {
+        self.exemplar = sample.exemplar.or(self.exemplar);
+        if self.sample.role == Role::Created {
             self.sample = *sample;
         }
+        Taken::Part
     }
 
-    /// Whether there is a value to write, not only a start time or a sum.
-    fn is_complete(&self) -> bool {
-        self.point.main != NONE || !self.parts.is_empty()
+    /// Sorts the parts. Of equal ones only the first remains; the number of the others is returned.
+    fn sort_parts(&mut self) -> u64 {
+        let before = self.parts.len();
+        self.parts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        self.parts.dedup_by(|later, kept| later.0 == kept.0);
+        let repeated = before - self.parts.len();
+        self.point.samples -= repeated as u32;
+        repeated as u64
     }
 
-    /// Sorts the parts, and includes the bounds of a histogram in its fingerprint: other bounds are another series.
+    /// Whether a page with this point would show exactly its samples.
+    fn shape_in(&self, memory: &Memory) -> Shape {
+        let main = memory.value(self.point.main);
+        let all = |ok: bool| if ok { Shape::Whole } else { Shape::Values };
+        match (self.point.kind, main) {
+            (_, None) => Shape::Parts,
+            (FamilyKind::Histogram | FamilyKind::GaugeHistogram, Some(total)) => {
+                let (first, last) = (self.parts.first(), self.parts.last());
+                let ends = first.is_some_and(|(bound, _)| *bound != f64::NEG_INFINITY)
+                    && last.is_some_and(|(bound, _)| *bound == f64::INFINITY);
+                if !ends || self.point.sum == NONE {
+                    return Shape::Parts;
+                }
+                let counts = || self.parts.iter().filter_map(|(_, line)| memory.value(*line));
+                all(counts().all(|count| whole(count).is_ok())
+                    && counts().is_sorted()
+                    && counts().next_back() == Some(total))
+            }
+            (FamilyKind::Summary, Some(_)) if self.point.sum == NONE => Shape::Parts,
+            (FamilyKind::Summary, Some(count)) => all(whole(count).is_ok()),
+            (FamilyKind::Info, Some(value)) => all(value == 1.0),
+            (FamilyKind::StateSet, Some(value)) => {
+                let labels = self.sample.series.labels;
+                match labels.get(self.sample.family.0) {
+                    Some(state) if !state.0.is_empty() => all(value == 0.0 || value == 1.0),
+                    _ => Shape::Parts,
+                }
+            }
+            _ => Shape::Whole,
+        }
+    }
+
+    /// The line of a start time that is none.
+    fn take_unusable_start(&mut self, memory: &Memory) -> Option<u32> {
+        const LATEST: f64 = 4e9; // in the year 2096
+        let seconds = memory.value(self.point.created)?;
+        if seconds > 0.0 && seconds < LATEST {
+            return None;
+        }
+        self.point.samples -= 1;
+        Some(std::mem::replace(&mut self.point.created, NONE))
+    }
+
+    /// All its lines; the point is empty then.
+    fn take_lines(&mut self) -> Vec<u32> {
+        let point = &mut self.point;
+        point.samples = 0;
+        let others = [&mut point.main, &mut point.sum, &mut point.created];
+        let others = others.map(|place| std::mem::replace(place, NONE));
+        let parts = self.parts.drain(..).map(|(_, line)| line);
+        parts.chain(others).filter(|line| *line != NONE).collect()
+    }
+
+    /// Notes the sorted parts, and includes the bounds of a histogram in its fingerprint: other bounds are another series.
     fn finish(
         &mut self,
         memory: &mut Memory,
@@ -388,12 +600,6 @@ impl<'a> Draft<'a> {
         if self.parts.is_empty() {
             return;
         }
-        self.parts.sort_by(|a, b| a.0.total_cmp(&b.0));
-        self.parts.dedup_by(|later, kept| later.0 == kept.0);
-        self.point.closed = self
-            .parts
-            .last()
-            .is_some_and(|(bound, _)| *bound == f64::INFINITY);
         self.point.parts = memory.parts.len() as u32;
         memory.parts.extend(self.parts.iter().map(|(_, line)| *line));
         let mut bytes: Vec<u8> = self
@@ -424,6 +630,7 @@ impl<'a> Draft<'a> {
         store: &mut Core,
         source: SourceId,
         family: Family<'_>,
+        removable: &'a [String],
     ) -> Result<dichroic_pipeline::SeriesRef, dichroic_pipeline::NotAdmitted> {
         let bounds = self.point.is_histogram().then(|| {
             let bounds = self.parts.iter().map(|(bound, _)| *bound);
@@ -434,7 +641,8 @@ impl<'a> Draft<'a> {
             _ => self.sample.family.decode(),
         };
         let help = family.help.decode();
-        let attributes = labels_of(&self.sample).map(|(name, value)| (name, AttributeValue::Str(value)));
+        let attributes =
+            labels_of(&self.sample, removable).map(|(name, value)| (name, AttributeValue::Str(value)));
         let def = SeriesDef {
             source,
             scope: &Scope::default(),
@@ -457,7 +665,12 @@ impl<'a> Draft<'a> {
 fn part_bound(sample: &Sample<'_>) -> Option<f64> {
     let label = sample.kind.part_label(sample.role)?;
     let bound: f64 = sample.series.labels.get(label)?.decode().parse().ok()?;
-    (!bound.is_nan()).then_some(bound)
+    let possible = match sample.role {
+        // Others are on no page.
+        Role::Quantile => (0.0..=1.0).contains(&bound),
+        _ => !bound.is_nan(),
+    };
+    possible.then_some(bound)
 }
 
 fn metric_kind(kind: FamilyKind) -> MetricKind {

@@ -95,7 +95,7 @@ impl<'m, 'a> Replay<'m, 'a> {
         !self.repeated
             && self.seen == memory.lines.len()
             && self.comments == memory.comments
-            && (!memory.openmetrics || memory.points.iter().all(|point| allowed(memory, point)))
+            && (!memory.openmetrics || odd(memory).eq(memory.odd.iter().copied()))
     }
 
     /// Text may have another order, and timestamps. `Some(false)` if something is new.
@@ -174,6 +174,14 @@ impl<'m, 'a> Replay<'m, 'a> {
         self.seen += 1;
         self.next += 1;
     }
+}
+
+/// Points with a value that OpenMetrics forbids.
+pub(super) fn odd(memory: &Memory) -> impl Iterator<Item = u32> + '_ {
+    let points = (0..).zip(&memory.points);
+    points
+        .filter(|(_, point)| !allowed(memory, point))
+        .map(|(at, _)| at)
 }
 
 /// The rules of OpenMetrics on values, which can be violated while names and labels stay the same.

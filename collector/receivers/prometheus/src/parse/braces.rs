@@ -10,19 +10,27 @@ use super::lex;
 pub(crate) struct BraceRules {
     /// Blanks between tokens, a comma after the last label, labels without a comma between them, newlines in values.
     pub loose: bool,
+    /// A comma after the last label; part of `loose`.
+    pub last_comma: bool,
     /// Names in quotes, the metric's own among them.
     pub quoted_names: bool,
+    /// Any label name, also twice: an exemplar for a lenient parser.
+    pub any_labels: bool,
     /// There is a metric name before the brace, or none is expected, as in an exemplar.
     pub named: bool,
 }
 
 /// A valid pair of braces.
-pub(crate) struct Braces<'a> {
+pub struct Braces<'a> {
     /// The metric name, if it is inside.
     pub name: Option<Escaped<'a>>,
     pub labels: Labels<'a>,
     /// The position after the closing brace.
     pub end: usize,
+    /// Whether a name is in quotes.
+    pub quoted: bool,
+    /// Whether a comma follows the last label.
+    pub last_comma: bool,
 }
 
 /// Reads `{...}` from the brace at `open` and checks everything that [`Labels`] relies on. `seen` is scratch space for label
@@ -34,7 +42,7 @@ pub(crate) fn braces<'a>(
     seen: &mut Vec<(usize, usize)>,
 ) -> Result<Braces<'a>, Placed> {
     let blanks_if_loose = |at| if rules.loose { lex::blanks(page, at) } else { at };
-    let (mut name, mut at) = (None, blanks_if_loose(open + 1));
+    let (mut name, mut at, mut quoted) = (None, blanks_if_loose(open + 1), false);
     seen.clear();
     while page.get(at) != Some(&b'}') {
         let quoted_here = page.get(at) == Some(&b'"');
@@ -42,6 +50,7 @@ pub(crate) fn braces<'a>(
             Some(found) if !quoted_here || rules.quoted_names => found,
             _ => return Err((expected_label(page, at, rules), at)),
         };
+        quoted |= quoted_here;
         let next = blanks_if_loose(key_end);
         if quoted_here && matches!(page.get(next), Some(b',' | b'}')) {
             if rules.named || name.is_some() {
@@ -54,7 +63,7 @@ pub(crate) fn braces<'a>(
             at = separator(page, next, rules)?;
             continue;
         }
-        if key.is_empty() || key == b"__name__" {
+        if (key.is_empty() || key == b"__name__") && !rules.any_labels {
             return Err((
                 fault("invalid label name", "write the metric's name before the brace"),
                 at,
@@ -65,7 +74,7 @@ pub(crate) fn braces<'a>(
         at = label_value(page, next, rules)?;
         at = separator(page, blanks_if_loose(at), rules)?;
     }
-    if seen.len() > 1 {
+    if seen.len() > 1 && !rules.any_labels {
         repeated(page, seen)?;
     }
     // One check for all labels: outside quotes there is only ASCII.
@@ -76,6 +85,8 @@ pub(crate) fn braces<'a>(
         name,
         labels,
         end: at + 1,
+        quoted,
+        last_comma: page[at - 1] == b',',
     })
 }
 
@@ -118,7 +129,7 @@ fn separator(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed>
     match page.get(at) {
         Some(b'}') => Ok(at),
         Some(b',') if rules.loose => Ok(lex::blanks(page, at + 1)),
-        Some(b',') if page.get(at + 1) == Some(&b'}') => {
+        Some(b',') if page.get(at + 1) == Some(&b'}') && !rules.last_comma => {
             Err((fault("comma after the last label", "remove the comma"), at))
         }
         Some(b',') => Ok(at + 1),

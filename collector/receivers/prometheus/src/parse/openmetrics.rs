@@ -1,15 +1,18 @@
-//! OpenMetrics 1.0, strict: a page that violates the grammar of the standard or its rules on families is rejected.
+//! OpenMetrics 1.0. A strict parser rejects a page that violates the grammar of the standard or its rules on families; a lenient one
+//! accepts what Prometheus accepts, and counts the violations.
 //!
-//! This module implements the grammar, `rules` the rules on families. Names in quotes belong to a later version of the standard
-//! and are accepted only if the content type announces them (`escaping=allow-utf-8`).
+//! This module implements the grammar, `rules` the rules on families. Names in quotes belong to a later version of the standard;
+//! a strict parser accepts them only if the content type announces them (`escaping=allow-utf-8`).
 //! Source: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 
+use super::braces::Braces;
 use super::error::{ParseError, fault};
 use super::escaped::Escaped;
 use super::family::{FamilyKind, Role};
 use super::item::{Exemplar, Item, Sample};
 use super::parser::Grammar;
 use super::rules::Rules;
+use super::violation::{Violation, Violations};
 use super::{lex, number};
 
 /// Parser of an OpenMetrics page. [`Parser::next_item`] returns `None` after `# EOF`; a page without it is an error.
@@ -45,7 +48,24 @@ impl<'a> Grammar<'a> for OpenMetrics<'a> {
     const BRACED_NAME_HELP: &'static str = "write it before the brace";
 
     fn quoted_names(&self) -> bool {
-        self.quoted_names
+        self.quoted_names || self.rules.is_lenient()
+    }
+
+    fn last_comma(&self) -> bool {
+        self.rules.is_lenient()
+    }
+
+    fn accepted(&mut self, braces: &Braces<'a>, at: usize) {
+        // A strict parser has refused both.
+        if braces.last_comma {
+            let fault = fault("comma after the last label", "remove the comma");
+            let _ = self.rules.judge(Violation::Syntax, fault, at);
+        }
+        if braces.quoted && !self.quoted_names {
+            let help = "serve the page with `escaping=allow-utf-8` in its content type";
+            let fault = fault("quoted names are not allowed in OpenMetrics 1.0", help);
+            let _ = self.rules.judge(Violation::Syntax, fault, at);
+        }
     }
 
     fn next_item(parser: &mut Parser<'a>) -> Result<Option<Item<'a>>, ParseError> {
@@ -72,6 +92,17 @@ impl<'a> Parser<'a> {
         self
     }
 
+    /// Accepts what Prometheus accepts.
+    pub fn lenient(mut self) -> Self {
+        self.grammar.rules.set_lenient();
+        self
+    }
+
+    /// The violations so far; only a lenient parser has any.
+    pub fn violations(&self) -> &Violations {
+        self.grammar.rules.violations()
+    }
+
     fn metadata(&mut self, start: usize) -> Result<Option<Item<'a>>, ParseError> {
         let end = self.line_end(start);
         let line = &self.page[start..end];
@@ -79,7 +110,7 @@ impl<'a> Parser<'a> {
         if line == b"# EOF" {
             return self.end_of_page();
         }
-        let Some((word, name, text)) = split_metadata(line, self.grammar.quoted_names) else {
+        let Some((word, name, text)) = split_metadata(line, self.grammar.quoted_names()) else {
             let help =
                 "write `# TYPE name type`, `# HELP name text` or `# UNIT name unit`, one blank between each";
             return Err(self.error(
@@ -195,7 +226,8 @@ impl<'a> Parser<'a> {
                 at + 1,
             ));
         }
-        let braces = self.braces(at + 3, true)?;
+        let lenient = self.grammar.rules.is_lenient();
+        let braces = self.braces(at + 3, true, lenient)?;
         let chars = |text: Escaped<'_>| text.decode().chars().count();
         let length: usize = braces
             .labels
@@ -204,7 +236,9 @@ impl<'a> Parser<'a> {
             .sum();
         if length > EXEMPLAR_CHARS {
             let help = "shorten them; names and values together have at most 128 characters";
-            return Err(self.error(fault("the exemplar's labels are too long", help), at + 3));
+            let fault = fault("the exemplar's labels are too long", help);
+            let judged = self.grammar.rules.judge(Violation::Exemplars, fault, at + 3);
+            judged.map_err(|placed| self.placed(placed))?;
         }
         let (value, end) =
             self.number_after_blank(braces.end, "expected the exemplar's value", number::float)?;
@@ -216,14 +250,12 @@ impl<'a> Parser<'a> {
             }
             _ => (None, end),
         };
-        Ok((
-            Some(Exemplar {
-                labels: braces.labels,
-                value,
-                timestamp_ns,
-            }),
-            end,
-        ))
+        let exemplar = Exemplar {
+            labels: braces.labels,
+            value,
+            timestamp_ns,
+        };
+        Ok(((length <= EXEMPLAR_CHARS).then_some(exemplar), end))
     }
 }
 

@@ -32,6 +32,12 @@ pub trait Grammar<'a>: Default {
     /// Whether names in quotes are allowed.
     fn quoted_names(&self) -> bool;
 
+    /// Whether a comma may follow the last label, although [`Self::LOOSE`] is not set.
+    fn last_comma(&self) -> bool;
+
+    /// Counts what the format forbids and the parser accepts in the braces at `at`.
+    fn accepted(&mut self, braces: &Braces<'a>, at: usize);
+
     /// See [`Parser::next_item`].
     fn next_item(parser: &mut Parser<'a, Self>) -> Result<Option<Item<'a>>, ParseError>;
 }
@@ -94,15 +100,30 @@ impl<'a, G: Grammar<'a>> Parser<'a, G> {
         memchr::memchr(b'\n', &self.page[at..]).map_or(self.page.len(), |newline| at + newline)
     }
 
-    /// Reads `{...}` from the brace at `open`.
-    pub(super) fn braces(&mut self, open: usize, named: bool) -> Result<Braces<'a>, ParseError> {
+    /// Reads `{...}` from the brace at `open`; see [`BraceRules`].
+    pub(super) fn braces(
+        &mut self,
+        open: usize,
+        named: bool,
+        any_labels: bool,
+    ) -> Result<Braces<'a>, ParseError> {
         let rules = BraceRules {
             loose: G::LOOSE,
+            last_comma: self.grammar.last_comma(),
             quoted_names: self.grammar.quoted_names(),
+            any_labels,
             named,
         };
         let page = self.page;
-        braces(page, open, rules, &mut self.label_names).map_err(|(fault, at)| fault.at(page, at))
+        let braces =
+            braces(page, open, rules, &mut self.label_names).map_err(|(fault, at)| fault.at(page, at))?;
+        self.grammar.accepted(&braces, open);
+        Ok(braces)
+    }
+
+    /// The page as name and labels of one sample, without its value.
+    pub(crate) fn whole_series(&mut self) -> Option<Series<'a>> {
+        self.series(0).ok().map(|(series, _)| series)
     }
 
     /// Reads the name and labels at `start`, and returns the position after them.
@@ -126,7 +147,7 @@ impl<'a, G: Grammar<'a>> Parser<'a, G> {
             };
             return Ok((series, name_end));
         }
-        let braces = self.braces(open, named)?;
+        let braces = self.braces(open, named, false)?;
         let name = match braces.name {
             Some(name) if !name.0.is_empty() => name,
             None if named => lex::bare(page, start, name_end),

@@ -1,12 +1,13 @@
 //! The rules of OpenMetrics on families: contiguous, with unique names, groups that do not interleave, and values that their type
-//! allows.
+//! allows. A strict parser refuses a page that violates one; otherwise violations are counted, and the family of a sample is the
+//! latest one that can have it, as in Prometheus.
 //!
 //! The parser passes every metadata line and every sample in page order. Memory grows with families and groups, not with samples;
 //! a group is stored as a 64-bit hash of its labels that does not depend on their order.
 //!
 //! Source: OpenMetrics 1.0, "Overall Structure", "MetricFamily metadata" and "Metric Types".
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
@@ -16,6 +17,7 @@ use super::escaped::Escaped;
 use super::family::{FamilyKind, Role};
 use super::item::{Item, Sample};
 use super::number;
+use super::violation::{Violation, Violations};
 
 #[derive(Debug, Default)]
 pub(super) struct Rules<'a> {
@@ -25,12 +27,19 @@ pub(super) struct Rules<'a> {
     /// Groups of the current family.
     groups: HashSet<u64, RandomState>,
     hasher: RandomState,
+    /// Violations are counted, not refused.
+    lenient: bool,
+    violations: Box<Violations>,
+    /// Types of the families so far, for a lenient parser.
+    kinds: HashMap<&'a str, FamilyKind, RandomState>,
 }
 
 #[derive(Debug)]
 struct Family<'a> {
     name: Escaped<'a>,
     kind: Option<FamilyKind>,
+    /// Its type by an earlier line, if the family is continued.
+    earlier: Option<FamilyKind>,
     unit: Option<&'a str>,
     has_help: bool,
     group: Option<Group>,
@@ -61,6 +70,7 @@ impl<'a> Family<'a> {
         Self {
             name,
             kind: None,
+            earlier: None,
             unit: None,
             has_help: false,
             group: None,
@@ -69,11 +79,47 @@ impl<'a> Family<'a> {
     }
 
     fn kind(&self) -> FamilyKind {
-        self.kind.unwrap_or_default()
+        self.kind.or(self.earlier).unwrap_or_default()
     }
 }
 
 impl<'a> Rules<'a> {
+    /// Counts violations from here on instead of refusing the page.
+    pub(super) fn set_lenient(&mut self) {
+        self.lenient = true;
+    }
+
+    pub(super) fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
+    pub(super) fn violations(&self) -> &Violations {
+        &self.violations
+    }
+
+    /// Refuses the page, or counts the violation.
+    pub(super) fn judge(&mut self, violation: Violation, fault: Fault, at: usize) -> Result<(), Placed> {
+        if !self.lenient {
+            return Err((fault, at));
+        }
+        self.violations.note(violation, fault, at);
+        Ok(())
+    }
+
+    /// The value of a check, or `otherwise` where a violation was counted.
+    fn judged<T>(
+        &mut self,
+        violation: Violation,
+        checked: Result<T, Fault>,
+        otherwise: T,
+        at: usize,
+    ) -> Result<T, Placed> {
+        match checked {
+            Ok(value) => Ok(value),
+            Err(fault) => self.judge(violation, fault, at).map(|()| otherwise),
+        }
+    }
+
     /// Checks a metadata line that begins at byte `at`.
     pub(super) fn metadata(&mut self, item: &Item<'a>, at: usize) -> Result<(), Placed> {
         let (Item::Type { family: name, .. }
@@ -83,7 +129,8 @@ impl<'a> Rules<'a> {
             return Ok(());
         };
         let mut family = match self.family.take() {
-            Some(family) if family.name == *name => family,
+            // A lenient parser takes metadata after samples as that of another family; `finish` counts it.
+            Some(family) if family.name == *name && !(self.lenient && family.group.is_some()) => family,
             before => self.begin(before, *name)?,
         };
         family.at = at;
@@ -93,12 +140,21 @@ impl<'a> Rules<'a> {
         }
         let repeated = match *item {
             Item::Type { kind, .. } => family.kind.replace(kind).is_some(),
-            Item::Unit { unit, .. } => family.unit.replace(unit).is_some(),
+            Item::Unit { unit, .. } => {
+                if self.lenient {
+                    // Prometheus refuses this, whatever the type is.
+                    check_unit_suffix(*name, unit).map_err(|fault| (fault, at))?;
+                }
+                family.unit.replace(unit).is_some()
+            }
             _ => std::mem::replace(&mut family.has_help, true),
         };
         if repeated {
             let help = "write TYPE, HELP and UNIT once for a family";
-            return Err((fault("duplicate metadata", help), at));
+            self.judge(Violation::Metadata, fault("duplicate metadata", help), at)?;
+        }
+        if let (true, Item::Type { kind, .. }) = (self.lenient, item) {
+            self.kinds.insert(name.0, *kind);
         }
         self.family = Some(family);
         Ok(())
@@ -109,30 +165,27 @@ impl<'a> Rules<'a> {
         let role = |family: &Family<'a>| family.kind().role(family.name, sample.series.name);
         let (mut family, role) = match self.family.take().map(|family| (role(&family), family)) {
             Some((Some(role), family)) => (family, role),
-            before => (
-                self.begin(before.map(|(_, family)| family), sample.series.name)?,
-                Role::Value,
-            ),
+            before => self.other_family(before.map(|(_, family)| family), sample.series.name, at)?,
         };
         (sample.family, sample.kind, sample.role) = (family.name, family.kind(), role);
-        let here = |fault| (fault, at);
-        check_value(sample).map_err(here)?;
-        check_exemplar(sample).map_err(here)?;
-        let bound = part_of(sample).map_err(here)?;
+        self.judged(Violation::Values, check_value(sample), (), at)?;
+        self.judged(Violation::Exemplars, check_exemplar(sample), (), at)?;
+        let bound = self.judged(Violation::Labels, part_of(sample), None, at)?;
         let id = group_id(&self.hasher, sample);
         let before = std::mem::replace(&mut family.at, at);
         let mut group = match family.group.take() {
             Some(mut group) if group.id == id => {
-                group.extend(sample).map_err(here)?;
+                let extended = group.extend(sample);
+                self.judged(Violation::Timestamps, extended, (), at)?;
                 group
             }
             finished => {
-                finished
-                    .map_or(Ok(()), |group| group.buckets.check(sample.kind))
-                    .map_err(|fault| (fault, before))?;
+                let checked = finished.map_or(Ok(()), |group| group.buckets.check(sample.kind));
+                self.judged(Violation::Histogram, checked, (), before)?;
                 if !self.groups.insert(id) {
                     let problem = "samples of this metric are not contiguous";
-                    return Err((fault(problem, "keep the samples of one metric together"), at));
+                    let fault = fault(problem, "keep the samples of one metric together");
+                    self.judge(Violation::Order, fault, at)?;
                 }
                 Group {
                     id,
@@ -141,10 +194,50 @@ impl<'a> Rules<'a> {
                 }
             }
         };
-        group.buckets.add(sample, bound).map_err(here)?;
+        let added = group.buckets.add(sample, bound);
+        self.judged(Violation::Histogram, added, (), at)?;
         family.group = Some(group);
         self.family = Some(family);
         Ok(())
+    }
+
+    /// The family of a sample that the current one cannot have.
+    fn other_family(
+        &mut self,
+        current: Option<Family<'a>>,
+        name: Escaped<'a>,
+        at: usize,
+    ) -> Result<(Family<'a>, Role), Placed> {
+        if !self.lenient {
+            return Ok((self.begin(current, name)?, Role::Value));
+        }
+        // Prometheus takes a counter under any name.
+        let plain_counter = |kind| kind == FamilyKind::Counter;
+        let (family, role) = match current {
+            Some(family) if family.name == name && plain_counter(family.kind()) => (family, Role::Total),
+            current => match self.known_family(name) {
+                Some((known, role)) => (self.begin(current, known)?, role),
+                None => return Ok((self.begin(current, name)?, Role::Value)),
+            },
+        };
+        if family.name == name && plain_counter(family.kind()) {
+            let fault = fault("counter without `_total`", "append `_total` to its name");
+            self.judge(Violation::Suffix, fault, at)?;
+        }
+        Ok((family, role))
+    }
+
+    /// An earlier family that can have a sample of this name.
+    fn known_family(&self, name: Escaped<'a>) -> Option<(Escaped<'a>, Role)> {
+        let of = |base: &str| {
+            let (&family, &kind) = self.kinds.get_key_value(base)?;
+            let role = match kind.role(Escaped(family), name) {
+                None if kind == FamilyKind::Counter && family == name.0 => Role::Total,
+                role => role?,
+            };
+            Some((Escaped(family), role))
+        };
+        of(name.0).or_else(|| of(&name.0[..name.0.rfind('_')?]))
     }
 
     /// Checks the last family.
@@ -155,7 +248,10 @@ impl<'a> Rules<'a> {
 
     fn begin(&mut self, before: Option<Family<'a>>, name: Escaped<'a>) -> Result<Family<'a>, Placed> {
         self.finish(before)?;
-        Ok(Family::new(name))
+        Ok(Family {
+            earlier: self.kinds.get(name.0).copied(),
+            ..Family::new(name)
+        })
     }
 
     /// Checks the whole family, and reserves its names.
@@ -163,24 +259,28 @@ impl<'a> Rules<'a> {
         let Some(family) = family else {
             return Ok(());
         };
-        let kind = family.kind();
-        let here = |fault| (fault, family.at);
-        family
-            .group
-            .map_or(Ok(()), |group| group.buckets.check(kind))
-            .map_err(here)?;
-        check_unit(family.name, family.unit.unwrap_or_default(), kind).map_err(here)?;
+        let (kind, at) = (family.kind(), family.at);
+        let checked = family.group.map_or(Ok(()), |group| group.buckets.check(kind));
+        self.judged(Violation::Histogram, checked, (), at)?;
+        let checked = check_unit(family.name, family.unit.unwrap_or_default(), kind);
+        self.judged(Violation::Metadata, checked, (), at)?;
         self.groups.clear();
         let suffixes = kind
             .suffixes()
             .iter()
             .map(|(suffix, _)| *suffix)
             .filter(|suffix| !suffix.is_empty());
+        let mut shared = false;
         for suffix in suffixes.chain([""]) {
-            if !self.names.insert(format!("{}{suffix}", family.name.0).into()) {
-                let problem = "a sample name of this family belongs to an earlier family";
-                return Err(here(fault(problem, "rename one of the two families")));
-            }
+            shared |= !self.names.insert(format!("{}{suffix}", family.name.0).into());
+        }
+        if shared {
+            let problem = "a sample name of this family belongs to an earlier family";
+            self.judge(
+                Violation::Families,
+                fault(problem, "rename one of the two families"),
+                at,
+            )?;
         }
         Ok(())
     }
@@ -190,22 +290,28 @@ fn check_unit(name: Escaped<'_>, unit: &str, kind: FamilyKind) -> Result<(), Fau
     if unit.is_empty() {
         return Ok(());
     }
-    if !name.0.strip_suffix(unit).is_some_and(|name| name.ends_with('_')) {
-        return Err(fault(
-            "the family's name does not end in its unit",
-            "name the family NAME_UNIT",
-        ));
-    }
+    check_unit_suffix(name, unit)?;
     if matches!(kind, FamilyKind::Info | FamilyKind::StateSet) {
         return Err(fault("unit of an info or stateset", "remove the UNIT line"));
     }
     Ok(())
 }
 
+fn check_unit_suffix(name: Escaped<'_>, unit: &str) -> Result<(), Fault> {
+    if unit.is_empty() || name.0.strip_suffix(unit).is_some_and(|name| name.ends_with('_')) {
+        return Ok(());
+    }
+    Err(fault(
+        "the family's name does not end in its unit",
+        "name the family NAME_UNIT",
+    ))
+}
+
 impl Group {
     /// Another sample with the same labels. A later timestamp starts another point of the same metric.
     fn extend(&mut self, sample: &Sample<'_>) -> Result<(), Fault> {
-        match (self.timestamp_ns, sample.timestamp_ns) {
+        let before = std::mem::replace(&mut self.timestamp_ns, sample.timestamp_ns);
+        match (before, sample.timestamp_ns) {
             (Some(before), Some(now)) if now < before && sample.kind != FamilyKind::Info => {
                 return Err(fault(
                     "timestamps of a metric decrease",
@@ -220,9 +326,8 @@ impl Group {
             }
             _ => {}
         }
-        if self.timestamp_ns != sample.timestamp_ns {
+        if before != sample.timestamp_ns {
             std::mem::take(&mut self.buckets).check(sample.kind)?;
-            self.timestamp_ns = sample.timestamp_ns;
         }
         Ok(())
     }
@@ -339,6 +444,11 @@ fn part_of(sample: &Sample<'_>) -> Result<Option<f64>, Fault> {
             .get(name)
             .and_then(|value| number::float(value.0.as_bytes()))
     };
+    // Source: OpenMetrics 1.0, "Canonical Numbers". Other numbers may have any spelling.
+    let canonical = |name| {
+        let text = sample.series.labels.get(name).map(|value| value.0);
+        matches!(text, Some("+Inf" | "-Inf"))
+    };
     match (sample.kind, sample.role) {
         (FamilyKind::StateSet, _) if sample.series.labels.get(sample.family.0).is_none() => Err(fault(
             "state without its label",
@@ -348,6 +458,10 @@ fn part_of(sample: &Sample<'_>) -> Result<Option<f64>, Fault> {
             None => Err(fault(
                 "bucket without a valid bound",
                 "write it as a number in the label `le`",
+            )),
+            Some(bound) if bound.is_infinite() && !canonical("le") => Err(fault(
+                "infinite bound in another spelling than +Inf",
+                "write le=\"+Inf\"",
             )),
             bound => Ok(bound),
         },

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use super::braces::Braces;
 use super::error::{Fault, ParseError, fault};
 use super::escaped::Escaped;
 use super::family::{FamilyKind, Role};
@@ -55,6 +56,12 @@ impl<'a> Grammar<'a> for Text<'a> {
     fn quoted_names(&self) -> bool {
         true
     }
+
+    fn last_comma(&self) -> bool {
+        true
+    }
+
+    fn accepted(&mut self, _: &Braces<'a>, _: usize) {}
 
     fn next_item(parser: &mut Parser<'a>) -> Result<Option<Item<'a>>, ParseError> {
         loop {
