@@ -51,6 +51,8 @@ snakepit() ->
      {[snakepit, pool, saturated], #{queue_size => 9, max_queue_size => 9},
       #{pool => default, available_workers => 0, busy_workers => 4}},
      {[snakepit, worker, crash], #{}, #{pool => default, worker_id => Worker, reason => {grpc_server_exited, 137}, exit_code => 137}},
+     {[snakepit, pool, worker, terminated], #{lifetime => ms(90_000), total_commands => 7},
+      #{worker_id => Worker, planned => false, reason => {grpc_server_exited, 137}}},
      {[snakepit, worker, restarted], #{}, #{pool => default, worker_id => Worker, reason => {grpc_server_exited, 137}, exit_code => 137}},
      {[snakepit, worker, recycled], #{count => 1, memory_mb => 512},
       #{pool => 'Elixir.Snakepit.Pool', worker_id => Worker, reason => ttl_expired}},
