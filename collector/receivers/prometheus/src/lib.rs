@@ -17,6 +17,7 @@ pub mod config;
 pub mod fetch;
 pub mod ingest;
 pub mod parse;
+mod protocol;
 pub mod scrape;
 mod serialize;
 pub mod units;

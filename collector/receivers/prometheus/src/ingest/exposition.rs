@@ -4,7 +4,7 @@ use dichroic_model::UnixNanos;
 
 use super::content_type;
 use super::error::PageError;
-use crate::config::ScrapeProtocol;
+use crate::protocol::ScrapeProtocol;
 
 /// Format of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
