@@ -202,12 +202,17 @@ pub fn render(labels: &[Label<'_>]) -> String {
 
 /// Parses the output of [`render`] or the labels of a page; values are unescaped.
 pub fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    read_escaped(text).map(|(name, value)| (name, unescape(value)))
+}
+
+/// As [`read`], with the values as they are written.
+pub fn read_escaped(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let (name, value) = rest.split_once("=\"")?;
         let end = closing(value)?;
         rest = value[end + 1..].strip_prefix(',').unwrap_or_default();
-        Some((name, unescape(&value[..end])))
+        Some((name, &value[..end]))
     })
 }
 

@@ -422,6 +422,14 @@ impl Ledger {
     }
 }
 
+/// Adds to the count of a reason, in a list with one count for each.
+pub fn count_reason<R: PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, n: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, count)) => *count += n,
+        None => counts.push((reason, n)),
+    }
+}
+
 /// Saturates: a peer may report any number as lost.
 fn add(term: &mut u64, n: u64) {
     *term = term.saturating_add(n);

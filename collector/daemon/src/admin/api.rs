@@ -155,18 +155,16 @@ pub async fn lint(
         chunk.iter().for_each(|row| seen.note(row));
         tokio::task::yield_now().await;
     }
-    let (services, warnings) = handle
+    let services = handle
         .call(|core| {
             let service = |resource: &Attributes| {
                 resource
                     .get("service.name")
                     .map(|name| name.render().into_owned())
             };
-            let services: BTreeMap<SourceId, String> = core
-                .sources()
+            core.sources()
                 .filter_map(|(source, ..)| Some((source.id, service(&source.spec.resource)?)))
-                .collect();
-            (services, core.warnings())
+                .collect::<BTreeMap<SourceId, String>>()
         })
         .await?;
     let relays: Vec<(RelayStatus, String)> = relays
@@ -180,7 +178,6 @@ pub async fn lint(
         config,
         relays: &relays,
         targets,
-        warnings,
     });
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     Ok(json!({

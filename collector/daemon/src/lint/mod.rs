@@ -8,7 +8,6 @@
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Metric, Pack, Packs, Selection, Variables};
-use dichroic_pipeline::Warnings;
 use dichroic_pipeline::{HiddenReason, Row, RowValue};
 use dichroic_receiver_beam::RelayStatus;
 use dichroic_receiver_prometheus::parse::Violation;
@@ -125,8 +124,6 @@ pub struct Inputs<'a> {
     pub relays: &'a [(RelayStatus, String)],
     /// Scrape targets.
     pub targets: &'a [TargetStatus],
-    /// Conditions that the core counts.
-    pub warnings: Warnings,
 }
 
 impl Inputs<'_> {
@@ -410,14 +407,6 @@ fn totals(inputs: &Inputs<'_>, found: &mut BTreeSet<Finding>) {
             message,
         });
     };
-    let warnings = inputs.warnings;
-    if warnings.label_collisions > 0 {
-        let message = format!(
-            "{} series are not on the page: another series has the same name and labels there; add a label that distinguishes them",
-            warnings.label_collisions
-        );
-        add(Level::Warning, "label_collision", "(all)", message);
-    }
     if inputs.relays.is_empty() {
         return;
     }

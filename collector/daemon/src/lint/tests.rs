@@ -203,7 +203,6 @@ impl World {
             config: &config,
             relays: &relays,
             targets: &self.targets,
-            warnings: self.core.warnings(),
         });
         let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);
         let messages: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();

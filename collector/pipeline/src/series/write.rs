@@ -20,8 +20,11 @@ impl Series {
     /// states a new start.
     pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
         let touched = self.tenths(times.now);
-        self.check_writer(series, times)?;
-        let slot = live(&mut self.slots, series)?;
+        let mut slot = live(&mut self.slots, series)?;
+        if is_other_start(slot, times) {
+            self.switch_writer(series.index, times)?;
+            slot = live(&mut self.slots, series)?;
+        }
         let mut reset = false;
         match &slot.cell {
             Cell::Number(old) if slot.monotonic && value.to_f64() < old.to_f64() => {
@@ -62,8 +65,11 @@ impl Series {
         times: Times,
     ) -> WriteResult {
         let touched = self.tenths(times.now);
-        self.check_writer(series, times)?;
-        let slot = live(&mut self.slots, series)?;
+        let mut slot = live(&mut self.slots, series)?;
+        if is_other_start(slot, times) {
+            self.switch_writer(series.index, times)?;
+            slot = live(&mut self.slots, series)?;
+        }
         let mut reset = total(point.counts) < histogram(slot, point)?.count();
         if reset {
             reset = is_reset(slot, times)?;
@@ -104,8 +110,11 @@ impl Series {
     ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
         let new = exponential(point, max)?;
-        self.check_writer(series, times)?;
-        let slot = live(&mut self.slots, series)?;
+        let mut slot = live(&mut self.slots, series)?;
+        if is_other_start(slot, times) {
+            self.switch_writer(series.index, times)?;
+            slot = live(&mut self.slots, series)?;
+        }
         let mut reset = false;
         match &slot.cell {
             Cell::Exponential(old) if new.count() < old.count() => reset = is_reset(slot, times)?,
@@ -177,16 +186,6 @@ impl Series {
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.counters.resets += u64::from(reset);
         Ok(slot.written())
-    }
-
-    /// Another start than the last point's: another writer, or a restart.
-    #[inline]
-    fn check_writer(&mut self, series: SeriesRef, times: Times) -> Result<(), DropReason> {
-        let slot = live(&mut self.slots, series)?;
-        if times.start != slot.start && slot.start_explicit && times.start != 0 && slot.expires_idle {
-            self.switch_writer(series.index, times)?;
-        }
-        Ok(())
     }
 
     /// Stores the newest exemplar of a series, unless its attributes exceed [`EXEMPLAR_BYTES`].
@@ -296,6 +295,12 @@ fn first_number(slot: &Slot) -> Result<(), DropReason> {
             MetricKind::StateSet,
         ],
     )
+}
+
+/// Whether a cumulative point states another start than the last one: it is of another writer, or after a restart.
+#[inline]
+fn is_other_start(slot: &Slot, times: Times) -> bool {
+    times.start != slot.start && slot.start_explicit && times.start != 0 && slot.expires_idle
 }
 
 /// Whether a cumulative point begins another total than the one held.

@@ -15,6 +15,7 @@ use crate::series::{Applied, InvalidRow, RetainedSeries, SeriesTable};
 use crate::status::RelayStatus;
 use crate::stream_spec::StreamSpec;
 use dichroic_model::{Source, UnixNanos};
+use dichroic_pipeline::ledger::count_reason;
 use dichroic_pipeline::{Core, DropReason, HiddenReason, Interest, Signal};
 use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_MAX};
 use dichroic_wire::plan::{Plan, PlanLimits, PlanReply};
@@ -499,21 +500,14 @@ struct Tally {
     dropped: Vec<(DropReason, u64)>,
 }
 
-fn count<R: PartialEq>(counts: &mut Vec<(R, u64)>, reason: R) {
-    match counts.iter_mut().find(|(known, _)| *known == reason) {
-        Some((_, n)) => *n += 1,
-        None => counts.push((reason, 1)),
-    }
-}
-
 impl Tally {
     #[inline]
     fn add(&mut self, applied: Applied) {
         self.received += 1;
         match applied {
             Applied::Yes => self.applied += 1,
-            Applied::Hidden(reason) => count(&mut self.hidden, reason),
-            Applied::Dropped(reason) => count(&mut self.dropped, reason),
+            Applied::Hidden(reason) => count_reason(&mut self.hidden, reason, 1),
+            Applied::Dropped(reason) => count_reason(&mut self.dropped, reason, 1),
             Applied::Account => {}
         }
     }

@@ -18,7 +18,7 @@ use dichroic_pipeline::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
 use family_layout::FamilyLayout;
-use line::{open, open_series, rename_reserved};
+use line::{open, open_series};
 use number::{canonical, push_count, push_f64, push_number, push_seconds};
 use split::SplitFamilies;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub struct Stats {
 
 /// A histogram in classic buckets.
 struct Buckets<'a> {
-    /// Upper bounds rename_reserved +Inf.
+    /// Upper bounds without +Inf.
     bounds: &'a [f64],
     /// The `le` labels, +Inf included.
     les: &'a Les,
@@ -374,9 +374,6 @@ impl Renderer {
 
     /// Writes the buckets of a histogram and its totals. `false` if the format cannot represent them.
     fn buckets(&mut self, row: &Row, labels: &str, histogram: &Buckets<'_>) -> bool {
-        let Some(labels) = rename_reserved(labels, "le") else {
-            return false;
-        };
         let labels = labels.as_bytes();
         let exemplar = self.exemplar_of(row).cloned();
         let strict = self.is_strict();
@@ -424,9 +421,6 @@ impl Renderer {
     // ---- summaries --------------------------------------------------------------------------------------------------------
 
     fn summary(&mut self, row: &Row, cell: &SummaryCell, labels: &str) -> bool {
-        let Some(labels) = rename_reserved(labels, "quantile") else {
-            return false;
-        };
         let labels = labels.as_bytes();
         let strict = self.is_strict();
         let factor = row.meta.factor;

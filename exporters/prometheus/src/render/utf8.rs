@@ -3,6 +3,7 @@
 //! Pages are rendered with escaped names, which every scraper reads; few pages have any. Source: Prometheus "UTF-8 in Prometheus",
 //! quoted names in both text formats.
 
+use dichroic_model::labels::read_escaped;
 use dichroic_model::names::{ESCAPED, unescape};
 use memchr::memmem;
 
@@ -50,7 +51,7 @@ fn push_line(out: &mut String, line: &str) {
         None => out.extend([name, if labels.is_empty() { "" } else { "{" }]),
     }
     let mut comma = if quoted.is_some() { "," } else { "" };
-    for (name, value) in pairs(labels) {
+    for (name, value) in read_escaped(labels) {
         out.push_str(comma);
         push_name(out, name);
         out.extend(["=\"", value, "\""]);
@@ -92,22 +93,6 @@ fn labels_end(text: &str) -> usize {
         byte == b'}' && !quoted
     });
     end.unwrap_or(text.len())
-}
-
-/// Names and escaped values.
-fn pairs(labels: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = labels;
-    std::iter::from_fn(move || {
-        let (name, after) = rest.split_once("=\"")?;
-        let mut escaped = false;
-        let end = after.bytes().position(|byte| {
-            let ends = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            ends
-        })?;
-        rest = after[end + 1..].strip_prefix(',').unwrap_or_default();
-        Some((name, &after[..end]))
-    })
 }
 
 #[cfg(test)]

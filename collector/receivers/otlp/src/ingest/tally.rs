@@ -3,6 +3,7 @@
 use super::outcome::RequestOutcome;
 use crate::service::Service;
 use dichroic_model::SourceId;
+use dichroic_pipeline::ledger::count_reason;
 use dichroic_pipeline::{DropReason, HiddenReason, Ledger, Signal};
 use std::fmt::Write;
 
@@ -17,7 +18,7 @@ pub(super) struct Tally {
     received: [u64; 4],
     applied: [u64; 4],
     hidden: Vec<(HiddenReason, u64)>,
-    dropped: Vec<(Signal, DropReason, u64)>,
+    dropped: Vec<((Signal, DropReason), u64)>,
     accepted: u64,
     /// Over the whole request, by reason, with the name of the first item dropped for it.
     rejected: Vec<(DropReason, u64, String)>,
@@ -48,10 +49,7 @@ impl Tally {
     pub(super) fn hidden(&mut self, reason: HiddenReason) {
         self.received[Signal::Metrics as usize] += 1;
         self.accepted += 1;
-        match self.hidden.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.hidden.push((reason, 1)),
-        }
+        count_reason(&mut self.hidden, reason, 1);
     }
 
     /// `n` items were received and dropped.
@@ -65,14 +63,7 @@ impl Tally {
             return;
         }
         self.received[signal as usize] += n;
-        match self
-            .dropped
-            .iter_mut()
-            .find(|(s, r, _)| (*s, *r) == (signal, reason))
-        {
-            Some((_, _, count)) => *count += n,
-            None => self.dropped.push((signal, reason, n)),
-        }
+        count_reason(&mut self.dropped, (signal, reason), n);
         if reason == DropReason::NoRecordedValue {
             // The sender stated that there is no value, so nothing was rejected.
             self.accepted += n;
@@ -101,7 +92,7 @@ impl Tally {
         for (reason, n) in self.hidden.drain(..) {
             ledger.hidden(source, Signal::Metrics, reason, n);
         }
-        for (signal, reason, n) in self.dropped.drain(..) {
+        for ((signal, reason), n) in self.dropped.drain(..) {
             ledger.dropped(source, signal, reason, n);
         }
     }

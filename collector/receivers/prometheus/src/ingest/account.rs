@@ -1,6 +1,7 @@
 //! The account of one page: every sample is applied, hidden or dropped.
 
 use dichroic_model::SourceId;
+use dichroic_pipeline::ledger::count_reason;
 use dichroic_pipeline::{Core, DropReason, HiddenReason, Signal, Written};
 
 use super::points::PageViolation;
@@ -34,13 +35,13 @@ pub(super) struct PageAccount {
 
 impl PageAccount {
     pub(super) fn drop(&mut self, reason: DropReason, samples: u64) {
-        add(&mut self.dropped, reason, samples);
+        count_reason(&mut self.dropped, reason, samples);
     }
 
     pub(super) fn written(&mut self, written: Written, samples: u64) {
         match written {
             Written::Applied => self.applied += samples,
-            Written::Hidden(reason) => add(&mut self.hidden, reason, samples),
+            Written::Hidden(reason) => count_reason(&mut self.hidden, reason, samples),
         }
     }
 
@@ -77,12 +78,5 @@ impl PageAccount {
             replayed: self.replayed,
             violations: violations.iter().map(|violation| violation.count).sum(),
         }
-    }
-}
-
-fn add<R: PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, samples: u64) {
-    match counts.iter_mut().find(|(known, _)| *known == reason) {
-        Some((_, count)) => *count += samples,
-        None => counts.push((reason, samples)),
     }
 }
