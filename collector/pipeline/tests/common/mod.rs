@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use dichroic_model::{
-    AttributeValue, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number, PageType,
-    Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
+    PageType, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
     Core, DropReason, Family, Job, NotAdmitted, Progress, Row, RowValue, SeriesRef, Snapshot,
@@ -229,4 +229,31 @@ pub fn sample_names(family: &Family) -> Vec<String> {
     };
     let base = &family.page.base;
     suffixes.iter().map(|suffix| format!("{base}{suffix}")).collect()
+}
+
+/// Programs of one service on the given hosts, as OTLP sources without an instance id.
+pub fn on_host(
+    store: &mut Core,
+    host: &str,
+    more: &[(&str, &str)],
+) -> std::sync::Arc<dichroic_model::Source> {
+    let resource: Vec<_> = [("host.name", host)]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
+    let spec = SourceSpec {
+        resource: Attributes::of(&resource),
+        ..spec(
+            &format!("{resource:?}"),
+            Expiry::AfterIdle(300 * dichroic_model::SECOND),
+        )
+    };
+    store.open_source(spec, NOW).unwrap()
+}
+
+/// The counters of a service, in the order of their lines.
+pub fn sorted(store: &mut Core) -> Vec<String> {
+    let mut all = lines(store);
+    all.sort();
+    all
 }
