@@ -123,9 +123,12 @@ fn readable(name: &str, valid: impl Fn(char) -> bool) -> Cow<'_, str> {
     if starts_well && name.chars().all(&valid) {
         return Cow::Borrowed(name);
     }
-    let first = if starts_well { "" } else { "_" };
-    let rest = name.chars().map(|c| if valid(c) { c } else { '_' });
-    Cow::Owned(first.chars().chain(rest).collect())
+    let mut out = String::with_capacity(name.len() + 1);
+    if !starts_well {
+        out.push('_');
+    }
+    out.extend(name.chars().map(|c| if valid(c) { c } else { '_' }));
+    Cow::Owned(out)
 }
 
 /// Source: Prometheus "Escaping schemes", `values`.

@@ -217,6 +217,9 @@ impl Core {
         }
         spec.name = cut(&spec.name, 256).to_owned();
         let source = self.sources.add(spec);
+        if let Some(state) = self.sources.get_mut(source.id) {
+            state.labels = define::source_labels(&self.exposition.claims.hasher, &source);
+        }
         self.ledger
             .name(source.id, source.spec.protocol.as_str(), source.name());
         Ok(source)

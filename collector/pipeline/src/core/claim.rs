@@ -143,7 +143,7 @@ impl Core {
         };
         let attributes = old.attributes().into_owned();
         let key = old.stream.key();
-        let qualifiers = self.exposition.groups.qualifiers(old.group).unwrap_or_default();
+        let qualifiers = self.exposition.groups.qualifiers(old.group);
         let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
         let samples = self.exposition.families.samples(old.metric.family_id);
         let hasher = &self.exposition.claims.hasher;

@@ -10,7 +10,10 @@ use crate::series::meta::{SeriesMeta, StreamKey};
 use crate::series::metric::FamilyId;
 use crate::series::slot::SeriesRef;
 use dichroic_model::labels::{self, Qualifiers, Stream};
-use dichroic_model::{Attributes, Fingerprint, MetricKind, Query, Scope, SeriesDef, Source, Temporality};
+use dichroic_model::{
+    Attributes, Fingerprint, Fingerprinter, MetricKind, Query, Scope, SeriesDef, Source, SourceId,
+    Temporality,
+};
 use std::sync::Arc;
 
 impl Core {
@@ -50,7 +53,7 @@ impl Core {
         let renumbered = self.exposition.families.take_renumbered();
         self.reclaim(renumbered);
         let key = StreamKey {
-            group: self.group(metric.family_id, &source, resolution.mapped),
+            group: self.group(metric.family_id, source.id, resolution.mapped),
             metric: metric.clone(),
             source,
             scope: self.series.scopes.intern(def.scope),
@@ -85,7 +88,7 @@ impl Core {
         def: &SeriesDef<'_>,
         bounds: Option<Arc<[f64]>>,
     ) -> Candidate {
-        let qualifiers = self.exposition.groups.qualifiers(key.group).unwrap_or_default();
+        let qualifiers = self.exposition.groups.qualifiers(key.group);
         let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
         let samples = self.exposition.families.samples(key.metric.family_id);
         let page = PageLabels::render(&self.exposition.claims.hasher, samples, &shown, of_source);
@@ -115,7 +118,7 @@ impl Core {
         } = candidate;
         let attributes = Attributes::of(&[OVERFLOW]);
         let key = meta.stream.key();
-        let qualifiers = self.exposition.groups.qualifiers(meta.group).unwrap_or_default();
+        let qualifiers = self.exposition.groups.qualifiers(meta.group);
         let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
         let samples = self.exposition.families.samples(meta.metric.family_id);
         let hasher = &self.exposition.claims.hasher;
@@ -155,22 +158,28 @@ impl Core {
     }
 
     /// Series of one family whose sources have equal labels.
-    fn group(&self, family: FamilyId, source: &Source, mapped: bool) -> GroupKey {
-        let (none, scope, qualifiers) = (Attributes::default(), Scope::default(), Qualifiers::default());
-        let stream = Stream {
-            source,
-            scope: &scope,
-            kind: MetricKind::Gauge,
-            mapped,
-            qualifiers: &qualifiers,
-        };
-        let (shown, _) = labels::page_labels(&stream, &none);
-        PageLabels::render(
-            &self.exposition.claims.hasher,
-            u64::from(family),
-            &shown,
-            shown.len(),
-        )
-        .identity
+    fn group(&self, family: FamilyId, source: SourceId, mapped: bool) -> GroupKey {
+        let labels = self.sources.get(source).map_or([0, 0], |state| state.labels);
+        let mut bytes = [0; 21];
+        bytes[..4].copy_from_slice(&family.to_le_bytes());
+        bytes[4] = u8::from(mapped);
+        bytes[5..13].copy_from_slice(&labels[0].to_le_bytes());
+        bytes[13..].copy_from_slice(&labels[1].to_le_bytes());
+        self.exposition.claims.hasher.of(&bytes)
     }
+}
+
+/// A hash of the labels of a source, which are the same on all its series.
+pub(super) fn source_labels(hasher: &Fingerprinter, source: &Source) -> [u64; 2] {
+    let (none, scope, qualifiers) = (Attributes::default(), Scope::default(), Qualifiers::default());
+    let stream = Stream {
+        source,
+        scope: &scope,
+        kind: MetricKind::Gauge,
+        mapped: true,
+        qualifiers: &qualifiers,
+    };
+    let (shown, of_source) = labels::page_labels(&stream, &none);
+    let Fingerprint { low, high } = PageLabels::render(hasher, 0, &shown, of_source).identity;
+    [low, high]
 }

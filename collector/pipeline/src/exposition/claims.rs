@@ -204,7 +204,7 @@ impl Claims {
         series: &mut Series,
     ) -> Option<u32> {
         self.table.remove(key, index);
-        let is_apart = self.held.remove(&key);
+        let is_apart = !self.held.is_empty() && self.held.remove(&key);
         let shown = shown?;
         if let Some(identity) = self.contended.remove(&index) {
             if let Some(contest) = self.contests.get_mut(&identity) {

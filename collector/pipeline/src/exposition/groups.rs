@@ -30,8 +30,8 @@ const PREFERRED: &[&str] = &[
 #[derive(Default)]
 pub(crate) struct Groups {
     qualified: HashMap<GroupKey, Group>,
-    /// Whether all streams have labels of their scope.
-    always_scope: bool,
+    /// Those of all other streams.
+    usual: Arc<Qualifiers>,
 }
 
 struct Group {
@@ -48,26 +48,23 @@ pub(crate) enum Difference {
 
 impl Groups {
     /// The additional labels of the streams of a group.
-    pub(crate) fn qualifiers(&self, group: GroupKey) -> Option<Arc<Qualifiers>> {
-        let qualified = self.qualified.get(&group).map(|group| group.qualifiers.clone());
-        qualified.or_else(|| self.always_scope.then(|| self.new_qualifiers()))
-    }
-
-    fn new_qualifiers(&self) -> Arc<Qualifiers> {
-        Arc::new(Qualifiers {
-            scope: self.always_scope,
-            resource: Vec::new(),
-        })
+    pub(crate) fn qualifiers(&self, group: GroupKey) -> Arc<Qualifiers> {
+        let qualified = if self.qualified.is_empty() {
+            None
+        } else {
+            self.qualified.get(&group)
+        };
+        qualified.map_or(&self.usual, |group| &group.qualifiers).clone()
     }
 
     /// Gives all streams that are defined from now on labels of their scope.
     pub(crate) fn always_show_scopes(&mut self) {
-        self.always_scope = true;
+        Arc::make_mut(&mut self.usual).scope = true;
     }
 
     /// Adds to the additional labels of a group, which has so many series.
     pub(crate) fn qualify(&mut self, key: GroupKey, difference: Difference, series: usize) {
-        let qualifiers = self.new_qualifiers();
+        let qualifiers = self.usual.clone();
         let group = self.qualified.entry(key).or_insert(Group { qualifiers, series });
         let qualifiers = Arc::make_mut(&mut group.qualifiers);
         match difference {
@@ -80,12 +77,18 @@ impl Groups {
     }
 
     pub(crate) fn add(&mut self, key: GroupKey) {
+        if self.qualified.is_empty() {
+            return;
+        }
         if let Some(group) = self.qualified.get_mut(&key) {
             group.series += 1;
         }
     }
 
     pub(crate) fn remove(&mut self, key: GroupKey) {
+        if self.qualified.is_empty() {
+            return;
+        }
         if let Some(group) = self.qualified.get_mut(&key) {
             group.series -= 1;
             if group.series == 0 {
@@ -96,7 +99,7 @@ impl Groups {
 
     /// What would tell two series apart that have equal labels. `None` if nothing does that their labels can show.
     pub(crate) fn difference(&self, a: &SeriesMeta, b: &SeriesMeta) -> Option<Difference> {
-        let both = [a, b].map(|meta| self.qualifiers(meta.group).unwrap_or_default());
+        let both = [a, b].map(|meta| self.qualifiers(meta.group));
         if a.source.id != b.source.id {
             if !same_source_labels(&a.source, &b.source) {
                 return None;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 /// The state of one source.
 pub(crate) struct SourceState {
     pub(crate) source: Arc<Source>,
+    /// A hash of its labels on pages.
+    pub(crate) labels: [u64; 2],
     /// Slots of its series, in any order.
     pub(crate) slots: Vec<u32>,
     by_metric: HashMap<MetricId, usize>,
@@ -99,6 +101,7 @@ impl Sources {
         let source = Arc::new(Source { id, spec });
         let state = SourceState {
             source: source.clone(),
+            labels: [0, 0],
             slots: Vec::new(),
             by_metric: HashMap::default(),
             ended: None,
