@@ -64,14 +64,21 @@ def test_prometheus_3_stores_every_sample_of_the_page():
             assert prometheus.scalar('up{job="dichroic"}') == 1
 
 
-@pytest.mark.parametrize("protocol", ["otlp", "otlphttp"])
-def test_an_opentelemetry_collector_forwards_otlp_without_loss(protocol):
+COMPRESSIONS = [
+    *(("otlp_grpc", name) for name in ("none", "gzip", "zstd", "snappy")),
+    *(("otlp_http", name) for name in ("none", "gzip", "zstd", "snappy", "x-snappy-framed", "zlib", "deflate")),
+]
+
+
+@pytest.mark.parametrize(("protocol", "compression"), COMPRESSIONS)
+def test_an_opentelemetry_collector_forwards_otlp_without_loss(protocol, compression):
     port = free_port()
     with Collector() as collector:
-        endpoint = collector.otlp_grpc if protocol == "otlp" else collector.otlp_http
+        endpoint = collector.otlp_grpc if protocol == "otlp_grpc" else collector.otlp_http
+        exporter = {"endpoint": endpoint, "compression": compression, "tls": {"insecure": True}}
         config = collector_config(
             receivers={"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
-            exporters={protocol: {"endpoint": endpoint, "tls": {"insecure": True}}},
+            exporters={protocol: exporter},
         )
         with OpenTelemetryCollector(config, f"http://127.0.0.1:{port}/"):
             emit_with_javascript("proto", f"http://127.0.0.1:{port}", MS)

@@ -6,7 +6,7 @@
 
 use super::body::{ResponseBody, collect};
 use super::counters::Verdict;
-use super::inflate::Encoding;
+use super::inflate::{self, Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, GrpcCode, response, status_bytes};
 use super::state::ServerState;
@@ -58,7 +58,7 @@ pub(super) async fn handle(state: &ServerState, request: Request<Incoming>) -> R
     };
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(ACCEPTED, HeaderValue::from_static("identity,gzip,zstd"));
+    headers.insert(ACCEPTED, HeaderValue::from_static(inflate::ACCEPTED));
     reply
 }
 
@@ -119,7 +119,10 @@ async fn receive(
             let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
             let encoding = Encoding::named(named.unwrap_or("")).filter(|e| *e != Encoding::Identity);
             let encoding = encoding.ok_or_else(|| {
-                let message = "unsupported grpc-encoding; use gzip, zstd or identity";
+                let message = format!(
+                    "unsupported grpc-encoding {:?}; use {SUPPORTED}",
+                    named.unwrap_or("")
+                );
                 RequestError::new(415, GrpcCode::Unimplemented, message)
             })?;
             state

@@ -5,7 +5,7 @@
 
 use super::body::{ResponseBody, collect};
 use super::counters::Verdict;
-use super::inflate::Encoding;
+use super::inflate::{Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, GrpcCode, response, status};
 use super::state::ServerState;
@@ -142,7 +142,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, RequestError> {
         return Ok(Encoding::Identity);
     };
     value.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
-        let message = "unsupported Content-Encoding; use gzip, zstd or identity";
+        let message = format!("unsupported Content-Encoding {value:?}; use {SUPPORTED}");
         RequestError::new(415, GrpcCode::InvalidArgument, message)
     })
 }

@@ -3,14 +3,22 @@
 //! The output is bounded before it is written: decompression stops with an error as soon as the body states or reaches a larger
 //! size. gzip is decompressed in one call of libdeflate when its trailer states the size (RFC 1952, section 2.3.1), as all known
 //! senders write it; other gzip (several members, a wrong trailer) is streamed. zstd is streamed, with a bounded window.
+//!
+//! Two names have two formats each, and the body shows which: `deflate` is a zlib stream (RFC 9110, section 8.4.1.2), which some
+//! senders write without its header; `snappy` is one block or the framing format, by the version of the OpenTelemetry Collector.
 
+use flate2::{Decompress, FlushDecompress, Status};
 use std::io::Read;
 
 /// Log2 of the largest zstd window: 8 MiB, which RFC 8878, section 3.1.1.1.2, recommends decoders to support.
 const WINDOW_LOG_MAX: u32 = 23;
 /// Largest ratio of any deflate stream.
 const DEFLATE_RATIO: usize = 1_032;
-const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// Largest ratio of a snappy block: a copy of 64 bytes takes 3 bytes.
+const SNAPPY_RATIO: usize = 22;
+const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// The stream identifier that begins snappy's framing format.
+const SNAPPY_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
 /// Compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +26,16 @@ pub(super) enum Encoding {
     Identity,
     Gzip,
     Zstd,
+    /// zlib, or raw deflate.
+    Deflate,
+    /// One block, or the framing format.
+    Snappy,
 }
+
+/// The supported encodings, for error messages.
+pub(super) const SUPPORTED: &str = "gzip, zstd, deflate, snappy or identity";
+/// The supported encodings, as the value of `grpc-accept-encoding`.
+pub(super) const ACCEPTED: &str = "identity,gzip,zstd,deflate,snappy";
 
 /// Why a body could not be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +56,10 @@ impl Encoding {
             ("gzip", Encoding::Gzip),
             ("x-gzip", Encoding::Gzip),
             ("zstd", Encoding::Zstd),
+            ("deflate", Encoding::Deflate),
+            ("zlib", Encoding::Deflate),
+            ("snappy", Encoding::Snappy),
+            ("x-snappy-framed", Encoding::Snappy),
         ]
         .into_iter()
         .find(|(known, _)| name.eq_ignore_ascii_case(known))
@@ -52,6 +73,8 @@ pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec
         Encoding::Identity if body.len() > max => Err(InflateError::TooLarge),
         Encoding::Identity => Ok(body.to_vec()),
         Encoding::Gzip => gunzip(body, max),
+        Encoding::Deflate => inflate_deflate(body, max),
+        Encoding::Snappy => inflate_snappy(body, max),
         Encoding::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(body).map_err(|_| InflateError::Corrupt)?;
@@ -65,12 +88,12 @@ pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec
 
 fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     // Header and trailer of one member take 18 bytes.
-    if body.len() < 18 || body[..3] != MAGIC {
+    if body.len() < 18 || body[..3] != GZIP_MAGIC {
         return Err(InflateError::Corrupt);
     }
     let (_, trailer) = body.split_last_chunk().ok_or(InflateError::Corrupt)?;
     let size = u32::from_le_bytes(*trailer) as usize;
-    if memchr::memmem::find(&body[3..], &MAGIC).is_none() && size <= body.len() * DEFLATE_RATIO {
+    if memchr::memmem::find(&body[3..], &GZIP_MAGIC).is_none() && size <= body.len() * DEFLATE_RATIO {
         if size > max {
             return Err(InflateError::TooLarge);
         }
@@ -80,6 +103,48 @@ fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
         }
     }
     bounded(flate2::read::MultiGzDecoder::new(body), max)
+}
+
+fn inflate_deflate(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+    // RFC 1950, section 2.2. No raw stream has such a header: as raw, it is a stored block with padding that is not zero.
+    let zlib =
+        matches!(body, [cmf, flags, ..] if cmf & 15 == 8 && u16::from_be_bytes([*cmf, *flags]) % 31 == 0);
+    let mut decoder = Decompress::new(zlib);
+    let mut out = Vec::new();
+    loop {
+        let (read, written) = (decoder.total_in() as usize, out.len());
+        out.reserve((max + 1 - written).min(body.len().max(written).max(512)));
+        let status = decoder
+            .decompress_vec(&body[read..], &mut out, FlushDecompress::None)
+            .map_err(|_| InflateError::Corrupt)?;
+        if out.len() > max {
+            return Err(InflateError::TooLarge);
+        }
+        let progress = out.len() > written || decoder.total_in() as usize > read;
+        match status {
+            Status::StreamEnd if decoder.total_in() as usize == body.len() => return Ok(out),
+            Status::Ok | Status::BufError if progress => {}
+            // The body ends before its stream, or after it.
+            _ => return Err(InflateError::Corrupt),
+        }
+    }
+}
+
+fn inflate_snappy(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+    // The framing format of nothing is nothing. No block with content begins as the identifier does.
+    if body.is_empty() || body.starts_with(SNAPPY_MAGIC) {
+        return bounded(snap::read::FrameDecoder::new(body), max);
+    }
+    let size = snap::raw::decompress_len(body).map_err(|_| InflateError::Corrupt)?;
+    if size > body.len() * SNAPPY_RATIO {
+        return Err(InflateError::Corrupt);
+    }
+    if size > max {
+        return Err(InflateError::TooLarge);
+    }
+    snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .map_err(|_| InflateError::Corrupt)
 }
 
 fn bounded(decoder: impl Read, max: usize) -> Result<Vec<u8>, InflateError> {
@@ -107,6 +172,28 @@ mod tests {
         zstd::stream::encode_all(bytes, 1).unwrap()
     }
 
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn raw_deflate(bytes: &[u8], level: u32) -> Vec<u8> {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(level));
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn snappy_block(bytes: &[u8]) -> Vec<u8> {
+        snap::raw::Encoder::new().compress_vec(bytes).unwrap()
+    }
+
+    fn snappy_framed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+        encoder.write_all(bytes).unwrap();
+        encoder.into_inner().unwrap()
+    }
+
     #[test]
     fn compressed_bodies_are_restored() {
         let check = |encoding, body: &[u8], expected: Result<&[u8], InflateError>| {
@@ -126,6 +213,48 @@ mod tests {
             &[gzip(b"abc"), gzip(b"abc")].concat(),
             Ok(b"abcabc"),
         );
+        check(Encoding::Deflate, &zlib(b"abc"), Ok(b"abc"));
+        check(Encoding::Deflate, &zlib(b""), Ok(b""));
+        check(Encoding::Deflate, &zlib(&[7; 64]), Ok(&[7; 64]));
+        check(Encoding::Deflate, &zlib(&[7; 65]), Err(InflateError::TooLarge));
+        check(Encoding::Deflate, &raw_deflate(b"abc", 6), Ok(b"abc"));
+        check(Encoding::Deflate, &raw_deflate(b"abc", 0), Ok(b"abc"));
+        check(Encoding::Deflate, b"", Err(InflateError::Corrupt));
+        check(
+            Encoding::Deflate,
+            b"not deflate at all",
+            Err(InflateError::Corrupt),
+        );
+        let trailing = [&zlib(b"abc")[..], b"def"].concat();
+        check(Encoding::Deflate, &trailing, Err(InflateError::Corrupt));
+        check(Encoding::Snappy, &snappy_block(b"abc"), Ok(b"abc"));
+        check(Encoding::Snappy, &snappy_block(b""), Ok(b""));
+        check(
+            Encoding::Snappy,
+            &snappy_block(&[7; 65]),
+            Err(InflateError::TooLarge),
+        );
+        check(Encoding::Snappy, &snappy_framed(b"abc"), Ok(b"abc"));
+        check(Encoding::Snappy, b"", Ok(b""));
+        check(Encoding::Snappy, &snappy_framed(&[7; 64]), Ok(&[7; 64]));
+        check(
+            Encoding::Snappy,
+            &snappy_framed(&[7; 65]),
+            Err(InflateError::TooLarge),
+        );
+        let twice = snappy_framed(b"abc").repeat(2);
+        check(Encoding::Snappy, &twice, Ok(b"abcabc"));
+        check(
+            Encoding::Snappy,
+            b"\x10not snappy at all",
+            Err(InflateError::Corrupt),
+        );
+        // A block that states 4 GiB.
+        check(
+            Encoding::Snappy,
+            b"\xff\xff\xff\xff\x0f\x00a",
+            Err(InflateError::Corrupt),
+        );
         check(Encoding::Gzip, b"", Err(InflateError::Corrupt));
         check(Encoding::Gzip, b"not gzip at all, no", Err(InflateError::Corrupt));
         check(Encoding::Zstd, b"not zstd at all, no", Err(InflateError::Corrupt));
@@ -139,9 +268,13 @@ mod tests {
             (Encoding::Gzip, gzip(&zeros)),
             (Encoding::Gzip, [gzip(b"small"), gzip(&zeros)].concat()),
             (Encoding::Zstd, zstd(&zeros)),
+            (Encoding::Deflate, zlib(&zeros)),
+            (Encoding::Deflate, raw_deflate(&zeros, 6)),
+            (Encoding::Snappy, snappy_block(&zeros)),
+            (Encoding::Snappy, snappy_framed(&zeros)),
         ] {
             assert_eq!(inflate(encoding, &bomb, 1 << 20), Err(InflateError::TooLarge));
-            assert!(bomb.len() < 64 << 10);
+            assert!(bomb.len() < 512 << 10);
         }
     }
 
@@ -159,10 +292,22 @@ mod tests {
     #[test]
     fn a_truncated_body_is_corrupt() {
         let text: Vec<u8> = (0..200u8).collect();
-        for (encoding, whole) in [(Encoding::Gzip, gzip(&text)), (Encoding::Zstd, zstd(&text))] {
+        for (encoding, whole) in [
+            (Encoding::Gzip, gzip(&text)),
+            (Encoding::Zstd, zstd(&text)),
+            (Encoding::Deflate, zlib(&text)),
+            (Encoding::Deflate, raw_deflate(&text, 6)),
+            (Encoding::Snappy, snappy_block(&text)),
+            (Encoding::Snappy, snappy_framed(&text)),
+        ] {
             for end in 0..whole.len() {
-                // An empty zstd stream is valid and has no content.
-                if encoding == Encoding::Zstd && end == 0 {
+                // Empty streams of these are valid and have no content; the framing format also ends after its identifier.
+                let empty = match encoding {
+                    Encoding::Zstd => end == 0,
+                    Encoding::Snappy => end == 0 || whole[..end] == *SNAPPY_MAGIC,
+                    _ => false,
+                };
+                if empty {
                     continue;
                 }
                 assert_eq!(

@@ -144,10 +144,24 @@ fn invalid_grpc_calls_are_rejected_with_a_reason() {
             ),
             (
                 METRICS,
-                vec![("grpc-encoding", "snappy")],
+                vec![("grpc-encoding", "br")],
                 framed(1, b"x"),
                 "12",
-                "gzip, zstd",
+                "\"br\"; use gzip, zstd, deflate, snappy",
+            ),
+            (
+                METRICS,
+                vec![("grpc-encoding", "snappy")],
+                framed(1, b"no snappy, not at all"),
+                "3",
+                "Snappy",
+            ),
+            (
+                METRICS,
+                vec![("grpc-encoding", "deflate")],
+                framed(1, b"x"),
+                "3",
+                "Deflate",
             ),
             (
                 METRICS,

@@ -136,7 +136,14 @@ fn an_unknown_path_method_or_media_type_is_rejected() {
             reject(&server, METRICS, &[header], b"", (415, "Content-Type")).await;
         }
         let brotli = [PROTOBUF, ("content-encoding", "br")];
-        reject(&server, METRICS, &brotli, b"x", (415, "gzip, zstd")).await;
+        reject(
+            &server,
+            METRICS,
+            &brotli,
+            b"x",
+            (415, "\"br\"; use gzip, zstd, deflate, snappy"),
+        )
+        .await;
         server.end().await;
     });
 }
