@@ -55,17 +55,25 @@ impl Fingerprinter {
     /// The fingerprint of `bytes`.
     #[inline]
     pub fn of(&self, bytes: &[u8]) -> Fingerprint {
-        let mut low = self.low.build_hasher();
-        low.write(bytes);
-        low.write_usize(bytes.len());
-        let mut high = self.high.build_hasher();
-        high.write(bytes);
-        high.write_usize(bytes.len());
         Fingerprint {
-            low: low.finish(),
-            high: high.finish(),
+            low: hash(&self.low, bytes),
+            high: hash(&self.high, bytes),
         }
     }
+
+    /// Half of the fingerprint of `bytes`, for tables that compare the bytes too.
+    #[inline]
+    pub fn half(&self, bytes: &[u8]) -> u64 {
+        hash(&self.low, bytes)
+    }
+}
+
+#[inline]
+fn hash(state: &FixedState, bytes: &[u8]) -> u64 {
+    let mut hasher = state.build_hasher();
+    hasher.write(bytes);
+    hasher.write_usize(bytes.len());
+    hasher.finish()
 }
 
 #[cfg(test)]

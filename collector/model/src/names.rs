@@ -106,29 +106,33 @@ fn ascii(readable: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn readable_metric(name: &str) -> Cow<'_, str> {
-    readable(name, |c| is_label_character(c) || c == ':')
+    readable(name, |byte| is_label_byte(byte) || byte == b':')
 }
 
 fn readable_label(name: &str) -> Cow<'_, str> {
-    readable(name, is_label_character)
+    readable(name, is_label_byte)
 }
 
-fn is_label_character(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()
+/// Letters, digits, `_`, and bytes of characters that are not ASCII.
+fn is_label_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
 /// The name with `_` in place of invalid ASCII characters, and before a leading digit.
-fn readable(name: &str, valid: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let starts_well = name.chars().next().is_some_and(|c| !c.is_ascii_digit());
-    if starts_well && name.chars().all(&valid) {
+fn readable(name: &str, valid: impl Fn(u8) -> bool) -> Cow<'_, str> {
+    let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if starts_well && name.bytes().all(&valid) {
         return Cow::Borrowed(name);
     }
-    let mut out = String::with_capacity(name.len() + 1);
+    let mut out = Vec::with_capacity(name.len() + 1);
     if !starts_well {
-        out.push('_');
+        out.push(b'_');
     }
-    out.extend(name.chars().map(|c| if valid(c) { c } else { '_' }));
-    Cow::Owned(out)
+    out.extend_from_slice(name.as_bytes());
+    for byte in &mut out {
+        *byte = if valid(*byte) { *byte } else { b'_' };
+    }
+    Cow::Owned(String::from_utf8(out).expect("only ASCII characters are replaced"))
 }
 
 /// Source: Prometheus "Escaping schemes", `values`.

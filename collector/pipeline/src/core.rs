@@ -280,7 +280,6 @@ impl Core {
 
     /// Replaces a gauge or a cumulative sum. A monotonic sum that decreases is a reset (its start becomes its time) unless the point
     /// states a new start.
-    #[inline]
     pub fn set_number(
         &mut self,
         series: SeriesRef,
@@ -292,7 +291,6 @@ impl Core {
     }
 
     /// Adds a delta to a sum.
-    #[inline]
     pub fn add_number(
         &mut self,
         series: SeriesRef,
@@ -304,7 +302,6 @@ impl Core {
     }
 
     /// Replaces a cumulative histogram. A count that decreases is a reset.
-    #[inline]
     pub fn set_histogram(
         &mut self,
         series: SeriesRef,
@@ -316,7 +313,6 @@ impl Core {
     }
 
     /// Adds a delta to a histogram.
-    #[inline]
     pub fn add_histogram(
         &mut self,
         series: SeriesRef,
@@ -328,7 +324,6 @@ impl Core {
     }
 
     /// Replaces a cumulative exponential histogram. A count that decreases is a reset.
-    #[inline]
     pub fn set_exponential(
         &mut self,
         series: SeriesRef,
@@ -340,7 +335,6 @@ impl Core {
     }
 
     /// Adds a delta to an exponential histogram, at the coarser scale of both.
-    #[inline]
     pub fn add_exponential(
         &mut self,
         series: SeriesRef,
@@ -352,7 +346,6 @@ impl Core {
     }
 
     /// Replaces a summary. A count that decreases is a reset.
-    #[inline]
     pub fn set_summary(
         &mut self,
         series: SeriesRef,

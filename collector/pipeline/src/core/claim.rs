@@ -2,20 +2,24 @@
 
 use super::Core;
 use crate::exposition::families::HOLE;
-use crate::exposition::groups::{Difference, GroupKey};
+use crate::exposition::groups::Difference;
 use crate::exposition::identity::PageLabels;
 use crate::ledger::{DropReason, HiddenReason, Written};
 use crate::series::attribute_encoding::SeriesAttributes;
-use crate::series::meta::SeriesMeta;
+use crate::series::meta::{GroupKey, SeriesMeta};
 use crate::series::metric::FamilyId;
 use crate::series::slot::{SeriesRef, Shown};
+use crate::series::write::Outcome;
 use dichroic_model::{UnixNanos, labels};
 use std::sync::Arc;
 
 impl Core {
     /// Gives a new series its identity. `start`: the start of its first point, or 0.
     pub(super) fn claim(&mut self, index: u32, start: UnixNanos) {
-        self.claim_all(vec![index], Some((index, start)));
+        let key = self.series.placements[index as usize].key;
+        if !self.exposition.claims.claim_free(index, key) {
+            self.claim_all(vec![index], Some((index, start)));
+        }
     }
 
     fn claim_all(&mut self, mut waiting: Vec<u32>, new: Option<(u32, UnixNanos)>) {
@@ -168,18 +172,23 @@ impl Core {
     pub(super) fn wrote(
         &mut self,
         series: SeriesRef,
-        written: Result<Written, DropReason>,
+        outcome: Result<Outcome, DropReason>,
     ) -> Result<Written, DropReason> {
-        if !self.series.ended_totals.is_empty() {
-            self.retire_totals();
+        match outcome? {
+            Outcome::Plain => Ok(Written::Applied),
+            Outcome::Composite => Ok(self.wrote_composite(series.index)),
         }
-        if written == Ok(Written::Hidden(HiddenReason::Superseded)) {
-            return Ok(self.revive(series.index));
-        }
-        written
     }
 
     #[cold]
+    fn wrote_composite(&mut self, index: u32) -> Written {
+        self.retire_totals();
+        match self.series.slots[index as usize].written() {
+            Written::Hidden(HiddenReason::Superseded) => self.revive(index),
+            written => written,
+        }
+    }
+
     fn retire_totals(&mut self) {
         for (index, total) in std::mem::take(&mut self.series.ended_totals) {
             if self.series.writers.is_sum(index) {
@@ -192,7 +201,6 @@ impl Core {
     }
 
     /// Both processes are alive: they are told apart from now on.
-    #[cold]
     fn revive(&mut self, index: u32) -> Written {
         self.exposition.claims.withdraw(index, &mut self.series);
         self.relabel(index);

@@ -1,18 +1,15 @@
 //! Defines a series on a miss: resolution, key, exposition identity, admission.
 
 use super::Core;
-use crate::exposition::groups::GroupKey;
 use crate::exposition::identity::PageLabels;
 use crate::ledger::DropReason;
 use crate::series::admission::{Candidate, NotAdmitted, OVERFLOW, is_overflow};
 use crate::series::attribute_encoding::SeriesAttributes;
-use crate::series::meta::{SeriesMeta, StreamKey};
-use crate::series::metric::FamilyId;
+use crate::series::meta::{GroupKey, SeriesMeta, StreamKey};
 use crate::series::slot::SeriesRef;
 use dichroic_model::labels::{self, Qualifiers, Stream};
 use dichroic_model::{
-    Attributes, Fingerprint, Fingerprinter, MetricKind, Query, Scope, SeriesDef, Source, SourceId,
-    Temporality,
+    Attributes, Fingerprint, Fingerprinter, MetricKind, Query, Scope, SeriesDef, Source, Temporality,
 };
 use std::sync::Arc;
 
@@ -23,12 +20,9 @@ impl Core {
     /// series (`otel_metric_overflow="true"`), without a fingerprint.
     pub fn define(&mut self, fp: Fingerprint, mut def: SeriesDef<'_>) -> Result<SeriesRef, NotAdmitted> {
         self.series.check_texts(&mut def)?;
-        let source = self
-            .sources
-            .get(def.source)
-            .ok_or(NotAdmitted(DropReason::SeriesGone))?
-            .source
-            .clone();
+        let state = self.sources.get(def.source);
+        let state = state.ok_or(NotAdmitted(DropReason::SeriesGone))?;
+        let (source, labels) = (state.source.clone(), state.labels);
         let resolution = self.resolver.resolve(&Query {
             source: &source,
             def: &def,
@@ -53,7 +47,11 @@ impl Core {
         let renumbered = self.exposition.families.take_renumbered();
         self.reclaim(renumbered);
         let key = StreamKey {
-            group: self.group(metric.family_id, source.id, resolution.mapped),
+            group: GroupKey {
+                family: metric.family_id,
+                mapped: resolution.mapped,
+                labels,
+            },
             metric: metric.clone(),
             source,
             scope: self.series.scopes.intern(def.scope),
@@ -156,21 +154,10 @@ impl Core {
         self.exposition.copies.add(series.index);
         series
     }
-
-    /// Series of one family whose sources have equal labels.
-    fn group(&self, family: FamilyId, source: SourceId, mapped: bool) -> GroupKey {
-        let labels = self.sources.get(source).map_or([0, 0], |state| state.labels);
-        let mut bytes = [0; 21];
-        bytes[..4].copy_from_slice(&family.to_le_bytes());
-        bytes[4] = u8::from(mapped);
-        bytes[5..13].copy_from_slice(&labels[0].to_le_bytes());
-        bytes[13..].copy_from_slice(&labels[1].to_le_bytes());
-        self.exposition.claims.hasher.of(&bytes)
-    }
 }
 
 /// A hash of the labels of a source, which are the same on all its series.
-pub(super) fn source_labels(hasher: &Fingerprinter, source: &Source) -> [u64; 2] {
+pub(super) fn source_labels(hasher: &Fingerprinter, source: &Source) -> Fingerprint {
     let (none, scope, qualifiers) = (Attributes::default(), Scope::default(), Qualifiers::default());
     let stream = Stream {
         source,
@@ -180,6 +167,5 @@ pub(super) fn source_labels(hasher: &Fingerprinter, source: &Source) -> [u64; 2]
         qualifiers: &qualifiers,
     };
     let (shown, of_source) = labels::page_labels(&stream, &none);
-    let Fingerprint { low, high } = PageLabels::render(hasher, 0, &shown, of_source).identity;
-    [low, high]
+    PageLabels::render(hasher, 0, &shown, of_source).identity
 }

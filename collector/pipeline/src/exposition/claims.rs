@@ -3,7 +3,7 @@
 //! The holder of an identity has a row on pages. A contender whose value can be added to the holder's is part of that row; any other is
 //! hidden, with a reason. Which of them is the holder is decided by their keys, not by their order of arrival.
 
-use super::clashes::sample_names;
+use super::clashes::{has_one_sample, sample_names};
 use super::identity::series_key;
 use crate::hash::HashMap;
 use crate::ledger::HiddenReason;
@@ -70,14 +70,21 @@ impl Claims {
         let holder = self.table.find(candidate.identity)?;
         let of_key = |key: Key| self.table.find_key(key).filter(same);
         let apart = |meta: &SeriesMeta| {
-            let family = &meta.metric.family;
-            let own = only_sample(family).filter(|_| !self.held.is_empty())?;
+            if self.held.is_empty() {
+                return None;
+            }
+            let own = only_sample(&meta.metric.family)?;
             of_key(self.apart(candidate.identity.into(), &own))
         };
         Some(holder)
             .filter(same)
             .or_else(|| of_key(series_key(&self.hasher, &candidate.meta)))
             .or_else(|| apart(&candidate.meta))
+    }
+
+    /// Gives a new series its identity if it is certainly free: the usual case.
+    pub(crate) fn claim_free(&mut self, index: u32, identity: Key) -> bool {
+        self.held.is_empty() && self.table.insert_new(identity, index)
     }
 
     /// Gives a free identity to the series. Otherwise returns the holder.
@@ -88,7 +95,8 @@ impl Claims {
             return None;
         }
         // A series with several samples takes its identity, and displaces those that hold one of them.
-        if !has_several_samples(series, index)
+        if !self.held.is_empty()
+            && !has_several_samples(series, index)
             && let Some(rival) = self.held_apart(index, identity, series)
         {
             return Some(rival);
@@ -114,6 +122,9 @@ impl Claims {
 
     /// A series that holds one of the samples of this holder apart.
     pub(crate) fn rival(&self, holder: u32, series: &Series) -> Option<u32> {
+        if self.held.is_empty() {
+            return None;
+        }
         let key = series.placements[holder as usize].key;
         let holds = !self.is_contender(holder) && !self.held.contains(&key);
         self.held_apart(holder, key, series)
@@ -168,21 +179,35 @@ impl Claims {
     /// Removes the claim of a live series, for it gets another identity.
     pub(crate) fn withdraw(&mut self, index: u32, series: &mut Series) -> Option<u32> {
         let slot = &mut series.slots[index as usize];
-        let removed = (series.placements[index as usize].key, slot.shown, slot.composite);
-        (slot.shown, slot.composite) = (Shown::Row, series.writers.is_sum(index));
-        let (key, shown, composite) = removed;
-        self.leave(index, key, composite.then_some(shown), None, series)
+        let (key, shown) = (series.placements[index as usize].key, slot.shown);
+        let composite = std::mem::replace(&mut slot.composite, series.writers.is_sum(index));
+        slot.shown = Shown::Row;
+        if !composite {
+            self.free(index, key);
+            return None;
+        }
+        self.leave(index, key, shown, None, series)
+    }
+
+    /// Frees the key of a series. Returns whether it was the identity of one sample.
+    fn free(&mut self, index: u32, key: Key) -> bool {
+        self.table.remove(key, index);
+        !self.held.is_empty() && self.held.remove(&key)
     }
 
     /// Removes the claim of a removed series. The first contender for its identity succeeds it; returns the successor.
     pub(super) fn release(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Option<u32> {
+        let key = removed.placement.key;
+        let Some(part) = &removed.part else {
+            self.free(index, key);
+            return None;
+        };
         let kind = removed.meta.metric.kind;
-        let total = removed
+        let total = part
             .total
             .clone()
             .filter(|_| kind != MetricKind::Sum { monotonic: false });
-        let shown = removed.composite.then_some(removed.shown);
-        let successor = self.leave(index, removed.placement.key, shown, total.clone(), series)?;
+        let successor = self.leave(index, key, part.shown, total.clone(), series)?;
         let meta = series.slots[successor as usize].meta.clone()?;
         let identity = series.placements[successor as usize].key;
         if let Some(contest) = self.contests.get_mut(&identity) {
@@ -194,18 +219,17 @@ impl Claims {
         Some(successor)
     }
 
-    /// `shown` if the series may be part of a contest; `total` is retired if it was a part of the holder's row.
+    /// Removes a series that may be part of a contest. `total` is retired if it was a part of the holder's row.
+    #[cold]
     fn leave(
         &mut self,
         index: u32,
         key: Key,
-        shown: Option<Shown>,
+        shown: Shown,
         total: Option<RowValue>,
         series: &mut Series,
     ) -> Option<u32> {
-        self.table.remove(key, index);
-        let is_apart = !self.held.is_empty() && self.held.remove(&key);
-        let shown = shown?;
+        let is_apart = self.free(index, key);
         if let Some(identity) = self.contended.remove(&index) {
             if let Some(contest) = self.contests.get_mut(&identity) {
                 contest.contenders.retain(|contender| *contender != index);
@@ -325,13 +349,15 @@ fn reason(series: &Series, hidden: u32, holder: u32) -> HiddenReason {
 
 /// The sample name of a family that has one.
 fn only_sample(family: &Family) -> Option<String> {
-    let mut samples = sample_names(&family.page, family.kind);
-    samples.pop().filter(|_| samples.is_empty())
+    if !has_one_sample(family.kind) {
+        return None;
+    }
+    sample_names(&family.page, family.kind).pop()
 }
 
 fn has_several_samples(series: &Series, index: u32) -> bool {
     let meta = series.slots[index as usize].meta.as_ref();
-    meta.is_some_and(|meta| only_sample(&meta.metric.family).is_none())
+    meta.is_some_and(|meta| !has_one_sample(meta.metric.family.kind))
 }
 
 /// The sample name of a series, if the holder of its identity has one too, and another.

@@ -31,6 +31,14 @@ pub(super) fn sample_names(page: &PageName, kind: PageType) -> Vec<String> {
     suffixes.iter().map(|suffix| page.sample(suffix)).collect()
 }
 
+/// Whether the series of such families are one sample each.
+pub(super) fn has_one_sample(kind: PageType) -> bool {
+    !matches!(
+        kind,
+        PageType::Histogram | PageType::GaugeHistogram | PageType::Summary
+    )
+}
+
 /// All names that a whole family has in a text page.
 fn text_names(page: &PageName, kind: PageType) -> Vec<String> {
     let mut names = sample_names(page, kind);

@@ -66,6 +66,8 @@ impl Copies {
 
     /// Records that a series was removed.
     pub(crate) fn remove(&mut self, index: u32) {
-        self.new.remove(&index);
+        if !self.new.is_empty() {
+            self.new.remove(&index);
+        }
     }
 }

@@ -5,14 +5,11 @@
 //! while the group has series, whatever arrives first.
 
 use crate::hash::HashMap;
-use crate::series::meta::SeriesMeta;
+use crate::series::meta::{GroupKey, SeriesMeta};
+use dichroic_model::Source;
 use dichroic_model::labels::{Qualifiers, same_source_labels};
-use dichroic_model::{Fingerprint, Source};
 use std::cmp::Reverse;
 use std::sync::Arc;
-
-/// The key of a group: a hash of the family and of the labels of the source.
-pub(crate) type GroupKey = Fingerprint;
 
 /// Largest number of resource attributes that a group shows as labels.
 const MAX_ATTRIBUTES: usize = 8;

@@ -39,10 +39,15 @@ pub(crate) struct Candidate {
 pub(crate) struct Removed {
     pub(crate) meta: Arc<SeriesMeta>,
     pub(crate) placement: Placement,
+    /// If its row was made of more than its slot.
+    pub(crate) part: Option<Box<RemovedPart>>,
+}
+
+/// A removed series whose row was made of more than its slot.
+pub(crate) struct RemovedPart {
     pub(crate) shown: Shown,
-    /// What it counted, if its row was made of more than its slot.
+    /// What it counted.
     pub(crate) total: Option<RowValue>,
-    pub(crate) composite: bool,
 }
 
 impl Series {
@@ -246,15 +251,18 @@ impl Series {
     /// Empties a slot. Its index must not be reused ([`Series::free`]) before the series is removed everywhere.
     pub(crate) fn vacate(&mut self, index: u32) -> Option<Removed> {
         self.remove_aliases(index);
-        let composite = self.slots[index as usize].composite;
-        let total = composite.then(|| self.value(index)).flatten();
+        let part = self.slots[index as usize].composite.then(|| {
+            Box::new(RemovedPart {
+                shown: self.slots[index as usize].shown,
+                total: self.value(index),
+            })
+        });
         self.remove_writers(index);
         let slot = &mut self.slots[index as usize];
         let meta = slot.meta.take()?;
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
         slot.generation = slot.generation.of_next_series();
         self.overflows -= usize::from(slot.overflow);
-        let shown = slot.shown;
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
         cell.release(&mut self.bounds);
         self.streams.release(&meta.stream);
@@ -266,9 +274,7 @@ impl Series {
         Some(Removed {
             meta,
             placement: self.placements[index as usize],
-            shown,
-            total,
-            composite,
+            part,
         })
     }
 

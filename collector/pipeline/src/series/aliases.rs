@@ -35,6 +35,9 @@ impl Series {
             self.table.remove(placement.alias, index);
             placement.alias = placement.key;
         }
+        if self.aliases.is_empty() {
+            return;
+        }
         let all = self.aliases.remove(&index).unwrap_or_default();
         self.bytes -= all.len() * ALIAS_BYTES;
         all.iter().for_each(|alias| self.table.remove(*alias, index));

@@ -135,7 +135,7 @@ impl AttributeNameSets {
             // The text of a NaN does not contain its bits.
             exact &= !matches!(value, AttributeValue::Float(float) if float.is_nan());
             exact &= name.len() <= NAMES_BYTES;
-            let name = self.hasher.of(name.as_bytes()).low;
+            let name = self.hasher.half(name.as_bytes());
             hash = (hash ^ name ^ ValueType::of(value) as u64)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .rotate_left(23);

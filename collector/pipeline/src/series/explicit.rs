@@ -128,6 +128,7 @@ impl Explicit {
         self.describe(sum, min_max);
     }
 
+    #[inline]
     fn describe(&mut self, sum: Option<Number>, min_max: Option<(f64, f64)>) {
         (self.has_sum, self.has_extremes) = (sum.is_some(), min_max.is_some());
         if let Some(sum) = sum {

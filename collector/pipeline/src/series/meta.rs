@@ -1,7 +1,7 @@
 //! Metadata of series: their labels, and the metric streams that they share.
 
 use super::attribute_encoding::SeriesAttributes;
-use super::metric::Metric;
+use super::metric::{FamilyId, Metric};
 use dichroic_model::labels::{self, Qualifiers};
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Fingerprinter, Scope, Source, Temporality,
@@ -28,7 +28,7 @@ pub struct MetricStream {
     /// Whether runtimes share the family, so that its series have a `runtime` label.
     pub(crate) mapped: bool,
     /// The series whose labels are told apart together with its own.
-    pub(crate) group: Fingerprint,
+    pub(crate) group: GroupKey,
     /// Page labels of the source, before those of the series: `job="x",instance="y"`.
     pub source_labels: Box<str>,
     hash: u64,
@@ -107,8 +107,17 @@ pub(crate) struct StreamKey {
     pub(crate) scope: Arc<Scope>,
     pub(crate) temporality: Temporality,
     pub(crate) factor: Factor,
-    pub(crate) group: Fingerprint,
+    pub(crate) group: GroupKey,
     pub(crate) mapped: bool,
+}
+
+/// Series of one family whose sources have equal labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct GroupKey {
+    pub(crate) family: FamilyId,
+    pub(crate) mapped: bool,
+    /// A hash of the labels of the source.
+    pub(crate) labels: Fingerprint,
 }
 
 impl StreamKey {
@@ -151,9 +160,9 @@ impl MetricStreams {
     /// Finds the stream with this key, or creates one. It can be found after [`MetricStreams::retain`].
     pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
         let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
-        let texts = [&key.scope.name, &key.scope.version].map(|text| self.hasher.of(text.as_bytes()).low);
-        let texts = texts[0] ^ texts[1].rotate_left(7) ^ self.hasher.of(source_labels.as_bytes()).low;
-        let hash = (texts ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let scope = [&key.scope.name, &key.scope.version].map(|text| self.hasher.half(text.as_bytes()));
+        // The labels of the source follow from it, except while its series are told apart.
+        let hash = (scope[0] ^ scope[1].rotate_left(7) ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let same = |entry: &StreamEntry| {
             let stream = &entry.stream;
             Arc::ptr_eq(&stream.metric, &key.metric)

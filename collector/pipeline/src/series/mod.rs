@@ -21,7 +21,7 @@ mod switch;
 pub(crate) mod table;
 pub(crate) mod times;
 pub(crate) mod values;
-mod write;
+pub(crate) mod write;
 pub(crate) mod writers;
 
 use crate::hash::HashMap;

@@ -2,7 +2,7 @@
 
 use super::metric::MetricId;
 use crate::hash::HashMap;
-use dichroic_model::{Expiry, Protocol, Source, SourceId, SourceSpec, UnixNanos};
+use dichroic_model::{Expiry, Fingerprint, Protocol, Source, SourceId, SourceSpec, UnixNanos};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) struct SourceState {
     pub(crate) source: Arc<Source>,
     /// A hash of its labels on pages.
-    pub(crate) labels: [u64; 2],
+    pub(crate) labels: Fingerprint,
     /// Slots of its series, in any order.
     pub(crate) slots: Vec<u32>,
     by_metric: HashMap<MetricId, usize>,
@@ -101,7 +101,7 @@ impl Sources {
         let source = Arc::new(Source { id, spec });
         let state = SourceState {
             source: source.clone(),
-            labels: [0, 0],
+            labels: Fingerprint { low: 0, high: 0 },
             slots: Vec::new(),
             by_metric: HashMap::default(),
             ended: None,

@@ -2,6 +2,7 @@
 
 use dichroic_model::Fingerprint;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry::Vacant;
 
 /// The 96 bits of a fingerprint that tables and placements store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +80,22 @@ impl Table {
             high: key.high,
             slot,
         });
+    }
+
+    /// Maps a key to the slot. `false` if it is mapped already.
+    pub(crate) fn insert_new(&mut self, key: Key, slot: u32) -> bool {
+        let low = key.low();
+        let entry = self
+            .entries
+            .entry(low, |e| e.low == low && e.high == key.high, |e| e.low);
+        let Vacant(entry) = entry else { return false };
+        self.changes += 1;
+        entry.insert(Entry {
+            low,
+            high: key.high,
+            slot,
+        });
+        true
     }
 
     /// Removes the key if it is mapped to the slot.

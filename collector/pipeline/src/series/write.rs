@@ -9,15 +9,24 @@ use super::points::{ExponentialPoint, HistogramPoint, SummaryPoint};
 use super::slot::{SeriesRef, Slot};
 use super::times::Times;
 use super::values::{ExponentialCell, SummaryCell, total};
-use crate::ledger::{DropReason, Written};
+use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number};
 use std::sync::Arc;
 
-type WriteResult = Result<Written, DropReason>;
+type WriteResult = Result<Outcome, DropReason>;
+
+/// The series that a point was written into.
+pub(crate) enum Outcome {
+    /// It is a row by itself.
+    Plain,
+    /// Its row is made of more than its slot, or it is hidden.
+    Composite,
+}
 
 impl Series {
     /// Replaces a gauge or a cumulative sum. A monotonic sum that decreases is a reset (its start becomes `time`) unless the point
     /// states a new start.
+    #[inline]
     pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
         let touched = self.tenths(times.now);
         let mut slot = live(&mut self.slots, series)?;
@@ -37,13 +46,18 @@ impl Series {
             self.ended_totals
                 .extend(slot.copy(&self.bounds).map(|total| (series.index, total)));
         }
-        slot.cell = Cell::Number(value);
+        if let Cell::Number(held) = &mut slot.cell {
+            *held = value;
+        } else {
+            slot.cell = Cell::Number(value);
+        }
         stamp(slot, times, touched, reset);
         self.counters.resets += u64::from(reset);
-        Ok(slot.written())
+        Ok(outcome(slot))
     }
 
     /// Adds a delta to a sum.
+    #[inline]
     pub(crate) fn add_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
         self.delta(series, times, |slot, _| {
             match &mut slot.cell {
@@ -58,6 +72,7 @@ impl Series {
     }
 
     /// Replaces a cumulative histogram. A count that decreases is a reset.
+    #[inline]
     pub(crate) fn set_histogram(
         &mut self,
         series: SeriesRef,
@@ -78,17 +93,20 @@ impl Series {
             self.ended_totals
                 .extend(slot.copy(&self.bounds).map(|total| (series.index, total)));
         }
-        let held = histogram(slot, point)?;
+        let Cell::Histogram(held) = &mut slot.cell else {
+            return Err(DropReason::Buckets);
+        };
         let before = held.heap_bytes();
         held.set(point);
         let grown = held.heap_bytes() - before;
         stamp(slot, times, touched, reset);
         self.bytes += grown;
         self.counters.resets += u64::from(reset);
-        Ok(slot.written())
+        Ok(outcome(slot))
     }
 
     /// Adds a delta to a histogram.
+    #[inline]
     pub(crate) fn add_histogram(
         &mut self,
         series: SeriesRef,
@@ -102,6 +120,7 @@ impl Series {
     }
 
     /// Replaces a cumulative exponential histogram.
+    #[inline]
     pub(crate) fn set_exponential(
         &mut self,
         series: SeriesRef,
@@ -131,10 +150,11 @@ impl Series {
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.counters.resets += u64::from(reset);
-        Ok(slot.written())
+        Ok(outcome(slot))
     }
 
     /// Adds a delta to an exponential histogram, at the coarser scale of both.
+    #[inline]
     pub(crate) fn add_exponential(
         &mut self,
         series: SeriesRef,
@@ -157,6 +177,7 @@ impl Series {
     }
 
     /// Replaces a summary.
+    #[inline]
     pub(crate) fn set_summary(
         &mut self,
         series: SeriesRef,
@@ -185,7 +206,7 @@ impl Series {
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.counters.resets += u64::from(reset);
-        Ok(slot.written())
+        Ok(outcome(slot))
     }
 
     /// Stores the newest exemplar of a series, unless its attributes exceed [`EXEMPLAR_BYTES`].
@@ -249,10 +270,20 @@ impl Series {
         slot.touched = touched;
         self.counters.delta_gaps += u64::from(last != 0 && start > last);
         self.counters.delta_overlaps += u64::from(last != 0 && start != 0 && start < last);
-        Ok(slot.written())
+        Ok(outcome(slot))
     }
 }
 
+#[inline]
+fn outcome(slot: &Slot) -> Outcome {
+    if slot.composite {
+        Outcome::Composite
+    } else {
+        Outcome::Plain
+    }
+}
+
+#[inline]
 fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> {
     match slots.get_mut(series.index as usize) {
         Some(slot) if slot.generation == series.generation && slot.meta.is_some() => Ok(slot),
