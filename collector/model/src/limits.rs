@@ -1,5 +1,6 @@
 //! Limits of the store, each with its unit. The `limits` section of the configuration sets most of them, under its own key names:
-//! `memory` is [`Limits::memory_bytes`], `label_value` is [`Limits::label_value_bytes`], `replay_time` is [`Limits::replay_seconds`].
+//! `memory` is [`Limits::memory_bytes`], `label_value` is [`Limits::label_value_bytes`], `replay_time` is [`Limits::replay_seconds`],
+//! `lease_time` is [`Limits::lease_seconds`].
 
 /// Bounds on the state of the collector. What a limit drops is counted in the ledger with the limit's own reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// Age of raw events for replay, in seconds; older ones are removed when the next ones arrive.
     pub replay_seconds: u64,
+    /// Time for which the events of a subscription that has ended are still requested from relays, in seconds. There are at most as many
+    /// such leases as subscribers.
+    pub lease_seconds: u64,
     /// Concurrent subscribers.
     pub subscribers: usize,
     /// Batches queued for one subscriber.
@@ -53,6 +57,7 @@ impl Default for Limits {
             schemas: 4_096,
             replay_bytes: 8 << 20,
             replay_seconds: 60,
+            lease_seconds: 30,
             subscribers: 256,
             subscriber_batches: 1_024,
         }

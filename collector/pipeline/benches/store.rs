@@ -303,7 +303,7 @@ fn fan_out() {
             resume_from: None,
         };
         let all: Vec<Subscription> = (0..subscribers)
-            .map(|_| bench.store.subscribe(request()).unwrap())
+            .map(|_| bench.store.subscribe(request(), NOW).unwrap())
             .collect();
         let ns = best(BATCHES * ROWS as usize * subscribers, |_| {
             for _ in 0..BATCHES {

@@ -418,12 +418,12 @@ impl Core {
     }
 
     /// Subscribes; `None` at the limit of subscribers.
-    pub fn subscribe(&mut self, request: StreamRequest) -> Option<Subscription> {
-        self.events.subscribe(request)
+    pub fn subscribe(&mut self, request: StreamRequest, now: UnixNanos) -> Option<Subscription> {
+        self.events.subscribe(request, now)
     }
 
-    /// The patterns of all subscribers.
-    pub fn interest(&mut self) -> &Interest {
-        self.events.interest()
+    /// The patterns of all subscribers, and of those that have ended within [`Limits::lease_seconds`].
+    pub fn interest(&mut self, now: UnixNanos) -> &Interest {
+        self.events.interest(now)
     }
 }

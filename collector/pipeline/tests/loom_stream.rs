@@ -25,7 +25,7 @@ fn received_and_lost_rows_are_the_published_ones() {
             replay_from: None,
             resume_from: None,
         };
-        let subscription = store.subscribe(request).unwrap();
+        let subscription = store.subscribe(request, NOW).unwrap();
         let reading = thread::spawn(move || {
             let (mut accounted, mut next) = (0, 0);
             while let Some(item) = block_on(subscription.items.recv()) {

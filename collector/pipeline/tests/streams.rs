@@ -4,20 +4,26 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source};
+use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source, UnixNanos};
 use dichroic_pipeline::{Core, ResumePoint, StreamItem, StreamRequest, Subscription};
 use std::sync::Arc;
 
 struct Fixture {
     store: Core,
     source: Arc<Source>,
+    /// When it subscribes.
+    now: UnixNanos,
 }
 
 impl Fixture {
     fn new(change: impl FnOnce(&mut dichroic_model::Limits)) -> Self {
         let mut store = store(change);
         let source = source(&mut store, "s");
-        Fixture { store, source }
+        Fixture {
+            store,
+            source,
+            now: NOW,
+        }
     }
 
     fn schema(&mut self, name: &str) -> Arc<EventSchema> {
@@ -47,7 +53,7 @@ impl Fixture {
             resume_from: None,
         };
         change(&mut request);
-        self.store.subscribe(request)
+        self.store.subscribe(request, self.now)
     }
 }
 
@@ -193,20 +199,62 @@ fn a_slow_subscriber_loses_the_oldest_rows_and_gets_their_exact_number() {
 
 #[test]
 fn interest_changes_with_every_subscription_and_its_end() {
-    let mut fixture = Fixture::new(|_| {});
-    let quiet = fixture.store.interest().generation;
+    let mut fixture = Fixture::new(|l| l.lease_seconds = 0);
+    let quiet = fixture.store.interest(NOW).generation;
     let subscription = fixture.subscribe("a.*", |_| {}).unwrap();
     let logs = fixture.subscribe("x", |w| w.kind = EventKind::Log).unwrap();
-    let during = fixture.store.interest().clone();
+    let during = fixture.store.interest(NOW).clone();
     assert!(during.generation > quiet);
     assert_eq!((during.events.len(), during.logs.len()), (1, 1));
     drop(subscription);
-    let after = fixture.store.interest().clone();
+    let after = fixture.store.interest(NOW).clone();
     assert!(after.generation > during.generation);
     assert_eq!((after.events.len(), after.logs.len()), (0, 1));
     drop(logs);
     fixture.store.sweep(NOW);
     assert_eq!(fixture.store.subscribers(), 0);
+}
+
+#[test]
+fn the_interest_of_a_subscriber_outlives_it_by_the_time_of_a_lease() {
+    let mut fixture = Fixture::new(|l| l.lease_seconds = 30);
+    let patterns = |fixture: &mut Fixture, at| {
+        let interest = fixture.store.interest(NOW + at * SECOND);
+        let patterns: Vec<_> = interest.events.iter().map(ToString::to_string).collect();
+        (patterns.join(" "), interest.generation)
+    };
+    drop(fixture.subscribe("a.*", |_| {}).unwrap());
+    let (leased, before) = patterns(&mut fixture, 0);
+    assert_eq!(leased, "a.*");
+    assert_eq!(patterns(&mut fixture, 29).0, "a.*");
+    let (ended, after) = patterns(&mut fixture, 30);
+    assert_eq!(ended, "");
+    assert!(after > before, "receivers see the end of a lease");
+    // A subscriber that returns takes its lease over, and leaves a new one.
+    fixture.now = NOW + 100 * SECOND;
+    drop(fixture.subscribe("a.*", |_| {}).unwrap());
+    fixture.now += 20 * SECOND;
+    patterns(&mut fixture, 100);
+    let back = fixture.subscribe("a.*", |_| {}).unwrap();
+    assert_eq!(patterns(&mut fixture, 200).0, "a.*");
+    drop(back);
+    assert_eq!(patterns(&mut fixture, 200).0, "a.*");
+    assert_eq!(patterns(&mut fixture, 230).0, "");
+    // The clock was set back.
+    drop(fixture.subscribe("a.*", |_| {}).unwrap());
+    patterns(&mut fixture, 300);
+    assert_eq!(patterns(&mut fixture, 1).0, "");
+}
+
+#[test]
+fn there_are_at_most_as_many_leases_as_subscribers() {
+    let mut fixture = Fixture::new(|l| l.subscribers = 3);
+    for name in ["a", "b", "c", "d", "e"] {
+        drop(fixture.subscribe(name, |_| {}).unwrap());
+    }
+    let interest = fixture.store.interest(NOW);
+    let patterns: Vec<_> = interest.events.iter().map(ToString::to_string).collect();
+    assert_eq!(patterns, ["c", "d", "e"], "the oldest ends first");
 }
 
 #[test]

@@ -320,7 +320,7 @@ fn subscribe(
         hop: store.ledger_mut().hop("stream"),
         restarted,
         known: cursor.is_none().then(|| Known::of(store, kind)),
-        subscription: store.subscribe(request),
+        subscription: store.subscribe(request, now()),
     }
 }
 

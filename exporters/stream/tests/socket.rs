@@ -4,6 +4,7 @@ mod common;
 
 use common::{Client, EPOCH, Random, Received, Row, events, run, run_with, until};
 use dichroic_exporter_stream::Config;
+use dichroic_model::clock::now;
 use dichroic_model::{GapReason, Limits};
 use dichroic_wire::hello::Cursor;
 use dichroic_wire::{Cell, Goodbye, GoodbyeCode, Hello, Map, Ping, Pong, Role, Value};
@@ -364,7 +365,7 @@ fn ping_is_answered_and_goodbye_ends_the_session() {
         until(|| world.exporter.subscribers().is_empty()).await;
         world
             .handle
-            .call(|store| store.interest().generation)
+            .call(|store| store.interest(now()).generation)
             .await
             .unwrap();
         world.subscribed(0).await;

@@ -9,6 +9,7 @@ use super::types::{Admin, Config, LocalSocket, Logs};
 use super::values::{Listen, Secret};
 use super::violation::Violation;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 const MIN_TOKEN: usize = 16;
 /// Longest path of a Unix socket, in bytes: `sun_path` without its final zero.
@@ -21,16 +22,8 @@ pub fn check(config: &Config) -> Result<(), Violation> {
     admin(&config.admin)?;
     listeners(config)?;
     local_socket(&config.security.local_socket)?;
-    if config.limits.replay_time.0.subsec_nanos() != 0 {
-        return Err(Violation::new(
-            KeyPath::of("limits.replay_time"),
-            format!(
-                "{:?} is not a whole number of seconds",
-                config.limits.replay_time.0
-            ),
-            "write whole seconds, such as 60s",
-        ));
-    }
+    whole_seconds("limits.replay_time", config.limits.replay_time.0)?;
+    whole_seconds("limits.lease_time", config.limits.lease_time.0)?;
     scrape_configs(config)?;
     own_endpoint::check(config)?;
     let tcp = config.security.tcp().map_err(TokenError::violation)?;
@@ -46,6 +39,17 @@ pub fn check(config: &Config) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+fn whole_seconds(key: &str, time: Duration) -> Result<(), Violation> {
+    if time.subsec_nanos() == 0 {
+        return Ok(());
+    }
+    Err(Violation::new(
+        KeyPath::of(key),
+        format!("{time:?} is not a whole number of seconds"),
+        "write whole seconds, such as 60s",
+    ))
 }
 
 fn exposed(listen: &Listen) -> bool {

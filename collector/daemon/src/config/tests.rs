@@ -182,7 +182,7 @@ f.yaml:2:3: receivers.otpl: unknown key
 f.yaml:1:11: limits.replay: unknown key
   1 | limits: { replay: 5MiB }
     |           ^^^^^^
-  help: did you mean replay_bytes or replay_time? The keys here are label_value, labels, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
+  help: did you mean replay_bytes or replay_time? The keys here are label_value, labels, lease_time, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
 ",
     );
     check(
@@ -407,6 +407,15 @@ f.yaml:1:35: security.local_socket.path: the path is empty
 f.yaml:1:24: limits.replay_time: 1.5s is not a whole number of seconds
   1 | limits: { replay_time: 1500ms }
     |                        ^^^^^^
+  help: write whole seconds, such as 60s
+",
+    );
+    check(
+        "limits: { lease_time: 100ms }\n",
+        r"
+f.yaml:1:23: limits.lease_time: 100ms is not a whole number of seconds
+  1 | limits: { lease_time: 100ms }
+    |                       ^^^^^
   help: write whole seconds, such as 60s
 ",
     );

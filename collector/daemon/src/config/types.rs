@@ -433,6 +433,10 @@ pub struct Limits {
     /// Age at which raw events are removed from replay, in whole seconds. Expired ones are removed when the next events arrive.
     #[schemars(example = &"5m")]
     pub replay_time: Span<0, { 24 * HOUR }>,
+    /// How long nodes keep sending the events of a subscription that has ended, in whole seconds, so that it can resume without
+    /// loss. Should not exceed `replay_time`.
+    #[schemars(example = &"2m")]
+    pub lease_time: Span<0, { 24 * HOUR }>,
     /// Largest number of subscribers at one time.
     #[schemars(example = 64)]
     pub subscribers: Count<0, MAX_COUNT>,
@@ -454,6 +458,7 @@ impl Default for Limits {
             label_value: Size(model.label_value_bytes),
             replay_bytes: Size(model.replay_bytes),
             replay_time: Span(Duration::from_secs(model.replay_seconds)),
+            lease_time: Span(Duration::from_secs(model.lease_seconds)),
             subscribers: Count(model.subscribers),
             shutdown: Span(Duration::from_secs(5)),
         }
@@ -473,6 +478,7 @@ impl Limits {
             label_value_bytes: self.label_value.0,
             replay_bytes: self.replay_bytes.0,
             replay_seconds: self.replay_time.0.as_secs(),
+            lease_seconds: self.lease_time.0.as_secs(),
             subscribers: self.subscribers.0,
             ..dichroic_model::Limits::default()
         }

@@ -30,7 +30,7 @@ impl Core {
     /// `true`, because more is due.
     pub fn sweep(&mut self, now: UnixNanos) -> bool {
         self.clock = self.clock.max(now);
-        self.events.sweep();
+        self.events.sweep(now);
         let mut budget = PER_SWEEP;
         self.expire_with_sources(now, &mut budget);
         self.expire_idle(now, &mut budget);

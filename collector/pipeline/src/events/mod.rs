@@ -44,7 +44,7 @@ impl Events {
             replays: Default::default(),
             replay_bytes: limits.replay_bytes,
             replay_age: limits.replay_seconds * SECOND,
-            subscribers: Subscribers::new(limits.subscribers, limits.subscriber_batches),
+            subscribers: Subscribers::new(limits),
         }
     }
 
@@ -112,8 +112,8 @@ impl Events {
         });
     }
 
-    pub(crate) fn subscribe(&mut self, request: StreamRequest) -> Option<Subscription> {
-        self.subscribers.sweep();
+    pub(crate) fn subscribe(&mut self, request: StreamRequest, now: UnixNanos) -> Option<Subscription> {
+        self.subscribers.sweep(now);
         if self.subscribers.is_full() {
             return None;
         }
@@ -125,13 +125,13 @@ impl Events {
         Some(self.subscribers.add(request, backlog, replay.next, resumed))
     }
 
-    /// Removes disconnected subscribers.
-    pub(crate) fn sweep(&mut self) {
-        self.subscribers.sweep();
+    /// Removes disconnected subscribers and ended leases.
+    pub(crate) fn sweep(&mut self, now: UnixNanos) {
+        self.subscribers.sweep(now);
     }
 
-    pub(crate) fn interest(&mut self) -> &Interest {
-        self.subscribers.sweep();
+    pub(crate) fn interest(&mut self, now: UnixNanos) -> &Interest {
+        self.subscribers.sweep(now);
         self.subscribers.interest()
     }
 

@@ -70,13 +70,14 @@ impl Subscription {
     }
 }
 
-/// The patterns of all subscribers, for receivers that can start and stop the flow of events.
+/// The patterns of all subscribers, and of those that have ended a short time ago, for receivers that can start and stop the flow of
+/// events.
 #[derive(Debug, Clone, Default)]
 pub struct Interest {
-    /// Changes with every subscription and its end.
+    /// Changes with every subscription, its end, and the end of its lease.
     pub generation: u64,
-    /// Patterns of all event subscriptions.
+    /// Patterns of event subscriptions.
     pub events: Vec<Pattern>,
-    /// Patterns of all log subscriptions.
+    /// Patterns of log subscriptions.
     pub logs: Vec<Pattern>,
 }

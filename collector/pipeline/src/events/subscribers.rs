@@ -2,11 +2,15 @@
 //!
 //! A batch is published once; every subscriber whose patterns match the schema gets the same `Arc`. A slow subscriber loses the oldest
 //! batches and gets the number of lost rows; it does not slow others.
+//!
+//! The patterns of a subscriber that has gone stay in the interest for the time of a lease: rows continue into the replay, so that a
+//! subscription that resumes in time has lost nothing.
 
 use super::request::{Interest, StreamItem, StreamRequest, Subscription};
 use crate::exchange::channel::{self, Sender};
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
-use dichroic_model::{EventKind, EventSchema};
+use dichroic_model::{EventKind, EventSchema, Limits, Pattern, SECOND, UnixNanos};
+use std::collections::VecDeque;
 
 struct Subscriber {
     request: StreamRequest,
@@ -51,8 +55,18 @@ impl Subscriber {
     }
 }
 
+/// The patterns of a subscriber that has gone.
+struct Lease {
+    kind: EventKind,
+    patterns: Vec<Pattern>,
+    until: UnixNanos,
+}
+
 pub(super) struct Subscribers {
     all: Vec<Subscriber>,
+    /// At most as many as subscribers, oldest first.
+    leases: VecDeque<Lease>,
+    lease: UnixNanos,
     interest: Interest,
     max: usize,
     /// Batches queued for one subscriber.
@@ -60,12 +74,14 @@ pub(super) struct Subscribers {
 }
 
 impl Subscribers {
-    pub(super) fn new(max: usize, max_batches: usize) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Subscribers {
             all: Vec::new(),
+            leases: VecDeque::new(),
+            lease: limits.lease_seconds * SECOND,
             interest: Interest::default(),
-            max,
-            max_batches,
+            max: limits.subscribers,
+            max_batches: limits.subscriber_batches,
         }
     }
 
@@ -109,6 +125,10 @@ impl Subscribers {
         for item in backlog {
             subscriber.send(item);
         }
+        // A subscriber that returns takes its lease over.
+        let request = &subscriber.request;
+        self.leases
+            .retain(|lease| (lease.kind, &lease.patterns) != (request.kind, &request.patterns));
         self.all.push(subscriber);
         self.update_interest();
         Subscription {
@@ -119,13 +139,29 @@ impl Subscribers {
         }
     }
 
-    /// Removes disconnected subscribers.
-    pub(super) fn sweep(&mut self) {
-        let before = self.all.len();
-        self.all.retain(|s| !s.channel.is_closed());
-        if self.all.len() != before {
-            self.update_interest();
+    /// Removes disconnected subscribers, whose patterns stay leased, and ended leases.
+    pub(super) fn sweep(&mut self, now: UnixNanos) {
+        let gone: Vec<_> = self.all.extract_if(.., |s| s.channel.is_closed()).collect();
+        let leases = self.leases.len();
+        // One that ends later than a new one is from before the clock was set back.
+        self.leases
+            .retain(|lease| lease.until > now && lease.until <= now + self.lease);
+        if gone.is_empty() && leases == self.leases.len() {
+            return;
         }
+        for subscriber in gone.into_iter().filter(|_| self.lease > 0) {
+            if self.leases.len() >= self.max {
+                self.leases.pop_front();
+            }
+            let StreamRequest { kind, patterns, .. } = subscriber.request;
+            let until = now + self.lease;
+            self.leases.push_back(Lease {
+                kind,
+                patterns,
+                until,
+            });
+        }
+        self.update_interest();
     }
 
     fn update_interest(&mut self) {
@@ -135,8 +171,10 @@ impl Subscribers {
             (EventKind::Log, &mut self.interest.logs),
         ] {
             patterns.clear();
-            for subscriber in self.all.iter().filter(|s| s.request.kind == kind) {
-                patterns.extend(subscriber.request.patterns.iter().cloned());
+            let subscribed = self.all.iter().map(|s| (s.request.kind, &s.request.patterns));
+            let leased = self.leases.iter().map(|lease| (lease.kind, &lease.patterns));
+            for (_, requested) in subscribed.chain(leased).filter(|(of, _)| *of == kind) {
+                patterns.extend(requested.iter().cloned());
             }
         }
     }

@@ -85,7 +85,8 @@ impl Handle {
 
     /// Subscribes to raw events or logs, starting with the requested replay. `None` at the limit of subscribers.
     pub async fn subscribe(&self, request: StreamRequest) -> Result<Option<Subscription>, Busy> {
-        self.call(move |core| core.subscribe(request)).await
+        let now = dichroic_model::clock::now();
+        self.call(move |core| core.subscribe(request, now)).await
     }
 }
 

@@ -182,7 +182,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         if let Err(error) = hello.to_hello().write(&mut self.out) {
             tracing::error!(%error, "cannot encode HELLO; this is a bug, please report it");
         }
-        let interest = store.interest().clone();
+        let interest = store.interest(now()).clone();
         let mut relay = connection.relay.borrow_mut();
         relay.plan(&config, &interest, registry.next_generation(), &mut self.out);
         let hello = relay.hello();
@@ -381,7 +381,7 @@ impl Plans {
         let mut store = store.borrow_mut();
         Plans {
             revision: registry.revision(),
-            interest: store.interest().clone(),
+            interest: store.interest(now()).clone(),
             replanned: None,
         }
     }
@@ -394,7 +394,7 @@ impl Plans {
         out: &mut Vec<u8>,
     ) {
         let mut store = store.borrow_mut();
-        let interest = store.interest();
+        let interest = store.interest(now());
         let reloaded = self.revision != registry.revision();
         let mut requested = false;
         if self.interest.generation != interest.generation {

@@ -35,7 +35,7 @@ fn subscribe(world: &mut World, kind: EventKind) -> Subscription {
         replay_from: None,
         resume_from: None,
     };
-    world.store.subscribe(wanted).expect("room for a subscriber")
+    world.store.subscribe(wanted, 0).expect("room for a subscriber")
 }
 
 fn batches(subscription: &Subscription) -> Vec<Arc<Batch>> {

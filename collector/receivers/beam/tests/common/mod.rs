@@ -57,7 +57,17 @@ pub fn config() -> Config {
 
 pub fn store() -> SharedCore {
     let _ = Seed(0);
-    let store = Core::new(Limits::default(), Arc::new(PackResolver::builtin()), T0 as u64);
+    store_with(|_| {})
+}
+
+/// A store in which no subscription outlives its subscriber, unless `change` says otherwise.
+pub fn store_with(change: impl FnOnce(&mut Limits)) -> SharedCore {
+    let mut limits = Limits {
+        lease_seconds: 0,
+        ..Limits::default()
+    };
+    change(&mut limits);
+    let store = Core::new(limits, Arc::new(PackResolver::builtin()), T0 as u64);
     Rc::new(RefCell::new(store))
 }
 
@@ -377,6 +387,6 @@ pub fn subscribe(store: &SharedCore, kind: EventKind, text: &str) -> Subscriptio
     };
     store
         .borrow_mut()
-        .subscribe(wanted)
+        .subscribe(wanted, dichroic_model::clock::now())
         .expect("room for a subscriber")
 }
