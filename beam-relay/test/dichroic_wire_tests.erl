@@ -18,7 +18,9 @@ same_bytes(<<>>) -> ok;
 same_bytes(Bytes) ->
     {ok, Frame, Rest} = dichroic_wire:decode(Bytes, ?LIMIT),
     Size = byte_size(Bytes) - byte_size(Rest),
-    ?assertNotMatch({unknown, _, _}, Frame),
+    %% Frames of version 1.1 are skipped: the relay has 1.0.
+    Known = binary:at(Bytes, 4) =< 10,
+    ?assertEqual(Known, element(1, Frame) =/= unknown),
     ?assertEqual(binary:part(Bytes, 0, Size), iolist_to_binary(dichroic_wire:encode(Frame))),
     same_bytes(Rest).
 

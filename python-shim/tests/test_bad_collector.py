@@ -44,7 +44,7 @@ FIRST_FRAMES: list[tuple[Frame | bytes, type[Exception], str]] = [
     (b"\x00\x00\x00\x00", errors.ConnectionLostError, "without a GOODBYE"),
     (b"", errors.ConnectionLostError, "without a GOODBYE"),
     (HEADER.pack(16_385, 1), errors.ProtocolError, "not a dichroic collector"),
-    (HEADER.pack(7, 1) + b"DICH\x02\x05\x00", errors.VersionMismatchError, r"protocol 2\.5, this package 1\.0: update"),
+    (HEADER.pack(7, 1) + b"DICH\x02\x05\x00", errors.VersionMismatchError, r"protocol 2\.5, this package 1\.1: update"),
     (HEADER.pack(7, 1) + b"DICH\x00\x09\x00", errors.VersionMismatchError, "update the collector"),
     (HEADER.pack(7, 1) + b"DUCH\x01\x00\x00", errors.ProtocolError, "not a dichroic peer"),
     (Hello(RELAY, {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dichroic import ProtocolError, TruncatedString
 from dichroic import _frames as frames
-from dichroic._frames import HEADER, Define, Events, Hello, decode, encode_frame
+from dichroic._frames import HEADER, Define, Events, Hello, Mixed, decode, encode_frame
+from dichroic._mixed import mix
 from dichroic._protocol import Decoder
 from dichroic._values import Reader, encode
 
@@ -96,7 +98,7 @@ def test_a_stream_that_ends_inside_a_frame_is_an_error() -> None:
 
 def test_a_frame_of_unknown_type_is_skipped_and_counted() -> None:
     decoder = Decoder()
-    future = HEADER.pack(3, 11) + b"abc"
+    future = HEADER.pack(3, 12) + b"abc"
     assert decoder.feed(future + GOLDENS["ping"]) == [frames.Ping(42)]
     assert decoder.skipped == 1
 
@@ -120,6 +122,42 @@ def test_the_events_example_decodes_as_specified() -> None:
     truncated = rows[2][4]
     assert isinstance(truncated, TruncatedString)
     assert (truncated, truncated.original_bytes) == ("/reports/2026/very-long", 81)
+
+
+def test_the_mixed_example_decodes_as_specified() -> None:
+    [frame] = Decoder().feed(GOLDENS["mixed"])
+    assert isinstance(frame, Mixed)
+    rows = frame.parsed.rows()
+    assert rows[0] == ((1, 1, 5), (1763800000000001000, 1200345, "GET", 200, "/users/:id"))
+    assert rows[1] == ((2, 1, 4), (1763800000000001500, 0.25, None, "GET"))
+    assert rows[3] == ((2, 1, 4), (1763800000000002500, 7.5, True, None))
+    truncated = rows[2][1][4]
+    assert isinstance(truncated, TruncatedString)
+    assert (truncated, truncated.original_bytes) == ("/reports/2026/very-long", 81)
+    again = mix(frame.parsed.position, [(schema, source, cells) for (schema, source, _), cells in rows])
+    assert encode_frame(Mixed(again)) == GOLDENS["mixed"]
+
+
+def test_random_mixed_rows_are_decoded_as_they_were_sent() -> None:
+    rng = random.Random(SEED)
+    cells: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: rng.getrandbits(64) - (1 << 63),
+        lambda: rng.uniform(-1e9, 1e9),
+        lambda: "".join(rng.choices("aé€", k=rng.randrange(4))),
+        lambda: rng.choice([True, False, b"\xff", [1, "a"], {"k": None}, TruncatedString("ab", 9)]),
+    ]
+    for _ in range(300):
+        widths = [rng.randint(0, 8) for _ in range(rng.randint(1, 20))]
+        rows: list[tuple[int, int, tuple[Any, ...]]] = []
+        for row in range(rng.randint(1, 60)):
+            schema = rng.randrange(len(widths))
+            values = [rng.choice(cells)() for _ in range(widths[schema])]
+            rows.append((schema, rng.randrange(3), (row, *values)))
+        [frame] = Decoder().feed(encode_frame(Mixed(mix(7, rows))))
+        assert isinstance(frame, Mixed)
+        assert frame.parsed.position == 7
+        assert [(schema, source, row) for (schema, source, _), row in frame.parsed.rows()] == rows
 
 
 def nested(depth: int) -> Any:
@@ -218,6 +256,8 @@ MALFORMED_FRAMES = [
     (8, b"12345678" + b"\x00" * 4 + b"\x01\x00" + b"\x00" * 16 + b"\x00\x00\x01" + b"\x00" * 8, "invalid bucket"),
     (9, b"\x00" * 23, "exceeds a limit"),
     (10, b"\x00" * 12, "expected 13"),
+    (11, b"\x00" * 19, "expected at least 20"),
+    (11, b"\x00" * 20, "exceeds a limit"),
 ]
 
 
@@ -249,6 +289,34 @@ def test_inconsistent_events_are_rejected(at: int, replacement: bytes, message: 
     body = EVENTS_BODY[:at] + replacement + EVENTS_BODY[at + len(replacement) :]
     with pytest.raises(ProtocolError, match=message):
         decode(9, body)
+
+
+MIXED_BODY = GOLDENS["mixed"][5:]
+
+
+@pytest.mark.parametrize(
+    ("at", "replacement", "message"),
+    [
+        (8, b"\x00\x00", "exceeds a limit"),
+        (8, b"\x01\x10", "exceeds a limit"),
+        (10, b"\x00\x00", "exceeds a limit"),
+        (12, b"\xff\xff", "exceeds a limit"),
+        (16, b"\x00\x80", "exceeds a limit"),
+        (18, b"\x00\x80", "exceeds a limit"),
+        (8, b"\x00\x10", "does not fit"),
+        (12, b"\x00\x10", "does not fit"),
+        (20 + 8, b"\x00", "0 or too many columns"),
+        (20 + 17, b"\x41", "0 or too many columns"),
+        (20 + 27 + 2, b"\x03\x00", "row of an unknown context"),
+        (20 + 27 + 8, b"\x00\x00", "first cell is not the time"),
+        (20 + 27 + 8, b"\x09\x00", "first cell is not the time"),
+        (20 + 27 + 8 + 2, b"\x10\x00", "reference 16 is outside its pool of 15"),
+    ],
+)
+def test_inconsistent_mixed_rows_are_rejected(at: int, replacement: bytes, message: str) -> None:
+    body = MIXED_BODY[:at] + replacement + MIXED_BODY[at + len(replacement) :]
+    with pytest.raises(ProtocolError, match=message):
+        decode(11, body)
 
 
 def test_of_another_major_version_only_the_start_of_hello_is_decoded() -> None:

@@ -63,6 +63,9 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"sample": 0.0}, "above 0 and at most 1"),
     ({"sample": 1.5}, "above 0 and at most 1"),
     ({"sample": 0.5, "kind": "metric"}, "sample applies to events and logs"),
+    ({"within": 1.0, "kind": "metric"}, "within applies to events and logs"),
+    ({"within": "11s"}, "expected 0 to 10 s"),
+    ({"within": "5us"}, "invalid duration within='5us'"),
     ({"where": {str(n): "x" for n in range(17)}}, "at most 16"),
     ({"where": {"a": [None]}}, "where\\['a'\\] must be a pattern"),
     ({"where": {"a": []}}, "no pattern"),
@@ -79,6 +82,12 @@ def test_an_invalid_subscription_is_rejected_before_anything_is_sent(arguments: 
 def test_values_of_where_are_rendered_as_text() -> None:
     request = Request(("**",), where={"ok": True, "status": [404, "5*"], "share": 0.5})
     assert request.fields["where"] == {"ok": ["true"], "status": ["404", "5*"], "share": ["0.5"]}
+
+
+@pytest.mark.parametrize(("within", "expected"), [("5ms", 5), (0, 0), (0.25, 250), ("10s", 10_000)])
+def test_the_time_that_rows_may_wait_is_sent_in_milliseconds(within: Any, expected: int) -> None:
+    assert Request(("**",), within=within).fields["within_ms"] == expected
+    assert "within_ms" not in Request(("**",)).fields
 
 
 ADDRESSES = [
@@ -142,5 +151,6 @@ def test_the_http_request_has_every_key_of_the_subscription() -> None:
         "&where.status=5%2A&where.status=404&replay_ms=30000&cursor=1%2C2%2C3 HTTP/1.1"
     )
     assert "Host: localhost:9465" in head
+    assert "Accept: application/vnd.dichroic.frames; version=1; minor=1" in head
     assert "Authorization: Bearer secret" in head
     assert head[-2:] == ["", ""]

@@ -51,7 +51,7 @@ pub enum ErrorKind {
     #[error("HELLO does not start with \"DICH\"")]
     Magic,
     /// A HELLO of another major version.
-    #[error("version {major}.{minor} of the peer is incompatible with 1.0: update the older side")]
+    #[error("version {major}.{minor} of the peer is incompatible with 1.1: update the older side")]
     Version {
         /// The peer's major version.
         major: u8,

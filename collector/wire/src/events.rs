@@ -104,8 +104,8 @@ impl<'a> Events<'a> {
         let values = count(&mut input, "values", 2, 0, EVENT_VALUES)?;
         let kinds = input.take(columns)?;
         check_columns(&mut input, scratch, kinds, rows, strings, values)?;
-        let string_bytes = check_strings(&mut input, scratch, strings)?;
-        let value_bytes = check_values(&mut input, scratch, values)?;
+        let string_bytes = check_strings(&mut input, &mut scratch.strings, strings)?;
+        let value_bytes = check_values(&mut input, &mut scratch.values, values)?;
         input.finish()?;
         Ok(Self {
             header,
@@ -291,7 +291,13 @@ impl<'a> References<'a> {
 }
 
 /// A count in one or two bytes.
-fn count(input: &mut Input<'_>, what: &'static str, bytes: usize, min: usize, max: usize) -> Result<usize> {
+pub(crate) fn count(
+    input: &mut Input<'_>,
+    what: &'static str,
+    bytes: usize,
+    min: usize,
+    max: usize,
+) -> Result<usize> {
     let at = input.at();
     let got = if bytes == 1 {
         input.u8()?.into()
@@ -369,20 +375,24 @@ fn reference_outside(bytes: &[u8], strings: usize, values: usize) -> Option<usiz
         .position(|reference| !inside(i16::from_le_bytes(*reference)))
 }
 
-fn check_strings<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, strings: usize) -> Result<&'a str> {
-    scratch.strings.clear();
+/// Checks the strings and collects the start of each, and their end.
+pub(crate) fn check_strings<'a>(
+    input: &mut Input<'a>,
+    starts: &mut Vec<u32>,
+    strings: usize,
+) -> Result<&'a str> {
+    starts.clear();
     let (lengths, _) = input.take(2 * strings)?.as_chunks::<2>();
     let mut end = 0u32;
-    scratch.strings.push(0);
-    scratch.strings.extend(lengths.iter().map(|length| {
+    starts.push(0);
+    starts.extend(lengths.iter().map(|length| {
         end += u32::from(u16::from_le_bytes(*length));
         end
     }));
     let from = input.at();
     // Checking all strings at once is faster; then no string may start inside a code point.
     let text = input.str(end as usize)?;
-    match scratch
-        .strings
+    match starts
         .iter()
         .find(|start| !text.is_char_boundary(**start as usize))
     {
@@ -391,12 +401,17 @@ fn check_strings<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, strings
     }
 }
 
-fn check_values<'a>(input: &mut Input<'a>, scratch: &mut EventsScratch, values: usize) -> Result<&'a [u8]> {
-    scratch.values.clear();
+/// Checks the values and collects the start of each.
+pub(crate) fn check_values<'a>(
+    input: &mut Input<'a>,
+    starts: &mut Vec<u32>,
+    values: usize,
+) -> Result<&'a [u8]> {
+    starts.clear();
     let from = input.at();
     let mut budget = Budget::new();
     for _ in 0..values {
-        scratch.values.push((input.at() - from) as u32);
+        starts.push((input.at() - from) as u32);
         value::check(input, &mut budget)?;
     }
     Ok(input.between(from, input.at()))

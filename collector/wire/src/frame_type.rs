@@ -23,6 +23,8 @@ pub enum FrameType {
     Events,
     /// A counted loss of rows.
     Gap,
+    /// Rows of events or log records of several schemas and sources; since version 1.1.
+    Mixed,
     /// A type of a later version.
     Unknown(u8),
 }
@@ -41,6 +43,7 @@ impl FrameType {
             8 => Self::Histograms,
             9 => Self::Events,
             10 => Self::Gap,
+            11 => Self::Mixed,
             other => Self::Unknown(other),
         }
     }
@@ -58,6 +61,7 @@ impl FrameType {
             Self::Histograms => 8,
             Self::Events => 9,
             Self::Gap => 10,
+            Self::Mixed => 11,
             Self::Unknown(code) => code,
         }
     }
@@ -75,6 +79,7 @@ impl FrameType {
             Self::Histograms => "HISTOGRAMS",
             Self::Events => "EVENTS",
             Self::Gap => "GAP",
+            Self::Mixed => "MIXED",
             Self::Unknown(_) => "UNKNOWN",
         }
     }

@@ -38,7 +38,9 @@ pub const MAGIC: [u8; 4] = *b"DICH";
 /// The major version of this crate.
 pub const MAJOR: u8 = 1;
 /// The highest minor version of this crate.
-pub const MINOR: u8 = 0;
+pub const MINOR: u8 = 1;
+/// The first minor version whose subscribers read MIXED frames.
+pub const MINOR_OF_MIXED: u8 = 1;
 
 /// The role of the sender of HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! The tables of an EVENTS frame under construction: distinct entries, and their order in the frame.
+//! The tables of an EVENTS or MIXED frame under construction: distinct entries, and their order in the frame.
 
 use std::hash::BuildHasher;
 
@@ -57,6 +57,20 @@ impl Interner {
             hasher.hash_one(slice(ends, bytes, *number))
         });
         Some(number)
+    }
+
+    /// Removes the entries from number `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        while self.len() > len {
+            let last = (self.len() - 1) as u16;
+            let hash = self.hasher.hash_one(self.get(last));
+            if let Ok(entry) = self.numbers.find_entry(hash, |number| *number == last) {
+                entry.remove();
+            }
+            self.ends.pop();
+        }
+        self.bytes
+            .truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
 
     pub fn clear(&mut self) {

@@ -76,6 +76,9 @@ pub const EVENT_STRINGS: usize = 32_767;
 /// Values in the table of an EVENTS frame.
 pub const EVENT_VALUES: usize = 32_767;
 
+/// Entries of the pool of a MIXED frame, besides null.
+pub const POOL_ENTRIES: usize = 65_535;
+
 /// Bytes of the message of a GOODBYE.
 pub const GOODBYE_MESSAGE_BYTES: usize = 1_024;
 
@@ -102,5 +105,7 @@ pub const PATTERN_BYTES: usize = 256;
 pub const WHERE_KEYS: usize = 16;
 /// Rows that the collector buffers for a subscription.
 pub const SUBSCRIBE_BUFFER_ROWS: std::ops::RangeInclusive<i64> = 64..=1_048_576;
+/// Longest time that a subscription may let rows wait for a fuller frame, in milliseconds.
+pub const SUBSCRIBE_WITHIN_MS_MAX: u32 = 10_000;
 /// Frames per second from a subscriber after its HELLO.
 pub const SUBSCRIBER_FRAMES_PER_S: u32 = 10;

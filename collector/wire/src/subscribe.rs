@@ -63,6 +63,8 @@ pub struct Subscribe {
     pub on_full: Option<OnFull>,
     /// Share of rows, above 0 and at most 1.
     pub sample: Option<f64>,
+    /// Longest time that a row waits for a fuller frame, in milliseconds; not for metrics.
+    pub within_ms: Option<u32>,
 }
 
 impl Subscribe {
@@ -78,6 +80,7 @@ impl Subscribe {
             buffer: None,
             on_full: None,
             sample: None,
+            within_ms: None,
         }
     }
 
@@ -93,6 +96,7 @@ impl Subscribe {
             "buffer",
             "on_full",
             "sample",
+            "within_ms",
         ])?;
         Ok(Self {
             kind: match fields.str("kind")? {
@@ -130,6 +134,12 @@ impl Subscribe {
                 }
                 share => share,
             },
+            within_ms: match fields.opt_u32("within_ms")? {
+                Some(within) if within > limits::SUBSCRIBE_WITHIN_MS_MAX => {
+                    return fields.bad("within_ms", "0 to 10000");
+                }
+                within => within,
+            },
         })
     }
 
@@ -164,6 +174,7 @@ impl Subscribe {
         };
         put_some(&mut map, "on_full", self.on_full.map(on_full));
         put_some(&mut map, "sample", self.sample);
+        put_some(&mut map, "within_ms", self.within_ms);
         map
     }
 }

@@ -13,6 +13,7 @@ use crate::goodbye_code::GoodbyeCode;
 use crate::hello::{Hello, Role, map_body};
 use crate::histograms::{Bucket, Histograms, Side};
 use crate::input::Input;
+use crate::mixed::{Mixed, MixedScratch};
 use crate::numbers::Numbers;
 use crate::value::{Cell, Value};
 
@@ -33,6 +34,7 @@ pub fn render(frame: RawFrame<'_>) -> Result<String> {
         FrameType::Numbers => numbers(&mut out, Numbers::decode(body)?),
         FrameType::Histograms => histograms(&mut out, Histograms::decode(body)?),
         FrameType::Events => events(&mut out, &Events::decode(body, &mut EventsScratch::default())?),
+        FrameType::Mixed => mixed(&mut out, &Mixed::decode(body, &mut MixedScratch::default())?),
         FrameType::Gap => line(&mut out, Show(&Gap::decode(body)?)),
         FrameType::Unknown(code) => line(&mut out, format_args!("UNKNOWN type={code} bytes={}", body.len())),
     }
@@ -125,6 +127,18 @@ fn events(out: &mut String, events: &Events<'_>) {
         let mut text = String::from(" ");
         for column in 0..events.columns() {
             let _ = write!(text, " {}", Show(&events.cell(row, column)));
+        }
+        line(out, text);
+    }
+}
+
+fn mixed(out: &mut String, mixed: &Mixed<'_>) {
+    line(out, format_args!("MIXED position={}", mixed.position()));
+    for row in 0..mixed.rows() {
+        let context = mixed.context(row);
+        let mut text = format!("  schema={} source={}:", context.schema, context.source);
+        for column in 0..mixed.columns(row) {
+            let _ = write!(text, " {}", Show(&mixed.cell(row, column)));
         }
         line(out, text);
     }

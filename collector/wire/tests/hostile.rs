@@ -188,7 +188,7 @@ fn an_announced_length_beyond_the_limit_is_rejected_before_the_body() {
 #[test]
 fn frames_of_unknown_types_are_returned_so_that_callers_skip_them() {
     let mut reader = reader_after_hello();
-    reader.push(&[2, 0, 0, 0, 200, 1, 2, 0, 0, 0, 0, 11]);
+    reader.push(&[2, 0, 0, 0, 200, 1, 2, 0, 0, 0, 0, 12]);
     let frame = reader.next().expect("a frame").expect("whole");
     assert_eq!(
         (frame.frame_type, frame.body),
@@ -196,7 +196,7 @@ fn frames_of_unknown_types_are_returned_so_that_callers_skip_them() {
     );
     assert_eq!(
         reader.next().expect("a frame").expect("whole").frame_type,
-        FrameType::Unknown(11)
+        FrameType::Unknown(12)
     );
     assert_eq!(reader.next(), Ok(None));
 }

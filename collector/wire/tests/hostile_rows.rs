@@ -262,6 +262,107 @@ fn an_unknown_item_in_a_plan_entry_is_rejected_by_name() {
 }
 
 #[test]
+fn inconsistent_mixed_rows_are_rejected_at_their_byte() {
+    let golden = body(&golden("mixed")).to_vec();
+    let check = |change: &dyn Fn(&mut Vec<u8>), offset: usize, what: &str| {
+        let mut bytes = golden.clone();
+        change(&mut bytes);
+        let error = Mixed::decode(&bytes, &mut MixedScratch::default())
+            .map(drop)
+            .expect_err(what);
+        assert_eq!(
+            (error.offset, error.frame),
+            (offset, Some(FrameType::Mixed)),
+            "{error}"
+        );
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    // 20 bytes of counts, 3 contexts, 4 rows, 18 references.
+    let (contexts, rows, references) = (20, 20 + 27, 20 + 27 + 8);
+    check(&|bytes| bytes[8] = 0, 8, "rows is 0, must be 1 to 4096");
+    check(&|bytes| bytes[9] = 0x20, 8, "rows is 8196");
+    check(&|bytes| bytes[10] = 0, 10, "contexts is 0");
+    check(&|bytes| bytes[12..16].fill(0xff), 12, "pool entries is");
+    check(&|bytes| bytes[17] = 0x80, 16, "strings is");
+    check(
+        &|bytes| bytes[contexts + 8] = 0,
+        contexts + 8,
+        "columns is 0, must be 1 to 64",
+    );
+    check(&|bytes| bytes[contexts + 17] = 65, contexts + 17, "columns is 65");
+    check(
+        &|bytes| bytes[rows + 2] = 3,
+        rows + 2,
+        "context is 3, must be 0 to 2",
+    );
+    check(
+        &|bytes| bytes[references + 2] = 16,
+        references + 2,
+        "reference is 16, must be 0 to 15",
+    );
+    check(
+        &|bytes| bytes[references] = 0,
+        references,
+        "reference of the time is 0, must be 1 to 8",
+    );
+    check(
+        &|bytes| bytes[references + 10] = 9,
+        references + 10,
+        "reference of the time is 9",
+    );
+    check(
+        &|bytes| bytes.push(0),
+        golden.len(),
+        "1 bytes after the last field",
+    );
+    check(&|bytes| bytes[12] = 0xff, references + 36, "body ends early");
+    let text = references + 36 + 80 + 6;
+    check(&|bytes| bytes[text] = 0xff, text, "UTF-8");
+    assert!(mixed::forward(&mut Vec::new(), &golden[..40], &[(1, 1), (2, 2), (3, 3)]).is_err());
+}
+
+#[test]
+fn a_mixed_builder_reports_when_it_is_full_and_rejects_rows_that_no_frame_can_hold() {
+    let batch = |text: &str| {
+        let mut builder = EventsBuilder::new(0, 0, 1, 1 << 18).expect("a builder");
+        builder.push(1, &[Cell::Str(text)]).expect("a row");
+        let mut out = Vec::new();
+        builder.finish(0, &mut out).expect("a frame");
+        out
+    };
+    let (short, long) = (batch("0123456789"), batch(&"x".repeat(80)));
+    let mut scratches = [EventsScratch::default(), EventsScratch::default()];
+    let [first, second] = &mut scratches;
+    let short = Events::decode(body(&short), first).expect("readable");
+    let long = Events::decode(body(&long), second).expect("readable");
+    let mut builder = MixedBuilder::new(100);
+    assert_eq!(builder.append(1, 1, &short, [0]), Ok(1));
+    assert_eq!(builder.append(2, 1, &long, [0]), Ok(0), "full");
+    assert_eq!(builder.contexts().len(), 1, "that of the rejected row is removed");
+    let mut out = Vec::new();
+    assert_eq!(builder.finish(0, &mut out), Ok(1));
+    let error = builder
+        .append(2, 1, &long, [0])
+        .expect_err("larger than any frame");
+    assert!(
+        matches!(error.kind, ErrorKind::Unwritable { what: "row", .. }),
+        "{error:?}"
+    );
+    // Nothing of the rejected row remains.
+    let mut again = Vec::new();
+    assert_eq!(builder.append(1, 1, &short, [0]), Ok(1));
+    assert_eq!(builder.finish(0, &mut again), Ok(1));
+    assert_eq!(again, out);
+    assert_eq!(builder.finish(0, &mut again), Ok(0));
+
+    let mut builder = MixedBuilder::new(1 << 20);
+    assert_eq!(
+        builder.append(1, 1, &short, std::iter::repeat_n(0, 5_000)),
+        Ok(4_096)
+    );
+}
+
+#[test]
 fn a_builder_reports_when_it_is_full_and_rejects_rows_that_no_frame_can_hold() {
     let mut builder = EventsBuilder::new(1, 0, 1, 100).expect("a builder");
     assert_eq!(builder.push(1, &[Cell::Str("0123456789")]), Ok(Pushed::Added));

@@ -112,7 +112,7 @@ fn random_bytes_never_panic() {
         frame.extend((0..random.below(80)).map(|_| random.below(12) as u8));
         let body = frame.len() as u32 - 5;
         frame[..4].copy_from_slice(&body.to_le_bytes());
-        frame[4] = 1 + random.below(11) as u8;
+        frame[4] = 1 + random.below(12) as u8;
         read_every_way(&frame);
         if let Ok(again) = rewrite(&frame) {
             assert_eq!(again.as_deref(), Some(&frame[..]), "{frame:02x?}");

@@ -5,7 +5,7 @@ mod common;
 use common::body;
 use dichroic_wire::{
     Bucket, Cell, Events, EventsBuilder, EventsScratch, FrameReader, FrameType, Histograms, HistogramsWriter,
-    NumberRow, Numbers, NumbersWriter, Pushed, RawFrame, Side, Value,
+    Mixed, MixedBuilder, MixedScratch, NumberRow, Numbers, NumbersWriter, Pushed, RawFrame, Side, Value,
 };
 use proptest::prelude::*;
 
@@ -166,6 +166,79 @@ proptest! {
     }
 
     #[test]
+    fn rows_of_several_schemas_round_trip_in_their_order(
+        batches in proptest::collection::vec((1u32..4, 0u32..3, rows()), 1..8),
+        chosen in proptest::collection::vec(any::<bool>(), 24),
+        max_body in 300u32..4000,
+    ) {
+        let mut mixed = MixedBuilder::new(max_body);
+        let (mut frames, mut sent, mut rejected, mut given) = (Vec::new(), Vec::new(), 0, 0);
+        let mut finish = |builder: &mut MixedBuilder| {
+            let mut out = Vec::new();
+            if builder.finish(7, &mut out).expect("a frame") > 0 {
+                frames.push(out);
+            }
+        };
+        for (schema, source, (width, rows)) in &batches {
+            let mut builder = EventsBuilder::new(0, 0, *width, 1 << 20).expect("a builder");
+            for (time, cells) in rows {
+                let encodings: Vec<_> = cells.iter().map(encoded).collect();
+                let row: Vec<_> = encodings.iter().map(|bytes| as_cell(bytes)).collect();
+                builder.push(*time, &row).expect("room");
+            }
+            let mut batch = Vec::new();
+            builder.finish(0, &mut batch).expect("a frame");
+            let mut scratch = EventsScratch::default();
+            let from = Events::decode(body(&batch), &mut scratch).expect("readable");
+            let selected: Vec<_> = (0..from.rows()).filter(|row| chosen[*row]).collect();
+            given += selected.len();
+            let mut rest = &selected[..];
+            while !rest.is_empty() {
+                let had = mixed.rows();
+                let result = mixed.append(*schema, *source, &from, rest.iter().copied());
+                let added = mixed.rows() - had;
+                for row in &rest[..added] {
+                    let cells: Vec<_> = (0..from.columns()).map(|column| from.cell(*row, column).to_value()).collect();
+                    sent.push((*schema, *source, cells));
+                }
+                rest = &rest[added..];
+                match result {
+                    Ok(count) => prop_assert_eq!(count, added),
+                    Err(_) => {
+                        prop_assert_eq!(mixed.rows(), 0, "a row is rejected only by an empty frame");
+                        rest = &rest[1..];
+                        rejected += 1;
+                    }
+                }
+                if !rest.is_empty() {
+                    finish(&mut mixed);
+                }
+            }
+        }
+        finish(&mut mixed);
+        let (mut received, mut copied) = (Vec::new(), Vec::new());
+        let mut scratch = MixedScratch::default();
+        for frame in &frames {
+            prop_assert!(body(frame).len() <= max_body as usize);
+            let view = Mixed::decode(body(frame), &mut scratch).expect("readable");
+            prop_assert_eq!(view.position(), 7);
+            prop_assert_eq!(common::mixed_body(&view), body(frame));
+            for row in 0..view.rows() {
+                let context = view.context(row);
+                let cells: Vec<_> = (0..view.columns(row)).map(|column| view.cell(row, column).to_value()).collect();
+                received.push((context.schema, context.source, cells));
+            }
+            // A copy of all rows is the same frame.
+            let mut copy = MixedBuilder::new(max_body);
+            prop_assert_eq!(copy.append_mixed(&view, 0..view.rows()), Ok(view.rows()));
+            copy.finish(7, &mut copied).expect("a frame");
+        }
+        prop_assert_eq!(copied, frames.concat());
+        prop_assert_eq!(sent.len() + rejected, given);
+        prop_assert_eq!(received, sent);
+    }
+
+    #[test]
     fn numbers_round_trip(
         time in any::<i64>(),
         rows in proptest::collection::vec((any::<u32>(), any::<i64>(), any::<f64>()), 0..40),
@@ -211,7 +284,7 @@ proptest! {
 
     #[test]
     fn the_frames_of_a_stream_do_not_depend_on_its_chunks(
-        bodies in proptest::collection::vec((11u8.., proptest::collection::vec(any::<u8>(), 0..40)), 0..12),
+        bodies in proptest::collection::vec((12u8.., proptest::collection::vec(any::<u8>(), 0..40)), 0..12),
         cuts in proptest::collection::vec(1usize..30, 40),
     ) {
         let mut stream = Vec::new();

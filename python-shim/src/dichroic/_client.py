@@ -338,6 +338,8 @@ class Client(ClientBase):
             on_full: When the queue is full: "drop_oldest" (default), "drop_newest" or "disconnect".
             on_gap: On lost rows: "warn" with a `GapWarning` (default), "yield" a `Gap`, "raise" a `GapError`.
             sample: Share of the rows to deliver, above 0 and at most 1; default all.
+            within: Longest time that the collector lets an event or log wait so that more of them share a frame: "5ms",
+                or seconds, at most 10 s. Default 5 ms; 0: none, which costs more CPU. A full frame is sent at once.
             cursor: Resume at `subscription.cursor` of an earlier subscription.
             reconnect: Reconnect and resume when the connection breaks; default True.
             on_disconnect: Called with the error when an established connection ends, before the reconnect.

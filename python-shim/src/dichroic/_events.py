@@ -96,7 +96,7 @@ class EventsBody:
         as_sent = log or context.schema.is_record
         pool: dict[int, Any] = dict(enumerate(self.strings))
         for k, value in enumerate(self.values):
-            pool[-1 - k] = value if as_sent else _scalar(value)
+            pool[-1 - k] = value if as_sent else scalar(value)
         kind: type[Event] = Log if log else Event
         new = kind.__new__
         events: list[Event] = []
@@ -110,7 +110,7 @@ class EventsBody:
         return events
 
 
-def _scalar(value: Value) -> Value:
+def scalar(value: Value) -> Value:
     """Renders a value that is not a scalar as text: metadata of events are scalars."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
@@ -140,27 +140,34 @@ def parse_events(body: bytes) -> EventsBody:
         column = _column(rows, kind).unpack_from(body, at)
         columns.append(column)
         at += rows * _WIDTH[kind]
-    strings, at = _strings(body, at, s)
-    values: list[Value] = []
-    if v or at != len(body):
-        reader = Reader(body, at)
-        values = [reader.value() for _ in range(v)]
-        if reader.at != reader.end:
-            raise ProtocolError(f"{reader.end - reader.at} extra bytes after EVENTS")
+    strings, at = parse_strings(body, at, s, "EVENTS")
+    values = parse_values(body, at, v, "EVENTS")
     return EventsBody(schema, source, position, rows, kinds, columns, strings, values)
 
 
-def _strings(body: bytes, at: int, s: int) -> tuple[list[str], int]:
+def parse_values(body: bytes, at: int, v: int, what: str) -> list[Value]:
+    """Decodes the table of values, which ends the body of a frame of type `what`."""
+    if not v and at == len(body):
+        return []
+    reader = Reader(body, at)
+    values = [reader.value() for _ in range(v)]
+    if reader.at != reader.end:
+        raise ProtocolError(f"{reader.end - reader.at} extra bytes after {what}")
+    return values
+
+
+def parse_strings(body: bytes, at: int, s: int, what: str) -> tuple[list[str], int]:
+    """Decodes the table of strings of a frame of type `what`, whose lengths fit; returns them and their end."""
     if not s:
         return [], at
     lengths = _column_u16(s).unpack_from(body, at)
     ends = list(accumulate(lengths, initial=at + 2 * s))
     if ends[-1] > len(body):
-        raise ProtocolError(f"{s} strings of EVENTS do not fit into {len(body)} bytes")
+        raise ProtocolError(f"{s} strings of {what} do not fit into {len(body)} bytes")
     try:
         return [str(body[a:b], "utf-8") for a, b in pairwise(ends)], ends[-1]
     except UnicodeDecodeError as error:
-        raise ProtocolError(f"string in EVENTS is not UTF-8: {error.reason}") from None
+        raise ProtocolError(f"string in {what} is not UTF-8: {error.reason}") from None
 
 
 @lru_cache(maxsize=512)

@@ -12,11 +12,14 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from ._errors import ProtocolError
 from ._events import EVENTS_HEAD, EventsBody, encode_events, parse_events
+from ._mixed import MIXED_HEAD, MixedBody, encode_mixed, parse_mixed
 from ._values import Reader, Value, encode
 
 MAGIC: Final = b"DICH"
 MAJOR: Final = 1
-MINOR: Final = 0
+MINOR: Final = 1
+#: The first minor version with MIXED frames.
+MINOR_OF_MIXED: Final = 1
 COLLECTOR, RELAY, SUBSCRIBER, EMITTER = 0, 1, 2, 3
 SERIES, SCHEMA, SOURCE = 1, 2, 3
 MAX_BUCKETS: Final = 1_024
@@ -313,9 +316,26 @@ class GapFrame(_Frame):
         return cls(*_GAP.unpack(body))
 
 
-Frame: TypeAlias = "Hello | Goodbye | Ping | Pong | Plan | Define | Numbers | Histograms | Events | GapFrame"
+class Mixed(_Frame):
+    __slots__ = ("parsed",)
+    TYPE = 11
+
+    def __init__(self, parsed: MixedBody) -> None:
+        self.parsed = parsed
+
+    def body(self) -> bytes:
+        return encode_mixed(self.parsed)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Mixed:
+        parsed = parse_mixed(body)
+        parsed.check()
+        return cls(parsed)
+
+
+Frame: TypeAlias = "Hello | Goodbye | Ping | Pong | Plan | Define | Numbers | Histograms | Events | GapFrame | Mixed"
 FRAMES: Final[dict[int, type[Frame]]] = {
-    kind.TYPE: kind for kind in (Hello, Goodbye, Ping, Pong, Plan, Define, Numbers, Histograms, Events, GapFrame)
+    kind.TYPE: kind for kind in (Hello, Goodbye, Ping, Pong, Plan, Define, Numbers, Histograms, Events, GapFrame, Mixed)
 }
 
 
@@ -343,6 +363,8 @@ def _decode_map(body: bytes, at: int, what: str) -> dict[str, Value]:
 
 def rows_in(type: int, body: bytes) -> int:
     """Returns the number of rows in the body of a frame without decoding it; of invalid bytes any number."""
+    if type == Mixed.TYPE:
+        return MIXED_HEAD.unpack_from(body)[1] if len(body) >= MIXED_HEAD.size else 0
     if type == Events.TYPE:
         return EVENTS_HEAD.unpack_from(body)[3] if len(body) >= EVENTS_HEAD.size else 0
     if type == Numbers.TYPE:

@@ -19,6 +19,7 @@ from ._errors import (
     ProtocolError,
     UnauthorizedError,
 )
+from ._frames import MAJOR, MINOR
 from ._values import Value
 
 MAX_HEAD: Final = 16_384
@@ -54,7 +55,7 @@ def stream_request(endpoint: Endpoint, token: str | None, subscribe: dict[str, V
     lines = [
         f"GET /v1/stream?{urlencode(query, quote_via=quote)} HTTP/1.1",
         f"Host: {host}",
-        "Accept: application/vnd.dichroic.frames; version=1",
+        f"Accept: application/vnd.dichroic.frames; version={MAJOR}; minor={MINOR}",
         "User-Agent: dichroic-py",
     ]
     if token is not None:

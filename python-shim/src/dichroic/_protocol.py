@@ -29,6 +29,7 @@ from ._frames import (
     Goodbye,
     Hello,
     Histograms,
+    Mixed,
     Numbers,
     Ping,
     Plan,
@@ -36,6 +37,7 @@ from ._frames import (
     encode_frame,
 )
 from ._gap import Gap, GapReason, reason_text
+from ._mixed import parse_mixed
 from ._points import Histogram, Point, Series
 from ._request import Cursor, Request
 from ._types import Event, RowContext, Schema, Source, Stats
@@ -412,21 +414,20 @@ class Stream:
 
     def _events(self, body: bytes) -> None:
         parsed = parse_events(body)
-        context = self._contexts.get((parsed.schema, parsed.source))
-        if context is None:
-            context = self._context(parsed.schema, parsed.source)
-        if len(parsed.kinds) != context.schema.columns:
-            raise ProtocolError(
-                f"EVENTS of schema {parsed.schema} has {len(parsed.kinds)} columns, expected {context.schema.columns}"
-            )
-        rows = parsed.events(context)
+        self._rows(parsed.position, parsed.events(self._context(parsed.schema, parsed.source, len(parsed.kinds))))
+
+    def _mixed(self, body: bytes) -> None:
+        parsed = parse_mixed(body)
+        self._rows(parsed.position, parsed.events([self._context(*context) for context in parsed.contexts]))
+
+    def _rows(self, position: int, rows: list[Event]) -> None:
         self._count(len(rows), rows[-1]._row[0])
         # A gap ahead of the rows is consumed first and does not count as a row: see `cursor`.
         if self.items:
             self.items.extend(rows)
         else:
             self.items = deque(rows)
-        self._position = (parsed.position, parsed.rows)
+        self._position = (position, len(rows))
         self._rows_waiting = True
 
     def _count(self, rows: int, newest: int) -> None:
@@ -434,11 +435,19 @@ class Stream:
         self.rows_since_connect += rows
         self._newest = newest
 
-    def _context(self, schema: int, source: int) -> RowContext:
+    def _context(self, schema: int, source: int, columns: int) -> RowContext:
+        context = self._contexts.get((schema, source))
+        if context is None:
+            context = self._new_context(schema, source)
+        if columns != context.schema.columns:
+            raise ProtocolError(f"row of schema {schema} has {columns} columns, expected {context.schema.columns}")
+        return context
+
+    def _new_context(self, schema: int, source: int) -> RowContext:
         if schema not in self._schemas:
-            raise ProtocolError(f"EVENTS of undefined schema {schema}")
+            raise ProtocolError(f"row of undefined schema {schema}")
         if source not in self._sources and source != 0:
-            raise ProtocolError(f"EVENTS of undefined source {source}")
+            raise ProtocolError(f"row of undefined source {source}")
         context = RowContext(self._schemas[schema], self._sources.get(source) or Source(""))
         self._contexts[schema, source] = context
         return context
@@ -570,4 +579,5 @@ _HANDLERS: Final[dict[int, Callable[[Stream, bytes], None]]] = {
     Histograms.TYPE: Stream._histograms,
     Events.TYPE: Stream._events,
     GapFrame.TYPE: Stream._gap,
+    Mixed.TYPE: Stream._mixed,
 }

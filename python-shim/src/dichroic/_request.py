@@ -29,6 +29,7 @@ MAX_PATTERNS: Final = 64
 MAX_PATTERN_BYTES: Final = 256
 MAX_WHERE: Final = 16
 MIN_BUFFER, MAX_BUFFER = 64, 1_048_576
+MAX_WITHIN_MS: Final = 10_000
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)\s*")
 
@@ -42,6 +43,7 @@ class Options(TypedDict, total=False):
     buffer: int
     on_full: OnFull
     sample: float | None
+    within: Duration | None
     cursor: Cursor | None
     reconnect: bool
     on_disconnect: OnDisconnect | None
@@ -100,6 +102,7 @@ class Request:
         on_full: OnFull = "drop_oldest",
         on_gap: OnGap = "warn",
         sample: float | None = None,
+        within: Duration | None = None,
         cursor: Cursor | None = None,
         reconnect: bool = True,
         on_disconnect: OnDisconnect | None = None,
@@ -138,6 +141,12 @@ class Request:
             if kind == "metric":
                 raise ValueError('sample applies to events and logs; for kind="metric" use every')
             self.fields["sample"] = float(sample)
+        if within is not None:
+            if kind == "metric":
+                raise ValueError('within applies to events and logs; for kind="metric" use every')
+            self.fields["within_ms"] = milliseconds(within, "within")
+            if milliseconds(within, "within") > MAX_WITHIN_MS:
+                raise ValueError(f"invalid within={within!r}: expected 0 to {MAX_WITHIN_MS // 1000} s")
         if cursor is not None:
             if kind == "metric":
                 raise ValueError('kind="metric" has no cursor: each point has the full state of its series')

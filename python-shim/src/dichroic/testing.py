@@ -28,6 +28,7 @@ from ._errors import DichroicError, GoodbyeCode
 from ._events import columns_of
 from ._frames import Define, Frame, GapFrame, Hello, Histograms, Numbers, encode_frame
 from ._gap import GapReason
+from ._mixed import mix
 from ._points import Histogram
 from ._protocol import Decoder
 from ._request import render_value
@@ -437,13 +438,16 @@ def _now(time_ns: int | None) -> int:
 
 
 def _deliver(subscriber: Subscriber, rows: Sequence[_Row]) -> None:
-    """Sends matching rows. A frame has consecutive rows of one shape, so that position + rows is exact."""
+    """Sends matching rows. A frame has consecutive rows, so that position + rows is exact."""
+    mixes = subscriber.hello.minor >= frames.MINOR_OF_MIXED
     pending: list[_Row] = []
     for row in rows:
         if not subscriber.accepts(row.kind, row.name, row.labels, row.source, row.runtime):
             continue
         if pending and (
-            _shape(pending[-1]) != _shape(row) or pending[-1].position + 1 != row.position or len(pending) == 256
+            not (mixes or _shape(pending[-1]) == _shape(row))
+            or pending[-1].position + 1 != row.position
+            or len(pending) == 256
         ):
             _send_rows(subscriber, pending)
             pending = []
@@ -457,11 +461,16 @@ def _shape(row: _Row) -> tuple[Any, ...]:
 
 
 def _send_rows(subscriber: Subscriber, rows: list[_Row]) -> None:
-    first = rows[0]
-    source = subscriber.source(first.source, first.runtime)
-    schema = subscriber.schema(first.kind, first.name, first.measurements, first.metadata)
-    cells = [(row.time, *row.values) for row in rows]
-    subscriber.send(frames.Events(columns_of(schema, source, first.position, cells)))
+    def ids(row: _Row) -> tuple[int, int]:
+        schema = subscriber.schema(row.kind, row.name, row.measurements, row.metadata)
+        return schema, subscriber.source(row.source, row.runtime)
+
+    first = rows[0].position
+    if len({*map(_shape, rows)}) > 1:
+        subscriber.send(frames.Mixed(mix(first, [(*ids(row), (row.time, *row.values)) for row in rows])))
+    else:
+        schema, source = ids(rows[0])
+        subscriber.send(frames.Events(columns_of(schema, source, first, [(row.time, *row.values) for row in rows])))
 
 
 def _point_frame(time: int, id: int, value: Number | Histogram) -> Frame:

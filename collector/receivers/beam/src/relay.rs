@@ -278,7 +278,7 @@ impl Relay {
             FrameType::Plan => self.reply(PlanReply::decode(frame.body)?),
             FrameType::Goodbye => return Ok(FrameOutcome::Goodbye(Goodbye::decode(frame.body)?)),
             FrameType::Unknown(_) => self.status.unknown_frames += 1,
-            FrameType::Hello | FrameType::Gap => {
+            FrameType::Hello | FrameType::Gap | FrameType::Mixed => {
                 return Err(malformed(format!(
                     "{} is not expected from a relay here",
                     frame.frame_type.name()

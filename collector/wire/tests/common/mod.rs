@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use dichroic_wire::events::{Column, ColumnKind};
 use dichroic_wire::limits::{BODY_BYTES_MAX, HEADER_BYTES};
 use dichroic_wire::{
-    Define, DefineWriter, Events, EventsScratch, FrameReader, FrameType, Gap, Goodbye, Hello, Histograms,
-    HistogramsWriter, NumberRow, Numbers, NumbersWriter, Ping, Pong, RawFrame, Result, Value,
+    Cell, Define, DefineWriter, Events, EventsScratch, FrameReader, FrameType, Gap, Goodbye, Hello,
+    Histograms, HistogramsWriter, Mixed, MixedScratch, NumberRow, Numbers, NumbersWriter, Ping, Pong,
+    RawFrame, Result, Value,
 };
 
 /// The golden frames: name and bytes.
@@ -22,7 +23,7 @@ pub fn goldens() -> Vec<(String, Vec<u8>)> {
         })
         .collect();
     goldens.sort();
-    assert_eq!(goldens.len(), 22, "golden frames in {}", folder().display());
+    assert_eq!(goldens.len(), 23, "golden frames in {}", folder().display());
     goldens
 }
 
@@ -87,6 +88,14 @@ fn rewrite_frame(frame: RawFrame<'_>, out: &mut Vec<u8>) -> Result<()> {
             let again = events_body(&Events::decode(body, &mut EventsScratch::default())?);
             RawFrame {
                 frame_type: FrameType::Events,
+                body: &again,
+            }
+            .write(out)
+        }
+        FrameType::Mixed => {
+            let again = mixed_body(&Mixed::decode(body, &mut MixedScratch::default())?);
+            RawFrame {
+                frame_type: FrameType::Mixed,
                 body: &again,
             }
             .write(out)
@@ -161,6 +170,53 @@ pub fn events_body(events: &Events<'_>) -> Vec<u8> {
             .to_value()
             .encode(&mut out)
             .expect("a value that was read");
+    }
+    out
+}
+
+/// Re-encodes a body from its decoded view.
+pub fn mixed_body(mixed: &Mixed<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let pool = mixed.pool();
+    out.extend_from_slice(&mixed.position().to_le_bytes());
+    for count in [mixed.rows(), mixed.contexts().len()].into_iter().chain(pool) {
+        out.extend_from_slice(&(count as u16).to_le_bytes());
+    }
+    for context in mixed.contexts() {
+        out.extend_from_slice(&context.schema.to_le_bytes());
+        out.extend_from_slice(&context.source.to_le_bytes());
+        out.push(context.columns);
+    }
+    for row in 0..mixed.rows() {
+        out.extend_from_slice(&(mixed.context_number(row) as u16).to_le_bytes());
+    }
+    for row in 0..mixed.rows() {
+        for column in 0..mixed.columns(row) {
+            out.extend_from_slice(&(mixed.reference(row, column) as u16).to_le_bytes());
+        }
+    }
+    let [ints, floats, strings, values] = pool;
+    let entries = |before: usize, count: usize| (1 + before..=before + count).map(|at| mixed.pool_entry(at));
+    for entry in entries(0, ints + floats) {
+        match entry {
+            Cell::Int(int) => out.extend_from_slice(&int.to_le_bytes()),
+            Cell::Float(float) => out.extend_from_slice(&float.to_le_bytes()),
+            other => panic!("{other:?} among the numbers"),
+        }
+    }
+    let texts = entries(ints + floats, strings).map(|entry| match entry {
+        Cell::Str(text) => text,
+        other => panic!("{other:?} among the strings"),
+    });
+    let texts: Vec<_> = texts.collect();
+    texts
+        .iter()
+        .for_each(|text| out.extend_from_slice(&(text.len() as u16).to_le_bytes()));
+    texts
+        .iter()
+        .for_each(|text| out.extend_from_slice(text.as_bytes()));
+    for entry in entries(ints + floats + strings, values) {
+        entry.to_value().encode(&mut out).expect("a value that was read");
     }
     out
 }
