@@ -158,8 +158,8 @@ def itself_limits() -> list[Panel]:
 
 
 def itself_ledger() -> list[Panel]:
-    sums = {what: total(series(f"dichroic_ingest_{what}_total")) for what in ("received", "applied", "dropped")}
-    unaccounted = f"{sums['received']} - {sums['applied']} - ({sums['dropped']} or vector(0))"
+    sums = {what: total(series(f"dichroic_ingest_{what}_total")) for what in ("received", "applied", "hidden", "dropped")}
+    unaccounted = f"{sums['received']} - {sums['applied']} - ({sums['hidden']} or vector(0)) - ({sums['dropped']} or vector(0))"
     columns = [
         Column("Received", total(RECEIVED, BY_SOURCE)),
         Column("Applied", total(APPLIED, BY_SOURCE)),
@@ -175,7 +175,7 @@ def itself_ledger() -> list[Panel]:
         ),
         timeseries(
             "In flight or unaccounted",
-            "Received minus applied minus dropped, since the start. Small and steady: data in flight. Growing: a bug in Dichroic.",
+            "Received minus applied, hidden and dropped, since the start. Small and steady: data in flight. Growing: a bug in Dichroic.",
             "short",
             Query(unaccounted, "in flight"),
             width=6,
@@ -183,11 +183,15 @@ def itself_ledger() -> list[Panel]:
         timeseries(
             "Warnings",
             "Warnings per second. Nothing is lost, but check the cause: resets, colliding labels and names, gaps in deltas, "
-            "truncated values, refused connections of relays and subscribers.",
+            "truncated values, refused connections of relays and subscribers, refused OTLP requests.",
             "short",
             [
                 Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
                 Query(total(rate("dichroic_connections_refused_total"), "listener, reason"), "refused at {{listener}}: {{reason}}"),
+                Query(
+                    total(rate("dichroic_requests_refused_total"), "transport, signal, reason"),
+                    "refused {{signal}} over {{transport}}: {{reason}}",
+                ),
             ],
             width=6,
         ),

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | ingest, per source and signal | `received = applied + hidden{reason} + dropped{reason} + staged` |
 //! | each exporter and subscriber | `offered = sent + dropped{reason} + queued` |
+//! | requests of senders, see [`requests`](crate::requests) | `received = accepted + partial + refused{reason} + in_flight` |
 //! | relay, per node | `handled = aggregated + streamed + dropped{reason}` (as last reported by the relay) |
 //!
 //! Metrics are counted in data points (samples, for scraped pages), events and logs in rows.
 
+use crate::requests::Requests;
 use dichroic_model::{SourceId, UnixNanos};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -59,6 +61,7 @@ macro_rules! reasons {
         }
     };
 }
+pub(crate) use reasons;
 
 reasons! {
     /// Why something was dropped. Each has its own counter.
@@ -275,6 +278,8 @@ pub struct Ledger {
     /// Removed sources that still have an account, oldest first.
     retired: VecDeque<SourceId>,
     hops: BTreeMap<String, Arc<Hop>>,
+    /// Requests that senders push.
+    pub requests: Requests,
     /// By source and reason.
     violations: BTreeMap<(SourceId, &'static str), u64>,
 }
@@ -416,9 +421,9 @@ impl Ledger {
         self.hops.iter().map(|(name, hop)| (name.as_str(), &**hop))
     }
 
-    /// Whether every account of the ingest hop balances.
+    /// Whether every account of the ingest hop and of requests balances.
     pub fn balances(&self) -> bool {
-        self.accounts.values().all(SourceAccount::balances)
+        self.accounts.values().all(SourceAccount::balances) && self.requests.balances()
     }
 }
 

@@ -19,7 +19,7 @@
 //! | `series` | slots, cells, the index of fingerprints, admission |
 //! | `exposition` | families, and the identities of series on a page |
 //! | `events` | schemas, replay, subscribers |
-//! | `ledger` | the accounts |
+//! | `ledger`, `requests` | the accounts |
 //! | `exchange` | channel, jobs, snapshots |
 //!
 //! Rooms do not own each other: where an operation uses two, [`Core`] passes one to the other as an argument.
@@ -31,6 +31,7 @@ pub mod exchange;
 mod exposition;
 mod hash;
 pub mod ledger;
+pub mod requests;
 mod row;
 mod series;
 mod sync;
@@ -42,6 +43,7 @@ pub use exchange::handle::{Busy, Handle, inbox};
 pub use exchange::job::{Inbox, Job, Progress, serve};
 pub use exchange::snapshot::{Snapshot, SnapshotRequest};
 pub use ledger::{DropReason, HiddenReason, Hop, Ledger, RelayTerm, Signal, SourceAccount, Written};
+pub use requests::{Endpoint, RefusedReason, RequestEnd};
 pub use row::{Row, RowValue};
 pub use series::admission::NotAdmitted;
 pub use series::explicit::Explicit;

@@ -88,6 +88,21 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
             })
         })
         .collect();
+    let requests: Vec<Value> = ledger
+        .requests
+        .accounts()
+        .map(|(endpoint, account)| {
+            let refused: Map<String, Value> = account
+                .refused()
+                .map(|(reason, n)| (reason.as_str().to_owned(), n.into()))
+                .collect();
+            json!({
+                "transport": endpoint.transport, "signal": endpoint.signal, "received": account.received,
+                "accepted": account.accepted, "partial": account.partial, "in_flight": account.in_flight,
+                "refused": refused, "balances": account.balances(),
+            })
+        })
+        .collect();
     let relays: Vec<Value> = ledger
         .relays()
         .map(|(source, terms)| {
@@ -103,6 +118,7 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
         "epoch": ledger.epoch,
         "balances": balances,
         "ingest": ingest,
+        "requests": requests,
         "exporters": exporters,
         "relays": relays,
         "violations": violations,

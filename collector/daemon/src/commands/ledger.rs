@@ -32,7 +32,9 @@ fn show(document: &Value) -> Result<(), OutputError> {
     };
     rows(
         "ingest",
-        &["SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "STAGED", "DROPPED", ""],
+        &[
+            "SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "STAGED", "HIDDEN", "DROPPED", "",
+        ],
         &|account| {
             vec![
                 format!("{} ({})", text(&account["source"]), text(&account["protocol"])),
@@ -40,7 +42,34 @@ fn show(document: &Value) -> Result<(), OutputError> {
                 account["received"].to_string(),
                 account["applied"].to_string(),
                 account["staged"].to_string(),
-                drops(&account["dropped"]),
+                by_reason(&account["hidden"]),
+                by_reason(&account["dropped"]),
+                verdict(account),
+            ]
+        },
+    )?;
+    rows(
+        "requests",
+        &[
+            "REQUESTS",
+            "SIGNAL",
+            "RECEIVED",
+            "ACCEPTED",
+            "PARTIAL",
+            "IN FLIGHT",
+            "REFUSED",
+            "",
+        ],
+        &|account| {
+            let number = |key: &str| account[key].to_string();
+            vec![
+                text(&account["transport"]),
+                text(&account["signal"]),
+                number("received"),
+                number("accepted"),
+                number("partial"),
+                number("in_flight"),
+                by_reason(&account["refused"]),
                 verdict(account),
             ]
         },
@@ -109,8 +138,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or("").to_owned()
 }
 
-fn drops(dropped: &Value) -> String {
-    let each: Vec<String> = dropped
+fn by_reason(counts: &Value) -> String {
+    let each: Vec<String> = counts
         .as_object()
         .into_iter()
         .flatten()

@@ -63,6 +63,13 @@ const DROPPED: Family = counter(
     "ingest_dropped",
     "Points, events and log records dropped, by reason.",
 );
+const REQUESTS: Family = counter("requests_received", "Requests that senders pushed.");
+const ACCEPTED: Family = counter("requests_accepted", "Requests that were accepted as a whole.");
+const PARTIAL: Family = counter(
+    "requests_partial",
+    "Requests that were accepted, with items that were dropped.",
+);
+const REFUSED_REQUESTS: Family = counter("requests_refused", "Requests that were refused, by reason.");
 const OFFERED: Family = counter("exporter_offered", "Rows offered to an exporter.");
 const SENT: Family = counter("exporter_sent", "Rows sent by an exporter.");
 const LOST: Family = counter("exporter_dropped", "Rows dropped by an exporter.");
@@ -163,6 +170,7 @@ impl SelfTelemetry {
     pub fn record(&mut self, core: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
         self.writer.begin(core);
         self.ingest(core.ledger());
+        self.requests(core.ledger());
         self.violations(core.ledger());
         self.exporters(core.ledger());
         self.relays(core.ledger());
@@ -196,6 +204,19 @@ impl SelfTelemetry {
             for (reason, n) in account.drops() {
                 let labels = [source, protocol, signal, ("reason", reason.as_str())];
                 self.writer.count(&DROPPED, &labels, n);
+            }
+        }
+    }
+
+    fn requests(&mut self, ledger: &Ledger) {
+        for (endpoint, account) in ledger.requests.accounts() {
+            let labels = [("transport", endpoint.transport), ("signal", endpoint.signal)];
+            self.writer.count(&REQUESTS, &labels, account.received);
+            self.writer.count(&ACCEPTED, &labels, account.accepted);
+            self.writer.count(&PARTIAL, &labels, account.partial);
+            for (reason, n) in account.refused() {
+                let labels = [labels[0], labels[1], ("reason", reason.as_str())];
+                self.writer.count(&REFUSED_REQUESTS, &labels, n);
             }
         }
     }

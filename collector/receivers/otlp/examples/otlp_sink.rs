@@ -82,7 +82,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     serve(bound, store.clone(), stop).await;
     println!(
         "requests {:?}, cut off {}",
-        counters.requests(),
+        store.borrow().ledger().requests,
         counters.aborted_connections()
     );
     for (source, signal, account) in store.borrow().ledger().accounts() {

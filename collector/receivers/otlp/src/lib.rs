@@ -22,5 +22,5 @@ mod service;
 
 pub use config::{Config, Limits, SourceRules};
 pub use ingest::{Checked, Ingest, MalformedRequest, RequestOutcome};
-pub use server::{BindError, Bound, Counters, Verdict, bind, serve};
+pub use server::{BindError, Bound, Counters, bind, serve};
 pub use service::Service;

@@ -4,6 +4,7 @@ use super::budget::Share;
 use super::request_error::RequestError;
 use crate::config::Limits;
 use bytes::Bytes;
+use dichroic_pipeline::RefusedReason;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -35,9 +36,8 @@ pub(super) async fn collect(
             Err(_) => return Err(RequestError::slow()),
             Ok(None) => break,
             Ok(Some(Err(error))) => {
-                return Err(RequestError::bad(format!(
-                    "the request body is incomplete: {error}"
-                )));
+                let message = format!("the request body is incomplete: {error}");
+                return Err(RequestError::new(RefusedReason::Aborted, message));
             }
             Ok(Some(Ok(frame))) => frame,
         };

@@ -4,19 +4,21 @@
 //! encoded bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source: grpc.io,
 //! "gRPC over HTTP2".
 
+use super::accounted::{Accounted, Sender};
 use super::body::{ResponseBody, collect};
-use super::counters::Verdict;
 use super::inflate::{self, Encoding, SUPPORTED};
 use super::request_error::RequestError;
-use super::response::{BodyFormat, GrpcCode, response, status_bytes};
+use super::response::{BodyFormat, response, status_bytes};
 use super::state::ServerState;
 use crate::ingest::RequestOutcome;
 use crate::service::Service;
 use bytes::{BufMut, Bytes, BytesMut};
 use dichroic_model::text::{encode_base64, encode_grpc_message};
+use dichroic_pipeline::RefusedReason;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use std::net::IpAddr;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -36,10 +38,16 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Handles one call.
-pub(super) async fn handle(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn handle(
+    state: &ServerState,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let signal = route(request.uri().path());
+    let account = Accounted::start(state, "grpc", signal, Sender::new(peer, request.headers()));
     let mut reply = match receive(state, request).await {
         Ok((service, outcome)) => {
-            state.counters.count("grpc", Verdict::of(&outcome));
+            account.accepted(&outcome);
             let message = response(service, &outcome, BodyFormat::Protobuf);
             let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
             framed.put_u8(0);
@@ -50,7 +58,7 @@ pub(super) async fn handle(state: &ServerState, request: Request<Incoming>) -> R
             Response::new(ResponseBody::new(framed.freeze()).with_trailers(trailers))
         }
         Err(error) => {
-            state.counters.count("grpc", Verdict::refused(error.http));
+            account.refused(&error);
             let mut reply = Response::new(ResponseBody::new(Bytes::new()));
             refuse(&error, reply.headers_mut());
             reply
@@ -94,7 +102,7 @@ async fn receive(
             "unknown method {:?}; use Export of the OTLP services MetricsService, LogsService or TraceService",
             head.uri.path()
         );
-        RequestError::new(404, GrpcCode::Unimplemented, message)
+        RequestError::new(RefusedReason::Path, message)
     })?;
     let limits = &state.limits;
     let mut share = state.budget.share();
@@ -123,7 +131,7 @@ async fn receive(
                     "unsupported grpc-encoding {:?}; use {SUPPORTED}",
                     named.unwrap_or("")
                 );
-                RequestError::new(415, GrpcCode::Unimplemented, message)
+                RequestError::new(RefusedReason::Encoding, message)
             })?;
             state
                 .inflate(encoding, framed, &mut share, ("message", "grpc-encoding"))

@@ -3,35 +3,43 @@
 //! Source: OTLP specification 1.x, "OTLP/HTTP". In addition to the three paths, `POST /` is accepted, since some senders omit the
 //! path: protobuf there is a traces request, JSON is recognized by its top-level key.
 
+use super::accounted::{Accounted, Sender};
 use super::body::{ResponseBody, collect};
-use super::counters::Verdict;
 use super::inflate::{Encoding, SUPPORTED};
 use super::request_error::RequestError;
-use super::response::{BodyFormat, GrpcCode, response, status};
+use super::response::{BodyFormat, response, status};
 use super::state::ServerState;
 use crate::ingest::RequestOutcome;
 use crate::json;
 use crate::service::Service;
 use bytes::Bytes;
+use dichroic_pipeline::RefusedReason;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use std::net::IpAddr;
 
 /// Larger JSON is converted on the offload thread: it takes milliseconds.
 const JSON_BYTES: usize = 256 << 10;
 const PATHS: &str = "/v1/metrics, /v1/logs and /v1/traces";
 
 /// Handles one request.
-pub(super) async fn handle(state: &ServerState, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn handle(
+    state: &ServerState,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let signal = route(request.uri().path()).flatten();
+    let account = Accounted::start(state, "http", signal, Sender::new(peer, request.headers()));
     let format = format(request.headers());
     let shown = format.unwrap_or(BodyFormat::Json);
     match receive(state, request, format).await {
         Ok((service, outcome)) => {
-            state.counters.count("http", Verdict::of(&outcome));
+            account.accepted(&outcome);
             reply(StatusCode::OK, shown, response(service, &outcome, shown))
         }
         Err(error) => {
-            state.counters.count("http", Verdict::refused(error.http));
+            account.refused(&error);
             refuse(&error, shown)
         }
     }
@@ -95,15 +103,15 @@ async fn receive(
             "unknown path {:?}; OTLP/HTTP is served at {PATHS}",
             head.uri.path()
         );
-        RequestError::new(404, GrpcCode::NotFound, message)
+        RequestError::new(RefusedReason::Path, message)
     })?;
     if head.method != Method::POST {
         let message = format!("method {} not allowed; OTLP/HTTP uses POST", head.method);
-        return Err(RequestError::new(405, GrpcCode::Unimplemented, message));
+        return Err(RequestError::new(RefusedReason::Method, message));
     }
     let format = format.ok_or_else(|| {
         let message = "unsupported Content-Type; use application/x-protobuf or application/json";
-        RequestError::new(415, GrpcCode::InvalidArgument, message)
+        RequestError::new(RefusedReason::ContentType, message)
     })?;
     let encoding = encoding(&head.headers)?;
     let limits = &state.limits;
@@ -143,6 +151,6 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, RequestError> {
     };
     value.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
         let message = format!("unsupported Content-Encoding {value:?}; use {SUPPORTED}");
-        RequestError::new(415, GrpcCode::InvalidArgument, message)
+        RequestError::new(RefusedReason::Encoding, message)
     })
 }

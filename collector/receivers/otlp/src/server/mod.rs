@@ -4,6 +4,7 @@
 //! requests in flight `stop_timeout` to finish. Both ports accept both protocols, chosen by content type, so a sender with the
 //! wrong port works. Nothing here is `Send`: run it in a `LocalSet`.
 
+mod accounted;
 mod body;
 mod budget;
 mod counters;
@@ -12,24 +13,28 @@ mod http;
 mod inflate;
 mod io;
 mod offload;
+mod refusal_log;
 mod request_error;
 mod response;
 mod state;
 
 use crate::Ingest;
 use crate::config::{Config, Limits, SourceRules};
+use ::http::HeaderMap;
+use accounted::{Accounted, Sender};
+pub use counters::Counters;
 use counters::One;
-pub use counters::{Counters, Verdict};
 use dichroic_model::clock::now;
-use dichroic_pipeline::Core;
+use dichroic_pipeline::{Core, RefusedReason};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
+use request_error::RequestError;
 use state::ServerState;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,6 +55,8 @@ const READ_BYTES: usize = 256 << 10;
 const PING: Duration = Duration::from_secs(30);
 /// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first byte of every TLS connection (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// A port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +81,8 @@ pub struct Bound {
     pub http: Option<SocketAddr>,
     /// The receiver's counters, readable while it serves.
     pub counters: Rc<Counters>,
-    listeners: Vec<TcpListener>,
+    /// With the transport that each port is for.
+    listeners: Vec<(&'static str, TcpListener)>,
     limits: Limits,
     sources: SourceRules,
 }
@@ -93,15 +101,15 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
         sources: config.sources,
     };
     let ports = [
-        (config.grpc, "receivers.otlp.grpc", &mut bound.grpc),
-        (config.http, "receivers.otlp.http", &mut bound.http),
+        ("grpc", config.grpc, "receivers.otlp.grpc", &mut bound.grpc),
+        ("http", config.http, "receivers.otlp.http", &mut bound.http),
     ];
-    for (address, key, real) in ports {
+    for (transport, address, key, real) in ports {
         let Some(address) = address else { continue };
         let failed = |source| BindError { key, address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         *real = Some(listener.local_addr().map_err(failed)?);
-        bound.listeners.push(listener);
+        bound.listeners.push((transport, listener));
     }
     Ok(bound)
 }
@@ -117,8 +125,8 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Rece
         store,
     ));
     let mut accepting = JoinSet::new();
-    for listener in bound.listeners {
-        accepting.spawn_local(accept(listener, state.clone(), stop.clone()));
+    for (transport, listener) in bound.listeners {
+        accepting.spawn_local(accept(listener, transport, state.clone(), stop.clone()));
     }
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,7 +142,12 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Rece
 }
 
 /// Accepts connections until `stop` is true, then waits for the open ones, at most `limits.stop_timeout`.
-async fn accept(listener: TcpListener, state: Rc<ServerState>, mut stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    transport: &'static str,
+    state: Rc<ServerState>,
+    mut stop: watch::Receiver<bool>,
+) {
     let builder = Rc::new(builder(&state.limits));
     let mut connections = JoinSet::new();
     loop {
@@ -144,14 +157,16 @@ async fn accept(listener: TcpListener, state: Rc<ServerState>, mut stop: watch::
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(_) if connections.len() >= state.limits.connections => {
-                state
-                    .counters
-                    .rejected_connections
-                    .set(state.counters.rejected_connections.get() + 1);
+            Ok((_, peer)) if connections.len() >= state.limits.connections => {
+                let message = format!(
+                    "there are {} connections already, the most for one port; reuse connections",
+                    state.limits.connections
+                );
+                refuse_connection(&state, transport, peer.ip(), RefusedReason::Connections, message);
             }
-            Ok((stream, _)) => {
-                connections.spawn_local(connection(stream, builder.clone(), state.clone(), stop.clone()));
+            Ok((stream, peer)) => {
+                let serving = connection(stream, peer.ip(), builder.clone(), state.clone(), stop.clone());
+                connections.spawn_local(serving);
             }
             // Out of file descriptors, or the peer has disconnected: neither may end or spin the loop.
             Err(error) => {
@@ -205,8 +220,21 @@ fn builder(limits: &Limits) -> Builder<Local> {
     builder
 }
 
+/// Counts and logs a connection that is closed before it has a request.
+fn refuse_connection(
+    state: &ServerState,
+    transport: &'static str,
+    peer: IpAddr,
+    reason: RefusedReason,
+    message: impl Into<String>,
+) {
+    let sender = Sender::new(peer, &HeaderMap::new());
+    Accounted::start(state, transport, None, sender).refused(&RequestError::new(reason, message));
+}
+
 async fn connection(
     stream: TcpStream,
+    peer: IpAddr,
     builder: Rc<Builder<Local>>,
     state: Rc<ServerState>,
     mut stop: watch::Receiver<bool>,
@@ -215,25 +243,29 @@ async fn connection(
     let _open = One::of(&counters.open);
     let _ = stream.set_nodelay(true);
     let version = tokio::select! {
-        version = timeout(state.limits.head_timeout, is_http2(&stream)) => version,
+        version = timeout(state.limits.head_timeout, protocol(&stream)) => version,
         _ = stop.wait_for(|stop| *stop) => return,
     };
-    let Ok(Ok(http2)) = version else { return };
+    let Ok(Ok(protocol)) = version else { return };
     let builder = (*builder).clone();
-    let builder = if http2 {
-        builder.http2_only()
-    } else {
-        builder.http1_only()
+    let builder = match protocol {
+        Protocol::Http2 => builder.http2_only(),
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Tls => {
+            let message = "the sender starts a TLS handshake, and this port has no TLS; use http:// or an insecure channel";
+            return refuse_connection(&state, "http", peer, RefusedReason::NotHttp, message);
+        }
     };
     let io = io::WriteTimeoutStream::new(stream, state.limits.stall_timeout);
+    let shared = state.clone();
     let service = service_fn(move |request| {
-        let state = state.clone();
+        let state = shared.clone();
         async move {
             let _in_flight = One::of(&state.counters.in_flight);
             Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
-                grpc::handle(&state, request).await
+                grpc::handle(&state, peer, request).await
             } else {
-                http::handle(&state, request).await
+                http::handle(&state, peer, request).await
             })
         }
     });
@@ -246,20 +278,36 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
+        if error.downcast_ref().is_some_and(hyper::Error::is_parse) {
+            let message = format!("invalid head of a request: {error}");
+            refuse_connection(&state, "http", peer, RefusedReason::NotHttp, message);
+        }
         tracing::debug!(%error, "OTLP connection ended with an error");
     }
 }
 
-/// Whether the connection uses HTTP/2, by its first bytes, which remain in the socket.
-async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
+enum Protocol {
+    Http1,
+    Http2,
+    Tls,
+}
+
+/// The protocol of a connection, by its first bytes, which remain in the socket.
+async fn protocol(stream: &TcpStream) -> std::io::Result<Protocol> {
     let mut seen = [0; PREFACE.len()];
     loop {
         let n = stream.peek(&mut seen).await?;
         if n == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if seen[..n] != PREFACE[..n] || n == PREFACE.len() {
-            return Ok(n == PREFACE.len() && seen == *PREFACE);
+        if seen[0] == TLS_HANDSHAKE {
+            return Ok(Protocol::Tls);
+        }
+        if seen[..n] != PREFACE[..n] {
+            return Ok(Protocol::Http1);
+        }
+        if n == PREFACE.len() {
+            return Ok(Protocol::Http2);
         }
         // Waiting for readability would spin: the socket stays readable while the rest of the preface is in transit.
         sleep(Duration::from_millis(2)).await;

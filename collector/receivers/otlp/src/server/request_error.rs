@@ -2,10 +2,13 @@
 
 use super::response::GrpcCode;
 use crate::config::Limits;
+use dichroic_pipeline::RefusedReason;
 
-/// Why a request was refused: the response that its sender gets. [`super::Verdict`] counts it by its HTTP status.
+/// Why a request was refused: the response that its sender gets, and the reason that counts it.
 #[derive(Debug)]
 pub(super) struct RequestError {
+    /// The reason in the ledger, the metrics and the log.
+    pub(super) reason: RefusedReason,
     /// Status code over HTTP.
     pub(super) http: u16,
     /// Status code over gRPC, and in the `google.rpc.Status` of both.
@@ -17,17 +20,29 @@ pub(super) struct RequestError {
 }
 
 impl RequestError {
-    pub(super) fn new(http: u16, code: GrpcCode, message: impl Into<String>) -> Self {
+    /// An error with the status codes of its reason.
+    pub(super) fn new(reason: RefusedReason, message: impl Into<String>) -> Self {
+        let (http, code) = match reason {
+            RefusedReason::Malformed | RefusedReason::Corrupt => (400, GrpcCode::InvalidArgument),
+            RefusedReason::Aborted | RefusedReason::NotHttp => (400, GrpcCode::InvalidArgument),
+            RefusedReason::Encoding | RefusedReason::ContentType => (415, GrpcCode::Unimplemented),
+            RefusedReason::Path => (404, GrpcCode::Unimplemented),
+            RefusedReason::Method => (405, GrpcCode::Unimplemented),
+            RefusedReason::TooLarge => (413, GrpcCode::ResourceExhausted),
+            RefusedReason::Busy | RefusedReason::Connections => (503, GrpcCode::ResourceExhausted),
+            RefusedReason::Timeout => (408, GrpcCode::DeadlineExceeded),
+        };
         RequestError {
+            reason,
             http,
             code,
             message: message.into(),
-            retry: None,
+            retry: (reason == RefusedReason::Busy).then_some(1),
         }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
-        RequestError::new(400, GrpcCode::InvalidArgument, message)
+        RequestError::new(RefusedReason::Malformed, message)
     }
 
     pub(super) fn too_large(limits: &Limits) -> Self {
@@ -35,21 +50,17 @@ impl RequestError {
             "the request is larger than {} bytes (receivers.otlp.max_request); send smaller batches",
             limits.request_bytes
         );
-        RequestError::new(413, GrpcCode::ResourceExhausted, message)
+        RequestError::new(RefusedReason::TooLarge, message)
     }
 
     pub(super) fn busy() -> Self {
         let message = "request budget exhausted (receivers.otlp.in_flight); retry later";
-        RequestError {
-            retry: Some(1),
-            ..RequestError::new(503, GrpcCode::ResourceExhausted, message)
-        }
+        RequestError::new(RefusedReason::Busy, message)
     }
 
     pub(super) fn slow() -> Self {
         RequestError::new(
-            408,
-            GrpcCode::DeadlineExceeded,
+            RefusedReason::Timeout,
             "the request body did not arrive in time; send smaller batches or check the network",
         )
     }

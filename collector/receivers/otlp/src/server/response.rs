@@ -30,7 +30,6 @@ impl BodyFormat {
 pub(super) enum GrpcCode {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
-    NotFound = 5,
     ResourceExhausted = 8,
     Unimplemented = 12,
 }

@@ -4,15 +4,15 @@ use super::budget::{Budget, Share};
 use super::counters::Counters;
 use super::inflate::{Encoding, InflateError, inflate};
 use super::offload::Offload;
+use super::refusal_log::RefusalLog;
 use super::request_error::RequestError;
-use super::response::GrpcCode;
 use crate::config::Limits;
 use crate::ingest::{Checked, Ingest, RequestOutcome};
 use crate::protobuf::ProtobufError;
 use crate::service::Service;
 use bytes::Bytes;
 use dichroic_model::clock::now;
-use dichroic_pipeline::Core;
+use dichroic_pipeline::{Core, RefusedReason};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -27,6 +27,7 @@ pub(super) struct ServerState {
     pub(super) offload: Offload,
     pub(super) limits: Limits,
     pub(super) counters: Rc<Counters>,
+    pub(super) refusals: RefCell<RefusalLog>,
 }
 
 impl ServerState {
@@ -43,6 +44,7 @@ impl ServerState {
             offload: Offload::new(),
             limits,
             counters,
+            refusals: RefCell::default(),
         }
     }
 
@@ -51,9 +53,7 @@ impl ServerState {
         let short = body.len() <= STEP_BYTES;
         let checked = self.offload.run(short, move || Checked::new(service, body)).await;
         let checked = checked.map_err(|malformed| match malformed.broken {
-            ProtobufError::TooMany => {
-                RequestError::new(413, GrpcCode::ResourceExhausted, malformed.to_string())
-            }
+            ProtobufError::TooMany => RequestError::new(RefusedReason::TooLarge, malformed.to_string()),
             _ => RequestError::bad(malformed.to_string()),
         })?;
         let mut request = self
@@ -94,9 +94,10 @@ impl ServerState {
         }
         let inflated = inflated.map_err(|failed| match failed {
             InflateError::TooLarge => RequestError::too_large(&self.limits),
-            InflateError::Corrupt => RequestError::bad(format!(
-                "the {what} is not {encoding:?}, which its {header} states"
-            )),
+            InflateError::Corrupt => {
+                let message = format!("the {what} is not {encoding:?}, which its {header} states");
+                RequestError::new(RefusedReason::Corrupt, message)
+            }
         })?;
         share.take(inflated.len())?;
         Ok(inflated.into())

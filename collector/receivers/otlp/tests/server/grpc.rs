@@ -3,7 +3,7 @@
 use crate::common::{Message, body, gauge, int};
 use crate::harness::*;
 use bytes::{BufMut, Bytes, BytesMut};
-use dichroic_receiver_otlp::{Limits, Verdict};
+use dichroic_receiver_otlp::Limits;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use std::net::SocketAddr;
@@ -97,7 +97,9 @@ fn grpc_calls_are_answered() {
             .partial_success
             .unwrap();
         assert_eq!((status.as_str(), partial.rejected_data_points), ("0", 1));
-        assert_eq!(server.counters.of("grpc", Verdict::Ok), 12);
+        let requests = server.requests("grpc", "metrics");
+        assert_eq!((requests.accepted, requests.partial), (10, 1));
+        assert_eq!(server.requests("grpc", "logs").accepted, 2);
         server.end().await;
     });
 }
@@ -144,27 +146,6 @@ fn invalid_grpc_calls_are_rejected_with_a_reason() {
             ),
             (
                 METRICS,
-                vec![("grpc-encoding", "br")],
-                framed(1, b"x"),
-                "12",
-                "\"br\"; use gzip, zstd, deflate, snappy",
-            ),
-            (
-                METRICS,
-                vec![("grpc-encoding", "snappy")],
-                framed(1, b"no snappy, not at all"),
-                "3",
-                "Snappy",
-            ),
-            (
-                METRICS,
-                vec![("grpc-encoding", "deflate")],
-                framed(1, b"x"),
-                "3",
-                "Deflate",
-            ),
-            (
-                METRICS,
                 vec![],
                 framed(0, &vec![0; 1 << 16]),
                 "8",
@@ -182,6 +163,34 @@ fn invalid_grpc_calls_are_rejected_with_a_reason() {
             assert_eq!(got, status, "{message}");
             assert!(message.contains(text), "{message}");
         }
+        assert_eq!(
+            server.refused("grpc", "metrics"),
+            [("malformed", 4), ("corrupt", 1), ("too_large", 2)]
+        );
+        assert_eq!(server.refused("grpc", "unknown"), [("path", 1)]);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_grpc_message_in_another_compression_than_stated_is_rejected() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let supported = "\"br\"; use gzip, zstd, deflate, snappy";
+        for (encoding, message, status, text) in [
+            ("br", &b"x"[..], "12", supported),
+            ("snappy", b"no snappy, not at all", "3", "Snappy"),
+            ("deflate", b"x", "3", "Deflate"),
+        ] {
+            let headers = [("grpc-encoding", encoding)];
+            let (got, message, _) = call(server.grpc, METRICS, &headers, framed(1, message)).await;
+            assert_eq!(got, status, "{message}");
+            assert!(message.contains(text), "{message}");
+        }
+        assert_eq!(
+            server.refused("grpc", "metrics"),
+            [("corrupt", 2), ("encoding", 1)]
+        );
         server.end().await;
     });
 }
@@ -197,7 +206,7 @@ fn grpc_over_the_budget_gets_a_retry_hint() {
         let (status, message, _) = call(server.grpc, METRICS, &[], framed(0, &vec![0; 2_000])).await;
         assert_eq!(status, "8", "{message}");
         assert!(message.contains("retry later"), "{message}");
-        assert_eq!(server.counters.of("grpc", Verdict::Busy), 1);
+        assert_eq!(server.refused("grpc", "metrics"), [("busy", 1)]);
         server.end().await;
     });
 }

@@ -3,6 +3,7 @@
 use crate::common::*;
 use dichroic_model::{Identity, Limits as StoreLimits};
 use dichroic_pipeline::Core;
+use dichroic_pipeline::requests::RequestAccount;
 use dichroic_receiver_otlp::{Config, Counters, Limits, bind, serve};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -70,6 +71,24 @@ impl Server {
             .expect("no panic");
         assert!(self.store.borrow().ledger().balances());
         assert_eq!((self.counters.connections(), self.counters.in_flight()), (0, 0));
+    }
+
+    /// The account of the requests of an endpoint.
+    pub fn requests(&self, transport: &str, signal: &str) -> RequestAccount {
+        let store = self.store.borrow();
+        let mut accounts = store.ledger().requests.accounts();
+        let found =
+            accounts.find(|(endpoint, _)| (endpoint.transport, endpoint.signal) == (transport, signal));
+        found.map(|(_, account)| account.clone()).unwrap_or_default()
+    }
+
+    /// The requests of an endpoint that were refused, by reason.
+    pub fn refused(&self, transport: &str, signal: &str) -> Vec<(&'static str, u64)> {
+        let account = self.requests(transport, signal);
+        account
+            .refused()
+            .map(|(reason, n)| (reason.as_str(), n))
+            .collect()
     }
 
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {

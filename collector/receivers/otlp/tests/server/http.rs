@@ -2,7 +2,7 @@
 
 use crate::common::Message;
 use crate::harness::*;
-use dichroic_receiver_otlp::{Limits, Service, Verdict, json};
+use dichroic_receiver_otlp::{Limits, Service, json};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 
 /// Path, headers, body, and the body of the response.
@@ -68,7 +68,8 @@ fn requests_are_accepted_in_every_encoding() {
                 "{path} {headers:?}"
             );
         }
-        assert_eq!(server.counters.of("http", Verdict::Ok), 14);
+        let accepted = ["metrics", "logs", "unknown"].map(|signal| server.requests("http", signal).accepted);
+        assert_eq!(accepted, [11, 1, 2]);
         assert_eq!(server.store.borrow().series(), 1);
         server.end().await;
     });
@@ -99,7 +100,8 @@ fn a_partial_success_uses_the_encoding_of_the_request() {
                 (2, text)
             );
         }
-        assert_eq!(server.counters.of("http", Verdict::Partial), 4);
+        let partial = ["traces", "unknown"].map(|signal| server.requests("http", signal).partial);
+        assert_eq!(partial, [2, 2]);
         server.end().await;
     });
 }
@@ -171,6 +173,11 @@ fn an_invalid_body_is_rejected_with_a_reason() {
         let reply = reject(&server, METRICS, &[JSON], b"[", (400, "")).await;
         let text = reply.text();
         assert!(text.starts_with(r#"{"code":3,"message":"#), "{text}");
+        assert_eq!(
+            server.refused("http", "metrics"),
+            [("malformed", 4), ("corrupt", 1)]
+        );
+        assert_eq!(server.refused("http", "unknown"), [("malformed", 1)]);
         assert_eq!(server.store.borrow().series(), 0);
         server.end().await;
     });
@@ -196,6 +203,7 @@ fn a_body_over_the_size_limit_is_rejected_before_and_after_decompression() {
         .await;
         let large = vec![0; (1 << 20) + 1];
         reject(&server, METRICS, &[PROTOBUF], &large, (413, "1048576 bytes")).await;
+        assert_eq!(server.refused("http", "metrics"), [("too_large", 2)]);
         assert_eq!(server.store.borrow().series(), 0);
         server.end().await;
     });

@@ -1,7 +1,7 @@
 //! Limits on bytes, connections and time; shutdown; busy ports.
 
 use crate::harness::*;
-use dichroic_receiver_otlp::{Config, Limits, Verdict, bind};
+use dichroic_receiver_otlp::{Config, Limits, bind};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,7 +53,7 @@ fn a_sender_over_the_budget_in_flight_gets_503_and_a_retry_delay() {
                 .status,
             200
         );
-        assert!(server.counters.of("http", Verdict::Busy) >= 1);
+        assert!(matches!(server.refused("http", "metrics")[..], [("busy", 1..)]));
         server.end().await;
     });
 }
@@ -73,6 +73,7 @@ fn a_stalled_sender_is_disconnected() {
             .await
             .unwrap();
         assert_eq!(answer(&mut in_the_body).await.status, 408);
+        assert_eq!(server.refused("http", "metrics"), [("timeout", 1)]);
         let answered = head("POST", "/v1/metrics", &[JSON], 0).replace("connection: close\r\n", "");
         for started in [
             "",
@@ -114,8 +115,41 @@ fn connections_over_the_limit_are_closed() {
         let _ = timeout(PATIENCE, second.read_to_end(&mut rest))
             .await
             .expect("closed in time");
-        assert_eq!((rest.len(), server.counters.rejected_connections()), (0, 1));
+        assert!(rest.is_empty());
+        assert_eq!(server.refused("http", "unknown"), [("connections", 1)]);
         drop(first);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_sender_that_disconnects_or_does_not_use_http_is_counted() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let head = head("POST", "/v1/metrics", &[JSON], 10);
+        for (bytes, signal, reason) in [
+            (head.as_bytes(), "metrics", ("aborted", 1)),
+            (b"\x16\x03\x01\x02\x00", "unknown", ("not_http", 1)),
+            (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "unknown", ("not_http", 2)),
+        ] {
+            let mut stream = TcpStream::connect(server.http).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            if signal == "metrics" {
+                while server.counters.in_flight() == 0 {
+                    tokio::task::yield_now().await;
+                }
+                drop(stream);
+            }
+            timeout(PATIENCE, async {
+                while server.refused("http", signal) != [reason] {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .unwrap_or_else(|_| panic!("{reason:?}: {:?}", server.refused("http", signal)));
+        }
+        // A health check: connects and closes.
+        drop(TcpStream::connect(server.http).await.unwrap());
         server.end().await;
     });
 }

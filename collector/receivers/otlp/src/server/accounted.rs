@@ -1,0 +1,103 @@
+//! One request in the ledger: received when its head is read, then accepted or refused. What was refused or accepted in part is
+//! logged with its sender, because SDKs do not report it.
+
+use super::refusal_log::Refusal;
+use super::request_error::RequestError;
+use super::state::ServerState;
+use crate::ingest::RequestOutcome;
+use crate::service::Service;
+use dichroic_model::attributes::cut;
+use dichroic_pipeline::{Endpoint, RefusedReason, RequestEnd};
+use http::HeaderMap;
+use http::header::USER_AGENT;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// Most bytes of a user agent in the log.
+const USER_AGENT_BYTES: usize = 128;
+
+/// The sender of a request, for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Sender {
+    pub(super) peer: IpAddr,
+    /// Empty without one.
+    pub(super) user_agent: String,
+}
+
+impl Sender {
+    pub(super) fn new(peer: IpAddr, headers: &HeaderMap) -> Self {
+        let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        Sender {
+            peer,
+            user_agent: cut(user_agent.unwrap_or(""), USER_AGENT_BYTES).to_owned(),
+        }
+    }
+}
+
+/// A request in flight. Counts it as aborted when it is dropped without an end.
+pub(super) struct Accounted<'a> {
+    state: &'a ServerState,
+    endpoint: Endpoint,
+    sender: Option<Sender>,
+}
+
+impl<'a> Accounted<'a> {
+    pub(super) fn start(
+        state: &'a ServerState,
+        transport: &'static str,
+        service: Option<Service>,
+        sender: Sender,
+    ) -> Self {
+        let endpoint = Endpoint {
+            transport,
+            signal: service.map_or("unknown", Service::noun),
+        };
+        state.store.borrow_mut().ledger_mut().requests.received(endpoint);
+        Accounted {
+            state,
+            endpoint,
+            sender: Some(sender),
+        }
+    }
+
+    pub(super) fn accepted(mut self, outcome: &RequestOutcome) {
+        if outcome.rejected == 0 {
+            return self.end(RequestEnd::Accepted, "");
+        }
+        self.end(RequestEnd::Partial, &outcome.message);
+    }
+
+    pub(super) fn refused(mut self, error: &RequestError) {
+        self.end(RequestEnd::Refused(error.reason), &error.message);
+    }
+
+    fn end(&mut self, end: RequestEnd, message: &str) {
+        let Some(sender) = self.sender.take() else { return };
+        // Borrowed only while a panic unwinds.
+        if let Ok(mut store) = self.state.store.try_borrow_mut() {
+            store.ledger_mut().requests.ended(self.endpoint, end);
+        }
+        if end == RequestEnd::Accepted {
+            return;
+        }
+        let refusal = Refusal {
+            sender,
+            endpoint: self.endpoint,
+            reason: match end {
+                RequestEnd::Refused(reason) => Some(reason),
+                _ => None,
+            },
+        };
+        self.state
+            .refusals
+            .borrow_mut()
+            .log(refusal, message, Instant::now());
+    }
+}
+
+impl Drop for Accounted<'_> {
+    fn drop(&mut self) {
+        let message = "the sender disconnected or canceled the request before its response; raise its timeout or send smaller batches";
+        self.end(RequestEnd::Refused(RefusedReason::Aborted), message);
+    }
+}
