@@ -41,7 +41,7 @@ class Epmd(Process):
         wait_until(lambda: listens(self.port), 10, "epmd to listen")
 
 
-# OTP's `rex` starts this process, which sleeps by `timer`, for a call that arrives before the booting node has registered `user`.
+# If a call arrives before the booting node registers `user`, OTP's `rex` starts a process that waits in `timer:sleep`.
 OF_OTP = re.compile(r"\b(?:rex_proxy_user|timer),|,(?:rex_proxy_user|timer)\b")
 
 
@@ -174,7 +174,7 @@ def counted(collector: Collector, expected: float, **labels: str) -> None:
 
 
 def as_before(node: BareNode, before: dict[str, str], seconds: float = 25) -> None:
-    """Waits until the node is as it was before: by default below the 30 s until an orphaned relay removes itself."""
+    """Waits until the node is as it was before: by default in less than the 30 s after which an orphaned relay removes itself."""
     last: dict[str, tuple[str, str | None]] = {}
 
     def same() -> bool:

@@ -171,7 +171,7 @@ async def while_subscribed(
     """Returns how many events the command emits, how many arrive as rows, and how many are reported lost."""
     run = asyncio.get_running_loop().run_in_executor
     async with dichroic.connect(collector.address) as client, client.subscribe("hostile.**", on_gap="yield") as rows:
-        # Rows start when the relay has the plan; events of user 0 detect that.
+        # Rows start when the relay has the plan: we send events of user 0 until one arrives.
         row = asyncio.ensure_future(anext(rows))
         while not row.done():
             await run(None, node.do, "users", 0, 0)

@@ -82,7 +82,7 @@ fn write_one(store: &mut Core, series: dichroic_pipeline::SeriesRef, def: Def<'_
 }
 
 #[test]
-fn of_two_metrics_with_one_sample_of_one_source_one_is_hidden_and_told_why() {
+fn when_two_metrics_of_a_source_share_a_sample_one_is_hidden_with_a_reason() {
     for order in [[0, 1], [1, 0]] {
         let metrics = [
             Def {
@@ -112,7 +112,7 @@ fn of_two_metrics_with_one_sample_of_one_source_one_is_hidden_and_told_why() {
 }
 
 #[test]
-fn samples_of_other_names_are_not_hidden_beside_a_histogram_that_has_both() {
+fn a_count_and_a_sum_gauge_do_not_hide_each_other_beside_histogram_a() {
     let metrics = [
         Def {
             name: "a.count",
@@ -145,7 +145,7 @@ fn samples_of_other_names_are_not_hidden_beside_a_histogram_that_has_both() {
                 .collect();
             hidden.sort();
             assert_eq!(hidden, expected, "{order:?} {labels}");
-            // Defined again, each is the series that it was.
+            // Defining each again returns the same series.
             for (at, series) in &all {
                 let label = if *at == 2 { labels } else { "one" };
                 let again = define_series(&mut store, &source, metrics[*at], &[("at", label)]).unwrap();
@@ -156,7 +156,7 @@ fn samples_of_other_names_are_not_hidden_beside_a_histogram_that_has_both() {
 }
 
 #[test]
-fn metrics_of_two_hosts_with_one_sample_are_told_apart() {
+fn equal_samples_of_two_hosts_get_a_distinguishing_label() {
     let mut store = store(|_| {});
     let (a, b) = (on_host(&mut store, "a", &[]), on_host(&mut store, "b", &[]));
     let gauge = Def {

@@ -355,14 +355,14 @@ def _decode_map(body: bytes, at: int, what: str) -> dict[str, Value]:
     reader = Reader(body, at)
     fields = reader.value()
     if not isinstance(fields, dict):
-        raise ProtocolError(f"invalid fields of {what}: expected a map")
+        raise ProtocolError(f"invalid fields in {what}: expected a map")
     if reader.at != reader.end:
         raise ProtocolError(f"{reader.end - reader.at} extra bytes after {what}")
     return fields
 
 
 def rows_in(type: int, body: bytes) -> int:
-    """Returns the number of rows in the body of a frame without decoding it; of invalid bytes any number."""
+    """Returns the number of rows in the body of a frame without decoding it; arbitrary for an invalid body."""
     if type == Mixed.TYPE:
         return MIXED_HEAD.unpack_from(body)[1] if len(body) >= MIXED_HEAD.size else 0
     if type == Events.TYPE:

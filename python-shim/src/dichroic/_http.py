@@ -93,7 +93,7 @@ class HttpBody:
         return body
 
     def end(self) -> DichroicError | None:
-        """Returns the exception of an error response that the end of the connection completes."""
+        """Called at the end of the connection: returns the error of a response that had no length."""
         if self._refused_status is not None:
             return self._refused()
         return None

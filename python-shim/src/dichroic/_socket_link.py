@@ -17,7 +17,7 @@ READ_SIZE = 262_144
 
 
 class SocketLink:
-    """Handles what was received and when nothing was. A subclass waits for the socket."""
+    """Handles received data and silence. A subclass waits for the socket."""
 
     def __init__(self, endpoint: Endpoint, stream: Stream, connected: socket.socket) -> None:
         self._stream = stream
@@ -33,12 +33,12 @@ class SocketLink:
         return SILENCE_TIMEOUT if self._stream.established else HELLO_TIMEOUT
 
     def _time_left(self, until: float | None) -> float:
-        """Seconds to wait for data: to the caller's time, or to the time at which silence ends the connection."""
+        """Seconds left until the caller's deadline or the silence limit, whichever is first."""
         silent_at = self._last_received + self._limit()
         return max(0.0, (silent_at if until is None else min(until, silent_at)) - time.monotonic())
 
     def _timed_out(self) -> bool:
-        """Nothing arrived in time. Returns whether that ends the connection; otherwise the caller's time came."""
+        """True if the connection is dead; False if only the caller's deadline passed."""
         limit = self._limit()
         if time.monotonic() < self._last_received + limit:
             return False

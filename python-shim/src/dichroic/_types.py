@@ -1,8 +1,8 @@
 """Events, logs, sources, and the statistics of a subscription. Points are in `_points`, gaps in `_gap`.
 
-One object is created per row, so these are classes with `__slots__`. An `Event` refers to its row and to what its
-frame has once (name, source, columns). It builds the `measurements` and `metadata` dicts on first access, which makes
-a stream four times as fast as building them eagerly.
+One object is created per row, so these are classes with `__slots__`. An `Event` refers to its row and to the values
+its frame stores once (name, source, columns). It builds the `measurements` and `metadata` dicts on first access, which
+makes a stream four times as fast as building them eagerly.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Event:
     Attributes:
         name: Dotted name.
         measurements: Numbers by name; absent measurements are omitted.
-        metadata: Scalars by the tag names that the pack declares. Of an OTLP log record with an event name: its
-            attributes, and, where it has them, `severity`, `body`, and `trace_id` and `span_id` in hexadecimal.
+        metadata: Scalars by the tag names that the pack declares. For an OTLP log record with an event name: its
+            attributes, plus `severity`, `body`, and `trace_id` and `span_id` in hexadecimal, if set.
         time: Nanoseconds since the Unix epoch.
         source: The emitter.
     """
@@ -152,7 +152,7 @@ class Event:
 
     @property
     def units(self) -> dict[str, str]:
-        """UCUM units of the measurements for which the pack declares one: `{"duration": "s"}`."""
+        """UCUM units of the measurements for which the pack declares one: `{"duration": "ns"}`."""
         return self._context.schema.units
 
     def _key(self) -> tuple[Any, ...]:

@@ -54,7 +54,7 @@ pub enum Problem {
         /// The value without the key.
         default: Option<String>,
     },
-    /// A rule that involves several keys, or more than the type of one.
+    /// A rule about several keys, or about a value beyond its type.
     #[error("{0}")]
     Rule(String),
 }
@@ -120,7 +120,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A configuration text with the data to point at its parts.
+/// The configuration text and what is needed to locate errors in it.
 pub struct Source<'a> {
     /// The name of the file.
     pub file: &'a str,
@@ -167,7 +167,7 @@ struct At<'a> {
 }
 
 impl Source<'_> {
-    /// The error of a reference; its position is one of the file.
+    /// An error in a `${…}` reference, positioned in the original file.
     pub fn unexpanded(file: &str, text: &str, (at, error): (Position, ExpandError)) -> ConfigError {
         ConfigError {
             file: file.to_owned(),
@@ -402,7 +402,7 @@ fn found_value(content: &Content) -> String {
     }
 }
 
-/// Whether the schema states more than the type of the scalar at a path: then its expectation replaces the reader's message.
+/// Whether the schema has a more precise expectation than the scalar's type; if so it replaces the reader's message.
 fn is_described(index: &Index, path: &KeyPath, schema: Node<'_>) -> bool {
     let scalar = index
         .get(path)

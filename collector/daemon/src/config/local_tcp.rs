@@ -77,7 +77,7 @@ pub enum WeakToken {
     #[error("the token has {0} characters, more than the maximum of {MAX_BYTES}")]
     Long(usize),
     /// Can be guessed.
-    #[error("the token is too short: {0} characters of this kind are less than {BITS} bits")]
+    #[error("the token is too short: {0} such characters hold less than {BITS} bits")]
     Short(usize),
 }
 

@@ -355,7 +355,7 @@ f.yaml:1:13: security.local_tcp: token or token_file is required
     check(
         "security: { local_tcp: { token: 0123456789abcdef } }\n",
         r"
-f.yaml:1:33: security.local_tcp.token: the token is too short: 16 characters of this kind are less than 128 bits
+f.yaml:1:33: security.local_tcp.token: the token is too short: 16 such characters hold less than 128 bits
   1 | security: { local_tcp: { token: **************** } }
     |                                 ^^^^^^^^^^^^^^^^
   help: make a token with `openssl rand -hex 32`

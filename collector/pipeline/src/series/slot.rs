@@ -64,7 +64,7 @@ pub(crate) struct Slot {
     pub(crate) generation: Generation,
     /// What pages show of it.
     pub(crate) shown: Shown,
-    /// Its row is made of more than this slot: other series have its exposition identity, or it has several writers.
+    /// Its row combines several slots: other series have its exposition identity, or it has several writers.
     pub(crate) composite: bool,
     pub(crate) monotonic: bool,
     /// Series of its source expire when idle.

@@ -60,7 +60,7 @@ pub fn total(counts: &[u64]) -> u64 {
 }
 
 impl HistogramCell {
-    /// Adds another histogram; where bounds differ, at the bounds that both have.
+    /// Adds another histogram; if the bounds differ, only shared bounds are kept.
     pub(crate) fn add(&mut self, other: &HistogramCell) {
         let (sum, min_max) = (
             add_sums(self.sum, other.sum),

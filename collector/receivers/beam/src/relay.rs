@@ -33,7 +33,7 @@ const ACCOUNT_MOST: u64 = 1 << 52;
 /// Rows whose cells are prefetched together: 17.5 ns a row, against 22.5 one by one and 19 with 16 (random order, 100,000 series).
 const GROUP: usize = 8;
 
-/// Flushes without totals after which a node is taken to have none.
+/// Flushes without totals after which a node is assumed to have none.
 const SETTLE_FLUSHES: u64 = 3;
 
 /// A protocol violation: the content of the GOODBYE that ends the connection.
@@ -427,7 +427,7 @@ impl Relay {
             self.stale = true;
         }
         if reply.generation != self.generation {
-            // For an earlier plan: the reply to the current one follows.
+            // This answers an earlier plan; the reply to the current one is still to come.
             return;
         }
         self.status.attached = reply.attached;

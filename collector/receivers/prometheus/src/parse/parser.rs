@@ -32,10 +32,10 @@ pub trait Grammar<'a>: Default {
     /// Whether names in quotes are allowed.
     fn quoted_names(&self) -> bool;
 
-    /// Whether a comma may follow the last label, although [`Self::LOOSE`] is not set.
+    /// Whether a comma may follow the last label even if [`Self::LOOSE`] is not set.
     fn last_comma(&self) -> bool;
 
-    /// Counts what the format forbids and the parser accepts in the braces at `at`.
+    /// Counts violations in the braces at `at` that the parser tolerates.
     fn accepted(&mut self, braces: &Braces<'a>, at: usize);
 
     /// See [`Parser::next_item`].
@@ -69,8 +69,8 @@ impl<'a, G: Grammar<'a>> Parser<'a, G> {
 
     /// Continues after a line that [`Parser::quick`] returned.
     ///
-    /// The rules of OpenMetrics on families do not see such a line: the caller must accept every line of a page whose lines
-    /// were parsed before in the same order, and must check the values itself.
+    /// Such a line skips the OpenMetrics family checks, so the caller may use it only for lines already parsed in this order on
+    /// an earlier page, and must check the values itself.
     #[inline]
     pub fn accept(&mut self, line: &Quick<'a>) {
         self.at = line.next;
