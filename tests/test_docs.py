@@ -102,6 +102,25 @@ def test_files_that_the_pages_name_exist():
             assert (ROOT / path).exists() or "build/" in path, f"{page.name}: {path}"
 
 
+def test_files_and_identifiers_of_the_architecture_page_exist():
+    """Of its table "Where to change what": `path`, `path` (`item_in_it`), `Type::item` and `crate::Type`."""
+    table = (ROOT / "ARCHITECTURE.md").read_text().split("## Where to change what")[1]
+    sources = [p.read_text() for part in ("collector", "exporters") for p in (ROOT / part).rglob("src/**/*.rs")]
+    paths = items = 0
+    for path, item in re.findall(r"`([^`]+/[^`]*)`(?: \(`(\w+)`\))?", table):
+        paths += 1
+        assert (ROOT / path).exists(), path
+        assert not item or re.search(rf"\b{item}\b", (ROOT / path).read_text()), f"{path}: no {item}"
+    for owner, item in re.findall(r"`(\w+)::(\w+)`", table):
+        items += 1
+        defined = re.compile(rf"\b(?:fn|struct|enum|trait|mod|type) {item}\b|^    {item}:", re.M)
+        named = [text for text in sources if defined.search(text)]
+        assert named, f"{owner}::{item}: not defined"
+        assert owner.islower() or any(re.search(rf"\b{owner}\b", text) for text in named), f"{owner}::{item}"
+    assert paths >= 10, table
+    assert items >= 2, table
+
+
 def test_the_metrics_reference_has_every_family_of_the_collector_itself():
     reference = (ROOT / "docs" / "metrics.md").read_text()
     # Relays report their own account with the raw events that they send.
