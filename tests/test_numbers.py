@@ -227,6 +227,18 @@ def test_processes_that_share_a_resource_are_added_up(collector: Collector) -> N
     assert [finding["subject"] for finding in findings if finding["check"] == "several_writers"] == ["jobs"]
 
 
+def test_processes_that_share_a_start_are_reported(collector: Collector) -> None:
+    for value in [15, 25, 35, 45, 55]:
+        for process in [0, 10]:
+            point = number(value + process * (value // 10), start=0)
+            point["startTimeUnixNano"] = str(EPOCH - 100 * SECOND)
+            push(collector, "forked", [counter("tasks", [point])])
+    findings = collector.api("/api/v1/lint")["findings"]
+    assert [finding["subject"] for finding in findings if finding["check"] == "shared_start"] == ["tasks"]
+    warning = 'dichroic_warnings_total{job="dichroic",kind="shared_starts"'
+    wait_until(lambda: warning in collector.metrics(), 10, "the warning in the self telemetry")
+
+
 def test_a_value_that_openmetrics_forbids_is_on_the_page(collector: Collector) -> None:
     push(collector, "forbidden", [counter("debt", [number(-3), number(4, {"a": "b"})]), histogram("temperature", 2, sum_=-5.0)])
     assert read(collector, "forbidden") == {

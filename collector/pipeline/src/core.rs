@@ -78,6 +78,8 @@ pub struct Warnings {
     pub label_collisions: u64,
     /// Series that several processes write, whose totals are added up.
     pub several_writers: u64,
+    /// Series that several processes write with one start, so that their totals cannot be added up.
+    pub shared_starts: u64,
     /// Deltas whose start lies after the end of the last one: something is missing between.
     pub delta_gaps: u64,
     /// Deltas that start before the end of the previous one.
@@ -158,6 +160,7 @@ impl Core {
         Warnings {
             label_collisions: self.exposition.claims.collisions,
             several_writers: self.series.writers.seen(),
+            shared_starts: self.series.writers.shared_starts(),
             delta_gaps: counters.delta_gaps,
             delta_overlaps: counters.delta_overlaps,
             resets: counters.resets,

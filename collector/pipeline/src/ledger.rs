@@ -500,7 +500,10 @@ mod tests {
             ledger.retire(SourceId(id));
         }
         assert_eq!(ledger.accounts().count(), RETIRED + 1);
-        assert_eq!(ledger.accounts().map(|(.., a)| a.received).sum::<u64>(), 2 * u64::from(sources));
+        assert_eq!(
+            ledger.accounts().map(|(.., a)| a.received).sum::<u64>(),
+            2 * u64::from(sources)
+        );
         assert!(ledger.balances());
         assert_eq!(ledger.source_name(SourceId(0)), None);
     }

@@ -23,6 +23,8 @@ pub struct Row {
     pub hidden: Option<HiddenReason>,
     /// Processes whose totals were added up, because they write one series.
     pub writers: usize,
+    /// Several processes write the series with one start, so that their totals cannot be added up.
+    pub share_start: bool,
     /// Its newest exemplar.
     pub exemplar: Option<Arc<Exemplar>>,
 }

@@ -264,6 +264,25 @@ fn a_restart_is_a_reset_and_a_start_that_slides_is_one_writer() {
 }
 
 #[test]
+fn writers_with_one_start_are_reported_for_they_cannot_be_told_apart() {
+    let mut store = store(|_| {});
+    let forked = [
+        (1, 10, 15),
+        (1, 11, 25),
+        (1, 20, 16),
+        (1, 21, 27),
+        (1, 30, 17),
+        (1, 31, 29),
+    ];
+    write_all(&mut store, &forked);
+    assert_eq!(store.warnings().shared_starts, 0, "two decreases");
+    assert!(!rows(&mut store)[0].share_start);
+    write_all(&mut store, &[(1, 40, 18), (1, 41, 31), (1, 50, 19)]);
+    assert_eq!((store.warnings().shared_starts, store.warnings().resets), (1, 4));
+    assert!(rows(&mut store)[0].share_start);
+}
+
+#[test]
 fn scopes_are_always_shown_on_request() {
     let mut store = store(|_| {});
     store.always_show_scopes();

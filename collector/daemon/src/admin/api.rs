@@ -138,10 +138,11 @@ fn stage(reading: &Reading) -> Value {
 }
 
 /// The conditions with their names in the self telemetry.
-pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 7] {
+pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 8] {
     [
         ("label_collisions", warnings.label_collisions),
         ("several_writers", warnings.several_writers),
+        ("shared_starts", warnings.shared_starts),
         ("delta_gaps", warnings.delta_gaps),
         ("delta_overlaps", warnings.delta_overlaps),
         ("resets", warnings.resets),
@@ -272,6 +273,9 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
             lint::hidden_because(reason)
         );
         entry.warnings.insert(warning);
+    }
+    if row.share_start {
+        entry.warnings.insert("several processes write one series with one start time; each point replaces the total of another process".to_owned());
     }
     if row.writers > 1 {
         let warning = "several processes write one series; their totals are added up".to_owned();

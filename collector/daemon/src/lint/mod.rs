@@ -85,6 +85,7 @@ struct Family {
     hidden: BTreeMap<HiddenReason, u64>,
     /// Most processes that write one of its series.
     writers: usize,
+    share_start: bool,
     bounds: Option<std::sync::Arc<[f64]>>,
     below: u64,
     above: u64,
@@ -157,6 +158,7 @@ impl Seen {
             *family.hidden.entry(reason).or_default() += 1;
         }
         family.writers = family.writers.max(row.writers);
+        family.share_start |= row.share_start;
         if let RowValue::Histogram(cell) = &row.value {
             family.below += cell.counts.first().copied().unwrap_or(0);
             family.above += cell.counts.last().copied().unwrap_or(0);
@@ -460,6 +462,10 @@ impl Family {
                 hidden_because(*reason)
             );
             all.push((Level::Warning, "label_collision", message));
+        }
+        if self.share_start {
+            let message = "several processes write one series with one start time, so each point replaces the total of another process; give each process its own `service.instance.id`, and set the SDK up after the fork".to_owned();
+            all.push((Level::Warning, "shared_start", message));
         }
         if self.writers > 1 {
             let message = format!(

@@ -132,6 +132,7 @@ impl Snapshot {
             time: slot.time,
             hidden: slot.hidden(),
             writers: 1,
+            share_start: series.writers.share_start(index),
             exemplar,
         })
     }
@@ -176,6 +177,7 @@ impl Snapshot {
             time,
             hidden: slot.hidden(),
             writers,
+            share_start: series.writers.share_start(index),
             exemplar: series.exemplar(index).cloned(),
         })
     }

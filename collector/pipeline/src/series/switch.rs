@@ -128,6 +128,7 @@ impl Series {
 
     /// Removes all writers but the one in the slot.
     pub(crate) fn remove_writers(&mut self, index: u32) {
+        self.writers.remove_falls(index);
         if self.writers.sets.is_empty() {
             return;
         }

@@ -52,8 +52,11 @@ impl Series {
             slot.cell = Cell::Number(value);
         }
         stamp(slot, times, touched, reset);
-        self.counters.resets += u64::from(reset);
-        Ok(outcome(slot))
+        let written = outcome(slot);
+        if reset {
+            self.count_reset(series.index, times);
+        }
+        Ok(written)
     }
 
     /// Adds a delta to a sum.
@@ -101,8 +104,11 @@ impl Series {
         let grown = held.heap_bytes() - before;
         stamp(slot, times, touched, reset);
         self.bytes += grown;
-        self.counters.resets += u64::from(reset);
-        Ok(outcome(slot))
+        let written = outcome(slot);
+        if reset {
+            self.count_reset(series.index, times);
+        }
+        Ok(written)
     }
 
     /// Adds a delta to a histogram.
@@ -149,8 +155,11 @@ impl Series {
         let after = slot.cell.heap_bytes();
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
-        self.counters.resets += u64::from(reset);
-        Ok(outcome(slot))
+        let written = outcome(slot);
+        if reset {
+            self.count_reset(series.index, times);
+        }
+        Ok(written)
     }
 
     /// Adds a delta to an exponential histogram, at the coarser scale of both.
@@ -205,8 +214,11 @@ impl Series {
         let after = slot.cell.heap_bytes();
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
-        self.counters.resets += u64::from(reset);
-        Ok(outcome(slot))
+        let written = outcome(slot);
+        if reset {
+            self.count_reset(series.index, times);
+        }
+        Ok(written)
     }
 
     /// Stores the newest exemplar of a series, unless its attributes exceed [`EXEMPLAR_BYTES`].
@@ -288,6 +300,16 @@ fn live(slots: &mut [Slot], series: SeriesRef) -> Result<&mut Slot, DropReason> 
     match slots.get_mut(series.index as usize) {
         Some(slot) if slot.generation == series.generation && slot.meta.is_some() => Ok(slot),
         _ => Err(DropReason::SeriesGone),
+    }
+}
+
+impl Series {
+    #[cold]
+    fn count_reset(&mut self, index: u32, times: Times) {
+        self.counters.resets += 1;
+        if times.start != 0 {
+            self.writers.fell(index);
+        }
     }
 }
 

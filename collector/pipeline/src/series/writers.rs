@@ -37,7 +37,13 @@ pub(super) struct WriterSet {
 pub(crate) struct Writers {
     pub(super) sets: HashMap<u32, WriterSet>,
     pub(super) seen: u64,
+    /// How often the total of a series decreased although its stated start did not change.
+    falls: HashMap<u32, u32>,
+    shared_starts: u64,
 }
+
+/// Decreases of one series with an unchanged start after which several processes are the only explanation.
+const FALLS: u32 = 3;
 
 impl Writers {
     /// Series that had several writers so far.
@@ -54,6 +60,29 @@ impl Writers {
     pub(crate) fn count(&self, index: u32) -> usize {
         let set = self.sets.get(&index).filter(|set| set.confirmed);
         1 + set.map_or(0, |set| set.others.len())
+    }
+
+    /// Series so far whose writers state one start, so that they cannot be told apart.
+    pub(crate) fn shared_starts(&self) -> u64 {
+        self.shared_starts
+    }
+
+    /// Whether several writers of the series state one start.
+    pub(crate) fn share_start(&self, index: u32) -> bool {
+        self.falls.get(&index).is_some_and(|falls| *falls >= FALLS)
+    }
+
+    /// The total of the series decreased, and its start is the stated one as before.
+    pub(super) fn fell(&mut self, index: u32) {
+        let falls = self.falls.entry(index).or_default();
+        *falls = falls.saturating_add(1);
+        self.shared_starts += u64::from(*falls == FALLS);
+    }
+
+    pub(super) fn remove_falls(&mut self, index: u32) {
+        if !self.falls.is_empty() {
+            self.falls.remove(&index);
+        }
     }
 
     /// Adds what one writer lost by a reset.
