@@ -33,4 +33,4 @@ def quiet(node: BareNode) -> Iterator[BareNode]:
         yield node
         # No log line of the node may have been caused by the relay.
         unexpected = [line for line in node.lines if not line.startswith((*EXPECTED_OUTPUT, "attach_node"))]
-        assert unexpected == []
+        assert not unexpected, "\n".join(node.lines)

@@ -30,7 +30,7 @@
 -define(PURGE_TRIES, 100).
 -define(PURGE_MS, 50).
 %% Modules of OTP that a node in interactive mode may load only for this module.
--define(OTP, [beam_lib, io_lib_pretty, erl_scan, string, unicode_util, ordsets, timer]).
+-define(OTP, [beam_lib, io_lib_pretty, erl_scan, string, unicode_util, ordsets]).
 
 %% `also' are dotted names of further events that the node may emit.
 -type options() :: #{guardian := node(), answer := {pid(), term()}, live_ms := non_neg_integer(), also := [binary()]}.
@@ -237,7 +237,8 @@ wait(Until, Guardian, Tracer, Numbered) ->
     end.
 
 listen(Until, Guardian, Tracer, Numbered, Traced) ->
-    Left = (Until - now_us()) div 1000,
+    %% Rounded up, so that the time is not shorter than asked for.
+    Left = (Until - now_us() + 999) div 1000,
     receive {nodedown, Guardian} -> Traced
     after max(0, min(Left, ?POLL_MS)) ->
         {_, Seen} = seen(Tracer, seen_so_far),
@@ -362,11 +363,13 @@ clean_up(Known) ->
     case persistent_term:get(?HANDLER, none) of
         none -> ok;
         _ ->
-            timer:sleep(?GRACE_MS),
+            receive after ?GRACE_MS -> ok end,
             _ = persistent_term:erase(?HANDLER),
             ok
     end,
-    _ = [code:delete(M) andalso code:soft_purge(M) || M <- ?OTP, not lists:member(M, Known), erlang:module_loaded(M)],
+    %% The code server logs an error if old code is still in use, so that is checked first.
+    _ = [code:soft_purge(M) andalso code:delete(M) andalso code:soft_purge(M)
+         || M <- ?OTP, not lists:member(M, Known), erlang:module_loaded(M)],
     _ = [code:delete(M) andalso code:purge(M) || M <- [dichroic_discover_code], code:is_loaded(M) =:= {file, ?ATTACHED}],
     case others(?PURGE_TRIES) of
         none -> lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
@@ -381,6 +384,5 @@ others(Tries) ->
     case Here of
         [] -> none;
         _ ->
-            timer:sleep(?PURGE_MS),
-            others(Tries - 1)
+            receive after ?PURGE_MS -> others(Tries - 1) end
     end.
