@@ -21,7 +21,7 @@ pub struct Config {
     pub min_every: Duration,
     /// Rows of a frame that the exporter builds.
     pub batch_rows: usize,
-    /// How long selected rows wait for a fuller frame.
+    /// How long rows wait for a fuller frame, for a subscriber without `within_ms`.
     pub batch_delay: Duration,
     /// Silence after which a PING is sent.
     pub ping_after: Duration,

@@ -1,25 +1,26 @@
-//! An event or log subscription: batches from the store pass the filter and are written at once, or queued in the ring while the
-//! subscriber is behind.
+//! An event or log subscription: batches from the store pass the filter and are written, or queued in the ring while the subscriber
+//! is behind. Small batches are gathered in frames of many schemas, because a frame costs its reader more than its rows: a row waits
+//! at most `within` for a fuller frame, and a full frame is written at once.
 
 use crate::account::Account;
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
+use crate::exporter::ClientInfo;
 use crate::filter::{Filter, Selection};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::ring::{Gap, Pushed, Ring, RingItem};
-use crate::rows::{RowStorage, Rows, Selected};
+use crate::rows::{Gathered, RowStorage, Rows};
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
 use dichroic_pipeline::{StreamItem, Subscription};
 use dichroic_wire::hello::OnFull;
-use dichroic_wire::{Events, EventsBuilder, EventsScratch, GoodbyeCode};
+use dichroic_wire::{Events, EventsScratch, GoodbyeCode, MixedBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whole batches of at most this many rows are merged while the subscriber is behind: a frame costs its reader more than that
-/// many rows.
+/// Whole batches of at most this many rows are gathered: a frame costs its reader more than that many rows.
 const SMALL: u32 = 32;
 
 /// Where a resumed subscription starts.
@@ -31,13 +32,14 @@ struct Skip {
     rows: u64,
 }
 
-/// Rows of a frame under construction: consecutive rows of one schema and source.
-struct PendingRows {
-    schema: Arc<EventSchema>,
-    source: Arc<Source>,
-    builder: EventsBuilder,
+/// A frame under construction: consecutive rows of any schemas and sources.
+struct Gathering {
+    builder: MixedBuilder,
+    /// Schema and source of each of the builder's contexts.
+    contexts: Vec<(Arc<EventSchema>, Arc<Source>)>,
     positions: Vec<u64>,
-    since: Instant,
+    /// When its first row was added; `None` without rows.
+    since: Option<Instant>,
 }
 
 /// One event or log subscription.
@@ -47,12 +49,14 @@ pub(crate) struct EventSource {
     filter: Filter,
     scratch: EventsScratch,
     matching: Vec<u32>,
-    pending: Option<PendingRows>,
+    gathering: Gathering,
     skip: Skip,
     account: Account,
-    max_frame: u32,
     batch_rows: usize,
-    batch_delay: Duration,
+    /// Longest time from the first row of a frame under construction to its end.
+    within: Duration,
+    /// Whether small batches wait also while the subscriber is not behind. Otherwise they are written at once.
+    lingers: bool,
 }
 
 impl EventSource {
@@ -62,7 +66,7 @@ impl EventSource {
         request: &Request,
         resumed: bool,
         account: Account,
-        max_frame: u32,
+        client: &ClientInfo,
         config: &Config,
     ) -> Self {
         let skip = match request.cursor {
@@ -72,31 +76,43 @@ impl EventSource {
             },
             _ => Skip::default(),
         };
+        // Other formats have no frames to fill: they wait only on request.
+        let lingers = client.mixes || request.within.is_some();
+        let within = request.within.unwrap_or(config.batch_delay);
         EventSource {
             subscription,
             ring: Ring::new(request.buffer, config.buffer_bytes, request.on_full),
             filter: request.filter.clone(),
             scratch: EventsScratch::default(),
             matching: Vec::new(),
-            pending: None,
+            gathering: Gathering {
+                builder: MixedBuilder::new(client.max_frame),
+                contexts: Vec::new(),
+                positions: Vec::new(),
+                since: None,
+            },
             skip,
             account,
-            max_frame,
-            batch_rows: config.batch_rows,
-            batch_delay: config.batch_delay,
+            batch_rows: config.batch_rows.min(request.buffer),
+            within: if lingers || !request.filter.is_open() {
+                within
+            } else {
+                Duration::ZERO
+            },
+            lingers: lingers && !within.is_zero(),
         }
     }
 
-    /// When the frame under construction must be sent.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.pending
-            .as_ref()
-            .map(|pending| pending.since + self.batch_delay)
+    /// When the frame under construction must be sent. While the subscriber is behind it may become fuller: it is sent when the bytes
+    /// before it are written.
+    pub fn deadline(&self, out: &Outgoing) -> Option<Instant> {
+        let since = self.gathering.since.filter(|_| out.is_empty())?;
+        Some(since + self.within)
     }
 
     /// Whether no rows are queued.
     pub fn is_drained(&self) -> bool {
-        self.ring.is_empty() && self.pending.is_none() && self.subscription.items.is_empty()
+        self.ring.is_empty() && self.gathering.since.is_none() && self.subscription.items.is_empty()
     }
 
     /// Rows whose last byte was written.
@@ -109,11 +125,8 @@ impl EventSource {
     /// Encodes queued rows while the buffer has room, and sends the frame under construction when it is due.
     pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
         self.drain(out, encoder);
-        // Merged small batches are sent as soon as the subscriber has caught up; selected rows after `batch_delay`.
-        let due = (self.filter.is_open() && out.is_empty())
-            || self.deadline().is_some_and(|deadline| deadline <= now);
-        if self.pending.is_some() && self.ring.is_empty() && out.has_room() && due {
-            // Cannot fail: the ring is empty and the buffer has room.
+        if self.deadline(out).is_some_and(|deadline| deadline <= now) {
+            // Cannot fail: nothing is queued, so the ring is empty and the buffer has room.
             let _ = self.close(out, encoder);
         }
     }
@@ -186,7 +199,8 @@ impl EventSource {
         let from = self.skip.before.saturating_sub(batch.position);
         let from = from.min(batch.rows.into()) as u32;
         let behind = !self.ring.is_empty() || !out.is_empty();
-        if self.filter.is_open() && !(behind && batch.rows <= SMALL) {
+        let gathers = batch.rows <= SMALL && (behind || self.lingers);
+        if self.filter.is_open() && !gathers {
             return self.whole(batch, from, out, encoder);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -269,27 +283,26 @@ impl EventSource {
         encoder: &mut Encoder,
     ) -> Result<(), SubscribeError> {
         while !rows.is_empty() {
-            let other = |pending: &PendingRows| {
-                pending.schema.id != batch.schema.id || pending.source.id != batch.source.id
-            };
-            if self.pending.as_ref().is_some_and(other) {
-                self.close(out, encoder)?;
-            }
-            if self.pending.is_none() {
-                self.pending = Some(self.start(batch, events)?);
-            }
-            let Some(pending) = &mut self.pending else { break };
-            let had = pending.builder.rows();
+            let Gathering {
+                builder,
+                contexts,
+                positions,
+                since,
+            } = &mut self.gathering;
+            let had = builder.rows();
             let room = self.batch_rows.saturating_sub(had);
-            let appended = pending
-                .builder
-                .append(events, rows.iter().take(room).map(|row| *row as usize));
-            let added = pending.builder.rows() - had;
-            pending
-                .positions
-                .extend(rows[..added].iter().map(|row| batch.position + u64::from(*row)));
+            let chosen = rows.iter().take(room).map(|row| *row as usize);
+            let appended = builder.append(batch.schema.id, batch.source.id.0, events, chosen);
+            let added = builder.rows() - had;
+            if added > 0 {
+                since.get_or_insert_with(Instant::now);
+                if builder.contexts().len() > contexts.len() {
+                    contexts.push((batch.schema.clone(), batch.source.clone()));
+                }
+                positions.extend(rows[..added].iter().map(|row| batch.position + u64::from(*row)));
+            }
             rows = &rows[added..];
-            let full = pending.builder.rows() >= self.batch_rows;
+            let full = builder.rows() >= self.batch_rows;
             if appended.is_err() {
                 // The row exceeds the subscriber's frame size.
                 rows = &rows[1..];
@@ -307,38 +320,24 @@ impl EventSource {
         Ok(())
     }
 
-    fn start(&self, batch: &Arc<Batch>, events: &Events<'_>) -> Result<PendingRows, SubscribeError> {
-        // Ids and position are set when the frame is sent.
-        let builder = EventsBuilder::new(0, 0, events.columns() - 1, self.max_frame)
-            .map_err(|error| SubscribeError::new(GoodbyeCode::Internal, 0, error.to_string()))?;
-        Ok(PendingRows {
-            schema: batch.schema.clone(),
-            source: batch.source.clone(),
-            builder,
-            positions: Vec::new(),
-            since: Instant::now(),
-        })
-    }
-
     /// Completes the frame under construction.
     fn close(&mut self, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), SubscribeError> {
-        let Some(mut pending) = self.pending.take() else {
-            return Ok(());
-        };
-        let mut frame = Vec::new();
-        let rows = pending.builder.finish(0, &mut frame).unwrap_or(0);
-        if rows == 0 {
+        let gathering = &mut self.gathering;
+        if gathering.since.take().is_none() {
             return Ok(());
         }
-        let selected = Selected {
-            schema: pending.schema,
-            source: pending.source,
+        let mut frame = Vec::new();
+        let finished = gathering.builder.finish(gathering.positions[0], &mut frame);
+        let gathered = Gathered {
             frame: frame.into(),
-            positions: pending.positions.into(),
+            contexts: gathering.contexts.drain(..).collect(),
+            positions: gathering.positions.drain(..).collect(),
         };
-        let storage = RowStorage::Selected(Arc::new(selected));
-        let to = rows as u32;
-        self.enqueue(Rows { storage, from: 0, to }, out, encoder)
+        let to =
+            finished.map_err(|error| SubscribeError::new(GoodbyeCode::Internal, 0, error.to_string()))?;
+        let storage = RowStorage::Gathered(Arc::new(gathered));
+        let (from, to) = (0, to as u32);
+        self.enqueue(Rows { storage, from, to }, out, encoder)
     }
 
     /// Encodes rows at once if the ring is empty, otherwise queues them in it.

@@ -16,7 +16,7 @@ use crate::source::RowSource;
 use dichroic_model::clock::now;
 use dichroic_model::{EventKind, GapReason, UnixNanos};
 use dichroic_pipeline::{Busy, Handle, Hop, ResumePoint, StreamRequest, Subscription};
-use dichroic_wire::hello::{Cursor, SubscribeKind};
+use dichroic_wire::hello::{Cursor, MINOR_OF_MIXED, SubscribeKind};
 use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub(crate) struct ClientInfo {
     pub agent: String,
     pub format: Format,
     pub max_frame: u32,
+    /// Whether it reads MIXED frames.
+    pub mixes: bool,
 }
 
 impl Exporter {
@@ -70,8 +72,12 @@ impl Exporter {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let shared = &*self.0;
+        let mixes = hello.minor >= MINOR_OF_MIXED;
         let opened = match SubscriberHello::read(hello) {
-            Ok(hello) => self.open_socket(&hello).await.map(|opened| (opened, hello)),
+            Ok(hello) => self
+                .open_socket(&hello, mixes)
+                .await
+                .map(|opened| (opened, hello)),
             Err(error) => {
                 let code = error.goodbye_code().unwrap_or(GoodbyeCode::Malformed);
                 Err(SubscribeError::new(code, 0, error.to_string()))
@@ -97,7 +103,7 @@ impl Exporter {
             writer,
             peer: Some(ClientFrames::new(read_ahead)),
             source: opened.source,
-            encoder: Encoder::frames(hello.max_frame),
+            encoder: Encoder::frames(hello.max_frame, mixes),
             out: Outgoing::new(opened.buffer),
             config: &shared.config,
             stop: shared.registry.stopping(),
@@ -107,11 +113,16 @@ impl Exporter {
         drop(opened.admission);
     }
 
-    async fn open_socket(&self, hello: &SubscriberHello) -> Result<OpenSubscription, SubscribeError> {
+    async fn open_socket(
+        &self,
+        hello: &SubscriberHello,
+        mixes: bool,
+    ) -> Result<OpenSubscription, SubscribeError> {
         let client = ClientInfo {
             agent: hello.agent.clone(),
             format: Format::Socket,
             max_frame: hello.max_frame,
+            mixes,
         };
         let request = hello
             .subscribe
@@ -213,14 +224,7 @@ impl SharedState {
             hello.unmatched = typos(&known, &request)?;
         }
         let account = Account::new(admission.hop.clone(), hop);
-        let mut source = EventSource::new(
-            subscription,
-            &request,
-            resumed,
-            account,
-            client.max_frame,
-            &self.config,
-        );
+        let mut source = EventSource::new(subscription, &request, resumed, account, client, &self.config);
         if cursor.is_some() && !resumed {
             source.gap(Gap {
                 schema: None,

@@ -6,7 +6,7 @@
 //! | `kind` | `event` (default), `log`, `metric` |
 //! | `where` | `label:glob`, or `where.label=glob`; repeated: globs of one label are alternatives, labels must all match |
 //! | `format` | `frames`, `ndjson` (default) or `sse`; wins over `Accept` |
-//! | `every_ms`, `replay_ms`, `cursor` (`epoch,position,rows`), `buffer`, `on_full`, `sample` | as in HELLO |
+//! | `every_ms`, `replay_ms`, `cursor` (`epoch,position,rows`), `buffer`, `on_full`, `sample`, `within_ms` | as in HELLO |
 //!
 //! A browser's `Last-Event-ID` is a cursor. An unknown parameter is an error, because an ignored filter would give wrong numbers.
 
@@ -19,7 +19,7 @@ use crate::request::{BadRequest, Request, bad};
 use crate::session::Session;
 use bytes::Bytes;
 use dichroic_model::text::{InvalidQuery, decode_query};
-use dichroic_wire::hello::{Cursor, OnFull, SubscribeKind};
+use dichroic_wire::hello::{Cursor, MINOR_OF_MIXED, OnFull, SubscribeKind};
 use dichroic_wire::{GoodbyeCode, Subscribe, limits};
 use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Frame;
@@ -103,7 +103,9 @@ impl Exporter {
                 Format::Ndjson | Format::Sse => limits::BODY_BYTES_MAX,
                 _ => limits::BODY_BYTES_DEFAULT,
             },
+            mixes: format == Format::Frames && minor(&parts.headers) >= MINOR_OF_MIXED,
         };
+        let mixes = client.mixes;
         let opened = shared.open(client, Some(request)).await?;
         let (ours, theirs) = duplex(PIPE);
         let epoch = opened.hello.epoch as u64;
@@ -117,7 +119,7 @@ impl Exporter {
                 encoder: match format {
                     Format::Ndjson => Encoder::json(false, epoch),
                     Format::Sse => Encoder::json(true, epoch),
-                    Format::Frames | Format::Socket => Encoder::frames(limits::BODY_BYTES_DEFAULT),
+                    Format::Frames | Format::Socket => Encoder::frames(limits::BODY_BYTES_DEFAULT, mixes),
                 },
                 out: Outgoing::new(opened.buffer),
                 config: &shared.config,
@@ -227,6 +229,7 @@ fn parameter(subscribe: &mut Subscribe, key: &str, value: String) -> Result<(), 
         "replay_ms" => subscribe.replay_ms = Some(number("replay_ms", &value)?),
         "buffer" => subscribe.buffer = Some(number("buffer", &value)?),
         "sample" => subscribe.sample = Some(number("sample", &value)?),
+        "within_ms" => subscribe.within_ms = Some(number("within_ms", &value)?),
         "cursor" => subscribe.cursor = Some(cursor(&value)?),
         "on_full" => {
             subscribe.on_full = Some(match value.as_str() {
@@ -243,8 +246,7 @@ fn parameter(subscribe: &mut Subscribe, key: &str, value: String) -> Result<(), 
         _ => match key.strip_prefix("where.") {
             Some(label) if !label.is_empty() => add_glob(subscribe, label, &value),
             _ => {
-                const VALID: &str =
-                    "match, kind, where, format, every_ms, replay_ms, cursor, buffer, on_full, sample";
+                const VALID: &str = "match, kind, where, format, every_ms, replay_ms, cursor, buffer, on_full, sample, within_ms";
                 let key = dichroic_model::attributes::cut(key, 80);
                 return Err(bad(
                     "query",
@@ -326,6 +328,22 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, BadRequest> {
     Ok(Format::Ndjson)
 }
 
+/// The minor version of frames that the client reads, from the parameter of their media type.
+fn minor(headers: &HeaderMap) -> u8 {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or("");
+    let frames = accept
+        .split(',')
+        .find(|media| media.trim_start().starts_with("application/vnd.dichroic.frames"));
+    let minor = frames.and_then(|media| {
+        let mut parameters = media.split(';').map(str::trim);
+        parameters.find_map(|parameter| parameter.strip_prefix("minor="))
+    });
+    minor.and_then(|minor| minor.parse().ok()).unwrap_or(0)
+}
+
 fn decoded(text: &str) -> Result<String, BadRequest> {
     decode_query(text).map_err(|error| match error {
         InvalidQuery::Escape => bad(
@@ -348,7 +366,7 @@ mod tests {
     fn a_query_has_the_parameters_of_a_hello() {
         let (subscribe, format) = parsed(
             "match=a.**,b.*&match=c&kind=log&where=status:5*&where.status=404&where.http%2eroute=/a%20b+c:d\
-             &every_ms=250&replay_ms=30000&cursor=7,42,3&buffer=128&on_full=disconnect&sample=0.5&format=sse",
+             &every_ms=250&replay_ms=30000&cursor=7,42,3&buffer=128&on_full=disconnect&sample=0.5&within_ms=20&format=sse",
         )
         .unwrap();
         assert_eq!(subscribe.patterns, ["a.**", "b.*", "c"]);
@@ -365,8 +383,13 @@ mod tests {
             (Some(250), Some(30_000), Some(cursor))
         );
         assert_eq!(
-            (subscribe.buffer, subscribe.on_full, subscribe.sample),
-            (Some(128), Some(OnFull::Disconnect), Some(0.5))
+            (
+                subscribe.buffer,
+                subscribe.on_full,
+                subscribe.sample,
+                subscribe.within_ms
+            ),
+            (Some(128), Some(OnFull::Disconnect), Some(0.5), Some(20))
         );
         assert_eq!(format, Format::Sse);
     }
@@ -389,6 +412,7 @@ mod tests {
         check("match=a&filter=x", "unknown parameter \"filter\"");
         check("match=a&buffer=-1", "buffer: invalid number \"-1\"");
         check("match=a&every_ms=99999999999", "every_ms:");
+        check("match=a&within_ms=5ms", "within_ms: invalid number \"5ms\"");
         check(
             "match=a&cursor=1,2",
             "cursor: invalid value \"1,2\"; use epoch,position,rows",
@@ -416,5 +440,22 @@ mod tests {
         check("text/event-stream", "match=a", Some(Format::Sse));
         check("text/html, text/event-stream", "match=a", Some(Format::Sse));
         check("*/*", "match=a", Some(Format::Ndjson));
+    }
+
+    #[test]
+    fn accept_names_the_minor_version_of_frames() {
+        let check = |accept: &str, expected: u8| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(minor(&headers), expected, "{accept}");
+        };
+        check("application/vnd.dichroic.frames; version=1; minor=1", 1);
+        check(
+            "text/html;minor=3, application/vnd.dichroic.frames;minor=1;version=1",
+            1,
+        );
+        check("application/vnd.dichroic.frames; version=1", 0);
+        check("application/vnd.dichroic.frames; version=1; minor=x", 0);
+        check("*/*; minor=1", 0);
     }
 }

@@ -26,6 +26,8 @@ pub struct Request {
     pub buffer: usize,
     /// Policy of a full buffer.
     pub on_full: OnFull,
+    /// Longest time that rows wait for a fuller frame; `None`: the default.
+    pub within: Option<Duration>,
 }
 
 /// An invalid subscription request.
@@ -64,6 +66,12 @@ impl Request {
             let message = "applies to events and logs only; each point has the whole state of its series";
             return Err(bad("replay_ms", message));
         }
+        if subscribe.kind == SubscribeKind::Metric && subscribe.within_ms.is_some() {
+            return Err(bad(
+                "within_ms",
+                "applies to events and logs only; for metrics use every_ms",
+            ));
+        }
         Ok(Request {
             kind: subscribe.kind,
             patterns: patterns.map_err(|error| bad("match", error.to_string()))?,
@@ -73,6 +81,7 @@ impl Request {
             cursor: subscribe.cursor,
             buffer: subscribe.buffer.map_or(config.buffer_rows, |rows| rows as usize),
             on_full: subscribe.on_full.unwrap_or(OnFull::DropOldest),
+            within: subscribe.within_ms.map(|ms| Duration::from_millis(ms.into())),
         })
     }
 }
@@ -106,6 +115,11 @@ fn check_counts(subscribe: &Subscribe) -> Result<(), BadRequest> {
         && !limits::SUBSCRIBE_BUFFER_ROWS.contains(&rows.into())
     {
         return Err(bad("buffer", format!("{rows} rows; must be 64 to 1048576")));
+    }
+    if let Some(ms) = subscribe.within_ms
+        && ms > limits::SUBSCRIBE_WITHIN_MS_MAX
+    {
+        return Err(bad("within_ms", format!("{ms}; must be 0 to 10000")));
     }
     match subscribe.sample {
         Some(share) if !(share > 0.0 && share <= 1.0) => {

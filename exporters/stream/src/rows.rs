@@ -1,4 +1,4 @@
-//! A range of rows of one schema and source, and its storage.
+//! A range of rows in the order of the subscription, and its storage.
 
 use dichroic_model::{Batch, EventSchema, Source};
 use dichroic_wire::frame;
@@ -7,17 +7,22 @@ use std::sync::Arc;
 /// Overhead of a range of rows in a ring's byte count.
 const OVERHEAD_BYTES: usize = 128;
 
-/// Rows copied from one or more batches of one schema and source.
+/// Rows copied from batches of any schemas and sources.
 #[derive(Debug)]
-pub struct Selected {
-    /// The columns.
-    pub schema: Arc<EventSchema>,
-    /// Their source.
-    pub source: Arc<Source>,
-    /// An EVENTS frame, header included; its schema, source and position are not set.
+pub struct Gathered {
+    /// A MIXED frame, header included; its contexts have the store's ids.
     pub frame: Box<[u8]>,
+    /// Schema and source of each context of the frame.
+    pub contexts: Box<[(Arc<EventSchema>, Arc<Source>)]>,
     /// Stream position of each row.
     pub positions: Box<[u64]>,
+}
+
+impl Gathered {
+    /// The body of the frame.
+    pub fn body(&self) -> &[u8] {
+        frame::body(&self.frame)
+    }
 }
 
 /// Storage of rows.
@@ -26,10 +31,10 @@ pub enum RowStorage {
     /// A whole batch: shared.
     Shared(Arc<Batch>),
     /// Some rows: copied.
-    Selected(Arc<Selected>),
+    Gathered(Arc<Gathered>),
 }
 
-/// A range of rows of one schema and source. Never empty.
+/// A range of rows. Never empty.
 #[derive(Debug, Clone)]
 pub struct Rows {
     /// Their storage.
@@ -55,7 +60,7 @@ impl Rows {
     pub fn is_whole(&self) -> bool {
         let all = match &self.storage {
             RowStorage::Shared(batch) => batch.rows,
-            RowStorage::Selected(selected) => selected.positions.len() as u32,
+            RowStorage::Gathered(gathered) => gathered.positions.len() as u32,
         };
         (self.from, self.to) == (0, all)
     }
@@ -64,31 +69,7 @@ impl Rows {
     pub fn position(&self, row: u32) -> u64 {
         match &self.storage {
             RowStorage::Shared(batch) => batch.position + u64::from(row),
-            RowStorage::Selected(selected) => selected.positions[row as usize],
-        }
-    }
-
-    /// Their columns.
-    pub fn schema(&self) -> &Arc<EventSchema> {
-        match &self.storage {
-            RowStorage::Shared(batch) => &batch.schema,
-            RowStorage::Selected(selected) => &selected.schema,
-        }
-    }
-
-    /// Their source.
-    pub fn source(&self) -> &Arc<Source> {
-        match &self.storage {
-            RowStorage::Shared(batch) => &batch.source,
-            RowStorage::Selected(selected) => &selected.source,
-        }
-    }
-
-    /// The body of the EVENTS frame that contains them, and possibly others.
-    pub fn body(&self) -> &[u8] {
-        match &self.storage {
-            RowStorage::Shared(batch) => &batch.body,
-            RowStorage::Selected(selected) => frame::body(&selected.frame),
+            RowStorage::Gathered(gathered) => gathered.positions[row as usize],
         }
     }
 
@@ -97,7 +78,9 @@ impl Rows {
         OVERHEAD_BYTES
             + match &self.storage {
                 RowStorage::Shared(batch) => batch.size(),
-                RowStorage::Selected(selected) => selected.frame.len() + 8 * selected.positions.len(),
+                RowStorage::Gathered(gathered) => {
+                    gathered.frame.len() + 8 * gathered.positions.len() + 16 * gathered.contexts.len()
+                }
             }
     }
 }

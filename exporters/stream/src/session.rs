@@ -8,7 +8,7 @@ use crate::encode::Encoder;
 use crate::error::SubscribeError;
 use crate::outgoing::Outgoing;
 use crate::source::{RowSource, SourceItem};
-use dichroic_wire::limits::{FRAME_TIMEOUT, SUBSCRIBER_FRAMES_PER_S};
+use dichroic_wire::limits::{FRAME_TIMEOUT, SUBSCRIBE_WITHIN_MS_MAX, SUBSCRIBER_FRAMES_PER_S};
 use dichroic_wire::{CollectorHello, FrameReader, FrameType, Goodbye, GoodbyeCode, Ping, Pong, RawFrame};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -169,7 +169,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 progress + self.config.stall
             };
             let late = self.peer.as_ref().and_then(ClientFrames::deadline);
-            let wake = [self.source.deadline(), late]
+            let wake = [self.source.deadline(&self.out), late]
                 .into_iter()
                 .flatten()
                 .fold(idle, Instant::min);
@@ -263,7 +263,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 }
             }
             // Rows that wait for a fuller frame are sent now.
-            let later = Instant::now() + self.config.batch_delay;
+            let later = Instant::now() + Duration::from_millis(SUBSCRIBE_WITHIN_MS_MAX.into());
             self.source.fill(&mut self.out, &mut self.encoder, later);
             if !self.out.is_empty() {
                 self.write_some().await?;

@@ -69,9 +69,9 @@ impl RowSource {
         }
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, out: &Outgoing) -> Option<Instant> {
         match self {
-            RowSource::Events(source) => source.deadline(),
+            RowSource::Events(source) => source.deadline(out),
             RowSource::Points(source) => source.deadline(),
             RowSource::None => None,
         }

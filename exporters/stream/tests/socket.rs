@@ -417,6 +417,19 @@ fn an_invalid_subscription_is_refused_with_a_message() {
         "64 to 1048576",
     );
     check(
+        |map| drop(map.insert("within_ms".to_owned(), Value::Int(10_001))),
+        10,
+        "0 to 10000",
+    );
+    check(
+        |map| {
+            map.insert("kind".to_owned(), Value::from("metric"));
+            map.insert("within_ms".to_owned(), Value::Int(5));
+        },
+        10,
+        "within_ms: applies to events and logs only",
+    );
+    check(
         |map| {
             map.insert("kind".to_owned(), Value::from("metric"));
             map.insert("sample".to_owned(), Value::Float(0.5));

@@ -7,7 +7,7 @@
 use dichroic_model::{EventKind, EventSchema};
 use dichroic_wire::StreamKind;
 use dichroic_wire::define::{Buckets, Schema, SubscriberSeries};
-use dichroic_wire::{Bucket, Cell, CollectorHello, Events, GapReason, Side};
+use dichroic_wire::{Bucket, Cell, CollectorHello, GapReason, Side};
 use std::io::Write;
 
 mod value;
@@ -79,19 +79,9 @@ impl From<&Schema> for Columns {
 }
 
 /// Writes a row: `{"type":"event","name":…,"time":…,"source":…,"measurements":{…},"metadata":{…}}`. Null measurements are
-/// omitted, null metadata is not. A log has its columns (severity, body, …) as top-level keys instead.
-///
-/// # Panics
-/// If `row` is out of range.
-pub fn row(out: &mut Vec<u8>, columns: &Columns, source: &str, events: &Events<'_>, row: usize) {
-    let last = events.columns();
-    let cell = |column: usize| {
-        if column < last {
-            events.cell(row, column)
-        } else {
-            Cell::Null
-        }
-    };
+/// omitted, null metadata is not. A log has its columns (severity, body, …) as top-level keys instead. `cell` returns the cell of each
+/// column.
+pub fn row<'a>(out: &mut Vec<u8>, columns: &Columns, source: &str, cell: impl Fn(usize) -> Cell<'a>) {
     out.extend_from_slice(&columns.head);
     value(out, cell(0));
     out.extend_from_slice(br#","source":"#);

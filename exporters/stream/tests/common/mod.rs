@@ -12,7 +12,7 @@ use dichroic_wire::hello::SubscribeKind;
 use dichroic_wire::limits;
 use dichroic_wire::{
     Cell, CollectorHello, Events, EventsBuilder, EventsScratch, FrameReader, FrameType, Gap, Goodbye, Hello,
-    Ping, Subscribe, SubscriberHello, Value,
+    Mixed, MixedScratch, Ping, Subscribe, SubscriberHello, Value,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -220,6 +220,8 @@ pub struct Client {
     pub hello: Option<CollectorHello>,
     /// Number of EVENTS frames received.
     pub event_frames: usize,
+    /// Number of MIXED frames received.
+    pub mixed_frames: usize,
 }
 
 impl Client {
@@ -233,6 +235,7 @@ impl Client {
             received: VecDeque::new(),
             hello: None,
             event_frames: 0,
+            mixed_frames: 0,
         }
     }
 
@@ -306,6 +309,7 @@ impl Client {
         match kind {
             FrameType::Define => self.define(&Define::decode(body).unwrap()),
             FrameType::Events => self.events(body),
+            FrameType::Mixed => self.mixed(body),
             FrameType::Numbers => {
                 for row in dichroic_wire::Numbers::decode(body).unwrap().rows() {
                     let series = self.series.get(kind, row.series).unwrap();
@@ -369,6 +373,26 @@ impl Client {
                     self.received.push_back(Received::Released(id));
                 }
             }
+        }
+    }
+
+    fn mixed(&mut self, body: &[u8]) {
+        self.mixed_frames += 1;
+        let mut scratch = MixedScratch::default();
+        let mixed = Mixed::decode(body, &mut scratch).unwrap();
+        for row in 0..mixed.rows() {
+            let context = mixed.context(row);
+            let schema = self.schemas.get(FrameType::Mixed, context.schema).unwrap();
+            let source = self.sources.get(FrameType::Mixed, context.source).unwrap();
+            assert_eq!(mixed.columns(row), schema.columns());
+            let cells = (1..mixed.columns(row)).map(|column| mixed.cell(row, column).to_value());
+            self.received.push_back(Received::Row(Row {
+                name: schema.name.clone(),
+                source: source.clone(),
+                time: mixed.cell(row, 0).to_value().as_int().unwrap(),
+                cells: cells.collect(),
+                cursor: (mixed.position(), row as u16 + 1),
+            }));
         }
     }
 
