@@ -16,6 +16,8 @@ pub(super) struct FamilyLayout {
     pub(super) kind: PageType,
     /// Whether each number is one line, for any value.
     pub(super) plain: bool,
+    /// Whether its numbers are counters of OpenMetrics: not negative, with `_created` and exemplars.
+    pub(super) strict_counter: bool,
     /// It is written as a family of unknown type for each sample name, at the end of the page.
     pub(super) split: bool,
     /// Where its lines begin.
@@ -65,6 +67,7 @@ impl FamilyLayout {
             family: family.clone(),
             kind,
             plain: always && !is_target_info && !split,
+            strict_counter: kind == PageType::Counter && !always && !split,
             split,
             from,
             is_target_info,

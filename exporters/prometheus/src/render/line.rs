@@ -17,7 +17,7 @@ pub(super) fn open(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
 }
 
 /// The same for a series, whose labels are stored in two parts.
-#[inline]
+#[inline(always)]
 pub(super) fn open_series(out: &mut Vec<u8>, name: &[u8], meta: &SeriesMeta) {
     let (of_source, own) = (meta.source_labels.as_bytes(), meta.own_labels.as_bytes());
     out.reserve(name.len() + of_source.len() + own.len() + 33);

@@ -225,6 +225,9 @@ impl Renderer {
                 self.out.push(b'\n');
                 true
             }
+            (RowValue::Number(value), Some(layout)) if layout.strict_counter => {
+                self.counter(row, *value) || self.split_family(row, &row.value)
+            }
             (value, _) => self.labeled(row, value) || self.split_family(row, value),
         };
         self.stats.shown += u64::from(fits);
@@ -236,7 +239,7 @@ impl Renderer {
     fn split_family(&mut self, row: &Row, value: &RowValue) -> bool {
         match &mut self.layout {
             Some(layout) if !layout.split && !layout.is_target_info => {
-                (layout.split, layout.plain) = (true, false);
+                (layout.split, layout.plain, layout.strict_counter) = (true, false, false);
                 layout.write_deferred(&mut self.out);
                 self.split
                     .take(self.format, &layout.family, &self.out[layout.from..]);
@@ -316,7 +319,6 @@ impl Renderer {
         let shown = row.meta.factor.apply(value.to_f64());
         match (layout.kind, strict) {
             (PageType::Histogram | PageType::GaugeHistogram | PageType::Summary, _) => false,
-            (PageType::Counter, true) => self.openmetrics_counter(row, value, shown, labels),
             (PageType::Info, true) if shown != 1.0 => false,
             (PageType::StateSet, true) => (shown == 0.0 || shown == 1.0) && layout.defer_state(labels, shown),
             _ => {
@@ -328,19 +330,28 @@ impl Renderer {
         }
     }
 
-    fn openmetrics_counter(&mut self, row: &Row, value: Number, shown: f64, labels: &str) -> bool {
+    /// Writes a counter of OpenMetrics. `false` if the value is not one.
+    // Not inlined: the code of plain rows stays small.
+    #[inline(never)]
+    fn counter(&mut self, row: &Row, value: Number) -> bool {
         let Some(layout) = &self.layout else { return false };
+        let factor = row.meta.factor;
+        let shown = factor.apply(value.to_f64());
         if shown.is_nan() || shown < 0.0 {
             return false;
         }
-        let labels = labels.as_bytes();
-        open(&mut self.out, &layout.sample, labels);
-        push_number(&mut self.out, value, row.meta.factor);
-        if let Some(exemplar) = self.exemplar_of(row) {
-            push_exemplar(&mut self.out, exemplar, row.meta.factor);
+        let out = &mut self.out;
+        open_series(out, &layout.sample, &row.meta);
+        push_number(out, value, factor);
+        if let Some(exemplar) = row.exemplar.as_ref().filter(|_| self.options.exemplars) {
+            push_exemplar(out, exemplar, factor);
         }
-        self.out.push(b'\n');
-        self.created(row, labels);
+        out.push(b'\n');
+        if row.start_explicit && self.options.created {
+            open_series(out, &layout.created, &row.meta);
+            push_seconds(out, row.start);
+            out.push(b'\n');
+        }
         true
     }
 
