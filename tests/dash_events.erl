@@ -58,7 +58,7 @@ snakepit() ->
       #{pool => 'Elixir.Snakepit.Pool', worker_id => Worker, reason => ttl_expired}},
      {[snakepit, heartbeat, heartbeat_timeout], #{missed => 1}, #{worker_id => Worker}}].
 
-%% One of its times is not a number.
+%% One duration is not a number, on purpose.
 ecto() ->
     [{[my_app, repo, query], #{total_time => ms(9), query_time => ms(8), queue_time => ms(1), idle_time => unknown},
       #{repo => 'Elixir.Shop.Repo', source => <<"orders">>, result => {error, timeout}}}].

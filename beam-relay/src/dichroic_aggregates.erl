@@ -95,7 +95,7 @@ visit(St, Flush, Ponged, Clock, Key, S, {Changed, Hide, Out} = Acc) ->
             end
     end.
 
-%% A new connection needs the row, changed or not.
+%% On a new connection every row is sent, changed or not.
 unsent(St, #series{sent = none} = S) -> read(St, S#series{stamp = none});
 unsent(St, S) -> read(St, S).
 

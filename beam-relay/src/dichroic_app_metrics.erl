@@ -3,8 +3,8 @@
 %% Read by dichroic_engine at every plan from the application's setting `metrics': a list, or `{Module, Function, Args}' that
 %% returns one. Its members are structs of Telemetry.Metrics, maps with the same keys and a `type', or `{Type, Name}' and `{Type,
 %% Name, Options}'. They become entries like those of a plan and are counted in the same cells; name, labels and unit are sent in
-%% the definition of their series. Functions of a metric run in the process that emits, inside a `try': one that raises counts
-%% as absent. While the function that returns the list fails, the last list stays in use.
+%% the definition of their series. Functions of a metric run in the process that emits, inside a `try': if one raises, its value
+%% is treated as absent. While the function that returns the list fails, the last list stays in use.
 -module(dichroic_app_metrics).
 
 -include("dichroic.hrl").
@@ -90,7 +90,7 @@ options(_) -> throw("expected a struct, a map with a type, or {Type, Name, Optio
 
 metric(#{type := Type, name := Name} = M, Series) ->
     Parts = parts(Name),
-    length(Parts) >= 2 orelse throw("a name needs an event and a measurement"),
+    length(Parts) >= 2 orelse throw("the name must be EVENT.MEASUREMENT"),
     Event = case M of #{event_name := E} -> parts(E); _ -> lists:droplast(Parts) end,
     Reporter = maps:from_list(maps:get(reporter_options, M, [])),
     {Labels, Names} = tags(M),
@@ -124,8 +124,8 @@ unit(unit) -> <<>>;
 unit(Unit) when is_atom(Unit) -> text([atom_to_binary(Unit)]);
 unit(Unit) -> text(Unit).
 
-%% What is measured, its unit, and the unit of the definition's buckets. Telemetry.Metrics replaces the measurement of a definition
-%% with a conversion by a function that multiplies by a float; its measurement is taken out, so that integers remain exact.
+%% The measurement, its unit, and the unit of the definition's buckets. For a definition with a conversion, Telemetry.Metrics
+%% wraps the measurement in a function that multiplies by a float. We unwrap it, so integers stay exact.
 source(Measurement, {From, To}) -> {Measurement, From, To};
 source(F, To) when is_function(F, 1); is_function(F, 2) ->
     case {erlang:fun_info(F, module), erlang:fun_info(F, env)} of

@@ -3,8 +3,8 @@
 %% Owns the socket and the engine; sends aggregates, replies to plans, and gives the socket to the event senders. Handlers never
 %% wait for it, and count in every state after the first plan. Every failure leads to another attempt with backoff; totals are
 %% kept meanwhile and all sent again after a reconnect, so nothing is lost. If this process dies its successor starts a new epoch.
-%% An installed relay counts from its start by the plan of dichroic_early_plan; the first collector's plan replaces it, and continues
-%% the totals of what both have.
+%% An installed relay counts from its start by the plan of dichroic_early_plan; the first collector's plan replaces it;
+%% totals of entries in both plans continue.
 -module(dichroic_connection).
 
 -behaviour(gen_statem).
@@ -52,13 +52,13 @@
     ponged = 0          :: non_neg_integer(),
     waiting = none      :: none | {non_neg_integer(), integer()},  % oldest PING without its PONG
     failures = 0        :: non_neg_integer(),         % exponent of the backoff
-    malformed = 0       :: non_neg_integer(),         % GOODBYE 3 in a row
+    malformed = 0       :: non_neg_integer(),         % consecutive GOODBYEs with code 3
     steady_since = none :: none | integer(),
     retry = default         :: default | never | pos_integer(),
     attached = 0        :: non_neg_integer(),
     refused = []        :: list(),
     last_error = none   :: term(),
-    variables = #{}     :: dichroic_variables:variables(),  % only grows, so that totals of a template do not end
+    variables = #{}     :: dichroic_variables:variables(),  % only grows, so that a template's totals are never dropped
     left_out = []       :: [dichroic_plan:refusal()],       % of the last lookup
     lookup_ms = ?LOOKUP_MIN_MS :: non_neg_integer(),
     early = none        :: dichroic_early_plan:early(),     % none after the plan of a collector

@@ -208,7 +208,7 @@ live(Ms, Events, Guardian) ->
     Tracer = spawn(fun trace/0),
     {Begun, Traced} = try telemetry:attach_many(?HANDLER, Events, fun ?MODULE:count/4, none) of
         ok ->
-            %% The time begins when handlers and trace are active: on a busy node that can take long. The tracer answers then.
+            %% The time starts when handlers and trace are active, which can take long on a busy node; then the tracer answers.
             _ = seen(Tracer, seen_so_far),
             Now = now_us(),
             {Now, wait(Now + Ms * 1000, Guardian, Tracer, Numbered)}

@@ -269,7 +269,7 @@ chars([C | T], N, Acc) when is_integer(C), C >= 32, C =< 126 ->
 chars([], _, Acc) -> list_to_binary(lists:reverse(Acc));
 chars(_, _, _) -> nil.
 
-%% @doc The term as a cell of a row: like label/2, but a cut string has its full length with it.
+%% @doc The term as a cell of a row: like label/2, but a cut string keeps its full length.
 -spec column(term(), pos_integer()) -> atom() | binary() | number() | {cut, pos_integer(), binary()}.
 column(V, Cap) when is_binary(V), byte_size(V) > Cap -> {cut, byte_size(V), own(dichroic_value:cut(V, Cap))};
 column(V, _) when is_binary(V) -> own(V);

@@ -1,8 +1,7 @@
 %% @doc The handler that telemetry calls, in the process that emits the event.
 %%
 %% handle/4 reads one persistent term, finds the program of its event in it, adds to the counters of the current scheduler and
-%% returns. It sends a message only for a subscribed stream, and only while there is
-%% credit. It never raises, blocks, logs or allocates without a limit: label sets are admitted against caps, unusable
+%% returns. It sends a message only for a subscribed stream, and only while there is credit. It never raises, blocks, logs or allocates without a limit: label sets are admitted against caps, unusable
 %% measurements are counted as skipped, and unexpected exceptions are caught and counted as handler failures.
 -module(dichroic_handler).
 
@@ -123,7 +122,7 @@ by_view([#entry{type = Type} = E | Es], Ix, View, Group, Labels, Meas, Meta, St,
     by_view(Es, Ix + 1, View, Group, Labels, Meas, Meta, St, Table);
 by_view(Lasts, _, _, _, Labels, Meas, Meta, St, Table) -> entries(Lasts, Labels, Meas, Meta, St, Table).
 
-%% Adds an entry whose first value comes after those of the others to the view, unless it was refused by a cap.
+%% Adds an entry to the view if its first value comes later than those of the others, unless a cap refused it.
 view_cells(E, Ix, View, Group, Labels, St, Table) ->
     case element(Ix, View) of
         none ->

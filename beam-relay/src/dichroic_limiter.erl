@@ -77,8 +77,8 @@ take(Credit, Lane, Max, InFlight) ->
         Other -> take(Credit, Lane, Max, Other)
     end.
 
-%% @doc Returns the credit of `N' rows. Never below zero: a process that took its credit before return_all/2 and sends after
-%% it is not counted any more.
+%% @doc Returns the credit of `N' rows. Never below zero: a process that took its credit before return_all/2 and sends
+%% afterwards is no longer counted.
 -spec return(atomics:atomics_ref(), lane(), N :: non_neg_integer()) -> ok.
 return(Credit, Lane, N) -> return(Credit, Lane, N, atomics:get(Credit, Lane)).
 

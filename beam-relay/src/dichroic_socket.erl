@@ -63,7 +63,7 @@ candidates() ->
         {_, {ok, {attached, Path}}} -> [{local, Path}];
         {Path, _} when is_list(Path), Path =/= "" -> [{local, Path}];
         {_, {ok, {tcp, _, _} = Tcp}} -> [Tcp];
-        %% Such as a setting read from an unset variable.
+        %% Unset, for example read from an empty variable.
         {_, {ok, None}} when None =:= nil; None =:= undefined; None =:= ""; None =:= <<>> -> usual();
         {_, {ok, Path}} -> [{local, Path}];
         _ -> usual()

@@ -2,7 +2,7 @@
 %%
 %% Written by handlers, in the process that emits, through cell/4 and last/4; read by dichroic_aggregates. The process itself only
 %% owns the tables: if it dies they are deleted, handlers fail quietly, and the supervisor starts a new epoch. All tables are
-%% bounded: label sets are admitted against the cap of their entry and of the node; beyond it all are counted in one overflow
+%% bounded: label sets are admitted against the caps of their entry and of the node; further ones are counted in the overflow
 %% series of the entry.
 %%
 %% An emitter may be killed at any step. Therefore new cells are first announced in `fresh', where dichroic_aggregates reads
@@ -187,7 +187,7 @@ put_last(#static{lasts = Lasts} = St, Key, Value, Room) ->
             end
     end.
 
-%% A stored label must not keep the larger binary alive that it is a part of, such as a request.
+%% A stored label must not keep alive the larger binary that it is part of, such as a request.
 copy_key({Slot, Labels}) when is_tuple(Labels) -> {Slot, list_to_tuple([copy_label(L) || L <- tuple_to_list(Labels)])};
 copy_key({Slot, Labels, neg}) when is_tuple(Labels) -> erlang:append_element(copy_key({Slot, Labels}), neg);
 copy_key(Key) -> Key.
@@ -195,8 +195,8 @@ copy_key(Key) -> Key.
 copy_label(L) when is_binary(L) -> binary:copy(L);
 copy_label(L) -> L.
 
-%% @doc Stores the cells of all entries of a group in the row of its first entry, so that later events need one lookup. Cells that
-%% are hidden meanwhile leave the view too: by remove/2 if that comes later, otherwise by the second lookup here.
+%% @doc Stores the cells of all entries of a group in the row of its first entry, so that later events need one lookup. Cells
+%% hidden meanwhile are removed from the view as well: by remove/2 if that runs later, otherwise after the second lookup here.
 -spec view(ets:tid(), #group{}, tuple(), non_neg_integer()) -> ok.
 view(Table, #group{tag = Tag, entries = [#entry{slot = Leader} | _] = Entries}, Labels, Tries) ->
     Cells = fun() -> [present(Table, {Slot, Labels}) || #entry{slot = Slot, type = Type} <- Entries, Type =/= last] end,
@@ -238,7 +238,7 @@ remove(#static{tables = Tables, series = Series, lasts = Lasts} = St, {Slot, Lab
     _ = [begin ets:delete(T, Key), ets:delete(T, {Slot, Labels, neg}) end || T <- tuple_to_list(Tables)],
     unview(St, Key).
 
-%% @doc How many more label sets the budget counts than exist. `Expiring' holds, by entry slot, those that are already removed from
+%% @doc The number of label sets that the budget counts but that do not exist. `Expiring' holds, by entry slot, those that are already removed from
 %% the tables but still counted. A label set that is just being admitted makes the drift one too high for a moment.
 -spec drift(#static{}, #{pos_integer() => non_neg_integer()}) -> integer().
 drift(#static{acct = Acct, series = Series}, Expiring) ->

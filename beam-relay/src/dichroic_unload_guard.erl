@@ -1,4 +1,4 @@
-%% @doc Finds processes that may still call a detached handler, so that its code is not unloaded before they have.
+%% @doc Finds processes that may still call a detached handler, so that its code is unloaded only afterwards.
 %%
 %% Called by dichroic_attach when it detaches. telemetry and logger first read the list of handlers and then call one after the
 %% other: a process that stops in between (suspended, or waiting in another handler) calls ours later. If the handler were

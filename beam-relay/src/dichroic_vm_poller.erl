@@ -85,6 +85,6 @@ scan_queues(Queues, #state{scanner = Scanner} = S) ->
     is_pid(Scanner) andalso begin true = unlink(Scanner), exit(Scanner, kill) end,
     S#state{queues = Queues, scanner = case Queues of [] -> none; _ -> dichroic_message_queues:start_link() end}.
 
-%% By name, because a call of the application controller blocks while it starts an application. The supervisor of telemetry_poller
+%% Looked up by name: asking the application controller would block while it starts an application. The supervisor of telemetry_poller
 %% also runs without a default poller. A poller with another name emits the same values, and the last one is kept.
 poller_runs() -> whereis(telemetry_poller_default) =/= undefined.

@@ -30,7 +30,7 @@
 -define(MAX_BODY, 1048576).
 -define(MAX_VALUES, 65536).
 -define(HEADER_BYTES, 5).
-%% What precedes the items in DEFINE, NUMBERS and HISTOGRAMS, rounded up.
+%% Bytes before the items in DEFINE, NUMBERS and HISTOGRAMS, rounded up.
 -define(PREFIX_BYTES, 16).
 -define(NUMBER_BYTES, 20).
 %% Keeps a DEFINE below ?MAX_VALUES: the smallest definition has 12 bytes per value.

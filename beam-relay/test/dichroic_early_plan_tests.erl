@@ -83,7 +83,7 @@ metrics_of_the_application_need_no_plan_test_() ->
 
 the_last_plan_is_kept_where_a_folder_is_set_test_() ->
     {timeout, 60, fun() ->
-        Dir = filename:join("/tmp", "dichroic-cache-" ++ os:getpid()),
+        Dir = filename:join(os:getenv("TMPDIR", "/tmp"), "dichroic-cache-" ++ os:getpid()),
         with([{early, true}, {cache_dir, Dir}], fun() ->
             Path = support:socket_path(),
             {C, _} = fake_collector:start(Path, #{plan => plan([counter(100, [shop, order], [meta(<<"k">>)])])}),

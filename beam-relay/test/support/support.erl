@@ -101,7 +101,8 @@ account(Frames, Key, Labels) -> case total(Frames, Key, Labels) of none -> 0; {N
 %% The ids of the relay's handlers of an event.
 handlers(Event) -> [Id || #{id := {dichroic, _} = Id} <- telemetry:list_handlers(Event)].
 
-socket_path() -> filename:join("/tmp", "dichroic-test-" ++ os:getpid() ++ "-" ++
+%% In the folder that `make' creates for the tests and deletes after them.
+socket_path() -> filename:join(os:getenv("TMPDIR", "/tmp"), "dichroic-test-" ++ os:getpid() ++ "-" ++
                                integer_to_list(erlang:unique_integer([positive])) ++ ".sock").
 
 start_relay(Path) ->

@@ -8,7 +8,7 @@ pub const SETS: &[(u32, &[Compiled])] = &[
     (25, &[
         ("dichroic", "4100fd588bceed8e5f4c9a1dc2d9caac", include_bytes!("otp25/dichroic.beam")),
         ("dichroic_aggregates", "052739321aae7ba7d2e40788726fa6d6", include_bytes!("otp25/dichroic_aggregates.beam")),
-        ("dichroic_app_metrics", "d9bc4d51887f850dddd4f13965dfcdda", include_bytes!("otp25/dichroic_app_metrics.beam")),
+        ("dichroic_app_metrics", "d46a0d9258cedbbae4c70a016fbd5e6d", include_bytes!("otp25/dichroic_app_metrics.beam")),
         ("dichroic_attach", "bbaf3a1d465f473fc36f138bf3585f43", include_bytes!("otp25/dichroic_attach.beam")),
         ("dichroic_bucket", "8b3494132d024906be1210122f55c158", include_bytes!("otp25/dichroic_bucket.beam")),
         ("dichroic_connection", "afd545261808ac138c3453edd86cd9fa", include_bytes!("otp25/dichroic_connection.beam")),
@@ -39,7 +39,7 @@ pub const SETS: &[(u32, &[Compiled])] = &[
     (27, &[
         ("dichroic", "3029d04dac70731d706ca535b5d9703a", include_bytes!("otp27/dichroic.beam")),
         ("dichroic_aggregates", "1c7f4984cb566bc71e43b5fd91f6264c", include_bytes!("otp27/dichroic_aggregates.beam")),
-        ("dichroic_app_metrics", "66eab148beea1af5280caf2abcfb8ea8", include_bytes!("otp27/dichroic_app_metrics.beam")),
+        ("dichroic_app_metrics", "518bdad10b1139fa6aa0357a3213278c", include_bytes!("otp27/dichroic_app_metrics.beam")),
         ("dichroic_attach", "2278a82ace63be3e4229c9b50453fcf3", include_bytes!("otp27/dichroic_attach.beam")),
         ("dichroic_bucket", "a18860193d83f1876124f9d99cc7f3d3", include_bytes!("otp27/dichroic_bucket.beam")),
         ("dichroic_connection", "b483f65a9a4b096e4b6f2010eb55c409", include_bytes!("otp27/dichroic_connection.beam")),
