@@ -1,4 +1,4 @@
-//! Metric names on a Prometheus page.
+//! Metric names and label names on a Prometheus page.
 //!
 //! Dotted names are translated to underscores with unit and `_total` suffixes; scraped names are unchanged.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility", metric metadata; Prometheus data model.

@@ -92,7 +92,7 @@ pub struct SourceSpec {
     /// When its series expire.
     pub expiry: Expiry,
     /// With [`Expiry::AfterIdle`]: the time for series with delta temporality, in nanoseconds, if it is longer.
-    pub delta_expiry: Option<u64>,
+    pub expire_deltas_after: Option<u64>,
 }
 
 impl SourceSpec {
@@ -120,7 +120,7 @@ impl SourceSpec {
             labels: Attributes::default(),
             honor_labels: false,
             expiry: Expiry::ByReceiver,
-            delta_expiry: None,
+            expire_deltas_after: None,
         }
     }
 }

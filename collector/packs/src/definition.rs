@@ -337,11 +337,14 @@ pub(crate) struct LongDefinition {
     #[serde(default)]
     #[schemars(example = examples::labels())]
     labels: BTreeMap<String, String>,
-    /// Conditions that an event must meet to be counted.
+    /// Conditions that an event must all meet to be counted: each has a `path` into the metadata and one of `eq`, `ne`, `lt`, `gt`,
+    /// `in`, `has` and `lacks`. See "Writing one" in `collector/packs/README.md`.
     #[serde(default)]
+    #[schemars(example = examples::keep())]
     keep: Vec<Condition>,
-    /// Conditions of which none may hold; excludes `keep`.
+    /// Conditions as in `keep`, of which none may hold; excludes `keep`.
     #[serde(default)]
+    #[schemars(example = examples::drop())]
     drop: Vec<Condition>,
     /// Buckets of a distribution, in the unit of the metric.
     #[schemars(example = examples::buckets())]
@@ -359,8 +362,10 @@ pub(crate) struct LongDefinition {
     /// Whether a sum only grows. Default: true.
     #[schemars(example = false)]
     monotonic: Option<bool>,
-    /// Values of other events, by name, that tags read as `{carry: NAME}`.
+    /// Values of earlier events of the same process, by name, that tags read as `{carry: NAME}`: each has the `event`, the `path` of
+    /// the value in it and, optionally, the events that `clear` it. See "Writing one" in `collector/packs/README.md`.
     #[serde(default)]
+    #[schemars(example = examples::carry())]
     carry: BTreeMap<String, Carry>,
     /// Whether the name is used on pages as it is, without suffixes for unit and type.
     #[serde(default)]
@@ -588,6 +593,18 @@ mod examples {
 
     pub fn labels() -> BTreeMap<&'static str, &'static str> {
         BTreeMap::from([("step", "checkout")])
+    }
+
+    pub fn keep() -> [BTreeMap<&'static str, &'static str>; 1] {
+        [BTreeMap::from([("path", "plan"), ("eq", "free")])]
+    }
+
+    pub fn drop() -> serde_json::Value {
+        serde_json::json!([{"path": "test_mode", "has": true}])
+    }
+
+    pub fn carry() -> serde_json::Value {
+        serde_json::json!({"route": {"event": "shop.router.start", "path": "route", "clear": "shop.request.start"}})
     }
 
     pub fn buckets() -> [f64; 3] {

@@ -120,7 +120,7 @@ impl Core {
     }
 
     /// Number of the resolver's reload in use. When it changes, series must be defined again.
-    pub fn resolver_epoch(&self) -> u64 {
+    pub fn resolver_generation(&self) -> u64 {
         self.resolver_generation
     }
 

@@ -253,7 +253,7 @@ fn a_reset_series_starts_without_history() {
 fn a_delta_total_outlives_a_cumulative_one_and_its_end_is_counted() {
     let mut store = store(|_| {});
     let spec = SourceSpec {
-        delta_expiry: Some(3_600 * SECOND),
+        expire_deltas_after: Some(3_600 * SECOND),
         ..spec("s", Expiry::AfterIdle(300 * SECOND))
     };
     let source = store.open_source(spec, NOW).unwrap();

@@ -251,7 +251,7 @@ fn metrics_text(config: &Config) -> String {
 fn otlp_config(config: &Config) -> otlp::Config {
     let otlp = &config.receivers.otlp;
     let limits = otlp::Limits {
-        request_bytes: otlp.max_request.0,
+        max_request_bytes: otlp.max_request.0,
         in_flight_bytes: otlp.in_flight.0,
         stop_timeout: config.limits.shutdown.0,
         ..otlp::Limits::default()
@@ -261,7 +261,7 @@ fn otlp_config(config: &Config) -> otlp::Config {
         http: otlp.http.address(),
         limits,
         sources: otlp::SourceRules {
-            promote: otlp.promote_resource_attributes.clone(),
+            promote_resource_attributes: otlp.promote_resource_attributes.clone(),
             expire_after: otlp.expire_after.0,
             expire_deltas_after: otlp.expire_deltas_after.0,
         },
@@ -287,7 +287,7 @@ fn beam_config(config: &Config, selection: Selection) -> beam::Config {
             attributes: beam.logs.attributes.clone(),
             max_body: u32::try_from(beam.logs.max_body.0).unwrap_or(u32::MAX),
         },
-        flush: beam.flush_interval.0,
+        flush_interval: beam.flush_interval.0,
         series: u32::try_from(beam.series.0).unwrap_or(u32::MAX),
         max_events_per_second: u32::try_from(beam.max_events_per_second.0).unwrap_or(u32::MAX),
         ..beam::Config::default()

@@ -93,7 +93,7 @@ impl Writer {
             undefined: Vec::new(),
             bounds: stage::bounds_seconds(),
             round: 0,
-            resolver: core.resolver_epoch(),
+            resolver: core.resolver_generation(),
             key: Vec::new(),
         }
     }
@@ -101,8 +101,8 @@ impl Writer {
     /// Begins a round.
     pub fn begin(&mut self, core: &Core) {
         self.round += 1;
-        if self.resolver != core.resolver_epoch() {
-            self.resolver = core.resolver_epoch();
+        if self.resolver != core.resolver_generation() {
+            self.resolver = core.resolver_generation();
             self.series.values_mut().for_each(|known| known.series = None);
         }
     }

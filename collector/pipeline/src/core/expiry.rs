@@ -40,7 +40,7 @@ impl Core {
         }
         if self.resolver.generation() != self.resolver_generation {
             self.resolver_generation = self.resolver.generation();
-            self.series.bump_epoch(now);
+            self.series.start_resolution(now);
         }
         budget == 0 || !self.exposition.copies.is_empty()
     }

@@ -169,7 +169,7 @@ impl Series {
             time: 0,
             generation,
             touched: self.tenths(now),
-            epoch: self.resolution,
+            resolution: self.resolution,
             meta: Some(Arc::new(meta)),
         };
         let placement = Placement {
@@ -223,7 +223,7 @@ impl Series {
     /// Marks the series as resolved since the last reload.
     fn confirm(&mut self, index: u32) -> SeriesRef {
         let slot = &mut self.slots[index as usize];
-        slot.epoch = self.resolution;
+        slot.resolution = self.resolution;
         let generation = slot.generation;
         SeriesRef { index, generation }
     }

@@ -19,7 +19,7 @@ impl Series {
     /// Keeps a series after a reload with its current resolution, for series that get no more points.
     pub(crate) fn retain(&mut self, series: SeriesRef) {
         if self.exists(series) {
-            self.slots[series.index as usize].epoch = self.resolution;
+            self.slots[series.index as usize].resolution = self.resolution;
         }
     }
 
@@ -58,7 +58,7 @@ impl Series {
     pub(crate) fn is_due(&self, index: u32, now: UnixNanos, stale: bool, shortest_idle: UnixNanos) -> bool {
         let slot = &self.slots[index as usize];
         let Some(meta) = &slot.meta else { return false };
-        if stale && slot.epoch != self.resolution {
+        if stale && slot.resolution != self.resolution {
             return true;
         }
         // The slot alone decides nearly all; the source is read only for series that may be due.
@@ -70,7 +70,7 @@ impl Series {
 
     /// Starts a new resolution after a reload. Every series keeps its state, but its references become stale and its fingerprints are
     /// removed until the next point finds it by its key. A series without points expires after [`STALE`].
-    pub(crate) fn bump_epoch(&mut self, now: UnixNanos) {
+    pub(crate) fn start_resolution(&mut self, now: UnixNanos) {
         self.resolution = self.resolution.wrapping_add(1);
         self.stale_at = Some(now + STALE);
         for slot in self.slots.iter_mut().filter(|slot| slot.meta.is_some()) {
@@ -84,7 +84,9 @@ impl Series {
 pub(super) fn idle_time(meta: &SeriesMeta) -> Option<UnixNanos> {
     let spec = &meta.source.spec;
     match (spec.expiry, meta.temporality) {
-        (Expiry::AfterIdle(idle), Temporality::Delta) => Some(idle.max(spec.delta_expiry.unwrap_or(0))),
+        (Expiry::AfterIdle(idle), Temporality::Delta) => {
+            Some(idle.max(spec.expire_deltas_after.unwrap_or(0)))
+        }
         (Expiry::AfterIdle(idle), Temporality::Cumulative) => Some(idle),
         _ => None,
     }

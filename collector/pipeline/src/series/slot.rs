@@ -75,7 +75,7 @@ pub(crate) struct Slot {
     /// Whether it is the overflow series of its metric.
     pub(crate) overflow: bool,
     /// Number of the reload by which it was last resolved.
-    pub(crate) epoch: u8,
+    pub(crate) resolution: u8,
 }
 
 /// What pages and copies show of a series.

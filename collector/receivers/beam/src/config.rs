@@ -15,7 +15,7 @@ pub struct Config {
     /// Log records.
     pub logs: Logs,
     /// Time between two flushes of a relay.
-    pub flush: Duration,
+    pub flush_interval: Duration,
     /// Series of one relay; ids are below it.
     pub series: u32,
     /// Bytes of a string before the relay cuts it.
@@ -50,7 +50,7 @@ impl Default for Config {
             selection: Selection::default(),
             retain: Vec::new(),
             logs: Logs::default(),
-            flush: Duration::from_secs(1),
+            flush_interval: Duration::from_secs(1),
             series: limits::SERIES_DEFAULT,
             string: limits::LABEL_BYTES as u32,
             credit: 20_000,

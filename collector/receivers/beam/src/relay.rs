@@ -185,7 +185,7 @@ impl Relay {
         let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
         let mut plan = Plan {
             generation,
-            flush_ms: config.flush.as_millis().clamp(10, 60_000) as u32,
+            flush_ms: config.flush_interval.as_millis().clamp(10, 60_000) as u32,
             linger_s: match self.hello.mode {
                 hello::RelayMode::Installed => 0,
                 hello::RelayMode::Attached => config.attached_linger_s,

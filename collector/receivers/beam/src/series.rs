@@ -142,7 +142,7 @@ pub struct SeriesTable {
     /// Counters that the relay released: they remain in the exposition, within a limit.
     evicted: Evicted,
     /// The resolver epoch for which series are resolved again, and the number of entries done.
-    resolver_epoch: Option<u64>,
+    resolver_generation: Option<u64>,
     resolved_up_to: usize,
     counts: Vec<u64>,
     /// Rows ignored because a total decreased.
@@ -179,7 +179,7 @@ impl SeriesTable {
             owners: HashMap::new(),
             retained: retained.series,
             evicted: retained.evicted,
-            resolver_epoch: None,
+            resolver_generation: None,
             resolved_up_to: 0,
             counts: Vec::new(),
             backwards: 0,

@@ -303,7 +303,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
 
     /// The GOODBYE for an exceeded timeout.
     fn overdue(&mut self, config: &Config) -> Option<Goodbye> {
-        let silence = config.silence.max(3 * config.flush);
+        let silence = config.silence.max(3 * config.flush_interval);
         let waiting = self.sent < self.out.len();
         let stuck = waiting.then(|| *self.stuck.get_or_insert_with(Instant::now));
         let late =

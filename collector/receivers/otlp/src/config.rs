@@ -20,7 +20,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRules {
     /// Resource attributes that become labels of every series.
-    pub promote: Vec<String>,
+    pub promote_resource_attributes: Vec<String>,
     /// Time after the last point of a series, and after the last request of a source, until it expires.
     pub expire_after: Duration,
     /// The same for series with delta temporality: their totals are in the collector alone. Not shorter than `expire_after`.
@@ -30,7 +30,7 @@ pub struct SourceRules {
 impl Default for SourceRules {
     fn default() -> Self {
         SourceRules {
-            promote: Vec::new(),
+            promote_resource_attributes: Vec::new(),
             expire_after: Duration::from_secs(300),
             expire_deltas_after: Duration::from_secs(3600),
         }
@@ -41,7 +41,7 @@ impl Default for SourceRules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one request after decompression (413, RESOURCE_EXHAUSTED).
-    pub request_bytes: usize,
+    pub max_request_bytes: usize,
     /// Bytes of all requests in flight (503 or RESOURCE_EXHAUSTED, with a retry delay).
     pub in_flight_bytes: usize,
     /// Connections on each port; more are closed at once. Each connection uses memory outside the other limits, up to its HTTP/2 window.
@@ -72,7 +72,7 @@ impl Default for Config {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            request_bytes: 64 << 20,
+            max_request_bytes: 64 << 20,
             in_flight_bytes: 128 << 20,
             connections: 256,
             streams: 128,

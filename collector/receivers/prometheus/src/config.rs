@@ -19,8 +19,8 @@ use crate::ingest::PageLimits;
 pub use crate::protocol::ScrapeProtocol;
 use crate::serialize::{duration, optional_duration, size};
 
-/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, except that `body_size_limit` and `sample_limit`
-/// always have a limit here.
+/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but only those below; relabelling, authentication and
+/// discovery are not supported. `body_size_limit` and `sample_limit` always have a limit here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScrapeConfig {

@@ -43,8 +43,8 @@ impl SeriesTable {
 
     /// After a reload, resolves series without new rows again, a batch per call.
     pub fn resolve_again(&mut self, store: &mut Core, now: UnixNanos) {
-        if self.resolver_epoch != Some(store.resolver_epoch()) {
-            (self.resolver_epoch, self.resolved_up_to) = (Some(store.resolver_epoch()), 0);
+        if self.resolver_generation != Some(store.resolver_generation()) {
+            (self.resolver_generation, self.resolved_up_to) = (Some(store.resolver_generation()), 0);
             for series in &self.evicted.members {
                 store.retain(*series);
             }

@@ -11,7 +11,7 @@ fn silence_and_unfinished_frames_end_with_a_timeout() {
     run(async {
         let quick = || Config {
             silence: Duration::from_millis(30),
-            flush: Duration::from_millis(10),
+            flush_interval: Duration::from_millis(10),
             frame_timeout: Duration::from_millis(30),
             ..config()
         };

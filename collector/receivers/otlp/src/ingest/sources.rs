@@ -165,10 +165,10 @@ fn spec(resource: &[u8], rules: &SourceRules) -> Result<SourceSpec, ProtobufErro
         runtime,
         job,
         instance,
-        labels: promoted(&resource, &rules.promote),
+        labels: promoted(&resource, &rules.promote_resource_attributes),
         resource,
         expiry: Expiry::AfterIdle(nanos(rules.expire_after)),
-        delta_expiry: Some(nanos(rules.expire_deltas_after)),
+        expire_deltas_after: Some(nanos(rules.expire_deltas_after)),
         ..SourceSpec::new(Protocol::Otlp, key)
     })
 }

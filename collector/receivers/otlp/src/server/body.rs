@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 /// Smallest growth of the buffer for a body of more than one frame.
 const READ_AHEAD: usize = 64 << 10;
 
-/// Collects a body of at most `limits.request_bytes`, within the budget and the time limits.
+/// Collects a body of at most `limits.max_request_bytes`, within the budget and the time limits.
 ///
 /// An announced length is used only to reject early; memory is allocated as bytes arrive.
 pub(super) async fn collect(
@@ -24,7 +24,7 @@ pub(super) async fn collect(
     limits: &Limits,
     share: &mut Share,
 ) -> Result<Bytes, RequestError> {
-    if body.size_hint().lower() > limits.request_bytes as u64 {
+    if body.size_hint().lower() > limits.max_request_bytes as u64 {
         return Err(RequestError::too_large(limits));
     }
     let end = Instant::now() + limits.body_timeout;
@@ -42,7 +42,7 @@ pub(super) async fn collect(
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limits.request_bytes {
+        if first.len() + rest.len() + data.len() > limits.max_request_bytes {
             return Err(RequestError::too_large(limits));
         }
         if !share.grow(data.len()) {

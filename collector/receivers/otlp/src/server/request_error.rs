@@ -48,7 +48,7 @@ impl RequestError {
     pub(super) fn too_large(limits: &Limits) -> Self {
         let message = format!(
             "the request is larger than {} bytes (receivers.otlp.max_request); send smaller batches",
-            limits.request_bytes
+            limits.max_request_bytes
         );
         RequestError::new(RefusedReason::TooLarge, message)
     }

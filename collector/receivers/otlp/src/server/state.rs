@@ -81,7 +81,7 @@ impl ServerState {
         share: &mut Share,
         (what, header): (&str, &str),
     ) -> Result<Bytes, RequestError> {
-        let max = self.limits.request_bytes;
+        let max = self.limits.max_request_bytes;
         let first_max = max.min(STEP_BYTES);
         // The size is known only after decompression, so the first try is limited to what takes little time.
         let mut inflated = Err(InflateError::TooLarge);

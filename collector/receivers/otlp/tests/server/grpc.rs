@@ -108,7 +108,7 @@ fn grpc_calls_are_answered() {
 fn invalid_grpc_calls_are_rejected_with_a_reason() {
     run(async {
         let limits = Limits {
-            request_bytes: 1 << 16,
+            max_request_bytes: 1 << 16,
             ..Limits::default()
         };
         let server = Server::start(limits).await;

@@ -187,7 +187,7 @@ fn an_invalid_body_is_rejected_with_a_reason() {
 fn a_body_over_the_size_limit_is_rejected_before_and_after_decompression() {
     run(async {
         let limits = Limits {
-            request_bytes: 1 << 20,
+            max_request_bytes: 1 << 20,
             ..Limits::default()
         };
         let server = Server::start(limits).await;
@@ -213,7 +213,7 @@ fn a_body_over_the_size_limit_is_rejected_before_and_after_decompression() {
 fn a_body_without_a_length_is_rejected_at_the_limit() {
     run(async {
         let limits = Limits {
-            request_bytes: 1 << 16,
+            max_request_bytes: 1 << 16,
             ..Limits::default()
         };
         let server = Server::start(limits).await;
