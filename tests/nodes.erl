@@ -11,6 +11,9 @@ commands() ->
     Answer = case string:lexemes(io:get_line(""), " \n") of
         ["emit", N] -> emit(list_to_integer(N));
         ["bandit", N] -> requests(list_to_integer(N), fun bandit/0), list_to_integer(N);
+        ["name", Node] ->
+            {ok, _} = net_kernel:start(list_to_atom(Node), #{name_domain => longnames, dist_listen => false}),
+            node();
         ["join", Node] -> net_kernel:connect_node(list_to_atom(Node));
         ["talk", Node] -> length([{unregistered, list_to_atom(Node)} ! lists:seq(1, 100) || _ <- lists:seq(1, 100)]);
         ["checkout", N, Plan] -> checkout(list_to_integer(N), list_to_atom(Plan));

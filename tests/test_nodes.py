@@ -110,6 +110,29 @@ def test_events_before_the_first_collector_are_on_its_page():
             wait_total(collector, 1100, REQUESTS, job="shop", instance=node.node)
 
 
+def test_a_node_named_later_is_one_source_with_its_counts(collector: Collector):
+    class UnnamedNode(Node):
+        named = False
+
+        @property
+        def node(self) -> str:
+            return super().node if self.named else "nonode@nohost"
+
+        def argv(self) -> Sequence[str]:
+            argv = list(super().argv())
+            at = argv.index("-name")
+            return [*argv[:at], *argv[at + 4 :]]
+
+    with UnnamedNode(collector, "late") as node:
+        node.emit(1000)
+        wait_until(lambda: counts(collector) == {("shop", "nonode@nohost"): 1000} or None, 20, "requests of a node without a name")
+        node.named = True
+        assert node.command(f"name {node.node}") == f"'{node.node}'"
+        node.emit(100)
+        wait_until(lambda: counts(collector) == {("shop", node.node): 1100} or None, 20, f"its name: {counts(collector)}")
+        assert node.relay()["connected"]
+
+
 def test_nodes_of_two_services_on_one_host_are_separate_sources(collector: Collector):
     with (
         Node(collector, "a") as a,

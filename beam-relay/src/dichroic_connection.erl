@@ -44,6 +44,7 @@
 -record(data, {
     engine              :: dichroic_engine:engine(),
     epoch               :: integer(),
+    node = node()       :: node(),                    % as in the last HELLO
     socket = none       :: none | gen_tcp:socket(),
     buffer = <<>>       :: binary(),
     max_frame = ?PEER_MAX_FRAME :: pos_integer(),
@@ -231,7 +232,7 @@ information(State, #data{engine = Engine} = D) ->
 send_hello(Socket, Target, #data{epoch = Epoch, attempt = Attempt} = D) ->
     More = maps:merge(token(Target), variables(D)),
     Fields = maps:merge((dichroic_identity:hello())#{<<"epoch">> => Epoch, <<"attempt">> => Attempt}, More),
-    D1 = D#data{lookup_ms = ?LOOKUP_MIN_MS, socket = Socket, buffer = <<>>, max_frame = ?PEER_MAX_FRAME, waiting = none},
+    D1 = D#data{node = node(), lookup_ms = ?LOOKUP_MIN_MS, socket = Socket, buffer = <<>>, max_frame = ?PEER_MAX_FRAME, waiting = none},
     case transmit([{hello, 1, 0, 1, Fields}], D1) of
         {ok, D2} ->
             _ = inet:setopts(Socket, [{active, once}]),
@@ -349,6 +350,8 @@ steady(#data{engine = Engine} = D) ->
 
 flush_timer(#data{engine = Engine}) -> {{timeout, flush}, dichroic_engine:flush_ms(Engine), flush}.
 
+%% A node that got its name after the HELLO, as by net_kernel:start/2, introduces itself again; totals continue.
+flush_again(#data{node = Before} = D) when Before =/= node() -> drain(backoff, D#data{retry = 1});
 flush_again(#data{waiting = {_, At}} = D) ->
     case now_ms() - At > ?PONG_MS of
         true -> lost(no_pong, D);

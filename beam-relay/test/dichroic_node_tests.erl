@@ -6,7 +6,7 @@
 -import(support, [counter/3, sum/4, plan/1, plan/2, meas/1, meta/1, stream/3]).
 -import(fake_collector, [wait/2, total/3]).
 
--export([reload/0, workers/0, burst/2, procs/1, pause/1]).
+-export([reload/0, workers/0, burst/2, procs/1, pause/1, name/1]).
 
 -define(E, [shop, order]).
 
@@ -45,6 +45,21 @@ the_service_has_its_configured_name_test_() ->
         #{hello := Hello} = fake_collector:state(C),
         ?assertMatch(#{<<"resource">> := #{<<"service.name">> := <<"shop">>}, <<"node">> := <<"nonode@nohost">>}, Hello),
         ?assertEqual(list_to_integer(peer:call(Peer, os, getpid, [])), maps:get(<<"os_pid">>, Hello))
+    end).
+
+%% In the other node.
+name(Node) ->
+    {ok, _} = net_kernel:start(Node, #{name_domain => longnames, dist_listen => false}),
+    node().
+
+a_node_named_later_introduces_itself_again_and_keeps_its_totals_test_() ->
+    node_with(orders(), fun(C, Peer) ->
+        ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
+        #{hello := #{<<"epoch">> := Epoch, <<"attempt">> := 1}} = wait(C, fun(S) -> {500500, 0.0} = total(S, 101, []), S end),
+        'late@127.0.0.1' = peer:call(Peer, ?MODULE, name, ['late@127.0.0.1']),
+        ok = peer:call(Peer, ?MODULE, burst, [1, 1000]),
+        State = wait(C, fun(#{hello := #{<<"node">> := <<"late@127.0.0.1">>}} = S) -> {1001000, 0.0} = total(S, 101, []), S end),
+        ?assertMatch(#{hello := #{<<"epoch">> := Epoch, <<"attempt">> := 2}, errors := []}, State)
     end).
 
 a_node_that_stops_sends_its_last_totals_and_goodbye_test_() ->

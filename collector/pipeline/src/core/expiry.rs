@@ -84,7 +84,7 @@ impl Core {
     }
 
     /// Removes a source and all its series.
-    pub(super) fn remove_source(&mut self, id: SourceId) {
+    pub fn remove_source(&mut self, id: SourceId) {
         while let Some(last) = self.last_of(id) {
             self.remove(last);
         }

@@ -2,7 +2,8 @@
 //!
 //! `instance` is the node name; only the newest incarnation is shown. Within an epoch the higher attempt wins, across epochs the
 //! later connection; unread bytes of the superseded one are never applied. Several BEAMs may have no name (`nonode@nohost`): a second
-//! one gets its process id in its name instead of superseding the first.
+//! one gets its process id in its name instead of superseding the first. A node that gets its name later connects again within its
+//! epoch: its source without a name is removed, because the totals continue under the name.
 
 use crate::config::Config;
 use crate::relay::{Relay, RetainedState, source_spec};
@@ -191,6 +192,13 @@ impl Registry {
             return Err(Goodbye::new(GoodbyeCode::Limit, RETRY_OTHER_VM_MS, &message));
         }
         let mut nodes = self.0.nodes.borrow_mut();
+        if let Some(former) = take_unnamed(&mut nodes, &hello) {
+            self.0.board.remove(&former.0);
+            if let Some(source) = former.1.source {
+                store.remove_source(source);
+            }
+            nodes.insert(key.clone(), former.1);
+        }
         let node = nodes.entry(key.clone()).or_default();
         let same_vm = node.os_pid == hello.os_pid;
         let same_epoch = same_vm && node.epoch == hello.epoch;
@@ -249,6 +257,7 @@ impl Registry {
     ) {
         let mut nodes = self.0.nodes.borrow_mut();
         let Some(node) = nodes.get_mut(&connection.key) else {
+            self.0.board.remove(&connection.key);
             return;
         };
         if !node
@@ -335,6 +344,20 @@ impl Registry {
             self.0.board.remove(&key);
         }
     }
+}
+
+/// Takes the entry that this VM had before it got its name.
+fn take_unnamed(nodes: &mut HashMap<String, Node>, hello: &RelayHello) -> Option<(String, Node)> {
+    if hello.node == UNNAMED_NODE || nodes.contains_key(&hello.node) {
+        return None;
+    }
+    let same_vm = |node: &Node| node.os_pid == hello.os_pid && node.epoch == hello.epoch;
+    let key = nodes
+        .iter()
+        .find(|(key, node)| key.starts_with(UNNAMED_NODE) && same_vm(node))?
+        .0
+        .clone();
+    nodes.remove_entry(&key)
 }
 
 fn closing() -> Goodbye {

@@ -288,6 +288,33 @@ fn beams_without_a_name_get_distinct_instances() {
     });
 }
 
+#[test]
+fn a_node_named_later_is_one_source_with_its_counts() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(config()));
+        let mut other = Relay::connect(&receiver, &store, &hello("nonode@nohost", 2, T0, 1)).await;
+        other.flush().await;
+        let mut relay = Relay::connect(&receiver, &store, &hello("nonode@nohost", 1, T0, 1)).await;
+        let orders = relay.key(ORDERS);
+        relay.define(0, orders, plan_label("pro"), T0).await;
+        relay.numbers(&[(0, 10, 0.0)]).await;
+        relay.flush().await;
+        let mut named = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 2)).await;
+        assert_eq!(relay.goodbye().await.code, GoodbyeCode::Superseded);
+        named.define(0, orders, plan_label("pro"), T0).await;
+        named.numbers(&[(0, 11, 0.0)]).await;
+        named.flush().await;
+        assert_eq!(receiver.connected(), 2);
+        assert_eq!(page(&store), ["shop.orders{ok=\"true\",plan=\"pro\"} 11"]);
+        let instances: Vec<_> = store
+            .borrow()
+            .sources()
+            .map(|(s, ..)| s.spec.instance.clone())
+            .collect();
+        assert_eq!(instances, ["nonode@nohost", "shop@a"]);
+    });
+}
+
 /// The message and code of the GOODBYE, and the definition and bytes that cause it.
 type Violation = (&'static str, GoodbyeCode, Option<(u32, u64, Vec<Value>)>, Vec<u8>);
 
