@@ -10,7 +10,7 @@
 
 -type step() :: {atom(), binary()} | non_neg_integer().
 -type transform() :: name | class | tag | length | bool | type | upper | {cut, non_neg_integer()}
-                   | {before, binary()} | {allow, [term()]} | {default, term()}.
+                   | {before, binary()} | {allow, [term()]} | {rename, #{binary() => binary()}} | {default, term()}.
 -type fetch() :: {meas | meta, atom(), binary()} | {meta2, atom(), binary(), atom(), binary()}
                | {path, meas | meta, [step()]} | {carry, tuple()}.
 -type expr() :: fetch() | {then, fetch(), [transform()]} | {call, function()}.
@@ -69,8 +69,13 @@ transform([<<"upper">>]) -> upper;
 transform([<<"cut">>, N]) when is_integer(N), N >= 0, N =< 65535 -> {cut, N};
 transform([<<"before">>, S]) when is_binary(S), S =/= <<>> -> {before, S};
 transform([<<"allow">> | Vs]) when Vs =/= [] -> {allow, [operand(V) || V <- Vs]};
+transform([<<"rename">> | Names]) when Names =/= [] -> {rename, renames(Names)};
 transform([<<"default">>, V]) -> {default, operand(V)};
 transform(T) -> throw(io_lib:format("unknown transform ~tp", [T])).
+
+renames([From, To | More]) when is_binary(From), is_binary(To) -> (renames(More))#{From => To};
+renames([]) -> #{};
+renames(_) -> throw("invalid operands of rename: expected pairs of texts").
 
 operand(V) when is_binary(V); is_number(V); is_boolean(V) -> V;
 operand(null) -> nil;
@@ -155,6 +160,7 @@ apply_transform(upper, V) -> upper(V);
 apply_transform({cut, N}, V) -> cut(V, N);
 apply_transform({allow, Vs}, V) -> allow(Vs, V);
 apply_transform({before, S}, V) -> before(V, S);
+apply_transform({rename, Names}, V) -> rename(V, Names);
 apply_transform(_, V) -> V.
 
 module_name(A) ->
@@ -210,6 +216,10 @@ before(_, _) -> nil.
 
 head(_, {0, _}) -> nil;
 head(B, {At, _}) -> binary:part(B, 0, At).
+
+rename(B, Names) when is_binary(B) -> maps:get(B, Names, B);
+rename(A, Names) when is_atom(A), A =/= nil, A =/= undefined, not is_boolean(A) -> maps:get(atom_to_binary(A), Names, A);
+rename(V, _) -> V.
 
 %% The semantic conventions' value for anything that is not on the list.
 allow(Vs, V) -> case same_as_any(Vs, V) of true -> V; false -> <<"_OTHER">> end.

@@ -59,6 +59,11 @@ expressions_test_() ->
         {m([<<"pool">>], [<<"cut">>, 4]), <<"p1">>},
         {m([<<"pool">>], [<<"allow">>, <<"p1">>, <<"p2">>]), <<"p1">>},
         {m([<<"action">>], [<<"allow">>, <<"show">>]), show},
+        {m([<<"pool">>], [<<"rename">>, <<"p0">>, <<"q0">>, <<"p1">>, <<"q1">>]), <<"q1">>},
+        {m([<<"pool">>], [<<"rename">>, <<"p">>, <<"q">>]), <<"p1">>},
+        {m([<<"action">>], [<<"rename">>, <<"show">>, <<"read">>]), <<"read">>},
+        {m([<<"absent">>], [<<"rename">>, <<"nil">>, <<"q">>]), nil},
+        {m([<<"conn">>, <<"status">>], [<<"rename">>, <<"503">>, <<"q">>]), 503},
         {m([<<"pool">>], [<<"allow">>, <<"p2">>]), <<"_OTHER">>},
         {m([<<"worker">>], [<<"before">>, <<"_worker_">>]), <<"gpu_worker_pool">>},
         {m([<<"named">>], [<<"before">>, <<"_worker_">>]), <<"Elixir.Pool">>},
@@ -77,6 +82,7 @@ refused_expressions_test_() ->
     [{support:title(V), ?_assertMatch({error, _}, dichroic_expression:compile(V, fun atoms/1))} || V <- [
         5, [], [<<"metadata">>], [<<"elsewhere">>, [<<"a">>]], m([]), m([-1]), m([null]), m([<<"a">>], <<"upcase">>),
         m([<<"a">>], [<<"cut">>]), m([<<"a">>], [<<"cut">>, -1]), m([<<"a">>], [<<"allow">>]), m([<<"a">>], [<<"before">>]),
+        m([<<"a">>], [<<"rename">>]), m([<<"a">>], [<<"rename">>, <<"b">>]), m([<<"a">>], [<<"rename">>, <<"b">>, 1]),
         m([<<"a">>], [<<"before">>, <<>>]), m([<<"a">>], [<<"before">>, 1]), m([<<"a">>], [<<"default">>, []]),
         m(lists:duplicate(9, <<"a">>)), [<<"carry">>, [<<"a">>, <<"b">>]]]].
 

@@ -46,6 +46,8 @@ pub enum Transform<V> {
     Before(String),
     /// One of these, otherwise `_OTHER`, as in OpenTelemetry's semantic conventions.
     Allow(Vec<V>),
+    /// A name instead of an older one; other values stay.
+    Rename(Vec<(String, String)>),
     /// This instead of null.
     Default(V),
 }
@@ -64,6 +66,7 @@ impl<V> Transform<V> {
             Transform::Cut(_) => "cut",
             Transform::Before(_) => "before",
             Transform::Allow(_) => "allow",
+            Transform::Rename(_) => "rename",
             Transform::Default(_) => "default",
         }
     }
@@ -95,6 +98,7 @@ impl<V> Transform<V> {
             Transform::Cut(bytes) => Transform::Cut(*bytes),
             Transform::Before(text) => Transform::Before(text.clone()),
             Transform::Allow(values) => Transform::Allow(values.iter().map(operand).collect()),
+            Transform::Rename(names) => Transform::Rename(names.clone()),
             Transform::Default(value) => Transform::Default(operand(value)),
         }
     }

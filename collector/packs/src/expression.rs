@@ -6,6 +6,8 @@ use crate::error::PathError;
 pub use crate::limits::PATH_STEPS;
 use crate::shorthand::{self, Shaped, Shapes};
 pub use dichroic_model::expression::{Root, Step};
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 
@@ -208,7 +210,7 @@ impl<'de> Shapes<'de> for Root {
     }
 }
 
-pub(crate) const TRANSFORM: &str = "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {default: VALUE}";
+pub(crate) const TRANSFORM: &str = "one of name, class, tag, length, bool, type, upper, {cut: BYTES}, {before: TEXT}, {allow: [VALUES]}, {rename: {OLD: NEW}}, {default: VALUE}";
 
 impl<'de> Shapes<'de> for Transform {
     const EXPECTED: &'static str = TRANSFORM;
@@ -229,6 +231,7 @@ impl<'de> Shapes<'de> for Transform {
             "cut" => Transform::Cut(map.next_value()?),
             "before" => Transform::Before(before(map.next_value()?)?),
             "allow" => Transform::Allow(map.next_value()?),
+            "rename" => Transform::Rename(rename(map.next_value()?)?),
             "default" => Transform::Default(map.next_value()?),
             _ => {
                 return Err(de::Error::custom(format!(
@@ -240,6 +243,15 @@ impl<'de> Shapes<'de> for Transform {
             None => Ok(transform),
             Some(_) => Err(wrong()),
         }
+    }
+}
+
+fn rename<E: de::Error>(names: BTreeMap<String, String>) -> Result<Vec<(String, String)>, E> {
+    match names.is_empty() {
+        true => Err(E::custom(
+            "invalid value {} of rename: expected at least one pair, such as {Old.Name: New.Name}",
+        )),
+        false => Ok(names.into_iter().collect()),
     }
 }
 

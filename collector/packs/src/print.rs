@@ -63,6 +63,10 @@ impl Serialize for Printed<'_> {
             Transform::Cut(bytes) => one(serializer, name, bytes),
             Transform::Before(text) => one(serializer, name, text),
             Transform::Allow(values) => one(serializer, name, values),
+            Transform::Rename(names) => {
+                let names: std::collections::BTreeMap<_, _> = names.iter().cloned().collect();
+                one(serializer, name, &names)
+            }
             Transform::Default(value) => one(serializer, name, value),
             _ => serializer.serialize_str(name),
         }

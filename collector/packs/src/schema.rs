@@ -66,6 +66,9 @@ schema!(Shaped<Transform>, "Transform", generator => {
             operand("cut", serde_json::json!({"type": "integer", "minimum": 0})),
             operand("before", serde_json::json!({"type": "string", "minLength": 1})),
             operand("allow", serde_json::json!({"type": "array", "items": scalar})),
+            operand("rename", serde_json::json!({
+                "type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}
+            })),
             operand("default", serde_json::json!(scalar))
         ],
         "x-expected": TRANSFORM

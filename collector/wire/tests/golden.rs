@@ -249,6 +249,7 @@ fn plan_parts_without_a_golden_frame_are_encoded_and_decoded() {
         Transform::Upper,
         Transform::Before("_worker_".into()),
         Transform::Allow(vec!["a".into(), Value::Int(1)]),
+        Transform::Rename(vec![("Old".into(), "New".into())]),
         Transform::Default(Value::Null),
     ];
     let expression = Expression {

@@ -216,6 +216,13 @@ fn transformed(term: Term, transforms: &[Transform]) -> Term {
                 _ => Term::Nil,
             },
             (Transform::Before(_), _) => Term::Nil,
+            (Transform::Rename(names), Term::Text(text) | Term::Atom(text)) => {
+                let new = names
+                    .iter()
+                    .find(|(old, _)| *old == text)
+                    .map(|(_, new)| new.clone());
+                Term::Text(new.unwrap_or(text))
+            }
             (Transform::Allow(values), term) if !values.iter().any(|value| same(value, &term)) => {
                 Term::Text("_OTHER".into())
             }

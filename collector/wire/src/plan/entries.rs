@@ -348,6 +348,10 @@ fn transform_value(transform: &Transform) -> Value {
         Transform::Cut(bytes) => vec![Value::from(*bytes)],
         Transform::Before(text) => vec![Value::from(text.as_str())],
         Transform::Allow(values) => values.clone(),
+        Transform::Rename(names) => names
+            .iter()
+            .flat_map(|(from, to)| [Value::from(from.as_str()), Value::from(to.as_str())])
+            .collect(),
         Transform::Default(value) => vec![value.clone()],
         _ => Vec::new(),
     };

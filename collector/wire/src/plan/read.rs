@@ -88,6 +88,13 @@ impl Expression {
     }
 }
 
+fn renamed(pair: &[Value]) -> Result<(String, String)> {
+    match pair {
+        [Value::Str(from), Value::Str(to)] => Ok((from.clone(), to.clone())),
+        _ => Err(bad("rename", "pairs of strings")),
+    }
+}
+
 fn transform(value: &Value) -> Result<Transform> {
     let Some([Value::Str(name), operands @ ..]) = value.as_list() else {
         return Err(bad("transform", "[name, operand…]"));
@@ -98,10 +105,13 @@ fn transform(value: &Value) -> Result<Transform> {
         }
         ("before", [Value::Str(text)]) if !text.is_empty() => Transform::Before(text.clone()),
         ("allow", values) if !values.is_empty() => Transform::Allow(values.to_vec()),
+        ("rename", names) if !names.is_empty() && names.len() % 2 == 0 => {
+            Transform::Rename(names.chunks(2).map(renamed).collect::<Result<_>>()?)
+        }
         ("default", [value]) => Transform::Default(value.clone()),
         (name, operands) => match Transform::without_operand(name) {
             Some(transform) if operands.is_empty() => transform,
-            None if !matches!(name, "cut" | "before" | "allow" | "default") => {
+            None if !matches!(name, "cut" | "before" | "allow" | "rename" | "default") => {
                 return Err(unknown("transform", name));
             }
             _ => return Err(bad(name, "with the operands of that transform")),
