@@ -34,8 +34,11 @@ def library(ebin: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, target in (("ebin", ebin), ("priv", RELAY / "priv")):
         link = folder / name
-        if not link.is_symlink():
-            link.symlink_to(target)
+        if link.is_symlink() and link.readlink() == target:
+            continue
+        # Missing, or of a tree from which this one was copied.
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
     return folder / "ebin"
 
 
