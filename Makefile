@@ -13,7 +13,7 @@ export DICHROIC_PYTHON := $(PYTHON)
 export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup demo test test-peers bench lint fmt beams otp setup-demo setup-test setup-docs setup-peers test-rust test-erlang \
+.PHONY: help setup demo test test-peers test-libraries bench lint fmt beams otp setup-demo setup-test setup-docs setup-peers setup-libraries test-rust test-erlang \
         test-python test-python-on test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve pictures static wheel release release-check clean
 
 help: ## List the commands
@@ -33,6 +33,11 @@ test-peers: setup-peers ## Beside real programs that take long to build: Prometh
 	cargo build --quiet -p dichroic
 	$(PYTHON) -m pytest -q tests/peers
 
+test-libraries: setup-libraries ## Packs beside programs of the real libraries: Phoenix, Ecto, Oban and others, built from their repositories
+	./scripts/build-libraries.sh
+	cargo build --quiet -p dichroic
+	$(PYTHON) -m pytest -q tests/libraries
+
 test-rust: setup-test ## Rust unit, property and integration tests
 	DICHROIC_REQUIRE_ORACLES=1 cargo test --workspace --quiet --no-fail-fast
 
@@ -50,7 +55,7 @@ test-python-on: ## The Python package on another interpreter: make test-python-o
 
 test-system: setup-test ## The real collector with real Erlang, Python and Prometheus around it
 	cargo build --quiet -p dichroic
-	$(PYTHON) -m pytest -q --ignore tests/peers tests
+	$(PYTHON) -m pytest -q --ignore tests/peers --ignore tests/libraries tests
 
 otp: setup-test ## The relay, attaching and discovering on another OTP: SUITE=forky is the Debian that has it
 	cargo build --quiet -p dichroic
@@ -133,6 +138,9 @@ setup-docs:
 
 setup-peers:
 	@./scripts/setup.sh peers
+
+setup-libraries:
+	@./scripts/setup.sh libraries
 
 clean: ## Remove what was built
 	rm -rf target build

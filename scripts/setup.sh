@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what a task needs, each thing once: `setup.sh demo|test|docs|peers`. Prints what it will install before it installs anything.
+# Installs what a task needs, each thing once: `setup.sh demo|test|docs|peers|libraries`. Prints what it will install before it installs anything.
 # Everything but Debian packages goes to build/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-task=${1:?usage: setup.sh demo|test|docs|peers}
+task=${1:?usage: setup.sh demo|test|docs|peers|libraries}
 build=$PWD/build
 venv=$build/venv
 mkdir -p "$build"
@@ -17,7 +17,8 @@ case $task in
   test)  debian=(gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto erlang-ssl openssl rebar3 elixir) ;;
   docs)  debian=() ;;
   peers) debian=(gcc g++ libc6-dev make erlang-base erlang-crypto) ;;
-  *) echo "usage: setup.sh demo|test|docs|peers" >&2; exit 2 ;;
+  libraries) debian=(gcc libc6-dev make git erlang-base erlang-dev erlang-crypto erlang-ssl erlang-inets erlang-parsetools erlang-tools postgresql redis-server) ;;
+  *) echo "usage: setup.sh demo|test|docs|peers|libraries" >&2; exit 2 ;;
 esac
 requirements=scripts/requirements-$task.txt
 stamp=$build/.requirements-$task
