@@ -337,8 +337,8 @@ pub(crate) struct LongDefinition {
     #[serde(default)]
     #[schemars(example = examples::labels())]
     labels: BTreeMap<String, String>,
-    /// Conditions that an event must all meet to be counted: each has a `path` into the metadata and one of `eq`, `ne`, `lt`, `gt`,
-    /// `in`, `has` and `lacks`. See "Writing one" in `collector/packs/README.md`.
+    /// Conditions, all of which an event must meet to be counted: each has a `path` into the metadata and one of `eq`, `ne`, `lt`,
+    /// `gt`, `in`, `has` and `lacks`. See "Writing one" in `collector/packs/README.md`.
     #[serde(default)]
     #[schemars(example = examples::keep())]
     keep: Vec<Condition>,

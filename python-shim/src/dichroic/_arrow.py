@@ -1,4 +1,4 @@
-"""Arrow record batches of items, with one schema for each kind. `Batch.to_arrow` imports it when pyarrow is there."""
+"""Arrow record batches of items, with one schema for each kind. `Batch.to_arrow` imports it on demand."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ logger.addHandler(logging.NullHandler())
 
 
 def apply_gap_policy(stream: Stream) -> None:
-    """Warns of, or raises, the gaps at the head of the queue. With "yield" they stay for the consumer."""
+    """Warns about or raises the gaps at the head of the queue. With "yield" they stay for the consumer."""
     policy = stream.request.on_gap
     if policy == "yield":
         return
@@ -109,7 +109,7 @@ class SubscriptionBase(Generic[T]):
         logger.info("subscription %s %sconnected to %s", self._label, again, self._stream.agent)
 
     def _warn_unmatched(self) -> None:
-        """Warns of each pattern that matches no name the collector knows."""
+        """Warns about each pattern that matches no name known to the collector."""
         for pattern, near in self._stream.unmatched.items():
             nearest = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             message = f"{pattern!r} matches no name that the collector knows yet{nearest}"
@@ -147,7 +147,7 @@ class ClientBase:
 
     @property
     def _has_handshake(self) -> bool:
-        """False over HTTP, where the first subscription finds out whether the collector is there."""
+        """False over HTTP, where the first subscription detects whether the collector is reachable."""
         return self._address.endpoint is None or self._address.endpoint.kind != "http"
 
     def _request(self, patterns: tuple[str, ...], options: SubscribeOptions) -> Request:

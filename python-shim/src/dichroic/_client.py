@@ -1,7 +1,7 @@
 """The asynchronous client: `connect`, `Subscription` with `__anext__`, batches, and the `events` generator.
 
 A subscription has no task. Every await happens inside `__anext__`: cancelling it keeps the decoded items, the next
-call reconnects when the connection broke, and no timeout, lock or task group is held across a `yield`.
+call reconnects if the connection broke, and no timeout, lock or task group is held across a `yield`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Subscription(SubscriptionBase[T]):
         """Returns the next item, as `anext` does.
 
         Args:
-            timeout: Seconds to wait for it; None: without end. A timeout loses nothing.
+            timeout: Seconds to wait for it; None: no limit. A timeout loses nothing.
 
         Raises:
             TimeoutError: No item arrived in time.
@@ -118,7 +118,7 @@ class Subscription(SubscriptionBase[T]):
     # -- filling -----------------------------------------------------------------------------------------------
 
     async def _fill(self, until: float | None = None, once: bool = False) -> bool:
-        """Returns when there are items, when the time came, or after one step; False when the time came first.
+        """Returns when there are items, at the deadline, or after one step; False if the deadline came first.
 
         Every await in it may be cancelled without loss.
         """

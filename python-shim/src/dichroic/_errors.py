@@ -100,7 +100,7 @@ class GapWarning(UserWarning):
 
 
 class UnmatchedWarning(UserWarning):
-    """A pattern matches no name that the collector knows; the message has the nearest. The subscription is open."""
+    """A pattern matches no known name; the message suggests the nearest ones. The subscription is open."""
 
 
 class SidecarError(DichroicError):

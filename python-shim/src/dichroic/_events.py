@@ -120,7 +120,7 @@ def scalar(value: Value) -> Value:
 
 
 def parse_events(body: bytes) -> EventsBody:
-    """Decodes an EVENTS body and checks every length. Resolving, or `check`, checks the references."""
+    """Decodes an EVENTS body and checks every length; resolving the references, or `check`, checks those."""
     if len(body) < EVENTS_HEAD.size:
         raise ProtocolError(f"EVENTS of {len(body)} bytes, expected at least {EVENTS_HEAD.size}")
     schema, source, position, rows, c, s, v = EVENTS_HEAD.unpack_from(body)
@@ -157,7 +157,7 @@ def parse_values(body: bytes, at: int, v: int, what: str) -> list[Value]:
 
 
 def parse_strings(body: bytes, at: int, s: int, what: str) -> tuple[list[str], int]:
-    """Decodes the table of strings of a frame of type `what`, whose lengths fit; returns them and their end."""
+    """Decodes the string table of a frame of type `what`, whose lengths fit; returns the strings and their end."""
     if not s:
         return [], at
     lengths = _column_u16(s).unpack_from(body, at)

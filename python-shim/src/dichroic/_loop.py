@@ -40,7 +40,7 @@ class Link(Protocol):
 
 
 def in_trio() -> bool:
-    """Whether the caller is a trio task. Trio is not imported for this: a program that runs on it has done so."""
+    """Whether the caller is a trio task. Does not import trio: a program that runs on trio has already done so."""
     trio = sys.modules.get("trio")
     if trio is None:
         return False

@@ -121,7 +121,7 @@ _SCALARS: Final = frozenset((type(None), bool, int, float, str, TruncatedString)
 
 
 def parse_mixed(body: bytes) -> MixedBody:
-    """Decodes a MIXED body and checks all but the references into the pool, which resolving, or `check`, checks."""
+    """Decodes a MIXED body and checks all but the references into the pool; resolving them, or `check`, does that."""
     at = MIXED_HEAD.size
     if len(body) < at:
         raise ProtocolError(f"MIXED of {len(body)} bytes, expected at least {at}")

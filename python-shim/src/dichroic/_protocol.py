@@ -135,7 +135,7 @@ def check_collector_hello(type: int, body: bytes) -> Hello:
     Raises:
         GoodbyeError: It is a GOODBYE.
         VersionMismatchError: The collector has another major version.
-        ProtocolError: It is anything but the HELLO of a collector.
+        ProtocolError: It is not the HELLO of a collector.
     """
     if type == Goodbye.TYPE:
         raise _goodbye_error(body)
@@ -183,8 +183,8 @@ class Stream:
     def __init__(self, request: Request, clock: Callable[[], float] = time.time) -> None:
         self.request = request
         self.items: deque[Any] = deque()  #: decoded items of one frame, not yet consumed
-        self.agent = ""  #: of the collector
-        self.epoch: int | None = None  #: of the collector; known after the first HELLO
+        self.agent = ""  #: name and version of the collector
+        self.epoch: int | None = None  #: the collector's; known after the first HELLO
         self.established = False  #: whether the handshake of the current connection is complete
         self.connections = 0
         self.unmatched: dict[str, list[str]] = {}  #: patterns that match no known name, each with the nearest ones
@@ -196,7 +196,7 @@ class Stream:
         self._clock = clock
         self._stats = Stats()
         self._newest: int | None = None
-        self._position: tuple[int, int] | None = None  # of the current frame, and its number of rows
+        self._position: tuple[int, int] | None = None  # position of the current frame, and its number of rows
         self._rows_waiting = False  # whether `items` holds rows of that frame, or only a gap after it
         self._queue: deque[tuple[int, bytes, int] | DichroicError] = deque()
         self._pending_gap: Gap | None = None
@@ -294,7 +294,7 @@ class Stream:
         self.established = True
 
     def fail(self, error: DichroicError) -> None:
-        """The connection has ended; `advance` raises the error after all queued frames. The first error counts."""
+        """Ends the connection; `advance` raises the error after all queued frames. Later errors are ignored."""
         if not self.ended:
             self.ended = True
             self._queue.append(error)

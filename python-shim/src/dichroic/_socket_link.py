@@ -53,7 +53,7 @@ class SocketLink:
         self._stream.fail(ConnectionLostError(f"the connection broke: {error}"))
 
     def _received(self, data: bytes) -> None:
-        """Passes bytes to the stream; none mean that the peer closed."""
+        """Passes bytes to the stream; no bytes mean that the peer closed the connection."""
         self._last_received = time.monotonic()
         if not data:
             refused = self._http.end() if self._http is not None else None

@@ -42,7 +42,7 @@ class SyncLink(SocketLink):
             self._broke(error)
 
     def read(self, until: float | None = None) -> bool:
-        """Reads once, waiting at most `until` a monotonic time. Returns False when that time came first."""
+        """Reads once, waiting at most until the monotonic time `until`. Returns False if that time came first."""
         try:
             self._socket.settimeout(self._time_left(until))
             data = self._socket.recv(READ_SIZE)
@@ -129,7 +129,7 @@ class SyncSubscription(SubscriptionBase[T]):
             link.close()
 
     def _fill(self, until: float | None = None) -> bool:
-        """Returns True when there are items, False when the time came first."""
+        """Returns True when there are items, False at the deadline."""
         if self._filling:
             raise RuntimeError(
                 "the subscription is already being iterated by another thread; subscribe once per thread"

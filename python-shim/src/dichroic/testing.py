@@ -161,7 +161,7 @@ class FakeCollector:
         ring: Number of rows that can be replayed.
         epoch: Start time that it reports, nanoseconds since the Unix epoch.
         token: Token that clients must send.
-        known: Names that it reports as known: patterns that match none of them are answered with the nearest ones.
+        known: Names that it reports as known; for patterns that match none of them it reports the nearest ones.
         on_hello: Replaces the answer to a HELLO, to simulate a faulty collector.
 
     Attributes:
@@ -402,7 +402,7 @@ class FakeCollector:
         unmatched = self._unmatched(subscriber.subscribe)
         if unmatched:
             fields["unmatched"] = unmatched
-        # Before the answer: a client in another thread finds itself on the list as soon as its handshake is complete.
+        # Before the answer, so that a client in another thread is on the list when its handshake is complete.
         self.subscribers.append(subscriber)
         subscriber.send(Hello(frames.COLLECTOR, fields))
         if lost:

@@ -19,7 +19,7 @@ use crate::ingest::PageLimits;
 pub use crate::protocol::ScrapeProtocol;
 use crate::serialize::{duration, optional_duration, size};
 
-/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but only those below; relabelling, authentication and
+/// One entry of `scrape_configs`. Keys, meanings and defaults are Prometheus's, but only those below; relabeling, authentication and
 /// discovery are not supported. `body_size_limit` and `sample_limit` always have a limit here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -460,7 +460,7 @@ fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.chars().all(is_sent) && path.parse::<PathAndQuery>().is_ok()
 }
 
-/// The error is what is wrong with the address.
+/// The error text describes the mistake in the address.
 fn host_and_port(uri: &Uri) -> Result<(String, u16), &'static str> {
     let host = uri.host().unwrap_or_default();
     let name = host.trim_start_matches('[').trim_end_matches(']');

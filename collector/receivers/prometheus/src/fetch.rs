@@ -77,7 +77,7 @@ impl Client {
     /// Fetches the page into `body`, which is cleared first, and returns its content type. Must run in a `LocalSet`.
     ///
     /// # Errors
-    /// [`FetchError`]; the content of `body` is unspecified then.
+    /// [`FetchError`]: the content of `body` is then unspecified.
     pub async fn get(
         &mut self,
         target: &ScrapeTarget,

@@ -51,7 +51,7 @@ pub struct TargetStatus {
     pub scrapes: u64,
     /// Failed scrapes so far.
     pub failures: u64,
-    /// What the last valid page does that OpenMetrics forbids; it is kept all the same.
+    /// Violations of OpenMetrics on the last valid page, which is kept all the same.
     pub violations: Vec<PageViolation>,
 }
 

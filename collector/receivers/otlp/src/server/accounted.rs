@@ -1,5 +1,5 @@
-//! One request in the ledger: received when its head is read, then accepted or refused. What was refused or accepted in part is
-//! logged with its sender, because SDKs do not report it.
+//! One request in the ledger: received when its head is read, then accepted or refused. Requests that are refused, or accepted only
+//! in part, are logged with their sender, because SDKs do not report them.
 
 use super::refusal_log::Refusal;
 use super::request_error::RequestError;

@@ -131,7 +131,7 @@ fn inflate_deflate(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
 }
 
 fn inflate_snappy(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
-    // The framing format of nothing is nothing. No block with content begins as the identifier does.
+    // Framing an empty body gives an empty one. No block with content begins like the identifier.
     if body.is_empty() || body.starts_with(SNAPPY_MAGIC) {
         return bounded(snap::read::FrameDecoder::new(body), max);
     }

@@ -58,7 +58,7 @@ impl Page {
     /// in the store's ledger under `source`.
     ///
     /// # Errors
-    /// [`PageError`]; the page changed nothing but the ledger then.
+    /// [`PageError`]: the page has changed nothing but the ledger.
     pub fn ingest(
         &mut self,
         store: &RefCell<Core>,
@@ -185,7 +185,7 @@ impl Page {
         account
     }
 
-    /// What the last page does that OpenMetrics forbids.
+    /// Violations of OpenMetrics on the last page.
     pub fn violations(&self) -> &[PageViolation] {
         &self.memory.violations
     }

@@ -95,7 +95,7 @@ pub(super) struct Memory {
     pub openmetrics: bool,
     /// Points with a value that OpenMetrics forbids. A replay must find the same.
     pub odd: Vec<u32>,
-    /// What the page does that OpenMetrics forbids.
+    /// Violations of OpenMetrics on the page.
     pub violations: Vec<PageViolation>,
     /// Whether a replay can replace parsing. Not if a series was rejected (it may be admitted now), or if a sample has parts that
     /// only the parser reads.

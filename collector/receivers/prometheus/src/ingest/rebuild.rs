@@ -34,7 +34,7 @@ pub(super) struct Build<'a> {
     raws: Vec<&'a [u8]>,
     /// Lines that are not part of a point of their family.
     singles: Vec<u32>,
-    /// Violations refuse the page.
+    /// Whether a violation refuses the page.
     strict: bool,
     /// Families with a bucket or quantile that has no number.
     broken: FoldSet<&'a str>,
@@ -70,13 +70,13 @@ enum Taken {
     No,
 }
 
-/// Whether the parts of a point are those of its type.
+/// Whether the parts of a point form a complete point of its type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Whole,
     /// A part is missing.
     Parts,
-    /// All are there, with values that are not possible together.
+    /// All parts exist, but their values contradict each other.
     Values,
 }
 
@@ -183,8 +183,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The hash over comments, computed as a replay does. Where it differs (a label value of several lines, one of them like a
-/// comment), the page is never replayed.
+/// The hash over comments, computed as in a replay. A page on which the two differ (one line of a label value looks like a comment)
+/// is never replayed.
 struct Comments<'a> {
     rest: &'a [u8],
     openmetrics: bool,
@@ -249,7 +249,7 @@ impl<'a> Build<'a> {
         if let Some(before) = self.memory.find(fp) {
             return self.repeat(before, &sample);
         }
-        // Only the parser reads what follows the value. Text with timestamps is still replayed: there the replay uses the parser.
+        // Only the parser reads text after the value. Text pages with timestamps are still replayed: there the replay uses the parser.
         let replayable =
             sample.exemplar.is_none() && (sample.timestamp_ns.is_none() || !self.memory.openmetrics);
         self.memory.replayable &= replayable;
@@ -326,15 +326,15 @@ impl<'a> Build<'a> {
         self.drafts.iter().map(|draft| draft.point.fp).collect()
     }
 
-    /// Makes single points of the samples that are no whole point of their family, so that each is kept as Prometheus keeps it. If one
-    /// histogram or summary of a family is not whole, none of the family is: otherwise the family's names would have two types.
+    /// Turns samples that do not form a complete point of their family into single points, as Prometheus keeps them. If one histogram
+    /// or summary of a family is incomplete, all of the family are split: otherwise the family's names would have two types.
     fn separate(&mut self) {
         let mut singles = std::mem::take(&mut self.singles);
         let mut broken = std::mem::take(&mut self.broken);
         for draft in &mut self.drafts {
             let repeated = draft.sort_parts();
             self.duplicates += repeated;
-            // Duplicates are counted, and whether values make up a histogram is decided, when a page is parsed.
+            // Only parsing counts duplicates and decides whether values form a histogram.
             self.memory.replayable &= repeated == 0;
             draft.shape = draft.shape_in(&self.memory);
             if draft.shape != Shape::Whole && has_parts(draft.point.kind) {
@@ -378,7 +378,7 @@ impl<'a> Build<'a> {
             exemplar: None,
         };
         let key = self.key_of(&sample);
-        // Only whole points of unknown type have keys like this one, and they are still there.
+        // Only complete points of unknown type have such keys, and those points are not split.
         if self.by_key.insert(key, line).is_some() {
             self.duplicates += 1;
             self.memory.replayable = false;
@@ -443,7 +443,7 @@ fn series_of(raw: &[u8]) -> Option<Series<'_>> {
     text::Parser::new(raw).whole_series()
 }
 
-/// The labels that identify a sample's point. An empty label is as none, unless it removes one of the target.
+/// The labels that identify a sample's point. An empty label counts as absent, unless it removes a label of the target.
 fn labels_of<'a>(
     sample: &Sample<'a>,
     removable: &'a [String],
@@ -569,7 +569,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The line of a start time that is none.
+    /// Takes the line of a start time that cannot be one.
     fn take_unusable_start(&mut self, memory: &Memory) -> Option<u32> {
         const LATEST: f64 = 4e9; // in the year 2096
         let seconds = memory.value(self.point.created)?;
@@ -580,7 +580,7 @@ impl<'a> Draft<'a> {
         Some(std::mem::replace(&mut self.point.created, NONE))
     }
 
-    /// All its lines; the point is empty then.
+    /// Takes all its lines and leaves the point empty.
     fn take_lines(&mut self) -> Vec<u32> {
         let point = &mut self.point;
         point.samples = 0;
@@ -590,7 +590,7 @@ impl<'a> Draft<'a> {
         parts.chain(others).filter(|line| *line != NONE).collect()
     }
 
-    /// Notes the sorted parts, and includes the bounds of a histogram in its fingerprint: other bounds are another series.
+    /// Stores the sorted parts, and includes the bounds of a histogram in its fingerprint: other bounds are another series.
     fn finish(
         &mut self,
         memory: &mut Memory,
@@ -666,7 +666,7 @@ fn part_bound(sample: &Sample<'_>) -> Option<f64> {
     let label = sample.kind.part_label(sample.role)?;
     let bound: f64 = sample.series.labels.get(label)?.decode().parse().ok()?;
     let possible = match sample.role {
-        // Others are on no page.
+        // No valid page has others.
         Role::Quantile => (0.0..=1.0).contains(&bound),
         _ => !bound.is_nan(),
     };

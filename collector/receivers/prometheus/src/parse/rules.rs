@@ -21,7 +21,7 @@ use super::violation::{Violation, Violations};
 
 #[derive(Debug, Default)]
 pub(super) struct Rules<'a> {
-    /// Every sample name that a finished family can have.
+    /// Every sample name of the finished families.
     names: HashSet<Box<str>, RandomState>,
     family: Option<Family<'a>>,
     /// Groups of the current family.

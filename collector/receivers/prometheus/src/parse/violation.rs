@@ -1,4 +1,4 @@
-//! What a page does that OpenMetrics forbids and Prometheus accepts, counted by reason.
+//! Violations of OpenMetrics that Prometheus accepts, counted by reason.
 
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub enum Violation {
     Labels,
     /// A misplaced or too long exemplar.
     Exemplars,
-    /// Samples that are no whole histogram, summary, info or state, and are kept one by one with unknown type.
+    /// Samples that do not form a complete histogram, summary, info or state; they are kept one by one, with unknown type.
     Incomplete,
 }
 
