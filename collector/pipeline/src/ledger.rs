@@ -100,7 +100,7 @@ reasons! {
     TooLarge = "too_large",
     /// The schema was withdrawn while its rows were in flight.
     Withdrawn = "withdrawn",
-    /// More processes write one series than are told apart.
+    /// More processes write one series than can be distinguished.
     WriterLimit = "writer_limit",
     /// In flight when the relay's connection broke.
     RelayBroke = "relay_broke",
@@ -125,7 +125,7 @@ reasons! {
     Superseded = "superseded",
 }
 
-/// Where a point went that was not dropped.
+/// Where a point that was not dropped ended up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// Into a series that pages show.
@@ -166,7 +166,7 @@ impl SourceAccount {
         self.hidden[reason as usize]
     }
 
-    /// Reasons that hid something, with how much.
+    /// The reasons for hidden points, each with their number.
     pub fn hides(&self) -> impl Iterator<Item = (HiddenReason, u64)> + '_ {
         HiddenReason::ALL
             .iter()
@@ -317,7 +317,7 @@ impl Ledger {
         }
     }
 
-    /// Counts what a source sent that its format forbids, and that was taken all the same. `reason` is one of a fixed set.
+    /// Counts violations of its format by a source that were accepted all the same. `reason` is one of a fixed set.
     pub fn violated(&mut self, source: SourceId, reason: &'static str, count: u64) {
         add(self.violations.entry((source, reason)).or_default(), count);
     }

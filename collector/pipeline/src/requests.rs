@@ -1,4 +1,4 @@
-//! The account of requests that senders push: what happened to each as a whole. The items in them have the ledger's other accounts.
+//! The account of pushed requests: the fate of each as a whole. The ledger's other accounts count the items in them.
 //!
 //! `received = accepted + partial + refused{reason} + in_flight`, for each transport and signal.
 

@@ -19,7 +19,7 @@ pub struct Row {
     pub start_explicit: bool,
     /// Time of its last point.
     pub time: UnixNanos,
-    /// Why pages do not show it, if they do not.
+    /// The reason if pages do not show it.
     pub hidden: Option<HiddenReason>,
     /// Processes whose totals were added up, because they write one series.
     pub writers: usize,

@@ -1,4 +1,4 @@
-//! Claiming exposition identities: series with equal labels are told apart, added up, or hidden with a reason.
+//! Claiming exposition identities: series with equal labels get distinguishing ones, are added up, or are hidden with a reason.
 
 use super::Core;
 use crate::exposition::families::HOLE;
@@ -200,7 +200,7 @@ impl Core {
         }
     }
 
-    /// Both processes are alive: they are told apart from now on.
+    /// Both processes are alive: they have distinguishing labels from now on.
     fn revive(&mut self, index: u32) -> Written {
         self.exposition.claims.withdraw(index, &mut self.series);
         self.relabel(index);

@@ -70,7 +70,7 @@ impl Subscription {
     }
 }
 
-/// The patterns of all subscribers, and of those that have ended a short time ago, for receivers that can start and stop the flow of
+/// The patterns of all subscribers, and of those that ended recently, for receivers that can start and stop the flow of
 /// events.
 #[derive(Debug, Clone, Default)]
 pub struct Interest {

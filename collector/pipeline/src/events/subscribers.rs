@@ -3,7 +3,7 @@
 //! A batch is published once; every subscriber whose patterns match the schema gets the same `Arc`. A slow subscriber loses the oldest
 //! batches and gets the number of lost rows; it does not slow others.
 //!
-//! The patterns of a subscriber that has gone stay in the interest for the time of a lease: rows continue into the replay, so that a
+//! The patterns of an ended subscription stay in the interest for the time of a lease: rows continue into the replay, so that a
 //! subscription that resumes in time has lost nothing.
 
 use super::request::{Interest, StreamItem, StreamRequest, Subscription};
@@ -55,7 +55,7 @@ impl Subscriber {
     }
 }
 
-/// The patterns of a subscriber that has gone.
+/// The patterns of an ended subscription.
 struct Lease {
     kind: EventKind,
     patterns: Vec<Pattern>,
@@ -143,7 +143,7 @@ impl Subscribers {
     pub(super) fn sweep(&mut self, now: UnixNanos) {
         let gone: Vec<_> = self.all.extract_if(.., |s| s.channel.is_closed()).collect();
         let leases = self.leases.len();
-        // One that ends later than a new one is from before the clock was set back.
+        // A lease that ends later than a new one dates from before the clock was set back.
         self.leases
             .retain(|lease| lease.until > now && lease.until <= now + self.lease);
         if gone.is_empty() && leases == self.leases.len() {

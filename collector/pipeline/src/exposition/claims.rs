@@ -24,7 +24,7 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Contest {
     contenders: Vec<u32>,
-    /// What series counted that were part of the row and are removed: a total never falls.
+    /// The totals of removed series that were part of the row: a total never falls.
     retired: Option<RowValue>,
 }
 
@@ -112,7 +112,7 @@ impl Claims {
         None
     }
 
-    /// The identity of a sample where another one holds that of its labels. Families that share samples with a third have identities in
+    /// The identity of a sample if another sample holds the identity of its labels. Families that share samples with a third have identities in
     /// common, although two of them may have no sample in common: `a_sum` and `a_count` beside a histogram `a`.
     fn apart(&self, identity: Key, sample: &str) -> Key {
         let mut bytes = identity.to_bytes().to_vec();
@@ -176,7 +176,7 @@ impl Claims {
         self.table.insert(key, index);
     }
 
-    /// Removes the claim of a live series, for it gets another identity.
+    /// Removes the claim of a live series, because it gets another identity.
     pub(crate) fn withdraw(&mut self, index: u32, series: &mut Series) -> Option<u32> {
         let slot = &mut series.slots[index as usize];
         let (key, shown) = (series.placements[index as usize].key, slot.shown);
@@ -247,9 +247,9 @@ impl Claims {
             let first = (0..contenders.len()).min_by(|a, b| order(series, contenders[*a], contenders[*b]));
             let next = contenders.swap_remove(first?);
             match self.held_apart(next, key, series) {
-                // One of its samples is another's.
+                // Another series holds one of its samples.
                 Some(rival) => self.join(next, rival, series),
-                // An identity of one sample is not for a series with several, which stays hidden.
+                // A series with several samples cannot take the identity of one; it stays hidden.
                 None if is_apart && has_several_samples(series, next) => {}
                 None => break next,
             }
@@ -266,7 +266,7 @@ impl Claims {
         Some(successor)
     }
 
-    /// Lets a contender contend for the identity of another holder, and lose.
+    /// Makes a contender of one holder a contender of another.
     fn join(&mut self, contender: u32, holder: u32, series: &mut Series) {
         let identity = series.placements[holder as usize].key;
         self.contended.insert(contender, identity);
@@ -322,7 +322,7 @@ fn set_shown(series: &mut Series, index: u32, shown: Shown) {
     (slot.shown, slot.composite) = (shown, true);
 }
 
-/// Whether two series with one identity are parts of one total: the same metric of one program, told apart only by what labels do not
+/// Whether two series with one identity are parts of one total: the same metric of one program, which differ only in what labels do not
 /// show. A scraped page is not added up: there the second sample is a duplicate.
 fn add_up(series: &Series, a: u32, b: u32) -> bool {
     let meta = |index: u32| series.slots[index as usize].meta.as_ref();
@@ -347,7 +347,7 @@ fn reason(series: &Series, hidden: u32, holder: u32) -> HiddenReason {
     }
 }
 
-/// The sample name of a family that has one.
+/// The sample name of a family, if it has exactly one.
 fn only_sample(family: &Family) -> Option<String> {
     if !has_one_sample(family.kind) {
         return None;
@@ -360,7 +360,7 @@ fn has_several_samples(series: &Series, index: u32) -> bool {
     meta.is_some_and(|meta| !has_one_sample(meta.metric.family.kind))
 }
 
-/// The sample name of a series, if the holder of its identity has one too, and another.
+/// The sample name of a series, if the holder of its identity has another one. Both have exactly one.
 fn own_sample(series: &Series, index: u32, holder: u32) -> Option<String> {
     let family = |index: u32| Some(&*series.slots[index as usize].meta.as_ref()?.metric.family);
     let own = only_sample(family(index)?)?;

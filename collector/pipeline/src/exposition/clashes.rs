@@ -85,7 +85,7 @@ pub(super) fn names(page: &PageName, kind: PageType) -> Vec<String> {
     names
 }
 
-/// Families that have one name in the format come first, for splitting them changes nothing.
+/// Families that have one name in the format come first, because splitting them changes nothing.
 fn rank(family: &Family, in_text: bool) -> (u8, &str, bool) {
     let rank = match family.kind {
         PageType::Gauge => 0,
@@ -102,7 +102,7 @@ fn rank(family: &Family, in_text: bool) -> (u8, &str, bool) {
     (rank, &family.page.base, family.page.total)
 }
 
-/// Sets which of these families are split. They are all that overlap with one another.
+/// Sets which of these families are split: all families that overlap with one another.
 pub(super) fn resolve(families: &mut [&Family]) {
     for in_text in [true, false] {
         families.sort_by(|a, b| rank(a, in_text).cmp(&rank(b, in_text)));
@@ -138,7 +138,7 @@ fn split(claimed: &[Vec<String>], samples: &[Vec<String>]) -> Vec<bool> {
                 taken.extend(names);
             }
         }
-        // The sample names of those split now may be names of those before them.
+        // The sample names of families split now may be names of families before them.
         if split == before {
             return split;
         }

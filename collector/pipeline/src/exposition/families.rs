@@ -137,7 +137,7 @@ impl Families {
         (id, family)
     }
 
-    /// Decides anew how the families are shown whose names overlap with those of this one.
+    /// Decides again how to show the families whose names overlap with those of this one.
     #[cold]
     fn resolve_clash(&mut self, id: FamilyId) {
         let mut all = vec![id];

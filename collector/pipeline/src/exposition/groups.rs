@@ -1,4 +1,4 @@
-//! Groups: series of one family with the same labels of the source, and what tells their streams apart.
+//! Groups: series of one family with the same labels of the source, and the labels that distinguish their streams.
 //!
 //! Two scopes of one program, or two resources of one service, may have equal labels. Where series collide for that reason, all streams
 //! of the group get the labels that differ: `otel_scope_name` and `otel_scope_version`, or attributes of the resource. The labels stay
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Largest number of resource attributes that a group shows as labels.
 const MAX_ATTRIBUTES: usize = 8;
 
-/// Attributes that are preferred to tell resources apart, the best first.
+/// Attributes preferred for distinguishing resources, the best first.
 const PREFERRED: &[&str] = &[
     "host.name",
     "k8s.pod.name",
@@ -36,7 +36,7 @@ struct Group {
     series: usize,
 }
 
-/// What tells two series apart.
+/// What distinguishes two series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Difference {
     Scope,
@@ -59,7 +59,7 @@ impl Groups {
         Arc::make_mut(&mut self.usual).scope = true;
     }
 
-    /// Adds to the additional labels of a group, which has so many series.
+    /// Adds to the additional labels of a group with this number of series.
     pub(crate) fn qualify(&mut self, key: GroupKey, difference: Difference, series: usize) {
         let qualifiers = self.usual.clone();
         let group = self.qualified.entry(key).or_insert(Group { qualifiers, series });
@@ -94,7 +94,7 @@ impl Groups {
         }
     }
 
-    /// What would tell two series apart that have equal labels. `None` if nothing does that their labels can show.
+    /// What would distinguish two series with equal labels; `None` if their labels cannot show it.
     pub(crate) fn difference(&self, a: &SeriesMeta, b: &SeriesMeta) -> Option<Difference> {
         let both = [a, b].map(|meta| self.qualifiers(meta.group));
         if a.source.id != b.source.id {

@@ -24,7 +24,7 @@ impl PageLabels {
     }
 
     /// Renders labels, of which the first `of_source` are the source's, and hashes sample names and label set. The order in a set does not
-    /// matter, so the hashes of labels are added; a label with an empty value does not count.
+    /// matter, so the hashes of labels are added; a label with an empty value is skipped.
     pub(crate) fn render(
         hasher: &Fingerprinter,
         samples: u64,

@@ -1,7 +1,7 @@
 //! The room of pages: families in page order, and the identity of each series on a page.
 //!
-//! A page must not show two samples of one identity. Series with the same exposition identity (sample name and labels) are told apart by
-//! more labels, added up, or all but one hidden: see [`groups`] and [`claims`].
+//! A page must not show two samples of one identity. Series with the same exposition identity (sample name and labels) get distinguishing
+//! labels, are added up, or all but one are hidden: see [`groups`] and [`claims`].
 
 pub(crate) mod claims;
 pub(crate) mod clashes;

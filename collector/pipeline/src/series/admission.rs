@@ -39,11 +39,11 @@ pub(crate) struct Candidate {
 pub(crate) struct Removed {
     pub(crate) meta: Arc<SeriesMeta>,
     pub(crate) placement: Placement,
-    /// If its row was made of more than its slot.
+    /// Set if its row combined several slots.
     pub(crate) part: Option<Box<RemovedPart>>,
 }
 
-/// A removed series whose row was made of more than its slot.
+/// A removed series whose row combined several slots.
 pub(crate) struct RemovedPart {
     pub(crate) shown: Shown,
     /// What it counted.

@@ -27,7 +27,7 @@ pub struct MetricStream {
     pub factor: Factor,
     /// Whether runtimes share the family, so that its series have a `runtime` label.
     pub(crate) mapped: bool,
-    /// The series whose labels are told apart together with its own.
+    /// The series that get distinguishing labels together with its own.
     pub(crate) group: GroupKey,
     /// Page labels of the source, before those of the series: `job="x",instance="y"`.
     pub source_labels: Box<str>,
@@ -161,7 +161,7 @@ impl MetricStreams {
     pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
         let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
         let scope = [&key.scope.name, &key.scope.version].map(|text| self.hasher.half(text.as_bytes()));
-        // The labels of the source follow from it, except while its series are told apart.
+        // The labels of the source follow from it, except while its series have distinguishing labels.
         let hash = (scope[0] ^ scope[1].rotate_left(7) ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let same = |entry: &StreamEntry| {
             let stream = &entry.stream;

@@ -92,7 +92,7 @@ pub(crate) enum Shown {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 impl Slot {
-    /// Where a point went that was written into it.
+    /// Where a written point ends up.
     #[inline]
     pub(crate) fn written(&self) -> Written {
         match self.shown {

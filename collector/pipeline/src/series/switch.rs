@@ -12,7 +12,7 @@ use crate::row::RowValue;
 use dichroic_model::{MetricKind, UnixNanos};
 
 impl Series {
-    /// A cumulative point states another start than the last one: puts its writer into the slot if there are several. Otherwise the
+    /// Handles a cumulative point with another start than the last one: puts its writer into the slot if there are several. Otherwise the
     /// caller treats it as a restart.
     #[cold]
     pub(super) fn switch_writer(&mut self, index: u32, times: Times) -> Result<(), DropReason> {
@@ -95,7 +95,7 @@ impl Series {
         others.map(|writer| (writer.start, writer.time))
     }
 
-    /// Removes writers that were idle for longer than their source allows; what they counted is retired.
+    /// Removes writers that were idle for longer than their source allows; their totals are retired.
     pub(crate) fn retire_idle_writers(&mut self, index: u32, now: UnixNanos) {
         let slot = &self.slots[index as usize];
         let Some(meta) = &slot.meta else { return };

@@ -19,7 +19,7 @@ type WriteResult = Result<Outcome, DropReason>;
 pub(crate) enum Outcome {
     /// It is a row by itself.
     Plain,
-    /// Its row is made of more than its slot, or it is hidden.
+    /// Its row combines several slots, or it is hidden.
     Composite,
 }
 
@@ -350,7 +350,7 @@ fn first_number(slot: &Slot) -> Result<(), DropReason> {
     )
 }
 
-/// Whether a cumulative point states another start than the last one: it is of another writer, or after a restart.
+/// Whether a cumulative point states another start than the last one: it comes from another writer, or follows a restart.
 #[inline]
 fn is_other_start(slot: &Slot, times: Times) -> bool {
     times.start != slot.start && slot.start_explicit && times.start != 0 && slot.expires_idle

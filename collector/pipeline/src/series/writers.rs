@@ -29,7 +29,7 @@ pub(super) struct WriterSet {
     pub(super) confirmed: bool,
     /// Too many starts were seen and none returned: the sender estimates it for each point.
     pub(super) sliding: bool,
-    /// What writers counted that are gone.
+    /// The totals of removed writers.
     pub(super) retired: Option<RowValue>,
 }
 
@@ -72,7 +72,7 @@ impl Writers {
         self.falls.get(&index).is_some_and(|falls| *falls >= FALLS)
     }
 
-    /// The total of the series decreased, and its start is the stated one as before.
+    /// Records that the total of the series decreased while its stated start stayed the same.
     pub(super) fn fell(&mut self, index: u32) {
         let falls = self.falls.entry(index).or_default();
         *falls = falls.saturating_add(1);
@@ -93,7 +93,7 @@ impl Writers {
     }
 }
 
-/// Adds to what is gone but must not be subtracted from a total.
+/// Adds to the totals of removed writers or series, which stay in the sum.
 pub(crate) fn retire(retired: &mut Option<RowValue>, value: RowValue, max_buckets: usize) {
     match retired {
         Some(sum) => sum.add(&value, max_buckets),

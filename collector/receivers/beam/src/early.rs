@@ -1,8 +1,8 @@
 //! The plan that an installed relay counts by before it has a collector: that of all packs, with the templates unfilled.
 //!
-//! A test writes it to `beam-relay/priv/plan.bin` and keeps it equal to the packs. The relay fills in the templates, and then computes
+//! A test writes it to `beam-relay/priv/plan.bin`, and fails if that differs from the packs. The relay fills in the templates, and then computes
 //! the keys of their entries as [`crate::plan`] does, so that the first collector's plan continues the totals. Metrics that several
-//! packs share are all in it: which of them a node uses is decided by the collector, whose plan lacks the others.
+//! packs share are all in it: the collector decides which of them a node uses; its plan lacks the others.
 
 use crate::plan::{self, Blueprint};
 use dichroic_packs::{Packs, Selection, Variables};

@@ -1,8 +1,7 @@
 //! From a row to its cell: the ids of one connection and their series in the store.
 //!
 //! A row is the whole total of its series and replaces the stored one. Per id the table has 32 bytes that the hit path reads (the
-//! cell and the incarnation), and separately the data to define the series again after it left the
-//! store. A series is defined in the store on its first row, never on DEFINE.
+//! cell and the incarnation), and separately the data to define the series again after it left the store. A series is defined in the store on its first row, never on DEFINE.
 
 mod histograms;
 mod replan;
@@ -141,7 +140,7 @@ pub struct SeriesTable {
     retained: HashMap<SeriesRef, Retained>,
     /// Counters that the relay released: they remain in the exposition, within a limit.
     evicted: Evicted,
-    /// The resolver epoch for which series are resolved again, and the number of entries done.
+    /// The resolver's generation for which series are resolved again, and the number of entries done.
     resolver_generation: Option<u64>,
     resolved_up_to: usize,
     counts: Vec<u64>,
