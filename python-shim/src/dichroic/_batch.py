@@ -79,7 +79,7 @@ class Batch(Sequence[T], Generic[T]):
         try:
             import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
-            raise MissingDependencyError("to_arrow() needs pyarrow: pip install 'dichroic[arrow]'") from None
+            raise MissingDependencyError("to_arrow() needs pyarrow: pip install pyarrow") from None
         from . import _arrow
 
         return _arrow.record_batch(pyarrow, self.kind, self._items)
@@ -95,7 +95,7 @@ class Batch(Sequence[T], Generic[T]):
         try:
             import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
-            raise MissingDependencyError("to_pandas() needs pandas: pip install 'dichroic[pandas]'") from None
+            raise MissingDependencyError("to_pandas() needs pandas: pip install pandas") from None
         columns = {name: _series(pandas, column) for name, column in self.to_columns().items()}
         for name in ("time", "start"):
             if name in columns:

@@ -19,7 +19,7 @@ try:
     import anyio.lowlevel
 except ImportError:
     if not TYPE_CHECKING:
-        raise MissingDependencyError("dichroic under trio needs anyio: pip install 'dichroic[trio]'") from None
+        raise MissingDependencyError("dichroic under trio needs anyio: pip install anyio") from None
 
 
 class Pause:

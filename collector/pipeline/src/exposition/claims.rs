@@ -112,8 +112,8 @@ impl Claims {
         None
     }
 
-    /// The identity of a sample if another sample holds the identity of its labels. Families that share samples with a third have identities in
-    /// common, although two of them may have no sample in common: `a_sum` and `a_count` beside a histogram `a`.
+    /// The identity of a sample if another sample holds the identity of its labels. Families that share samples with a third have
+    /// identities in common, although two of them may have no sample in common: `a_sum` and `a_count` beside a histogram `a`.
     fn apart(&self, identity: Key, sample: &str) -> Key {
         let mut bytes = identity.to_bytes().to_vec();
         bytes.extend_from_slice(sample.as_bytes());

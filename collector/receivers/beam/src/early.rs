@@ -1,7 +1,7 @@
 //! The plan that an installed relay counts by before it has a collector: that of all packs, with the templates unfilled.
 //!
-//! A test writes it to `beam-relay/priv/plan.bin`, and fails if that differs from the packs. The relay fills in the templates, and then computes
-//! the keys of their entries as [`crate::plan`] does, so that the first collector's plan continues the totals. Metrics that several
+//! A test writes it to `beam-relay/priv/plan.bin`, and fails if that differs from the packs. The relay fills in the templates, and then
+//! computes the keys of their entries as [`crate::plan`] does, so that the first collector's plan continues the totals. Metrics that several
 //! packs share are all in it: the collector decides which of them a node uses; its plan lacks the others.
 
 use crate::plan::{self, Blueprint};

@@ -1,7 +1,8 @@
 //! From a row to its cell: the ids of one connection and their series in the store.
 //!
 //! A row is the whole total of its series and replaces the stored one. Per id the table has 32 bytes that the hit path reads (the
-//! cell and the incarnation), and separately the data to define the series again after it left the store. A series is defined in the store on its first row, never on DEFINE.
+//! cell and the incarnation), and separately the data to define the series again after it left the store. A series is defined in the
+//! store on its first row, never on DEFINE.
 
 mod histograms;
 mod replan;
