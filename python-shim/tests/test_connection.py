@@ -45,7 +45,7 @@ async def test_a_fault_while_connecting_is_raised_at_once_with_its_cause(monkeyp
 async def test_a_fault_of_any_callback_ends_the_link_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, list[Any]]] = [
         ("connection_made", [None]),
-        ("data_received", [b"x"]),
+        ("buffer_updated", [1]),
         ("connection_lost", [None]),
         ("_check_silence", []),
     ]

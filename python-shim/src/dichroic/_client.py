@@ -410,12 +410,14 @@ async def events(
         options: See `Client.subscribe`.
     """
     subscription = connect(address, token=token).subscribe(*patterns, **options)
+    stream = subscription._stream
     try:
         while True:
-            try:
-                item = await subscription.__anext__()
-            except StopAsyncIteration:
-                return
-            yield item
+            while not stream.items:  # as `__anext__`, without a coroutine for each item
+                try:
+                    await subscription._fill()
+                except StopAsyncIteration:
+                    return
+            yield stream.items.popleft()
     finally:
         await subscription.aclose()

@@ -26,6 +26,8 @@ MAX_POOL: Final = 65_535
 _SWAPPED: Final = sys.byteorder != "little"
 #: Schema, source, columns.
 Context: TypeAlias = "tuple[int, int, int]"
+#: What the rows of a context have in common: class, context, columns, and whether containers stay as sent.
+Shape: TypeAlias = "tuple[type[Event], RowContext, int, bool]"
 
 
 def _numbers(code: str, body: bytes, at: int, end: int) -> array[Any]:
@@ -92,29 +94,43 @@ class MixedBody:
         except IndexError:
             raise ProtocolError(f"MIXED reference {max(references)} is outside its pool of {len(pool) - 1}") from None
 
-    def events(self, contexts: list[RowContext]) -> list[Event]:
-        """Returns one object per row. The caller has checked that the schemas fit the columns of `self.contexts`."""
-        as_sent = as_scalars = self._cells(self.values)
-        if not all(map(_SCALARS.__contains__, map(type, self.values))):
-            as_scalars = self._cells([scalar(value) for value in self.values])
-        shapes: list[tuple[type[Event], RowContext, tuple[Any, ...], int]] = []
-        for context in contexts:
-            schema = context.schema
-            log = schema.kind == "log"
-            # Metadata of events are scalars; logs and records keep their values.
-            cells = as_sent if log or schema.is_record else as_scalars
-            shapes.append((Log if log else Event, context, cells, schema.columns))
+    def events(self, shapes: list[Shape]) -> list[Event]:
+        """Returns one object per row, of the shape of its context."""
+        if self.values and not all(map(_SCALARS.__contains__, map(type, self.values))):
+            return self._events_of_containers(shapes)
+        cells = self._cells(self.values)
         new, at = Event.__new__, 0
         events: list[Event] = []
         add = events.append
         for number in self.row_contexts:
-            kind, context, cells, columns = shapes[number]
+            kind, context, columns, _ = shapes[number]
             event = new(kind)
             event._context = context
             event._row = cells[at : (at := at + columns)]
             event._measurements = event._metadata = None
             add(event)
         return events
+
+    def _events_of_containers(self, shapes: list[Shape]) -> list[Event]:
+        """As `events`, when a value is a container or bytes: metadata of events are scalars."""
+        as_sent, as_scalars = self._cells(self.values), self._cells([scalar(value) for value in self.values])
+        events: list[Event] = []
+        at = 0
+        for number in self.row_contexts:
+            kind, context, columns, keeps = shapes[number]
+            event = Event.__new__(kind)
+            event._context = context
+            event._row = (as_sent if keeps else as_scalars)[at : (at := at + columns)]
+            event._measurements = event._metadata = None
+            events.append(event)
+        return events
+
+
+def shape_of(context: RowContext) -> Shape:
+    """The shape of a context's rows."""
+    schema = context.schema
+    log = schema.kind == "log"
+    return Log if log else Event, context, schema.columns, log or schema.is_record
 
 
 _SCALARS: Final = frozenset((type(None), bool, int, float, str, TruncatedString))

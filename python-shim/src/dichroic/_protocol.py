@@ -37,7 +37,7 @@ from ._frames import (
     encode_frame,
 )
 from ._gap import Gap, GapReason, reason_text
-from ._mixed import parse_mixed
+from ._mixed import Context, Shape, parse_mixed, shape_of
 from ._points import Histogram, Point, Series
 from ._request import Cursor, Request
 from ._types import Event, RowContext, Schema, Source, Stats
@@ -54,6 +54,8 @@ MAX_SCALE: Final = 64  # no exponential histogram uses more, and 2 ** 2 ** -scal
 #: A driver stops reading above HIGH_WATER queued bytes and resumes below LOW_WATER. See also `Stream.behind`.
 HIGH_WATER: Final = 1_048_576
 LOW_WATER: Final = 262_144
+#: Size of a driver's read buffer.
+READ_SIZE: Final = 262_144
 #: Seconds to complete the handshake, and without data before a connection counts as dead.
 HELLO_TIMEOUT: Final = 5.0
 SILENCE_TIMEOUT: Final = 45.0
@@ -215,6 +217,7 @@ class Stream:
         self._schemas: dict[int, Schema] = {}
         self._sources: dict[int, Source] = {}
         self._contexts: dict[tuple[int, int], RowContext] = {}
+        self._shapes: dict[Context, Shape] = {}
 
     # -- for the driver ----------------------------------------------------------------------------------------
 
@@ -418,7 +421,13 @@ class Stream:
 
     def _mixed(self, body: bytes) -> None:
         parsed = parse_mixed(body)
-        self._rows(parsed.position, parsed.events([self._context(*context) for context in parsed.contexts]))
+        try:
+            shapes = list(map(self._shapes.__getitem__, parsed.contexts))
+        except KeyError:
+            for context in parsed.contexts:
+                self._shapes[context] = shape_of(self._context(*context))
+            shapes = list(map(self._shapes.__getitem__, parsed.contexts))
+        self._rows(parsed.position, parsed.events(shapes))
 
     def _rows(self, position: int, rows: list[Event]) -> None:
         self._count(len(rows), rows[-1]._row[0])
@@ -487,6 +496,7 @@ class Stream:
             if _defines(table, id, fields, limit, what):
                 table[id] = _read_schema(fields or {}) if frame.kind == frames.SCHEMA else _read_source(fields or {})
         self._contexts.clear()
+        self._shapes.clear()
 
     def _read_series(self, fields: dict[str, Value]) -> Series:
         frames.require(fields, {"name": str, "type": str, "source": int, "labels": dict}, "a series")

@@ -11,9 +11,7 @@ import time
 from ._address import Endpoint
 from ._errors import ConnectionLostError, DichroicError, HandshakeTimeoutError
 from ._http import HttpBody
-from ._protocol import CLOSE, HELLO_TIMEOUT, SILENCE_TIMEOUT, Stream
-
-READ_SIZE = 262_144
+from ._protocol import CLOSE, HELLO_TIMEOUT, READ_SIZE, SILENCE_TIMEOUT, Stream
 
 
 class SocketLink:
@@ -24,6 +22,11 @@ class SocketLink:
         self._http = HttpBody() if endpoint.kind == "http" else None
         self._socket = connected
         self._last_received = time.monotonic()
+        self._buffer = memoryview(bytearray(READ_SIZE))
+
+    def _read(self) -> bytes:
+        """Reads once, without allocating more than arrived."""
+        return self._buffer[: self._socket.recv_into(self._buffer)].tobytes()
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError

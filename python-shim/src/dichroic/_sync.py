@@ -17,7 +17,7 @@ from ._gap import Gap
 from ._points import Point
 from ._protocol import HELLO_TIMEOUT, Stream, violation_goodbye
 from ._request import Duration, Request, milliseconds
-from ._socket_link import READ_SIZE, SocketLink
+from ._socket_link import SocketLink
 from ._types import Event, Log
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SyncLink(SocketLink):
         """Reads once, waiting at most until the monotonic time `until`. Returns False if that time came first."""
         try:
             self._socket.settimeout(self._time_left(until))
-            data = self._socket.recv(READ_SIZE)
+            data = self._read()
         except (TimeoutError, BlockingIOError):
             return self._timed_out()
         except OSError as error:

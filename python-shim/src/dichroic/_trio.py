@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._address import Endpoint
 from ._errors import ConnectionLostError, MissingDependencyError
 from ._protocol import CLOSE, HELLO_TIMEOUT, Stream
-from ._socket_link import READ_SIZE, SocketLink
+from ._socket_link import SocketLink
 
 try:
     import anyio
@@ -69,7 +69,7 @@ class TrioLink(SocketLink):
         if self._closed:
             return
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._read()
         except BlockingIOError:
             self._timed_out()
         except OSError as error:
