@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${DICHROIC_PYTHON:-build/venv/bin/python}
-all=(store rows parse ingest page fanout relay python idle large)
+all=(store rows parse ingest page fanout relay python frames idle large)
 wanted=("${@:-${all[@]}}")
 [ $# -gt 0 ] || wanted=("${all[@]}")
 
@@ -23,6 +23,7 @@ for name in "${wanted[@]}"; do
     fanout) rust dichroic-exporter-stream fanout ;;
     relay)  make --no-print-directory -C beam-relay bench ;;
     python) "$python" python-shim/bench/stream_bench.py ;;
+    frames) cargo build --release --quiet -p dichroic && "$python" bench/frames.py ;;
     idle)   cargo build --release --quiet -p dichroic && "$python" bench/idle.py ;;
     large)  cargo build --release --quiet -p dichroic && "$python" bench/large.py ;;
     *) echo "unknown bench \"$name\": expected one of ${all[*]}" >&2; exit 2 ;;
