@@ -476,7 +476,7 @@ pub(super) fn exemplar(message: &[u8]) -> Result<Option<Exemplar>, ProtobufError
 
 fn id_text(bytes: &[u8]) -> String {
     if bytes.len() > 16 {
-        // No id is that long; what it is instead is kept readable and short.
+        // No id is that long; other content is kept readable and short.
         return encode_base64(&bytes[..bytes.len().min(48)]);
     }
     encode_hex(bytes)
