@@ -196,9 +196,9 @@ retry_app_metrics(steady, D, Timer) ->
     case dichroic_engine:retry_app_metrics(D#data.engine) of
         same -> {keep_state, D, [Timer]};
         {ok, Refused, Engine} ->
-            case applied(Refused, Engine, D) of
-                {ok, D1} -> {keep_state, streaming(D1), [Timer]};
-                {error, Reason, D1} -> lost(Reason, D1)
+            case report(streaming(attach(Refused, Engine, D))) of
+                {keep_state, D1} -> {keep_state, D1, [Timer]};
+                Lost -> Lost
             end
     end;
 retry_app_metrics(drain, D, Timer) -> {keep_state, D, [Timer]};
@@ -305,18 +305,11 @@ planned(Plan, State, D) ->
         {error, Message} -> send_goodbye(?MALFORMED, Message, D);
         {ok, Refused, Engine} ->
             ok = dichroic_early_plan:save(Plan),
-            case {applied(Refused, Engine, D#data{early = none}), State} of
-                {{ok, D1}, plan} -> steady(D1);
-                {{ok, D1}, steady} -> {keep_state, streaming(D1)};
-                {{error, Reason, D1}, _} -> lost(Reason, D1)
+            D1 = attach(Refused, Engine, D#data{early = none}),
+            case State of
+                plan -> steady(D1);
+                steady -> report(streaming(D1))
             end
-    end.
-
-applied(Refused, Engine, D) ->
-    D1 = attach(Refused, Engine, D),
-    case transmit([reply(D1)], D1) of
-        {ok, D2} -> {ok, D2};
-        {error, Reason} -> {error, Reason, D1}
     end.
 
 attach(Refused, Engine, D) ->
@@ -329,7 +322,8 @@ streaming(#data{engine = Engine} = D) ->
     ok = dichroic_engine:streams_on(Engine),
     D.
 
-%% Sent for every plan, and again when its content changes: telemetry started or stopped, a repository started, or ids ran out.
+%% Sent for every plan when its streams are on: for the collector, they begin with it. And again when its content changes: telemetry
+%% started or stopped, a repository started, or ids ran out.
 reply(#data{engine = Engine, attached = Attached, max_frame = Max} = D) ->
     {plan, (variables(D))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
                            <<"refused">> => dichroic_plan:fitting(refused(D), Max div 2)}}.
@@ -343,8 +337,10 @@ steady(#data{engine = Engine} = D) ->
     case flush(D#data{engine = dichroic_engine:reconnected(Engine), steady_since = now_ms(), retry = default}) of
         {ok, D1} ->
             dichroic_event_sender:socket({D1#data.socket, D1#data.max_frame}),
-            dichroic_engine:streams_on(D1#data.engine),
-            {next_state, steady, D1, [{{timeout, linger}, cancel}, flush_timer(D1)]};
+            case report(streaming(D1)) of
+                {keep_state, D2} -> {next_state, steady, D2, [{{timeout, linger}, cancel}, flush_timer(D2)]};
+                Lost -> Lost
+            end;
         {error, Reason, D1} -> lost(Reason, D1)
     end.
 

@@ -24,6 +24,7 @@
     | {events, Schema :: non_neg_integer(), Source :: non_neg_integer(), Position :: non_neg_integer(),
        [column()], Strings :: [binary()], Values :: [dichroic_value:value()]}
     | {gap, non_neg_integer(), byte(), non_neg_integer()}
+    | {gap, non_neg_integer(), byte(), non_neg_integer(), {integer(), integer()}}
     | {unknown, byte(), binary()}.
 
 -define(MAJOR, 1).
@@ -88,6 +89,7 @@ body({events, Schema, Source, Position, Columns, Strings, Values}) ->
          [<<(byte_size(S)):16/little>> || S <- Strings], Strings,
          [dichroic_value:encode(V) || V <- Values]]};
 body({gap, Schema, Reason, Lost}) -> {10, <<Schema:32/little, Reason, Lost:64/little>>};
+body({gap, Schema, 8, Lost, {Start, End}}) -> {10, <<Schema:32/little, 8, Lost:64/little, Start:64/little-signed, End:64/little-signed>>};
 body({unknown, Type, Body}) -> {Type, Body}.
 
 kind(series) -> 1;
@@ -148,7 +150,8 @@ frame(9, <<Schema:32/little, Source:32/little, Position:64/little, R:16/little, 
     {Columns, Rest} = columns(Kinds, R, S, V, Body, []),
     {Strings, Rest1} = strings(S, Rest),
     {events, Schema, Source, Position, Columns, Strings, values(V, Rest1, ?MAX_VALUES, [])};
-frame(10, <<Schema:32/little, Reason, Lost:64/little>>) -> {gap, Schema, Reason, Lost};
+frame(10, <<Schema:32/little, 8, Lost:64/little, Start:64/little-signed, End:64/little-signed>>) -> {gap, Schema, 8, Lost, {Start, End}};
+frame(10, <<Schema:32/little, Reason, Lost:64/little>>) when Reason =/= 8 -> {gap, Schema, Reason, Lost};
 frame(T, _) when T >= 1, T =< 10 -> throw([string:uppercase(atom_to_list(name(T))), " has an invalid layout"]);
 frame(0, _) -> throw("invalid frame type 0");
 frame(T, Body) -> {unknown, T, Body}.

@@ -43,6 +43,7 @@ SESSION: list[Frame] = [
     frames.Numbers(6, [(0, 7, 0.0), (0, 1, 0.5)]),
     frames.Histograms(7, [(1, 3, 0.5, ((0, 0, 1), (-3, 1, 2), (-1, 2, 1))), (2, 0, 2.5, ((0, 1, 1), (2, 1, 4)))]),
     frames.GapFrame(1, 1, frames.LOST_UNKNOWN),
+    frames.GapFrame(1, 8, frames.LOST_UNKNOWN, (5, 9)),
     Define(SCHEMA, [(1, None)]),
     frames.Goodbye(7, 0, "done"),
 ]  # fmt: skip
@@ -72,8 +73,8 @@ def run(pieces: list[bytes], subject: Stream) -> tuple[list[Any], bytes, str]:
 def test_a_session_is_the_same_however_its_bytes_are_split() -> None:
     whole = run([RAW], stream())
     items, sent, end = whole
-    assert [type(item).__name__ for item in items] == ["Gap", *["Event"] * 3, "Log", *["Point"] * 4, "Gap"]
-    assert items[-1] == Gap(None, "slow", "e")
+    assert [type(item).__name__ for item in items] == ["Gap", *["Event"] * 3, "Log", *["Point"] * 4, "Gap", "Gap"]
+    assert items[-2:] == [Gap(None, "slow", "e"), Gap(None, "not subscribed", "e", 5, 9)]
     assert sent == encode_frame(frames.Pong(3))
     assert "shutdown, code 7): done" in end
     for cut in range(len(RAW) + 1):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dichroic
-from dichroic import Event, Gap, GapWarning, Histogram, Log, Point, Subscription
+from dichroic import Event, Gap, GapReason, GapWarning, Histogram, Log, Point, Subscription
 from dichroic._events import columns_of
 from dichroic._frames import COLLECTOR, SCHEMA, SOURCE, Define, Events, Hello, Ping, Pong, encode_frame
 from dichroic.testing import FakeCollector, Subscriber, matches
@@ -301,6 +301,24 @@ async def test_a_gap_can_be_yielded_at_its_position() -> None:
                 pass
             case _:
                 pytest.fail("the gap does not match its class pattern")
+
+
+@asynchronous
+async def test_a_gap_of_rows_that_were_not_requested_has_its_time() -> None:
+    start, end = 1_763_800_000_000_000_000, 1_763_800_002_800_000_000
+    async with subscribed(on_gap="yield") as (fake, events):
+        fake.gap(None, GapReason.NOT_SUBSCRIBED, (start, end))
+        gap = await events.__anext__()
+        assert gap == Gap(None, "not subscribed", start=start, end=end)
+        assert gap != Gap(None, "not subscribed")
+        assert str(gap) == "an unknown number of rows lost: not subscribed for 2.8 s until 08:26:42.800 UTC"
+        assert eval(repr(gap)) == gap
+        assert (events.stats.gaps, events.stats.lost) == (1, 0)
+    async with subscribed(on_gap="raise") as (fake, events):
+        fake.gap(None, GapReason.NOT_SUBSCRIBED, (start, end))
+        with pytest.raises(dichroic.GapError, match=r"not subscribed for 2\.8 s") as caught:
+            await events.__anext__()
+        assert (caught.value.gap.start, caught.value.gap.end) == (start, end)
 
 
 @asynchronous

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dichroic
-from dichroic import Gap
+from dichroic import Gap, GapReason
 from dichroic._frames import Ping, Pong
 
 from .conftest import Thread
@@ -50,6 +50,9 @@ def test_a_restart_and_a_loss_are_gaps(there: Thread) -> None:
     with dichroic.connect_sync(there.fake.address) as client, client.subscribe("**", on_gap="yield") as events:
         there.do(there.fake.gap, 2)
         assert next(events) == Gap(2, "slow")
+        there.do(there.fake.gap, None, GapReason.NOT_SUBSCRIBED, (1, 2))
+        assert next(events) == Gap(None, "not subscribed", start=1, end=2)
+        assert (events.stats.gaps, events.stats.lost) == (2, 2)
         there.do(there.fake.restart)
         there.do(there.fake.emit, "after")
         gap, after = next(events), next(events)

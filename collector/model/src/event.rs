@@ -83,4 +83,30 @@ pub enum GapReason {
     RelayBroke = 6,
     /// A row was larger than a frame may be.
     RowTooLarge = 7,
+    /// Nothing requested the rows from the node.
+    NotSubscribed = 8,
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// Its start.
+    pub start: UnixNanos,
+    /// Its end.
+    pub end: UnixNanos,
+}
+
+impl TimeRange {
+    /// Whether no time lies between the two.
+    pub fn touches(self, other: TimeRange) -> bool {
+        self.start <= other.end && other.start <= self.end
+    }
+
+    /// The shortest span with both.
+    pub fn union(self, other: TimeRange) -> TimeRange {
+        TimeRange {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
 }

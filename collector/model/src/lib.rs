@@ -35,7 +35,7 @@ pub mod text;
 pub mod units;
 
 pub use attributes::{AttributeValue, Attributes};
-pub use event::{Batch, EventKind, EventSchema, GapReason};
+pub use event::{Batch, EventKind, EventSchema, GapReason, TimeRange};
 pub use fingerprint::{Fingerprint, Fingerprinter, Seed};
 pub use limits::Limits;
 pub use metric::{Exemplar, MetricKind, Number, PageType, Temporality};

@@ -75,6 +75,8 @@ pub enum GapReason {
     RelayConnectionBroke,
     /// A row was larger than a frame.
     RowTooLarge,
+    /// Nothing requested the rows from the node.
+    NotSubscribed,
     /// A reason of a later minor version.
     Other(u8),
 }
@@ -90,6 +92,7 @@ impl GapReason {
             5 => Self::RateLimit,
             6 => Self::RelayConnectionBroke,
             7 => Self::RowTooLarge,
+            8 => Self::NotSubscribed,
             other => Self::Other(other),
         }
     }
@@ -104,6 +107,7 @@ impl GapReason {
             Self::RateLimit => 5,
             Self::RelayConnectionBroke => 6,
             Self::RowTooLarge => 7,
+            Self::NotSubscribed => 8,
             Self::Other(code) => code,
         }
     }
@@ -118,6 +122,8 @@ pub struct Gap {
     pub reason: GapReason,
     /// Number of rows; `None` if unknown.
     pub lost: Option<u64>,
+    /// Start and end of the time of the rows, unix ns. Of [`GapReason::NotSubscribed`], and of no other reason.
+    pub time: Option<(i64, i64)>,
 }
 
 const LOST_UNKNOWN: u64 = u64::MAX;
@@ -129,19 +135,28 @@ impl Gap {
         let schema = input.u32()?;
         let reason = GapReason::from_code(input.u8()?);
         let lost = input.u64()?;
+        let time = match reason {
+            GapReason::NotSubscribed => Some((input.i64()?, input.i64()?)),
+            _ => None,
+        };
         input.finish()?;
         Ok(Self {
             schema,
             reason,
             lost: (lost != LOST_UNKNOWN).then_some(lost),
+            time,
         })
     }
 
-    /// Appends the frame.
+    /// Appends the frame. A gap of [`GapReason::NotSubscribed`] without a time has an empty one.
     pub fn write(self, out: &mut Vec<u8>) {
+        let time = match self.reason {
+            GapReason::NotSubscribed => Some(self.time.unwrap_or_default()),
+            _ => None,
+        };
         out.extend_from_slice(
             &frame::Header {
-                length: 13,
+                length: if time.is_some() { 29 } else { 13 },
                 frame_type: FrameType::Gap,
             }
             .encode(),
@@ -149,6 +164,10 @@ impl Gap {
         out.extend_from_slice(&self.schema.to_le_bytes());
         out.push(self.reason.code());
         out.extend_from_slice(&self.lost.unwrap_or(LOST_UNKNOWN).to_le_bytes());
+        if let Some((start, end)) = time {
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&end.to_le_bytes());
+        }
     }
 }
 

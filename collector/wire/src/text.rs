@@ -157,12 +157,17 @@ impl Display for Show<'_, Gap> {
             GapReason::RateLimit => &"rate-limit",
             GapReason::RelayConnectionBroke => &"relay-connection-broke",
             GapReason::RowTooLarge => &"row-too-large",
+            GapReason::NotSubscribed => &"not-subscribed",
             GapReason::Other(code) => code,
         };
         write!(out, "GAP schema={} reason={reason} lost=", self.0.schema)?;
         match self.0.lost {
             Some(lost) => write!(out, "{lost}"),
             None => out.write_str("not-known"),
+        }?;
+        match self.0.time {
+            Some((start, end)) => write!(out, " start={start} end={end}"),
+            None => Ok(()),
         }
     }
 }

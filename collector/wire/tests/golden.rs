@@ -462,7 +462,8 @@ fn control_frames_are_decoded() {
         Ok(Gap {
             schema: 1,
             reason: GapReason::Slow,
-            lost: Some(120)
+            lost: Some(120),
+            time: None
         })
     );
     assert_eq!(
@@ -470,7 +471,17 @@ fn control_frames_are_decoded() {
         Ok(Gap {
             schema: 0,
             reason: GapReason::CollectorRestarted,
-            lost: None
+            lost: None,
+            time: None
+        })
+    );
+    assert_eq!(
+        gap("gap-not-subscribed"),
+        Ok(Gap {
+            schema: 1,
+            reason: GapReason::NotSubscribed,
+            lost: None,
+            time: Some((1_763_800_000_000_000_000, 1_763_800_002_800_000_000))
         })
     );
     let goodbye = Goodbye::decode(body(&golden("goodbye"))).expect("goodbye");

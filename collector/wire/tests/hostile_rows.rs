@@ -122,7 +122,7 @@ fn inconsistent_histograms_are_rejected() {
 
 #[test]
 fn control_frames_of_the_wrong_size_are_rejected() {
-    let cases: [(Result<()>, usize, ErrorKind); 6] = [
+    let cases: [(Result<()>, usize, ErrorKind); 8] = [
         (
             Ping::decode(&[0; 7]).map(drop),
             0,
@@ -130,6 +130,12 @@ fn control_frames_of_the_wrong_size_are_rejected() {
         ),
         (Ping::decode(&[0; 9]).map(drop), 8, ErrorKind::Trailing(1)),
         (Gap::decode(&[0; 14]).map(drop), 13, ErrorKind::Trailing(1)),
+        (
+            Gap::decode(&[8; 13]).map(drop),
+            13,
+            ErrorKind::Truncated { needed: 8, left: 0 },
+        ),
+        (Gap::decode(&[8; 30]).map(drop), 29, ErrorKind::Trailing(1)),
         (
             Numbers::decode(&[0; 29]).map(drop),
             28,

@@ -80,18 +80,29 @@ impl Encoder {
 
     pub fn gap(&mut self, out: &mut Vec<u8>, gap: &Gap) {
         let reason = GapReason::from_code(gap.reason as u8);
+        let time = gap.time.map(|time| (time.start as i64, time.end as i64));
         match self {
             Encoder::Frames(frames) => {
                 let schema = match &gap.schema {
                     Some(schema) => frames.schema(out, schema),
                     None => 0,
                 };
-                let lost = gap.lost;
-                dichroic_wire::Gap { schema, reason, lost }.write(out);
+                let reason = match reason {
+                    // The version before MIXED has no time in a gap.
+                    GapReason::NotSubscribed if !frames.mixes => GapReason::Other(reason.code()),
+                    reason => reason,
+                };
+                let frame = dichroic_wire::Gap {
+                    schema,
+                    reason,
+                    lost: gap.lost,
+                    time,
+                };
+                frame.write(out);
             }
             Encoder::Json(json) => {
                 let name = gap.schema.as_ref().map(|schema| schema.name.as_str());
-                json.object(out, "gap", |out| json::gap(out, name, reason, gap.lost));
+                json.object(out, "gap", |out| json::gap(out, name, reason, gap.lost, time));
             }
         }
     }
@@ -338,6 +349,7 @@ fn row_too_large(out: &mut Vec<u8>, schema: u32) {
         schema,
         reason: GapReason::RowTooLarge,
         lost: Some(1),
+        time: None,
     };
     gap.write(out);
 }
@@ -350,6 +362,7 @@ fn unreadable(out: &mut Vec<u8>, rows: &Rows, schema: u32, error: &dichroic_wire
         schema,
         reason: GapReason::RowTooLarge,
         lost: Some(lost),
+        time: None,
     };
     gap.write(out);
     lost
@@ -461,7 +474,7 @@ impl Json {
             tracing::error!(%error, position = rows.position(rows.from), "cannot decode rows; this is a bug, please report it");
             let lost = rows.len() as u64;
             self.object(out, "gap", |out| {
-                json::gap(out, None, GapReason::RowTooLarge, Some(lost));
+                json::gap(out, None, GapReason::RowTooLarge, Some(lost), None);
             });
             let rows = rows.to - rows.from;
             Encoded { rows, lost }

@@ -160,10 +160,24 @@ impl EventSource {
         match item {
             StreamItem::Batch(batch) => self.batch(batch, out, encoder),
             StreamItem::Gap {
-                schema, reason, lost, ..
+                schema,
+                source,
+                reason,
+                lost,
+                time,
             } => {
+                if let Some(source) = source
+                    && !self.filter.may_select(schema.as_deref(), &source)
+                {
+                    return Ok(());
+                }
                 self.close(out, encoder)?;
-                self.ring.push_gap(Gap { schema, reason, lost });
+                self.ring.push_gap(Gap {
+                    schema,
+                    reason,
+                    lost,
+                    time,
+                });
                 Ok(())
             }
         }
@@ -186,6 +200,7 @@ impl EventSource {
             schema: None,
             reason: GapReason::Slow,
             lost: self.filter.is_open().then_some(lost),
+            time: None,
         });
         Ok(())
     }
@@ -312,6 +327,7 @@ impl EventSource {
                     schema: Some(batch.schema.clone()),
                     reason: GapReason::RowTooLarge,
                     lost: Some(1),
+                    time: None,
                 });
             } else if full || !rows.is_empty() {
                 self.close(out, encoder)?;

@@ -234,6 +234,7 @@ impl SharedState {
                     GapReason::BeyondReplay
                 },
                 lost: None,
+                time: None,
             });
         }
         Ok(OpenSubscription {

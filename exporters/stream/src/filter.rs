@@ -177,6 +177,14 @@ impl Filter {
         }
     }
 
+    /// Whether rows of a sender can be selected: its labels match, or rows have these labels themselves. Without a schema they might.
+    pub fn may_select(&self, schema: Option<&EventSchema>, source: &Source) -> bool {
+        self.labels.iter().all(|label| {
+            label.matches_source(source)
+                || schema.is_none_or(|schema| label_column(schema, &label.name).is_some())
+        })
+    }
+
     fn label_columns(&mut self, schema: &EventSchema) {
         let labels = &self.labels;
         self.columns.entry(schema.id).or_insert_with(|| {

@@ -4,7 +4,7 @@
 //! other subscribers; a part of a batch is a range, so a full ring drops single rows, not batches.
 
 use crate::rows::Rows;
-use dichroic_model::{EventSchema, GapReason};
+use dichroic_model::{EventSchema, GapReason, TimeRange};
 use dichroic_wire::hello::OnFull;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub struct Gap {
     pub reason: GapReason,
     /// The number of rows; `None` if unknown.
     pub lost: Option<u64>,
+    /// Of [`GapReason::NotSubscribed`]: when the rows were not requested.
+    pub time: Option<TimeRange>,
 }
 
 impl Gap {
@@ -30,12 +32,19 @@ impl Gap {
             schema: None,
             reason: GapReason::Slow,
             lost: Some(lost),
+            time: None,
         }
     }
 
     fn can_merge(&self, other: &Gap) -> bool {
         let id = |gap: &Gap| gap.schema.as_ref().map(|schema| schema.id);
-        self.reason == other.reason && id(self) == id(other)
+        let touching = self.time.zip(other.time).is_none_or(|(a, b)| a.touches(b));
+        self.reason == other.reason && id(self) == id(other) && touching
+    }
+
+    fn merge(&mut self, other: Gap) {
+        self.lost = self.lost.zip(other.lost).map(|(a, b)| a.saturating_add(b));
+        self.time = self.time.zip(other.time).map(|(a, b)| a.union(b));
     }
 }
 
@@ -45,13 +54,17 @@ struct Gaps(Vec<Gap>);
 
 impl Gaps {
     fn add(&mut self, mut gap: Gap) {
-        if self.0.len() >= GAPS && !self.0.iter().any(|other| other.can_merge(&gap)) {
+        if let Some(other) = self.0.iter_mut().find(|other| other.can_merge(&gap)) {
+            return other.merge(gap);
+        }
+        if self.0.len() >= GAPS {
             gap.schema = None;
+            let same = |other: &&mut Gap| other.reason == gap.reason && other.schema.is_none();
+            if let Some(other) = self.0.iter_mut().find(same) {
+                return other.merge(gap);
+            }
         }
-        match self.0.iter_mut().find(|other| other.can_merge(&gap)) {
-            Some(other) => other.lost = other.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
-            None => self.0.push(gap),
-        }
+        self.0.push(gap);
     }
 }
 
@@ -365,6 +378,7 @@ mod tests {
             schema: Some(schema(id)),
             reason: GapReason::RelayOverload,
             lost: Some(lost),
+            time: None,
         };
         let mut ring = Ring::new(4, 1 << 20, OnFull::DropOldest);
         ring.push(rows(0, 2));
@@ -387,6 +401,7 @@ mod tests {
                 schema: Some(schema(id)),
                 reason: GapReason::RateLimit,
                 lost: Some(1),
+                time: None,
             });
         }
         let out = drained(&mut ring);
@@ -399,10 +414,45 @@ mod tests {
         let mut ring = Ring::new(4, 1 << 20, OnFull::DropOldest);
         for lost in [Some(1), None, Some(2)] {
             let (schema, reason) = (None, GapReason::RelayBroke);
-            ring.push_gap(Gap { schema, reason, lost });
+            let time = None;
+            ring.push_gap(Gap {
+                schema,
+                reason,
+                lost,
+                time,
+            });
         }
         assert!(matches!(ring.pop(), Some(RingItem::Gap(Gap { lost: None, .. }))));
         assert!(ring.pop().is_none());
+    }
+
+    #[test]
+    fn gaps_in_time_are_merged_where_they_touch_and_beyond_the_limit() {
+        let gap = |id, start, end| Gap {
+            schema: Some(schema(id)),
+            reason: GapReason::NotSubscribed,
+            lost: None,
+            time: Some(TimeRange { start, end }),
+        };
+        let times = |ring: &mut Ring| {
+            std::iter::from_fn(|| ring.pop())
+                .map(|item| match item {
+                    RingItem::Gap(Gap { time: Some(time), .. }) => (time.start, time.end),
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        };
+        let mut ring = Ring::new(4, 1 << 20, OnFull::DropOldest);
+        for (id, start, end) in [(1, 0, 10), (1, 20, 30), (2, 5, 7), (1, 10, 15)] {
+            ring.push_gap(gap(id, start, end));
+        }
+        assert_eq!(times(&mut ring), [(0, 15), (20, 30), (5, 7)]);
+        for at in 0..1_000 {
+            ring.push_gap(gap(1, 2 * at, 2 * at + 1));
+        }
+        let times = times(&mut ring);
+        assert_eq!(times.len(), GAPS + 1);
+        assert_eq!(times.last(), Some(&(2 * GAPS as u64, 1_999)));
     }
 
     #[test]

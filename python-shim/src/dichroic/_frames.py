@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from ._errors import ProtocolError
 from ._events import EVENTS_HEAD, EventsBody, encode_events, parse_events
+from ._gap import GapReason
 from ._mixed import MIXED_HEAD, MixedBody, encode_mixed, parse_mixed
 from ._values import Reader, Value, encode
 
@@ -28,7 +29,7 @@ LOST_UNKNOWN: Final = (1 << 64) - 1
 
 HEADER: Final = struct.Struct("<IB")
 _U32, _U64, _I64 = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<q")
-_GOODBYE, _GAP = struct.Struct("<HI"), struct.Struct("<IBQ")
+_GOODBYE, _GAP, _SPAN = struct.Struct("<HI"), struct.Struct("<IBQ"), struct.Struct("<qq")
 NUMBER_ROW: Final = struct.Struct("<Iqd")
 HISTOGRAM_ROW: Final = struct.Struct("<IHqd")
 BUCKET: Final = struct.Struct("<hBQ")
@@ -298,22 +299,29 @@ class Events(_Frame):
 
 
 class GapFrame(_Frame):
-    __slots__ = ("lost", "reason", "schema")
+    """A loss. The reason "not subscribed", and no other, has a time: its start and end."""
+
+    __slots__ = ("lost", "reason", "schema", "time")
     TYPE = 10
 
-    def __init__(self, schema: int, reason: int, lost: int) -> None:
+    def __init__(self, schema: int, reason: int, lost: int, time: tuple[int, int] | None = None) -> None:
         self.schema = schema
         self.reason = reason
         self.lost = lost
+        self.time = time
 
     def body(self) -> bytes:
-        return _GAP.pack(self.schema, self.reason, self.lost)
+        span = b"" if self.time is None else _SPAN.pack(*self.time)
+        return _GAP.pack(self.schema, self.reason, self.lost) + span
 
     @classmethod
     def decode(cls, body: bytes) -> GapFrame:
-        if len(body) != _GAP.size:
-            raise ProtocolError(f"GAP of {len(body)} bytes, expected {_GAP.size}")
-        return cls(*_GAP.unpack(body))
+        timed = len(body) > 4 and body[4] == GapReason.NOT_SUBSCRIBED
+        size = _GAP.size + _SPAN.size if timed else _GAP.size
+        if len(body) != size:
+            raise ProtocolError(f"GAP of {len(body)} bytes, expected {size}")
+        schema, reason, lost = _GAP.unpack_from(body)
+        return cls(schema, reason, lost, _SPAN.unpack_from(body, _GAP.size) if timed else None)
 
 
 class Mixed(_Frame):

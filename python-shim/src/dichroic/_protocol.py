@@ -413,7 +413,8 @@ class Stream:
         if frame.schema and frame.schema in self._schemas:
             name = self._schemas[frame.schema].name
         lost = None if frame.lost == frames.LOST_UNKNOWN else frame.lost
-        self.add_gap(Gap(lost, reason_text(frame.reason), name))
+        start, end = frame.time or (None, None)
+        self.add_gap(Gap(lost, reason_text(frame.reason), name, start, end))
 
     def _events(self, body: bytes) -> None:
         parsed = parse_events(body)

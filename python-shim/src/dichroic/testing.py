@@ -333,15 +333,18 @@ class FakeCollector:
                 id = subscriber.series((name, tuple(sorted(labels.items())), source, start), fields)
                 subscriber.send(_point_frame(_now(time), id, value))
 
-    def gap(self, lost: int | None, reason: int = GapReason.SLOW) -> None:
+    def gap(self, lost: int | None, reason: int = GapReason.SLOW, time: tuple[int, int] | None = None) -> None:
         """Sends a gap to every subscriber.
 
         Args:
             lost: Number of rows; None when unknown.
             reason: A `GapReason`.
+            time: Of `NOT_SUBSCRIBED`: start and end, in nanoseconds since the Unix epoch.
         """
+        if (time is not None) != (reason == GapReason.NOT_SUBSCRIBED):
+            raise ValueError(f"a gap of reason {reason} has {'no' if time else 'a'} time; only NOT_SUBSCRIBED has one")
         for subscriber in self.subscribers:
-            subscriber.send(GapFrame(0, reason, frames.LOST_UNKNOWN if lost is None else lost))
+            subscriber.send(GapFrame(0, reason, frames.LOST_UNKNOWN if lost is None else lost, time))
 
     def _publish(self, row: _Row) -> None:
         row.position = self._next

@@ -119,13 +119,27 @@ fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
             paint(
                 "33",
                 &format!(
-                    "gap: {lost} rows lost, {}",
-                    escape_control(value["reason"].as_str().unwrap_or(""))
+                    "gap: {lost} rows{} lost, {}{}",
+                    of(value["name"].as_str()),
+                    escape_control(value["reason"].as_str().unwrap_or("")),
+                    span(value)
                 ),
             )
         }
         _ => return None,
     })
+}
+
+fn of(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" of {}", escape_control(name)))
+}
+
+/// The time of a gap that has one.
+fn span(gap: &Value) -> String {
+    match (gap["start"].as_i64(), gap["end"].as_i64()) {
+        (Some(start), Some(end)) => format!(" from {} to {}", clock(start), clock(end)),
+        _ => String::new(),
+    }
 }
 
 fn pairs(map: &Value) -> String {
@@ -199,6 +213,10 @@ mod tests {
         check(
             json!({"type": "gap", "lost": 3, "reason": "slow"}),
             "gap: 3 rows lost, slow",
+        );
+        check(
+            json!({"type": "gap", "lost": null, "reason": "not subscribed", "name": "a.b", "start": 1_000_000_000, "end": 3_800_000_000i64}),
+            "gap: an unknown number of rows of a.b lost, not subscribed from 00:00:01.000 to 00:00:03.800",
         );
     }
 }

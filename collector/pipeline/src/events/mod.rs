@@ -8,7 +8,7 @@ pub mod request;
 mod subscribers;
 
 use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Limits, SECOND, Source, UnixNanos};
-use replay::Replay;
+use replay::{Gap, Replay};
 use request::{Interest, StreamItem, StreamRequest, Subscription};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,12 +103,19 @@ impl Events {
         reason: GapReason,
         lost: Option<u64>,
     ) {
-        self.replays[index(schema.kind)].push_gap(schema, source, reason, lost);
+        self.replays[index(schema.kind)].push_gap(Gap {
+            schemas: [schema.clone()].into(),
+            source: Some(source.clone()),
+            reason,
+            lost,
+            time: None,
+        });
         self.subscribers.send(schema, || StreamItem::Gap {
             schema: Some(schema.clone()),
             source: Some(source.clone()),
             reason,
             lost,
+            time: None,
         });
     }
 

@@ -1,38 +1,70 @@
 //! The last batches of one signal and the gaps between them, bounded in bytes and age.
 
 use super::request::{ResumePoint, StreamItem, StreamRequest};
-use dichroic_model::{Batch, EventSchema, GapReason, Source, UnixNanos};
+use dichroic_model::{Batch, EventSchema, GapReason, Source, TimeRange, UnixNanos};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Distinct gaps at one position; beyond this number gaps of the same reason are merged.
 const MAX_GAPS: usize = 64;
 
-struct Gap {
-    schema: Option<Arc<EventSchema>>,
-    source: Option<Arc<Source>>,
-    reason: GapReason,
-    lost: Option<u64>,
+/// Rows that are missing.
+#[derive(Debug, Clone)]
+pub(super) struct Gap {
+    /// Their schemas; empty: unknown.
+    pub schemas: Arc<[Arc<EventSchema>]>,
+    pub source: Option<Arc<Source>>,
+    pub reason: GapReason,
+    pub lost: Option<u64>,
+    pub time: Option<TimeRange>,
 }
 
 impl Gap {
-    /// Whether the gaps can be merged: same schema, source and reason.
+    /// Whether the gaps can be merged: same schemas, source and reason, and no time between them.
     fn can_merge(&self, other: &Gap) -> bool {
-        let key = |gap: &Gap| {
-            let (schema, source) = (gap.schema.as_ref(), gap.source.as_ref());
-            (gap.reason, schema.map(|s| s.id), source.map(|s| s.id))
-        };
-        key(self) == key(other)
+        let touching = self.time.zip(other.time).is_none_or(|(a, b)| a.touches(b));
+        let source = |gap: &Gap| gap.source.as_ref().map(|s| s.id);
+        self.reason == other.reason
+            && source(self) == source(other)
+            && self
+                .schemas
+                .iter()
+                .map(|s| s.id)
+                .eq(other.schemas.iter().map(|s| s.id))
+            && touching
     }
 
-    fn item(&self, request: &StreamRequest) -> Option<StreamItem> {
-        let matches = self.schema.as_ref().is_none_or(|schema| request.matches(schema));
-        matches.then(|| StreamItem::Gap {
-            schema: self.schema.clone(),
+    fn merge(&mut self, other: &Gap) {
+        self.lost = self.lost.zip(other.lost).map(|(a, b)| a.saturating_add(b));
+        self.time = self.time.zip(other.time).map(|(a, b)| a.union(b));
+    }
+
+    /// The item for a subscriber, if the request covers one of the schemas. Only a gap of a single schema names it.
+    pub fn item(&self, request: &StreamRequest) -> Option<StreamItem> {
+        let mut covered = self.schemas.iter().filter(|schema| request.matches(schema));
+        let first = covered.next();
+        if first.is_none() && !self.schemas.is_empty() {
+            return None;
+        }
+        Some(StreamItem::Gap {
+            schema: first.filter(|_| covered.next().is_none()).cloned(),
             source: self.source.clone(),
             reason: self.reason,
             lost: self.lost,
+            time: self.time,
         })
+    }
+
+    #[allow(dead_code)]
+    /// The part of it after a time; all of it if it has none.
+    pub fn since(mut self, start: UnixNanos) -> Option<Gap> {
+        if let Some(time) = &mut self.time {
+            time.start = time.start.max(start);
+            if time.start >= time.end {
+                return None;
+            }
+        }
+        Some(self)
     }
 }
 
@@ -67,26 +99,20 @@ impl Replay {
     }
 
     /// Records a loss, also without a subscriber: one that resumes later from before the gap must receive it.
-    pub(super) fn push_gap(
-        &mut self,
-        schema: &Arc<EventSchema>,
-        source: &Arc<Source>,
-        reason: GapReason,
-        lost: Option<u64>,
-    ) {
-        let mut gap = Gap {
-            schema: Some(schema.clone()),
-            source: Some(source.clone()),
-            reason,
-            lost,
-        };
-        if self.gaps.len() >= MAX_GAPS && !self.gaps.iter().any(|other| other.can_merge(&gap)) {
-            (gap.schema, gap.source) = (None, None);
+    pub(super) fn push_gap(&mut self, mut gap: Gap) {
+        if let Some(other) = self.gaps.iter_mut().find(|other| other.can_merge(&gap)) {
+            return other.merge(&gap);
         }
-        match self.gaps.iter_mut().find(|other| other.can_merge(&gap)) {
-            Some(other) => other.lost = other.lost.zip(gap.lost).map(|(a, b)| a.saturating_add(b)),
-            None => self.gaps.push(gap),
+        if self.gaps.len() >= MAX_GAPS {
+            (gap.schemas, gap.source) = (Arc::default(), None);
+            let same = |other: &&mut Gap| {
+                other.reason == gap.reason && other.source.is_none() && other.schemas.is_empty()
+            };
+            if let Some(other) = self.gaps.iter_mut().find(same) {
+                return other.merge(&gap);
+            }
         }
+        self.gaps.push(gap);
     }
 
     /// The items with which a new subscription starts.

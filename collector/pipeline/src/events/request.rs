@@ -2,7 +2,7 @@
 
 use crate::exchange::channel::Receiver;
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
-use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, Source, UnixNanos};
+use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Pattern, Source, TimeRange, UnixNanos};
 use std::sync::Arc;
 
 /// An item of a subscription.
@@ -20,6 +20,8 @@ pub enum StreamItem {
         reason: GapReason,
         /// The number of rows; `None` if unknown.
         lost: Option<u64>,
+        /// Of [`GapReason::NotSubscribed`]: when the rows were not requested.
+        time: Option<TimeRange>,
     },
 }
 

@@ -153,6 +153,7 @@ fn rows_lost_by_a_disconnect_are_counted_exactly() {
                 lost,
                 schema,
                 source,
+                ..
             } = item
             {
                 assert_eq!(schema.unwrap().name, "phoenix.endpoint.stop");

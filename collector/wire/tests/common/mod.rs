@@ -23,7 +23,7 @@ pub fn goldens() -> Vec<(String, Vec<u8>)> {
         })
         .collect();
     goldens.sort();
-    assert_eq!(goldens.len(), 23, "golden frames in {}", folder().display());
+    assert_eq!(goldens.len(), 24, "golden frames in {}", folder().display());
     goldens
 }
 

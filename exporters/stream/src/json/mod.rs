@@ -210,8 +210,15 @@ fn histogram(out: &mut Vec<u8>, series: &SubscriberSeries, sum: (i64, f64), buck
     }
 }
 
-/// Writes a counted loss: `{"type":"gap","reason":…,"lost":…,"name":…}`; `lost` is null when unknown, `name` when the gap covers all schemas.
-pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Option<u64>) {
+/// Writes a counted loss: `{"type":"gap","reason":…,"lost":…,"name":…}`; `lost` is null when unknown, `name` when the gap covers all
+/// schemas. With a time also `"start":…,"end":…`.
+pub fn gap(
+    out: &mut Vec<u8>,
+    name: Option<&str>,
+    reason: GapReason,
+    lost: Option<u64>,
+    time: Option<(i64, i64)>,
+) {
     out.extend_from_slice(br#"{"type":"gap","reason":"#);
     match reason {
         GapReason::Slow => string(out, "slow"),
@@ -221,6 +228,7 @@ pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Optio
         GapReason::RateLimit => string(out, "rate limit"),
         GapReason::RelayConnectionBroke => string(out, "relay connection broke"),
         GapReason::RowTooLarge => string(out, "row too large"),
+        GapReason::NotSubscribed => string(out, "not subscribed"),
         GapReason::Other(code) => string(out, &format!("reason {code}")),
     }
     out.extend_from_slice(br#","lost":"#);
@@ -232,6 +240,9 @@ pub fn gap(out: &mut Vec<u8>, name: Option<&str>, reason: GapReason, lost: Optio
     match name {
         Some(name) => string(out, name),
         None => out.extend_from_slice(b"null"),
+    }
+    if let Some((start, end)) = time {
+        let _ = write!(out, r#","start":{start},"end":{end}"#);
     }
     out.push(b'}');
 }
@@ -388,8 +399,12 @@ mod tests {
     #[test]
     fn gaps_and_goodbyes_are_objects() {
         assert_eq!(
-            written(|out| gap(out, None, GapReason::CollectorRestarted, None)),
+            written(|out| gap(out, None, GapReason::CollectorRestarted, None, None)),
             r#"{"type":"gap","reason":"collector restarted","lost":null,"name":null}"#
+        );
+        assert_eq!(
+            written(|out| gap(out, Some("a"), GapReason::NotSubscribed, None, Some((1, 2)))),
+            r#"{"type":"gap","reason":"not subscribed","lost":null,"name":"a","start":1,"end":2}"#
         );
         assert_eq!(
             written(|out| goodbye(out, 8, "too slow")),
