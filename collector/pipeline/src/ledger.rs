@@ -12,6 +12,7 @@
 //!
 //! Metrics are counted in data points (samples, for scraped pages), events and logs in rows.
 
+use crate::reasons::reasons;
 use crate::requests::Requests;
 use dichroic_model::{SourceId, UnixNanos};
 use std::collections::{BTreeMap, VecDeque};
@@ -43,25 +44,6 @@ impl Signal {
         }
     }
 }
-
-macro_rules! reasons {
-    ($(#[$of_type:meta])* $type:ident: $($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        $(#[$of_type])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $type { $($(#[$doc])* $name,)* }
-
-        impl $type {
-            /// All of them, in the order of their declaration.
-            pub const ALL: &[$type] = &[$($type::$name,)*];
-
-            /// The value of the `reason` label.
-            pub fn as_str(self) -> &'static str {
-                match self { $($type::$name => $word,)* }
-            }
-        }
-    };
-}
-pub(crate) use reasons;
 
 reasons! {
     /// Why something was dropped. Each has its own counter.

@@ -31,6 +31,7 @@ pub mod exchange;
 mod exposition;
 mod hash;
 pub mod ledger;
+mod reasons;
 pub mod requests;
 mod row;
 mod series;

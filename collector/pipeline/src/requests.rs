@@ -2,7 +2,7 @@
 //!
 //! `received = accepted + partial + refused{reason} + in_flight`, for each transport and signal.
 
-use crate::ledger::reasons;
+use crate::reasons::reasons;
 use std::collections::BTreeMap;
 
 reasons! {

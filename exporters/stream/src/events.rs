@@ -3,10 +3,10 @@
 //! at most `within` for a fuller frame, and a full frame is written at once.
 
 use crate::account::Account;
+use crate::client::ClientInfo;
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
-use crate::exporter::ClientInfo;
 use crate::filter::{Filter, Selection};
 use crate::outgoing::Outgoing;
 use crate::request::Request;

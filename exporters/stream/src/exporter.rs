@@ -1,6 +1,7 @@
 //! The exporter: opens subscriptions in the store and serves them. The daemon creates one, on its main thread.
 
 use crate::account::Account;
+use crate::client::ClientInfo;
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
@@ -43,15 +44,6 @@ pub(crate) struct OpenSubscription {
     /// Rows that its ring holds.
     pub buffer: usize,
     pub admission: Admission,
-}
-
-/// The client of a subscription and its format.
-pub(crate) struct ClientInfo {
-    pub agent: String,
-    pub format: Format,
-    pub max_frame: u32,
-    /// Whether it reads MIXED frames.
-    pub mixes: bool,
 }
 
 impl Exporter {

@@ -10,9 +10,10 @@
 //!
 //! A browser's `Last-Event-ID` is a cursor. An unknown parameter is an error, because an ignored filter would give wrong numbers.
 
+use crate::client::ClientInfo;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
-use crate::exporter::{ClientInfo, Exporter};
+use crate::exporter::Exporter;
 use crate::outgoing::Outgoing;
 use crate::registry::Format;
 use crate::request::{BadRequest, Request, bad};

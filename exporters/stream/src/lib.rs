@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod client;
 mod config;
 mod dictionary;
 mod encode;

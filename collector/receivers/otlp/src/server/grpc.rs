@@ -4,11 +4,12 @@
 //! encoded bytes. What remains of gRPC for three unary methods is a prefix of five bytes and two trailers. Source: grpc.io,
 //! "gRPC over HTTP2".
 
-use super::accounted::{Accounted, Sender};
+use super::accounted::Accounted;
 use super::body::{ResponseBody, collect};
 use super::inflate::{self, Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, response, status_bytes};
+use super::sender::Sender;
 use super::state::ServerState;
 use crate::ingest::RequestOutcome;
 use crate::service::Service;

@@ -3,11 +3,12 @@
 //! Source: OTLP specification 1.x, "OTLP/HTTP". In addition to the three paths, `POST /` is accepted, since some senders omit the
 //! path: protobuf there is a traces request, JSON is recognized by its top-level key.
 
-use super::accounted::{Accounted, Sender};
+use super::accounted::Accounted;
 use super::body::{ResponseBody, collect};
 use super::inflate::{Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, response, status};
+use super::sender::Sender;
 use super::state::ServerState;
 use crate::ingest::RequestOutcome;
 use crate::json;

@@ -1,6 +1,6 @@
 //! The log of refused requests: one line for each sender, endpoint and reason in [`INTERVAL`].
 
-use super::accounted::Sender;
+use super::sender::Sender;
 use dichroic_pipeline::{Endpoint, RefusedReason};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
