@@ -102,8 +102,8 @@ decode(V) ->
     catch _:_ -> error
     end.
 
-%% @doc The main application of the release: no other application depends on it, it depends on the relay, and it has the most
-%% dependencies.
+%% @doc The main application of the release: no other application depends on it, it was not compiled as a dependency of a project,
+%% it depends on the relay, and it has the most dependencies. A script that only uses libraries has none.
 -spec main() -> {ok, atom()} | none.
 main() ->
     Apps = [A || {A, _, _} <- application:loaded_applications()],
@@ -111,10 +111,37 @@ main() ->
     Needed = lists:usort(lists:append(maps:values(Needs))),
     Ranked = [{lists:member(dichroic, closure(A, Needs)), length(closure(A, Needs)), A}
               || A <- Apps -- ?NOT_MAIN, not lists:member(A, Needed)],
-    case lists:sort(Ranked) of
-        [] -> none;
-        Sorted -> {_, _, A} = lists:last(Sorted), {ok, A}
+    first_own(lists:reverse(lists:sort(Ranked))).
+
+first_own([]) -> none;
+first_own([{_, _, App} | Apps]) ->
+    case is_dependency(App) of
+        true -> first_own(Apps);
+        false -> {ok, App}
     end.
+
+%% Whether Mix or rebar3 compiled it from their folder of dependencies, by the path of one of its loaded modules.
+is_dependency(App) ->
+    case application:get_key(App, modules) of
+        {ok, Modules} -> lists:any(fun(Path) -> in_dependencies(Path, atom_to_binary(App)) end, source(Modules));
+        undefined -> false
+    end.
+
+source([]) -> [];
+source([Module | Modules]) ->
+    case erlang:module_loaded(Module) of
+        true ->
+            try unicode:characters_to_binary(proplists:get_value(source, Module:module_info(compile), "")) of
+                Path when is_binary(Path) -> [Path];
+                _ -> []
+            catch _:_ -> []
+            end;
+        false -> source(Modules)
+    end.
+
+in_dependencies(Path, Name) ->
+    binary:match(Path, <<"/deps/", Name/binary, "/">>) =/= nomatch
+        orelse (binary:match(Path, <<"/_build/">>) =/= nomatch andalso binary:match(Path, <<"/lib/", Name/binary, "/src/">>) =/= nomatch).
 
 needs(App) ->
     lists:append([L || Key <- [applications, included_applications], {ok, L} <- [application:get_key(App, Key)]]).

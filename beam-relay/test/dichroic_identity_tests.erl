@@ -3,6 +3,8 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
+-export([load_with_source/2]).
+
 attributes_test_() ->
     [{support:title(In), ?_assertEqual(Out, dichroic_identity:resource_attributes(In))} || {In, Out} <- [
         {<<>>, #{}},
@@ -30,6 +32,27 @@ the_name_comes_from_opentelemetry_then_the_release_then_the_application_test_() 
      ?_assertEqual(#{<<"service.name">> => <<"c">>, <<"service.version">> => <<"2">>},
                    Resource([{"RELEASE_NAME", "c"}, {"RELEASE_VSN", "2"}])),
      ?_assertMatch(#{<<"service.name">> := <<_, _/binary>>}, Resource([]))].
+
+%% In the other node.
+load_with_source(App, Source) ->
+    {ok, Module, Beam} = compile:forms([{attribute, 1, module, App}], [{source, Source}]),
+    {module, Module} = code:load_binary(Module, "", Beam),
+    application:load({application, App, [{vsn, "1"}, {modules, [not_loaded, App]}, {applications, [kernel, stdlib]}]}).
+
+a_dependency_is_not_the_main_application_test_() ->
+    {timeout, 30, fun() ->
+        {ok, Peer, _} = peer:start(#{connection => standard_io, env => [{"RELEASE_NAME", ""}, {"OTEL_SERVICE_NAME", ""}],
+                                     args => ["-pa" | code:get_path()]}),
+        try
+            Load = fun(App, Source) -> ok = peer:call(Peer, ?MODULE, load_with_source, [App, Source]) end,
+            Name = fun() -> maps:get(<<"service.name">>, peer:call(Peer, dichroic_identity, resource, [])) end,
+            Load(zeta, "/home/a/.cache/mix/installs/x/deps/zeta/lib/zeta.ex"),
+            Load(zebra, "/src/shop/_build/default/lib/zebra/src/zebra.erl"),
+            ?assertEqual(<<"beam">>, Name()),
+            Load(anvil, "/src/deps_of_anvil/anvil/lib/anvil.ex"),
+            ?assertEqual(<<"anvil">>, Name())
+        after peer:stop(Peer) end
+    end}.
 
 the_main_application_is_the_one_that_depends_on_the_relay_test_() ->
     {timeout, 30, fun() ->
