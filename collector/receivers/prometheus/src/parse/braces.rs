@@ -8,9 +8,7 @@ use super::lex;
 /// What a format allows between braces.
 #[derive(Clone, Copy)]
 pub(crate) struct BraceRules {
-    /// Blanks between tokens, a comma after the last label, labels without a comma between them, newlines in values.
-    pub loose: bool,
-    /// A comma after the last label; part of `loose`.
+    /// A comma after the last label.
     pub last_comma: bool,
     /// Names in quotes, the metric's own among them.
     pub quoted_names: bool,
@@ -34,14 +32,14 @@ pub struct Braces<'a> {
 }
 
 /// Reads `{...}` from the brace at `open` and checks everything that [`Labels`] relies on. `seen` is scratch space for label
-/// names, owned by the parser so that a sample allocates nothing.
-pub(crate) fn braces<'a>(
+/// names, owned by the parser so that a sample allocates nothing. `LOOSE`: see [`super::parser::Grammar`].
+pub(crate) fn braces<'a, const LOOSE: bool>(
     page: &'a [u8],
     open: usize,
     rules: BraceRules,
     seen: &mut Vec<(usize, usize)>,
 ) -> Result<Braces<'a>, Placed> {
-    let blanks_if_loose = |at| if rules.loose { lex::blanks(page, at) } else { at };
+    let blanks_if_loose = |at| if LOOSE { lex::blanks(page, at) } else { at };
     let (mut name, mut at, mut quoted) = (None, blanks_if_loose(open + 1), false);
     seen.clear();
     while page.get(at) != Some(&b'}') {
@@ -60,7 +58,7 @@ pub(crate) fn braces<'a>(
                 ));
             }
             name = Some(checked(page, at + 1, key_end - 1)?);
-            at = separator(page, next, rules)?;
+            at = separator::<LOOSE>(page, next, rules)?;
             continue;
         }
         if (key.is_empty() || key == b"__name__") && !rules.any_labels {
@@ -71,8 +69,8 @@ pub(crate) fn braces<'a>(
         }
         let key_start = at + usize::from(quoted_here);
         seen.push((key_start, key_start + key.len()));
-        at = label_value(page, next, rules)?;
-        at = separator(page, blanks_if_loose(at), rules)?;
+        at = label_value::<LOOSE>(page, next)?;
+        at = separator::<LOOSE>(page, blanks_if_loose(at), rules)?;
     }
     if seen.len() > 1 && !rules.any_labels {
         repeated(page, seen)?;
@@ -91,18 +89,14 @@ pub(crate) fn braces<'a>(
 }
 
 /// Reads `="value"` and returns the position after it.
-fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
+fn label_value<const LOOSE: bool>(page: &[u8], at: usize) -> Result<usize, Placed> {
     if page.get(at) != Some(&b'=') {
         return Err((
             fault("expected `=` after the label's name", "write name=\"value\""),
             at,
         ));
     }
-    let at = if rules.loose {
-        lex::blanks(page, at + 1)
-    } else {
-        at + 1
-    };
+    let at = if LOOSE { lex::blanks(page, at + 1) } else { at + 1 };
     let (value, end) = match lex::quoted(page, at) {
         Some(found) => found,
         None if page.get(at) == Some(&b'"') => {
@@ -115,7 +109,7 @@ fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Place
             ));
         }
     };
-    if !rules.loose && memchr::memchr(b'\n', value).is_some() {
+    if !LOOSE && memchr::memchr(b'\n', value).is_some() {
         return Err((
             fault("line feed in a label value", "write a line feed as `\\n`"),
             at,
@@ -125,15 +119,15 @@ fn label_value(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Place
 }
 
 /// Skips the comma between labels; stays at a closing brace.
-fn separator(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
+fn separator<const LOOSE: bool>(page: &[u8], at: usize, rules: BraceRules) -> Result<usize, Placed> {
     match page.get(at) {
         Some(b'}') => Ok(at),
-        Some(b',') if rules.loose => Ok(lex::blanks(page, at + 1)),
+        Some(b',') if LOOSE => Ok(lex::blanks(page, at + 1)),
         Some(b',') if page.get(at + 1) == Some(&b'}') && !rules.last_comma => {
             Err((fault("comma after the last label", "remove the comma"), at))
         }
         Some(b',') => Ok(at + 1),
-        _ if rules.loose => Ok(at),
+        _ if LOOSE => Ok(at),
         _ => Err((
             fault(
                 "expected `,` or `}` after the label",

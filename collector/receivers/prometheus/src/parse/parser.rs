@@ -22,7 +22,7 @@ pub struct Parser<'a, G> {
 
 /// A format of exposition pages: what differs between the two parsers.
 pub trait Grammar<'a>: Default {
-    /// Blanks between tokens are allowed; see [`BraceRules::loose`].
+    /// Allows blanks between tokens, a comma after the last label, labels without a comma between them, and line feeds in values.
     const LOOSE: bool;
     /// Advice when a line does not begin with a name.
     const NAME_HELP: &'static str;
@@ -108,15 +108,19 @@ impl<'a, G: Grammar<'a>> Parser<'a, G> {
         any_labels: bool,
     ) -> Result<Braces<'a>, ParseError> {
         let rules = BraceRules {
-            loose: G::LOOSE,
             last_comma: self.grammar.last_comma(),
             quoted_names: self.grammar.quoted_names(),
             any_labels,
             named,
         };
         let page = self.page;
-        let braces =
-            braces(page, open, rules, &mut self.label_names).map_err(|(fault, at)| fault.at(page, at))?;
+        let seen = &mut self.label_names;
+        let braces = if G::LOOSE {
+            braces::<true>(page, open, rules, seen)
+        } else {
+            braces::<false>(page, open, rules, seen)
+        };
+        let braces = braces.map_err(|(fault, at)| fault.at(page, at))?;
         self.grammar.accepted(&braces, open);
         Ok(braces)
     }
