@@ -68,9 +68,12 @@ impl Gap {
     }
 }
 
-/// A batch and the gaps before it; most have none.
+/// Gaps at one position.
+struct Gaps(Vec<Gap>);
+
+/// A batch and the gaps before it; most have none, so these take the space of a pointer.
 struct Entry {
-    gaps: Option<Box<[Gap]>>,
+    gaps: Option<Box<Gaps>>,
     batch: Arc<Batch>,
 }
 
@@ -88,7 +91,11 @@ impl Replay {
     pub(super) fn push(&mut self, batch: Arc<Batch>, max_bytes: usize, oldest: UnixNanos) {
         self.next = batch.position + u64::from(batch.rows);
         self.bytes += batch.size();
-        let gaps = (!self.gaps.is_empty()).then(|| self.gaps.drain(..).collect());
+        let gaps = if self.gaps.is_empty() {
+            None
+        } else {
+            Some(self.take_gaps())
+        };
         self.entries.push_back(Entry { gaps, batch });
         while self.bytes > max_bytes || self.entries.front().is_some_and(|e| e.batch.received < oldest) {
             let Some(evicted) = self.entries.pop_front() else {
@@ -96,6 +103,11 @@ impl Replay {
             };
             self.bytes -= evicted.batch.size();
         }
+    }
+
+    #[cold]
+    fn take_gaps(&mut self) -> Box<Gaps> {
+        Box::new(Gaps(std::mem::take(&mut self.gaps)))
     }
 
     /// Records a loss, also without a subscriber: one that resumes later from before the gap must receive it.
@@ -128,7 +140,8 @@ impl Replay {
                 (None, None) => (false, false),
             };
             if losses {
-                items.extend(gaps.iter().flatten().filter_map(|gap| gap.item(request)));
+                let gaps = gaps.iter().flat_map(|gaps| &gaps.0);
+                items.extend(gaps.filter_map(|gap| gap.item(request)));
             }
             if rows && request.matches(&batch.schema) {
                 items.push(StreamItem::Batch(batch.clone()));

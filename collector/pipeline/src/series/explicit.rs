@@ -83,17 +83,20 @@ impl Explicit {
     /// Replaces the state.
     #[inline]
     pub(crate) fn set(&mut self, point: &HistogramPoint<'_>) {
-        if !self.wide && point.counts.iter().fold(0, |all, n| all | n) >> 32 != 0 {
-            self.widen();
+        if !self.wide {
+            let mut all = 0;
+            for (word, n) in self.words[HEAD..].iter_mut().zip(point.counts) {
+                *word = *n as u32;
+                all |= n;
+            }
+            if all >> 32 != 0 {
+                self.widen();
+            }
         }
         if self.wide {
             let pairs = self.words[HEAD..].chunks_exact_mut(2);
             for (pair, n) in pairs.zip(point.counts) {
                 (pair[0], pair[1]) = halves(*n);
-            }
-        } else {
-            for (word, n) in self.words[HEAD..].iter_mut().zip(point.counts) {
-                *word = *n as u32;
             }
         }
         self.describe(point.sum, point.min_max);
