@@ -4,6 +4,7 @@
 //! because labels are text.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 /// One attribute value. Strings borrow from the received bytes until the attributes are packed.
@@ -57,7 +58,7 @@ impl From<i64> for AttributeValue<'_> {
 }
 
 /// Key-value pairs in one allocation, sorted by key. Keys are unique: of equal keys the last wins.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Attributes(Box<[u8]>);
 
 const NULL: u8 = 0;
@@ -113,6 +114,38 @@ impl Attributes {
     /// The value of `key`, if present. Linear: attributes are few.
     pub fn get(&self, key: &str) -> Option<AttributeValue<'_>> {
         self.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
+    }
+
+    /// Names whose values differ as text; a missing value is an empty one. Sorted.
+    ///
+    /// ```
+    /// use dichroic_model::Attributes;
+    /// let (a, b) = (Attributes::of(&[("a", "1"), ("b", "")]), Attributes::of(&[("a", "2")]));
+    /// assert_eq!(a.differing(&b).collect::<Vec<_>>(), ["a"]);
+    /// ```
+    pub fn differing<'a>(&'a self, other: &'a Attributes) -> impl Iterator<Item = &'a str> {
+        let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
+        std::iter::from_fn(move || {
+            loop {
+                let order = match (left.peek(), right.peek()) {
+                    (Some((a, _)), Some((b, _))) => a.cmp(b),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (None, None) => return None,
+                };
+                let a = if order.is_le() { left.next() } else { None };
+                let b = if order.is_ge() { right.next() } else { None };
+                let text = |pair: &Option<(&'a str, AttributeValue<'a>)>| {
+                    pair.clone()
+                        .map_or(Cow::Borrowed(""), |(_, value)| value.into_rendered())
+                };
+                let differ = text(&a) != text(&b);
+                let name = a.or(b).map(|(name, _)| name);
+                if differ {
+                    return name;
+                }
+            }
+        })
     }
 
     /// Whether it has no pairs.

@@ -5,7 +5,7 @@
 //! source gets the prefix `exported_`, once or more often until the name is free; with `honor_labels`, it replaces the source's label instead.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
 
-use crate::attributes::Attributes;
+use crate::attributes::{AttributeValue, Attributes};
 use crate::metric::MetricKind;
 use crate::names::label_name;
 use crate::series::Scope;
@@ -67,6 +67,8 @@ pub fn page_labels<'a>(stream: &Stream<'a>, attributes: &'a Attributes) -> (Vec<
 pub struct Qualifiers {
     /// `otel_scope_name` and `otel_scope_version`, where they are not empty.
     pub scope: bool,
+    /// `otel_scope_schema_url` and `otel_scope_<attribute>`, where they are not empty.
+    pub scope_details: bool,
     /// These attributes of the resource.
     pub resource: Vec<String>,
 }
@@ -79,19 +81,31 @@ fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserve
         ..
     } = stream;
     for name in &qualifiers.resource {
-        if let Some(value) = source.spec.resource.get(name) {
-            push_source(labels, name, value.into_rendered(), reserved);
+        let value = source.spec.resource.get(name).map(AttributeValue::into_rendered);
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            push_source(labels, name, value, reserved);
         }
     }
-    if !qualifiers.scope {
-        return;
-    }
     let of_scope = [
-        ("otel_scope_name", &scope.name),
-        ("otel_scope_version", &scope.version),
+        ("otel_scope_name", &scope.name, qualifiers.scope),
+        ("otel_scope_version", &scope.version, qualifiers.scope),
+        (
+            "otel_scope_schema_url",
+            &scope.schema_url,
+            qualifiers.scope_details,
+        ),
     ];
-    for (name, value) in of_scope.into_iter().filter(|(_, value)| !value.is_empty()) {
-        push_source(labels, name, value.as_str().into(), reserved);
+    for (name, value, shown) in of_scope {
+        if shown && !value.is_empty() {
+            push_source(labels, name, value.as_str().into(), reserved);
+        }
+    }
+    if qualifiers.scope_details {
+        let attributes = scope.attributes.iter();
+        let rendered = attributes.map(|(name, value)| (name, value.into_rendered()));
+        for (name, value) in rendered.filter(|(_, value)| !value.is_empty()) {
+            push_source(labels, &format!("otel_scope_{name}"), value, reserved);
+        }
     }
 }
 
@@ -99,13 +113,6 @@ fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserve
 fn push_source<'a>(labels: &mut Vec<Label<'a>>, name: &str, value: Cow<'a, str>, reserved: &str) {
     let name = free_name(labels, Cow::Owned(name.to_owned()), reserved);
     labels.push((name, value));
-}
-
-/// Whether two sources have equal labels on the page.
-pub fn same_source_labels(a: &Source, b: &Source) -> bool {
-    let (a, b) = (&a.spec, &b.spec);
-    (&a.job, &a.instance, &a.labels, a.runtime, a.honor_labels)
-        == (&b.job, &b.instance, &b.labels, b.runtime, b.honor_labels)
 }
 
 /// Label pairs of `target_info`: the resource, without the attributes that `job` and `instance` are made of.

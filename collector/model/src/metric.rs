@@ -95,7 +95,7 @@ pub enum Temporality {
 
 /// A number with an exact integer part and a float part: the value is `int + float`.
 ///
-/// Sums of integers are exact at any size; a sum of both kinds uses both parts. A gauge uses one part.
+/// Sums of integers are exact within 64 bits, beyond that floats; a sum of both kinds uses both parts. A gauge uses one part.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Number {
     /// The integer part.
@@ -125,11 +125,17 @@ impl Number {
         }
     }
 
-    /// Adds both parts; integers wrap like the BEAM's counters.
+    /// Adds both parts. An integer that does not fit 64 bits becomes a float.
     #[inline]
     pub fn add(&mut self, other: Number) {
-        self.int = self.int.wrapping_add(other.int);
         self.float += other.float;
+        match self.int.checked_add(other.int) {
+            Some(int) => self.int = int,
+            None => {
+                self.float += self.int as f64 + other.int as f64;
+                self.int = 0;
+            }
+        }
     }
 
     /// The integer, if there is no float part.
@@ -162,6 +168,19 @@ mod tests {
         sum.add(Number::float(0.5));
         assert_eq!(sum.as_int(), None);
         assert_eq!(sum.int, (1 << 53) + 1);
+    }
+
+    #[test]
+    fn an_integer_beyond_64_bits_becomes_a_float() {
+        let check = |ints: &[i64], expected: f64| {
+            let mut sum = Number::default();
+            ints.iter().for_each(|int| sum.add(Number::int(*int)));
+            assert_eq!(sum.to_f64(), expected, "{ints:?}");
+        };
+        check(&[i64::MAX; 3], 3.0 * i64::MAX as f64);
+        check(&[i64::MIN; 2], 2.0 * i64::MIN as f64);
+        check(&[i64::MIN, i64::MIN, i64::MAX, i64::MAX], 0.0);
+        check(&[i64::MAX, 1, -1], i64::MAX as f64);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! receiver describes the series by a [`SeriesDef`]; the core canonicalizes, resolves and stores it.
 
 use crate::UnixNanos;
-use crate::attributes::AttributeValue;
+use crate::attributes::{AttributeValue, Attributes};
 use crate::metric::{MetricKind, Temporality};
 use crate::source::SourceId;
 use crate::units::Factor;
@@ -20,13 +20,17 @@ pub enum NameStyle {
     Verbatim,
 }
 
-/// Instrumentation scope of a series.
+/// Instrumentation scope of a series. All of it is part of the identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Scope {
     /// Name of the instrumentation library; empty if not stated.
     pub name: String,
     /// Its version; empty if not stated.
     pub version: String,
+    /// URL of its schema; empty if not stated.
+    pub schema_url: String,
+    /// Its attributes.
+    pub attributes: Attributes,
 }
 
 /// The definition of a series by a receiver.

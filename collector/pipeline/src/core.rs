@@ -221,7 +221,8 @@ impl Core {
         spec.name = cut(&spec.name, 256).to_owned();
         let source = self.sources.add(spec);
         if let Some(state) = self.sources.get_mut(source.id) {
-            state.labels = define::source_labels(&self.exposition.claims.hasher, &source);
+            let hasher = &self.exposition.claims.hasher;
+            state.labels = [false, true].map(|mapped| define::source_labels(hasher, &source, mapped));
         }
         self.ledger
             .name(source.id, source.spec.protocol.as_str(), source.name());

@@ -129,7 +129,14 @@ pub struct SourceAccount {
     pub staged: u64,
     hidden: Vec<u64>,
     dropped: Vec<u64>,
+    /// The largest values of `applied` and of each of `hidden`.
+    peaks: Vec<u64>,
+    /// Points that became hidden or visible before they were counted, from one term to another.
+    unsettled: Vec<(Moved, u64)>,
 }
+
+/// Why a point was hidden, and why it is.
+type Moved = (Option<HiddenReason>, Option<HiddenReason>);
 
 impl SourceAccount {
     fn new(since: UnixNanos) -> Self {
@@ -140,6 +147,8 @@ impl SourceAccount {
             staged: 0,
             hidden: vec![0; HiddenReason::ALL.len()],
             dropped: vec![0; DropReason::ALL.len()],
+            peaks: vec![0; 1 + HiddenReason::ALL.len()],
+            unsettled: Vec::new(),
         }
     }
 
@@ -154,6 +163,49 @@ impl SourceAccount {
             .iter()
             .map(|r| (*r, self.hidden(*r)))
             .filter(|(_, n)| *n > 0)
+    }
+
+    /// The largest value that `applied` had: a counter that does not fall when points become hidden.
+    pub fn applied_peak(&self) -> u64 {
+        self.peaks[0]
+    }
+
+    /// As [`SourceAccount::hides`], with the largest value that each had.
+    pub fn hidden_peaks(&self) -> impl Iterator<Item = (HiddenReason, u64)> + '_ {
+        HiddenReason::ALL
+            .iter()
+            .map(|reason| (*reason, self.peaks[1 + *reason as usize]))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    fn term(&mut self, hidden: Option<HiddenReason>) -> &mut u64 {
+        match hidden {
+            Some(reason) => &mut self.hidden[reason as usize],
+            None => &mut self.applied,
+        }
+    }
+
+    /// Moves points between the terms as far as they are counted. A receiver may count its points later than it writes them.
+    fn settle(&mut self) {
+        if !self.unsettled.is_empty() {
+            let mut unsettled = std::mem::take(&mut self.unsettled);
+            for ((before, after), points) in &mut unsettled {
+                let counted = (*points).min(*self.term(*before));
+                *points -= counted;
+                *self.term(*before) -= counted;
+                add(self.term(*after), counted);
+            }
+            unsettled.retain(|(_, points)| *points > 0);
+            self.unsettled = unsettled;
+        }
+        self.raise_peaks();
+    }
+
+    fn raise_peaks(&mut self) {
+        let terms = std::iter::once(&self.applied).chain(&self.hidden);
+        for (peak, term) in self.peaks.iter_mut().zip(terms) {
+            *peak = (*peak).max(*term);
+        }
     }
 
     /// Dropped for one reason.
@@ -330,6 +382,7 @@ impl Ledger {
             for (sums, olds) in [(&mut sum.hidden, old.hidden), (&mut sum.dropped, old.dropped)] {
                 sums.iter_mut().zip(olds).for_each(|(a, b)| add(a, b));
             }
+            sum.raise_peaks();
         }
     }
 
@@ -354,12 +407,29 @@ impl Ledger {
 
     /// `n` reached a cell that pages show, or a stream.
     pub fn applied(&mut self, source: SourceId, signal: Signal, n: u64) {
-        add(&mut self.account_mut(source, signal).applied, n);
+        let account = self.account_mut(source, signal);
+        add(&mut account.applied, n);
+        account.settle();
+    }
+
+    /// Points of a series that pages do not show any more, or show again, with the reason why they were and are hidden.
+    pub(crate) fn moved(
+        &mut self,
+        source: SourceId,
+        before: Option<HiddenReason>,
+        after: Option<HiddenReason>,
+        points: u64,
+    ) {
+        let account = self.account_mut(source, Signal::Metrics);
+        count_reason(&mut account.unsettled, (before, after), points);
+        account.settle();
     }
 
     /// `n` reached a series that no page shows.
     pub fn hidden(&mut self, source: SourceId, signal: Signal, reason: HiddenReason, n: u64) {
-        add(&mut self.account_mut(source, signal).hidden[reason as usize], n);
+        let account = self.account_mut(source, signal);
+        add(&mut account.hidden[reason as usize], n);
+        account.settle();
     }
 
     /// `n` were dropped.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Attributes, Exemplar, Number};
+use dichroic_model::{Attributes, Exemplar, MetricKind, Number, SECOND};
 use dichroic_pipeline::{
     Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, Row, SummaryPoint, Times, Written,
 };
@@ -349,4 +349,83 @@ fn a_widened_histogram_frees_its_bytes_when_removed() {
     }
     store.expire(series);
     assert_eq!(store.live_bytes(), before);
+}
+
+#[test]
+fn a_gauge_keeps_its_newest_value() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let gauge = define_series(&mut store, &source, GAUGE, &[]).unwrap();
+    let mut write = |value, time, now| {
+        let times = Times { start: 0, time, now };
+        store.set_number(gauge, Number::int(value), times)
+    };
+    assert_eq!(write(1, NOW, NOW + SECOND), Ok(Written::Applied));
+    assert_eq!(
+        write(2, NOW - 30 * SECOND, NOW + SECOND),
+        Err(DropReason::Backwards)
+    );
+    assert_eq!(write(2, NOW, NOW + SECOND), Err(DropReason::Duplicate));
+    assert_eq!(write(1, NOW, NOW + SECOND), Ok(Written::Applied), "sent again");
+    // A clock of one tick per second, and the collector's own clock set back.
+    assert_eq!(write(2, NOW, NOW + 2 * SECOND), Ok(Written::Applied));
+    assert_eq!(write(3, NOW - SECOND, NOW - SECOND), Ok(Written::Applied));
+    assert_eq!(lines(&mut store), ["m{} 3"]);
+}
+
+#[test]
+fn a_total_twice_in_one_request_is_a_duplicate() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let times = Times {
+        start: NOW - SECOND,
+        time: NOW,
+        now: NOW + SECOND,
+    };
+    let counter = define_series(&mut store, &source, COUNTER, &[]).unwrap();
+    let histogram = define_series(
+        &mut store,
+        &source,
+        Def {
+            name: "h",
+            ..HISTOGRAM
+        },
+        &[],
+    )
+    .unwrap();
+    for (value, expected) in [
+        (3, Ok(Written::Applied)),
+        (4, Err(DropReason::Duplicate)),
+        (3, Ok(Written::Applied)),
+    ] {
+        assert_eq!(store.set_number(counter, Number::int(value), times), expected);
+        let point = HistogramPoint {
+            counts: &[value as u64, 0, 0],
+            sum: None,
+            min_max: None,
+        };
+        assert_eq!(store.set_histogram(histogram, &point, times), expected);
+    }
+    assert_eq!(lines(&mut store)[1], "m{} 3");
+}
+
+#[test]
+fn sums_of_integers_leave_64_bits_as_floats() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let up_down = Def {
+        name: "u",
+        kind: MetricKind::Sum { monotonic: false },
+        ..DELTA
+    };
+    for (def, value, times, expected) in [(DELTA, i64::MAX, 3, 3.0), (up_down, i64::MIN, 2, -2.0)] {
+        let series = define_series(&mut store, &source, def, &[]).unwrap();
+        for _ in 0..times {
+            store
+                .add_number(series, Number::int(value), Times::at(NOW))
+                .unwrap();
+        }
+        let sum = store.number(series).unwrap().to_f64();
+        assert_eq!(sum, expected * 2f64.powi(63));
+    }
 }

@@ -4,8 +4,14 @@
 mod common;
 
 use common::*;
-use dichroic_model::{AttributeValue, Number};
-use dichroic_pipeline::{Core, HiddenReason, RowValue, Times, Written};
+use dichroic_model::{
+    AttributeValue, Attributes, Expiry, MetricKind, Number, Runtime, Scope, Source, SourceSpec,
+};
+use dichroic_pipeline::{
+    Core, DropReason, HiddenReason, HistogramPoint, RowValue, Signal, SummaryPoint, Times, Written,
+};
+use proptest::prelude::*;
+use std::sync::Arc;
 
 #[test]
 fn two_scopes_of_one_program_get_scope_labels_whichever_arrives_first() {
@@ -290,4 +296,396 @@ fn scopes_are_always_shown_on_request() {
     set(&mut store, &source, Def { scope: "a", ..GAUGE }, &[], 1);
     set(&mut store, &source, Def { name: "n", ..GAUGE }, &[], 2);
     assert_eq!(lines(&mut store), ["m{otel_scope_name=\"a\"} 1", "n{} 2"]);
+}
+
+/// A program of the service, with this resource.
+fn program(store: &mut Core, key: &str, runtime: Runtime, resource: Attributes) -> Arc<Source> {
+    let spec = SourceSpec {
+        runtime,
+        resource,
+        ..spec(key, Expiry::AfterIdle(300 * dichroic_model::SECOND))
+    };
+    store.open_source(spec, NOW).unwrap()
+}
+
+#[test]
+fn programs_in_two_languages_are_told_apart() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let mut store = store(|_| {});
+        for host in order {
+            let runtime = if host == "a" {
+                Runtime::Python
+            } else {
+                Runtime::Other
+            };
+            let resource = Attributes::of(&[("host.name", host), ("telemetry.sdk.language", host)]);
+            let source = program(&mut store, host, runtime, resource);
+            set(&mut store, &source, GAUGE, &[], 1);
+            set(&mut store, &source, Def { name: "c", ..COUNTER }, &[], 2);
+        }
+        let expected = [
+            "c{host_name=\"a\"} 2",
+            "c{host_name=\"b\"} 2",
+            "m{host_name=\"a\"} 1",
+            "m{host_name=\"b\"} 1",
+        ];
+        assert_eq!(sorted(&mut store), expected);
+    }
+}
+
+#[test]
+fn resources_of_one_text_are_one_total() {
+    let pack = |pairs: &[(&'static str, AttributeValue<'static>)]| {
+        Attributes::pack(&mut pairs.iter().map(|(k, v)| ((*k).into(), v.clone())).collect())
+    };
+    let service = ("service.name", AttributeValue::from("a"));
+    let cases = [
+        [("x", AttributeValue::Int(1)), ("x", "1".into())],
+        [("x", AttributeValue::Bool(true)), ("x", "true".into())],
+        [("x", "".into()), ("y", AttributeValue::Null)],
+    ];
+    for pairs in cases {
+        for order in [[0, 1], [1, 0]] {
+            let mut store = store(|_| {});
+            let mut hidden = Vec::new();
+            for at in order {
+                let resource = pack(&[service.clone(), pairs[at].clone()]);
+                let source = program(&mut store, &format!("{at}"), Runtime::Other, resource);
+                set(&mut store, &source, COUNTER, &[], 3);
+                let gauge = define_series(&mut store, &source, Def { name: "g", ..GAUGE }, &[]).unwrap();
+                hidden.push(store.set_number(gauge, Number::int(1), Times::at(NOW)));
+            }
+            let visible: Vec<_> = sorted(&mut store)
+                .into_iter()
+                .filter(|l| !l.starts_with('-'))
+                .collect();
+            assert_eq!(visible, ["g{} 1", "m{} 6"], "{pairs:?}");
+            assert_eq!(
+                rows(&mut store)
+                    .iter()
+                    .filter_map(|row| row.hidden)
+                    .collect::<Vec<_>>(),
+                [HiddenReason::LabelText]
+            );
+        }
+    }
+}
+
+#[test]
+fn scopes_that_differ_in_attributes_or_schema_are_told_apart() {
+    let scope = |version: &str, url: &str, db: &str| Scope {
+        name: "pool".into(),
+        version: version.into(),
+        schema_url: url.into(),
+        attributes: Attributes::of(&[("db.name", db)]),
+    };
+    let run = |scopes: &[Scope]| {
+        let mut store = store(|_| {});
+        let source = source(&mut store, "s");
+        for (at, scope) in scopes.iter().enumerate() {
+            let series = define_in_scope(&mut store, &source, scope, GAUGE);
+            store
+                .set_number(series, Number::int(at as i64), Times::at(NOW))
+                .unwrap();
+        }
+        sorted(&mut store)
+    };
+    assert_eq!(
+        run(&[scope("", "", "one"), scope("", "", "two")]),
+        [
+            "m{otel_scope_db_name=\"one\"} 0",
+            "m{otel_scope_db_name=\"two\"} 1"
+        ]
+    );
+    assert_eq!(
+        run(&[scope("", "http://a", ""), scope("", "http://b", "")]),
+        [
+            "m{otel_scope_schema_url=\"http://a\"} 0",
+            "m{otel_scope_schema_url=\"http://b\"} 1"
+        ]
+    );
+    assert_eq!(
+        run(&[
+            scope("1", "", "one"),
+            scope("2", "", "one"),
+            scope("2", "", "two")
+        ]),
+        [
+            "m{otel_scope_name=\"pool\",otel_scope_version=\"1\",otel_scope_db_name=\"one\"} 0",
+            "m{otel_scope_name=\"pool\",otel_scope_version=\"2\",otel_scope_db_name=\"one\"} 1",
+            "m{otel_scope_name=\"pool\",otel_scope_version=\"2\",otel_scope_db_name=\"two\"} 2"
+        ]
+    );
+}
+
+#[test]
+fn a_second_host_that_starts_later_is_no_restart() {
+    let mut store = store(|_| {});
+    for (host, start) in [("h1", 0), ("h2", 61)] {
+        let source = on_host(&mut store, host, &[("process.pid", host)]);
+        let started = Def {
+            start: NOW + start * dichroic_model::SECOND,
+            ..COUNTER
+        };
+        let series = define_series(&mut store, &source, started, &[]).unwrap();
+        store
+            .set_number(series, Number::int(100), at(start, start + 60))
+            .unwrap();
+    }
+    assert_eq!(
+        sorted(&mut store),
+        ["m{host_name=\"h1\"} 100", "m{host_name=\"h2\"} 100"]
+    );
+}
+
+/// Writes a point and accounts for it, as receivers do.
+fn write(store: &mut Core, source: &Source, def: Def<'_>, times: Times) -> Result<Written, DropReason> {
+    let def = Def {
+        start: times.start,
+        ..def
+    };
+    let series = define_series(store, source, def, &[]).unwrap();
+    let written = store.set_number(series, Number::int(1), times);
+    let ledger = store.ledger_mut();
+    ledger.received(source.id, Signal::Metrics, 1);
+    match written {
+        Ok(Written::Applied) => ledger.applied(source.id, Signal::Metrics, 1),
+        Ok(Written::Hidden(reason)) => ledger.hidden(source.id, Signal::Metrics, reason, 1),
+        Err(reason) => ledger.dropped(source.id, Signal::Metrics, reason, 1),
+    }
+    assert!(store.ledger().balances());
+    written
+}
+
+/// Points of a source that are applied, and those that are hidden.
+fn account(store: &Core, source: &Source) -> (u64, Vec<(HiddenReason, u64)>) {
+    let account = store.ledger().account(source.id, Signal::Metrics).unwrap();
+    (account.applied, account.hides().collect())
+}
+
+#[test]
+fn a_point_that_loses_its_place_is_counted_as_hidden() {
+    let dotted = Def { name: "a.b", ..GAUGE };
+    let plain = Def { name: "a_b", ..GAUGE };
+    for order in [[dotted, plain], [plain, dotted]] {
+        let mut store = store(|_| {});
+        let source = source(&mut store, "s");
+        for def in order {
+            write(&mut store, &source, def, Times::at(NOW)).unwrap();
+        }
+        assert_eq!(account(&store, &source), (1, vec![(HiddenReason::MetricName, 1)]));
+        // When the holder expires, the other one is shown again.
+        let winner = define_series(&mut store, &source, dotted, &[]).unwrap();
+        store.expire(winner);
+        assert_eq!(account(&store, &source), (2, vec![]));
+        let ledger = store.ledger().account(source.id, Signal::Metrics).unwrap();
+        assert_eq!(
+            ledger.hidden_peaks().collect::<Vec<_>>(),
+            [(HiddenReason::MetricName, 1)]
+        );
+        assert!(store.ledger().balances());
+    }
+}
+
+#[test]
+fn a_point_that_loses_its_place_before_it_is_counted_is_hidden() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    for name in ["a_b", "a.b"] {
+        set(&mut store, &source, Def { name, ..GAUGE }, &[], 1);
+    }
+    store.ledger_mut().received(source.id, Signal::Metrics, 2);
+    store.ledger_mut().applied(source.id, Signal::Metrics, 2);
+    assert_eq!(account(&store, &source), (1, vec![(HiddenReason::MetricName, 1)]));
+    assert!(store.ledger().balances());
+}
+
+#[test]
+fn points_of_a_replaced_process_are_counted_as_hidden_until_it_is_alive_again() {
+    let mut store = store(|_| {});
+    let (old, new) = (
+        on_host(&mut store, "h", &[("process.pid", "1")]),
+        on_host(&mut store, "h", &[("process.pid", "2")]),
+    );
+    write(&mut store, &old, COUNTER, at(0, 60)).unwrap();
+    write(&mut store, &new, COUNTER, at(61, 70)).unwrap();
+    assert_eq!(account(&store, &old), (0, vec![(HiddenReason::Superseded, 1)]));
+    assert_eq!(account(&store, &new), (1, vec![]));
+    write(&mut store, &old, COUNTER, at(0, 80)).unwrap();
+    assert_eq!(account(&store, &old), (2, vec![]));
+}
+
+#[test]
+fn a_replaced_process_stays_hidden_when_another_host_arrives() {
+    let mut store = store(|_| {});
+    for (host, pid, start) in [("a", "1", 0), ("a", "2", 61), ("b", "3", 1)] {
+        let source = on_host(&mut store, host, &[("process.pid", pid)]);
+        write(&mut store, &source, COUNTER, at(start, start + 60)).unwrap();
+    }
+    assert_eq!(
+        sorted(&mut store),
+        ["-m{} 1", "m{host_name=\"a\"} 1", "m{host_name=\"b\"} 1"]
+            .map(|line| line.replace("-m{}", "-m{host_name=\"a\"}"))
+    );
+}
+
+/// A point of a program: host, zone, container, scope, database of the scope, metric.
+type Arrival = (u8, u8, u8, u8, u8, usize);
+
+const METRICS: [Def<'static>; 6] = [
+    Def { name: "c", ..COUNTER },
+    Def {
+        name: "m",
+        ..HISTOGRAM
+    },
+    Def {
+        name: "m.count",
+        ..GAUGE
+    },
+    Def {
+        name: "m.sum",
+        ..GAUGE
+    },
+    Def {
+        name: "m.count",
+        kind: MetricKind::Summary,
+        ..GAUGE
+    },
+    Def {
+        name: "m_count",
+        ..GAUGE
+    },
+];
+
+/// The rows after these points have arrived.
+fn arrived(arrivals: &[Arrival]) -> Vec<String> {
+    let mut store = store(|_| {});
+    for (host, zone, container, scope, db, metric) in arrivals {
+        let resource =
+            [("host.name", host), ("zone", zone), ("container.id", container)].map(|(name, value)| {
+                (
+                    name,
+                    if *value == 0 {
+                        String::new()
+                    } else {
+                        value.to_string()
+                    },
+                )
+            });
+        let resource: Vec<_> = resource
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let spec = SourceSpec {
+            instance: String::new(),
+            resource: Attributes::of(&resource),
+            ..spec(&format!("{resource:?}"), Expiry::ByReceiver)
+        };
+        let source = store.open_source(spec, NOW).unwrap();
+        let scope = Scope {
+            name: scope.to_string(),
+            attributes: Attributes::of(&[("db", &db.to_string())]),
+            ..Scope::default()
+        };
+        let def = METRICS[*metric];
+        let raw = format!("{scope:?} {metric}");
+        let series = define_raw(&mut store, &source, &raw, &scope, def);
+        let value = [host, zone, container, db]
+            .iter()
+            .fold(1, |all, n| all * 3 + u64::from(**n));
+        let written = match def.kind {
+            MetricKind::Histogram => {
+                let point = HistogramPoint {
+                    counts: &[value, 1, 1],
+                    sum: None,
+                    min_max: None,
+                };
+                store.set_histogram(series, &point, Times::at(NOW))
+            }
+            MetricKind::Summary => {
+                let point = SummaryPoint {
+                    count: value,
+                    sum: Number::int(1),
+                    quantiles: &[],
+                };
+                store.set_summary(series, &point, Times::at(NOW))
+            }
+            _ => store.set_number(series, Number::int(value as i64), Times::at(NOW)),
+        };
+        written.unwrap();
+    }
+    sorted(&mut store)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_labels_of_a_page_do_not_depend_on_the_order_of_arrival(
+        (some, shuffled) in prop::collection::vec((0..3u8, 0..2u8, 0..3u8, 0..2u8, 0..2u8, 0..METRICS.len()), 1..9)
+            .prop_flat_map(|some| (Just(some.clone()), Just(some).prop_shuffle()))
+    ) {
+        prop_assert_eq!(arrived(&some), arrived(&shuffled));
+    }
+}
+
+#[test]
+fn three_containers_on_two_hosts_get_the_same_labels_in_every_order() {
+    let all: [Arrival; 3] = [(1, 0, 1, 0, 0, 0), (2, 0, 2, 0, 0, 0), (1, 0, 3, 0, 0, 0)];
+    let expected = arrived(&all);
+    assert!(expected[0].contains("host_name") && expected[0].contains("container_id"));
+    for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        assert_eq!(arrived(&order.map(|at| all[at])), expected, "{order:?}");
+    }
+}
+
+#[test]
+fn gauges_that_a_histogram_hid_are_all_shown_when_it_expires() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+        let mut store = store(|_| {});
+        let source = source(&mut store, "s");
+        let defs = [("a", HISTOGRAM), ("a.count", GAUGE), ("a.sum", GAUGE)];
+        let series = order.map(|at| {
+            let (name, def) = defs[at];
+            let series = define_series(&mut store, &source, Def { name, ..def }, &[]).unwrap();
+            let point = HistogramPoint {
+                counts: &[1, 2, 3],
+                sum: Some(Number::int(1)),
+                min_max: None,
+            };
+            let written = match def.kind {
+                MetricKind::Histogram => store.set_histogram(series, &point, Times::at(NOW)),
+                _ => store.set_number(series, Number::int(5), Times::at(NOW)),
+            };
+            written.unwrap();
+            series
+        });
+        let histogram = order.iter().position(|at| *at == 0).unwrap();
+        let shown = sorted(&mut store);
+        assert_eq!(
+            shown.iter().filter(|line| !line.starts_with('-')).count(),
+            1,
+            "{shown:?}"
+        );
+        store.expire(series[histogram]);
+        assert_eq!(sorted(&mut store), ["a.count{} 5", "a.sum{} 5"], "{order:?}");
+    }
+}
+
+#[test]
+fn three_processes_on_two_hosts_get_the_same_labels_in_every_order() {
+    let processes = [("a", "1"), ("b", "2"), ("a", "3")];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut store = store(|_| {});
+        for at in order {
+            let (host, pid) = processes[at];
+            let source = on_host(&mut store, host, &[("process.pid", pid)]);
+            write(&mut store, &source, COUNTER, self::at(0, 60)).unwrap();
+        }
+        let expected =
+            processes.map(|(host, pid)| format!("m{{host_name=\"{host}\",process_pid=\"{pid}\"}} 1"));
+        let mut expected = expected.to_vec();
+        expected.sort();
+        assert_eq!(sorted(&mut store), expected, "{order:?}");
+    }
 }

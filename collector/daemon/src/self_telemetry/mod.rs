@@ -196,8 +196,8 @@ impl SelfTelemetry {
             let signal = ("signal", signal.as_str());
             let labels = [source, protocol, signal];
             self.writer.count(&RECEIVED, &labels, account.received);
-            self.writer.count(&APPLIED, &labels, account.applied);
-            for (reason, n) in account.hides() {
+            self.writer.count(&APPLIED, &labels, account.applied_peak());
+            for (reason, n) in account.hidden_peaks() {
                 let labels = [source, protocol, signal, ("reason", reason.as_str())];
                 self.writer.count(&HIDDEN, &labels, n);
             }

@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::exposition::families::HOLE;
-use crate::exposition::groups::Difference;
+use crate::exposition::groups::{Difference, is_restart};
 use crate::exposition::identity::PageLabels;
 use crate::ledger::{DropReason, HiddenReason, Written};
 use crate::series::attribute_encoding::SeriesAttributes;
@@ -10,7 +10,9 @@ use crate::series::meta::{GroupKey, SeriesMeta};
 use crate::series::metric::FamilyId;
 use crate::series::slot::{SeriesRef, Shown};
 use crate::series::write::Outcome;
-use dichroic_model::{UnixNanos, labels};
+use dichroic_model::labels::{self, Qualifiers};
+use dichroic_model::{Protocol, Temporality, UnixNanos};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 impl Core {
@@ -22,17 +24,24 @@ impl Core {
         }
     }
 
+    /// Claims an identity for each of these series. `new`: a new one of them, with the start of its first point.
     fn claim_all(&mut self, mut waiting: Vec<u32>, new: Option<(u32, UnixNanos)>) {
+        self.order(&mut waiting, new);
         while let Some(next) = waiting.pop() {
             if self.exposition.claims.is_contender(next) {
                 continue;
             }
             let Some(holder) = self.exposition.claims.claim(next, &mut self.series) else {
+                self.exposition.claims.supersede(next, false);
                 waiting.extend(self.displace_rivals(next));
                 continue;
             };
+            if new.is_some_and(|(index, start)| index == next && self.supersedes(next, holder, start)) {
+                self.exposition.claims.supersede(holder, true);
+            }
+            let claims = &self.exposition.claims;
             let superseded =
-                new.is_some_and(|(index, start)| index == next && self.supersedes(next, holder, start));
+                claims.is_superseded(next) != claims.is_superseded(holder) && self.is_restart(next, holder);
             match self.difference(next, holder).filter(|_| !superseded) {
                 Some(difference) => {
                     let groups = [next, holder].map(|index| self.group_of(index));
@@ -40,21 +49,35 @@ impl Core {
                     for group in groups.into_iter().flatten() {
                         waiting.extend(self.tell_apart(group, &difference));
                     }
+                    self.order(&mut waiting, new);
                 }
                 None => {
-                    let claims = &mut self.exposition.claims;
-                    claims.contend(next, holder, superseded, &mut self.series);
+                    self.exposition.claims.contend(next, holder, &mut self.series);
                     waiting.extend(self.displace_rivals(next));
                 }
             }
         }
     }
 
+    /// The last one claims first: then those whose process was replaced, and a new one, find the series that they contend with.
+    fn order(&self, waiting: &mut [u32], new: Option<(u32, UnixNanos)>) {
+        let claims = &self.exposition.claims;
+        waiting.sort_by_key(|index| {
+            let is_new = new.is_some_and(|(new, _)| new == *index);
+            (!is_new, !claims.is_superseded(*index))
+        });
+    }
+
+    fn is_restart(&self, a: u32, b: u32) -> bool {
+        let source = |index: u32| Some(&self.series.slots[index as usize].meta.as_ref()?.source);
+        matches!((source(a), source(b)), (Some(a), Some(b)) if is_restart(a, b))
+    }
+
     /// Series that hold a sample of a new holder must contend with it.
     fn displace_rivals(&mut self, holder: u32) -> Vec<u32> {
         let mut displaced = Vec::new();
         while let Some(rival) = self.exposition.claims.rival(holder, &self.series) {
-            self.relabel_all(&[rival]);
+            displaced.extend(self.relabel_all(&[rival]));
             displaced.push(rival);
         }
         displaced
@@ -77,12 +100,39 @@ impl Core {
         for family in families {
             let slots = self.exposition.families.slots(family).iter().copied();
             let members: Vec<u32> = slots.filter(|index| *index != HOLE).collect();
-            self.relabel_all(&members);
-            self.claim_all(members, None);
+            let old: HashSet<GroupKey> = members.iter().filter_map(|index| self.group_of(*index)).collect();
+            let groups = &self.exposition.groups;
+            let samples = self.exposition.families.samples(family);
+            // A group keeps its labels when it becomes part of another one, which gets them.
+            let joined: Vec<(GroupKey, Arc<Qualifiers>)> = old
+                .into_iter()
+                .map(|key| {
+                    (
+                        GroupKey { samples, ..key },
+                        groups.qualifiers(key),
+                        groups.is_qualified(key),
+                    )
+                })
+                .filter(|(key, _, qualified)| *qualified || groups.is_qualified(*key))
+                .map(|(key, qualifiers, _)| (key, qualifiers))
+                .collect();
+            for index in &members {
+                if let Some(group) = self.group_of(*index) {
+                    self.exposition.groups.remove(group);
+                }
+            }
+            let mut waiting = self.relabel_all(&members);
+            waiting.extend(members);
+            for (group, qualifiers) in joined {
+                waiting.extend(self.qualify(group, None, &qualifiers));
+            }
+            self.claim_all(waiting, None);
         }
+        self.settle();
     }
 
-    /// Whether the new series belongs to a process that replaced the holder's: it counts from after the holder's last point.
+    /// Whether the new series belongs to a process that replaced the holder's. It counts from after the holder's last point, or has the
+    /// same `service.instance.id`, which two processes must not have at a time.
     fn supersedes(&self, index: u32, holder: u32, start: UnixNanos) -> bool {
         let (new, old) = (
             &self.series.slots[index as usize],
@@ -91,10 +141,17 @@ impl Core {
         let (Some(meta), Some(other)) = (&new.meta, &old.meta) else {
             return false;
         };
-        meta.source.id != other.source.id
-            && self.exposition.groups.difference(meta, other).is_some()
-            && old.time != 0
-            && start >= old.time
+        let instance = !meta.source.spec.instance.is_empty();
+        let later = match (start, meta.temporality) {
+            (0, _) => instance,
+            // A delta starts after the previous one, not with the process.
+            (_, Temporality::Delta) => instance && start >= old.time,
+            (_, Temporality::Cumulative) => start >= old.time,
+        };
+        old.time != 0
+            && later
+            && Arc::ptr_eq(&meta.metric, &other.metric)
+            && is_restart(&meta.source, &other.source)
     }
 
     /// Adds labels to all streams of a group. Returns its series, which have no identity now.
@@ -102,23 +159,54 @@ impl Core {
         if self.exposition.groups.shows(group, difference) {
             return Vec::new();
         }
-        let members = self.members(group);
-        let series = members.len();
-        self.exposition.groups.qualify(group, difference.clone(), series);
-        self.relabel_all(&members);
+        self.qualify(group, Some(difference), &Qualifiers::default())
+    }
+
+    fn qualify(
+        &mut self,
+        group: GroupKey,
+        difference: Option<&Difference>,
+        inherited: &Qualifiers,
+    ) -> Vec<u32> {
+        let mut members = self.members(group);
+        let metas = members
+            .iter()
+            .filter_map(|index| self.series.slots[*index as usize].meta.as_deref());
+        self.exposition
+            .groups
+            .qualify(group, difference, inherited, metas);
+        members.extend(self.relabel_all(&members));
         members
     }
 
-    /// Takes the identities of series and renders their labels again.
-    fn relabel_all(&mut self, members: &[u32]) {
-        for index in members {
-            if let Some(successor) = self.exposition.claims.withdraw(*index, &mut self.series) {
+    /// Renders the labels of a group anew, which has got more of them. `new`: a new series, with the start of its first point.
+    pub(super) fn requalify(&mut self, group: GroupKey, new: Option<(u32, UnixNanos)>) {
+        let mut members = self.members(group);
+        members.extend(self.relabel_all(&members));
+        self.claim_all(members, new);
+    }
+
+    /// Lets series that contended in vain claim an identity again.
+    pub(super) fn claim_again(&mut self, waiting: &[u32]) {
+        let mut all = self.relabel_all(waiting);
+        all.extend_from_slice(waiting);
+        self.claim_all(all, None);
+    }
+
+    /// Takes the identities of series and renders their labels again. Returns others that must claim an identity anew.
+    #[must_use]
+    fn relabel_all(&mut self, members: &[u32]) -> Vec<u32> {
+        let (mut waiting, mut members) = (Vec::new(), members.to_vec());
+        while let Some(index) = members.pop() {
+            let left = self.exposition.claims.withdraw(index, &mut self.series);
+            if let Some(successor) = left.successor {
                 self.exposition.copies.add(successor);
             }
+            self.relabel(index);
+            waiting.extend_from_slice(&left.waiting);
+            members.extend(left.waiting);
         }
-        for index in members {
-            self.relabel(*index);
-        }
+        waiting
     }
 
     /// The series of a group, whose sources have equal labels.
@@ -127,15 +215,9 @@ impl Core {
             let meta = self.series.slots[*index as usize].meta.as_ref();
             meta.is_some_and(|meta| meta.group == group)
         };
-        let Some(example) = self.sources.iter().find_map(|state| {
-            let any = state.slots.iter().any(in_group);
-            any.then(|| state.source.clone())
-        }) else {
-            return Vec::new();
-        };
         self.sources
             .iter()
-            .filter(|state| labels::same_source_labels(&state.source, &example))
+            .filter(|state| state.labels[usize::from(group.mapped)] == group.labels)
             .flat_map(|state| state.slots.iter().copied().filter(in_group))
             .collect()
     }
@@ -146,10 +228,11 @@ impl Core {
             return;
         };
         let attributes = old.attributes().into_owned();
-        let key = old.stream.key();
-        let qualifiers = self.exposition.groups.qualifiers(old.group);
-        let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
+        let mut key = old.stream.key();
         let samples = self.exposition.families.samples(old.metric.family_id);
+        key.group.samples = samples;
+        let qualifiers = self.exposition.groups.qualifiers(key.group);
+        let (shown, of_source) = labels::page_labels(&key.labels_of(&qualifiers), &attributes);
         let hasher = &self.exposition.claims.hasher;
         let page = PageLabels::render(hasher, samples, &shown, of_source);
         let encoded = match &old.encoded {
@@ -200,11 +283,39 @@ impl Core {
         }
     }
 
+    /// Counts points that pages do not show any more as hidden, and those that they show again as applied.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if !self.series.moves.is_empty() {
+            self.settle_moves();
+        }
+    }
+
+    #[cold]
+    fn settle_moves(&mut self) {
+        let mut moves: BTreeMap<_, u64> = BTreeMap::new();
+        for (index, before, after) in std::mem::take(&mut self.series.moves) {
+            let slot = &self.series.slots[index as usize];
+            let Some(meta) = &slot.meta else { continue };
+            let samples = match meta.source.spec.protocol {
+                Protocol::Prometheus => slot.cell.samples(),
+                _ => 1,
+            };
+            let back = moves.entry((meta.source.id, after, before)).or_default();
+            let undone = samples.min(*back);
+            *back -= undone;
+            *moves.entry((meta.source.id, before, after)).or_default() += samples - undone;
+        }
+        for ((source, before, after), points) in moves {
+            self.ledger.moved(source, before, after, points);
+        }
+    }
+
     /// Both processes are alive: they have distinguishing labels from now on.
     fn revive(&mut self, index: u32) -> Written {
-        self.exposition.claims.withdraw(index, &mut self.series);
-        self.relabel(index);
-        self.claim(index, 0);
+        self.exposition.claims.supersede(index, false);
+        self.claim_again(&[index]);
+        self.settle();
         let slot = &self.series.slots[index as usize];
         if slot.shown == Shown::Row {
             self.exposition.copies.add(index);

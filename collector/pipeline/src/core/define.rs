@@ -9,7 +9,8 @@ use crate::series::meta::{GroupKey, SeriesMeta, StreamKey};
 use crate::series::slot::SeriesRef;
 use dichroic_model::labels::{self, Qualifiers, Stream};
 use dichroic_model::{
-    Attributes, Fingerprint, Fingerprinter, MetricKind, Query, Scope, SeriesDef, Source, Temporality,
+    Attributes, Fingerprint, Fingerprinter, MetricKind, Query, Scope, SeriesDef, Source, SourceId,
+    Temporality,
 };
 use std::sync::Arc;
 
@@ -48,9 +49,9 @@ impl Core {
         self.reclaim(renumbered);
         let key = StreamKey {
             group: GroupKey {
-                family: metric.family_id,
+                samples: self.exposition.families.samples(metric.family_id),
                 mapped: resolution.mapped,
-                labels,
+                labels: labels[usize::from(resolution.mapped)],
             },
             metric: metric.clone(),
             source,
@@ -144,26 +145,50 @@ impl Core {
     }
 
     fn admit(&mut self, candidate: Candidate) -> SeriesRef {
-        let (source, metric) = (candidate.meta.source.id, candidate.meta.metric.id);
+        let (source, metric, group) = (
+            candidate.meta.source.id,
+            candidate.meta.metric.id,
+            candidate.meta.group,
+        );
         let start = candidate.start;
         let series = self.series.insert(candidate, self.clock);
         let position = self.sources.add_series(source, metric, series.index);
         self.series.placements[series.index as usize].source = position;
-        self.exposition.add(series.index, &mut self.series);
-        self.claim(series.index, start);
+        self.join(source, group);
+        if self.exposition.add(series.index, &mut self.series) {
+            self.requalify(group, Some((series.index, start)));
+        } else {
+            self.claim(series.index, start);
+        }
         self.exposition.copies.add(series.index);
+        self.settle();
         series
+    }
+
+    /// Adds a source to its service with its first series.
+    fn join(&mut self, source: SourceId, group: GroupKey) {
+        let Some(state) = self.sources.get_mut(source) else {
+            return;
+        };
+        let joined = &mut state.joined[usize::from(group.mapped)];
+        if std::mem::replace(joined, true) {
+            return;
+        }
+        let source = state.source.clone();
+        for changed in self.exposition.groups.join(group.labels, &source) {
+            self.requalify(changed, None);
+        }
     }
 }
 
-/// A hash of the labels of a source, which are the same on all its series.
-pub(super) fn source_labels(hasher: &Fingerprinter, source: &Source) -> Fingerprint {
+/// A hash of the labels of a source, which are the same on all its series that are mapped, or on those that are not.
+pub(super) fn source_labels(hasher: &Fingerprinter, source: &Source, mapped: bool) -> Fingerprint {
     let (none, scope, qualifiers) = (Attributes::default(), Scope::default(), Qualifiers::default());
     let stream = Stream {
         source,
         scope: &scope,
         kind: MetricKind::Gauge,
-        mapped: true,
+        mapped,
         qualifiers: &qualifiers,
     };
     let (shown, of_source) = labels::page_labels(&stream, &none);

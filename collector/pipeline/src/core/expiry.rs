@@ -88,7 +88,10 @@ impl Core {
         while let Some(last) = self.last_of(id) {
             self.remove(last);
         }
-        if self.sources.remove(id) {
+        if let Some(labels) = self.sources.remove(id) {
+            for labels in labels {
+                self.exposition.groups.leave(labels, id);
+            }
             self.ledger.retire(id);
         }
     }
@@ -97,12 +100,16 @@ impl Core {
         let Some(removed) = self.series.vacate(index) else {
             return;
         };
-        self.exposition.remove(index, &removed, &mut self.series);
+        let waiting = self.exposition.remove(index, &removed, &mut self.series);
         let (source, metric) = (removed.meta.source.id, removed.meta.metric.id);
         let position = removed.placement.source;
         if let Some(moved) = self.sources.remove_series(source, metric, position) {
             self.series.placements[moved as usize].source = position;
         }
         self.series.free(index);
+        if !waiting.is_empty() {
+            self.claim_again(&waiting);
+        }
+        self.settle();
     }
 }

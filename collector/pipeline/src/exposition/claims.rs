@@ -4,6 +4,7 @@
 //! hidden, with a reason. Which of them is the holder is decided by their keys, not by their order of arrival.
 
 use super::clashes::{has_one_sample, sample_names};
+use super::groups::{same_scope, same_text};
 use super::identity::series_key;
 use crate::hash::HashMap;
 use crate::ledger::HiddenReason;
@@ -38,6 +39,8 @@ pub(crate) struct Claims {
     contended: HashMap<u32, Key>,
     /// Identities of samples that are held apart: see [`Claims::apart`].
     held: HashSet<Key>,
+    /// Hidden series whose process another one has replaced.
+    superseded: HashSet<u32>,
     /// Number of definitions that found their identity taken.
     pub(crate) collisions: u64,
 }
@@ -50,6 +53,7 @@ impl Claims {
             contests: HashMap::default(),
             contended: HashMap::default(),
             held: HashSet::new(),
+            superseded: HashSet::new(),
             collisions: 0,
         }
     }
@@ -142,14 +146,31 @@ impl Claims {
         samples.iter().find_map(held)
     }
 
-    /// Lets a series contend for the identity of a holder. `superseded`: the loser's process has been replaced by the winner's.
-    pub(crate) fn contend(&mut self, index: u32, holder: u32, superseded: bool, series: &mut Series) {
-        let identity = series.placements[holder as usize].key;
-        let (winner, loser) = if superseded || order(series, index, holder) == Ordering::Less {
-            (index, holder)
+    /// Whether the process of a hidden series was replaced by another one.
+    pub(crate) fn is_superseded(&self, index: u32) -> bool {
+        !self.superseded.is_empty() && self.superseded.contains(&index)
+    }
+
+    /// Notes whether the process of a series was replaced by another one.
+    pub(crate) fn supersede(&mut self, index: u32, superseded: bool) {
+        if superseded {
+            self.superseded.insert(index);
         } else {
-            (holder, index)
+            self.superseded.remove(&index);
+        }
+    }
+
+    /// Lets a series contend for the identity of a holder.
+    pub(crate) fn contend(&mut self, index: u32, holder: u32, series: &mut Series) {
+        let identity = series.placements[holder as usize].key;
+        let superseded = [index, holder].map(|index| self.is_superseded(index));
+        let wins = match superseded {
+            [false, true] => true,
+            [true, false] => false,
+            _ => order(series, index, holder) == Ordering::Less,
         };
+        let (winner, loser) = if wins { (index, holder) } else { (holder, index) };
+        self.supersede(winner, false);
         let meta = series.slots[loser as usize].meta.as_ref();
         let own = meta.map_or(identity, |meta| series_key(&self.hasher, meta));
         self.set_key(loser, own, series);
@@ -161,12 +182,9 @@ impl Claims {
             if !add_up(series, index, holder) {
                 contest.retired = None;
             }
-            appoint(series, winner, &contest.contenders);
+            appoint(series, winner, &contest.contenders, &self.superseded);
         } else {
-            appoint(series, winner, &[loser]);
-        }
-        if superseded {
-            series.slots[loser as usize].shown = Shown::Hidden(HiddenReason::Superseded);
+            appoint(series, winner, &[loser], &self.superseded);
         }
         self.collisions += u64::from(series.slots[loser as usize].hidden().is_some());
     }
@@ -177,15 +195,15 @@ impl Claims {
     }
 
     /// Removes the claim of a live series, because it gets another identity.
-    pub(crate) fn withdraw(&mut self, index: u32, series: &mut Series) -> Option<u32> {
+    pub(crate) fn withdraw(&mut self, index: u32, series: &mut Series) -> Left {
         let slot = &mut series.slots[index as usize];
         let (key, shown) = (series.placements[index as usize].key, slot.shown);
-        let composite = std::mem::replace(&mut slot.composite, series.writers.is_sum(index));
-        slot.shown = Shown::Row;
-        if !composite {
+        if !slot.composite {
             self.free(index, key);
-            return None;
+            return Left::default();
         }
+        set_shown(series, index, Shown::Row);
+        series.slots[index as usize].composite = series.writers.is_sum(index);
         self.leave(index, key, shown, None, series)
     }
 
@@ -195,28 +213,33 @@ impl Claims {
         !self.held.is_empty() && self.held.remove(&key)
     }
 
-    /// Removes the claim of a removed series. The first contender for its identity succeeds it; returns the successor.
-    pub(super) fn release(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Option<u32> {
+    /// Removes the claim of a removed series. The first contender for its identity succeeds it.
+    pub(super) fn release(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Left {
         let key = removed.placement.key;
         let Some(part) = &removed.part else {
             self.free(index, key);
-            return None;
+            return Left::default();
         };
+        self.superseded.remove(&index);
         let kind = removed.meta.metric.kind;
         let total = part
             .total
             .clone()
             .filter(|_| kind != MetricKind::Sum { monotonic: false });
-        let successor = self.leave(index, key, part.shown, total.clone(), series)?;
-        let meta = series.slots[successor as usize].meta.clone()?;
-        let identity = series.placements[successor as usize].key;
-        if let Some(contest) = self.contests.get_mut(&identity) {
-            match total.filter(|_| same_sum(&meta, &removed.meta)) {
+        let left = self.leave(index, key, part.shown, total.clone(), series);
+        if let Some(successor) = &left.successor {
+            self.superseded.remove(successor);
+        }
+        if let Some(successor) = left.successor
+            && let Some(meta) = &series.slots[successor as usize].meta
+            && let Some(contest) = self.contests.get_mut(&series.placements[successor as usize].key)
+        {
+            match total.filter(|_| same_sum(meta, &removed.meta)) {
                 Some(total) => retire(&mut contest.retired, total, series.limits.buckets),
                 None => contest.retired = None,
             }
         }
-        Some(successor)
+        left
     }
 
     /// Removes a series that may be part of a contest. `total` is retired if it was a part of the holder's row.
@@ -228,7 +251,7 @@ impl Claims {
         shown: Shown,
         total: Option<RowValue>,
         series: &mut Series,
-    ) -> Option<u32> {
+    ) -> Left {
         let is_apart = self.free(index, key);
         if let Some(identity) = self.contended.remove(&index) {
             if let Some(contest) = self.contests.get_mut(&identity) {
@@ -239,31 +262,46 @@ impl Claims {
                     retire(&mut contest.retired, total, series.limits.buckets);
                 }
             }
-            return None;
+            return Left::default();
         }
-        let mut contest = self.contests.remove(&key)?;
+        let mut left = Left::default();
+        let Some(mut contest) = self.contests.remove(&key) else {
+            return left;
+        };
         let contenders = &mut contest.contenders;
-        let successor = loop {
-            let first = (0..contenders.len()).min_by(|a, b| order(series, contenders[*a], contenders[*b]));
-            let next = contenders.swap_remove(first?);
+        while left.successor.is_none() && !contenders.is_empty() {
+            let rank = |index: u32| self.superseded.contains(&index);
+            let precedes = |a: u32, b: u32| rank(a).cmp(&rank(b)).then_with(|| order(series, a, b));
+            let first = (0..contenders.len()).min_by(|a, b| precedes(contenders[*a], contenders[*b]));
+            let next = contenders.swap_remove(first.unwrap_or_default());
             match self.held_apart(next, key, series) {
                 // Another series holds one of its samples.
                 Some(rival) => self.join(next, rival, series),
-                // A series with several samples cannot take the identity of one; it stays hidden.
-                None if is_apart && has_several_samples(series, next) => {}
-                None => break next,
+                // A series with several samples cannot take the identity of one.
+                None if is_apart && has_several_samples(series, next) => left.waiting.push(next),
+                None => left.successor = Some(next),
             }
-        };
-        self.contended.remove(&successor);
-        self.table
-            .remove(series.placements[successor as usize].key, successor);
-        self.set_key(successor, key, series);
-        if is_apart {
-            self.held.insert(key);
         }
-        appoint(series, successor, contenders);
-        self.contests.insert(key, contest);
-        Some(successor)
+        if let Some(successor) = left.successor {
+            // Series that collided with the last holder, but share no sample with this one.
+            let shares = |contender: &u32| own_sample(series, *contender, successor).is_none();
+            let (stay, go) = contenders.iter().copied().partition(shares);
+            *contenders = stay;
+            left.waiting.extend::<Vec<u32>>(go);
+            self.contended.remove(&successor);
+            self.table
+                .remove(series.placements[successor as usize].key, successor);
+            self.set_key(successor, key, series);
+            if is_apart {
+                self.held.insert(key);
+            }
+            appoint(series, successor, contenders, &self.superseded);
+            self.contests.insert(key, contest);
+        }
+        for index in &left.waiting {
+            self.contended.remove(index);
+        }
+        left
     }
 
     /// Makes a contender of one holder a contender of another.
@@ -304,11 +342,22 @@ impl Claims {
     }
 }
 
+/// What becomes of the contenders for an identity whose holder left.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// The new holder.
+    pub(crate) successor: Option<u32>,
+    /// Contenders that must claim an identity anew.
+    pub(crate) waiting: Vec<u32>,
+}
+
 /// Sets what is shown of a holder and of contenders for its identity.
-fn appoint(series: &mut Series, holder: u32, contenders: &[u32]) {
+fn appoint(series: &mut Series, holder: u32, contenders: &[u32], superseded: &HashSet<u32>) {
     set_shown(series, holder, Shown::Row);
     for contender in contenders {
-        let shown = if add_up(series, *contender, holder) {
+        let shown = if superseded.contains(contender) {
+            Shown::Hidden(HiddenReason::Superseded)
+        } else if add_up(series, *contender, holder) {
             Shown::Added
         } else {
             Shown::Hidden(reason(series, *contender, holder))
@@ -319,7 +368,11 @@ fn appoint(series: &mut Series, holder: u32, contenders: &[u32]) {
 
 fn set_shown(series: &mut Series, index: u32, shown: Shown) {
     let slot = &mut series.slots[index as usize];
+    let before = slot.hidden();
     (slot.shown, slot.composite) = (shown, true);
+    if slot.hidden() != before && slot.time != 0 {
+        series.moves.push((index, before, slot.hidden()));
+    }
 }
 
 /// Whether two series with one identity are parts of one total: the same metric of one program, which differ only in what labels do not
@@ -333,15 +386,15 @@ fn same_sum(a: &SeriesMeta, b: &SeriesMeta) -> bool {
     adds_up(a.metric.kind)
         && a.source.spec.protocol != Protocol::Prometheus
         && Arc::ptr_eq(&a.metric, &b.metric)
-        && a.source.id == b.source.id
-        && a.scope == b.scope
+        && same_text(&a.source, &b.source)
+        && same_scope(&a.scope, &b.scope)
         && a.factor == b.factor
 }
 
 fn reason(series: &Series, hidden: u32, holder: u32) -> HiddenReason {
     let meta = |index: u32| series.slots[index as usize].meta.as_ref();
     match (meta(hidden), meta(holder)) {
-        (Some(a), Some(b)) if a.source.id != b.source.id => HiddenReason::Source,
+        (Some(a), Some(b)) if !same_text(&a.source, &b.source) => HiddenReason::Source,
         (Some(a), Some(b)) if Arc::ptr_eq(&a.metric, &b.metric) => HiddenReason::LabelText,
         _ => HiddenReason::MetricName,
     }

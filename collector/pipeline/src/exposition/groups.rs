@@ -1,18 +1,24 @@
-//! Groups: series of one family with the same labels of the source, and the labels that distinguish their streams.
+//! Groups: series that may be the same sample, with the same labels of the source, and the labels that distinguish their streams.
 //!
 //! Two scopes of one program, or two resources of one service, may have equal labels. Where series collide for that reason, all streams
-//! of the group get the labels that differ: `otel_scope_name` and `otel_scope_version`, or attributes of the resource. The labels stay
-//! while the group has series, whatever arrives first.
+//! of the group get the labels that differ: those of the scope, or attributes of the resource. The labels stay while the group has series.
+//!
+//! Which labels a group gets does not depend on the order of arrival. It gets some if two of its series have equal labels. Then it shows
+//! its scopes if a source has several of them, and of the resource, for every two sources of the service, the first attribute that differs.
+//! A source that replaces another one is excepted: see [`is_restart`].
 
 use crate::hash::HashMap;
 use crate::series::meta::{GroupKey, SeriesMeta};
-use dichroic_model::Source;
-use dichroic_model::labels::{Qualifiers, same_source_labels};
+use dichroic_model::labels::Qualifiers;
+use dichroic_model::{Fingerprint, Scope, Source, SourceId};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Largest number of resource attributes that a group shows as labels.
 const MAX_ATTRIBUTES: usize = 8;
+
+/// Scopes of one source that a group remembers. With more, it shows all of each scope.
+const MAX_SCOPES: usize = 16;
 
 /// Attributes preferred for distinguishing resources, the best first.
 const PREFERRED: &[&str] = &[
@@ -27,19 +33,33 @@ const PREFERRED: &[&str] = &[
 #[derive(Default)]
 pub(crate) struct Groups {
     qualified: HashMap<GroupKey, Group>,
+    /// Sources with series, by the labels that they have in common.
+    services: HashMap<Fingerprint, Service>,
     /// Those of all other streams.
     usual: Arc<Qualifiers>,
 }
 
+#[derive(Default)]
 struct Group {
     qualifiers: Arc<Qualifiers>,
     series: usize,
+    scopes: HashMap<SourceId, Vec<Arc<Scope>>>,
+}
+
+#[derive(Default)]
+struct Service {
+    sources: Vec<Arc<Source>>,
+    /// For every two sources that are not a restart, the first attribute that differs.
+    attributes: Vec<String>,
 }
 
 /// What distinguishes two series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Difference {
+    /// Name or version of the scope.
     Scope,
+    /// Its schema or attributes.
+    ScopeDetails,
     Resource(String),
 }
 
@@ -56,30 +76,58 @@ impl Groups {
 
     /// Gives all streams that are defined from now on labels of their scope.
     pub(crate) fn always_show_scopes(&mut self) {
-        Arc::make_mut(&mut self.usual).scope = true;
+        let usual = Arc::make_mut(&mut self.usual);
+        (usual.scope, usual.scope_details) = (true, true);
     }
 
-    /// Adds to the additional labels of a group with this number of series.
-    pub(crate) fn qualify(&mut self, key: GroupKey, difference: Difference, series: usize) {
-        let qualifiers = self.usual.clone();
-        let group = self.qualified.entry(key).or_insert(Group { qualifiers, series });
-        let qualifiers = Arc::make_mut(&mut group.qualifiers);
+    /// Whether the group has more labels than usual.
+    pub(crate) fn is_qualified(&self, key: GroupKey) -> bool {
+        self.qualified.contains_key(&key)
+    }
+
+    /// Adds to the additional labels of a group, which has these series.
+    pub(crate) fn qualify<'a>(
+        &mut self,
+        key: GroupKey,
+        difference: Option<&Difference>,
+        inherited: &Qualifiers,
+        members: impl Iterator<Item = &'a SeriesMeta>,
+    ) {
+        let service = self.services.get(&key.labels);
+        let attributes = service.map_or(&[][..], |service| &service.attributes);
+        let group = self.qualified.entry(key).or_insert_with(|| Group {
+            qualifiers: self.usual.clone(),
+            ..Group::default()
+        });
         match difference {
-            Difference::Scope => qualifiers.scope = true,
-            Difference::Resource(name) => {
-                qualifiers.resource.push(name);
-                qualifiers.resource.sort_unstable();
-            }
+            Some(Difference::Resource(name)) => group.show(std::slice::from_ref(name)),
+            Some(Difference::Scope) => group.show_scopes(false),
+            Some(Difference::ScopeDetails) => group.show_scopes(true),
+            None => false,
+        };
+        let qualifiers = Arc::make_mut(&mut group.qualifiers);
+        qualifiers.scope |= inherited.scope;
+        qualifiers.scope_details |= inherited.scope_details;
+        group.show(&inherited.resource);
+        group.series = 0;
+        group.scopes.clear();
+        for member in members {
+            group.series += 1;
+            group.add(member, attributes);
         }
     }
 
-    pub(crate) fn add(&mut self, key: GroupKey) {
+    /// Adds a series to its group. Returns whether the series of the group get more labels for it.
+    pub(crate) fn add(&mut self, meta: &SeriesMeta) -> bool {
         if self.qualified.is_empty() {
-            return;
+            return false;
         }
-        if let Some(group) = self.qualified.get_mut(&key) {
-            group.series += 1;
-        }
+        let Some(group) = self.qualified.get_mut(&meta.group) else {
+            return false;
+        };
+        group.series += 1;
+        let service = self.services.get(&meta.group.labels);
+        group.add(meta, service.map_or(&[], |service| &service.attributes))
     }
 
     pub(crate) fn remove(&mut self, key: GroupKey) {
@@ -87,9 +135,46 @@ impl Groups {
             return;
         }
         if let Some(group) = self.qualified.get_mut(&key) {
-            group.series -= 1;
+            group.series = group.series.saturating_sub(1);
             if group.series == 0 {
                 self.qualified.remove(&key);
+            }
+        }
+    }
+
+    /// Adds a source with its first series. Returns the groups whose series get more labels for it.
+    pub(crate) fn join(&mut self, labels: Fingerprint, source: &Arc<Source>) -> Vec<GroupKey> {
+        let service = self.services.entry(labels).or_default();
+        let known = service.attributes.len();
+        for other in &service.sources {
+            let name = best(other.spec.resource.differing(&source.spec.resource));
+            if let Some(name) = name
+                && !service.attributes.iter().any(|known| known == name)
+                && !is_restart(other, source)
+            {
+                service.attributes.push(name.to_owned());
+            }
+        }
+        service.sources.push(source.clone());
+        if service.attributes.len() == known {
+            return Vec::new();
+        }
+        service.attributes.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        let mut changed = Vec::new();
+        for (key, group) in &mut self.qualified {
+            if key.labels == labels && group.scopes.len() > 1 && group.show(&service.attributes) {
+                changed.push(*key);
+            }
+        }
+        changed
+    }
+
+    /// Removes a source.
+    pub(crate) fn leave(&mut self, labels: Fingerprint, source: SourceId) {
+        if let Some(service) = self.services.get_mut(&labels) {
+            service.sources.retain(|other| other.id != source);
+            if service.sources.is_empty() {
+                self.services.remove(&labels);
             }
         }
     }
@@ -97,49 +182,120 @@ impl Groups {
     /// What would distinguish two series with equal labels; `None` if their labels cannot show it.
     pub(crate) fn difference(&self, a: &SeriesMeta, b: &SeriesMeta) -> Option<Difference> {
         let both = [a, b].map(|meta| self.qualifiers(meta.group));
-        if a.source.id != b.source.id {
-            if !same_source_labels(&a.source, &b.source) {
-                return None;
+        if a.source.id != b.source.id && both.iter().all(|shown| shown.resource.len() < MAX_ATTRIBUTES) {
+            let shown = |name: &&str| both.iter().all(|shown| shown.resource.iter().any(|n| n == name));
+            let names = a.source.spec.resource.differing(&b.source.spec.resource);
+            if let Some(name) = best(names.filter(|name| !shown(name))) {
+                return Some(Difference::Resource(name.to_owned()));
             }
-            return differing_attribute(&a.source, &b.source, &both).map(Difference::Resource);
         }
-        (a.scope != b.scope && !both.iter().all(|qualifiers| qualifiers.scope)).then_some(Difference::Scope)
+        let (a, b) = (&a.scope, &b.scope);
+        if (&a.name, &a.version) != (&b.name, &b.version) && !both.iter().all(|shown| shown.scope) {
+            return Some(Difference::Scope);
+        }
+        (!same_details(a, b) && !both.iter().all(|shown| shown.scope_details))
+            .then_some(Difference::ScopeDetails)
     }
 
     /// Whether the labels of a group show the difference.
     pub(crate) fn shows(&self, group: GroupKey, difference: &Difference) -> bool {
         self.qualified.get(&group).is_some_and(|group| match difference {
             Difference::Scope => group.qualifiers.scope,
+            Difference::ScopeDetails => group.qualifiers.scope_details,
             Difference::Resource(name) => group.qualifiers.resource.contains(name),
         })
     }
 }
 
-fn differing_attribute(a: &Source, b: &Source, both: &[Arc<Qualifiers>; 2]) -> Option<String> {
-    if both
-        .iter()
-        .any(|qualifiers| qualifiers.resource.len() >= MAX_ATTRIBUTES)
-    {
-        return None;
+impl Group {
+    /// Notes the source and scope of a series. Returns whether the group gets more labels for it.
+    fn add(&mut self, meta: &SeriesMeta, attributes: &[String]) -> bool {
+        let scopes = self.scopes.entry(meta.source.id).or_default();
+        let known = scopes
+            .iter()
+            .any(|scope| Arc::ptr_eq(scope, &meta.scope) || *scope == meta.scope);
+        if known {
+            return false;
+        }
+        let same_name =
+            |scope: &Arc<Scope>| (&scope.name, &scope.version) == (&meta.scope.name, &meta.scope.version);
+        let details = scopes.len() >= MAX_SCOPES || scopes.iter().any(same_name);
+        let names = scopes.iter().any(|scope| !same_name(scope));
+        if scopes.len() < MAX_SCOPES {
+            scopes.push(meta.scope.clone());
+        }
+        let mut changed = self.scopes.len() > 1 && self.show(attributes);
+        changed |= names && self.show_scopes(false);
+        changed |= details && self.show_scopes(true);
+        changed
     }
-    let text = |source: &Source, name: &str| {
-        let value = source.spec.resource.get(name);
-        value
-            .map(|value| value.into_rendered().into_owned())
-            .unwrap_or_default()
+
+    /// Shows attributes of the resource, up to a number. Returns whether there is a new one.
+    fn show(&mut self, names: &[String]) -> bool {
+        let shown = &self.qualifiers.resource;
+        let free = MAX_ATTRIBUTES.saturating_sub(shown.len());
+        let new = names.iter().filter(|name| !shown.contains(name)).take(free);
+        let new: Vec<String> = new.cloned().collect();
+        if new.is_empty() {
+            return false;
+        }
+        let qualifiers = Arc::make_mut(&mut self.qualifiers);
+        qualifiers.resource.extend(new);
+        qualifiers.resource.sort_unstable();
+        true
+    }
+
+    fn show_scopes(&mut self, details: bool) -> bool {
+        let shown = if details {
+            self.qualifiers.scope_details
+        } else {
+            self.qualifiers.scope
+        };
+        if shown {
+            return false;
+        }
+        let qualifiers = Arc::make_mut(&mut self.qualifiers);
+        if details {
+            qualifiers.scope_details = true;
+        } else {
+            qualifiers.scope = true;
+        }
+        true
+    }
+}
+
+/// Whether two resources differ in nothing but what a restart of a program changes. Such sources get distinguishing labels only when both are alive.
+pub(crate) fn is_restart(a: &Source, b: &Source) -> bool {
+    let of_process = |name: &str| {
+        name == "service.version" || name.starts_with("process.") || name.starts_with("telemetry.")
     };
-    let names = a.spec.resource.iter().chain(b.spec.resource.iter());
-    let shown = |name: &str| {
-        both.iter()
-            .all(|qualifiers| qualifiers.resource.iter().any(|n| n == name))
-    };
-    let differs = |name: &&str| !shown(name) && text(a, name) != text(b, name);
-    names
-        .map(|(name, _)| name)
-        .filter(differs)
-        .min_by_key(|name| {
-            let preferred = PREFERRED.iter().rev().position(|preferred| preferred == name);
-            (Reverse(preferred), name.starts_with("telemetry."), *name)
-        })
-        .map(str::to_owned)
+    let mut names = a.spec.resource.differing(&b.spec.resource).peekable();
+    names.peek().is_some() && names.all(of_process)
+}
+
+/// Whether two sources are the same as far as labels can show it: their resources are equal as text.
+pub(crate) fn same_text(a: &Source, b: &Source) -> bool {
+    a.id == b.id
+        || (a.spec.protocol == b.spec.protocol
+            && !(a.spec.resource.is_empty() && b.spec.resource.is_empty())
+            && a.spec.resource.differing(&b.spec.resource).next().is_none())
+}
+
+/// Whether two scopes are the same as far as labels can show it.
+pub(crate) fn same_scope(a: &Scope, b: &Scope) -> bool {
+    (&a.name, &a.version) == (&b.name, &b.version) && same_details(a, b)
+}
+
+fn same_details(a: &Scope, b: &Scope) -> bool {
+    a.schema_url == b.schema_url && a.attributes.differing(&b.attributes).next().is_none()
+}
+
+/// The attribute that is preferred for distinguishing resources.
+fn best<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names.min_by(|a, b| rank(a).cmp(&rank(b)))
+}
+
+fn rank(name: &str) -> (Reverse<Option<usize>>, bool, &str) {
+    let preferred = PREFERRED.iter().rev().position(|preferred| *preferred == name);
+    (Reverse(preferred), name.starts_with("telemetry."), name)
 }

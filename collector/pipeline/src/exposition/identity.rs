@@ -75,9 +75,11 @@ pub(super) fn series_key(hasher: &Fingerprinter, meta: &SeriesMeta) -> Key {
     bytes.extend_from_slice(&meta.source.id.0.to_le_bytes());
     bytes.extend_from_slice(&meta.metric.id.to_le_bytes());
     bytes.push(meta.temporality as u8);
-    for text in [&meta.scope.name, &meta.scope.version] {
+    let scope = &meta.scope;
+    let texts = [&scope.name, &scope.version, &scope.schema_url].map(|text| text.as_bytes());
+    for text in texts.into_iter().chain([scope.attributes.as_bytes()]) {
         bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(text);
     }
     bytes.extend_from_slice(attributes.as_bytes());
     hasher.of(&bytes).into()

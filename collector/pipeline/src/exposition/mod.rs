@@ -35,23 +35,26 @@ impl Exposition {
         }
     }
 
-    /// Adds a new series to its family and its group. It has no identity yet.
-    pub(crate) fn add(&mut self, index: u32, series: &mut Series) {
+    /// Adds a new series to its family and its group. It has no identity yet. Returns whether the series of the group get more labels
+    /// for it.
+    pub(crate) fn add(&mut self, index: u32, series: &mut Series) -> bool {
         let slot = &series.slots[index as usize];
-        let Some(meta) = &slot.meta else { return };
-        self.groups.add(meta.group);
+        let Some(meta) = &slot.meta else { return false };
         series.placements[index as usize].family = self.families.add(&meta.metric, index);
+        self.groups.add(meta)
     }
 
-    /// Removes a series. If others contend for its identity, its successor becomes visible.
-    pub(crate) fn remove(&mut self, index: u32, removed: &Removed, series: &mut Series) {
-        if let Some(successor) = self.claims.release(index, removed, series) {
+    /// Removes a series. If others contend for its identity, its successor becomes visible. Returns contenders that must claim anew.
+    pub(crate) fn remove(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Vec<u32> {
+        let left = self.claims.release(index, removed, series);
+        if let Some(successor) = left.successor {
             self.copies.add(successor);
         }
         self.groups.remove(removed.meta.group);
         self.families
             .remove(&removed.meta.metric, removed.placement.family);
         self.copies.remove(index);
+        left.waiting
     }
 
     /// Closes holes in families. Only while no copy is under way.

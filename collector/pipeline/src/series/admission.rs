@@ -10,7 +10,7 @@ use super::write::exemplar_bytes;
 use crate::ledger::DropReason;
 use crate::row::RowValue;
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, Fingerprint, MetricKind, SeriesDef, UnixNanos,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Limits, MetricKind, SeriesDef, UnixNanos,
     attributes::cut,
 };
 use std::borrow::Cow;
@@ -55,9 +55,11 @@ impl Series {
     pub(crate) fn check_texts(&mut self, def: &mut SeriesDef<'_>) -> Result<(), NotAdmitted> {
         let max = self.limits.label_name_bytes;
         let too_long = |(name, _): &(Cow<'_, str>, AttributeValue<'_>)| name.len() > max;
-        let of_metric = [def.name, def.unit, &def.scope.name, &def.scope.version];
+        let scope = def.scope;
+        let of_metric = [def.name, def.unit, &scope.name, &scope.version, &scope.schema_url];
         if def.attributes.len() > self.limits.labels
             || def.attributes.iter().any(too_long)
+            || !(scope.attributes.is_empty() || self.scope_fits(&scope.attributes))
             || of_metric
                 .iter()
                 .any(|text| text.len() > self.limits.label_value_bytes)
@@ -73,6 +75,19 @@ impl Series {
             }
         }
         Ok(())
+    }
+
+    /// Whether the attributes of a scope are within the limits of labels. They are not cut, because scopes must not become equal.
+    fn scope_fits(&self, attributes: &Attributes) -> bool {
+        let Limits {
+            label_name_bytes,
+            label_value_bytes,
+            ..
+        } = self.limits;
+        let fits = |(name, value): (&str, AttributeValue<'_>)| {
+            name.len() <= label_name_bytes && value.into_rendered().len() <= label_value_bytes
+        };
+        attributes.iter().count() <= self.limits.labels && attributes.iter().all(fits)
     }
 
     /// The bounds of a definition in the exported unit.

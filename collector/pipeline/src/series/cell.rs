@@ -56,6 +56,17 @@ impl Cell {
         })
     }
 
+    /// Samples of a page that it is made of.
+    pub(crate) fn samples(&self) -> u64 {
+        let samples = match self {
+            Cell::Empty | Cell::Number(_) => 1,
+            Cell::Histogram(h) => h.buckets() + 2,
+            Cell::Exponential(e) => e.positive.1.len() + e.negative.1.len() + 3,
+            Cell::Summary(s) => s.quantiles.len() + 2,
+        };
+        samples as u64
+    }
+
     /// Bytes besides the slot, for admission.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {

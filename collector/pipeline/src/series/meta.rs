@@ -1,7 +1,7 @@
 //! Metadata of series: their labels, and the metric streams that they share.
 
 use super::attribute_encoding::SeriesAttributes;
-use super::metric::{FamilyId, Metric};
+use super::metric::Metric;
 use dichroic_model::labels::{self, Qualifiers};
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Fingerprinter, Scope, Source, Temporality,
@@ -111,10 +111,11 @@ pub(crate) struct StreamKey {
     pub(crate) mapped: bool,
 }
 
-/// Series of one family whose sources have equal labels.
+/// Series that may be the same sample, whose sources have equal labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct GroupKey {
-    pub(crate) family: FamilyId,
+    /// The number of the families that share sample names with one another.
+    pub(crate) samples: u64,
     pub(crate) mapped: bool,
     /// A hash of the labels of the source.
     pub(crate) labels: Fingerprint,
@@ -161,8 +162,12 @@ impl MetricStreams {
     pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
         let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
         let scope = [&key.scope.name, &key.scope.version].map(|text| self.hasher.half(text.as_bytes()));
-        // The labels of the source follow from it, except while its series have distinguishing labels.
-        let hash = (scope[0] ^ scope[1].rotate_left(7) ^ ids).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The labels of the source follow from it, except while its series are told apart.
+        let mut hash = scope[0] ^ scope[1].rotate_left(7) ^ ids;
+        if !key.scope.attributes.is_empty() {
+            hash ^= self.hasher.half(key.scope.attributes.as_bytes()).rotate_left(19);
+        }
+        let hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let same = |entry: &StreamEntry| {
             let stream = &entry.stream;
             Arc::ptr_eq(&stream.metric, &key.metric)
@@ -225,5 +230,6 @@ impl MetricStreams {
 
 /// Bytes of a stream, its header and its entry in the table.
 pub(crate) fn stream_bytes(stream: &MetricStream) -> usize {
-    size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<StreamEntry>()
+    let of_scope = stream.scope.schema_url.len() + stream.scope.attributes.as_bytes().len();
+    of_scope + size_of::<MetricStream>() + stream.source_labels.len() + 16 + 2 * size_of::<StreamEntry>()
 }

@@ -25,6 +25,7 @@ pub(crate) mod write;
 pub(crate) mod writers;
 
 use crate::hash::HashMap;
+use crate::ledger::HiddenReason;
 use crate::row::RowValue;
 use attribute_encoding::AttributeNameSets;
 use bounds::BoundLists;
@@ -63,6 +64,8 @@ pub(crate) struct Series {
     pub(crate) writers: Writers,
     /// Totals that a reset ended, of series that are part of a sum. The core takes them after each write.
     pub(crate) ended_totals: Vec<(u32, RowValue)>,
+    /// Series with points that pages do not show any more, or show again, with the reason before and after. The core takes them.
+    pub(crate) moves: Vec<(u32, Option<HiddenReason>, Option<HiddenReason>)>,
     pub(crate) counters: SeriesCounters,
     /// Where the next sweep starts.
     cursor: u32,
@@ -101,6 +104,7 @@ impl Series {
             exemplars: HashMap::default(),
             writers: Writers::default(),
             ended_totals: Vec::new(),
+            moves: Vec::new(),
             counters: SeriesCounters::default(),
             cursor: 0,
             resolution: 0,

@@ -9,8 +9,10 @@ use std::sync::Arc;
 /// The state of one source.
 pub(crate) struct SourceState {
     pub(crate) source: Arc<Source>,
-    /// A hash of its labels on pages.
-    pub(crate) labels: Fingerprint,
+    /// Hashes of its labels on pages, without and with `runtime`.
+    pub(crate) labels: [Fingerprint; 2],
+    /// Whether it has had a series with these labels.
+    pub(crate) joined: [bool; 2],
     /// Slots of its series, in any order.
     pub(crate) slots: Vec<u32>,
     by_metric: HashMap<MetricId, usize>,
@@ -101,7 +103,8 @@ impl Sources {
         let source = Arc::new(Source { id, spec });
         let state = SourceState {
             source: source.clone(),
-            labels: Fingerprint { low: 0, high: 0 },
+            labels: [Fingerprint { low: 0, high: 0 }; 2],
+            joined: [false; 2],
             slots: Vec::new(),
             by_metric: HashMap::default(),
             ended: None,
@@ -112,15 +115,13 @@ impl Sources {
         source
     }
 
-    /// Removes a source; `false` if there is none.
-    pub(crate) fn remove(&mut self, id: SourceId) -> bool {
-        let Some(state) = self.by_id.remove(&id) else {
-            return false;
-        };
+    /// Removes a source. Returns the hashes of its labels.
+    pub(crate) fn remove(&mut self, id: SourceId) -> Option<[Fingerprint; 2]> {
+        let state = self.by_id.remove(&id)?;
         self.bytes -= state.bytes;
         let spec = &state.source.spec;
         self.by_key.remove(&(spec.protocol, spec.key.clone()));
-        true
+        Some(state.labels)
     }
 
     /// Adds a series to an existing source. Returns its position among the source's series.

@@ -39,6 +39,10 @@ impl Series {
             Cell::Number(old) if slot.monotonic && value.to_f64() < old.to_f64() => {
                 reset = is_reset(slot, times)?;
             }
+            Cell::Number(old) if is_late(slot, times) => {
+                let same = old.int == value.int && old.float.to_bits() == value.float.to_bits();
+                late(slot, times, touched, same)?;
+            }
             Cell::Number(_) => {}
             _ => first_number(slot)?,
         }
@@ -88,9 +92,12 @@ impl Series {
             self.switch_writer(series.index, times)?;
             slot = live(&mut self.slots, series)?;
         }
-        let mut reset = total(point.counts) < histogram(slot, point)?.count();
+        let count = histogram(slot, point)?.count();
+        let mut reset = total(point.counts) < count;
         if reset {
             reset = is_reset(slot, times)?;
+        } else if is_late(slot, times) {
+            late_total(slot, times, touched, total(point.counts) == count)?;
         }
         if slot.composite && begins_new_total(slot, times, reset) {
             self.ended_totals
@@ -143,6 +150,9 @@ impl Series {
         let mut reset = false;
         match &slot.cell {
             Cell::Exponential(old) if new.count() < old.count() => reset = is_reset(slot, times)?,
+            Cell::Exponential(old) if is_late(slot, times) => {
+                late_total(slot, times, touched, new.count() == old.count())?;
+            }
             Cell::Exponential(_) => {}
             _ => first_of(slot, &[MetricKind::ExponentialHistogram])?,
         }
@@ -201,6 +211,9 @@ impl Series {
         let mut reset = false;
         match &slot.cell {
             Cell::Summary(old) if point.count < old.count => reset = is_reset(slot, times)?,
+            Cell::Summary(old) if is_late(slot, times) => {
+                late_total(slot, times, touched, point.count == old.count)?;
+            }
             Cell::Summary(_) => {}
             _ => first_of(slot, &[MetricKind::Summary])?,
         }
@@ -324,6 +337,36 @@ fn is_reset(slot: &Slot, times: Times) -> Result<bool, DropReason> {
         return Err(DropReason::Backwards);
     }
     Ok(true)
+}
+
+/// Whether a point is not newer than the current one, by the time that the sender states.
+#[inline]
+fn is_late(slot: &Slot, times: Times) -> bool {
+    times.time <= slot.time && times.time != times.now && times.time != 0
+}
+
+/// Whether a late histogram or summary is dropped: if it was counted twice in one request.
+#[cold]
+fn late_total(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(), DropReason> {
+    match late(slot, times, touched, same) {
+        Err(DropReason::Duplicate) => Err(DropReason::Duplicate),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a late point is dropped. A gauge keeps the newest value. A point of the same time within a tenth of a second is the same series
+/// twice in one request, unless it states the `same` value.
+#[cold]
+fn late(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(), DropReason> {
+    let at_once = times.time == slot.time && touched == slot.touched;
+    let same_start = times.start == 0 || times.start == slot.start;
+    if times.time < slot.time && !slot.monotonic {
+        Err(DropReason::Backwards)
+    } else if at_once && same_start && !same {
+        Err(DropReason::Duplicate)
+    } else {
+        Ok(())
+    }
 }
 
 /// The first point decides the variant of the cell, which must fit the kind of the metric.

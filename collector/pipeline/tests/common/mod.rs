@@ -126,14 +126,36 @@ fn define_pairs(
     def: Def<'_>,
     attributes: Vec<(Cow<'_, str>, AttributeValue<'_>)>,
 ) -> Result<SeriesRef, DropReason> {
-    let fp = fp(store, source, raw);
     let scope = Scope {
         name: def.scope.to_owned(),
-        version: String::new(),
+        ..Scope::default()
     };
+    define_pairs_in(store, source, raw, &scope, def, attributes)
+}
+
+/// Defines a series of a scope.
+pub fn define_in_scope(store: &mut Core, source: &Source, scope: &Scope, def: Def<'_>) -> SeriesRef {
+    define_pairs_in(store, source, &format!("{scope:?}"), scope, def, Vec::new()).unwrap()
+}
+
+/// Finds or defines a series of a scope, by its raw identity.
+pub fn define_raw(store: &mut Core, source: &Source, raw: &str, scope: &Scope, def: Def<'_>) -> SeriesRef {
+    let known = store.find(fp(store, source, raw));
+    known.unwrap_or_else(|| define_pairs_in(store, source, raw, scope, def, Vec::new()).unwrap())
+}
+
+fn define_pairs_in(
+    store: &mut Core,
+    source: &Source,
+    raw: &str,
+    scope: &Scope,
+    def: Def<'_>,
+    attributes: Vec<(Cow<'_, str>, AttributeValue<'_>)>,
+) -> Result<SeriesRef, DropReason> {
+    let fp = fp(store, source, raw);
     let def = SeriesDef {
         source: source.id,
-        scope: &scope,
+        scope,
         name: def.name,
         style: def.style,
         unit: def.unit,

@@ -167,7 +167,7 @@ impl SeriesTable {
             source,
             scope: Scope {
                 name: "dichroic.relay".to_owned(),
-                version: String::new(),
+                ..Scope::default()
             },
             limit,
             entries: Vec::new(),

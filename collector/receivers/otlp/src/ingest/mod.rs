@@ -188,9 +188,9 @@ impl Ingest {
             }
             match request.parts.next(&request.body) {
                 Some(RequestPart::Resource(resource)) => self.resource(store, request, &resource, now),
-                Some(RequestPart::Scope(scope)) => {
-                    self.scratch.spend(PART_BYTES + scope.len());
-                    request.resource.enter_scope(&scope);
+                Some(RequestPart::Scope(scope, schema_url)) => {
+                    self.scratch.spend(PART_BYTES + scope.len() + schema_url.len());
+                    request.resource.enter_scope(&scope, &schema_url);
                 }
                 Some(RequestPart::Item(item)) => self.item(store, request, item, now),
                 None => done = true,

@@ -23,8 +23,8 @@ const PARTS_BYTES: usize = 1 << 20;
 pub(super) enum RequestPart {
     /// The next parts are of this resource.
     Resource(Vec<u8>),
-    /// The next items are of this scope.
-    Scope(Vec<u8>),
+    /// The next items are of this scope: the message, and its schema URL.
+    Scope(Vec<u8>, Vec<u8>),
     /// A metric, a log record, a span.
     Item(Range<usize>),
 }
@@ -53,8 +53,9 @@ impl RequestParts {
             } else if let Some((number, scope)) = message(body, &mut self.rest[1]) {
                 if number == 2 {
                     let about = owned(submessage(&body[scope.clone()], 1));
+                    let url = last_bytes(&body[scope.clone()], 3).to_vec();
                     self.rest[2] = scope;
-                    return Some(RequestPart::Scope(about));
+                    return Some(RequestPart::Scope(about, url));
                 }
             } else if let Some((number, resource)) = message(body, &mut self.rest[0]) {
                 if number == 1 {
@@ -67,6 +68,19 @@ impl RequestParts {
             }
         }
     }
+}
+
+/// The last field with this number.
+fn last_bytes(message: &[u8], number: u32) -> &[u8] {
+    let (mut last, mut cursor) = (&[][..], Cursor::new(message));
+    while let Ok(Some(field)) = cursor.field() {
+        if let (found, Content::Bytes(bytes)) = field
+            && found == number
+        {
+            last = bytes;
+        }
+    }
+    last
 }
 
 fn owned(found: Result<Cow<'_, [u8]>, ProtobufError>) -> Vec<u8> {

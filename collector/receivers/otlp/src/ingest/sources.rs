@@ -1,23 +1,22 @@
 //! Resolves a resource to its source: found by the encoded resource, opened when it is new, ended after silence.
 //!
-//! An OTLP source is not bound to a connection. It stays open for [`SourceRules::expire_after`] after its last request, as its series do; until then,
-//! requests with the same identity resolve to the same source.
+//! The whole resource is the identity of a source. Programs often share a `service.instance.id`, and a program's logs or its restart may
+//! have another resource than its metrics; the store tells their series apart where needed, so that no source replaces another.
+//!
+//! An OTLP source is not bound to a connection. It stays open for [`SourceRules::expire_after`] after its last request, as its series do.
 
 use super::attributes::{Pair, pairs};
 use crate::config::SourceRules;
 use crate::protobuf::ProtobufError;
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, SECOND, Source, SourceId,
-    SourceSpec, UnixNanos, attributes::cut,
+    AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, Source, SourceId, SourceSpec,
+    UnixNanos, attributes::cut,
 };
 use dichroic_pipeline::{Core, DropReason, NotAdmitted};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A source that changed its resource is not replaced again before this time has passed. Otherwise two programs with one
-/// `service.instance.id` would remove each other's series with every request.
-const REPLACE: UnixNanos = 10 * SECOND;
 /// Most bytes of a resource; larger ones are rejected.
 const RESOURCE_BYTES: usize = 64 * 1024;
 /// Resources up to this size are cached by their bytes.
@@ -32,11 +31,10 @@ pub(super) struct OpenSource {
     pub(super) fingerprints: Fingerprinter,
 }
 
-/// An open source, and when it was last used and replaced.
+/// An open source, and when it was last used.
 struct SourceEntry {
     open: OpenSource,
     seen: UnixNanos,
-    replaced: UnixNanos,
 }
 
 /// The open sources of this receiver.
@@ -74,10 +72,9 @@ impl Sources {
             return Ok(entry.open.clone());
         }
         let spec = spec(resource, &self.rules).map_err(|_| DropReason::Malformed)?;
-        let (key, attributes) = (spec.key.clone(), spec.resource.clone());
+        let key = spec.key.clone();
         let open = self.open(store, spec, now)?;
-        // A resource that only shares the identity is not cached: it may replace the source later.
-        if resource.len() <= CACHED_BYTES && open.source.spec.resource == attributes {
+        if resource.len() <= CACHED_BYTES {
             if self.by_bytes.len() >= 2 * store.limits().sources {
                 self.by_bytes.clear();
             }
@@ -87,14 +84,9 @@ impl Sources {
     }
 
     fn open(&mut self, store: &mut Core, spec: SourceSpec, now: UnixNanos) -> Result<OpenSource, DropReason> {
-        let mut replaced = 0;
         if let Some(entry) = self.by_key.get_mut(&spec.key) {
             entry.seen = now;
-            let same = entry.open.source.spec.resource == spec.resource;
-            if same || entry.replaced + REPLACE > now {
-                return Ok(entry.open.clone());
-            }
-            replaced = now;
+            return Ok(entry.open.clone());
         }
         let key = spec.key.clone();
         let source = store
@@ -105,7 +97,6 @@ impl Sources {
         let entry = SourceEntry {
             open: open.clone(),
             seen: now,
-            replaced,
         };
         self.by_key.insert(key, entry);
         Ok(open)
@@ -145,21 +136,13 @@ fn spec(resource: &[u8], rules: &SourceRules) -> Result<SourceSpec, ProtobufErro
         "erlang" => Runtime::Beam,
         _ => Runtime::Other,
     };
-    let identity = (!instance.is_empty()).then(|| {
-        let identity = [
-            ("service.namespace", namespace.as_str()),
-            ("service.name", &name),
-            ("service.instance.id", &instance),
-        ];
-        Attributes::of(&identity)
-    });
     let resource = Attributes::pack(&mut all);
     let shown = match (job.as_str(), instance.as_str()) {
         ("", "") => "otlp".to_owned(),
         (job, "") => job.to_owned(),
         (job, instance) => format!("{job} {instance}"),
     };
-    let key = identity.as_ref().unwrap_or(&resource).as_bytes().to_vec();
+    let key = resource.as_bytes().to_vec();
     Ok(SourceSpec {
         name: cut(&shown, 256).to_owned(),
         runtime,
