@@ -202,6 +202,31 @@ def test_names_of_other_alphabets_stay_apart(collector: Collector) -> None:
     assert '{"数_total",job="letters"} 3' in page
 
 
+def test_names_that_look_escaped_and_a_counter_named_total_lose_no_page(collector: Collector, prometheus: Prometheus) -> None:
+    labels = {"U___22_:": "1", "U___61_": "2", "a": "3", "U______name____": "4"}
+    metrics = [gauge("g", [number(5, dict(labels))]), counter("_total", [number(6)]), gauge("U__g", [number(7)])]
+    push(collector, "escaped", metrics)
+    assert sorted(read(collector, "escaped").values()) == [5, 6, 7]
+    prometheus.wait_query('_total_total{job="escaped"} == 6')
+    page = collector.metrics("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8")
+    names = [name for family in openmetrics(page) for sample in family.samples for name in sample.labels if "U__" in name]
+    assert names == ["U___22__", "U___61_", "U______name____"]
+
+
+def test_a_histogram_without_a_sum_has_its_count_in_both_formats(collector: Collector) -> None:
+    whole = histogram("sumless", 4)
+    del whole["histogram"]["dataPoints"][0]["sum"]
+    push(collector, "sumless", [whole])
+    assert read(collector, "sumless")[sample("sumless_count")] == 4
+
+
+def test_a_gauge_that_is_a_bucket_of_a_histogram_is_not_twice_on_the_page(collector: Collector) -> None:
+    push(collector, "bucket", [histogram("a", 2), gauge("a.bucket", [number(6, {"le": "1.0"}), number(7, {"le": "2.0"})])])
+    values = read(collector, "bucket")
+    assert values[sample("a_bucket", le="2.0")] == 7
+    assert 6 not in values.values()
+
+
 def test_units_are_not_doubled(collector: Collector) -> None:
     metrics = [
         gauge("uptime.seconds", [number(1)], "s"),

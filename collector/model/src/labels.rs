@@ -7,9 +7,9 @@
 
 use crate::attributes::{AttributeValue, Attributes};
 use crate::metric::MetricKind;
-use crate::names::label_name;
+use crate::names::{ESCAPED, label_name, scraped_label_name};
 use crate::series::Scope;
-use crate::source::Source;
+use crate::source::{Protocol, Source};
 use std::borrow::Cow;
 
 /// Name and value.
@@ -52,12 +52,13 @@ pub fn page_labels<'a>(stream: &Stream<'a>, attributes: &'a Attributes) -> (Vec<
     let rendered = attributes
         .iter()
         .map(|(name, value)| (name, value.into_rendered()));
-    push_attributes(
-        &mut labels,
-        taken,
-        rendered.filter(|(_, value)| !removes(value)),
-        reserved,
-    );
+    let named = match spec.protocol {
+        Protocol::Prometheus => scraped_label_name,
+        _ => label_name,
+    };
+    let attributes = rendered.filter(|(_, value)| !removes(value));
+    let attributes = attributes.map(|(name, value)| (named(name), value));
+    push_attributes(&mut labels, taken, attributes, reserved);
     (labels, taken)
 }
 
@@ -111,7 +112,7 @@ fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserve
 
 /// Adds a label of the source after those that it has.
 fn push_source<'a>(labels: &mut Vec<Label<'a>>, name: &str, value: Cow<'a, str>, reserved: &str) {
-    let name = free_name(labels, Cow::Owned(name.to_owned()), reserved);
+    let name = free_name(labels, Cow::Owned(label_name(name).into_owned()), reserved);
     labels.push((name, value));
 }
 
@@ -124,7 +125,7 @@ pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     let resource = source.spec.resource.iter();
     let rendered = resource
         .filter(|(name, _)| !identifying.contains(name))
-        .map(|(name, value)| (name, value.into_rendered()));
+        .map(|(name, value)| (label_name(name), value.into_rendered()));
     push_attributes(&mut labels, taken, rendered, "");
     labels
 }
@@ -148,12 +149,11 @@ fn owned<'a>(text: &str) -> Cow<'a, str> {
 fn push_attributes<'a>(
     labels: &mut Vec<Label<'a>>,
     taken: usize,
-    attributes: impl Iterator<Item = (&'a str, Cow<'a, str>)>,
+    attributes: impl Iterator<Item = Label<'a>>,
     reserved: &str,
 ) {
     let mut renamed = Vec::new();
     for (name, value) in attributes {
-        let name = label_name(name);
         if is_taken(&labels[..taken], &name, reserved) {
             renamed.push(labels.len());
             labels.push((name, value));
@@ -175,21 +175,25 @@ fn push_attributes<'a>(
     }
 }
 
-/// A valid label name. Names that are taken, that Prometheus reserves (those with `__` in front), or that the metric's type needs for
+/// A free label name. Names that are taken, that Prometheus reserves (those with `__` in front), or that the metric's type needs for
 /// itself get `exported_` before them, once or more often.
 fn free_name<'a>(taken: &[Label<'_>], name: Cow<'a, str>, reserved: &str) -> Cow<'a, str> {
-    let mut name = match name {
-        Cow::Borrowed(name) => label_name(name),
-        Cow::Owned(name) => Cow::Owned(label_name(&name).into_owned()),
-    };
+    let mut name = name;
     while is_taken(taken, &name, reserved) {
-        name = Cow::Owned(format!("exported_{name}"));
+        name = Cow::Owned(match name.strip_prefix(ESCAPED) {
+            Some(escaped) => format!("{ESCAPED}exported__{escaped}"),
+            None => format!("exported_{name}"),
+        });
     }
     name
 }
 
 fn is_taken(taken: &[Label<'_>], name: &str, reserved: &str) -> bool {
-    name.starts_with("__") || name == reserved || taken.iter().any(|(other, _)| other == name)
+    // Escaped, `__` is `____`.
+    name.starts_with("__")
+        || name.starts_with("U______")
+        || name == reserved
+        || taken.iter().any(|(other, _)| other == name)
 }
 
 /// Writes `a="x",b="y"` with values escaped for both page formats.
@@ -277,7 +281,7 @@ mod tests {
             resource: Attributes::of(&[("service.name", "w"), ("host.name", "h"), ("job", "x")]),
             labels: Attributes::of(&[("env", "dev")]),
             honor_labels,
-            ..SourceSpec::new(Protocol::Prometheus, "")
+            ..SourceSpec::new(Protocol::Otlp, "")
         };
         Source {
             id: SourceId(0),
@@ -327,6 +331,18 @@ mod tests {
             MetricKind::Histogram,
             &[("exported_le", "2"), ("le", "1")],
             r#",exported_le="2",exported_exported_le="1""#,
+        );
+    }
+
+    #[test]
+    fn scraped_labels_stay_apart_whatever_characters_they_have() {
+        let mut source = source(false);
+        source.spec.protocol = Protocol::Prometheus;
+        let attributes = Attributes::of(&[("a.b", "1"), ("a_b", "2"), ("U__a_2e_b", "3"), ("__x.y", "4")]);
+        let (labels, of_source) = page_labels(&stream(&source, false, MetricKind::Gauge), &attributes);
+        assert_eq!(
+            render(&labels[of_source..]),
+            r#"U__U____a__2e__b="3",U__exported______x_2e_y="4",U__a_2e_b="1",a_b="2""#
         );
     }
 

@@ -1,6 +1,6 @@
 //! Metric names and label names on a Prometheus page.
 //!
-//! Dotted names are translated to underscores with unit and `_total` suffixes; scraped names are unchanged.
+//! Dotted names are translated to underscores with unit and `_total` suffixes; scraped names keep all their characters.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility", metric metadata; Prometheus data model.
 
 use crate::metric::{MetricKind, PageType};
@@ -28,25 +28,29 @@ impl PageName {
 /// Translates a canonical name.
 pub fn page_name(name: &str, unit: &str, kind: MetricKind, style: NameStyle) -> PageName {
     match style {
-        NameStyle::Verbatim => verbatim(name, unit, kind),
+        NameStyle::Verbatim => verbatim(&readable_metric(name), unit, kind),
+        NameStyle::Scraped => verbatim(name, unit, kind),
         NameStyle::OpenTelemetry => translated(name, unit, kind),
     }
 }
 
 fn verbatim(name: &str, unit: &str, kind: MetricKind) -> PageName {
-    let name = readable_metric(name);
     let stripped = match kind.page_type() {
-        PageType::Counter => name.strip_suffix("_total"),
+        PageType::Counter => without_total(name),
         _ => None,
     };
-    let base = stripped.unwrap_or(&name);
+    let base = stripped.unwrap_or(name);
     let unit = if !unit.is_empty() && has_suffix(base, unit) {
         unit
     } else {
         ""
     };
     PageName {
-        base: escape(base),
+        base: match (kind.page_type(), base) {
+            // Parsers take `_total` off the name of a counter.
+            (PageType::Counter, "_total") => encode(base, true),
+            _ => escape(base, true).into_owned(),
+        },
         total: stripped.is_some(),
         unit: unit.to_owned(),
     }
@@ -55,7 +59,7 @@ fn verbatim(name: &str, unit: &str, kind: MetricKind) -> PageName {
 fn translated(name: &str, unit: &str, kind: MetricKind) -> PageName {
     let mut base = collapse(&readable_metric(name));
     let counter = kind.page_type() == PageType::Counter;
-    if counter && let Some(stripped) = base.strip_suffix("_total") {
+    if counter && let Some(stripped) = without_total(&base) {
         base.truncate(stripped.len());
     }
     let mut unit = unit_words(unit, kind);
@@ -69,10 +73,15 @@ fn translated(name: &str, unit: &str, kind: MetricKind) -> PageName {
         unit.clear();
     }
     PageName {
-        base: escape(&base),
+        base: escape(&base, true).into_owned(),
         total: counter,
         unit,
     }
+}
+
+/// The name without `_total`, unless nothing else is left.
+fn without_total(name: &str) -> Option<&str> {
+    name.strip_suffix("_total").filter(|rest| !rest.is_empty())
 }
 
 fn has_suffix(base: &str, unit: &str) -> bool {
@@ -87,22 +96,19 @@ fn has_words(base: &str, unit: &str) -> bool {
 /// Before a name that is escaped by the `values` scheme.
 pub const ESCAPED: &str = "U__";
 
-/// Makes a metric name valid: invalid ASCII characters become `_`, and a name that is empty or begins with a digit gets the prefix `_`.
-/// A name with other characters is escaped by the `values` scheme of Prometheus, so that no two names become one.
-pub fn metric_name(name: &str) -> Cow<'_, str> {
-    ascii(readable_metric(name))
-}
-
-/// Makes a label name valid, by the rules of [`metric_name`], but without colons.
+/// Makes a label name valid: invalid ASCII characters become `_`, and a name that is empty or begins with a digit gets the prefix `_`.
+/// A name with other characters is escaped by the `values` scheme of Prometheus, so that no two names become one. So is a name that
+/// looks like an escaped one.
 pub fn label_name(name: &str) -> Cow<'_, str> {
-    ascii(readable_label(name))
+    match readable_label(name) {
+        Cow::Borrowed(name) => escape(name, false),
+        Cow::Owned(name) => Cow::Owned(escape(&name, false).into_owned()),
+    }
 }
 
-fn ascii(readable: Cow<'_, str>) -> Cow<'_, str> {
-    match readable.is_ascii() {
-        true => readable,
-        false => Cow::Owned(escape(&readable)),
-    }
+/// The name of a scraped label: characters that are invalid in an older Prometheus are escaped, not replaced.
+pub fn scraped_label_name(name: &str) -> Cow<'_, str> {
+    escape(name, false)
 }
 
 fn readable_metric(name: &str) -> Cow<'_, str> {
@@ -135,23 +141,33 @@ fn readable(name: &str, valid: impl Fn(u8) -> bool) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8(out).expect("only ASCII characters are replaced"))
 }
 
-/// Source: Prometheus "Escaping schemes", `values`.
-fn escape(name: &str) -> String {
-    if name.is_ascii() {
-        return name.to_owned();
+/// A name that every scraper reads, and that no other name becomes. Only metric names may have colons. Source: Prometheus "Escaping
+/// schemes", `values`; there a name that looks like an escaped one is not escaped.
+fn escape(name: &str, colons: bool) -> Cow<'_, str> {
+    let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if starts_well && name.chars().all(|c| is_plain(c, colons)) && !name.starts_with(ESCAPED) {
+        return Cow::Borrowed(name);
     }
+    Cow::Owned(encode(name, colons))
+}
+
+fn encode(name: &str, colons: bool) -> String {
     let mut out = ESCAPED.to_owned();
-    for c in name.chars() {
+    for (at, c) in name.char_indices() {
         match c {
             '_' => out.push_str("__"),
-            c if c.is_ascii() => out.push(c),
+            c if is_plain(c, colons) && (at > 0 || !c.is_ascii_digit()) => out.push(c),
             c => out.push_str(&format!("_{:x}_", u32::from(c))),
         }
     }
     out
 }
 
-/// The name that [`metric_name`] or [`label_name`] escaped. `None` if it is not such a name.
+fn is_plain(c: char, colons: bool) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || (c == ':' && colons)
+}
+
+/// The name that was escaped. `None` if it is not such a name.
 pub fn unescape(name: &str) -> Option<String> {
     let mut rest = name.strip_prefix(ESCAPED)?;
     let mut out = String::with_capacity(rest.len());
@@ -309,31 +325,34 @@ mod tests {
         check("cache.hit.ratio", "1", Gauge, "cache_hit_ratio", false);
         check("pool.size", "1", UP_DOWN, "pool_size", false);
         check("seconds", "s", COUNTER, "seconds", true);
+        check("_total", "", COUNTER, "_total", true);
+        check("total", "", COUNTER, "total", true);
         check("uptime.seconds", "s", Gauge, "uptime_seconds", false);
         check("bytes.used", "By", Gauge, "bytes_used", false);
         check("kilobytes", "By", Gauge, "kilobytes_bytes", false);
     }
 
     #[test]
-    fn invalid_characters_and_leading_digits_are_replaced_and_only_metric_names_keep_colons() {
-        let check = |name: &str, metric: &str, label: &str| {
-            assert_eq!(
-                (&*metric_name(name), &*label_name(name)),
-                (metric, label),
-                "{name:?}"
-            );
+    fn invalid_characters_and_leading_digits_are_replaced_in_attributes_and_escaped_in_scraped_labels() {
+        let check = |name: &str, attribute: &str, scraped: &str| {
+            let names = (&*label_name(name), &*scraped_label_name(name));
+            assert_eq!(names, (attribute, scraped), "{name:?}");
         };
         check("status_code", "status_code", "status_code");
-        check("2xx", "_2xx", "_2xx");
-        check("a:b", "a:b", "a_b");
-        check("é-9", "U___e9___9", "U___e9___9");
-        check("", "_", "_");
+        check("2xx", "_2xx", "U___32_xx");
+        check("a:b", "a_b", "U__a_3a_b");
+        check("a.b", "a_b", "U__a_2e_b");
+        check("é-9", "U___e9___9", "U___e9__2d_9");
+        check("", "_", "U__");
+        check("U__a_2e_b", "U__U____a__2e__b", "U__U____a__2e__b");
+        check("U__", "U__U____", "U__U____");
+        check("U_", "U_", "U_");
     }
 
     #[test]
     fn scraped_names_are_unchanged_and_a_unit_is_shown_only_if_the_name_has_it() {
         let check = |name, unit, kind, base: &str, total, shown: &str| {
-            let page = page_name(name, unit, kind, NameStyle::Verbatim);
+            let page = page_name(name, unit, kind, NameStyle::Scraped);
             assert_eq!(
                 (page.base.as_str(), page.total, page.unit.as_str()),
                 (base, total, shown),
@@ -353,7 +372,21 @@ mod tests {
         );
         check("rss_bytes", "bytes", Gauge, "rss_bytes", false, "bytes");
         check("rss", "bytes", Gauge, "rss", false, "");
-        check("http.server.active", "", Gauge, "http_server_active", false, "");
+        check(
+            "http.server.active",
+            "",
+            Gauge,
+            "U__http_2e_server_2e_active",
+            false,
+            "",
+        );
+        check("a.b_total", "", COUNTER, "U__a_2e_b", true, "");
+        check("2xx", "", Gauge, "U___32_xx", false, "");
+        check("U__a_2e_b", "", Gauge, "U__U____a__2e__b", false, "");
+        check("_total", "", COUNTER, "U____total", false, "");
+        check("_total", "", Gauge, "_total", false, "");
+        let defined = page_name("prom_ex.beam.up-time", "", Gauge, NameStyle::Verbatim);
+        assert_eq!(defined.base, "prom_ex_beam_up_time");
     }
 
     #[test]
@@ -378,6 +411,18 @@ mod tests {
             );
             assert_eq!(unescape(&escaped), Some(name.replace('.', "_")), "{escaped}");
             seen.insert(escaped.into_owned());
+        }
+        for name in [
+            "a.b",
+            "2xx",
+            "a \"b\"\n",
+            "U__a_2e_b",
+            "U___22_:",
+            "U______name____",
+            "",
+            "_.",
+        ] {
+            assert_eq!(unescape(&scraped_label_name(name)).as_deref(), Some(name));
         }
         assert_eq!(seen.len(), names.len() - 1, "a dot is an underscore everywhere");
         for other in ["plain", "U__x_", "U__x_zz_", "U__x_110000_", "U_x"] {

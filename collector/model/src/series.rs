@@ -16,8 +16,10 @@ use std::sync::Arc;
 pub enum NameStyle {
     /// A dotted name with a separate unit: gets unit and `_total` suffixes on a page.
     OpenTelemetry,
-    /// A Prometheus family name, unchanged on a page.
+    /// A Prometheus family name from a definition: characters that it may not have become `_`, nothing is added.
     Verbatim,
+    /// The family name of a scraped page: shown as it is where UTF-8 names are accepted, else escaped.
+    Scraped,
 }
 
 /// Instrumentation scope of a series. All of it is part of the identity.

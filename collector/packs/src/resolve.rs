@@ -92,7 +92,7 @@ impl PackResolver {
     fn shared(&self, query: &Query<'_>) -> Option<Resolution> {
         let def = query.def;
         let plain = Resolution::plain(query);
-        if def.style == NameStyle::Verbatim {
+        if def.style != NameStyle::OpenTelemetry {
             return self.pages.contains_key(def.name).then_some(Resolution {
                 mapped: true,
                 ..plain

@@ -105,7 +105,7 @@ fn series_that_cannot_be_converted_are_not_shared() {
 
 #[test]
 fn scraped_series_are_shared_but_not_changed() {
-    let (verbatim, scraped) = (NameStyle::Verbatim, "http_server_request_duration_seconds");
+    let (verbatim, scraped) = (NameStyle::Scraped, "http_server_request_duration_seconds");
     check(
         (scraped, "", HISTOGRAM, verbatim),
         true,

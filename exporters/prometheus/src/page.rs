@@ -52,7 +52,9 @@ pub async fn page_with(handle: &Handle, format: Format, gzip: bool, options: Opt
         return Err(Busy);
     }
     let sources = handle.call(|store| shown_sources(store.sources())).await?;
+    let before = renderer.stats();
     renderer.finish(&sources);
+    account.unfit(renderer.stats().unfit - before.unfit);
     account.send();
     let page = renderer.into_buffer();
     if !gzip {
@@ -100,6 +102,13 @@ impl RowAccount<'_> {
         Hop::add(&self.hop.dropped, unfit);
         Hop::add(&self.hop.queued, shown);
         self.queued += shown;
+    }
+
+    /// Rows that were taken as shown do not fit after all.
+    fn unfit(&mut self, rows: u64) {
+        self.queued -= rows;
+        Hop::add(&self.hop.dropped, rows);
+        self.hop.queued.fetch_sub(rows, Ordering::Relaxed);
     }
 
     fn send(&mut self) {

@@ -160,7 +160,7 @@ pub(crate) fn definition(
     labels.extend(attribute_map(&meta.attributes()));
     let suffixed = |suffix: &str| match metric.style {
         NameStyle::OpenTelemetry => format!("{}.{suffix}", metric.name),
-        NameStyle::Verbatim => format!("{}_{suffix}", metric.name),
+        NameStyle::Verbatim | NameStyle::Scraped => format!("{}_{suffix}", metric.name),
     };
     let (name, metric_type) = match part {
         SeriesPart::Whole => (metric.name.clone(), metric.kind.as_str()),

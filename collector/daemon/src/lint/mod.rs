@@ -152,7 +152,7 @@ impl Seen {
         let key = (metric.name.clone(), source.name().to_owned());
         let family = self.families.entry(key).or_default();
         family.unit.clone_from(&metric.unit);
-        family.verbatim = metric.style == NameStyle::Verbatim;
+        family.verbatim = metric.style != NameStyle::OpenTelemetry;
         family.named_here = family.verbatim && source.spec.protocol == Protocol::Beam;
         if let Some(reason) = row.hidden.filter(|reason| *reason != HiddenReason::Superseded) {
             *family.hidden.entry(reason).or_default() += 1;

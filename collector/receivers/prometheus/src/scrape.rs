@@ -439,7 +439,7 @@ fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: 
             source: source.id,
             scope: &Scope::default(),
             name,
-            style: NameStyle::Verbatim,
+            style: NameStyle::Scraped,
             unit: "",
             help,
             kind: MetricKind::Gauge,

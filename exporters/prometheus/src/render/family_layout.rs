@@ -127,12 +127,10 @@ impl FamilyLayout {
             push_number(out, raw, factor);
             out.push(b'\n');
         }
-        if format == Format::Text || self.split || sum.is_some() {
-            let out = if text { &mut self.gcounts } else { out };
-            open(out, &self.count, labels);
-            push_count(out, count);
-            out.push(b'\n');
-        }
+        let out = if text { &mut self.gcounts } else { out };
+        open(out, &self.count, labels);
+        push_count(out, count);
+        out.push(b'\n');
     }
 
     /// Defers a state to the end of the family. `false` if its labels do not name a state.

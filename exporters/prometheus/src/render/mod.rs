@@ -177,7 +177,9 @@ impl Renderer {
     /// Ends the page: the deferred lines of the last family, `target_info` of `sources`, and `# EOF` in OpenMetrics.
     pub fn finish<'a>(&mut self, sources: impl IntoIterator<Item = &'a Arc<Source>>) -> &[u8] {
         self.end_family();
-        self.split.write(self.format, &mut self.out);
+        let equal = self.split.write(self.format, &mut self.out);
+        self.stats.shown -= equal;
+        self.stats.unfit += equal;
         for name in ["target", "target_info"] {
             if self.split.contains(name.as_bytes()) {
                 self.target_info.add_family(name);
@@ -312,11 +314,15 @@ impl Renderer {
         let Some(layout) = &mut self.layout else {
             return false;
         };
+        let shown = row.meta.factor.apply(value.to_f64());
         if layout.is_target_info {
+            // One family holds the lines of all sources, and its type allows no other value.
+            if shown != 1.0 {
+                return false;
+            }
             self.target_info.add(&row.meta);
             return true;
         }
-        let shown = row.meta.factor.apply(value.to_f64());
         match (layout.kind, strict) {
             (PageType::Histogram | PageType::GaugeHistogram | PageType::Summary, _) => false,
             (PageType::Info, true) if shown != 1.0 => false,
@@ -404,7 +410,8 @@ impl Renderer {
             PageType::GaugeHistogram => shown(sum).is_nan() || (shown(sum) < 0.0 && !negative),
             _ => shown(sum).is_nan() || shown(sum) < 0.0 || negative,
         };
-        if strict && histogram.sum.is_some_and(forbidden) {
+        // `_count` needs `_sum`, so without it the samples need families of their own.
+        if strict && histogram.sum.is_none_or(forbidden) {
             return false;
         }
         let total = histogram.push_lines(&mut self.out, &layout.bucket, labels, exemplar.as_deref(), factor);
@@ -419,12 +426,9 @@ impl Renderer {
             push_number(out, sum, factor);
             out.push(b'\n');
         }
-        // OpenMetrics: `_count` needs `_sum`.
-        if histogram.sum.is_some() || !strict {
-            open(out, &layout.count, labels);
-            push_count(out, total);
-            out.push(b'\n');
-        }
+        open(out, &layout.count, labels);
+        push_count(out, total);
+        out.push(b'\n');
         self.created(row, labels);
         true
     }
@@ -437,20 +441,17 @@ impl Renderer {
         let factor = row.meta.factor;
         let Some(layout) = &self.layout else { return false };
         let sum = factor.apply(cell.sum.to_f64());
-        let forbidden = sum.is_nan() || sum < 0.0 || cell.quantiles.iter().any(|(_, value)| *value < 0.0);
+        let forbidden = sum.is_nan()
+            || sum < 0.0
+            || cell
+                .quantiles
+                .iter()
+                .any(|(quantile, value)| *value < 0.0 || !(0.0..=1.0).contains(quantile));
         if layout.kind != PageType::Summary || (strict && forbidden) {
             return false;
         }
         let out = &mut self.out;
-        let mut last = f64::NEG_INFINITY;
         for (quantile, value) in cell.quantiles.iter().copied() {
-            let fits = quantile > last && (0.0..=1.0).contains(&quantile);
-            if fits {
-                last = quantile;
-            }
-            if !fits {
-                continue;
-            }
             out.extend_from_slice(&layout.sample);
             out.push(b'{');
             if !labels.is_empty() {

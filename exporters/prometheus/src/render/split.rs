@@ -6,8 +6,9 @@
 use super::family_layout::header;
 use crate::negotiate::Format;
 use dichroic_model::PageType;
+use dichroic_model::labels::read_escaped;
 use dichroic_pipeline::Family;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The type that a family gives to a group of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,47 @@ enum GroupType {
 struct Group {
     kind: GroupType,
     help: String,
-    lines: Vec<u8>,
+    /// Samples of series that have several, such as the buckets of a histogram.
+    parts: Vec<u8>,
+    /// Samples of series that have one.
+    singles: Vec<u8>,
+}
+
+impl Group {
+    /// A gauge `a.bucket` may have a label `le` and so be a sample of a histogram `a`; then the histogram is shown. Returns how many are
+    /// left out.
+    fn remove_equal_samples(&mut self) -> u64 {
+        if self.parts.is_empty() || self.singles.is_empty() {
+            return 0;
+        }
+        let mut left_out = 0;
+        let of_parts: HashSet<_> = lines(&self.parts).map(label_set).collect();
+        let mut kept = Vec::with_capacity(self.singles.len());
+        for line in lines(&self.singles) {
+            if of_parts.contains(&label_set(line)) {
+                left_out += 1;
+            } else {
+                kept.extend_from_slice(line);
+            }
+        }
+        self.singles = kept;
+        left_out
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|byte| *byte == b'\n')
+}
+
+/// The labels of a line in the order of their names.
+fn label_set(line: &[u8]) -> Vec<(&str, &str)> {
+    let text = std::str::from_utf8(line).unwrap_or_default();
+    let labels = text.split_once('{').map_or("", |(_, labels)| labels);
+    let mut labels: Vec<_> = read_escaped(labels)
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    labels.sort_unstable();
+    labels
 }
 
 /// The samples of the split families of one page.
@@ -34,6 +75,10 @@ impl SplitFamilies {
     /// Takes over the lines of a family: its header, `_created` samples and exemplars are left out.
     pub(super) fn take(&mut self, format: Format, family: &Family, lines: &[u8]) {
         let kind = group_type(format, family);
+        let several = matches!(
+            family.kind,
+            PageType::Histogram | PageType::GaugeHistogram | PageType::Summary
+        );
         let created = family.page.sample("_created").into_bytes();
         for line in lines.split(|byte| *byte == b'\n') {
             let end = line.iter().position(|byte| matches!(byte, b'{' | b' '));
@@ -48,24 +93,35 @@ impl SplitFamilies {
                 None => self.groups.entry(name.to_vec()).or_insert_with(|| Group {
                     kind,
                     help: family.help.clone(),
-                    lines: Vec::new(),
+                    parts: Vec::new(),
+                    singles: Vec::new(),
                 }),
             };
             group.kind = common(format, group.kind, kind);
-            group.lines.extend_from_slice(&line[..sample_end(line)]);
-            group.lines.push(b'\n');
+            let samples = if several {
+                &mut group.parts
+            } else {
+                &mut group.singles
+            };
+            samples.extend_from_slice(&line[..sample_end(line)]);
+            samples.push(b'\n');
         }
     }
 
-    pub(super) fn write(&self, format: Format, out: &mut Vec<u8>) {
-        for (name, group) in &self.groups {
+    /// Writes the families. Returns how many rows were left out, because a histogram or summary has their sample.
+    pub(super) fn write(&mut self, format: Format, out: &mut Vec<u8>) -> u64 {
+        let mut equal = 0;
+        for (name, group) in &mut self.groups {
+            equal += group.remove_equal_samples();
             let word = match group.kind {
                 GroupType::Single(word) => word,
                 GroupType::Unknown => unknown(format),
             };
             header(out, format, &String::from_utf8_lossy(name), word, &group.help);
-            out.extend_from_slice(&group.lines);
+            out.extend_from_slice(&group.parts);
+            out.extend_from_slice(&group.singles);
         }
+        equal
     }
 
     pub(super) fn clear(&mut self) {

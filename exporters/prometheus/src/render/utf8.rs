@@ -3,7 +3,7 @@
 //! Pages are rendered with escaped names, which every scraper reads; few pages have any. Source: Prometheus "UTF-8 in Prometheus",
 //! quoted names in both text formats.
 
-use dichroic_model::labels::read_escaped;
+use dichroic_model::labels::{escape, read_escaped};
 use dichroic_model::names::{ESCAPED, unescape};
 use memchr::memmem;
 
@@ -47,7 +47,10 @@ fn push_line(out: &mut String, line: &str) {
     };
     let quoted = readable(name);
     match &quoted {
-        Some(name) => out.extend(["{\"", name, "\""]),
+        Some(name) => {
+            out.push('{');
+            push_quoted(out, name);
+        }
         None => out.extend([name, if labels.is_empty() { "" } else { "{" }]),
     }
     let mut comma = if quoted.is_some() { "," } else { "" };
@@ -79,9 +82,15 @@ fn readable(name: &str) -> Option<String> {
 /// A name, in quotes if it was escaped.
 fn push_name(out: &mut String, name: &str) {
     match readable(name) {
-        Some(name) => out.extend(["\"", &name, "\""]),
+        Some(name) => push_quoted(out, &name),
         None => out.push_str(name),
     }
+}
+
+fn push_quoted(out: &mut String, name: &str) {
+    out.push('"');
+    escape(name, out);
+    out.push('"');
 }
 
 /// Where the brace is that ends a list of labels.
@@ -108,5 +117,15 @@ mod tests {
         let mut bytes = page.as_bytes().to_vec();
         unescape_names(&mut bytes);
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn names_with_quotes_and_line_feeds_are_escaped_in_quotes() {
+        let mut bytes = b"U__a_22__a_b{U___5c_=\"\"} 1\n".to_vec();
+        unescape_names(&mut bytes);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "{\"a\\\"\\nb\",\"\\\\\"=\"\"} 1\n"
+        );
     }
 }

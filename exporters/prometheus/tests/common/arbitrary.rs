@@ -48,7 +48,20 @@ fn values() -> impl Strategy<Value = f64> {
 
 /// Names from a small alphabet, so that they collide, with suffixes that have a meaning on a page.
 fn name() -> impl Strategy<Value = String> {
-    let word = prop::sample::select(vec!["a", "b", "a.b", "target", "target_info", "9", "é", "A:b"]);
+    let word = prop::sample::select(vec![
+        "a",
+        "b",
+        "a.b",
+        "target",
+        "target_info",
+        "9",
+        "é",
+        "A:b",
+        "",
+        "U__a_2e_b",
+        "U___22_",
+        "a\"\n",
+    ]);
     let suffix = prop::sample::select(vec![
         "", "_total", "_sum", "_count", "_bucket", "_created", "_info", ".seconds",
     ]);
@@ -69,6 +82,12 @@ fn labels() -> impl Strategy<Value = Vec<(String, String)>> {
         "b",
         "target",
         "",
+        "é",
+        "U___61_",
+        "U___22_",
+        "U______name____",
+        "__name__",
+        "a\"\\\n",
     ]);
     let value = prop_oneof![Just(String::new()), "[a\"\\\\\n,={}# é]{0,5}"];
     prop::collection::vec((key.prop_map(str::to_owned), value), 0..4)
@@ -115,7 +134,7 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
     let def = Def {
         name: &s.name,
         style: if s.scraped {
-            NameStyle::Verbatim
+            NameStyle::Scraped
         } else {
             NameStyle::OpenTelemetry
         },
@@ -154,7 +173,8 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
             kit.store.set_exponential(series, &point, times)
         }
         MetricKind::Summary => {
-            let quantiles = [(0.5, s.value), (0.5, 1.0), (s.value, 2.0)];
+            let last = if s.counts[0] == 0 { 1.5 } else { 0.99 };
+            let quantiles = [(0.5, s.value), (0.9, 1.0), (last, 2.0)];
             let point = SummaryPoint {
                 count: 1,
                 sum: Number::float(s.value),

@@ -61,7 +61,7 @@ impl<'a> Def<'a> {
 
     pub fn scraped(name: &'a str, kind: MetricKind) -> Self {
         Def {
-            style: NameStyle::Verbatim,
+            style: NameStyle::Scraped,
             ..Def::otel(name, "", kind)
         }
     }

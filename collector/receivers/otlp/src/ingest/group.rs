@@ -434,9 +434,13 @@ impl<'a> Point<'a> for SummaryPoint<'a> {
     fn write(&self, writer: &mut GroupWriter<'_>, scratch: &mut Scratch, resolved: &Resolved<'a>) -> Applied {
         let quantiles = &mut scratch.quantiles;
         point::quantiles(resolved.bytes, quantiles).map_err(malformed)?;
+        quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let valid = quantiles.iter().all(|(at, _)| (0.0..=1.0).contains(at));
+        if !valid || quantiles.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(DropReason::Malformed);
+        }
         let times = writer.times(&self.common);
         let series = writer.series(self, resolved, None)?;
-        quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
         let cell = pipeline::SummaryPoint {
             count: self.count,
             sum: Number::float(self.sum),

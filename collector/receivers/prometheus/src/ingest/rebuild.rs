@@ -647,7 +647,7 @@ impl<'a> Draft<'a> {
             source,
             scope: &Scope::default(),
             name: &name,
-            style: NameStyle::Verbatim,
+            style: NameStyle::Scraped,
             unit: family.unit,
             help: &help,
             kind: metric_kind(self.point.kind),
