@@ -120,7 +120,7 @@ macro_rules! files {
 const BUILTIN: &[(&str, &str)] = files!("":
     "absinthe" "ash" "bandit" "beam_runtime" "broadway" "brod" "commanded" "cowboy" "crucible" "db_connection" "ecto"
     "finch" "grpc" "horde" "libcluster" "live_view" "llm_guard" "logger" "membrane" "nebulex" "oban" "phoenix" "plug"
-    "quantum" "redix" "semconv" "snakebridge" "snakepit" "swoosh" "tesla" "thousand_island" "vm"
+    "quantum" "redix" "semconv" "snakebridge" "snakepit" "swoosh" "tesla" "thousand_island" "tinkex" "vm"
 );
 
 /// Packs of the same names whose metrics are those of PromEx 1.11.

@@ -108,6 +108,7 @@ fixtures! { BUILTIN, Packs::builtin(), "":
     swoosh: swoosh_emails_are_counted_without_addresses,
     tesla: tesla_requests_are_counted_without_the_older_event_and_without_urls,
     thousand_island: thousand_island_connections_have_no_addresses,
+    tinkex: tinkex_requests_and_losses_have_no_ids,
     vm: vm_samples_become_gauges_by_type,
 }
 

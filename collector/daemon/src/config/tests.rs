@@ -323,7 +323,7 @@ f.yaml:1:28: receivers.otlp.http: not a loopback address, and OTLP is accepted w
 f.yaml:1:24: metrics.packs[1]: unknown pack "pheonix"
   1 | metrics: { packs: [vm, pheonix] }
     |                        ^^^^^^^
-  help: the packs are absinthe, ash, bandit, beam_runtime, broadway, brod, commanded, cowboy, crucible, db_connection, ecto, finch, grpc, horde, libcluster, live_view, llm_guard, logger, membrane, nebulex, oban, phoenix, plug, quantum, redix, snakebridge, snakepit, swoosh, tesla, thousand_island, vm; write auto for all of them
+  help: the packs are absinthe, ash, bandit, beam_runtime, broadway, brod, commanded, cowboy, crucible, db_connection, ecto, finch, grpc, horde, libcluster, live_view, llm_guard, logger, membrane, nebulex, oban, phoenix, plug, quantum, redix, snakebridge, snakepit, swoosh, tesla, thousand_island, tinkex, vm; write auto for all of them
 "#,
     );
     check(

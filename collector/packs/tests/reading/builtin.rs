@@ -39,6 +39,7 @@ fn every_built_in_pack_is_read() {
             "swoosh",
             "tesla",
             "thousand_island",
+            "tinkex",
             "vm",
         ]
     );
