@@ -6,6 +6,7 @@ mod attach;
 mod cli;
 mod commands;
 mod config;
+mod limit_drops;
 mod lint;
 mod listen;
 mod logging;

@@ -38,6 +38,29 @@ pub fn escape_where(
     Cow::Owned(out)
 }
 
+/// A number with a noun that has a regular plural.
+///
+/// ```
+/// use dichroic_model::text::plural;
+/// assert_eq!(plural(1, "span"), "1 span");
+/// assert_eq!(plural(0, "span"), "0 spans");
+/// ```
+pub fn plural<N: fmt::Display + PartialEq + From<u8>>(n: N, one: &str) -> String {
+    plural_of(n, one, &format!("{one}s"))
+}
+
+/// A number with the words for one, or for another number.
+///
+/// ```
+/// use dichroic_model::text::plural_of;
+/// assert_eq!(plural_of(1, "series is", "series are"), "1 series is");
+/// assert_eq!(plural_of(2, "series is", "series are"), "2 series are");
+/// ```
+pub fn plural_of<N: fmt::Display + PartialEq + From<u8>>(n: N, one: &str, many: &str) -> String {
+    let words = if n == N::from(1) { one } else { many };
+    format!("{n} {words}")
+}
+
 /// All characters except RFC 3986's unreserved ones.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

@@ -21,8 +21,9 @@ use crate::series::times::Times;
 use crate::series::values::ExponentialCell;
 use dichroic_model::{
     Batch, EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, GapReason, KnownNames,
-    Limits, Number, Resolver, Seed, Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
+    Limits, Number, Protocol, Resolver, Seed, Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The state of the collector: series, exposition, events and ledger.
@@ -194,6 +195,25 @@ impl Core {
         self.exposition.families.metrics()
     }
 
+    /// Names of the attributes of a metric's series and of the labels of their sources; `None` if its family has more than `most` series.
+    pub fn attribute_names(&self, metric: &Metric, most: usize) -> Option<BTreeSet<String>> {
+        let slots = self.exposition.families.slots(metric.family_id);
+        if slots.len() > most {
+            return None;
+        }
+        let series = slots
+            .iter()
+            .filter_map(|slot| self.series.slots.get(*slot as usize));
+        let metas = series.filter_map(|slot| slot.meta.as_ref());
+        let of_metric = metas.filter(|meta| meta.metric.id == metric.id);
+        let mut names = BTreeSet::new();
+        for meta in of_metric {
+            let of_source = meta.source.spec.labels.iter();
+            names.extend(meta.pairs().chain(of_source).map(|(name, _)| name.to_owned()));
+        }
+        Some(names)
+    }
+
     pub(crate) fn begin_copy(&mut self) -> u64 {
         self.exposition.copies.begin(self.clock)
     }
@@ -215,7 +235,9 @@ impl Core {
         if self.sources.len() >= self.limits().sources {
             return Err(NotAdmitted(DropReason::SourceLimit));
         }
-        if self.bytes() + Sources::cost(&spec) > self.limits().memory_bytes {
+        // The number of targets is configured, and each reports whether it was scraped.
+        let configured = matches!(spec.protocol, Protocol::Prometheus | Protocol::Internal);
+        if !configured && self.bytes() + Sources::cost(&spec) > self.limits().memory_bytes {
             return Err(NotAdmitted(DropReason::MemoryLimit));
         }
         spec.name = cut(&spec.name, 256).to_owned();

@@ -4,8 +4,11 @@
 mod common;
 
 use common::*;
-use dichroic_model::{Attributes, EventKind, Expiry, Limits, NameStyle, Number, SourceSpec, Temporality};
-use dichroic_pipeline::{Core, DropReason, NotAdmitted, Times};
+use dichroic_model::{
+    Attributes, EventKind, Expiry, Factor, Limits, MetricKind, NameStyle, Number, Protocol, Scope, SeriesDef,
+    Source, SourceSpec, Temporality,
+};
+use dichroic_pipeline::{Core, DropReason, NotAdmitted, SeriesRef, Times};
 
 fn fill(
     change: impl FnOnce(&mut Limits),
@@ -31,6 +34,56 @@ fn each_limit_rejects_series_with_its_reason() {
     check(|l| l.series = 3, DropReason::SeriesLimit);
     check(|l| l.series_per_source = 3, DropReason::SeriesPerSource);
     check(|l| l.series_per_metric = 3, DropReason::SeriesPerMetric);
+}
+
+#[test]
+fn reports_are_admitted_at_every_limit_up_to_a_bound_for_each_source() {
+    for change in [
+        |l: &mut Limits| l.series = 3,
+        |l: &mut Limits| l.series_per_source = 3,
+        |l: &mut Limits| l.memory_bytes = 4_096,
+    ] {
+        let (mut store, _) = fill(change, GAUGE, 100);
+        let full = store.series();
+        let target = store.open_source(target("t"), NOW).unwrap();
+        let admitted = |store: &mut Core| {
+            let names = (0..100).map(|at| format!("report{at}"));
+            let defined = names
+                .map(|name| report(store, &target, &name))
+                .collect::<Vec<_>>();
+            defined.iter().flatten().copied().collect::<Vec<_>>()
+        };
+        // The limit of a source is not reached in this one before its bound.
+        let reports = admitted(&mut store);
+        assert!((16..=19).contains(&reports.len()), "{}", reports.len());
+        assert_eq!(store.series(), full + reports.len());
+        reports.into_iter().for_each(|series| store.expire(series));
+        assert_eq!(store.series(), full);
+        assert!(admitted(&mut store).len() >= 16, "their bound counts live ones");
+    }
+}
+
+fn target(key: &str) -> SourceSpec {
+    SourceSpec::new(Protocol::Prometheus, key)
+}
+
+fn report(store: &mut Core, source: &Source, name: &str) -> Option<SeriesRef> {
+    let fp = store.fingerprinter(source.id).of(name.as_bytes());
+    let def = SeriesDef {
+        source: source.id,
+        scope: &Scope::default(),
+        name,
+        style: NameStyle::Verbatim,
+        unit: "",
+        help: "",
+        kind: MetricKind::Gauge,
+        temporality: Temporality::Cumulative,
+        factor: Factor::ONE,
+        attributes: Vec::new(),
+        start: 0,
+        bounds: None,
+    };
+    store.define_report(fp, def).ok()
 }
 
 #[test]

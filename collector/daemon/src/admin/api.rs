@@ -172,6 +172,27 @@ pub async fn lint(
         chunk.iter().for_each(|row| seen.note(row));
         tokio::task::yield_now().await;
     }
+    let drops = handle.call(|core| drops(core.ledger())).await?;
+    let relays = with_services(handle, relays).await?;
+    let findings = seen.findings(&lint::Inputs {
+        config,
+        relays: &relays,
+        targets,
+        drops: &drops,
+    });
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    Ok(json!({
+        "warnings": count(lint::Level::Warning),
+        "notes": count(lint::Level::Note),
+        "findings": findings.iter().map(lint::Finding::document).collect::<Vec<_>>(),
+    }))
+}
+
+/// Relays, with the service name of each.
+async fn with_services(
+    handle: &Handle,
+    relays: Vec<RelayStatus>,
+) -> Result<Vec<(RelayStatus, String)>, Busy> {
     let services = handle
         .call(|core| {
             let service = |resource: &Attributes| {
@@ -184,24 +205,27 @@ pub async fn lint(
                 .collect::<BTreeMap<SourceId, String>>()
         })
         .await?;
-    let relays: Vec<(RelayStatus, String)> = relays
-        .into_iter()
-        .map(|relay| {
-            let service = relay.source.and_then(|id| services.get(&id)).cloned();
-            (relay, service.unwrap_or_default())
+    let with_service = |relay: RelayStatus| {
+        let service = relay.source.and_then(|id| services.get(&id)).cloned();
+        (relay, service.unwrap_or_default())
+    };
+    Ok(relays.into_iter().map(with_service).collect())
+}
+
+fn drops(ledger: &Ledger) -> Vec<lint::Drops> {
+    let name = |source| ledger.source_name(source).map_or("collector", |(_, name)| name);
+    ledger
+        .accounts()
+        .flat_map(|(source, signal, account)| {
+            account.drops().map(move |(reason, count)| lint::Drops {
+                source,
+                name: name(source).to_owned(),
+                signal,
+                reason,
+                count,
+            })
         })
-        .collect();
-    let findings = seen.findings(&lint::Inputs {
-        config,
-        relays: &relays,
-        targets,
-    });
-    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    Ok(json!({
-        "warnings": count(lint::Level::Warning),
-        "notes": count(lint::Level::Note),
-        "findings": findings.iter().map(lint::Finding::document).collect::<Vec<_>>(),
-    }))
+        .collect()
 }
 
 #[derive(Default)]
@@ -216,16 +240,32 @@ struct Entry {
 }
 
 /// `/api/v1/catalog`: all metrics with a series, and all event schemas.
-pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
+pub async fn catalog(
+    handle: &Handle,
+    config: &lint::Config,
+    relays: Vec<RelayStatus>,
+) -> Result<Value, Busy> {
+    let mut seen = lint::Seen::default();
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut entries: BTreeMap<(String, &'static str), Entry> = BTreeMap::new();
     while let Some(chunk) = chunks.recv().await {
-        chunk.iter().for_each(|row| note(&mut entries, row));
+        for row in &chunk {
+            note(&mut entries, row);
+            seen.note_fired(row);
+        }
         tokio::task::yield_now().await;
     }
-    let events = handle
+    let mut events = handle
         .call(|core| core.schemas().map(|s| s.as_ref().clone()).collect::<Vec<_>>())
         .await?;
+    events.sort_by(|a, b| (&a.name, a.kind.as_str()).cmp(&(&b.name, b.kind.as_str())));
+    let relays = with_services(handle, relays).await?;
+    let unused = seen.unused_events(&lint::Inputs {
+        config,
+        relays: &relays,
+        targets: &[],
+        drops: &[],
+    });
     let metrics: Vec<Value> = entries.into_values().map(Entry::document).collect();
     let events: Vec<Value> = events
         .iter()
@@ -238,6 +278,7 @@ pub async fn catalog(handle: &Handle) -> Result<Value, Busy> {
             json!({
                 "name": schema.name, "kind": schema.kind.as_str(),
                 "measurements": measurements, "metadata": schema.metadata,
+                "in_use": !unused.contains(&schema.name),
             })
         })
         .collect();

@@ -67,7 +67,7 @@ impl AdminServer {
             "/v1/stream" => return self.stream(request).await,
             "/metrics" | "/healthz" | "/readyz" => return self.pages.answer(&request).await,
             "/" => return http::text(StatusCode::OK, INDEX),
-            "/api/v1/catalog" => api::catalog(&self.core).await,
+            "/api/v1/catalog" => api::catalog(&self.core, &self.lint_config(), self.relays.read()).await,
             "/api/v1/ledger" => api::ledger(&self.core, &self.stages).await,
             "/api/v1/lint" => self.lint().await,
             "/api/v1/sources" => self.sources().await,
@@ -107,19 +107,19 @@ impl AdminServer {
     }
 
     async fn lint(&self) -> Result<Value, Busy> {
+        let config = self.lint_config();
+        api::lint(&self.core, &config, self.relays.read(), &self.targets.targets()).await
+    }
+
+    /// The configuration in effect.
+    fn lint_config(&self) -> lint::Config {
         let loaded = self.reload.borrow().clone();
         // The configuration was checked when it was loaded, so its selection is valid.
         let newer = loaded.and_then(|loaded| {
             let selection = selection(&loaded.config).ok()?;
             Some(lint_config(&loaded.config, selection))
         });
-        api::lint(
-            &self.core,
-            newer.as_ref().unwrap_or(&self.lint),
-            self.relays.read(),
-            &self.targets.targets(),
-        )
-        .await
+        newer.unwrap_or_else(|| self.lint.clone())
     }
 
     async fn sources(&self) -> Result<Value, Busy> {

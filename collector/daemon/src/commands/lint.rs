@@ -6,6 +6,7 @@ use super::output::{json, line};
 use crate::admin::client;
 use crate::cli::{self, Format};
 use crate::lint::{Finding, Level, unsubscribed};
+use dichroic_model::text::plural;
 use serde_json::Value;
 
 /// Requests the findings and prints them. With `--strict`, a warning is an error.
@@ -18,7 +19,9 @@ pub async fn lint(args: cli::Lint) -> Result<(), CommandError> {
     }
     match args.format {
         Format::Json => json(&document.to_string())?,
-        Format::Text => text(&document).iter().try_for_each(|each| line(each))?,
+        Format::Text => text(&document, args.verbose)
+            .iter()
+            .try_for_each(|each| line(each))?,
     }
     match document["warnings"].as_u64() {
         Some(warnings @ 1..) if args.strict => Err(CommandError::Warnings(warnings)),
@@ -42,24 +45,21 @@ fn add(document: &mut Value, findings: &[Finding]) {
     }
 }
 
-/// A line for each finding, and a line with their number.
-pub fn text(document: &Value) -> Vec<String> {
+/// A line for each finding, and a line with their number. `verbose`: also what a finding only counts.
+pub fn text(document: &Value, verbose: bool) -> Vec<String> {
     let findings = document["findings"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut lines: Vec<String> = findings.iter().map(finding).collect();
+    let mut lines: Vec<String> = findings.iter().flat_map(|each| finding(each, verbose)).collect();
     lines.push(match findings.len() {
         0 => "no problems found".to_owned(),
         _ => {
-            let counted = |key: &str, one: &str| {
-                let n = document[key].as_u64().unwrap_or(0);
-                format!("{n} {one}{}", if n == 1 { "" } else { "s" })
-            };
+            let counted = |key: &str, one: &str| plural(document[key].as_u64().unwrap_or(0), one);
             format!("{}, {}", counted("warnings", "warning"), counted("notes", "note"))
         }
     });
     lines
 }
 
-fn finding(finding: &Value) -> String {
+fn finding(finding: &Value, verbose: bool) -> Vec<String> {
     let field = |key: &str| finding[key].as_str().unwrap_or_default();
     let from = match field("source") {
         "" => String::new(),
@@ -67,5 +67,15 @@ fn finding(finding: &Value) -> String {
     };
     let (level, subject, message, check) =
         (field("level"), field("subject"), field("message"), field("check"));
-    format!("{level}: {subject}{from}: {message} [{check}]")
+    let details = finding["details"].as_array().map_or(&[][..], Vec::as_slice);
+    let more = match details.is_empty() || verbose {
+        true => "",
+        false => "; --verbose lists them",
+    };
+    let mut lines = vec![format!("{level}: {subject}{from}: {message}{more} [{check}]")];
+    if verbose {
+        let details = details.iter().filter_map(Value::as_str);
+        lines.extend(details.map(|each| format!("  {each}")));
+    }
+    lines
 }

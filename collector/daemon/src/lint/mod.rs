@@ -5,10 +5,12 @@
 //! labels and bucket counts only; memory is bounded by [`VALUES`] per label. A finding states its reason and what to do. A
 //! *warning* is wrong now or will be soon; a *note* may be intended.
 
+use crate::limit_drops;
+use dichroic_model::text::{plural, plural_of};
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Metric, Pack, Packs, Selection, Variables};
-use dichroic_pipeline::{HiddenReason, Row, RowValue};
+use dichroic_pipeline::{DropReason, HiddenReason, Row, RowValue, Signal};
 use dichroic_receiver_beam::RelayStatus;
 use dichroic_receiver_prometheus::parse::Violation;
 use dichroic_receiver_prometheus::scrape::TargetStatus;
@@ -55,6 +57,8 @@ pub struct Finding {
     pub source: String,
     /// The reason, and what to do.
     pub message: String,
+    /// What the message counts.
+    pub details: Vec<String>,
 }
 
 impl Finding {
@@ -66,6 +70,7 @@ impl Finding {
         };
         json!({
             "level": level, "check": self.check, "subject": self.subject, "source": self.source, "message": self.message,
+            "details": self.details,
         })
     }
 }
@@ -125,6 +130,23 @@ pub struct Inputs<'a> {
     pub relays: &'a [(RelayStatus, String)],
     /// Scrape targets.
     pub targets: &'a [TargetStatus],
+    /// What was dropped at the ingest hop.
+    pub drops: &'a [Drops],
+}
+
+/// What was dropped of one source and signal for one reason.
+#[derive(Debug, Clone)]
+pub struct Drops {
+    /// The source.
+    pub source: SourceId,
+    /// Its name.
+    pub name: String,
+    /// The signal.
+    pub signal: Signal,
+    /// The reason.
+    pub reason: DropReason,
+    /// Number of points, events, log records or spans since the start.
+    pub count: u64,
 }
 
 impl Inputs<'_> {
@@ -139,6 +161,26 @@ impl Inputs<'_> {
             definitions: Vec::new(),
             variables: self.config.selection.variables.clone(),
         }
+    }
+
+    /// The number of events from which a pack has metrics on this node, and those that have given no value.
+    fn silent_events(
+        &self,
+        pack: &Pack,
+        relay: &RelayStatus,
+        app: &str,
+        fired: &Fired,
+    ) -> (usize, BTreeSet<String>) {
+        let metrics = self
+            .only(pack, &relay.variables)
+            .compile(app, &relay.variables)
+            .metrics;
+        let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
+        let mut silent = all.clone();
+        for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
+            silent.remove(&metric.event.join("."));
+        }
+        (all.len(), silent)
     }
 }
 
@@ -176,16 +218,49 @@ impl Seen {
                 *label.ids.entry(kind).or_default() += 1;
             }
         }
-        if source.spec.protocol == Protocol::Beam {
-            let attributes = row.meta.pairs();
-            let attributes = attributes.map(|(name, value)| (name.to_owned(), value.render().into_owned()));
-            let series = self.fired.entry(source.id).or_default();
-            let series = series.entry(metric.name.clone()).or_default();
-            // This many suffice to distinguish the definitions of one name.
-            if series.len() < MANY {
-                series.push(attributes.collect());
+        self.note_fired(row);
+    }
+
+    /// Records which metrics of a relay have a value.
+    pub fn note_fired(&mut self, row: &Row) {
+        let (metric, source) = (&row.meta.metric, &row.meta.source);
+        if source.spec.protocol != Protocol::Beam {
+            return;
+        }
+        let attributes = row.meta.pairs();
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.render().into_owned()));
+        let series = self.fired.entry(source.id).or_default();
+        let series = series.entry(metric.name.clone()).or_default();
+        // This many suffice to distinguish the definitions of one name.
+        if series.len() < MANY {
+            series.push(attributes.collect());
+        }
+    }
+
+    /// Events of packs of which no event has occurred on any node: their library may not be in use.
+    pub fn unused_events(&self, inputs: &Inputs<'_>) -> BTreeSet<String> {
+        let (mut used, mut unused) = (BTreeSet::new(), BTreeSet::new());
+        let none = BTreeMap::new();
+        for (relay, service) in inputs.relays {
+            let app = application_name(service);
+            let fired = relay
+                .source
+                .and_then(|source| self.fired.get(&source))
+                .unwrap_or(&none);
+            for pack in inputs.config.selection.packs.iter() {
+                let (all, silent) = inputs.silent_events(pack, relay, &app, fired);
+                let compiled = inputs
+                    .only(pack, &relay.variables)
+                    .compile(&app, &relay.variables);
+                let streams = compiled.streams.iter().map(|stream| stream.name());
+                let metrics = compiled.metrics.iter().map(|metric| metric.event.join("."));
+                let is_used = of_the_relay(pack) || all == 0 || silent.len() < all;
+                let events = if is_used { &mut used } else { &mut unused };
+                events.extend(streams.chain(metrics));
             }
         }
+        unused.retain(|event| !used.contains(event));
+        unused
     }
 
     /// All findings: warnings first, then by check and subject.
@@ -199,6 +274,7 @@ impl Seen {
                     subject: name.clone(),
                     source: source.clone(),
                     message,
+                    details: Vec::new(),
                 });
             }
         }
@@ -208,6 +284,7 @@ impl Seen {
         for target in inputs.targets {
             found.extend(of_target(target));
         }
+        found.extend(inputs.drops.iter().filter_map(of_drops));
         totals(inputs, &mut found);
         found.into_iter().collect()
     }
@@ -226,6 +303,7 @@ impl Seen {
                 subject: subject.to_owned(),
                 source: relay.node.clone(),
                 message,
+                details: Vec::new(),
             });
         };
         for (what, message) in &relay.refused {
@@ -246,8 +324,13 @@ impl Seen {
         let none = BTreeMap::new();
         let fired = self.fired.get(&source).unwrap_or(&none);
         snakepit_stream(relay, &mut add);
-        silent_packs(inputs, relay, &app, fired, &mut add);
+        // A series that a limit refused has no value either.
+        let limited = |drops: &Drops| drops.source == source && limit_drops::key(drops.reason).is_some();
+        if inputs.drops.iter().any(limited) {
+            return;
+        }
         silent_definitions(inputs, relay, &app, fired, &mut add);
+        found.extend(silent_packs(inputs, relay, &app, fired));
     }
 }
 
@@ -265,6 +348,47 @@ fn snakepit_stream(relay: &RelayStatus, add: &mut impl FnMut(Level, &'static str
     add(Level::Warning, "snakepit_stream", "snakepit.python", message);
 }
 
+/// What a limit dropped, and spans.
+fn of_drops(drops: &Drops) -> Option<Finding> {
+    let n = drops.count;
+    let (check, subject, message) = if let Some(key) = limit_drops::key(drops.reason) {
+        let what = match drops.reason {
+            DropReason::LabelLimit => {
+                "a series has more labels, or a longer name, than the limits allow; remove the labels, or raise"
+            }
+            DropReason::SourceLimit => "no source is opened at this limit; remove senders, or raise",
+            _ => "no series is defined at this limit; remove a label that has many values, or raise",
+        };
+        let message = format!("{} dropped: {what} {key}", plural(n, item(drops.signal)));
+        ("limit_reached", key, message)
+    } else if drops.signal == Signal::Traces {
+        let message = format!(
+            "{} discarded; set OTEL_TRACES_EXPORTER=none or send spans elsewhere",
+            plural(n, "span")
+        );
+        ("traces", "traces", message)
+    } else {
+        return None;
+    };
+    Some(Finding {
+        level: Level::Warning,
+        check,
+        subject: subject.to_owned(),
+        source: drops.name.clone(),
+        message,
+        details: Vec::new(),
+    })
+}
+
+fn item(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Metrics => "point",
+        Signal::Events => "event",
+        Signal::Logs => "log record",
+        Signal::Traces => "span",
+    }
+}
+
 /// What the last page of a scrape target does that OpenMetrics forbids.
 fn of_target(target: &TargetStatus) -> impl Iterator<Item = Finding> + '_ {
     target.violations.iter().map(|violation| Finding {
@@ -279,60 +403,56 @@ fn of_target(target: &TargetStatus) -> impl Iterator<Item = Finding> + '_ {
                 _ => " (`strict: true` refuses such pages)",
             };
             format!(
-                "{} on its page: {} times, first at {}; the page is kept, as Prometheus keeps it{refuse}",
+                "{} on its page: {}, first at {}; the page is kept, as Prometheus keeps it{refuse}",
                 violation.reason.as_str(),
-                violation.count,
+                plural(violation.count, "time"),
                 violation.first,
             )
         },
+        details: Vec::new(),
     })
 }
 
-/// Packs of which no event has occurred, and events that have not occurred while others of their pack have.
-fn silent_packs(
-    inputs: &Inputs<'_>,
-    relay: &RelayStatus,
-    app: &str,
-    fired: &Fired,
-    add: &mut impl FnMut(Level, &'static str, &str, String),
-) {
+/// Packs of which no event has occurred, and packs of which some events have not occurred.
+fn silent_packs(inputs: &Inputs<'_>, relay: &RelayStatus, app: &str, fired: &Fired) -> Vec<Finding> {
     let packs = inputs.config.selection.packs.iter();
+    let mut found = Vec::new();
     for pack in packs.filter(|pack| !of_the_relay(pack)) {
-        let metrics = inputs
-            .only(pack, &relay.variables)
-            .compile(app, &relay.variables)
-            .metrics;
-        let all: BTreeSet<String> = metrics.iter().map(|m| m.event.join(".")).collect();
-        let mut silent = all.clone();
-        for metric in metrics.iter().filter(|m| has_fired(m, fired)) {
-            silent.remove(&metric.event.join("."));
-        }
-        if all.is_empty() || silent.is_empty() {
+        let (all, silent) = inputs.silent_events(pack, relay, app, fired);
+        if all == 0 || silent.is_empty() {
             continue;
         }
-        if silent.len() == all.len() {
-            if inputs.config.chosen {
-                let message = format!(
-                    "none of its {} events has occurred since the relay started; check that the library is in use and that its event prefix is the default",
-                    all.len()
-                );
-                add(Level::Warning, "never_fired", &pack.name, message);
+        let (level, message, details) = if silent.len() == all {
+            if !inputs.config.chosen {
+                continue;
             }
-            continue;
-        }
-        // Events of failures are expected to be absent.
-        for event in silent.iter().filter(|event| !rare(event)) {
-            add(
-                Level::Note,
-                "never_fired",
-                event,
-                format!(
-                    "pack {}: other events of the library have occurred, this one has not",
-                    pack.name
-                ),
+            let message = format!(
+                "none of its {} has occurred since the relay started; check that the library is in use and that its event prefix is the default",
+                plural(all, "event")
             );
-        }
+            (Level::Warning, message, Vec::new())
+        } else {
+            // Events of failures are expected to be absent.
+            let details: Vec<String> = silent.into_iter().filter(|event| !rare(event)).collect();
+            if details.is_empty() {
+                continue;
+            }
+            let message = format!(
+                "{} not occurred yet, while others of the pack have",
+                plural_of(details.len(), "event has", "events have")
+            );
+            (Level::Note, message, details)
+        };
+        found.push(Finding {
+            level,
+            check: "never_fired",
+            subject: pack.name.clone(),
+            source: relay.node.clone(),
+            message,
+            details,
+        });
     }
+    found
 }
 
 /// Metrics of `metrics.definitions` without a value.
@@ -407,6 +527,7 @@ fn totals(inputs: &Inputs<'_>, found: &mut BTreeSet<Finding>) {
             subject: subject.to_owned(),
             source: String::new(),
             message,
+            details: Vec::new(),
         });
     };
     if inputs.relays.is_empty() {
@@ -458,7 +579,8 @@ impl Family {
         all.extend(self.labels.iter().filter_map(|(label, seen)| seen.problem(label)));
         for (reason, series) in &self.hidden {
             let message = format!(
-                "{series} series are not on the page: {}; add a label that distinguishes them",
+                "{} not on the page: {}; add a label that distinguishes them",
+                plural_of(*series, "series is", "series are"),
                 hidden_because(*reason)
             );
             all.push((Level::Warning, "label_collision", message));

@@ -15,6 +15,7 @@ struct World {
     node: Arc<Source>,
     python: Arc<Source>,
     targets: Vec<TargetStatus>,
+    drops: Vec<Drops>,
     next: u64,
 }
 
@@ -46,6 +47,7 @@ impl World {
             python: open(Protocol::Otlp, Runtime::Python, "worker"),
             core,
             targets: Vec::new(),
+            drops: Vec::new(),
             next: 1,
         }
     }
@@ -203,6 +205,7 @@ impl World {
             config: &config,
             relays: &relays,
             targets: &self.targets,
+            drops: &self.drops,
         });
         let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);
         let messages: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
@@ -273,20 +276,88 @@ fn a_definition_whose_event_never_occurred_is_reported_with_the_event() {
 }
 
 #[test]
+fn what_a_limit_dropped_is_reported_with_its_key_and_not_as_events_that_did_not_occur() {
+    let definitions = "[{name: shop.carts, type: counter, event: shop.cart.created}]";
+    let check = |signal, reason, n, limited: bool, expected: &[&str], part: &str| {
+        let mut world = World::new();
+        world.number(true, "shop.orders", "", &[]);
+        let source = if limited { world.node.id } else { world.python.id };
+        world.drops = vec![Drops {
+            source,
+            name: "worker".to_owned(),
+            signal,
+            reason,
+            count: n,
+        }];
+        let relay = world.relay();
+        let (mut found, message) = world.lint(&["ecto"], definitions, &[relay]);
+        found.retain(|finding| !finding.contains("retain_matches_nothing"));
+        assert_eq!(found, expected, "{message}");
+        assert!(message.contains(part), "{message}");
+    };
+    let silent = ["Warning never_fired ecto", "Warning never_fired shop.carts"];
+    let with = |one: &'static str| [one, silent[0], silent[1]];
+    check(
+        Signal::Metrics,
+        DropReason::SeriesLimit,
+        1,
+        true,
+        &["Warning limit_reached limits.series"],
+        "1 point dropped: no series is defined at this limit",
+    );
+    check(
+        Signal::Metrics,
+        DropReason::MemoryLimit,
+        2,
+        false,
+        &with("Warning limit_reached limits.memory"),
+        "2 points dropped: ",
+    );
+    check(
+        Signal::Metrics,
+        DropReason::LabelLimit,
+        2,
+        false,
+        &with("Warning limit_reached limits.labels"),
+        "more labels",
+    );
+    check(
+        Signal::Events,
+        DropReason::SourceLimit,
+        2,
+        false,
+        &with("Warning limit_reached limits.sources"),
+        "2 events dropped: no source",
+    );
+    check(
+        Signal::Traces,
+        DropReason::Unsupported,
+        7,
+        false,
+        &[silent[0], silent[1], "Warning traces traces"],
+        "7 spans discarded; set OTEL_TRACES_EXPORTER=none",
+    );
+    check(Signal::Metrics, DropReason::Malformed, 2, false, &silent, "");
+}
+
+#[test]
 fn a_chosen_pack_without_any_event_is_a_warning_and_a_silent_event_a_note() {
     let mut world = World::new();
     world.number(true, "redix.connections", "", &[("reconnection", "false")]);
     let relay = world.relay();
-    let (found, _) = world.lint(&["redix", "ecto"], "[]", &[relay]);
+    let (found, message) = world.lint(&["redix", "ecto"], "[]", &[relay]);
+    assert!(
+        message.contains("not occurred yet, while others of the pack have"),
+        "{message}"
+    );
+    let notes = found.iter().filter(|f| f.starts_with("Note never_fired"));
+    assert_eq!(notes.count(), 1, "one for each pack: {found:?}");
     let never: Vec<_> = found.iter().filter(|f| f.contains("never_fired")).collect();
     assert!(
         never.contains(&&"Warning never_fired ecto".to_owned()),
         "{never:?}"
     );
-    assert!(
-        never.contains(&&"Note never_fired redix.pipeline.stop".to_owned()),
-        "{never:?}"
-    );
+    assert!(never.contains(&&"Note never_fired redix".to_owned()), "{never:?}");
     // Events of failures are expected to be absent.
     assert!(
         !never
@@ -491,17 +562,32 @@ fn findings_are_a_line_each_and_a_document() {
         subject: "a_ms".into(),
         source: "worker".into(),
         message: "the name ends with the unit ms".into(),
+        details: Vec::new(),
     };
     let document = json!({ "warnings": 0, "notes": 1, "findings": [finding.document()] });
     assert_eq!(
-        crate::commands::lint::text(&document),
+        crate::commands::lint::text(&document, false),
         [
             "note: a_ms (worker): the name ends with the unit ms [unit_in_name]",
             "0 warnings, 1 note"
         ]
     );
+    let silent = Finding {
+        check: "never_fired",
+        subject: "oban".into(),
+        message: "2 events have not occurred yet".into(),
+        details: vec!["oban.a".into(), "oban.b".into()],
+        ..finding
+    };
+    let document = json!({ "warnings": 0, "notes": 1, "findings": [silent.document()] });
+    let shown = |verbose| crate::commands::lint::text(&document, verbose);
+    assert_eq!(
+        shown(false)[0],
+        "note: oban (worker): 2 events have not occurred yet; --verbose lists them [never_fired]"
+    );
+    assert_eq!(shown(true)[1..3], ["  oban.a", "  oban.b"]);
     let none = json!({ "warnings": 0, "notes": 0, "findings": [] });
-    assert_eq!(crate::commands::lint::text(&none), ["no problems found"]);
+    assert_eq!(crate::commands::lint::text(&none, false), ["no problems found"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{Finding, Level};
 use dichroic_beam_attach::discover::Discovery;
 use dichroic_model::Pattern;
+use dichroic_model::text::plural_of;
 use std::collections::BTreeSet;
 
 /// Name of a pack, and the patterns of its events.
@@ -19,12 +20,14 @@ pub fn findings(found: &Discovery, packs: &[PackPatterns]) -> Vec<Finding> {
         subject: subject.to_owned(),
         source: found.node.clone(),
         message,
+        details: Vec::new(),
     };
     let subscribed: BTreeSet<&str> = found.subscribed.iter().map(String::as_str).collect();
     let fired: u64 = live.counts.iter().map(|(_, count)| count).sum();
     if subscribed.is_empty() {
         let message = format!(
-            "{fired} events were emitted in {:.0} s, and no relay subscribes to any; run `dichroic attach {}`, or add dichroic to the dependencies of the application",
+            "{} emitted in {:.0} s, and no relay subscribes to any; run `dichroic attach {}`, or add dichroic to the dependencies of the application",
+            plural_of(fired, "event was", "events were"),
             live.time.as_secs_f64(),
             found.node
         );

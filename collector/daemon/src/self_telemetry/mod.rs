@@ -6,12 +6,13 @@ pub mod stage;
 mod writer;
 
 use crate::admin::api;
+use crate::limit_drops::LimitLog;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
 use dichroic_pipeline::{Core, Hop, Ledger};
 use process::Process;
 pub use stage::{Stage, Stages};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use writer::{Family, Writer};
 
 const fn family(name: &'static str, kind: MetricKind, help: &'static str) -> Family {
@@ -116,25 +117,22 @@ const QUANTILES: Family = family(
     "Quantiles of the duration of a stage since the start, to two significant digits.",
 );
 const BUILD: Family = gauge("build_info", "Version of the collector.");
+// The texts of Prometheus's client libraries: scraped processes share these families.
 const CPU: Family = of_process(
     "cpu_seconds",
     MetricKind::COUNTER,
-    "User and system CPU time of the collector.",
+    "Total user and system CPU time spent in seconds.",
 );
 const RESIDENT: Family = of_process(
     "resident_memory_bytes",
     MetricKind::Gauge,
-    "Resident memory of the collector.",
+    "Resident memory size in bytes.",
 );
-const FDS: Family = of_process(
-    "open_fds",
-    MetricKind::Gauge,
-    "Open file descriptors of the collector.",
-);
+const FDS: Family = of_process("open_fds", MetricKind::Gauge, "Number of open file descriptors.");
 const START: Family = of_process(
     "start_time_seconds",
     MetricKind::Gauge,
-    "Start time of the collector, in seconds since the Unix epoch.",
+    "Start time of the process since unix epoch in seconds.",
 );
 
 /// (listener, reason, connections)
@@ -146,6 +144,7 @@ pub struct SelfTelemetry {
     stages: Stages,
     /// Counts of the OTLP export, if it is configured.
     exported: Option<otlp::Counts>,
+    limits: LimitLog,
     started: Duration,
 }
 
@@ -162,13 +161,17 @@ impl SelfTelemetry {
             writer: Writer::new(core, source),
             stages,
             exported,
+            limits: LimitLog::default(),
             started,
         }
     }
 
     /// Reads everything once and writes it.
     pub fn record(&mut self, core: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
+        self.limits.log(core.ledger(), Instant::now());
         self.writer.begin(core);
+        // First: what states that a limit is reached is admitted before the rest.
+        self.usage(core);
         self.ingest(core.ledger());
         self.requests(core.ledger());
         self.violations(core.ledger());
@@ -181,7 +184,6 @@ impl SelfTelemetry {
             let labels = [("listener", *listener), ("reason", *reason)];
             self.writer.count(&REFUSED, &labels, *n);
         }
-        self.usage(core);
         self.latencies();
         self.export();
         self.process();

@@ -141,12 +141,52 @@ fn a_series_that_is_not_presented_in_a_round_expires() {
 }
 
 #[test]
-fn a_series_beyond_the_limit_is_counted_and_admitted_when_there_is_room() {
+fn what_a_limit_drops_is_on_the_page_of_a_collector_at_its_limit() {
+    for limits in [
+        Limits {
+            series: 0,
+            ..Limits::default()
+        },
+        Limits {
+            series_per_source: 0,
+            ..Limits::default()
+        },
+        Limits {
+            memory_bytes: 4_096,
+            ..Limits::default()
+        },
+    ] {
+        let mut core = Core::new(limits, Arc::new(Identity), 1);
+        let own = source(&mut core);
+        let ledger = core.ledger_mut();
+        ledger.received(own.id, Signal::Metrics, 3);
+        ledger.dropped(own.id, Signal::Metrics, DropReason::SeriesLimit, 3);
+        SelfTelemetry::new(&core, own, stages(), None, Duration::ZERO).record(&mut core, &Vec::new(), SECOND);
+        let page = rendered(core);
+        for name in [
+            "dichroic_ingest_dropped_total{",
+            "dichroic_series{",
+            "dichroic_series_limit{",
+            "dichroic_series_bytes_limit{",
+            "dichroic_stage_duration_seconds_count{",
+        ] {
+            assert!(page.contains(name), "{name} is not in\n{page}");
+        }
+    }
+}
+
+#[test]
+fn a_series_beyond_the_own_bound_is_counted_and_admitted_when_there_is_room() {
     let mut core = core_of(1);
     let own = source(&mut core);
     let mut writer = Writer::new(&core, own.clone());
-    let mut round = |core: &mut Core, kinds: &[&'static str]| {
+    // Exempt from the limit.
+    let first: Vec<String> = (0..4_096).map(|at| at.to_string()).collect();
+    let mut round = |core: &mut Core, exempt: usize, kinds: &[&'static str]| {
         writer.begin(core);
+        for at in &first[..exempt] {
+            writer.count(&REFUSED, &[("reason", at.as_str())], 1);
+        }
         for kind in kinds {
             writer.count(&WARNINGS, &[("kind", kind)], 1);
         }
@@ -155,11 +195,11 @@ fn a_series_beyond_the_limit_is_counted_and_admitted_when_there_is_room() {
         assert!(account.balances());
         (account.applied, account.dropped(DropReason::SeriesLimit))
     };
-    assert_eq!(round(&mut core, &["a", "b"]), (1, 1));
-    assert_eq!(round(&mut core, &["a", "b"]), (2, 2));
-    round(&mut core, &[]);
-    assert_eq!(round(&mut core, &["b"]).1, 2);
-    assert_eq!(core.series(), 1);
+    assert_eq!(round(&mut core, 4_096, &["a", "b"]), (4_096, 2));
+    assert_eq!(round(&mut core, 4_096, &["a", "b"]), (8_192, 4));
+    round(&mut core, 4_095, &[]);
+    assert_eq!(round(&mut core, 4_095, &["b"]).1, 4);
+    assert_eq!(core.series(), 4_096);
 }
 
 #[test]

@@ -245,7 +245,8 @@ impl Writer {
             start: 0,
             bounds: (family.kind == MetricKind::Histogram).then(|| self.bounds.clone()),
         };
-        core.define(*fingerprint, definition).map_err(|refused| refused.0)
+        core.define_report(*fingerprint, definition)
+            .map_err(|refused| refused.0)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Core;
 use crate::exposition::identity::PageLabels;
 use crate::ledger::DropReason;
-use crate::series::admission::{Candidate, NotAdmitted, OVERFLOW, is_overflow};
+use crate::series::admission::{Candidate, NotAdmitted, OVERFLOW, Quota, is_overflow};
 use crate::series::attribute_encoding::SeriesAttributes;
 use crate::series::meta::{GroupKey, SeriesMeta, StreamKey};
 use crate::series::slot::SeriesRef;
@@ -19,7 +19,22 @@ impl Core {
     ///
     /// A series becomes visible with its first point. A delta over a limit is folded into the metric's overflow
     /// series (`otel_metric_overflow="true"`), without a fingerprint.
-    pub fn define(&mut self, fp: Fingerprint, mut def: SeriesDef<'_>) -> Result<SeriesRef, NotAdmitted> {
+    pub fn define(&mut self, fp: Fingerprint, def: SeriesDef<'_>) -> Result<SeriesRef, NotAdmitted> {
+        self.define_with(fp, def, false)
+    }
+
+    /// Defines a series about the collector itself or about a scrape. The limits of series and memory do not apply to it, because such
+    /// series state that a limit is reached. A source has a bounded number of them; to more, the limits apply.
+    pub fn define_report(&mut self, fp: Fingerprint, def: SeriesDef<'_>) -> Result<SeriesRef, NotAdmitted> {
+        self.define_with(fp, def, true)
+    }
+
+    fn define_with(
+        &mut self,
+        fp: Fingerprint,
+        mut def: SeriesDef<'_>,
+        report: bool,
+    ) -> Result<SeriesRef, NotAdmitted> {
         self.series.check_texts(&mut def)?;
         let state = self.sources.get(def.source);
         let state = state.ok_or(NotAdmitted(DropReason::SeriesGone))?;
@@ -60,11 +75,14 @@ impl Core {
             factor,
             mapped: resolution.mapped,
         };
-        let candidate = self.candidate(key, attributes, &def, bounds);
+        let mut candidate = self.candidate(key, attributes, &def, bounds);
         if let Some(index) = self.exposition.claims.find(&candidate, &self.series) {
             return Ok(self.series.re_resolve(index, fp, candidate));
         }
         let source = self.sources.get(def.source);
+        if let Some(source) = source.filter(|_| report) {
+            candidate.quota = self.series.report_quota(source);
+        }
         let defined = match self.series.admissible(&candidate, source, self.bytes()) {
             Ok(()) => {
                 let series = self.admit(candidate);
@@ -95,7 +113,10 @@ impl Core {
         drop(shown);
         let names = &mut self.series.attribute_names;
         Candidate {
-            overflow: is_overflow(&attributes),
+            quota: match is_overflow(&attributes) {
+                true => Quota::Overflow,
+                false => Quota::Limited,
+            },
             meta: SeriesMeta {
                 encoded: names.encode(attributes, &def.attributes, own),
                 stream: self.series.streams.resolve(key, page.of_source()),
@@ -130,7 +151,7 @@ impl Core {
         };
         let candidate = Candidate {
             meta,
-            overflow: true,
+            quota: Quota::Overflow,
             bounds,
             identity: page.identity,
             start,
@@ -150,9 +171,9 @@ impl Core {
             candidate.meta.metric.id,
             candidate.meta.group,
         );
-        let start = candidate.start;
+        let (start, quota) = (candidate.start, candidate.quota);
         let series = self.series.insert(candidate, self.clock);
-        let position = self.sources.add_series(source, metric, series.index);
+        let position = self.sources.add_series(source, metric, quota, series.index);
         self.series.placements[series.index as usize].source = position;
         self.join(source, group);
         if self.exposition.add(series.index, &mut self.series) {

@@ -103,7 +103,10 @@ impl Core {
         let waiting = self.exposition.remove(index, &removed, &mut self.series);
         let (source, metric) = (removed.meta.source.id, removed.meta.metric.id);
         let position = removed.placement.source;
-        if let Some(moved) = self.sources.remove_series(source, metric, position) {
+        if let Some(moved) = self
+            .sources
+            .remove_series(source, metric, removed.quota, position)
+        {
             self.series.placements[moved as usize].source = position;
         }
         self.series.free(index);

@@ -10,8 +10,8 @@ use super::write::exemplar_bytes;
 use crate::ledger::DropReason;
 use crate::row::RowValue;
 use dichroic_model::{
-    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Limits, MetricKind, SeriesDef, UnixNanos,
-    attributes::cut,
+    AttributeValue, Attributes, Expiry, Factor, Fingerprint, Limits, MetricKind, Protocol, SeriesDef,
+    UnixNanos, attributes::cut,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,11 +23,22 @@ pub(crate) const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAdmitted(pub DropReason);
 
+/// Which limits apply to a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quota {
+    /// All.
+    Limited,
+    /// The overflow series of a metric. Only the memory limit applies, because it is needed when another limit is reached.
+    Overflow,
+    /// A series about the collector or about a scrape ([`crate::Core::define_report`]). None applies, because it states that a limit is
+    /// reached.
+    Report,
+}
+
 /// A series before its admission.
 pub(crate) struct Candidate {
     pub(crate) meta: SeriesMeta,
-    /// Whether it is the overflow series of its metric.
-    pub(crate) overflow: bool,
+    pub(crate) quota: Quota,
     pub(crate) bounds: Option<Arc<[f64]>>,
     /// Its exposition identity.
     pub(crate) identity: Fingerprint,
@@ -39,6 +50,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Removed {
     pub(crate) meta: Arc<SeriesMeta>,
     pub(crate) placement: Placement,
+    pub(crate) quota: Quota,
     /// Set if its row combined several slots.
     pub(crate) part: Option<Box<RemovedPart>>,
 }
@@ -127,7 +139,9 @@ impl Series {
         accounted: usize,
     ) -> Result<(), DropReason> {
         let source = source.ok_or(DropReason::SeriesGone)?;
-        if self.len() >= self.limits.series {
+        if candidate.quota == Quota::Report {
+            Ok(())
+        } else if self.len() >= self.limits.series {
             Err(DropReason::SeriesLimit)
         } else if source.slots.len() >= self.limits.series_per_source {
             Err(DropReason::SeriesPerSource)
@@ -146,17 +160,29 @@ impl Series {
         accounted + series_bytes(&candidate.meta) + stream + cell <= self.limits.memory_bytes
     }
 
-    /// Whether another overflow series is admitted. Only the memory limit applies to it, because it is needed when another limit is
-    /// reached. Overflow series are at most about a sixteenth of the allowed series.
+    /// Whether another overflow series is admitted. They are at most about a sixteenth of the allowed series.
     pub(crate) fn overflow_admissible(&self, candidate: &Candidate, accounted: usize) -> bool {
         self.fits_memory(candidate, accounted) && self.overflows < self.limits.series / 16 + 64
+    }
+
+    /// The quota of a series that is to be exempt from the limits. Those of a source are bounded: beyond that, the limits apply. The
+    /// collector has some series for each source, exporter and event of a relay; a target has a fixed number.
+    pub(crate) fn report_quota(&self, source: &SourceState) -> Quota {
+        let most = match source.source.spec.protocol {
+            Protocol::Internal => self.limits.series / 16 + 4_096,
+            _ => 16,
+        };
+        match source.reports < most {
+            true => Quota::Report,
+            false => Quota::Limited,
+        }
     }
 
     /// Creates the slot of a new series. The caller sets its positions in other lists.
     pub(crate) fn insert(&mut self, candidate: Candidate, now: UnixNanos) -> SeriesRef {
         let Candidate {
             meta,
-            overflow,
+            quota,
             bounds,
             identity,
             start: _,
@@ -165,7 +191,7 @@ impl Series {
         let cell = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
         self.bytes += series_bytes(&meta) + cell.heap_bytes();
         self.streams.retain(&meta.stream);
-        self.overflows += usize::from(overflow);
+        self.overflows += usize::from(quota == Quota::Overflow);
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         let generation = self
             .slots
@@ -180,7 +206,7 @@ impl Series {
             start: 0,
             start_explicit: false,
             has_exemplar: false,
-            overflow,
+            quota,
             time: 0,
             generation,
             touched: self.tenths(now),
@@ -277,7 +303,8 @@ impl Series {
         let meta = slot.meta.take()?;
         let cell = std::mem::replace(&mut slot.cell, Cell::Empty);
         slot.generation = slot.generation.of_next_series();
-        self.overflows -= usize::from(slot.overflow);
+        let quota = slot.quota;
+        self.overflows -= usize::from(quota == Quota::Overflow);
         self.bytes -= series_bytes(&meta) + cell.heap_bytes();
         cell.release(&mut self.bounds);
         self.streams.release(&meta.stream);
@@ -289,6 +316,7 @@ impl Series {
         Some(Removed {
             meta,
             placement: self.placements[index as usize],
+            quota,
             part,
         })
     }

@@ -1,5 +1,6 @@
 //! Slots: one cache line per series, and the references to them.
 
+use super::admission::Quota;
 use super::bounds::BoundLists;
 use super::cell::Cell;
 use super::meta::SeriesMeta;
@@ -72,8 +73,8 @@ pub(crate) struct Slot {
     pub(crate) start_explicit: bool,
     /// Whether it has an exemplar.
     pub(crate) has_exemplar: bool,
-    /// Whether it is the overflow series of its metric.
-    pub(crate) overflow: bool,
+    /// Which limits applied to it.
+    pub(crate) quota: Quota,
     /// Number of the reload by which it was last resolved.
     pub(crate) resolution: u8,
 }

@@ -1,5 +1,6 @@
 //! Open and lingering sources, each with its series.
 
+use super::admission::Quota;
 use super::metric::MetricId;
 use crate::hash::HashMap;
 use dichroic_model::{Expiry, Fingerprint, Protocol, Source, SourceId, SourceSpec, UnixNanos};
@@ -16,6 +17,8 @@ pub(crate) struct SourceState {
     /// Slots of its series, in any order.
     pub(crate) slots: Vec<u32>,
     by_metric: HashMap<MetricId, usize>,
+    /// Number of its series that are exempt from the limits.
+    pub(crate) reports: usize,
     pub(crate) ended: Option<UnixNanos>,
     bytes: usize,
 }
@@ -107,6 +110,7 @@ impl Sources {
             joined: [false; 2],
             slots: Vec::new(),
             by_metric: HashMap::default(),
+            reports: 0,
             ended: None,
             bytes,
         };
@@ -125,16 +129,24 @@ impl Sources {
     }
 
     /// Adds a series to an existing source. Returns its position among the source's series.
-    pub(crate) fn add_series(&mut self, id: SourceId, metric: MetricId, slot: u32) -> u32 {
+    pub(crate) fn add_series(&mut self, id: SourceId, metric: MetricId, quota: Quota, slot: u32) -> u32 {
         let state = self.by_id.get_mut(&id).expect("define found the source");
+        state.reports += usize::from(quota == Quota::Report);
         state.slots.push(slot);
         *state.by_metric.entry(metric).or_default() += 1;
         (state.slots.len() - 1) as u32
     }
 
     /// Removes the series at a position. Returns the slot that has the position now.
-    pub(crate) fn remove_series(&mut self, id: SourceId, metric: MetricId, position: u32) -> Option<u32> {
+    pub(crate) fn remove_series(
+        &mut self,
+        id: SourceId,
+        metric: MetricId,
+        quota: Quota,
+        position: u32,
+    ) -> Option<u32> {
         let state = self.by_id.get_mut(&id)?;
+        state.reports -= usize::from(quota == Quota::Report);
         state.slots.swap_remove(position as usize);
         if let Some(n) = state.by_metric.get_mut(&metric) {
             *n -= 1;

@@ -449,10 +449,9 @@ fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: 
             start: 0,
             bounds: None,
         };
-        store.define(fp, def)
+        store.define_report(fp, def)
     });
     if let Ok(series) = series {
-        // A store at its limit has rejected the target's series too, and counted them.
         let _ = store.set_number(
             series,
             value,

@@ -52,6 +52,33 @@ fn a_scrape_adds_the_series_that_describe_it() {
 }
 
 #[test]
+fn the_series_that_describe_a_scrape_are_admitted_at_every_limit() {
+    on_ingest_thread(async {
+        for limits in [
+            Limits {
+                series: 0,
+                ..Limits::default()
+            },
+            Limits {
+                memory_bytes: 1,
+                ..Limits::default()
+            },
+        ] {
+            let (store, server) = (store(limits), Server::start(text("a 1\n")).await);
+            let mut scraper = Scraper::new(store.clone());
+            scraper.set_targets(vec![target(&server, |_| {})]);
+            until(&scraper.statuses(), &server.address, |status| status.scrapes >= 2).await;
+            let series = scraped(&store).await;
+            let shown = |name: &str| of(&series, &server, name);
+            assert_eq!((shown("a"), shown("up")), (None, Some("1")), "{series:?}");
+            assert_eq!(shown("scrape_samples_scraped"), Some("1"));
+            assert_eq!(shown("scrape_series_added"), Some("0"));
+            assert!(store.borrow().ledger().balances());
+        }
+    });
+}
+
+#[test]
 fn with_honor_labels_the_labels_of_the_page_win() {
     on_ingest_thread(async {
         let (store, server) = (
