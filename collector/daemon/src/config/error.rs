@@ -133,10 +133,70 @@ pub struct Source<'a> {
 /// Keys of Prometheus and of other collectors that this version does not support, with the alternative.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("remote_write", "let Prometheus scrape exporters.prometheus"),
-    ("file_sd_configs", "use static_configs"),
-    ("http_sd_configs", "use static_configs"),
-    ("dns_sd_configs", "use static_configs"),
+    ("remote_read", "query Prometheus itself"),
+    ("scrape_configs", "write it under receivers.prometheus"),
+    ("global", "write scrape_interval and the other keys into each job"),
+    ("rule_files", "evaluate rules in Prometheus"),
+    ("alerting", "evaluate rules in Prometheus"),
+    ("relabel_configs", LIST_TARGETS),
+    (
+        "metric_relabel_configs",
+        "use metric_relabel_configs of the Prometheus that scrapes this page",
+    ),
+    ("basic_auth", NO_AUTH),
+    ("authorization", NO_AUTH),
+    ("oauth2", NO_AUTH),
+    ("bearer_token", NO_AUTH),
+    ("bearer_token_file", NO_AUTH),
+    ("http_headers", NO_AUTH),
+    ("tls_config", NO_TLS),
+    ("proxy_url", NO_PROXY),
+    ("proxy_from_environment", NO_PROXY),
+    ("proxy_connect_header", NO_PROXY),
+    ("no_proxy", "remove the key: no proxy is used"),
+    (
+        "follow_redirects",
+        "remove the key, and write the final path as metrics_path: redirects are not followed",
+    ),
+    (
+        "enable_http2",
+        "remove the key: targets are scraped over HTTP/1.1",
+    ),
+    (
+        "target_limit",
+        "remove the key: the targets are those of static_configs",
+    ),
+    ("keep_dropped_targets", "remove the key: no target is dropped"),
+    (
+        "track_timestamps_staleness",
+        "remove the key: a series expires when a scrape no longer contains it",
+    ),
+    ("metric_name_validation_scheme", ALL_NAMES),
+    ("metric_name_escaping_scheme", ALL_NAMES),
+    ("scrape_native_histograms", NO_NATIVE),
+    ("scrape_classic_histograms", NO_NATIVE),
+    ("always_scrape_classic_histograms", NO_NATIVE),
+    ("convert_classic_histograms_to_nhcb", NO_NATIVE),
+    ("native_histogram_bucket_limit", NO_NATIVE),
+    ("native_histogram_min_bucket_factor", NO_NATIVE),
+    (
+        "scrape_failure_log_file",
+        "remove the key: failed scrapes are in the log, and up is 0",
+    ),
 ];
+
+const LIST_TARGETS: &str = "list the targets, and set their labels, in static_configs";
+const NO_AUTH: &str = "let the target's page need no authentication, for example on a loopback address";
+const NO_TLS: &str = "scrape over plain HTTP, for example on a loopback address";
+const NO_PROXY: &str = "scrape the target directly";
+const ALL_NAMES: &str = "remove the key: all UTF-8 names are accepted";
+const NO_NATIVE: &str = "remove the key: classic histograms are scraped";
+
+/// Service discovery of Prometheus, whatever its kind.
+const DISCOVERY: &str = "_sd_configs";
+
+/// Least similarity of a key that is suggested.
+const SIMILAR: f64 = 0.85;
 
 /// Largest number of characters of a value in a message.
 const SHOWN: usize = 60;
@@ -147,14 +207,7 @@ const LISTED: usize = 12;
 /// Names of keys whose values are never printed.
 const SECRET: &str = "token";
 /// A line that contains one of these is not shown: a mistyped or unknown key may have a secret as its value.
-const SUSPICIOUS: [&str; 6] = [
-    "password",
-    "passwd",
-    "secret",
-    "credential",
-    "authorization",
-    "://",
-];
+const SUSPICIOUS: [&str; 5] = ["password", "passwd", "secret", "credential", "authorization"];
 /// Largest number of characters of a line that is shown.
 const LONGEST_LINE: usize = 200;
 
@@ -323,11 +376,16 @@ impl Source<'_> {
             is_masked = true;
         }
         let text: String = masked.into_iter().collect();
-        let suspicious = SUSPICIOUS
-            .iter()
-            .any(|word| text.to_ascii_lowercase().contains(word));
+        let words = text.to_ascii_lowercase();
+        let suspicious = SUSPICIOUS.iter().any(|word| words.contains(word)) || has_userinfo(&text);
         (!suspicious && (is_masked || !line.contains(SECRET))).then_some(text)
     }
+}
+
+/// Whether a URL in the text may have a user and a password, or a query, which may hold a key.
+fn has_userinfo(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(_, rest)| rest.contains(['@', '?']))
 }
 
 /// Errors of the reader that are not about one value.
@@ -364,8 +422,12 @@ fn unknown(field: &str, keys: &[&str]) -> (Problem, String) {
     if let Some((_, instead)) = UNSUPPORTED.iter().find(|(key, _)| *key == field) {
         return (Problem::Unsupported, (*instead).to_owned());
     }
+    if field.ends_with(DISCOVERY) {
+        let instead = format!("{LIST_TARGETS}; SIGHUP reads the file again");
+        return (Problem::Unsupported, instead);
+    }
     let similarity = |key: &str| strsim::jaro_winkler(field, key);
-    let best = keys.iter().map(|key| similarity(key)).fold(0.7, f64::max);
+    let best = keys.iter().map(|key| similarity(key)).fold(SIMILAR, f64::max);
     let close: Vec<&str> = keys
         .iter()
         .copied()
@@ -390,10 +452,8 @@ fn found_value(content: &Content) -> String {
         Content::Section => "(a section)".to_owned(),
         Content::Alias => "(an alias)".to_owned(),
         Content::Scalar(text) if text.is_empty() => "(empty)".to_owned(),
-        // A password may be in it.
-        Content::Scalar(text) if text.contains("://") && text.contains('@') => {
-            "(a URL with a user)".to_owned()
-        }
+        // A password or a key may be in it.
+        Content::Scalar(text) if has_userinfo(text) => "(a URL with a user or a query)".to_owned(),
         Content::Scalar(text) if text.parse::<f64>().is_ok() => text.to_owned(),
         Content::Scalar(text) if text.chars().count() > SHOWN => {
             format!("{:?}…", text.chars().take(SHOWN).collect::<String>())

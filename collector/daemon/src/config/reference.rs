@@ -15,7 +15,7 @@ const HEAD: &str = "\
 `dichroic check --schema` prints a JSON Schema for editors.
 
 - **Durations** are written with units, such as `500ms`, `5s` or `1h30m`. **Sizes** are written as `64KiB`, `512MiB`, `1GiB`, or as a
-  number of bytes.
+  number of bytes; as in Prometheus, `KB`, `MB` and `GB` are the same as `KiB`, `MiB` and `GiB`.
 - **Addresses** are `HOST:PORT` with a numeric host; `false` switches a listener off.
 - A section without content has all its defaults.
 - `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` are replaced in every value; `$$` is a dollar sign.

@@ -58,7 +58,7 @@ f.yaml:1:18: limits.series: invalid value -1: expected an integer from 1 to 4294
     check(
         "limits:\n  memory: many\n",
         r#"
-f.yaml:2:11: limits.memory: invalid value "many": expected a size (default 512MiB)
+f.yaml:2:11: limits.memory: invalid value "many": expected a size of at least 1MiB (default 512MiB)
   2 |   memory: many
     |           ^^^^
   help: memory for all series: values, labels and tables; for example `memory: 256MiB`
@@ -242,6 +242,112 @@ f.yaml:3:35: metrics.definitions[0].evnt: unknown key
 }
 
 #[test]
+fn keys_of_prometheus_that_are_not_supported_are_answered_with_what_to_do_instead() {
+    let check = |key: &str, advice: &str| {
+        let text =
+            format!("receivers: {{ prometheus: {{ scrape_configs: [{{ job_name: a, {key}: x }}] }} }}\n");
+        let error = parse(&text, "f.yaml").unwrap_err();
+        let shown = error.to_string();
+        assert!(
+            shown.ends_with(&format!("{key}: not supported in this version")),
+            "{shown}"
+        );
+        assert!(
+            error.help().is_some_and(|help| help.contains(advice)),
+            "{:?}",
+            error.help()
+        );
+    };
+    for key in [
+        "azure",
+        "consul",
+        "digitalocean",
+        "dns",
+        "docker",
+        "ec2",
+        "file",
+        "http",
+        "kubernetes",
+        "nomad",
+        "stackit",
+    ] {
+        check(&format!("{key}_sd_configs"), "static_configs");
+    }
+    check("relabel_configs", "static_configs");
+    check("metric_relabel_configs", "the Prometheus that scrapes this page");
+    for key in [
+        "basic_auth",
+        "authorization",
+        "oauth2",
+        "bearer_token",
+        "bearer_token_file",
+    ] {
+        check(key, "authentication");
+    }
+    check("tls_config", "plain HTTP");
+    check("proxy_url", "directly");
+    check("follow_redirects", "metrics_path");
+    check("enable_http2", "HTTP/1.1");
+    check("scrape_native_histograms", "classic");
+    for (text, advice) in [
+        ("scrape_configs: []\n", "under receivers.prometheus"),
+        ("global: {}\n", "into each job"),
+    ] {
+        let error = parse(text, "f.yaml").unwrap_err();
+        assert!(error.help().is_some_and(|help| help.contains(advice)), "{error}");
+    }
+}
+
+#[test]
+fn a_key_that_is_not_similar_to_another_is_answered_with_all_keys() {
+    let error = parse(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, evaluate: x }] } }\n",
+        "f.yaml",
+    );
+    let error = error.unwrap_err();
+    let help = error.help().unwrap();
+    assert!(help.starts_with("the keys here are body_size_limit, "), "{help}");
+}
+
+#[test]
+fn the_line_of_an_invalid_address_is_shown() {
+    let check = |text: &str| {
+        let report = parse(text, "f.yaml").unwrap_err().report();
+        assert!(
+            report.contains(&format!("\n  1 | {}", text.trim_end())),
+            "{report}"
+        );
+    };
+    check("telemetry: { otlp: { endpoint: 'https://127.0.0.1:1' } }\n");
+    check(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, static_configs: [{ targets: ['http://a:1/x'] }] }] } }\n",
+    );
+}
+
+#[test]
+fn values_near_a_limit_of_their_type() {
+    let memory = |value: &str| parse(&format!("limits: {{ memory: {value} }}\n"), "f.yaml");
+    for value in ["0", "12", "1023KiB"] {
+        let error = memory(value).unwrap_err().to_string();
+        assert!(
+            error.contains("limits.memory: invalid value") && error.contains("1MiB"),
+            "{error}"
+        );
+    }
+    assert_eq!(memory("1MiB").unwrap().limits.memory.0, 1 << 20);
+    assert_eq!(memory("12MB").unwrap().limits.memory.0, 12 << 20);
+    for mode in ["660", "0660", "'0660'"] {
+        let config = parse(
+            &format!("security: {{ local_socket: {{ mode: {mode} }} }}\n"),
+            "f.yaml",
+        )
+        .unwrap();
+        let mode = u32::from_str_radix(&config.security.local_socket.mode, 8);
+        assert_eq!(mode, Ok(0o660));
+    }
+}
+
+#[test]
 fn invalid_yaml_and_references_are_reported_at_their_position() {
     check(
         "a: [1\n",
@@ -249,7 +355,7 @@ fn invalid_yaml_and_references_are_reported_at_their_position() {
 f.yaml:1:1: a: unknown key
   1 | a: [1
     | ^
-  help: did you mean admin? The keys here are admin, exporters, limits, metrics, receivers, security, telemetry
+  help: the keys here are admin, exporters, limits, metrics, receivers, security, telemetry
 ",
     );
     check(
@@ -606,6 +712,10 @@ fn errors_do_not_show_lines_that_may_hold_a_secret() {
     hidden("admin: { token: [SECRETX] }\n");
     hidden("receivers: { prometheus: { basic_auth: { username: a, password: SECRETX } } }\n");
     hidden("telemetry: { otlp: { endpoint: 'http://user:SECRETX@127.0.0.1:1', port: 1 } }\n");
+    hidden(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, proxy_url: 'http://user:SECRETX@a' }] } }\n",
+    );
+    hidden("telemetry: { otlp: { endpoint: 'http://a/?key=SECRETX', port: 1 } }\n");
     hidden(&format!(
         "limits: {{ series: x }} # {} SECRETX\n",
         "long ".repeat(50)

@@ -89,7 +89,8 @@ pub struct Otlp {
     /// Time after its last point until a series expires.
     #[schemars(example = &"5m")]
     pub expire_after: Span<1_000, { 24 * HOUR }>,
-    /// The same for counters and histograms with delta temporality, whose totals are in the collector alone. Never shorter than `expire_after`.
+    /// The same for counters and histograms with delta temporality, whose totals are in the collector alone.
+    /// A time shorter than `expire_after` counts as `expire_after`.
     #[schemars(example = &"1h")]
     pub expire_deltas_after: Span<1_000, { 7 * 24 * HOUR }>,
 }
@@ -417,7 +418,7 @@ pub struct Limits {
     pub series_per_metric: Count<1, MAX_COUNT>,
     /// Memory for all series: values, labels and tables.
     #[schemars(example = &"256MiB")]
-    pub memory: Size<0, MAX_SIZE>,
+    pub memory: Size<{ 1 << 20 }, MAX_SIZE>,
     /// Largest number of sources: scraped targets, OTLP resources and BEAM nodes.
     #[schemars(example = 1_000)]
     pub sources: Count<1, MAX_COUNT>,
@@ -509,7 +510,7 @@ pub struct LocalSocket {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/run/dichroic/dichroic.sock")]
     pub path: Option<PathBuf>,
-    /// File mode of the socket, in octal and in quotes.
+    /// File mode of the socket in octal digits, with or without quotes: `0660` and `660` are the same.
     #[schemars(regex(pattern = "^0*[0-7]{1,3}$"), example = &"0660")]
     pub mode: String,
     /// Group that owns the socket, by its number.

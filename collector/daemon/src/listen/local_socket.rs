@@ -24,8 +24,8 @@ pub fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = configured {
         return vec![path.to_owned()];
     }
-    if let Some(path) = std::env::var_os("DICHROIC_SOCKET").filter(|p| !p.is_empty()) {
-        return vec![path.into()];
+    if let Some(path) = from_variable() {
+        return vec![path];
     }
     let mut paths = vec![PathBuf::from("/run/dichroic/dichroic.sock")];
     if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()) {
@@ -38,14 +38,26 @@ pub fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
     paths
 }
 
+fn from_variable() -> Option<PathBuf> {
+    let path = std::env::var_os("DICHROIC_SOCKET")?;
+    (!path.is_empty()).then(|| path.into())
+}
+
 fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 /// No candidate could be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("no local socket: {}; set security.local_socket.path", listed(.0))]
-pub struct NoLocalSocket(Vec<(PathBuf, CandidateError)>);
+#[error("no local socket: {}; {}", listed(.tried), if *.variable { OTHER_VARIABLE } else { "set security.local_socket.path" })]
+pub struct NoLocalSocket {
+    tried: Vec<(PathBuf, CandidateError)>,
+    /// The path is that of the variable.
+    variable: bool,
+}
+
+const OTHER_VARIABLE: &str =
+    "the path is that of the variable DICHROIC_SOCKET: change it, or set security.local_socket.path";
 
 /// Why one candidate could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +105,8 @@ pub fn bind(config: &LocalSocket) -> Result<Bound, NoLocalSocket> {
             break;
         }
     }
-    Err(NoLocalSocket(tried))
+    let variable = config.path.is_none() && from_variable().is_some();
+    Err(NoLocalSocket { tried, variable })
 }
 
 fn io_error(step: &'static str) -> impl Fn(io::Error) -> CandidateError {
@@ -228,6 +241,23 @@ mod tests {
         assert!(!path.exists());
         drop(bind(&config(&path)).unwrap());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn an_unusable_path_is_reported_with_where_it_was_set() {
+        let error = |variable| {
+            let tried = vec![(PathBuf::from("/nope/f.sock"), CandidateError::NotASocket)];
+            NoLocalSocket { tried, variable }.to_string()
+        };
+        assert_eq!(
+            error(false),
+            "no local socket: /nope/f.sock: exists and is not a socket; set security.local_socket.path"
+        );
+        assert!(
+            error(true).contains("the variable DICHROIC_SOCKET: change it"),
+            "{}",
+            error(true)
+        );
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use crate::self_telemetry::otlp::Export;
 use rate_limit::RateLimitedWriter;
 use std::io::IsTerminal;
 use tracing::Metadata;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
@@ -16,11 +16,13 @@ use tracing_subscriber::{EnvFilter, Registry};
 /// Starts logging, and the layers of the OTLP export if there is one. Called once.
 pub fn start(export: Option<&Export>) {
     let terminal = std::io::stderr().is_terminal();
-    let json = match std::env::var("DICHROIC_LOG_FORMAT").as_deref() {
-        Ok("json") => true,
-        Ok("text") => false,
+    let format = std::env::var("DICHROIC_LOG_FORMAT").unwrap_or_default();
+    let json = match format.as_str() {
+        "json" => true,
+        "text" => false,
         _ => !terminal,
     };
+    let filters = std::env::var("DICHROIC_LOG").unwrap_or_default();
     let lines = tracing_subscriber::fmt::layer().with_writer(RateLimitedWriter::new(json));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match json {
         true => lines.json().flatten_event(true).boxed(),
@@ -29,12 +31,72 @@ pub fn start(export: Option<&Export>) {
             .boxed(),
     };
     // Only the export uses spans; without it they are disabled.
-    let lines = lines.with_filter(filter().and(filter_fn(|meta: &Metadata<'_>| meta.is_event())));
+    let lines = lines.with_filter(filter(&filters).and(filter_fn(|meta: &Metadata<'_>| meta.is_event())));
     let mut layers = vec![lines.boxed()];
-    layers.extend(export.into_iter().flat_map(|export| export.layers(filter())));
+    layers.extend(
+        export
+            .into_iter()
+            .flat_map(|export| export.layers(filter(&filters))),
+    );
     tracing_subscriber::registry().with(layers).init();
+    if let Err(reason) = parse(&filters) {
+        tracing::warn!(value = filters, reason, "invalid DICHROIC_LOG; using info");
+    }
+    if !["", "json", "text"].contains(&format.as_str()) {
+        tracing::warn!(
+            value = format,
+            "invalid DICHROIC_LOG_FORMAT: expected text or json"
+        );
+    }
 }
 
-fn filter() -> EnvFilter {
-    EnvFilter::try_from_env("DICHROIC_LOG").unwrap_or_else(|_| EnvFilter::new("info"))
+fn filter(text: &str) -> EnvFilter {
+    parse(text).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+/// The filters of a text; `info` without one.
+fn parse(text: &str) -> Result<EnvFilter, String> {
+    const EXPECTED: &str =
+        "expected a level (off, error, warn, info, debug, trace) or TARGET=LEVEL, separated by commas";
+    let parts: Vec<&str> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    if parts.is_empty() {
+        return Ok(EnvFilter::new("info"));
+    }
+    // A word that is not a level would be taken for a target, and would turn off all others.
+    let is_target = |part: &str| part.contains(['=', '[']) || part.starts_with("dichroic");
+    if let Some(unknown) =
+        (parts.iter()).find(|part| !is_target(part) && part.parse::<LevelFilter>().is_err())
+    {
+        return Err(format!("unknown level {unknown:?}: {EXPECTED}"));
+    }
+    EnvFilter::try_new(text).map_err(|error| format!("{error}: {EXPECTED}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_levels_and_targets_with_levels() {
+        let check = |text: &str, expected: Result<&str, &str>| match (parse(text), expected) {
+            (Ok(filter), Ok(expected)) => assert_eq!(filter.to_string(), expected),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+            (found, _) => panic!("{text:?} gives {found:?}"),
+        };
+        check("", Ok("info"));
+        check("warn", Ok("warn"));
+        check("DEBUG", Ok("debug"));
+        check(
+            "info,dichroic_receiver_otlp=debug",
+            Ok("dichroic_receiver_otlp=debug,info"),
+        );
+        check("dichroic_receiver_otlp", Ok("dichroic_receiver_otlp=trace"));
+        check("verbose", Err("unknown level \"verbose\""));
+        check("info,loud", Err("unknown level \"loud\""));
+        check("dichroic=loud", Err("expected a level"));
+    }
 }
