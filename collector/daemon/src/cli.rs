@@ -294,9 +294,9 @@ pub struct Tap {
     /// Start with the retained rows of this time, for example 30s
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub replay: Option<Duration>,
-    /// For metrics: interval at which changed points are shown
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    pub every: Duration,
+    /// For metrics: interval at which changed points are shown [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub every: Option<Duration>,
     /// Stop after this many rows
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
@@ -314,6 +314,9 @@ pub struct Catalog {
     /// Names to list
     #[arg(value_name = "PATTERN", default_value = "**", value_parser = Pattern::new)]
     pub patterns: Vec<Pattern>,
+    /// Also list events that a pack defines, but that have not occurred
+    #[arg(long)]
+    pub all: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
@@ -337,6 +340,9 @@ pub struct Lint {
     /// Fail if there is a warning; notes do not count
     #[arg(long)]
     pub strict: bool,
+    /// List each event that has not occurred
+    #[arg(long)]
+    pub verbose: bool,
     /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,
@@ -351,6 +357,9 @@ pub struct Ledger {
     /// Fail if the ledger does not balance
     #[arg(long)]
     pub check: bool,
+    /// Also show the terms of relays that are 0
+    #[arg(long)]
+    pub all: bool,
     /// How to reach the collector.
     #[command(flatten)]
     pub admin: Admin,

@@ -307,6 +307,8 @@ pub struct CollectorHello {
     pub resumed: Option<bool>,
     /// To a subscriber: its patterns that match no known name, each with the nearest ones.
     pub unmatched: BTreeMap<String, Vec<String>>,
+    /// To a subscriber: its patterns that match defined events only, none of which a connected sender has.
+    pub without_sender: Vec<String>,
 }
 
 impl CollectorHello {
@@ -323,6 +325,10 @@ impl CollectorHello {
             position: fields.opt_u64("position")?,
             resumed: fields.opt_bool("resumed")?,
             unmatched: read_unmatched(fields)?,
+            without_sender: match fields.opt_list("without_sender")? {
+                Some(patterns) => fields.strings("without_sender", patterns)?,
+                None => Vec::new(),
+            },
         })
     }
 
@@ -347,6 +353,11 @@ impl CollectorHello {
             &mut map,
             "unmatched",
             (!unmatched.is_empty()).then_some(unmatched),
+        );
+        put_some(
+            &mut map,
+            "without_sender",
+            (!self.without_sender.is_empty()).then(|| string_list(&self.without_sender)),
         );
         Hello::new(Role::Collector, map)
     }

@@ -10,7 +10,7 @@ use crate::known::Known;
 use crate::outgoing::Outgoing;
 use crate::points::PointSource;
 use crate::registry::{Admission, Format, Registry, SubscriberInfo};
-use crate::request::Request;
+use crate::request::{BadRequest, Request};
 use crate::ring::Gap;
 use crate::session::{ClientFrames, Session};
 use crate::source::RowSource;
@@ -213,7 +213,7 @@ impl SharedState {
         let resumed = cursor.is_some() && !restarted && subscription.resumed;
         let mut hello = self.hello(epoch, Some(subscription.position), resumed);
         if let Some(known) = known {
-            hello.unmatched = typos(&known, &request)?;
+            answer_typos(&mut hello, &known, &request)?;
         }
         let account = Account::new(admission.hop.clone(), hop);
         let mut source = EventSource::new(subscription, &request, resumed, account, client, &self.config);
@@ -243,13 +243,18 @@ impl SharedState {
         request: Request,
         admission: Admission,
     ) -> Result<OpenSubscription, SubscribeError> {
-        let reply = self.handle.call(|store| {
-            let known = Known::of(store, SubscribeKind::Metric);
+        let of_labels = request.filter.labels().next().is_some();
+        let patterns = request.patterns.clone();
+        let reply = self.handle.call(move |store| {
+            let mut known = Known::of(store, SubscribeKind::Metric);
+            if of_labels {
+                known.note_labels(store, &patterns);
+            }
             (store.epoch(), store.ledger_mut().hop("stream.points"), known)
         });
         let (epoch, hop, known) = reply.await.map_err(busy)?;
         let mut hello = self.hello(epoch, None, false);
-        hello.unmatched = typos(&known, &request)?;
+        answer_typos(&mut hello, &known, &request)?;
         let account = Account::new(admission.hop.clone(), hop);
         let buffer = request.buffer;
         let source = PointSource::new(
@@ -275,6 +280,7 @@ impl SharedState {
             position,
             resumed: Some(resumed),
             unmatched: BTreeMap::new(),
+            without_sender: Vec::new(),
         }
     }
 }
@@ -288,11 +294,12 @@ struct SubscribeReply {
     known: Option<Known>,
 }
 
-fn typos(known: &Known, request: &Request) -> Result<BTreeMap<String, Vec<String>>, SubscribeError> {
-    match known.check_where(request) {
-        Ok(()) => Ok(known.unmatched(request)),
-        Err(bad) => Err(SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string())),
-    }
+fn answer_typos(hello: &mut CollectorHello, known: &Known, request: &Request) -> Result<(), SubscribeError> {
+    let bad_request = |bad: BadRequest| SubscribeError::new(GoodbyeCode::BadRequest, 0, bad.to_string());
+    known.check_where(request).map_err(bad_request)?;
+    hello.unmatched = known.unmatched(request);
+    hello.without_sender = known.without_sender(request);
+    Ok(())
 }
 
 /// Runs on the ingest thread. A cursor of another epoch is from an earlier collector process, so the whole replay is new to the

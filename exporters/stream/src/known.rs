@@ -6,6 +6,7 @@
 use crate::filter::IDENTITY_LABELS;
 use crate::points::metric_matches;
 use crate::request::{BadRequest, Request, bad};
+use dichroic_model::names::label_name;
 use dichroic_model::{EventKind, EventSchema, KnownNames, Pattern};
 use dichroic_pipeline::{Core, Metric};
 use dichroic_wire::hello::SubscribeKind;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 const PATTERNS: usize = 8;
 /// Names that are compared with a pattern.
 const NAMES: usize = 4_096;
+/// Series of a family whose labels are read.
+const SERIES: usize = 1_024;
 /// Nearest names that are reported.
 const NEAREST: usize = 3;
 /// Edits to a name that are a typo, although a template matches.
@@ -31,6 +34,8 @@ pub(crate) struct Known {
     names: Arc<KnownNames>,
     schemas: Vec<Arc<EventSchema>>,
     metrics: Vec<Arc<Metric>>,
+    /// Attributes of the metrics that match, if every series of these was read.
+    labels: Option<BTreeSet<String>>,
 }
 
 impl Known {
@@ -49,62 +54,103 @@ impl Known {
                 SubscribeKind::Metric => store.metrics().take(NAMES).cloned().collect(),
                 _ => Vec::new(),
             },
+            labels: None,
         }
     }
 
-    /// Checks the labels of `where` against the events that match. Only where every pattern begins with a name that is known: other
-    /// events may come with any label.
+    /// Reads the attributes of the metrics that match, unless they have many series.
+    pub fn note_labels(&mut self, store: &Core, patterns: &[Pattern]) {
+        let mut labels = BTreeSet::new();
+        let matches = |metric: &&Arc<Metric>| patterns.iter().any(|pattern| metric_matches(metric, pattern));
+        for metric in self.metrics.iter().filter(matches) {
+            match store.attribute_names(metric, SERIES) {
+                Some(names) => labels.extend(names),
+                None => return,
+            }
+        }
+        self.labels = (!labels.is_empty()).then_some(labels);
+    }
+
+    /// Checks the labels of `where` against what matches. For events, only where every pattern begins with a name that is known:
+    /// other events may come with any label.
     ///
     /// # Errors
-    /// None of these events has the label.
+    /// None of these events has the label, or it is nearly one that the series of these metrics have. (Another label may come with
+    /// the next series of a metric.)
     pub fn check_where(&self, request: &Request) -> Result<(), BadRequest> {
+        match request.kind {
+            SubscribeKind::Event => self.check_columns(request),
+            SubscribeKind::Metric => self.check_labels(request),
+            SubscribeKind::Log => Ok(()),
+        }
+    }
+
+    fn check_labels(&self, request: &Request) -> Result<(), BadRequest> {
+        let Some(labels) = &self.labels else { return Ok(()) };
+        let all: BTreeSet<&str> = labels.iter().map(String::as_str).collect();
+        // Labels may also be named as on the page.
+        let on_page = |label: &str| all.iter().any(|known| label_name(known) == label);
+        let labels = request.filter.labels();
+        let mut missing = labels.filter(|label| !is_label(label, &all) && !on_page(label));
+        match missing.find(|label| !near_labels(label, &all, metric_typo(label)).is_empty()) {
+            None => Ok(()),
+            Some(label) => Err(no_label("metric", label, &all)),
+        }
+    }
+
+    fn check_columns(&self, request: &Request) -> Result<(), BadRequest> {
         let specific = |pattern: &Pattern| {
             let first = pattern.as_str().split('.').next();
             first.is_some_and(|first| !first.contains('*')) && self.matches(pattern, request.kind)
         };
-        if request.kind != SubscribeKind::Event || !request.patterns.iter().all(specific) {
+        if !request.patterns.iter().all(specific) {
             return Ok(());
         }
+        let matches = |name: &str| request.patterns.iter().any(|pattern| pattern.matches(name));
         let mut columns = BTreeSet::new();
-        for schema in &self.schemas {
-            if request
-                .patterns
-                .iter()
-                .any(|pattern| pattern.matches(&schema.name))
-            {
-                columns.extend(schema.metadata.iter().map(String::as_str));
-                columns.extend(schema.measurements.iter().map(|(name, _)| name.as_str()));
-            }
+        for schema in self.schemas.iter().filter(|schema| matches(&schema.name)) {
+            columns.extend(schema.metadata.iter().map(String::as_str));
+            columns.extend(schema.measurements.iter().map(|(name, _)| name.as_str()));
         }
+        // Columns of templates that may match, such as `**.stop`: accepted, not suggested.
+        let mut possible = BTreeSet::new();
         for event in &self.names.events {
-            // An exact name is known itself: a template that it fits has other events' columns.
-            let template = event.pattern.literal().is_none();
-            let covers = |pattern: &Pattern| {
-                !(template && pattern.literal().is_some()) && pattern.overlaps(&event.pattern)
-            };
-            if request.patterns.iter().any(covers) {
-                columns.extend(event.columns.iter().map(String::as_str));
+            let of_event = event.columns.iter().map(String::as_str);
+            match event.pattern.literal() {
+                Some(name) if matches(name) => columns.extend(of_event),
+                Some(_) => {}
+                // An exact name is known itself: a template that it fits has other events' columns.
+                None => {
+                    let covers =
+                        |pattern: &Pattern| pattern.literal().is_none() && pattern.overlaps(&event.pattern);
+                    if request.patterns.iter().any(covers) {
+                        possible.extend(of_event);
+                    }
+                }
             }
         }
-        if columns.is_empty() || columns.contains(ATTRIBUTES) {
+        if columns.is_empty() || columns.contains(ATTRIBUTES) || possible.contains(ATTRIBUTES) {
             return Ok(());
         }
-        let missing = |label: &&str| !IDENTITY_LABELS.contains(label) && !columns.contains(label);
+        let missing = |label: &&str| !is_label(label, &columns) && !possible.contains(label);
         match request.filter.labels().find(missing) {
             None => Ok(()),
-            Some(label) => {
-                let listed: Vec<_> = columns.iter().take(LISTED).copied().collect();
-                let more = if columns.len() > LISTED { ", …" } else { "" };
-                Err(bad(
-                    "where",
-                    format!(
-                        "no event that matches has {label:?}; they have {}{more}, and their sender {}",
-                        listed.join(", "),
-                        IDENTITY_LABELS.join(", ")
-                    ),
-                ))
-            }
+            Some(label) => Err(no_label("event", label, &columns)),
         }
+    }
+
+    /// The patterns of events that packs define, and that no sender has announced.
+    pub fn without_sender(&self, request: &Request) -> Vec<String> {
+        if request.kind != SubscribeKind::Event {
+            return Vec::new();
+        }
+        let announced = |pattern: &Pattern| self.schemas.iter().any(|schema| pattern.matches(&schema.name));
+        let checked = request.patterns.iter().take(PATTERNS);
+        checked
+            .filter(|pattern| pattern.as_str().len() < PATTERN_BYTES && !announced(pattern))
+            .filter(|pattern| self.defined().any(|name| pattern.matches(name)))
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// The patterns that match no known name, each with the nearest ones. Empty while no name is known.
@@ -183,6 +229,55 @@ impl Known {
     }
 }
 
+fn is_label(label: &str, all: &BTreeSet<&str>) -> bool {
+    IDENTITY_LABELS.contains(&label) || all.contains(label)
+}
+
+/// Edits that are a typo: a label of metrics that is only similar may come with the next series.
+fn metric_typo(label: &str) -> usize {
+    if label.len() < 8 { 1 } else { TYPO }
+}
+
+/// Labels at a distance of at most `limit`, nearest first.
+fn near_labels<'a>(label: &str, all: &BTreeSet<&'a str>, limit: usize) -> Vec<&'a str> {
+    let labels = all.iter().copied().chain(IDENTITY_LABELS);
+    let mut near: Vec<_> = labels
+        .filter_map(|known| Some((distance(label, known, limit)?, known)))
+        .collect();
+    near.sort_unstable();
+    near.into_iter().map(|(_, known)| known).take(NEAREST).collect()
+}
+
+/// The error of a label that nothing has: labels that are near, and those that there are.
+fn no_label(of: &str, label: &str, all: &BTreeSet<&str>) -> BadRequest {
+    let near = near_labels(label, all, 1 + label.len() / 4);
+    let near: Vec<_> = near.iter().map(|label| format!("{label:?}")).collect();
+    let near = match near.is_empty() {
+        true => String::new(),
+        false => format!("; did you mean {}?", near.join(" or ")),
+    };
+    let listed: Vec<_> = all.iter().take(LISTED).copied().collect();
+    let more = if all.len() > LISTED { ", …" } else { "" };
+    let message = format!(
+        "no {of} that matches has {label:?}{near}; they have {}{more}, and their sender {}",
+        listed.join(", "),
+        IDENTITY_LABELS.join(", ")
+    );
+    bad("where", message)
+}
+
+/// The names that are nearest to a pattern that matches none of them, with its wildcards.
+pub fn near_names<'a>(pattern: &Pattern, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let found: BTreeSet<_> = names.filter_map(|name| near(pattern.as_str(), name)).collect();
+    let mut names: Vec<String> = Vec::new();
+    for (_, name) in found {
+        if names.len() < NEAREST && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// `pattern` with its text replaced by that of `name`, and the distance between both; `None` when they are too far apart.
 fn near(pattern: &str, name: &str) -> Option<(usize, String)> {
     let (head, rest) = match pattern.find('*') {
@@ -237,6 +332,7 @@ fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dichroic_model::KnownEvent;
 
     #[test]
     fn distances_count_edits_and_swaps() {
@@ -245,6 +341,100 @@ mod tests {
         assert_eq!(distance("stop", "start", 3), Some(3));
         assert_eq!(distance("abc", "xyz", 2), None);
         assert_eq!(distance("", "", 0), Some(0));
+    }
+
+    fn known(events: &[(&str, &[&str])]) -> Known {
+        let event = |(name, columns): &(&str, &[&str])| KnownEvent {
+            pattern: Pattern::new(name).unwrap(),
+            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        Known {
+            names: Arc::new(KnownNames {
+                events: events.iter().map(event).collect(),
+                metrics: Vec::new(),
+            }),
+            schemas: Vec::new(),
+            metrics: Vec::new(),
+            labels: None,
+        }
+    }
+
+    fn request(kind: SubscribeKind, pattern: &str, label: &str) -> Request {
+        let globs = std::collections::BTreeMap::from([(label.to_owned(), vec!["*".to_owned()])]);
+        let mut subscribe = dichroic_wire::Subscribe::new(kind, vec![pattern.to_owned()]);
+        subscribe.where_.extend(globs);
+        Request::check(&subscribe, &crate::Config::default()).unwrap()
+    }
+
+    #[test]
+    fn columns_of_templates_are_accepted_and_not_listed() {
+        let known = known(&[
+            ("phoenix.endpoint.stop", &["route", "status"]),
+            ("**.command.stop", &["command"]),
+            ("oban.job.stop", &["queue"]),
+        ]);
+        let check = |label: &str, expected: Option<&str>| {
+            let error = known
+                .check_where(&request(SubscribeKind::Event, "phoenix.**", label))
+                .err();
+            assert_eq!(error.map(|error| error.message).as_deref(), expected, "{label}");
+        };
+        check("status", None);
+        check("command", None);
+        check("source", None);
+        check(
+            "statsu",
+            Some(
+                "no event that matches has \"statsu\"; did you mean \"status\"?; they have route, status, and their sender source, runtime, service, job, instance, node",
+            ),
+        );
+        check(
+            "queue",
+            Some(
+                "no event that matches has \"queue\"; they have route, status, and their sender source, runtime, service, job, instance, node",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_typo_in_a_label_of_metrics_is_refused_and_an_unknown_label_is_not() {
+        let known = Known {
+            labels: Some(BTreeSet::from(["plan".to_owned(), "http.method".to_owned()])),
+            ..known(&[])
+        };
+        let check = |label: &str, near: Option<&str>| {
+            let error = known
+                .check_where(&request(SubscribeKind::Metric, "jobs*", label))
+                .err();
+            let message = error.map(|error| error.message).unwrap_or_default();
+            match near {
+                None => assert_eq!(message, ""),
+                Some(near) => assert!(message.contains(&format!("did you mean {near:?}?")), "{message}"),
+            }
+        };
+        check("plan", None);
+        check("plaan", Some("plan"));
+        check("http.method", None);
+        check("http_method", None);
+        check("http.metod", Some("http.method"));
+        check("error.type", None);
+        check("jobb", Some("job"));
+    }
+
+    #[test]
+    fn defined_events_that_no_sender_has_announced_are_named() {
+        let known = known(&[
+            ("phoenix.endpoint.stop", &["status"]),
+            ("**.command.stop", &["command"]),
+        ]);
+        let check = |pattern: &str, named: bool| {
+            let found = known.without_sender(&request(SubscribeKind::Event, pattern, "job"));
+            assert_eq!(!found.is_empty(), named, "{pattern}");
+        };
+        check("phoenix.**", true);
+        check("phoenix.endpoint.stop", true);
+        check("shop.command.stop", false);
+        check("shop.**", false);
     }
 
     #[test]

@@ -41,4 +41,5 @@ mod source;
 pub use config::Config;
 pub use exporter::Exporter;
 pub use http::Body;
+pub use known::near_names;
 pub use registry::{Format, SubscriberInfo};

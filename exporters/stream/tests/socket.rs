@@ -120,7 +120,7 @@ fn a_label_that_no_matching_event_has_is_refused() {
             }
             let (code, message) = goodbye(&mut client).await;
             let expected = format!(
-                "where: no event that matches has {label:?}; they have method, n, status, and their sender source, runtime, service, \
+                "where: no event that matches has {label:?}; did you mean \"status\"?; they have method, n, status, and their sender source, runtime, service, \
                  job, instance, node"
             );
             assert_eq!((code, message), (10, expected));

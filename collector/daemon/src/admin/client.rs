@@ -44,6 +44,9 @@ pub enum ClientError {
         #[source]
         error: hyper::Error,
     },
+    /// The collector rejected what the user entered.
+    #[error("{0}")]
+    Rejected(String),
     /// A response other than 2xx.
     #[error("{address}{path}: {status}: {message}")]
     Status {
@@ -68,6 +71,18 @@ pub enum ClientError {
         #[source]
         error: serde_json::Error,
     },
+}
+
+impl ClientError {
+    /// The error of a request that contains what the user entered: if it is rejected, the message alone states why.
+    pub fn of_request(self) -> Self {
+        match self {
+            ClientError::Status { status, message, .. } if status == StatusCode::BAD_REQUEST => {
+                ClientError::Rejected(message)
+            }
+            error => error,
+        }
+    }
 }
 
 /// Requests a path. A response other than 2xx is an error that contains the message of the collector.
@@ -119,7 +134,7 @@ pub async fn get(address: &str, path: &str) -> Result<Response<Incoming>, Client
         address: address.to_owned(),
         path: path.to_owned(),
         status,
-        message: message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()),
+        message: message.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned()),
     })
 }
 

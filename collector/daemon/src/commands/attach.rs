@@ -9,7 +9,7 @@ use dichroic_beam_attach::attach::{self, AttachResult, AttachedRelay, DetachResu
 use dichroic_beam_attach::connection::Connection;
 use dichroic_beam_attach::destination::Destinations;
 use dichroic_beam_attach::modules;
-use dichroic_model::text::escape_control;
+use dichroic_model::text::{escape_control, plural};
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -71,8 +71,8 @@ async fn watch(
     let watched = async |node: &mut Connection| -> Result<End, CommandError> {
         let relay = attach::wait_until_connected(node, destinations).await?;
         line(&format!(
-            "{name}: loaded {} modules; the MD5 of the code of each:",
-            relay.modules.len()
+            "{name}: loaded {}; the MD5 of the code of each:",
+            plural(relay.modules.len(), "module")
         ))?;
         for (module, md5) in &relay.modules {
             line(&format!("  {md5} {module}"))?;
@@ -84,8 +84,9 @@ async fn watch(
             line(&format!("{name}: {message}"))?;
         }
         line(&format!(
-            "{name}: attached to {} events; data goes to {}; to detach, press Ctrl-C or run `dichroic detach {name}`",
-            relay.events, relay.socket
+            "{name}: attached to {}, including those of the log and of the VM; data goes to {}; to detach, press Ctrl-C or run `dichroic detach {name}`",
+            plural(relay.events, "event"),
+            relay.socket
         ))?;
         if relay.events == 0 {
             line(&format!(

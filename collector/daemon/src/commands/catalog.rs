@@ -2,9 +2,13 @@
 
 use super::error::CommandError;
 use super::output::{OutputError, json, line, table};
+use super::tap::unmatched;
 use crate::admin::client;
 use crate::cli::{self, Format};
+use dichroic_exporter_stream::near_names;
+use dichroic_model::text::{escape_control, plural_of};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Requests the catalog and prints the entries that match.
 pub async fn catalog(args: cli::Catalog) -> Result<(), CommandError> {
@@ -16,19 +20,43 @@ pub async fn catalog(args: cli::Catalog) -> Result<(), CommandError> {
             .flatten()
             .any(|name| args.patterns.iter().any(|pattern| pattern.matches(name)))
     };
+    let known = names(&document);
     for part in ["metrics", "events"] {
         if let Some(list) = document[part].as_array_mut() {
             list.retain(matches);
         }
     }
+    for pattern in &args.patterns {
+        let all = pattern.as_str() == "**";
+        if !all && !known.iter().any(|name| pattern.matches(name)) {
+            let near = near_names(pattern, known.iter().map(String::as_str));
+            eprintln!(
+                "dichroic: warning: {}",
+                escape_control(&unmatched(pattern.as_str(), &near))
+            );
+        }
+    }
     match args.format {
         Format::Json => json(&document.to_string())?,
-        Format::Text => show(&document)?,
+        // A pattern chooses among all.
+        Format::Text => show(
+            &document,
+            args.all || args.patterns.iter().any(|p| p.as_str() != "**"),
+        )?,
     }
     Ok(())
 }
 
-fn show(document: &Value) -> Result<(), OutputError> {
+/// Names of metrics, also those on the page, and of events.
+fn names(document: &Value) -> BTreeSet<String> {
+    let entries = ["metrics", "events"]
+        .into_iter()
+        .flat_map(|part| list(document, part));
+    let names = entries.flat_map(|entry| [text(entry, "name"), text(entry, "page_name")]);
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+fn show(document: &Value, all: bool) -> Result<(), OutputError> {
     let header = ["METRIC", "TYPE", "UNIT", "SERIES", "LABELS", "RUNTIMES"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for metric in list(document, "metrics") {
@@ -48,7 +76,9 @@ fn show(document: &Value) -> Result<(), OutputError> {
         ]);
     }
     table(&rows)?;
-    let events = list(document, "events");
+    let listed = |event: &&Value| all || event["in_use"] != false;
+    let events: Vec<&Value> = list(document, "events").iter().filter(listed).collect();
+    let events_listed = events.len();
     if !events.is_empty() {
         line("")?;
         let mut rows = vec![
@@ -61,7 +91,10 @@ fn show(document: &Value) -> Result<(), OutputError> {
                 .as_object()
                 .into_iter()
                 .flatten()
-                .map(|(name, unit)| format!("{name}[{}]", unit.as_str().unwrap_or("")))
+                .map(|(name, unit)| match unit.as_str().unwrap_or_default() {
+                    "" => name.clone(),
+                    unit => format!("{name}[{unit}]"),
+                })
                 .collect();
             rows.push(vec![
                 text(event, "name"),
@@ -71,6 +104,13 @@ fn show(document: &Value) -> Result<(), OutputError> {
             ]);
         }
         table(&rows)?;
+    }
+    let hidden = list(document, "events").len() - events_listed;
+    if hidden > 0 {
+        let hidden = plural_of(hidden, "event is", "events are");
+        line(&format!(
+            "{hidden} not listed, because no event of the same library has occurred; --all lists them"
+        ))?;
     }
     for metric in list(document, "metrics") {
         for warning in metric["warnings"].as_array().into_iter().flatten() {

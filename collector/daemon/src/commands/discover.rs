@@ -7,6 +7,7 @@ use crate::cli::{self, Format};
 use crate::lint::unsubscribed::PackPatterns;
 use dichroic_beam_attach::discover::{self, Discovery, Event, Live};
 use dichroic_model::Pattern;
+use dichroic_model::text::{plural, plural_of};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Pack, Packs, Selection, Variables};
 use serde_json::{Value, json};
@@ -180,16 +181,16 @@ impl Report {
             version => format!("telemetry {version}"),
         };
         line(&format!(
-            "{}: OTP {}, {telemetry}, {} modules, {} handlers attached",
+            "{}: OTP {}, {telemetry}, {}, {}",
             found.node,
             found.otp,
-            found.modules,
-            found.handlers.len()
+            plural(found.modules, "module"),
+            plural(found.handlers.len(), "other handler")
         ))?;
         if found.relay > 0 {
             line(&format!(
-                "a Dichroic relay is running, with {} handlers",
-                found.relay
+                "a Dichroic relay counts {} of telemetry",
+                plural(found.relay, "event")
             ))?;
         }
         let packs = self.matching(&events);
@@ -209,8 +210,8 @@ impl Report {
         line("")?;
         if found.unread > 0 {
             line(&format!(
-                "{} loaded modules could not be read; events that only they name are missing",
-                found.unread
+                "{} not be read; events that only they name are missing",
+                plural_of(found.unread, "loaded module could", "loaded modules could")
             ))?;
         }
         if let Some(live) = found.live.as_ref().filter(|_| !found.telemetry.is_empty()) {
@@ -222,7 +223,12 @@ impl Report {
         let hidden = events.iter().filter(|event| !event.likely).count();
         if hidden > 0 && !all {
             line(&format!(
-                "{hidden} names that are less likely to be events are hidden; --all shows them"
+                "{} hidden; --all shows them",
+                plural_of(
+                    hidden,
+                    "name that is less likely to be an event is",
+                    "names that are less likely to be events are"
+                )
             ))?;
         }
         Ok(())
@@ -233,7 +239,7 @@ impl Report {
         found: &Discovery,
         events: impl Iterator<Item = &'e Event>,
     ) -> Result<(), OutputError> {
-        let mut header = vec!["EVENT", "PACK", "HANDLERS"];
+        let mut header = vec!["EVENT", "PACK", "OTHER HANDLERS"];
         if found.live.is_some() {
             header.extend(["COUNT", "PER SECOND"]);
         }

@@ -5,6 +5,7 @@ use super::output::OutputError;
 use crate::admin::client::ClientError;
 use crate::cli::INVALID_CONFIG;
 use crate::config::error::ConfigError;
+use dichroic_model::text::plural;
 use std::io;
 
 /// The error of a command, as it is printed on standard error.
@@ -13,6 +14,9 @@ pub enum CommandError {
     /// Standard output.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// Arguments that exclude each other.
+    #[error("{0}")]
+    Usage(&'static str),
     /// The async runtime or a signal handler could not be set up.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
@@ -41,15 +45,8 @@ pub enum CommandError {
     #[error("the ledger does not balance; the accounts with a difference are marked above")]
     Unbalanced,
     /// `lint --strict`.
-    #[error("--strict: {}", counted(.0))]
+    #[error("--strict: {}", plural(*.0, "warning"))]
     Warnings(u64),
-}
-
-fn counted(warnings: &u64) -> String {
-    match warnings {
-        1 => "1 warning".to_owned(),
-        _ => format!("{warnings} warnings"),
-    }
 }
 
 impl CommandError {
@@ -57,6 +54,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::InvalidConfig(_) => INVALID_CONFIG,
+            CommandError::Usage(_) => 2,
             CommandError::Output(error) if error.is_broken_pipe() => 0,
             _ => 1,
         }

@@ -1,9 +1,10 @@
 //! `dichroic ledger`: prints how many points, events and logs were received, exported and dropped.
 
 use super::error::CommandError;
-use super::output::{OutputError, json, line, table};
+use super::output::{columns, json, line};
 use crate::admin::client;
 use crate::cli::{self, Format};
+use dichroic_model::text::plural_of;
 use serde_json::Value;
 
 /// Requests the ledger and prints it. With `--check`, an account that does not balance is an error.
@@ -11,7 +12,7 @@ pub async fn ledger(args: cli::Ledger) -> Result<(), CommandError> {
     let document = client::document(&args.admin.address, "/api/v1/ledger").await?;
     match args.format {
         Format::Json => json(&document.to_string())?,
-        Format::Text => show(&document)?,
+        Format::Text => text(&document, args.all).iter().try_for_each(|each| line(each))?,
     }
     if args.check && document["balances"] != true {
         return Err(CommandError::Unbalanced);
@@ -19,35 +20,37 @@ pub async fn ledger(args: cli::Ledger) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn show(document: &Value) -> Result<(), OutputError> {
-    let rows = |part: &str, header: &[&str], cells: &dyn Fn(&Value) -> Vec<String>| {
+/// The tables of the hops, the terms that relays report, and whether the ledger balances.
+fn text(document: &Value, all: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rows = |part: &str, header: &[&str], cells: &dyn Fn(&Value) -> Vec<String>| {
         let list = document[part].as_array().map_or(&[][..], Vec::as_slice);
         if list.is_empty() {
-            return Ok(());
+            return;
         }
         let mut rows = vec![header.iter().map(|h| (*h).to_owned()).collect()];
         rows.extend(list.iter().map(cells));
-        table(&rows)?;
-        line("")
+        lines.extend(columns(&rows));
+        lines.push(String::new());
     };
     rows(
         "ingest",
         &[
-            "SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "STAGED", "HIDDEN", "DROPPED", "",
+            "SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "HIDDEN", "STAGED", "DROPPED", "",
         ],
         &|account| {
             vec![
-                format!("{} ({})", text(&account["source"]), text(&account["protocol"])),
-                text(&account["signal"]),
+                format!("{} ({})", field(&account["source"]), field(&account["protocol"])),
+                field(&account["signal"]),
                 account["received"].to_string(),
                 account["applied"].to_string(),
-                account["staged"].to_string(),
                 by_reason(&account["hidden"]),
+                account["staged"].to_string(),
                 by_reason(&account["dropped"]),
                 verdict(account),
             ]
         },
-    )?;
+    );
     rows(
         "requests",
         &[
@@ -63,8 +66,8 @@ fn show(document: &Value) -> Result<(), OutputError> {
         &|account| {
             let number = |key: &str| account[key].to_string();
             vec![
-                text(&account["transport"]),
-                text(&account["signal"]),
+                field(&account["transport"]),
+                field(&account["signal"]),
                 number("received"),
                 number("accepted"),
                 number("partial"),
@@ -73,14 +76,14 @@ fn show(document: &Value) -> Result<(), OutputError> {
                 verdict(account),
             ]
         },
-    )?;
+    );
     rows(
         "exporters",
         &["EXPORTER", "OFFERED", "SENT", "DROPPED", "QUEUED", ""],
         &|hop| {
             let number = |key: &str| hop[key].to_string();
             vec![
-                text(&hop["exporter"]),
+                field(&hop["exporter"]),
                 number("offered"),
                 number("sent"),
                 number("dropped"),
@@ -88,14 +91,14 @@ fn show(document: &Value) -> Result<(), OutputError> {
                 verdict(hop),
             ]
         },
-    )?;
+    );
     rows(
         "stages",
         &["STAGE", "COUNT", "P50", "P99", "P99.9", "MAX", "TOTAL"],
         &|stage| {
             let time = |key: &str| stage[key].as_f64().map_or_else(|| "-".to_owned(), duration);
             vec![
-                text(&stage["stage"]),
+                field(&stage["stage"]),
                 stage["count"].to_string(),
                 time("p50_seconds"),
                 time("p99_seconds"),
@@ -104,19 +107,35 @@ fn show(document: &Value) -> Result<(), OutputError> {
                 time("sum_seconds"),
             ]
         },
-    )?;
+    );
     for relay in document["relays"].as_array().into_iter().flatten() {
-        line(&format!("relay {} reports:", text(&relay["source"])))?;
-        for (term, value) in relay["account"].as_object().into_iter().flatten() {
-            line(&format!("  {term} {value}"))?;
-        }
+        lines.extend(relay_terms(relay, all));
     }
-    let balanced = if document["balances"] == true {
-        "balances"
-    } else {
-        "DOES NOT BALANCE"
-    };
-    line(&format!("the ledger {balanced}"))
+    lines.push(match document["balances"] == true {
+        true => "the ledger balances".to_owned(),
+        false => "the ledger DOES NOT BALANCE".to_owned(),
+    });
+    lines
+}
+
+/// The terms that a relay reports. One is 0 for each event that never occurred: these are only counted.
+fn relay_terms(relay: &Value, all: bool) -> Vec<String> {
+    let mut lines = vec![format!("relay {} reports:", field(&relay["source"]))];
+    let terms = relay["account"].as_object();
+    let (zero, others): (Vec<_>, Vec<_>) = terms
+        .into_iter()
+        .flatten()
+        .partition(|(_, value)| !all && **value == 0);
+    lines.extend(
+        others
+            .into_iter()
+            .map(|(term, value)| format!("  {term} {value}")),
+    );
+    if !zero.is_empty() {
+        let zero = plural_of(zero.len(), "term is", "terms are");
+        lines.push(format!("  {zero} 0; --all shows them"));
+    }
+    lines
 }
 
 /// Seconds with three digits, in s, ms or us.
@@ -134,7 +153,7 @@ fn duration(seconds: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-fn text(value: &Value) -> String {
+fn field(value: &Value) -> String {
     value.as_str().unwrap_or("").to_owned()
 }
 
@@ -163,6 +182,54 @@ fn verdict(account: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn hidden_points_have_a_column_with_their_reasons() {
+        let ledger = json!({
+            "balances": true,
+            "ingest": [{
+                "source": "shop", "protocol": "otlp", "signal": "metrics", "received": 10, "applied": 4, "staged": 1,
+                "hidden": { "label_text": 2, "source": 1 }, "dropped": { "malformed": 2 }, "balances": true,
+            }],
+        });
+        assert_eq!(
+            text(&ledger, false),
+            [
+                "SOURCE       SIGNAL   RECEIVED  APPLIED  HIDDEN                  STAGED  DROPPED",
+                "shop (otlp)  metrics  10        4        2 label_text, 1 source  1       2 malformed",
+                "",
+                "the ledger balances",
+            ]
+        );
+    }
+
+    #[test]
+    fn terms_of_a_relay_that_are_0_are_counted_and_shown_with_all() {
+        let ledger = |zeros: usize| {
+            let zeros = (0..zeros).map(|at| (format!("rows_sent{{event=\"e{at}\"}}"), json!(0)));
+            let account: serde_json::Map<_, _> = zeros.chain([("handled".to_owned(), json!(7))]).collect();
+            json!({ "balances": false, "relays": [{ "source": "shop@a", "account": account }] })
+        };
+        let check = |zeros, all, expected: &[&str]| assert_eq!(text(&ledger(zeros), all), expected);
+        let (head, end) = ("relay shop@a reports:", "the ledger DOES NOT BALANCE");
+        check(0, false, &[head, "  handled 7", end]);
+        check(
+            1,
+            false,
+            &[head, "  handled 7", "  1 term is 0; --all shows them", end],
+        );
+        check(
+            254,
+            false,
+            &[head, "  handled 7", "  254 terms are 0; --all shows them", end],
+        );
+        check(
+            1,
+            true,
+            &[head, "  handled 7", "  rows_sent{event=\"e0\"} 0", end],
+        );
+    }
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {

@@ -4,6 +4,9 @@ use dichroic_model::text::{escape_control, escape_where};
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+/// Widest padded column. Longer cells move the rest of their own row only.
+const MAX_PADDING: usize = 60;
+
 /// A write to standard output that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
@@ -50,18 +53,20 @@ pub fn print(text: &str) -> Result<(), OutputError> {
 
 /// Prints a table with aligned columns; the last column is not padded.
 pub fn table(rows: &[Vec<String>]) -> Result<(), OutputError> {
-    aligned(rows).iter().try_for_each(|row| print(row))
+    columns(rows).iter().try_for_each(|row| print(row))
 }
 
-fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+/// The lines of a table. Control characters are escaped.
+pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let plain = |row: &Vec<String>| row.iter().map(|cell| escape_control(cell).into_owned()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
+    let most = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..most)
         .map(|c| {
             rows.iter()
                 .filter_map(|row| row.get(c))
                 .map(|cell| cell.chars().count())
+                .filter(|width| *width <= MAX_PADDING)
                 .max()
                 .unwrap_or(0)
         })
@@ -82,6 +87,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_long_cell_does_not_pad_the_other_rows() {
+        let long = "x".repeat(MAX_PADDING + 1);
+        let rows = [["a", "b"], ["long", "c"], [&long, "d"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            columns(&rows),
+            ["a     b".to_owned(), "long  c".to_owned(), format!("{long}  d")]
+        );
+    }
+
+    #[test]
     fn control_characters_from_other_programs_are_escaped() {
         assert_eq!(escape_control("shop@a"), "shop@a");
         assert_eq!(
@@ -93,6 +108,6 @@ mod tests {
             vec!["\u{1b}]0;t\u{7}".to_owned(), "b".to_owned()],
             vec!["c".to_owned(), "d\n".to_owned()],
         ];
-        assert_eq!(aligned(&rows), ["\\u{1b}]0;t\\u{7}  b", "c                d\\n"]);
+        assert_eq!(columns(&rows), ["\\u{1b}]0;t\\u{7}  b", "c                d\\n"]);
     }
 }

@@ -2,19 +2,28 @@
 
 use super::error::{CommandError, StreamError};
 use super::output::{self, OutputError, json};
-use crate::admin::client;
+use crate::admin::client::{self, ClientError};
 use crate::cli::{self, Format, Kind, LabelFilter};
 use dichroic_model::text::{encode_query, escape_control};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 /// Longest accepted line, in bytes.
 const MAX_LINE: usize = 4 << 20;
+/// Default interval at which changed points are shown.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Subscribes and prints rows until the limit is reached or the stream ends.
 pub async fn tap(args: cli::Tap) -> Result<(), CommandError> {
-    let mut body = client::get(&args.admin.address, &query(&args)).await?.into_body();
+    if args.every.is_some() && args.kind != Kind::Metric {
+        return Err(CommandError::Usage(
+            "--every is for points of metrics; add --kind metric",
+        ));
+    }
+    let answer = client::get(&args.admin.address, &query(&args)).await;
+    let mut body = answer.map_err(ClientError::of_request)?.into_body();
     let mut rest: Vec<u8> = Vec::new();
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut goodbye = None;
@@ -52,19 +61,15 @@ fn query(args: &cli::Tap) -> String {
         query.push_str(&format!("&replay_ms={}", replay.as_millis()));
     }
     if args.kind == Kind::Metric {
-        query.push_str(&format!("&every_ms={}", args.every.as_millis()));
+        let every = args.every.unwrap_or(EVERY);
+        query.push_str(&format!("&every_ms={}", every.as_millis()));
     }
     query
 }
 
 /// The note on a pattern that matches no known name.
-fn unmatched(pattern: &str, near: &Value) -> String {
-    let near: Vec<_> = near
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(Value::to_string)
-        .collect();
+pub fn unmatched(pattern: &str, near: &[String]) -> String {
+    let near: Vec<_> = near.iter().map(|name| format!("{name:?}")).collect();
     let nearest = if near.is_empty() {
         String::new()
     } else {
@@ -73,11 +78,25 @@ fn unmatched(pattern: &str, near: &Value) -> String {
     format!("{pattern:?} matches no name that the collector knows yet{nearest}")
 }
 
+/// The notes of a HELLO on its patterns.
+fn notes(hello: &Value) -> Vec<String> {
+    let patterns = hello["unmatched"].as_object().into_iter().flatten();
+    let unmatched = patterns.map(|(pattern, near)| {
+        let near = near.as_array().into_iter().flatten().filter_map(Value::as_str);
+        unmatched(pattern, &near.map(str::to_owned).collect::<Vec<_>>())
+    });
+    let defined = hello["without_sender"].as_array().into_iter().flatten();
+    let defined = defined.filter_map(Value::as_str).map(|pattern| {
+        format!("{pattern:?} matches names that packs define, but no sender of these events is connected")
+    });
+    unmatched.chain(defined).collect()
+}
+
 /// Prints one line of the stream. Returns whether it was a row, not a HELLO, a gap or a GOODBYE.
 fn print(text: &[u8], row: &Value, format: Format, colours: bool) -> Result<bool, OutputError> {
     let kind = row["type"].as_str().unwrap_or("");
-    for (pattern, near) in row["unmatched"].as_object().into_iter().flatten() {
-        eprintln!("dichroic: warning: {}", unmatched(pattern, near));
+    for note in notes(row) {
+        eprintln!("dichroic: warning: {}", escape_control(&note));
     }
     if format == Format::Json {
         if kind != "hello" {
@@ -103,23 +122,20 @@ fn describe(kind: &str, value: &Value, colours: bool) -> Option<String> {
     Some(match kind {
         "event" => format!(
             "{time} {name} {} {}",
-            pairs(&value["measurements"]),
+            measurements(value),
             pairs(&value["metadata"])
         ),
         "log" => format!("{time} {name} {}", pairs(&value["metadata"])),
-        "point" => format!(
-            "{time} {name} {} {}",
-            pairs(&value["labels"]),
-            short(&value["value"])
-        ),
+        "point" => format!("{time} {name} {} {}", pairs(&value["labels"]), reading(value)),
         "gap" => {
             let lost = value["lost"]
                 .as_u64()
                 .map_or("an unknown number of".to_owned(), |n| n.to_string());
+            let rows = if value["lost"] == 1 { "row" } else { "rows" };
             paint(
                 "33",
                 &format!(
-                    "gap: {lost} rows{} lost, {}{}",
+                    "gap: {lost} {rows}{} lost, {}{}",
                     of(value["name"].as_str()),
                     escape_control(value["reason"].as_str().unwrap_or("")),
                     span(value)
@@ -139,6 +155,42 @@ fn span(gap: &Value) -> String {
     match (gap["start"].as_i64(), gap["end"].as_i64()) {
         (Some(start), Some(end)) => format!(" from {} to {}", clock(start), clock(end)),
         _ => String::new(),
+    }
+}
+
+/// The value of a point. A histogram has a count and a sum instead.
+fn reading(point: &Value) -> String {
+    let unit = &point["unit"];
+    match (&point["value"], &point["count"]) {
+        (Value::Null, Value::Null) => "no value".to_owned(),
+        (Value::Null, count) => {
+            let sum = match &point["sum"] {
+                Value::Null => "none".to_owned(),
+                sum => with_unit(sum, unit),
+            };
+            format!("count={count} sum={sum}")
+        }
+        (value, _) => with_unit(value, unit),
+    }
+}
+
+fn measurements(event: &Value) -> String {
+    let each = event["measurements"].as_object().into_iter().flatten();
+    let each = each.map(|(name, value)| {
+        format!(
+            "{}={}",
+            escape_control(name),
+            with_unit(value, &event["units"][name])
+        )
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
+/// The value with its unit, if it has one.
+fn with_unit(value: &Value, unit: &Value) -> String {
+    match unit.as_str().unwrap_or_default() {
+        "" | "1" => short(value),
+        unit => format!("{} {}", short(value), escape_control(unit)),
     }
 }
 
@@ -180,14 +232,17 @@ mod tests {
 
     #[test]
     fn a_typo_is_answered_with_the_nearest_names() {
+        let hello =
+            json!({"unmatched": {"pheonix.**": ["phoenix.**", "b"], "x": []}, "without_sender": ["oban.**"]});
         assert_eq!(
-            unmatched("pheonix.**", &json!(["phoenix.**", "b"])),
-            r#""pheonix.**" matches no name that the collector knows yet; did you mean "phoenix.**" or "b"?"#
+            notes(&hello),
+            [
+                r#""pheonix.**" matches no name that the collector knows yet; did you mean "phoenix.**" or "b"?"#,
+                r#""x" matches no name that the collector knows yet"#,
+                r#""oban.**" matches names that packs define, but no sender of these events is connected"#,
+            ]
         );
-        assert_eq!(
-            unmatched("x", &json!([])),
-            r#""x" matches no name that the collector knows yet"#
-        );
+        assert!(notes(&json!({"type": "event"})).is_empty());
     }
 
     #[test]
@@ -205,6 +260,39 @@ mod tests {
         check(
             json!({"type": "event", "name": "\u{1b}[2Ja", "time": 0, "measurements": {}, "metadata": {"\u{9b}k": "\u{1b}[31m", "l": ["\u{7f}"]}}),
             "00:00:00.000 \\u{1b}[2Ja  l=[\"\\u{7f}\"] \\u{9b}k=\\u{1b}[31m",
+        );
+        check(
+            json!({"type": "event", "name": "a", "time": 0, "measurements": {"d": 5, "n": 1}, "units": {"d": "ns"}, "metadata": {}}),
+            "00:00:00.000 a d=5 ns n=1 ",
+        );
+        let point = |fields: Value| {
+            let mut point = json!({"type": "point", "name": "m", "time": 0, "start": 0, "unit": "s", "labels": {"a": "b"}});
+            point
+                .as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            point
+        };
+        // A counter, a gauge without a unit, and a quantile of a summary.
+        check(
+            point(json!({"kind": "counter", "value": 2.25})),
+            "00:00:00.000 m a=b 2.25 s",
+        );
+        check(
+            point(json!({"kind": "gauge", "unit": "", "value": "NaN"})),
+            "00:00:00.000 m a=b NaN",
+        );
+        check(
+            point(json!({"kind": "summary", "labels": {"quantile": "0.5"}, "value": 0.2})),
+            "00:00:00.000 m quantile=0.5 0.2 s",
+        );
+        check(
+            point(json!({"kind": "histogram", "count": 5, "sum": 4.5, "bounds": [0.1], "counts": [3, 2]})),
+            "00:00:00.000 m a=b count=5 sum=4.5 s",
+        );
+        check(
+            point(json!({"kind": "exponential_histogram", "count": 9, "sum": null, "scale": 3, "zero": 2})),
+            "00:00:00.000 m a=b count=9 sum=none",
         );
         check(
             json!({"type": "gap", "lost": null, "reason": "slow"}),

@@ -173,6 +173,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let mut store = store.borrow_mut();
         let hello = CollectorHello {
             unmatched: std::collections::BTreeMap::new(),
+            without_sender: Vec::new(),
             agent: config.agent.clone(),
             epoch: store.epoch() as i64,
             max_frame: config.max_frame,

@@ -24,13 +24,15 @@ pub struct Columns {
     /// `"key":` of each column.
     measurements: Vec<Vec<u8>>,
     metadata: Vec<Vec<u8>>,
+    /// `"units":{"…":"…"},` with the units of the measurements that have one; else empty.
+    units: Vec<u8>,
 }
 
 impl Columns {
     fn new<'a>(
         name: &str,
         log: bool,
-        measurements: impl Iterator<Item = &'a str>,
+        measurements: impl Iterator<Item = (&'a str, &'a str)> + Clone,
         metadata: impl Iterator<Item = &'a str>,
     ) -> Self {
         let mut head = Vec::new();
@@ -50,10 +52,25 @@ impl Columns {
         Columns {
             log,
             head,
-            measurements: measurements.map(key).collect(),
+            units: units(measurements.clone()),
+            measurements: measurements.map(|(name, _)| key(name)).collect(),
             metadata: metadata.map(key).collect(),
         }
     }
+}
+
+fn units<'a>(measurements: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, unit) in measurements.filter(|(_, unit)| !matches!(*unit, "" | "1")) {
+        out.extend_from_slice(if out.is_empty() { br#""units":{"# } else { b"," });
+        string(&mut out, name);
+        out.push(b':');
+        string(&mut out, unit);
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"},");
+    }
+    out
 }
 
 impl From<&EventSchema> for Columns {
@@ -61,7 +78,7 @@ impl From<&EventSchema> for Columns {
         Columns::new(
             &schema.name,
             schema.kind == EventKind::Log,
-            schema.measurements.iter().map(|(name, _)| name.as_str()),
+            (schema.measurements.iter()).map(|(name, unit)| (name.as_str(), unit.as_str())),
             schema.metadata.iter().map(String::as_str),
         )
     }
@@ -72,14 +89,14 @@ impl From<&Schema> for Columns {
         Columns::new(
             &schema.name,
             schema.kind == StreamKind::Log,
-            schema.measurements.iter().map(|(name, _)| name.as_str()),
+            (schema.measurements.iter()).map(|(name, unit)| (name.as_str(), unit.as_str())),
             schema.metadata.iter().map(String::as_str),
         )
     }
 }
 
 /// Writes a row: `{"type":"event","name":…,"time":…,"source":…,"measurements":{…},"metadata":{…}}`. Null measurements are
-/// omitted, null metadata is not. A log has its columns (severity, body, …) as top-level keys instead. `cell` returns the cell of each
+/// omitted, null metadata is not. `"units":{…}` before `metadata` has the units of the measurements, if they have any. A log has its columns (severity, body, …) as top-level keys instead. `cell` returns the cell of each
 /// column.
 pub fn row<'a>(out: &mut Vec<u8>, columns: &Columns, source: &str, cell: impl Fn(usize) -> Cell<'a>) {
     out.extend_from_slice(&columns.head);
@@ -105,7 +122,9 @@ pub fn row<'a>(out: &mut Vec<u8>, columns: &Columns, source: &str, cell: impl Fn
             value(out, cell);
         }
     }
-    out.extend_from_slice(br#"},"metadata":{"#);
+    out.extend_from_slice(b"},");
+    out.extend_from_slice(&columns.units);
+    out.extend_from_slice(br#""metadata":{"#);
     let mut first = true;
     for (at, key) in columns.metadata.iter().enumerate() {
         comma(out, &mut first);
@@ -248,7 +267,7 @@ pub fn gap(
 }
 
 /// Writes a HELLO: `{"type":"hello","agent":…,"epoch":…,"position":…,"resumed":…}`; with patterns that match no known name also
-/// `"unmatched":{pattern:[nearest name,…]}`.
+/// `"unmatched":{pattern:[nearest name,…]}`, with patterns of events that no connected sender has `"without_sender":[pattern,…]`.
 pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
     out.extend_from_slice(br#"{"type":"hello","agent":"#);
     string(out, &hello.agent);
@@ -269,6 +288,13 @@ pub fn hello(out: &mut Vec<u8>, hello: &CollectorHello) {
             out.push(b']');
         }
         out.push(b'}');
+    }
+    if !hello.without_sender.is_empty() {
+        out.extend_from_slice(br#","without_sender":["#);
+        list(out, hello.without_sender.iter(), |out, pattern| {
+            string(out, pattern)
+        });
+        out.push(b']');
     }
     out.push(b'}');
 }
@@ -393,6 +419,16 @@ mod tests {
             Some(Buckets::Scale(3)),
             value,
             r#""count":9,"sum":null,"scale":3,"zero":2,"positive":[[-79,3]],"negative":[[-3,4]]}"#,
+        );
+    }
+
+    #[test]
+    fn units_of_measurements_are_an_object_and_dimensionless_ones_are_omitted() {
+        let written = |pairs: &[(&str, &str)]| String::from_utf8(units(pairs.iter().copied())).unwrap();
+        assert_eq!(written(&[("n", "1"), ("count", "")]), "");
+        assert_eq!(
+            written(&[("duration", "s"), ("n", "1"), ("size", "By")]),
+            r#""units":{"duration":"s","size":"By"},"#
         );
     }
 
