@@ -173,14 +173,23 @@ def counted(collector: Collector, expected: float, **labels: str) -> None:
     )
 
 
-def as_before(node: BareNode, before: dict[str, str], seconds: float = 25) -> None:
-    """Waits until the node is as it was before: by default in less than the 30 s after which an orphaned relay removes itself."""
+def modules(value: str) -> set[str]:
+    return set(value.strip("[]").split(","))
+
+
+def as_before(node: BareNode, before: dict[str, str], seconds: float = 25, restarted: bool = False) -> None:
+    """Waits until the node is as it was before: by default in less than the 30 s after which an orphaned relay removes itself.
+
+    A node that was `restarted` since may not have loaded all modules of OTP again.
+    """
     last: dict[str, tuple[str, str | None]] = {}
 
     def same() -> bool:
         now = node.snapshot()
         last.clear()
         last.update({key: (value, now.get(key)) for key, value in before.items() if now.get(key) != value})
+        if restarted and "modules" in last and modules(now["modules"]) <= modules(before["modules"]):
+            del last["modules"]
         return not last
 
     try:

@@ -40,7 +40,7 @@ def test_a_collector_attaches_to_configured_nodes_and_detaches_when_it_stops() -
             wait_until(lambda: total(collector.metrics(), EMITTED, instance=two.node) == 2, 15, "two requests")
             assert collector.stop() == 0
         as_before(one, before[0])
-        as_before(two, before[1])
+        as_before(two, before[1], restarted=True)
 
 
 def test_a_restarted_collector_takes_over_its_attached_nodes_with_their_totals() -> None:
