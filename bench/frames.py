@@ -88,7 +88,8 @@ def node(arguments: argparse.Namespace) -> None:
             ebins = [*erlang_paths(), compiled("names", [ROOT / "bench" / "names.erl"])]
             paths = [part for ebin in ebins for part in ("-pa", str(ebin))]
             start = "[{ok, _} = application:ensure_all_started(A) || A <- [telemetry, dichroic]], "
-            name = ["-name", self.node, "-setcookie", "x", "-start_epmd", "false", *self.vm_arguments()]
+            # Eight schedulers, as on a small server, whatever machine this is; waiting ones leave the processors to others.
+            name = ["+S", "8:8", "+sbwt", "none", "-name", self.node, "-setcookie", "x", "-start_epmd", "false", *self.vm_arguments()]
             return ["erl", "-noshell", *name, *paths, "-eval", f"{start}names:main({RATE})."]
 
     builds = {"now": (str(ROOT / "target" / "release" / "dichroic"), SHIM)}

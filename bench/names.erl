@@ -1,4 +1,4 @@
-%% @doc A node that emits events of 20 names in turn at a fixed rate, for `frames.py`.
+%% @doc A node that emits events of 20 names at a fixed rate from a process on each scheduler, for `frames.py`.
 -module(names).
 
 -export([main/1]).
@@ -7,7 +7,13 @@
 main(PerSecond) ->
     Events = list_to_tuple(events()),
     20 = tuple_size(Events),
-    loop(Events, PerSecond, erlang:monotonic_time(microsecond), 0).
+    Schedulers = erlang:system_info(schedulers),
+    Each = fun(Scheduler) ->
+        %% The relay has a sender for each scheduler.
+        fun() -> loop(Events, PerSecond div Schedulers, erlang:monotonic_time(microsecond), 0) end
+    end,
+    [spawn_opt(Each(S), [link, {scheduler, S}]) || S <- lists:seq(1, Schedulers)],
+    receive never -> ok end.
 
 loop(Events, PerSecond, Start, Sent) ->
     Due = (erlang:monotonic_time(microsecond) - Start) * PerSecond div 1_000_000,

@@ -152,6 +152,7 @@ class Subscription(SubscriptionBase[T]):
                 await self._yield_to_loop()
             else:
                 self._link.resume_reading()
+                self._unbroken = 0  # it waits, so the loop runs
                 await self._link.wait(left)
         except GapError:
             raise

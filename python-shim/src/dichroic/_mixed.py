@@ -102,8 +102,7 @@ class MixedBody:
         new, at = Event.__new__, 0
         events: list[Event] = []
         add = events.append
-        for number in self.row_contexts:
-            kind, context, columns, _ = shapes[number]
+        for kind, context, columns, _ in map(shapes.__getitem__, self.row_contexts):
             event = new(kind)
             event._context = context
             event._row = cells[at : (at := at + columns)]

@@ -132,8 +132,10 @@ class Event:
     def measurements(self) -> dict[str, Number]:
         found = self._measurements
         if found is None:
-            found = dict(zip(self._context.schema.measurements, self._row[1:]))  # noqa: B905  # metadata follow
-            if None in found.values():
+            context = self._context
+            numbers = self._row[1 : context.first_metadata]
+            found = dict(zip(context.schema.measurements, numbers))  # noqa: B905  # a row outside a stream has none
+            if None in numbers:
                 found = {name: number for name, number in found.items() if number is not None}
             self._measurements = found
         return found
