@@ -75,6 +75,7 @@ impl Snapshot {
     fn copy(&mut self, core: &Core, copy: u64) -> Chunk {
         let since = self.request.changed_since.map(|time| core.series.tenths(time));
         let mut rows = Vec::with_capacity(STEP.min(core.series()));
+        let some_share_a_start = core.series.writers.shared_starts() > 0;
         let mut checked = 0;
         while checked < STEP {
             let Some((name, members)) = core.exposition.families.at_or_after(&self.family) else {
@@ -92,7 +93,9 @@ impl Snapshot {
                     if core.exposition.copies.is_new(index, copy) {
                         continue;
                     }
-                    if core.series.slots[index as usize].composite {
+                    if core.series.slots[index as usize].composite
+                        || (some_share_a_start && core.series.writers.share_start(index))
+                    {
                         rows.extend(self.composite(core, index, since));
                     } else if let Some(row) = self.row(&core.series, index, since) {
                         rows.push(row);
@@ -132,12 +135,12 @@ impl Snapshot {
             time: slot.time,
             hidden: slot.hidden(),
             writers: 1,
-            share_start: series.writers.share_start(index),
+            share_start: false,
             exemplar,
         })
     }
 
-    /// The row of a series that is the sum of several, or of several writers.
+    /// The row of a series that is the sum of several, or that several processes write.
     #[cold]
     fn composite(&self, core: &Core, index: u32, since: Option<u32>) -> Option<Row> {
         let series = &core.series;
