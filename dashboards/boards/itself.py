@@ -158,6 +158,9 @@ def itself_limits() -> list[Panel]:
 
 
 def itself_ledger() -> list[Panel]:
+    def requests(what: str, by: str = "transport, signal") -> str:
+        return total(rate(f"dichroic_requests_{what}_total"), by)
+
     sums = {what: total(series(f"dichroic_ingest_{what}_total")) for what in ("received", "applied", "hidden", "dropped")}
     unaccounted = f"{sums['received']} - {sums['applied']} - ({sums['hidden']} or vector(0)) - ({sums['dropped']} or vector(0))"
     columns = [
@@ -183,17 +186,31 @@ def itself_ledger() -> list[Panel]:
         timeseries(
             "Warnings",
             "Warnings per second. Nothing is lost, but check the cause: resets, colliding labels and names, gaps in deltas, "
-            "truncated values, refused connections of relays and subscribers, refused OTLP requests.",
+            "truncated values, refused connections of relays and subscribers.",
             "short",
             [
                 Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
                 Query(total(rate("dichroic_connections_refused_total"), "listener, reason"), "refused at {{listener}}: {{reason}}"),
-                Query(
-                    total(rate("dichroic_requests_refused_total"), "transport, signal, reason"),
-                    "refused {{signal}} over {{transport}}: {{reason}}",
-                ),
             ],
             width=6,
+        ),
+        timeseries(
+            "OTLP requests",
+            "Requests per second, by transport and signal: received, accepted as a whole, accepted in part.",
+            "short",
+            [
+                Query(requests("received"), "{{signal}} over {{transport}}: received"),
+                Query(requests("accepted"), "{{signal}} over {{transport}}: accepted"),
+                Query(requests("partial"), "{{signal}} over {{transport}}: accepted in part"),
+            ],
+            width=12,
+        ),
+        timeseries(
+            "Refused OTLP requests",
+            "Requests per second that were refused, by reason. Most SDKs do not report it; the collector's log names the senders.",
+            "short",
+            Query(requests("refused", "transport, signal, reason"), "{{signal}} over {{transport}}: {{reason}}"),
+            width=12,
         ),
     ]
 

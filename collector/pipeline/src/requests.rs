@@ -58,9 +58,14 @@ pub struct RequestAccount {
 }
 
 impl RequestAccount {
-    /// Refused, by reason.
+    /// Refused, by reason, without zeros.
     pub fn refused(&self) -> impl Iterator<Item = (RefusedReason, u64)> + '_ {
         self.refused.iter().map(|(reason, n)| (*reason, *n))
+    }
+
+    /// Refused for one reason.
+    pub fn refused_for(&self, reason: RefusedReason) -> u64 {
+        self.refused.get(&reason).copied().unwrap_or(0)
     }
 
     /// Whether received = accepted + partial + refused + in flight.

@@ -8,7 +8,7 @@ mod writer;
 use crate::admin::api;
 use crate::limit_drops::LimitLog;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
-use dichroic_pipeline::{Core, Hop, Ledger};
+use dichroic_pipeline::{Core, Hop, Ledger, RefusedReason};
 use process::Process;
 pub use stage::{Stage, Stages};
 use std::sync::Arc;
@@ -216,9 +216,11 @@ impl SelfTelemetry {
             self.writer.count(&REQUESTS, &labels, account.received);
             self.writer.count(&ACCEPTED, &labels, account.accepted);
             self.writer.count(&PARTIAL, &labels, account.partial);
-            for (reason, n) in account.refused() {
+            // Zeros too, so that the first refusal is an increase.
+            for reason in RefusedReason::ALL {
                 let labels = [labels[0], labels[1], ("reason", reason.as_str())];
-                self.writer.count(&REFUSED_REQUESTS, &labels, n);
+                self.writer
+                    .count(&REFUSED_REQUESTS, &labels, account.refused_for(*reason));
             }
         }
     }
