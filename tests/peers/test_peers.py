@@ -7,6 +7,7 @@ from actors import BOUNDS, push_durations, samples, total, wait_total
 from harness.collector import Collector
 from harness.process import wait_until
 from peers import OpenTelemetryCollector, Prometheus3, collector_config, emit_with_go, emit_with_javascript, free_port
+from test_exponential import PAGE, bounds_of, check_quantiles, record, sources
 from test_truth import PYTHON_MS, quantile_of_buckets
 
 MS = [3, 8, 20, 40, 60, 90, 200, 400, 600, 900, 2000, 12000]
@@ -49,6 +50,17 @@ def test_prometheus_3_computes_the_true_quantiles_of_a_page_that_it_scraped():
                 answer = prometheus.scalar(f"histogram_quantile({q}, sum by (le) ({bucket}))")
                 assert math.isclose(answer, quantile_of_buckets(q, truth), rel_tol=1e-9), q
             assert prometheus.api("status/buildinfo")["version"].startswith("3.")
+
+
+def test_prometheus_3_computes_the_true_quantiles_across_explicit_and_exponential_histograms():
+    everything = sources()
+    with Collector() as collector:
+        for service, what in everything.items():
+            record(collector, service, *what)
+            wait_total(collector, len(what[0]), f"{PAGE}_count", job=service)
+        bounds = bounds_of(collector.metrics())["explicit-s"]
+        with Prometheus3(collector.prometheus, interval="5s") as prometheus:
+            check_quantiles(prometheus, [value for values, *_ in everything.values() for value in values], bounds)
 
 
 def test_prometheus_3_stores_every_sample_of_the_page():

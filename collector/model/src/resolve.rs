@@ -4,7 +4,6 @@
 //! resolver without packs. A reload changes the generation; then every series is resolved again at its next point.
 
 use crate::attributes::AttributeValue;
-use crate::metric::MetricKind;
 use crate::pattern::Pattern;
 use crate::series::{NameStyle, SeriesDef};
 use crate::source::Source;
@@ -46,13 +45,11 @@ pub struct Resolution {
 impl Resolution {
     /// The resolution without a pack: the base unit of the declared unit, no renamed attributes.
     ///
-    /// Scraped series are unchanged. Exponential buckets cannot be rescaled exactly, so such a histogram keeps its
-    /// unit.
+    /// Scraped series are unchanged.
     pub fn plain(query: &Query<'_>) -> Self {
         let def = query.def;
-        let rescale = def.style == NameStyle::OpenTelemetry && def.kind != MetricKind::ExponentialHistogram;
         let base = units::base(def.unit);
-        let factor = if rescale {
+        let factor = if def.style == NameStyle::OpenTelemetry {
             units::conversion(def.unit, base)
         } else {
             None

@@ -103,9 +103,8 @@ impl PackResolver {
             None => (def.name, Vec::new()),
         };
         let mapped = self.mapped.get(name)?;
-        // Exponential buckets cannot be rescaled exactly. A unit that does not convert belongs to another metric of the same name.
-        let exponential = def.kind == MetricKind::ExponentialHistogram;
-        let factor = units::conversion(def.unit, &mapped.unit).filter(|f| f.is_one() || !exponential)?;
+        // A unit that does not convert belongs to another metric of the same name.
+        let factor = units::conversion(def.unit, &mapped.unit)?;
         let help = if def.help.is_empty() {
             &mapped.help
         } else {

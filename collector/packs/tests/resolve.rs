@@ -77,13 +77,15 @@ fn durations_of_the_semantic_conventions_are_shared_by_all_runtimes() {
     let (old_server, old_client) = ("http.server.duration", "http.client.duration");
     check((old_server, "ms", HISTOGRAM, OTEL), true, (SERVER, "s", millis()));
     check((old_client, "ms", HISTOGRAM, OTEL), true, (CLIENT, "s", millis()));
+    check(
+        (old_server, "ms", EXPONENTIAL, OTEL),
+        true,
+        (SERVER, "s", millis()),
+    );
 }
 
 #[test]
 fn series_that_cannot_be_converted_are_not_shared() {
-    // Exponential buckets cannot be rescaled.
-    let old = "http.server.duration";
-    check((old, "ms", EXPONENTIAL, OTEL), false, (old, "ms", Factor::ONE));
     // The same name with another unit or type.
     check(
         (SERVER, "By", HISTOGRAM, OTEL),
@@ -98,6 +100,11 @@ fn series_that_cannot_be_converted_are_not_shared() {
     // Any other metric gets its base unit only.
     check(
         ("my.thing", "ms", HISTOGRAM, OTEL),
+        false,
+        ("my.thing", "s", millis()),
+    );
+    check(
+        ("my.thing", "ms", EXPONENTIAL, OTEL),
         false,
         ("my.thing", "s", millis()),
     );

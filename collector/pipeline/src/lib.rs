@@ -50,7 +50,7 @@ pub use series::admission::NotAdmitted;
 pub use series::explicit::Explicit;
 pub use series::lookup::{FoundSeries, LOOKUP_BATCH};
 pub use series::meta::{MetricStream, SeriesMeta};
-pub use series::metric::{Family, Metric};
+pub use series::metric::{ClassicBounds, Family, Metric};
 pub use series::points::{Buckets, ExponentialPoint, HistogramPoint, SummaryPoint};
 pub use series::slot::SeriesRef;
 pub use series::times::Times;

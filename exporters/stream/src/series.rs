@@ -5,7 +5,7 @@
 //! type `counter`).
 
 use crate::encode::attribute_map;
-use dichroic_model::{NameStyle, Number};
+use dichroic_model::{Factor, NameStyle, Number};
 use dichroic_pipeline::ExponentialCell;
 use dichroic_pipeline::{Row, RowValue};
 use dichroic_wire::define::{Buckets, SubscriberSeries};
@@ -67,7 +67,7 @@ pub(crate) fn read(row: &Row, mut each: impl FnMut(SeriesPart, BucketLayout, Rea
             each(SeriesPart::Whole, layout, Reading::Histogram { sum, buckets });
         }
         RowValue::Exponential(cell) => {
-            let (scale, buckets) = exponential(cell);
+            let (scale, buckets) = exponential(cell, row.meta.factor);
             let sum = sum(row, cell.sum);
             each(
                 SeriesPart::Whole,
@@ -105,14 +105,18 @@ fn positive(index: i16, count: u64) -> Bucket {
 }
 
 /// Buckets at the finest scale whose indexes and count fit the wire. Halving the resolution merges neighbors and keeps their counts.
-fn exponential(cell: &ExponentialCell) -> (i64, Vec<Bucket>) {
+///
+/// A factor moves the indexes by a number that is not whole; it is rounded, so that an edge is wrong by at most half a bucket.
+fn exponential(cell: &ExponentialCell, factor: Factor) -> (i64, Vec<Bucket>) {
+    let shift = (factor.apply(1.0).log2() * f64::from(cell.scale).exp2()).round() as i64;
+    let first = |offset: i32| i64::from(offset) + shift;
     let mut by = 0;
     loop {
         let fits = |(offset, counts): &(i32, Vec<u64>)| {
-            let last = i64::from(*offset) + counts.len() as i64 - 1;
-            let span = (last >> by) - (i64::from(*offset) >> by);
+            let last = first(*offset) + counts.len() as i64 - 1;
+            let span = (last >> by) - (first(*offset) >> by);
             counts.is_empty()
-                || (i16::try_from(i64::from(*offset) >> by).is_ok()
+                || (i16::try_from(first(*offset) >> by).is_ok()
                     && i16::try_from(last >> by).is_ok()
                     && span < limits::BUCKETS_PER_ROW as i64 / 2 - 1)
         };
@@ -131,7 +135,7 @@ fn exponential(cell: &ExponentialCell) -> (i64, Vec<Bucket>) {
     }
     for (side, (offset, counts)) in [(Side::Positive, &cell.positive), (Side::Negative, &cell.negative)] {
         for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let index = ((i64::from(*offset) + at as i64) >> by) as i16;
+            let index = ((first(*offset) + at as i64) >> by) as i16;
             match buckets.last_mut() {
                 Some(last) if (last.side, last.index) == (side, index) => {
                     last.count = last.count.saturating_add(*count);
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn buckets_that_fit_the_wire_are_unchanged() {
-        let (scale, buckets) = exponential(&cell(3, (-79, vec![3, 0, 1])));
+        let (scale, buckets) = exponential(&cell(3, (-79, vec![3, 0, 1])), Factor::ONE);
         let flat: Vec<_> = buckets
             .iter()
             .map(|b| (b.side.code(), b.index, b.count))
@@ -219,9 +223,26 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_in_the_exported_unit() {
+        let to_base = |num, den, offset| {
+            let factor = Factor::new(num, den).unwrap();
+            let (scale, buckets) = exponential(&cell(3, (offset, vec![3])), factor);
+            let positive = buckets
+                .iter()
+                .find(|bucket| bucket.side == Side::Positive)
+                .unwrap();
+            (scale, positive.index)
+        };
+        // Ten doublings of eight buckets each.
+        assert_eq!(to_base(1_024, 1, 5), (3, 85));
+        // 200 ms is in bucket 61 of scale 3, 0.2 s in bucket -19.
+        assert_eq!(to_base(1, 1_000, 61), (3, -19));
+    }
+
+    #[test]
     fn buckets_beyond_the_wire_are_merged_to_a_coarser_scale_and_keep_their_counts() {
         for offset in [32_767, 1_000_000, -2_000_000, i32::MAX - 200, i32::MIN] {
-            let (scale, buckets) = exponential(&cell(20, (offset, vec![1; 160])));
+            let (scale, buckets) = exponential(&cell(20, (offset, vec![1; 160])), Factor::ONE);
             let count: u64 = buckets.iter().map(|b| b.count).sum();
             assert_eq!(count, 2 + 160 + 4, "offset {offset}");
             assert!(scale < 20 && buckets.len() <= limits::BUCKETS_PER_ROW);

@@ -10,12 +10,13 @@ use dichroic_model::text::{plural, plural_of};
 use dichroic_model::{NameStyle, Pattern, Protocol, SourceId};
 use dichroic_packs::compile::application_name;
 use dichroic_packs::{Metric, Pack, Packs, Selection, Variables};
-use dichroic_pipeline::{DropReason, HiddenReason, Row, RowValue, Signal};
+use dichroic_pipeline::{ClassicBounds, DropReason, HiddenReason, Row, RowValue, Signal};
 use dichroic_receiver_beam::RelayStatus;
 use dichroic_receiver_prometheus::parse::Violation;
 use dichroic_receiver_prometheus::scrape::TargetStatus;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 mod heuristics;
 pub mod unsubscribed;
@@ -28,6 +29,8 @@ const MANY: usize = 200;
 const IDS: usize = 3;
 /// Least number of values in a histogram for a report about its bounds.
 const POINTS: u64 = 20;
+/// Lists of bounds that are recorded for each family.
+const LISTS: usize = 4;
 /// A worker of Snakepit may well live longer than this.
 const SNAKEPIT_STREAM_MS: u64 = 3_600_000;
 /// Default bounds of OpenTelemetry SDKs, meant for milliseconds.
@@ -91,7 +94,9 @@ struct Family {
     /// Most processes that write one of its series.
     writers: usize,
     share_start: bool,
-    bounds: Option<std::sync::Arc<[f64]>>,
+    bounds: Option<Arc<[f64]>>,
+    /// Of exponential histograms.
+    classic: Option<ClassicBounds>,
     below: u64,
     above: u64,
     points: u64,
@@ -107,6 +112,8 @@ type Fired = BTreeMap<String, Vec<Vec<(String, String)>>>;
 pub struct Seen {
     /// By metric and source.
     families: BTreeMap<(String, String), Family>,
+    /// Different explicit bounds, by the name of the family on the page; at most [`LISTS`] each.
+    lists: BTreeMap<String, Vec<Arc<[f64]>>>,
     /// Series of relays.
     fired: BTreeMap<SourceId, Fired>,
 }
@@ -207,6 +214,14 @@ impl Seen {
             family.points += cell.count();
             family.sum += cell.sum.map_or(0.0, |sum| row.meta.factor.apply(sum.to_f64()));
             family.bounds = Some(cell.bounds.clone());
+            let page = metric.family.page.base.clone();
+            let lists = self.lists.entry(page).or_default();
+            if lists.len() < LISTS && !lists.contains(&cell.bounds) {
+                lists.push(cell.bounds.clone());
+            }
+        }
+        if let RowValue::Exponential(_) = &row.value {
+            family.classic = metric.family.classic_bounds();
         }
         for (name, value) in row.meta.pairs() {
             let label = family.labels.entry(name.to_owned()).or_default();
@@ -277,6 +292,15 @@ impl Seen {
                     details: Vec::new(),
                 });
             }
+        }
+        for (page, _) in self.lists.iter().filter(|(_, lists)| lists.len() > 1) {
+            found.insert(Finding {
+                level: Level::Note,
+                check: "mixed_bounds",
+                subject: page.clone(),
+                source: String::new(),
+                message: "its histograms have different bounds, so that a sum over `le` is wrong; give all of them the same bounds".to_owned(),
+            });
         }
         for (relay, service) in inputs.relays {
             self.of_relay(inputs, relay, service, &mut found);
@@ -575,6 +599,7 @@ impl Family {
     fn problems(&self, name: &str) -> Vec<Problem> {
         let mut all = Vec::new();
         all.extend(self.bounds());
+        all.extend(self.classic());
         all.extend(self.unit(name));
         all.extend(self.labels.iter().filter_map(|(label, seen)| seen.problem(label)));
         for (reason, series) in &self.hidden {
@@ -629,6 +654,17 @@ impl Family {
             return Some((Level::Warning, "outside_bounds", message));
         }
         None
+    }
+
+    fn classic(&self) -> Option<Problem> {
+        let ClassicBounds { bounds, standard } = self.classic.as_ref()?;
+        let added = bounds.len() - standard;
+        let (first, last) = (self.with_unit(*bounds.first()?), self.with_unit(*bounds.last()?));
+        let message = format!(
+            "exponential histogram, shown with {} bounds from {first} to {last}: {added} were added because values lie outside of the standard ones; check the unit if these values are not expected",
+            bounds.len()
+        );
+        (added > 0).then_some((Level::Note, "added_bounds", message))
     }
 
     fn with_unit(&self, bound: f64) -> String {

@@ -111,8 +111,12 @@ impl World {
     }
 
     fn histogram(&mut self, name: &str, unit: &str, bounds: &[f64], counts: &[u64], sum: f64) {
+        self.histogram_of(false, name, unit, bounds, counts, sum);
+    }
+
+    fn histogram_of(&mut self, beam: bool, name: &str, unit: &str, bounds: &[f64], counts: &[u64], sum: f64) {
         let line = Line(
-            false,
+            beam,
             name,
             unit,
             MetricKind::Histogram,
@@ -617,5 +621,18 @@ fn a_page_that_violates_openmetrics_is_reported_with_its_first_place() {
     world.check(
         &["Warning openmetrics http://head:8080/metrics"],
         &["families on its page: 3 times, first at line 4", "`strict: true`"],
+    );
+}
+
+#[test]
+fn histograms_of_one_family_with_different_bounds_are_noted() {
+    let mut world = World::new();
+    for (name, bounds) in [("same.time", &[0.1, 1.0]), ("other.time", &[0.1, 2.0])] {
+        world.histogram_of(true, name, "s", bounds, &[1, 0, 0], 0.1);
+        world.histogram_of(false, name, "s", &[0.1, 1.0], &[1, 0, 0], 0.1);
+    }
+    world.check(
+        &["Note mixed_bounds other_time_seconds"],
+        &["a sum over `le` is wrong"],
     );
 }

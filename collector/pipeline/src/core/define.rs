@@ -60,6 +60,9 @@ impl Core {
             def.style,
             &resolution.help,
         );
+        if let Some(bounds) = &bounds {
+            metric.family.explicit_bounds.get_or_init(|| bounds.clone());
+        }
         let renumbered = self.exposition.families.take_renumbered();
         self.reclaim(renumbered);
         let key = StreamKey {

@@ -2,8 +2,8 @@
 
 use dichroic_model::names::PageName;
 use dichroic_model::{MetricKind, NameStyle, PageType};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The id of a family.
 pub(crate) type FamilyId = u32;
@@ -22,6 +22,19 @@ pub struct Family {
     pub help: String,
     pub(crate) split_in_text: AtomicBool,
     pub(crate) split_in_openmetrics: AtomicBool,
+    /// The bounds of its first histogram with explicit ones.
+    pub(crate) explicit_bounds: OnceLock<Arc<[f64]>>,
+    /// Set by exporters; the ingest thread does not use it.
+    classic_bounds: Mutex<Option<ClassicBounds>>,
+}
+
+/// The bounds on which pages show the exponential histograms of a family.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassicBounds {
+    /// Upper bounds, ascending, in the exported unit, without +Inf.
+    pub bounds: Arc<[f64]>,
+    /// The number of bounds without those that were added because values lie outside.
+    pub standard: usize,
 }
 
 impl Family {
@@ -32,6 +45,8 @@ impl Family {
             help,
             split_in_text: AtomicBool::new(false),
             split_in_openmetrics: AtomicBool::new(false),
+            explicit_bounds: OnceLock::new(),
+            classic_bounds: Mutex::new(None),
         }
     }
 
@@ -44,6 +59,29 @@ impl Family {
     /// The same in OpenMetrics.
     pub fn split_in_openmetrics(&self) -> bool {
         self.split_in_openmetrics.load(Ordering::Relaxed)
+    }
+
+    /// The bounds of its first histogram with explicit ones.
+    pub fn explicit_bounds(&self) -> Option<&Arc<[f64]>> {
+        self.explicit_bounds.get()
+    }
+
+    /// The bounds on which pages show its exponential histograms, once it had one.
+    pub fn classic_bounds(&self) -> Option<ClassicBounds> {
+        let bounds = self.classic_bounds.lock();
+        bounds.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the bounds by what `change` returns for the present ones.
+    pub fn change_classic_bounds(
+        &self,
+        change: impl FnOnce(Option<&ClassicBounds>) -> Option<ClassicBounds>,
+    ) {
+        let bounds = self.classic_bounds.lock();
+        let mut bounds = bounds.unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = change(bounds.as_ref()) {
+            *bounds = Some(changed);
+        }
     }
 }
 
@@ -71,7 +109,13 @@ pub struct Metric {
 impl Metric {
     /// Bytes that the metric and its part of the family are accounted for.
     pub(crate) fn bytes(&self) -> usize {
-        // The name is in the metric, its key, the family and up to six claimed names; tables have spare capacity.
-        1_024 + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
+        // The name is in the metric, its key, the family and up to six claimed names; tables have spare capacity. Classic bounds are
+        // at most a hundred.
+        let classic = if self.kind == MetricKind::ExponentialHistogram {
+            1_024
+        } else {
+            0
+        };
+        1_024 + classic + 12 * self.name.len() + 2 * self.unit.len() + 2 * self.help.len()
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct FamilyLayout {
     pub(super) sum: Vec<u8>,
     pub(super) count: Vec<u8>,
     pub(super) created: Vec<u8>,
+    /// The classic bounds of the family's exponential histograms, the same for all rows of the page.
+    pub(super) classic: Option<Arc<[f64]>>,
     /// Text pages: `_gsum` and `_gcount` are separate families after the buckets.
     gsums: Vec<u8>,
     gcounts: Vec<u8>,
@@ -76,6 +78,10 @@ impl FamilyLayout {
             sum: with(if gauge_histogram { "_gsum" } else { "_sum" }),
             count: with(if gauge_histogram { "_gcount" } else { "_count" }),
             created: with("_created"),
+            classic: match kind {
+                PageType::Histogram => family.classic_bounds().map(|classic| classic.bounds),
+                _ => None,
+            },
             gsums: Vec::new(),
             gcounts: Vec::new(),
             states: Vec::new(),

@@ -3,6 +3,7 @@
 //! Takes chunks in family order, as `pipeline::Snapshot` returns them; a family may span chunks, and its header is written once. Labels are rendered when a series is defined, so a sample costs three copies and one formatted number: about 20 ns.
 //! Samples that a format forbids are omitted and counted.
 
+mod bounds;
 mod buckets;
 mod exemplar;
 mod family_layout;
@@ -12,7 +13,7 @@ mod split;
 mod target_info;
 mod utf8;
 
-use buckets::{ClassicBuckets, LeCache, Les, fixed_bounds};
+use buckets::{ClassicBuckets, LeCache, Les};
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
 use dichroic_pipeline::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
@@ -169,6 +170,13 @@ impl Renderer {
 
     /// Adds rows.
     pub fn chunk(&mut self, rows: &[Row]) {
+        // Before the first row of a family, so that all of them have the same bounds.
+        for row in rows {
+            if let RowValue::Exponential(cell) = &row.value {
+                let metric = &row.meta.metric;
+                bounds::cover(&metric.family, &metric.unit, cell, row.meta.factor);
+            }
+        }
         for row in rows {
             self.row(row);
         }
@@ -364,33 +372,48 @@ impl Renderer {
     // ---- histograms -------------------------------------------------------------------------------------------------------
 
     fn histogram(&mut self, row: &Row, cell: &HistogramCell, labels: &str) -> bool {
-        let les = self.les.shared(&cell.bounds);
-        let buckets = Buckets {
-            bounds: &cell.bounds,
-            les: &les,
-            counts: &cell.counts,
-            sum: cell.sum,
-        };
-        self.buckets(row, labels, &buckets)
+        let classic = self.layout.as_ref().and_then(|layout| layout.classic.clone());
+        if let Some(bounds) = classic.filter(|bounds| bounds[..] != cell.bounds[..])
+            && let Some(counts) = bounds::onto(&cell.counts, &cell.bounds, &bounds)
+        {
+            return self.buckets(row, labels, &bounds, &counts, cell.sum);
+        }
+        self.buckets(row, labels, &cell.bounds, &cell.counts, cell.sum)
     }
 
     fn exponential(&mut self, row: &Row, cell: &ExponentialCell, labels: &str) -> bool {
-        let bounds = fixed_bounds(&row.meta.metric.unit);
-        let les = self.les.fixed(bounds);
-        let mut classic = std::mem::take(&mut self.classic);
-        let buckets = Buckets {
-            bounds,
-            les: &les,
-            counts: classic.counts(cell, row.meta.factor, bounds),
-            sum: cell.sum,
+        let Some(layout) = &mut self.layout else {
+            return false;
         };
-        let fits = self.buckets(row, labels, &buckets);
+        if layout.classic.is_none() {
+            layout.classic = layout.family.classic_bounds().map(|classic| classic.bounds);
+        }
+        let Some(bounds) = layout.classic.clone() else {
+            return false;
+        };
+        let mut classic = std::mem::take(&mut self.classic);
+        let counts = classic.counts(cell, row.meta.factor, &bounds);
+        let fits = self.buckets(row, labels, &bounds, counts, cell.sum);
         self.classic = classic;
         fits
     }
 
     /// Writes the buckets of a histogram and its totals. `false` if the format cannot represent them.
-    fn buckets(&mut self, row: &Row, labels: &str, histogram: &Buckets<'_>) -> bool {
+    fn buckets(
+        &mut self,
+        row: &Row,
+        labels: &str,
+        bounds: &Arc<[f64]>,
+        counts: &[u64],
+        sum: Option<Number>,
+    ) -> bool {
+        let les = self.les.les(bounds);
+        let histogram = Buckets {
+            bounds,
+            les: &les,
+            counts,
+            sum,
+        };
         let labels = labels.as_bytes();
         let exemplar = self.exemplar_of(row).cloned();
         let strict = self.is_strict();
