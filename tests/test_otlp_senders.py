@@ -80,7 +80,7 @@ def test_a_refused_request_leaves_a_trace_with_its_sender():
         assert (line["reason"], line["peer"]) == ("too_large", "127.0.0.1"), line
         assert "receivers.otlp.max_request" in line["error"] and "OTel-OTLP-Exporter-Python" in line["user_agent"], line
         (line,) = lines(collector, "request accepted in part")
-        assert line["error"].startswith("traces are not supported: 1 span"), line
+        assert line["error"].startswith("1 of 1 spans were rejected; 1: this kind of data is not supported"), line
         assert line["peer"] == "127.0.0.1" and "OTel-OTLP-Exporter-Python" in line["user_agent"], line
 
 

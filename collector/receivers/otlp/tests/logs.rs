@@ -275,7 +275,7 @@ fn spans_are_counted_and_rejected_with_a_message() {
     assert_eq!((outcome.accepted, outcome.rejected), (0, 5));
     assert_eq!(
         outcome.message,
-        "traces are not supported: 5 spans were counted and dropped"
+        "5 of 5 spans were rejected; 5: this kind of data is not supported [unsupported], turn off its exporter, such as with OTEL_TRACES_EXPORTER=none, or use another endpoint for it"
     );
     assert_eq!(
         world.accounts(),

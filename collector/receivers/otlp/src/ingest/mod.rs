@@ -14,6 +14,7 @@ mod metrics;
 mod outcome;
 mod parts;
 mod point;
+mod rejections;
 mod resource_scope;
 mod sources;
 mod tally;

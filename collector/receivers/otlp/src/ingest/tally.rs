@@ -1,15 +1,13 @@
 //! The counts of one request, for the ledger and for the response.
 
 use super::outcome::RequestOutcome;
+use super::rejections::Rejections;
 use crate::service::Service;
 use dichroic_model::SourceId;
 use dichroic_pipeline::ledger::count_reason;
 use dichroic_pipeline::{DropReason, HiddenReason, Ledger, Signal};
-use std::fmt::Write;
 
 const SIGNALS: [Signal; 4] = [Signal::Metrics, Signal::Events, Signal::Logs, Signal::Traces];
-/// Most bytes of an example's name in a response.
-const EXAMPLE_BYTES: usize = 128;
 
 /// Counts since the last [`Tally::flush_to`], and over the whole request.
 #[derive(Debug)]
@@ -20,8 +18,8 @@ pub(super) struct Tally {
     hidden: Vec<(HiddenReason, u64)>,
     dropped: Vec<((Signal, DropReason), u64)>,
     accepted: u64,
-    /// Over the whole request, by reason, with the name of the first item dropped for it.
-    rejected: Vec<(DropReason, u64, String)>,
+    /// Over the whole request.
+    rejected: Rejections,
 }
 
 impl Tally {
@@ -33,7 +31,7 @@ impl Tally {
             hidden: Vec::new(),
             dropped: Vec::new(),
             accepted: 0,
-            rejected: Vec::new(),
+            rejected: Rejections::default(),
         }
     }
 
@@ -69,13 +67,7 @@ impl Tally {
             self.accepted += n;
             return;
         }
-        match self.rejected.iter_mut().find(|(r, _, _)| *r == reason) {
-            Some((_, count, _)) => *count += n,
-            None => {
-                let name = dichroic_model::attributes::cut(name, EXAMPLE_BYTES).to_owned();
-                self.rejected.push((reason, n, name));
-            }
-        }
+        self.rejected.add(reason, n, name);
     }
 
     /// Writes the counts since the last flush into the account of `source`.
@@ -99,52 +91,10 @@ impl Tally {
 
     /// The outcome of the whole request.
     pub(super) fn outcome(&self) -> RequestOutcome {
-        let rejected = self.rejected.iter().map(|(_, n, _)| n).sum();
-        let mut message = String::new();
-        if rejected > 0 && self.service == Service::Traces && self.only(DropReason::Unsupported) {
-            message = format!("traces are not supported: {rejected} spans were counted and dropped");
-        } else if rejected > 0 {
-            let _ = write!(message, "{rejected} {} were dropped:", self.service.items());
-            for (reason, n, name) in &self.rejected {
-                let _ = write!(message, " {n} {}", explain(*reason));
-                if !name.is_empty() {
-                    let _ = write!(message, ", the first of {name:?}");
-                }
-                message.push(';');
-            }
-            message.pop();
-        }
         RequestOutcome {
             accepted: self.accepted,
-            rejected,
-            message,
+            rejected: self.rejected.count(),
+            message: self.rejected.message(self.service, self.accepted),
         }
     }
-
-    fn only(&self, reason: DropReason) -> bool {
-        self.rejected.iter().all(|(r, _, _)| *r == reason)
-    }
-}
-
-/// A reason with the limit to raise or the error to correct.
-fn explain(reason: DropReason) -> String {
-    let message = match reason {
-        DropReason::SeriesLimit => "over limits.series",
-        DropReason::SeriesPerSource => "over limits.series_per_source",
-        DropReason::SeriesPerMetric => "over limits.series_per_metric",
-        DropReason::MemoryLimit => "over limits.memory",
-        DropReason::SourceLimit => "over limits.sources",
-        DropReason::LabelLimit => "with more labels than limits.labels, or with a name over its length limit",
-        DropReason::Buckets => {
-            "with too many buckets, or with counts that do not match their bounds or total"
-        }
-        DropReason::SchemaLimit => "over the limit of event names",
-        DropReason::Malformed => {
-            "that violate OTLP (missing value or name, unknown temporality, or malformed attributes)"
-        }
-        DropReason::Backwards => "with a negative delta of a monotonic sum",
-        DropReason::TooLarge => "over the size limit",
-        other => other.as_str(),
-    };
-    format!("{message} [{}]", reason.as_str())
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dichroic_model::attributes::cut;
 
 /// Most bytes of a message in a response.
-const MESSAGE_BYTES: usize = 1_024;
+const MESSAGE_BYTES: usize = 2_048;
 
 /// Encoding of a request and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

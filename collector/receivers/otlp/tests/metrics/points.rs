@@ -342,8 +342,9 @@ fn the_response_states_how_many_points_were_rejected_and_why() {
         ),
         gauge("", vec![int(1)]),
     ]);
-    let message = "3 data points were dropped: 2 over limits.series_per_metric [series_per_metric], the first of \"g\"; \
-        1 that violate OTLP (missing value or name, unknown temporality, or malformed attributes) [malformed]";
+    let message = "3 of 4 data points were rejected; 2 of \"g\": the metric has limits.series_per_metric series \
+        [series_per_metric], remove attributes with many values, or raise the limit; 1: no name, no value, an invalid number, an \
+        unknown temporality, or invalid attributes [malformed], check the instrument and the exporter";
     let expected = RequestOutcome {
         accepted: 1,
         rejected: 3,
