@@ -15,7 +15,9 @@
 -define(MAX_METRICS, 500).
 -define(MAX_TAGS, 32).
 -define(SERIES, 1000).
+%% Without an event for this time a series is removed, in seconds: a last value is stale then, a total remains in the collector.
 -define(EXPIRE_S, 86400).
+-define(EXPIRE_LAST_S, 3600).
 -define(MAX_NAME, 255).
 
 -type aggregate() :: {[atom()], [dichroic_expression:condition()], dichroic_expression:labels(), #entry{}}.
@@ -96,7 +98,7 @@ metric(#{type := Type, name := Name} = M, Series) ->
     {Labels, Names} = tags(M),
     {Measurement, From, To} = source(maps:get(measurement, M, lists:last(Parts)), maps:get(unit, M, unit)),
     Unit = unit(From),
-    {Entry, Shape} = shape(Type, in_unit(From, To, Reporter), Unit, #entry{key = 0, type = counter, cap = min(?SERIES, Series), expire_s = ?EXPIRE_S,
+    {Entry, Shape} = shape(Type, in_unit(From, To, Reporter), Unit, #entry{key = 0, type = counter, cap = min(?SERIES, Series), expire_s = expire(Type, Reporter),
                                                          late = [none || _ <- Names]}),
     Value = case Type of
                 counter -> undefined;
@@ -211,6 +213,11 @@ tags(M) ->
         #{tag_values := F} when is_function(F, 1), Pairs =/= [] -> {{tagged, F, Pairs}, Names};
         _ -> {[{meta, A, Name} || {A, Name} <- Pairs], Names}
     end.
+
+expire(_, #{expire_s := S}) when is_integer(S), S >= 300, S < 1 bsl 31 -> S;
+expire(_, #{expire_s := _}) -> throw("expire_s must be a number of seconds, at least 300");
+expire(last_value, _) -> ?EXPIRE_LAST_S;
+expire(_, _) -> ?EXPIRE_S.
 
 %%% Entry and definition
 

@@ -104,6 +104,19 @@ app_metrics_are_counted_like_those_of_a_plan_test_() ->
      check("one that drops some", {counter, "shop.checkout.stop.count", [{drop, fun(_, #{duration := D}) -> D > 5 end}]}, Two,
            [{<<"counter">>, [], <<>>, [], {1, 0.0}}])].
 
+a_last_value_expires_earlier_than_a_total_unless_the_application_says_otherwise_test() ->
+    Of = fun(Type, Options) ->
+        case dichroic_app_metrics:compile([{Type, "shop.checkout.stop.duration", Options}], 10) of
+            {[{_, _, _, #entry{expire_s = S}}], []} -> S;
+            {[], [[null, Message]]} -> Message
+        end
+    end,
+    ?assertEqual(3600, Of(last_value, [])),
+    ?assertEqual(86400, Of(sum, [])),
+    ?assertEqual(600, Of(last_value, [{reporter_options, [{expire_s, 600}]}])),
+    [?assertMatch(<<"metrics: expire_s must be a number of seconds, at least 300", _/binary>>, Of(last_value, [{reporter_options, [{expire_s, Bad}]}]))
+     || Bad <- [299, 0, 600.0, hour]].
+
 functions_that_raise_count_nothing_and_stop_nothing_test() ->
     Bad = fun(_) -> error(no) end,
     with([{sum, "shop.checkout.stop.duration", [{measurement, Bad}]},

@@ -91,6 +91,8 @@ pub struct Warnings {
     pub cut_values: u64,
     /// Idle series with delta temporality that expired, and with them their totals.
     pub expired_deltas: u64,
+    /// Gauges that expired because nothing refreshed them.
+    pub expired_gauges: u64,
 }
 
 /// Salt of exposition identities; sources salt with their id, which is smaller.
@@ -167,6 +169,7 @@ impl Core {
             resets: counters.resets,
             cut_values: counters.cut_values,
             expired_deltas: counters.expired_deltas,
+            expired_gauges: counters.expired_gauges,
         }
     }
 

@@ -250,6 +250,30 @@ fn a_reset_series_starts_without_history() {
 }
 
 #[test]
+fn a_gauge_that_nothing_refreshes_expires_and_is_counted() {
+    let mut store = store(|_| {});
+    let source = store
+        .open_source(spec("s", Expiry::AfterIdle(300 * SECOND)), NOW)
+        .unwrap();
+    let refreshed = |store: &mut Core, at| {
+        let series = define_series(store, &source, GAUGE, &[]).unwrap();
+        store.set_number(series, Number::int(1), Times::at(at)).unwrap();
+    };
+    refreshed(&mut store, NOW);
+    set(&mut store, &source, COUNTER, &[], 1);
+    // The same value again refreshes it.
+    refreshed(&mut store, NOW + 200 * SECOND);
+    for (after, left, expired) in [(302, 1, 0), (499, 1, 0), (502, 0, 1)] {
+        store.sweep(NOW + after * SECOND);
+        assert_eq!(
+            (store.series(), store.warnings().expired_gauges),
+            (left, expired),
+            "after {after} s"
+        );
+    }
+}
+
+#[test]
 fn a_delta_total_outlives_a_cumulative_one_and_its_end_is_counted() {
     let mut store = store(|_| {});
     let spec = SourceSpec {

@@ -138,7 +138,7 @@ fn stage(reading: &Reading) -> Value {
 }
 
 /// The conditions with their names in the self telemetry.
-pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 8] {
+pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 9] {
     [
         ("label_collisions", warnings.label_collisions),
         ("several_writers", warnings.several_writers),
@@ -148,6 +148,7 @@ pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 8] {
         ("resets", warnings.resets),
         ("cut_values", warnings.cut_values),
         ("expired_deltas", warnings.expired_deltas),
+        ("expired_gauges", warnings.expired_gauges),
     ]
 }
 

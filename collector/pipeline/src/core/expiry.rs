@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::series::slot::SeriesRef;
-use dichroic_model::{SourceId, Temporality, UnixNanos};
+use dichroic_model::{SourceId, UnixNanos};
 
 /// Series that expire per sweep: about half a millisecond.
 const PER_SWEEP: usize = 1_024;
@@ -12,6 +12,14 @@ impl Core {
     /// since the last reload.
     pub fn expire(&mut self, series: SeriesRef) {
         if self.series.exists(series) {
+            self.remove(series.index);
+        }
+    }
+
+    /// As [`Core::expire`], for a series that nothing has refreshed for its idle time: counted in [`Core::warnings`].
+    pub fn expire_idle_series(&mut self, series: SeriesRef) {
+        if self.series.exists(series) {
+            self.series.count_idle(series.index);
             self.remove(series.index);
         }
     }
@@ -68,9 +76,7 @@ impl Core {
                 self.series.retire_idle_writers(index, now);
             }
             if self.series.is_due(index, now, stale, shortest_idle) {
-                let meta = self.series.slots[index as usize].meta.as_ref();
-                let delta = meta.is_some_and(|meta| meta.temporality == Temporality::Delta);
-                self.series.counters.expired_deltas += u64::from(delta);
+                self.series.count_idle(index);
                 self.remove(index);
                 *budget -= 1;
             }

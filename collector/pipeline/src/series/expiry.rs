@@ -5,7 +5,7 @@ use super::explicit::Explicit;
 use super::meta::SeriesMeta;
 use super::slot::SeriesRef;
 use super::{Series, TENTH};
-use dichroic_model::{Expiry, SECOND, Temporality, UnixNanos};
+use dichroic_model::{Expiry, MetricKind, SECOND, Temporality, UnixNanos};
 use std::ops::Range;
 
 /// Slots checked per sweep: some tens of microseconds.
@@ -66,6 +66,18 @@ impl Series {
         slot.expires_idle
             && touched.saturating_add(shortest_idle) < now
             && idle_time(meta).is_some_and(|idle| touched.saturating_add(idle) < now)
+    }
+
+    /// Counts the end of an idle series, if something is lost with it.
+    pub(crate) fn count_idle(&mut self, index: u32) {
+        let Some(meta) = &self.slots[index as usize].meta else {
+            return;
+        };
+        if meta.temporality == Temporality::Delta {
+            self.counters.expired_deltas += 1;
+        } else if meta.metric.kind == MetricKind::Gauge {
+            self.counters.expired_gauges += 1;
+        }
     }
 
     /// Starts a new resolution after a reload. Every series keeps its state, but its references become stale and its fingerprints are

@@ -83,6 +83,7 @@ pub(crate) struct SeriesCounters {
     pub(crate) resets: u64,
     pub(crate) cut_values: u64,
     pub(crate) expired_deltas: u64,
+    pub(crate) expired_gauges: u64,
 }
 
 impl Series {

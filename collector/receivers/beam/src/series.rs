@@ -289,6 +289,8 @@ impl SeriesTable {
         let Some(series) = released.series else { return };
         self.owners.remove(&series);
         match released.kind {
+            // The relay releases a series of its plan when it is idle, else because a new plan lacks it.
+            RowKind::Gauge if self.planned(released.measure).is_some() => store.expire_idle_series(series),
             RowKind::Gauge | RowKind::UpDown => store.expire(series),
             _ => self.evicted.add(series, self.limit as usize, store),
         }
