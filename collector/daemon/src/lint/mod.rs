@@ -300,6 +300,7 @@ impl Seen {
                 subject: page.clone(),
                 source: String::new(),
                 message: "its histograms have different bounds, so that a sum over `le` is wrong; give all of them the same bounds".to_owned(),
+                details: Vec::new(),
             });
         }
         for (relay, service) in inputs.relays {
