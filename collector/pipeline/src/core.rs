@@ -455,4 +455,38 @@ impl Core {
     pub fn interest(&mut self, now: UnixNanos) -> &Interest {
         self.events.interest(now)
     }
+
+    // ---- what nodes are requested to send ---------------------------------------------------------------------------------
+
+    /// A node that sends events on request has connected. `start`: when its events started, 0 if unknown. `continues`: it is still
+    /// the process of its connection before.
+    pub fn node_connected(&mut self, source: &Arc<Source>, start: UnixNanos, continues: bool) {
+        self.events.node_connected(source, start, continues);
+    }
+
+    /// All streams that the node can be requested to send. Those with a time are not sent, since then if they were sent until now. A
+    /// time in which a stream was not sent becomes a gap [`GapReason::NotSubscribed`] for subscribers that look back.
+    pub fn node_sends<'s>(
+        &mut self,
+        source: SourceId,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)>,
+        now: UnixNanos,
+    ) {
+        self.events.node_sends(source, streams, now);
+    }
+
+    /// The node sends what it can of the [`Interest`] of this generation. Call it after [`Core::node_sends`].
+    pub fn node_answered(&mut self, source: SourceId, generation: u64, now: UnixNanos) {
+        self.events.node_answered(source, generation, now);
+    }
+
+    /// Rows of a stream that is no longer requested were dropped; the earliest is from this time.
+    pub fn node_rows_dropped(&mut self, source: SourceId, schema: &EventSchema, earliest: UnixNanos) {
+        self.events.node_rows_dropped(source, schema, earliest);
+    }
+
+    /// The node has disconnected. `heard`: when its last data arrived.
+    pub fn node_disconnected(&mut self, source: SourceId, heard: UnixNanos, now: UnixNanos) {
+        self.events.node_disconnected(source, heard, now);
+    }
 }

@@ -171,7 +171,12 @@ fn replay_is_bounded_in_bytes_and_age_and_resume_reports_evicted_rows() {
     let mut fixture = Fixture::new(|l| l.replay_seconds = 60);
     fixture.publish("a", 1, NOW);
     fixture.publish("a", 1, NOW + 61 * SECOND);
-    let subscription = fixture.subscribe("a", |w| w.replay_from = Some(0)).unwrap();
+    fixture.now = NOW + 61 * SECOND;
+    let subscription = fixture.subscribe("a", |w| w.replay_from = Some(NOW)).unwrap();
+    assert_eq!(received(&subscription), ["gap BeyondReplay None", "a@1+1"]);
+    let subscription = fixture
+        .subscribe("a", |w| w.replay_from = Some(NOW + SECOND))
+        .unwrap();
     assert_eq!(received(&subscription), ["a@1+1"]);
 }
 

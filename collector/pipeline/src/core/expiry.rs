@@ -94,6 +94,7 @@ impl Core {
         while let Some(last) = self.last_of(id) {
             self.remove(last);
         }
+        self.events.remove_source(id);
         if let Some(labels) = self.sources.remove(id) {
             for labels in labels {
                 self.exposition.groups.leave(labels, id);

@@ -3,16 +3,20 @@
 //! Receivers read the patterns of the subscribers ([`request::Interest`]), so that a relay sends raw events only while there is a
 //! subscriber for them.
 
+mod demand;
 mod replay;
 pub mod request;
 mod subscribers;
 
-use dichroic_model::{Batch, EventKind, EventSchema, GapReason, Limits, SECOND, Source, UnixNanos};
+use demand::{Demand, Lookback, missed};
+use dichroic_model::{
+    Batch, EventKind, EventSchema, GapReason, Limits, Pattern, SECOND, Source, SourceId, UnixNanos,
+};
 use replay::{Gap, Replay};
 use request::{Interest, StreamItem, StreamRequest, Subscription};
 use std::collections::HashMap;
 use std::sync::Arc;
-use subscribers::Subscribers;
+use subscribers::{Start, Subscribers};
 
 /// Kind, name, measurements, metadata.
 type SchemaKey = (EventKind, String, Vec<(String, String)>, Vec<String>);
@@ -26,6 +30,7 @@ pub(crate) struct Events {
     replay_bytes: usize,
     replay_age: UnixNanos,
     subscribers: Subscribers,
+    demand: Demand,
 }
 
 fn index(kind: EventKind) -> usize {
@@ -45,6 +50,7 @@ impl Events {
             replay_bytes: limits.replay_bytes,
             replay_age: limits.replay_seconds * SECOND,
             subscribers: Subscribers::new(limits),
+            demand: Demand::default(),
         }
     }
 
@@ -125,11 +131,95 @@ impl Events {
             return None;
         }
         let replay = &self.replays[index(request.kind)];
-        let backlog = replay.backlog(&request);
+        let back_to = match request.resume_from {
+            Some(from) => Some(replay.time_of(from)),
+            None => request.replay_from.filter(|time| *time < now),
+        };
+        let mut backlog = replay.backlog(&request, back_to.unwrap_or(now));
         let resumed = request
             .resume_from
             .is_none_or(|from| replay.reaches(from.position));
-        Some(self.subscribers.add(request, backlog, replay.next, resumed))
+        if let (None, Some(time)) = (request.resume_from, back_to)
+            && !replay.reaches_back_to(time)
+        {
+            let gap = Gap {
+                schemas: Arc::default(),
+                source: None,
+                reason: GapReason::BeyondReplay,
+                lost: None,
+                time: None,
+            };
+            backlog.splice(0..0, gap.item(&request));
+        }
+        let mut open_gaps = Vec::new();
+        if let Some(back_to) = back_to {
+            let Lookback { ended, open } = self.demand.lookback(&request, back_to, now);
+            open_gaps = open;
+            let unknown = self
+                .matches_nothing(&request)
+                .then(|| missed(None, Vec::new(), back_to, now));
+            backlog.extend(
+                ended
+                    .into_iter()
+                    .chain(unknown)
+                    .filter_map(|gap| gap.item(&request)),
+            );
+        }
+        let start = Start {
+            backlog,
+            open_gaps,
+            back_to,
+            position: replay.next,
+            resumed,
+            now,
+        };
+        Some(self.subscribers.add(request, start))
+    }
+
+    /// Whether a pattern matches no event of any node or other sender, though a node might have it: no plan requests it.
+    fn matches_nothing(&self, request: &StreamRequest) -> bool {
+        let known = |pattern: &Pattern| {
+            let matches = |schema: &EventSchema| schema.kind == request.kind && pattern.matches(&schema.name);
+            self.demand.has(matches) || self.schemas.values().any(|schema| matches(schema))
+        };
+        self.demand.is_any_connected() && !request.patterns.iter().all(known)
+    }
+
+    // ---- what nodes send, see [`Demand`] ----------------------------------------------------------------------------------
+
+    pub(crate) fn node_connected(&mut self, source: &Arc<Source>, start: UnixNanos, continues: bool) {
+        self.demand.connected(source, start, continues);
+    }
+
+    pub(crate) fn node_sends<'s>(
+        &mut self,
+        source: SourceId,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)>,
+        now: UnixNanos,
+    ) {
+        for missed in self.demand.sends(source, streams, now) {
+            if let Some(schema) = missed.gap.schemas.first() {
+                self.replays[index(schema.kind)].push_gap(missed.gap.clone());
+            }
+            self.subscribers.send_missed(&missed);
+        }
+    }
+
+    pub(crate) fn node_answered(&mut self, source: SourceId, generation: u64, now: UnixNanos) {
+        self.subscribers.end_gaps(source, generation, now);
+    }
+
+    pub(crate) fn node_rows_dropped(&mut self, source: SourceId, schema: &EventSchema, since: UnixNanos) {
+        self.demand.dropped(source, schema, since);
+    }
+
+    pub(crate) fn node_disconnected(&mut self, source: SourceId, heard: UnixNanos, now: UnixNanos) {
+        self.demand.disconnected(source, heard, now);
+        self.subscribers.end_gaps(source, u64::MAX, heard);
+    }
+
+    pub(crate) fn remove_source(&mut self, source: SourceId) {
+        self.demand.remove(source);
     }
 
     /// Removes disconnected subscribers and ended leases.

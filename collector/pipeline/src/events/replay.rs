@@ -55,7 +55,6 @@ impl Gap {
         })
     }
 
-    #[allow(dead_code)]
     /// The part of it after a time; all of it if it has none.
     pub fn since(mut self, start: UnixNanos) -> Option<Gap> {
         if let Some(time) = &mut self.time {
@@ -85,6 +84,8 @@ pub(super) struct Replay {
     bytes: usize,
     /// Position of the next row.
     pub(super) next: u64,
+    /// When the newest removed batch was received.
+    removed: Option<UnixNanos>,
 }
 
 impl Replay {
@@ -102,6 +103,7 @@ impl Replay {
                 break;
             };
             self.bytes -= evicted.batch.size();
+            self.removed = Some(evicted.batch.received);
         }
     }
 
@@ -127,9 +129,10 @@ impl Replay {
         self.gaps.push(gap);
     }
 
-    /// The items with which a new subscription starts.
-    pub(super) fn backlog(&self, request: &StreamRequest) -> Vec<StreamItem> {
+    /// The items with which a new subscription starts. `back_to`: the time of the position or of the replay that it requests.
+    pub(super) fn backlog(&self, request: &StreamRequest, back_to: UnixNanos) -> Vec<StreamItem> {
         let mut items = Vec::new();
+        let item = |gap: &Gap| gap.clone().since(back_to)?.item(request);
         for Entry { gaps, batch } in &self.entries {
             let (rows, losses) = match (request.resume_from, request.replay_from) {
                 (Some(from), _) => (
@@ -141,7 +144,7 @@ impl Replay {
             };
             if losses {
                 let gaps = gaps.iter().flat_map(|gaps| &gaps.0);
-                items.extend(gaps.filter_map(|gap| gap.item(request)));
+                items.extend(gaps.filter_map(item));
             }
             if rows && request.matches(&batch.schema) {
                 items.push(StreamItem::Batch(batch.clone()));
@@ -154,10 +157,29 @@ impl Replay {
             (None, Some(time)) => latest.is_some_and(|received| received >= time),
             (None, None) => false,
         };
+        let timed = request.resume_from.is_none() && request.replay_from.is_some();
+        if timed && !losses {
+            items.extend(self.gaps.iter().filter(|gap| gap.time.is_some()).filter_map(item));
+        }
         if losses {
-            items.extend(self.gaps.iter().filter_map(|gap| gap.item(request)));
+            items.extend(self.gaps.iter().filter_map(item));
         }
         items
+    }
+
+    /// A time before which a subscriber has received everything.
+    pub(super) fn time_of(&self, from: ResumePoint) -> UnixNanos {
+        let received = |entry: &&Entry| {
+            let position = entry.batch.position;
+            position < from.position || (position == from.position && from.received)
+        };
+        let last = self.entries.iter().rev().find(received);
+        last.map_or(0, |entry| entry.batch.received)
+    }
+
+    /// Whether the replay contains every row received from the time on.
+    pub(super) fn reaches_back_to(&self, time: UnixNanos) -> bool {
+        self.removed.is_none_or(|removed| removed < time)
     }
 
     /// Whether the replay contains every published row from the position on.

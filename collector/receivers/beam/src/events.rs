@@ -1,10 +1,10 @@
 //! EVENTS of a relay → batches of the stream: checked, rewritten to the collector's schema, source and position, published as bytes.
 
 use crate::stream_spec::StreamSpec;
-use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
+use dichroic_model::{Batch, EventKind, EventSchema, SECOND, Source, UnixNanos};
 use dichroic_pipeline::{Core, Signal};
 use dichroic_wire::limits::SCHEMAS_PER_RELAY;
-use dichroic_wire::{Events, EventsHeader, EventsScratch, StreamEntry, events};
+use dichroic_wire::{Cell, Events, EventsHeader, EventsScratch, StreamEntry, events};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,6 +16,29 @@ struct RelayStream {
     requested: bool,
     /// It was in a plan of this connection: rows may be in flight.
     planned_before: bool,
+    /// The current plan had no room for it.
+    left_out: bool,
+    /// The relay sends its rows: it has confirmed the plan, or rows have arrived.
+    flows: bool,
+    /// Time of the first row of the last frame.
+    last: UnixNanos,
+}
+
+/// A withdrawn stream ends in the relay this long before, or earlier if its last rows were: a relay drops rows that it still holds.
+const WITHDRAWN_ROWS: UnixNanos = SECOND / 10;
+/// Rows older than this were not held by the relay when the stream was withdrawn.
+const WITHDRAWN_ROWS_MOST: UnixNanos = 10 * SECOND;
+
+impl RelayStream {
+    /// Since when its rows are missing, if it is withdrawn now.
+    fn ends(&self, now: UnixNanos) -> UnixNanos {
+        let last = if self.last + WITHDRAWN_ROWS_MOST < now {
+            now
+        } else {
+            self.last.min(now)
+        };
+        last.saturating_sub(WITHDRAWN_ROWS)
+    }
 }
 
 /// Result of a frame of rows.
@@ -25,6 +48,8 @@ pub(crate) enum Published {
     Yes,
     /// Not requested any more.
     Withdrawn,
+    /// Not published: the plan was not confirmed yet. Call [`RelayStreams::confirm`], and publish again.
+    Unconfirmed,
 }
 
 /// The raw events of one connection, by the schema of the plan.
@@ -63,6 +88,9 @@ impl RelayStreams {
                         schema,
                         requested: false,
                         planned_before: false,
+                        left_out: false,
+                        flows: false,
+                        last: 0,
                     });
                 }
                 Err(_) => unregistered += 1,
@@ -83,11 +111,40 @@ impl RelayStreams {
         let mut entries = Vec::new();
         for spec in specs.iter().filter(|spec| wanted(spec)) {
             if let Some(stream) = self.by_schema.get_mut(&spec.schema) {
-                (stream.requested, stream.planned_before) = (true, true);
+                (stream.requested, stream.planned_before, stream.left_out) = (true, true, false);
                 entries.push(spec.entry());
             }
         }
+        self.by_schema
+            .values_mut()
+            .for_each(|stream| stream.flows &= stream.requested);
         entries
+    }
+
+    /// The plan has only these of the requested streams.
+    pub(crate) fn cut(&mut self, planned: &[StreamEntry]) {
+        let planned: HashSet<u32> = planned.iter().map(|entry| entry.schema).collect();
+        for (id, stream) in &mut self.by_schema {
+            stream.left_out = stream.requested && !planned.contains(id);
+            stream.flows &= !stream.left_out;
+        }
+    }
+
+    /// The relay sends the requested streams, except these.
+    pub(crate) fn confirm(&mut self, refused: &HashSet<u32>) {
+        for (id, stream) in &mut self.by_schema {
+            stream.flows = stream.requested && !stream.left_out && !refused.contains(id);
+        }
+    }
+
+    /// The streams of the blueprint that are registered. Of those that the relay does not send, when they ended if they end now.
+    pub(crate) fn sent<'s>(
+        &'s self,
+        specs: &'s [StreamSpec],
+        now: UnixNanos,
+    ) -> impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)> {
+        let streams = specs.iter().filter_map(|spec| self.by_schema.get(&spec.schema));
+        streams.map(move |stream| (&stream.schema, (!stream.flows).then(|| stream.ends(now))))
     }
 
     /// Whether [`RelayStreams::request`] would return other entries than the last time.
@@ -125,7 +182,7 @@ impl RelayStreams {
         let violation = |message| Err(EventsError::Violation(message, rows as u64));
         let Some(stream) = self
             .by_schema
-            .get(&header.schema)
+            .get_mut(&header.schema)
             .filter(|stream| stream.planned_before)
         else {
             if self.some_removed {
@@ -149,7 +206,16 @@ impl RelayStreams {
             return violation("EVENTS of a relay must have source 0 and position 0".to_owned());
         }
         if !stream.requested {
+            if let Some(earliest) = earliest(&events) {
+                store.node_rows_dropped(source.id, schema, earliest);
+            }
             return Ok((header.schema, rows as u64, Published::Withdrawn));
+        }
+        if !stream.flows {
+            return Ok((header.schema, rows as u64, Published::Unconfirmed));
+        }
+        if let Cell::Int(time) = events.cell(0, 0) {
+            stream.last = u64::try_from(time).unwrap_or(0);
         }
         let position = store.next_position(schema.kind);
         let mut body: Box<[u8]> = body.into();
@@ -169,6 +235,15 @@ impl RelayStreams {
         });
         Ok((header.schema, rows as u64, Published::Yes))
     }
+}
+
+/// The time of the earliest row.
+fn earliest(events: &Events<'_>) -> Option<UnixNanos> {
+    let time = |row| match events.cell(row, 0) {
+        Cell::Int(time) => u64::try_from(time).ok(),
+        _ => None,
+    };
+    (0..events.rows()).filter_map(time).min()
 }
 
 /// An EVENTS frame that ends the connection.

@@ -11,6 +11,7 @@ use crate::status::StatusBoard;
 use dichroic_model::{SECOND, SourceId, UnixNanos};
 use dichroic_pipeline::Core;
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
+use dichroic_wire::hello::RelayMode;
 use dichroic_wire::{Goodbye, GoodbyeCode, RelayHello};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -215,7 +216,10 @@ impl Registry {
                     &message,
                 ));
             }
-            node.retained = loser.relay.borrow_mut().retain();
+            let mut relay = loser.relay.borrow_mut();
+            store.node_disconnected(relay.source().id, relay.heard(), now);
+            node.retained = relay.retain();
+            drop(relay);
             loser.close(superseded(&hello, same_vm));
         }
         let spec = source_spec(&key, &hello);
@@ -236,6 +240,7 @@ impl Registry {
         }
         node.source = Some(source.id);
         (node.os_pid, node.epoch, node.attempt) = (hello.os_pid, hello.epoch, hello.attempt);
+        store.node_connected(&source, events_start(&hello, now), same_vm);
         let relay = Relay::new(store, &config, source, hello, retained, same_epoch, now);
         let connection = Rc::new(Connection {
             key,
@@ -294,6 +299,7 @@ impl Registry {
             .record("result", &end);
         (status.ended, status.end) = (Some(now), end);
         self.0.board.write(&connection.key, status);
+        store.node_disconnected(id, relay.heard(), now);
         store.end_source(id, now);
         (node.live, node.ended, node.retained) = (None, now, relay.retain());
     }
@@ -358,6 +364,14 @@ fn take_unnamed(nodes: &mut HashMap<String, Node>, hello: &RelayHello) -> Option
         .0
         .clone();
     nodes.remove_entry(&key)
+}
+
+/// When the events of a node started: an application may have run before its relay was attached.
+fn events_start(hello: &RelayHello, now: UnixNanos) -> UnixNanos {
+    match hello.mode {
+        RelayMode::Installed => u64::try_from(hello.epoch).unwrap_or(0).min(now),
+        RelayMode::Attached => 0,
+    }
 }
 
 fn closing() -> Goodbye {

@@ -23,7 +23,7 @@ use dichroic_wire::{
     FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, frame,
     hello,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -78,6 +78,10 @@ pub struct Relay {
     folded: HashMap<Term, u64>,
     status: RelayStatus,
     generation: i64,
+    /// Generation of the interest that the plan has.
+    planned: u64,
+    /// When its last frame arrived.
+    heard: UnixNanos,
     /// Event schemas refused for lack of room, over all plans.
     schemas_refused: u64,
     /// The node reported variables that the plan does not use yet.
@@ -141,6 +145,8 @@ impl Relay {
             stale: false,
             hello,
             generation: 0,
+            planned: 0,
+            heard: now,
             schemas_refused: 0,
             settled: false,
         };
@@ -182,6 +188,7 @@ impl Relay {
     /// relay's `max_frame` are left out and listed as refused in the status.
     pub fn plan(&mut self, config: &Config, interest: &Interest, generation: i64, out: &mut Vec<u8>) {
         self.generation = generation;
+        self.planned = interest.generation;
         let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
         let mut plan = Plan {
             generation,
@@ -201,6 +208,7 @@ impl Relay {
             carries: self.blueprint.carries.clone(),
         };
         self.status.refused = self.blueprint.left_out.clone();
+        let requested = plan.streams.len();
         plan.streams.truncate(PLAN_ENTRIES - plan.aggregates.len());
         let before = out.len();
         let mut cut = 0;
@@ -226,6 +234,9 @@ impl Relay {
                 false => plan.streams.truncate(keep),
             }
         }
+        if plan.streams.len() < requested {
+            self.streams.cut(&plan.streams);
+        }
         if cut > 0 {
             let message = format!(
                 "the plan exceeds the relay's max_frame of {} bytes",
@@ -233,6 +244,32 @@ impl Relay {
             );
             self.status.refused.push((format!("{cut} entries"), message));
         }
+    }
+
+    /// Tells the store which streams the node sends. Call it after [`Relay::plan`].
+    pub fn report_streams(&self, store: &mut Core, now: UnixNanos) {
+        let streams = self.streams.sent(&self.blueprint.streams, now);
+        store.node_sends(self.source.id, streams, now);
+    }
+
+    /// The interest has changed, but the plan has everything that the node can send of it.
+    pub fn covers(&mut self, store: &mut Core, interest: u64, now: UnixNanos) {
+        self.planned = interest;
+        if self.status.generation == self.generation {
+            store.node_answered(self.source.id, interest, now);
+        }
+    }
+
+    /// The relay sends the streams of the plan, except the refused ones.
+    fn confirm(&mut self, store: &mut Core, refused: &HashSet<u32>, now: UnixNanos) {
+        self.streams.confirm(refused);
+        self.report_streams(store, now);
+        store.node_answered(self.source.id, self.planned, now);
+    }
+
+    /// When its last frame arrived.
+    pub fn heard(&self) -> UnixNanos {
+        self.heard
     }
 
     /// Whether the node reported variables that the plan does not use yet.
@@ -262,6 +299,7 @@ impl Relay {
         now: UnixNanos,
         out: &mut Vec<u8>,
     ) -> Result<FrameOutcome, Violation> {
+        self.heard = now;
         match frame.frame_type {
             FrameType::Numbers => self.numbers(store, frame.body, now)?,
             FrameType::Histograms => self.histograms(store, frame.body, now)?,
@@ -275,7 +313,7 @@ impl Relay {
             FrameType::Pong => {
                 Pong::decode(frame.body)?;
             }
-            FrameType::Plan => self.reply(PlanReply::decode(frame.body)?),
+            FrameType::Plan => self.reply(store, PlanReply::decode(frame.body)?, now),
             FrameType::Goodbye => return Ok(FrameOutcome::Goodbye(Goodbye::decode(frame.body)?)),
             FrameType::Unknown(_) => self.status.unknown_frames += 1,
             FrameType::Hello | FrameType::Gap | FrameType::Mixed => {
@@ -398,7 +436,13 @@ impl Relay {
 
     fn events(&mut self, store: &mut Core, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
         let id = self.source.id;
-        match self.streams.publish(store, &self.source, body, now) {
+        let mut published = self.streams.publish(store, &self.source, body, now);
+        if let Ok((.., Published::Unconfirmed)) = published {
+            // The reply is behind these rows.
+            self.confirm(store, &HashSet::new(), now);
+            published = self.streams.publish(store, &self.source, body, now);
+        }
+        match published {
             Ok((schema, rows, published)) => {
                 self.account.received(schema, rows);
                 self.status.events += rows;
@@ -407,7 +451,9 @@ impl Relay {
                 ledger.received(id, signal, rows);
                 match published {
                     Published::Yes => ledger.applied(id, signal, rows),
-                    Published::Withdrawn => ledger.dropped(id, signal, DropReason::Withdrawn, rows),
+                    Published::Withdrawn | Published::Unconfirmed => {
+                        ledger.dropped(id, signal, DropReason::Withdrawn, rows);
+                    }
                 }
                 Ok(())
             }
@@ -421,7 +467,7 @@ impl Relay {
         }
     }
 
-    fn reply(&mut self, reply: PlanReply) {
+    fn reply(&mut self, store: &mut Core, reply: PlanReply, now: UnixNanos) {
         if self.hello.variables != reply.variables {
             self.hello.variables = reply.variables;
             self.stale = true;
@@ -435,6 +481,9 @@ impl Relay {
             return;
         }
         self.status.generation = reply.generation;
+        let schema = |entry: Option<i64>| u32::try_from(entry?).ok();
+        let refused = reply.refused.iter().filter_map(|refused| schema(refused.entry));
+        self.confirm(store, &refused.collect(), now);
         for refused in reply.refused {
             let name = self.entry_name(refused.entry);
             let node = &self.hello.node;

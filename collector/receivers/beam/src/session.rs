@@ -186,6 +186,7 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         let interest = store.interest(now()).clone();
         let mut relay = connection.relay.borrow_mut();
         relay.plan(&config, &interest, registry.next_generation(), &mut self.out);
+        relay.report_streams(&mut store, now());
         let hello = relay.hello();
         Span::current()
             .record("node", &hello.node)
@@ -398,7 +399,8 @@ impl Plans {
         let interest = store.interest(now());
         let reloaded = self.revision != registry.revision();
         let mut requested = false;
-        if self.interest.generation != interest.generation {
+        let changed = self.interest.generation != interest.generation;
+        if changed {
             requested = self.interest.events != interest.events || self.interest.logs != interest.logs;
             self.interest.clone_from(interest);
         }
@@ -411,6 +413,9 @@ impl Plans {
         let found = relay.is_stale() && rested;
         let reconfigure = reloaded || found;
         if !reconfigure && !requested {
+            if changed {
+                relay.covers(&mut store, self.interest.generation, now());
+            }
             return;
         }
         if found {
@@ -422,6 +427,9 @@ impl Plans {
         }
         if reconfigure || relay.streams_differ(&config, &self.interest) {
             relay.plan(&config, &self.interest, registry.next_generation(), out);
+            relay.report_streams(&mut store, now());
+        } else {
+            relay.covers(&mut store, self.interest.generation, now());
         }
     }
 }
