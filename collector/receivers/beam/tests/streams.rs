@@ -3,9 +3,9 @@
 mod common;
 
 use common::*;
-use dichroic_model::{EventKind, GapReason, SourceId};
+use dichroic_model::{EventKind, GapReason, SECOND, SourceId};
 use dichroic_packs::{Packs, Selection};
-use dichroic_pipeline::{DropReason, RelayTerm, Signal, StreamItem};
+use dichroic_pipeline::{DropReason, RelayTerm, Signal, StreamItem, StreamRequest};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::{Cell, Events, EventsScratch, GoodbyeCode, Value};
@@ -200,5 +200,65 @@ fn retained_patterns_are_requested_without_a_subscriber() {
         let (store, receiver) = (store(), Receiver::new(config));
         let relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         assert_eq!(relay.plan.unwrap().streams.len(), 1);
+    });
+}
+
+#[test]
+fn a_stream_stays_requested_for_the_lease_of_its_subscriber() {
+    run(async {
+        let store = store_with(|limits| limits.lease_seconds = 1);
+        let receiver = Receiver::new(phoenix());
+        let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let schema = relay.plan.as_ref().unwrap().streams[0].schema;
+        let position = subscription.position;
+        drop(subscription);
+        let ended = std::time::Instant::now();
+        relay.send(&frame(schema, &[ROW])).await;
+        relay.flush().await;
+        assert_eq!(
+            store.borrow().next_position(EventKind::Event),
+            position + 1,
+            "for replay"
+        );
+        assert!(relay.expect_plan().await.streams.is_empty());
+        assert!(ended.elapsed().as_secs_f64() > 0.9, "{ended:?}");
+    });
+}
+
+#[test]
+fn a_replay_has_a_gap_until_the_relay_confirms_the_plan() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(phoenix()));
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let now = dichroic_model::clock::now();
+        let request = StreamRequest {
+            kind: EventKind::Event,
+            patterns: vec![pattern("phoenix.endpoint.stop")],
+            replay_from: Some(now - 10 * SECOND),
+            resume_from: None,
+        };
+        let subscription = store.borrow_mut().subscribe(request, now).unwrap();
+        let schema = relay.expect_plan().await.streams[0].schema;
+        relay.send(&frame(schema, &[ROW])).await;
+        relay.flush().await;
+        match subscription.items.try_recv() {
+            Some(StreamItem::Gap {
+                schema: Some(schema),
+                reason: GapReason::NotSubscribed,
+                lost: None,
+                time: Some(time),
+                ..
+            }) => {
+                assert_eq!(schema.name, "phoenix.endpoint.stop");
+                assert_eq!(time.start, now - 10 * SECOND);
+                assert!(time.end > now);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            subscription.items.try_recv(),
+            Some(StreamItem::Batch(_))
+        ));
     });
 }
