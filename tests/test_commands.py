@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,7 +219,44 @@ def test_tap_filters_by_label(collector):
 def test_tap_reports_an_invalid_request_with_the_collectors_message(collector):
     shown = collector.run_command("tap", *(f"a.b{n}" for n in range(65)))
     assert shown.returncode == 1
-    assert "400 Bad Request: match: 65 patterns; must be 1 to 64" in shown.stderr, shown.stderr
+    assert shown.stderr == "dichroic: match: 65 patterns; must be 1 to 64\n"
+    shown = collector.run_command("tap", "embedder_*", "--kind", "metric", "--where", "modell=e5*")
+    assert shown.returncode == 1
+    message = 'dichroic: where: no metric that matches has "modell"; did you mean "model"?'
+    assert shown.stderr.startswith(message) and shown.stderr.count("\n") == 1, shown.stderr
+
+
+def test_tap_prints_histograms_with_count_and_sum(collector):
+    arguments = ["embedder_batch_duration_seconds", "--kind", "metric", "--limit", "1"]
+    shown = collector.run_command("tap", *arguments)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r" count=\d+ sum=[0-9.e+-]+( s)?$", shown.stdout.strip()), shown.stdout
+
+
+def test_tap_refuses_an_interval_for_events(collector):
+    shown = collector.run_command("tap", "--every", "2s")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr == "dichroic: --every is for points of metrics; add --kind metric\n"
+
+
+def test_catalog_answers_a_typo_with_near_names(collector):
+    shown = collector.run_command("catalog", "embeder_texts_total")
+    assert shown.returncode == 0, shown.stderr
+    message = 'dichroic: warning: "embeder_texts_total" matches no name that the collector knows yet; did you mean "embedder_texts'
+    assert shown.stderr.startswith(message), shown.stderr
+
+
+def test_what_a_limit_drops_is_on_the_page_in_the_log_and_in_lint():
+    with Embedder() as embedder, Collector(scrape=[embedder.url], config={"limits": {"series": 1}}) as collector:
+        dropped = 'reason="series_limit"'
+        wait_until(lambda: dropped in collector.metrics(), 60, "the dropped samples on the page")
+        page = collector.metrics()
+        for name in ("up{", "scrape_samples_scraped{", "dichroic_series{", "dichroic_series_limit{"):
+            assert re.search(f"^{re.escape(name)}", page, re.M), f"{name} is not in\n{page}"
+        assert "embedder_" not in page
+        wait_until(lambda: "limit reached; series are dropped" in collector.output(), 60, "a line of the log")
+        findings = collector.api("/api/v1/lint")["findings"]
+        assert [f["subject"] for f in findings if f["check"] == "limit_reached"] == ["limits.series"], findings
 
 
 def test_tap_prints_why_the_collector_closed_the_stream():
