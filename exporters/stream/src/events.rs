@@ -12,6 +12,7 @@ use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::ring::{Gap, Pushed, Ring, RingItem};
 use crate::rows::{Gathered, RowStorage, Rows};
+use dichroic_model::text::plural;
 use dichroic_model::{Batch, EventSchema, GapReason, Source};
 use dichroic_pipeline::{StreamItem, Subscription};
 use dichroic_wire::hello::OnFull;
@@ -193,7 +194,10 @@ impl EventSource {
         self.close(out, encoder)?;
         self.account.lost(lost);
         if self.ring.on_full() == OnFull::Disconnect {
-            let message = format!("too slow: {lost} rows lost before the buffer; read faster");
+            let message = format!(
+                "too slow: {} lost before the buffer; read faster",
+                plural(lost, "row")
+            );
             return Err(SubscribeError::new(GoodbyeCode::Slow, 0, message));
         }
         self.ring.push_gap(Gap {

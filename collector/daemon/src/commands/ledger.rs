@@ -22,23 +22,44 @@ pub async fn ledger(args: cli::Ledger) -> Result<(), CommandError> {
 
 /// The tables of the hops, the terms that relays report, and whether the ledger balances.
 fn text(document: &Value, all: bool) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut rows = |part: &str, header: &[&str], cells: &dyn Fn(&Value) -> Vec<String>| {
-        let list = document[part].as_array().map_or(&[][..], Vec::as_slice);
-        if list.is_empty() {
-            return;
-        }
-        let mut rows = vec![header.iter().map(|h| (*h).to_owned()).collect()];
-        rows.extend(list.iter().map(cells));
-        lines.extend(columns(&rows));
-        lines.push(String::new());
-    };
+    let tables = [
+        ingest(document),
+        requests(document),
+        exporters(document),
+        stages(document),
+    ];
+    let mut lines = tables.concat();
+    for relay in document["relays"].as_array().into_iter().flatten() {
+        lines.extend(relay_terms(relay, all));
+    }
+    lines.push(match document["balances"] == true {
+        true => "the ledger balances".to_owned(),
+        false => "the ledger DOES NOT BALANCE".to_owned(),
+    });
+    lines
+}
+
+/// The table of a part, and an empty line; nothing if the part is empty.
+fn rows(document: &Value, part: &str, header: &[&str], cells: impl Fn(&Value) -> Vec<String>) -> Vec<String> {
+    let list = document[part].as_array().map_or(&[][..], Vec::as_slice);
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let mut rows = vec![header.iter().map(|h| (*h).to_owned()).collect()];
+    rows.extend(list.iter().map(cells));
+    let mut lines = columns(&rows);
+    lines.push(String::new());
+    lines
+}
+
+fn ingest(document: &Value) -> Vec<String> {
     rows(
+        document,
         "ingest",
         &[
             "SOURCE", "SIGNAL", "RECEIVED", "APPLIED", "HIDDEN", "STAGED", "DROPPED", "",
         ],
-        &|account| {
+        |account| {
             vec![
                 format!("{} ({})", field(&account["source"]), field(&account["protocol"])),
                 field(&account["signal"]),
@@ -50,8 +71,12 @@ fn text(document: &Value, all: bool) -> Vec<String> {
                 verdict(account),
             ]
         },
-    );
+    )
+}
+
+fn requests(document: &Value) -> Vec<String> {
     rows(
+        document,
         "requests",
         &[
             "REQUESTS",
@@ -63,7 +88,7 @@ fn text(document: &Value, all: bool) -> Vec<String> {
             "REFUSED",
             "",
         ],
-        &|account| {
+        |account| {
             let number = |key: &str| account[key].to_string();
             vec![
                 field(&account["transport"]),
@@ -76,11 +101,15 @@ fn text(document: &Value, all: bool) -> Vec<String> {
                 verdict(account),
             ]
         },
-    );
+    )
+}
+
+fn exporters(document: &Value) -> Vec<String> {
     rows(
+        document,
         "exporters",
         &["EXPORTER", "OFFERED", "SENT", "DROPPED", "QUEUED", ""],
-        &|hop| {
+        |hop| {
             let number = |key: &str| hop[key].to_string();
             vec![
                 field(&hop["exporter"]),
@@ -91,11 +120,15 @@ fn text(document: &Value, all: bool) -> Vec<String> {
                 verdict(hop),
             ]
         },
-    );
+    )
+}
+
+fn stages(document: &Value) -> Vec<String> {
     rows(
+        document,
         "stages",
         &["STAGE", "COUNT", "P50", "P99", "P99.9", "MAX", "TOTAL"],
-        &|stage| {
+        |stage| {
             let time = |key: &str| stage[key].as_f64().map_or_else(|| "-".to_owned(), duration);
             vec![
                 field(&stage["stage"]),
@@ -107,15 +140,7 @@ fn text(document: &Value, all: bool) -> Vec<String> {
                 time("sum_seconds"),
             ]
         },
-    );
-    for relay in document["relays"].as_array().into_iter().flatten() {
-        lines.extend(relay_terms(relay, all));
-    }
-    lines.push(match document["balances"] == true {
-        true => "the ledger balances".to_owned(),
-        false => "the ledger DOES NOT BALANCE".to_owned(),
-    });
-    lines
+    )
 }
 
 /// The terms that a relay reports. One is 0 for each event that never occurred: these are only counted.

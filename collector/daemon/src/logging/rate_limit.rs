@@ -3,6 +3,7 @@
 //! A peer that causes a flood of messages cannot fill a disk; metrics show how often an event happens. The log states when suppression
 //! begins, and the number of suppressed messages when the message is next written. Debug messages are not limited.
 
+use dichroic_model::text::plural;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -116,7 +117,7 @@ impl<'a> MakeWriter<'a> for RateLimitedWriter {
             Decision::Write => {}
             Decision::WriteAfter(suppressed) => {
                 self.announce(
-                    &format!("suppressed {suppressed} messages like the next one"),
+                    &format!("suppressed {} like the next one", plural(suppressed, "message")),
                     meta,
                 );
             }

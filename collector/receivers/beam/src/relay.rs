@@ -14,6 +14,7 @@ use crate::plan::{Blueprint, Measure};
 use crate::series::{Applied, InvalidRow, RetainedSeries, SeriesTable};
 use crate::status::RelayStatus;
 use crate::stream_spec::StreamSpec;
+use dichroic_model::text::plural;
 use dichroic_model::{Source, UnixNanos};
 use dichroic_pipeline::ledger::count_reason;
 use dichroic_pipeline::{Core, DropReason, HiddenReason, Interest, Signal};
@@ -168,9 +169,7 @@ impl Relay {
             let message = format!(
                 "the limit of event schemas is reached: {SCHEMAS_PER_RELAY} per relay, or that of the collector"
             );
-            self.blueprint
-                .left_out
-                .push((format!("{without} events"), message));
+            self.blueprint.left_out.push((plural(without, "event"), message));
             let ledger = store.ledger_mut();
             ledger.relay(self.source.id, "schema_limit", self.schemas_refused);
         }
