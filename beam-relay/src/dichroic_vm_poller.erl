@@ -1,7 +1,7 @@
 %% @doc Emits measurements of the VM to this relay's handlers.
 %%
 %% dichroic_connection sets the events of the plan. Events of telemetry_poller are emitted only while its default poller does not
-%% run. dichroic_vm reads the measurements, dichroic_snakepit those of Snakepit's pools; dichroic_message_queues scans message queues in a separate process. A reading that
+%% run. dichroic_vm reads the measurements, dichroic_ecto and dichroic_snakepit those of pools; dichroic_message_queues scans message queues in a separate process. A reading that
 %% fails is counted and skipped; a restarted poller requests its events again.
 -module(dichroic_vm_poller).
 
@@ -20,7 +20,7 @@
 start_link(WaitMs) -> gen_server:start_link({local, ?MODULE}, ?MODULE, WaitMs, []).
 
 -spec events() -> [[atom()]].
-events() -> dichroic_vm:events() ++ dichroic_snakepit:events() ++ dichroic_message_queues:events().
+events() -> dichroic_vm:events() ++ dichroic_ecto:events() ++ dichroic_snakepit:events() ++ dichroic_message_queues:events().
 
 %% @doc The events of the plan. Events that are not of the VM are ignored.
 -spec set_events([[atom()]]) -> ok.
@@ -80,6 +80,7 @@ read(Event, States) ->
         States
     end.
 
+sample([dichroic, ecto, pool], State) -> {dichroic_ecto:sample(), State};
 sample([dichroic, snakepit, pool], State) -> dichroic_snakepit:sample(State);
 sample(Event, State) -> dichroic_vm:sample(Event, State).
 

@@ -288,6 +288,17 @@ def test_ecto(collector: Collector, postgres: Postgres):
         # pg_sleep took 60 ms, and the callers waited for a connection.
         took(collector, "ecto_query_duration_seconds", "repo=Shop.Repo", 0.06)
         took(collector, "ecto_queue_duration_seconds", "repo=Shop.Repo", 0.05)
+        pool = "db_client_connection_pool_name=Shop.Repo"
+        pools = {
+            "db_client_connection_count": {f"{pool},db_client_connection_state=idle": 3},
+            "db_client_connection_max": {pool: 3},
+            "db_client_connection_pending_requests": {pool: 0},
+        }
+        wait_until(
+            lambda: page(collector, "db_client_connection") == pools or None,
+            20,
+            f"pools: {page(collector, 'db_client_connection')}",
+        )
         assert bounds(collector, QUERIES) == [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
 
 
