@@ -93,6 +93,8 @@ pub struct Warnings {
     pub expired_deltas: u64,
     /// Gauges that expired because nothing refreshed them.
     pub expired_gauges: u64,
+    /// Points of delta histograms with other bounds than earlier ones. They are added at the bounds that all have in common.
+    pub changed_bounds: u64,
 }
 
 /// Salt of exposition identities; sources salt with their id, which is smaller.
@@ -170,6 +172,7 @@ impl Core {
             cut_values: counters.cut_values,
             expired_deltas: counters.expired_deltas,
             expired_gauges: counters.expired_gauges,
+            changed_bounds: counters.changed_bounds,
         }
     }
 
@@ -350,6 +353,12 @@ impl Core {
     ) -> Result<Written, DropReason> {
         let written = self.series.add_histogram(series, point, times);
         self.wrote(series, written)
+    }
+
+    /// Adds up the counts of a point between the bounds that the series has, if they are not those that it was defined with. For deltas,
+    /// after [`Core::define`] with `bounds`, in the unit of the definition, whose factor must be one.
+    pub fn rebin(&self, series: SeriesRef, bounds: &[f64], counts: &mut Vec<u64>) {
+        self.series.rebin(series, bounds, counts);
     }
 
     /// Replaces a cumulative exponential histogram. A count that decreases is a reset.

@@ -429,3 +429,80 @@ fn sums_of_integers_leave_64_bits_as_floats() {
         assert_eq!(sum, expected * 2f64.powi(63));
     }
 }
+
+/// A histogram point with counts only.
+fn counted(counts: &[u64]) -> HistogramPoint<'_> {
+    HistogramPoint {
+        counts,
+        sum: None,
+        min_max: None,
+    }
+}
+
+#[test]
+fn deltas_with_other_bounds_are_added_at_the_bounds_in_common() {
+    let mut store = store(|_| {});
+    let source = source(&mut store, "s");
+    let bytes = store.live_bytes();
+    let mut add = |bounds: &'static [f64], counts: &[u64]| {
+        let def = Def {
+            bounds: Some(bounds),
+            temporality: dichroic_model::Temporality::Delta,
+            ..HISTOGRAM
+        };
+        let series = define_series(&mut store, &source, def, &[]).unwrap();
+        let mut counts = counts.to_vec();
+        store.rebin(series, bounds, &mut counts);
+        store
+            .add_histogram(series, &counted(&counts), Times::at(NOW))
+            .unwrap();
+        lines(&mut store)
+    };
+    assert_eq!(
+        add(&[1.0, 2.0, 3.0], &[1, 2, 3, 4]),
+        ["m{} [1.0, 2.0, 3.0] [1, 2, 3, 4]"]
+    );
+    assert_eq!(add(&[1.0, 3.0, 4.0], &[1, 1, 1, 1]), ["m{} [1.0, 3.0] [2, 6, 6]"]);
+    assert_eq!(
+        add(&[1.0, 2.0, 3.0], &[1, 2, 3, 4]),
+        ["m{} [1.0, 3.0] [3, 11, 10]"]
+    );
+    assert_eq!(add(&[1.0, 3.0], &[1, 1, 1]), ["m{} [1.0, 3.0] [4, 12, 11]"]);
+    assert_eq!(add(&[9.0], &[5, 5]), ["m{} [] [37]"]);
+    assert_eq!(add(&[1.0, 3.0], &[1, 1, 1]), ["m{} [] [40]"]);
+    assert_eq!(store.warnings().changed_bounds, 4);
+    store.end_source(source.id, NOW);
+    store.sweep(NOW);
+    assert!(store.live_bytes() <= bytes);
+}
+
+#[test]
+fn a_total_with_other_bounds_replaces_the_last_one_of_its_process() {
+    let mut store = store(|_| {});
+    let source = on_host(&mut store, "h", &[]);
+    let mut set = |start: u64, time: u64, bounds: &'static [f64], counts: &[u64]| {
+        let times = Times {
+            start: NOW + start * SECOND,
+            time: NOW + time * SECOND,
+            now: NOW + time * SECOND,
+        };
+        let def = Def {
+            bounds: Some(bounds),
+            start: times.start,
+            ..HISTOGRAM
+        };
+        let series = define_series(&mut store, &source, def, &[]).unwrap();
+        store.set_histogram(series, &counted(counts), times).unwrap();
+        lines(&mut store)
+    };
+    assert_eq!(set(1, 10, &[1.0], &[1, 2]), ["m{} [1.0] [1, 2]"]);
+    assert_eq!(set(1, 20, &[2.0], &[3, 4]), ["m{} [2.0] [3, 4]"]);
+    // A second process with other bounds, and the first one again.
+    set(2, 21, &[1.0, 2.0], &[10, 10, 10]);
+    assert_eq!(set(1, 30, &[2.0], &[4, 4]), ["m{} [2.0] [24, 14]"]);
+    assert_eq!(set(2, 31, &[1.0, 2.0], &[10, 10, 11]), ["m{} [2.0] [24, 15]"]);
+    assert_eq!(set(2, 41, &[1.0], &[10, 22]), ["m{} [] [40]"]);
+    assert_eq!(set(1, 42, &[1.0], &[3, 7]), ["m{} [1.0] [13, 29]"]);
+    // A restart after the last point of both.
+    assert_eq!(set(50, 60, &[1.0], &[1, 0]), ["m{} [1.0] [14, 29]"]);
+}

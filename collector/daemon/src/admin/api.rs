@@ -138,13 +138,14 @@ fn stage(reading: &Reading) -> Value {
 }
 
 /// The conditions with their names in the self telemetry.
-pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 9] {
+pub fn warnings(warnings: Warnings) -> [(&'static str, u64); 10] {
     [
         ("label_collisions", warnings.label_collisions),
         ("several_writers", warnings.several_writers),
         ("shared_starts", warnings.shared_starts),
         ("delta_gaps", warnings.delta_gaps),
         ("delta_overlaps", warnings.delta_overlaps),
+        ("changed_bounds", warnings.changed_bounds),
         ("resets", warnings.resets),
         ("cut_values", warnings.cut_values),
         ("expired_deltas", warnings.expired_deltas),

@@ -80,7 +80,7 @@ impl Core {
         };
         let mut candidate = self.candidate(key, attributes, &def, bounds);
         if let Some(index) = self.exposition.claims.find(&candidate, &self.series) {
-            return Ok(self.series.re_resolve(index, fp, candidate));
+            return self.series.re_resolve(index, fp, candidate);
         }
         let source = self.sources.get(def.source);
         if let Some(source) = source.filter(|_| report) {

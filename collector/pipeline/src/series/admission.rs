@@ -229,10 +229,17 @@ impl Series {
         SeriesRef { index, generation }
     }
 
-    /// Resolves an existing series again: for another fingerprint, or for the first one after a reload. Other bounds or another raw unit
-    /// reset it.
-    pub(crate) fn re_resolve(&mut self, index: u32, fp: Fingerprint, candidate: Candidate) -> SeriesRef {
-        let Candidate { meta, bounds, .. } = candidate;
+    /// Resolves an existing series again: for another fingerprint, or for the first one after a reload. Another raw unit resets it. For
+    /// other bounds see [`Series::change_bounds`].
+    pub(crate) fn re_resolve(
+        &mut self,
+        index: u32,
+        fp: Fingerprint,
+        candidate: Candidate,
+    ) -> Result<SeriesRef, NotAdmitted> {
+        let Candidate {
+            meta, bounds, start, ..
+        } = candidate;
         let slot = &mut self.slots[index as usize];
         let other_factor = slot
             .meta
@@ -243,7 +250,15 @@ impl Series {
             (Cell::Empty, Some(_)) => true,
             _ => false,
         };
-        if other_factor || other_bounds {
+        if let (false, true, Cell::Histogram(_), Some(bounds)) =
+            (other_factor, other_bounds, &slot.cell, &bounds)
+        {
+            let is_fit = self.change_bounds(index, bounds, start).map_err(NotAdmitted)?;
+            // Fingerprints imply the bounds of the cell.
+            if !is_fit {
+                return Ok(self.confirm(index));
+            }
+        } else if other_factor || other_bounds {
             self.remove_writers(index);
             let slot = &mut self.slots[index as usize];
             let empty = Cell::empty(&mut self.bounds, meta.metric.kind, bounds);
@@ -258,7 +273,7 @@ impl Series {
             self.remove_aliases(index);
         }
         self.add_alias(index, fp.into());
-        self.confirm(index)
+        Ok(self.confirm(index))
     }
 
     /// Marks the series as resolved since the last reload.
@@ -269,7 +284,7 @@ impl Series {
         SeriesRef { index, generation }
     }
 
-    /// The existing overflow series, for a point with the same factor and bounds: only such points can be added.
+    /// The existing overflow series, for a point with the same factor: only such points can be added.
     pub(crate) fn fold_into(
         &mut self,
         index: u32,
@@ -284,7 +299,8 @@ impl Series {
         if let (Cell::Histogram(cell), Some(bounds)) = (&slot.cell, &folded.bounds)
             && *self.bounds.get(cell.bounds) != *bounds
         {
-            return Err(NotAdmitted(DropReason::Buckets));
+            self.change_bounds(index, bounds, folded.start)
+                .map_err(NotAdmitted)?;
         }
         Ok(self.confirm(index))
     }

@@ -14,6 +14,7 @@ pub(crate) mod lookup;
 pub(crate) mod meta;
 pub(crate) mod metric;
 pub(crate) mod points;
+mod rebin;
 pub(crate) mod scopes;
 pub(crate) mod slot;
 pub(crate) mod sources;
@@ -84,6 +85,7 @@ pub(crate) struct SeriesCounters {
     pub(crate) cut_values: u64,
     pub(crate) expired_deltas: u64,
     pub(crate) expired_gauges: u64,
+    pub(crate) changed_bounds: u64,
 }
 
 impl Series {

@@ -59,6 +59,24 @@ pub fn total(counts: &[u64]) -> u64 {
     }
 }
 
+/// The bounds that two histograms have in common.
+pub(super) fn common_bounds(a: &[f64], b: &[f64]) -> Arc<[f64]> {
+    a.iter().copied().filter(|bound| b.contains(bound)).collect()
+}
+
+/// Counts between some of the bounds of a histogram, and above the last of them.
+pub(super) fn counts_at(bounds: &[f64], counts: &[u64], some: &[f64]) -> impl Iterator<Item = u64> {
+    let ends = some
+        .iter()
+        .map(|end| bounds.partition_point(|bound| bound <= end));
+    let mut from = 0;
+    ends.chain([counts.len()]).map(move |to| {
+        let count = total(&counts[from..to]);
+        from = to;
+        count
+    })
+}
+
 impl HistogramCell {
     /// Adds another histogram; if the bounds differ, only shared bounds are kept.
     pub(crate) fn add(&mut self, other: &HistogramCell) {
@@ -70,31 +88,13 @@ impl HistogramCell {
             let pairs = self.counts.iter_mut().zip(&other.counts);
             pairs.for_each(|(held, n)| *held = held.saturating_add(*n));
         } else {
-            let common: Arc<[f64]> = self
-                .bounds
-                .iter()
-                .copied()
-                .filter(|bound| other.bounds.contains(bound))
-                .collect();
-            let (held, added) = (self.at(&common), other.at(&common));
+            let common = common_bounds(&self.bounds, &other.bounds);
+            let held = counts_at(&self.bounds, &self.counts, &common);
+            let added = counts_at(&other.bounds, &other.counts, &common);
             self.counts = held.zip(added).map(|(a, b)| a.saturating_add(b)).collect();
             self.bounds = common;
         }
         (self.sum, self.min_max) = (sum, min_max);
-    }
-
-    /// Counts between some of its bounds, and above the last of them.
-    fn at(&self, bounds: &[f64]) -> impl Iterator<Item = u64> {
-        let mut from = 0;
-        let ends = bounds
-            .iter()
-            .map(|bound| self.bounds.partition_point(|b| b <= bound));
-        let ends: Vec<usize> = ends.chain([self.counts.len()]).collect();
-        ends.into_iter().map(move |to| {
-            let count = total(&self.counts[from..to]);
-            from = to;
-            count
-        })
     }
 
     /// Observations.

@@ -89,7 +89,12 @@ impl Series {
         let touched = self.tenths(times.now);
         let mut slot = live(&mut self.slots, series)?;
         if is_other_start(slot, times) {
+            let bounds = match &slot.cell {
+                Cell::Histogram(held) => Some(held.bounds),
+                _ => None,
+            };
             self.switch_writer(series.index, times)?;
+            self.keep_bounds(series.index, bounds);
             slot = live(&mut self.slots, series)?;
         }
         let count = histogram(slot, point)?.count();
@@ -395,7 +400,7 @@ fn first_number(slot: &Slot) -> Result<(), DropReason> {
 
 /// Whether a cumulative point states another start than the last one: it comes from another writer, or follows a restart.
 #[inline]
-fn is_other_start(slot: &Slot, times: Times) -> bool {
+pub(super) fn is_other_start(slot: &Slot, times: Times) -> bool {
     times.start != slot.start && slot.start_explicit && times.start != 0 && slot.expires_idle
 }
 

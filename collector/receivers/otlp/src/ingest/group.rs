@@ -346,7 +346,11 @@ impl<'a> Point<'a> for HistogramPoint<'a> {
             Some(series) if !common.no_value => series,
             _ => {
                 point::bounds(&self.bounds, bounds).ok_or(DropReason::Buckets)?;
-                writer.series(self, resolved, Some(bounds))?
+                let series = writer.series(self, resolved, Some(bounds))?;
+                if writer.delta() {
+                    writer.store.rebin(series, bounds, counts);
+                }
+                series
             }
         };
         let cell = pipeline::HistogramPoint {

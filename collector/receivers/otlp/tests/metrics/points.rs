@@ -41,6 +41,18 @@ fn the_order_of_attributes_does_not_make_another_series() {
 }
 
 #[test]
+fn a_delta_histogram_keeps_its_counts_when_its_bounds_change() {
+    let mut world = World::new();
+    for (bounds, counts) in [(&[1.0][..], &[1, 2][..]), (&[2.0], &[3, 4]), (&[1.0], &[1, 1])] {
+        for _ in 0..2 {
+            world.metrics(vec![histogram("h", DELTA, vec![buckets(bounds, counts)])]);
+        }
+    }
+    let lines = world.lines();
+    assert!(lines[0].contains("buckets [] [24]"), "{lines:?}");
+}
+
+#[test]
 fn deltas_add_and_totals_replace() {
     let mut world = World::new();
     for _ in 0..3 {
