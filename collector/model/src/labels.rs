@@ -74,6 +74,29 @@ pub struct Qualifiers {
     pub resource: Vec<String>,
 }
 
+impl Qualifiers {
+    /// What the additional labels show, under the names of OpenTelemetry: `host.name`, `otel.scope.name`.
+    pub fn pairs<'a>(&self, source: &'a Source, scope: &'a Scope) -> Vec<(Cow<'a, str>, AttributeValue<'a>)> {
+        let named = |name: &'static str, value: &'a str| (Cow::Borrowed(name), AttributeValue::from(value));
+        let resource = source.spec.resource.iter();
+        let mut pairs: Vec<_> = resource
+            .filter(|(name, _)| self.resource.iter().any(|shown| shown == name))
+            .map(|(name, value)| (Cow::Borrowed(name), value))
+            .collect();
+        if self.scope {
+            pairs.push(named("otel.scope.name", &scope.name));
+            pairs.push(named("otel.scope.version", &scope.version));
+        }
+        if self.scope_details {
+            pairs.push(named("otel.scope.schema_url", &scope.schema_url));
+            let attributes = scope.attributes.iter();
+            pairs.extend(attributes.map(|(name, value)| (Cow::Owned(format!("otel.scope.{name}")), value)));
+        }
+        pairs.retain(|(_, value)| !value.render().is_empty());
+        pairs
+    }
+}
+
 fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserved: &str) {
     let Stream {
         source,
@@ -125,7 +148,9 @@ pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
     let resource = source.spec.resource.iter();
     let rendered = resource
         .filter(|(name, _)| !identifying.contains(name))
-        .map(|(name, value)| (label_name(name), value.into_rendered()));
+        .map(|(name, value)| (label_name(name), value.into_rendered()))
+        // An empty label is none, and must not make a second line of one target.
+        .filter(|(_, value)| !value.is_empty());
     push_attributes(&mut labels, taken, rendered, "");
     labels
 }

@@ -144,15 +144,34 @@ fn with_a_family_named_target_target_info_is_a_gauge() {
 }
 
 #[test]
-fn a_family_of_another_type_named_target_info_replaces_ours() {
-    let mut kit = Kit::default();
-    let source = kit.source(Protocol::Otlp, "j", "i", &[]);
-    let def = Def::otel("target.info", "", MetricKind::Histogram).bounds(&[1.0]);
-    kit.histogram(&source, &def, &[], &[1, 0], Some(Number::int(1)));
-    for (format, openmetrics) in [(Format::Text, false), (Format::OpenMetrics, true)] {
-        let page = kit.page(format);
-        assert_eq!(page.matches("# TYPE target").count(), 1, "{page}");
-        reader::read(&page, openmetrics).unwrap();
+fn a_family_of_another_type_named_target_info_does_not_hide_ours() {
+    for kind in [MetricKind::COUNTER, MetricKind::Histogram, MetricKind::Summary] {
+        let mut kit = Kit::default();
+        let source = kit.source(Protocol::Otlp, "j", "i", &[("host.name", "h"), ("empty", "")]);
+        let def = Def::otel("target.info", "", kind);
+        match kind {
+            MetricKind::Histogram => {
+                kit.histogram(&source, &def.bounds(&[1.0]), &[], &[1, 0], None);
+            }
+            MetricKind::Summary => {
+                kit.summary(&source, &def, &[(0.5, 1.0)], Number::float(2.0));
+            }
+            _ => {
+                kit.number(&source, &def, &[], Number::int(1));
+            }
+        }
+        for (format, openmetrics) in [(Format::Text, false), (Format::OpenMetrics, true)] {
+            let page = kit.page(format);
+            let ours = "target_info{job=\"j\",instance=\"i\",runtime=\"python\",host_name=\"h\"} 1\n";
+            assert!(page.contains(ours), "{page}");
+            let theirs = match kind {
+                MetricKind::Histogram => "target_info_bucket{",
+                MetricKind::Summary => "target_info{job=\"j\",instance=\"i\",quantile=\"0.5\"} 1",
+                _ => "target_info_total{",
+            };
+            assert!(page.contains(theirs), "{page}");
+            reader::read(&page, openmetrics).unwrap();
+        }
     }
 }
 

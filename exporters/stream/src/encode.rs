@@ -412,7 +412,7 @@ pub(crate) fn attribute_map(attributes: &Attributes) -> Map {
         .collect()
 }
 
-fn attribute_value(value: AttributeValue<'_>) -> Value {
+pub(crate) fn attribute_value(value: AttributeValue<'_>) -> Value {
     match value {
         AttributeValue::Null => Value::Null,
         AttributeValue::Bool(flag) => Value::Bool(flag),

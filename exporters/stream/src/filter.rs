@@ -298,7 +298,12 @@ fn label_of(meta: &SeriesMeta, label: &str) -> Option<String> {
     if let Some((_, value)) = meta.pairs().find(|(name, _)| label_name(name) == label) {
         return shown(value);
     }
-    meta.source.spec.labels.get(label).and_then(shown)
+    if let Some(value) = meta.source.spec.labels.get(label) {
+        return shown(value);
+    }
+    let mut distinguishing = meta.distinguishing().into_iter();
+    let (_, value) = distinguishing.find(|(name, _)| name == label || label_name(name) == label)?;
+    shown(value)
 }
 
 /// Spreads positions evenly over all of u64 (the finisher of SplitMix64).

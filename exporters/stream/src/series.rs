@@ -4,7 +4,7 @@
 //! label `quantile` (type `summary`), its sum and count under `NAME.sum` and `NAME.count` (`_sum` and `_count` for scraped names;
 //! type `counter`).
 
-use crate::encode::attribute_map;
+use crate::encode::{attribute_map, attribute_value};
 use dichroic_model::{Factor, NameStyle, Number};
 use dichroic_pipeline::ExponentialCell;
 use dichroic_pipeline::{Row, RowValue};
@@ -162,6 +162,17 @@ pub(crate) fn definition(
     let metric = &meta.metric;
     let mut labels: Map = attribute_map(&meta.source.spec.labels);
     labels.extend(attribute_map(&meta.attributes()));
+    for (name, value) in meta.distinguishing() {
+        let taken = labels.contains_key(&*name);
+        let name = if taken {
+            format!("resource.{name}")
+        } else {
+            name.into_owned()
+        };
+        if name.len() <= limits::KEY_BYTES {
+            labels.insert(name, attribute_value(value));
+        }
+    }
     let suffixed = |suffix: &str| match metric.style {
         NameStyle::OpenTelemetry => format!("{}.{suffix}", metric.name),
         NameStyle::Verbatim | NameStyle::Scraped => format!("{}_{suffix}", metric.name),

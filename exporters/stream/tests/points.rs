@@ -39,6 +39,10 @@ fn labeled<'a>(labels: &'a [(&'a str, &'a str)]) -> Def<'a> {
 }
 
 fn define(world: &World, def: &Def<'_>) -> SeriesRef {
+    define_in_scope(world, def, &Scope::default())
+}
+
+fn define_in_scope(world: &World, def: &Def<'_>, scope: &Scope) -> SeriesRef {
     let source = world.source("shop@a").id;
     let mut store = world.store.borrow_mut();
     let attributes = def
@@ -47,7 +51,7 @@ fn define(world: &World, def: &Def<'_>) -> SeriesRef {
         .map(|(k, v)| (Cow::Borrowed(*k), AttributeValue::from(*v)));
     let series = SeriesDef {
         source,
-        scope: &Scope::default(),
+        scope,
         name: def.name,
         style: NameStyle::OpenTelemetry,
         unit: def.unit,
@@ -59,7 +63,7 @@ fn define(world: &World, def: &Def<'_>) -> SeriesRef {
         start: 0,
         bounds: def.bounds.map(Arc::from),
     };
-    let text = format!("{}{:?}", def.name, def.labels);
+    let text = format!("{}{:?}{scope:?}", def.name, def.labels);
     let fingerprint = store.fingerprinter(source).of(text.as_bytes());
     store.define(fingerprint, series).unwrap()
 }
@@ -194,6 +198,39 @@ fn patterns_match_dotted_and_page_names_and_where_matches_label_values() {
     check("**", Some(("source", "shop@a")), 3);
     check("**", Some(("node", "shop@a")), 3);
     check("**", Some(("service", "other")), 0);
+}
+
+#[test]
+fn series_of_two_scopes_have_the_scope_in_their_labels() {
+    test(|world| async move {
+        for (name, db) in [("lib.one", "a"), ("lib.two", "a"), ("lib.two", "b")] {
+            let scope = Scope {
+                name: name.to_owned(),
+                attributes: dichroic_model::Attributes::of(&[("db.name", db)]),
+                ..Scope::default()
+            };
+            let series = define_in_scope(&world, &NUMBER, &scope);
+            set(&world, series, Number::int(1));
+        }
+        let mut subscribe = metrics(&["**"]);
+        subscribe
+            .where_
+            .insert("otel_scope_name".to_owned(), vec!["lib.t*".to_owned()]);
+        let mut client = world.connect(Some(subscribe));
+        client.handshake().await;
+        let mut labels: Vec<String> = points(&mut client, 2)
+            .await
+            .into_values()
+            .map(|(_, series)| format!("{:?}", series.labels))
+            .collect();
+        labels.sort();
+        for (labels, db) in labels.iter().zip(["a", "b"]) {
+            assert_eq!(
+                *labels,
+                format!(r#"{{"otel.scope.db.name": Str("{db}"), "otel.scope.name": Str("lib.two")}}"#)
+            );
+        }
+    });
 }
 
 #[test]

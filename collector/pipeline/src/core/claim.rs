@@ -242,7 +242,7 @@ impl Core {
             encoded => encoded.clone(),
         };
         let meta = SeriesMeta {
-            stream: self.series.streams.resolve(key, page.of_source()),
+            stream: self.series.streams.resolve(key, qualifiers, page.of_source()),
             own_labels: page.own().into(),
             encoded,
         };

@@ -122,7 +122,7 @@ impl Core {
             },
             meta: SeriesMeta {
                 encoded: names.encode(attributes, &def.attributes, own),
-                stream: self.series.streams.resolve(key, page.of_source()),
+                stream: self.series.streams.resolve(key, qualifiers, page.of_source()),
                 own_labels: page.own().into(),
             },
             bounds,
@@ -148,7 +148,7 @@ impl Core {
         let page = PageLabels::render(hasher, samples, &shown, of_source);
         drop(shown);
         let meta = SeriesMeta {
-            stream: self.series.streams.resolve(key, page.of_source()),
+            stream: self.series.streams.resolve(key, qualifiers, page.of_source()),
             own_labels: page.own().into(),
             encoded: SeriesAttributes::Packed(attributes),
         };

@@ -31,6 +31,7 @@ pub struct MetricStream {
     pub(crate) group: GroupKey,
     /// Page labels of the source, before those of the series: `job="x",instance="y"`.
     pub source_labels: Box<str>,
+    qualifiers: Arc<Qualifiers>,
     hash: u64,
 }
 
@@ -135,6 +136,11 @@ impl StreamKey {
 }
 
 impl MetricStream {
+    /// What distinguishes its series from those with the same labels: attributes of the resource and of the scope, if that is needed.
+    pub fn distinguishing(&self) -> Vec<(Cow<'_, str>, AttributeValue<'_>)> {
+        self.qualifiers.pairs(&self.source, &self.scope)
+    }
+
     pub(crate) fn key(&self) -> StreamKey {
         StreamKey {
             metric: self.metric.clone(),
@@ -159,7 +165,12 @@ impl MetricStreams {
     }
 
     /// Finds the stream with this key, or creates one. It can be found after [`MetricStreams::retain`].
-    pub(crate) fn resolve(&self, key: StreamKey, source_labels: &str) -> Arc<MetricStream> {
+    pub(crate) fn resolve(
+        &self,
+        key: StreamKey,
+        qualifiers: Arc<Qualifiers>,
+        source_labels: &str,
+    ) -> Arc<MetricStream> {
         let ids = key.metric.id.rotate_left(32) ^ u64::from(key.source.id.0);
         let scope = [&key.scope.name, &key.scope.version].map(|text| self.hasher.half(text.as_bytes()));
         // The labels of the source follow from it, except while its series are told apart.
@@ -188,6 +199,7 @@ impl MetricStreams {
                 group: key.group,
                 mapped: key.mapped,
                 source_labels: source_labels.into(),
+                qualifiers,
                 hash,
             }),
         }

@@ -61,6 +61,8 @@ impl FamilyLayout {
         };
         let split = !is_target_info
             && match format {
+                // The name belongs to our own family.
+                _ if family.page.base == "target_info" => true,
                 Format::Text => family.split_in_text(),
                 Format::OpenMetrics => family.split_in_openmetrics(),
             };

@@ -185,15 +185,16 @@ impl Renderer {
     /// Ends the page: the deferred lines of the last family, `target_info` of `sources`, and `# EOF` in OpenMetrics.
     pub fn finish<'a>(&mut self, sources: impl IntoIterator<Item = &'a Arc<Source>>) -> &[u8] {
         self.end_family();
+        if self.split.contains(b"target") {
+            self.target_info.add_family("target");
+        }
+        let mut target_info = Vec::new();
+        self.target_info
+            .write(self.format, sources, &mut self.split, &mut target_info);
         let equal = self.split.write(self.format, &mut self.out);
         self.stats.shown -= equal;
         self.stats.unfit += equal;
-        for name in ["target", "target_info"] {
-            if self.split.contains(name.as_bytes()) {
-                self.target_info.add_family(name);
-            }
-        }
-        self.target_info.write(self.format, sources, &mut self.out);
+        self.out.extend_from_slice(&target_info);
         if self.options.utf8 {
             utf8::unescape_names(&mut self.out);
         }

@@ -124,6 +124,16 @@ impl SplitFamilies {
         equal
     }
 
+    /// Adds lines to the samples with this name, before others that equal them. `false` if there are no such samples.
+    pub(super) fn add(&mut self, name: &[u8], lines: &[u8]) -> bool {
+        let Some(group) = self.groups.get_mut(name) else {
+            return false;
+        };
+        group.kind = GroupType::Unknown;
+        group.parts.extend_from_slice(lines);
+        true
+    }
+
     pub(super) fn clear(&mut self) {
         self.groups.clear();
     }

@@ -5,6 +5,7 @@
 
 use super::family_layout::header;
 use super::line::open;
+use super::split::SplitFamilies;
 use crate::negotiate::Format;
 use dichroic_model::{Source, SourceId, labels};
 use dichroic_pipeline::SeriesMeta;
@@ -18,15 +19,12 @@ pub(super) struct TargetInfo {
     scraped: Vec<(SourceId, Arc<SeriesMeta>)>,
     /// Whether another family is named `target`; then ours is a gauge.
     name_taken: bool,
-    /// Whether a family of another type is named `target_info`; then ours is omitted.
-    sample_taken: bool,
 }
 
 impl TargetInfo {
     /// Records the name of another family on the page.
     pub(super) fn add_family(&mut self, base: &str) {
         self.name_taken |= base == "target";
-        self.sample_taken |= base == "target_info";
     }
 
     /// Adds a `target_info` series of a scraped target.
@@ -34,10 +32,12 @@ impl TargetInfo {
         self.scraped.push((meta.source.id, meta.clone()));
     }
 
+    /// Writes them at the end of `out`, or with the samples of the same name that split families have.
     pub(super) fn write<'a>(
         &self,
         format: Format,
         sources: impl IntoIterator<Item = &'a Arc<Source>>,
+        split: &mut SplitFamilies,
         out: &mut Vec<u8>,
     ) {
         let of_targets: HashSet<SourceId> = self.scraped.iter().map(|(id, _)| *id).collect();
@@ -52,7 +52,15 @@ impl TargetInfo {
             own.into_iter()
                 .map(|source| labels::render(&labels::target_info_labels(source))),
         );
-        if lines.is_empty() || self.sample_taken {
+        let mut text = Vec::new();
+        let mut written = HashSet::new();
+        for line in &lines {
+            if written.insert(line.as_str()) {
+                open(&mut text, b"target_info", line.as_bytes());
+                text.extend_from_slice(b"1\n");
+            }
+        }
+        if text.is_empty() || split.add(b"target_info", &text) {
             return;
         }
         let (name, type_name) = match format {
@@ -60,13 +68,7 @@ impl TargetInfo {
             _ => ("target_info", "gauge"),
         };
         header(out, format, name, type_name, "Target metadata");
-        let mut written = HashSet::new();
-        for line in &lines {
-            if written.insert(line.as_str()) {
-                open(out, b"target_info", line.as_bytes());
-                out.extend_from_slice(b"1\n");
-            }
-        }
+        out.extend_from_slice(&text);
     }
 }
 

@@ -163,14 +163,25 @@ fn histogram_counts_must_match_bounds_and_total() {
 }
 
 #[test]
-fn changed_bounds_start_a_new_series() {
-    let mut world = World::new();
-    for bounds in [[1.0], [5.0]] {
-        world.metrics(vec![histogram("h", DELTA, vec![buckets(&bounds, &[1, 1])])]);
-    }
+fn totals_with_changed_bounds_replace_and_deltas_are_added() {
+    let run = |temporality| {
+        let mut world = World::new();
+        for bounds in [[1.0, 5.0], [5.0, 9.0]] {
+            world.metrics(vec![histogram(
+                "h",
+                temporality,
+                vec![buckets(&bounds, &[1, 1, 1])],
+            )]);
+        }
+        world.lines()
+    };
     assert_eq!(
-        world.lines(),
-        ["h{} histogram buckets [5.0] [1, 1] sum Some(1.5) extremes None"]
+        run(CUMULATIVE),
+        ["h{} histogram buckets [5.0, 9.0] [1, 1, 1] sum Some(1.5) extremes None"]
+    );
+    assert_eq!(
+        run(DELTA),
+        ["h{} histogram buckets [5.0] [3, 3] sum Some(3.0) extremes None"]
     );
 }
 
