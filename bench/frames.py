@@ -73,6 +73,12 @@ def consume(address: str, shim: Path, seconds: float, read: str) -> dict[str, fl
     return json.loads(done.stdout)
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 # -- a real node ---------------------------------------------------------------------------------------------------
 
 
@@ -89,8 +95,9 @@ def node(arguments: argparse.Namespace) -> None:
             paths = [part for ebin in ebins for part in ("-pa", str(ebin))]
             start = "[{ok, _} = application:ensure_all_started(A) || A <- [telemetry, dichroic]], "
             # Eight schedulers, as on a small server, whatever machine this is; waiting ones leave the processors to others.
-            name = ["+S", "8:8", "+sbwt", "none", "-name", self.node, "-setcookie", "x", "-start_epmd", "false", *self.vm_arguments()]
-            return ["erl", "-noshell", *name, *paths, "-eval", f"{start}names:main({RATE})."]
+            schedulers = ["+S", "8:8", "+sbwt", "none"]
+            name = ["-name", self.node, "-setcookie", "x", "-start_epmd", "false", *self.vm_arguments()]
+            return ["erl", "-noshell", *schedulers, *name, *paths, "-eval", f"{start}names:main({RATE})."]
 
     builds = {"now": (str(ROOT / "target" / "release" / "dichroic"), SHIM)}
     if arguments.before:
@@ -101,7 +108,9 @@ def node(arguments: argparse.Namespace) -> None:
             os.environ["DICHROIC_BIN"] = binary
             with Collector() as collector, Names(collector):
                 for read in ("unread", "read"):
+                    began, cpu = time.monotonic(), cpu_seconds(collector.pid)
                     one = consume(collector.address, shim, arguments.seconds, read)
+                    one["collector"] = (cpu_seconds(collector.pid) - cpu) / (time.monotonic() - began) / RATE
                     found.setdefault((build, read), []).append(one)
     for (build, read), turns in found.items():
         middle = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
@@ -109,7 +118,8 @@ def node(arguments: argparse.Namespace) -> None:
         print(
             f"node {build:<7} {read:<7} {each * 1e6:7.2f} µs/event  {each * RATE * 100:5.1f} % of a core  "
             f"{middle['rows']:6.1f} rows/frame  age p50 {middle['p50']:5.1f} ms  p99 {middle['p99']:5.1f} ms  "
-            f"{middle['names']:.0f} names, {sum(turn['lost'] for turn in turns):.0f} lost"
+            f"{middle['names']:.0f} names, {sum(turn['lost'] for turn in turns):.0f} lost, "
+            f"collector {middle['collector'] * 1e6:.1f} µs/event"
         )
 
 

@@ -121,6 +121,30 @@ def test_a_log_record_with_an_event_name_is_an_event_with_its_attributes() -> No
         run(lambda: read(collector))
 
 
+@pytest.mark.parametrize("transport", ["unix", "http"])
+def test_events_of_many_names_share_a_frame_and_resume_inside_it(transport: str) -> None:
+    async def read(collector: Collector) -> None:
+        emitter = Emitter(collector, "shop")
+        address = collector.address if transport == "unix" else f"http://{collector.admin}"
+        async with dichroic.connect(address) as client:
+            async with client.subscribe("shop.**", within="3s", on_gap="raise") as events:
+                for number in range(20):
+                    await asyncio.to_thread(emitter.emit, f"shop.part{number % 7}", n=number)
+                seen = [await events.get(timeout=20)]
+                assert events.stats.received >= 10, "the first frame has few rows"
+                seen += [await events.get(timeout=20) for _ in range(4)]
+                cursor = events.cursor
+            async with client.subscribe("shop.**", cursor=cursor, within=0, on_gap="raise") as events:
+                seen += [await events.get(timeout=20) for _ in range(15)]
+                await asyncio.to_thread(emitter.emit, "shop.last", n=20)
+                seen.append(await events.get(timeout=20))
+        assert [event.metadata["n"] for event in seen] == list(range(21))
+        assert [event.name for event in seen] == [f"shop.part{number % 7}" for number in range(20)] + ["shop.last"]
+
+    with Collector() as collector:
+        run(lambda: read(collector))
+
+
 def test_the_client_installs_without_rust(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     subprocess.run(
