@@ -75,7 +75,7 @@ pub struct ScrapeConfig {
     #[serde(default)]
     #[schemars(example = 10_000)]
     pub sample_limit: usize,
-    /// Largest number of labels of a sample; 0 is no limit.
+    /// Largest number of labels of a series, with its name and the labels of the target; 0 is no limit.
     #[serde(default)]
     #[schemars(example = 30)]
     pub label_limit: usize,
@@ -287,6 +287,17 @@ impl ScrapeConfig {
                     "use letters, digits and `_` only, and begin with a letter or `_`",
                 ));
             }
+            let special = |name: &&String| {
+                let keys = ["__address__", "__scheme__", "__metrics_path__"];
+                keys.contains(&name.as_str()) || name.starts_with("__param_")
+            };
+            if let Some(name) = group.labels.keys().find(special) {
+                return Err(wrong(
+                    "labels",
+                    format!("unsupported label {name:?}"),
+                    "write a scrape configuration of its own with targets, metrics_path or params",
+                ));
+            }
             for address in &group.targets {
                 targets.push(self.target(address, &group.labels, timeout)?);
             }
@@ -336,11 +347,16 @@ impl ScrapeConfig {
         let (host, port) = host_and_port(&uri)
             .map_err(|problem| wrong("targets", format!("invalid address {address:?}: {problem}"), help))?;
         let mut labels = labels.clone();
+        // Prometheus too keeps these only for relabelling.
+        labels.retain(|name, _| !name.starts_with("__"));
         let instance = labels
             .remove("instance")
             .unwrap_or_else(|| address_with_port(&host, port));
+        let job = labels.remove("job").unwrap_or_else(|| self.job_name.clone());
+        let target_labels =
+            [&job, &instance].len() + labels.values().filter(|value| !value.is_empty()).count();
         Ok(ScrapeTarget {
-            job: labels.remove("job").unwrap_or_else(|| self.job_name.clone()),
+            job,
             instance,
             host,
             port,
@@ -362,6 +378,7 @@ impl ScrapeConfig {
             limits: PageLimits {
                 samples: self.sample_limit,
                 labels: self.label_limit,
+                target_labels,
                 label_name_bytes: self.label_name_length_limit,
                 label_value_bytes: self.label_value_length_limit,
             },

@@ -394,7 +394,7 @@ fn samples_that_are_no_whole_histogram_or_summary_are_kept_one_by_one() {
             "# TYPE h histogram\nh_bucket{le=\"1\"} 5\nh_bucket{le=\"+Inf\"} 4\nh_count 4\nh_sum 1\n",
             &[
                 "unknown h_bucket{le=\"+Inf\"} 4",
-                "unknown h_bucket{le=\"1\"} 5",
+                "unknown h_bucket{le=\"1.0\"} 5",
                 "unknown h_count 4",
                 "unknown h_sum 1",
             ],
@@ -418,7 +418,7 @@ fn samples_that_are_no_whole_histogram_or_summary_are_kept_one_by_one() {
         check(
             "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n",
             &[
-                "unknown h_bucket{le=\"1\"} 1",
+                "unknown h_bucket{le=\"1.0\"} 1",
                 "unknown h_count 1",
                 "unknown h_sum 1",
             ],
@@ -451,19 +451,25 @@ fn samples_that_are_no_whole_histogram_or_summary_are_kept_one_by_one() {
             &[
                 "unknown h_bucket 2",
                 "unknown h_bucket{le=\"x\"} 1",
-                "unknown h_count{le=\"1\"} 3",
+                "unknown h_count{le=\"1.0\"} 3",
             ],
         )
         .await;
         // Summaries without a count, with a fraction, and with a quantile above 1.
         check(
             "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"2\"} 3\n",
-            &["unknown s{quantile=\"0.5\"} 1", "unknown s{quantile=\"2\"} 3"],
+            &["unknown s{quantile=\"0.5\"} 1", "unknown s{quantile=\"2.0\"} 3"],
         )
         .await;
         check(
             "# TYPE s summary\ns_count 1.5\ns_sum 1\n",
             &["unknown s_count 1.5", "unknown s_sum 1"],
+        )
+        .await;
+        // A summary's value without a quantile.
+        check(
+            "# TYPE s summary\ns 1\ns_sum 2\ns_count 3\n",
+            &["unknown s 1", "unknown s_count 3", "unknown s_sum 2"],
         )
         .await;
         // One family, two names.
@@ -703,6 +709,18 @@ fn a_page_over_a_limit_is_rejected_as_a_whole() {
         assert!(fixture.store.borrow().ledger().balances());
     };
     let none = PageLimits::default();
+    // Prometheus counts the labels of the target too.
+    let of_target = PageLimits {
+        labels: 3,
+        target_labels: 2,
+        ..none
+    };
+    check(of_target, "a 1\na{b=\"\"} 1\n", "");
+    check(
+        of_target,
+        "a{b=\"c\"} 1\n",
+        "line 1: the number of labels is over its limit of 3; raise label_limit, or reduce the labels",
+    );
     check(PageLimits { samples: 2, ..none }, "a 1\nb 1\n", "");
     check(
         PageLimits { samples: 2, ..none },
@@ -810,8 +828,10 @@ proptest! {
     ) {
         on_ingest_thread(async {
             let mut remembering = Fixture::new();
-            for scrape in scrapes {
+            for (scrape, before) in scrapes.into_iter().zip(0..) {
                 let page: String = scrape.iter().map(|(series, value, time)| {
+                    // After the last scrape, and before the time of this one.
+                    let time = time.map(|time| (NOW / 1_000_000) as i64 + before * 1_000 + 100 * (time + 1));
                     let time = time.map(|time| format!(" {time}")).unwrap_or_default();
                     format!("m{{s=\"{series}\"}} {value}{time}\n")
                 }).collect();

@@ -4,8 +4,8 @@
 //! is a bound, otherwise too high by at most one bucket's width, never too low. When a sender lowers its resolution, edges move up
 //! and a count may move to the next bound, which `rate` sees as a reset of that bound.
 
-use super::number::canonical;
 use dichroic_model::Factor;
+use dichroic_model::labels::canonical_float;
 use dichroic_pipeline::ExponentialCell;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl LeCache {
         }
         let all = bounds.iter().copied().chain([f64::INFINITY]);
         let les: Les = all
-            .map(|b| format!("le=\"{}\"}} ", canonical(b)).into_bytes().into())
+            .map(|b| format!("le=\"{}\"}} ", canonical_float(b)).into_bytes().into())
             .collect();
         if self.0.len() == Self::CAPACITY {
             self.0.remove(0);

@@ -14,13 +14,14 @@ mod target_info;
 mod utf8;
 
 use buckets::{ClassicBuckets, LeCache, Les};
+use dichroic_model::labels::canonical_float;
 use dichroic_model::{Exemplar, Factor, Number, PageType, Source};
 use dichroic_pipeline::{ExponentialCell, HistogramCell, SummaryCell};
 use dichroic_pipeline::{Row, RowValue, SeriesMeta};
 use exemplar::push_exemplar;
 use family_layout::FamilyLayout;
 use line::{open, open_series};
-use number::{canonical, push_count, push_f64, push_number, push_seconds};
+use number::{push_count, push_f64, push_number, push_seconds};
 use split::SplitFamilies;
 use std::sync::Arc;
 use target_info::TargetInfo;
@@ -483,7 +484,7 @@ impl Renderer {
                 out.push(b',');
             }
             out.extend_from_slice(b"quantile=\"");
-            out.extend_from_slice(canonical(quantile).as_bytes());
+            out.extend_from_slice(canonical_float(quantile).as_bytes());
             out.extend_from_slice(b"\"} ");
             push_f64(out, factor.apply(value));
             out.push(b'\n');

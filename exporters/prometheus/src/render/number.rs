@@ -57,26 +57,6 @@ pub(super) fn push_seconds(out: &mut Vec<u8>, nanos: u64) {
     out.extend(digits.map(|d| b'0' + d as u8));
 }
 
-/// A bound or quantile as a label value.
-pub(super) fn canonical(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    // Rust's `{:e}` gives the shortest digits and the exponent; the layout is Go's.
-    let text = format!("{value:e}");
-    let (mantissa, exponent) = text.split_once('e').expect("{:e} has an exponent");
-    let exponent: i32 = exponent.parse().expect("{:e} has a decimal exponent");
-    if !(-4..6).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{mantissa}e{sign}{:02}", exponent.abs());
-    }
-    let plain = format!("{value}");
-    if plain.contains('.') { plain } else { plain + ".0" }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,27 +100,6 @@ mod tests {
         check(Number::int(1_500_000_000), ns, "1.5");
         check(Number::int(2_000_000_000), ns, "2");
         check(Number { int: 2, float: 0.5 }, Factor::ONE, "2.5");
-    }
-
-    #[test]
-    fn bounds_are_canonical() {
-        let check = |value, expected: &str| assert_eq!(canonical(value), expected);
-        check(0.0, "0.0");
-        check(0.005, "0.005");
-        check(0.0001, "0.0001");
-        check(0.00001, "1e-05");
-        check(1.0, "1.0");
-        check(-1.0, "-1.0");
-        check(2.5, "2.5");
-        check(10.0, "10.0");
-        check(65536.0, "65536.0");
-        check(100000.0, "100000.0");
-        check(1e6, "1e+06");
-        check(1234567.0, "1.234567e+06");
-        check(1e10, "1e+10");
-        check(1e100, "1e+100");
-        check(123456.789, "123456.789");
-        check(f64::INFINITY, "+Inf");
     }
 
     #[test]

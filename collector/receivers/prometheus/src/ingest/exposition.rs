@@ -60,8 +60,10 @@ impl Format {
 pub struct PageLimits {
     /// Most samples.
     pub samples: usize,
-    /// Most labels of a sample, its name included, as Prometheus counts.
+    /// Most labels of a series, its name and the labels of its target included, as Prometheus counts.
     pub labels: usize,
+    /// Labels of the target.
+    pub target_labels: usize,
     /// Most bytes of a label's name.
     pub label_name_bytes: usize,
     /// Most bytes of a label's value.

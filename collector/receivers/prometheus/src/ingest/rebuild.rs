@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use dichroic_model::labels::canonical_float;
 use dichroic_model::{
     AttributeValue, Exemplar, Factor, Fingerprint, Fingerprinter, MetricKind, NameStyle, Scope, SeriesDef,
     SourceId, Temporality,
@@ -33,7 +34,7 @@ pub(super) struct Build<'a> {
     body: &'a [u8],
     raws: Vec<&'a [u8]>,
     /// Lines that are not part of a point of their family.
-    singles: Vec<u32>,
+    singles: Vec<(u32, FamilyKind)>,
     /// Whether a violation refuses the page.
     strict: bool,
     /// Families with a bucket or quantile that has no number.
@@ -58,6 +59,8 @@ struct Draft<'a> {
     key: Fingerprint,
     point: Point,
     parts: Vec<(f64, u32)>,
+    /// Of a single sample: the label of its family's type that has a number.
+    part: &'static str,
     shape: Shape,
 }
 
@@ -168,7 +171,7 @@ impl<'a> Reader<'a> {
         if self.samples > limit as u64 {
             return Err(PageError::Samples { limit });
         }
-        check_labels(&sample, &self.limits, self.body)?;
+        check_labels(&sample, &self.limits, self.build.removable, self.body)?;
         self.build.add(sample);
         Ok(())
     }
@@ -206,7 +209,13 @@ impl Comments<'_> {
     }
 }
 
-fn check_labels(sample: &Sample<'_>, limits: &PageLimits, body: &[u8]) -> Result<(), PageError> {
+/// The labels of the target count too, as in Prometheus.
+fn check_labels(
+    sample: &Sample<'_>,
+    limits: &PageLimits,
+    removable: &[String],
+    body: &[u8],
+) -> Result<(), PageError> {
     if (limits.labels, limits.label_name_bytes, limits.label_value_bytes) == (0, 0, 0) {
         return Ok(());
     }
@@ -221,7 +230,14 @@ fn check_labels(sample: &Sample<'_>, limits: &PageLimits, body: &[u8]) -> Result
             key,
         })
     };
-    if over(sample.series.labels.into_iter().count() + 1, limits.labels) {
+    let shown = sample
+        .series
+        .labels
+        .into_iter()
+        .filter(|(_, value)| !value.0.is_empty());
+    let own = |name: Escaped<'_>| !removable.iter().any(|of_target| of_target.as_str() == name.0);
+    let labels = shown.filter(|(name, _)| own(*name)).count();
+    if over(labels + 1 + limits.target_labels, limits.labels) {
         return error("the number of labels", limits.labels, "label_limit");
     }
     for (name, value) in sample.series.labels {
@@ -261,7 +277,7 @@ impl<'a> Build<'a> {
             sample.timestamp_ns,
         );
         self.raws.push(sample.series.raw);
-        let key = self.key_of(&sample);
+        let key = self.key_of(&sample, "");
         let draft = match self.by_key.get(&key) {
             Some(&draft) => &mut self.drafts[draft as usize],
             None => {
@@ -274,11 +290,11 @@ impl<'a> Build<'a> {
             Taken::Part => {}
             Taken::No => {
                 self.broken.insert(sample.family.0);
-                self.singles.push(line);
+                self.singles.push((line, sample.kind));
             }
             // The same series in another spelling, or another name of the same part.
             Taken::Before(before) if self.same_name(before, &sample) => self.repeat(before, &sample),
-            Taken::Before(_) => self.singles.push(line),
+            Taken::Before(_) => self.singles.push((line, sample.kind)),
         }
     }
 
@@ -300,9 +316,9 @@ impl<'a> Build<'a> {
     }
 
     /// Key of the point that a sample belongs to: family and labels, without the label of its part and without empty labels.
-    fn key_of(&mut self, sample: &Sample<'a>) -> Fingerprint {
+    fn key_of(&mut self, sample: &Sample<'a>, part: &str) -> Fingerprint {
         self.labels.clear();
-        self.labels.extend(labels_of(sample, self.removable));
+        self.labels.extend(labels_of(sample, self.removable, part));
         self.labels.sort_unstable();
         self.key.clear();
         self.key.push(sample.kind as u8);
@@ -345,9 +361,10 @@ impl<'a> Build<'a> {
             let family = draft.sample.family.0;
             if draft.shape != Shape::Whole || (has_parts(draft.point.kind) && broken.contains(family)) {
                 self.memory.replayable &= draft.shape != Shape::Values;
-                singles.extend(draft.take_lines());
-            } else {
-                singles.extend(draft.take_unusable_start(&self.memory));
+                let kind = draft.point.kind;
+                singles.extend(draft.take_lines().into_iter().map(|line| (line, kind)));
+            } else if let Some(line) = draft.take_unusable_start(&self.memory) {
+                singles.push((line, draft.point.kind));
             }
         }
         if singles.is_empty() {
@@ -357,17 +374,19 @@ impl<'a> Build<'a> {
         self.memory.replayable &= !self.strict;
         self.drafts.retain(|draft| draft.point.samples > 0);
         let mut violations = Violations::default();
-        for line in singles {
+        for (line, kind) in singles {
             let raw = self.raws[line as usize];
             violations.incomplete(raw.as_ptr() as usize - self.body.as_ptr() as usize);
-            self.add_single(raw, line);
+            self.add_single(raw, line, kind);
         }
         let seen = violations.on(self.body).into_iter();
         self.memory.violations.extend(seen.map(PageViolation::from));
     }
 
-    fn add_single(&mut self, raw: &'a [u8], line: u32) {
+    /// Adds a sample of a family of type `kind` by itself.
+    fn add_single(&mut self, raw: &'a [u8], line: u32, kind: FamilyKind) {
         let Some(series) = series_of(raw) else { return };
+        let part = part_label(kind);
         let sample = Sample {
             series,
             family: series.name,
@@ -377,7 +396,7 @@ impl<'a> Build<'a> {
             timestamp_ns: None,
             exemplar: None,
         };
-        let key = self.key_of(&sample);
+        let key = self.key_of(&sample, part);
         // Only complete points of unknown type have such keys, and those points are not split.
         if self.by_key.insert(key, line).is_some() {
             self.duplicates += 1;
@@ -385,6 +404,7 @@ impl<'a> Build<'a> {
             return;
         }
         let mut draft = Draft::new(sample, key);
+        draft.part = part;
         draft.take(&sample, line);
         self.drafts.push(draft);
     }
@@ -444,10 +464,13 @@ fn series_of(raw: &[u8]) -> Option<Series<'_>> {
 }
 
 /// The labels that identify a sample's point. An empty label counts as absent, unless it removes a label of the target.
-fn labels_of<'a>(
+///
+/// The number in the label `number`, if any, gets the form in which Prometheus stores it.
+fn labels_of<'a, 'b>(
     sample: &Sample<'a>,
     removable: &'a [String],
-) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+    number: &'b str,
+) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a, 'b> {
     let part = sample.kind.part_label(sample.role);
     let kept = move |name: Escaped<'_>, value: Escaped<'_>| {
         Some(name.0) != part
@@ -456,7 +479,22 @@ fn labels_of<'a>(
     let labels = sample.series.labels.into_iter();
     labels
         .filter(move |(name, value)| kept(*name, *value))
-        .map(|(name, value)| (name.decode(), value.decode()))
+        .map(move |(name, value)| {
+            let stored = (name.0 == number).then(|| value.decode().parse().ok().map(canonical_float));
+            (
+                name.decode(),
+                stored.flatten().map_or_else(|| value.decode(), Cow::Owned),
+            )
+        })
+}
+
+/// The label in which Prometheus normalizes numbers. Source: Prometheus 3, text parsers, `le` and `quantile`.
+fn part_label(kind: FamilyKind) -> &'static str {
+    match kind {
+        FamilyKind::Histogram | FamilyKind::GaugeHistogram => "le",
+        FamilyKind::Summary => "quantile",
+        _ => "",
+    }
 }
 
 fn owned(exemplar: &crate::parse::Exemplar<'_>) -> Exemplar {
@@ -495,6 +533,7 @@ impl<'a> Draft<'a> {
             key,
             point,
             parts: Vec::new(),
+            part: "",
             shape: Shape::Whole,
         }
     }
@@ -641,8 +680,8 @@ impl<'a> Draft<'a> {
             _ => self.sample.family.decode(),
         };
         let help = family.help.decode();
-        let attributes =
-            labels_of(&self.sample, removable).map(|(name, value)| (name, AttributeValue::Str(value)));
+        let attributes = labels_of(&self.sample, removable, self.part)
+            .map(|(name, value)| (name, AttributeValue::Str(value)));
         let def = SeriesDef {
             source,
             scope: &Scope::default(),

@@ -217,7 +217,12 @@ impl<'a> Rules<'a> {
             Some(family) if family.name == name && plain_counter(family.kind()) => (family, Role::Total),
             current => match self.known_family(name) {
                 Some((known, role)) => (self.begin(current, known)?, role),
-                None => return Ok((self.begin(current, name)?, Role::Value)),
+                // A type that has no such sample is not its type.
+                None => {
+                    let mut family = self.begin(current, name)?;
+                    family.earlier = None;
+                    return Ok((family, Role::Value));
+                }
             },
         };
         if family.name == name && plain_counter(family.kind()) {

@@ -196,7 +196,7 @@ impl<'a> Parser<'a> {
         if let Some(&kind) = self.grammar.kinds.get(name) {
             let role = match kind {
                 FamilyKind::Counter => Some(Role::Total),
-                FamilyKind::Summary => series.labels.get("quantile").map(|_| Role::Quantile),
+                FamilyKind::Summary => Some(Role::Quantile),
                 FamilyKind::Histogram => None,
                 FamilyKind::Gauge if self.is_created_of_another(name) => None,
                 _ => Some(Role::Value),
