@@ -223,6 +223,23 @@ fn plans_and_replies_are_encoded_and_decoded() {
     assert_eq!(PlanReply::decode(body(&out)), Ok(reply));
 }
 
+/// Each transform but `cut`.
+fn transforms() -> Vec<Transform> {
+    vec![
+        Transform::Name,
+        Transform::Class,
+        Transform::Tag,
+        Transform::Length,
+        Transform::Bool,
+        Transform::Type,
+        Transform::Upper,
+        Transform::Before("_worker_".into()),
+        Transform::Allow(vec!["a".into(), Value::Int(1)]),
+        Transform::Rename(vec![("Old".into(), "New".into())]),
+        Transform::Default(Value::Null),
+    ]
+}
+
 #[test]
 fn plan_parts_without_a_golden_frame_are_encoded_and_decoded() {
     let event = || vec!["router".to_owned(), "start".to_owned()];
@@ -239,23 +256,10 @@ fn plan_parts_without_a_golden_frame_are_encoded_and_decoded() {
         .into(),
     }];
     let path = vec![Step::Key("stack".into()), Step::Element(0)];
-    let transforms = vec![
-        Transform::Name,
-        Transform::Class,
-        Transform::Tag,
-        Transform::Length,
-        Transform::Bool,
-        Transform::Type,
-        Transform::Upper,
-        Transform::Before("_worker_".into()),
-        Transform::Allow(vec!["a".into(), Value::Int(1)]),
-        Transform::Rename(vec![("Old".into(), "New".into())]),
-        Transform::Default(Value::Null),
-    ];
     let expression = Expression {
         root: Root::Metadata,
         path,
-        transforms,
+        transforms: transforms(),
     };
     let condition = |operation, operands| Condition {
         operation,
