@@ -3,9 +3,10 @@
 use super::Core;
 use crate::exposition::identity::PageLabels;
 use crate::ledger::DropReason;
-use crate::series::admission::{Candidate, NotAdmitted, OVERFLOW, Quota, is_overflow};
+use crate::series::admission::{Candidate, NotAdmitted, OVERFLOW, is_overflow};
 use crate::series::attribute_encoding::SeriesAttributes;
 use crate::series::meta::{GroupKey, SeriesMeta, StreamKey};
+use crate::series::quota::Quota;
 use crate::series::slot::SeriesRef;
 use dichroic_model::labels::{self, Qualifiers, Stream};
 use dichroic_model::{

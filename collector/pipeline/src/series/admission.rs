@@ -3,6 +3,7 @@
 use super::Series;
 use super::cell::Cell;
 use super::meta::{SeriesMeta, stream_bytes};
+use super::quota::Quota;
 use super::slot::{Generation, Placement, SeriesRef, Shown, Slot};
 use super::sources::SourceState;
 use super::table::Key;
@@ -22,18 +23,6 @@ pub(crate) const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
 /// A series was not admitted. The point must be counted as dropped for this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAdmitted(pub DropReason);
-
-/// Which limits apply to a series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Quota {
-    /// All.
-    Limited,
-    /// The overflow series of a metric. Only the memory limit applies, because it is needed when another limit is reached.
-    Overflow,
-    /// A series about the collector or about a scrape ([`crate::Core::define_report`]). None applies, because it states that a limit is
-    /// reached.
-    Report,
-}
 
 /// A series before its admission.
 pub(crate) struct Candidate {

@@ -14,6 +14,7 @@ pub(crate) mod lookup;
 pub(crate) mod meta;
 pub(crate) mod metric;
 pub(crate) mod points;
+pub(crate) mod quota;
 mod rebin;
 pub(crate) mod scopes;
 pub(crate) mod slot;

@@ -1,9 +1,9 @@
 //! Slots: one cache line per series, and the references to them.
 
-use super::admission::Quota;
 use super::bounds::BoundLists;
 use super::cell::Cell;
 use super::meta::SeriesMeta;
+use super::quota::Quota;
 use super::table::Key;
 use crate::ledger::{HiddenReason, Written};
 use crate::row::RowValue;

@@ -1,7 +1,7 @@
 //! Open and lingering sources, each with its series.
 
-use super::admission::Quota;
 use super::metric::MetricId;
+use super::quota::Quota;
 use crate::hash::HashMap;
 use dichroic_model::{Expiry, Fingerprint, Protocol, Source, SourceId, SourceSpec, UnixNanos};
 use std::collections::BTreeMap;
