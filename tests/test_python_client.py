@@ -194,7 +194,7 @@ def test_typos_are_answered_by_the_collector() -> None:
             (warning,) = warned
             assert "'pheonix.endpoint.stop' matches no name" in str(warning.message)
             assert "did you mean 'phoenix.endpoint.stop'" in str(warning.message)
-            with pytest.raises(dichroic.BadRequestError, match='has "statuz"; did you mean "status".*they have .*status'):
+            with pytest.raises(dichroic.BadRequestError, match=r'has "statuz"; did you mean "status".*they have .*status'):
                 await client.subscribe("phoenix.endpoint.stop", where={"statuz": "5*"}).__aenter__()
 
     with Collector() as collector:
