@@ -100,10 +100,11 @@ pub const ESCAPED: &str = "U__";
 /// A name with other characters is escaped by the `values` scheme of Prometheus, so that no two names become one. So is a name that
 /// looks like an escaped one.
 pub fn label_name(name: &str) -> Cow<'_, str> {
-    match readable_label(name) {
-        Cow::Borrowed(name) => escape(name, false),
-        Cow::Owned(name) => Cow::Owned(escape(&name, false).into_owned()),
+    let readable = readable_label(name);
+    if readable.is_ascii() && !readable.starts_with(ESCAPED) {
+        return readable;
     }
+    Cow::Owned(encode(&readable, false))
 }
 
 /// The name of a scraped label: characters that are invalid in an older Prometheus are escaped, not replaced.
@@ -145,7 +146,9 @@ fn readable(name: &str, valid: impl Fn(u8) -> bool) -> Cow<'_, str> {
 /// schemes", `values`; there a name that looks like an escaped one is not escaped.
 fn escape(name: &str, colons: bool) -> Cow<'_, str> {
     let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    if starts_well && name.chars().all(|c| is_plain(c, colons)) && !name.starts_with(ESCAPED) {
+    // A byte of a character that is not ASCII is not plain either.
+    let plain = |byte| is_plain(char::from(byte), colons);
+    if starts_well && name.bytes().all(plain) && !name.starts_with(ESCAPED) {
         return Cow::Borrowed(name);
     }
     Cow::Owned(encode(name, colons))

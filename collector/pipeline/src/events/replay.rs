@@ -89,6 +89,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    #[inline]
     pub(super) fn push(&mut self, batch: Arc<Batch>, max_bytes: usize, oldest: UnixNanos) {
         self.next = batch.position + u64::from(batch.rows);
         self.bytes += batch.size();

@@ -132,6 +132,7 @@ impl Subscribers {
     }
 
     /// Sends to every subscriber whose request matches the schema.
+    #[inline]
     pub(super) fn send(&mut self, schema: &EventSchema, item: impl Fn() -> StreamItem) {
         for subscriber in &mut self.all {
             if subscriber.matches(schema) {

@@ -10,7 +10,7 @@ use crate::hash::HashMap;
 use crate::ledger::HiddenReason;
 use crate::row::RowValue;
 use crate::series::Series;
-use crate::series::admission::{Candidate, Removed};
+use crate::series::admission::{Candidate, Removed, RemovedPart};
 use crate::series::meta::SeriesMeta;
 use crate::series::metric::Family;
 use crate::series::slot::Shown;
@@ -208,18 +208,31 @@ impl Claims {
     }
 
     /// Frees the key of a series. Returns whether it was the identity of one sample.
+    #[inline]
     fn free(&mut self, index: u32, key: Key) -> bool {
         self.table.remove(key, index);
         !self.held.is_empty() && self.held.remove(&key)
     }
 
     /// Removes the claim of a removed series. The first contender for its identity succeeds it.
+    #[inline]
     pub(super) fn release(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Left {
+        if let Some(part) = &removed.part {
+            return self.release_part(index, removed, part, series);
+        }
+        self.free(index, removed.placement.key);
+        Left::default()
+    }
+
+    #[cold]
+    fn release_part(
+        &mut self,
+        index: u32,
+        removed: &Removed,
+        part: &RemovedPart,
+        series: &mut Series,
+    ) -> Left {
         let key = removed.placement.key;
-        let Some(part) = &removed.part else {
-            self.free(index, key);
-            return Left::default();
-        };
         self.superseded.remove(&index);
         let kind = removed.meta.metric.kind;
         let total = part

@@ -130,10 +130,15 @@ impl Groups {
         group.add(meta, service.map_or(&[], |service| &service.attributes))
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, key: GroupKey) {
-        if self.qualified.is_empty() {
-            return;
+        if !self.qualified.is_empty() {
+            self.remove_from(key);
         }
+    }
+
+    #[cold]
+    fn remove_from(&mut self, key: GroupKey) {
         if let Some(group) = self.qualified.get_mut(&key) {
             group.series = group.series.saturating_sub(1);
             if group.series == 0 {

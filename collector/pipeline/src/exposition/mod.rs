@@ -45,6 +45,7 @@ impl Exposition {
     }
 
     /// Removes a series. If others contend for its identity, its successor becomes visible. Returns contenders that must claim anew.
+    #[inline]
     pub(crate) fn remove(&mut self, index: u32, removed: &Removed, series: &mut Series) -> Vec<u32> {
         let left = self.claims.release(index, removed, series);
         if let Some(successor) = left.successor {

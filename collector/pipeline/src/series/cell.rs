@@ -38,6 +38,7 @@ impl Cell {
     }
 
     /// Releases the bounds of the cell.
+    #[inline]
     pub(super) fn release(&self, lists: &mut BoundLists) {
         if let Cell::Histogram(histogram) = self {
             lists.release(histogram.bounds);

@@ -17,7 +17,7 @@ pub struct HistogramCell {
 }
 
 /// State of an exponential histogram: bucket `i` of a side counts (base^(offset+i), base^(offset+i+1)], base = 2^(2^-scale).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct ExponentialCell {
     /// Resolution.
     pub scale: i32,
@@ -100,6 +100,22 @@ impl HistogramCell {
     /// Observations.
     pub fn count(&self) -> u64 {
         total(&self.counts)
+    }
+}
+
+impl Clone for ExponentialCell {
+    // Copies of rows need it inlined: a derived one returns the cell through memory.
+    #[inline]
+    fn clone(&self) -> Self {
+        ExponentialCell {
+            scale: self.scale,
+            zero_count: self.zero_count,
+            zero_threshold: self.zero_threshold,
+            positive: self.positive.clone(),
+            negative: self.negative.clone(),
+            sum: self.sum,
+            min_max: self.min_max,
+        }
     }
 }
 
