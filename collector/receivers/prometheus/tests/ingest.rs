@@ -472,6 +472,17 @@ fn samples_that_are_no_whole_histogram_or_summary_are_kept_one_by_one() {
             &["unknown s 1", "unknown s_count 3", "unknown s_sum 2"],
         )
         .await;
+        // A bucket without a bound, beside a whole histogram.
+        check(
+            "# TYPE h histogram\nh_bucket 5\nh_bucket{le=\"+Inf\"} 1\nh_count 1\nh_sum 1\n",
+            &[
+                "unknown h_bucket 5",
+                "unknown h_bucket{le=\"+Inf\"} 1",
+                "unknown h_count 1",
+                "unknown h_sum 1",
+            ],
+        )
+        .await;
         // One family, two names.
         check(
             "# TYPE c counter\nc 1\nc_total 2\n",

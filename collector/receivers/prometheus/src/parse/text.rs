@@ -238,8 +238,7 @@ impl<'a> Parser<'a> {
         let base = &name[..name.rfind('_')?];
         let (&family, &kind) = self.grammar.kinds.get_key_value(base)?;
         let role = kind.role(Escaped(family), series.name)?;
-        let complete = role != Role::Bucket || series.labels.get("le").is_some();
-        complete.then_some((Escaped(family), kind, role))
+        Some((Escaped(family), kind, role))
     }
 }
 
