@@ -56,7 +56,6 @@ DELIBERATELY_UNUSED = {
     r"vm_info": "versions of the node: for joins and the catalog",
     r"embedder_.*": "the demo worker's own; an application brings its own dashboard",
     r"recommender_.*": "the demo service's own; an application brings its own dashboard",
-    r"snakepit_pool_queue_size|snakepit_pool_workers": "reported only while the queue is full, so a line would mislead",
     r"snakepit_worker_recycle_memory_bytes": "only for tuning the recycling: see the catalog",
     r"snakepit_crash_barrier_crashes_total": "part of the crashes, which have a line",
     r"snakepit_workers_terminated_total|snakepit_worker_lifetime_seconds": "planned ends too, which need no attention",
