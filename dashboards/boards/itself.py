@@ -178,7 +178,7 @@ def itself_ledger() -> list[Panel]:
         ),
         timeseries(
             "In flight or unaccounted",
-            "Received minus applied, hidden and dropped, since the start. Small and steady: data in flight. Growing: a bug in Dichroic.",
+            "Received minus applied, hidden and dropped, since the start. Steady: data in flight. Growing: a bug in Dichroic.",
             "short",
             Query(unaccounted, "in flight"),
             width=6,
