@@ -191,7 +191,7 @@ def test_a_node_with_an_installed_relay_that_is_not_started_is_not_changed(colle
         done = collector.run_command("attach", *node.reach(), "--socket", str(collector.socket))
         assert done.returncode == 1
         assert "dichroic.app: the relay is part of its application; start that instead" in done.stderr
-        assert node.snapshot() == before
+        as_before(node, before)
 
 
 def test_without_a_collector_nothing_is_loaded(node: BareNode, tmp_path: Path, collector: Collector) -> None:
@@ -200,7 +200,7 @@ def test_without_a_collector_nothing_is_loaded(node: BareNode, tmp_path: Path, c
     assert done.returncode == 1
     assert "no collector" in done.stderr
     assert "--socket" in done.stderr
-    assert node.snapshot() == before
+    as_before(node, before)
 
 
 def test_the_socket_is_read_from_the_collectors_configuration(collector: Collector, node: BareNode) -> None:

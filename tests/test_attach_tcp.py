@@ -133,7 +133,7 @@ def test_missing_options_are_reported_and_nothing_is_loaded(
     done = collector.run_command("attach", *node.reach(), *args)
     assert done.returncode == 1
     assert message in done.stderr
-    assert node.snapshot() == before
+    as_before(node, before)
 
 
 # ---- receivers.beam.attach -----------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_a_tcp_listener_added_on_sighup_needs_a_restart() -> None:
         wait_until(lambda: "which takes effect after a restart" in collector.output(), 10, "the reason")
         assert "security.local_tcp" in collector.output()
         assert TOKEN not in collector.output()
-        assert node.snapshot() == before
+        as_before(node, before)
 
 
 def test_attach_over_tcp_requires_the_tcp_listener(tmp_path: Path) -> None:
