@@ -25,6 +25,8 @@ pub struct Row {
     pub writers: usize,
     /// Several processes write the series with one start, so that their totals cannot be added up.
     pub share_start: bool,
+    /// Deltas of the histogram had several lists of bounds; it has those that all have in common.
+    pub lost_bounds: bool,
     /// Its newest exemplar.
     pub exemplar: Option<Arc<Exemplar>>,
 }

@@ -299,7 +299,7 @@ fn bounds_and_metrics_are_freed_with_their_series() {
 }
 
 #[test]
-fn an_overflow_histogram_accepts_only_points_with_equal_bounds() {
+fn an_overflow_histogram_of_deltas_keeps_the_bounds_that_all_have_in_common() {
     let mut store = store(|l| l.series_per_metric = 1);
     let source = source(&mut store, "s");
     let of = |bounds| Def {
@@ -309,9 +309,11 @@ fn an_overflow_histogram_accepts_only_points_with_equal_bounds() {
     };
     let (small, large) = (of(&[1.0, 2.0]), of(&[100.0, 200.0]));
     define_series(&mut store, &source, small, &[("a", "x")]).unwrap();
-    define_series(&mut store, &source, small, &[("a", "y")]).unwrap();
+    let overflow = define_series(&mut store, &source, small, &[("a", "y")]).unwrap();
+    assert_eq!(store.warnings().changed_bounds, 0);
     assert_eq!(
         define_series(&mut store, &source, large, &[("a", "z")]),
-        Err(DropReason::Buckets)
+        Ok(overflow)
     );
+    assert_eq!(store.warnings().changed_bounds, 1);
 }

@@ -471,6 +471,7 @@ fn deltas_with_other_bounds_are_added_at_the_bounds_in_common() {
     assert_eq!(add(&[9.0], &[5, 5]), ["m{} [] [37]"]);
     assert_eq!(add(&[1.0, 3.0], &[1, 1, 1]), ["m{} [] [40]"]);
     assert_eq!(store.warnings().changed_bounds, 4);
+    assert!(common::rows(&mut store).iter().all(|row| row.lost_bounds));
     store.end_source(source.id, NOW);
     store.sweep(NOW);
     assert!(store.live_bytes() <= bytes);

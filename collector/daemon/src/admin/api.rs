@@ -317,6 +317,10 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
         );
         entry.warnings.insert(warning);
     }
+    if row.lost_bounds {
+        let warning = "bounds of its points changed; only those that all have in common are kept".to_owned();
+        entry.warnings.insert(warning);
+    }
     if row.share_start {
         entry.warnings.insert("several processes write one series with one start time; each point replaces the total of another process".to_owned());
     }

@@ -94,6 +94,7 @@ struct Family {
     /// Most processes that write one of its series.
     writers: usize,
     share_start: bool,
+    lost_bounds: bool,
     bounds: Option<Arc<[f64]>>,
     /// Of exponential histograms.
     classic: Option<ClassicBounds>,
@@ -208,6 +209,7 @@ impl Seen {
         }
         family.writers = family.writers.max(row.writers);
         family.share_start |= row.share_start;
+        family.lost_bounds |= row.lost_bounds;
         if let RowValue::Histogram(cell) = &row.value {
             family.below += cell.counts.first().copied().unwrap_or(0);
             family.above += cell.counts.last().copied().unwrap_or(0);
@@ -610,6 +612,10 @@ impl Family {
                 hidden_because(*reason)
             );
             all.push((Level::Warning, "label_collision", message));
+        }
+        if self.lost_bounds {
+            let message = "points of one histogram have several lists of bounds, so only the bounds that all have in common are kept; set one list, in the SDK or in a view".to_owned();
+            all.push((Level::Warning, "changed_bounds", message));
         }
         if self.share_start {
             let message = "several processes write one series with one start time, so each point replaces the total of another process; give each process its own `service.instance.id`, and set the SDK up after the fork".to_owned();

@@ -75,7 +75,7 @@ impl Snapshot {
     fn copy(&mut self, core: &Core, copy: u64) -> Chunk {
         let since = self.request.changed_since.map(|time| core.series.tenths(time));
         let mut rows = Vec::with_capacity(STEP.min(core.series()));
-        let some_share_a_start = core.series.writers.shared_starts() > 0;
+        let any_finding = core.series.writers.any_finding();
         let mut checked = 0;
         while checked < STEP {
             let Some((name, members)) = core.exposition.families.at_or_after(&self.family) else {
@@ -94,7 +94,7 @@ impl Snapshot {
                         continue;
                     }
                     if core.series.slots[index as usize].composite
-                        || (some_share_a_start && core.series.writers.share_start(index))
+                        || (any_finding && core.series.writers.has_finding(index))
                     {
                         rows.extend(self.composite(core, index, since));
                     } else if let Some(row) = self.row(&core.series, index, since) {
@@ -136,6 +136,7 @@ impl Snapshot {
             hidden: slot.hidden(),
             writers: 1,
             share_start: false,
+            lost_bounds: false,
             exemplar,
         })
     }
@@ -181,6 +182,7 @@ impl Snapshot {
             hidden: slot.hidden(),
             writers,
             share_start: series.writers.share_start(index),
+            lost_bounds: series.writers.is_coarse(index),
             exemplar: series.exemplar(index).cloned(),
         })
     }

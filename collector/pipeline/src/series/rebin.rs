@@ -56,6 +56,7 @@ impl Series {
     /// Gives the cell the bounds that it has in common with these. Returns whether these are its bounds now.
     fn coarsen(&mut self, index: u32, bounds: &Arc<[f64]>) -> bool {
         self.counters.changed_bounds += 1;
+        self.writers.coarsened(index);
         let Cell::Histogram(held) = &self.slots[index as usize].cell else {
             return true;
         };

@@ -128,7 +128,7 @@ impl Series {
 
     /// Removes all writers but the one in the slot.
     pub(crate) fn remove_writers(&mut self, index: u32) {
-        self.writers.remove_falls(index);
+        self.writers.remove_findings(index);
         if self.writers.sets.is_empty() {
             return;
         }

@@ -6,7 +6,7 @@
 //! returns.
 
 use super::cell::Cell;
-use crate::hash::HashMap;
+use crate::hash::{HashMap, HashSet};
 use crate::row::RowValue;
 use dichroic_model::{MetricKind, UnixNanos};
 
@@ -40,6 +40,8 @@ pub(crate) struct Writers {
     /// How often the total of a series decreased although its stated start did not change.
     falls: HashMap<u32, u32>,
     shared_starts: u64,
+    /// Series of deltas that lost bounds, because points had others.
+    coarse: HashSet<u32>,
 }
 
 /// Decreases of one series with an unchanged start after which several processes are the only explanation.
@@ -79,9 +81,32 @@ impl Writers {
         self.shared_starts += u64::from(*falls == FALLS);
     }
 
-    pub(super) fn remove_falls(&mut self, index: u32) {
+    /// The series lost bounds.
+    pub(super) fn coarsened(&mut self, index: u32) {
+        self.coarse.insert(index);
+    }
+
+    /// Whether the series lost bounds, because points had others.
+    pub(crate) fn is_coarse(&self, index: u32) -> bool {
+        self.coarse.contains(&index)
+    }
+
+    /// Whether a series has a finding of its own.
+    pub(crate) fn any_finding(&self) -> bool {
+        self.shared_starts > 0 || !self.coarse.is_empty()
+    }
+
+    /// Whether the series has one.
+    pub(crate) fn has_finding(&self, index: u32) -> bool {
+        self.share_start(index) || self.is_coarse(index)
+    }
+
+    pub(super) fn remove_findings(&mut self, index: u32) {
         if !self.falls.is_empty() {
             self.falls.remove(&index);
+        }
+        if !self.coarse.is_empty() {
+            self.coarse.remove(&index);
         }
     }
 
