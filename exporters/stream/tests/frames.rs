@@ -73,14 +73,15 @@ fn connect_old(world: &World, subscribe: Subscribe) -> Client {
 fn rows_of_many_schemas_share_a_frame() {
     run(|world| async move {
         let application = Application::new(&world);
-        let mut client = world.connect(Some(events(&["**"])));
+        // The time is too long to end a frame.
+        let mut client = world.connect(Some(subscribe(10_000)));
         client.handshake().await;
-        application.publish(&world, 0..1_000);
-        check_rows(&client.rows(1_000).await, 0..1_000);
-        // Published without a pause: full frames of 256 rows.
+        application.publish(&world, 0..1_024);
+        check_rows(&client.rows(1_024).await, 0..1_024);
+        // Full frames have 256 rows.
         assert_eq!((client.mixed_frames, client.event_frames), (4, 0));
         let (offered, sent, dropped, queued) = world.hop("stream");
-        assert_eq!((offered, sent + queued, dropped), (1_000, 1_000, 0));
+        assert_eq!((offered, sent + queued, dropped), (1_024, 1_024, 0));
     });
 }
 

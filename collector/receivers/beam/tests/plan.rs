@@ -93,14 +93,17 @@ fn templates_get_values_from_the_node_and_the_configuration() {
     };
     assert_eq!(
         events(ecto(), "Check-Out"),
-        ["check_out.repo.query", "my_app.repo.query"]
+        ["check_out.repo.query", "my_app.repo.query", "dichroic.ecto.pool"]
     );
-    assert_eq!(events(ecto(), ""), ["my_app.repo.query"]);
+    assert_eq!(events(ecto(), ""), ["my_app.repo.query", "dichroic.ecto.pool"]);
     let configured = Selection {
         variables: Variables::from([("ecto_prefix".to_owned(), vec!["shop.read_repo".to_owned()])]),
         ..ecto()
     };
-    assert_eq!(events(configured, "shop"), ["shop.read_repo.query"]);
+    assert_eq!(
+        events(configured, "shop"),
+        ["shop.read_repo.query", "dichroic.ecto.pool"]
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -287,7 +288,7 @@ impl Relay {
 
     pub async fn histogram(&mut self, series: u32, sum: (i64, f64), buckets: &[(i16, Side, u64)]) {
         let mut out = Vec::new();
-        let mut writer = HistogramsWriter::begin(&mut out, T0, MAX);
+        let mut writer = HistogramsWriter::begin(&mut out, next_time(), MAX);
         let buckets = buckets.iter().map(|(index, side, count)| Bucket {
             index: *index,
             side: *side,
@@ -308,9 +309,15 @@ impl Relay {
     }
 }
 
+/// The times of frames: later ones are newer.
+fn next_time() -> i64 {
+    static FRAMES: AtomicI64 = AtomicI64::new(0);
+    T0 + FRAMES.fetch_add(1, Ordering::Relaxed)
+}
+
 pub fn numbers(rows: &[(u32, i64, f64)]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut writer = NumbersWriter::begin(&mut out, T0, MAX);
+    let mut writer = NumbersWriter::begin(&mut out, next_time(), MAX);
     for (series, int, float) in rows {
         assert!(writer.push(NumberRow {
             series: *series,

@@ -89,7 +89,8 @@ fn two_ids_of_one_series_do_not_overwrite_each_other() {
         assert_ne!(one, two);
         relay.define(0, one, vec![], T0).await;
         relay.define(1, two, vec![], T0).await;
-        relay.numbers(&[(0, 10, 0.0), (1, 500, 0.0), (0, 11, 0.0)]).await;
+        relay.numbers(&[(0, 10, 0.0), (1, 500, 0.0)]).await;
+        relay.numbers(&[(0, 11, 0.0)]).await;
         relay.flush().await;
         assert_eq!(page(&store), ["same{} 11"]);
         let store = store.borrow();
