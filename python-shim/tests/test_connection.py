@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import dichroic
+from dichroic._deadline import bounded
 from dichroic._events import columns_of
 from dichroic._frames import HEADER, Events, Histograms, Numbers, encode_frame, rows_in
 from dichroic._link import Link
@@ -189,3 +190,24 @@ def test_rows_are_counted_without_decoding() -> None:
         for length in range(30):
             assert rows_in(frame.TYPE, bytes(length)) >= 0
     assert rows_in(99, b"") == 0
+
+
+class EndedError(Exception):
+    """The end of a piece of work."""
+
+
+@asynchronous
+async def test_a_cancellation_at_the_moment_when_the_work_ends_is_kept() -> None:
+    async def work(ticks: int) -> None:
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        raise EndedError
+
+    for ticks in range(6):
+        for before_cancel in range(1, 12):
+            task = asyncio.ensure_future(bounded(work(ticks), 60))
+            for _ in range(before_cancel):
+                await asyncio.sleep(0)
+            cancelled = task.cancel()
+            with pytest.raises(asyncio.CancelledError if cancelled else EndedError):
+                await task

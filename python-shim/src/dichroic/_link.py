@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, cast
 
 from ._address import Endpoint
+from ._deadline import bounded
 from ._errors import ConnectionLostError, DichroicError, HandshakeTimeoutError
 from ._http import HttpBody
 from ._protocol import CLOSE, HELLO_TIMEOUT, READ_SIZE, SILENCE_TIMEOUT, Stream
@@ -192,7 +193,7 @@ async def connect_link(endpoint: Endpoint, stream: Stream) -> Link:
     else:
         attempt = loop.create_connection(lambda: link, endpoint.host, endpoint.port)
     try:
-        await asyncio.wait_for(attempt, HELLO_TIMEOUT)
+        await bounded(attempt, HELLO_TIMEOUT)
     except asyncio.TimeoutError:
         link.abort()
         raise TimeoutError(f"no connection within {HELLO_TIMEOUT:.0f} s") from None

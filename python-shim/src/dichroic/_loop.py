@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _link
+from ._deadline import bounded
 from ._errors import DichroicError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def within(seconds: float | None, work: Coroutine[Any, Any, None]) -> None
         await work
     else:
         try:
-            await asyncio.wait_for(work, seconds)
+            await bounded(work, seconds)
         except asyncio.TimeoutError as error:
             if isinstance(error, DichroicError):  # such as HandshakeTimeoutError
                 raise

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from ._address import SOCKET_VARIABLE
 from ._client import Client, connect
+from ._deadline import bounded
 from ._errors import SidecarError
 from ._find_bin import find_bin
 
@@ -140,7 +141,7 @@ class Sidecar:
         if process is not None and process.returncode is None:
             try:
                 process.send_signal(signal.SIGTERM)
-                await asyncio.wait_for(process.wait(), self._stop_timeout)
+                await bounded(process.wait(), self._stop_timeout)
             except ProcessLookupError:
                 pass
             except asyncio.TimeoutError:
