@@ -156,7 +156,7 @@ def test_a_collector_redirects_nodes_that_cannot_open_its_socket() -> None:
             counted(collector, 7)
             assert collector.stop() == 0
             assert TOKEN not in collector.output()
-        as_before(node, before)
+        as_before(node, before, restarted=True)
 
 
 def test_a_collector_attaches_over_tcp_when_configured() -> None:
