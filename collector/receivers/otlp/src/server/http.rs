@@ -1,7 +1,7 @@
 //! OTLP/HTTP: routing, content types and responses.
 //!
-//! Source: OTLP specification 1.x, "OTLP/HTTP". In addition to the three paths, `POST /` is accepted, since some senders omit the
-//! path: protobuf there is a traces request, JSON is recognized by its top-level key.
+//! Source: OTLP specification 1.x, "OTLP/HTTP". In addition to the three paths, JSON is accepted at `/`, since some senders omit the
+//! path: its top-level key names the signal. Protobuf does not name it.
 
 use super::accounted::Accounted;
 use super::body::{ResponseBody, collect};
@@ -114,6 +114,10 @@ async fn receive(
         let message = "unsupported Content-Type; use application/x-protobuf or application/json";
         RequestError::new(RefusedReason::ContentType, message)
     })?;
+    if route.is_none() && format == BodyFormat::Protobuf {
+        let message = format!("protobuf sent to / does not name its signal; use {PATHS}");
+        return Err(RequestError::new(RefusedReason::Path, message));
+    }
     let encoding = encoding(&head.headers)?;
     let limits = &state.limits;
     let mut share = state.budget.share();
