@@ -71,7 +71,7 @@ def test_two_violations_without_rows_between_are_final() -> None:
         subject.delay(ProtocolError("second"))
 
 
-def test_a_goodbye_to_a_slow_subscriber_is_a_gap() -> None:
+def test_a_goodbye_to_a_slow_subscriber_without_a_cursor_is_a_gap() -> None:
     subject, stream = recovery()
     subject.delay(TooSlowError("slow"))
     assert list(stream.items) == [Gap(None, "slow")]

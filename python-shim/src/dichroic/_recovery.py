@@ -43,7 +43,8 @@ class Recovery:
         if isinstance(error, GoodbyeError):
             if error.final:
                 raise error
-            if isinstance(error, TooSlowError):
+            # With a cursor, the next HELLO tells whether rows are lost.
+            if isinstance(error, TooSlowError) and self._stream.cursor is None:
                 self._stream.add_gap(Gap(None, reason_text(GapReason.SLOW)))
             requested_ms = error.retry_ms
         ceiling = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(self._attempts, 16))
