@@ -304,16 +304,8 @@ pub(crate) fn count(
     } else {
         input.u16()?.into()
     };
-    if (min..=max).contains(&got) {
-        return Ok(got);
-    }
-    let kind = ErrorKind::OutOfRange {
-        what,
-        got: got as i64,
-        min: min as i64,
-        max: max as i64,
-    };
-    Err(input.error_at(at, kind))
+    input.within(at, what, got, min, max)?;
+    Ok(got)
 }
 
 fn check_columns(

@@ -35,6 +35,20 @@ impl<'a> Input<'a> {
         Error::new(self.frame, at, kind)
     }
 
+    /// Checks a number that was read at `at`.
+    pub fn within(&self, at: usize, what: &'static str, got: usize, min: usize, max: usize) -> Result<()> {
+        if (min..=max).contains(&got) {
+            return Ok(());
+        }
+        let kind = ErrorKind::OutOfRange {
+            what,
+            got: got as i64,
+            min: min as i64,
+            max: max as i64,
+        };
+        Err(self.error_at(at, kind))
+    }
+
     /// The bytes between two offsets that were already read.
     pub fn between(&self, from: usize, to: usize) -> &'a [u8] {
         &self.bytes[from..to]

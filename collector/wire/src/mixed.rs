@@ -95,13 +95,13 @@ impl<'a> Mixed<'a> {
         let strings = count(&mut input, "strings", 2, 0, EVENT_STRINGS)?;
         let values = count(&mut input, "values", 2, 0, EVENT_VALUES)?;
         let entries = ints + floats + strings + values;
-        within(&input, 12, "pool entries", entries, 0, POOL_ENTRIES)?;
+        input.within(12, "pool entries", entries, 0, POOL_ENTRIES)?;
         let at = input.at();
         let (contexts, _) = input.take(CONTEXT_BYTES * contexts)?.as_chunks::<CONTEXT_BYTES>();
         for (number, context) in contexts.iter().enumerate() {
             let columns = Context::read(context).columns.into();
             let at = at + CONTEXT_BYTES * number + 8;
-            within(&input, at, "columns", columns, 1, EVENT_COLUMNS)?;
+            input.within(at, "columns", columns, 1, EVENT_COLUMNS)?;
         }
         let at = input.at();
         let (row_contexts, _) = input.take(2 * rows)?.as_chunks::<2>();
@@ -109,7 +109,7 @@ impl<'a> Mixed<'a> {
         let mut cells = 0u32;
         for (row, number) in row_contexts.iter().enumerate() {
             let number = usize::from(u16::from_le_bytes(*number));
-            within(&input, at + 2 * row, "context", number, 0, contexts.len() - 1)?;
+            input.within(at + 2 * row, "context", number, 0, contexts.len() - 1)?;
             scratch.rows.push(cells);
             cells += u32::from(Context::read(&contexts[number]).columns);
         }
@@ -119,13 +119,13 @@ impl<'a> Mixed<'a> {
         let highest = references.iter().map(|bytes| u16::from_le_bytes(*bytes)).max();
         if usize::from(highest.unwrap_or(0)) > entries {
             for (cell, bytes) in references.iter().enumerate() {
-                within(&input, at + 2 * cell, "reference", reference(*bytes), 0, entries)?;
+                input.within(at + 2 * cell, "reference", reference(*bytes), 0, entries)?;
             }
         }
         for start in &scratch.rows {
             let start = *start as usize;
             let got = reference(references[start]);
-            within(&input, at + 2 * start, "reference of the time", got, 1, ints)?;
+            input.within(at + 2 * start, "reference of the time", got, 1, ints)?;
         }
         let (ints, _) = input.take(8 * ints)?.as_chunks::<8>();
         let (floats, _) = input.take(8 * floats)?.as_chunks::<8>();
@@ -262,26 +262,6 @@ impl<'a> Mixed<'a> {
 
 fn reference(bytes: [u8; 2]) -> usize {
     u16::from_le_bytes(bytes).into()
-}
-
-fn within(
-    input: &Input<'_>,
-    at: usize,
-    what: &'static str,
-    got: usize,
-    min: usize,
-    max: usize,
-) -> Result<()> {
-    if (min..=max).contains(&got) {
-        return Ok(());
-    }
-    let kind = ErrorKind::OutOfRange {
-        what,
-        got: got as i64,
-        min: min as i64,
-        max: max as i64,
-    };
-    Err(input.error_at(at, kind))
 }
 
 /// Appends a frame with an encoded MIXED body under other ids: schema and source of each context, in order.
