@@ -10,6 +10,7 @@
 mod account;
 mod apply;
 mod content_type;
+mod draft;
 mod error;
 mod exposition;
 mod parser;
