@@ -13,8 +13,8 @@ use std::sync::Arc;
 pub(super) const MAX_BOUNDS: usize = 96;
 /// Most bounds of a list that is extended downward, so that upper bounds can still be added.
 const MAX_DOWNWARD: usize = 64;
-/// Negative bounds span at most this ratio when the first are added.
-const NEGATIVE_SPAN: f64 = 1e8;
+/// The first bounds on a side of zero span at most this ratio.
+const FIRST_SPAN: f64 = 1e8;
 
 /// Bounds of the OpenTelemetry semantic conventions for durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -131,7 +131,7 @@ fn widen(bounds: &[f64], unit: &str, extent: &Extent) -> Arc<[f64]> {
         let next = if last > 0.0 {
             steps.above(last)
         } else {
-            steps.above(extent.low)
+            steps.above(extent.low.clamp(extent.high / FIRST_SPAN, extent.high))
         };
         if !next.is_finite() {
             break;
@@ -156,7 +156,7 @@ fn widen(bounds: &[f64], unit: &str, extent: &Extent) -> Arc<[f64]> {
         let next = match first {
             first if first > 0.0 => 0.0,
             first if first < 0.0 => -steps.above(-first),
-            _ => -steps.below(nearest.max(farthest / NEGATIVE_SPAN)),
+            _ => -steps.below(nearest.max(farthest / FIRST_SPAN)),
         };
         if !next.is_finite() {
             break;
@@ -181,14 +181,14 @@ impl Steps {
         }
     }
 
-    /// The smallest step above `value`, which is positive.
+    /// The smallest step above `value`, infinite beyond the largest finite step.
     fn above(self, value: f64) -> f64 {
         self.around(value)
             .find(|step| *step > value)
             .unwrap_or(f64::INFINITY)
     }
 
-    /// The largest step below `value`, which is positive.
+    /// The largest step below `value`, zero below the smallest step.
     fn below(self, value: f64) -> f64 {
         self.around(value)
             .filter(|step| *step < value)
@@ -198,9 +198,10 @@ impl Steps {
 
     /// Steps from below `value` to above it, ascending.
     fn around(self, value: f64) -> impl Iterator<Item = f64> {
+        // The powers of finite steps: the logarithm of zero is infinite.
         let power = match self {
-            Steps::Decades => value.log10().floor(),
-            Steps::Fours => (value.log2() / 2.0).floor(),
+            Steps::Decades => value.log10().floor().clamp(-324.0, 308.0),
+            Steps::Fours => (value.log2() / 2.0).floor().clamp(-537.0, 511.0),
         } as i32;
         (power - 1..=power + 2).flat_map(move |power| {
             let steps = match self {
@@ -292,6 +293,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn bounds_that_end_at_zero_or_below_are_extended_over_any_positive_values() {
+        let zeros = ExponentialCell {
+            zero_count: 1,
+            zero_threshold: 3.0,
+            ..cell(0, (0, &[]), (0, &[]))
+        };
+        let check = |cell: &ExponentialCell, first_added: f64| {
+            for bounds in [&[-1.0][..], &[-1.0, 0.0]] {
+                let all = widen(bounds, "1", &Extent::of(cell, Factor::ONE));
+                assert_eq!(all[bounds.len()], first_added);
+                assert!(
+                    all.is_sorted_by(|a, b| a < b) && all.len() <= MAX_BOUNDS,
+                    "{all:?}"
+                );
+            }
+        };
+        check(&zeros, 5.0);
+        check(&cell(0, (2, &[1]), (0, &[])), 5.0);
+        // Both edges are zero, as the bucket lies below the smallest number.
+        let below_all = Extent::of(&cell(0, (-2_000, &[1]), (0, &[])), Factor::ONE);
+        assert_eq!(*widen(&[-1.0], "1", &below_all), [-1.0, 5e-324]);
+        check(&cell(0, (-2_000, &[1; 2_001]), (0, &[])), 2.5e-8);
+        check(&cell(0, (1_023, &[1]), (0, &[])), 1e308);
     }
 
     #[test]
