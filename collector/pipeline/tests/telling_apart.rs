@@ -618,7 +618,7 @@ fn arrived(arrivals: &[Arrival]) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(400)))]
 
     #[test]
     fn the_labels_of_a_page_do_not_depend_on_the_order_of_arrival(

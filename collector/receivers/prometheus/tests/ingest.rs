@@ -831,7 +831,7 @@ fn the_content_type_selects_the_format() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_replayed_page_gives_the_same_store_as_a_parsed_page(
