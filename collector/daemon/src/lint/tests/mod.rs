@@ -1,9 +1,23 @@
+//! A store with a BEAM node and a Python program, and what lint finds in it.
+
+mod families;
+mod relays;
+
+use super::families::DEFAULT_BOUNDS;
+use super::seen::MANY;
 use super::*;
 use dichroic_model::{
-    AttributeValue, Attributes, Factor, Fingerprint, Identity, Limits, MetricKind, Number, Runtime, Scope,
-    SeriesDef, Source, SourceSpec, Temporality,
+    AttributeValue, Attributes, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
+    Pattern, Protocol, Runtime, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
-use dichroic_pipeline::{Core, HistogramPoint, Job, Progress, Snapshot, SnapshotRequest, Times};
+use dichroic_packs::{Packs, Selection};
+use dichroic_pipeline::{
+    Core, DropReason, HistogramPoint, Job, Progress, Signal, Snapshot, SnapshotRequest, Times,
+};
+use dichroic_receiver_beam::RelayStatus;
+use dichroic_receiver_prometheus::parse::Violation;
+use dichroic_receiver_prometheus::scrape::TargetStatus;
+use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -243,322 +257,6 @@ fn metrics_without_problems_give_no_findings() {
 }
 
 #[test]
-fn a_definition_whose_event_never_occurred_is_reported_with_the_event() {
-    let mut world = World::new();
-    world.number(true, "shop.orders", "", &[("event", "stop")]);
-    let definitions = "[{name: shop.orders, type: counter, event: shop.order.stop, labels: {event: stop}}, \
-                       {name: shop.orders, type: counter, event: shop.order.exception, labels: {event: exception}}, \
-                       {name: shop.carts, type: counter, event: shop.cart.created}]";
-    let relay = world.relay();
-    let (found, message) = world.lint(&[], definitions, std::slice::from_ref(&relay));
-    assert_eq!(
-        found,
-        [
-            "Warning never_fired shop.carts",
-            "Warning never_fired shop.orders",
-            "Warning retain_matches_nothing vm.**"
-        ]
-    );
-    assert!(
-        message.contains("shop.cart.created") && message.contains("shop.order.exception"),
-        "{message}"
-    );
-    // Before the first flush and after the relay disconnected, a missing value means nothing.
-    for early in [
-        RelayStatus {
-            flushes: 0,
-            ..relay.clone()
-        },
-        RelayStatus {
-            ended: Some(NOW),
-            ..relay
-        },
-    ] {
-        let (found, _) = world.lint(&[], definitions, &[early]);
-        assert_eq!(found, ["Warning retain_matches_nothing vm.**"]);
-    }
-}
-
-#[test]
-fn what_a_limit_dropped_is_reported_with_its_key_and_not_as_events_that_did_not_occur() {
-    let definitions = "[{name: shop.carts, type: counter, event: shop.cart.created}]";
-    let check = |signal, reason, n, limited: bool, expected: &[&str], part: &str| {
-        let mut world = World::new();
-        world.number(true, "shop.orders", "", &[]);
-        let source = if limited { world.node.id } else { world.python.id };
-        world.drops = vec![Drops {
-            source,
-            name: "worker".to_owned(),
-            signal,
-            reason,
-            count: n,
-        }];
-        let relay = world.relay();
-        let (mut found, message) = world.lint(&["ecto"], definitions, &[relay]);
-        found.retain(|finding| !finding.contains("retain_matches_nothing"));
-        assert_eq!(found, expected, "{message}");
-        assert!(message.contains(part), "{message}");
-    };
-    let silent = ["Warning never_fired ecto", "Warning never_fired shop.carts"];
-    let with = |one: &'static str| [one, silent[0], silent[1]];
-    check(
-        Signal::Metrics,
-        DropReason::SeriesLimit,
-        1,
-        true,
-        &["Warning limit_reached limits.series"],
-        "1 point dropped: no series is defined at this limit",
-    );
-    check(
-        Signal::Metrics,
-        DropReason::MemoryLimit,
-        2,
-        false,
-        &with("Warning limit_reached limits.memory"),
-        "2 points dropped: ",
-    );
-    check(
-        Signal::Metrics,
-        DropReason::LabelLimit,
-        2,
-        false,
-        &with("Warning limit_reached limits.labels"),
-        "more labels",
-    );
-    check(
-        Signal::Events,
-        DropReason::SourceLimit,
-        2,
-        false,
-        &with("Warning limit_reached limits.sources"),
-        "2 events dropped: no source",
-    );
-    check(
-        Signal::Traces,
-        DropReason::Unsupported,
-        7,
-        false,
-        &[silent[0], silent[1], "Warning traces traces"],
-        "7 spans discarded; set OTEL_TRACES_EXPORTER=none",
-    );
-    check(Signal::Metrics, DropReason::Malformed, 2, false, &silent, "");
-}
-
-#[test]
-fn a_chosen_pack_without_any_event_is_a_warning_and_a_silent_event_a_note() {
-    let mut world = World::new();
-    world.number(true, "redix.connections", "", &[("reconnection", "false")]);
-    let relay = world.relay();
-    let (found, message) = world.lint(&["redix", "ecto"], "[]", &[relay]);
-    assert!(
-        message.contains("not occurred yet, while others of the pack have"),
-        "{message}"
-    );
-    let notes = found.iter().filter(|f| f.starts_with("Note never_fired"));
-    assert_eq!(notes.count(), 1, "one for each pack: {found:?}");
-    let never: Vec<_> = found.iter().filter(|f| f.contains("never_fired")).collect();
-    assert!(
-        never.contains(&&"Warning never_fired ecto".to_owned()),
-        "{never:?}"
-    );
-    assert!(never.contains(&&"Note never_fired redix".to_owned()), "{never:?}");
-    // Events of failures are expected to be absent.
-    assert!(
-        !never
-            .iter()
-            .any(|f| f.contains("disconnection") || f.contains("failed")),
-        "{never:?}"
-    );
-}
-
-#[test]
-fn a_rejection_by_a_relay_is_reported_with_its_message() {
-    let mut world = World::new();
-    let relay = RelayStatus {
-        refused: vec![("shop.x".into(), "more than 160 bounds".into())],
-        ..world.relay()
-    };
-    let (found, message) = world.lint(&[], "[]", &[relay]);
-    assert!(found.contains(&"Warning refused shop.x".to_owned()), "{found:?}");
-    assert!(message.contains("more than 160 bounds"), "{message}");
-}
-
-#[test]
-fn seconds_with_default_bounds_are_a_warning() {
-    let mut world = World::new();
-    world.histogram("http.client.request.duration", "s", DEFAULT_BOUNDS, &[0; 16], 0.0);
-    world.check(
-        &["Warning default_bounds http.client.request.duration"],
-        &["below 5 s are in one bucket"],
-    );
-}
-
-#[test]
-fn values_that_are_all_outside_their_bounds_are_a_warning() {
-    let mut world = World::new();
-    world.histogram("a.above", "s", &[0.1, 1.0], &[0, 0, 30], 45_000.0);
-    world.histogram("b.below", "By", &[1_000.0, 10_000.0], &[30, 0, 0], 3.0);
-    world.check(
-        &["Warning outside_bounds a.above", "Warning outside_bounds b.below"],
-        &["above the last bound, 1 s", "far below the first bound, 1000 By"],
-    );
-}
-
-#[test]
-fn units_in_names_are_a_warning_for_dotted_names_and_a_note_for_scraped_ones() {
-    let mut world = World::new();
-    world.number(false, "job.elapsed_ms", "", &[]);
-    world.number(false, "terms", "", &[]);
-    let scraped = Line(
-        false,
-        "gc_time_milliseconds_total",
-        "",
-        MetricKind::COUNTER,
-        &[],
-        NameStyle::Verbatim,
-    );
-    world.set(&scraped);
-    // The configuration sets this name, for example one of PromEx.
-    world.set(&Line(
-        true,
-        "shop_prom_ex_time_milliseconds",
-        "ms",
-        MetricKind::COUNTER,
-        &[],
-        NameStyle::Verbatim,
-    ));
-    world.check(
-        &[
-            "Warning unit_in_name job.elapsed_ms",
-            "Note unit_in_name gc_time_milliseconds_total",
-        ],
-        &["declare the unit"],
-    );
-}
-
-#[test]
-fn labels_that_look_like_ids_or_have_many_values_are_a_warning() {
-    let mut world = World::new();
-    for n in 0..4 {
-        let uuid = format!("01234567-89ab-cdef-0123-45678900000{n}");
-        world.number(true, "a.uuids", "", &[("request", &uuid)]);
-        let path = format!("/orders/471{n}/items");
-        world.number(true, "b.paths", "", &[("path", &path)]);
-        let route = ["/orders/:id", "/v1/orders", "/users/:id/x", "/"][n];
-        world.number(
-            true,
-            "c.routes",
-            "",
-            &[("route", route), ("status", ["200", "404", "500", "503"][n])],
-        );
-        let hash = format!("deadbeef0123456{n}");
-        world.number(true, "d.hashes", "", &[("key", &hash)]);
-        world.number(true, "e.pids", "", &[("pid", &format!("#PID<0.1{n}.0>"))]);
-        world.number(true, "f.ids", "", &[("user", &format!("10000{n}"))]);
-    }
-    for n in 0..=MANY {
-        world.number(true, "g.many", "", &[("customer", &format!("c-{n}x"))]);
-    }
-    world.check(
-        &[
-            "Warning cardinality a.uuids",
-            "Warning cardinality b.paths",
-            "Warning cardinality d.hashes",
-            "Warning cardinality e.pids",
-            "Warning cardinality f.ids",
-            "Warning cardinality g.many",
-        ],
-        &[
-            "UUIDs",
-            "paths with ids",
-            "hashes",
-            "processes",
-            "numbers",
-            "201 values",
-            "/orders/4710/items",
-        ],
-    );
-}
-
-#[test]
-fn conflicts_of_names_and_labels_on_the_page_are_a_warning() {
-    let mut world = World::new();
-    world.number(false, "a.b", "", &[]);
-    world.set(&Line(
-        false,
-        "a.b.total",
-        "",
-        MetricKind::Gauge,
-        &[],
-        NameStyle::OpenTelemetry,
-    ));
-    world.set(&Line(
-        false,
-        "jobs.total",
-        "",
-        MetricKind::Gauge,
-        &[],
-        NameStyle::OpenTelemetry,
-    ));
-    world.set(&Line(
-        false,
-        "jobs_total",
-        "",
-        MetricKind::Gauge,
-        &[],
-        NameStyle::OpenTelemetry,
-    ));
-    let (found, _) = world.lint(&[], "[]", &[]);
-    assert!(
-        found
-            .iter()
-            .any(|f| f.starts_with("Warning label_collision a.b.total")),
-        "{found:?}"
-    );
-    assert!(
-        found
-            .iter()
-            .any(|f| f.starts_with("Warning label_collision jobs")),
-        "{found:?}"
-    );
-}
-
-#[test]
-fn telemetry_of_snakepit_that_ends_with_a_timeout_is_reported_with_the_setting() {
-    let mut world = World::new();
-    let relay = |ms: &[&str]| {
-        let mut relay = World::new().relay();
-        let values = ms.iter().map(|&ms| ms.to_owned()).collect();
-        relay.variables.insert("snakepit_stream_ms".to_owned(), values);
-        relay
-    };
-    let (found, message) = world.lint(&[], "[]", &[relay(&["5000"])]);
-    assert!(
-        found.contains(&"Warning snakepit_stream snakepit.python".to_owned()),
-        "{found:?}"
-    );
-    assert!(
-        message.contains("5 s after its start")
-            && message.contains("grpc_stream_open_timeout_ms: 86_400_000"),
-        "{message}"
-    );
-    for fine in [&["86400000"][..], &[]] {
-        let (found, _) = world.lint(&[], "[]", &[relay(fine)]);
-        assert!(!found.iter().any(|f| f.contains("snakepit")), "{found:?}");
-    }
-}
-
-#[test]
-fn events_of_the_relay_that_did_not_occur_are_not_reported() {
-    let mut world = World::new();
-    world.number(true, "vm.gc.count", "{collection}", &[]);
-    world.number(true, "log.messages", "", &[("level", "info")]);
-    let relay = world.relay();
-    let (found, _) = world.lint(&["beam_runtime", "logger"], "[]", &[relay]);
-    assert!(!found.iter().any(|f| f.contains("never_fired")), "{found:?}");
-}
-
-#[test]
 fn findings_are_a_line_each_and_a_document() {
     let finding = Finding {
         level: Level::Note,
@@ -597,7 +295,6 @@ fn findings_are_a_line_each_and_a_document() {
 #[test]
 fn a_page_that_violates_openmetrics_is_reported_with_its_first_place() {
     use dichroic_receiver_prometheus::ingest::PageViolation;
-    use dichroic_receiver_prometheus::parse::Violation;
     use dichroic_receiver_prometheus::scrape::Health;
     let mut world = World::new();
     world.targets.push(TargetStatus {
@@ -621,18 +318,5 @@ fn a_page_that_violates_openmetrics_is_reported_with_its_first_place() {
     world.check(
         &["Warning openmetrics http://head:8080/metrics"],
         &["families on its page: 3 times, first at line 4", "`strict: true`"],
-    );
-}
-
-#[test]
-fn histograms_of_one_family_with_different_bounds_are_noted() {
-    let mut world = World::new();
-    for (name, bounds) in [("same.time", &[0.1, 1.0]), ("other.time", &[0.1, 2.0])] {
-        world.histogram_of(true, name, "s", bounds, &[1, 0, 0], 0.1);
-        world.histogram_of(false, name, "s", &[0.1, 1.0], &[1, 0, 0], 0.1);
-    }
-    world.check(
-        &["Note mixed_bounds other_time_seconds"],
-        &["a sum over `le` is wrong"],
     );
 }
