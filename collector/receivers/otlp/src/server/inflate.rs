@@ -22,9 +22,12 @@ const SNAPPY_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
 /// Compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub enum Encoding {
+    /// None.
     Identity,
+    /// One or more members.
     Gzip,
+    /// One or more frames.
     Zstd,
     /// zlib, or raw deflate.
     Deflate,
@@ -39,7 +42,7 @@ pub(super) const ACCEPTED: &str = "identity,gzip,zstd,deflate,snappy";
 
 /// Why a body could not be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InflateError {
+pub enum InflateError {
     /// Larger than allowed after decompression.
     TooLarge,
     /// Not valid in the stated encoding.
@@ -48,7 +51,7 @@ pub(super) enum InflateError {
 
 impl Encoding {
     /// By the value of `Content-Encoding` or `grpc-encoding`.
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         let name = name.trim();
         [
             ("", Encoding::Identity),
@@ -68,7 +71,10 @@ impl Encoding {
 }
 
 /// Decompresses to at most `max` bytes.
-pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+///
+/// # Errors
+/// See [`InflateError`].
+pub fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     match encoding {
         Encoding::Identity if body.len() > max => Err(InflateError::TooLarge),
         Encoding::Identity => Ok(body.to_vec()),
