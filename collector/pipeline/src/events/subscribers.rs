@@ -40,6 +40,7 @@ pub(super) struct Start {
 }
 
 impl Subscriber {
+    #[inline]
     fn matches(&mut self, schema: &EventSchema) -> bool {
         let id = schema.id as usize;
         if self.matches_by_schema.len() <= id {

@@ -97,12 +97,12 @@ impl Series {
             self.keep_bounds(series.index, bounds);
             slot = live(&mut self.slots, series)?;
         }
-        let count = histogram(slot, point)?.count();
-        let mut reset = total(point.counts) < count;
+        let (last, count) = (histogram(slot, point)?.count(), total(point.counts));
+        let mut reset = count < last;
         if reset {
             reset = is_reset(slot, times)?;
         } else if is_late(slot, times) {
-            late_total(slot, times, touched, total(point.counts) == count)?;
+            late_total(slot, times, touched, count == last)?;
         }
         if slot.composite && begins_new_total(slot, times, reset) {
             self.ended_totals
@@ -351,7 +351,7 @@ fn is_late(slot: &Slot, times: Times) -> bool {
 }
 
 /// Whether a late histogram or summary is dropped: if it was counted twice in one request.
-#[cold]
+#[inline]
 fn late_total(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(), DropReason> {
     match late(slot, times, touched, same) {
         Err(DropReason::Duplicate) => Err(DropReason::Duplicate),
@@ -363,11 +363,11 @@ fn late_total(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(),
 /// twice in one request, unless it states the `same` value.
 #[cold]
 fn late(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(), DropReason> {
-    let at_once = times.time == slot.time && touched == slot.touched;
-    let same_start = times.start == 0 || times.start == slot.start;
+    let at_once = || times.time == slot.time && touched == slot.touched;
+    let same_start = || times.start == 0 || times.start == slot.start;
     if times.time < slot.time && !slot.monotonic {
         Err(DropReason::Backwards)
-    } else if at_once && same_start && !same {
+    } else if !same && at_once() && same_start() {
         Err(DropReason::Duplicate)
     } else {
         Ok(())
