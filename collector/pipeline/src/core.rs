@@ -4,6 +4,7 @@ mod claim;
 mod define;
 mod expiry;
 
+use crate::budget::Budget;
 use crate::events::Events;
 use crate::events::request::{Interest, StreamRequest, Subscription};
 use crate::exposition::Exposition;
@@ -70,6 +71,7 @@ pub struct Core {
     pub(crate) exposition: Exposition,
     events: Events,
     ledger: Ledger,
+    budget: Budget,
 }
 
 /// Conditions that lose nothing but need attention; shown in the catalog and as counters of the collector.
@@ -105,6 +107,7 @@ impl Core {
     pub fn new(limits: Limits, resolver: Arc<dyn Resolver>, epoch: UnixNanos) -> Self {
         let seed = Seed::random();
         let hasher = Fingerprinter::new(seed, PAGE_SALT);
+        let budget = Budget::new(limits.in_flight_bytes);
         Core {
             resolver_generation: resolver.generation(),
             resolver,
@@ -112,11 +115,17 @@ impl Core {
             seed,
             clock: epoch,
             sources: Sources::new(),
-            events: Events::new(&limits),
+            events: Events::new(&limits, &budget),
             series: Series::new(limits, epoch, &hasher),
             exposition: Exposition::new(hasher),
             ledger: Ledger::new(epoch),
+            budget,
         }
+    }
+
+    /// The memory budget of data in flight.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Replaces the resolver from the next sweep on. Series keep their state and are resolved again at their next point.

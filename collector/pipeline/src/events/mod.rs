@@ -8,6 +8,7 @@ mod replay;
 pub mod request;
 mod subscribers;
 
+use crate::budget::{Budget, Part, Reservation};
 use demand::{Demand, Lookback, missed};
 use dichroic_model::{
     Batch, EventKind, EventSchema, GapReason, Limits, Pattern, SECOND, Source, SourceId, UnixNanos,
@@ -26,12 +27,17 @@ pub(crate) struct Events {
     schemas: HashMap<SchemaKey, Arc<EventSchema>, foldhash::quality::RandomState>,
     next_schema: u32,
     max_schemas: usize,
-    replays: [Replay; 2],
+    replays: [Replay; SIGNALS],
+    /// The memory of full replays. `None` if the budget is too small for it, which the configuration does not allow.
+    _replay_memory: Option<Reservation>,
     replay_bytes: usize,
     replay_age: UnixNanos,
     subscribers: Subscribers,
     demand: Demand,
 }
+
+/// Events and logs.
+const SIGNALS: usize = 2;
 
 fn index(kind: EventKind) -> usize {
     match kind {
@@ -41,12 +47,14 @@ fn index(kind: EventKind) -> usize {
 }
 
 impl Events {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, budget: &Budget) -> Self {
+        let replay = limits.replay_bytes.saturating_mul(SIGNALS);
         Events {
             schemas: HashMap::default(),
             next_schema: 1,
             max_schemas: limits.schemas,
             replays: Default::default(),
+            _replay_memory: budget.try_reserve(Part::Replay, replay),
             replay_bytes: limits.replay_bytes,
             replay_age: limits.replay_seconds * SECOND,
             subscribers: Subscribers::new(limits),
