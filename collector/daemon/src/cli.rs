@@ -85,6 +85,19 @@ pub enum Command {
         after_help = "Examples:\n  dichroic completions bash > /etc/bash_completion.d/dichroic\n  dichroic completions zsh > \"${fpath[1]}/_dichroic\"\n  dichroic completions fish > ~/.config/fish/completions/dichroic.fish\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Completions(Completions),
+    /// Write the manual pages into a directory
+    #[command(
+        after_help = "Example:\n  dichroic man ~/.local/share/man/man1\n\nExit codes: 0 success, 1 failure, 2 usage error."
+    )]
+    Man(Man),
+}
+
+/// Arguments of `man`.
+#[derive(Args)]
+pub struct Man {
+    /// Directory; created if needed
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// Arguments of `completions`.

@@ -26,6 +26,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => runtime::run::run(&args),
         Command::Check(args) => commands::finish(commands::check::check(&args)),
         Command::Completions(args) => commands::finish(commands::completions::completions(&args)),
+        Command::Man(args) => commands::finish(commands::man::man(&args)),
         Command::Tap(args) => commands::run(commands::tap::tap(args)),
         Command::Catalog(args) => commands::run(commands::catalog::catalog(args)),
         Command::Attach(args) => commands::run(commands::attach::attach(args)),

@@ -9,6 +9,7 @@ pub mod discover;
 pub mod error;
 pub mod ledger;
 pub mod lint;
+pub mod man;
 pub mod output;
 pub mod tap;
 
