@@ -17,6 +17,9 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
 /// Exit code for an invalid configuration file, EX_CONFIG of sysexits.h.
 pub const INVALID_CONFIG: u8 = 78;
 
+/// Exit code after the panic of a task that cannot be restarted, EX_SOFTWARE of sysexits.h.
+pub const PANICKED: u8 = 70;
+
 /// The arguments of the process.
 #[derive(Parser)]
 #[command(

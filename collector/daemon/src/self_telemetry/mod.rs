@@ -7,6 +7,7 @@ mod writer;
 
 use crate::admin::api;
 use crate::limit_drops::LimitLog;
+use crate::logging;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
 use dichroic_pipeline::budget::{Part, Shortage};
 use dichroic_pipeline::{Core, Hop, Ledger, RefusedReason};
@@ -95,6 +96,14 @@ const NOT_EXPORTED: Family = counter(
     "telemetry_dropped",
     "The collector's own spans and log records that were not exported, by reason.",
 );
+const LOG_LOST: Family = counter(
+    "log_lines_dropped",
+    "Lines of the collector's log that were not written, by reason.",
+);
+const PANICS: Family = counter(
+    "task_panics",
+    "Tasks and threads of the collector that ended by a panic, by task.",
+);
 const SERIES: Family = gauge("series", "Live series.");
 const SERIES_LIMIT: Family = gauge("series_limit", "Largest number of live series (limits.series).");
 const BYTES: Family = gauge(
@@ -161,6 +170,7 @@ pub struct SelfTelemetry {
     stages: Stages,
     /// Counts of the OTLP export, if it is configured.
     exported: Option<otlp::Counts>,
+    log: logging::Output,
     limits: LimitLog,
     started: Duration,
 }
@@ -172,12 +182,14 @@ impl SelfTelemetry {
         source: Arc<Source>,
         stages: Stages,
         exported: Option<otlp::Counts>,
+        log: logging::Output,
         started: Duration,
     ) -> Self {
         SelfTelemetry {
             writer: Writer::new(core, source),
             stages,
             exported,
+            log,
             limits: LimitLog::default(),
             started,
         }
@@ -203,6 +215,12 @@ impl SelfTelemetry {
         }
         self.latencies();
         self.export();
+        for (reason, n) in self.log.lost() {
+            self.writer.count(&LOG_LOST, &[("reason", reason)], n);
+        }
+        for (task, n) in dichroic_tasks::panics() {
+            self.writer.count(&PANICS, &[("task", task.as_str())], n);
+        }
         self.process();
         self.writer.finish(core, now);
     }
