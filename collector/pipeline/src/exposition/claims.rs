@@ -395,7 +395,8 @@ fn add_up(series: &Series, a: u32, b: u32) -> bool {
     matches!((meta(a), meta(b)), (Some(a), Some(b)) if same_sum(a, b))
 }
 
-fn same_sum(a: &SeriesMeta, b: &SeriesMeta) -> bool {
+/// As [`add_up`], by the metadata of both.
+pub(crate) fn same_sum(a: &SeriesMeta, b: &SeriesMeta) -> bool {
     adds_up(a.metric.kind)
         && a.source.spec.protocol != Protocol::Prometheus
         && Arc::ptr_eq(&a.metric, &b.metric)

@@ -135,7 +135,22 @@ fn define_pairs(
 
 /// Defines a series of a scope.
 pub fn define_in_scope(store: &mut Core, source: &Source, scope: &Scope, def: Def<'_>) -> SeriesRef {
-    define_pairs_in(store, source, &format!("{scope:?}"), scope, def, Vec::new()).unwrap()
+    define_in_scope_with(store, source, scope, def, &[])
+}
+
+/// Defines a series of a scope, with these attributes.
+pub fn define_in_scope_with(
+    store: &mut Core,
+    source: &Source,
+    scope: &Scope,
+    def: Def<'_>,
+    attributes: &[(&str, &str)],
+) -> SeriesRef {
+    let raw = format!("{scope:?}{attributes:?}");
+    let pairs = attributes
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    define_pairs_in(store, source, &raw, scope, def, pairs.collect()).unwrap()
 }
 
 /// Finds or defines a series of a scope, by its raw identity.
