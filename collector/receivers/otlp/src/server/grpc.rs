@@ -5,7 +5,7 @@
 //! "gRPC over HTTP2".
 
 use super::accounted::Accounted;
-use super::body::{ResponseBody, collect};
+use super::body::{RequestBody, ResponseBody, collect};
 use super::framing::{PREFIX_BYTES, unframe};
 use super::inflate::{self, Encoding, SUPPORTED};
 use super::request_error::RequestError;
@@ -106,7 +106,8 @@ async fn receive(
     })?;
     let limits = &state.limits;
     let mut share = state.budget.share();
-    let framed = collect(body, limits, &mut share).await?;
+    let mut body = RequestBody::new(body, &head.headers);
+    let framed = collect(&mut body, limits, &mut share).await?;
     let (message, compressed) = unframe(framed).map_err(|error| RequestError::bad(error.to_string()))?;
     let message = if compressed {
         let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
