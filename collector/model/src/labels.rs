@@ -448,6 +448,22 @@ mod tests {
         );
     }
 
+    /// Prometheus gives the label of the target precedence here too: then no bucket has its bound.
+    #[test]
+    fn a_label_of_a_target_does_not_take_the_name_of_a_bound() {
+        let check = |kind, expected: &str| {
+            let mut source = source(false);
+            source.spec.protocol = Protocol::Prometheus;
+            source.spec.labels = Attributes::of(&[("le", "x"), ("quantile", "q")]);
+            let attributes = Attributes::default();
+            let (labels, _) = page_labels(&stream(&source, false, kind), &attributes);
+            assert_eq!(render(&labels[2..]), expected);
+        };
+        check(MetricKind::Gauge, r#"le="x",quantile="q""#);
+        check(MetricKind::Histogram, r#"exported_le="x",quantile="q""#);
+        check(MetricKind::Summary, r#"le="x",exported_quantile="q""#);
+    }
+
     #[test]
     fn scraped_labels_stay_apart_whatever_characters_they_have() {
         let mut source = source(false);
