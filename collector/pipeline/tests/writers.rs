@@ -4,8 +4,9 @@
 mod common;
 
 use common::*;
-use dichroic_model::Number;
-use dichroic_pipeline::{Core, RowValue, Written};
+use dichroic_model::{Attributes, Expiry, Number, Source, SourceSpec};
+use dichroic_pipeline::{Core, RowValue, Times, Written};
+use std::sync::Arc;
 
 #[test]
 fn a_restarted_process_takes_the_series_over_and_a_second_one_is_told_apart() {
@@ -141,4 +142,68 @@ fn a_second_host_that_starts_later_is_no_restart() {
         sorted(&mut store),
         ["m{host_name=\"h1\"} 100", "m{host_name=\"h2\"} 100"]
     );
+}
+
+#[test]
+fn writers_without_a_start_are_reported_unless_their_total_decreases_rarely() {
+    let rare = |gap: u64| {
+        let mut store = store(|_| {});
+        let source = source(&mut store, "s");
+        let series = define_series(&mut store, &source, COUNTER, &[]).unwrap();
+        for n in 0..4 {
+            for (writer, value) in [(0, 100 + n), (1, 10 + n)] {
+                let second = dichroic_model::SECOND;
+                let time = NOW + (2 * n + writer + 1) * gap * second;
+                let times = Times {
+                    start: 0,
+                    time,
+                    now: time,
+                };
+                store
+                    .set_number(series, Number::int(value as i64), times)
+                    .unwrap();
+            }
+        }
+        store.warnings().shared_starts
+    };
+    assert_eq!(rare(10), 1);
+    assert_eq!(rare(400), 0);
+}
+
+#[test]
+fn of_two_processes_without_a_start_the_one_with_the_last_point_is_the_newer() {
+    let run = |order: [u64; 2], def: Def<'static>, seconds: [u64; 2]| {
+        let mut store = store(|_| {});
+        for at in order {
+            let pid = if at == 0 { "1" } else { "2" };
+            let source = in_instance(&mut store, pid);
+            let series = define_series(&mut store, &source, def, &[]).unwrap();
+            let time = NOW + seconds[at as usize] * dichroic_model::SECOND;
+            let times = Times {
+                start: 0,
+                time,
+                now: NOW + 100 * dichroic_model::SECOND,
+            };
+            store.set_number(series, Number::int(at as i64), times).unwrap();
+        }
+        sorted(&mut store)
+    };
+    for def in [COUNTER, GAUGE] {
+        for seconds in [[10, 20], [20, 10], [10, 10]] {
+            let page = run([0, 1], def, seconds);
+            assert_eq!(run([1, 0], def, seconds), page, "{seconds:?}");
+            let hidden = page.iter().filter(|line| line.starts_with('-')).count();
+            assert_eq!((page.len(), hidden), (2, 1), "{page:?}");
+        }
+    }
+}
+
+/// A process of the service with one `service.instance.id`.
+fn in_instance(store: &mut Core, pid: &str) -> Arc<Source> {
+    let spec = SourceSpec {
+        instance: "one".into(),
+        resource: Attributes::of(&[("service.instance.id", "one"), ("process.pid", pid)]),
+        ..spec(pid, Expiry::AfterIdle(300 * dichroic_model::SECOND))
+    };
+    store.open_source(spec, NOW).unwrap()
 }

@@ -338,7 +338,7 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
         entry.warnings.insert(warning);
     }
     if row.share_start {
-        entry.warnings.insert("several processes write one series with one start time; each point replaces the total of another process".to_owned());
+        entry.warnings.insert("several processes write one series with one start time or none; each point replaces the total of another process".to_owned());
     }
     if row.writers > 1 {
         let warning = "several processes write one series; their totals are added up".to_owned();

@@ -48,7 +48,7 @@ impl Family {
             all.push((Level::Warning, "changed_bounds", message));
         }
         if self.share_start {
-            let message = "several processes write one series with one start time, so each point replaces the total of another process; give each process its own `service.instance.id`, and set the SDK up after the fork".to_owned();
+            let message = "several processes write one series with one start time or none, so each point replaces the total of another process; give each process its own `service.instance.id`, and set the SDK up after the fork".to_owned();
             all.push((Level::Warning, "shared_start", message));
         }
         if self.writers > 1 {

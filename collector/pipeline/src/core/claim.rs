@@ -272,8 +272,23 @@ impl Core {
         self.retire_totals();
         match self.series.slots[index as usize].written() {
             Written::Hidden(HiddenReason::Superseded) => self.revive(index),
-            written => written,
+            written => {
+                if let Some(later) = self.exposition.claims.later(index, &self.series) {
+                    self.give_way(index, later);
+                }
+                written
+            }
         }
+    }
+
+    /// The first point of a series is older than the last one of the process that it was thought to have replaced. The point is still
+    /// counted as applied, and then moved.
+    fn give_way(&mut self, index: u32, later: u32) {
+        self.exposition.claims.supersede(index, true);
+        self.exposition.claims.supersede(later, false);
+        self.claim_again(&[index]);
+        self.settle();
+        self.exposition.copies.add(later);
     }
 
     fn retire_totals(&mut self) {

@@ -10,7 +10,7 @@ use super::slot::{SeriesRef, Slot};
 use super::times::Times;
 use super::values::{ExponentialCell, SummaryCell, total};
 use crate::ledger::DropReason;
-use dichroic_model::{Exemplar, MetricKind, Number};
+use dichroic_model::{Exemplar, MetricKind, Number, Protocol};
 use std::sync::Arc;
 
 type WriteResult = Result<Outcome, DropReason>;
@@ -325,8 +325,10 @@ impl Series {
     #[cold]
     fn count_reset(&mut self, index: u32, times: Times) {
         self.counters.resets += 1;
-        if times.start != 0 {
-            self.writers.fell(index);
+        let meta = self.slots[index as usize].meta.as_ref();
+        let pushed = meta.is_some_and(|meta| meta.source.spec.protocol == Protocol::Otlp);
+        if times.start != 0 || pushed {
+            self.writers.fell(index, times);
         }
     }
 }
