@@ -225,11 +225,7 @@ impl Renderer {
         };
         let shown = row.meta.factor.apply(value.to_f64());
         if layout.is_target_info {
-            // One family holds the lines of all sources, and its type allows no other value.
-            if shown != 1.0 {
-                return false;
-            }
-            self.target_info.add(&row.meta);
+            self.target_info.add(&row.meta, shown);
             return true;
         }
         match (layout.kind, strict) {
