@@ -353,7 +353,7 @@ fn is_late(slot: &Slot, times: Times) -> bool {
 }
 
 /// Whether a late histogram or summary is dropped: if it was counted twice in one request.
-#[inline]
+#[cold]
 fn late_total(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(), DropReason> {
     match late(slot, times, touched, same) {
         Err(DropReason::Duplicate) => Err(DropReason::Duplicate),
@@ -365,11 +365,11 @@ fn late_total(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(),
 /// twice in one request, unless it states the `same` value.
 #[cold]
 fn late(slot: &Slot, times: Times, touched: u32, same: bool) -> Result<(), DropReason> {
-    let at_once = || times.time == slot.time && touched == slot.touched;
-    let same_start = || times.start == 0 || times.start == slot.start;
+    let at_once = times.time == slot.time && touched == slot.touched;
+    let same_start = times.start == 0 || times.start == slot.start;
     if times.time < slot.time && !slot.monotonic {
         Err(DropReason::Backwards)
-    } else if !same && at_once() && same_start() {
+    } else if at_once && same_start && !same {
         Err(DropReason::Duplicate)
     } else {
         Ok(())
