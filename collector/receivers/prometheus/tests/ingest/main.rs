@@ -1,5 +1,6 @@
 //! Pages into the store: families to points, replay, expiry, and the account.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::cell::{Cell, RefCell};
