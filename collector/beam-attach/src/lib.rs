@@ -23,7 +23,7 @@ pub mod destination;
 pub mod discover;
 mod epmd;
 mod error;
-pub mod handshake;
+mod handshake;
 pub mod modules;
 pub mod term;
 pub mod tls;

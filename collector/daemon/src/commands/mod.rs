@@ -9,14 +9,13 @@ pub mod discover;
 pub mod error;
 pub mod ledger;
 pub mod lint;
-pub mod man;
 pub mod output;
 pub mod tap;
 
 use crate::cli::Cli;
 use clap::Parser;
 use error::CommandError;
-use output::OutputError;
+use output::{OutputError, plain_lines};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -48,7 +47,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if let Some(message) = error.message() {
-        output::message(&message);
+        eprintln!("dichroic: {}", plain_lines(&message));
     }
     error.exit_code().into()
 }

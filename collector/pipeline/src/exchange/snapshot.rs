@@ -93,10 +93,11 @@ impl Snapshot {
                     if core.exposition.copies.is_new(index, copy) {
                         continue;
                     }
-                    let slot = &core.series.slots[index as usize];
-                    if slot.composite || (any_finding && core.series.writers.has_finding(index)) {
+                    if core.series.slots[index as usize].composite
+                        || (any_finding && core.series.writers.has_finding(index))
+                    {
                         rows.extend(self.composite(core, index, since));
-                    } else if let Some(row) = self.row(&core.series, index, slot, since) {
+                    } else if let Some(row) = self.row(&core.series, index, since) {
                         rows.push(row);
                     }
                 }
@@ -112,7 +113,8 @@ impl Snapshot {
     }
 
     #[inline]
-    fn row(&self, series: &Series, index: u32, slot: &Slot, since: Option<u32>) -> Option<Row> {
+    fn row(&self, series: &Series, index: u32, since: Option<u32>) -> Option<Row> {
+        let slot: &Slot = &series.slots[index as usize];
         let meta = slot.meta.as_ref()?;
         if since.is_some_and(|since| slot.touched < since) {
             return None;

@@ -4,8 +4,8 @@
 //! path: its top-level key names the signal. Protobuf does not name it.
 
 use super::accounted::Accounted;
-use super::body::{RequestBody, ResponseBody, collect};
-use super::inflate::{self, Encoding, SUPPORTED};
+use super::body::{ResponseBody, collect};
+use super::inflate::{Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, response, status};
 use super::sender::Sender;
@@ -15,11 +15,8 @@ use crate::json;
 use crate::service::Service;
 use bytes::Bytes;
 use dichroic_pipeline::RefusedReason;
-use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
-};
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 
@@ -37,22 +34,14 @@ pub(super) async fn handle(
     let account = Accounted::start(state, "http", signal, Sender::new(peer, request.headers()));
     let format = format(request.headers());
     let shown = format.unwrap_or(BodyFormat::Json);
-    let (head, body) = request.into_parts();
-    let mut body = RequestBody::new(body, &head.headers);
-    match receive(state, &head, &mut body, format).await {
+    match receive(state, request, format).await {
         Ok((service, outcome)) => {
             account.accepted(&outcome);
             reply(StatusCode::OK, shown, response(service, &outcome, shown))
         }
         Err(error) => {
             account.refused(&error);
-            let mut response = refuse(&error, shown);
-            // A stream of HTTP/2 ends without its connection.
-            if head.version < Version::HTTP_2 && body.discard(&state.limits) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            response
+            refuse(&error, shown)
         }
     }
 }
@@ -71,15 +60,10 @@ fn refuse(error: &RequestError, format: BodyFormat) -> Response<ResponseBody> {
     if let Some(seconds) = error.retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
-    let header = match error.reason {
-        RefusedReason::Method => Some((ALLOW, "POST")),
-        RefusedReason::Encoding => Some((ACCEPT_ENCODING, inflate::ACCEPTED)),
-        _ => None,
-    };
-    if let Some((name, value)) = header {
+    if code == StatusCode::METHOD_NOT_ALLOWED {
         response
             .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+            .insert(ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }
@@ -111,10 +95,10 @@ fn route(path: &str) -> Option<Option<Service>> {
 
 async fn receive(
     state: &ServerState,
-    head: &Parts,
-    body: &mut RequestBody,
+    request: Request<Incoming>,
     format: Option<BodyFormat>,
 ) -> Result<(Service, RequestOutcome), RequestError> {
+    let (head, body) = request.into_parts();
     let route = route(head.uri.path()).ok_or_else(|| {
         let message = format!(
             "unknown path {:?}; OTLP/HTTP is served at {PATHS}",
