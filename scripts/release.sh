@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Collects what a release ships in build/release: the static binary as a tar archive, the wheel, the Hex package, and SHA256SUMS.
+# Collects what a release ships in build/release: the static binary with its manual pages and completions as a tar archive, the wheel, the
+# Hex package, and SHA256SUMS.
 # `release.sh --check TAG` only checks that the tag, every manifest and the changelog name one version. `make release` builds first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +27,9 @@ out=build/release
 rm -rf "$out" && mkdir -p "$out"
 name=dichroic-$version-$target
 mkdir -p "build/$name" && cp "target/$target/release/dichroic" LICENSE README.md examples/sidecar/dichroic.yaml examples/sidecar/dichroic.service "build/$name/"
+"build/$name/dichroic" man "build/$name/man"
+mkdir -p "build/$name/completions"
+for shell in bash zsh fish; do "build/$name/dichroic" completions $shell > "build/$name/completions/dichroic.$shell"; done
 # Times, owners and order are fixed, so the same files give the same archive.
 tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C build -c "$name" | gzip -n > "$out/$name.tar.gz"
 rm -rf "build/$name"

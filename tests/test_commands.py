@@ -25,7 +25,7 @@ def collector():
         yield collector
 
 
-COMMANDS = ["run", "check", "tap", "catalog", "ledger", "lint", "attach", "detach", "discover", "completions"]
+COMMANDS = ["run", "check", "tap", "catalog", "ledger", "lint", "attach", "detach", "discover", "completions", "man"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -43,6 +43,19 @@ def test_completions_name_every_command(shell):
     assert all(command in shown.stdout for command in COMMANDS)
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=shown.stdout, text=True, check=True)
+
+
+def test_the_program_and_every_command_have_a_manual_page(tmp_path):
+    folder = tmp_path / "man1"
+    shown = dichroic("man", str(folder))
+    assert (shown.returncode, shown.stdout) == (0, ""), shown.stderr
+    pages = {path.name: path.read_text() for path in folder.iterdir()}
+    assert set(pages) == {"dichroic.1", *(f"dichroic-{command}.1" for command in COMMANDS)}
+    assert all(f"dichroic\\-{command}(1)" in pages["dichroic.1"] for command in COMMANDS)
+    assert ".SH OPTIONS" in pages["dichroic-run.1"] and "Exit codes: 0 " in pages["dichroic-run.1"]
+    (tmp_path / "file").touch()
+    refused = dichroic("man", str(tmp_path / "file" / "man1"))
+    assert refused.returncode == 1 and "cannot write the manual pages to " in refused.stderr
 
 
 def test_lint_reports_problems_and_fails_only_when_strict(collector):

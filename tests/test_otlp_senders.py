@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 
 import grpc
 import pytest
+import requests
 from actors import wait_total
 from grpc import Compression as GrpcCompression
 from harness.collector import Collector
@@ -109,6 +112,33 @@ def test_a_request_that_violates_its_protocol_leaves_a_trace(collector):
         reason: f"Python-urllib/{sys.version_info[0]}.{sys.version_info[1]}" for reason in refusals
     }
     assert len(logged) == len(refusals)
+
+
+# Over the default of `receivers.otlp.max_request`.
+TOO_LARGE_BYTES = 65 << 20
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_sender_of_a_body_that_is_too_large_gets_the_refusal(collector, framing):
+    body = bytes(TOO_LARGE_BYTES)
+    chunks = (body[at : at + (1 << 20)] for at in range(0, len(body), 1 << 20))
+    reply = requests.post(
+        f"{collector.otlp_http}/v1/metrics",
+        data=body if framing == "length" else chunks,
+        headers={"Content-Type": "application/x-protobuf"},
+        timeout=60,
+    )
+    assert reply.status_code == 413
+    assert b"receivers.otlp.max_request" in reply.content
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("expect", ["Expect:", "Expect: 100-continue"])
+def test_curl_gets_the_refusal_of_a_body_that_is_too_large(collector, expect):
+    command = ["curl", "-sS", "-m", "60", "-H", "Content-Type: application/json", "-H", expect, "--data-binary", "@-"]
+    url = f"{collector.otlp_http}/v1/metrics"
+    reply = subprocess.run([*command, "-w", "%{http_code}", url], input=b" " * TOO_LARGE_BYTES, capture_output=True, check=True)
+    assert b"receivers.otlp.max_request" in reply.stdout and reply.stdout.endswith(b"413"), reply.stdout
 
 
 @pytest.mark.parametrize("signal", ["metrics", "logs"])

@@ -83,6 +83,8 @@ class Process:
 
     name = "process"
     stop_seconds = 30.0
+    # By default the lines of standard error are among `lines`.
+    stderr: int | IO[str] = subprocess.STDOUT
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"dichroic-{self.name}-"))
@@ -110,7 +112,7 @@ class Process:
             [*_WITH_PARENT, *self.argv()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=self.stderr,
             text=True,
             errors="replace",
             env={**os.environ, **self.environment()},

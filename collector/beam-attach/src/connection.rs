@@ -36,7 +36,7 @@ const MONITOR_P_EXIT: i64 = 21;
 const SEND_SENDER: i64 = 22;
 
 /// TCP, or TLS over it. Dynamic dispatch: the path carries control only.
-trait Wire: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Wire for T {}
 
@@ -105,7 +105,14 @@ impl Connection {
         let (stream, local, introduced) = timeout(CONNECT, opening)
             .await
             .map_err(|_| Error::timeout(format!("connecting to {node}"), CONNECT))??;
-        let mut connection = Connection {
+        let mut connection = Connection::established(stream, local, introduced);
+        connection.read_ticktime().await?;
+        Ok(connection)
+    }
+
+    /// A connection after the handshake, with the default net_ticktime.
+    pub fn established(stream: Box<dyn Wire>, local: bool, introduced: Introduced) -> Self {
+        Connection {
             stream,
             local,
             introduced,
@@ -116,9 +123,7 @@ impl Connection {
             calls: 0,
             monitors: 0,
             down: None,
-        };
-        connection.read_ticktime().await?;
-        Ok(connection)
+        }
     }
 
     /// Whether the node is on this machine.
@@ -131,7 +136,11 @@ impl Connection {
         &self.introduced.own_name
     }
 
-    async fn read_ticktime(&mut self) -> Result<(), Error> {
+    /// Asks for the net_ticktime of the node, after which a silent node is lost.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn read_ticktime(&mut self) -> Result<(), Error> {
         let answer = self
             .call("net_kernel", "get_net_ticktime", Vec::new(), CONNECT)
             .await?;

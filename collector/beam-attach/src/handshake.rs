@@ -55,8 +55,11 @@ const MANDATORY_25_DIGEST: u64 = 1 << 36;
 /// The names and creation agreed in the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introduced {
+    /// The name that the node assigned.
     pub own_name: String,
+    /// The creation that the node assigned.
     pub own_creation: u32,
+    /// The name of the node.
     pub peer_name: String,
 }
 
@@ -76,6 +79,7 @@ struct Challenge {
 /// Size of the length field of handshake messages. After the handshake it is four bytes in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
+    /// Without TLS.
     Two,
     /// Over TLS: `inet_tls_dist` has four from the beginning.
     Four,
@@ -83,6 +87,9 @@ pub enum Length {
 
 /// Performs the handshake. `host` is the host part of the node name; the assigned name gets the same host, so that both are short or
 /// long names.
+///
+/// # Errors
+/// The node is of another kind or version, refuses, or has another cookie.
 pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     length: Length,

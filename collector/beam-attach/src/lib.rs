@@ -23,7 +23,7 @@ pub mod destination;
 pub mod discover;
 mod epmd;
 mod error;
-mod handshake;
+pub mod handshake;
 pub mod modules;
 pub mod term;
 pub mod tls;

@@ -17,6 +17,9 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
 /// Exit code for an invalid configuration file, EX_CONFIG of sysexits.h.
 pub const INVALID_CONFIG: u8 = 78;
 
+/// Exit code after the panic of a task that cannot be restarted, EX_SOFTWARE of sysexits.h.
+pub const PANICKED: u8 = 70;
+
 /// The arguments of the process.
 #[derive(Parser)]
 #[command(
@@ -85,6 +88,19 @@ pub enum Command {
         after_help = "Examples:\n  dichroic completions bash > /etc/bash_completion.d/dichroic\n  dichroic completions zsh > \"${fpath[1]}/_dichroic\"\n  dichroic completions fish > ~/.config/fish/completions/dichroic.fish\n\nExit codes: 0 success, 1 failure, 2 usage error."
     )]
     Completions(Completions),
+    /// Write the manual pages into a directory
+    #[command(
+        after_help = "Example:\n  dichroic man ~/.local/share/man/man1\n\nExit codes: 0 success, 1 failure, 2 usage error."
+    )]
+    Man(Man),
+}
+
+/// Arguments of `man`.
+#[derive(Args)]
+pub struct Man {
+    /// Directory; created if needed
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// Arguments of `completions`.

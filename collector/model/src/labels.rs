@@ -3,6 +3,7 @@
 //! Order: `job`, `instance`, `runtime` (of metrics that a pack maps), labels from configuration, then the attributes. Names are made
 //! valid; the values of attributes with the same valid name are joined by `;`. An attribute whose name is reserved or taken by the
 //! source gets the prefix `exported_`, once or more often until the name is free; with `honor_labels`, it replaces the source's label instead.
+//! Names by which series are told apart are taken even where a series has no value for them, so that an attribute never looks like one.
 //! Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility"; Prometheus `honor_labels`.
 
 use crate::attributes::{AttributeValue, Attributes};
@@ -14,6 +15,9 @@ use std::borrow::Cow;
 
 /// Name and value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// Before the name of an attribute of a scope.
+const SCOPE_LABEL: &str = "otel_scope_";
 
 /// The part of a series that decides its labels, apart from its attributes.
 pub struct Stream<'a> {
@@ -37,29 +41,64 @@ pub fn page_labels<'a>(stream: &Stream<'a>, attributes: &'a Attributes) -> (Vec<
     if stream.mapped {
         labels.push(("runtime".into(), spec.runtime.as_str().into()));
     }
-    let reserved = match stream.kind {
-        MetricKind::Histogram | MetricKind::ExponentialHistogram | MetricKind::GaugeHistogram => "le",
-        MetricKind::Summary => "quantile",
-        _ => "",
+    let mut reserved = Reserved {
+        of_kind: match stream.kind {
+            MetricKind::Histogram | MetricKind::ExponentialHistogram | MetricKind::GaugeHistogram => "le",
+            MetricKind::Summary => "quantile",
+            _ => "",
+        },
+        ..Reserved::default()
     };
     for (name, value) in spec.labels.iter().filter(|(name, _)| !honored(name)) {
-        push_source(&mut labels, name, owned(&value.render()), reserved);
+        let name = free_name(&labels, Cow::Owned(label_name(name).into_owned()), &reserved);
+        labels.push((name, owned(&value.render())));
     }
-    push_qualifiers(&mut labels, stream, reserved);
+    push_qualifiers(&mut labels, stream, &mut reserved);
     let taken = labels.len();
     // With `honor_labels` an empty label only removes that of the target.
     let removes = |value: &str| spec.honor_labels && value.is_empty();
     let rendered = attributes
         .iter()
         .map(|(name, value)| (name, value.into_rendered()));
-    let named = match spec.protocol {
-        Protocol::Prometheus => scraped_label_name,
-        _ => label_name,
+    let exact = match spec.protocol {
+        Protocol::Prometheus => &[][..],
+        _ => &stream.qualifiers.exact,
     };
     let attributes = rendered.filter(|(_, value)| !removes(value));
-    let attributes = attributes.map(|(name, value)| (named(name), value));
-    push_attributes(&mut labels, taken, attributes, reserved);
+    let attributes = attributes.map(|(name, value)| match spec.protocol {
+        Protocol::Prometheus => (scraped_label_name(name), value),
+        _ => (shown_name(name, exact), value),
+    });
+    push_attributes(&mut labels, taken, attributes, &reserved, exact);
     (labels, taken)
+}
+
+/// Names that attributes must not have, besides those of labels before them.
+#[derive(Default)]
+struct Reserved<'a> {
+    /// What the metric's type needs for itself.
+    of_kind: &'a str,
+    /// Labels that other series of the group have.
+    of_group: Vec<Cow<'a, str>>,
+    /// Whether they have labels for the attributes of their scopes.
+    of_scopes: bool,
+}
+
+impl Reserved<'_> {
+    fn has(&self, name: &str) -> bool {
+        name == self.of_kind
+            || (self.of_scopes && name.starts_with(SCOPE_LABEL))
+            || self.of_group.iter().any(|other| other == name)
+    }
+}
+
+/// The valid form of a name: with `_` for invalid characters, or for an exact one escaped so that no other name becomes the same.
+fn shown_name<'a>(name: &'a str, exact: &[String]) -> Cow<'a, str> {
+    if exact.iter().any(|other| other == name) {
+        scraped_label_name(name)
+    } else {
+        label_name(name)
+    }
 }
 
 /// Labels that tell apart series whose other labels are equal. Source: OpenTelemetry specification, "Prometheus and OpenMetrics
@@ -72,6 +111,9 @@ pub struct Qualifiers {
     pub scope_details: bool,
     /// These attributes of the resource.
     pub resource: Vec<String>,
+    /// Names of attributes that are escaped without a collision, because other names have the same valid form. Those of scopes are as
+    /// [`scope_label`] has them.
+    pub exact: Vec<String>,
 }
 
 impl Qualifiers {
@@ -97,18 +139,19 @@ impl Qualifiers {
     }
 }
 
-fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserved: &str) {
+/// Adds labels that tell apart, and reserves their names: another series of the group may have a value where this one has none.
+fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserved: &mut Reserved<'a>) {
     let Stream {
         source,
         scope,
         qualifiers,
         ..
     } = stream;
+    let mut names = Vec::new();
     for name in &qualifiers.resource {
         let value = source.spec.resource.get(name).map(AttributeValue::into_rendered);
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            push_source(labels, name, value, reserved);
-        }
+        let name = shown_name(name, &qualifiers.exact);
+        names.push(push_source(labels, name, value.unwrap_or_default(), reserved));
     }
     let of_scope = [
         ("otel_scope_name", &scope.name, qualifiers.scope),
@@ -119,24 +162,39 @@ fn push_qualifiers<'a>(labels: &mut Vec<Label<'a>>, stream: &Stream<'a>, reserve
             qualifiers.scope_details,
         ),
     ];
-    for (name, value, shown) in of_scope {
-        if shown && !value.is_empty() {
-            push_source(labels, name, value.as_str().into(), reserved);
-        }
+    for (name, value, _) in of_scope.into_iter().filter(|(_, _, shown)| *shown) {
+        names.push(push_source(labels, name.into(), value.as_str().into(), reserved));
     }
     if qualifiers.scope_details {
-        let attributes = scope.attributes.iter();
-        let rendered = attributes.map(|(name, value)| (name, value.into_rendered()));
-        for (name, value) in rendered.filter(|(_, value)| !value.is_empty()) {
-            push_source(labels, &format!("otel_scope_{name}"), value, reserved);
+        for (name, value) in scope.attributes.iter() {
+            let name = shown_name(&scope_label(name), &qualifiers.exact).into_owned();
+            push_source(labels, name.into(), value.into_rendered(), reserved);
         }
+    }
+    // A scraped page states such names itself.
+    if source.spec.protocol != Protocol::Prometheus {
+        reserved.of_group = names;
+        reserved.of_scopes = qualifiers.scope_details;
     }
 }
 
-/// Adds a label of the source after those that it has.
-fn push_source<'a>(labels: &mut Vec<Label<'a>>, name: &str, value: Cow<'a, str>, reserved: &str) {
-    let name = free_name(labels, Cow::Owned(label_name(name).into_owned()), reserved);
-    labels.push((name, value));
+/// The label of an attribute of a scope, before it is made valid.
+pub fn scope_label(attribute: &str) -> String {
+    format!("{SCOPE_LABEL}{attribute}")
+}
+
+/// Adds a label of the source after those that it has, unless it is empty. Returns its name.
+fn push_source<'a>(
+    labels: &mut Vec<Label<'a>>,
+    name: Cow<'a, str>,
+    value: Cow<'a, str>,
+    reserved: &Reserved<'_>,
+) -> Cow<'a, str> {
+    let name = free_name(labels, name, reserved);
+    if !value.is_empty() {
+        labels.push((name.clone(), value));
+    }
+    name
 }
 
 /// Label pairs of `target_info`: the resource, without the attributes that `job` and `instance` are made of.
@@ -151,7 +209,7 @@ pub fn target_info_labels(source: &Source) -> Vec<Label<'_>> {
         .map(|(name, value)| (label_name(name), value.into_rendered()))
         // An empty label is none, and must not make a second line of one target.
         .filter(|(_, value)| !value.is_empty());
-    push_attributes(&mut labels, taken, rendered, "");
+    push_attributes(&mut labels, taken, rendered, &Reserved::default(), &[]);
     labels
 }
 
@@ -175,7 +233,8 @@ fn push_attributes<'a>(
     labels: &mut Vec<Label<'a>>,
     taken: usize,
     attributes: impl Iterator<Item = Label<'a>>,
-    reserved: &str,
+    reserved: &Reserved<'_>,
+    exact: &[String],
 ) {
     let mut renamed = Vec::new();
     for (name, value) in attributes {
@@ -196,28 +255,38 @@ fn push_attributes<'a>(
     renamed.sort_by_key(|at| labels[*at].0.len());
     for at in renamed {
         // It is taken, by a label of the source or by itself.
-        labels[at].0 = free_name(labels, labels[at].0.clone(), reserved);
+        let name = labels[at].0.clone();
+        let mut free = free_name(labels, name.clone(), reserved);
+        if exact.iter().any(|other| *other == name) {
+            // Another series of the group has an attribute of this name.
+            free = free_name(labels, exported(&free), reserved);
+        }
+        labels[at].0 = free;
     }
 }
 
-/// A free label name. Names that are taken, that Prometheus reserves (those with `__` in front), or that the metric's type needs for
-/// itself get `exported_` before them, once or more often.
-fn free_name<'a>(taken: &[Label<'_>], name: Cow<'a, str>, reserved: &str) -> Cow<'a, str> {
+/// A free label name. Names that are taken, that Prometheus reserves (those with `__` in front), or that the metric's type or group
+/// needs for itself get `exported_` before them, once or more often.
+fn free_name<'a>(taken: &[Label<'_>], name: Cow<'a, str>, reserved: &Reserved<'_>) -> Cow<'a, str> {
     let mut name = name;
     while is_taken(taken, &name, reserved) {
-        name = Cow::Owned(match name.strip_prefix(ESCAPED) {
-            Some(escaped) => format!("{ESCAPED}exported__{escaped}"),
-            None => format!("exported_{name}"),
-        });
+        name = exported(&name);
     }
     name
 }
 
-fn is_taken(taken: &[Label<'_>], name: &str, reserved: &str) -> bool {
+fn exported<'a>(name: &str) -> Cow<'a, str> {
+    Cow::Owned(match name.strip_prefix(ESCAPED) {
+        Some(escaped) => format!("{ESCAPED}exported__{escaped}"),
+        None => format!("exported_{name}"),
+    })
+}
+
+fn is_taken(taken: &[Label<'_>], name: &str, reserved: &Reserved<'_>) -> bool {
     // Escaped, `__` is `____`.
     name.starts_with("__")
         || name.starts_with("U______")
-        || name == reserved
+        || reserved.has(name)
         || taken.iter().any(|(other, _)| other == name)
 }
 
@@ -377,6 +446,22 @@ mod tests {
             &[("exported_le", "2"), ("le", "1")],
             r#",exported_le="2",exported_exported_le="1""#,
         );
+    }
+
+    /// Prometheus gives the label of the target precedence here too: then no bucket has its bound.
+    #[test]
+    fn a_label_of_a_target_does_not_take_the_name_of_a_bound() {
+        let check = |kind, expected: &str| {
+            let mut source = source(false);
+            source.spec.protocol = Protocol::Prometheus;
+            source.spec.labels = Attributes::of(&[("le", "x"), ("quantile", "q")]);
+            let attributes = Attributes::default();
+            let (labels, _) = page_labels(&stream(&source, false, kind), &attributes);
+            assert_eq!(render(&labels[2..]), expected);
+        };
+        check(MetricKind::Gauge, r#"le="x",quantile="q""#);
+        check(MetricKind::Histogram, r#"exported_le="x",quantile="q""#);
+        check(MetricKind::Summary, r#"le="x",exported_quantile="q""#);
     }
 
     #[test]

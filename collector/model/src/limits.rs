@@ -1,5 +1,5 @@
 //! Limits of the store, each with its unit. The `limits` section of the configuration sets most of them, under its own key names:
-//! `memory` is [`Limits::memory_bytes`], `label_value` is [`Limits::label_value_bytes`], `replay_time` is [`Limits::replay_seconds`],
+//! `memory` is [`Limits::memory_bytes`], `in_flight` is [`Limits::in_flight_bytes`], `label_value` is [`Limits::label_value_bytes`], `replay_time` is [`Limits::replay_seconds`],
 //! `lease_time` is [`Limits::lease_seconds`].
 
 /// Bounds on the state of the collector. What a limit drops is counted in the ledger with the limit's own reason.
@@ -13,6 +13,8 @@ pub struct Limits {
     pub series_per_metric: usize,
     /// Accounted bytes of all series: cells, labels, tables.
     pub memory_bytes: usize,
+    /// Bytes of all data in flight: pages, scraped and received bodies, queues of subscribers, replay.
+    pub in_flight_bytes: usize,
     /// Open and lingering sources.
     pub sources: usize,
     /// Fingerprints of one series; a sender that changes the order of attributes cannot grow the table further.
@@ -48,6 +50,7 @@ impl Default for Limits {
             series_per_source: 500_000,
             series_per_metric: 100_000,
             memory_bytes: 512 << 20,
+            in_flight_bytes: 256 << 20,
             sources: 10_000,
             aliases_per_series: 8,
             labels: 64,

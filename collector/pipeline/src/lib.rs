@@ -13,6 +13,7 @@
 //! | publish raw events | [`Core::publish`], [`Core::publish_gap`] |
 //! | read from another thread | [`Handle::call`], [`Handle::snapshot`], [`Handle::subscribe`] |
 //! | account for every item | [`Core::ledger`], [`ledger`] |
+//! | reserve memory of data in flight | [`Core::budget`], [`budget`] |
 //!
 //! | room | content |
 //! |---|---|
@@ -25,6 +26,7 @@
 //! Rooms do not own each other: where an operation uses two, [`Core`] passes one to the other as an argument.
 #![forbid(unsafe_code)]
 
+pub mod budget;
 mod core;
 mod events;
 pub mod exchange;
@@ -38,7 +40,6 @@ mod series;
 mod sync;
 
 pub use core::{Core, Warnings};
-pub use events::NodeStart;
 pub use events::request::{Interest, ResumePoint, StreamItem, StreamRequest, Subscription};
 pub use exchange::channel;
 pub use exchange::handle::{Busy, Handle, inbox};

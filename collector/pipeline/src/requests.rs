@@ -14,6 +14,8 @@ reasons! {
     Corrupt = "corrupt",
     /// A compression that is not supported.
     Encoding = "encoding",
+    /// A zstd window that is larger than allowed.
+    Window = "window",
     /// A content type that is not supported.
     ContentType = "content_type",
     /// An unknown path or gRPC method.

@@ -158,7 +158,7 @@ fn a_copy_can_be_limited_to_changed_series() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: (ProptestConfig::default().cases / 10).max(24), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Random series of random families are added and removed between the steps of overlapping copies.
     #[test]

@@ -9,10 +9,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, ColumnKind, Events, EventsHeader, FIXED_BYTES, Reference};
 use crate::frame;
 use crate::frame_type::FrameType;
-use crate::interner::{Interner, Order, UNUSED};
+use crate::interner::Order;
 use crate::limits::{
-    BODY_BYTES_MAX, EVENT_COLUMNS, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, VALUES_PER_FRAME,
+    BODY_BYTES_MAX, EVENT_COLUMNS, EVENT_ROWS, EVENT_VALUES, STRING_BYTES, VALUES_PER_FRAME,
 };
+use crate::tables::Tables;
 use crate::value::{Cell, bounded, float_bits};
 
 /// Result of adding a row.
@@ -107,16 +108,9 @@ pub struct EventsBuilder {
     max_body: usize,
     times: Vec<i64>,
     columns: Vec<PendingColumn>,
-    strings: Interner,
-    values: Interner,
-    /// Values in `values` including nested elements, which the frame's limit counts.
-    nested: usize,
+    tables: Tables,
     string_order: Order,
     value_order: Order,
-    /// One encoded value.
-    encoded: Vec<u8>,
-    /// Numbers of the appended frame's strings in this builder.
-    string_numbers: Vec<u16>,
 }
 
 impl EventsBuilder {
@@ -133,13 +127,9 @@ impl EventsBuilder {
             max_body: max_body.min(BODY_BYTES_MAX) as usize,
             times: Vec::new(),
             columns: (0..columns).map(|_| PendingColumn::default()).collect(),
-            strings: Interner::default(),
-            values: Interner::default(),
-            nested: 0,
+            tables: Tables::default(),
             string_order: Order::default(),
             value_order: Order::default(),
-            encoded: Vec::new(),
-            string_numbers: Vec::new(),
         })
     }
 
@@ -195,8 +185,7 @@ impl EventsBuilder {
             };
             return Err(in_events(Error::new(None, 0, kind)));
         }
-        self.string_numbers.clear();
-        self.string_numbers.resize(from.strings(), UNUSED);
+        self.tables.begin_copy(from.strings());
         let mut added = 0;
         for row in rows {
             match self.append_row(from, row)? {
@@ -235,13 +224,8 @@ impl EventsBuilder {
             Reference::String(index) => index,
             Reference::Value(index) => return self.slot(from.value(index)),
         };
-        if self.string_numbers[string] == UNUSED {
-            match self.strings.intern(from.string(string).as_bytes(), EVENT_STRINGS) {
-                Some(number) => self.string_numbers[string] = number,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(Slot::Str(self.string_numbers[string])))
+        let number = self.tables.copied_string(string, || from.string(string));
+        Ok(number.map(Slot::Str))
     }
 
     /// The pending form of a cell; `None` if a table is full.
@@ -251,19 +235,10 @@ impl EventsBuilder {
             Cell::Int(int) => Some(Slot::Int(int)),
             Cell::Float(float) => Some(Slot::Float(float)),
             Cell::Str(text) => {
-                bounded("string", text.len(), crate::limits::STRING_BYTES)?;
-                self.strings.intern(text.as_bytes(), EVENT_STRINGS).map(Slot::Str)
+                bounded("string", text.len(), STRING_BYTES)?;
+                self.tables.string(text).map(Slot::Str)
             }
-            other => {
-                self.encoded.clear();
-                other.encode(&mut self.encoded)?;
-                let before = self.values.len();
-                let number = self.values.intern(&self.encoded, EVENT_VALUES);
-                if self.values.len() > before {
-                    self.nested += other.count_values();
-                }
-                number.map(Slot::Value)
-            }
+            other => self.tables.value(other)?.map(Slot::Value),
         })
     }
 
@@ -272,7 +247,8 @@ impl EventsBuilder {
         self.times.push(time);
         // One more entry for null.
         let tabled = 1 + self.tabled_numbers();
-        let fits = self.values.len() + tabled <= EVENT_VALUES && self.nested + tabled <= VALUES_PER_FRAME;
+        let Tables { values, nested, .. } = &self.tables;
+        let fits = values.len() + tabled <= EVENT_VALUES && nested + tabled <= VALUES_PER_FRAME;
         if fits && self.body_bytes() <= self.max_body {
             return Ok(Pushed::Added);
         }
@@ -318,8 +294,9 @@ impl EventsBuilder {
             .iter()
             .map(|column| column.kind().row_bytes() * rows)
             .sum();
-        let strings = 2 * self.strings.len() + self.strings.bytes.len();
-        let values = 1 + self.values.bytes.len() + self.tabled_numbers() * NUMBER_BYTES;
+        let Tables { strings, values, .. } = &self.tables;
+        let strings = 2 * strings.len() + strings.bytes.len();
+        let values = 1 + values.bytes.len() + self.tabled_numbers() * NUMBER_BYTES;
         FIXED_BYTES + 1 + self.columns.len() + 8 * rows + columns + strings + values
     }
 
@@ -353,8 +330,8 @@ impl EventsBuilder {
         for time in &self.times {
             out.extend_from_slice(&time.to_le_bytes());
         }
-        self.string_order.reset(self.strings.len());
-        self.value_order.reset(self.values.len());
+        self.string_order.reset(self.tables.strings.len());
+        self.value_order.reset(self.tables.values.len());
         for column in 0..self.columns.len() {
             self.write_column(column, out)?;
         }
@@ -362,13 +339,13 @@ impl EventsBuilder {
         out[start + 19..start + 21].copy_from_slice(&(strings.len() as u16).to_le_bytes());
         out[start + 21..start + 23].copy_from_slice(&(values.len() as u16).to_le_bytes());
         for string in strings {
-            out.extend_from_slice(&(self.strings.get(*string).len() as u16).to_le_bytes());
+            out.extend_from_slice(&(self.tables.strings.get(*string).len() as u16).to_le_bytes());
         }
         for string in strings {
-            out.extend_from_slice(self.strings.get(*string));
+            out.extend_from_slice(self.tables.strings.get(*string));
         }
         for value in values {
-            out.extend_from_slice(self.values.get(*value));
+            out.extend_from_slice(self.tables.values.get(*value));
         }
         Ok(())
     }
@@ -405,17 +382,14 @@ impl EventsBuilder {
 
     /// The entry of a null or number in the value table.
     fn tabled(&mut self, cell: Cell<'_>) -> Result<u16> {
-        self.encoded.clear();
-        cell.encode(&mut self.encoded)?;
+        let number = self.tables.value(cell)?;
         // Cannot happen: `commit` has counted them.
         let full = ErrorKind::Unwritable {
             what: "values",
-            got: self.values.len() + 1,
+            got: self.tables.values.len() + 1,
             max: EVENT_VALUES,
         };
-        self.values
-            .intern(&self.encoded, EVENT_VALUES)
-            .ok_or_else(|| Error::new(None, 0, full))
+        number.ok_or_else(|| Error::new(None, 0, full))
     }
 
     fn clear(&mut self) {
@@ -428,9 +402,7 @@ impl EventsBuilder {
                 ..PendingColumn::default()
             };
         }
-        self.strings.clear();
-        self.values.clear();
-        self.nested = 0;
+        self.tables.clear();
     }
 }
 

@@ -30,6 +30,7 @@ pub mod numbers;
 pub mod plan;
 pub mod stream_kind;
 pub mod subscribe;
+mod tables;
 pub mod text;
 pub mod value;
 pub mod variables;

@@ -8,11 +8,9 @@ use crate::events::{Column, Events, Reference};
 use crate::events_builder::Pushed;
 use crate::frame;
 use crate::frame_type::FrameType;
-use crate::interner::{Interner, UNUSED};
-use crate::limits::{
-    BODY_BYTES_MAX, EVENT_ROWS, EVENT_STRINGS, EVENT_VALUES, POOL_ENTRIES, VALUES_PER_FRAME,
-};
+use crate::limits::{BODY_BYTES_MAX, EVENT_ROWS, POOL_ENTRIES, VALUES_PER_FRAME};
 use crate::mixed::{CONTEXT_BYTES, Context, Entry, FIXED_BYTES, Mixed};
+use crate::tables::Tables;
 use crate::value::{Cell, float_bits};
 
 /// A cell: an entry of one of the tables, whose place in the pool is known at the end.
@@ -96,14 +94,7 @@ pub struct MixedBuilder {
     slots: Vec<Slot>,
     ints: Vec<i64>,
     floats: Vec<f64>,
-    strings: Interner,
-    values: Interner,
-    /// Values in `values` including nested elements, which the frame's limit counts.
-    nested: usize,
-    /// One encoded value.
-    encoded: Vec<u8>,
-    /// Numbers of the copied frame's strings in this builder.
-    string_numbers: Vec<u16>,
+    tables: Tables,
 }
 
 impl MixedBuilder {
@@ -116,11 +107,7 @@ impl MixedBuilder {
             slots: Vec::new(),
             ints: Vec::new(),
             floats: Vec::new(),
-            strings: Interner::default(),
-            values: Interner::default(),
-            nested: 0,
-            encoded: Vec::new(),
-            string_numbers: Vec::new(),
+            tables: Tables::default(),
         }
     }
 
@@ -174,8 +161,7 @@ impl MixedBuilder {
         rows: impl IntoIterator<Item = usize>,
         context: impl Fn(usize) -> Context,
     ) -> Result<usize> {
-        self.string_numbers.clear();
-        self.string_numbers.resize(from.strings(), UNUSED);
+        self.tables.begin_copy(from.strings());
         let mut added = 0;
         for row in rows {
             match self.copy_row(from, row, context(row))? {
@@ -237,41 +223,27 @@ impl MixedBuilder {
         let cell = match from.entry(row, column) {
             Entry::Cell(cell) => cell,
             Entry::String(index) => {
-                if self.string_numbers[index] == UNUSED {
-                    match self.strings.intern(from.string(index).as_bytes(), EVENT_STRINGS) {
-                        Some(number) => self.string_numbers[index] = number,
-                        None => return Ok(None),
-                    }
-                }
-                return Ok(Some(Slot::Str(self.string_numbers[index])));
+                let number = self.tables.copied_string(index, || from.string(index));
+                return Ok(number.map(Slot::Str));
             }
         };
         Ok(match cell {
             Cell::Null => Some(Slot::Null),
             Cell::Int(int) => number(&mut self.ints, int).map(Slot::Int),
             Cell::Float(float) => number(&mut self.floats, float).map(Slot::Float),
-            Cell::Str(text) => self.strings.intern(text.as_bytes(), EVENT_STRINGS).map(Slot::Str),
-            other => {
-                self.encoded.clear();
-                other.encode(&mut self.encoded)?;
-                let before = self.values.len();
-                let number = self.values.intern(&self.encoded, EVENT_VALUES);
-                if self.values.len() > before {
-                    self.nested += other.count_values();
-                }
-                number.map(Slot::Value)
-            }
+            Cell::Str(text) => self.tables.string(text).map(Slot::Str),
+            other => self.tables.value(other)?.map(Slot::Value),
         })
     }
 
     fn entries(&self) -> usize {
-        self.ints.len() + self.floats.len() + self.strings.len() + self.values.len()
+        self.ints.len() + self.floats.len() + self.tables.strings.len() + self.tables.values.len()
     }
 
     /// Whether the frame is within its limits with one more row, whose cells were added.
     fn fits(&self) -> bool {
         self.entries() <= POOL_ENTRIES
-            && self.nested <= VALUES_PER_FRAME
+            && self.tables.nested <= VALUES_PER_FRAME
             && self.body_bytes() <= self.max_body
     }
 
@@ -282,9 +254,9 @@ impl MixedBuilder {
             + 2 * (self.rows.len() + 1)
             + 2 * self.slots.len()
             + 8 * (self.ints.len() + self.floats.len())
-            + 2 * self.strings.len()
-            + self.strings.bytes.len()
-            + self.values.bytes.len()
+            + 2 * self.tables.strings.len()
+            + self.tables.strings.bytes.len()
+            + self.tables.values.bytes.len()
     }
 
     fn mark(&self) -> Mark {
@@ -293,9 +265,9 @@ impl MixedBuilder {
             slots: self.slots.len(),
             ints: self.ints.len(),
             floats: self.floats.len(),
-            strings: self.strings.len(),
-            values: self.values.len(),
-            nested: self.nested,
+            strings: self.tables.strings.len(),
+            values: self.tables.values.len(),
+            nested: self.tables.nested,
         }
     }
 
@@ -305,11 +277,7 @@ impl MixedBuilder {
         self.slots.truncate(mark.slots);
         self.ints.truncate(mark.ints);
         self.floats.truncate(mark.floats);
-        self.strings.truncate(mark.strings);
-        self.values.truncate(mark.values);
-        self.nested = mark.nested;
-        // They may refer to removed entries.
-        self.string_numbers.fill(UNUSED);
+        self.tables.truncate(mark.strings, mark.values, mark.nested);
     }
 
     /// Appends the frame of the collected rows, the first at `position`, and clears the builder. Returns the number of rows; without
@@ -334,8 +302,8 @@ impl MixedBuilder {
             self.contexts.len(),
             self.ints.len(),
             self.floats.len(),
-            self.strings.len(),
-            self.values.len(),
+            self.tables.strings.len(),
+            self.tables.values.len(),
         ] {
             out.extend_from_slice(&(count as u16).to_le_bytes());
         }
@@ -347,7 +315,7 @@ impl MixedBuilder {
         }
         let floats = 1 + self.ints.len();
         let strings = floats + self.floats.len();
-        let values = strings + self.strings.len();
+        let values = strings + self.tables.strings.len();
         for slot in &self.slots {
             let reference = match *slot {
                 Slot::Null => 0,
@@ -364,11 +332,11 @@ impl MixedBuilder {
         for float in &self.floats {
             out.extend_from_slice(&float_bits(*float).to_le_bytes());
         }
-        for string in 0..self.strings.len() {
-            out.extend_from_slice(&(self.strings.get(string as u16).len() as u16).to_le_bytes());
+        for string in 0..self.tables.strings.len() {
+            out.extend_from_slice(&(self.tables.strings.get(string as u16).len() as u16).to_le_bytes());
         }
-        out.extend_from_slice(&self.strings.bytes);
-        out.extend_from_slice(&self.values.bytes);
+        out.extend_from_slice(&self.tables.strings.bytes);
+        out.extend_from_slice(&self.tables.values.bytes);
     }
 
     fn clear(&mut self) {
@@ -377,9 +345,7 @@ impl MixedBuilder {
         self.slots.clear();
         self.ints.clear();
         self.floats.clear();
-        self.strings.clear();
-        self.values.clear();
-        self.nested = 0;
+        self.tables.clear();
     }
 }
 

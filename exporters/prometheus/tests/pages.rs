@@ -144,6 +144,38 @@ fn with_a_family_named_target_target_info_is_a_gauge() {
 }
 
 #[test]
+fn target_info_of_a_target_keeps_a_value_other_than_1() {
+    for kind in [MetricKind::Gauge, MetricKind::Info] {
+        let mut kit = Kit::default();
+        let source = kit.source(Protocol::Prometheus, "j", "i", &[]);
+        let name = if kind == MetricKind::Info {
+            "target"
+        } else {
+            "target_info"
+        };
+        kit.number(&source, &Def::scraped(name, kind), &[("x", "1")], Number::int(2));
+        let other = kit.source(Protocol::Otlp, "j", "other", &[]);
+        kit.number(
+            &other,
+            &Def::otel("g", "", MetricKind::Gauge),
+            &[],
+            Number::int(1),
+        );
+        for (format, openmetrics) in [(Format::Text, false), (Format::OpenMetrics, true)] {
+            let page = kit.page(format);
+            for line in [
+                "# TYPE target_info gauge\n",
+                "target_info{job=\"j\",instance=\"i\",x=\"1\",runtime=\"python\"} 2\n",
+                "target_info{job=\"j\",instance=\"other\",runtime=\"python\"} 1\n",
+            ] {
+                assert!(page.contains(line), "{page}");
+            }
+            reader::read(&page, openmetrics).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_family_of_another_type_named_target_info_does_not_hide_ours() {
     for kind in [MetricKind::COUNTER, MetricKind::Histogram, MetricKind::Summary] {
         let mut kit = Kit::default();

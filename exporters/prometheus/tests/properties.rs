@@ -9,7 +9,7 @@ use dichroic_model::Protocol;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn pages_of_any_series_are_valid_and_agree(all in prop::collection::vec(series(), 0..40)) {

@@ -6,14 +6,14 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | subscription parameters | `request` |
+//! | subscription parameters | [`request`] |
 //! | selection of rows | `filter` |
 //! | answers to typos | `known` |
 //! | queue and losses of a slow subscriber | `ring` |
 //! | life cycle of a connection | `session` |
 //! | metrics as points | `points` |
 //! | JSON format | [`json`] |
-//! | `/v1/stream` | `http` |
+//! | `/v1/stream` | [`query`], `http` |
 #![forbid(unsafe_code)]
 
 mod account;
@@ -30,8 +30,9 @@ pub mod json;
 mod known;
 mod outgoing;
 mod points;
+pub mod query;
 mod registry;
-mod request;
+pub mod request;
 mod ring;
 mod rows;
 mod series;

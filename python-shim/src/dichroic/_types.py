@@ -132,11 +132,13 @@ class Event:
     def measurements(self) -> dict[str, Number]:
         found = self._measurements
         if found is None:
-            context = self._context
-            numbers = self._row[1 : context.first_metadata]
-            found = dict(zip(context.schema.measurements, numbers))  # noqa: B905  # a row outside a stream has none
-            if None in numbers:
-                found = {name: number for name, number in found.items() if number is not None}
+            # A loop over few names takes half the time of `dict(zip(…))` with a slice of the row.
+            found, row, at = {}, self._row, 1
+            for name in self._context.schema.measurements:
+                number = row[at]
+                if number is not None:
+                    found[name] = number
+                at += 1
             self._measurements = found
         return found
 
@@ -148,7 +150,10 @@ class Event:
             if context.schema.is_record:
                 found = _record_metadata(*self._row[context.first_metadata :])
             else:
-                found = dict(zip(context.schema.metadata, self._row[context.first_metadata :]))  # noqa: B905
+                found, row, at = {}, self._row, context.first_metadata
+                for name in context.schema.metadata:
+                    found[name] = row[at]
+                    at += 1
             self._metadata = found
         return found
 

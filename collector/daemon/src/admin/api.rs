@@ -4,6 +4,7 @@ use crate::lint;
 use crate::self_telemetry::stage::{Reading, Stages};
 use dichroic_model::{Attributes, SourceId};
 use dichroic_pipeline::Warnings;
+use dichroic_pipeline::budget::{Budget, Part, Shortage};
 use dichroic_pipeline::{Busy, Core, Handle, Ledger, Row, SnapshotRequest};
 use dichroic_receiver_beam::RelayStatus;
 use dichroic_receiver_prometheus::scrape::TargetStatus;
@@ -45,10 +46,11 @@ pub async fn sources(handle: &Handle) -> Result<Value, Busy> {
 
 /// `/api/v1/ledger`: received, applied and dropped points by hop, and latencies of stages.
 pub async fn ledger(handle: &Handle, stages: &Stages) -> Result<Value, Busy> {
-    let (ledger, warnings) = handle
-        .call(|core: &mut Core| (core.ledger().clone(), core.warnings()))
+    let (ledger, warnings, budget) = handle
+        .call(|core: &mut Core| (core.ledger().clone(), core.warnings(), core.budget().clone()))
         .await?;
     let mut document = ledger_document(&ledger, warnings);
+    document["in_flight"] = in_flight(&budget);
     document["stages"] = stages.read().iter().map(stage).collect();
     Ok(document)
 }
@@ -124,6 +126,20 @@ fn ledger_document(ledger: &Ledger, warnings: Warnings) -> Value {
         "violations": violations,
         "warnings": warnings_document(warnings),
     })
+}
+
+/// The memory budget, with the account of each part.
+fn in_flight(budget: &Budget) -> Value {
+    let parts = Part::ALL.map(|part| {
+        let usage = budget.usage(part);
+        let refused: Map<String, Value> = Shortage::ALL
+            .iter()
+            .zip(usage.refused)
+            .map(|(reason, n)| (reason.as_str().to_owned(), n.into()))
+            .collect();
+        json!({ "part": part.as_str(), "bytes": usage.used, "peak_bytes": usage.peak, "refused": refused })
+    });
+    json!({ "limit_bytes": budget.limit(), "bytes": budget.used(), "parts": parts })
 }
 
 /// Quantiles and maximum are `null` without observations.
@@ -322,7 +338,7 @@ fn note(entries: &mut BTreeMap<(String, &'static str), Entry>, row: &Row) {
         entry.warnings.insert(warning);
     }
     if row.share_start {
-        entry.warnings.insert("several processes write one series with one start time; each point replaces the total of another process".to_owned());
+        entry.warnings.insert("several processes write one series with one start time or none; each point replaces the total of another process".to_owned());
     }
     if row.writers > 1 {
         let warning = "several processes write one series; their totals are added up".to_owned();

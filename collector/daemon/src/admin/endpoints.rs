@@ -37,7 +37,7 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
     };
     let limits = &config.limits;
     format!(
-        "dichroic {version}\n  metrics     {metrics}\n  admin       {admin}\n  stream      {stream}\n  otlp/grpc   {grpc}\n  otlp/http   {http}\n  socket      {socket}\n  local_tcp   {tcp}\n  limits      {series} series, {memory} MiB for series, {replay} MiB / {seconds} s of replay per signal, {subscribers} subscribers\n",
+        "dichroic {version}\n  metrics     {metrics}\n  admin       {admin}\n  stream      {stream}\n  otlp/grpc   {grpc}\n  otlp/http   {http}\n  socket      {socket}\n  local_tcp   {tcp}\n  limits      {series} series, {memory} MiB for series, {in_flight} MiB in flight, {replay} MiB / {seconds} s of replay per signal, {subscribers} subscribers\n",
         version = endpoints.version,
         metrics = shown(endpoints.prometheus, "/metrics", "http://"),
         admin = shown(endpoints.admin, "/api/v1/catalog", "http://"),
@@ -48,6 +48,7 @@ pub fn describe(endpoints: &Endpoints, config: &Config) -> String {
         tcp = shown(endpoints.local_tcp, " (token required)", "tcp://"),
         series = limits.series.0,
         memory = limits.memory.0 >> 20,
+        in_flight = limits.in_flight.0 >> 20,
         replay = limits.replay_bytes.0 >> 20,
         seconds = limits.replay_time.0.as_secs(),
         subscribers = limits.subscribers.0,

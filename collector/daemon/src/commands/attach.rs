@@ -2,14 +2,14 @@
 
 use super::destination;
 use super::error::{AttachError, CommandError};
-use super::output::line;
+use super::output::{line, warning};
 use crate::attach::report::{instead, unreachable};
 use crate::cli;
 use dichroic_beam_attach::attach::{self, AttachResult, AttachedRelay, DetachResult, NodeTarget, Presence};
 use dichroic_beam_attach::connection::Connection;
 use dichroic_beam_attach::destination::Destinations;
 use dichroic_beam_attach::modules;
-use dichroic_model::text::{escape_control, plural};
+use dichroic_model::text::plural;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,10 +27,7 @@ pub async fn attach(args: cli::Attach) -> Result<(), CommandError> {
     match attach::attach(&mut node, &target.destinations).await? {
         AttachResult::Attached => {
             if let Some(message) = target.destinations.warning(node.is_local()) {
-                eprintln!(
-                    "dichroic: warning: {name}: {}",
-                    escape_control(&message.to_string())
-                );
+                warning(&format!("{name}: {message}"));
             }
         }
         AttachResult::Installed => {
@@ -161,7 +158,7 @@ fn removed(node: String, error: CommandError) -> CommandError {
 /// Prints the warning about the cookie's file, if there is one.
 pub fn warn(target: &NodeTarget) {
     if let Some(message) = target.cookie.warning() {
-        eprintln!("dichroic: warning: {}", escape_control(&message.to_string()));
+        warning(&message.to_string());
     }
 }
 

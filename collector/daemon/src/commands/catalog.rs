@@ -1,12 +1,12 @@
 //! `dichroic catalog`: lists all metrics and events of a collector.
 
 use super::error::CommandError;
-use super::output::{OutputError, json, line, table};
+use super::output::{OutputError, json, line, table, warning};
 use super::tap::unmatched;
 use crate::admin::client;
 use crate::cli::{self, Format};
 use dichroic_exporter_stream::near_names;
-use dichroic_model::text::{escape_control, plural_of};
+use dichroic_model::text::plural_of;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -30,10 +30,7 @@ pub async fn catalog(args: cli::Catalog) -> Result<(), CommandError> {
         let all = pattern.as_str() == "**";
         if !all && !known.iter().any(|name| pattern.matches(name)) {
             let near = near_names(pattern, known.iter().map(String::as_str));
-            eprintln!(
-                "dichroic: warning: {}",
-                escape_control(&unmatched(pattern.as_str(), &near))
-            );
+            warning(&unmatched(pattern.as_str(), &near));
         }
     }
     match args.format {

@@ -7,6 +7,7 @@ use crate::cli::INVALID_CONFIG;
 use crate::config::error::ConfigError;
 use dichroic_model::text::plural;
 use std::io;
+use std::path::PathBuf;
 
 /// The error of a command, as it is printed on standard error.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum CommandError {
     /// `check --print`: the configuration cannot be written as YAML.
     #[error("cannot print the configuration: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
+    /// `man`: a page cannot be written.
+    #[error("cannot write the manual pages to {}: {}", .0.display(), .1)]
+    Manual(PathBuf, #[source] io::Error),
     /// `ledger --check`.
     #[error("the ledger does not balance; the accounts with a difference are marked above")]
     Unbalanced,

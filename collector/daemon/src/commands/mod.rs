@@ -9,13 +9,14 @@ pub mod discover;
 pub mod error;
 pub mod ledger;
 pub mod lint;
+pub mod man;
 pub mod output;
 pub mod tap;
 
 use crate::cli::Cli;
 use clap::Parser;
 use error::CommandError;
-use output::{OutputError, plain_lines};
+use output::OutputError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -47,7 +48,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if let Some(message) = error.message() {
-        eprintln!("dichroic: {}", plain_lines(&message));
+        output::message(&message);
     }
     error.exit_code().into()
 }

@@ -51,6 +51,16 @@ pub fn print(text: &str) -> Result<(), OutputError> {
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
+/// Prints a message on standard error. Without a reader it is lost: the exit code still states the result.
+pub fn message(text: &str) {
+    let _ = writeln!(io::stderr(), "dichroic: {}", plain_lines(text));
+}
+
+/// Prints a warning on standard error, with control characters escaped.
+pub fn warning(text: &str) {
+    message(&format!("warning: {}", escape_control(text)));
+}
+
 /// Prints a table with aligned columns; the last column is not padded.
 pub fn table(rows: &[Vec<String>]) -> Result<(), OutputError> {
     columns(rows).iter().try_for_each(|row| print(row))

@@ -96,7 +96,7 @@ fn notes(hello: &Value) -> Vec<String> {
 fn print(text: &[u8], row: &Value, format: Format, colours: bool) -> Result<bool, OutputError> {
     let kind = row["type"].as_str().unwrap_or("");
     for note in notes(row) {
-        eprintln!("dichroic: warning: {}", escape_control(&note));
+        output::warning(&note);
     }
     if format == Format::Json {
         if kind != "hello" {

@@ -6,8 +6,9 @@ use super::own_endpoint;
 use super::position::KeyPath;
 use super::selection::selection;
 use super::types::{Admin, Config, LocalSocket, Logs};
-use super::values::{Listen, Secret};
+use super::values::{Listen, Secret, show_size};
 use super::violation::Violation;
+use dichroic_pipeline::budget::Part;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub fn check(config: &Config) -> Result<(), Violation> {
     local_socket(&config.security.local_socket)?;
     whole_seconds("limits.replay_time", config.limits.replay_time.0)?;
     whole_seconds("limits.lease_time", config.limits.lease_time.0)?;
+    in_flight(config)?;
     scrape_configs(config)?;
     own_endpoint::check(config)?;
     let tcp = config.security.tcp().map_err(TokenError::violation)?;
@@ -50,6 +52,38 @@ fn whole_seconds(key: &str, time: Duration) -> Result<(), Violation> {
         format!("{time:?} is not a whole number of seconds"),
         "write whole seconds, such as 60s",
     ))
+}
+
+/// What is reserved as a whole, or may be one request, must fit into the share of its part.
+fn in_flight(config: &Config) -> Result<(), Violation> {
+    let limit = config.limits.in_flight.0;
+    let check = |key: &str, part: Part, bytes: usize, what: &str| {
+        if bytes <= part.largest(limit) {
+            return Ok(());
+        }
+        let half = show_size(part.largest(limit) as u64);
+        let enough = show_size(bytes.saturating_mul(2) as u64);
+        Err(Violation::new(
+            KeyPath::of(key),
+            format!("{what} exceeds {half}, half of limits.in_flight"),
+            format!("write a smaller size, or set limits.in_flight to at least {enough}"),
+        ))
+    };
+    let replay = config.limits.replay_bytes;
+    let both = replay.0.saturating_mul(2);
+    check(
+        "limits.replay_bytes",
+        Part::Replay,
+        both,
+        "the replay of events and logs together",
+    )?;
+    let request = config.receivers.otlp.max_request.0;
+    check(
+        "receivers.otlp.max_request",
+        Part::OtlpBodies,
+        request,
+        "a request of this size",
+    )
 }
 
 fn exposed(listen: &Listen) -> bool {

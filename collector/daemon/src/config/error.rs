@@ -202,7 +202,7 @@ const SIMILAR: f64 = 0.85;
 const SHOWN: usize = 60;
 
 /// Largest number of keys that are listed with a suggestion.
-const LISTED: usize = 12;
+const LISTED: usize = 16;
 
 /// Names of keys whose values are never printed.
 const SECRET: &str = "token";

@@ -182,7 +182,7 @@ f.yaml:2:3: receivers.otpl: unknown key
 f.yaml:1:11: limits.replay: unknown key
   1 | limits: { replay: 5MiB }
     |           ^^^^^^
-  help: did you mean replay_bytes or replay_time? The keys here are label_value, labels, lease_time, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
+  help: did you mean replay_bytes or replay_time? The keys here are in_flight, label_value, labels, lease_time, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
 ",
     );
     check(
@@ -421,6 +421,24 @@ f.yaml:1:28: receivers.otlp.http: not a loopback address, and OTLP is accepted w
   1 | receivers: { otlp: { http: 0.0.0.0:4318 } }
     |                            ^^^^^^^^^^^^
   help: if that is intended, set security.allow_non_loopback: true
+",
+    );
+    check(
+        "limits: { in_flight: 64MiB }\nreceivers: { otlp: { max_request: 33MiB } }\n",
+        r"
+f.yaml:2:35: receivers.otlp.max_request: a request of this size exceeds 32MiB, half of limits.in_flight
+  2 | receivers: { otlp: { max_request: 33MiB } }
+    |                                   ^^^^^
+  help: write a smaller size, or set limits.in_flight to at least 66MiB
+",
+    );
+    check(
+        "limits: { replay_bytes: 65MiB }\n",
+        r"
+f.yaml:1:25: limits.replay_bytes: the replay of events and logs together exceeds 128MiB, half of limits.in_flight
+  1 | limits: { replay_bytes: 65MiB }
+    |                         ^^^^^
+  help: write a smaller size, or set limits.in_flight to at least 260MiB
 ",
     );
     check(

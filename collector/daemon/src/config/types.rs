@@ -419,6 +419,10 @@ pub struct Limits {
     /// Memory for all series: values, labels and tables.
     #[schemars(example = &"256MiB")]
     pub memory: Size<{ 1 << 20 }, MAX_SIZE>,
+    /// Memory for all data in flight and queued: pages, scraped and received bodies, queues of subscribers, replay. What exceeds it is
+    /// refused and counted; no part but pages takes more than half.
+    #[schemars(example = &"256MiB")]
+    pub in_flight: Size<{ 16 << 20 }, MAX_SIZE>,
     /// Largest number of sources: scraped targets, OTLP resources and BEAM nodes.
     #[schemars(example = 1_000)]
     pub sources: Count<1, MAX_COUNT>,
@@ -454,6 +458,7 @@ impl Default for Limits {
             series_per_source: Count(model.series_per_source),
             series_per_metric: Count(model.series_per_metric),
             memory: Size(model.memory_bytes),
+            in_flight: Size(model.in_flight_bytes),
             sources: Count(model.sources),
             labels: Count(model.labels),
             label_value: Size(model.label_value_bytes),
@@ -474,6 +479,7 @@ impl Limits {
             series_per_source: self.series_per_source.0,
             series_per_metric: self.series_per_metric.0,
             memory_bytes: self.memory.0,
+            in_flight_bytes: self.in_flight.0,
             sources: self.sources.0,
             labels: self.labels.0,
             label_value_bytes: self.label_value.0,

@@ -111,7 +111,8 @@ fn show_span(millis: u64) -> String {
     }
 }
 
-fn show_size(bytes: u64) -> String {
+/// The size in the notation of the configuration.
+pub fn show_size(bytes: u64) -> String {
     const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = UNITS
         .iter()

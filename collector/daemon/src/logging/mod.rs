@@ -2,32 +2,54 @@
 //!
 //! `DICHROIC_LOG` takes filters such as `debug` or `info,dichroic_receiver_otlp=debug`; `DICHROIC_LOG_FORMAT` takes `text` or `json`.
 
+mod line;
+mod output;
 mod rate_limit;
 
 use crate::self_telemetry::otlp::Export;
+use line::Format;
+pub use output::Output;
 use rate_limit::RateLimitedWriter;
-use std::io::IsTerminal;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
-/// Starts logging, and the layers of the OTLP export if there is one. Called once.
-pub fn start(export: Option<&Export>) {
-    let terminal = std::io::stderr().is_terminal();
-    let format = std::env::var("DICHROIC_LOG_FORMAT").unwrap_or_default();
-    let json = match format.as_str() {
-        "json" => true,
-        "text" => false,
-        _ => !terminal,
-    };
+const FORMAT: &str = "DICHROIC_LOG_FORMAT";
+
+/// Starts the writer of standard error, which also takes the messages of a start that fails.
+///
+/// # Errors
+/// The operating system refuses a thread or another file descriptor.
+pub fn open() -> io::Result<Output> {
+    Output::start(format())
+}
+
+/// The format that the variable chooses.
+fn format() -> Format {
+    match std::env::var(FORMAT).unwrap_or_default().as_str() {
+        "json" => Format::Json,
+        "text" => Format::Text,
+        _ if io::stderr().is_terminal() => Format::Text,
+        _ => Format::Json,
+    }
+}
+
+/// Starts logging to `output`, and the layers of the OTLP export if there is one. Called once.
+pub fn start(output: &Output, export: Option<&Export>) {
     let filters = std::env::var("DICHROIC_LOG").unwrap_or_default();
-    let lines = tracing_subscriber::fmt::layer().with_writer(RateLimitedWriter::new(json));
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = match json {
-        true => lines.json().flatten_event(true).boxed(),
-        false => lines
-            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(RateLimitedWriter::new(format(), output.clone()))
+        // They would be written with `eprintln!`, which panics when standard error cannot be written.
+        .log_internal_errors(false);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format() {
+        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Text => lines
+            .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
             .boxed(),
     };
     // Only the export uses spans; without it they are disabled.
@@ -39,15 +61,30 @@ pub fn start(export: Option<&Export>) {
             .flat_map(|export| export.layers(filter(&filters))),
     );
     tracing_subscriber::registry().with(layers).init();
+    std::panic::set_hook(Box::new(log_panic));
     if let Err(reason) = parse(&filters) {
         tracing::warn!(value = filters, reason, "invalid DICHROIC_LOG; using info");
     }
+    let format = std::env::var(FORMAT).unwrap_or_default();
     if !["", "json", "text"].contains(&format.as_str()) {
         tracing::warn!(
             value = format,
             "invalid DICHROIC_LOG_FORMAT: expected text or json"
         );
     }
+}
+
+/// The default hook writes to standard error itself, and may block.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        thread = std::thread::current().name(),
+        location = info.location().map(tracing::field::display),
+        reason = info.payload_as_str(),
+        backtrace,
+        "panic"
+    );
 }
 
 fn filter(text: &str) -> EnvFilter {

@@ -3,6 +3,8 @@
 //! A peer that causes a flood of messages cannot fill a disk; metrics show how often an event happens. The log states when suppression
 //! begins, and the number of suppressed messages when the message is next written. Debug messages are not limited.
 
+use super::line::{Format, own_line};
+use super::output::Output;
 use dichroic_model::text::plural;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -11,8 +13,6 @@ use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Largest number of lines of one message in a window.
 const LINES: u32 = 30;
@@ -20,7 +20,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Standard error with a limit for each callsite. Its table is bounded by the number of callsites.
 pub struct RateLimitedWriter {
-    json: bool,
+    format: Format,
+    output: Output,
     callsites: Mutex<HashMap<Identifier, Callsite>>,
 }
 
@@ -64,18 +65,19 @@ impl Callsite {
 }
 
 /// The destination of one message.
-pub enum Line {
-    /// Standard error.
-    Written(io::Stderr),
+pub enum Line<'a> {
+    /// The queue of standard error.
+    Written(&'a Output),
     /// Nowhere.
     Suppressed,
 }
 
 impl RateLimitedWriter {
-    /// A writer whose own lines are JSON or text.
-    pub fn new(json: bool) -> Self {
+    /// A writer whose own lines have this format.
+    pub fn new(format: Format, output: Output) -> Self {
         RateLimitedWriter {
-            json,
+            format,
+            output,
             callsites: Mutex::new(HashMap::new()),
         }
     }
@@ -91,25 +93,19 @@ impl RateLimitedWriter {
 
     /// Writes a line about the messages of a callsite, with its level and target.
     fn announce(&self, message: &str, meta: &Metadata<'_>) {
-        let mut time = String::new();
-        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-        let (level, target) = (meta.level(), meta.target());
-        let line = match self.json {
-            true => serde_json::json!({ "timestamp": time, "level": level.as_str(), "message": message, "target": target }).to_string(),
-            false => format!("{time} {level:>5} {target}: {message}"),
-        };
-        let _ = writeln!(io::stderr(), "{line}");
+        let line = own_line(self.format, *meta.level(), meta.target(), message, &[]);
+        self.output.push(line.as_bytes());
     }
 }
 
 impl<'a> MakeWriter<'a> for RateLimitedWriter {
-    type Writer = Line;
+    type Writer = Line<'a>;
 
-    fn make_writer(&'a self) -> Line {
-        Line::Written(io::stderr())
+    fn make_writer(&'a self) -> Line<'a> {
+        Line::Written(&self.output)
     }
 
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
         if *meta.level() > Level::INFO {
             return self.make_writer();
         }
@@ -135,19 +131,17 @@ impl<'a> MakeWriter<'a> for RateLimitedWriter {
     }
 }
 
-impl Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Line::Written(stderr) => stderr.write(bytes),
-            Line::Suppressed => Ok(bytes.len()),
+/// The subscriber writes each message at once.
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Line::Written(output) = self {
+            output.push(line);
         }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Line::Written(stderr) => stderr.flush(),
-            Line::Suppressed => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,27 @@
 //! Errors of `dichroic run`.
 
+use crate::cli::{INVALID_CONFIG, PANICKED};
+use crate::config::error::ConfigError;
+use crate::config::violation::Violation;
 use crate::listen::{local_socket, tcp};
 use dichroic_receiver_otlp as otlp;
+use dichroic_receiver_prometheus::config::ConfigError as TargetError;
+use dichroic_tasks::Kind;
 use std::io;
 use std::path::PathBuf;
 
 /// Printed on standard error before the process exits.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The configuration file.
+    #[error("{}", .0.report())]
+    InvalidConfig(Box<ConfigError>),
+    /// A target to scrape.
+    #[error(transparent)]
+    InvalidTarget(TargetError),
+    /// The collector would scrape itself, or export to itself.
+    #[error(transparent)]
+    Itself(Violation),
     /// A value that passes the checks of the configuration but cannot be used.
     #[error("{0}")]
     Config(String),
@@ -38,7 +52,21 @@ pub enum RunError {
     /// The ingest thread ended during its start, without an error.
     #[error("the ingest thread ended during its start; this is a bug, please report it")]
     IngestThreadEnded,
-    /// The ingest thread panicked; the panic was printed before.
-    #[error("the ingest thread panicked; this is a bug, please report the message above")]
-    IngestThreadPanicked,
+    /// The ingest thread did not end.
+    #[error("the ingest thread did not stop in time; this is a bug, please report it")]
+    IngestThreadStuck,
+    /// An essential task; the panic is in the log.
+    #[error("the task {0} panicked; this is a bug, please report it with the log")]
+    TaskPanicked(Kind),
+}
+
+impl RunError {
+    /// The exit code of the process.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::InvalidConfig(_) | RunError::InvalidTarget(_) | RunError::Itself(_) => INVALID_CONFIG,
+            RunError::IngestThreadEnded | RunError::IngestThreadStuck | RunError::TaskPanicked(_) => PANICKED,
+            _ => 1,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::config::selection::selection;
 use crate::config::types::ScopeLabels;
 use crate::listen::refused::Refusals;
 use crate::listen::stream::LocalStream;
+use crate::logging;
 use crate::runtime::error::RunError;
 use crate::runtime::handoff::{OtlpAddresses, RelayConnection};
 use crate::runtime::shutdown::Stop;
@@ -22,6 +23,7 @@ use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
 use dichroic_receiver_prometheus::scrape::{Scraper, TargetStatuses};
+use dichroic_tasks::{Kind, Panicked, Stopped, fault};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub struct IngestThread {
     pub exported: Option<otlp_export::Counts>,
     /// Connections that the listeners refused.
     pub refusals: Arc<Refusals>,
+    /// The log, for its counts.
+    pub log: logging::Output,
     /// Relays, after their handshake on the main thread.
     pub relays: mpsc::Receiver<RelayConnection>,
     /// Reloaded configurations.
@@ -72,19 +76,20 @@ pub struct IngestHandles {
 type Started = Result<IngestHandles, RunError>;
 
 /// Starts the thread. Returns when the receivers run or the start failed.
-pub fn spawn(ingest: IngestThread) -> Result<(JoinHandle<()>, IngestHandles), RunError> {
+pub fn spawn(ingest: IngestThread) -> Result<(JoinHandle<Result<(), Panicked>>, IngestHandles), RunError> {
     let (started, result) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new()
-        .name("ingest".to_owned())
-        .spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(started.send(Err(RunError::Runtime(error)))),
-            };
-            let local = LocalSet::new();
-            runtime.block_on(local.run_until(ingest.run(started)));
-        })
-        .map_err(RunError::Runtime)?;
+    let thread = dichroic_tasks::thread(Kind::Ingest, move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(RunError::Runtime(error)))),
+        };
+        let local = LocalSet::new();
+        let run = fault::injected(Kind::Ingest, ingest.run(started));
+        runtime.block_on(local.run_until(run));
+        // A pending name lookup must not delay the exit.
+        runtime.shutdown_background();
+    });
+    let thread = thread.map_err(RunError::Runtime)?;
     match result.recv() {
         Ok(Ok(handles)) => Ok((thread, handles)),
         Ok(Err(error)) => {
@@ -180,8 +185,9 @@ impl IngestThread {
             stages: self.stages.clone(),
             exported: self.exported.clone(),
             refusals: self.refusals.clone(),
+            log: self.log.clone(),
         };
-        tokio::task::spawn_local(upkeep.run(self.config.telemetry.interval.0));
+        dichroic_tasks::essential(Kind::Upkeep, upkeep.run(self.config.telemetry.interval.0));
     }
 }
 
@@ -300,18 +306,20 @@ struct Upkeep {
     stages: Stages,
     exported: Option<otlp_export::Counts>,
     refusals: Arc<Refusals>,
+    log: logging::Output,
 }
 
 impl Upkeep {
-    async fn run(self, interval: Duration) {
+    async fn run(self, interval: Duration) -> Stopped {
         let started = Duration::from_nanos(now());
         let source = self.core.borrow_mut().open_source(own_source(), now());
-        let Ok(source) = source else { return };
+        let source = source.expect("the first source is within any limit");
         let mut telemetry = SelfTelemetry::new(
             &self.core.borrow(),
             source,
             self.stages.clone(),
             self.exported.clone(),
+            self.log,
             started,
         );
         let mut due = Instant::now() + TICK;

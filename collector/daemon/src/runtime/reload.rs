@@ -6,10 +6,12 @@
 use crate::config::loaded::{Loaded, targets};
 use crate::config::{Config, load};
 use dichroic_receiver_prometheus::config::ScrapeTarget;
+use dichroic_tasks::Kind;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tracing::Span;
 use tracing::field::Empty;
 
 /// Sections that take effect at once.
@@ -55,11 +57,11 @@ impl Reloader {
         &self.current
     }
 
-    /// Reads and checks the file, publishes the configuration, and logs the result.
-    pub fn reload(&mut self) {
+    /// What to read; `None` without a file.
+    pub fn begin(&self) -> Option<Reading> {
         let Some(path) = &self.path else {
             tracing::warn!("SIGHUP ignored: the collector was started without --config");
-            return;
+            return None;
         };
         let span = tracing::info_span!(
             "reload",
@@ -68,14 +70,18 @@ impl Reloader {
             result = Empty,
             otel.status_code = Empty,
             otel.status_description = Empty,
-        )
-        .entered();
-        let loaded = load(path)
-            .map_err(|error| (error.to_string(), error.help().map(str::to_owned)))
-            .and_then(|config| match targets(&config, &self.scrape) {
-                Ok(targets) => Ok(Loaded { config, targets }),
-                Err(error) => Err((error.to_string(), None)),
-            });
+        );
+        Some(Reading {
+            path: path.clone(),
+            scrape: self.scrape.clone(),
+            span,
+        })
+    }
+
+    /// Publishes the configuration, and logs the result.
+    pub fn apply(&mut self, reread: Reread) {
+        let Reread { path, loaded, span } = reread;
+        let span = span.entered();
         match loaded {
             Ok(loaded) => {
                 span.record("targets", loaded.targets.len() as i64)
@@ -99,6 +105,40 @@ impl Reloader {
             }
         }
     }
+}
+
+/// The file to read.
+pub struct Reading {
+    path: PathBuf,
+    scrape: Vec<ScrapeTarget>,
+    span: Span,
+}
+
+/// The file after it was read and checked; or the error, and its help.
+pub struct Reread {
+    path: PathBuf,
+    loaded: Result<Loaded, (String, Option<String>)>,
+    span: Span,
+}
+
+impl Reading {
+    fn read(&self) -> Result<Loaded, (String, Option<String>)> {
+        let config =
+            load(&self.path).map_err(|error| (error.to_string(), error.help().map(str::to_owned)))?;
+        let targets = targets(&config, &self.scrape).map_err(|error| (error.to_string(), None))?;
+        Ok(Loaded { config, targets })
+    }
+}
+
+/// Reads on a thread.
+pub async fn read(reading: Reading) -> Reread {
+    let (path, span) = (reading.path.clone(), reading.span.clone());
+    let loaded = match dichroic_tasks::blocking(Kind::ConfigReader, move || reading.read()).await {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(panicked)) => Err((panicked.to_string(), None)),
+        Err(error) => Err((error.to_string(), None)),
+    };
+    Reread { path, loaded, span }
 }
 
 /// Sections that differ and need a restart, such as `receivers.otlp`.
@@ -163,7 +203,11 @@ mod tests {
             .json()
             .with_writer(Arc::new(std::fs::File::create(&log).unwrap()))
             .finish();
-        tracing::subscriber::with_default(subscriber, || reloader.reload());
+        tracing::subscriber::with_default(subscriber, || {
+            let reading = reloader.begin().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            reloader.apply(runtime.block_on(read(reading)));
+        });
         let log = std::fs::read_to_string(log).unwrap();
         let lines = log
             .lines()

@@ -7,14 +7,14 @@
 //!
 //! Shutdown stops receivers, pipeline and exporters in this order, with one deadline: receivers finish the data in flight, subscribers
 //! get their queued rows, then both threads end. What remains at the deadline is counted as dropped with the reason `shutdown`.
+//! The panic of an essential task stops in the same way, with an exit code.
 
 use crate::admin::endpoints::{self, Endpoints};
 use crate::attach::destination::tcp_destination;
 use crate::attach::supervisor::{self, Attachments, CollectorDestinations};
 use crate::cli;
-use crate::cli::INVALID_CONFIG;
-use crate::commands::output::plain_lines;
-use crate::config::loaded::targets;
+use crate::commands::output::{message, plain_lines};
+use crate::config::loaded::{Loaded, targets};
 use crate::config::{self, Config, load};
 use crate::listen::refused::Refusals;
 use crate::logging;
@@ -22,57 +22,99 @@ use crate::runtime::error::RunError;
 use crate::runtime::handoff::PENDING_RELAYS;
 use crate::runtime::ingest_thread::{self, IngestHandles, IngestThread};
 use crate::runtime::main_thread::{MainThread, Serving};
-use crate::runtime::reload::Reloader;
+use crate::runtime::reload::{self, Reloader};
 use crate::runtime::shutdown::{Deadline, StopSender};
 use crate::self_telemetry::{Stages, otlp};
 use dichroic_beam_attach::destination::RelayDestination;
-use dichroic_receiver_prometheus::config::ScrapeTarget;
+use dichroic_tasks::{Kind, Panicked};
 use std::io::Write;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-/// Runs until a signal.
+/// Longest wait for the log to be written before the exit.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long the ingest thread may take to end after its receivers have stopped.
+const JOIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs until a signal, or until an essential task ends.
 pub fn run(args: &cli::Run) -> ExitCode {
-    let config = match args.config.as_deref().map(load).transpose() {
-        Ok(config) => config.unwrap_or_default(),
+    let log = match logging::open() {
+        Ok(log) => log,
         Err(error) => {
-            eprintln!("dichroic: {}", plain_lines(&error.report()));
-            return ExitCode::from(INVALID_CONFIG);
+            message(&RunError::Runtime(error).to_string());
+            return ExitCode::FAILURE;
         }
     };
-    let targets = match targets(&config, &args.scrape) {
-        Ok(targets) => targets,
-        Err(message) => {
-            eprintln!("dichroic: {message}");
-            return ExitCode::from(INVALID_CONFIG);
-        }
-    };
-    if let Err(message) = config::own_endpoint::check_resolved(&config, &targets) {
-        eprintln!("dichroic: {message}");
-        return ExitCode::from(INVALID_CONFIG);
-    }
-    match run_with_telemetry(config, targets, args) {
+    let result = dichroic_tasks::call(Kind::Main, || on_this_thread(start(args, &log)));
+    let result = result.unwrap_or(Err(RunError::TaskPanicked(Kind::Main)));
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("dichroic: {error}");
-            ExitCode::FAILURE
+            log.push(format!("dichroic: {}\n", plain_lines(&error.to_string())).as_bytes());
+            error.exit_code().into()
         }
-    }
+    };
+    log.flush(FLUSH_LIMIT);
+    code
+}
+
+fn on_this_thread<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let result = runtime.block_on(LocalSet::new().run_until(work));
+    // A pending name lookup must not delay the exit.
+    runtime.shutdown_background();
+    result
+}
+
+/// Installs the signal handlers before everything else, then reads the configuration: a signal during the start ends the process in
+/// order.
+async fn start(args: &cli::Run, log: &logging::Output) -> Result<(), RunError> {
+    let mut signals = Signals::new()?;
+    let loaded = tokio::select! {
+        loaded = configuration(args) => loaded?,
+        () = signals.stop() => return Ok(()),
+    };
+    run_with_telemetry(loaded, args, log, signals).await
+}
+
+/// Reads on a thread: a file may be a pipe, and names of hosts are resolved.
+async fn configuration(args: &cli::Run) -> Result<Loaded, RunError> {
+    let (path, scrape) = (args.config.clone(), args.scrape.clone());
+    let read = move || {
+        let config = path.as_deref().map(load).transpose();
+        let config = config.map_err(RunError::InvalidConfig)?.unwrap_or_default();
+        let targets = targets(&config, &scrape).map_err(RunError::InvalidTarget)?;
+        config::own_endpoint::check_resolved(&config, &targets).map_err(RunError::Itself)?;
+        Ok(Loaded { config, targets })
+    };
+    let read = dichroic_tasks::blocking(Kind::ConfigReader, read).await;
+    let read = read.map_err(RunError::Runtime)?;
+    read.unwrap_or(Err(RunError::TaskPanicked(Kind::ConfigReader)))
 }
 
 /// Starts logging and, if configured, the OTLP export of self telemetry around [`serve`].
-fn run_with_telemetry(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Run) -> Result<(), RunError> {
-    let export = config.telemetry.otlp.as_ref().map(otlp::start).transpose();
-    let export = export.map_err(|error| RunError::Config(error.to_string()))?;
-    logging::start(export.as_ref());
-    let limit = config.limits.shutdown.0;
+async fn run_with_telemetry(
+    loaded: Loaded,
+    args: &cli::Run,
+    log: &logging::Output,
+    signals: Signals,
+) -> Result<(), RunError> {
+    let export = loaded.config.telemetry.otlp.as_ref().map(otlp::start).transpose();
+    let export = export.map_err(RunError::Config)?;
+    logging::start(log, export.as_ref());
+    let limit = loaded.config.limits.shutdown.0;
     let exported = export.as_ref().map(otlp::Export::counts);
-    let served = serve(config, targets, args, exported);
+    let served = serve(loaded, args, log, exported, signals).await;
     if let Some(export) = export {
         // After a failed start there is only its log to export.
         let stopping = *served.as_ref().unwrap_or(&Instant::now());
@@ -82,12 +124,14 @@ fn run_with_telemetry(config: Config, targets: Vec<ScrapeTarget>, args: &cli::Ru
 }
 
 /// Serves until a signal. Returns the time of the signal.
-fn serve(
-    config: Config,
-    targets: Vec<ScrapeTarget>,
+async fn serve(
+    loaded: Loaded,
     args: &cli::Run,
+    log: &logging::Output,
     exported: Option<otlp::Counts>,
+    mut signals: Signals,
 ) -> Result<Instant, RunError> {
+    let Loaded { config, targets } = loaded;
     let (reloader, reload) = Reloader::new(args.config.clone(), args.scrape.clone(), config.clone());
     let (stop_sender, stop) = StopSender::new();
     let (to_ingest, relays) = mpsc::channel(PENDING_RELAYS);
@@ -99,11 +143,11 @@ fn serve(
         stages: stages.clone(),
         exported,
         refusals: refusals.clone(),
+        log: log.clone(),
         relays,
         reload: reload.clone(),
     })?;
-    let result = on_this_thread(async {
-        let signals = Signals::new()?;
+    let result = async {
         let main = MainThread {
             config: &config,
             ingest: &ingest,
@@ -116,27 +160,46 @@ fn serve(
         let serving = main.start().await?;
         let destinations = relay_destinations(&config, &serving)?;
         let mut attachments = supervisor::start(&config.receivers.beam.attach, destinations);
-        announce(&config, &ingest, &serving, args.ready_file.as_deref())?;
-        signals.until_stop(reloader, &mut attachments).await;
+        let announced = announce(&config, &ingest, &serving, args.ready_file.as_deref());
+        let end = tokio::select! {
+            announced = announced => {
+                announced?;
+                signals.until_end(reloader, &mut attachments).await
+            }
+            () = signals.stop() => End::Signal,
+        };
         let deadline = Deadline::new(config.limits.shutdown.0);
         shut_down(deadline, ingest, serving, attachments, &stop_sender).await;
-        Ok(deadline.begun())
-    });
+        match end {
+            End::Signal => Ok(deadline),
+            End::Panic(kind) => Err(RunError::TaskPanicked(kind)),
+        }
+    };
+    let result = result.await;
     // The ingest thread must end after an error too.
     stop_sender.stop_all();
     if let Some(path) = &args.ready_file {
         let _ = std::fs::remove_file(path);
     }
-    thread.join().map_err(|_| RunError::IngestThreadPanicked)?;
-    result
+    let left = result.as_ref().map_or(Duration::ZERO, Deadline::left);
+    join(thread, left + JOIN_LIMIT).await?;
+    result.map(|deadline| deadline.begun())
 }
 
-fn on_this_thread<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::Runtime)?;
-    runtime.block_on(LocalSet::new().run_until(work))
+/// Waits for the end of the ingest thread. One that does not end must not keep the process.
+async fn join<T>(thread: JoinHandle<Result<T, Panicked>>, limit: Duration) -> Result<(), RunError> {
+    let ended = async {
+        while !thread.is_finished() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(limit, ended).await.is_err() {
+        return Err(RunError::IngestThreadStuck);
+    }
+    match thread.join() {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(RunError::TaskPanicked(Kind::Ingest)),
+    }
 }
 
 async fn shut_down(
@@ -172,6 +235,13 @@ struct Signals {
     hangup: Signal,
 }
 
+/// Why the collector stops.
+enum End {
+    Signal,
+    /// An essential task panicked.
+    Panic(Kind),
+}
+
 impl Signals {
     fn new() -> Result<Self, RunError> {
         let on = |kind| signal(kind).map_err(RunError::Runtime);
@@ -182,18 +252,50 @@ impl Signals {
         })
     }
 
-    /// Reloads until a signal to stop.
-    async fn until_stop(mut self, mut reloader: Reloader, attachments: &mut Attachments) {
+    /// Completes at a signal to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Reloads until the collector has to stop. The file is read on a thread, so that a slow one delays no signal.
+    async fn until_end(mut self, mut reloader: Reloader, attachments: &mut Attachments) -> End {
+        let mut reading = pin!(None);
+        // A signal that arrives while the file is read.
+        let mut again = false;
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return End::Signal,
+                _ = self.interrupt.recv() => return End::Signal,
+                kind = dichroic_tasks::failure() => return End::Panic(kind),
                 _ = self.hangup.recv() => {
-                    reloader.reload();
+                    again = reading.is_some();
+                    if again {
+                        tracing::warn!("the configuration file is still being read; it is read again afterwards");
+                    } else {
+                        reading.set(reloader.begin().map(reload::read));
+                    }
+                }
+                reread = pending_or(reading.as_mut().as_pin_mut()) => {
+                    reading.set(None);
+                    reloader.apply(reread);
                     attachments.reload(&reloader.current().receivers.beam.attach);
+                    if std::mem::take(&mut again) {
+                        reading.set(reloader.begin().map(reload::read));
+                    }
                 }
             }
         }
+    }
+}
+
+/// The result of a future, if there is one.
+async fn pending_or<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -215,7 +317,7 @@ fn relay_destinations(config: &Config, serving: &Serving) -> Result<CollectorDes
     })
 }
 
-fn announce(
+async fn announce(
     config: &Config,
     ingest: &IngestHandles,
     serving: &Serving,
@@ -231,16 +333,24 @@ fn announce(
         socket: serving.socket.clone(),
         local_tcp: serving.local_tcp,
     };
-    let mut out = std::io::stdout();
-    out.write_all(endpoints::describe(&endpoints, config).as_bytes())
-        .map_err(RunError::Output)?;
+    print(endpoints::describe(&endpoints, config)).await?;
     if let Some(path) = ready_file {
         endpoints.write(path).map_err(|error| RunError::ReadyFile {
             path: path.to_owned(),
             error,
         })?;
     }
-    out.write_all(b"ready\n")
-        .and_then(|()| out.flush())
-        .map_err(RunError::Output)
+    print("ready\n".to_owned()).await
+}
+
+/// Prints on a thread: a pipe that nobody reads blocks.
+async fn print(text: String) -> Result<(), RunError> {
+    let print = move || {
+        let mut out = std::io::stdout();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    };
+    let printed = dichroic_tasks::blocking(Kind::Output, print).await;
+    let printed = printed.map_err(RunError::Runtime)?;
+    let printed = printed.map_err(|_| RunError::TaskPanicked(Kind::Output))?;
+    printed.map_err(RunError::Output)
 }

@@ -7,7 +7,9 @@ mod writer;
 
 use crate::admin::api;
 use crate::limit_drops::LimitLog;
+use crate::logging;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
+use dichroic_pipeline::budget::{Part, Shortage};
 use dichroic_pipeline::{Core, Hop, Ledger, RefusedReason};
 use process::Process;
 pub use stage::{Stage, Stages};
@@ -94,6 +96,14 @@ const NOT_EXPORTED: Family = counter(
     "telemetry_dropped",
     "The collector's own spans and log records that were not exported, by reason.",
 );
+const LOG_LOST: Family = counter(
+    "log_lines_dropped",
+    "Lines of the collector's log that were not written, by reason.",
+);
+const PANICS: Family = counter(
+    "task_panics",
+    "Tasks and threads of the collector that ended by a panic, by task.",
+);
 const SERIES: Family = gauge("series", "Live series.");
 const SERIES_LIMIT: Family = gauge("series_limit", "Largest number of live series (limits.series).");
 const BYTES: Family = gauge(
@@ -101,6 +111,22 @@ const BYTES: Family = gauge(
     "Memory of series, labels and tables, as accounted.",
 );
 const BYTES_LIMIT: Family = gauge("series_bytes_limit", "Largest accounted memory (limits.memory).");
+const IN_FLIGHT: Family = gauge(
+    "in_flight_bytes",
+    "Memory reserved for data in flight and queued, by part.",
+);
+const IN_FLIGHT_PEAK: Family = gauge(
+    "in_flight_peak_bytes",
+    "The most memory that was reserved at a time since the start, by part.",
+);
+const IN_FLIGHT_LIMIT: Family = gauge(
+    "in_flight_bytes_limit",
+    "Largest memory of all data in flight and queued (limits.in_flight).",
+);
+const IN_FLIGHT_REFUSED: Family = counter(
+    "in_flight_refused",
+    "Reservations of memory that were refused, by part and reason.",
+);
 const SOURCES: Family = gauge(
     "sources",
     "Open sources, and closed ones whose series have not expired.",
@@ -144,6 +170,7 @@ pub struct SelfTelemetry {
     stages: Stages,
     /// Counts of the OTLP export, if it is configured.
     exported: Option<otlp::Counts>,
+    log: logging::Output,
     limits: LimitLog,
     started: Duration,
 }
@@ -155,12 +182,14 @@ impl SelfTelemetry {
         source: Arc<Source>,
         stages: Stages,
         exported: Option<otlp::Counts>,
+        log: logging::Output,
         started: Duration,
     ) -> Self {
         SelfTelemetry {
             writer: Writer::new(core, source),
             stages,
             exported,
+            log,
             limits: LimitLog::default(),
             started,
         }
@@ -168,7 +197,7 @@ impl SelfTelemetry {
 
     /// Reads everything once and writes it.
     pub fn record(&mut self, core: &mut Core, refused: &RefusedConnections, now: UnixNanos) {
-        self.limits.log(core.ledger(), Instant::now());
+        self.limits.log(core.ledger(), core.budget(), Instant::now());
         self.writer.begin(core);
         // First: what states that a limit is reached is admitted before the rest.
         self.usage(core);
@@ -186,6 +215,12 @@ impl SelfTelemetry {
         }
         self.latencies();
         self.export();
+        for (reason, n) in self.log.lost() {
+            self.writer.count(&LOG_LOST, &[("reason", reason)], n);
+        }
+        for (task, n) in dichroic_tasks::panics() {
+            self.writer.count(&PANICS, &[("task", task.as_str())], n);
+        }
         self.process();
         self.writer.finish(core, now);
     }
@@ -263,10 +298,21 @@ impl SelfTelemetry {
             (&SERIES_LIMIT, limits.series),
             (&BYTES, core.bytes()),
             (&BYTES_LIMIT, limits.memory_bytes),
+            (&IN_FLIGHT_LIMIT, limits.in_flight_bytes),
             (&SOURCES, core.sources().count()),
             (&SUBSCRIBERS, core.subscribers()),
         ] {
             self.writer.count(family, &[], value as u64);
+        }
+        for part in Part::ALL {
+            let (usage, part) = (core.budget().usage(part), ("part", part.as_str()));
+            self.writer.count(&IN_FLIGHT, &[part], usage.used as u64);
+            self.writer.count(&IN_FLIGHT_PEAK, &[part], usage.peak as u64);
+            // Zeros too, so that the first refusal is an increase.
+            for (reason, n) in Shortage::ALL.iter().zip(usage.refused) {
+                let labels = [part, ("reason", reason.as_str())];
+                self.writer.count(&IN_FLIGHT_REFUSED, &labels, n);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::logging::Output;
 use dichroic_exporter_prometheus::{Format, page};
 use dichroic_model::{Identity, Limits, SECOND};
 use dichroic_pipeline::{DropReason, HiddenReason, RelayTerm, Signal, inbox, serve};
@@ -57,7 +58,14 @@ fn full_page() -> String {
     ledger.relay(own.id, RelayTerm::new("rows_dropped", labels), 4);
     ledger.relay(own.id, "reattached", 2);
     let refused = crate::listen::refused::Refusals::default().read();
-    let mut telemetry = SelfTelemetry::new(&core, own, stages(), None, Duration::from_secs(7));
+    let mut telemetry = SelfTelemetry::new(
+        &core,
+        own,
+        stages(),
+        None,
+        Output::default(),
+        Duration::from_secs(7),
+    );
     telemetry.record(&mut core, &refused, SECOND);
     telemetry.record(&mut core, &refused, 2 * SECOND);
     assert!(core.ledger().balances());
@@ -112,11 +120,15 @@ fn sources_with_the_same_name_share_a_series() {
         let id = core.open_source(spec, 2).expect("room").id;
         core.ledger_mut().received(id, Signal::Events, 5);
     }
-    SelfTelemetry::new(&core, own, Stages::default(), None, Duration::ZERO).record(
-        &mut core,
-        &Vec::new(),
-        SECOND,
-    );
+    SelfTelemetry::new(
+        &core,
+        own,
+        Stages::default(),
+        None,
+        Output::default(),
+        Duration::ZERO,
+    )
+    .record(&mut core, &Vec::new(), SECOND);
     let line = r#"dichroic_ingest_received_total{job="dichroic",protocol="internal",signal="events",source="shop@a"} 10"#;
     let page = rendered(core);
     assert!(page.contains(line), "{page}");
@@ -161,7 +173,11 @@ fn what_a_limit_drops_is_on_the_page_of_a_collector_at_its_limit() {
         let ledger = core.ledger_mut();
         ledger.received(own.id, Signal::Metrics, 3);
         ledger.dropped(own.id, Signal::Metrics, DropReason::SeriesLimit, 3);
-        SelfTelemetry::new(&core, own, stages(), None, Duration::ZERO).record(&mut core, &Vec::new(), SECOND);
+        SelfTelemetry::new(&core, own, stages(), None, Output::default(), Duration::ZERO).record(
+            &mut core,
+            &Vec::new(),
+            SECOND,
+        );
         let page = rendered(core);
         for name in [
             "dichroic_ingest_dropped_total{",
@@ -206,7 +222,7 @@ fn a_series_beyond_the_own_bound_is_counted_and_admitted_when_there_is_room() {
 fn series_survive_a_reload_of_the_packs() {
     let mut core = core_of(1_000);
     let own = source(&mut core);
-    let mut telemetry = SelfTelemetry::new(&core, own, stages(), None, Duration::ZERO);
+    let mut telemetry = SelfTelemetry::new(&core, own, stages(), None, Output::default(), Duration::ZERO);
     telemetry.record(&mut core, &Vec::new(), SECOND);
     telemetry.record(&mut core, &Vec::new(), SECOND);
     let series = core.series();

@@ -1,6 +1,7 @@
 //! Claiming exposition identities: series with equal labels get distinguishing ones, are added up, or are hidden with a reason.
 
 use super::Core;
+use crate::exposition::claims::same_sum;
 use crate::exposition::families::HOLE;
 use crate::exposition::groups::{Difference, is_restart};
 use crate::exposition::identity::PageLabels;
@@ -85,7 +86,10 @@ impl Core {
 
     fn difference(&self, a: u32, b: u32) -> Option<Difference> {
         let meta = |index: u32| self.series.slots[index as usize].meta.as_ref();
-        self.exposition.groups.difference(meta(a)?, meta(b)?)
+        let (a, b) = (meta(a)?, meta(b)?);
+        let difference = self.exposition.groups.difference(a, b)?;
+        // Values that can be added up need no unusual names.
+        (!matches!(difference, Difference::Names(_)) || !same_sum(a, b)).then_some(difference)
     }
 
     fn group_of(&self, index: u32) -> Option<GroupKey> {
@@ -268,8 +272,23 @@ impl Core {
         self.retire_totals();
         match self.series.slots[index as usize].written() {
             Written::Hidden(HiddenReason::Superseded) => self.revive(index),
-            written => written,
+            written => {
+                if let Some(later) = self.exposition.claims.later(index, &self.series) {
+                    self.give_way(index, later);
+                }
+                written
+            }
         }
+    }
+
+    /// The first point of a series is older than the last one of the process that it was thought to have replaced. The point is still
+    /// counted as applied, and then moved.
+    fn give_way(&mut self, index: u32, later: u32) {
+        self.exposition.claims.supersede(index, true);
+        self.exposition.claims.supersede(later, false);
+        self.claim_again(&[index]);
+        self.settle();
+        self.exposition.copies.add(later);
     }
 
     fn retire_totals(&mut self) {

@@ -93,11 +93,10 @@ impl Snapshot {
                     if core.exposition.copies.is_new(index, copy) {
                         continue;
                     }
-                    if core.series.slots[index as usize].composite
-                        || (any_finding && core.series.writers.has_finding(index))
-                    {
+                    let slot = &core.series.slots[index as usize];
+                    if slot.composite || (any_finding && core.series.writers.has_finding(index)) {
                         rows.extend(self.composite(core, index, since));
-                    } else if let Some(row) = self.row(&core.series, index, since) {
+                    } else if let Some(row) = self.row(&core.series, index, slot, since) {
                         rows.push(row);
                     }
                 }
@@ -113,8 +112,7 @@ impl Snapshot {
     }
 
     #[inline]
-    fn row(&self, series: &Series, index: u32, since: Option<u32>) -> Option<Row> {
-        let slot: &Slot = &series.slots[index as usize];
+    fn row(&self, series: &Series, index: u32, slot: &Slot, since: Option<u32>) -> Option<Row> {
         let meta = slot.meta.as_ref()?;
         if since.is_some_and(|since| slot.touched < since) {
             return None;

@@ -160,6 +160,22 @@ impl Claims {
         }
     }
 
+    /// A series whose process this holder is thought to have replaced, although that process has the later point. Without a start time,
+    /// only the times of points tell which process is the newer one; of equal times, the keys decide.
+    pub(crate) fn later(&self, holder: u32, series: &Series) -> Option<u32> {
+        if self.superseded.is_empty() || self.is_contender(holder) {
+            return None;
+        }
+        let contest = self.contests.get(&series.placements[holder as usize].key)?;
+        let time = |index: u32| series.slots[index as usize].time;
+        let is_later = |index: u32| {
+            let times = time(index).cmp(&time(holder)).reverse();
+            times.then_with(|| order(series, index, holder)) == Ordering::Less
+        };
+        let mut replaced = contest.contenders.iter().copied();
+        replaced.find(|index| self.superseded.contains(index) && is_later(*index))
+    }
+
     /// Lets a series contend for the identity of a holder.
     pub(crate) fn contend(&mut self, index: u32, holder: u32, series: &mut Series) {
         let identity = series.placements[holder as usize].key;
@@ -395,7 +411,8 @@ fn add_up(series: &Series, a: u32, b: u32) -> bool {
     matches!((meta(a), meta(b)), (Some(a), Some(b)) if same_sum(a, b))
 }
 
-fn same_sum(a: &SeriesMeta, b: &SeriesMeta) -> bool {
+/// As [`add_up`], by the metadata of both.
+pub(crate) fn same_sum(a: &SeriesMeta, b: &SeriesMeta) -> bool {
     adds_up(a.metric.kind)
         && a.source.spec.protocol != Protocol::Prometheus
         && Arc::ptr_eq(&a.metric, &b.metric)

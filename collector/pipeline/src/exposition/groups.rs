@@ -9,13 +9,16 @@
 
 use crate::hash::HashMap;
 use crate::series::meta::{GroupKey, SeriesMeta};
-use dichroic_model::labels::Qualifiers;
-use dichroic_model::{Fingerprint, Scope, Source, SourceId};
+use dichroic_model::labels::{Qualifiers, read_escaped, scope_label};
+use dichroic_model::{Fingerprint, Protocol, Scope, Source, SourceId};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Largest number of resource attributes that a group shows as labels.
 const MAX_ATTRIBUTES: usize = 8;
+
+/// Largest number of attribute names that a group shows without a collision.
+const MAX_EXACT_NAMES: usize = 16;
 
 /// Scopes of one source that a group remembers. With more, it shows all of each scope.
 const MAX_SCOPES: usize = 16;
@@ -61,6 +64,8 @@ pub(crate) enum Difference {
     /// Its schema or attributes.
     ScopeDetails,
     Resource(String),
+    /// Names of attributes with one valid form, such as `a.b` and `a_b`, as [`Qualifiers::exact`] has them.
+    Names(Vec<String>),
 }
 
 impl Groups {
@@ -103,12 +108,14 @@ impl Groups {
             Some(Difference::Resource(name)) => group.show(std::slice::from_ref(name)),
             Some(Difference::Scope) => group.show_scopes(false),
             Some(Difference::ScopeDetails) => group.show_scopes(true),
+            Some(Difference::Names(names)) => group.show_exactly(names),
             None => false,
         };
         let qualifiers = Arc::make_mut(&mut group.qualifiers);
         qualifiers.scope |= inherited.scope;
         qualifiers.scope_details |= inherited.scope_details;
         group.show(&inherited.resource);
+        group.show_exactly(&inherited.exact);
         group.series = 0;
         group.scopes.clear();
         for member in members {
@@ -194,12 +201,17 @@ impl Groups {
                 return Some(Difference::Resource(name.to_owned()));
             }
         }
-        let (a, b) = (&a.scope, &b.scope);
-        if (&a.name, &a.version) != (&b.name, &b.version) && !both.iter().all(|shown| shown.scope) {
+        let scopes = [&a.scope, &b.scope];
+        if !same_name(scopes[0], scopes[1]) && !both.iter().all(|shown| shown.scope) {
             return Some(Difference::Scope);
         }
-        (!same_details(a, b) && !both.iter().all(|shown| shown.scope_details))
-            .then_some(Difference::ScopeDetails)
+        if !same_details(scopes[0], scopes[1]) && !both.iter().all(|shown| shown.scope_details) {
+            return Some(Difference::ScopeDetails);
+        }
+        let mut names = differing_names(a, b, &both[0]);
+        names.retain(|name| !both.iter().all(|shown| shown.exact.contains(name)));
+        let free = both.iter().all(|shown| shown.exact.len() < MAX_EXACT_NAMES);
+        (free && !names.is_empty()).then_some(Difference::Names(names))
     }
 
     /// Whether the labels of a group show the difference.
@@ -208,6 +220,7 @@ impl Groups {
             Difference::Scope => group.qualifiers.scope,
             Difference::ScopeDetails => group.qualifiers.scope_details,
             Difference::Resource(name) => group.qualifiers.resource.contains(name),
+            Difference::Names(names) => names.iter().all(|name| group.qualifiers.exact.contains(name)),
         })
     }
 }
@@ -222,8 +235,7 @@ impl Group {
         if known {
             return false;
         }
-        let same_name =
-            |scope: &Arc<Scope>| (&scope.name, &scope.version) == (&meta.scope.name, &meta.scope.version);
+        let same_name = |scope: &Arc<Scope>| same_name(scope, &meta.scope);
         let details = scopes.len() >= MAX_SCOPES || scopes.iter().any(same_name);
         let names = scopes.iter().any(|scope| !same_name(scope));
         if scopes.len() < MAX_SCOPES {
@@ -247,6 +259,19 @@ impl Group {
         let qualifiers = Arc::make_mut(&mut self.qualifiers);
         qualifiers.resource.extend(new);
         qualifiers.resource.sort_unstable();
+        true
+    }
+
+    /// Shows names without a collision, up to a number. Returns whether there is a new one.
+    fn show_exactly(&mut self, names: &[String]) -> bool {
+        let exact = &self.qualifiers.exact;
+        let free = MAX_EXACT_NAMES.saturating_sub(exact.len());
+        let new = names.iter().filter(|name| !exact.contains(name)).take(free);
+        let new: Vec<String> = new.cloned().collect();
+        if new.is_empty() {
+            return false;
+        }
+        Arc::make_mut(&mut self.qualifiers).exact.extend(new);
         true
     }
 
@@ -288,11 +313,43 @@ pub(crate) fn same_text(a: &Source, b: &Source) -> bool {
 
 /// Whether two scopes are the same as far as labels can show it.
 pub(crate) fn same_scope(a: &Scope, b: &Scope) -> bool {
-    (&a.name, &a.version) == (&b.name, &b.version) && same_details(a, b)
+    same_name(a, b) && same_details(a, b)
+}
+
+fn same_name(a: &Scope, b: &Scope) -> bool {
+    (&a.name, &a.version) == (&b.name, &b.version)
 }
 
 fn same_details(a: &Scope, b: &Scope) -> bool {
     a.schema_url == b.schema_url && a.attributes.differing(&b.attributes).next().is_none()
+}
+
+/// Names of attributes of which only one of two series has the value, although their labels are equal. A scraped page has names that do
+/// not become others.
+fn differing_names(a: &SeriesMeta, b: &SeriesMeta, shown: &Qualifiers) -> Vec<String> {
+    if [a, b]
+        .iter()
+        .any(|meta| meta.source.spec.protocol == Protocol::Prometheus)
+    {
+        return Vec::new();
+    }
+    let (left, right) = (a.attributes(), b.attributes());
+    let is_label = |name: &str| {
+        let labels = |meta: &SeriesMeta| read_escaped(&meta.own_labels).any(|(label, _)| label == name);
+        labels(a) || labels(b)
+    };
+    let of_points = left.differing(&right).filter(|name| !is_label(name));
+    let mut names: Vec<String> = of_points.map(str::to_owned).collect();
+    if shown.scope_details {
+        names.extend(a.scope.attributes.differing(&b.scope.attributes).map(scope_label));
+    }
+    let resource = a.source.spec.resource.differing(&b.source.spec.resource);
+    names.extend(
+        resource
+            .map(str::to_owned)
+            .filter(|name| shown.resource.contains(name)),
+    );
+    names
 }
 
 /// The attribute that is preferred for distinguishing resources.

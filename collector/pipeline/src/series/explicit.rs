@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         // Miri runs about a thousand times slower.
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 256 }))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { ProptestConfig::default().cases }))]
 
         #[test]
         fn the_state_equals_the_points_set_and_added(steps in prop::collection::vec((any::<bool>(), values()), 1..12)) {

@@ -10,7 +10,7 @@ use super::slot::{SeriesRef, Slot};
 use super::times::Times;
 use super::values::{ExponentialCell, SummaryCell, total};
 use crate::ledger::DropReason;
-use dichroic_model::{Exemplar, MetricKind, Number};
+use dichroic_model::{Exemplar, MetricKind, Number, Protocol};
 use std::sync::Arc;
 
 type WriteResult = Result<Outcome, DropReason>;
@@ -97,12 +97,12 @@ impl Series {
             self.keep_bounds(series.index, bounds);
             slot = live(&mut self.slots, series)?;
         }
-        let count = histogram(slot, point)?.count();
-        let mut reset = total(point.counts) < count;
+        let (last, count) = (histogram(slot, point)?.count(), total(point.counts));
+        let mut reset = count < last;
         if reset {
             reset = is_reset(slot, times)?;
         } else if is_late(slot, times) {
-            late_total(slot, times, touched, total(point.counts) == count)?;
+            late_total(slot, times, touched, count == last)?;
         }
         if slot.composite && begins_new_total(slot, times, reset) {
             self.ended_totals
@@ -325,8 +325,10 @@ impl Series {
     #[cold]
     fn count_reset(&mut self, index: u32, times: Times) {
         self.counters.resets += 1;
-        if times.start != 0 {
-            self.writers.fell(index);
+        let meta = self.slots[index as usize].meta.as_ref();
+        let pushed = meta.is_some_and(|meta| meta.source.spec.protocol == Protocol::Otlp);
+        if times.start != 0 || pushed {
+            self.writers.fell(index, times);
         }
     }
 }

@@ -6,9 +6,10 @@
 //! returns.
 
 use super::cell::Cell;
+use super::times::Times;
 use crate::hash::{HashMap, HashSet};
 use crate::row::RowValue;
-use dichroic_model::{MetricKind, UnixNanos};
+use dichroic_model::{MetricKind, SECOND, UnixNanos};
 
 /// Largest number of writers of one series.
 pub(crate) const MAX_WRITERS: usize = 64;
@@ -37,15 +38,24 @@ pub(super) struct WriterSet {
 pub(crate) struct Writers {
     pub(super) sets: HashMap<u32, WriterSet>,
     pub(super) seen: u64,
-    /// How often the total of a series decreased although its stated start did not change.
-    falls: HashMap<u32, u32>,
+    /// Decreases of the total of a series although its stated start did not change, or was not stated.
+    falls: HashMap<u32, Falls>,
     shared_starts: u64,
     /// Series of deltas that lost bounds, because points had others.
     coarse: HashSet<u32>,
 }
 
+#[derive(Default)]
+struct Falls {
+    count: u32,
+    last: UnixNanos,
+}
+
 /// Decreases of one series with an unchanged start after which several processes are the only explanation.
 const FALLS: u32 = 3;
+
+/// Longest time between decreases without a stated start: those of a program that restarts are rarer.
+const FALLS_WITHIN: UnixNanos = 300 * SECOND;
 
 impl Writers {
     /// Series that had several writers so far.
@@ -64,21 +74,26 @@ impl Writers {
         1 + set.map_or(0, |set| set.others.len())
     }
 
-    /// Series so far whose writers state one start, so that they cannot be told apart.
+    /// Series so far whose writers state one start or none, so that they cannot be told apart.
     pub(crate) fn shared_starts(&self) -> u64 {
         self.shared_starts
     }
 
-    /// Whether several writers of the series state one start.
+    /// Whether several writers of the series state one start or none.
     pub(crate) fn share_start(&self, index: u32) -> bool {
-        self.falls.get(&index).is_some_and(|falls| *falls >= FALLS)
+        self.falls.get(&index).is_some_and(|falls| falls.count >= FALLS)
     }
 
-    /// Records that the total of the series decreased while its stated start stayed the same.
-    pub(super) fn fell(&mut self, index: u32) {
+    /// Records that the total of the series decreased while its stated start stayed the same, or was not stated.
+    pub(super) fn fell(&mut self, index: u32, times: Times) {
         let falls = self.falls.entry(index).or_default();
-        *falls = falls.saturating_add(1);
-        self.shared_starts += u64::from(*falls == FALLS);
+        let rare = times.start == 0 && times.now.saturating_sub(falls.last) > FALLS_WITHIN;
+        if rare && falls.count < FALLS {
+            falls.count = 0;
+        }
+        falls.last = times.now;
+        falls.count = falls.count.saturating_add(1);
+        self.shared_starts += u64::from(falls.count == FALLS);
     }
 
     /// The series lost bounds.

@@ -6,8 +6,8 @@ use dichroic_model::{
     PageType, Protocol, Runtime, SECOND, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_pipeline::{
-    Core, DropReason, Family, Job, NotAdmitted, Progress, Row, RowValue, SeriesRef, Snapshot,
-    SnapshotRequest, Times,
+    Core, DropReason, Family, Job, NotAdmitted, Progress, Row, RowValue, SeriesRef, Signal, Snapshot,
+    SnapshotRequest, Times, Written,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -135,7 +135,22 @@ fn define_pairs(
 
 /// Defines a series of a scope.
 pub fn define_in_scope(store: &mut Core, source: &Source, scope: &Scope, def: Def<'_>) -> SeriesRef {
-    define_pairs_in(store, source, &format!("{scope:?}"), scope, def, Vec::new()).unwrap()
+    define_in_scope_with(store, source, scope, def, &[])
+}
+
+/// Defines a series of a scope, with these attributes.
+pub fn define_in_scope_with(
+    store: &mut Core,
+    source: &Source,
+    scope: &Scope,
+    def: Def<'_>,
+    attributes: &[(&str, &str)],
+) -> SeriesRef {
+    let raw = format!("{scope:?}{attributes:?}");
+    let pairs = attributes
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    define_pairs_in(store, source, &raw, scope, def, pairs.collect()).unwrap()
 }
 
 /// Finds or defines a series of a scope, by its raw identity.
@@ -278,4 +293,34 @@ pub fn sorted(store: &mut Core) -> Vec<String> {
     let mut all = lines(store);
     all.sort();
     all
+}
+
+/// The times of a point: seconds after [`NOW`].
+pub fn at(start: u64, time: u64) -> Times {
+    let second = dichroic_model::SECOND;
+    let [start, time] = [start, time].map(|t| NOW + t * second);
+    Times {
+        start,
+        time,
+        now: time,
+    }
+}
+
+/// Writes a point and accounts for it, as receivers do.
+pub fn write(store: &mut Core, source: &Source, def: Def<'_>, times: Times) -> Result<Written, DropReason> {
+    let def = Def {
+        start: times.start,
+        ..def
+    };
+    let series = define_series(store, source, def, &[]).unwrap();
+    let written = store.set_number(series, Number::int(1), times);
+    let ledger = store.ledger_mut();
+    ledger.received(source.id, Signal::Metrics, 1);
+    match written {
+        Ok(Written::Applied) => ledger.applied(source.id, Signal::Metrics, 1),
+        Ok(Written::Hidden(reason)) => ledger.hidden(source.id, Signal::Metrics, reason, 1),
+        Err(reason) => ledger.dropped(source.id, Signal::Metrics, reason, 1),
+    }
+    assert!(store.ledger().balances());
+    written
 }

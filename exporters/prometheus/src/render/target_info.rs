@@ -5,6 +5,7 @@
 
 use super::family_layout::header;
 use super::line::open;
+use super::number::push_f64;
 use super::split::SplitFamilies;
 use crate::negotiate::Format;
 use dichroic_model::{Source, SourceId, labels};
@@ -15,21 +16,22 @@ use std::sync::Arc;
 /// The `target_info` lines of one page.
 #[derive(Default)]
 pub(super) struct TargetInfo {
-    /// Series of `target_info` from scraped targets.
-    scraped: Vec<(SourceId, Arc<SeriesMeta>)>,
-    /// Whether another family is named `target`; then ours is a gauge.
-    name_taken: bool,
+    /// Series of `target_info` from scraped targets, with their values.
+    scraped: Vec<(SourceId, Arc<SeriesMeta>, f64)>,
+    /// Whether ours is a gauge, because another family is named `target`, or a value is not 1.
+    gauge: bool,
 }
 
 impl TargetInfo {
     /// Records the name of another family on the page.
     pub(super) fn add_family(&mut self, base: &str) {
-        self.name_taken |= base == "target";
+        self.gauge |= base == "target";
     }
 
-    /// Adds a `target_info` series of a scraped target.
-    pub(super) fn add(&mut self, meta: &Arc<SeriesMeta>) {
-        self.scraped.push((meta.source.id, meta.clone()));
+    /// Adds a `target_info` series of a scraped target. Its value is shown even if it is not 1, as Prometheus takes it.
+    pub(super) fn add(&mut self, meta: &Arc<SeriesMeta>, value: f64) {
+        self.gauge |= value != 1.0;
+        self.scraped.push((meta.source.id, meta.clone(), value));
     }
 
     /// Writes them at the end of `out`, or with the samples of the same name that split families have.
@@ -40,8 +42,11 @@ impl TargetInfo {
         split: &mut SplitFamilies,
         out: &mut Vec<u8>,
     ) {
-        let of_targets: HashSet<SourceId> = self.scraped.iter().map(|(id, _)| *id).collect();
-        let mut lines: Vec<String> = self.scraped.iter().map(|(_, meta)| with_runtime(meta)).collect();
+        let of_targets: HashSet<SourceId> = self.scraped.iter().map(|(id, ..)| *id).collect();
+        let scraped = self.scraped.iter();
+        let mut lines: Vec<(String, f64)> = scraped
+            .map(|(_, meta, value)| (with_runtime(meta), *value))
+            .collect();
         let mut own: Vec<&Arc<Source>> = sources
             .into_iter()
             .filter(|source| !of_targets.contains(&source.id))
@@ -50,21 +55,22 @@ impl TargetInfo {
         own.sort_by_key(|source| source.id);
         lines.extend(
             own.into_iter()
-                .map(|source| labels::render(&labels::target_info_labels(source))),
+                .map(|source| (labels::render(&labels::target_info_labels(source)), 1.0)),
         );
         let mut text = Vec::new();
         let mut written = HashSet::new();
-        for line in &lines {
+        for (line, value) in &lines {
             if written.insert(line.as_str()) {
                 open(&mut text, b"target_info", line.as_bytes());
-                text.extend_from_slice(b"1\n");
+                push_f64(&mut text, *value);
+                text.push(b'\n');
             }
         }
         if text.is_empty() || split.add(b"target_info", &text) {
             return;
         }
         let (name, type_name) = match format {
-            Format::OpenMetrics if !self.name_taken => ("target", "info"),
+            Format::OpenMetrics if !self.gauge => ("target", "info"),
             _ => ("target_info", "gauge"),
         };
         header(out, format, name, type_name, "Target metadata");

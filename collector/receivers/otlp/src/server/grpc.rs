@@ -5,7 +5,8 @@
 //! "gRPC over HTTP2".
 
 use super::accounted::Accounted;
-use super::body::{ResponseBody, collect};
+use super::body::{RequestBody, ResponseBody, collect};
+use super::framing::{PREFIX_BYTES, unframe};
 use super::inflate::{self, Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, response, status_bytes};
@@ -26,8 +27,6 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const ENCODING: &str = "grpc-encoding";
 const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// Flag and length before each message.
-const PREFIX_BYTES: usize = 5;
 
 /// Whether a request is gRPC: `application/grpc`, with a suffix or parameters, but not gRPC-Web.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -107,42 +106,24 @@ async fn receive(
     })?;
     let limits = &state.limits;
     let mut share = state.budget.share();
-    let mut framed = collect(body, limits, &mut share).await?;
-    if framed.len() < PREFIX_BYTES {
-        return Err(RequestError::bad(
-            "missing message; a call needs one message with its 5-byte prefix",
-        ));
-    }
-    let prefix = framed.split_to(PREFIX_BYTES);
-    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-    if length != framed.len() {
-        let message = format!(
-            "the length prefix is {length} bytes, but the message has {}",
-            framed.len()
-        );
-        return Err(RequestError::bad(message));
-    }
-    let message = match prefix[0] {
-        0 => framed,
-        1 => {
-            let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
-            let encoding = Encoding::named(named.unwrap_or("")).filter(|e| *e != Encoding::Identity);
-            let encoding = encoding.ok_or_else(|| {
-                let message = format!(
-                    "unsupported grpc-encoding {:?}; use {SUPPORTED}",
-                    named.unwrap_or("")
-                );
-                RequestError::new(RefusedReason::Encoding, message)
-            })?;
-            state
-                .inflate(encoding, framed, &mut share, ("message", "grpc-encoding"))
-                .await?
-        }
-        flag => {
-            return Err(RequestError::bad(format!(
-                "invalid compression flag {flag}; expected 0 or 1"
-            )));
-        }
+    let mut body = RequestBody::new(body, &head.headers);
+    let framed = collect(&mut body, limits, &mut share).await?;
+    let (message, compressed) = unframe(framed).map_err(|error| RequestError::bad(error.to_string()))?;
+    let message = if compressed {
+        let named = head.headers.get(ENCODING).and_then(|value| value.to_str().ok());
+        let encoding = Encoding::named(named.unwrap_or("")).filter(|e| *e != Encoding::Identity);
+        let encoding = encoding.ok_or_else(|| {
+            let message = format!(
+                "unsupported grpc-encoding {:?}; use {SUPPORTED}",
+                named.unwrap_or("")
+            );
+            RequestError::new(RefusedReason::Encoding, message)
+        })?;
+        state
+            .inflate(encoding, message, &mut share, ("message", "grpc-encoding"))
+            .await?
+    } else {
+        message
     };
     Ok((service, state.ingest(service, message).await?))
 }

@@ -4,8 +4,8 @@
 //! path: its top-level key names the signal. Protobuf does not name it.
 
 use super::accounted::Accounted;
-use super::body::{ResponseBody, collect};
-use super::inflate::{Encoding, SUPPORTED};
+use super::body::{RequestBody, ResponseBody, collect};
+use super::inflate::{self, Encoding, SUPPORTED};
 use super::request_error::RequestError;
 use super::response::{BodyFormat, response, status};
 use super::sender::Sender;
@@ -15,8 +15,11 @@ use crate::json;
 use crate::service::Service;
 use bytes::Bytes;
 use dichroic_pipeline::RefusedReason;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 
@@ -34,14 +37,22 @@ pub(super) async fn handle(
     let account = Accounted::start(state, "http", signal, Sender::new(peer, request.headers()));
     let format = format(request.headers());
     let shown = format.unwrap_or(BodyFormat::Json);
-    match receive(state, request, format).await {
+    let (head, body) = request.into_parts();
+    let mut body = RequestBody::new(body, &head.headers);
+    match receive(state, &head, &mut body, format).await {
         Ok((service, outcome)) => {
             account.accepted(&outcome);
             reply(StatusCode::OK, shown, response(service, &outcome, shown))
         }
         Err(error) => {
             account.refused(&error);
-            refuse(&error, shown)
+            let mut response = refuse(&error, shown);
+            // A stream of HTTP/2 ends without its connection.
+            if head.version < Version::HTTP_2 && body.discard(&state.limits) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            response
         }
     }
 }
@@ -60,10 +71,15 @@ fn refuse(error: &RequestError, format: BodyFormat) -> Response<ResponseBody> {
     if let Some(seconds) = error.retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
-    if code == StatusCode::METHOD_NOT_ALLOWED {
+    let header = match error.reason {
+        RefusedReason::Method => Some((ALLOW, "POST")),
+        RefusedReason::Encoding => Some((ACCEPT_ENCODING, inflate::ACCEPTED)),
+        _ => None,
+    };
+    if let Some((name, value)) = header {
         response
             .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("POST"));
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -95,10 +111,10 @@ fn route(path: &str) -> Option<Option<Service>> {
 
 async fn receive(
     state: &ServerState,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: &mut RequestBody,
     format: Option<BodyFormat>,
 ) -> Result<(Service, RequestOutcome), RequestError> {
-    let (head, body) = request.into_parts();
     let route = route(head.uri.path()).ok_or_else(|| {
         let message = format!(
             "unknown path {:?}; OTLP/HTTP is served at {PATHS}",

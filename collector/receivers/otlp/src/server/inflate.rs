@@ -2,16 +2,21 @@
 //!
 //! The output is bounded before it is written: decompression stops with an error as soon as the body states or reaches a larger
 //! size. gzip is decompressed in one call of libdeflate when its trailer states the size (RFC 1952, section 2.3.1), as all known
-//! senders write it; other gzip (several members, a wrong trailer) is streamed. zstd is streamed, with a bounded window.
+//! senders write it; other gzip (several members, a wrong trailer) is streamed. zstd likewise: a frame that states its size needs no
+//! window beside its output; others are streamed, with a bounded window.
 //!
 //! Two names have two formats each, and the body shows which: `deflate` is a zlib stream (RFC 9110, section 8.4.1.2), which some
 //! senders write without its header; `snappy` is one block or the framing format, by the version of the OpenTelemetry Collector.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::Read;
+use zstd::zstd_safe;
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 
-/// Log2 of the largest zstd window: 8 MiB, which RFC 8878, section 3.1.1.1.2, recommends decoders to support.
-const WINDOW_LOG_MAX: u32 = 23;
+/// Log2 of the largest zstd window: 8 MiB, which RFC 9659 forbids a content encoding to exceed.
+pub(super) const WINDOW_LOG_MAX: u32 = 23;
+/// The largest zstd window, for error messages.
+pub(super) const WINDOW_MIB: u32 = (1 << WINDOW_LOG_MAX) >> 20;
 /// Largest ratio of any deflate stream.
 const DEFLATE_RATIO: usize = 1_032;
 /// Largest ratio of a snappy block: a copy of 64 bytes takes 3 bytes.
@@ -22,9 +27,12 @@ const SNAPPY_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
 /// Compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub enum Encoding {
+    /// None.
     Identity,
+    /// One or more members.
     Gzip,
+    /// One or more frames.
     Zstd,
     /// zlib, or raw deflate.
     Deflate,
@@ -34,21 +42,23 @@ pub(super) enum Encoding {
 
 /// The supported encodings, for error messages.
 pub(super) const SUPPORTED: &str = "gzip, zstd, deflate, snappy or identity";
-/// The supported encodings, as the value of `grpc-accept-encoding`.
+/// The supported encodings, as the value of `Accept-Encoding` and `grpc-accept-encoding`.
 pub(super) const ACCEPTED: &str = "identity,gzip,zstd,deflate,snappy";
 
 /// Why a body could not be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InflateError {
+pub enum InflateError {
     /// Larger than allowed after decompression.
     TooLarge,
     /// Not valid in the stated encoding.
     Corrupt,
+    /// A zstd frame of unknown size, with a window that is too large.
+    Window,
 }
 
 impl Encoding {
     /// By the value of `Content-Encoding` or `grpc-encoding`.
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         let name = name.trim();
         [
             ("", Encoding::Identity),
@@ -68,22 +78,43 @@ impl Encoding {
 }
 
 /// Decompresses to at most `max` bytes.
-pub(super) fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+///
+/// # Errors
+/// See [`InflateError`].
+pub fn inflate(encoding: Encoding, body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     match encoding {
         Encoding::Identity if body.len() > max => Err(InflateError::TooLarge),
         Encoding::Identity => Ok(body.to_vec()),
         Encoding::Gzip => gunzip(body, max),
         Encoding::Deflate => inflate_deflate(body, max),
         Encoding::Snappy => inflate_snappy(body, max),
-        Encoding::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(body).map_err(|_| InflateError::Corrupt)?;
-            decoder
-                .window_log_max(WINDOW_LOG_MAX)
-                .map_err(|_| InflateError::Corrupt)?;
-            bounded(decoder, max)
+        Encoding::Zstd => inflate_zstd(body, max),
+    }
+}
+
+fn inflate_zstd(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+    if let Ok(Some(size)) = zstd_safe::get_frame_content_size(body) {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > max {
+            return Err(InflateError::TooLarge);
+        }
+        // Fails if more frames follow.
+        if let Ok(out) = zstd::bulk::decompress(body, size) {
+            return Ok(out);
         }
     }
+    let decoder = zstd::stream::read::Decoder::with_buffer(body);
+    let mut decoder = decoder.map_err(|_| InflateError::Corrupt)?;
+    decoder
+        .window_log_max(WINDOW_LOG_MAX)
+        .map_err(|_| InflateError::Corrupt)?;
+    bounded(decoder, max)
+}
+
+/// Whether decompression failed because of the window. The crate passes only the name of the error on.
+fn is_window(error: &std::io::Error) -> bool {
+    let code = ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize;
+    error.to_string() == zstd_safe::get_error_name(code.wrapping_neg())
 }
 
 fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
@@ -153,6 +184,7 @@ fn bounded(decoder: impl Read, max: usize) -> Result<Vec<u8>, InflateError> {
     match read {
         _ if out.len() > max => Err(InflateError::TooLarge),
         Ok(_) => Ok(out),
+        Err(error) if is_window(&error) => Err(InflateError::Window),
         Err(_) => Err(InflateError::Corrupt),
     }
 }
@@ -259,6 +291,51 @@ mod tests {
         check(Encoding::Gzip, b"not gzip at all, no", Err(InflateError::Corrupt));
         check(Encoding::Zstd, b"not zstd at all, no", Err(InflateError::Corrupt));
         check(Encoding::Gzip, &zstd(b"abc"), Err(InflateError::Corrupt));
+    }
+
+    #[test]
+    fn a_large_zstd_window_is_allowed_only_where_it_takes_no_memory() {
+        let text: Vec<u8> = (0..9_u32 << 18).flat_map(u32::to_le_bytes).collect();
+        let check = |size: Option<usize>, log: u32, expected: Result<(), InflateError>| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder
+                .set_pledged_src_size(size.map(|size| size as u64))
+                .unwrap();
+            encoder.write_all(&text).unwrap();
+            let body = encoder.finish().unwrap();
+            let restored = inflate(Encoding::Zstd, &body, text.len());
+            assert!(restored.as_ref().is_ok_and(|restored| *restored == text) == expected.is_ok());
+            assert_eq!(restored.map(drop), expected, "{size:?} {log}");
+            let twice = [body, zstd(b"abc")].concat();
+            let restored = inflate(Encoding::Zstd, &twice, text.len() + 3);
+            let expected = if log > WINDOW_LOG_MAX {
+                Err(InflateError::Window)
+            } else {
+                Ok(())
+            };
+            assert_eq!(restored.map(drop), expected, "{size:?} {log}");
+        };
+        check(None, 23, Ok(()));
+        check(None, 24, Err(InflateError::Window));
+        check(Some(text.len()), 24, Ok(()));
+        let second = [zstd(b"abc"), {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(27).unwrap();
+            encoder.write_all(b"def").unwrap();
+            encoder.finish().unwrap()
+        }];
+        assert_eq!(
+            inflate(Encoding::Zstd, &second.concat(), 64),
+            Err(InflateError::Window)
+        );
+        // One call of zstd states the size and takes no less of a window.
+        let body = zstd::bulk::compress(&text, 1).unwrap();
+        assert_eq!(inflate(Encoding::Zstd, &body, text.len()), Ok(text.clone()));
+        assert_eq!(
+            inflate(Encoding::Zstd, &body, text.len() - 1),
+            Err(InflateError::TooLarge)
+        );
     }
 
     #[test]

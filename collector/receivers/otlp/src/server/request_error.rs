@@ -26,6 +26,7 @@ impl RequestError {
             RefusedReason::Malformed | RefusedReason::Corrupt => (400, GrpcCode::InvalidArgument),
             RefusedReason::Aborted | RefusedReason::NotHttp => (400, GrpcCode::InvalidArgument),
             RefusedReason::Encoding | RefusedReason::ContentType => (415, GrpcCode::Unimplemented),
+            RefusedReason::Window => (415, GrpcCode::Unimplemented),
             RefusedReason::Path => (404, GrpcCode::Unimplemented),
             RefusedReason::Method => (405, GrpcCode::Unimplemented),
             RefusedReason::TooLarge => (413, GrpcCode::ResourceExhausted),

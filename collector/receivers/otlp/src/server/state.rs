@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Share};
 use super::counters::Counters;
-use super::inflate::{Encoding, InflateError, inflate};
+use super::inflate::{Encoding, InflateError, WINDOW_LOG_MAX, WINDOW_MIB, inflate};
 use super::offload::Offload;
 use super::refusal_log::RefusalLog;
 use super::request_error::RequestError;
@@ -97,6 +97,12 @@ impl ServerState {
             InflateError::Corrupt => {
                 let message = format!("the {what} is not {encoding:?}, which its {header} states");
                 RequestError::new(RefusedReason::Corrupt, message)
+            }
+            InflateError::Window => {
+                let message = format!(
+                    "the zstd window of the {what} is larger than {WINDOW_MIB} MiB, and the frame does not state its size; compress with a window log of {WINDOW_LOG_MAX} or less"
+                );
+                RequestError::new(RefusedReason::Window, message)
             }
         })?;
         share.take(inflated.len())?;

@@ -4,6 +4,9 @@ use crate::common::Message;
 use crate::harness::*;
 use dichroic_receiver_otlp::{Limits, Service, json};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Path, headers, body, and the body of the response.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
@@ -136,15 +139,15 @@ fn an_unknown_path_method_or_media_type_is_rejected() {
             let header = ("content-type", content_type);
             reject(&server, METRICS, &[header], b"", (415, "Content-Type")).await;
         }
-        let brotli = [PROTOBUF, ("content-encoding", "br")];
-        reject(
-            &server,
-            METRICS,
-            &brotli,
-            b"x",
-            (415, "\"br\"; use gzip, zstd, deflate, snappy"),
-        )
-        .await;
+        for (encoding, message) in [
+            ("br", "\"br\"; use gzip, zstd, deflate, snappy"),
+            ("lz4", "\"lz4\""),
+        ] {
+            let headers = [PROTOBUF, ("content-encoding", encoding)];
+            let reply = reject(&server, METRICS, &headers, b"x", (415, message)).await;
+            let accepted = "identity,gzip,zstd,deflate,snappy";
+            assert_eq!(reply.header("accept-encoding"), accepted);
+        }
         server.end().await;
     });
 }
@@ -221,10 +224,129 @@ fn a_body_without_a_length_is_rejected_at_the_limit() {
             ..Limits::default()
         };
         let server = Server::start(limits).await;
-        let head = "POST /v1/metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n";
         let chunk = format!("1000\r\n{}\r\n", " ".repeat(4096));
-        let reply = exchange(server.http, head, chunk.repeat(32).as_bytes()).await;
+        let reply = exchange(server.http, CHUNKED, chunk.repeat(32).as_bytes()).await;
         assert_eq!(reply.status, 413);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_zstd_window_over_the_limit_is_rejected_with_the_limit() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(24).unwrap();
+        std::io::Write::write_all(&mut encoder, &metrics()).unwrap();
+        let body = encoder.finish().unwrap();
+        let zstd = [PROTOBUF, ("content-encoding", "zstd")];
+        reject(&server, METRICS, &zstd, &body, (415, "larger than 8 MiB")).await;
+        assert_eq!(server.refused("http", "metrics"), [("window", 1)]);
+        server.end().await;
+    });
+}
+
+/// The head of a request in chunks.
+const CHUNKED: &str = "POST /v1/metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n";
+
+#[test]
+fn an_invalid_chunk_is_malformed() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let chunks: [&[u8]; 4] = [
+            b"xyz\r\n{}\r\n0\r\n\r\n",
+            b"2\r\n{}0\r\n\r\n",
+            b"fffffffffffffffff\r\n{}",
+            b"2 2\r\n{}\r\n0\r\n\r\n",
+        ];
+        for body in chunks {
+            let reply = exchange(server.http, CHUNKED, body).await;
+            assert_eq!(reply.status, 400, "{body:?}");
+            assert!(reply.text().contains("invalid chunk"), "{}", reply.text());
+        }
+        assert_eq!(server.refused("http", "metrics"), [("malformed", 4)]);
+        server.end().await;
+    });
+}
+
+/// Sends a whole body before it reads the response, as most clients do. Fails if the server does not take the body.
+async fn upload(server: &Server, head: &str, body: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(server.http).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let sent = timeout(PATIENCE, stream.write_all(body)).await;
+    sent.expect("the body is taken").expect("the connection is open");
+    answer(&mut stream).await
+}
+
+#[test]
+fn a_sender_that_writes_all_of_a_refused_body_sees_the_response() {
+    run(async {
+        let limits = Limits {
+            max_request_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await;
+        // More than the buffers of both sockets hold.
+        let body = vec![b' '; 32 << 20];
+        let post = |path: &str, headers: &[(&str, &str)]| head("POST", path, headers, body.len());
+        let lz4 = [JSON, ("content-encoding", "lz4")];
+        for (head, status) in [
+            (post("/v1/metrics", &[JSON]), 413),
+            (post("/v2/metrics", &[JSON]), 404),
+            (post("/v1/metrics", &[("content-type", "text/plain")]), 415),
+            (post("/v1/metrics", &lz4), 415),
+        ] {
+            assert_eq!(upload(&server, &head, &body).await.status, status, "{head}");
+        }
+        let chunk = [b"100000\r\n", &body[..1 << 20], b"\r\n"].concat();
+        let chunked = [&chunk.repeat(32)[..], b"0\r\n\r\n"].concat();
+        assert_eq!(upload(&server, CHUNKED, &chunked).await.status, 413);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_sender_that_waits_for_permission_is_refused_at_once() {
+    run(async {
+        let limits = Limits {
+            max_request_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await;
+        let head = head(
+            "POST",
+            "/v1/metrics",
+            &[JSON, ("expect", "100-continue")],
+            2 << 20,
+        );
+        let head = head.replace("connection: close\r\n", "");
+        let mut stream = TcpStream::connect(server.http).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let reply = answer(&mut stream).await;
+        assert_eq!((reply.status, reply.header("connection")), (413, "close"));
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_connection_serves_on_after_a_refused_body() {
+    run(async {
+        let limits = Limits {
+            max_request_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await;
+        let body = vec![b' '; 2 << 20];
+        let refused = head("POST", "/v1/metrics", &[JSON], body.len()).replace("connection: close\r\n", "");
+        let mut stream = TcpStream::connect(server.http).await.unwrap();
+        stream.write_all(refused.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let bytes = metrics();
+        let accepted = head("POST", "/v1/metrics", &[PROTOBUF], bytes.len());
+        stream.write_all(accepted.as_bytes()).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status, 413);
+        assert_eq!(server.requests("http", "metrics").accepted, 1);
         server.end().await;
     });
 }

@@ -1,0 +1,118 @@
+//! What one snapshot of all series has: its families with their labels and bounds, and the metrics of each relay.
+
+use super::heuristics;
+use dichroic_model::{NameStyle, Protocol, SourceId};
+use dichroic_pipeline::{ClassicBounds, HiddenReason, Row, RowValue};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Values that are recorded for each label of a metric.
+pub(super) const VALUES: usize = 10_000;
+/// More values of a label than this are reported.
+pub(super) const MANY: usize = 200;
+/// Lists of bounds that are recorded for each family.
+const LISTS: usize = 4;
+
+/// The data of one snapshot of all series.
+#[derive(Default)]
+pub struct Seen {
+    /// By metric and source.
+    pub(super) families: BTreeMap<(String, String), Family>,
+    /// Different explicit bounds, by the name of the family on the page; at most [`LISTS`] each.
+    pub(super) lists: BTreeMap<String, Vec<Arc<[f64]>>>,
+    /// Series of relays.
+    pub(super) fired: BTreeMap<SourceId, Fired>,
+}
+
+/// Attributes of each series, by the name of its metric.
+pub(super) type Fired = BTreeMap<String, Vec<Vec<(String, String)>>>;
+
+#[derive(Default)]
+pub(super) struct Family {
+    pub(super) unit: String,
+    pub(super) verbatim: bool,
+    /// A verbatim name from a pack or a definition.
+    pub(super) named_here: bool,
+    pub(super) hidden: BTreeMap<HiddenReason, u64>,
+    /// Most processes that write one of its series.
+    pub(super) writers: usize,
+    pub(super) share_start: bool,
+    pub(super) lost_bounds: bool,
+    pub(super) bounds: Option<Arc<[f64]>>,
+    /// Of exponential histograms.
+    pub(super) classic: Option<ClassicBounds>,
+    pub(super) below: u64,
+    pub(super) above: u64,
+    pub(super) points: u64,
+    pub(super) sum: f64,
+    pub(super) labels: BTreeMap<String, Label>,
+}
+
+#[derive(Default)]
+pub(super) struct Label {
+    pub(super) values: HashSet<String>,
+    pub(super) ids: BTreeMap<&'static str, usize>,
+}
+
+impl Seen {
+    /// Records one series. Self telemetry is skipped.
+    pub fn note(&mut self, row: &Row) {
+        let (metric, source) = (&row.meta.metric, &row.meta.source);
+        if source.spec.protocol == Protocol::Internal {
+            return;
+        }
+        let key = (metric.name.clone(), source.name().to_owned());
+        let family = self.families.entry(key).or_default();
+        family.unit.clone_from(&metric.unit);
+        family.verbatim = metric.style != NameStyle::OpenTelemetry;
+        family.named_here = family.verbatim && source.spec.protocol == Protocol::Beam;
+        if let Some(reason) = row.hidden.filter(|reason| *reason != HiddenReason::Superseded) {
+            *family.hidden.entry(reason).or_default() += 1;
+        }
+        family.writers = family.writers.max(row.writers);
+        family.share_start |= row.share_start;
+        family.lost_bounds |= row.lost_bounds;
+        if let RowValue::Histogram(cell) = &row.value {
+            family.below += cell.counts.first().copied().unwrap_or(0);
+            family.above += cell.counts.last().copied().unwrap_or(0);
+            family.points += cell.count();
+            family.sum += cell.sum.map_or(0.0, |sum| row.meta.factor.apply(sum.to_f64()));
+            family.bounds = Some(cell.bounds.clone());
+            let page = metric.family.page.base.clone();
+            let lists = self.lists.entry(page).or_default();
+            if lists.len() < LISTS && !lists.contains(&cell.bounds) {
+                lists.push(cell.bounds.clone());
+            }
+        }
+        if let RowValue::Exponential(_) = &row.value {
+            family.classic = metric.family.classic_bounds();
+        }
+        for (name, value) in row.meta.pairs() {
+            let label = family.labels.entry(name.to_owned()).or_default();
+            let value = value.render();
+            if label.values.len() >= VALUES || !label.values.insert(value.as_ref().to_owned()) {
+                continue;
+            }
+            if let Some(kind) = heuristics::id(&value) {
+                *label.ids.entry(kind).or_default() += 1;
+            }
+        }
+        self.note_fired(row);
+    }
+
+    /// Records which metrics of a relay have a value.
+    pub fn note_fired(&mut self, row: &Row) {
+        let (metric, source) = (&row.meta.metric, &row.meta.source);
+        if source.spec.protocol != Protocol::Beam {
+            return;
+        }
+        let attributes = row.meta.pairs();
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.render().into_owned()));
+        let series = self.fired.entry(source.id).or_default();
+        let series = series.entry(metric.name.clone()).or_default();
+        // This many suffice to distinguish the definitions of one name.
+        if series.len() < MANY {
+            series.push(attributes.collect());
+        }
+    }
+}
