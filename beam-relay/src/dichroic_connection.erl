@@ -18,6 +18,7 @@
 -define(HELLO_MS, 5000).
 -define(PONG_MS, 10000).
 -define(DRAIN_MS, 2000).
+-define(SENDERS_MS, 200).
 -define(STEADY_MS, 10000).
 -define(BACKOFF_MIN_MS, 100).
 -define(BACKOFF_MAX_MS, 5000).
@@ -56,6 +57,8 @@
     malformed = 0       :: non_neg_integer(),         % consecutive GOODBYEs with code 3
     steady_since = none :: none | integer(),
     retry = default         :: default | never | pos_integer(),
+    rows_from = none    :: none | integer(),          % since when the streams of the plan are on; none while they are off
+    rows_until = none   :: none | integer(),          % when streams went off: those that the plan withdrew, or all
     attached = 0        :: non_neg_integer(),
     refused = []        :: list(),
     last_error = none   :: term(),
@@ -212,6 +215,7 @@ retry_app_metrics(_, D, Timer) ->
 -spec terminate(term(), state(), #data{}) -> ok.
 terminate(shutdown, steady, D) ->
     D1 = detach(D),
+    ok = dichroic_event_sender:sync(?SENDERS_MS),
     _ = case flush(D1) of
             {ok, D2} -> transmit([{goodbye, ?SHUTDOWN, 0, <<"relay is shutting down">>}], D2);
             {error, _, _} -> ok
@@ -230,7 +234,7 @@ information(State, #data{engine = Engine} = D) ->
 %%% HELLO
 
 send_hello(Socket, Target, #data{epoch = Epoch, attempt = Attempt} = D) ->
-    More = maps:merge(token(Target), variables(D)),
+    More = maps:merge(token(Target), maps:merge(variables(D), rows_times(D))),
     Fields = maps:merge((dichroic_identity:hello())#{<<"epoch">> => Epoch, <<"attempt">> => Attempt}, More),
     D1 = D#data{node = node(), lookup_ms = ?LOOKUP_MIN_MS, socket = Socket, buffer = <<>>, max_frame = ?PEER_MAX_FRAME, waiting = none},
     case transmit([{hello, 1, 0, 1, Fields}], D1) of
@@ -301,6 +305,7 @@ acknowledged(_, D) -> {keep_state, D}.
 %%% PLAN
 
 planned(Plan, State, D) ->
+    Until = erlang:system_time(nanosecond),
     case dichroic_engine:plan(Plan, D#data.engine) of
         {error, Message} -> send_goodbye(?MALFORMED, Message, D);
         {ok, Refused, Engine} ->
@@ -308,7 +313,7 @@ planned(Plan, State, D) ->
             D1 = attach(Refused, Engine, D#data{early = none}),
             case State of
                 plan -> steady(D1);
-                steady -> report(streaming(D1))
+                steady -> report(streaming(D1#data{rows_until = Until}))
             end
     end.
 
@@ -320,13 +325,25 @@ attach(Refused, Engine, D) ->
 
 streaming(#data{engine = Engine} = D) ->
     ok = dichroic_engine:streams_on(Engine),
-    D.
+    D#data{rows_from = erlang:system_time(nanosecond)}.
+
+%% Events from this time on become no rows.
+stop_streaming(#data{engine = Engine, rows_from = From} = D) ->
+    Until = erlang:system_time(nanosecond),
+    ok = dichroic_engine:streams_off(Engine),
+    case From of
+        none -> D;
+        _ -> D#data{rows_from = none, rows_until = Until}
+    end.
 
 %% Sent for every plan when its streams are on: for the collector, they begin with it. And again when its content changes: telemetry
 %% started or stopped, a repository started, or ids ran out.
 reply(#data{engine = Engine, attached = Attached, max_frame = Max} = D) ->
-    {plan, (variables(D))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
+    {plan, (maps:merge(variables(D), rows_times(D)))#{<<"generation">> => dichroic_engine:generation(Engine), <<"attached">> => Attached,
                            <<"refused">> => dichroic_plan:fitting(refused(D), Max div 2)}}.
+
+rows_times(#data{rows_from = From, rows_until = Until}) ->
+    maps:from_list([{K, T} || {K, T} <- [{<<"rows_from">>, From}, {<<"rows_until">>, Until}], T =/= none]).
 
 refused(#data{engine = Engine, refused = Refused, left_out = LeftOut}) -> dichroic_engine:unreported(Engine) ++ LeftOut ++ Refused.
 
@@ -410,8 +427,9 @@ retry(?BAD_VERSION, 0, _) -> ?VERSION_MS;
 retry(_, 0, _) -> default;
 retry(_, Ms, _) -> Ms.
 
-drain(After, D) ->
-    dichroic_engine:streams_off(D#data.engine),
+drain(After, D0) ->
+    D = stop_streaming(D0),
+    ok = dichroic_event_sender:sync(?SENDERS_MS),
     case flush(D#data{after_drain = After}) of
         {ok, D1} -> {next_state, drain, D1, [{state_timeout, ?DRAIN_MS, drained}]};
         {error, Reason, D1} -> drained(D1#data{last_error = Reason})
@@ -470,17 +488,17 @@ to_detached(#data{retry = Retry} = D) ->
 new_epoch(D0) ->
     D = detach(D0),
     Static = dichroic_tables:reset(),
-    D#data{engine = dichroic_engine:new(Static), epoch = Static#static.epoch, attempt = 0, flush = 0, ponged = 0}.
+    D#data{engine = dichroic_engine:new(Static), epoch = Static#static.epoch, attempt = 0, flush = 0, ponged = 0, rows_until = none}.
 
-detach(D) ->
+detach(D0) ->
+    D = stop_streaming(D0),
     0 = dichroic_handler_keeper:set_events([]),
     dichroic_vm_poller:set_events([]),
-    dichroic_engine:streams_off(D#data.engine),
     D#data{attached = 0}.
 
 close(#data{socket = none} = D) -> D;
-close(#data{socket = Socket, engine = Engine} = D) ->
-    dichroic_engine:streams_off(Engine),
+close(#data{socket = Socket} = D0) ->
+    D = stop_streaming(D0),
     dichroic_event_sender:socket(none),
     _ = gen_tcp:close(Socket),
     D#data{socket = none, buffer = <<>>, waiting = none}.

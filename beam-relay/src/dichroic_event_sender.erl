@@ -10,7 +10,7 @@
 
 -include("dichroic.hrl").
 
--export([start_link/1, name/1, names/0, log_name/0, socket/1]).
+-export([start_link/1, name/1, names/0, log_name/0, socket/1, sync/1]).
 -export([init/2, loop/1, awake/1, system_continue/3, system_terminate/4, system_code_change/4, system_get_state/1]).
 
 -define(BATCH, 256).
@@ -47,6 +47,20 @@ names() -> [name(I) || I <- lists:seq(1, min(erlang:system_info(schedulers), ?MA
 socket(S) ->
     _ = [catch Name ! {socket, S} || Name <- [log_name() | names()]],
     ok.
+
+%% @doc Waits until the rows that the senders have are sent, at most the given time.
+-spec sync(Ms :: non_neg_integer()) -> ok.
+sync(Ms) ->
+    Until = erlang:monotonic_time(millisecond) + Ms,
+    Monitors = [{Name, erlang:monitor(process, Name)} || Name <- [log_name() | names()]],
+    _ = [catch Name ! {flush, self(), Ref} || {Name, Ref} <- Monitors],
+    lists:foreach(
+        fun({_, Ref}) ->
+            receive {flushed, Ref} -> ok; {'DOWN', Ref, process, _, _} -> ok
+            after max(0, Until - erlang:monotonic_time(millisecond)) -> ok
+            end,
+            erlang:demonitor(Ref, [flush])
+        end, Monitors).
 
 -spec start_link(pos_integer() | log) -> {ok, pid()} | {error, term()}.
 start_link(Shard) -> proc_lib:start_link(?MODULE, init, [self(), Shard]).
@@ -107,6 +121,10 @@ message({row, Account, Time, Cells}, S) -> loop(row(Account, Time, Cells, S));
 message({log, Account, Time, Log}, S) -> loop(row(Account, Time, cells(Log), S));
 message({socket, none}, S) -> loop(S#state{socket = none});
 message({socket, {Socket, MaxFrame}}, S) -> loop(S#state{socket = Socket, max_frame = MaxFrame});
+message({flush, From, Ref}, S0) ->
+    S = flush(S0),
+    From ! {flushed, Ref},
+    loop(S);
 message({system, From, Request}, S) -> sys:handle_system_msg(Request, From, S#state.parent, ?MODULE, [], S);
 message({'EXIT', Parent, Reason}, #state{parent = Parent}) -> exit(Reason);
 message(_, S) -> loop(S).

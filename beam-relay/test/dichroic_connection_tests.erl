@@ -61,7 +61,7 @@ hello_identifies_the_node_test_() ->
         ?assertEqual(erlang:convert_time_unit(1, second, native), maps:get(<<"native_per_s">>, Hello)),
         ?assert(byte_size(maps:get(<<"telemetry">>, Hello)) > 0),
         #{replies := [Reply]} = fake_collector:state(C),
-        ?assertEqual(#{<<"generation">> => 1, <<"attached">> => 1, <<"refused">> => []}, Reply)
+        ?assertEqual(#{<<"generation">> => 1, <<"attached">> => 1, <<"refused">> => []}, maps:remove(<<"rows_from">>, Reply))
     end).
 
 %% The collector would reject every later HELLO with more values.
@@ -168,6 +168,39 @@ rows_are_sent_to_a_subscriber_and_stop_without_one_test_() ->
         flushed(C),
         #{events := After, errors := Errors} = fake_collector:state(C),
         ?assertEqual({1000, []}, {length(lists:append([R || {7, R} <- After])), Errors})
+    end).
+
+%% What the collector reports as not requested is the time between them.
+the_times_at_which_rows_end_and_start_are_reported_test_() ->
+    Streams = #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]},
+    with_relay(plan(both(), Streams), fun(C, _) ->
+        Now = fun() -> erlang:system_time(nanosecond) end,
+        Reply = fun(Generation) ->
+            wait(C, fun(#{replies := Rs}) -> lists:any(fun(#{<<"generation">> := G}) -> G =:= Generation end, Rs) end),
+            hd([R || #{<<"generation">> := Generation} = R <- maps:get(replies, fake_collector:state(C))])
+        end,
+        ?assertNot(is_map_key(<<"rows_until">>, Reply(1))),
+        T1 = Now(),
+        fake_collector:plan(C, (plan(both()))#{<<"generation">> := 2}),
+        #{<<"rows_until">> := Off} = Reply(2),
+        T2 = Now(),
+        fake_collector:plan(C, (plan(both(), Streams))#{<<"generation">> := 3}),
+        #{<<"rows_from">> := On} = Reply(3),
+        T3 = Now(),
+        fake_collector:cut(C),
+        wait(C, fun(#{connections := N, hello := H}) -> N > 1 andalso is_map_key(<<"rows_until">>, H) end),
+        #{hello := #{<<"rows_until">> := Broke} = Hello} = fake_collector:state(C),
+        ?assertNot(is_map_key(<<"rows_from">>, Hello)),
+        Times = [T1, Off, T2, On, T3, Broke, Now()],
+        ?assertEqual(Times, lists:sort(Times))
+    end).
+
+a_relay_that_stops_sends_the_rows_that_it_holds_test_() ->
+    with_relay(plan(both(), #{<<"streams">> => [stream(7, ?E, [meas(<<"v">>)])]}), fun(C, _) ->
+        [order(N) || N <- lists:seq(1, 100)],
+        ok = dichroic_connection:drain(),
+        #{events := Es, errors := Errors} = fake_collector:state(C),
+        ?assertEqual({100, []}, {length(lists:append([R || {7, R} <- Es])), Errors})
     end).
 
 row_counts_are_sent_first_on_a_new_connection_test_() ->

@@ -5,8 +5,8 @@ mod define;
 mod expiry;
 
 use crate::budget::Budget;
-use crate::events::Events;
 use crate::events::request::{Interest, StreamRequest, Subscription};
+use crate::events::{Events, NodeStart};
 use crate::exposition::Exposition;
 use crate::ledger::{DropReason, Ledger, Written};
 use crate::series::Series;
@@ -22,7 +22,8 @@ use crate::series::times::Times;
 use crate::series::values::ExponentialCell;
 use dichroic_model::{
     Batch, EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, GapReason, KnownNames,
-    Limits, Number, Protocol, Resolver, Seed, Source, SourceId, SourceSpec, UnixNanos, attributes::cut,
+    Limits, Number, Protocol, Resolver, Seed, Source, SourceId, SourceSpec, TimeRange, UnixNanos,
+    attributes::cut,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -476,21 +477,21 @@ impl Core {
 
     // ---- what nodes are requested to send ---------------------------------------------------------------------------------
 
-    /// A node that sends events on request has connected. `start`: when its events started, 0 if unknown. `continues`: it is still
-    /// the process of its connection before.
-    pub fn node_connected(&mut self, source: &Arc<Source>, start: UnixNanos, continues: bool) {
-        self.events.node_connected(source, start, continues);
+    /// A node that sends events on request has connected.
+    pub fn node_connected(&mut self, source: &Arc<Source>, start: NodeStart) {
+        self.events.node_connected(source, start);
     }
 
-    /// All streams that the node can be requested to send. Those with a time are not sent, since then if they were sent until now. A
-    /// time in which a stream was not sent becomes a gap [`GapReason::NotSubscribed`] for subscribers that look back.
+    /// All streams that the node can be requested to send, and whether it sends them. `off`: the time between the last rows of those
+    /// that it does not send any more and the first ones of those that it sends now. A time in which a stream was not sent becomes a
+    /// gap [`GapReason::NotSubscribed`] for the subscribers that claim it.
     pub fn node_sends<'s>(
         &mut self,
         source: SourceId,
-        streams: impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)>,
-        now: UnixNanos,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool)>,
+        off: TimeRange,
     ) {
-        self.events.node_sends(source, streams, now);
+        self.events.node_sends(source, streams, off);
     }
 
     /// The node sends what it can of the [`Interest`] of this generation. Call it after [`Core::node_sends`].
@@ -498,13 +499,14 @@ impl Core {
         self.events.node_answered(source, generation, now);
     }
 
-    /// Rows of a stream that is no longer requested were dropped; the earliest is from this time.
-    pub fn node_rows_dropped(&mut self, source: SourceId, schema: &EventSchema, earliest: UnixNanos) {
-        self.events.node_rows_dropped(source, schema, earliest);
-    }
-
-    /// The node has disconnected. `heard`: when its last data arrived.
-    pub fn node_disconnected(&mut self, source: SourceId, heard: UnixNanos, now: UnixNanos) {
-        self.events.node_disconnected(source, heard, now);
+    /// The node has disconnected. `heard`: when its last data arrived. `last`: the times of the last rows of its streams.
+    pub fn node_disconnected<'s>(
+        &mut self,
+        source: SourceId,
+        heard: UnixNanos,
+        last: impl Iterator<Item = (&'s Arc<EventSchema>, UnixNanos)>,
+        now: UnixNanos,
+    ) {
+        self.events.node_disconnected(source, heard, last, now);
     }
 }

@@ -40,6 +40,7 @@ mod series;
 mod sync;
 
 pub use core::{Core, Warnings};
+pub use events::NodeStart;
 pub use events::request::{Interest, ResumePoint, StreamItem, StreamRequest, Subscription};
 pub use exchange::channel;
 pub use exchange::handle::{Busy, Handle, inbox};

@@ -5,14 +5,31 @@ mod common;
 
 use common::*;
 use dichroic_model::{
-    Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source, SourceId, TimeRange, UnixNanos,
+    Batch, EventKind, EventSchema, GapReason, Pattern, SECOND, Source, TimeRange, UnixNanos,
 };
-use dichroic_pipeline::{Core, ResumePoint, StreamItem, StreamRequest, Subscription};
+use dichroic_pipeline::{Core, NodeStart, ResumePoint, StreamItem, StreamRequest, Subscription};
 use std::sync::Arc;
 
 /// Seconds after [`NOW`].
 const fn at(seconds: u64) -> UnixNanos {
     NOW + seconds * SECOND
+}
+
+/// A node whose events started at this time.
+fn started(seconds: u64) -> NodeStart {
+    NodeStart {
+        events: at(seconds),
+        ..NodeStart::default()
+    }
+}
+
+/// A connection of a process that was connected before, and sent rows until this time.
+fn continues(start: u64, until: Option<u64>) -> NodeStart {
+    NodeStart {
+        continues: true,
+        rows_until: until.map(at),
+        ..started(start)
+    }
 }
 
 struct World {
@@ -25,7 +42,7 @@ impl World {
     fn new() -> Self {
         let mut store = store(|_| {});
         let node = source(&mut store, "node");
-        store.node_connected(&node, at(0), false);
+        store.node_connected(&node, started(0));
         World { store, node }
     }
 
@@ -36,14 +53,26 @@ impl World {
 
     /// The node has the events a.x and a.y, and sends those named.
     fn sends(&mut self, names: &[&str], seconds: u64) {
+        self.switches(names, seconds, seconds);
+    }
+
+    /// The same, after a time in which it sent neither those that end nor those that start.
+    fn switches(&mut self, names: &[&str], start: u64, end: u64) {
         let schemas = ["a.x", "a.y"].map(|name| self.schema(name));
-        let streams = schemas.iter().map(|schema| {
-            (
-                schema,
-                (!names.contains(&schema.name.as_str())).then_some(at(seconds)),
-            )
-        });
-        self.store.node_sends(self.node.id, streams, at(seconds));
+        let streams = schemas
+            .iter()
+            .map(|schema| (schema, names.contains(&schema.name.as_str())));
+        let (start, end) = (at(start), at(end));
+        self.store
+            .node_sends(self.node.id, streams, TimeRange { start, end });
+    }
+
+    /// The node has disconnected; it has sent the row of `last`.
+    fn disconnects(&mut self, last: u64, heard: u64, now: u64) {
+        let schema = self.schema("a.x");
+        let last = std::iter::once((&schema, at(last)));
+        self.store
+            .node_disconnected(self.node.id, at(heard), last, at(now));
     }
 
     /// The same, by a plan with the current interest.
@@ -77,6 +106,7 @@ impl World {
                 Back::Cursor(position) => Some(ResumePoint {
                     position,
                     received: true,
+                    restarted: false,
                 }),
                 _ => None,
             },
@@ -174,7 +204,7 @@ fn an_event_that_the_node_cannot_send_is_a_gap_until_now() {
     world.sends(&[], 0);
     let subscription = world.subscribe("a.*", Back::To(10), 20);
     world.answers(&["a.x"], 21);
-    assert_eq!(received(&subscription), ["* 10..21"]);
+    assert_eq!(received(&subscription), ["a.x 10..21", "a.y 10..21"]);
     let subscription = world.subscribe("a.y", Back::To(10), 30);
     world.answers(&["a.x"], 31);
     assert_eq!(received(&subscription), ["a.y 10..31"]);
@@ -190,18 +220,35 @@ fn a_node_that_connects_later_adds_the_time_before() {
         world.subscribe("a.x", Back::To(10), 40),
         world.subscribe("a.x", Back::Live, 40),
     );
-    // A node that ran for 20 s before, and one that has just started.
-    for (key, start) in [("later", 22), ("new", 41)] {
+    let other = world.subscribe("b.**", Back::Live, 40);
+    // A node that ran for 20 s before, one that has just started, and an attached one, whose application started at an unknown time.
+    for (key, start) in [
+        ("later", started(22)),
+        ("new", started(42)),
+        ("attached", NodeStart::default()),
+    ] {
         let node = source(&mut world.store, key);
-        world.store.node_connected(&node, at(start), false);
+        world.store.node_connected(&node, start);
         let schema = world.schema("a.x");
-        let streams = |ended| std::iter::once((&schema, ended));
-        world.store.node_sends(node.id, streams(Some(at(42))), at(42));
-        world.store.node_sends(node.id, streams(None), at(43));
-        world.store.node_answered(node.id, u64::MAX, at(43));
+        let mut sends = |sent| {
+            let (start, end) = (at(43), at(44));
+            let streams = std::iter::once((&schema, sent));
+            world.store.node_sends(node.id, streams, TimeRange { start, end });
+        };
+        sends(false);
+        sends(true);
+        world.store.node_answered(node.id, u64::MAX, at(44));
     }
-    assert_eq!(received(&looking_back), ["a.x 22..43"]);
-    assert!(received(&live).is_empty());
+    assert_eq!(
+        received(&looking_back),
+        ["a.x 22..44", "a.x 42..44", "a.x 10..44"]
+    );
+    assert_eq!(
+        received(&live),
+        ["a.x 40..44", "a.x 42..44", "a.x 40..44"],
+        "from its start on"
+    );
+    assert!(received(&other).is_empty());
 }
 
 #[test]
@@ -209,22 +256,45 @@ fn a_broken_connection_of_a_running_node_is_a_gap_for_every_subscriber() {
     let mut world = World::new();
     world.answers(&["a.x"], 0);
     let live = world.subscribe("a.x", Back::Live, 10);
-    world.store.node_disconnected(world.node.id, at(20), at(21));
+    world.disconnects(18, 20, 21);
     let during = world.subscribe("a.x", Back::To(15), 23);
     let new = world.subscribe("a.x", Back::Live, 23);
     let node = world.node.clone();
-    world.store.node_connected(&node, at(0), true);
+    world.store.node_connected(&node, continues(0, Some(19)));
     world.answers(&["a.x"], 25);
-    assert_eq!(received(&live), ["a.x 20..25"]);
-    assert_eq!(received(&during), ["a.x 20..25"]);
-    assert!(received(&new).is_empty());
-    // A new process of the node: for a live subscriber it starts with the plan.
-    world.store.node_disconnected(world.node.id, at(30), at(31));
-    world.store.node_connected(&node, at(34), false);
+    assert_eq!(received(&live), ["a.x 19..25"], "by the clock of the node");
+    assert_eq!(received(&during), ["a.x 19..25"]);
+    assert_eq!(received(&new), ["a.x 23..25"]);
+    // One that does not report the time: from its last data on, with what it may have held.
+    world.disconnects(30, 33, 34);
+    world.store.node_connected(&node, continues(0, None));
     world.answers(&["a.x"], 35);
-    assert!(received(&live).is_empty());
-    let later = world.subscribe("a.x", Back::To(27), 40);
-    assert_eq!(received(&later), ["a.x 30..35"]);
+    assert_eq!(received(&live), ["a.x 32..35"]);
+    // A new process of the node: what the one before held is missing, and what it had before its plan.
+    world.disconnects(40, 40, 41);
+    world.store.node_connected(&node, started(44));
+    world.answers(&["a.x"], 45);
+    assert_eq!(received(&live), ["a.x 40..45"]);
+    let later = world.subscribe("a.x", Back::To(27), 50);
+    assert_eq!(received(&later), ["a.x 32..35", "a.x 40..45"]);
+}
+
+#[test]
+fn rows_that_a_connection_lost_are_no_loss_of_later_subscribers() {
+    let mut world = World::new();
+    world.answers(&["a.x"], 0);
+    let before = world.subscribe("a.x", Back::Live, 10);
+    world.disconnects(20, 20, 21);
+    let after = world.subscribe("a.x", Back::Live, 22);
+    let looking_back = world.subscribe("a.x", Back::To(15), 22);
+    let (node, schema) = (world.node.clone(), world.schema("a.x"));
+    world.store.node_connected(&node, continues(0, Some(20)));
+    world
+        .store
+        .publish_gap(&schema, &node, GapReason::RelayBroke, Some(3));
+    assert_eq!(received(&before).len(), 1);
+    assert_eq!(received(&looking_back).len(), 1);
+    assert!(received(&after).is_empty());
 }
 
 #[test]
@@ -232,10 +302,16 @@ fn what_a_node_was_not_requested_to_send_ends_when_it_leaves() {
     let mut world = World::new();
     world.sends(&[], 0);
     let before = world.subscribe("a.x", Back::To(5), 10);
-    world.store.node_disconnected(world.node.id, at(12), at(13));
+    world.disconnects(0, 12, 13);
     assert_eq!(received(&before), ["a.x 5..12"]);
     let after = world.subscribe("a.x", Back::To(5), 20);
     assert_eq!(received(&after), ["a.x 5..12"]);
+    // The process is back: the rest of the time.
+    let node = world.node.clone();
+    world.store.node_connected(&node, continues(0, None));
+    world.answers(&["a.x"], 25);
+    assert_eq!(received(&before), ["a.x 12..25"]);
+    assert_eq!(received(&after), ["a.x 12..25"]);
     // Without a node nothing could have been requested.
     let mut store = store(|_| {});
     source(&mut store, "python");
@@ -247,14 +323,64 @@ fn what_a_node_was_not_requested_to_send_ends_when_it_leaves() {
 }
 
 #[test]
-fn rows_that_were_dropped_after_the_end_of_demand_are_in_the_gap() {
+fn a_gap_is_the_time_between_the_switches_of_the_node() {
     let mut world = World::new();
-    world.answers(&["a.x"], 1);
-    world.sends(&[], 40);
-    let schema = world.schema("a.x");
-    world.store.node_rows_dropped(world.node.id, &schema, at(39));
-    world.store.node_rows_dropped(SourceId(77), &schema, at(3));
-    let resumed = world.subscribe("a.x", Back::To(30), 50);
-    world.answers(&["a.x"], 51);
-    assert_eq!(received(&resumed), ["a.x 39..51"]);
+    world.switches(&["a.x"], 0, 1);
+    let live = world.subscribe("a.x", Back::Live, 2);
+    // It ends at 9, for the interest changed for a moment, and the row of 8 arrives at 10.
+    world.switches(&[], 9, 10);
+    world.publish("a.x", 10);
+    let resumed = world.subscribe("a.x", Back::Cursor(0), 11);
+    world.switches(&["a.x"], 11, 12);
+    assert_eq!(received(&live), ["a.x@0", "a.x 9..12"]);
+    assert_eq!(
+        received(&resumed),
+        ["a.x@0", "a.x 9..12"],
+        "not only the time after the arrival"
+    );
+    let again = world.subscribe("a.x", Back::Cursor(0), 13);
+    assert_eq!(received(&again), ["a.x@0", "a.x 9..12"]);
+}
+
+#[test]
+fn events_that_a_plan_lacks_are_reported_once_for_each_time() {
+    let mut world = World::new();
+    world.sends(&[], 0);
+    let subscription = world.subscribe("a.*", Back::To(10), 20);
+    // The node refuses a.y, and sends it later.
+    world.answers(&["a.x"], 21);
+    assert_eq!(received(&subscription), ["a.x 10..21", "a.y 10..21"]);
+    world.answers(&["a.x", "a.y"], 30);
+    assert_eq!(received(&subscription), ["a.y 21..30"]);
+}
+
+#[test]
+fn a_subscriber_of_an_earlier_collector_claims_no_time_in_which_that_had_the_rows() {
+    let mut world = World::new();
+    let node = source(&mut world.store, "kept");
+    world.node = node.clone();
+    world.store.node_connected(&node, continues(0, Some(30)));
+    world.sends(&[], 31);
+    let resume = |world: &mut World, restarted, seconds| {
+        let request = StreamRequest {
+            kind: EventKind::Event,
+            patterns: vec![Pattern::new("a.x").unwrap()],
+            replay_from: None,
+            resume_from: Some(ResumePoint {
+                position: 0,
+                received: false,
+                restarted,
+            }),
+        };
+        world.store.subscribe(request, at(seconds)).unwrap()
+    };
+    let waiting = resume(&mut world, true, 32);
+    world.answers(&["a.x"], 33);
+    assert_eq!(received(&waiting), ["a.x 30..33"]);
+    assert_eq!(received(&resume(&mut world, true, 34)), ["a.x 30..33"]);
+    assert_eq!(received(&resume(&mut world, false, 34)), ["a.x 0..33"]);
+    assert_eq!(
+        received(&world.subscribe("a.x", Back::To(10), 34)),
+        ["a.x 10..33"]
+    );
 }

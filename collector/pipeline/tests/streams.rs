@@ -61,6 +61,7 @@ fn received_up_to(position: u64) -> ResumePoint {
     ResumePoint {
         position,
         received: true,
+        restarted: false,
     }
 }
 
@@ -136,6 +137,7 @@ fn a_gap_without_a_subscriber_is_replayed_at_its_position() {
         let from = ResumePoint {
             position,
             received: received_rows,
+            restarted: false,
         };
         received(&fixture.subscribe("a", |w| w.resume_from = Some(from)).unwrap())
     };

@@ -216,6 +216,8 @@ pub struct RelayHello {
     pub resource: Map,
     /// Values of the templates in event names, if known.
     pub variables: Variables,
+    /// Until when rows were sent on an earlier connection of the epoch, unix ns of the relay's clock.
+    pub rows_until: Option<i64>,
     /// Largest body that the relay accepts, in bytes.
     pub max_frame: u32,
     /// Secret; required on TCP, never to be logged.
@@ -249,6 +251,7 @@ impl RelayHello {
             },
             resource: fields.opt_map("resource")?.cloned().unwrap_or_default(),
             variables: variables::read(&fields)?,
+            rows_until: fields.opt_int("rows_until")?,
             max_frame: max_frame(fields)?,
             token: fields.opt_str("token")?.map(str::to_owned),
         })
@@ -276,6 +279,7 @@ impl RelayHello {
             (!self.resource.is_empty()).then(|| self.resource.clone()),
         );
         put_some(&mut map, "variables", variables::map(&self.variables));
+        put_some(&mut map, "rows_until", self.rows_until);
         Hello::new(Role::Relay, map)
     }
 }

@@ -204,6 +204,8 @@ fn plans_and_replies_are_encoded_and_decoded() {
         attached: 1,
         refused: vec![],
         variables: Variables::new(),
+        rows_from: None,
+        rows_until: None,
     };
     assert_eq!(PlanReply::decode(body(&golden("plan-reply"))), Ok(reply.clone()));
     let mut out = Vec::new();
@@ -216,6 +218,8 @@ fn plans_and_replies_are_encoded_and_decoded() {
     let reply = PlanReply {
         refused: vec![refused(Some(-5)), refused(None)],
         variables: Variables::from([("ecto_prefix".to_owned(), vec!["stock.repo".to_owned()])]),
+        rows_from: Some(20),
+        rows_until: Some(10),
         ..reply
     };
     out.clear();

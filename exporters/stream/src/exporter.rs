@@ -314,6 +314,7 @@ fn subscribe(
     request.resume_from = cursor.map(|cursor| ResumePoint {
         position: if restarted { 0 } else { cursor.position },
         received: !restarted && cursor.rows > 0,
+        restarted,
     });
     let kind = match request.kind {
         EventKind::Log => SubscribeKind::Log,

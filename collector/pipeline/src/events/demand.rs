@@ -1,31 +1,40 @@
-//! What each node sends: the times in which an event was not requested, for the gaps of subscribers that look back.
+//! What each node sends: the times in which an event was not requested, as gaps of the subscribers that claim them.
 //!
 //! Relays send raw events only while there is a subscription for them, and nothing while they are disconnected. Receivers report
-//! which streams a node sends, by event name; a name without a stream was not requested since a known time. When its rows start, that
-//! time becomes a [`Gap`] in the replay. A subscriber that looks back across it gets the gap when the node has the plan with its
-//! subscription, or has left.
+//! which streams a node sends, by event name, with the times of the switches by the clock of the rows. When the rows of a stream
+//! start, or its node leaves, the time before becomes a [`Gap`]: in the replay, and for each subscriber as far as it claims that time
+//! (see [`Claim`](super::claim::Claim)). The times of one stream never overlap.
 
-use super::replay::Gap;
+use super::gap::Gap;
 use super::request::StreamRequest;
-use dichroic_model::{EventKind, EventSchema, GapReason, Source, SourceId, TimeRange, UnixNanos};
+use dichroic_model::{EventKind, EventSchema, GapReason, SECOND, Source, SourceId, TimeRange, UnixNanos};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// A time in which rows of a node were not requested.
-#[derive(Debug, Clone)]
-pub(super) struct Missed {
-    pub gap: Gap,
-    /// The node's connection broke at this time, while its process and the demand continued. `None`: there was no demand.
-    pub broke: Option<UnixNanos>,
+/// A relay holds rows for at most this long while its connection works: older ones have arrived when it ends.
+const HELD: UnixNanos = SECOND;
+
+/// The start of a node's connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NodeStart {
+    /// When its events started; 0 if unknown.
+    pub events: UnixNanos,
+    /// It is still the process of its connection before, with its totals.
+    pub continues: bool,
+    /// Until when it sent rows on an earlier connection, to this or another collector.
+    pub rows_until: Option<UnixNanos>,
 }
 
 /// An event of a node.
 #[derive(Debug)]
 struct Stream {
     schema: Arc<EventSchema>,
-    /// Since when its rows are not requested; `None` while they are sent.
+    /// Since when its rows are not sent; `None` while they are.
     since: Option<UnixNanos>,
-    broke: Option<UnixNanos>,
+    /// Since when they are, or were the last time.
+    from: UnixNanos,
+    /// They were sent until the connection ended.
+    broke: bool,
 }
 
 #[derive(Debug)]
@@ -33,9 +42,33 @@ struct Node {
     source: Arc<Source>,
     /// When its events started.
     start: UnixNanos,
-    /// When its last data arrived, once it is disconnected.
-    left: Option<UnixNanos>,
+    /// Until when it sent rows to an earlier collector.
+    elsewhere_until: Option<UnixNanos>,
+    connected: bool,
+    /// When its last connection ended.
+    broke: Option<UnixNanos>,
     streams: HashMap<(EventKind, String), Stream>,
+}
+
+impl Node {
+    /// Streams and the start of a time without their rows, as gaps that end at a time: one for each start.
+    fn gaps<'s>(
+        &self,
+        missing: impl Iterator<Item = (UnixNanos, &'s Arc<EventSchema>)>,
+        end: UnixNanos,
+    ) -> Vec<Gap> {
+        let mut by_start: BTreeMap<_, Vec<Arc<EventSchema>>> = BTreeMap::new();
+        for (start, schema) in missing {
+            let key = (schema.kind, start);
+            by_start.entry(key).or_default().push(schema.clone());
+        }
+        let gaps = by_start.into_iter().map(|((_, start), schemas)| Gap {
+            after_restart: self.elsewhere_until.filter(|until| *until > start),
+            ..missed(Some(&self.source), schemas, start, end)
+        });
+        gaps.filter(|gap| gap.time.is_some_and(|time| time.start < time.end))
+            .collect()
+    }
 }
 
 /// The nodes. Bounded by the sources, and the schemas of each.
@@ -45,123 +78,132 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// A node has connected. `start`: when its events started, 0 if unknown. `continues`: it is the process of the connection before.
-    pub fn connected(&mut self, source: &Arc<Source>, start: UnixNanos, continues: bool) {
+    /// A node has connected.
+    pub fn connected(&mut self, source: &Arc<Source>, start: NodeStart) {
         let node = self.nodes.entry(source.id).or_insert_with(|| Node {
             source: source.clone(),
-            start,
-            left: None,
+            start: start.events,
+            elsewhere_until: start.rows_until,
+            connected: true,
+            broke: None,
             streams: HashMap::new(),
         });
-        node.left = None;
-        if !continues {
-            for stream in node.streams.values_mut() {
-                stream.broke = None;
+        node.connected = true;
+        if !start.continues {
+            node.start = start.events;
+        }
+        // Of a process before, the last rows may be missing: its gap continues until the rows of this one.
+        for stream in node.streams.values_mut() {
+            if stream.broke && start.continues {
+                stream.since = start.rows_until.or(stream.since);
             }
+            stream.broke = false;
         }
     }
 
-    /// The streams that the node can send; with a time those that it does not, and since when if it did until now. Returns the times
-    /// that have ended.
+    /// All streams that the node can send, and whether it does. `off`: the time between the end of those that it does not send
+    /// any more and the start of those that it sends now. Returns the times that have ended.
     pub fn sends<'s>(
         &mut self,
         id: SourceId,
-        streams: impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)>,
-        now: UnixNanos,
-    ) -> Vec<Missed> {
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool)>,
+        off: TimeRange,
+    ) -> Vec<Gap> {
         let Some(node) = self.nodes.get_mut(&id) else {
             return Vec::new();
         };
         let mut before = std::mem::take(&mut node.streams);
         // Several schemas of one name are requested together.
-        let mut ended: BTreeMap<_, Vec<Arc<EventSchema>>> = BTreeMap::new();
-        for (schema, ended_at) in streams {
+        let mut started = Vec::new();
+        for (schema, sent) in streams {
             let key = (schema.kind, schema.name.clone());
             let stream = node.streams.entry(key).or_insert_with_key(|key| {
                 before.remove(key).unwrap_or_else(|| Stream {
                     schema: schema.clone(),
                     since: Some(node.start),
-                    broke: None,
+                    from: 0,
+                    broke: false,
                 })
             });
-            match (stream.since, ended_at) {
-                (Some(since), None) => {
-                    ended
-                        .entry((schema.kind, since, stream.broke))
-                        .or_default()
-                        .push(schema.clone());
-                    (stream.since, stream.broke) = (None, None);
+            match (stream.since, sent) {
+                (Some(since), true) => {
+                    started.push((since, schema));
+                    (stream.since, stream.from) = (None, off.end);
                 }
-                (None, Some(time)) => stream.since = Some(time.min(now)),
+                (None, false) => stream.since = Some(off.start),
                 _ => {}
             }
         }
-        ended
-            .into_iter()
-            .map(|((_, start, broke), schemas)| Missed {
-                gap: missed(Some(&node.source), schemas, start, now),
-                broke,
-            })
-            .collect()
+        node.gaps(started.into_iter(), off.end)
     }
 
-    /// Rows of an event that is no longer requested were dropped: the first is from `time`.
-    pub fn dropped(&mut self, id: SourceId, schema: &EventSchema, time: UnixNanos) {
-        let stream = self
-            .nodes
-            .get_mut(&id)
-            .and_then(|node| node.streams.get_mut(&(schema.kind, schema.name.clone())));
-        if let Some(Stream {
-            since: Some(since), ..
-        }) = stream
-        {
-            *since = time.min(*since);
-        }
-    }
-
-    /// A node has disconnected, whose last data arrived at `heard`.
-    pub fn disconnected(&mut self, id: SourceId, heard: UnixNanos, now: UnixNanos) {
+    /// A node has disconnected, whose last data arrived at `heard`. `last`: the times of the last rows of its streams. Returns the
+    /// times that have ended.
+    pub fn disconnected<'s>(
+        &mut self,
+        id: SourceId,
+        heard: UnixNanos,
+        last: impl Iterator<Item = (&'s Arc<EventSchema>, UnixNanos)>,
+        now: UnixNanos,
+    ) -> Vec<Gap> {
         let Some(node) = self.nodes.get_mut(&id) else {
-            return;
+            return Vec::new();
         };
-        node.left = Some(heard);
-        for stream in node.streams.values_mut().filter(|stream| stream.since.is_none()) {
-            (stream.since, stream.broke) = (Some(heard), Some(now));
+        (node.connected, node.broke) = (false, Some(now));
+        let missing = node.streams.values();
+        let missing = missing.filter_map(|stream| Some((stream.since?, &stream.schema)));
+        let ended = node.gaps(missing, heard);
+        let last: HashMap<_, _> = last
+            .map(|(schema, time)| ((schema.kind, schema.name.as_str()), time))
+            .collect();
+        for ((kind, name), stream) in &mut node.streams {
+            stream.broke = stream.since.is_none();
+            let last = last.get(&(*kind, name.as_str())).map_or(0, |time| time + 1);
+            stream.since = Some(match stream.since {
+                Some(since) => since.max(heard),
+                None => last.max(heard.saturating_sub(HELD)).max(stream.from),
+            });
         }
+        ended
     }
 
     pub fn remove(&mut self, id: SourceId) {
         self.nodes.remove(&id);
     }
 
-    /// What was not requested until now among the events of a request that looks back to a time. A gap of a connected node ends when
-    /// that has the plan with the request.
-    pub fn lookback(&self, request: &StreamRequest, back_to: UnixNanos, now: UnixNanos) -> Lookback {
-        let mut lookback = Lookback::default();
-        for node in self.nodes.values() {
-            let missing = node.streams.values().filter_map(|stream| {
-                let since = stream.since.filter(|_| request.matches(&stream.schema))?;
-                // What a broken connection lost is not known before the node is back.
-                (stream.broke.is_none() || node.left.is_none()).then_some((since, &stream.schema))
-            });
-            let (times, schemas): (Vec<_>, Vec<_>) =
-                missing.map(|(time, schema)| (time, schema.clone())).unzip();
-            let Some(start) = times.into_iter().min() else {
-                continue;
-            };
-            let gap = missed(Some(&node.source), schemas, start, node.left.unwrap_or(now)).since(back_to);
-            let into = match node.left {
-                Some(_) => &mut lookback.ended,
-                None => &mut lookback.open,
-            };
-            into.extend(gap);
-        }
-        lookback
+    /// When the last connection of the node ended.
+    pub fn broke(&self, id: SourceId) -> Option<UnixNanos> {
+        self.nodes.get(&id)?.broke
+    }
+
+    /// The connected nodes that do not send some event of the request.
+    pub fn without(&self, request: &StreamRequest) -> Vec<SourceId> {
+        let lacks = |node: &&Node| {
+            let missing = |stream: &Stream| stream.since.is_some() && request.matches(&stream.schema);
+            node.connected && node.streams.values().any(missing)
+        };
+        self.nodes
+            .values()
+            .filter(lacks)
+            .map(|node| node.source.id)
+            .collect()
+    }
+
+    /// What the node has not sent until now among the events of the request.
+    pub fn missing(&self, id: SourceId, request: &StreamRequest, now: UnixNanos) -> Vec<Gap> {
+        let Some(node) = self.nodes.get(&id) else {
+            return Vec::new();
+        };
+        let matching = node.streams.values().filter(|s| request.matches(&s.schema));
+        node.gaps(
+            matching.filter_map(|stream| Some((stream.since?, &stream.schema))),
+            now,
+        )
     }
 
     /// Whether a node is connected that could send events.
     pub fn is_any_connected(&self) -> bool {
-        self.nodes.values().any(|node| node.left.is_none())
+        self.nodes.values().any(|node| node.connected)
     }
 
     /// Whether a node has an event with a name that matches.
@@ -169,15 +211,6 @@ impl Demand {
         let mut streams = self.nodes.values().flat_map(|node| node.streams.values());
         streams.any(|stream| matches(&stream.schema))
     }
-}
-
-/// The gaps with which a subscription that looks back starts.
-#[derive(Debug, Default)]
-pub(super) struct Lookback {
-    /// Of nodes that have left.
-    pub ended: Vec<Gap>,
-    /// Of connected nodes.
-    pub open: Vec<Gap>,
 }
 
 /// A gap of rows that were not requested. Without schemas: of all.
@@ -193,5 +226,6 @@ pub(super) fn missed(
         reason: GapReason::NotSubscribed,
         lost: None,
         time: Some(TimeRange { start, end }),
+        after_restart: None,
     }
 }

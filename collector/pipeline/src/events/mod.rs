@@ -3,17 +3,22 @@
 //! Receivers read the patterns of the subscribers ([`request::Interest`]), so that a relay sends raw events only while there is a
 //! subscriber for them.
 
+mod claim;
 mod demand;
+mod gap;
 mod replay;
 pub mod request;
 mod subscribers;
 
 use crate::budget::{Budget, Part, Reservation};
-use demand::{Demand, Lookback, missed};
+use claim::{Claim, Claims};
+pub use demand::NodeStart;
+use demand::{Demand, missed};
 use dichroic_model::{
-    Batch, EventKind, EventSchema, GapReason, Limits, Pattern, SECOND, Source, SourceId, UnixNanos,
+    Batch, EventKind, EventSchema, GapReason, Limits, Pattern, SECOND, Source, SourceId, TimeRange, UnixNanos,
 };
-use replay::{Gap, Replay};
+use gap::Gap;
+use replay::Replay;
 use request::{Interest, StreamItem, StreamRequest, Subscription};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -117,20 +122,22 @@ impl Events {
         reason: GapReason,
         lost: Option<u64>,
     ) {
-        self.replays[index(schema.kind)].push_gap(Gap {
+        let gap = Gap {
             schemas: [schema.clone()].into(),
             source: Some(source.clone()),
             reason,
             lost,
             time: None,
-        });
-        self.subscribers.send(schema, || StreamItem::Gap {
-            schema: Some(schema.clone()),
-            source: Some(source.clone()),
-            reason,
-            lost,
-            time: None,
-        });
+            after_restart: None,
+        };
+        // The rows that a connection lost are from before its end.
+        let before = match reason {
+            GapReason::RelayBroke => self.demand.broke(source.id),
+            _ => None,
+        };
+        self.subscribers
+            .send_gap(&gap, |claim| before.is_none_or(|before| claim.is_before(before)));
+        self.replays[index(schema.kind)].push_gap(gap);
     }
 
     pub(crate) fn subscribe(&mut self, request: StreamRequest, now: UnixNanos) -> Option<Subscription> {
@@ -143,7 +150,15 @@ impl Events {
             Some(from) => Some(replay.time_of(from)),
             None => request.replay_from.filter(|time| *time < now),
         };
-        let mut backlog = replay.backlog(&request, back_to.unwrap_or(now));
+        let claim = match (request.resume_from, back_to) {
+            (Some(from), _) => Claim::Cursor {
+                earliest: replay.oldest().unwrap_or(now.saturating_sub(self.replay_age)),
+                restarted: from.restarted,
+            },
+            (None, Some(time)) => Claim::Time(time),
+            (None, None) => Claim::Live(now),
+        };
+        let mut backlog = replay.backlog(&request, claim);
         let resumed = request
             .resume_from
             .is_none_or(|from| replay.reaches(from.position));
@@ -156,30 +171,25 @@ impl Events {
                 reason: GapReason::BeyondReplay,
                 lost: None,
                 time: None,
+                after_restart: None,
             };
             backlog.splice(0..0, gap.item(&request));
         }
-        let mut open_gaps = Vec::new();
-        if let Some(back_to) = back_to {
-            let Lookback { ended, open } = self.demand.lookback(&request, back_to, now);
-            open_gaps = open;
-            let unknown = self
-                .matches_nothing(&request)
-                .then(|| missed(None, Vec::new(), back_to, now));
-            backlog.extend(
-                ended
-                    .into_iter()
-                    .chain(unknown)
-                    .filter_map(|gap| gap.item(&request)),
-            );
+        if let Some(back_to) = back_to
+            && self.matches_nothing(&request)
+        {
+            backlog.extend(missed(None, Vec::new(), back_to, now).item(&request));
         }
+        let claims = Claims {
+            claim,
+            awaited: self.demand.without(&request),
+            reported: Vec::new(),
+        };
         let start = Start {
             backlog,
-            open_gaps,
-            back_to,
+            claims,
             position: replay.next,
             resumed,
-            now,
         };
         Some(self.subscribers.add(request, start))
     }
@@ -195,35 +205,43 @@ impl Events {
 
     // ---- what nodes send, see [`Demand`] ----------------------------------------------------------------------------------
 
-    pub(crate) fn node_connected(&mut self, source: &Arc<Source>, start: UnixNanos, continues: bool) {
-        self.demand.connected(source, start, continues);
+    pub(crate) fn node_connected(&mut self, source: &Arc<Source>, start: NodeStart) {
+        self.demand.connected(source, start);
     }
 
     pub(crate) fn node_sends<'s>(
         &mut self,
         source: SourceId,
-        streams: impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)>,
-        now: UnixNanos,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool)>,
+        off: TimeRange,
     ) {
-        for missed in self.demand.sends(source, streams, now) {
-            if let Some(schema) = missed.gap.schemas.first() {
-                self.replays[index(schema.kind)].push_gap(missed.gap.clone());
+        let ended = self.demand.sends(source, streams, off);
+        self.publish_missed(ended);
+    }
+
+    fn publish_missed(&mut self, gaps: Vec<Gap>) {
+        for gap in gaps {
+            self.subscribers.send_gap(&gap, |_| true);
+            if let Some(schema) = gap.schemas.first() {
+                self.replays[index(schema.kind)].push_gap(gap);
             }
-            self.subscribers.send_missed(&missed);
         }
     }
 
     pub(crate) fn node_answered(&mut self, source: SourceId, generation: u64, now: UnixNanos) {
-        self.subscribers.end_gaps(source, generation, now);
+        self.subscribers.answered(&self.demand, source, generation, now);
     }
 
-    pub(crate) fn node_rows_dropped(&mut self, source: SourceId, schema: &EventSchema, since: UnixNanos) {
-        self.demand.dropped(source, schema, since);
-    }
-
-    pub(crate) fn node_disconnected(&mut self, source: SourceId, heard: UnixNanos, now: UnixNanos) {
-        self.demand.disconnected(source, heard, now);
-        self.subscribers.end_gaps(source, u64::MAX, heard);
+    pub(crate) fn node_disconnected<'s>(
+        &mut self,
+        source: SourceId,
+        heard: UnixNanos,
+        last: impl Iterator<Item = (&'s Arc<EventSchema>, UnixNanos)>,
+        now: UnixNanos,
+    ) {
+        let ended = self.demand.disconnected(source, heard, last, now);
+        self.publish_missed(ended);
+        self.subscribers.left(source);
     }
 
     pub(crate) fn remove_source(&mut self, source: SourceId) {

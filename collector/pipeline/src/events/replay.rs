@@ -1,71 +1,14 @@
 //! The last batches of one signal and the gaps between them, bounded in bytes and age.
 
+use super::claim::Claim;
+use super::gap::Gap;
 use super::request::{ResumePoint, StreamItem, StreamRequest};
-use dichroic_model::{Batch, EventSchema, GapReason, Source, TimeRange, UnixNanos};
+use dichroic_model::{Batch, UnixNanos};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Distinct gaps at one position; beyond this number gaps of the same reason are merged.
 const MAX_GAPS: usize = 64;
-
-/// Rows that are missing.
-#[derive(Debug, Clone)]
-pub(super) struct Gap {
-    /// Their schemas; empty: unknown.
-    pub schemas: Arc<[Arc<EventSchema>]>,
-    pub source: Option<Arc<Source>>,
-    pub reason: GapReason,
-    pub lost: Option<u64>,
-    pub time: Option<TimeRange>,
-}
-
-impl Gap {
-    /// Whether the gaps can be merged: same schemas, source and reason, and no time between them.
-    fn can_merge(&self, other: &Gap) -> bool {
-        let touching = self.time.zip(other.time).is_none_or(|(a, b)| a.touches(b));
-        let source = |gap: &Gap| gap.source.as_ref().map(|s| s.id);
-        self.reason == other.reason
-            && source(self) == source(other)
-            && self
-                .schemas
-                .iter()
-                .map(|s| s.id)
-                .eq(other.schemas.iter().map(|s| s.id))
-            && touching
-    }
-
-    fn merge(&mut self, other: &Gap) {
-        self.lost = self.lost.zip(other.lost).map(|(a, b)| a.saturating_add(b));
-        self.time = self.time.zip(other.time).map(|(a, b)| a.union(b));
-    }
-
-    /// The item for a subscriber, if the request covers one of the schemas. Only a gap of a single schema names it.
-    pub fn item(&self, request: &StreamRequest) -> Option<StreamItem> {
-        let mut covered = self.schemas.iter().filter(|schema| request.matches(schema));
-        let first = covered.next();
-        if first.is_none() && !self.schemas.is_empty() {
-            return None;
-        }
-        Some(StreamItem::Gap {
-            schema: first.filter(|_| covered.next().is_none()).cloned(),
-            source: self.source.clone(),
-            reason: self.reason,
-            lost: self.lost,
-            time: self.time,
-        })
-    }
-
-    /// The part of it after a time; all of it if it has none.
-    pub fn since(mut self, start: UnixNanos) -> Option<Gap> {
-        if let Some(time) = &mut self.time {
-            time.start = time.start.max(start);
-            if time.start >= time.end {
-                return None;
-            }
-        }
-        Some(self)
-    }
-}
 
 /// Gaps at one position.
 struct Gaps(Vec<Gap>);
@@ -130,10 +73,10 @@ impl Replay {
         self.gaps.push(gap);
     }
 
-    /// The items with which a new subscription starts. `back_to`: the time of the position or of the replay that it requests.
-    pub(super) fn backlog(&self, request: &StreamRequest, back_to: UnixNanos) -> Vec<StreamItem> {
+    /// The items with which a new subscription starts.
+    pub(super) fn backlog(&self, request: &StreamRequest, claim: Claim) -> Vec<StreamItem> {
         let mut items = Vec::new();
-        let item = |gap: &Gap| gap.clone().since(back_to)?.item(request);
+        let item = |gap: &Gap| claim.part_of(gap)?.item(request);
         for Entry { gaps, batch } in &self.entries {
             let (rows, losses) = match (request.resume_from, request.replay_from) {
                 (Some(from), _) => (
@@ -176,6 +119,11 @@ impl Replay {
         };
         let last = self.entries.iter().rev().find(received);
         last.map_or(0, |entry| entry.batch.received)
+    }
+
+    /// When the oldest batch was received.
+    pub(super) fn oldest(&self) -> Option<UnixNanos> {
+        self.entries.front().map(|entry| entry.batch.received)
     }
 
     /// Whether the replay contains every row received from the time on.

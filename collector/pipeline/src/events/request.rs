@@ -32,6 +32,8 @@ pub struct ResumePoint {
     pub position: u64,
     /// Whether it received rows of that frame, and therefore the gaps before it.
     pub received: bool,
+    /// Whether the position is the first of this collector, for a subscriber of an earlier one.
+    pub restarted: bool,
 }
 
 /// A request for a subscription.

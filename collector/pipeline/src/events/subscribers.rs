@@ -6,8 +6,9 @@
 //! The patterns of an ended subscription stay in the interest for the time of a lease: rows continue into the replay, so that a
 //! subscription that resumes in time has lost nothing.
 
-use super::demand::Missed;
-use super::replay::Gap;
+use super::claim::{Claim, Claims};
+use super::demand::Demand;
+use super::gap::Gap;
 use super::request::{Interest, StreamItem, StreamRequest, Subscription};
 use crate::exchange::channel::{self, Sender};
 use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
@@ -20,11 +21,7 @@ struct Subscriber {
     lost: SyncArc<AtomicU64>,
     /// By schema id: whether the request matches it. Filled on demand.
     matches_by_schema: Vec<Option<bool>>,
-    opened: UnixNanos,
-    /// Of one that looks back: to when.
-    back_to: Option<UnixNanos>,
-    /// What connected nodes were not requested to send, without an end: until they have a plan with this subscription.
-    open_gaps: Vec<Gap>,
+    claims: Claims,
     /// Generation of the interest since when it has the patterns of this subscription.
     generation: u64,
 }
@@ -32,11 +29,9 @@ struct Subscriber {
 /// The start of a subscription.
 pub(super) struct Start {
     pub backlog: Vec<StreamItem>,
-    pub open_gaps: Vec<Gap>,
-    pub back_to: Option<UnixNanos>,
+    pub claims: Claims,
     pub position: u64,
     pub resumed: bool,
-    pub now: UnixNanos,
 }
 
 impl Subscriber {
@@ -47,21 +42,6 @@ impl Subscriber {
             self.matches_by_schema.resize(id + 1, None);
         }
         *self.matches_by_schema[id].get_or_insert_with(|| self.request.matches(schema))
-    }
-
-    /// The part of a time without requests that it must know of.
-    fn part_of(&self, missed: &Missed) -> Option<Gap> {
-        let gap = missed.gap.clone();
-        if missed.broke.is_some_and(|at| at >= self.opened) {
-            return gap.since(self.opened);
-        }
-        let source = |gap: &Gap| gap.source.as_ref().map(|source| source.id);
-        let is_open = self.open_gaps.iter().any(|open| source(open) == source(&gap));
-        let began_before = gap.time.is_some_and(|time| time.start < self.opened);
-        match self.back_to {
-            Some(back_to) if began_before && !is_open => gap.since(back_to),
-            _ => None,
-        }
     }
 
     #[inline]
@@ -142,28 +122,40 @@ impl Subscribers {
         }
     }
 
-    /// Sends a time without requests to those that look back across it, or were there.
-    pub(super) fn send_missed(&mut self, missed: &Missed) {
-        for subscriber in &self.all {
+    /// Sends the claimed part of a gap, of schemas that have one kind.
+    pub(super) fn send_gap(&mut self, gap: &Gap, claimed: impl Fn(Claim) -> bool) {
+        for subscriber in self.all.iter().filter(|s| claimed(s.claims.claim)) {
             let item = |gap: Gap| gap.item(&subscriber.request);
-            if let Some(item) = subscriber.part_of(missed).and_then(item) {
+            if let Some(item) = subscriber.claims.part_of(gap).and_then(item) {
                 subscriber.send(item);
             }
         }
     }
 
-    /// A node sends what the interest of this generation has, or has left: gaps of it end at this time.
-    pub(super) fn end_gaps(&mut self, source: SourceId, generation: u64, end: UnixNanos) {
+    /// A node sends what it can of the interest of this generation. What it does not send is missing until now for those that look
+    /// back.
+    pub(super) fn answered(&mut self, demand: &Demand, source: SourceId, generation: u64, now: UnixNanos) {
         for subscriber in self.all.iter_mut().filter(|s| s.generation <= generation) {
-            let of_source = |gap: &mut Gap| gap.source.as_ref().is_some_and(|s| s.id == source);
-            for mut gap in subscriber.open_gaps.extract_if(.., of_source).collect::<Vec<_>>() {
-                if let Some(time) = &mut gap.time {
-                    time.end = end.max(time.start);
-                }
-                if let Some(item) = gap.item(&subscriber.request) {
-                    subscriber.send(item);
-                }
+            let awaited = subscriber.claims.awaited.len();
+            subscriber.claims.awaited.retain(|id| *id != source);
+            if subscriber.claims.awaited.len() == awaited || matches!(subscriber.claims.claim, Claim::Live(_))
+            {
+                continue;
             }
+            let missing = demand.missing(source, &subscriber.request, now);
+            let claimed = missing.iter().filter_map(|gap| subscriber.claims.part_of(gap));
+            let items: Vec<_> = claimed.filter_map(|gap| gap.item(&subscriber.request)).collect();
+            if !items.is_empty() {
+                subscriber.claims.report(source, now);
+            }
+            items.into_iter().for_each(|item| subscriber.send(item));
+        }
+    }
+
+    /// A node has left.
+    pub(super) fn left(&mut self, source: SourceId) {
+        for subscriber in &mut self.all {
+            subscriber.claims.awaited.retain(|id| *id != source);
         }
     }
 
@@ -171,11 +163,9 @@ impl Subscribers {
     pub(super) fn add(&mut self, request: StreamRequest, start: Start) -> Subscription {
         let Start {
             backlog,
-            open_gaps,
-            back_to,
+            claims,
             position,
             resumed,
-            now,
         } = start;
         let (sender, items) = channel::channel(self.max_batches.max(backlog.len() + 1));
         let lost = SyncArc::new(AtomicU64::new(0));
@@ -184,9 +174,7 @@ impl Subscribers {
             channel: sender,
             lost: lost.clone(),
             matches_by_schema: Vec::new(),
-            opened: now,
-            back_to,
-            open_gaps,
+            claims,
             generation: self.interest.generation + 1,
         };
         for item in backlog {

@@ -89,7 +89,7 @@ impl Bench {
             now,
         );
         let mut out = Vec::new();
-        relay.plan(&config, &Interest::default(), 1, &mut out);
+        relay.plan(&config, &Interest::default(), 1, 1, &mut out);
         let mut reader = FrameReader::new();
         reader.hello_accepted(1 << 20);
         reader.push(&out);
@@ -147,6 +147,7 @@ fn hello() -> RelayHello {
         epoch: T0,
         attempt: 1,
         mode: RelayMode::Installed,
+        rows_until: None,
         variables: Variables::new(),
         resource: Default::default(),
         max_frame: 1 << 20,

@@ -12,34 +12,20 @@ use std::sync::Arc;
 #[derive(Debug)]
 struct RelayStream {
     schema: Arc<EventSchema>,
-    /// It is in the current plan.
+    /// It is in the latest plan.
     requested: bool,
     /// It was in a plan of this connection: rows may be in flight.
     planned_before: bool,
-    /// The current plan had no room for it.
-    left_out: bool,
-    /// The relay sends its rows: it has confirmed the plan, or rows have arrived.
+    /// The relay sends its rows: its latest reply is to a plan with the stream.
     flows: bool,
-    /// Time of the first row of the last frame.
+    /// When the relay ended it, after the reply to a plan without it.
+    until: UnixNanos,
+    /// Time of the latest row.
     last: UnixNanos,
 }
 
-/// A withdrawn stream ends in the relay this long before, or earlier if its last rows were: a relay drops rows that it still holds.
-const WITHDRAWN_ROWS: UnixNanos = SECOND / 10;
-/// Rows older than this were not held by the relay when the stream was withdrawn.
-const WITHDRAWN_ROWS_MOST: UnixNanos = 10 * SECOND;
-
-impl RelayStream {
-    /// Since when its rows are missing, if it is withdrawn now.
-    fn ends(&self, now: UnixNanos) -> UnixNanos {
-        let last = if self.last + WITHDRAWN_ROWS_MOST < now {
-            now
-        } else {
-            self.last.min(now)
-        };
-        last.saturating_sub(WITHDRAWN_ROWS)
-    }
-}
+/// Rows of an ended stream that are later than its end by more than this were not in flight.
+const IN_FLIGHT: UnixNanos = SECOND;
 
 /// Result of a frame of rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,8 +34,6 @@ pub(crate) enum Published {
     Yes,
     /// Not requested any more.
     Withdrawn,
-    /// Not published: the plan was not confirmed yet. Call [`RelayStreams::confirm`], and publish again.
-    Unconfirmed,
 }
 
 /// The raw events of one connection, by the schema of the plan.
@@ -88,8 +72,8 @@ impl RelayStreams {
                         schema,
                         requested: false,
                         planned_before: false,
-                        left_out: false,
                         flows: false,
+                        until: 0,
                         last: 0,
                     });
                 }
@@ -111,40 +95,37 @@ impl RelayStreams {
         let mut entries = Vec::new();
         for spec in specs.iter().filter(|spec| wanted(spec)) {
             if let Some(stream) = self.by_schema.get_mut(&spec.schema) {
-                (stream.requested, stream.planned_before, stream.left_out) = (true, true, false);
+                (stream.requested, stream.planned_before) = (true, true);
                 entries.push(spec.entry());
             }
         }
-        self.by_schema
-            .values_mut()
-            .for_each(|stream| stream.flows &= stream.requested);
         entries
     }
 
-    /// The plan has only these of the requested streams.
-    pub(crate) fn cut(&mut self, planned: &[StreamEntry]) {
-        let planned: HashSet<u32> = planned.iter().map(|entry| entry.schema).collect();
+    /// From now on the relay sends these streams and no others. `until`: when the others ended.
+    pub(crate) fn switch(&mut self, sent: &HashSet<u32>, until: UnixNanos) {
         for (id, stream) in &mut self.by_schema {
-            stream.left_out = stream.requested && !planned.contains(id);
-            stream.flows &= !stream.left_out;
+            let flowed = std::mem::replace(&mut stream.flows, sent.contains(id));
+            if flowed && !stream.flows {
+                stream.until = until;
+            }
         }
     }
 
-    /// The relay sends the requested streams, except these.
-    pub(crate) fn confirm(&mut self, refused: &HashSet<u32>) {
-        for (id, stream) in &mut self.by_schema {
-            stream.flows = stream.requested && !stream.left_out && !refused.contains(id);
-        }
-    }
-
-    /// The streams of the blueprint that are registered. Of those that the relay does not send, when they ended if they end now.
+    /// The streams of the blueprint that are registered, and whether the relay sends them.
     pub(crate) fn sent<'s>(
         &'s self,
         specs: &'s [StreamSpec],
-        now: UnixNanos,
-    ) -> impl Iterator<Item = (&'s Arc<EventSchema>, Option<UnixNanos>)> {
+    ) -> impl Iterator<Item = (&'s Arc<EventSchema>, bool)> {
         let streams = specs.iter().filter_map(|spec| self.by_schema.get(&spec.schema));
-        streams.map(move |stream| (&stream.schema, (!stream.flows).then(|| stream.ends(now))))
+        streams.map(|stream| (&stream.schema, stream.flows))
+    }
+
+    /// The times of the last rows.
+    pub(crate) fn last_rows(&self) -> impl Iterator<Item = (&Arc<EventSchema>, UnixNanos)> {
+        self.by_schema
+            .values()
+            .map(|stream| (&stream.schema, stream.last))
     }
 
     /// Whether [`RelayStreams::request`] would return other entries than the last time.
@@ -168,12 +149,13 @@ impl RelayStreams {
         }
     }
 
-    /// Publishes a frame. Returns its schema id of the plan, its number of rows, and the result.
+    /// Publishes a frame. `planned`: whether a plan without a reply has the stream, whose rows may be ahead of the reply. Returns its schema id of the plan, its number of rows, and the result.
     pub(crate) fn publish(
         &mut self,
         store: &mut Core,
         source: &Arc<Source>,
         body: &[u8],
+        planned: impl Fn(u32) -> bool,
         now: UnixNanos,
     ) -> Result<(u32, u64, Published), EventsError> {
         let events = Events::decode(body, &mut self.scratch).map_err(EventsError::Format)?;
@@ -205,18 +187,13 @@ impl RelayStreams {
         if header.source != 0 || header.position != 0 {
             return violation("EVENTS of a relay must have source 0 and position 0".to_owned());
         }
-        if !stream.requested {
-            if let Some(earliest) = earliest(&events) {
-                store.node_rows_dropped(source.id, schema, earliest);
-            }
+        let latest = latest(&events);
+        // Rows that were in flight when the stream ended are rows of its time.
+        let late = latest > stream.until.saturating_add(IN_FLIGHT);
+        if !stream.flows && late && !planned(header.schema) {
             return Ok((header.schema, rows as u64, Published::Withdrawn));
         }
-        if !stream.flows {
-            return Ok((header.schema, rows as u64, Published::Unconfirmed));
-        }
-        if let Cell::Int(time) = events.cell(0, 0) {
-            stream.last = u64::try_from(time).unwrap_or(0);
-        }
+        stream.last = stream.last.max(latest);
         let position = store.next_position(schema.kind);
         let mut body: Box<[u8]> = body.into();
         let placed = EventsHeader {
@@ -237,13 +214,13 @@ impl RelayStreams {
     }
 }
 
-/// The time of the earliest row.
-fn earliest(events: &Events<'_>) -> Option<UnixNanos> {
+/// The time of the latest row: the first or the last of a frame.
+fn latest(events: &Events<'_>) -> UnixNanos {
     let time = |row| match events.cell(row, 0) {
-        Cell::Int(time) => u64::try_from(time).ok(),
-        _ => None,
+        Cell::Int(time) => u64::try_from(time).unwrap_or(0),
+        _ => 0,
     };
-    (0..events.rows()).filter_map(time).min()
+    time(0).max(time(events.rows() - 1))
 }
 
 /// An EVENTS frame that ends the connection.

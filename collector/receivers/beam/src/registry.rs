@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::relay::{Relay, RetainedState, source_spec};
 use crate::status::StatusBoard;
 use dichroic_model::{SECOND, SourceId, UnixNanos};
-use dichroic_pipeline::Core;
+use dichroic_pipeline::{Core, NodeStart};
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
 use dichroic_wire::hello::RelayMode;
 use dichroic_wire::{Goodbye, GoodbyeCode, RelayHello};
@@ -217,7 +217,7 @@ impl Registry {
                 ));
             }
             let mut relay = loser.relay.borrow_mut();
-            store.node_disconnected(relay.source().id, relay.heard(), now);
+            relay.disconnected(store, now);
             node.retained = relay.retain();
             drop(relay);
             loser.close(superseded(&hello, same_vm));
@@ -240,7 +240,12 @@ impl Registry {
         }
         node.source = Some(source.id);
         (node.os_pid, node.epoch, node.attempt) = (hello.os_pid, hello.epoch, hello.attempt);
-        store.node_connected(&source, events_start(&hello, now), same_vm);
+        let start = NodeStart {
+            events: events_start(&hello, now),
+            continues: same_epoch,
+            rows_until: rows_until(&hello),
+        };
+        store.node_connected(&source, start);
         let relay = Relay::new(store, &config, source, hello, retained, same_epoch, now);
         let connection = Rc::new(Connection {
             key,
@@ -299,7 +304,7 @@ impl Registry {
             .record("result", &end);
         (status.ended, status.end) = (Some(now), end);
         self.0.board.write(&connection.key, status);
-        store.node_disconnected(id, relay.heard(), now);
+        relay.disconnected(store, now);
         store.end_source(id, now);
         (node.live, node.ended, node.retained) = (None, now, relay.retain());
     }
@@ -372,6 +377,11 @@ fn events_start(hello: &RelayHello, now: UnixNanos) -> UnixNanos {
         RelayMode::Installed => u64::try_from(hello.epoch).unwrap_or(0).min(now),
         RelayMode::Attached => 0,
     }
+}
+
+/// Until when the relay sent rows on an earlier connection.
+fn rows_until(hello: &RelayHello) -> Option<UnixNanos> {
+    u64::try_from(hello.rows_until?).ok().filter(|time| *time > 0)
 }
 
 fn closing() -> Goodbye {

@@ -15,7 +15,7 @@ use crate::series::{Applied, InvalidRow, RetainedSeries, SeriesTable};
 use crate::status::RelayStatus;
 use crate::stream_spec::StreamSpec;
 use dichroic_model::text::plural;
-use dichroic_model::{Source, UnixNanos};
+use dichroic_model::{EventSchema, Source, TimeRange, UnixNanos};
 use dichroic_pipeline::ledger::count_reason;
 use dichroic_pipeline::{Core, DropReason, HiddenReason, Interest, Signal};
 use dichroic_wire::limits::{PLAN_ENTRIES, SCHEMAS_PER_RELAY, SERIES_MAX};
@@ -24,7 +24,7 @@ use dichroic_wire::{
     FrameType, Goodbye, GoodbyeCode, Histograms, NumberRow, Numbers, Ping, Pong, RawFrame, RelayHello, frame,
     hello,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,6 +36,20 @@ const GROUP: usize = 8;
 
 /// Flushes without totals after which a node is assumed to have none.
 const SETTLE_FLUSHES: u64 = 3;
+
+/// Plans without a reply that are kept. A relay answers each.
+const UNANSWERED_PLANS: usize = 16;
+
+/// A plan that the relay has not answered.
+#[derive(Debug)]
+struct SentPlan {
+    generation: i64,
+    /// Generation of the interest that it has.
+    interest: u64,
+    at: UnixNanos,
+    /// The schemas of its streams.
+    streams: HashSet<u32>,
+}
 
 /// A protocol violation: the content of the GOODBYE that ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +93,8 @@ pub struct Relay {
     folded: HashMap<Term, u64>,
     status: RelayStatus,
     generation: i64,
-    /// Generation of the interest that the plan has.
-    planned: u64,
+    /// The plans without a reply, oldest first.
+    unanswered: VecDeque<SentPlan>,
     /// When its last frame arrived.
     heard: UnixNanos,
     /// Event schemas refused for lack of room, over all plans.
@@ -146,7 +160,7 @@ impl Relay {
             stale: false,
             hello,
             generation: 0,
-            planned: 0,
+            unanswered: VecDeque::new(),
             heard: now,
             schemas_refused: 0,
             settled: false,
@@ -185,9 +199,15 @@ impl Relay {
 
     /// Writes the PLAN: all aggregates, and the streams that `interest` or the configuration request. Entries that do not fit the
     /// relay's `max_frame` are left out and listed as refused in the status.
-    pub fn plan(&mut self, config: &Config, interest: &Interest, generation: i64, out: &mut Vec<u8>) {
+    pub fn plan(
+        &mut self,
+        config: &Config,
+        interest: &Interest,
+        generation: i64,
+        now: UnixNanos,
+        out: &mut Vec<u8>,
+    ) {
         self.generation = generation;
-        self.planned = interest.generation;
         let wanted = |spec: &StreamSpec| spec.wanted(config, interest);
         let mut plan = Plan {
             generation,
@@ -207,7 +227,6 @@ impl Relay {
             carries: self.blueprint.carries.clone(),
         };
         self.status.refused = self.blueprint.left_out.clone();
-        let requested = plan.streams.len();
         plan.streams.truncate(PLAN_ENTRIES - plan.aggregates.len());
         let before = out.len();
         let mut cut = 0;
@@ -233,9 +252,12 @@ impl Relay {
                 false => plan.streams.truncate(keep),
             }
         }
-        if plan.streams.len() < requested {
-            self.streams.cut(&plan.streams);
-        }
+        self.unanswered.push_back(SentPlan {
+            generation,
+            interest: interest.generation,
+            at: now,
+            streams: plan.streams.iter().map(|stream| stream.schema).collect(),
+        });
         if cut > 0 {
             let message = format!(
                 "the plan exceeds the relay's max_frame of {} bytes",
@@ -245,30 +267,59 @@ impl Relay {
         }
     }
 
-    /// Tells the store which streams the node sends. Call it after [`Relay::plan`].
-    pub fn report_streams(&self, store: &mut Core, now: UnixNanos) {
-        let streams = self.streams.sent(&self.blueprint.streams, now);
-        store.node_sends(self.source.id, streams, now);
+    /// Reports to the store which streams the node can send. Call it after [`Relay::plan`].
+    pub fn report_streams(&mut self, store: &mut Core, now: UnixNanos) {
+        while self.unanswered.len() > UNANSWERED_PLANS
+            && let Some(plan) = self.unanswered.pop_front()
+        {
+            self.switch(store, &plan, &HashSet::new(), None, now);
+        }
+        self.report_sent(store, TimeRange { start: now, end: now });
+    }
+
+    fn report_sent(&self, store: &mut Core, off: TimeRange) {
+        store.node_sends(self.source.id, self.streams.sent(&self.blueprint.streams), off);
     }
 
     /// The interest has changed, but the plan has everything that the node can send of it.
     pub fn covers(&mut self, store: &mut Core, interest: u64, now: UnixNanos) {
-        self.planned = interest;
-        if self.status.generation == self.generation {
-            store.node_answered(self.source.id, interest, now);
+        match self.unanswered.back_mut() {
+            Some(plan) => plan.interest = interest,
+            None => store.node_answered(self.source.id, interest, now),
         }
     }
 
-    /// The relay sends the streams of the plan, except the refused ones.
-    fn confirm(&mut self, store: &mut Core, refused: &HashSet<u32>, now: UnixNanos) {
-        self.streams.confirm(refused);
-        self.report_streams(store, now);
-        store.node_answered(self.source.id, self.planned, now);
+    /// The relay has applied a plan. `reply`: its reply, if it sent one.
+    fn switch(
+        &mut self,
+        store: &mut Core,
+        plan: &SentPlan,
+        refused: &HashSet<u32>,
+        reply: Option<&PlanReply>,
+        now: UnixNanos,
+    ) {
+        let time = |time: Option<i64>| u64::try_from(time?).ok().filter(|time| *time > 0);
+        let sent = &plan.streams - refused;
+        self.streams
+            .switch(&sent, reply.and_then(|r| time(r.rows_until)).unwrap_or(now));
+        // A relay that does not report the times has switched in between.
+        let off = TimeRange {
+            start: reply.and_then(|reply| time(reply.rows_until)).unwrap_or(plan.at),
+            end: reply.and_then(|reply| time(reply.rows_from)).unwrap_or(now),
+        };
+        self.report_sent(store, off);
+        store.node_answered(self.source.id, plan.interest, now);
     }
 
-    /// When its last frame arrived.
-    pub fn heard(&self) -> UnixNanos {
-        self.heard
+    /// The connection has ended.
+    pub fn disconnected(&self, store: &mut Core, now: UnixNanos) {
+        let last: Vec<(Arc<EventSchema>, UnixNanos)> = self
+            .streams
+            .last_rows()
+            .map(|(schema, time)| (schema.clone(), time))
+            .collect();
+        let last = last.iter().map(|(schema, time)| (schema, *time));
+        store.node_disconnected(self.source.id, self.heard, last, now);
     }
 
     /// Whether the node reported variables that the plan does not use yet.
@@ -435,13 +486,9 @@ impl Relay {
 
     fn events(&mut self, store: &mut Core, body: &[u8], now: UnixNanos) -> Result<(), Violation> {
         let id = self.source.id;
-        let mut published = self.streams.publish(store, &self.source, body, now);
-        if let Ok((.., Published::Unconfirmed)) = published {
-            // The reply is behind these rows.
-            self.confirm(store, &HashSet::new(), now);
-            published = self.streams.publish(store, &self.source, body, now);
-        }
-        match published {
+        let unanswered = &self.unanswered;
+        let planned = |schema| unanswered.iter().any(|plan| plan.streams.contains(&schema));
+        match self.streams.publish(store, &self.source, body, planned, now) {
             Ok((schema, rows, published)) => {
                 self.account.received(schema, rows);
                 self.status.events += rows;
@@ -450,7 +497,7 @@ impl Relay {
                 ledger.received(id, signal, rows);
                 match published {
                     Published::Yes => ledger.applied(id, signal, rows),
-                    Published::Withdrawn | Published::Unconfirmed => {
+                    Published::Withdrawn => {
                         ledger.dropped(id, signal, DropReason::Withdrawn, rows);
                     }
                 }
@@ -468,8 +515,18 @@ impl Relay {
 
     fn reply(&mut self, store: &mut Core, reply: PlanReply, now: UnixNanos) {
         if self.hello.variables != reply.variables {
-            self.hello.variables = reply.variables;
+            self.hello.variables.clone_from(&reply.variables);
             self.stale = true;
+        }
+        let schema = |entry: Option<i64>| u32::try_from(entry?).ok();
+        let refused = reply.refused.iter().filter_map(|refused| schema(refused.entry));
+        let refused: HashSet<u32> = refused.collect();
+        while let Some(plan) = self
+            .unanswered
+            .pop_front_if(|plan| plan.generation <= reply.generation)
+        {
+            let answered = plan.generation == reply.generation;
+            self.switch(store, &plan, &refused, answered.then_some(&reply), now);
         }
         if reply.generation != self.generation {
             // This answers an earlier plan; the reply to the current one is still to come.
@@ -480,9 +537,6 @@ impl Relay {
             return;
         }
         self.status.generation = reply.generation;
-        let schema = |entry: Option<i64>| u32::try_from(entry?).ok();
-        let refused = reply.refused.iter().filter_map(|refused| schema(refused.entry));
-        self.confirm(store, &refused.collect(), now);
         for refused in reply.refused {
             let name = self.entry_name(refused.entry);
             let node = &self.hello.node;

@@ -185,7 +185,13 @@ impl<IO: AsyncRead + AsyncWrite> Session<IO> {
         }
         let interest = store.interest(now()).clone();
         let mut relay = connection.relay.borrow_mut();
-        relay.plan(&config, &interest, registry.next_generation(), &mut self.out);
+        relay.plan(
+            &config,
+            &interest,
+            registry.next_generation(),
+            now(),
+            &mut self.out,
+        );
         relay.report_streams(&mut store, now());
         let hello = relay.hello();
         Span::current()
@@ -426,7 +432,7 @@ impl Plans {
             relay.configure(&mut store, &config);
         }
         if reconfigure || relay.streams_differ(&config, &self.interest) {
-            relay.plan(&config, &self.interest, registry.next_generation(), out);
+            relay.plan(&config, &self.interest, registry.next_generation(), now(), out);
             relay.report_streams(&mut store, now());
         } else {
             relay.covers(&mut store, self.interest.generation, now());

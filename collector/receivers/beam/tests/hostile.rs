@@ -47,7 +47,7 @@ fn relay(store: &SharedCore, config: &Config) -> (Relay, Plan) {
         events: vec![pattern("**")],
         ..Interest::default()
     };
-    relay.plan(config, &interest, 1, &mut out);
+    relay.plan(config, &interest, 1, T0 as u64, &mut out);
     let mut reader = FrameReader::new();
     reader.hello_accepted(1 << 20);
     reader.push(&out);

@@ -100,6 +100,7 @@ fn records_are_published_as_logs_and_counted_apart_from_events() {
             .await;
         relay.numbers(&[(0, 7, 0.0)]).await;
         relay.flush().await;
+        expect_gap_of_start(&subscription);
         let Some(StreamItem::Batch(batch)) = subscription.items.try_recv() else {
             panic!("no batch");
         };

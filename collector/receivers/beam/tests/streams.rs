@@ -5,7 +5,9 @@ mod common;
 use common::*;
 use dichroic_model::{EventKind, GapReason, SECOND, SourceId};
 use dichroic_packs::{Packs, Selection};
-use dichroic_pipeline::{DropReason, RelayTerm, Signal, StreamItem, StreamRequest};
+use dichroic_pipeline::{
+    DropReason, RelayTerm, ResumePoint, Signal, StreamItem, StreamRequest, Subscription,
+};
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::events_builder::EventsBuilder;
 use dichroic_wire::{Cell, Events, EventsScratch, GoodbyeCode, Value};
@@ -21,9 +23,13 @@ fn phoenix() -> Config {
 }
 
 fn frame(schema: u32, rows: &[[Cell<'_>; 4]]) -> Vec<u8> {
+    frame_at(schema, T0, rows)
+}
+
+fn frame_at(schema: u32, time: i64, rows: &[[Cell<'_>; 4]]) -> Vec<u8> {
     let mut builder = EventsBuilder::new(schema, 0, 4, MAX).unwrap();
     for (number, row) in rows.iter().enumerate() {
-        builder.push(T0 + number as i64, row).unwrap();
+        builder.push(time + number as i64, row).unwrap();
     }
     let mut out = Vec::new();
     builder.finish(0, &mut out).unwrap();
@@ -70,6 +76,7 @@ fn rows_are_published_with_the_collectors_schema_source_and_position() {
         relay.send(&frame(schema, &[ROW])).await;
         relay.flush().await;
         let mut positions = Vec::new();
+        expect_gap_of_start(&subscription);
         while let Some(StreamItem::Batch(batch)) = subscription.items.try_recv() {
             assert_eq!(batch.schema.name, "phoenix.endpoint.stop");
             assert_eq!(
@@ -94,20 +101,25 @@ fn rows_are_published_with_the_collectors_schema_source_and_position() {
 }
 
 #[test]
-fn rows_of_a_withdrawn_stream_are_dropped_and_counted() {
+fn rows_in_flight_when_a_stream_is_withdrawn_are_published_and_later_ones_dropped() {
     run(async {
         let (store, receiver) = (store(), Receiver::new(phoenix()));
         let subscription = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
         let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
         let schema = relay.plan.as_ref().unwrap().streams[0].schema;
         drop(subscription);
+        relay.rows_until = Some(T0 + 10);
         relay.expect_plan().await;
         relay.send(&frame(schema, &[ROW])).await;
+        relay
+            .send(&frame_at(schema, T0 + 2 * SECOND as i64, &[ROW, ROW]))
+            .await;
         relay.flush().await;
         {
             let store = store.borrow();
             let account = store.ledger().account(SourceId(0), Signal::Events).unwrap();
-            assert_eq!((account.received, account.dropped(DropReason::Withdrawn)), (1, 1));
+            assert_eq!((account.received, account.applied), (3, 1));
+            assert_eq!(account.dropped(DropReason::Withdrawn), 2);
         }
         let mut builder = EventsBuilder::new(schema, 0, 2, MAX).unwrap();
         builder.push(T0, &ROW[..2]).unwrap();
@@ -146,6 +158,7 @@ fn rows_lost_by_a_disconnect_are_counted_exactly() {
             .await;
         relay.numbers(&[(0, 13, 0.0), (1, 9, 0.0)]).await;
         relay.flush().await;
+        expect_gap_of_start(&subscription);
         let mut gaps = Vec::new();
         while let Some(item) = subscription.items.try_recv() {
             if let StreamItem::Gap {
@@ -260,5 +273,60 @@ fn a_replay_has_a_gap_until_the_relay_confirms_the_plan() {
             subscription.items.try_recv(),
             Some(StreamItem::Batch(_))
         ));
+    });
+}
+
+/// The gaps of a subscription that were not requested, with the rows between them.
+fn items(subscription: &Subscription) -> Vec<String> {
+    std::iter::from_fn(|| subscription.items.try_recv())
+        .map(|item| match item {
+            StreamItem::Batch(batch) => format!("rows {}", batch.rows),
+            StreamItem::Gap {
+                reason: GapReason::NotSubscribed,
+                time: Some(time),
+                ..
+            } => format!("{}..{}", time.start - T0 as u64, time.end - T0 as u64),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_plan_that_the_next_one_overtakes_leaves_the_time_between_them_as_a_gap() {
+    run(async {
+        let (store, receiver) = (store(), Receiver::new(phoenix()));
+        let first = subscribe(&store, EventKind::Event, "phoenix.endpoint.stop");
+        let mut relay = Relay::connect(&receiver, &store, &hello("shop@a", 1, T0, 1)).await;
+        let schema = relay.plan.as_ref().unwrap().streams[0].schema;
+        relay.send(&frame_at(schema, T0 + 10, &[ROW])).await;
+        relay.flush().await;
+        expect_gap_of_start(&first);
+        assert_eq!(items(&first), ["rows 1"]);
+        // The stream is withdrawn, and requested again before the relay answers.
+        drop(first);
+        relay.expect_plan_without_reply().await;
+        let cursor = ResumePoint {
+            position: 0,
+            received: true,
+            restarted: false,
+        };
+        let request = StreamRequest {
+            kind: EventKind::Event,
+            patterns: vec![pattern("phoenix.endpoint.stop")],
+            replay_from: None,
+            resume_from: Some(cursor),
+        };
+        let now = dichroic_model::clock::now();
+        let second = store.borrow_mut().subscribe(request, now).unwrap();
+        let Got::Plan(again) = relay.next().await else {
+            panic!("PLAN expected")
+        };
+        // Rows of the first plan are behind both; they were emitted before the relay read any of them.
+        relay.send(&frame_at(schema, T0 + 15, &[ROW])).await;
+        relay.answer(again.generation - 1, None, Some(T0 + 20)).await;
+        relay.answer(again.generation, Some(T0 + 50), Some(T0 + 40)).await;
+        relay.send(&frame_at(schema, T0 + 60, &[ROW])).await;
+        relay.flush().await;
+        assert_eq!(items(&second), ["rows 1", "rows 1", "20..50", "rows 1"]);
     });
 }

@@ -21,6 +21,10 @@ pub struct PlanReply {
     pub refused: Vec<Refused>,
     /// Values of the templates in event names.
     pub variables: Variables,
+    /// Since when rows of all streams of the plan are sent, unix ns of the relay's clock.
+    pub rows_from: Option<i64>,
+    /// Until when rows of streams that the plan withdrew were sent, unix ns of the relay's clock.
+    pub rows_until: Option<i64>,
 }
 
 /// An entry that a relay refuses. It does not affect the others.
@@ -55,6 +59,8 @@ impl PlanReply {
         let variables = variables::read(&fields)?;
         Ok(Self {
             variables,
+            rows_from: fields.opt_int("rows_from")?,
+            rows_until: fields.opt_int("rows_until")?,
             generation: fields.int("generation")?,
             attached: fields.u32("attached")?,
             refused: match refused {
@@ -77,6 +83,8 @@ impl PlanReply {
         put_some(&mut map, "variables", variables::map(&self.variables));
         put(&mut map, "generation", self.generation);
         put(&mut map, "attached", self.attached);
+        put_some(&mut map, "rows_from", self.rows_from);
+        put_some(&mut map, "rows_until", self.rows_until);
         put(
             &mut map,
             "refused",

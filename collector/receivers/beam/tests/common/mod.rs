@@ -1,10 +1,10 @@
 //! A test relay, built from the wire crate, and the content of the store as text.
 #![allow(dead_code)]
 
-use dichroic_model::{EventKind, Limits, Pattern, Seed};
+use dichroic_model::{EventKind, GapReason, Limits, Pattern, Seed};
 use dichroic_packs::{Definition, PackResolver, Packs, Selection};
 use dichroic_pipeline::{
-    Core, Job, Progress, RowValue, Snapshot, SnapshotRequest, StreamRequest, Subscription,
+    Core, Job, Progress, RowValue, Snapshot, SnapshotRequest, StreamItem, StreamRequest, Subscription,
 };
 use dichroic_receiver_beam::{Config, Receiver};
 use dichroic_wire::define::{DefineKind, DefineWriter, relay_series_map};
@@ -94,6 +94,7 @@ pub fn hello(node: &str, os_pid: i64, epoch: i64, attempt: i64) -> RelayHello {
         attempt,
         mode: RelayMode::Installed,
         variables: Variables::new(),
+        rows_until: None,
         resource: [("service.name".to_owned(), Value::from("shop"))].into(),
         max_frame: 1 << 20,
         token: None,
@@ -111,6 +112,8 @@ pub struct Relay {
     pub plan: Option<Plan>,
     pub hello: Option<CollectorHello>,
     pub server: JoinHandle<()>,
+    /// As in its replies.
+    pub rows_until: Option<i64>,
     flushes: u64,
 }
 
@@ -144,6 +147,7 @@ impl Relay {
             plan: None,
             hello: None,
             server,
+            rows_until: None,
             flushes: 0,
         }
     }
@@ -187,11 +191,30 @@ impl Relay {
     /// Replies to the current plan.
     pub async fn reply(&mut self, generation: i64, variables: &Variables) {
         let reply = PlanReply {
+            variables: variables.clone(),
+            ..self.plan_reply(generation, None, self.rows_until)
+        };
+        self.send_reply(&reply).await;
+    }
+
+    /// Replies with the times of the switches.
+    pub async fn answer(&mut self, generation: i64, rows_from: Option<i64>, rows_until: Option<i64>) {
+        let reply = self.plan_reply(generation, rows_from, rows_until);
+        self.send_reply(&reply).await;
+    }
+
+    fn plan_reply(&self, generation: i64, rows_from: Option<i64>, rows_until: Option<i64>) -> PlanReply {
+        PlanReply {
             generation,
             attached: self.plan.as_ref().map_or(0, |plan| plan.aggregates.len()) as u32,
             refused: Vec::new(),
-            variables: variables.clone(),
-        };
+            variables: Variables::new(),
+            rows_from,
+            rows_until,
+        }
+    }
+
+    async fn send_reply(&mut self, reply: &PlanReply) {
         let mut out = Vec::new();
         reply.write(&mut out).expect("reply");
         self.send(&out).await;
@@ -382,6 +405,19 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Takes the gap of a node that connected after the subscriber: the time before its plan.
+pub fn expect_gap_of_start(subscription: &Subscription) {
+    let gap = subscription.items.try_recv();
+    let Some(StreamItem::Gap {
+        reason: GapReason::NotSubscribed,
+        lost: None,
+        ..
+    }) = gap
+    else {
+        panic!("a gap expected, got {gap:?}");
+    };
 }
 
 /// Subscribes to matching events from now on.
