@@ -4,6 +4,7 @@ use crate::common::*;
 use dichroic_model::{Limits, Runtime};
 use dichroic_pipeline::RowValue;
 use dichroic_receiver_otlp::Service;
+use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 
 #[test]
 fn a_resource_becomes_a_source() {
@@ -36,7 +37,11 @@ fn a_resource_becomes_a_source() {
 }
 
 fn send(world: &mut World, pairs: &[(&str, &str)]) -> u32 {
-    let body = request_of(pairs, vec![gauge("g", vec![int(1)])]).encode_to_vec();
+    let point = NumberDataPoint {
+        time_unix_nano: world.now,
+        ..int(1)
+    };
+    let body = request_of(pairs, vec![gauge("g", vec![point])]).encode_to_vec();
     world.take(Service::Metrics, &body).unwrap();
     world
         .rows()
