@@ -240,12 +240,7 @@ impl Registry {
         }
         node.source = Some(source.id);
         (node.os_pid, node.epoch, node.attempt) = (hello.os_pid, hello.epoch, hello.attempt);
-        let start = NodeStart {
-            events: events_start(&hello, now),
-            continues: same_epoch,
-            rows_until: rows_until(&hello),
-        };
-        store.node_connected(&source, start);
+        store.node_connected(&source, node_start(&hello, same_epoch, now));
         let relay = Relay::new(store, &config, source, hello, retained, same_epoch, now);
         let connection = Rc::new(Connection {
             key,
@@ -376,6 +371,14 @@ fn events_start(hello: &RelayHello, now: UnixNanos) -> UnixNanos {
     match hello.mode {
         RelayMode::Installed => u64::try_from(hello.epoch).unwrap_or(0).min(now),
         RelayMode::Attached => 0,
+    }
+}
+
+fn node_start(hello: &RelayHello, continues: bool, now: UnixNanos) -> NodeStart {
+    NodeStart {
+        events: events_start(hello, now),
+        continues,
+        rows_until: rows_until(hello),
     }
 }
 

@@ -521,9 +521,9 @@ impl Relay {
         let schema = |entry: Option<i64>| u32::try_from(entry?).ok();
         let refused = reply.refused.iter().filter_map(|refused| schema(refused.entry));
         let refused: HashSet<u32> = refused.collect();
-        while let Some(plan) = self
-            .unanswered
-            .pop_front_if(|plan| plan.generation <= reply.generation)
+        let is_answered = |plan: &SentPlan| plan.generation <= reply.generation;
+        while self.unanswered.front().is_some_and(is_answered)
+            && let Some(plan) = self.unanswered.pop_front()
         {
             let answered = plan.generation == reply.generation;
             self.switch(store, &plan, &refused, answered.then_some(&reply), now);

@@ -348,7 +348,8 @@ impl World {
     /// The relay applies the plans that have arrived.
     fn apply_plans(&mut self) {
         while let Some(link) = &mut self.link
-            && let Some((_, bytes)) = link.down.pop_front_if(|(at, _)| *at <= self.now)
+            && link.down.front().is_some_and(|(at, _)| *at <= self.now)
+            && let Some((_, bytes)) = link.down.pop_front()
         {
             let plan = Plan::decode(frame::body(&bytes)).unwrap();
             let first = self.node.as_ref().unwrap().rows_from.is_none();
@@ -384,7 +385,8 @@ impl World {
     /// The collector reads what has arrived.
     fn read(&mut self) {
         while let Some(link) = &mut self.link
-            && let Some((_, bytes)) = link.up.pop_front_if(|(at, _)| *at <= self.now)
+            && link.up.front().is_some_and(|(at, _)| *at <= self.now)
+            && let Some((_, bytes)) = link.up.pop_front()
         {
             let mut reader = FrameReader::new();
             reader.hello_accepted(1 << 20);
