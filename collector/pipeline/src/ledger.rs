@@ -12,21 +12,293 @@
 //!
 //! Metrics are counted in data points (samples, for scraped pages), events and logs in rows.
 
-mod account;
-mod hop;
-mod relay_term;
-mod terms;
-
+use crate::reasons::reasons;
 use crate::requests::Requests;
-use account::add;
 use dichroic_model::{SourceId, UnixNanos};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use account::SourceAccount;
-pub use hop::Hop;
-pub use relay_term::RelayTerm;
-pub use terms::{DropReason, HiddenReason, Signal, Written};
+/// The kind of item that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    /// Data points.
+    Metrics,
+    /// Raw events.
+    Events,
+    /// Log records.
+    Logs,
+    /// Spans; not supported yet.
+    Traces,
+}
+
+impl Signal {
+    /// The name in the ledger's JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Signal::Metrics => "metrics",
+            Signal::Events => "events",
+            Signal::Logs => "logs",
+            Signal::Traces => "traces",
+        }
+    }
+}
+
+reasons! {
+    /// Why something was dropped. Each has its own counter.
+    DropReason:
+    /// The limit of series is reached.
+    SeriesLimit = "series_limit",
+    /// The limit of series of one source is reached.
+    SeriesPerSource = "series_per_source",
+    /// The limit of series of one metric is reached.
+    SeriesPerMetric = "series_per_metric",
+    /// The limit of accounted bytes is reached.
+    MemoryLimit = "memory_limit",
+    /// Too many sources.
+    SourceLimit = "source_limit",
+    /// Too many labels, or a name that is too long.
+    LabelLimit = "label_limit",
+    /// More buckets than allowed, or counts that do not fit their bounds.
+    Buckets = "buckets",
+    /// Too many event schemas.
+    SchemaLimit = "schema_limit",
+    /// Violates the format: wrong type, missing value, invalid number.
+    Malformed = "malformed",
+    /// A kind that is not supported yet.
+    Unsupported = "unsupported",
+    /// The same series twice in one page or request.
+    Duplicate = "duplicate",
+    /// Older than the previous point, or a total that decreased.
+    Backwards = "backwards",
+    /// A delta that starts before the end of the previous one.
+    Overlap = "overlap",
+    /// The point is flagged as having no value.
+    NoRecordedValue = "no_recorded_value",
+    /// The series was removed between lookup and write.
+    SeriesGone = "series_gone",
+    /// A page or request over its size limit.
+    TooLarge = "too_large",
+    /// The schema was withdrawn while its rows were in flight.
+    Withdrawn = "withdrawn",
+    /// More processes write one series than can be distinguished.
+    WriterLimit = "writer_limit",
+    /// In flight when the relay's connection broke.
+    RelayBroke = "relay_broke",
+    /// There was no subscriber.
+    Unwanted = "unwanted",
+    /// The receiver of the channel was too slow.
+    Slow = "slow",
+    /// Still queued at the shutdown deadline.
+    Shutdown = "shutdown",
+}
+
+reasons! {
+    /// Why a point is on no page, although its series holds it. Streams have it.
+    HiddenReason:
+    /// Two gauges or summaries of one source differ only in the types of their attributes: their labels are equal as text.
+    LabelText = "label_text",
+    /// Two metrics of one source have one name and equal labels on the page.
+    MetricName = "metric_name",
+    /// Two sources, such as two targets with `honor_labels`, have a series of one name and equal labels.
+    Source = "source",
+    /// A process with the same identity started after the last point of this one.
+    Superseded = "superseded",
+}
+
+/// Where a point that was not dropped ended up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Into a series that pages show.
+    Applied,
+    /// Into a series that no page shows.
+    Hidden(HiddenReason),
+}
+
+/// The account of one source and signal at the ingest hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceAccount {
+    /// Start of the account.
+    pub since: UnixNanos,
+    /// Received.
+    pub received: u64,
+    /// Reached a cell that pages show, or a stream.
+    pub applied: u64,
+    /// Pending: neither applied nor dropped yet.
+    pub staged: u64,
+    hidden: Vec<u64>,
+    dropped: Vec<u64>,
+    /// The largest values of `applied` and of each of `hidden`.
+    peaks: Vec<u64>,
+    /// Points that became hidden or visible before they were counted, from one term to another.
+    unsettled: Vec<(Moved, u64)>,
+}
+
+/// Why a point was hidden, and why it is.
+type Moved = (Option<HiddenReason>, Option<HiddenReason>);
+
+impl SourceAccount {
+    fn new(since: UnixNanos) -> Self {
+        SourceAccount {
+            since,
+            received: 0,
+            applied: 0,
+            staged: 0,
+            hidden: vec![0; HiddenReason::ALL.len()],
+            dropped: vec![0; DropReason::ALL.len()],
+            peaks: vec![0; 1 + HiddenReason::ALL.len()],
+            unsettled: Vec::new(),
+        }
+    }
+
+    /// Reached a series that no page shows, for one reason.
+    pub fn hidden(&self, reason: HiddenReason) -> u64 {
+        self.hidden[reason as usize]
+    }
+
+    /// The reasons for hidden points, each with their number.
+    pub fn hides(&self) -> impl Iterator<Item = (HiddenReason, u64)> + '_ {
+        HiddenReason::ALL
+            .iter()
+            .map(|r| (*r, self.hidden(*r)))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    /// The largest value that `applied` had: a counter that does not fall when points become hidden.
+    pub fn applied_peak(&self) -> u64 {
+        self.peaks[0]
+    }
+
+    /// As [`SourceAccount::hides`], with the largest value that each had.
+    pub fn hidden_peaks(&self) -> impl Iterator<Item = (HiddenReason, u64)> + '_ {
+        HiddenReason::ALL
+            .iter()
+            .map(|reason| (*reason, self.peaks[1 + *reason as usize]))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    fn term(&mut self, hidden: Option<HiddenReason>) -> &mut u64 {
+        match hidden {
+            Some(reason) => &mut self.hidden[reason as usize],
+            None => &mut self.applied,
+        }
+    }
+
+    /// Moves points between the terms as far as they are counted. A receiver may count its points later than it writes them.
+    fn settle(&mut self) {
+        if !self.unsettled.is_empty() {
+            let mut unsettled = std::mem::take(&mut self.unsettled);
+            for ((before, after), points) in &mut unsettled {
+                let counted = (*points).min(*self.term(*before));
+                *points -= counted;
+                *self.term(*before) -= counted;
+                add(self.term(*after), counted);
+            }
+            unsettled.retain(|(_, points)| *points > 0);
+            self.unsettled = unsettled;
+        }
+        self.raise_peaks();
+    }
+
+    fn raise_peaks(&mut self) {
+        let terms = std::iter::once(&self.applied).chain(&self.hidden);
+        for (peak, term) in self.peaks.iter_mut().zip(terms) {
+            *peak = (*peak).max(*term);
+        }
+    }
+
+    /// Dropped for one reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Number of dropped items by reason, without zeros.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL
+            .iter()
+            .map(|r| (*r, self.dropped(*r)))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    /// Whether received = applied + hidden + dropped + staged.
+    pub fn balances(&self) -> bool {
+        let parts = [self.applied, self.staged]
+            .into_iter()
+            .chain(self.hidden.iter().copied())
+            .chain(self.dropped.iter().copied());
+        self.received == parts.fold(0, u64::saturating_add)
+    }
+}
+
+/// The account of one exporter or subscriber. Shared between threads: each counter has one writer and takes only additions and
+/// subtractions, so relaxed ordering suffices. A reader may see the terms at slightly different times; at rest they balance.
+#[derive(Debug, Default)]
+pub struct Hop {
+    /// Passed to it.
+    pub offered: AtomicU64,
+    /// Sent by it.
+    pub sent: AtomicU64,
+    /// Dropped by it.
+    pub dropped: AtomicU64,
+    /// Queued in it.
+    pub queued: AtomicU64,
+}
+
+impl Hop {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// (offered, sent, dropped, queued)
+    pub fn read(&self) -> (u64, u64, u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (
+            read(&self.offered),
+            read(&self.sent),
+            read(&self.dropped),
+            read(&self.queued),
+        )
+    }
+}
+
+/// A term of the account that a relay reports: a name, with labels in a fixed order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayTerm {
+    /// Also the end of the metric's name, `dichroic_relay_{name}_total`.
+    pub name: &'static str,
+    /// Such as `("event", "phoenix.endpoint.stop")`.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+impl RelayTerm {
+    /// A term with labels.
+    pub fn new<const N: usize>(name: &'static str, labels: [(&'static str, String); N]) -> Self {
+        RelayTerm {
+            name,
+            labels: labels.into(),
+        }
+    }
+}
+
+impl From<&'static str> for RelayTerm {
+    fn from(name: &'static str) -> Self {
+        RelayTerm::new(name, [])
+    }
+}
+
+/// The key of the ledger's JSON: `name{label="value",…}`.
+impl fmt::Display for RelayTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        for (at, (label, value)) in self.labels.iter().enumerate() {
+            let separator = if at == 0 { '{' } else { ',' };
+            write!(f, "{separator}{label}={value:?}")?;
+        }
+        f.write_str(if self.labels.is_empty() { "" } else { "}" })
+    }
+}
 
 /// All accounts.
 #[derive(Debug, Clone, Default)]
@@ -213,6 +485,11 @@ pub fn count_reason<R: PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, n: u64)
         Some((_, count)) => *count += n,
         None => counts.push((reason, n)),
     }
+}
+
+/// Saturates: a peer may report any number as lost.
+fn add(term: &mut u64, n: u64) {
+    *term = term.saturating_add(n);
 }
 
 #[cfg(test)]
