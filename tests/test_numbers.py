@@ -274,6 +274,9 @@ def test_a_value_that_openmetrics_forbids_is_on_the_page(collector: Collector) -
         sample("temperature_sum"): -5,
         sample("temperature_count"): 2,
     }
+    findings = collector.api("/api/v1/lint")["findings"]
+    found = {(finding["level"], finding["subject"]) for finding in findings if finding["check"] == "forbidden_value"}
+    assert {("warning", "debt"), ("note", "temperature")} <= found
 
 
 def test_a_restarted_collector_shows_the_same_page(collector: Collector) -> None:

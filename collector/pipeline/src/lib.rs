@@ -18,6 +18,7 @@
 //! | room | content |
 //! |---|---|
 //! | `series` | slots, cells, the index of fingerprints, admission |
+//! | `classic` | exponential histograms at the bounds of pages |
 //! | `exposition` | families, and the identities of series on a page |
 //! | `events` | schemas, replay, subscribers |
 //! | `ledger`, `requests` | the accounts |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod classic;
 mod core;
 mod events;
 pub mod exchange;

@@ -39,7 +39,7 @@ pub enum RowValue {
     /// Explicit buckets.
     Histogram(Box<HistogramCell>),
     /// Exponential buckets.
-    Exponential(Box<ExponentialCell>),
+    Exponential(Arc<ExponentialCell>),
     /// Quantiles.
     Summary(Box<SummaryCell>),
 }
@@ -56,15 +56,23 @@ impl Row {
 }
 
 impl RowValue {
-    /// Adds a value of the same kind and raw unit. Buckets whose bounds differ are added up at the bounds that both have, where
+    /// Adds a value of the same metric and raw unit. Buckets whose bounds differ are added up at the bounds that both have, where
     /// cumulative counts are exact.
-    pub(crate) fn add(&mut self, other: &RowValue, max_buckets: usize) {
+    pub(crate) fn add(&mut self, other: &RowValue, max_buckets: usize, meta: &SeriesMeta) {
         match (self, other) {
             (RowValue::Number(sum), RowValue::Number(other)) => sum.add(*other),
             (RowValue::Histogram(sum), RowValue::Histogram(other)) => sum.add(other),
             (RowValue::Exponential(sum), RowValue::Exponential(other)) => {
+                let (sum, other) = (Arc::make_mut(sum), (**other).clone());
+                let exact = sum.has_layout_of(&other)
+                    && other.known_below.is_none()
+                    && sum.absorbs(&other, max_buckets);
                 // Refused only for indexes that no float has.
-                let _added = sum.merge((**other).clone(), max_buckets);
+                let _added = if exact {
+                    sum.merge(other, max_buckets)
+                } else {
+                    sum.merge_known(other, max_buckets, meta)
+                };
             }
             (_, _) => {}
         }

@@ -217,6 +217,7 @@ mod tests {
             negative: (-3, vec![4]),
             sum: None,
             min_max: None,
+            known_below: None,
         }
     }
 

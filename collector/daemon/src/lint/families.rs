@@ -4,12 +4,12 @@ use super::finding::Level;
 use super::heuristics;
 use super::seen::{Family, Label, MANY, VALUES};
 use dichroic_model::text::plural_of;
-use dichroic_pipeline::{ClassicBounds, HiddenReason};
+use dichroic_pipeline::HiddenReason;
 
 /// Least number of values that look like ids for a report.
 const IDS: usize = 3;
 /// Least number of values in a histogram for a report about its bounds.
-const POINTS: u64 = 20;
+pub(super) const POINTS: u64 = 20;
 /// Default bounds of OpenTelemetry SDKs, meant for milliseconds.
 pub(super) const DEFAULT_BOUNDS: &[f64] = &[
     0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10_000.0,
@@ -32,7 +32,9 @@ impl Family {
     pub(super) fn problems(&self, name: &str) -> Vec<Problem> {
         let mut all = Vec::new();
         all.extend(self.bounds());
-        all.extend(self.classic());
+        let exponential = self.exponential.iter();
+        all.extend(exponential.flat_map(|noted| noted.problems(|bound| self.with_unit(bound))));
+        all.extend(self.forbidden.clone());
         all.extend(self.unit(name));
         all.extend(self.labels.iter().filter_map(|(label, seen)| seen.problem(label)));
         for (reason, series) in &self.hidden {
@@ -91,17 +93,6 @@ impl Family {
             return Some((Level::Warning, "outside_bounds", message));
         }
         None
-    }
-
-    fn classic(&self) -> Option<Problem> {
-        let ClassicBounds { bounds, standard } = self.classic.as_ref()?;
-        let added = bounds.len() - standard;
-        let (first, last) = (self.with_unit(*bounds.first()?), self.with_unit(*bounds.last()?));
-        let message = format!(
-            "exponential histogram, shown with {} bounds from {first} to {last}: {added} were added because values lie outside of the standard ones; check the unit if these values are not expected",
-            bounds.len()
-        );
-        (added > 0).then_some((Level::Note, "added_bounds", message))
     }
 
     fn with_unit(&self, bound: f64) -> String {

@@ -10,6 +10,7 @@ mod families;
 mod finding;
 mod heuristics;
 mod inputs;
+mod page;
 mod relays;
 mod seen;
 mod summary;

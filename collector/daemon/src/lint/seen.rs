@@ -1,8 +1,9 @@
 //! What one snapshot of all series has: its families with their labels and bounds, and the metrics of each relay.
 
-use super::heuristics;
+use super::families::Problem;
+use super::{heuristics, page};
 use dichroic_model::{NameStyle, Protocol, SourceId};
-use dichroic_pipeline::{ClassicBounds, HiddenReason, Row, RowValue};
+use dichroic_pipeline::{HiddenReason, Row, RowValue};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -10,16 +11,14 @@ use std::sync::Arc;
 pub(super) const VALUES: usize = 10_000;
 /// More values of a label than this are reported.
 pub(super) const MANY: usize = 200;
-/// Lists of bounds that are recorded for each family.
-const LISTS: usize = 4;
 
 /// The data of one snapshot of all series.
 #[derive(Default)]
 pub struct Seen {
     /// By metric and source.
     pub(super) families: BTreeMap<(String, String), Family>,
-    /// Different explicit bounds, by the name of the family on the page; at most [`LISTS`] each.
-    pub(super) lists: BTreeMap<String, Vec<Arc<[f64]>>>,
+    /// By the name of the family on the page.
+    pub(super) lists: BTreeMap<String, page::BoundLists>,
     /// Series of relays.
     pub(super) fired: BTreeMap<SourceId, Fired>,
 }
@@ -39,8 +38,9 @@ pub(super) struct Family {
     pub(super) share_start: bool,
     pub(super) lost_bounds: bool,
     pub(super) bounds: Option<Arc<[f64]>>,
-    /// Of exponential histograms.
-    pub(super) classic: Option<ClassicBounds>,
+    pub(super) exponential: Option<page::Exponential>,
+    /// A value that makes its family one of unknown type.
+    pub(super) forbidden: Option<Problem>,
     pub(super) below: u64,
     pub(super) above: u64,
     pub(super) points: u64,
@@ -78,15 +78,20 @@ impl Seen {
             family.points += cell.count();
             family.sum += cell.sum.map_or(0.0, |sum| row.meta.factor.apply(sum.to_f64()));
             family.bounds = Some(cell.bounds.clone());
+        }
+        if let RowValue::Exponential(cell) = &row.value
+            && let Some(classic) = metric.family.classic_bounds()
+        {
+            let noted = family
+                .exponential
+                .get_or_insert_with(|| page::Exponential::new(classic));
+            noted.note(cell, &row.meta);
+        }
+        if matches!(row.value, RowValue::Histogram(_) | RowValue::Exponential(_)) {
             let page = metric.family.page.base.clone();
-            let lists = self.lists.entry(page).or_default();
-            if lists.len() < LISTS && !lists.contains(&cell.bounds) {
-                lists.push(cell.bounds.clone());
-            }
+            self.lists.entry(page).or_default().note(row);
         }
-        if let RowValue::Exponential(_) = &row.value {
-            family.classic = metric.family.classic_bounds();
-        }
+        family.forbidden = family.forbidden.take().or_else(|| page::forbidden(row));
         for (name, value) in row.meta.pairs() {
             let label = family.labels.entry(name.to_owned()).or_default();
             let value = value.render();

@@ -24,15 +24,15 @@ impl Seen {
                 });
             }
         }
-        for (page, _) in self.lists.iter().filter(|(_, lists)| lists.len() > 1) {
-            found.insert(Finding {
-                level: Level::Note,
-                check: "mixed_bounds",
+        for (page, lists) in &self.lists {
+            found.extend(lists.problem().map(|(level, check, message)| Finding {
+                level,
+                check,
                 subject: page.clone(),
                 source: String::new(),
-                message: "its histograms have different bounds, so that a sum over `le` is wrong; give all of them the same bounds".to_owned(),
+                message,
                 details: Vec::new(),
-            });
+            }));
         }
         for (relay, service) in inputs.relays {
             self.of_relay(inputs, relay, service, &mut found);

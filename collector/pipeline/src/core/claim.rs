@@ -293,9 +293,12 @@ impl Core {
 
     fn retire_totals(&mut self) {
         for (index, total) in std::mem::take(&mut self.series.ended_totals) {
+            let Some(meta) = &self.series.slots[index as usize].meta else {
+                continue;
+            };
             if self.series.writers.is_sum(index) {
                 let max = self.series.limits.buckets;
-                self.series.writers.retire(index, total, max);
+                self.series.writers.retire(index, total, max, meta);
             } else {
                 self.exposition.claims.retire(index, total, &self.series);
             }

@@ -62,7 +62,7 @@ impl Core {
             &resolution.help,
         );
         if let Some(bounds) = &bounds {
-            metric.family.explicit_bounds.get_or_init(|| bounds.clone());
+            metric.family.note_explicit_bounds(bounds);
         }
         let renumbered = self.exposition.families.take_renumbered();
         self.reclaim(renumbered);

@@ -157,7 +157,7 @@ impl Snapshot {
         let all = parts.iter().copied().chain([index]);
         for part in all.filter(|part| series.slots[*part as usize].time != 0) {
             if let Some(held) = series.value(part) {
-                add(&mut value, held, series.limits.buckets);
+                add(&mut value, held, series.limits.buckets, meta);
             }
             let slot = &series.slots[part as usize];
             let times = series.writer_times(part).chain([(slot.start, slot.time)]);

@@ -255,7 +255,8 @@ impl Claims {
             .total
             .clone()
             .filter(|_| kind != MetricKind::Sum { monotonic: false });
-        let left = self.leave(index, key, part.shown, total.clone(), series);
+        let retired = total.clone().map(|total| (total, &*removed.meta));
+        let left = self.leave(index, key, part.shown, retired, series);
         if let Some(successor) = &left.successor {
             self.superseded.remove(successor);
         }
@@ -264,7 +265,7 @@ impl Claims {
             && let Some(contest) = self.contests.get_mut(&series.placements[successor as usize].key)
         {
             match total.filter(|_| same_sum(meta, &removed.meta)) {
-                Some(total) => retire(&mut contest.retired, total, series.limits.buckets),
+                Some(total) => retire(&mut contest.retired, total, series.limits.buckets, meta),
                 None => contest.retired = None,
             }
         }
@@ -278,7 +279,7 @@ impl Claims {
         index: u32,
         key: Key,
         shown: Shown,
-        total: Option<RowValue>,
+        total: Option<(RowValue, &SeriesMeta)>,
         series: &mut Series,
     ) -> Left {
         let is_apart = self.free(index, key);
@@ -286,9 +287,9 @@ impl Claims {
             if let Some(contest) = self.contests.get_mut(&identity) {
                 contest.contenders.retain(|contender| *contender != index);
                 if shown == Shown::Added
-                    && let Some(total) = total
+                    && let Some((total, meta)) = total
                 {
-                    retire(&mut contest.retired, total, series.limits.buckets);
+                    retire(&mut contest.retired, total, series.limits.buckets, meta);
                 }
             }
             return Left::default();
@@ -351,11 +352,14 @@ impl Claims {
             Some(identity) => *identity,
             None => series.placements[index as usize].key,
         };
+        let Some(meta) = &series.slots[index as usize].meta else {
+            return;
+        };
         let added = |index: &u32| series.slots[*index as usize].shown == Shown::Added;
         if let Some(contest) = self.contests.get_mut(&identity)
             && (contest.retired.is_some() || contest.contenders.iter().any(added))
         {
-            retire(&mut contest.retired, total, series.limits.buckets);
+            retire(&mut contest.retired, total, series.limits.buckets, meta);
         }
     }
 

@@ -19,8 +19,8 @@ pub(crate) enum Cell {
     Number(Number),
     /// Explicit buckets.
     Histogram(Explicit),
-    /// Base-2 exponential buckets.
-    Exponential(Box<ExponentialCell>),
+    /// Base-2 exponential buckets, shared with the copies that exporters hold.
+    Exponential(Arc<ExponentialCell>),
     /// Quantiles.
     Summary(Box<SummaryCell>),
 }
@@ -74,7 +74,8 @@ impl Cell {
             Cell::Empty | Cell::Number(_) => 0,
             Cell::Histogram(h) => h.heap_bytes(),
             Cell::Exponential(e) => {
-                size_of::<ExponentialCell>() + (e.positive.1.capacity() + e.negative.1.capacity()) * 8
+                let known = e.known_below.as_deref().map_or(0, size_of_val);
+                size_of::<ExponentialCell>() + (e.positive.1.capacity() + e.negative.1.capacity()) * 8 + known
             }
             Cell::Summary(s) => size_of::<SummaryCell>() + s.quantiles.len() * 16,
         }

@@ -11,6 +11,9 @@ pub(crate) type FamilyId = u32;
 /// The id of a metric; never reused.
 pub(crate) type MetricId = u64;
 
+/// Different lists of explicit bounds that a family keeps.
+const EXPLICIT_LISTS: usize = 4;
+
 /// What a page shows once per family.
 #[derive(Debug)]
 pub struct Family {
@@ -22,8 +25,8 @@ pub struct Family {
     pub help: String,
     pub(crate) split_in_text: AtomicBool,
     pub(crate) split_in_openmetrics: AtomicBool,
-    /// The bounds of its first histogram with explicit ones.
-    pub(crate) explicit_bounds: OnceLock<Arc<[f64]>>,
+    /// Written by the ingest thread, in this order.
+    explicit_bounds: [OnceLock<Arc<[f64]>>; EXPLICIT_LISTS],
     /// Set by exporters; the ingest thread does not use it.
     classic_bounds: Mutex<Option<ClassicBounds>>,
 }
@@ -33,8 +36,10 @@ pub struct Family {
 pub struct ClassicBounds {
     /// Upper bounds, ascending, in the exported unit, without +Inf.
     pub bounds: Arc<[f64]>,
-    /// The number of bounds without those that were added because values lie outside.
-    pub standard: usize,
+    /// The first and the last bound without those that were added because values lie outside.
+    pub ends: (f64, f64),
+    /// The lists of [`Family::explicit_bounds`] that were considered.
+    pub lists: usize,
 }
 
 impl Family {
@@ -45,7 +50,7 @@ impl Family {
             help,
             split_in_text: AtomicBool::new(false),
             split_in_openmetrics: AtomicBool::new(false),
-            explicit_bounds: OnceLock::new(),
+            explicit_bounds: Default::default(),
             classic_bounds: Mutex::new(None),
         }
     }
@@ -61,9 +66,17 @@ impl Family {
         self.split_in_openmetrics.load(Ordering::Relaxed)
     }
 
-    /// The bounds of its first histogram with explicit ones.
-    pub fn explicit_bounds(&self) -> Option<&Arc<[f64]>> {
-        self.explicit_bounds.get()
+    /// The bounds of its histograms with explicit ones: the first four different lists.
+    pub fn explicit_bounds(&self) -> impl Iterator<Item = &Arc<[f64]>> {
+        self.explicit_bounds.iter().map_while(OnceLock::get)
+    }
+
+    pub(crate) fn note_explicit_bounds(&self, bounds: &Arc<[f64]>) {
+        for known in &self.explicit_bounds {
+            if known.get_or_init(|| bounds.clone()) == bounds {
+                return;
+            }
+        }
     }
 
     /// The bounds on which pages show its exponential histograms, once it had one.

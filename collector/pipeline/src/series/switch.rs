@@ -80,11 +80,14 @@ impl Series {
         let Some(set) = self.writers.sets.get(&index).filter(|set| set.confirmed) else {
             return;
         };
+        let Some(meta) = &self.slots[index as usize].meta else {
+            return;
+        };
         let max = self.limits.buckets;
         let others = set.others.iter().filter(|writer| writer.time != 0);
         let cells = others.filter_map(|writer| writer.cell.copy(&self.bounds));
         for other in cells.chain(set.retired.clone()) {
-            retire(value, other, max);
+            retire(value, other, max, meta);
         }
     }
 
@@ -98,8 +101,8 @@ impl Series {
     /// Removes writers that were idle for longer than their source allows; their totals are retired.
     pub(crate) fn retire_idle_writers(&mut self, index: u32, now: UnixNanos) {
         let slot = &self.slots[index as usize];
-        let Some(meta) = &slot.meta else { return };
-        let Some(idle) = idle_time(meta) else { return };
+        let Some(meta) = slot.meta.clone() else { return };
+        let Some(idle) = idle_time(&meta) else { return };
         let monotonic = meta.metric.kind != MetricKind::Sum { monotonic: false };
         let oldest = self.tenths(now.saturating_sub(idle));
         let before = self.writer_bytes(index);
@@ -118,7 +121,7 @@ impl Series {
                 && monotonic
                 && let Some(value) = writer.cell.copy(&self.bounds)
             {
-                retire(&mut set.retired, value, max);
+                retire(&mut set.retired, value, max, &meta);
             }
             writer.cell.release(&mut self.bounds);
         }

@@ -1,5 +1,8 @@
 //! Copied values of histograms and summaries, and their arithmetic.
 
+use super::meta::SeriesMeta;
+use crate::classic::KnownBelow;
+use crate::classic::known::known_below;
 use dichroic_model::Number;
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ pub struct HistogramCell {
 }
 
 /// State of an exponential histogram: bucket `i` of a side counts (base^(offset+i), base^(offset+i+1)], base = 2^(2^-scale).
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExponentialCell {
     /// Resolution.
     pub scale: i32,
@@ -33,6 +36,8 @@ pub struct ExponentialCell {
     pub sum: Option<Number>,
     /// Raw minimum and maximum, if the sender reports them.
     pub min_max: Option<(f64, f64)>,
+    /// Known positions of values inside buckets, from a time with other buckets.
+    pub known_below: Option<Arc<KnownBelow>>,
 }
 
 /// State of a summary.
@@ -103,22 +108,6 @@ impl HistogramCell {
     }
 }
 
-impl Clone for ExponentialCell {
-    // Copies of rows need it inlined: a derived one returns the cell through memory.
-    #[inline]
-    fn clone(&self) -> Self {
-        ExponentialCell {
-            scale: self.scale,
-            zero_count: self.zero_count,
-            zero_threshold: self.zero_threshold,
-            positive: self.positive.clone(),
-            negative: self.negative.clone(),
-            sum: self.sum,
-            min_max: self.min_max,
-        }
-    }
-}
-
 impl ExponentialCell {
     /// Number of observations.
     pub fn count(&self) -> u64 {
@@ -157,6 +146,32 @@ impl ExponentialCell {
         self.scale -= by as i32;
     }
 
+    /// Whether both have the same edges of buckets.
+    #[inline]
+    pub(crate) fn has_layout_of(&self, other: &Self) -> bool {
+        self.scale == other.scale && self.zero_threshold == other.zero_threshold
+    }
+
+    /// Whether [`ExponentialCell::merge`] with this histogram, of the same scale, keeps all edges of buckets.
+    #[inline]
+    pub(crate) fn absorbs(&self, other: &Self, max: usize) -> bool {
+        self.scale == other.scale && self.zero_threshold >= other.zero_threshold && self.span(other) <= max
+    }
+
+    fn span(&self, other: &Self) -> usize {
+        span(&self.positive, &other.positive).max(span(&self.negative, &other.negative))
+    }
+
+    /// [`ExponentialCell::merge`] that keeps what is known of the values of both, so that no count at a bound falls.
+    #[cold]
+    pub(crate) fn merge_known(&mut self, other: ExponentialCell, max: usize, meta: &SeriesMeta) -> bool {
+        let (held, added) = (self.clone(), other.clone());
+        let merged = self.merge(other, max);
+        let parts: &[_] = if merged { &[&held, &added] } else { &[&held] };
+        self.known_below = known_below(parts, self, meta);
+        merged
+    }
+
     /// Adds another histogram at the coarser scale of both, within `max` buckets. `false` if they do not fit; then nothing is added.
     #[must_use]
     pub(crate) fn merge(&mut self, mut other: ExponentialCell, max: usize) -> bool {
@@ -168,12 +183,11 @@ impl ExponentialCell {
             }
         }
         // A distant bucket must not allocate a huge range before it is fitted.
-        let wide = |a: &Self, b: &Self| span(&a.positive, &b.positive).max(span(&a.negative, &b.negative));
-        while wide(self, &other) > max && self.scale > -10 {
+        while self.span(&other) > max && self.scale > -10 {
             self.downscale(1);
             other.downscale(1);
         }
-        if wide(self, &other) > max {
+        if self.span(&other) > max {
             return false;
         }
         self.zero_count = self.zero_count.saturating_add(other.zero_count);
@@ -246,6 +260,7 @@ mod tests {
             negative: (0, Vec::new()),
             sum: Some(Number::int(1)),
             min_max: None,
+            known_below: None,
         }
     }
 

@@ -9,6 +9,7 @@ use super::points::{ExponentialPoint, HistogramPoint, SummaryPoint};
 use super::slot::{SeriesRef, Slot};
 use super::times::Times;
 use super::values::{ExponentialCell, SummaryCell, total};
+use crate::classic::known::known_below;
 use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number, Protocol};
 use std::sync::Arc;
@@ -146,7 +147,7 @@ impl Series {
         times: Times,
     ) -> WriteResult {
         let (touched, max) = (self.tenths(times.now), self.limits.buckets);
-        let new = exponential(point, max)?;
+        let mut new = exponential(point, max)?;
         let mut slot = live(&mut self.slots, series)?;
         if is_other_start(slot, times) {
             self.switch_writer(series.index, times)?;
@@ -166,7 +167,10 @@ impl Series {
                 .extend(slot.copy(&self.bounds).map(|total| (series.index, total)));
         }
         let before = slot.cell.heap_bytes();
-        slot.cell = Cell::Exponential(Box::new(new));
+        if !reset && times.start <= slot.start {
+            keep_known(slot, &mut new);
+        }
+        slot.cell = Cell::Exponential(Arc::new(new));
         let after = slot.cell.heap_bytes();
         stamp(slot, times, touched, reset);
         self.bytes = (self.bytes + after).saturating_sub(before);
@@ -186,14 +190,23 @@ impl Series {
         times: Times,
     ) -> WriteResult {
         self.delta(series, times, |slot, max| {
-            let new = exponential(point, max)?;
-            match &mut slot.cell {
-                Cell::Exponential(current) => {
-                    current.merge(new, max).then_some(()).ok_or(DropReason::Buckets)
+            let mut new = exponential(point, max)?;
+            match (&mut slot.cell, &slot.meta) {
+                (Cell::Exponential(current), Some(meta)) => {
+                    let current = Arc::make_mut(current);
+                    if new.scale > current.scale {
+                        new.downscale((new.scale - current.scale) as u32);
+                    }
+                    let merged = if current.absorbs(&new, max) {
+                        current.merge(new, max)
+                    } else {
+                        current.merge_known(new, max, meta)
+                    };
+                    merged.then_some(()).ok_or(DropReason::Buckets)
                 }
                 _ => {
                     first_of(slot, &[MetricKind::ExponentialHistogram])?;
-                    slot.cell = Cell::Exponential(Box::new(new));
+                    slot.cell = Cell::Exponential(Arc::new(new));
                     Ok(())
                 }
             }
@@ -439,6 +452,19 @@ fn histogram<'a>(slot: &'a mut Slot, point: &HistogramPoint<'_>) -> Result<&'a m
     }
 }
 
+/// Keeps what is known of the values of a histogram that a later point of the same total replaces.
+#[inline]
+fn keep_known(slot: &Slot, new: &mut ExponentialCell) {
+    let (Cell::Exponential(old), Some(meta)) = (&slot.cell, &slot.meta) else {
+        return;
+    };
+    if new.has_layout_of(old) {
+        new.known_below.clone_from(&old.known_below);
+    } else {
+        new.known_below = known_below(&[old], new, meta);
+    }
+}
+
 fn exponential(point: &ExponentialPoint<'_>, max: usize) -> Result<ExponentialCell, DropReason> {
     let valid = (-10..=20).contains(&point.scale)
         && [point.positive, point.negative]
@@ -455,6 +481,7 @@ fn exponential(point: &ExponentialPoint<'_>, max: usize) -> Result<ExponentialCe
         negative: (point.negative.offset, point.negative.counts.to_vec()),
         sum: point.sum,
         min_max: point.min_max,
+        known_below: None,
     };
     if !cell.fit(max) {
         return Err(DropReason::Buckets);

@@ -6,6 +6,7 @@
 //! returns.
 
 use super::cell::Cell;
+use super::meta::SeriesMeta;
 use super::times::Times;
 use crate::hash::{HashMap, HashSet};
 use crate::row::RowValue;
@@ -126,17 +127,17 @@ impl Writers {
     }
 
     /// Adds what one writer lost by a reset.
-    pub(crate) fn retire(&mut self, index: u32, value: RowValue, max_buckets: usize) {
+    pub(crate) fn retire(&mut self, index: u32, value: RowValue, max_buckets: usize, meta: &SeriesMeta) {
         if let Some(set) = self.sets.get_mut(&index) {
-            retire(&mut set.retired, value, max_buckets);
+            retire(&mut set.retired, value, max_buckets, meta);
         }
     }
 }
 
 /// Adds to the totals of removed writers or series, which stay in the sum.
-pub(crate) fn retire(retired: &mut Option<RowValue>, value: RowValue, max_buckets: usize) {
+pub(crate) fn retire(retired: &mut Option<RowValue>, value: RowValue, max_buckets: usize, meta: &SeriesMeta) {
     match retired {
-        Some(sum) => sum.add(&value, max_buckets),
+        Some(sum) => sum.add(&value, max_buckets, meta),
         None => *retired = Some(value),
     }
 }

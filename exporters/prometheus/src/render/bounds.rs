@@ -1,54 +1,26 @@
 //! The classic bounds of exponential histograms: one list for each family.
 //!
 //! Panels sum over `le`, so all series of a family have the same bounds, and a bound that is there stays. The list is chosen when a family
-//! has its first exponential histogram: the bounds of its explicit histograms if it has any, else those of its unit. Where values
-//! lie outside, bounds are added at the ends. The list is in the pipeline's family, for all formats and for `lint`.
+//! has its first exponential histogram: the bounds of its explicit histograms if it has any, else those of its unit. Bounds of explicit
+//! histograms that come later are inserted. Where values lie outside, bounds are added at the ends, within the [`Reach`] of the
+//! family: a single wild value adds none far away. The list is in the pipeline's family, for all formats and for `lint`.
 
 use dichroic_model::Factor;
+use dichroic_pipeline::classic::{Reach, Steps, standard};
 use dichroic_pipeline::{ClassicBounds, ExponentialCell, Family};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Most bounds of a list. Values beyond it are in `+Inf`.
-pub(super) const MAX_BOUNDS: usize = 96;
-/// Most bounds of a list that is extended downward, so that upper bounds can still be added.
-const MAX_DOWNWARD: usize = 64;
+const MAX_BOUNDS: usize = 96;
 /// The first bounds on a side of zero span at most this ratio.
 const FIRST_SPAN: f64 = 1e8;
-
-/// Bounds of the OpenTelemetry semantic conventions for durations, in seconds.
-const SECONDS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
-/// 256 B to 16 GiB, by fours: powers of two, so that edges of exponential buckets are bounds.
-const BYTES: &[f64] = &[
-    256.0,
-    1024.0,
-    4096.0,
-    16384.0,
-    65536.0,
-    262144.0,
-    1048576.0,
-    4194304.0,
-    16777216.0,
-    67108864.0,
-    268435456.0,
-    1073741824.0,
-    4294967296.0,
-    17179869184.0,
-];
-/// The default bounds of OpenTelemetry's SDKs without zero, below which there could be no other.
-const OTHER: &[f64] = &[
-    5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0,
-];
-
-fn standard(unit: &str) -> &'static [f64] {
-    match unit {
-        "s" | "seconds" => SECONDS,
-        "By" | "bytes" => BYTES,
-        _ => OTHER,
-    }
-}
+/// The first bucket may begin far below its values. Bounds below it are of use for about a decade.
+const FIRST_BUCKET: f64 = 10.0;
+/// Least number of values beyond the near reach that add bounds there.
+const MANY: u64 = 20;
+/// The same as a part of all values of the histogram: one of this many.
+const SHARE: u64 = 100;
 
 /// The range of the values of a histogram, by the edges of its buckets, in the exported unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,27 +34,15 @@ struct Extent {
 }
 
 impl Extent {
-    fn of(cell: &ExponentialCell, factor: Factor) -> Self {
-        let side = |(offset, counts): &(i32, Vec<u64>)| {
-            let used = |count: &u64| *count > 0;
-            let (Some(first), Some(last)) = (counts.iter().position(used), counts.iter().rposition(used))
-            else {
-                return (f64::INFINITY, 0.0);
-            };
-            let edge = |index: i64| {
-                let edge = (index as f64 * f64::from(-cell.scale).exp2()).exp2();
-                factor.apply(edge).min(f64::MAX)
-            };
-            let offset = i64::from(*offset);
-            (edge(offset + first as i64), edge(offset + last as i64 + 1))
-        };
-        let (low, high) = side(&cell.positive);
+    /// The extent of all values, or of those for which bounds are added.
+    fn of(cell: &ExponentialCell, factor: Factor, reach: Option<Reach>) -> Self {
+        let (low, high) = side(cell, &cell.positive, factor, reach);
         let zero = factor.apply(cell.zero_threshold);
-        let zero = if cell.zero_count > 0 { zero } else { 0.0 };
+        let is_shown = cell.zero_count > 0 && reach.is_none_or(|reach| zero <= reach.near.1);
         Extent {
             low,
-            high: high.max(zero),
-            negative: side(&cell.negative),
+            high: high.max(if is_shown { zero } else { 0.0 }),
+            negative: side(cell, &cell.negative, factor, reach),
         }
     }
 
@@ -94,38 +54,122 @@ impl Extent {
     }
 }
 
+/// The extent of one side of zero.
+fn side(
+    cell: &ExponentialCell,
+    (offset, counts): &(i32, Vec<u64>),
+    factor: Factor,
+    reach: Option<Reach>,
+) -> (f64, f64) {
+    let edge = |index: i64| {
+        let edge = (index as f64 * f64::from(-cell.scale).exp2()).exp2();
+        factor.apply(edge).min(f64::MAX)
+    };
+    let upper = |at: usize| edge(i64::from(*offset) + at as i64 + 1);
+    let lower = |at: usize| edge(i64::from(*offset) + at as i64).max(upper(at) / FIRST_BUCKET);
+    let used = || (0..counts.len()).filter(|at| counts[*at] > 0);
+    let Some(reach) = reach else {
+        return (
+            used().next().map_or(f64::INFINITY, lower),
+            used().next_back().map_or(0.0, upper),
+        );
+    };
+    let total = cell.count();
+    let mut beyond = (0, 0);
+    let low = used().find(|at| {
+        let edge = lower(*at);
+        let far = if edge >= reach.far.0 { counts[*at] } else { 0 };
+        beyond.0 += far;
+        edge >= reach.near.0 || (far > 0 && beyond.0 >= MANY && beyond.0.saturating_mul(SHARE) >= total)
+    });
+    let high = used().rfind(|at| {
+        let edge = upper(*at);
+        let far = if edge <= reach.far.1 { counts[*at] } else { 0 };
+        beyond.1 += far;
+        edge <= reach.near.1 || (far > 0 && beyond.1 >= MANY && beyond.1.saturating_mul(SHARE) >= total)
+    });
+    (low.map_or(f64::INFINITY, lower), high.map_or(0.0, upper))
+}
+
 /// Chooses the bounds of the family, or adds to them, so that the values of the histogram lie within.
 pub(super) fn cover(family: &Family, unit: &str, cell: &ExponentialCell, factor: Factor) {
-    let extent = Extent::of(cell, factor);
-    family.change_classic_bounds(|present| match present {
-        Some(present) if extent.lies_within(&present.bounds) => None,
-        Some(present) => {
-            let widened = widen(&present.bounds, unit, &extent);
-            let standard = present.standard;
-            (widened.len() > present.bounds.len()).then_some(ClassicBounds {
-                bounds: widened,
-                standard,
-            })
+    family.change_classic_bounds(|present| {
+        let included = match present {
+            Some(present) => with_explicit(present, family),
+            None => Some(chosen(family, unit)),
+        };
+        let list = included.as_ref().or(present)?;
+        if Extent::of(cell, factor, None).lies_within(&list.bounds) {
+            return included;
         }
-        None => {
-            let explicit = family.explicit_bounds().filter(|bounds| !bounds.is_empty());
-            let chosen: &[f64] = match explicit {
-                Some(bounds) => bounds,
-                None => standard(unit),
-            };
-            Some(ClassicBounds {
-                bounds: widen(chosen, unit, &extent),
-                standard: chosen.len(),
-            })
+        let reach = Reach::of(unit, family.explicit_bounds().map(|bounds| &**bounds));
+        let extent = Extent::of(cell, factor, Some(reach));
+        let widened = widen(&list.bounds, list.ends, unit, &extent);
+        if widened.len() == list.bounds.len() {
+            return included;
         }
+        Some(ClassicBounds {
+            bounds: widened,
+            ..list.clone()
+        })
     });
 }
 
-/// The bounds with further ones at the ends.
-fn widen(bounds: &[f64], unit: &str, extent: &Extent) -> Arc<[f64]> {
+/// Inserts bounds of explicit histograms that came after the list was chosen.
+pub(super) fn include_explicit(family: &Family) {
+    family.change_classic_bounds(|present| with_explicit(present?, family));
+}
+
+fn chosen(family: &Family, unit: &str) -> ClassicBounds {
+    let none = ClassicBounds {
+        bounds: Arc::from([]),
+        ends: (f64::INFINITY, f64::NEG_INFINITY),
+        lists: 0,
+    };
+    let explicit = with_explicit(&none, family).filter(|list| !list.bounds.is_empty());
+    explicit.unwrap_or_else(|| {
+        let standard = standard(unit);
+        ClassicBounds {
+            bounds: standard.into(),
+            ends: (standard[0], standard[standard.len() - 1]),
+            lists: family.explicit_bounds().count(),
+        }
+    })
+}
+
+/// The list with the bounds of explicit histograms that it lacks. A list for which there is no room is left out as a whole.
+fn with_explicit(present: &ClassicBounds, family: &Family) -> Option<ClassicBounds> {
+    let lists = family.explicit_bounds().count();
+    if lists == present.lists {
+        return None;
+    }
+    let (mut bounds, mut ends) = (present.bounds.to_vec(), present.ends);
+    for explicit in family.explicit_bounds().skip(present.lists) {
+        let (Some(first), Some(last)) = (explicit.first(), explicit.last()) else {
+            continue;
+        };
+        let mut all = [&bounds, &**explicit].concat();
+        all.sort_unstable_by(f64::total_cmp);
+        all.dedup();
+        if all.len() <= MAX_BOUNDS || bounds.is_empty() {
+            bounds = all;
+            ends = (ends.0.min(*first), ends.1.max(*last));
+        }
+    }
+    Some(ClassicBounds {
+        bounds: bounds.into(),
+        ends,
+        lists,
+    })
+}
+
+/// The bounds with further ones at the ends. `ends`: the first and the last bound without those that were added earlier.
+fn widen(bounds: &[f64], ends: (f64, f64), unit: &str, extent: &Extent) -> Arc<[f64]> {
     let steps = Steps::of(unit);
     let mut list: VecDeque<f64> = bounds.iter().copied().collect();
+    let mut above = bounds.iter().filter(|bound| **bound > ends.1).count();
     while let Some(last) = list.back().copied().filter(|last| *last < extent.high)
+        && above < Reach::MAX_STEPS
         && list.len() < MAX_BOUNDS
     {
         let next = if last > 0.0 {
@@ -137,20 +181,25 @@ fn widen(bounds: &[f64], unit: &str, extent: &Extent) -> Arc<[f64]> {
             break;
         }
         list.push_back(next);
+        above += 1;
     }
+    let mut below = bounds.iter().filter(|bound| **bound < ends.0).count();
     while let Some(first) = list
         .front()
         .copied()
         .filter(|first| *first > 0.0 && *first > extent.low)
-        && list.len() < MAX_DOWNWARD
+        && below < Reach::MAX_STEPS
+        && list.len() < MAX_BOUNDS
     {
         list.push_front(steps.below(first));
+        below += 1;
     }
     let (nearest, farthest) = extent.negative;
     while let Some(first) = list
         .front()
         .copied()
         .filter(|first| farthest > 0.0 && -farthest < *first)
+        && below < 2 * Reach::MAX_STEPS
         && list.len() < MAX_BOUNDS
     {
         let next = match first {
@@ -162,72 +211,23 @@ fn widen(bounds: &[f64], unit: &str, extent: &Extent) -> Arc<[f64]> {
             break;
         }
         list.push_front(next);
+        below += 1;
     }
     list.into_iter().collect()
 }
 
-/// Where bounds are added: 1, 2.5 and 5 of each decade, or powers of four for bytes.
-#[derive(Debug, Clone, Copy)]
-enum Steps {
-    Decades,
-    Fours,
-}
-
-impl Steps {
-    fn of(unit: &str) -> Self {
-        match unit {
-            "By" | "bytes" => Steps::Fours,
-            _ => Steps::Decades,
-        }
-    }
-
-    /// The smallest step above `value`, infinite beyond the largest finite step.
-    fn above(self, value: f64) -> f64 {
-        self.around(value)
-            .find(|step| *step > value)
-            .unwrap_or(f64::INFINITY)
-    }
-
-    /// The largest step below `value`, zero below the smallest step.
-    fn below(self, value: f64) -> f64 {
-        self.around(value)
-            .filter(|step| *step < value)
-            .last()
-            .unwrap_or(0.0)
-    }
-
-    /// Steps from below `value` to above it, ascending.
-    fn around(self, value: f64) -> impl Iterator<Item = f64> {
-        // The powers of finite steps: the logarithm of zero is infinite.
-        let power = match self {
-            Steps::Decades => value.log10().floor().clamp(-324.0, 308.0),
-            Steps::Fours => (value.log2() / 2.0).floor().clamp(-537.0, 511.0),
-        } as i32;
-        (power - 1..=power + 2).flat_map(move |power| {
-            let steps = match self {
-                // As parsed, so that they equal bounds in configurations.
-                Steps::Decades => ["1", "2.5", "5"].map(|digit| format!("{digit}e{power}").parse().ok()),
-                Steps::Fours => [Some(f64::from(2 * power).exp2()), None, None],
-            };
-            steps.into_iter().flatten()
-        })
-    }
-}
-
-/// The counts of an explicit histogram on the bounds of its family, if those have its bounds and further ones at the ends: its values
-/// below the first bound are not known more exactly, nor those above the last.
+/// The counts of an explicit histogram on the bounds of its family, which are its own and others: its values between two of its bounds
+/// are counted under the upper one.
 pub(super) fn onto(counts: &[u64], bounds: &[f64], family: &[f64]) -> Option<Vec<u64>> {
-    let below = family.iter().position(|bound| Some(bound) == bounds.first())?;
-    let above = family.len().checked_sub(below + bounds.len())?;
-    if family[below..below + bounds.len()] != *bounds || counts.len() != bounds.len() + 1 {
-        return None;
-    }
-    let (last, counts) = counts.split_last()?;
-    let mut out = vec![0; below];
-    out.extend_from_slice(counts);
-    out.resize(out.len() + above, 0);
-    out.push(*last);
-    Some(out)
+    let (above, counts) = counts.split_last()?;
+    let mut own = bounds.iter().zip(counts).peekable();
+    let shown = family.iter().map(|bound| {
+        own.next_if(|(own, _)| *own == bound)
+            .map_or(0, |(_, count)| *count)
+    });
+    let mut shown: Vec<u64> = shown.collect();
+    shown.push(*above);
+    (own.next().is_none() && bounds.len() == counts.len()).then_some(shown)
 }
 
 #[cfg(test)]
@@ -243,12 +243,21 @@ mod tests {
             negative: (negative.0, negative.1.to_vec()),
             sum: None,
             min_max: None,
+            known_below: None,
         }
+    }
+
+    fn extent(unit: &str, cell: &ExponentialCell) -> Extent {
+        Extent::of(cell, Factor::ONE, Some(Reach::of(unit, [])))
+    }
+
+    fn ends(bounds: &[f64]) -> (f64, f64) {
+        (bounds[0], bounds[bounds.len() - 1])
     }
 
     fn widened(unit: &str, cell: &ExponentialCell) -> (usize, Vec<f64>, usize) {
         let standard = standard(unit);
-        let all = widen(standard, unit, &Extent::of(cell, Factor::ONE));
+        let all = widen(standard, ends(standard), unit, &extent(unit, cell));
         let below = all.iter().position(|bound| *bound == standard[0]).unwrap();
         assert_eq!(
             all[below..below + standard.len()],
@@ -304,7 +313,7 @@ mod tests {
         };
         let check = |cell: &ExponentialCell, first_added: f64| {
             for bounds in [&[-1.0][..], &[-1.0, 0.0]] {
-                let all = widen(bounds, "1", &Extent::of(cell, Factor::ONE));
+                let all = widen(bounds, ends(bounds), "1", &extent("1", cell));
                 assert_eq!(all[bounds.len()], first_added);
                 assert!(
                     all.is_sorted_by(|a, b| a < b) && all.len() <= MAX_BOUNDS,
@@ -315,10 +324,52 @@ mod tests {
         check(&zeros, 5.0);
         check(&cell(0, (2, &[1]), (0, &[])), 5.0);
         // Both edges are zero, as the bucket lies below the smallest number.
-        let below_all = Extent::of(&cell(0, (-2_000, &[1]), (0, &[])), Factor::ONE);
-        assert_eq!(*widen(&[-1.0], "1", &below_all), [-1.0, 5e-324]);
-        check(&cell(0, (-2_000, &[1; 2_001]), (0, &[])), 2.5e-8);
-        check(&cell(0, (1_023, &[1]), (0, &[])), 1e308);
+        let below_all = extent("1", &cell(0, (-2_000, &[1]), (0, &[])));
+        assert_eq!(*widen(&[-1.0], (-1.0, -1.0), "1", &below_all), [-1.0, 5e-324]);
+        // The 21st of the values within the reach.
+        check(&cell(0, (-2_000, &[1; 2_001]), (0, &[])), 2.5e-4);
+        // Enough values beyond the near reach.
+        check(&cell(0, (45, &[20]), (0, &[])), 5e13);
+    }
+
+    fn with_wild(values: u64, wild: (i32, u64)) -> ExponentialCell {
+        // Bucket -6 is (0.0156, 0.031].
+        let mut counts = vec![0; (wild.0 + 7) as usize];
+        (counts[0], counts[(wild.0 + 6) as usize]) = (values, wild.1);
+        cell(0, (-6, &counts), (0, &[]))
+    }
+
+    #[test]
+    fn a_wild_value_adds_no_bounds() {
+        let added = |cell: &ExponentialCell| {
+            let (below, added, len) = widened("s", cell);
+            assert!(len <= MAX_BOUNDS && below == 0);
+            added
+        };
+        // 1.7e18 s is a time in nanoseconds.
+        assert_eq!(added(&with_wild(100, (60, 1))), [0.0; 0]);
+        assert_eq!(added(&with_wild(0, (60, 1))), [0.0; 0]);
+        // Twelve days: one value, too few of many, and enough.
+        let days = 1e6_f64.log2() as i32;
+        assert_eq!(added(&with_wild(100, (days, 19))), [0.0; 0]);
+        assert_eq!(added(&with_wild(10_000, (days, 20))), [0.0; 0]);
+        assert_eq!(added(&with_wild(1_000, (days, 20))).last(), Some(&2.5e6));
+        // A thousand times the last bound: any value.
+        assert_eq!(added(&with_wild(1_000_000, (12, 1))).last(), Some(&1e4));
+        // Even if all values are far away, the other end keeps its room.
+        assert!(added(&with_wild(0, (38, 1_000))).len() <= Reach::MAX_STEPS);
+        assert_eq!(added(&with_wild(0, (60, 1_000))), [0.0; 0]);
+        let tiny = cell(0, (-60, &[1, 0, 0, 100]), (0, &[]));
+        assert_eq!(widened("s", &tiny).0, 0, "1e-18 s");
+        let micros = cell(0, (-19, &[100, 0, 4]), (0, &[]));
+        assert_eq!(widened("s", &micros).1[0], 1e-6);
+    }
+
+    #[test]
+    fn a_coarse_first_bucket_adds_bounds_for_a_decade() {
+        // Scale -10: one bucket from 2^-1024 to 1.
+        let coarse = cell(-10, (-1, &[1_000]), (0, &[]));
+        assert_eq!(widened("1", &coarse).1, [0.1, 0.25, 0.5, 1.0, 2.5]);
     }
 
     #[test]
@@ -332,7 +383,8 @@ mod tests {
         check(&[1.0, 2.0], Some(&[1, 2, 3]));
         check(&[0.5, 1.0, 2.0], Some(&[0, 1, 2, 3]));
         check(&[1.0, 2.0, 5.0, 10.0], Some(&[1, 2, 0, 0, 3]));
-        check(&[1.0, 1.5, 2.0], None);
+        check(&[1.0, 1.5, 2.0, 9.0], Some(&[1, 0, 2, 0, 3]));
+        check(&[1.0, 1.5], None);
         check(&[2.0, 5.0], None);
         check(&[], None);
     }

@@ -1,8 +1,8 @@
 //! Histograms: their buckets and totals.
 
 use super::bounds;
-use super::buckets::Les;
 use super::exemplar::push_exemplar;
+use super::les::Les;
 use super::line::open;
 use super::number::{push_count, push_number};
 use super::renderer::Renderer;

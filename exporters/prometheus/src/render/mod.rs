@@ -4,10 +4,10 @@
 //! Samples that a format forbids are omitted and counted.
 
 mod bounds;
-mod buckets;
 mod exemplar;
 mod family_layout;
 mod histogram;
+mod les;
 mod line;
 mod number;
 mod renderer;

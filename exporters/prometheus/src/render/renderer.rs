@@ -1,8 +1,8 @@
 //! One page: the families in their order, and the rows of each. Histograms and summaries have their own files.
 
-use super::buckets::{ClassicBuckets, LeCache};
 use super::exemplar::push_exemplar;
 use super::family_layout::FamilyLayout;
+use super::les::LeCache;
 use super::line::{open, open_series};
 use super::number::{push_number, push_seconds};
 use super::split::SplitFamilies;
@@ -10,7 +10,8 @@ use super::target_info::TargetInfo;
 use super::{Options, Stats, bounds, utf8};
 use crate::negotiate::Format;
 use dichroic_model::{Exemplar, Number, PageType, Source};
-use dichroic_pipeline::{Row, RowValue, SeriesMeta};
+use dichroic_pipeline::classic::ClassicCounts;
+use dichroic_pipeline::{Metric, Row, RowValue, SeriesMeta};
 use std::sync::Arc;
 
 /// Renders one page at a time.
@@ -29,7 +30,7 @@ pub struct Renderer {
     pub(super) out: Vec<u8>,
     pub(super) layout: Option<FamilyLayout>,
     pub(super) les: LeCache,
-    pub(super) classic: ClassicBuckets,
+    pub(super) classic: ClassicCounts,
     split: SplitFamilies,
     target_info: TargetInfo,
     stats: Stats,
@@ -52,7 +53,7 @@ impl Renderer {
             out: buffer,
             layout: None,
             les: LeCache::default(),
-            classic: ClassicBuckets::default(),
+            classic: ClassicCounts::default(),
             split: SplitFamilies::default(),
             target_info: TargetInfo::default(),
             stats: Stats::default(),
@@ -73,10 +74,18 @@ impl Renderer {
     /// Adds rows.
     pub fn chunk(&mut self, rows: &[Row]) {
         // Before the first row of a family, so that all of them have the same bounds.
+        let mut last: Option<&Arc<Metric>> = None;
         for row in rows {
-            if let RowValue::Exponential(cell) = &row.value {
-                let metric = &row.meta.metric;
-                bounds::cover(&metric.family, &metric.unit, cell, row.meta.factor);
+            let metric = &row.meta.metric;
+            match &row.value {
+                RowValue::Exponential(cell) => {
+                    bounds::cover(&metric.family, &metric.unit, cell, row.meta.factor);
+                }
+                RowValue::Histogram(_) if !last.is_some_and(|last| Arc::ptr_eq(last, metric)) => {
+                    last = Some(metric);
+                    bounds::include_explicit(&metric.family);
+                }
+                _ => {}
             }
         }
         for row in rows {

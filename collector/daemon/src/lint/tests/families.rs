@@ -154,3 +154,62 @@ fn histograms_of_one_family_with_different_bounds_are_noted() {
         &["a sum over `le` is wrong"],
     );
 }
+
+#[test]
+fn an_exponential_histogram_shares_its_bounds_with_explicit_ones_while_they_fit() {
+    let mut world = World::new();
+    world.exponential("work.time", "s", (-6, &[30]));
+    world.page();
+    world.histogram("work.time", "s", &[0.003, 0.1], &[1, 0, 0], 0.1);
+    world.check(&[], &[]);
+    world.page();
+    world.check(&[], &[]);
+    world.histogram_of(true, "work.time", "s", &[0.1, 2.0], &[1, 0, 0], 0.1);
+    world.page();
+    world.check(
+        &["Note mixed_bounds work_time_seconds"],
+        &["pages show all of them at all bounds"],
+    );
+    let long: Vec<f64> = (1..100).map(f64::from).collect();
+    world.labeled_histogram("work.time", "s", &[("a", "b")], &long);
+    world.page();
+    world.check(
+        &["Warning mixed_bounds work_time_seconds"],
+        &["do not fit into one list"],
+    );
+}
+
+#[test]
+fn values_far_above_the_bounds_of_an_exponential_histogram_are_noted() {
+    let mut world = World::new();
+    let mut counts = vec![100; 60];
+    counts[1..59].fill(0);
+    counts[59] = 1;
+    world.exponential("wild.time", "s", (0, &counts));
+    world.exponential("long.time", "s", (6, &[1]));
+    world.page();
+    world.check(
+        &["Note added_bounds long.time", "Note outside_bounds wild.time"],
+        &["1 of 101 values are above the last bound of the page, 10 s"],
+    );
+}
+
+#[test]
+fn a_counter_that_openmetrics_forbids_is_a_warning() {
+    let mut world = World::new();
+    for (name, value) in [("a.negative", -1.0), ("b.undefined", f64::NAN), ("c.fine", 1.0)] {
+        let line = Line(true, name, "", MetricKind::COUNTER, &[], NameStyle::OpenTelemetry);
+        let series = world.define(&line, None);
+        world
+            .core
+            .set_number(series, Number::float(value), Times::at(NOW))
+            .unwrap();
+    }
+    world.check(
+        &[
+            "Warning forbidden_value a.negative",
+            "Warning forbidden_value b.undefined",
+        ],
+        &["there all series of a_negative have type unknown"],
+    );
+}

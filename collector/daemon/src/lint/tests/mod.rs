@@ -6,13 +6,15 @@ mod relays;
 use super::families::DEFAULT_BOUNDS;
 use super::seen::MANY;
 use super::*;
+use dichroic_exporter_prometheus::{Format, Options, Renderer};
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
     Pattern, Protocol, Runtime, Scope, SeriesDef, Source, SourceSpec, Temporality,
 };
 use dichroic_packs::{Packs, Selection};
 use dichroic_pipeline::{
-    Core, DropReason, HistogramPoint, Job, Progress, Signal, Snapshot, SnapshotRequest, Times,
+    Buckets, Core, DropReason, ExponentialPoint, HistogramPoint, Job, Progress, Row, Signal, Snapshot,
+    SnapshotRequest, Times,
 };
 use dichroic_receiver_beam::RelayStatus;
 use dichroic_receiver_prometheus::parse::Violation;
@@ -156,6 +158,64 @@ impl World {
             .unwrap();
     }
 
+    fn labeled_histogram(&mut self, name: &str, unit: &str, labels: &[(&str, &str)], bounds: &[f64]) {
+        let line = Line(
+            false,
+            name,
+            unit,
+            MetricKind::Histogram,
+            labels,
+            NameStyle::OpenTelemetry,
+        );
+        let series = self.define(&line, Some(bounds));
+        let point = HistogramPoint {
+            counts: &vec![0; bounds.len() + 1],
+            sum: Some(Number::float(0.0)),
+            min_max: None,
+        };
+        self.core.set_histogram(series, &point, Times::at(NOW)).unwrap();
+    }
+
+    /// Buckets of scale 0: (first index, counts).
+    fn exponential(&mut self, name: &str, unit: &str, (offset, counts): (i32, &[u64])) {
+        let line = Line(
+            false,
+            name,
+            unit,
+            MetricKind::ExponentialHistogram,
+            &[("sort", "exponential")],
+            NameStyle::OpenTelemetry,
+        );
+        let series = self.define(&line, None);
+        let point = ExponentialPoint {
+            scale: 0,
+            zero_count: 0,
+            zero_threshold: 0.0,
+            positive: Buckets { offset, counts },
+            negative: Buckets::default(),
+            sum: Some(Number::float(1.0)),
+            min_max: None,
+        };
+        self.core.set_exponential(series, &point, Times::at(NOW)).unwrap();
+    }
+
+    /// Renders a page, which chooses the bounds of exponential histograms.
+    fn page(&mut self) {
+        let mut renderer = Renderer::new(Format::Text, Options::default());
+        renderer.chunk(&self.rows());
+    }
+
+    fn rows(&mut self) -> Vec<Row> {
+        let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut rows = Vec::new();
+        while job.step(&mut self.core, &mut cx) != Progress::Done {
+            rows.extend(std::iter::from_fn(|| chunks.try_recv()).flatten());
+        }
+        rows.extend(std::iter::from_fn(|| chunks.try_recv()).flatten());
+        rows
+    }
+
     fn relay(&self) -> RelayStatus {
         RelayStatus {
             variables: Default::default(),
@@ -184,17 +244,8 @@ impl World {
     }
 
     fn seen(&mut self) -> Seen {
-        let (mut job, chunks) = Snapshot::new(SnapshotRequest::default());
-        let mut cx = Context::from_waker(Waker::noop());
         let mut seen = Seen::default();
-        while job.step(&mut self.core, &mut cx) != Progress::Done {
-            std::iter::from_fn(|| chunks.try_recv())
-                .flatten()
-                .for_each(|row| seen.note(&row));
-        }
-        std::iter::from_fn(|| chunks.try_recv())
-            .flatten()
-            .for_each(|row| seen.note(&row));
+        self.rows().iter().for_each(|row| seen.note(row));
         seen
     }
 

@@ -1,63 +1,39 @@
-//! Classic buckets: the texts of `le`, and the conversion of exponential histograms to the bounds of their family ([`super::bounds`]).
+//! The conversion of exponential buckets to counts between bounds.
 //!
 //! An exponential bucket is counted under the first bound at or above its upper edge: exact where the edge
-//! is a bound, otherwise too high by at most one bucket's width, never too low. When a sender lowers its resolution, edges move up
-//! and a count may move to the next bound, which `rate` sees as a reset of that bound.
+//! is a bound, otherwise too high by at most one bucket's width, never too low.
 
+use super::known::KnownBelow;
+use crate::series::values::{ExponentialCell, total};
 use dichroic_model::Factor;
-use dichroic_model::labels::canonical_float;
-use dichroic_pipeline::ExponentialCell;
 use std::sync::Arc;
 
-/// `le="0.005"} ` of each bound and of +Inf.
-pub(super) type Les = Arc<[Box<[u8]>]>;
-
-/// The `le` labels of lists of bounds, rendered once per page.
-#[derive(Default)]
-pub(super) struct LeCache(Vec<(Arc<[f64]>, Les)>);
-
-impl LeCache {
-    /// Maximum of cached lists; a page with more renders some lists again.
-    const CAPACITY: usize = 64;
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// The labels of a list. The cache keeps the list alive, so that its address is not reused.
-    pub(super) fn les(&mut self, bounds: &Arc<[f64]>) -> Les {
-        if let Some((_, les)) = self
-            .0
-            .iter()
-            .rev()
-            .find(|(cached, _)| Arc::ptr_eq(cached, bounds))
-        {
-            return les.clone();
-        }
-        let all = bounds.iter().copied().chain([f64::INFINITY]);
-        let les: Les = all
-            .map(|b| format!("le=\"{}\"}} ", canonical_float(b)).into_bytes().into())
-            .collect();
-        if self.0.len() == Self::CAPACITY {
-            self.0.remove(0);
-        }
-        self.0.push((bounds.clone(), les.clone()));
-        les
-    }
-}
-
 /// Converts exponential buckets to classic ones; caches the edges of the last resolution.
-#[derive(Default)]
-pub(super) struct ClassicBuckets {
+#[derive(Debug, Default)]
+pub struct ClassicCounts {
     cached: Option<(i32, Factor, Arc<[f64]>)>,
     /// For each bound the last index of a bucket whose upper edge is not above it.
     last: Vec<i64>,
     counts: Vec<u64>,
 }
 
-impl ClassicBuckets {
+impl ClassicCounts {
     /// Counts per bound and one above the last, not accumulated.
-    pub(super) fn counts(&mut self, cell: &ExponentialCell, factor: Factor, bounds: &Arc<[f64]>) -> &[u64] {
+    pub fn counts(&mut self, cell: &ExponentialCell, factor: Factor, bounds: &Arc<[f64]>) -> &[u64] {
+        self.by_bucket(cell, factor, bounds);
+        if let Some(known) = &cell.known_below {
+            add_known(&mut self.counts, bounds, known);
+        }
+        &self.counts
+    }
+
+    /// The same without what is known of values inside buckets.
+    pub(super) fn by_bucket(
+        &mut self,
+        cell: &ExponentialCell,
+        factor: Factor,
+        bounds: &Arc<[f64]>,
+    ) -> &[u64] {
         self.prepare(cell.scale, factor, bounds);
         self.counts.clear();
         self.counts.resize(bounds.len() + 1, 0);
@@ -87,6 +63,27 @@ impl ClassicBuckets {
         self.last.clear();
         self.last
             .extend(bounds.iter().map(|b| last_below(*b, scale, factor)));
+    }
+}
+
+/// Moves values to the bounds that they are known to be at or below.
+fn add_known(counts: &mut [u64], bounds: &[f64], known: &KnownBelow) {
+    let all = total(counts);
+    let mut known = known.iter().peekable();
+    let (mut by_bucket, mut shown): (u64, u64) = (0, 0);
+    for (count, bound) in counts.iter_mut().zip(bounds) {
+        by_bucket = by_bucket.saturating_add(*count);
+        while known.next_if(|(at, _)| at < bound).is_some() {}
+        let inside = known
+            .next_if(|(at, _)| at == bound)
+            .map_or(0, |(_, count)| *count);
+        // A bound that was added later may lie in the same bucket.
+        let below = by_bucket.saturating_add(inside).min(all).max(shown);
+        *count = below - shown;
+        shown = below;
+    }
+    if let Some(last) = counts.last_mut() {
+        *last = all - shown;
     }
 }
 
@@ -130,13 +127,14 @@ mod tests {
             negative: (0, Vec::new()),
             sum: None,
             min_max: None,
+            known_below: None,
         }
     }
 
     #[test]
     fn a_bucket_is_counted_under_the_bound_at_its_edge() {
         // Scale 0: bucket 7 is (128, 256], bucket 8 is (256, 512].
-        let counts = ClassicBuckets::default()
+        let counts = ClassicCounts::default()
             .counts(&cell(0, 7, &[3, 4]), Factor::ONE, &BYTES.into())
             .to_vec();
         assert_eq!(counts[..2], [3, 4]);
@@ -145,7 +143,7 @@ mod tests {
     #[test]
     fn a_bucket_between_bounds_is_counted_under_the_next() {
         // Scale 0: bucket -1 is (0.5, 1], bucket 0 is (1, 2], bucket 3 is (8, 16].
-        let counts = ClassicBuckets::default()
+        let counts = ClassicCounts::default()
             .counts(&cell(0, -1, &[1, 2, 0, 0, 5]), Factor::ONE, &SECONDS.into())
             .to_vec();
         let under = |bound: f64| counts[SECONDS.iter().position(|b| *b == bound).unwrap()];
@@ -157,7 +155,7 @@ mod tests {
     fn edges_are_scaled_by_the_factor() {
         let ns = Factor::new(1, 1_000_000_000).unwrap();
         // 2^30 ns is 1.07 s: bucket 29 reaches up to it.
-        let counts = ClassicBuckets::default()
+        let counts = ClassicCounts::default()
             .counts(&cell(0, 29, &[1]), ns, &SECONDS.into())
             .to_vec();
         assert_eq!(counts[10], 1, "under 2.5 s");
@@ -182,26 +180,39 @@ mod tests {
         let mut cell = cell(0, 0, &[]);
         (cell.zero_count, cell.zero_threshold) = (2, 0.007);
         cell.negative = (0, vec![3]);
-        let counts = ClassicBuckets::default()
+        let counts = ClassicCounts::default()
             .counts(&cell, Factor::ONE, &SECONDS.into())
             .to_vec();
         assert_eq!(counts[..2], [3, 2]);
         // Bucket 0 of the negative side is [-2, -1), bucket 2 is [-8, -4).
         cell.negative = (0, vec![3, 0, 1]);
         let bounds: Arc<[f64]> = [-5.0, -1.0, 0.0, 0.01].into();
-        let counts = ClassicBuckets::default()
+        let counts = ClassicCounts::default()
             .counts(&cell, Factor::ONE, &bounds)
             .to_vec();
         assert_eq!(counts, [0, 4, 0, 2, 0]);
     }
 
     #[test]
-    fn bounds_are_rendered_once() {
-        let mut cache = LeCache::default();
-        let bounds: Arc<[f64]> = [0.5, 1.0].into();
-        let les = cache.les(&bounds);
-        let texts: Vec<_> = les.iter().map(|le| std::str::from_utf8(le).unwrap()).collect();
-        assert_eq!(texts, ["le=\"0.5\"} ", "le=\"1.0\"} ", "le=\"+Inf\"} "]);
-        assert!(Arc::ptr_eq(&les, &cache.les(&bounds)));
+    fn known_values_are_counted_at_their_bounds() {
+        // Scale -2: bucket 0 is (1, 16], with 2.5, 5, 7.5 and 10 inside.
+        let mut cell = cell(-2, -1, &[3, 8]);
+        cell.known_below = Some([(2.5, 2), (7.0, 4), (7.5, 5)].into());
+        let mut classic = ClassicCounts::default();
+        let accumulated = |counts: &[u64]| -> Vec<u64> {
+            let mut sum = 0;
+            let sums = counts.iter().map(|count| {
+                sum += count;
+                sum
+            });
+            sums.collect()
+        };
+        let counts = accumulated(classic.counts(&cell, Factor::ONE, &SECONDS.into()));
+        assert_eq!(counts[8..], [0, 3, 5, 5, 8, 8, 11]);
+        let none_below: Arc<[f64]> = [7.5, 20.0].into();
+        assert_eq!(
+            accumulated(classic.counts(&cell, Factor::ONE, &none_below)),
+            [8, 11, 11]
+        );
     }
 }
