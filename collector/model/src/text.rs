@@ -38,6 +38,45 @@ pub fn escape_where(
     Cow::Owned(out)
 }
 
+/// A URL, or a part of one, without its secrets: user and password, and the values of the query, are `***`.
+///
+/// ```
+/// use dichroic_model::text::redact_url;
+/// assert_eq!(redact_url("http://a:80/metrics"), "http://a:80/metrics");
+/// assert_eq!(redact_url("http://user:pw@a/m?key=x&y"), "http://***@a/m?key=***&***");
+/// assert_eq!(redact_url("shop@a"), "shop@a");
+/// ```
+pub fn redact_url(url: &str) -> Cow<'_, str> {
+    const HIDDEN: &str = "***";
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
+    let (scheme, rest) = base
+        .split_once("://")
+        .map_or(("", base), |(scheme, rest)| (scheme, rest));
+    let is_secret = |user: &str| !scheme.is_empty() || user.contains(':');
+    let host = rest.rsplit_once('@').filter(|(user, _)| is_secret(user));
+    if host.is_none() && query.is_none() {
+        return Cow::Borrowed(url);
+    }
+    let mut out = String::with_capacity(url.len());
+    if !scheme.is_empty() {
+        out.extend([scheme, "://"]);
+    }
+    match host {
+        Some((_, host)) => out.extend([HIDDEN, "@", host]),
+        None => out.push_str(rest),
+    }
+    for (at, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        out.push(if at == 0 { '?' } else { '&' });
+        if let Some((name, _)) = pair.split_once('=') {
+            out.extend([name, "="]);
+        }
+        out.push_str(HIDDEN);
+    }
+    Cow::Owned(out)
+}
+
 /// A number with a noun that has a regular plural.
 ///
 /// ```

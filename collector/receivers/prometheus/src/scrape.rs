@@ -203,7 +203,7 @@ impl Drop for Scraper {
 }
 
 fn key(target: &ScrapeTarget) -> String {
-    format!("{} {} {}", target.url(), target.job, target.instance)
+    format!("{} {} {}", target.identity(), target.job, target.instance)
 }
 
 /// The scrapes of one target.

@@ -5,6 +5,7 @@ use super::error::{ConfigError, wrong};
 use super::file::ScrapeConfig;
 use super::target::ScrapeTarget;
 use dichroic_model::names::label_name;
+use dichroic_model::text::redact_url;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,10 +20,10 @@ impl ScrapeConfig {
         if self.job_name.is_empty() {
             return Err(wrong("job_name", "empty name", "set a name for the job"));
         }
-        if !is_path(&self.metrics_path) {
+        if !is_path(self.metrics_path.as_str()) {
             return Err(wrong(
                 "metrics_path",
-                format!("invalid path {:?}", self.metrics_path),
+                format!("invalid path {:?}", redact_url(self.metrics_path.as_str())),
                 "start it with `/` and write other characters than letters, digits and `-._~/?=&` as %XX, such as /metrics",
             ));
         }

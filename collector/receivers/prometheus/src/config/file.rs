@@ -1,5 +1,6 @@
 //! The keys of a scrape configuration.
 
+use super::query::{Params, PathQuery};
 use crate::protocol::ScrapeProtocol;
 use crate::serialize::{duration, optional_duration, size};
 use schemars::JsonSchema;
@@ -25,15 +26,15 @@ pub struct ScrapeConfig {
     pub scrape_timeout: Option<Duration>,
     /// Path of the page.
     #[serde(default = "metrics_path")]
-    #[schemars(regex(pattern = "^/[!-\"$-~]*$"), example = &"/metrics")]
-    pub metrics_path: String,
+    #[schemars(with = "String", regex(pattern = "^/[!-\"$-~]*$"), example = &"/metrics")]
+    pub metrics_path: PathQuery,
     /// Protocol of the page.
     #[serde(default)]
     pub scheme: Scheme,
-    /// Query parameters of the request.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(example = BTreeMap::from([("match", ["up"])]))]
-    pub params: BTreeMap<String, Vec<String>>,
+    /// Query parameters of the request. Their values may be secrets and are never shown.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    #[schemars(with = "BTreeMap<String, Vec<String>>", extend("x-secret" = true), example = BTreeMap::from([("match", ["up"])]))]
+    pub params: Params,
     /// Whether labels of the page win over labels of the target; otherwise those of the page get the prefix `exported_`.
     #[serde(default)]
     pub honor_labels: bool,
@@ -125,7 +126,7 @@ impl ScrapeConfig {
             scrape_timeout: None,
             metrics_path: metrics_path(),
             scheme: Scheme::Http,
-            params: BTreeMap::new(),
+            params: Params::default(),
             honor_labels: false,
             honor_timestamps: true,
             enable_compression: true,
@@ -146,8 +147,8 @@ fn one_minute() -> Duration {
     Duration::from_secs(60)
 }
 
-fn metrics_path() -> String {
-    "/metrics".into()
+fn metrics_path() -> PathQuery {
+    PathQuery("/metrics".into())
 }
 
 fn scrape_protocols() -> Vec<ScrapeProtocol> {

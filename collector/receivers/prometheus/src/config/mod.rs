@@ -7,11 +7,13 @@ mod address;
 mod check;
 mod error;
 mod file;
+mod query;
 mod target;
 
 pub use crate::protocol::ScrapeProtocol;
 pub use error::ConfigError;
 pub use file::{Scheme, ScrapeConfig, StaticConfig};
+pub use query::{Params, PathQuery};
 pub use target::{BODY_BYTES, ScrapeTarget, URL_INTERVAL, URL_JOB};
 
 #[cfg(test)]

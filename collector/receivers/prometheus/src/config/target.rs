@@ -3,9 +3,10 @@
 use super::address::{address_with_port, host_and_port};
 use super::error::{ConfigError, wrong};
 use super::file::ScrapeConfig;
+use super::query::PathQuery;
 use crate::ingest::PageLimits;
 use crate::protocol::ScrapeProtocol;
-use dichroic_model::text::encode_query;
+use dichroic_model::text::{encode_query, redact_url};
 use dichroic_model::{Attributes, Protocol, Runtime, SourceSpec};
 use hyper::Uri;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub struct ScrapeTarget {
     /// TCP port.
     pub port: u16,
     /// Path and query.
-    pub path: String,
+    pub path: PathQuery,
     /// Labels added to every series, without `job` and `instance`.
     pub labels: BTreeMap<String, String>,
     /// Time between two scrapes.
@@ -72,24 +73,34 @@ impl ScrapeTarget {
         };
         let uri: Uri = full
             .parse()
-            .map_err(|error| wrong("--scrape", format!("{url:?}: {error}"), help))?;
+            .map_err(|error| wrong("--scrape", format!("{:?}: {error}", redact_url(url)), help))?;
+        let shown = redact_url(url);
         if uri.scheme_str() != Some("http") {
-            return Err(wrong("--scrape", format!("unsupported scheme in {url:?}"), help));
+            return Err(wrong(
+                "--scrape",
+                format!("unsupported scheme in {shown:?}"),
+                help,
+            ));
         }
         let (host, port) = host_and_port(&uri)
-            .map_err(|problem| wrong("--scrape", format!("invalid URL {url:?}: {problem}"), help))?;
+            .map_err(|problem| wrong("--scrape", format!("invalid URL {shown:?}: {problem}"), help))?;
         let mut config = ScrapeConfig::new(URL_JOB);
         config.scrape_interval = URL_INTERVAL;
         let mut target = config.target(&address_with_port(&host, port), &BTreeMap::new(), URL_INTERVAL)?;
         if let Some(path) = uri.path_and_query().filter(|path| path.as_str() != "/") {
-            target.path = path.as_str().to_owned();
+            target.path = PathQuery(path.as_str().to_owned());
         }
         Ok(target)
     }
 
-    /// The URL that is scraped.
+    /// The URL that is scraped, without the values of its query.
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.path)
+        format!("http://{}{}", self.authority(), redact_url(self.path.as_str()))
+    }
+
+    /// The whole URL, which identifies the target and is never shown.
+    pub(crate) fn identity(&self) -> String {
+        format!("http://{}{}", self.authority(), self.path.as_str())
     }
 
     pub(crate) fn authority(&self) -> String {
@@ -112,7 +123,7 @@ impl ScrapeTarget {
             honor_labels: self.honor_labels,
             ..SourceSpec::new(
                 Protocol::Prometheus,
-                format!("{}\0{}\0{}", self.job, self.instance, self.url()).into_bytes(),
+                format!("{}\0{}\0{}", self.job, self.instance, self.identity()).into_bytes(),
             )
         }
     }
@@ -134,12 +145,13 @@ impl ScrapeConfig {
         let help = "write host:port; metrics_path and scheme set the rest of the URL";
         let uri: Uri = format!("http://{address}{}", self.path_and_query())
             .parse()
-            .map_err(|error| wrong("targets", format!("{address:?}: {error}"), help))?;
+            .map_err(|error| wrong("targets", format!("{:?}: {error}", redact_url(address)), help))?;
+        let invalid = || format!("invalid address {:?}", redact_url(address));
         if address.contains(['/', '?', '#', '@']) || address.is_empty() {
-            return Err(wrong("targets", format!("invalid address {address:?}"), help));
+            return Err(wrong("targets", invalid(), help));
         }
         let (host, port) = host_and_port(&uri)
-            .map_err(|problem| wrong("targets", format!("invalid address {address:?}: {problem}"), help))?;
+            .map_err(|problem| wrong("targets", format!("{}: {problem}", invalid()), help))?;
         let mut labels = labels.clone();
         // Prometheus too keeps these only for relabelling.
         labels.retain(|name, _| !name.starts_with("__"));
@@ -154,7 +166,7 @@ impl ScrapeConfig {
             instance,
             host,
             port,
-            path: self.path_and_query(),
+            path: PathQuery(self.path_and_query()),
             labels,
             interval: self.scrape_interval,
             timeout,
@@ -180,13 +192,14 @@ impl ScrapeConfig {
     }
 
     pub(super) fn path_and_query(&self) -> String {
-        let mut path = self.metrics_path.clone();
+        let mut path = self.metrics_path.as_str().to_owned();
         let pairs = self
             .params
+            .0
             .iter()
             .flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
         for (n, (name, value)) in pairs.enumerate() {
-            path.push(if n == 0 && !self.metrics_path.contains('?') {
+            path.push(if n == 0 && !self.metrics_path.as_str().contains('?') {
                 '?'
             } else {
                 '&'

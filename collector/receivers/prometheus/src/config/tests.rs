@@ -20,7 +20,7 @@ fn a_url_becomes_a_target() {
         "127.0.0.1:8000",
         "http://127.0.0.1:8000/metrics scrape 127.0.0.1:8000",
     );
-    check("http://worker/m?a=b", "http://worker:80/m?a=b scrape worker:80");
+    check("http://worker/m?a=b", "http://worker:80/m?a=*** scrape worker:80");
     check(
         "http://[::1]:9100/",
         "http://[::1]:9100/metrics scrape [::1]:9100",
@@ -28,6 +28,10 @@ fn a_url_becomes_a_target() {
     check(
         "https://worker",
         "--scrape: unsupported scheme in \"https://worker\"; write http://host:port/path",
+    );
+    check(
+        "https://user:pw@worker/m?key=x",
+        "--scrape: unsupported scheme in \"https://***@worker/m?key=***\"; write http://host:port/path",
     );
     assert!(ScrapeTarget::from_url("http://").is_err());
     assert!(ScrapeTarget::from_url("http://a:70000").is_err());
@@ -80,11 +84,33 @@ fn parameters_are_encoded() {
     let mut config = ScrapeConfig::new("j");
     config
         .params
+        .0
         .insert("match[]".into(), vec!["a b".into(), "c".into()]);
     assert_eq!(
         config.path_and_query(),
         "/metrics?match%5B%5D=a%20b&match%5B%5D=c"
     );
+}
+
+#[test]
+fn values_of_a_query_are_never_shown() {
+    let json = r#"{"job_name": "a", "metrics_path": "/m?key=hunter1", "params": {"token": ["hunter2"]},
+                   "static_configs": [{"targets": ["a:1"]}]}"#;
+    let config: ScrapeConfig = serde_json::from_str(json).expect("a valid config");
+    let target = &config.targets().expect("valid targets")[0];
+    assert_eq!(target.path.as_str(), "/m?key=hunter1&token=hunter2");
+    for shown in [
+        serde_json::to_string(&config).expect("JSON"),
+        format!("{config:?} {target:?} {target} {}", target.url()),
+    ] {
+        assert!(shown.contains("token") && !shown.contains("hunter"), "{shown}");
+    }
+    for address in ["user:hunter@a:1", "a:1/?hunter"] {
+        let json = format!(r#"{{"job_name": "a", "static_configs": [{{"targets": ["{address}"]}}]}}"#);
+        let config: ScrapeConfig = serde_json::from_str(&json).expect("a valid document");
+        let error = config.targets().expect_err("an invalid address").to_string();
+        assert!(!error.contains("hunter"), "{error}");
+    }
 }
 
 fn check_invalid(json: &str, expected: &str) {
