@@ -129,6 +129,11 @@ pub async fn resolve(host: &str, secure: bool) -> Result<HostAddress, Error> {
     }
 }
 
+/// Whether a host is written as an address that is not of this machine. Names are not resolved.
+pub fn is_address_elsewhere(host: &str) -> bool {
+    host.parse().is_ok_and(|address: IpAddr| !is_local(address))
+}
+
 fn is_unicast(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast()
 }

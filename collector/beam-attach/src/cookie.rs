@@ -1,8 +1,8 @@
 //! The cookie, which allows to run any code on the node. Read from a file that only its owner can read; never shown.
 
 use crate::error::Error;
+use crate::file::private;
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -105,22 +105,6 @@ impl Cookie {
         md5.update(&self.0);
         md5.update(challenge.to_string().as_bytes());
         md5.finalize().into()
-    }
-}
-
-/// Opens a file on which others have none of these permissions. The error is the reason.
-pub(crate) fn private(path: &Path, forbidden: u32, about: &str) -> Result<File, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    let meta = file.metadata().map_err(|e| e.to_string())?;
-    if !meta.is_file() {
-        return Err("is not a file".to_owned());
-    }
-    match meta.mode() & 0o777 {
-        mode if mode & forbidden != 0 => Err(format!(
-            "has mode {mode:04o}, which gives access to others{about}: chmod 0600 {}",
-            path.display()
-        )),
-        _ => Ok(file),
     }
 }
 

@@ -9,6 +9,7 @@
 //! | the steps on a node, in order | [`attach`], `beam-relay/src/dichroic_attach.erl` |
 //! | addresses of nodes | [`address`] |
 //! | sources of the cookie | [`cookie`] |
+//! | files by names from the configuration | [`file`] |
 //! | TLS trust and identity | [`tls`] |
 //! | the relay's connection to the collector | [`destination`] |
 //! | bytes on the connection | [`handshake`], [`connection`], [`term`] |
@@ -23,6 +24,7 @@ pub mod destination;
 pub mod discover;
 mod epmd;
 mod error;
+pub mod file;
 pub mod handshake;
 pub mod modules;
 pub mod term;

@@ -3,8 +3,8 @@
 //! The node's certificate is verified before anything is sent; the cookie is checked as well. Files are read at every connection, so
 //! that renewed certificates need no restart.
 
-use crate::cookie::private;
 use crate::error::Error;
+use crate::file::{open_regular, private};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
@@ -154,7 +154,7 @@ fn read(path: &Path, file: File) -> Result<Vec<u8>, Error> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = read(path, File::open(path).map_err(|e| wrong(path, &e.to_string()))?)?;
+    let text = read(path, open_regular(path).map_err(|e| wrong(path, &e.to_string()))?)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
