@@ -5,7 +5,7 @@ use super::values::present_section;
 use super::violation::Violation;
 use clap::ValueEnum;
 use dichroic_beam_attach::Error;
-use dichroic_beam_attach::address::{NodeName, PortLookup};
+use dichroic_beam_attach::address::{NodeName, PortLookup, is_address_elsewhere};
 use dichroic_beam_attach::attach::NodeTarget;
 use dichroic_beam_attach::cookie::CookieSources;
 use dichroic_beam_attach::destination::Destinations;
@@ -119,11 +119,20 @@ pub fn check(nodes: &[Attach], tcp: bool) -> Result<(), Violation> {
         let entry = KeyPath::of("receivers.beam.attach").item(at);
         let violation =
             |key: &str, message: &str, help: &str| Err(Violation::new(entry.clone().key(key), message, help));
-        if NodeName::parse(&node.node).is_err() {
+        let Ok(name) = NodeName::parse(&node.node) else {
             return violation(
                 "node",
                 &format!("invalid node name {:?}", node.node),
                 "write name@host, as node() returns it in the node",
+            );
+        };
+        if node.tls.is_none() && is_address_elsewhere(&name.host) {
+            let message =
+                "an address of another machine requires tls: the cookie would cross the network unencrypted";
+            return violation(
+                "node",
+                message,
+                "set tls.ca_file, or run the collector on that machine",
             );
         }
         if nodes[..at].iter().any(|other| other.node == node.node) {

@@ -1,9 +1,11 @@
 //! Errors of the configuration file: position, key, problem and remedy, each stated once.
 
 use super::expand::{ExpandError, Expanded};
+use super::input::InputError;
 use super::position::{Content, Index, KeyPath, Position};
 use super::schema::{self, Node};
 use super::violation::Violation;
+use dichroic_model::text::redact_url;
 use serde_saphyr::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
 use std::fmt;
 
@@ -25,7 +27,7 @@ pub struct ConfigError {
 pub enum Problem {
     /// The file cannot be read.
     #[error("cannot read the file: {0}")]
-    Unreadable(std::io::Error),
+    Unreadable(InputError),
     /// A `${…}` reference has no value.
     #[error("{0}")]
     Expand(ExpandError),
@@ -68,7 +70,7 @@ fn default_of(default: &Option<String>) -> String {
 
 impl ConfigError {
     /// A file that cannot be read.
-    pub fn unreadable(file: String, error: std::io::Error) -> Self {
+    pub fn unreadable(file: String, error: InputError) -> Self {
         ConfigError {
             file,
             position: None,
@@ -126,8 +128,8 @@ pub struct Source<'a> {
     pub file: &'a str,
     /// The file's text.
     pub text: &'a str,
-    /// The text with expanded references, which is read as YAML.
-    pub expanded: &'a Expanded,
+    /// The values of the text.
+    pub index: &'a Index,
 }
 
 /// Keys of Prometheus and of other collectors that this version does not support, with the alternative.
@@ -204,62 +206,72 @@ const SHOWN: usize = 60;
 /// Largest number of keys that are listed with a suggestion.
 const LISTED: usize = 16;
 
-/// Names of keys whose values are never printed.
+/// A line that contains this word is shown only with a masked value.
 const SECRET: &str = "token";
 /// A line that contains one of these is not shown: a mistyped or unknown key may have a secret as its value.
 const SUSPICIOUS: [&str; 5] = ["password", "passwd", "secret", "credential", "authorization"];
 /// Largest number of characters of a line that is shown.
 const LONGEST_LINE: usize = 200;
 
+/// Advice for text that is not YAML and has a reference on the line.
+const QUOTE: &str = "inside { } and [ ] quotes are needed around a reference: \"${env:NAME}\"";
+/// Advice for a reference where a list or a section is expected.
+const ONE_SCALAR: &str = "the value of a reference is one text, number, true or false";
+
 /// The context of an error of the reader.
 struct At<'a> {
-    index: &'a Index,
+    expanded: &'a Expanded,
     schema: Node<'a>,
     /// The reader's own position.
     given: Option<Position>,
 }
 
 impl Source<'_> {
-    /// An error in a `${…}` reference, positioned in the original file.
-    pub fn unexpanded(file: &str, text: &str, (at, error): (Position, ExpandError)) -> ConfigError {
+    /// An error in a `${…}` reference.
+    pub fn unexpanded(&self, (at, error): (Position, ExpandError)) -> ConfigError {
+        let help = Some(error.help());
+        self.error(KeyPath::default(), Some(at), Problem::Expand(error), help)
+    }
+
+    /// Text that is not YAML from a position on.
+    pub fn not_yaml(&self, at: Position, reason: String) -> ConfigError {
+        let line = self.text.lines().nth(at.line - 1).unwrap_or_default();
         ConfigError {
-            file: file.to_owned(),
+            file: self.file.to_owned(),
             position: Some(at),
             key: KeyPath::default(),
-            help: Some(error.help()),
-            problem: Problem::Expand(error),
-            line: text.lines().nth(at.line - 1).map(str::to_owned),
+            problem: Problem::Syntax(reason),
+            help: line.contains("${").then(|| QUOTE.to_owned()),
+            line: self.masked(at.line, mask_words),
         }
     }
 
     /// The error of a rule.
-    pub fn violated(&self, violation: Violation) -> ConfigError {
-        let index = Index::new(&self.expanded.text);
-        let position = nearest(&index, &violation.key);
-        let problem = Problem::Rule(violation.message);
-        self.error(&index, violation.key, position, problem, Some(violation.help))
+    pub fn violated(&self, expanded: &Expanded, violation: Violation) -> ConfigError {
+        let position = nearest(self.index, &violation.key);
+        let problem = Problem::Rule(expanded.as_written(&violation.message));
+        let help = expanded.as_written(&violation.help);
+        self.error(violation.key, position, problem, Some(help))
     }
 
     /// The error of the YAML reader at a path.
-    pub fn unread(&self, path: KeyPath, error: &YamlError) -> ConfigError {
+    pub fn unread(&self, expanded: &Expanded, path: KeyPath, error: &YamlError) -> ConfigError {
         let mut error = error;
         while let YamlError::WithSnippet { error: inner, .. } | YamlError::AliasError { error: inner, .. } =
             error
         {
             error = inner;
         }
-        let index = Index::new(&self.expanded.text);
         let document = schema::document();
-        let schema = Node::root(&document);
         let given = error.location().map(|at| Position {
             line: usize::try_from(at.line()).unwrap_or_default().max(1),
             column: usize::try_from(at.column()).unwrap_or_default().max(1),
             length: 1,
         });
         let at = At {
-            index: &index,
-            schema,
-            given,
+            expanded,
+            schema: Node::root(&document),
+            given: given.map(|at| expanded.source(at)),
         };
         match error {
             YamlError::SerdeUnknownField { field, expected, .. } => {
@@ -269,9 +281,20 @@ impl Source<'_> {
             YamlError::DuplicateMappingKey { key, .. } => {
                 self.duplicate_key(&at, path, key.as_deref().unwrap_or_default())
             }
-            YamlError::Message { msg, .. } if !path.0.is_empty() && !is_described(&index, &path, schema) => {
-                let position = nearest(&index, &path).or(given);
-                self.error(&index, path, position, Problem::Rule(msg.clone()), None)
+            YamlError::UnsupportedTag { tag, .. } => {
+                let position = at.given.or_else(|| nearest(self.index, &path));
+                let problem = Problem::Rule(format!("unsupported tag {tag:?}"));
+                self.error(path, position, problem, Some("remove the tag".to_owned()))
+            }
+            YamlError::Message { msg, .. }
+                if !path.0.is_empty() && !is_described(self.index, &path, at.schema) =>
+            {
+                let position = nearest(self.index, &path).or(at.given);
+                let message = match at.schema.get(&path).is_some_and(Node::is_secret) {
+                    true => "invalid value".to_owned(),
+                    false => expanded.as_written(msg),
+                };
+                self.error(path, position, Problem::Rule(message), None)
             }
             _ => self.invalid_value(&at, path, error),
         }
@@ -287,16 +310,16 @@ impl Source<'_> {
             _ => expected.to_vec(),
         };
         let key = section.key(field);
-        let position = at.index.get(&key).and_then(|node| node.key).or(at.given);
+        let position = self.index.get(&key).and_then(|node| node.key).or(at.given);
         let (problem, help) = unknown(field, &keys);
-        self.error(at.index, key, position, problem, Some(help))
+        self.error(key, position, problem, Some(help))
     }
 
     fn missing_key(&self, at: &At<'_>, path: KeyPath, field: &str) -> ConfigError {
-        let position = nearest(at.index, &path).or(at.given);
+        let position = nearest(self.index, &path).or(at.given);
         let key = at.schema.get(&path).and_then(|section| section.key(field));
         let help = key.map(|node| usage(field, node));
-        self.error(at.index, path.key(field), position, Problem::MissingKey, help)
+        self.error(path.key(field), position, Problem::MissingKey, help)
     }
 
     fn duplicate_key(&self, at: &At<'_>, path: KeyPath, key: &str) -> ConfigError {
@@ -308,84 +331,148 @@ impl Source<'_> {
             length: key.chars().count().max(1),
             ..given
         });
-        let first = at.index.get(&path).and_then(|node| node.key);
+        let first = self.index.get(&path).and_then(|node| node.key);
         let help = first.map(|first| format!("remove one of the two; the first is on line {}", first.line));
-        self.error(at.index, path, position, Problem::DuplicateKey, help)
+        self.error(path, position, Problem::DuplicateKey, help)
     }
 
     fn invalid_value(&self, at: &At<'_>, path: KeyPath, error: &YamlError) -> ConfigError {
-        match (at.index.get(&path), at.schema.get(&path)) {
+        match (self.index.get(&path), at.schema.get(&path)) {
             (Some(found), Some(node)) if !is_syntax(error) => {
                 let default = node.default().filter(|value| !value.is_object());
+                let secret = node.is_secret() && matches!(found.content, Content::Scalar(_));
                 let problem = Problem::Value {
-                    found: match self.expanded.is_reference(found.value) {
-                        // The value may be secret.
-                        true => "(the value of a reference)".to_owned(),
+                    found: match secret {
+                        true => "(not shown)".to_owned(),
                         false => found_value(&found.content),
                     },
                     expected: node.expected(),
                     default: default.map(schema::yaml),
                 };
-                let help = path.last_key().map(|key| usage(key, node));
-                let position = Some(found.value);
-                self.error(at.index, path, position, problem, help)
+                let help = match &found.content {
+                    Content::Scalar(text) if text.contains("${") && !node.is_scalar() => {
+                        Some(ONE_SCALAR.to_owned())
+                    }
+                    _ => path.last_key().map(|key| usage(key, node)),
+                };
+                self.error(path, Some(found.value), problem, help)
             }
             _ => {
-                let problem = Problem::Syntax(DefaultMessageFormatter.format_message(error).into_owned());
-                self.error(&Index::default(), KeyPath::default(), at.given, problem, None)
+                let reason = DefaultMessageFormatter.format_message(error);
+                let at_start = Position {
+                    line: 1,
+                    column: 1,
+                    length: 1,
+                };
+                self.not_yaml(at.given.unwrap_or(at_start), at.expanded.as_written(&reason))
             }
         }
     }
 
     fn error(
         &self,
-        index: &Index,
         key: KeyPath,
         position: Option<Position>,
         problem: Problem,
         help: Option<String>,
     ) -> ConfigError {
-        let position = position.map(|at| self.expanded.source(at));
         ConfigError {
             file: self.file.to_owned(),
             position,
             key,
             problem,
             help,
-            line: position.and_then(|at| self.line(at.line, index)),
+            line: position.and_then(|at| {
+                let mask = |line: &mut Vec<char>| self.mask_secrets(at.line, line);
+                self.masked(at.line, mask)
+            }),
         }
     }
 
-    /// A line of the file with the values of secret keys masked to its end; none when it may hold another secret or is long.
-    fn line(&self, number: usize, index: &Index) -> Option<String> {
+    /// A line of the file, masked; none when it may still hold a secret or is long.
+    fn masked(&self, number: usize, mask: impl FnOnce(&mut Vec<char>) -> bool) -> Option<String> {
         let line = self.text.lines().nth(number - 1)?;
-        let mut masked: Vec<char> = line.chars().collect();
-        if masked.len() > LONGEST_LINE {
+        let mut shown: Vec<char> = line.chars().collect();
+        if shown.len() > LONGEST_LINE {
             return None;
         }
-        let mut is_masked = false;
-        for node in index.named(SECRET).filter(|node| node.value.line == number) {
-            let at = self.expanded.source(node.value);
-            let scalar = matches!(node.content, Content::Scalar(_));
-            let end = if scalar {
-                (at.column - 1 + at.length).min(masked.len())
-            } else {
-                masked.len()
-            };
-            masked[(at.column - 1).min(end)..end].fill('*');
-            is_masked = true;
+        if let Some(comment) = self.index.comments.iter().find(|at| at.line == number) {
+            shown.truncate(comment.column - 1);
         }
-        let text: String = masked.into_iter().collect();
+        let has_secret = mask(&mut shown);
+        let text: String = shown.into_iter().collect();
+        let text = text.trim_end();
         let words = text.to_ascii_lowercase();
-        let suspicious = SUSPICIOUS.iter().any(|word| words.contains(word)) || has_userinfo(&text);
-        (!suspicious && (is_masked || !line.contains(SECRET))).then_some(text)
+        let suspicious = SUSPICIOUS.iter().any(|word| words.contains(word)) || has_userinfo(text);
+        (!suspicious && (has_secret || !text.contains(SECRET))).then(|| text.to_owned())
     }
+
+    /// Masks the values of keys that are secret or unknown: a mistyped key may have a secret as its value. Returns whether there is one.
+    fn mask_secrets(&self, number: usize, line: &mut [char]) -> bool {
+        let document = schema::document();
+        let root = Node::root(&document);
+        let hidden = |path: &KeyPath| {
+            let nodes = (0..=path.0.len()).map(|length| root.get(&KeyPath(path.0[..length].to_vec())));
+            !nodes
+                .into_iter()
+                .all(|node| node.is_some_and(|node| !node.is_secret()))
+        };
+        let mut has_secret = false;
+        for (_, node) in self
+            .index
+            .on_line(number)
+            .filter(|(path, node)| hidden(path) || is_secret_url(&node.content))
+        {
+            has_secret = true;
+            if matches!(&node.content, Content::Scalar(text) if is_reference(text)) {
+                continue;
+            }
+            let start = match node.value.line == number {
+                true => node.value.column - 1,
+                false => 0,
+            };
+            let end = match node.end.0 == number {
+                true => node.end.1 - 1,
+                false => line.len(),
+            };
+            let end = end.min(line.len());
+            line[start.min(end)..end].fill('*');
+        }
+        has_secret
+    }
+}
+
+/// Whether the text is one reference without a default, which is not a secret.
+fn is_reference(text: &str) -> bool {
+    let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| !inner.contains(['$', '{', '}']) && !inner.contains(":-"))
+}
+
+/// Masks every word that is not a key of the schema: in text that is not YAML any of them may be a value.
+fn mask_words(line: &mut Vec<char>) -> bool {
+    let document = schema::document();
+    let is_word = |c: &char| c.is_alphanumeric() || "_-.$%&@/+=~".contains(*c);
+    let mut at = 0;
+    while at < line.len() {
+        let length = line[at..].iter().take_while(|c| is_word(c)).count();
+        let word: String = line[at..at + length].iter().collect();
+        if !word.chars().all(|c| c == '-') && !Node::root(&document).names(&word) {
+            line[at..at + length].fill('*');
+        }
+        at += length + 1;
+    }
+    true
 }
 
 /// Whether a URL in the text may have a user and a password, or a query, which may hold a key.
 fn has_userinfo(text: &str) -> bool {
     text.split_once("://")
         .is_some_and(|(_, rest)| rest.contains(['@', '?']))
+}
+
+/// Whether a value is a URL, or a part of one, with a user or a query.
+fn is_secret_url(content: &Content) -> bool {
+    matches!(content, Content::Scalar(text) if redact_url(text) != text.as_str())
 }
 
 /// Errors of the reader that are not about one value.
@@ -453,7 +540,7 @@ fn found_value(content: &Content) -> String {
         Content::Alias => "(an alias)".to_owned(),
         Content::Scalar(text) if text.is_empty() => "(empty)".to_owned(),
         // A password or a key may be in it.
-        Content::Scalar(text) if has_userinfo(text) => "(a URL with a user or a query)".to_owned(),
+        content if is_secret_url(content) => "(a URL with a user or a query)".to_owned(),
         Content::Scalar(text) if text.parse::<f64>().is_ok() => text.to_owned(),
         Content::Scalar(text) if text.chars().count() > SHOWN => {
             format!("{:?}…", text.chars().take(SHOWN).collect::<String>())

@@ -3,9 +3,9 @@
 use super::position::KeyPath;
 use super::values::{Listen, Secret, present_secret};
 use super::violation::Violation;
+use dichroic_beam_attach::file::open_regular;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -122,15 +122,8 @@ impl LocalTcp {
 /// Reads the token in a file that only its owner can read.
 pub fn read_token(path: &Path) -> Result<Secret, TokenError> {
     let unreadable = |error: std::io::Error| TokenError::Unreadable(path.to_owned(), error.to_string());
-    let file = File::open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
-    if !meta.is_file() {
-        return Err(TokenError::Unreadable(
-            path.to_owned(),
-            "not a regular file".to_owned(),
-        ));
-    }
-    let mode = meta.mode() & 0o777;
+    let file = open_regular(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(TokenError::Mode(path.to_owned(), mode));
     }

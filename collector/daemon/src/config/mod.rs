@@ -1,13 +1,14 @@
 //! The configuration file: its types, how it is read and checked, and errors with position, key and advice.
 //!
 //! The defaults of [`types`] are the whole configuration of `dichroic run` without a file. A file may contain exactly the keys of
-//! these types. Reading goes through [`expand`] (references), YAML and the types (values and ranges) and [`check`] (rules between
-//! keys); each failure becomes one [`ConfigError`].
+//! these types. Reading goes through [`input`] (bounded in size and time), [`position`] (the values of the YAML text), [`expand`]
+//! (references in values), the types (values and ranges) and [`check`] (rules between keys); each failure becomes one [`ConfigError`].
 
 pub mod attach;
 mod check;
 pub mod error;
 pub mod expand;
+pub mod input;
 pub mod loaded;
 pub mod local_tcp;
 pub mod own_endpoint;
@@ -27,13 +28,18 @@ pub use error::ConfigError;
 pub use types::{Admin, Config, Security};
 
 use error::Source;
-use expand::{Expanded, System};
+use expand::{Lookup, System};
+use input::{READ_TIME, read_any};
 use local_tcp::TokenError;
-use position::{KeyPath, Segment};
+use position::{Index, KeyPath, Segment};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Instant;
 use values::Secret;
+
+/// Largest configuration file, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
 
 impl Security {
     /// Address and token of `local_tcp`, unless it is off.
@@ -46,10 +52,10 @@ impl Security {
     }
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file, which may be a pipe.
 pub fn load(path: &Path) -> Result<Config, Box<ConfigError>> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match read_any(path, MAX_BYTES, Instant::now() + READ_TIME) {
         Ok(text) => parse(&text, &name),
         Err(error) => Err(Box::new(ConfigError::unreadable(name, error))),
     }
@@ -57,25 +63,37 @@ pub fn load(path: &Path) -> Result<Config, Box<ConfigError>> {
 
 /// Reads and checks the text of a file; `file` is its name in errors.
 pub fn parse(text: &str, file: &str) -> Result<Config, Box<ConfigError>> {
-    let expanded = expand::expand(text, &System).map_err(|error| Source::unexpanded(file, text, error))?;
+    parse_with(text, file, &System::new())
+}
+
+fn parse_with(text: &str, file: &str, lookup: &dyn Lookup) -> Result<Config, Box<ConfigError>> {
+    let index = Index::new(text);
     let source = Source {
         file,
         text,
-        expanded: &expanded,
+        index: &index,
     };
-    let config = read(&expanded).map_err(|failed| source.unread(failed.0, &failed.1))?;
-    check::check(&config).map_err(|violation| source.violated(violation))?;
+    if let Some(broken) = &index.broken {
+        return Err(Box::new(source.not_yaml(broken.at, broken.reason.clone())));
+    }
+    let expanded = expand::expand(text, &index.scalars, lookup).map_err(|error| source.unexpanded(error))?;
+    let config = read(&expanded.text).map_err(|failed| source.unread(&expanded, failed.0, &failed.1))?;
+    check::check(&config).map_err(|violation| source.violated(&expanded, violation))?;
     Ok(config)
 }
 
-fn read(expanded: &Expanded) -> Result<Config, Box<(KeyPath, serde_saphyr::Error)>> {
-    let text = &expanded.text;
+fn read(text: &str) -> Result<Config, Box<(KeyPath, serde_saphyr::Error)>> {
     let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(is_blank) {
         return Ok(Config::default());
     }
+    let options = serde_saphyr::options! {
+        reject_unsupported_tags: true,
+        // The text has values of references in it.
+        with_snippet: false,
+    };
     let mut track = serde_path_to_error::Track::new();
-    let config = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+    let config = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         Config::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
     });
     config.map_err(|error| Box::new((key_path(&track.path()), error)))

@@ -1,9 +1,11 @@
 //! Positions of the keys and values of a YAML text by key path, so that errors can point at them.
 
 use dichroic_model::text::escape_control;
-use serde_saphyr::granit_parser::{Event, Parser, Span};
+pub use serde_saphyr::granit_parser::ScalarStyle;
+use serde_saphyr::granit_parser::{Event, Parser, ScanError, Span};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// One step from a section to a value in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +100,8 @@ pub struct Node {
     pub key: Option<Position>,
     /// Position of the value, or of its start if it has several lines.
     pub value: Position,
+    /// Its last line, and the column after its last character.
+    pub end: (usize, usize),
     /// What the value is.
     pub content: Content,
 }
@@ -115,9 +119,41 @@ pub enum Content {
     Alias,
 }
 
+/// A scalar that is a value, not a key.
+#[derive(Debug)]
+pub struct Scalar {
+    /// Its text, without quotes and escapes.
+    pub text: String,
+    /// Where it is written, with its quotes.
+    pub bytes: Range<usize>,
+    /// The same in characters.
+    pub position: Position,
+    /// How it is written.
+    pub style: ScalarStyle,
+}
+
+/// Where a text stops to be YAML, and why.
+#[derive(Debug)]
+pub struct Broken {
+    /// The position that the parser reports.
+    pub at: Position,
+    /// Why.
+    pub reason: String,
+}
+
 /// All values of a YAML text by their paths. Invalid YAML is indexed up to the error.
 #[derive(Debug, Default)]
-pub struct Index(BTreeMap<KeyPath, Node>);
+pub struct Index {
+    nodes: BTreeMap<KeyPath, Node>,
+    /// Values in the order of the text.
+    pub scalars: Vec<Scalar>,
+    /// Where comments begin.
+    pub comments: Vec<Position>,
+    /// The error that ended the text early.
+    pub broken: Option<Broken>,
+    /// Containers that are open in a key which is not a scalar.
+    in_key: usize,
+}
 
 impl Index {
     /// Reads the text. Values of aliases and merge keys have only the paths of their definitions.
@@ -125,43 +161,85 @@ impl Index {
         let mut index = Index::default();
         let mut parser = Parser::new_from_str(text);
         let mut open: Vec<Open> = Vec::new();
-        while let Some(Ok((event, span))) = parser.next_event() {
+        while let Some(event) = parser.next_event() {
             match event {
-                Event::Scalar(text, ..) => {
-                    index.value(&mut open, &span, Content::Scalar(text.into_owned()), None)
+                Ok((event, span)) => index.event(&mut open, event, &span),
+                Err(error) => {
+                    index.broken = Some(broken(&error));
+                    break;
                 }
-                Event::Alias(_) => index.value(&mut open, &span, Content::Alias, None),
-                Event::MappingStart(..) => {
-                    index.value(&mut open, &span, Content::Section, Some(Kind::Mapping(None)))
-                }
-                Event::SequenceStart(..) => index.value(&mut open, &span, Content::List, Some(Kind::List(0))),
-                Event::MappingEnd | Event::SequenceEnd => {
-                    open.pop();
-                    if let Some(outer) = open.last_mut() {
-                        outer.advance();
-                    }
-                }
-                _ => {}
             }
         }
         index
     }
 
-    /// The value at a path.
-    pub fn get(&self, path: &KeyPath) -> Option<&Node> {
-        self.0.get(path)
+    fn event(&mut self, open: &mut Vec<Open>, event: Event<'_>, span: &Span) {
+        let ends = matches!(event, Event::MappingEnd | Event::SequenceEnd);
+        match event {
+            Event::Comment(..) => self.comments.push(position(span)),
+            // Keys that are lists or mappings have no path.
+            Event::MappingStart(..) | Event::SequenceStart(..) if self.in_key > 0 => self.in_key += 1,
+            _ if self.in_key > 0 => {
+                self.in_key -= usize::from(ends);
+                if self.in_key == 0
+                    && let Some(outer) = open.last_mut()
+                {
+                    outer.name(String::new(), position(span));
+                }
+            }
+            Event::MappingStart(..) | Event::SequenceStart(..)
+                if open.last().is_some_and(Open::expects_key) =>
+            {
+                self.in_key = 1;
+            }
+            Event::Scalar(name, ..) if open.last().is_some_and(Open::expects_key) => {
+                if let Some(outer) = open.last_mut() {
+                    outer.name(name.into_owned(), position(span));
+                }
+            }
+            Event::Scalar(text, style, ..) => {
+                let text = text.into_owned();
+                self.scalars.extend(span.byte_range().map(|bytes| Scalar {
+                    text: text.clone(),
+                    bytes,
+                    position: position(span),
+                    style,
+                }));
+                self.value(open, span, Content::Scalar(text), None);
+            }
+            Event::Alias(_) if open.last().is_some_and(Open::expects_key) => {
+                if let Some(outer) = open.last_mut() {
+                    outer.name(String::new(), position(span));
+                }
+            }
+            Event::Alias(_) => self.value(open, span, Content::Alias, None),
+            Event::MappingStart(..) => self.value(open, span, Content::Section, Some(Kind::Mapping(None))),
+            Event::SequenceStart(..) => self.value(open, span, Content::List, Some(Kind::List(0))),
+            _ if ends => {
+                open.pop();
+                if let Some(outer) = open.last_mut() {
+                    outer.advance();
+                }
+            }
+            _ => {}
+        }
     }
 
-    /// Values of keys of this name.
-    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Node> {
-        self.0
-            .iter()
-            .filter(move |(path, _)| path.last_key() == Some(name))
-            .map(|(_, node)| node)
+    /// The value at a path.
+    pub fn get(&self, path: &KeyPath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// Scalars and aliases that are wholly or partly on a line, with their paths.
+    pub fn on_line(&self, line: usize) -> impl Iterator<Item = (&KeyPath, &Node)> {
+        self.nodes.iter().filter(move |(_, node)| {
+            matches!(node.content, Content::Scalar(_) | Content::Alias)
+                && (node.value.line..=node.end.0).contains(&line)
+        })
     }
 
     fn value(&mut self, open: &mut Vec<Open>, span: &Span, content: Content, opens: Option<Kind>) {
-        let (path, key) = match open.last_mut() {
+        let (path, key) = match open.last() {
             None => (KeyPath::default(), None),
             Some(Open {
                 path,
@@ -169,24 +247,16 @@ impl Index {
             }) => (path.clone().item(*at), None),
             Some(Open {
                 path,
-                kind: Kind::Mapping(Some((key, position))),
-            }) => (path.clone().key(key), Some(*position)),
-            Some(Open {
-                kind: Kind::Mapping(key @ None),
-                ..
-            }) => {
-                // A key that is not a scalar gets an empty name.
-                let name = match content {
-                    Content::Scalar(name) => name,
-                    _ => String::new(),
-                };
-                *key = Some((name, position(span)));
-                return;
-            }
+                kind: Kind::Mapping(key),
+            }) => match key {
+                Some((key, position)) => (path.clone().key(key), Some(*position)),
+                None => (path.clone().key(""), None),
+            },
         };
-        self.0.entry(path.clone()).or_insert(Node {
+        self.nodes.entry(path.clone()).or_insert(Node {
             key,
             value: position(span),
+            end: (span.end.line(), span.end.col() + 1),
             content,
         });
         match opens {
@@ -197,6 +267,17 @@ impl Index {
                 }
             }
         }
+    }
+}
+
+fn broken(error: &ScanError) -> Broken {
+    Broken {
+        at: Position {
+            line: error.marker().line().max(1),
+            column: error.marker().col() + 1,
+            length: 1,
+        },
+        reason: error.kind().to_string(),
     }
 }
 
@@ -214,6 +295,18 @@ enum Kind {
 }
 
 impl Open {
+    /// Whether the next scalar is a key.
+    fn expects_key(&self) -> bool {
+        matches!(self.kind, Kind::Mapping(None))
+    }
+
+    /// A key has been read.
+    fn name(&mut self, name: String, at: Position) {
+        if let Kind::Mapping(key) = &mut self.kind {
+            *key = Some((name, at));
+        }
+    }
+
     /// A value has been read.
     fn advance(&mut self) {
         match &mut self.kind {

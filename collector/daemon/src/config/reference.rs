@@ -18,7 +18,10 @@ const HEAD: &str = "\
   number of bytes; as in Prometheus, `KB`, `MB` and `GB` are the same as `KiB`, `MiB` and `GiB`.
 - **Addresses** are `HOST:PORT` with a numeric host; `false` switches a listener off.
 - A section without content has all its defaults.
-- `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` are replaced in every value; `$$` is a dollar sign.
+- `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` are replaced in scalar values, never in keys; `$$` is a dollar sign. A value
+  is text, a number, or true or false, as its key needs it, never a list or a section. Inside `{ }` and `[ ]` YAML needs quotes around a
+  reference: `{ token: \"${env:NAME}\" }`. `PATH` is a regular file of at most 64 KiB with one line; all files are read within 5 s.
+- Tokens, values of `params`, and users and queries of URLs are never printed or logged, and errors show the file as it is written.
 - SIGHUP reads the file again. `receivers.prometheus`, `receivers.beam`, `metrics` and `exporters.stream` take effect at once; other
   changes need a restart, and a log line names them. A file with a mistake is rejected, and the configuration in effect is kept.
 ";

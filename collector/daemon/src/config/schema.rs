@@ -3,7 +3,7 @@
 
 use super::position::{KeyPath, Segment};
 use super::types::Config;
-use super::values::EXPECTED;
+use super::values::{EXPECTED, SECRET};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
@@ -73,7 +73,10 @@ impl<'a> Node<'a> {
 
     /// The schema of a list's items.
     pub fn items(self) -> Option<Self> {
-        self.inner.get("items").map(|schema| self.at(schema))
+        let list = |schema: &'a Value| schema.get("items");
+        let alternatives = self.inner.get("oneOf").and_then(Value::as_array);
+        let items = list(self.inner).or_else(|| alternatives?.iter().find_map(list));
+        items.map(|schema| self.at(schema))
     }
 
     /// The names of the keys of a section, in the order of the types.
@@ -118,6 +121,36 @@ impl<'a> Node<'a> {
             .get("examples")
             .or_else(|| self.inner.get("examples"))?;
         examples.as_array()?.first()
+    }
+
+    /// Whether some section has a key of this name.
+    pub fn names(self, key: &str) -> bool {
+        fn any(schema: &Value, key: &str) -> bool {
+            let named = |map: &serde_json::Map<String, Value>| {
+                let properties = map.get("properties");
+                properties.is_some_and(|all| all.get(key).is_some()) || map.values().any(|one| any(one, key))
+            };
+            match schema {
+                Value::Object(map) => named(map),
+                Value::Array(items) => items.iter().any(|one| any(one, key)),
+                _ => false,
+            }
+        }
+        any(self.root, key)
+    }
+
+    /// Whether a text, a number or a truth value is written here, not a list or a section.
+    pub fn is_scalar(self) -> bool {
+        let kinds = self.inner.get("type");
+        !["array", "object"]
+            .iter()
+            .any(|kind| kinds.is_some_and(|kinds| kinds == kind))
+    }
+
+    /// Whether values here, and everything below, are never shown.
+    pub fn is_secret(self) -> bool {
+        let marked = |schema: &Value| schema.get(SECRET).is_some_and(|secret| secret == true);
+        marked(self.outer) || marked(self.inner)
     }
 
     /// Whether the schema states in words what may be written.

@@ -180,7 +180,7 @@ f.yaml:2:3: receivers.otpl: unknown key
         "limits: { replay: 5MiB }\n",
         r"
 f.yaml:1:11: limits.replay: unknown key
-  1 | limits: { replay: 5MiB }
+  1 | limits: { replay: **** }
     |           ^^^^^^
   help: did you mean replay_bytes or replay_time? The keys here are in_flight, label_value, labels, lease_time, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
 ",
@@ -189,7 +189,7 @@ f.yaml:1:11: limits.replay: unknown key
         "zebra: 1\n",
         r"
 f.yaml:1:1: zebra: unknown key
-  1 | zebra: 1
+  1 | zebra: *
     | ^^^^^
   help: the keys here are admin, exporters, limits, metrics, receivers, security, telemetry
 ",
@@ -225,7 +225,7 @@ f.yaml:2:1: limits: duplicate key
         "receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_intervall: 5s }] } }\n",
         r"
 f.yaml:1:60: receivers.prometheus.scrape_configs[0].scrape_intervall: unknown key
-  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_intervall: 5s }] } }
+  1 | receivers: { prometheus: { scrape_configs: [{ job_name: a, scrape_intervall: ** }] } }
     |                                                            ^^^^^^^^^^^^^^^^
   help: did you mean scrape_interval?
 ",
@@ -234,7 +234,7 @@ f.yaml:1:60: receivers.prometheus.scrape_configs[0].scrape_intervall: unknown ke
         "metrics:\n  definitions:\n    - { name: a.b, type: counter, evnt: x }\n",
         r"
 f.yaml:3:35: metrics.definitions[0].evnt: unknown key
-  3 |     - { name: a.b, type: counter, evnt: x }
+  3 |     - { name: a.b, type: counter, evnt: * }
     |                                   ^^^^
   help: did you mean event?
 ",
@@ -352,25 +352,24 @@ fn invalid_yaml_and_references_are_reported_at_their_position() {
     check(
         "a: [1\n",
         r"
-f.yaml:1:1: a: unknown key
-  1 | a: [1
-    | ^
-  help: the keys here are admin, exporters, limits, metrics, receivers, security, telemetry
+f.yaml:1:4: invalid YAML: unclosed bracket '['
+  1 | *: [*
+    |    ^
 ",
     );
     check(
         "limits:\n\tseries: 1\n",
         r"
 f.yaml:2:2: invalid YAML: tabs disallowed within this context (block indentation)
-  2 | 	series: 1
+  2 | 	series: *
     |  ^
 ",
     );
     check(
         "limits: *other\n",
         r"
-f.yaml:1:9: invalid YAML: alias references unknown anchor
-  1 | limits: *other
+f.yaml:1:9: invalid YAML: while parsing node, found unknown anchor
+  1 | limits: ******
     |         ^
 ",
     );
@@ -386,7 +385,7 @@ f.yaml:1:20: environment variable DICHROIC_TEST_UNSET is not set
     check(
         "limits: { series: '${env:DICHROIC_TEST_UNSET:-x}', sources: -1 }\n",
         r#"
-f.yaml:1:19: limits.series: invalid value (the value of a reference): expected an integer from 1 to 4294967295 (default 1000000)
+f.yaml:1:19: limits.series: invalid value "${env:DICHROIC_TEST_UNSET:-x}": expected an integer from 1 to 4294967295 (default 1000000)
   1 | limits: { series: '${env:DICHROIC_TEST_UNSET:-x}', sources: -1 }
     |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   help: largest number of series in the store; for example `series: 100000`
@@ -721,10 +720,161 @@ fn secrets_are_redacted_when_the_configuration_is_printed() {
     );
 }
 
+/// References to these variables in the tests below.
+struct Variables;
+
+impl Lookup for Variables {
+    fn env(&self, name: &str) -> Option<String> {
+        let value = match name {
+            "N" => "1000",
+            "TRUE" => "true",
+            "SPAN" => "30s",
+            "LIST" => "[vm]",
+            "TOKEN" => "SECRETX\"x: [0123",
+            "INJECT" => "SECRETX0123456789\", listen: \"0.0.0.0:1",
+            "MODE" => "SECRETX",
+            "PATH" => "SECRETX no path",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    fn file(&self, _: &str) -> Result<String, String> {
+        Err("no file".to_owned())
+    }
+}
+
+fn with_variables(text: &str) -> Result<Config, Box<ConfigError>> {
+    parse_with(text, "f.yaml", &Variables)
+}
+
+#[test]
+fn a_reference_takes_the_type_of_its_key() {
+    for text in [
+        "limits: { series: '${env:N}' }",
+        "limits:\n  series: ${env:N}",
+        "limits:\n  series: ${env:UNSET:-1000}",
+        "limits:\n  series:\n    ${env:N}",
+    ] {
+        assert_eq!(with_variables(text).unwrap().limits.series.0, 1000, "{text}");
+    }
+    let config = with_variables(
+        "receivers:\n  prometheus:\n    scrape_configs:\n      - job_name: ${env:N}\n        sample_limit: \"${env:N}\"\n        honor_labels: ${env:TRUE}\n        scrape_interval: ${env:SPAN}\n",
+    )
+    .unwrap();
+    let job = &config.receivers.prometheus.scrape_configs[0];
+    let read = (
+        job.job_name.as_str(),
+        job.sample_limit,
+        job.honor_labels,
+        job.scrape_interval.as_secs(),
+    );
+    assert_eq!(read, ("1000", 1000, true, 30));
+}
+
+#[test]
+fn a_value_cannot_inject_keys_lists_or_sections() {
+    let config = with_variables("admin: { token: \"${env:INJECT}\" }").unwrap();
+    assert_eq!(config.admin.listen, LOOPBACK(9465));
+    assert_eq!(config.admin.token.unwrap().0, Variables.env("INJECT").unwrap());
+    let check = |text: &str, expected: &str| {
+        assert_eq!(
+            with_variables(text).expect_err(text).report(),
+            expected.trim(),
+            "{text}"
+        );
+    };
+    check(
+        "metrics:\n  packs: ${env:LIST}\n",
+        r#"
+f.yaml:2:10: metrics.packs: invalid value "${env:LIST}": expected auto, or a list of packs such as [vm, phoenix] (default auto)
+  2 |   packs: ${env:LIST}
+    |          ^^^^^^^^^^^
+  help: packs in use: `auto` for all of them, or a list of names; for example `packs: [vm, phoenix, ecto]`
+"#,
+    );
+    check(
+        "receivers:\n  beam:\n    ecto_prefixes: ${env:LIST}\n",
+        r#"
+f.yaml:3:20: receivers.beam.ecto_prefixes: invalid value "${env:LIST}": expected a list of text (default [])
+  3 |     ecto_prefixes: ${env:LIST}
+    |                    ^^^^^^^^^^^
+  help: the value of a reference is one text, number, true or false
+"#,
+    );
+    let error = with_variables("\"${env:N}\": 1").unwrap_err().to_string();
+    assert_eq!(error, "f.yaml:1:1: ${env:N}: unknown key");
+}
+
+#[test]
+fn a_reference_that_yaml_cannot_read_without_quotes_is_answered_with_quotes() {
+    for text in [
+        "limits: { series: ${env:N} }\n",
+        "admin: { token: ${env:TOKEN} }\n",
+    ] {
+        let report = with_variables(text).unwrap_err().report();
+        assert!(
+            report.contains("quotes are needed around a reference"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn errors_show_the_file_as_it_is_written() {
+    for text in [
+        "admin:\n  token: ${env:TOKEN}\n  listen: ${env:TOKEN}\n",
+        "admin: { token: '${env:TOKEN}', zebra: 1 }\n",
+        "security: { local_socket: { mode: '${env:MODE}' } }\n",
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, metrics_path: '${env:PATH}' }] } }\n",
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, static_configs: [{ targets: ['${env:PATH}'] }] }] } }\n",
+        "telemetry: { otlp: { endpoint: 'http://${env:PATH}' } }\n",
+        "metrics: { packs: ['${env:MODE}'] }\n",
+        "receivers: { beam: { attach: [{ node: '${env:PATH}' }] } }\n",
+        "admin:\n  token: ${env:TOKEN}\n\tlisten: x\n",
+    ] {
+        let error = with_variables(text).expect_err(text);
+        let shown = format!("{} {:?} {:?}", error.report(), error, error.help());
+        assert!(!shown.contains("SECRETX"), "{text}{shown}");
+    }
+}
+
+#[test]
+fn a_tag_that_yaml_does_not_define_is_refused() {
+    for text in [
+        "limits: !foo { series: 5 }\n",
+        "admin: { token: !vault 0123456789abcdef }\n",
+        "!foo limits: {}\n",
+    ] {
+        let error = parse(text, "f.yaml").unwrap_err().to_string();
+        assert!(error.contains("tag"), "{error}");
+    }
+    assert!(parse("limits: !!map { series: !!int 5 }\n", "f.yaml").is_ok());
+}
+
+#[test]
+fn an_address_of_another_machine_requires_tls() {
+    let attach = |node: &str, tls: &str| {
+        parse(
+            &format!("receivers: {{ beam: {{ attach: [{{ node: '{node}'{tls} }}] }} }}\n"),
+            "f.yaml",
+        )
+    };
+    for node in ["a@192.0.2.7", "a@2001:db8::1"] {
+        let error = attach(node, "").unwrap_err().to_string();
+        assert!(
+            error.contains("receivers.beam.attach[0].node: an address of another machine requires tls"),
+            "{error}"
+        );
+        assert!(attach(node, ", tls: { ca_file: /ca.pem }").is_ok());
+    }
+    assert!(attach("a@127.0.0.1", "").is_ok() && attach("a@shop.internal", "").is_ok());
+}
+
 #[test]
 fn errors_do_not_show_lines_that_may_hold_a_secret() {
     let hidden = |text: &str| {
-        let shown = parse(text, "f.yaml").unwrap_err().to_string();
+        let shown = parse(text, "f.yaml").unwrap_err().report();
         assert!(!shown.contains("SECRETX"), "{shown}");
     };
     hidden("admin: { token: [SECRETX] }\n");
@@ -734,6 +884,19 @@ fn errors_do_not_show_lines_that_may_hold_a_secret() {
         "receivers: { prometheus: { scrape_configs: [{ job_name: a, proxy_url: 'http://user:SECRETX@a' }] } }\n",
     );
     hidden("telemetry: { otlp: { endpoint: 'http://a/?key=SECRETX', port: 1 } }\n");
+    hidden("tokn: SECRETX\n");
+    hidden("admin: { pass: [a, SECRETX] }\n");
+    hidden("admin: { pass: { a: SECRETX } }\n");
+    hidden("admin:\n  listen: 'SECRETX\n");
+    hidden("limits: { series: x } # SECRETX\n");
+    hidden("receivers: [SECRETX]\n");
+    hidden(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, params: { key: [SECRETX] }, x: 1 }] } }\n",
+    );
+    hidden(
+        "receivers: { prometheus: { scrape_configs: [{ job_name: a, metrics_path: '/m?key=SECRETX', x: 1 }] } }\n",
+    );
+    hidden("admin: { token: { SECRETX: 1 } }\n");
     hidden(&format!(
         "limits: {{ series: x }} # {} SECRETX\n",
         "long ".repeat(50)

@@ -15,6 +15,8 @@ use subtle::ConstantTimeEq;
 
 /// Keyword of the schema with the expectation as error messages state it, such as `an integer from 1 to 65535`.
 pub const EXPECTED: &str = "x-expected";
+/// Keyword of the schema for values that are never shown.
+pub const SECRET: &str = "x-secret";
 
 /// An integer from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -351,7 +353,10 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Size<MIN, MAX> {
 }
 
 impl JsonSchema for Secret {
-    inline_schema!("Secret", json_schema!({"type": "string", (EXPECTED): "text"}));
+    inline_schema!(
+        "Secret",
+        json_schema!({"type": "string", (EXPECTED): "text", (SECRET): true})
+    );
 }
 
 impl JsonSchema for Listen {
