@@ -1,9 +1,12 @@
 //! The addresses of a running collector: printed at the start, and written to the ready file.
 
 use crate::config::Config;
+use crate::listen::directory::Identity;
 use serde::Serialize;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The bound addresses, with the real port instead of 0. `None`: the listener is off.
@@ -21,11 +24,47 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Writes JSON to a file beside `path` and renames it, so that no reader sees a partial file.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, format!("{}\n", serde_json::to_string(self)?))?;
-        std::fs::rename(partial, path)
+    /// Writes JSON to a new file beside `path` and renames it, so that no reader sees a partial file. Only a regular file is replaced.
+    pub fn write(&self, path: &Path) -> io::Result<ReadyFile> {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if !meta.is_file() => {
+                return Err(io::Error::other("exists and is not a regular file"));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.partial", self.pid));
+        let partial = path.with_file_name(name);
+        let created = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&partial);
+        let written = created
+            .and_then(|mut file| file.write_all(format!("{}\n", serde_json::to_string(self)?).as_bytes()))
+            .and_then(|()| std::fs::rename(&partial, path))
+            .and_then(|()| Identity::of(path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&partial);
+        }
+        Ok(ReadyFile {
+            path: path.to_owned(),
+            identity: written?,
+        })
+    }
+}
+
+/// The ready file of this process. Dropping it removes the file, unless another one has taken its path.
+#[derive(Debug)]
+pub struct ReadyFile {
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        self.identity.remove(&self.path);
     }
 }
 

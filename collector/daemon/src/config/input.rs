@@ -3,6 +3,7 @@
 //! A pipe without a writer, a device or a lost network share would otherwise stop the thread that reads it.
 
 use dichroic_beam_attach::file::open_regular;
+use dichroic_tasks::Kind;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -49,17 +50,12 @@ fn in_time(
 ) -> Result<String, InputError> {
     let (sender, result) = sync_channel(1);
     let path: PathBuf = path.to_owned();
-    std::thread::Builder::new()
-        .name("config-read".to_owned())
-        .spawn(move || {
-            drop(
-                sender.send(
-                    open(&path)
-                        .map_err(InputError::Io)
-                        .and_then(|file| read(file, max)),
-                ),
-            )
-        })?;
+    dichroic_tasks::thread(Kind::ConfigReader, move || {
+        let text = open(&path)
+            .map_err(InputError::Io)
+            .and_then(|file| read(file, max));
+        drop(sender.send(text));
+    })?;
     match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(text) => text,
         Err(RecvTimeoutError::Timeout) => Err(InputError::TooSlow),

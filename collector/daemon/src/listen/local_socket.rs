@@ -1,13 +1,14 @@
 //! The local socket of relays and subscribers: its path, its permissions, and the detection of a stale socket file.
 //!
 //! A lock file beside the socket is locked while the collector runs. A socket file whose lock is free is left from a crash and is
-//! replaced; one whose lock is taken belongs to another collector, and the start fails.
+//! replaced; one whose lock is taken belongs to another collector, and the start fails. [`directory`] keeps other users out.
 
 use crate::config::types::LocalSocket;
+use crate::listen::directory::{self, Identity, Unsafe};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -16,6 +17,7 @@ pub struct Bound {
     pub listener: UnixListener,
     pub path: PathBuf,
     allow: Vec<u32>,
+    identity: Identity,
     _lock: File,
 }
 
@@ -65,12 +67,9 @@ pub enum CandidateError {
     /// Its lock is taken.
     #[error("another collector runs there")]
     InUse,
-    /// The directory could be replaced by its owner.
-    #[error("directory {} belongs to another user", .0.display())]
-    ForeignDirectory(PathBuf),
-    /// The file is not a socket; it is not removed.
-    #[error("exists and is not a socket")]
-    NotASocket,
+    /// Another user could take its place, or what is there is not ours.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// A system call failed.
     #[error("{step}: {error}")]
     Io {
@@ -99,7 +98,10 @@ pub fn bind(config: &LocalSocket) -> Result<Bound, NoLocalSocket> {
             Err(error) => error,
         };
         // Relays connect to the first collector in the list; they would never find a second one.
-        let in_use = matches!(error, CandidateError::InUse);
+        let in_use = matches!(
+            error,
+            CandidateError::InUse | CandidateError::Unsafe(Unsafe::InUse)
+        );
         tried.push((path, error));
         if in_use {
             break;
@@ -114,18 +116,14 @@ fn io_error(step: &'static str) -> impl Fn(io::Error) -> CandidateError {
 }
 
 fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, CandidateError> {
-    make_directory(path.parent().unwrap_or(Path::new(".")))?;
-    let lock_path = path.with_extension("lock");
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(io_error("lock file"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| CandidateError::InUse)?;
-    remove_stale(path)?;
-    let listener = UnixListener::bind(path).map_err(io_error("bind"))?;
     let mode = u32::from_str_radix(&config.mode, 8).unwrap_or(0o600);
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    directory::prepare(dir.unwrap_or(Path::new(".")), mode, config.group)?;
+    let lock = directory::open_lock(&path.with_extension("lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| CandidateError::InUse)?;
+    directory::remove_stale(path)?;
+    let listener = UnixListener::bind(path).map_err(io_error("bind"))?;
+    let identity = Identity::of(path).map_err(io_error("bind"))?;
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error("mode"))?;
     if let Some(group) = config.group {
         std::os::unix::fs::chown(path, None, Some(group)).map_err(io_error("group"))?;
@@ -136,27 +134,9 @@ fn bind_at(path: &Path, config: &LocalSocket) -> Result<Bound, CandidateError> {
         listener,
         path: path.to_owned(),
         allow,
+        identity,
         _lock: lock,
     })
-}
-
-/// Creates the directory, or checks that no other user can replace the socket in it.
-fn make_directory(dir: &Path) -> Result<(), CandidateError> {
-    let failed = io_error("directory");
-    if !dir.exists() {
-        // Below `/tmp` the directory must be private. `/run/dichroic` is created by root or a service manager.
-        fs::DirBuilder::new().mode(0o755).create(dir).map_err(&failed)?;
-        if dir.starts_with("/tmp") {
-            fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
-        }
-        return Ok(());
-    }
-    let meta = fs::symlink_metadata(dir).map_err(failed)?;
-    let in_tmp = dir.starts_with("/tmp") && dir != Path::new("/tmp");
-    if in_tmp && dir.parent() == Some(Path::new("/tmp")) && (meta.is_symlink() || meta.uid() != own_uid()) {
-        return Err(CandidateError::ForeignDirectory(dir.to_owned()));
-    }
-    Ok(())
 }
 
 impl Bound {
@@ -193,20 +173,10 @@ impl Bound {
     }
 }
 
-/// Removes the socket of a collector that crashed; any other file is an error.
-fn remove_stale(path: &Path) -> Result<(), CandidateError> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path).map_err(io_error("stale socket")),
-        Ok(_) => Err(CandidateError::NotASocket),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error("stale socket")(error)),
-    }
-}
-
 impl Drop for Bound {
     fn drop(&mut self) {
         // The lock file is kept: if it were removed, two collectors could each lock a file of this name.
-        let _ = fs::remove_file(&self.path);
+        self.identity.remove(&self.path);
     }
 }
 
@@ -246,12 +216,15 @@ mod tests {
     #[test]
     fn an_unusable_path_is_reported_with_where_it_was_set() {
         let error = |variable| {
-            let tried = vec![(PathBuf::from("/nope/f.sock"), CandidateError::NotASocket)];
+            let tried = vec![(
+                PathBuf::from("/nope/f.sock"),
+                CandidateError::Unsafe(Unsafe::NotASocket),
+            )];
             NoLocalSocket { tried, variable }.to_string()
         };
         assert_eq!(
             error(false),
-            "no local socket: /nope/f.sock: exists and is not a socket; set security.local_socket.path"
+            "no local socket: /nope/f.sock: exists and is not a socket; remove it; set security.local_socket.path"
         );
         assert!(
             error(true).contains("the variable DICHROIC_SOCKET: change it"),

@@ -3,6 +3,7 @@
 //! Both have the same framing, handshake and limits. Each has its own limit of pending handshakes, so that idle connections to one do
 //! not block the other. They run on the main thread: a flood of connections does not delay the receivers.
 
+pub mod directory;
 pub mod handshake;
 pub mod local_socket;
 pub mod refused;

@@ -9,7 +9,7 @@
 //! get their queued rows, then both threads end. What remains at the deadline is counted as dropped with the reason `shutdown`.
 //! The panic of an essential task stops in the same way, with an exit code.
 
-use crate::admin::endpoints::{self, Endpoints};
+use crate::admin::endpoints::{self, Endpoints, ReadyFile};
 use crate::attach::destination::tcp_destination;
 use crate::attach::supervisor::{self, Attachments, CollectorDestinations};
 use crate::cli;
@@ -161,15 +161,17 @@ async fn serve(
         let destinations = relay_destinations(&config, &serving)?;
         let mut attachments = supervisor::start(&config.receivers.beam.attach, destinations);
         let announced = announce(&config, &ingest, &serving, args.ready_file.as_deref());
+        let mut ready_file = None;
         let end = tokio::select! {
             announced = announced => {
-                announced?;
+                ready_file = announced?;
                 signals.until_end(reloader, &mut attachments).await
             }
             () = signals.stop() => End::Signal,
         };
         let deadline = Deadline::new(config.limits.shutdown.0);
         shut_down(deadline, ingest, serving, attachments, &stop_sender).await;
+        drop(ready_file);
         match end {
             End::Signal => Ok(deadline),
             End::Panic(kind) => Err(RunError::TaskPanicked(kind)),
@@ -178,9 +180,6 @@ async fn serve(
     let result = result.await;
     // The ingest thread must end after an error too.
     stop_sender.stop_all();
-    if let Some(path) = &args.ready_file {
-        let _ = std::fs::remove_file(path);
-    }
     let left = result.as_ref().map_or(Duration::ZERO, Deadline::left);
     join(thread, left + JOIN_LIMIT).await?;
     result.map(|deadline| deadline.begun())
@@ -322,7 +321,7 @@ async fn announce(
     ingest: &IngestHandles,
     serving: &Serving,
     ready_file: Option<&Path>,
-) -> Result<(), RunError> {
+) -> Result<Option<ReadyFile>, RunError> {
     let endpoints = Endpoints {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
@@ -334,13 +333,16 @@ async fn announce(
         local_tcp: serving.local_tcp,
     };
     print(endpoints::describe(&endpoints, config)).await?;
-    if let Some(path) = ready_file {
-        endpoints.write(path).map_err(|error| RunError::ReadyFile {
+    let write = |path: &Path| {
+        let written = endpoints.write(path);
+        written.map_err(|error| RunError::ReadyFile {
             path: path.to_owned(),
             error,
-        })?;
-    }
-    print("ready\n".to_owned()).await
+        })
+    };
+    let ready_file = ready_file.map(write).transpose()?;
+    print("ready\n".to_owned()).await?;
+    Ok(ready_file)
 }
 
 /// Prints on a thread: a pipe that nobody reads blocks.
