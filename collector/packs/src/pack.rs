@@ -6,6 +6,7 @@ use crate::expression::Expression;
 use dichroic_model::Pattern;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 /// The pack of one library.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -131,9 +132,14 @@ const PROMEX: &[(&str, &str)] = files!("promex/":
 /// The variable in which a relay lists the loaded applications among those that packs name as their `application`.
 pub const LOADED: &str = "loaded";
 
-/// Packs by name.
+/// Packs by name. Clones share them.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Packs(Vec<Pack>);
+pub struct Packs(Arc<Vec<Pack>>);
+
+static PARSED: LazyLock<Packs> = LazyLock::new(|| {
+    let parse = |(file, text): &(&str, &str)| Pack::parse(file, text).expect("built-in packs are tested");
+    Packs::of(BUILTIN.iter().map(parse).collect())
+});
 
 impl Pack {
     /// Reads a pack; `file` is for errors.
@@ -193,13 +199,12 @@ impl Pack {
 }
 
 impl Packs {
-    /// The built-in packs.
+    /// The built-in packs, which are parsed once.
     ///
     /// # Panics
     /// Never: a test reads every built-in pack.
     pub fn builtin() -> Self {
-        let parse = |(file, text): &(&str, &str)| Pack::parse(file, text).expect("built-in packs are tested");
-        Packs(BUILTIN.iter().map(parse).collect())
+        PARSED.clone()
     }
 
     /// Replaces the metrics of libraries that PromEx supports by those of PromEx: names, labels, buckets, milliseconds.
@@ -207,9 +212,10 @@ impl Packs {
     /// # Panics
     /// Never: a test reads every variant.
     pub fn promex(mut self) -> Self {
+        let packs = Arc::make_mut(&mut self.0);
         for (file, text) in PROMEX {
             let variant = Pack::parse(file, text).expect("built-in packs are tested");
-            let Some(pack) = self.0.iter_mut().find(|pack| pack.name == variant.name) else {
+            let Some(pack) = packs.iter_mut().find(|pack| pack.name == variant.name) else {
                 continue;
             };
             pack.definitions = variant.definitions;
@@ -221,7 +227,7 @@ impl Packs {
 
     /// A set of packs.
     pub fn of(packs: Vec<Pack>) -> Self {
-        Packs(packs)
+        Packs(Arc::new(packs))
     }
 
     /// The packs with these names, in this order, and the mapping of semantic conventions.
@@ -238,7 +244,7 @@ impl Packs {
         };
         let mut chosen: Vec<Pack> = names.iter().map(find).collect::<Result<_, _>>()?;
         chosen.extend(self.0.iter().filter(|pack| !pack.is_choosable()).cloned());
-        Ok(Packs(chosen))
+        Ok(Packs::of(chosen))
     }
 
     /// Names of the packs that the configuration can choose.
