@@ -14,7 +14,7 @@ export DICHROIC_PROMETHEUS := $(BUILD)/prometheus/usr/bin
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup demo test test-peers test-libraries bench lint fmt beams otp setup-demo setup-test setup-docs setup-peers setup-libraries test-rust test-erlang \
-        test-python test-python-on test-system test-corpora test-docs loom miri deny dialyzer dashboards docs docs-serve pictures static wheel release release-check clean
+        test-python test-python-on test-system test-corpora test-docs loom miri fuzz deny dialyzer dashboards docs docs-serve pictures static wheel release release-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ loom: ## Models of every lock-free piece, all interleavings
 
 miri: ## The pipeline's unit tests under Miri (nightly toolchain with the miri component)
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p dichroic-pipeline --lib --target-dir target/miri
+
+fuzz: ## Fuzz every decoder in turn: make fuzz SECONDS=60 TARGETS='relay_session inflate' (nightly toolchain)
+	./scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 deny: ## Licences, bans and sources of dependencies (needs cargo-deny)
 	cargo deny check licenses bans sources
