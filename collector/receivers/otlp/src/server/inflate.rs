@@ -122,14 +122,18 @@ fn gunzip(body: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     if body.len() < 18 || body[..3] != GZIP_MAGIC {
         return Err(InflateError::Corrupt);
     }
-    let (_, trailer) = body.split_last_chunk().ok_or(InflateError::Corrupt)?;
-    let size = u32::from_le_bytes(*trailer) as usize;
+    // RFC 1952, section 2.3.1: the checksum of the content, and its size.
+    let (rest, size) = body.split_last_chunk().ok_or(InflateError::Corrupt)?;
+    let (_, checksum) = rest.split_last_chunk().ok_or(InflateError::Corrupt)?;
+    let (size, checksum) = (u32::from_le_bytes(*size) as usize, u32::from_le_bytes(*checksum));
     if memchr::memmem::find(&body[3..], &GZIP_MAGIC).is_none() && size <= body.len() * DEFLATE_RATIO {
         if size > max {
             return Err(InflateError::TooLarge);
         }
         let mut out = vec![0; size];
-        if libdeflater::Decompressor::new().gzip_decompress(body, &mut out) == Ok(size) {
+        let written = libdeflater::Decompressor::new().gzip_decompress(body, &mut out);
+        // The trailer may be that of another member, whose header is corrupt: libdeflate ignores what follows the first.
+        if written == Ok(size) && libdeflater::crc32(&out) == checksum {
             return Ok(out);
         }
     }
@@ -224,6 +228,22 @@ mod tests {
         let mut encoder = snap::write::FrameEncoder::new(Vec::new());
         encoder.write_all(bytes).unwrap();
         encoder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn gzip_with_a_corrupt_second_member_is_rejected() {
+        // The last member has as many bytes as the first, so that its trailer states the size of the first.
+        let second = gzip(b"def");
+        for at in 0..3 {
+            let mut corrupt = second.clone();
+            corrupt[at] ^= 0x1b;
+            let body = [gzip(b"abc"), corrupt].concat();
+            assert_eq!(
+                inflate(Encoding::Gzip, &body, 64),
+                Err(InflateError::Corrupt),
+                "byte {at}"
+            );
+        }
     }
 
     #[test]
